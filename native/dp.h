@@ -1,0 +1,358 @@
+/* The data plane as Python sees it: the only header it sees.
+ *
+ * Conventions. Integers are in host order, addresses in network order. Octets unless a unit is named. Times are nanoseconds of one
+ * monotonic clock that the caller owns (`now`); nothing here reads a clock but the worker threads of dp_worker_start. Functions
+ * return 0 or a count, or -errno; those that move packets return a count and tell the reason for each packet that was dropped.
+ * One control thread calls everything but dp_outbound_step and dp_inbound_step, each of which belongs to one thread at a time. */
+#ifndef DP_H
+#define DP_H
+
+#ifndef DP_CFFI
+#include <stddef.h>
+#include <stdint.h>
+#endif
+
+#include "drops.h"
+
+struct dp; /* one data plane: tables, channels, workers */
+
+/* The sentence and the name of a drop reason; NULL outside the enumeration. */
+const char *dp_drop_name(unsigned reason);
+const char *dp_drop_sentence(unsigned reason);
+
+/* ---- addresses, paths, selectors ------------------------------------------------------------------------------------------- */
+
+struct dp_addr {
+    uint8_t family; /* 4, 6; 0: unset */
+    uint8_t pad;
+    uint16_t port;  /* 0 under IP protocol 50 */
+    uint32_t scope; /* IPv6 link-local zone, else 0 */
+    uint8_t ip[16]; /* IPv4 in the first four */
+};
+
+enum dp_encapsulation {
+    DP_ENCAPSULATION_ESP = 0, /* IP protocol 50 */
+    DP_ENCAPSULATION_UDP = 1, /* RFC 3948 */
+};
+
+enum dp_df { /* the outer IPv4 don't-fragment bit (RFC 4301 §8.1) */
+    DP_DF_COPY = 0,
+    DP_DF_SET = 1,
+    DP_DF_CLEAR = 2,
+};
+
+enum dp_dscp { /* the outer DSCP (RFC 2983) */
+    DP_DSCP_COPY = 0,
+    DP_DSCP_ZERO = 1,
+};
+
+/* Where an outbound SA's packets go. */
+struct dp_path {
+    struct dp_addr local;
+    struct dp_addr remote;
+    uint8_t encapsulation; /* enum dp_encapsulation */
+    uint8_t df;            /* enum dp_df */
+    uint8_t dscp;          /* enum dp_dscp */
+    uint8_t pad;
+    uint16_t link; /* index that dp_link_attach or dp_mem_link_attach gave */
+    uint16_t pad2;
+};
+
+/* A traffic selector pair (RFC 4301 §4.4.1.1, RFC 7296 §3.13), all bounds inclusive. 256 as protocol and 65536 as port stand for
+ * OPAQUE, so "any" is 0..256 and 0..65536. ICMP type and code lie in both ports as type << 8 | code. */
+struct dp_selector {
+    uint8_t family; /* 4 or 6 */
+    uint8_t pad;
+    uint16_t protocol_low, protocol_high;
+    uint16_t pad2;
+    uint32_t local_port_low, local_port_high;
+    uint32_t remote_port_low, remote_port_high;
+    uint8_t local_low[16], local_high[16];
+    uint8_t remote_low[16], remote_high[16];
+};
+
+/* ---- life of a data plane -------------------------------------------------------------------------------------------------- */
+
+enum dp_provider { /* of the AEADs; see dp_provider_name */
+    DP_PROVIDER_AUTO = 0,
+    DP_PROVIDER_OPENSSL = 1,
+    DP_PROVIDER_IPSEC_MB = 2,
+};
+
+struct dp_config {
+    uint32_t sa_slots;   /* inbound SAs at the most: a power of two, 256..2^20. The low bits of an SPI are its slot. */
+    uint32_t tunnels;    /* tunnels at the most, 1..2^20 */
+    uint32_t interfaces; /* TUN interfaces at the most, 1..4096 */
+    uint32_t workers;    /* 1..64 */
+    uint32_t provider;   /* enum dp_provider; forcing one that cannot be had is -ENOTSUP */
+    uint32_t stranger_rate;  /* punts a second and source that strangers may cause, ≥ 1 */
+    uint32_t stranger_burst; /* and at once, ≥ 1 */
+};
+
+/* Loads the providers (each passes its known-answer tests or the call fails with -EBADMSG). -EINVAL: a value out of range;
+ * -ENOMEM. The data plane is returned through `out`. */
+int dp_create(const struct dp_config *config, struct dp **out);
+/* Stops the workers, wipes every key, closes what was attached. */
+void dp_destroy(struct dp *dp);
+
+/* The provider that makes AES-GCM SAs ("intel-ipsec-mb", "openssl"). */
+const char *dp_provider_name(const struct dp *dp);
+/* Why intel-ipsec-mb is not used; empty when it is. */
+const char *dp_provider_reason(const struct dp *dp);
+
+struct dp_arena_info {
+    uint64_t octets;   /* mapped for keys */
+    uint64_t in_use;   /* octets holding keys */
+    uint8_t locked;    /* all of it is locked in memory */
+    uint8_t undumped;  /* left out of core dumps */
+    uint8_t wiped_on_fork;
+};
+void dp_arena_read(const struct dp *dp, struct dp_arena_info *info);
+
+/* ---- security associations ------------------------------------------------------------------------------------------------- */
+
+enum dp_direction { DP_INBOUND = 0, DP_OUTBOUND = 1 };
+
+/* IANA "Transform Type 1" and "Transform Type 3" numbers. */
+enum dp_encr { DP_ENCR_AES_CBC = 12, DP_ENCR_AES_GCM_16 = 20, DP_ENCR_CHACHA20_POLY1305 = 28 };
+enum dp_integ {
+    DP_INTEG_NONE = 0,
+    DP_INTEG_HMAC_SHA1_96 = 2,
+    DP_INTEG_HMAC_SHA2_256_128 = 12,
+    DP_INTEG_HMAC_SHA2_384_192 = 13,
+    DP_INTEG_HMAC_SHA2_512_256 = 14,
+};
+
+/* Names one SA for as long as it lives; never given again. 0: none. */
+typedef uint64_t dp_sa_id;
+
+struct dp_sa_params {
+    uint32_t spi;        /* 256.. ; inbound: its low bits name the slot */
+    uint32_t tunnel;     /* index below dp_config.tunnels */
+    uint32_t interface;  /* inbound: TUN interface that gets the packets */
+    uint32_t worker;     /* whose loops own it */
+    uint16_t encr;       /* enum dp_encr */
+    uint16_t integ;      /* enum dp_integ; NONE with an AEAD */
+    uint16_t key_octets; /* of the encryption key without salt: 16, 24, 32 */
+    uint8_t esn;         /* extended sequence numbers (RFC 4303 §2.2.1) */
+    uint8_t pad;
+    uint32_t replay_window; /* inbound, packets: a power of two, 64..8192 */
+    uint32_t tfc_octets;    /* outbound: inner packets are padded to this size at least; 0: no TFC padding (RFC 4303 §2.7) */
+    uint64_t sequence;      /* outbound: the last sequence number already used, 0 for a new key */
+    uint64_t iv;            /* outbound AEAD: the first IV. 0 for a negotiated key, random for a manual one */
+    uint64_t soft_octets, hard_octets;   /* of inner packets; 0: no limit */
+    uint64_t soft_packets, hard_packets; /* 0: no limit */
+    struct dp_path path;    /* outbound */
+};
+
+/* A free inbound SPI: the slot in its low bits, the others from `random` (RFC 4303 §2.1). -ENOSPC: every slot is taken. The slot is
+ * kept for dp_sa_install until dp_spi_release. */
+int dp_spi_allocate(struct dp *dp, uint32_t random, uint32_t *spi);
+void dp_spi_release(struct dp *dp, uint32_t spi);
+
+/* Installs one SA and returns its name through `id`. `keymat` is the encryption key, the salt (AEAD, 4 octets) and the integrity
+ * key, in this order (RFC 7296 §2.17, RFC 4106 §8.1), exactly as long as the suite asks. Selectors (1..256 of them) bound what an
+ * inbound SA may carry. An inbound SA receives at once; an outbound one sends nothing before dp_child_switch.
+ * -EINVAL: a value out of range; -ENOTSUP: no provider for the suite; -EEXIST: the slot that the SPI names is taken; -ENOSPC;
+ * -ENOMEM (also when the key arena cannot grow). The caller wipes its own copy of the key. */
+int dp_sa_install(struct dp *dp, unsigned direction, const struct dp_sa_params *params, const uint8_t *keymat, size_t keymat_octets,
+                  const struct dp_selector *selectors, size_t selector_count, dp_sa_id *id);
+
+/* Takes the SA out of use at once. Its key is wiped and its memory freed by dp_reclaim, when no loop can hold it any more.
+ * -ENOENT: no such SA (a second removal too). */
+int dp_sa_remove(struct dp *dp, dp_sa_id id);
+
+/* New path for an outbound SA (a peer that moved, RFC 7296 §2.23). -ENOENT. */
+int dp_sa_set_path(struct dp *dp, dp_sa_id id, const struct dp_path *path);
+
+enum dp_sa_flag { /* sticky conditions; each is also punted once */
+    DP_SA_SOFT_LIMIT = 1,
+    DP_SA_HARD_LIMIT = 2,
+    DP_SA_SEQUENCE_SOFT = 4,      /* three quarters of the sequence numbers are used */
+    DP_SA_SEQUENCE_EXHAUSTED = 8,
+    DP_SA_PEER_MOVED = 16, /* inbound: authenticated ESP came from another outer address; see dp_sa_info.peer */
+};
+
+struct dp_sa_info {
+    dp_sa_id id;
+    uint32_t spi, tunnel;
+    uint8_t direction, esn;
+    uint16_t pad;
+    uint32_t flags;                 /* enum dp_sa_flag */
+    uint64_t packets, octets;       /* inner */
+    uint64_t sequence;              /* outbound: last used; inbound: highest received */
+    uint64_t first_use, last_use;   /* 0: never */
+    struct dp_addr peer;            /* inbound: outer source of the newest authenticated packet */
+    uint64_t drops[DP_DROP_COUNT];  /* by reason, those that an SA can know */
+};
+int dp_sa_read(const struct dp *dp, dp_sa_id id, struct dp_sa_info *info);
+
+struct dp_sa_condition {
+    dp_sa_id id;
+    uint32_t tunnel, spi, flags, pad;
+};
+/* SAs whose flags are not 0, up to `n` of them from `*cursor` (0 to begin) on; the count. `*cursor` is 0 again after the last. */
+int dp_sa_scan(const struct dp *dp, struct dp_sa_condition *out, size_t n, uint64_t *cursor);
+/* Clears flags that were acted on. -ENOENT. */
+int dp_sa_clear(struct dp *dp, dp_sa_id id, uint32_t flags);
+
+/* Every SA stops sealing and opening at once and for good (a cloned or restored virtual machine: nonces would repeat). */
+void dp_sa_expire_all(struct dp *dp);
+
+/* ---- CHILD_SAs: which outbound SA a tunnel's packets take --------------------------------------------------------------------- */
+
+/* A CHILD of `tunnel` with its negotiated selectors (1..256) and no outbound SA yet. Packets take the first CHILD added whose
+ * selectors hold them. Returns its number through `child`. -EINVAL, -ENOMEM, -ENOSPC. */
+int dp_child_add(struct dp *dp, uint32_t tunnel, const struct dp_selector *selectors, size_t selector_count, uint32_t *child);
+/* Points the CHILD at an outbound SA (0: none), one atomic store. -ENOENT, -EINVAL: not an outbound SA of this tunnel. */
+int dp_child_switch(struct dp *dp, uint32_t tunnel, uint32_t child, dp_sa_id outbound);
+int dp_child_remove(struct dp *dp, uint32_t tunnel, uint32_t child);
+/* Sticky: a packet of this tunnel found no SA since the last call (see DP_PUNT_ACQUIRE). */
+int dp_tunnel_take_acquire(struct dp *dp, uint32_t tunnel);
+
+/* Frees what was removed and no loop holds any more, wiping keys. The number of things still waiting. */
+int dp_reclaim(struct dp *dp);
+
+/* ---- policy ---------------------------------------------------------------------------------------------------------------- */
+
+enum dp_action { DP_DISCARD = 0, DP_PROTECT = 1 };
+
+struct dp_rule {
+    struct dp_selector selector;
+    uint32_t interface; /* TUN interface the rule belongs to */
+    uint32_t tunnel;    /* under PROTECT */
+    uint8_t action;     /* enum dp_action */
+    uint8_t pad[7];
+};
+
+struct dp_policy; /* an immutable snapshot of ordered rules for all interfaces */
+
+/* Compiles `count` rules (0..2^20): the first that holds a packet decides; none: DISCARD, counted as policy_none. -EINVAL with the
+ * index of the offending rule in `*bad`; -ENOMEM. */
+int dp_policy_build(const struct dp_rule *rules, size_t count, struct dp_policy **out, size_t *bad);
+void dp_policy_free(struct dp_policy *policy);
+
+/* A packet's flow, as dp_selector describes it: addresses in network order. */
+struct dp_flow_key {
+    uint8_t family;
+    uint8_t pad;
+    uint16_t protocol;
+    uint32_t local_port, remote_port;
+    uint8_t local[16], remote[16];
+};
+/* The index of the rule that decides, or -1. `n` flows at once; `linear` scans rule by rule (the oracle of the tests). */
+void dp_policy_lookup(const struct dp_policy *policy, uint32_t interface, const struct dp_flow_key *keys, int32_t *rules, size_t n,
+                      int linear);
+/* Octets that the snapshot takes. */
+size_t dp_policy_octets(const struct dp_policy *policy);
+
+/* Publishes a snapshot, which the data plane owns from now on, and retires the one before. */
+void dp_policy_install(struct dp *dp, struct dp_policy *policy);
+
+/* ---- interfaces and links ---------------------------------------------------------------------------------------------------- */
+
+/* Gives a TUN device to `worker`. The descriptor is duplicated (close-on-exec) and made non-blocking. `vnet` says that it was opened
+ * with IFF_VNET_HDR. -EBUSY: this worker has that interface already. */
+int dp_tun_attach(struct dp *dp, uint32_t worker, uint32_t interface, int fd, int vnet);
+int dp_tun_detach(struct dp *dp, uint32_t worker, uint32_t interface);
+
+/* A link: the outer sockets of one local address and encapsulation. `fd_receive` gets datagrams and sends those whose DF bit is
+ * `receive_df`; `fd_other` sends the others (-1: none, everything leaves by fd_receive). Descriptors are duplicated. Returns the
+ * link's index. -ENOSPC after 1024 links. */
+int dp_link_attach(struct dp *dp, uint32_t worker, unsigned encapsulation, const struct dp_addr *local, int fd_receive, int receive_df,
+                   int fd_other);
+int dp_link_detach(struct dp *dp, uint32_t worker, uint32_t link);
+
+/* In-memory doubles of both, for rigs: bounded queues of packets instead of descriptors. -ENOBUFS when full; `dp_mem_*_pull` returns
+ * the octets of the oldest packet (copied into `data`), 0 when there is none, -EMSGSIZE when it does not fit. */
+struct dp_mem_meta {
+    struct dp_addr local, remote; /* outer; of a link only */
+    uint8_t tos, df;              /* outer TOS or traffic class; DF as asked for */
+    uint16_t pad;
+};
+int dp_mem_tun_attach(struct dp *dp, uint32_t worker, uint32_t interface, uint32_t packets);
+int dp_mem_tun_push(struct dp *dp, uint32_t worker, uint32_t interface, const uint8_t *data, size_t octets);
+int dp_mem_tun_pull(struct dp *dp, uint32_t worker, uint32_t interface, uint8_t *data, size_t capacity);
+int dp_mem_link_attach(struct dp *dp, uint32_t worker, unsigned encapsulation, const struct dp_addr *local, uint32_t packets);
+int dp_mem_link_push(struct dp *dp, uint32_t worker, uint32_t link, const struct dp_mem_meta *meta, const uint8_t *data, size_t octets);
+int dp_mem_link_pull(struct dp *dp, uint32_t worker, uint32_t link, struct dp_mem_meta *meta, uint8_t *data, size_t capacity);
+
+/* ---- the two steps, and the threads that only repeat them ---------------------------------------------------------------------- */
+
+/* Moves up to `budget` packets from the TUN interfaces to the links (outbound), or back (inbound); the number moved or dropped. */
+int dp_outbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t now);
+int dp_inbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t now);
+
+/* Starts the two threads of a worker (clock: CLOCK_MONOTONIC); stops them within one step. -EALREADY, -errno of pthread_create. */
+int dp_worker_start(struct dp *dp, uint32_t worker);
+int dp_worker_stop(struct dp *dp, uint32_t worker);
+
+/* ---- what the loops tell -------------------------------------------------------------------------------------------------------- */
+
+enum dp_channel {
+    DP_CHANNEL_STRANGER = 0, /* what anybody can cause: rate-limited for each source */
+    DP_CHANNEL_TRUSTED = 1,  /* what only we and authenticated peers can cause */
+};
+
+enum dp_punt_kind {
+    DP_PUNT_IKE = 1,         /* stranger: datagram with non-ESP marker on port 4500, the marker taken off */
+    DP_PUNT_UNKNOWN_SPI = 2, /* stranger: first octets of an ESP packet */
+    DP_PUNT_ACQUIRE = 16,    /* trusted: inner packet (first octets) that found no SA; `tunnel` */
+    DP_PUNT_SA = 17,         /* trusted: an SA's sticky flag was raised; `sa`, `flags` */
+    DP_PUNT_IO_ERROR = 18,   /* trusted: a device or socket failed; `interface` or `link`, `error` */
+};
+
+enum { DP_PUNT_INNER_MAX = 256 }; /* octets of a packet quoted by ACQUIRE and UNKNOWN_SPI */
+
+struct dp_punt {
+    uint16_t kind;    /* enum dp_punt_kind */
+    uint16_t link;    /* of IKE, UNKNOWN_SPI, IO_ERROR; 65535: none */
+    uint32_t tunnel;  /* of ACQUIRE, SA */
+    dp_sa_id sa;
+    uint32_t spi;
+    uint32_t flags;     /* enum dp_sa_flag */
+    uint32_t interface; /* of ACQUIRE, IO_ERROR; 4294967295: none */
+    int32_t error;      /* errno of IO_ERROR */
+    uint64_t now;
+    struct dp_addr local, remote; /* outer addresses */
+    uint32_t octets;              /* of payload that follow this header in the same record */
+    uint32_t pad;
+};
+
+/* The non-blocking SOCK_SEQPACKET descriptor to read punts from: one record a punt, header and payload. Owned by the data plane. */
+int dp_punt_fd(const struct dp *dp, unsigned channel);
+
+struct dp_counters {
+    uint64_t drops[DP_DROP_COUNT];
+    uint64_t packets_out, octets_out; /* inner */
+    uint64_t packets_in, octets_in;
+    uint64_t keepalives_in; /* RFC 3948 §2.3 */
+    uint64_t ike_in;        /* datagrams with the non-ESP marker */
+    uint64_t punts_limited, punts_lost;
+};
+void dp_counters_read(const struct dp *dp, struct dp_counters *out);
+
+/* ---- whole batches, for rigs and benchmarks: what the loops do to each packet ------------------------------------------------- */
+
+/* Seals rows of `in` through one outbound SA: life, sequence number, ESP, counters. Row i is in[i * in_stride ..], in_octets[i] long,
+ * with DP_ESP_TAILROOM (18) more octets of its stride that are overwritten, and tfc_octets in all under TFC padding. `out` rows hold
+ * the ESP packets (in_octets[i] + 74 at the most), out_octets[i] long, 0 where reasons[i] says why not. The number sealed, or
+ * -ENOENT, -EINVAL (a stride too small). */
+int dp_seal_burst(struct dp *dp, dp_sa_id outbound, uint8_t *in, const uint32_t *in_octets, size_t in_stride, uint8_t *out,
+                  uint32_t *out_octets, size_t out_stride, size_t n, uint8_t *reasons, uint64_t now);
+/* Opens rows of ESP packets: SA by SPI, replay, ICV, trailer, inner header, selectors, counters. The number opened, or -EINVAL. */
+int dp_open_burst(struct dp *dp, const uint8_t *in, const uint32_t *in_octets, size_t in_stride, uint8_t *out, uint32_t *out_octets,
+                  size_t out_stride, size_t n, uint8_t *reasons, uint64_t now);
+
+/* ---- single parts, for tests and benchmarks ------------------------------------------------------------------------------------- */
+
+/* The bare AEAD of a provider: `rounds` times `n` rows of `octets`, sealed (or opened) one by one. Nanoseconds in all, or -errno. */
+int64_t dp_bench_aead(unsigned provider, unsigned encr, unsigned key_octets, int open, size_t octets, size_t n, size_t rounds);
+/* dp_seal_burst (or dp_open_burst) called `rounds` times from C with the same arguments. */
+int64_t dp_bench_seal(struct dp *dp, dp_sa_id outbound, uint8_t *in, const uint32_t *in_octets, size_t in_stride, uint8_t *out,
+                      uint32_t *out_octets, size_t out_stride, size_t n, uint8_t *reasons, size_t rounds);
+/* One anti-replay window of `window` packets fed `n` sequence numbers (64-bit, as inferred under ESN; else below 2^32), each checked
+ * and committed: verdicts[i] is DP_OK, DP_DROP_replay or DP_DROP_too_old. -EINVAL. */
+int dp_replay_run(uint32_t window, int esn, const uint32_t *low, size_t n, uint64_t *inferred, uint8_t *verdicts);
+
+#endif
