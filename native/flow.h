@@ -1,0 +1,48 @@
+/* A packet's flow and a selector in the form the data plane computes with: host order, both ends indexed by DP_LOCAL and DP_REMOTE. */
+#ifndef DP_FLOW_H
+#define DP_FLOW_H
+
+#include <stdbool.h>
+
+#include "dp.h"
+#include "esp_wire.h"
+
+__extension__ typedef unsigned __int128 dp_u128;
+
+enum { DP_LOCAL = 0, DP_REMOTE = 1 };
+
+struct dp_flow {
+    uint8_t family;    /* 4 or 6 */
+    uint16_t protocol; /* or DP_PROTOCOL_OPAQUE */
+    uint32_t port[2];  /* or DP_PORT_OPAQUE; ICMP: type << 8 | code in both */
+    union {
+        uint32_t v4[2];
+        dp_u128 v6[2];
+    } address;
+};
+
+struct dp_box {
+    uint8_t family;
+    uint16_t protocol_low, protocol_high;
+    uint32_t port_low[2], port_high[2];
+    union {
+        uint32_t v4[2];
+        dp_u128 v6[2];
+    } low, high;
+};
+
+/* From the form of dp.h. false: unknown family, a bound out of range, or low above high. */
+bool dp_box_from_selector(struct dp_box *box, const struct dp_selector *selector);
+bool dp_flow_from_key(struct dp_flow *flow, const struct dp_flow_key *key);
+bool dp_box_holds(const struct dp_box *box, const struct dp_flow *flow);
+
+/* Selectors of an SA or CHILD: a packet is inside when any box holds it. */
+struct dp_selectors {
+    uint32_t count;
+    struct dp_box box[];
+};
+/* NULL: -EINVAL (0 or more than 256, or a bad one) or -ENOMEM, in errno. */
+struct dp_selectors *dp_selectors_new(const struct dp_selector *selectors, size_t count);
+bool dp_selectors_hold(const struct dp_selectors *selectors, const struct dp_flow *flow);
+
+#endif

@@ -1,0 +1,18 @@
+/* The policy snapshot inside the data plane. dp.h has its construction; this is what the loops call. */
+#ifndef DP_POLICY_H
+#define DP_POLICY_H
+
+#include "flow.h"
+
+struct dp_decision {
+    int32_t rule; /* index in the order given, -1: none holds the packet */
+    uint32_t tunnel;
+    uint8_t action; /* enum dp_action; DP_DISCARD when there is no rule */
+};
+
+/* The first rule of `interface` that holds the flow. Wait-free, allocates nothing. A NULL policy decides "none". */
+struct dp_decision dp_policy_decide(const struct dp_policy *policy, uint32_t interface, const struct dp_flow *flow);
+/* Whether any rule discards: if none does, inbound packets need no reverse look-up. */
+bool dp_policy_discards(const struct dp_policy *policy);
+
+#endif
