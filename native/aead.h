@@ -7,8 +7,8 @@
 
 /* One packet's protected part. Nothing is allocated, kept or freed by a cipher call. */
 struct dp_crypt {
-    const uint8_t *iv;   /* AEAD: the 12-octet nonce, salt and IV; CBC: the 16-octet IV */
-    const uint8_t *aad;  /* authenticated, not encrypted. AEAD: RFC 4106 §5; CBC with HMAC: ESP header and IV */
+    const uint8_t *iv;  /* AEAD: the 12-octet nonce, salt and IV; CBC: the 16-octet IV */
+    const uint8_t *aad; /* authenticated, not encrypted. AEAD: RFC 4106 §5; CBC with HMAC: ESP header and IV */
     uint32_t aad_octets;
     uint32_t tail_octets; /* CBC with HMAC under ESN: the 4 octets of sequence_high, authenticated last (RFC 4303 §2.2.1); else 0 */
     const uint8_t *tail;
@@ -36,8 +36,8 @@ struct dp_cipher {
     int (*open)(void *context, const struct dp_crypt *c);
 };
 
-/* Loads the providers and runs their known-answer tests, once per process; later calls return the first result. -EBADMSG: a provider
- * computes wrongly. A provider that the CPU or the build lacks is left out, and dp_cipher_reason says why. */
+/* Loads the providers and runs their known-answer tests, once per process; later calls return the first result. -EBADMSG: a
+ * provider computes wrongly. A provider that the CPU or the build lacks is left out, and dp_cipher_reason says why. */
 int dp_cipher_load(void);
 /* The cipher for a suite: `provider` as in enum dp_provider, AUTO prefers intel-ipsec-mb and takes OpenSSL for what it lacks. NULL:
  * nobody has it. */

@@ -20,7 +20,7 @@ struct dp; /* one data plane: tables, channels, workers */
 const char *dp_drop_name(unsigned reason);
 const char *dp_drop_sentence(unsigned reason);
 
-/* ---- addresses, paths, selectors ------------------------------------------------------------------------------------------- */
+/* ---- addresses, paths, selectors -------------------------------------------------------------------------------------------- */
 
 struct dp_addr {
     uint8_t family; /* 4, 6; 0: unset */
@@ -71,7 +71,7 @@ struct dp_selector {
     uint8_t remote_low[16], remote_high[16];
 };
 
-/* ---- life of a data plane -------------------------------------------------------------------------------------------------- */
+/* ---- life of a data plane --------------------------------------------------------------------------------------------------- */
 
 enum dp_provider { /* of the AEADs; see dp_provider_name */
     DP_PROVIDER_AUTO = 0,
@@ -80,11 +80,11 @@ enum dp_provider { /* of the AEADs; see dp_provider_name */
 };
 
 struct dp_config {
-    uint32_t sa_slots;   /* inbound SAs at the most: a power of two, 256..2^20. The low bits of an SPI are its slot. */
-    uint32_t tunnels;    /* tunnels at the most, 1..2^20 */
-    uint32_t interfaces; /* TUN interfaces at the most, 1..4096 */
-    uint32_t workers;    /* 1..64 */
-    uint32_t provider;   /* enum dp_provider; forcing one that cannot be had is -ENOTSUP */
+    uint32_t sa_slots;       /* inbound SAs at the most: a power of two, 256..2^20. The low bits of an SPI are its slot. */
+    uint32_t tunnels;        /* tunnels at the most, 1..2^20 */
+    uint32_t interfaces;     /* TUN interfaces at the most, 1..4096 */
+    uint32_t workers;        /* 1..64 */
+    uint32_t provider;       /* enum dp_provider; forcing one that cannot be had is -ENOTSUP */
     uint32_t stranger_rate;  /* punts a second and source that strangers may cause, ≥ 1 */
     uint32_t stranger_burst; /* and at once, ≥ 1 */
 };
@@ -101,20 +101,27 @@ const char *dp_provider_name(const struct dp *dp);
 const char *dp_provider_reason(const struct dp *dp);
 
 struct dp_arena_info {
-    uint64_t octets;   /* mapped for keys */
-    uint64_t in_use;   /* octets holding keys */
-    uint8_t locked;    /* all of it is locked in memory */
-    uint8_t undumped;  /* left out of core dumps */
+    uint64_t octets;  /* mapped for keys */
+    uint64_t in_use;  /* octets holding keys */
+    uint8_t locked;   /* all of it is locked in memory */
+    uint8_t undumped; /* left out of core dumps */
     uint8_t wiped_on_fork;
 };
 void dp_arena_read(const struct dp *dp, struct dp_arena_info *info);
 
-/* ---- security associations ------------------------------------------------------------------------------------------------- */
+/* ---- security associations -------------------------------------------------------------------------------------------------- */
 
-enum dp_direction { DP_INBOUND = 0, DP_OUTBOUND = 1 };
+enum dp_direction {
+    DP_INBOUND = 0,
+    DP_OUTBOUND = 1
+};
 
 /* IANA "Transform Type 1" and "Transform Type 3" numbers. */
-enum dp_encr { DP_ENCR_AES_CBC = 12, DP_ENCR_AES_GCM_16 = 20, DP_ENCR_CHACHA20_POLY1305 = 28 };
+enum dp_encr {
+    DP_ENCR_AES_CBC = 12,
+    DP_ENCR_AES_GCM_16 = 20,
+    DP_ENCR_CHACHA20_POLY1305 = 28
+};
 enum dp_integ {
     DP_INTEG_NONE = 0,
     DP_INTEG_HMAC_SHA1_96 = 2,
@@ -142,7 +149,7 @@ struct dp_sa_params {
     uint64_t iv;            /* outbound AEAD: the first IV. 0 for a negotiated key, random for a manual one */
     uint64_t soft_octets, hard_octets;   /* of inner packets; 0: no limit */
     uint64_t soft_packets, hard_packets; /* 0: no limit */
-    struct dp_path path;    /* outbound */
+    struct dp_path path;                 /* outbound */
 };
 
 /* A free inbound SPI: the slot in its low bits, the others from `random` (RFC 4303 §2.1). -ENOSPC: every slot is taken. The slot is
@@ -168,7 +175,7 @@ int dp_sa_set_path(struct dp *dp, dp_sa_id id, const struct dp_path *path);
 enum dp_sa_flag { /* sticky conditions; each is also punted once */
     DP_SA_SOFT_LIMIT = 1,
     DP_SA_HARD_LIMIT = 2,
-    DP_SA_SEQUENCE_SOFT = 4,      /* three quarters of the sequence numbers are used */
+    DP_SA_SEQUENCE_SOFT = 4, /* three quarters of the sequence numbers are used */
     DP_SA_SEQUENCE_EXHAUSTED = 8,
     DP_SA_PEER_MOVED = 16, /* inbound: authenticated ESP came from another outer address; see dp_sa_info.peer */
 };
@@ -178,12 +185,12 @@ struct dp_sa_info {
     uint32_t spi, tunnel;
     uint8_t direction, esn;
     uint16_t pad;
-    uint32_t flags;                 /* enum dp_sa_flag */
-    uint64_t packets, octets;       /* inner */
-    uint64_t sequence;              /* outbound: last used; inbound: highest received */
-    uint64_t first_use, last_use;   /* 0: never */
-    struct dp_addr peer;            /* inbound: outer source of the newest authenticated packet */
-    uint64_t drops[DP_DROP_COUNT];  /* by reason, those that an SA can know */
+    uint32_t flags;                /* enum dp_sa_flag */
+    uint64_t packets, octets;      /* inner */
+    uint64_t sequence;             /* outbound: last used; inbound: highest received */
+    uint64_t first_use, last_use;  /* 0: never */
+    struct dp_addr peer;           /* inbound: outer source of the newest authenticated packet */
+    uint64_t drops[DP_DROP_COUNT]; /* by reason, those that an SA can know */
 };
 int dp_sa_read(const struct dp *dp, dp_sa_id id, struct dp_sa_info *info);
 
@@ -199,7 +206,7 @@ int dp_sa_clear(struct dp *dp, dp_sa_id id, uint32_t flags);
 /* Every SA stops sealing and opening at once and for good (a cloned or restored virtual machine: nonces would repeat). */
 void dp_sa_expire_all(struct dp *dp);
 
-/* ---- CHILD_SAs: which outbound SA a tunnel's packets take --------------------------------------------------------------------- */
+/* ---- CHILD_SAs: which outbound SA a tunnel's packets take ------------------------------------------------------------------- */
 
 /* A CHILD of `tunnel` with its negotiated selectors (1..256) and no outbound SA yet. Packets take the first CHILD added whose
  * selectors hold them. Returns its number through `child`. -EINVAL, -ENOMEM, -ENOSPC. */
@@ -213,9 +220,12 @@ int dp_tunnel_take_acquire(struct dp *dp, uint32_t tunnel);
 /* Frees what was removed and no loop holds any more, wiping keys. The number of things still waiting. */
 int dp_reclaim(struct dp *dp);
 
-/* ---- policy ---------------------------------------------------------------------------------------------------------------- */
+/* ---- policy ----------------------------------------------------------------------------------------------------------------- */
 
-enum dp_action { DP_DISCARD = 0, DP_PROTECT = 1 };
+enum dp_action {
+    DP_DISCARD = 0,
+    DP_PROTECT = 1
+};
 
 struct dp_rule {
     struct dp_selector selector;
@@ -249,22 +259,22 @@ size_t dp_policy_octets(const struct dp_policy *policy);
 /* Publishes a snapshot, which the data plane owns from now on, and retires the one before. */
 void dp_policy_install(struct dp *dp, struct dp_policy *policy);
 
-/* ---- interfaces and links ---------------------------------------------------------------------------------------------------- */
+/* ---- interfaces and links --------------------------------------------------------------------------------------------------- */
 
-/* Gives a TUN device to `worker`. The descriptor is duplicated (close-on-exec) and made non-blocking. `vnet` says that it was opened
- * with IFF_VNET_HDR. -EBUSY: this worker has that interface already. */
+/* Gives a TUN device to `worker`. The descriptor is duplicated (close-on-exec) and made non-blocking. `vnet` says that it was
+ * opened with IFF_VNET_HDR. -EBUSY: this worker has that interface already. */
 int dp_tun_attach(struct dp *dp, uint32_t worker, uint32_t interface, int fd, int vnet);
 int dp_tun_detach(struct dp *dp, uint32_t worker, uint32_t interface);
 
 /* A link: the outer sockets of one local address and encapsulation. `fd_receive` gets datagrams and sends those whose DF bit is
  * `receive_df`; `fd_other` sends the others (-1: none, everything leaves by fd_receive). Descriptors are duplicated. Returns the
  * link's index. -ENOSPC after 1024 links. */
-int dp_link_attach(struct dp *dp, uint32_t worker, unsigned encapsulation, const struct dp_addr *local, int fd_receive, int receive_df,
-                   int fd_other);
+int dp_link_attach(struct dp *dp, uint32_t worker, unsigned encapsulation, const struct dp_addr *local, int fd_receive,
+                   int receive_df, int fd_other);
 int dp_link_detach(struct dp *dp, uint32_t worker, uint32_t link);
 
-/* In-memory doubles of both, for rigs: bounded queues of packets instead of descriptors. -ENOBUFS when full; `dp_mem_*_pull` returns
- * the octets of the oldest packet (copied into `data`), 0 when there is none, -EMSGSIZE when it does not fit. */
+/* In-memory doubles of both, for rigs: bounded queues of packets instead of descriptors. -ENOBUFS when full; `dp_mem_*_pull`
+ * returns the octets of the oldest packet (copied into `data`), 0 when there is none, -EMSGSIZE when it does not fit. */
 struct dp_mem_meta {
     struct dp_addr local, remote; /* outer; of a link only */
     uint8_t tos, df;              /* outer TOS or traffic class; DF as asked for */
@@ -274,10 +284,11 @@ int dp_mem_tun_attach(struct dp *dp, uint32_t worker, uint32_t interface, uint32
 int dp_mem_tun_push(struct dp *dp, uint32_t worker, uint32_t interface, const uint8_t *data, size_t octets);
 int dp_mem_tun_pull(struct dp *dp, uint32_t worker, uint32_t interface, uint8_t *data, size_t capacity);
 int dp_mem_link_attach(struct dp *dp, uint32_t worker, unsigned encapsulation, const struct dp_addr *local, uint32_t packets);
-int dp_mem_link_push(struct dp *dp, uint32_t worker, uint32_t link, const struct dp_mem_meta *meta, const uint8_t *data, size_t octets);
+int dp_mem_link_push(struct dp *dp, uint32_t worker, uint32_t link, const struct dp_mem_meta *meta, const uint8_t *data,
+                     size_t octets);
 int dp_mem_link_pull(struct dp *dp, uint32_t worker, uint32_t link, struct dp_mem_meta *meta, uint8_t *data, size_t capacity);
 
-/* ---- the two steps, and the threads that only repeat them ---------------------------------------------------------------------- */
+/* ---- the two steps, and the threads that only repeat them ------------------------------------------------------------------- */
 
 /* Moves up to `budget` packets from the TUN interfaces to the links (outbound), or back (inbound); the number moved or dropped. */
 int dp_outbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t now);
@@ -287,7 +298,7 @@ int dp_inbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t no
 int dp_worker_start(struct dp *dp, uint32_t worker);
 int dp_worker_stop(struct dp *dp, uint32_t worker);
 
-/* ---- what the loops tell -------------------------------------------------------------------------------------------------------- */
+/* ---- what the loops tell ---------------------------------------------------------------------------------------------------- */
 
 enum dp_channel {
     DP_CHANNEL_STRANGER = 0, /* what anybody can cause: rate-limited for each source */
@@ -302,12 +313,14 @@ enum dp_punt_kind {
     DP_PUNT_IO_ERROR = 18,   /* trusted: a device or socket failed; `interface` or `link`, `error` */
 };
 
-enum { DP_PUNT_INNER_MAX = 256 }; /* octets of a packet quoted by ACQUIRE and UNKNOWN_SPI */
+enum {
+    DP_PUNT_INNER_MAX = 256 /* octets of a packet quoted by ACQUIRE and UNKNOWN_SPI */
+};
 
 struct dp_punt {
-    uint16_t kind;    /* enum dp_punt_kind */
-    uint16_t link;    /* of IKE, UNKNOWN_SPI, IO_ERROR; 65535: none */
-    uint32_t tunnel;  /* of ACQUIRE, SA */
+    uint16_t kind;   /* enum dp_punt_kind */
+    uint16_t link;   /* of IKE, UNKNOWN_SPI, IO_ERROR; 65535: none */
+    uint32_t tunnel; /* of ACQUIRE, SA */
     dp_sa_id sa;
     uint32_t spi;
     uint32_t flags;     /* enum dp_sa_flag */
@@ -332,27 +345,27 @@ struct dp_counters {
 };
 void dp_counters_read(const struct dp *dp, struct dp_counters *out);
 
-/* ---- whole batches, for rigs and benchmarks: what the loops do to each packet ------------------------------------------------- */
+/* ---- whole batches, for rigs and benchmarks: what the loops do to each packet ----------------------------------------------- */
 
-/* Seals rows of `in` through one outbound SA: life, sequence number, ESP, counters. Row i is in[i * in_stride ..], in_octets[i] long,
- * with DP_ESP_TAILROOM (18) more octets of its stride that are overwritten, and tfc_octets in all under TFC padding. `out` rows hold
- * the ESP packets (in_octets[i] + 74 at the most), out_octets[i] long, 0 where reasons[i] says why not. The number sealed, or
- * -ENOENT, -EINVAL (a stride too small). */
+/* Seals rows of `in` through one outbound SA: life, sequence number, ESP, counters. Row i is in[i * in_stride ..], in_octets[i]
+ * long, with DP_ESP_TAILROOM (18) more octets of its stride that are overwritten, and tfc_octets in all under TFC padding. `out`
+ * rows hold the ESP packets (in_octets[i] + 74 at the most), out_octets[i] long, 0 where reasons[i] says why not. The number
+ * sealed, or -ENOENT, -EINVAL (a stride too small). */
 int dp_seal_burst(struct dp *dp, dp_sa_id outbound, uint8_t *in, const uint32_t *in_octets, size_t in_stride, uint8_t *out,
                   uint32_t *out_octets, size_t out_stride, size_t n, uint8_t *reasons, uint64_t now);
 /* Opens rows of ESP packets: SA by SPI, replay, ICV, trailer, inner header, selectors, counters. The number opened, or -EINVAL. */
 int dp_open_burst(struct dp *dp, const uint8_t *in, const uint32_t *in_octets, size_t in_stride, uint8_t *out, uint32_t *out_octets,
                   size_t out_stride, size_t n, uint8_t *reasons, uint64_t now);
 
-/* ---- single parts, for tests and benchmarks ------------------------------------------------------------------------------------- */
+/* ---- single parts, for tests and benchmarks --------------------------------------------------------------------------------- */
 
-/* The bare AEAD of a provider: `rounds` times `n` rows of `octets`, sealed (or opened) one by one. Nanoseconds in all, or -errno. */
+/* The bare AEAD of a provider: `rounds` times `n` rows of `octets`, sealed (or opened) one by one. Nanoseconds in all or -errno. */
 int64_t dp_bench_aead(unsigned provider, unsigned encr, unsigned key_octets, int open, size_t octets, size_t n, size_t rounds);
 /* dp_seal_burst (or dp_open_burst) called `rounds` times from C with the same arguments. */
 int64_t dp_bench_seal(struct dp *dp, dp_sa_id outbound, uint8_t *in, const uint32_t *in_octets, size_t in_stride, uint8_t *out,
                       uint32_t *out_octets, size_t out_stride, size_t n, uint8_t *reasons, size_t rounds);
-/* One anti-replay window of `window` packets fed `n` sequence numbers (64-bit, as inferred under ESN; else below 2^32), each checked
- * and committed: verdicts[i] is DP_OK, DP_DROP_replay or DP_DROP_too_old. -EINVAL. */
+/* One anti-replay window of `window` packets fed `n` sequence numbers (64-bit, as inferred under ESN; else below 2^32), each
+ * checked and committed: verdicts[i] is DP_OK, DP_DROP_replay or DP_DROP_too_old. -EINVAL. */
 int dp_replay_run(uint32_t window, int esn, const uint32_t *low, size_t n, uint64_t *inferred, uint8_t *verdicts);
 
 #endif

@@ -14,8 +14,8 @@ struct dp_esp {
     uint32_t spi;  /* host order */
     bool esn;
     uint8_t salt[DP_AEAD_SALT];
-    uint64_t iv;          /* AEAD, outbound: the next IV; one writer */
-    uint32_t tfc_octets;  /* outbound: pad inner packets to this size at least */
+    uint64_t iv;         /* AEAD, outbound: the next IV; one writer */
+    uint32_t tfc_octets; /* outbound: pad inner packets to this size at least */
 };
 
 struct dp_esp_opened {
@@ -26,13 +26,14 @@ struct dp_esp_opened {
 /* Octets of the ESP packet that sealing `inner_octets` makes: header, IV, ciphertext with padding and trailer, ICV. */
 size_t dp_esp_sealed_octets(const struct dp_esp *esp, size_t inner_octets);
 
-/* Seals `inner` into `out` (dp_esp_sealed_octets long). Behind the inner packet DP_ESP_TAILROOM octets (and those of the TFC padding) are
- * overwritten with padding and trailer. `out` may be the same buffer only where the ciphertext falls exactly on the inner packet.
- * `sequence` was never used before under this key. DP_OK, DP_DROP_crypto_fault. */
-enum dp_drop dp_esp_seal(struct dp_esp *esp, uint64_t sequence, uint8_t *inner, size_t inner_octets, uint8_t next_header, uint8_t *out);
+/* Seals `inner` into `out` (dp_esp_sealed_octets long). Behind the inner packet DP_ESP_TAILROOM octets (and those of the TFC
+ * padding) are overwritten with padding and trailer. `out` may be the same buffer only where the ciphertext falls exactly on the
+ * inner packet. `sequence` was never used before under this key. DP_OK, DP_DROP_crypto_fault. */
+enum dp_drop dp_esp_seal(struct dp_esp *esp, uint64_t sequence, uint8_t *inner, size_t inner_octets, uint8_t next_header,
+                         uint8_t *out);
 
-/* Opens an ESP packet of `octets` (≥ DP_ESP_HEADER; its SPI is this SA's, its sequence number is `sequence`) into `plain`, which has
- * room for `octets`. Checks length, ICV, padding and pad length; not the replay window and not the inner packet. DP_OK or
+/* Opens an ESP packet of `octets` (≥ DP_ESP_HEADER; its SPI is this SA's, its sequence number is `sequence`) into `plain`, which
+ * has room for `octets`. Checks length, ICV, padding and pad length; not the replay window and not the inner packet. DP_OK or
  * DP_DROP_esp_length, _icv, _pad, _crypto_fault. */
 enum dp_drop dp_esp_open(struct dp_esp *esp, uint64_t sequence, const uint8_t *packet, size_t octets, uint8_t *plain,
                          struct dp_esp_opened *opened);

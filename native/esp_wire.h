@@ -51,9 +51,9 @@ enum {
     /* The most that sealing adds to an inner packet without TFC padding. */
     DP_ESP_GROWTH = DP_ESP_HEADER + DP_IV_MAX + DP_ESP_TAILROOM + DP_ICV_MAX,
 
-    DP_NON_ESP_MARKER = 4,    /* four zero octets before IKE on port 4500 (RFC 3948 §2.2) */
-    DP_NAT_KEEPALIVE = 0xff,  /* one octet (RFC 3948 §2.3) */
-    DP_SPI_MIN = 256,         /* 0 is local, 1–255 are reserved (RFC 4303 §2.1) */
+    DP_NON_ESP_MARKER = 4,   /* four zero octets before IKE on port 4500 (RFC 3948 §2.2) */
+    DP_NAT_KEEPALIVE = 0xff, /* one octet (RFC 3948 §2.3) */
+    DP_SPI_MIN = 256,        /* 0 is local, 1–255 are reserved (RFC 4303 §2.1) */
     DP_IPV4_HEADER_MIN = 20,
     DP_IPV6_HEADER = 40,
     DP_IP_MAX = 65535,

@@ -1,4 +1,5 @@
-/* A packet's flow and a selector in the form the data plane computes with: host order, both ends indexed by DP_LOCAL and DP_REMOTE. */
+/* A packet's flow and a selector in the form the data plane computes with: host order, both ends indexed by DP_LOCAL and DP_REMOTE.
+ */
 #ifndef DP_FLOW_H
 #define DP_FLOW_H
 
@@ -9,7 +10,10 @@
 
 __extension__ typedef unsigned __int128 dp_u128;
 
-enum { DP_LOCAL = 0, DP_REMOTE = 1 };
+enum {
+    DP_LOCAL = 0,
+    DP_REMOTE = 1
+};
 
 struct dp_flow {
     uint8_t family;    /* 4 or 6 */

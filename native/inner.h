@@ -4,20 +4,23 @@
 
 #include "flow.h"
 
-enum dp_direction_of_flow { DP_FLOW_OUTBOUND, DP_FLOW_INBOUND }; /* outbound: the source is local */
+enum dp_direction_of_flow {
+    DP_FLOW_OUTBOUND,
+    DP_FLOW_INBOUND
+}; /* outbound: the source is local */
 
 struct dp_inner {
     struct dp_flow flow;
-    uint32_t octets;   /* total length by the header: ≤ what was given */
-    uint16_t header;   /* octets before the upper layer, extension headers included */
-    uint8_t version;   /* 4 or 6 */
-    uint8_t tos;       /* TOS or traffic class */
+    uint32_t octets;    /* total length by the header: ≤ what was given */
+    uint16_t header;    /* octets before the upper layer, extension headers included */
+    uint8_t version;    /* 4 or 6 */
+    uint8_t tos;        /* TOS or traffic class */
     bool dont_fragment; /* IPv4 DF; always true for IPv6 */
-    bool fragment;     /* any fragment, first or later */
+    bool fragment;      /* any fragment, first or later */
 };
 
-/* Checks the header of an inner packet of which `octets` are at hand (TFC padding may follow it) and reads its flow. Non-first fragments,
- * cut-off upper headers and protocols without ports have DP_PORT_OPAQUE; at most 8 IPv6 extension headers are followed.
+/* Checks the header of an inner packet of which `octets` are at hand (TFC padding may follow it) and reads its flow. Non-first
+ * fragments, cut-off upper headers and protocols without ports have DP_PORT_OPAQUE; at most 8 IPv6 extension headers are followed.
  * DP_OK, DP_DROP_inner_version, _inner_length, _inner_header. */
 enum dp_drop dp_inner_read(const uint8_t *packet, size_t octets, enum dp_direction_of_flow direction, struct dp_inner *inner);
 
@@ -26,7 +29,8 @@ uint8_t dp_outer_tos(uint8_t inner_tos, unsigned dscp);
 /* Merges the outer ECN field into the inner packet (RFC 6040 §4.2, figure 4), mending the IPv4 checksum. DP_OK or DP_DROP_ecn. */
 enum dp_drop dp_ecn_decapsulate(uint8_t *packet, const struct dp_inner *inner, uint8_t outer_tos);
 
-/* The Internet checksum (RFC 1071) of `octets`, folded to 16 bits and not inverted, starting from `sum`. Network order as loaded. */
+/* The Internet checksum (RFC 1071) of `octets`, folded to 16 bits and not inverted, starting from `sum`. Network order as loaded.
+ */
 uint32_t dp_checksum(const uint8_t *data, size_t octets, uint32_t sum);
 
 #endif

@@ -9,7 +9,10 @@
 
 #include "dp.h"
 
-enum { DP_REPLAY_WINDOW_MIN = 64, DP_REPLAY_WINDOW_MAX = 8192 };
+enum {
+    DP_REPLAY_WINDOW_MIN = 64,
+    DP_REPLAY_WINDOW_MAX = 8192
+};
 
 struct dp_replay {
     uint64_t highest; /* highest sequence number committed; 0: none yet */
