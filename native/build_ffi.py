@@ -99,9 +99,7 @@ def check_system() -> None:
         return
     lines = [f"ipsec-dp cannot be built: {need.what} is missing (Debian package {need.package})" for need in missing]
     if IPSEC_MB in missing:
-        lines.append(
-            "  (IPSEC_DP_WITHOUT_IPSEC_MB=1 builds without intel-ipsec-mb: OpenSSL alone, which is slower)"
-        )
+        lines.append("  (IPSEC_DP_WITHOUT_IPSEC_MB=1 builds without intel-ipsec-mb: OpenSSL alone, which is slower)")
     lines.append("Install what is missing and try again:  apt-get install -y " + " ".join(need.package for need in missing))
     raise SystemExit("\n".join(lines))
 
