@@ -1,0 +1,153 @@
+# ipsec_dp. `make` alone says what each target does. No target changes the host's sysctls, services or firewall: what needs a network
+# makes its own namespaces.
+#
+# Variables: PYTHON=python3 (3.11 or newer, for .venv), APT=0 (print which Debian packages are missing, install nothing),
+# JOBS (compilers at once), FUZZ_SECONDS=60 (for each fuzzer).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+APT ?= 1
+JOBS ?= $(shell nproc)
+FUZZ_SECONDS ?= 60
+
+BIN := $(CURDIR)/.venv/bin
+SUDO := $(shell test "$$(id -u)" = 0 || command -v sudo)
+EXTENSION := ipsec_dp/_native.abi3.so
+READY := .venv/.ready $(EXTENSION)
+JUNIT := build/junit
+PARTS := build/junit/parts
+NATIVE := $(MAKE) -j$(JOBS) -C native PYTHON=$(BIN)/python
+PYTEST := $(BIN)/python -m pytest
+C_FILES = $(wildcard native/*.[ch] tests/native/*.[ch] tests/fuzz/*.[ch])
+
+X86_64 := $(filter x86_64,$(shell uname -m))
+DEBIAN_PYTHON := $(filter /usr,$(shell $(PYTHON) -c 'import sys; print(sys.base_prefix)' 2>/dev/null || echo /usr))
+PACKAGES_BUILD := gcc libc6-dev libssl-dev $(if $(X86_64),libipsec-mb-dev) $(if $(DEBIAN_PYTHON),python3 python3-venv python3-dev)
+PACKAGES_NETWORK := iproute2 nftables iputils-ping iperf3 tcpdump ethtool
+PACKAGES_SETUP := $(PACKAGES_BUILD) $(PACKAGES_NETWORK) libcmocka-dev
+PACKAGES_LINT := clang-format-14
+PACKAGES_FUZZ := clang-14 libclang-rt-14-dev
+
+# $(call packages,NAMES): installs the Debian packages that are missing, and prints the line before it runs it.
+define packages
+missing=$$(for name in $(1); do dpkg-query -W -f='$${Status}' $$name 2>/dev/null | grep -q ' installed$$' || echo -n " $$name"; done); \
+line="apt-get install -y --no-install-recommends$$missing"; \
+if [ -z "$$missing" ]; then :; \
+elif [ "$(APT)" = 0 ]; then echo "Missing Debian packages; to install them:  $$line"; \
+elif ! command -v apt-get >/dev/null; then echo "No apt-get here. What Debian calls:$$missing"; \
+elif [ "$$(id -u)" != 0 ] && [ -z "$(SUDO)" ]; then echo "Neither root nor sudo. As root:  $$line"; \
+else \
+  echo "Missing Debian packages. Running:  $(SUDO) apt-get update && $(SUDO) $$line"; \
+  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive $$line -qq </dev/null; \
+fi
+endef
+
+# $(call python-tests,TARGET,MARKERS): pytest with these markers, its report in build/junit/TARGET.xml.
+define python-tests
+mkdir -p $(JUNIT) && rm -f $(JUNIT)/$(1).xml
+$(PYTEST) -m "$(2)" --junit-xml=$(JUNIT)/$(1).xml
+endef
+
+# $(call both-tests,TARGET,MARKERS): the same and the C units, merged into one report; neither keeps the other from running.
+define both-tests
+mkdir -p $(PARTS) && rm -f $(JUNIT)/$(1).xml $(PARTS)/$(1)-*.xml
+status=0; \
+$(NATIVE) units JUNIT=$(CURDIR)/$(PARTS)/$(1)-native.xml || status=1; \
+$(PYTEST) -m "$(2)" --junit-xml=$(PARTS)/$(1)-python.xml || status=1; \
+$(BIN)/python tests/junit_gate.py merge $(JUNIT)/$(1).xml $(PARTS)/$(1)-native.xml $(PARTS)/$(1)-python.xml || status=1; \
+exit $$status
+endef
+
+.PHONY: help packages setup demo test test-unit test-interop test-netns test-slow mutants asan tsan fuzz lint bench bench-tunnel clean
+
+help: ## this list
+	@echo "ipsec_dp: userspace IPsec. Targets:"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+packages:
+	@$(call packages,$(PACKAGES_SETUP))
+
+.venv/.ready: pyproject.toml setup.py | packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ipsec_dp needs Python 3.11 or newer; set PYTHON=")'
+	@echo "Making the virtual environment .venv with $$($(PYTHON) --version) and installing ipsec_dp and its tools into it"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+$(EXTENSION): $(wildcard native/*.[ch]) native/cflags native/build_ffi.py | .venv/.ready
+	@echo "Compiling the C core into $@"
+	@$(BIN)/python native/build_ffi.py
+	@touch $@
+
+setup: packages $(READY) ## install Debian packages (prints the line first; APT=0 only prints), make .venv, compile the C core
+	@echo "Ready: .venv/bin/ipsec-dp (for example: .venv/bin/ipsec-dp --help)"
+
+demo: packages $(READY) ## two gateways and two hosts in network namespaces, real traffic through ESP, a report (root)
+	@$(SUDO) $(BIN)/ipsec-dp demo
+
+test: packages $(READY) ## every test but those marked slow: Python, C units, interoperation, namespaces (full only as root)
+	@$(call both-tests,test,not slow)
+
+test-unit: packages $(READY) ## Python and C unit tests; needs no root
+	@$(call both-tests,test-unit,not slow and not netns and not interop)
+
+test-interop: packages $(READY) ## against independent implementations of ESP and IKE
+	@$(call python-tests,test-interop,interop and not slow)
+
+test-netns: packages $(READY) ## gateways in network namespaces (root)
+	@$(call python-tests,test-netns,netns and not interop and not slow)
+
+test-slow: packages $(READY) ## the tests that are too slow for `make test`
+	@$(call python-tests,test-slow,slow)
+
+mutants: packages $(READY) ## apply each tests/mutants/*.patch to a copy and show that a test turns red
+	@$(BIN)/python tests/mutants/run.py
+
+# Python itself is not instrumented: the sanitizers' runtime is preloaded, the leaks of the interpreter are not looked at, and objects
+# come from malloc so that an overrun of one is seen. libstdc++ must be there before numpy throws. The suite runs on a copy of the tree
+# so that the instrumented extension never stands in ipsec_dp/.
+ASAN_TREE := build/asan
+ASAN_RUNTIME = $(shell gcc -print-file-name=libasan.so) $(shell gcc -print-file-name=libubsan.so) $(shell gcc -print-file-name=libstdc++.so)
+asan: packages $(READY) ## C units and the Python suite under AddressSanitizer and UndefinedBehaviorSanitizer
+	@mkdir -p $(PARTS) && rm -rf $(JUNIT)/asan.xml $(PARTS)/asan-*.xml $(ASAN_TREE) && mkdir -p $(ASAN_TREE)
+	@SANITIZE=address,undefined $(BIN)/python native/build_ffi.py
+	@tar -c --exclude='*.so' --exclude=__pycache__ $$(git ls-files -- . | cut -d/ -f1 | sort -u) | tar -x -C $(ASAN_TREE)
+	@cp build/sanitize/address,undefined/$(EXTENSION) $(ASAN_TREE)/ipsec_dp/
+	@status=0; \
+	$(NATIVE) units SAN=address,undefined JUNIT=$(CURDIR)/$(PARTS)/asan-native.xml || status=1; \
+	(cd $(ASAN_TREE) && LD_PRELOAD="$(ASAN_RUNTIME)" PYTHONMALLOC=malloc PYTHONPATH=$(CURDIR)/$(ASAN_TREE) \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  $(PYTEST) -m "not slow and not netns" --junit-xml=$(CURDIR)/$(PARTS)/asan-python.xml) || status=1; \
+	$(BIN)/python tests/junit_gate.py merge $(JUNIT)/asan.xml $(PARTS)/asan-native.xml $(PARTS)/asan-python.xml || status=1; \
+	exit $$status
+
+tsan: packages .venv/.ready ## C units under ThreadSanitizer
+	@$(NATIVE) units SAN=thread JUNIT=$(CURDIR)/$(JUNIT)/tsan.xml
+
+fuzz: packages .venv/.ready ## libFuzzer targets, FUZZ_SECONDS each; findings go to build/fuzz/
+	@$(call packages,$(PACKAGES_FUZZ))
+	@$(NATIVE) fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
+
+lint: packages $(READY) ## ruff, mypy --strict, clang-format
+	@$(call packages,$(PACKAGES_LINT))
+	@status=0; \
+	for tool in '$(BIN)/ruff check .' '$(BIN)/ruff format --check .' '$(BIN)/mypy' 'clang-format-14 --dry-run -Werror $(C_FILES)'; do \
+	  echo "== $${tool#$(BIN)/}"; $$tool || status=1; \
+	done; exit $$status
+	@wc -l $$(git ls-files '*.py' '*.c' '*.h') | awk '$$2 != "total" && $$1 > 400 { print "over 400 lines, is it still one concern?", $$2, $$1 }'
+
+bench: packages $(READY) ## seal, open, policy lookup and replay, with pytest-benchmark; results in benchmarks/results/
+	@mkdir -p benchmarks/results
+	@$(PYTEST) benchmarks --benchmark-only --benchmark-json=benchmarks/results/bench.json
+
+bench-tunnel: ## whole tunnels beside other implementations (not built yet)
+	@echo "make bench-tunnel is not built yet" >&2; exit 1
+
+clean: ## remove what was built and measured; .venv stays
+	rm -rf build dist *.egg-info benchmarks/results .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks ipsec_dp/*.so
+	find ipsec_dp native tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

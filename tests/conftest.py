@@ -1,0 +1,22 @@
+"""Markers by directory, and the one reason for which a test may be skipped: it needs root and we are not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+MARKED_DIRECTORIES = ("netns", "interop")
+NEEDS_ROOT = pytest.mark.skip(reason="needs root: makes network namespaces, TUN devices or raw sockets; run `sudo make test`")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives every test under tests/netns and tests/interop its marker; skips what needs root when we are not."""
+    for item in items:
+        directory = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+        if directory in MARKED_DIRECTORIES:
+            item.add_marker(directory)
+        if os.geteuid() != 0 and (item.get_closest_marker("root") or item.get_closest_marker("netns")):
+            item.add_marker(NEEDS_ROOT)
