@@ -7,8 +7,7 @@
 
 #include "dp.h"
 #include "esp_wire.h"
-
-__extension__ typedef unsigned __int128 dp_u128;
+#include "octets.h"
 
 enum {
     DP_LOCAL = 0,

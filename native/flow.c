@@ -1,0 +1,104 @@
+#include "flow.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum {
+    SELECTORS_MAX = 256
+}; /* dp.h, dp_sa_install */
+
+static bool ports_valid(uint32_t low, uint32_t high) {
+    return low <= high && high <= DP_PORT_OPAQUE;
+}
+
+bool dp_box_from_selector(struct dp_box *box, const struct dp_selector *s) {
+    if (s->protocol_low > s->protocol_high || s->protocol_high > DP_PROTOCOL_OPAQUE)
+        return false;
+    if (!ports_valid(s->local_port_low, s->local_port_high) || !ports_valid(s->remote_port_low, s->remote_port_high))
+        return false;
+    *box = (struct dp_box){
+        .family = s->family,
+        .protocol_low = s->protocol_low,
+        .protocol_high = s->protocol_high,
+        .port_low = {s->local_port_low, s->remote_port_low},
+        .port_high = {s->local_port_high, s->remote_port_high},
+    };
+    switch (s->family) {
+    case 4:
+        box->low.v4[DP_LOCAL] = dp_read_32(s->local_low);
+        box->high.v4[DP_LOCAL] = dp_read_32(s->local_high);
+        box->low.v4[DP_REMOTE] = dp_read_32(s->remote_low);
+        box->high.v4[DP_REMOTE] = dp_read_32(s->remote_high);
+        return box->low.v4[DP_LOCAL] <= box->high.v4[DP_LOCAL] && box->low.v4[DP_REMOTE] <= box->high.v4[DP_REMOTE];
+    case 6:
+        box->low.v6[DP_LOCAL] = dp_read_128(s->local_low);
+        box->high.v6[DP_LOCAL] = dp_read_128(s->local_high);
+        box->low.v6[DP_REMOTE] = dp_read_128(s->remote_low);
+        box->high.v6[DP_REMOTE] = dp_read_128(s->remote_high);
+        return box->low.v6[DP_LOCAL] <= box->high.v6[DP_LOCAL] && box->low.v6[DP_REMOTE] <= box->high.v6[DP_REMOTE];
+    default:
+        return false;
+    }
+}
+
+bool dp_flow_from_key(struct dp_flow *flow, const struct dp_flow_key *key) {
+    if (key->protocol > DP_PROTOCOL_OPAQUE || key->local_port > DP_PORT_OPAQUE || key->remote_port > DP_PORT_OPAQUE)
+        return false;
+    flow->family = key->family;
+    flow->protocol = key->protocol;
+    flow->port[DP_LOCAL] = key->local_port;
+    flow->port[DP_REMOTE] = key->remote_port;
+    switch (key->family) {
+    case 4:
+        flow->address.v4[DP_LOCAL] = dp_read_32(key->local);
+        flow->address.v4[DP_REMOTE] = dp_read_32(key->remote);
+        return true;
+    case 6:
+        flow->address.v6[DP_LOCAL] = dp_read_128(key->local);
+        flow->address.v6[DP_REMOTE] = dp_read_128(key->remote);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool addresses_held(const struct dp_box *box, const struct dp_flow *flow, int end) {
+    if (flow->family == 4)
+        return flow->address.v4[end] >= box->low.v4[end] && flow->address.v4[end] <= box->high.v4[end];
+    return flow->address.v6[end] >= box->low.v6[end] && flow->address.v6[end] <= box->high.v6[end];
+}
+
+bool dp_box_holds(const struct dp_box *box, const struct dp_flow *flow) {
+    if (flow->family != box->family || flow->protocol < box->protocol_low || flow->protocol > box->protocol_high)
+        return false;
+    for (int end = DP_LOCAL; end <= DP_REMOTE; end++)
+        if (flow->port[end] < box->port_low[end] || flow->port[end] > box->port_high[end] || !addresses_held(box, flow, end))
+            return false;
+    return true;
+}
+
+struct dp_selectors *dp_selectors_new(const struct dp_selector *selectors, size_t count) {
+    if (count == 0 || count > SELECTORS_MAX) {
+        errno = EINVAL;
+        return NULL;
+    }
+    struct dp_selectors *s = malloc(sizeof *s + count * sizeof s->box[0]);
+    if (s == NULL)
+        return NULL;
+    s->count = (uint32_t)count;
+    for (size_t i = 0; i < count; i++) {
+        if (!dp_box_from_selector(&s->box[i], &selectors[i])) {
+            free(s);
+            errno = EINVAL;
+            return NULL;
+        }
+    }
+    return s;
+}
+
+bool dp_selectors_hold(const struct dp_selectors *selectors, const struct dp_flow *flow) {
+    for (uint32_t i = 0; i < selectors->count; i++)
+        if (dp_box_holds(&selectors->box[i], flow))
+            return true;
+    return false;
+}

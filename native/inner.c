@@ -1,0 +1,217 @@
+/* The checksum of the inner IPv4 header is not verified here: outbound the kernel has just made it, inbound the kernel verifies it
+ * behind the TUN device, and dp_ecn_decapsulate mends it so that a wrong one stays wrong. Who merges packets verifies it first. */
+#include "inner.h"
+
+#include <string.h>
+
+enum {
+    IPV4_OFFSET_MASK = 0x1fff, /* RFC 791 §3.1 */
+    IPV4_DONT_FRAGMENT = 0x4000,
+    IPV4_MORE_FRAGMENTS = 0x2000,
+    IPV6_OFFSET_MASK = 0xfff8, /* RFC 8200 §4.5 */
+    IPV6_MORE_FRAGMENTS = 1,
+    IPV6_EXTENSIONS_MAX = 8,
+
+    ECN_MASK = 3,
+    ECN_CE = 3,
+    ECN_DROP = 4, /* no code point: the packet is dropped */
+};
+
+/* IANA protocol numbers. */
+enum {
+    HOP_BY_HOP = 0,
+    ICMP = 1,
+    TCP = 6,
+    UDP = 17,
+    DCCP = 33,
+    ROUTING = 43,
+    FRAGMENT = 44,
+    AH = 51,
+    ICMPV6 = 58,
+    DESTINATION = 60,
+    SCTP = 132,
+    UDP_LITE = 136,
+};
+
+static bool is_extension(uint8_t next_header) {
+    return next_header == HOP_BY_HOP || next_header == ROUTING || next_header == FRAGMENT || next_header == AH ||
+           next_header == DESTINATION;
+}
+
+/* The selectors' ports (RFC 4301 §4.4.1.1) from `octets` of upper layer; the caller has set both to OPAQUE. */
+static void read_ports(struct dp_flow *flow, const uint8_t *upper, size_t octets, int source) {
+    switch (flow->protocol) {
+    case TCP:
+    case UDP:
+    case DCCP:
+    case SCTP:
+    case UDP_LITE:
+        if (octets >= 4) {
+            flow->port[source] = dp_read_16(upper);
+            flow->port[!source] = dp_read_16(upper + 2);
+        }
+        break;
+    case ICMP:
+    case ICMPV6:
+        if (octets >= 2)
+            flow->port[DP_LOCAL] = flow->port[DP_REMOTE] = dp_read_16(upper);
+        break;
+    }
+}
+
+static enum dp_drop read_v4(const uint8_t *packet, size_t octets, int source, struct dp_inner *inner) {
+    if (octets < DP_IPV4_HEADER_MIN)
+        return DP_DROP_inner_length;
+    inner->header = (uint16_t)((packet[0] & 15) * 4);
+    inner->octets = dp_read_16(packet + 2);
+    if (inner->header < DP_IPV4_HEADER_MIN || inner->octets < inner->header || inner->octets > octets)
+        return DP_DROP_inner_length;
+    uint16_t fragment = dp_read_16(packet + 6);
+    inner->tos = packet[1];
+    inner->dont_fragment = fragment & IPV4_DONT_FRAGMENT;
+    inner->fragment = fragment & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET_MASK);
+    inner->flow.protocol = packet[9];
+    inner->flow.address.v4[source] = dp_read_32(packet + 12);
+    inner->flow.address.v4[!source] = dp_read_32(packet + 16);
+    if ((fragment & IPV4_OFFSET_MASK) == 0)
+        read_ports(&inner->flow, packet + inner->header, inner->octets - inner->header, source);
+    return DP_OK;
+}
+
+/* Octets of the extension header at `header`, of which the first two are there (RFC 8200 §4, RFC 4302 §2.2). */
+static size_t extension_octets(uint8_t kind, const uint8_t *header) {
+    switch (kind) {
+    case FRAGMENT:
+        return 8;
+    case AH:
+        return (header[1] + 2u) * 4;
+    default:
+        return (header[1] + 1u) * 8;
+    }
+}
+
+/* Follows the extension headers to the upper layer. A later fragment shows its protocol only when no further extension header
+ * precedes it. */
+static enum dp_drop read_v6_chain(const uint8_t *packet, int source, struct dp_inner *inner) {
+    uint8_t next = packet[6];
+    size_t at = DP_IPV6_HEADER;
+    bool later_fragment = false;
+
+    for (int extensions = 0; is_extension(next) && !later_fragment; extensions++) {
+        if (extensions == IPV6_EXTENSIONS_MAX || inner->octets - at < 8)
+            return DP_DROP_inner_header;
+        if (next == HOP_BY_HOP && at != DP_IPV6_HEADER) /* RFC 8200 §4.1 */
+            return DP_DROP_inner_header;
+        const uint8_t *header = packet + at;
+        size_t octets = extension_octets(next, header);
+        if (octets > inner->octets - at)
+            return DP_DROP_inner_header;
+        if (next == FRAGMENT) {
+            uint16_t field = dp_read_16(header + 2);
+            later_fragment = field & IPV6_OFFSET_MASK;
+            inner->fragment |= later_fragment || (field & IPV6_MORE_FRAGMENTS);
+        }
+        next = header[0];
+        at += octets;
+    }
+    inner->header = (uint16_t)at;
+    inner->flow.protocol = is_extension(next) ? DP_PROTOCOL_OPAQUE : next;
+    if (!later_fragment)
+        read_ports(&inner->flow, packet + at, inner->octets - at, source);
+    return DP_OK;
+}
+
+static enum dp_drop read_v6(const uint8_t *packet, size_t octets, int source, struct dp_inner *inner) {
+    if (octets < DP_IPV6_HEADER)
+        return DP_DROP_inner_length;
+    inner->octets = DP_IPV6_HEADER + (uint32_t)dp_read_16(packet + 4); /* no jumbograms (RFC 2675) */
+    if (inner->octets > octets)
+        return DP_DROP_inner_length;
+    inner->tos = (uint8_t)(dp_read_16(packet) >> 4);
+    inner->dont_fragment = true;
+    inner->flow.address.v6[source] = dp_read_128(packet + 8);
+    inner->flow.address.v6[!source] = dp_read_128(packet + 24);
+    return read_v6_chain(packet, source, inner);
+}
+
+enum dp_drop dp_inner_read(const uint8_t *packet, size_t octets, enum dp_direction_of_flow direction, struct dp_inner *inner) {
+    int source = direction == DP_FLOW_OUTBOUND ? DP_LOCAL : DP_REMOTE;
+
+    if (octets == 0)
+        return DP_DROP_inner_length;
+    inner->version = packet[0] >> 4;
+    inner->fragment = false;
+    inner->flow.family = inner->version;
+    inner->flow.port[DP_LOCAL] = inner->flow.port[DP_REMOTE] = DP_PORT_OPAQUE;
+    switch (inner->version) {
+    case 4:
+        return read_v4(packet, octets, source, inner);
+    case 6:
+        return read_v6(packet, octets, source, inner);
+    default:
+        return DP_DROP_inner_version;
+    }
+}
+
+uint8_t dp_outer_tos(uint8_t inner_tos, unsigned dscp) {
+    return dscp == DP_DSCP_COPY ? inner_tos : inner_tos & ECN_MASK;
+}
+
+/* RFC 6040 §4.2, figure 4: [arriving inner][arriving outer], in the order of the code points Not-ECT, ECT(1), ECT(0), CE. */
+static const uint8_t ecn_merged[4][4] = {
+    {0, 0, 0, ECN_DROP},
+    {1, 1, 1, ECN_CE},
+    {2, 1, 2, ECN_CE},
+    {ECN_CE, ECN_CE, ECN_CE, ECN_CE},
+};
+
+/* RFC 1624 §3, equation 3, for the 16-bit word that holds the TOS. */
+static void mend_checksum(uint8_t *packet, uint16_t old_word) {
+    uint32_t sum = (uint16_t)~dp_read_16(packet + 10);
+    sum += (uint16_t)~old_word;
+    sum += dp_read_16(packet);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = ~sum;
+    packet[10] = (uint8_t)(sum >> 8);
+    packet[11] = (uint8_t)sum;
+}
+
+enum dp_drop dp_ecn_decapsulate(uint8_t *packet, const struct dp_inner *inner, uint8_t outer_tos) {
+    uint8_t old = inner->tos & ECN_MASK;
+    uint8_t merged = ecn_merged[old][outer_tos & ECN_MASK];
+
+    if (merged == ECN_DROP)
+        return DP_DROP_ecn;
+    if (merged == old)
+        return DP_OK;
+    if (inner->version == 6) {
+        packet[1] = (uint8_t)((packet[1] & ~(ECN_MASK << 4)) | merged << 4);
+        return DP_OK;
+    }
+    uint16_t old_word = dp_read_16(packet);
+    packet[1] = (uint8_t)((packet[1] & ~ECN_MASK) | merged);
+    mend_checksum(packet, old_word);
+    return DP_OK;
+}
+
+uint32_t dp_checksum(const uint8_t *data, size_t octets, uint32_t sum) {
+    uint64_t total = sum;
+    size_t at = 0;
+
+    /* 32-bit words into a 64-bit sum: no carries to follow, and a loop that compilers vectorise. */
+    for (; at + 4 <= octets; at += 4) {
+        uint32_t word;
+        memcpy(&word, data + at, 4);
+        total += word;
+    }
+    uint32_t rest = 0; /* zero octets behind the last, as RFC 1071 §1 pads it */
+    memcpy(&rest, data + at, octets - at);
+    total += rest;
+
+    total = (total & 0xffffffff) + (total >> 32);
+    total = (total & 0xffffffff) + (total >> 32);
+    total = (total & 0xffff) + (total >> 16);
+    total = (total & 0xffff) + (total >> 16);
+    return (uint32_t)total;
+}
