@@ -26,13 +26,14 @@ struct dp_cipher {
     const char *provider;
     size_t context_octets; /* of the key context in the arena */
 
-    /* `key` is the encryption key without salt, `integ_key` the integrity key (NULL for an AEAD). 0 or -errno. */
-    int (*init)(void *context, const uint8_t *key, const uint8_t *integ_key);
+    /* `cipher` is this one; `key` the encryption key without salt, `integ_key` the integrity key (NULL for an AEAD). 0 or -errno,
+     * and then there is nothing to finish. */
+    int (*init)(const struct dp_cipher *cipher, void *context, const uint8_t *key, const uint8_t *integ_key);
     /* Frees what the library itself holds; the arena wipes the context. */
     void (*finish)(void *context);
     /* 0, or -EIO when the library failed. */
     int (*seal)(void *context, const struct dp_crypt *c);
-    /* 0; -EBADMSG: the ICV is wrong, and what `dst` then holds is wiped or never was plaintext; -EIO. */
+    /* 0; -EBADMSG: the ICV is wrong; -EIO. What `dst` then holds is wiped or never was plaintext. */
     int (*open)(void *context, const struct dp_crypt *c);
 };
 
@@ -43,5 +44,9 @@ int dp_cipher_load(void);
  * nobody has it. */
 const struct dp_cipher *dp_cipher_find(unsigned provider, unsigned encr, unsigned integ, unsigned key_octets);
 const char *dp_cipher_reason(void);
+
+/* Known-answer tests of one cipher: published vectors, and a chain of packets of all lengths whose last ICV is known. 0; -EBADMSG:
+ * a wrong result, a wrong ICV taken, plaintext left behind one, or a suite without vectors; or what `init` said. */
+int dp_cipher_known_answers(const struct dp_cipher *cipher);
 
 #endif

@@ -1,4 +1,5 @@
-/* The key arena: the only memory that holds ESP keys and expanded key schedules.
+/* The key arena: the only memory of this project that holds ESP keys and expanded key schedules. (What OpenSSL expands for its own
+ * contexts lies in its heap; it wipes that when an SA's cipher is finished.)
  *
  * Mapped apart from the heap, locked (mlock), left out of core dumps (MADV_DONTDUMP), zeroed in forked children (MADV_WIPEONFORK),
  * wiped when given back. Used by the control thread only. Blocks are aligned to 64 octets, as the providers' schedules ask. */
