@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import cffi
 
+ROOT = Path(__file__).resolve().parent.parent
 NATIVE = Path("native")  # setuptools wants sources relative to the project's root, which is the working directory of every build
 RELEASE_CFLAGS = ["-O3", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-fstack-protector-strong", "-fstack-clash-protection"]
 RELEASE_LDFLAGS = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
@@ -145,10 +146,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/sanitize") / sanitizers if sanitizers else None)
     output = parser.parse_args().output
     where = ["--build-lib", str(output.resolve())] if output else ["--inplace"]
-    root = Path(__file__).resolve().parent.parent
     temp = "build/temp-" + (sanitizers or "release")
     command = [sys.executable, "setup.py", "-q", "build_ext", "--build-temp", temp, *where]
-    raise SystemExit(subprocess.run(command, cwd=root, check=False).returncode)
+    raise SystemExit(subprocess.run(command, cwd=ROOT, check=False).returncode)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,81 @@
+"""The wheel and the source distribution hold what they must, and what is installed from the wheel alone works."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NOT_SOURCE = shutil.ignore_patterns(".*", "build", "dist", "__pycache__", "*.egg-info", "*.so", "results")
+
+
+def run(*command: str | Path, cwd: Path, **extra: str) -> str:
+    """Runs a program outside of any sanitizer and of this checkout; its output."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "PYTHONPATH", "SANITIZE")}
+    result = subprocess.run(command, cwd=cwd, env=environment | extra, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory) -> Path:
+    """A directory with the sdist of a clean copy and the wheel built from that sdist, as `pip install` of a download does."""
+    copy = tmp_path_factory.mktemp("source") / "ipsec_dp"
+    shutil.copytree(ROOT, copy, ignore=NOT_SOURCE)
+    run(sys.executable, "-m", "build", "--no-isolation", cwd=copy)
+    return copy / "dist"
+
+
+def one(directory: Path, pattern: str) -> Path:
+    found = list(directory.glob(pattern))
+    assert len(found) == 1, found
+    return found[0]
+
+
+@pytest.mark.timeout(300)
+def test_the_sdist_holds_the_c_core_and_nothing_built(distributions):
+    with tarfile.open(one(distributions, "*.tar.gz")) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "native").iterdir() if path.is_file()}
+    assert sources <= names
+    assert {"LICENSE", "Makefile", "tests/conftest.py", "ipsec_dp/py.typed", "pyproject.toml", "setup.py"} <= names
+    assert not [name for name in names if name.endswith((".so", ".o", ".pyc"))]
+
+
+@pytest.mark.timeout(300)
+def test_the_wheel_holds_the_extension_and_the_typing_marker_and_no_sources(distributions):
+    with zipfile.ZipFile(one(distributions, "*.whl")) as archive:
+        names = archive.namelist()
+    assert "ipsec_dp/py.typed" in names
+    assert "ipsec_dp/_native.abi3.so" in names
+    assert {name.split("/")[0].partition("-")[0] for name in names} == {"ipsec_dp"}
+    assert not [name for name in names if name.endswith((".c", ".h"))]
+
+
+def test_every_dependency_is_bounded_on_both_sides():
+    requirements = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+    unbounded = [text for text in requirements if "==" not in text and not (">=" in text and "<" in text)]
+    assert unbounded == ["setuptools>=77"]  # whatever builds the project may also test it
+
+
+def test_the_package_imports_nothing_that_it_does_not_declare():
+    declared = {text.split(">")[0].split("=")[0] for text in PROJECT["dependencies"]}
+    imported = set()
+    for path in (ROOT / "ipsec_dp").rglob("*.py"):
+        for line in path.read_text().splitlines():
+            words = line.split()
+            if len(words) > 1 and words[0] in ("import", "from") and not words[1].startswith("."):
+                imported.add(words[1].partition(".")[0].rstrip(","))
+    third_party = {name for name in imported if name in packages_distributions()} - {"ipsec_dp"}
+    providers = {packages_distributions()[name][0] for name in third_party}
+    assert providers <= declared
