@@ -1,0 +1,266 @@
+"""What is on the wire: numbers, limits, errors, and the only two cursors that touch octets (RFC 7296 §3).
+
+Every length is checked here, once. Parsers above never index a buffer by themselves, so whatever a peer sends ends in a
+value or in an `IkeSyntaxError`.
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final
+
+Rng = Callable[[int], bytes]
+"""Randomness handed in by the caller: octets wanted -> that many unpredictable octets."""
+
+Buffer = bytes | bytearray | memoryview
+
+
+class PayloadType(IntEnum):
+    """Next Payload values (RFC 7296 §3.2; RFC 7383 §2.5 for SKF)."""
+
+    NONE = 0
+    SA = 33
+    KE = 34
+    ID_I = 35
+    ID_R = 36
+    CERT = 37
+    CERTREQ = 38
+    AUTH = 39
+    NONCE = 40
+    NOTIFY = 41
+    DELETE = 42
+    VENDOR_ID = 43
+    TS_I = 44
+    TS_R = 45
+    SK = 46
+    CP = 47
+    EAP = 48
+    SKF = 53
+
+
+class ExchangeType(IntEnum):
+    """RFC 7296 §3.1; RFC 9242 and RFC 9370 for the last two."""
+
+    IKE_SA_INIT = 34
+    IKE_AUTH = 35
+    CREATE_CHILD_SA = 36
+    INFORMATIONAL = 37
+    IKE_INTERMEDIATE = 43
+    IKE_FOLLOWUP_KE = 44
+
+
+class Flag(IntEnum):
+    """Header flag masks (RFC 7296 §3.1); the RFC counts bits from the left, these are the values of the octet."""
+
+    INITIATOR = 0x08
+    VERSION = 0x10
+    RESPONSE = 0x20
+
+
+class ProtocolId(IntEnum):
+    """Security protocol identifiers (RFC 7296 §3.3.1)."""
+
+    NONE = 0
+    IKE = 1
+    AH = 2
+    ESP = 3
+
+
+class NotifyType(IntEnum):
+    """Notify message types this project sends or acts on (RFC 7296 §3.10.1 and the RFC beside each later one)."""
+
+    UNSUPPORTED_CRITICAL_PAYLOAD = 1
+    INVALID_IKE_SPI = 4
+    INVALID_MAJOR_VERSION = 5
+    INVALID_SYNTAX = 7
+    INVALID_MESSAGE_ID = 9
+    INVALID_SPI = 11
+    NO_PROPOSAL_CHOSEN = 14
+    INVALID_KE_PAYLOAD = 17
+    AUTHENTICATION_FAILED = 24
+    SINGLE_PAIR_REQUIRED = 34
+    NO_ADDITIONAL_SAS = 35
+    INTERNAL_ADDRESS_FAILURE = 36
+    FAILED_CP_REQUIRED = 37
+    TS_UNACCEPTABLE = 38
+    INVALID_SELECTORS = 39
+    TEMPORARY_FAILURE = 43
+    CHILD_SA_NOT_FOUND = 44
+    INITIAL_CONTACT = 16384
+    SET_WINDOW_SIZE = 16385
+    ADDITIONAL_TS_POSSIBLE = 16386
+    IPCOMP_SUPPORTED = 16387
+    NAT_DETECTION_SOURCE_IP = 16388
+    NAT_DETECTION_DESTINATION_IP = 16389
+    COOKIE = 16390
+    USE_TRANSPORT_MODE = 16391
+    HTTP_CERT_LOOKUP_SUPPORTED = 16392
+    REKEY_SA = 16393
+    ESP_TFC_PADDING_NOT_SUPPORTED = 16394
+    NON_FIRST_FRAGMENTS_ALSO = 16395
+    MOBIKE_SUPPORTED = 16396  # RFC 4555
+    CHILDLESS_IKEV2_SUPPORTED = 16418  # RFC 6023
+    IKEV2_FRAGMENTATION_SUPPORTED = 16430  # RFC 7383
+    SIGNATURE_HASH_ALGORITHMS = 16431  # RFC 7427
+    USE_PPK = 16435  # RFC 8784
+    PPK_IDENTITY = 16436  # RFC 8784
+    NO_PPK_AUTH = 16437  # RFC 8784
+    INTERMEDIATE_EXCHANGE_SUPPORTED = 16438  # RFC 9242
+
+
+FIRST_STATUS_NOTIFY: Final = 16384  # RFC 7296 §3.10.1: below it a notify reports an error
+CRITICAL: Final = 0x80  # the critical bit of the octet after Next Payload (RFC 7296 §3.2)
+MAJOR_VERSION: Final = 2
+KEY_LENGTH_ATTRIBUTE: Final = 14  # RFC 7296 §3.3.5
+ATTRIBUTE_TV: Final = 0x8000  # attribute format bit: type/value, no length
+
+# Sizes, octets.
+IKE_HEADER: Final = 28
+PAYLOAD_HEADER: Final = 4
+IKE_SPI: Final = 8
+ESP_SPI: Final = 4
+SPI_OCTETS: Final[dict[int, int]] = {ProtocolId.IKE: IKE_SPI, ProtocolId.AH: ESP_SPI, ProtocolId.ESP: ESP_SPI}
+FIRST_ESP_SPI: Final = 256  # RFC 4303 §2.1: 0 is local, 1..255 reserved by IANA
+CA_HASH: Final = 20  # RFC 7296 §3.7: SHA-1 of a CA's SubjectPublicKeyInfo
+
+# Limits. What a peer can make us hold or walk through is bounded here and nowhere else.
+MAX_MESSAGE: Final = 65_535 - 8  # octets: the payload of one UDP datagram; also of a reassembled message
+MAX_PAYLOADS: Final = 128  # in one chain
+MAX_PROPOSALS: Final = 64  # in one SA payload
+MAX_ATTRIBUTES: Final = 8  # in one transform
+MAX_CONFIG_ATTRIBUTES: Final = 256  # in one CP payload
+MIN_NONCE: Final = 16  # octets, RFC 7296 §3.9
+MAX_NONCE: Final = 256
+MAX_FRAGMENTS: Final = 128  # of one message (RFC 7383 leaves 65,535)
+FRAGMENT_TIMEOUT: Final = 30.0  # seconds an unfinished set of fragments is kept
+
+
+class IkeError(Exception):
+    """Anything wrong with what a peer sent or with what was asked of this layer; the text never holds key material."""
+
+
+class IkeSyntaxError(IkeError):
+    """A message that breaks RFC 7296 §3. `notify` is what a protected answer would carry (None: drop without a word)."""
+
+    notify: NotifyType | None = NotifyType.INVALID_SYNTAX
+    notify_data: bytes = b""
+
+
+class InvalidMajorVersionError(IkeSyntaxError):
+    """The peer speaks a newer major version (RFC 7296 §2.5)."""
+
+    notify = NotifyType.INVALID_MAJOR_VERSION
+
+
+class Ikev1MessageError(IkeSyntaxError):
+    """An IKEv1 datagram: a peer configured for another protocol, counted and reported, never answered."""
+
+    notify = None
+
+
+class UnsupportedCriticalPayloadError(IkeSyntaxError):
+    """A payload we do not know, with the critical bit set (RFC 7296 §2.5); the answer names its type."""
+
+    notify = NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD
+
+    def __init__(self, payload_type: int) -> None:
+        super().__init__(f"payload type {payload_type} is critical and not supported")
+        self.notify_data = bytes([payload_type])
+
+
+class IntegrityError(IkeError):
+    """The ICV of a protected message does not hold. Such a message changes nothing and is not answered."""
+
+
+class Reader:
+    """Bounds-checked cursor over received octets; every method raises `IkeSyntaxError` when they are too few."""
+
+    __slots__ = ("_at", "_data", "_end")
+
+    def __init__(self, data: Buffer) -> None:
+        self._data = memoryview(data).toreadonly()
+        self._at = 0
+        self._end = len(data)
+
+    @property
+    def remaining(self) -> int:
+        """Octets not yet read."""
+        return self._end - self._at
+
+    @property
+    def position(self) -> int:
+        """Octets read so far."""
+        return self._at
+
+    def _take(self, count: int) -> memoryview:
+        if count < 0 or count > self._end - self._at:
+            raise IkeSyntaxError(f"{count} octets wanted, {self._end - self._at} left")
+        start = self._at
+        self._at += count
+        return self._data[start : self._at]
+
+    def u8(self) -> int:
+        return self._take(1)[0]
+
+    def u16(self) -> int:
+        return int.from_bytes(self._take(2), "big")
+
+    def u32(self) -> int:
+        return int.from_bytes(self._take(4), "big")
+
+    def octets(self, count: int) -> bytes:
+        return bytes(self._take(count))
+
+    def rest(self) -> bytes:
+        return bytes(self._take(self._end - self._at))
+
+    def sub(self, count: int) -> "Reader":
+        """A cursor over the next `count` octets, which this one then has passed."""
+        return Reader(self._take(count))
+
+    def end(self, what: str) -> None:
+        """Refuse octets left over in `what`."""
+        if self._at != self._end:
+            raise IkeSyntaxError(f"{what}: {self._end - self._at} octets too many")
+
+
+class Writer:
+    """Growing output. A value that does not fit its field is our own mistake: `ValueError`."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def _number(self, value: int, size: int) -> None:
+        if not 0 <= value < 1 << 8 * size:
+            raise ValueError(f"{value} does not fit {size} octets")
+        self._data += value.to_bytes(size, "big")
+
+    def u8(self, value: int) -> None:
+        self._number(value, 1)
+
+    def u16(self, value: int) -> None:
+        self._number(value, 2)
+
+    def u32(self, value: int) -> None:
+        self._number(value, 4)
+
+    def octets(self, value: Buffer) -> None:
+        self._data += value
+
+    def reserve_u16(self) -> int:
+        """Leave room for a length known later; returns where."""
+        self._data += b"\0\0"
+        return len(self._data) - 2
+
+    def fill_u16(self, at: int, value: int) -> None:
+        if not 0 <= value <= 0xFFFF:
+            raise ValueError(f"a length of {value} octets does not fit its field")
+        self._data[at : at + 2] = value.to_bytes(2, "big")
+
+    def take(self) -> bytes:
+        """All octets written."""
+        return bytes(self._data)

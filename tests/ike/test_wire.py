@@ -1,0 +1,56 @@
+"""The cursors: nothing is read past the end, nothing is written that does not fit."""
+
+import pytest
+
+from ipsec_dp.ike.wire import CRITICAL, IkeSyntaxError, NotifyType, Reader, UnsupportedCriticalPayloadError, Writer
+
+
+def test_reader_walks_numbers_and_octets():
+    reader = Reader(b"\x01\x02\x03\x04\x05\x06\x07abc")
+    assert (reader.u8(), reader.u16(), reader.u32()) == (1, 0x0203, 0x04050607)
+    assert (reader.position, reader.remaining, reader.octets(2), reader.rest()) == (7, 3, b"ab", b"c")
+    reader.end("test")
+
+
+@pytest.mark.parametrize(
+    "read", [Reader.u8, Reader.u16, Reader.u32, lambda r: r.octets(1), lambda r: r.octets(-1), lambda r: r.sub(9)]
+)
+def test_reading_past_the_end_or_backwards_is_a_syntax_error(read):
+    with pytest.raises(IkeSyntaxError):
+        read(Reader(b""))
+
+
+def test_a_sub_reader_cannot_leave_its_octets():
+    outer = Reader(b"\x01\x02\x03")
+    inner = outer.sub(2)
+    assert (inner.u16(), outer.u8()) == (0x0102, 3)
+    with pytest.raises(IkeSyntaxError):
+        inner.u8()
+
+
+def test_left_over_octets_are_refused():
+    with pytest.raises(IkeSyntaxError, match="1 octets too many"):
+        Reader(b"x").end("thing")
+
+
+def test_writer_fills_lengths_and_refuses_what_does_not_fit():
+    writer = Writer()
+    at = writer.reserve_u16()
+    writer.u32(7)
+    writer.fill_u16(at, len(writer))
+    assert writer.take() == b"\0\x06\0\0\0\x07"
+    for write, value in ((writer.u8, 256), (writer.u16, -1), (writer.u32, 1 << 32)):
+        with pytest.raises(ValueError, match="does not fit"):
+            write(value)
+    with pytest.raises(ValueError, match="does not fit"):
+        writer.fill_u16(at, 65_536)
+
+
+def test_the_critical_bit_is_the_highest_of_its_octet():
+    assert CRITICAL == 0x80  # "bit 0" in the RFC's drawing
+
+
+def test_errors_name_the_notify_that_answers_them():
+    error = UnsupportedCriticalPayloadError(200)
+    assert (error.notify, error.notify_data) == (NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, b"\xc8")
+    assert IkeSyntaxError("x").notify is NotifyType.INVALID_SYNTAX
