@@ -1,0 +1,35 @@
+"""Fixtures of the tests in network namespaces, and the check that none of them leaves anything in the kernel."""
+
+from __future__ import annotations
+
+import pytest
+
+from ipsec_dp.rig import netns
+from tests.netns import harness
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_stale_namespaces():
+    """Takes away what a killed run left, so that it cannot be mistaken for ours."""
+    netns.sweep()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    """After each test: no namespace of ours, and the host's own links, addresses, routes, rules and nftables as before."""
+    before = harness.picture()
+    yield
+    assert netns.owned() == []
+    assert harness.difference(before, harness.picture()) == []
+
+
+@pytest.fixture
+def lab(nothing_left):  # the check comes after the lab is closed
+    with netns.Lab() as made:
+        yield made
+
+
+@pytest.fixture
+def sites(lab):
+    """hostA - gwA = gwB - hostB; see `ipsec_dp.rig.netns.TwoSites`."""
+    return netns.two_sites(lab)
