@@ -1,0 +1,44 @@
+"""The configuration: `load(path)` gives a frozen `Config`, or raises ConfigError with all that is wrong at once.
+
+`tables` is the file as written, `model` what the rest of the program gets; `resolve` leads from one to the other, `check` looks at
+all of it together, `files` reads the secrets it names.
+"""
+
+from ipsec_dp.config.files import ManualKeys, load_manual_keys
+from ipsec_dp.config.load import examine, load
+from ipsec_dp.config.model import (
+    CertificateAuth,
+    Config,
+    Esp,
+    Ike,
+    Liveness,
+    ManualSa,
+    Policy,
+    PskAuth,
+    Route,
+    Tunnel,
+    control_socket,
+)
+from ipsec_dp.config.selectors import ANY_PORTS, PortRange, Rule, Selector
+
+__all__ = [
+    "ANY_PORTS",
+    "CertificateAuth",
+    "Config",
+    "Esp",
+    "Ike",
+    "Liveness",
+    "ManualKeys",
+    "ManualSa",
+    "Policy",
+    "PortRange",
+    "PskAuth",
+    "Route",
+    "Rule",
+    "Selector",
+    "Tunnel",
+    "control_socket",
+    "examine",
+    "load",
+    "load_manual_keys",
+]

@@ -1,0 +1,153 @@
+"""How a tunnel's keys come about: by IKE with a secret or certificates, or by hand. One of both, and the files it needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ipsec_dp.config import files, model, tables
+from ipsec_dp.config.quantities import parse_identity
+from ipsec_dp.errors import BadValueError
+from ipsec_dp.suites import parse_suite
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ipsec_dp.config.findings import Place
+
+# RFC 7296 §2.15 asks for a secret with as much randomness as the strongest key negotiated; below this nobody has that.
+PSK_OCTETS_SHORT = 16
+_SPI_MIN, _SPI_MAX = 0x100, 0xFFFFFFFF
+
+
+def resolve_auth(
+    table: tables.Tunnel, given: Mapping[str, Any], remotes: tuple[model.Address | str, ...], place: Place, base: Path
+) -> model.PskAuth | model.CertificateAuth | None:
+    """The tunnel's [tunnel.auth]; None under manual keys or when something is wrong."""
+    if "manual_unsafe" in given:
+        for key in ("auth", "ike"):
+            if key in given:
+                place.error(key, "stands beside manual_unsafe", "keys come from IKE or by hand: take one of both tables out")
+        return None
+    auth = table.auth
+    below = place.below("auth")
+    if auth is None:
+        if "auth" not in given:
+            place.error(
+                "auth", "is missing", "write [tunnel.auth] with psk_file or certificate (or, for rigs, [tunnel.manual_unsafe])"
+            )
+        return None
+    local_id, remote_id = _identities(auth, table, remotes, below)
+    if auth.psk_file is not None:
+        for key in ("certificate", "private_key", "ca", "crl"):
+            if getattr(auth, key):
+                below.error(key, "stands beside psk_file", "authenticate by a secret or by certificates: take one of both out")
+        psk_file = base / auth.psk_file
+        _check_psk(psk_file, below)
+        return model.PskAuth(local_id=local_id, remote_id=remote_id, psk_file=psk_file)
+    return _resolve_certificate(auth, local_id, remote_id, below, base)
+
+
+def _identities(
+    auth: tables.Auth, table: tables.Tunnel, remotes: tuple[model.Address | str, ...], below: Place
+) -> tuple[str | None, str | None]:
+    local_id = below.optional("local_id", parse_identity, auth.local_id)
+    if auth.remote_id is not None:
+        return local_id, below.optional("remote_id", parse_identity, auth.remote_id)
+    if table.remote == "any":
+        below.error("remote_id", 'is missing, and remote is "any"', "say who may come, e.g. an FQDN, an e-mail or a DN")
+    names = [remote for remote in remotes if isinstance(remote, str)]
+    if names and len(remotes) > 1:
+        below.error("remote_id", "is missing, and remote lists DNS names", "say who the peer is, whichever address it has")
+    return local_id, names[0] if names else None
+
+
+def _check_psk(path: Path, below: Place) -> None:
+    try:
+        octets = files.secret_octets(path)
+    except BadValueError as error:
+        below.error("psk_file", error.wrong, error.right)
+        return
+    if octets == 0:
+        below.error("psk_file", f"{path} is empty", "write a random secret, e.g. from: openssl rand -base64 32")
+    elif octets < PSK_OCTETS_SHORT:
+        below.warn("psk_file", f"{path} holds {octets} octets, few enough to guess", "take e.g.: openssl rand -base64 32")
+
+
+def _resolve_certificate(
+    auth: tables.Auth, local_id: str | None, remote_id: str | None, below: Place, base: Path
+) -> model.CertificateAuth | None:
+    missing = [key for key in ("certificate", "private_key", "ca") if not getattr(auth, key)]
+    if auth.certificate is None or auth.private_key is None or not auth.ca:
+        if len(missing) == 3:
+            below.error("", "names no psk_file and no certificate", "write psk_file, or certificate, private_key and ca")
+        else:
+            for key in missing:
+                below.error(key, "is missing", "certificate, private_key and ca belong together")
+        return None
+    key_file = base / auth.private_key
+    try:
+        files.wipe(files.read_secret(key_file))
+    except BadValueError as error:
+        below.error("private_key", error.wrong, error.right)
+    if auth.revocation == "strict" and not auth.crl:
+        below.error("crl", "is missing under strict revocation", 'name a CRL file, or write revocation = "if-present"')
+    if auth.revocation == "off" and auth.crl:
+        below.warn("crl", 'is not looked at: revocation is "off"', 'write revocation = "if-present" or "strict"')
+    certificate = base / auth.certificate
+    return model.CertificateAuth(
+        local_id=local_id,
+        remote_id=remote_id,
+        certificate=below.value("certificate", files.check_readable, certificate, certificate),
+        private_key=key_file,
+        ca=below.values("ca", files.check_readable, (base / name for name in auth.ca)),
+        crl=below.values("crl", files.check_readable, (base / name for name in auth.crl)),
+        revocation=auth.revocation,
+    )
+
+
+def resolve_manual(
+    table: tables.Tunnel, given: Mapping[str, Any], remotes: tuple[model.Address | str, ...], place: Place, base: Path
+) -> model.ManualSa | None:
+    """The tunnel's [tunnel.manual_unsafe]; None without one or when its suite is none."""
+    manual = table.manual_unsafe
+    if manual is None:
+        return None
+    below = place.below("manual_unsafe")
+    place.warn(
+        "manual_unsafe", "keys are set by hand and never replaced", "use it for rigs and benchmarks only, [tunnel.auth] otherwise"
+    )
+    _check_fit(table, given, remotes, place)
+    for key, spi in (("spi_in", manual.spi_in), ("spi_out", manual.spi_out)):
+        if spi is not None and not _SPI_MIN <= spi <= _SPI_MAX:
+            below.error(key, f"{spi:#x} is no SPI of an SA", "write 0x100 to 0xffffffff (RFC 4303 §2.1)")
+    suite = below.optional("suite", parse_suite, manual.suite)
+    if (
+        suite is None
+        or manual.spi_in is None
+        or manual.spi_out is None
+        or manual.key_in_file is None
+        or manual.key_out_file is None
+    ):
+        return None
+    return model.ManualSa(
+        suite=suite,
+        spi_in=manual.spi_in,
+        spi_out=manual.spi_out,
+        key_in_file=base / manual.key_in_file,
+        key_out_file=base / manual.key_out_file,
+    )
+
+
+def _check_fit(table: tables.Tunnel, given: Mapping[str, Any], remotes: tuple[model.Address | str, ...], place: Place) -> None:
+    """What only a negotiation can do has no place in a manual tunnel."""
+    if table.remote == "any" or len(remotes) > 1:
+        place.error("remote", "manual keys belong to one peer", "write its address")
+    for name in (remote for remote in remotes if isinstance(remote, str)):
+        place.error("remote", f"{name} is a name, and manual keys belong to one address", "write the address")
+    esp = given.get("esp")
+    for key in ("proposals", "lifetime", "idle_timeout"):
+        if isinstance(esp, dict) and key in esp:
+            place.warn(f"esp.{key}", "has no meaning under manual keys", "leave it out")
+    if table.encapsulation == "auto":
+        place.warn("encapsulation", "no negotiation finds a NAT: IP protocol 50 is used", 'write "udp" or "esp"')

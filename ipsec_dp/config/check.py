@@ -1,0 +1,143 @@
+"""What only shows when all tables are seen together: names, rules that are never reached, SPIs and keys used twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from ipsec_dp.config import files, model
+from ipsec_dp.config.findings import Findings, suggest
+from ipsec_dp.config.selectors import Rule, Selector, find_shadowed
+from ipsec_dp.errors import BadValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def tunnel_place(name: str) -> str:
+    """How findings name a tunnel."""
+    return f'tunnel "{name}"'
+
+
+def check_names(names: Sequence[str], config: model.Config, findings: Findings) -> None:
+    """Every tunnel's name once (`names` has also those of unreadable tunnels), and policies and routes name tunnels there are."""
+    for name, count in Counter(names).items():
+        if count > 1:
+            findings.at(tunnel_place(name)).error("name", f"{count} tunnels have this name", "give each tunnel its own")
+    known = set(names)
+    named = [(f"policy #{number}", policy.tunnel) for number, policy in enumerate(config.policies, 1)]
+    named += [(f"route #{number}", route.tunnel) for number, route in enumerate(config.routes, 1)]
+    for where, tunnel in named:
+        if tunnel is not None and tunnel not in known:
+            hint = suggest(tunnel, sorted(known)) if known else "write a [[tunnel]] of this name"
+            findings.at(where).error("tunnel", f'no tunnel is named "{tunnel}"', hint)
+
+
+def check_rules(policies: Sequence[tuple[int, model.Policy]], tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
+    """Rules wholly shadowed by an earlier one, and tunnels with identical selectors on one interface.
+
+    `policies` come with their number in the file; both must have been found good by themselves.
+    """
+    by_name = {tunnel.name: tunnel for tunnel in tunnels}
+    twins = _check_twins(tunnels, findings)
+    sound = [(number, policy) for number, policy in policies if policy.tunnel is None or policy.tunnel in by_name]
+    rules = model.rules_of(tuple(policy for _, policy in sound), tuple(tunnels))
+    numbers = [number for number, _ in sound]
+    reported = set()
+    for rule, earlier in find_shadowed(rules):
+        if earlier.policy is not None and rule.policy is None and earlier.tunnel == rule.tunnel:
+            continue  # the policy leads into the same tunnel, where the proxy ID still selects the CHILD_SA
+        if rule.tunnel in twins and earlier.tunnel in twins and rule.policy is None and earlier.policy is None:
+            continue
+        where, key = _name_rule(rule, numbers)
+        if (where, key) in reported:
+            continue
+        reported.add((where, key))
+        wrong = f"never reached: {_describe_earlier(rule, earlier, numbers)} holds all of {rule.selector}"
+        findings.at(where).error(key, wrong, "write the narrower rule first, or take one of both out")
+
+
+def _check_twins(tunnels: Sequence[model.Tunnel], findings: Findings) -> set[str]:
+    """Tells tunnels whose selectors are the same as an earlier one's on the same interface; returns the names of all concerned."""
+    first: dict[tuple[str, frozenset[Selector]], str] = {}
+    twins: set[str] = set()
+    for tunnel in tunnels:
+        other = first.setdefault((tunnel.interface, frozenset(tunnel.selectors)), tunnel.name)
+        if other != tunnel.name:
+            twins |= {other, tunnel.name}
+            findings.at(tunnel_place(tunnel.name)).error(
+                "proxy_id" if tunnel.proxy_ids else "interface",
+                f'selectors are those of tunnel "{other}" on the same interface {tunnel.interface}',
+                "give each tunnel its own proxy IDs, or its own interface",
+            )
+    return twins
+
+
+def _name_rule(rule: Rule, numbers: Sequence[int]) -> tuple[str, str]:
+    if rule.policy is not None:
+        return f"policy #{numbers[rule.policy]}", ""
+    return tunnel_place(rule.tunnel or ""), "proxy_id" if rule.proxy_id is not None else "interface"
+
+
+def _describe_earlier(rule: Rule, earlier: Rule, numbers: Sequence[int]) -> str:
+    if earlier.policy is not None:
+        return f"policy #{numbers[earlier.policy]} ({earlier.action} {earlier.selector})"
+    owner = "its own" if earlier.tunnel == rule.tunnel else f'tunnel "{earlier.tunnel}"\'s'
+    return f"{owner} earlier {earlier.selector}"
+
+
+def check_routes(config: model.Config, tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
+    """A route leads to a tunnel that can carry some of it, and no two of the same prefix have the same metric."""
+    by_name = {tunnel.name: tunnel for tunnel in tunnels}
+    seen: dict[tuple[object, int], int] = {}
+    for number, route in enumerate(config.routes, 1):
+        place = findings.at(f"route #{number}")
+        tunnel = by_name.get(route.tunnel)
+        if tunnel is not None and not any(_overlap(selector, route) for selector in tunnel.selectors):
+            remotes = ", ".join(str(selector.remote) for selector in tunnel.selectors)
+            place.error("prefix", f'{route.prefix} lies outside what tunnel "{tunnel.name}" protects', f"write a part of {remotes}")
+        other = seen.setdefault((route.prefix, route.metric), number)
+        if other != number:
+            place.error("metric", f"route #{other} has the same prefix and metric", "write another metric")
+
+
+def _overlap(selector: Selector, route: model.Route) -> bool:
+    return selector.remote.overlaps(route.prefix)
+
+
+def check_manual(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
+    """Every inbound SPI once, every key file sound, and no key under two SAs: GCM would repeat nonces (RFC 4106 §3)."""
+    spis: dict[int, str] = {}
+    keys: dict[bytes, tuple[str, Path]] = {}
+    for tunnel in tunnels:
+        if tunnel.manual is None:
+            continue
+        manual, place = tunnel.manual, findings.at(tunnel_place(tunnel.name)).below("manual_unsafe")
+        other = spis.setdefault(manual.spi_in, tunnel.name)
+        if other != tunnel.name:
+            place.error(
+                "spi_in", f'{manual.spi_in:#x} is also that of tunnel "{other}"', "inbound SPIs are this gateway's: write another"
+            )
+        for key, path in (("key_in_file", manual.key_in_file), ("key_out_file", manual.key_out_file)):
+            try:
+                fingerprint = files.key_fingerprint(path, manual.suite.keymat_octets)
+            except BadValueError as error:
+                place.error(key, error.wrong, error.right)
+                continue
+            if fingerprint in keys:
+                owner, first = keys[fingerprint]
+                place.error(key, f'holds the same key as {first} (tunnel "{owner}")', "every SA needs a key of its own")
+            keys.setdefault(fingerprint, (tunnel.name, path))
+
+
+def check_shared_interfaces(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
+    """An interface address given by two tunnels must be the same prefix on the same interface, or two interfaces would claim it."""
+    owners: dict[object, tuple[str, str]] = {}
+    for tunnel in tunnels:
+        for address in tunnel.addresses:
+            owner, interface = owners.setdefault(address.ip, (tunnel.name, tunnel.interface))
+            if interface != tunnel.interface:
+                findings.at(tunnel_place(tunnel.name)).error(
+                    "address", f'{address.ip} is also on {interface} (tunnel "{owner}")', "give each interface its own address"
+                )

@@ -1,0 +1,155 @@
+"""Files that the configuration names, and the keys in them.
+
+A secret is read only from a regular file that nobody but its owner can read, and that we or root own; it is opened without
+following a symbolic link, checked on the open descriptor, and bounded in size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from ipsec_dp.errors import BadValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ipsec_dp.config.model import ManualSa
+
+SECRET_OCTETS_MAX = 64 * 1024
+_HEX = {ord(digit): int(digit, 16) for digit in "0123456789abcdefABCDEF"}
+_SPACE = frozenset(b" \t\r\n")
+
+# Fingerprints compare keys of one run without keeping them; under a random key they say nothing to anybody else.
+_FINGERPRINT_KEY = secrets.token_bytes(32)
+
+
+def wipe(buffer: bytearray) -> None:
+    """Overwrites a buffer in place. Best effort: Python may have made copies elsewhere."""
+    buffer[:] = bytes(len(buffer))
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    """A descriptor of the file, or BadValueError saying why there is none."""
+    try:
+        descriptor = os.open(path, flags | os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError:
+        raise BadValueError(f"no such file: {path}", "create it, or name one that exists (relative to this file)") from None
+    except OSError as error:
+        if flags & os.O_NOFOLLOW and path.is_symlink():
+            raise BadValueError(f"{path} is a symbolic link", "name the file itself") from None
+        raise BadValueError(f"cannot read {path}: {error.strerror}", "name a readable file") from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BadValueError(f"{path} is not a regular file", "name a file")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def check_readable(path: Path) -> Path:
+    """A file that needs no secrecy: it exists and can be read. Raises BadValueError."""
+    with _opened(path, 0):
+        return path
+
+
+def read_secret(path: Path) -> bytearray:
+    """The octets of a secret file, which the caller wipes. Raises BadValueError when missing, open to others, or too large."""
+    with _opened(path, os.O_NOFOLLOW) as descriptor:
+        status = os.fstat(descriptor)
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise BadValueError(f"{path} has mode {mode:04o}: not only its owner can use it", f"chmod 600 {path}")
+        if status.st_uid not in (0, os.geteuid()):
+            raise BadValueError(f"{path} belongs to user {status.st_uid}", f"chown {os.geteuid()} {path}")
+        if status.st_size > SECRET_OCTETS_MAX:
+            raise BadValueError(f"{path} holds {status.st_size} octets", f"a secret has {SECRET_OCTETS_MAX} at the most")
+        buffer = bytearray(SECRET_OCTETS_MAX)
+        octets = os.readv(descriptor, [buffer])
+        try:
+            return buffer[:octets]
+        finally:
+            wipe(buffer)
+
+
+def read_key(path: Path, octets: int) -> bytearray:
+    """A key of exactly `octets` octets from hex text (white space ignored). The caller wipes it. Raises BadValueError."""
+    text = read_secret(path)
+    key = bytearray(octets)
+    digits = 0
+    try:
+        for character in text:
+            if character in _SPACE:
+                continue
+            if character not in _HEX:
+                raise BadValueError(f"{path} is not hex", f"write {2 * octets} hex digits")
+            if digits < 2 * octets:
+                key[digits // 2] |= _HEX[character] << (4 if digits % 2 == 0 else 0)
+            digits += 1
+        if digits != 2 * octets:
+            raise BadValueError(
+                f"{path} holds {digits} hex digits, the suite takes {2 * octets}",
+                f"{octets} octets: encryption key, salt (AEAD, 4 octets), integrity key, in this order",
+            )
+    except BadValueError:
+        wipe(key)
+        raise
+    finally:
+        wipe(text)
+    return key
+
+
+def key_fingerprint(path: Path, octets: int) -> bytes:
+    """What two key files have in common only when their keys are the same. Raises BadValueError like `read_key`."""
+    key = read_key(path, octets)
+    try:
+        return hashlib.blake2b(key, key=_FINGERPRINT_KEY, digest_size=32).digest()
+    finally:
+        wipe(key)
+
+
+def secret_octets(path: Path) -> int:
+    """Octets of a secret without the line end an editor leaves. Raises BadValueError like `read_secret`."""
+    secret = read_secret(path)
+    try:
+        octets = len(secret)
+        while octets > 0 and secret[octets - 1] in b"\r\n":
+            octets -= 1
+        return octets
+    finally:
+        wipe(secret)
+
+
+@dataclass(slots=True)
+class ManualKeys:
+    """KEYMAT of both directions (encryption key, salt, integrity key). A context manager: wiped when left."""
+
+    inbound: bytearray = field(repr=False)
+    outbound: bytearray = field(repr=False)
+
+    def wipe(self) -> None:
+        wipe(self.inbound)
+        wipe(self.outbound)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wipe()
+
+
+def load_manual_keys(manual: ManualSa) -> ManualKeys:
+    """Both keys of a manual tunnel, checked anew. Raises BadValueError."""
+    inbound = read_key(manual.key_in_file, manual.suite.keymat_octets)
+    try:
+        return ManualKeys(inbound, read_key(manual.key_out_file, manual.suite.keymat_octets))
+    except BadValueError:
+        wipe(inbound)
+        raise

@@ -1,0 +1,139 @@
+"""A configuration file, read and checked whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ipsec_dp.config import check, model, tables
+from ipsec_dp.config.findings import Findings, suggest
+from ipsec_dp.config.read import array_of, parse_toml, read_table
+from ipsec_dp.config.resolve import resolve_gateway, resolve_policy, resolve_route, resolve_tunnel
+from ipsec_dp.errors import ConfigError, Finding
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE_OCTETS_MAX = 64 * 1024 * 1024
+
+
+def load(path: Path) -> model.Config:
+    """The configuration in `path`. Raises ConfigError with everything that is wrong; what is only doubtful is in `warnings`."""
+    config, findings = examine(path)
+    if config is None:
+        raise ConfigError(findings)
+    return config
+
+
+def examine(path: Path) -> tuple[model.Config | None, tuple[Finding, ...]]:
+    """The configuration (None when it must be refused) and all findings about it, errors and warnings."""
+    findings = Findings(str(path))
+    text = _read_text(path, findings)
+    document = None if text is None else parse_toml(text, findings)
+    if document is None:
+        return None, tuple(findings.found)
+    config = _resolve_file(document, path, findings)
+    return (None if findings.errors else config), tuple(findings.found)
+
+
+def _read_text(path: Path, findings: Findings) -> str | None:
+    place = findings.at("")
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_OCTETS_MAX + 1)
+    except OSError as error:
+        place.error("", f"cannot be read: {error.strerror}", "name a configuration file; conf/ has examples")
+        return None
+    if len(data) > FILE_OCTETS_MAX:
+        place.error("", "is larger than 64 MiB", "split it over several gateways")
+        return None
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        place.error("", f"octet {error.start} is not UTF-8", "save it as UTF-8")
+        return None
+
+
+def _resolve_file(document: dict[str, Any], path: Path, findings: Findings) -> model.Config:
+    """All tables in the order in which a reader meets them, then what joins them. The result is sound when no error was found."""
+    known = tables.File.__struct_fields__
+    for key in document:
+        if key not in known:
+            findings.at("").error(key, "unknown table", suggest(key, known))
+    place = findings.at("gateway")
+    gateway = read_table(tables.Gateway, document.get("gateway", {}), place) or tables.Gateway()
+    name, workers = resolve_gateway(gateway, place)
+    names, tunnels, sound_tunnels = _resolve_tunnels(document, path.parent, findings)
+    policies, sound_policies = _resolve_policies(document, findings)
+    config = model.Config(
+        path=path,
+        name=name,
+        workers=workers,
+        keep_closed=gateway.keep_closed,
+        tunnels=tunnels,
+        policies=policies,
+        routes=_resolve_routes(document, findings),
+    )
+    if not names and not findings.errors:
+        findings.at("").warn("tunnel", "there is none", "write a [[tunnel]] for each peer")
+    check.check_names(names, config, findings)
+    check.check_rules(sound_policies, sound_tunnels, findings)
+    check.check_routes(config, sound_tunnels, findings)
+    check.check_shared_interfaces(tunnels, findings)
+    check.check_manual(tunnels, findings)
+    warnings = tuple(finding for finding in findings.found if finding.severity == "warning")
+    return replace(config, warnings=warnings)
+
+
+def _resolve_tunnels(
+    document: dict[str, Any], base: Path, findings: Findings
+) -> tuple[list[str], tuple[model.Tunnel, ...], tuple[model.Tunnel, ...]]:
+    """Names of all tunnels, those that could be read, and those among them without an error of their own."""
+    names: list[str] = []
+    tunnels: list[model.Tunnel] = []
+    sound: list[model.Tunnel] = []
+    seen: set[str] = set()
+    for number, row in enumerate(array_of(document, "tunnel", findings), 1):
+        given = row if isinstance(row, dict) else {}
+        name = given.get("name")
+        if isinstance(name, str):
+            names.append(name)
+        place = findings.at(check.tunnel_place(name) if isinstance(name, str) else f"tunnel #{number}")
+        before = findings.errors
+        table = read_table(tables.Tunnel, row, place)
+        if table is None:
+            continue
+        tunnels.append(resolve_tunnel(table, given, place, base))
+        if findings.errors == before and tunnels[-1].name not in seen:
+            sound.append(tunnels[-1])
+        seen.add(tunnels[-1].name)
+    return names, tuple(tunnels), tuple(sound)
+
+
+def _resolve_policies(
+    document: dict[str, Any], findings: Findings
+) -> tuple[tuple[model.Policy, ...], list[tuple[int, model.Policy]]]:
+    """All policies that could be read, and those without an error of their own with their number in the file."""
+    policies: list[model.Policy] = []
+    sound: list[tuple[int, model.Policy]] = []
+    for number, row in enumerate(array_of(document, "policy", findings), 1):
+        place = findings.at(f"policy #{number}")
+        before = findings.errors
+        table = read_table(tables.Policy, row, place)
+        if table is None:
+            continue
+        policies.append(resolve_policy(table, place))
+        if findings.errors == before:
+            sound.append((number, policies[-1]))
+    return tuple(policies), sound
+
+
+def _resolve_routes(document: dict[str, Any], findings: Findings) -> tuple[model.Route, ...]:
+    routes = []
+    for number, row in enumerate(array_of(document, "route", findings), 1):
+        place = findings.at(f"route #{number}")
+        table = read_table(tables.Route, row, place)
+        route = None if table is None else resolve_route(table, place)
+        if route is not None:
+            routes.append(route)
+    return tuple(routes)

@@ -1,0 +1,183 @@
+"""The configuration as the rest of the program gets it: frozen, whole, every text turned into a value.
+
+Times are seconds, sizes octets, files absolute or relative to the working directory as the configuration file's own path was.
+No key is in it, only the names of the files that hold them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ipsec_dp.config.selectors import ANY_IPV4, ANY_IPV6, Action, Network, Rule, Selector
+
+if TYPE_CHECKING:
+    from ipsec_dp.errors import Finding
+    from ipsec_dp.proposals import EspProposal, IkeProposal
+    from ipsec_dp.suites import Suite
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+Start = Literal["start", "on-demand", "respond"]
+Encapsulation = Literal["auto", "udp", "esp"]
+LivenessAction = Literal["restart", "trap", "clear"]
+Revocation = Literal["off", "if-present", "strict"]
+
+CONTROL_DIRECTORY = Path("/run/ipsec-dp")
+
+
+def control_socket(gateway: str) -> Path:
+    """Where the gateway of this name listens unless told otherwise."""
+    return CONTROL_DIRECTORY / f"{gateway}.sock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PskAuth:
+    """Both sides prove that they know one secret. Identities: None stands for the address of that side."""
+
+    local_id: str | None
+    remote_id: str | None
+    psk_file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateAuth:
+    """Both sides sign; the peer's certificate chains up to one in `ca`."""
+
+    local_id: str | None
+    remote_id: str | None
+    certificate: Path
+    private_key: Path
+    ca: tuple[Path, ...]
+    crl: tuple[Path, ...]
+    revocation: Revocation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Liveness:
+    interval_s: int  # 0: never ask
+    retries: int
+    action: LivenessAction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ike:
+    proposals: tuple[IkeProposal, ...]
+    lifetime_s: int
+    liveness: Liveness
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Esp:
+    """Limits are those of each CHILD_SA; 0: no limit of this kind."""
+
+    proposals: tuple[EspProposal, ...]
+    lifetime_s: int
+    life_octets: int
+    life_packets: int
+    idle_timeout_s: int
+    replay_window: int  # packets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManualSa:
+    """A pair of SAs whose keys lie in files; see `files.load_manual_keys`."""
+
+    suite: Suite
+    spi_in: int
+    spi_out: int
+    key_in_file: Path
+    key_out_file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tunnel:
+    """One peer. Exactly one of `auth` and `manual` is set; `esp.proposals` mean nothing under `manual`.
+
+    `remotes` are tried in turn, DNS names as text; empty: any peer may come (`remote = "any"`). `proxy_ids` are as written; empty:
+    none was. `routes` are the prefixes to route into the interface, "auto" already carried out.
+    """
+
+    name: str
+    local: Address | None
+    remotes: tuple[Address | str, ...]
+    interface: str
+    addresses: tuple[Interface, ...]
+    start: Start
+    encapsulation: Encapsulation
+    routes: tuple[Network, ...]
+    legacy: bool
+    proxy_ids: tuple[Selector, ...]
+    auth: PskAuth | CertificateAuth | None
+    ike: Ike
+    esp: Esp
+    manual: ManualSa | None
+
+    @property
+    def selectors(self) -> tuple[Selector, ...]:
+        """What the tunnel protects: its proxy IDs, or everything of both IP versions when it has none."""
+        return self.proxy_ids or (ANY_IPV4, ANY_IPV6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One [[policy]]; `selectors` are two where neither prefix was given, one for each IP version."""
+
+    action: Action
+    tunnel: str | None
+    selectors: tuple[Selector, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    prefix: Network
+    tunnel: str
+    metric: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One gateway. Names of tunnels are unique; policies and routes name tunnels that exist."""
+
+    path: Path
+    name: str
+    workers: int
+    keep_closed: bool
+    tunnels: tuple[Tunnel, ...]
+    policies: tuple[Policy, ...]
+    routes: tuple[Route, ...]
+    warnings: tuple[Finding, ...] = ()
+
+    @property
+    def control_path(self) -> Path:
+        return control_socket(self.name)
+
+    def tunnel(self, name: str) -> Tunnel:
+        """The tunnel of this name. Raises KeyError."""
+        for tunnel in self.tunnels:
+            if tunnel.name == name:
+                return tunnel
+        raise KeyError(name)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The policy database in the order of decision: [[policy]] as written, then every tunnel's selectors."""
+        return rules_of(self.policies, self.tunnels)
+
+
+def rules_of(policies: tuple[Policy, ...], tunnels: tuple[Tunnel, ...]) -> tuple[Rule, ...]:
+    """The ordered rules of these policies and tunnels; a protect policy belongs to its tunnel's interface, others to all."""
+    interfaces = {tunnel.name: tunnel.interface for tunnel in tunnels}
+    rules = [
+        Rule(selector, policy.action, None if policy.tunnel is None else interfaces.get(policy.tunnel), policy.tunnel, policy=index)
+        for index, policy in enumerate(policies)
+        for selector in policy.selectors
+    ]
+    for tunnel in tunnels:
+        for index, selector in enumerate(tunnel.selectors):
+            proxy_id = index if tunnel.proxy_ids else None
+            rules.append(Rule(selector, "protect", tunnel.interface, tunnel.name, proxy_id=proxy_id))
+    return tuple(rules)

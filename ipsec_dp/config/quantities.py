@@ -1,0 +1,134 @@
+"""Texts a person writes, turned into values. Each function raises BadValueError: what is wrong, and what would be right."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from ipsec_dp.config.selectors import ANY_PORTS, PortRange
+from ipsec_dp.errors import BadValueError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZE = re.compile(r"([0-9]{1,18}) ?([KkMGTP]?i?B)")
+_OCTETS = {
+    "B": 1,
+    **{f"{letter}B": 1000**power for power, letter in enumerate("kMGTP", 1)},
+    **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGTP", 1)},
+    "KB": 1000,
+}
+_DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
+# TCP, UDP, DCCP, SCTP, UDP-Lite: their headers begin with two ports.
+PORT_PROTOCOLS = frozenset({6, 17, 33, 132, 136})
+
+
+def parse_duration(text: str) -> int:
+    """Seconds of "90s", "15m", "1h" or "2d"."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise BadValueError(f'"{text}" is not a time', 'write a number and s, m, h or d, e.g. "90s" or "1h"')
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def parse_size(value: str | int) -> int:
+    """Octets of "20GB" (powers of ten), "64KiB" (powers of two) or a plain number."""
+    if isinstance(value, int):
+        octets = value
+    else:
+        match = _SIZE.fullmatch(value)
+        if match is None or match[2] not in _OCTETS:
+            raise BadValueError(f'"{value}" is not a size', 'write a number and a unit, e.g. "20GB" or "64KiB"')
+        octets = int(match[1]) * _OCTETS[match[2]]
+    if not 0 <= octets < 2**63:
+        raise BadValueError(f"{value} octets cannot be counted", "write 0 (no limit) or a size below 8 EiB")
+    return octets
+
+
+def parse_address(text: str) -> Address:
+    """A unicast IPv4 or IPv6 address; an IPv6 link-local one with its zone ("fe80::1%eth0")."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError as error:
+        raise BadValueError(f'"{text}" is not an IP address', 'write e.g. "192.0.2.1" or "2001:db8::1"') from error
+    if address.is_unspecified or address.is_multicast or address == ipaddress.IPv4Address(0xFFFFFFFF):
+        raise BadValueError(f"{text} is no address of one host", "write the unicast address of an interface")
+    return address
+
+
+def parse_remote(text: str) -> Address | str:
+    """A peer's address, or its DNS name as text."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        labels = text.rstrip(".").split(".")
+        name = len(text) <= 253 and all(_DNS_LABEL.fullmatch(label) for label in labels) and not labels[-1].isdigit()
+        if name:
+            return text
+        raise BadValueError(f'"{text}" is neither an IP address nor a DNS name', 'write e.g. "192.0.2.2" or "gw.example"') from None
+    return parse_address(text)
+
+
+def parse_prefix(text: str) -> Network:
+    """An IPv4 or IPv6 prefix without host bits; an address alone is a prefix of full length."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    try:
+        rounded = ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise BadValueError(f'"{text}" is not a prefix', 'write e.g. "10.1.0.0/24" or "2001:db8::/32"') from error
+    raise BadValueError(f'"{text}" has bits set behind its prefix length', f'write "{rounded}"')
+
+
+def parse_interface_address(text: str) -> Interface:
+    """An address of the tunnel interface with its prefix length."""
+    try:
+        interface = ipaddress.ip_interface(text)
+    except ValueError as error:
+        raise BadValueError(f'"{text}" is not an address with prefix length', 'write e.g. "169.254.10.1/30"') from error
+    if interface.ip.is_unspecified or interface.ip.is_multicast:
+        raise BadValueError(f"{text} is no address of one host", 'write e.g. "169.254.10.1/30"')
+    return interface
+
+
+def parse_protocol(value: str | int) -> int | None:
+    """An IP protocol number, None for any. 0 cannot be selected: it means any in IKE (RFC 7296 §3.13.1)."""
+    if value == "any":
+        return None
+    if isinstance(value, str) and value in PROTOCOLS:
+        return PROTOCOLS[value]
+    number = int(value) if isinstance(value, int) or re.fullmatch(r"[0-9]{1,3}", value) else 0
+    if not 1 <= number <= 255:
+        raise BadValueError(f'"{value}" is not a protocol', "write any, tcp, udp, icmp, icmpv6 or a number from 1 to 255")
+    return number
+
+
+def parse_ports(value: str | int) -> PortRange:
+    """A port, a range of ports, or all of them for "any"."""
+    if value == "any":
+        return ANY_PORTS
+    match = _PORTS.fullmatch(str(value))
+    if match is None:
+        raise BadValueError(f'"{value}" is not a port or range of ports', 'write "any", 443 or "5000-5010"')
+    low = int(match[1])
+    high = int(match[2]) if match[2] is not None else low
+    if low > high:
+        raise BadValueError(f'"{value}" runs backwards', f'write "{high}-{low}"')
+    if high > 65535:
+        raise BadValueError(f'"{value}" lies above the last port', "ports go from 0 to 65535")
+    return PortRange(low, high)
+
+
+def parse_identity(text: str) -> str:
+    """An identity stays text; only what can be none of the five kinds is refused."""
+    bare = text.removeprefix("keyid:")
+    if bare.strip() == "" or not bare.isprintable() or len(text) > 1024:
+        raise BadValueError(f"{text!r} is no identity", 'write an address, FQDN, e-mail, DN, or "keyid:…"')
+    return text

@@ -1,0 +1,258 @@
+"""From tables to the model: texts become values, defaults are carried out, and what one table alone can get wrong is told."""
+
+from __future__ import annotations
+
+import re
+import socket
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ipsec_dp.config import model, tables
+from ipsec_dp.config.auth import resolve_auth, resolve_manual
+from ipsec_dp.config.quantities import (
+    PORT_PROTOCOLS,
+    PROTOCOLS,
+    parse_address,
+    parse_duration,
+    parse_interface_address,
+    parse_ports,
+    parse_prefix,
+    parse_protocol,
+    parse_remote,
+    parse_size,
+)
+from ipsec_dp.config.selectors import ANY_IPV4, ANY_IPV6, ANY_PORTS, Network, Selector
+from ipsec_dp.errors import BadValueError
+from ipsec_dp.proposals import parse_esp_proposal, parse_ike_proposal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ipsec_dp.config.findings import Place
+
+REPLAY_WINDOWS = tuple(2**bits for bits in range(6, 14))
+LIFETIME_MAX_S = 365 * 86400
+WORKERS_MAX = 64
+METRIC_MAX = 2**32 - 1
+_NAME = re.compile(tables.NAME_PATTERN)
+_INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+# Names that the kernel's own files give a meaning (/proc/sys/net/ipv4/conf), or that every namespace has.
+_RESERVED_INTERFACES = frozenset({".", "..", "all", "default", "lo"})
+
+
+def check_name(name: str) -> str:
+    """Names go into socket paths, logs and commands. Raises BadValueError."""
+    if _NAME.fullmatch(name) is None:
+        raise BadValueError(f"{name!r} cannot be a name", "write letters, digits, _ . - (64 at the most), a letter or digit first")
+    return name
+
+
+def check_interface(name: str) -> str:
+    """A name for a network interface (Linux: IFNAMSIZ is 16 with the closing zero). Raises BadValueError."""
+    if len(name) > 15:
+        raise BadValueError(f'"{name}" has {len(name)} characters', f'an interface name has 15 at the most, e.g. "{name[:15]}"')
+    if _INTERFACE.fullmatch(name) is None or name in _RESERVED_INTERFACES:
+        raise BadValueError(f'"{name}" cannot be an interface', 'write letters, digits, _ . -, e.g. "ipsec0"')
+    return name
+
+
+def _at_least(place: Place, key: str, value: int, low: int, unit: str) -> None:
+    if value < low:
+        place.error(key, f"{value}{unit} is too little", f"write {low}{unit} or more")
+
+
+def resolve_gateway(table: tables.Gateway, place: Place) -> tuple[str, int]:
+    """The gateway's name and number of workers."""
+    if table.name is not None:
+        name = place.value("name", check_name, table.name, table.name)
+    else:
+        name = socket.gethostname()
+        if _NAME.fullmatch(name) is None:
+            place.error("name", f"is missing, and the host's name {name!r} cannot stand for it", 'write e.g. name = "site-a"')
+    if not 1 <= table.workers <= WORKERS_MAX:
+        place.error("workers", f"{table.workers} workers cannot be", f"write a number from 1 to {WORKERS_MAX}")
+    return name, table.workers
+
+
+def resolve_selectors(table: tables.Selectors, place: Place) -> tuple[Selector, ...]:
+    """One selector, or one for each IP version when no prefix tells which; empty when something is wrong."""
+    before = place.findings.errors
+    local = place.optional("local", parse_prefix, table.local)
+    remote = place.optional("remote", parse_prefix, table.remote)
+    protocol = place.value("protocol", parse_protocol, table.protocol, None)
+    local_ports = place.value("local_ports", parse_ports, table.local_ports, ANY_PORTS)
+    remote_ports = place.value("remote_ports", parse_ports, table.remote_ports, ANY_PORTS)
+    if place.findings.errors > before:
+        return ()
+    ports_key = "local_ports" if local_ports != ANY_PORTS else "remote_ports"
+    if (local_ports, remote_ports) != (ANY_PORTS, ANY_PORTS) and protocol not in PORT_PROTOCOLS:
+        place.error(ports_key, f'protocol "{table.protocol}" has no ports', 'write protocol = "tcp" or "udp", or leave ports out')
+    if local is not None and remote is not None and local.version != remote.version:
+        place.error("remote", f"{remote} is not of the IP version of local = {local}", "write both as IPv4 or both as IPv6")
+    if place.findings.errors > before:
+        return ()
+    versions = [prefix.version for prefix in (local, remote) if prefix is not None][:1] or [4, 6]
+    made = []
+    for everything in (ANY_IPV4, ANY_IPV6):
+        if everything.version in versions and protocol != _foreign_icmp(everything.version):
+            left: Network = everything.local if local is None else local
+            right: Network = everything.remote if remote is None else remote
+            made.append(Selector(left, right, protocol, local_ports, remote_ports))
+    if not made:
+        right_one = "icmpv6" if versions == [6] else "icmp"
+        place.error("protocol", f'"{table.protocol}" is not of IPv{versions[0]}', f'write "{right_one}"')
+    return tuple(made)
+
+
+def _foreign_icmp(version: int) -> int:
+    return PROTOCOLS["icmpv6"] if version == 4 else PROTOCOLS["icmp"]
+
+
+def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
+    lifetime = place.value("lifetime", parse_duration, table.lifetime, 3600)
+    _check_lifetime(place, "lifetime", lifetime)
+    if not table.proposals:
+        place.error("proposals", "is empty", 'write e.g. ["aes256gcm16-prfsha384-ecp384"]')
+    alive = place.below("liveness")
+    interval = alive.value("interval", parse_duration, table.liveness.interval, 10)
+    if not 1 <= table.liveness.retries <= 100:
+        alive.error("retries", f"{table.liveness.retries} retries cannot be", "write a number from 1 to 100")
+    return model.Ike(
+        proposals=place.values("proposals", partial(parse_ike_proposal, legacy=legacy), table.proposals),
+        lifetime_s=lifetime,
+        liveness=model.Liveness(interval_s=interval, retries=table.liveness.retries, action=table.liveness.action),
+    )
+
+
+def _check_lifetime(place: Place, key: str, seconds: int) -> None:
+    _at_least(place, key, seconds, 1, "s")
+    if seconds > LIFETIME_MAX_S:
+        place.error(key, f"{seconds // 86400} days are no lifetime", "keys live for a year at the most; usual are 1h and 8h")
+
+
+def _resolve_esp(table: tables.Esp, legacy: bool, place: Place) -> model.Esp:
+    lifetime = place.value("lifetime", parse_duration, table.lifetime, 3600)
+    _check_lifetime(place, "lifetime", lifetime)
+    idle = place.value("idle_timeout", parse_duration, table.idle_timeout, 0)
+    octets = place.value("life_octets", parse_size, table.life_octets, 0)
+    _at_least(place, "life_packets", table.life_packets, 0, "")
+    if not table.proposals:
+        place.error("proposals", "is empty", 'write e.g. ["aes256gcm16-esn", "aes128gcm16"]')
+    window = table.replay_window
+    if window not in REPLAY_WINDOWS:
+        nearest = min(REPLAY_WINDOWS, key=lambda size: abs(size - window))
+        place.error("replay_window", f"{window} is not a power of two from 64 to 8192", f"write {nearest}")
+    if 0 < octets < 2**16:
+        place.warn("life_octets", f"{octets} octets are less than one burst of packets", "write 0 (no limit) or e.g. 500GB")
+    if idle > lifetime:
+        place.warn("idle_timeout", f"{idle}s is longer than the lifetime of {lifetime}s", "write a shorter one, or 0s (never)")
+    return model.Esp(
+        proposals=place.values("proposals", partial(parse_esp_proposal, legacy=legacy), table.proposals),
+        lifetime_s=lifetime,
+        life_octets=octets,
+        life_packets=table.life_packets,
+        idle_timeout_s=idle,
+        replay_window=window,
+    )
+
+
+def _resolve_remotes(table: tables.Tunnel, place: Place) -> tuple[model.Address | str, ...]:
+    """The peers to try in turn; empty for "any"."""
+    texts = (table.remote,) if isinstance(table.remote, str) else table.remote
+    if texts is None or texts == ("any",):
+        return ()
+    if not texts:
+        place.error("remote", "is empty", 'write an address, a DNS name, a list of them, or "any"')
+    if "any" in texts:
+        place.error("remote", '"any" stands in a list', 'write "any" alone')
+        texts = tuple(text for text in texts if text != "any")
+    remotes = place.values("remote", parse_remote, texts)
+    for index, remote in enumerate(remotes):
+        if remote in remotes[:index]:
+            place.error("remote", f"{remote} is listed twice", "name each peer once")
+    return remotes
+
+
+def _resolve_start(table: tables.Tunnel, given: Mapping[str, Any], place: Place) -> model.Start:
+    if table.remote != "any" or table.start == "respond":
+        return table.start
+    if "start" in given:
+        place.error("start", f'"{table.start}" needs a peer to call, and remote is "any"', 'write start = "respond"')
+    return "respond"
+
+
+def _resolve_routes(table: tables.Tunnel, selectors: tuple[Selector, ...], place: Place) -> tuple[Network, ...]:
+    """The prefixes to route, each once, in order."""
+    if table.routes == "none":
+        return ()
+    if table.routes == "auto":
+        return tuple(dict.fromkeys(selector.remote for selector in selectors if selector.remote.prefixlen > 0))
+    return tuple(dict.fromkeys(place.values("routes", parse_prefix, table.routes)))
+
+
+def _check_ends(tunnel: model.Tunnel, place: Place) -> None:
+    """Both outer ends: of one IP version, and not the same."""
+    if tunnel.local is None:
+        return
+    for remote in tunnel.remotes:
+        if isinstance(remote, str):
+            continue
+        if remote.version != tunnel.local.version:
+            place.error(
+                "remote",
+                f"{remote} is not of the IP version of local = {tunnel.local}",
+                f"write an IPv{tunnel.local.version} address",
+            )
+        elif remote == tunnel.local:
+            place.error("remote", f"{remote} is also local", "write the peer's address")
+
+
+def resolve_tunnel(table: tables.Tunnel, given: Mapping[str, Any], place: Place, base: Path) -> model.Tunnel:
+    """One tunnel; `given` is what the file itself wrote, `base` the directory file names are relative to."""
+    proxy_ids: list[Selector] = []
+    for number, proxy_id in enumerate(table.proxy_id, 1):
+        proxy_ids.extend(resolve_selectors(proxy_id, place.below(f"proxy_id #{number}")))
+    remotes = _resolve_remotes(table, place)
+    manual = resolve_manual(table, given, remotes, place, base)
+    tunnel = model.Tunnel(
+        name=place.optional("name", check_name, table.name) or "",
+        local=place.optional("local", parse_address, table.local),
+        remotes=remotes,
+        interface=place.value("interface", check_interface, table.interface, table.interface),
+        addresses=place.values("address", parse_interface_address, table.address),
+        start=_resolve_start(table, given, place),
+        encapsulation="esp" if manual is not None and table.encapsulation == "auto" else table.encapsulation,
+        routes=_resolve_routes(table, tuple(proxy_ids), place),
+        legacy=table.legacy,
+        proxy_ids=tuple(proxy_ids),
+        auth=resolve_auth(table, given, remotes, place, base),
+        ike=_resolve_ike(table.ike, table.legacy, place.below("ike")),
+        esp=_resolve_esp(table.esp, table.legacy, place.below("esp")),
+        manual=manual,
+    )
+    _check_ends(tunnel, place)
+    return tunnel
+
+
+def resolve_policy(table: tables.Policy, place: Place) -> model.Policy:
+    """One [[policy]]; whether its tunnel exists is seen later, when all are known."""
+    if table.action == "protect" and table.tunnel is None:
+        place.error("tunnel", "is missing under protect", "name the tunnel that carries this traffic")
+    if table.action in ("bypass", "discard") and table.tunnel is not None:
+        place.error("tunnel", f"has no meaning under {table.action}", 'leave it out, or write action = "protect"')
+    if table.action == "bypass":
+        place.error(
+            "action", "bypass is not built yet", "leave the rule out: what no route leads into a tunnel interface bypasses it"
+        )
+    return model.Policy(action=table.action or "discard", tunnel=table.tunnel, selectors=resolve_selectors(table, place))
+
+
+def resolve_route(table: tables.Route, place: Place) -> model.Route | None:
+    """One [[route]]; None when it lacks a prefix or a tunnel."""
+    if not 1 <= table.metric <= METRIC_MAX:
+        place.error("metric", f"{table.metric} cannot be a metric", f"write a number from 1 to {METRIC_MAX}")
+    prefix = place.optional("prefix", parse_prefix, table.prefix)
+    if prefix is None or table.tunnel is None:
+        return None
+    return model.Route(prefix=prefix, tunnel=table.tunnel, metric=table.metric)

@@ -1,0 +1,209 @@
+"""The TOML tables exactly as a person writes them: names, wire types, defaults, and what an editor shows.
+
+The JSON schema is generated from here (`python -m ipsec_dp.config.schema`). Texts that mean something (times, prefixes, proposals)
+stay text at this level; `resolve` turns them into values.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+
+Name = Annotated[
+    str,
+    Meta(
+        description="letters, digits, _ . - (64 at the most)",
+        examples=["to-b"],
+        extra_json_schema={"pattern": f"^{NAME_PATTERN}$"},
+    ),
+]
+Duration = Annotated[
+    str,
+    Meta(
+        description="a time: number and s, m, h or d",
+        examples=["90s", "1h"],
+        extra_json_schema={"pattern": "^[0-9]+(s|m|h|d)$"},
+    ),
+]
+Size = Annotated[
+    str | int,
+    Meta(
+        description="octets: number and B, kB, MB, GB, TB (powers of ten) or KiB, MiB, GiB, TiB (powers of two); 0: no limit",
+        examples=["500GB", "64KiB", 0],
+    ),
+]
+Address = Annotated[str, Meta(description="an IPv4 or IPv6 address", examples=["192.0.2.1"])]
+Remote = Annotated[
+    str | tuple[str, ...],
+    Meta(description='address, DNS name, a list of them (fail-over), or "any"', examples=["192.0.2.2", "any"]),
+]
+Prefix = Annotated[str, Meta(description="an IPv4 or IPv6 prefix", examples=["10.1.0.0/24"])]
+Ports = Annotated[str | int, Meta(description='"any", a port, or a range', examples=["any", 443, "5000-5010"])]
+Protocol = Annotated[
+    str | int, Meta(description="any, tcp, udp, icmp, icmpv6, or an IP protocol number 1-255", examples=["any", "tcp", 47])
+]
+FileName = Annotated[str, Meta(description="a file, relative to this one", examples=["to-b.psk"])]
+Spi = Annotated[
+    int,
+    Meta(
+        description="an SPI, 0x100 to 0xffffffff (RFC 4303 §2.1)",
+        examples=[0x1001],
+        extra_json_schema={"minimum": 256, "maximum": 0xFFFFFFFF},
+    ),
+]
+EspKeywords = Annotated[str, Meta(description="strongSwan's keywords", examples=["aes256gcm16-esn", "aes128-sha256-x25519"])]
+Suite = Annotated[str, Meta(description="strongSwan's keywords", examples=["aes128gcm16", "aes128gcm16-esn"])]
+KeyFile = Annotated[
+    str,
+    Meta(description="a file in hex: encryption key, salt (AEAD, RFC 4106 §8.1), integrity key", examples=["in.key"]),
+]
+IkeKeywords = Annotated[str, Meta(description="strongSwan's keywords", examples=["aes256gcm16-prfsha384-ecp384"])]
+Count = Annotated[int, Meta(description="a number; 0: no limit", examples=[0], extra_json_schema={"minimum": 0})]
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every table has in common: unknown keys are refused.
+
+    A key without a default is required. Its type holds None too, which TOML cannot write: it stands for one that is missing or
+    unreadable and was told, so that the rest of the table can be looked at all the same.
+    """
+
+
+class Gateway(Table, frozen=True, kw_only=True):
+    """This gateway itself."""
+
+    name: Annotated[Name, Meta(description="default: the host's name; also names the control socket")] | None = None
+    workers: Annotated[
+        int, Meta(description="worker threads in each direction", extra_json_schema={"minimum": 1, "maximum": 64})
+    ] = 1
+    keep_closed: Annotated[bool, Meta(description="keep the guard when stopped")] = False
+
+
+class Selectors(Table, frozen=True, kw_only=True):
+    """One rule of what traffic is meant; what is left out is any."""
+
+    local: Prefix | None = None
+    remote: Prefix | None = None
+    protocol: Protocol = "any"
+    local_ports: Ports = "any"
+    remote_ports: Ports = "any"
+
+
+class ProxyId(Selectors, frozen=True, kw_only=True):
+    """Traffic a tunnel protects, and what it negotiates with its peer."""
+
+
+class Auth(Table, frozen=True, kw_only=True):
+    """Who we are and who the peer must be. Either psk_file, or certificate with private_key and ca."""
+
+    local_id: Annotated[str, Meta(description='address, FQDN, e-mail, DN, or "keyid:…"; default: the local address')] | None = None
+    remote_id: Annotated[str, Meta(description="the same for the peer; default: the remote address")] | None = None
+    psk_file: FileName | None = None
+    certificate: FileName | None = None
+    private_key: FileName | None = None
+    ca: tuple[FileName, ...] = ()
+    crl: tuple[FileName, ...] = ()
+    revocation: Literal["off", "if-present", "strict"] = "if-present"
+
+
+class Liveness(Table, frozen=True, kw_only=True):
+    """Is the peer still there (RFC 7296 §2.4)? Authenticated ESP counts as an answer."""
+
+    interval: Annotated[Duration, Meta(description="silence before asking; 0s: never ask")] = "10s"
+    retries: Annotated[int, Meta(description="questions without an answer", extra_json_schema={"minimum": 1, "maximum": 100})] = 5
+    action: Literal["restart", "trap", "clear"] = "restart"
+
+
+class Ike(Table, frozen=True, kw_only=True):
+    """Phase 1."""
+
+    proposals: tuple[IkeKeywords, ...] = ("aes256gcm16-prfsha384-ecp384", "aes128gcm16-prfsha256-x25519")
+    lifetime: Duration = "8h"
+    liveness: Liveness = Liveness()
+
+
+class Esp(Table, frozen=True, kw_only=True):
+    """Phase 2."""
+
+    proposals: tuple[EspKeywords, ...] = ("aes256gcm16-esn", "aes128gcm16")
+    lifetime: Duration = "1h"
+    life_octets: Size = "500GB"
+    life_packets: Count = 0
+    idle_timeout: Annotated[Duration, Meta(description="a CHILD_SA without packets for so long is deleted; 0s: never")] = "0s"
+    replay_window: Annotated[
+        int,
+        Meta(
+            description="packets: a power of two, 64 to 8192",
+            examples=[1024],
+            extra_json_schema={"enum": [64, 128, 256, 512, 1024, 2048, 4096, 8192]},
+        ),
+    ] = 1024
+
+
+class ManualUnsafe(Table, frozen=True, kw_only=True):
+    """Keys from files instead of a negotiation, for rigs and benchmarks: nothing ever replaces them."""
+
+    suite: Suite | None
+    spi_in: Spi | None
+    spi_out: Spi | None
+    key_in_file: KeyFile | None
+    key_out_file: KeyFile | None
+
+
+class Tunnel(Table, frozen=True, kw_only=True):
+    """One peer and the traffic between us."""
+
+    name: Name | None
+    remote: Remote | None
+    local: Annotated[Address, Meta(description="default: follows the route to remote")] | None = None
+    interface: Annotated[
+        str,
+        Meta(
+            description="TUN interface, 15 characters at the most; several tunnels may share one",
+            examples=["ipsec0"],
+            extra_json_schema={"pattern": "^[A-Za-z0-9_.-]{1,15}$"},
+        ),
+    ] = "ipsec0"
+    address: tuple[Annotated[str, Meta(description="address with prefix length", examples=["169.254.10.1/30"])], ...] = ()
+    start: Literal["start", "on-demand", "respond"] = "on-demand"
+    encapsulation: Annotated[
+        Literal["auto", "udp", "esp"], Meta(description="auto: UDP when NAT is found; udp: always; esp: IP protocol 50")
+    ] = "auto"
+    routes: Annotated[
+        Literal["auto", "none"] | tuple[Prefix, ...],
+        Meta(description='"auto": remote prefixes of the proxy IDs except 0.0.0.0/0 and ::/0; a list of prefixes; "none"'),
+    ] = "auto"
+    legacy: Annotated[bool, Meta(description="admit what RFC 8247 calls SHOULD NOT")] = False
+    proxy_id: tuple[ProxyId, ...] = ()
+    auth: Auth | None = None
+    ike: Ike = Ike()
+    esp: Esp = Esp()
+    manual_unsafe: ManualUnsafe | None = None
+
+
+class Policy(Selectors, frozen=True, kw_only=True):
+    """A rule decided before the tunnels' proxy IDs; the first that holds a packet counts."""
+
+    action: Literal["protect", "bypass", "discard"] | None
+    tunnel: Annotated[Name, Meta(description="under protect: into which tunnel")] | None = None
+
+
+class Route(Table, frozen=True, kw_only=True):
+    """A further prefix into a tunnel."""
+
+    prefix: Prefix | None
+    tunnel: Name | None
+    metric: Annotated[int, Meta(examples=[50], extra_json_schema={"minimum": 1, "maximum": 0xFFFFFFFF})] = 50
+
+
+class File(Table, frozen=True, kw_only=True):
+    """Configuration of one ipsec-dp gateway."""
+
+    gateway: Gateway = Gateway()
+    tunnel: tuple[Tunnel, ...] = ()
+    policy: tuple[Policy, ...] = ()
+    route: tuple[Route, ...] = ()
