@@ -79,7 +79,7 @@ packages:
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-$(EXTENSION): $(wildcard native/*.[ch]) native/cflags native/build_ffi.py | .venv/.ready
+$(EXTENSION): $(wildcard native/*.[ch] native/*.inc) native/cflags native/build_ffi.py | .venv/.ready
 	@echo "Compiling the C core into $@"
 	@$(BIN)/python native/build_ffi.py
 	@touch $@
@@ -110,20 +110,23 @@ mutants: packages $(READY) ## apply each tests/mutants/*.patch to a copy and sho
 
 # Python itself is not instrumented: the sanitizers' runtime is preloaded, the leaks of the interpreter are not looked at, and objects
 # come from malloc so that an overrun of one is seen. libstdc++ must be there before numpy throws. The suite runs on a copy of the tree
-# so that the instrumented extension never stands in ipsec_dp/.
+# so that the instrumented extension never stands in ipsec_dp/. AddressSanitizer writes to files, so that no process which a test
+# started dies of a finding unseen; UBSan beside it can only write to stderr, from which --capture=sys keeps pytest away.
 ASAN_TREE := build/asan
+ASAN_FOUND := build/asan-found
 ASAN_RUNTIME = $(shell gcc -print-file-name=libasan.so) $(shell gcc -print-file-name=libubsan.so) $(shell gcc -print-file-name=libstdc++.so)
 asan: packages $(READY) ## C units and the Python suite under AddressSanitizer and UndefinedBehaviorSanitizer
-	@mkdir -p $(PARTS) && rm -rf $(JUNIT)/asan.xml $(PARTS)/asan-*.xml $(ASAN_TREE) && mkdir -p $(ASAN_TREE)
+	@rm -rf $(JUNIT)/asan.xml $(PARTS)/asan-*.xml $(ASAN_TREE) $(ASAN_FOUND) && mkdir -p $(PARTS) $(ASAN_TREE) $(ASAN_FOUND)
 	@SANITIZE=address,undefined $(BIN)/python native/build_ffi.py
 	@tar -c --exclude='*.so' --exclude=__pycache__ $$(git ls-files -- . | cut -d/ -f1 | sort -u) | tar -x -C $(ASAN_TREE)
 	@cp build/sanitize/address,undefined/$(EXTENSION) $(ASAN_TREE)/ipsec_dp/
 	@status=0; \
 	$(NATIVE) units SAN=address,undefined JUNIT=$(CURDIR)/$(PARTS)/asan-native.xml || status=1; \
 	(cd $(ASAN_TREE) && LD_PRELOAD="$(ASAN_RUNTIME)" PYTHONMALLOC=malloc PYTHONPATH=$(CURDIR)/$(ASAN_TREE) \
-	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	  $(PYTEST) -m "not slow and not netns" --junit-xml=$(CURDIR)/$(PARTS)/asan-python.xml) || status=1; \
+	  ASAN_OPTIONS=detect_leaks=0:log_path=$(CURDIR)/$(ASAN_FOUND)/asan UBSAN_OPTIONS=print_stacktrace=1 \
+	  $(PYTEST) --capture=sys -m "not slow and not netns" --junit-xml=$(CURDIR)/$(PARTS)/asan-python.xml) || status=1; \
 	$(BIN)/python tests/junit_gate.py merge $(JUNIT)/asan.xml $(PARTS)/asan-native.xml $(PARTS)/asan-python.xml || status=1; \
+	for found in $(ASAN_FOUND)/*; do test ! -e $$found || { cat $$found; status=1; }; done; \
 	exit $$status
 
 tsan: packages .venv/.ready ## C units under ThreadSanitizer
@@ -136,7 +139,7 @@ fuzz: packages .venv/.ready ## libFuzzer targets, FUZZ_SECONDS each; findings go
 lint: packages $(READY) ## ruff, mypy --strict, clang-format
 	@$(call packages,$(PACKAGES_LINT))
 	@status=0; \
-	for tool in '$(BIN)/ruff check .' '$(BIN)/ruff format --check .' '$(BIN)/mypy' 'clang-format-14 --dry-run -Werror $(C_FILES)'; do \
+	for tool in '$(BIN)/ruff check .' '$(BIN)/ruff format --check .' '$(BIN)/mypy' 'clang-format-14 --dry-run -Werror --ferror-limit=20 $(C_FILES)'; do \
 	  echo "== $${tool#$(BIN)/}"; $$tool || status=1; \
 	done; exit $$status
 	@wc -l $$(git ls-files '*.py' '*.c' '*.h') | awk '$$2 != "total" && $$1 > 400 { print "over 400 lines, is it still one concern?", $$2, $$1 }'

@@ -27,7 +27,7 @@ BAD = REPORT.replace("FAILURES", "1").replace("BODY", "<failure>0x1 != 0x2</fail
         (GOOD + "exit 1", ["passed", "passed", "failed"]),
         ("exit 0", ["failed"]),
         ("echo heap-buffer-overflow >&2; exit 1", ["failed"]),
-        ("kill -SEGV $$", ["failed"]),
+        ("kill -ABRT $$", ["failed"]),
         (GOOD.replace("</testsuites>", ""), ["failed"]),
         ("exec sleep 60", ["failed"]),
     ],
