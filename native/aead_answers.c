@@ -13,7 +13,7 @@ struct answer {
 
 static const struct answer answers[] = {
 #define ANSWER(source, encr, integ, key_octets, ...) {source, encr, integ, key_octets, __VA_ARGS__},
-#include "aead_answers.inc"
+#include "aead_answers.h"
 #undef ANSWER
 };
 

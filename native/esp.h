@@ -26,8 +26,8 @@ struct dp_esp_opened {
 /* Octets of the ESP packet that sealing `inner_octets` makes: header, IV, ciphertext with padding and trailer, ICV. */
 size_t dp_esp_sealed_octets(const struct dp_esp *esp, size_t inner_octets);
 
-/* Seals `inner` into `out` (dp_esp_sealed_octets long). Behind the inner packet DP_ESP_TAILROOM octets (and those of the TFC
- * padding) are overwritten with padding and trailer. `out` may be the same buffer only where the ciphertext falls exactly on the
+/* Seals `inner` into `out` (dp_esp_sealed_octets long). Behind the inner packet, lengthened to tfc_octets, DP_ESP_TAILROOM more
+ * octets are overwritten with padding and trailer. `out` may be the same buffer only where the ciphertext falls exactly on the
  * inner packet. `sequence` was never used before under this key. DP_OK, DP_DROP_crypto_fault. */
 enum dp_drop dp_esp_seal(struct dp_esp *esp, uint64_t sequence, uint8_t *inner, size_t inner_octets, uint8_t next_header,
                          uint8_t *out);

@@ -18,6 +18,7 @@ struct dp_replay {
     uint64_t highest; /* highest sequence number committed; 0: none yet */
     uint32_t window;  /* packets, a power of two */
     uint32_t words;   /* in the ring: window / 64 + 1 */
+    uint32_t top;     /* index of the word that holds `highest` */
     uint64_t *ring;
 };
 

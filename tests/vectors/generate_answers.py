@@ -1,4 +1,4 @@
-"""Prints the rows of native/aead_answers.inc, computed with `cryptography` and the standard library's `hmac`.
+"""Prints the rows of native/aead_answers.h, computed with `cryptography` and the standard library's `hmac`.
 
 Published inputs: GCM: test cases 4, 10 and 16 of "The Galois/Counter Mode of Operation" (McGrew, Viega), with their published result
 checked here. ChaCha20-Poly1305: RFC 8439 section 2.8.2. AES-CBC: NIST SP 800-38A sections F.2.1, F.2.3, F.2.5, whose ciphertext is
@@ -126,10 +126,11 @@ def quoted(value: bytes) -> str:
 
 
 def main() -> None:
-    print("/* Made by tests/vectors/generate_answers.py, which names the sources.")
     print(
-        " * source, encr, integ, key octets, key, integrity key, IV, AAD, tail, plaintext, ciphertext, ICV, last ICV of the chain */"
+        "/* Made by tests/vectors/generate_answers.py, which names the sources, for aead_answers.c alone. One suite a row: source,"
     )
+    print(" * encr, integ, key octets, key, integrity key, IV, AAD, tail, plaintext, ciphertext, ICV, last ICV of the chain. */")
+    print("/* clang-format off */")
     for suite in SUITES:
         source, *values = published(suite)
         sealed, icv = suite.seal(*values)

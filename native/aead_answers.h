@@ -1,5 +1,6 @@
-/* Made by tests/vectors/generate_answers.py, which names the sources.
- * source, encr, integ, key octets, key, integrity key, IV, AAD, tail, plaintext, ciphertext, ICV, last ICV of the chain */
+/* Made by tests/vectors/generate_answers.py, which names the sources, for aead_answers.c alone. One suite a row: source,
+ * encr, integ, key octets, key, integrity key, IV, AAD, tail, plaintext, ciphertext, ICV, last ICV of the chain. */
+/* clang-format off */
 ANSWER("GCM specification, test case 4", DP_ENCR_AES_GCM_16, DP_INTEG_NONE, 16,
      "feffe9928665731c6d6a8f9467308308",
      "",
