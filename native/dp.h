@@ -261,9 +261,9 @@ void dp_policy_install(struct dp *dp, struct dp_policy *policy);
 
 /* ---- interfaces and links --------------------------------------------------------------------------------------------------- */
 
-/* Gives a TUN device to `worker`. The descriptor is duplicated (close-on-exec) and made non-blocking. `vnet` says that it was
- * opened with IFF_VNET_HDR. -EBUSY: this worker has that interface already. */
-int dp_tun_attach(struct dp *dp, uint32_t worker, uint32_t interface, int fd, int vnet);
+/* Gives a TUN device (IFF_TUN, IFF_NO_PI) to `worker`. The descriptor is duplicated (close-on-exec) and made non-blocking. -EBUSY:
+ * this worker has that interface already. */
+int dp_tun_attach(struct dp *dp, uint32_t worker, uint32_t interface, int fd);
 int dp_tun_detach(struct dp *dp, uint32_t worker, uint32_t interface);
 
 /* A link: the outer sockets of one local address and encapsulation. `fd_receive` gets datagrams and sends those whose DF bit is

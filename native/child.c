@@ -1,0 +1,138 @@
+/* CHILD_SAs of a tunnel: small immutable lists, replaced as a whole; the outbound SA inside changes by one store. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine.h"
+
+enum {
+    DP_CHILDREN_MAX = 4096
+};
+
+static void free_list(struct dp *dp, void *thing) {
+    (void)dp;
+    free(thing);
+}
+
+static void free_child(struct dp *dp, void *thing) {
+    (void)dp;
+    struct dp_child *c = thing;
+    free(c->selectors);
+    free(c);
+}
+
+static struct dp_children *list_of(const struct dp *dp, uint32_t tunnel) {
+    return atomic_load_explicit(&dp->tunnel[tunnel].children, memory_order_relaxed);
+}
+
+static struct dp_children *list_new(uint32_t count) {
+    struct dp_children *list = malloc(sizeof *list + count * sizeof list->child[0]);
+    if (list != NULL)
+        list->count = 0;
+    return list;
+}
+
+static void publish(struct dp *dp, uint32_t tunnel, struct dp_children *list) {
+    dp_epoch_retire(dp, free_list, atomic_exchange_explicit(&dp->tunnel[tunnel].children, list, memory_order_seq_cst));
+}
+
+int dp_child_add(struct dp *dp, uint32_t tunnel, const struct dp_selector *selectors, size_t selector_count, uint32_t *child) {
+    if (tunnel >= dp->config.tunnels)
+        return -EINVAL;
+    const struct dp_children *old = list_of(dp, tunnel);
+    uint32_t count = old != NULL ? old->count : 0;
+    if (count >= DP_CHILDREN_MAX)
+        return -ENOSPC;
+    struct dp_child *c = calloc(1, sizeof *c);
+    struct dp_children *list = list_new(count + 1);
+    if (c == NULL || list == NULL) {
+        free(c);
+        free(list);
+        return -ENOMEM;
+    }
+    c->selectors = dp_selectors_new(selectors, selector_count);
+    if (c->selectors == NULL) {
+        int error = -errno;
+        free(c);
+        free(list);
+        return error;
+    }
+    c->number = ++dp->next_child;
+    for (; list->count < count; list->count++)
+        list->child[list->count] = old->child[list->count];
+    list->child[list->count++] = c;
+    publish(dp, tunnel, list);
+    *child = c->number;
+    return 0;
+}
+
+static struct dp_child *child_of(const struct dp *dp, uint32_t tunnel, uint32_t number) {
+    const struct dp_children *list = tunnel < dp->config.tunnels ? list_of(dp, tunnel) : NULL;
+    for (uint32_t i = 0; list != NULL && i < list->count; i++)
+        if (list->child[i]->number == number)
+            return list->child[i];
+    return NULL;
+}
+
+int dp_child_switch(struct dp *dp, uint32_t tunnel, uint32_t child, dp_sa_id outbound) {
+    struct dp_child *c = child_of(dp, tunnel, child);
+    if (c == NULL)
+        return -ENOENT;
+    struct dp_sa *sa = NULL;
+    if (outbound != 0) {
+        sa = dp_sa_by_id(dp, outbound);
+        if (sa == NULL || sa->direction != DP_OUTBOUND || sa->tunnel != tunnel)
+            return -EINVAL;
+    }
+    atomic_store_explicit(&c->outbound, sa, memory_order_seq_cst);
+    return 0;
+}
+
+int dp_child_remove(struct dp *dp, uint32_t tunnel, uint32_t child) {
+    struct dp_child *c = child_of(dp, tunnel, child);
+    if (c == NULL)
+        return -ENOENT;
+    const struct dp_children *old = list_of(dp, tunnel);
+    struct dp_children *list = NULL;
+    if (old->count > 1) {
+        list = list_new(old->count - 1);
+        if (list == NULL)
+            return -ENOMEM;
+        for (uint32_t i = 0; i < old->count; i++)
+            if (old->child[i] != c)
+                list->child[list->count++] = old->child[i];
+    }
+    publish(dp, tunnel, list);
+    dp_epoch_retire(dp, free_child, c);
+    return 0;
+}
+
+void dp_children_forget(struct dp *dp, uint32_t tunnel, const struct dp_sa *sa) {
+    const struct dp_children *list = list_of(dp, tunnel);
+    for (uint32_t i = 0; list != NULL && i < list->count; i++)
+        if (atomic_load_explicit(&list->child[i]->outbound, memory_order_relaxed) == sa)
+            atomic_store_explicit(&list->child[i]->outbound, NULL, memory_order_seq_cst);
+}
+
+void dp_children_finish(struct dp *dp) {
+    for (uint32_t t = 0; dp->tunnel != NULL && t < dp->config.tunnels; t++) {
+        struct dp_children *list = list_of(dp, t);
+        for (uint32_t i = 0; list != NULL && i < list->count; i++)
+            free_child(dp, list->child[i]);
+        free(list);
+    }
+}
+
+struct dp_sa *dp_tunnel_outbound(const struct dp_tunnel *tunnel, const struct dp_flow *flow) {
+    const struct dp_children *list = atomic_load_explicit(&tunnel->children, memory_order_acquire);
+    for (uint32_t i = 0; list != NULL && i < list->count; i++) {
+        struct dp_sa *sa = atomic_load_explicit(&list->child[i]->outbound, memory_order_acquire);
+        if (sa != NULL && dp_selectors_hold(list->child[i]->selectors, flow))
+            return sa;
+    }
+    return NULL;
+}
+
+int dp_tunnel_take_acquire(struct dp *dp, uint32_t tunnel) {
+    return tunnel < dp->config.tunnels ? atomic_exchange_explicit(&dp->tunnel[tunnel].acquire, false, memory_order_relaxed)
+                                       : -EINVAL;
+}

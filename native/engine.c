@@ -1,0 +1,199 @@
+/* Making and ending a data plane, and what it says of itself. */
+#include "engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+enum {
+    DP_TUNNELS_MAX = 1 << 20,
+    DP_INTERFACES_MAX = 4096,
+    DP_WORKERS_MAX = 64,
+    DP_AREA_OCTETS = DP_BURSTS * DP_PACKET_ROOM, /* only what is touched becomes resident */
+};
+
+static const char *const drop_names[DP_DROP_COUNT] = {[DP_OK] = "ok",
+#define DROP_NAME(name, sentence) [DP_DROP_##name] = #name,
+                                                      DP_DROPS(DROP_NAME)
+#undef DROP_NAME
+};
+
+static const char *const drop_sentences[DP_DROP_COUNT] = {[DP_OK] = "not dropped",
+#define DROP_SENTENCE(name, sentence) [DP_DROP_##name] = sentence,
+                                                          DP_DROPS(DROP_SENTENCE)
+#undef DROP_SENTENCE
+};
+
+const char *dp_drop_name(unsigned reason) {
+    return reason < DP_DROP_COUNT ? drop_names[reason] : NULL;
+}
+
+const char *dp_drop_sentence(unsigned reason) {
+    return reason < DP_DROP_COUNT ? drop_sentences[reason] : NULL;
+}
+
+static bool config_valid(const struct dp_config *c) {
+    return c->tunnels >= 1 && c->tunnels <= DP_TUNNELS_MAX && c->interfaces >= 1 && c->interfaces <= DP_INTERFACES_MAX &&
+           c->workers >= 1 && c->workers <= DP_WORKERS_MAX && c->provider <= DP_PROVIDER_IPSEC_MB && c->stranger_rate >= 1 &&
+           c->stranger_burst >= 1;
+}
+
+static int area_open(struct dp_area *area) {
+    void *p = mmap(NULL, DP_AREA_OCTETS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return -errno;
+    /* Plaintext passes through here. */
+    (void)madvise(p, DP_AREA_OCTETS, MADV_DONTDUMP);
+    *area = (struct dp_area){.base = p, .octets = DP_AREA_OCTETS};
+    return 0;
+}
+
+static void area_close(struct dp_area *area) {
+    if (area->base != NULL)
+        munmap(area->base, area->octets);
+}
+
+static int loop_open(struct dp *dp, struct dp_loop *loop, uint32_t worker, unsigned direction) {
+    loop->dp = dp;
+    loop->worker = worker;
+    loop->direction = (uint8_t)direction;
+    int error = area_open(&loop->received);
+    if (error == 0)
+        error = area_open(&loop->built);
+    if (error == 0)
+        error = dp_loop_open_events(loop);
+    if (error != 0 || direction == DP_OUTBOUND)
+        return error;
+    uint64_t seed;
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+        return -EIO;
+    loop->limiter = dp_punt_limiter_new(dp->config.stranger_rate, dp->config.stranger_burst, seed);
+    return loop->limiter != NULL ? 0 : -ENOMEM;
+}
+
+static void loop_close(struct dp_loop *loop) {
+    area_close(&loop->received);
+    area_close(&loop->built);
+    free(loop->limiter);
+    dp_loop_close_events(loop);
+}
+
+static int open_parts(struct dp *dp) {
+    dp->worker = aligned_alloc(64, dp->config.workers * sizeof *dp->worker);
+    if (dp->worker == NULL)
+        return -ENOMEM;
+    memset(dp->worker, 0, dp->config.workers * sizeof *dp->worker);
+    for (uint32_t w = 0; w < dp->config.workers; w++)
+        dp->worker[w].inbound.wake_fd = dp->worker[w].inbound.epoll_fd = dp->worker[w].outbound.wake_fd =
+            dp->worker[w].outbound.epoll_fd = -1;
+    dp->tunnel = calloc(dp->config.tunnels, sizeof *dp->tunnel);
+    dp->arena = dp_arena_create();
+    if (dp->tunnel == NULL || dp->arena == NULL)
+        return -ENOMEM;
+    int error = dp_sa_table_init(dp);
+    if (error == 0)
+        error = dp_punt_open(dp);
+    for (uint32_t w = 0; w < dp->config.workers && error == 0; w++) {
+        error = loop_open(dp, &dp->worker[w].inbound, w, DP_INBOUND);
+        if (error == 0)
+            error = loop_open(dp, &dp->worker[w].outbound, w, DP_OUTBOUND);
+    }
+    return error;
+}
+
+int dp_create(const struct dp_config *config, struct dp **out) {
+    if (!config_valid(config))
+        return -EINVAL;
+    int error = dp_cipher_load();
+    if (error != 0)
+        return error;
+    if (dp_cipher_find(config->provider, DP_ENCR_AES_GCM_16, DP_INTEG_NONE, 16) == NULL)
+        return -ENOTSUP;
+    struct dp *dp = aligned_alloc(64, (sizeof *dp + 63) & ~(size_t)63);
+    if (dp == NULL)
+        return -ENOMEM;
+    memset(dp, 0, sizeof *dp);
+    memset(dp->punt_fd, 0xff, sizeof dp->punt_fd);
+    dp->config = *config;
+    dp_epoch_init(&dp->epoch);
+    error = open_parts(dp);
+    if (error != 0) {
+        dp_destroy(dp);
+        return error;
+    }
+    *out = dp;
+    return 0;
+}
+
+void dp_destroy(struct dp *dp) {
+    if (dp == NULL)
+        return;
+    for (uint32_t w = 0; dp->worker != NULL && w < dp->config.workers; w++)
+        (void)dp_worker_stop(dp, w);
+    if (dp->worker != NULL) {
+        (void)dp_epoch_reclaim(dp);
+        dp_io_finish(dp);
+    }
+    dp_children_finish(dp);
+    dp_sa_table_finish(dp);
+    dp_policy_free(atomic_load_explicit(&dp->policy, memory_order_relaxed));
+    for (uint32_t w = 0; dp->worker != NULL && w < dp->config.workers; w++) {
+        loop_close(&dp->worker[w].inbound);
+        loop_close(&dp->worker[w].outbound);
+    }
+    dp_punt_close(dp);
+    dp_arena_destroy(dp->arena);
+    free(dp->tunnel);
+    free(dp->worker);
+    free(dp);
+}
+
+const char *dp_provider_name(const struct dp *dp) {
+    return dp_cipher_find(dp->config.provider, DP_ENCR_AES_GCM_16, DP_INTEG_NONE, 16)->provider;
+}
+
+const char *dp_provider_reason(const struct dp *dp) {
+    return dp->config.provider == DP_PROVIDER_OPENSSL ? "OpenSSL was asked for" : dp_cipher_reason();
+}
+
+void dp_arena_read(const struct dp *dp, struct dp_arena_info *info) {
+    dp_arena_info(dp->arena, info);
+}
+
+static void policy_free(struct dp *dp, void *thing) {
+    (void)dp;
+    dp_policy_free(thing);
+}
+
+void dp_policy_install(struct dp *dp, struct dp_policy *policy) {
+    dp_epoch_retire(dp, policy_free, atomic_exchange_explicit(&dp->policy, policy, memory_order_seq_cst));
+}
+
+static void add_loop(struct dp_counters *out, const struct dp_loop *loop) {
+    for (unsigned r = 0; r < DP_DROP_COUNT; r++)
+        out->drops[r] += atomic_load_explicit(&loop->drops[r], memory_order_relaxed);
+    uint64_t packets = atomic_load_explicit(&loop->packets, memory_order_relaxed);
+    uint64_t octets = atomic_load_explicit(&loop->octets, memory_order_relaxed);
+    if (loop->direction == DP_OUTBOUND) {
+        out->packets_out += packets;
+        out->octets_out += octets;
+    } else {
+        out->packets_in += packets;
+        out->octets_in += octets;
+    }
+    out->keepalives_in += atomic_load_explicit(&loop->keepalives, memory_order_relaxed);
+    out->ike_in += atomic_load_explicit(&loop->ike, memory_order_relaxed);
+    out->punts_limited += atomic_load_explicit(&loop->punts_limited, memory_order_relaxed);
+    out->punts_lost += atomic_load_explicit(&loop->punts_lost, memory_order_relaxed);
+}
+
+void dp_counters_read(const struct dp *dp, struct dp_counters *out) {
+    memset(out, 0, sizeof *out);
+    for (uint32_t w = 0; w < dp->config.workers; w++) {
+        add_loop(out, &dp->worker[w].inbound);
+        add_loop(out, &dp->worker[w].outbound);
+    }
+}

@@ -1,0 +1,95 @@
+/* The data plane's own structures: what dp.h only names. */
+#ifndef DP_ENGINE_H
+#define DP_ENGINE_H
+
+#include <pthread.h>
+
+#include "epoch.h"
+#include "inner.h"
+#include "io.h"
+#include "keys.h"
+#include "policy.h"
+#include "punt.h"
+#include "sa.h"
+
+/* One direction of one worker. Only the thread that runs its step writes here. */
+struct dp_loop {
+    struct dp_epoch_reader epoch;
+    struct dp *dp;
+    uint32_t worker;
+    uint8_t direction; /* enum dp_direction */
+
+    struct dp_area received; /* what the receive call filled */
+    struct dp_area built;    /* what is about to be sent */
+    struct dp_burst in[DP_BURSTS], out[DP_BURSTS];
+    unsigned out_count;
+    struct dp_io *out_io; /* all of `out` goes there */
+    uint32_t turn;        /* where the next step begins among the devices */
+
+    _Atomic uint64_t drops[DP_DROP_COUNT];
+    _Atomic uint64_t packets, octets, keepalives, ike, punts_limited, punts_lost;
+    struct dp_punt_limiter *limiter; /* inbound */
+
+    pthread_t thread;
+    bool running;
+    _Atomic bool stop;
+    int wake_fd, epoll_fd;
+};
+
+struct dp_worker {
+    struct dp_loop outbound, inbound;
+    _Atomic(struct dp_io_set *) tuns, links; /* by number, with holes */
+};
+
+struct dp {
+    struct dp_config config;
+    struct dp_epoch epoch;
+    struct dp_arena *arena;
+    struct dp_sa_table sas;
+    struct dp_tunnel *tunnel;
+    uint32_t next_child;
+    _Atomic(struct dp_policy *) policy;
+    _Atomic uint32_t generation; /* SAs of another one are dead */
+    int punt_fd[2][2];           /* by channel: the loops' end, Python's end */
+    struct dp_worker *worker;
+};
+
+/* Packets dropped outside any SA. */
+static inline void dp_drop(struct dp_loop *loop, enum dp_drop reason) {
+    dp_add(&loop->drops[reason], 1);
+}
+
+/* io_set.c */
+int dp_io_add(struct dp *dp, uint32_t worker, bool is_link, struct dp_io *io);
+int dp_io_remove(struct dp *dp, uint32_t worker, bool is_link, uint32_t number);
+struct dp_io *dp_io_get(const struct dp *dp, uint32_t worker, bool is_link, uint32_t number);
+void dp_io_finish(struct dp *dp);
+/* Tells the control plane that a device failed, once a second at the most; `now` of the loop. */
+void dp_io_report(struct dp_loop *loop, struct dp_io *io, bool is_link, int error, uint64_t now);
+
+/* outbound.c */
+enum dp_drop dp_seal_packet(struct dp_loop *loop, struct dp_sa *sa, uint8_t *inner, size_t octets, uint8_t version, uint8_t *out,
+                            uint64_t now);
+/* inbound.c */
+struct dp_inbound_result {
+    struct dp_sa *sa;  /* NULL: none */
+    uint64_t sequence; /* as inferred */
+    struct dp_inner inner;
+};
+enum dp_drop dp_open_packet(struct dp_loop *loop, const uint8_t *packet, size_t octets, uint8_t *plain, uint64_t now,
+                            struct dp_inbound_result *result);
+/* Raises sticky flags of an SA and punts those that are new. */
+void dp_sa_raise(struct dp_loop *loop, struct dp_sa *sa, uint32_t flags, uint64_t now);
+/* Sends what `out` holds and empties it. */
+void dp_loop_flush(struct dp_loop *loop, bool to_links, uint64_t now);
+/* worker.c */
+int dp_loop_open_events(struct dp_loop *loop);
+void dp_loop_close_events(struct dp_loop *loop);
+int dp_loop_watch(struct dp *dp, uint32_t worker, bool is_link, struct dp_io *io);
+void dp_loop_unwatch(struct dp *dp, uint32_t worker, bool is_link, struct dp_io *io);
+void dp_loop_wake(struct dp_loop *loop);
+/* Lets `visit` receive from each device that is ready, beginning with another one each time, until `budget` packets have moved. */
+int dp_loop_visit(struct dp_loop *loop, const struct dp_io_set *set, uint32_t budget, uint64_t now,
+                  int (*visit)(struct dp_loop *loop, struct dp_io *io, uint32_t budget, uint64_t now));
+
+#endif

@@ -1,0 +1,60 @@
+#include "epoch.h"
+
+#include <stdlib.h>
+
+#include "engine.h"
+
+void dp_epoch_init(struct dp_epoch *e) {
+    atomic_init(&e->now, 1);
+    e->oldest = e->newest = NULL;
+    e->waiting = 0;
+}
+
+/* The oldest epoch that a reader may still be in; UINT64_MAX when all are offline. */
+static uint64_t oldest_reader(const struct dp *dp) {
+    uint64_t oldest = UINT64_MAX;
+    for (uint32_t w = 0; w < dp->config.workers; w++) {
+        const struct dp_loop *loops[2] = {&dp->worker[w].inbound, &dp->worker[w].outbound};
+        for (int i = 0; i < 2; i++) {
+            uint64_t seen = atomic_load_explicit(&loops[i]->epoch.seen, memory_order_seq_cst);
+            if (seen != 0 && seen < oldest)
+                oldest = seen;
+        }
+    }
+    return oldest;
+}
+
+void dp_epoch_retire(struct dp *dp, void (*free_thing)(struct dp *dp, void *thing), void *thing) {
+    struct dp_epoch *e = &dp->epoch;
+    if (thing == NULL)
+        return;
+    atomic_thread_fence(memory_order_seq_cst);
+    uint64_t epoch = atomic_fetch_add_explicit(&e->now, 1, memory_order_seq_cst) + 1;
+    struct dp_retired *r = malloc(sizeof *r);
+    if (r == NULL) {
+        if (oldest_reader(dp) == UINT64_MAX)
+            free_thing(dp, thing);
+        return;
+    }
+    *r = (struct dp_retired){.epoch = epoch, .free = free_thing, .thing = thing};
+    if (e->newest != NULL)
+        e->newest->next = r;
+    else
+        e->oldest = r;
+    e->newest = r;
+    e->waiting++;
+}
+
+unsigned dp_epoch_reclaim(struct dp *dp) {
+    struct dp_epoch *e = &dp->epoch;
+    while (e->oldest != NULL && e->oldest->epoch <= oldest_reader(dp)) {
+        struct dp_retired *r = e->oldest;
+        e->oldest = r->next;
+        if (e->oldest == NULL)
+            e->newest = NULL;
+        e->waiting--;
+        r->free(dp, r->thing);
+        free(r);
+    }
+    return e->waiting;
+}

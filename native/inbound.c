@@ -1,0 +1,241 @@
+/* Inbound: link → SA → replay → ESP → inner header → selectors → policy → ECN → TUN. */
+#include <errno.h>
+#include <string.h>
+
+#include "engine.h"
+
+static uint32_t load_be32(const uint8_t *p) {
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static bool life_over(const struct dp *dp, const struct dp_sa *sa, enum dp_drop *reason) {
+    if (sa->generation != atomic_load_explicit(&dp->generation, memory_order_acquire))
+        *reason = DP_DROP_guest_cloned;
+    else if (atomic_load_explicit(&sa->octets, memory_order_relaxed) >= sa->hard_octets ||
+             atomic_load_explicit(&sa->packets, memory_order_relaxed) >= sa->hard_packets)
+        *reason = DP_DROP_hard_limit;
+    else
+        return false;
+    return true;
+}
+
+/* The packet was authentic: that is a sign of life, whatever it holds. */
+static void seen_alive(struct dp_sa *sa, uint64_t now) {
+    if (atomic_load_explicit(&sa->first_use, memory_order_relaxed) == 0)
+        atomic_store_explicit(&sa->first_use, now, memory_order_relaxed);
+    atomic_store_explicit(&sa->last_use, now, memory_order_relaxed);
+    atomic_store_explicit(&sa->sequence_shown, sa->replay.highest, memory_order_relaxed);
+}
+
+static void count_packet(struct dp_loop *loop, struct dp_sa *sa, uint32_t octets, uint64_t now) {
+    dp_add(&sa->packets, 1);
+    dp_add(&sa->octets, octets);
+    dp_add(&loop->packets, 1);
+    dp_add(&loop->octets, octets);
+    uint64_t total_octets = atomic_load_explicit(&sa->octets, memory_order_relaxed);
+    uint64_t total_packets = atomic_load_explicit(&sa->packets, memory_order_relaxed);
+    uint32_t raise = 0;
+    if (total_octets >= sa->soft_octets || total_packets >= sa->soft_packets)
+        raise |= DP_SA_SOFT_LIMIT;
+    if (total_octets >= sa->hard_octets || total_packets >= sa->hard_packets)
+        raise |= DP_SA_HARD_LIMIT;
+    if (raise != 0)
+        dp_sa_raise(loop, sa, raise, now);
+}
+
+/* What an authentic packet holds: DP_OK, or why it goes no further. */
+static enum dp_drop check_inner(const struct dp_sa *sa, const uint8_t *plain, const struct dp_esp_opened *opened,
+                                struct dp_inner *inner) {
+    if (opened->next_header == DP_NH_DUMMY)
+        return DP_DROP_dummy;
+    if (opened->next_header != DP_NH_IPV4 && opened->next_header != DP_NH_IPV6)
+        return DP_DROP_next_header;
+    enum dp_drop reason = dp_inner_read(plain, opened->octets, DP_FLOW_INBOUND, inner);
+    if (reason != DP_OK)
+        return reason;
+    if (inner->version != (opened->next_header == DP_NH_IPV4 ? 4 : 6))
+        return DP_DROP_inner_version;
+    return dp_selectors_hold(sa->selectors, &inner->flow) ? DP_OK : DP_DROP_selectors; /* RFC 4301 §5.2 */
+}
+
+static enum dp_drop open_for(struct dp_loop *loop, struct dp_sa *sa, const uint8_t *packet, size_t octets, uint8_t *plain,
+                             uint64_t now, struct dp_inbound_result *result) {
+    enum dp_drop reason;
+    if (life_over(loop->dp, sa, &reason))
+        return reason;
+    uint64_t sequence = dp_replay_infer(&sa->replay, load_be32(packet + 4), sa->esp.esn);
+    result->sequence = sequence;
+    reason = dp_replay_check(&sa->replay, sequence);
+    if (reason != DP_OK)
+        return reason;
+    struct dp_esp_opened opened;
+    reason = dp_esp_open(&sa->esp, sequence, packet, octets, plain, &opened);
+    if (reason == DP_DROP_icv || reason == DP_DROP_esp_length || reason == DP_DROP_crypto_fault)
+        return reason;
+    /* Authentic from here on, even if its padding is bad: only now may anything move. */
+    enum dp_drop again = dp_replay_commit(&sa->replay, sequence);
+    if (again != DP_OK)
+        return again;
+    seen_alive(sa, now);
+    if (reason != DP_OK)
+        return reason;
+    return check_inner(sa, plain, &opened, &result->inner);
+}
+
+enum dp_drop dp_open_packet(struct dp_loop *loop, const uint8_t *packet, size_t octets, uint8_t *plain, uint64_t now,
+                            struct dp_inbound_result *result) {
+    result->sa = NULL;
+    if (octets < DP_ESP_HEADER)
+        return DP_DROP_runt;
+    struct dp_sa *sa = dp_sa_by_spi(&loop->dp->sas, load_be32(packet));
+    if (sa == NULL || sa->worker != loop->worker) /* one window, one writer */
+        return DP_DROP_unknown_spi;
+    result->sa = sa;
+    enum dp_drop reason = open_for(loop, sa, packet, octets, plain, now, result);
+    if (reason == DP_OK)
+        count_packet(loop, sa, result->inner.octets, now);
+    else
+        dp_add(&sa->drops[reason], 1);
+    return reason;
+}
+
+/* Notes where the newest authentic packet came from; a change is for the control plane to judge (RFC 7296 §2.23). */
+static void note_peer(struct dp_loop *loop, struct dp_sa *sa, const struct dp_addr *remote, uint64_t now) {
+    if (memcmp(&sa->peer, remote, sizeof *remote) == 0)
+        return;
+    bool moved = sa->peer.family != 0;
+    sa->peer = *remote;
+    uint64_t words[3];
+    memcpy(words, remote, sizeof words);
+    uint32_t version = atomic_load_explicit(&sa->peer_version, memory_order_relaxed);
+    atomic_store_explicit(&sa->peer_version, version + 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    for (int i = 0; i < 3; i++)
+        atomic_store_explicit(&sa->peer_words[i], words[i], memory_order_relaxed);
+    atomic_store_explicit(&sa->peer_version, version + 2, memory_order_release);
+    if (moved)
+        dp_sa_raise(loop, sa, DP_SA_PEER_MOVED, now);
+}
+
+/* Discarded traffic is discarded both ways, though an SA would carry it. */
+static bool policy_discards(const struct dp *dp, uint32_t interface, const struct dp_flow *flow) {
+    const struct dp_policy *policy = atomic_load_explicit(&dp->policy, memory_order_acquire);
+    if (policy == NULL || !dp_policy_discards(policy))
+        return false;
+    struct dp_decision decision = dp_policy_decide(policy, interface, flow);
+    return decision.rule >= 0 && decision.action == DP_DISCARD;
+}
+
+static void punt_stranger(struct dp_loop *loop, unsigned kind, const struct dp_burst *b, const uint8_t *data, size_t octets,
+                          uint64_t now) {
+    if (!dp_punt_allowed(loop->limiter, &b->remote, now)) {
+        dp_add(&loop->punts_limited, 1);
+        if (kind == DP_PUNT_IKE)
+            dp_drop(loop, DP_DROP_ike_limited);
+        return;
+    }
+    struct dp_punt punt = {
+        .kind = (uint16_t)kind,
+        .link = (uint16_t)b->link,
+        .spi = kind == DP_PUNT_UNKNOWN_SPI ? load_be32(data) : 0,
+        .interface = UINT32_MAX,
+        .now = now,
+        .local = b->local,
+        .remote = b->remote,
+    };
+    if (!dp_punt_send(loop, DP_CHANNEL_STRANGER, &punt, data, octets) && kind == DP_PUNT_IKE)
+        dp_drop(loop, DP_DROP_punt_full);
+}
+
+/* RFC 3948 §2.2, §2.3: what shares the port with ESP. true: the datagram was that. */
+static bool not_esp(struct dp_loop *loop, const struct dp_burst *b, uint64_t now) {
+    if (b->encapsulation != DP_ENCAPSULATION_UDP)
+        return false;
+    if (b->octets == 1 && b->data[0] == DP_NAT_KEEPALIVE) {
+        dp_add(&loop->keepalives, 1);
+        return true;
+    }
+    if (b->octets < DP_NON_ESP_MARKER || load_be32(b->data) != 0)
+        return false;
+    dp_add(&loop->ike, 1);
+    punt_stranger(loop, DP_PUNT_IKE, b, b->data + DP_NON_ESP_MARKER, b->octets - DP_NON_ESP_MARKER, now);
+    return true;
+}
+
+/* Where the next plaintext goes. The area is as large as what was received, so after a flush it always fits. */
+static uint8_t *room_for(struct dp_loop *loop, size_t octets, uint64_t now) {
+    uint8_t *room = dp_area_take(&loop->built, octets);
+    if (room != NULL)
+        return room;
+    dp_loop_flush(loop, false, now);
+    return dp_area_take(&loop->built, octets);
+}
+
+static void deliver(struct dp_loop *loop, struct dp_io *io, uint8_t *plain, const struct dp_inner *inner, uint64_t now) {
+    if (loop->out_count != 0 && loop->out_io != io) {
+        /* The flush would give the plaintext's room away, but sends before anything else is written there. */
+        size_t used = loop->built.used;
+        dp_loop_flush(loop, false, now);
+        loop->built.used = used;
+    }
+    loop->out_io = io;
+    loop->out[loop->out_count++] = (struct dp_burst){.data = plain, .octets = inner->octets, .interface = io->number, .now = now};
+}
+
+static enum dp_drop inbound_packet(struct dp_loop *loop, const struct dp_burst *b, uint64_t now) {
+    if (loop->out_count == DP_BURSTS)
+        dp_loop_flush(loop, false, now);
+    uint8_t *plain = room_for(loop, b->octets, now);
+    if (plain == NULL)
+        return DP_DROP_too_big;
+    struct dp_inbound_result r;
+    enum dp_drop reason = dp_open_packet(loop, b->data, b->octets, plain, now, &r);
+    if (reason == DP_DROP_unknown_spi) {
+        size_t quoted = b->octets < DP_PUNT_INNER_MAX ? b->octets : DP_PUNT_INNER_MAX;
+        punt_stranger(loop, DP_PUNT_UNKNOWN_SPI, b, b->data, quoted, now);
+    }
+    if (reason != DP_OK)
+        return reason;
+    if (r.sa->replay.highest == r.sequence)
+        note_peer(loop, r.sa, &b->remote, now);
+    if (policy_discards(loop->dp, r.sa->interface, &r.inner.flow))
+        return DP_DROP_policy_inbound;
+    reason = dp_ecn_decapsulate(plain, &r.inner, b->tos);
+    if (reason != DP_OK)
+        return reason;
+    const struct dp_io_set *tuns = atomic_load_explicit(&loop->dp->worker[loop->worker].tuns, memory_order_acquire);
+    struct dp_io *io = tuns != NULL && r.sa->interface < tuns->count ? tuns->io[r.sa->interface] : NULL;
+    if (io == NULL)
+        return DP_DROP_tun_gone;
+    deliver(loop, io, plain, &r.inner, now);
+    return DP_OK;
+}
+
+static int inbound_device(struct dp_loop *loop, struct dp_io *io, uint32_t budget, uint64_t now) {
+    loop->received.used = 0;
+    int got = io->ops->receive(io, &loop->received, loop->in, budget < DP_BURSTS ? budget : DP_BURSTS);
+    if (got < 0) {
+        dp_io_report(loop, io, true, -got, now);
+        return 0;
+    }
+    for (int i = 0; i < got; i++) {
+        if (not_esp(loop, &loop->in[i], now))
+            continue;
+        enum dp_drop reason = inbound_packet(loop, &loop->in[i], now);
+        if (reason != DP_OK)
+            dp_drop(loop, reason);
+    }
+    dp_loop_flush(loop, false, now);
+    return got;
+}
+
+int dp_inbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t now) {
+    if (worker >= dp->config.workers)
+        return -EINVAL;
+    struct dp_loop *loop = &dp->worker[worker].inbound;
+    dp_epoch_online(&loop->epoch, &dp->epoch);
+    int moved =
+        dp_loop_visit(loop, atomic_load_explicit(&dp->worker[worker].links, memory_order_acquire), budget, now, inbound_device);
+    dp_epoch_offline(&loop->epoch);
+    return moved;
+}

@@ -1,0 +1,86 @@
+/* The two narrow burst interfaces: TUN devices and outer links, real or in memory.
+ *
+ * A burst is what one read or one send moves: one packet, or a super-packet of equal segments. Whoever receives fills a burst in,
+ * whoever sends reads it; the loops only hand bursts on. */
+#ifndef DP_IO_H
+#define DP_IO_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "dp.h"
+
+enum {
+    DP_BURSTS = 64,               /* bursts a receive or send call moves at the most */
+    DP_PACKET_ROOM = 65536 + 256, /* room for the largest burst and what an I/O writes before and behind it */
+};
+
+struct dp_burst {
+    uint8_t *data;
+    uint32_t octets;
+    uint16_t gso_size;   /* octets of a segment's payload; 0: one packet */
+    uint8_t gso_type;    /* TUN: VIRTIO_NET_HDR_GSO_*, 0: none */
+    bool needs_checksum; /* TUN: the upper checksum at checksum_start + checksum_offset is left to us */
+    uint16_t checksum_start, checksum_offset;
+    uint8_t tos; /* outer TOS or traffic class, received or to send */
+    uint8_t df;  /* outer DF to send: DP_DF_SET or DP_DF_CLEAR */
+    uint8_t encapsulation;
+    uint32_t interface; /* TUN interface */
+    uint32_t link;
+    uint32_t ifindex; /* of the outer interface, 0: unknown */
+    struct dp_addr local, remote;
+    uint64_t now;
+};
+
+/* Memory that bursts are received into or built in, one behind the other. */
+struct dp_area {
+    uint8_t *base;
+    size_t octets, used;
+};
+
+struct dp_io;
+
+struct dp_io_ops {
+    /* Receives 0..n bursts into `area` (at least one fits); 0: nothing is ready; -errno: the device failed. */
+    int (*receive)(struct dp_io *io, struct dp_area *area, struct dp_burst *b, unsigned n);
+    /* Sends from the front of b; the number taken (≥ 1), or -errno of b[0]. */
+    int (*send)(struct dp_io *io, const struct dp_burst *b, unsigned n);
+    void (*close)(struct dp_io *io);
+};
+
+struct dp_io {
+    const struct dp_io_ops *ops;
+    uint32_t number; /* interface or link */
+    uint8_t encapsulation;
+    struct dp_addr local; /* of a link */
+    int poll_fd;          /* -1: in memory */
+    _Atomic bool ready;   /* the receiving loop should look at it */
+    _Atomic bool failed;  /* reported; not read again */
+    uint64_t reported;    /* sender's side: when a send error was last reported */
+    void *scratch;        /* freed by close */
+};
+
+/* What a worker has, by number; immutable, replaced as a whole. */
+struct dp_io_set {
+    uint32_t count;
+    struct dp_io *io[];
+};
+
+/* Constructors. NULL with errno. Descriptors are duplicated. */
+struct dp_io *dp_tun_open(uint32_t interface, int fd);
+struct dp_io *dp_link_open(uint32_t link, unsigned encapsulation, const struct dp_addr *local, int fd_receive, int receive_df,
+                           int fd_other);
+struct dp_io *dp_mem_open(uint32_t number, unsigned encapsulation, const struct dp_addr *local, uint32_t packets);
+
+/* `octets` of the area, aligned to 64; NULL when they do not fit. */
+static inline uint8_t *dp_area_take(struct dp_area *area, size_t octets) {
+    size_t take = (octets + 63) & ~(size_t)63;
+    if (area->octets - area->used < take)
+        return NULL;
+    uint8_t *p = area->base + area->used;
+    area->used += take;
+    return p;
+}
+
+#endif

@@ -1,0 +1,235 @@
+/* The outer sockets of one local address as a burst interface: UDP (RFC 3948) or IP protocol 50, IPv4 or IPv6.
+ *
+ * Linux has no per-datagram DF on IPv4, so a link may have two sockets: the receiving one sends what wants its DF setting, the
+ * other one the rest. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/ip.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "engine.h"
+
+enum {
+    DP_CONTROL_ROOM = 128,
+    /* Not a multiple of a page: 64 buffers that begin at the same offset would fight for the same cache sets. */
+    DP_RECEIVE_STRIDE = DP_PACKET_ROOM + 1088,
+    DP_RECEIVE_BURSTS = 32,
+};
+
+union address {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
+struct vector {
+    struct mmsghdr message[DP_BURSTS];
+    struct iovec iov[DP_BURSTS];
+    union address address[DP_BURSTS];
+    _Alignas(struct cmsghdr) uint8_t control[DP_BURSTS][DP_CONTROL_ROOM];
+};
+
+struct link {
+    int fd_other;
+    uint8_t receive_df;
+    struct vector receive, send; /* each used by one loop only */
+};
+
+static void from_sockaddr(struct dp_addr *a, const union address *s) {
+    memset(a, 0, sizeof *a);
+    if (s->any.sa_family == AF_INET) {
+        a->family = 4;
+        a->port = ntohs(s->v4.sin_port);
+        memcpy(a->ip, &s->v4.sin_addr, 4);
+    } else {
+        a->family = 6;
+        a->port = ntohs(s->v6.sin6_port);
+        a->scope = s->v6.sin6_scope_id;
+        memcpy(a->ip, &s->v6.sin6_addr, 16);
+    }
+}
+
+static socklen_t to_sockaddr(union address *s, const struct dp_addr *a) {
+    memset(s, 0, sizeof *s);
+    if (a->family == 4) {
+        s->v4.sin_family = AF_INET;
+        s->v4.sin_port = htons(a->port);
+        memcpy(&s->v4.sin_addr, a->ip, 4);
+        return sizeof s->v4;
+    }
+    s->v6.sin6_family = AF_INET6;
+    s->v6.sin6_port = htons(a->port);
+    s->v6.sin6_scope_id = a->scope;
+    memcpy(&s->v6.sin6_addr, a->ip, 16);
+    return sizeof s->v6;
+}
+
+/* What the kernel tells beside a datagram: TOS, the local address, the interface. */
+static void read_control(struct dp_burst *b, struct msghdr *m) {
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
+        if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) {
+            b->tos = *CMSG_DATA(c);
+        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
+            int tclass;
+            memcpy(&tclass, CMSG_DATA(c), sizeof tclass);
+            b->tos = (uint8_t)tclass;
+        } else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+            struct in_pktinfo info;
+            memcpy(&info, CMSG_DATA(c), sizeof info);
+            b->ifindex = (uint32_t)info.ipi_ifindex;
+            memcpy(b->local.ip, &info.ipi_addr, 4);
+        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+            struct in6_pktinfo info;
+            memcpy(&info, CMSG_DATA(c), sizeof info);
+            b->ifindex = info.ipi6_ifindex;
+            memcpy(b->local.ip, &info.ipi6_addr, 16);
+        }
+    }
+}
+
+/* A raw IPv4 socket delivers the IP header too. false: it is not whole. */
+static bool strip_ipv4(struct dp_burst *b) {
+    if (b->octets < sizeof(struct iphdr))
+        return false;
+    uint32_t header = (b->data[0] & 15u) * 4;
+    if (header < sizeof(struct iphdr) || header > b->octets)
+        return false;
+    b->tos = b->data[1];
+    b->data += header;
+    b->octets -= header;
+    return true;
+}
+
+static int receive_vector(struct dp_io *io, struct vector *v, struct dp_area *area, unsigned n) {
+    for (unsigned i = 0; i < n; i++) {
+        v->iov[i] = (struct iovec){area->base + area->used + (size_t)i * DP_RECEIVE_STRIDE, DP_IP_MAX};
+        v->message[i].msg_hdr = (struct msghdr){
+            .msg_name = &v->address[i],
+            .msg_namelen = sizeof v->address[i],
+            .msg_iov = &v->iov[i],
+            .msg_iovlen = 1,
+            .msg_control = v->control[i],
+            .msg_controllen = DP_CONTROL_ROOM,
+        };
+    }
+    int got;
+    do
+        got = recvmmsg(io->poll_fd, v->message, n, MSG_DONTWAIT, NULL);
+    while (got < 0 && errno == EINTR);
+    return got < 0 ? -errno : got;
+}
+
+static int link_receive(struct dp_io *io, struct dp_area *area, struct dp_burst *b, unsigned n) {
+    struct link *l = io->scratch;
+    size_t room = (area->octets - area->used) / DP_RECEIVE_STRIDE;
+    n = n < DP_RECEIVE_BURSTS ? n : DP_RECEIVE_BURSTS;
+    n = n < room ? n : (unsigned)room;
+    int got = receive_vector(io, &l->receive, area, n);
+    if (got < (int)n && (got >= 0 || got == -EAGAIN))
+        atomic_store_explicit(&io->ready, false, memory_order_relaxed);
+    if (got < 0)
+        return got == -EAGAIN ? 0 : got;
+    area->used += (size_t)got * DP_RECEIVE_STRIDE;
+    for (int i = 0; i < got; i++) {
+        struct dp_burst *k = &b[i];
+        *k = (struct dp_burst){
+            .data = l->receive.iov[i].iov_base,
+            .octets = l->receive.message[i].msg_len,
+            .encapsulation = io->encapsulation,
+            .link = io->number,
+            .local = io->local,
+        };
+        from_sockaddr(&k->remote, &l->receive.address[i]);
+        read_control(k, &l->receive.message[i].msg_hdr);
+        if (io->encapsulation == DP_ENCAPSULATION_ESP) {
+            k->remote.port = 0; /* a raw IPv6 socket names the protocol there */
+            if (k->remote.family == 4 && !strip_ipv4(k))
+                k->octets = 0; /* a runt: the step counts it */
+        }
+    }
+    return got;
+}
+
+static void write_control(struct msghdr *m, uint8_t *control, const struct dp_burst *b) {
+    if (b->tos == 0)
+        return;
+    struct cmsghdr *c = (struct cmsghdr *)(void *)control;
+    int tos = b->tos;
+    c->cmsg_level = b->remote.family == 4 ? IPPROTO_IP : IPPROTO_IPV6;
+    c->cmsg_type = b->remote.family == 4 ? IP_TOS : IPV6_TCLASS;
+    c->cmsg_len = CMSG_LEN(sizeof tos);
+    memcpy(CMSG_DATA(c), &tos, sizeof tos);
+    m->msg_control = control;
+    m->msg_controllen = CMSG_SPACE(sizeof tos);
+}
+
+static int descriptor_for(const struct dp_io *io, const struct link *l, uint8_t df) {
+    return l->fd_other >= 0 && df != l->receive_df ? l->fd_other : io->poll_fd;
+}
+
+static int link_send(struct dp_io *io, const struct dp_burst *b, unsigned n) {
+    struct link *l = io->scratch;
+    struct vector *v = &l->send;
+    int fd = descriptor_for(io, l, b[0].df);
+    unsigned count = 0;
+    for (; count < n && descriptor_for(io, l, b[count].df) == fd; count++) {
+        v->iov[count] = (struct iovec){b[count].data, b[count].octets};
+        v->message[count].msg_hdr = (struct msghdr){
+            .msg_name = &v->address[count],
+            .msg_namelen = to_sockaddr(&v->address[count], &b[count].remote),
+            .msg_iov = &v->iov[count],
+            .msg_iovlen = 1,
+        };
+        write_control(&v->message[count].msg_hdr, v->control[count], &b[count]);
+    }
+    int sent;
+    do
+        sent = sendmmsg(fd, v->message, count, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent < 0 ? -errno : sent;
+}
+
+static void link_close(struct dp_io *io) {
+    const struct link *l = io->scratch;
+    if (io->poll_fd >= 0)
+        close(io->poll_fd);
+    if (l->fd_other >= 0)
+        close(l->fd_other);
+}
+
+static const struct dp_io_ops link_ops = {.receive = link_receive, .send = link_send, .close = link_close};
+
+struct dp_io *dp_link_open(uint32_t number, unsigned encapsulation, const struct dp_addr *local, int fd_receive, int receive_df,
+                           int fd_other) {
+    struct dp_io *io = calloc(1, sizeof *io);
+    struct link *l = calloc(1, sizeof *l);
+    if (io == NULL || l == NULL) {
+        free(io);
+        free(l);
+        errno = ENOMEM;
+        return NULL;
+    }
+    io->ops = &link_ops;
+    io->number = number;
+    io->encapsulation = (uint8_t)encapsulation;
+    io->local = *local;
+    io->scratch = l;
+    l->receive_df = (uint8_t)receive_df;
+    io->poll_fd = fcntl(fd_receive, F_DUPFD_CLOEXEC, 0);
+    l->fd_other = fd_other >= 0 ? fcntl(fd_other, F_DUPFD_CLOEXEC, 0) : -1;
+    if (io->poll_fd < 0 || (fd_other >= 0 && l->fd_other < 0)) {
+        int error = errno;
+        link_close(io);
+        free(l);
+        free(io);
+        errno = error;
+        return NULL;
+    }
+    atomic_store_explicit(&io->ready, true, memory_order_relaxed);
+    return io;
+}

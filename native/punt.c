@@ -1,0 +1,100 @@
+#include "punt.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "engine.h"
+
+enum {
+    DP_PUNT_BUCKETS = 1024,
+    DP_PUNT_SEND_BUFFER = 1 << 20,
+};
+#define DP_SECOND UINT64_C(1000000000)
+
+struct bucket {
+    uint64_t source; /* hash of the source that owns it */
+    uint64_t since;  /* time from which tokens have run in: now - tokens × interval */
+};
+
+struct dp_punt_limiter {
+    uint64_t seed, interval, span; /* ns a token; ns for all of them */
+    struct bucket bucket[DP_PUNT_BUCKETS];
+};
+
+static bool open_pair(int pair[2]) {
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0)
+        return false;
+    int octets = DP_PUNT_SEND_BUFFER;
+    /* The larger buffer needs CAP_NET_ADMIN; without it the default holds, and a full channel is counted. */
+    if (setsockopt(pair[0], SOL_SOCKET, SO_SNDBUFFORCE, &octets, sizeof octets) != 0)
+        (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &octets, sizeof octets);
+    return true;
+}
+
+int dp_punt_open(struct dp *dp) {
+    for (int c = 0; c < 2; c++)
+        if (!open_pair(dp->punt_fd[c]))
+            return -errno;
+    return 0;
+}
+
+void dp_punt_close(struct dp *dp) {
+    for (int c = 0; c < 2; c++)
+        for (int end = 0; end < 2; end++)
+            if (dp->punt_fd[c][end] >= 0)
+                close(dp->punt_fd[c][end]);
+}
+
+int dp_punt_fd(const struct dp *dp, unsigned channel) {
+    return channel > DP_CHANNEL_TRUSTED ? -EINVAL : dp->punt_fd[channel][1];
+}
+
+struct dp_punt_limiter *dp_punt_limiter_new(uint32_t rate, uint32_t burst, uint64_t seed) {
+    struct dp_punt_limiter *l = calloc(1, sizeof *l);
+    if (l == NULL)
+        return NULL;
+    l->seed = seed;
+    l->interval = DP_SECOND / rate;
+    l->span = l->interval * burst;
+    return l;
+}
+
+/* Keyed mixing (the finalizer of MurmurHash3 over each word); it spreads sources, it protects nothing. */
+static uint64_t mix(uint64_t h) {
+    h ^= h >> 33;
+    h *= UINT64_C(0xff51afd7ed558ccd);
+    h ^= h >> 33;
+    h *= UINT64_C(0xc4ceb9fe1a85ec53);
+    return h ^ h >> 33;
+}
+
+bool dp_punt_allowed(struct dp_punt_limiter *l, const struct dp_addr *source, uint64_t now) {
+    uint64_t prefix = 0;
+    memcpy(&prefix, source->ip, source->family == 6 ? 8 : 4);
+    uint64_t h = mix(mix(l->seed ^ prefix) + source->family);
+    struct bucket *b = &l->bucket[h % DP_PUNT_BUCKETS];
+    uint64_t full = now > l->span ? now - l->span : 0;
+    if (b->since <= full) { /* full again: whoever had it is done, a newcomer may own it */
+        b->since = full;
+        b->source = h;
+    }
+    /* A source that shares a bucket with a busy one shares its rate: bounded memory errs on the strict side. */
+    if (now - b->since < l->interval)
+        return false;
+    b->since += l->interval;
+    return true;
+}
+
+bool dp_punt_send(struct dp_loop *loop, unsigned channel, struct dp_punt *punt, const uint8_t *payload, size_t octets) {
+    punt->octets = (uint32_t)octets;
+    struct iovec iov[2] = {{punt, sizeof *punt}, {(void *)(uintptr_t)payload, octets}};
+    struct msghdr m = {.msg_iov = iov, .msg_iovlen = octets != 0 ? 2 : 1};
+    if (sendmsg(loop->dp->punt_fd[channel][0], &m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+        return true;
+    dp_add(&loop->punts_lost, 1);
+    return false;
+}

@@ -1,0 +1,93 @@
+/* One security association as the loops use it, and the tables that hold them (RFC 4301 §4.4.2).
+ *
+ * The control thread makes and removes SAs; the loop that owns an SA is the only writer of its sequence number or window and of its
+ * counters. Everything the other thread may read meanwhile is a relaxed atomic. */
+#ifndef DP_SA_H
+#define DP_SA_H
+
+#include <stdatomic.h>
+
+#include "esp.h"
+#include "flow.h"
+#include "replay.h"
+
+struct dp_sa {
+    /* What sealing or opening a packet touches. */
+    _Alignas(64) struct dp_esp esp;
+    uint64_t sequence;                                             /* outbound: the last one used */
+    uint64_t sequence_last;                                        /* outbound: the last one that may be used */
+    uint64_t sequence_soft;                                        /* outbound: where SEQUENCE_SOFT is raised */
+    struct dp_replay replay;                                       /* inbound */
+    uint64_t soft_octets, hard_octets, soft_packets, hard_packets; /* UINT64_MAX: no limit */
+    _Atomic uint64_t packets, octets, sequence_shown, first_use, last_use;
+    _Atomic uint32_t flags;
+    uint32_t generation; /* of the machine, see dp_sa_expire_all */
+    uint32_t interface, tunnel;
+    const struct dp_selectors *selectors; /* inbound */
+    _Atomic(struct dp_path *) path;       /* outbound */
+    struct dp_addr peer;                  /* inbound, the loop's own: last authenticated outer source */
+
+    /* Cold. */
+    dp_sa_id id;
+    uint32_t worker;
+    uint8_t direction;
+    uint64_t *ring;
+    size_t ring_octets;
+    /* `peer` as others may read it: odd version while it is written. */
+    _Atomic uint32_t peer_version;
+    _Atomic uint64_t peer_words[3];
+    _Atomic uint64_t drops[DP_DROP_COUNT];
+};
+static_assert(sizeof(struct dp_addr) == 3 * sizeof(uint64_t), "peer_words holds one address");
+
+/* A CHILD_SA of a tunnel; its outbound SA changes by one store. */
+struct dp_child {
+    uint32_t number;
+    struct dp_selectors *selectors;
+    _Atomic(struct dp_sa *) outbound;
+};
+
+struct dp_children {
+    uint32_t count;
+    struct dp_child *child[];
+};
+
+struct dp_tunnel {
+    _Atomic(struct dp_children *) children;
+    _Atomic bool acquire; /* sticky: a packet found no SA */
+};
+
+struct dp_sa_table {
+    _Atomic(struct dp_sa *) *inbound; /* by slot: SPI & slot_mask */
+    uint32_t slot_mask;
+    uint64_t *reserved;                                        /* a bit a slot: SPI given out, not yet installed */
+    uint32_t slot_hint;                                        /* where to look for a free slot first */
+    struct dp_sa **outbound;                                   /* by index; control thread only */
+    uint32_t outbound_count, outbound_capacity, outbound_hint; /* hint: no hole lies below it */
+    uint32_t serial;
+};
+
+struct dp;
+int dp_sa_table_init(struct dp *dp);
+void dp_sa_table_finish(struct dp *dp);
+/* The SA that an inbound packet names, or NULL. */
+static inline struct dp_sa *dp_sa_by_spi(const struct dp_sa_table *t, uint32_t spi) {
+    struct dp_sa *sa = atomic_load_explicit(&t->inbound[spi & t->slot_mask], memory_order_acquire);
+    return sa != NULL && sa->esp.spi == spi ? sa : NULL;
+}
+/* By name, for the control thread. */
+struct dp_sa *dp_sa_by_id(const struct dp *dp, dp_sa_id id);
+
+/* Single writer: no locked instruction. */
+static inline void dp_add(_Atomic uint64_t *counter, uint64_t n) {
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+/* Drops the CHILDren of every tunnel; for dp_destroy. */
+void dp_children_finish(struct dp *dp);
+/* No CHILD of the tunnel points at this SA any more. */
+void dp_children_forget(struct dp *dp, uint32_t tunnel, const struct dp_sa *sa);
+/* The SA of the first CHILD whose selectors hold the flow and that has one; NULL. */
+struct dp_sa *dp_tunnel_outbound(const struct dp_tunnel *tunnel, const struct dp_flow *flow);
+
+#endif
