@@ -98,7 +98,7 @@ static int sa_set_key(struct dp *dp, struct dp_sa *sa, const struct dp_sa_params
     if (context == NULL)
         return -ENOMEM;
     const uint8_t *salt = keymat + c->key_octets;
-    int error = c->init(context, keymat, c->integ_key_octets != 0 ? salt + c->salt_octets : NULL);
+    int error = c->init(c, context, keymat, c->integ_key_octets != 0 ? salt + c->salt_octets : NULL);
     if (error != 0) {
         dp_arena_free(dp->arena, context, c->context_octets);
         return error;

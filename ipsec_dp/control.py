@@ -1,0 +1,142 @@
+"""The control socket: one JSON object a line, request and answer.
+
+A request is ``{"verb": "status", …}``, an answer ``{"ok": true, "result": …}`` or ``{"ok": false, "error": "…"}``. The socket's mode is
+0600: whoever may connect is root (or the daemon's own user). Nothing a client does or leaves undone holds the daemon up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ipsec_dp.errors import ControlError, NoDaemonError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+LINE_MAX = 1 << 20  # octets of a request or an answer
+CLIENTS_MAX = 32
+IDLE_TIMEOUT_S = 30.0
+REQUEST_TIMEOUT_S = 10.0
+
+
+
+class ControlServer:
+    """Listens at `path` until closed. `handler` gets the request and returns the result; IpsecDpError becomes the error text."""
+
+    def __init__(self, path: Path, handler: Callable[[dict[str, Any]], Awaitable[Any]]) -> None:
+        self.path = path
+        self._handler = handler
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Raises ControlError when another daemon answers there already."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _take_over(self.path)
+        before = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._client, self.path, limit=LINE_MAX)
+        finally:
+            os.umask(before)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            for task in tuple(self._clients):
+                task.cancel()
+            await asyncio.gather(*self._clients, return_exceptions=True)
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+            self._server = None
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(self._clients) >= CLIENTS_MAX:
+            writer.close()
+            return
+        self._clients.add(task)
+        try:
+            await self._serve(reader, writer)
+        except (ConnectionError, TimeoutError, asyncio.LimitOverrunError, ValueError, asyncio.CancelledError):
+            pass  # the client went away, or sent what no request is
+        finally:
+            self._clients.discard(task)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            line = await asyncio.wait_for(reader.readline(), IDLE_TIMEOUT_S)
+            if not line:
+                return
+            writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
+            await asyncio.wait_for(writer.drain(), IDLE_TIMEOUT_S)
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+        except ValueError:
+            return {"ok": False, "error": "a request is one JSON object a line"}
+        if not isinstance(request, dict) or not isinstance(request.get("verb"), str):
+            return {"ok": False, "error": 'a request is an object with a "verb"'}
+        try:
+            return {"ok": True, "result": await self._handler(request)}
+        except ControlError as error:
+            return {"ok": False, "error": str(error)}
+
+
+def _take_over(path: Path) -> None:
+    """Removes a socket that a dead daemon left. Raises ControlError when a living one answers, or something else is there."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ControlError(f"{path} exists and is no socket; remove it or give another --control path")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise ControlError(f"a gateway is already running at {path}; stop it with: ipsec-dp down --control {path}")
+
+
+def request(path: Path, message: dict[str, Any], timeout: float = REQUEST_TIMEOUT_S) -> Any:
+    """Sends one request to the gateway at `path` and returns its result.
+
+    Raises NoDaemonError when nobody listens there, ControlError when the gateway refuses, breaks off, or takes longer than `timeout` s.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(timeout)
+        try:
+            connection.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise NoDaemonError(f"no gateway listens at {path}; start one with: ipsec-dp up FILE") from error
+        except PermissionError as error:
+            raise ControlError(f"{path}: not permitted; the control socket belongs to the gateway's user, usually root") from error
+        try:
+            connection.sendall(json.dumps(message).encode() + b"\n")
+            with connection.makefile("rb") as lines:
+                line = lines.readline(LINE_MAX + 1)
+        except TimeoutError as error:
+            raise ControlError(f"the gateway at {path} did not answer within {timeout:g} s") from error
+        except OSError as error:
+            raise ControlError(f"the gateway at {path} broke off: {error.strerror}") from error
+    return _result(path, line)
+
+
+def _result(path: Path, line: bytes) -> Any:
+    try:
+        answer = json.loads(line)
+    except ValueError as error:
+        raise ControlError(f"the gateway at {path} broke off without an answer") from error
+    if answer.get("ok") is not True:
+        raise ControlError(str(answer.get("error", "the gateway refused without a reason")))
+    return answer["result"]

@@ -1,0 +1,66 @@
+"""The C core with Python types: the only importer of the native module.
+
+Lengths are checked here, before the core sees a buffer. Handles, addresses and selectors are translated; what the core does is
+documented in ``native/dp.h``.
+"""
+
+from ipsec_dp.dataplane.batch import Batch
+from ipsec_dp.dataplane.plane import DataPlane, Policy
+from ipsec_dp.dataplane.types import (
+    DROP_NAMES,
+    DROP_SENTENCES,
+    GROWTH,
+    NO_LIMITS,
+    TAILROOM,
+    Action,
+    ArenaInfo,
+    Channel,
+    Counters,
+    Df,
+    Direction,
+    Dscp,
+    Encapsulation,
+    Endpoint,
+    Limits,
+    MemoryDatagram,
+    OuterPath,
+    PolicyRule,
+    Provider,
+    Punt,
+    PuntKind,
+    SaCondition,
+    SaFlag,
+    SaHandle,
+    SaInfo,
+)
+
+__all__ = [
+    "DROP_NAMES",
+    "DROP_SENTENCES",
+    "GROWTH",
+    "NO_LIMITS",
+    "TAILROOM",
+    "Action",
+    "ArenaInfo",
+    "Batch",
+    "Channel",
+    "Counters",
+    "DataPlane",
+    "Df",
+    "Direction",
+    "Dscp",
+    "Encapsulation",
+    "Endpoint",
+    "Limits",
+    "MemoryDatagram",
+    "OuterPath",
+    "Policy",
+    "PolicyRule",
+    "Provider",
+    "Punt",
+    "PuntKind",
+    "SaCondition",
+    "SaFlag",
+    "SaHandle",
+    "SaInfo",
+]

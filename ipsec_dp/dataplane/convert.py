@@ -1,0 +1,80 @@
+"""Between Python values and the structures of ``native/dp.h``."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import TYPE_CHECKING, Any
+
+from ipsec_dp._native import ffi, lib
+from ipsec_dp.dataplane.types import DROP_NAMES, Endpoint, Limits, OuterPath
+from ipsec_dp.errors import DataPlaneError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ipsec_dp.selectors import Address, SelectorPair
+
+
+def check(result: int, what: str) -> int:
+    """The result, or DataPlaneError for -errno."""
+    if result < 0:
+        raise DataPlaneError(-result, f"{what}: {os.strerror(-result)}")
+    return result
+
+
+def set_address(c: Any, address: Address) -> None:
+    packed = address.packed
+    ffi.memmove(c, packed, len(packed))
+
+
+def set_endpoint(c: Any, endpoint: Endpoint | None) -> None:
+    if endpoint is None:
+        return
+    c.family = endpoint.address.version
+    c.port = endpoint.port
+    c.scope = endpoint.scope
+    set_address(c.ip, endpoint.address)
+
+
+def endpoint_of(c: Any) -> Endpoint | None:
+    if c.family == 0:
+        return None
+    packed = bytes(ffi.buffer(c.ip, 4 if c.family == 4 else 16))
+    return Endpoint(ipaddress.ip_address(packed), c.port, c.scope)
+
+
+def set_path(c: Any, path: OuterPath) -> None:
+    set_endpoint(c.local, path.local)
+    set_endpoint(c.remote, path.remote)
+    c.encapsulation = path.encapsulation
+    c.df = path.df
+    c.dscp = path.dscp
+    c.link = path.link
+
+
+def set_selector(c: Any, pair: SelectorPair) -> None:
+    c.family = pair.version
+    c.protocol_low, c.protocol_high = pair.protocol
+    c.local_port_low, c.local_port_high = pair.local_ports
+    c.remote_port_low, c.remote_port_high = pair.remote_ports
+    set_address(c.local_low, pair.local.low)
+    set_address(c.local_high, pair.local.high)
+    set_address(c.remote_low, pair.remote.low)
+    set_address(c.remote_high, pair.remote.high)
+
+
+def selectors_of(pairs: Sequence[SelectorPair]) -> Any:
+    array = ffi.new("struct dp_selector[]", len(pairs))
+    for c, pair in zip(array, pairs, strict=True):
+        set_selector(c, pair)
+    return array
+
+
+def set_limits(p: Any, limits: Limits) -> None:
+    p.soft_octets, p.hard_octets = limits.soft_octets, limits.hard_octets
+    p.soft_packets, p.hard_packets = limits.soft_packets, limits.hard_packets
+
+
+def drops_of(array: Any) -> dict[str, int]:
+    return {name: array[i] for i, name in enumerate(DROP_NAMES) if i != lib.DP_OK}

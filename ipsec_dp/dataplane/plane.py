@@ -1,0 +1,423 @@
+"""The C core as an object. What each call does is documented in ``native/dp.h``."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any, Self
+
+from ipsec_dp._native import ffi, lib
+from ipsec_dp.dataplane.convert import check, drops_of, endpoint_of, selectors_of, set_endpoint, set_limits, set_path, set_selector
+from ipsec_dp.dataplane.types import (
+    NO_LIMITS,
+    PUNT_OCTETS_MAX,
+    ArenaInfo,
+    Channel,
+    Counters,
+    Df,
+    Direction,
+    Encapsulation,
+    Endpoint,
+    Limits,
+    MemoryDatagram,
+    OuterPath,
+    PolicyRule,
+    Provider,
+    Punt,
+    PuntKind,
+    SaCondition,
+    SaFlag,
+    SaHandle,
+    SaInfo,
+)
+from ipsec_dp.errors import DataPlaneError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ipsec_dp.dataplane.batch import Batch
+    from ipsec_dp.selectors import SelectorPair
+    from ipsec_dp.suites import Suite
+
+
+class Policy:
+    """An immutable snapshot of rules. `lookup` is for tests and `policy explain`; the loops use the same function."""
+
+    def __init__(self, rules: Sequence[PolicyRule]) -> None:
+        array = ffi.new("struct dp_rule[]", len(rules))
+        for c, rule in zip(array, rules, strict=True):
+            set_selector(c.selector, rule.selector)
+            c.action = rule.action
+            c.interface = rule.interface
+            c.tunnel = rule.tunnel
+        out, bad = ffi.new("struct dp_policy **"), ffi.new("size_t *")
+        result = lib.dp_policy_build(array, len(rules), out, bad)
+        if result == -errno.EINVAL:
+            raise DataPlaneError(errno.EINVAL, f"policy rule {bad[0]} is malformed: {rules[bad[0]]}")
+        check(result, "building the policy snapshot")
+        self._c = out[0]
+        self._owned = ffi.gc(self._c, lib.dp_policy_free)
+
+    @property
+    def octets(self) -> int:
+        """Memory that the snapshot takes."""
+        return int(lib.dp_policy_octets(self._c))
+
+    def release(self) -> Any:
+        """Gives the C snapshot away (to `DataPlane.install_policy`)."""
+        ffi.gc(self._owned, None)
+        c, self._c, self._owned = self._c, ffi.NULL, ffi.NULL
+        return c
+
+
+class DataPlane:
+    """One data plane: SA table, policy, devices, loops. Close it (or use `with`): that wipes every key.
+
+    sa_slots: inbound SAs at the most, a power of two. stranger_rate: punts a second that one unknown source may cause.
+    """
+
+    def __init__(
+        self,
+        *,
+        sa_slots: int = 65536,
+        tunnels: int = 16384,
+        interfaces: int = 256,
+        workers: int = 1,
+        provider: Provider = Provider.AUTO,
+        stranger_rate: int = 50,
+        stranger_burst: int = 200,
+    ) -> None:
+        config = ffi.new(
+            "struct dp_config *", [sa_slots, tunnels, interfaces, workers, int(provider), stranger_rate, stranger_burst]
+        )
+        out = ffi.new("struct dp **")
+        check(lib.dp_create(config, out), "creating the data plane")
+        self._dp = out[0]
+        self._punt = bytearray(PUNT_OCTETS_MAX)
+        self.workers = workers
+
+    def close(self) -> None:
+        if self._dp != ffi.NULL:
+            lib.dp_destroy(self._dp)
+            self._dp = ffi.NULL
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def c(self) -> Any:
+        """The C structure. Raises DataPlaneError after close."""
+        if self._dp == ffi.NULL:
+            raise DataPlaneError(errno.EBADF, "the data plane is closed")
+        return self._dp
+
+    @property
+    def provider(self) -> str:
+        return str(ffi.string(lib.dp_provider_name(self.c)).decode())
+
+    @property
+    def provider_reason(self) -> str:
+        """Why intel-ipsec-mb is not in use; empty when it is."""
+        return str(ffi.string(lib.dp_provider_reason(self.c)).decode())
+
+    def arena(self) -> ArenaInfo:
+        c = ffi.new("struct dp_arena_info *")
+        lib.dp_arena_read(self.c, c)
+        return ArenaInfo(c.octets, c.in_use, bool(c.locked), bool(c.undumped), bool(c.wiped_on_fork))
+
+    # ---- SAs
+
+    def allocate_spi(self, random: int) -> int:
+        """A free inbound SPI, its upper bits from `random` (32 bits)."""
+        spi = ffi.new("uint32_t *")
+        check(lib.dp_spi_allocate(self.c, random, spi), "allocating an SPI")
+        return int(spi[0])
+
+    def release_spi(self, spi: int) -> None:
+        lib.dp_spi_release(self.c, spi)
+
+    def _install(
+        self, direction: Direction, params: Any, suite: Suite, keymat: bytes | bytearray | memoryview, pairs: Sequence[SelectorPair]
+    ) -> SaHandle:
+        if len(keymat) != suite.keymat_octets:
+            raise DataPlaneError(errno.EINVAL, f"{suite.keyword} takes {suite.keymat_octets} octets of key, not {len(keymat)}")
+        params.encr, params.integ, params.key_octets, params.esn = suite.encr, suite.integ, suite.key_octets, suite.esn
+        handle = ffi.new("dp_sa_id *")
+        key = ffi.from_buffer("uint8_t[]", keymat)
+        result = lib.dp_sa_install(self.c, direction, params, key, len(keymat), selectors_of(pairs), len(pairs), handle)
+        check(result, f"installing the {direction.name.lower()} SA {params.spi:#x}")
+        return SaHandle(handle[0])
+
+    def install_inbound(
+        self,
+        *,
+        spi: int,
+        suite: Suite,
+        keymat: bytes | bytearray | memoryview,
+        selectors: Sequence[SelectorPair],
+        tunnel: int,
+        interface: int,
+        replay_window: int = 1024,
+        limits: Limits = NO_LIMITS,
+        peer: Endpoint | None = None,
+        worker: int = 0,
+    ) -> SaHandle:
+        """Installs an SA that receives at once. Raises DataPlaneError (EEXIST: the SPI's slot is taken). The caller wipes
+        `keymat`."""
+        p = ffi.new("struct dp_sa_params *")
+        p.spi, p.tunnel, p.interface, p.worker, p.replay_window = spi, tunnel, interface, worker, replay_window
+        set_limits(p, limits)
+        set_endpoint(p.path.remote, peer)
+        return self._install(Direction.INBOUND, p, suite, keymat, selectors)
+
+    def install_outbound(
+        self,
+        *,
+        spi: int,
+        suite: Suite,
+        keymat: bytes | bytearray | memoryview,
+        path: OuterPath,
+        tunnel: int,
+        limits: Limits = NO_LIMITS,
+        tfc_octets: int = 0,
+        sequence: int = 0,
+        iv: int = 0,
+        worker: int = 0,
+    ) -> SaHandle:
+        """Installs an SA that sends nothing before `switch`. Raises DataPlaneError. The caller wipes `keymat`."""
+        p = ffi.new("struct dp_sa_params *")
+        p.spi, p.tunnel, p.worker, p.tfc_octets, p.sequence, p.iv = spi, tunnel, worker, tfc_octets, sequence, iv
+        set_limits(p, limits)
+        set_path(p.path, path)
+        return self._install(Direction.OUTBOUND, p, suite, keymat, ())
+
+    def remove(self, handle: SaHandle) -> None:
+        check(lib.dp_sa_remove(self.c, handle), "removing an SA")
+
+    def set_path(self, handle: SaHandle, path: OuterPath) -> None:
+        c = ffi.new("struct dp_path *")
+        set_path(c, path)
+        check(lib.dp_sa_set_path(self.c, handle, c), "changing an SA's path")
+
+    def read_sa(self, handle: SaHandle) -> SaInfo:
+        c = ffi.new("struct dp_sa_info *")
+        check(lib.dp_sa_read(self.c, handle, c), "reading an SA")
+        return SaInfo(
+            c.spi,
+            c.tunnel,
+            Direction(c.direction),
+            SaFlag(c.flags),
+            c.packets,
+            c.octets,
+            c.sequence,
+            c.first_use,
+            c.last_use,
+            endpoint_of(c.peer),
+            drops_of(c.drops),
+        )
+
+    def conditions(self) -> list[SaCondition]:
+        """Every SA whose sticky flags are raised."""
+        found: list[SaCondition] = []
+        array, cursor = ffi.new("struct dp_sa_condition[256]"), ffi.new("uint64_t *")
+        while True:
+            n = check(lib.dp_sa_scan(self.c, array, 256, cursor), "scanning SAs")
+            found.extend(SaCondition(SaHandle(c.id), c.tunnel, c.spi, SaFlag(c.flags)) for c in array[0:n])
+            if cursor[0] == 0:
+                return found
+
+    def clear(self, handle: SaHandle, flags: SaFlag) -> None:
+        check(lib.dp_sa_clear(self.c, handle, int(flags)), "clearing flags of an SA")
+
+    def expire_all(self) -> None:
+        """Ends every SA at once and for good (a cloned virtual machine would repeat nonces)."""
+        lib.dp_sa_expire_all(self.c)
+
+    def reclaim(self) -> int:
+        """Frees and wipes what was removed; how much still waits for a loop."""
+        return int(lib.dp_reclaim(self.c))
+
+    # ---- CHILD_SAs
+
+    def add_child(self, tunnel: int, selectors: Sequence[SelectorPair]) -> int:
+        child = ffi.new("uint32_t *")
+        check(lib.dp_child_add(self.c, tunnel, selectors_of(selectors), len(selectors), child), "adding a CHILD_SA")
+        return int(child[0])
+
+    def switch(self, tunnel: int, child: int, outbound: SaHandle | None) -> None:
+        """The CHILD's packets take this SA from now on; None: none."""
+        check(lib.dp_child_switch(self.c, tunnel, child, 0 if outbound is None else outbound), "switching a CHILD_SA")
+
+    def remove_child(self, tunnel: int, child: int) -> None:
+        check(lib.dp_child_remove(self.c, tunnel, child), "removing a CHILD_SA")
+
+    def take_acquire(self, tunnel: int) -> bool:
+        """Whether a packet of this tunnel found no SA since the last call."""
+        return bool(check(lib.dp_tunnel_take_acquire(self.c, tunnel), "reading the acquire flag"))
+
+    # ---- policy
+
+    def install_policy(self, policy: Policy) -> None:
+        lib.dp_policy_install(self.c, policy.release())
+
+    # ---- devices
+
+    def attach_tun(self, interface: int, descriptor: int, worker: int = 0) -> None:
+        check(lib.dp_tun_attach(self.c, worker, interface, descriptor), "attaching a TUN device")
+
+    def detach_tun(self, interface: int, worker: int = 0) -> None:
+        check(lib.dp_tun_detach(self.c, worker, interface), "detaching a TUN device")
+
+    def attach_link(
+        self, encapsulation: Encapsulation, local: Endpoint, receive: int, receive_df: Df, other: int = -1, worker: int = 0
+    ) -> int:
+        """Gives the core the outer sockets of one local address; the link's index."""
+        c = ffi.new("struct dp_addr *")
+        set_endpoint(c, local)
+        result = lib.dp_link_attach(self.c, worker, encapsulation, c, receive, int(receive_df), other)
+        return check(result, f"attaching sockets of {local.address}")
+
+    def detach_link(self, link: int, worker: int = 0) -> None:
+        check(lib.dp_link_detach(self.c, worker, link), "detaching sockets")
+
+    def attach_memory_tun(self, interface: int, packets: int = 1024, worker: int = 0) -> None:
+        check(lib.dp_mem_tun_attach(self.c, worker, interface, packets), "attaching an in-memory TUN")
+
+    def push_tun(self, interface: int, packet: bytes, worker: int = 0) -> None:
+        """An inner packet for the outbound loop. Raises DataPlaneError (ENOBUFS: the queue is full)."""
+        check(lib.dp_mem_tun_push(self.c, worker, interface, packet, len(packet)), "pushing a packet")
+
+    def pull_tun(self, interface: int, worker: int = 0) -> bytes | None:
+        """The oldest inner packet that came out, or None."""
+        buffer = ffi.new("uint8_t[65536]")
+        n = check(lib.dp_mem_tun_pull(self.c, worker, interface, buffer, 65536), "pulling a packet")
+        return bytes(ffi.buffer(buffer, n)) if n else None
+
+    def attach_memory_link(
+        self, encapsulation: Encapsulation, local: Endpoint | None = None, packets: int = 1024, worker: int = 0
+    ) -> int:
+        c = ffi.new("struct dp_addr *")
+        set_endpoint(c, local)
+        return check(lib.dp_mem_link_attach(self.c, worker, encapsulation, c, packets), "attaching an in-memory link")
+
+    def push_link(self, link: int, datagram: MemoryDatagram, worker: int = 0) -> None:
+        meta = ffi.new("struct dp_mem_meta *")
+        set_endpoint(meta.local, datagram.local)
+        set_endpoint(meta.remote, datagram.remote)
+        meta.tos, meta.df = datagram.tos, int(datagram.df)
+        check(lib.dp_mem_link_push(self.c, worker, link, meta, datagram.data, len(datagram.data)), "pushing a datagram")
+
+    def pull_link(self, link: int, worker: int = 0) -> MemoryDatagram | None:
+        meta, buffer = ffi.new("struct dp_mem_meta *"), ffi.new("uint8_t[65536]")
+        n = check(lib.dp_mem_link_pull(self.c, worker, link, meta, buffer, 65536), "pulling a datagram")
+        if not n:
+            return None
+        return MemoryDatagram(
+            bytes(ffi.buffer(buffer, n)), endpoint_of(meta.local), endpoint_of(meta.remote), meta.tos, Df(meta.df)
+        )
+
+    # ---- loops
+
+    def step_outbound(self, now: int, budget: int = 256, worker: int = 0) -> int:
+        """One outbound step at `now` (ns); packets moved or dropped."""
+        return check(lib.dp_outbound_step(self.c, worker, budget, now), "outbound step")
+
+    def step_inbound(self, now: int, budget: int = 256, worker: int = 0) -> int:
+        return check(lib.dp_inbound_step(self.c, worker, budget, now), "inbound step")
+
+    def start(self) -> None:
+        """Starts every worker's two threads."""
+        for worker in range(self.workers):
+            check(lib.dp_worker_start(self.c, worker), "starting a worker")
+
+    def stop(self) -> None:
+        for worker in range(self.workers):
+            check(lib.dp_worker_stop(self.c, worker), "stopping a worker")
+
+    # ---- what the loops tell
+
+    def punt_descriptor(self, channel: Channel) -> int:
+        return check(lib.dp_punt_fd(self.c, channel), "punt channel")
+
+    def read_punt(self, channel: Channel) -> Punt | None:
+        """The oldest record of a channel, or None."""
+        try:
+            n = os.readv(self.punt_descriptor(channel), [self._punt])
+        except BlockingIOError:
+            return None
+        c = ffi.from_buffer("struct dp_punt *", self._punt)
+        header = ffi.sizeof("struct dp_punt")
+        if n < header or n != header + c.octets:
+            raise DataPlaneError(errno.EPROTO, f"punt record of {n} octets")
+        return Punt(
+            PuntKind(c.kind),
+            c.link,
+            c.tunnel,
+            SaHandle(c.sa),
+            c.spi,
+            SaFlag(c.flags),
+            c.interface,
+            c.error,
+            c.now,
+            endpoint_of(c.local),
+            endpoint_of(c.remote),
+            bytes(self._punt[header:n]),
+        )
+
+    def counters(self) -> Counters:
+        c = ffi.new("struct dp_counters *")
+        lib.dp_counters_read(self.c, c)
+        return Counters(
+            drops_of(c.drops),
+            c.packets_out,
+            c.octets_out,
+            c.packets_in,
+            c.octets_in,
+            c.keepalives_in,
+            c.ike_in,
+            c.punts_limited,
+            c.punts_lost,
+        )
+
+    # ---- whole batches
+
+    def seal(self, outbound: SaHandle, plain: Batch, sealed: Batch, now: int = 0) -> int:
+        """Seals every row of `plain` into `sealed`; how many. Reasons are in `sealed`. Rows of `plain` need TAILROOM octets
+        more than their packets. Raises ValueError when `sealed` has fewer rows."""
+        if sealed.rows < plain.rows:
+            raise ValueError(f"{plain.rows} packets do not fit {sealed.rows} rows")
+        result = lib.dp_seal_burst(
+            self._dp,
+            outbound,
+            plain.c_data,
+            plain.c_octets,
+            plain.stride,
+            sealed.c_data,
+            sealed.c_octets,
+            sealed.stride,
+            plain.rows,
+            sealed.c_reasons,
+            now,
+        )
+        return int(result) if result >= 0 else check(result, "sealing a batch")
+
+    def open(self, sealed: Batch, plain: Batch, now: int = 0) -> int:
+        """Opens every row of `sealed` (SAs by SPI) into `plain`; how many. Reasons are in `plain`."""
+        if plain.rows < sealed.rows:
+            raise ValueError(f"{sealed.rows} packets do not fit {plain.rows} rows")
+        result = lib.dp_open_burst(
+            self._dp,
+            sealed.c_data,
+            sealed.c_octets,
+            sealed.stride,
+            plain.c_data,
+            plain.c_octets,
+            plain.stride,
+            sealed.rows,
+            plain.c_reasons,
+            now,
+        )
+        return int(result) if result >= 0 else check(result, "opening a batch")
