@@ -26,7 +26,6 @@ IDLE_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 10.0
 
 
-
 class ControlServer:
     """Listens at `path` until closed. `handler` gets the request and returns the result; IpsecDpError becomes the error text."""
 

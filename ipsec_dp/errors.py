@@ -63,3 +63,11 @@ class NoDaemonError(IpsecDpError):
 
 class ControlError(IpsecDpError):
     """A gateway answered, but refused the request or broke off."""
+
+
+class DataPlaneError(IpsecDpError):
+    """The C core refused a call; `errno` says why."""
+
+    def __init__(self, errno: int, text: str) -> None:
+        super().__init__(text)
+        self.errno = errno
