@@ -1,7 +1,7 @@
 """The control socket: one JSON object a line, request and answer.
 
-A request is ``{"verb": "status", …}``, an answer ``{"ok": true, "result": …}`` or ``{"ok": false, "error": "…"}``. The socket's mode is
-0600: whoever may connect is root (or the daemon's own user). Nothing a client does or leaves undone holds the daemon up.
+A request is ``{"verb": "status", …}``, an answer ``{"ok": true, "result": …}`` or ``{"ok": false, "error": "…"}``. The socket's
+mode is 0600: whoever may connect is root (or the daemon's own user). Nothing a client does or leaves undone holds the daemon up.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ def _take_over(path: Path) -> None:
 def request(path: Path, message: dict[str, Any], timeout: float = REQUEST_TIMEOUT_S) -> Any:
     """Sends one request to the gateway at `path` and returns its result.
 
-    Raises NoDaemonError when nobody listens there, ControlError when the gateway refuses, breaks off, or takes longer than `timeout` s.
+    Raises NoDaemonError when nobody listens there, ControlError when the gateway refuses, breaks off, or takes longer than
+    `timeout` s.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(timeout)
