@@ -17,12 +17,15 @@ FUZZ_SECONDS ?= 60
 
 BIN := $(CURDIR)/.venv/bin
 SUDO := $(shell test "$$(id -u)" = 0 || command -v sudo)
+AS_ROOT := $(if $(SUDO),sudo )# with the space that separates it from the command
 EXTENSION := ipsec_dp/_native.abi3.so
 READY := .venv/.ready $(EXTENSION)
 JUNIT := build/junit
 PARTS := build/junit/parts
+CLANG_FORMAT := clang-format-14 --dry-run -Werror --ferror-limit=20
 NATIVE := $(MAKE) -j$(JOBS) -C native PYTHON=$(BIN)/python
 PYTEST := $(BIN)/python -m pytest
+SOURCE_TREES = $(wildcard ipsec_dp native tests benchmarks)
 C_FILES = $(wildcard native/*.[ch] tests/native/*.[ch] tests/fuzz/*.[ch])
 
 X86_64 := $(filter x86_64,$(shell uname -m))
@@ -36,14 +39,12 @@ PACKAGES_FUZZ := clang-14 libclang-rt-14-dev
 # $(call packages,NAMES): installs the Debian packages that are missing, and prints the line before it runs it.
 define packages
 missing=$$(for name in $(1); do dpkg-query -W -f='$${Status}' $$name 2>/dev/null | grep -q ' installed$$' || echo -n " $$name"; done); \
-line="apt-get install -y --no-install-recommends$$missing"; \
+line="$(AS_ROOT)apt-get update -qq && $(AS_ROOT)env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends$$missing"; \
 if [ -z "$$missing" ]; then :; \
 elif [ "$(APT)" = 0 ]; then echo "Missing Debian packages; to install them:  $$line"; \
 elif ! command -v apt-get >/dev/null; then echo "No apt-get here. What Debian calls:$$missing"; \
 elif [ "$$(id -u)" != 0 ] && [ -z "$(SUDO)" ]; then echo "Neither root nor sudo. As root:  $$line"; \
-else \
-  echo "Missing Debian packages. Running:  $(SUDO) apt-get update && $(SUDO) $$line"; \
-  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive $$line -qq </dev/null; \
+else echo "Missing Debian packages. Running:  $$line"; eval "$$line" </dev/null; \
 fi
 endef
 
@@ -88,7 +89,7 @@ setup: packages $(READY) ## install Debian packages (prints the line first; APT=
 	@echo "Ready: .venv/bin/ipsec-dp (for example: .venv/bin/ipsec-dp --help)"
 
 demo: packages $(READY) ## two gateways and two hosts in network namespaces, real traffic through ESP, a report (root)
-	@$(SUDO) $(BIN)/ipsec-dp demo
+	@$(AS_ROOT)$(BIN)/ipsec-dp demo
 
 test: packages $(READY) ## every test but those marked slow: Python, C units, interoperation, namespaces (full only as root)
 	@$(call both-tests,test,not slow)
@@ -114,11 +115,11 @@ mutants: packages $(READY) ## apply each tests/mutants/*.patch to a copy and sho
 # started dies of a finding unseen; UBSan beside it can only write to stderr, from which --capture=sys keeps pytest away.
 ASAN_TREE := build/asan
 ASAN_FOUND := build/asan-found
-ASAN_RUNTIME = $(shell gcc -print-file-name=libasan.so) $(shell gcc -print-file-name=libubsan.so) $(shell gcc -print-file-name=libstdc++.so)
+ASAN_RUNTIME = $(foreach library,asan ubsan stdc++,$(shell gcc -print-file-name=lib$(library).so))
 asan: packages $(READY) ## C units and the Python suite under AddressSanitizer and UndefinedBehaviorSanitizer
 	@rm -rf $(JUNIT)/asan.xml $(PARTS)/asan-*.xml $(ASAN_TREE) $(ASAN_FOUND) && mkdir -p $(PARTS) $(ASAN_TREE) $(ASAN_FOUND)
 	@SANITIZE=address,undefined $(BIN)/python native/build_ffi.py
-	@tar -c --exclude='*.so' --exclude=__pycache__ $$(git ls-files -- . | cut -d/ -f1 | sort -u) | tar -x -C $(ASAN_TREE)
+	@tar -c --exclude-vcs --exclude=./build --exclude=./.venv --exclude='*.so' --exclude=__pycache__ . | tar -x -C $(ASAN_TREE)
 	@cp build/sanitize/address,undefined/$(EXTENSION) $(ASAN_TREE)/ipsec_dp/
 	@status=0; \
 	$(NATIVE) units SAN=address,undefined JUNIT=$(CURDIR)/$(PARTS)/asan-native.xml || status=1; \
@@ -139,10 +140,11 @@ fuzz: packages .venv/.ready ## libFuzzer targets, FUZZ_SECONDS each; findings go
 lint: packages $(READY) ## ruff, mypy --strict, clang-format
 	@$(call packages,$(PACKAGES_LINT))
 	@status=0; \
-	for tool in '$(BIN)/ruff check .' '$(BIN)/ruff format --check .' '$(BIN)/mypy' 'clang-format-14 --dry-run -Werror --ferror-limit=20 $(C_FILES)'; do \
+	for tool in '$(BIN)/ruff check .' '$(BIN)/ruff format --check .' $(BIN)/mypy '$(CLANG_FORMAT) $(C_FILES)'; do \
 	  echo "== $${tool#$(BIN)/}"; $$tool || status=1; \
 	done; exit $$status
-	@wc -l $$(git ls-files '*.py' '*.c' '*.h') | awk '$$2 != "total" && $$1 > 400 { print "over 400 lines, is it still one concern?", $$2, $$1 }'
+	@find $(SOURCE_TREES) -name '*.[ch]' -o -name '*.py' | xargs wc -l | \
+	  awk '$$2 != "total" && $$1 > 400 { print "over 400 lines, is it still one concern?", $$2, $$1 }'
 
 bench: packages $(READY) ## seal, open, policy lookup and replay, with pytest-benchmark; results in benchmarks/results/
 	@mkdir -p benchmarks/results
@@ -153,4 +155,4 @@ bench-tunnel: ## whole tunnels beside other implementations (not built yet)
 
 clean: ## remove what was built and measured; .venv stays
 	rm -rf build dist *.egg-info benchmarks/results .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks ipsec_dp/*.so
-	find ipsec_dp native tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find $(SOURCE_TREES) -name __pycache__ -prune -exec rm -rf {} +
