@@ -1,6 +1,6 @@
 """Traffic selectors: wire form (RFC 7296 §3.13), text, and narrowing (RFC 7296 §2.9)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network, summarize_address_range
 from typing import Final, Self
@@ -12,6 +12,7 @@ TS_IPV6_ADDR_RANGE: Final = 8
 _ADDRESS_OCTETS: Final = {TS_IPV4_ADDR_RANGE: 4, TS_IPV6_ADDR_RANGE: 16}
 _TYPE_OF_VERSION: Final = {4: TS_IPV4_ADDR_RANGE, 6: TS_IPV6_ADDR_RANGE}
 _HEAD: Final = 8  # octets before the two addresses
+_SHOWN: Final = 16  # selectors a text shows
 
 ANY_PROTOCOL: Final = 0
 MAX_PORT: Final = 65_535
@@ -151,9 +152,10 @@ def is_narrowing(offered: Sequence[TrafficSelector], answered: Sequence[TrafficS
     return bool(answered) and all(any(mine.covers(theirs) for mine in offered) for theirs in answered)
 
 
-def text(selectors: Iterable[TrafficSelector]) -> str:
-    """For people: selectors separated by commas, "(none)" when there is none."""
-    return ", ".join(map(str, selectors)) or "(none)"
+def text(selectors: Sequence[TrafficSelector]) -> str:
+    """For people: the first 16 selectors separated by commas, "(none)" when there is none."""
+    more = [f"and {len(selectors) - _SHOWN} more"] if len(selectors) > _SHOWN else []
+    return ", ".join([*map(str, selectors[:_SHOWN]), *more]) or "(none)"
 
 
 def explain_mismatch(

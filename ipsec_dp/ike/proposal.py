@@ -1,0 +1,312 @@
+"""Proposals: from strongSwan's keywords, chosen as responder, checked as initiator, explained when nothing fits.
+
+A configured proposal has the form of one on the wire: `Proposal` with no SPI, several transforms of a type in order of
+preference. A chosen one has exactly one of each type (RFC 7296 §2.7, §3.3).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from ipsec_dp.ike.sa_payload import Proposal, Transform
+from ipsec_dp.ike.transforms import (
+    ADDITIONAL_KEY_EXCHANGES,
+    BY_TRANSFORM,
+    ESN,
+    NO_ESN,
+    NONE,
+    PRF_OF_INTEGRITY,
+    Algorithm,
+    Encryption,
+    Group,
+    Integrity,
+    Prf,
+    TransformType,
+    by_keyword,
+    transform_text,
+    type_text,
+)
+from ipsec_dp.ike.wire import IkeError, NotifyType, ProtocolId
+
+DEFAULT_IKE: Final = (
+    "aes256gcm16-aes128gcm16-prfsha384-prfsha256-x25519-ecp384-ecp256-modp3072-modp2048",
+    "chacha20poly1305-prfsha256-x25519-ecp256",
+    "aes256-aes128-sha384-sha256-prfsha384-prfsha256-x25519-ecp384-ecp256-modp3072-modp2048",
+)
+DEFAULT_ESP: Final = ("aes256gcm16-aes128gcm16-esn-noesn", "chacha20poly1305-esn-noesn", "aes256-aes128-sha256-esn-noesn")
+
+_MAY_BE_NONE: Final = frozenset({TransformType.INTEG, TransformType.KE, *ADDITIONAL_KEY_EXCHANGES})
+
+
+class ProposalError(IkeError):
+    """A proposal text that cannot be used, or a peer's choice that we never offered."""
+
+    notify = NotifyType.NO_PROPOSAL_CHOSEN
+
+
+@dataclass(frozen=True, slots=True)
+class IkeSuite:
+    """What protects an IKE SA. `integrity` is None exactly when `encryption` is an AEAD."""
+
+    encryption: Encryption
+    prf: Prf
+    integrity: Integrity | None
+    group: Group
+
+    def __str__(self) -> str:
+        return _joined(self.encryption, self.integrity, self.prf, self.group)
+
+
+@dataclass(frozen=True, slots=True)
+class EspSuite:
+    """What protects a CHILD_SA; `group` is None without PFS."""
+
+    encryption: Encryption
+    integrity: Integrity | None
+    group: Group | None
+    esn: bool
+
+    def __str__(self) -> str:
+        return _joined(self.encryption, self.integrity, self.group) + ("-esn" if self.esn else "")
+
+
+def _joined(*algorithms: Algorithm | None) -> str:
+    return "-".join(algorithm.keyword for algorithm in algorithms if algorithm is not None)
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+def parse_ike(texts: Iterable[str], *, legacy: bool = False) -> tuple[Proposal, ...]:
+    """Proposals for an IKE SA, numbered from 1. ProposalError says which word of which text is at fault."""
+    return _parse(texts, ProtocolId.IKE, legacy)
+
+
+def parse_esp(texts: Iterable[str], *, legacy: bool = False) -> tuple[Proposal, ...]:
+    """Proposals for ESP, numbered from 1; without "esn" or "noesn": 32-bit sequence numbers, as strongSwan reads it."""
+    return _parse(texts, ProtocolId.ESP, legacy)
+
+
+def _parse(texts: Iterable[str], protocol: ProtocolId, legacy: bool) -> tuple[Proposal, ...]:
+    found: list[tuple[Transform, ...]] = []
+    for text in texts:
+        algorithms, sequence_numbers = _parse_words(text, protocol, legacy)
+        ciphers = [algorithm for algorithm in algorithms if isinstance(algorithm, Encryption)]
+        if not ciphers:
+            raise ProposalError(f"proposal {text!r} names no encryption")
+        # AEADs take no INTEG and so stand in a proposal of their own (RFC 7296 §3.3).
+        for aead in dict.fromkeys(cipher.is_aead for cipher in ciphers):
+            usable = [a for a in algorithms if not isinstance(a, Encryption) or a.is_aead == aead]
+            found.append(_complete(text, protocol, usable, sequence_numbers, aead=aead))
+    if not found:
+        raise ProposalError("no proposals")
+    return tuple(Proposal(number, protocol, b"", transforms) for number, transforms in enumerate(dict.fromkeys(found), 1))
+
+
+def _parse_words(text: str, protocol: ProtocolId, legacy: bool) -> tuple[list[Algorithm], list[Transform]]:
+    algorithms: list[Algorithm] = []
+    sequence_numbers: list[Transform] = []
+    for word in text.strip().split("-"):
+        if protocol == ProtocolId.ESP and word.lower() in ("esn", "noesn"):
+            sequence_numbers.append(ESN if word.lower() == "esn" else NO_ESN)
+            continue
+        algorithm = by_keyword(word)
+        if algorithm is None or (protocol == ProtocolId.ESP and isinstance(algorithm, Prf)):
+            raise ProposalError(f"proposal {text!r}: {word!r} is not known here")
+        if isinstance(algorithm, Group) and algorithm.legacy and not legacy:
+            raise ProposalError(f"proposal {text!r}: {word!r} is too weak and only admitted with legacy = true (RFC 8247 §2.4)")
+        algorithms.append(algorithm)
+    return algorithms, sequence_numbers
+
+
+def _complete(
+    text: str, protocol: ProtocolId, algorithms: list[Algorithm], sequence_numbers: list[Transform], *, aead: bool
+) -> tuple[Transform, ...]:
+    integrities = [a for a in algorithms if isinstance(a, Integrity)]
+    groups = [a for a in algorithms if isinstance(a, Group)]
+    if not aead and not integrities:
+        raise ProposalError(f"proposal {text!r} has encryption without integrity")
+    chosen: list[Algorithm] = [a for a in algorithms if isinstance(a, Encryption)]
+    chosen += [] if aead else integrities
+    if protocol == ProtocolId.IKE:
+        prfs = [a for a in algorithms if isinstance(a, Prf)] or [PRF_OF_INTEGRITY[a] for a in integrities]
+        if not prfs or not groups:
+            raise ProposalError(f"proposal {text!r} names no {'key exchange' if prfs else 'prf'}")
+        chosen += prfs
+    chosen += groups
+    transforms = [algorithm.transform for algorithm in chosen]
+    if protocol == ProtocolId.ESP:
+        transforms += sequence_numbers or [NO_ESN]
+    return tuple(dict.fromkeys(transforms))
+
+
+# --- negotiation -----------------------------------------------------------------------------------------------------
+
+
+def with_spi(proposals: Sequence[Proposal], spi: bytes) -> tuple[Proposal, ...]:
+    """The same proposals, each carrying our `spi`: 4 octets for ESP, 8 for an IKE SA that rekeys."""
+    return tuple(replace(proposal, spi=spi) for proposal in proposals)
+
+
+def without_key_exchange(proposals: Sequence[Proposal]) -> tuple[Proposal, ...]:
+    """The same proposals as IKE_AUTH carries them: its CHILD_SA never has a key exchange of its own (RFC 7296 §1.2)."""
+    kept = dict.fromkeys(tuple(t for t in proposal.transforms if t.type != TransformType.KE) for proposal in proposals)
+    return tuple(Proposal(number, proposals[0].protocol, proposals[0].spi, ts) for number, ts in enumerate(kept, 1))
+
+
+def select(ours: Sequence[Proposal], offered: Sequence[Proposal]) -> Proposal | None:
+    """The responder's choice, our order of preference first; None means NO_PROPOSAL_CHOSEN.
+
+    The result has the number and the SPI of the peer's proposal and one transform of each type that it offered.
+    """
+    for mine in ours:
+        for theirs in offered:
+            transforms = _match(mine, theirs) if mine.protocol == theirs.protocol else None
+            if transforms is not None:
+                return replace(theirs, transforms=transforms)
+    return None
+
+
+def select_child(ours: Sequence[Proposal], offered: Sequence[Proposal]) -> Proposal | None:
+    """`select` for the CHILD_SA of IKE_AUTH: key exchange transforms of either side count for nothing there."""
+    stripped = [replace(p, transforms=tuple(t for t in p.transforms if t.type != TransformType.KE)) for p in offered]
+    return select(without_key_exchange(ours), stripped)
+
+
+def _match(mine: Proposal, theirs: Proposal) -> tuple[Transform, ...] | None:
+    our_types, their_types = _by_type(mine.transforms), _by_type(theirs.transforms)
+    chosen: list[Transform] = []
+    for transform_type in sorted(our_types.keys() | their_types.keys()):
+        pick = _pick(transform_type, our_types.get(transform_type, ()), their_types.get(transform_type, ()))
+        if pick is None:
+            return None
+        chosen += pick
+    return tuple(chosen)
+
+
+def _pick(transform_type: int, ours: Sequence[Transform], theirs: Sequence[Transform]) -> tuple[Transform, ...] | None:
+    """The transforms (one or none) both sides can use of a type, or None."""
+    for transform in ours:
+        if transform in theirs:
+            return (transform,)
+    none = Transform(transform_type, NONE)
+    if not ours and transform_type in _MAY_BE_NONE and none in theirs:
+        return (none,)
+    if not theirs and NO_ESN in ours:  # left out by some peers where §3.3.3 wants it
+        return ()
+    return None
+
+
+def _by_type(transforms: Iterable[Transform]) -> dict[int, list[Transform]]:
+    types: dict[int, list[Transform]] = {}
+    for transform in transforms:
+        types.setdefault(transform.type, []).append(transform)
+    return types
+
+
+def accept(offered: Sequence[Proposal], answer: Sequence[Proposal]) -> Proposal:
+    """As initiator: the peer's one choice, which must be from what we offered; else ProposalError (RFC 7296 §3.3.6)."""
+    if len(answer) != 1:
+        raise ProposalError(f"the peer chose {len(answer)} proposals")
+    chosen = answer[0]
+    mine = next((p for p in offered if (p.number, p.protocol) == (chosen.number, chosen.protocol)), None)
+    if mine is None or len(chosen.spi) != len(mine.spi):
+        raise ProposalError(f"the peer chose a proposal that was not offered: {text(answer)}")
+    ours, theirs = _by_type(mine.transforms), _by_type(chosen.transforms)
+    for transform_type in ours.keys() | theirs.keys():
+        picked = theirs.get(transform_type, [])
+        if not _is_choice(transform_type, picked, ours.get(transform_type, [])):
+            raise ProposalError(
+                f"the peer chose no {type_text(transform_type)} of ours; we offered {text([mine])}, it chose {text(answer)}"
+            )
+    return chosen
+
+
+def _is_choice(transform_type: int, picked: list[Transform], ours: list[Transform]) -> bool:
+    if not ours:  # a NONE said aloud is no algorithm
+        return transform_type in _MAY_BE_NONE and picked == [Transform(transform_type, NONE)]
+    return (len(picked) == 1 and picked[0] in ours) or (not picked and NO_ESN in ours)
+
+
+def ike_suite(chosen: Proposal) -> IkeSuite:
+    """The algorithms of a chosen IKE proposal. ProposalError when it is not one `select` or `accept` would give."""
+    found = _algorithms(chosen)
+    encryption, prf, integrity, group = (
+        found.get(t) for t in (TransformType.ENCR, TransformType.PRF, TransformType.INTEG, TransformType.KE)
+    )
+    if not isinstance(encryption, Encryption) or not isinstance(prf, Prf) or not isinstance(group, Group):
+        raise ProposalError(f"incomplete IKE proposal {text([chosen])}")
+    return IkeSuite(encryption, prf, _integrity_of(encryption, integrity, chosen), group)
+
+
+def esp_suite(chosen: Proposal) -> EspSuite:
+    """The algorithms of a chosen ESP proposal. ProposalError as for `ike_suite`."""
+    found = _algorithms(chosen)
+    encryption, integrity, group = (found.get(t) for t in (TransformType.ENCR, TransformType.INTEG, TransformType.KE))
+    if not isinstance(encryption, Encryption) or not isinstance(group, Group | None):
+        raise ProposalError(f"incomplete ESP proposal {text([chosen])}")
+    return EspSuite(encryption, _integrity_of(encryption, integrity, chosen), group, ESN in chosen.transforms)
+
+
+def _algorithms(chosen: Proposal) -> dict[int, Algorithm]:
+    """By type; a transform outside our tables, or two of one type, never become key material."""
+    found: dict[int, Algorithm] = {}
+    for transform in chosen.transforms:
+        if transform in (ESN, NO_ESN) or (transform.type in _MAY_BE_NONE and transform == Transform(transform.type, NONE)):
+            continue
+        algorithm = BY_TRANSFORM.get(transform)
+        if algorithm is None or transform.type in found:
+            raise ProposalError(f"unusable transform {transform_text(transform)} in {text([chosen])}")
+        found[transform.type] = algorithm
+    return found
+
+
+def _integrity_of(encryption: Encryption, integrity: Algorithm | None, chosen: Proposal) -> Integrity | None:
+    if encryption.is_aead and integrity is None:
+        return None
+    if encryption.is_aead or not isinstance(integrity, Integrity):
+        raise ProposalError(f"integrity does not fit the encryption in {text([chosen])}")
+    return integrity
+
+
+# --- for people ------------------------------------------------------------------------------------------------------
+
+_SHOWN: Final = 8  # proposals, and transforms of a type, that a text shows: a peer can send thousands
+
+
+def text(proposals: Sequence[Proposal]) -> str:
+    """Keywords of each proposal, those of one type separated by "/": "aes256gcm16-prfsha384-ecp384/x25519, …"."""
+    return _shown([_one_text(proposal) for proposal in proposals[:_SHOWN]], len(proposals), ", ")
+
+
+def _one_text(proposal: Proposal) -> str:
+    parts = (_names(transforms) for _, transforms in sorted(_by_type(proposal.transforms).items()))
+    prefix = "" if proposal.protocol in (ProtocolId.IKE, ProtocolId.ESP) else f"protocol {proposal.protocol}: "
+    return prefix + "-".join(parts)
+
+
+def _names(transforms: Sequence[Transform]) -> str:
+    return _shown([transform_text(transform) for transform in transforms[:_SHOWN]], len(transforms), "/")
+
+
+def _shown(names: list[str], count: int, separator: str) -> str:
+    return (separator.join(names) or "none") + (f"{separator}and {count - len(names)} more" if count > len(names) else "")
+
+
+def explain_mismatch(ours: Sequence[Proposal], theirs: Sequence[Proposal]) -> str:
+    """Both sides' proposals and, for the pair that comes closest, each type in which they differ; one line for an event."""
+    both = f"ours: {text(ours)}; peer's: {text(theirs)}"
+    pairs = [_differences(mine, other) for mine in ours for other in theirs if mine.protocol == other.protocol]
+    if not pairs:
+        return f"{both}; no proposals for the same protocol"
+    closest = min(pairs, key=len)
+    return f"{both}; " + ("they have a proposal in common" if not closest else "differs: " + "; ".join(closest))
+
+
+def _differences(mine: Proposal, theirs: Proposal) -> list[str]:
+    our_types, their_types = _by_type(mine.transforms), _by_type(theirs.transforms)
+    return [
+        f"{type_text(t)} (ours {_names(our_types.get(t, ()))}, peer's {_names(their_types.get(t, ()))})"
+        for t in sorted(our_types.keys() | their_types.keys())
+        if _pick(t, our_types.get(t, ()), their_types.get(t, ())) is None
+    ]
