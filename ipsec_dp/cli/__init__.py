@@ -1,0 +1,48 @@
+"""The command `ipsec-dp`: `commands` parses what was asked, `render` shows answers, `main` turns errors into exit statuses.
+
+Exit status: 0 done; 1 failed; 2 usage or configuration; 3 no daemon.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from ipsec_dp.cli.commands import program
+from ipsec_dp.errors import IpsecDpError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FAILED = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb and returns the exit status; without `arguments` those of the process."""
+    try:
+        status = program.main(args=None if arguments is None else list(arguments), prog_name="ipsec-dp", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except click.exceptions.Exit as request:
+        return request.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except IpsecDpError as error:
+        click.echo(str(error), err=True)
+        return error.exit_status
+    except (KeyboardInterrupt, click.Abort):
+        return FAILED
+    except BrokenPipeError:
+        _silence_stdout()
+        return FAILED
+
+
+def _silence_stdout() -> None:
+    """Our reader is gone: what is still buffered must not raise again when the interpreter flushes at its end."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)

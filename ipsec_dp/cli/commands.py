@@ -1,0 +1,282 @@
+"""The verbs: their arguments, help and examples. Each function checks what it was given and calls the one that does the work."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ipsec_dp import __version__
+from ipsec_dp.cli import render
+from ipsec_dp.config import examine, load
+from ipsec_dp.config.model import CONTROL_DIRECTORY, control_socket
+from ipsec_dp.errors import ControlError, Finding, IpsecDpError, NoDaemonError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+FILE = click.Path(path_type=Path)
+WATCH_INTERVAL_S = 1.0
+
+control_option = click.option(
+    "--control", type=FILE, metavar="PATH", help="The gateway's control socket, when it is not this host's only one."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def examples(*lines: str) -> str:
+    """What `--help` ends with."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+class Verbs(click.Group):
+    """Lists the verbs in the order in which one meets them, not by the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.commands)
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        "ipsec-dp demo                        see it work, in namespaces of its own",
+        "ipsec-dp doctor                      what this host lacks, and what to do",
+        "ipsec-dp check conf/manual-a.toml    is this file right?",
+        "ipsec-dp up conf/manual-a.toml       bring its tunnels up and keep them up",
+        "ipsec-dp status --watch              what they do, each second",
+    )
+    + "\n\n\b\nExit status: 0 done; 1 failed; 2 usage or configuration; 3 no daemon.",
+)
+def program() -> None:
+    """Userspace IPsec for Linux: ESP tunnels between networks, to any standards-compliant peer."""
+
+
+# ---- a gateway's life ------------------------------------------------------------------------------------------------------------
+
+
+@program.command(
+    epilog=examples("ipsec-dp up /etc/ipsec-dp/site-a.toml", "ipsec-dp up conf/manual-a.toml --control /tmp/site-a.sock")
+)
+@click.argument("file", type=FILE)
+@control_option
+def up(file: Path, control: Path | None) -> int:
+    """Bring FILE's tunnels up and keep them up.
+
+    It runs in the foreground until SIGTERM, Ctrl-C or `ipsec-dp down`, and then takes everything away again. After a crash a guard
+    stays that lets no protected traffic out in clear; the next `up` adopts it.
+    """
+    config = load(file)
+    _show_findings(config.warnings)
+    return int(_part("daemon").run(config, config.control_path if control is None else control))
+
+
+@program.command(epilog=examples("ipsec-dp down", "ipsec-dp down --control /run/ipsec-dp/site-a.sock"))
+@control_option
+@json_option
+def down(control: Path | None, as_json: bool) -> int:
+    """Stop the running gateway.
+
+    Interfaces, routes and keys go, the guard too unless keep_closed is set.
+    """
+    result = ask(control, "down")
+    click.echo(json.dumps(result) if as_json else "stopped")
+    return 0
+
+
+@program.command(epilog=examples("ipsec-dp status", "ipsec-dp status --watch", "ipsec-dp status --json | jq '.tunnels[].state'"))
+@control_option
+@json_option
+@click.option("--watch", is_flag=True, help="Show it again each second, until Ctrl-C.")
+def status(control: Path | None, as_json: bool, watch: bool) -> int:
+    """Show tunnels, their SAs, what was dropped and why."""
+    if watch and as_json:
+        raise click.UsageError("--watch is for people, --json for programs: take one of both")
+    if watch:
+        render.watch(lambda: ask(control, "status"), time.sleep, WATCH_INTERVAL_S)
+        return 0
+    answer = ask(control, "status")
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        render.print_status(answer)
+    return 0
+
+
+@program.command(
+    epilog=examples("ipsec-dp check /etc/ipsec-dp/site-a.toml", "ipsec-dp check site-a.toml --json | jq -r '.findings[].key'")
+)
+@click.argument("file", type=FILE)
+@json_option
+def check(file: Path, as_json: bool) -> int:
+    """Say everything that is wrong with FILE.
+
+    One line each: tunnel, key, what is wrong, what would be right. Files that it names are looked at too: missing, readable by
+    others, not a key. Exit status 2 when anything is wrong; warnings alone leave it 0.
+    """
+    config, findings = examine(file)
+    if as_json:
+        rows = [{name: getattr(finding, name) for name in Finding.__slots__} for finding in findings]
+        click.echo(json.dumps({"schema": 1, "file": str(file), "ok": config is not None, "findings": rows}, indent=2))
+    else:
+        _show_findings(findings)
+        if config is not None:
+            tunnels, policies, routes = len(config.tunnels), len(config.policies), len(config.routes)
+            click.echo(f"{file}: good: {_count(tunnels, 'tunnel')}, {_count(policies, 'policy')}, {_count(routes, 'route')}")
+    return 2 if config is None else 0
+
+
+# ---- verbs of a negotiation, which does not exist yet ----------------------------------------------------------------------------
+
+
+def _not_built(verb: str) -> int:
+    click.echo(f"ipsec-dp {verb} is not built yet", err=True)
+    return 1
+
+
+@program.command(epilog=examples("ipsec-dp reload"))
+@control_option
+@json_option
+def reload(control: Path | None, as_json: bool) -> int:  # noqa: ARG001
+    """Read the configuration again (not built yet)."""
+    return _not_built("reload")
+
+
+@program.command(epilog=examples("ipsec-dp initiate to-b"))
+@click.argument("name")
+@control_option
+@json_option
+def initiate(name: str, control: Path | None, as_json: bool) -> int:  # noqa: ARG001
+    """Negotiate tunnel NAME now (not built yet)."""
+    return _not_built("initiate")
+
+
+@program.command(epilog=examples("ipsec-dp rekey to-b", "ipsec-dp rekey to-b --ike"))
+@click.argument("name")
+@click.option("--ike", is_flag=True, help="Replace the IKE SA too.")
+@control_option
+@json_option
+def rekey(name: str, ike: bool, control: Path | None, as_json: bool) -> int:  # noqa: ARG001
+    """Replace the keys of tunnel NAME now (not built yet)."""
+    return _not_built("rekey")
+
+
+@program.command(epilog=examples("ipsec-dp terminate to-b"))
+@click.argument("name")
+@control_option
+@json_option
+def terminate(name: str, control: Path | None, as_json: bool) -> int:  # noqa: ARG001
+    """Delete the SAs of tunnel NAME (not built yet)."""
+    return _not_built("terminate")
+
+
+@program.group()
+def policy() -> None:
+    """Ask the policy database."""
+
+
+@policy.command(
+    epilog=examples("ipsec-dp policy explain 10.1.0.5 10.2.0.9", "ipsec-dp policy explain 10.1.0.5 10.2.0.9 tcp 40000 443")
+)
+@click.argument("src")
+@click.argument("dst")
+@click.argument("proto", required=False)
+@click.argument("sport", required=False)
+@click.argument("dport", required=False)
+@control_option
+@json_option
+def explain(**_: object) -> int:
+    """Say what decides about a packet, and why (not built yet)."""
+    return _not_built("policy explain")
+
+
+# ---- this host and this program --------------------------------------------------------------------------------------------------
+
+
+@program.command(epilog=examples("ipsec-dp doctor", "sudo ipsec-dp doctor --json"))
+@json_option
+def doctor(as_json: bool) -> int:
+    """Say what is missing on this host, and what to do.
+
+    It looks at TUN, capabilities, offloads, CPU features, memlock and ports, and changes nothing.
+    """
+    return int(_part("doctor").run(json=as_json))
+
+
+@program.command(epilog=examples("sudo ipsec-dp demo", "sudo ipsec-dp demo --output /tmp/demo --json"))
+@click.option("--output", type=FILE, default=Path("build/demo"), show_default=True, help="Directory for captures and the report.")
+@json_option
+def demo(output: Path, as_json: bool) -> int:
+    """Move real traffic through ESP, and report (needs root).
+
+    Two hosts and two gateways in network namespaces of their own: ping, a file, iperf3, captures inside and outside.
+    """
+    return int(_part("demo").run(output=output, json=as_json))
+
+
+@program.command(epilog=examples("ipsec-dp bench", "ipsec-dp bench --json"))
+@json_option
+def bench(as_json: bool) -> int:
+    """Measure how fast this machine seals and opens ESP."""
+    return int(_part("bench").run(json=as_json))
+
+
+@program.command(epilog=examples("ipsec-dp version"))
+@json_option
+def version(as_json: bool) -> int:
+    """Print the version."""
+    if as_json:
+        click.echo(json.dumps({"version": __version__, "python": platform.python_version(), "machine": platform.machine()}))
+    else:
+        click.echo(f"ipsec-dp {__version__} (Python {platform.python_version()}, {platform.machine()})")
+    return 0
+
+
+# ---- what several verbs need -----------------------------------------------------------------------------------------------------
+
+
+def _count(number: int, noun: str) -> str:
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
+
+
+def _show_findings(findings: tuple[Finding, ...]) -> None:
+    for finding in findings:
+        click.echo(str(finding), err=True)
+
+
+def _part(name: str) -> Any:
+    """A part of this package that only one verb needs: loaded then, so that the others start quickly and without its libraries."""
+    try:
+        return importlib.import_module(f"ipsec_dp.{name}")
+    except ImportError as error:
+        raise IpsecDpError(f"ipsec_dp.{name} cannot be loaded: {error}; run `make setup`, or install the package anew") from error
+
+
+def find_control(directory: Path = CONTROL_DIRECTORY, host: str | None = None) -> Path:
+    """The control socket when none was named: that of the host's own name, else the only one. Raises NoDaemonError, UsageError."""
+    own = directory / control_socket(platform.node() if host is None else host).name
+    sockets = sorted(path for path in directory.glob("*.sock") if path.is_socket())
+    if own in sockets:
+        return own
+    if len(sockets) > 1:
+        raise click.UsageError(f"several gateways run here; add --control with one of {', '.join(map(str, sockets))}")
+    if not sockets:
+        raise NoDaemonError(f"no gateway runs here: {directory} holds no control socket; start one with: ipsec-dp up FILE")
+    return sockets[0]
+
+
+def ask(control: Path | None, verb: str, **arguments: object) -> dict[str, Any]:
+    """What the running gateway answers. Raises NoDaemonError, ControlError."""
+    path = find_control() if control is None else control
+    answer = _part("control").request(path, {"verb": verb, **arguments})
+    if answer is not None and not isinstance(answer, dict):
+        raise ControlError(f"{path}: the answer to {verb} is not an object")
+    return answer or {}

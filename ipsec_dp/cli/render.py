@@ -1,0 +1,146 @@
+"""The answer to `status` as a person reads it: tunnels, their CHILD_SAs, what was dropped and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import RenderableType
+
+Status = dict[str, Any]
+
+STATE_STYLES = {"up": "green", "rekeying": "green", "waiting": "cyan", "negotiating": "yellow", "down": "red", "failed": "bold red"}
+_SECONDS = (("d", 86400), ("h", 3600), ("m", 60))
+
+
+def duration(seconds: float | None) -> str:
+    """ "1h 02m", "3m 20s", "12s"; a dash for None."""
+    if seconds is None:
+        return "-"
+    left = int(seconds)
+    for index, (letter, unit) in enumerate(_SECONDS):
+        if left >= unit:
+            smaller, smaller_unit = (*_SECONDS, ("s", 1))[index + 1]
+            return f"{left // unit}{letter} {left % unit // smaller_unit:02}{smaller}"
+    return f"{left}s"
+
+
+def octets(count: int) -> str:
+    """ "17.2 MB", in powers of ten as the configuration's sizes."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 999.95 or unit == "TB":
+            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("the last unit holds every count")
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else escape(str(value))
+
+
+def tunnel_table(tunnels: list[Status]) -> Table:
+    table = Table(title="Tunnels", title_justify="left", show_edge=False, pad_edge=False)
+    for column in ("tunnel", "state", "peer", "NAT", "MTU", "IKE", "rekey in"):
+        table.add_column(column)
+    for tunnel in tunnels:
+        ike = tunnel.get("ike")
+        state = str(tunnel.get("state", "?"))
+        table.add_row(
+            _cell(tunnel.get("name")),
+            Text(state, style=STATE_STYLES.get(state, "")),
+            _cell(tunnel.get("remote")),
+            _cell(tunnel.get("nat")),
+            _cell(tunnel.get("mtu")),
+            "-" if ike is None else f"{_cell(ike.get('role'))}, {_cell(ike.get('proposal'))}",
+            "-" if ike is None else duration(ike.get("rekey_in_s")),
+        )
+    return table
+
+
+def child_table(tunnels: list[Status]) -> Table:
+    table = Table(title="CHILD_SAs", title_justify="left", show_edge=False, pad_edge=False)
+    for column in ("tunnel", "SPI in / out", "suite", "local <-> remote"):
+        table.add_column(column)
+    for column in ("in", "out", "age", "rekey in"):
+        table.add_column(column, justify="right")
+    for tunnel in tunnels:
+        for child in tunnel.get("children", ()):
+            local, remote = (", ".join(map(str, child.get(side, ()))) for side in ("local_ts", "remote_ts"))
+            suite = f"{child.get('suite')}-esn" if child.get("esn") else child.get("suite")
+            table.add_row(
+                _cell(tunnel.get("name")),
+                escape(f"{child.get('spi_in')} / {child.get('spi_out')}"),
+                _cell(suite),
+                escape(f"{local} <-> {remote}"),
+                *(f"{child.get(f'packets_{way}', 0)} ({octets(child.get(f'octets_{way}', 0))})" for way in ("in", "out")),
+                duration(child.get("age_s")),
+                duration(child.get("rekey_in_s")),
+            )
+    return table
+
+
+def drop_table(drops: dict[str, int], sentences: dict[str, str]) -> Table:
+    """Reasons that occurred, most frequent first, each with its sentence."""
+    table = Table(title="Dropped", title_justify="left", show_edge=False, pad_edge=False)
+    table.add_column("packets", justify="right")
+    table.add_column("reason")
+    table.add_column("meaning")
+    for reason, count in sorted(drops.items(), key=lambda item: (-item[1], item[0])):
+        if count > 0:
+            table.add_row(str(count), escape(reason), escape(sentences.get(reason, "")))
+    return table
+
+
+def view(answer: Status) -> RenderableType:
+    """All of it, parts without content left out."""
+    tunnels = answer.get("tunnels", [])
+    offloads = ", ".join(name for name, on in sorted(answer.get("offloads", {}).items()) if on is True) or "none"
+    head = Text.assemble(
+        ("gateway ", "dim"),
+        str(answer.get("gateway", "?")),
+        ("  provider ", "dim"),
+        str(answer.get("provider", "?")),
+        ("  offloads ", "dim"),
+    )
+    head.append(offloads)
+    parts: list[RenderableType] = [head]
+    parts += [Text(f"warning: {warning}", style="yellow") for warning in answer.get("warnings", ())]
+    parts += ["", tunnel_table(tunnels)]
+    for tunnel in tunnels:
+        for key, style in (("state_text", ""), ("last_error", "red")):
+            if tunnel.get(key):
+                parts.append(Text(f"{tunnel.get('name')}: {tunnel[key]}", style=style))
+    if any(tunnel.get("children") for tunnel in tunnels):
+        parts += ["", child_table(tunnels)]
+    drops = answer.get("drops", {})
+    if any(count > 0 for count in drops.values()):
+        parts += ["", drop_table(drops, answer.get("drop_sentences", {}))]
+    return Group(*parts)
+
+
+def print_status(answer: Status, console: Console | None = None) -> None:
+    """Writes the tables; where no terminal is, as wide as they need, so that nothing a program greps for is cut."""
+    console = console or Console(soft_wrap=False)
+    if not console.is_terminal:
+        console.width = 240
+    console.print(view(answer))
+
+
+def watch(fetch: Callable[[], Status], sleep: Callable[[float], None], interval_s: float, console: Console | None = None) -> None:
+    """Shows `fetch()` over and over, `interval_s` seconds apart, until it raises or the person presses Ctrl-C."""
+    try:
+        with Live(view(fetch()), console=console, screen=False, auto_refresh=False) as live:
+            while True:
+                sleep(interval_s)
+                live.update(view(fetch()), refresh=True)
+    except KeyboardInterrupt:
+        return
