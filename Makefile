@@ -80,7 +80,7 @@ packages:
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-$(EXTENSION): $(wildcard native/*.[ch] native/*.inc) native/cflags native/build_ffi.py | .venv/.ready
+$(EXTENSION): $(wildcard native/*.[ch]) native/cflags native/build_ffi.py | .venv/.ready
 	@echo "Compiling the C core into $@"
 	@$(BIN)/python native/build_ffi.py
 	@touch $@

@@ -129,11 +129,7 @@ def ffibuilder() -> cffi.FFI:
         "ipsec_dp._native",
         WRAPPER,
         sources=sorted(str(path) for path in NATIVE.glob("*.c")),
-        depends=[
-            *sorted(str(path) for path in (*NATIVE.glob("*.h"), *NATIVE.glob("*.inc"))),
-            "native/cflags",
-            "native/build_ffi.py",
-        ],
+        depends=[*sorted(str(path) for path in NATIVE.glob("*.h")), "native/cflags", "native/build_ffi.py"],
         include_dirs=[str(NATIVE)],
         define_macros=[("DP_HAVE_IPSEC_MB", "1")] if with_ipsec_mb() else [],
         libraries=[library for need in needs for library in need.libraries],
