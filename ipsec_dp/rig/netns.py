@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 PREFIX = "ipsdp-"
 RUN_NETNS = Path("/run/netns")
 CLONE_NEWNET = 0x40000000  # <linux/sched.h>
+LEFT_INDEX = 1000
 STOP_SECONDS = 5.0  # between SIGTERM and SIGKILL
 
 # Every namespace starts from the same state, whatever the host has set: no strict reverse path filter (a test that wants one says
@@ -202,6 +203,7 @@ class Lab:
 
     def __init__(self) -> None:
         self.namespaces: list[Namespace] = []
+        self._links = 0
         self._name = f"{PREFIX}{os.getpid()}-{_started(os.getpid())}-{secrets.token_hex(3)}"
 
     def __enter__(self) -> Self:
@@ -221,8 +223,10 @@ class Lab:
 
     def link(self, left: Port, right: Port, *, mtu: int = 1500) -> None:
         """A veth pair between two namespaces, addresses set, up at both ends."""
+        # Two ends with the same interface index are taken for one device, and their carrier then comes up to a second late.
+        self._links += 1
         peer = f"peer name {right.interface} netns {right.namespace.name} mtu {mtu}"
-        left.namespace.ip(f"link add {left.interface} mtu {mtu} type veth {peer}")
+        left.namespace.ip(f"link add {left.interface} index {LEFT_INDEX + self._links} mtu {mtu} type veth {peer}")
         for port in (left, right):
             addresses = (f"address add {a} dev {port.interface}{' nodad' if ':' in a else ''}" for a in port.addresses)
             port.namespace.ip(*addresses, f"link set {port.interface} up")

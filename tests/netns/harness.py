@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import socket
 import subprocess
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+    from ipsec_dp.rig.netns import Namespace
+
+from pyroute2 import AsyncIPRoute
+
+from ipsec_dp.host import HostError
+from ipsec_dp.host.tun import Tun, configure, make
+from ipsec_dp.rig import capture, netns
+
+T = TypeVar("T")
 
 # Per kind of state, the program that lists it. Each row of its answer becomes one line of the picture.
 LISTINGS: dict[str, tuple[str, ...]] = {
@@ -45,3 +62,56 @@ def difference(before: dict[str, list[str]], after: dict[str, list[str]]) -> lis
     """What came (+) and went (-), one line each; empty when nothing did."""
     came = [f"+ {name}: {row}" for name in after for row in after[name] if row not in before[name]]
     return came + [f"- {name}: {row}" for name in before for row in before[name] if row not in after[name]]
+
+
+def run(namespace: Namespace, work: Callable[[], Coroutine[object, object, T]]) -> T:
+    """Runs a coroutine inside a namespace, in an event loop of its own."""
+    return namespace.call(lambda: asyncio.run(work()))
+
+
+def pings(namespace: Namespace, address: str) -> bool:
+    """Whether one echo request to `address` is answered within 300 ms."""
+    return namespace.run("ping", "-n", "-c", "1", "-W", "0.3", address, check=False).returncode == 0
+
+
+def send_udp(namespace: Namespace, to: tuple[str, int], payload: bytes = b"x", *, source_port: int = 0, mark: int = 0) -> None:
+    """Sends one UDP datagram. OSError when the kernel refuses (EPERM: a firewall dropped it on the way out)."""
+
+    def send() -> None:
+        family = socket.AF_INET6 if ":" in to[0] else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as sender:
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            sender.bind(("", source_port))
+            sender.sendto(payload, to)
+
+    namespace.call(send)
+
+
+def tun(namespace: Namespace, name: str, addresses: tuple[str, ...] = (), *, vnet_header: bool = False) -> Tun:
+    """A TUN interface that is up; the caller closes it."""
+
+    async def configured() -> Tun:
+        made = make(name, vnet_header=vnet_header)
+        try:
+            async with AsyncIPRoute() as ipr:
+                await configure(ipr, made, addresses, 1400)
+        except HostError:
+            made.close()
+            raise
+        return made
+
+    return run(namespace, configured)
+
+
+def crossed(namespace: Namespace, interface: str, path: Path, traffic: Callable[[], object]) -> capture.Scan:
+    """What was seen on an interface while `traffic` ran, without what a link needs for itself."""
+    with capture.Capture(namespace, interface, path) as recording:
+        traffic()
+        recording.stop()
+    found = capture.scan(path)
+    for kind in capture.LINK_KINDS:
+        found.packets.pop(kind, None)
+    return found
+
+
+BOTH = tuple(zip(netns.HOST_A, netns.HOST_B, strict=True))  # (hostA, hostB) for IPv4, then IPv6

@@ -1,0 +1,164 @@
+"""TUN interfaces: made, addressed and brought up; their descriptors handed to the data plane.
+
+The device lives as long as a descriptor of it is open: when the process dies, however it dies, interface, addresses and its routes
+are gone (what then holds traffic back is the guard). Settings are written only for the interface that was made here.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytun
+from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from ipsec_dp.host import INTERFACE_NAME, HostError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Interface = IPv4Interface | IPv6Interface
+
+TUNGETIFF = 0x800454D2  # <linux/if_tun.h>
+IFREQ_OCTETS = 40
+QUEUE_PACKETS = 4096  # the default of 500 drops the tail of one burst; more than this only adds delay
+QUEUES_MAX = 64
+MTU_MIN, MTU_MAX = 576, 65535
+
+# Per interface. Loose reverse path filter: what comes out of the tunnel has passed the SA's selectors, and the route back may lead
+# elsewhere; the kernel takes the larger of this and the setting for all interfaces, so it also relaxes a strict one here and only
+# here. No IPv6 address of the kernel's own making, no duplicate address detection, no solicitations: nothing of that may enter the
+# tunnel.
+SETTINGS = (
+    ("ipv4", "rp_filter", "2"),
+    ("ipv6", "addr_gen_mode", "1"),
+    ("ipv6", "accept_ra", "0"),
+    ("ipv6", "autoconf", "0"),
+    ("ipv6", "accept_dad", "0"),
+    ("ipv6", "router_solicitations", "0"),
+)
+
+NO_DEVICE = "load the module (modprobe tun) or give the container the device (--device /dev/net/tun)"
+REASONS = {
+    errno.ENOENT: f"/dev/net/tun is not there: {NO_DEVICE}",
+    errno.ENODEV: f"the kernel has no TUN driver behind /dev/net/tun: {NO_DEVICE}",
+    errno.EPERM: "not permitted: making an interface takes CAP_NET_ADMIN (run as root)",
+    errno.EACCES: "not permitted: /dev/net/tun cannot be opened (run as root)",
+    errno.EBUSY: "an interface of this name exists already: stop what uses it or choose another name",
+    errno.EEXIST: "an interface of this name exists already: stop what uses it or choose another name",
+    errno.EINVAL: "the kernel does not take these flags, or an interface of another kind has this name",
+}
+
+
+@dataclass
+class Tun:
+    """One TUN interface. `descriptors` (one for each queue, close-on-exec) belong to it and close with it."""
+
+    name: str
+    index: int
+    vnet_header: bool
+    descriptors: list[int] = field(default_factory=list)
+    unset: list[str] = field(default_factory=list)  # settings that this host does not let us write, as "path: reason"
+
+    def vanished(self) -> bool:
+        """Whether the device was taken away under us (`ip link delete`, or its namespace went)."""
+        request = bytearray(IFREQ_OCTETS)
+        try:
+            fcntl.ioctl(self.descriptors[0], TUNGETIFF, request)
+        except OSError as error:
+            if error.errno in (errno.EBADFD, errno.EBADF):
+                return True
+            raise
+        return False
+
+    def close(self) -> None:
+        """Closes the descriptors; the interface goes when no duplicate of them is open either."""
+        while self.descriptors:
+            os.close(self.descriptors.pop())
+
+
+def _queue(name: str, flags: int) -> int:
+    """One descriptor of the device. pytun's own lacks close-on-exec and closes with its object, so it is duplicated."""
+    try:
+        device = pytun.TunTapDevice(name=name, flags=flags)
+    except (OSError, pytun.Error) as error:
+        number = error.args[0] if error.args else 0
+        raise HostError(f"interface {name}: {REASONS.get(number, error)}") from error
+    try:
+        return fcntl.fcntl(device.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        device.close()
+
+
+def make(name: str, *, queues: int = 1, vnet_header: bool = True) -> Tun:
+    """Makes a TUN interface that must not exist yet, down and without addresses, in the network namespace of the calling thread.
+
+    `queues` 1..64: one descriptor each. `vnet_header`: packets carry a virtio header, which offloads need. HostError says why not.
+    """
+    if not INTERFACE_NAME.fullmatch(name):
+        raise ValueError(f'{name!r} is not the name of an interface: 1 to 15 octets without blanks and any of / : % * " \\')
+    if not 1 <= queues <= QUEUES_MAX:
+        raise ValueError(f"{queues} queues: 1 to {QUEUES_MAX}")
+    flags = pytun.IFF_TUN | pytun.IFF_NO_PI
+    flags |= pytun.IFF_VNET_HDR if vnet_header else 0
+    flags |= pytun.IFF_MULTI_QUEUE if queues > 1 else 0
+    tun = Tun(name, 0, vnet_header)
+    try:
+        for queue in range(queues):
+            tun.descriptors.append(_queue(name, flags | (pytun.IFF_TUN_EXCL if queue == 0 else 0)))
+        tun.index = socket.if_nametoindex(name)
+    except BaseException:
+        tun.close()
+        raise
+    return tun
+
+
+def _write_settings(tun: Tun) -> None:
+    for family, setting, value in SETTINGS:
+        path = Path("/proc/sys/net", family, "conf", tun.name, setting)
+        try:
+            path.write_text(value)
+        except FileNotFoundError:
+            continue  # a kernel without IPv6
+        except OSError as error:  # a read-only /proc/sys in a container
+            tun.unset.append(f"{path}: {error.strerror}")
+
+
+async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface | str], mtu: int) -> None:
+    """Sets MTU, queue length and addresses ("169.254.10.1/30", "fd00::1/64") and brings the interface up.
+
+    `mtu` 576..65535 octets of inner packet. HostError names the address or value that the kernel refused.
+    """
+    if not MTU_MIN <= mtu <= MTU_MAX:
+        raise ValueError(f"an MTU of {mtu} octets: {MTU_MIN} to {MTU_MAX}")
+    _write_settings(tun)
+    await _ask(f"interface {tun.name}: MTU {mtu}", ipr.link("set", index=tun.index, mtu=mtu, txqlen=QUEUE_PACKETS))
+    for each in addresses:
+        address = ip_interface(each)
+        what = f"interface {tun.name}: address {address}"
+        request = ipr.addr("add", index=tun.index, address=str(address.ip), prefixlen=address.network.prefixlen)
+        await _ask(what, request, done=errno.EEXIST)
+    await _ask(f"interface {tun.name}: up", ipr.link("set", index=tun.index, state="up"))
+
+
+async def set_mtu(ipr: AsyncIPRoute, tun: Tun, mtu: int) -> None:
+    """Changes the MTU of a running interface, 576..65535 octets."""
+    if not MTU_MIN <= mtu <= MTU_MAX:
+        raise ValueError(f"an MTU of {mtu} octets: {MTU_MIN} to {MTU_MAX}")
+    await _ask(f"interface {tun.name}: MTU {mtu}", ipr.link("set", index=tun.index, mtu=mtu))
+
+
+async def _ask(what: str, request: Any, *, done: int = 0) -> None:
+    """Awaits a netlink request; the error number `done` means that it is so already."""
+    try:
+        await request
+    except NetlinkError as error:
+        if error.code != done:
+            raise HostError(f"{what}: {os.strerror(error.code)}") from error

@@ -1,0 +1,149 @@
+"""TUN interfaces: what they look like, what never enters them, and that nothing of them stays."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pyroute2 import AsyncIPRoute
+
+from ipsec_dp.host import HostError
+from ipsec_dp.host.tun import QUEUE_PACKETS, make, set_mtu
+from ipsec_dp.rig import capture
+from tests.netns import harness
+
+
+@pytest.fixture
+def alone(lab):
+    return lab.namespace("alone")
+
+
+@pytest.fixture
+def tun(alone):
+    made = harness.tun(alone, "ipsec0", ("169.254.10.1/30", "fd00:a::1/64"))
+    yield made
+    made.close()
+
+
+def shown(namespace, name):
+    return json.loads(namespace.run("ip", "-j", "-d", "address", "show", "dev", name).stdout)[0]
+
+
+def test_is_up_with_addresses_mtu_and_a_bounded_queue(alone, tun):
+    link = shown(alone, "ipsec0")
+    assert (link["mtu"], link["txqlen"]) == (1400, QUEUE_PACKETS)
+    assert "UP" in link["flags"]
+    assert [(each["local"], each["prefixlen"]) for each in link["addr_info"]] == [("169.254.10.1", 30), ("fd00:a::1", 64)]
+    assert not link["linkinfo"]["info_data"]["persist"]
+    assert tun.unset == []
+
+
+def test_settings_are_its_own_and_the_hosts_stay(alone, tun):
+    def filters():
+        return [
+            Path(f"/proc/sys/net/ipv4/conf/{interface}/rp_filter").read_text().strip() for interface in ("ipsec0", "all", "default")
+        ]
+
+    assert alone.call(filters) == ["2", "0", "0"]
+
+
+def test_descriptor_is_not_inherited_by_programs(tun):
+    assert not os.get_inheritable(tun.descriptors[0])
+
+
+def test_the_kernel_sends_nothing_of_its_own_into_it(alone, tun, tmp_path):
+    """The descriptor stays silent where an ordinary interface would solicit routers and announce its groups."""
+    os.set_blocking(tun.descriptors[0], False)
+    time.sleep(0.5)
+    with pytest.raises(BlockingIOError):
+        os.read(tun.descriptors[0], 2000)
+
+
+def test_packets_routed_into_it_come_out_of_the_descriptor(alone, tun):
+    harness.send_udp(alone, ("169.254.10.2", 9), b"to the other end")
+    packet = os.read(tun.descriptors[0], 2000)
+    assert capture.kind(packet) == "udp"
+    assert packet.endswith(b"to the other end")
+
+
+def test_goes_when_the_last_descriptor_closes(alone, tun):
+    tun.close()
+    assert alone.run("ip", "link", "show", "ipsec0", check=False).returncode != 0
+
+
+def test_vanished_device_is_noticed(alone, tun):
+    assert not tun.vanished()
+    alone.ip("link delete ipsec0")
+    assert tun.vanished()
+
+
+def test_mtu_of_a_running_interface(alone, tun):
+    async def change():
+        async with AsyncIPRoute() as ipr:
+            await set_mtu(ipr, tun, 1300)
+
+    harness.run(alone, change)
+    assert shown(alone, "ipsec0")["mtu"] == 1300
+
+
+def test_queues(alone):
+    made = alone.call(lambda: make("many", queues=3, vnet_header=True))
+    assert len(made.descriptors) == 3
+    assert shown(alone, "many")["linkinfo"]["info_data"]["vnet_hdr"]
+    made.close()
+
+
+@pytest.mark.parametrize("name", ["ipsec0", "lo"])
+def test_name_that_is_taken(alone, tun, name):
+    with pytest.raises(HostError, match=f"interface {name}: an interface of this name exists already"):
+        alone.call(lambda: make(name))
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "ipsec%d", "x" * 16])
+def test_name_that_cannot_be(name):
+    with pytest.raises(ValueError, match="not the name of an interface"):
+        make(name)
+
+
+@pytest.mark.parametrize("mtu", [575, 65536])
+def test_mtu_out_of_range(alone, tun, mtu):
+    async def change():
+        async with AsyncIPRoute() as ipr:
+            await set_mtu(ipr, tun, mtu)
+
+    with pytest.raises(ValueError, match="576 to 65535"):
+        harness.run(alone, change)
+
+
+def test_address_that_the_kernel_refuses_is_named(alone):
+    with pytest.raises(HostError, match=r"interface bad: address ff02::1/64: "):
+        harness.tun(alone, "bad", ("10.0.0.1/32", "ff02::1/64"))
+
+
+@pytest.mark.parametrize(("number", "helps"), [(errno.ENOENT, "modprobe tun"), (errno.EPERM, "CAP_NET_ADMIN")])
+def test_reasons_say_what_helps(monkeypatch, number, helps):
+    def refuse(**_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("pytun.TunTapDevice", refuse)
+    with pytest.raises(HostError, match=helps):
+        make("ipsec0")
+
+
+KILLED = """
+import os, signal
+from ipsec_dp.host import tun
+made = tun.make("ipsec0")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_nothing_is_left_of_a_killed_process(alone):
+    assert subprocess.run(alone.argv(sys.executable, "-c", KILLED), timeout=30, check=False).returncode == -9
+    assert alone.run("ip", "link", "show", "ipsec0", check=False).returncode != 0
