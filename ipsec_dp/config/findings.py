@@ -78,5 +78,5 @@ class Place:
 def suggest(word: str, known: Iterable[str]) -> str:
     """What would be right instead of an unknown word."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1)
+    close = difflib.get_close_matches(word, known, n=1) or [name for name in known if word != "" and name.startswith(word)]
     return f'did you mean "{close[0]}"?' if close else f"known ones: {', '.join(known)}"

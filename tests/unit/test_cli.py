@@ -1,0 +1,250 @@
+"""The command: verbs, exit statuses, JSON, and what a person sees when something is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import click
+import pytest
+
+from ipsec_dp import __version__
+from ipsec_dp.cli import commands, main
+from ipsec_dp.errors import ControlError, NoDaemonError
+
+GOOD = """
+[gateway]
+name = "site-a"
+[[tunnel]]
+name = "to-b"
+remote = "192.0.2.2"
+[tunnel.auth]
+psk_file = "to-b.psk"
+"""
+VERBS = [
+    "up",
+    "down",
+    "status",
+    "check",
+    "reload",
+    "initiate",
+    "rekey",
+    "terminate",
+    "policy",
+    "doctor",
+    "demo",
+    "bench",
+    "version",
+]
+STATUS = {"schema": 1, "gateway": "site-a", "tunnels": [], "drops": {}}
+
+
+@pytest.fixture
+def good(tmp_path):
+    """A configuration without findings."""
+    (tmp_path / "to-b.psk").write_text("correct horse battery staple")
+    (tmp_path / "to-b.psk").chmod(0o600)
+    path = tmp_path / "a.toml"
+    path.write_text(GOOD)
+    return path
+
+
+@pytest.fixture
+def part(monkeypatch):
+    """Puts a double in the place of a part of the package that a verb loads."""
+
+    def part(name: str, **functions: object) -> None:
+        monkeypatch.setitem(sys.modules, f"ipsec_dp.{name}", SimpleNamespace(**functions))
+
+    return part
+
+
+@pytest.fixture
+def gateway(part):
+    """A gateway that answers every request with what is put into `answer`, and keeps the requests."""
+    seen = SimpleNamespace(answer=STATUS, requests=[])
+
+    def request(path: Path, message: dict[str, object]) -> object:
+        seen.requests.append((path, message))
+        if isinstance(seen.answer, BaseException):
+            raise seen.answer
+        return seen.answer
+
+    part("control", request=request)
+    return seen
+
+
+# ---- help and usage --------------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_the_verbs_in_the_order_of_use(capsys):
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines[: len(VERBS)]] == VERBS
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "policy explain"])
+def test_every_verb_has_help_with_an_example(capsys, verb):
+    assert main([*verb.split(), "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"Usage: ipsec-dp {verb} ")
+    assert verb == "policy" or f"ipsec-dp {verb}" in text.partition("Examples:")[2]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["up"], ["status", "--nonsense"], ["status", "--watch", "--json"], ["initiate"]]
+)
+def test_wrong_usage_is_exit_status_2(capsys, arguments):
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Usage: " in captured.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["reload"],
+        ["initiate", "to-b"],
+        ["rekey", "to-b", "--ike"],
+        ["terminate", "to-b"],
+        ["policy", "explain", "10.1.0.1", "10.2.0.1"],
+    ],
+)
+def test_a_verb_that_is_not_built_yet_says_so_and_fails(capsys, arguments):
+    assert main(arguments) == 1
+    assert "is not built yet" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out.startswith(f"ipsec-dp {__version__} ")
+    assert main(["version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == __version__
+
+
+# ---- check and up ----------------------------------------------------------------------------------------------------------------
+
+
+def test_check_says_that_a_good_file_is_good(capsys, good):
+    assert main(["check", str(good)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{good}: good: 1 tunnel, 0 policies, 0 routes\n"
+    assert captured.err == ""
+
+
+def test_check_prints_one_line_for_each_finding_and_exits_2(capsys, good):
+    good.write_text(GOOD.replace("remote", "remoet") + 'psk = "x"\n')
+    assert main(["check", str(good)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        f'{good}: tunnel "to-b": remoet: unknown key; did you mean "remote"?',
+        f'{good}: tunnel "to-b": auth.psk: unknown key; did you mean "psk_file"?',
+        f'{good}: tunnel "to-b": remote: is missing; write a string or an array, each a string, e.g. "192.0.2.2"',
+    ]
+
+
+def test_check_as_json(capsys, good):
+    assert main(["check", str(good), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"schema": 1, "file": str(good), "ok": True, "findings": []}
+    good.write_text("[gateway]\nworkers = 0\n")
+    assert main(["check", str(good), "--json"]) == 2
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (finding["severity"], finding["where"], finding["key"]) == ("error", "gateway", "workers")
+
+
+def test_up_runs_the_daemon_with_the_configuration_and_its_socket(good, part):
+    calls = []
+
+    def run(config, control):
+        calls.append((config.name, control))
+        return 7
+
+    part("daemon", run=run)
+    assert main(["up", str(good)]) == 7
+    assert main(["up", str(good), "--control", "/tmp/x.sock"]) == 7
+    assert calls == [("site-a", Path("/run/ipsec-dp/site-a.sock")), ("site-a", Path("/tmp/x.sock"))]
+
+
+def test_up_refuses_a_bad_file_before_anything_starts(capsys, good, part):
+    part("daemon", run=lambda *_: pytest.fail("started"))
+    good.write_text(GOOD + "[tunnel.esp]\nreplay_window = 1000\n")
+    assert main(["up", str(good)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+# ---- a running gateway -----------------------------------------------------------------------------------------------------------
+
+
+def test_status_and_down_ask_the_gateway(capsys, gateway):
+    assert main(["status", "--json", "--control", "/tmp/x.sock"]) == 0
+    assert json.loads(capsys.readouterr().out) == STATUS
+    assert main(["down", "--control", "/tmp/x.sock"]) == 0
+    assert gateway.requests == [(Path("/tmp/x.sock"), {"verb": "status"}), (Path("/tmp/x.sock"), {"verb": "down"})]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(NoDaemonError("nobody there"), 3), (ControlError("broke off"), 1), (KeyboardInterrupt(), 1)]
+)
+def test_what_goes_wrong_there_is_one_line_and_an_exit_status(capsys, gateway, error, status):
+    gateway.answer = error
+    assert main(["status", "--control", "/tmp/x.sock"]) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.strip() == str(error)
+
+
+def listen(path: Path) -> socket.socket:
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    return server
+
+
+def test_without_control_the_hosts_own_gateway_or_the_only_one_is_meant(tmp_path):
+    with pytest.raises(NoDaemonError, match="no gateway runs here"):
+        commands.find_control(tmp_path, "host")
+    with listen(tmp_path / "b.sock"):
+        assert commands.find_control(tmp_path, "host") == tmp_path / "b.sock"
+        with listen(tmp_path / "c.sock"):
+            with pytest.raises(click.UsageError, match=r"b\.sock, .*c\.sock"):
+                commands.find_control(tmp_path, "host")
+            with listen(tmp_path / "host.sock"):
+                assert commands.find_control(tmp_path, "host") == tmp_path / "host.sock"
+
+
+@pytest.mark.parametrize("verb", ["doctor", "demo", "bench"])
+def test_a_part_that_cannot_be_loaded_is_named(capsys, monkeypatch, verb):
+    monkeypatch.setitem(sys.modules, f"ipsec_dp.{verb}", None)
+    assert main([verb]) == 1
+    assert f"ipsec_dp.{verb} cannot be loaded" in capsys.readouterr().err
+
+
+def test_doctor_demo_and_bench_return_their_own_status(part):
+    asked = []
+
+    def run(**arguments):
+        asked.append(arguments)
+        return 1
+
+    for verb in ("doctor", "demo", "bench"):
+        part(verb, run=run)
+        assert main([verb, "--json"]) == 1
+    assert asked == [{"json": True}, {"output": Path("build/demo"), "json": True}, {"json": True}]
+
+
+# ---- as a process ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_that_goes_away_causes_no_traceback():
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run([sys.executable, "-m", "ipsec_dp", "--help"], stdout=writing, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")

@@ -1,0 +1,113 @@
+"""What `status` shows a person."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from ipsec_dp.cli import render
+
+ANSWER = {
+    "schema": 1,
+    "gateway": "site-a",
+    "provider": "intel-ipsec-mb",
+    "offloads": {"tun_tso": True, "udp_gro": False},
+    "warnings": ['tunnel "to-b": keys are set by hand'],
+    "tunnels": [
+        {
+            "name": "to-b",
+            "state": "up",
+            "state_text": "both SAs are installed",
+            "last_error": "no route to 192.0.2.2 [at start]",
+            "remote": "192.0.2.2",
+            "nat": "none",
+            "mtu": 1438,
+            "ike": None,
+            "children": [
+                {
+                    "spi_in": "0x00001001",
+                    "spi_out": "0x00001002",
+                    "suite": "aes256gcm16",
+                    "esn": True,
+                    "local_ts": ["10.1.0.0/24"],
+                    "remote_ts": ["10.2.0.0/24[tcp/443]"],
+                    "packets_in": 12,
+                    "octets_in": 123456,
+                    "packets_out": 0,
+                    "octets_out": 0,
+                    "age_s": 61.5,
+                    "rekey_in_s": None,
+                }
+            ],
+        }
+    ],
+    "drops": {"replay": 0, "icv": 7},
+    "drop_sentences": {"icv": "integrity check value is wrong", "replay": "sequence number was already received"},
+}
+
+
+def shown(answer) -> str:
+    file = io.StringIO()
+    render.print_status(answer, Console(file=file, width=80))
+    return file.getvalue()
+
+
+def test_status_shows_tunnels_children_warnings_and_drops_with_their_meaning():
+    text = shown(ANSWER)
+    for part in (
+        "gateway site-a  provider intel-ipsec-mb  offloads tun_tso",
+        'warning: tunnel "to-b": keys are set by hand',
+        "to-b: both SAs are installed",
+        "to-b: no route to 192.0.2.2 [at start]",
+        "0x00001001 / 0x00001002",
+        "aes256gcm16-esn",
+        "10.1.0.0/24 <-> 10.2.0.0/24[tcp/443]",
+        "12 (123.5 kB)",
+        "1m 01s",
+        "integrity check value is wrong",
+    ):
+        assert part in text, part
+
+
+def test_a_reason_that_dropped_nothing_is_not_shown():
+    assert "already received" not in shown(ANSWER)
+    assert "Dropped" not in shown({**ANSWER, "drops": {"icv": 0}})
+
+
+def test_an_answer_of_another_version_is_shown_as_far_as_it_goes():
+    assert "gateway ?" in shown({})
+    assert "to-b" in shown({"tunnels": [{"name": "to-b"}]})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0, "0s"), (59.9, "59s"), (60, "1m 00s"), (3599, "59m 59s"), (3660, "1h 01m"), (90000, "1d 01h")],
+)
+def test_durations(seconds, text):
+    assert render.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_950, "1.0 MB"), (17_200_000, "17.2 MB"), (5 * 10**15, "5000.0 TB")],
+)
+def test_octets(count, text):
+    assert render.octets(count) == text
+
+
+def test_watch_shows_it_again_after_each_interval_until_interrupted():
+    fetched, slept = [], []
+
+    def fetch():
+        fetched.append(1)
+        return ANSWER
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 3:
+            raise KeyboardInterrupt
+
+    render.watch(fetch, sleep, 1.0, Console(file=io.StringIO(), force_terminal=True, width=120))
+    assert (len(fetched), slept) == (3, [1.0, 1.0, 1.0])
