@@ -1,0 +1,46 @@
+"""What README.md and `make` tell a newcomer is true: the example is good, the targets exist, the links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from ipsec_dp.config import load
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+TARGETS = "setup demo test test-unit test-interop test-netns test-slow mutants asan tsan fuzz lint bench bench-tunnel clean".split()
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_example_configuration_is_good(tmp_path):
+    (example,) = re.findall(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    for name, octet in (("in.key", "1a"), ("out.key", "2b")):
+        (tmp_path / name).write_text(octet * 20)
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "site-a.toml").write_text(example)
+    assert [tunnel.name for tunnel in load(tmp_path / "site-a.toml").tunnels] == ["to-b"]
+
+
+def test_make_alone_explains_exactly_the_agreed_targets():
+    explained = re.findall(r"^  make (\S+) +\S", make().stdout, re.MULTILINE)
+    assert explained == ["help", *TARGETS]
+
+
+def test_every_make_target_that_the_readme_names_exists():
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE)) <= {*TARGETS, "-"}  # `make -C native`
+
+
+def test_what_is_not_built_yet_says_so_and_fails():
+    result = make("bench-tunnel")
+    assert result.returncode != 0
+    assert "not built yet" in result.stderr
+
+
+def test_the_links_lead_to_files_of_the_project():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert [link for link in links if not (ROOT / link).exists()] == []
