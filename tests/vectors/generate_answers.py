@@ -1,12 +1,12 @@
 """Prints the rows of native/aead_answers.h, computed with `cryptography` and the standard library's `hmac`.
 
-Published inputs: GCM: test cases 4, 10 and 16 of "The Galois/Counter Mode of Operation" (McGrew, Viega), with their published result
+Published inputs: GCM: test cases 4, 10 and 16 of "The Galois/Counter Mode of Operation" (McGrew, Viega), whose published result is
 checked here. ChaCha20-Poly1305: RFC 8439 section 2.8.2. AES-CBC: NIST SP 800-38A sections F.2.1, F.2.3, F.2.5, whose ciphertext is
 published; the ICV over ESP header, IV, ciphertext and the high half of the sequence number is computed here.
 
-The chain: packet n = 1..40 holds 37 n octets (rounded up to the cipher's block) of value (i + n) mod 256; octet i of its IV is n + i;
-what is authenticated besides is the ICV of packet n - 1 (zeros for the first). Octet i of the encryption key is 7 i + 1, of the
-integrity key 11 i + 3. The row holds the last ICV.
+The chain: packet n = 1..40 holds 37 n octets (rounded up to the cipher's block) of value (i + n) mod 256; octet i of its IV is
+n + i; what is authenticated besides is the ICV of packet n - 1 (zeros for the first). Octet i of the encryption key is 7 i + 1, of
+the integrity key 11 i + 3. The row holds the last ICV.
 """
 
 import hmac
