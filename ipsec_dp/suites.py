@@ -1,19 +1,17 @@
-"""ESP cipher suites: strongSwan's keywords, IANA's transform numbers, and the octets each suite adds to a packet.
+"""ESP cipher suites: which algorithms together, and the octets they add to a packet.
 
-Sources: RFC 4303 (ESP), RFC 4106 (AES-GCM), RFC 7634 (ChaCha20-Poly1305), RFC 3602 (AES-CBC), RFC 4868 (HMAC-SHA2),
-RFC 2404 (HMAC-SHA1-96); numbers: IANA "Internet Key Exchange Version 2 (IKEv2) Parameters", transform types 1 and 3.
+The algorithms themselves (numbers, keywords, sizes) are the tables of `ike.transforms`; here they are put together after RFC 4303
+(ESP), RFC 4106 (AES-GCM), RFC 7634 (ChaCha20-Poly1305) and RFC 3602 (AES-CBC).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ipsec_dp.errors import BadValueError
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+from ipsec_dp.ike.transforms import ENCRYPTIONS, INTEGRITIES, Encryption, Integrity, by_keyword
 
 
 class Encr(IntEnum):
@@ -34,55 +32,11 @@ class Integ(IntEnum):
     HMAC_SHA2_512_256 = 14
 
 
-@dataclass(frozen=True, slots=True)
-class CipherShape:
-    """Octets that an encryption transform asks for, whatever its key's length."""
+_CIPHERS: dict[tuple[int, int], Encryption] = {(row.id, row.key): row for row in ENCRYPTIONS}
+_INTEGRITIES: dict[int, Integrity] = {row.id: row for row in INTEGRITIES}
 
-    aead: bool
-    salt: int  # from KEYMAT behind the key
-    iv: int  # explicit, in each packet
-    block: int  # what the ciphertext's length is a multiple of
-    icv: int  # 0: the integrity transform makes it
-
-
-@dataclass(frozen=True, slots=True)
-class IntegShape:
-    key: int
-    icv: int
-
-
-CIPHERS: dict[Encr, CipherShape] = {
-    Encr.AES_CBC: CipherShape(aead=False, salt=0, iv=16, block=16, icv=0),
-    Encr.AES_GCM_16: CipherShape(aead=True, salt=4, iv=8, block=1, icv=16),
-    Encr.CHACHA20_POLY1305: CipherShape(aead=True, salt=4, iv=8, block=1, icv=16),
-}
-
-INTEGRITY: dict[Integ, IntegShape] = {
-    Integ.NONE: IntegShape(key=0, icv=0),
-    Integ.HMAC_SHA1_96: IntegShape(key=20, icv=12),
-    Integ.HMAC_SHA2_256_128: IntegShape(key=32, icv=16),
-    Integ.HMAC_SHA2_384_192: IntegShape(key=48, icv=24),
-    Integ.HMAC_SHA2_512_256: IntegShape(key=64, icv=32),
-}
-
-ENCR_KEYWORDS: dict[str, tuple[Encr, int]] = {
-    "aes128gcm16": (Encr.AES_GCM_16, 16),
-    "aes192gcm16": (Encr.AES_GCM_16, 24),
-    "aes256gcm16": (Encr.AES_GCM_16, 32),
-    "chacha20poly1305": (Encr.CHACHA20_POLY1305, 32),
-    "aes128": (Encr.AES_CBC, 16),
-    "aes192": (Encr.AES_CBC, 24),
-    "aes256": (Encr.AES_CBC, 32),
-}
-
-INTEG_KEYWORDS: dict[str, Integ] = {
-    "sha256": Integ.HMAC_SHA2_256_128,
-    "sha384": Integ.HMAC_SHA2_384_192,
-    "sha512": Integ.HMAC_SHA2_512_256,
-    "sha1": Integ.HMAC_SHA1_96,
-}
-
-ESN_KEYWORDS: dict[str, bool] = {"esn": True, "noesn": False}
+ESN_KEYWORDS = {"esn": True, "noesn": False}
+SUITE_KEYWORDS = (*(row.keyword for row in ENCRYPTIONS), *(row.keyword for row in INTEGRITIES), *ESN_KEYWORDS)
 
 ESP_HEADER = 8  # SPI and sequence number, RFC 4303 §2
 ESP_TRAILER = 2  # pad length and next header
@@ -95,7 +49,10 @@ Encapsulated = Literal["udp", "esp"]
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """One ESP suite: encryption with its key's octets (without salt), integrity (NONE with an AEAD), sequence numbers."""
+    """One ESP suite: encryption with its key's octets (without salt), integrity (NONE with an AEAD), sequence numbers.
+
+    Raises KeyError in its properties when no such algorithm exists; `parse_suite` makes none of those.
+    """
 
     encr: Encr
     key_octets: int
@@ -103,28 +60,36 @@ class Suite:
     esn: bool
 
     @property
+    def _cipher(self) -> Encryption:
+        return _CIPHERS[self.encr, self.key_octets]
+
+    @property
+    def _integrity(self) -> Integrity | None:
+        return None if self.integ is Integ.NONE else _INTEGRITIES[self.integ]
+
+    @property
     def aead(self) -> bool:
-        return CIPHERS[self.encr].aead
+        return self._cipher.is_aead
 
     @property
     def salt_octets(self) -> int:
-        return CIPHERS[self.encr].salt
+        return self._cipher.salt
 
     @property
     def iv_octets(self) -> int:
-        return CIPHERS[self.encr].iv
+        return self._cipher.iv
 
     @property
     def block_octets(self) -> int:
-        return CIPHERS[self.encr].block
+        return self._cipher.block
 
     @property
     def icv_octets(self) -> int:
-        return CIPHERS[self.encr].icv + INTEGRITY[self.integ].icv
+        return self._cipher.icv if self._integrity is None else self._integrity.icv
 
     @property
     def integ_key_octets(self) -> int:
-        return INTEGRITY[self.integ].key
+        return 0 if self._integrity is None else self._integrity.key
 
     @property
     def keymat_octets(self) -> int:
@@ -134,48 +99,36 @@ class Suite:
     @property
     def keyword(self) -> str:
         """strongSwan's keyword without the sequence numbers' word, as `status` shows it."""
-        encr = next(word for word, value in ENCR_KEYWORDS.items() if value == (self.encr, self.key_octets))
-        if self.integ is Integ.NONE:
-            return encr
-        return f"{encr}-{next(word for word, value in INTEG_KEYWORDS.items() if value is self.integ)}"
+        return self._cipher.keyword if self._integrity is None else f"{self._cipher.keyword}-{self._integrity.keyword}"
 
     def __str__(self) -> str:
         return f"{self.keyword}-esn" if self.esn else self.keyword
 
 
-def split_keywords(text: str, kinds: Mapping[str, Collection[str]]) -> dict[str, str]:
-    """Sorts a proposal's words by kind, at most one of each. Raises BadValueError, naming the words there are."""
-    chosen: dict[str, str] = {}
-    for word in text.split("-"):
-        kind = next((kind for kind, words in kinds.items() if word in words), None)
-        if kind is None:
-            known = ", ".join(known for words in kinds.values() for known in words)
-            raise BadValueError(f'unknown keyword "{word}" in "{text}"', f"known ones: {known}")
-        if kind in chosen:
-            raise BadValueError(
-                f'"{text}" names two of one kind ({kind}): {chosen[kind]} and {word}', "write one proposal for each"
-            )
-        chosen[kind] = word
-    return chosen
-
-
-def suite_of_keywords(text: str, chosen: Mapping[str, str]) -> Suite:
-    """The suite that sorted keywords of `text` make. Raises BadValueError where encryption or integrity is missing or too much."""
-    if "encryption" not in chosen:
-        raise BadValueError(f'"{text}" names no encryption', f"begin with one of {', '.join(ENCR_KEYWORDS)}")
-    encr, key_octets = ENCR_KEYWORDS[chosen["encryption"]]
-    integ = INTEG_KEYWORDS[chosen["integrity"]] if "integrity" in chosen else Integ.NONE
-    if CIPHERS[encr].aead and integ is not Integ.NONE:
-        raise BadValueError(f'"{text}" adds integrity to an AEAD', f'write "{chosen["encryption"]}" alone (RFC 4106 §8)')
-    if not CIPHERS[encr].aead and integ is Integ.NONE:
-        raise BadValueError(f'"{text}" encrypts without integrity', f'write e.g. "{chosen["encryption"]}-sha256"')
-    return Suite(encr, key_octets, integ, ESN_KEYWORDS[chosen.get("sequence numbers", "noesn")])
-
-
 def parse_suite(text: str) -> Suite:
-    """The suite that keywords such as "aes256gcm16-esn" or "aes128-sha256" name. Raises BadValueError."""
-    kinds: dict[str, Collection[str]] = {"encryption": ENCR_KEYWORDS, "integrity": INTEG_KEYWORDS, "sequence numbers": ESN_KEYWORDS}
-    return suite_of_keywords(text, split_keywords(text, kinds))
+    """The one suite that keywords such as "aes256gcm16-esn" or "aes128-sha256" name. Raises BadValueError."""
+    ciphers: list[Encryption] = []
+    integrities: list[Integrity] = []
+    sequence_numbers: list[bool] = []
+    for word in text.split("-"):
+        algorithm = by_keyword(word)
+        if isinstance(algorithm, Encryption):
+            ciphers.append(algorithm)
+        elif isinstance(algorithm, Integrity):
+            integrities.append(algorithm)
+        elif word in ESN_KEYWORDS:
+            sequence_numbers.append(ESN_KEYWORDS[word])
+        else:
+            raise BadValueError(f'unknown keyword "{word}" in suite "{text}"', f"known ones: {', '.join(SUITE_KEYWORDS)}")
+    if len(ciphers) != 1 or len(integrities) > 1 or len(sequence_numbers) > 1:
+        raise BadValueError(f'"{text}" is not one suite', 'write one encryption and what it needs, e.g. "aes128gcm16-esn"')
+    (cipher,) = ciphers
+    if cipher.is_aead and integrities:
+        raise BadValueError(f'"{text}" adds integrity to an AEAD', f'write "{cipher.keyword}" alone (RFC 4106 §8)')
+    if not cipher.is_aead and not integrities:
+        raise BadValueError(f'"{text}" encrypts without integrity', f'write e.g. "{cipher.keyword}-sha256"')
+    integ = Integ(integrities[0].id) if integrities else Integ.NONE
+    return Suite(Encr(cipher.id), cipher.key, integ, any(sequence_numbers))
 
 
 def esp_overhead(suite: Suite, encapsulation: Encapsulated, outer_version: int) -> int:

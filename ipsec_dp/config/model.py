@@ -15,7 +15,7 @@ from ipsec_dp.config.selectors import ANY_IPV4, ANY_IPV6, Action, Network, Rule,
 
 if TYPE_CHECKING:
     from ipsec_dp.errors import Finding
-    from ipsec_dp.proposals import EspProposal, IkeProposal
+    from ipsec_dp.ike.sa_payload import Proposal
     from ipsec_dp.suites import Suite
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -65,16 +65,18 @@ class Liveness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ike:
-    proposals: tuple[IkeProposal, ...]
+    """`proposals` in the form of the wire, numbered, with no SPI."""
+
+    proposals: tuple[Proposal, ...]
     lifetime_s: int
     liveness: Liveness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Esp:
-    """Limits are those of each CHILD_SA; 0: no limit of this kind."""
+    """`proposals` as in `Ike`. Limits are those of each CHILD_SA; 0: no limit of this kind."""
 
-    proposals: tuple[EspProposal, ...]
+    proposals: tuple[Proposal, ...]
     lifetime_s: int
     life_octets: int
     life_packets: int

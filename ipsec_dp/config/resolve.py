@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import socket
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config import model, tables
@@ -23,13 +23,16 @@ from ipsec_dp.config.quantities import (
 )
 from ipsec_dp.config.selectors import ANY_IPV4, ANY_IPV6, ANY_PORTS, Network, Selector
 from ipsec_dp.errors import BadValueError
-from ipsec_dp.proposals import parse_esp_proposal, parse_ike_proposal
+from ipsec_dp.ike.proposal import ProposalError, parse_esp, parse_ike
+from ipsec_dp.ike.transforms import ENCRYPTIONS, GROUPS, INTEGRITIES, PRFS
+from ipsec_dp.suites import ESN_KEYWORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ipsec_dp.config.findings import Place
+    from ipsec_dp.ike.sa_payload import Proposal
 
 REPLAY_WINDOWS = tuple(2**bits for bits in range(6, 14))
 LIFETIME_MAX_S = 365 * 86400
@@ -112,17 +115,42 @@ def _foreign_icmp(version: int) -> int:
 def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
     lifetime = place.value("lifetime", parse_duration, table.lifetime, 3600)
     _check_lifetime(place, "lifetime", lifetime)
-    if not table.proposals:
-        place.error("proposals", "is empty", 'write e.g. ["aes256gcm16-prfsha384-ecp384"]')
     alive = place.below("liveness")
     interval = alive.value("interval", parse_duration, table.liveness.interval, 10)
     if not 1 <= table.liveness.retries <= 100:
         alive.error("retries", f"{table.liveness.retries} retries cannot be", "write a number from 1 to 100")
     return model.Ike(
-        proposals=place.values("proposals", partial(parse_ike_proposal, legacy=legacy), table.proposals),
+        proposals=_resolve_proposals(place, parse_ike, table.proposals, legacy, "aes256gcm16-prfsha384-ecp384"),
         lifetime_s=lifetime,
         liveness=model.Liveness(interval_s=interval, retries=table.liveness.retries, action=table.liveness.action),
     )
+
+
+def _resolve_proposals(
+    place: Place, parse: Callable[..., tuple[Proposal, ...]], texts: tuple[str, ...], legacy: bool, example: str
+) -> tuple[Proposal, ...]:
+    """All proposals numbered together; each text that is none is told by itself."""
+    before = place.findings.errors
+    if not texts:
+        place.error("proposals", "is empty", f'write e.g. ["{example}"]')
+    for text in texts:
+        try:
+            _parsed(parse, (text,), legacy)
+        except ProposalError as error:
+            place.error("proposals", str(error), f'write e.g. "{example}"; the words are {_words(parse)}')
+    return () if place.findings.errors > before else _parsed(parse, texts, legacy)
+
+
+def _words(parse: Callable[..., tuple[Proposal, ...]]) -> str:
+    groups = [group for group in GROUPS if not group.legacy]
+    rows = (*ENCRYPTIONS, *INTEGRITIES, *(PRFS if parse is parse_ike else ()), *groups)
+    return " ".join((*(row.keyword for row in rows), *(() if parse is parse_ike else ESN_KEYWORDS)))
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(parse: Callable[..., tuple[Proposal, ...]], texts: tuple[str, ...], legacy: bool) -> tuple[Proposal, ...]:
+    """Thousands of tunnels with the same texts share one result."""
+    return parse(texts, legacy=legacy)
 
 
 def _check_lifetime(place: Place, key: str, seconds: int) -> None:
@@ -137,8 +165,6 @@ def _resolve_esp(table: tables.Esp, legacy: bool, place: Place) -> model.Esp:
     idle = place.value("idle_timeout", parse_duration, table.idle_timeout, 0)
     octets = place.value("life_octets", parse_size, table.life_octets, 0)
     _at_least(place, "life_packets", table.life_packets, 0, "")
-    if not table.proposals:
-        place.error("proposals", "is empty", 'write e.g. ["aes256gcm16-esn", "aes128gcm16"]')
     window = table.replay_window
     if window not in REPLAY_WINDOWS:
         nearest = min(REPLAY_WINDOWS, key=lambda size: abs(size - window))
@@ -148,7 +174,7 @@ def _resolve_esp(table: tables.Esp, legacy: bool, place: Place) -> model.Esp:
     if idle > lifetime:
         place.warn("idle_timeout", f"{idle}s is longer than the lifetime of {lifetime}s", "write a shorter one, or 0s (never)")
     return model.Esp(
-        proposals=place.values("proposals", partial(parse_esp_proposal, legacy=legacy), table.proposals),
+        proposals=_resolve_proposals(place, parse_esp, table.proposals, legacy, "aes256gcm16-esn"),
         lifetime_s=lifetime,
         life_octets=octets,
         life_packets=table.life_packets,

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ipsec_dp.ike.proposal import DEFAULT_ESP, DEFAULT_IKE
+
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 
 Name = Annotated[
@@ -121,7 +123,7 @@ class Liveness(Table, frozen=True, kw_only=True):
 class Ike(Table, frozen=True, kw_only=True):
     """Phase 1."""
 
-    proposals: tuple[IkeKeywords, ...] = ("aes256gcm16-prfsha384-ecp384", "aes128gcm16-prfsha256-x25519")
+    proposals: tuple[IkeKeywords, ...] = DEFAULT_IKE
     lifetime: Duration = "8h"
     liveness: Liveness = Liveness()
 
@@ -129,7 +131,7 @@ class Ike(Table, frozen=True, kw_only=True):
 class Esp(Table, frozen=True, kw_only=True):
     """Phase 2."""
 
-    proposals: tuple[EspKeywords, ...] = ("aes256gcm16-esn", "aes128gcm16")
+    proposals: tuple[EspKeywords, ...] = DEFAULT_ESP
     lifetime: Duration = "1h"
     life_octets: Size = "500GB"
     life_packets: Count = 0

@@ -10,6 +10,7 @@ import pytest
 
 from ipsec_dp.config import ANY_PORTS, Config, PortRange, PskAuth, examine, load
 from ipsec_dp.errors import ConfigError, Finding
+from ipsec_dp.ike.proposal import DEFAULT_ESP, DEFAULT_IKE, parse_esp, parse_ike
 
 TUNNEL = """
 [[tunnel]]
@@ -131,6 +132,8 @@ def test_every_key_of_a_tunnel_becomes_a_value(write, tmp_path):
     assert str(selector) == "10.1.0.0/24 <-> 10.2.0.0/24 protocol 6 ports 443 <-> 5000-5010"
     assert (selector.local_ports, selector.remote_ports) == (PortRange(443, 443), PortRange(5000, 5010))
     assert tunnel.auth == PskAuth(local_id="gwA.example", remote_id="keyid:gwB", psk_file=tmp_path / "to-b.psk")
+    assert tunnel.ike.proposals == parse_ike(["aes128-sha1-modp1024"], legacy=True)
+    assert tunnel.esp.proposals == parse_esp(["aes128gcm16-ecp256"])
     assert (tunnel.ike.lifetime_s, tunnel.ike.liveness.interval_s, tunnel.ike.liveness.retries) == (14400, 30, 3)
     assert (tunnel.esp.lifetime_s, tunnel.esp.life_octets, tunnel.esp.life_packets) == (900, 65536, 7)
     assert (tunnel.esp.idle_timeout_s, tunnel.esp.replay_window) == (90, 64)
@@ -143,7 +146,7 @@ def test_what_is_left_out_has_the_documented_default(write):
     assert (tunnel.interface, tunnel.start, tunnel.encapsulation, tunnel.routes) == ("ipsec0", "on-demand", "auto", ())
     assert [str(selector) for selector in tunnel.selectors] == ["0.0.0.0/0 <-> 0.0.0.0/0", "::/0 <-> ::/0"]
     assert tunnel.selectors[0].local_ports == ANY_PORTS
-    assert [proposal.keywords for proposal in tunnel.esp.proposals] == ["aes256gcm16-esn", "aes128gcm16"]
+    assert (tunnel.ike.proposals, tunnel.esp.proposals) == (parse_ike(DEFAULT_IKE), parse_esp(DEFAULT_ESP))
     assert (tunnel.ike.lifetime_s, tunnel.esp.lifetime_s, tunnel.esp.life_octets) == (28800, 3600, 500 * 10**9)
     assert tunnel.esp.replay_window == 1024
 
@@ -226,13 +229,16 @@ ONE_LINE = [
     (TUNNEL + AUTH + PROXY + 'protocol = "icmpv6"', 'protocol: "icmpv6" is not of IPv4; write "icmp"$'),
     (TUNNEL + AUTH + PROXY.replace("10.2.0.0/24", "2001:db8::/32"), "remote: .* is not of the IP version of local = 10.1.0.0/24; "),
     (TUNNEL + AUTH + "[tunnel.ike]\nproposals = []", "ike.proposals: is empty; "),
-    (TUNNEL + AUTH + "[tunnel.ike]\nproposals = ['aes128-sha256-modp1024']", "ike.proposals: .* RFC 8247 calls SHOULD NOT; "),
+    (TUNNEL + AUTH + "[tunnel.ike]\nproposals = ['aes128-sha256-modp1024']", "ike.proposals: .*'modp1024' .* legacy = true"),
     (
         TUNNEL + AUTH + "[tunnel.ike]\nlifetime = '8 hours'",
         'ike.lifetime: "8 hours" is not a time; write a number and s, m, h or d',
     ),
     (TUNNEL + AUTH + "[tunnel.ike]\nliveness = { retries = 0 }", "ike.liveness.retries: 0 retries cannot be; "),
-    (TUNNEL + AUTH + "[tunnel.esp]\nproposals = ['3des-md5']", 'esp.proposals: unknown keyword "3des"'),
+    (
+        TUNNEL + AUTH + "[tunnel.esp]\nproposals = ['3des-md5']",
+        "esp.proposals: .*'3des' is not known here; .*; the words are aes128gcm16 .* sha256 .* esn noesn$",
+    ),
     (TUNNEL + AUTH + "[tunnel.esp]\nlifetime = '0s'", "esp.lifetime: 0s is too little; write 1s or more$"),
     (TUNNEL + AUTH + "[tunnel.esp]\nlifetime = '9999d'", "esp.lifetime: 9999 days are no lifetime; "),
     (TUNNEL + AUTH + "[tunnel.esp]\nlife_octets = '5 gigs'", 'esp.life_octets: "5 gigs" is not a size; .*"20GB"'),
