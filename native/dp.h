@@ -359,11 +359,20 @@ int dp_open_burst(struct dp *dp, const uint8_t *in, const uint32_t *in_octets, s
 
 /* ---- single parts, for tests and benchmarks --------------------------------------------------------------------------------- */
 
-/* The bare AEAD of a provider: `rounds` times `n` rows of `octets`, sealed (or opened) one by one. Nanoseconds in all or -errno. */
-int64_t dp_bench_aead(unsigned provider, unsigned encr, unsigned key_octets, int open, size_t octets, size_t n, size_t rounds);
-/* dp_seal_burst (or dp_open_burst) called `rounds` times from C with the same arguments. */
-int64_t dp_bench_seal(struct dp *dp, dp_sa_id outbound, uint8_t *in, const uint32_t *in_octets, size_t in_stride, uint8_t *out,
-                      uint32_t *out_octets, size_t out_stride, size_t n, uint8_t *reasons, size_t rounds);
+/* Loops for the benchmarks, which hold the clock. Each returns 0 or -errno.
+ *
+ * The bare cipher of a suite: `rounds` times `n` rows of `octets` (a multiple of the cipher's block, 1..65536), sealed or opened
+ * one by one from one buffer into another. With `rounds` 0 only the preparation, which is to be subtracted: key, buffers and, to
+ * open, one sealing. -EINVAL; -ENOTSUP: the provider lacks the suite; -EBADMSG: its known-answer tests failed; -ENOMEM; -EIO. */
+int dp_bench_aead(unsigned provider, unsigned encr, unsigned integ, unsigned key_octets, int open, size_t octets, size_t n,
+                  size_t rounds);
+/* dp_seal_burst called `rounds` times from C with the same arguments. -EIO: a packet was dropped. */
+int dp_bench_seal(struct dp *dp, dp_sa_id outbound, uint8_t *in, const uint32_t *in_octets, size_t in_stride, uint8_t *out,
+                  uint32_t *out_octets, size_t out_stride, size_t n, uint8_t *reasons, uint64_t now, size_t rounds);
+/* dp_open_burst called `rounds` times from C. No packet opens twice, so `in` and `in_octets` hold rounds * n rows, taken n at a
+ * time in their order, and `out`, `out_octets`, `reasons` n. -EIO: a packet was dropped. */
+int dp_bench_open(struct dp *dp, const uint8_t *in, const uint32_t *in_octets, size_t in_stride, uint8_t *out, uint32_t *out_octets,
+                  size_t out_stride, size_t n, uint8_t *reasons, uint64_t now, size_t rounds);
 /* One anti-replay window of `window` packets fed `n` sequence numbers (64-bit, as inferred under ESN; else below 2^32), each
  * checked and committed: verdicts[i] is DP_OK, DP_DROP_replay or DP_DROP_too_old. -EINVAL. */
 int dp_replay_run(uint32_t window, int esn, const uint32_t *low, size_t n, uint64_t *inferred, uint8_t *verdicts);
