@@ -141,7 +141,7 @@ lint: packages $(READY) ## ruff, mypy --strict, clang-format
 	@$(call packages,$(PACKAGES_LINT))
 	@status=0; \
 	for tool in '$(BIN)/ruff check .' '$(BIN)/ruff format --check .' $(BIN)/mypy '$(CLANG_FORMAT) $(C_FILES)'; do \
-	  echo "== $${tool#$(BIN)/}"; $$tool || status=1; \
+	  name=$${tool#$(BIN)/}; echo "== $${name:0:60}"; $$tool || status=1; \
 	done; exit $$status
 	@find $(SOURCE_TREES) -name '*.[ch]' -o -name '*.py' | xargs wc -l | \
 	  awk '$$2 != "total" && $$1 > 400 { print "over 400 lines, is it still one concern?", $$2, $$1 }'
