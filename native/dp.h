@@ -149,7 +149,7 @@ struct dp_sa_params {
     uint64_t iv;            /* outbound AEAD: the first IV. 0 for a negotiated key, random for a manual one */
     uint64_t soft_octets, hard_octets;   /* of inner packets; 0: no limit */
     uint64_t soft_packets, hard_packets; /* 0: no limit */
-    struct dp_path path;                 /* outbound */
+    struct dp_path path;                 /* outbound; inbound: `remote` is the peer as far as it is known, family 0: not yet */
 };
 
 /* A free inbound SPI: the slot in its low bits, the others from `random` (RFC 4303 §2.1). -ENOSPC: every slot is taken. The slot is
@@ -189,7 +189,7 @@ struct dp_sa_info {
     uint64_t packets, octets;      /* inner */
     uint64_t sequence;             /* outbound: last used; inbound: highest received */
     uint64_t first_use, last_use;  /* 0: never */
-    struct dp_addr peer;           /* inbound: outer source of the newest authenticated packet */
+    struct dp_addr peer;           /* inbound: outer source of the newest authentic packet; before the first, as installed */
     uint64_t drops[DP_DROP_COUNT]; /* by reason, those that an SA can know */
 };
 int dp_sa_read(const struct dp *dp, dp_sa_id id, struct dp_sa_info *info);
@@ -267,8 +267,8 @@ int dp_tun_attach(struct dp *dp, uint32_t worker, uint32_t interface, int fd);
 int dp_tun_detach(struct dp *dp, uint32_t worker, uint32_t interface);
 
 /* A link: the outer sockets of one local address and encapsulation. `fd_receive` gets datagrams and sends those whose DF bit is
- * `receive_df`; `fd_other` sends the others (-1: none, everything leaves by fd_receive). Descriptors are duplicated. Returns the
- * link's index. -ENOSPC after 1024 links. */
+ * `receive_df` (enum dp_df, not COPY); `fd_other` sends the others (-1: none, everything leaves by fd_receive). Descriptors are
+ * duplicated. Returns the link's index. -ENOSPC after 1024 links. */
 int dp_link_attach(struct dp *dp, uint32_t worker, unsigned encapsulation, const struct dp_addr *local, int fd_receive,
                    int receive_df, int fd_other);
 int dp_link_detach(struct dp *dp, uint32_t worker, uint32_t link);
@@ -349,11 +349,12 @@ void dp_counters_read(const struct dp *dp, struct dp_counters *out);
 
 /* Seals rows of `in` through one outbound SA: life, sequence number, ESP, counters. Row i is in[i * in_stride ..], in_octets[i]
  * long, with DP_ESP_TAILROOM (18) more octets of its stride that are overwritten, and tfc_octets in all under TFC padding. `out`
- * rows hold the ESP packets (in_octets[i] + 74 at the most), out_octets[i] long, 0 where reasons[i] says why not. The number
- * sealed, or -ENOENT, -EINVAL (a stride too small). */
+ * rows hold the ESP packets (in_octets[i] + 74 at the most), out_octets[i] long, 0 where reasons[i] says why not (too_big: a
+ * stride is too small). The number sealed, or -ENOENT, -EBUSY (the worker's threads run). */
 int dp_seal_burst(struct dp *dp, dp_sa_id outbound, uint8_t *in, const uint32_t *in_octets, size_t in_stride, uint8_t *out,
                   uint32_t *out_octets, size_t out_stride, size_t n, uint8_t *reasons, uint64_t now);
-/* Opens rows of ESP packets: SA by SPI, replay, ICV, trailer, inner header, selectors, counters. The number opened, or -EINVAL. */
+/* Opens rows of ESP packets of worker 0: SA by SPI, replay, ICV, trailer, inner header, selectors, counters. Rows of `out` are as
+ * long as the ESP packets. The number opened, or -EBUSY. */
 int dp_open_burst(struct dp *dp, const uint8_t *in, const uint32_t *in_octets, size_t in_stride, uint8_t *out, uint32_t *out_octets,
                   size_t out_stride, size_t n, uint8_t *reasons, uint64_t now);
 

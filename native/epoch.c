@@ -4,6 +4,10 @@
 
 #include "engine.h"
 
+#if defined(__SANITIZE_THREAD__) || defined(DP_FENCE_BY_VARIABLE)
+_Atomic unsigned dp_epoch_fence_variable;
+#endif
+
 void dp_epoch_init(struct dp_epoch *e) {
     atomic_init(&e->now, 1);
     e->oldest = e->newest = NULL;
@@ -28,7 +32,7 @@ void dp_epoch_retire(struct dp *dp, void (*free_thing)(struct dp *dp, void *thin
     struct dp_epoch *e = &dp->epoch;
     if (thing == NULL)
         return;
-    atomic_thread_fence(memory_order_seq_cst);
+    dp_epoch_fence();
     uint64_t epoch = atomic_fetch_add_explicit(&e->now, 1, memory_order_seq_cst) + 1;
     struct dp_retired *r = malloc(sizeof *r);
     if (r == NULL) {

@@ -104,15 +104,7 @@ static void note_peer(struct dp_loop *loop, struct dp_sa *sa, const struct dp_ad
     if (memcmp(&sa->peer, remote, sizeof *remote) == 0)
         return;
     bool moved = sa->peer.family != 0;
-    sa->peer = *remote;
-    uint64_t words[3];
-    memcpy(words, remote, sizeof words);
-    uint32_t version = atomic_load_explicit(&sa->peer_version, memory_order_relaxed);
-    atomic_store_explicit(&sa->peer_version, version + 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release);
-    for (int i = 0; i < 3; i++)
-        atomic_store_explicit(&sa->peer_words[i], words[i], memory_order_relaxed);
-    atomic_store_explicit(&sa->peer_version, version + 2, memory_order_release);
+    dp_sa_set_peer(sa, remote);
     if (moved)
         dp_sa_raise(loop, sa, DP_SA_PEER_MOVED, now);
 }

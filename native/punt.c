@@ -15,14 +15,9 @@ enum {
 };
 #define DP_SECOND UINT64_C(1000000000)
 
-struct bucket {
-    uint64_t source; /* hash of the source that owns it */
-    uint64_t since;  /* time from which tokens have run in: now - tokens × interval */
-};
-
 struct dp_punt_limiter {
-    uint64_t seed, interval, span; /* ns a token; ns for all of them */
-    struct bucket bucket[DP_PUNT_BUCKETS];
+    uint64_t seed, interval, span;   /* ns a token; ns for all of them */
+    uint64_t since[DP_PUNT_BUCKETS]; /* the time since which a bucket's tokens have run in: now - tokens × interval */
 };
 
 static bool open_pair(int pair[2]) {
@@ -75,17 +70,15 @@ static uint64_t mix(uint64_t h) {
 bool dp_punt_allowed(struct dp_punt_limiter *l, const struct dp_addr *source, uint64_t now) {
     uint64_t prefix = 0;
     memcpy(&prefix, source->ip, source->family == 6 ? 8 : 4);
-    uint64_t h = mix(mix(l->seed ^ prefix) + source->family);
-    struct bucket *b = &l->bucket[h % DP_PUNT_BUCKETS];
-    uint64_t full = now > l->span ? now - l->span : 0;
-    if (b->since <= full) { /* full again: whoever had it is done, a newcomer may own it */
-        b->since = full;
-        b->source = h;
-    }
     /* A source that shares a bucket with a busy one shares its rate: bounded memory errs on the strict side. */
-    if (now - b->since < l->interval)
+    uint64_t *since = &l->since[mix(mix(l->seed ^ prefix) + source->family) % DP_PUNT_BUCKETS];
+    uint64_t full = now; /* all times here are later by the span, so that buckets are full when the clock begins */
+    now += l->span;
+    if (*since < full)
+        *since = full;
+    if (now - *since < l->interval)
         return false;
-    b->since += l->interval;
+    *since += l->interval;
     return true;
 }
 

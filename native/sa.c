@@ -42,7 +42,9 @@ int dp_spi_allocate(struct dp *dp, uint32_t random, uint32_t *spi) {
     for (uint32_t tried = 0; tried <= t->slot_mask; tried++) {
         uint32_t slot = (t->slot_hint + tried) & t->slot_mask;
         uint32_t candidate = (random & ~t->slot_mask) | slot;
-        if (candidate < DP_SPI_MIN || reserved(t, slot) || atomic_load_explicit(&t->inbound[slot], memory_order_relaxed) != NULL)
+        if (candidate < DP_SPI_MIN)
+            candidate |= t->slot_mask + 1; /* the lowest bit that does not name a slot */
+        if (reserved(t, slot) || atomic_load_explicit(&t->inbound[slot], memory_order_relaxed) != NULL)
             continue;
         t->reserved[slot / 64] |= UINT64_C(1) << (slot % 64);
         t->slot_hint = slot + 1;
@@ -130,7 +132,7 @@ static int sa_set_direction(struct dp_sa *sa, const struct dp_sa_params *p, cons
     if (sa->ring == NULL)
         return -ENOMEM;
     dp_replay_init(&sa->replay, p->replay_window, sa->ring);
-    sa->peer = p->path.remote;
+    dp_sa_set_peer(sa, &p->path.remote);
     return 0;
 }
 

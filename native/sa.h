@@ -83,6 +83,10 @@ static inline void dp_add(_Atomic uint64_t *counter, uint64_t n) {
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
 }
 
+/* Notes an inbound SA's peer, for the loop and for whoever reads the SA. By the loop that owns it, or before anybody sees the SA.
+ */
+void dp_sa_set_peer(struct dp_sa *sa, const struct dp_addr *peer);
+
 /* Drops the CHILDren of every tunnel; for dp_destroy. */
 void dp_children_finish(struct dp *dp);
 /* No CHILD of the tunnel points at this SA any more. */

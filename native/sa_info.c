@@ -4,6 +4,18 @@
 
 #include "engine.h"
 
+/* The words are released after the odd version, so whoever reads a new word sees that version, or a later one, afterwards. */
+void dp_sa_set_peer(struct dp_sa *sa, const struct dp_addr *peer) {
+    sa->peer = *peer;
+    uint64_t words[3];
+    memcpy(words, peer, sizeof words);
+    uint32_t version = atomic_load_explicit(&sa->peer_version, memory_order_relaxed);
+    atomic_store_explicit(&sa->peer_version, version + 1, memory_order_relaxed);
+    for (int i = 0; i < 3; i++)
+        atomic_store_explicit(&sa->peer_words[i], words[i], memory_order_release);
+    atomic_store_explicit(&sa->peer_version, version + 2, memory_order_release);
+}
+
 /* The peer's address whole, though the loop may be writing it. */
 static void read_peer(const struct dp_sa *sa, struct dp_addr *peer) {
     uint64_t words[3];
@@ -11,8 +23,7 @@ static void read_peer(const struct dp_sa *sa, struct dp_addr *peer) {
     do {
         before = atomic_load_explicit(&sa->peer_version, memory_order_acquire);
         for (int i = 0; i < 3; i++)
-            words[i] = atomic_load_explicit(&sa->peer_words[i], memory_order_relaxed);
-        atomic_thread_fence(memory_order_acquire);
+            words[i] = atomic_load_explicit(&sa->peer_words[i], memory_order_acquire);
         after = atomic_load_explicit(&sa->peer_version, memory_order_relaxed);
     } while (before != after || (before & 1) != 0);
     memcpy(peer, words, sizeof *peer);
