@@ -15,12 +15,13 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipsec_dp.errors import ControlError, NoDaemonError
+from ipsec_dp.errors import ControlError, IpsecDpError, NoDaemonError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-LINE_MAX = 1 << 20  # octets of a request or an answer
+LINE_MAX = 1 << 20  # octets of a request
+ANSWER_MAX = 1 << 28  # octets of an answer: the status of every tunnel there can be
 CLIENTS_MAX = 32
 IDLE_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 10.0
@@ -86,7 +87,7 @@ class ControlServer:
             return {"ok": False, "error": 'a request is an object with a "verb"'}
         try:
             return {"ok": True, "result": await self._handler(request)}
-        except ControlError as error:
+        except IpsecDpError as error:
             return {"ok": False, "error": str(error)}
 
 
@@ -99,11 +100,14 @@ def _take_over(path: Path) -> None:
     if not stat.S_ISSOCK(mode):
         raise ControlError(f"{path} exists and is no socket; remove it or give another --control path")
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()
             return
+        except BlockingIOError:
+            pass  # too busy to take another client, so alive
     raise ControlError(f"a gateway is already running at {path}; stop it with: ipsec-dp down --control {path}")
 
 
@@ -124,7 +128,7 @@ def request(path: Path, message: dict[str, Any], timeout: float = REQUEST_TIMEOU
         try:
             connection.sendall(json.dumps(message).encode() + b"\n")
             with connection.makefile("rb") as lines:
-                line = lines.readline(LINE_MAX + 1)
+                line = lines.readline(ANSWER_MAX)
         except TimeoutError as error:
             raise ControlError(f"the gateway at {path} did not answer within {timeout:g} s") from error
         except OSError as error:
@@ -137,6 +141,8 @@ def _result(path: Path, line: bytes) -> Any:
         answer = json.loads(line)
     except ValueError as error:
         raise ControlError(f"the gateway at {path} broke off without an answer") from error
+    if not isinstance(answer, dict):
+        raise ControlError(f"what listens at {path} does not answer like a gateway")
     if answer.get("ok") is not True:
         raise ControlError(str(answer.get("error", "the gateway refused without a reason")))
     return answer["result"]

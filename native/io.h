@@ -53,12 +53,12 @@ struct dp_io {
     const struct dp_io_ops *ops;
     uint32_t number; /* interface or link */
     uint8_t encapsulation;
-    struct dp_addr local; /* of a link */
-    int poll_fd;          /* -1: in memory */
-    _Atomic bool ready;   /* the receiving loop should look at it */
-    _Atomic bool failed;  /* reported; not read again */
-    uint64_t reported;    /* sender's side: when a send error was last reported */
-    void *scratch;        /* freed by close */
+    struct dp_addr local;      /* of a link */
+    int poll_fd;               /* -1: in memory */
+    _Atomic bool ready;        /* the receiving loop should look at it */
+    _Atomic bool failed;       /* reported; not read again */
+    _Atomic uint64_t reported; /* when an error was last reported, by either loop */
+    void *scratch;             /* freed with it, after close */
 };
 
 /* What a worker has, by number; immutable, replaced as a whole. */

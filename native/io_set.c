@@ -145,9 +145,10 @@ int dp_mem_link_attach(struct dp *dp, uint32_t worker, unsigned encapsulation, c
 }
 
 void dp_io_report(struct dp_loop *loop, struct dp_io *io, bool is_link, int error, uint64_t now) {
-    if (io->reported != 0 && now - io->reported < DP_REPORT_INTERVAL)
+    uint64_t before = atomic_load_explicit(&io->reported, memory_order_relaxed);
+    if (before != 0 && now - before < DP_REPORT_INTERVAL)
         return;
-    io->reported = now;
+    atomic_store_explicit(&io->reported, now, memory_order_relaxed);
     struct dp_punt punt = {
         .kind = DP_PUNT_IO_ERROR,
         .link = is_link ? (uint16_t)io->number : UINT16_MAX,

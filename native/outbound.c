@@ -9,9 +9,9 @@ enum {
 }; /* of UDP over IPv4 */
 
 void dp_sa_raise(struct dp_loop *loop, struct dp_sa *sa, uint32_t flags, uint64_t now) {
-    uint32_t before = atomic_fetch_or_explicit(&sa->flags, flags, memory_order_relaxed);
-    if ((flags & ~before) == 0)
+    if ((flags & ~atomic_load_explicit(&sa->flags, memory_order_relaxed)) == 0)
         return;
+    uint32_t before = atomic_fetch_or_explicit(&sa->flags, flags, memory_order_relaxed);
     struct dp_punt punt = {
         .kind = DP_PUNT_SA,
         .link = UINT16_MAX,
@@ -77,13 +77,25 @@ enum dp_drop dp_seal_packet(struct dp_loop *loop, struct dp_sa *sa, uint8_t *inn
     return DP_OK;
 }
 
-/* Asks the control plane for an SA, once until it has taken the tunnel's sticky flag. */
+/* Asks the control plane for an SA, once until it has taken the tunnel's sticky flag. Nobody looks for flags whose punt was lost:
+ * then the next packet asks again. */
 static void acquire(struct dp_loop *loop, uint32_t tunnel, const struct dp_burst *b, uint64_t now) {
-    if (atomic_exchange_explicit(&loop->dp->tunnel[tunnel].acquire, true, memory_order_relaxed))
+    _Atomic bool *asked = &loop->dp->tunnel[tunnel].acquire;
+    if (atomic_load_explicit(asked, memory_order_relaxed) || atomic_exchange_explicit(asked, true, memory_order_relaxed))
         return;
     struct dp_punt punt = {.kind = DP_PUNT_ACQUIRE, .link = UINT16_MAX, .tunnel = tunnel, .interface = b->interface, .now = now};
     size_t quoted = b->octets < DP_PUNT_INNER_MAX ? b->octets : DP_PUNT_INNER_MAX;
-    (void)dp_punt_send(loop, DP_CHANNEL_TRUSTED, &punt, b->data, quoted);
+    if (!dp_punt_send(loop, DP_CHANNEL_TRUSTED, &punt, b->data, quoted))
+        atomic_store_explicit(asked, false, memory_order_relaxed);
+}
+
+static enum dp_drop send_failure(bool to_links, int error) {
+    bool full = error == EAGAIN || error == ENOBUFS;
+    if (!to_links)
+        return full ? DP_DROP_tun_full : DP_DROP_tun_gone;
+    if (full)
+        return DP_DROP_send_full;
+    return error == EMSGSIZE ? DP_DROP_too_big : DP_DROP_send_error;
 }
 
 void dp_loop_flush(struct dp_loop *loop, bool to_links, uint64_t now) {
@@ -94,12 +106,9 @@ void dp_loop_flush(struct dp_loop *loop, bool to_links, uint64_t now) {
             at += (unsigned)sent;
             continue;
         }
-        bool full = sent == -EAGAIN || sent == -ENOBUFS;
-        if (to_links)
-            dp_drop(loop, full ? DP_DROP_send_full : sent == -EMSGSIZE ? DP_DROP_too_big : DP_DROP_send_error);
-        else
-            dp_drop(loop, full ? DP_DROP_tun_full : DP_DROP_tun_gone);
-        if (!full)
+        enum dp_drop reason = send_failure(to_links, -sent);
+        dp_drop(loop, reason);
+        if (reason == DP_DROP_send_error || reason == DP_DROP_tun_gone)
             dp_io_report(loop, loop->out_io, to_links, -sent, now);
         at++;
     }
@@ -132,7 +141,7 @@ static enum dp_drop send_sealed(struct dp_loop *loop, struct dp_sa *sa, const st
     const struct dp_io_set *links = atomic_load_explicit(&loop->dp->worker[loop->worker].links, memory_order_acquire);
     struct dp_io *io = links != NULL && path->link < links->count ? links->io[path->link] : NULL;
     /* An SA has one sequence counter and so one writer: never seal for another worker. */
-    if (io == NULL || sa->worker != loop->worker)
+    if (io == NULL || io->encapsulation != path->encapsulation || sa->worker != loop->worker)
         return DP_DROP_no_link;
     size_t sealed = dp_esp_sealed_octets(&sa->esp, inner->octets);
     if (sealed > DP_DATAGRAM_MAX)

@@ -142,8 +142,14 @@ static void stop(struct dp_loop *loop) {
 int dp_worker_start(struct dp *dp, uint32_t worker) {
     if (worker >= dp->config.workers)
         return -EINVAL;
-    int error = start(&dp->worker[worker].outbound);
-    return error != 0 ? error : start(&dp->worker[worker].inbound);
+    struct dp_worker *w = &dp->worker[worker];
+    int error = start(&w->outbound);
+    if (error != 0)
+        return error;
+    error = start(&w->inbound);
+    if (error != 0)
+        stop(&w->outbound);
+    return error;
 }
 
 int dp_worker_stop(struct dp *dp, uint32_t worker) {

@@ -59,14 +59,22 @@ class Policy:
         self._owned = ffi.gc(self._c, lib.dp_policy_free)
 
     @property
+    def c(self) -> Any:
+        """The C structure. Raises DataPlaneError after `release`."""
+        if self._c == ffi.NULL:
+            raise DataPlaneError(errno.EBADF, "this policy snapshot belongs to a data plane already")
+        return self._c
+
+    @property
     def octets(self) -> int:
         """Memory that the snapshot takes."""
-        return int(lib.dp_policy_octets(self._c))
+        return int(lib.dp_policy_octets(self.c))
 
     def release(self) -> Any:
         """Gives the C snapshot away (to `DataPlane.install_policy`)."""
+        c = self.c
         ffi.gc(self._owned, None)
-        c, self._c, self._owned = self._c, ffi.NULL, ffi.NULL
+        self._c = self._owned = ffi.NULL
         return c
 
 
@@ -261,7 +269,8 @@ class DataPlane:
     # ---- policy
 
     def install_policy(self, policy: Policy) -> None:
-        lib.dp_policy_install(self.c, policy.release())
+        plane = self.c
+        lib.dp_policy_install(plane, policy.release())
 
     # ---- devices
 
@@ -390,7 +399,7 @@ class DataPlane:
         if sealed.rows < plain.rows:
             raise ValueError(f"{plain.rows} packets do not fit {sealed.rows} rows")
         result = lib.dp_seal_burst(
-            self._dp,
+            self.c,
             outbound,
             plain.c_data,
             plain.c_octets,
@@ -409,7 +418,7 @@ class DataPlane:
         if plain.rows < sealed.rows:
             raise ValueError(f"{sealed.rows} packets do not fit {plain.rows} rows")
         result = lib.dp_open_burst(
-            self._dp,
+            self.c,
             sealed.c_data,
             sealed.c_octets,
             sealed.stride,
