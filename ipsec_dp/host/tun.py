@@ -13,16 +13,17 @@ import socket
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytun
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from ipsec_dp.host import INTERFACE_NAME, HostError
+from ipsec_dp.host.netlink import ask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pyroute2 import AsyncIPRoute
 
 Interface = IPv4Interface | IPv6Interface
 
@@ -139,26 +140,17 @@ async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface |
     if not MTU_MIN <= mtu <= MTU_MAX:
         raise ValueError(f"an MTU of {mtu} octets: {MTU_MIN} to {MTU_MAX}")
     _write_settings(tun)
-    await _ask(f"interface {tun.name}: MTU {mtu}", ipr.link("set", index=tun.index, mtu=mtu, txqlen=QUEUE_PACKETS))
+    await ask(f"interface {tun.name}: MTU {mtu}", ipr.link("set", index=tun.index, mtu=mtu, txqlen=QUEUE_PACKETS))
     for each in addresses:
         address = ip_interface(each)
         what = f"interface {tun.name}: address {address}"
         request = ipr.addr("add", index=tun.index, address=str(address.ip), prefixlen=address.network.prefixlen)
-        await _ask(what, request, done=errno.EEXIST)
-    await _ask(f"interface {tun.name}: up", ipr.link("set", index=tun.index, state="up"))
+        await ask(what, request, done=(errno.EEXIST,))
+    await ask(f"interface {tun.name}: up", ipr.link("set", index=tun.index, state="up"))
 
 
 async def set_mtu(ipr: AsyncIPRoute, tun: Tun, mtu: int) -> None:
     """Changes the MTU of a running interface, 576..65535 octets."""
     if not MTU_MIN <= mtu <= MTU_MAX:
         raise ValueError(f"an MTU of {mtu} octets: {MTU_MIN} to {MTU_MAX}")
-    await _ask(f"interface {tun.name}: MTU {mtu}", ipr.link("set", index=tun.index, mtu=mtu))
-
-
-async def _ask(what: str, request: Any, *, done: int = 0) -> None:
-    """Awaits a netlink request; the error number `done` means that it is so already."""
-    try:
-        await request
-    except NetlinkError as error:
-        if error.code != done:
-            raise HostError(f"{what}: {os.strerror(error.code)}") from error
+    await ask(f"interface {tun.name}: MTU {mtu}", ipr.link("set", index=tun.index, mtu=mtu))

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
     from ipsec_dp.rig.netns import Namespace
 
-from pyroute2 import AsyncIPRoute
-
 from ipsec_dp.host import HostError
+from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.tun import Tun, configure, make
 from ipsec_dp.rig import capture, netns
 
@@ -93,7 +92,7 @@ def tun(namespace: Namespace, name: str, addresses: tuple[str, ...] = (), *, vne
     async def configured() -> Tun:
         made = make(name, vnet_header=vnet_header)
         try:
-            async with AsyncIPRoute() as ipr:
+            async with open_netlink() as ipr:
                 await configure(ipr, made, addresses, 1400)
         except HostError:
             made.close()

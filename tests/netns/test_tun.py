@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from pyroute2 import AsyncIPRoute
 
 from ipsec_dp.host import HostError
+from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.tun import QUEUE_PACKETS, make, set_mtu
 from ipsec_dp.rig import capture
 from tests.netns import harness
@@ -85,7 +85,7 @@ def test_vanished_device_is_noticed(alone, tun):
 
 def test_mtu_of_a_running_interface(alone, tun):
     async def change():
-        async with AsyncIPRoute() as ipr:
+        async with open_netlink() as ipr:
             await set_mtu(ipr, tun, 1300)
 
     harness.run(alone, change)
@@ -114,7 +114,7 @@ def test_name_that_cannot_be(name):
 @pytest.mark.parametrize("mtu", [575, 65536])
 def test_mtu_out_of_range(alone, tun, mtu):
     async def change():
-        async with AsyncIPRoute() as ipr:
+        async with open_netlink() as ipr:
             await set_mtu(ipr, tun, mtu)
 
     with pytest.raises(ValueError, match="576 to 65535"):

@@ -1,0 +1,44 @@
+"""The one way in which this package opens rtnetlink and reads its tables."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
+
+from ipsec_dp.host import HostError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+DUMP_ATTEMPTS = 5
+
+
+def open_netlink() -> AsyncIPRoute:
+    """An rtnetlink socket in the calling thread's network namespace, for `async with`.
+
+    With strict checking the kernel itself picks the table asked for, which matters on hosts with very many routes.
+    """
+    return AsyncIPRoute(strict_check=True)
+
+
+async def dump(method: Callable[..., Awaitable[Any]], *arguments: str, **filters: int) -> list[Any]:
+    """All rows of a netlink dump, a method of the socket; asked again when the table changed meanwhile."""
+    for _ in range(DUMP_ATTEMPTS):
+        try:
+            return [row async for row in await method(*arguments, **filters)]
+        except NetlinkDumpInterrupted:
+            continue
+    raise HostError("the kernel's tables change faster than they can be read")
+
+
+async def ask(what: str, request: Awaitable[Any], *, done: tuple[int, ...] = ()) -> Any:
+    """Awaits one netlink request. HostError beginning with `what`; the error numbers in `done` mean that it is so already."""
+    try:
+        return await request
+    except NetlinkError as error:
+        if error.code in done:
+            return None
+        raise HostError(f"{what}: {os.strerror(error.code)}") from error

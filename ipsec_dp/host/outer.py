@@ -1,0 +1,73 @@
+"""What the host's own routing says about the world outside the tunnel."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from ipsec_dp.host import MARK, HostError
+from ipsec_dp.host.netlink import ask, dump
+from ipsec_dp.host.routes import FAMILIES, MAIN, UNICAST, prefix_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from pyroute2 import AsyncIPRoute
+
+    from ipsec_dp.host.addresses import Address, AddressRange, Network
+
+
+@dataclass(frozen=True)
+class OuterRoute:
+    """How our outer packets get to a peer: from which address, by which interface, and in how many octets at the most."""
+
+    source: Address
+    interface: int
+    mtu: int
+    gateway: Address | None
+
+
+async def outer_route(ipr: AsyncIPRoute, remote: Address) -> OuterRoute:
+    """The route of our marked packets to `remote`, as the kernel would take it now. HostError when there is none."""
+    what = f"no route to {remote}"
+    (row, *_) = await ask(what, ipr.route("get", family=FAMILIES[remote.version], dst=str(remote), mark=MARK))
+    source, interface, gateway = row.get("RTA_PREFSRC"), row.get("RTA_OIF"), row.get("RTA_GATEWAY")
+    if source is None or not interface:
+        raise HostError(f"{what}: the host has no address to send from")
+    metrics = row.get("RTA_METRICS")
+    mtu = (metrics.get("RTAX_MTU") if metrics else None) or await _interface_mtu(ipr, interface)
+    return OuterRoute(ip_address(source), interface, mtu, None if gateway is None else ip_address(gateway))
+
+
+async def _interface_mtu(ipr: AsyncIPRoute, index: int) -> int:
+    (link, *_) = await ask(f"interface {index}", ipr.link("get", index=index))
+    return int(link.get("IFLA_MTU"))
+
+
+async def inside_networks(ipr: AsyncIPRoute, outer: Collection[int]) -> list[Network]:
+    """The networks of the main table that are reached by other interfaces than those with the indices `outer`.
+
+    With a tunnel for everything, these are what is on this side of it (`guard.separate`). Default routes and link-local networks do
+    not count; nor do networks of the interface through which the peer is reached, attached though they are.
+    """
+    networks: set[Network] = set()
+    for family in FAMILIES.values():
+        for row in await dump(ipr.get_routes, family=family, table=MAIN):
+            prefix = prefix_of(row)
+            inside = row["type"] == UNICAST and row.get("RTA_OIF") and row.get("RTA_OIF") not in outer
+            if inside and prefix.prefixlen and not prefix.is_link_local:
+                networks.add(prefix)
+    return sorted(networks, key=lambda each: (each.version, int(each.network_address), each.prefixlen))
+
+
+async def own_address_in(ipr: AsyncIPRoute, ranges: Collection[AddressRange]) -> Address | None:
+    """An address of this host in one of the ranges: what the gateway's own packets must come from to match a proxy ID."""
+    rows: list[Any] = await dump(ipr.get_addr, family=socket.AF_UNSPEC)
+    for row in rows:
+        text = row.get("IFA_LOCAL") or row.get("IFA_ADDRESS")
+        address = ip_address(text)
+        if any(each.version == address.version and int(each.low) <= int(address) <= int(each.high) for each in ranges):
+            return address
+    return None

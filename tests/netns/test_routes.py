@@ -1,0 +1,313 @@
+"""Routes into the tunnel beside the host's own: which one a packet takes, what stays when the tunnel goes, what is taken away.
+
+    hostA eth0 -- lan gwA wan == wan gwB lan -- eth0 hostB
+
+gwA also has the TUN interface ipsec0; where a packet would go is what `ip route get` says.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from ipsec_dp.host import MARK, PROTOCOL, HostError
+from ipsec_dp.host.addresses import AddressRange
+from ipsec_dp.host.netlink import open_netlink
+from ipsec_dp.host.outer import inside_networks, outer_route, own_address_in
+from ipsec_dp.host.routes import GUARD_METRIC, Route, RouteTable, table_base
+from ipsec_dp.rig import netns
+from tests.netns import harness
+
+N = ip_network
+SITE_B = [N(net) for net in netns.SITE_B_NETS]
+EVERYTHING = [N("0.0.0.0/0"), N("::/0")]
+OUTER_B = netns.GW_B_OUTER
+
+
+class Gateway:
+    """gwA with its TUN interface and a route table named "test"."""
+
+    def __init__(self, namespace):
+        self.namespace = namespace
+        self.tun = harness.tun(namespace, "ipsec0")
+
+    def with_table(self, work, name="test"):
+        async def opened():
+            async with open_netlink() as ipr:
+                return await work(RouteTable(ipr, name))
+
+        return harness.run(self.namespace, opened)
+
+    def apply(self, protected, prefixes, *, name="test", **settings):
+        routes = [Route(prefix, self.tun.index, **settings) for prefix in prefixes]
+        return self.with_table(lambda table: table.apply(protected, routes), name)
+
+    def remove(self, name="test"):
+        self.with_table(lambda table: table.remove(), name)
+
+    def way(self, address, *, mark=0):
+        """The interface that a packet leaves by; None when the kernel refuses it."""
+        marked = ("mark", str(mark)) if mark else ()
+        done = self.namespace.run("ip", "-j", "route", "get", str(address), *marked, check=False)
+        return json.loads(done.stdout)[0]["dev"] if done.returncode == 0 else None
+
+    def ways(self, addresses, *, mark=0):
+        return [self.way(address, mark=mark) for address in addresses]
+
+
+@pytest.fixture
+def gateway(sites):
+    made = Gateway(sites.gw_a)
+    yield made
+    made.tun.close()
+
+
+@pytest.fixture
+def untouched(sites, gateway):
+    """What gwA's network looked like before, to be found again at the end."""
+    before = sites.gw_a.call(harness.picture)
+    yield
+    assert harness.difference(before, sites.gw_a.call(harness.picture)) == []
+
+
+def test_routes_lead_into_the_tunnel_and_are_taken_away(gateway, untouched):
+    assert gateway.ways(netns.HOST_B) == ["wan", "wan"]
+    assert gateway.apply(SITE_B, SITE_B) == []
+    assert gateway.ways(netns.HOST_B) == ["ipsec0", "ipsec0"]
+    assert gateway.ways(OUTER_B + netns.HOST_A) == ["wan", "wan", "lan", "lan"]
+    assert gateway.with_table(lambda table: table.routed()) == SITE_B
+    gateway.remove()
+    assert gateway.ways(netns.HOST_B) == ["wan", "wan"]
+
+
+def test_everything_carries_our_protocol_number(gateway):
+    gateway.apply(SITE_B, SITE_B)
+    listed = gateway.namespace.run("ip", "route", "show", "table", "all", "proto", str(PROTOCOL)).stdout.splitlines()
+    base = table_base("test")
+    assert [line.split(" table ")[0].strip() for line in listed if f"table {base + 24}" in line] == [
+        "10.2.0.0/24 dev ipsec0",
+        "unreachable 10.2.0.0/24",
+    ]
+    rules = [line for line in gateway.namespace.run("ip", "rule").stdout.splitlines() if f"proto {PROTOCOL}" in line]
+    assert rules == [
+        f"20208:\tfrom all lookup main suppress_prefixlength 24 proto {PROTOCOL}",
+        f"20209:\tnot from all fwmark {MARK:#x} lookup {base + 24} proto {PROTOCOL}",
+    ]
+
+
+def test_the_peer_stays_outside_a_tunnel_for_everything(gateway, untouched):
+    """Split or full: what carries the mark never enters, what does not carry it does."""
+    gateway.apply(EVERYTHING, EVERYTHING)
+    beyond = ["198.51.100.7", "2001:db8:ffff::7"]
+    assert gateway.ways(beyond) == ["ipsec0", "ipsec0"]
+    assert gateway.ways(beyond, mark=MARK) == ["wan", "wan"]
+    assert gateway.ways(netns.HOST_A) == ["lan", "lan"], "an attached network is longer than a default route"
+    gateway.remove()
+
+
+def test_the_peer_stays_outside_a_tunnel_for_its_own_address(gateway, untouched):
+    """Host to host: the protected address is the outer address."""
+    prefixes = [N(address) for address in OUTER_B]
+    gateway.apply(prefixes, prefixes)
+    assert gateway.ways(OUTER_B) == ["ipsec0", "ipsec0"]
+    assert gateway.ways(OUTER_B, mark=MARK) == ["wan", "wan"]
+    gateway.remove()
+
+
+def test_longest_prefix_decides_between_the_host_and_us(gateway, untouched):
+    """The hub of 10.0.0.0/8 keeps its own 10.1.0.0/24, and a tunnel inside a network that the host routes elsewhere wins."""
+    gateway.namespace.ip("route add 10.64.0.0/10 dev lan", "route add 10.0.0.0/9 dev wan")
+    gateway.apply([N("10.0.0.0/8"), N("10.2.0.0/16"), N("10.70.1.1/32")], [N("10.0.0.0/8"), N("10.2.0.0/16"), N("10.70.1.1/32")])
+    expected = {
+        "10.1.0.2": "lan",  # host /24
+        "10.2.0.2": "ipsec0",  # ours /16, in the host's /9
+        "10.3.0.1": "wan",  # host /9
+        "10.70.1.1": "ipsec0",  # ours /32, in the host's /10
+        "10.70.1.2": "lan",  # host /10
+        "10.200.0.1": "ipsec0",  # ours /8
+        "11.0.0.1": "wan",  # host /0
+    }
+    assert {address: gateway.way(address) for address in expected} == expected
+    gateway.remove()
+    gateway.namespace.ip("route del 10.64.0.0/10 dev lan", "route del 10.0.0.0/9 dev wan")
+
+
+def test_without_the_tunnel_protected_prefixes_are_unreachable(gateway):
+    gateway.apply(SITE_B + EVERYTHING, SITE_B)
+    gateway.tun.close()
+    assert gateway.ways(netns.HOST_B) == [None, None]
+    assert gateway.ways(["198.51.100.7", "2001:db8:ffff::7"]) == [None, None]
+    assert gateway.ways(OUTER_B, mark=MARK) == ["wan", "wan"]
+    gateway.remove()
+
+
+def test_guard_without_routes_holds_before_the_start_and_after_a_stop_that_keeps_it(gateway, untouched):
+    gateway.apply(SITE_B, [])
+    assert gateway.ways(netns.HOST_B) == [None, None]
+    assert gateway.with_table(lambda table: table.unreachable()) == SITE_B
+    gateway.remove()
+
+
+# ---- routes of others ---------------------------------------------------------------------------------------------------------
+
+
+def test_attached_network_is_not_overridden_but_reported(gateway, untouched):
+    conflicts = gateway.apply([N("10.1.0.0/24"), N("fd00:1::/64")], [N("10.1.0.0/24"), N("fd00:1::/64")])
+    assert [str(conflict) for conflict in conflicts] == [
+        "10.1.0.0/24 is routed through lan with metric 0 already, and is not routed into the tunnel",
+        "fd00:1::/64 is routed through lan with metric 0 already, and is not routed into the tunnel",
+    ]
+    assert gateway.ways(netns.HOST_A) == ["lan", "lan"]
+    gateway.remove()
+
+
+@pytest.mark.parametrize(("ours", "way"), [(99, "ipsec0"), (100, "wan"), (101, "wan")])
+def test_lower_metric_wins_and_nothing_of_theirs_is_touched(gateway, untouched, ours, way):
+    theirs = "route {} 10.9.0.0/16 dev wan metric 100", "route {} fd00:9::/48 dev wan metric 100"
+    gateway.namespace.ip(*(each.format("add") for each in theirs))
+    prefixes = [N("10.9.0.0/16"), N("fd00:9::/48")]
+    conflicts = gateway.apply(prefixes, prefixes, metric=ours)
+    assert gateway.ways(["10.9.0.1", "fd00:9::1"]) == [way, way]
+    assert [conflict.prefix for conflict in conflicts] == (prefixes if way == "wan" else [])
+    gateway.remove()
+    gateway.namespace.ip(*(each.format("del") for each in theirs))
+
+
+def test_covering_blackhole_is_reported(gateway, untouched):
+    gateway.namespace.ip("route add blackhole 10.0.0.0/8")
+    (conflict,) = gateway.apply([N("10.2.0.0/24")], [N("10.2.0.0/24")])
+    assert str(conflict) == "10.2.0.0/24: a blackhole, unreachable or prohibit route of the host covers it and wins"
+    assert gateway.way("10.2.0.2") is None
+    gateway.remove()
+    gateway.namespace.ip("route del blackhole 10.0.0.0/8")
+
+
+def test_two_gateways_on_one_host_do_not_disturb_each_other(gateway, untouched):
+    gateway.apply(SITE_B, SITE_B, name="one")
+    gateway.apply([N("10.3.0.0/24")], [N("10.3.0.0/24")], name="two")
+    gateway.remove("one")
+    assert gateway.way("10.3.0.1") == "ipsec0"
+    assert gateway.way("10.1.0.2") == "lan", "the first rule of length 24 is still there for the second gateway"
+    assert gateway.ways(netns.HOST_B) == ["wan", "wan"]
+    gateway.apply([N("10.3.0.0/16")], [N("10.3.0.0/16")], name="two")
+    assert "suppress_prefixlength 24" not in gateway.namespace.run("ip", "rule").stdout
+    gateway.remove("two")
+
+
+# ---- changes, leftovers -------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_longer_wanted_goes_and_what_stays_is_not_touched(gateway, untouched):
+    gateway.apply(SITE_B, SITE_B, mtu=1300)
+    monitor = gateway.namespace.spawn("ip", "monitor", "route", "rule", stdout=subprocess.PIPE)
+    gateway.apply([*SITE_B, N("10.4.0.0/24")], [*SITE_B, N("10.4.0.0/24")], mtu=1300)
+    gateway.apply(SITE_B[:1], SITE_B[:1], mtu=1300)
+    monitor.terminate()
+    text = monitor.communicate()[0].decode()
+    assert "10.2.0.0/24" not in text
+    assert gateway.ways([*netns.HOST_B, "10.4.0.1"]) == ["ipsec0", "wan", "wan"]
+    gateway.remove()
+
+
+def test_source_address_and_mtu_of_a_route(gateway):
+    gateway.apply([], [N("10.2.0.0/24")], source=ip_address("10.1.0.1"), mtu=1300)
+    (route,) = json.loads(gateway.namespace.run("ip", "-j", "route", "get", "10.2.0.2").stdout)
+    assert (route["prefsrc"], route["dev"]) == ("10.1.0.1", "ipsec0")
+    assert "mtu 1300" in gateway.namespace.run("ip", "route", "get", "10.2.0.2").stdout
+    gateway.remove()
+
+
+KILLED = f"""
+import asyncio, os, signal
+from ipaddress import ip_network
+from ipsec_dp.host import tun
+from ipsec_dp.host.netlink import open_netlink
+from ipsec_dp.host.routes import Route, RouteTable
+
+async def main():
+    made = tun.make("ipsec0")
+    prefixes = [ip_network(net) for net in {(*netns.SITE_B_NETS, "10.77.0.0/20")}]
+    async with open_netlink() as ipr:
+        await tun.configure(ipr, made, [], 1400)
+        await RouteTable(ipr, "test").apply(prefixes, [Route(prefix, made.index) for prefix in prefixes])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+def test_leftovers_of_a_killed_process_hold_and_are_adopted(sites, tmp_path):
+    before = sites.gw_a.call(harness.picture)
+    assert subprocess.run(sites.gw_a.argv(sys.executable, "-c", KILLED), timeout=30, check=False).returncode == -9
+    gateway = Gateway(sites.gw_a)
+    assert gateway.ways([*netns.HOST_B, "10.77.0.1"]) == [None, None, None]
+    flood = sites.host_a.spawn("ping", "-i", "0.002", "-q", netns.HOST_B[0])
+    found = harness.crossed(sites.gw_a, "wan", tmp_path / "x", lambda: gateway.apply(SITE_B, SITE_B))
+    assert flood.poll() is None
+    assert "icmp" not in found.packets, "adoption opened a window"
+    assert gateway.ways([*netns.HOST_B, "10.77.0.1"]) == ["ipsec0", "ipsec0", "wan"]
+    gateway.remove()
+    gateway.tun.close()
+    assert harness.difference(before, sites.gw_a.call(harness.picture)) == []
+
+
+def test_metric_out_of_range_or_given_twice(gateway):
+    with pytest.raises(ValueError, match="metric 4000000000"):
+        gateway.apply([], SITE_B, metric=GUARD_METRIC)
+    with pytest.raises(ValueError, match=r"10\.2\.0\.0/24: metric 50 is given twice"):
+        gateway.apply([], [SITE_B[0], SITE_B[0]])
+
+
+def test_refusal_names_the_route(gateway):
+    with pytest.raises(HostError, match=r"route 10\.2\.0\.0/24: "):
+        gateway.with_table(lambda table: table.apply([], [Route(SITE_B[0], 9999)]))
+    gateway.remove()
+
+
+# ---- the world outside --------------------------------------------------------------------------------------------------------
+
+
+def asked(gateway, question):
+    async def opened():
+        async with open_netlink() as ipr:
+            return await question(ipr)
+
+    return harness.run(gateway.namespace, opened)
+
+
+def test_outer_route_ignores_the_tunnel(gateway):
+    gateway.apply(EVERYTHING, EVERYTHING)
+    for remote, source, via in zip(netns.HOST_B, netns.GW_A_OUTER, OUTER_B, strict=True):
+        found = asked(gateway, lambda ipr, remote=remote: outer_route(ipr, ip_address(remote)))
+        assert (str(found.source), str(found.gateway), found.mtu) == (source, via, 1500)
+        assert gateway.namespace.call(lambda index=found.interface: socket.if_indextoname(index)) == "wan"
+    gateway.remove()
+
+
+def test_outer_route_takes_the_routes_own_mtu(gateway):
+    gateway.namespace.ip("route add 203.0.113.0/24 via 192.0.2.2 mtu 1280")
+    assert asked(gateway, lambda ipr: outer_route(ipr, ip_address("203.0.113.9"))).mtu == 1280
+
+
+def test_no_outer_route_says_so(gateway):
+    gateway.namespace.ip("route del default")
+    with pytest.raises(HostError, match=r"no route to 198\.51\.100\.1: Network is unreachable"):
+        asked(gateway, lambda ipr: outer_route(ipr, ip_address("198.51.100.1")))
+
+
+def test_inside_networks_are_those_not_behind_the_outer_interface(gateway):
+    gateway.namespace.ip("route add 172.16.0.0/12 via 10.1.0.2")
+    wan = asked(gateway, lambda ipr: outer_route(ipr, ip_address(OUTER_B[0]))).interface
+    found = asked(gateway, lambda ipr: inside_networks(ipr, {wan, gateway.tun.index}))
+    assert found == [N("10.1.0.0/24"), N("172.16.0.0/12"), N("fd00:1::/64")]
+
+
+def test_own_address_in_a_range(gateway):
+    find = {"10.1.0.0/24": "10.1.0.1", "fd00:1::/64": "fd00:1::1", "10.2.0.0/24": "None"}
+    for network, address in find.items():
+        assert str(asked(gateway, lambda ipr, network=network: own_address_in(ipr, [AddressRange.of(network)]))) == address
