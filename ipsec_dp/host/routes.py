@@ -153,7 +153,7 @@ class RouteTable:
         """
         wanted, conflicts = await self._wanted(list(protected), list(routes))
         present = await self._entries()
-        rules = {(entry.prefix.version, entry.prefix.prefixlen) for entry in wanted.values()}
+        rules: set[tuple[int, int]] = {(entry.prefix.version, entry.prefix.prefixlen) for entry in wanted.values()}
         for entry in sorted(wanted.values(), key=lambda each: each.interface):  # `unreachable` first
             if present.get(entry.place) != entry:
                 await ask(f"route {entry.prefix}", self._ipr.route("replace", **entry.request()))

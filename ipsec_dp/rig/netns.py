@@ -242,9 +242,13 @@ class Lab:
 
 
 def _remove(name: str) -> None:
-    for pid in _ip("netns", "pids", name).split():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
+    """Kills what still runs in a namespace, waits until it is gone (its TUN interfaces go with it), and deletes the namespace."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while (pids := _ip("netns", "pids", name).split()) and time.monotonic() < deadline:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        time.sleep(0.005)
     _ip("netns", "delete", name)
 
 

@@ -165,7 +165,7 @@ def test_replacing_it_opens_no_window(sites, guard, tmp_path):
         flood.terminate()
 
     assert harness.crossed(sites.gw_a, "wan", tmp_path / "x", replaced_under_load).packets == {}
-    assert counts(sites.gw_a)["cleartext_out4"] > 50
+    assert counts(sites.gw_a)["cleartext_out4"] > 10
 
 
 # ---- 0.0.0.0/0 and ::/0 on both sides: all is protected but the networks inside, and the host itself is not locked out ----------
