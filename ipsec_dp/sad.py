@@ -157,11 +157,21 @@ class Sad:
         tunnel: int,
         limits: Limits = NO_LIMITS,
         tfc_octets: int = 0,
+        sequence: int = 0,
         iv: int = 0,
     ) -> SaHandle:
-        """Sends nothing before `switch`. Raises DataPlaneError; the caller wipes `keymat` either way."""
+        """Sends nothing before `switch`. `sequence`: the last one used already. Raises DataPlaneError; the caller wipes `keymat`
+        either way."""
         handle = self._plane.install_outbound(
-            spi=spi, suite=suite, keymat=keymat, path=path, tunnel=tunnel, limits=limits, tfc_octets=tfc_octets, iv=iv
+            spi=spi,
+            suite=suite,
+            keymat=keymat,
+            path=path,
+            tunnel=tunnel,
+            limits=limits,
+            tfc_octets=tfc_octets,
+            sequence=sequence,
+            iv=iv,
         )
         self._record(handle, Direction.OUTBOUND, spi, tunnel, suite, (), limits)
         return handle
