@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import ipsec_dp
+
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOT_SOURCE = shutil.ignore_patterns(".*", "build", "dist", "__pycache__", "*.egg-info", "*.so", "results")
@@ -60,6 +62,19 @@ def test_the_wheel_holds_the_extension_and_the_typing_marker_and_no_sources(dist
     assert "ipsec_dp/_native.abi3.so" in names
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"ipsec_dp"}
     assert not [name for name in names if name.endswith((".c", ".h"))]
+
+
+def test_one_wheel_serves_every_python_from_3_11_on(distributions):
+    assert "-cp311-abi3-linux_" in one(distributions, "*.whl").name
+
+
+@pytest.mark.timeout(300)
+def test_the_wheel_alone_imports_and_knows_its_version(distributions, tmp_path):
+    wheel = one(distributions, "*.whl")
+    run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", tmp_path, wheel, cwd=tmp_path)
+    program = "import ipsec_dp, ipsec_dp._native as native; print(ipsec_dp.__file__, ipsec_dp.__version__, native.lib.DP_OK)"
+    printed = run(sys.executable, "-c", program, cwd=tmp_path, PYTHONPATH=str(tmp_path)).split()
+    assert printed == [str(tmp_path / "ipsec_dp" / "__init__.py"), ipsec_dp.__version__, "0"]
 
 
 def test_every_dependency_is_bounded_on_both_sides():
