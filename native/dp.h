@@ -95,6 +95,9 @@ int dp_create(const struct dp_config *config, struct dp **out);
 /* Stops the workers, wipes every key, closes what was attached. */
 void dp_destroy(struct dp *dp);
 
+/* Makes the process undumpable for good: no core file, no ptrace or /proc/PID/mem but by root. 0 or -errno. */
+int dp_process_protect(void);
+
 /* The provider that makes AES-GCM SAs ("intel-ipsec-mb", "openssl"). */
 const char *dp_provider_name(const struct dp *dp);
 /* Why intel-ipsec-mb is not used; empty when it is. */

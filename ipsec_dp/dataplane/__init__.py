@@ -5,7 +5,7 @@ documented in ``native/dp.h``.
 """
 
 from ipsec_dp.dataplane.batch import Batch
-from ipsec_dp.dataplane.plane import DataPlane, Policy
+from ipsec_dp.dataplane.plane import DataPlane, Policy, protect_process
 from ipsec_dp.dataplane.types import (
     DROP_NAMES,
     DROP_SENTENCES,
@@ -63,4 +63,5 @@ __all__ = [
     "SaFlag",
     "SaHandle",
     "SaInfo",
+    "protect_process",
 ]

@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from ipsec_dp.suites import Suite
 
 
+def protect_process() -> None:
+    """Makes this process undumpable: no core file, and nobody but root reads its memory. Raises DataPlaneError."""
+    check(lib.dp_process_protect(), "making the process undumpable")
+
+
 class Policy:
     """An immutable snapshot of rules. `lookup` is for tests and `policy explain`; the loops use the same function."""
 
