@@ -25,6 +25,7 @@ ANSWER_MAX = 1 << 28  # octets of an answer: the status of every tunnel there ca
 CLIENTS_MAX = 32
 IDLE_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 10.0
+LAST_ANSWER_S = 1.0
 
 
 class ControlServer:
@@ -35,6 +36,7 @@ class ControlServer:
         self._handler = handler
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Raises ControlError when another daemon answers there already."""
@@ -49,6 +51,8 @@ class ControlServer:
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
+            if self._answering:  # `down` is answered before the socket goes
+                await asyncio.wait(self._answering, timeout=LAST_ANSWER_S)
             for task in tuple(self._clients):
                 task.cancel()
             await asyncio.gather(*self._clients, return_exceptions=True)
@@ -75,8 +79,14 @@ class ControlServer:
             line = await asyncio.wait_for(reader.readline(), IDLE_TIMEOUT_S)
             if not line:
                 return
-            writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
-            await asyncio.wait_for(writer.drain(), IDLE_TIMEOUT_S)
+            answering = asyncio.ensure_future(self._write_answer(line, writer))
+            self._answering.add(answering)
+            answering.add_done_callback(self._answering.discard)
+            await answering
+
+    async def _write_answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
+        await asyncio.wait_for(writer.drain(), IDLE_TIMEOUT_S)
 
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:

@@ -7,6 +7,8 @@ which the next start finds what a killed process left.
 import re
 from typing import Final
 
+from ipsec_dp.errors import IpsecDpError
+
 # SO_MARK of every packet that we send outside the tunnel. Its bits stay clear of those that kube-proxy (0x4000, 0x8000), Cilium
 # (0x0f00), Calico (0xffff0000) and Tailscale (0xff0000) give a meaning to.
 MARK: Final = 0xE5
@@ -16,5 +18,5 @@ PROTOCOL: Final = 0xE5
 INTERFACE_NAME: Final = re.compile(r"[^\s/:%*\"\\]{1,15}")
 
 
-class HostError(Exception):
+class HostError(IpsecDpError):
     """The kernel or a host program refused something; the text says what, why and what would help."""
