@@ -1,0 +1,187 @@
+"""The outer sockets: UDP for IKE and encapsulated ESP (RFC 3948), raw ones for IP protocol 50.
+
+Each local address has two: `receive` gets every datagram and sends with DF set, `other` only sends, with DF clear, because Linux
+has no per-datagram DF on IPv4 (on IPv6 the second one lets the kernel fragment). Neither believes a path MTU that an ICMP message
+told the kernel: only the interface's MTU bounds them. All carry MARK, so that their packets never enter the tunnel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import socket
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ipsec_dp.host import MARK, HostError
+
+if TYPE_CHECKING:
+    from ipsec_dp.host.addresses import Address
+
+IKE_PORT = 500  # RFC 7296 §2
+NAT_PORT = 4500  # RFC 3948 §2
+PROTOCOL_ESP = 50
+BUFFER_OCTETS = 4 << 20  # asked for; the kernel counts twice that
+
+# <asm-generic/socket.h>, <linux/in.h>, <linux/in6.h>, <linux/udp.h>
+SO_ATTACH_FILTER, SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_MARK, SO_ATTACH_REUSEPORT_CBPF = 26, 32, 33, 36, 51
+IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVTOS = 8, 10, 13
+IPV6_MTU_DISCOVER, IPV6_RECVPKTINFO, IPV6_RECVTCLASS = 23, 49, 66
+UDP_NO_CHECK6_RX = 102
+PMTUDISC_PROBE, PMTUDISC_OMIT = 3, 5  # DF set or clear; neither follows ICMP
+BPF_RETURN = 0x06
+
+OPTIONS = {
+    4: ((socket.IPPROTO_IP, IP_PKTINFO, 1), (socket.IPPROTO_IP, IP_RECVTOS, 1)),
+    6: ((socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1), (socket.IPPROTO_IPV6, IPV6_RECVTCLASS, 1)),
+}
+# Of UDP alone. Peers may send no checksum (RFC 3948 §2.1): ESP has its own integrity.
+UDP6_OPTIONS = ((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1), (socket.IPPROTO_UDP, UDP_NO_CHECK6_RX, 1))
+MTU_DISCOVER = {4: (socket.IPPROTO_IP, IP_MTU_DISCOVER), 6: (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER)}
+
+REASONS = {
+    errno.EADDRINUSE: "taken by another program; `ss -ulpn` shows which, and on most hosts it is another IKE daemon",
+    errno.EADDRNOTAVAIL: "not an address of this host",
+    errno.EPERM: "not permitted: raw sockets and marks take CAP_NET_RAW and CAP_NET_ADMIN (run as root)",
+    errno.EACCES: "not permitted: a port below 1024 takes CAP_NET_BIND_SERVICE (run as root)",
+    errno.EAFNOSUPPORT: "this kernel has no support for the address family",
+    errno.EPROTONOSUPPORT: "this kernel has no support for the address family",
+}
+
+
+@dataclass
+class OuterSockets:
+    """The pair of one local address. Datagrams arrive at `receive` only. `port` is 0 under IP protocol 50."""
+
+    local: Address
+    port: int
+    receive: socket.socket
+    other: socket.socket
+    receive_df: bool = True  # what `receive` sends with; `other` sends with the opposite
+
+    def close(self) -> None:
+        """Closes both, the receiving one last: none arrives at the other meanwhile."""
+        self.other.close()
+        self.receive.close()
+
+
+def _program(verdict: int) -> tuple[bytes, ctypes.Array[ctypes.c_char]]:
+    """A classic BPF program that returns a constant, as setsockopt wants it, and the memory that it points to."""
+    code = ctypes.create_string_buffer(struct.pack("HBBI", BPF_RETURN, 0, 0, verdict), 8)
+    return struct.pack("HxxxxxxP", 1, ctypes.addressof(code)), code
+
+
+def _attach(target: socket.socket, option: int, verdict: int) -> None:
+    program, memory = _program(verdict)
+    target.setsockopt(socket.SOL_SOCKET, option, program)
+    del memory  # the kernel has its own copy now
+
+
+def _buffers(target: socket.socket, octets: int) -> None:
+    """Asks for buffers beyond the host's limit, and without the privilege for those within it."""
+    pairs = ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF))
+    for force, plain in pairs:
+        try:
+            target.setsockopt(socket.SOL_SOCKET, force, octets)
+        except PermissionError:
+            target.setsockopt(socket.SOL_SOCKET, plain, octets)
+
+
+def _make(local: Address, kind: int, protocol: int, *, df: bool, buffer: int) -> socket.socket:
+    family = socket.AF_INET if local.version == 4 else socket.AF_INET6
+    made = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, SO_MARK, MARK)
+        udp6 = kind == socket.SOCK_DGRAM and local.version == 6
+        for level, option, value in (*OPTIONS[local.version], *(UDP6_OPTIONS if udp6 else ())):
+            made.setsockopt(level, option, value)
+        made.setsockopt(*MTU_DISCOVER[local.version], PMTUDISC_PROBE if df else PMTUDISC_OMIT)
+        _buffers(made, buffer)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _name(local: Address, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """The address to bind to; a link-local one needs its interface's index."""
+    zone = getattr(local, "scope_id", None)
+    if not zone:
+        return str(local), port
+    index = int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
+    return str(local).partition("%")[0], port, 0, index
+
+
+def _refused(what: str, error: OSError) -> HostError:
+    return HostError(f"{what}: {REASONS.get(error.errno or 0, error.strerror)}")
+
+
+def _must_be_free(local: Address, port: int) -> None:
+    """Sockets that share a port by SO_REUSEPORT would share it with another gateway's too: this one does not, and finds out."""
+    family = socket.AF_INET if local.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        if local.version == 6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        probe.bind(_name(local, port))
+
+
+def udp_pair(local: Address, port: int = NAT_PORT, *, buffer: int = BUFFER_OCTETS) -> OuterSockets:
+    """The UDP sockets of one address, non-blocking, in the network namespace of the calling thread.
+
+    `buffer` is the size of each socket's buffers in octets. HostError: the port is taken, the address is not ours, not permitted.
+    """
+    made: list[socket.socket] = []
+    try:
+        _must_be_free(local, port)
+        for df in (True, False):
+            made.append(_make(local, socket.SOCK_DGRAM, socket.IPPROTO_UDP, df=df, buffer=buffer))
+            made[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        receive, other = made
+        # The kernel asks this program which socket of the group gets a datagram: the first that was bound. It is there before the
+        # second one joins, so none is lost to a socket that nobody reads.
+        _attach(receive, SO_ATTACH_REUSEPORT_CBPF, 0)
+        receive.bind(_name(local, port))
+        other.bind(_name(local, port))
+    except OSError as error:
+        _close(made)
+        raise _refused(f"UDP port {port} of {local}", error) from error
+    return OuterSockets(local, port, receive, other)
+
+
+def esp_pair(local: Address, *, buffer: int = BUFFER_OCTETS) -> OuterSockets:
+    """The raw sockets of one address for IP protocol 50, non-blocking. An IPv4 one receives with the IP header, an IPv6 one not.
+
+    The kernel gives a copy of each packet to every such socket; the sending one refuses all. HostError as for `udp_pair`.
+    """
+    made: list[socket.socket] = []
+    try:
+        made += (_make(local, socket.SOCK_RAW, PROTOCOL_ESP, df=df, buffer=buffer) for df in (True, False))
+        receive, other = made
+        _attach(other, SO_ATTACH_FILTER, 0)
+        receive.bind(_name(local, 0))
+        other.bind(_name(local, 0))
+    except OSError as error:
+        _close(made)
+        raise _refused(f"IP protocol 50 of {local}", error) from error
+    return OuterSockets(local, 0, receive, other)
+
+
+def ike_socket(local: Address, port: int = IKE_PORT, *, buffer: int = BUFFER_OCTETS) -> socket.socket:
+    """The UDP socket for IKE without encapsulation, non-blocking, not shared. HostError as for `udp_pair`.
+
+    DF clear: an IKE message may be larger than the path takes, and RFC 7383 fragments are the peer's choice too.
+    """
+    made: list[socket.socket] = []
+    try:
+        made.append(_make(local, socket.SOCK_DGRAM, socket.IPPROTO_UDP, df=False, buffer=buffer))
+        made[0].bind(_name(local, port))
+    except OSError as error:
+        _close(made)
+        raise _refused(f"UDP port {port} of {local}", error) from error
+    return made[0]
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for each in sockets:
+        each.close()
