@@ -42,7 +42,12 @@ class Finding:
     def __str__(self) -> str:
         place = ": ".join(part for part in (self.file, self.where, self.key) if part != "")
         word = "warning: " if self.severity == "warning" else ""
-        return f"{place}: {word}{self.wrong}; {self.right}"
+        return _printable(f"{place}: {word}{self.wrong}; {self.right}")
+
+
+def _printable(text: str) -> str:
+    """The text on one line: what a file wrote must neither break it nor steer the terminal it is shown on."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 class ConfigError(IpsecDpError):

@@ -42,6 +42,8 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
         descriptor = os.open(path, flags | os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except FileNotFoundError:
         raise BadValueError(f"no such file: {path}", "create it, or name one that exists (relative to this file)") from None
+    except ValueError:
+        raise BadValueError(f"{str(path)!r} is no file name", "name a file, relative to this one") from None
     except OSError as error:
         if flags & os.O_NOFOLLOW and path.is_symlink():
             raise BadValueError(f"{path} is a symbolic link", "name the file itself") from None

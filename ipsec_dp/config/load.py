@@ -32,7 +32,7 @@ def examine(path: Path) -> tuple[model.Config | None, tuple[Finding, ...]]:
     document = None if text is None else parse_toml(text, findings)
     if document is None:
         return None, tuple(findings.found)
-    config = _resolve_file(document, path, findings)
+    config = resolve_document(document, path, findings)
     return (None if findings.errors else config), tuple(findings.found)
 
 
@@ -54,7 +54,7 @@ def _read_text(path: Path, findings: Findings) -> str | None:
         return None
 
 
-def _resolve_file(document: dict[str, Any], path: Path, findings: Findings) -> model.Config:
+def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -> model.Config:
     """All tables in the order in which a reader meets them, then what joins them. The result is sound when no error was found."""
     known = tables.File.__struct_fields__
     for key in document:

@@ -22,6 +22,8 @@ _OCTETS = {
     "KB": 1000,
 }
 _DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+_PREFIX = re.compile(r"[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
 # TCP, UDP, DCCP, SCTP, UDP-Lite: their headers begin with two ports.
@@ -56,6 +58,8 @@ def parse_address(text: str) -> Address:
         address = ipaddress.ip_address(text)
     except ValueError as error:
         raise BadValueError(f'"{text}" is not an IP address', 'write e.g. "192.0.2.1" or "2001:db8::1"') from error
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None and not _ZONE.fullmatch(address.scope_id):
+        raise BadValueError(f'"{text}" has no interface as its zone', 'write e.g. "fe80::1%eth0"')
     if address.is_unspecified or address.is_multicast or address == ipaddress.IPv4Address(0xFFFFFFFF):
         raise BadValueError(f"{text} is no address of one host", "write the unicast address of an interface")
     return address
@@ -75,7 +79,9 @@ def parse_remote(text: str) -> Address | str:
 
 
 def parse_prefix(text: str) -> Network:
-    """An IPv4 or IPv6 prefix without host bits; an address alone is a prefix of full length."""
+    """An IPv4 or IPv6 prefix without host bits; an address alone is a prefix of full length. Masks and zones are refused."""
+    if _PREFIX.fullmatch(text) is None:
+        raise BadValueError(f'"{text}" is not a prefix', 'write e.g. "10.1.0.0/24" or "2001:db8::/32"')
     try:
         return ipaddress.ip_network(text)
     except ValueError:
@@ -93,7 +99,7 @@ def parse_interface_address(text: str) -> Interface:
         interface = ipaddress.ip_interface(text)
     except ValueError as error:
         raise BadValueError(f'"{text}" is not an address with prefix length', 'write e.g. "169.254.10.1/30"') from error
-    if interface.ip.is_unspecified or interface.ip.is_multicast:
+    if interface.ip.is_unspecified or interface.ip.is_multicast or "%" in text:
         raise BadValueError(f"{text} is no address of one host", 'write e.g. "169.254.10.1/30"')
     return interface
 

@@ -221,6 +221,12 @@ ONE_LINE = [
         TUNNEL + 'routes = ["10.2.0.1/24"]' + AUTH,
         'routes: "10.2.0.1/24" has bits set behind its prefix length; write "10.2.0.0/24"$',
     ),
+    (
+        TUNNEL + AUTH + PROXY.replace("10.1.0.0/24", "10.1.0.0/255.255.0.0"),
+        'proxy_id #1.local: "10.1.0.0/255.255.0.0" is not a prefix; ',
+    ),
+    (TUNNEL + AUTH + PROXY.replace("10.1.0.0/24", "fe80::%eth0/64"), 'proxy_id #1.local: "fe80::%eth0/64" is not a prefix; '),
+    (TUNNEL + AUTH.replace("to-b.psk", "a\\u0000b"), "auth.psk_file: .* is no file name; "),
     (TUNNEL + AUTH + PROXY + 'protocol = "tpc"', 'proxy_id #1.protocol: "tpc" is not a protocol; write any, tcp'),
     (TUNNEL + AUTH + PROXY + "protocol = 0", 'proxy_id #1.protocol: "0" is not a protocol; '),
     (TUNNEL + AUTH + PROXY + "local_ports = 53", 'proxy_id #1.local_ports: protocol "any" has no ports; write protocol = "tcp"'),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipsec_dp.config.selectors import ANY_PORTS, PortRange, Rule, Selector, find_shadowed
@@ -47,6 +47,7 @@ def bounds(prefix: ipaddress.IPv4Network | ipaddress.IPv6Network) -> tuple[int, 
     return first, first + 2 ** (4 - prefix.prefixlen)
 
 
+@settings(deadline=None)
 @given(RULES)
 def test_the_search_finds_what_comparing_every_pair_finds(rules):
     expected = []

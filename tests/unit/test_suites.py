@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipsec_dp.errors import BadValueError
@@ -65,6 +65,7 @@ def test_the_inner_mtu_is_what_the_rfc_leaves(keyword, encapsulation, version, o
     assert inner_mtu(outer, parse_suite(keyword), encapsulation, version) == inner
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([row[0] for row in SUITES]),
     st.sampled_from(["udp", "esp"]),
