@@ -1,8 +1,8 @@
 """Manual SAs (`[tunnel.manual_unsafe]`): the first user of the SAD; IKE seeds it in the same way.
 
-Unsafe because nothing replaces the keys and nothing keeps sequence numbers over a restart: RFC 4303 §3.3.3 asks manual senders to go
-on where they were. The IV, on which the nonce depends, starts at a random place each time (RFC 4106 §3.1 asks that it never repeat
-under one key), and a restarted gateway's packets are replays to its peer until that one is restarted too.
+Unsafe because nothing replaces the keys and nothing keeps sequence numbers over a restart: RFC 4303 §3.3.3 asks manual senders to
+go on where they were. The IV, on which the nonce depends, starts at a random place each time (RFC 4106 §3.1: it never repeats under
+one key), and a restarted gateway's packets are replays to its peer until that one is restarted too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Notices that this virtual machine was cloned or restored: a counter that goes back repeats GCM nonces (RFC 4106 §9).
 
-Linux (since 6.10, drivers/virt/vmgenid.c) tells of a changed VM generation ID by a kernel uevent with NEW_VMGENID=1. It is sent when
-the guest notices, which can be after its first packets: where machines are cloned, stop the gateway before the snapshot.
+Linux (drivers/virt/vmgenid.c) tells of a changed VM generation ID by a kernel uevent with NEW_VMGENID=1. It is sent when the
+guest notices, which can be after its first packets: where machines are cloned, stop the gateway before the snapshot.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ UEVENT_OCTETS_MAX = 8192
 
 def listen() -> socket.socket:
     """A non-blocking socket that gets kernel uevents. Raises OSError where the kernel has none to give."""
-    uevents = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT)
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    uevents = socket.socket(socket.AF_NETLINK, kind, NETLINK_KOBJECT_UEVENT)
     try:
         uevents.bind((0, KERNEL_GROUP))
     except OSError:

@@ -1,0 +1,227 @@
+"""The gateway's dealings with its host: guard, TUN interfaces, outer sockets, MTU, routes.
+
+What `make_interfaces`, `outer` and `add_routes` make is undone by the exit stack they are given; the guard alone outlives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from ipsec_dp.config import ANY_PORTS
+from ipsec_dp.dataplane import Df, Encapsulation, Endpoint, OuterPath
+from ipsec_dp.host import HostError, guard, routes, sockets, tun
+from ipsec_dp.host.addresses import AddressRange
+from ipsec_dp.host.netlink import open_netlink
+from ipsec_dp.host.outer import inside_networks, outer_route, own_address_in
+from ipsec_dp.suites import inner_mtu
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pyroute2 import AsyncIPRoute
+
+    from ipsec_dp.config import Config, PortRange, Selector, Tunnel
+    from ipsec_dp.config.selectors import Network
+    from ipsec_dp.dataplane import DataPlane
+    from ipsec_dp.selectors import Address
+    from ipsec_dp.spd import Spd
+    from ipsec_dp.suites import Suite
+
+log = logging.getLogger("ipsec_dp")
+
+IPV6_MTU_MIN = 1280
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    """A tunnel's way to its peer, and the largest inner packet that fits it (octets)."""
+
+    path: OuterPath
+    mtu: int
+
+
+def _range(network: Network) -> AddressRange:
+    return AddressRange(network.network_address, network.broadcast_address)
+
+
+def _ports(ports: PortRange) -> tuple[int, int] | None:
+    return None if ports == ANY_PORTS else (ports.low, ports.high)
+
+
+def _guarded(selector: Selector) -> guard.Selector:
+    return guard.Selector(
+        _range(selector.local),
+        _range(selector.remote),
+        selector.protocol,
+        _ports(selector.local_ports),
+        _ports(selector.remote_ports),
+    )
+
+
+async def resolve(remote: Address | str) -> Address:
+    """The peer's address, by DNS where it is a name. Raises HostError."""
+    if not isinstance(remote, str):
+        return remote
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(remote, None, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise HostError(f"{remote} has no address: {error.strerror}; check the name and this host's resolver") from error
+    return ip_address(found[0][4][0])
+
+
+class HostSide:
+    """One gateway's host, in the network namespace of the calling thread."""
+
+    def __init__(self, config: Config, spd: Spd) -> None:
+        self._config = config
+        self._spd = spd
+        self._guard = guard.Guard(config.name)
+        self._netlink: AsyncIPRoute | None = None
+        self._open = AsyncExitStack()
+        self._tuns: dict[str, tun.Tun] = {}
+        self._links: dict[tuple[Address, Encapsulation], int] = {}
+
+    @property
+    def _ipr(self) -> AsyncIPRoute:
+        if self._netlink is None:
+            raise HostError("rtnetlink is not open")
+        return self._netlink
+
+    @property
+    def _table(self) -> routes.RouteTable:
+        return routes.RouteTable(self._ipr, self._config.name)
+
+    @property
+    def unguard_hint(self) -> str:
+        """How a person takes the guard away by hand."""
+        return f"and nothing but `nft delete table inet {self._guard.table}` opens it"
+
+    async def close(self) -> None:
+        self._netlink = None
+        await self._open.aclose()
+
+    # ---- guard
+
+    @property
+    def _routed(self) -> dict[Network, list[tuple[str, int]]]:
+        """Interface and metric for each prefix that leads into a tunnel."""
+        wanted: dict[Network, list[tuple[str, int]]] = {}
+        for tunnel in self._config.tunnels:
+            for prefix in tunnel.routes:
+                wanted.setdefault(prefix, []).append((tunnel.interface, routes.METRIC))
+        for route in self._config.routes:
+            wanted.setdefault(route.prefix, []).append((self._config.tunnel(route.tunnel).interface, route.metric))
+        return wanted
+
+    async def _outer_interfaces(self) -> set[int]:
+        """Indices of the interfaces by which peers are reached now; a peer without a route has none."""
+        found: set[int] = set()
+        for tunnel in self._config.tunnels:
+            for remote in tunnel.remotes:
+                try:
+                    found.add((await outer_route(self._ipr, await resolve(remote))).interface)
+                except HostError as error:
+                    log.warning('tunnel "%s": %s', tunnel.name, error)
+        return found
+
+    async def close_guard(self) -> None:
+        """Lets nothing protected past the tunnels from now on; adopts what a killed process left."""
+        self._netlink = await self._open.enter_async_context(open_netlink())
+        selectors = [_guarded(rule.selector) for rule in self._config.rules]
+        inside = [_range(network) for network in await inside_networks(self._ipr, await self._outer_interfaces())]
+        narrowed = guard.narrow(selectors, [_range(prefix) for prefix in self._routed])
+        await self._guard.apply(guard.separate(narrowed, inside), self._spd.interface_names)
+        await self._table.apply(self._routed, ())
+
+    async def open_guard(self) -> None:
+        """Takes the guard and every route of ours away."""
+        await self._table.remove()
+        await self._guard.remove()
+
+    async def guard_counts(self) -> dict[str, int]:
+        """Packets that the guard dropped."""
+        return {name: count.packets for name, count in (await self._guard.counts()).items()}
+
+    # ---- interfaces
+
+    async def make_interfaces(self, stack: AsyncExitStack, plane: DataPlane) -> None:
+        """Makes every TUN interface and gives it to the data plane; down until `set_mtus`."""
+        for name, number in self._spd.interface_numbers.items():
+            device = tun.make(name, vnet_header=False)
+            stack.callback(device.close)
+            self._tuns[name] = device
+            plane.attach_tun(number, device.descriptors[0])
+            stack.callback(plane.detach_tun, number)
+
+    async def set_mtus(self, outer: Mapping[str, Outer]) -> None:
+        """Addresses every interface, gives it the least MTU of its tunnels and brings it up."""
+        for name, device in self._tuns.items():
+            mine = [tunnel for tunnel in self._config.tunnels if tunnel.interface == name]
+            addresses = [address for tunnel in mine for address in tunnel.addresses]
+            mtu = min(outer[tunnel.name].mtu for tunnel in mine)
+            if mtu < IPV6_MTU_MIN:
+                log.warning("interface %s: an MTU of %d octets carries no IPv6 (1280 at least, RFC 8200 §5)", name, mtu)
+            await tun.configure(self._ipr, device, addresses, mtu)
+
+    # ---- the way to the peer
+
+    async def outer(self, tunnel: Tunnel, suite: Suite, stack: AsyncExitStack, plane: DataPlane) -> Outer:
+        """Finds the tunnel's local address, its sockets and its MTU. Raises HostError, naming the tunnel."""
+        if not tunnel.remotes:
+            raise HostError(f'tunnel "{tunnel.name}": remote = "any" needs IKE; name the peer\'s address')
+        try:
+            remote = await resolve(tunnel.remotes[0])
+            route = await outer_route(self._ipr, remote)
+        except HostError as error:
+            raise HostError(f'tunnel "{tunnel.name}": {error}') from error
+        local = tunnel.local or route.source
+        encapsulation = Encapsulation.UDP if tunnel.encapsulation == "udp" else Encapsulation.ESP
+        port = sockets.NAT_PORT if encapsulation is Encapsulation.UDP else 0
+        link = self._link(Endpoint(local, port), encapsulation, stack, plane)
+        path = OuterPath(Endpoint(local, port), Endpoint(remote, port), encapsulation, link)
+        return Outer(path, inner_mtu(route.mtu, suite, "udp" if port else "esp", remote.version))
+
+    def _link(self, local: Endpoint, encapsulation: Encapsulation, stack: AsyncExitStack, plane: DataPlane) -> int:
+        """The data plane's link for this address and encapsulation, made at its first use."""
+        key = local.address, encapsulation
+        if key not in self._links:
+            udp = encapsulation is Encapsulation.UDP
+            pair = sockets.udp_pair(local.address, local.port) if udp else sockets.esp_pair(local.address)
+            with closing(pair):
+                self._links[key] = plane.attach_link(encapsulation, local, pair.receive.fileno(), Df.SET, pair.other.fileno())
+            stack.callback(plane.detach_link, self._links[key])
+        return self._links[key]
+
+    # ---- routes
+
+    async def add_routes(self, stack: AsyncExitStack) -> None:
+        """Leads every routed prefix into its interface; back to unreachable when the stack is left."""
+        wanted: dict[tuple[Network, int], routes.Route] = {}
+        for prefix, ways in self._routed.items():
+            for interface, metric in ways:
+                source = await self._source(interface, prefix)
+                route = routes.Route(prefix, self._tuns[interface].index, metric, source)
+                if wanted.setdefault((prefix, metric), route).interface != route.interface:
+                    raise HostError(
+                        f"{prefix} is routed into two interfaces with metric {metric}; give one [[route]] another metric"
+                    )
+        stack.push_async_callback(self._table.apply, self._routed, ())
+        for conflict in await self._table.apply(self._routed, wanted.values()):
+            log.warning("route %s", conflict)
+
+    async def _source(self, interface: str, prefix: Network) -> Address | None:
+        """An address of ours inside the selectors, for packets of the gateway itself."""
+        locals_ = [
+            _range(selector.local)
+            for tunnel in self._config.tunnels
+            if tunnel.interface == interface
+            for selector in tunnel.selectors
+            if selector.version == prefix.version and selector.local.prefixlen > 0
+        ]
+        return await own_address_in(self._ipr, locals_) if locals_ else None

@@ -1,0 +1,156 @@
+"""A gateway while it runs: what the loops tell it, and what it tells a person."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from ipsec_dp import manual, vmgenid
+from ipsec_dp.dataplane import Channel, SaFlag
+from ipsec_dp.sad import Acquire, DeviceFailed, SaCondition, UnknownSpi
+from ipsec_dp.status import child_status, gateway_status
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+    from contextlib import AsyncExitStack
+
+    from ipsec_dp.config import Config, Tunnel
+    from ipsec_dp.dataplane import DataPlane
+    from ipsec_dp.host_side import Outer
+    from ipsec_dp.sad import Event, Sad
+    from ipsec_dp.spd import Spd
+
+log = logging.getLogger("ipsec_dp")
+
+RESCAN_S = 1.0
+RECLAIM_S = 0.01
+QUIET_S = 10.0  # between two log lines about the same thing that strangers or traffic cause
+TOLD_MAX = 1024  # texts remembered for that
+
+CONDITIONS = (
+    (SaFlag.SOFT_LIMIT, logging.WARNING, "its soft limit in octets or packets is reached"),
+    (SaFlag.HARD_LIMIT, logging.ERROR, "its octets or packets are used up: nothing more is carried; give it new keys"),
+    (SaFlag.SEQUENCE_SOFT, logging.WARNING, "three quarters of its sequence numbers are used"),
+    (SaFlag.SEQUENCE_EXHAUSTED, logging.ERROR, "its sequence numbers are used up: nothing more is carried; give it new keys"),
+    (SaFlag.PEER_MOVED, logging.WARNING, "authentic packets come from another address; replies still go to the configured one"),
+)
+
+
+class Running:
+    """Events, housekeeping and status of one data plane with its SAs. `fail` ends the gateway, with the cause."""
+
+    def __init__(
+        self, config: Config, spd: Spd, plane: DataPlane, sad: Sad, outer: Mapping[str, Outer], fail: Callable[[str], None]
+    ) -> None:
+        self._config, self._spd, self._plane, self._sad, self._outer, self._fail = config, spd, plane, sad, outer, fail
+        self._last_error: dict[str, str] = {}
+        self._told: dict[str, float] = {}
+
+    # ---- events
+
+    def listen(self, stack: AsyncExitStack) -> None:
+        """Handles what the loops tell until the stack is left."""
+        loop = asyncio.get_running_loop()
+        for channel in Channel:
+            descriptor = self._plane.punt_descriptor(channel)
+            loop.add_reader(descriptor, self._read, channel)
+            stack.callback(loop.remove_reader, descriptor)
+        housekeeping = loop.create_task(self._housekeeping())
+        stack.callback(housekeeping.cancel)
+        try:
+            uevents = vmgenid.listen()
+        except OSError as error:
+            log.info("no kernel uevents here, so a cloned virtual machine goes unnoticed: %s", error.strerror)
+            return
+        loop.add_reader(uevents.fileno(), self._machine_changed, uevents)
+        stack.callback(uevents.close)
+        stack.callback(loop.remove_reader, uevents.fileno())
+
+    def _machine_changed(self, uevents: socket.socket) -> None:
+        if vmgenid.drain(uevents):
+            self._plane.expire_all()
+            log.error("this virtual machine was cloned or restored: every SA is ended, so that no nonce is used twice")
+
+    async def _housekeeping(self) -> None:
+        while True:
+            for event in self._sad.rescan():
+                self._handle(event)
+            await asyncio.sleep(RECLAIM_S if self._sad.reclaim() else RESCAN_S)
+
+    def _read(self, channel: Channel) -> None:
+        for event in self._sad.events(channel):
+            self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Acquire(tunnel=number):
+                name = self._spd.tunnel_names[number]
+                self._tell(logging.WARNING, f'tunnel "{name}": traffic, but no SA to carry it', tunnel=name)
+                self._sad.acquired(number)
+            case SaCondition():
+                self._tell_condition(event)
+            case UnknownSpi(spi=spi, remote=remote):
+                source = "somebody" if remote is None else remote.address
+                self._tell(logging.INFO, f"ESP from {source} for the unknown SPI {spi:#x}", key=f"unknown SPI from {source}")
+            case DeviceFailed(interface=interface, error=error) if interface is not None:
+                name = self._spd.interface_names[interface]
+                self._fail(f"interface {name}: {os.strerror(error)}: the TUN device is gone; was it deleted by hand?")
+            case DeviceFailed(link=link, error=error):
+                self._tell(logging.WARNING, f"outer socket {link}: {os.strerror(error)}")
+            case _:
+                self._tell(logging.INFO, "an IKE message came, but IKE is not built yet", key="IKE")
+
+    def _tell_condition(self, event: SaCondition) -> None:
+        name = self._spd.tunnel_names[event.tunnel]
+        for flag, level, text in CONDITIONS:
+            if flag in event.flags:
+                self._tell(level, f'tunnel "{name}": SA {event.spi:#x}: {text}', tunnel=name if level >= logging.ERROR else None)
+        if SaFlag.PEER_MOVED in event.flags:
+            self._sad.acted(event.handle, SaFlag.PEER_MOVED)
+
+    def _tell(self, level: int, text: str, *, tunnel: str | None = None, key: str | None = None) -> None:
+        """Logs, the same thing (`key`, else the text) once in QUIET_S; for a tunnel it is its last error too."""
+        now = time.monotonic()
+        if tunnel is not None:
+            self._last_error[tunnel] = text
+        key = text if key is None else key
+        if now - self._told.get(key, -QUIET_S) < QUIET_S:
+            return
+        if len(self._told) >= TOLD_MAX:  # strangers choose some of the keys
+            self._told.clear()
+        self._told[key] = now
+        log.log(level, "%s", text)
+
+    # ---- status
+
+    def status(self) -> dict[str, Any]:
+        """The answer to `status`."""
+        warnings = [f'tunnel "{tunnel.name}": {manual.WARNING}' for tunnel in self._config.tunnels if tunnel.manual is not None]
+        return gateway_status(
+            name=self._config.name,
+            plane=self._plane,
+            tunnels=[self._tunnel_status(tunnel) for tunnel in self._config.tunnels],
+            offloads={},
+            warnings=warnings,
+        )
+
+    def _tunnel_status(self, tunnel: Tunnel) -> dict[str, Any]:
+        number, now = self._spd.tunnel_numbers[tunnel.name], time.monotonic()
+        children = [child_status(self._sad, child, now) for child in self._sad.children_of(number)]
+        up = any(child["spi_in"] is not None and child["spi_out"] is not None for child in children)
+        outer = self._outer[tunnel.name]
+        return {
+            "name": tunnel.name,
+            "state": "up" if up else "down",
+            "state_text": "manual keys" if up else "no SA",
+            "last_error": self._last_error.get(tunnel.name),
+            "remote": str(outer.path.remote.address),
+            "nat": "none",
+            "mtu": outer.mtu,
+            "ike": None,
+            "children": children,
+        }
