@@ -11,7 +11,7 @@ from ipsec_dp.config.selectors import Rule, Selector, find_shadowed
 from ipsec_dp.errors import BadValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -35,12 +35,13 @@ def check_names(names: Sequence[str], config: model.Config, findings: Findings) 
 
 
 def check_rules(policies: Sequence[tuple[int, model.Policy]], tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
-    """Rules wholly shadowed by an earlier one, and tunnels with identical selectors on one interface.
+    """Rules wholly shadowed by an earlier one, rules no CHILD_SA could carry, and tunnels with the same selectors on one interface.
 
     `policies` come with their number in the file; both must have been found good by themselves.
     """
     by_name = {tunnel.name: tunnel for tunnel in tunnels}
     twins = _check_twins(tunnels, findings)
+    _check_carriers(policies, by_name, findings)
     sound = [(number, policy) for number, policy in policies if policy.tunnel is None or policy.tunnel in by_name]
     rules = model.rules_of(tuple(policy for _, policy in sound), tuple(tunnels))
     numbers = [number for number, _ in sound]
@@ -56,6 +57,19 @@ def check_rules(policies: Sequence[tuple[int, model.Policy]], tunnels: Sequence[
         reported.add((where, key))
         wrong = f"never reached: {_describe_earlier(rule, earlier, numbers)} holds all of {rule.selector}"
         findings.at(where).error(key, wrong, "write the narrower rule first, or take one of both out")
+
+
+def _check_carriers(policies: Sequence[tuple[int, model.Policy]], tunnels: Mapping[str, model.Tunnel], findings: Findings) -> None:
+    """A protect policy needs a tunnel that negotiates some of what it names: a CHILD_SA carries only what its selectors hold."""
+    for number, policy in policies:
+        tunnel = tunnels.get(policy.tunnel or "")
+        if tunnel is None or any(one.overlaps(other) for one in policy.selectors for other in tunnel.selectors):
+            continue
+        findings.at(f"policy #{number}").error(
+            "tunnel",
+            f'tunnel "{tunnel.name}" carries none of {", ".join(map(str, policy.selectors))}',
+            f"add a proxy ID for it there, or write a part of {', '.join(map(str, tunnel.selectors))}",
+        )
 
 
 def _check_twins(tunnels: Sequence[model.Tunnel], findings: Findings) -> set[str]:

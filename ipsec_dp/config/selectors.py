@@ -23,6 +23,9 @@ class PortRange(NamedTuple):
     def covers(self, other: PortRange) -> bool:
         return self.low <= other.low and other.high <= self.high
 
+    def overlaps(self, other: PortRange) -> bool:
+        return self.low <= other.high and other.low <= self.high
+
     def __str__(self) -> str:
         if self == ANY_PORTS:
             return "any"
@@ -53,6 +56,17 @@ class Selector:
             self.protocol in (None, other.protocol)
             and self.local_ports.covers(other.local_ports)
             and self.remote_ports.covers(other.remote_ports)
+        )
+
+    def overlaps(self, other: Selector) -> bool:
+        """Whether some packet could be held by both."""
+        return (
+            self.version == other.version
+            and self.local.overlaps(other.local)
+            and self.remote.overlaps(other.remote)
+            and (self.protocol is None or other.protocol in (None, self.protocol))
+            and self.local_ports.overlaps(other.local_ports)
+            and self.remote_ports.overlaps(other.remote_ports)
         )
 
     def __str__(self) -> str:

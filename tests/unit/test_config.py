@@ -392,6 +392,25 @@ REACH = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("keys", "carried"),
+    [
+        ({"remote": "10.2.0.128/25"}, True),
+        ({"remote": "10.0.0.0/8"}, True),
+        ({"protocol": "tcp", "remote_ports": "20-25"}, True),
+        ({"remote": "10.3.0.0/24"}, False),
+        ({"local": "10.2.0.0/24"}, False),
+        ({"remote": "2001:db8::/32"}, False),
+        ({"protocol": "udp"}, False),
+        ({"protocol": "tcp", "remote_ports": "26-30"}, False),
+    ],
+)
+def test_a_protect_policy_needs_a_tunnel_that_carries_some_of_it(errors_of, keys, carried):
+    tunnel = TUNNEL + PROXY + 'protocol = "tcp"\nremote_ports = "22-25"\n' + AUTH
+    lines = errors_of(tunnel + policy_text("protect", tunnel="to-b", **keys))
+    expect(lines, *([] if carried else ['^policy #1: tunnel: tunnel "to-b" carries none of ']))
+
+
 @pytest.mark.parametrize(("text", "says"), REACH)
 def test_a_rule_wholly_shadowed_by_an_earlier_one_is_told(errors_of, text, says):
     expect(errors_of(text), *says)
