@@ -1,0 +1,260 @@
+"""`ipsec-dp doctor`: what this host offers, what it lacks, what that means, and the command that helps. It changes nothing."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import resource
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.host import HostError, probe
+from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+State = Literal["ok", "warn", "fail"]
+
+# <linux/capability.h>: number, name, how bad its absence is, what it is for
+CAPABILITIES: tuple[tuple[int, str, State, str], ...] = (
+    (12, "CAP_NET_ADMIN", "fail", "TUN interfaces, routes, the guard and marks need it"),
+    (13, "CAP_NET_RAW", "fail", "raw sockets for IP protocol 50 need it"),
+    (14, "CAP_IPC_LOCK", "warn", "without it, only as much key memory as `ulimit -l` says stays out of swap"),
+)
+# What each offload is for, and what its absence costs.
+OFFLOADS: dict[str, str] = {
+    "checksum": "every packet's checksum is computed in software",
+    "tso4": "IPv4 TCP crosses the interface packet by packet: several times slower",
+    "tso6": "IPv6 TCP crosses the interface packet by packet: several times slower",
+    "uso": "UDP crosses the interface packet by packet (Linux 6.2 and newer can do better)",
+    "udp_segment": "each outer packet costs a system call's share (Linux 4.18 and newer can do better)",
+    "udp_gro": "each received packet is handled alone (Linux 5.0 and newer can do better)",
+}
+MEMLOCK_OCTETS = 32 << 20  # the keys of 10,000 tunnels with room to spare
+VMGENID_LINUX = (6, 10)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: `state`, what was found, what it means (empty when all is well), and the command that helps."""
+
+    name: str
+    state: State
+    found: str
+    means: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where the kernel tells about itself; a test gives a directory of its own."""
+
+    root: Path = Path("/")
+
+    def read(self, path: str) -> str:
+        """A file's text without the line's end; empty when it cannot be read."""
+        try:
+            return (self.root / path).read_text().strip()
+        except OSError:
+            return ""
+
+    def names(self, pattern: str) -> list[str]:
+        return sorted(path.name for path in self.root.glob(pattern))
+
+
+def tun_device(_: Host) -> list[Finding]:
+    """/dev/net/tun, and the offloads of a device made with it."""
+    try:
+        offloads = probe.tun_offloads()
+    except (HostError, OSError) as error:
+        return [Finding("TUN device", "fail", str(error), "no tunnel interface can be made", "modprobe tun")]
+    missing = [name for name, there in offloads.items() if not there]
+    found = Finding("TUN device", "ok", "/dev/net/tun makes interfaces")
+    if not missing:
+        return [found, Finding("TUN offloads", "ok", ", ".join(offloads))]
+    means = "; ".join(OFFLOADS[name] for name in missing)
+    return [found, Finding("TUN offloads", "warn", f"without {', '.join(missing)}", means, "a newer kernel")]
+
+
+def udp_offloads(_: Host) -> list[Finding]:
+    """UDP_SEGMENT and UDP_GRO."""
+    offloads = probe.udp_offloads()
+    missing = [name for name, there in offloads.items() if not there]
+    if not missing:
+        return [Finding("UDP offloads", "ok", ", ".join(offloads))]
+    means = "; ".join(OFFLOADS[name] for name in missing)
+    return [Finding("UDP offloads", "warn", f"without {', '.join(missing)}", means, "a newer kernel")]
+
+
+def capabilities(host: Host) -> list[Finding]:
+    """The effective capabilities of this process, which are those that `up` would have."""
+    rows = (line.split() for line in host.read("proc/self/status").splitlines())
+    effective = int(next((row[1] for row in rows if row[0] == "CapEff:"), "0"), 16)
+    return [
+        Finding("privilege", "ok", name)
+        if effective >> number & 1
+        else Finding("privilege", state, f"no {name}", means, "run as root, or use the service unit")
+        for number, name, state, means in CAPABILITIES
+    ]
+
+
+def processor(host: Host) -> list[Finding]:
+    """The instructions that AES-GCM is fast with."""
+    lines = host.read("proc/cpuinfo").splitlines()
+    flags = set(next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "").split())
+    fast = [flag for flag in ("aes", "pclmulqdq", "pmull", "avx2", "vaes", "vpclmulqdq", "avx512f") if flag in flags]
+    if "aes" in flags and flags & {"pclmulqdq", "pmull"}:
+        return [Finding("processor", "ok", ", ".join(fast))]
+    means = "AES-GCM runs in software, many times slower; ChaCha20-Poly1305 suffers less"
+    return [Finding("processor", "warn", "no AES instructions", means, 'proposals = ["chacha20poly1305"] in [tunnel.esp]')]
+
+
+def provider(_: Host) -> list[Finding]:
+    """Which library seals and opens, after its known-answer tests."""
+    try:
+        from ipsec_dp.dataplane import DataPlane
+
+        with DataPlane(sa_slots=256, tunnels=1, interfaces=1) as plane:
+            name, reason = plane.provider, plane.provider_reason
+    except (ImportError, OSError, IpsecDpError) as error:
+        return [Finding("data plane", "fail", str(error), "no packet can be sealed", "make setup, or install the package anew")]
+    if not reason:
+        return [Finding("data plane", "ok", name)]
+    means = "small packets cost about four times as much to seal"
+    return [
+        Finding("data plane", "warn", f"{name}: {reason}", means, "apt-get install libipsec-mb-dev, then install the package anew")
+    ]
+
+
+def locked_memory(host: Host) -> list[Finding]:
+    """How much key memory may be locked."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    unlimited = soft == resource.RLIM_INFINITY or any(finding.found == "CAP_IPC_LOCK" for finding in capabilities(host))
+    if unlimited or soft >= MEMLOCK_OCTETS:
+        return [Finding("locked memory", "ok", "not limited" if unlimited else f"{soft >> 20} MiB")]
+    means = "with thousands of tunnels their keys may reach swap, or their SAs are refused"
+    return [
+        Finding("locked memory", "warn", f"{soft >> 20} MiB", means, "LimitMEMLOCK=64M in the service unit, or ulimit -l 65536")
+    ]
+
+
+def ports(_: Host) -> list[Finding]:
+    """UDP 500 and 4500."""
+    findings: list[Finding] = []
+    for port in (IKE_PORT, NAT_PORT):
+        name = f"UDP port {port}"
+        try:
+            free = probe.udp_port_free(port)
+        except OSError as error:
+            findings.append(Finding(name, "fail", str(error.strerror), "IKE cannot listen here", "run as root"))
+            continue
+        owners = [] if free else probe.udp_port_owners(port)
+        if free or (owners and all(owner.startswith("ipsec-dp ") for owner in owners)):
+            findings.append(Finding(name, "ok", "free" if free else f"in use by {', '.join(owners)}"))
+        else:
+            whose = ", ".join(owners) or "another program"
+            means = "two IKE daemons cannot share an address"
+            findings.append(Finding(name, "fail", f"in use by {whose}", means, f"ss -ulpn 'sport = :{port}' shows it; stop it"))
+    return findings
+
+
+def nftables(_: Host) -> list[Finding]:
+    """The program that the guard is made with."""
+    path = shutil.which("nft", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+    if path is not None:
+        return [Finding("nftables", "ok", path)]
+    return [Finding("nftables", "fail", "nft is not installed", "there is no guard, so `up` refuses", "apt-get install nftables")]
+
+
+def forwarding(host: Host) -> list[Finding]:
+    """Whether this host routes for others."""
+    findings = []
+    for name, path, setting in (
+        ("IPv4 forwarding", "proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward"),
+        ("IPv6 forwarding", "proc/sys/net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding"),
+    ):
+        if host.read(path) == "1":
+            findings.append(Finding(name, "ok", "on"))
+        else:
+            means = "only this host itself can use tunnels, not a network behind it"
+            findings.append(Finding(name, "warn", "off", means, f"sysctl -w {setting}=1"))
+    return findings
+
+
+def reverse_path_filter(host: Host) -> list[Finding]:
+    """Interfaces whose strict filter would drop a peer's packets when everything is routed into the tunnel."""
+    everywhere = host.read("proc/sys/net/ipv4/conf/all/rp_filter") or "0"
+    interfaces = [name for name in host.names("proc/sys/net/ipv4/conf/*") if name not in ("all", "default", "lo")]
+    values = {name: host.read(f"proc/sys/net/ipv4/conf/{name}/rp_filter") or "0" for name in interfaces}
+    strict = [name for name, value in values.items() if max(everywhere, value) == "1"]
+    if not strict:
+        return [Finding("reverse path filter", "ok", "not strict")]
+    means = "with 0.0.0.0/0 in the tunnel, the way back to the peer leads there too, and the kernel drops what the peer sends"
+    remedy = "; ".join(f"sysctl -w net.ipv4.conf.{name.replace('.', '/')}.rp_filter=2" for name in strict)
+    return [Finding("reverse path filter", "warn", f"strict on {', '.join(strict)}", means, remedy)]
+
+
+def generation(host: Host) -> list[Finding]:
+    """Whether a clone of this machine would notice that it is one."""
+    if "hypervisor" not in host.read("proc/cpuinfo").split():
+        return [Finding("VM generation ID", "ok", "not a virtual machine")]
+    device = host.names("sys/bus/*/drivers/vmgenid/*VMG*") + host.names("sys/bus/*/drivers/vmgenid/*vmgen*")
+    release = host.read("proc/sys/kernel/osrelease").split(".")
+    recent = len(release) > 1 and release[1].isdecimal() and (int(release[0]), int(release[1])) >= VMGENID_LINUX
+    if device and recent:
+        return [Finding("VM generation ID", "ok", "the kernel tells of clones")]
+    found = "the hypervisor gives none" if not device else "Linux tells of clones from 6.10 on"
+    means = "a machine cloned or restored while SAs are up repeats nonces unnoticed"
+    return [Finding("VM generation ID", "warn", found, means, "ipsec-dp down before each snapshot")]
+
+
+CHECKS: tuple[Callable[[Host], list[Finding]], ...] = (
+    capabilities,
+    tun_device,
+    udp_offloads,
+    processor,
+    provider,
+    locked_memory,
+    ports,
+    nftables,
+    forwarding,
+    reverse_path_filter,
+    generation,
+)
+
+
+def checks(host: Host | None = None) -> list[Finding]:
+    """Everything that is looked at, in order."""
+    host = Host() if host is None else host
+    return [finding for check in CHECKS for finding in check(host)]
+
+
+def run(json: bool = False) -> int:
+    """Prints what was found, as a table or as one JSON object. 1 when something fails, else 0."""
+    findings = checks()
+    if json:
+        print(jsonlib.dumps({"schema": 1, "findings": [asdict(finding) for finding in findings]}, indent=1))
+    else:
+        _show(findings)
+    return 1 if any(finding.state == "fail" for finding in findings) else 0
+
+
+COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def _show(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for finding in findings:
+        lines = [Text(finding.found)]
+        lines += [Text(finding.means, style="dim")] if finding.means else []
+        lines += [Text(f"what helps: {finding.remedy}")] if finding.remedy else []
+        table.add_row(Text(finding.state, style=COLOURS[finding.state]), finding.name, Text("\n").join(lines))
+    Console().print(table)

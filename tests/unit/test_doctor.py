@@ -1,0 +1,157 @@
+"""What `doctor` makes of a host: each lack named with what it means and what helps."""
+
+from __future__ import annotations
+
+import json
+import resource
+from functools import partial
+
+import pytest
+
+from ipsec_dp import doctor
+from ipsec_dp.doctor import Finding, Host
+from ipsec_dp.host import HostError, probe
+
+GOOD = {
+    "proc/self/status": "Name:\tx\nCapEff:\t0000000000007000\n",
+    "proc/cpuinfo": "processor : 0\nflags\t\t: fpu aes pclmulqdq avx2 vaes hypervisor\n",
+    "proc/sys/net/ipv4/ip_forward": "1\n",
+    "proc/sys/net/ipv6/conf/all/forwarding": "1\n",
+    "proc/sys/net/ipv4/conf/all/rp_filter": "0\n",
+    "proc/sys/net/ipv4/conf/eth0/rp_filter": "2\n",
+    "proc/sys/kernel/osrelease": "6.12.9-amd64\n",
+    "sys/bus/acpi/drivers/vmgenid/VMGENCTR:00": "",
+}
+
+
+@pytest.fixture
+def host(tmp_path):
+    """A host on which all is well, but for the files given."""
+
+    def make(**changes):
+        for path, text in {**GOOD, **changes}.items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            if text is not None:
+                (tmp_path / path).write_text(text)
+        return Host(tmp_path)
+
+    return make
+
+
+FILE_CHECKS = (doctor.capabilities, doctor.processor, doctor.forwarding, doctor.reverse_path_filter, doctor.generation)
+
+
+def test_all_well(host):
+    found = [finding for check in FILE_CHECKS for finding in check(host())]
+    assert {finding.state for finding in found} == {"ok"}
+    assert all(finding.means == finding.remedy == "" for finding in found)
+
+
+STRICT = "proc/sys/net/ipv4/conf/{}/rp_filter"
+LACKS = [
+    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000006000\n"}, "fail", "no CAP_NET_ADMIN", "root"),
+    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000005000\n"}, "fail", "no CAP_NET_RAW", "root"),
+    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000003000\n"}, "warn", "no CAP_IPC_LOCK", "root"),
+    (doctor.processor, {"proc/cpuinfo": "flags : fpu sse2\n"}, "warn", "no AES instructions", "chacha20poly1305"),
+    (doctor.forwarding, {"proc/sys/net/ipv4/ip_forward": "0\n"}, "warn", "off", "net.ipv4.ip_forward=1"),
+    (doctor.forwarding, {"proc/sys/net/ipv6/conf/all/forwarding": "0\n"}, "warn", "off", "net.ipv6.conf.all.forwarding=1"),
+    (doctor.reverse_path_filter, {STRICT.format("eth0"): "1\n"}, "warn", "strict on eth0", "conf.eth0.rp_filter=2"),
+    (doctor.reverse_path_filter, {STRICT.format("all"): "1\n", STRICT.format("eth0"): "0\n"}, "warn", "strict on eth0", "eth0"),
+    (doctor.generation, {"sys/bus/acpi/drivers/vmgenid/VMGENCTR:00": None}, "warn", "the hypervisor gives none", "down"),
+    (doctor.generation, {"proc/sys/kernel/osrelease": "6.1.0-18-amd64\n"}, "warn", "from 6.10 on", "down"),
+]
+
+
+@pytest.mark.parametrize(("check", "files", "state", "found", "helps"), LACKS, ids=[f"{i}-{row[3]}" for i, row in enumerate(LACKS)])
+def test_lack_is_named_with_what_helps(host, check, files, state, found, helps):
+    (lack,) = [finding for finding in check(host(**files)) if finding.state != "ok"]
+    assert lack.state == state
+    assert found in lack.found
+    assert lack.means
+    assert helps in lack.remedy
+
+
+def test_loose_filter_on_all_relaxes_a_strict_interface(host):
+    files = {STRICT.format("all"): "2\n", STRICT.format("eth0"): "1\n"}
+    assert [finding.state for finding in doctor.reverse_path_filter(host(**files))] == ["ok"]
+
+
+def test_machine_that_is_not_virtual_needs_no_generation(host):
+    files = {"proc/cpuinfo": "flags : aes pclmulqdq\n", "sys/bus/acpi/drivers/vmgenid/VMGENCTR:00": None}
+    assert doctor.generation(host(**files))[0].state == "ok"
+
+
+def refuse(error, *_):
+    raise error
+
+
+def test_no_tun_device(monkeypatch, host):
+    monkeypatch.setattr(probe, "tun_offloads", partial(refuse, HostError("/dev/net/tun is not there")))
+    (finding,) = doctor.tun_device(host())
+    assert (finding.state, finding.remedy) == ("fail", "modprobe tun")
+
+
+@pytest.mark.parametrize(
+    ("check", "name", "lack"), [(doctor.tun_device, "tun_offloads", "uso"), (doctor.udp_offloads, "udp_offloads", "udp_gro")]
+)
+def test_missing_offload_is_named_with_its_cost(monkeypatch, host, check, name, lack):
+    monkeypatch.setattr(probe, name, lambda: {"checksum": True, lack: False})
+    finding = check(host())[-1]
+    assert (finding.state, finding.found, finding.means) == ("warn", f"without {lack}", doctor.OFFLOADS[lack])
+
+
+@pytest.mark.parametrize(
+    ("free", "owners", "state", "found"),
+    [
+        (True, [], "ok", "free"),
+        (False, ["charon (pid 7)"], "fail", "in use by charon (pid 7)"),
+        (False, ["ipsec-dp (pid 7)"], "ok", "in use by ipsec-dp (pid 7)"),
+        (False, [], "fail", "in use by another program"),
+    ],
+)
+def test_ports(monkeypatch, host, free, owners, state, found):
+    monkeypatch.setattr(probe, "udp_port_free", lambda _: free)
+    monkeypatch.setattr(probe, "udp_port_owners", lambda _: owners)
+    assert [(finding.state, finding.found) for finding in doctor.ports(host())] == [(state, found)] * 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "capable", "state", "found"),
+    [
+        (8 << 20, False, "warn", "8 MiB"),
+        (8 << 20, True, "ok", "not limited"),
+        (64 << 20, False, "ok", "64 MiB"),
+        (-1, False, "ok", "not limited"),
+    ],
+)
+def test_locked_memory(monkeypatch, host, limit, capable, state, found):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    (finding,) = doctor.locked_memory(host(**{"proc/self/status": f"CapEff:\t{0x4000 if capable else 0:016x}\n"}))
+    assert (finding.state, finding.found) == (state, found)
+
+
+def test_no_nft(monkeypatch, host):
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    (finding,) = doctor.nftables(host())
+    assert (finding.state, finding.remedy) == ("fail", "apt-get install nftables")
+
+
+def test_data_plane_says_which_provider(host):
+    (finding,) = doctor.provider(host())
+    assert finding.state in ("ok", "warn")
+    assert finding.found.startswith(("intel-ipsec-mb", "openssl"))
+
+
+SOME = [Finding("a", "ok", "x"), Finding("b", "warn", "y", "costs", "do"), Finding("c", "fail", "[z]", "stops", "do that")]
+
+
+@pytest.mark.parametrize(("findings", "status"), [(SOME, 1), (SOME[:2], 0)])
+def test_output_and_exit_status(monkeypatch, capsys, findings, status):
+    monkeypatch.setattr(doctor, "checks", lambda: findings)
+    assert doctor.run(json=True) == status
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["schema"] == 1
+    assert [row["name"] for row in answer["findings"]] == [finding.name for finding in findings]
+    assert doctor.run() == status
+    text = capsys.readouterr().out
+    assert all(finding.found in text and finding.remedy in text for finding in findings)
