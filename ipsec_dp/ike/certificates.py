@@ -1,0 +1,336 @@
+"""X.509 for IKE: files, chains, identities, revocation (RFC 5280, RFC 4945), through `cryptography.x509.verification`.
+
+Nothing is ever fetched: a certificate that comes as hash and URL is refused, distribution points are not followed, CRLs are
+files. The time is handed in.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
+
+from ipsec_dp.ike.auth import MIN_RSA_BITS, AuthenticationError, PrivateKey, PublicKey, SecretError, read_secret_file
+from ipsec_dp.ike.identity import Identity, IdentityError, IdType, canonical_name
+from ipsec_dp.ike.payloads import CERT_X509_SIGNATURE, Certificate, CertificateRequest
+
+MAX_DEPTH: Final = 5  # CA certificates between an end entity and a root
+MAX_CERTIFICATES: Final = 16  # taken from one message
+_MAX_FILE: Final = 16 * 1024 * 1024  # octets; CRLs grow large
+_PEM: Final = b"-----BEGIN "
+
+# RFC 4945 §5.1.3.12, and the two TLS usages that certificates for VPNs commonly carry instead.
+IKE_USAGES: Final = frozenset(
+    {
+        ObjectIdentifier("1.3.6.1.5.5.7.3.17"),  # id-kp-ipsecIKE
+        ObjectIdentifier("1.3.6.1.5.5.8.2.2"),  # iKEIntermediate, older than id-kp-ipsecIKE
+        ObjectIdentifier("1.3.6.1.5.5.7.3.5"),  # ipsecEndSystem
+        ObjectIdentifier("1.3.6.1.5.5.7.3.6"),  # ipsecTunnel
+        ObjectIdentifier("1.3.6.1.5.5.7.3.7"),  # ipsecUser
+        ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+        ExtendedKeyUsageOID.SERVER_AUTH,
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+    }
+)
+
+
+class CertificateError(AuthenticationError):
+    """A certificate, chain, CRL or file that cannot be relied on; the text says which and why."""
+
+
+class Revocation(StrEnum):
+    """How far CRLs decide: not at all; where one is at hand; a current one for every certificate is required."""
+
+    OFF = "off"
+    IF_PRESENT = "if-present"
+    STRICT = "strict"
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom to believe: root certificates, CRLs, and what to do about revocation."""
+
+    authorities: tuple[x509.Certificate, ...]
+    crls: tuple[x509.CertificateRevocationList, ...] = ()
+    revocation: Revocation = Revocation.IF_PRESENT
+
+    def certificate_request(self) -> CertificateRequest:
+        """CERTREQ naming our authorities by the SHA-1 of their keys (RFC 7296 §3.7)."""
+        return CertificateRequest(CERT_X509_SIGNATURE, b"".join(_key_hash(authority) for authority in self.authorities))
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """Our certificate, the CA certificates to send along, and the private key, which no `repr` shows."""
+
+    certificates: tuple[x509.Certificate, ...]
+    key: PrivateKey = field(repr=False)
+
+    @classmethod
+    def from_files(cls, certificate: str | Path, private_key: str | Path) -> "Credential":
+        """The first certificate of the file is ours. CertificateError or SecretError when they cannot be used together."""
+        certificates = load_certificates(certificate)
+        key = load_private_key(private_key)
+        if _public_octets(key.public_key()) != _public_octets(certificates[0].public_key()):
+            raise CertificateError(f"{private_key} is not the key of the certificate in {certificate}")
+        return cls(certificates, key)
+
+    def check(self, identity: Identity, at: datetime) -> None:
+        """CertificateError when our own certificate is not valid at that time or does not hold our identity."""
+        _check_time(self.certificates[0], at)
+        if identity_in(self.certificates[0], identity) is None:
+            raise CertificateError(f"our certificate does not hold the identity {identity}; it holds {_held(self.certificates[0])}")
+
+    def payloads(self) -> tuple[Certificate, ...]:
+        """CERT payloads, ours first (RFC 7296 §3.6)."""
+        return tuple(Certificate(CERT_X509_SIGNATURE, c.public_bytes(Encoding.DER)) for c in self.certificates)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_MAX_FILE + 1)
+    except OSError as error:
+        raise CertificateError(f"{path}: {error.strerror}") from None
+    if len(content) > _MAX_FILE:
+        raise CertificateError(f"{path}: longer than {_MAX_FILE} octets")
+    return content
+
+
+def load_certificates(path: str | Path) -> tuple[x509.Certificate, ...]:
+    """All certificates of a PEM file, or the one of a DER file."""
+    content = _read(path)
+    try:
+        return tuple(x509.load_pem_x509_certificates(content)) if _PEM in content else (x509.load_der_x509_certificate(content),)
+    except ValueError:
+        raise CertificateError(f"{path}: holds no certificate") from None
+
+
+def load_crl(path: str | Path) -> x509.CertificateRevocationList:
+    """The CRL of a PEM or DER file."""
+    content = _read(path)
+    try:
+        return x509.load_pem_x509_crl(content) if _PEM in content else x509.load_der_x509_crl(content)
+    except ValueError:
+        raise CertificateError(f"{path}: holds no CRL") from None
+
+
+def load_private_key(path: str | Path) -> PrivateKey:
+    """An unencrypted RSA, ECDSA or Ed25519 key, PEM or DER. SecretError also when others can read the file."""
+    content = read_secret_file(path)
+    try:
+        key = load_pem_private_key(content, None) if _PEM in content else load_der_private_key(content, None)
+    except (ValueError, TypeError):  # TypeError: encrypted
+        raise SecretError(f"{path}: holds no unencrypted private key") from None
+    if not isinstance(key, PrivateKey):
+        raise SecretError(f"{path}: RSA, ECDSA and Ed25519 keys can be used, this is another")
+    return key
+
+
+def _public_octets(key: object) -> bytes:
+    if not isinstance(key, PublicKey):
+        raise CertificateError("RSA, ECDSA and Ed25519 keys can be used, this certificate holds another")
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _key_hash(certificate: x509.Certificate) -> bytes:
+    digest = hashes.Hash(hashes.SHA1())  # noqa: S303 - a name, not a proof (RFC 7296 §3.7)
+    digest.update(certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    return digest.finalize()
+
+
+# --- the peer's certificates -----------------------------------------------------------------------------------------
+
+
+def from_payloads(payloads: Sequence[Certificate]) -> tuple[x509.Certificate, ...]:
+    """What the peer sent, its own certificate first. Encodings other than X.509 Signature are refused, URLs among them."""
+    if not payloads:
+        raise CertificateError("the peer sent no certificate")
+    if len(payloads) > MAX_CERTIFICATES:
+        raise CertificateError(f"the peer sent {len(payloads)} certificates, {MAX_CERTIFICATES} are the most")
+    for payload in payloads:
+        if payload.encoding != CERT_X509_SIGNATURE:
+            raise CertificateError(f"certificate encoding {payload.encoding} is not admitted (never fetched from a URL)")
+    try:
+        return tuple(x509.load_der_x509_certificate(payload.data) for payload in payloads)
+    except ValueError:
+        raise CertificateError("the peer sent a certificate that is no X.509") from None
+
+
+def verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> PublicKey:
+    """The peer's public key, once its certificate chains to an authority, is valid at `at`, not revoked, and holds `identity`.
+
+    `received` is the peer's certificate and others in any order; `at` carries its time zone. CertificateError with the reason.
+    """
+    try:
+        return _verify(received, identity, trust, at)
+    except (ValueError, UnsupportedAlgorithm, IdentityError):  # `cryptography` decodes parts of a certificate when they are used
+        raise CertificateError("a certificate of the peer's cannot be read") from None
+
+
+def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> PublicKey:
+    leaf = received[0]
+    _check_time(leaf, at)
+    chain = _chain(leaf, received[1:], trust, at)
+    if identity_in(leaf, identity) is None:
+        raise CertificateError(f"the peer says it is {identity}; its certificate holds {_held(leaf)}")
+    if trust.revocation is not Revocation.OFF:
+        for certificate, issuer in pairwise(chain):
+            _check_revocation(certificate, issuer, trust, at)
+    return _usable_key(leaf)
+
+
+def _usable_key(leaf: x509.Certificate) -> PublicKey:
+    key = leaf.public_key()
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
+        raise CertificateError("the peer's certificate holds a key that is none of RSA, ECDSA, Ed25519")
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
+        raise CertificateError(f"the peer's RSA key has {key.key_size} bits, {MIN_RSA_BITS} are the least")
+    return key
+
+
+def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], trust: Trust, at: datetime) -> list[x509.Certificate]:
+    if not trust.authorities:
+        raise CertificateError("no certificate authorities are configured")
+    builder = PolicyBuilder().store(Store(list(trust.authorities))).time(at.astimezone(UTC).replace(tzinfo=None))
+    builder = builder.max_chain_depth(MAX_DEPTH).extension_policies(ca_policy=_CA_POLICY, ee_policy=_END_ENTITY_POLICY)
+    try:
+        return builder.build_client_verifier().verify(leaf, list(others)).chain
+    except VerificationError as error:
+        issuers = {canonical_name(certificate.subject.public_bytes()) for certificate in (*trust.authorities, *others)}
+        why = (
+            str(error)
+            if canonical_name(leaf.issuer.public_bytes()) in issuers
+            else f"its issuer {_subject(leaf.issuer)} is not known"
+        )
+        raise CertificateError(
+            f"the peer's certificate {_subject(leaf.subject)} does not lead to one of our authorities: {why}"
+        ) from None
+
+
+def _check_ca_usage(_policy: Policy, _certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    if usage is not None and not usage.key_cert_sign:
+        raise ValueError("a CA certificate whose key usage does not allow signing certificates")
+
+
+def _check_usage(_policy: Policy, _certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    if usage is not None and not (usage.digital_signature or usage.content_commitment):
+        raise ValueError("its key usage does not allow digital signatures (RFC 4945 §5.1.3.2)")
+
+
+def _check_extended_usage(_policy: Policy, _certificate: x509.Certificate, usage: x509.ExtendedKeyUsage | None) -> None:
+    if usage is not None and IKE_USAGES.isdisjoint(usage):
+        raise ValueError("its extended key usage is not for IKE (RFC 4945 §5.1.3.12)")
+
+
+# Stricter than the library's bare rules where RFC 4945 asks for it, laxer than its web profile, which wants SAN and TLS usages.
+# Critical extensions that nobody here knows are refused by the library.
+_CA_POLICY: Final = (
+    ExtensionPolicy.permit_all()
+    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+    .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_ca_usage)
+)
+_END_ENTITY_POLICY: Final = (
+    ExtensionPolicy.permit_all()
+    .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_usage)
+    .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _check_extended_usage)
+)
+
+
+def _check_time(certificate: x509.Certificate, at: datetime) -> None:
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not start <= at <= end:
+        raise CertificateError(f"the certificate {_subject(certificate.subject)} is valid from {start} to {end}; it is {at}")
+
+
+def _subject(name: x509.Name) -> str:
+    return str(Identity(IdType.DER_ASN1_DN, name.public_bytes()))
+
+
+# --- identities ------------------------------------------------------------------------------------------------------
+
+
+def identity_in(certificate: x509.Certificate, identity: Identity) -> Identity | None:
+    """`identity` in the octets the certificate has for it, or None when it does not hold it (RFC 4945 §3.1).
+
+    Addresses, domain names and e-mail addresses come from the subjectAltName alone, a DN from the subject; wildcards match
+    nothing. A KEY_ID never is in a certificate.
+    """
+    return next((held for held in _identities(certificate) if held.matches(identity)), None)
+
+
+def _identities(certificate: x509.Certificate) -> list[Identity]:
+    held = [Identity(IdType.DER_ASN1_DN, certificate.subject.public_bytes())]
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return held
+    for name in names:
+        if isinstance(name, x509.DNSName):
+            held.append(Identity(IdType.FQDN, name.value.encode()))
+        elif isinstance(name, x509.RFC822Name):
+            held.append(Identity(IdType.RFC822_ADDR, name.value.encode()))
+        elif isinstance(name, x509.IPAddress) and isinstance(name.value, IPv4Address | IPv6Address):
+            held.append(Identity(IdType.IPV4_ADDR if name.value.version == 4 else IdType.IPV6_ADDR, name.value.packed))
+    return held
+
+
+def _held(certificate: x509.Certificate) -> str:
+    return ", ".join(map(str, _identities(certificate)[:8]))
+
+
+# --- revocation ------------------------------------------------------------------------------------------------------
+
+
+def _check_revocation(certificate: x509.Certificate, issuer: x509.Certificate, trust: Trust, at: datetime) -> None:
+    """A revoked serial counts even from a CRL that is out of date; only a current CRL counts as proof of the opposite."""
+    current = False
+    for crl in trust.crls:
+        if not _is_from(crl, issuer):
+            continue
+        if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
+            raise CertificateError(f"the certificate {_subject(certificate.subject)} is revoked")
+        current = current or _is_current(crl, at)
+    if trust.revocation is Revocation.STRICT and not current:
+        raise CertificateError(f"no current CRL of {_subject(issuer.subject)}, and revocation is strict")
+
+
+def _is_current(crl: x509.CertificateRevocationList, at: datetime) -> bool:
+    end = crl.next_update_utc
+    return end is not None and crl.last_update_utc <= at <= end
+
+
+def _is_from(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    """True for a complete CRL that `issuer` signed and may sign; a critical extension makes it partial or indirect."""
+    if canonical_name(crl.issuer.public_bytes()) != canonical_name(issuer.subject.public_bytes()):
+        return False
+    try:
+        if any(extension.critical for extension in crl.extensions) or not _may_sign_crls(issuer):
+            return False
+        key = issuer.public_key()
+        return (
+            isinstance(key, PublicKey) and not isinstance(crl.signature_hash_algorithm, hashes.SHA1) and crl.is_signature_valid(key)
+        )
+    except ValueError:
+        return False
+
+
+def _may_sign_crls(issuer: x509.Certificate) -> bool:
+    try:
+        return issuer.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
+    except x509.ExtensionNotFound:
+        return True
