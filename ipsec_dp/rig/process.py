@@ -1,0 +1,136 @@
+"""`ipsec-dp up` as a process in a network namespace, and configurations for the two gateways of `netns.two_sites`.
+
+For demonstrations, benchmarks and tests that want the whole program rather than its parts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ipsec_dp import control
+from ipsec_dp.errors import ControlError, NoDaemonError
+from ipsec_dp.rig import netns
+from ipsec_dp.suites import parse_suite
+
+if TYPE_CHECKING:
+    from ipsec_dp.rig.netns import Namespace
+
+UP_SECONDS = 20.0
+DOWN_SECONDS = 10.0
+POLL_S = 0.05
+
+
+class GatewayProcessError(Exception):
+    """A gateway did not come up or go down as asked; the text holds what it logged."""
+
+
+@dataclass
+class GatewayProcess:
+    """One gateway. Its log goes beside its configuration, as NAME.log."""
+
+    namespace: Namespace
+    config: Path
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def control(self) -> Path:
+        return self.config.with_suffix(".sock")
+
+    @property
+    def log(self) -> Path:
+        return self.config.with_suffix(".log")
+
+    def start(self) -> None:
+        """Starts it and returns at once."""
+        with self.log.open("ab") as log:
+            self.process = self.namespace.spawn(
+                sys.executable, "-m", "ipsec_dp", "up", str(self.config), "--control", str(self.control), stdout=log, stderr=log
+            )
+
+    def wait_up(self, seconds: float = UP_SECONDS) -> dict[str, Any]:
+        """Its first status. GatewayProcessError when it ended, or took longer."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.process is None or self.process.poll() is not None:
+                raise GatewayProcessError(f"{self.namespace.label}: the gateway did not start:\n{self.text()}")
+            with contextlib.suppress(NoDaemonError, ControlError):
+                return self.status()
+            time.sleep(POLL_S)
+        raise GatewayProcessError(f"{self.namespace.label}: the gateway is not up after {seconds:g} s:\n{self.text()}")
+
+    def status(self) -> dict[str, Any]:
+        """The answer to `status`. NoDaemonError, ControlError."""
+        answer: dict[str, Any] = control.request(self.control, {"verb": "status"})
+        return answer
+
+    def down(self) -> int:
+        """Asks it to stop and returns its exit status. GatewayProcessError when it takes longer than DOWN_SECONDS."""
+        control.request(self.control, {"verb": "down"}, DOWN_SECONDS)
+        return self.wait(DOWN_SECONDS)
+
+    def wait(self, seconds: float) -> int:
+        """The exit status of a gateway that is to end by itself."""
+        if self.process is None:
+            raise GatewayProcessError(f"{self.namespace.label}: the gateway was never started")
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired as late:
+            raise GatewayProcessError(f"{self.namespace.label}: the gateway has not ended after {seconds:g} s") from late
+
+    def kill(self) -> None:
+        """kill -9, as the kernel does when memory runs out."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def text(self) -> str:
+        """What it logged."""
+        return self.log.read_text() if self.log.exists() else ""
+
+
+@dataclass(frozen=True)
+class ManualPair:
+    """Two gateways with one manual tunnel between them: what `write_pair` turns into files."""
+
+    suite: str = "aes128gcm16-esn"
+    encapsulation: str = "udp"
+    outer: tuple[str, str] = (netns.GW_A_OUTER[0], netns.GW_B_OUTER[0])
+    proxy_ids: tuple[tuple[str, str], ...] = tuple(zip(netns.SITE_A_NETS, netns.SITE_B_NETS, strict=True))  # site A's side first
+    gateway: str = ""  # further lines of [gateway]
+    tunnel: str = ""  # further lines of [[tunnel]]
+    tables: str = ""  # further tables at the end, the same on both sides
+
+
+def write_pair(directory: Path, pair: ManualPair, names: tuple[str, str] = ("gwA", "gwB")) -> tuple[Path, Path]:
+    """Writes both configurations and new keys (mode 0600) into `directory`; the two configuration files."""
+    octets = parse_suite(pair.suite).keymat_octets
+    keys = [directory / "a-to-b.key", directory / "b-to-a.key"]
+    for key in keys:
+        key.touch(mode=0o600)
+        key.write_text(secrets.token_hex(octets))
+    spis = (0x1001, 0x1002)
+    files = []
+    for side, name in enumerate(names):
+        other = 1 - side
+        proxy_ids = "".join(
+            f'  [[tunnel.proxy_id]]\n  local = "{proxy_id[side]}"\n  remote = "{proxy_id[other]}"\n' for proxy_id in pair.proxy_ids
+        )
+        file = directory / f"{name}.toml"
+        file.write_text(
+            f'[gateway]\nname = "{name}"\n{pair.gateway}\n'
+            f'[[tunnel]]\nname = "{"ab"[side]}-to-{"ab"[other]}"\n'
+            f'local = "{pair.outer[side]}"\nremote = "{pair.outer[other]}"\ninterface = "ipsec0"\n'
+            f'encapsulation = "{pair.encapsulation}"\n{pair.tunnel}\n{proxy_ids}'
+            f'  [tunnel.manual_unsafe]\n  suite = "{pair.suite}"\n'
+            f"  spi_in = {spis[other]:#x}\n  spi_out = {spis[side]:#x}\n"
+            f'  key_in_file = "{keys[other].name}"\n  key_out_file = "{keys[side].name}"\n{pair.tables}'
+        )
+        files.append(file)
+    return files[0], files[1]
