@@ -38,6 +38,7 @@ from ipsec_dp.suites import Suite, parse_suite
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ipsec_dp.dataplane import SaHandle
     from ipsec_dp.sad import Child, Event
 
 NAT_T_PORT = 4500  # RFC 3948
@@ -199,6 +200,14 @@ class Pair:
     def peer(self, gateway: Gateway) -> Gateway:
         return self.b if gateway is self.a else self.a
 
+    def outbound(self, name: str) -> SaHandle:
+        """The SA by which gateway "a" or "b" sends. Raises ValueError when it has none."""
+        return _there(self.children[name].outbound, name, "send")
+
+    def inbound(self, name: str) -> SaHandle:
+        """The newest SA by which gateway "a" or "b" receives. Raises ValueError when it has none."""
+        return _there(self.children[name].inbound, name, "receive")
+
     # ---- SAs, in the order of a rekey: both inbound, then switch, then remove the old inbound
 
     def install_inbound(self) -> dict[str, int]:
@@ -275,11 +284,8 @@ class Pair:
     def seal(self, plain: Batch, *, back: bool = False) -> Batch:
         """Seals every row at a (`back`: at b) without devices. Reasons are in what is returned."""
         sender = self.b if back else self.a
-        outbound = self.children[sender.name].outbound
-        if outbound is None:
-            raise ValueError(f"{sender.name} has no SA to send by")
         sealed = Batch(plain.rows, plain.stride + GROWTH)
-        sender.plane.seal(outbound, plain, sealed, self.clock.ns)
+        sender.plane.seal(self.outbound(sender.name), plain, sealed, self.clock.ns)
         return sealed
 
     def open(self, sealed: Batch, *, back: bool = False) -> Batch:
@@ -287,6 +293,12 @@ class Pair:
         plain = Batch(sealed.rows, sealed.stride)
         (self.a if back else self.b).plane.open(sealed, plain, self.clock.ns)
         return plain
+
+
+def _there(handle: SaHandle | None, name: str, what: str) -> SaHandle:
+    if handle is None:
+        raise ValueError(f"{name} has no SA to {what} by")
+    return handle
 
 
 def pair(
