@@ -320,6 +320,26 @@ static void test_padding_is_checked_once_the_icv_held(void **state) {
     }
 }
 
+/* The octets in front of the plaintext continue the padding backwards: only the comparison of lengths keeps them out. */
+static void test_padding_is_not_looked_for_before_the_plaintext(void **state) {
+    (void)state;
+    static uint8_t buffer[ROOM], sealed[ROOM];
+    uint8_t crafted[16], *plain = buffer + 256;
+    struct sa sa;
+    struct dp_esp_opened opened;
+    assert_true(sa_start(&sa, DP_PROVIDER_AUTO, &suites[0], false, NULL));
+    for (unsigned pad = 15; pad <= 255; pad++) {
+        for (unsigned i = 0; i < pad; i++)
+            plain[14 + (int)i - (int)pad] = (uint8_t)(i + 1);
+        memcpy(crafted, plain, 14);
+        crafted[14] = (uint8_t)pad;
+        crafted[15] = DP_NH_IPV4;
+        size_t total = sa_seal_raw(&sa, 3, crafted, sizeof(crafted), sealed);
+        assert_int_equal(dp_esp_open(&sa.esp, 3, sealed, total, plain, &opened), DP_DROP_pad);
+    }
+    sa_end(&sa);
+}
+
 static int fail_with_eio(void *context, const struct dp_crypt *c) {
     (void)context;
     (void)c;
@@ -356,6 +376,7 @@ int main(void) {
         cmocka_unit_test(test_every_bit_of_the_sequence_number_is_authenticated),
         cmocka_unit_test(test_lengths_that_no_cipher_makes),
         cmocka_unit_test(test_padding_is_checked_once_the_icv_held),
+        cmocka_unit_test(test_padding_is_not_looked_for_before_the_plaintext),
         cmocka_unit_test(test_a_failing_library_is_a_fault_and_spends_the_iv),
     };
     return cmocka_run_group_tests(tests, load_ciphers, NULL);
