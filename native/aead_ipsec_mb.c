@@ -127,25 +127,28 @@ const char *dp_ipsec_mb_missing(uint64_t features) {
     return "";
 }
 
-struct dp_provider_table dp_ipsec_mb_load(const char **reason) {
-    static const struct dp_provider_table none;
+static IMB_MGR *ready_manager(const char **reason) {
     IMB_MGR *candidate = alloc_mb_mgr(0);
     if (!candidate) {
         *reason = "intel-ipsec-mb could not allocate its manager";
-        return none;
+        return NULL;
     }
     *reason = dp_ipsec_mb_missing(candidate->features);
     if (**reason == '\0') {
         init_mb_mgr_auto(candidate, NULL);
-        if (imb_get_errno(candidate) != 0)
-            *reason = "intel-ipsec-mb failed its self-test";
+        if (imb_get_errno(candidate) == 0)
+            return candidate;
+        *reason = "intel-ipsec-mb failed its self-test";
     }
-    if (**reason != '\0') {
-        free_mb_mgr(candidate);
-        return none;
-    }
-    manager = candidate;
-    return (struct dp_provider_table){ciphers, sizeof(ciphers) / sizeof(*ciphers)};
+    free_mb_mgr(candidate);
+    return NULL;
+}
+
+struct dp_provider_table dp_ipsec_mb_load(const char **reason) {
+    *reason = "";
+    if (!manager)
+        manager = ready_manager(reason);
+    return (struct dp_provider_table){ciphers, manager ? sizeof(ciphers) / sizeof(*ciphers) : 0};
 }
 
 #else

@@ -13,10 +13,17 @@ struct dp_provider_table {
     size_t count;
 };
 
-/* dp_cipher_known_answers of every cipher in the table: 0, or the first error. */
-int dp_provider_known_answers(const struct dp_provider_table *table);
+struct dp_provider_entry {
+    unsigned provider; /* enum dp_provider */
+    struct dp_provider_table table;
+};
 
-/* intel-ipsec-mb's ciphers. None, and the reason through `reason` ("" otherwise), when build, library or CPU lack it. */
+/* Runs the known-answer tests of every cipher of the providers, three at the most, and makes them those that dp_cipher_find gives,
+ * the first preferred. The first error of a test, and then dp_cipher_find gives none at all. */
+int dp_providers_admit(const struct dp_provider_entry *candidates, size_t count);
+
+/* intel-ipsec-mb's ciphers, any number of times. None, and the reason through `reason` ("" otherwise), when build, library or CPU
+ * lack it. */
 struct dp_provider_table dp_ipsec_mb_load(const char **reason);
 /* Why a CPU with these features (IMB_FEATURE_*) is refused; "" when it is not. */
 const char *dp_ipsec_mb_missing(uint64_t features);

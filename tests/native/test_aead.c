@@ -156,14 +156,28 @@ static void test_a_suite_without_vectors_is_not_trusted(void **state) {
     assert_int_equal(dp_cipher_known_answers(&unknown), -EBADMSG);
 }
 
+/* One broken cipher among working ones, and nobody gets any. */
 static void test_a_broken_provider_fails_the_load(void **state) {
     (void)state;
     working = dp_cipher_find(DP_PROVIDER_AUTO, DP_ENCR_AES_GCM_16, DP_INTEG_NONE, 16);
-    struct dp_cipher pair[] = {*working, *working};
-    const struct dp_provider_table table = {pair, 2};
-    assert_int_equal(dp_provider_known_answers(&table), 0);
-    pair[1].seal = seal_wrong_icv;
-    assert_int_equal(dp_provider_known_answers(&table), -EBADMSG);
+    struct dp_cipher broken = *working;
+    broken.seal = seal_wrong_icv;
+    const struct dp_provider_entry candidates[] = {
+        {DP_PROVIDER_IPSEC_MB, {working, 1}},
+        {DP_PROVIDER_OPENSSL, {&broken, 1}},
+    };
+    const char *reason;
+    const struct dp_provider_entry real[] = {
+        {DP_PROVIDER_IPSEC_MB, dp_ipsec_mb_load(&reason)},
+        {DP_PROVIDER_OPENSSL, dp_openssl_aead},
+        {DP_PROVIDER_OPENSSL, dp_openssl_cbc_hmac},
+    };
+    int error = dp_providers_admit(candidates, 2);
+    const struct dp_cipher *found = dp_cipher_find(DP_PROVIDER_AUTO, DP_ENCR_AES_GCM_16, DP_INTEG_NONE, 16);
+    assert_int_equal(dp_providers_admit(real, 3), 0);
+    assert_int_equal(error, -EBADMSG);
+    assert_null(found);
+    assert_ptr_equal(dp_cipher_find(DP_PROVIDER_AUTO, DP_ENCR_AES_GCM_16, DP_INTEG_NONE, 16), working);
 }
 
 static void test_cpus_without_the_instructions_are_refused_with_the_reason(void **state) {

@@ -131,6 +131,20 @@ static void test_sweeps_back_from_every_bit_of_a_word(void **state) {
                 sweep_back(window, bases[b] + bit);
 }
 
+/* Odd numbers forward, then each even one that the window still holds: words of the ring come round without what they held. */
+static void test_every_other_number_then_the_rest(void **state) {
+    (void)state;
+    static struct window w;
+    for (uint32_t window = DP_REPLAY_WINDOW_MIN; window <= DP_REPLAY_WINDOW_MAX; window *= 2) {
+        start(&w, window);
+        for (uint64_t number = 1; number < 5 * (uint64_t)window; number += 2) {
+            assert_int_equal(dp_replay_commit(&w.r, number), DP_OK);
+            if (number > window)
+                assert_int_equal(dp_replay_commit(&w.r, number - window + 1), DP_OK);
+        }
+    }
+}
+
 /* Every number of 2^32 - 300 .. 2^32 + 300 as the highest, every low half within the window: the true number comes back. */
 static void test_inference_gives_back_every_number_in_the_window(void **state) {
     (void)state;
@@ -165,6 +179,7 @@ int main(void) {
         cmocka_unit_test(test_a_commit_decides_again),
         cmocka_unit_test(test_sweeps_forward),
         cmocka_unit_test(test_sweeps_back_from_every_bit_of_a_word),
+        cmocka_unit_test(test_every_other_number_then_the_rest),
         cmocka_unit_test(test_inference_gives_back_every_number_in_the_window),
         cmocka_unit_test(test_inference_at_the_end_of_all_numbers),
     };
