@@ -32,7 +32,8 @@ X86_64 := $(filter x86_64,$(shell uname -m))
 DEBIAN_PYTHON := $(filter /usr,$(shell $(PYTHON) -c 'import sys; print(sys.base_prefix)' 2>/dev/null || echo /usr))
 PACKAGES_BUILD := gcc libc6-dev libssl-dev $(if $(X86_64),libipsec-mb-dev) $(if $(DEBIAN_PYTHON),python3 python3-venv python3-dev)
 PACKAGES_NETWORK := iproute2 nftables iputils-ping iperf3 tcpdump ethtool
-PACKAGES_SETUP := $(PACKAGES_BUILD) $(PACKAGES_NETWORK) libcmocka-dev
+PACKAGES_CERTIFICATES := openssl strongswan-pki libstrongswan-standard-plugins libstrongswan-extra-plugins
+PACKAGES_SETUP := $(PACKAGES_BUILD) $(PACKAGES_NETWORK) $(PACKAGES_CERTIFICATES) libcmocka-dev
 PACKAGES_LINT := clang-format-14
 PACKAGES_FUZZ := clang-14 libclang-rt-14-dev
 
@@ -137,6 +138,9 @@ tsan: packages .venv/.ready ## C units under ThreadSanitizer
 fuzz: packages .venv/.ready ## libFuzzer targets, FUZZ_SECONDS each; findings go to build/fuzz/
 	@$(call packages,$(PACKAGES_FUZZ))
 	@$(NATIVE) fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
+	@set -e; for target in $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.py))); do \
+	  echo "== $$target for $(FUZZ_SECONDS) s"; FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m tests.fuzz.$$target; \
+	done
 
 lint: packages $(READY) ## ruff, mypy --strict, clang-format
 	@$(call packages,$(PACKAGES_LINT))

@@ -1,0 +1,134 @@
+"""Fuzz target: IKE datagrams, outer and inner, may raise nothing but `IkeError`, and what parses builds again canonically.
+
+`python -m tests.fuzz.fuzz_ike_message` from the top of the repository runs for FUZZ_SECONDS (default 60), guided by coverage and
+starting from well-formed messages. A finding goes to build/fuzz/ and makes the exit status non-zero.
+"""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["ipsec_dp.ike"]):
+    from ipsec_dp.ike import keymat, protect
+    from ipsec_dp.ike import payloads as p
+    from ipsec_dp.ike.fragment import Reassembler
+    from ipsec_dp.ike.identity import Identity
+    from ipsec_dp.ike.message import Header, Message, build_chain, build_message, parse_message
+    from ipsec_dp.ike.proposal import explain_mismatch, ike_suite, parse_esp, parse_ike, select, with_spi
+    from ipsec_dp.ike.ts import ANY, narrow, text
+    from ipsec_dp.ike.wire import IKE_HEADER, Buffer, IkeError, IntegrityError, Rng, Writer
+
+HEADER = Header(b"\1" * 8, b"\2" * 8, 35, 8, 1)
+IKE, ESP = parse_ike(["aes128gcm16-aes256gcm16-prfsha256-x25519"]), parse_esp(["aes128gcm16-esn-noesn"])
+SPI = b"\0\0\x10\1"
+SEEDS: tuple[tuple[p.Payload, ...], ...] = (
+    (
+        p.SecurityAssociation(IKE),
+        p.KeyExchangePayload(31, bytes(32)),
+        p.Nonce(bytes(32)),
+        p.Notify(16388, bytes(20)),
+        p.VendorId(b"v"),
+    ),
+    (
+        p.IdentificationInitiator(9, Identity.from_text("C=DE, CN=x").data),
+        p.IdentificationResponder(2, b"gw.example"),
+        p.Certificate(4, b"\x30\x00"),
+        p.CertificateRequest(4, bytes(40)),
+        p.Authentication(14, b"\x02\x30\x00x"),
+        p.SecurityAssociation(with_spi(ESP, SPI)),
+        p.TrafficSelectorsInitiator(ANY),
+        p.TrafficSelectorsResponder(ANY),
+    ),
+    (p.Delete(3, (SPI,)), p.Delete(1), p.Notify(16393, b"", 3, SPI), p.Configuration(1, ((1, b""),)), p.Eap(1, 1, b"\1")),
+    (p.Encrypted(35, bytes(40)),),
+    (p.EncryptedFragment(35, 1, 2, bytes(40)),),
+)
+
+
+class _Open:
+    """A protection that takes everything: the fuzzer cannot make an ICV, and behind it lies most of the parser."""
+
+    overhead, block = 0, 1
+
+    def seal(self, associated: bytes, plaintext: bytes, rng: Rng) -> bytes:  # noqa: ARG002
+        return plaintext
+
+    def open(self, associated: Buffer, data: Buffer) -> bytes:  # noqa: ARG002
+        return bytes(data)
+
+
+def one(data: bytes) -> None:
+    message = parse_message(data)
+    for payload in message.payloads:
+        use(payload)
+    if all(getattr(payload, "selectors", True) for payload in message.payloads):
+        assert parse_message(build_message(message)) == message
+    if message.get(p.Encrypted) is not None:
+        for payload in protect.open_message(_Open(), data, message).payloads:
+            use(payload)
+    fragment = message.get(p.EncryptedFragment)
+    if fragment is not None:
+        Reassembler().add(message.header.message_id, fragment, protect.open_payload(_Open(), data, fragment), 0.0)
+
+
+def use(payload: p.Payload) -> None:
+    """What a session does first with each payload."""
+    if isinstance(payload, p.SecurityAssociation):
+        for ours in (IKE, ESP):
+            select(ours, payload.proposals)
+            explain_mismatch(ours, payload.proposals)
+    elif isinstance(payload, p.TrafficSelectorsInitiator | p.TrafficSelectorsResponder):
+        text(narrow(ANY, payload.selectors))
+    elif isinstance(payload, p.IdentificationInitiator | p.IdentificationResponder):
+        assert str(Identity.from_wire(payload.id_type, payload.data)).isprintable()
+
+
+def receive(data: bytes) -> None:
+    """Both readings of the octets: a datagram, and the content of a protected payload whose ICV cannot hold."""
+    if len(data) >= IKE_HEADER:  # a length field that fits, or every change of size would end there
+        data = data[: IKE_HEADER - 4] + len(data).to_bytes(4, "big") + data[IKE_HEADER:]
+    with contextlib.suppress(IkeError):
+        one(data)
+    for opening in PROTECTIONS:
+        try:
+            protect.open_payload(opening, data, p.Encrypted(35, data[32:]))
+        except IntegrityError:
+            continue
+        raise AssertionError("forged content was opened")
+
+
+def protections() -> list[protect.Protection]:
+    """One of each kind of cipher, under keys the fuzzer does not know."""
+    found = []
+    for words in ("aes128gcm16-prfsha256-x25519", "chacha20poly1305-prfsha256-x25519", "aes128-sha256-x25519"):
+        suite = ike_suite(parse_ike([words])[0])
+        keys = keymat.ike_keys(suite, b"seed", bytes(16), bytes(16), bytes(8), bytes(8))
+        found.append(protect.protections(suite, keys)[0])
+    return found
+
+
+PROTECTIONS = protections()
+
+
+def main() -> None:
+    """Write the seeds and hand over to libFuzzer."""
+    corpus = Path("build/fuzz/corpus/ike_message")
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, payloads in enumerate(SEEDS):
+        (corpus / f"seed-{number}").write_bytes(build_message(Message(HEADER, payloads)))
+        inner = Writer()
+        first = build_chain(inner, payloads)
+        if payloads[0].type != p.Encrypted.type and payloads[0].type != p.EncryptedFragment.type:
+            sealed = p.Encrypted(first, inner.take() + b"\0")
+            (corpus / f"seed-{number}-inner").write_bytes(build_message(Message(HEADER, (sealed,))))
+    seconds = os.environ.get("FUZZ_SECONDS", "60")
+    options = [f"-max_total_time={seconds}", "-max_len=4096", "-artifact_prefix=build/fuzz/ike_message-"]
+    atheris.Setup([sys.argv[0], *options, str(corpus), *sys.argv[1:]], receive)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
