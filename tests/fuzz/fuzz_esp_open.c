@@ -191,7 +191,7 @@ static void run_crafted(struct sa *sa, size_t octets, const uint8_t *data, size_
         check(!leaked(plain, crafted, octets), "plaintext left behind");
 }
 
-/* Nothing is said about the verdict: libFuzzer takes what memcmp above was given for its dictionary, and so learns sealed packets. */
+/* Nothing is said of the verdict: libFuzzer takes what memcmp above was given for its dictionary, and so learns sealed packets. */
 static void run_raw(struct sa *sa, const uint8_t *data, size_t size) {
     if (size < DP_ESP_HEADER || size > ROOM / 2)
         return;
