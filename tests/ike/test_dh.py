@@ -4,8 +4,6 @@ import os
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ipsec_dp.ike import dh
 from ipsec_dp.ike.modp import PRIMES
@@ -159,11 +157,11 @@ def test_curve25519_points_of_low_order_are_refused(low_order):
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.keyword)
-@given(change=st.sampled_from([-1, 1]), empty=st.booleans())
-def test_a_value_of_another_length_is_refused(group, change, empty):
+def test_a_value_of_another_length_is_refused(group):
     ours = dh.initiate(group, zeros)
-    with pytest.raises(dh.KeyExchangeError, match="octets"):
-        ours.shared_secret(b"" if empty else bytes(group.public + change))
+    for octets in (0, 1, group.public - 1, group.public + 1, 65_000):
+        with pytest.raises(dh.KeyExchangeError, match="octets"):
+            ours.shared_secret(bytes(octets))
 
 
 def test_no_secret_in_repr_or_error():
