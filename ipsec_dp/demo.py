@@ -43,6 +43,7 @@ FILE_OCTETS = 64 << 20
 PINGS = 5
 IPERF_SECONDS = 3
 PORT = 9000
+LOG_COLUMNS = 160
 SOCKET_TIMEOUT_S = 60.0
 # Where Debian has the programs that the demonstration runs.
 PACKAGES = {"ip": "iproute2", "nft": "nftables", "ping": "iputils-ping", "iperf3": "iperf3"}
@@ -308,6 +309,8 @@ def run(output: Path, *, json: bool = False) -> int:
     _preconditions()
     output.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=json)
+    if not console.is_terminal:  # a log is not 80 columns wide
+        console.width = LOG_COLUMNS
     begun = time.monotonic()
     try:
         steps = _play(output, lambda text: console.print(text, highlight=False, markup=False))
