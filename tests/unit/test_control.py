@@ -1,0 +1,228 @@
+"""The control socket: one JSON object a line, and nothing a client does holds the gateway up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import stat
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from ipsec_dp import control
+from ipsec_dp.control import ControlServer, request
+from ipsec_dp.errors import ControlError, DataPlaneError, NoDaemonError
+
+
+async def echo(message):
+    match message["verb"]:
+        case "refuse":
+            raise ControlError("not now")
+        case "core":
+            raise DataPlaneError(22, "installing the SA: Invalid argument")
+        case "large":
+            return "x" * 3_000_000
+        case "slow":
+            await asyncio.sleep(3600)
+    return message
+
+
+@pytest.fixture
+def path():
+    """Short: a socket's name has at most 107 octets."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory) / "run" / "a.sock"
+
+
+@pytest.fixture
+def gateway(path):
+    """A server in a thread of its own; its path."""
+    loop = asyncio.new_event_loop()
+    server = ControlServer(path, echo)
+    loop.run_until_complete(server.start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield path
+    finally:
+        asyncio.run_coroutine_threadsafe(server.close(), loop).result(5)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@contextlib.contextmanager
+def connected(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(5)
+        client.connect(str(path))
+        yield client
+
+
+def answer(client):
+    with client.makefile("rb") as lines:
+        return json.loads(lines.readline())
+
+
+def test_a_request_gets_its_result(gateway):
+    assert request(gateway, {"verb": "status", "tunnel": "zu-Käse"}) == {"verb": "status", "tunnel": "zu-Käse"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "text"), [("refuse", "not now"), ("core", "installing the SA: Invalid argument")], ids=["refused", "core"]
+)
+def test_an_error_of_ours_is_told_and_the_connection_goes_on(gateway, verb, text):
+    with pytest.raises(ControlError, match=text):
+        request(gateway, {"verb": verb})
+    with connected(gateway) as client:
+        for _ in range(2):
+            client.sendall(json.dumps({"verb": verb}).encode() + b"\n")
+            assert answer(client) == {"ok": False, "error": text}
+
+
+@pytest.mark.parametrize("line", [b"{", b"nonsense", b"\xff\xfe", b"", b"[1]", b"3", b'{"verb": 5}', b'{"x": "y"}', b"null"])
+def test_what_is_no_request_gets_an_error_and_the_next_one_is_heard(gateway, line):
+    with connected(gateway) as client:
+        client.sendall(line + b"\n")
+        refused = answer(client)
+        assert refused["ok"] is False
+        assert "request" in refused["error"]
+        client.sendall(b'{"verb": "status"}\n')
+        assert answer(client) == {"ok": True, "result": {"verb": "status"}}
+
+
+def test_an_answer_may_be_longer_than_a_request(gateway):
+    """The status of thousands of tunnels."""
+    assert len(request(gateway, {"verb": "large"})) == 3_000_000
+
+
+def test_a_request_without_end_is_cut_off_and_others_are_served(gateway):
+    with connected(gateway) as client:
+        with contextlib.suppress(OSError):
+            client.sendall(b"x" * (control.LINE_MAX * 2 + 65536 * 8))
+        with contextlib.suppress(ConnectionError):
+            assert client.recv(100) == b""
+    assert request(gateway, {"verb": "status"}) == {"verb": "status"}
+
+
+def test_clients_that_say_nothing_or_wait_hold_nobody_up(gateway):
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(connected(gateway))
+        stack.enter_context(connected(gateway)).sendall(b'{"verb": "slow"}\n')
+        stack.enter_context(connected(gateway)).sendall(b'{"verb": "sta')
+        assert request(gateway, {"verb": "status"}, timeout=5) == {"verb": "status"}
+
+
+def test_a_client_that_goes_away_is_forgotten(gateway):
+    for _ in range(control.CLIENTS_MAX * 2):
+        with connected(gateway) as client:
+            client.sendall(b'{"verb": "large"}\n')
+            client.recv(1)
+    assert request(gateway, {"verb": "status"}) == {"verb": "status"}
+
+
+def test_more_clients_than_there_is_room_for_are_turned_away(gateway):
+    with contextlib.ExitStack() as stack:
+        for _ in range(control.CLIENTS_MAX):
+            client = stack.enter_context(connected(gateway))
+            client.sendall(b'{"verb": "status"}\n')
+            answer(client)
+        late = stack.enter_context(connected(gateway))
+        assert late.recv(1) == b""
+
+
+def test_a_gateway_that_does_not_answer_in_time_is_an_error(gateway):
+    with pytest.raises(ControlError, match=r"did not answer within 0\.05 s"):
+        request(gateway, {"verb": "slow"}, timeout=0.05)
+
+
+def test_only_the_owner_may_connect(gateway):
+    assert stat.S_IMODE(gateway.stat().st_mode) == 0o600
+    assert stat.S_IMODE(gateway.parent.stat().st_mode) == 0o700
+
+
+def test_the_umask_is_as_before(gateway):
+    before = os.umask(0o022)
+    os.umask(before)
+    assert before != 0o177
+
+
+def test_nobody_there_says_what_to_do(path):
+    with pytest.raises(NoDaemonError, match="ipsec-dp up FILE"):
+        request(path, {"verb": "status"})
+
+
+def test_a_second_gateway_is_refused_and_the_first_goes_on(gateway):
+    with pytest.raises(ControlError, match="already running"):
+        asyncio.run(ControlServer(gateway, echo).start())
+    assert request(gateway, {"verb": "status"}) == {"verb": "status"}
+
+
+def abandon(path):
+    """A socket that nobody listens at any more, as a killed daemon leaves it."""
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        dead.listen()
+
+
+def test_what_a_dead_gateway_left_is_taken_over(path):
+    abandon(path)
+    with pytest.raises(NoDaemonError):
+        request(path, {"verb": "status"})
+
+    async def run():
+        server = ControlServer(path, echo)
+        await server.start()
+        result = await asyncio.to_thread(request, path, {"verb": "status"})
+        await server.close()
+        return result
+
+    assert asyncio.run(run()) == {"verb": "status"}
+    assert not path.exists()
+
+
+def test_what_is_no_socket_is_left_alone(path):
+    path.parent.mkdir()
+    path.write_text("precious")
+    with pytest.raises(ControlError, match="is no socket"):
+        asyncio.run(ControlServer(path, echo).start())
+    assert path.read_text() == "precious"
+
+
+def test_closing_twice_or_unstarted_is_fine(path):
+    async def run():
+        server = ControlServer(path, echo)
+        await server.close()
+        await server.start()
+        await server.close()
+        await server.close()
+
+    asyncio.run(run())
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("said", [b"", b"rubbish\n", b"[1]\n", b'{"ok": 1}\n', b'"text"\n'])
+def test_a_listener_that_is_no_gateway_is_an_error(path, said):
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve():
+            client, _ = listener.accept()
+            with client:
+                client.recv(1000)
+                client.sendall(said)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(ControlError):
+            request(path, {"verb": "status"}, timeout=5)
+        thread.join()

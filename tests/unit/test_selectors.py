@@ -1,0 +1,63 @@
+"""Traffic selector pairs: ranges, and how `status` writes them."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+
+from ipsec_dp.rig.gateway import selector
+from ipsec_dp.selectors import ANY_PORT, ANY_PROTOCOL, AddressRange, Range, SelectorPair
+
+
+def addresses(low, high):
+    return AddressRange(ipaddress.ip_address(low), ipaddress.ip_address(high))
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        (AddressRange.of(ipaddress.ip_network("10.1.0.0/24")), "10.1.0.0/24"),
+        (AddressRange.of(ipaddress.ip_network("0.0.0.0/0")), "0.0.0.0/0"),
+        (AddressRange.of(ipaddress.ip_network("2001:db8::/32")), "2001:db8::/32"),
+        (addresses("10.1.0.0", "10.1.0.255"), "10.1.0.0/24"),
+        (addresses("10.1.0.5", "10.1.0.5"), "10.1.0.5/32"),
+        (addresses("10.1.0.5", "10.1.0.9"), "10.1.0.5-10.1.0.9"),
+        (addresses("2001:db8::1", "2001:db8::3"), "2001:db8::1-2001:db8::3"),
+    ],
+)
+def test_a_range_is_written_as_a_prefix_where_it_is_one(written, text):
+    assert str(written) == text
+
+
+def test_two_ip_versions_make_no_range():
+    with pytest.raises(ValueError, match="two IP versions"):
+        str(addresses("10.0.0.1", "2001:db8::1"))
+
+
+def test_any_includes_what_cannot_be_seen():
+    """RFC 4301 §4.4.1.1: OPAQUE."""
+    assert (Range(0, 256), Range(0, 65536)) == (ANY_PROTOCOL, ANY_PORT)
+    pair = selector("10.1.0.0/16", "10.2.0.0/16")
+    assert (pair.protocol, pair.local_ports, pair.remote_ports) == (ANY_PROTOCOL, ANY_PORT, ANY_PORT)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "local", "remote"),
+    [
+        ({}, "10.1.0.0/16", "10.2.0.0/16"),
+        ({"protocol": Range(6, 6)}, "10.1.0.0/16[6/any]", "10.2.0.0/16[6/any]"),
+        ({"protocol": Range(6, 6), "remote_ports": Range(443, 443)}, "10.1.0.0/16[6/any]", "10.2.0.0/16[6/443]"),
+        ({"protocol": Range(6, 17), "local_ports": Range(5000, 5010)}, "10.1.0.0/16[6-17/5000-5010]", "10.2.0.0/16[6-17/any]"),
+        ({"local_ports": Range(0, 65535)}, "10.1.0.0/16[any/0-65535]", "10.2.0.0/16"),
+    ],
+)
+def test_a_side_names_protocol_and_ports_where_they_are_bounded(bounds, local, remote):
+    pair = selector("10.1.0.0/16", "10.2.0.0/16", **bounds)
+    assert (pair.local_text, pair.remote_text) == (local, remote)
+
+
+@pytest.mark.parametrize(("network", "version"), [("10.0.0.0/8", 4), ("2001:db8::/32", 6)])
+def test_a_pair_has_the_ip_version_of_its_addresses(network, version):
+    assert selector(network, network).version == version
+    assert isinstance(selector(network, network), SelectorPair)
