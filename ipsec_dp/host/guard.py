@@ -37,6 +37,16 @@ INBOUND_PRIORITY = -90
 PORT_PROTOCOLS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
 IKE_PORTS = "{ 500, 4500 }"
 
+# Which fragments go with what a selector protects, by IP version and whether it names ports: those that cannot be told apart from
+# it (RFC 4301 §7). A later IPv4 fragment has no ports. Any IPv6 fragment may hide its protocol too, behind further headers
+# (RFC 7112). Where connection tracking reassembles, there are none.
+FRAGMENT = {
+    (4, False): "",
+    (4, True): "ip frag-off & 0x1fff != 0",
+    (6, False): "exthdr frag exists",
+    (6, True): "exthdr frag exists",
+}
+
 EVERYTHING = (AddressRange.of("0.0.0.0/0"), AddressRange.of("::/0"))
 
 COUNTERS = ("cleartext_out4", "cleartext_out6", "cleartext_in4", "cleartext_in6")
@@ -55,6 +65,8 @@ EXEMPT_OUT = (
 EXEMPT_IN = (
     "meta l4proto 50 fib daddr type local accept",
     f"udp dport {IKE_PORTS} fib daddr type local accept",
+    "ip frag-off & 0x1fff != 0 fib daddr type local accept",  # of no use without the first fragment, which has its port
+    "frag frag-off != 0 fib daddr type local accept",
     "ip saddr 169.254.0.0/16 fib daddr type { local, broadcast } accept",
     "ip daddr { 224.0.0.0/24, 255.255.255.255 } accept",
     "udp sport 67 udp dport 68 fib daddr type { local, broadcast } accept",
@@ -161,11 +173,8 @@ def _rules(selector: Selector, *, outbound: bool) -> list[str]:
     ports = (
         _ports(selector, *(("sport", "dport") if outbound else ("dport", "sport"))) if selector.protocol in PORT_PROTOCOLS else ""
     )
-    rules = [f"{rule}{ports} {verdict}"]
-    if ports and not selector.bypass:  # a later fragment has no ports: it goes with the protected ones (RFC 4301 §7)
-        later = "ip frag-off & 0x1fff != 0" if ip == "ip" else "frag frag-off != 0"
-        rules.append(f"{addresses} {later} {verdict}")
-    return rules
+    fragment = FRAGMENT[selector.local.version, bool(ports)]
+    return [f"{rule}{ports} {verdict}", *([f"{addresses} {fragment} {verdict}"] if fragment and not selector.bypass else [])]
 
 
 def _set(name: str, kind: str, elements: Iterable[str]) -> list[str]:

@@ -33,17 +33,17 @@ QUEUE_PACKETS = 4096  # the default of 500 drops the tail of one burst; more tha
 QUEUES_MAX = 64
 MTU_MIN, MTU_MAX = 576, 65535
 
-# Per interface. Loose reverse path filter: what comes out of the tunnel has passed the SA's selectors, and the route back may lead
-# elsewhere; the kernel takes the larger of this and the setting for all interfaces, so it also relaxes a strict one here and only
-# here. No IPv6 address of the kernel's own making, no duplicate address detection, no solicitations: nothing of that may enter the
-# tunnel.
+# Per interface. No IPv6 address of the kernel's own making, no duplicate address detection, no solicitations, no membership in the
+# group of all routers and no report of having left it (version 1 of MLD keeps no list of those): nothing of that may enter the
+# tunnel. Whether IPv6 is forwarded is decided for the host as a whole.
 SETTINGS = (
-    ("ipv4", "rp_filter", "2"),
     ("ipv6", "addr_gen_mode", "1"),
     ("ipv6", "accept_ra", "0"),
     ("ipv6", "autoconf", "0"),
     ("ipv6", "accept_dad", "0"),
     ("ipv6", "router_solicitations", "0"),
+    ("ipv6", "force_mld_version", "1"),
+    ("ipv6", "forwarding", "0"),
 )
 
 NO_DEVICE = "load the module (modprobe tun) or give the container the device (--device /dev/net/tun)"
@@ -121,8 +121,17 @@ def make(name: str, *, queues: int = 1, vnet_header: bool = True) -> Tun:
     return tun
 
 
+def _reverse_path_filter() -> str:
+    """Off, or loose where the host is strict: the kernel takes the larger of an interface's value and that for all.
+
+    What comes out of the tunnel has passed the SA's selectors, and the route back may lead elsewhere. Even a loose filter drops
+    such packets on an interface without an IPv4 address, so it is not set where it need not be.
+    """
+    return "2" if Path("/proc/sys/net/ipv4/conf/all/rp_filter").read_text().strip() == "1" else "0"
+
+
 def _write_settings(tun: Tun) -> None:
-    for family, setting, value in SETTINGS:
+    for family, setting, value in (("ipv4", "rp_filter", _reverse_path_filter()), *SETTINGS):
         path = Path("/proc/sys/net", family, "conf", tun.name, setting)
         try:
             path.write_text(value)

@@ -107,6 +107,23 @@ def test_ports_decide_and_fragments_without_ports_go_with_the_protected(sites, g
         assert found.packets["udp"] == 1
 
 
+def test_fragments_that_hide_their_protocol_do_not_leave(sites, guard, tmp_path):
+    """An IPv6 fragment whose next header is one more extension header: what it belongs to cannot be seen."""
+    guard([Selector(*NETS[1], 17)])
+    fragment = bytes((60, 0)) + (8 << 3 | 1).to_bytes(2, "big") + bytes(4)  # next: destination options; offset 8; more to come
+
+    def send():
+        with socket.socket(socket.AF_INET6, socket.SOCK_RAW, 44) as sender:
+            sender.sendto(fragment + b"plaintext" * 8, (netns.HOST_B[1], 0))
+
+    def sent():
+        sites.host_a.call(send)
+
+    assert harness.crossed(sites.gw_a, "wan", tmp_path / "x", sent).packets == {}
+    harness.run(sites.gw_a, GUARD.remove)
+    assert harness.crossed(sites.gw_a, "wan", tmp_path / "y", sent).packets.total() == 1
+
+
 def test_bypass_before_protect_passes(sites, guard):
     local, remote = NETS[0]
     guard([Selector(R("10.1.0.2"), R("10.2.0.2"), 1, bypass=True), Selector(local, remote)])
@@ -193,21 +210,22 @@ def test_everything_protected_still_carries_the_tunnel_and_the_link(sites, guard
 def test_everything_protected_still_receives_the_tunnel(sites, guard):
     guard(EVERYTHING)
 
-    def received(address, port):
+    def received(address, port, payload=b"sealed"):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         receiver = sites.gw_a.call(lambda: socket.socket(family, socket.SOCK_DGRAM))
         with receiver:
             receiver.bind((address, port))
             receiver.settimeout(0.2)
-            harness.send_udp(sites.gw_b, (address, port), b"sealed")
+            harness.send_udp(sites.gw_b, (address, port), payload)
             try:
-                return receiver.recv(100)
+                return receiver.recv(5000)
             except TimeoutError:
                 return None
 
     for address in netns.GW_A_OUTER:
         assert received(address, 4500) == b"sealed"
         assert received(address, 500) == b"sealed"
+        assert received(address, 500, bytes(3000)) == bytes(3000), "an IKE message in fragments"
         assert received(address, 4501) is None
 
 

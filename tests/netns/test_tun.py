@@ -21,7 +21,7 @@ from tests.netns import harness
 
 @pytest.fixture
 def alone(lab):
-    return lab.namespace("alone")
+    return lab.namespace("alone", forwarding=True)
 
 
 @pytest.fixture
@@ -44,13 +44,13 @@ def test_is_up_with_addresses_mtu_and_a_bounded_queue(alone, tun):
     assert tun.unset == []
 
 
-def test_settings_are_its_own_and_the_hosts_stay(alone, tun):
-    def filters():
-        return [
-            Path(f"/proc/sys/net/ipv4/conf/{interface}/rp_filter").read_text().strip() for interface in ("ipsec0", "all", "default")
-        ]
-
-    assert alone.call(filters) == ["2", "0", "0"]
+@pytest.mark.parametrize(("everywhere", "here"), [("0", "0"), ("1", "2"), ("2", "0")])
+def test_reverse_path_filter_is_loose_where_the_host_is_strict_and_the_hosts_stays(alone, everywhere, here):
+    alone.sysctl(("net/ipv4/conf/all/rp_filter", everywhere))
+    made = harness.tun(alone, "ipsec0")
+    read = [Path("/proc/sys/net/ipv4/conf", name, "rp_filter").read_text for name in ("all", "default", "ipsec0")]
+    assert alone.call(lambda: [text().strip() for text in read]) == [everywhere, "0", here]
+    made.close()
 
 
 def test_descriptor_is_not_inherited_by_programs(tun):

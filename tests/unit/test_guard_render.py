@@ -66,7 +66,7 @@ def test_policy_order_is_kept_and_bypass_lets_through():
 def test_ipv6_uses_its_own_chains():
     text = render("a", [Selector(R("fd00:1::/64"), R("fd00:2::/64"), 17, remote_ports=(53, 53))], [])
     assert chain(text, "out4") == ["jump exempt_out"]
-    assert chain(text, "out6")[2].endswith("frag frag-off != 0 counter name cleartext_out6 drop")
+    assert chain(text, "out6")[2].endswith("fd00:2::ffff:ffff:ffff:ffff exthdr frag exists counter name cleartext_out6 drop")
 
 
 def test_counters_go_on():
