@@ -9,8 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp import manual, vmgenid
-from ipsec_dp.dataplane import Channel, SaFlag
-from ipsec_dp.sad import Acquire, DeviceFailed, SaCondition, UnknownSpi
+from ipsec_dp.dataplane import Channel, SaCondition, SaFlag
+from ipsec_dp.sad import Acquire, DeviceFailed, UnknownSpi
 from ipsec_dp.status import child_status, gateway_status
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ipsec_dp.dataplane import NO_LIMITS, Channel, Direction, PuntKind, SaFlag, SaHandle
+from ipsec_dp.dataplane import NO_LIMITS, Channel, Direction, PuntKind, SaCondition, SaFlag, SaHandle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,16 +30,6 @@ class Acquire:
     tunnel: int
     interface: int
     packet: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class SaCondition:
-    """Something befell an SA; `flags` are those that are news."""
-
-    handle: SaHandle
-    tunnel: int
-    spi: int
-    flags: SaFlag
 
 
 @dataclass(frozen=True, slots=True)

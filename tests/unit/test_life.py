@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ipsec_dp.dataplane import Limits, SaFlag
+from ipsec_dp.dataplane import Limits, SaCondition, SaFlag
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.rig.gateway import keymat, pair, selectors_of
-from ipsec_dp.sad import SaCondition
 from tests.unit.sites import inbound, outbound, sequence_of, to_a, to_b
 
 PACKET = to_b(bytes(72))  # 100 octets
