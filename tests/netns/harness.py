@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ LISTINGS: dict[str, tuple[str, ...]] = {
 }
 # What changes by itself: router advertisements count down, counters and queues move.
 VOLATILE = ("expires", "valid_life_time", "preferred_life_time", "operstate", "flags", "pref")
+
+SETTLE_SECONDS = 0.05  # a packet may still wait for its neighbour's address
 
 ENVIRONMENT = {**os.environ, "PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"}
 
@@ -69,8 +72,8 @@ def run(namespace: Namespace, work: Callable[[], Coroutine[object, object, T]]) 
 
 
 def pings(namespace: Namespace, address: str) -> bool:
-    """Whether one echo request to `address` is answered within 300 ms."""
-    return namespace.run("ping", "-n", "-c", "1", "-W", "0.3", address, check=False).returncode == 0
+    """Whether one echo request to `address` is answered within half a second."""
+    return namespace.run("ping", "-n", "-c", "1", "-W", "0.5", address, check=False).returncode == 0
 
 
 def send_udp(namespace: Namespace, to: tuple[str, int], payload: bytes = b"x", *, source_port: int = 0, mark: int = 0) -> None:
@@ -106,6 +109,7 @@ def crossed(namespace: Namespace, interface: str, path: Path, traffic: Callable[
     """What was seen on an interface while `traffic` ran, without what a link needs for itself."""
     with capture.Capture(namespace, interface, path) as recording:
         traffic()
+        time.sleep(SETTLE_SECONDS)
         recording.stop()
     found = capture.scan(path)
     for kind in capture.LINK_KINDS:
