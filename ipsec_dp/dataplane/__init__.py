@@ -4,7 +4,10 @@ Lengths are checked here, before the core sees a buffer. Handles, addresses and 
 documented in ``native/dp.h``.
 """
 
-from ipsec_dp.dataplane.batch import Batch
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ipsec_dp.dataplane.plane import DataPlane, Policy, protect_process
 from ipsec_dp.dataplane.types import (
     DROP_NAMES,
@@ -33,6 +36,9 @@ from ipsec_dp.dataplane.types import (
     SaHandle,
     SaInfo,
 )
+
+if TYPE_CHECKING:
+    from ipsec_dp.dataplane.batch import Batch
 
 __all__ = [
     "DROP_NAMES",
@@ -65,3 +71,12 @@ __all__ = [
     "SaInfo",
     "protect_process",
 ]
+
+
+def __getattr__(name: str) -> type[Batch]:
+    """Batches come with numpy, which a running gateway has no use for: it is loaded at the first use (PEP 562)."""
+    if name != "Batch":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ipsec_dp.dataplane.batch import Batch
+
+    return Batch
