@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ipsec_dp import control
 from ipsec_dp.errors import ControlError, NoDaemonError
@@ -20,7 +20,7 @@ from ipsec_dp.rig import netns
 from ipsec_dp.suites import parse_suite
 
 if TYPE_CHECKING:
-    from ipsec_dp.rig.netns import Namespace
+    from ipsec_dp.rig.netns import Namespace, TwoSites
 
 UP_SECONDS = 20.0
 DOWN_SECONDS = 10.0
@@ -84,6 +84,12 @@ class GatewayProcess:
         except subprocess.TimeoutExpired as late:
             raise GatewayProcessError(f"{self.namespace.label}: the gateway has not ended after {seconds:g} s") from late
 
+    def terminate(self) -> int:
+        """Ends it as a service manager does, by SIGTERM; its exit status."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+        return self.wait(DOWN_SECONDS)
+
     def kill(self) -> None:
         """kill -9, as the kernel does when memory runs out."""
         if self.process is not None:
@@ -106,6 +112,41 @@ class ManualPair:
     gateway: str = ""  # further lines of [gateway]
     tunnel: str = ""  # further lines of [[tunnel]]
     tables: str = ""  # further tables at the end, the same on both sides
+
+
+class GatewayPair:
+    """Both gateways of `netns.two_sites`, as `pair` says; configurations, keys, logs and sockets are in `directory`.
+
+    A context manager: up when entered, ended when left.
+    """
+
+    def __init__(self, sites: TwoSites, directory: Path, pair: ManualPair) -> None:
+        files = write_pair(directory, pair)
+        self.a, self.b = GatewayProcess(sites.gw_a, files[0]), GatewayProcess(sites.gw_b, files[1])
+
+    def start(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Brings both up, together; their first status. GatewayProcessError."""
+        self.a.start()
+        self.b.start()
+        return self.a.wait_up(), self.b.wait_up()
+
+    def stop(self) -> tuple[int, int]:
+        """Ends both by SIGTERM; their exit statuses."""
+        for gateway in (self.a, self.b):
+            if gateway.process is not None and gateway.process.poll() is None:
+                gateway.process.terminate()
+        return self.a.wait(DOWN_SECONDS), self.b.wait(DOWN_SECONDS)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except GatewayProcessError:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 def write_pair(directory: Path, pair: ManualPair, names: tuple[str, str] = ("gwA", "gwB")) -> tuple[Path, Path]:

@@ -13,14 +13,24 @@ def no_stale_namespaces():
     """Takes away what a killed run left, so that it cannot be mistaken for ours."""
     netns.sweep()
 
+    yield
+    assert netns.owned() == []
+
 
 @pytest.fixture(autouse=True)
 def nothing_left():
-    """After each test: no namespace of ours, and the host's own links, addresses, routes, rules and nftables as before."""
-    before = harness.picture()
+    """After each test: namespaces, and the host's own links, addresses, routes, rules and nftables as before."""
+    namespaces, before = netns.owned(), harness.picture()
     yield
-    assert netns.owned() == []
+    assert netns.owned() == namespaces
     assert harness.difference(before, harness.picture()) == []
+
+
+@pytest.fixture(scope="module")
+def shared_sites():
+    """The same topology for a whole module; what a test changes in it, it takes back."""
+    with netns.Lab() as made:
+        yield netns.two_sites(made)
 
 
 @pytest.fixture

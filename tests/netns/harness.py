@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ipsec_dp.rig.netns import Namespace
 
 from ipsec_dp.host import HostError
+from ipsec_dp.host.guard import Guard
 from ipsec_dp.host.netlink import open_netlink
+from ipsec_dp.host.routes import RouteTable
 from ipsec_dp.host.tun import Tun, configure, make
 from ipsec_dp.rig import capture, netns
 
@@ -118,3 +120,14 @@ def crossed(namespace: Namespace, interface: str, path: Path, traffic: Callable[
 
 
 BOTH = tuple(zip(netns.HOST_A, netns.HOST_B, strict=True))  # (hostA, hostB) for IPv4, then IPv6
+
+
+def open_guard(namespace: Namespace, gateway: str) -> None:
+    """Takes away what a killed or closed gateway of this name left: guard, routes and rules."""
+
+    async def remove() -> None:
+        async with open_netlink() as ipr:
+            await RouteTable(ipr, gateway).remove()
+        await Guard(gateway).remove()
+
+    run(namespace, remove)
