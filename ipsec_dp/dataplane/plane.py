@@ -46,7 +46,7 @@ def protect_process() -> None:
 
 
 class Policy:
-    """An immutable snapshot of rules. `lookup` is for tests and `policy explain`; the loops use the same function."""
+    """An immutable snapshot of rules; `lookup.lookup` asks it."""
 
     def __init__(self, rules: Sequence[PolicyRule]) -> None:
         array = ffi.new("struct dp_rule[]", len(rules))
