@@ -87,6 +87,7 @@ struct dp_config {
     uint32_t provider;       /* enum dp_provider; forcing one that cannot be had is -ENOTSUP */
     uint32_t stranger_rate;  /* punts a second and source that strangers may cause, ≥ 1 */
     uint32_t stranger_burst; /* and at once, ≥ 1 */
+    uint32_t hold_octets;    /* of packets that wait for an SA, for one tunnel, 0..2^20; 0: none wait, each is dropped */
 };
 
 /* Loads the providers (each passes its known-answer tests or the call fails with -EBADMSG). -EINVAL: a value out of range;

@@ -12,6 +12,7 @@ enum {
     DP_TUNNELS_MAX = 1 << 20,
     DP_INTERFACES_MAX = 4096,
     DP_WORKERS_MAX = 64,
+    DP_HOLD_MAX = 1 << 20,
     DP_AREA_OCTETS = DP_BURSTS * DP_PACKET_ROOM, /* only what is touched becomes resident */
 };
 
@@ -38,7 +39,7 @@ const char *dp_drop_sentence(unsigned reason) {
 static bool config_valid(const struct dp_config *c) {
     return c->tunnels >= 1 && c->tunnels <= DP_TUNNELS_MAX && c->interfaces >= 1 && c->interfaces <= DP_INTERFACES_MAX &&
            c->workers >= 1 && c->workers <= DP_WORKERS_MAX && c->provider <= DP_PROVIDER_IPSEC_MB && c->stranger_rate >= 1 &&
-           c->stranger_burst >= 1;
+           c->stranger_burst >= 1 && c->hold_octets <= DP_HOLD_MAX;
 }
 
 static int area_open(struct dp_area *area) {
@@ -65,8 +66,12 @@ static int loop_open(struct dp *dp, struct dp_loop *loop, uint32_t worker, unsig
         error = area_open(&loop->built);
     if (error == 0)
         error = dp_loop_open_events(loop);
-    if (error != 0 || direction == DP_OUTBOUND)
+    if (error != 0)
         return error;
+    if (direction == DP_OUTBOUND) {
+        loop->hold = dp_hold_new(dp->config.tunnels, dp->config.hold_octets);
+        return loop->hold != NULL ? 0 : -ENOMEM;
+    }
     uint64_t seed;
     if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
         return -EIO;
@@ -78,6 +83,7 @@ static void loop_close(struct dp_loop *loop) {
     area_close(&loop->received);
     area_close(&loop->built);
     free(loop->limiter);
+    dp_hold_free(loop->hold);
     dp_loop_close_events(loop);
 }
 

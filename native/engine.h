@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "epoch.h"
+#include "hold.h"
 #include "inner.h"
 #include "io.h"
 #include "keys.h"
@@ -29,6 +30,8 @@ struct dp_loop {
     _Atomic uint64_t drops[DP_DROP_COUNT];
     _Atomic uint64_t packets, octets, keepalives, ike, punts_limited, punts_lost;
     struct dp_punt_limiter *limiter; /* inbound */
+    struct dp_hold *hold;            /* outbound */
+    uint32_t switches;               /* outbound: dp.switches when `hold` was last released */
 
     pthread_t thread;
     bool running;
@@ -50,6 +53,7 @@ struct dp {
     uint32_t next_child;
     _Atomic(struct dp_policy *) policy;
     _Atomic uint32_t generation; /* SAs of another one are dead */
+    _Atomic uint32_t switches;   /* how often a CHILD was given an SA: what waits for one is to be decided again */
     int punt_fd[2][2];           /* by channel: the loops' end, Python's end */
     struct dp_worker *worker;
 };

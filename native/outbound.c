@@ -187,9 +187,19 @@ static enum dp_drop outbound_packet(struct dp_loop *loop, const struct dp_burst 
     struct dp_sa *sa = dp_tunnel_outbound(&loop->dp->tunnel[decision.tunnel], &inner.flow);
     if (sa == NULL) {
         acquire(loop, decision.tunnel, b, now);
-        return DP_DROP_no_sa;
+        return dp_hold_put(loop->hold, loop, decision.tunnel, b, now) ? DP_OK : DP_DROP_no_sa;
     }
     return send_sealed(loop, sa, b, &inner, now);
+}
+
+/* Packets that waited for an SA go first: they are older than what the devices have. */
+static void release_held(struct dp_loop *loop, uint64_t now) {
+    uint32_t switches = atomic_load_explicit(&loop->dp->switches, memory_order_acquire);
+    if (switches == loop->switches)
+        return;
+    loop->switches = switches;
+    dp_hold_release(loop->hold, loop, now, outbound_packet);
+    dp_loop_flush(loop, true, now);
 }
 
 static int outbound_device(struct dp_loop *loop, struct dp_io *io, uint32_t budget, uint64_t now) {
@@ -214,6 +224,7 @@ int dp_outbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t n
         return -EINVAL;
     struct dp_loop *loop = &dp->worker[worker].outbound;
     dp_epoch_online(&loop->epoch, &dp->epoch);
+    release_held(loop, now);
     int moved =
         dp_loop_visit(loop, atomic_load_explicit(&dp->worker[worker].tuns, memory_order_acquire), budget, now, outbound_device);
     dp_epoch_offline(&loop->epoch);

@@ -87,6 +87,7 @@ class DataPlane:
     """One data plane: SA table, policy, devices, loops. Close it (or use `with`): that wipes every key.
 
     sa_slots: inbound SAs at the most, a power of two. stranger_rate: punts a second that one unknown source may cause.
+    hold_octets: packets of one tunnel that wait for an SA, while it is negotiated; 0: they are dropped.
     """
 
     def __init__(
@@ -99,9 +100,11 @@ class DataPlane:
         provider: Provider = Provider.AUTO,
         stranger_rate: int = 50,
         stranger_burst: int = 200,
+        hold_octets: int = 0,
     ) -> None:
         config = ffi.new(
-            "struct dp_config *", [sa_slots, tunnels, interfaces, workers, int(provider), stranger_rate, stranger_burst]
+            "struct dp_config *",
+            [sa_slots, tunnels, interfaces, workers, int(provider), stranger_rate, stranger_burst, hold_octets],
         )
         out = ffi.new("struct dp **")
         check(lib.dp_create(config, out), "creating the data plane")
