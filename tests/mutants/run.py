@@ -1,0 +1,290 @@
+"""Shows that the tests can fail: applies each patch of this directory to a copy of the tree and expects its tests to turn red.
+
+    python tests/mutants/run.py            all of them
+    python tests/mutants/run.py 07 guard   those whose file name holds one of these texts
+
+A patch is a unified diff against the project's root that leaves the code building and wrong. Its first lines say
+
+    # what: the window takes a number before the ICV held
+    # red: tests/native/test_replay.c::test_a_check_changes_nothing
+    # red: tests/unit/test_inbound_drops.py
+
+Every test named is run on the unpatched copy first and must be green, then on the patched one, where each line must have a test
+that fails. A patch that does not apply, does not build or stays green fails the run. Results: a table, and build/junit/mutants.xml.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PATCHES = Path(__file__).resolve().parent
+SLOTS = 2  # copies of the tree, and mutants at work at once
+TIMEOUT_S = 180  # for the tests of one mutant: code that hangs is red too
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", "build", "dist", "*.so", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", "results"
+)
+NATIVE = "tests/native/"
+NETNS = threading.Lock()  # tests in namespaces compare the host's state before and after: one at a time
+
+
+HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
+
+
+class MutantError(Exception):
+    """A patch that cannot be judged; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    name: str
+    what: str
+    red: tuple[str, ...]  # tests/native/test_x.c[::case] or a pytest id
+    diff: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Mutant:
+        lines = path.read_text().splitlines()
+        head = {key: [line.split(":", 1)[1].strip() for line in lines if line.startswith(f"# {key}:")] for key in ("what", "red")}
+        if len(head["what"]) != 1 or not head["red"]:
+            raise MutantError(f'{path.name} needs one "# what:" line and a "# red:" line')
+        return cls(path.stem, head["what"][0], tuple(head["red"]), tuple(line for line in lines if not line.startswith("# ")))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    name: str
+    what: str
+    killed: bool
+    note: str
+    seconds: float
+
+
+# ---- patches
+
+
+def hunks(diff: Iterable[str]) -> list[tuple[str, list[str], list[str]]]:
+    """(file, lines before, lines after) of each hunk. A hunk's header says how many lines it has."""
+    found: list[tuple[str, list[str], list[str]]] = []
+    path, before, after = "", 0, 0
+    for line in diff:
+        if before or after:
+            if line[:1] != "+":
+                found[-1][1].append(line[1:])
+                before -= 1
+            if line[:1] != "-":
+                found[-1][2].append(line[1:])
+                after -= 1
+        elif line.startswith("+++ "):
+            path = line[4:].split("\t")[0].removeprefix("b/")
+        elif match := HUNK.match(line):
+            before, after = (1 if count is None else int(count) for count in match.groups())
+            found.append((path, [], []))
+    return found
+
+
+def patched(text: str, before: list[str], after: list[str]) -> str:
+    """`text` with the one place that reads `before` replaced. Line numbers are not looked at, so a patch outlives edits nearby."""
+    old, new = "".join(f"{line}\n" for line in before), "".join(f"{line}\n" for line in after)
+    if text.count(old) != 1:
+        raise MutantError(f"does not apply: its context is there {text.count(old)} times")
+    return text.replace(old, new)
+
+
+def apply(mutant: Mutant, tree: Path) -> list[Path]:
+    """Changes the tree; the files that were changed."""
+    changed: list[Path] = []
+    for name, before, after in hunks(mutant.diff):
+        path = tree / name
+        if not path.is_file():
+            raise MutantError(f"does not apply: there is no {name}")
+        if path not in changed:
+            changed.append(path)
+        path.write_text(patched(path.read_text(), before, after))
+    if not changed:
+        raise MutantError("changes nothing")
+    return changed
+
+
+# ---- running tests in a copy
+
+
+def call(tree: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+
+
+def must(result: subprocess.CompletedProcess[str], what: str) -> None:
+    if result.returncode != 0:
+        raise MutantError(f"{what}:\n{(result.stdout + result.stderr)[-2000:]}")
+
+
+def failed_native(tree: Path, test: str) -> bool:
+    """Whether a C unit, or one case of it, fails. Raises MutantError when it does not build or has no such case."""
+    source, _, case = test.partition("::")
+    program = tree / "build" / "native" / "plain-cc" / Path(source).stem
+    make = ("make", "-s", "-C", "native", f"PYTHON={sys.executable}", "CC=cc")
+    must(call(tree, *make, str(program)), "does not build")
+    report = tree / "build" / "mutant.xml"
+    call(tree, sys.executable, "tests/native/run_units.py", str(report), str(program))
+    cases = list(ET.parse(report).getroot().iter("testcase"))
+    failures = [
+        element.get("name") for element in cases if element.find("failure") is not None or element.find("error") is not None
+    ]
+    if not case:
+        return bool(failures)
+    if program.name in failures:  # it crashed and left no report of its own
+        return True
+    if case not in [element.get("name") for element in cases]:
+        raise MutantError(f"{source} has no test {case}")
+    return case in failures
+
+
+def failed_pytest(tree: Path, tests: Iterable[str]) -> bool:
+    """Whether any of these fails. Raises MutantError when nothing ran."""
+    must(call(tree, sys.executable, "native/build_ffi.py"), "does not build")
+    command = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--hypothesis-seed=1", *tests)
+    result = call(tree, *command)
+    if result.returncode in (2, 3, 4, 5) or (os.geteuid() == 0 and " skipped" in result.stdout.splitlines()[-1]):
+        raise MutantError(f"tests did not run:\n{(result.stdout + result.stderr)[-2000:]}")
+    return result.returncode != 0  # 1: failed; below 0: crashed
+
+
+def failed(tree: Path, test: str) -> bool:
+    try:
+        if test.startswith(NATIVE):
+            return failed_native(tree, test)
+        if test.startswith("tests/netns/"):
+            with NETNS:
+                return failed_pytest(tree, [test])
+        return failed_pytest(tree, [test])
+    except subprocess.TimeoutExpired:
+        return True
+
+
+def copy_tree(directory: Path) -> Path:
+    tree = directory / "tree"
+    shutil.copytree(ROOT, tree, ignore=LEFT_OUT, symlinks=True)
+    must(call(tree, sys.executable, "native/build_ffi.py"), "the unpatched tree does not build")
+    return tree
+
+
+def red_on_unpatched(tree: Path, mutants: list[Mutant]) -> list[str]:
+    """Tests that are red though nothing was changed."""
+    tests = sorted({test for mutant in mutants for test in mutant.red})
+    found = [test for test in tests if test.startswith(NATIVE) and failed(tree, test)]
+    rest = [test for test in tests if not test.startswith(NATIVE)]
+    if rest and failed_pytest(tree, rest):
+        found += [test for test in rest if failed(tree, test)]
+    return found
+
+
+# ---- the run
+
+
+def judge(mutant: Mutant, tree: Path) -> Verdict:
+    """Applies a mutant, runs its tests, and takes it back."""
+    start = time.monotonic()
+    saved = {tree / name: (tree / name).read_text() for name, _, _ in hunks(mutant.diff) if (tree / name).is_file()}
+    try:
+        apply(mutant, tree)
+        green = [test for test in mutant.red if not failed(tree, test)]
+        killed, note = not green, "survived " + ", ".join(green) if green else ", ".join(mutant.red)
+    except MutantError as error:
+        killed, note = False, str(error)
+    finally:
+        for path, text in saved.items():
+            path.write_text(text)
+    return Verdict(mutant.name, mutant.what, killed, note, time.monotonic() - start)
+
+
+def needs_root(mutant: Mutant) -> bool:
+    return any(test.startswith("tests/netns/") for test in mutant.red)
+
+
+def run(mutants: list[Mutant]) -> list[Verdict]:
+    with tempfile.TemporaryDirectory(prefix="ipsec-dp-mutants-") as directory, ThreadPoolExecutor(SLOTS) as pool:
+        places = [Path(directory) / str(slot) for slot in range(SLOTS)]
+        trees: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        made = list(pool.map(copy_tree, places))
+        start = time.monotonic()
+        red = red_on_unpatched(made[0], mutants)
+        verdicts = [Verdict("unpatched", "nothing is changed", not red, ", ".join(red) or "green", time.monotonic() - start)]
+        show(verdicts[0])
+        if red:
+            return verdicts
+        for tree in made:
+            trees.put(tree)
+
+        def one(mutant: Mutant) -> Verdict:
+            tree = trees.get()
+            try:
+                verdict = judge(mutant, tree)
+            finally:
+                trees.put(tree)
+            show(verdict)
+            return verdict
+
+        return verdicts + list(pool.map(one, mutants))
+
+
+def show(verdict: Verdict) -> None:
+    word = "ok" if verdict.name == "unpatched" and verdict.killed else "killed" if verdict.killed else "FAILED"
+    print(f"{word:6}  {verdict.seconds:5.1f} s  {verdict.name:32}  {verdict.what}", flush=True)
+    if not verdict.killed:
+        print(f"        {verdict.note}", flush=True)
+
+
+def write_report(path: Path, verdicts: list[Verdict], skipped: list[Mutant]) -> None:
+    bad = sum(not verdict.killed for verdict in verdicts)
+    suite = ET.Element(
+        "testsuite",
+        name="mutants",
+        tests=str(len(verdicts) + len(skipped)),
+        failures=str(bad),
+        errors="0",
+        skipped=str(len(skipped)),
+    )
+    for verdict in verdicts:
+        case = ET.SubElement(suite, "testcase", classname="mutants", name=verdict.name, time=f"{verdict.seconds:.3f}")
+        if not verdict.killed:
+            ET.SubElement(case, "failure", message=verdict.what).text = verdict.note
+    for mutant in skipped:
+        case = ET.SubElement(suite, "testcase", classname="mutants", name=mutant.name)
+        ET.SubElement(case, "skipped", message="its tests need root")
+    root = ET.Element("testsuites")
+    root.append(suite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+
+
+def main(texts: list[str]) -> int:
+    paths = [path for path in sorted(PATCHES.glob("*.patch")) if not texts or any(text in path.name for text in texts)]
+    try:
+        mutants = [Mutant.read(path) for path in paths]
+    except MutantError as error:
+        print(error)
+        return 1
+    skipped = [mutant for mutant in mutants if needs_root(mutant) and os.geteuid() != 0]
+    verdicts = run([mutant for mutant in mutants if mutant not in skipped])
+    write_report(ROOT / "build" / "junit" / "mutants.xml", verdicts, skipped)
+    survivors = [verdict.name for verdict in verdicts if not verdict.killed]
+    print(f"{len(verdicts) - 1 - len(survivors)} mutants killed, {len(survivors)} not, {len(skipped)} left out (they need root)")
+    return 1 if survivors or len(verdicts) < 2 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
