@@ -35,7 +35,7 @@ PACKAGES_NETWORK := iproute2 nftables iputils-ping iperf3 tcpdump ethtool
 PACKAGES_CERTIFICATES := openssl strongswan-pki libstrongswan-standard-plugins libstrongswan-extra-plugins
 PACKAGES_SETUP := $(PACKAGES_BUILD) $(PACKAGES_NETWORK) $(PACKAGES_CERTIFICATES) libcmocka-dev
 PACKAGES_LINT := clang-format-14
-PACKAGES_FUZZ := clang-14 libclang-rt-14-dev
+PACKAGES_FUZZ := clang-14 libclang-rt-14-dev patch
 
 # $(call packages,NAMES): installs the Debian packages that are missing, and prints the line before it runs it.
 define packages
@@ -138,6 +138,7 @@ tsan: packages .venv/.ready ## C units under ThreadSanitizer
 fuzz: packages .venv/.ready ## libFuzzer targets, FUZZ_SECONDS each; findings go to build/fuzz/
 	@$(call packages,$(PACKAGES_FUZZ))
 	@$(NATIVE) fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python tests/fuzz/selfcheck.py
 	@set -e; for target in $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.py))); do \
 	  echo "== $$target for $(FUZZ_SECONDS) s"; FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m tests.fuzz.$$target; \
 	done
