@@ -168,6 +168,8 @@ class HostSide:
             if mtu < IPV6_MTU_MIN:
                 log.warning("interface %s: an MTU of %d octets carries no IPv6 (1280 at least, RFC 8200 §5)", name, mtu)
             await tun.configure(self._ipr, device, addresses, mtu)
+            for refused in device.unset:
+                log.warning("interface %s: a setting stays as it was: %s", name, refused)
 
     # ---- the way to the peer
 
