@@ -134,7 +134,7 @@ def load_private_key(path: str | Path) -> PrivateKey:
     content = read_secret_file(path)
     try:
         key = load_pem_private_key(content, None) if _PEM in content else load_der_private_key(content, None)
-    except (ValueError, TypeError):  # TypeError: encrypted
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: encrypted
         raise SecretError(f"{path}: holds no unencrypted private key") from None
     if not isinstance(key, PrivateKey):
         raise SecretError(f"{path}: RSA, ECDSA and Ed25519 keys can be used, this is another")

@@ -13,6 +13,7 @@ from ipsec_dp.ike.wire import (
     ESP_SPI,
     FIRST_STATUS_NOTIFY,
     MAX_CONFIG_ATTRIBUTES,
+    MAX_DELETES,
     MAX_NONCE,
     MIN_NONCE,
     IkeSyntaxError,
@@ -245,6 +246,8 @@ class Delete(Payload):
             wanted = ESP_SPI
         else:
             raise IkeSyntaxError(f"DELETE for protocol {protocol}")
+        if count > MAX_DELETES:
+            raise IkeSyntaxError(f"DELETE of more than {MAX_DELETES} SPIs")
         if spi_octets != wanted or reader.remaining != count * wanted:
             raise IkeSyntaxError(f"DELETE of {count} SPIs with {spi_octets} octets each, {reader.remaining} octets follow")
         return cls(protocol, tuple(dict.fromkeys(reader.octets(wanted) for _ in range(count))))

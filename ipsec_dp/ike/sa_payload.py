@@ -12,6 +12,7 @@ from ipsec_dp.ike.wire import (
     KEY_LENGTH_ATTRIBUTE,
     MAX_ATTRIBUTES,
     MAX_PROPOSALS,
+    MAX_TRANSFORMS,
     SPI_OCTETS,
     IkeSyntaxError,
     ProtocolId,
@@ -57,6 +58,8 @@ def parse_proposals(reader: Reader) -> tuple[Proposal, ...]:
             raise IkeSyntaxError(f"more than {MAX_PROPOSALS} proposals")
         more, body = _substructure(reader, _MORE_PROPOSALS, "proposal")
         proposals.append(_parse_proposal(body))
+        if sum(len(proposal.transforms) for proposal in proposals) > MAX_TRANSFORMS:
+            raise IkeSyntaxError(f"more than {MAX_TRANSFORMS} transforms")
     reader.end("SA payload")
     _check_numbers(proposals)
     return tuple(proposals)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network, summarize_address_range
 from typing import Final, Self
 
-from ipsec_dp.ike.wire import IkeSyntaxError, Reader, Writer
+from ipsec_dp.ike.wire import MAX_SELECTORS, IkeSyntaxError, Reader, Writer
 
 TS_IPV4_ADDR_RANGE: Final = 7
 TS_IPV6_ADDR_RANGE: Final = 8
@@ -132,7 +132,7 @@ def build_selectors(writer: Writer, selectors: Sequence[TrafficSelector]) -> Non
 
 
 def narrow(ours: Sequence[TrafficSelector], offered: Sequence[TrafficSelector]) -> tuple[TrafficSelector, ...]:
-    """The responder's answer: everything both hold, in the order offered; empty means TS_UNACCEPTABLE.
+    """The responder's answer: what both hold, at most 64 selectors in the order offered; empty means TS_UNACCEPTABLE.
 
     The initiator's first selector may be that of the packet which asked for the SA (RFC 7296 §2.9); it is part of what both hold
     whenever our policy admits the packet, so the packet always finds an SA.
@@ -144,6 +144,8 @@ def narrow(ours: Sequence[TrafficSelector], offered: Sequence[TrafficSelector]) 
             if both is not None and not any(known.covers(both) for known in found):
                 found = [known for known in found if not both.covers(known)]
                 found.append(both)
+            if len(found) == MAX_SELECTORS:
+                return tuple(found)
     return tuple(found)
 
 

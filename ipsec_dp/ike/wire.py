@@ -126,7 +126,10 @@ CA_HASH: Final = 20  # RFC 7296 §3.7: SHA-1 of a CA's SubjectPublicKeyInfo
 MAX_MESSAGE: Final = 65_535 - 8  # octets: the payload of one UDP datagram; also of a reassembled message
 MAX_PAYLOADS: Final = 128  # in one chain
 MAX_PROPOSALS: Final = 64  # in one SA payload
+MAX_TRANSFORMS: Final = 512  # in one SA payload
 MAX_ATTRIBUTES: Final = 8  # in one transform
+MAX_SELECTORS: Final = 64  # in an answer of ours
+MAX_DELETES: Final = 1024  # SPIs in one DELETE
 MAX_CONFIG_ATTRIBUTES: Final = 256  # in one CP payload
 MIN_NONCE: Final = 16  # octets, RFC 7296 §3.9
 MAX_NONCE: Final = 256
@@ -135,14 +138,19 @@ FRAGMENT_TIMEOUT: Final = 30.0  # seconds an unfinished set of fragments is kept
 
 
 class IkeError(Exception):
-    """Anything wrong with what a peer sent or with what was asked of this layer; the text never holds key material."""
+    """Anything wrong with what a peer sent or with what was asked of this layer; the text never holds key material.
+
+    `notify` and `notify_data` are what an answer to the peer would carry (None: no word to it).
+    """
+
+    notify: NotifyType | None = None
+    notify_data: bytes = b""
 
 
 class IkeSyntaxError(IkeError):
-    """A message that breaks RFC 7296 §3. `notify` is what a protected answer would carry (None: drop without a word)."""
+    """A message that breaks RFC 7296 §3."""
 
-    notify: NotifyType | None = NotifyType.INVALID_SYNTAX
-    notify_data: bytes = b""
+    notify = NotifyType.INVALID_SYNTAX
 
 
 class InvalidMajorVersionError(IkeSyntaxError):

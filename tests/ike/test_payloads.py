@@ -178,6 +178,20 @@ def test_too_many_proposals_are_refused():
         parse(p.SecurityAssociation, body(p.SecurityAssociation(many)))
 
 
+def test_too_many_transforms_are_refused():
+    """Unauthenticated octets must not buy more work than a real offer needs."""
+    many = tuple(Proposal(number, 1, b"", (Transform(1, 20, 128),) * 200) for number in range(1, 4))
+    with pytest.raises(IkeSyntaxError, match="more than 512 transforms"):
+        parse(p.SecurityAssociation, body(p.SecurityAssociation(many)))
+
+
+def test_a_delete_of_thousands_is_refused():
+    spis = tuple(number.to_bytes(4, "big") for number in range(1, 1026))
+    assert len(parse(p.Delete, body(p.Delete(3, spis[:1024]))).spis) == 1024
+    with pytest.raises(IkeSyntaxError, match="more than 1024 SPIs"):
+        parse(p.Delete, body(p.Delete(3, spis)))
+
+
 def test_a_selector_of_unknown_type_is_passed_over():
     octets = bytes.fromhex("02 000000 0a 00 0006 abcd 07 00 0010 0000 ffff 0a010000 0a0100ff")
     assert parse(p.TrafficSelectorsInitiator, octets).selectors == (TrafficSelector.from_prefix("10.1.0.0/24"),)

@@ -75,6 +75,11 @@ def test_intersection_is_symmetric(one, other):
     assert one.intersection(other) == other.intersection(one)
 
 
+def test_the_answer_to_a_flood_of_selectors_is_bounded():
+    single = [ts(f"10.0.{n}.1/32") for n in range(255)]
+    assert narrow([ts("10.0.0.0/8")], single) == tuple(single[:64])
+
+
 def test_an_answer_that_is_empty_or_wider_than_the_offer_is_no_narrowing():
     offered = (ts("10.1.0.0/24"),)
     assert is_narrowing(offered, (ts("10.1.0.0/25"),))
