@@ -1,0 +1,169 @@
+"""What a session has to know of its peer, frozen, made from one tunnel of the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ipsec_dp.config.model import PskAuth
+from ipsec_dp.ike.auth import PreSharedKey
+from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certificates, load_crl
+from ipsec_dp.ike.fragment import DEFAULT_DATAGRAM
+from ipsec_dp.ike.identity import Identity
+from ipsec_dp.ike.ts import ANY_PROTOCOL, TrafficSelector
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
+
+    from ipsec_dp.config.model import CertificateAuth, Encapsulation, LivenessAction, Start, Tunnel
+    from ipsec_dp.config.selectors import Selector
+    from ipsec_dp.ike.sa_payload import Proposal
+
+    Address = IPv4Address | IPv6Address
+
+NAT_KEEPALIVE: Final = 20.0  # seconds (RFC 3948 §4)
+
+
+class Unique(StrEnum):
+    """What a further IKE SA between the same two identities means for those that are there."""
+
+    REPLACE = "replace"  # it takes their place
+    KEEP = "keep"  # it is refused while they live
+    NEVER = "never"  # nothing: any number may stand side by side
+
+
+class ProxyId(NamedTuple):
+    """One pair of selectors as configured: what is ours and what is the peer's, of one IP version and one protocol."""
+
+    local: TrafficSelector
+    remote: TrafficSelector
+
+    def __str__(self) -> str:
+        return f"{self.local} <-> {self.remote}"
+
+
+@dataclass(frozen=True, slots=True)
+class SharedKeyAuth:
+    """Both sides prove that they know `key`."""
+
+    key: PreSharedKey
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureAuth:
+    """Both sides sign. `sha1`: the classic RSA method may use SHA-1, as some older peers do (off by default)."""
+
+    credential: Credential
+    trust: Trust
+    sha1: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """Of an SA. `hard_s`: seconds until it ends. `soft_s`: seconds until it is rekeyed, None: by the margins of `ike.life`.
+
+    Octets and packets are hard limits of one direction of a CHILD_SA; 0: no limit. `idle_s`: a CHILD_SA without inner packets for
+    that long is deleted; 0: never.
+    """
+
+    hard_s: float
+    soft_s: float | None = None
+    octets: int = 0
+    packets: int = 0
+    idle_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Liveness:
+    """Ask a peer that was silent for `interval_s` (0: never); it is dead after `retries` retransmissions without an answer."""
+
+    interval_s: float = 10.0
+    retries: int = 5
+    action: LivenessAction = "restart"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """One tunnel's peer. `local` None: any address of ours. `remotes` empty: it may come from anywhere (`any`, or DNS names
+    that are not resolved yet). `remote_id` None: the address it has; `local_id` None: ours.
+
+    `natt_first`: start on port 4500. `datagram`: octets of IP datagram beyond which messages are sent in fragments (RFC 7383).
+    """
+
+    tunnel: str
+    auth: SharedKeyAuth | SignatureAuth
+    ike_proposals: tuple[Proposal, ...]
+    esp_proposals: tuple[Proposal, ...]
+    proxy_ids: tuple[ProxyId, ...]
+    local: Address | None = None
+    remotes: tuple[Address, ...] = ()
+    local_id: Identity | None = None
+    remote_id: Identity | None = None
+    ike_life: Life = field(default=Life(8 * 3600.0))
+    child_life: Life = field(default=Life(3600.0))
+    liveness: Liveness = field(default=Liveness())
+    start: Start = "on-demand"
+    encapsulation: Encapsulation = "auto"
+    unique: Unique = Unique.REPLACE
+    replay_window: int = 1024
+    natt_first: bool = False
+    datagram: int = DEFAULT_DATAGRAM
+
+    def may_be_at(self, local: Address, remote: Address) -> bool:
+        """True when a message from `remote` to `local` can be this peer's."""
+        return self.local in (None, local) and (not self.remotes or remote in self.remotes)
+
+
+def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
+    """The peer of a tunnel that has [tunnel.auth]; reads its key files. `remotes`: its addresses, those of DNS names among them.
+
+    Raises SecretError, CertificateError or IdentityError for what cannot be used, ValueError for a tunnel with manual keys.
+    """
+    if tunnel.auth is None:
+        raise ValueError(f"tunnel {tunnel.name} has no [tunnel.auth]")
+    names = [remote for remote in tunnel.remotes if isinstance(remote, str)]
+    addresses = tuple(remote for remote in tunnel.remotes if not isinstance(remote, str))
+    return Peer(
+        tunnel=tunnel.name,
+        auth=SharedKeyAuth(PreSharedKey.from_file(tunnel.auth.psk_file))
+        if isinstance(tunnel.auth, PskAuth)
+        else _signature_auth(tunnel.auth),
+        ike_proposals=tunnel.ike.proposals,
+        esp_proposals=tunnel.esp.proposals,
+        proxy_ids=tuple(map(proxy_id_of, tunnel.selectors)),
+        local=tunnel.local,
+        remotes=remotes if remotes is not None else () if names else addresses,
+        local_id=_identity(tunnel.auth.local_id),
+        remote_id=_identity(tunnel.auth.remote_id),
+        ike_life=Life(float(tunnel.ike.lifetime_s)),
+        child_life=Life(
+            float(tunnel.esp.lifetime_s),
+            octets=tunnel.esp.life_octets,
+            packets=tunnel.esp.life_packets,
+            idle_s=float(tunnel.esp.idle_timeout_s),
+        ),
+        liveness=Liveness(float(tunnel.ike.liveness.interval_s), tunnel.ike.liveness.retries, tunnel.ike.liveness.action),
+        start=tunnel.start,
+        encapsulation=tunnel.encapsulation,
+        replay_window=tunnel.esp.replay_window,
+    )
+
+
+def proxy_id_of(selector: Selector) -> ProxyId:
+    """A configured selector in the form that is negotiated."""
+    protocol = ANY_PROTOCOL if selector.protocol is None else selector.protocol
+    return ProxyId(
+        TrafficSelector.from_prefix(str(selector.local), protocol, (selector.local_ports.low, selector.local_ports.high)),
+        TrafficSelector.from_prefix(str(selector.remote), protocol, (selector.remote_ports.low, selector.remote_ports.high)),
+    )
+
+
+def _identity(text: str | None) -> Identity | None:
+    return None if text is None else Identity.from_text(text)
+
+
+def _signature_auth(auth: CertificateAuth) -> SignatureAuth:
+    authorities = tuple(certificate for path in auth.ca for certificate in load_certificates(path))
+    trust = Trust(authorities, tuple(map(load_crl, auth.crl)), Revocation(auth.revocation))
+    return SignatureAuth(Credential.from_files(auth.certificate, auth.private_key), trust)
