@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from ipsec_dp.addresses import AddressRange
 from ipsec_dp.config import ANY_PORTS
 from ipsec_dp.dataplane import Df, Encapsulation, Endpoint, OuterPath
 from ipsec_dp.host import HostError, guard, routes, sockets, tun
-from ipsec_dp.host.addresses import AddressRange
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.outer import inside_networks, outer_route, own_address_in
 from ipsec_dp.suites import inner_mtu
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from pyroute2 import AsyncIPRoute
 
+    from ipsec_dp.addresses import Address
     from ipsec_dp.config import Config, PortRange, Selector, Tunnel
     from ipsec_dp.config.selectors import Network
     from ipsec_dp.dataplane import DataPlane
-    from ipsec_dp.selectors import Address
     from ipsec_dp.spd import Spd
     from ipsec_dp.suites import Suite
 
@@ -46,18 +46,14 @@ class Outer:
     mtu: int
 
 
-def _range(network: Network) -> AddressRange:
-    return AddressRange(network.network_address, network.broadcast_address)
-
-
 def _ports(ports: PortRange) -> tuple[int, int] | None:
     return None if ports == ANY_PORTS else (ports.low, ports.high)
 
 
 def _guarded(selector: Selector) -> guard.Selector:
     return guard.Selector(
-        _range(selector.local),
-        _range(selector.remote),
+        AddressRange.of(selector.local),
+        AddressRange.of(selector.remote),
         selector.protocol,
         _ports(selector.local_ports),
         _ports(selector.remote_ports),
@@ -134,8 +130,8 @@ class HostSide:
         """Lets nothing protected past the tunnels from now on; adopts what a killed process left."""
         self._netlink = await self._open.enter_async_context(open_netlink())
         selectors = [_guarded(rule.selector) for rule in self._config.rules]
-        inside = [_range(network) for network in await inside_networks(self._ipr, await self._outer_interfaces())]
-        narrowed = guard.narrow(selectors, [_range(prefix) for prefix in self._routed])
+        inside = [AddressRange.of(network) for network in await inside_networks(self._ipr, await self._outer_interfaces())]
+        narrowed = guard.narrow(selectors, [AddressRange.of(prefix) for prefix in self._routed])
         await self._guard.apply(guard.separate(narrowed, inside), self._spd.interface_names)
         await self._table.apply(self._routed, ())
 
@@ -220,7 +216,7 @@ class HostSide:
     async def _source(self, interface: str, prefix: Network) -> Address | None:
         """An address of ours inside the selectors, for packets of the gateway itself."""
         locals_ = [
-            _range(selector.local)
+            AddressRange.of(selector.local)
             for tunnel in self._config.tunnels
             if tunnel.interface == interface
             for selector in tunnel.selectors

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from ipsec_dp.addresses import AddressRange
 
 PROTOCOL_OPAQUE = 256  # what a packet has whose protocol cannot be seen (RFC 4301 §4.4.1.1)
 PORT_OPAQUE = 65536
@@ -21,29 +20,6 @@ class Range(NamedTuple):
 
 ANY_PROTOCOL = Range(0, PROTOCOL_OPAQUE)
 ANY_PORT = Range(0, PORT_OPAQUE)
-
-
-class AddressRange(NamedTuple):
-    """Addresses of one IP version from `low` to `high`, both included."""
-
-    low: Address
-    high: Address
-
-    @classmethod
-    def of(cls, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> AddressRange:
-        return cls(network.network_address, network.broadcast_address)
-
-    def __str__(self) -> str:
-        networks = list(_summarize(self.low, self.high))
-        return str(networks[0]) if len(networks) == 1 else f"{self.low}-{self.high}"
-
-
-def _summarize(low: Address, high: Address) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    if isinstance(low, ipaddress.IPv4Address) and isinstance(high, ipaddress.IPv4Address):
-        return list(ipaddress.summarize_address_range(low, high))
-    if isinstance(low, ipaddress.IPv6Address) and isinstance(high, ipaddress.IPv6Address):
-        return list(ipaddress.summarize_address_range(low, high))
-    raise ValueError(f"{low} and {high} are of two IP versions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +40,7 @@ class SelectorPair:
         return self.local.low.version
 
     def _side(self, addresses: AddressRange, ports: Range) -> str:
-        text = str(addresses)
+        text = addresses.prefix_text
         if self.protocol != ANY_PROTOCOL or ports != ANY_PORT:
             text += f"[{_numbers(self.protocol, ANY_PROTOCOL)}/{_numbers(ports, ANY_PORT)}]"
         return text

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ipsec_dp.addresses import AddressRange
 from ipsec_dp.config.selectors import ANY_PORTS, PortRange, Selector
 from ipsec_dp.dataplane import Action, Policy, PolicyRule
-from ipsec_dp.selectors import ANY_PORT, ANY_PROTOCOL, AddressRange, Range, SelectorPair
+from ipsec_dp.selectors import ANY_PORT, ANY_PROTOCOL, Range, SelectorPair
 
 if TYPE_CHECKING:
     from ipsec_dp.config.model import Config

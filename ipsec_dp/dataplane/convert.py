@@ -13,7 +13,8 @@ from ipsec_dp.errors import DataPlaneError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ipsec_dp.selectors import Address, SelectorPair
+    from ipsec_dp.addresses import Address
+    from ipsec_dp.selectors import SelectorPair
 
 
 def check(result: int, what: str) -> int:

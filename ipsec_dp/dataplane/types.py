@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NewType
 from ipsec_dp._native import ffi, lib
 
 if TYPE_CHECKING:
-    from ipsec_dp.selectors import Address, SelectorPair
+    from ipsec_dp.addresses import Address
+    from ipsec_dp.selectors import SelectorPair
 
 SaHandle = NewType("SaHandle", int)
 

@@ -16,8 +16,8 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ipsec_dp.addresses import AddressRange, merge, subtract
 from ipsec_dp.host import INTERFACE_NAME, MARK, HostError
-from ipsec_dp.host.addresses import AddressRange, merge, subtract
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

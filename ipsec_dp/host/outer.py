@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pyroute2 import AsyncIPRoute
 
-    from ipsec_dp.host.addresses import Address, AddressRange, Network
+    from ipsec_dp.addresses import Address, AddressRange, Network
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.host import MARK, HostError
 
 if TYPE_CHECKING:
-    from ipsec_dp.host.addresses import Address
+    from ipsec_dp.addresses import Address
 
 IKE_PORT = 500  # RFC 7296 §2
 NAT_PORT = 4500  # RFC 3948 §2

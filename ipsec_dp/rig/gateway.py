@@ -14,6 +14,7 @@ import hashlib
 import ipaddress
 from typing import TYPE_CHECKING, Any, Self
 
+from ipsec_dp.addresses import AddressRange
 from ipsec_dp.dataplane import (
     GROWTH,
     NO_LIMITS,
@@ -32,7 +33,7 @@ from ipsec_dp.dataplane import (
 from ipsec_dp.rig.clock import Clock
 from ipsec_dp.rig.wire import Wire
 from ipsec_dp.sad import Sad
-from ipsec_dp.selectors import AddressRange, SelectorPair
+from ipsec_dp.selectors import SelectorPair
 from ipsec_dp.suites import Suite, parse_suite
 
 if TYPE_CHECKING:

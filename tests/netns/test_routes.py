@@ -15,8 +15,8 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from ipsec_dp.addresses import AddressRange
 from ipsec_dp.host import MARK, PROTOCOL, HostError
-from ipsec_dp.host.addresses import AddressRange
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.outer import inside_networks, outer_route, own_address_in
 from ipsec_dp.host.routes import GUARD_METRIC, Route, RouteTable, table_base

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.host.addresses import AddressRange, merge, subtract
+from ipsec_dp.addresses import AddressRange, merge, subtract
 from ipsec_dp.host.guard import Count, Selector, narrow, render, separate, table_name
 
 R = AddressRange.of

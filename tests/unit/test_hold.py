@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipsec_dp.dataplane import Action, PolicyRule
+from ipsec_dp.dataplane import Action, Direction, PolicyRule
 from ipsec_dp.rig.gateway import pair, selectors_of
 from tests.unit.sites import to_b
 
@@ -16,13 +16,18 @@ WAIT_S = 10.0
 def site():
     """Two gateways whose first packets wait: a's CHILD has no outbound SA."""
     with pair(hold_octets=HELD) as made:
-        made.outbound = made.children["a"].outbound
         made.a.sad.switch(made.children["a"], None)
         yield made
 
 
 def open_again(site):
-    site.a.sad.switch(site.children["a"], site.outbound)
+    """The CHILD gets its outbound SA, the only one a has."""
+    site.a.sad.switch(site.children["a"], outbound_of(site))
+
+
+def outbound_of(site):
+    (handle,) = (handle for handle, record in site.a.sad.records.items() if record.direction is Direction.OUTBOUND)
+    return handle
 
 
 def test_packets_that_wait_are_delivered_in_order_once_there_is_an_sa(site):
@@ -64,7 +69,7 @@ def test_waiting_does_not_count_from_anew_when_the_sa_is_another_tunnels(site):
     for _ in range(3):
         site.clock.advance(WAIT_S / 2 - 1)
         child = site.a.sad.add_child(0, selectors_of("b"))  # holds other packets than the one that waits
-        site.a.sad.switch(child, site.outbound)
+        site.a.sad.switch(child, outbound_of(site))
         assert site.transfer([]) == []
     assert site.a.drops == {"no_sa": 1}
 

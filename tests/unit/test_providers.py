@@ -9,8 +9,9 @@ import ipaddress
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipsec_dp.addresses import AddressRange
 from ipsec_dp.dataplane import Batch, DataPlane, Encapsulation, Endpoint, OuterPath, Provider
-from ipsec_dp.selectors import AddressRange, SelectorPair
+from ipsec_dp.selectors import SelectorPair
 from ipsec_dp.suites import parse_suite
 
 ANYWHERE = AddressRange.of(ipaddress.ip_network("0.0.0.0/0"))

@@ -6,8 +6,9 @@ import ipaddress
 
 import pytest
 
+from ipsec_dp.addresses import AddressRange
 from ipsec_dp.rig.gateway import selector
-from ipsec_dp.selectors import ANY_PORT, ANY_PROTOCOL, AddressRange, Range, SelectorPair
+from ipsec_dp.selectors import ANY_PORT, ANY_PROTOCOL, Range, SelectorPair
 
 
 def addresses(low, high):
@@ -27,12 +28,12 @@ def addresses(low, high):
     ],
 )
 def test_a_range_is_written_as_a_prefix_where_it_is_one(written, text):
-    assert str(written) == text
+    assert written.prefix_text == text
 
 
 def test_two_ip_versions_make_no_range():
-    with pytest.raises(ValueError, match="two IP versions"):
-        str(addresses("10.0.0.1", "2001:db8::1"))
+    with pytest.raises(ValueError, match="not a range of addresses"):
+        addresses("10.0.0.1", "2001:db8::1")
 
 
 def test_any_includes_what_cannot_be_seen():

@@ -13,7 +13,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AddressRange:
     """Addresses `low` to `high`, both included, of one IP version. ValueError when they are not in order or differ in version."""
 
@@ -39,6 +39,14 @@ class AddressRange:
 
     def __str__(self) -> str:
         return str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
+
+    @property
+    def prefix_text(self) -> str:
+        """As a prefix where the range is one ("10.1.0.0/24"), else "low-high"."""
+        bits = self.low.max_prefixlen - (int(self.low) ^ int(self.high)).bit_length()
+        network = ip_network((self.low, bits), strict=False)
+        whole = network.network_address == self.low and network.broadcast_address == self.high
+        return str(network) if whole else f"{self.low}-{self.high}"
 
     def overlaps(self, other: AddressRange) -> bool:
         return self.version == other.version and int(self.low) <= int(other.high) and int(other.low) <= int(self.high)
