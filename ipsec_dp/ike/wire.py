@@ -150,7 +150,7 @@ class IkeError(Exception):
 class IkeSyntaxError(IkeError):
     """A message that breaks RFC 7296 §3."""
 
-    notify = NotifyType.INVALID_SYNTAX
+    notify: NotifyType | None = NotifyType.INVALID_SYNTAX
 
 
 class InvalidMajorVersionError(IkeSyntaxError):

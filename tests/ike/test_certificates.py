@@ -31,6 +31,7 @@ LEAVES = {  # name: (kind of key, extension lines)
     "encipher": ("ec", SAN + "\nkeyUsage=critical,keyEncipherment"),
     "unknown-critical": ("ec", SAN + "\n1.2.3.4=critical,ASN1:NULL"),
     "weak": ("rsa1024", SAN),
+    "ed448": ("ed448", SAN),
 }
 
 
@@ -110,6 +111,7 @@ def test_a_chain_with_six_authorities_between_is_refused(made):
         (["encipher"], "digital signatures"),
         (["unknown-critical"], "critical"),
         (["weak"], "1024 bits"),
+        (["ed448"], "none of RSA, ECDSA, Ed25519"),
     ],
 )
 def test_a_certificate_that_must_not_be_believed(made, names, why):
@@ -203,6 +205,17 @@ def test_revocation(lists, crls, revocation, at, why):
         verify(lists, "gw", at=at, using=using)
 
 
+def test_an_authority_without_key_usage_may_sign_crls_and_one_that_excludes_it_may_not(made):
+    made.certificate("plain", "/O=Org/CN=Plain", None, "basicConstraints=critical,CA:TRUE")
+    made.certificate("certs-only", "/O=Org/CN=Certs only", None, "basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign")
+    for issuer in ("plain", "certs-only"):
+        made.certificate(f"under-{issuer}", "/C=DE/O=Org/CN=gwB", issuer, SAN)
+        made.crl(f"{issuer}-empty", issuer)
+    verify(made, "under-plain", using=trust(made, "plain-empty", roots=["plain"], revocation=Revocation.STRICT))
+    with pytest.raises(CertificateError, match="no current CRL"):
+        verify(made, "under-certs-only", using=trust(made, "certs-only-empty", roots=["certs-only"], revocation=Revocation.STRICT))
+
+
 def test_every_certificate_below_the_root_is_looked_up(lists):
     verify(lists, "under1", "sub1", using=trust(lists, "empty", "sub1-empty", revocation=Revocation.STRICT))
     with pytest.raises(CertificateError, match="CN=Sub 1 is revoked"):
@@ -281,6 +294,19 @@ def receive_and_verify(der, using):
 def test_a_key_that_is_not_the_certificates_is_refused(made):
     with pytest.raises(CertificateError, match="is not the key of"):
         Credential.from_files(made.path("gw.crt"), made.path("rsa.key"))
+
+
+def test_a_key_of_a_kind_that_ike_does_not_sign_with_is_refused(made):
+    with pytest.raises(SecretError, match="this is another"):
+        Credential.from_files(made.path("gw.crt"), made.path("ed448.key"))
+    with pytest.raises(CertificateError, match="holds another"):
+        Credential.from_files(made.path("ed448.crt"), made.path("gw.key"))
+
+
+def test_a_file_too_large_to_be_one_is_not_read_whole(made, monkeypatch):
+    monkeypatch.setattr(certificates, "_MAX_FILE", 100)
+    with pytest.raises(CertificateError, match="longer than 100 octets"):
+        certificates.load_certificates(made.path("gw.crt"))
 
 
 def test_our_own_certificate_is_checked_for_time_and_identity(made):

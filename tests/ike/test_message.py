@@ -74,6 +74,11 @@ def test_ikev1_is_told_apart_and_not_answered():
     assert caught.value.notify is None
 
 
+def test_a_major_version_that_never_was_is_refused():
+    with pytest.raises(IkeSyntaxError, match="major version 0"):
+        parse_message(raw("", 0, version=0x00))
+
+
 def test_a_newer_major_version_is_named_and_a_newer_minor_one_ignored():
     with pytest.raises(InvalidMajorVersionError) as caught:
         parse_message(raw("", 0, version=0x30))

@@ -185,6 +185,19 @@ def test_too_many_transforms_are_refused():
         parse(p.SecurityAssociation, body(p.SecurityAssociation(many)))
 
 
+def test_too_many_attributes_are_refused():
+    nine = Transform(1, 20, None, ((0x8063, b"\0\x01"),) * 9)
+    with pytest.raises(IkeSyntaxError, match="more than 8 attributes"):
+        parse(p.SecurityAssociation, body(p.SecurityAssociation((Proposal(1, 1, b"", (nine,)),))))
+    with pytest.raises(IkeSyntaxError, match="more than 256 configuration attributes"):
+        parse(p.Configuration, body(p.Configuration(1, ((1, b""),) * 257)))
+
+
+def test_error_and_status_notifies_are_told_apart():
+    assert p.Notify(16383).is_error
+    assert not p.Notify(16384).is_error
+
+
 def test_a_delete_of_thousands_is_refused():
     spis = tuple(number.to_bytes(4, "big") for number in range(1, 1026))
     assert len(parse(p.Delete, body(p.Delete(3, spis[:1024]))).spis) == 1024
