@@ -32,15 +32,18 @@ X86_64 := $(filter x86_64,$(shell uname -m))
 DEBIAN_PYTHON := $(filter /usr,$(shell $(PYTHON) -c 'import sys; print(sys.base_prefix)' 2>/dev/null || echo /usr))
 PACKAGES_BUILD := gcc libc6-dev libssl-dev $(if $(X86_64),libipsec-mb-dev) $(if $(DEBIAN_PYTHON),python3 python3-venv python3-dev)
 PACKAGES_NETWORK := iproute2 nftables iputils-ping iperf3 tcpdump ethtool
-PACKAGES_CERTIFICATES := openssl strongswan-pki libstrongswan-standard-plugins libstrongswan-extra-plugins
-PACKAGES_SETUP := $(PACKAGES_BUILD) $(PACKAGES_NETWORK) $(PACKAGES_CERTIFICATES) libcmocka-dev
+# A real IKE peer for the tests; pki makes certificates.
+PACKAGES_STRONGSWAN := strongswan-charon strongswan-swanctl strongswan-pki libcharon-extra-plugins \
+  libstrongswan-standard-plugins libstrongswan-extra-plugins
+PACKAGES_SETUP := $(PACKAGES_BUILD) $(PACKAGES_NETWORK) openssl $(PACKAGES_STRONGSWAN) libcmocka-dev
 PACKAGES_LINT := clang-format-14
 PACKAGES_FUZZ := clang-14 libclang-rt-14-dev patch
 
-# $(call packages,NAMES): installs the Debian packages that are missing, and prints the line before it runs it.
+# $(call packages,NAMES): installs the Debian packages that are missing, and prints the line before it runs it. SYSTEMD_OFFLINE keeps
+# what they bring as services (strongSwan, OpenVPN) from being started beside what the tests start in their namespaces.
 define packages
 missing=$$(for name in $(1); do dpkg-query -W -f='$${Status}' $$name 2>/dev/null | grep -q ' installed$$' || echo -n " $$name"; done); \
-line="$(AS_ROOT)apt-get update -qq && $(AS_ROOT)env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends$$missing"; \
+line="$(AS_ROOT)apt-get update -qq && $(AS_ROOT)env DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 apt-get install -qq -y --no-install-recommends$$missing"; \
 if [ -z "$$missing" ]; then :; \
 elif [ "$(APT)" = 0 ]; then echo "Missing Debian packages; to install them:  $$line"; \
 elif ! command -v apt-get >/dev/null; then echo "No apt-get here. What Debian calls:$$missing"; \

@@ -1,0 +1,117 @@
+"""The rig's strongSwan: two of them in namespaces of their own negotiate, carry traffic, rekey, and end.
+
+hostA -- gwA (charon) == gwB (charon) -- hostB
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+from string import Template
+
+import pytest
+
+from ipsec_dp.rig import netns
+from ipsec_dp.rig.peers import PeerError, strongswan
+from ipsec_dp.rig.peers.strongswan import StrongSwan
+
+pytestmark = pytest.mark.root
+CONFIGURATIONS = Path(__file__).resolve().parents[2] / "benchmarks/peers/strongswan"
+SECONDS = 5.0
+
+
+@pytest.fixture(scope="module")
+def sites():
+    with netns.Lab() as lab:
+        yield netns.two_sites(lab)
+
+
+def configuration(side: str, psk: str) -> str:
+    return Template((CONFIGURATIONS / f"{side}.swanctl.conf").read_text()).substitute(psk=psk)
+
+
+@pytest.fixture
+def peers(sites, tmp_path):
+    """Both up, nothing negotiated yet."""
+    psk = secrets.token_hex(16)
+    a, b = (
+        StrongSwan(gateway, tmp_path / side, configuration(side, psk)) for side, gateway in (("a", sites.gw_a), ("b", sites.gw_b))
+    )
+    with a, b:
+        yield a, b
+
+
+def pings(sites: netns.TwoSites, count: int = 3) -> bool:
+    done = sites.host_a.run("ping", "-n", "-c", str(count), "-i", "0.02", "-W", "2", netns.HOST_B[0], check=False)
+    return f"{count} received" in done.stdout
+
+
+def eventually(condition) -> bool:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_two_negotiate_and_carry_packets_in_esp(sites, peers):
+    a, b = peers
+    a.initiate("net")
+
+    ((name, ike),) = a.list_sas()
+    assert (name, ike["version"], ike["state"]) == ("gw", "2", "ESTABLISHED")
+    assert (ike["encr-alg"], ike["prf-alg"], ike["dh-group"]) == ("AES_GCM_16", "PRF_HMAC_SHA2_256", "CURVE_25519")
+    (child,) = a.children()
+    assert (child["encr-alg"], child["encr-keysize"]) == ("AES_GCM_16", "128")
+    assert (child["local-ts"], child["remote-ts"], child["encap"]) == (["10.1.0.0/24"], ["10.2.0.0/24"], "yes")
+
+    assert pings(sites)
+    for peer in (a, b):
+        (child,) = peer.children()
+        assert (child["packets-in"], child["packets-out"]) == ("3", "3")  # none went beside the tunnel
+
+
+def test_a_rekey_changes_the_spis_and_a_termination_leaves_none(sites, peers):
+    a, b = peers
+    a.initiate("net")
+    (before,) = a.children()
+    a.rekey(child="net")
+    assert eventually(lambda: len(now := a.children()) == 1 and now[0]["spi-in"] != before["spi-in"])
+    assert pings(sites)
+
+    b.terminate(ike="gw")
+    assert b.list_sas() == []
+    assert eventually(lambda: a.list_sas() == [])
+
+
+def test_wrong_secrets_are_refused_and_the_log_says_so(peers):
+    a, b = peers
+    b.load(configuration("b", "another secret"))
+    with pytest.raises(PeerError, match="AUTHENTICATION_FAILED"):
+        a.initiate("net")
+    assert "MAC mismatched" in b.text()
+
+
+def test_it_leaves_no_process_behind(peers):
+    a, _ = peers
+    assert a.daemon.process is not None
+    pid = a.daemon.process.pid
+    a.stop()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_missing_strongswan_is_told_with_the_line_that_installs_it(sites, tmp_path, monkeypatch):
+    monkeypatch.setattr(strongswan, "CHARON_DIRECTORIES", str(tmp_path))
+    with pytest.raises(PeerError, match=r"apt-get install .*strongswan-charon.*libcharon-extra-plugins"):
+        StrongSwan(sites.gw_a, tmp_path / "a", "").start()
+
+
+def test_a_configuration_that_charon_cannot_read_is_refused_with_the_reason(sites, tmp_path):
+    peer = StrongSwan(sites.gw_a, tmp_path / "a", "connections { gw { no_such_option = 1 } }")
+    try:
+        with pytest.raises(PeerError, match=r"no_such_option|unknown option"):
+            peer.start()
+    finally:
+        peer.stop()
