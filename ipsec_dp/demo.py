@@ -191,7 +191,10 @@ def _iperf(stage: Stage, step: Step) -> None:
         finally:
             server.terminate()
             server.wait()
-        step.figures[f"{name}_gbit_s"] = round(answer["end"]["sum_received"]["bits_per_second"] / 1e9, 3)
+        received = answer.get("end", {}).get("sum_received")
+        if received is None:
+            raise DemoFailedError(f"iperf3 gave no result: {answer.get('error', answer)}")
+        step.figures[f"{name}_gbit_s"] = round(received["bits_per_second"] / 1e9, 3)
     step.said = f"TCP {step.figures['a_to_b_gbit_s']:.2f} Gb/s from A to B, {step.figures['b_to_a_gbit_s']:.2f} Gb/s from B to A"
 
 

@@ -17,6 +17,7 @@ from ipsec_dp.control import ControlServer
 from ipsec_dp.dataplane import DataPlane
 from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.host_side import HostSide
+from ipsec_dp.links import Links
 from ipsec_dp.running import Running
 from ipsec_dp.sad import Sad
 from ipsec_dp.spd import Spd, pair_of
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config import Config, ManualSa, Tunnel
-    from ipsec_dp.host_side import Outer
+    from ipsec_dp.dataplane import OuterPath
 
 log = logging.getLogger("ipsec_dp")
+
+HOLD_OCTETS = 128 << 10  # of one tunnel, while its SA is negotiated: a super-packet and what follows it
 
 
 class GatewayFailedError(IpsecDpError):
@@ -50,31 +53,31 @@ class Gateway:
 
     async def start(self) -> None:
         """Brings everything up. Raises IpsecDpError; then `close` takes away what was made, but for the guard."""
-        manuals = {tunnel.name: _manual_of(tunnel) for tunnel in self.config.tunnels}
+        for tunnel in self.config.tunnels:
+            _manual_of(tunnel)
         await self._control.start()
         await self._host.close_guard()
         try:
-            await self._start_inside(manuals)
+            await self._start_inside()
         except IpsecDpError:
             log.warning(
                 "the guard stays, so that nothing protected leaves in clear; the next `up` adopts it, %s", self._host.unguard_hint
             )
             raise
 
-    async def _start_inside(self, manuals: dict[str, ManualSa]) -> None:
+    async def _start_inside(self) -> None:
         stack, tunnels = self._stack, self.config.tunnels
-        plane = DataPlane(tunnels=max(1, len(tunnels)), interfaces=max(1, len(self.spd.interface_names)))
+        plane = DataPlane(tunnels=max(1, len(tunnels)), interfaces=max(1, len(self.spd.interface_names)), hold_octets=HOLD_OCTETS)
         stack.callback(plane.close)
         if not plane.arena().locked:
             log.warning("keys are not locked in memory; raise the limit with `ulimit -l unlimited` or LimitMEMLOCK=infinity")
         await self._host.make_interfaces(stack, plane)
-        outer = {tunnel.name: await self._host.outer(tunnel, manuals[tunnel.name].suite, stack, plane) for tunnel in tunnels}
-        await self._host.set_mtus(outer)
+        await self._host.set_mtus({tunnel.name: await self._first_mtu(tunnel) for tunnel in tunnels})
         plane.install_policy(self.spd.snapshot())
-        sad = Sad(plane)
-        for tunnel in tunnels:
-            self._install(sad, tunnel, manuals[tunnel.name], outer[tunnel.name])
-        running = Running(self.config, self.spd, plane, sad, outer, self._fail)
+        sad, links = Sad(plane), Links(plane)
+        stack.callback(links.close)
+        manual_tunnels = {tunnel.name: await self._install(sad, tunnel, links) for tunnel in tunnels}
+        running = Running(self.config, self.spd, plane, sad, manual_tunnels, self._host.mtu_of, self._fail)
         running.listen(stack)
         plane.start()
         stack.callback(plane.stop)
@@ -82,18 +85,22 @@ class Gateway:
         self._running = running
         log.info("gateway %s is up: %d tunnels, provider %s", self.config.name, len(tunnels), plane.provider)
 
-    def _install(self, sad: Sad, tunnel: Tunnel, keys: ManualSa, outer: Outer) -> None:
+    async def _first_mtu(self, tunnel: Tunnel) -> int:
+        return await self._host.inner_mtu(tunnel, [_manual_of(tunnel).suite], udp=tunnel.encapsulation == "udp")
+
+    async def _install(self, sad: Sad, tunnel: Tunnel, links: Links) -> OuterPath:
+        path = await self._host.path(tunnel, links)
         manual.install(
             sad,
             tunnel,
-            keys,
+            _manual_of(tunnel),
             number=self.spd.tunnel_numbers[tunnel.name],
             interface=self.spd.interface_numbers[tunnel.interface],
             selectors=[pair_of(selector) for selector in tunnel.selectors],
-            path=outer.path,
-            peer=outer.path.remote,
+            path=path,
         )
         log.warning('tunnel "%s": %s', tunnel.name, manual.WARNING)
+        return path
 
     def stop(self, why: str) -> None:
         """Ends `wait`."""

@@ -1,6 +1,6 @@
 """The gateway's dealings with its host: guard, TUN interfaces, outer sockets, MTU, routes.
 
-What `make_interfaces`, `outer` and `add_routes` make is undone by the exit stack they are given; the guard alone outlives it.
+What `make_interfaces` and `add_routes` make is undone by the exit stack they are given; the guard alone outlives it.
 """
 
 from __future__ import annotations
@@ -8,21 +8,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from ipsec_dp.addresses import AddressRange
 from ipsec_dp.config import ANY_PORTS
-from ipsec_dp.dataplane import Df, Encapsulation, Endpoint, OuterPath
+from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath
 from ipsec_dp.host import HostError, guard, routes, sockets, tun
 from ipsec_dp.host.netlink import open_netlink
-from ipsec_dp.host.outer import inside_networks, outer_route, own_address_in
+from ipsec_dp.host.outer import inside_networks, outer_route, own_address_in, own_addresses
 from ipsec_dp.suites import inner_mtu
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pyroute2 import AsyncIPRoute
 
@@ -30,20 +29,14 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Config, PortRange, Selector, Tunnel
     from ipsec_dp.config.selectors import Network
     from ipsec_dp.dataplane import DataPlane
+    from ipsec_dp.links import Links
     from ipsec_dp.spd import Spd
     from ipsec_dp.suites import Suite
 
 log = logging.getLogger("ipsec_dp")
 
 IPV6_MTU_MIN = 1280
-
-
-@dataclass(frozen=True, slots=True)
-class Outer:
-    """A tunnel's way to its peer, and the largest inner packet that fits it (octets)."""
-
-    path: OuterPath
-    mtu: int
+OUTER_MTU = 1500  # where no route says otherwise yet
 
 
 def _ports(ports: PortRange) -> tuple[int, int] | None:
@@ -81,7 +74,7 @@ class HostSide:
         self._netlink: AsyncIPRoute | None = None
         self._open = AsyncExitStack()
         self._tuns: dict[str, tun.Tun] = {}
-        self._links: dict[tuple[Address, Encapsulation], int] = {}
+        self._mtus: dict[str, int] = {}
 
     @property
     def _ipr(self) -> AsyncIPRoute:
@@ -155,46 +148,82 @@ class HostSide:
             plane.attach_tun(number, device.descriptors[0])
             stack.callback(plane.detach_tun, number)
 
-    async def set_mtus(self, outer: Mapping[str, Outer]) -> None:
-        """Addresses every interface, gives it the least MTU of its tunnels and brings it up."""
+    async def set_mtus(self, mtus: Mapping[str, int]) -> None:
+        """Addresses every interface, gives it the least MTU of its tunnels (by name, octets) and brings it up."""
+        self._mtus = dict(mtus)
         for name, device in self._tuns.items():
-            mine = [tunnel for tunnel in self._config.tunnels if tunnel.interface == name]
-            addresses = [address for tunnel in mine for address in tunnel.addresses]
-            mtu = min(outer[tunnel.name].mtu for tunnel in mine)
-            if mtu < IPV6_MTU_MIN:
-                log.warning("interface %s: an MTU of %d octets carries no IPv6 (1280 at least, RFC 8200 §5)", name, mtu)
-            await tun.configure(self._ipr, device, addresses, mtu)
+            addresses = [address for tunnel in self._tunnels_of(name) for address in tunnel.addresses]
+            await tun.configure(self._ipr, device, addresses, self._interface_mtu(name))
             for refused in device.unset:
                 log.warning("interface %s: a setting stays as it was: %s", name, refused)
 
+    async def change_mtu(self, tunnel: str, mtu: int) -> None:
+        """The largest inner packet of one tunnel is another one now."""
+        interface = self._config.tunnel(tunnel).interface
+        before = self._interface_mtu(interface)
+        self._mtus[tunnel] = mtu
+        if self._interface_mtu(interface) != before:
+            await tun.set_mtu(self._ipr, self._tuns[interface], self._interface_mtu(interface))
+
+    def mtu_of(self, tunnel: str) -> int:
+        """The largest inner packet of a tunnel, in octets."""
+        return self._mtus[tunnel]
+
+    def _tunnels_of(self, interface: str) -> list[Tunnel]:
+        return [tunnel for tunnel in self._config.tunnels if tunnel.interface == interface]
+
+    def _interface_mtu(self, interface: str) -> int:
+        mtu = min(self._mtus[tunnel.name] for tunnel in self._tunnels_of(interface))
+        if mtu < IPV6_MTU_MIN:
+            log.warning("interface %s: an MTU of %d octets carries no IPv6 (1280 at least, RFC 8200 §5)", interface, mtu)
+        return mtu
+
     # ---- the way to the peer
 
-    async def outer(self, tunnel: Tunnel, suite: Suite, stack: AsyncExitStack, plane: DataPlane) -> Outer:
-        """Finds the tunnel's local address, its sockets and its MTU. Raises HostError, naming the tunnel."""
+    async def locate(self, tunnel: Tunnel, remote: Address | str) -> tuple[Address, Address]:
+        """The address of a remote and ours towards it, as routing and DNS are now. Raises HostError."""
+        address = await resolve(remote)
+        route = await outer_route(self._ipr, address)
+        return address, tunnel.local or route.source
+
+    async def listen_at(self, tunnel: Tunnel) -> list[Address]:
+        """Our addresses at which the peer may call. A remote without a route or a name without an address gives none now."""
+        if tunnel.local is not None:
+            return [tunnel.local]
+        if not tunnel.remotes:
+            return await own_addresses(self._ipr)
+        found = []
+        for remote in tunnel.remotes:
+            try:
+                found.append((await self.locate(tunnel, remote))[1])
+            except HostError as error:
+                log.warning('tunnel "%s": %s', tunnel.name, error)
+        return found
+
+    async def inner_mtu(self, tunnel: Tunnel, suites: Iterable[Suite], *, udp: bool, remote: Address | None = None) -> int:
+        """The largest inner packet, in octets, that fits the way to the peer under any of the suites."""
+        version, outer = 4, OUTER_MTU
+        try:
+            to = remote if remote is not None else await resolve(tunnel.remotes[0]) if tunnel.remotes else None
+            if to is not None:
+                version, outer = to.version, (await outer_route(self._ipr, to)).mtu
+        except HostError as error:
+            log.warning('tunnel "%s": %s; taking an MTU of %d octets', tunnel.name, error, outer)
+        return min(inner_mtu(outer, suite, "udp" if udp else "esp", version) for suite in suites)
+
+    async def path(self, tunnel: Tunnel, links: Links) -> OuterPath:
+        """The way of a manual tunnel. Raises HostError, naming the tunnel."""
         if not tunnel.remotes:
             raise HostError(f'tunnel "{tunnel.name}": remote = "any" needs IKE; name the peer\'s address')
         try:
-            remote = await resolve(tunnel.remotes[0])
-            route = await outer_route(self._ipr, remote)
+            remote, local = await self.locate(tunnel, tunnel.remotes[0])
         except HostError as error:
             raise HostError(f'tunnel "{tunnel.name}": {error}') from error
-        local = tunnel.local or route.source
-        encapsulation = Encapsulation.UDP if tunnel.encapsulation == "udp" else Encapsulation.ESP
-        port = sockets.NAT_PORT if encapsulation is Encapsulation.UDP else 0
-        link = self._link(Endpoint(local, port), encapsulation, stack, plane)
-        path = OuterPath(Endpoint(local, port), Endpoint(remote, port), encapsulation, link)
-        return Outer(path, inner_mtu(route.mtu, suite, "udp" if port else "esp", remote.version))
-
-    def _link(self, local: Endpoint, encapsulation: Encapsulation, stack: AsyncExitStack, plane: DataPlane) -> int:
-        """The data plane's link for this address and encapsulation, made at its first use."""
-        key = local.address, encapsulation
-        if key not in self._links:
-            udp = encapsulation is Encapsulation.UDP
-            pair = sockets.udp_pair(local.address, local.port) if udp else sockets.esp_pair(local.address)
-            with closing(pair):
-                self._links[key] = plane.attach_link(encapsulation, local, pair.receive.fileno(), Df.SET, pair.other.fileno())
-            stack.callback(plane.detach_link, self._links[key])
-        return self._links[key]
+        udp = tunnel.encapsulation == "udp"
+        port = sockets.NAT_PORT if udp else 0
+        ends = Endpoint(local, port), Endpoint(remote, port)
+        encapsulation = Encapsulation.UDP if udp else Encapsulation.ESP
+        return OuterPath(*ends, encapsulation, links.link(ends[0], encapsulation))
 
     # ---- routes
 

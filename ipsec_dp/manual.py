@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ipsec_dp.config import ManualSa, Tunnel
-    from ipsec_dp.dataplane import Endpoint
     from ipsec_dp.sad import Child, Sad
     from ipsec_dp.selectors import SelectorPair
 
@@ -40,7 +39,6 @@ def install(
     interface: int,
     selectors: Sequence[SelectorPair],
     path: OuterPath,
-    peer: Endpoint,
 ) -> Child:
     """Reads the key files and brings the tunnel's one CHILD_SA up. Raises BadValueError (a key file) or DataPlaneError."""
     limits = limits_of(tunnel)
@@ -54,7 +52,7 @@ def install(
             interface=interface,
             replay_window=tunnel.esp.replay_window,
             limits=limits,
-            peer=peer,
+            peer=path.remote,
         )
         child = sad.add_child(number, selectors, inbound)
         outbound = sad.install_outbound(

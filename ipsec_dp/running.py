@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from ipsec_dp.config import Config, Tunnel
-    from ipsec_dp.dataplane import DataPlane
-    from ipsec_dp.host_side import Outer
+    from ipsec_dp.dataplane import DataPlane, OuterPath
     from ipsec_dp.sad import Event, Sad
     from ipsec_dp.spd import Spd
 
@@ -41,12 +40,23 @@ CONDITIONS = (
 
 
 class Running:
-    """Events, housekeeping and status of one data plane with its SAs. `fail` ends the gateway, with the cause."""
+    """Events, housekeeping and status of one data plane with its SAs.
+
+    `paths` are those of manual tunnels; `mtu_of` gives a tunnel's MTU; `fail` ends the gateway, with the cause.
+    """
 
     def __init__(
-        self, config: Config, spd: Spd, plane: DataPlane, sad: Sad, outer: Mapping[str, Outer], fail: Callable[[str], None]
+        self,
+        config: Config,
+        spd: Spd,
+        plane: DataPlane,
+        sad: Sad,
+        paths: Mapping[str, OuterPath],
+        mtu_of: Callable[[str], int],
+        fail: Callable[[str], None],
     ) -> None:
-        self._config, self._spd, self._plane, self._sad, self._outer, self._fail = config, spd, plane, sad, outer, fail
+        self._config, self._spd, self._plane, self._sad, self._fail = config, spd, plane, sad, fail
+        self._paths, self._mtu_of = paths, mtu_of
         self._last_error: dict[str, str] = {}
         self._told: dict[str, float] = {}
 
@@ -142,15 +152,14 @@ class Running:
         number, now = self._spd.tunnel_numbers[tunnel.name], time.monotonic()
         children = [child_status(self._sad, child, now) for child in self._sad.children_of(number)]
         up = any(child["spi_in"] is not None and child["spi_out"] is not None for child in children)
-        outer = self._outer[tunnel.name]
         return {
             "name": tunnel.name,
             "state": "up" if up else "down",
             "state_text": "manual keys" if up else "no SA",
             "last_error": self._last_error.get(tunnel.name),
-            "remote": str(outer.path.remote.address),
+            "remote": str(self._paths[tunnel.name].remote.address),
             "nat": "none",
-            "mtu": outer.mtu,
+            "mtu": self._mtu_of(tunnel.name),
             "ike": None,
             "children": children,
         }

@@ -210,6 +210,10 @@ class Sad:
             if handle is not None:
                 self.remove(handle)
 
+    def set_path(self, handle: SaHandle, path: OuterPath) -> None:
+        """An outbound SA's packets go there from now on."""
+        self._plane.set_path(handle, path)
+
     def reclaim(self) -> int:
         """Wipes and frees what was removed; how much still waits for a loop to let go."""
         return self._plane.reclaim()

@@ -71,3 +71,12 @@ async def own_address_in(ipr: AsyncIPRoute, ranges: Collection[AddressRange]) ->
         if any(each.version == address.version and int(each.low) <= int(address) <= int(each.high) for each in ranges):
             return address
     return None
+
+
+async def own_addresses(ipr: AsyncIPRoute) -> list[Address]:
+    """The addresses of this host that others can call: neither loopback nor link-local."""
+    rows: list[Any] = await dump(ipr.get_addr, family=socket.AF_UNSPEC)
+    found = {ip_address(row.get("IFA_LOCAL") or row.get("IFA_ADDRESS")) for row in rows}
+    return sorted(
+        (each for each in found if not each.is_loopback and not each.is_link_local), key=lambda each: (each.version, each)
+    )

@@ -1,0 +1,145 @@
+"""When a tunnel is to be negotiated, with which of its remotes, and what a person is told meanwhile. Pure: no clock, no socket.
+
+What the operator wrote (`start`, the liveness action, several remotes) is a table here; the driver asks it and obeys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from ipsec_dp.ike.actions import Cause, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipsec_dp.config import Tunnel
+    from ipsec_dp.ike.actions import Event
+
+State = Literal["down", "waiting", "negotiating", "up", "rekeying", "failed"]
+
+BACKOFF_FIRST_S: Final = 1.0
+BACKOFF_MAX_S: Final = 60.0
+JITTER: Final = 0.25  # part of each pause that is left to chance, so that many tunnels do not call at once
+
+# What follows the end of an IKE SA that was up. "again": negotiate anew; "wait": for traffic or the peer; "off": only when asked.
+AFTER_DOWN: Final[dict[Cause, dict[str, str]]] = {
+    Cause.LOCAL: {"start": "off", "on-demand": "wait", "respond": "wait"},
+    Cause.IDLE: {"start": "wait", "on-demand": "wait", "respond": "wait"},
+    Cause.REPLACED: {"start": "wait", "on-demand": "wait", "respond": "wait"},
+}
+AFTER_DOWN_ELSE: Final = {"start": "again", "on-demand": "wait", "respond": "wait"}
+# A peer that no longer answers: what liveness.action says, whatever `start` is.
+AFTER_DEATH: Final = {"restart": "again", "trap": "wait", "clear": "off"}
+DEATHS: Final = frozenset({Cause.LIVENESS, Cause.TIMEOUT})
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try: the index of the remote to call."""
+
+    remote: int
+
+
+class Intent:
+    """One tunnel's wishes. `chance` gives a number from 0 to 1."""
+
+    def __init__(self, tunnel: Tunnel, chance: Callable[[], float]) -> None:
+        self._tunnel = tunnel
+        self._chance = chance
+        self._failures = 0
+        self._remote = 0
+        self.state: State = "waiting"
+        self.next_attempt: float | None = None
+        self.last_error: str | None = None
+        self._off = False
+
+    @property
+    def can_call(self) -> bool:
+        """Whether there is an address or a name to call."""
+        return bool(self._tunnel.remotes)
+
+    @property
+    def text(self) -> str:
+        """The state in words."""
+        match self.state:
+            case "waiting" if self.can_call and self._tunnel.start != "respond":
+                return "waiting for traffic"
+            case "waiting":
+                return "waiting for the peer to call"
+            case "down":
+                return "stopped; `ipsec-dp initiate` starts it again"
+            case "negotiating":
+                return "negotiating"
+            case "failed":
+                return "the last attempt failed" + ("" if self.next_attempt is None else ", it will be repeated")
+            case _:
+                return self.state
+
+    # ---- what happens
+
+    def start(self, now: float) -> None:
+        """The gateway is up."""
+        if self._tunnel.start == "start" and self.can_call:
+            self.next_attempt = now
+
+    def traffic(self, now: float) -> bool:
+        """A packet found no SA; whether an attempt is due because of it. It does not shorten the pause after a failure."""
+        if self._off or self._tunnel.start == "respond" or not self.can_call or self.state in ("negotiating", "up", "rekeying"):
+            return False
+        if self.next_attempt is None:
+            self.next_attempt = now
+        return self.next_attempt <= now
+
+    def asked(self, now: float) -> None:
+        """A person says `initiate`."""
+        self._off, self._failures, self.next_attempt = False, 0, now
+
+    def attempt(self, now: float) -> Attempt | None:
+        """The try that is due now, or None. The tunnel is then negotiating."""
+        if self.next_attempt is None or self.next_attempt > now or not self.can_call:
+            return None
+        self.next_attempt = None
+        self.state = "negotiating"
+        return Attempt(self._remote % len(self._tunnel.remotes))
+
+    def event(self, event: Event, now: float) -> None:
+        """What the core reports of this tunnel."""
+        match event.kind:
+            case Kind.IKE_UP | Kind.IKE_REKEYED | Kind.CHILD_UP | Kind.CHILD_REKEYED:
+                self.state, self._failures, self._off, self.next_attempt = "up", 0, False, None
+            case Kind.IKE_FAILED:
+                self.failed(event.text, now)
+            case Kind.CHILD_FAILED:
+                self.last_error = event.text
+            case Kind.IKE_DOWN:
+                self._down(event, now)
+            case _:
+                return
+
+    def failed(self, why: str, now: float) -> None:
+        """An attempt came to nothing: the next one goes to the next remote, after a pause that grows."""
+        self.last_error = why
+        if self.state == "up":  # a second SA that was not needed
+            return
+        self.state = "failed"
+        self._remote += 1
+        pause = min(BACKOFF_FIRST_S * 2.0**self._failures, BACKOFF_MAX_S)
+        self._failures = min(self._failures + 1, 16)
+        if self._tunnel.start == "start" and self.can_call:
+            self.next_attempt = now + pause * (1.0 - JITTER * self._chance())
+        elif self._tunnel.start == "on-demand":
+            self.state = "waiting"
+            self.next_attempt = None
+
+    def _down(self, event: Event, now: float) -> None:
+        cause = event.cause or Cause.PEER
+        start = self._tunnel.start
+        what = AFTER_DEATH[self._tunnel.ike.liveness.action] if cause in DEATHS else AFTER_DOWN.get(cause, AFTER_DOWN_ELSE)[start]
+        if cause not in (Cause.LOCAL, Cause.IDLE, Cause.REPLACED):
+            self.last_error = event.text
+        self.state = "down" if what == "off" else "waiting"
+        self._off = what == "off"
+        if what == "again" and self.can_call:
+            self.state = "failed"
+            self.next_attempt = now + BACKOFF_FIRST_S * self._chance()

@@ -1,0 +1,85 @@
+"""The outer sockets of this gateway: opened at their first use, shared by all tunnels of a local address.
+
+ESP belongs to the data plane, which has duplicates of the descriptors; IKE messages leave by the same UDP sockets (RFC 3948 §2.2:
+behind four zero octets on the port that ESP uses) or by port 500.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from ipsec_dp.dataplane import Df, Encapsulation, Endpoint
+from ipsec_dp.host import sockets
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from ipsec_dp.addresses import Address
+    from ipsec_dp.dataplane import DataPlane
+    from ipsec_dp.host.sockets import OuterSockets
+
+log = logging.getLogger("ipsec_dp")
+
+NON_ESP_MARKER = bytes(4)
+
+
+class Links:
+    """Opening raises HostError. `close` closes all of it."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+        self._stack = ExitStack()
+        self._links: dict[tuple[Address, Encapsulation], int] = {}
+        self._pairs: dict[Address, OuterSockets] = {}
+        self._ike: dict[Address, socket.socket] = {}
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def link(self, local: Endpoint, encapsulation: Encapsulation) -> int:
+        """The data plane's link for a local address."""
+        key = local.address, encapsulation
+        if key not in self._links:
+            udp = encapsulation is Encapsulation.UDP
+            pair = sockets.udp_pair(local.address, local.port) if udp else sockets.esp_pair(local.address)
+            self._stack.callback(pair.close)
+            self._links[key] = self._plane.attach_link(encapsulation, local, pair.receive.fileno(), Df.SET, pair.other.fileno())
+            self._stack.callback(self._plane.detach_link, self._links[key])
+            if udp:
+                self._pairs[local.address] = pair
+        return self._links[key]
+
+    def listen_ike(self, local: Address, readable: Callable[[socket.socket], None]) -> None:
+        """Opens ports 500 and 4500 of an address. `readable` is called when a datagram is at port 500; those at port 4500 come
+        through the data plane."""
+        if local not in self._ike:
+            self.link(Endpoint(local, sockets.NAT_PORT), Encapsulation.UDP)
+            made = sockets.ike_socket(local)
+            self._stack.callback(made.close)
+            self._ike[local] = made
+            readable(made)
+
+    @property
+    def ike_addresses(self) -> tuple[Address, ...]:
+        """Where IKE is listened for."""
+        return tuple(self._ike)
+
+    def send_ike(self, local: Address, remote: tuple[str, int], message: bytes, *, natt: bool) -> None:
+        """Sends an IKE message from port 500, or behind the marker from port 4500. A datagram that the host refuses is lost, as one
+        that the network loses; it is repeated."""
+        target = self._pairs[local].other if natt else self._ike[local]
+        self._send(target, NON_ESP_MARKER + message if natt else message, remote)
+
+    def send_keepalive(self, local: Address, remote: tuple[str, int]) -> None:
+        """One octet that keeps a NAT's mapping (RFC 3948 §2.3)."""
+        self._send(self._pairs[local].other, b"\xff", remote)
+
+    def _send(self, target: socket.socket, datagram: bytes, remote: tuple[str, int]) -> None:
+        try:
+            target.sendto(datagram, remote)
+        except OSError as error:
+            log.debug("sending %d octets to %s port %d: %s", len(datagram), *remote, os.strerror(error.errno or 0))
