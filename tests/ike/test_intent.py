@@ -1,0 +1,166 @@
+"""When a tunnel is called, and whom: what `start`, `liveness.action` and several remotes mean."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from ipsec_dp.ike.actions import Cause, Event, Kind
+from ipsec_dp.ike.intent import BACKOFF_MAX_S, Intent
+
+NOW = 1000.0
+
+
+def intent(start: str = "start", action: str = "restart", remotes: tuple[str, ...] = ("192.0.2.2",), chance: float = 0.0) -> Intent:
+    tunnel = SimpleNamespace(
+        start=start, remotes=remotes, ike=SimpleNamespace(liveness=SimpleNamespace(action=action, retries=5, interval_s=10))
+    )
+    return Intent(cast("Any", tunnel), lambda: chance)
+
+
+def event(kind: Kind, cause: Cause | None = None) -> Event:
+    return Event(kind, "t", bytes(8), bytes(8), "", "why", cause=cause)
+
+
+def up(one: Intent, now: float = NOW) -> Intent:
+    """It was called and came up."""
+    one.asked(now)
+    assert one.attempt(now) is not None
+    one.event(event(Kind.IKE_UP), now)
+    return one
+
+
+# ---- start
+
+
+@pytest.mark.parametrize(("start", "calls"), [("start", True), ("on-demand", False), ("respond", False)])
+def test_at_the_start_only_a_tunnel_that_wants_it_calls(start, calls):
+    one = intent(start)
+    one.start(NOW)
+    assert (one.attempt(NOW) is not None) is calls
+
+
+def test_nobody_calls_a_peer_that_may_be_anywhere():
+    one = intent("start", remotes=())
+    one.start(NOW)
+    one.asked(NOW)
+    assert one.attempt(NOW) is None
+    assert one.text == "waiting for the peer to call"
+
+
+@pytest.mark.parametrize(("start", "calls"), [("start", True), ("on-demand", True), ("respond", False)])
+def test_traffic_calls_unless_only_the_peer_may(start, calls):
+    one = intent(start)
+    assert one.traffic(NOW) is calls
+    assert (one.attempt(NOW) is not None) is calls
+
+
+def test_traffic_while_it_is_called_already_changes_nothing():
+    one = intent("on-demand")
+    one.traffic(NOW)
+    one.attempt(NOW)
+    assert not one.traffic(NOW + 1)
+    assert one.attempt(NOW + 1) is None
+
+
+# ---- failures
+
+
+def test_it_is_repeated_for_ever_with_pauses_that_double_up_to_a_minute():
+    one = intent("start")
+    one.start(NOW)
+    now, pauses = NOW, []
+    for _ in range(9):
+        assert one.attempt(now) is not None
+        one.event(event(Kind.IKE_FAILED, Cause.TIMEOUT), now)
+        assert one.next_attempt is not None
+        pauses.append(one.next_attempt - now)
+        now = one.next_attempt
+    assert pauses == [1, 2, 4, 8, 16, 32, BACKOFF_MAX_S, BACKOFF_MAX_S, BACKOFF_MAX_S]
+
+
+def test_chance_shortens_a_pause_by_a_quarter_at_the_most():
+    one = intent("start", chance=1.0)
+    one.start(NOW)
+    one.attempt(NOW)
+    one.failed("no", NOW)
+    assert one.next_attempt == NOW + 0.75
+
+
+def test_success_forgets_the_failures():
+    one = intent("start")
+    one.start(NOW)
+    for _ in range(4):
+        one.attempt(NOW + 1000)
+        one.failed("no", NOW)
+    up(one)
+    one.event(event(Kind.IKE_DOWN, Cause.PEER), NOW)
+    one.attempt(NOW + 10)
+    one.failed("no", NOW + 10)
+    assert one.next_attempt == NOW + 11
+
+
+def test_each_failure_goes_on_to_the_next_remote():
+    one = intent("start", remotes=("192.0.2.2", "192.0.2.3", "gw.example"))
+    one.start(NOW)
+    called = []
+    for turn in range(4):
+        attempt = one.attempt(NOW + 100 * turn)
+        assert attempt is not None
+        called.append(attempt.remote)
+        one.failed("no", NOW + 100 * turn)
+    assert called == [0, 1, 2, 0]
+
+
+def test_on_demand_waits_for_traffic_after_a_failure():
+    one = intent("on-demand")
+    one.traffic(NOW)
+    one.attempt(NOW)
+    one.event(event(Kind.IKE_FAILED, Cause.AUTHENTICATION), NOW)
+    assert (one.state, one.next_attempt, one.last_error) == ("waiting", None, "why")
+    assert one.traffic(NOW + 1)
+
+
+# ---- the end of an SA
+
+
+@pytest.mark.parametrize(
+    ("start", "action", "cause", "state", "again"),
+    [
+        ("start", "restart", Cause.PEER, "failed", True),
+        ("start", "restart", Cause.LOCAL, "down", False),
+        ("start", "restart", Cause.IDLE, "waiting", False),
+        ("on-demand", "restart", Cause.PEER, "waiting", False),
+        ("on-demand", "restart", Cause.LOCAL, "waiting", False),
+        ("respond", "restart", Cause.PEER, "waiting", False),
+        # a dead peer: what the liveness action says, whatever start is
+        ("start", "restart", Cause.LIVENESS, "failed", True),
+        ("respond", "restart", Cause.LIVENESS, "failed", True),
+        ("start", "trap", Cause.LIVENESS, "waiting", False),
+        ("on-demand", "trap", Cause.TIMEOUT, "waiting", False),
+        ("start", "clear", Cause.LIVENESS, "down", False),
+        ("on-demand", "clear", Cause.LIVENESS, "down", False),
+    ],
+)
+def test_what_follows_the_end_of_an_ike_sa(start, action, cause, state, again):
+    one = up(intent(start, action))
+    one.event(event(Kind.IKE_DOWN, cause), NOW)
+    assert one.state == state
+    assert (one.attempt(NOW + 2) is not None) is again
+
+
+def test_a_cleared_tunnel_ignores_traffic_until_it_is_asked_for():
+    one = up(intent("on-demand", "clear"))
+    one.event(event(Kind.IKE_DOWN, Cause.LIVENESS), NOW)
+    assert not one.traffic(NOW + 100)
+    assert "initiate" in one.text
+    one.asked(NOW + 200)
+    assert one.attempt(NOW + 200) is not None
+
+
+def test_a_failed_second_sa_does_not_bring_a_tunnel_down():
+    one = up(intent())
+    one.event(event(Kind.IKE_FAILED, Cause.TIMEOUT), NOW)
+    assert (one.state, one.next_attempt) == ("up", None)
