@@ -44,7 +44,7 @@ class ControlServer:
         _take_over(self.path)
         before = os.umask(0o177)
         try:
-            self._server = await asyncio.start_unix_server(self._client, self.path, limit=LINE_MAX)
+            self._server = await asyncio.start_unix_server(self._accept, self.path, limit=LINE_MAX)
         finally:
             os.umask(before)
 
@@ -60,23 +60,26 @@ class ControlServer:
                 self.path.unlink()
             self._server = None
 
-    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._clients) >= CLIENTS_MAX:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._clients) >= CLIENTS_MAX:
             writer.close()
             return
+        task = asyncio.get_running_loop().create_task(self._client(reader, writer))
         self._clients.add(task)
+        task.add_done_callback(self._clients.discard)
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._serve(reader, writer)
-        except (ConnectionError, TimeoutError, asyncio.LimitOverrunError, ValueError, asyncio.CancelledError):
+        except (ConnectionError, TimeoutError, asyncio.LimitOverrunError, ValueError):
             pass  # the client went away, or sent what no request is
         finally:
-            self._clients.discard(task)
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
-            line = await asyncio.wait_for(reader.readline(), IDLE_TIMEOUT_S)
+            async with asyncio.timeout(IDLE_TIMEOUT_S):  # wait_for of Python 3.11 can swallow a cancellation
+                line = await reader.readline()
             if not line:
                 return
             answering = asyncio.ensure_future(self._write_answer(line, writer))
@@ -86,7 +89,8 @@ class ControlServer:
 
     async def _write_answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
-        await asyncio.wait_for(writer.drain(), IDLE_TIMEOUT_S)
+        async with asyncio.timeout(IDLE_TIMEOUT_S):
+            await writer.drain()
 
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:

@@ -143,10 +143,10 @@ class Gateway:
                 raise ControlError(f'"{verb}" is no verb of this gateway')
 
     async def _status(self) -> dict[str, Any]:
-        guarded = await self._host.guard_counts()
-        if self._running is None:
+        running = self._running
+        if running is None:
             raise ControlError("the gateway is starting or stopping; ask again")
-        return self._running.status() | {"guard": guarded}
+        return running.status() | {"guard": await self._host.guard_counts()}
 
 
 def _manual_of(tunnel: Tunnel) -> ManualSa:

@@ -120,8 +120,17 @@ class HostSide:
         return found
 
     async def close_guard(self) -> None:
-        """Lets nothing protected past the tunnels from now on; adopts what a killed process left."""
+        """Lets nothing protected past the tunnels from now on; adopts what a killed process left.
+
+        Raises HostError, with nothing touched, when a gateway of this name still runs here: a dead one's interfaces are gone, and
+        with them its routes into them.
+        """
         self._netlink = await self._open.enter_async_context(open_netlink())
+        if routed := await self._table.routed():
+            raise HostError(
+                f"gateway {self._config.name} is already running in this network namespace: {routed[0]} leads into its tunnel; "
+                "stop it, or give this one another name"
+            )
         selectors = [_guarded(rule.selector) for rule in self._config.rules]
         inside = [AddressRange.of(network) for network in await inside_networks(self._ipr, await self._outer_interfaces())]
         narrowed = guard.narrow(selectors, [AddressRange.of(prefix) for prefix in self._routed])

@@ -110,7 +110,12 @@ class Running:
                 name = self._spd.interface_names[interface]
                 self._fail(f"interface {name}: {os.strerror(error)}: the TUN device is gone; was it deleted by hand?")
             case DeviceFailed(link=link, error=error):
-                self._tell(logging.WARNING, f"outer socket {link}: {os.strerror(error)}")
+                for tunnel, outer in self._outer.items():
+                    if outer.path.link == link:
+                        local = outer.path.local.address
+                        self._tell(
+                            logging.WARNING, f'tunnel "{tunnel}": outer socket of {local}: {os.strerror(error)}', tunnel=tunnel
+                        )
             case _:
                 self._tell(logging.INFO, "an IKE message came, but IKE is not built yet", key="IKE")
 

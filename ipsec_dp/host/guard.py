@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -232,18 +233,17 @@ async def _nft(*arguments: str, text: str = "") -> str:
     program = shutil.which("nft", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
     if program is None:
         raise HostError("nft is not installed, and without it nothing holds protected traffic back: apt-get install nftables")
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(program, *arguments, stdin=pipe, stdout=pipe, stderr=pipe)
+    command = [program, *arguments]
     try:
-        async with asyncio.timeout(NFT_SECONDS):
-            out, errors = await process.communicate(text.encode())
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+        # In a thread: a cancelled asyncio subprocess can leave its task waiting for ever.
+        done = await asyncio.to_thread(
+            subprocess.run, command, input=text, capture_output=True, text=True, errors="replace", timeout=NFT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
         raise HostError(f"nft {' '.join(arguments)}: no end after {NFT_SECONDS:g} s") from None
-    if process.returncode != 0:
-        raise HostError(f"nft {' '.join(arguments)}: {errors.decode(errors='replace').strip() or process.returncode}")
-    return out.decode()
+    if done.returncode != 0:
+        raise HostError(f"nft {' '.join(arguments)}: {done.stderr.strip() or done.returncode}")
+    return done.stdout
 
 
 async def _listed(kind: str, *scope: str) -> list[dict[str, Any]]:
