@@ -205,7 +205,7 @@ def conforms(value, shape, where="status"):
 def test_status_has_every_field(sites, pair):
     pair.start()
     for address in netns.HOST_B:
-        ping(sites.host_a, address)
+        ping(sites.host_a, address, "-i", "0.3")
     done = cli(pair.a, "status", "--json")
     assert done.returncode == 0
     status = json.loads(done.stdout)

@@ -38,8 +38,8 @@ def until(condition: Callable[[], Any], what: str, seconds: float = TIMEOUT_S) -
 
 
 def ping(namespace: Namespace, address: str, *options: str) -> str:
-    """Three echo requests, all answered; what ping said."""
-    said = namespace.run("ping", "-n", "-c", "3", "-i", "0.002", "-W", "2", *options, address, check=False).stdout
+    """Three answers to echo requests; what ping said. With -w it waits for them: without, only twice the round trip so far."""
+    said = namespace.run("ping", "-n", "-c", "3", "-i", "0.01", "-w", "3", *options, address, check=False).stdout
     assert "3 received" in said, said
     return said
 
