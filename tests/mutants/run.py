@@ -15,6 +15,7 @@ that fails. A patch that does not apply, does not build or stays green fails the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import re
@@ -153,26 +154,38 @@ def failed_native(tree: Path, test: str) -> bool:
     return case in failures
 
 
-def failed_pytest(tree: Path, tests: Iterable[str]) -> bool:
-    """Whether any of these fails. Raises MutantError when nothing ran."""
-    must(call(tree, sys.executable, "native/build_ffi.py"), "does not build")
-    command = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--hypothesis-seed=1", *tests)
+def red_pytest(tree: Path, tests: list[str]) -> list[str]:
+    """Those of these pytest ids of which a test fails; all of them when pytest itself crashes. Raises MutantError when none ran."""
+    command = (sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-seed=1", *tests)
     result = call(tree, *command)
-    if result.returncode in (2, 3, 4, 5) or (os.geteuid() == 0 and " skipped" in result.stdout.splitlines()[-1]):
+    lines = result.stdout.splitlines()
+    if result.returncode in (2, 3, 4, 5) or (os.geteuid() == 0 and lines and " skipped" in lines[-1]):
         raise MutantError(f"tests did not run:\n{(result.stdout + result.stderr)[-2000:]}")
-    return result.returncode != 0  # 1: failed; below 0: crashed
+    if result.returncode < 0:
+        return tests
+    failures = [line.split(" ", 2)[1] for line in lines if line.startswith(("FAILED ", "ERROR "))]
+    return [test for test in tests if any(failure.startswith(test) for failure in failures)]
 
 
-def failed(tree: Path, test: str) -> bool:
-    try:
-        if test.startswith(NATIVE):
-            return failed_native(tree, test)
-        if test.startswith("tests/netns/"):
-            with NETNS:
-                return failed_pytest(tree, [test])
-        return failed_pytest(tree, [test])
-    except subprocess.TimeoutExpired:
-        return True
+def red(tree: Path, tests: Iterable[str], native_changed: bool = True) -> list[str]:
+    """Those of these tests that fail, hang or crash."""
+    native = [test for test in tests if test.startswith(NATIVE)]
+    python = [test for test in tests if not test.startswith(NATIVE)]
+    found: list[str] = []
+    for test in native:
+        try:
+            found += [test] if failed_native(tree, test) else []
+        except subprocess.TimeoutExpired:
+            found.append(test)
+    if python and native_changed:
+        must(call(tree, sys.executable, "native/build_ffi.py"), "does not build")
+    if python:
+        with NETNS if any(test.startswith("tests/netns/") for test in python) else contextlib.nullcontext():
+            try:
+                found += red_pytest(tree, python)
+            except subprocess.TimeoutExpired:
+                found += python
+    return found
 
 
 def copy_tree(directory: Path) -> Path:
@@ -180,16 +193,6 @@ def copy_tree(directory: Path) -> Path:
     shutil.copytree(ROOT, tree, ignore=LEFT_OUT, symlinks=True)
     must(call(tree, sys.executable, "native/build_ffi.py"), "the unpatched tree does not build")
     return tree
-
-
-def red_on_unpatched(tree: Path, mutants: list[Mutant]) -> list[str]:
-    """Tests that are red though nothing was changed."""
-    tests = sorted({test for mutant in mutants for test in mutant.red})
-    found = [test for test in tests if test.startswith(NATIVE) and failed(tree, test)]
-    rest = [test for test in tests if not test.startswith(NATIVE)]
-    if rest and failed_pytest(tree, rest):
-        found += [test for test in rest if failed(tree, test)]
-    return found
 
 
 # ---- the run
@@ -200,8 +203,9 @@ def judge(mutant: Mutant, tree: Path) -> Verdict:
     start = time.monotonic()
     saved = {tree / name: (tree / name).read_text() for name, _, _ in hunks(mutant.diff) if (tree / name).is_file()}
     try:
-        apply(mutant, tree)
-        green = [test for test in mutant.red if not failed(tree, test)]
+        changed = apply(mutant, tree)
+        fallen = red(tree, mutant.red, any(path.is_relative_to(tree / "native") for path in changed))
+        green = [test for test in mutant.red if test not in fallen]
         killed, note = not green, "survived " + ", ".join(green) if green else ", ".join(mutant.red)
     except MutantError as error:
         killed, note = False, str(error)
@@ -221,10 +225,12 @@ def run(mutants: list[Mutant]) -> list[Verdict]:
         trees: queue.SimpleQueue[Path] = queue.SimpleQueue()
         made = list(pool.map(copy_tree, places))
         start = time.monotonic()
-        red = red_on_unpatched(made[0], mutants)
-        verdicts = [Verdict("unpatched", "nothing is changed", not red, ", ".join(red) or "green", time.monotonic() - start)]
+        already = red(made[0], sorted({test for mutant in mutants for test in mutant.red}))
+        verdicts = [
+            Verdict("unpatched", "nothing is changed", not already, ", ".join(already) or "green", time.monotonic() - start)
+        ]
         show(verdicts[0])
-        if red:
+        if already:
             return verdicts
         for tree in made:
             trees.put(tree)
