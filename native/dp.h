@@ -233,7 +233,7 @@ enum dp_action {
 
 struct dp_rule {
     struct dp_selector selector;
-    uint32_t interface; /* TUN interface the rule belongs to */
+    uint32_t interface; /* TUN interface the rule belongs to, below 4096 */
     uint32_t tunnel;    /* under PROTECT */
     uint8_t action;     /* enum dp_action */
     uint8_t pad[7];
