@@ -110,14 +110,17 @@ class Running:
                 name = self._spd.interface_names[interface]
                 self._fail(f"interface {name}: {os.strerror(error)}: the TUN device is gone; was it deleted by hand?")
             case DeviceFailed(link=link, error=error):
-                for tunnel, outer in self._outer.items():
-                    if outer.path.link == link:
-                        local = outer.path.local.address
-                        self._tell(
-                            logging.WARNING, f'tunnel "{tunnel}": outer socket of {local}: {os.strerror(error)}', tunnel=tunnel
-                        )
+                self._tell_link(link, os.strerror(error))
             case _:
                 self._tell(logging.INFO, "an IKE message came, but IKE is not built yet", key="IKE")
+
+    def _tell_link(self, link: int | None, cause: str) -> None:
+        """An outer socket failed: it is the last error of every tunnel that sends by it."""
+        named = {name: path for name, path in self._paths.items() if path.link == link}
+        for name, path in named.items():
+            self._tell(logging.WARNING, f'tunnel "{name}": outer socket of {path.local.address}: {cause}', tunnel=name)
+        if not named:
+            self._tell(logging.WARNING, f"outer socket {link}: {cause}")
 
     def _tell_condition(self, event: SaCondition) -> None:
         name = self._spd.tunnel_names[event.tunnel]

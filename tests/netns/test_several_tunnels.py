@@ -155,15 +155,12 @@ def test_discarded_where_it_leaves(shared_sites, up, tmp_path):
 
 def test_discarded_where_it_arrives_though_the_sa_would_carry_it(shared_sites, up, tmp_path):
     before = up["b"].status()["drops"]["policy_inbound"]
-    found = harness.crossed(
-        shared_sites.gw_b,
-        "lan",
-        tmp_path / "x",
-        lambda: (
-            harness.send_udp(shared_sites.host_a, (netns.HOST_B[0], DISCARDED["b"])),
-            until(lambda: up["b"].status()["drops"]["policy_inbound"] == before + 1, "the drop counted"),
-        ),
-    )
+
+    def discarded():
+        harness.send_udp(shared_sites.host_a, (netns.HOST_B[0], DISCARDED["b"]))
+        until(lambda: up["b"].status()["drops"]["policy_inbound"] == before + 1, "the drop counted")
+
+    found = harness.crossed(shared_sites.gw_b, "lan", tmp_path / "x", discarded)
     assert found.packets == {}
 
 

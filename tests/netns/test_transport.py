@@ -32,7 +32,7 @@ CASES = tuple((f"{suite}{esn}", *TRANSPORTS[row % 4]) for row, suite in enumerat
 
 
 def manual(suite="aes128gcm16-esn", encapsulation="udp", version=4, **more):
-    outer = tuple(addresses[0 if version == 4 else 1] for addresses in (netns.GW_A_OUTER, netns.GW_B_OUTER))
+    outer = (netns.GW_A_OUTER[version == 6], netns.GW_B_OUTER[version == 6])
     return ManualPair(suite=suite, encapsulation=encapsulation, outer=outer, **more)
 
 
