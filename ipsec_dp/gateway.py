@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp import manual
 from ipsec_dp.control import ControlServer
-from ipsec_dp.dataplane import DataPlane
+from ipsec_dp.dataplane import DataPlane, Provider
 from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.host_side import HostSide
 from ipsec_dp.links import Links
@@ -23,6 +23,7 @@ from ipsec_dp.sad import Sad
 from ipsec_dp.spd import Spd, pair_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ipsec_dp.config import Config, ManualSa, Tunnel
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ipsec_dp")
 
+PROVIDER_VARIABLE = "IPSEC_DP_PROVIDER"
+PROVIDERS = {"auto": Provider.AUTO, "openssl": Provider.OPENSSL, "intel-ipsec-mb": Provider.IPSEC_MB}
 HOLD_OCTETS = 128 << 10  # of one tunnel, while its SA is negotiated: a super-packet and what follows it
 
 
@@ -147,6 +150,14 @@ class Gateway:
         if running is None:
             raise ControlError("the gateway is starting or stopping; ask again")
         return running.status() | {"guard": await self._host.guard_counts()}
+
+
+def wanted_provider(environment: Mapping[str, str]) -> Provider:
+    """The provider that IPSEC_DP_PROVIDER forces; unset or empty: the fastest there is. Raises GatewayFailedError."""
+    name = environment.get(PROVIDER_VARIABLE, "") or "auto"
+    if name not in PROVIDERS:
+        raise GatewayFailedError(f"{PROVIDER_VARIABLE}={name}: no such provider; write one of {', '.join(PROVIDERS)}")
+    return PROVIDERS[name]
 
 
 def _manual_of(tunnel: Tunnel) -> ManualSa:
