@@ -10,6 +10,7 @@ import secrets
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -101,17 +102,66 @@ class GatewayProcess:
         return self.log.read_text() if self.log.exists() else ""
 
 
-@dataclass(frozen=True)
-class ManualPair:
-    """Two gateways with one manual tunnel between them: what `write_pair` turns into files."""
+@dataclass(frozen=True, kw_only=True)
+class SitePair(ABC):
+    """Two gateways with one tunnel between them: what `write_pair` turns into files. Pairs of values have site A's first."""
 
-    suite: str = "aes128gcm16-esn"
     encapsulation: str = "udp"
     outer: tuple[str, str] = (netns.GW_A_OUTER[0], netns.GW_B_OUTER[0])
-    proxy_ids: tuple[tuple[str, str], ...] = tuple(zip(netns.SITE_A_NETS, netns.SITE_B_NETS, strict=True))  # site A's side first
+    proxy_ids: tuple[tuple[str, str], ...] = tuple(zip(netns.SITE_A_NETS, netns.SITE_B_NETS, strict=True))
     gateway: str = ""  # further lines of [gateway]
     tunnel: str = ""  # further lines of [[tunnel]]
     tables: str = ""  # further tables at the end, the same on both sides
+
+    @abstractmethod
+    def keys(self, directory: Path) -> tuple[str, str]:
+        """Writes what the keys come from into `directory`; the tables of each side that say so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManualPair(SitePair):
+    """Manual keys, new ones each time."""
+
+    suite: str = "aes128gcm16-esn"
+
+    def keys(self, directory: Path) -> tuple[str, str]:
+        names = ("a-to-b.key", "b-to-a.key")
+        for name in names:
+            _write_secret(directory / name, secrets.token_hex(parse_suite(self.suite).keymat_octets))
+        spis = (0x1001, 0x1002)
+        first, second = (
+            f'  [tunnel.manual_unsafe]\n  suite = "{self.suite}"\n'
+            f"  spi_in = {spis[1 - side]:#x}\n  spi_out = {spis[side]:#x}\n"
+            f'  key_in_file = "{names[1 - side]}"\n  key_out_file = "{names[side]}"\n'
+            for side in (0, 1)
+        )
+        return first, second
+
+
+@dataclass(frozen=True, kw_only=True)
+class IkePair(SitePair):
+    """IKEv2 with a pre-shared key, a new one each time. Site A calls at once, site B waits to be called."""
+
+    encapsulation: str = "auto"
+    start: tuple[str, str] = ("start", "respond")
+    identities: tuple[str, str] = ("gw-a.example", "gw-b.example")
+    ike: tuple[str, str] = ("", "")  # lines of [tunnel.ike]
+    esp: tuple[str, str] = ("", "")  # lines of [tunnel.esp]
+
+    def keys(self, directory: Path) -> tuple[str, str]:
+        _write_secret(directory / "tunnel.psk", secrets.token_hex(32))
+        first, second = (
+            f'  [tunnel.auth]\n  local_id = "{self.identities[side]}"\n  remote_id = "{self.identities[1 - side]}"\n'
+            f'  psk_file = "tunnel.psk"\n'
+            f"  [tunnel.ike]\n{self.ike[side]}\n  [tunnel.esp]\n{self.esp[side]}\n"
+            for side in (0, 1)
+        )
+        return first, second
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)
 
 
 class GatewayPair:
@@ -120,7 +170,7 @@ class GatewayPair:
     A context manager: up when entered, ended when left.
     """
 
-    def __init__(self, sites: TwoSites, directory: Path, pair: ManualPair) -> None:
+    def __init__(self, sites: TwoSites, directory: Path, pair: SitePair) -> None:
         files = write_pair(directory, pair)
         self.a, self.b = GatewayProcess(sites.gw_a, files[0]), GatewayProcess(sites.gw_b, files[1])
 
@@ -149,17 +199,13 @@ class GatewayPair:
         self.stop()
 
 
-def write_pair(directory: Path, pair: ManualPair, names: tuple[str, str] = ("gwA", "gwB")) -> tuple[Path, Path]:
-    """Writes both configurations and new keys (mode 0600) into `directory`; the two configuration files."""
-    octets = parse_suite(pair.suite).keymat_octets
-    keys = [directory / "a-to-b.key", directory / "b-to-a.key"]
-    for key in keys:
-        key.touch(mode=0o600)
-        key.write_text(secrets.token_hex(octets))
-    spis = (0x1001, 0x1002)
+def write_pair(directory: Path, pair: SitePair, names: tuple[str, str] = ("gwA", "gwB")) -> tuple[Path, Path]:
+    """Writes both configurations and their secrets (mode 0600) into `directory`; the two configuration files."""
+    keys = pair.keys(directory)
     files = []
     for side, name in enumerate(names):
         other = 1 - side
+        start = f'start = "{pair.start[side]}"\n' if isinstance(pair, IkePair) else ""
         proxy_ids = "".join(
             f'  [[tunnel.proxy_id]]\n  local = "{proxy_id[side]}"\n  remote = "{proxy_id[other]}"\n' for proxy_id in pair.proxy_ids
         )
@@ -168,10 +214,7 @@ def write_pair(directory: Path, pair: ManualPair, names: tuple[str, str] = ("gwA
             f'[gateway]\nname = "{name}"\n{pair.gateway}\n'
             f'[[tunnel]]\nname = "{"ab"[side]}-to-{"ab"[other]}"\n'
             f'local = "{pair.outer[side]}"\nremote = "{pair.outer[other]}"\ninterface = "ipsec0"\n'
-            f'encapsulation = "{pair.encapsulation}"\n{pair.tunnel}\n{proxy_ids}'
-            f'  [tunnel.manual_unsafe]\n  suite = "{pair.suite}"\n'
-            f"  spi_in = {spis[other]:#x}\n  spi_out = {spis[side]:#x}\n"
-            f'  key_in_file = "{keys[other].name}"\n  key_out_file = "{keys[side].name}"\n{pair.tables}'
+            f'encapsulation = "{pair.encapsulation}"\n{start}{pair.tunnel}\n{proxy_ids}{keys[side]}{pair.tables}'
         )
         files.append(file)
     return files[0], files[1]
