@@ -77,6 +77,7 @@ def bare(site: Pair, octets: int, opening: bool) -> float:
     """Nanoseconds a packet of the bare cipher, rows as in a burst, its preparation taken off."""
     suite = site.suite
     arguments = (Provider.AUTO, suite.encr, suite.integ, suite.key_octets, int(opening), octets, ROWS)
+    check(lib.dp_bench_aead(*arguments, 1), "the bare cipher")
     spent = [timed(partial(lib.dp_bench_aead, *arguments, rounds)) for rounds in (BARE_ROUNDS, 0)]
     return (spent[0] - spent[1]) / BARE_ROUNDS / ROWS
 
