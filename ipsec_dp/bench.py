@@ -129,7 +129,7 @@ def _table(rows: list[Row]) -> Table:
     )
     table.add_column("suite", no_wrap=True)
     table.add_column("provider", no_wrap=True)
-    for column in ("octets", "seal ns", "open ns", "seal Gb/s", "open Gb/s"):
+    for column in ("octets", "seal\nns", "open\nns", "seal\nGb/s", "open\nGb/s"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         figures = (f"{row.seal_ns:.0f}", f"{row.open_ns:.0f}", f"{row.seal_gbit_s:.2f}", f"{row.open_gbit_s:.2f}")

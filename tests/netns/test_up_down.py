@@ -15,10 +15,10 @@ import pytest
 
 from ipsec_dp import control
 from ipsec_dp.dataplane import DROP_NAMES
-from ipsec_dp.rig import netns
+from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.process import GatewayPair, GatewayProcess, ManualPair
 from tests.netns import harness
-from tests.netns.traffic import ping, tcp_both_ways, udp_both_ways, until
+from tests.netns.traffic import ping, tcp_both_ways, udp_both_ways, udp_payload, until
 
 IPSEC_DP = (sys.executable, "-m", "ipsec_dp")
 
@@ -317,6 +317,22 @@ def test_both_gateways_restarted(sites, pair):
         pair.start()
         both_carry(sites)
         assert pair.stop() == (0, 0)
+
+
+def test_a_restarted_gateway_starts_from_another_iv(sites, pair, tmp_path):
+    """Sequence numbers start anew under the same key, so the IV, and with it the nonce, must not (RFC 4106 §3.1)."""
+    starts = []
+    for run in range(2):
+        pair.a.start()
+        pair.a.wait_up()
+        path = tmp_path / f"run-{run}"
+        harness.crossed(sites.gw_a, "wan", path, lambda: harness.pings(sites.host_a, netns.HOST_B[0]))
+        esp = next(udp_payload(packet) for _, packet in capture.read(path) if capture.kind(packet) == "esp-udp")
+        starts.append(esp[4:16])
+        pair.a.terminate()
+    (first, first_iv), (second, second_iv) = ((start[:4], int.from_bytes(start[4:], "big")) for start in starts)
+    assert first == second == (1).to_bytes(4, "big")
+    assert abs(first_iv - second_iv) > 1 << 32  # but for a chance of one in two thousand million
 
 
 def test_one_gateway_restarted_sends_replays_until_the_other_is_too(sites, pair):
