@@ -1,8 +1,8 @@
 """What an IKE session wants done: frozen values that only the driver carries out, in the order given.
 
 For one CHILD_SA the order is always: `InstallInbound` (it receives), `InstallOutbound` (it could send), `SwitchOutbound` (it
-sends), `RemoveOutbound` (it no longer sends), `RemoveChild` (nothing of it is left). A new CHILD_SA's inbound SA is installed before the
-message leaves that lets the peer use it, so actions must not be reordered around a `Send`.
+sends), `RemoveOutbound` (it no longer sends), `RemoveChild` (nothing of it is left). A new CHILD_SA's inbound SA is
+installed before the message leaves that lets the peer use it, so actions must not be reordered around a `Send`.
 """
 
 from __future__ import annotations

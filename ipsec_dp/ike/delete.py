@@ -1,0 +1,158 @@
+"""DELETE of CHILD_SAs and IKE SAs, by either side, crossing or not (RFC 7296 §1.4.1, §2.25); every other INFORMATIONAL request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipsec_dp.ike import child as children
+from ipsec_dp.ike import life
+from ipsec_dp.ike.actions import Cause, Kind, RemoveChild, RemoveOutbound
+from ipsec_dp.ike.exchanges import Priority, Shape, Task
+from ipsec_dp.ike.payloads import Delete, Payload
+from ipsec_dp.ike.sa import ChildState, State
+from ipsec_dp.ike.wire import ExchangeType, NotifyType, ProtocolId
+
+if TYPE_CHECKING:
+    from ipsec_dp.ike.sa import Child, Received
+    from ipsec_dp.ike.session import IkeSession
+
+
+class DeleteSpi(Task):
+    """Our request to delete a CHILD_SA by the SPI we receive on: one that we never installed, too."""
+
+    exchange = ExchangeType.INFORMATIONAL
+    shape = Shape.ANY
+    priority = Priority.DELETE_CHILD
+
+    def __init__(self, spi: int, child: Child | None = None) -> None:
+        self.spi, self.child = spi, child
+
+    def build(self, session: IkeSession, now: float) -> list[Payload] | None:
+        del session, now
+        if self.child is not None and self.child.state is not ChildState.DELETING:
+            return None  # the peer was faster
+        return [Delete(ProtocolId.ESP, (self.spi.to_bytes(4, "big"),))]
+
+    def answered(self, session: IkeSession, received: Received) -> None:
+        if self.child is not None and self.child.state is ChildState.DELETING:
+            bury(session, self.child, received.now)
+
+
+class DeleteIke(Task):
+    """Our request to delete the IKE SA with all its CHILD_SAs."""
+
+    exchange = ExchangeType.INFORMATIONAL
+    shape = Shape.ANY
+    priority = Priority.DELETE_IKE
+    tries = 4
+
+    def __init__(self, cause: Cause, text: str, *, again: bool = False) -> None:
+        self.cause, self.text, self.again = cause, text, again
+
+    def build(self, session: IkeSession, now: float) -> list[Payload]:
+        del now
+        session.state = State.DELETING
+        if not session.handed_over:
+            for one in list(session.children.values()):
+                forget(session, one)
+        return [Delete(ProtocolId.IKE)]
+
+    def answered(self, session: IkeSession, received: Received) -> None:
+        session.end(self.cause, self.text, received.now, again=self.again)
+
+
+def ike(session: IkeSession, cause: Cause, text: str, now: float, *, again: bool = False) -> None:
+    """End an IKE SA properly: by a DELETE once it is up, by forgetting it before."""
+    if session.state in (State.ESTABLISHED, State.AUTH_SENT):
+        if not any(isinstance(task, DeleteIke) for task in session.queue):
+            session.queue.append(DeleteIke(cause, text, again=again))
+    elif session.state in (State.INIT_SENT, State.INIT_ANSWERED):
+        session.end(cause, text, now, again=again)
+
+
+def child(session: IkeSession, one: Child, now: float, *, at_once: bool = False) -> None:
+    """Delete a CHILD_SA. What is under way to us may still come in for a while, unless it must end `at_once`."""
+    del now
+    if one.state in (ChildState.DELETING, ChildState.DYING):
+        return
+    one.state = ChildState.DELETING
+    one.soft = one.idle_at = one.switch_at = life.NEVER_DUE
+    if at_once:
+        remove(session, one)
+    elif one.sending:
+        one.sending = False
+        session.emit(RemoveOutbound(session.peer.tunnel, one.number))
+    session.enqueue(DeleteSpi(one.spi_in, one))
+
+
+def bury(session: IkeSession, one: Child, now: float) -> None:
+    """Both sides have deleted it. It receives for a little longer: ESP may be slower than IKE (RFC 7296 §2.8)."""
+    if one.sending:
+        one.sending = False
+        session.emit(RemoveOutbound(session.peer.tunnel, one.number))
+    if not one.installed:
+        session.children.pop(one.number, None)
+        return
+    one.state = ChildState.DYING
+    one.soft = one.hard = one.idle_at = one.switch_at = life.NEVER_DUE
+    one.remove_at = now + life.GRACE
+
+
+def remove(session: IkeSession, one: Child) -> None:
+    """Take its SAs out of the data plane."""
+    if one.installed:
+        one.installed = one.sending = False
+        session.emit(RemoveChild(session.peer.tunnel, one.number))
+
+
+def forget(session: IkeSession, one: Child) -> None:
+    """Remove it and know it no more."""
+    remove(session, one)
+    one.state = ChildState.DYING
+    session.children.pop(one.number, None)
+
+
+# --- requests of the peer --------------------------------------------------------------------------------------------
+
+
+def answer(session: IkeSession, received: Received) -> list[Payload]:
+    """An INFORMATIONAL request: DELETEs, a farewell, or nothing at all, which asks whether we live."""
+    message = received.message
+    if message.notify(NotifyType.AUTHENTICATION_FAILED) is not None:
+        session.fail(
+            Cause.AUTHENTICATION, "the peer says that we did not prove who we are: compare secrets and identities", again=True
+        )
+        return []
+    payloads: list[Payload] = []
+    spis: list[bytes] = []
+    for payload in message.all(Delete):
+        if payload.protocol == ProtocolId.IKE:
+            session.fail(Cause.PEER, "the peer deleted it", again=True)
+            return []
+        if payload.protocol == ProtocolId.ESP:
+            spis += payload.spis
+    answered = [spi for spi in (_deleted(session, spi, received.now) for spi in dict.fromkeys(spis)) if spi is not None]
+    if answered:
+        payloads.append(Delete(ProtocolId.ESP, tuple(spi.to_bytes(4, "big") for spi in answered)))
+    return payloads
+
+
+def _deleted(session: IkeSession, spi: bytes, now: float) -> int | None:
+    """The peer no longer receives on `spi`; our SPI of the pair, unless our own DELETE for it is under way (RFC 7296 §2.25.1)."""
+    one = children.find_spi_out(session, spi)
+    if one is None or one.state is ChildState.DYING:
+        return None
+    crossing = one.state is ChildState.DELETING
+    task = session.task
+    rekeying = isinstance(task, children.CreateChild) and task.rekeys is one
+    successor = one.successor or (task.rival if isinstance(task, children.CreateChild) and rekeying else None)
+    if successor is not None and successor.state is ChildState.UP:
+        children.switch(session, successor)
+    if crossing or successor is not None or rekeying:
+        bury(session, one, now)
+    else:
+        redundant = one.state is ChildState.REKEYED
+        forget(session, one)
+        if not redundant:
+            session.report(Kind.CHILD_DOWN, "the peer deleted it", cause=Cause.PEER, child=one.number, again=True)
+    return None if crossing else one.spi_in

@@ -1,0 +1,383 @@
+"""All IKE SAs of one gateway: whose a datagram is, who may begin one, and how many may be between the same two ends.
+
+Implements `surface.IkeCore`. What it keeps for strangers is bounded (`cookies`); IKE SAs that authenticated peers make are bounded
+for each tunnel.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from itertools import count
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from ipsec_dp.ike import child as children
+from ipsec_dp.ike import cookies, delete, life, rekey, report
+from ipsec_dp.ike.actions import Action, Cause, Event, Kind, Report, Send
+from ipsec_dp.ike.message import Header, Message, build_message, parse_message
+from ipsec_dp.ike.peer import ProxyId, Unique
+from ipsec_dp.ike.sa import NO_SPI, ChildState, State, packet_selectors
+from ipsec_dp.ike.session import IkeSession, initiator, responder
+from ipsec_dp.ike.surface import Counters, IkeStatus
+from ipsec_dp.ike.wire import ExchangeType, Flag, IkeSyntaxError, Ikev1MessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ipsec_dp.ike.actions import Endpoint, Path
+    from ipsec_dp.ike.environment import Environment
+    from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.sa import Child
+    from ipsec_dp.selectors import SelectorPair
+
+MAX_OF_TUNNEL: Final = 32  # IKE SAs that one tunnel's peer may have with us
+IKEV1_EVERY: Final = 60.0  # seconds between two events about IKEv1 datagrams
+NOTHING_EVERY: Final = 10.0  # seconds between two events about requests that no tunnel expects
+
+
+class IkeManager:
+    """See `surface.IkeCore` for its calls."""
+
+    def __init__(self, environment: Environment, peers: Iterable[Peer] = ()) -> None:
+        self.environment = environment
+        self._peers: dict[str, Peer] = {}
+        self._by_spi: dict[bytes, IkeSession] = {}
+        self._by_request: dict[tuple[bytes, Endpoint], IkeSession] = {}  # of IKE_SA_INIT requests we answered
+        self._of_tunnel: dict[str, list[IkeSession]] = {}
+        self._due: list[tuple[float, int, IkeSession]] = []
+        self._planned: dict[IkeSession, float] = {}
+        self._order = count()
+        self._numbers = count(1)
+        self._half_open: Counter[object] = Counter()  # by address
+        self._half_open_of: dict[IkeSession, object] = {}
+        self._counts: Counter[str] = Counter()
+        self._cookies = cookies.Cookies(environment.rng)
+        self._quiet_until: dict[Kind, float] = {}
+        self.set_peers(peers)
+
+    def set_peers(self, peers: Iterable[Peer]) -> None:
+        self._peers = {peer.tunnel: peer for peer in peers}
+
+    # ---- what sessions ask
+
+    def next_child(self) -> int:
+        return next(self._numbers)
+
+    def count(self, counter: str) -> None:
+        self._counts[counter] += 1
+
+    def first_contact(self, session: IkeSession) -> bool:
+        return not any(other.authenticated and _same_ends(other, session) for other in self._others(session))
+
+    def admits(self, session: IkeSession) -> bool:
+        others = [other for other in self._others(session) if other.authenticated and other.alive and not other.handed_over]
+        if len(others) >= MAX_OF_TUNNEL:
+            return False
+        return session.peer.unique is not Unique.KEEP or not any(
+            _same_ends(other, session) and not _overlap(other, session) for other in others
+        )
+
+    def _others(self, session: IkeSession) -> list[IkeSession]:
+        return [other for other in self._of_tunnel.get(session.peer.tunnel, ()) if other is not session]
+
+    # ---- datagrams
+
+    def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
+        try:
+            message = parse_message(datagram)
+        except Ikev1MessageError:
+            self.count("ikev1")
+            return self._tell_rarely(Kind.IKEV1, f"{path.remote} offers IKEv1, which is not spoken here", path, now, IKEV1_EVERY)
+        except IkeSyntaxError:
+            self.count("malformed")
+            return []
+        header = message.header
+        spi = header.spi_r if header.from_initiator else header.spi_i
+        session = self._by_spi.get(spi)
+        if session is None and header.exchange == ExchangeType.IKE_SA_INIT and not header.is_response:
+            return self._receive_init(datagram, message, path, now)
+        if session is None or not _fits(session, header):
+            self.count("unknown_spi")
+            return []
+        return self._run(session, now, lambda: session.receive(datagram, message, path, now))
+
+    def _receive_init(self, datagram: bytes, message: Message, path: Path, now: float) -> list[Action]:
+        """Somebody begins. State is made only for a whole request, from where a peer may come, within the limits."""
+        header = message.header
+        if header.spi_r != NO_SPI or header.message_id != 0 or not header.from_initiator:
+            self.count("malformed")
+            return []
+        known = self._by_request.get((header.spi_i, path.remote))
+        if known is not None:
+            return self._run(known, now, lambda: known.receive(datagram, message, path, now))
+        candidates = self._candidates(path)
+        if not candidates:
+            self.count("no_peer")
+            text = f"{path.remote} begins IKE with {path.local.address}, and no tunnel expects anybody from there"
+            return self._tell_rarely(Kind.WARNING, text, path, now, NOTHING_EVERY)
+        half_open, of_address = self._half_open.total(), self._half_open[path.remote.address]
+        if cookies.full(half_open, of_address):
+            self.count("refused")
+            return []
+        if cookies.needs_cookie(half_open, of_address) and not self._cookies.good(message, path.remote):
+            self.count("cookies_sent")
+            cookie = cookies.cookie_notify(self._cookies.make(message, path.remote, now))
+            reply = Header(header.spi_i, NO_SPI, header.exchange, Flag.RESPONSE, 0)
+            return [Send(build_message(Message(reply, (cookie,))), path)]
+        session = responder(self, candidates, header.spi_i, path, now)
+        actions = session.receive(datagram, message, path, now)
+        if session.state is State.INIT_ANSWERED:
+            self._by_request[header.spi_i, path.remote] = session
+            self._half_open[path.remote.address] += 1
+            self._half_open_of[session] = path.remote.address
+            self._add(session)
+            self._plan(session)
+        return actions
+
+    def _candidates(self, path: Path) -> tuple[Peer, ...]:
+        """Who may be calling: tunnels with that very address before those that take any."""
+        fitting = [peer for peer in self._peers.values() if peer.may_be_at(path.local.address, path.remote.address)]
+        return tuple(sorted(fitting, key=lambda peer: not peer.remotes))
+
+    # ---- time
+
+    def next_timeout(self) -> float | None:
+        while self._due and self._planned.get(self._due[0][2]) != self._due[0][0]:
+            heapq.heappop(self._due)
+        return self._due[0][0] if self._due else None
+
+    def timer(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        while (at := self.next_timeout()) is not None and at <= now:
+            session = heapq.heappop(self._due)[2]
+            del self._planned[session]
+            actions += self._run(session, now, lambda session=session: session.timer(now))  # type: ignore[misc]
+        return actions
+
+    def _plan(self, session: IkeSession) -> None:
+        at = session.next_timeout()
+        if at == inf:
+            self._planned.pop(session, None)
+        elif self._planned.get(session) != at:
+            self._planned[session] = at
+            heapq.heappush(self._due, (at, next(self._order), session))
+
+    # ---- commands
+
+    def initiate(self, tunnel: str, path: Path, now: float, packet: SelectorPair | None = None) -> list[Action]:
+        peer = self._peers[tunnel]
+        up = self._current(tunnel)
+        if up is not None:
+            return self._run(up, now, lambda: _lacking(up, packet, now))
+        session = initiator(self, peer, path, now)
+        self._add(session)
+        asked = None if packet is None else ProxyId(*packet_selectors(packet))
+        return self._run(session, now, lambda: session.initiate(now, packet=asked))
+
+    def acquire(self, tunnel: str, packet: SelectorPair, now: float) -> list[Action] | None:
+        session = self._current(tunnel)
+        if session is None:
+            return None
+        return self._run(session, now, lambda: _wanted(session, packet, now))
+
+    def rekey(self, tunnel: str, now: float, *, ike: bool = False) -> list[Action]:
+        session = self._current(tunnel)
+        if session is None or session.state is not State.ESTABLISHED:
+            return []
+
+        def step() -> list[Action]:
+            if ike:
+                rekey.ike(session)
+            else:
+                for child in list(session.children.values()):
+                    life.rekey_child(session, child)
+            return _pumped(session, now)
+
+        return self._run(session, now, step)
+
+    def terminate(self, tunnel: str, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for session in list(self._of_tunnel.get(tunnel, ())):
+            if session.alive and not session.handed_over:
+                actions += self._end(session, Cause.LOCAL, "terminated here", now)
+        return actions
+
+    def delete_child(self, tunnel: str, child: int, now: float) -> list[Action]:
+        def step(session: IkeSession, one: Child) -> None:
+            delete.child(session, one, now)
+            session.report(Kind.CHILD_DOWN, "deleted here", cause=Cause.LOCAL, child=child)
+
+        return self._child_step(tunnel, child, now, step)
+
+    def soft_limit(self, tunnel: str, child: int, now: float) -> list[Action]:
+        return self._child_step(tunnel, child, now, life.rekey_child)
+
+    def hard_limit(self, tunnel: str, child: int, now: float) -> list[Action]:
+        return self._child_step(tunnel, child, now, lambda session, one: life.expire(session, one, now))
+
+    def peer_moved(self, tunnel: str, child: int, remote: Endpoint, now: float) -> list[Action]:
+        def step(session: IkeSession, _one: Child) -> None:
+            session.move(type(session.path)(session.path.local, remote, session.path.natt), now)
+
+        return self._child_step(tunnel, child, now, step)
+
+    def close(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for tunnel in list(self._of_tunnel):
+            for session in list(self._of_tunnel.get(tunnel, ())):
+                if session.alive and not session.handed_over:
+                    actions += self._run(session, now, lambda session=session: session.close(now))  # type: ignore[misc]
+        return actions
+
+    def status(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
+        sessions = self._of_tunnel.get(tunnel, ())
+        return tuple(report.status(session, now) for session in sessions if session.alive and not session.handed_over)
+
+    def counters(self) -> Counters:
+        counted = {name: self._counts[name] for name in Counters.__dataclass_fields__ if name not in ("half_open", "sessions")}
+        return Counters(**counted, half_open=self._half_open.total(), sessions=len(self._by_spi))
+
+    # ---- sessions
+
+    def _current(self, tunnel: str) -> IkeSession | None:
+        """The newest IKE SA of a tunnel that is up, else one that we are making."""
+        sessions = [s for s in self._of_tunnel.get(tunnel, ()) if s.alive and not s.handed_over and s.state is not State.DELETING]
+        up = [session for session in sessions if session.state is State.ESTABLISHED]
+        ours = [session for session in sessions if session.sa.initiator]
+        return up[-1] if up else ours[-1] if ours else None
+
+    def _child_step(self, tunnel: str, child: int, now: float, step: Callable[[IkeSession, Child], None]) -> list[Action]:
+        for session in self._of_tunnel.get(tunnel, ()):
+            one = session.children.get(child)
+            if one is not None and not session.handed_over:
+
+                def run(session: IkeSession = session, one: Child = one) -> list[Action]:
+                    step(session, one)
+                    return _pumped(session, now)
+
+                return self._run(session, now, run)
+        return []
+
+    def _add(self, session: IkeSession) -> None:
+        self._by_spi[session.sa.own_spi] = session
+        self._of_tunnel.setdefault(session.peer.tunnel, []).append(session)
+
+    def _run(self, session: IkeSession, now: float, step: Callable[[], list[Action]]) -> list[Action]:
+        """Let a session act, then see what became of it."""
+        tunnel, was_up = session.peer.tunnel, session.authenticated
+        actions = step()
+        for new in session.spawned:
+            self._add(new)
+        spawned, session.spawned = session.spawned, []
+        for new in spawned:
+            actions += self._run(new, now, lambda new=new: _pumped(new, now))  # type: ignore[misc]
+        if session.peer.tunnel != tunnel:  # IKE_AUTH told whose it is
+            self._of_tunnel[tunnel].remove(session)
+            self._of_tunnel.setdefault(session.peer.tunnel, []).append(session)
+        if session.authenticated or session.state is State.CLOSED:
+            address = self._half_open_of.pop(session, None)
+            if address is not None:
+                self._half_open[address] -= 1
+                if not self._half_open[address]:
+                    del self._half_open[address]
+        if session.authenticated and not was_up:
+            actions += self._one_of_each(session, now)
+        if session.state is State.CLOSED:
+            self._drop(session)
+        else:
+            self._plan(session)
+        return actions
+
+    def _drop(self, session: IkeSession) -> None:
+        self._by_spi.pop(session.sa.own_spi, None)
+        self._planned.pop(session, None)
+        sessions = self._of_tunnel[session.peer.tunnel]
+        if session in sessions:
+            sessions.remove(session)
+        if not sessions:
+            del self._of_tunnel[session.peer.tunnel]
+        if self._by_request.get(session.request_key) is session:
+            del self._by_request[session.request_key]
+
+    def _one_of_each(self, session: IkeSession, now: float) -> list[Action]:
+        """An IKE SA came up: what of the others between the same identities (RFC 7296 §2.4, and `unique`)?"""
+        actions: list[Action] = []
+        for other in self._others(session):
+            if (
+                not other.authenticated
+                or other.handed_over
+                or other.state is not State.ESTABLISHED
+                or not _same_ends(other, session)
+            ):
+                continue
+            if _overlap(other, session):
+                loser = min(session, other, key=lambda one: one.lowest_nonce)
+                if loser.sa.initiator:
+                    text = "both sides began at once; the other IKE SA stays"
+                    actions += self._end(loser, Cause.REPLACED, text, now)
+            elif session.initial_contact and session.peer.unique is not Unique.NEVER:
+                actions += self._run(other, now, lambda other=other: other.vanish(now))  # type: ignore[misc]
+            elif session.peer.unique is Unique.REPLACE:
+                actions += self._end(other, Cause.REPLACED, "a newer IKE SA is between the same identities", now)
+        return actions
+
+    def _end(self, session: IkeSession, cause: Cause, text: str, now: float) -> list[Action]:
+        def step() -> list[Action]:
+            delete.ike(session, cause, text, now)
+            return _pumped(session, now)
+
+        return self._run(session, now, step)
+
+    def _tell_rarely(self, kind: Kind, text: str, path: Path, now: float, every: float) -> list[Action]:
+        """An event that any stranger can cause, at most so often."""
+        del path
+        if now < self._quiet_until.get(kind, 0.0):
+            return []
+        self._quiet_until[kind] = now + every
+        return [Report(Event(kind, "", NO_SPI, NO_SPI, "", text))]
+
+
+def _fits(session: IkeSession, header: Header) -> bool:
+    """Both SPIs are those of the session; its responder's is not known before the first response."""
+    spis = (session.sa.spi_i, session.sa.spi_r)
+    return header.spi_i == spis[0] and (header.spi_r == spis[1] or session.state is State.INIT_SENT)
+
+
+def _same_ends(one: IkeSession, other: IkeSession) -> bool:
+    if one.identities is None or other.identities is None:
+        return one.peer.tunnel == other.peer.tunnel
+    return all(mine.matches(theirs) for mine, theirs in zip(one.identities, other.identities, strict=True))
+
+
+def _overlap(one: IkeSession, other: IkeSession) -> bool:
+    """True when each side began one before it had the other's: neither replaces, the lower nonce goes."""
+    return one.sa.initiator != other.sa.initiator and one.started <= other.established_at and other.started <= one.established_at
+
+
+def _pumped(session: IkeSession, now: float) -> list[Action]:
+    session.pump(now)
+    return session.take()
+
+
+def _wanted(session: IkeSession, packet: SelectorPair, now: float) -> list[Action]:
+    """A CHILD_SA for a packet, unless one is there or on its way."""
+    asked = ProxyId(*packet_selectors(packet))
+    if session.state is not State.ESTABLISHED or any(
+        child.holds(asked) and child.state is not ChildState.DYING for child in session.children.values()
+    ):
+        return []
+    proxy_id = next((p for p in session.peer.proxy_ids if p.local.covers(asked.local) and p.remote.covers(asked.remote)), None)
+    tasks = session.queue if session.task is None else [session.task, *session.queue]
+    if proxy_id is not None and not any(isinstance(task, children.CreateChild) and proxy_id in task.pairs for task in tasks):
+        session.enqueue(children.CreateChild((proxy_id,), asked))
+    return _pumped(session, now)
+
+
+def _lacking(session: IkeSession, packet: SelectorPair | None, now: float) -> list[Action]:
+    if packet is not None:
+        return _wanted(session, packet, now)
+    if session.state is State.ESTABLISHED:
+        session.attempted.clear()
+        children.cover(session, now, every=True)
+    return _pumped(session, now)
