@@ -277,6 +277,18 @@ int dp_link_attach(struct dp *dp, uint32_t worker, unsigned encapsulation, const
                    int receive_df, int fd_other);
 int dp_link_detach(struct dp *dp, uint32_t worker, uint32_t link);
 
+/* What the kernel can do for a device in bulk. Each is probed when the device is attached and then on; without it everything still
+ * works, packet by packet. */
+enum dp_offload {
+    DP_OFFLOAD_TUN_CSUM = 1 << 0,    /* a packet's upper checksum is left to us, or by us to the kernel */
+    DP_OFFLOAD_TUN_TSO4 = 1 << 1,    /* TCP super-packets over IPv4 */
+    DP_OFFLOAD_TUN_TSO6 = 1 << 2,    /* and IPv6 */
+    DP_OFFLOAD_TUN_USO4 = 1 << 3,    /* UDP super-packets over IPv4 (Linux 6.2) */
+    DP_OFFLOAD_TUN_USO6 = 1 << 4,    /* and IPv6 */
+    DP_OFFLOAD_UDP_SEGMENT = 1 << 5, /* one send of many equal datagrams to a peer */
+    DP_OFFLOAD_UDP_GRO = 1 << 6,     /* one receive of many equal datagrams from a peer */
+};
+
 /* In-memory doubles of both, for rigs: bounded queues of packets instead of descriptors. -ENOBUFS when full; `dp_mem_*_pull`
  * returns the octets of the oldest packet (copied into `data`), 0 when there is none, -EMSGSIZE when it does not fit. */
 struct dp_mem_meta {

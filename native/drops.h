@@ -22,6 +22,8 @@
     X(send_error, "the outer socket refused the packet")                                                                           \
     X(no_link, "no socket for the tunnel's local address and encapsulation")                                                       \
     X(guest_cloned, "this virtual machine was cloned or restored: its SAs are dead")                                               \
+    X(offload_kind, "super-packet of a kind that the TUN device was not asked for")                                                \
+    X(offload_fields, "the TUN device's offload header does not fit the packet behind it")                                         \
     /* inbound: wire to TUN */                                                                                                     \
     X(runt, "datagram too short to be ESP")                                                                                        \
     X(unknown_spi, "no SA has this SPI")                                                                                           \

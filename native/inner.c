@@ -194,24 +194,3 @@ enum dp_drop dp_ecn_decapsulate(uint8_t *packet, const struct dp_inner *inner, u
     mend_checksum(packet, old_word);
     return DP_OK;
 }
-
-uint32_t dp_checksum(const uint8_t *data, size_t octets, uint32_t sum) {
-    uint64_t total = sum;
-    size_t at = 0;
-
-    /* 32-bit words into a 64-bit sum: no carries to follow, and a loop that compilers vectorise. */
-    for (; at + 4 <= octets; at += 4) {
-        uint32_t word;
-        memcpy(&word, data + at, 4);
-        total += word;
-    }
-    uint32_t rest = 0; /* zero octets behind the last, as RFC 1071 §1 pads it */
-    memcpy(&rest, data + at, octets - at);
-    total += rest;
-
-    total = (total & 0xffffffff) + (total >> 32);
-    total = (total & 0xffffffff) + (total >> 32);
-    total = (total & 0xffff) + (total >> 16);
-    total = (total & 0xffff) + (total >> 16);
-    return (uint32_t)total;
-}

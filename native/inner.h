@@ -2,6 +2,7 @@
 #ifndef DP_INNER_H
 #define DP_INNER_H
 
+#include "checksum.h"
 #include "flow.h"
 
 enum dp_direction_of_flow {
@@ -28,9 +29,5 @@ enum dp_drop dp_inner_read(const uint8_t *packet, size_t octets, enum dp_directi
 uint8_t dp_outer_tos(uint8_t inner_tos, unsigned dscp);
 /* Merges the outer ECN field into the inner packet (RFC 6040 §4.2, figure 4), mending the IPv4 checksum. DP_OK or DP_DROP_ecn. */
 enum dp_drop dp_ecn_decapsulate(uint8_t *packet, const struct dp_inner *inner, uint8_t outer_tos);
-
-/* The Internet checksum (RFC 1071) of `octets`, folded to 16 bits and not inverted, starting from `sum`. Network order as loaded.
- */
-uint32_t dp_checksum(const uint8_t *data, size_t octets, uint32_t sum);
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "dp.h"
 
@@ -19,7 +20,11 @@ enum {
 struct dp_burst {
     uint8_t *data;
     uint32_t octets;
-    uint16_t gso_size;   /* octets of a segment's payload; 0: one packet */
+    struct iovec
+        *piece; /* to a TUN: where the packet lies, in `pieces` parts; NULL: at `data`. piece[-1] is the device's to fill */
+    uint16_t pieces;
+    uint16_t headers;    /* to a TUN: octets before the payload of a super-packet */
+    uint16_t gso_size;   /* octets of a segment, TUN: of its payload; the last may be shorter. 0: one packet */
     uint8_t gso_type;    /* TUN: VIRTIO_NET_HDR_GSO_*, 0: none */
     bool needs_checksum; /* TUN: the upper checksum at checksum_start + checksum_offset is left to us */
     uint16_t checksum_start, checksum_offset;

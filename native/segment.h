@@ -1,0 +1,46 @@
+/* A burst from a TUN device → its packets, one after the other, in place.
+ *
+ *     [ headers ][ payload 0 | payload 1 | payload 2 ]       the super-packet as it was read
+ *                      [ headers ][ payload 1 ]              its second packet
+ *
+ * Each packet's headers are written into the octets just before its payload: the packet before it has been sealed already, so its
+ * octets are no longer needed. Sealing a packet overwrites DP_ESP_TAILROOM octets behind it, where the next payload begins; they
+ * are put back before the next packet is made. No I/O. */
+#ifndef DP_SEGMENT_H
+#define DP_SEGMENT_H
+
+#include "inner.h"
+#include "io.h"
+
+enum {
+    DP_SEGMENT_HEADERS_MAX = 256, /* octets of IP, extension and upper headers of a super-packet */
+};
+
+struct dp_segments {
+    uint32_t count;       /* packets */
+    uint32_t octets_all;  /* of all packets together, headers included */
+    uint32_t octets_most; /* of the longest packet */
+
+    /* The rest belongs to dp_segments_next. */
+    uint8_t *packet;                  /* the super-packet, then what is left of it */
+    uint32_t next, payload, gso_size; /* payload: octets not yet handed out */
+    uint16_t upper, headers;          /* octets before the upper header, before the payload */
+    uint16_t ip_id;
+    uint32_t tcp_sequence;
+    uint8_t version, tcp_flags;
+    bool udp;
+    uint32_t ip_sum, upper_sum; /* of what is the same in every packet */
+    uint8_t header[DP_SEGMENT_HEADERS_MAX];
+    uint8_t saved[DP_ESP_TAILROOM];
+};
+
+/* Takes a burst whose `data` passed dp_inner_read; behind the `octets` of the inner header lie DP_ESP_TAILROOM writable ones. The
+ * fields of the offload header are only believed where they agree with the packet itself; its hdr_len is never read. A single
+ * packet's checksum is completed. DP_OK, DP_DROP_offload_kind, DP_DROP_offload_fields. */
+enum dp_drop dp_segments_begin(struct dp_segments *s, const struct dp_burst *b, const struct dp_inner *inner);
+
+/* The next packet and its octets; NULL after the last. It is whole until the next call, and so are the DP_ESP_TAILROOM octets
+ * behind it, which the caller may overwrite. */
+uint8_t *dp_segments_next(struct dp_segments *s, uint32_t *octets);
+
+#endif
