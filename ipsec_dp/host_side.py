@@ -151,7 +151,7 @@ class HostSide:
     async def make_interfaces(self, stack: AsyncExitStack, plane: DataPlane) -> None:
         """Makes every TUN interface and gives it to the data plane; down until `set_mtus`."""
         for name, number in self._spd.interface_numbers.items():
-            device = tun.make(name, vnet_header=False)
+            device = tun.make(name)
             stack.callback(device.close)
             self._tuns[name] = device
             plane.attach_tun(number, device.descriptors[0])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp import manual, vmgenid
 from ipsec_dp.dataplane import Channel, SaCondition, SaFlag
-from ipsec_dp.sad import Acquire, DeviceFailed, UnknownSpi
+from ipsec_dp.sad import Acquire, DeviceFailed, OffloadLost, UnknownSpi
 from ipsec_dp.status import child_status, gateway_status
 
 if TYPE_CHECKING:
@@ -111,6 +111,9 @@ class Running:
                 self._fail(f"interface {name}: {os.strerror(error)}: the TUN device is gone; was it deleted by hand?")
             case DeviceFailed(link=link, error=error):
                 self._tell_link(link, os.strerror(error))
+            case OffloadLost(interface=interface, link=link, error=error):
+                device = f"outer socket {link}" if interface is None else f"interface {self._spd.interface_names[interface]}"
+                self._tell(logging.WARNING, f"{device}: the kernel refused an offload, which is off now: {os.strerror(error)}")
             case _:
                 self._tell(logging.INFO, "an IKE message came, but IKE is not built yet", key="IKE")
 
@@ -152,7 +155,7 @@ class Running:
             name=self._config.name,
             plane=self._plane,
             tunnels=[self._tunnel_status(tunnel) for tunnel in self._config.tunnels],
-            offloads={},
+            offloads=self._plane.offloads(),
             warnings=warnings,
         )
 

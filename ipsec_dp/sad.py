@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ipsec_dp.dataplane import NO_LIMITS, Channel, Direction, PuntKind, SaCondition, SaFlag, SaHandle
+from ipsec_dp.dataplane import NO_LIMITS, Channel, Direction, Offload, PuntKind, SaCondition, SaFlag, SaHandle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -60,7 +60,17 @@ class DeviceFailed:
     error: int
 
 
-Event = Acquire | SaCondition | IkeDatagram | UnknownSpi | DeviceFailed
+@dataclass(frozen=True, slots=True)
+class OffloadLost:
+    """An offload of a TUN device (`interface`) or of an outer socket (`link`) was given up; `on` is what is left."""
+
+    interface: int | None
+    link: int | None
+    error: int
+    on: Offload
+
+
+Event = Acquire | SaCondition | IkeDatagram | UnknownSpi | DeviceFailed | OffloadLost
 
 
 @dataclass(slots=True)
@@ -91,6 +101,11 @@ class Child:
 
 _NONE = 2**32 - 1
 _NO_LINK = 2**16 - 1
+
+
+def _device(punt: Punt) -> tuple[int | None, int | None]:
+    """The interface or the link that a punt is about."""
+    return None if punt.interface == _NONE else punt.interface, None if punt.link == _NO_LINK else punt.link
 
 
 class Sad:
@@ -247,8 +262,9 @@ class Sad:
             case PuntKind.SA:
                 return self._condition(punt.sa, punt.flags)
             case PuntKind.IO_ERROR:
-                interface = None if punt.interface == _NONE else punt.interface
-                return DeviceFailed(interface, None if punt.link == _NO_LINK else punt.link, punt.error)
+                return DeviceFailed(*_device(punt), punt.error)
+            case PuntKind.OFFLOAD:
+                return OffloadLost(*_device(punt), punt.error, Offload(int(punt.flags)))
 
     def _condition(self, handle: SaHandle, flags: SaFlag) -> SaCondition | None:
         """Flags that were not told yet; None when there are none or the SA is gone."""

@@ -210,7 +210,7 @@ static void write_headers(const struct dp_super *s, uint8_t *packet) {
 
 void dp_coalesce_finish(struct dp_coalescer *c, unsigned i, struct dp_burst *b) {
     struct dp_super *s = &c->super[i];
-    *b = (struct dp_burst){.data = first_of(s), .octets = s->octets, .piece = &s->piece[1], .pieces = s->pieces};
+    *b = (struct dp_burst){.data = first_of(s), .octets = s->octets, .piece = &s->piece[1], .packets = s->pieces};
     if (s->pieces == 1)
         return;
     write_headers(s, first_of(s));

@@ -277,28 +277,43 @@ int dp_link_attach(struct dp *dp, uint32_t worker, unsigned encapsulation, const
                    int receive_df, int fd_other);
 int dp_link_detach(struct dp *dp, uint32_t worker, uint32_t link);
 
-/* What the kernel can do for a device in bulk. Each is probed when the device is attached and then on; without it everything still
- * works, packet by packet. */
+/* What the kernel can do for a device in bulk. Everything works without it, packet by packet. */
 enum dp_offload {
-    DP_OFFLOAD_TUN_CSUM = 1 << 0,    /* a packet's upper checksum is left to us, or by us to the kernel */
+    DP_OFFLOAD_TUN_CSUM = 1 << 0,    /* a packet's upper checksum may be left to us, and by us to the kernel */
     DP_OFFLOAD_TUN_TSO4 = 1 << 1,    /* TCP super-packets over IPv4 */
     DP_OFFLOAD_TUN_TSO6 = 1 << 2,    /* and IPv6 */
     DP_OFFLOAD_TUN_USO4 = 1 << 3,    /* UDP super-packets over IPv4 (Linux 6.2) */
     DP_OFFLOAD_TUN_USO6 = 1 << 4,    /* and IPv6 */
     DP_OFFLOAD_UDP_SEGMENT = 1 << 5, /* one send of many equal datagrams to a peer */
     DP_OFFLOAD_UDP_GRO = 1 << 6,     /* one receive of many equal datagrams from a peer */
+    DP_OFFLOAD_ALL = 127,
 };
+/* What is on for a TUN interface (is_link 0) or a link: each is probed when a device is attached, and on if it can be; in-memory
+ * doubles begin with none. UDP_SEGMENT goes off by itself when the kernel refuses what must fit (DP_PUNT_OFFLOAD). A mask of enum
+ * dp_offload, or -ENOENT. */
+int dp_offloads_read(const struct dp *dp, uint32_t worker, int is_link, uint32_t number);
+/* Turns on what of `wanted` the device can do, and the rest off. What is on now, or -ENOENT. */
+int dp_offloads_set(struct dp *dp, uint32_t worker, int is_link, uint32_t number, uint32_t wanted);
 
 /* In-memory doubles of both, for rigs: bounded queues of packets instead of descriptors. -ENOBUFS when full; `dp_mem_*_pull`
  * returns the octets of the oldest packet (copied into `data`), 0 when there is none, -EMSGSIZE when it does not fit. */
 struct dp_mem_meta {
     struct dp_addr local, remote; /* outer; of a link only */
     uint8_t tos, df;              /* outer TOS or traffic class; DF as asked for */
-    uint16_t pad;
+    uint16_t gso_size;            /* pushed: octets of each datagram, the last may be shorter; 0: one datagram */
+};
+/* What lies in front of a packet of a TUN device: <linux/virtio_net.h>, without its hdr_len. All zero: one whole packet. */
+struct dp_mem_offload {
+    uint8_t gso_type, needs_checksum;
+    uint16_t gso_size, checksum_start, checksum_offset;
 };
 int dp_mem_tun_attach(struct dp *dp, uint32_t worker, uint32_t interface, uint32_t packets);
 int dp_mem_tun_push(struct dp *dp, uint32_t worker, uint32_t interface, const uint8_t *data, size_t octets);
 int dp_mem_tun_pull(struct dp *dp, uint32_t worker, uint32_t interface, uint8_t *data, size_t capacity);
+int dp_mem_tun_push_super(struct dp *dp, uint32_t worker, uint32_t interface, const struct dp_mem_offload *offload,
+                          const uint8_t *data, size_t octets);
+int dp_mem_tun_pull_super(struct dp *dp, uint32_t worker, uint32_t interface, struct dp_mem_offload *offload, uint8_t *data,
+                          size_t capacity);
 int dp_mem_link_attach(struct dp *dp, uint32_t worker, unsigned encapsulation, const struct dp_addr *local, uint32_t packets);
 int dp_mem_link_push(struct dp *dp, uint32_t worker, uint32_t link, const struct dp_mem_meta *meta, const uint8_t *data,
                      size_t octets);
@@ -306,7 +321,8 @@ int dp_mem_link_pull(struct dp *dp, uint32_t worker, uint32_t link, struct dp_me
 
 /* ---- the two steps, and the threads that only repeat them ------------------------------------------------------------------- */
 
-/* Moves up to `budget` packets from the TUN interfaces to the links (outbound), or back (inbound); the number moved or dropped. */
+/* Moves up to `budget` packets from the TUN interfaces to the links (outbound), or back (inbound); the number moved or dropped,
+ * which exceeds the budget by what a last burst of many packets holds. */
 int dp_outbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t now);
 int dp_inbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t now);
 
@@ -327,6 +343,7 @@ enum dp_punt_kind {
     DP_PUNT_ACQUIRE = 16,    /* trusted: inner packet (first octets) that found no SA; `tunnel` */
     DP_PUNT_SA = 17,         /* trusted: an SA's sticky flag was raised; `sa`, `flags` */
     DP_PUNT_IO_ERROR = 18,   /* trusted: a device or socket failed; `interface` or `link`, `error` */
+    DP_PUNT_OFFLOAD = 19,    /* trusted: an offload was given up; `interface` or `link`, `error`, `flags`: what is still on */
 };
 
 enum {

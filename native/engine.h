@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "coalesce.h"
 #include "epoch.h"
 #include "hold.h"
 #include "inner.h"
@@ -24,14 +25,20 @@ struct dp_loop {
     struct dp_area built;    /* what is about to be sent */
     struct dp_burst in[DP_BURSTS], out[DP_BURSTS];
     unsigned out_count;
-    struct dp_io *out_io; /* all of `out` goes there */
-    uint32_t turn;        /* where the next step begins among the devices */
+    struct dp_io *out_io;           /* all of `out` goes there */
+    bool run_open;                  /* outbound: the last of `out` may take more datagrams */
+    const struct dp_path *run_path; /* which go where it goes */
+    uint32_t turn;                  /* where the next step begins among the devices */
 
     _Atomic uint64_t drops[DP_DROP_COUNT];
     _Atomic uint64_t packets, octets, keepalives, ike, punts_limited, punts_lost;
     struct dp_punt_limiter *limiter; /* inbound */
     struct dp_hold *hold;            /* outbound */
     uint32_t switches;               /* outbound: dp.switches when `hold` was last released */
+    union {
+        uint8_t padded[DP_TFC_MAX + DP_ESP_TAILROOM]; /* outbound: where a packet gets its TFC padding */
+        struct dp_coalescer coalescer;                /* inbound: what is about to be sent */
+    };
 
     pthread_t thread;
     bool running;
@@ -59,8 +66,12 @@ struct dp {
 };
 
 /* Packets dropped outside any SA. */
+static inline void dp_drop_packets(struct dp_loop *loop, enum dp_drop reason, uint32_t n) {
+    dp_add(&loop->drops[reason], n);
+}
+
 static inline void dp_drop(struct dp_loop *loop, enum dp_drop reason) {
-    dp_add(&loop->drops[reason], 1);
+    dp_drop_packets(loop, reason, 1);
 }
 
 /* io_set.c */
@@ -71,19 +82,30 @@ void dp_io_finish(struct dp *dp);
 /* Tells the control plane that a device failed, once a second at the most; `now` of the loop. */
 void dp_io_report(struct dp_loop *loop, struct dp_io *io, bool is_link, int error, uint64_t now);
 
-/* outbound.c */
+/* Tells it that a device does without an offload from now on. */
+void dp_io_report_offload(struct dp_loop *loop, const struct dp_io *io, bool is_link, int error, uint64_t now);
+
+/* seal.c */
+/* Raises sticky flags of an SA and punts those that are new. */
+void dp_sa_raise(struct dp_loop *loop, struct dp_sa *sa, uint32_t flags, uint64_t now);
+/* Life, sequence number, ESP and counters of one packet. */
 enum dp_drop dp_seal_packet(struct dp_loop *loop, struct dp_sa *sa, uint8_t *inner, size_t octets, uint8_t version, uint8_t *out,
                             uint64_t now);
+/* The same for a burst: whether the SA may send all `n` packets, `octets` together; each sealed; those that were sealed counted. */
+bool dp_seal_begin(struct dp_loop *loop, struct dp_sa *sa, uint32_t n, size_t octets, uint64_t now);
+enum dp_drop dp_seal_next(struct dp_sa *sa, uint8_t *inner, size_t octets, uint8_t version, uint8_t *out);
+void dp_seal_end(struct dp_loop *loop, struct dp_sa *sa, uint32_t n, size_t octets, uint64_t now);
 /* inbound.c */
 struct dp_inbound_result {
     struct dp_sa *sa;  /* NULL: none */
     uint64_t sequence; /* as inferred */
+    uint8_t *plain;    /* where the inner packet lies */
     struct dp_inner inner;
 };
+/* `plain` has room for `octets`; it is `packet` itself to open it where it lies. */
 enum dp_drop dp_open_packet(struct dp_loop *loop, const uint8_t *packet, size_t octets, uint8_t *plain, uint64_t now,
                             struct dp_inbound_result *result);
-/* Raises sticky flags of an SA and punts those that are new. */
-void dp_sa_raise(struct dp_loop *loop, struct dp_sa *sa, uint32_t flags, uint64_t now);
+/* loop.c */
 /* Sends what `out` holds and empties it. */
 void dp_loop_flush(struct dp_loop *loop, bool to_links, uint64_t now);
 /* worker.c */

@@ -33,8 +33,8 @@ enum dp_drop dp_esp_seal(struct dp_esp *esp, uint64_t sequence, uint8_t *inner, 
                          uint8_t *out);
 
 /* Opens an ESP packet of `octets` (≥ DP_ESP_HEADER; its SPI is this SA's, its sequence number is `sequence`) into `plain`, which
- * has room for `octets`. Checks length, ICV, padding and pad length; not the replay window and not the inner packet. DP_OK or
- * DP_DROP_esp_length, _icv, _pad, _crypto_fault. */
+ * has room for `octets`, or is where its ciphertext lies. Checks length, ICV, padding and pad length; not the replay window and not
+ * the inner packet. DP_OK or DP_DROP_esp_length, _icv, _pad, _crypto_fault. */
 enum dp_drop dp_esp_open(struct dp_esp *esp, uint64_t sequence, const uint8_t *packet, size_t octets, uint8_t *plain,
                          struct dp_esp_opened *opened);
 

@@ -57,7 +57,7 @@ static void drop_expired(struct dp_hold *hold, struct dp_loop *loop, uint64_t no
             hold->newest = NULL;
         hold->octets -= h->burst.octets;
         hold->tunnel_octets[h->tunnel] -= h->burst.octets;
-        dp_drop(loop, DP_DROP_no_sa);
+        dp_drop_packets(loop, DP_DROP_no_sa, h->burst.packets);
         free(h);
     }
 }
@@ -86,12 +86,12 @@ bool dp_hold_put(struct dp_hold *hold, struct dp_loop *loop, uint32_t tunnel, co
 }
 
 void dp_hold_release(struct dp_hold *hold, struct dp_loop *loop, uint64_t now,
-                     enum dp_drop (*again)(struct dp_loop *loop, const struct dp_burst *b, uint64_t now)) {
+                     enum dp_drop (*again)(struct dp_loop *loop, struct dp_burst *b, uint64_t now)) {
     for (struct held *h = take_all(hold), *next; h != NULL; h = next) {
         next = h->next;
         enum dp_drop reason = expired(h->burst.now, now) ? DP_DROP_no_sa : again(loop, &h->burst, now);
         if (reason != DP_OK)
-            dp_drop(loop, reason);
+            dp_drop_packets(loop, reason, h->burst.packets);
         free(h);
     }
 }

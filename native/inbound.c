@@ -69,6 +69,9 @@ static enum dp_drop open_for(struct dp_loop *loop, struct dp_sa *sa, const uint8
     if (reason != DP_OK)
         return reason;
     struct dp_esp_opened opened;
+    if (plain == packet) /* the plaintext falls on the ciphertext */
+        plain += DP_ESP_HEADER + sa->esp.cipher->iv_octets;
+    result->plain = plain;
     reason = dp_esp_open(&sa->esp, sequence, packet, octets, plain, &opened);
     if (reason == DP_DROP_icv || reason == DP_DROP_esp_length || reason == DP_DROP_crypto_fault)
         return reason;
@@ -140,51 +143,45 @@ static void punt_stranger(struct dp_loop *loop, unsigned kind, const struct dp_b
 }
 
 /* RFC 3948 §2.2, §2.3: what shares the port with ESP. true: the datagram was that. */
-static bool not_esp(struct dp_loop *loop, const struct dp_burst *b, uint64_t now) {
+static bool not_esp(struct dp_loop *loop, const struct dp_burst *b, const uint8_t *data, uint32_t octets, uint64_t now) {
     if (b->encapsulation != DP_ENCAPSULATION_UDP)
         return false;
-    if (b->octets == 1 && b->data[0] == DP_NAT_KEEPALIVE) {
+    if (octets == 1 && data[0] == DP_NAT_KEEPALIVE) {
         dp_add(&loop->keepalives, 1);
         return true;
     }
-    if (b->octets < DP_NON_ESP_MARKER || load_be32(b->data) != 0)
+    if (octets < DP_NON_ESP_MARKER || load_be32(data) != 0)
         return false;
     dp_add(&loop->ike, 1);
-    punt_stranger(loop, DP_PUNT_IKE, b, b->data + DP_NON_ESP_MARKER, b->octets - DP_NON_ESP_MARKER, now);
+    punt_stranger(loop, DP_PUNT_IKE, b, data + DP_NON_ESP_MARKER, octets - DP_NON_ESP_MARKER, now);
     return true;
 }
 
-/* Where the next plaintext goes. The area is as large as what was received, so after a flush it always fits. */
-static uint8_t *room_for(struct dp_loop *loop, size_t octets, uint64_t now) {
-    uint8_t *room = dp_area_take(&loop->built, octets);
-    if (room != NULL)
-        return room;
+/* Sends what was coalesced. */
+static void flush(struct dp_loop *loop, uint64_t now) {
+    struct dp_coalescer *c = &loop->coalescer;
+    for (unsigned i = 0; i < c->count; i++)
+        dp_coalesce_finish(c, i, &loop->out[i]);
+    loop->out_count = c->count;
+    c->count = 0;
     dp_loop_flush(loop, false, now);
-    return dp_area_take(&loop->built, octets);
 }
 
 static void deliver(struct dp_loop *loop, struct dp_io *io, uint8_t *plain, const struct dp_inner *inner, uint64_t now) {
-    if (loop->out_count != 0 && loop->out_io != io) {
-        /* The flush would give the plaintext's room away, but sends before anything else is written there. */
-        size_t used = loop->built.used;
-        dp_loop_flush(loop, false, now);
-        loop->built.used = used;
-    }
+    struct dp_coalescer *c = &loop->coalescer;
+    if (c->count == DP_BURSTS || (c->count != 0 && loop->out_io != io))
+        flush(loop, now);
     loop->out_io = io;
-    loop->out[loop->out_count++] = (struct dp_burst){.data = plain, .octets = inner->octets, .interface = io->number, .now = now};
+    dp_coalesce_add(c, plain, inner, atomic_load_explicit(&io->offloads, memory_order_relaxed));
 }
 
-static enum dp_drop inbound_packet(struct dp_loop *loop, const struct dp_burst *b, uint64_t now) {
-    if (loop->out_count == DP_BURSTS)
-        dp_loop_flush(loop, false, now);
-    uint8_t *plain = room_for(loop, b->octets, now);
-    if (plain == NULL)
-        return DP_DROP_too_big;
+/* One datagram of a burst: opened where it lies, so the burst's memory is not needed again before it is sent. */
+static enum dp_drop inbound_datagram(struct dp_loop *loop, const struct dp_burst *b, uint8_t *data, uint32_t octets, uint64_t now) {
     struct dp_inbound_result r;
-    enum dp_drop reason = dp_open_packet(loop, b->data, b->octets, plain, now, &r);
+    enum dp_drop reason = dp_open_packet(loop, data, octets, data, now, &r);
     if (reason == DP_DROP_unknown_spi) {
-        size_t quoted = b->octets < DP_PUNT_INNER_MAX ? b->octets : DP_PUNT_INNER_MAX;
-        punt_stranger(loop, DP_PUNT_UNKNOWN_SPI, b, b->data, quoted, now);
+        size_t quoted = octets < DP_PUNT_INNER_MAX ? octets : DP_PUNT_INNER_MAX;
+        punt_stranger(loop, DP_PUNT_UNKNOWN_SPI, b, data, quoted, now);
     }
     if (reason != DP_OK)
         return reason;
@@ -192,15 +189,31 @@ static enum dp_drop inbound_packet(struct dp_loop *loop, const struct dp_burst *
         note_peer(loop, r.sa, &b->remote, now);
     if (policy_discards(loop->dp, r.sa->interface, &r.inner.flow))
         return DP_DROP_policy_inbound;
-    reason = dp_ecn_decapsulate(plain, &r.inner, b->tos);
+    reason = dp_ecn_decapsulate(r.plain, &r.inner, b->tos);
     if (reason != DP_OK)
         return reason;
     const struct dp_io_set *tuns = atomic_load_explicit(&loop->dp->worker[loop->worker].tuns, memory_order_acquire);
     struct dp_io *io = tuns != NULL && r.sa->interface < tuns->count ? tuns->io[r.sa->interface] : NULL;
     if (io == NULL)
         return DP_DROP_tun_gone;
-    deliver(loop, io, plain, &r.inner, now);
+    deliver(loop, io, r.plain, &r.inner, now);
     return DP_OK;
+}
+
+/* The datagrams of a burst, which share nothing but their addresses: the kernel aggregates by those alone. How many they are. */
+static int inbound_burst(struct dp_loop *loop, const struct dp_burst *b, uint64_t now) {
+    int datagrams = 0;
+    for (uint32_t at = 0; at < b->octets || datagrams == 0; datagrams++) {
+        uint32_t left = b->octets - at, octets = b->gso_size != 0 && b->gso_size < left ? b->gso_size : left;
+        uint8_t *data = b->data + at;
+        at += octets;
+        if (not_esp(loop, b, data, octets, now))
+            continue;
+        enum dp_drop reason = inbound_datagram(loop, b, data, octets, now);
+        if (reason != DP_OK)
+            dp_drop(loop, reason);
+    }
+    return datagrams;
 }
 
 static int inbound_device(struct dp_loop *loop, struct dp_io *io, uint32_t budget, uint64_t now) {
@@ -210,15 +223,11 @@ static int inbound_device(struct dp_loop *loop, struct dp_io *io, uint32_t budge
         dp_io_report(loop, io, true, -got, now);
         return 0;
     }
-    for (int i = 0; i < got; i++) {
-        if (not_esp(loop, &loop->in[i], now))
-            continue;
-        enum dp_drop reason = inbound_packet(loop, &loop->in[i], now);
-        if (reason != DP_OK)
-            dp_drop(loop, reason);
-    }
-    dp_loop_flush(loop, false, now);
-    return got;
+    int moved = 0;
+    for (int i = 0; i < got; i++)
+        moved += inbound_burst(loop, &loop->in[i], now);
+    flush(loop, now);
+    return moved;
 }
 
 int dp_inbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t now) {

@@ -20,16 +20,15 @@ enum {
 struct dp_burst {
     uint8_t *data;
     uint32_t octets;
-    struct iovec
-        *piece; /* to a TUN: where the packet lies, in `pieces` parts; NULL: at `data`. piece[-1] is the device's to fill */
-    uint16_t pieces;
-    uint16_t headers;    /* to a TUN: octets before the payload of a super-packet */
-    uint16_t gso_size;   /* octets of a segment, TUN: of its payload; the last may be shorter. 0: one packet */
+    uint32_t packets;    /* how many this is, ≥ 1; 0: not yet known */
+    uint16_t gso_size;   /* octets of each datagram, the last may be shorter; TUN: of a packet's payload. 0: one packet */
     uint8_t gso_type;    /* TUN: VIRTIO_NET_HDR_GSO_*, 0: none */
-    bool needs_checksum; /* TUN: the upper checksum at checksum_start + checksum_offset is left to us */
+    bool needs_checksum; /* TUN: the upper checksum at checksum_start + checksum_offset is left to who gets the burst */
     uint16_t checksum_start, checksum_offset;
-    uint8_t tos; /* outer TOS or traffic class, received or to send */
-    uint8_t df;  /* outer DF to send: DP_DF_SET or DP_DF_CLEAR */
+    uint16_t headers;    /* to a TUN: octets before the payload of a super-packet */
+    struct iovec *piece; /* to a TUN: `packets` parts, one behind the other; NULL: all at `data`. piece[-1] is the device's own */
+    uint8_t tos;         /* outer TOS or traffic class, received or to send */
+    uint8_t df;          /* outer DF to send: DP_DF_SET or DP_DF_CLEAR */
     uint8_t encapsulation;
     uint32_t interface; /* TUN interface */
     uint32_t link;
@@ -51,6 +50,8 @@ struct dp_io_ops {
     int (*receive)(struct dp_io *io, struct dp_area *area, struct dp_burst *b, unsigned n);
     /* Sends from the front of b; the number taken (≥ 1), or -errno of b[0]. */
     int (*send)(struct dp_io *io, const struct dp_burst *b, unsigned n);
+    /* Turns on what of `wanted` (enum dp_offload) the device can do and the rest off; what is on. */
+    uint32_t (*offload)(struct dp_io *io, uint32_t wanted);
     void (*close)(struct dp_io *io);
 };
 
@@ -60,6 +61,8 @@ struct dp_io {
     uint8_t encapsulation;
     struct dp_addr local;      /* of a link */
     int poll_fd;               /* -1: in memory */
+    _Atomic uint32_t offloads; /* enum dp_offload: what is on */
+    _Atomic int offload_error; /* errno for which `send` gave one up; 0: none since it was reported */
     _Atomic bool ready;        /* the receiving loop should look at it */
     _Atomic bool failed;       /* reported; not read again */
     _Atomic uint64_t reported; /* when an error was last reported, by either loop */
@@ -77,6 +80,18 @@ struct dp_io *dp_tun_open(uint32_t interface, int fd);
 struct dp_io *dp_link_open(uint32_t link, unsigned encapsulation, const struct dp_addr *local, int fd_receive, int receive_df,
                            int fd_other);
 struct dp_io *dp_mem_open(uint32_t number, unsigned encapsulation, const struct dp_addr *local, uint32_t packets);
+
+static inline int dp_io_offload(struct dp_io *io, uint32_t wanted) {
+    uint32_t on = io->ops->offload(io, wanted);
+    atomic_store_explicit(&io->offloads, on, memory_order_relaxed);
+    return (int)on;
+}
+
+/* Gives up an offload that the kernel does not do after all; to be reported by whoever sent. */
+static inline void dp_io_give_up(struct dp_io *io, uint32_t offload, int error) {
+    atomic_fetch_and_explicit(&io->offloads, ~offload, memory_order_relaxed);
+    atomic_store_explicit(&io->offload_error, error, memory_order_relaxed);
+}
 
 /* `octets` of the area, aligned to 64; NULL when they do not fit. */
 static inline uint8_t *dp_area_take(struct dp_area *area, size_t octets) {

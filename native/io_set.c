@@ -159,3 +159,26 @@ void dp_io_report(struct dp_loop *loop, struct dp_io *io, bool is_link, int erro
     };
     (void)dp_punt_send(loop, DP_CHANNEL_TRUSTED, &punt, NULL, 0);
 }
+
+void dp_io_report_offload(struct dp_loop *loop, const struct dp_io *io, bool is_link, int error, uint64_t now) {
+    struct dp_punt punt = {
+        .kind = DP_PUNT_OFFLOAD,
+        .link = is_link ? (uint16_t)io->number : UINT16_MAX,
+        .interface = is_link ? UINT32_MAX : io->number,
+        .flags = atomic_load_explicit(&io->offloads, memory_order_relaxed),
+        .error = error,
+        .now = now,
+        .local = io->local,
+    };
+    (void)dp_punt_send(loop, DP_CHANNEL_TRUSTED, &punt, NULL, 0);
+}
+
+int dp_offloads_read(const struct dp *dp, uint32_t worker, int is_link, uint32_t number) {
+    const struct dp_io *io = dp_io_get(dp, worker, is_link != 0, number);
+    return io != NULL ? (int)atomic_load_explicit(&io->offloads, memory_order_relaxed) : -ENOENT;
+}
+
+int dp_offloads_set(struct dp *dp, uint32_t worker, int is_link, uint32_t number, uint32_t wanted) {
+    struct dp_io *io = dp_io_get(dp, worker, is_link != 0, number);
+    return io != NULL ? dp_io_offload(io, wanted) : -ENOENT;
+}

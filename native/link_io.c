@@ -7,40 +7,16 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/ip.h>
+#include <netinet/udp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "engine.h"
+#include "link.h"
 
-enum {
-    DP_CONTROL_ROOM = 128,
-    /* Not a multiple of a page: 64 buffers that begin at the same offset would fight for the same cache sets. */
-    DP_RECEIVE_STRIDE = DP_PACKET_ROOM + 1088,
-    DP_RECEIVE_BURSTS = 32,
-};
-
-union address {
-    struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-};
-
-struct vector {
-    struct mmsghdr message[DP_BURSTS];
-    struct iovec iov[DP_BURSTS];
-    union address address[DP_BURSTS];
-    _Alignas(struct cmsghdr) uint8_t control[DP_BURSTS][DP_CONTROL_ROOM];
-};
-
-struct link {
-    int fd_other;
-    uint8_t receive_df;
-    struct vector receive, send; /* each used by one loop only */
-};
-
-static void from_sockaddr(struct dp_addr *a, const union address *s) {
+static void from_sockaddr(struct dp_addr *a, const union dp_sockaddr *s) {
     memset(a, 0, sizeof *a);
     if (s->any.sa_family == AF_INET) {
         a->family = 4;
@@ -54,22 +30,7 @@ static void from_sockaddr(struct dp_addr *a, const union address *s) {
     }
 }
 
-static socklen_t to_sockaddr(union address *s, const struct dp_addr *a) {
-    memset(s, 0, sizeof *s);
-    if (a->family == 4) {
-        s->v4.sin_family = AF_INET;
-        s->v4.sin_port = htons(a->port);
-        memcpy(&s->v4.sin_addr, a->ip, 4);
-        return sizeof s->v4;
-    }
-    s->v6.sin6_family = AF_INET6;
-    s->v6.sin6_port = htons(a->port);
-    s->v6.sin6_scope_id = a->scope;
-    memcpy(&s->v6.sin6_addr, a->ip, 16);
-    return sizeof s->v6;
-}
-
-/* What the kernel tells beside a datagram: TOS, the local address, the interface. */
+/* What the kernel tells beside a datagram: TOS, the local address, the interface, the size of each where it brings several. */
 static void read_control(struct dp_burst *b, struct msghdr *m) {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
         if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) {
@@ -88,6 +49,10 @@ static void read_control(struct dp_burst *b, struct msghdr *m) {
             memcpy(&info, CMSG_DATA(c), sizeof info);
             b->ifindex = info.ipi6_ifindex;
             memcpy(b->local.ip, &info.ipi6_addr, 16);
+        } else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+            int size;
+            memcpy(&size, CMSG_DATA(c), sizeof size);
+            b->gso_size = (uint16_t)size;
         }
     }
 }
@@ -105,7 +70,7 @@ static bool strip_ipv4(struct dp_burst *b) {
     return true;
 }
 
-static int receive_vector(struct dp_io *io, struct vector *v, struct dp_area *area, unsigned n) {
+static int receive_vector(struct dp_io *io, struct dp_messages *v, struct dp_area *area, unsigned n) {
     for (unsigned i = 0; i < n; i++) {
         v->iov[i] = (struct iovec){area->base + area->used + (size_t)i * DP_RECEIVE_STRIDE, DP_IP_MAX};
         v->message[i].msg_hdr = (struct msghdr){
@@ -125,7 +90,7 @@ static int receive_vector(struct dp_io *io, struct vector *v, struct dp_area *ar
 }
 
 static int link_receive(struct dp_io *io, struct dp_area *area, struct dp_burst *b, unsigned n) {
-    struct link *l = io->scratch;
+    struct dp_link *l = io->scratch;
     size_t room = (area->octets - area->used) / DP_RECEIVE_STRIDE;
     n = n < DP_RECEIVE_BURSTS ? n : DP_RECEIVE_BURSTS;
     n = n < room ? n : (unsigned)room;
@@ -155,59 +120,35 @@ static int link_receive(struct dp_io *io, struct dp_area *area, struct dp_burst 
     return got;
 }
 
-static void write_control(struct msghdr *m, uint8_t *control, const struct dp_burst *b) {
-    if (b->tos == 0)
-        return;
-    struct cmsghdr *c = (struct cmsghdr *)(void *)control;
-    int tos = b->tos;
-    c->cmsg_level = b->remote.family == 4 ? IPPROTO_IP : IPPROTO_IPV6;
-    c->cmsg_type = b->remote.family == 4 ? IP_TOS : IPV6_TCLASS;
-    c->cmsg_len = CMSG_LEN(sizeof tos);
-    memcpy(CMSG_DATA(c), &tos, sizeof tos);
-    m->msg_control = control;
-    m->msg_controllen = CMSG_SPACE(sizeof tos);
-}
-
-static int descriptor_for(const struct dp_io *io, const struct link *l, uint8_t df) {
-    return l->fd_other >= 0 && df != l->receive_df ? l->fd_other : io->poll_fd;
-}
-
-static int link_send(struct dp_io *io, const struct dp_burst *b, unsigned n) {
-    struct link *l = io->scratch;
-    struct vector *v = &l->send;
-    int fd = descriptor_for(io, l, b[0].df);
-    unsigned count = 0;
-    for (; count < n && descriptor_for(io, l, b[count].df) == fd; count++) {
-        v->iov[count] = (struct iovec){b[count].data, b[count].octets};
-        v->message[count].msg_hdr = (struct msghdr){
-            .msg_name = &v->address[count],
-            .msg_namelen = to_sockaddr(&v->address[count], &b[count].remote),
-            .msg_iov = &v->iov[count],
-            .msg_iovlen = 1,
-        };
-        write_control(&v->message[count].msg_hdr, v->control[count], &b[count]);
-    }
-    int sent;
-    do
-        sent = sendmmsg(fd, v->message, count, MSG_DONTWAIT | MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    return sent < 0 ? -errno : sent;
+static uint32_t link_offload(struct dp_io *io, uint32_t wanted) {
+    if (io->encapsulation != DP_ENCAPSULATION_UDP)
+        return 0;
+    int gro = (wanted & DP_OFFLOAD_UDP_GRO) != 0, none = 0;
+    uint32_t on = 0;
+    if (setsockopt(io->poll_fd, IPPROTO_UDP, UDP_GRO, &gro, sizeof gro) == 0 && gro != 0)
+        on |= DP_OFFLOAD_UDP_GRO;
+    /* Never for the whole socket: IKE is sent on it too. Setting none shows whether the kernel knows the option. */
+    if ((wanted & DP_OFFLOAD_UDP_SEGMENT) != 0 && setsockopt(io->poll_fd, IPPROTO_UDP, UDP_SEGMENT, &none, sizeof none) == 0 &&
+        dp_udp_segment_works())
+        on |= DP_OFFLOAD_UDP_SEGMENT;
+    return on;
 }
 
 static void link_close(struct dp_io *io) {
-    const struct link *l = io->scratch;
+    const struct dp_link *l = io->scratch;
     if (io->poll_fd >= 0)
         close(io->poll_fd);
     if (l->fd_other >= 0)
         close(l->fd_other);
 }
 
-static const struct dp_io_ops link_ops = {.receive = link_receive, .send = link_send, .close = link_close};
+static const struct dp_io_ops link_ops = {
+    .receive = link_receive, .send = dp_link_send, .offload = link_offload, .close = link_close};
 
 struct dp_io *dp_link_open(uint32_t number, unsigned encapsulation, const struct dp_addr *local, int fd_receive, int receive_df,
                            int fd_other) {
     struct dp_io *io = calloc(1, sizeof *io);
-    struct link *l = calloc(1, sizeof *l);
+    struct dp_link *l = calloc(1, sizeof *l);
     if (io == NULL || l == NULL) {
         free(io);
         free(l);
@@ -230,6 +171,7 @@ struct dp_io *dp_link_open(uint32_t number, unsigned encapsulation, const struct
         errno = error;
         return NULL;
     }
+    (void)dp_io_offload(io, DP_OFFLOAD_ALL);
     atomic_store_explicit(&io->ready, true, memory_order_relaxed);
     return io;
 }

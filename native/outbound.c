@@ -3,79 +3,21 @@
 #include <string.h>
 
 #include "engine.h"
+#include "segment.h"
 
+/* What UDP_SEGMENT takes: one UDP payload's worth of octets over IPv4, in at most 64 datagrams (128 only since Linux 6.9). */
 enum {
-    DP_DATAGRAM_MAX = 65507
-}; /* of UDP over IPv4 */
+    DP_DATAGRAM_MAX = 65507,
+    DP_RUN_MAX = 64,
+};
 
-void dp_sa_raise(struct dp_loop *loop, struct dp_sa *sa, uint32_t flags, uint64_t now) {
-    if ((flags & ~atomic_load_explicit(&sa->flags, memory_order_relaxed)) == 0)
-        return;
-    uint32_t before = atomic_fetch_or_explicit(&sa->flags, flags, memory_order_relaxed);
-    struct dp_punt punt = {
-        .kind = DP_PUNT_SA,
-        .link = UINT16_MAX,
-        .tunnel = sa->tunnel,
-        .sa = sa->id,
-        .spi = sa->esp.spi,
-        .flags = before | flags,
-        .interface = UINT32_MAX,
-        .now = now,
-    };
-    if (sa->direction == DP_INBOUND)
-        punt.remote = sa->peer;
-    (void)dp_punt_send(loop, DP_CHANNEL_TRUSTED, &punt, NULL, 0);
-}
-
-/* Whether the SA may send one more packet of `octets`, and the flags that this raises (RFC 4301 §4.4.2.1, lifetime). */
-static enum dp_drop check_life(const struct dp *dp, const struct dp_sa *sa, size_t octets, uint32_t *raise) {
-    uint64_t total_octets = atomic_load_explicit(&sa->octets, memory_order_relaxed) + octets;
-    uint64_t total_packets = atomic_load_explicit(&sa->packets, memory_order_relaxed) + 1;
-    *raise = 0;
-    if (sa->generation != atomic_load_explicit(&dp->generation, memory_order_acquire)) {
-        *raise = DP_SA_HARD_LIMIT;
-        return DP_DROP_guest_cloned;
-    }
-    if (total_octets > sa->hard_octets || total_packets > sa->hard_packets) {
-        *raise = DP_SA_HARD_LIMIT;
-        return DP_DROP_hard_limit;
-    }
-    if (sa->sequence >= sa->sequence_last) { /* RFC 4303 §3.3.3: never cycles */
-        *raise = DP_SA_SEQUENCE_EXHAUSTED;
-        return DP_DROP_sequence_exhausted;
-    }
-    if (total_octets >= sa->soft_octets || total_packets >= sa->soft_packets)
-        *raise |= DP_SA_SOFT_LIMIT;
-    if (sa->sequence >= sa->sequence_soft)
-        *raise |= DP_SA_SEQUENCE_SOFT;
-    return DP_OK;
-}
-
-enum dp_drop dp_seal_packet(struct dp_loop *loop, struct dp_sa *sa, uint8_t *inner, size_t octets, uint8_t version, uint8_t *out,
-                            uint64_t now) {
-    uint32_t raise;
-    enum dp_drop reason = check_life(loop->dp, sa, octets, &raise);
-    if (reason == DP_OK) {
-        /* The number is spent whatever becomes of the packet: a nonce is never tried twice. */
-        uint64_t sequence = ++sa->sequence;
-        reason = dp_esp_seal(&sa->esp, sequence, inner, octets, version == 4 ? DP_NH_IPV4 : DP_NH_IPV6, out);
-        atomic_store_explicit(&sa->sequence_shown, sequence, memory_order_relaxed);
-    }
-    if (raise != 0)
-        dp_sa_raise(loop, sa, raise, now);
-    if (reason != DP_OK) {
-        dp_add(&sa->drops[reason], 1);
-        return reason;
-    }
-    dp_add(&sa->packets, 1);
-    dp_add(&sa->octets, octets);
-    if (atomic_load_explicit(&sa->first_use, memory_order_relaxed) == 0)
-        atomic_store_explicit(&sa->first_use, now, memory_order_relaxed);
-    atomic_store_explicit(&sa->last_use, now, memory_order_relaxed);
-    dp_add(&loop->packets, 1);
-    dp_add(&loop->octets, octets);
-    return DP_OK;
-}
+/* Where a burst's ESP packets go, and how. */
+struct way {
+    struct dp_io *io;
+    const struct dp_path *path;
+    uint32_t interface;
+    uint8_t tos, df;
+};
 
 /* Asks the control plane for an SA, once until it has taken the tunnel's sticky flag. Nobody looks for flags whose punt was lost:
  * then the next packet asks again. */
@@ -89,95 +31,122 @@ static void acquire(struct dp_loop *loop, uint32_t tunnel, const struct dp_burst
         atomic_store_explicit(asked, false, memory_order_relaxed);
 }
 
-static enum dp_drop send_failure(bool to_links, int error) {
-    bool full = error == EAGAIN || error == ENOBUFS;
-    if (!to_links)
-        return full ? DP_DROP_tun_full : DP_DROP_tun_gone;
-    if (full)
-        return DP_DROP_send_full;
-    return error == EMSGSIZE ? DP_DROP_too_big : DP_DROP_send_error;
-}
-
-void dp_loop_flush(struct dp_loop *loop, bool to_links, uint64_t now) {
-    unsigned at = 0;
-    while (at < loop->out_count) {
-        int sent = loop->out_io->ops->send(loop->out_io, &loop->out[at], loop->out_count - at);
-        if (sent > 0) {
-            at += (unsigned)sent;
-            continue;
-        }
-        enum dp_drop reason = send_failure(to_links, -sent);
-        dp_drop(loop, reason);
-        if (reason == DP_DROP_send_error || reason == DP_DROP_tun_gone)
-            dp_io_report(loop, loop->out_io, to_links, -sent, now);
-        at++;
-    }
-    loop->out_count = 0;
-    loop->built.used = 0;
-}
-
-/* Room for one more burst of `octets` to `io`, sending what is there first when it must. NULL: never fits. */
-static uint8_t *room_for(struct dp_loop *loop, struct dp_io *io, size_t octets, uint64_t now) {
-    if (loop->out_count == DP_BURSTS || (loop->out_count != 0 && loop->out_io != io))
-        dp_loop_flush(loop, true, now);
-    uint8_t *room = dp_area_take(&loop->built, octets);
-    if (room == NULL) {
-        dp_loop_flush(loop, true, now);
-        room = dp_area_take(&loop->built, octets);
-    }
-    loop->out_io = io;
-    return room;
-}
-
 static uint8_t outer_df(const struct dp_path *path, const struct dp_inner *inner) {
     if (path->df != DP_DF_COPY)
         return path->df;
     return inner->dont_fragment ? DP_DF_SET : DP_DF_CLEAR;
 }
 
-static enum dp_drop send_sealed(struct dp_loop *loop, struct dp_sa *sa, const struct dp_burst *b, const struct dp_inner *inner,
-                                uint64_t now) {
+/* Whether the burst built last may take one more datagram of `octets`: the same way, as long as those before or the last one. */
+static bool continues(const struct dp_loop *loop, const struct way *w, size_t octets) {
+    if (loop->out_count == 0 || !loop->run_open || loop->out_io != w->io || loop->run_path != w->path)
+        return false;
+    const struct dp_burst *b = &loop->out[loop->out_count - 1];
+    return b->tos == w->tos && b->df == w->df && octets <= b->gso_size && b->packets < DP_RUN_MAX &&
+           b->octets + octets <= DP_DATAGRAM_MAX && octets <= loop->built.octets - loop->built.used;
+}
+
+/* Room for one more ESP packet of `octets` ≤ DP_DATAGRAM_MAX, sending what is there first when it must. */
+static uint8_t *room_for(struct dp_loop *loop, const struct way *w, size_t octets, uint64_t now) {
+    if (!continues(loop, w, octets)) {
+        loop->run_open = false;
+        size_t aligned = (loop->built.used + 63) & ~(size_t)63;
+        if (loop->out_count == DP_BURSTS || (loop->out_count != 0 && loop->out_io != w->io) ||
+            aligned + octets > loop->built.octets) {
+            dp_loop_flush(loop, true, now);
+            aligned = 0;
+        }
+        loop->built.used = aligned;
+    }
+    return loop->built.base + loop->built.used;
+}
+
+/* Hands over the ESP packet that was built in that room. */
+static void hand_over(struct dp_loop *loop, const struct way *w, uint8_t *packet, size_t octets, uint64_t now) {
+    loop->built.used += octets;
+    loop->out_io = w->io;
+    if (loop->run_open) {
+        struct dp_burst *b = &loop->out[loop->out_count - 1];
+        b->octets += (uint32_t)octets;
+        b->packets++;
+        loop->run_open = octets == b->gso_size;
+        return;
+    }
+    loop->run_path = w->path;
+    loop->run_open = (atomic_load_explicit(&w->io->offloads, memory_order_relaxed) & DP_OFFLOAD_UDP_SEGMENT) != 0;
+    loop->out[loop->out_count++] = (struct dp_burst){
+        .data = packet,
+        .octets = (uint32_t)octets,
+        .packets = 1,
+        .gso_size = (uint16_t)octets,
+        .tos = w->tos,
+        .df = w->df,
+        .encapsulation = w->path->encapsulation,
+        .interface = w->interface,
+        .link = w->path->link,
+        .local = w->path->local,
+        .remote = w->path->remote,
+        .now = now,
+    };
+}
+
+/* Seals the packets of a burst one after the other. `whole`: the SA may send them all, so it is asked no more. */
+static void send_segments(struct dp_loop *loop, struct dp_sa *sa, const struct way *w, struct dp_segments *s, uint8_t version,
+                          uint64_t now) {
+    bool whole = dp_seal_begin(loop, sa, s->count, s->octets_all, now);
+    uint32_t octets, sent = 0;
+    size_t octets_sent = 0;
+    for (uint8_t *packet; (packet = dp_segments_next(s, &octets)) != NULL;) {
+        size_t sealed = dp_esp_sealed_octets(&sa->esp, octets);
+        uint8_t *out = room_for(loop, w, sealed, now);
+        if (sa->esp.tfc_octets > octets) /* TFC padding would run into what was read behind the packet */
+            packet = memcpy(loop->padded, packet, octets);
+        enum dp_drop reason =
+            whole ? dp_seal_next(sa, packet, octets, version, out) : dp_seal_packet(loop, sa, packet, octets, version, out, now);
+        if (reason != DP_OK) {
+            dp_drop(loop, reason);
+            continue;
+        }
+        hand_over(loop, w, out, sealed, now);
+        sent++;
+        octets_sent += octets;
+    }
+    if (whole)
+        dp_seal_end(loop, sa, sent, octets_sent, now);
+}
+
+static enum dp_drop send_by(struct dp_loop *loop, struct dp_sa *sa, const struct dp_burst *b, const struct dp_inner *inner,
+                            struct dp_segments *s, uint64_t now) {
     const struct dp_path *path = atomic_load_explicit(&sa->path, memory_order_acquire);
     const struct dp_io_set *links = atomic_load_explicit(&loop->dp->worker[loop->worker].links, memory_order_acquire);
     struct dp_io *io = links != NULL && path->link < links->count ? links->io[path->link] : NULL;
     /* An SA has one sequence counter and so one writer: never seal for another worker. */
     if (io == NULL || io->encapsulation != path->encapsulation || sa->worker != loop->worker)
         return DP_DROP_no_link;
-    size_t sealed = dp_esp_sealed_octets(&sa->esp, inner->octets);
-    if (sealed > DP_DATAGRAM_MAX)
+    if (dp_esp_sealed_octets(&sa->esp, s->octets_most) > DP_DATAGRAM_MAX)
         return DP_DROP_too_big;
-    uint8_t *plain = b->data;
-    size_t padded = sa->esp.tfc_octets > inner->octets ? sa->esp.tfc_octets : 0;
-    uint8_t *out = room_for(loop, io, sealed + (padded != 0 ? padded + DP_ESP_TAILROOM : 0), now);
-    if (out == NULL)
-        return DP_DROP_too_big;
-    if (padded != 0) { /* TFC padding would run into the next packet read */
-        plain = out + sealed;
-        memcpy(plain, b->data, inner->octets);
-    }
-    enum dp_drop reason = dp_seal_packet(loop, sa, plain, inner->octets, inner->version, out, now);
-    if (reason != DP_OK)
-        return reason;
-    loop->out[loop->out_count++] = (struct dp_burst){
-        .data = out,
-        .octets = (uint32_t)sealed,
+    const struct way w = {
+        .io = io,
+        .path = path,
+        .interface = b->interface,
         .tos = dp_outer_tos(inner->tos, path->dscp),
         .df = outer_df(path, inner),
-        .encapsulation = path->encapsulation,
-        .interface = b->interface,
-        .link = path->link,
-        .local = path->local,
-        .remote = path->remote,
-        .now = now,
     };
+    send_segments(loop, sa, &w, s, inner->version, now);
     return DP_OK;
 }
 
-static enum dp_drop outbound_packet(struct dp_loop *loop, const struct dp_burst *b, uint64_t now) {
+/* One decision and one SA for all packets of a burst, which are counted in it as far as that can be told. */
+static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uint64_t now) {
     struct dp_inner inner;
+    struct dp_segments s;
+    b->packets = 1;
     enum dp_drop reason = dp_inner_read(b->data, b->octets, DP_FLOW_OUTBOUND, &inner);
+    if (reason == DP_OK)
+        reason = dp_segments_begin(&s, b, &inner);
     if (reason != DP_OK)
         return reason;
+    b->packets = s.count;
     const struct dp_policy *policy = atomic_load_explicit(&loop->dp->policy, memory_order_acquire);
     struct dp_decision decision = dp_policy_decide(policy, b->interface, &inner.flow);
     if (decision.rule < 0)
@@ -189,7 +158,7 @@ static enum dp_drop outbound_packet(struct dp_loop *loop, const struct dp_burst 
         acquire(loop, decision.tunnel, b, now);
         return dp_hold_put(loop->hold, loop, decision.tunnel, b, now) ? DP_OK : DP_DROP_no_sa;
     }
-    return send_sealed(loop, sa, b, &inner, now);
+    return send_by(loop, sa, b, &inner, &s, now);
 }
 
 /* Packets that waited for an SA go first: they are older than what the devices have. */
@@ -198,7 +167,7 @@ static void release_held(struct dp_loop *loop, uint64_t now) {
     if (switches == loop->switches)
         return;
     loop->switches = switches;
-    dp_hold_release(loop->hold, loop, now, outbound_packet);
+    dp_hold_release(loop->hold, loop, now, outbound_burst);
     dp_loop_flush(loop, true, now);
 }
 
@@ -210,13 +179,15 @@ static int outbound_device(struct dp_loop *loop, struct dp_io *io, uint32_t budg
         dp_io_report(loop, io, false, -got, now);
         return 0;
     }
+    uint32_t moved = 0;
     for (int i = 0; i < got; i++) {
-        enum dp_drop reason = outbound_packet(loop, &loop->in[i], now);
+        enum dp_drop reason = outbound_burst(loop, &loop->in[i], now);
         if (reason != DP_OK)
-            dp_drop(loop, reason);
+            dp_drop_packets(loop, reason, loop->in[i].packets);
+        moved += loop->in[i].packets;
     }
     dp_loop_flush(loop, true, now);
-    return got;
+    return (int)moved;
 }
 
 int dp_outbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t now) {

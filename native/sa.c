@@ -10,7 +10,6 @@ enum {
     DP_SLOTS_MIN = 256,
     DP_SLOTS_MAX = 1 << 20,
     DP_OUTBOUND_MAX = 1 << 20,
-    DP_TFC_MAX = 9000,
 };
 /* An SA's name: serial number, direction, index. The serial number makes a name that was used up stay used up. */
 #define ID_OUTBOUND (UINT64_C(1) << 31)

@@ -11,6 +11,10 @@
 #include "flow.h"
 #include "replay.h"
 
+enum {
+    DP_TFC_MAX = 9000, /* octets that an inner packet may be padded to */
+};
+
 struct dp_sa {
     /* What sealing or opening a packet touches. */
     _Alignas(64) struct dp_esp esp;

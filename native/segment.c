@@ -13,16 +13,32 @@ static uint32_t least(uint32_t a, uint32_t b) {
 static enum dp_drop begin_single(struct dp_segments *s, const struct dp_burst *b, const struct dp_inner *inner) {
     s->count = 1;
     s->octets_all = s->octets_most = s->payload = inner->octets;
+    s->checksum_start = s->checksum_field = 0;
     if (!b->needs_checksum)
         return DP_OK;
     uint32_t start = b->checksum_start, field = start + b->checksum_offset;
-    /* Not the ports: policy has decided, or will decide, by them. */
+    /* Not the ports: policy decides by them. */
     if (inner->fragment || start < inner->header || field < inner->header + 4u || field + 2 > inner->octets)
         return DP_DROP_offload_fields;
-    uint16_t sum = (uint16_t)~dp_checksum(b->data + start, inner->octets - start, 0);
-    bool udp = inner->flow.protocol == DP_PROTOCOL_UDP && field == inner->header + (uint32_t)DP_UDP_CHECKSUM;
-    dp_store_word_16(b->data + field, sum == 0 && udp ? 0xffff : sum); /* RFC 768: zero says that there is none */
+    s->checksum_start = (uint16_t)start;
+    s->checksum_field = (uint16_t)field;
+    s->udp = inner->flow.protocol == DP_PROTOCOL_UDP && field == inner->header + (uint32_t)DP_UDP_CHECKSUM;
     return DP_OK;
+}
+
+/* RFC 768: zero says that there is no checksum. */
+static uint16_t written(const struct dp_segments *s, uint16_t checksum) {
+    return checksum == 0 && s->udp ? 0xffff : checksum;
+}
+
+static uint8_t *single(struct dp_segments *s, uint32_t *octets) {
+    *octets = s->payload;
+    if (s->checksum_field != 0) {
+        uint16_t sum = (uint16_t)~dp_checksum(s->packet + s->checksum_start, s->payload - s->checksum_start, 0);
+        dp_store_word_16(s->packet + s->checksum_field, written(s, sum));
+    }
+    s->next++;
+    return s->packet;
 }
 
 static bool kind_fits(unsigned kind, const struct dp_inner *inner) {
@@ -130,8 +146,7 @@ static void write_upper(const struct dp_segments *s, uint8_t *upper, uint32_t pa
     uint64_t sum = (uint64_t)s->upper_sum + length + dp_checksum(upper + header, payload, 0);
     if (s->udp) {
         dp_store_word_16(upper + DP_UDP_LENGTH, length);
-        uint16_t check = (uint16_t)~dp_checksum_fold(sum + length);
-        dp_store_word_16(upper + DP_UDP_CHECKSUM, check != 0 ? check : 0xffff);
+        dp_store_word_16(upper + DP_UDP_CHECKSUM, written(s, (uint16_t)~dp_checksum_fold(sum + length)));
         return;
     }
     uint32_t sequence = htobe32(s->tcp_sequence + s->next * s->gso_size);
@@ -144,12 +159,9 @@ static void write_upper(const struct dp_segments *s, uint8_t *upper, uint32_t pa
 uint8_t *dp_segments_next(struct dp_segments *s, uint32_t *octets) {
     if (s->next == s->count)
         return NULL;
+    if (s->gso_size == 0)
+        return single(s, octets);
     uint8_t *packet = s->packet;
-    if (s->gso_size == 0) { /* a single packet, as it is */
-        s->next++;
-        *octets = s->payload;
-        return packet;
-    }
     uint8_t *payload = packet + s->headers;
     if (s->next != 0)
         memcpy(payload, s->saved, sizeof s->saved);

@@ -22,9 +22,10 @@ struct dp_segments {
     uint32_t octets_most; /* of the longest packet */
 
     /* The rest belongs to dp_segments_next. */
-    uint8_t *packet;                  /* the super-packet, then what is left of it */
-    uint32_t next, payload, gso_size; /* payload: octets not yet handed out */
-    uint16_t upper, headers;          /* octets before the upper header, before the payload */
+    uint8_t *packet;                         /* the super-packet, then what is left of it */
+    uint32_t next, payload, gso_size;        /* payload: octets not yet handed out */
+    uint16_t checksum_start, checksum_field; /* of a single packet; 0: its checksum is there */
+    uint16_t upper, headers;                 /* octets before the upper header, before the payload */
     uint16_t ip_id;
     uint32_t tcp_sequence;
     uint8_t version, tcp_flags;
@@ -35,8 +36,8 @@ struct dp_segments {
 };
 
 /* Takes a burst whose `data` passed dp_inner_read; behind the `octets` of the inner header lie DP_ESP_TAILROOM writable ones. The
- * fields of the offload header are only believed where they agree with the packet itself; its hdr_len is never read. A single
- * packet's checksum is completed. DP_OK, DP_DROP_offload_kind, DP_DROP_offload_fields. */
+ * fields of the offload header are only believed where they agree with the packet itself; its hdr_len is never read. The
+ * packet is not touched before it is handed out. DP_OK, DP_DROP_offload_kind, DP_DROP_offload_fields. */
 enum dp_drop dp_segments_begin(struct dp_segments *s, const struct dp_burst *b, const struct dp_inner *inner);
 
 /* The next packet and its octets; NULL after the last. It is whole until the next call, and so are the DP_ESP_TAILROOM octets

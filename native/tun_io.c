@@ -1,38 +1,162 @@
-/* A TUN device as a burst interface: one packet a read, one a write. */
+/* A TUN device as a burst interface: one packet or super-packet a read, one a write.
+ *
+ * With IFF_VNET_HDR each carries a virtio header, without which no offload works. Which packets arrive as super-packets is asked
+ * for by TUNSETOFFLOAD; those written need no asking, but a kernel that cannot take the one kind cannot make it either. */
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "engine.h"
+#include "offload.h"
+#include "segment.h"
+
+enum {
+    DP_VNET_HEADER_MAX = 64,  /* octets in front of a packet, if somebody chose them (TUNSETVNETHDRSZ) */
+    DP_READ_OCTETS = 1 << 17, /* one receive call ends when it has so many: what is sealed next should still be in the cache */
+};
+
+struct tun {
+    uint32_t vnet_header; /* octets, 0: none */
+    uint8_t whole[DP_PACKET_ROOM];
+};
+
+/* What an offload is in TUNSETOFFLOAD; none goes without the checksum. TSO of packets with congestion marks comes along:
+ * segmentation knows what to do with CWR. */
+static const struct {
+    uint32_t offload, flag;
+} flags[] = {
+    {DP_OFFLOAD_TUN_CSUM, TUN_F_CSUM},
+    {DP_OFFLOAD_TUN_TSO4, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN},
+    {DP_OFFLOAD_TUN_TSO6, TUN_F_CSUM | TUN_F_TSO6 | TUN_F_TSO_ECN},
+    {DP_OFFLOAD_TUN_USO4, TUN_F_CSUM | TUN_F_USO4},
+    {DP_OFFLOAD_TUN_USO6, TUN_F_CSUM | TUN_F_USO6},
+};
+#define TSO (DP_OFFLOAD_TUN_CSUM | DP_OFFLOAD_TUN_TSO4 | DP_OFFLOAD_TUN_TSO6)
+#define USO (DP_OFFLOAD_TUN_USO4 | DP_OFFLOAD_TUN_USO6)
+
+static bool set_offloads(const struct dp_io *io, uint32_t wanted) {
+    unsigned long set = 0;
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+        if ((wanted & flags[i].offload) != 0)
+            set |= flags[i].flag;
+    return ioctl(io->poll_fd, TUNSETOFFLOAD, set) == 0;
+}
+
+/* Linux takes USO from 6.2 on, and only both together; a set that is refused changes nothing. */
+static uint32_t tun_offload(struct dp_io *io, uint32_t wanted) {
+    const struct tun *t = io->scratch;
+    if (t->vnet_header == 0)
+        return 0;
+    wanted &= TSO | USO;
+    if ((wanted & USO) != USO)
+        wanted &= ~(uint32_t)USO;
+    if (wanted != 0)
+        wanted |= DP_OFFLOAD_TUN_CSUM;
+    const uint32_t tries[] = {wanted, wanted & TSO, wanted & DP_OFFLOAD_TUN_CSUM, 0};
+    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++)
+        if (set_offloads(io, tries[i]))
+            return tries[i];
+    return 0;
+}
+
+static void read_header(struct dp_burst *b, const struct virtio_net_hdr *h) {
+    b->gso_type = h->gso_type;
+    b->gso_size = h->gso_size;
+    b->needs_checksum = (h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) != 0;
+    b->checksum_start = h->csum_start;
+    b->checksum_offset = h->csum_offset;
+}
+
+static ssize_t read_packet(const struct dp_io *io, uint8_t *header, uint8_t *data) {
+    const struct tun *t = io->scratch;
+    const struct iovec iov[2] = {{header, t->vnet_header}, {data, DP_IP_MAX}};
+    ssize_t octets;
+    do
+        octets = t->vnet_header != 0 ? readv(io->poll_fd, iov, 2) : read(io->poll_fd, data, DP_IP_MAX);
+    while (octets < 0 && errno == EINTR);
+    if (octets < 0)
+        return -errno;
+    return octets > (ssize_t)t->vnet_header ? octets - (ssize_t)t->vnet_header : 0;
+}
 
 static int tun_receive(struct dp_io *io, struct dp_area *area, struct dp_burst *b, unsigned n) {
+    _Alignas(struct virtio_net_hdr) uint8_t header[DP_VNET_HEADER_MAX] = {0};
     unsigned i = 0;
-    while (i < n && area->octets - area->used >= DP_PACKET_ROOM) {
+    while (i < n && area->used < DP_READ_OCTETS && area->octets - area->used >= DP_PACKET_ROOM) {
         uint8_t *data = area->base + area->used;
-        ssize_t octets = read(io->poll_fd, data, DP_IP_MAX);
+        ssize_t octets = read_packet(io, header, data);
         if (octets < 0) {
-            if (errno == EINTR)
-                continue;
-            if (errno == EAGAIN)
+            if (octets == -EAGAIN)
                 atomic_store_explicit(&io->ready, false, memory_order_relaxed);
-            return i != 0 || errno == EAGAIN ? (int)i : -errno;
+            return i != 0 || octets == -EAGAIN ? (int)i : (int)octets;
         }
-        b[i++] = (struct dp_burst){
+        b[i] = (struct dp_burst){
             .data = dp_area_take(area, (size_t)octets + DP_ESP_TAILROOM),
             .octets = (uint32_t)octets,
             .interface = io->number,
         };
+        read_header(&b[i++], (const struct virtio_net_hdr *)(const void *)header);
     }
     return (int)i;
 }
 
+/* Writes the pieces behind a virtio header, for which the coalescer left room in the list. */
+static ssize_t write_burst(const struct dp_io *io, const struct dp_burst *b) {
+    const struct tun *t = io->scratch;
+    if (t->vnet_header == 0)
+        return writev(io->poll_fd, b->piece, b->packets);
+    _Alignas(struct virtio_net_hdr) uint8_t header[DP_VNET_HEADER_MAX] = {0};
+    struct virtio_net_hdr *h = (struct virtio_net_hdr *)(void *)header;
+    h->flags = b->needs_checksum ? VIRTIO_NET_HDR_F_NEEDS_CSUM : 0;
+    h->gso_type = b->gso_type;
+    h->hdr_len = b->headers;
+    h->gso_size = b->gso_size;
+    h->csum_start = b->checksum_start;
+    h->csum_offset = b->checksum_offset;
+    b->piece[-1] = (struct iovec){header, t->vnet_header};
+    return writev(io->poll_fd, b->piece - 1, b->packets + 1);
+}
+
+/* Writes a super-packet as single packets. 0 or -errno. */
+static int write_cut(struct dp_io *io, const struct dp_burst *b) {
+    struct tun *t = io->scratch;
+    struct dp_burst one = *b;
+    struct dp_segments s;
+    struct dp_inner inner;
+    one.data = t->whole;
+    for (unsigned i = 0, at = 0; i < b->packets; at += (unsigned)b->piece[i++].iov_len)
+        memcpy(t->whole + at, b->piece[i].iov_base, b->piece[i].iov_len);
+    if (dp_inner_read(one.data, one.octets, DP_FLOW_INBOUND, &inner) != DP_OK || dp_segments_begin(&s, &one, &inner) != DP_OK)
+        return -EINVAL;
+    struct iovec piece[2];
+    one = (struct dp_burst){.piece = &piece[1], .packets = 1};
+    uint32_t octets;
+    for (uint8_t *packet; (packet = dp_segments_next(&s, &octets)) != NULL;) {
+        piece[1] = (struct iovec){packet, octets};
+        if (write_burst(io, &one) < 0)
+            return -errno;
+    }
+    return 0;
+}
+
+/* Some kernels refuse super-packets that they said they would take: then there are no more. */
 static int tun_send(struct dp_io *io, const struct dp_burst *b, unsigned n) {
     for (unsigned i = 0; i < n;) {
-        if (write(io->poll_fd, b[i].data, b[i].octets) >= 0)
+        int error = write_burst(io, &b[i]) >= 0 ? 0 : -errno;
+        if (error == -EINVAL && b[i].gso_type != VIRTIO_NET_HDR_GSO_NONE) {
+            dp_io_give_up(io, TSO | USO, EINVAL);
+            error = write_cut(io, &b[i]);
+        }
+        if (error == 0)
             i++;
-        else if (errno != EINTR)
-            return i != 0 ? (int)i : -errno;
+        else if (error != -EINTR)
+            return i != 0 ? (int)i : error;
     }
     return (int)n;
 }
@@ -41,23 +165,58 @@ static void tun_close(struct dp_io *io) {
     close(io->poll_fd);
 }
 
-static const struct dp_io_ops tun_ops = {.receive = tun_receive, .send = tun_send, .close = tun_close};
+static const struct dp_io_ops tun_ops = {.receive = tun_receive, .send = tun_send, .offload = tun_offload, .close = tun_close};
+
+/* How the device was made: octets of virtio header. -errno. */
+static int find_vnet_header(int fd, uint32_t *octets) {
+    struct ifreq request = {0};
+    int size = 0;
+    *octets = 0;
+    if (ioctl(fd, TUNGETIFF, &request) != 0)
+        return errno == ENOTTY || errno == EINVAL ? 0 : -errno;
+    if ((request.ifr_flags & IFF_VNET_HDR) == 0)
+        return 0;
+    if (ioctl(fd, TUNGETVNETHDRSZ, &size) != 0)
+        return -errno;
+    if (size < (int)sizeof(struct virtio_net_hdr) || size > DP_VNET_HEADER_MAX)
+        return -EINVAL;
+    *octets = (uint32_t)size;
+    return 0;
+}
+
+/* Only the native order of the header is understood; a device is asked to change it by TUNSETVNETBE or TUNSETVNETLE alone. */
+static int prepare(struct dp_io *io, int fd) {
+    struct tun *t = io->scratch;
+    int error = find_vnet_header(fd, &t->vnet_header);
+    if (error != 0)
+        return error;
+    io->poll_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (io->poll_fd < 0)
+        return -errno;
+    if (fcntl(io->poll_fd, F_SETFL, fcntl(io->poll_fd, F_GETFL) | O_NONBLOCK) != 0) {
+        error = -errno;
+        close(io->poll_fd);
+    }
+    return error;
+}
 
 struct dp_io *dp_tun_open(uint32_t interface, int fd) {
     struct dp_io *io = calloc(1, sizeof *io);
-    if (io == NULL)
-        return NULL;
-    io->ops = &tun_ops;
-    io->number = interface;
-    io->poll_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    if (io->poll_fd < 0 || fcntl(io->poll_fd, F_SETFL, fcntl(io->poll_fd, F_GETFL) | O_NONBLOCK) != 0) {
-        int error = errno;
-        if (io->poll_fd >= 0)
-            close(io->poll_fd);
+    struct tun *t = calloc(1, sizeof *t);
+    int error = io != NULL && t != NULL ? 0 : -ENOMEM;
+    if (error == 0) {
+        io->ops = &tun_ops;
+        io->number = interface;
+        io->scratch = t;
+        error = prepare(io, fd);
+    }
+    if (error != 0) {
+        free(t);
         free(io);
-        errno = error;
+        errno = -error;
         return NULL;
     }
+    (void)dp_io_offload(io, DP_OFFLOAD_ALL);
     atomic_store_explicit(&io->ready, true, memory_order_relaxed);
     return io;
 }

@@ -76,6 +76,23 @@ class PuntKind(IntEnum):
     ACQUIRE = lib.DP_PUNT_ACQUIRE
     SA = lib.DP_PUNT_SA
     IO_ERROR = lib.DP_PUNT_IO_ERROR
+    OFFLOAD = lib.DP_PUNT_OFFLOAD
+
+
+class Offload(IntFlag):
+    """What the kernel does for a device in bulk: packets to and from a TUN device, datagrams to and from a peer."""
+
+    TUN_CSUM = lib.DP_OFFLOAD_TUN_CSUM
+    TUN_TSO4 = lib.DP_OFFLOAD_TUN_TSO4
+    TUN_TSO6 = lib.DP_OFFLOAD_TUN_TSO6
+    TUN_USO4 = lib.DP_OFFLOAD_TUN_USO4
+    TUN_USO6 = lib.DP_OFFLOAD_TUN_USO6
+    UDP_SEGMENT = lib.DP_OFFLOAD_UDP_SEGMENT
+    UDP_GRO = lib.DP_OFFLOAD_UDP_GRO
+
+
+TUN_OFFLOADS = Offload.TUN_CSUM | Offload.TUN_TSO4 | Offload.TUN_TSO6 | Offload.TUN_USO4 | Offload.TUN_USO6
+LINK_OFFLOADS = Offload.UDP_SEGMENT | Offload.UDP_GRO
 
 
 class Action(IntEnum):
@@ -194,12 +211,40 @@ class ArenaInfo:
     wiped_on_fork: bool
 
 
+class Gso(IntEnum):
+    """What a super-packet is cut into (<linux/virtio_net.h>)."""
+
+    NONE = 0
+    TCPV4 = 1
+    TCPV6 = 4
+    UDP_L4 = 5
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPacket:
+    """What crosses an in-memory TUN device: a packet, or a super-packet that `gso` says how to cut into payloads of `gso_size`.
+
+    With `needs_checksum` the checksum at checksum_start + checksum_offset holds the sum of the pseudo-header only.
+    """
+
+    data: bytes
+    gso: int = Gso.NONE
+    gso_size: int = 0
+    needs_checksum: bool = False
+    checksum_start: int = 0
+    checksum_offset: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryDatagram:
-    """What crosses an in-memory link: the UDP payload or the ESP packet, and what the outer headers would say."""
+    """What crosses an in-memory link: the UDP payload or the ESP packet, and what the outer headers would say.
+
+    Pushed with a `gso_size` it is as many datagrams of that size, the last one perhaps shorter, as the kernel aggregates them.
+    """
 
     data: bytes
     local: Endpoint | None = None
     remote: Endpoint | None = None
     tos: int = 0
     df: Df = Df.COPY
+    gso_size: int = 0

@@ -74,12 +74,12 @@ static void check(unsigned super) {
     uint32_t at = 0, octets;
     dp_coalesce_finish(&coalescer, super, &b);
     require(b.octets <= DP_IP_MAX);
-    for (unsigned i = 0; i < b.pieces; at += (uint32_t)b.piece[i++].iov_len)
+    for (unsigned i = 0; i < b.packets; at += (uint32_t)b.piece[i++].iov_len)
         memcpy(whole + at, b.piece[i].iov_base, b.piece[i].iov_len);
     require(at == b.octets);
     b.data = whole;
     require(dp_inner_read(whole, at, DP_FLOW_INBOUND, &inner) == DP_OK && dp_segments_begin(&segments, &b, &inner) == DP_OK);
-    require(segments.count == b.pieces);
+    require(segments.count == b.packets);
     for (const uint8_t *packet; (packet = dp_segments_next(&segments, &octets)) != NULL;)
         take(packet, octets);
 }

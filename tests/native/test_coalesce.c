@@ -39,7 +39,7 @@ static void add(const struct shape *s) {
 /* The super-packet in one piece, as the kernel gets it. */
 static size_t gather(const struct dp_burst *b, uint8_t *out) {
     size_t octets = 0;
-    for (unsigned i = 0; i < b->pieces; i++) {
+    for (unsigned i = 0; i < b->packets; i++) {
         memcpy(out + octets, b->piece[i].iov_base, b->piece[i].iov_len);
         octets += b->piece[i].iov_len;
     }
@@ -79,7 +79,7 @@ static void check_everything_comes_back(void) {
         b.data = whole;
         assert_int_equal(dp_inner_read(whole, octets, DP_FLOW_OUTBOUND, &inner), DP_OK);
         assert_int_equal(dp_segments_begin(&segments, &b, &inner), DP_OK);
-        assert_int_equal(segments.count, b.pieces);
+        assert_int_equal(segments.count, b.packets);
         uint32_t one;
         for (const uint8_t *packet; (packet = dp_segments_next(&segments, &one)) != NULL; back++)
             take(packet, one);
@@ -99,7 +99,7 @@ static void a_run_becomes_one_super_packet(void **state) {
         assert_int_equal(coalescer.count, 1);
         struct dp_burst b;
         dp_coalesce_finish(&coalescer, 0, &b);
-        assert_int_equal(b.pieces, 40);
+        assert_int_equal(b.packets, 40);
         assert_int_equal(b.gso_size, 1001);
         assert_int_equal(b.gso_type, types[kind]);
         assert_true(b.needs_checksum);

@@ -232,6 +232,8 @@ ELSEWHERE = {
     "send_full": "test_outbound",
     "send_error": "test_outbound",
     "no_link": "test_outbound",
+    "offload_kind": "test_offloads",
+    "offload_fields": "test_offloads",
     "ike_limited": "test_punt",
     "punt_full": "test_punt",
     "crypto_fault": "a cryptographic library that fails: tests/native",

@@ -1,0 +1,95 @@
+/* An outbound SA: its life, its sequence numbers, its counters (RFC 4301 §4.4.2.1, RFC 4303 §3.3.3). */
+#include "engine.h"
+
+void dp_sa_raise(struct dp_loop *loop, struct dp_sa *sa, uint32_t flags, uint64_t now) {
+    if ((flags & ~atomic_load_explicit(&sa->flags, memory_order_relaxed)) == 0)
+        return;
+    uint32_t before = atomic_fetch_or_explicit(&sa->flags, flags, memory_order_relaxed);
+    struct dp_punt punt = {
+        .kind = DP_PUNT_SA,
+        .link = UINT16_MAX,
+        .tunnel = sa->tunnel,
+        .sa = sa->id,
+        .spi = sa->esp.spi,
+        .flags = before | flags,
+        .interface = UINT32_MAX,
+        .now = now,
+    };
+    if (sa->direction == DP_INBOUND)
+        punt.remote = sa->peer;
+    (void)dp_punt_send(loop, DP_CHANNEL_TRUSTED, &punt, NULL, 0);
+}
+
+/* Whether the SA may send `n` more packets, `octets` together, and the flags that this raises. */
+static enum dp_drop check_life(const struct dp *dp, const struct dp_sa *sa, uint32_t n, size_t octets, uint32_t *raise) {
+    uint64_t total_octets = atomic_load_explicit(&sa->octets, memory_order_relaxed) + octets;
+    uint64_t total_packets = atomic_load_explicit(&sa->packets, memory_order_relaxed) + n;
+    *raise = 0;
+    if (sa->generation != atomic_load_explicit(&dp->generation, memory_order_acquire)) {
+        *raise = DP_SA_HARD_LIMIT;
+        return DP_DROP_guest_cloned;
+    }
+    if (total_octets > sa->hard_octets || total_packets > sa->hard_packets) {
+        *raise = DP_SA_HARD_LIMIT;
+        return DP_DROP_hard_limit;
+    }
+    if (sa->sequence_last - sa->sequence < n) { /* RFC 4303 §3.3.3: never cycles */
+        *raise = DP_SA_SEQUENCE_EXHAUSTED;
+        return DP_DROP_sequence_exhausted;
+    }
+    if (total_octets >= sa->soft_octets || total_packets >= sa->soft_packets)
+        *raise |= DP_SA_SOFT_LIMIT;
+    if (sa->sequence + n > sa->sequence_soft)
+        *raise |= DP_SA_SEQUENCE_SOFT;
+    return DP_OK;
+}
+
+static enum dp_drop seal_one(struct dp_sa *sa, uint8_t *inner, size_t octets, uint8_t version, uint8_t *out) {
+    /* The number is spent whatever becomes of the packet: a nonce is never tried twice. */
+    uint64_t sequence = ++sa->sequence;
+    return dp_esp_seal(&sa->esp, sequence, inner, octets, version == 4 ? DP_NH_IPV4 : DP_NH_IPV6, out);
+}
+
+void dp_seal_end(struct dp_loop *loop, struct dp_sa *sa, uint32_t n, size_t octets, uint64_t now) {
+    atomic_store_explicit(&sa->sequence_shown, sa->sequence, memory_order_relaxed);
+    if (n == 0)
+        return;
+    dp_add(&sa->packets, n);
+    dp_add(&sa->octets, octets);
+    if (atomic_load_explicit(&sa->first_use, memory_order_relaxed) == 0)
+        atomic_store_explicit(&sa->first_use, now, memory_order_relaxed);
+    atomic_store_explicit(&sa->last_use, now, memory_order_relaxed);
+    dp_add(&loop->packets, n);
+    dp_add(&loop->octets, octets);
+}
+
+enum dp_drop dp_seal_packet(struct dp_loop *loop, struct dp_sa *sa, uint8_t *inner, size_t octets, uint8_t version, uint8_t *out,
+                            uint64_t now) {
+    uint32_t raise;
+    enum dp_drop reason = check_life(loop->dp, sa, 1, octets, &raise);
+    if (reason == DP_OK) {
+        reason = seal_one(sa, inner, octets, version, out);
+        dp_seal_end(loop, sa, reason == DP_OK, octets, now);
+    }
+    if (raise != 0)
+        dp_sa_raise(loop, sa, raise, now);
+    if (reason != DP_OK)
+        dp_add(&sa->drops[reason], 1);
+    return reason;
+}
+
+bool dp_seal_begin(struct dp_loop *loop, struct dp_sa *sa, uint32_t n, size_t octets, uint64_t now) {
+    uint32_t raise;
+    if (check_life(loop->dp, sa, n, octets, &raise) != DP_OK)
+        return false;
+    if (raise != 0)
+        dp_sa_raise(loop, sa, raise, now);
+    return true;
+}
+
+enum dp_drop dp_seal_next(struct dp_sa *sa, uint8_t *inner, size_t octets, uint8_t version, uint8_t *out) {
+    enum dp_drop reason = seal_one(sa, inner, octets, version, out);
+    if (reason != DP_OK)
+        dp_add(&sa->drops[reason], 1);
+    return reason;
+}
