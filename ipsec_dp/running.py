@@ -112,8 +112,11 @@ class Running:
             case DeviceFailed(link=link, error=error):
                 self._tell_link(link, os.strerror(error))
             case OffloadLost(interface=interface, link=link, error=error):
-                device = f"outer socket {link}" if interface is None else f"interface {self._spd.interface_names[interface]}"
-                self._tell(logging.WARNING, f"{device}: the kernel refused an offload, which is off now: {os.strerror(error)}")
+                cause = f"the kernel refused an offload, which is off now: {os.strerror(error)}"
+                if interface is None:
+                    self._tell_link(link, cause)
+                else:
+                    self._tell(logging.WARNING, f"interface {self._spd.interface_names[interface]}: {cause}")
             case _:
                 self._tell(logging.INFO, "an IKE message came, but IKE is not built yet", key="IKE")
 
