@@ -8,6 +8,8 @@ Everything here is put on the link next to gwB, made from packets that gwA reall
 from __future__ import annotations
 
 import random
+from contextlib import contextmanager
+from ipaddress import ip_address
 
 import pytest
 
@@ -119,19 +121,50 @@ def test_a_thousand_datagrams_of_chance(shared_sites, tunnel):
     assert "Traceback" not in gateways.b.text()
 
 
-def test_authentic_packets_from_another_address_move_nothing(shared_sites, tunnel):
-    """Captured, held back and sent from elsewhere: still a replay; the way back stays what is configured (RFC 7296 §2.23)."""
-    gateways, _, esp = tunnel
-    before, counted = state(gateways.b), drops(gateways.b)["replay"]
-    elsewhere = udp("192.0.2.99", B[0], esp[1], ports=(4500, 4500))
-    if TRANSPORTS["udp"][0] is not tunnel[1]:
-        make = ipv4 if tunnel[1] is in_ipv4 else ipv6
-        source, target = ("192.0.2.99", B[0]) if make is ipv4 else ("2001:db8:2::99", B[1])
-        elsewhere = make(source, target, esp[1], protocol=50)
-    to_gateway_b(shared_sites, elsewhere)
-    until(lambda: drops(gateways.b)["replay"] == counted + 1, "a replay")
-    assert state(gateways.b) == before
+@contextmanager
+def held_back(sites):
+    """Nothing of the tunnel arrives at gwB while the block runs; captures and what is put on the link later are not held back."""
+    rules = "type filter hook prerouting priority -300; iifname wan meta l4proto { udp, 50 } drop"
+    sites.gw_b.run("nft", "-f", "-", stdin=f"table inet held {{\nchain c {{\n{rules}\n}}\n}}\n")
+    yield
+    sites.gw_b.run("nft", "delete", "table", "inet", "held")
+
+
+def from_elsewhere(wrap, esp):
+    if wrap is in_udp:
+        return udp("192.0.2.99", B[0], esp, ports=(4500, 4500))
+    if wrap is in_ipv4:
+        return ipv4("192.0.2.99", B[0], esp, protocol=50)
+    return ipv6("2001:db8:2::99", B[1], esp, protocol=50)
+
+
+def test_authentic_packets_from_another_address_are_taken_and_answered_to_the_configured_one(shared_sites, tunnel, tmp_path):
+    """Whoever repeats a packet first from elsewhere cannot draw the tunnel there (RFC 7296 §2.23); it is told, and counted once."""
+    gateways, wrap, _ = tunnel
+    with held_back(shared_sites):
+        harness.crossed(shared_sites.gw_a, "wan", tmp_path / "sent", lambda: harness.pings(shared_sites.host_a, netns.HOST_B[0]))
+    sent = [packet for _, packet in capture.read(tmp_path / "sent") if capture.kind(packet) in ("esp", "esp-udp")]
+    esp = sent[0][-len(tunnel[2][0]) :]
+    child = gateways.b.status()["tunnels"][0]["children"][0]
+
+    def inject():
+        to_gateway_b(shared_sites, *[from_elsewhere(wrap, esp)] * 2)
+        until(lambda: gateways.b.status()["tunnels"][0]["children"][0]["packets_out"] > child["packets_out"], "an echo reply")
+
+    replays = drops(gateways.b)["replay"]
+    harness.crossed(shared_sites.gw_b, "wan", tmp_path / "answered", inject)
+    answers = [packet for _, packet in capture.read(tmp_path / "answered") if addressed(packet)[0] in B]
+    assert {addressed(packet)[1] for packet in answers if capture.kind(packet) in ("esp", "esp-udp")} <= set(A)
+    assert gateways.b.status()["tunnels"][0]["children"][0]["packets_in"] == child["packets_in"] + 1
+    assert drops(gateways.b)["replay"] == replays + 1
+    until(lambda: "authentic packets come from another address" in gateways.b.text(), "the log line")
     ping(shared_sites.host_b, netns.HOST_A[0])
+
+
+def addressed(packet):
+    """Source and destination of an IP packet."""
+    ends = (packet[12:16], packet[16:20]) if packet[0] >> 4 == 4 else (packet[8:24], packet[24:40])
+    return tuple(str(ip_address(end)) for end in ends)
 
 
 def test_ike_and_keepalives_in_between_are_no_errors(shared_sites, tunnel):

@@ -46,18 +46,20 @@ def stopped_gateway(stage, step):
 
 
 def test_a_part_that_fails_is_named_with_its_reason(tmp_path, monkeypatch, capsys):
-    """gwB dies after the start: the ping finds out, nothing later runs."""
+    """gwB dies after the start: the next part finds out, nothing later runs."""
     parts = dict(demo.PARTS)
     monkeypatch.setattr(
-        demo, "PARTS", (("gateways", parts["gateways"]), ("accident", stopped_gateway), ("ping", parts["ping"]), ("never", None))
+        demo,
+        "PARTS",
+        (("gateways", parts["gateways"]), ("accident", stopped_gateway), ("counters", parts["counters"]), ("never", None)),
     )
     assert demo.run(tmp_path) == 1
     said = capsys.readouterr().out
-    assert "FAILED ping: ping 10.2.0.2" in said
+    assert "FAILED counters: no gateway listens at" in said
     assert "never" not in said
     report = json.loads((tmp_path / "report.json").read_text())
     assert not report["ok"]
-    assert [(step["name"], step["ok"]) for step in report["steps"]] == [("gateways", True), ("accident", True), ("ping", False)]
+    assert [(step["name"], step["ok"]) for step in report["steps"]] == [("gateways", True), ("accident", True), ("counters", False)]
     assert netns.owned() == []
 
 

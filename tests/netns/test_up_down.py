@@ -83,8 +83,7 @@ def test_status_before_it_is_up_says_so(pair):
     pair.a.start()
     with socket.socket(socket.AF_UNIX) as early:
         early.settimeout(10)
-        until(pair.a.control.exists, "the control socket")
-        early.connect(str(pair.a.control))
+        until(lambda: early.connect_ex(str(pair.a.control)) == 0, "the control socket")
         early.sendall(b'{"verb": "status"}\n')
         answer = json.loads(early.makefile("rb").readline())
     assert answer == {"ok": False, "error": "the gateway is starting or stopping; ask again"}
