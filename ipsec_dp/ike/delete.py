@@ -143,15 +143,15 @@ def _deleted(session: IkeSession, spi: bytes, now: float) -> int | None:
     if one is None or one.state is ChildState.DYING:
         return None
     crossing = one.state is ChildState.DELETING
-    task = session.task
-    rekeying = isinstance(task, children.CreateChild) and task.rekeys is one
-    successor = one.successor or (task.rival if isinstance(task, children.CreateChild) and rekeying else None)
+    task = session.task if isinstance(session.task, children.CreateChild) else None
+    rekeying = task is not None and task.rekeys is one
+    successor = task.rival if task is not None and rekeying and one.successor is None else one.successor
     if successor is not None and successor.state is ChildState.UP:
         children.switch(session, successor)
     if crossing or successor is not None or rekeying:
         bury(session, one, now)
     else:
-        redundant = one.state is ChildState.REKEYED
+        redundant = one.state is ChildState.REKEYED or (task is not None and task.rival is one)
         forget(session, one)
         if not redundant:
             session.report(Kind.CHILD_DOWN, "the peer deleted it", cause=Cause.PEER, child=one.number, again=True)

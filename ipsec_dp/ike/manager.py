@@ -283,10 +283,11 @@ class IkeManager:
                     del self._half_open[address]
         if session.authenticated and not was_up:
             actions += self._one_of_each(session, now)
-        if session.state is State.CLOSED:
-            self._drop(session)
-        else:
-            self._plan(session)
+        for one in list(self._of_tunnel.get(session.peer.tunnel, ())):  # a rekey touches two of them
+            if one.state is State.CLOSED:
+                self._drop(one)
+            else:
+                self._plan(one)
         return actions
 
     def _drop(self, session: IkeSession) -> None:

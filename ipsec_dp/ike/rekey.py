@@ -68,14 +68,13 @@ class RekeyIke(Task):
         elif new.lowest_nonce < rival.lowest_nonce:  # ours is redundant, and ours to delete; the peer deletes the old one
             hand_over(session, rival, now)
             _await_delete(session, now)
-            new.handed_over = True
+            new.state = State.ESTABLISHED
             delete.ike(new, Cause.REPLACED, "the peer's rekey stands", now)
             new.pump(now)
             for action in new.take():
                 session.emit(action)
         else:
             hand_over(session, new, now)
-            rival.handed_over = True
             _await_delete(rival, now)
             delete.ike(session, Cause.REPLACED, "it was rekeyed", now)
 
@@ -160,7 +159,7 @@ def _successor(
         used[:] = bytes(len(used))
     new = type(session)(session.host, session.candidates, sa, session.path, now)
     new.window = Window()
-    new.state = State.ESTABLISHED
+    new.state, new.handed_over = State.REKEYED, True  # until it is decided that this is the one
     new.authenticated = session.authenticated
     new.established_at = now
     new.lowest_nonce = min(nonces)
@@ -180,7 +179,8 @@ def hand_over(old: IkeSession, new: IkeSession, now: float) -> None:
     del now
     if old.handed_over:
         return
-    old.handed_over = True
+    old.handed_over, new.handed_over = True, False
+    new.state = State.ESTABLISHED
     new.children = old.children
     new.queue += [task for task in old.queue if not isinstance(task, RekeyIke | delete.DeleteIke | life.Check)]
     old.queue = []

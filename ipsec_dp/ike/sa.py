@@ -38,7 +38,7 @@ class State(StrEnum):
     INIT_ANSWERED = "IKE_SA_INIT answered"
     AUTH_SENT = "IKE_AUTH sent"
     ESTABLISHED = "established"
-    REKEYED = "rekeyed"  # a successor has all that was ours; whoever made the successor sends the DELETE
+    REKEYED = "rekeyed"  # another has the CHILD_SAs, or which one has them is not decided yet; the peer deletes it
     DELETING = "deleting"  # our DELETE is next or under way
     LINGERING = "lingering"  # closed; only a duplicate of the last request is still answered
     CLOSED = "closed"

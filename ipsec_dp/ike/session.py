@@ -217,12 +217,14 @@ class IkeSession:
     def end(self, cause: Cause, text: str, now: float, *, again: bool = False, linger: bool = False, quiet: bool = False) -> None:
         """Nothing of this SA is left but, with `linger`, the answer to a duplicate. `quiet`: it is not worth an event."""
         established, task = self.established_at < inf, self.task
+        self.window.outstanding = None
+        if task is not None:
+            task.dropped(self)  # a rekey by the peer may take everything over here
         if not quiet and not self.handed_over:
             self.report(Kind.IKE_DOWN if established else Kind.IKE_FAILED, text, cause=cause, again=again)
-        self.window.outstanding = None
-        waiting, self.queue = self.queue, []
-        for held in waiting if task is None else (task, *waiting):
-            held.dropped(self)
+        for waiting in self.queue:
+            waiting.dropped(self)
+        self.queue.clear()
         if not self.handed_over:
             for child in list(self.children.values()):
                 delete.forget(self, child)
