@@ -480,7 +480,7 @@ def supersede(old: Child, new: Child, now: float) -> None:
     """The peer's rekey stands: it deletes `old`, and then, or at the latest soon, we send by `new`."""
     if old.state is ChildState.UP:
         old.state, old.successor, old.soft = ChildState.REKEYED, new, life.NEVER_DUE
-    new.switch_at = now + life.SWITCH_LATEST
+    new.switch_at = now + life.SWITCH_LOOK
 
 
 def switch(session: IkeSession, new: Child) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NEVER_DUE: Final = inf
 GRACE: Final = 5.0  # seconds a deleted CHILD_SA still receives
-SWITCH_LATEST: Final = 5.0  # seconds until a responder sends by the new SA though the old one was not deleted
+SWITCH_LOOK: Final = 1.0  # seconds between two looks whether the peer uses a new SA without having deleted the old one
 HINT_PATIENCE: Final = 2.0  # seconds a genuine answer still has after an unauthenticated refusal
 MOVE_EVERY: Final = 1.0  # seconds between two changes of the peer's address
 RETRY: Final = 1.0  # seconds before a refused rekey is tried again, doubling
@@ -142,11 +142,20 @@ def _child_due(session: IkeSession, child: Child, now: float) -> None:
         expire(session, child, now)
     else:
         if now >= child.switch_at:
-            children.switch(session, child)
+            _switch(session, child, now)
         if now >= child.soft:
             rekey_child(session, child)
         if now >= child.idle_at:
             _idle(session, child, now)
+
+
+def _switch(session: IkeSession, child: Child, now: float) -> None:
+    """As responder to a rekey: packets on the new SA say that the peer has our response, as its DELETE of the old one would. Without
+    either the old one is good until its hard limit."""
+    if session.host.environment.activity(child.number).received > NEVER:
+        children.switch(session, child)
+    else:
+        child.switch_at = now + SWITCH_LOOK
 
 
 def rekey_child(session: IkeSession, child: Child) -> None:

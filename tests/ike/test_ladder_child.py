@@ -75,7 +75,9 @@ def test_esp_proposals_that_have_nothing_in_common_are_explained():
     assert "aes256gcm16" in [event for event in ladder.a.events if event.kind is Kind.CHILD_FAILED][0].text
 
 
-@pytest.mark.parametrize(("a", "b", "esn"), [("esn-noesn", "noesn", False), ("noesn", "esn-noesn", False), ("esn-noesn", "esn", True)])
+@pytest.mark.parametrize(
+    ("a", "b", "esn"), [("esn-noesn", "noesn", False), ("noesn", "esn-noesn", False), ("esn-noesn", "esn", True)]
+)
 def test_extended_sequence_numbers_are_negotiated(a, b, esn):
     proposals = [parse_esp([f"aes128gcm16-{words}"]) for words in (a, b)]
     ladder = Ladder(a=[peer("a", esp_proposals=proposals[0])], b=[peer("b", esp_proposals=proposals[1])]).up()
