@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import queue
 import re
 import shutil
@@ -39,6 +40,8 @@ LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", "build", "dist", "*.so", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", "results"
 )
 NATIVE = "tests/native/"
+# As native/build_ffi.py decides it.
+WITH_IPSEC_MB = platform.machine() == "x86_64" and os.environ.get("IPSEC_DP_WITHOUT_IPSEC_MB", "") in ("", "0")
 NETNS = threading.Lock()  # tests in namespaces compare the host's state before and after: one at a time
 
 
@@ -167,44 +170,72 @@ def red_pytest(tree: Path, tests: list[str]) -> list[str]:
     return [test for test in tests if any(failure.startswith(test) for failure in failures)]
 
 
-def red(tree: Path, tests: Iterable[str], native_changed: bool = True) -> list[str]:
-    """Those of these tests that fail, hang or crash."""
+def red(tree: Tree, tests: Iterable[str], changed: Iterable[Path] = ()) -> list[str]:
+    """Those of these tests that fail, hang or crash, after the files in `changed` were."""
     native = [test for test in tests if test.startswith(NATIVE)]
     python = [test for test in tests if not test.startswith(NATIVE)]
     found: list[str] = []
     for test in native:
         try:
-            found += [test] if failed_native(tree, test) else []
+            found += [test] if failed_native(tree.path, test) else []
         except subprocess.TimeoutExpired:
             found.append(test)
-    if python and native_changed:
-        must(call(tree, sys.executable, "native/build_ffi.py"), "does not build")
     if python:
+        tree.build(changed)
         with NETNS if any(test.startswith("tests/netns/") for test in python) else contextlib.nullcontext():
             try:
-                found += red_pytest(tree, python)
+                found += red_pytest(tree.path, python)
             except subprocess.TimeoutExpired:
                 found += python
     return found
 
 
-def copy_tree(directory: Path) -> Path:
-    tree = directory / "tree"
-    shutil.copytree(ROOT, tree, ignore=LEFT_OUT, symlinks=True)
-    must(call(tree, sys.executable, "native/build_ffi.py"), "the unpatched tree does not build")
-    return tree
+class Tree:
+    """A copy of the project with its extension built, which is kept up to date file by file."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "tree"
+        self._stale: set[Path] = set()  # compiled from a text that is no longer there
+        shutil.copytree(ROOT, self.path, ignore=LEFT_OUT, symlinks=True)
+        self._build_all()
+
+    def _build_all(self) -> None:
+        must(call(self.path, sys.executable, "native/build_ffi.py"), "does not build")
+
+    def build(self, changed: Iterable[Path]) -> None:
+        """Brings the extension to what the tree says, given what was changed in it. Raises MutantError when it does not compile."""
+        native = {path for path in changed if path.parent == self.path / "native"}
+        touched, self._stale = self._stale | native, self._stale | native
+        if any(path.name in ("dp.h", "drops.h", "build_ffi.py", "cflags") for path in touched):
+            self._build_all()
+        elif touched:
+            headers = any(path.suffix != ".c" for path in touched)
+            self._compile((self.path / "native").glob("*.c") if headers else touched)
+        self._stale = native
+
+    def _compile(self, sources: Iterable[Path]) -> None:
+        """Less optimized than a release: these are compiled often and run shortly."""
+        objects = self.path / "build" / "temp-release"
+        mb = (["-DDP_HAVE_IPSEC_MB=1"], ["-lIPSec_MB"]) if WITH_IPSEC_MB else ([], [])
+        for source in sources:
+            target = objects / "native" / f"{source.stem}.o"
+            flags = ("-O1", "-fPIC", "-pthread", "@native/cflags", "-Inative", *mb[0])
+            must(call(self.path, "cc", *flags, "-c", "-o", str(target), str(source)), "does not build")
+        extension = next((self.path / "ipsec_dp").glob("_native*.so"))
+        parts = sorted(str(path) for path in objects.rglob("*.o"))
+        must(call(self.path, "cc", "-shared", "-pthread", "-o", str(extension), *parts, "-lcrypto", *mb[1]), "does not link")
 
 
 # ---- the run
 
 
-def judge(mutant: Mutant, tree: Path) -> Verdict:
+def judge(mutant: Mutant, tree: Tree) -> Verdict:
     """Applies a mutant, runs its tests, and takes it back."""
     start = time.monotonic()
-    saved = {tree / name: (tree / name).read_text() for name, _, _ in hunks(mutant.diff) if (tree / name).is_file()}
+    files = [tree.path / name for name, _, _ in hunks(mutant.diff)]
+    saved = {path: path.read_text() for path in files if path.is_file()}
     try:
-        changed = apply(mutant, tree)
-        fallen = red(tree, mutant.red, any(path.is_relative_to(tree / "native") for path in changed))
+        fallen = red(tree, mutant.red, apply(mutant, tree.path))
         green = [test for test in mutant.red if test not in fallen]
         killed, note = not green, "survived " + ", ".join(green) if green else ", ".join(mutant.red)
     except MutantError as error:
@@ -222,8 +253,8 @@ def needs_root(mutant: Mutant) -> bool:
 def run(mutants: list[Mutant]) -> list[Verdict]:
     with tempfile.TemporaryDirectory(prefix="ipsec-dp-mutants-") as directory, ThreadPoolExecutor(SLOTS) as pool:
         places = [Path(directory) / str(slot) for slot in range(SLOTS)]
-        trees: queue.SimpleQueue[Path] = queue.SimpleQueue()
-        made = list(pool.map(copy_tree, places))
+        trees: queue.SimpleQueue[Tree] = queue.SimpleQueue()
+        made = list(pool.map(Tree, places))
         start = time.monotonic()
         already = red(made[0], sorted({test for mutant in mutants for test in mutant.red}))
         verdicts = [
