@@ -16,6 +16,7 @@ import platform
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -32,7 +33,7 @@ from ipsec_dp import __version__
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.capture import Capture
-from ipsec_dp.rig.process import GatewayProcess, GatewayProcessError, ManualPair, write_pair
+from ipsec_dp.rig.process import GatewayProcess, GatewayProcessError, IkePair, write_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +42,10 @@ if TYPE_CHECKING:
 
 FILE_OCTETS = 64 << 20
 PINGS = 5
+STREAM_PINGS = 150
+REKEY_PAUSE_S = 0.5
 IPERF_SECONDS = 3
+IPERF_ATTEMPTS = 40
 PORT = 9000
 LOG_COLUMNS = 160
 SOCKET_TIMEOUT_S = 60.0
@@ -88,11 +92,19 @@ def _preconditions() -> None:
 def _gateways(stage: Stage, step: Step) -> None:
     for gateway in stage.gateways:
         gateway.start()
-    states = [gateway.wait_up() for gateway in stage.gateways]
-    (tunnel,) = states[0]["tunnels"]
+    for gateway in stage.gateways:
+        gateway.wait_up()
+    status, _ = (gateway.wait_negotiated() for gateway in stage.gateways)
+    (tunnel,) = status["tunnels"]
     (child,) = tunnel["children"]
-    step.figures = {"provider": states[0]["provider"], "suite": child["suite"], "esn": child["esn"], "mtu": tunnel["mtu"]}
-    step.said = f"{child['suite']} by {states[0]['provider']}, interface MTU {tunnel['mtu']}"
+    step.figures = {
+        "provider": status["provider"],
+        "ike": tunnel["ike"]["proposal"],
+        "suite": child["suite"],
+        "esn": child["esn"],
+        "mtu": tunnel["mtu"],
+    }
+    step.said = f"IKE {tunnel['ike']['proposal']}, ESP {child['suite']} by {status['provider']}, interface MTU {tunnel['mtu']}"
 
 
 def _ping(stage: Stage, step: Step) -> None:
@@ -192,22 +204,46 @@ def _iperf(stage: Stage, step: Step) -> None:
         finally:
             server.terminate()
             server.wait()
-        received = answer.get("end", {}).get("sum_received")
-        if received is None:
-            raise DemoFailedError(f"iperf3 gave no result: {answer.get('error', answer)}")
-        step.figures[f"{name}_gbit_s"] = round(received["bits_per_second"] / 1e9, 3)
+        step.figures[f"{name}_gbit_s"] = round(answer["end"]["sum_received"]["bits_per_second"] / 1e9, 3)
     step.said = f"TCP {step.figures['a_to_b_gbit_s']:.2f} Gb/s from A to B, {step.figures['b_to_a_gbit_s']:.2f} Gb/s from B to A"
 
 
 def _iperf_client(namespace: Namespace, command: list[str]) -> dict[str, Any]:
-    """Runs the client until the server listens, a second at the most."""
-    for _ in range(20):
+    """Runs the client until the server listens. It says in its answer what failed, and its exit status may still be 0."""
+    error = ""
+    for _ in range(IPERF_ATTEMPTS):
         done = namespace.run(*command, timeout=IPERF_SECONDS + 20, check=False)
-        if done.returncode == 0:
-            answer: dict[str, Any] = json.loads(done.stdout)
+        answer: dict[str, Any] = json.loads(done.stdout) if done.stdout else {"error": done.stderr.strip()}
+        if "error" not in answer:
             return answer
+        error = answer["error"]
         time.sleep(0.05)
-    raise DemoFailedError(f"iperf3: {json.loads(done.stdout).get('error', done.stderr) if done.stdout else done.stderr}")
+    raise DemoFailedError(f"iperf3: {error}")
+
+
+def _rekey(stage: Stage, step: Step) -> None:
+    """New keys for the CHILD_SA, then for the IKE SA, under a stream of pings that loses none."""
+    first = stage.gateways[0]
+    before = _spis(first)
+    stream = stage.sites.host_a.spawn(
+        "ping", "-n", "-q", "-c", str(STREAM_PINGS), "-i", "0.01", netns.HOST_B[0], stdout=subprocess.PIPE
+    )
+    for ike in (False, True):
+        first.ask("rekey", name="a-to-b", ike=ike)
+        time.sleep(REKEY_PAUSE_S)
+    out, _ = stream.communicate(timeout=SOCKET_TIMEOUT_S)
+    after = _spis(first)
+    if f"{STREAM_PINGS} received" not in out.decode():
+        raise DemoFailedError(f"packets were lost: {out.decode().strip().splitlines()[-2]}")
+    if before["esp"] == after["esp"] or before["ike"] == after["ike"]:
+        raise DemoFailedError(f"the SAs are the same as before: {before}, {after}")
+    step.figures = {"before": before, "after": after, "pings": STREAM_PINGS}
+    step.said = f"CHILD_SA and IKE SA have new keys, and {STREAM_PINGS} of {STREAM_PINGS} pings came back meanwhile"
+
+
+def _spis(gateway: GatewayProcess) -> dict[str, str]:
+    (tunnel,) = gateway.status()["tunnels"]
+    return {"esp": tunnel["children"][0]["spi_in"], "ike": tunnel["ike"]["spi_i"]}
 
 
 def _counters(stage: Stage, step: Step) -> None:
@@ -218,10 +254,7 @@ def _counters(stage: Stage, step: Step) -> None:
         drops = {reason: status["drops"][reason] for reason in bad if status["drops"][reason]}
         if drops:
             raise DemoFailedError(f"{gateway.namespace.label} dropped packets: {drops}")
-        (child,) = status["tunnels"][0]["children"]
-        step.figures[gateway.namespace.label] = {
-            key: child[key] for key in ("packets_in", "packets_out", "octets_in", "octets_out")
-        }
+        step.figures[gateway.namespace.label] = status["traffic"]
     out = step.figures["gwA"]
     step.said = (
         f"gwA sealed {out['packets_out']:,} packets and opened {out['packets_in']:,}; none failed the ICV, none was a replay"
@@ -248,6 +281,7 @@ PARTS: tuple[tuple[str, Callable[[Stage, Step], None]], ...] = (
     ("file", _file),
     ("captures", _captures),
     ("iperf3", _iperf),
+    ("rekey", _rekey),
     ("counters", _counters),
     ("stop", _down),
 )
@@ -279,7 +313,7 @@ def _play(output: Path, say: Callable[[str], None]) -> list[Step]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ipsec-dp-demo-")))
         lab = stack.enter_context(netns.Lab())
         sites = netns.two_sites(lab)
-        files = write_pair(directory, ManualPair())
+        files = write_pair(directory, IkePair(encapsulation="udp"))
         gateways = (GatewayProcess(sites.gw_a, files[0]), GatewayProcess(sites.gw_b, files[1]))
         stage = Stage(sites, gateways, output)
         for name, part in PARTS:

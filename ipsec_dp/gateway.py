@@ -9,25 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp import manual
 from ipsec_dp.control import ControlServer
 from ipsec_dp.dataplane import DataPlane, Provider
 from ipsec_dp.errors import ControlError, IpsecDpError
+from ipsec_dp.host import HostError
 from ipsec_dp.host_side import HostSide
+from ipsec_dp.ike.children import IkeChildren
+from ipsec_dp.ike.driver import IkeDriver
+from ipsec_dp.ike.environment import Environment
+from ipsec_dp.ike.manager import IkeManager
+from ipsec_dp.ike.peer import peer_of
+from ipsec_dp.ike.wire import IkeError
 from ipsec_dp.links import Links
 from ipsec_dp.running import Running
 from ipsec_dp.sad import Sad
 from ipsec_dp.spd import Spd, pair_of
+from ipsec_dp.suites import suites_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from ipsec_dp.addresses import Address
     from ipsec_dp.config import Config, ManualSa, Tunnel
     from ipsec_dp.dataplane import OuterPath
+    from ipsec_dp.suites import Suite
 
 log = logging.getLogger("ipsec_dp")
 
@@ -53,11 +65,11 @@ class Gateway:
         self._torn_down = asyncio.Event()
         self._failure: str | None = None
         self._running: Running | None = None
+        self._ike: IkeDriver | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Brings everything up. Raises IpsecDpError; then `close` takes away what was made, but for the guard."""
-        for tunnel in self.config.tunnels:
-            _manual_of(tunnel)
         await self._control.start()
         await self._host.close_guard()
         try:
@@ -70,7 +82,12 @@ class Gateway:
 
     async def _start_inside(self) -> None:
         stack, tunnels = self._stack, self.config.tunnels
-        plane = DataPlane(tunnels=max(1, len(tunnels)), interfaces=max(1, len(self.spd.interface_names)), hold_octets=HOLD_OCTETS)
+        plane = DataPlane(
+            provider=wanted_provider(os.environ),
+            tunnels=max(1, len(tunnels)),
+            interfaces=max(1, len(self.spd.interface_names)),
+            hold_octets=HOLD_OCTETS,
+        )
         stack.callback(plane.close)
         if not plane.arena().locked:
             log.warning("keys are not locked in memory; raise the limit with `ulimit -l unlimited` or LimitMEMLOCK=infinity")
@@ -79,24 +96,30 @@ class Gateway:
         plane.install_policy(self.spd.snapshot())
         sad, links = Sad(plane), Links(plane)
         stack.callback(links.close)
-        manual_tunnels = {tunnel.name: await self._install(sad, tunnel, links) for tunnel in tunnels}
-        running = Running(self.config, self.spd, plane, sad, manual_tunnels, self._host.mtu_of, self._fail)
+        manual_paths = {t.name: await self._install(sad, t, t.manual, links) for t in tunnels if t.manual is not None}
+        ike = self._ike_driver(sad, links)
+        running = Running(self.config, self.spd, plane, sad, manual_paths, ike, self._host.mtu_of, self._fail)
         running.listen(stack)
         plane.start()
         stack.callback(plane.stop)
         await self._host.add_routes(stack)
-        self._running = running
+        if ike is not None:
+            ike.start(stack, {local for t in tunnels if t.auth is not None for local in await self._host.listen_at(t)})
+        self._running, self._ike = running, ike
         log.info("gateway %s is up: %d tunnels, provider %s", self.config.name, len(tunnels), plane.provider)
 
     async def _first_mtu(self, tunnel: Tunnel) -> int:
-        return await self._host.inner_mtu(tunnel, [_manual_of(tunnel).suite], udp=tunnel.encapsulation == "udp")
+        """Before anything is negotiated: what fits under every suite that may be."""
+        suites = [tunnel.manual.suite] if tunnel.manual is not None else suites_of(tunnel.esp.proposals)
+        udp = tunnel.encapsulation == "udp" or (tunnel.manual is None and tunnel.encapsulation == "auto")
+        return await self._host.inner_mtu(tunnel, suites, udp=udp)
 
-    async def _install(self, sad: Sad, tunnel: Tunnel, links: Links) -> OuterPath:
+    async def _install(self, sad: Sad, tunnel: Tunnel, keys: ManualSa, links: Links) -> OuterPath:
         path = await self._host.path(tunnel, links)
         manual.install(
             sad,
             tunnel,
-            _manual_of(tunnel),
+            keys,
             number=self.spd.tunnel_numbers[tunnel.name],
             interface=self.spd.interface_numbers[tunnel.interface],
             selectors=[pair_of(selector) for selector in tunnel.selectors],
@@ -104,6 +127,43 @@ class Gateway:
         )
         log.warning('tunnel "%s": %s', tunnel.name, manual.WARNING)
         return path
+
+    def _ike_driver(self, sad: Sad, links: Links) -> IkeDriver | None:
+        """For the tunnels that have [tunnel.auth]; None without any."""
+        tunnels = [tunnel for tunnel in self.config.tunnels if tunnel.auth is not None]
+        if not tunnels:
+            return None
+        try:
+            peers = {tunnel.name: peer_of(tunnel) for tunnel in tunnels}
+        except (IkeError, OSError, ValueError) as error:
+            raise GatewayFailedError(str(error)) from error
+        interfaces = {tunnel.name: self.spd.interface_numbers[tunnel.interface] for tunnel in tunnels}
+        children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, interfaces)
+        core = IkeManager(Environment(os.urandom, sad.try_allocate_spi, lambda _now: datetime.now(UTC), activity=children.activity))
+        return IkeDriver(
+            tunnels,
+            peers,
+            core=core,
+            children=children,
+            links=links,
+            locate=self._host.locate,
+            changed=lambda name: self._children_changed(name, children),
+        )
+
+    def _children_changed(self, name: str, children: IkeChildren) -> None:
+        """The MTU follows what was negotiated."""
+        shapes = {(child.suite, child.udp, child.path.remote.address) for child in children.of(name)}
+        if shapes:
+            task = asyncio.get_running_loop().create_task(self._change_mtu(self.config.tunnel(name), shapes))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _change_mtu(self, tunnel: Tunnel, shapes: set[tuple[Suite, bool, Address]]) -> None:
+        try:
+            mtus = [await self._host.inner_mtu(tunnel, [suite], udp=udp, remote=remote) for suite, udp, remote in shapes]
+            await self._host.change_mtu(tunnel.name, min(mtus))
+        except HostError as error:
+            log.warning('tunnel "%s": %s', tunnel.name, error)
 
     def stop(self, why: str) -> None:
         """Ends `wait`."""
@@ -124,7 +184,7 @@ class Gateway:
     async def close(self) -> None:
         """Takes everything away; the guard only after a clean run and unless the configuration keeps it."""
         clean = self._stopping.is_set() and self._failure is None
-        self._running = None
+        self._running = self._ike = None
         try:
             await self._stack.aclose()
             if clean and not self.config.keep_closed:
@@ -142,8 +202,25 @@ class Gateway:
                 self.stop("down")
                 await self._torn_down.wait()
                 return {"stopped": self.config.name}
+            case "initiate" | "rekey" | "terminate":
+                return self._negotiate(request)
             case verb:
                 raise ControlError(f'"{verb}" is no verb of this gateway')
+
+    def _negotiate(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Carries out a verb of IKE; what comes of it shows in the log and in `status`."""
+        name, verb = request.get("name"), request["verb"]
+        known = [tunnel.name for tunnel in self.config.tunnels if tunnel.auth is not None]
+        if self._ike is None or name not in known:
+            raise ControlError(f'no tunnel "{name}" that IKE negotiates; there are: {", ".join(known) or "none"}')
+        match verb:
+            case "initiate":
+                self._ike.initiate(str(name))
+            case "rekey":
+                self._ike.rekey(str(name), ike=request.get("ike") is True)
+            case _:
+                self._ike.terminate(str(name))
+        return {"tunnel": name, "verb": verb}
 
     async def _status(self) -> dict[str, Any]:
         running = self._running
@@ -158,9 +235,3 @@ def wanted_provider(environment: Mapping[str, str]) -> Provider:
     if name not in PROVIDERS:
         raise GatewayFailedError(f"{PROVIDER_VARIABLE}={name}: no such provider; write one of {', '.join(PROVIDERS)}")
     return PROVIDERS[name]
-
-
-def _manual_of(tunnel: Tunnel) -> ManualSa:
-    if tunnel.manual is None:
-        raise GatewayFailedError(f'tunnel "{tunnel.name}": IKE is not built yet; use [tunnel.manual_unsafe]')
-    return tunnel.manual

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp import manual, vmgenid
 from ipsec_dp.dataplane import Channel, SaCondition, SaFlag
-from ipsec_dp.sad import Acquire, DeviceFailed, OffloadLost, UnknownSpi
+from ipsec_dp.ike import actions as act
+from ipsec_dp.sad import Acquire, DeviceFailed, IkeDatagram, OffloadLost, UnknownSpi
 from ipsec_dp.status import child_status, gateway_status
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.dataplane import DataPlane, OuterPath
+    from ipsec_dp.ike.driver import IkeDriver
     from ipsec_dp.sad import Event, Sad
     from ipsec_dp.spd import Spd
 
@@ -27,6 +29,7 @@ log = logging.getLogger("ipsec_dp")
 
 RESCAN_S = 1.0
 RECLAIM_S = 0.01
+ACQUIRE_AGAIN_S = 1.0  # pause between two questions for one tunnel
 QUIET_S = 10.0  # between two log lines about the same thing that strangers or traffic cause
 TOLD_MAX = 1024  # texts remembered for that
 
@@ -42,7 +45,8 @@ CONDITIONS = (
 class Running:
     """Events, housekeeping and status of one data plane with its SAs.
 
-    `paths` are those of manual tunnels; `mtu_of` gives a tunnel's MTU; `fail` ends the gateway, with the cause.
+    `paths` are those of manual tunnels, `ike` has the others; `mtu_of` gives a tunnel's MTU; `fail` ends the gateway, with the
+    cause.
     """
 
     def __init__(
@@ -52,11 +56,12 @@ class Running:
         plane: DataPlane,
         sad: Sad,
         paths: Mapping[str, OuterPath],
+        ike: IkeDriver | None,
         mtu_of: Callable[[str], int],
         fail: Callable[[str], None],
     ) -> None:
         self._config, self._spd, self._plane, self._sad, self._fail = config, spd, plane, sad, fail
-        self._paths, self._mtu_of = paths, mtu_of
+        self._paths, self._ike, self._mtu_of = paths, ike, mtu_of
         self._last_error: dict[str, str] = {}
         self._told: dict[str, float] = {}
 
@@ -97,12 +102,13 @@ class Running:
 
     def _handle(self, event: Event) -> None:
         match event:
-            case Acquire(tunnel=number):
-                name = self._spd.tunnel_names[number]
-                self._tell(logging.WARNING, f'tunnel "{name}": traffic, but no SA to carry it', tunnel=name)
-                self._sad.acquired(number)
+            case Acquire():
+                self._acquire(event)
             case SaCondition():
-                self._tell_condition(event)
+                self._condition(event)
+            case IkeDatagram():
+                if self._ike is not None:
+                    self._ike.datagram(event)
             case UnknownSpi(spi=spi, remote=remote):
                 source = "somebody" if remote is None else remote.address
                 self._tell(logging.INFO, f"ESP from {source} for the unknown SPI {spi:#x}", key=f"unknown SPI from {source}")
@@ -117,16 +123,36 @@ class Running:
                     self._tell_link(link, cause)
                 else:
                     self._tell(logging.WARNING, f"interface {self._spd.interface_names[interface]}: {cause}")
-            case _:
-                self._tell(logging.INFO, "an IKE message came, but IKE is not built yet", key="IKE")
 
     def _tell_link(self, link: int | None, cause: str) -> None:
         """An outer socket failed: it is the last error of every tunnel that sends by it."""
-        named = {name: path for name, path in self._paths.items() if path.link == link}
+        paths = dict(self._paths) | ({} if self._ike is None else self._ike.paths())
+        named = {name: path for name, path in paths.items() if path.link == link}
         for name, path in named.items():
             self._tell(logging.WARNING, f'tunnel "{name}": outer socket of {path.local.address}: {cause}', tunnel=name)
         if not named:
             self._tell(logging.WARNING, f"outer socket {link}: {cause}")
+
+    def _acquire(self, event: Acquire) -> None:
+        """Traffic without an SA: IKE makes one if it may; the question is asked again after a while."""
+        name = self._spd.tunnel_names[event.tunnel]
+        if self._ike is None or not self._ike.acquire(name, event.packet):
+            self._tell(logging.WARNING, f'tunnel "{name}": traffic, but no SA to carry it', tunnel=name)
+        asyncio.get_running_loop().call_later(ACQUIRE_AGAIN_S, self._sad.acquired, event.tunnel)
+
+    def _condition(self, event: SaCondition) -> None:
+        child = None if self._ike is None else self._ike.named(event.handle)
+        if self._ike is None or child is None:
+            self._tell_condition(event)
+        elif event.flags & (SaFlag.HARD_LIMIT | SaFlag.SEQUENCE_EXHAUSTED):
+            self._ike.limit(*child, hard=True)
+        elif event.flags & (SaFlag.SOFT_LIMIT | SaFlag.SEQUENCE_SOFT):
+            self._ike.limit(*child, hard=False)
+        elif SaFlag.PEER_MOVED in event.flags:
+            peer = self._sad.read(event.handle).peer
+            self._sad.acted(event.handle, SaFlag.PEER_MOVED)
+            if peer is not None:
+                self._ike.peer_moved(*child, act.Endpoint(peer.address, peer.port, peer.scope))
 
     def _tell_condition(self, event: SaCondition) -> None:
         name = self._spd.tunnel_names[event.tunnel]
@@ -165,15 +191,21 @@ class Running:
     def _tunnel_status(self, tunnel: Tunnel) -> dict[str, Any]:
         number, now = self._spd.tunnel_numbers[tunnel.name], time.monotonic()
         children = [child_status(self._sad, child, now) for child in self._sad.children_of(number)]
-        up = any(child["spi_in"] is not None and child["spi_out"] is not None for child in children)
-        return {
-            "name": tunnel.name,
-            "state": "up" if up else "down",
-            "state_text": "manual keys" if up else "no SA",
-            "last_error": self._last_error.get(tunnel.name),
-            "remote": str(self._paths[tunnel.name].remote.address),
-            "nat": "none",
-            "mtu": self._mtu_of(tunnel.name),
-            "ike": None,
-            "children": children,
-        }
+        entry: dict[str, Any] = {"name": tunnel.name}
+        if tunnel.manual is not None or self._ike is None:
+            up = any(child["spi_in"] is not None and child["spi_out"] is not None for child in children)
+            entry |= {
+                "state": "up" if up else "down",
+                "state_text": "manual keys" if up else "no SA",
+                "last_error": None,
+                "remote": str(self._paths[tunnel.name].remote.address),
+                "nat": "none",
+                "ike": None,
+            }
+        else:
+            entry |= self._ike.status(tunnel.name)
+            rekeys = entry.pop("rekey_in_s")
+            for child in children:
+                child["rekey_in_s"] = None if child["spi_in"] is None else rekeys.get(int(child["spi_in"], 16))
+        entry["last_error"] = entry["last_error"] or self._last_error.get(tunnel.name)
+        return entry | {"mtu": self._mtu_of(tunnel.name), "children": children}

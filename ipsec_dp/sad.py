@@ -7,11 +7,13 @@ receives from then on), :meth:`Sad.add_child`, :meth:`Sad.install_outbound`, :me
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ipsec_dp.dataplane import NO_LIMITS, Channel, Direction, Offload, PuntKind, SaCondition, SaFlag, SaHandle
+from ipsec_dp.errors import DataPlaneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -120,6 +122,13 @@ class Sad:
     def allocate_spi(self, random: int) -> int:
         """An SPI to announce to the peer, kept until it is installed or released."""
         return self._plane.allocate_spi(random)
+
+    def try_allocate_spi(self) -> int | None:
+        """`allocate_spi` with a random number of its own; None when there is none left."""
+        try:
+            return self._plane.allocate_spi(secrets.randbits(32))
+        except DataPlaneError:
+            return None
 
     def release_spi(self, spi: int) -> None:
         self._plane.release_spi(spi)

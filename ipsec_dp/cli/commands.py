@@ -133,12 +133,19 @@ def check(file: Path, as_json: bool) -> int:
     return 2 if config is None else 0
 
 
-# ---- verbs of a negotiation, which does not exist yet ----------------------------------------------------------------------------
+# ---- a tunnel's negotiation ----------------------------------------------------------------------------------------------------
 
 
 def _not_built(verb: str) -> int:
     click.echo(f"ipsec-dp {verb} is not built yet", err=True)
     return 1
+
+
+def _negotiate(control: Path | None, as_json: bool, said: str, verb: str, **arguments: object) -> int:
+    """Asks the gateway; what comes of it shows in its log and in `status`."""
+    result = ask(control, verb, **arguments)
+    click.echo(json.dumps(result) if as_json else said)
+    return 0
 
 
 @program.command(epilog=examples("ipsec-dp reload"))
@@ -149,32 +156,41 @@ def reload(control: Path | None, as_json: bool) -> int:  # noqa: ARG001
     return _not_built("reload")
 
 
-@program.command(epilog=examples("ipsec-dp initiate to-b"))
+@program.command(epilog=examples("ipsec-dp initiate to-b", "ipsec-dp initiate to-b && ipsec-dp status --watch"))
 @click.argument("name")
 @control_option
 @json_option
-def initiate(name: str, control: Path | None, as_json: bool) -> int:  # noqa: ARG001
-    """Negotiate tunnel NAME now (not built yet)."""
-    return _not_built("initiate")
+def initiate(name: str, control: Path | None, as_json: bool) -> int:
+    """Negotiate tunnel NAME now.
+
+    It returns at once; `status` and the gateway's log show what comes of it.
+    """
+    return _negotiate(control, as_json, f"{name}: calling", "initiate", name=name)
 
 
 @program.command(epilog=examples("ipsec-dp rekey to-b", "ipsec-dp rekey to-b --ike"))
 @click.argument("name")
-@click.option("--ike", is_flag=True, help="Replace the IKE SA too.")
+@click.option("--ike", is_flag=True, help="Replace the IKE SA instead of its CHILD_SAs.")
 @control_option
 @json_option
-def rekey(name: str, ike: bool, control: Path | None, as_json: bool) -> int:  # noqa: ARG001
-    """Replace the keys of tunnel NAME now (not built yet)."""
-    return _not_built("rekey")
+def rekey(name: str, ike: bool, control: Path | None, as_json: bool) -> int:
+    """Replace the keys of tunnel NAME now.
+
+    Without losing a packet: the new SAs carry traffic before the old ones go.
+    """
+    return _negotiate(control, as_json, f"{name}: rekeying", "rekey", name=name, ike=ike)
 
 
 @program.command(epilog=examples("ipsec-dp terminate to-b"))
 @click.argument("name")
 @control_option
 @json_option
-def terminate(name: str, control: Path | None, as_json: bool) -> int:  # noqa: ARG001
-    """Delete the SAs of tunnel NAME (not built yet)."""
-    return _not_built("terminate")
+def terminate(name: str, control: Path | None, as_json: bool) -> int:
+    """Delete the SAs of tunnel NAME, here and at the peer.
+
+    Its traffic stays protected: it waits, or is dropped, until the tunnel is up again.
+    """
+    return _negotiate(control, as_json, f"{name}: terminated", "terminate", name=name)
 
 
 @program.group()

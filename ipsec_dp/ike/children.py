@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.actions import ChildLimits, Endpoint, InstallInbound, InstallOutbound, MovePath, Path, SwitchOutbound
     from ipsec_dp.sad import Child, Sad
     from ipsec_dp.selectors import SelectorPair
+    from ipsec_dp.suites import Suite
 
 NS_PER_S = 1e9
 
@@ -29,7 +30,9 @@ class IkeChild:
     """One CHILD_SA of the core. `child` is its place in the SAD while packets go by it."""
 
     tunnel: str
+    suite: Suite
     selectors: tuple[SelectorPair, ...]
+    path: Path
     udp: bool
     inbound: SaHandle
     outbound: SaHandle | None = None
@@ -66,8 +69,9 @@ class IkeChildren:
         number = self._by_handle.get(handle)
         return None if number is None else (self._children[number].tunnel, number)
 
-    def get(self, number: int) -> IkeChild | None:
-        return self._children.get(number)
+    def of(self, tunnel: str) -> list[IkeChild]:
+        """Those of a tunnel, oldest first."""
+        return [child for child in self._children.values() if child.tunnel == tunnel]
 
     def _path(self, path: Path, *, udp: bool) -> OuterPath:
         encapsulation = Encapsulation.UDP if udp else Encapsulation.ESP
@@ -88,7 +92,7 @@ class IkeChildren:
             limits=_limits(action.limits),
             peer=_endpoint(action.path.remote, udp=action.udp),
         )
-        self._children[action.child] = IkeChild(action.tunnel, action.selectors, action.udp, handle)
+        self._children[action.child] = IkeChild(action.tunnel, action.suite, action.selectors, action.path, action.udp, handle)
         self._by_handle[handle] = action.child
 
     def install_outbound(self, action: InstallOutbound) -> None:
@@ -140,6 +144,7 @@ class IkeChildren:
         for number in action.children:
             child = self._children.get(number)
             if child is not None and child.outbound is not None:
+                child.path = action.path
                 self._sad.set_path(child.outbound, self._path(action.path, udp=child.udp))
 
     def release_spi(self, spi: int) -> None:

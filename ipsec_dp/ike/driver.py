@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.addresses import Address
     from ipsec_dp.config import Tunnel
+    from ipsec_dp.dataplane import SaHandle
     from ipsec_dp.ike.actions import Action, Event
     from ipsec_dp.ike.children import IkeChildren
     from ipsec_dp.ike.peer import Peer
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("ipsec_dp")
 
 TICK_S = 0.25  # how late an attempt may be
-ACQUIRE_AGAIN_S = 1.0  # pause between two questions for the same tunnel
 MESSAGE_MAX = 65535
 MESSAGES_AT_ONCE = 64  # of one socket, before the rest of the control plane has its turn
 
@@ -156,11 +156,15 @@ class IkeDriver:
         local, remote = (act.Endpoint(end.address, end.port, end.scope) for end in (event.local, event.remote))
         self._carry_out(self._core.receive(event.message, act.Path(local, remote, natt=True), time.monotonic()))
 
+    def named(self, handle: SaHandle) -> tuple[str, int] | None:
+        """Tunnel and number of the CHILD_SA that an SA belongs to."""
+        return self._children.named(handle)
+
     def acquire(self, name: str, packet: bytes) -> bool:
         """A packet found no SA. False when nothing will come of it."""
         selectors = selectors_of_packet(packet)
         now = time.monotonic()
-        if selectors is None:
+        if selectors is None or name not in self._tunnels:
             return False
         actions = self._core.acquire(name, selectors, now)
         if actions is not None:

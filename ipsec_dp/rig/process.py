@@ -71,6 +71,20 @@ class GatewayProcess:
         answer: dict[str, Any] = control.request(self.control, {"verb": "status"})
         return answer
 
+    def ask(self, verb: str, **arguments: object) -> Any:
+        """The answer to any verb. NoDaemonError, ControlError."""
+        return control.request(self.control, {"verb": verb, **arguments})
+
+    def wait_negotiated(self, seconds: float = UP_SECONDS) -> dict[str, Any]:
+        """The status once every tunnel is up. GatewayProcessError when that takes longer."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            status = self.status()
+            if all(tunnel["state"] == "up" and tunnel["children"] for tunnel in status["tunnels"]):
+                return status
+            time.sleep(POLL_S)
+        raise GatewayProcessError(f"{self.namespace.label}: not every tunnel is up after {seconds:g} s:\n{self.text()}")
+
     def down(self) -> int:
         """Asks it to stop and returns its exit status. GatewayProcessError when it takes longer than DOWN_SECONDS."""
         control.request(self.control, {"verb": "down"}, DOWN_SECONDS)

@@ -110,15 +110,34 @@ def test_wrong_usage_is_exit_status_2(capsys, arguments):
     "arguments",
     [
         ["reload"],
-        ["initiate", "to-b"],
-        ["rekey", "to-b", "--ike"],
-        ["terminate", "to-b"],
         ["policy", "explain", "10.1.0.1", "10.2.0.1"],
     ],
 )
 def test_a_verb_that_is_not_built_yet_says_so_and_fails(capsys, arguments):
     assert main(arguments) == 1
     assert "is not built yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked", "said"),
+    [
+        (["initiate", "to-b"], {"verb": "initiate", "name": "to-b"}, "to-b: calling"),
+        (["rekey", "to-b"], {"verb": "rekey", "name": "to-b", "ike": False}, "to-b: rekeying"),
+        (["rekey", "to-b", "--ike"], {"verb": "rekey", "name": "to-b", "ike": True}, "to-b: rekeying"),
+        (["terminate", "to-b"], {"verb": "terminate", "name": "to-b"}, "to-b: terminated"),
+    ],
+)
+def test_verbs_of_a_negotiation_ask_the_gateway(monkeypatch, capsys, arguments, asked, said):
+    requests = []
+
+    def request(path, message):
+        requests.append((str(path), message))
+        return {"tunnel": "to-b", "verb": message["verb"]}
+
+    monkeypatch.setattr("ipsec_dp.control.request", request)
+    assert main([*arguments, "--control", "/tmp/x.sock"]) == 0
+    assert requests == [("/tmp/x.sock", asked)]
+    assert capsys.readouterr().out == f"{said}\n"
 
 
 def test_version(capsys):
