@@ -36,6 +36,7 @@ class IkeChild:
     udp: bool
     inbound: SaHandle
     outbound: SaHandle | None = None
+    outer: OuterPath | None = None  # of `outbound`
     child: Child | None = None
 
 
@@ -73,6 +74,10 @@ class IkeChildren:
         """Those of a tunnel, oldest first."""
         return [child for child in self._children.values() if child.tunnel == tunnel]
 
+    def paths(self) -> dict[str, OuterPath]:
+        """Each tunnel's newest way out."""
+        return {child.tunnel: child.outer for child in self._children.values() if child.outer is not None}
+
     def _path(self, path: Path, *, udp: bool) -> OuterPath:
         encapsulation = Encapsulation.UDP if udp else Encapsulation.ESP
         local = _endpoint(path.local, udp=udp)
@@ -97,11 +102,12 @@ class IkeChildren:
 
     def install_outbound(self, action: InstallOutbound) -> None:
         child = self._children[action.child]
+        child.outer = self._path(action.path, udp=action.udp)
         child.outbound = self._sad.install_outbound(
             spi=action.spi,
             suite=action.suite,
             keymat=action.keymat,
-            path=self._path(action.path, udp=action.udp),
+            path=child.outer,
             tunnel=self._tunnels[action.tunnel],
             limits=_limits(action.limits),
         )
@@ -145,7 +151,8 @@ class IkeChildren:
             child = self._children.get(number)
             if child is not None and child.outbound is not None:
                 child.path = action.path
-                self._sad.set_path(child.outbound, self._path(action.path, udp=child.udp))
+                child.outer = self._path(action.path, udp=child.udp)
+                self._sad.set_path(child.outbound, child.outer)
 
     def release_spi(self, spi: int) -> None:
         """No SA came of it."""

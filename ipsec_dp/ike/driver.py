@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.addresses import Address
     from ipsec_dp.config import Tunnel
-    from ipsec_dp.dataplane import SaHandle
+    from ipsec_dp.dataplane import OuterPath, SaHandle
     from ipsec_dp.ike.actions import Action, Event
     from ipsec_dp.ike.children import IkeChildren
     from ipsec_dp.ike.peer import Peer
@@ -155,6 +155,10 @@ class IkeDriver:
             return
         local, remote = (act.Endpoint(end.address, end.port, end.scope) for end in (event.local, event.remote))
         self._carry_out(self._core.receive(event.message, act.Path(local, remote, natt=True), time.monotonic()))
+
+    def paths(self) -> dict[str, OuterPath]:
+        """The way that each tunnel's packets take now, of those that are up."""
+        return self._children.paths()
 
     def named(self, handle: SaHandle) -> tuple[str, int] | None:
         """Tunnel and number of the CHILD_SA that an SA belongs to."""
