@@ -2,7 +2,7 @@
 # makes its own namespaces.
 #
 # Variables: PYTHON=python3 (3.11 or newer, for .venv), APT=0 (print which Debian packages are missing, install nothing),
-# JOBS (compilers at once), FUZZ_SECONDS=60 (for each fuzzer).
+# JOBS (compilers at once), FUZZ_SECONDS=60 (for each fuzzer), QUICK=1 (a short `make bench-tunnel`).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -26,7 +26,7 @@ CLANG_FORMAT := clang-format-14 --dry-run -Werror --ferror-limit=20
 NATIVE := $(MAKE) -j$(JOBS) -C native PYTHON=$(BIN)/python
 PYTEST := $(BIN)/python -m pytest
 SOURCE_TREES = $(wildcard ipsec_dp native tests benchmarks)
-C_FILES = $(wildcard native/*.[ch] tests/native/*.[ch] tests/fuzz/*.[ch])
+C_FILES = $(wildcard native/*.[ch] tests/native/*.[ch] tests/fuzz/*.[ch] benchmarks/*.[ch])
 
 X86_64 := $(filter x86_64,$(shell uname -m))
 DEBIAN_PYTHON := $(filter /usr,$(shell $(PYTHON) -c 'import sys; print(sys.base_prefix)' 2>/dev/null || echo /usr))
@@ -36,6 +36,7 @@ PACKAGES_NETWORK := iproute2 nftables iputils-ping iperf3 tcpdump ethtool
 PACKAGES_STRONGSWAN := strongswan-charon strongswan-swanctl strongswan-pki libcharon-extra-plugins \
   libstrongswan-standard-plugins libstrongswan-extra-plugins
 PACKAGES_SETUP := $(PACKAGES_BUILD) $(PACKAGES_NETWORK) openssl $(PACKAGES_STRONGSWAN) libcmocka-dev
+PACKAGES_TUNNELS := wireguard-go wireguard-tools openvpn git
 PACKAGES_LINT := clang-format-14
 PACKAGES_FUZZ := clang-14 libclang-rt-14-dev patch
 
@@ -159,8 +160,9 @@ bench: packages $(READY) ## seal, open, policy lookup and replay, with pytest-be
 	@mkdir -p benchmarks/results
 	@$(PYTEST) benchmarks --benchmark-only --benchmark-json=benchmarks/results/bench.json
 
-bench-tunnel: ## whole tunnels beside other implementations (not built yet)
-	@echo "make bench-tunnel is not built yet" >&2; exit 1
+bench-tunnel: packages $(READY) ## whole tunnels beside the plain path, strongSwan, wireguard-go and OpenVPN (root; QUICK=1: 2 minutes)
+	@$(call packages,$(PACKAGES_TUNNELS))
+	@$(AS_ROOT)$(BIN)/python -m benchmarks.tunnel $(if $(QUICK),--quick)
 
 clean: ## remove what was built and measured; .venv stays
 	rm -rf build dist *.egg-info benchmarks/results .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks ipsec_dp/*.so

@@ -34,10 +34,11 @@ class GatewayProcessError(Exception):
 
 @dataclass
 class GatewayProcess:
-    """One gateway. Its log goes beside its configuration, as NAME.log."""
+    """One gateway. Its log goes beside its configuration, as NAME.log. `program` is how `ipsec-dp` is started."""
 
     namespace: Namespace
     config: Path
+    program: tuple[str, ...] = (sys.executable, "-m", "ipsec_dp")
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -52,7 +53,7 @@ class GatewayProcess:
         """Starts it and returns at once."""
         with self.log.open("ab") as log:
             self.process = self.namespace.spawn(
-                sys.executable, "-m", "ipsec_dp", "up", str(self.config), "--control", str(self.control), stdout=log, stderr=log
+                *self.program, "up", str(self.config), "--control", str(self.control), stdout=log, stderr=log
             )
 
     def wait_up(self, seconds: float = UP_SECONDS) -> dict[str, Any]:

@@ -36,6 +36,14 @@ def find(program: str, package: str) -> str:
     return path
 
 
+def output_of(*argv: str, stdin: str = "", seconds: float = 20.0) -> str:
+    """What a program prints. PeerError when it fails."""
+    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
+    if done.returncode != 0:
+        raise PeerError(f"{argv[0]}: exit status {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
 def wait_for(ready: Callable[[], bool], seconds: float, failed: Callable[[], str]) -> None:
     """Returns when `ready`; PeerError with what `failed` says after that many seconds."""
     deadline = time.monotonic() + seconds

@@ -1,0 +1,216 @@
+"""The contenders: each brings a tunnel up between the two gateways and takes it away again; see benchmarks/peers/ for how."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+from benchmarks.tunnels import ceiling
+from benchmarks.tunnels.names import CEILING, OURS, PLAIN
+from ipsec_dp.rig import netns
+from ipsec_dp.rig.peers import PeerError, openvpn, rss_octets, wireguard
+from ipsec_dp.rig.peers.openvpn import OpenVpn
+from ipsec_dp.rig.peers.strongswan import StrongSwan
+from ipsec_dp.rig.peers.wireguard import WireGuard
+from ipsec_dp.rig.process import GatewayProcess
+from ipsec_dp.suites import parse_suite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ipsec_dp.rig.netns import Namespace, TwoSites
+
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = ROOT / "benchmarks" / "peers"
+UP_SECONDS = 15.0
+PROBE_PINGS = 20
+SUITE = "aes128gcm16"
+
+
+@dataclass(frozen=True)
+class Tunnel:
+    """A tunnel that is up: its interface on both gateways (None: there is none), its two processes, what they say of themselves."""
+
+    interface: str | None
+    pids: tuple[int, ...]
+    said: str = ""
+
+    def rss_octets(self) -> int:
+        """Resident memory of the larger of the two processes."""
+        return max(rss_octets(pid) for pid in self.pids)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`start` is a context in which the tunnel is up; it is given the sites, an empty directory and whether to use offloads.
+
+    `is_there` says whether one that is not required can run here; `version` what is compared.
+    """
+
+    name: str
+    start: Callable[[TwoSites, Path, bool], contextlib.AbstractContextManager[Tunnel]]
+    version: Callable[[], str]
+    is_there: Callable[[], bool] = lambda: True
+
+
+@contextlib.contextmanager
+def _plain(sites: TwoSites, directory: Path, offloads: bool) -> Iterator[Tunnel]:
+    """The gateways route to each other as `two_sites` made them."""
+    yield Tunnel(None, ())
+
+
+# ---- ours ---------------------------------------------------------------------------------------------------------------------
+
+
+def write_bench_files(directory: Path) -> tuple[Path, Path]:
+    """Copies conf/bench-a.toml and bench-b.toml and puts new keys beside them."""
+    for key in ("bench-ab.key", "bench-ba.key"):
+        (directory / key).touch(mode=0o600)
+        (directory / key).write_text(secrets.token_hex(parse_suite(SUITE).keymat_octets))
+    a, b = (Path(shutil.copy(ROOT / "conf" / f"bench-{side}.toml", directory)) for side in "ab")
+    return a, b
+
+
+def _gateways(program: tuple[str, ...]) -> Callable[[TwoSites, Path, bool], contextlib.AbstractContextManager[Tunnel]]:
+    @contextlib.contextmanager
+    def start(sites: TwoSites, directory: Path, offloads: bool) -> Iterator[Tunnel]:
+        files = write_bench_files(directory)
+        pair = [
+            GatewayProcess(namespace, file, program=program)
+            for namespace, file in zip((sites.gw_a, sites.gw_b), files, strict=True)
+        ]
+        try:
+            for gateway in pair:
+                gateway.start()
+            status, _ = [gateway.wait_up() for gateway in pair]
+            said = json.dumps({key: status[key] for key in ("provider", "offloads")})
+            yield Tunnel("ipsec0", tuple(gateway.process.pid for gateway in pair if gateway.process), said)
+        finally:
+            for gateway in pair:
+                if gateway.process is not None:
+                    gateway.terminate()
+
+    return start
+
+
+# ---- others -------------------------------------------------------------------------------------------------------------------
+
+
+def _text(name: str, **values: str) -> str:
+    return Template((PEERS / name).read_text()).substitute(values)
+
+
+@contextlib.contextmanager
+def _two(peers: tuple[StrongSwan, StrongSwan] | tuple[WireGuard, WireGuard] | tuple[OpenVpn, OpenVpn]) -> Iterator[tuple[int, ...]]:
+    """Both started, their process ids; stopped at the end."""
+    try:
+        for peer in peers:
+            peer.start()
+        yield tuple(peer.daemon.process.pid for peer in peers if peer.daemon.process is not None)
+    finally:
+        for peer in peers:
+            peer.stop()
+
+
+@contextlib.contextmanager
+def _strongswan(sites: TwoSites, directory: Path, offloads: bool) -> Iterator[Tunnel]:
+    psk = secrets.token_hex(16)
+    quiet = _text("strongswan/strongswan.conf")
+    a, b = (
+        StrongSwan(gateway, directory / side, _text(f"strongswan/{side}.swanctl.conf", psk=psk), quiet)
+        for side, gateway in (("a", sites.gw_a), ("b", sites.gw_b))
+    )
+    with _two((a, b)) as pids:
+        a.initiate("net")
+        yield Tunnel("ipsec0", pids)
+
+
+def _wireguard(program: str) -> Callable[[TwoSites, Path, bool], contextlib.AbstractContextManager[Tunnel]]:
+    @contextlib.contextmanager
+    def start(sites: TwoSites, directory: Path, offloads: bool) -> Iterator[Tunnel]:
+        (a_private, a_public), (b_private, b_public) = wireguard.key_pair(), wireguard.key_pair()
+
+        def peer(side: str, gateway: Namespace, private: str, public: str, remote: str) -> WireGuard:
+            text = _text(f"wireguard/{side}.conf", private_key=private, peer_public_key=public)
+            return WireGuard(gateway, directory / side, "wg0", text, (remote,), program)
+
+        a = peer("a", sites.gw_a, a_private, b_public, netns.SITE_B_NETS[0])
+        b = peer("b", sites.gw_b, b_private, a_public, netns.SITE_A_NETS[0])
+        with _two((a, b)) as pids:
+            yield Tunnel("wg0", pids)
+
+    return start
+
+
+@contextlib.contextmanager
+def _openvpn(sites: TwoSites, directory: Path, offloads: bool) -> Iterator[Tunnel]:
+    prints = {}
+    for side in "ab":
+        (directory / side).mkdir()
+        prints[side] = openvpn.certificate(directory / side, side)
+    a, b = (
+        OpenVpn(gateway, directory / side, "tun0", _text(f"openvpn/{side}.conf", peer_fingerprint=prints[other]))
+        for side, other, gateway in (("a", "b", sites.gw_a), ("b", "a", sites.gw_b))
+    )
+    with _two((a, b)) as pids:
+        yield Tunnel("tun0", pids)
+
+
+# ---- which there are ----------------------------------------------------------------------------------------------------------
+
+
+def _first_line(*argv: str) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    return (done.stdout or done.stderr).strip().partition("\n")[0]
+
+
+def _package(name: str) -> str:
+    return _first_line("dpkg-query", "-W", "-f", "${Package} ${Version}", name)
+
+
+OURS_PROGRAM = (sys.executable, "-m", "ipsec_dp")
+CONTENDERS = (
+    Contender(PLAIN, _plain, lambda: "routed, no tunnel"),
+    Contender(CEILING, _gateways(ceiling.PROGRAM), lambda: "as ipsec-dp, an AEAD that copies", ceiling.is_built),
+    Contender(OURS, _gateways(OURS_PROGRAM), lambda: _first_line(*OURS_PROGRAM, "version")),
+    Contender("strongswan", _strongswan, lambda: _package("strongswan-charon") + ", kernel-libipsec"),
+    Contender("wireguard-go", _wireguard("wireguard-go"), lambda: _package("wireguard-go")),
+    Contender("openvpn", _openvpn, lambda: _package("openvpn") + ", without DCO"),
+    Contender(
+        "wireguard-go-2025",
+        _wireguard("wireguard-go-2025"),
+        lambda: _first_line("wireguard-go-2025", "--version"),
+        lambda: shutil.which("wireguard-go-2025") is not None,
+    ),
+)
+
+
+def _sent_packets(namespace: Namespace, interface: str) -> int:
+    (row,) = json.loads(namespace.run("ip", "-j", "-s", "link", "show", "dev", interface).stdout)
+    return int(row["stats64"]["tx"]["packets"])
+
+
+def check_path(sites: TwoSites, tunnel: Tunnel) -> None:
+    """Waits until packets pass, and makes sure that they pass through the tunnel. PeerError when they do not."""
+    deadline = time.monotonic() + UP_SECONDS
+    ping = ("ping", "-n", "-q", "-W", "1", netns.HOST_B[0])
+    while sites.host_a.run(*ping, "-c", "1", check=False).returncode != 0:
+        if time.monotonic() > deadline:
+            raise PeerError(f"nothing passes after {UP_SECONDS:g} s")
+    if tunnel.interface is None:
+        return
+    gateways = (sites.gw_a, sites.gw_b)
+    before = [_sent_packets(gateway, tunnel.interface) for gateway in gateways]
+    sites.host_a.run(*ping, "-c", str(PROBE_PINGS), "-i", "0.01")
+    after = [_sent_packets(gateway, tunnel.interface) for gateway in gateways]
+    if any(now - then < PROBE_PINGS for then, now in zip(before, after, strict=True)):
+        raise PeerError(f"packets pass beside the tunnel: {tunnel.interface} sent {before} before and {after} after them")

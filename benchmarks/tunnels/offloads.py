@@ -1,0 +1,58 @@
+"""Every offload of every interface off, and back as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipsec_dp.rig.netns import Namespace, TwoSites
+
+# The features of `ethtool -k` that ethtool can switch by these names; those marked [fixed] are left alone.
+FEATURES = (
+    "rx-checksumming tx-checksumming scatter-gather tcp-segmentation-offload generic-segmentation-offload generic-receive-offload "
+    "tx-udp-segmentation rx-udp-gro-forwarding rx-gro-list"
+).split()
+
+
+class OffloadError(Exception):
+    """An interface keeps an offload that was switched off."""
+
+
+def switched_on(listing: str) -> list[str]:
+    """Which of FEATURES are on and not fixed, by what `ethtool -k` printed."""
+    rows = (line.strip().partition(": ") for line in listing.splitlines())
+    on = {name for name, _, state in rows if state == "on"}
+    return [name for name in FEATURES if name in on]
+
+
+def _interfaces(namespace: Namespace) -> list[str]:
+    links = json.loads(namespace.run("ip", "-j", "link", "show", "up").stdout)
+    return [link["ifname"] for link in links if link["ifname"] != "lo"]
+
+
+def _set(namespace: Namespace, interface: str, features: list[str], state: str) -> None:
+    if features:
+        settings = [word for name in features for word in (name, state)]
+        namespace.run("ethtool", "-K", interface, *settings, check=False)
+
+
+@contextlib.contextmanager
+def all_off(sites: TwoSites) -> Iterator[None]:
+    """Within it no interface of the four namespaces, tunnels included, has an offload. OffloadError when one keeps it."""
+    switched: list[tuple[Namespace, str, list[str]]] = []
+    try:
+        for namespace in (sites.host_a, sites.gw_a, sites.gw_b, sites.host_b):
+            for interface in _interfaces(namespace):
+                features = switched_on(namespace.run("ethtool", "-k", interface).stdout)
+                switched.append((namespace, interface, features))
+                _set(namespace, interface, features, "off")
+                if left := switched_on(namespace.run("ethtool", "-k", interface).stdout):
+                    raise OffloadError(f"{namespace.label}: {interface} keeps {', '.join(left)}")
+        yield
+    finally:
+        for namespace, interface, features in switched:
+            _set(namespace, interface, features, "on")
