@@ -19,9 +19,8 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_example_configuration_is_good(tmp_path):
     (example,) = re.findall(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    for name, octet in (("in.key", "1a"), ("out.key", "2b")):
-        (tmp_path / name).write_text(octet * 20)
-        (tmp_path / name).chmod(0o600)
+    (tmp_path / "to-b.psk").write_text("0123456789abcdef0123456789abcdef")
+    (tmp_path / "to-b.psk").chmod(0o600)
     (tmp_path / "site-a.toml").write_text(example)
     assert [tunnel.name for tunnel in load(tmp_path / "site-a.toml").tunnels] == ["to-b"]
 
