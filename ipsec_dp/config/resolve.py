@@ -75,6 +75,8 @@ def resolve_gateway(table: tables.Gateway, place: Place) -> tuple[str, int]:
             place.error("name", f"is missing, and the host's name {name!r} cannot stand for it", 'write e.g. name = "site-a"')
     if not 1 <= table.workers <= WORKERS_MAX:
         place.error("workers", f"{table.workers} workers cannot be", f"write a number from 1 to {WORKERS_MAX}")
+    elif table.workers > 1:
+        place.warn("workers", f"{table.workers} workers run as one: sharing tunnels out is not built yet", "write 1 until it is")
     return name, table.workers
 
 

@@ -156,6 +156,12 @@ def test_any_peer_is_one_that_only_calls_us(write):
     assert (tunnel.remotes, tunnel.start) == ((), "respond")
 
 
+def test_more_than_one_worker_is_said_to_run_as_one(write):
+    config, findings = examine(write("[gateway]\nname = 'a'\nworkers = 2\n"))
+    assert config is not None
+    assert [(finding.severity, finding.key) for finding in findings if finding.key == "workers"] == [("warning", "workers")]
+
+
 def test_manual_keys_are_used_with_a_warning(write):
     config = load(write(TUNNEL + 'encapsulation = "udp"\n' + MANUAL))
     manual = config.tunnel("to-b").manual
