@@ -17,10 +17,12 @@ from ipsec_dp.ike.payloads import (
     IdentificationResponder,
     Notify,
     Payload,
+    TrafficSelectorsInitiator,
+    TrafficSelectorsResponder,
 )
 from ipsec_dp.ike.peer import SharedKeyAuth
 from ipsec_dp.ike.proposal import select
-from ipsec_dp.ike.sa import State
+from ipsec_dp.ike.sa import State, permitted
 from ipsec_dp.ike.sa_payload import Proposal
 from ipsec_dp.ike.wire import ExchangeType, NotifyType, ProtocolId
 
@@ -192,17 +194,20 @@ def _admits_suite(peer: Peer, suite: IkeSuite) -> bool:
 
 
 def _choose(session: IkeSession, theirs: Identity, message: Message, remote: Endpoint) -> Peer:
-    """The tunnel that expects this identity, and is the one meant by IDr where the initiator sent one."""
+    """The tunnel that expects this identity; of several the one meant by IDr, or else by the traffic selectors."""
     fitting = [peer for peer in session.candidates if expected_identity(peer, remote).matches(theirs)]
     if not fitting:
         expected = expected_identity(session.peer, remote)
         raise IdentityError(identity.explain_mismatch(expected, theirs))
-    meant = message.get(IdentificationResponder)
-    if meant is None:
-        return fitting[0]
-    wanted = Identity.from_wire(meant.id_type, meant.data)
-    default = address_identity(session.path.local)
-    return next((peer for peer in fitting if (peer.local_id or default).matches(wanted)), fitting[0])
+    meant, default = message.get(IdentificationResponder), address_identity(session.path.local)
+    wanted = None if meant is None else Identity.from_wire(meant.id_type, meant.data)
+    tsi, tsr = message.get(TrafficSelectorsInitiator), message.get(TrafficSelectorsResponder)
+
+    def misses(peer: Peer) -> tuple[bool, bool]:
+        carries = tsi is not None and tsr is not None and permitted(peer.proxy_ids, tsr.selectors, tsi.selectors, 1)
+        return wanted is not None and not (peer.local_id or default).matches(wanted), not carries
+
+    return min(fitting, key=misses)
 
 
 # --- both roles ------------------------------------------------------------------------------------------------------

@@ -122,9 +122,11 @@ class Identity:
 
     def matches(self, other: "Identity") -> bool:
         """True when both name the same: domain names in any case, DNs by attribute and value whatever their string types."""
-        return self._meaning() == other._meaning()
+        return self.meaning() == other.meaning()
 
-    def _meaning(self) -> tuple[int, object]:
+    def meaning(self) -> tuple[int, object]:
+        """What `matches` compares: hashable, equal for two that name the same."""
+        """What `matches` compares: hashable, equal for two that name the same."""
         if self.type == IdType.FQDN:
             return self.type, self.data.lower().rstrip(b".")
         if self.type == IdType.RFC822_ADDR:

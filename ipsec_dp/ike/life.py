@@ -150,8 +150,10 @@ def _child_due(session: IkeSession, child: Child, now: float) -> None:
 
 
 def _switch(session: IkeSession, child: Child, now: float) -> None:
-    """As responder to a rekey: packets on the new SA say that the peer has our response, as its DELETE of the old one would. Without
-    either the old one is good until its hard limit."""
+    """As responder to a rekey: packets on the new SA say that the peer has our response, as its DELETE of the old one would.
+
+    Without either the old one is good until its hard limit.
+    """
     if session.host.environment.activity(child.number).received > NEVER:
         children.switch(session, child)
     else:

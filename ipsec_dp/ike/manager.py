@@ -10,7 +10,7 @@ import heapq
 from collections import Counter
 from itertools import count
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ipsec_dp.ike import child as children
 from ipsec_dp.ike import cookies, delete, life, rekey, report
@@ -45,6 +45,7 @@ class IkeManager:
         self._by_spi: dict[bytes, IkeSession] = {}
         self._by_request: dict[tuple[bytes, Endpoint], IkeSession] = {}  # of IKE_SA_INIT requests we answered
         self._of_tunnel: dict[str, list[IkeSession]] = {}
+        self._of_ends: dict[object, list[IkeSession]] = {}  # by both identities, once they are proven
         self._due: list[tuple[float, int, IkeSession]] = []
         self._planned: dict[IkeSession, float] = {}
         self._order = count()
@@ -68,18 +69,18 @@ class IkeManager:
         self._counts[counter] += 1
 
     def first_contact(self, session: IkeSession) -> bool:
-        return not any(other.authenticated and _same_ends(other, session) for other in self._others(session))
+        return not self._others(session)
 
     def admits(self, session: IkeSession) -> bool:
-        others = [other for other in self._others(session) if other.authenticated and other.alive and not other.handed_over]
-        if len(others) >= MAX_OF_TUNNEL:
+        if len(self._of_tunnel.get(session.peer.tunnel, ())) > MAX_OF_TUNNEL:
             return False
-        return session.peer.unique is not Unique.KEEP or not any(
-            _same_ends(other, session) and not _overlap(other, session) for other in others
-        )
+        others = [other for other in self._others(session) if other.peer.tunnel == session.peer.tunnel]
+        return session.peer.unique is not Unique.KEEP or all(_overlap(other, session) for other in others)
 
     def _others(self, session: IkeSession) -> list[IkeSession]:
-        return [other for other in self._of_tunnel.get(session.peer.tunnel, ()) if other is not session]
+        """Further IKE SAs that are up between the same identities, of whatever tunnel."""
+        up = (other for other in self._of_ends.get(_ends(session), ()) if other is not session)
+        return [other for other in up if other.state is State.ESTABLISHED and not other.handed_over]
 
     # ---- datagrams
 
@@ -269,11 +270,12 @@ class IkeManager:
         actions = step()
         for new in session.spawned:
             self._add(new)
+            self._of_ends.setdefault(_ends(new), []).append(new)
         spawned, session.spawned = session.spawned, []
         for new in spawned:
             actions += self._run(new, now, lambda new=new: _pumped(new, now))  # type: ignore[misc]
         if session.peer.tunnel != tunnel:  # IKE_AUTH told whose it is
-            self._of_tunnel[tunnel].remove(session)
+            _take_out(self._of_tunnel, tunnel, session)
             self._of_tunnel.setdefault(session.peer.tunnel, []).append(session)
         if session.authenticated or session.state is State.CLOSED:
             address = self._half_open_of.pop(session, None)
@@ -282,6 +284,7 @@ class IkeManager:
                 if not self._half_open[address]:
                     del self._half_open[address]
         if session.authenticated and not was_up:
+            self._of_ends.setdefault(_ends(session), []).append(session)
             actions += self._one_of_each(session, now)
         for one in list(self._of_tunnel.get(session.peer.tunnel, ())):  # a rekey touches two of them
             if one.state is State.CLOSED:
@@ -293,11 +296,8 @@ class IkeManager:
     def _drop(self, session: IkeSession) -> None:
         self._by_spi.pop(session.sa.own_spi, None)
         self._planned.pop(session, None)
-        sessions = self._of_tunnel[session.peer.tunnel]
-        if session in sessions:
-            sessions.remove(session)
-        if not sessions:
-            del self._of_tunnel[session.peer.tunnel]
+        _take_out(self._of_tunnel, session.peer.tunnel, session)
+        _take_out(self._of_ends, _ends(session), session)
         if self._by_request.get(session.request_key) is session:
             del self._by_request[session.request_key]
 
@@ -305,13 +305,6 @@ class IkeManager:
         """An IKE SA came up: what of the others between the same identities (RFC 7296 §2.4, and `unique`)?"""
         actions: list[Action] = []
         for other in self._others(session):
-            if (
-                not other.authenticated
-                or other.handed_over
-                or other.state is not State.ESTABLISHED
-                or not _same_ends(other, session)
-            ):
-                continue
             if _overlap(other, session):
                 loser = min(session, other, key=lambda one: one.lowest_nonce)
                 if loser.sa.initiator:
@@ -319,7 +312,7 @@ class IkeManager:
                     actions += self._end(loser, Cause.REPLACED, text, now)
             elif session.initial_contact and session.peer.unique is not Unique.NEVER:
                 actions += self._run(other, now, lambda other=other: other.vanish(now))  # type: ignore[misc]
-            elif session.peer.unique is Unique.REPLACE:
+            elif session.peer.unique is Unique.REPLACE and session.peer.tunnel == other.peer.tunnel:
                 actions += self._end(other, Cause.REPLACED, "a newer IKE SA is between the same identities", now)
         return actions
 
@@ -345,10 +338,17 @@ def _fits(session: IkeSession, header: Header) -> bool:
     return header.spi_i == spis[0] and (header.spi_r == spis[1] or session.state is State.INIT_SENT)
 
 
-def _same_ends(one: IkeSession, other: IkeSession) -> bool:
-    if one.identities is None or other.identities is None:
-        return one.peer.tunnel == other.peer.tunnel
-    return all(mine.matches(theirs) for mine, theirs in zip(one.identities, other.identities, strict=True))
+def _ends(session: IkeSession) -> object:
+    """Both identities, ours first."""
+    return None if session.identities is None else tuple(identity.meaning() for identity in session.identities)
+
+
+def _take_out(index: dict[Any, list[IkeSession]], key: object, session: IkeSession) -> None:
+    sessions = index.get(key, [])
+    if session in sessions:
+        sessions.remove(session)
+        if not sessions:
+            del index[key]
 
 
 def _overlap(one: IkeSession, other: IkeSession) -> bool:

@@ -122,7 +122,7 @@ class FakeSad:
 class Site:
     """One gateway's core and the little that a driver adds."""
 
-    def __init__(self, name, wire, clock, peers, seed):
+    def __init__(self, name, wire, clock, peers, seed, epoch):
         self.name, self.wire, self.clock = name, wire, clock
         self.sad = FakeSad()
         self.events: list[act.Event] = []
@@ -133,7 +133,7 @@ class Site:
         environment = Environment(
             self._random.randbytes,
             self.sad.allocate_spi,
-            lambda now: EPOCH + timedelta(seconds=now),
+            lambda now: epoch + timedelta(seconds=now),
             lambda child: self.activity[child],
         )
         self.core = IkeManager(environment, peers)
@@ -188,11 +188,11 @@ def _as_received(path, _receiver):
 class Ladder:
     """Both sites and the wire between them."""
 
-    def __init__(self, a=None, b=None, seed=0):
+    def __init__(self, a=None, b=None, seed=0, epoch=EPOCH):
         self.clock = Clock()
         self.wire: Wire[tuple[bytes, Path]] = Wire()
-        self.a = Site("a", self.wire, self.clock, a or [peer("a")], seed)
-        self.b = Site("b", self.wire, self.clock, b or [peer("b")], seed)
+        self.a = Site("a", self.wire, self.clock, a or [peer("a")], seed, epoch)
+        self.b = Site("b", self.wire, self.clock, b or [peer("b")], seed, epoch)
         self.sites = {"a": self.a, "b": self.b}
         self.translate = _as_received
 

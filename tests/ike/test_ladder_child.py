@@ -56,11 +56,11 @@ def test_selectors_that_have_nothing_in_common_are_explained_on_both_sides():
     ladder = Ladder(a=[peer("a", proxy_ids=(proxy_id("10.7.0.0/24", "10.8.0.0/24"),))])
     ladder.initiate("a")
     ladder.run(60)
-    told = [event for event in ladder.b.events if event.kind is Kind.CHILD_FAILED][0]
+    told = next(event for event in ladder.b.events if event.kind is Kind.CHILD_FAILED)
     assert told.cause is Cause.SELECTORS
     for words in ("ours: local 10.2.0.0/24 remote 10.1.0.0/24", "peer's: local 10.8.0.0/24 remote 10.7.0.0/24", "no common local"):
         assert words in told.text
-    assert "10.7.0.0/24 <-> 10.8.0.0/24" in [event for event in ladder.a.events if event.kind is Kind.CHILD_FAILED][0].text
+    assert "10.7.0.0/24 <-> 10.8.0.0/24" in next(event for event in ladder.a.events if event.kind is Kind.CHILD_FAILED).text
     assert not ladder.a.sad.reserved
     assert ladder.a.core.counters().sessions == 0  # the initiator gives an IKE SA up that carries nothing
 
@@ -69,10 +69,10 @@ def test_esp_proposals_that_have_nothing_in_common_are_explained():
     ladder = Ladder(a=[peer("a", esp_proposals=parse_esp(["aes256gcm16"]))])
     ladder.initiate("a")
     ladder.settle()
-    told = [event for event in ladder.b.events if event.kind is Kind.CHILD_FAILED][0]
+    told = next(event for event in ladder.b.events if event.kind is Kind.CHILD_FAILED)
     assert told.cause is Cause.PROPOSAL
     assert "ours: aes128gcm16-esn/noesn; peer's: aes256gcm16-noesn" in told.text
-    assert "aes256gcm16" in [event for event in ladder.a.events if event.kind is Kind.CHILD_FAILED][0].text
+    assert "aes256gcm16" in next(event for event in ladder.a.events if event.kind is Kind.CHILD_FAILED).text
 
 
 @pytest.mark.parametrize(
