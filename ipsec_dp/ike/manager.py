@@ -106,7 +106,7 @@ class IkeManager:
     def _receive_init(self, datagram: bytes, message: Message, path: Path, now: float) -> list[Action]:
         """Somebody begins. State is made only for a whole request, from where a peer may come, within the limits."""
         header = message.header
-        if header.spi_r != NO_SPI or header.message_id != 0 or not header.from_initiator:
+        if header.spi_r != NO_SPI or header.message_id != 0 or not header.from_initiator or header.spi_i in self._by_spi:
             self.count("malformed")
             return []
         known = self._by_request.get((header.spi_i, path.remote))
