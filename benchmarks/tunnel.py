@@ -87,7 +87,7 @@ def measure_one(sites: TwoSites, contender: Contender, probes: Sequence[Probe], 
             check_path(sites, tunnel)
             if not with_offloads:
                 stack.enter_context(offloads.all_off(sites))
-            if tunnel.said:
+            if tunnel.said and with_offloads:
                 results.environment.setdefault("gateways", {})[contender.name] = tunnel.said
             bench = Bench(sites, tunnel, effort, results.earlier(contender.name))
             for probe in wanted:

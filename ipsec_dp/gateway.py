@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp import manual
 from ipsec_dp.control import ControlServer
-from ipsec_dp.dataplane import DataPlane, Provider
+from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
 from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.host import HostError
 from ipsec_dp.host_side import HostSide
@@ -87,6 +87,7 @@ class Gateway:
             tunnels=max(1, len(tunnels)),
             interfaces=max(1, len(self.spd.interface_names)),
             hold_octets=HOLD_OCTETS,
+            offloads=offloads_named(self.config.offloads),
         )
         stack.callback(plane.close)
         if not plane.arena().locked:

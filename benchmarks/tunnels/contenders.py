@@ -9,10 +9,10 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.tunnels import ceiling
 from benchmarks.tunnels.names import CEILING, OURS, PLAIN
@@ -22,7 +22,6 @@ from ipsec_dp.rig.peers.openvpn import OpenVpn
 from ipsec_dp.rig.peers.strongswan import StrongSwan
 from ipsec_dp.rig.peers.wireguard import WireGuard
 from ipsec_dp.rig.process import GatewayProcess
-from ipsec_dp.suites import parse_suite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +32,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / "benchmarks" / "peers"
 UP_SECONDS = 15.0
 PROBE_PINGS = 20
-SUITE = "aes128gcm16"
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Tunnel:
 
     interface: str | None
     pids: tuple[int, ...]
-    said: str = ""
+    said: dict[str, Any] = field(default_factory=dict)
 
     def rss_octets(self) -> int:
         """Resident memory of the larger of the two processes."""
@@ -71,19 +69,21 @@ def _plain(sites: TwoSites, directory: Path, offloads: bool) -> Iterator[Tunnel]
 # ---- ours ---------------------------------------------------------------------------------------------------------------------
 
 
-def write_bench_files(directory: Path) -> tuple[Path, Path]:
-    """Copies conf/bench-a.toml and bench-b.toml and puts new keys beside them."""
-    for key in ("bench-ab.key", "bench-ba.key"):
-        (directory / key).touch(mode=0o600)
-        (directory / key).write_text(secrets.token_hex(parse_suite(SUITE).keymat_octets))
-    a, b = (Path(shutil.copy(ROOT / "conf" / f"bench-{side}.toml", directory)) for side in "ab")
-    return a, b
+def write_bench_files(directory: Path, *, offloads: bool) -> tuple[Path, Path]:
+    """Copies conf/bench-a.toml and bench-b.toml, with every offload off if asked, and puts a new secret beside them."""
+    (directory / "bench.psk").touch(mode=0o600)
+    (directory / "bench.psk").write_text(secrets.token_hex(32))
+    files = (directory / "bench-a.toml", directory / "bench-b.toml")
+    for file in files:
+        text = (ROOT / "conf" / file.name).read_text()
+        file.write_text(text if offloads else text.replace("[gateway]\n", '[gateway]\noffloads = "none"\n', 1))
+    return files
 
 
 def _gateways(program: tuple[str, ...]) -> Callable[[TwoSites, Path, bool], contextlib.AbstractContextManager[Tunnel]]:
     @contextlib.contextmanager
     def start(sites: TwoSites, directory: Path, offloads: bool) -> Iterator[Tunnel]:
-        files = write_bench_files(directory)
+        files = write_bench_files(directory, offloads=offloads)
         pair = [
             GatewayProcess(namespace, file, program=program)
             for namespace, file in zip((sites.gw_a, sites.gw_b), files, strict=True)
@@ -92,7 +92,7 @@ def _gateways(program: tuple[str, ...]) -> Callable[[TwoSites, Path, bool], cont
             for gateway in pair:
                 gateway.start()
             status, _ = [gateway.wait_up() for gateway in pair]
-            said = json.dumps({key: status[key] for key in ("provider", "offloads")})
+            said = {key: status[key] for key in ("provider", "offloads")}
             yield Tunnel("ipsec0", tuple(gateway.process.pid for gateway in pair if gateway.process), said)
         finally:
             for gateway in pair:

@@ -25,7 +25,8 @@ LOSS = 0.001  # the share that may be missing
 DRAIN_S = 0.2  # after the last packet was sent
 QUIET_TRIES = 30
 START_SECONDS = 5.0
-COLD_GUESS = 40_000.0  # packets a second
+COLD_GUESS = 40_000.0  # packets a second, where no earlier round says better
+COLD_GUESS_SEGMENTS = 400_000.0  # with UDP_SEGMENT; too much for most, and what is too much shows at once
 SEGMENTS = 64  # of one send with UDP_SEGMENT
 
 
@@ -134,4 +135,5 @@ def search(sites: TwoSites, traffic: Traffic, seconds: float, earlier: float | N
             wait_until_quiet(sites)
         return tried
 
-    return loss_free_rate(attempt, earlier or COLD_GUESS, warm=bool(earlier))
+    cold = COLD_GUESS if traffic.segments == 1 else COLD_GUESS_SEGMENTS
+    return loss_free_rate(attempt, earlier or cold, warm=bool(earlier))

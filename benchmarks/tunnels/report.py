@@ -62,7 +62,9 @@ def show(console: Console, results: Results) -> None:
     title = f"Medians of {rounds} round{'s' if rounds != 1 else ''}"
     console.print()
     console.print(_table(title, results, answer["medians"], units=True))
-    console.print()
-    console.print(_table(f"How many times better {OURS} is", results, answer["ratios"], units=False))
-    console.print()
-    console.print(_bars(verdicts(answer["medians"])))
+    if any(answer["ratios"].values()):
+        console.print()
+        console.print(_table(f"How many times better {OURS} is", results, answer["ratios"], units=False))
+    if judged := verdicts(answer["medians"]):
+        console.print()
+        console.print(_bars(judged))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ipsec_dp.config import check, model, tables
 from ipsec_dp.config.findings import Findings, suggest
 from ipsec_dp.config.read import array_of, parse_toml, read_table
-from ipsec_dp.config.resolve import resolve_gateway, resolve_policy, resolve_route, resolve_tunnel
+from ipsec_dp.config.resolve import resolve_gateway, resolve_offloads, resolve_policy, resolve_route, resolve_tunnel
 from ipsec_dp.errors import ConfigError, Finding
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
         name=name,
         workers=workers,
         keep_closed=gateway.keep_closed,
+        offloads=resolve_offloads(gateway),
         tunnels=tunnels,
         policies=policies,
         routes=_resolve_routes(document, findings),

@@ -148,6 +148,7 @@ class Config:
     name: str
     workers: int
     keep_closed: bool
+    offloads: frozenset[str]  # names of those that may be used
     tunnels: tuple[Tunnel, ...]
     policies: tuple[Policy, ...]
     routes: tuple[Route, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from ipsec_dp.config import model, tables
 from ipsec_dp.config.auth import resolve_auth, resolve_manual
@@ -78,6 +78,13 @@ def resolve_gateway(table: tables.Gateway, place: Place) -> tuple[str, int]:
     elif table.workers > 1:
         place.warn("workers", f"{table.workers} workers run as one: sharing tunnels out is not built yet", "write 1 until it is")
     return name, table.workers
+
+
+def resolve_offloads(table: tables.Gateway) -> frozenset[str]:
+    """The names of the offloads that may be used."""
+    if table.offloads == "all":
+        return frozenset(get_args(tables.OffloadName))
+    return frozenset() if table.offloads == "none" else frozenset(table.offloads)
 
 
 def resolve_selectors(table: tables.Selectors, place: Place) -> tuple[Selector, ...]:

@@ -57,6 +57,12 @@ Spi = Annotated[
         extra_json_schema={"minimum": 256, "maximum": 0xFFFFFFFF},
     ),
 ]
+# The names that `status` shows.
+OffloadName = Literal["tun_csum", "tun_tso4", "tun_tso6", "tun_uso4", "tun_uso6", "udp_segment", "udp_gro"]
+Offloads = Annotated[
+    Literal["all", "none"] | tuple[OffloadName, ...],
+    Meta(description="what the kernel may do in bulk, where it can: all, none, or names", examples=["all"]),
+]
 EspKeywords = Annotated[str, Meta(description="strongSwan's keywords", examples=["aes256gcm16-esn", "aes128-sha256-x25519"])]
 Suite = Annotated[str, Meta(description="strongSwan's keywords", examples=["aes128gcm16", "aes128gcm16-esn"])]
 KeyFile = Annotated[
@@ -83,6 +89,7 @@ class Gateway(Table, frozen=True, kw_only=True):
         int, Meta(description="worker threads in each direction", extra_json_schema={"minimum": 1, "maximum": 64})
     ] = 1
     keep_closed: Annotated[bool, Meta(description="keep the guard when stopped")] = False
+    offloads: Offloads = "all"
 
 
 class Selectors(Table, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.dataplane.plane import DataPlane, Policy, protect_process
 from ipsec_dp.dataplane.types import (
+    ALL_OFFLOADS,
     DROP_NAMES,
     DROP_SENTENCES,
     GROWTH,
@@ -40,12 +41,14 @@ from ipsec_dp.dataplane.types import (
     SaFlag,
     SaHandle,
     SaInfo,
+    offloads_named,
 )
 
 if TYPE_CHECKING:
     from ipsec_dp.dataplane.batch import Batch
 
 __all__ = [
+    "ALL_OFFLOADS",
     "DROP_NAMES",
     "DROP_SENTENCES",
     "GROWTH",
@@ -79,6 +82,7 @@ __all__ = [
     "SaFlag",
     "SaHandle",
     "SaInfo",
+    "offloads_named",
     "protect_process",
 ]
 

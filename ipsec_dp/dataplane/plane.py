@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ipsec_dp._native import ffi, lib
 from ipsec_dp.dataplane.convert import check, drops_of, endpoint_of, selectors_of, set_endpoint, set_limits, set_path, set_selector
 from ipsec_dp.dataplane.types import (
+    ALL_OFFLOADS,
     NO_LIMITS,
     PUNT_OCTETS_MAX,
     TUN_OFFLOADS,
@@ -91,6 +92,7 @@ class DataPlane:
 
     sa_slots: inbound SAs at the most, a power of two. stranger_rate: punts a second that one unknown source may cause.
     hold_octets: packets of one tunnel that wait for an SA, while it is negotiated; 0: they are dropped.
+    offloads: those that a device may have when it is attached.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class DataPlane:
         stranger_rate: int = 50,
         stranger_burst: int = 200,
         hold_octets: int = 0,
+        offloads: Offload = ALL_OFFLOADS,
     ) -> None:
         config = ffi.new(
             "struct dp_config *",
@@ -114,6 +117,7 @@ class DataPlane:
         self._dp = out[0]
         self._punt = bytearray(PUNT_OCTETS_MAX)
         self.workers = workers
+        self._wanted = offloads
         self._tuns: set[tuple[int, int]] = set()  # (worker, number) of what is attached
         self._links: set[tuple[int, int]] = set()
 
@@ -290,6 +294,8 @@ class DataPlane:
     def attach_tun(self, interface: int, descriptor: int, worker: int = 0) -> None:
         check(lib.dp_tun_attach(self.c, worker, interface, descriptor), "attaching a TUN device")
         self._tuns.add((worker, interface))
+        if self._wanted != ALL_OFFLOADS:
+            self.set_tun_offloads(interface, self.tun_offloads(interface, worker) & self._wanted, worker)
 
     def detach_tun(self, interface: int, worker: int = 0) -> None:
         check(lib.dp_tun_detach(self.c, worker, interface), "detaching a TUN device")
@@ -304,6 +310,8 @@ class DataPlane:
         result = lib.dp_link_attach(self.c, worker, encapsulation, c, receive, int(receive_df), other)
         link = check(result, f"attaching sockets of {local.address}")
         self._links.add((worker, link))
+        if self._wanted != ALL_OFFLOADS:
+            self.set_link_offloads(link, self.link_offloads(link, worker) & self._wanted, worker)
         return link
 
     def detach_link(self, link: int, worker: int = 0) -> None:

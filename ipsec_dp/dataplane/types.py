@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NewType
 from ipsec_dp._native import ffi, lib
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ipsec_dp.addresses import Address
     from ipsec_dp.selectors import SelectorPair
 
@@ -91,8 +93,17 @@ class Offload(IntFlag):
     UDP_GRO = lib.DP_OFFLOAD_UDP_GRO
 
 
+def offloads_named(names: Iterable[str]) -> Offload:
+    """Offloads by the names that `status` shows, in any order. Raises KeyError."""
+    wanted = Offload(0)
+    for name in names:
+        wanted |= Offload[name.upper()]
+    return wanted
+
+
 TUN_OFFLOADS = Offload.TUN_CSUM | Offload.TUN_TSO4 | Offload.TUN_TSO6 | Offload.TUN_USO4 | Offload.TUN_USO6
 LINK_OFFLOADS = Offload.UDP_SEGMENT | Offload.UDP_GRO
+ALL_OFFLOADS = TUN_OFFLOADS | LINK_OFFLOADS
 
 
 class Action(IntEnum):

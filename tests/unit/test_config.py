@@ -79,7 +79,7 @@ def test_every_key_of_a_tunnel_becomes_a_value(write, tmp_path):
     config = load(
         write(
             """
-            gateway = { name = "site-a", workers = 2, keep_closed = true }
+            gateway = { name = "site-a", workers = 2, keep_closed = true, offloads = ["udp_gro"] }
             [[tunnel]]
             name = "to-b"
             local = "192.0.2.1"
@@ -120,7 +120,7 @@ def test_every_key_of_a_tunnel_becomes_a_value(write, tmp_path):
             """
         )
     )
-    assert (config.name, config.workers, config.keep_closed) == ("site-a", 2, True)
+    assert (config.name, config.workers, config.keep_closed, config.offloads) == ("site-a", 2, True, frozenset({"udp_gro"}))
     assert config.control_path == Path("/run/ipsec-dp/site-a.sock")
     tunnel = config.tunnel("to-b")
     assert tunnel.local == ipaddress.ip_address("192.0.2.1")
@@ -187,6 +187,11 @@ def test_rules_come_in_the_order_of_decision(write):
     assert (second.action, second.interface, second.tunnel, second.proxy_id) == ("protect", "ipsec0", "to-b", 0)
 
 
+@pytest.mark.parametrize(("text", "count"), [("", 7), ('offloads = "all"', 7), ('offloads = "none"', 0), ("offloads = []", 0)])
+def test_offloads_are_all_none_or_named(write, text, count):
+    assert len(load(write(f'[gateway]\nname = "x"\n{text}\n')).offloads) == count
+
+
 # ---- bad files, one line each ----------------------------------------------------------------------------------------------------
 
 ONE_LINE = [
@@ -194,6 +199,11 @@ ONE_LINE = [
     ("[gatewai]", '^gatewai: unknown table; did you mean "gateway"\\?$'),
     ("[gateway]\nworkrs = 2", '^gateway: workrs: unknown key; did you mean "workers"\\?$'),
     ("[gateway]\nworkers = 0", "^gateway: workers: 0 workers cannot be; write a number from 1 to 64$"),
+    (
+        '[gateway]\noffloads = "some"',
+        '^gateway: offloads: "some" is not taken here; write "all" or "none" or an array, each "tun_csum" or ',
+    ),
+    ('[gateway]\noffloads = ["gro"]', '^gateway: offloads: an array is not taken here; .* each "tun_csum" or '),
     ('[gateway]\nname = "a/b"', "^gateway: name: 'a/b' cannot be a name; "),
     ("gateway = 5", "^gateway: is an integer, not a table; "),
     ("[tunnel]\nname = 5", r"^tunnel: is a table, not an array of tables; write \[\[tunnel\]\]"),

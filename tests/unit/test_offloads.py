@@ -5,12 +5,29 @@ from __future__ import annotations
 import ipaddress
 import socket
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipsec_dp.dataplane import Df, Encapsulation, Endpoint, Gso, Limits, MemoryDatagram, MemoryPacket, Offload, OuterPath, SaFlag
+from ipsec_dp.config import tables
+from ipsec_dp.dataplane import (
+    ALL_OFFLOADS,
+    LINK_OFFLOADS,
+    DataPlane,
+    Df,
+    Encapsulation,
+    Endpoint,
+    Gso,
+    Limits,
+    MemoryDatagram,
+    MemoryPacket,
+    Offload,
+    OuterPath,
+    SaFlag,
+    offloads_named,
+)
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.rig.gateway import pair
 from ipsec_dp.rig.offload import ACK, CWR, ECE, FIN, PSH, TCP, Segment, aggregate, cut, run_of, super_packet
@@ -391,6 +408,21 @@ def test_a_refused_run_is_sent_again_at_once_and_the_offload_given_up():
         sealed_of(site, super_packet(whole, 500))
         assert len(loopback.received()) == 10
         assert site.a.events() == []
+
+
+@pytest.mark.parametrize("wanted", [Offload(0), Offload.UDP_GRO, Offload.UDP_SEGMENT | Offload.TUN_TSO4, ALL_OFFLOADS])
+def test_a_device_is_attached_with_no_offload_that_is_not_wanted(wanted):
+    local = Endpoint(ipaddress.ip_address("127.0.0.1"), 1)
+    with DataPlane(sa_slots=256, tunnels=1, interfaces=1, offloads=wanted) as plane, socket.socket(type=socket.SOCK_DGRAM) as outer:
+        link = plane.attach_link(Encapsulation.UDP, local, outer.fileno(), Df.SET)
+        assert plane.link_offloads(link) == wanted & LINK_OFFLOADS
+
+
+def test_a_configuration_names_offloads_as_status_does():
+    names = get_args(tables.OffloadName)
+    assert names == tuple(str(flag.name).lower() for flag in Offload)
+    assert offloads_named(names) == ALL_OFFLOADS
+    assert offloads_named(()) == Offload(0)
 
 
 def test_a_real_socket_brings_aggregates():
