@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike import auth, certificates, child, identity, life
+from ipsec_dp.ike import auth, certificates, child_answer, child_offer, identity, lifetimes
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.auth import AuthenticationError, method_text
 from ipsec_dp.ike.exchanges import Task
@@ -63,7 +63,7 @@ class Auth(Task):
 
     def __init__(self, pairs: tuple[ProxyId, ...], packet: ProxyId | None) -> None:
         self.pairs, self.packet = pairs, packet
-        self.offer: child.Offer | None = None
+        self.offer: child_offer.Offer | None = None
 
     def build(self, session: IkeSession, now: float) -> list[Payload] | None:
         own, expected = own_identity(session), expected_identity(session.peer, session.path.remote)
@@ -73,7 +73,7 @@ class Auth(Task):
         except AuthenticationError as error:
             session.end(Cause.AUTHENTICATION, str(error), now)
             return None
-        self.offer = child.make_offer(session, self.pairs, self.packet, in_auth=True)
+        self.offer = child_offer.make_offer(session, self.pairs, self.packet, in_auth=True)
         if self.offer is None:
             session.end(Cause.RESOURCES, "no SPI is free for a CHILD_SA", now, again=True)
             return None
@@ -104,7 +104,7 @@ class Auth(Task):
         established(session, received.now)
         if self.offer is not None:
             offer, self.offer = self.offer, None
-            child.accept_first(session, offer, message, received.now)
+            child_offer.accept_first(session, offer, message, received.now)
 
     def _disown(self, session: IkeSession, error: Exception, now: float) -> None:
         """The peer believes the SA is up: one word of why, not repeated (RFC 7296 §2.21.2), then forget it."""
@@ -162,7 +162,7 @@ def answer(session: IkeSession, received: Received) -> list[Payload]:
         IdentificationResponder(own.type, own.data),
         *_certificates(session.peer, request=False),
         proof,
-        *child.answer_first(session, received),
+        *child_answer.answer_first(session, received),
     ]
 
 
@@ -220,7 +220,7 @@ def established(session: IkeSession, now: float) -> None:
     session.established_at = now
     session.close_at = float("inf")
     session.init_messages = (b"", b"")
-    life.start(session, now)
+    lifetimes.start(session, now)
     theirs = "" if session.identities is None else f" with {session.identities[1]}"
     udp = ", ESP in UDP" if uses_udp(session) else ""
     session.report(Kind.IKE_UP, f"IKE SA up{theirs} at {session.path.remote}, {session.sa.suite}{udp}")

@@ -1,16 +1,16 @@
-"""DELETE of CHILD_SAs and IKE SAs, by either side, crossing or not (RFC 7296 §1.4.1, §2.25); every other INFORMATIONAL request."""
+"""DELETE of CHILD_SAs and IKE SAs by us, and what either side's DELETE leaves (RFC 7296 §1.4.1, §2.25)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from ipsec_dp.ike import child as children
-from ipsec_dp.ike import life
-from ipsec_dp.ike.actions import Cause, Kind, RemoveChild, RemoveOutbound
+from ipsec_dp.ike import lifetimes
+from ipsec_dp.ike.actions import Cause, RemoveChild, RemoveOutbound
 from ipsec_dp.ike.exchanges import Priority, Shape, Task
 from ipsec_dp.ike.payloads import Delete, Payload
 from ipsec_dp.ike.sa import ChildState, State
-from ipsec_dp.ike.wire import ExchangeType, NotifyType, ProtocolId
+from ipsec_dp.ike.wire import ExchangeType, ProtocolId
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.sa import Child, Received
@@ -78,7 +78,7 @@ def child(session: IkeSession, one: Child, now: float, *, at_once: bool = False)
     if one.successor is not None and one.successor.state is ChildState.UP:
         children.switch(session, one.successor)
     one.state = ChildState.DELETING
-    one.soft = one.idle_at = one.switch_at = life.NEVER_DUE
+    one.soft = one.idle_at = one.switch_at = lifetimes.NEVER_DUE
     if at_once:
         remove(session, one)
     elif one.sending:
@@ -96,8 +96,8 @@ def bury(session: IkeSession, one: Child, now: float) -> None:
         session.children.pop(one.number, None)
         return
     one.state = ChildState.DYING
-    one.soft = one.hard = one.idle_at = one.switch_at = life.NEVER_DUE
-    one.remove_at = now + life.GRACE
+    one.soft = one.hard = one.idle_at = one.switch_at = lifetimes.NEVER_DUE
+    one.remove_at = now + lifetimes.GRACE
 
 
 def remove(session: IkeSession, one: Child) -> None:
@@ -112,49 +112,3 @@ def forget(session: IkeSession, one: Child) -> None:
     remove(session, one)
     one.state = ChildState.DYING
     session.children.pop(one.number, None)
-
-
-# --- requests of the peer --------------------------------------------------------------------------------------------
-
-
-def answer(session: IkeSession, received: Received) -> list[Payload]:
-    """An INFORMATIONAL request: DELETEs, a farewell, or nothing at all, which asks whether we live."""
-    message = received.message
-    if message.notify(NotifyType.AUTHENTICATION_FAILED) is not None:
-        session.fail(
-            Cause.AUTHENTICATION, "the peer says that we did not prove who we are: compare secrets and identities", again=True
-        )
-        return []
-    payloads: list[Payload] = []
-    spis: list[bytes] = []
-    for payload in message.all(Delete):
-        if payload.protocol == ProtocolId.IKE:
-            session.fail(Cause.PEER, "the peer deleted it", again=True)
-            return []
-        if payload.protocol == ProtocolId.ESP:
-            spis += payload.spis
-    answered = [spi for spi in (_deleted(session, spi, received.now) for spi in dict.fromkeys(spis)) if spi is not None]
-    if answered:
-        payloads.append(Delete(ProtocolId.ESP, tuple(spi.to_bytes(4, "big") for spi in answered)))
-    return payloads
-
-
-def _deleted(session: IkeSession, spi: bytes, now: float) -> int | None:
-    """The peer no longer receives on `spi`; our SPI of the pair, unless our own DELETE for it is under way (RFC 7296 §2.25.1)."""
-    one = children.find_spi_out(session, spi)
-    if one is None or one.state is ChildState.DYING:
-        return None
-    crossing = one.state is ChildState.DELETING
-    task = session.task if isinstance(session.task, children.CreateChild) else None
-    rekeying = task is not None and task.rekeys is one
-    successor = task.rival if task is not None and rekeying and one.successor is None else one.successor
-    if successor is not None and successor.state is ChildState.UP:
-        children.switch(session, successor)
-    if crossing or successor is not None or rekeying:
-        bury(session, one, now)
-    else:
-        redundant = one.state is ChildState.REKEYED or (task is not None and task.rival is one)
-        forget(session, one)
-        if not redundant:
-            session.report(Kind.CHILD_DOWN, "the peer deleted it", cause=Cause.PEER, child=one.number, again=True)
-    return None if crossing else one.spi_in

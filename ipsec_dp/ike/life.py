@@ -1,106 +1,21 @@
-"""Time: soft and hard limits, jittered and staggered by role; liveness, NAT keepalives, idle CHILD_SAs (RFC 7296 §2.4, §2.8)."""
+"""Time: what is due of an IKE SA and its CHILD_SAs, and what is then done (RFC 7296 §2.4, §2.8; RFC 3948 §4)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ipsec_dp.ike import child as children
-from ipsec_dp.ike import delete, rekey
-from ipsec_dp.ike.actions import Cause, ChildLimits, Kind, SendKeepalive
+from ipsec_dp.ike import child_offer, delete, rekey
+from ipsec_dp.ike.actions import Cause, Kind, SendKeepalive
 from ipsec_dp.ike.environment import NEVER
-from ipsec_dp.ike.exchanges import Priority, Shape, Task
-from ipsec_dp.ike.peer import NAT_KEEPALIVE, Life
+from ipsec_dp.ike.lifetimes import SWITCH_LOOK
+from ipsec_dp.ike.liveness import Check
+from ipsec_dp.ike.peer import NAT_KEEPALIVE
 from ipsec_dp.ike.sa import Child, ChildState
-from ipsec_dp.ike.wire import ExchangeType
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.payloads import Payload
-    from ipsec_dp.ike.sa import Received
     from ipsec_dp.ike.session import IkeSession
-    from ipsec_dp.ike.wire import Rng
-
-NEVER_DUE: Final = inf
-GRACE: Final = 5.0  # seconds a deleted CHILD_SA still receives
-SWITCH_LOOK: Final = 1.0  # seconds between two looks whether the peer uses a new SA without having deleted the old one
-HINT_PATIENCE: Final = 2.0  # seconds a genuine answer still has after an unauthenticated refusal
-MOVE_EVERY: Final = 1.0  # seconds between two changes of the peer's address
-RETRY: Final = 1.0  # seconds before a refused rekey is tried again, doubling
-RETRY_LONGEST: Final = 60.0
-
-# Parts of a hard limit at which a side rekeys: the one that made the SA first, the other only if that did not happen.
-_PARTS: Final = {True: (0.80, 0.85), False: (0.90, 0.95)}
-
-
-@dataclass(slots=True)
-class Timers:
-    """When something of an IKE SA is due, in the seconds of `now`."""
-
-    soft: float = inf
-    hard: float = inf
-    heard: float = NEVER
-    check_at: float = inf
-    keepalive_at: float = inf
-    move_at: float = NEVER
-    failures: int = 0
-    delayed: list[tuple[float, Task]] = field(default_factory=list)
-
-
-class Check(Task):
-    """An empty INFORMATIONAL request: are you there (RFC 7296 §2.4)?"""
-
-    exchange = ExchangeType.INFORMATIONAL
-    shape = Shape.ANY
-    priority = Priority.LIVENESS
-
-    def __init__(self, retries: int) -> None:
-        self.tries = retries
-
-    def build(self, session: IkeSession, now: float) -> list[Payload]:
-        del session, now
-        return []
-
-    def answered(self, session: IkeSession, received: Received) -> None:
-        """That it was answered is all there is to know."""
-
-
-def jitter(rng: Rng, low: float, high: float) -> float:
-    """Evenly between `low` and `high`."""
-    return low + (high - low) * int.from_bytes(rng(4), "big") / 0xFFFF_FFFF
-
-
-def soft_after(life: Life, *, initiator: bool, rng: Rng) -> float:
-    """Seconds until this side rekeys; always before the hard limit."""
-    if life.soft_s is None:
-        return life.hard_s * jitter(rng, *_PARTS[initiator])
-    spare = max(life.hard_s - life.soft_s, 0.0)
-    return life.soft_s + spare * (jitter(rng, 0.0, 0.05) if initiator else jitter(rng, 0.40, 0.60))
-
-
-def limits_of(life: Life, *, initiator: bool, rng: Rng) -> ChildLimits:
-    """Octets and packets, soft ones staggered as the seconds are."""
-    part = jitter(rng, *_PARTS[initiator])
-    return ChildLimits(int(life.octets * part), life.octets, int(life.packets * part), life.packets)
-
-
-def start(session: IkeSession, now: float) -> None:
-    """The IKE SA is up: its times begin."""
-    peer, timers = session.peer, session.timers
-    timers.soft = now + soft_after(peer.ike_life, initiator=session.sa.initiator, rng=session.host.environment.rng)
-    timers.hard = now + peer.ike_life.hard_s
-    timers.heard = now
-    timers.check_at = now + peer.liveness.interval_s if peer.liveness.interval_s else inf
-    timers.keepalive_at = now + NAT_KEEPALIVE if session.nat_local else inf
-
-
-def start_child(session: IkeSession, new: Child, now: float) -> ChildLimits:
-    """A CHILD_SA is up: its times begin. Returns its other limits."""
-    life, rng = session.peer.child_life, session.host.environment.rng
-    new.soft = now + soft_after(life, initiator=new.initiator, rng=rng)
-    new.hard = now + life.hard_s
-    new.idle_at = now + life.idle_s if life.idle_s else inf
-    return limits_of(life, initiator=new.initiator, rng=rng)
 
 
 def next_due(session: IkeSession) -> float:
@@ -164,39 +79,13 @@ def rekey_child(session: IkeSession, child: Child) -> None:
     """Make another in its place before it ends."""
     child.soft = inf
     if child.state is ChildState.UP and not rekeying(session, child):
-        session.enqueue(children.CreateChild(child.pairs, rekeys=child))
+        session.enqueue(child_offer.CreateChild(child.pairs, rekeys=child))
 
 
 def rekeying(session: IkeSession, child: Child) -> bool:
     """True when a rekey of ours is waiting or under way."""
     tasks = session.queue if session.task is None else [session.task, *session.queue]
-    return any(isinstance(task, children.CreateChild) and task.rekeys is child for task in tasks)
-
-
-def retry_rekey(session: IkeSession, child: Child | None, now: float) -> None:
-    """A rekey failed: again after a while, as long as the hard limit allows."""
-    if child is not None and child.state is ChildState.UP:
-        child.soft = now + _wait(session, child.failures)
-        child.failures += 1
-
-
-def retry_ike(session: IkeSession, text: str, now: float) -> None:
-    """A rekey of the IKE SA failed: again after a while, as long as the hard limit allows."""
-    timers = session.timers
-    timers.soft = now + _wait(session, timers.failures)
-    timers.failures += 1
-    session.report(Kind.WARNING, f"the IKE SA is not rekeyed yet: {text}", cause=Cause.REFUSED)
-
-
-def later(session: IkeSession, task: Task, now: float) -> None:
-    """A request that met TEMPORARY_FAILURE (RFC 7296 §2.25): again after a while."""
-    session.timers.failures += 1
-    if session.timers.failures <= 16:  # then whoever wants it asks again
-        session.timers.delayed.append((now + _wait(session, session.timers.failures), task))
-
-
-def _wait(session: IkeSession, failures: int) -> float:
-    return min(RETRY * 2.0 ** min(failures, 8), RETRY_LONGEST) * jitter(session.host.environment.rng, 0.75, 1.25)
+    return any(isinstance(task, child_offer.CreateChild) and task.rekeys is child for task in tasks)
 
 
 def expire(session: IkeSession, child: Child, now: float) -> None:
@@ -210,7 +99,7 @@ def expire(session: IkeSession, child: Child, now: float) -> None:
     if alone:
         session.report(Kind.CHILD_DOWN, "it reached its hard limit", cause=Cause.LIFETIME, child=child.number, again=True)
         if session.peer.start == "start":
-            session.enqueue(children.CreateChild(child.pairs))
+            session.enqueue(child_offer.CreateChild(child.pairs))
 
 
 def _idle(session: IkeSession, child: Child, now: float) -> None:
@@ -247,14 +136,3 @@ def _keepalive(session: IkeSession, now: float) -> None:
     if session.timers.keepalive_at <= now:
         session.timers.keepalive_at = now + NAT_KEEPALIVE
         session.emit(SendKeepalive(session.path))
-
-
-def silence_text(session: IkeSession, task: Task) -> str:
-    """What a peer that does not answer may mean, and how to tell."""
-    asked = f"{session.path.remote} did not answer {task.name} ({task.tries + 1} times)"
-    if task.exchange is ExchangeType.IKE_SA_INIT:
-        port = session.path.remote.port
-        return f"{asked}: it is down (ping it), UDP port {port} is blocked on the way (capture there), or no IKE runs on it"
-    if task.exchange is ExchangeType.IKE_AUTH:
-        return f"{asked}, but did answer IKE_SA_INIT: UDP port {session.path.remote.port} is blocked, or large datagrams are lost"
-    return f"{asked}: it is down or the way to it is"

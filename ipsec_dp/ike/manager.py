@@ -12,8 +12,7 @@ from itertools import count
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from ipsec_dp.ike import child as children
-from ipsec_dp.ike import cookies, delete, life, rekey, report
+from ipsec_dp.ike import child_offer, cookies, delete, life, rekey, report
 from ipsec_dp.ike.actions import Action, Cause, Event, Kind, Report, Send
 from ipsec_dp.ike.message import Header, Message, build_message, parse_message
 from ipsec_dp.ike.peer import ProxyId, Unique
@@ -370,8 +369,8 @@ def _wanted(session: IkeSession, packet: SelectorPair, now: float) -> list[Actio
         return []
     proxy_id = next((p for p in session.peer.proxy_ids if p.local.covers(asked.local) and p.remote.covers(asked.remote)), None)
     tasks = session.queue if session.task is None else [session.task, *session.queue]
-    if proxy_id is not None and not any(isinstance(task, children.CreateChild) and proxy_id in task.pairs for task in tasks):
-        session.enqueue(children.CreateChild((proxy_id,), asked))
+    if proxy_id is not None and not any(isinstance(task, child_offer.CreateChild) and proxy_id in task.pairs for task in tasks):
+        session.enqueue(child_offer.CreateChild((proxy_id,), asked))
     return _pumped(session, now)
 
 
@@ -380,5 +379,5 @@ def _lacking(session: IkeSession, packet: SelectorPair | None, now: float) -> li
         return _wanted(session, packet, now)
     if session.state is State.ESTABLISHED:
         session.attempted.clear()
-        children.cover(session, now, every=True)
+        child_offer.cover(session, now, every=True)
     return _pumped(session, now)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import life, state
+from ipsec_dp.ike import lifetimes, state
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.exchanges import Outstanding, Task, UnprovenError
 from ipsec_dp.ike.message import Header, Message
@@ -90,7 +90,7 @@ def _hint(session: IkeSession, error: IkeError, outstanding: Outstanding, now: f
     session.report(Kind.HINT, str(hint), cause=hint.cause)
     if hint.cause is not None:
         outstanding.attempt = outstanding.task.tries
-        outstanding.deadline = min(outstanding.deadline, now + life.HINT_PATIENCE)
+        outstanding.deadline = min(outstanding.deadline, now + lifetimes.HINT_PATIENCE)
 
 
 def _receive_request(session: IkeSession, received: Received) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import child as children
-from ipsec_dp.ike import delete, dh, keymat, life, proposal
+from ipsec_dp.ike import child_offer, delete, dh, keymat, lifetimes, liveness, proposal
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.exchanges import Priority, Shape, Task, Window
 from ipsec_dp.ike.groups import groups_of, wanted_group
@@ -90,7 +89,7 @@ class RekeyIke(Task):
             hand_over(session, self.rival, now)
             _await_delete(session, now)
             return
-        life.retry_ike(session, text, now)
+        lifetimes.retry_ike(session, text, now)
 
     def dropped(self, session: IkeSession) -> None:
         """The old one ends while the peer's new one stands: that one has taken over."""
@@ -116,7 +115,7 @@ def answer(session: IkeSession, received: Received) -> list[Payload]:
     message, now = received.message, received.now
     task = session.task
     rival = isinstance(task, RekeyIke)
-    if isinstance(task, children.CreateChild | delete.DeleteSpi) or (isinstance(task, RekeyIke) and task.rival is not None):
+    if isinstance(task, child_offer.CreateChild | delete.DeleteSpi) or (isinstance(task, RekeyIke) and task.rival is not None):
         return [Notify(NotifyType.TEMPORARY_FAILURE)]
     sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
     if sa is None or ke is None or peer_nonce is None:
@@ -166,7 +165,7 @@ def _successor(
     new.identities = session.identities
     new.fragmentation, new.peer_hashes = session.fragmentation, session.peer_hashes
     new.nat_local, new.nat_remote, new.natt_supported = session.nat_local, session.nat_remote, session.natt_supported
-    life.start(new, now)
+    lifetimes.start(new, now)
     session.spawned.append(new)
     return new
 
@@ -182,7 +181,7 @@ def hand_over(old: IkeSession, new: IkeSession, now: float) -> None:
     old.handed_over, new.handed_over = True, False
     new.state = State.ESTABLISHED
     new.children = old.children
-    new.queue += [task for task in old.queue if not isinstance(task, RekeyIke | delete.DeleteIke | life.Check)]
+    new.queue += [task for task in old.queue if not isinstance(task, RekeyIke | delete.DeleteIke | liveness.Check)]
     old.queue = []
     new.timers.delayed, old.timers.delayed = old.timers.delayed, []
     new.single_pair, new.attempted = old.single_pair, old.attempted

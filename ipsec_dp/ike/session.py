@@ -1,8 +1,7 @@
 """One IKE SA as a pure state machine: datagrams, `now` and commands go in, actions come out (RFC 7296).
 
 The flow of a received message is `receiving`, what it may do is the table in `state`, what each exchange does is in the module of
-its name. The flow of our own requests is
-`enqueue`, `pump`, `Task.build`, the wire, `Task.answered`.
+its name. The flow of our own requests is `enqueue`, `pump`, `Task.build`, the wire, `Task.answered`.
 """
 
 from __future__ import annotations
@@ -10,11 +9,12 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ipsec_dp.ike import delete, life, receiving, state
+from ipsec_dp.ike import delete, life, lifetimes, receiving, state
 from ipsec_dp.ike.actions import Action, Cause, Event, Kind, MovePath, Path, ReleaseSpi, Report, Send
 from ipsec_dp.ike.exchanges import Shape, Task, UnprovenError, Window
 from ipsec_dp.ike.fragment import Reassembler, message_room, seal_datagrams
 from ipsec_dp.ike.init import Init
+from ipsec_dp.ike.liveness import silence_text
 from ipsec_dp.ike.message import Header, Message, build_message
 from ipsec_dp.ike.payloads import Payload
 from ipsec_dp.ike.sa import NO_SPI, Child, IkeSa, Received, State, nonzero_spi
@@ -79,7 +79,7 @@ class IkeSession:
         self.single_pair = False  # the peer takes one pair of selectors in an exchange
         self.attempted: set[ProxyId] = set()
         self.close_at = inf
-        self.timers = life.Timers()
+        self.timers = lifetimes.Timers()
         self.hints: list[UnprovenError] = []
         self.closing: tuple[Cause, str, bool] | None = None
         self.deferred: list[Callable[[], None]] = []
@@ -244,7 +244,7 @@ class IkeSession:
         """Follow a peer behind a NAT to a new address, unless we are behind one ourselves (RFC 7296 §2.23)."""
         if not self.nat_remote or self.nat_local or path.natt != self.path.natt or now < self.timers.move_at:
             return
-        self.timers.move_at = now + life.MOVE_EVERY
+        self.timers.move_at = now + lifetimes.MOVE_EVERY
         self.path = path
         self.emit(MovePath(self.peer.tunnel, tuple(self.children), path))
         self.report(Kind.PATH, f"the peer's address is now {path.remote}: its NAT changed the mapping")
@@ -273,7 +273,7 @@ class IkeSession:
             self.end(hint.cause or Cause.REFUSED, f"{hint} (not authenticated)", now, again=True)
             return
         cause = Cause.LIVENESS if task.shape is Shape.ANY and self.state is State.ESTABLISHED else Cause.TIMEOUT
-        self.end(cause, life.silence_text(self, task), now, again=True)
+        self.end(cause, silence_text(self, task), now, again=True)
 
     def _expired(self, now: float) -> None:
         if self.state is State.INIT_ANSWERED:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import auth_exchange, child, delete, init, rekey
+from ipsec_dp.ike import auth_exchange, child_answer, informational, init, rekey
 from ipsec_dp.ike.exchanges import Shape
 from ipsec_dp.ike.payloads import SecurityAssociation
 from ipsec_dp.ike.sa import State
@@ -62,8 +62,8 @@ REQUESTS: Final = (
     #   in state             exchange       about              answered by            required    optional     RFC 7296
     Row(State.NEW, INIT, Shape.ANY, init.answer, (P.SA, P.KE, P.NONCE), (P.NOTIFY,), "§1.2"),
     Row(State.INIT_ANSWERED, AUTH, Shape.ANY, auth_exchange.answer, (P.ID_I, P.SA, P.TS_I, P.TS_R), _AUTH_OPTIONS, "§1.2"),
-    Row(State.ESTABLISHED, CREATE, Shape.NEW_CHILD, child.answer, _CHILD, (P.KE, P.NOTIFY), "§1.3.1"),
-    Row(State.ESTABLISHED, CREATE, Shape.REKEY_CHILD, child.answer, _CHILD, (P.KE, P.NOTIFY), "§1.3.3, §2.8"),
+    Row(State.ESTABLISHED, CREATE, Shape.NEW_CHILD, child_answer.answer, _CHILD, (P.KE, P.NOTIFY), "§1.3.1"),
+    Row(State.ESTABLISHED, CREATE, Shape.REKEY_CHILD, child_answer.answer, _CHILD, (P.KE, P.NOTIFY), "§1.3.3, §2.8"),
     Row(State.ESTABLISHED, CREATE, Shape.REKEY_IKE, rekey.answer, _IKE, (P.NOTIFY,), "§1.3.2, §2.18"),
     Row(State.REKEYED, CREATE, Shape.NEW_CHILD, rekey.not_now, (), (), "§2.25.2"),
     Row(State.REKEYED, CREATE, Shape.REKEY_CHILD, rekey.not_now, (), (), "§2.25.2"),
@@ -71,9 +71,9 @@ REQUESTS: Final = (
     Row(State.DELETING, CREATE, Shape.NEW_CHILD, rekey.not_now, (), (), "§2.25.2"),
     Row(State.DELETING, CREATE, Shape.REKEY_CHILD, rekey.not_now, (), (), "§2.25.2"),
     Row(State.DELETING, CREATE, Shape.REKEY_IKE, rekey.not_now, (), (), "§2.25.2"),
-    Row(State.ESTABLISHED, INFORMATIONAL, Shape.ANY, delete.answer, (), (P.DELETE, P.NOTIFY), "§1.4, §2.21"),
-    Row(State.REKEYED, INFORMATIONAL, Shape.ANY, delete.answer, (), (P.DELETE, P.NOTIFY), "§1.4, §2.8"),
-    Row(State.DELETING, INFORMATIONAL, Shape.ANY, delete.answer, (), (P.DELETE, P.NOTIFY), "§1.4, §2.25"),
+    Row(State.ESTABLISHED, INFORMATIONAL, Shape.ANY, informational.answer, (), (P.DELETE, P.NOTIFY), "§1.4, §2.21"),
+    Row(State.REKEYED, INFORMATIONAL, Shape.ANY, informational.answer, (), (P.DELETE, P.NOTIFY), "§1.4, §2.8"),
+    Row(State.DELETING, INFORMATIONAL, Shape.ANY, informational.answer, (), (P.DELETE, P.NOTIFY), "§1.4, §2.25"),
 )
 RESPONSES: Final = (
     Row(State.INIT_SENT, INIT, Shape.ANY, None, (P.SA, P.KE, P.NONCE), (P.NOTIFY, P.CERTREQ), "§1.2, §2.6"),
