@@ -112,11 +112,11 @@ def _ping(stage: Stage, step: Step) -> None:
     for address in netns.HOST_B:
         # With a deadline it waits for the last answer; without, only for twice the round trip so far.
         done = stage.sites.host_a.run("ping", "-n", "-c", str(PINGS), "-i", "0.1", "-w", "5", address, check=False)
-        if done.returncode != 0 or f"{PINGS} received" not in done.stdout:
+        if done.returncode != 0:  # fewer answers than asked for, within the time
             raise DemoFailedError(f"ping {address}: {done.stdout.strip().splitlines()[-1] if done.stdout else done.stderr.strip()}")
         times.append(float(done.stdout.rpartition(" = ")[2].split("/")[1]))
     step.figures = {"rtt_ms_ipv4": times[0], "rtt_ms_ipv6": times[1]}
-    step.said = f"{PINGS} of {PINGS} back, {times[0]:.2f} ms over IPv4, {times[1]:.2f} ms over IPv6"
+    step.said = f"{PINGS} answers, {times[0]:.2f} ms over IPv4, {times[1]:.2f} ms over IPv6"
 
 
 def _listener(namespace: Namespace) -> socket.socket:
