@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike import auth_exchange, dh, keymat, proposal
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.auth import hash_algorithms_data
+from ipsec_dp.ike.certificates import Trust
 from ipsec_dp.ike.exchanges import Task, UnprovenError
 from ipsec_dp.ike.groups import groups_of, wanted_group
 from ipsec_dp.ike.nat import float_port, nat_detection, note_abilities
 from ipsec_dp.ike.payloads import KeyExchangePayload, Nonce, Notify, Payload, SecurityAssociation
+from ipsec_dp.ike.peer import SignatureAuth
 from ipsec_dp.ike.sa import NO_SPI, State, nonce, nonzero_spi
 from ipsec_dp.ike.wire import ExchangeType, NotifyType
 
@@ -120,9 +122,17 @@ def answer(session: IkeSession, received: Received) -> list[Payload]:
         KeyExchangePayload(suite.group.id, public),
         Nonce(own_nonce),
         *nat_detection(session, session.sa.spi_i, session.sa.spi_r),
+        *_certificate_request(session.candidates),
         *([Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)] if session.fragmentation else []),
         *([Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, hash_algorithms_data())] if session.peer_hashes is not None else []),
     ]
+
+
+def _certificate_request(candidates: tuple[Peer, ...]) -> list[Payload]:
+    """CERTREQ of every tunnel that it may turn out to be: many initiators send a certificate only when asked (RFC 7296 §1.2)."""
+    trusts = [peer.auth.trust for peer in candidates if isinstance(peer.auth, SignatureAuth)]
+    authorities = dict.fromkeys(authority for trust in trusts for authority in trust.authorities)
+    return [Trust(tuple(authorities)).certificate_request()] if trusts else []
 
 
 def establish_keys(session: IkeSession, suite: proposal.IkeSuite, nonces: tuple[bytes, bytes], secret: bytearray) -> None:

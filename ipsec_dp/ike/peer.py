@@ -128,7 +128,7 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         tunnel=tunnel.name,
         auth=SharedKeyAuth(PreSharedKey.from_file(tunnel.auth.psk_file))
         if isinstance(tunnel.auth, PskAuth)
-        else _signature_auth(tunnel.auth),
+        else _signature_auth(tunnel.auth, sha1=tunnel.legacy),
         ike_proposals=tunnel.ike.proposals,
         esp_proposals=tunnel.esp.proposals,
         proxy_ids=tuple(map(proxy_id_of, tunnel.selectors)),
@@ -163,7 +163,7 @@ def _identity(text: str | None) -> Identity | None:
     return None if text is None else Identity.from_text(text)
 
 
-def _signature_auth(auth: CertificateAuth) -> SignatureAuth:
+def _signature_auth(auth: CertificateAuth, *, sha1: bool) -> SignatureAuth:
     authorities = tuple(certificate for path in auth.ca for certificate in load_certificates(path))
     trust = Trust(authorities, tuple(map(load_crl, auth.crl)), Revocation(auth.revocation))
-    return SignatureAuth(Credential.from_files(auth.certificate, auth.private_key), trust)
+    return SignatureAuth(Credential.from_files(auth.certificate, auth.private_key), trust, sha1)

@@ -9,8 +9,8 @@ from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certificates
 from ipsec_dp.ike.identity import Identity
-from ipsec_dp.ike.message import Header
-from ipsec_dp.ike.payloads import Authentication
+from ipsec_dp.ike.message import Header, parse_message
+from ipsec_dp.ike.payloads import Authentication, CertificateRequest
 from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth, Unique
 from ipsec_dp.ike.proposal import parse_ike
 
@@ -146,6 +146,15 @@ def with_certificates(ca, **changes):
 @pytest.mark.parametrize("site", ["a", "b"])
 def test_certificates_of_both_kinds_bring_it_up(ca, site):
     with_certificates(ca).up(site)
+
+
+def test_the_responder_asks_for_a_certificate_before_the_initiator_sends_one(ca):
+    ladder = with_certificates(ca)
+    ladder.initiate("a")
+    # IKE_SA_INIT -->, <-- IKE_SA_INIT with CERTREQ
+    assert ladder.deliver("b")
+    answer = parse_message(ladder.wire.log[-1][0].data[0])
+    assert answer.get(CertificateRequest) == signed(ca, "b").auth.trust.certificate_request()
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused(ca):

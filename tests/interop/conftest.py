@@ -1,0 +1,27 @@
+"""The topology that the tests of one module share, and meetings with strongSwan in it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+
+from ipsec_dp.rig import netns
+from tests.interop.strongswan_meeting import Agreement, Meeting
+
+
+@pytest.fixture(scope="module")
+def sites():
+    with netns.Lab() as lab:
+        yield netns.two_sites(lab)
+
+
+@pytest.fixture
+def meet(sites, tmp_path):
+    """Makes meetings that end with the test: meet(ike="aes256gcm16-prfsha384-ecp384")."""
+    with ExitStack() as stack:
+
+        def made(**agreed: object) -> Meeting:
+            return stack.enter_context(Meeting(sites, tmp_path, Agreement(**agreed)))
+
+        yield made

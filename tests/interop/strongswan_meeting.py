@@ -1,0 +1,305 @@
+"""Our gateway and a strongSwan, configured for each other, with what a test asks of both.
+
+hostA -- gwA (ours) == gwB (charon) -- hostB
+
+Its userspace ESP exists in UDP only and has no ESN, so our side has encapsulation = "udp" and proposes none. Neither side calls by
+itself unless a test says so: `bring_up` says who does.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from ipsec_dp.rig import capture, netns
+from ipsec_dp.rig.peers.strongswan import StrongSwan
+from ipsec_dp.rig.process import GatewayProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ipsec_dp.rig.netns import Namespace, TwoSites
+
+TUNNEL = "to-b"
+IDENTITIES = ("gwA.example", "gwB.example")
+ROLES = ("we", "they")  # who initiates
+SECONDS = 8.0
+POLL_S = 0.02
+PINGS = 3
+# Reasons that a packet is dropped for although the peer sealed it for us: none may appear where nothing is wrong.
+LOST = ("icv", "replay", "too_old", "unknown_spi", "no_sa", "selectors", "pad")
+
+
+@dataclass(frozen=True)
+class Psk:
+    """A secret of each side; the same one where nothing is wrong."""
+
+    ours: str = "a secret of thirty-two characters"
+    theirs: str = "a secret of thirty-two characters"
+
+    def our_lines(self, directory: Path) -> str:
+        _secret(directory / "tunnel.psk", self.ours)
+        return 'psk_file = "tunnel.psk"'
+
+    their_local = their_remote = "auth = psk"
+
+    def their_secrets(self) -> str:
+        return f'secrets {{ ike-b {{ secret = "{self.theirs}" }} }}'
+
+    def give(self, peer: StrongSwan) -> None:
+        """Nothing of it is a file of the peer's."""
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """NAME.crt and NAME.key of `directory` for both sides. `method` is strongSwan's word for how it signs.
+
+    `intermediates`: certificates between the peer's and the authority, sent by it; ours stand in the file of our certificate.
+    """
+
+    directory: Path
+    authority: str
+    names: tuple[str, str]
+    method: str
+    intermediates: tuple[str, ...] = ()
+
+    def our_lines(self, directory: Path) -> str:
+        del directory
+        ours = self.directory / self.names[0]
+        return f'certificate = "{ours}.crt"\nprivate_key = "{ours}.key"\nca = ["{self.directory / self.authority}.crt"]'
+
+    @property
+    def their_local(self) -> str:
+        return f"auth = {self.method}\n certs = {self.names[1]}.crt"
+
+    their_remote = "auth = pubkey"
+
+    def their_secrets(self) -> str:
+        return ""
+
+    def give(self, peer: StrongSwan) -> None:
+        for kind, name in (
+            ("x509ca", f"{self.authority}.crt"),
+            ("x509", f"{self.names[1]}.crt"),
+            ("private", f"{self.names[1]}.key"),
+            *(("x509", f"{name}.crt") for name in self.intermediates),
+        ):
+            (peer.credentials(kind) / name).write_bytes((self.directory / name).read_bytes())
+
+
+@dataclass(frozen=True)
+class Net:
+    """One child of strongSwan's, from our side: what is ours and what is its own. Several prefixes have commas between them."""
+
+    name: str = "net"
+    ours: str = netns.SITE_A_NETS[0]
+    theirs: str = netns.SITE_B_NETS[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """What both sides are configured with. Proposals are in strongSwan's keywords; the peer's are ours unless given."""
+
+    auth: Psk | Certificates = field(default=Psk())
+    ike: str = "aes128gcm16-prfsha256-x25519"
+    esp: str = "aes128gcm16"
+    their_ike: str | None = None
+    their_esp: str | None = None
+    proxy_ids: tuple[tuple[str, str], ...] = ((netns.SITE_A_NETS[0], netns.SITE_B_NETS[0]),)
+    nets: tuple[Net, ...] = (Net(),)
+    outer: tuple[str, str] = (netns.GW_A_OUTER[0], netns.GW_B_OUTER[0])
+    start: str = "respond"
+    # Further lines of our tables and of the peer's sections.
+    our_tunnel: str = ""
+    our_ike: str = ""
+    our_esp: str = ""
+    strongswan_conf: str = ""
+    their_connection: str = ""
+    their_child: str = "rekey_time = 1h"
+
+    def ours(self, directory: Path) -> str:
+        """Our configuration file."""
+        proxy_ids = "".join(
+            f'  [[tunnel.proxy_id]]\n  local = "{ours}"\n  remote = "{theirs}"\n' for ours, theirs in self.proxy_ids
+        )
+        return f"""\
+[gateway]
+name = "gwA"
+[[tunnel]]
+name = "{TUNNEL}"
+local = "{self.outer[0]}"
+remote = "{self.outer[1]}"
+interface = "ipsec0"
+encapsulation = "udp"
+start = "{self.start}"
+{self.our_tunnel}
+{proxy_ids}
+  [tunnel.auth]
+local_id = "{IDENTITIES[0]}"
+remote_id = "{IDENTITIES[1]}"
+{self.auth.our_lines(directory)}
+  [tunnel.ike]
+proposals = ["{self.ike}"]
+{self.our_ike}
+  [tunnel.esp]
+proposals = ["{self.esp}-noesn"]
+replay_window = 128
+{self.our_esp}
+"""
+
+    def theirs(self) -> str:
+        """strongSwan's swanctl.conf."""
+        children = "".join(
+            f"{net.name} {{\n local_ts = {net.theirs}\n remote_ts = {net.ours}\n esp_proposals = {self.their_esp or self.esp}\n"
+            f" replay_window = 128\n {self.their_child}\n}}\n"
+            for net in self.nets
+        )
+        return f"""\
+connections {{ gw {{
+ version = 2
+ local_addrs = {self.outer[1]}
+ remote_addrs = {self.outer[0]}
+ encap = yes
+ proposals = {self.their_ike or self.ike}
+ {self.their_connection}
+ local {{
+  id = {IDENTITIES[1]}
+  {self.auth.their_local}
+ }}
+ remote {{
+  id = {IDENTITIES[0]}
+  {self.auth.their_remote}
+ }}
+ children {{
+ {children} }}
+}} }}
+{self.auth.their_secrets()}
+"""
+
+
+def _secret(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+class Meeting:
+    """Both of an agreement, up when entered, with no SA yet unless one of them starts by itself."""
+
+    def __init__(self, sites: TwoSites, directory: Path, agreement: Agreement) -> None:
+        self.sites, self.agreement = sites, agreement
+        config = directory / "gwA.toml"
+        config.write_text(agreement.ours(directory))
+        self.ours = GatewayProcess(sites.gw_a, config)
+        self.theirs = StrongSwan(sites.gw_b, directory / "strongswan", agreement.theirs(), agreement.strongswan_conf)
+        agreement.auth.give(self.theirs)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.callback(self._stop_ours)
+            self.ours.start()
+            stack.enter_context(self.theirs)
+            self.ours.wait_up()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _stop_ours(self) -> None:
+        if self.ours.process is not None and self.ours.process.poll() is None:
+            self.ours.terminate()
+
+    # ---- what they do
+
+    def bring_up(self, role: str) -> None:
+        """One IKE SA and the peer's nets' CHILD_SAs, up on both sides; `role` is who initiates."""
+        if role == "we":
+            self.ours.ask("initiate", name=TUNNEL)
+        else:
+            for net in self.agreement.nets:
+                self.theirs.initiate(net.name)
+        self.eventually(self.is_up, f"{role} initiate, and both are up")
+
+    def is_up(self) -> bool:
+        """Whether both have the same CHILD_SAs in the same single IKE SA."""
+        ours, theirs = self.tunnel(), self.theirs.list_sas()
+        if ours["state"] != "up" or len(theirs) != 1 or theirs[0][1]["state"] != "ESTABLISHED":
+            return False
+        ike = (theirs[0][1]["initiator-spi"], theirs[0][1]["responder-spi"])
+        return (ours["ike"]["spi_i"], ours["ike"]["spi_r"]) == ike and bool(self.spis()) and self.spis() == self.their_spis()
+
+    def down(self) -> bool:
+        """Whether neither has an SA."""
+        return self.tunnel()["ike"] is None and not self.children() and not self.theirs.list_sas()
+
+    # ---- what they say
+
+    def tunnel(self) -> dict[str, Any]:
+        """Our status of the tunnel."""
+        (tunnel,) = self.ours.status()["tunnels"]
+        return dict(tunnel)
+
+    def children(self) -> list[dict[str, Any]]:
+        return list(self.tunnel()["children"])
+
+    def ike_spis(self) -> tuple[str, str]:
+        ike = self.tunnel()["ike"]
+        return ike["spi_i"], ike["spi_r"]
+
+    def spis(self) -> set[tuple[int, int]]:
+        """(the SPI that we receive on, that the peer does) of every CHILD_SA by what we say."""
+        return {(int(child["spi_in"], 16), int(child["spi_out"], 16)) for child in self.children()}
+
+    def their_spis(self) -> set[tuple[int, int]]:
+        """The same by what the peer says."""
+        return {(int(str(child["spi-out"]), 16), int(str(child["spi-in"]), 16)) for child in self.theirs.children()}
+
+    def counter(self, name: str) -> int:
+        """How many packets went in ("packets_in") or out ("packets_out") in ESP."""
+        return int(self.ours.status()["traffic"][name])
+
+    def lost(self) -> dict[str, int]:
+        """What we dropped of the peer's packets, by reason."""
+        drops = self.ours.status()["drops"]
+        return {reason: drops[reason] for reason in LOST if drops[reason]}
+
+    # ---- what a test demands
+
+    def eventually(self, condition: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
+        """Fails with both logs unless `condition` comes true in time."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"not in {seconds:g} s: {what}\n{self.both_logs()}"
+            time.sleep(POLL_S)
+
+    def both_logs(self) -> str:
+        sas = [sa for _, sa in self.theirs.list_sas()] if self.theirs.daemon.running() else "not running"
+        return f"--- ours\n{self.ours.text()}\n{self.tunnel()}\n--- strongSwan\n{self.theirs.text()}\n{sas}"
+
+    def assert_carries(self, version: int = 4) -> None:
+        """Packets go both ways, every one of them in ESP."""
+        a, b = (hosts[version == 6] for hosts in (netns.HOST_A, netns.HOST_B))
+        before = (self.counter("packets_in"), self.counter("packets_out"))
+        for source, destination in ((self.sites.host_a, b), (self.sites.host_b, a)):
+            assert ping(source, destination), f"{source.label} has no answer from {destination}\n{self.both_logs()}"
+        after = (self.counter("packets_in"), self.counter("packets_out"))
+        assert (after[0] - before[0], after[1] - before[1]) == (2 * PINGS, 2 * PINGS)
+        assert not self.lost(), self.both_logs()
+
+
+def ping(source: Namespace, destination: str, count: int = PINGS, interval: float = 0.01) -> bool:
+    """Whether every one of `count` echo requests is answered."""
+    done = source.run("ping", "-n", "-q", "-c", str(count), "-i", str(interval), "-W", "2", destination, check=False)
+    return f" {count} received" in done.stdout
+
+
+def crossed(meeting: Meeting, path: Path, traffic: Callable[[], object]) -> list[bytes]:
+    """The IP packets on the wire between the gateways while `traffic` ran."""
+    with capture.Capture(meeting.sites.gw_a, "wan", path) as recording:
+        traffic()
+        recording.stop()
+    return [packet for _, packet in capture.read(path)]
