@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from benchmarks.tunnels import bars, generator, iperf, measures, offloads, plots, report
+from benchmarks.tunnels import bars, ceiling, generator, iperf, measures, offloads, plots, report
 from benchmarks.tunnels.contenders import CONTENDERS, Contender, check_path
 from benchmarks.tunnels.measures import PROBES, QUICK_EFFORT, Bench, Effort, Probe
-from benchmarks.tunnels.names import MEASURES, QUICK, REQUIRED
+from benchmarks.tunnels.names import CEILING, MEASURES, QUICK, REQUIRED
 from benchmarks.tunnels.results import Results
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.rig import netns
@@ -156,8 +156,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         generator.build()
+        if any(contender.name == CEILING for contender in contenders):
+            ceiling.build()
         measure_all(contenders, probes, effort, results, done)
-    except (BenchFailedError, generator.GeneratorError) as error:
+    except (BenchFailedError, ceiling.CeilingError, generator.GeneratorError) as error:
         console.print(f"failed: {error}", highlight=False, markup=False)
         return FAILED
     report.show(console, results)

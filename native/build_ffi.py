@@ -20,9 +20,12 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cffi
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 NATIVE = Path("native")  # setuptools wants sources relative to the project's root, which is the working directory of every build
@@ -113,6 +116,11 @@ def declarations() -> str:
 
 def ffibuilder() -> cffi.FFI:
     """The extension, ready for setuptools. Exits with a message when the system lacks something."""
+    return extension()
+
+
+def extension(more_sources: Sequence[str] = (), more_ldflags: Sequence[str] = ()) -> cffi.FFI:
+    """The same with further sources and linker flags, which no distribution ever has: a benchmark replaces one cipher so."""
     check_system()
     cflags = (NATIVE / "cflags").read_text().split()
     ldflags: list[str] = []
@@ -128,13 +136,13 @@ def ffibuilder() -> cffi.FFI:
     builder.set_source(
         "ipsec_dp._native",
         WRAPPER,
-        sources=sorted(str(path) for path in NATIVE.glob("*.c")),
+        sources=[*sorted(str(path) for path in NATIVE.glob("*.c")), *more_sources],
         depends=[*sorted(str(path) for path in NATIVE.glob("*.h")), "native/cflags", "native/build_ffi.py"],
         include_dirs=[str(NATIVE)],
         define_macros=[("DP_HAVE_IPSEC_MB", "1")] if with_ipsec_mb() else [],
         libraries=[library for need in needs for library in need.libraries],
         extra_compile_args=["-pthread", *cflags],
-        extra_link_args=["-pthread", *ldflags],
+        extra_link_args=["-pthread", *ldflags, *more_ldflags],
     )
     return builder
 

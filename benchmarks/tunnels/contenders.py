@@ -180,7 +180,7 @@ def _package(name: str) -> str:
 OURS_PROGRAM = (sys.executable, "-m", "ipsec_dp")
 CONTENDERS = (
     Contender(PLAIN, _plain, lambda: "routed, no tunnel"),
-    Contender(CEILING, _gateways(ceiling.PROGRAM), lambda: "as ipsec-dp, an AEAD that copies", ceiling.is_built),
+    Contender(CEILING, _gateways(ceiling.PROGRAM), lambda: "ipsec-dp with an AEAD that only copies"),
     Contender(OURS, _gateways(OURS_PROGRAM), lambda: _first_line(*OURS_PROGRAM, "version")),
     Contender("strongswan", _strongswan, lambda: _package("strongswan-charon") + ", kernel-libipsec"),
     Contender("wireguard-go", _wireguard("wireguard-go"), lambda: _package("wireguard-go")),

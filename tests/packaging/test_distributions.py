@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 import ipsec_dp
+from benchmarks.tunnels import ceiling
+from ipsec_dp import _native
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -62,6 +64,37 @@ def test_the_wheel_holds_the_extension_and_the_typing_marker_and_no_sources(dist
     assert "ipsec_dp/_native.abi3.so" in names
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"ipsec_dp"}
     assert not [name for name in names if name.endswith((".c", ".h"))]
+
+
+def test_neither_the_wheel_nor_what_is_installed_here_has_the_benchmarks_ceiling(distributions):
+    """That is built with a cipher that copies instead of encrypting; benchmarks/ceiling.c marks it."""
+    with zipfile.ZipFile(one(distributions, "*.whl")) as archive:
+        extensions = [archive.read("ipsec_dp/_native.abi3.so"), Path(_native.__file__).read_bytes()]
+    for extension in extensions:
+        assert b"PyInit__native" in extension  # the names of exported symbols are found so
+        assert ceiling.SYMBOL.encode() not in extension
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_ceiling_is_built_apart_bears_its_mark_and_copies(tmp_path):
+    """The control for the above, and that the ceiling is what it is called."""
+    ceiling.build()
+    assert ROOT / "build" in ceiling.EXTENSION.parents
+    assert ceiling.SYMBOL.encode() in ceiling.EXTENSION.read_bytes()
+    program = """
+from benchmarks.tunnels import ceiling
+ceiling.load()
+from ipsec_dp.rig.gateway import pair
+from ipsec_dp.rig.packets import udp
+with pair("aes128gcm16") as site:
+    site.a.push(udp("10.1.0.1", "10.2.0.1", b"in clear"))
+    site.a.step()
+    (sealed,) = site.a.sent()
+    print(site.a.plane.provider, b"in clear" in sealed.data, bytes(sealed.data[-16:]) == 16 * bytes([0x5A]))
+    print(len(site.transfer([udp("10.1.0.1", "10.2.0.1", b"through")])))
+"""
+    assert run(sys.executable, "-c", program, cwd=ROOT).split() == ["ceiling", "True", "True", "1"]
 
 
 def test_one_wheel_serves_every_python_from_3_11_on(distributions):

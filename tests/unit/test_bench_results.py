@@ -96,7 +96,7 @@ def test_every_measure_has_one_probe():
 def test_the_required_contenders_are_measured_even_if_they_are_missing_here(monkeypatch):
     monkeypatch.setenv("PATH", "")
     names = [contender.name for contender in tunnel.chosen(None)]
-    assert set(names) >= {"plain", "ipsec-dp", "strongswan", "wireguard-go", "openvpn"}
+    assert set(names) >= {"plain", "ceiling", "ipsec-dp", "strongswan", "wireguard-go", "openvpn"}
     assert "wireguard-go-2025" not in names
     assert [contender.name for contender in tunnel.chosen(["openvpn"])] == ["openvpn"]
 
