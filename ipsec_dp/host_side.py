@@ -17,7 +17,7 @@ from ipsec_dp.config import ANY_PORTS
 from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath
 from ipsec_dp.host import HostError, guard, routes, sockets, tun
 from ipsec_dp.host.netlink import open_netlink
-from ipsec_dp.host.outer import inside_networks, outer_route, own_address_in, own_addresses
+from ipsec_dp.host.outer import OuterRoutes, inside_networks, own_address_in, own_addresses
 from ipsec_dp.suites import inner_mtu
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class HostSide:
         self._spd = spd
         self._guard = guard.Guard(config.name)
         self._netlink: AsyncIPRoute | None = None
+        self._ways: OuterRoutes | None = None
         self._open = AsyncExitStack()
         self._tuns: dict[str, tun.Tun] = {}
         self._mtus: dict[str, int] = {}
@@ -83,6 +84,12 @@ class HostSide:
         return self._netlink
 
     @property
+    def _outer_routes(self) -> OuterRoutes:
+        if self._ways is None:
+            self._ways = OuterRoutes(self._ipr)
+        return self._ways
+
+    @property
     def _table(self) -> routes.RouteTable:
         return routes.RouteTable(self._ipr, self._config.name)
 
@@ -92,7 +99,7 @@ class HostSide:
         return f"and nothing but `nft delete table inet {self._guard.table}` opens it"
 
     async def close(self) -> None:
-        self._netlink = None
+        self._netlink = self._ways = None
         await self._open.aclose()
 
     # ---- guard
@@ -114,7 +121,7 @@ class HostSide:
         for tunnel in self._config.tunnels:
             for remote in tunnel.remotes:
                 try:
-                    found.add((await outer_route(self._ipr, await resolve(remote))).interface)
+                    found.add((await self._outer_routes.get(await resolve(remote))).interface)
                 except HostError as error:
                     log.warning('tunnel "%s": %s', tunnel.name, error)
         return found
@@ -192,7 +199,7 @@ class HostSide:
     async def locate(self, tunnel: Tunnel, remote: Address | str) -> tuple[Address, Address]:
         """The address of a remote and ours towards it, as routing and DNS are now. Raises HostError."""
         address = await resolve(remote)
-        route = await outer_route(self._ipr, address)
+        route = await self._outer_routes.get(address)
         return address, tunnel.local or route.source
 
     async def listen_at(self, tunnel: Tunnel) -> list[Address]:
@@ -215,7 +222,7 @@ class HostSide:
         try:
             to = remote if remote is not None else await resolve(tunnel.remotes[0]) if tunnel.remotes else None
             if to is not None:
-                version, outer = to.version, (await outer_route(self._ipr, to)).mtu
+                version, outer = to.version, (await self._outer_routes.get(to)).mtu
         except HostError as error:
             log.warning('tunnel "%s": %s; taking an MTU of %d octets', tunnel.name, error, outer)
         return min(inner_mtu(outer, suite, "udp" if udp else "esp", version) for suite in suites)
@@ -239,9 +246,10 @@ class HostSide:
     async def add_routes(self, stack: AsyncExitStack) -> None:
         """Leads every routed prefix into its interface; back to unreachable when the stack is left."""
         wanted: dict[tuple[Network, int], routes.Route] = {}
+        sources = await self._sources()
         for prefix, ways in self._routed.items():
             for interface, metric in ways:
-                source = await self._source(interface, prefix)
+                source = sources.get((interface, prefix.version))
                 route = routes.Route(prefix, self._tuns[interface].index, metric, source)
                 if wanted.setdefault((prefix, metric), route).interface != route.interface:
                     raise HostError(
@@ -251,13 +259,12 @@ class HostSide:
         for conflict in await self._table.apply(self._routed, wanted.values()):
             log.warning("route %s", conflict)
 
-    async def _source(self, interface: str, prefix: Network) -> Address | None:
-        """An address of ours inside the selectors, for packets of the gateway itself."""
-        locals_ = [
-            AddressRange.of(selector.local)
-            for tunnel in self._config.tunnels
-            if tunnel.interface == interface
-            for selector in tunnel.selectors
-            if selector.version == prefix.version and selector.local.prefixlen > 0
-        ]
-        return await own_address_in(self._ipr, locals_) if locals_ else None
+    async def _sources(self) -> dict[tuple[str, int], Address]:
+        """By interface and IP version, an address of ours inside the selectors, for packets of the gateway itself."""
+        locals_: dict[tuple[str, int], set[AddressRange]] = {}
+        for tunnel in self._config.tunnels:
+            for selector in tunnel.selectors:
+                if selector.local.prefixlen > 0:
+                    locals_.setdefault((tunnel.interface, selector.version), set()).add(AddressRange.of(selector.local))
+        found = {key: await own_address_in(self._ipr, ranges) for key, ranges in locals_.items()}
+        return {key: address for key, address in found.items() if address is not None}

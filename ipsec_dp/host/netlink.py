@@ -42,3 +42,5 @@ async def ask(what: str, request: Awaitable[Any], *, done: tuple[int, ...] = ())
         if error.code in done:
             return None
         raise HostError(f"{what}: {os.strerror(error.code)}") from error
+    except OSError as error:
+        raise HostError(f"{what}: rtnetlink: {error.strerror}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from pyroute2 import AsyncIPRoute
 
     from ipsec_dp.addresses import Address, AddressRange, Network
+
+
+ROUTE_GOOD_S = 1.0
+ROUTES_KEPT = 1024
+ASKED_AT_ONCE = 16  # more answers than that may not fit into the netlink socket's buffer
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,30 @@ async def outer_route(ipr: AsyncIPRoute, remote: Address) -> OuterRoute:
     metrics = row.get("RTA_METRICS")
     mtu = (metrics.get("RTAX_MTU") if metrics else None) or await _interface_mtu(ipr, interface)
     return OuterRoute(ip_address(source), interface, mtu, None if gateway is None else ip_address(gateway))
+
+
+class OuterRoutes:
+    """`outer_route` for many tunnels: asked once in ROUTE_GOOD_S for each peer's address, however many tunnels lead there."""
+
+    def __init__(self, ipr: AsyncIPRoute) -> None:
+        self._ipr = ipr
+        self._asking = asyncio.Semaphore(ASKED_AT_ONCE)
+        self._known: dict[Address, tuple[float, asyncio.Task[OuterRoute]]] = {}
+
+    async def get(self, remote: Address) -> OuterRoute:
+        """The route to `remote`. HostError when there is none."""
+        loop = asyncio.get_running_loop()
+        at, task = self._known.get(remote, (-ROUTE_GOOD_S, None))
+        if task is None or loop.time() - at >= ROUTE_GOOD_S:
+            if len(self._known) >= ROUTES_KEPT:
+                self._known.clear()
+            task = loop.create_task(self._ask(remote))
+            self._known[remote] = loop.time(), task
+        return await asyncio.shield(task)
+
+    async def _ask(self, remote: Address) -> OuterRoute:
+        async with self._asking:
+            return await outer_route(self._ipr, remote)
 
 
 async def _interface_mtu(ipr: AsyncIPRoute, index: int) -> int:

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("ipsec_dp")
 
 TICK_S = 0.25  # how late an attempt may be
+# Attempts that wait for an answer at the same time. A thousand requests at once would meet a full receive buffer, and the cookies
+# and the limit on half-open IKE SAs of the peer, and be repeated. One that has no answer after CALL_FRESH_S does not count.
+CALLS_AT_ONCE = 24
+CALL_FRESH_S = 1.0
 MESSAGE_MAX = 65535
 MESSAGES_AT_ONCE = 64  # of one socket, before the rest of the control plane has its turn
 
@@ -49,6 +53,7 @@ LEVELS = {
     act.Kind.WARNING: logging.WARNING,
     act.Kind.IKEV1: logging.WARNING,
 }
+ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
 
 
 class IkeDriver:
@@ -75,6 +80,8 @@ class IkeDriver:
         self._intents = {name: Intent(tunnel, random.random) for name, tunnel in self._tunnels.items()}
         self._packets: dict[str, SelectorPair] = {}  # what asked for a tunnel that is about to be called
         self._calls: set[asyncio.Task[None]] = set()
+        self._fresh: dict[str, float] = {}  # when the attempts that have no answer yet began
+        self._held_back = False  # attempts are due that CALLS_AT_ONCE does not let begin
         self._timer: asyncio.TimerHandle | None = None
         core.set_peers(self._peers.values())
 
@@ -108,14 +115,24 @@ class IkeDriver:
 
     async def _tick(self) -> None:
         while True:
-            now = time.monotonic()
-            for name, intent in self._intents.items():
-                attempt = intent.attempt(now)
-                if attempt is not None:
-                    task = asyncio.get_running_loop().create_task(self._call(name, attempt.remote))
-                    self._calls.add(task)
-                    task.add_done_callback(self._calls.discard)
+            self._call_due(time.monotonic())
             await asyncio.sleep(TICK_S)
+
+    def _call_due(self, now: float) -> None:
+        """Begins the attempts that are due, as many as may be under way."""
+        self._fresh = {name: began for name, began in self._fresh.items() if now - began < CALL_FRESH_S}
+        self._held_back = False
+        for name, intent in self._intents.items():
+            if len(self._fresh) >= CALLS_AT_ONCE:
+                self._held_back = True
+                return
+            remote = intent.attempt(now)
+            if remote is None:
+                continue
+            self._fresh[name] = now
+            task = asyncio.get_running_loop().create_task(self._call(name, remote))
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
 
     async def _call(self, name: str, index: int) -> None:
         tunnel, peer = self._tunnels[name], self._peers[name]
@@ -125,9 +142,10 @@ class IkeDriver:
         except HostError as error:
             log.warning('tunnel "%s": %s', name, error)
             self._intents[name].failed(str(error), time.monotonic())
+            self._fresh.pop(name, None)
             return
         if remote not in peer.remotes:  # a name that means another address now
-            self._peers[name] = replace(peer, remotes=(remote, *(old for old in peer.remotes if old in tunnel.remotes)))
+            self._peers[name] = replace(peer, remotes=(remote, *(one for one in tunnel.remotes if not isinstance(one, str))))
             self._core.set_peers(self._peers.values())
         natt = self._peers[name].natt_first
         port = NAT_PORT if natt else IKE_PORT
@@ -175,7 +193,9 @@ class IkeDriver:
             self._carry_out(actions)
             return True
         self._packets[name] = selectors
-        return self._intents[name].traffic(now) or self._intents[name].next_attempt is not None
+        self._intents[name].traffic(now)
+        self._call_due(now)
+        return self._intents[name].pending
 
     def limit(self, name: str, child: int, *, hard: bool) -> None:
         """A CHILD_SA crossed a limit of octets, packets or sequence numbers."""
@@ -191,7 +211,9 @@ class IkeDriver:
         """Calls now. Raises IpsecDpError when there is nobody to call."""
         if not self._intents[name].can_call:
             raise IpsecDpError(f'tunnel "{name}" has remote = "any": only the peer can call')
-        self._intents[name].asked(time.monotonic())
+        now = time.monotonic()
+        self._intents[name].asked(now)
+        self._call_due(now)
 
     def rekey(self, name: str, *, ike: bool) -> None:
         """New keys for its CHILD_SAs, or for its IKE SA. Raises IpsecDpError when it has none."""
@@ -278,8 +300,12 @@ class IkeDriver:
     def _report(self, event: Event) -> None:
         log.log(LEVELS.get(event.kind, logging.INFO), "%s", event)
         intent = self._intents.get(event.tunnel)
-        if intent is not None:
-            intent.event(event, time.monotonic())
+        if intent is None:
+            return
+        now = time.monotonic()
+        intent.event(event, now)
+        if event.kind in ANSWERED and self._fresh.pop(event.tunnel, None) is not None and self._held_back:
+            self._call_due(now)
 
     def _schedule(self) -> None:
         due = self._core.next_timeout()

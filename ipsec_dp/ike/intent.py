@@ -5,7 +5,6 @@ What the operator wrote (`start`, the liveness action, several remotes) is a tab
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from ipsec_dp.ike.actions import Cause, Kind
@@ -34,13 +33,6 @@ AFTER_DEATH: Final = {"restart": "again", "trap": "wait", "clear": "off"}
 DEATHS: Final = frozenset({Cause.LIVENESS, Cause.TIMEOUT})
 
 
-@dataclass(slots=True)
-class Attempt:
-    """One try: the index of the remote to call."""
-
-    remote: int
-
-
 class Intent:
     """One tunnel's wishes. `chance` gives a number from 0 to 1."""
 
@@ -53,6 +45,7 @@ class Intent:
         self.next_attempt: float | None = None
         self.last_error: str | None = None
         self._off = False
+        self._not_before = float("-inf")  # for traffic after a failure
 
     @property
     def can_call(self) -> bool:
@@ -88,20 +81,29 @@ class Intent:
         if self._off or self._tunnel.start == "respond" or not self.can_call or self.state in ("negotiating", "up", "rekeying"):
             return False
         if self.next_attempt is None:
-            self.next_attempt = now
+            self.next_attempt = max(now, self._not_before)
         return self.next_attempt <= now
 
     def asked(self, now: float) -> None:
         """A person says `initiate`."""
         self._off, self._failures, self.next_attempt = False, 0, now
 
-    def attempt(self, now: float) -> Attempt | None:
-        """The try that is due now, or None. The tunnel is then negotiating."""
-        if self.next_attempt is None or self.next_attempt > now or not self.can_call:
+    def due(self, now: float) -> bool:
+        """Whether an attempt is to begin now."""
+        return self.next_attempt is not None and self.next_attempt <= now and self.can_call
+
+    @property
+    def pending(self) -> bool:
+        """Whether an attempt is under way or planned."""
+        return self.next_attempt is not None or self.state == "negotiating"
+
+    def attempt(self, now: float) -> int | None:
+        """The try that is due now: the index of the remote to call, or None. The tunnel is then negotiating."""
+        if not self.due(now):
             return None
         self.next_attempt = None
         self.state = "negotiating"
-        return Attempt(self._remote % len(self._tunnel.remotes))
+        return self._remote % len(self._tunnel.remotes)
 
     def event(self, event: Event, now: float) -> None:
         """What the core reports of this tunnel."""
@@ -126,9 +128,11 @@ class Intent:
         self._remote += 1
         pause = min(BACKOFF_FIRST_S * 2.0**self._failures, BACKOFF_MAX_S)
         self._failures = min(self._failures + 1, 16)
+        again_at = now + pause * (1.0 - JITTER * self._chance())
         if self._tunnel.start == "start" and self.can_call:
-            self.next_attempt = now + pause * (1.0 - JITTER * self._chance())
+            self.next_attempt = again_at
         elif self._tunnel.start == "on-demand":
+            self._not_before = again_at
             self.state = "waiting"
             self.next_attempt = None
 

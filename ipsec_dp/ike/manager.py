@@ -24,6 +24,7 @@ from ipsec_dp.ike.wire import ExchangeType, Flag, IkeSyntaxError, Ikev1MessageEr
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ipsec_dp.addresses import Address
     from ipsec_dp.ike.actions import Endpoint, Path
     from ipsec_dp.ike.environment import Environment
     from ipsec_dp.ike.peer import Peer
@@ -41,6 +42,7 @@ class IkeManager:
     def __init__(self, environment: Environment, peers: Iterable[Peer] = ()) -> None:
         self.environment = environment
         self._peers: dict[str, Peer] = {}
+        self._at: dict[tuple[Address | None, Address | None], list[Peer]] = {}  # by remote and local address; None: any
         self._by_spi: dict[bytes, IkeSession] = {}
         self._by_request: dict[tuple[bytes, Endpoint], IkeSession] = {}  # of IKE_SA_INIT requests we answered
         self._of_tunnel: dict[str, list[IkeSession]] = {}
@@ -58,6 +60,10 @@ class IkeManager:
 
     def set_peers(self, peers: Iterable[Peer]) -> None:
         self._peers = {peer.tunnel: peer for peer in peers}
+        self._at = {}
+        for peer in self._peers.values():
+            for address in peer.remotes or (None,):
+                self._at.setdefault((address, peer.local), []).append(peer)
 
     # ---- what sessions ask
 
@@ -137,8 +143,8 @@ class IkeManager:
 
     def _candidates(self, path: Path) -> tuple[Peer, ...]:
         """Who may be calling: tunnels with that very address before those that take any."""
-        fitting = [peer for peer in self._peers.values() if peer.may_be_at(path.local.address, path.remote.address)]
-        return tuple(sorted(fitting, key=lambda peer: not peer.remotes))
+        remotes, locals_ = (path.remote.address, None), (path.local.address, None)
+        return tuple(peer for remote in remotes for local in locals_ for peer in self._at.get((remote, local), ()))
 
     # ---- time
 

@@ -110,10 +110,6 @@ class Peer:
     natt_first: bool = False
     datagram: int = DEFAULT_DATAGRAM
 
-    def may_be_at(self, local: Address, remote: Address) -> bool:
-        """True when a message from `remote` to `local` can be this peer's."""
-        return self.local in (None, local) and (not self.remotes or remote in self.remotes)
-
 
 def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
     """The peer of a tunnel that has [tunnel.auth]; reads its key files. `remotes`: its addresses, those of DNS names among them.

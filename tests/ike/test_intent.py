@@ -107,9 +107,7 @@ def test_each_failure_goes_on_to_the_next_remote():
     one.start(NOW)
     called = []
     for turn in range(4):
-        attempt = one.attempt(NOW + 100 * turn)
-        assert attempt is not None
-        called.append(attempt.remote)
+        called.append(one.attempt(NOW + 100 * turn))
         one.failed("no", NOW + 100 * turn)
     assert called == [0, 1, 2, 0]
 
@@ -121,6 +119,17 @@ def test_on_demand_waits_for_traffic_after_a_failure():
     one.event(event(Kind.IKE_FAILED, Cause.AUTHENTICATION), NOW)
     assert (one.state, one.next_attempt, one.last_error) == ("waiting", None, "why")
     assert one.traffic(NOW + 1)
+
+
+def test_traffic_does_not_shorten_the_pauses_after_failures():
+    one = intent("on-demand")
+    for now, pause in ((NOW, 1), (NOW + 1, 2), (NOW + 3, 4)):
+        assert one.traffic(now)
+        one.attempt(now)
+        one.event(event(Kind.IKE_FAILED, Cause.AUTHENTICATION), now)
+        assert not one.traffic(now + pause - 0.1)
+        assert one.attempt(now + pause - 0.1) is None
+        assert one.pending
 
 
 # ---- the end of an SA
