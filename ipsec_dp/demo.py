@@ -352,6 +352,8 @@ def run(output: Path, *, json: bool = False) -> int:
     begun = time.monotonic()
     try:
         steps = _play(output, lambda text: console.print(text, highlight=False, markup=False))
+    except netns.NetnsError as error:
+        raise DemoFailedError(f"the namespaces could not be made: {error}") from error
     except KeyboardInterrupt:
         console.print("interrupted; everything was taken away", highlight=False)
         return 1
