@@ -28,6 +28,7 @@ struct dp_loop {
     struct dp_io *out_io;           /* all of `out` goes there */
     bool run_open;                  /* outbound: the last of `out` may take more datagrams */
     const struct dp_path *run_path; /* which go where it goes */
+    bool more;                      /* after a step: a device was not read to its end */
     uint32_t turn;                  /* where the next step begins among the devices */
 
     _Atomic uint64_t drops[DP_DROP_COUNT];

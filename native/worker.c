@@ -10,6 +10,7 @@
 
 enum {
     DP_STEP_BUDGET = 256, /* packets a step; bounds how long a step holds its epoch */
+    DP_STEPS = 16,        /* steps while devices have more, until the others are asked again */
     DP_EVENTS = 64,
 };
 /* Events carry a device's number, never its address: the device may be gone by the time the event is read. */
@@ -63,6 +64,7 @@ void dp_loop_wake(struct dp_loop *loop) {
 int dp_loop_visit(struct dp_loop *loop, const struct dp_io_set *set, uint32_t budget, uint64_t now,
                   int (*visit)(struct dp_loop *loop, struct dp_io *io, uint32_t budget, uint64_t now)) {
     uint32_t count = set != NULL ? set->count : 0, moved = 0;
+    loop->more = false;
     for (uint32_t i = 0; i < count && moved < budget; i++) {
         struct dp_io *io = set->io[(loop->turn + i) % count];
         if (io == NULL || atomic_load_explicit(&io->failed, memory_order_relaxed))
@@ -71,7 +73,9 @@ int dp_loop_visit(struct dp_loop *loop, const struct dp_io_set *set, uint32_t bu
         if (loop->running && !atomic_load_explicit(&io->ready, memory_order_acquire))
             continue;
         moved += (uint32_t)visit(loop, io, budget - moved, now);
+        loop->more |= atomic_load_explicit(&io->ready, memory_order_relaxed);
     }
+    loop->more |= moved >= budget; /* then some were not asked */
     loop->turn++;
     return (int)moved;
 }
@@ -99,15 +103,20 @@ static void wait_ready(struct dp_loop *loop, int timeout) {
     dp_epoch_offline(&loop->epoch);
 }
 
+static int step(struct dp_loop *loop) {
+    return loop->direction == DP_OUTBOUND ? dp_outbound_step(loop->dp, loop->worker, DP_STEP_BUDGET, monotonic())
+                                          : dp_inbound_step(loop->dp, loop->worker, DP_STEP_BUDGET, monotonic());
+}
+
+/* A device that has more is read on without asking epoll, which costs as much as a read; one that had none left is not asked again
+ * before epoll says so. A step that moved nothing waits in any case: a device may fail each time it is read. */
 static void *run(void *argument) {
     struct dp_loop *loop = argument;
-    int moved = 0;
-    while (!atomic_load_explicit(&loop->stop, memory_order_acquire)) {
-        wait_ready(loop, moved != 0 ? 0 : -1);
-        if (loop->direction == DP_OUTBOUND)
-            moved = dp_outbound_step(loop->dp, loop->worker, DP_STEP_BUDGET, monotonic());
-        else
-            moved = dp_inbound_step(loop->dp, loop->worker, DP_STEP_BUDGET, monotonic());
+    bool more = false;
+    for (unsigned steps = 0; !atomic_load_explicit(&loop->stop, memory_order_acquire); steps++) {
+        if (!more || steps % DP_STEPS == 0)
+            wait_ready(loop, more ? 0 : -1);
+        more = step(loop) != 0 && loop->more;
     }
     return NULL;
 }
