@@ -42,6 +42,7 @@ struct dp_loop {
     };
 
     pthread_t thread;
+    uint64_t spin; /* ns: how long to look for more before sleeping */
     bool running;
     _Atomic bool stop;
     int wake_fd, epoll_fd;

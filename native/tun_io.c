@@ -48,7 +48,7 @@ static bool set_offloads(const struct dp_io *io, uint32_t wanted) {
     return ioctl(io->poll_fd, TUNSETOFFLOAD, set) == 0;
 }
 
-/* Linux takes USO from 6.2 on, and only both together; a set that is refused changes nothing. */
+/* Nothing goes without the checksum. Linux takes USO from 6.2 on, and only both together; a set that is refused changes nothing. */
 static uint32_t tun_offload(struct dp_io *io, uint32_t wanted) {
     const struct tun *t = io->scratch;
     if (t->vnet_header == 0)

@@ -1,5 +1,6 @@
 /* The threads: each only repeats its step, sleeps in epoll when there is nothing to do, and reads the clock for it. */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -13,6 +14,7 @@ enum {
     DP_STEPS = 16,        /* steps while devices have more, until the others are asked again */
     DP_EVENTS = 64,
 };
+#define DP_SPIN_MAX UINT64_C(50000) /* ns; falling asleep and being woken costs about as much */
 /* Events carry a device's number, never its address: the device may be gone by the time the event is read. */
 #define DP_WAKE UINT64_MAX
 
@@ -80,10 +82,12 @@ int dp_loop_visit(struct dp_loop *loop, const struct dp_io_set *set, uint32_t bu
     return (int)moved;
 }
 
-/* Waits up to `timeout` ms (-1: for ever) and marks the devices that have something. */
-static void wait_ready(struct dp_loop *loop, int timeout) {
+/* Waits up to `timeout` ms (-1: for ever) and marks the devices that have something. Whether anything happened. */
+static bool wait_ready(struct dp_loop *loop, int timeout) {
     struct epoll_event event[DP_EVENTS];
     int n = epoll_wait(loop->epoll_fd, event, DP_EVENTS, timeout);
+    if (n <= 0)
+        return false;
     dp_epoch_online(&loop->epoch, &loop->dp->epoch);
     for (int i = 0; i < n; i++) {
         if (event[i].data.u64 == DP_WAKE) {
@@ -101,6 +105,24 @@ static void wait_ready(struct dp_loop *loop, int timeout) {
             atomic_store_explicit(&io->ready, true, memory_order_relaxed);
     }
     dp_epoch_offline(&loop->epoch);
+    return true;
+}
+
+/* Waits for what comes next. Under load that is a few microseconds away, and going to sleep for it would cost this thread and the
+ * one that wakes it more than to look again; the processor goes to whoever else wants it meanwhile. How long it is worth looking
+ * follows from how long the last waits took. */
+static void wait_next(struct dp_loop *loop) {
+    uint64_t begun = monotonic(), now = begun;
+    while (now - begun < loop->spin) {
+        sched_yield();
+        if (wait_ready(loop, 0)) {
+            loop->spin = DP_SPIN_MAX;
+            return;
+        }
+        now = monotonic();
+    }
+    (void)wait_ready(loop, -1);
+    loop->spin = monotonic() - begun < DP_SPIN_MAX ? DP_SPIN_MAX : loop->spin / 2;
 }
 
 static int step(struct dp_loop *loop) {
@@ -113,9 +135,11 @@ static int step(struct dp_loop *loop) {
 static void *run(void *argument) {
     struct dp_loop *loop = argument;
     bool more = false;
-    for (unsigned steps = 0; !atomic_load_explicit(&loop->stop, memory_order_acquire); steps++) {
-        if (!more || steps % DP_STEPS == 0)
-            wait_ready(loop, more ? 0 : -1);
+    for (unsigned steps = 1; !atomic_load_explicit(&loop->stop, memory_order_acquire); steps++) {
+        if (!more)
+            wait_next(loop);
+        else if (steps % DP_STEPS == 0)
+            (void)wait_ready(loop, 0);
         more = step(loop) != 0 && loop->more;
     }
     return NULL;

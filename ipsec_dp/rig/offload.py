@@ -134,6 +134,17 @@ def parse(packet: bytes) -> Segment:
     )
 
 
+def checksums_hold(packet: bytes) -> bool:
+    """Whether the IPv4 header's checksum and that of TCP or UDP are right, in a packet that is no fragment."""
+    version_6 = packet[0] >> 4 == 6
+    header = 40 if version_6 else (packet[0] & 15) * 4
+    protocol, ends = (packet[6], packet[8:40]) if version_6 else (packet[9], packet[12:20])
+    upper = packet[header:]
+    if not version_6 and checksum(packet[:header]) != 0:
+        return False
+    return protocol not in (TCP, UDP) or checksum(ends + struct.pack("!II", len(upper), protocol) + upper) == 0
+
+
 def cut(packet: MemoryPacket) -> list[bytes]:
     """The packets of a super-packet; of a single packet itself. Raises ValueError when the offload fields do not fit it."""
     if packet.gso == Gso.NONE:
