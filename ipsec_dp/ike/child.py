@@ -100,14 +100,25 @@ def supersede(old: Child, new: Child, now: float) -> None:
 def switch(session: IkeSession, new: Child) -> None:
     """Send by `new` from now on."""
     new.switch_at = lifetimes.NEVER_DUE
-    if new.sending or new.number not in session.children:
+    if new.sending or new.number not in session.children or new.state not in (ChildState.UP, ChildState.REKEYED):
         return
     new.sending = True
-    session.emit(SwitchOutbound(session.peer.tunnel, new.number, new.replaces))
-    old = None if new.replaces is None else session.children.get(new.replaces)
-    if old is not None and old.sending:
+    old = _sending_before(session, new)
+    session.emit(SwitchOutbound(session.peer.tunnel, new.number, new.replaces if old is None else old.number))
+    if old is not None:
         old.sending = False
         session.emit(RemoveOutbound(session.peer.tunnel, old.number))
+
+
+def _sending_before(session: IkeSession, new: Child) -> Child | None:
+    """What still sends of those that `new` takes the place of, directly or by one that never sent."""
+    number = new.replaces
+    while number is not None:
+        old = session.children.get(number)
+        if old is None or old.sending:
+            return old
+        number = old.replaces
+    return None
 
 
 def held(session: IkeSession, pair: ProxyId) -> bool:

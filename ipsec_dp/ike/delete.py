@@ -75,7 +75,7 @@ def child(session: IkeSession, one: Child, now: float, *, at_once: bool = False)
     del now
     if one.state in (ChildState.DELETING, ChildState.DYING):
         return
-    if one.successor is not None and one.successor.state is ChildState.UP:
+    if one.successor is not None:
         children.switch(session, one.successor)
     one.state = ChildState.DELETING
     one.soft = one.idle_at = one.switch_at = lifetimes.NEVER_DUE

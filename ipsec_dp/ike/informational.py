@@ -48,7 +48,7 @@ def _deleted(session: IkeSession, spi: bytes, now: float) -> int | None:
     task = session.task if isinstance(session.task, child_offer.CreateChild) else None
     rekeying = task is not None and task.rekeys is one
     successor = task.rival if task is not None and rekeying and one.successor is None else one.successor
-    if successor is not None and successor.state is ChildState.UP:
+    if successor is not None:
         children.switch(session, successor)
     if crossing or successor is not None or rekeying:
         bury(session, one, now)

@@ -59,7 +59,7 @@ def _child_due(session: IkeSession, child: Child, now: float) -> None:
         if now >= child.switch_at:
             _switch(session, child, now)
         if now >= child.soft:
-            rekey_child(session, child)
+            rekey_child(session, child, now)
         if now >= child.idle_at:
             _idle(session, child, now)
 
@@ -75,8 +75,11 @@ def _switch(session: IkeSession, child: Child, now: float) -> None:
         child.switch_at = now + SWITCH_LOOK
 
 
-def rekey_child(session: IkeSession, child: Child) -> None:
-    """Make another in its place before it ends."""
+def rekey_child(session: IkeSession, child: Child, now: float) -> None:
+    """Make another in its place before it ends; not while the peer may not know it yet."""
+    if child.switch_at < inf:
+        child.soft = now + SWITCH_LOOK
+        return
     child.soft = inf
     if child.state is ChildState.UP and not rekeying(session, child):
         session.enqueue(child_offer.CreateChild(child.pairs, rekeys=child))

@@ -76,6 +76,7 @@ def start_child(session: IkeSession, new: Child, now: float) -> ChildLimits:
     life, rng = session.peer.child_life, session.host.environment.rng
     new.soft = now + soft_after(life, initiator=new.initiator, rng=rng)
     new.hard = now + life.hard_s
+    session.timers.failures = 0
     new.idle_at = now + life.idle_s if life.idle_s else inf
     return limits_of(life, initiator=new.initiator, rng=rng)
 

@@ -197,7 +197,7 @@ class IkeManager:
                 rekey.ike(session)
             else:
                 for child in list(session.children.values()):
-                    life.rekey_child(session, child)
+                    life.rekey_child(session, child, now)
             return _pumped(session, now)
 
         return self._run(session, now, step)
@@ -217,7 +217,7 @@ class IkeManager:
         return self._child_step(tunnel, child, now, step)
 
     def soft_limit(self, tunnel: str, child: int, now: float) -> list[Action]:
-        return self._child_step(tunnel, child, now, life.rekey_child)
+        return self._child_step(tunnel, child, now, lambda session, one: life.rekey_child(session, one, now))
 
     def hard_limit(self, tunnel: str, child: int, now: float) -> list[Action]:
         return self._child_step(tunnel, child, now, lambda session, one: life.expire(session, one, now))
@@ -370,11 +370,11 @@ def _wanted(session: IkeSession, packet: SelectorPair, now: float) -> list[Actio
     """A CHILD_SA for a packet, unless one is there or on its way."""
     asked = ProxyId(*packet_selectors(packet))
     if session.state is not State.ESTABLISHED or any(
-        child.holds(asked) and child.state is not ChildState.DYING for child in session.children.values()
+        child.holds(asked) and child.state in (ChildState.UP, ChildState.REKEYED) for child in session.children.values()
     ):
         return []
     proxy_id = next((p for p in session.peer.proxy_ids if p.local.covers(asked.local) and p.remote.covers(asked.remote)), None)
-    tasks = session.queue if session.task is None else [session.task, *session.queue]
+    tasks = (session.task, *session.queue, *(task for _, task in session.timers.delayed))
     if proxy_id is not None and not any(isinstance(task, child_offer.CreateChild) and proxy_id in task.pairs for task in tasks):
         session.enqueue(child_offer.CreateChild((proxy_id,), asked))
     return _pumped(session, now)
