@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MAX_OF_TUNNEL: Final = 32  # IKE SAs that one tunnel's peer may have with us
 IKEV1_EVERY: Final = 60.0  # seconds between two events about IKEv1 datagrams
-NOTHING_EVERY: Final = 10.0  # seconds between two events about requests that no tunnel expects
+STRANGER_EVERY: Final = 10.0  # seconds between two events of a kind about requests that come to nothing
 
 
 class IkeManager:
@@ -94,7 +94,7 @@ class IkeManager:
             message = parse_message(datagram)
         except Ikev1MessageError:
             self.count("ikev1")
-            return self._tell_rarely(Kind.IKEV1, f"{path.remote} offers IKEv1, which is not spoken here", path, now, IKEV1_EVERY)
+            return self._tell_rarely(Kind.IKEV1, f"{path.remote} offers IKEv1, which is not spoken here", now, IKEV1_EVERY)
         except IkeSyntaxError:
             self.count("malformed")
             return []
@@ -121,7 +121,7 @@ class IkeManager:
         if not candidates:
             self.count("no_peer")
             text = f"{path.remote} begins IKE with {path.local.address}, and no tunnel expects anybody from there"
-            return self._tell_rarely(Kind.WARNING, text, path, now, NOTHING_EVERY)
+            return self._tell_rarely(Kind.WARNING, text, now, STRANGER_EVERY)
         half_open, of_address = self._half_open.total(), self._half_open[path.remote.address]
         if cookies.full(half_open, of_address):
             self.count("refused")
@@ -139,7 +139,10 @@ class IkeManager:
             self._half_open_of[session] = path.remote.address
             self._add(session)
             self._plan(session)
-        return actions
+            return actions
+        return [
+            action for action in actions if not isinstance(action, Report) or self._may_tell(action.event.kind, now, STRANGER_EVERY)
+        ]
 
     def _candidates(self, path: Path) -> tuple[Peer, ...]:
         """Who may be calling: tunnels with that very address before those that take any."""
@@ -328,13 +331,15 @@ class IkeManager:
 
         return self._run(session, now, step)
 
-    def _tell_rarely(self, kind: Kind, text: str, path: Path, now: float, every: float) -> list[Action]:
-        """An event that any stranger can cause, at most so often."""
-        del path
-        if now < self._quiet_until.get(kind, 0.0):
-            return []
+    def _tell_rarely(self, kind: Kind, text: str, now: float, every: float) -> list[Action]:
+        return [Report(Event(kind, "", NO_SPI, NO_SPI, "", text))] if self._may_tell(kind, now, every) else []
+
+    def _may_tell(self, kind: Kind, now: float, every: float) -> bool:
+        """An event that any stranger can cause is told at most so often."""
+        if now < self._quiet_until.get(kind, now):
+            return False
         self._quiet_until[kind] = now + every
-        return [Report(Event(kind, "", NO_SPI, NO_SPI, "", text))]
+        return True
 
 
 def _fits(session: IkeSession, header: Header) -> bool:

@@ -160,6 +160,16 @@ def test_where_no_tunnel_expects_anybody_nothing_is_answered():
     assert ladder.b.core.counters().no_peer == 1
 
 
+def test_what_a_stranger_can_cause_is_told_at_most_every_ten_seconds():
+    """Neither a log nor whoever reads it is flooded by requests that have no proposal in common with us."""
+    ladder = Ladder(b=[peer("b", **ANY_B, ike_proposals=parse_ike(["aes256gcm16-prfsha384-ecp384"]))])
+    for number in range(1, 100):
+        actions = ladder.b.core.receive(init_request(number), from_address(f"198.51.100.{number}"), 1000.0 + number / 5)
+        ladder.b.do([action for action in actions if not isinstance(action, Send)])
+    assert ladder.b.kinds() == [Kind.IKE_FAILED] * 2
+    assert ladder.b.core.counters().sessions == 0
+
+
 def test_ikev1_is_counted_and_told_at_most_once_a_minute():
     ladder = Ladder()
     ikev1 = bytes(range(1, 9)) + bytes(8) + bytes([1, 0x10, 2, 0]) + bytes(4) + (28).to_bytes(4, "big")
