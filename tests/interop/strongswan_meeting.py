@@ -112,6 +112,7 @@ class Agreement:
     nets: tuple[Net, ...] = (Net(),)
     outer: tuple[str, str] = (netns.GW_A_OUTER[0], netns.GW_B_OUTER[0])
     start: str = "respond"
+    our_remote_id: str = IDENTITIES[1]
     # Further lines of our tables and of the peer's sections.
     our_tunnel: str = ""
     our_ike: str = ""
@@ -139,7 +140,7 @@ start = "{self.start}"
 {proxy_ids}
   [tunnel.auth]
 local_id = "{IDENTITIES[0]}"
-remote_id = "{IDENTITIES[1]}"
+remote_id = "{self.our_remote_id}"
 {self.auth.our_lines(directory)}
   [tunnel.ike]
 proposals = ["{self.ike}"]
