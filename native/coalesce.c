@@ -77,9 +77,8 @@ static unsigned kind_of(const uint8_t *packet, const struct dp_inner *inner, uin
 }
 
 /* The sum of the pseudo-header (RFC 9293 §3.1, RFC 768, RFC 8200 §8.1) for `octets` of upper layer. */
-static uint32_t pseudo_sum(const struct dp_super *s, const uint8_t *packet, uint32_t octets) {
-    uint32_t sum = (uint32_t)htobe16(s->protocol) + htobe16((uint16_t)octets);
-    return dp_checksum(addresses_of(packet, s->version), addresses_octets(s->version), sum);
+static uint32_t pseudo_sum(const struct dp_super *s, uint32_t octets) {
+    return s->ends_sum + htobe16((uint16_t)octets);
 }
 
 /* Whether the checksums of a packet with the headers of `s` hold. The IPv4 one must read as it is computed. */
@@ -88,7 +87,15 @@ static bool checksums_hold(const struct dp_super *s, const uint8_t *packet, uint
         (dp_checksum(packet, DP_IPV4_HEADER_MIN, 0) != 0xffff || dp_word_16(packet + DP_IPV4_CHECKSUM) == 0xffff))
         return false;
     uint32_t upper = octets - s->upper;
-    return dp_checksum(packet + s->upper, upper, pseudo_sum(s, packet, upper)) == 0xffff;
+    return dp_checksum(packet + s->upper, upper, pseudo_sum(s, upper)) == 0xffff;
+}
+
+/* The first packet's checksums are of no interest before a second one comes. */
+static bool verify_first(struct dp_super *s) {
+    const uint8_t *first = first_of(s);
+    s->ends_sum = dp_checksum(addresses_of(first, s->version), addresses_octets(s->version), htobe16(s->protocol));
+    s->verified = s->open = checksums_hold(s, first, s->octets);
+    return s->verified;
 }
 
 static bool same(const uint8_t *a, const uint8_t *b, size_t at, size_t octets) {
@@ -120,9 +127,8 @@ static bool join(struct dp_super *s, uint8_t *packet, const struct dp_inner *inn
     bool tcp = s->protocol == DP_PROTOCOL_TCP;
     if (tcp && !tcp_follows(s, packet))
         return false;
-    if (!s->verified && !checksums_hold(s, first_of(s), s->octets))
-        return s->open = false;
-    s->verified = true;
+    if (!s->verified && !verify_first(s))
+        return false;
     if (!checksums_hold(s, packet, inner->octets))
         return false;
     s->piece[++s->pieces] = (struct iovec){packet + headers, payload};
@@ -205,7 +211,7 @@ static void write_headers(const struct dp_super *s, uint8_t *packet) {
     bool udp = s->protocol == DP_PROTOCOL_UDP;
     if (udp)
         dp_store_word_16(upper + DP_UDP_LENGTH, htobe16((uint16_t)octets));
-    dp_store_word_16(upper + (udp ? DP_UDP_CHECKSUM : DP_TCP_CHECKSUM), (uint16_t)pseudo_sum(s, packet, octets));
+    dp_store_word_16(upper + (udp ? DP_UDP_CHECKSUM : DP_TCP_CHECKSUM), dp_checksum_fold(pseudo_sum(s, octets)));
 }
 
 void dp_coalesce_finish(struct dp_coalescer *c, unsigned i, struct dp_burst *b) {

@@ -26,6 +26,7 @@ struct dp_super {
     uint8_t gso_type;         /* 0: this packet can never be part of a super-packet */
     uint16_t upper, headers;  /* octets before the upper header, before the payload */
     uint32_t payload, octets; /* of the first packet's payload; of all */
+    uint32_t ends_sum;        /* once verified: of addresses and protocol, as the pseudo-header has them */
     uint32_t next_sequence;
     uint16_t next_id;
 };
