@@ -84,7 +84,8 @@ int dp_child_switch(struct dp *dp, uint32_t tunnel, uint32_t child, dp_sa_id out
             return -EINVAL;
     }
     atomic_store_explicit(&c->outbound, sa, memory_order_seq_cst);
-    if (sa != NULL) { /* packets may wait for it */
+    if (sa != NULL) { /* packets may wait for it; those that it does not carry ask again, for themselves */
+        atomic_store_explicit(&dp->tunnel[tunnel].acquire, false, memory_order_relaxed);
         atomic_fetch_add_explicit(&dp->switches, 1, memory_order_release);
         dp_loop_wake(&dp->worker[sa->worker].outbound);
     }

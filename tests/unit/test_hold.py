@@ -6,6 +6,7 @@ import pytest
 
 from ipsec_dp.dataplane import Action, Direction, PolicyRule
 from ipsec_dp.rig.gateway import pair, selectors_of
+from ipsec_dp.sad import Acquire
 from tests.unit.sites import to_b
 
 HELD = 4096
@@ -72,6 +73,18 @@ def test_waiting_does_not_count_from_anew_when_the_sa_is_another_tunnels(site):
         site.a.sad.switch(child, outbound_of(site))
         assert site.transfer([]) == []
     assert site.a.drops == {"no_sa": 1}
+
+
+def test_a_packet_that_waits_asks_again_when_another_child_gets_an_sa(site):
+    """Each proxy ID is asked for by its own packet, at once: a tunnel's sticky flag is only for one question at a time."""
+    packet = to_b(b"x")
+    site.transfer([packet])
+    assert site.a.events() == [Acquire(0, 0, packet)]
+    assert site.transfer([]) == site.a.events() == []
+    child = site.a.sad.add_child(0, selectors_of("b"))  # holds other packets than the one that waits
+    site.a.sad.switch(child, outbound_of(site))
+    site.transfer([])
+    assert site.a.events() == [Acquire(0, 0, packet)]
 
 
 def test_a_packet_that_waited_is_decided_anew(site):
