@@ -45,6 +45,7 @@ log = logging.getLogger("ipsec_dp")
 
 PROVIDER_VARIABLE = "IPSEC_DP_PROVIDER"
 PROVIDERS = {"auto": Provider.AUTO, "openssl": Provider.OPENSSL, "intel-ipsec-mb": Provider.IPSEC_MB}
+CONTROL_NICE = -10
 HOLD_OCTETS = 128 << 10  # of one tunnel, while its SA is negotiated: a super-packet and what follows it
 
 
@@ -103,6 +104,7 @@ class Gateway:
         running.listen(stack)
         plane.start()
         stack.callback(plane.stop)
+        _hurry()
         await self._host.add_routes(stack)
         if ike is not None:
             ike.start(stack, {local for t in tunnels if t.auth is not None for local in await self._host.listen_at(t)})
@@ -228,6 +230,15 @@ class Gateway:
         if running is None:
             raise ControlError("the gateway is starting or stopping; ask again")
         return running.status() | {"guard": await self._host.guard_counts()}
+
+
+def _hurry() -> None:
+    """Puts the control plane's thread (nice is each thread's own) before the loops, which are busy as long as there are packets: it
+    has little to do, but SAs end when that is late."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, CONTROL_NICE)
+    except OSError as error:
+        log.info("the control plane runs with the host's usual priority: %s", os.strerror(error.errno or 0))
 
 
 def wanted_provider(environment: Mapping[str, str]) -> Provider:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config import files, model, tables
 from ipsec_dp.config.quantities import parse_identity
 from ipsec_dp.errors import BadValueError
+from ipsec_dp.ike import certificates
+from ipsec_dp.ike.auth import SecretError
+from ipsec_dp.ike.certificates import CertificateError
+from ipsec_dp.ike.identity import Identity, IdentityError
 from ipsec_dp.suites import parse_suite
 
 if TYPE_CHECKING:
@@ -95,7 +100,8 @@ def _resolve_certificate(
     if auth.revocation == "off" and auth.crl:
         below.warn("crl", 'is not looked at: revocation is "off"', 'write revocation = "if-present" or "strict"')
     certificate = base / auth.certificate
-    return model.CertificateAuth(
+    before = below.findings.errors
+    made = model.CertificateAuth(
         local_id=local_id,
         remote_id=remote_id,
         certificate=below.value("certificate", files.check_readable, certificate, certificate),
@@ -104,6 +110,41 @@ def _resolve_certificate(
         crl=below.values("crl", files.check_readable, (base / name for name in auth.crl)),
         revocation=auth.revocation,
     )
+    if below.findings.errors == before:
+        check_certificates(made, below, datetime.now(UTC))
+    return made
+
+
+def check_certificates(auth: model.CertificateAuth, below: Place, at: datetime) -> None:
+    """Tells files that hold no certificate, key or CRL, a key that is not the certificate's, and what is not valid at that time."""
+    try:
+        key = certificates.load_private_key(auth.private_key)
+    except SecretError as error:
+        below.error("private_key", str(error), "name the unencrypted RSA, ECDSA or Ed25519 key of the certificate")
+        return
+    try:
+        credential = certificates.Credential(certificates.load_certificates(auth.certificate), key)
+        credential.check_key(auth.private_key, auth.certificate)
+        credential.check_time(at)
+        if auth.local_id is not None:
+            credential.check(Identity.from_text(auth.local_id), at)
+    except (CertificateError, IdentityError) as error:
+        below.error("certificate", str(error), "name a valid certificate of private_key that holds local_id")
+    for path in auth.ca:
+        try:
+            authorities = certificates.load_certificates(path)
+        except CertificateError as error:
+            below.error("ca", str(error), "name a PEM file of CA certificates")
+            continue
+        for authority in authorities:
+            if not authority.not_valid_before_utc <= at <= authority.not_valid_after_utc:
+                wrong = f"{path}: {authority.subject.rfc4514_string()} is valid from {authority.not_valid_before_utc:%Y-%m-%d}"
+                below.warn("ca", f"{wrong} to {authority.not_valid_after_utc:%Y-%m-%d}", "no peer can be verified by it now")
+    for path in auth.crl:
+        try:
+            certificates.load_crl(path)
+        except CertificateError as error:
+            below.error("crl", str(error), "name a file with one CRL, PEM or DER")
 
 
 def resolve_manual(

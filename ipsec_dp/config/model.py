@@ -70,6 +70,7 @@ class Ike:
     proposals: tuple[Proposal, ...]
     lifetime_s: int
     liveness: Liveness
+    rekey_after_s: int = 0  # 0: by the margins of `ike.life`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,7 @@ class Esp:
     life_packets: int
     idle_timeout_s: int
     replay_window: int  # packets
+    rekey_after_s: int = 0  # as in `Ike`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

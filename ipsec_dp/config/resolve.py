@@ -131,6 +131,7 @@ def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
     return model.Ike(
         proposals=_resolve_proposals(place, parse_ike, table.proposals, legacy, "aes256gcm16-prfsha384-ecp384"),
         lifetime_s=lifetime,
+        rekey_after_s=_resolve_rekey_after(place, table.rekey_after, lifetime),
         liveness=model.Liveness(interval_s=interval, retries=table.liveness.retries, action=table.liveness.action),
     )
 
@@ -168,6 +169,15 @@ def _check_lifetime(place: Place, key: str, seconds: int) -> None:
         place.error(key, f"{seconds // 86400} days are no lifetime", "keys live for a year at the most; usual are 1h and 8h")
 
 
+def _resolve_rekey_after(place: Place, text: str, lifetime: int) -> int:
+    seconds = place.value("rekey_after", parse_duration, text, 0)
+    if seconds and seconds >= lifetime:
+        place.error(
+            "rekey_after", f"{seconds}s is not before the lifetime of {lifetime}s ends", "write a shorter one, or leave it out"
+        )
+    return seconds
+
+
 def _resolve_esp(table: tables.Esp, legacy: bool, place: Place) -> model.Esp:
     lifetime = place.value("lifetime", parse_duration, table.lifetime, 3600)
     _check_lifetime(place, "lifetime", lifetime)
@@ -185,6 +195,7 @@ def _resolve_esp(table: tables.Esp, legacy: bool, place: Place) -> model.Esp:
     return model.Esp(
         proposals=_resolve_proposals(place, parse_esp, table.proposals, legacy, "aes256gcm16-esn"),
         lifetime_s=lifetime,
+        rekey_after_s=_resolve_rekey_after(place, table.rekey_after, lifetime),
         life_octets=octets,
         life_packets=table.life_packets,
         idle_timeout_s=idle,

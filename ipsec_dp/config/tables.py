@@ -31,6 +31,9 @@ Duration = Annotated[
         extra_json_schema={"pattern": "^[0-9]+(s|m|h|d)$"},
     ),
 ]
+RekeyAfter = Annotated[
+    Duration, Meta(description="new keys are negotiated after this time; 0s: shortly before the lifetime ends, by chance and role")
+]
 Size = Annotated[
     str | int,
     Meta(
@@ -132,6 +135,7 @@ class Ike(Table, frozen=True, kw_only=True):
 
     proposals: tuple[IkeKeywords, ...] = DEFAULT_IKE
     lifetime: Duration = "8h"
+    rekey_after: RekeyAfter = "0s"
     liveness: Liveness = Liveness()
 
 
@@ -140,6 +144,7 @@ class Esp(Table, frozen=True, kw_only=True):
 
     proposals: tuple[EspKeywords, ...] = DEFAULT_ESP
     lifetime: Duration = "1h"
+    rekey_after: RekeyAfter = "0s"
     life_octets: Size = "500GB"
     life_packets: Count = 0
     idle_timeout: Annotated[Duration, Meta(description="a CHILD_SA without packets for so long is deleted; 0s: never")] = "0s"

@@ -80,11 +80,18 @@ class Credential:
     @classmethod
     def from_files(cls, certificate: str | Path, private_key: str | Path) -> "Credential":
         """The first certificate of the file is ours. CertificateError or SecretError when they cannot be used together."""
-        certificates = load_certificates(certificate)
-        key = load_private_key(private_key)
-        if _public_octets(key.public_key()) != _public_octets(certificates[0].public_key()):
+        made = cls(load_certificates(certificate), load_private_key(private_key))
+        made.check_key(private_key, certificate)
+        return made
+
+    def check_key(self, private_key: str | Path, certificate: str | Path) -> None:
+        """CertificateError, naming the files, when our certificate holds another key."""
+        if _public_octets(self.key.public_key()) != _public_octets(self.certificates[0].public_key()):
             raise CertificateError(f"{private_key} is not the key of the certificate in {certificate}")
-        return cls(certificates, key)
+
+    def check_time(self, at: datetime) -> None:
+        """CertificateError when our certificate is not valid at that time."""
+        _check_time(self.certificates[0], at)
 
     def check(self, identity: Identity, at: datetime) -> None:
         """CertificateError when our own certificate is not valid at that time or does not hold our identity."""

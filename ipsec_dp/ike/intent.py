@@ -45,6 +45,7 @@ class Intent:
         self.next_attempt: float | None = None
         self.last_error: str | None = None
         self._off = False
+        self._no_child: str | None = None  # why the IKE SA has no CHILD_SA
         self._not_before = float("-inf")  # for traffic after a failure
 
     @property
@@ -108,12 +109,15 @@ class Intent:
     def event(self, event: Event, now: float) -> None:
         """What the core reports of this tunnel."""
         match event.kind:
-            case Kind.IKE_UP | Kind.IKE_REKEYED | Kind.CHILD_UP | Kind.CHILD_REKEYED:
-                self.state, self._failures, self._off, self.next_attempt = "up", 0, False, None
+            case Kind.IKE_UP | Kind.IKE_REKEYED:
+                self.state, self._off, self.next_attempt = "up", False, None
+            case Kind.CHILD_UP | Kind.CHILD_REKEYED:
+                self.state, self._off, self.next_attempt = "up", False, None
+                self._failures, self._no_child = 0, None
             case Kind.IKE_FAILED:
                 self.failed(event.text, now)
             case Kind.CHILD_FAILED:
-                self.last_error = event.text
+                self.last_error = self._no_child = event.text
             case Kind.IKE_DOWN:
                 self._down(event, now)
             case _:
@@ -141,9 +145,12 @@ class Intent:
         start = self._tunnel.start
         what = AFTER_DEATH[self._tunnel.ike.liveness.action] if cause in DEATHS else AFTER_DOWN.get(cause, AFTER_DOWN_ELSE)[start]
         if cause not in (Cause.LOCAL, Cause.IDLE, Cause.REPLACED):
-            self.last_error = event.text
+            self.last_error = self._no_child or event.text
         self.state = "down" if what == "off" else "waiting"
         self._off = what == "off"
         if what == "again" and self.can_call:
             self.state = "failed"
-            self.next_attempt = now + BACKOFF_FIRST_S * self._chance()
+            if self._no_child is not None:  # it would end in the same way
+                self.failed(self._no_child, now)
+            else:
+                self.next_attempt = now + BACKOFF_FIRST_S * self._chance()

@@ -132,9 +132,10 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         remotes=remotes if remotes is not None else () if names else addresses,
         local_id=_identity(tunnel.auth.local_id),
         remote_id=_identity(tunnel.auth.remote_id),
-        ike_life=Life(float(tunnel.ike.lifetime_s)),
+        ike_life=Life(float(tunnel.ike.lifetime_s), tunnel.ike.rekey_after_s or None),
         child_life=Life(
             float(tunnel.esp.lifetime_s),
+            tunnel.esp.rekey_after_s or None,
             octets=tunnel.esp.life_octets,
             packets=tunnel.esp.life_packets,
             idle_s=float(tunnel.esp.idle_timeout_s),

@@ -29,6 +29,7 @@ def up(one: Intent, now: float = NOW) -> Intent:
     one.asked(now)
     assert one.attempt(now) is not None
     one.event(event(Kind.IKE_UP), now)
+    one.event(event(Kind.CHILD_UP), now)
     return one
 
 
@@ -130,6 +131,19 @@ def test_traffic_does_not_shorten_the_pauses_after_failures():
         assert not one.traffic(now + pause - 0.1)
         assert one.attempt(now + pause - 0.1) is None
         assert one.pending
+
+
+def test_an_ike_sa_without_a_child_sa_is_a_failure_too_and_keeps_its_reason():
+    one = intent("start")
+    one.start(NOW)
+    now = NOW
+    for pause in (1, 2, 4):
+        assert one.attempt(now) is not None
+        one.event(event(Kind.IKE_UP), now)
+        one.event(Event(Kind.CHILD_FAILED, "t", bytes(8), bytes(8), "", "no proposal in common"), now)
+        one.event(event(Kind.IKE_DOWN, Cause.SELECTORS), now)
+        assert (one.state, one.next_attempt, one.last_error) == ("failed", now + pause, "no proposal in common")
+        now += pause
 
 
 # ---- the end of an SA

@@ -107,6 +107,7 @@ def test_every_key_of_a_tunnel_becomes_a_value(write, tmp_path):
             [tunnel.esp]
             proposals = ["aes128gcm16-ecp256"]
             lifetime = "15m"
+            rekey_after = "10m"
             life_octets = "64KiB"
             life_packets = 7
             idle_timeout = "90s"
@@ -136,6 +137,7 @@ def test_every_key_of_a_tunnel_becomes_a_value(write, tmp_path):
     assert tunnel.esp.proposals == parse_esp(["aes128gcm16-ecp256"])
     assert (tunnel.ike.lifetime_s, tunnel.ike.liveness.interval_s, tunnel.ike.liveness.retries) == (14400, 30, 3)
     assert (tunnel.esp.lifetime_s, tunnel.esp.life_octets, tunnel.esp.life_packets) == (900, 65536, 7)
+    assert (tunnel.ike.rekey_after_s, tunnel.esp.rekey_after_s) == (0, 600)
     assert (tunnel.esp.idle_timeout_s, tunnel.esp.replay_window) == (90, 64)
     assert [str(selector) for selector in config.policies[0].selectors] == ["::/0 <-> 2001:db8::/32"]
     assert (str(config.routes[0].prefix), config.routes[0].metric) == ("10.2.0.128/25", 50)
@@ -262,6 +264,10 @@ ONE_LINE = [
         "esp.proposals: .*'3des' is not known here; .*; the words are aes128gcm16 .* sha256 .* esn noesn$",
     ),
     (TUNNEL + AUTH + "[tunnel.esp]\nlifetime = '0s'", "esp.lifetime: 0s is too little; write 1s or more$"),
+    (
+        TUNNEL + AUTH + "[tunnel.esp]\nlifetime = '1h'\nrekey_after = '1h'",
+        "esp.rekey_after: 3600s is not before the lifetime of 3600s",
+    ),
     (TUNNEL + AUTH + "[tunnel.esp]\nlifetime = '9999d'", "esp.lifetime: 9999 days are no lifetime; "),
     (TUNNEL + AUTH + "[tunnel.esp]\nlife_octets = '5 gigs'", 'esp.life_octets: "5 gigs" is not a size; .*"20GB"'),
     (TUNNEL + AUTH + "[tunnel.esp]\nlife_packets = -1", "esp.life_packets: -1 is too little; write 0 or more$"),

@@ -13,6 +13,7 @@ import pytest
 
 from ipsec_dp.config import examine, schema, tables
 from ipsec_dp.suites import parse_suite
+from tests.ike.pki import CA, OpenSsl
 
 CONF = Path(__file__).parents[2] / "conf"
 EXAMPLES = sorted(CONF.glob("*.toml"))
@@ -22,6 +23,15 @@ FILE_KEY = re.compile(r'^\s*(\w+) = (?:"([^"]+\.(?:psk|key|pem|crl))"|\["([^"]+\
 def named_files(text: str) -> list[tuple[str, str]]:
     """Key and file name of every file that a configuration names."""
     return [(match[1], match[2] or match[3]) for match in FILE_KEY.finditer(text)]
+
+
+def write_certificates(directory: Path) -> None:
+    """What conf/certificate.toml names: a CA, its CRL, our certificate and key."""
+    pki = OpenSsl(directory)
+    pki.certificate("ca", "/CN=Example root", extensions=CA).rename(directory / "ca.pem")
+    shutil.copy(directory / "ca.pem", directory / "ca.crt")
+    pki.crl("ca", "ca")
+    pki.certificate("gw-a", "/CN=gw-a", "ca", "subjectAltName=DNS:gw-a.example").rename(directory / "gw-a.pem")
 
 
 @pytest.fixture
@@ -60,6 +70,8 @@ def test_an_example_names_its_schema_first_and_is_good_once_its_files_exist(exam
     for _, name in named_files(text):
         (example.parent / name).write_text(secrets.token_hex(octets))
         (example.parent / name).chmod(0o600)
+    if example.name == "certificate.toml":
+        write_certificates(example.parent)
     config, findings = examine(example)
     assert [str(finding) for finding in findings if finding.severity == "error"] == []
     assert {finding.key for finding in findings} <= {"manual_unsafe"}
