@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def meet(sites, tmp_path):
     """Makes meetings that end with the test: meet(ike="aes256gcm16-prfsha384-ecp384")."""
     with ExitStack() as stack:
 
-        def made(**agreed: object) -> Meeting:
+        def made(**agreed: Any) -> Meeting:
             return stack.enter_context(Meeting(sites, tmp_path, Agreement(**agreed)))
 
         yield made

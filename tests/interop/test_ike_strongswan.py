@@ -5,7 +5,9 @@ hostA -- gwA (ours) == gwB (charon) -- hostB
 
 from __future__ import annotations
 
+from functools import partial
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
@@ -75,7 +77,7 @@ def pki(tmp_path_factory):
     return made
 
 
-def certificates(pki: OpenSsl, kind: str, method: str, authority: str, **further: object) -> Certificates:
+def certificates(pki: OpenSsl, kind: str, method: str, authority: str, **further: Any) -> Certificates:
     return Certificates(pki.directory, authority, (f"{IDENTITIES[0]}-{kind}", f"{IDENTITIES[1]}-{kind}"), method, **further)
 
 
@@ -99,7 +101,7 @@ def test_a_chain_that_takes_fragments(meet, pki, tmp_path):
     auth = certificates(pki, "chain", "ecdsa-sha256", "ca-ec", intermediates=("ca-one", "ca-two"))
     meeting = meet(auth=auth)
     for role, other in zip(ROLES, reversed(ROLES), strict=True):
-        packets = crossed(meeting, tmp_path / f"{role}.pcapng", lambda role=role: meeting.bring_up(role))
+        packets = crossed(meeting, tmp_path / f"{role}.pcapng", partial(meeting.bring_up, role))
         for address in (netns.GW_A_OUTER[0], netns.GW_B_OUTER[0]):
             sent = [packet for packet in packets if packet[12:16] == ip_address(address).packed and capture.kind(packet) == "ike"]
             assert sum(packet[28 + 4 + 16] == ENCRYPTED_FRAGMENT for packet in sent) >= 3

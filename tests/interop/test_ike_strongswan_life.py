@@ -153,7 +153,7 @@ def test_a_wrong_secret(meet, role):
     meeting = meet(auth=Psk(theirs="another secret of enough characters"))
     if role == "we":
         meeting.ours.ask("initiate", name=TUNNEL)
-        words = (TUNNEL, "secrets differ", "identities", *IDENTITIES)
+        words: tuple[str, ...] = (TUNNEL, "secrets differ", "identities", *IDENTITIES)
     else:
         with pytest.raises(PeerError, match="AUTHENTICATION_FAILED"):
             meeting.theirs.initiate("net")
@@ -167,7 +167,7 @@ def test_no_ike_proposal_in_common(meet, role):
     meeting = meet(ike="aes256gcm16-prfsha384-ecp384", their_ike="aes128-sha256-modp2048")
     if role == "we":
         meeting.ours.ask("initiate", name=TUNNEL)
-        words = ("aes256gcm16-prfsha384-ecp384", "its log")  # it says no more than NO_PROPOSAL_CHOSEN
+        words: tuple[str, ...] = ("aes256gcm16-prfsha384-ecp384", "its log")  # it says no more than NO_PROPOSAL_CHOSEN
     else:
         with pytest.raises(PeerError, match="NO_PROPOSAL_CHOSEN"):
             meeting.theirs.initiate("net")
@@ -181,7 +181,7 @@ def test_no_esp_proposal_in_common(meet, role):
     meeting = meet(esp="aes256gcm16", their_esp="aes128-sha256")
     if role == "we":
         meeting.ours.ask("initiate", name=TUNNEL)
-        words = ("CHILD_SA failed", "aes256gcm16")
+        words: tuple[str, ...] = ("CHILD_SA failed", "aes256gcm16")
     else:
         with pytest.raises(PeerError, match="NO_PROPOSAL_CHOSEN"):
             meeting.theirs.initiate("net")
@@ -195,7 +195,7 @@ def test_no_selectors_in_common(meet, role):
     meeting = meet(nets=(Net(ours="10.8.0.0/24", theirs="10.9.0.0/24"),))
     if role == "we":
         meeting.ours.ask("initiate", name=TUNNEL)
-        words = ("CHILD_SA failed", "10.1.0.0/24", "10.2.0.0/24")
+        words: tuple[str, ...] = ("CHILD_SA failed", "10.1.0.0/24", "10.2.0.0/24")
     else:
         with pytest.raises(PeerError, match="TS_UNACCEPT"):
             meeting.theirs.initiate("net")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from functools import partial
 
 import pytest
 
@@ -33,9 +34,7 @@ def told(shared_sites, tmp_path):
                 gateway.start()
                 stack.callback(gateway.terminate)
                 gateway.wait_up()
-            errors = [
-                until(lambda g=g: error(g), f"{g.namespace.label} says what is wrong", LATE) for g in ((a, b) if both else (a,))
-            ]
+            errors = [until(partial(error, g), f"{g.namespace.label} says what is wrong", LATE) for g in ((a, b) if both else (a,))]
             logged = [gateway.text() for gateway in (a, b)]
         for text, log in zip(errors, logged, strict=False):
             assert text in log

@@ -33,9 +33,8 @@ def state(gateway):
 def watched(shared_sites, tmp_path):
     """Starts two gateways that are up and a stream between the sites; in the end checks that nothing crossed in clear."""
     with contextlib.ExitStack() as stack:
-        stack.callback(
-            lambda: [harness.open_guard(n, name) for n, name in ((shared_sites.gw_a, "gwA"), (shared_sites.gw_b, "gwB"))]
-        )
+        for namespace, name in ((shared_sites.gw_a, "gwA"), (shared_sites.gw_b, "gwB")):
+            stack.callback(harness.open_guard, namespace, name)
 
         def watched(**settings):
             gateways = stack.enter_context(GatewayPair(shared_sites, tmp_path, IkePair(**settings)))
