@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsec_dp.dataplane.plane import DataPlane, Policy, protect_process
+from ipsec_dp.dataplane.plane import DataPlane, protect_process
+from ipsec_dp.dataplane.policy import Policy
 from ipsec_dp.dataplane.types import (
     ALL_OFFLOADS,
     DROP_NAMES,
