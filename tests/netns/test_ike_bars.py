@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from pathlib import Path
 
 import pytest
 
 from benchmarks.tunnels import generator
 from ipsec_dp.rig import netns
-from ipsec_dp.rig.process import GatewayPair, IkePair
-from tests.netns.traffic import ping
+from ipsec_dp.rig.process import GatewayPair, GatewayProcess, IkePair
+from tests.netns.traffic import ping, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.measure]
 
@@ -81,3 +82,62 @@ def test_twenty_rekeys_lose_and_double_no_packet(shared_sites, tmp_path, lives, 
     assert rekeys >= REKEYS
     assert mbit_per_s >= 200
     assert (missing, received["duplicates"]) == (0, 0)
+
+
+def crowd(directory, side, others, tunnels):
+    """A gateway's configuration with so many tunnels to the other one, each with identities and networks of its own."""
+    near, far = (100, 150) if side == "a" else (150, 100)
+    text = f'[gateway]\nname = "gw{side.upper()}"\n'
+    for number in range(tunnels):
+        high, low = divmod(number, 256)
+        text += (
+            f'[[tunnel]]\nname = "t{number}"\nremote = "{others}"\nstart = "{"start" if side == "a" else "respond"}"\n'
+            f'[[tunnel.proxy_id]]\nlocal = "10.{near + high}.{low}.0/24"\nremote = "10.{far + high}.{low}.0/24"\n'
+            f'[tunnel.auth]\nlocal_id = "{side}{number}.example"\nremote_id = "{"ba"[side == "b"]}{number}.example"\n'
+            f'psk_file = "crowd.psk"\n'
+        )
+    file = directory / f"gw{side.upper()}.toml"
+    file.write_text(text)
+    return file
+
+
+def resident(gateway):
+    """Octets of its memory."""
+    status = Path(f"/proc/{gateway.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+def count_up(gateway):
+    return sum(tunnel["state"] == "up" for tunnel in gateway.status()["tunnels"])
+
+
+@pytest.mark.timeout(300)
+def test_a_thousand_ike_sas_come_up_in_seconds_and_stay_small(sites, tmp_path, record_property):
+    """Measured on the side that answers: its memory with the same tunnels configured is the start."""
+    secret = tmp_path / "crowd.psk"
+    secret.touch(mode=0o600)
+    secret.write_text(secrets.token_hex(32))
+    a = GatewayProcess(sites.gw_a, crowd(tmp_path, "a", netns.GW_B_OUTER[0], TUNNELS))
+    b = GatewayProcess(sites.gw_b, crowd(tmp_path, "b", netns.GW_A_OUTER[0], TUNNELS))
+    b.start()
+    b.wait_up(60.0)
+    before = resident(b)
+    began = time.monotonic()
+    a.start()
+    a.wait_up(60.0)
+    ready = time.monotonic()
+    while count_up(a) < TUNNELS and time.monotonic() - began < 4 * ALL_UP_SECONDS:
+        time.sleep(0.5)  # `status` of a thousand tunnels costs time that they need
+    seconds = time.monotonic() - began
+    until(lambda: count_up(b) == TUNNELS, "all are up at the other end too")
+    time.sleep(SETTLED_SECONDS)
+    each = (resident(b) - before) / TUNNELS
+    sooner = seconds - (ready - began)
+    figures = f"{seconds:.1f} s from the start, {sooner:.1f} s from the first status; {each:.0f} octets each"
+    record_property("figures", figures)
+    print(figures)
+    for gateway in (a, b):
+        gateway.process.terminate()
+    assert [gateway.wait(60.0) for gateway in (a, b)] == [0, 0]
+    assert seconds <= ALL_UP_SECONDS
+    assert each <= OCTETS_PER_TUNNEL

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from functools import partial
 
 import pytest
 
@@ -34,7 +33,7 @@ def told(shared_sites, tmp_path):
                 gateway.start()
                 stack.callback(gateway.terminate)
                 gateway.wait_up()
-            errors = [until(partial(error, g), f"{g.namespace.label} says what is wrong", LATE) for g in ((a, b) if both else (a,))]
+            errors = [first_error(gateway) for gateway in ((a, b) if both else (a,))]
             logged = [gateway.text() for gateway in (a, b)]
         for text, log in zip(errors, logged, strict=False):
             assert text in log
@@ -46,6 +45,10 @@ def told(shared_sites, tmp_path):
 def error(gateway):
     (only,) = gateway.status()["tunnels"]
     return only["last_error"]
+
+
+def first_error(gateway):
+    return until(lambda: error(gateway), f"{gateway.namespace.label} says what is wrong", LATE)
 
 
 def on(side, old, new):
