@@ -137,6 +137,7 @@ def test_a_thousand_ike_sas_come_up_in_seconds_and_stay_small(sites, tmp_path, r
     record_property("figures", figures)
     print(figures)
     for gateway in (a, b):
+        assert gateway.process is not None
         gateway.process.terminate()
     assert [gateway.wait(60.0) for gateway in (a, b)] == [0, 0]
     assert seconds <= ALL_UP_SECONDS
