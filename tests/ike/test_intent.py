@@ -146,6 +146,15 @@ def test_an_ike_sa_without_a_child_sa_is_a_failure_too_and_keeps_its_reason():
         now += pause
 
 
+@pytest.mark.parametrize("start", ["on-demand", "respond"])
+def test_a_side_that_waits_keeps_the_reason_too(start):
+    one = intent(start)
+    one.event(event(Kind.IKE_UP), NOW)
+    one.event(Event(Kind.CHILD_FAILED, "t", bytes(8), bytes(8), "", "no proxy ID fits"), NOW)
+    one.event(event(Kind.IKE_DOWN, Cause.PEER), NOW)
+    assert (one.state, one.last_error) == ("waiting", "no proxy ID fits")
+
+
 # ---- the end of an SA
 
 
