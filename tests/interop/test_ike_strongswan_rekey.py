@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from ipsec_dp.rig import netns
-from tests.interop.strongswan_meeting import ROLES, TUNNEL, Meeting
+from tests.interop.strongswan_meeting import POLL_S, ROLES, TUNNEL, Meeting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 
 STREAM_INTERVAL_S = 0.005
-PEER_DELIVERS = 0.9  # the part of a stream that strongSwan does not lose itself
+LAST_ANSWER_S = 1.0  # how long an answer may be on its way
+PEER_DELIVERS = 0.8  # the part of a stream that strongSwan does not lose itself
 RETRANSMIT_SOON = "charon { retransmit_timeout = 0.3 }\n"
 # A message of IKE begins with the non-ESP marker, four zero octets behind the header of UDP (RFC 3948 §2.2).
 NOT_IKE = "table inet unheard { chain c { type filter hook input priority 0; udp dport 4500 @th,64,32 0 drop; }; }"
@@ -49,8 +50,12 @@ class Stream:
         self.process.wait()
         if failure is not None:
             return
-        time.sleep(0.1)  # the last answers
-        requests, answers, sealed, opened = (now - then for now, then in zip(self._counted(), self.before, strict=True))
+        deadline = time.monotonic() + LAST_ANSWER_S
+        while True:
+            requests, answers, sealed, opened = (now - then for now, then in zip(self._counted(), self.before, strict=True))
+            if (sealed, opened) == (requests, answers) or time.monotonic() > deadline:
+                break
+            time.sleep(POLL_S)
         logs = self.meeting.both_logs()
         assert sealed == requests, f"of {requests} requests we sealed {sealed}\n{logs}"
         assert opened == answers, f"we opened {opened} packets, hostA has {answers}\n{logs}"
