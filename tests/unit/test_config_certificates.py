@@ -12,7 +12,7 @@ from ipsec_dp.config.auth import check_certificates
 from ipsec_dp.config.findings import Findings
 from tests.ike.pki import CA, OpenSsl
 
-NOW = datetime.now(UTC) + timedelta(minutes=1)
+NOW = datetime.now(UTC) + timedelta(hours=2)  # later than all that is made here, however long the tests before it run
 
 
 @pytest.fixture(scope="module")
