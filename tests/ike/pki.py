@@ -54,5 +54,5 @@ class OpenSsl:
         ca = ["-config", config, "-cert", self.path(f"{issuer}.crt"), "-keyfile", self.path(f"{issuer}.key")]
         for certificate in revoked:
             run("openssl", "ca", *ca, "-revoke", self.path(f"{certificate}.crt"))
-        run("openssl", "ca", *ca, "-gencrl", "-crlhours", "1", *(["-crlexts", "e"] if extensions else []), "-out", out)
+        run("openssl", "ca", *ca, "-gencrl", "-crlhours", "12", *(["-crlexts", "e"] if extensions else []), "-out", out)
         return out

@@ -173,7 +173,7 @@ def lists(made):
     return made
 
 
-LATER = NOW + timedelta(hours=2)  # after nextUpdate
+LATER = NOW + timedelta(hours=24)  # after nextUpdate
 
 
 @pytest.mark.parametrize(
