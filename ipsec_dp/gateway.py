@@ -114,8 +114,7 @@ class Gateway:
     async def _first_mtu(self, tunnel: Tunnel) -> int:
         """Before anything is negotiated: what fits under every suite that may be."""
         suites = [tunnel.manual.suite] if tunnel.manual is not None else suites_of(tunnel.esp.proposals)
-        udp = tunnel.encapsulation == "udp" or (tunnel.manual is None and tunnel.encapsulation == "auto")
-        return await self._host.inner_mtu(tunnel, suites, udp=udp)
+        return await self._host.inner_mtu(tunnel, suites, udp=tunnel.encapsulation != "esp")
 
     async def _install(self, sad: Sad, tunnel: Tunnel, keys: ManualSa, links: Links) -> OuterPath:
         path = await self._host.path(tunnel, links)

@@ -63,11 +63,6 @@ class Links:
             self._ike[local] = made
             readable(made)
 
-    @property
-    def ike_addresses(self) -> tuple[Address, ...]:
-        """Where IKE is listened for."""
-        return tuple(self._ike)
-
     def send_ike(self, local: Address, remote: tuple[str, int], message: bytes, *, natt: bool) -> None:
         """Sends an IKE message from port 500, or behind the marker from port 4500. A datagram that the host refuses is lost, as one
         that the network loses; it is repeated."""

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ipsec_dp.dataplane import MemoryDatagram
-from ipsec_dp.rig.gateway import Gateway, Pair, keymat
+from ipsec_dp.dataplane import NO_LIMITS, Limits, MemoryDatagram
+from ipsec_dp.rig.gateway import Gateway, Pair, keymat, selectors_of
 from ipsec_dp.rig.packets import udp
 
 if TYPE_CHECKING:
-    from ipsec_dp.dataplane import SaInfo
+    from ipsec_dp.dataplane import SaHandle, SaInfo
 
 HOST = {(4, "a"): "10.1.0.1", (4, "b"): "10.2.0.1", (6, "a"): "2001:db8:1::1", (6, "b"): "2001:db8:2::1"}
 
@@ -53,6 +53,21 @@ def seal(site: Pair, plaintext: bytes, sequence: int, *, spi: int | None = None)
     iv = struct.pack("!Q", 0xC0FFEE0000000000 | sequence)
     key, salt = keys[: site.suite.key_octets], keys[site.suite.key_octets :]
     return header + iv + AESGCM(key).encrypt(salt + iv, plaintext, header)
+
+
+def install_inbound_anew(site: Pair, *, interface: int = 0, limits: Limits = NO_LIMITS) -> SaHandle:
+    """Site b's inbound SA in place of the one it has, with the same SPI and key; where its peer is, it does not know."""
+    site.b.sad.remove(site.inbound("b"))
+    return site.b.sad.install_inbound(
+        spi=site.spis["b"],
+        suite=site.suite,
+        keymat=keymat(site.suite, "to b 1"),
+        selectors=selectors_of("b"),
+        tunnel=0,
+        interface=interface,
+        replay_window=64,
+        limits=limits,
+    )
 
 
 def from_a(site: Pair, data: bytes, tos: int = 0) -> MemoryDatagram:

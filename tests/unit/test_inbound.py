@@ -7,7 +7,7 @@ import pytest
 from ipsec_dp.dataplane import Action, Encapsulation, Endpoint, MemoryDatagram, PolicyRule, SaFlag
 from ipsec_dp.rig.gateway import keymat, pair, selector, selectors_of
 from ipsec_dp.rig.packets import ipv4, ipv6, udp
-from tests.unit.sites import HOST, arrive, from_a, inbound, padded, seal, to_a, to_b
+from tests.unit.sites import HOST, arrive, from_a, inbound, install_inbound_anew, padded, seal, to_a, to_b
 
 
 @pytest.fixture
@@ -53,17 +53,7 @@ def test_packets_may_come_in_any_order_within_the_window(site):
 
 def test_each_sa_delivers_to_its_interface():
     with pair(interfaces=2) as site:
-        handle = site.inbound("b")
-        site.b.sad.remove(handle)
-        site.b.sad.install_inbound(
-            spi=site.spis["b"],
-            suite=site.suite,
-            keymat=keymat(site.suite, "to b 1"),
-            selectors=selectors_of("b"),
-            tunnel=0,
-            interface=1,
-            replay_window=64,
-        )
+        install_inbound_anew(site, interface=1)
         site.transfer([to_b()])
         assert site.b.pulled(0) == []
         assert site.b.pulled(1) == [to_b()]
@@ -197,16 +187,7 @@ def test_a_forged_packet_does_not_move_the_peer(site):
 
 def test_an_unknown_peer_is_learnt_without_a_word():
     with pair() as site:
-        site.b.sad.remove(site.inbound("b"))
-        handle = site.b.sad.install_inbound(
-            spi=site.spis["b"],
-            suite=site.suite,
-            keymat=keymat(site.suite, "to b 1"),
-            selectors=selectors_of("b"),
-            tunnel=0,
-            interface=0,
-            replay_window=64,
-        )
+        handle = install_inbound_anew(site)
         assert site.b.sad.read(handle).peer is None
         site.transfer([to_b()])
         assert site.b.sad.read(handle).peer == site.a.endpoint

@@ -6,8 +6,8 @@ import pytest
 
 from ipsec_dp.dataplane import Limits, SaCondition, SaFlag
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.rig.gateway import keymat, pair, selectors_of
-from tests.unit.sites import inbound, outbound, sequence_of, to_a, to_b
+from ipsec_dp.rig.gateway import pair
+from tests.unit.sites import inbound, install_inbound_anew, outbound, sequence_of, to_a, to_b
 
 PACKET = to_b(bytes(72))  # 100 octets
 assert len(PACKET) == 100
@@ -46,18 +46,7 @@ def test_the_octet_limit_counts_the_packet_that_would_cross_it():
 def test_a_hard_limit_stops_receiving_for_good(limits):
     """Even from a peer that sends on: its own limits may be wider."""
     with pair() as site:
-        handle = site.inbound("b")
-        site.b.sad.remove(handle)
-        site.b.sad.install_inbound(
-            spi=site.spis["b"],
-            suite=site.suite,
-            keymat=keymat(site.suite, "to b 1"),
-            selectors=selectors_of("b"),
-            tunnel=0,
-            interface=0,
-            replay_window=64,
-            limits=limits,
-        )
+        install_inbound_anew(site, limits=limits)
         assert len(site.transfer([PACKET] * 5)) == 3
         assert site.b.drops == {"hard_limit": 2}
         assert conditions(site.b) == [(site.spis["b"], SaFlag.HARD_LIMIT)]
