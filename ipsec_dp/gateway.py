@@ -1,8 +1,8 @@
 """One gateway: brought up in the order that never lets protected traffic out, and taken down in reverse.
 
 Up: control socket (one gateway of a name at a time) → guard → data plane → TUN interfaces → outer sockets → policy, SAs → loops →
-routes. Down: the same backwards, the guard last. A start that fails leaves the guard where it is, as a crash does; the next
-start adopts it.
+routes → components. Down: the same backwards, the guard last. A start that fails leaves the guard where it is, as a crash does;
+the next start adopts it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp import manual
+from ipsec_dp.components import Components
 from ipsec_dp.control import ControlServer
 from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
 from ipsec_dp.errors import ControlError, IpsecDpError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.addresses import Address
+    from ipsec_dp.components import Component
     from ipsec_dp.config import Config, ManualSa, Tunnel
     from ipsec_dp.dataplane import OuterPath
     from ipsec_dp.suites import Suite
@@ -68,6 +70,11 @@ class Gateway:
         self._running: Running | None = None
         self._ike: IkeDriver | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._components = Components(self._make_components())
+
+    def _make_components(self) -> tuple[Component, ...]:
+        """What follows the configuration when everything else does, in this order; see `components`."""
+        return ()
 
     async def start(self) -> None:
         """Brings everything up. Raises IpsecDpError; then `close` takes away what was made, but for the guard."""
@@ -106,6 +113,8 @@ class Gateway:
         stack.callback(plane.stop)
         _hurry()
         await self._host.add_routes(stack)
+        stack.push_async_callback(self._components.close)
+        await self._components.apply(self.config)
         if ike is not None:
             ike.start(stack, {local for t in tunnels if t.auth is not None for local in await self._host.listen_at(t)})
         self._running, self._ike = running, ike

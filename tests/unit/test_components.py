@@ -1,0 +1,58 @@
+"""Components follow the configuration in their order and go in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ipsec_dp.components import ComponentError, Components
+from ipsec_dp.errors import IpsecDpError
+
+
+class Recorder:
+    def __init__(self, name: str, calls: list[str], *, fails: bool = False) -> None:
+        self.name, self.calls, self.fails = name, calls, fails
+
+    async def apply(self, config: object) -> None:
+        if self.fails:
+            raise IpsecDpError("the kernel says no")
+        self.calls.append(f"{self.name} {config}")
+
+    async def close(self) -> None:
+        if self.fails:
+            raise IpsecDpError("the kernel says no")
+        self.calls.append(f"{self.name} closed")
+
+
+def test_applied_in_order_and_closed_in_reverse():
+    calls: list[str] = []
+    components = Components((Recorder("zones", calls), Recorder("monitor", calls)))
+
+    async def life() -> None:
+        await components.apply("first")
+        await components.apply("second")
+        await components.close()
+
+    asyncio.run(life())
+
+    assert calls == ["zones first", "monitor first", "zones second", "monitor second", "monitor closed", "zones closed"]
+
+
+def test_a_failure_names_the_component_and_leaves_those_behind_it():
+    calls: list[str] = []
+    components = Components((Recorder("zones", calls, fails=True), Recorder("monitor", calls)))
+
+    with pytest.raises(ComponentError, match="zones: the kernel says no"):
+        asyncio.run(components.apply("first"))
+
+    assert calls == []
+
+
+def test_closing_goes_on_after_a_failure():
+    calls: list[str] = []
+    components = Components((Recorder("zones", calls), Recorder("monitor", calls, fails=True)))
+
+    asyncio.run(components.close())
+
+    assert calls == ["zones closed"]
