@@ -10,6 +10,7 @@
     X(inner_version, "inner packet is neither IPv4 nor IPv6, or not what the ESP next header said")                                \
     X(inner_length, "inner IP header or total length does not fit the packet")                                                     \
     X(inner_header, "inner extension headers are malformed or too many")                                                           \
+    X(multicast_shared, "multicast on an interface that several tunnels share")                                                    \
     /* outbound: TUN to wire */                                                                                                    \
     X(policy_none, "no policy or proxy ID holds the packet")                                                                       \
     X(policy_discard, "a policy says discard")                                                                                     \

@@ -24,6 +24,11 @@ struct dp_flow {
     } address;
 };
 
+/* Whether the address of one end is that of a group (RFC 5771, RFC 4291 §2.7). */
+static inline bool dp_flow_multicast(const struct dp_flow *flow, int end) {
+    return flow->family == 6 ? (uint8_t)(flow->address.v6[end] >> 120) == 0xff : flow->address.v4[end] >> 28 == 0xe;
+}
+
 struct dp_box {
     uint8_t family;
     uint16_t protocol_low, protocol_high;

@@ -112,13 +112,16 @@ static void note_peer(struct dp_loop *loop, struct dp_sa *sa, const struct dp_ad
         dp_sa_raise(loop, sa, DP_SA_PEER_MOVED, now);
 }
 
-/* Discarded traffic is discarded both ways, though an SA would carry it. */
-static bool policy_discards(const struct dp *dp, uint32_t interface, const struct dp_flow *flow) {
+/* What is dropped on the way out is dropped on the way in, though an SA would carry it: discarded traffic, and groups where several
+ * tunnels share the interface. */
+static enum dp_drop policy_allows(const struct dp *dp, uint32_t interface, const struct dp_flow *flow) {
     const struct dp_policy *policy = atomic_load_explicit(&dp->policy, memory_order_acquire);
+    if (dp_flow_multicast(flow, DP_LOCAL) && dp_policy_shared(policy, interface))
+        return DP_DROP_multicast_shared;
     if (policy == NULL || !dp_policy_discards(policy))
-        return false;
+        return DP_OK;
     struct dp_decision decision = dp_policy_decide(policy, interface, flow);
-    return decision.rule >= 0 && decision.action == DP_DISCARD;
+    return decision.rule >= 0 && decision.action == DP_DISCARD ? DP_DROP_policy_inbound : DP_OK;
 }
 
 static void punt_stranger(struct dp_loop *loop, unsigned kind, const struct dp_burst *b, const uint8_t *data, size_t octets,
@@ -187,8 +190,9 @@ static enum dp_drop inbound_datagram(struct dp_loop *loop, const struct dp_burst
         return reason;
     if (r.sa->replay.highest == r.sequence)
         note_peer(loop, r.sa, &b->remote, now);
-    if (policy_discards(loop->dp, r.sa->interface, &r.inner.flow))
-        return DP_DROP_policy_inbound;
+    reason = policy_allows(loop->dp, r.sa->interface, &r.inner.flow);
+    if (reason != DP_OK)
+        return reason;
     reason = dp_ecn_decapsulate(r.plain, &r.inner, b->tos);
     if (reason != DP_OK)
         return reason;

@@ -148,6 +148,8 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
         return reason;
     b->packets = s.count;
     const struct dp_policy *policy = atomic_load_explicit(&loop->dp->policy, memory_order_acquire);
+    if (dp_flow_multicast(&inner.flow, DP_REMOTE) && dp_policy_shared(policy, b->interface))
+        return DP_DROP_multicast_shared;
     struct dp_decision decision = dp_policy_decide(policy, b->interface, &inner.flow);
     if (decision.rule < 0)
         return DP_DROP_policy_none;

@@ -72,6 +72,23 @@ static int read_rules(struct dp_policy *p, const struct dp_rule *rules, size_t c
     return 0;
 }
 
+/* Which interfaces have rules of more than one tunnel. 0 or -ENOMEM. */
+static int find_shared(struct dp_policy *p, const struct dp_rule *rules) {
+    const struct dp_rule **first = calloc(p->interfaces + 1, sizeof first[0]); /* of each interface, its first that protects */
+    p->shared = calloc(p->interfaces + 1, sizeof p->shared[0]);
+    int result = first != NULL && p->shared != NULL ? 0 : -ENOMEM;
+    for (size_t i = 0; i < p->count && result == 0; i++) {
+        const struct dp_rule **seen = &first[rules[i].interface];
+        if (rules[i].action != DP_PROTECT)
+            continue;
+        if (*seen == NULL)
+            *seen = &rules[i];
+        p->shared[rules[i].interface] |= (*seen)->tunnel != rules[i].tunnel;
+    }
+    free(first);
+    return result;
+}
+
 static size_t whole_lines(size_t octets) {
     return (octets / CACHE_LINE + 1) * CACHE_LINE;
 }
@@ -150,6 +167,8 @@ static int build_version(struct dp_policy *p, int version, const struct dp_rule 
 
 static int build(struct dp_policy *p, const struct dp_rule *rules, size_t count, size_t *bad) {
     int result = read_rules(p, rules, count, bad);
+    if (result == 0)
+        result = find_shared(p, rules);
     if (result == 0 && !allocate(p))
         result = -ENOMEM;
     for (int version = DP_V4; version <= DP_V6 && result == 0; version++)
@@ -187,6 +206,7 @@ void dp_policy_free(struct dp_policy *policy) {
     dp_store_free(&policy->stores.refs);
     free(policy->trees);
     free(policy->places);
+    free(policy->shared);
     free(policy->v4);
     free(policy->v6);
     free(policy->given);
@@ -195,6 +215,10 @@ void dp_policy_free(struct dp_policy *policy) {
 
 bool dp_policy_discards(const struct dp_policy *policy) {
     return policy != NULL && policy->discards;
+}
+
+bool dp_policy_shared(const struct dp_policy *policy, uint32_t interface) {
+    return policy != NULL && interface < policy->interfaces && policy->shared[interface];
 }
 
 size_t dp_policy_octets(const struct dp_policy *p) {

@@ -14,5 +14,7 @@ struct dp_decision {
 struct dp_decision dp_policy_decide(const struct dp_policy *policy, uint32_t interface, const struct dp_flow *flow);
 /* Whether any rule discards: if none does, inbound packets need no reverse look-up. */
 bool dp_policy_discards(const struct dp_policy *policy);
+/* Whether the rules of an interface protect into more than one tunnel: then a group has no one peer to go to. */
+bool dp_policy_shared(const struct dp_policy *policy, uint32_t interface);
 
 #endif

@@ -163,6 +163,7 @@ struct dp_policy {
     struct dp_decision *decisions[2]; /* of each record */
     struct dp_tree *trees;
     struct dp_forest_place (*places)[2]; /* of each interface */
+    bool *shared;                        /* of each interface: its rules protect into more than one tunnel */
     uint32_t interfaces;
     bool discards;
     uint32_t count, records[2], tree_count;

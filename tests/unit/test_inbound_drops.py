@@ -226,6 +226,7 @@ def test_an_sa_of_another_worker_is_unknown():
 ELSEWHERE = {
     "policy_none": "test_outbound",
     "policy_discard": "test_outbound",
+    "multicast_shared": "test_multicast",
     "no_sa": "test_outbound",
     "sequence_exhausted": "test_life",
     "too_big": "test_outbound, test_batch",
