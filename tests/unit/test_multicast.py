@@ -26,13 +26,13 @@ def route_based():
     with Gateway("a", "192.0.2.1") as a, Gateway("b", "192.0.2.2") as b:
         for gateway, peer, spi in ((a, b, 0x1001), (b, a, 0x1001)):
             gateway.set_policy(ONE_TUNNEL)
-            common = {"suite": SUITE, "tunnel": 0}
+            keys_in, keys_out = (keymat(SUITE, f"to {each.name}") for each in (gateway, peer))
             inbound = gateway.sad.install_inbound(
-                spi=spi, keymat=keymat(SUITE, f"to {gateway.name}"), selectors=ANYTHING, interface=0, replay_window=64, **common
+                spi=spi, suite=SUITE, keymat=keys_in, selectors=ANYTHING, tunnel=0, interface=0, replay_window=64
             )
             child = gateway.sad.add_child(0, ANYTHING, inbound)
             path = gateway.path_to(peer.endpoint)
-            outbound = gateway.sad.install_outbound(spi=spi, keymat=keymat(SUITE, f"to {peer.name}"), path=path, **common)
+            outbound = gateway.sad.install_outbound(spi=spi, suite=SUITE, keymat=keys_out, path=path, tunnel=0)
             gateway.sad.switch(child, outbound)
         yield a, b
 
