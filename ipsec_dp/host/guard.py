@@ -8,24 +8,17 @@ or was killed, and, if asked for, after it stopped. `render` is a pure function;
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import re
-import shutil
-import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ipsec_dp.addresses import AddressRange, merge, subtract
-from ipsec_dp.host import INTERFACE_NAME, MARK, HostError
+from ipsec_dp.host import INTERFACE_NAME, MARK, nft
+from ipsec_dp.host.nft import Count, chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 TABLE_PREFIX = "ipsec_dp_"
-NAME_OCTETS_MAX = 200  # of a gateway's name when escaped; nftables allows 255 in all
-NFT_SECONDS = 60.0
 
 Ports = tuple[int, int]
 
@@ -102,21 +95,9 @@ class Selector:
             raise ValueError(f"{self.local} and {self.remote} are of different IP versions")
 
 
-@dataclass(frozen=True)
-class Count:
-    """What a rule dropped."""
-
-    packets: int = 0
-    octets: int = 0
-
-
 def table_name(gateway: str) -> str:
-    """The nftables table of a gateway: letters, digits, "-" and "." stay, other octets become _xx. ValueError: name too long."""
-    octets = (chr(o) if re.match(r"[A-Za-z0-9.-]", chr(o)) else f"_{o:02x}" for o in gateway.encode())
-    escaped = "".join(octets)
-    if not 1 <= len(escaped) <= NAME_OCTETS_MAX:
-        raise ValueError(f"a gateway name of {len(escaped)} octets: 1 to {NAME_OCTETS_MAX} make a name for an nftables table")
-    return TABLE_PREFIX + escaped
+    """The nftables table of a gateway, see `nft.escaped`. ValueError: name too long."""
+    return TABLE_PREFIX + nft.escaped(gateway)
 
 
 def narrow(selectors: Iterable[Selector], routed: Sequence[AddressRange]) -> list[Selector]:
@@ -184,17 +165,12 @@ def _set(name: str, kind: str, elements: Iterable[str]) -> list[str]:
     return [f"set {name} {{ type {kind};{flags}{f' elements = {{ {joined} }}' if joined else ''} }}"]
 
 
-def _chain(name: str, rules: Iterable[str]) -> list[str]:
-    return [f"chain {name} {{", *(f"  {rule}" for rule in rules), "}"]
-
-
 def render(gateway: str, selectors: Sequence[Selector], tunnels: Iterable[str], counts: Mapping[str, Count] | None = None) -> str:
     """The guard as text for `nft -f -`: one transaction that replaces the table of this gateway, or makes it.
 
     `selectors` in policy order (see `narrow` and `separate`), `tunnels` the names of our tunnel interfaces, which need not exist.
     `counts` are the values that the counters go on from. ValueError: a name that cannot be an interface's.
     """
-    table = table_name(gateway)
     names = sorted(set(tunnels))
     for name in names:
         if not INTERFACE_NAME.fullmatch(name):
@@ -206,16 +182,15 @@ def render(gateway: str, selectors: Sequence[Selector], tunnels: Iterable[str], 
     for name in COUNTERS:
         count = (counts or {}).get(name, Count())
         lines.append(f"counter {name} {{ packets {count.packets} bytes {count.octets} }}")
-    lines += _chain("exempt_out", EXEMPT_OUT) + _chain("exempt_in", EXEMPT_IN)
+    lines += chain("exempt_out", EXEMPT_OUT) + chain("exempt_in", EXEMPT_IN)
     for direction in ("out", "in"):
         for version in (4, 6):
             mine = [each for each in selectors if each.local.version == version]
             rules = [rule for each in mine for rule in _rules(each, outbound=direction == "out")]
-            lines += _chain(f"{direction}{version}", [f"jump exempt_{direction}", *rules])
+            lines += chain(f"{direction}{version}", [f"jump exempt_{direction}", *rules])
     lines += _base_chain("out", "oif", "daddr", f"postrouting priority {OUTBOUND_PRIORITY}")
     lines += _base_chain("in", "iif", "saddr", f"prerouting priority {INBOUND_PRIORITY}")
-    body = "\n".join(f"  {line}" for line in lines)
-    return f"add table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{body}\n}}\n"
+    return nft.table(table_name(gateway), lines)
 
 
 def _base_chain(direction: str, interface: str, address: str, hook: str) -> list[str]:
@@ -226,36 +201,12 @@ def _base_chain(direction: str, interface: str, address: str, hook: str) -> list
         f"ip {address} @remote4 jump {direction}4",
         f"ip6 {address} @remote6 jump {direction}6",
     )
-    return _chain(f"{direction}bound", rules)
-
-
-async def _nft(*arguments: str, text: str = "") -> str:
-    program = shutil.which("nft", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
-    if program is None:
-        raise HostError("nft is not installed, and without it nothing holds protected traffic back: apt-get install nftables")
-    command = [program, *arguments]
-    try:
-        # In a thread: a cancelled asyncio subprocess can leave its task waiting for ever.
-        done = await asyncio.to_thread(
-            subprocess.run, command, input=text, capture_output=True, text=True, errors="replace", timeout=NFT_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise HostError(f"nft {' '.join(arguments)}: no end after {NFT_SECONDS:g} s") from None
-    if done.returncode != 0:
-        raise HostError(f"nft {' '.join(arguments)}: {done.stderr.strip() or done.returncode}")
-    return done.stdout
-
-
-async def _listed(kind: str, *scope: str) -> list[dict[str, Any]]:
-    answer = json.loads(await _nft("-j", "list", kind, *scope))
-    single = kind.removesuffix("s")
-    return [item[single] for item in answer["nftables"] if single in item]
+    return chain(f"{direction}bound", rules)
 
 
 async def leftovers() -> list[str]:
     """The names of all guard tables that there are, of running gateways too."""
-    tables = await _listed("tables", "inet")
-    return sorted(table["name"] for table in tables if table["name"].startswith(TABLE_PREFIX))
+    return sorted(name for name in await nft.tables() if name.startswith(TABLE_PREFIX))
 
 
 class Guard:
@@ -266,19 +217,16 @@ class Guard:
         self.table = table_name(gateway)
 
     async def exists(self) -> bool:
-        return self.table in await leftovers()
+        return self.table in await nft.tables()
 
     async def apply(self, selectors: Sequence[Selector], tunnels: Iterable[str]) -> None:
         """Makes the guard or replaces it, also one that a killed process left, in one transaction: there is no moment without."""
-        await _nft("-f", "-", text=render(self.gateway, selectors, tunnels, await self.counts()))
+        await nft.transact(render(self.gateway, selectors, tunnels, await self.counts()))
 
     async def counts(self) -> dict[str, Count]:
         """What was dropped since the guard was first made, by COUNTERS; empty without a guard."""
-        if not await self.exists():
-            return {}
-        rows = await _listed("counters", "table", "inet", self.table)
-        return {row["name"]: Count(row["packets"], row["bytes"]) for row in rows}
+        return await nft.counts(self.table)
 
     async def remove(self) -> None:
         """Takes the guard away, if there is one."""
-        await _nft("-f", "-", text=f"add table inet {self.table}\ndelete table inet {self.table}\n")
+        await nft.remove(self.table)

@@ -1,0 +1,94 @@
+"""The one way in which this package speaks to nft: whole transactions as text in, JSON out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ipsec_dp.host import HostError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+NAME_OCTETS_MAX = 200  # of a gateway's name when escaped; nftables allows 255 in all
+NFT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a rule let through or dropped."""
+
+    packets: int = 0
+    octets: int = 0
+
+
+def escaped(gateway: str) -> str:
+    """A gateway's name within that of a table: letters, digits, "-" and "." stay, other octets become _xx. ValueError: too long."""
+    octets = (chr(o) if re.match(r"[A-Za-z0-9.-]", chr(o)) else f"_{o:02x}" for o in gateway.encode())
+    text = "".join(octets)
+    if not 1 <= len(text) <= NAME_OCTETS_MAX:
+        raise ValueError(f"a gateway name of {len(text)} octets: 1 to {NAME_OCTETS_MAX} make a name for an nftables table")
+    return text
+
+
+def chain(name: str, rules: Iterable[str]) -> list[str]:
+    """The lines of a chain."""
+    return [f"chain {name} {{", *(f"  {rule}" for rule in rules), "}"]
+
+
+def table(name: str, lines: Iterable[str]) -> str:
+    """One transaction that replaces the table `name`, or makes it."""
+    body = "\n".join(f"  {line}" for line in lines)
+    return f"add table inet {name}\ndelete table inet {name}\ntable inet {name} {{\n{body}\n}}\n"
+
+
+async def _nft(*arguments: str, text: str = "") -> str:
+    program = shutil.which("nft", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+    if program is None:
+        raise HostError("nft is not installed, and without it nothing holds protected traffic back: apt-get install nftables")
+    command = [program, *arguments]
+    try:
+        # In a thread: a cancelled asyncio subprocess can leave its task waiting for ever.
+        done = await asyncio.to_thread(
+            subprocess.run, command, input=text, capture_output=True, text=True, errors="replace", timeout=NFT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise HostError(f"nft {' '.join(arguments)}: no end after {NFT_SECONDS:g} s") from None
+    if done.returncode != 0:
+        raise HostError(f"nft {' '.join(arguments)}: {done.stderr.strip() or done.returncode}")
+    return done.stdout
+
+
+async def listed(kind: str, *scope: str) -> list[dict[str, Any]]:
+    """What `nft list KIND SCOPE` has, as its JSON objects. HostError."""
+    answer = json.loads(await _nft("-j", "list", kind, *scope))
+    single = kind.removesuffix("s")
+    return [item[single] for item in answer["nftables"] if single in item]
+
+
+async def tables() -> list[str]:
+    """The names of all tables of the family inet. HostError."""
+    return [row["name"] for row in await listed("tables", "inet")]
+
+
+async def counts(name: str) -> dict[str, Count]:
+    """The named counters of a table; empty without one. HostError."""
+    if name not in await tables():
+        return {}
+    return {row["name"]: Count(row["packets"], row["bytes"]) for row in await listed("counters", "table", "inet", name)}
+
+
+async def transact(text: str) -> None:
+    """Carries out all of `text` or nothing of it. HostError."""
+    await _nft("-f", "-", text=text)
+
+
+async def remove(name: str) -> None:
+    """Takes a table away, if there is one. HostError."""
+    await transact(f"add table inet {name}\ndelete table inet {name}\n")
