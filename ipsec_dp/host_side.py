@@ -139,7 +139,7 @@ class HostSide:
                 "stop it, or give this one another name"
             )
         selectors = [_guarded(rule.selector) for rule in self._config.rules]
-        inside = [AddressRange.of(network) for network in await inside_networks(self._ipr, await self._outer_interfaces())]
+        inside = [AddressRange.of(network) for network in await inside_networks(await self._outer_interfaces())]
         narrowed = guard.narrow(selectors, [AddressRange.of(prefix) for prefix in self._routed])
         await self._guard.apply(guard.separate(narrowed, inside), self._spd.interface_names)
         await self._table.apply(self._routed, ())

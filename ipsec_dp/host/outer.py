@@ -9,8 +9,9 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.host import MARK, HostError
+from ipsec_dp.host.bulk import FAMILIES, UNICAST, Bulk
 from ipsec_dp.host.netlink import ask, dump
-from ipsec_dp.host.routes import FAMILIES, MAIN, UNICAST, prefix_of
+from ipsec_dp.host.routes import MAIN
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -76,19 +77,19 @@ async def _interface_mtu(ipr: AsyncIPRoute, index: int) -> int:
     return int(link.get("IFLA_MTU"))
 
 
-async def inside_networks(ipr: AsyncIPRoute, outer: Collection[int]) -> list[Network]:
+async def inside_networks(outer: Collection[int]) -> list[Network]:
     """The networks of the main table that are reached by other interfaces than those with the indices `outer`.
 
     With a tunnel for everything, these are what is on this side of it (`guard.separate`). Default routes and link-local networks do
     not count; nor do networks of the interface through which the peer is reached, attached though they are.
     """
     networks: set[Network] = set()
-    for family in FAMILIES.values():
-        for row in await dump(ipr.get_routes, family=family, table=MAIN):
-            prefix = prefix_of(row)
-            inside = row["type"] == UNICAST and row.get("RTA_OIF") and row.get("RTA_OIF") not in outer
-            if inside and prefix.prefixlen and not prefix.is_link_local:
-                networks.add(prefix)
+    with Bulk() as bulk:
+        rows = [row for version in FAMILIES for row in await bulk.routes(version, table=MAIN)]
+    for row in rows:
+        inside = row.kind == UNICAST and row.interface and row.interface not in outer
+        if inside and row.prefix.prefixlen and not row.prefix.is_link_local:
+            networks.add(row.prefix)
     return sorted(networks, key=lambda each: (each.version, int(each.network_address), each.prefixlen))
 
 

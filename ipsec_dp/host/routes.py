@@ -15,14 +15,14 @@ import errno
 import hashlib
 import socket
 from dataclasses import dataclass
-from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.host import MARK, PROTOCOL
+from ipsec_dp.host.bulk import FAMILIES, UNICAST, Bulk, KernelRoute
 from ipsec_dp.host.netlink import ask, dump
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pyroute2 import AsyncIPRoute
 
@@ -34,12 +34,10 @@ GUARD_METRIC = 4_000_000_000  # worse than any route a person makes
 METRIC = 50
 
 MAIN = 254
-FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 BITS = {4: 32, 6: 128}
-ANYWHERE = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - a destination, nothing is bound
 # <linux/rtnetlink.h>, <linux/fib_rules.h>
 RTPROT_KERNEL = 2
-UNICAST, BLACKHOLE, UNREACHABLE, PROHIBIT = 1, 6, 7, 8
+BLACKHOLE, UNREACHABLE, PROHIBIT = 6, 7, 8
 INVERT = 2
 
 
@@ -74,48 +72,12 @@ class Conflict:
         return f"{self.prefix} is routed {where}with metric {self.metric} already, and is not routed into the tunnel"
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A route of ours as the kernel has it or should have it. No interface: `unreachable`."""
-
-    table: int
-    prefix: Network
-    metric: int
-    interface: int = 0
-    source: str | None = None
-    mtu: int | None = None
-
-    @property
-    def place(self) -> tuple[int, Network, int]:
-        """What the kernel allows one route for."""
-        return self.table, self.prefix, self.metric
-
-    def request(self) -> dict[str, Any]:
-        family = FAMILIES[self.prefix.version]
-        request = {"family": family, "dst": str(self.prefix), "table": self.table, "proto": PROTOCOL, "priority": self.metric}
-        if not self.interface:
-            return {**request, "type": "unreachable"}
-        extra = {"prefsrc": self.source, "metrics": {"mtu": self.mtu} if self.mtu else None}
-        return {**request, "oif": self.interface, **{key: value for key, value in extra.items() if value is not None}}
+Place = tuple[int, "Network", int]
 
 
-def prefix_of(row: Any) -> Network:
-    """The destination of a route as netlink tells it."""
-    version = 4 if row["family"] == socket.AF_INET else 6
-    return ip_network(f"{row.get('RTA_DST') or ANYWHERE[version]}/{row['dst_len']}")
-
-
-def _entry(row: Any) -> _Entry:
-    metrics = row.get("RTA_METRICS")
-    interface = (row.get("RTA_OIF") or 0) if row["type"] == UNICAST else 0
-    return _Entry(
-        row.get("RTA_TABLE"),
-        prefix_of(row),
-        row.get("RTA_PRIORITY") or 0,
-        interface,
-        row.get("RTA_PREFSRC"),
-        metrics.get("RTAX_MTU") if metrics else None,
-    )
+def place(route: KernelRoute) -> Place:
+    """What the kernel allows one route for."""
+    return route.table, route.prefix, route.metric
 
 
 def table_base(gateway: str) -> int:
@@ -151,18 +113,18 @@ class RouteTable:
         alone and reported, but for default routes, which a tunnel for everything is meant to override. HostError when the kernel
         refuses; ValueError for two routes to one prefix with one metric.
         """
-        wanted, conflicts = await self._wanted(list(protected), list(routes))
-        present = await self._entries()
-        rules: set[tuple[int, int]] = {(entry.prefix.version, entry.prefix.prefixlen) for entry in wanted.values()}
-        for entry in sorted(wanted.values(), key=lambda each: each.interface):  # `unreachable` first
-            if present.get(entry.place) != entry:
-                await ask(f"route {entry.prefix}", self._ipr.route("replace", **entry.request()))
-        for version, length in sorted(rules):
-            await self._add_rules(version, length)
-        stale = [entry for place, entry in present.items() if place not in wanted]
-        for entry in sorted(stale, key=lambda each: -each.interface):
-            gone = (errno.ESRCH, errno.ENODEV)  # with its interface
-            await ask(f"route {entry.prefix}", self._ipr.route("del", **entry.request()), done=gone)
+        with Bulk() as bulk:
+            wanted, conflicts = await self._wanted(bulk, list(protected), list(routes))
+            present = await self._present(bulk)
+            rules: set[tuple[int, int]] = {(route.prefix.version, route.prefix.prefixlen) for route in wanted.values()}
+            new = [route for route in wanted.values() if present.get(place(route)) != route]
+            stale = [route for at, route in present.items() if at not in wanted]
+            await bulk.replace([route for route in new if not route.interface])
+            await bulk.replace([route for route in new if route.interface])
+            for version, length in sorted(rules):
+                await self._add_rules(version, length)
+            await bulk.remove([route for route in stale if route.interface])
+            await bulk.remove([route for route in stale if not route.interface])
         for version, length in await self._rules() - rules:
             await self._remove_rules(version, length)
         return conflicts
@@ -173,63 +135,64 @@ class RouteTable:
 
     async def routed(self) -> list[Network]:
         """The prefixes that lead into an interface now, in order."""
-        return sorted({entry.prefix for entry in (await self._entries()).values() if entry.interface}, key=_order)
+        return await self._prefixes(lambda route: route.interface != 0)
 
     async def unreachable(self) -> list[Network]:
         """The prefixes that are held back if no route leads on, in order."""
-        return sorted({entry.prefix for entry in (await self._entries()).values() if not entry.interface}, key=_order)
+        return await self._prefixes(lambda route: route.interface == 0)
+
+    async def _prefixes(self, which: Callable[[KernelRoute], bool]) -> list[Network]:
+        with Bulk() as bulk:
+            return sorted({route.prefix for route in (await self._present(bulk)).values() if which(route)}, key=_order)
 
     # ---- what is wanted, and what stands in the way ---------------------------------------------------------------------------
 
     async def _wanted(
-        self, protected: list[Network], routes: list[Route]
-    ) -> tuple[dict[tuple[int, Network, int], _Entry], list[Conflict]]:
+        self, bulk: Bulk, protected: list[Network], routes: list[Route]
+    ) -> tuple[dict[Place, KernelRoute], list[Conflict]]:
         best: dict[Network, int] = {}
         for route in routes:
             best[route.prefix] = min(route.metric, best.get(route.prefix, route.metric))
         for prefix in protected:
             best.setdefault(prefix, METRIC)
-        conflicts = await self._conflicts(best) if best else []
+        conflicts = await self._conflicts(bulk, best) if best else []
         lost = {conflict.prefix for conflict in conflicts if conflict.kind == "same"}
-        wanted: dict[tuple[int, Network, int], _Entry] = {}
+        wanted: dict[Place, KernelRoute] = {}
         for prefix in best.keys() - lost:
-            entry = _Entry(self._table(prefix), prefix, GUARD_METRIC)
-            wanted[entry.place] = entry
+            held = KernelRoute(prefix, self._table(prefix), GUARD_METRIC, PROTOCOL, UNREACHABLE)
+            wanted[place(held)] = held
         for route in routes:
             if route.prefix in lost:
                 continue
-            source = None if route.source is None else str(route.source)
-            entry = _Entry(self._table(route.prefix), route.prefix, route.metric, route.interface, source, route.mtu)
-            if not 0 <= route.metric < GUARD_METRIC or entry.place in wanted:
+            source = b"" if route.source is None else route.source.packed
+            table, mtu = self._table(route.prefix), route.mtu or 0
+            led = KernelRoute(route.prefix, table, route.metric, PROTOCOL, UNICAST, route.interface, source, mtu)
+            if not 0 <= route.metric < GUARD_METRIC or place(led) in wanted:
                 raise ValueError(f"route {route.prefix}: metric {route.metric} is given twice or not below {GUARD_METRIC}")
-            wanted[entry.place] = entry
+            wanted[place(led)] = led
         return wanted, conflicts
 
-    async def _conflicts(self, metrics: dict[Network, int]) -> list[Conflict]:
+    async def _conflicts(self, bulk: Bulk, metrics: dict[Network, int]) -> list[Conflict]:
         """Routes of the main table that win against ours, one for each prefix at the most."""
         found: dict[Network, Conflict] = {}
-        for version, family in FAMILIES.items():
+        for version in FAMILIES:
             ours = [prefix for prefix in metrics if prefix.version == version]
-            rows = await dump(self._ipr.get_routes, family=family, table=MAIN) if ours else []
-            rejecting = [prefix_of(row) for row in rows if row["type"] in (BLACKHOLE, UNREACHABLE, PROHIBIT)]
+            rows = await bulk.routes(version, table=MAIN) if ours else []
+            rejecting = [row.prefix for row in rows if row.kind in (BLACKHOLE, UNREACHABLE, PROHIBIT)]
             for prefix in ours:
                 if any(each.prefixlen < prefix.prefixlen and prefix.subnet_of(each) for each in rejecting):  # type: ignore[arg-type]
                     found[prefix] = Conflict(prefix, "", 0, "reject")
             for row in rows:
-                prefix = prefix_of(row)
-                metric = 0 if row["proto"] == RTPROT_KERNEL else row.get("RTA_PRIORITY") or 0
+                prefix, metric = row.prefix, 0 if row.protocol == RTPROT_KERNEL else row.metric
                 if prefix in metrics and prefix.prefixlen and metric <= metrics[prefix]:
-                    found[prefix] = Conflict(prefix, _interface_name(row.get("RTA_OIF")), metric, "same")
+                    found[prefix] = Conflict(prefix, _interface_name(row.interface), metric, "same")
         return sorted(found.values(), key=lambda each: _order(each.prefix))
 
     # ---- what the kernel has --------------------------------------------------------------------------------------------------
 
-    async def _entries(self) -> dict[tuple[int, Network, int], _Entry]:
-        rows = []
-        for family in FAMILIES.values():
-            rows += await dump(self._ipr.get_routes, family=family, proto=PROTOCOL)
-        mine = (_entry(row) for row in rows if self._is_mine(row.get("RTA_TABLE")))
-        return {entry.place: entry for entry in mine}
+    async def _present(self, bulk: Bulk) -> dict[Place, KernelRoute]:
+        rows = [row for version in FAMILIES for row in await bulk.routes(version, protocol=PROTOCOL)]
+        return {place(row): row for row in rows if self._is_mine(row.table)}
 
     def _is_mine(self, table: int | None) -> bool:
         return table is not None and self._base <= table <= self._base + 128
@@ -264,7 +227,7 @@ class RouteTable:
         return [{**common, "priority": first, "table": MAIN, "FRA_SUPPRESS_PREFIXLEN": length}, {**common, **ours}]
 
 
-def _interface_name(index: int | None) -> str:
+def _interface_name(index: int) -> str:
     try:
         return socket.if_indextoname(index) if index else ""
     except OSError:

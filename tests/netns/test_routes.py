@@ -11,6 +11,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -269,6 +270,33 @@ def test_refusal_names_the_route(gateway):
     gateway.remove()
 
 
+def test_of_very_many_routes_one_is_refused_and_named_and_the_others_are_there(gateway, untouched):
+    many = [N(f"10.{high}.{low}.0/24") for high in (100, 101) for low in range(256)]
+    routes = [Route(prefix, 9999 if prefix == many[300] else gateway.tun.index) for prefix in many]
+    with pytest.raises(HostError, match=r"route 10\.101\.44\.0/24: No such device"):
+        gateway.with_table(lambda table: table.apply(many, routes))
+    assert gateway.with_table(lambda table: table.unreachable()) == many
+    gateway.apply(many, many)
+    assert gateway.with_table(lambda table: table.routed()) == many
+    gateway.remove()
+
+
+def test_ten_thousand_routes_cost_milliseconds_each_hundred(gateway, untouched):
+    """Of the processor's time, which a busy machine does not stretch much: making, finding again and removing 10,000 routes."""
+    many = [N(f"10.{100 + number // 256}.{number % 256}.0/24") for number in range(10_000)]
+    routes = [Route(prefix, gateway.tun.index) for prefix in many]
+
+    async def work(table):
+        spent = []
+        for protected, led in ((many, ()), (many, routes), (many, routes), ((), ())):
+            began = time.process_time()
+            await table.apply(protected, led)
+            spent.append(time.process_time() - began)
+        return spent
+
+    assert max(gateway.with_table(work)) < 3.0, "linear: 0.8 s on one core of a machine with time for it"
+
+
 # ---- the world outside --------------------------------------------------------------------------------------------------------
 
 
@@ -303,7 +331,7 @@ def test_no_outer_route_says_so(gateway):
 def test_inside_networks_are_those_not_behind_the_outer_interface(gateway):
     gateway.namespace.ip("route add 172.16.0.0/12 via 10.1.0.2")
     wan = asked(gateway, lambda ipr: outer_route(ipr, ip_address(OUTER_B[0]))).interface
-    found = asked(gateway, lambda ipr: inside_networks(ipr, {wan, gateway.tun.index}))
+    found = harness.run(gateway.namespace, lambda: inside_networks({wan, gateway.tun.index}))
     assert found == [N("10.1.0.0/24"), N("172.16.0.0/12"), N("fd00:1::/64")]
 
 
