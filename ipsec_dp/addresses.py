@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network, summarize_address_range
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,6 +47,19 @@ class AddressRange:
         network = ip_network((self.low, bits), strict=False)
         whole = network.network_address == self.low and network.broadcast_address == self.high
         return str(network) if whole else f"{self.low}-{self.high}"
+
+    @property
+    def prefixes(self) -> list[Network]:
+        """The fewest prefixes that are the same addresses, in order: 62 of IPv4 at the most, 254 of IPv6."""
+        return list(summarize_address_range(self.low, self.high))
+
+    @property
+    def everything(self) -> bool:
+        """Whether it is every address of its IP version."""
+        return int(self.low) == 0 and int(self.high) == (1 << self.low.max_prefixlen) - 1
+
+    def covers(self, other: AddressRange) -> bool:
+        return self.version == other.version and int(self.low) <= int(other.low) and int(other.high) <= int(self.high)
 
     def overlaps(self, other: AddressRange) -> bool:
         return self.version == other.version and int(self.low) <= int(other.high) and int(other.low) <= int(self.high)

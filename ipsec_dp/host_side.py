@@ -45,8 +45,8 @@ def _ports(ports: PortRange) -> tuple[int, int] | None:
 
 def _guarded(selector: Selector) -> guard.Selector:
     return guard.Selector(
-        AddressRange.of(selector.local),
-        AddressRange.of(selector.remote),
+        selector.local,
+        selector.remote,
         selector.protocol,
         _ports(selector.local_ports),
         _ports(selector.remote_ports),
@@ -264,7 +264,7 @@ class HostSide:
         locals_: dict[tuple[str, int], set[AddressRange]] = {}
         for tunnel in self._config.tunnels:
             for selector in tunnel.selectors:
-                if selector.local.prefixlen > 0:
-                    locals_.setdefault((tunnel.interface, selector.version), set()).add(AddressRange.of(selector.local))
+                if not selector.local.everything:
+                    locals_.setdefault((tunnel.interface, selector.version), set()).add(selector.local)
         found = {key: await own_address_in(self._ipr, ranges) for key, ranges in locals_.items()}
         return {key: address for key, address in found.items() if address is not None}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsec_dp.addresses import AddressRange
 from ipsec_dp.config.selectors import ANY_PORTS, PortRange, Selector
 from ipsec_dp.dataplane import Action, Policy, PolicyRule
 from ipsec_dp.selectors import ANY_PORT, ANY_PROTOCOL, Range, SelectorPair
@@ -17,8 +16,8 @@ def pair_of(selector: Selector) -> SelectorPair:
     """A configured selector as a pair of ranges. "any" holds OPAQUE too."""
     protocol = ANY_PROTOCOL if selector.protocol is None else Range(selector.protocol, selector.protocol)
     return SelectorPair(
-        AddressRange.of(selector.local),
-        AddressRange.of(selector.remote),
+        selector.local,
+        selector.remote,
         protocol,
         _ports(selector.local_ports),
         _ports(selector.remote_ports),

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ipsec_dp.config import files, model
+from ipsec_dp.addresses import AddressRange
+from ipsec_dp.config import files, model, shadows
 from ipsec_dp.config.findings import Findings, suggest
-from ipsec_dp.config.selectors import Rule, Selector, find_shadowed
+from ipsec_dp.config.selectors import Rule, Selector
 from ipsec_dp.errors import BadValueError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+
+SHADOWS_NAMED = 3  # of rules that hold another together
 
 
 def tunnel_place(name: str) -> str:
@@ -46,17 +50,16 @@ def check_rules(policies: Sequence[tuple[int, model.Policy]], tunnels: Sequence[
     rules = model.rules_of(tuple(policy for _, policy in sound), tuple(tunnels))
     numbers = [number for number, _ in sound]
     reported = set()
-    for rule, earlier in find_shadowed(rules):
-        if earlier.policy is not None and rule.policy is None and earlier.tunnel == rule.tunnel:
-            continue  # the policy leads into the same tunnel, where the proxy ID still selects the CHILD_SA
-        if rule.tunnel in twins and earlier.tunnel in twins and rule.policy is None and earlier.policy is None:
+    for rule, holders in shadows.find_shadowed(rules):
+        if rule.policy is None and all(each.policy is not None and each.tunnel == rule.tunnel for each in holders):
+            continue  # policies lead into the same tunnel, where the proxy ID still selects the CHILD_SA
+        if rule.policy is None and rule.tunnel in twins and any(each.policy is None and each.tunnel in twins for each in holders):
             continue
         where, key = _name_rule(rule, numbers)
         if (where, key) in reported:
             continue
         reported.add((where, key))
-        wrong = f"never reached: {_describe_earlier(rule, earlier, numbers)} holds all of {rule.selector}"
-        findings.at(where).error(key, wrong, "write the narrower rule first, or take one of both out")
+        findings.at(where).error(key, *_describe_shadow(rule, holders, numbers))
 
 
 def _check_carriers(policies: Sequence[tuple[int, model.Policy]], tunnels: Mapping[str, model.Tunnel], findings: Findings) -> None:
@@ -94,6 +97,19 @@ def _name_rule(rule: Rule, numbers: Sequence[int]) -> tuple[str, str]:
     return tunnel_place(rule.tunnel or ""), "proxy_id" if rule.proxy_id is not None else "interface"
 
 
+def _describe_shadow(rule: Rule, holders: Sequence[Rule], numbers: Sequence[int]) -> tuple[str, str]:
+    """What is wrong and what would be right."""
+    named = [_describe_earlier(rule, each, numbers) for each in holders[:SHADOWS_NAMED]]
+    if len(holders) > len(named):
+        named.append(f"{len(holders) - len(named)} more")
+    if len(holders) > 1:
+        wrong = f"never reached: {', '.join(named[:-1])} and {named[-1]} together hold all of {rule.selector}"
+        return wrong, "write the narrower rule first, or take this one out"
+    if holders[0].selector == rule.selector and holders[0].action != rule.action:
+        return f"contradicts {named[0]}: the first one decides", "take one of both out"
+    return f"never reached: {named[0]} holds all of {rule.selector}", "write the narrower rule first, or take one of both out"
+
+
 def _describe_earlier(rule: Rule, earlier: Rule, numbers: Sequence[int]) -> str:
     if earlier.policy is not None:
         return f"policy #{numbers[earlier.policy]} ({earlier.action} {earlier.selector})"
@@ -109,7 +125,7 @@ def check_routes(config: model.Config, tunnels: Sequence[model.Tunnel], findings
         place = findings.at(f"route #{number}")
         tunnel = by_name.get(route.tunnel)
         if tunnel is not None and not any(_overlap(selector, route) for selector in tunnel.selectors):
-            remotes = ", ".join(str(selector.remote) for selector in tunnel.selectors)
+            remotes = ", ".join(selector.remote.prefix_text for selector in tunnel.selectors)
             place.error("prefix", f'{route.prefix} lies outside what tunnel "{tunnel.name}" protects', f"write a part of {remotes}")
         other = seen.setdefault((route.prefix, route.metric), number)
         if other != number:
@@ -117,7 +133,7 @@ def check_routes(config: model.Config, tunnels: Sequence[model.Tunnel], findings
 
 
 def _overlap(selector: Selector, route: model.Route) -> bool:
-    return selector.remote.overlaps(route.prefix)
+    return selector.remote.overlaps(AddressRange.of(route.prefix))
 
 
 def check_manual(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:

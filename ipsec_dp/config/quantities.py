@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from ipsec_dp.config.selectors import ANY_PORTS, PortRange
+from ipsec_dp.addresses import AddressRange
+from ipsec_dp.config.selectors import ANY_CODES, ANY_PORTS, PortRange
 from ipsec_dp.errors import BadValueError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -93,6 +94,22 @@ def parse_prefix(text: str) -> Network:
     raise BadValueError(f'"{text}" has bits set behind its prefix length', f'write "{rounded}"')
 
 
+def parse_addresses(text: str) -> AddressRange:
+    """A prefix as `parse_prefix` takes it, or a range of addresses, both ends included ("10.1.0.10-10.1.0.20")."""
+    low_text, dash, high_text = text.partition("-")
+    if not dash:
+        return AddressRange.of(parse_prefix(text))
+    try:
+        low, high = ipaddress.ip_address(low_text.strip()), ipaddress.ip_address(high_text.strip())
+    except ValueError as error:
+        raise BadValueError(f'"{text}" is not a range of addresses', 'write e.g. "10.1.0.10-10.1.0.20"') from error
+    if "%" in text or low.version != high.version:
+        raise BadValueError(f'"{text}" is not a range of addresses', "write two addresses of one IP version, without zones")
+    if int(low) > int(high):
+        raise BadValueError(f'"{text}" runs backwards', f'write "{high}-{low}"')
+    return AddressRange(low, high)
+
+
 def parse_interface_address(text: str) -> Interface:
     """An address of the tunnel interface with its prefix length."""
     try:
@@ -130,6 +147,26 @@ def parse_ports(value: str | int) -> PortRange:
     if high > 65535:
         raise BadValueError(f'"{value}" lies above the last port', "ports go from 0 to 65535")
     return PortRange(low, high)
+
+
+def parse_icmp_type(value: str | int) -> int | None:
+    """An ICMP type, None for any."""
+    if value == "any":
+        return None
+    if re.fullmatch(r"[0-9]{1,3}", str(value)) is None or int(value) > 255:
+        raise BadValueError(f'"{value}" is not an ICMP type', 'write "any" or a number from 0 to 255, e.g. 8 for echo request')
+    return int(value)
+
+
+def parse_icmp_code(value: str | int) -> PortRange:
+    """An ICMP code, a range of codes, or all of them for "any"."""
+    if value == "any":
+        return ANY_CODES
+    match = re.fullmatch(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", str(value))
+    codes = None if match is None else PortRange(int(match[1]), int(match[2] or match[1]))
+    if codes is None or codes.low > codes.high or codes.high > 255:
+        raise BadValueError(f'"{value}" is not an ICMP code or range of codes', 'write "any", 4 or "0-3"; codes go from 0 to 255')
+    return codes
 
 
 def parse_identity(text: str) -> str:

@@ -11,9 +11,11 @@ from ipsec_dp.config import model, tables
 from ipsec_dp.config.auth import resolve_auth, resolve_manual
 from ipsec_dp.config.quantities import (
     PORT_PROTOCOLS,
-    PROTOCOLS,
     parse_address,
+    parse_addresses,
     parse_duration,
+    parse_icmp_code,
+    parse_icmp_type,
     parse_interface_address,
     parse_ports,
     parse_prefix,
@@ -21,7 +23,17 @@ from ipsec_dp.config.quantities import (
     parse_remote,
     parse_size,
 )
-from ipsec_dp.config.selectors import ANY_IPV4, ANY_IPV6, ANY_PORTS, Network, Selector
+from ipsec_dp.config.selectors import (
+    ANY_CODES,
+    ANY_IPV4,
+    ANY_IPV6,
+    ANY_PORTS,
+    ICMP_OF_VERSION,
+    ICMP_PROTOCOLS,
+    Network,
+    PortRange,
+    Selector,
+)
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ike.proposal import ProposalError, parse_esp, parse_ike
 from ipsec_dp.ike.transforms import ENCRYPTIONS, GROUPS, INTEGRITIES, PRFS
@@ -90,27 +102,29 @@ def resolve_offloads(table: tables.Gateway) -> frozenset[str]:
 def resolve_selectors(table: tables.Selectors, place: Place) -> tuple[Selector, ...]:
     """One selector, or one for each IP version when no prefix tells which; empty when something is wrong."""
     before = place.findings.errors
-    local = place.optional("local", parse_prefix, table.local)
-    remote = place.optional("remote", parse_prefix, table.remote)
+    local = place.optional("local", parse_addresses, table.local)
+    remote = place.optional("remote", parse_addresses, table.remote)
     protocol = place.value("protocol", parse_protocol, table.protocol, None)
     local_ports = place.value("local_ports", parse_ports, table.local_ports, ANY_PORTS)
     remote_ports = place.value("remote_ports", parse_ports, table.remote_ports, ANY_PORTS)
+    icmp = _resolve_icmp(table, protocol, place)
     if place.findings.errors > before:
         return ()
     ports_key = "local_ports" if local_ports != ANY_PORTS else "remote_ports"
     if (local_ports, remote_ports) != (ANY_PORTS, ANY_PORTS) and protocol not in PORT_PROTOCOLS:
         place.error(ports_key, f'protocol "{table.protocol}" has no ports', 'write protocol = "tcp" or "udp", or leave ports out')
     if local is not None and remote is not None and local.version != remote.version:
-        place.error("remote", f"{remote} is not of the IP version of local = {local}", "write both as IPv4 or both as IPv6")
+        wrong = f"{remote.prefix_text} is not of the IP version of local = {local.prefix_text}"
+        place.error("remote", wrong, "write both as IPv4 or both as IPv6")
     if place.findings.errors > before:
         return ()
     versions = [prefix.version for prefix in (local, remote) if prefix is not None][:1] or [4, 6]
     made = []
     for everything in (ANY_IPV4, ANY_IPV6):
         if everything.version in versions and protocol != _foreign_icmp(everything.version):
-            left: Network = everything.local if local is None else local
-            right: Network = everything.remote if remote is None else remote
-            made.append(Selector(left, right, protocol, local_ports, remote_ports))
+            left = everything.local if local is None else local
+            right = everything.remote if remote is None else remote
+            made.append(Selector(left, right, protocol, *((local_ports, remote_ports) if icmp is None else (icmp, icmp))))
     if not made:
         right_one = "icmpv6" if versions == [6] else "icmp"
         place.error("protocol", f'"{table.protocol}" is not of IPv{versions[0]}', f'write "{right_one}"')
@@ -118,7 +132,21 @@ def resolve_selectors(table: tables.Selectors, place: Place) -> tuple[Selector, 
 
 
 def _foreign_icmp(version: int) -> int:
-    return PROTOCOLS["icmpv6"] if version == 4 else PROTOCOLS["icmp"]
+    return ICMP_OF_VERSION[6 if version == 4 else 4]
+
+
+def _resolve_icmp(table: tables.Selectors, protocol: int | None, place: Place) -> PortRange | None:
+    """Type and codes as they stand in both ports of a selector (RFC 4301 §4.4.1.1); None: any."""
+    kind = place.value("icmp_type", parse_icmp_type, table.icmp_type, None)
+    codes = place.value("icmp_code", parse_icmp_code, table.icmp_code, ANY_CODES)
+    if kind is None:
+        if codes != ANY_CODES:
+            place.error("icmp_code", "means nothing without a type", "write icmp_type too, or leave icmp_code out")
+        return None
+    if protocol not in ICMP_PROTOCOLS:
+        place.error("icmp_type", f'protocol "{table.protocol}" has no ICMP types', 'write protocol = "icmp" or "icmpv6"')
+        return None
+    return PortRange(kind << 8 | codes.low, kind << 8 | codes.high)
 
 
 def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
@@ -233,7 +261,8 @@ def _resolve_routes(table: tables.Tunnel, selectors: tuple[Selector, ...], place
     if table.routes == "none":
         return ()
     if table.routes == "auto":
-        return tuple(dict.fromkeys(selector.remote for selector in selectors if selector.remote.prefixlen > 0))
+        remotes = (selector.remote for selector in selectors if not selector.remote.everything)
+        return tuple(dict.fromkeys(prefix for remote in remotes for prefix in remote.prefixes))
     return tuple(dict.fromkeys(place.values("routes", parse_prefix, table.routes)))
 
 

@@ -1,15 +1,13 @@
-"""Traffic selector pairs as the configuration states them, and the search for rules that can never be reached."""
+"""Traffic selector pairs and rules as the configuration states them."""
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from ipsec_dp.addresses import AddressRange, Network
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+__all__ = ["ANY_CODES", "ANY_IPV4", "ANY_IPV6", "ANY_PORTS", "Action", "Network", "PortRange", "Rule", "Selector"]
 
 Action = Literal["protect", "bypass", "discard"]
 
@@ -34,14 +32,21 @@ class PortRange(NamedTuple):
 
 # What RFC 7296 §3.13.1 sends for any port; packets without visible ports are held by it too.
 ANY_PORTS = PortRange(0, 65535)
+ANY_CODES = PortRange(0, 255)
+
+ICMP_OF_VERSION = {4: 1, 6: 58}
+ICMP_PROTOCOLS = frozenset(ICMP_OF_VERSION.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Local and remote prefix of one IP version, protocol (None: any), ports on either side."""
+    """Local and remote addresses of one IP version, protocol (None: any), ports on either side.
 
-    local: Network
-    remote: Network
+    Under ICMP both sides' ports are the same and stand for one type with a range of codes, as type << 8 | code (RFC 4301 §4.4.1.1).
+    """
+
+    local: AddressRange
+    remote: AddressRange
     protocol: int | None = None
     local_ports: PortRange = ANY_PORTS
     remote_ports: PortRange = ANY_PORTS
@@ -49,6 +54,17 @@ class Selector:
     @property
     def version(self) -> int:
         return self.local.version
+
+    @property
+    def icmp(self) -> tuple[int, PortRange] | None:
+        """ICMP type and codes where they are bounded; None: any, or no ICMP at all."""
+        if self.protocol not in ICMP_PROTOCOLS or self.local_ports == ANY_PORTS:
+            return None
+        return self.local_ports.low >> 8, PortRange(self.local_ports.low & 255, self.local_ports.high & 255)
+
+    def covers(self, other: Selector) -> bool:
+        """Whether it holds whatever the other holds."""
+        return self.local.covers(other.local) and self.remote.covers(other.remote) and self.covers_upper_layer(other)
 
     def covers_upper_layer(self, other: Selector) -> bool:
         """Whether protocol and ports hold whatever the other's hold."""
@@ -70,16 +86,19 @@ class Selector:
         )
 
     def __str__(self) -> str:
-        text = f"{self.local} <-> {self.remote}"
+        text = f"{self.local.prefix_text} <-> {self.remote.prefix_text}"
         if self.protocol is not None:
             text += f" protocol {self.protocol}"
-        if self.local_ports != ANY_PORTS or self.remote_ports != ANY_PORTS:
+        if self.icmp is not None:
+            kind, codes = self.icmp
+            text += f" ICMP type {kind}" + (f" code {codes}" if codes != ANY_CODES else "")
+        elif self.local_ports != ANY_PORTS or self.remote_ports != ANY_PORTS:
             text += f" ports {self.local_ports} <-> {self.remote_ports}"
         return text
 
 
-ANY_IPV4 = Selector(ipaddress.IPv4Network("0.0.0.0/0"), ipaddress.IPv4Network("0.0.0.0/0"))
-ANY_IPV6 = Selector(ipaddress.IPv6Network("::/0"), ipaddress.IPv6Network("::/0"))
+ANY_IPV4 = Selector(AddressRange.of("0.0.0.0/0"), AddressRange.of("0.0.0.0/0"))
+ANY_IPV6 = Selector(AddressRange.of("::/0"), AddressRange.of("::/0"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,44 +115,3 @@ class Rule:
     tunnel: str | None
     policy: int | None = None
     proxy_id: int | None = None
-
-
-class _Shape(NamedTuple):
-    """What rules of one interface have in common that one look-up by masked addresses can find."""
-
-    version: int
-    local_length: int
-    remote_length: int
-
-
-def _bits(selector: Selector, shape: _Shape) -> tuple[int, int]:
-    """Both prefixes' leading bits, as many as the shape looks at."""
-    width = selector.local.max_prefixlen
-    local, remote = int(selector.local.network_address), int(selector.remote.network_address)
-    return local >> (width - shape.local_length), remote >> (width - shape.remote_length)
-
-
-def find_shadowed(rules: Sequence[Rule]) -> Iterable[tuple[Rule, Rule]]:
-    """Pairs (rule, the first earlier rule that holds all it holds), in order.
-
-    Instead of comparing all pairs, it looks for each rule among earlier ones by every combination of prefix lengths in use that
-    is no longer than its own: with n rules and a few lengths it takes n look-ups.
-    """
-    seen: dict[str | None, dict[_Shape, dict[tuple[int, int], list[int]]]] = {}
-    for index, rule in enumerate(rules):
-        selector = rule.selector
-        earlier: list[int] = []
-        for interface in {None, rule.interface}:
-            for shape, by_bits in seen.get(interface, {}).items():
-                if (
-                    shape.version != selector.version
-                    or shape.local_length > selector.local.prefixlen
-                    or shape.remote_length > selector.remote.prefixlen
-                ):
-                    continue
-                found = by_bits.get(_bits(selector, shape), ())
-                earlier.extend(other for other in found if rules[other].selector.covers_upper_layer(selector))
-        if earlier:
-            yield rule, rules[min(earlier)]
-        own = _Shape(selector.version, selector.local.prefixlen, selector.remote.prefixlen)
-        seen.setdefault(rule.interface, {}).setdefault(own, {}).setdefault(_bits(selector, own), []).append(index)

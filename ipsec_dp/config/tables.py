@@ -47,6 +47,13 @@ Remote = Annotated[
     Meta(description='address, DNS name, a list of them (fail-over), or "any"', examples=["192.0.2.2", "any"]),
 ]
 Prefix = Annotated[str, Meta(description="an IPv4 or IPv6 prefix", examples=["10.1.0.0/24"])]
+Addresses = Annotated[
+    str, Meta(description="an IPv4 or IPv6 prefix, or a range of addresses", examples=["10.1.0.0/24", "10.1.0.10-10.1.0.20"])
+]
+IcmpType = Annotated[str | int, Meta(description='"any" or an ICMP type, 0-255', examples=["any", 8])]
+IcmpCode = Annotated[
+    str | int, Meta(description='"any", an ICMP code, or a range of them; needs icmp_type', examples=["any", 4, "0-3"])
+]
 Ports = Annotated[str | int, Meta(description='"any", a port, or a range', examples=["any", 443, "5000-5010"])]
 Protocol = Annotated[
     str | int, Meta(description="any, tcp, udp, icmp, icmpv6, or an IP protocol number 1-255", examples=["any", "tcp", 47])
@@ -98,11 +105,13 @@ class Gateway(Table, frozen=True, kw_only=True):
 class Selectors(Table, frozen=True, kw_only=True):
     """One rule of what traffic is meant; what is left out is any."""
 
-    local: Prefix | None = None
-    remote: Prefix | None = None
+    local: Addresses | None = None
+    remote: Addresses | None = None
     protocol: Protocol = "any"
     local_ports: Ports = "any"
     remote_ports: Ports = "any"
+    icmp_type: IcmpType = "any"
+    icmp_code: IcmpCode = "any"
 
 
 class ProxyId(Selectors, frozen=True, kw_only=True):

@@ -29,11 +29,12 @@ OUTBOUND_PRIORITY = -150
 INBOUND_PRIORITY = -90
 
 PORT_PROTOCOLS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
+ICMP = {1: "icmp", 58: "icmpv6"}
 IKE_PORTS = "{ 500, 4500 }"
 
-# Which fragments go with what a selector protects, by IP version and whether it names ports: those that cannot be told apart from
-# it (RFC 4301 §7). A later IPv4 fragment has no ports. Any IPv6 fragment may hide its protocol too, behind further headers
-# (RFC 7112). Where connection tracking reassembles, there are none.
+# Which fragments go with what a selector protects, by IP version and whether it names ports or an ICMP type: those that cannot be
+# told apart from it (RFC 4301 §7). A later IPv4 fragment has no ports. Any IPv6 fragment may hide its protocol too, behind further
+# headers (RFC 7112). Where connection tracking reassembles, there are none.
 FRAGMENT = {
     (4, False): "",
     (4, True): "ip frag-off & 0x1fff != 0",
@@ -78,9 +79,9 @@ EXEMPT_IN = (
 class Selector:
     """One ordered entry of the policy, of one IP version. The first that holds a packet decides, as in the SPD (RFC 4301 §4.4.1).
 
-    `protocol` 0..255, None: any. Ports are bounds, both included; None: any, and they only count under protocols that have ports
-    (for ICMP, type and code are not looked at: all of it is protected). `bypass` lets the packet through in clear. ValueError when
-    local and remote are not of one IP version.
+    `protocol` 0..255, None: any. Ports are bounds, both included; None: any, and they only count under protocols that have ports.
+    Under ICMP both are one type with a range of codes, as type << 8 | code (RFC 4301 §4.4.1.1). `bypass` lets the packet through
+    in clear. ValueError when local and remote are not of one IP version.
     """
 
     local: AddressRange
@@ -138,7 +139,14 @@ def _with_remote(selector: Selector, remote: AddressRange) -> Selector:
     return Selector(selector.local, remote, selector.protocol, *ports, bypass=selector.bypass)
 
 
-def _ports(selector: Selector, local: str, remote: str) -> str:
+def _upper(selector: Selector, local: str, remote: str) -> str:
+    """The match of what lies behind the protocol; empty: any of it."""
+    if selector.protocol in ICMP and selector.local_ports is not None:
+        (low, high), name = selector.local_ports, ICMP[selector.protocol]
+        codes = "" if (low & 255, high & 255) == (0, 255) else f" {name} code {low & 255}-{high & 255}"
+        return f" {name} type {low >> 8}{codes}"
+    if selector.protocol not in PORT_PROTOCOLS:
+        return ""
     bounds = ((local, selector.local_ports), (remote, selector.remote_ports))
     return "".join(f" th {name} {low}-{high}" for name, ports in bounds if ports is not None for low, high in (ports,))
 
@@ -152,11 +160,9 @@ def _rules(selector: Selector, *, outbound: bool) -> list[str]:
     if selector.protocol is None:
         return [f"{addresses} {verdict}"]
     rule = f"{addresses} meta l4proto {selector.protocol}"
-    ports = (
-        _ports(selector, *(("sport", "dport") if outbound else ("dport", "sport"))) if selector.protocol in PORT_PROTOCOLS else ""
-    )
-    fragment = FRAGMENT[selector.local.version, bool(ports)]
-    return [f"{rule}{ports} {verdict}", *([f"{addresses} {fragment} {verdict}"] if fragment and not selector.bypass else [])]
+    upper = _upper(selector, *(("sport", "dport") if outbound else ("dport", "sport")))
+    fragment = FRAGMENT[selector.local.version, bool(upper)]
+    return [f"{rule}{upper} {verdict}", *([f"{addresses} {fragment} {verdict}"] if fragment and not selector.bypass else [])]
 
 
 def _set(name: str, kind: str, elements: Iterable[str]) -> list[str]:

@@ -150,10 +150,11 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
 def proxy_id_of(selector: Selector) -> ProxyId:
     """A configured selector in the form that is negotiated."""
     protocol = ANY_PROTOCOL if selector.protocol is None else selector.protocol
-    return ProxyId(
-        TrafficSelector.from_prefix(str(selector.local), protocol, (selector.local_ports.low, selector.local_ports.high)),
-        TrafficSelector.from_prefix(str(selector.remote), protocol, (selector.remote_ports.low, selector.remote_ports.high)),
+    sides = ((selector.local, selector.local_ports), (selector.remote, selector.remote_ports))
+    local, remote = (
+        TrafficSelector(addresses.version, int(addresses.low), int(addresses.high), protocol, *ports) for addresses, ports in sides
     )
+    return ProxyId(local, remote)
 
 
 def _identity(text: str | None) -> Identity | None:

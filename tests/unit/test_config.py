@@ -185,8 +185,21 @@ def test_rules_come_in_the_order_of_decision(write):
         )
     )
     first, second = config.rules
-    assert (first.action, first.interface, first.policy, str(first.selector.local)) == ("discard", None, 0, "10.1.0.7/32")
+    assert (first.action, first.interface, first.policy, first.selector.local.prefix_text) == ("discard", None, 0, "10.1.0.7/32")
     assert (second.action, second.interface, second.tunnel, second.proxy_id) == ("protect", "ipsec0", "to-b", 0)
+
+
+def test_ranges_and_icmp_types_stand_in_the_rules(write):
+    policy = '[[policy]]\naction = "discard"\nlocal = "10.1.0.10-10.1.0.20"\nprotocol = "icmp"\nicmp_type = 3\nicmp_code = "1-3"\n'
+    selector = load(write(TUNNEL + PROXY + AUTH + policy)).rules[0].selector
+    assert str(selector) == "10.1.0.10-10.1.0.20 <-> 0.0.0.0/0 protocol 1 ICMP type 3 code 1-3"
+    assert selector.local_ports == selector.remote_ports == (0x0301, 0x0303)
+
+
+def test_a_range_is_routed_as_prefixes(write):
+    proxy = '[[tunnel.proxy_id]]\nlocal = "10.1.0.0/24"\nremote = "10.2.0.1-10.2.0.4"\n'
+    routes = load(write(TUNNEL + proxy + AUTH)).tunnels[0].routes
+    assert list(map(str, routes)) == ["10.2.0.1/32", "10.2.0.2/31", "10.2.0.4/32"]
 
 
 @pytest.mark.parametrize(("text", "count"), [("", 7), ('offloads = "all"', 7), ('offloads = "none"', 0), ("offloads = []", 0)])
@@ -242,6 +255,16 @@ ONE_LINE = [
     (
         TUNNEL + AUTH + PROXY.replace("10.1.0.0/24", "10.1.0.0/255.255.0.0"),
         'proxy_id #1.local: "10.1.0.0/255.255.0.0" is not a prefix; ',
+    ),
+    (TUNNEL + AUTH + PROXY.replace("10.1.0.0/24", "10.1.0.9-10.1.0.1"), 'proxy_id #1.local: "10.1.0.9-10.1.0.1" runs backwards; '),
+    (TUNNEL + AUTH + PROXY.replace("10.1.0.0/24", "10.1.0.9-fd00::1"), 'local: "10.1.0.9-fd00::1" is not a range of addresses; '),
+    (TUNNEL + AUTH + PROXY.replace("10.1.0.0/24", "10.1.0.9-x"), 'local: "10.1.0.9-x" is not a range of addresses; '),
+    (TUNNEL + AUTH + PROXY + "icmp_type = 8", 'proxy_id #1.icmp_type: protocol "any" has no ICMP types; '),
+    (TUNNEL + AUTH + PROXY + 'protocol = "icmp"\nicmp_type = 256', 'proxy_id #1.icmp_type: "256" is not an ICMP type; '),
+    (TUNNEL + AUTH + PROXY + 'protocol = "icmp"\nicmp_code = 1', "proxy_id #1.icmp_code: means nothing without a type; "),
+    (
+        TUNNEL + AUTH + PROXY + 'protocol = "icmp"\nicmp_type = 3\nicmp_code = "3-1"',
+        'icmp_code: "3-1" is not an ICMP code or range',
     ),
     (TUNNEL + AUTH + PROXY.replace("10.1.0.0/24", "fe80::%eth0/64"), 'proxy_id #1.local: "fe80::%eth0/64" is not a prefix; '),
     (TUNNEL + AUTH.replace("to-b.psk", "a\\u0000b"), "auth.psk_file: .* is no file name; "),
@@ -405,6 +428,26 @@ REACH = [
         tunnel_text("x", "i0", B)
         + policy_text("discard", local="10.1.9.0/24", protocol="udp", remote_ports="1-100")
         + policy_text("discard", local="10.1.9.0/25", protocol="udp", remote_ports="50-60"),
+        ["^policy #2: never reached: policy #1 "],
+    ),
+    (
+        tunnel_text("x", "i0", B)
+        + policy_text("discard", local="10.1.0.0-10.1.0.99")
+        + policy_text("discard", local="10.1.0.100-10.1.0.255")
+        + policy_text("protect", tunnel="x", local="10.1.0.0/24"),
+        [r"^policy #3: never reached: policy #1 \(discard .*\) and policy #2 \(discard .*\) together hold all of 10.1.0.0/24"],
+    ),
+    (
+        tunnel_text("x", "i0", B)
+        + policy_text("discard", local="10.1.9.0/24")
+        + policy_text("protect", tunnel="x", local="10.1.9.0/24"),
+        [r"^policy #2: contradicts policy #1 \(discard 10.1.9.0/24 <-> 0.0.0.0/0\): the first one decides; take one of both out"],
+    ),
+    (
+        tunnel_text("x", "i0", B)
+        + policy_text("discard", protocol="icmp", icmp_type="8")
+        + policy_text("discard", protocol="icmp", icmp_type="8", icmp_code="0")
+        + policy_text("discard", protocol="icmp", icmp_type="0"),
         ["^policy #2: never reached: policy #1 "],
     ),
     (

@@ -51,9 +51,12 @@ def test_ports_change_sides_with_the_direction_and_later_fragments_go_with_the_p
     assert "meta l4proto 6 th dport 1024-2000 th sport 443-443 counter" in chain(text, "in4")[1]
 
 
-def test_icmp_type_and_code_are_not_looked_at():
-    text = render("a", [replace(A_TO_B, protocol=1, local_ports=(0x0800, 0x08FF))], [])
-    assert chain(text, "out4")[1].endswith("meta l4proto 1 counter name cleartext_out4 drop")
+def test_icmp_type_and_codes_are_compared_and_later_fragments_go_with_them():
+    text = render("a", [replace(A_TO_B, protocol=1, local_ports=(0x0301, 0x0303), remote_ports=(0x0301, 0x0303))], [])
+    assert "meta l4proto 1 icmp type 3 icmp code 1-3 counter name cleartext_out4 drop" in chain(text, "out4")[1]
+    assert "ip frag-off & 0x1fff != 0 counter name cleartext_out4 drop" in chain(text, "out4")[2]
+    every_code = replace(A_TO_B, protocol=1, local_ports=(0x0800, 0x08FF), remote_ports=(0x0800, 0x08FF))
+    assert "meta l4proto 1 icmp type 8 counter" in chain(render("a", [every_code], []), "in4")[1]
 
 
 def test_policy_order_is_kept_and_bypass_lets_through():
