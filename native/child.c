@@ -137,6 +137,15 @@ struct dp_sa *dp_tunnel_outbound(const struct dp_tunnel *tunnel, const struct dp
     return NULL;
 }
 
+int dp_tunnel_set(struct dp *dp, uint32_t tunnel, const struct dp_tunnel_settings *settings) {
+    if (tunnel >= dp->config.tunnels)
+        return -EINVAL;
+    uint64_t word;
+    memcpy(&word, settings, sizeof word);
+    atomic_store_explicit(&dp->tunnel[tunnel].settings, word, memory_order_relaxed);
+    return 0;
+}
+
 int dp_tunnel_take_acquire(struct dp *dp, uint32_t tunnel) {
     return tunnel < dp->config.tunnels ? atomic_exchange_explicit(&dp->tunnel[tunnel].acquire, false, memory_order_relaxed)
                                        : -EINVAL;

@@ -44,6 +44,13 @@ enum dp_df { /* the outer IPv4 don't-fragment bit (RFC 4301 §8.1) */
 enum dp_dscp { /* the outer DSCP (RFC 2983) */
     DP_DSCP_COPY = 0,
     DP_DSCP_ZERO = 1,
+    DP_DSCP_VALUE = 2, /* dp_path.dscp_value */
+};
+
+enum dp_outer {                  /* further choices about the outer header, a mask */
+    DP_OUTER_HOP_LIMIT_COPY = 1, /* TTL or hop limit of the inner packet (RFC 2983 calls such a tunnel uniform) */
+    DP_OUTER_FLOW_LABEL = 2,     /* IPv6: a flow label for each inner flow (RFC 6438 §3); else zero */
+    DP_OUTER_NO_ECN = 4, /* not ECN-capable, for a peer that does not merge the marks (RFC 6040 §4.1, compatibility mode) */
 };
 
 /* Where an outbound SA's packets go. */
@@ -53,9 +60,10 @@ struct dp_path {
     uint8_t encapsulation; /* enum dp_encapsulation */
     uint8_t df;            /* enum dp_df */
     uint8_t dscp;          /* enum dp_dscp */
-    uint8_t pad;
-    uint16_t link; /* index that dp_link_attach or dp_mem_link_attach gave */
-    uint16_t pad2;
+    uint8_t dscp_value;    /* under DP_DSCP_VALUE: 0..63 */
+    uint16_t link;         /* index that dp_link_attach or dp_mem_link_attach gave */
+    uint8_t hop_limit;     /* outer TTL or hop limit, 1..255; 0: the host's own */
+    uint8_t outer;         /* enum dp_outer */
 };
 
 /* A traffic selector pair (RFC 4301 §4.4.1.1, RFC 7296 §3.13), all bounds inclusive. 256 as protocol and 65536 as port stand for
@@ -193,6 +201,7 @@ struct dp_sa_info {
     uint64_t packets, octets;      /* inner */
     uint64_t sequence;             /* outbound: last used; inbound: highest received */
     uint64_t first_use, last_use;  /* 0: never */
+    uint64_t recent;               /* outbound: sequence numbers above it were used within the last 20 s before last_use */
     struct dp_addr peer;           /* inbound: outer source of the newest authentic packet; before the first, as installed */
     uint64_t drops[DP_DROP_COUNT]; /* by reason, those that an SA can know */
 };
@@ -218,6 +227,17 @@ int dp_child_add(struct dp *dp, uint32_t tunnel, const struct dp_selector *selec
 /* Points the CHILD at an outbound SA (0: none), one atomic store. -ENOENT, -EINVAL: not an outbound SA of this tunnel. */
 int dp_child_switch(struct dp *dp, uint32_t tunnel, uint32_t child, dp_sa_id outbound);
 int dp_child_remove(struct dp *dp, uint32_t tunnel, uint32_t child);
+/* How a tunnel treats inner packets for their size and DSCP. All zero: it does not look at them. */
+struct dp_tunnel_settings {
+    uint16_t mtu;           /* octets of the largest inner packet; 0: no bound. IPv6 packets up to 1280 octets pass in any case, and
+                             * are fragmented outside when they are longer than this (RFC 8200 §5) */
+    uint16_t mss4, mss6;    /* the largest TCP MSS that a SYN leaves with, in either direction; 0: untouched */
+    uint8_t fragment_after; /* a longer packet that may be fragmented: 0: is before it is sealed; 1: its outer packet is */
+    uint8_t dscp_in;        /* the inner DSCP of what comes in: 0: is kept; 1: is that of the outer packet (RFC 2983) */
+};
+/* -EINVAL: no such tunnel. */
+int dp_tunnel_set(struct dp *dp, uint32_t tunnel, const struct dp_tunnel_settings *settings);
+
 /* Sticky: a packet of this tunnel found no SA since the last call (see DP_PUNT_ACQUIRE). */
 int dp_tunnel_take_acquire(struct dp *dp, uint32_t tunnel);
 
@@ -300,7 +320,10 @@ int dp_offloads_set(struct dp *dp, uint32_t worker, int is_link, uint32_t number
 struct dp_mem_meta {
     struct dp_addr local, remote; /* outer; of a link only */
     uint8_t tos, df;              /* outer TOS or traffic class; DF as asked for */
-    uint16_t gso_size;            /* pushed: octets of each datagram, the last may be shorter; 0: one datagram */
+    uint8_t hop_limit;            /* sent: outer TTL or hop limit, 0: the host's own */
+    uint8_t pad;
+    uint32_t flow_label; /* sent: outer, 20 bits */
+    uint16_t gso_size;   /* pushed: octets of each datagram, the last may be shorter; 0: one datagram */
 };
 /* What lies in front of a packet of a TUN device: <linux/virtio_net.h>, without its hdr_len. All zero: one whole packet. */
 struct dp_mem_offload {

@@ -25,6 +25,7 @@
     X(guest_cloned, "this virtual machine was cloned or restored: its SAs are dead")                                               \
     X(offload_kind, "super-packet of a kind that the TUN device was not asked for")                                                \
     X(offload_fields, "the TUN device's offload header does not fit the packet behind it")                                         \
+    X(mtu, "packet longer than the tunnel's MTU that must not be fragmented; its sender was told")                                 \
     /* inbound: wire to TUN */                                                                                                     \
     X(runt, "datagram too short to be ESP")                                                                                        \
     X(unknown_spi, "no SA has this SPI")                                                                                           \

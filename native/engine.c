@@ -13,6 +13,8 @@ enum {
     DP_INTERFACES_MAX = 4096,
     DP_WORKERS_MAX = 64,
     DP_HOLD_MAX = 1 << 20,
+    DP_TOO_BIG_RATE = 100, /* ICMP messages a second and inner source (RFC 1812 §4.3.2.8, RFC 4443 §2.4) */
+    DP_TOO_BIG_BURST = 50,
     DP_AREA_OCTETS = DP_BURSTS * DP_PACKET_ROOM, /* only what is touched becomes resident */
 };
 
@@ -68,13 +70,14 @@ static int loop_open(struct dp *dp, struct dp_loop *loop, uint32_t worker, unsig
         error = dp_loop_open_events(loop);
     if (error != 0)
         return error;
-    if (direction == DP_OUTBOUND) {
-        loop->hold = dp_hold_new(dp->config.tunnels, dp->config.hold_octets);
-        return loop->hold != NULL ? 0 : -ENOMEM;
-    }
     uint64_t seed;
     if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
         return -EIO;
+    if (direction == DP_OUTBOUND) {
+        loop->hold = dp_hold_new(dp->config.tunnels, dp->config.hold_octets);
+        loop->limiter = dp_punt_limiter_new(DP_TOO_BIG_RATE, DP_TOO_BIG_BURST, seed);
+        return loop->hold != NULL && loop->limiter != NULL ? 0 : -ENOMEM;
+    }
     loop->limiter = dp_punt_limiter_new(dp->config.stranger_rate, dp->config.stranger_burst, seed);
     return loop->limiter != NULL ? 0 : -ENOMEM;
 }
@@ -125,7 +128,7 @@ int dp_create(const struct dp_config *config, struct dp **out) {
     memset(dp->punt_fd, 0xff, sizeof dp->punt_fd);
     dp->config = *config;
     dp_epoch_init(&dp->epoch);
-    error = open_parts(dp);
+    error = getrandom(&dp->flow_seed, sizeof dp->flow_seed, 0) == sizeof dp->flow_seed ? open_parts(dp) : -EIO;
     if (error != 0) {
         dp_destroy(dp);
         return error;

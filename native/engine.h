@@ -13,6 +13,7 @@
 #include "policy.h"
 #include "punt.h"
 #include "sa.h"
+#include "segment.h"
 
 /* One direction of one worker. Only the thread that runs its step writes here. */
 struct dp_loop {
@@ -33,7 +34,7 @@ struct dp_loop {
 
     _Atomic uint64_t drops[DP_DROP_COUNT];
     _Atomic uint64_t packets, octets, keepalives, ike, punts_limited, punts_lost;
-    struct dp_punt_limiter *limiter; /* inbound */
+    struct dp_punt_limiter *limiter; /* inbound: of strangers' punts; outbound: of ICMP messages to the senders of packets */
     struct dp_hold *hold;            /* outbound */
     uint32_t switches;               /* outbound: dp.switches when `hold` was last released */
     union {
@@ -62,6 +63,7 @@ struct dp {
     uint32_t next_child;
     _Atomic(struct dp_policy *) policy;
     _Atomic uint32_t generation; /* SAs of another one are dead */
+    uint64_t flow_seed;          /* flow labels tell nobody which flow they belong to */
     _Atomic uint32_t switches;   /* how often a CHILD was given an SA: what waits for one is to be decided again */
     int punt_fd[2][2];           /* by channel: the loops' end, Python's end */
     struct dp_worker *worker;
@@ -107,6 +109,20 @@ struct dp_inbound_result {
 /* `plain` has room for `octets`; it is `packet` itself to open it where it lies. */
 enum dp_drop dp_open_packet(struct dp_loop *loop, const uint8_t *packet, size_t octets, uint8_t *plain, uint64_t now,
                             struct dp_inbound_result *result);
+/* outer.c */
+/* The outer headers' fields that differ from packet to packet. */
+struct dp_outer_fields {
+    uint8_t tos, df, hop_limit; /* as in struct dp_burst */
+    uint32_t flow_label;
+};
+struct dp_outer_fields dp_outer_fields(const struct dp *dp, const struct dp_path *path, const uint8_t *packet,
+                                       const struct dp_inner *inner);
+/* oversize.c */
+/* Fits the packets of a burst to the tunnel's MTU: lowers the MSS of a SYN, cuts TCP super-packets shorter, tells the sender of
+ * what must not be fragmented (DP_DROP_mtu). `*limit` is what packets are to be fragmented to before they are sealed, 0: none is;
+ * `df` is cleared for those that are fragmented outside. */
+enum dp_drop dp_oversize(struct dp_loop *loop, uint32_t tunnel, const struct dp_burst *b, const struct dp_inner *inner,
+                         struct dp_segments *s, uint8_t *df, uint32_t *limit, uint64_t now);
 /* loop.c */
 /* Sends what `out` holds and empties it. */
 void dp_loop_flush(struct dp_loop *loop, bool to_links, uint64_t now);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "engine.h"
+#include "mss.h"
 
 static uint32_t load_be32(const uint8_t *p) {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
@@ -178,6 +179,16 @@ static void deliver(struct dp_loop *loop, struct dp_io *io, uint8_t *plain, cons
     dp_coalesce_add(c, plain, inner, atomic_load_explicit(&io->offloads, memory_order_relaxed));
 }
 
+/* DSCP and MSS as the tunnel wants them. */
+static void follow_settings(const struct dp_tunnel *tunnel, struct dp_inbound_result *r, uint8_t outer_tos) {
+    struct dp_tunnel_settings settings = dp_tunnel_settings_of(tunnel);
+    uint16_t mss = r->inner.version == 4 ? settings.mss4 : settings.mss6;
+    if (settings.dscp_in)
+        dp_dscp_decapsulate(r->plain, outer_tos);
+    if (mss != 0)
+        (void)dp_mss_clamp(r->plain, &r->inner, mss, false);
+}
+
 /* One datagram of a burst: opened where it lies, so the burst's memory is not needed again before it is sent. */
 static enum dp_drop inbound_datagram(struct dp_loop *loop, const struct dp_burst *b, uint8_t *data, uint32_t octets, uint64_t now) {
     struct dp_inbound_result r;
@@ -196,6 +207,7 @@ static enum dp_drop inbound_datagram(struct dp_loop *loop, const struct dp_burst
     reason = dp_ecn_decapsulate(r.plain, &r.inner, b->tos);
     if (reason != DP_OK)
         return reason;
+    follow_settings(&loop->dp->tunnel[r.sa->tunnel], &r, b->tos);
     const struct dp_io_set *tuns = atomic_load_explicit(&loop->dp->worker[loop->worker].tuns, memory_order_acquire);
     struct dp_io *io = tuns != NULL && r.sa->interface < tuns->count ? tuns->io[r.sa->interface] : NULL;
     if (io == NULL)

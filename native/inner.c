@@ -11,6 +11,7 @@ enum {
     IPV6_OFFSET_MASK = 0xfff8, /* RFC 8200 §4.5 */
     IPV6_MORE_FRAGMENTS = 1,
     IPV6_EXTENSIONS_MAX = 8,
+    IPV4_CHECKSUM = 10,
 
     ECN_MASK = 3,
     ECN_CE = 3,
@@ -153,8 +154,16 @@ enum dp_drop dp_inner_read(const uint8_t *packet, size_t octets, enum dp_directi
     }
 }
 
-uint8_t dp_outer_tos(uint8_t inner_tos, unsigned dscp) {
-    return dscp == DP_DSCP_COPY ? inner_tos : inner_tos & ECN_MASK;
+uint8_t dp_outer_tos(uint8_t inner_tos, const struct dp_path *path) {
+    uint8_t ecn = (path->outer & DP_OUTER_NO_ECN) != 0 ? 0 : inner_tos & ECN_MASK;
+    switch (path->dscp) {
+    case DP_DSCP_COPY:
+        return (uint8_t)((inner_tos & ~ECN_MASK) | ecn);
+    case DP_DSCP_VALUE:
+        return (uint8_t)(path->dscp_value << 2 | ecn);
+    default:
+        return ecn;
+    }
 }
 
 /* RFC 6040 §4.2, figure 4: [arriving inner][arriving outer], in the order of the code points Not-ECT, ECT(1), ECT(0), CE. */
@@ -165,16 +174,30 @@ static const uint8_t ecn_merged[4][4] = {
     {ECN_CE, ECN_CE, ECN_CE, ECN_CE},
 };
 
-/* RFC 1624 §3, equation 3, for the 16-bit word that holds the TOS. */
-static void mend_checksum(uint8_t *packet, uint16_t old_word) {
-    uint32_t sum = (uint16_t)~dp_read_16(packet + 10);
+void dp_checksum_mend(uint8_t *checksum, uint16_t old_word, uint16_t new_word) {
+    uint32_t sum = (uint16_t)~dp_read_16(checksum);
     sum += (uint16_t)~old_word;
-    sum += dp_read_16(packet);
+    sum += new_word;
     sum = (sum & 0xffff) + (sum >> 16);
     sum = (sum & 0xffff) + (sum >> 16);
     sum = ~sum;
-    packet[10] = (uint8_t)(sum >> 8);
-    packet[11] = (uint8_t)sum;
+    checksum[0] = (uint8_t)(sum >> 8);
+    checksum[1] = (uint8_t)sum;
+}
+
+static uint8_t read_tos(const uint8_t *packet) {
+    return packet[0] >> 4 == 4 ? packet[1] : (uint8_t)(dp_read_16(packet) >> 4);
+}
+
+static void write_tos(uint8_t *packet, uint8_t tos) {
+    if (packet[0] >> 4 == 6) {
+        packet[0] = (uint8_t)((packet[0] & 0xf0) | tos >> 4);
+        packet[1] = (uint8_t)((packet[1] & 0x0f) | tos << 4);
+        return;
+    }
+    uint16_t old_word = dp_read_16(packet);
+    packet[1] = tos;
+    dp_checksum_mend(packet + IPV4_CHECKSUM, old_word, dp_read_16(packet));
 }
 
 enum dp_drop dp_ecn_decapsulate(uint8_t *packet, const struct dp_inner *inner, uint8_t outer_tos) {
@@ -183,14 +206,13 @@ enum dp_drop dp_ecn_decapsulate(uint8_t *packet, const struct dp_inner *inner, u
 
     if (merged == ECN_DROP)
         return DP_DROP_ecn;
-    if (merged == old)
-        return DP_OK;
-    if (inner->version == 6) {
-        packet[1] = (uint8_t)((packet[1] & ~(ECN_MASK << 4)) | merged << 4);
-        return DP_OK;
-    }
-    uint16_t old_word = dp_read_16(packet);
-    packet[1] = (uint8_t)((packet[1] & ~ECN_MASK) | merged);
-    mend_checksum(packet, old_word);
+    if (merged != old)
+        write_tos(packet, (uint8_t)((inner->tos & ~ECN_MASK) | merged));
     return DP_OK;
+}
+
+void dp_dscp_decapsulate(uint8_t *packet, uint8_t outer_tos) {
+    uint8_t old = read_tos(packet), tos = (uint8_t)((outer_tos & ~ECN_MASK) | (old & ECN_MASK));
+    if (tos != old)
+        write_tos(packet, tos);
 }

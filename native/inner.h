@@ -25,9 +25,14 @@ struct dp_inner {
  * DP_OK, DP_DROP_inner_version, _inner_length, _inner_header. */
 enum dp_drop dp_inner_read(const uint8_t *packet, size_t octets, enum dp_direction_of_flow direction, struct dp_inner *inner);
 
-/* The outer TOS for an inner one: ECN as RFC 6040 §4.1 (normal mode), DSCP by enum dp_dscp. */
-uint8_t dp_outer_tos(uint8_t inner_tos, unsigned dscp);
+/* The outer TOS for an inner one: ECN as RFC 6040 §4.1 (normal mode, or compatibility mode under DP_OUTER_NO_ECN), DSCP by enum
+ * dp_dscp. */
+uint8_t dp_outer_tos(uint8_t inner_tos, const struct dp_path *path);
 /* Merges the outer ECN field into the inner packet (RFC 6040 §4.2, figure 4), mending the IPv4 checksum. DP_OK or DP_DROP_ecn. */
 enum dp_drop dp_ecn_decapsulate(uint8_t *packet, const struct dp_inner *inner, uint8_t outer_tos);
+/* Gives the inner packet the outer DSCP (RFC 2983 §3.1, uniform model), its ECN field as it is, mending the IPv4 checksum. */
+void dp_dscp_decapsulate(uint8_t *packet, uint8_t outer_tos);
+/* RFC 1624 §3, equation 3: the checksum at `checksum` after one 16-bit word of what it covers changed. A wrong one stays wrong. */
+void dp_checksum_mend(uint8_t *checksum, uint16_t old_word, uint16_t new_word);
 
 #endif

@@ -30,7 +30,9 @@ struct dp_burst {
     uint8_t tos;         /* outer TOS or traffic class, received or to send */
     uint8_t df;          /* outer DF to send: DP_DF_SET or DP_DF_CLEAR */
     uint8_t encapsulation;
-    uint32_t interface; /* TUN interface */
+    uint8_t hop_limit;   /* outer TTL or hop limit to send, 0: the host's own */
+    uint32_t flow_label; /* outer IPv6 flow label to send */
+    uint32_t interface;  /* TUN interface */
     uint32_t link;
     uint32_t ifindex; /* of the outer interface, 0: unknown */
     struct dp_addr local, remote;

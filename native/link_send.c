@@ -11,6 +11,10 @@
 
 #include "link.h"
 
+#ifndef IPV6_FLOWINFO
+#define IPV6_FLOWINFO 11 /* <linux/in6.h>, which cannot stand beside <netinet/in.h> */
+#endif
+
 enum {
     IPV4_UDP = 28, /* octets of outer headers */
     IPV6_UDP = 48,
@@ -47,6 +51,14 @@ static void write_control(struct msghdr *m, uint8_t *control, const struct dp_bu
     int tos = b->tos;
     if (tos != 0)
         add_control(m, control, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TOS : IPV6_TCLASS, &tos, sizeof tos);
+    if (b->hop_limit != 0) {
+        int hops = b->hop_limit;
+        add_control(m, control, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TTL : IPV6_HOPLIMIT, &hops, sizeof hops);
+    }
+    if (b->flow_label != 0) {
+        uint32_t label = htonl(b->flow_label);
+        add_control(m, control, IPPROTO_IPV6, IPV6_FLOWINFO, &label, sizeof label);
+    }
     if (b->packets > 1)
         add_control(m, control, IPPROTO_UDP, UDP_SEGMENT, &b->gso_size, sizeof b->gso_size);
 }

@@ -133,7 +133,12 @@ static int send_datagrams(struct mem *m, const struct dp_burst *b) {
             free_all(oldest);
             return -ENOMEM;
         }
-        newest->meta = (struct dp_mem_meta){.local = b->local, .remote = b->remote, .tos = b->tos, .df = b->df};
+        newest->meta = (struct dp_mem_meta){.local = b->local,
+                                            .remote = b->remote,
+                                            .tos = b->tos,
+                                            .df = b->df,
+                                            .hop_limit = b->hop_limit,
+                                            .flow_label = b->flow_label};
         memcpy(newest->data, b->data + at, octets);
         *end = newest;
         end = &newest->next;

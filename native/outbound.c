@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "engine.h"
-#include "segment.h"
+#include "fragment.h"
 
 /* What UDP_SEGMENT takes: one UDP payload's worth of octets over IPv4, in at most 64 datagrams (128 only since Linux 6.9). */
 enum {
@@ -16,7 +16,8 @@ struct way {
     struct dp_io *io;
     const struct dp_path *path;
     uint32_t interface;
-    uint8_t tos, df;
+    uint32_t limit; /* packets are fragmented to this before they are sealed; 0: none is */
+    struct dp_outer_fields fields;
 };
 
 /* Asks the control plane for an SA, once until it has taken the tunnel's sticky flag. Nobody looks for flags whose punt was lost:
@@ -31,18 +32,13 @@ static void acquire(struct dp_loop *loop, uint32_t tunnel, const struct dp_burst
         atomic_store_explicit(asked, false, memory_order_relaxed);
 }
 
-static uint8_t outer_df(const struct dp_path *path, const struct dp_inner *inner) {
-    if (path->df != DP_DF_COPY)
-        return path->df;
-    return inner->dont_fragment ? DP_DF_SET : DP_DF_CLEAR;
-}
-
 /* Whether the burst built last may take one more datagram of `octets`: the same way, as long as those before or the last one. */
 static bool continues(const struct dp_loop *loop, const struct way *w, size_t octets) {
     if (loop->out_count == 0 || !loop->run_open || loop->out_io != w->io || loop->run_path != w->path)
         return false;
     const struct dp_burst *b = &loop->out[loop->out_count - 1];
-    return b->tos == w->tos && b->df == w->df && octets <= b->gso_size && b->packets < DP_RUN_MAX &&
+    return b->tos == w->fields.tos && b->df == w->fields.df && b->hop_limit == w->fields.hop_limit &&
+           b->flow_label == w->fields.flow_label && octets <= b->gso_size && b->packets < DP_RUN_MAX &&
            b->octets + octets <= DP_DATAGRAM_MAX && octets <= loop->built.octets - loop->built.used;
 }
 
@@ -79,8 +75,10 @@ static void hand_over(struct dp_loop *loop, const struct way *w, uint8_t *packet
         .octets = (uint32_t)octets,
         .packets = 1,
         .gso_size = (uint16_t)octets,
-        .tos = w->tos,
-        .df = w->df,
+        .tos = w->fields.tos,
+        .df = w->fields.df,
+        .hop_limit = w->fields.hop_limit,
+        .flow_label = w->fields.flow_label,
         .encapsulation = w->path->encapsulation,
         .interface = w->interface,
         .link = w->path->link,
@@ -88,6 +86,39 @@ static void hand_over(struct dp_loop *loop, const struct way *w, uint8_t *packet
         .remote = w->path->remote,
         .now = now,
     };
+}
+
+/* Seals one packet by itself, and asks the SA whether it may. */
+static void send_one(struct dp_loop *loop, struct dp_sa *sa, const struct way *w, uint8_t *packet, uint32_t octets, uint8_t version,
+                     uint64_t now) {
+    size_t sealed = dp_esp_sealed_octets(&sa->esp, octets);
+    uint8_t *out = room_for(loop, w, sealed, now);
+    if (sa->esp.tfc_octets > octets) /* TFC padding would run into what was read behind the packet */
+        packet = memcpy(loop->padded, packet, octets);
+    enum dp_drop reason = dp_seal_packet(loop, sa, packet, octets, version, out, now);
+    if (reason == DP_OK)
+        hand_over(loop, w, out, sealed, now);
+    else
+        dp_drop(loop, reason);
+}
+
+/* The packets of a burst, those that are too long as fragments. */
+static void send_fragments(struct dp_loop *loop, struct dp_sa *sa, const struct way *w, struct dp_segments *s, uint64_t now) {
+    uint32_t octets;
+    for (uint8_t *packet; (packet = dp_segments_next(s, &octets)) != NULL;) {
+        struct dp_inner inner;
+        struct dp_fragments f;
+        if (octets <= w->limit) {
+            send_one(loop, sa, w, packet, octets, 4, now);
+            continue;
+        }
+        if (dp_inner_read(packet, octets, DP_FLOW_OUTBOUND, &inner) != DP_OK || !dp_fragments_begin(&f, packet, &inner, w->limit)) {
+            dp_drop(loop, DP_DROP_mtu);
+            continue;
+        }
+        while ((packet = dp_fragments_next(&f, &octets)) != NULL)
+            send_one(loop, sa, w, packet, octets, 4, now);
+    }
 }
 
 /* Seals the packets of a burst one after the other. `whole`: the SA may send them all, so it is asked no more. */
@@ -123,16 +154,21 @@ static enum dp_drop send_by(struct dp_loop *loop, struct dp_sa *sa, const struct
     /* An SA has one sequence counter and so one writer: never seal for another worker. */
     if (io == NULL || io->encapsulation != path->encapsulation || sa->worker != loop->worker)
         return DP_DROP_no_link;
-    if (dp_esp_sealed_octets(&sa->esp, s->octets_most) > DP_DATAGRAM_MAX)
-        return DP_DROP_too_big;
-    const struct way w = {
+    struct way w = {
         .io = io,
         .path = path,
         .interface = b->interface,
-        .tos = dp_outer_tos(inner->tos, path->dscp),
-        .df = outer_df(path, inner),
+        .fields = dp_outer_fields(loop->dp, path, b->data, inner),
     };
-    send_segments(loop, sa, &w, s, inner->version, now);
+    enum dp_drop reason = dp_oversize(loop, sa->tunnel, b, inner, s, &w.fields.df, &w.limit, now);
+    if (reason != DP_OK)
+        return reason;
+    if (dp_esp_sealed_octets(&sa->esp, w.limit != 0 ? w.limit : s->octets_most) > DP_DATAGRAM_MAX)
+        return DP_DROP_too_big;
+    if (w.limit != 0)
+        send_fragments(loop, sa, &w, s, now);
+    else
+        send_segments(loop, sa, &w, s, inner->version, now);
     return DP_OK;
 }
 
@@ -160,7 +196,9 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
         acquire(loop, decision.tunnel, b, now);
         return dp_hold_put(loop->hold, loop, decision.tunnel, b, now) ? DP_OK : DP_DROP_no_sa;
     }
-    return send_by(loop, sa, b, &inner, &s, now);
+    reason = send_by(loop, sa, b, &inner, &s, now);
+    b->packets = s.count; /* a super-packet may have been cut into more */
+    return reason;
 }
 
 /* Packets that waited for an SA go first: they are older than what the devices have. */

@@ -60,7 +60,8 @@ void dp_spi_release(struct dp *dp, uint32_t spi) {
 
 static bool path_valid(const struct dp_path *p) {
     return (p->remote.family == 4 || p->remote.family == 6) && p->encapsulation <= DP_ENCAPSULATION_UDP && p->df <= DP_DF_CLEAR &&
-           p->dscp <= DP_DSCP_ZERO;
+           p->dscp <= DP_DSCP_VALUE && p->dscp_value < 64 &&
+           p->outer <= (DP_OUTER_HOP_LIMIT_COPY | DP_OUTER_FLOW_LABEL | DP_OUTER_NO_ECN);
 }
 
 static bool params_valid(const struct dp *dp, unsigned direction, const struct dp_sa_params *p) {
@@ -117,7 +118,8 @@ static int sa_set_direction(struct dp_sa *sa, const struct dp_sa_params *p, cons
             return -ENOMEM;
         *path = p->path;
         atomic_store_explicit(&sa->path, path, memory_order_relaxed);
-        sa->sequence = p->sequence;
+        sa->sequence = sa->period_sequence = p->sequence;
+        atomic_store_explicit(&sa->recent, p->sequence, memory_order_relaxed);
         atomic_store_explicit(&sa->sequence_shown, p->sequence, memory_order_relaxed);
         sa->sequence_last = p->esn ? UINT64_MAX : UINT32_MAX;
         sa->sequence_soft = sa->sequence_last / 4 * 3;

@@ -6,6 +6,7 @@
 #define DP_SA_H
 
 #include <stdatomic.h>
+#include <string.h>
 
 #include "esp.h"
 #include "flow.h"
@@ -21,9 +22,10 @@ struct dp_sa {
     uint64_t sequence;                                             /* outbound: the last one used */
     uint64_t sequence_last;                                        /* outbound: the last one that may be used */
     uint64_t sequence_soft;                                        /* outbound: where SEQUENCE_SOFT is raised */
+    uint64_t period_sequence, period_at;                           /* outbound: where the current period began, see `recent` */
     struct dp_replay replay;                                       /* inbound */
     uint64_t soft_octets, hard_octets, soft_packets, hard_packets; /* UINT64_MAX: no limit */
-    _Atomic uint64_t packets, octets, sequence_shown, first_use, last_use;
+    _Atomic uint64_t packets, octets, sequence_shown, first_use, last_use, recent;
     _Atomic uint32_t flags;
     uint32_t generation; /* of the machine, see dp_sa_expire_all */
     uint32_t interface, tunnel;
@@ -58,8 +60,18 @@ struct dp_children {
 
 struct dp_tunnel {
     _Atomic(struct dp_children *) children;
-    _Atomic bool acquire; /* sticky: a packet found no SA */
+    _Atomic bool acquire;      /* sticky: a packet found no SA */
+    _Atomic uint64_t settings; /* struct dp_tunnel_settings, read and written as a whole */
 };
+
+static_assert(sizeof(struct dp_tunnel_settings) == sizeof(uint64_t), "settings change by one store");
+
+static inline struct dp_tunnel_settings dp_tunnel_settings_of(const struct dp_tunnel *tunnel) {
+    uint64_t word = atomic_load_explicit(&tunnel->settings, memory_order_relaxed);
+    struct dp_tunnel_settings settings;
+    memcpy(&settings, &word, sizeof settings);
+    return settings;
+}
 
 struct dp_sa_table {
     _Atomic(struct dp_sa *) *inbound; /* by slot: SPI & slot_mask */

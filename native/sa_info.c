@@ -49,6 +49,7 @@ int dp_sa_read(const struct dp *dp, dp_sa_id id, struct dp_sa_info *info) {
     info->sequence = get(&sa->sequence_shown);
     info->first_use = get(&sa->first_use);
     info->last_use = get(&sa->last_use);
+    info->recent = get(&sa->recent);
     read_peer(sa, &info->peer);
     for (unsigned r = 0; r < DP_DROP_COUNT; r++)
         info->drops[r] = get(&sa->drops[r]);

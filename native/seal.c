@@ -1,6 +1,8 @@
 /* An outbound SA: its life, its sequence numbers, its counters (RFC 4301 §4.4.2.1, RFC 4303 §3.3.3). */
 #include "engine.h"
 
+#define DP_SA_PERIOD UINT64_C(10000000000) /* ns */
+
 void dp_sa_raise(struct dp_loop *loop, struct dp_sa *sa, uint32_t flags, uint64_t now) {
     if ((flags & ~atomic_load_explicit(&sa->flags, memory_order_relaxed)) == 0)
         return;
@@ -50,6 +52,16 @@ static enum dp_drop seal_one(struct dp_sa *sa, uint8_t *inner, size_t octets, ui
     return dp_esp_seal(&sa->esp, sequence, inner, octets, version == 4 ? DP_NH_IPV4 : DP_NH_IPV6, out);
 }
 
+/* Two periods are remembered: what was sent since the one before the current one began is recent. */
+static void mark_period(struct dp_sa *sa, uint32_t n, uint64_t now) {
+    uint64_t age = now - sa->period_at, before = sa->sequence - n;
+    if (age < DP_SA_PERIOD)
+        return;
+    atomic_store_explicit(&sa->recent, age < 2 * DP_SA_PERIOD ? sa->period_sequence : before, memory_order_relaxed);
+    sa->period_sequence = before;
+    sa->period_at = now;
+}
+
 void dp_seal_end(struct dp_loop *loop, struct dp_sa *sa, uint32_t n, size_t octets, uint64_t now) {
     atomic_store_explicit(&sa->sequence_shown, sa->sequence, memory_order_relaxed);
     if (n == 0)
@@ -59,6 +71,7 @@ void dp_seal_end(struct dp_loop *loop, struct dp_sa *sa, uint32_t n, size_t octe
     if (atomic_load_explicit(&sa->first_use, memory_order_relaxed) == 0)
         atomic_store_explicit(&sa->first_use, now, memory_order_relaxed);
     atomic_store_explicit(&sa->last_use, now, memory_order_relaxed);
+    mark_period(sa, n, now);
     dp_add(&loop->packets, n);
     dp_add(&loop->octets, octets);
 }

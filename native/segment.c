@@ -91,6 +91,12 @@ static void take_template(struct dp_segments *s, const uint8_t *packet, uint32_t
     }
 }
 
+static void count_segments(struct dp_segments *s) {
+    s->count = s->payload > s->gso_size ? (s->payload + s->gso_size - 1) / s->gso_size : 1;
+    s->octets_all = s->payload + s->count * s->headers;
+    s->octets_most = s->headers + least(s->payload, s->gso_size);
+}
+
 enum dp_drop dp_segments_begin(struct dp_segments *s, const struct dp_burst *b, const struct dp_inner *inner) {
     s->packet = b->data;
     s->next = 0;
@@ -111,11 +117,17 @@ enum dp_drop dp_segments_begin(struct dp_segments *s, const struct dp_burst *b, 
     s->headers = (uint16_t)headers;
     s->gso_size = b->gso_size;
     s->payload = inner->octets - headers;
-    s->count = s->payload > s->gso_size ? (s->payload + s->gso_size - 1) / s->gso_size : 1;
-    s->octets_all = s->payload + s->count * headers;
-    s->octets_most = headers + least(s->payload, s->gso_size);
+    count_segments(s);
     take_template(s, b->data, inner->octets);
     return DP_OK;
+}
+
+bool dp_segments_limit(struct dp_segments *s, uint32_t octets) {
+    if (s->gso_size == 0 || s->udp || octets <= s->headers)
+        return false;
+    s->gso_size = octets - s->headers;
+    count_segments(s);
+    return true;
 }
 
 static void write_ip(const struct dp_segments *s, uint8_t *ip, uint32_t octets) {

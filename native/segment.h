@@ -40,6 +40,10 @@ struct dp_segments {
  * packet is not touched before it is handed out. DP_OK, DP_DROP_offload_kind, DP_DROP_offload_fields. */
 enum dp_drop dp_segments_begin(struct dp_segments *s, const struct dp_burst *b, const struct dp_inner *inner);
 
+/* Makes the payloads of a TCP super-packet smaller, before the first packet is handed out, so that no packet exceeds `octets`: TCP
+ * does not mind where its stream is cut. false: it is no TCP super-packet, or its headers alone leave no room. */
+bool dp_segments_limit(struct dp_segments *s, uint32_t octets);
+
 /* The next packet and its octets; NULL after the last. It is whole until the next call, and so are the DP_ESP_TAILROOM octets
  * behind it, which the caller may overwrite. */
 uint8_t *dp_segments_next(struct dp_segments *s, uint32_t *octets);

@@ -33,6 +33,7 @@ from ipsec_dp.dataplane.types import (
     MemoryDatagram,
     MemoryPacket,
     Offload,
+    Outer,
     OuterPath,
     PolicyRule,
     Provider,
@@ -42,6 +43,7 @@ from ipsec_dp.dataplane.types import (
     SaFlag,
     SaHandle,
     SaInfo,
+    TunnelSettings,
     offloads_named,
 )
 
@@ -73,6 +75,7 @@ __all__ = [
     "MemoryDatagram",
     "MemoryPacket",
     "Offload",
+    "Outer",
     "OuterPath",
     "Policy",
     "PolicyRule",
@@ -83,6 +86,7 @@ __all__ = [
     "SaFlag",
     "SaHandle",
     "SaInfo",
+    "TunnelSettings",
     "offloads_named",
     "protect_process",
 ]

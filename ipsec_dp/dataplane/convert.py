@@ -50,7 +50,8 @@ def set_path(c: Any, path: OuterPath) -> None:
     set_endpoint(c.remote, path.remote)
     c.encapsulation = path.encapsulation
     c.df = path.df
-    c.dscp = path.dscp
+    c.dscp, c.dscp_value = path.dscp, path.dscp_value
+    c.hop_limit, c.outer = path.hop_limit, path.outer
     c.link = path.link
 
 

@@ -138,5 +138,11 @@ class Devices:
         if not n:
             return None
         return MemoryDatagram(
-            bytes(ffi.buffer(buffer, n)), endpoint_of(meta.local), endpoint_of(meta.remote), meta.tos, Df(meta.df)
+            bytes(ffi.buffer(buffer, n)),
+            endpoint_of(meta.local),
+            endpoint_of(meta.remote),
+            meta.tos,
+            Df(meta.df),
+            hop_limit=meta.hop_limit,
+            flow_label=meta.flow_label,
         )

@@ -28,6 +28,7 @@ from ipsec_dp.dataplane.types import (
     SaFlag,
     SaHandle,
     SaInfo,
+    TunnelSettings,
 )
 from ipsec_dp.errors import DataPlaneError
 
@@ -177,6 +178,7 @@ class DataPlane(Devices):
             c.sequence,
             c.first_use,
             c.last_use,
+            c.recent,
             endpoint_of(c.peer),
             drops_of(c.drops),
         )
@@ -215,6 +217,14 @@ class DataPlane(Devices):
 
     def remove_child(self, tunnel: int, child: int) -> None:
         check(lib.dp_child_remove(self.c, tunnel, child), "removing a CHILD_SA")
+
+    def set_tunnel(self, tunnel: int, settings: TunnelSettings) -> None:
+        """How a tunnel treats inner packets from now on. Raises DataPlaneError (EINVAL)."""
+        c = ffi.new(
+            "struct dp_tunnel_settings *",
+            [settings.mtu, settings.mss4, settings.mss6, settings.fragment_after, settings.dscp_in],
+        )
+        check(lib.dp_tunnel_set(self.c, tunnel, c), "setting up a tunnel")
 
     def take_acquire(self, tunnel: int) -> bool:
         """Whether a packet of this tunnel found no SA since the last call."""

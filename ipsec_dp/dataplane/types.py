@@ -55,6 +55,18 @@ class Df(IntEnum):
 class Dscp(IntEnum):
     COPY = lib.DP_DSCP_COPY
     ZERO = lib.DP_DSCP_ZERO
+    VALUE = lib.DP_DSCP_VALUE  # OuterPath.dscp_value
+
+
+class Outer(IntFlag):
+    """Further choices about the outer header."""
+
+    HOP_LIMIT_COPY = lib.DP_OUTER_HOP_LIMIT_COPY  # of the inner packet
+    FLOW_LABEL = lib.DP_OUTER_FLOW_LABEL  # IPv6: one for each inner flow (RFC 6438); else zero
+    NO_ECN = lib.DP_OUTER_NO_ECN  # RFC 6040 §4.1, compatibility mode
+
+
+PLAIN = Outer(0)
 
 
 class SaFlag(IntFlag):
@@ -130,6 +142,20 @@ class OuterPath:
     link: int
     df: Df = Df.COPY
     dscp: Dscp = Dscp.COPY
+    dscp_value: int = 0
+    hop_limit: int = 0  # 0: the host's own
+    outer: Outer = PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelSettings:
+    """How a tunnel treats inner packets for their size and DSCP; see struct dp_tunnel_settings."""
+
+    mtu: int = 0  # octets of the largest inner packet; 0: no bound
+    mss4: int = 0  # the largest TCP MSS in a SYN; 0: untouched
+    mss6: int = 0
+    fragment_after: bool = False  # too long and may be fragmented: the outer packet is, not the inner one
+    dscp_in: bool = False  # what comes in gets the outer DSCP
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +194,7 @@ class SaInfo:
     sequence: int
     first_use: int
     last_use: int
+    recent: int  # outbound: sequence numbers above it were used within the 20 s before last_use
     peer: Endpoint | None
     drops: dict[str, int]
 
@@ -259,3 +286,5 @@ class MemoryDatagram:
     tos: int = 0
     df: Df = Df.COPY
     gso_size: int = 0
+    hop_limit: int = 0
+    flow_label: int = 0

@@ -6,10 +6,21 @@
 
 static void the_outer_tos_copies_ecn_and_by_policy_dscp(void **state) {
     (void)state;
+    const struct dp_path copy = {.dscp = DP_DSCP_COPY}, zero = {.dscp = DP_DSCP_ZERO},
+                         value = {.dscp = DP_DSCP_VALUE, .dscp_value = 46};
     for (unsigned tos = 0; tos < 256; tos++) {
-        assert_int_equal(dp_outer_tos((uint8_t)tos, DP_DSCP_COPY), tos);
-        assert_int_equal(dp_outer_tos((uint8_t)tos, DP_DSCP_ZERO), tos & 3);
+        assert_int_equal(dp_outer_tos((uint8_t)tos, &copy), tos);
+        assert_int_equal(dp_outer_tos((uint8_t)tos, &zero), tos & 3);
+        assert_int_equal(dp_outer_tos((uint8_t)tos, &value), 46 << 2 | (tos & 3));
     }
+}
+
+/* RFC 6040 §4.1, figure 3: in compatibility mode nothing that goes out may be marked. */
+static void the_outer_packet_is_not_ecn_capable_in_compatibility_mode(void **state) {
+    (void)state;
+    const struct dp_path copy = {.dscp = DP_DSCP_COPY, .outer = DP_OUTER_NO_ECN};
+    for (unsigned tos = 0; tos < 256; tos++)
+        assert_int_equal(dp_outer_tos((uint8_t)tos, &copy), tos & 0xfc);
 }
 
 enum {
@@ -101,6 +112,22 @@ static void v6_ecn_is_merged_into_the_traffic_class(void **state) {
         }
 }
 
+/* RFC 2983 §3.1: the DSCP comes from outside, the ECN field stays what the merge made of it. */
+static void the_outer_dscp_replaces_the_inner_one(void **state) {
+    (void)state;
+    for (unsigned tos = 0; tos < 256; tos++) {
+        uint8_t v4[V4_OCTETS], v6[V6_OCTETS] = {0x6f, 0xef, 0xff, 0xff, 0, 0, 59, 64, 0x20, [24] = 0x20};
+        v4_with_tos(v4, 0x2a, tos);
+        dp_dscp_decapsulate(v4, (uint8_t)tos);
+        assert_int_equal(v4[1], (tos & 0xfc) | 2);
+        assert_int_equal(header_checksum(v4), 0xffff);
+        dp_dscp_decapsulate(v6, (uint8_t)tos);
+        assert_int_equal(v6[0], 0x60 | tos >> 4);
+        assert_int_equal(v6[1], ((tos & 0xc) << 4) | 0x20 | 0xf);
+        assert_int_equal(v6[2], 0xff);
+    }
+}
+
 /* RFC 1071 §4.1 as written there, over octets in memory order. */
 static uint32_t checksum_by_words(const uint8_t *data, size_t octets, uint32_t sum) {
     for (size_t i = 0; i < octets; i += 2) {
@@ -132,9 +159,11 @@ static void the_checksum_equals_a_sum_word_by_word(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_outer_tos_copies_ecn_and_by_policy_dscp),
+        cmocka_unit_test(the_outer_packet_is_not_ecn_capable_in_compatibility_mode),
         cmocka_unit_test(v4_ecn_is_merged_and_the_checksum_stays_right),
         cmocka_unit_test(v4_a_wrong_checksum_stays_wrong),
         cmocka_unit_test(v6_ecn_is_merged_into_the_traffic_class),
+        cmocka_unit_test(the_outer_dscp_replaces_the_inner_one),
         cmocka_unit_test(the_checksum_equals_a_sum_word_by_word),
     };
     return cmocka_run_group_tests_name("inner_tos", tests, NULL, NULL);

@@ -255,7 +255,9 @@ def test_an_inbound_sa_with_a_bad_parameter_is_refused(plane, bad):
         {"path": path_with(remote=None)},
         {"path": path_with(encapsulation=2)},
         {"path": path_with(df=3)},
-        {"path": path_with(dscp=2)},
+        {"path": path_with(dscp=3)},
+        {"path": path_with(dscp_value=64)},
+        {"path": path_with(outer=8)},
     ],
     ids=lambda bad: str(bad)[:60],
 )

@@ -224,6 +224,7 @@ def test_an_sa_of_another_worker_is_unknown():
 
 # Reasons that no datagram from the outer network can provoke, and the test that does.
 ELSEWHERE = {
+    "mtu": "test_oversize",
     "policy_none": "test_outbound",
     "policy_discard": "test_outbound",
     "multicast_shared": "test_multicast",

@@ -1,0 +1,53 @@
+/* Packets longer than their tunnel's MTU. Routes and interfaces have that MTU too, so the kernel deals with most of them before
+ * they come here; what comes is what it could not know: no route of ours leads into the tunnel, the MTU fell a moment ago, or the
+ * outer packet is to be fragmented and not the inner one. */
+#include "engine.h"
+#include "mss.h"
+#include "too_big.h"
+
+enum {
+    IPV6_MTU_MIN = 1280, /* RFC 8200 §5: there is no telling an IPv6 sender to use less */
+};
+
+/* Writes the ICMP message to the TUN device that the packet came from, if its sender has not had too many lately. */
+static void tell_sender(struct dp_loop *loop, const struct dp_burst *b, const struct dp_inner *inner, uint32_t mtu, uint64_t now) {
+    const struct dp_io_set *tuns = atomic_load_explicit(&loop->dp->worker[loop->worker].tuns, memory_order_acquire);
+    struct dp_io *io = tuns != NULL && b->interface < tuns->count ? tuns->io[b->interface] : NULL;
+    struct dp_addr source = {.family = inner->version};
+    uint8_t message[DP_TOO_BIG_MAX];
+    if (inner->version == 4)
+        memcpy(source.ip, b->data + 12, 4);
+    else
+        memcpy(source.ip, b->data + 8, 16);
+    size_t octets = io != NULL ? dp_too_big_make(message, b->data, inner, mtu) : 0;
+    if (octets == 0 || !dp_punt_allowed(loop->limiter, &source, now))
+        return;
+    struct iovec piece[2] = {{NULL, 0}, {message, octets}}; /* the first is the device's own */
+    const struct dp_burst out = {.data = message, .octets = (uint32_t)octets, .packets = 1, .piece = &piece[1]};
+    (void)io->ops->send(io, &out, 1); /* a full queue: the next packet asks again */
+}
+
+enum dp_drop dp_oversize(struct dp_loop *loop, uint32_t tunnel, const struct dp_burst *b, const struct dp_inner *inner,
+                         struct dp_segments *s, uint8_t *df, uint32_t *limit, uint64_t now) {
+    struct dp_tunnel_settings settings = dp_tunnel_settings_of(&loop->dp->tunnel[tunnel]);
+    uint16_t mss = inner->version == 4 ? settings.mss4 : settings.mss6;
+    *limit = 0;
+    if (mss != 0)
+        (void)dp_mss_clamp(b->data, inner, mss, b->needs_checksum);
+    if (settings.mtu == 0 || s->octets_most <= settings.mtu)
+        return DP_OK;
+    uint32_t mtu = inner->version == 6 && settings.mtu < IPV6_MTU_MIN ? IPV6_MTU_MIN : settings.mtu;
+    if (s->octets_most > mtu && !dp_segments_limit(s, mtu)) {
+        if (inner->dont_fragment) {
+            tell_sender(loop, b, inner, mtu, now);
+            return DP_DROP_mtu;
+        }
+        if (!settings.fragment_after) {
+            *limit = mtu;
+            return DP_OK;
+        }
+    }
+    if (s->octets_most > settings.mtu) /* what may be fragmented, or IPv6 that no sender could make shorter */
+        *df = DP_DF_CLEAR;
+    return DP_OK;
+}
