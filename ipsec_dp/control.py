@@ -95,7 +95,7 @@ class ControlServer:
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             request = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # nested beyond all reason
             return {"ok": False, "error": "a request is one JSON object a line"}
         if not isinstance(request, dict) or not isinstance(request.get("verb"), str):
             return {"ok": False, "error": 'a request is an object with a "verb"'}

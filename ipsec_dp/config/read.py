@@ -29,10 +29,12 @@ def parse_toml(text: str, findings: Findings) -> dict[str, Any] | None:
     """The file's tables, None when it is not TOML (the finding names the line)."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        message = "Arrays or tables are nested too deeply"
+    except ValueError as error:  # TOMLDecodeError, and a number of thousands of digits
         message = str(error)
-        findings.at("").error("", f"not TOML: {message[:1].lower()}{message[1:]}", "see https://toml.io for the syntax")
-        return None
+    findings.at("").error("", f"not TOML: {message[:1].lower()}{message[1:]}", "see https://toml.io for the syntax")
+    return None
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

@@ -1,13 +1,10 @@
 """Fuzz target: IKE datagrams, outer and inner, may raise nothing but `IkeError`, and what parses builds again canonically.
 
-`python -m tests.fuzz.fuzz_ike_message` from the top of the repository runs for FUZZ_SECONDS (default 60), guided by coverage and
-starting from well-formed messages. A finding goes to build/fuzz/ and makes the exit status non-zero.
+`python -m tests.fuzz.fuzz_ike_message` from the top of the repository; `target` says for how long and where findings go.
 """
 
 import contextlib
-import os
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import atheris
 
@@ -17,9 +14,12 @@ with atheris.instrument_imports(include=["ipsec_dp.ike"]):
     from ipsec_dp.ike.fragment import Reassembler
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.message import Header, Message, build_chain, build_message, parse_message
+    from ipsec_dp.ike.packet import selectors_of_packet
     from ipsec_dp.ike.proposal import explain_mismatch, ike_suite, parse_esp, parse_ike, select, with_spi
     from ipsec_dp.ike.ts import ANY, narrow, text
     from ipsec_dp.ike.wire import IKE_HEADER, Buffer, IkeError, IntegrityError, Rng, Writer
+
+from tests.fuzz import target
 
 HEADER = Header(b"\1" * 8, b"\2" * 8, 35, 8, 1)
 IKE, ESP = parse_ike(["aes128gcm16-aes256gcm16-prfsha256-x25519"]), parse_esp(["aes128gcm16-esn-noesn"])
@@ -87,7 +87,9 @@ def use(payload: p.Payload) -> None:
 
 
 def receive(data: bytes) -> None:
-    """Both readings of the octets: a datagram, and the content of a protected payload whose ICV cannot hold."""
+    """Three readings of the octets: a packet that asks for an SA, a datagram, and the content of a protected payload whose ICV
+    cannot hold."""
+    selectors_of_packet(data)
     if len(data) >= IKE_HEADER:  # a length field that fits, or every change of size would end there
         data = data[: IKE_HEADER - 4] + len(data).to_bytes(4, "big") + data[IKE_HEADER:]
     with contextlib.suppress(IkeError):
@@ -113,22 +115,14 @@ def protections() -> list[protect.Protection]:
 PROTECTIONS = protections()
 
 
-def main() -> None:
-    """Write the seeds and hand over to libFuzzer."""
-    corpus = Path("build/fuzz/corpus/ike_message")
-    corpus.mkdir(parents=True, exist_ok=True)
-    for number, payloads in enumerate(SEEDS):
-        (corpus / f"seed-{number}").write_bytes(build_message(Message(HEADER, payloads)))
+def seeds() -> Iterator[bytes]:
+    for payloads in SEEDS:
+        yield build_message(Message(HEADER, payloads))
         inner = Writer()
         first = build_chain(inner, payloads)
         if payloads[0].type != p.Encrypted.type and payloads[0].type != p.EncryptedFragment.type:
-            sealed = p.Encrypted(first, inner.take() + b"\0")
-            (corpus / f"seed-{number}-inner").write_bytes(build_message(Message(HEADER, (sealed,))))
-    seconds = os.environ.get("FUZZ_SECONDS", "60")
-    options = [f"-max_total_time={seconds}", "-max_len=4096", "-artifact_prefix=build/fuzz/ike_message-"]
-    atheris.Setup([sys.argv[0], *options, str(corpus), *sys.argv[1:]], receive)
-    atheris.Fuzz()
+            yield build_message(Message(HEADER, (p.Encrypted(first, inner.take() + b"\0"),)))
 
 
 if __name__ == "__main__":
-    main()
+    target.run("ike_message", receive, seeds())

@@ -223,6 +223,8 @@ ONE_LINE = [
     ("gateway = 5", "^gateway: is an integer, not a table; "),
     ("[tunnel]\nname = 5", r"^tunnel: is a table, not an array of tables; write \[\[tunnel\]\]"),
     ("a = 1\nx = ]", r"^not TOML: invalid value \(at line 2, column 5\); "),
+    ("a = " + "[" * 100_000, "^not TOML: arrays or tables are nested too deeply; "),
+    ("a = " + "9" * 5000, "^not TOML: exceeds the limit "),
     ("[[tunnel]]\nremote = '192.0.2.2'" + AUTH, "^tunnel #1: name: is missing; "),
     ("[[tunnel]]\nname = 'x'" + AUTH, '^tunnel "x": remote: is missing; write a string'),
     (TUNNEL, '^tunnel "to-b": auth: is missing; write \\[tunnel.auth\\]'),

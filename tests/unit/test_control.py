@@ -85,7 +85,9 @@ def test_an_error_of_ours_is_told_and_the_connection_goes_on(gateway, verb, text
             assert answer(client) == {"ok": False, "error": text}
 
 
-@pytest.mark.parametrize("line", [b"{", b"nonsense", b"\xff\xfe", b"", b"[1]", b"3", b'{"verb": 5}', b'{"x": "y"}', b"null"])
+@pytest.mark.parametrize(
+    "line", [b"{", b"nonsense", b"\xff\xfe", b"", b"[1]", b"3", b'{"verb": 5}', b'{"x": "y"}', b"null", b"[" * 100_000]
+)
 def test_what_is_no_request_gets_an_error_and_the_next_one_is_heard(gateway, line):
     with connected(gateway) as client:
         client.sendall(line + b"\n")
