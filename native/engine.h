@@ -15,6 +15,14 @@
 #include "sa.h"
 #include "segment.h"
 
+/* The last flow that a snapshot was asked about, and its answer: the packets of a burst are mostly of one flow. */
+struct dp_judged {
+    const struct dp_policy *policy; /* NULL: none was asked yet in this step; no snapshot is freed while a step runs */
+    uint32_t interface;
+    enum dp_drop verdict;
+    struct dp_flow flow;
+};
+
 /* One direction of one worker. Only the thread that runs its step writes here. */
 struct dp_loop {
     struct dp_epoch_reader epoch;
@@ -35,6 +43,7 @@ struct dp_loop {
     _Atomic uint64_t drops[DP_DROP_COUNT];
     _Atomic uint64_t packets, octets, keepalives, ike, punts_limited, punts_lost;
     struct dp_punt_limiter *limiter; /* inbound: of strangers' punts; outbound: of ICMP messages to the senders of packets */
+    struct dp_judged judged;         /* inbound */
     struct dp_hold *hold;            /* outbound */
     uint32_t switches;               /* outbound: dp.switches when `hold` was last released */
     union {

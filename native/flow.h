@@ -24,6 +24,16 @@ struct dp_flow {
     } address;
 };
 
+/* Whether a policy answers both alike, whatever it is: the same addresses, protocol and ports. */
+static inline bool dp_flow_same(const struct dp_flow *a, const struct dp_flow *b) {
+    if (a->family != b->family || a->protocol != b->protocol || a->port[DP_LOCAL] != b->port[DP_LOCAL] ||
+        a->port[DP_REMOTE] != b->port[DP_REMOTE])
+        return false;
+    if (a->family == 6)
+        return a->address.v6[DP_LOCAL] == b->address.v6[DP_LOCAL] && a->address.v6[DP_REMOTE] == b->address.v6[DP_REMOTE];
+    return a->address.v4[DP_LOCAL] == b->address.v4[DP_LOCAL] && a->address.v4[DP_REMOTE] == b->address.v4[DP_REMOTE];
+}
+
 /* Whether the address of one end is that of a group (RFC 5771, RFC 4291 §2.7). */
 static inline bool dp_flow_multicast(const struct dp_flow *flow, int end) {
     return flow->family == 6 ? (uint8_t)(flow->address.v6[end] >> 120) == 0xff : flow->address.v4[end] >> 28 == 0xe;

@@ -113,16 +113,25 @@ static void note_peer(struct dp_loop *loop, struct dp_sa *sa, const struct dp_ad
         dp_sa_raise(loop, sa, DP_SA_PEER_MOVED, now);
 }
 
-/* What is dropped on the way out is dropped on the way in, though an SA would carry it: discarded traffic, and groups where several
- * tunnels share the interface. */
-static enum dp_drop policy_allows(const struct dp *dp, uint32_t interface, const struct dp_flow *flow) {
-    const struct dp_policy *policy = atomic_load_explicit(&dp->policy, memory_order_acquire);
+static enum dp_drop judge(const struct dp_policy *policy, uint32_t interface, const struct dp_flow *flow) {
     if (dp_flow_multicast(flow, DP_LOCAL) && dp_policy_shared(policy, interface))
         return DP_DROP_multicast_shared;
-    if (policy == NULL || !dp_policy_discards(policy))
+    if (!dp_policy_discards(policy))
         return DP_OK;
     struct dp_decision decision = dp_policy_decide(policy, interface, flow);
     return decision.rule >= 0 && decision.action == DP_DISCARD ? DP_DROP_policy_inbound : DP_OK;
+}
+
+/* What is dropped on the way out is dropped on the way in, though an SA would carry it: discarded traffic, and groups where several
+ * tunnels share the interface. */
+static enum dp_drop policy_allows(struct dp_loop *loop, uint32_t interface, const struct dp_flow *flow) {
+    const struct dp_policy *policy = atomic_load_explicit(&loop->dp->policy, memory_order_acquire);
+    struct dp_judged *last = &loop->judged;
+    if (policy == NULL)
+        return DP_OK;
+    if (last->policy != policy || last->interface != interface || !dp_flow_same(&last->flow, flow))
+        *last = (struct dp_judged){policy, interface, judge(policy, interface, flow), *flow};
+    return last->verdict;
 }
 
 static void punt_stranger(struct dp_loop *loop, unsigned kind, const struct dp_burst *b, const uint8_t *data, size_t octets,
@@ -201,7 +210,7 @@ static enum dp_drop inbound_datagram(struct dp_loop *loop, const struct dp_burst
         return reason;
     if (r.sa->replay.highest == r.sequence)
         note_peer(loop, r.sa, &b->remote, now);
-    reason = policy_allows(loop->dp, r.sa->interface, &r.inner.flow);
+    reason = policy_allows(loop, r.sa->interface, &r.inner.flow);
     if (reason != DP_OK)
         return reason;
     reason = dp_ecn_decapsulate(r.plain, &r.inner, b->tos);
@@ -251,6 +260,7 @@ int dp_inbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t no
         return -EINVAL;
     struct dp_loop *loop = &dp->worker[worker].inbound;
     dp_epoch_online(&loop->epoch, &dp->epoch);
+    loop->judged.policy = NULL;
     int moved =
         dp_loop_visit(loop, atomic_load_explicit(&dp->worker[worker].links, memory_order_acquire), budget, now, inbound_device);
     dp_epoch_offline(&loop->epoch);

@@ -7,6 +7,7 @@ import pytest
 from ipsec_dp.dataplane import Action, Encapsulation, Endpoint, MemoryDatagram, PolicyRule, SaFlag
 from ipsec_dp.rig.gateway import keymat, pair, selector, selectors_of
 from ipsec_dp.rig.packets import ipv4, ipv6, udp
+from ipsec_dp.selectors import Range
 from tests.unit.sites import HOST, arrive, from_a, inbound, install_inbound_anew, padded, seal, to_a, to_b
 
 
@@ -134,6 +135,30 @@ def test_discarded_traffic_is_discarded_inbound_too(site):
     other = udp("10.1.0.2", "10.2.0.1")
     assert site.transfer([to_b(), other]) == [other]
     assert site.b.drops == {"policy_inbound": 1}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        udp("10.1.0.1", "10.2.0.1", ports=(5000, 53)),
+        udp("10.1.0.1", "10.2.0.1", ports=(53, 6000)),
+        udp("10.1.0.1", "10.2.0.2"),
+        udp("10.1.0.2", "10.2.0.1"),
+        udp("2001:db8:1::1", "2001:db8:2::1"),
+        ipv4("10.1.0.1", "10.2.0.1", b"", protocol=50),
+    ],
+)
+def test_flows_that_take_turns_in_a_burst_are_judged_each_by_itself(site, other):
+    """The answer about one flow is never given for the next one, however little they differ; nor that of an older policy."""
+    one = udp("10.1.0.1", "10.2.0.1")
+    ports = {"protocol": Range(17, 17), "local_ports": Range(6000, 6000), "remote_ports": Range(5000, 5000)}
+    discard = PolicyRule(selector("10.2.0.1/32", "10.1.0.1/32", **ports), Action.DISCARD, 0)
+    rules = [discard, *(PolicyRule(everything, Action.PROTECT, 0) for everything in selectors_of("b"))]
+    site.b.set_policy(rules)
+    assert site.transfer([one, other, one, other]) == [other, other]
+    assert site.transfer([other, one, one, other]) == [other, other]
+    site.b.set_policy(rules[1:])
+    assert site.transfer([one, other]) == [one, other]
 
 
 def test_a_discard_rule_behind_the_protect_rule_does_not_reach_inbound_packets(site):
