@@ -32,10 +32,12 @@ X86_64 := $(filter x86_64,$(shell uname -m))
 DEBIAN_PYTHON := $(filter /usr,$(shell $(PYTHON) -c 'import sys; print(sys.base_prefix)' 2>/dev/null || echo /usr))
 PACKAGES_BUILD := gcc libc6-dev libssl-dev $(if $(X86_64),libipsec-mb-dev) $(if $(DEBIAN_PYTHON),python3 python3-venv python3-dev)
 PACKAGES_NETWORK := iproute2 nftables iputils-ping iperf3 tcpdump ethtool
+# A routing daemon that learns through the tunnel, for the tests.
+PACKAGES_ROUTING := bird2
 # A real IKE peer for the tests; pki makes certificates.
 PACKAGES_STRONGSWAN := strongswan-charon strongswan-swanctl strongswan-pki libcharon-extra-plugins \
   libstrongswan-standard-plugins libstrongswan-extra-plugins
-PACKAGES_SETUP := $(PACKAGES_BUILD) $(PACKAGES_NETWORK) openssl $(PACKAGES_STRONGSWAN) libcmocka-dev
+PACKAGES_SETUP := $(PACKAGES_BUILD) $(PACKAGES_NETWORK) openssl $(PACKAGES_STRONGSWAN) $(PACKAGES_ROUTING) libcmocka-dev
 PACKAGES_TUNNELS := wireguard-go wireguard-tools openvpn git
 PACKAGES_LINT := clang-format-14
 PACKAGES_FUZZ := clang-14 libclang-rt-14-dev patch

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp import manual
+from ipsec_dp.carriers import Carriers
 from ipsec_dp.components import Components
 from ipsec_dp.control import ControlServer
 from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
@@ -69,12 +70,14 @@ class Gateway:
         self._failure: str | None = None
         self._running: Running | None = None
         self._ike: IkeDriver | None = None
+        self._children: IkeChildren | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._carriers = Carriers(self._host.set_carrier, self._has_child)
         self._components = Components(self._make_components())
 
     def _make_components(self) -> tuple[Component, ...]:
         """What follows the configuration when everything else does, in this order; see `components`."""
-        return ()
+        return (self._carriers,)
 
     async def start(self) -> None:
         """Brings everything up. Raises IpsecDpError; then `close` takes away what was made, but for the guard."""
@@ -149,7 +152,7 @@ class Gateway:
         except (IkeError, OSError, ValueError) as error:
             raise GatewayFailedError(str(error)) from error
         interfaces = {tunnel.name: self.spd.interface_numbers[tunnel.interface] for tunnel in tunnels}
-        children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, interfaces)
+        self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, interfaces)
         core = IkeManager(Environment(os.urandom, sad.try_allocate_spi, lambda _now: datetime.now(UTC), activity=children.activity))
         return IkeDriver(
             tunnels,
@@ -161,8 +164,13 @@ class Gateway:
             changed=lambda name: self._children_changed(name, children),
         )
 
+    def _has_child(self, name: str) -> bool:
+        """Whether packets of a tunnel that IKE negotiates find an SA."""
+        return self._children is not None and any(child.child is not None for child in self._children.of(name))
+
     def _children_changed(self, name: str, children: IkeChildren) -> None:
-        """The MTU follows what was negotiated."""
+        """Carrier and MTU follow what was negotiated."""
+        self._carriers.changed(name)
         shapes = {(child.suite, child.udp, child.path.remote.address) for child in children.of(name)}
         if shapes:
             task = asyncio.get_running_loop().create_task(self._change_mtu(self.config.tunnel(name), shapes))

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from ipsec_dp.addresses import AddressRange
+from ipsec_dp.carriers import followed
 from ipsec_dp.config import ANY_PORTS
 from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath
 from ipsec_dp.host import HostError, guard, routes, sockets, tun
@@ -157,10 +158,13 @@ class HostSide:
 
     async def make_interfaces(self, stack: AsyncExitStack, plane: DataPlane) -> None:
         """Makes every TUN interface and gives it to the data plane; down until `set_mtus`."""
+        down = set(followed(self._config.tunnels).values())  # before anybody sees them up
         for name, number in self._spd.interface_numbers.items():
             device = tun.make(name)
             stack.callback(device.close)
             self._tuns[name] = device
+            if name in down:
+                self.set_carrier(name, False)
             plane.attach_tun(number, device.descriptors[0])
             stack.callback(plane.detach_tun, number)
 
@@ -172,6 +176,13 @@ class HostSide:
             await tun.configure(self._ipr, device, addresses, self._interface_mtu(name))
             for refused in device.unset:
                 log.warning("interface %s: a setting stays as it was: %s", name, refused)
+
+    def set_carrier(self, interface: str, on: bool) -> None:
+        """Whether an interface shows a carrier. One that cannot (before Linux 5.0) keeps its own: what has no SA is dropped then."""
+        try:
+            self._tuns[interface].set_carrier(on)
+        except HostError as error:
+            log.warning("%s", error)
 
     async def change_mtu(self, tunnel: str, mtu: int) -> None:
         """The largest inner packet of one tunnel is another one now."""

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import socket
+import struct
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 Interface = IPv4Interface | IPv6Interface
 
-TUNGETIFF = 0x800454D2  # <linux/if_tun.h>
+TUNGETIFF, TUNSETCARRIER = 0x800454D2, 0x400454E2  # <linux/if_tun.h>
 IFREQ_OCTETS = 40
 QUEUE_PACKETS = 4096  # the default of 500 drops the tail of one burst; more than this only adds delay
 QUEUES_MAX = 64
@@ -44,6 +45,9 @@ SETTINGS = (
     ("ipv6", "router_solicitations", "0"),
     ("ipv6", "force_mld_version", "1"),
     ("ipv6", "forwarding", "0"),
+    # Without a carrier no route leads here: what the next best one says, or the guard's, holds.
+    ("ipv4", "ignore_routes_with_linkdown", "1"),
+    ("ipv6", "ignore_routes_with_linkdown", "1"),
 )
 
 NO_DEVICE = "load the module (modprobe tun) or give the container the device (--device /dev/net/tun)"
@@ -78,6 +82,13 @@ class Tun:
                 return True
             raise
         return False
+
+    def set_carrier(self, on: bool) -> None:
+        """Whether the interface shows a carrier; a new one has it. HostError: the kernel is older than 5.0, or the device is gone."""
+        try:
+            fcntl.ioctl(self.descriptors[0], TUNSETCARRIER, struct.pack("i", on))
+        except OSError as error:
+            raise HostError(f"interface {self.name}: its carrier stays as it was: {error.strerror}") from error
 
     def close(self) -> None:
         """Closes the descriptors; the interface goes when no duplicate of them is open either."""

@@ -23,6 +23,7 @@ from ipsec_dp.host.outer import inside_networks, outer_route, own_address_in
 from ipsec_dp.host.routes import GUARD_METRIC, Route, RouteTable, table_base
 from ipsec_dp.rig import netns
 from tests.netns import harness
+from tests.netns.traffic import until
 
 N = ip_network
 SITE_B = [N(net) for net in netns.SITE_B_NETS]
@@ -151,6 +152,22 @@ def test_guard_without_routes_holds_before_the_start_and_after_a_stop_that_keeps
     gateway.apply(SITE_B, [])
     assert gateway.ways(netns.HOST_B) == [None, None]
     assert gateway.with_table(lambda table: table.unreachable()) == SITE_B
+    gateway.remove()
+
+
+def test_without_a_carrier_the_next_best_route_is_taken_and_then_the_guard(gateway):
+    """Fail-over between interfaces is the kernel's: no route has to be changed for it."""
+    second = harness.tun(gateway.namespace, "ipsec1")
+    ways = [Route(prefix, tun.index, metric) for prefix in SITE_B for tun, metric in ((gateway.tun, 50), (second, 60))]
+    gateway.with_table(lambda table: table.apply(SITE_B, ways))
+    assert gateway.ways(netns.HOST_B) == ["ipsec0", "ipsec0"]
+    gateway.tun.set_carrier(False)
+    until(lambda: gateway.ways(netns.HOST_B) == ["ipsec1", "ipsec1"], "the second interface")
+    second.set_carrier(False)
+    until(lambda: gateway.ways(netns.HOST_B) == [None, None], "unreachable")
+    gateway.tun.set_carrier(True)
+    until(lambda: gateway.ways(netns.HOST_B) == ["ipsec0", "ipsec0"], "the first interface again")
+    second.close()
     gateway.remove()
 
 

@@ -1,0 +1,78 @@
+"""Which interfaces show by their carrier whether there is a tunnel, and when they have one."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ipsec_dp.carriers import Carriers, followed
+from ipsec_dp.config import load
+
+AUTH = '[tunnel.auth]\npsk_file = "x.psk"\n'
+PROXY_ID = '[[tunnel.proxy_id]]\nlocal = "10.1.0.0/24"\nremote = "10.2.0.0/24"\n'
+TO_EVERYTHING = '[[tunnel.proxy_id]]\nlocal = "10.1.0.0/24"\nremote = "0.0.0.0/0"\n'
+MANUAL = (
+    '[tunnel.manual_unsafe]\nsuite = "aes128gcm16"\nspi_in = 0x1001\nspi_out = 0x1002\n'
+    'key_in_file = "in.key"\nkey_out_file = "out.key"\n'
+)
+
+
+def tunnel(name="b", start="start", rest=AUTH, interface="ipsec0"):
+    return f'[[tunnel]]\nname = "{name}"\nremote = "192.0.2.2"\ninterface = "{interface}"\nstart = "{start}"\n{rest}'
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    for name, text in (("x.psk", "a secret of some length\n"), ("in.key", "0a" * 20), ("out.key", "0b" * 20)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+
+    def loaded(*tunnels):
+        (tmp_path / "a.toml").write_text("".join(tunnels))
+        return load(tmp_path / "a.toml")
+
+    return loaded
+
+
+@pytest.mark.parametrize(
+    ("tunnels", "shown"),
+    [
+        ([tunnel()], {"b": "ipsec0"}),
+        ([tunnel(start="respond")], {"b": "ipsec0"}),
+        ([tunnel(rest=TO_EVERYTHING + AUTH)], {"b": "ipsec0"}),
+        ([tunnel(), tunnel("c", interface="ipsec1")], {"b": "ipsec0", "c": "ipsec1"}),
+        ([tunnel(start="on-demand")], {}),
+        ([tunnel(rest=PROXY_ID + AUTH)], {}),
+        ([tunnel(), tunnel("c", rest=PROXY_ID + AUTH)], {}),
+        ([tunnel(start="respond", rest=MANUAL)], {}),
+    ],
+    ids=["calls", "is called", "everything beyond", "two interfaces", "on demand", "proxy IDs", "shared", "manual keys"],
+)
+def test_who_is_followed(loaded, tunnels, shown):
+    assert followed(loaded(*reversed(tunnels)).tunnels) == shown
+
+
+def test_the_carrier_is_that_of_the_tunnel(loaded):
+    up, carriers = set(), {}
+    component = Carriers(carriers.__setitem__, up.__contains__)
+    config = loaded(tunnel(), tunnel("c", "on-demand", interface="ipsec1"))
+    asyncio.run(component.apply(config))
+    assert carriers == {"ipsec0": False, "ipsec1": True}
+    up.add("b")
+    component.changed("b")
+    component.changed("c")
+    assert carriers == {"ipsec0": True, "ipsec1": True}
+    up.clear()
+    component.changed("b")
+    assert carriers == {"ipsec0": False, "ipsec1": True}
+
+
+def test_a_new_configuration_may_follow_no_longer(loaded):
+    carriers = {}
+    component = Carriers(carriers.__setitem__, lambda _: False)
+    asyncio.run(component.apply(loaded(tunnel())))
+    asyncio.run(component.apply(loaded(tunnel(start="on-demand"))))
+    assert carriers == {"ipsec0": True}
+    component.changed("b")
+    assert carriers == {"ipsec0": True}
