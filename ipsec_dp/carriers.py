@@ -27,7 +27,7 @@ def followed(tunnels: Iterable[Tunnel]) -> dict[str, str]:
 
 
 def _route_based(tunnel: Tunnel) -> bool:
-    everything = any(selector.remote.prefixlen == 0 for selector in tunnel.selectors)
+    everything = any(selector.remote.everything for selector in tunnel.selectors)
     return everything and tunnel.manual is None and tunnel.start != "on-demand"
 
 

@@ -178,7 +178,7 @@ class HostSide:
                 log.warning("interface %s: a setting stays as it was: %s", name, refused)
 
     def set_carrier(self, interface: str, on: bool) -> None:
-        """Whether an interface shows a carrier. One that cannot (before Linux 5.0) keeps its own: what has no SA is dropped then."""
+        """Whether an interface shows a carrier. One that cannot (before Linux 5.0) keeps it: what finds no SA is dropped."""
         try:
             self._tuns[interface].set_carrier(on)
         except HostError as error:

@@ -84,7 +84,7 @@ class Tun:
         return False
 
     def set_carrier(self, on: bool) -> None:
-        """Whether the interface shows a carrier; a new one has it. HostError: the kernel is older than 5.0, or the device is gone."""
+        """Whether the interface shows a carrier; a new one does. HostError: the kernel is older than 5.0, or the device is gone."""
         try:
             fcntl.ioctl(self.descriptors[0], TUNSETCARRIER, struct.pack("i", on))
         except OSError as error:

@@ -74,7 +74,7 @@ class Routed:
     sites: netns.TwoSites
     a: GatewayProcess
     b: GatewayProcess
-    birds: tuple[Bird, Bird]
+    birds: tuple[Bird, ...] = ()
 
     def learned(self):
         """Which networks of site B gwA's main table has from its BIRD, and by which interface."""
@@ -170,6 +170,6 @@ def test_without_its_route_a_guarded_learned_prefix_stays_closed(routed, tmp_pat
 def test_an_interface_on_demand_keeps_its_carrier(sites, tmp_path):
     pair = GatewayPair(sites, tmp_path, IkePair(proxy_ids=(), start=("on-demand", "respond")))
     with pair:
-        routed = Routed(sites, pair.a, pair.b, ())
+        routed = Routed(sites, pair.a, pair.b)
         assert routed.carrier(), "or its first packet would never come"
         assert pair.a.status()["tunnels"][0]["state"] == "waiting"

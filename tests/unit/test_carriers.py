@@ -54,7 +54,8 @@ def test_who_is_followed(loaded, tunnels, shown):
 
 
 def test_the_carrier_is_that_of_the_tunnel(loaded):
-    up, carriers = set(), {}
+    up: set[str] = set()
+    carriers: dict[str, bool] = {}
     component = Carriers(carriers.__setitem__, up.__contains__)
     config = loaded(tunnel(), tunnel("c", "on-demand", interface="ipsec1"))
     asyncio.run(component.apply(config))
@@ -69,7 +70,7 @@ def test_the_carrier_is_that_of_the_tunnel(loaded):
 
 
 def test_a_new_configuration_may_follow_no_longer(loaded):
-    carriers = {}
+    carriers: dict[str, bool] = {}
     component = Carriers(carriers.__setitem__, lambda _: False)
     asyncio.run(component.apply(loaded(tunnel())))
     asyncio.run(component.apply(loaded(tunnel(start="on-demand"))))
