@@ -62,7 +62,7 @@ class Running:
     ) -> None:
         self._config, self._spd, self._plane, self._sad, self._fail = config, spd, plane, sad, fail
         self._paths, self._ike, self._mtu_of = paths, ike, mtu_of
-        self._last_error: dict[str, str] = {}
+        self._last_error: dict[str, tuple[str, float]] = {}  # text and time
         self._told: dict[str, float] = {}
 
     # ---- events
@@ -88,6 +88,8 @@ class Running:
     def _machine_changed(self, uevents: socket.socket) -> None:
         if vmgenid.drain(uevents):
             self._plane.expire_all()
+            if self._ike is not None:
+                self._ike.cloned()
             log.error("this virtual machine was cloned or restored: every SA is ended, so that no nonce is used twice")
 
     async def _housekeeping(self) -> None:
@@ -166,7 +168,7 @@ class Running:
         """Logs, the same thing (`key`, else the text) once in QUIET_S; for a tunnel it is its last error too."""
         now = time.monotonic()
         if tunnel is not None:
-            self._last_error[tunnel] = text
+            self._last_error[tunnel] = text, now
         key = text if key is None else key
         if now - self._told.get(key, -QUIET_S) < QUIET_S:
             return
@@ -207,5 +209,7 @@ class Running:
             rekeys = entry.pop("rekey_in_s")
             for child in children:
                 child["rekey_in_s"] = None if child["spi_in"] is None else rekeys.get(int(child["spi_in"], 16))
-        entry["last_error"] = entry["last_error"] or self._last_error.get(tunnel.name)
+        text, at = self._last_error.get(tunnel.name, (None, 0.0))
+        if entry["last_error"] is None and (self._ike is None or at > self._ike.up_at(tunnel.name)):
+            entry["last_error"] = text
         return entry | {"mtu": self._mtu_of(tunnel.name), "children": children}

@@ -49,7 +49,7 @@ def resolve_auth(
                 below.error(key, "stands beside psk_file", "authenticate by a secret or by certificates: take one of both out")
         psk_file = base / auth.psk_file
         _check_psk(psk_file, below)
-        return model.PskAuth(local_id=local_id, remote_id=remote_id, psk_file=psk_file)
+        return model.PskAuth(local_id=local_id, remote_id=remote_id, psk_file=psk_file, unique=auth.unique)
     return _resolve_certificate(auth, local_id, remote_id, below, base)
 
 
@@ -109,6 +109,7 @@ def _resolve_certificate(
         ca=below.values("ca", files.check_readable, (base / name for name in auth.ca)),
         crl=below.values("crl", files.check_readable, (base / name for name in auth.crl)),
         revocation=auth.revocation,
+        unique=auth.unique,
     )
     if below.findings.errors == before:
         check_certificates(made, below, datetime.now(UTC))

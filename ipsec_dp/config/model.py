@@ -25,6 +25,8 @@ Start = Literal["start", "on-demand", "respond"]
 Encapsulation = Literal["auto", "udp", "esp"]
 LivenessAction = Literal["restart", "trap", "clear"]
 Revocation = Literal["off", "if-present", "strict"]
+Unique = Literal["replace", "keep", "never"]
+IkePort = Literal[500, 4500]
 
 CONTROL_DIRECTORY = Path("/run/ipsec-dp")
 
@@ -41,6 +43,7 @@ class PskAuth:
     local_id: str | None
     remote_id: str | None
     psk_file: Path
+    unique: Unique = "replace"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ class CertificateAuth:
     ca: tuple[Path, ...]
     crl: tuple[Path, ...]
     revocation: Revocation
+    unique: Unique = "replace"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,9 @@ class Ike:
     lifetime_s: int
     liveness: Liveness
     rekey_after_s: int = 0  # 0: by the margins of `ike.life`
+    reauth_after_s: int = 0  # 0: never
+    port: IkePort = 500
+    fragment_size: int = 1280  # octets of IP datagram
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

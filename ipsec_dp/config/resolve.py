@@ -50,6 +50,7 @@ REPLAY_WINDOWS = tuple(2**bits for bits in range(6, 14))
 LIFETIME_MAX_S = 365 * 86400
 WORKERS_MAX = 64
 METRIC_MAX = 2**32 - 1
+FRAGMENT_SIZE_MIN, FRAGMENT_SIZE_MAX = 576, 65535  # octets: what every IPv4 host takes; the largest datagram
 _NAME = re.compile(tables.NAME_PATTERN)
 _INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 # Names that the kernel's own files give a meaning (/proc/sys/net/ipv4/conf), or that every namespace has.
@@ -160,8 +161,36 @@ def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
         proposals=_resolve_proposals(place, parse_ike, table.proposals, legacy, "aes256gcm16-prfsha384-ecp384"),
         lifetime_s=lifetime,
         rekey_after_s=_resolve_rekey_after(place, table.rekey_after, lifetime),
+        reauth_after_s=_resolve_reauth_after(place, table.reauth_after),
+        port=_resolve_port(place, table.port),
+        fragment_size=_resolve_fragment_size(place, table.fragment_size),
         liveness=model.Liveness(interval_s=interval, retries=table.liveness.retries, action=table.liveness.action),
     )
+
+
+def _resolve_reauth_after(place: Place, text: str) -> int:
+    seconds = place.value("reauth_after", parse_duration, text, 0)
+    if seconds > LIFETIME_MAX_S:
+        place.error("reauth_after", f"{seconds // 86400} days are longer than a year", "write a shorter one, or 0s (never)")
+    return seconds
+
+
+def _resolve_port(place: Place, port: int) -> model.IkePort:
+    match port:
+        case 500 | 4500:
+            return port
+    place.error("port", f"{port} is no port that IKE starts on", "write 500 or 4500 (RFC 7296 §2.23)")
+    return 500
+
+
+def _resolve_fragment_size(place: Place, octets: int) -> int:
+    if not FRAGMENT_SIZE_MIN <= octets <= FRAGMENT_SIZE_MAX:
+        place.error(
+            "fragment_size",
+            f"{octets} octets cannot be",
+            f"write {FRAGMENT_SIZE_MIN} to {FRAGMENT_SIZE_MAX}, e.g. 1280, which every IPv6 path carries (RFC 7383 §2.5.1)",
+        )
+    return octets
 
 
 def _resolve_proposals(

@@ -129,6 +129,13 @@ class Auth(Table, frozen=True, kw_only=True):
     ca: tuple[FileName, ...] = ()
     crl: tuple[FileName, ...] = ()
     revocation: Literal["off", "if-present", "strict"] = "if-present"
+    unique: Annotated[
+        Literal["replace", "keep", "never"],
+        Meta(
+            description="a further IKE SA of the same two identities replaces the one that is there; is refused while that lives "
+            "(keep); stands beside it (never)"
+        ),
+    ] = "replace"
 
 
 class Liveness(Table, frozen=True, kw_only=True):
@@ -145,6 +152,21 @@ class Ike(Table, frozen=True, kw_only=True):
     proposals: tuple[IkeKeywords, ...] = DEFAULT_IKE
     lifetime: Duration = "8h"
     rekey_after: RekeyAfter = "0s"
+    reauth_after: Annotated[
+        Duration, Meta(description="both sides prove who they are anew, without a break, after this time; 0s: never")
+    ] = "0s"
+    port: Annotated[
+        int,
+        Meta(description="UDP port that we call: 500, or 4500 from the first message", extra_json_schema={"enum": [500, 4500]}),
+    ] = 500
+    fragment_size: Annotated[
+        int,
+        Meta(
+            description="octets of an IP datagram beyond which IKE messages go in fragments (RFC 7383)",
+            examples=[1280],
+            extra_json_schema={"minimum": 576, "maximum": 65535},
+        ),
+    ] = 1280
     liveness: Liveness = Liveness()
 
 

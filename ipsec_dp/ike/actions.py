@@ -63,6 +63,7 @@ class Cause(StrEnum):
     SYNTAX = "syntax"
     REFUSED = "refused"  # any other error notify of the peer
     RESOURCES = "resources"
+    CLONED = "cloned"  # another machine has the same keys
 
 
 class Kind(StrEnum):
@@ -70,6 +71,7 @@ class Kind(StrEnum):
 
     IKE_UP = "IKE SA up"
     IKE_REKEYED = "IKE SA rekeyed"  # the SPIs are those of the new one
+    IKE_REAUTHENTICATED = "IKE SA authenticated again"  # the SPIs are those of the new one
     IKE_DOWN = "IKE SA down"  # after it nothing of that SA exists, no CHILD_SA either
     IKE_FAILED = "IKE SA failed"  # it never came up
     CHILD_UP = "CHILD_SA up"

@@ -77,7 +77,7 @@ class Auth(Task):
         if self.offer is None:
             session.end(Cause.RESOURCES, "no SPI is free for a CHILD_SA", now, again=True)
             return None
-        first = session.host.first_contact(session)
+        first = session.before is None and session.host.first_contact(session)
         return [
             IdentificationInitiator(own.type, own.data),
             *_certificates(session.peer, request=True),
@@ -102,6 +102,7 @@ class Auth(Task):
             return
         session.identities = (session.identities[0], theirs)
         established(session, received.now)
+        session.host.came_up(session, received.now)
         if self.offer is not None:
             offer, self.offer = self.offer, None
             child_offer.accept_first(session, offer, message, received.now)
@@ -154,9 +155,9 @@ def answer(session: IkeSession, received: Received) -> list[Payload]:
         cause = Cause.IDENTITY if isinstance(error, IdentityError) else Cause.AUTHENTICATION
         session.fail(cause, f"{received.path.remote} did not prove who it is: {error}")
         return [Notify(NotifyType.AUTHENTICATION_FAILED)]
-    session.path = received.path
     session.initial_contact = message.notify(NotifyType.INITIAL_CONTACT) is not None
     established(session, received.now)
+    session.host.came_up(session, received.now)
     own = own_identity(session)
     return [
         IdentificationResponder(own.type, own.data),
@@ -179,7 +180,7 @@ def _authenticate(session: IkeSession, received: Received) -> Authentication:
     if not _admits_suite(peer, suite):
         raise AuthenticationError(f"tunnel {peer.tunnel} does not admit the IKE proposal {suite}")
     _check(session, peer, theirs, claimed.body(), proof, message, received.now)
-    session.identities = (own_identity(session), theirs)
+    session.identities, session.path = (own_identity(session), theirs), received.path
     if not session.host.admits(session):
         raise AuthenticationError(f"{theirs} has an IKE SA already, and unique = keep")
     own = own_identity(session)

@@ -9,13 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import keymat, lifetimes, ts
+from ipsec_dp.ike import keymat, lifetimes, succession, ts
 from ipsec_dp.ike.actions import Cause, InstallInbound, InstallOutbound, Kind, RemoveOutbound, SwitchOutbound
 from ipsec_dp.ike.nat import uses_udp
 from ipsec_dp.ike.sa import Child, ChildState, selector_pairs, suite_of
 from ipsec_dp.ike.wire import IkeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ipsec_dp.ike import proposal
     from ipsec_dp.ike.peer import ProxyId
     from ipsec_dp.ike.session import IkeSession
@@ -99,15 +101,24 @@ def supersede(old: Child, new: Child, now: float) -> None:
 
 def switch(session: IkeSession, new: Child) -> None:
     """Send by `new` from now on."""
-    new.switch_at = lifetimes.NEVER_DUE
+    new.switch_at = new.switch_by = lifetimes.NEVER_DUE
+    new.waits = False
     if new.sending or new.number not in session.children or new.state not in (ChildState.UP, ChildState.REKEYED):
         return
     new.sending = True
     old = _sending_before(session, new)
-    session.emit(SwitchOutbound(session.peer.tunnel, new.number, new.replaces if old is None else old.number))
-    if old is not None:
-        old.sending = False
-        session.emit(RemoveOutbound(session.peer.tunnel, old.number))
+    taken = succession.taken_over(session, new) if old is None else [old]
+    session.emit(SwitchOutbound(session.peer.tunnel, new.number, taken[0].number if taken else new.replaces))
+    for one in taken:
+        one.sending = False
+        session.emit(RemoveOutbound(session.peer.tunnel, one.number))
+
+
+def use(session: IkeSession) -> None:
+    """CHILD_SAs that let those of the IKE SA before send (`succession`) send themselves from now on."""
+    for child in list(session.children.values()):
+        if child.waits:
+            switch(session, child)
 
 
 def _sending_before(session: IkeSession, new: Child) -> Child | None:
@@ -124,6 +135,29 @@ def _sending_before(session: IkeSession, new: Child) -> Child | None:
 def held(session: IkeSession, pair: ProxyId) -> bool:
     """True when a CHILD_SA that is there to stay holds all of `pair`."""
     return any(child.state is ChildState.UP and child.holds(pair) for child in session.children.values())
+
+
+def serving(children: Iterable[Child], proxy_id: ProxyId, configured: Iterable[ProxyId]) -> bool:
+    """True when one of `children` came of `proxy_id`, be it that the peer narrowed it: nothing more is to be had by asking again.
+
+    Of several proxy IDs that hold what was agreed on it came of the narrowest; a single packet's selectors come of none.
+    """
+    inside = [other for other in configured if other != proxy_id and covers(proxy_id, other)]
+    return any(
+        covers(pair, proxy_id)
+        or (covers(proxy_id, pair) and not _of_one_packet(pair) and not any(covers(other, pair) for other in inside))
+        for child in children
+        for pair in child.pairs
+    )
+
+
+def covers(wide: ProxyId, narrow: ProxyId) -> bool:
+    """True when `wide` holds all of `narrow`."""
+    return wide.local.covers(narrow.local) and wide.remote.covers(narrow.remote)
+
+
+def _of_one_packet(pair: ProxyId) -> bool:
+    return pair.local.start == pair.local.end and pair.remote.start == pair.remote.end
 
 
 def find_spi_out(session: IkeSession, spi: bytes) -> Child | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import dh, proposal, ts
+from ipsec_dp.ike import dh, proposal, succession, ts
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.child import MAX_OFFERED, MAX_PAIRS, Agreed, find_spi_out, install, supersede, switch, told
 from ipsec_dp.ike.child_offer import CreateChild
@@ -107,7 +107,8 @@ def _take_place(session: IkeSession, new: Child, old: Child | None, now: float) 
     """As responder: the initiator can receive on the new SA only once it has our reply, so a rekeyed one keeps sending until the
     initiator deletes it."""
     if old is None:
-        session.defer(lambda: switch(session, new))
+        if not succession.waits(session, new, now):
+            session.defer(lambda: switch(session, new))
         session.defer(lambda: told(session, new))
         return
     task = session.task

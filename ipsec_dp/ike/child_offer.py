@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import delete, dh, lifetimes, proposal, ts
+from ipsec_dp.ike import delete, dh, lifetimes, proposal, succession, ts
 from ipsec_dp.ike.actions import Cause, Kind
-from ipsec_dp.ike.child import MAX_OFFERED, MAX_PAIRS, Agreed, ChildError, held, install, supersede, switch, told
+from ipsec_dp.ike.child import MAX_OFFERED, MAX_PAIRS, Agreed, ChildError, held, install, serving, supersede, switch, told
 from ipsec_dp.ike.exchanges import Priority, Shape, Task
 from ipsec_dp.ike.groups import groups_of, wanted_group
 from ipsec_dp.ike.payloads import (
@@ -120,8 +120,7 @@ class CreateChild(Task):
         if new is None:
             self._failed_rekey(session, received.now)
         elif self.rekeys is None:
-            switch(session, new)
-            told(session, new)
+            _begin(session, new, received.now)
             cover(session, received.now)
         else:
             self._rekeyed(session, self.rekeys, new, received.now)
@@ -206,8 +205,7 @@ def accept_first(session: IkeSession, offer: Offer, message: Message, now: float
     if message.get(SecurityAssociation) is not None:
         new = _accept(session, offer, message, now, Agreed(session.nonces, initiator=True))
         if new is not None:
-            switch(session, new)
-            told(session, new)
+            _begin(session, new, now)
         cover(session, now)
         return
     session.release_spi(offer.spi)
@@ -220,6 +218,13 @@ def accept_first(session: IkeSession, offer: Offer, message: Message, now: float
     report_refusal(session, offer, kind, "the peer made no CHILD_SA")
     session.attempted.update(offer.pairs)
     cover(session, now)
+
+
+def _begin(session: IkeSession, new: Child, now: float) -> None:
+    """A CHILD_SA that replaces none of this IKE SA sends at once, unless one of the IKE SA before is to do so for a while."""
+    if not succession.waits(session, new, now):
+        switch(session, new)
+    told(session, new)
 
 
 def _accept(session: IkeSession, offer: Offer, message: Message, now: float, agreed: Agreed) -> Child | None:
@@ -255,11 +260,12 @@ def _accept(session: IkeSession, offer: Offer, message: Message, now: float, agr
 def cover(session: IkeSession, now: float, *, every: bool = False) -> None:
     """Ask for proxy IDs that have no CHILD_SA yet, one exchange each: all of them where the tunnel is to be up as a whole, or where
     the peer did not take several at once. An IKE SA of ours for which the peer makes no CHILD_SA at all is given up."""
-    if every or session.peer.start == "start":
-        for proxy_id in session.peer.proxy_ids:
-            if proxy_id not in session.attempted and not held(session, proxy_id):
-                session.attempted.add(proxy_id)
-                session.enqueue(CreateChild((proxy_id,)))
+    configured = session.peer.proxy_ids
+    up = [child for child in session.children.values() if child.state is ChildState.UP]
+    for proxy_id in configured if every or session.peer.start == "start" else session.wanted:
+        if proxy_id not in session.attempted and not serving(up, proxy_id, configured):
+            session.attempted.add(proxy_id)
+            session.enqueue(CreateChild((proxy_id,)))
     if session.sa.initiator and not session.children and not session.queue and not session.timers.delayed:
         delete.ike(session, Cause.SELECTORS, "the peer makes no CHILD_SA", now, again=True)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ipsec_dp.ike import child as children
-from ipsec_dp.ike import lifetimes
-from ipsec_dp.ike.actions import Cause, RemoveChild, RemoveOutbound
+from ipsec_dp.ike import lifetimes, succession
+from ipsec_dp.ike.actions import Cause, Kind, RemoveChild, RemoveOutbound
 from ipsec_dp.ike.exchanges import Priority, Shape, Task
 from ipsec_dp.ike.payloads import Delete, Payload
 from ipsec_dp.ike.sa import ChildState, State
@@ -50,9 +50,8 @@ class DeleteIke(Task):
         self.cause, self.text, self.again = cause, text, again
 
     def build(self, session: IkeSession, now: float) -> list[Payload]:
-        del now
         session.state = State.DELETING
-        if not session.handed_over:
+        if not session.handed_over and not inherit(session, now):
             for one in list(session.children.values()):
                 forget(session, one)
         return [Delete(ProtocolId.IKE)]
@@ -112,3 +111,21 @@ def forget(session: IkeSession, one: Child) -> None:
     remove(session, one)
     one.state = ChildState.DYING
     session.children.pop(one.number, None)
+
+
+def inherit(old: IkeSession, now: float) -> bool:
+    """Where another IKE SA is in the place of `old` (RFC 7296 §2.8.3): its CHILD_SAs send from now on, and it receives for a little
+    longer what is under way on the old ones. False where there is none."""
+    new = old.after
+    if new is None or not succession.replaced(old):
+        return False
+    children.use(new)
+    for one in list(old.children.values()):
+        bury(old, one, now)
+    new.children, old.children = old.children | new.children, {}
+    new.before = old.after = None
+    old.handed_over = True
+    new.report(Kind.IKE_REAUTHENTICATED, f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}")
+    for action in new.take():
+        old.emit(action)
+    return True

@@ -252,6 +252,14 @@ class IkeDriver:
             "rekey_in_s": {child.spi_in: round(child.rekey_in_s, 1) for sa in up for child in sa.children},
         }
 
+    def up_at(self, name: str) -> float:
+        """When the tunnel last came up; -inf: it never did, or IKE does not make it."""
+        return self._intents[name].up_at if name in self._intents else float("-inf")
+
+    def cloned(self) -> None:
+        """This machine is a copy of another: IKE SAs end without a word, and are negotiated anew when wanted."""
+        self._carry_out(self._core.forget(time.monotonic()))
+
     def counters(self) -> dict[str, int]:
         """What the core counted, by name."""
         counted = self._core.counters()

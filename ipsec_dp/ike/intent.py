@@ -46,6 +46,8 @@ class Intent:
         self.last_error: str | None = None
         self._off = False
         self._no_child: str | None = None  # why the IKE SA has no CHILD_SA
+        self._error_of: bytes | None = None  # the IKE SA that is up and lacks a CHILD_SA because of `last_error`
+        self.up_at = float("-inf")  # when the last CHILD_SA that rekeyed no other came up
         self._not_before = float("-inf")  # for traffic after a failure
 
     @property
@@ -109,23 +111,32 @@ class Intent:
     def event(self, event: Event, now: float) -> None:
         """What the core reports of this tunnel."""
         match event.kind:
-            case Kind.IKE_UP | Kind.IKE_REKEYED:
+            case Kind.IKE_UP | Kind.IKE_REKEYED | Kind.IKE_REAUTHENTICATED:
                 self.state, self._off, self.next_attempt = "up", False, None
             case Kind.CHILD_UP | Kind.CHILD_REKEYED:
                 self.state, self._off, self.next_attempt = "up", False, None
                 self._failures, self._no_child = 0, None
+                if event.kind is Kind.CHILD_UP:
+                    self._carries(event, now)
             case Kind.IKE_FAILED:
                 self.failed(event.text, now)
             case Kind.CHILD_FAILED:
                 self.last_error = self._no_child = event.text
+                self._error_of = event.spi_i
             case Kind.IKE_DOWN:
                 self._down(event, now)
             case _:
                 return
 
+    def _carries(self, event: Event, now: float) -> None:
+        """The tunnel is up, so what was wrong is so no longer; what this very IKE SA lacks besides is still worth telling."""
+        self.up_at = now
+        if event.spi_i != self._error_of:
+            self.last_error = self._error_of = None
+
     def failed(self, why: str, now: float) -> None:
         """An attempt came to nothing: the next one goes to the next remote, after a pause that grows."""
-        self.last_error = why
+        self.last_error, self._error_of = why, None
         if self.state == "up":  # a second SA that was not needed
             return
         self.state = "failed"
@@ -145,7 +156,7 @@ class Intent:
         start = self._tunnel.start
         what = AFTER_DEATH[self._tunnel.ike.liveness.action] if cause in DEATHS else AFTER_DOWN.get(cause, AFTER_DOWN_ELSE)[start]
         if cause not in (Cause.LOCAL, Cause.IDLE, Cause.REPLACED):
-            self.last_error = self._no_child or event.text
+            self.last_error, self._error_of = self._no_child or event.text, None
         self.state = "down" if what == "off" else "waiting"
         self._off = what == "off"
         if what == "again" and self.can_call:

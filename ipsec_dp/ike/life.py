@@ -6,7 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ipsec_dp.ike import child as children
-from ipsec_dp.ike import child_offer, delete, rekey
+from ipsec_dp.ike import child_offer, delete, reauth, rekey
 from ipsec_dp.ike.actions import Cause, Kind, SendKeepalive
 from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.lifetimes import SWITCH_LOOK
@@ -22,6 +22,7 @@ def next_due(session: IkeSession) -> float:
     """When `due` has something to do."""
     timers = session.timers
     found = min(timers.soft, timers.hard, timers.check_at, timers.keepalive_at)
+    found = min(found, timers.reauth_at, timers.proof_until, timers.leave_at)
     for child in session.children.values():
         found = min(found, child.soft, child.hard, child.idle_at, child.switch_at, child.remove_at)
     for at, _ in timers.delayed:
@@ -44,6 +45,7 @@ def due(session: IkeSession, now: float) -> None:
     elif now >= timers.soft or session.window.nearly_exhausted:
         timers.soft = inf
         rekey.ike(session)
+    reauth.due(session, now)
     if now >= timers.check_at:
         _check(session, now)
     if now >= timers.keepalive_at:
@@ -67,9 +69,9 @@ def _child_due(session: IkeSession, child: Child, now: float) -> None:
 def _switch(session: IkeSession, child: Child, now: float) -> None:
     """As responder to a rekey: packets on the new SA say that the peer has our response, as its DELETE of the old one would.
 
-    Without either the old one is good until its hard limit.
+    Without either the old one is good until its hard limit, or for as long as `reauth` waits for one.
     """
-    if session.host.environment.activity(child.number).received > NEVER:
+    if now >= child.switch_by or session.host.environment.activity(child.number).received > NEVER:
         children.switch(session, child)
     else:
         child.switch_at = now + SWITCH_LOOK

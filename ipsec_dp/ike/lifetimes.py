@@ -25,6 +25,9 @@ RETRY: Final = 1.0  # seconds before a refused rekey is tried again, doubling
 RETRY_LONGEST: Final = 60.0
 
 # Parts of a hard limit at which a side rekeys: the one that made the SA first, the other only if that did not happen.
+# How much later than asked for a side authenticates again: the one that called first, the other only if that did not happen.
+_LATER: Final = {True: (0.0, 0.05), False: (0.20, 0.25)}
+UNPROVEN: Final = 1.5  # times `reauth_s` that an IKE SA may live without
 _PARTS: Final = {True: (0.80, 0.85), False: (0.90, 0.95)}
 
 
@@ -38,6 +41,9 @@ class Timers:
     check_at: float = inf
     keepalive_at: float = inf
     move_at: float = NEVER
+    reauth_at: float = inf  # authenticate anew
+    proof_until: float = inf  # when nobody has, it ends
+    leave_at: float = inf  # another IKE SA is in its place, and the peer had time enough to delete this one
     failures: int = 0
     delayed: list[tuple[float, Task]] = field(default_factory=list)
 
@@ -69,6 +75,9 @@ def start(session: IkeSession, now: float) -> None:
     timers.heard = now
     timers.check_at = now + peer.liveness.interval_s if peer.liveness.interval_s else inf
     timers.keepalive_at = now + NAT_KEEPALIVE if session.nat_local else inf
+    if peer.reauth_s:
+        timers.reauth_at = now + peer.reauth_s * (1.0 + jitter(session.host.environment.rng, *_LATER[session.called]))
+        timers.proof_until = now + peer.reauth_s * UNPROVEN
 
 
 def start_child(session: IkeSession, new: Child, now: float) -> ChildLimits:
@@ -94,6 +103,12 @@ def retry_ike(session: IkeSession, text: str, now: float) -> None:
     timers.soft = now + _wait(session, timers.failures)
     timers.failures += 1
     session.report(Kind.WARNING, f"the IKE SA is not rekeyed yet: {text}", cause=Cause.REFUSED)
+
+
+def retry_reauth(session: IkeSession, now: float) -> None:
+    """Authenticating anew failed: again after a while, as long as `proof_until` allows."""
+    session.timers.reauth_at = now + _wait(session, session.timers.failures)
+    session.timers.failures += 1
 
 
 def later(session: IkeSession, task: Task, now: float) -> None:

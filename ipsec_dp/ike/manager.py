@@ -12,7 +12,7 @@ from itertools import count
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from ipsec_dp.ike import child_offer, cookies, delete, life, rekey, report
+from ipsec_dp.ike import child, child_offer, cookies, delete, life, rekey, report, succession
 from ipsec_dp.ike.actions import Action, Cause, Event, Kind, Report, Send
 from ipsec_dp.ike.message import Header, Message, build_message, parse_message
 from ipsec_dp.ike.peer import ProxyId, Unique
@@ -80,7 +80,17 @@ class IkeManager:
         if len(self._of_tunnel.get(session.peer.tunnel, ())) > MAX_OF_TUNNEL:
             return False
         others = [other for other in self._others(session) if other.peer.tunnel == session.peer.tunnel]
-        return session.peer.unique is not Unique.KEEP or all(_overlap(other, session) for other in others)
+        return session.peer.unique is not Unique.KEEP or all(
+            _overlap(other, session) or succession.succeeds(session, other) for other in others
+        )
+
+    def configured(self, peer: Peer) -> Peer:
+        return self._peers.get(peer.tunnel, peer)
+
+    def came_up(self, session: IkeSession, now: float) -> None:
+        old = next((other for other in self._others(session) if _in_place(session, other)), None)
+        if old is not None:
+            succession.come_up(session, old, now)
 
     def _others(self, session: IkeSession) -> list[IkeSession]:
         """Further IKE SAs that are up between the same identities, of whatever tunnel."""
@@ -180,6 +190,7 @@ class IkeManager:
         if up is not None:
             return self._run(up, now, lambda: _lacking(up, packet, now))
         session = initiator(self, peer, path, now)
+        session.wanted = peer.proxy_ids if packet is None else ()
         self._add(session)
         asked = None if packet is None else ProxyId(*packet_selectors(packet))
         return self._run(session, now, lambda: session.initiate(now, packet=asked))
@@ -239,6 +250,14 @@ class IkeManager:
                     actions += self._run(session, now, lambda session=session: session.close(now))  # type: ignore[misc]
         return actions
 
+    def forget(self, now: float) -> list[Action]:
+        self._cookies = cookies.Cookies(self.environment.rng)
+        actions: list[Action] = []
+        for sessions in list(self._of_tunnel.values()):
+            for session in list(sessions):
+                actions += self._run(session, now, lambda session=session: session.forget(now))  # type: ignore[misc]
+        return actions
+
     def status(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
         sessions = self._of_tunnel.get(tunnel, ())
         return tuple(report.status(session, now) for session in sessions if session.alive and not session.handed_over)
@@ -252,7 +271,7 @@ class IkeManager:
     def _current(self, tunnel: str) -> IkeSession | None:
         """The newest IKE SA of a tunnel that is up, else one that we are making."""
         sessions = [s for s in self._of_tunnel.get(tunnel, ()) if s.alive and not s.handed_over and s.state is not State.DELETING]
-        up = [session for session in sessions if session.state is State.ESTABLISHED]
+        up = [s for s in sessions if s.state is State.ESTABLISHED and not succession.replaced(s)]
         ours = [session for session in sessions if session.sa.initiator]
         return up[-1] if up else ours[-1] if ours else None
 
@@ -278,7 +297,8 @@ class IkeManager:
         actions = step()
         for new in session.spawned:
             self._add(new)
-            self._of_ends.setdefault(_ends(new), []).append(new)
+            if new.authenticated:
+                self._of_ends.setdefault(_ends(new), []).append(new)
         spawned, session.spawned = session.spawned, []
         for new in spawned:
             actions += self._run(new, now, lambda new=new: _pumped(new, now))  # type: ignore[misc]
@@ -318,6 +338,11 @@ class IkeManager:
                 if loser.sa.initiator:
                     text = "both sides began at once; the other IKE SA stays"
                     actions += self._end(loser, Cause.REPLACED, text, now)
+                    winner = session if loser is other else other
+                    child.use(winner)
+                    actions += winner.take()
+            elif other.after is session:
+                continue
             elif session.initial_contact and session.peer.unique is not Unique.NEVER:
                 actions += self._run(other, now, lambda other=other: other.vanish(now))  # type: ignore[misc]
             elif session.peer.unique is Unique.REPLACE and session.peer.tunnel == other.peer.tunnel:
@@ -366,6 +391,14 @@ def _overlap(one: IkeSession, other: IkeSession) -> bool:
     return one.sa.initiator != other.sa.initiator and one.started <= other.established_at and other.started <= one.established_at
 
 
+def _in_place(new: IkeSession, old: IkeSession) -> bool:
+    """True when `new` replaces `old` without a break; not when the peer has begun anew, nor where any number may stay."""
+    if new.before is old:
+        return True
+    may = not new.initial_contact and new.peer.unique is not Unique.NEVER and not _overlap(old, new)
+    return may and succession.succeeds(new, old)
+
+
 def _pumped(session: IkeSession, now: float) -> list[Action]:
     session.pump(now)
     return session.take()
@@ -388,7 +421,8 @@ def _wanted(session: IkeSession, packet: SelectorPair, now: float) -> list[Actio
 def _lacking(session: IkeSession, packet: SelectorPair | None, now: float) -> list[Action]:
     if packet is not None:
         return _wanted(session, packet, now)
+    session.wanted = session.peer.proxy_ids
     if session.state is State.ESTABLISHED:
         session.attempted.clear()
-        child_offer.cover(session, now, every=True)
+        child_offer.cover(session, now)
     return _pumped(session, now)

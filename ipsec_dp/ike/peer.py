@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipsec_dp.config.model import PskAuth
+from ipsec_dp.ike.actions import NATT_PORT
 from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certificates, load_crl
 from ipsec_dp.ike.fragment import DEFAULT_DATAGRAM
@@ -88,7 +89,8 @@ class Peer:
     """One tunnel's peer. `local` None: any address of ours. `remotes` empty: it may come from anywhere (`any`, or DNS names
     that are not resolved yet). `remote_id` None: the address it has; `local_id` None: ours.
 
-    `natt_first`: start on port 4500. `datagram`: octets of IP datagram beyond which messages are sent in fragments (RFC 7383).
+    `reauth_s`: seconds after which the peers authenticate anew, 0: never. `natt_first`: start on port 4500. `datagram`: octets of
+    IP datagram beyond which messages are sent in fragments (RFC 7383).
     """
 
     tunnel: str
@@ -106,6 +108,7 @@ class Peer:
     start: Start = "on-demand"
     encapsulation: Encapsulation = "auto"
     unique: Unique = Unique.REPLACE
+    reauth_s: float = 0.0
     replay_window: int = 1024
     natt_first: bool = False
     datagram: int = DEFAULT_DATAGRAM
@@ -143,7 +146,11 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         liveness=Liveness(float(tunnel.ike.liveness.interval_s), tunnel.ike.liveness.retries, tunnel.ike.liveness.action),
         start=tunnel.start,
         encapsulation=tunnel.encapsulation,
+        unique=Unique(tunnel.auth.unique),
+        reauth_s=float(tunnel.ike.reauth_after_s),
         replay_window=tunnel.esp.replay_window,
+        natt_first=tunnel.ike.port == NATT_PORT,
+        datagram=tunnel.ike.fragment_size,
     )
 
 

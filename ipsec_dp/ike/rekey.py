@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import child_offer, delete, dh, keymat, lifetimes, liveness, proposal
+from ipsec_dp.ike import child_offer, delete, dh, keymat, lifetimes, liveness, proposal, succession
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.exchanges import Priority, Shape, Task, Window
 from ipsec_dp.ike.groups import groups_of, wanted_group
@@ -166,6 +166,8 @@ def _successor(
     new.fragmentation, new.peer_hashes = session.fragmentation, session.peer_hashes
     new.nat_local, new.nat_remote, new.natt_supported = session.nat_local, session.nat_remote, session.natt_supported
     lifetimes.start(new, now)
+    new.timers.reauth_at, new.timers.proof_until = session.timers.reauth_at, session.timers.proof_until
+    new.called = session.called
     session.spawned.append(new)
     return new
 
@@ -184,7 +186,8 @@ def hand_over(old: IkeSession, new: IkeSession, now: float) -> None:
     new.queue += [task for task in old.queue if not isinstance(task, RekeyIke | delete.DeleteIke | liveness.Check)]
     old.queue = []
     new.timers.delayed, old.timers.delayed = old.timers.delayed, []
-    new.single_pair, new.attempted = old.single_pair, old.attempted
+    new.single_pair, new.attempted, new.wanted = old.single_pair, old.attempted, old.wanted
+    succession.follow(old, new)
     new.report(Kind.IKE_REKEYED, f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}")
     for action in new.take():
         old.emit(action)

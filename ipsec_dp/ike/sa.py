@@ -125,6 +125,8 @@ class Child:
     hard: float = inf
     idle_at: float = inf
     switch_at: float = inf
+    switch_by: float = inf
+    waits: bool = False  # one of the IKE SA before still sends (`succession`)
     remove_at: float = inf
     failures: int = 0  # attempts to rekey it in a row
     replaces: int | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ipsec_dp.ike import delete, life, lifetimes, receiving, state
+from ipsec_dp.ike import delete, life, lifetimes, reauth, receiving, state
 from ipsec_dp.ike.actions import Action, Cause, Event, Kind, MovePath, Path, ReleaseSpi, Report, Send
 from ipsec_dp.ike.exchanges import Shape, Task, UnprovenError, Window
 from ipsec_dp.ike.fragment import Reassembler, message_room, seal_datagrams
@@ -42,8 +42,14 @@ class Host(Protocol):
     def first_contact(self, session: IkeSession) -> bool:
         """True when no other IKE SA of ours is between the same identities: INITIAL_CONTACT may be sent."""
 
+    def configured(self, peer: Peer) -> Peer:
+        """What the tunnel of `peer` says now; `peer` itself when it says nothing any more."""
+
     def admits(self, session: IkeSession) -> bool:
         """False when `unique` forbids a peer that has just authenticated a further IKE SA."""
+
+    def came_up(self, session: IkeSession, now: float) -> None:
+        """It has just been authenticated: find out which IKE SA it replaces (`succession.come_up`)."""
 
     def count(self, counter: str) -> None:
         """One datagram led to nothing: "unauthenticated", "out_of_window" or "malformed"."""
@@ -78,6 +84,10 @@ class IkeSession:
         self.nat_local = self.nat_remote = self.natt_supported = False
         self.single_pair = False  # the peer takes one pair of selectors in an exchange
         self.attempted: set[ProxyId] = set()
+        self.wanted: tuple[ProxyId, ...] = ()  # proxy IDs that are to have a CHILD_SA without any traffic
+        self.called = sa.initiator  # of the SA that was authenticated: rekeys leave it
+        self.before: IkeSession | None = None  # the IKE SA that this one is to replace (`succession`)
+        self.after: IkeSession | None = None  # the one that replaces this, up or not yet
         self.close_at = inf
         self.timers = lifetimes.Timers()
         self.hints: list[UnprovenError] = []
@@ -125,6 +135,17 @@ class IkeSession:
     def vanish(self, now: float) -> list[Action]:
         """The peer has nothing of this SA any more (INITIAL_CONTACT): forget it without a word."""
         self.end(Cause.REPLACED, "the peer began anew (INITIAL_CONTACT)", now)
+        return self.take()
+
+    def forget(self, now: float) -> list[Action]:
+        """A twin of this machine has the same keys: not one message more may leave under them."""
+        self.after = None
+        if self.alive:
+            text = "this virtual machine was cloned or restored, and its keys are another's too"
+            self.end(Cause.CLONED, text, now, again=True, quiet=self.state is State.INIT_ANSWERED)
+        else:
+            self.sa.wipe()
+            self.state, self.close_at = State.CLOSED, inf
         return self.take()
 
     def close(self, now: float) -> list[Action]:
@@ -185,6 +206,8 @@ class IkeSession:
             task = min(self.queue, key=lambda task: task.priority)  # the oldest of the most urgent
             self.queue.remove(task)
             self.request(task, now)
+        if self.before is not None and self.window.outstanding is None:
+            reauth.finish(self, now)
 
     def request(self, task: Task, now: float) -> None:
         """Send a request of ours; the window must be free."""
@@ -217,6 +240,8 @@ class IkeSession:
         self.window.outstanding = None
         if task is not None:
             task.dropped(self)  # a rekey by the peer may take everything over here
+        quiet = (not self.handed_over and delete.inherit(self, now)) or quiet
+        reauth.gone(self, now)
         if not quiet and not self.handed_over:
             self.report(Kind.IKE_DOWN if established else Kind.IKE_FAILED, text, cause=cause, again=again)
         for waiting in self.queue:

@@ -114,6 +114,9 @@ class IkeCore(Protocol):
     def close(self, now: float) -> list[Action]:
         """End everything: one DELETE for each IKE SA that is up, not repeated."""
 
+    def forget(self, now: float) -> list[Action]:
+        """This machine was cloned or restored, and its twin has the same keys: end everything without a word, wipe the keys."""
+
     def status(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
         """The IKE SAs of a tunnel, oldest first."""
 

@@ -155,6 +155,43 @@ def test_a_side_that_waits_keeps_the_reason_too(start):
     assert (one.state, one.last_error) == ("waiting", "no proxy ID fits")
 
 
+# ---- last_error
+
+
+def child_failed(spi: bytes, text: str = "no proxy ID fits") -> Event:
+    return Event(Kind.CHILD_FAILED, "t", spi, bytes(8), "", text)
+
+
+def test_what_was_wrong_is_no_longer_told_once_the_tunnel_is_up():
+    one = intent("start")
+    one.start(NOW)
+    one.attempt(NOW)
+    one.event(event(Kind.IKE_FAILED, Cause.TIMEOUT), NOW)
+    assert (one.last_error, one.up_at < 0) == ("why", True)
+    one.event(event(Kind.IKE_UP), NOW + 1)
+    assert one.last_error == "why"  # an IKE SA alone carries nothing
+    one.event(event(Kind.CHILD_UP), NOW + 2)
+    assert (one.last_error, one.up_at) == (None, NOW + 2)
+
+
+def test_a_proxy_id_that_the_peer_refused_is_told_as_long_as_this_ike_sa_is_up():
+    one = up(intent("start"))
+    one.event(child_failed(bytes(8)), NOW)
+    one.event(event(Kind.CHILD_UP), NOW)  # that of the next proxy ID
+    one.event(event(Kind.CHILD_REKEYED), NOW)
+    assert one.last_error == "no proxy ID fits"
+    one.event(event(Kind.IKE_DOWN, Cause.PEER), NOW)
+    one.event(event(Kind.CHILD_UP), NOW + 9)
+    assert one.last_error is None
+
+
+def test_a_rekey_says_nothing_about_what_failed_before():
+    one = up(intent("start"))
+    one.event(event(Kind.IKE_FAILED, Cause.TIMEOUT), NOW)  # a second IKE SA
+    one.event(event(Kind.CHILD_REKEYED), NOW)
+    assert one.last_error == "why"
+
+
 # ---- the end of an SA
 
 
@@ -164,6 +201,8 @@ def test_a_side_that_waits_keeps_the_reason_too(start):
         ("start", "restart", Cause.PEER, "failed", True),
         ("start", "restart", Cause.LOCAL, "down", False),
         ("start", "restart", Cause.IDLE, "waiting", False),
+        ("start", "restart", Cause.CLONED, "failed", True),
+        ("on-demand", "restart", Cause.CLONED, "waiting", False),
         ("on-demand", "restart", Cause.PEER, "waiting", False),
         ("on-demand", "restart", Cause.LOCAL, "waiting", False),
         ("respond", "restart", Cause.PEER, "waiting", False),

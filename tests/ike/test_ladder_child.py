@@ -109,7 +109,9 @@ def test_a_packets_selectors_go_first_and_the_packet_finds_its_sa():
 def test_acquire_asks_for_the_proxy_id_of_the_packet_once():
     two_b = Ladder(a=[peer("a", proxy_ids=TWO_A)], b=[peer("b", proxy_ids=TWO_B)])
     assert two_b.a.core.acquire("to-b", packet("10.1.1.7", "10.2.1.7"), two_b.clock()) is None  # nothing there: initiate is needed
-    ladder = Ladder(a=[peer("a", proxy_ids=TWO_A)], b=[peer("b", proxy_ids=TWO_B[:1])]).up()
+    ladder = Ladder(a=[peer("a", proxy_ids=TWO_A)], b=[peer("b", proxy_ids=TWO_B[:1])])
+    ladder.initiate("a", asks=packet("10.1.0.7", "10.2.0.7"))
+    ladder.settle()
     ladder.b.core.set_peers([peer("b", proxy_ids=TWO_B)])  # of no avail to the IKE SA that is there
     asking = packet("10.1.1.7", "10.2.1.7")
     ladder.a.do(ladder.a.core.acquire("to-b", asking, ladder.clock()))

@@ -58,6 +58,46 @@ def test_the_end_of_a_gateway_is_one_delete_for_each_ike_sa():
     assert ladder.b.causes() == [Cause.PEER]
 
 
+def test_a_cloned_machine_forgets_every_ike_sa_without_a_word():
+    """Its twin has the same keys: under none of them may another message leave (RFC 4106 §9 for IKE's own AEADs)."""
+    ladder = Ladder(b=[peer("b", start="start")]).up()
+    ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock(), ike=True))
+    ladder.deliver("b")  # the answer is on its way
+    sessions = list(ladder.a.core._of_tunnel["to-b"])
+    keys = [session.sa.keys for session in sessions]
+    sent = len(ladder.messages("a"))
+    ladder.a.do(ladder.a.core.forget(ladder.clock()))
+    ladder.settle()
+    assert len(ladder.messages("a")) == sent
+    assert ladder.a.causes() == [Cause.CLONED]
+    assert ladder.a.core.counters().sessions == 0
+    assert ladder.a.core.next_timeout() is None
+    assert not ladder.a.sad.inbound
+    for session, old in zip(sessions, keys, strict=True):
+        assert (session.sa.keys, session.sa.outgoing, session.sa.incoming) == (None, None, None)
+        assert old is not None
+        assert not any(old.sk_d)
+    ladder.initiate("a")  # INITIAL_CONTACT ends what B still has of it
+    ladder.settle()
+    ladder.check()
+
+
+def test_a_cloned_machine_forgets_what_is_half_made_and_what_lingers():
+    ladder = Ladder()
+    ladder.initiate("a")
+    ladder.deliver("b")
+    ladder.b.do(ladder.b.core.forget(ladder.clock()))
+    assert ladder.b.core.counters().sessions == ladder.b.core.counters().half_open == 0
+    ladder.a.do(ladder.a.core.forget(ladder.clock()))
+    assert ladder.a.causes() == [Cause.CLONED]
+    assert ladder.b.causes() == []
+    lingering = Ladder().up()
+    lingering.a.do(lingering.a.core.terminate("to-b", lingering.clock()))
+    lingering.settle()
+    lingering.b.do(lingering.b.core.forget(lingering.clock()))
+    assert lingering.b.core.next_timeout() is None
+
+
 def test_terminate_before_it_is_up_forgets_it_without_a_word():
     ladder = Ladder()
     ladder.initiate("a")

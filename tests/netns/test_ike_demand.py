@@ -97,6 +97,8 @@ def test_a_peer_that_only_answers_does_not_call(shared_sites, pair):
     until(lambda: tunnel(gateways.b)["last_error"], "gwB says that traffic has no SA")
     assert "no SA to carry it" in tunnel(gateways.b)["last_error"]
     assert (state(gateways.a), state(gateways.b)) == ("waiting", "waiting")
+    ping(shared_sites.host_a, HOST_B)  # gwA calls, and nothing is wrong any more
+    assert tunnel(gateways.b)["last_error"] is None
 
 
 # ---- verbs

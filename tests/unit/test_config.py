@@ -100,9 +100,13 @@ def test_every_key_of_a_tunnel_becomes_a_value(write, tmp_path):
             local_id = "gwA.example"
             remote_id = "keyid:gwB"
             psk_file = "to-b.psk"
+            unique = "keep"
             [tunnel.ike]
             proposals = ["aes128-sha1-modp1024"]
             lifetime = "4h"
+            reauth_after = "1d"
+            port = 4500
+            fragment_size = 576
             liveness = { interval = "30s", retries = 3, action = "trap" }
             [tunnel.esp]
             proposals = ["aes128gcm16-ecp256"]
@@ -132,7 +136,8 @@ def test_every_key_of_a_tunnel_becomes_a_value(write, tmp_path):
     (selector,) = tunnel.selectors
     assert str(selector) == "10.1.0.0/24 <-> 10.2.0.0/24 protocol 6 ports 443 <-> 5000-5010"
     assert (selector.local_ports, selector.remote_ports) == (PortRange(443, 443), PortRange(5000, 5010))
-    assert tunnel.auth == PskAuth(local_id="gwA.example", remote_id="keyid:gwB", psk_file=tmp_path / "to-b.psk")
+    assert tunnel.auth == PskAuth(local_id="gwA.example", remote_id="keyid:gwB", psk_file=tmp_path / "to-b.psk", unique="keep")
+    assert (tunnel.ike.reauth_after_s, tunnel.ike.port, tunnel.ike.fragment_size) == (86400, 4500, 576)
     assert tunnel.ike.proposals == parse_ike(["aes128-sha1-modp1024"], legacy=True)
     assert tunnel.esp.proposals == parse_esp(["aes128gcm16-ecp256"])
     assert (tunnel.ike.lifetime_s, tunnel.ike.liveness.interval_s, tunnel.ike.liveness.retries) == (14400, 30, 3)
@@ -151,6 +156,9 @@ def test_what_is_left_out_has_the_documented_default(write):
     assert (tunnel.ike.proposals, tunnel.esp.proposals) == (parse_ike(DEFAULT_IKE), parse_esp(DEFAULT_ESP))
     assert (tunnel.ike.lifetime_s, tunnel.esp.lifetime_s, tunnel.esp.life_octets) == (28800, 3600, 500 * 10**9)
     assert tunnel.esp.replay_window == 1024
+    assert (tunnel.ike.reauth_after_s, tunnel.ike.port, tunnel.ike.fragment_size) == (0, 500, 1280)
+    assert tunnel.auth is not None
+    assert tunnel.auth.unique == "replace"
 
 
 def test_any_peer_is_one_that_only_calls_us(write):
@@ -283,6 +291,12 @@ ONE_LINE = [
         TUNNEL + AUTH + "[tunnel.ike]\nlifetime = '8 hours'",
         'ike.lifetime: "8 hours" is not a time; write a number and s, m, h or d',
     ),
+    (TUNNEL + AUTH + "[tunnel.ike]\nreauth_after = 'daily'", 'ike.reauth_after: "daily" is not a time; '),
+    (TUNNEL + AUTH + "[tunnel.ike]\nreauth_after = '366d'", "ike.reauth_after: 366 days are longer than a year; .* 0s"),
+    (TUNNEL + AUTH + "[tunnel.ike]\nport = 501", "ike.port: 501 is no port that IKE starts on; write 500 or 4500 "),
+    (TUNNEL + AUTH + "[tunnel.ike]\nfragment_size = 575", "ike.fragment_size: 575 octets cannot be; write 576 to 65535, e.g. 1280"),
+    (TUNNEL + AUTH + "[tunnel.ike]\nfragment_size = 65536", "ike.fragment_size: 65536 octets cannot be; "),
+    (TUNNEL + AUTH + "unique = 'maybe'", 'auth.unique: "maybe" is not taken here; write "replace" or "keep" or "never"'),
     (TUNNEL + AUTH + "[tunnel.ike]\nliveness = { retries = 0 }", "ike.liveness.retries: 0 retries cannot be; "),
     (
         TUNNEL + AUTH + "[tunnel.esp]\nproposals = ['3des-md5']",

@@ -1,0 +1,35 @@
+"""What a configuration's keys mean for the IKE core."""
+
+from pathlib import Path
+
+from ipsec_dp.config import load
+from ipsec_dp.ike.peer import Peer, Unique, peer_of
+
+TUNNEL = """
+[gateway]
+name = "site-a"
+[[tunnel]]
+name = "to-b"
+remote = "192.0.2.2"
+  [tunnel.auth]
+  psk_file = "to-b.psk"
+"""
+
+
+def peer_with(directory: Path, auth: str = "", ike: str = "") -> Peer:
+    secret = directory / "to-b.psk"
+    secret.touch(mode=0o600)
+    secret.write_text("a secret of thirty-two characters")
+    path = directory / "site-a.toml"
+    path.write_text(f"{TUNNEL}{auth}\n  [tunnel.ike]\n{ike}\n")
+    return peer_of(load(path).tunnel("to-b"))
+
+
+def test_without_them_ike_starts_on_port_500_and_nobody_authenticates_anew(tmp_path):
+    made = peer_with(tmp_path)
+    assert (made.unique, made.natt_first, made.datagram, made.reauth_s) == (Unique.REPLACE, False, 1280, 0.0)
+
+
+def test_each_key_reaches_the_core(tmp_path):
+    made = peer_with(tmp_path, 'unique = "never"', 'port = 4500\nfragment_size = 600\nreauth_after = "2h"')
+    assert (made.unique, made.natt_first, made.datagram, made.reauth_s) == (Unique.NEVER, True, 600, 7200.0)
