@@ -245,7 +245,10 @@ class Gateway:
         running = self._running
         if running is None:
             raise ControlError("the gateway is starting or stopping; ask again")
-        return running.status() | {"guard": await self._host.guard_counts()}
+        return running.status() | {
+            "guard": await self._host.guard_counts(),
+            "zones": await self._host.zone_counts(),
+        }
 
 
 def _hurry() -> None:

@@ -10,13 +10,13 @@ import logging
 import socket
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.addresses import AddressRange
 from ipsec_dp.carriers import followed
 from ipsec_dp.config import ANY_PORTS
 from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath
-from ipsec_dp.host import HostError, guard, routes, sockets, tun
+from ipsec_dp.host import HostError, guard, nft, routes, sockets, tun, zones
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.outer import OuterRoutes, inside_networks, own_address_in, own_addresses
 from ipsec_dp.suites import inner_mtu
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pyroute2 import AsyncIPRoute
 
     from ipsec_dp.addresses import Address
-    from ipsec_dp.config import Config, PortRange, Selector, Tunnel
+    from ipsec_dp.config import Config, PortRange, Selector, Tunnel, ZoneRule
     from ipsec_dp.config.selectors import Network
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.links import Links
@@ -54,6 +54,10 @@ def _guarded(selector: Selector) -> guard.Selector:
     )
 
 
+def _zone_rule(rule: ZoneRule) -> zones.Rule:
+    return zones.Rule(rule.from_zone, rule.to_zone, tuple(map(_guarded, rule.selectors)), rule.allow, rule.log)
+
+
 async def resolve(remote: Address | str) -> Address:
     """The peer's address, by DNS where it is a name. Raises HostError."""
     if not isinstance(remote, str):
@@ -72,6 +76,7 @@ class HostSide:
         self._config = config
         self._spd = spd
         self._guard = guard.Guard(config.name)
+        self._zones = zones.Zones(config.name)
         self._netlink: AsyncIPRoute | None = None
         self._ways: OuterRoutes | None = None
         self._open = AsyncExitStack()
@@ -143,16 +148,37 @@ class HostSide:
         inside = [AddressRange.of(network) for network in await inside_networks(await self._outer_interfaces())]
         narrowed = guard.narrow(selectors, [AddressRange.of(prefix) for prefix in self._routed])
         await self._guard.apply(guard.separate(narrowed, inside), self._spd.interface_names)
+        await self.apply_zones(self._config)
         await self._table.apply(self._routed, ())
+
+    async def apply_zones(self, config: Config) -> None:
+        """Makes the kernel judge what passes between zones as `config` says, and nothing else."""
+        wanted = [zones.Zone(zone.name, zone.interfaces) for zone in config.zones]
+        interfaces = {tunnel.interface for tunnel in config.tunnels}
+        await self._zones.apply(wanted, [_zone_rule(rule) for rule in config.zone_rules], interfaces)
 
     async def open_guard(self) -> None:
         """Takes the guard and every route of ours away."""
         await self._table.remove()
+        await self._zones.remove()
         await self._guard.remove()
 
     async def guard_counts(self) -> dict[str, int]:
         """Packets that the guard dropped."""
         return {name: count.packets for name, count in (await self._guard.counts()).items()}
+
+    async def zone_counts(self) -> dict[str, Any] | None:
+        """Of `status`: packets dropped because no rule let them, and what each rule held; None without zones."""
+        if not self._config.zones:
+            return None
+        counts, rows = await self._zones.counts(), []
+        for number, rule in enumerate(self._config.zone_rules, 1):
+            count = counts.get(zones.counter_name(number, _zone_rule(rule)), nft.Count())
+            action = "allow" if rule.allow else "deny"
+            rows.append(
+                {"from": rule.from_zone, "to": rule.to_zone, "action": action, "packets": count.packets, "octets": count.octets}
+            )
+        return {"denied": counts.get(zones.DENIED, nft.Count()).packets, "rules": rows}
 
     # ---- interfaces
 

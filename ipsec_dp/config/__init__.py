@@ -17,6 +17,8 @@ from ipsec_dp.config.model import (
     PskAuth,
     Route,
     Tunnel,
+    Zone,
+    ZoneRule,
     control_socket,
 )
 from ipsec_dp.config.selectors import ANY_PORTS, PortRange, Rule, Selector
@@ -37,6 +39,8 @@ __all__ = [
     "Rule",
     "Selector",
     "Tunnel",
+    "Zone",
+    "ZoneRule",
     "control_socket",
     "examine",
     "load",

@@ -9,6 +9,7 @@ from ipsec_dp.config import check, model, tables
 from ipsec_dp.config.findings import Findings, suggest
 from ipsec_dp.config.read import array_of, parse_toml, read_table
 from ipsec_dp.config.resolve import resolve_gateway, resolve_offloads, resolve_policy, resolve_route, resolve_tunnel
+from ipsec_dp.config.zones import check_zones, resolve_zone_rules, resolve_zones
 from ipsec_dp.errors import ConfigError, Finding
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
         tunnels=tunnels,
         policies=policies,
         routes=_resolve_routes(document, findings),
+        zones=resolve_zones(document, findings),
+        zone_rules=resolve_zone_rules(document, findings),
     )
     if not names and not findings.errors:
         findings.at("").warn("tunnel", "there is none", "write a [[tunnel]] for each peer")
@@ -81,6 +84,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
     check.check_rules(sound_policies, sound_tunnels, findings)
     check.check_routes(config, sound_tunnels, findings)
     check.check_shared_interfaces(tunnels, findings)
+    check_zones(config, findings)
     check.check_manual(tunnels, findings)
     warnings = tuple(finding for finding in findings.found if finding.severity == "warning")
     return replace(config, warnings=warnings)

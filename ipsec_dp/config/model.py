@@ -23,6 +23,7 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 Start = Literal["start", "on-demand", "respond"]
 Encapsulation = Literal["auto", "udp", "esp"]
+MonitorAction = Literal["wait-recover", "fail-over"]
 LivenessAction = Literal["restart", "trap", "clear"]
 Revocation = Literal["off", "if-present", "strict"]
 Unique = Literal["replace", "keep", "never"]
@@ -105,6 +106,17 @@ class ManualSa:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Monitor:
+    """Probes through a tunnel. `source` None: an address of ours, found when it starts."""
+
+    target: Address
+    source: Address | None
+    interval_s: int
+    threshold: int
+    action: MonitorAction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tunnel:
     """One peer. Exactly one of `auth` and `manual` is set; `esp.proposals` mean nothing under `manual`.
 
@@ -126,6 +138,7 @@ class Tunnel:
     ike: Ike
     esp: Esp
     manual: ManualSa | None
+    monitor: Monitor | None = None
 
     @property
     def selectors(self) -> tuple[Selector, ...]:
@@ -150,6 +163,25 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Zone:
+    """`interfaces`: names, or the begin of names and "*"; none of them is in two zones."""
+
+    name: str
+    interfaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneRule:
+    """One [[zone_rule]]. In its selectors local stands for source and remote for destination; two where no prefix was given."""
+
+    from_zone: str
+    to_zone: str
+    selectors: tuple[Selector, ...]
+    allow: bool
+    log: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One gateway. Names of tunnels are unique; policies and routes name tunnels that exist."""
 
@@ -161,6 +193,8 @@ class Config:
     tunnels: tuple[Tunnel, ...]
     policies: tuple[Policy, ...]
     routes: tuple[Route, ...]
+    zones: tuple[Zone, ...] = ()
+    zone_rules: tuple[ZoneRule, ...] = ()
     warnings: tuple[Finding, ...] = ()
 
     @property

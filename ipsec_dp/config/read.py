@@ -104,12 +104,12 @@ def read_table(cls: type[TableType], table: object, place: Place) -> TableType |
             continue
         made = _read_value(fields[key].type, value, key, place)
         if made is not msgspec.UNSET:
-            values[key] = made
+            values[fields[key].name] = made
     for key, field in fields.items():
         if field.required and key not in table:
             place.error(key, "is missing", f"write {_expected(field.type)}")
         if field.required:
-            values.setdefault(key, None)
+            values.setdefault(field.name, None)
     return cls(**values)
 
 

@@ -199,6 +199,25 @@ class ManualUnsafe(Table, frozen=True, kw_only=True):
     key_out_file: KeyFile | None
 
 
+class Monitor(Table, frozen=True, kw_only=True):
+    """Echo requests through the tunnel: does it carry traffic?"""
+
+    target: Annotated[Address, Meta(description="a host beyond the tunnel, inside the remote selectors")] | None
+    source: (
+        Annotated[Address, Meta(description="default: the interface's own address, else one of ours inside the local selectors")]
+        | None
+    ) = None
+    interval: Annotated[Duration, Meta(description="between two questions; one without an answer by then is lost")] = "3s"
+    threshold: Annotated[
+        int,
+        Meta(description="lost in a row: down; answered in a row: up again", extra_json_schema={"minimum": 1, "maximum": 100}),
+    ] = 5
+    action: Annotated[
+        Literal["wait-recover", "fail-over"],
+        Meta(description="while down: keep the routes, or withdraw them so that another tunnel's take over"),
+    ] = "wait-recover"
+
+
 class Tunnel(Table, frozen=True, kw_only=True):
     """One peer and the traffic between us."""
 
@@ -227,6 +246,7 @@ class Tunnel(Table, frozen=True, kw_only=True):
     auth: Auth | None = None
     ike: Ike = Ike()
     esp: Esp = Esp()
+    monitor: Monitor | None = None
     manual_unsafe: ManualUnsafe | None = None
 
 
@@ -245,6 +265,30 @@ class Route(Table, frozen=True, kw_only=True):
     metric: Annotated[int, Meta(examples=[50], extra_json_schema={"minimum": 1, "maximum": 0xFFFFFFFF})] = 50
 
 
+class Zone(Table, frozen=True, kw_only=True):
+    """Interfaces between which traffic passes; from and to others a [[zone_rule]] must let it."""
+
+    name: Annotated[Name, Meta(description='any but "gateway", which is the gateway itself', examples=["vpn"])] | None
+    interfaces: (
+        tuple[Annotated[str, Meta(description="an interface, or the begin of names and *", examples=["ipsec0", "eth*"])], ...]
+        | None
+    )
+
+
+class ZoneRule(Table, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """What may pass from one zone to another; the first rule that holds a packet counts, without one it is dropped."""
+
+    from_: Annotated[Name, Meta(description='a zone, or "gateway"', examples=["lan"])] | None
+    to: Annotated[Name, Meta(description='a zone, or "gateway"', examples=["vpn"])] | None
+    source: Prefix | None = None
+    destination: Prefix | None = None
+    protocol: Protocol = "any"
+    source_ports: Ports = "any"
+    destination_ports: Ports = "any"
+    action: Literal["allow", "deny"] = "allow"
+    log: Annotated[bool, Meta(description="in the kernel's log, ten lines a second at the most")] = False
+
+
 class File(Table, frozen=True, kw_only=True):
     """Configuration of one ipsec-dp gateway."""
 
@@ -252,3 +296,5 @@ class File(Table, frozen=True, kw_only=True):
     tunnel: tuple[Tunnel, ...] = ()
     policy: tuple[Policy, ...] = ()
     route: tuple[Route, ...] = ()
+    zone: tuple[Zone, ...] = ()
+    zone_rule: tuple[ZoneRule, ...] = ()

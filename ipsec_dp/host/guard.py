@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.addresses import AddressRange, merge, subtract
 from ipsec_dp.host import INTERFACE_NAME, MARK, nft
-from ipsec_dp.host.nft import Count, chain
+from ipsec_dp.host.nft import Count, chain, named_set
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -165,12 +165,6 @@ def _rules(selector: Selector, *, outbound: bool) -> list[str]:
     return [f"{rule}{upper} {verdict}", *([f"{addresses} {fragment} {verdict}"] if fragment and not selector.bypass else [])]
 
 
-def _set(name: str, kind: str, elements: Iterable[str]) -> list[str]:
-    joined = ", ".join(elements)
-    flags = "" if kind == "ifname" else " flags interval;"
-    return [f"set {name} {{ type {kind};{flags}{f' elements = {{ {joined} }}' if joined else ''} }}"]
-
-
 def render(gateway: str, selectors: Sequence[Selector], tunnels: Iterable[str], counts: Mapping[str, Count] | None = None) -> str:
     """The guard as text for `nft -f -`: one transaction that replaces the table of this gateway, or makes it.
 
@@ -181,10 +175,10 @@ def render(gateway: str, selectors: Sequence[Selector], tunnels: Iterable[str], 
     for name in names:
         if not INTERFACE_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of an interface")
-    lines = [*_set("tunnels", "ifname", (f'"{name}"' for name in names))]
+    lines = [*named_set("tunnels", "ifname", (f'"{name}"' for name in names))]
     for version, kind in ((4, "ipv4_addr"), (6, "ipv6_addr")):
         remote = merge(each.remote for each in selectors if each.remote.version == version and not each.bypass)
-        lines += _set(f"remote{version}", kind, map(str, remote))
+        lines += named_set(f"remote{version}", kind, map(str, remote))
     for name in COUNTERS:
         count = (counts or {}).get(name, Count())
         lines.append(f"counter {name} {{ packets {count.packets} bytes {count.octets} }}")

@@ -42,6 +42,13 @@ def chain(name: str, rules: Iterable[str]) -> list[str]:
     return [f"chain {name} {{", *(f"  {rule}" for rule in rules), "}"]
 
 
+def named_set(name: str, kind: str, elements: Iterable[str]) -> list[str]:
+    """The lines of a set; of interface names (`ifname`) or of ranges of any other kind."""
+    joined = ", ".join(elements)
+    flags = "" if kind == "ifname" else " flags interval;"
+    return [f"set {name} {{ type {kind};{flags}{f' elements = {{ {joined} }}' if joined else ''} }}"]
+
+
 def table(name: str, lines: Iterable[str]) -> str:
     """One transaction that replaces the table `name`, or makes it."""
     body = "\n".join(f"  {line}" for line in lines)

@@ -21,6 +21,7 @@ from ipsec_dp.host.guard import Guard
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.routes import RouteTable
 from ipsec_dp.host.tun import Tun, configure, make
+from ipsec_dp.host.zones import Zones
 from ipsec_dp.rig import capture, netns
 
 T = TypeVar("T")
@@ -107,11 +108,16 @@ def tun(namespace: Namespace, name: str, addresses: tuple[str, ...] = (), *, vne
     return run(namespace, configured)
 
 
+def settle() -> None:
+    """Lets what is on its way arrive, where nothing tells that it did."""
+    time.sleep(SETTLE_SECONDS)
+
+
 def crossed(namespace: Namespace, interface: str, path: Path, traffic: Callable[[], object]) -> capture.Scan:
     """What was seen on an interface while `traffic` ran, without what a link needs for itself."""
     with capture.Capture(namespace, interface, path) as recording:
         traffic()
-        time.sleep(SETTLE_SECONDS)
+        settle()
         recording.stop()
     found = capture.scan(path)
     for kind in capture.LINK_KINDS:
@@ -123,11 +129,12 @@ BOTH = tuple(zip(netns.HOST_A, netns.HOST_B, strict=True))  # (hostA, hostB) for
 
 
 def open_guard(namespace: Namespace, gateway: str) -> None:
-    """Takes away what a killed or closed gateway of this name left: guard, routes and rules."""
+    """Takes away what a killed or closed gateway of this name left: guard, zones, routes and rules."""
 
     async def remove() -> None:
         async with open_netlink() as ipr:
             await RouteTable(ipr, gateway).remove()
+        await Zones(gateway).remove()
         await Guard(gateway).remove()
 
     run(namespace, remove)

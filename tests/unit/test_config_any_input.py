@@ -30,7 +30,7 @@ WORDS = st.sampled_from(
     ]
 )
 SCALARS = st.one_of(WORDS, st.text(max_size=8), st.integers(-(2**70), 2**70), st.booleans(), st.floats(), st.dates())
-KEYS = sorted({key for item in vars(tables).values() for key in getattr(item, "__struct_fields__", ())} | {"", "nonsense"})
+KEYS = sorted({key for item in vars(tables).values() for key in getattr(item, "__struct_encode_fields__", ())} | {"", "nonsense"})
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(KEYS), inner, max_size=6)),
@@ -51,6 +51,8 @@ DOCUMENTS = st.one_of(
         {"tunnel": st.lists(TUNNELS, max_size=3)},
         optional={
             "policy": st.lists(st.fixed_dictionaries({"action": WORDS}, optional={**SELECTORS, "tunnel": WORDS}), max_size=3),
+            "zone": st.lists(st.fixed_dictionaries({"name": WORDS, "interfaces": st.lists(WORDS, max_size=3)}), max_size=3),
+            "zone_rule": st.lists(st.fixed_dictionaries({"from": WORDS, "to": WORDS}, optional={"source": WORDS}), max_size=3),
             "route": st.lists(st.fixed_dictionaries({"prefix": WORDS, "tunnel": WORDS}), max_size=3),
         },
     ),

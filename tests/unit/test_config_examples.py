@@ -51,14 +51,25 @@ def test_the_schema_names_every_table_refuses_unknown_keys_and_knows_no_null():
         if struct in (tables.Table, tables.Selectors):
             continue
         assert definitions[struct.__name__]["additionalProperties"] is False
-        assert list(definitions[struct.__name__]["properties"]) == list(struct.__struct_fields__)
+        assert list(definitions[struct.__name__]["properties"]) == list(struct.__struct_encode_fields__)
     assert definitions["Tunnel"]["required"] == ["name", "remote"]
     assert "null" not in json.dumps(definitions)
 
 
 def test_there_is_an_example_of_each_usual_case():
     names = {path.stem for path in EXAMPLES}
-    assert names >= {"manual-a", "manual-b", "site-a", "certificate", "road", "route-based", "proxy-ids", "policies", "ipv6"}
+    assert names >= {
+        "manual-a",
+        "manual-b",
+        "site-a",
+        "certificate",
+        "road",
+        "route-based",
+        "proxy-ids",
+        "policies",
+        "ipv6",
+        "zones",
+    }
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name, indirect=True)

@@ -1,0 +1,192 @@
+"""Zones in the kernel: an nftables table of their own that judges each packet by where it comes from and where it goes.
+
+What is judged, and how, is `ipsec_dp.zones`. Here it becomes chains: one that leads on from each zone, and one for each pair of
+zones that rules are about. Every packet of a flow's own direction is judged, so that a rule taken away ends what it allowed; what
+comes back passes with the flow. `render` is a pure function, `Zones` hands its text to nft as one transaction, like the guard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ipsec_dp.host import INTERFACE_NAME, nft
+from ipsec_dp.host.guard import EXEMPT_IN, EXEMPT_OUT, PORT_PROTOCOLS, Selector
+from ipsec_dp.host.nft import Count, chain, named_set
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+TABLE_PREFIX = "ipsec_dp-zones_"  # begins no table of a guard, whatever the gateway's name
+GATEWAY = "gateway"
+DENIED = "denied"
+LOG_LIMIT = "limit rate 10/second burst 20 packets"
+
+# A flow's way back, and errors about it; the gateway's answers from the monitor's targets come without a flow (packet sockets).
+PASSES = ("ct state related accept", "ct direction reply ct state established accept")
+ECHO_REPLIES = ("icmp type echo-reply accept", "icmpv6 type echo-reply accept")
+
+
+@dataclass(frozen=True)
+class Zone:
+    """`interfaces`: names, or the begin of names and "*"."""
+
+    name: str
+    interfaces: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What from one zone to another is let through or dropped. In the selectors local is the source."""
+
+    origin: str
+    target: str
+    selectors: tuple[Selector, ...]
+    allow: bool
+    log: bool = False
+
+
+def table_name(gateway: str) -> str:
+    """The nftables table of a gateway's zones, see `nft.escaped`. ValueError: name too long."""
+    return TABLE_PREFIX + nft.escaped(gateway)
+
+
+def counter_name(number: int, rule: Rule) -> str:
+    """The counter of a rule, numbered from 1: another text makes another counter, which begins at 0."""
+    return f"rule/{number}/{hashlib.sha256(repr(rule).encode()).hexdigest()[:8]}"
+
+
+def _match(selector: Selector) -> str:
+    """The packets of a selector, as nft says it."""
+    ip = "ip" if selector.local.version == 4 else "ip6"
+    parts = [f"{ip} saddr {selector.local} {ip} daddr {selector.remote}"]
+    if selector.protocol is not None:
+        parts.append(f"meta l4proto {selector.protocol}")
+    if selector.protocol in PORT_PROTOCOLS:
+        bounds = (("sport", selector.local_ports), ("dport", selector.remote_ports))
+        parts += [f"th {name} {ports[0]}-{ports[1]}" for name, ports in bounds if ports is not None]
+    return " ".join(parts)
+
+
+def _rule(gateway: str, number: int, rule: Rule) -> list[str]:
+    verdict = "accept" if rule.allow else "drop"
+    prefix = f"ipsec-dp {nft.escaped(gateway)} zone_rule #{number} {'allow' if rule.allow else 'deny'}: "
+    lines = []
+    for selector in rule.selectors:
+        if rule.log:
+            first = "ct state new " if rule.allow else ""  # one line for a flow that passes
+            lines.append(f'{_match(selector)} {first}{LOG_LIMIT} log prefix "{prefix}"')
+        lines.append(f"{_match(selector)} counter name {counter_name(number, rule)} {verdict}")
+    return lines
+
+
+def _leads(key: str, zone: Zone, verdict: str) -> list[str]:
+    """The rules that send what has an interface of `zone` to `verdict`."""
+    names = ", ".join(f'"{name}"' for name in zone.interfaces)
+    return [f"{key} {{ {names} }} {verdict}"]
+
+
+class _Table:
+    """The text of one table, put together."""
+
+    def __init__(self, gateway: str, zones: Sequence[Zone], rules: Sequence[Rule], tunnels: Iterable[str]) -> None:
+        self._gateway, self._zones, self._tunnels = gateway, zones, sorted(set(tunnels))
+        for name in [name for zone in zones for name in zone.interfaces] + self._tunnels:
+            if not INTERFACE_NAME.fullmatch(name.removesuffix("*")):
+                raise ValueError(f"{name!r} is not the name of an interface")
+        self._pairs: dict[tuple[str, str], list[str]] = {}
+        for number, rule in enumerate(rules, 1):
+            self._pairs.setdefault((rule.origin, rule.target), []).extend(_rule(gateway, number, rule))
+
+    def lines(self) -> list[str]:
+        zoned = [tunnel for tunnel in self._tunnels if any(_covers(zone, tunnel) for zone in self._zones)]
+        lines = [
+            *named_set("tunnels", "ifname", (f'"{name}"' for name in zoned)),
+            *chain(DENIED, [f"counter name {DENIED} drop"]),
+        ]
+        lines += chain("exempt_in", EXEMPT_IN) + chain("exempt_out", EXEMPT_OUT)
+        for pair in self._pairs:
+            lines += self._pair(*pair)
+        for zone in self._zones:
+            lines += self._from(zone)
+        return lines + self._forward() + self._own("input", "iif") + self._own("output", "oif")
+
+    def _pair(self, origin: str, target: str) -> list[str]:
+        """From one zone to another, without a rule that holds a packet: dropped, but within a zone and outside tunnels."""
+        before, after = [], [f"goto {DENIED}"]
+        if origin == target:
+            after = ["accept"]
+        elif GATEWAY in (origin, target):
+            key, exempt = ("iifname", "exempt_in") if target == GATEWAY else ("oifname", "exempt_out")
+            before, after = [f"{key} != @tunnels jump {exempt}"], [f"{key} @tunnels goto {DENIED}", "accept"]
+        return chain(f"pair/{origin}/{target}", [*before, *self._pairs[origin, target], *after])
+
+    def _from(self, zone: Zone) -> list[str]:
+        rules: list[str] = []
+        for other in self._zones:
+            if (zone.name, other.name) in self._pairs:
+                rules += _leads("oifname", other, f"goto pair/{zone.name}/{other.name}")
+            elif other == zone:
+                rules += _leads("oifname", other, "accept")
+        return chain(f"from/{zone.name}", [*rules, f"goto {DENIED}"])
+
+    def _forward(self) -> list[str]:
+        rules = ["type filter hook forward priority 0; policy accept;", *PASSES]
+        for zone in self._zones:
+            rules += _leads("iifname", zone, f"goto from/{zone.name}")
+        for zone in self._zones:
+            rules += _leads("oifname", zone, f"goto {DENIED}")
+        return chain("forward", rules)
+
+    def _own(self, hook: str, key: str) -> list[str]:
+        """What comes to the gateway itself, or from it."""
+        rules = [f"type filter hook {hook} priority 0; policy accept;", f'{key} "lo" accept', *PASSES]
+        rules += ECHO_REPLIES if hook == "input" else ()
+        for zone in self._zones:
+            pair = (zone.name, GATEWAY) if hook == "input" else (GATEWAY, zone.name)
+            if pair in self._pairs:
+                rules += _leads(f"{key}name", zone, f"goto pair/{pair[0]}/{pair[1]}")
+        return chain(hook, [*rules, f"{key}name @tunnels goto {DENIED}"])
+
+
+def _covers(zone: Zone, interface: str) -> bool:
+    return any(interface.startswith(each[:-1]) if each.endswith("*") else interface == each for each in zone.interfaces)
+
+
+def render(
+    gateway: str, zones: Sequence[Zone], rules: Sequence[Rule], tunnels: Iterable[str], counts: Mapping[str, Count] | None = None
+) -> str:
+    """The zones as text for `nft -f -`: one transaction that replaces the table of this gateway, or makes it.
+
+    `tunnels` are the names of our tunnel interfaces, `counts` what the counters go on from. ValueError: a name that cannot be an
+    interface's.
+    """
+    names = (DENIED, *(counter_name(number, rule) for number, rule in enumerate(rules, 1)))
+    found = {name: (counts or {}).get(name, Count()) for name in names}
+    counters = [f"counter {name} {{ packets {count.packets} bytes {count.octets} }}" for name, count in found.items()]
+    return nft.table(table_name(gateway), counters + _Table(gateway, zones, rules, tunnels).lines())
+
+
+class Zones:
+    """The zones of one gateway in the network namespace of the calling thread. HostError when nft is missing or refuses."""
+
+    def __init__(self, gateway: str) -> None:
+        self.gateway = gateway
+        self.table = table_name(gateway)
+
+    async def apply(self, zones: Sequence[Zone], rules: Sequence[Rule], tunnels: Iterable[str]) -> None:
+        """Makes, replaces or (without zones) takes away the table, whoever left it, in one transaction."""
+        if not zones:
+            await self.remove()
+            return
+        await nft.transact(render(self.gateway, zones, rules, tunnels, await nft.counts(self.table)))
+
+    async def counts(self) -> dict[str, Count]:
+        """By counter: DENIED, and `counter_name` of each rule; empty without a table."""
+        return await nft.counts(self.table)
+
+    async def remove(self) -> None:
+        """Takes the table away, if there is one."""
+        if self.table in await nft.tables():
+            await nft.remove(self.table)
