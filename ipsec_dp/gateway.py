@@ -33,6 +33,7 @@ from ipsec_dp.running import Running
 from ipsec_dp.sad import Sad
 from ipsec_dp.spd import Spd, pair_of
 from ipsec_dp.suites import suites_of
+from ipsec_dp.zone_log import ZoneLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +78,7 @@ class Gateway:
 
     def _make_components(self) -> tuple[Component, ...]:
         """What follows the configuration when everything else does, in this order; see `components`."""
-        return (self._carriers,)
+        return (self._carriers, ZoneLog())
 
     async def start(self) -> None:
         """Brings everything up. Raises IpsecDpError; then `close` takes away what was made, but for the guard."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from ipsec_dp.addresses import AddressRange
     from ipsec_dp.config.model import Address, Config, ZoneRule
     from ipsec_dp.config.selectors import Selector
 
@@ -85,9 +86,13 @@ def _verb(rule: ZoneRule) -> str:
 
 def _holds(selector: Selector, packet: Packet) -> bool:
     """Whether a rule's selector (local: source, remote: destination) holds a packet."""
-    if packet.source not in selector.local or packet.destination not in selector.remote:
+    if not (_within(packet.source, selector.local) and _within(packet.destination, selector.remote)):
         return False
     if selector.protocol not in (None, packet.protocol):
         return False
     bounds = ((selector.local_ports, packet.source_port), (selector.remote_ports, packet.destination_port))
     return all(ports == (0, 0xFFFF) or (port is not None and ports.low <= port <= ports.high) for ports, port in bounds)
+
+
+def _within(address: Address, addresses: AddressRange) -> bool:
+    return address.version == addresses.version and int(addresses.low) <= int(address) <= int(addresses.high)

@@ -280,13 +280,13 @@ class ZoneRule(Table, frozen=True, kw_only=True, rename={"from_": "from"}):
 
     from_: Annotated[Name, Meta(description='a zone, or "gateway"', examples=["lan"])] | None
     to: Annotated[Name, Meta(description='a zone, or "gateway"', examples=["vpn"])] | None
-    source: Prefix | None = None
-    destination: Prefix | None = None
+    source: Addresses | None = None
+    destination: Addresses | None = None
     protocol: Protocol = "any"
     source_ports: Ports = "any"
     destination_ports: Ports = "any"
     action: Literal["allow", "deny"] = "allow"
-    log: Annotated[bool, Meta(description="in the kernel's log, ten lines a second at the most")] = False
+    log: Annotated[bool, Meta(description="in the gateway's log, ten lines a second at the most")] = False
 
 
 class File(Table, frozen=True, kw_only=True):

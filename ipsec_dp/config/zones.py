@@ -9,7 +9,8 @@ from ipsec_dp.config import model, tables
 from ipsec_dp.config.findings import Findings, Place, suggest
 from ipsec_dp.config.read import array_of, read_table
 from ipsec_dp.config.resolve import check_interface, check_name, resolve_selectors
-from ipsec_dp.config.selectors import Rule, find_shadowed
+from ipsec_dp.config.selectors import Rule
+from ipsec_dp.config.shadows import find_shadowed
 from ipsec_dp.zones import GATEWAY, ZonePolicy, covers
 
 if TYPE_CHECKING:
@@ -128,10 +129,11 @@ def _check_reached(rules: Iterable[model.ZoneRule], findings: Findings) -> None:
         for selector in rule.selectors
     ]
     told = set()
-    for rule, earlier in find_shadowed(flat):
+    for rule, holders in find_shadowed(flat):
         if rule.policy not in told:
             told.add(rule.policy)
-            wrong = f"never reached: zone_rule #{earlier.policy} holds all of {rule.selector} from {rule.interface}"
+            earlier = " and ".join(f"#{number}" for number in dict.fromkeys(holder.policy for holder in holders))
+            wrong = f"never reached: zone_rule {earlier} holds all of {rule.selector} from {rule.interface}"
             findings.at(f"zone_rule #{rule.policy}").error("", wrong, "write the narrower rule first, or take one of both out")
 
 

@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ipsec_dp.host import INTERFACE_NAME, nft
+from ipsec_dp.host import INTERFACE_NAME, PROTOCOL, nft
 from ipsec_dp.host.guard import EXEMPT_IN, EXEMPT_OUT, PORT_PROTOCOLS, Selector
 from ipsec_dp.host.nft import Count, chain, named_set
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 TABLE_PREFIX = "ipsec_dp-zones_"  # begins no table of a guard, whatever the gateway's name
 GATEWAY = "gateway"
 DENIED = "denied"
+LOG_GROUPS = PROTOCOL << 8
+LOG_PREFIX = "zone_rule #"
 LOG_LIMIT = "limit rate 10/second burst 20 packets"
 
 # A flow's way back, and errors about it; the gateway's answers from the monitor's targets come without a flow (packet sockets).
@@ -52,6 +54,11 @@ def table_name(gateway: str) -> str:
     return TABLE_PREFIX + nft.escaped(gateway)
 
 
+def log_group(gateway: str) -> int:
+    """The group of nfnetlink_log that a gateway's rules write to, 0xe500 to 0xe5ff, by its name."""
+    return LOG_GROUPS | hashlib.sha256(gateway.encode()).digest()[0]
+
+
 def counter_name(number: int, rule: Rule) -> str:
     """The counter of a rule, numbered from 1: another text makes another counter, which begins at 0."""
     return f"rule/{number}/{hashlib.sha256(repr(rule).encode()).hexdigest()[:8]}"
@@ -71,12 +78,12 @@ def _match(selector: Selector) -> str:
 
 def _rule(gateway: str, number: int, rule: Rule) -> list[str]:
     verdict = "accept" if rule.allow else "drop"
-    prefix = f"ipsec-dp {nft.escaped(gateway)} zone_rule #{number} {'allow' if rule.allow else 'deny'}: "
+    log = f'log prefix "{LOG_PREFIX}{number}" group {log_group(gateway)}'
     lines = []
     for selector in rule.selectors:
         if rule.log:
             first = "ct state new " if rule.allow else ""  # one line for a flow that passes
-            lines.append(f'{_match(selector)} {first}{LOG_LIMIT} log prefix "{prefix}"')
+            lines.append(f"{_match(selector)} {first}{LOG_LIMIT} {log}")
         lines.append(f"{_match(selector)} counter name {counter_name(number, rule)} {verdict}")
     return lines
 

@@ -183,7 +183,7 @@ def test_replaces_the_table_in_one_transaction():
 def test_a_rule_is_counted_logged_by_its_number_and_the_pair_ends_closed():
     text = kernel.render("a", ZONES, [WEB], ["ipsec0"])
     assert chain(text, "pair/vpn/lan") == [
-        f'{ANY} ct state new limit rate 10/second burst 20 packets log prefix "ipsec-dp a zone_rule #1 allow: "',
+        f'{ANY} ct state new limit rate 10/second burst 20 packets log prefix "zone_rule #1" group {kernel.log_group("a")}',
         f"{ANY} counter name {kernel.counter_name(1, WEB)} accept",
         "goto denied",
     ]
