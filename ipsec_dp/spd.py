@@ -11,6 +11,8 @@ from ipsec_dp.selectors import ANY_PORT, ANY_PROTOCOL, Range, SelectorPair
 if TYPE_CHECKING:
     from ipsec_dp.config.model import Config
 
+ACTIONS = {"protect": Action.PROTECT, "bypass": Action.BYPASS, "discard": Action.DISCARD}
+
 
 def pair_of(selector: Selector) -> SelectorPair:
     """A configured selector as a pair of ranges. "any" holds OPAQUE too."""
@@ -44,10 +46,9 @@ class Spd:
         rules: list[PolicyRule] = []
         for rule in config.rules:
             interfaces = self.interface_names if rule.interface is None else (rule.interface,)
-            action = Action.PROTECT if rule.action == "protect" else Action.DISCARD
             tunnel = 0 if rule.tunnel is None else self.tunnel_numbers[rule.tunnel]
             pair = pair_of(rule.selector)
-            rules.extend(PolicyRule(pair, action, self.interface_numbers[name], tunnel) for name in interfaces)
+            rules.extend(PolicyRule(pair, ACTIONS[rule.action], self.interface_numbers[name], tunnel) for name in interfaces)
         return rules
 
     def snapshot(self) -> Policy:

@@ -248,7 +248,8 @@ int dp_reclaim(struct dp *dp);
 
 enum dp_action {
     DP_DISCARD = 0,
-    DP_PROTECT = 1
+    DP_PROTECT = 1,
+    DP_BYPASS = 2, /* not for a TUN interface: what came into one all the same is dropped, and counted as policy_bypass */
 };
 
 struct dp_rule {

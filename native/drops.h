@@ -26,6 +26,7 @@
     X(offload_kind, "super-packet of a kind that the TUN device was not asked for")                                                \
     X(offload_fields, "the TUN device's offload header does not fit the packet behind it")                                         \
     X(mtu, "packet longer than the tunnel's MTU that must not be fragmented; its sender was told")                                 \
+    X(policy_bypass, "a policy says bypass, but a route or fragmentation brought the packet into the tunnel interface")            \
     /* inbound: wire to TUN */                                                                                                     \
     X(runt, "datagram too short to be ESP")                                                                                        \
     X(unknown_spi, "no SA has this SPI")                                                                                           \

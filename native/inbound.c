@@ -56,7 +56,9 @@ static enum dp_drop check_inner(const struct dp_sa *sa, const uint8_t *plain, co
         return reason;
     if (inner->version != (opened->next_header == DP_NH_IPV4 ? 4 : 6))
         return DP_DROP_inner_version;
-    return dp_selectors_hold(sa->selectors, &inner->flow) ? DP_OK : DP_DROP_selectors; /* RFC 4301 §5.2 */
+    bool held = dp_selectors_hold(sa->selectors, &inner->flow)                          /* RFC 4301 §5.2 */
+                || (inner->quotes && dp_selectors_hold(sa->selectors, &inner->quoted)); /* and §6.2 */
+    return held ? DP_OK : DP_DROP_selectors;
 }
 
 static enum dp_drop open_for(struct dp_loop *loop, struct dp_sa *sa, const uint8_t *packet, size_t octets, uint8_t *plain,
@@ -113,24 +115,26 @@ static void note_peer(struct dp_loop *loop, struct dp_sa *sa, const struct dp_ad
         dp_sa_raise(loop, sa, DP_SA_PEER_MOVED, now);
 }
 
-static enum dp_drop judge(const struct dp_policy *policy, uint32_t interface, const struct dp_flow *flow) {
-    if (dp_flow_multicast(flow, DP_LOCAL) && dp_policy_shared(policy, interface))
+static enum dp_drop judge(const struct dp_policy *policy, uint32_t interface, const struct dp_inner *inner) {
+    if (dp_flow_multicast(&inner->flow, DP_LOCAL) && dp_policy_shared(policy, interface))
         return DP_DROP_multicast_shared;
     if (!dp_policy_discards(policy))
         return DP_OK;
-    struct dp_decision decision = dp_policy_decide(policy, interface, flow);
+    struct dp_decision decision = dp_policy_decide_packet(policy, interface, inner);
     return decision.rule >= 0 && decision.action == DP_DISCARD ? DP_DROP_policy_inbound : DP_OK;
 }
 
 /* What is dropped on the way out is dropped on the way in, though an SA would carry it: discarded traffic, and groups where several
  * tunnels share the interface. */
-static enum dp_drop policy_allows(struct dp_loop *loop, uint32_t interface, const struct dp_flow *flow) {
+static enum dp_drop policy_allows(struct dp_loop *loop, uint32_t interface, const struct dp_inner *inner) {
     const struct dp_policy *policy = atomic_load_explicit(&loop->dp->policy, memory_order_acquire);
     struct dp_judged *last = &loop->judged;
     if (policy == NULL)
         return DP_OK;
-    if (last->policy != policy || last->interface != interface || !dp_flow_same(&last->flow, flow))
-        *last = (struct dp_judged){policy, interface, judge(policy, interface, flow), *flow};
+    if (inner->quotes) /* errors of one flow may be about many */
+        return judge(policy, interface, inner);
+    if (last->policy != policy || last->interface != interface || !dp_flow_same(&last->flow, &inner->flow))
+        *last = (struct dp_judged){policy, interface, judge(policy, interface, inner), inner->flow};
     return last->verdict;
 }
 
@@ -210,7 +214,7 @@ static enum dp_drop inbound_datagram(struct dp_loop *loop, const struct dp_burst
         return reason;
     if (r.sa->replay.highest == r.sequence)
         note_peer(loop, r.sa, &b->remote, now);
-    reason = policy_allows(loop, r.sa->interface, &r.inner.flow);
+    reason = policy_allows(loop, r.sa->interface, &r.inner);
     if (reason != DP_OK)
         return reason;
     reason = dp_ecn_decapsulate(r.plain, &r.inner, b->tos);

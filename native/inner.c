@@ -13,6 +13,9 @@ enum {
     IPV6_EXTENSIONS_MAX = 8,
     IPV4_CHECKSUM = 10,
 
+    ICMP_HEADER = 8, /* RFC 792, RFC 4443 §2.1; the quoted packet follows it */
+    QUOTE_MAX = 128, /* octets of it that are looked at */
+
     ECN_MASK = 3,
     ECN_CE = 3,
     ECN_DROP = 4, /* no code point: the packet is dropped */
@@ -135,9 +138,13 @@ static enum dp_drop read_v6(const uint8_t *packet, size_t octets, int source, st
     return read_v6_chain(packet, source, inner);
 }
 
-enum dp_drop dp_inner_read(const uint8_t *packet, size_t octets, enum dp_direction_of_flow direction, struct dp_inner *inner) {
-    int source = direction == DP_FLOW_OUTBOUND ? DP_LOCAL : DP_REMOTE;
+/* Destination unreachable, time exceeded, parameter problem, and packet too big of IPv6: what tells a sender of its own packet.
+ * Redirects and source quenches (RFC 6633) are none: they change where or how fast a host sends. */
+static bool is_icmp_error(uint16_t protocol, uint8_t type) {
+    return protocol == ICMP ? type == 3 || type == 11 || type == 12 : protocol == ICMPV6 && type >= 1 && type <= 4;
+}
 
+static enum dp_drop read_header(const uint8_t *packet, size_t octets, int source, struct dp_inner *inner) {
     if (octets == 0)
         return DP_DROP_inner_length;
     inner->version = packet[0] >> 4;
@@ -152,6 +159,47 @@ enum dp_drop dp_inner_read(const uint8_t *packet, size_t octets, enum dp_directi
     default:
         return DP_DROP_inner_version;
     }
+}
+
+/* The header of a packet of which only the beginning is there: read as if it were all. */
+static enum dp_drop read_beginning(const uint8_t *packet, size_t octets, int source, struct dp_inner *inner) {
+    uint8_t whole[QUOTE_MAX];
+    size_t have = octets < sizeof whole ? octets : sizeof whole;
+    if (have < DP_IPV4_HEADER_MIN || (packet[0] >> 4 == 6 && have < DP_IPV6_HEADER))
+        return DP_DROP_inner_length;
+    memcpy(whole, packet, have);
+    if (packet[0] >> 4 == 4) {
+        whole[2] = (uint8_t)(have >> 8);
+        whole[3] = (uint8_t)have;
+    } else {
+        whole[4] = (uint8_t)((have - DP_IPV6_HEADER) >> 8);
+        whole[5] = (uint8_t)(have - DP_IPV6_HEADER);
+    }
+    return read_header(whole, have, source, inner);
+}
+
+/* RFC 4301 §6: an ICMP error belongs to the traffic of the packet it quotes. That went the other way, and the error goes to its
+ * source; one that goes elsewhere quotes nothing. */
+static void read_quoted(const uint8_t *packet, int source, struct dp_inner *inner) {
+    inner->quotes = false;
+    if (inner->fragment || (inner->flow.protocol != ICMP && inner->flow.protocol != ICMPV6) ||
+        inner->octets < inner->header + (uint32_t)ICMP_HEADER || !is_icmp_error(inner->flow.protocol, packet[inner->header]))
+        return;
+    size_t at = (size_t)inner->header + ICMP_HEADER;
+    struct dp_inner about = {.octets = 0};
+    if (read_beginning(packet + at, inner->octets - at, !source, &about) != DP_OK || about.version != inner->version)
+        return;
+    inner->quoted = about.flow;
+    inner->quotes = inner->version == 4 ? about.flow.address.v4[!source] == inner->flow.address.v4[!source]
+                                        : about.flow.address.v6[!source] == inner->flow.address.v6[!source];
+}
+
+enum dp_drop dp_inner_read(const uint8_t *packet, size_t octets, enum dp_direction_of_flow direction, struct dp_inner *inner) {
+    int source = direction == DP_FLOW_OUTBOUND ? DP_LOCAL : DP_REMOTE;
+    enum dp_drop reason = read_header(packet, octets, source, inner);
+    if (reason == DP_OK)
+        read_quoted(packet, source, inner);
+    return reason;
 }
 
 uint8_t dp_outer_tos(uint8_t inner_tos, const struct dp_path *path) {

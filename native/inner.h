@@ -12,12 +12,14 @@ enum dp_direction_of_flow {
 
 struct dp_inner {
     struct dp_flow flow;
-    uint32_t octets;    /* total length by the header: ≤ what was given */
-    uint16_t header;    /* octets before the upper layer, extension headers included */
-    uint8_t version;    /* 4 or 6 */
-    uint8_t tos;        /* TOS or traffic class */
-    bool dont_fragment; /* IPv4 DF; always true for IPv6 */
-    bool fragment;      /* any fragment, first or later */
+    struct dp_flow quoted; /* of an ICMP error: the flow of the packet that it is about, reversed as it goes the other way */
+    uint32_t octets;       /* total length by the header: ≤ what was given */
+    uint16_t header;       /* octets before the upper layer, extension headers included */
+    uint8_t version;       /* 4 or 6 */
+    uint8_t tos;           /* TOS or traffic class */
+    bool dont_fragment;    /* IPv4 DF; always true for IPv6 */
+    bool fragment;         /* any fragment, first or later */
+    bool quotes;           /* an ICMP error, whole, that quotes a packet of the host it goes to: `quoted` is set */
 };
 
 /* Checks the header of an inner packet of which `octets` are at hand (TFC padding may follow it) and reads its flow. Non-first

@@ -186,12 +186,16 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
     const struct dp_policy *policy = atomic_load_explicit(&loop->dp->policy, memory_order_acquire);
     if (dp_flow_multicast(&inner.flow, DP_REMOTE) && dp_policy_shared(policy, b->interface))
         return DP_DROP_multicast_shared;
-    struct dp_decision decision = dp_policy_decide(policy, b->interface, &inner.flow);
+    struct dp_decision decision = dp_policy_decide_packet(policy, b->interface, &inner);
     if (decision.rule < 0)
         return DP_DROP_policy_none;
+    if (decision.action == DP_BYPASS)
+        return DP_DROP_policy_bypass;
     if (decision.action != DP_PROTECT || decision.tunnel >= loop->dp->config.tunnels)
         return DP_DROP_policy_discard;
     struct dp_sa *sa = dp_tunnel_outbound(&loop->dp->tunnel[decision.tunnel], &inner.flow);
+    if (sa == NULL && inner.quotes)
+        sa = dp_tunnel_outbound(&loop->dp->tunnel[decision.tunnel], &inner.quoted);
     if (sa == NULL) {
         acquire(loop, decision.tunnel, b, now);
         return dp_hold_put(loop->hold, loop, decision.tunnel, b, now) ? DP_OK : DP_DROP_no_sa;

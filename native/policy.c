@@ -57,7 +57,7 @@ static int read_rules(struct dp_policy *p, const struct dp_rule *rules, size_t c
     p->count = (uint32_t)count;
     for (size_t i = 0; i < count; i++) {
         const struct dp_rule *rule = &rules[i];
-        bool valid = rule->interface < INTERFACES_MAX && (rule->action == DP_DISCARD || rule->action == DP_PROTECT) &&
+        bool valid = rule->interface < INTERFACES_MAX && rule->action <= DP_BYPASS &&
                      dp_box_from_selector(&p->given[i].box, &rule->selector);
         if (!valid) {
             *bad = i;

@@ -2,7 +2,7 @@
 #ifndef DP_POLICY_H
 #define DP_POLICY_H
 
-#include "flow.h"
+#include "inner.h"
 
 struct dp_decision {
     int32_t rule; /* index in the order given, -1: none holds the packet */
@@ -12,6 +12,9 @@ struct dp_decision {
 
 /* The first rule of `interface` that holds the flow. Wait-free, allocates nothing. A NULL policy decides "none". */
 struct dp_decision dp_policy_decide(const struct dp_policy *policy, uint32_t interface, const struct dp_flow *flow);
+/* The first rule of `interface` that holds the packet or, where it is an ICMP error, the packet that it quotes (RFC 4301 §6). A
+ * rule that lets what is quoted bypass says nothing of the error: no rule of the kernel's routing could have known. */
+struct dp_decision dp_policy_decide_packet(const struct dp_policy *policy, uint32_t interface, const struct dp_inner *inner);
 /* Whether any rule discards: if none does, inbound packets need no reverse look-up. */
 bool dp_policy_discards(const struct dp_policy *policy);
 /* Whether the rules of an interface protect into more than one tunnel: then a group has no one peer to go to. */

@@ -121,6 +121,7 @@ ALL_OFFLOADS = TUN_OFFLOADS | LINK_OFFLOADS
 class Action(IntEnum):
     DISCARD = lib.DP_DISCARD
     PROTECT = lib.DP_PROTECT
+    BYPASS = lib.DP_BYPASS
 
 
 @dataclass(frozen=True, slots=True)

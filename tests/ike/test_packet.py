@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6
 from scapy.packet import Raw
 
 from ipsec_dp.ike.packet import selectors_of_packet
@@ -50,3 +50,26 @@ def test_a_cut_off_upper_header_leaves_ports_open(octets):
     found = selectors_of_packet(bytes(IP(**V4) / UDP(sport=4711, dport=443))[:octets])
     assert found is not None
     assert found.local_ports == (PORT[0] if octets >= 24 else ANY_PORT)
+
+
+@pytest.mark.parametrize(
+    ("packet", "protocol"),
+    [
+        (IP(src="10.1.0.1", dst="10.2.0.9") / ICMP(type=3) / IP(src="10.2.0.9", dst="10.1.0.5") / UDP(sport=443, dport=4711), 17),
+        (
+            IPv6(src="2001:db8:1::1", dst="2001:db8:2::9")
+            / ICMPv6PacketTooBig()
+            / IPv6(src="2001:db8:2::9", dst="2001:db8:1::5")
+            / UDP(sport=443, dport=4711),
+            17,
+        ),
+    ],
+)
+def test_an_icmp_error_asks_for_the_traffic_it_is_about(packet, protocol):
+    """RFC 4301 §6: the packet it quotes came the other way."""
+    found = selectors_of_packet(bytes(packet))
+    assert found is not None
+    ends = V4 if packet.version == 4 else V6
+    assert (str(found.local.low), str(found.remote.low)) == (ends["src"], ends["dst"])
+    assert found.protocol == Range(protocol, protocol)
+    assert (found.local_ports, found.remote_ports) == PORT

@@ -109,7 +109,7 @@ static void malformed_rules_are_named(void **state) {
     for (size_t i = 0; i < 4; i++)
         bad[i] = rule_any(4, 0);
     bad[0].selector.family = 5;
-    bad[1].action = 2;
+    bad[1].action = DP_BYPASS + 1;
     bad[2].interface = 4096;
     bad[3].selector.remote_port_high = 65537;
     for (size_t i = 0; i < 4; i++) {

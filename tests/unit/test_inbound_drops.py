@@ -228,6 +228,7 @@ ELSEWHERE = {
     "policy_none": "test_outbound",
     "policy_discard": "test_outbound",
     "multicast_shared": "test_multicast",
+    "policy_bypass": "test_icmp_errors",
     "no_sa": "test_outbound",
     "sequence_exhausted": "test_life",
     "too_big": "test_outbound, test_batch",
