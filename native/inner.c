@@ -165,7 +165,7 @@ static enum dp_drop read_header(const uint8_t *packet, size_t octets, int source
 static enum dp_drop read_beginning(const uint8_t *packet, size_t octets, int source, struct dp_inner *inner) {
     uint8_t whole[QUOTE_MAX];
     size_t have = octets < sizeof whole ? octets : sizeof whole;
-    if (have < DP_IPV4_HEADER_MIN || (packet[0] >> 4 == 6 && have < DP_IPV6_HEADER))
+    if (have < DP_IPV4_HEADER_MIN || (packet[0] >> 4 != 4 && have < DP_IPV6_HEADER))
         return DP_DROP_inner_length;
     memcpy(whole, packet, have);
     if (packet[0] >> 4 == 4) {
