@@ -7,11 +7,11 @@ import secrets
 import select
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.tunnels.search import Attempt, loss_free_rate
+from ipsec_dp.bench.search import Attempt, loss_free_rate
+from ipsec_dp.bench.traffic import DRAIN_S, LOSS, SEGMENTS, Traffic, cold_guess
 from ipsec_dp.rig import netns
 
 if TYPE_CHECKING:
@@ -21,35 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "benchmarks" / "gen.c"
 PROGRAM = ROOT / "build" / "bench-gen"
 PORT = 5001
-LOSS = 0.001  # the share that may be missing
-DRAIN_S = 0.2  # after the last packet was sent
 QUIET_TRIES = 30
 START_SECONDS = 5.0
-COLD_GUESS = 40_000.0  # packets a second, where no earlier round says better
-COLD_GUESS_SEGMENTS = 400_000.0  # with UDP_SEGMENT; too much for most, and what is too much shows at once
-SEGMENTS = 64  # of one send with UDP_SEGMENT
 
 
 class GeneratorError(Exception):
     """The generator could not be compiled or failed; the text holds its message."""
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """What one UDP measure sends: the size of the packets ("imix": a mix), and how many of them by one send."""
-
-    octets: str
-    segments: int = 1
-
-
-TRAFFIC = {
-    "udp_64": Traffic("64"),
-    "udp_512": Traffic("512"),
-    "udp_1400": Traffic("1400"),
-    "udp_imix": Traffic("imix"),
-    "udp_64_gso": Traffic("64", SEGMENTS),
-    "udp_1400_gso": Traffic("1400", SEGMENTS),
-}
 
 
 def build() -> None:
@@ -135,5 +112,4 @@ def search(sites: TwoSites, traffic: Traffic, seconds: float, earlier: float | N
             wait_until_quiet(sites)
         return tried
 
-    cold = COLD_GUESS if traffic.segments == 1 else COLD_GUESS_SEGMENTS
-    return loss_free_rate(attempt, earlier or cold, warm=bool(earlier))
+    return loss_free_rate(attempt, earlier or cold_guess(traffic), warm=bool(earlier))

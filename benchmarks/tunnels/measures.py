@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.tunnels import generator, iperf
-from benchmarks.tunnels.statistics import percentile
+from ipsec_dp.bench.statistics import percentile, times_us
+from ipsec_dp.bench.traffic import TRAFFIC, Traffic
+from ipsec_dp.bench.wire import busy_seconds
 from ipsec_dp.rig import netns
 
 if TYPE_CHECKING:
@@ -22,11 +22,9 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 GB = 1e9
-USER_HZ = 100  # of /proc/stat
 PING_INTERVAL_S = 0.002
 RSS_POLL_S = 0.05
-TIME = re.compile(r" time=([0-9.]+) ms")
-FLOOD = generator.Traffic("64")
+FLOOD = Traffic("64")
 
 
 class MeasureError(Exception):
@@ -81,17 +79,12 @@ def tcp_1_nooffload(bench: Bench) -> dict[str, float]:
 
 def _udp(name: str) -> Callable[[Bench], dict[str, float]]:
     def probe(bench: Bench) -> dict[str, float]:
-        return {name: generator.search(bench.sites, generator.TRAFFIC[name], bench.effort.step_s, bench.earlier.get(name))}
+        return {name: generator.search(bench.sites, TRAFFIC[name], bench.effort.step_s, bench.earlier.get(name))}
 
     return probe
 
 
 # ---- round trips --------------------------------------------------------------------------------------------------------------
-
-
-def times_us(output: str) -> list[float]:
-    """The round-trip times in what ping printed, in µs."""
-    return [float(found) * 1000 for found in TIME.findall(output)]
 
 
 def _round_trips(bench: Bench) -> list[float]:
@@ -140,19 +133,11 @@ def rtt_loaded(bench: Bench) -> dict[str, float]:
 # ---- cost ---------------------------------------------------------------------------------------------------------------------
 
 
-def busy_seconds(stat: str) -> float:
-    """CPU seconds that a machine has been busy since it started, of all processors, from the text of /proc/stat."""
-    columns = [int(column) for column in stat.partition("\n")[0].split()[1:]]
-    user, nice, system, _idle, _iowait, irq, softirq = columns[:7]
-    return (user + nice + system + irq + softirq) / USER_HZ
-
-
 def cpu(bench: Bench) -> dict[str, float]:
     """Of the whole machine, for a fixed count of octets; the plain path's share is taken off when a round is complete."""
-    stat = Path("/proc/stat")
-    before = busy_seconds(stat.read_text())
+    before = busy_seconds()
     iperf.run(bench.sites, "--bytes", str(bench.effort.octets))
-    return {"cpu_s_per_gb": (busy_seconds(stat.read_text()) - before) / (bench.effort.octets / GB)}
+    return {"cpu_s_per_gb": (busy_seconds() - before) / (bench.effort.octets / GB)}
 
 
 def rss_idle(bench: Bench) -> dict[str, float]:
@@ -191,7 +176,7 @@ PROBES = (
     Probe(("tcp_bidir",), tcp_bidir),
     Probe(("rtt_p99_loaded",), rtt_loaded),
     Probe(("cpu_s_per_gb",), cpu),
-    *(Probe((name,), _udp(name)) for name in generator.TRAFFIC),
+    *(Probe((name,), _udp(name)) for name in TRAFFIC),
     Probe(("rss_flood_mb",), rss_flood),
     Probe(("tcp_1_nooffload",), tcp_1_nooffload, offloads=False),
 )

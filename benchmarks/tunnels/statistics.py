@@ -1,8 +1,7 @@
-"""Percentiles, medians over rounds, spread, and the ratios that the bars are about. Pure functions on plain dictionaries."""
+"""Medians over rounds, spread, and the ratios that the bars are about. Pure functions on plain dictionaries."""
 
 from __future__ import annotations
 
-import math
 import statistics
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -13,13 +12,6 @@ if TYPE_CHECKING:
 
 Rounds: TypeAlias = "Mapping[str, Mapping[str, Sequence[float]]]"  # measure -> contender -> one value a round
 Table: TypeAlias = "dict[str, dict[str, float]]"  # measure -> contender -> value
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that `percent` of all values do not exceed (nearest rank). ValueError without values or outside 0–100."""
-    if not values or not 0 <= percent <= 100:
-        raise ValueError(f"no {percent}th percentile of {len(values)} values")
-    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def medians(rounds: Rounds) -> Table:

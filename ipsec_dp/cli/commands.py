@@ -28,6 +28,9 @@ WATCH_INTERVAL_S = 1.0
 control_option = click.option(
     "--control", type=FILE, metavar="PATH", help="The gateway's control socket, when it is not this host's only one."
 )
+port_option = click.option(
+    "--port", type=click.IntRange(0, 65535), default=5202, show_default=True, help="TCP and UDP port of the server."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -237,11 +240,46 @@ def demo(output: Path, as_json: bool) -> int:
     return int(_part("demo").run(output=output, json=as_json))
 
 
-@program.command(epilog=examples("ipsec-dp bench", "ipsec-dp bench --json"))
+@program.group(
+    invoke_without_command=True,
+    epilog=examples(
+        "ipsec-dp bench --json                    how fast this machine seals and opens ESP",
+        "ipsec-dp bench server                    on the far machine; then on the near one:",
+        "ipsec-dp bench client 10.2.0.1           what the path to it carries",
+    ),
+)
 @json_option
-def bench(as_json: bool) -> int:
-    """Measure how fast this machine seals and opens ESP."""
-    return int(_part("bench").run(json=as_json))
+@click.pass_context
+def bench(ctx: click.Context, as_json: bool) -> int:
+    """Measure: ESP on this machine, or a path with its two ends."""
+    return 0 if ctx.invoked_subcommand else int(_part("bench.esp").run(json=as_json))
+
+
+@bench.command("server", epilog=examples("ipsec-dp bench server --bind 10.2.0.1"))
+@click.option("--bind", default="", metavar="ADDRESS", help="Listen at this address only, for example one inside the tunnel.")
+@port_option
+def bench_server(bind: str, port: int) -> int:
+    """The far end of a path: takes what clients send until Ctrl-C.
+
+    Whoever can connect may send: let it run only while you measure.
+    """
+    return int(_part("bench.server").run(bind, port))
+
+
+@bench.command("client", epilog=examples("ipsec-dp bench client 10.2.0.1", "ipsec-dp bench client 10.2.0.1 --measure tcp_1 --json"))
+@click.argument("host")
+@click.option("--measure", "names", multiple=True, metavar="NAME", help="Only this, as the answer names it; may be repeated.")
+@port_option
+@json_option
+def bench_client(host: str, names: tuple[str, ...], port: int, as_json: bool) -> int:
+    """Measure the path to a bench server at HOST.
+
+    TCP streams, loss-free UDP rates, round trips, CPU time: what the project's tunnel benchmark measures. About two minutes.
+    """
+    part = _part("bench.client")
+    if unknown := set(names) - set(part.MEASURED):
+        raise click.UsageError(f"no measure {', '.join(sorted(unknown))}; there are {', '.join(part.MEASURED)}")
+    return int(part.run(host, port, names, json=as_json))
 
 
 @program.command(epilog=examples("ipsec-dp version"))

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.tunnels import generator, iperf, measures, offloads
 from benchmarks.tunnels.contenders import Tunnel, check_path
+from ipsec_dp.bench.traffic import TRAFFIC, Traffic
 from ipsec_dp.rig.peers import PeerError
 
 DROP = """
@@ -36,29 +37,29 @@ def lossy(shared_sites):
     shared_sites.gw_a.run("nft", "flush", "ruleset")
 
 
-@pytest.mark.parametrize("name", list(generator.TRAFFIC))
+@pytest.mark.parametrize("name", list(TRAFFIC))
 def test_a_rate_that_the_path_carries_is_without_loss(shared_sites, name):
-    attempt = generator.step(shared_sites, generator.TRAFFIC[name], 2000, 0.3)
+    attempt = generator.step(shared_sites, TRAFFIC[name], 2000, 0.3)
     assert attempt.loss_free
     assert attempt.sent == pytest.approx(2000, rel=0.25)  # whole sends of 64 in 0.3 s
 
 
 def test_one_of_a_hundred_lost_is_too_much_and_shows_before_the_end(shared_sites, lossy):
     lossy(1)
-    assert not generator.step(shared_sites, generator.TRAFFIC["udp_64"], 2000, 0.3).loss_free
+    assert not generator.step(shared_sites, TRAFFIC["udp_64"], 2000, 0.3).loss_free
     lossy(50)
     begun = time.monotonic()
-    assert not generator.step(shared_sites, generator.TRAFFIC["udp_64"], 2000, 20.0).loss_free
+    assert not generator.step(shared_sites, TRAFFIC["udp_64"], 2000, 20.0).loss_free
     assert time.monotonic() - begun < 10
 
 
 def test_hardly_anything_that_arrives_is_no_success(shared_sites, lossy):
     lossy(99)
-    assert not generator.step(shared_sites, generator.TRAFFIC["udp_64"], 1000, 0.2).loss_free
+    assert not generator.step(shared_sites, TRAFFIC["udp_64"], 1000, 0.2).loss_free
 
 
 def test_a_wrong_size_is_told(shared_sites):
-    sending = generator.sender(shared_sites, generator.Traffic("20"), 0, 1, "1")
+    sending = generator.sender(shared_sites, Traffic("20"), 0, 1, "1")
     assert b"packets of 20 octets cannot be sent" in sending.communicate()[1]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.tunnels import generator
+from ipsec_dp.bench.traffic import Traffic
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayPair, GatewayProcess, IkePair
 from tests.netns.traffic import ping, until
@@ -46,7 +47,7 @@ def numbered_stream(sites):
         str(generator.PROGRAM), "receive", str(PORT), str(2 * planned), str(planned), run, stdout=pipe, stderr=pipe
     )
     assert receiver.stdout.readline() == b"ready\n"
-    sender = generator.sender(sites, generator.Traffic("1400"), PACKETS_PER_S, SECONDS, run)
+    sender = generator.sender(sites, Traffic("1400"), PACKETS_PER_S, SECONDS, run)
     sent = json.loads(sender.communicate(timeout=SECONDS + 20)[0])
     time.sleep(generator.DRAIN_S)
     receiver.terminate()

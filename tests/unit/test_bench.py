@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from ipsec_dp import bench, cli
+from ipsec_dp import cli
+from ipsec_dp.bench import esp as bench
 from ipsec_dp.dataplane import DataPlane, Provider
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.suites import parse_suite

@@ -12,6 +12,8 @@ from benchmarks import tunnel
 from benchmarks.tunnels import measures, offloads, plots, report, results
 from benchmarks.tunnels.contenders import CONTENDERS
 from benchmarks.tunnels.names import MEASURES, OURS, PLAIN, QUICK
+from ipsec_dp.bench.statistics import times_us
+from ipsec_dp.bench.wire import busy_of
 
 
 @pytest.fixture
@@ -123,11 +125,11 @@ PING = """PING 10.2.0.2 (10.2.0.2) 56(84) bytes of data.
 
 
 def test_the_times_in_what_ping_prints():
-    assert measures.times_us(PING) == pytest.approx([68.0, 12_300.0])
+    assert times_us(PING) == pytest.approx([68.0, 12_300.0])
 
 
 def test_busy_time_counts_neither_idling_nor_waiting():
-    assert measures.busy_seconds("cpu  100 20 300 9999 8888 7 3 5 0 0\ncpu0 1 2 3\n") == pytest.approx(4.30)
+    assert busy_of("cpu  100 20 300 9999 8888 7 3 5 0 0\ncpu0 1 2 3\n") == pytest.approx(4.30)
 
 
 def test_offloads_that_are_on_and_can_be_switched():

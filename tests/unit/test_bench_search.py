@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.tunnels.search import FLOOR, PRECISION, TRIES_MAX, Attempt, loss_free_rate
+from ipsec_dp.bench.search import FLOOR, PRECISION, TRIES_MAX, Attempt, loss_free_rate
 
 
 class Path:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.tunnels.names import MEASURES, OURS
-from benchmarks.tunnels.statistics import medians, percentile, ratios, spread
+from benchmarks.tunnels.statistics import medians, ratios, spread
+from ipsec_dp.bench.statistics import percentile
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`ipsec-dp bench`: how fast this machine seals and opens ESP, by suite, provider and packet size.
+"""`ipsec-dp bench` alone: how fast this machine seals and opens ESP, by suite, provider and packet size.
 
 One core, bursts of 64 packets out of numpy arrays, through the functions that the loops call: SA lookup, anti-replay, trailer and
 counters are in the figures; TUN and sockets are not. `make bench` measures more, and with statistics.
