@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from ipsec_dp.ike.identity import Identity, IdentityError
 from ipsec_dp.suites import parse_suite
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ipsec_dp.config.findings import Place
@@ -49,8 +50,19 @@ def resolve_auth(
                 below.error(key, "stands beside psk_file", "authenticate by a secret or by certificates: take one of both out")
         psk_file = base / auth.psk_file
         _check_psk(psk_file, below)
-        return model.PskAuth(local_id=local_id, remote_id=remote_id, psk_file=psk_file, unique=auth.unique)
+        material = _material(below, (psk_file,), secret=True)
+        return model.PskAuth(local_id=local_id, remote_id=remote_id, psk_file=psk_file, unique=auth.unique, material=material)
     return _resolve_certificate(auth, local_id, remote_id, below, base)
+
+
+def _material(below: Place, paths: Sequence[Path], *, secret: bool = False) -> bytes:
+    """The fingerprint of files; nothing once something is wrong, for which a finding stands already."""
+    if below.findings.errors:
+        return b""
+    try:
+        return files.content_fingerprint(paths, secret=secret)
+    except BadValueError:
+        return b""
 
 
 def _identities(
@@ -113,6 +125,8 @@ def _resolve_certificate(
     )
     if below.findings.errors == before:
         check_certificates(made, below, datetime.now(UTC))
+        material = _material(below, (made.certificate, *made.ca)) + _material(below, (made.private_key,), secret=True)
+        made = replace(made, material=material, crl_material=_material(below, made.crl))
     return made
 
 
@@ -172,12 +186,14 @@ def resolve_manual(
         or manual.key_out_file is None
     ):
         return None
+    files_ = base / manual.key_in_file, base / manual.key_out_file
     return model.ManualSa(
         suite=suite,
         spi_in=manual.spi_in,
         spi_out=manual.spi_out,
-        key_in_file=base / manual.key_in_file,
-        key_out_file=base / manual.key_out_file,
+        key_in_file=files_[0],
+        key_out_file=files_[1],
+        material=_material(place, files_, secret=True),
     )
 
 

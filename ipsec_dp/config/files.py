@@ -17,17 +17,29 @@ from typing import TYPE_CHECKING, Self
 from ipsec_dp.errors import BadValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from ipsec_dp.config.model import ManualSa
 
 SECRET_OCTETS_MAX = 64 * 1024
+PUBLIC_OCTETS_MAX = 64 * 1024 * 1024  # of a certificate or CRL file that is compared
 _HEX = {ord(digit): int(digit, 16) for digit in "0123456789abcdefABCDEF"}
 _SPACE = frozenset(b" \t\r\n")
 
 # Fingerprints compare keys of one run without keeping them; under a random key they say nothing to anybody else.
-_FINGERPRINT_KEY = secrets.token_bytes(32)
+_fingerprint_key = secrets.token_bytes(32)
+
+
+def fingerprint_key() -> bytes:
+    """The key of this run's fingerprints, for a process that is to make the same ones."""
+    return _fingerprint_key
+
+
+def share_fingerprints(key: bytes) -> None:
+    """Makes the fingerprints of the process that has this key (32 octets)."""
+    global _fingerprint_key  # noqa: PLW0603 - one for each process
+    _fingerprint_key = key
 
 
 def wipe(buffer: bytearray) -> None:
@@ -112,9 +124,26 @@ def key_fingerprint(path: Path, octets: int) -> bytes:
     """What two key files have in common only when their keys are the same. Raises BadValueError like `read_key`."""
     key = read_key(path, octets)
     try:
-        return hashlib.blake2b(key, key=_FINGERPRINT_KEY, digest_size=32).digest()
+        return hashlib.blake2b(key, key=_fingerprint_key, digest_size=32).digest()
     finally:
         wipe(key)
+
+
+def content_fingerprint(paths: Iterable[Path], *, secret: bool = False) -> bytes:
+    """What two lists of files have in common only when they hold the same. Raises BadValueError, of a secret as `read_secret`."""
+    digest = hashlib.blake2b(key=_fingerprint_key, digest_size=32)
+    for path in paths:
+        if secret:
+            content = read_secret(path)
+            digest.update(len(content).to_bytes(8, "big"))
+            digest.update(content)
+            wipe(content)
+            continue
+        with _opened(path, 0) as descriptor, open(descriptor, "rb", closefd=False) as file:
+            octets = file.read(PUBLIC_OCTETS_MAX)
+        digest.update(len(octets).to_bytes(8, "big"))
+        digest.update(octets)
+    return digest.digest()
 
 
 def secret_octets(path: Path) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,11 @@ def examine(path: Path) -> tuple[model.Config | None, tuple[Finding, ...]]:
         return None, tuple(findings.found)
     config = resolve_document(document, path, findings)
     return (None if findings.errors else config), tuple(findings.found)
+
+
+def digest_of(row: object) -> bytes:
+    """What two tables have in common only when the same is written in them."""
+    return hashlib.blake2b(json.dumps(row, sort_keys=True, default=str).encode(), digest_size=16).digest()
 
 
 def _read_text(path: Path, findings: Findings) -> str | None:
@@ -108,7 +115,7 @@ def _resolve_tunnels(
         table = read_table(tables.Tunnel, row, place)
         if table is None:
             continue
-        tunnels.append(resolve_tunnel(table, given, place, base))
+        tunnels.append(replace(resolve_tunnel(table, given, place, base), written=digest_of(given)))
         if findings.errors == before and tunnels[-1].name not in seen:
             sound.append(tunnels[-1])
         seen.add(tunnels[-1].name)

@@ -7,7 +7,7 @@ No key is in it, only the names of the files that hold them.
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -45,6 +45,7 @@ class PskAuth:
     remote_id: str | None
     psk_file: Path
     unique: Unique = "replace"
+    material: bytes = field(default=b"", repr=False)  # fingerprint of what the file holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,8 @@ class CertificateAuth:
     crl: tuple[Path, ...]
     revocation: Revocation
     unique: Unique = "replace"
+    material: bytes = field(default=b"", repr=False)  # fingerprint of certificate, key and authorities
+    crl_material: bytes = field(default=b"", repr=False)  # of the CRLs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +106,7 @@ class ManualSa:
     spi_out: int
     key_in_file: Path
     key_out_file: Path
+    material: bytes = field(default=b"", repr=False)  # fingerprint of both keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +143,7 @@ class Tunnel:
     esp: Esp
     manual: ManualSa | None
     monitor: Monitor | None = None
+    written: bytes = field(default=b"", repr=False, compare=False)  # digest of the table as written; see `difference`
 
     @property
     def selectors(self) -> tuple[Selector, ...]:
@@ -196,6 +201,10 @@ class Config:
     zones: tuple[Zone, ...] = ()
     zone_rules: tuple[ZoneRule, ...] = ()
     warnings: tuple[Finding, ...] = ()
+    _by_name: dict[str, Tunnel] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {tunnel.name: tunnel for tunnel in self.tunnels})
 
     @property
     def control_path(self) -> Path:
@@ -203,10 +212,7 @@ class Config:
 
     def tunnel(self, name: str) -> Tunnel:
         """The tunnel of this name. Raises KeyError."""
-        for tunnel in self.tunnels:
-            if tunnel.name == name:
-                return tunnel
-        raise KeyError(name)
+        return self._by_name[name]
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -260,6 +260,7 @@ def _check(
     received = certificates.from_payloads(message.all(Certificate))
     key = certificates.verify(received, theirs, how.trust, session.host.environment.utc(now))
     auth.verify(key, octets, proof, sha1=how.sha1)
+    session.certificates = received
 
 
 def _keys(session: IkeSession) -> tuple[IkeKeys, IkeSuite, bool]:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+from ipsec_dp.config.change import Effect
 from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.host import HostError
 from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
@@ -97,6 +98,27 @@ class IkeDriver:
         ticking = asyncio.get_running_loop().create_task(self._tick())
         stack.push_async_callback(self._end, ticking)
 
+    def follow(self, tunnels: Iterable[Tunnel], peers: Mapping[str, Peer], effects: Mapping[str, Effect]) -> None:
+        """Tunnels that are new or changed, with their peers, and what becomes of those that were there already (`effects`, by
+        name; also of those that are gone)."""
+        now = time.monotonic()
+        news = {tunnel.name: tunnel for tunnel in tunnels}
+        for name in effects.keys() - news.keys():
+            for kept in (self._tunnels, self._peers, self._intents, self._packets, self._fresh):
+                kept.pop(name, None)
+        for name, tunnel in news.items():
+            effect, before = effects.get(name, Effect.RESTART), self._tunnels.get(name)
+            peer = peers[name]
+            if before is not None and before.remotes == tunnel.remotes:  # names keep the addresses they had
+                peer = replace(peer, remotes=self._peers[name].remotes)
+            self._tunnels[name], self._peers[name] = tunnel, peer
+            if before is None or effect is Effect.RESTART:
+                self._intents[name] = Intent(tunnel, random.random)
+                self._intents[name].start(now)
+            else:
+                self._intents[name].follow(tunnel, now)
+        self._carry_out(self._core.follow(self._peers.values(), effects, now))
+
     def listen(self, local: Address) -> None:
         """Ports 500 and 4500 of an address, once. Raises HostError."""
         self._links.listen_ike(local, self._watch)
@@ -141,8 +163,14 @@ class IkeDriver:
             self.listen(local)
         except HostError as error:
             log.warning('tunnel "%s": %s', name, error)
-            self._intents[name].failed(str(error), time.monotonic())
+            if self._tunnels.get(name) is tunnel:
+                self._intents[name].failed(str(error), time.monotonic())
             self._fresh.pop(name, None)
+            return
+        if self._tunnels.get(name) is not tunnel:  # configured otherwise meanwhile: the next attempt knows
+            self._fresh.pop(name, None)
+            if name in self._intents:
+                self._intents[name].asked(time.monotonic())
             return
         if remote not in peer.remotes:  # a name that means another address now
             self._peers[name] = replace(peer, remotes=(remote, *(one for one in tunnel.remotes if not isinstance(one, str))))

@@ -79,6 +79,14 @@ class Intent:
         if self._tunnel.start == "start" and self.can_call:
             self.next_attempt = now
 
+    def follow(self, tunnel: Tunnel, now: float) -> None:
+        """The tunnel is configured otherwise now, in a way that ends no IKE SA."""
+        begins = tunnel.start == "start" != self._tunnel.start and self.state in ("down", "waiting")
+        self._tunnel = tunnel
+        if begins:
+            self._off = False
+            self.start(now)
+
     def traffic(self, now: float) -> bool:
         """A packet found no SA; whether an attempt is due because of it. It does not shorten the pause after a failure."""
         if self._off or self._tunnel.start == "respond" or not self.can_call or self.state in ("negotiating", "up", "rekeying"):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
+from functools import partial
 from itertools import count
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from ipsec_dp.ike import child, child_offer, cookies, delete, life, rekey, report, succession
+from ipsec_dp.config.change import Effect
+from ipsec_dp.ike import child, child_offer, cookies, delete, follow, life, rekey, report, succession
 from ipsec_dp.ike.actions import Action, Cause, Event, Kind, Report, Send
 from ipsec_dp.ike.message import Header, Message, build_message, parse_message
 from ipsec_dp.ike.peer import ProxyId, Unique
@@ -22,7 +24,7 @@ from ipsec_dp.ike.surface import Counters, IkeStatus
 from ipsec_dp.ike.wire import ExchangeType, Flag, IkeSyntaxError, Ikev1MessageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from ipsec_dp.addresses import Address
     from ipsec_dp.ike.actions import Endpoint, Path
@@ -65,6 +67,25 @@ class IkeManager:
             for address in peer.remotes or (None,):
                 self._at.setdefault((address, peer.local), []).append(peer)
 
+    def follow(self, peers: Iterable[Peer], effects: Mapping[str, Effect], now: float) -> list[Action]:
+        self.set_peers(peers)
+        actions: list[Action] = []
+        for tunnel, effect in effects.items():
+            for session in list(self._of_tunnel.get(tunnel, ())):
+                if session.alive and not session.handed_over and not session.withdrawn:
+                    actions += self._run(session, now, partial(self._follow, session, effect, now))
+        for session in list(self._half_open_of):  # it may be about to prove that it is one of them
+            left = tuple(self._peers[one.tunnel] for one in session.candidates if one.tunnel in self._peers)
+            if left:
+                session.candidates = left
+            else:
+                actions += self._run(session, now, partial(self._follow, session, Effect.RESTART, now))
+        return actions
+
+    def _follow(self, session: IkeSession, effect: Effect, now: float) -> list[Action]:
+        follow.follow(session, self._peers.get(session.peer.tunnel), effect, now)
+        return _pumped(session, now)
+
     # ---- what sessions ask
 
     def next_child(self) -> int:
@@ -95,7 +116,7 @@ class IkeManager:
     def _others(self, session: IkeSession) -> list[IkeSession]:
         """Further IKE SAs that are up between the same identities, of whatever tunnel."""
         up = (other for other in self._of_ends.get(_ends(session), ()) if other is not session)
-        return [other for other in up if other.state is State.ESTABLISHED and not other.handed_over]
+        return [one for one in up if one.state is State.ESTABLISHED and not one.handed_over and not one.withdrawn]
 
     # ---- datagrams
 
@@ -260,7 +281,8 @@ class IkeManager:
 
     def status(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
         sessions = self._of_tunnel.get(tunnel, ())
-        return tuple(report.status(session, now) for session in sessions if session.alive and not session.handed_over)
+        shown = (one for one in sessions if one.alive and not one.handed_over and not one.withdrawn)
+        return tuple(report.status(session, now) for session in shown)
 
     def counters(self) -> Counters:
         counted = {name: self._counts[name] for name in Counters.__dataclass_fields__ if name not in ("half_open", "sessions")}
@@ -270,8 +292,9 @@ class IkeManager:
 
     def _current(self, tunnel: str) -> IkeSession | None:
         """The newest IKE SA of a tunnel that is up, else one that we are making."""
-        sessions = [s for s in self._of_tunnel.get(tunnel, ()) if s.alive and not s.handed_over and s.state is not State.DELETING]
-        up = [s for s in sessions if s.state is State.ESTABLISHED and not succession.replaced(s)]
+        alive = [s for s in self._of_tunnel.get(tunnel, ()) if s.alive and not s.handed_over and not s.withdrawn]
+        sessions = [session for session in alive if session.state is not State.DELETING]
+        up = [session for session in sessions if session.state is State.ESTABLISHED and not succession.replaced(session)]
         ours = [session for session in sessions if session.sa.initiator]
         return up[-1] if up else ours[-1] if ours else None
 

@@ -162,7 +162,7 @@ def _successor(
     new.authenticated = session.authenticated
     new.established_at = now
     new.lowest_nonce = min(nonces)
-    new.identities = session.identities
+    new.identities, new.certificates = session.identities, session.certificates
     new.fragmentation, new.peer_hashes = session.fragmentation, session.peer_hashes
     new.nat_local, new.nat_remote, new.natt_supported = session.nat_local, session.nat_remote, session.natt_supported
     lifetimes.start(new, now)

@@ -23,6 +23,8 @@ from ipsec_dp.ike.wire import ExchangeType, IkeError, IntegrityError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from cryptography import x509
+
     from ipsec_dp.ike.environment import Environment
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer, ProxyId
@@ -72,12 +74,14 @@ class IkeSession:
         self.children: dict[int, Child] = {}
         self.spawned: list[IkeSession] = []
         self.handed_over = False
+        self.withdrawn = False  # its tunnel is configured otherwise now: what becomes of it concerns nobody
         self.authenticated = False
         self.established_at = inf
         self.lowest_nonce = b""  # of the exchange that made this SA
         self.nonces = (b"", b"")  # Ni, Nr of IKE_SA_INIT, for AUTH
         self.init_messages = (b"", b"")  # request and response as sent, for AUTH
         self.identities: tuple[Identity, Identity] | None = None  # ours, the peer's
+        self.certificates: tuple[x509.Certificate, ...] = ()  # by which the peer proved itself
         self.initial_contact = False  # the peer sent it
         self.peer_hashes: frozenset[int] | None = None
         self.fragmentation = False
@@ -240,7 +244,7 @@ class IkeSession:
         self.window.outstanding = None
         if task is not None:
             task.dropped(self)  # a rekey by the peer may take everything over here
-        quiet = (not self.handed_over and delete.inherit(self, now)) or quiet
+        quiet = self.withdrawn or (not self.handed_over and delete.inherit(self, now)) or quiet
         reauth.gone(self, now)
         if not quiet and not self.handed_over:
             self.report(Kind.IKE_DOWN if established else Kind.IKE_FAILED, text, cause=cause, again=again)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from ipsec_dp.config.change import Effect
     from ipsec_dp.ike.actions import Action, Endpoint, Path
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.selectors import SelectorPair
@@ -74,6 +75,10 @@ class IkeCore(Protocol):
 
     def set_peers(self, peers: Iterable[Peer]) -> None:
         """The tunnels from now on. IKE SAs that exist keep what they were made with."""
+
+    def follow(self, peers: Iterable[Peer], effects: Mapping[str, Effect], now: float) -> list[Action]:
+        """The tunnels from now on, and what that means for the IKE SAs of those that changed or are gone (`effects`, by name).
+        Those of other tunnels are not touched."""
 
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
         """A datagram as it came, the non-ESP marker taken off."""

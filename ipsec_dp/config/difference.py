@@ -1,0 +1,143 @@
+"""A configuration file read again, in a process of its own: parsing and checking ten thousand tunnels takes seconds, in which
+the daemon must go on.
+
+The daemon says which tables it has, by digests of what is written in them and of the files that they name; the answer holds only
+what is not among them, so that taking it over costs the daemon little. No secret crosses: neither side sends what a file holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ipsec_dp.config import files, model
+from ipsec_dp.config.change import Change, compare
+from ipsec_dp.config.load import examine
+from ipsec_dp.errors import IpsecDpError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ipsec_dp.errors import Finding
+
+READ_SECONDS = 600.0
+MODULE = "ipsec_dp.config.difference"
+
+
+class ReadError(IpsecDpError):
+    """The process that reads a configuration ended without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the daemon has: digests by tunnel, and the key of its fingerprints (which say nothing without it)."""
+
+    path: Path
+    known: dict[str, bytes]
+    fingerprint_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the file says now. `config` (None: refused) has no tunnels; `order` are their names, `tunnels` those not known yet."""
+
+    findings: tuple[Finding, ...]
+    config: model.Config | None
+    order: tuple[str, ...]
+    tunnels: tuple[model.Tunnel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Two configurations and what leads from one to the other."""
+
+    old: model.Config
+    new: model.Config
+    added: tuple[model.Tunnel, ...]
+    removed: tuple[model.Tunnel, ...]
+    changed: tuple[Change, ...]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def kept(self) -> int:
+        """Tunnels that nothing changes for."""
+        return len(self.new.tunnels) - len(self.added) - len(self.changed)
+
+
+def known(tunnel: model.Tunnel) -> bytes:
+    """The digest of all that a tunnel is made from: the table as written, and the files it names."""
+    parts = [tunnel.written]
+    if tunnel.auth is not None:
+        parts += [tunnel.auth.material]
+        parts += [tunnel.auth.crl_material] if isinstance(tunnel.auth, model.CertificateAuth) else []
+    if tunnel.manual is not None:
+        parts.append(tunnel.manual.material)
+    return b"".join(parts)
+
+
+def answer(question: Question) -> Answer:
+    """Reads and checks the file, in this process."""
+    files.share_fingerprints(question.fingerprint_key)
+    config, findings = examine(question.path)
+    if config is None:
+        return Answer(findings, None, (), ())
+    order = tuple(tunnel.name for tunnel in config.tunnels)
+    news = tuple(tunnel for tunnel in config.tunnels if question.known.get(tunnel.name) != known(tunnel))
+    return Answer(findings, replace(config, tunnels=()), order, news)
+
+
+def ask(question: Question) -> Answer:
+    """`answer` in a process of its own. Raises ReadError."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", MODULE], input=pickle.dumps(question), capture_output=True, timeout=READ_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ReadError(f"{question.path} could not be read again: {error}") from error
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"status {done.returncode}"]
+        raise ReadError(f"{question.path} could not be read again: {said[0]}")
+    made: Answer = pickle.loads(done.stdout)  # noqa: S301 - our own process wrote it
+    return made
+
+
+async def read_again(old: model.Config, path: Path) -> tuple[Difference | None, tuple[Finding, ...]]:
+    """What `path` changes in a running configuration; None when the file must be refused. Raises ReadError."""
+    question = Question(path, {tunnel.name: known(tunnel) for tunnel in old.tunnels}, files.fingerprint_key())
+    got = await asyncio.to_thread(ask, question)
+    return (None if got.config is None else difference(old, got)), got.findings
+
+
+def difference(old: model.Config, got: Answer) -> Difference:
+    """Both configurations compared; tunnels that nothing changes for stay the objects they are."""
+    if got.config is None:
+        raise ValueError("a refused configuration leads nowhere")
+    before = {tunnel.name: tunnel for tunnel in old.tunnels}
+    news = {tunnel.name: tunnel for tunnel in got.tunnels}
+    compared = {name: compare(before[name], tunnel) for name, tunnel in news.items() if name in before}
+    now = tuple(news[name] if name in news else before[name] for name in got.order)
+    present = set(got.order)
+    return Difference(
+        old,
+        replace(got.config, tunnels=now),
+        tuple(tunnel for name, tunnel in news.items() if name not in before),
+        tuple(tunnel for tunnel in old.tunnels if tunnel.name not in present),
+        tuple(change for change in compared.values() if change is not None),
+        got.findings,
+    )
+
+
+def main() -> None:
+    question: Question = pickle.load(sys.stdin.buffer)  # noqa: S301 - the daemon wrote it
+    sys.stdout.buffer.write(pickle.dumps(answer(question)))
+
+
+if __name__ == "__main__":
+    # Under its own name, so that what is pickled here is what the daemon knows.
+    from ipsec_dp.config.difference import main as run
+
+    run()
