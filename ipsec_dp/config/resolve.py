@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 REPLAY_WINDOWS = tuple(2**bits for bits in range(6, 14))
 LIFETIME_MAX_S = 365 * 86400
+LIFETIME_SOUND_S = 60  # less than 10 s would be left from the soft limit on (`ike.lifetimes`)
 WORKERS_MAX = 64
 METRIC_MAX = 2**32 - 1
 FRAGMENT_SIZE_MIN, FRAGMENT_SIZE_MAX = 576, 65535  # octets: what every IPv4 host takes; the largest datagram
@@ -224,6 +225,12 @@ def _check_lifetime(place: Place, key: str, seconds: int) -> None:
     _at_least(place, key, seconds, 1, "s")
     if seconds > LIFETIME_MAX_S:
         place.error(key, f"{seconds // 86400} days are no lifetime", "keys live for a year at the most; usual are 1h and 8h")
+    if 1 <= seconds < LIFETIME_SOUND_S:
+        place.warn(
+            key,
+            f"{seconds}s leave little time to negotiate new keys; while that goes on, the old ones live up to 10s longer",
+            f"write {LIFETIME_SOUND_S}s or more; usual are 1h and 8h",
+        )
 
 
 def _resolve_rekey_after(place: Place, text: str, lifetime: int) -> int:

@@ -185,7 +185,7 @@ def verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trus
     """
     try:
         return _verify(received, identity, trust, at)
-    except (ValueError, UnsupportedAlgorithm, IdentityError):  # `cryptography` decodes parts of a certificate when they are used
+    except (ValueError, TypeError, UnsupportedAlgorithm, IdentityError):  # `cryptography` decodes parts when they are used
         raise CertificateError("a certificate of the peer's cannot be read") from None
 
 

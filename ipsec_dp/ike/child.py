@@ -94,6 +94,7 @@ def told(session: IkeSession, new: Child) -> None:
 
 def supersede(old: Child, new: Child, now: float) -> None:
     """The peer's rekey stands: it deletes `old`, and then, or at the latest soon, we send by `new`."""
+    lifetimes.reprieve(old, now)
     if old.state is ChildState.UP:
         old.state, old.successor, old.soft = ChildState.REKEYED, new, lifetimes.NEVER_DUE
     new.switch_at = now + lifetimes.SWITCH_LOOK

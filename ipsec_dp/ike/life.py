@@ -6,10 +6,9 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ipsec_dp.ike import child as children
-from ipsec_dp.ike import child_offer, delete, reauth, rekey
+from ipsec_dp.ike import child_offer, delete, lifetimes, reauth, rekey
 from ipsec_dp.ike.actions import Cause, Kind, SendKeepalive
 from ipsec_dp.ike.environment import NEVER
-from ipsec_dp.ike.lifetimes import SWITCH_LOOK
 from ipsec_dp.ike.liveness import Check
 from ipsec_dp.ike.peer import NAT_KEEPALIVE
 from ipsec_dp.ike.sa import Child, ChildState
@@ -41,9 +40,13 @@ def due(session: IkeSession, now: float) -> None:
         _child_due(session, child, now)
     if now >= timers.hard:
         timers.hard = timers.soft = inf
+        if not session.handed_over:
+            for child in list(session.children.values()):  # now, for the DELETE waits for what is under way
+                delete.forget(session, child)
         delete.ike(session, Cause.LIFETIME, "the IKE SA reached its hard limit", now, again=True)
     elif now >= timers.soft or session.window.nearly_exhausted:
         timers.soft = inf
+        lifetimes.reprieve(timers, now)
         rekey.ike(session)
     reauth.due(session, now)
     if now >= timers.check_at:
@@ -74,13 +77,14 @@ def _switch(session: IkeSession, child: Child, now: float) -> None:
     if now >= child.switch_by or session.host.environment.activity(child.number).received > NEVER:
         children.switch(session, child)
     else:
-        child.switch_at = now + SWITCH_LOOK
+        child.switch_at = now + lifetimes.SWITCH_LOOK
 
 
 def rekey_child(session: IkeSession, child: Child, now: float) -> None:
     """Make another in its place before it ends; not while the peer may not know it yet."""
+    lifetimes.reprieve(child, now)
     if child.switch_at < inf:
-        child.soft = now + SWITCH_LOOK
+        child.soft = now + lifetimes.SWITCH_LOOK
         return
     child.soft = inf
     if child.state is ChildState.UP and not rekeying(session, child):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.wire import Rng
 
 NEVER_DUE: Final = inf
+REKEY_TIME: Final = 10.0  # seconds that a rekey may take from when it begins, whatever the lifetime
 GRACE: Final = 5.0  # seconds a deleted CHILD_SA still receives
 SWITCH_LOOK: Final = 1.0  # seconds between two looks whether the peer uses a new SA without having deleted the old one
 HINT_PATIENCE: Final = 2.0  # seconds a genuine answer still has after an unauthenticated refusal
@@ -45,6 +46,7 @@ class Timers:
     proof_until: float = inf  # when nobody has, it ends
     leave_at: float = inf  # another IKE SA is in its place, and the peer had time enough to delete this one
     failures: int = 0
+    reprieved: bool = False  # as in `sa.Child`
     delayed: list[tuple[float, Task]] = field(default_factory=list)
 
 
@@ -88,6 +90,16 @@ def start_child(session: IkeSession, new: Child, now: float) -> ChildLimits:
     session.timers.failures = 0
     new.idle_at = now + life.idle_s if life.idle_s else inf
     return limits_of(life, initiator=new.initiator, rng=rng)
+
+
+def reprieve(one: Child | Timers, now: float) -> None:
+    """A rekey begins, ours or the peer's: what it replaces stays good for REKEY_TIME at the least, once.
+
+    Lifetimes of seconds leave a fraction of one between soft and hard limit, less than a busy machine or a lost message takes.
+    """
+    if not one.reprieved:
+        one.reprieved = True
+        one.hard = max(one.hard, now + REKEY_TIME)
 
 
 def retry_rekey(session: IkeSession, child: Child | None, now: float) -> None:

@@ -129,6 +129,7 @@ class Child:
     waits: bool = False  # one of the IKE SA before still sends (`succession`)
     remove_at: float = inf
     failures: int = 0  # attempts to rekey it in a row
+    reprieved: bool = False  # its hard limit has made way for a rekey, which happens once
     replaces: int | None = None
     successor: Child | None = None
 

@@ -60,7 +60,7 @@ SIGNATURES = {
 
 def certificate(data: bytes) -> None:
     """Certificates of up to 65,535 octets each, the peer's own first."""
-    several = []
+    several: list[Certificate] = []
     while len(data) > 2 and len(several) < 3:
         length = int.from_bytes(data[:2], "big")
         several.append(Certificate(4, data[2 : 2 + length] or b"x"))

@@ -58,7 +58,7 @@ def _itself(of: object, memo: object) -> object:
 
 # Made once and copied for each input, which is many times faster than the handshakes.
 for unchanging in (protect._Aead, dh.KeyExchange, Peer, IkeSuite):
-    unchanging.__deepcopy__ = _itself
+    setattr(unchanging, "__deepcopy__", _itself)  # noqa: B010 - no type has it
 STATES = (up(), half_open(), rekeying(ike=False), rekeying(ike=True))
 
 

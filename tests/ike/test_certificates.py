@@ -70,6 +70,15 @@ def verify(made, *names, identity="gwB.example", at=NOW, using=None):
     return certificates.verify(load(made, *names), Identity.from_text(identity), using or trust(made), at)
 
 
+def test_a_name_that_the_library_cannot_hold_is_refused_like_any_other(made):
+    """Found by a fuzzer: an issuer with a BIT STRING in it, for which `cryptography` raises TypeError when it is looked at."""
+    (leaf,) = load(made, "gw")
+    spoiled = leaf.public_bytes(Encoding.DER).replace(b"\x0c\x04Root", b"\x03\x04\0oot")
+    received = certificates.from_payloads([Certificate(4, spoiled)])
+    with pytest.raises(CertificateError, match="a certificate of the peer's cannot be read"):
+        certificates.verify(received, Identity.from_text("gwB.example"), trust(made), NOW)
+
+
 # --- chains ----------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ For every one of them: at no moment does a side that was sending send to nowhere
 
 import pytest
 
+from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.peer import Life
 
@@ -260,12 +261,45 @@ def test_a_hard_limit_ends_a_child_sa_at_once_and_a_started_tunnel_makes_another
     assert [e.cause for e in ladder.a.events if e.kind is Kind.CHILD_DOWN] == [Cause.LIFETIME]
 
 
+def _unheard(ladder, seconds):
+    """Time passes and no datagram is delivered."""
+    end = ladder.clock() + seconds
+    while ladder.clock() < end:
+        ladder.clock.advance(0.05)
+        for site in ladder.sites.values():
+            site.do(site.core.timer(ladder.clock()))
+
+
+@pytest.mark.parametrize("ike", [False, True], ids=["CHILD_SA", "IKE SA"])
+def test_a_lifetime_of_a_second_leaves_a_rekey_the_time_it_takes(ike):
+    """As on a machine so busy that an exchange takes seconds: what is being replaced goes on, at both ends, until it is done."""
+    life = {"ike_life" if ike else "child_life": Life(1.0)}
+    ladder = Ladder(a=[peer("a", **life)], b=[peer("b", **life)]).up()
+    ends = {name: (site.receives_on(), site.sends_to()) for name, site in ladder.sites.items()}
+    _unheard(ladder, 4.0)
+    assert {name: (site.receives_on(), site.sends_to()) for name, site in ladder.sites.items()} == ends
+    ladder.settle()
+    ladder.check()
+    for site in ladder.sites.values():
+        assert {Kind.CHILD_DOWN, Kind.IKE_DOWN}.isdisjoint(site.kinds())
+        assert (Kind.IKE_REKEYED if ike else Kind.CHILD_REKEYED) in site.kinds()
+
+
+@pytest.mark.parametrize("ike", [False, True], ids=["CHILD_SA", "IKE SA"])
+def test_a_peer_that_does_not_answer_a_rekey_puts_the_end_off_once(ike):
+    life = {"ike_life" if ike else "child_life": Life(1.0)}
+    ladder = Ladder(a=[peer("a", **life)], b=[peer("b")]).up()
+    _unheard(ladder, 1.0 + lifetimes.REKEY_TIME)
+    assert not ladder.a.sad.sending
+    assert not ladder.a.sad.inbound
+
+
 def test_hard_limits_end_what_could_not_be_rekeyed():
     """The peer is cut off: the keys are not used beyond their life."""
     ladder = Ladder(a=[peer("a", child_life=Life(60.0))]).up()
     for one in SIDES:
         ladder.wire.cut(one, OTHER[one])
-    ladder.run(61)
+    ladder.run(62)
     assert not ladder.a.sad.inbound
     assert not ladder.a.sad.outbound
     assert TUNNEL["a"] == ladder.a.tunnel
