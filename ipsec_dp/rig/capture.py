@@ -65,11 +65,13 @@ class Writer:
         file.write(_block(SECTION, struct.pack("<IHHq", BYTE_ORDER, 1, 0, -1)))
         file.write(_block(INTERFACE, struct.pack("<HHI", linktype, 0, 0) + NANOSECONDS))
 
-    def write(self, when: int, frame: bytes | memoryview) -> None:
+    def write(self, when: int, frame: bytes | memoryview, whole: int | None = None) -> None:
+        """`whole`: octets that the frame had, where `frame` is only its beginning."""
         octets = len(frame)
         padding = -octets % 4
         total = 32 + octets + padding
-        self._file.write(struct.pack("<7I", ENHANCED_PACKET, total, 0, when >> 32, when & 0xFFFFFFFF, octets, octets))
+        length = octets if whole is None else whole
+        self._file.write(struct.pack("<7I", ENHANCED_PACKET, total, 0, when >> 32, when & 0xFFFFFFFF, octets, length))
         self._file.write(frame)
         self._file.write(struct.pack(f"<{padding}xI", total))
 
@@ -80,12 +82,12 @@ def _drop_all(packets: socket.socket) -> None:
     packets.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HxxxxxxP", 1, addressof(c_char.from_buffer(program))))
 
 
-def _record(interface: str, path: str) -> None:
-    """The recorder's program: until standard input ends, every frame of `interface` goes to `path`."""
+def _record(interface: str, path: str, most: int) -> None:
+    """The recorder's program: until standard input ends, every frame of `interface` goes to `path`, `most` octets of each."""
     packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
     packets.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_OCTETS)
     packets.bind((interface, ETH_P_ALL))
-    buffer = memoryview(bytearray(FRAME_MAX))
+    buffer = memoryview(bytearray(most))
     with open(path, "wb", buffering=1 << 20) as file, packets:
         writer = Writer(file)
         sys.stdout.write("ready\n")
@@ -94,8 +96,8 @@ def _record(interface: str, path: str) -> None:
         while True:
             try:
                 for _ in range(1024):
-                    octets = packets.recv_into(buffer)
-                    writer.write(time.time_ns(), buffer[:octets])
+                    octets = packets.recv_into(buffer, 0, socket.MSG_TRUNC)  # tells the frame's own length
+                    writer.write(time.time_ns(), buffer[:octets], octets)
             except BlockingIOError:
                 if stopping:
                     break
@@ -116,10 +118,14 @@ class Recorded:
 
 
 class Capture:
-    """Records `interface` of a namespace into a pcapng file from `start` to `stop`. A context manager."""
+    """Records `interface` of a namespace into a pcapng file from `start` to `stop`. A context manager.
 
-    def __init__(self, namespace: Namespace, interface: str, path: Path) -> None:
+    `most`: octets kept of each frame; a fast stream needs few to be told apart.
+    """
+
+    def __init__(self, namespace: Namespace, interface: str, path: Path, most: int = FRAME_MAX) -> None:
         self.path = path
+        self._most = most
         self._namespace = namespace
         self._interface = interface
         self._process: subprocess.Popen[bytes] | None = None
@@ -135,7 +141,7 @@ class Capture:
     def start(self) -> None:
         """Returns when frames are being recorded. CaptureError when that takes longer than START_SECONDS or fails."""
         pipe = subprocess.PIPE
-        program = (sys.executable, "-I", str(Path(__file__).resolve()), self._interface, str(self.path.resolve()))
+        program = (sys.executable, "-I", str(Path(__file__).resolve()), self._interface, str(self.path.resolve()), str(self._most))
         self._process = self._namespace.spawn(*program, stdin=pipe, stdout=pipe, stderr=pipe)
         output = self._process.stdout
         if output is None or not select.select([output], [], [], START_SECONDS)[0] or output.readline() != b"ready\n":
@@ -183,6 +189,29 @@ IPV6_EXTENSIONS = (0, 43, 60)  # hop-by-hop, routing, destination options: next 
 IPV6_FRAGMENT = 44
 ND_TYPES = range(133, 138)  # RFC 4861 §4
 MLD_TYPES = (130, 131, 132, 143)  # RFC 2710, RFC 3810
+
+ESP_FIELDS = struct.Struct(">II")  # SPI, sequence number (RFC 4303 §2)
+UDP_HEADER = 8
+
+
+@dataclass(frozen=True, slots=True)
+class EspPacket:
+    """An ESP packet on the wire: who sent it, and what tells it from every other. `octets` of the whole IPv4 packet."""
+
+    source: bytes
+    spi: int
+    sequence: int
+    octets: int
+
+
+def esp_packets(path: Path) -> Iterator[EspPacket]:
+    """The ESP packets over IPv4 of a capture, bare or in UDP. Of each, its headers are enough."""
+    for _, packet in read(path):
+        name = kind(packet)
+        if name in ("esp", "esp-udp") and packet[0] >> 4 == 4:
+            at = (packet[0] & 15) * 4 + (UDP_HEADER if name == "esp-udp" else 0)
+            yield EspPacket(packet[12:16], *ESP_FIELDS.unpack_from(packet, at), int.from_bytes(packet[2:4], "big"))
+
 
 # What may cross an outer link: the tunnel, and what an Ethernet link needs for itself.
 TUNNEL_KINDS = frozenset({"esp", "esp-udp", "ike", "nat-keepalive"})
@@ -276,6 +305,6 @@ def marked(octets: int, *, marker: bytes = MARKER, seed: int = 0) -> Iterator[by
 
 if __name__ == "__main__":
     try:
-        _record(sys.argv[1], sys.argv[2])
+        _record(sys.argv[1], sys.argv[2], int(sys.argv[3]))
     except OSError as failed:
         sys.exit(str(failed))

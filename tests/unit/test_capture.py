@@ -88,6 +88,19 @@ def test_scan_counts_marker_foreign_and_tunnel(tmp_path):
     assert found.tunnel_octets() == len(ipv4(50, ESP)) + len(ipv4(17, udp(4500, 4500, ESP)))
 
 
+def test_esp_packets_are_told_apart_by_sender_spi_and_number(tmp_path):
+    """Of each frame only the beginning was kept; bare ESP, ESP in UDP, and what is neither."""
+    path = tmp_path / "outer.pcapng"
+    sealed = ESP + bytes(1400)
+    packets = [ipv4(50, sealed), ipv4(17, udp(4500, 4500, sealed)), ipv4(17, udp(4500, 4500, b"\xff")), ipv4(6, sealed)]
+    with path.open("wb") as file:
+        writer = capture.Writer(file, capture.LINKTYPE_RAW)
+        for packet in packets:
+            writer.write(0, packet[:64], len(packet))
+    expected = [capture.EspPacket(b"\x0a\0\0\1", 0x1001, 1, len(packet)) for packet in packets[:2]]
+    assert list(capture.esp_packets(path)) == expected
+
+
 def test_any_512_octets_of_marked_content_hold_the_marker():
     content = b"".join(capture.marked(5000))
     assert len(content) == 5000
