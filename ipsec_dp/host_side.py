@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from ipsec_dp.addresses import AddressRange
 from ipsec_dp.carriers import followed
 from ipsec_dp.config import ANY_PORTS
+from ipsec_dp.config.bypass import plan as bypass_plan
 from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath
-from ipsec_dp.host import HostError, guard, nft, routes, sockets, tun, zones
+from ipsec_dp.host import HostError, bypass, guard, nft, routes, sockets, tun, zones
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.outer import OuterRoutes, inside_networks, own_address_in, own_addresses
 from ipsec_dp.suites import inner_mtu
@@ -44,13 +45,14 @@ def _ports(ports: PortRange) -> tuple[int, int] | None:
     return None if ports == ANY_PORTS else (ports.low, ports.high)
 
 
-def _guarded(selector: Selector) -> guard.Selector:
+def _guarded(selector: Selector, *, bypass: bool = False) -> guard.Selector:
     return guard.Selector(
         selector.local,
         selector.remote,
         selector.protocol,
         _ports(selector.local_ports),
         _ports(selector.remote_ports),
+        bypass=bypass,
     )
 
 
@@ -100,6 +102,10 @@ class HostSide:
         return routes.RouteTable(self._ipr, self._config.name)
 
     @property
+    def _bypass(self) -> bypass.BypassRules:
+        return bypass.BypassRules(self._ipr, self._config.name)
+
+    @property
     def unguard_hint(self) -> str:
         """How a person takes the guard away by hand."""
         return f"and nothing but `nft delete table inet {self._guard.table}` opens it"
@@ -144,11 +150,12 @@ class HostSide:
                 f"gateway {self._config.name} is already running in this network namespace: {routed[0]} leads into its tunnel; "
                 "stop it, or give this one another name"
             )
-        selectors = [_guarded(rule.selector) for rule in self._config.rules]
+        selectors = [_guarded(rule.selector, bypass=rule.action == "bypass") for rule in self._config.rules]
         inside = [AddressRange.of(network) for network in await inside_networks(await self._outer_interfaces())]
         narrowed = guard.narrow(selectors, [AddressRange.of(prefix) for prefix in self._routed])
         await self._guard.apply(guard.separate(narrowed, inside), self._spd.interface_names)
         await self.apply_zones(self._config)
+        await self._bypass.apply(bypass_plan(self._config.policies).matches)
         await self._table.apply(self._routed, ())
 
     async def apply_zones(self, config: Config) -> None:
@@ -160,6 +167,7 @@ class HostSide:
     async def open_guard(self) -> None:
         """Takes the guard and every route of ours away."""
         await self._table.remove()
+        await self._bypass.remove()
         await self._zones.remove()
         await self._guard.remove()
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from ipsec_dp.addresses import AddressRange
-from ipsec_dp.config import files, model, shadows
+from ipsec_dp.config import bypass, files, model, shadows
 from ipsec_dp.config.findings import Findings, suggest
 from ipsec_dp.config.selectors import Rule, Selector
 from ipsec_dp.errors import BadValueError
@@ -60,6 +60,20 @@ def check_rules(policies: Sequence[tuple[int, model.Policy]], tunnels: Sequence[
             continue
         reported.add((where, key))
         findings.at(where).error(key, *_describe_shadow(rule, holders, numbers))
+
+
+def check_bypass(policies: Sequence[tuple[int, model.Policy]], findings: Findings) -> None:
+    """A bypass policy must be such that the kernel's routing can carry it out, in its place in the order."""
+    told = set()
+    for refusal in bypass.plan([policy for _, policy in policies]).refusals:
+        number = policies[refusal.policy][0]
+        wrong = f"the kernel's routing, which carries bypass out, cannot tell {refusal.wrong} apart"
+        if refusal.cut_by is not None:
+            cut_by, action = policies[refusal.cut_by][0], policies[refusal.cut_by][1].action
+            wrong = f"policy #{cut_by} ({action}) comes first and takes a part out of it, but {wrong}"
+        if number not in told:
+            findings.at(f"policy #{number}").error("action", wrong, refusal.right)
+        told.add(number)
 
 
 def _check_carriers(policies: Sequence[tuple[int, model.Policy]], tunnels: Mapping[str, model.Tunnel], findings: Findings) -> None:

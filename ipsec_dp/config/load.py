@@ -89,6 +89,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
         findings.at("").warn("tunnel", "there is none", "write a [[tunnel]] for each peer")
     check.check_names(names, config, findings)
     check.check_rules(sound_policies, sound_tunnels, findings)
+    check.check_bypass(sound_policies, findings)
     check.check_routes(config, sound_tunnels, findings)
     check.check_shared_interfaces(tunnels, findings)
     check_zones(config, findings)

@@ -352,10 +352,6 @@ def resolve_policy(table: tables.Policy, place: Place) -> model.Policy:
         place.error("tunnel", "is missing under protect", "name the tunnel that carries this traffic")
     if table.action in ("bypass", "discard") and table.tunnel is not None:
         place.error("tunnel", f"has no meaning under {table.action}", 'leave it out, or write action = "protect"')
-    if table.action == "bypass":
-        place.error(
-            "action", "bypass is not built yet", "leave the rule out: what no route leads into a tunnel interface bypasses it"
-        )
     return model.Policy(action=table.action or "discard", tunnel=table.tunnel, selectors=resolve_selectors(table, place))
 
 

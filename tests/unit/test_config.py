@@ -324,10 +324,6 @@ ONE_LINE = [
     (TUNNEL + AUTH + '[[policy]]\naction = "protect"\nlocal = "10.0.0.0/8"', "^policy #1: tunnel: is missing under protect; "),
     (TUNNEL + AUTH + '[[policy]]\naction = "discard"\ntunnel = "to-b"', "^policy #1: tunnel: has no meaning under discard; "),
     (
-        TUNNEL + AUTH + PROXY + '[[policy]]\naction = "bypass"\nlocal = "10.9.0.0/16"',
-        "^policy #1: action: bypass is not built yet; ",
-    ),
-    (
         TUNNEL + AUTH + '[[policy]]\naction = "protect"\ntunnel = "to-c"',
         '^policy #1: tunnel: no tunnel is named "to-c"; did you mean "to-b"',
     ),
@@ -391,6 +387,37 @@ def test_a_missing_or_unreadable_file_is_a_finding(tmp_path):
         assert says in finding.wrong
     (tmp_path / "latin.toml").write_bytes(b'name = "\xe9"')
     assert "octet 8 is not UTF-8" in str(examine(tmp_path / "latin.toml")[1][0])
+
+
+# ---- bypass, which the kernel's routing has to be able to carry out -------------------------------------------------------------
+
+BYPASS = '[[policy]]\naction = "bypass"\nremote = "10.2.0.0/24"\n'
+DISCARD = '[[policy]]\naction = "discard"\nremote = "10.2.0.0/24"\n'
+INEXPRESSIBLE = [
+    ('protocol = "icmp"\nicmp_type = 8\n', "the ICMP type apart; leave icmp_type out of it$"),
+    ('local = "10.1.0.1-10.1.255.254"\n', "30 pairs of prefixes apart; write ranges that are 16 at the most$"),
+    ('protocol = "udp"\nlocal_ports = "1024-65535"\n', r"ports 1024-65535 \(its rules take 1 to 65534\) apart; write 1024-65534$"),
+    ('protocol = "udp"\nremote_ports = "0-9"\n', r"ports 0-9 \(its rules take 1 to 65534\) apart; write 1-9$"),
+]
+
+
+@pytest.mark.parametrize(("keys", "says"), INEXPRESSIBLE)
+def test_a_bypass_that_routing_cannot_express_is_refused(errors_of, keys, says):
+    (line,) = errors_of(TUNNEL + AUTH + PROXY.replace(".0/24", ".0/16") + BYPASS + keys)
+    assert re.search("^policy #1: action: the kernel's routing, which carries bypass out, cannot tell .*" + says, line)
+
+
+@pytest.mark.parametrize(("keys", "says"), INEXPRESSIBLE)
+def test_a_bypass_that_an_earlier_policy_cuts_inexpressibly_is_refused(errors_of, keys, says):
+    first = DISCARD.replace('remote = "10.2.0.0/24"', 'remote = "10.2.0.0/25"')
+    (line,) = errors_of(TUNNEL + AUTH + PROXY.replace(".0/24", ".0/16") + first + keys + BYPASS)
+    assert re.search(r"^policy #2: action: policy #1 \(discard\) comes first and takes a part out of it, but .*" + says, line)
+
+
+def test_a_policy_that_takes_nothing_out_of_a_bypass_may_be_anything(write):
+    elsewhere = DISCARD.replace("10.2.0.0/24", "10.2.7.0/24") + 'protocol = "icmp"\nicmp_type = 8\n'
+    text = TUNNEL + AUTH + PROXY.replace(".0/24", ".0/16") + elsewhere + BYPASS
+    assert [policy.action for policy in load(write(text)).policies] == ["discard", "bypass"]
 
 
 # ---- rules that are never reached ----------------------------------------------------------------------------------------------

@@ -1,0 +1,115 @@
+"""What BYPASS policies mean to the kernel's routing: an ordered list of rules that lead past the tunnels, or to them.
+
+A packet that may bypass must never enter a TUN interface, so it is the kernel that has to tell it apart: by addresses, protocol and
+ports, which is all that its rules can match (<linux/fib_rules.h>). What they cannot express is refused, not widened or narrowed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ipsec_dp.config.selectors import ANY_PORTS, ICMP_PROTOCOLS
+from ipsec_dp.errors import BadValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ipsec_dp.addresses import Address, Network
+    from ipsec_dp.config.model import Policy
+    from ipsec_dp.config.selectors import PortRange, Selector
+
+PREFIX_PAIRS_MAX = 16  # of one selector: each is a rule, and the kernel tries them one after the other for each packet
+RULES_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class KernelMatch:
+    """One rule: packets of this kind go past the tunnels (`past`) or on to the tunnels' routes. None: any; ports 1..65534."""
+
+    source: Network
+    destination: Network
+    protocol: int | None
+    source_ports: PortRange | None
+    destination_ports: PortRange | None
+    past: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A BYPASS policy (its index) that routing cannot express: by itself, or because of what policy `cut_by` takes out of it."""
+
+    policy: int
+    cut_by: int | None
+    wrong: str
+    right: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    matches: tuple[KernelMatch, ...]  # in the order in which the kernel tries them
+    refusals: tuple[Refusal, ...]
+
+
+def plan(policies: Sequence[Policy]) -> Plan:
+    """The rules that BYPASS policies need: their own, and one for each earlier policy that takes something out of them."""
+    matches: list[KernelMatch] = []
+    refusals: list[Refusal] = []
+    waiting = [(index, each) for index, policy in enumerate(policies) if policy.action == "bypass" for each in policy.selectors]
+    for index, policy in enumerate(policies):
+        waiting = [(number, each) for number, each in waiting if number >= index]
+        if not waiting:
+            break
+        past = policy.action == "bypass"
+        for selector in policy.selectors:
+            cut = index if past else next((number for number, other in waiting if other.overlaps(selector)), None)
+            if cut is None:
+                continue
+            try:
+                matches += express(selector, past=past)
+            except BadValueError as error:
+                refusals.append(Refusal(cut, None if past else index, error.wrong, error.right))
+            if len(matches) > RULES_MAX:
+                wrong = f"more than {RULES_MAX} rules, for this and the policies before it"
+                return Plan(tuple(matches), (*refusals, Refusal(cut, None if past else index, wrong, "write fewer, wider ones")))
+    return Plan(tuple(matches), tuple(refusals))
+
+
+def express(selector: Selector, *, past: bool) -> list[KernelMatch]:
+    """The selector as rules. Raises BadValueError for what no short list of them can say."""
+    if selector.icmp is not None:
+        raise BadValueError("the ICMP type", "leave icmp_type out of it")
+    pairs = len(selector.local.prefixes) * len(selector.remote.prefixes)
+    if pairs > PREFIX_PAIRS_MAX:
+        raise BadValueError(
+            f"ranges of addresses that are {pairs} pairs of prefixes", f"write ranges that are {PREFIX_PAIRS_MAX} at the most"
+        )
+    ports = [None if each == ANY_PORTS else each for each in (selector.local_ports, selector.remote_ports)]
+    if selector.protocol in ICMP_PROTOCOLS:
+        ports = [None, None]
+    for bounds in ports:
+        if bounds is not None and (bounds.low == 0 or bounds.high == 65535):
+            raise BadValueError(
+                f"ports {bounds} (its rules take 1 to 65534)", f"write {max(bounds.low, 1)}-{min(bounds.high, 65534)}"
+            )
+    return [
+        KernelMatch(source, destination, selector.protocol, ports[0], ports[1], past)
+        for source in selector.local.prefixes
+        for destination in selector.remote.prefixes
+    ]
+
+
+def held_by(
+    matches: Iterable[KernelMatch], source: Address, destination: Address, protocol: int, ports: tuple[int, int]
+) -> KernelMatch | None:
+    """The first rule that the kernel finds for a packet."""
+    for match in matches:
+        bounds = zip((match.source_ports, match.destination_ports), ports, strict=True)
+        if (
+            source in match.source
+            and destination in match.destination
+            and match.protocol in (None, protocol)
+            and all(bound is None or bound.low <= port <= bound.high for bound, port in bounds)
+        ):
+            return match
+    return None
