@@ -1,4 +1,4 @@
-"""`ipsec-dp up`: one gateway in the foreground until SIGTERM, SIGINT or `down`."""
+"""`ipsec-dp up`: one gateway in the foreground until SIGTERM, SIGINT or `down`; SIGHUP is `reload`."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ async def _serve(gateway: Gateway) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.stop, signal.Signals(number).name)
+    loop.add_signal_handler(signal.SIGHUP, gateway.hang_up)
     try:
         await gateway.start()
         _notify("READY=1")

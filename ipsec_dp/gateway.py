@@ -12,6 +12,8 @@ import logging
 import os
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp import manual
@@ -29,6 +31,7 @@ from ipsec_dp.ike.manager import IkeManager
 from ipsec_dp.ike.peer import peer_of
 from ipsec_dp.ike.wire import IkeError
 from ipsec_dp.links import Links
+from ipsec_dp.reload import Live, Reloader
 from ipsec_dp.running import Running
 from ipsec_dp.sad import Sad
 from ipsec_dp.spd import Spd, pair_of
@@ -37,11 +40,10 @@ from ipsec_dp.zone_log import ZoneLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from ipsec_dp.addresses import Address
     from ipsec_dp.components import Component
-    from ipsec_dp.config import Config, ManualSa, Tunnel
+    from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.dataplane import OuterPath
     from ipsec_dp.suites import Suite
 
@@ -74,6 +76,7 @@ class Gateway:
         self._children: IkeChildren | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._carriers = Carriers(self._host.set_carrier, self._has_child)
+        self._reloader: Reloader | None = None
         self._components = Components(self._make_components())
 
     def _make_components(self) -> tuple[Component, ...]:
@@ -96,8 +99,8 @@ class Gateway:
         stack, tunnels = self._stack, self.config.tunnels
         plane = DataPlane(
             provider=wanted_provider(os.environ),
-            tunnels=max(1, len(tunnels)),
-            interfaces=max(1, len(self.spd.interface_names)),
+            tunnels=self.spd.tunnels.capacity,
+            interfaces=self.spd.interfaces.capacity,
             hold_octets=HOLD_OCTETS,
             offloads=offloads_named(self.config.offloads),
         )
@@ -109,9 +112,12 @@ class Gateway:
         plane.install_policy(self.spd.snapshot())
         sad, links = Sad(plane), Links(plane)
         stack.callback(links.close)
-        manual_paths = {t.name: await self._install(sad, t, t.manual, links) for t in tunnels if t.manual is not None}
+        install = partial(self._install, sad)
+        paths = {tunnel.name: await self._host.path(tunnel, links) for tunnel in tunnels if tunnel.manual is not None}
+        for name, path in paths.items():
+            install(self.config.tunnel(name), path)
         ike = self._ike_driver(sad, links)
-        running = Running(self.config, self.spd, plane, sad, manual_paths, ike, self._host.mtu_of, self._fail)
+        running = Running(self.config, self.spd, plane, sad, paths, ike, self._host.mtu_of, self._fail)
         running.listen(stack)
         plane.start()
         stack.callback(plane.stop)
@@ -119,9 +125,10 @@ class Gateway:
         await self._host.add_routes(stack)
         stack.push_async_callback(self._components.close)
         await self._components.apply(self.config)
-        if ike is not None:
-            ike.start(stack, {local for t in tunnels if t.auth is not None for local in await self._host.listen_at(t)})
+        ike.start(stack, {local for t in tunnels if t.auth is not None for local in await self._host.listen_at(t)})
         self._running, self._ike = running, ike
+        live = Live(self.spd, self._host, plane, sad, links, ike, running, self._components, paths, self._first_mtu, install)
+        self._reloader = Reloader(self.config, live, self._take)
         log.info("gateway %s is up: %d tunnels, provider %s", self.config.name, len(tunnels), plane.provider)
 
     async def _first_mtu(self, tunnel: Tunnel) -> int:
@@ -129,8 +136,13 @@ class Gateway:
         suites = [tunnel.manual.suite] if tunnel.manual is not None else suites_of(tunnel.esp.proposals)
         return await self._host.inner_mtu(tunnel, suites, udp=tunnel.encapsulation != "esp")
 
-    async def _install(self, sad: Sad, tunnel: Tunnel, keys: ManualSa, links: Links) -> OuterPath:
-        path = await self._host.path(tunnel, links)
+    def _take(self, config: Config) -> None:
+        self.config = config
+
+    def _install(self, sad: Sad, tunnel: Tunnel, path: OuterPath) -> None:
+        """A manual tunnel's SAs."""
+        if (keys := tunnel.manual) is None:
+            return
         manual.install(
             sad,
             tunnel,
@@ -141,19 +153,15 @@ class Gateway:
             path=path,
         )
         log.warning('tunnel "%s": %s', tunnel.name, manual.WARNING)
-        return path
 
-    def _ike_driver(self, sad: Sad, links: Links) -> IkeDriver | None:
-        """For the tunnels that have [tunnel.auth]; None without any."""
+    def _ike_driver(self, sad: Sad, links: Links) -> IkeDriver:
+        """For the tunnels that have [tunnel.auth]."""
         tunnels = [tunnel for tunnel in self.config.tunnels if tunnel.auth is not None]
-        if not tunnels:
-            return None
         try:
             peers = {tunnel.name: peer_of(tunnel) for tunnel in tunnels}
         except (IkeError, OSError, ValueError) as error:
             raise GatewayFailedError(str(error)) from error
-        interfaces = {tunnel.name: self.spd.interface_numbers[tunnel.interface] for tunnel in tunnels}
-        self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, interfaces)
+        self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of)
         core = IkeManager(Environment(os.urandom, sad.try_allocate_spi, lambda _now: datetime.now(UTC), activity=children.activity))
         return IkeDriver(
             tunnels,
@@ -173,7 +181,7 @@ class Gateway:
         """Carrier and MTU follow what was negotiated."""
         self._carriers.changed(name)
         shapes = {(child.suite, child.udp, child.path.remote.address) for child in children.of(name)}
-        if shapes:
+        if shapes and self.config.has_tunnel(name):
             task = asyncio.get_running_loop().create_task(self._change_mtu(self.config.tunnel(name), shapes))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -181,9 +189,27 @@ class Gateway:
     async def _change_mtu(self, tunnel: Tunnel, shapes: set[tuple[Suite, bool, Address]]) -> None:
         try:
             mtus = [await self._host.inner_mtu(tunnel, [suite], udp=udp, remote=remote) for suite, udp, remote in shapes]
-            await self._host.change_mtu(tunnel.name, min(mtus))
+            if self.config.has_tunnel(tunnel.name):
+                await self._host.change_mtu(tunnel.name, min(mtus))
         except HostError as error:
             log.warning('tunnel "%s": %s', tunnel.name, error)
+
+    def hang_up(self) -> None:
+        """SIGHUP: the configuration is read again; what comes of it is logged."""
+        task = asyncio.get_running_loop().create_task(self._hang_up())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _hang_up(self) -> None:
+        try:
+            await self._reload(None)
+        except IpsecDpError as error:
+            log.error("%s", error)
+
+    async def _reload(self, path: str | None) -> dict[str, Any]:
+        if self._reloader is None:
+            raise ControlError("the gateway is starting or stopping; ask again")
+        return await self._reloader.reload(self.config.path if path is None else Path(path))
 
     def stop(self, why: str) -> None:
         """Ends `wait`."""
@@ -204,7 +230,7 @@ class Gateway:
     async def close(self) -> None:
         """Takes everything away; the guard only after a clean run and unless the configuration keeps it."""
         clean = self._stopping.is_set() and self._failure is None
-        self._running = self._ike = None
+        self._running = self._ike = self._reloader = None
         try:
             await self._stack.aclose()
             if clean and not self.config.keep_closed:
@@ -222,6 +248,8 @@ class Gateway:
                 self.stop("down")
                 await self._torn_down.wait()
                 return {"stopped": self.config.name}
+            case "reload":
+                return await self._reload(request.get("file"))
             case "initiate" | "rekey" | "terminate":
                 return self._negotiate(request)
             case verb:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.addresses import Address
     from ipsec_dp.config import Config, PortRange, Selector, Tunnel, ZoneRule
+    from ipsec_dp.config.model import Interface
     from ipsec_dp.config.selectors import Network
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.links import Links
@@ -71,6 +72,21 @@ async def resolve(remote: Address | str) -> Address:
     return ip_address(found[0][4][0])
 
 
+def _routed(config: Config) -> dict[Network, list[tuple[str, int]]]:
+    """Interface and metric for each prefix that leads into a tunnel."""
+    wanted: dict[Network, list[tuple[str, int]]] = {}
+    for tunnel in config.tunnels:
+        for prefix in tunnel.routes:
+            wanted.setdefault(prefix, []).append((tunnel.interface, routes.METRIC))
+    for route in config.routes:
+        wanted.setdefault(route.prefix, []).append((config.tunnel(route.tunnel).interface, route.metric))
+    return wanted
+
+
+def _guarded_selectors(config: Config, routed: list[AddressRange], inside: list[AddressRange]) -> list[guard.Selector]:
+    return guard.separate(guard.narrow([_guarded(rule.selector, bypass=rule.action == "bypass") for rule in config.rules], routed), inside)
+
+
 class HostSide:
     """One gateway's host, in the network namespace of the calling thread."""
 
@@ -83,6 +99,8 @@ class HostSide:
         self._ways: OuterRoutes | None = None
         self._open = AsyncExitStack()
         self._tuns: dict[str, tun.Tun] = {}
+        self._plane: DataPlane | None = None
+        self._addresses: dict[str, set[Interface]] = {}  # by interface
         self._mtus: dict[str, int] = {}
 
     @property
@@ -118,19 +136,12 @@ class HostSide:
 
     @property
     def _routed(self) -> dict[Network, list[tuple[str, int]]]:
-        """Interface and metric for each prefix that leads into a tunnel."""
-        wanted: dict[Network, list[tuple[str, int]]] = {}
-        for tunnel in self._config.tunnels:
-            for prefix in tunnel.routes:
-                wanted.setdefault(prefix, []).append((tunnel.interface, routes.METRIC))
-        for route in self._config.routes:
-            wanted.setdefault(route.prefix, []).append((self._config.tunnel(route.tunnel).interface, route.metric))
-        return wanted
+        return _routed(self._config)
 
-    async def _outer_interfaces(self) -> set[int]:
+    async def _outer_interfaces(self, config: Config) -> set[int]:
         """Indices of the interfaces by which peers are reached now; a peer without a route has none."""
         found: set[int] = set()
-        for tunnel in self._config.tunnels:
+        for tunnel in config.tunnels:
             for remote in tunnel.remotes:
                 try:
                     found.add((await self._outer_routes.get(await resolve(remote))).interface)
@@ -150,13 +161,28 @@ class HostSide:
                 f"gateway {self._config.name} is already running in this network namespace: {routed[0]} leads into its tunnel; "
                 "stop it, or give this one another name"
             )
-        selectors = [_guarded(rule.selector, bypass=rule.action == "bypass") for rule in self._config.rules]
-        inside = [AddressRange.of(network) for network in await inside_networks(await self._outer_interfaces())]
-        narrowed = guard.narrow(selectors, [AddressRange.of(prefix) for prefix in self._routed])
-        await self._guard.apply(guard.separate(narrowed, inside), self._spd.interface_names)
+        await self.narrow_guard()
         await self.apply_zones(self._config)
-        await self._bypass.apply(bypass_plan(self._config.policies).matches)
+        await self._apply_bypass()
         await self._table.apply(self._routed, ())
+
+    async def _apply_bypass(self) -> None:
+        await self._bypass.apply(bypass_plan(self._config.policies).matches)
+
+    async def _guarded_by(self, config: Config) -> list[guard.Selector]:
+        """What a configuration keeps from leaving or coming in clear."""
+        inside = [AddressRange.of(network) for network in await inside_networks(await self._outer_interfaces(config))]
+        return await asyncio.to_thread(_guarded_selectors, config, [AddressRange.of(prefix) for prefix in _routed(config)], inside)
+
+    async def widen_guard(self, config: Config) -> None:
+        """Keeps closed what the present configuration keeps closed, and what `config` does, whose interfaces may be used too."""
+        both = [*await self._guarded_by(self._config), *await self._guarded_by(config)]
+        names = {tunnel.interface for each in (self._config, config) for tunnel in each.tunnels}
+        await self._guard.apply([each for each in both if not each.bypass], names)
+
+    async def narrow_guard(self) -> None:
+        """Keeps closed what the present configuration does, and nothing else."""
+        await self._guard.apply(await self._guarded_by(self._config), {tunnel.interface for tunnel in self._config.tunnels})
 
     async def apply_zones(self, config: Config) -> None:
         """Makes the kernel judge what passes between zones as `config` says, and nothing else."""
@@ -192,24 +218,71 @@ class HostSide:
 
     async def make_interfaces(self, stack: AsyncExitStack, plane: DataPlane) -> None:
         """Makes every TUN interface and gives it to the data plane; down until `set_mtus`."""
-        down = set(followed(self._config.tunnels).values())  # before anybody sees them up
-        for name, number in self._spd.interface_numbers.items():
-            device = tun.make(name)
-            stack.callback(device.close)
-            self._tuns[name] = device
-            if name in down:
-                self.set_carrier(name, False)
-            plane.attach_tun(number, device.descriptors[0])
-            stack.callback(plane.detach_tun, number)
+        self._plane = plane
+        stack.callback(self._remove_interfaces, self._tuns)
+        for name in dict.fromkeys(tunnel.interface for tunnel in self._config.tunnels):
+            self._make_interface(name)
+
+    def _make_interface(self, name: str) -> None:
+        device = self._tuns[name] = tun.make(name)
+        if name in followed(self._config.tunnels).values():  # before anybody sees it up
+            self.set_carrier(name, False)
+        self._attached_to.attach_tun(self._spd.interface_numbers[name], device.descriptors[0])
+
+    def _remove_interfaces(self, names: Iterable[str]) -> None:
+        for name in list(names):
+            self._attached_to.detach_tun(self._spd.interface_numbers[name])
+            self._tuns.pop(name).close()
+            self._addresses.pop(name, None)
+
+    @property
+    def _attached_to(self) -> DataPlane:
+        if self._plane is None:
+            raise HostError("there is no data plane yet")
+        return self._plane
+
+    async def follow(self, config: Config, mtus: Mapping[str, int]) -> None:
+        """Interfaces and their addresses as another configuration wants them; none goes before `finish`. `mtus` are those of new
+        tunnels."""
+        present, new = set(self._tuns), {tunnel.interface for tunnel in config.tunnels}
+        self._config = config
+        self._mtus.update(mtus)
+        made: list[str] = []
+        try:
+            for name in sorted(new - present):
+                self._make_interface(name)
+                made.append(name)
+                await self._configure(name)
+        except HostError:
+            self._remove_interfaces(made)
+            raise
+        concerned = {config.tunnel(name).interface for name in mtus}
+        for name in sorted(concerned - set(made)):
+            await self._configure(name)
+
+    def finish(self) -> list[str]:
+        """Takes away the interfaces that no tunnel has any more; their names."""
+        stale = sorted(set(self._tuns) - {tunnel.interface for tunnel in self._config.tunnels})
+        self._remove_interfaces(stale)
+        gone = [name for name in self._mtus if not self._config.has_tunnel(name)]
+        for name in gone:
+            del self._mtus[name]
+        return stale
 
     async def set_mtus(self, mtus: Mapping[str, int]) -> None:
         """Addresses every interface, gives it the least MTU of its tunnels (by name, octets) and brings it up."""
         self._mtus = dict(mtus)
-        for name, device in self._tuns.items():
-            addresses = [address for tunnel in self._tunnels_of(name) for address in tunnel.addresses]
-            await tun.configure(self._ipr, device, addresses, self._interface_mtu(name))
-            for refused in device.unset:
-                log.warning("interface %s: a setting stays as it was: %s", name, refused)
+        for name in self._tuns:
+            await self._configure(name)
+
+    async def _configure(self, name: str) -> None:
+        device = self._tuns[name]
+        addresses = [address for tunnel in self._tunnels_of(name) for address in tunnel.addresses]
+        await tun.configure(self._ipr, device, addresses, self._interface_mtu(name))
+        await tun.remove_addresses(self._ipr, device, self._addresses.get(name, set()) - set(addresses))
+        self._addresses[name] = set(addresses)
+        for refused in device.unset:
+            log.warning("interface %s: a setting stays as it was: %s", name, refused)
 
     def set_carrier(self, interface: str, on: bool) -> None:
         """Whether an interface shows a carrier. One that cannot (before Linux 5.0) keeps it: what finds no SA is dropped."""
@@ -290,6 +363,15 @@ class HostSide:
 
     async def add_routes(self, stack: AsyncExitStack) -> None:
         """Leads every routed prefix into its interface; back to unreachable when the stack is left."""
+        stack.push_async_callback(self._hold_routes)
+        await self.follow_routes()
+
+    async def _hold_routes(self) -> None:
+        await self._table.apply(self._routed, ())
+
+    async def follow_routes(self) -> None:
+        """Leads what the configuration routes into its interfaces, but for what bypasses it, and nothing else of ours. HostError."""
+        await self._apply_bypass()
         wanted: dict[tuple[Network, int], routes.Route] = {}
         sources = await self._sources()
         for prefix, ways in self._routed.items():
@@ -300,7 +382,6 @@ class HostSide:
                     raise HostError(
                         f"{prefix} is routed into two interfaces with metric {metric}; give one [[route]] another metric"
                     )
-        stack.push_async_callback(self._table.apply, self._routed, ())
         for conflict in await self._table.apply(self._routed, wanted.values()):
             log.warning("route %s", conflict)
 

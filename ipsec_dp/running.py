@@ -65,6 +65,12 @@ class Running:
         self._last_error: dict[str, tuple[str, float]] = {}  # text and time
         self._told: dict[str, float] = {}
 
+    def follow(self, config: Config) -> None:
+        """Speaks of these tunnels from now on."""
+        self._config = config
+        for name in [name for name in self._last_error if not config.has_tunnel(name)]:
+            del self._last_error[name]
+
     # ---- events
 
     def listen(self, stack: AsyncExitStack) -> None:
@@ -115,7 +121,9 @@ class Running:
                 source = "somebody" if remote is None else remote.address
                 self._tell(logging.INFO, f"ESP from {source} for the unknown SPI {spi:#x}", key=f"unknown SPI from {source}")
             case DeviceFailed(interface=interface, error=error) if interface is not None:
-                name = self._spd.interface_names[interface]
+                name = self._spd.interface_names.get(interface)
+                if name is None:  # it was removed meanwhile
+                    return
                 self._fail(f"interface {name}: {os.strerror(error)}: the TUN device is gone; was it deleted by hand?")
             case DeviceFailed(link=link, error=error):
                 self._tell_link(link, os.strerror(error))
@@ -124,7 +132,7 @@ class Running:
                 if interface is None:
                     self._tell_link(link, cause)
                 else:
-                    self._tell(logging.WARNING, f"interface {self._spd.interface_names[interface]}: {cause}")
+                    self._tell(logging.WARNING, f"interface {self._spd.interface_names.get(interface)}: {cause}")
 
     def _tell_link(self, link: int | None, cause: str) -> None:
         """An outer socket failed: it is the last error of every tunnel that sends by it."""
@@ -137,7 +145,9 @@ class Running:
 
     def _acquire(self, event: Acquire) -> None:
         """Traffic without an SA: IKE makes one if it may; the question is asked again after a while."""
-        name = self._spd.tunnel_names[event.tunnel]
+        name = self._spd.tunnel_names.get(event.tunnel)
+        if name is None:  # it was removed meanwhile
+            return
         if self._ike is None or not self._ike.acquire(name, event.packet):
             self._tell(logging.WARNING, f'tunnel "{name}": traffic, but no SA to carry it', tunnel=name)
         asyncio.get_running_loop().call_later(ACQUIRE_AGAIN_S, self._sad.acquired, event.tunnel)
@@ -157,7 +167,7 @@ class Running:
                 self._ike.peer_moved(*child, act.Endpoint(peer.address, peer.port, peer.scope))
 
     def _tell_condition(self, event: SaCondition) -> None:
-        name = self._spd.tunnel_names[event.tunnel]
+        name = self._spd.tunnel_names.get(event.tunnel)
         for flag, level, text in CONDITIONS:
             if flag in event.flags:
                 self._tell(level, f'tunnel "{name}": SA {event.spi:#x}: {text}', tunnel=name if level >= logging.ERROR else None)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FILE = click.Path(path_type=Path)
 WATCH_INTERVAL_S = 1.0
+RELOAD_TIMEOUT_S = 600.0  # ten thousand tunnels are read in seconds, several reloads wait for each other
 
 control_option = click.option(
     "--control", type=FILE, metavar="PATH", help="The gateway's control socket, when it is not this host's only one."
@@ -144,19 +145,34 @@ def _not_built(verb: str) -> int:
     return 1
 
 
-def _negotiate(control: Path | None, as_json: bool, said: str, verb: str, **arguments: object) -> int:
+def _negotiate(control: Path | None, as_json: bool, said: str, verb: str, **arguments: Any) -> int:
     """Asks the gateway; what comes of it shows in its log and in `status`."""
     result = ask(control, verb, **arguments)
     click.echo(json.dumps(result) if as_json else said)
     return 0
 
 
-@program.command(epilog=examples("ipsec-dp reload"))
+@program.command(
+    epilog=examples("ipsec-dp reload", "ipsec-dp reload /etc/ipsec-dp/new.toml", "ipsec-dp reload --json | jq .changed")
+)
+@click.argument("file", type=FILE, required=False)
 @control_option
 @json_option
-def reload(control: Path | None, as_json: bool) -> int:  # noqa: ARG001
-    """Read the configuration again (not built yet)."""
-    return _not_built("reload")
+def reload(file: Path | None, control: Path | None, as_json: bool) -> int:
+    """Take what changed in the configuration over, and nothing else.
+
+    FILE: another file than the running one. Tunnels that nothing changes for lose no packet. Secrets, certificates and CRLs are
+    read again too. A file with an error changes nothing: it is shown as `check` does, exit status 2.
+    """
+    given = {} if file is None else {"file": str(file.absolute())}
+    answer = ask(control, "reload", timeout=RELOAD_TIMEOUT_S, **given)
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        _show_findings(tuple(Finding(**row) for row in answer["findings"]))
+        if answer["applied"]:
+            render.print_reload(answer)
+    return 0 if answer["applied"] else 2
 
 
 @program.command(epilog=examples("ipsec-dp initiate to-b", "ipsec-dp initiate to-b && ipsec-dp status --watch"))
@@ -327,10 +343,11 @@ def find_control(directory: Path = CONTROL_DIRECTORY, host: str | None = None) -
     return sockets[0]
 
 
-def ask(control: Path | None, verb: str, **arguments: object) -> dict[str, Any]:
+def ask(control: Path | None, verb: str, timeout: float | None = None, **arguments: Any) -> dict[str, Any]:
     """What the running gateway answers. Raises NoDaemonError, ControlError."""
     path = find_control() if control is None else control
-    answer = _part("control").request(path, {"verb": verb, **arguments})
+    limit = {} if timeout is None else {"timeout": timeout}
+    answer = _part("control").request(path, {"verb": verb, **arguments}, **limit)
     if answer is not None and not isinstance(answer, dict):
         raise ControlError(f"{path}: the answer to {verb} is not an object")
     return answer or {}

@@ -127,6 +127,29 @@ def view(answer: Status) -> RenderableType:
     return Group(*parts)
 
 
+def reload_table(answer: dict[str, Any]) -> Table:
+    """What a reload did, tunnel by tunnel."""
+    table = Table(show_edge=False, pad_edge=False)
+    for column in ("tunnel", "what", "keys", "by"):
+        table.add_column(column)
+    for what, style in (("added", "green"), ("removed", "red")):
+        for name in answer[what]:
+            table.add_row(_cell(name), Text(what, style=style), "", "")
+    for change in answer["changed"]:
+        table.add_row(_cell(change["name"]), Text("changed", style="yellow"), _cell(", ".join(change["keys"])), change["effect"])
+    return table
+
+
+def print_reload(answer: dict[str, Any], console: Console | None = None) -> None:
+    """Writes what a reload did."""
+    console = console or Console(soft_wrap=False)
+    if not console.is_terminal:
+        console.width = 240
+    if answer["added"] or answer["removed"] or answer["changed"]:
+        console.print(reload_table(answer))
+    console.print(f"{answer['kept']} kept as they are; read in {answer['read_s']:g} s, applied in {answer['applied_s']:g} s")
+
+
 def print_status(answer: Status, console: Console | None = None) -> None:
     """Writes the tables; where no terminal is, as wide as they need, so that nothing a program greps for is cut."""
     console = console or Console(soft_wrap=False)

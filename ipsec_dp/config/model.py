@@ -214,6 +214,9 @@ class Config:
         """The tunnel of this name. Raises KeyError."""
         return self._by_name[name]
 
+    def has_tunnel(self, name: str) -> bool:
+        return name in self._by_name
+
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The policy database in the order of decision: [[policy]] as written, then every tunnel's selectors."""

@@ -7,14 +7,15 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp._native import ffi, lib
+from ipsec_dp.addresses import AddressRange
 from ipsec_dp.dataplane.types import DROP_NAMES, Endpoint, Limits, OuterPath
 from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.selectors import Range, SelectorPair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ipsec_dp.addresses import Address
-    from ipsec_dp.selectors import SelectorPair
 
 
 def check(result: int, what: str) -> int:
@@ -64,6 +65,21 @@ def set_selector(c: Any, pair: SelectorPair) -> None:
     set_address(c.local_high, pair.local.high)
     set_address(c.remote_low, pair.remote.low)
     set_address(c.remote_high, pair.remote.high)
+
+
+def selector_of(c: Any) -> SelectorPair:
+    """The inverse of `set_selector`."""
+    octets = 4 if c.family == 4 else 16
+    local_low, local_high, remote_low, remote_high = (
+        ipaddress.ip_address(bytes(ffi.buffer(each, octets))) for each in (c.local_low, c.local_high, c.remote_low, c.remote_high)
+    )
+    return SelectorPair(
+        AddressRange(local_low, local_high),
+        AddressRange(remote_low, remote_high),
+        Range(c.protocol_low, c.protocol_high),
+        Range(c.local_port_low, c.local_port_high),
+        Range(c.remote_port_low, c.remote_port_high),
+    )
 
 
 def selectors_of(pairs: Sequence[SelectorPair]) -> Any:

@@ -22,7 +22,7 @@ from ipsec_dp.host import INTERFACE_NAME, HostError
 from ipsec_dp.host.netlink import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pyroute2 import AsyncIPRoute
 
@@ -167,6 +167,13 @@ async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface |
         request = ipr.addr("add", index=tun.index, address=str(address.ip), prefixlen=address.network.prefixlen)
         await ask(what, request, done=(errno.EEXIST,))
     await ask(f"interface {tun.name}: up", ipr.link("set", index=tun.index, state="up"))
+
+
+async def remove_addresses(ipr: AsyncIPRoute, tun: Tun, addresses: Iterable[Interface]) -> None:
+    """Takes addresses off an interface, if it has them."""
+    for address in addresses:
+        request = ipr.addr("delete", index=tun.index, address=str(address.ip), prefixlen=address.network.prefixlen)
+        await ask(f"interface {tun.name}: address {address}", request, done=(errno.EADDRNOTAVAIL,))
 
 
 async def set_mtu(ipr: AsyncIPRoute, tun: Tun, mtu: int) -> None:

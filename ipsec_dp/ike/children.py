@@ -14,7 +14,7 @@ from ipsec_dp.dataplane import Encapsulation, Limits, OuterPath
 from ipsec_dp.ike.environment import NEVER, SILENT, Activity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ipsec_dp.dataplane import SaHandle
     from ipsec_dp.ike.actions import ChildLimits, Endpoint, InstallInbound, InstallOutbound, MovePath, Path, SwitchOutbound
@@ -55,8 +55,8 @@ class IkeChildren:
         self,
         sad: Sad,
         link: Callable[[dataplane.Endpoint, Encapsulation], int],
-        tunnel_numbers: dict[str, int],
-        interfaces: dict[str, int],
+        tunnel_numbers: Mapping[str, int],
+        interfaces: Mapping[str, int],
     ) -> None:
         self._sad = sad
         self._link = link

@@ -72,7 +72,7 @@ def test_tunnels_and_interfaces_are_numbered_in_the_order_written(spd_of):
     spd = spd_of(TUNNELS)
     assert spd.tunnel_numbers == {"to-b": 0, "to-c": 1}
     assert spd.interface_numbers == {"ipsec0": 0, "ipsec1": 1}
-    assert (spd.tunnel_names, spd.interface_names) == (("to-b", "to-c"), ("ipsec0", "ipsec1"))
+    assert (spd.tunnel_names, spd.interface_names) == ({0: "to-b", 1: "to-c"}, {0: "ipsec0", 1: "ipsec1"})
 
 
 def test_tunnels_may_share_an_interface(spd_of):
