@@ -38,7 +38,7 @@ _TEXTS: Final = {
 }
 
 P, S, K, R = Effect.IN_PLACE, Effect.SELECTORS, Effect.REKEY, Effect.RESTART
-_AUTH: Final = {"local_id": R, "remote_id": R, "material": R}
+_AUTH: Final = {"local_id": R, "remote_id": R, "material": R, "unique": P}
 EFFECTS: Final[dict[type, dict[str, Effect]]] = {
     model.Tunnel: {
         "name": R,
@@ -55,8 +55,18 @@ EFFECTS: Final[dict[type, dict[str, Effect]]] = {
         "ike": R,
         "esp": R,
         "manual": R,
+        "monitor": P,
     },
-    model.Ike: {"proposals": R, "lifetime_s": P, "rekey_after_s": P, "liveness": P},
+    model.Ike: {
+        "proposals": R,
+        "lifetime_s": P,
+        "rekey_after_s": P,
+        "reauth_after_s": P,
+        "liveness": P,
+        "port": R,
+        "fragment_size": P,
+    },
+    model.Monitor: dict.fromkeys(("target", "source", "interval_s", "threshold", "action"), P),
     model.Liveness: {"interval_s": P, "retries": P, "action": P},
     model.Esp: {
         "proposals": K,
