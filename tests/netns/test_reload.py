@@ -359,7 +359,7 @@ def test_what_the_process_was_made_with_is_refused(site):
 @pytest.mark.usefixtures("stream")
 def test_a_failure_before_anything_changed_leaves_the_former_configuration(site):
     """An interface of that name exists already."""
-    site.sites.gw_a.ip("link add ipsec1 type dummy")
+    site.sites.gw_a.ip("link add ipsec1 type veth peer name ipsec1x")
     try:
         site.write(A, replace(B, interface="ipsec1"))
         with pytest.raises(control.ControlError, match=r"ipsec1.*nothing was changed, the former configuration runs on"):
