@@ -303,7 +303,7 @@ def test_a_malformed_rule_is_named(plane):
     with pytest.raises(DataPlaneError, match="policy rule 2 is malformed"):
         Policy([good, good, bad])
     with pytest.raises(DataPlaneError, match="policy rule 0 is malformed"):
-        Policy([dataclasses.replace(good, action=cast("Any", 2))])
+        Policy([dataclasses.replace(good, action=cast("Any", 3))])
 
 
 def test_a_snapshot_is_installed_once(plane):
