@@ -84,7 +84,9 @@ def _routed(config: Config) -> dict[Network, list[tuple[str, int]]]:
 
 
 def _guarded_selectors(config: Config, routed: list[AddressRange], inside: list[AddressRange]) -> list[guard.Selector]:
-    return guard.separate(guard.narrow([_guarded(rule.selector, bypass=rule.action == "bypass") for rule in config.rules], routed), inside)
+    return guard.separate(
+        guard.narrow([_guarded(rule.selector, bypass=rule.action == "bypass") for rule in config.rules], routed), inside
+    )
 
 
 class HostSide:
@@ -370,7 +372,7 @@ class HostSide:
         await self._table.apply(self._routed, ())
 
     async def follow_routes(self) -> None:
-        """Leads what the configuration routes into its interfaces, but for what bypasses it, and nothing else of ours. HostError."""
+        """Leads what the configuration routes into its interfaces, but for what bypasses it. Raises HostError."""
         await self._apply_bypass()
         wanted: dict[tuple[Network, int], routes.Route] = {}
         sources = await self._sources()
