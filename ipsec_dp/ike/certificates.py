@@ -29,6 +29,15 @@ MAX_DEPTH: Final = 5  # CA certificates between an end entity and a root
 MAX_CERTIFICATES: Final = 16  # taken from one message
 _MAX_FILE: Final = 16 * 1024 * 1024  # octets; CRLs grow large
 _PEM: Final = b"-----BEGIN "
+# What `cryptography` raises over content it cannot hold: some at once, some when a part is first looked at.
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 # RFC 4945 §5.1.3.12, and the two TLS usages that certificates for VPNs commonly carry instead.
 IKE_USAGES: Final = frozenset(
@@ -123,7 +132,7 @@ def load_certificates(path: str | Path) -> tuple[x509.Certificate, ...]:
     content = _read(path)
     try:
         return tuple(x509.load_pem_x509_certificates(content)) if _PEM in content else (x509.load_der_x509_certificate(content),)
-    except ValueError:
+    except _UNREADABLE:
         raise CertificateError(f"{path}: holds no certificate") from None
 
 
@@ -132,7 +141,7 @@ def load_crl(path: str | Path) -> x509.CertificateRevocationList:
     content = _read(path)
     try:
         return x509.load_pem_x509_crl(content) if _PEM in content else x509.load_der_x509_crl(content)
-    except ValueError:
+    except _UNREADABLE:
         raise CertificateError(f"{path}: holds no CRL") from None
 
 
@@ -174,7 +183,7 @@ def from_payloads(payloads: Sequence[Certificate]) -> tuple[x509.Certificate, ..
             raise CertificateError(f"certificate encoding {payload.encoding} is not admitted (never fetched from a URL)")
     try:
         return tuple(x509.load_der_x509_certificate(payload.data) for payload in payloads)
-    except ValueError:
+    except _UNREADABLE:
         raise CertificateError("the peer sent a certificate that is no X.509") from None
 
 
@@ -185,7 +194,7 @@ def verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trus
     """
     try:
         return _verify(received, identity, trust, at)
-    except (ValueError, TypeError, UnsupportedAlgorithm, IdentityError):  # `cryptography` decodes parts when they are used
+    except (*_UNREADABLE, IdentityError):
         raise CertificateError("a certificate of the peer's cannot be read") from None
 
 
@@ -332,7 +341,7 @@ def _is_from(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> b
         return (
             isinstance(key, PublicKey) and not isinstance(crl.signature_hash_algorithm, hashes.SHA1) and crl.is_signature_valid(key)
         )
-    except ValueError:
+    except _UNREADABLE:
         return False
 
 

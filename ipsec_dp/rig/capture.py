@@ -210,7 +210,8 @@ def esp_packets(path: Path) -> Iterator[EspPacket]:
         name = kind(packet)
         if name in ("esp", "esp-udp") and packet[0] >> 4 == 4:
             at = (packet[0] & 15) * 4 + (UDP_HEADER if name == "esp-udp" else 0)
-            yield EspPacket(packet[12:16], *ESP_FIELDS.unpack_from(packet, at), int.from_bytes(packet[2:4], "big"))
+            spi, sequence = ESP_FIELDS.unpack_from(packet, at)
+            yield EspPacket(packet[12:16], spi, sequence, int.from_bytes(packet[2:4], "big"))
 
 
 # What may cross an outer link: the tunnel, and what an Ethernet link needs for itself.

@@ -18,6 +18,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from benchmarks.tunnels import generator
+from ipsec_dp.bench.traffic import Traffic
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.capture import Capture, esp_packets
 
@@ -66,7 +67,7 @@ class Crossing:
 
 def loss_free_rate(meeting: Meeting, seconds: float) -> float:
     """Packets a second that pass both gateways towards hostB without loss; the peer is the slower one."""
-    return generator.search(meeting.sites, generator.Traffic(str(OCTETS)), seconds, None)
+    return generator.search(meeting.sites, Traffic(str(OCTETS)), seconds, None)
 
 
 def cross(meeting: Meeting, direction: str, rate: float, seconds: float, directory: Path) -> Crossing:

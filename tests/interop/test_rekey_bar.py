@@ -40,7 +40,7 @@ def program():
 @pytest.fixture(scope="module")
 def table():
     """One row for each run, shown at the end."""
-    rows = []
+    rows: list[str] = []
     yield rows
     print("\n" + "\n".join(rows))
 
