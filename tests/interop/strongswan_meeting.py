@@ -113,6 +113,7 @@ class Agreement:
     outer: tuple[str, str] = (netns.GW_A_OUTER[0], netns.GW_B_OUTER[0])
     start: str = "respond"
     our_remote_id: str = IDENTITIES[1]
+    unique: str = "replace"
     # Further lines of our tables and of the peer's sections.
     our_tunnel: str = ""
     our_ike: str = ""
@@ -141,6 +142,7 @@ start = "{self.start}"
   [tunnel.auth]
 local_id = "{IDENTITIES[0]}"
 remote_id = "{self.our_remote_id}"
+unique = "{self.unique}"
 {self.auth.our_lines(directory)}
   [tunnel.ike]
 proposals = ["{self.ike}"]

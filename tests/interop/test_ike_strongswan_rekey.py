@@ -8,15 +8,13 @@ stream is counted on both sides of our gateway.
 
 from __future__ import annotations
 
-import subprocess
-import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
-from ipsec_dp.rig import netns
-from tests.interop.strongswan_meeting import POLL_S, ROLES, TUNNEL, Meeting
+from tests.interop.stream import Stream
+from tests.interop.strongswan_meeting import ROLES, TUNNEL, Meeting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,53 +23,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.root
 
-STREAM_INTERVAL_S = 0.005
-LAST_ANSWER_S = 1.0  # how long an answer may be on its way
-PEER_DELIVERS = 0.8  # the part of a stream that strongSwan does not lose itself
 RETRANSMIT_SOON = "charon { retransmit_timeout = 0.3 }\n"
 # A message of IKE begins with the non-ESP marker, four zero octets behind the header of UDP (RFC 3948 §2.2).
 NOT_IKE = "table inet unheard { chain c { type filter hook input priority 0; udp dport 4500 @th,64,32 0 drop; }; }"
-
-
-class Stream:
-    """Echo requests from hostA to hostB while it is entered; afterwards it is certain that our gateway lost no packet."""
-
-    def __init__(self, meeting: Meeting) -> None:
-        self.meeting = meeting
-
-    def __enter__(self) -> Self:
-        self.before = self._counted()
-        command = ["ping", "-n", "-q", "-i", str(STREAM_INTERVAL_S), netns.HOST_B[0]]
-        self.process = self.meeting.sites.host_a.spawn(*command, stdout=subprocess.DEVNULL)
-        return self
-
-    def __exit__(self, failure: object, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait()
-        if failure is not None:
-            return
-        deadline = time.monotonic() + LAST_ANSWER_S
-        while True:
-            requests, answers, sealed, opened = (now - then for now, then in zip(self._counted(), self.before, strict=True))
-            if (sealed, opened) == (requests, answers) or time.monotonic() > deadline:
-                break
-            time.sleep(POLL_S)
-        logs = self.meeting.both_logs()
-        assert sealed == requests, f"of {requests} requests we sealed {sealed}\n{logs}"
-        assert opened == answers, f"we opened {opened} packets, hostA has {answers}\n{logs}"
-        assert not self.meeting.lost(), logs
-        assert answers >= requests * PEER_DELIVERS > 0, f"{answers} of {requests} answered\n{logs}"
-
-    def _counted(self) -> tuple[int, int, int, int]:
-        """Echo requests that hostA's kernel sent, answers that it got, packets that we sealed and opened."""
-        names, values = (
-            line.split()
-            for line in self.meeting.sites.host_a.run("cat", "/proc/net/snmp").stdout.splitlines()
-            if line.startswith("Icmp:")
-        )
-        host = dict(zip(names, values, strict=True))
-        gateway = self.meeting.counter("packets_out"), self.meeting.counter("packets_in")
-        return int(host["OutEchos"]), int(host["InEchoReps"]), *gateway
 
 
 def rekey(meeting: Meeting, role: str, *, ike: bool) -> None:
