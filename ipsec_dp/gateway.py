@@ -22,6 +22,7 @@ from ipsec_dp.components import Components
 from ipsec_dp.control import ControlServer
 from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
 from ipsec_dp.errors import ControlError, IpsecDpError
+from ipsec_dp.explain import Host, explain, question_of
 from ipsec_dp.host import HostError
 from ipsec_dp.host_side import HostSide
 from ipsec_dp.ike.children import IkeChildren
@@ -250,6 +251,8 @@ class Gateway:
                 return {"stopped": self.config.name}
             case "reload":
                 return await self._reload(request.get("file"))
+            case "explain":
+                return await self._explain(request)
             case "initiate" | "rekey" | "terminate":
                 return self._negotiate(request)
             case verb:
@@ -269,6 +272,17 @@ class Gateway:
             case _:
                 self._ike.terminate(str(name))
         return {"tunnel": name, "verb": verb}
+
+    async def _explain(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What decides about a packet now, see `explain`."""
+        running = self._running
+        if running is None:
+            raise ControlError("the gateway is starting or stopping; ask again")
+        texts = [None if request.get(key) is None else str(request[key]) for key in ("protocol", "sport", "dport")]
+        ends = str(request.get("source")), str(request.get("destination"))
+        question = question_of(*ends, *texts, inbound=request.get("inbound") is True)
+        host = Host(self._host.way, running.children_holding)
+        return (await explain(self.config, question, host)).as_json()
 
     async def _status(self) -> dict[str, Any]:
         running = self._running

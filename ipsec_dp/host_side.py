@@ -19,7 +19,7 @@ from ipsec_dp.config.bypass import plan as bypass_plan
 from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath
 from ipsec_dp.host import HostError, bypass, guard, nft, routes, sockets, tun, zones
 from ipsec_dp.host.netlink import open_netlink
-from ipsec_dp.host.outer import OuterRoutes, inside_networks, own_address_in, own_addresses
+from ipsec_dp.host.outer import OuterRoutes, inside_networks, own_address_in, own_addresses, way
 from ipsec_dp.suites import inner_mtu
 
 if TYPE_CHECKING:
@@ -321,6 +321,10 @@ class HostSide:
         address = await resolve(remote)
         route = await self._outer_routes.get(address)
         return address, tunnel.local or route.source
+
+    async def way(self, destination: Address) -> str | None:
+        """The interface by which the host sends a packet that is not our own; None when it refuses."""
+        return await way(self._ipr, destination)
 
     async def listen_at(self, tunnel: Tunnel) -> list[Address]:
         """Our addresses at which the peer may call. A remote without a route or a name without an address gives none now."""

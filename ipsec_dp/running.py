@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp import manual, vmgenid
 from ipsec_dp.dataplane import Channel, SaCondition, SaFlag
+from ipsec_dp.explain import Child, pair_holds
 from ipsec_dp.ike import actions as act
 from ipsec_dp.sad import Acquire, DeviceFailed, IkeDatagram, OffloadLost, UnknownSpi
 from ipsec_dp.status import child_status, gateway_status
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.dataplane import DataPlane, OuterPath
+    from ipsec_dp.explain import Question
     from ipsec_dp.ike.driver import IkeDriver
     from ipsec_dp.sad import Event, Sad
     from ipsec_dp.spd import Spd
@@ -199,6 +201,16 @@ class Running:
             offloads=self._plane.offloads(),
             warnings=warnings,
         )
+
+    def children_holding(self, tunnel: str, question: Question) -> list[Child]:
+        """The CHILD_SAs of a tunnel whose negotiated selectors hold a packet, in the order in which the data plane tries them."""
+        found = []
+        for child in self._sad.children_of(self._spd.tunnel_numbers[tunnel]):
+            held = next((pair for pair in child.selectors if pair_holds(pair, question)), None)
+            if held is not None:
+                spis = [None if handle is None else self._sad.records[handle].spi for handle in (child.inbound, child.outbound)]
+                found.append(Child(spis[0], spis[1], f"{held.local_text} <-> {held.remote_text}"))
+        return found
 
     def _tunnel_status(self, tunnel: Tunnel) -> dict[str, Any]:
         number, now = self._spd.tunnel_numbers[tunnel.name], time.monotonic()

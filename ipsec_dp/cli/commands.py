@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import platform
@@ -218,18 +219,50 @@ def policy() -> None:
 
 
 @policy.command(
-    epilog=examples("ipsec-dp policy explain 10.1.0.5 10.2.0.9", "ipsec-dp policy explain 10.1.0.5 10.2.0.9 tcp 40000 443")
+    epilog=examples(
+        "ipsec-dp policy explain 10.1.0.5 10.2.0.9 tcp 40000 443",
+        "ipsec-dp policy explain 10.1.0.5 10.2.0.9 icmp 8 0          type and code",
+        "ipsec-dp policy explain 10.2.0.9 10.1.0.5 tcp 443 40000 --inbound",
+        "ipsec-dp policy explain 10.1.0.5 10.2.0.9 --file site-a.toml    no gateway needed",
+    )
 )
 @click.argument("src")
 @click.argument("dst")
 @click.argument("proto", required=False)
 @click.argument("sport", required=False)
 @click.argument("dport", required=False)
+@click.option("--inbound", is_flag=True, help="The packet comes from a peer's side: SRC is remote, DST is local.")
+@click.option("--file", type=FILE, metavar="FILE", help="Ask a configuration instead of the running gateway.")
 @control_option
 @json_option
-def explain(**_: object) -> int:
-    """Say what decides about a packet, and why (not built yet)."""
-    return _not_built("policy explain")
+def explain(
+    src: str,
+    dst: str,
+    proto: str | None,
+    sport: str | None,
+    dport: str | None,
+    inbound: bool,
+    file: Path | None,
+    control: Path | None,
+    as_json: bool,
+) -> int:
+    """Say what decides about a packet, and why.
+
+    Which route it takes, which rule holds it first, which SA carries it, and what the guard does with it outside the tunnel.
+    Without PROTO or ports it is a packet that does not show them, as a later fragment.
+    """
+    part = _part("explain")
+    question = part.question_of(src, dst, proto, sport, dport, inbound=inbound)
+    if file is not None:
+        answer = asyncio.run(part.explain(load(file), question, None)).as_json()
+    else:
+        packet = {"source": src, "destination": dst, "protocol": proto, "sport": sport, "dport": dport}
+        answer = ask(control, "explain", **packet, inbound=inbound)
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        render.print_explanation(answer)
+    return 0
 
 
 # ---- this host and this program --------------------------------------------------------------------------------------------------

@@ -158,6 +158,33 @@ def print_status(answer: Status, console: Console | None = None) -> None:
     console.print(view(answer))
 
 
+VERDICT_STYLES = {"protect": "green", "bypass": "yellow", "accept": "yellow", "clear": "yellow", "discard": "red", "drop": "red"}
+
+
+def explanation(answer: dict[str, Any]) -> RenderableType:
+    """The answer to `policy explain`: the verdict, then the steps that led to it."""
+    packet, verdict = answer.get("packet", {}), str(answer.get("verdict", "?"))
+    head = Text.assemble(
+        f"{packet.get('source')} -> {packet.get('destination')} ({answer.get('direction')}): ",
+        (verdict, VERDICT_STYLES.get(verdict, "")),
+        f": {answer.get('text', '')}",
+    )
+    table = Table(show_edge=False, pad_edge=False)
+    for column in ("step", "verdict", "why"):
+        table.add_column(column)
+    for step in answer.get("steps", ()):
+        table.add_row(*(_cell(step.get(key)) for key in ("what", "verdict", "why")))
+    return Group(head, "", table)
+
+
+def print_explanation(answer: dict[str, Any], console: Console | None = None) -> None:
+    """Writes it; where no terminal is, as wide as it needs."""
+    console = console or Console(soft_wrap=False)
+    if not console.is_terminal:
+        console.width = 240
+    console.print(explanation(answer))
+
+
 def watch(fetch: Callable[[], Status], sleep: Callable[[float], None], interval_s: float, console: Console | None = None) -> None:
     """Shows `fetch()` over and over, `interval_s` seconds apart, until it raises or the person presses Ctrl-C."""
     try:

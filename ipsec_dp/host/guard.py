@@ -139,8 +139,8 @@ def _with_remote(selector: Selector, remote: AddressRange) -> Selector:
     return Selector(selector.local, remote, selector.protocol, *ports, bypass=selector.bypass)
 
 
-def _upper(selector: Selector, local: str, remote: str) -> str:
-    """The match of what lies behind the protocol; empty: any of it."""
+def upper_match(selector: Selector, local: str, remote: str) -> str:
+    """The match of ports ("sport" or "dport" for either side) or ICMP types; empty: any. A space stands before it."""
     if selector.protocol in ICMP and selector.local_ports is not None:
         (low, high), name = selector.local_ports, ICMP[selector.protocol]
         codes = "" if (low & 255, high & 255) == (0, 255) else f" {name} code {low & 255}-{high & 255}"
@@ -160,7 +160,7 @@ def _rules(selector: Selector, *, outbound: bool) -> list[str]:
     if selector.protocol is None:
         return [f"{addresses} {verdict}"]
     rule = f"{addresses} meta l4proto {selector.protocol}"
-    upper = _upper(selector, *(("sport", "dport") if outbound else ("dport", "sport")))
+    upper = upper_match(selector, *(("sport", "dport") if outbound else ("dport", "sport")))
     fragment = FRAGMENT[selector.local.version, bool(upper)]
     return [f"{rule}{upper} {verdict}", *([f"{addresses} {fragment} {verdict}"] if fragment and not selector.bypass else [])]
 

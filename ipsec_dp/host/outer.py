@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+from pyroute2.netlink.exceptions import NetlinkError
+
 from ipsec_dp.host import MARK, HostError
 from ipsec_dp.host.bulk import FAMILIES, UNICAST, Bulk
 from ipsec_dp.host.netlink import ask, dump
@@ -46,6 +48,15 @@ async def outer_route(ipr: AsyncIPRoute, remote: Address) -> OuterRoute:
     metrics = row.get("RTA_METRICS")
     mtu = (metrics.get("RTAX_MTU") if metrics else None) or await _interface_mtu(ipr, interface)
     return OuterRoute(ip_address(source), interface, mtu, None if gateway is None else ip_address(gateway))
+
+
+async def way(ipr: AsyncIPRoute, destination: Address) -> str | None:
+    """The interface by which the host's routing sends a packet without our mark; None when it refuses."""
+    try:
+        (row, *_) = await ipr.route("get", family=FAMILIES[destination.version], dst=str(destination))
+        return socket.if_indextoname(row.get("RTA_OIF"))
+    except (NetlinkError, OSError, TypeError):  # unreachable; an interface that has just gone; a route without one
+        return None
 
 
 class OuterRoutes:

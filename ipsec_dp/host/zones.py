@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ipsec_dp.host import INTERFACE_NAME, PROTOCOL, nft
-from ipsec_dp.host.guard import EXEMPT_IN, EXEMPT_OUT, PORT_PROTOCOLS, Selector
+from ipsec_dp.host.guard import EXEMPT_IN, EXEMPT_OUT, Selector, upper_match
 from ipsec_dp.host.nft import Count, chain, named_set
 
 if TYPE_CHECKING:
@@ -70,10 +70,7 @@ def _match(selector: Selector) -> str:
     parts = [f"{ip} saddr {selector.local} {ip} daddr {selector.remote}"]
     if selector.protocol is not None:
         parts.append(f"meta l4proto {selector.protocol}")
-    if selector.protocol in PORT_PROTOCOLS:
-        bounds = (("sport", selector.local_ports), ("dport", selector.remote_ports))
-        parts += [f"th {name} {ports[0]}-{ports[1]}" for name, ports in bounds if ports is not None]
-    return " ".join(parts)
+    return " ".join(parts) + upper_match(selector, "sport", "dport")
 
 
 def _rule(gateway: str, number: int, rule: Rule) -> list[str]:

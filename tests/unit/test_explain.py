@@ -1,0 +1,180 @@
+"""`policy explain`: the answers of a configuration alone, and that its rule is the one by which the data plane decides."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipsec_dp.addresses import AddressRange
+from ipsec_dp.cli import main
+from ipsec_dp.config import load
+from ipsec_dp.config.model import Config
+from ipsec_dp.config.selectors import ANY_PORTS, PortRange, Rule, Selector
+from ipsec_dp.dataplane import Policy, PolicyRule
+from ipsec_dp.dataplane.lookup import Flow, flow_array, lookup
+from ipsec_dp.errors import BadValueError
+from ipsec_dp.explain import Child, Host, explain, holds, question_of
+from ipsec_dp.selectors import PORT_OPAQUE, PROTOCOL_OPAQUE
+from ipsec_dp.spd import ACTIONS, pair_of
+
+TEXT = """
+[[tunnel]]
+name = "to-b"
+remote = "192.0.2.2"
+encapsulation = "udp"
+  [[tunnel.proxy_id]]
+  local = "10.1.0.0/24"
+  remote = "10.2.0.0/24"
+  [tunnel.manual_unsafe]
+  suite = "aes128gcm16"
+  spi_in = 0x1001
+  spi_out = 0x2001
+  key_in_file = "in.key"
+  key_out_file = "out.key"
+[[policy]]
+action = "discard"
+local = "10.1.0.0/24"
+remote = "10.2.0.9"
+protocol = "icmp"
+icmp_type = 8
+[[policy]]
+action = "protect"
+tunnel = "to-b"
+local = "10.1.0.0/24"
+remote = "10.2.0.0/24"
+protocol = "tcp"
+remote_ports = 22
+[[policy]]
+action = "bypass"
+local = "10.1.0.0/24"
+remote = "10.2.0.0/24"
+protocol = "tcp"
+"""
+
+
+@pytest.fixture
+def config(tmp_path) -> Config:
+    for number, name in enumerate(("in", "out")):
+        (tmp_path / f"{name}.key").write_text(f"{number}1" * 20)
+        (tmp_path / f"{name}.key").chmod(0o600)
+    (tmp_path / "a.toml").write_text('[gateway]\nname = "a"\n' + TEXT)
+    return load(tmp_path / "a.toml")
+
+
+def answer(config, *words, inbound=False, host=None):
+    padded = [*words, *[None] * (5 - len(words))]
+    return asyncio.run(explain(config, question_of(*padded, inbound=inbound), host))
+
+
+ASKED = [
+    # packet, inbound, outcome, the rule's name, the step that says why
+    (("10.1.0.5", "10.2.0.7", "udp", "1", "2"), False, "protect", 'tunnel "to-b" proxy_id #1', "sa"),
+    (("10.1.0.5", "10.2.0.9", "icmp", "8", "0"), False, "discard", "policy #1", "rule"),
+    (("10.1.0.5", "10.2.0.9", "icmp", "0"), False, "protect", 'tunnel "to-b" proxy_id #1', "sa"),
+    (("10.1.0.5", "10.2.0.9", "tcp", "4711", "443"), False, "bypass", "policy #3", "bypass"),
+    (("10.1.0.5", "10.2.0.9", "tcp", "4711", "22"), False, "protect", "policy #2", "sa"),
+    (("10.1.0.5", "10.3.0.9", "tcp", "4711", "22"), False, "clear", None, "rule"),
+    (("10.9.0.5", "10.2.0.7", "udp", "1", "2"), False, "drop", None, "rule"),
+    (("10.1.0.5", "10.2.0.7"), False, "protect", 'tunnel "to-b" proxy_id #1', "sa"),
+    (("10.2.0.7", "10.1.0.5", "udp", "1", "2"), True, "protect", 'tunnel "to-b" proxy_id #1', "guard"),
+    (("10.2.0.9", "10.1.0.5", "icmp", "8", "0"), True, "discard", "policy #1", "guard"),
+    (("10.2.0.9", "10.1.0.5", "tcp", "443", "4711"), True, "bypass", "policy #3", "guard"),
+    (("10.3.0.9", "10.1.0.5", "tcp", "22", "4711"), True, "accept", None, "guard"),
+]
+
+
+@pytest.mark.parametrize(("packet", "inbound", "outcome", "rule", "step"), ASKED)
+def test_what_decides_about_a_packet(config, packet, inbound, outcome, rule, step):
+    made = answer(config, *packet, inbound=inbound)
+    assert (made.outcome, made.rule and made.rule["name"]) == (outcome, rule)
+    assert made.steps[-1].what == step
+
+
+def host(way="ipsec0", children=()):
+    async def answered(_):
+        return way
+
+    return Host(answered, lambda _tunnel, _question: list(children))
+
+
+def test_a_running_gateway_names_the_sa(config):
+    made = answer(config, "10.1.0.5", "10.2.0.7", "udp", host=host(children=[Child(0x1001, 0x2001, "10.1.0.0/24 <-> 10.2.0.0/24")]))
+    assert (made.outcome, made.sa["spi_out"]) == ("protect", "0x2001")
+    back = answer(config, "10.2.0.7", "10.1.0.5", "udp", inbound=True, host=host(children=[Child(0x1001, None, "…")]))
+    assert (back.outcome, back.sa["spi_in"]) == ("protect", "0x1001")
+
+
+def test_without_an_sa_it_is_dropped_and_says_so(config):
+    made = answer(config, "10.1.0.5", "10.2.0.7", "udp", host=host())
+    assert made.outcome == "drop"
+    assert "no_sa" in made.text
+    assert answer(config, "10.2.0.7", "10.1.0.5", "udp", inbound=True, host=host()).outcome == "drop"
+
+
+@pytest.mark.parametrize("way", ["eth0", None])
+def test_the_hosts_routing_may_lead_elsewhere_and_then_the_guard_drops_it(config, way):
+    made = answer(config, "10.1.0.5", "10.2.0.7", "udp", host=host(way=way))
+    assert (made.outcome, made.steps[-1].what) == ("drop", "guard")
+    assert made.route["interface"] == way
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("10.1.0.5", "fd00::1"),
+        ("10.1.0", "10.2.0.1"),
+        ("10.1.0.5", "10.2.0.1", "tpc"),
+        ("10.1.0.5", "10.2.0.1", "gre", "1"),
+        ("10.1.0.5", "10.2.0.1", "47", "1", "2"),
+        ("10.1.0.5", "10.2.0.1", "tcp", "1-5", "2"),
+        ("10.1.0.5", "10.2.0.1", "icmp", "256"),
+    ],
+)
+def test_what_is_no_packet_is_refused(words):
+    with pytest.raises(BadValueError):
+        question_of(*words, *[None] * (5 - len(words)))
+
+
+def test_the_verb_answers_from_a_file(config, capsys):
+    words = ["policy", "explain", "10.1.0.5", "10.2.0.9", "tcp", "4711", "443", "--file", str(config.path)]
+    assert main(words) == 0
+    assert "10.1.0.5 -> 10.2.0.9 (outbound): bypass: leaves in clear" in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert (made["schema"], made["verdict"], made["rule"]["name"]) == (1, "bypass", "policy #3")
+    assert made["packet"] == {"source": "10.1.0.5", "destination": "10.2.0.9", "protocol": 6, "sport": 4711, "dport": 443}
+    assert [step["what"] for step in made["steps"]] == ["rule", "bypass"]
+
+
+ADDRESSES = st.tuples(st.integers(1, 6), st.integers(1, 6)).map(lambda e: AddressRange.of(f"10.0.0.{min(e)}-10.0.0.{max(e)}"))
+PORTS = st.one_of(st.just(ANY_PORTS), st.tuples(st.integers(1, 3), st.integers(1, 3)).map(lambda ends: PortRange(*sorted(ends))))
+ICMP_CODES = st.integers(0, 2).map(lambda kind: PortRange(kind << 8, kind << 8 | 1))
+SELECTORS = st.one_of(
+    st.builds(Selector, ADDRESSES, ADDRESSES, st.sampled_from([None, 1, 17])),
+    st.builds(Selector, ADDRESSES, ADDRESSES, st.sampled_from([6, 17]), PORTS, PORTS),
+    st.builds(lambda local, remote, icmp: Selector(local, remote, 1, icmp, icmp), ADDRESSES, ADDRESSES, ICMP_CODES),
+)
+RULES = st.lists(
+    st.builds(Rule, SELECTORS, st.sampled_from(["protect", "bypass", "discard"]), st.just("ipsec0"), st.none()), max_size=8
+)
+SHOWN = st.one_of(
+    st.tuples(st.sampled_from([6, 17]), st.sampled_from([1, 2, 3, PORT_OPAQUE])).map(lambda shown: (shown[0], shown[1], 2)),
+    st.tuples(st.integers(0, 3), st.integers(0, 2)).map(lambda icmp: (1, icmp[0] << 8 | icmp[1], icmp[0] << 8 | icmp[1])),
+    st.sampled_from([(17, PORT_OPAQUE, PORT_OPAQUE), (PROTOCOL_OPAQUE, PORT_OPAQUE, PORT_OPAQUE)]),
+)
+
+
+@given(RULES, st.integers(1, 6), st.integers(1, 6), SHOWN)
+def test_the_rule_named_is_the_one_by_which_the_data_plane_decides(rules, local, remote, shown):
+    """Ranges, ICMP types, fragments (OPAQUE) and bypass in the mix."""
+    ends = [AddressRange.of(f"10.0.0.{last}").low for last in (local, remote)]
+    question = question_of(str(ends[0]), str(ends[1]), None, None, None)
+    question = type(question)(ends[0], ends[1], *shown)
+    mine = next((index for index, rule in enumerate(rules) if holds(rule.selector, question)), -1)
+    policy = Policy([PolicyRule(pair_of(rule.selector), ACTIONS[rule.action], 0) for rule in rules])
+    flows = flow_array([Flow(ends[0], ends[1], *shown)])
+    assert [mine] == lookup(policy, 0, flows).tolist() == lookup(policy, 0, flows, linear=True).tolist()
