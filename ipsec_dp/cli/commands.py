@@ -141,11 +141,6 @@ def check(file: Path, as_json: bool) -> int:
 # ---- a tunnel's negotiation ----------------------------------------------------------------------------------------------------
 
 
-def _not_built(verb: str) -> int:
-    click.echo(f"ipsec-dp {verb} is not built yet", err=True)
-    return 1
-
-
 def _negotiate(control: Path | None, as_json: bool, said: str, verb: str, **arguments: Any) -> int:
     """Asks the gateway; what comes of it shows in its log and in `status`."""
     result = ask(control, verb, **arguments)

@@ -156,6 +156,28 @@ def test_forwarded_fragments_of_what_bypasses_by_port_do_not_leave_in_clear(site
     assert drops(up.a, "policy_bypass") == before + 1
 
 
+@pytest.mark.parametrize(
+    ("packet", "inbound", "verdict", "interface"),
+    [
+        ((A, B, "udp", "1", "7000"), False, "bypass", None),
+        ((A, B, "udp", "1", "7010"), False, "protect", "ipsec0"),
+        ((A, B, "udp", "1", "7020"), False, "discard", "ipsec0"),
+        ((A, NO_ECHO, "icmp", "8", "0"), False, "discard", "ipsec0"),
+        ((A, NO_ECHO, "icmp", "3", "3"), False, "protect", "ipsec0"),
+        ((A, "10.9.0.9", "udp", "1", "2"), False, "clear", "wan"),
+        ((B, A, "udp", "7010", "1"), True, "protect", None),
+        ((B, A, "udp", "7000", "1"), True, "bypass", None),
+        ((DISCARDED, A, "tcp", "1", "2"), True, "discard", None),
+    ],
+)
+def test_the_running_gateway_explains_what_the_other_tests_saw(up, packet, inbound, verdict, interface):
+    names = ("source", "destination", "protocol", "sport", "dport")
+    said = up.a.ask("explain", **dict(zip(names, packet, strict=True)), inbound=inbound)
+    assert (said["verdict"], (said["route"] or {}).get("interface")) == (verdict, interface)
+    if verdict == "protect":
+        assert said["sa"]["spi_in" if inbound else "spi_out"].startswith("0x")
+
+
 def test_bypass_goes_on_when_the_gateway_is_killed_and_nothing_is_left_when_it_stops(lab, tmp_path):
     sites = netns.two_sites(lab)
     before = sites.gw_a.call(harness.picture)

@@ -106,12 +106,6 @@ def test_wrong_usage_is_exit_status_2(capsys, arguments):
     assert "Usage: " in captured.err
 
 
-@pytest.mark.parametrize("arguments", [["policy", "explain", "10.1.0.1", "10.2.0.1"]])
-def test_a_verb_that_is_not_built_yet_says_so_and_fails(capsys, arguments):
-    assert main(arguments) == 1
-    assert "is not built yet" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("arguments", "asked", "said"),
     [
