@@ -45,6 +45,7 @@ TICK_S = 0.25  # how late an attempt may be
 # and the limit on half-open IKE SAs of the peer, and be repeated. One that has no answer after CALL_FRESH_S does not count.
 CALLS_AT_ONCE = 24
 CALL_FRESH_S = 1.0
+FAULT_QUIET_S = 10.0  # between two log lines about datagrams that made us fail
 MESSAGE_MAX = 65535
 MESSAGES_AT_ONCE = 64  # of one socket, before the rest of the control plane has its turn
 
@@ -84,6 +85,7 @@ class IkeDriver:
         self._fresh: dict[str, float] = {}  # when the attempts that have no answer yet began
         self._held_back = False  # attempts are due that CALLS_AT_ONCE does not let begin
         self._timer: asyncio.TimerHandle | None = None
+        self._fault_told = -FAULT_QUIET_S
         core.set_peers(self._peers.values())
 
     # ---- life
@@ -193,14 +195,26 @@ class IkeDriver:
             except OSError:  # an ICMP error about something we sent; unauthenticated, so it says nothing
                 continue
             remote = act.Endpoint(_address(sender[0]), sender[1], sender[3] if len(sender) > 3 else 0)
-            self._carry_out(self._core.receive(message, act.Path(local, remote), time.monotonic()))
+            self._receive(message, act.Path(local, remote))
 
     def datagram(self, event: IkeDatagram) -> None:
         """A message that came to port 4500."""
         if event.local is None or event.remote is None:
             return
         local, remote = (act.Endpoint(end.address, end.port, end.scope) for end in (event.local, event.remote))
-        self._carry_out(self._core.receive(event.message, act.Path(local, remote, natt=True), time.monotonic()))
+        self._receive(event.message, act.Path(local, remote, natt=True))
+
+    def _receive(self, message: bytes, path: act.Path) -> None:
+        """Whatever a stranger sends, it costs one datagram at the most: an exception here is a fault of ours."""
+        now = time.monotonic()
+        try:
+            actions = self._core.receive(message, path, now)
+        except Exception:  # whichever it is, the tunnels of everybody else go on
+            if now - self._fault_told >= FAULT_QUIET_S:
+                self._fault_told = now
+                log.exception("a datagram from %s could not be handled; please report this", path.remote)
+            return
+        self._carry_out(actions)
 
     def paths(self) -> dict[str, OuterPath]:
         """The way that each tunnel's packets take now, of those that are up."""
