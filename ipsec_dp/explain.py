@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Literal
 
 from ipsec_dp.config.bypass import held_by, plan
+from ipsec_dp.config.model import ROUTE_METRIC
 from ipsec_dp.config.quantities import PORT_PROTOCOLS, parse_icmp_code, parse_icmp_type, parse_ports, parse_protocol
 from ipsec_dp.config.selectors import ANY_PORTS, ICMP_PROTOCOLS, Rule
 from ipsec_dp.errors import BadValueError
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Config
     from ipsec_dp.config.selectors import PortRange, Selector
     from ipsec_dp.selectors import SelectorPair
-
-METRIC = 50  # of a tunnel's own routes, see `host.routes`
 
 Outcome = Literal["protect", "bypass", "discard", "drop", "clear", "accept"]
 
@@ -254,7 +253,7 @@ async def _tell_route(config: Config, question: Question, host: Host | None, mad
 def _best_route(config: Config, destination: Address) -> tuple[Network, str, str] | None:
     """Prefix, interface and origin of the longest configured route, the least metric first."""
     ways = [
-        (prefix, METRIC, tunnel.interface, f'routes of tunnel "{tunnel.name}"')
+        (prefix, ROUTE_METRIC, tunnel.interface, f'routes of tunnel "{tunnel.name}"')
         for tunnel in config.tunnels
         for prefix in tunnel.routes
     ]

@@ -251,8 +251,8 @@ def explain(
     if file is not None:
         answer = asyncio.run(part.explain(load(file), question, None)).as_json()
     else:
-        packet = {"source": src, "destination": dst, "protocol": proto, "sport": sport, "dport": dport}
-        answer = ask(control, "explain", **packet, inbound=inbound)
+        ends: dict[str, Any] = {"source": src, "destination": dst, "protocol": proto, "sport": sport, "dport": dport}
+        answer = ask(control, "explain", inbound=inbound, **ends)
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:

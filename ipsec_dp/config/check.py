@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.addresses import AddressRange
 from ipsec_dp.config import bypass, files, model, shadows
-from ipsec_dp.config.findings import Findings, suggest
-from ipsec_dp.config.selectors import Rule, Selector
+from ipsec_dp.config.findings import Findings, Place, suggest
+from ipsec_dp.config.selectors import Network, Rule, Selector
 from ipsec_dp.errors import BadValueError
 
 if TYPE_CHECKING:
@@ -135,19 +135,53 @@ def check_routes(config: model.Config, tunnels: Sequence[model.Tunnel], findings
     """A route leads to a tunnel that can carry some of it, and no two of the same prefix have the same metric."""
     by_name = {tunnel.name: tunnel for tunnel in tunnels}
     seen: dict[tuple[object, int], int] = {}
+    ways = _check_tunnel_routes(tunnels, findings)
     for number, route in enumerate(config.routes, 1):
         place = findings.at(f"route #{number}")
         tunnel = by_name.get(route.tunnel)
-        if tunnel is not None and not any(_overlap(selector, route) for selector in tunnel.selectors):
-            remotes = ", ".join(selector.remote.prefix_text for selector in tunnel.selectors)
-            place.error("prefix", f'{route.prefix} lies outside what tunnel "{tunnel.name}" protects', f"write a part of {remotes}")
+        if tunnel is not None:
+            _check_carried(tunnel, route.prefix, place, "prefix")
         other = seen.setdefault((route.prefix, route.metric), number)
         if other != number:
             place.error("metric", f"route #{other} has the same prefix and metric", "write another metric")
+        elif tunnel is not None:
+            owner = ways.get((route.prefix, route.metric), tunnel)
+            if owner.interface != tunnel.interface:
+                wrong = f'{route.prefix} is routed into {owner.interface} with metric {route.metric} by tunnel "{owner.name}"'
+                place.error("metric", wrong, "write another metric")
 
 
-def _overlap(selector: Selector, route: model.Route) -> bool:
-    return selector.remote.overlaps(AddressRange.of(route.prefix))
+def _check_tunnel_routes(tunnels: Sequence[model.Tunnel], findings: Findings) -> dict[tuple[Network, int], model.Tunnel]:
+    """What tunnels route by themselves leads into one interface each, where it can be carried. The tunnel by prefix and metric."""
+    ways: dict[tuple[Network, int], model.Tunnel] = {}
+    for tunnel in tunnels:
+        place = findings.at(tunnel_place(tunnel.name))
+        for prefix in tunnel.routes:
+            _check_carried(tunnel, prefix, place, "routes")
+            owner = ways.setdefault((prefix, model.ROUTE_METRIC), tunnel)
+            if owner.interface != tunnel.interface:
+                wrong = f'{prefix} is routed into {owner.interface} by tunnel "{owner.name}" already'
+                right = f'write routes = "none", and a [[route]] with another metric than {model.ROUTE_METRIC}'
+                place.error("routes", f"{wrong}, with the same metric", right)
+        _check_peer_inside(tunnel, place)
+    return ways
+
+
+def _check_carried(tunnel: model.Tunnel, prefix: Network, place: Place, key: str) -> None:
+    if any(selector.remote.overlaps(AddressRange.of(prefix)) for selector in tunnel.selectors):
+        return
+    remotes = ", ".join(selector.remote.prefix_text for selector in tunnel.selectors)
+    place.error(key, f'{prefix} lies outside what tunnel "{tunnel.name}" protects', f"write a part of {remotes}")
+
+
+def _check_peer_inside(tunnel: model.Tunnel, place: Place) -> None:
+    """A peer may lie inside what is routed to it: our own packets are marked and stay outside. Who writes a default route or the
+    peer's address itself knows that the rest does not; in a network between them it may be an oversight."""
+    for remote in tunnel.remotes:
+        for prefix in () if isinstance(remote, str) else tunnel.routes:
+            if remote in prefix and 0 < prefix.prefixlen < prefix.max_prefixlen:
+                wrong = f"the peer {remote} lies in {prefix}, which is routed into its own tunnel, and with it all but ESP and IKE"
+                place.warn("remote", wrong, f"if that is not meant, leave {remote} out of the routes")
 
 
 def check_manual(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:

@@ -29,6 +29,8 @@ Revocation = Literal["off", "if-present", "strict"]
 Unique = Literal["replace", "keep", "never"]
 IkePort = Literal[500, 4500]
 
+ROUTE_METRIC = 50  # of what tunnels route by themselves (`routes`), and of a [[route]] that says none
+
 CONTROL_DIRECTORY = Path("/run/ipsec-dp")
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ipsec_dp.config import ANY_PORTS, Config, PortRange, PskAuth, examine, load
+from ipsec_dp.config import ANY_PORTS, Config, PortRange, PskAuth, examine, load, model, tables
 from ipsec_dp.errors import ConfigError, Finding
+from ipsec_dp.host import routes
 from ipsec_dp.ike.proposal import DEFAULT_ESP, DEFAULT_IKE, parse_esp, parse_ike
 
 TUNNEL = """
@@ -423,9 +424,9 @@ def test_a_policy_that_takes_nothing_out_of_a_bypass_may_be_anything(write):
 # ---- rules that are never reached ----------------------------------------------------------------------------------------------
 
 
-def tunnel_text(name: str, interface: str, *proxy_ids: tuple[str, str]) -> str:
+def tunnel_text(name: str, interface: str, *proxy_ids: tuple[str, str], keys: str = "") -> str:
     proxies = "".join(f'[[tunnel.proxy_id]]\nlocal = "{local}"\nremote = "{remote}"\n' for local, remote in proxy_ids)
-    return f'[[tunnel]]\nname = "{name}"\nremote = "192.0.2.2"\ninterface = "{interface}"\n{proxies}{AUTH}'
+    return f'[[tunnel]]\nname = "{name}"\nremote = "192.0.2.2"\ninterface = "{interface}"\n{keys}{proxies}{AUTH}'
 
 
 def policy_text(action: str, **keys: str) -> str:
@@ -434,6 +435,8 @@ def policy_text(action: str, **keys: str) -> str:
 
 A, B = ("10.1.0.0/24", "10.2.0.0/24"), ("10.1.0.0/16", "10.2.0.0/16")
 
+UNROUTED = 'routes = "none"\n'
+
 REACH = [
     # tunnels and policies, the lines they get
     (tunnel_text("x", "i0", A, B), []),
@@ -441,7 +444,7 @@ REACH = [
         tunnel_text("x", "i0", B, A),
         ['tunnel "x": proxy_id: never reached: its own earlier 10.1.0.0/16 <-> 10.2.0.0/16 holds all of 10.1'],
     ),
-    (tunnel_text("x", "i0", A) + tunnel_text("y", "i1", A), []),
+    (tunnel_text("x", "i0", A) + tunnel_text("y", "i1", A, keys=UNROUTED), []),
     (
         tunnel_text("x", "i0", A) + tunnel_text("y", "i0", A),
         ['tunnel "y": proxy_id: selectors are those of tunnel "x" on the same interf'],
@@ -494,10 +497,66 @@ REACH = [
         ["^policy #2: never reached: policy #1 "],
     ),
     (
-        tunnel_text("x", "i0", A) + tunnel_text("y", "i1", A) + policy_text("protect", tunnel="x", local="10.1.0.0/16"),
+        tunnel_text("x", "i0", A)
+        + tunnel_text("y", "i1", A, keys=UNROUTED)
+        + policy_text("protect", tunnel="x", local="10.1.0.0/16"),
         [],
     ),
 ]
+
+
+ROUTED = [
+    # a configuration, and the lines that its routes get
+    (tunnel_text("x", "i0", A) + tunnel_text("y", "i0", B), []),
+    (
+        tunnel_text("x", "i0", A) + tunnel_text("y", "i1", A),
+        ['^tunnel "y": routes: 10.2.0.0/24 is routed into i0 by tunnel "x" already, with the same metric; write routes = "none"'],
+    ),
+    (
+        tunnel_text("x", "i0", A, keys='routes = ["10.2.0.0/25", "10.3.0.0/24"]\n'),
+        ['^tunnel "x": routes: 10.3.0.0/24 lies outside what tunnel "x" protects; write a part of 10.2.0.0/24$'],
+    ),
+    (tunnel_text("x", "i0", keys='routes = ["10.3.0.0/24"]\n'), []),
+    (
+        tunnel_text("x", "i0", A) + tunnel_text("y", "i1", A, keys=UNROUTED) + '[[route]]\nprefix = "10.2.0.0/24"\ntunnel = "y"\n',
+        ['^route #1: metric: 10.2.0.0/24 is routed into i0 with metric 50 by tunnel "x"; write another metric$'],
+    ),
+    (
+        tunnel_text("x", "i0", A)
+        + tunnel_text("y", "i1", A, keys=UNROUTED)
+        + '[[route]]\nprefix = "10.2.0.0/24"\ntunnel = "y"\nmetric = 60\n',
+        [],
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), ROUTED)
+def test_a_route_leads_into_one_interface_and_to_what_is_protected(errors_of, text, says):
+    lines = errors_of(text)
+    assert len(lines) == len(says)
+    assert all(re.search(pattern, line) for pattern, line in zip(says, lines, strict=True))
+
+
+def test_the_metric_of_routes_is_the_same_everywhere():
+    assert model.ROUTE_METRIC == routes.METRIC == tables.Route.__struct_defaults__[-1]
+
+
+@pytest.mark.parametrize(
+    ("remote", "prefix", "warned"),
+    [
+        ("192.0.2.2", "192.0.2.0/24", True),
+        ("2001:db8::2", "2001:db8::/32", True),
+        ("192.0.2.2", "192.0.2.2/32", False),
+        ("192.0.2.2", "0.0.0.0/0", False),
+        ("192.0.2.2", "10.2.0.0/24", False),
+        ("gw.example", "10.2.0.0/24", False),
+    ],
+)
+def test_a_peer_inside_its_own_tunnel_is_warned_of(write, remote, prefix, warned):
+    """It works: our own packets are marked. But who wants that writes the peer's address, or a default route."""
+    text = tunnel_text("x", "i0", keys=f'routes = ["{prefix}"]\n').replace("192.0.2.2", remote)
+    told = [str(finding) for finding in load(write(text)).warnings]
+    assert any(f"the peer {remote} lies in {prefix}, which is routed into its own tunnel" in line for line in told) == warned
 
 
 @pytest.mark.parametrize(
