@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipsec_dp import manual
+from ipsec_dp import manual, workers
 from ipsec_dp.carriers import Carriers
 from ipsec_dp.components import Components
 from ipsec_dp.control import ControlServer
@@ -104,6 +104,7 @@ class Gateway:
             interfaces=self.spd.interfaces.capacity,
             hold_octets=HOLD_OCTETS,
             offloads=offloads_named(self.config.offloads),
+            workers=self.config.workers,
         )
         stack.callback(plane.close)
         if not plane.arena().locked:
@@ -120,7 +121,7 @@ class Gateway:
         ike = self._ike_driver(sad, links)
         running = Running(self.config, self.spd, plane, sad, paths, ike, self._host.mtu_of, self._fail)
         running.listen(stack)
-        plane.start()
+        plane.start(workers.pins(self.config.pin, plane.workers))
         stack.callback(plane.stop)
         _hurry()
         await self._host.add_routes(stack)
@@ -163,7 +164,14 @@ class Gateway:
         except (IkeError, OSError, ValueError) as error:
             raise GatewayFailedError(str(error)) from error
         self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of)
-        core = IkeManager(Environment(os.urandom, sad.try_allocate_spi, lambda _now: datetime.now(UTC), activity=children.activity))
+        core = IkeManager(
+            Environment(
+                os.urandom,
+                lambda name: sad.try_allocate_spi(workers.receiver(self.config, self.spd.tunnel_numbers, name)),
+                lambda _now: datetime.now(UTC),
+                activity=children.activity,
+            )
+        )
         return IkeDriver(
             tunnels,
             peers,

@@ -16,11 +16,12 @@ from ipsec_dp.addresses import AddressRange
 from ipsec_dp.carriers import followed
 from ipsec_dp.config import ANY_PORTS
 from ipsec_dp.config.bypass import plan as bypass_plan
-from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath
+from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath, owner_of
 from ipsec_dp.host import HostError, bypass, guard, nft, routes, sockets, tun, zones
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.outer import OuterRoutes, inside_networks, own_address_in, own_addresses, way
 from ipsec_dp.suites import inner_mtu
+from ipsec_dp.workers import attach_interface, detach_interface
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -226,14 +227,16 @@ class HostSide:
             self._make_interface(name)
 
     def _make_interface(self, name: str) -> None:
-        device = self._tuns[name] = tun.make(name)
+        numbers, plane = self._spd.tunnel_numbers, self._attached_to
+        owners = [(tunnel, owner_of(numbers[tunnel.name], plane.workers)) for tunnel in self._tunnels_of(name)]
+        remotes = [(prefix, owner) for tunnel, owner in owners for s in tunnel.selectors for prefix in s.remote.prefixes]
+        self._tuns[name] = attach_interface(plane, name, self._spd.interface_numbers[name], remotes)
         if name in followed(self._config.tunnels).values():  # before anybody sees it up
             self.set_carrier(name, False)
-        self._attached_to.attach_tun(self._spd.interface_numbers[name], device.descriptors[0])
 
     def _remove_interfaces(self, names: Iterable[str]) -> None:
         for name in list(names):
-            self._attached_to.detach_tun(self._spd.interface_numbers[name])
+            detach_interface(self._attached_to, self._spd.interface_numbers[name])
             self._tuns.pop(name).close()
             self._addresses.pop(name, None)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ipsec_dp.dataplane import Df, Encapsulation, Endpoint
 from ipsec_dp.host import sockets
+from ipsec_dp.host.steering import Steering
 
 if TYPE_CHECKING:
     import socket
@@ -45,13 +47,28 @@ class Links:
         key = local.address, encapsulation
         if key not in self._links:
             udp = encapsulation is Encapsulation.UDP
-            pair = sockets.udp_pair(local.address, local.port) if udp else sockets.esp_pair(local.address)
+            steering = Steering(self._plane.workers, self._plane.sa_slots)
+            make = partial(sockets.udp_pair, port=local.port) if udp else sockets.esp_pair
+            pair = make(local.address, steering=steering)
             self._stack.callback(pair.close)
-            self._links[key] = self._plane.attach_link(encapsulation, local, pair.receive.fileno(), Df.SET, pair.other.fileno())
-            self._stack.callback(self._plane.detach_link, self._links[key])
+            self._links[key] = self._attach(encapsulation, local, pair)
             if udp:
                 self._pairs[local.address] = pair
         return self._links[key]
+
+    def _attach(self, encapsulation: Encapsulation, local: Endpoint, pair: OuterSockets) -> int:
+        """Gives each worker its receiving socket; where there is but one, worker 0 reads it. The number is the same for all."""
+        alone = len(pair.receivers) == 1
+        links = set()
+        for worker in range(self._plane.workers):
+            receive = pair.receivers[0 if alone else worker].fileno()
+            link = self._plane.attach_link(encapsulation, local, receive, Df.SET, pair.other.fileno(), worker)
+            self._stack.callback(self._plane.detach_link, link, worker)
+            links.add(link)
+            if alone and worker > 0:
+                self._plane.receive_off_link(link, worker)
+        (number,) = links
+        return number
 
     def listen_ike(self, local: Address, readable: Callable[[socket.socket], None]) -> None:
         """Opens ports 500 and 4500 of an address. `readable` is called when a datagram is at port 500; those at port 4500 come

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ipsec_dp.dataplane import NO_LIMITS, Channel, Direction, Offload, PuntKind, SaCondition, SaFlag, SaHandle
+from ipsec_dp.dataplane import NO_LIMITS, Channel, Direction, Offload, PuntKind, SaCondition, SaFlag, SaHandle, owner_of
 from ipsec_dp.errors import DataPlaneError
 
 if TYPE_CHECKING:
@@ -119,14 +119,14 @@ class Sad:
         self.records: dict[SaHandle, SaRecord] = {}
         self.children: dict[int, Child] = {}
 
-    def allocate_spi(self, random: int) -> int:
-        """An SPI to announce to the peer, kept until it is installed or released."""
-        return self._plane.allocate_spi(random)
+    def allocate_spi(self, random: int, receiver: int = 0) -> int:
+        """An SPI to announce to the peer, kept until it is installed or released. Its datagrams come to worker `receiver`."""
+        return self._plane.allocate_spi(random, receiver)
 
-    def try_allocate_spi(self) -> int | None:
+    def try_allocate_spi(self, receiver: int = 0) -> int | None:
         """`allocate_spi` with a random number of its own; None when there is none left."""
         try:
-            return self._plane.allocate_spi(secrets.randbits(32))
+            return self._plane.allocate_spi(secrets.randbits(32), receiver)
         except DataPlaneError:
             return None
 
@@ -157,6 +157,7 @@ class Sad:
             replay_window=replay_window,
             limits=limits,
             peer=peer,
+            worker=owner_of(tunnel, self._plane.workers),
         )
         self._record(handle, Direction.INBOUND, spi, tunnel, suite, tuple(selectors), limits)
         return handle
@@ -186,6 +187,7 @@ class Sad:
             tfc_octets=tfc_octets,
             sequence=sequence,
             iv=iv,
+            worker=owner_of(tunnel, self._plane.workers),
         )
         self._record(handle, Direction.OUTBOUND, spi, tunnel, suite, (), limits)
         return handle

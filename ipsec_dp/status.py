@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ipsec_dp import workers
 from ipsec_dp.dataplane import DROP_SENTENCES
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def gateway_status(
             "keepalives_in": counters.keepalives_in,
             "ike_in": counters.ike_in,
         },
+        "workers": workers.status(plane),
         "punts": {"limited": counters.punts_limited, "lost": counters.punts_lost},
         "keys": {"octets": arena.in_use, "locked": arena.locked, "undumped": arena.undumped, "wiped_on_fork": arena.wiped_on_fork},
     }

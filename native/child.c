@@ -87,7 +87,8 @@ int dp_child_switch(struct dp *dp, uint32_t tunnel, uint32_t child, dp_sa_id out
     if (sa != NULL) { /* packets may wait for it; those that it does not carry ask again, for themselves */
         atomic_store_explicit(&dp->tunnel[tunnel].acquire, false, memory_order_relaxed);
         atomic_fetch_add_explicit(&dp->switches, 1, memory_order_release);
-        dp_loop_wake(&dp->worker[sa->worker].outbound);
+        for (uint32_t w = 0; w < dp->config.workers; w++) /* wherever they were read */
+            dp_loop_wake(&dp->worker[w].outbound);
     }
     return 0;
 }

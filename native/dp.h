@@ -168,6 +168,11 @@ struct dp_sa_params {
  * kept for dp_sa_install until dp_spi_release. */
 int dp_spi_allocate(struct dp *dp, uint32_t random, uint32_t *spi);
 void dp_spi_release(struct dp *dp, uint32_t spi);
+/* The same with a slot whose datagrams the sockets are to steer to `worker`, see dp_spi_receiver. -EINVAL, -ENOSPC: of its share.
+ */
+int dp_spi_allocate_for(struct dp *dp, uint32_t worker, uint32_t random, uint32_t *spi);
+/* The worker whose sockets are to receive an SPI: its slot modulo the workers. An SA's owner may be another one. */
+uint32_t dp_spi_receiver(const struct dp *dp, uint32_t spi);
 
 /* Installs one SA and returns its name through `id`. `keymat` is the encryption key, the salt (AEAD, 4 octets) and the integrity
  * key, in this order (RFC 7296 §2.17, RFC 4106 §8.1), exactly as long as the suite asks. Selectors (1..256 of them) bound what an
@@ -298,6 +303,10 @@ int dp_link_attach(struct dp *dp, uint32_t worker, unsigned encapsulation, const
                    int receive_df, int fd_other);
 int dp_link_detach(struct dp *dp, uint32_t worker, uint32_t link);
 
+/* This worker only sends on the device from now on: another one has the same descriptor and reads it. Before the loops start.
+ * -ENOENT. */
+int dp_receive_off(struct dp *dp, uint32_t worker, int is_link, uint32_t number);
+
 /* What the kernel can do for a device in bulk. Everything works without it, packet by packet. */
 enum dp_offload {
     DP_OFFLOAD_TUN_CSUM = 1 << 0,    /* a packet's upper checksum may be left to us, and by us to the kernel */
@@ -352,6 +361,8 @@ int dp_inbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t no
 
 /* Starts the two threads of a worker (clock: CLOCK_MONOTONIC); stops them within one step. -EALREADY, -errno of pthread_create. */
 int dp_worker_start(struct dp *dp, uint32_t worker);
+/* Binds each of the two threads to a CPU (-1: to none) when it is started; then -EINVAL if there is no such CPU for us. */
+int dp_worker_pin(struct dp *dp, uint32_t worker, int outbound_cpu, int inbound_cpu);
 int dp_worker_stop(struct dp *dp, uint32_t worker);
 
 /* ---- what the loops tell ---------------------------------------------------------------------------------------------------- */
@@ -399,8 +410,12 @@ struct dp_counters {
     uint64_t keepalives_in; /* RFC 3948 §2.3 */
     uint64_t ike_in;        /* datagrams with the non-ESP marker */
     uint64_t punts_limited, punts_lost;
+    uint64_t handed_over; /* packets that arrived at a worker and whose SA is another's; both directions */
+    uint64_t taken_over;  /* the same at the other end: what the owners have taken */
 };
 void dp_counters_read(const struct dp *dp, struct dp_counters *out);
+/* Those of one worker. -EINVAL. */
+int dp_worker_counters_read(const struct dp *dp, uint32_t worker, struct dp_counters *out);
 
 /* ---- whole batches, for rigs and benchmarks: what the loops do to each packet ----------------------------------------------- */
 

@@ -63,11 +63,14 @@ static int loop_open(struct dp *dp, struct dp_loop *loop, uint32_t worker, unsig
     loop->dp = dp;
     loop->worker = worker;
     loop->direction = (uint8_t)direction;
+    loop->cpu = -1;
     int error = area_open(&loop->received);
     if (error == 0)
         error = area_open(&loop->built);
     if (error == 0)
         error = dp_loop_open_events(loop);
+    if (error == 0)
+        error = dp_handover_open(dp, loop);
     if (error != 0)
         return error;
     uint64_t seed;
@@ -82,7 +85,8 @@ static int loop_open(struct dp *dp, struct dp_loop *loop, uint32_t worker, unsig
     return loop->limiter != NULL ? 0 : -ENOMEM;
 }
 
-static void loop_close(struct dp_loop *loop) {
+static void loop_close(struct dp *dp, struct dp_loop *loop) {
+    dp_handover_close(dp, loop);
     area_close(&loop->received);
     area_close(&loop->built);
     free(loop->limiter);
@@ -150,8 +154,8 @@ void dp_destroy(struct dp *dp) {
     dp_sa_table_finish(dp);
     dp_policy_free(atomic_load_explicit(&dp->policy, memory_order_relaxed));
     for (uint32_t w = 0; dp->worker != NULL && w < dp->config.workers; w++) {
-        loop_close(&dp->worker[w].inbound);
-        loop_close(&dp->worker[w].outbound);
+        loop_close(dp, &dp->worker[w].inbound);
+        loop_close(dp, &dp->worker[w].outbound);
     }
     dp_punt_close(dp);
     dp_arena_destroy(dp->arena);
@@ -197,12 +201,25 @@ static void add_loop(struct dp_counters *out, const struct dp_loop *loop) {
     out->ike_in += atomic_load_explicit(&loop->ike, memory_order_relaxed);
     out->punts_limited += atomic_load_explicit(&loop->punts_limited, memory_order_relaxed);
     out->punts_lost += atomic_load_explicit(&loop->punts_lost, memory_order_relaxed);
+    out->handed_over += atomic_load_explicit(&loop->handed_over, memory_order_relaxed);
+    out->taken_over += atomic_load_explicit(&loop->taken_over, memory_order_relaxed);
+}
+
+static void add_worker(struct dp_counters *out, const struct dp_worker *worker) {
+    add_loop(out, &worker->inbound);
+    add_loop(out, &worker->outbound);
 }
 
 void dp_counters_read(const struct dp *dp, struct dp_counters *out) {
     memset(out, 0, sizeof *out);
-    for (uint32_t w = 0; w < dp->config.workers; w++) {
-        add_loop(out, &dp->worker[w].inbound);
-        add_loop(out, &dp->worker[w].outbound);
-    }
+    for (uint32_t w = 0; w < dp->config.workers; w++)
+        add_worker(out, &dp->worker[w]);
+}
+
+int dp_worker_counters_read(const struct dp *dp, uint32_t worker, struct dp_counters *out) {
+    if (worker >= dp->config.workers)
+        return -EINVAL;
+    memset(out, 0, sizeof *out);
+    add_worker(out, &dp->worker[worker]);
+    return 0;
 }

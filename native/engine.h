@@ -6,6 +6,7 @@
 
 #include "coalesce.h"
 #include "epoch.h"
+#include "handover.h"
 #include "hold.h"
 #include "inner.h"
 #include "io.h"
@@ -41,7 +42,10 @@ struct dp_loop {
     uint32_t turn;                  /* where the next step begins among the devices */
 
     _Atomic uint64_t drops[DP_DROP_COUNT];
-    _Atomic uint64_t packets, octets, keepalives, ike, punts_limited, punts_lost;
+    _Atomic uint64_t packets, octets, keepalives, ike, punts_limited, punts_lost, handed_over, taken_over;
+    struct dp_ring **from;           /* by worker: what it hands over to this loop; NULL with one worker */
+    uint64_t to_wake;                /* a bit a worker: it was handed something */
+    _Atomic bool asleep;             /* whoever hands something over has to wake this loop */
     struct dp_punt_limiter *limiter; /* inbound: of strangers' punts; outbound: of ICMP messages to the senders of packets */
     struct dp_judged judged;         /* inbound */
     struct dp_hold *hold;            /* outbound */
@@ -53,6 +57,7 @@ struct dp_loop {
 
     pthread_t thread;
     uint64_t spin; /* ns: how long to look for more before sleeping */
+    int cpu;       /* that the thread is bound to; -1: none */
     bool running;
     _Atomic bool stop;
     int wake_fd, epoll_fd;

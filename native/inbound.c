@@ -229,12 +229,56 @@ static enum dp_drop inbound_datagram(struct dp_loop *loop, const struct dp_burst
     return DP_OK;
 }
 
+/* The worker that owns the SA of a datagram; our own number where that cannot be told. */
+static uint32_t owner_of(const struct dp_loop *loop, const uint8_t *data, uint32_t octets) {
+    const struct dp_sa *sa = octets >= DP_ESP_HEADER ? dp_sa_by_spi(&loop->dp->sas, load_be32(data)) : NULL;
+    return sa != NULL ? sa->worker : loop->worker;
+}
+
+/* Datagrams of a burst, one behind the other, that belong to another worker. */
+struct foreign {
+    uint32_t owner, from, to, packets;
+};
+
+static void hand_over(struct dp_loop *loop, const struct dp_burst *b, struct foreign *f) {
+    if (f->packets == 0)
+        return;
+    struct dp_burst part = *b;
+    part.data += f->from;
+    part.octets = f->to - f->from;
+    part.packets = f->packets;
+    enum dp_drop reason = dp_hand_over(loop, f->owner, &part);
+    if (reason != DP_OK)
+        dp_drop_packets(loop, reason, f->packets);
+    f->packets = 0;
+}
+
+/* Whether the datagram is another worker's; it is handed over together with its neighbours. */
+static bool belongs_elsewhere(struct dp_loop *loop, const struct dp_burst *b, struct foreign *f, uint32_t at, uint32_t octets) {
+    uint32_t owner = owner_of(loop, b->data + at, octets);
+    if (owner != f->owner || owner == loop->worker)
+        hand_over(loop, b, f);
+    if (owner == loop->worker)
+        return false;
+    if (f->packets++ == 0)
+        f->from = at;
+    f->owner = owner;
+    f->to = at + octets;
+    return true;
+}
+
 /* The datagrams of a burst, which share nothing but their addresses: the kernel aggregates by those alone. How many they are. */
 static int inbound_burst(struct dp_loop *loop, const struct dp_burst *b, uint64_t now) {
+    struct foreign foreign = {.owner = loop->worker};
+    bool shared = loop->from != NULL && !b->handed;
     int datagrams = 0;
     for (uint32_t at = 0; at < b->octets || datagrams == 0; datagrams++) {
         uint32_t left = b->octets - at, octets = b->gso_size != 0 && b->gso_size < left ? b->gso_size : left;
         uint8_t *data = b->data + at;
+        if (shared && belongs_elsewhere(loop, b, &foreign, at, octets)) {
+            at += octets;
+            continue;
+        }
         at += octets;
         if (not_esp(loop, b, data, octets, now))
             continue;
@@ -242,7 +286,12 @@ static int inbound_burst(struct dp_loop *loop, const struct dp_burst *b, uint64_
         if (reason != DP_OK)
             dp_drop(loop, reason);
     }
+    hand_over(loop, b, &foreign);
     return datagrams;
+}
+
+static int inbound_taken(struct dp_loop *loop, struct dp_burst *b, uint64_t now) {
+    return inbound_burst(loop, b, now);
 }
 
 static int inbound_device(struct dp_loop *loop, struct dp_io *io, uint32_t budget, uint64_t now) {
@@ -265,7 +314,8 @@ int dp_inbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t no
     struct dp_loop *loop = &dp->worker[worker].inbound;
     dp_epoch_online(&loop->epoch, &dp->epoch);
     loop->judged.policy = NULL;
-    int moved =
+    int moved = loop->from != NULL ? dp_handover_take(loop, budget, now, inbound_taken, flush) : 0;
+    moved +=
         dp_loop_visit(loop, atomic_load_explicit(&dp->worker[worker].links, memory_order_acquire), budget, now, inbound_device);
     dp_epoch_offline(&loop->epoch);
     return moved;

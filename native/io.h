@@ -31,6 +31,7 @@ struct dp_burst {
     uint8_t df;          /* outer DF to send: DP_DF_SET or DP_DF_CLEAR */
     uint8_t encapsulation;
     uint8_t hop_limit;   /* outer TTL or hop limit to send, 0: the host's own */
+    bool handed;         /* by the worker that received it to the one that owns its SA; no further */
     uint32_t flow_label; /* outer IPv6 flow label to send */
     uint32_t interface;  /* TUN interface */
     uint32_t link;
@@ -67,6 +68,7 @@ struct dp_io {
     _Atomic int offload_error; /* errno for which `send` gave one up; 0: none since it was reported */
     _Atomic bool ready;        /* the receiving loop should look at it */
     _Atomic bool failed;       /* reported; not read again */
+    _Atomic bool send_only;    /* another worker reads it */
     _Atomic uint64_t reported; /* when an error was last reported, by either loop */
     void *scratch;             /* freed with it, after close */
 };

@@ -130,6 +130,15 @@ int dp_link_detach(struct dp *dp, uint32_t worker, uint32_t link) {
     return dp_io_remove(dp, worker, true, link);
 }
 
+int dp_receive_off(struct dp *dp, uint32_t worker, int is_link, uint32_t number) {
+    struct dp_io *io = dp_io_get(dp, worker, is_link != 0, number);
+    if (io == NULL)
+        return -ENOENT;
+    dp_loop_unwatch(dp, worker, is_link != 0, io);
+    atomic_store_explicit(&io->send_only, true, memory_order_relaxed);
+    return 0;
+}
+
 int dp_mem_tun_attach(struct dp *dp, uint32_t worker, uint32_t interface, uint32_t packets) {
     if (worker >= dp->config.workers || interface >= dp->config.interfaces || packets == 0)
         return -EINVAL;

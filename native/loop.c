@@ -14,6 +14,8 @@ static enum dp_drop send_failure(bool to_links, int error) {
 
 void dp_loop_flush(struct dp_loop *loop, bool to_links, uint64_t now) {
     unsigned at = 0;
+    if (loop->to_wake != 0)
+        dp_handover_wake(loop);
     while (at < loop->out_count) {
         int sent = loop->out_io->ops->send(loop->out_io, &loop->out[at], loop->out_count - at);
         int given_up = atomic_exchange_explicit(&loop->out_io->offload_error, 0, memory_order_relaxed);

@@ -200,6 +200,8 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
         acquire(loop, decision.tunnel, b, now);
         return dp_hold_put(loop->hold, loop, decision.tunnel, b, now) ? DP_OK : DP_DROP_no_sa;
     }
+    if (sa->worker != loop->worker && !b->handed)
+        return dp_hand_over(loop, sa->worker, b);
     reason = send_by(loop, sa, b, &inner, &s, now);
     b->packets = s.count; /* a super-packet may have been cut into more */
     return reason;
@@ -212,6 +214,19 @@ static void release_held(struct dp_loop *loop, uint64_t now) {
         return;
     loop->switches = switches;
     dp_hold_release(loop->hold, loop, now, outbound_burst);
+    dp_loop_flush(loop, true, now);
+}
+
+/* What another worker read. It may have seen a new SA before we did: then what waits here for it is older. */
+static int outbound_taken(struct dp_loop *loop, struct dp_burst *b, uint64_t now) {
+    release_held(loop, now);
+    enum dp_drop reason = outbound_burst(loop, b, now);
+    if (reason != DP_OK)
+        dp_drop_packets(loop, reason, b->packets);
+    return (int)b->packets;
+}
+
+static void flush(struct dp_loop *loop, uint64_t now) {
     dp_loop_flush(loop, true, now);
 }
 
@@ -240,7 +255,8 @@ int dp_outbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t n
     struct dp_loop *loop = &dp->worker[worker].outbound;
     dp_epoch_online(&loop->epoch, &dp->epoch);
     release_held(loop, now);
-    int moved =
+    int moved = loop->from != NULL ? dp_handover_take(loop, budget, now, outbound_taken, flush) : 0;
+    moved +=
         dp_loop_visit(loop, atomic_load_explicit(&dp->worker[worker].tuns, memory_order_acquire), budget, now, outbound_device);
     dp_epoch_offline(&loop->epoch);
     return moved;

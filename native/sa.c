@@ -36,14 +36,15 @@ static bool reserved(const struct dp_sa_table *t, uint32_t slot) {
     return t->reserved[slot / 64] >> (slot % 64) & 1;
 }
 
-int dp_spi_allocate(struct dp *dp, uint32_t random, uint32_t *spi) {
+/* The first free slot that is `rest` modulo `modulus`. */
+static int allocate(struct dp *dp, uint32_t modulus, uint32_t rest, uint32_t random, uint32_t *spi) {
     struct dp_sa_table *t = &dp->sas;
     for (uint32_t tried = 0; tried <= t->slot_mask; tried++) {
         uint32_t slot = (t->slot_hint + tried) & t->slot_mask;
         uint32_t candidate = (random & ~t->slot_mask) | slot;
         if (candidate < DP_SPI_MIN)
             candidate |= t->slot_mask + 1; /* the lowest bit that does not name a slot */
-        if (reserved(t, slot) || atomic_load_explicit(&t->inbound[slot], memory_order_relaxed) != NULL)
+        if (slot % modulus != rest || reserved(t, slot) || atomic_load_explicit(&t->inbound[slot], memory_order_relaxed) != NULL)
             continue;
         t->reserved[slot / 64] |= UINT64_C(1) << (slot % 64);
         t->slot_hint = slot + 1;
@@ -51,6 +52,18 @@ int dp_spi_allocate(struct dp *dp, uint32_t random, uint32_t *spi) {
         return 0;
     }
     return -ENOSPC;
+}
+
+int dp_spi_allocate(struct dp *dp, uint32_t random, uint32_t *spi) {
+    return allocate(dp, 1, 0, random, spi);
+}
+
+int dp_spi_allocate_for(struct dp *dp, uint32_t worker, uint32_t random, uint32_t *spi) {
+    return worker < dp->config.workers ? allocate(dp, dp->config.workers, worker, random, spi) : -EINVAL;
+}
+
+uint32_t dp_spi_receiver(const struct dp *dp, uint32_t spi) {
+    return (spi & dp->sas.slot_mask) % dp->config.workers;
 }
 
 void dp_spi_release(struct dp *dp, uint32_t spi) {

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -69,7 +70,8 @@ int dp_loop_visit(struct dp_loop *loop, const struct dp_io_set *set, uint32_t bu
     loop->more = false;
     for (uint32_t i = 0; i < count && moved < budget; i++) {
         struct dp_io *io = set->io[(loop->turn + i) % count];
-        if (io == NULL || atomic_load_explicit(&io->failed, memory_order_relaxed))
+        if (io == NULL || atomic_load_explicit(&io->failed, memory_order_relaxed) ||
+            atomic_load_explicit(&io->send_only, memory_order_relaxed))
             continue;
         /* Only a thread has epoll to tell it who is ready; a rig's step looks at everything. */
         if (loop->running && !atomic_load_explicit(&io->ready, memory_order_acquire))
@@ -78,6 +80,7 @@ int dp_loop_visit(struct dp_loop *loop, const struct dp_io_set *set, uint32_t bu
         loop->more |= atomic_load_explicit(&io->ready, memory_order_relaxed);
     }
     loop->more |= moved >= budget; /* then some were not asked */
+    loop->more |= dp_handover_waiting(loop);
     loop->turn++;
     return (int)moved;
 }
@@ -115,13 +118,16 @@ static void wait_next(struct dp_loop *loop) {
     uint64_t begun = monotonic(), now = begun;
     while (now - begun < loop->spin) {
         sched_yield();
-        if (wait_ready(loop, 0)) {
+        if (dp_handover_waiting(loop) || wait_ready(loop, 0)) {
             loop->spin = DP_SPIN_MAX;
             return;
         }
         now = monotonic();
     }
-    (void)wait_ready(loop, -1);
+    if (dp_handover_sleep(loop)) {
+        (void)wait_ready(loop, -1);
+        dp_handover_awake(loop);
+    }
     loop->spin = monotonic() - begun < DP_SPIN_MAX ? DP_SPIN_MAX : loop->spin / 2;
 }
 
@@ -145,21 +151,47 @@ static void *run(void *argument) {
     return NULL;
 }
 
+static int bind_cpu(pthread_attr_t *attributes, int cpu) {
+    if (cpu < 0)
+        return 0;
+    if (cpu >= CPU_SETSIZE)
+        return EINVAL;
+    cpu_set_t only;
+    CPU_ZERO(&only);
+    CPU_SET((size_t)cpu, &only);
+    return pthread_attr_setaffinity_np(attributes, sizeof only, &only);
+}
+
+static int create(struct dp_loop *loop) {
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    int error = pthread_attr_init(&attributes);
+    if (error != 0)
+        return error;
+    error = bind_cpu(&attributes, loop->cpu);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the control thread's */
+    if (error == 0)
+        error = pthread_create(&loop->thread, &attributes, run, loop);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return error;
+}
+
 static int start(struct dp_loop *loop) {
     if (loop->running)
         return -EALREADY;
-    sigset_t all, before;
-    sigfillset(&all);
     atomic_store_explicit(&loop->stop, false, memory_order_relaxed);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the control thread's */
     loop->running = true;
-    int error = pthread_create(&loop->thread, NULL, run, loop);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int error = create(loop);
     if (error != 0) {
         loop->running = false;
         return -error;
     }
-    (void)pthread_setname_np(loop->thread, loop->direction == DP_OUTBOUND ? "esp-outbound" : "esp-inbound");
+    char name[16];
+    const char *direction = loop->direction == DP_OUTBOUND ? "esp-outbound" : "esp-inbound";
+    (void)snprintf(name, sizeof name, loop->from != NULL ? "%s-%u" : "%s", direction, loop->worker);
+    (void)pthread_setname_np(loop->thread, name);
     return 0;
 }
 
@@ -190,5 +222,13 @@ int dp_worker_stop(struct dp *dp, uint32_t worker) {
         return -EINVAL;
     stop(&dp->worker[worker].outbound);
     stop(&dp->worker[worker].inbound);
+    return 0;
+}
+
+int dp_worker_pin(struct dp *dp, uint32_t worker, int outbound_cpu, int inbound_cpu) {
+    if (worker >= dp->config.workers)
+        return -EINVAL;
+    dp->worker[worker].outbound.cpu = outbound_cpu;
+    dp->worker[worker].inbound.cpu = inbound_cpu;
     return 0;
 }

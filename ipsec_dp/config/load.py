@@ -77,6 +77,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
         path=path,
         name=name,
         workers=workers,
+        pin=gateway.pin,
         keep_closed=gateway.keep_closed,
         offloads=resolve_offloads(gateway),
         tunnels=tunnels,

@@ -195,6 +195,7 @@ class Config:
     path: Path
     name: str
     workers: int
+    pin: bool | tuple[int, ...]
     keep_closed: bool
     offloads: frozenset[str]  # names of those that may be used
     tunnels: tuple[Tunnel, ...]

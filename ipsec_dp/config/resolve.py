@@ -50,6 +50,7 @@ REPLAY_WINDOWS = tuple(2**bits for bits in range(6, 14))
 LIFETIME_MAX_S = 365 * 86400
 LIFETIME_SOUND_S = 60  # less than 10 s would be left from the soft limit on (`ike.lifetimes`)
 WORKERS_MAX = 64
+CPU_MAX = 1023
 METRIC_MAX = 2**32 - 1
 FRAGMENT_SIZE_MIN, FRAGMENT_SIZE_MAX = 576, 65535  # octets: what every IPv4 host takes; the largest datagram
 _NAME = re.compile(tables.NAME_PATTERN)
@@ -89,8 +90,12 @@ def resolve_gateway(table: tables.Gateway, place: Place) -> tuple[str, int]:
             place.error("name", f"is missing, and the host's name {name!r} cannot stand for it", 'write e.g. name = "site-a"')
     if not 1 <= table.workers <= WORKERS_MAX:
         place.error("workers", f"{table.workers} workers cannot be", f"write a number from 1 to {WORKERS_MAX}")
-    elif table.workers > 1:
-        place.warn("workers", f"{table.workers} workers run as one: sharing tunnels out is not built yet", "write 1 until it is")
+    if isinstance(table.pin, tuple):
+        if not table.pin:
+            place.error("pin", "holds no CPU", "write the numbers of CPUs, true or false")
+        for cpu in table.pin:
+            if not 0 <= cpu <= CPU_MAX:
+                place.error("pin", f"{cpu} is the number of no CPU", f"write numbers from 0 to {CPU_MAX}")
     return name, table.workers
 
 

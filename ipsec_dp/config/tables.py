@@ -73,6 +73,7 @@ Offloads = Annotated[
     Literal["all", "none"] | tuple[OffloadName, ...],
     Meta(description="what the kernel may do in bulk, where it can: all, none, or names", examples=["all"]),
 ]
+Cpu = Annotated[int, Meta(description="a CPU, by its number", extra_json_schema={"minimum": 0, "maximum": 1023})]
 EspKeywords = Annotated[str, Meta(description="strongSwan's keywords", examples=["aes256gcm16-esn", "aes128-sha256-x25519"])]
 Suite = Annotated[str, Meta(description="strongSwan's keywords", examples=["aes128gcm16", "aes128gcm16-esn"])]
 KeyFile = Annotated[
@@ -96,8 +97,15 @@ class Gateway(Table, frozen=True, kw_only=True):
 
     name: Annotated[Name, Meta(description="default: the host's name; also names the control socket")] | None = None
     workers: Annotated[
-        int, Meta(description="worker threads in each direction", extra_json_schema={"minimum": 1, "maximum": 64})
+        int,
+        Meta(
+            description="workers that share the tunnels, each with a thread in each direction",
+            extra_json_schema={"minimum": 1, "maximum": 64},
+        ),
     ] = 1
+    pin: Annotated[
+        bool | tuple[Cpu, ...], Meta(description="CPUs that the workers' threads are bound to, by turns; true: all there are")
+    ] = False
     keep_closed: Annotated[bool, Meta(description="keep the guard when stopped")] = False
     offloads: Offloads = "all"
 

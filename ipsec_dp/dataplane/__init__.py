@@ -45,6 +45,7 @@ from ipsec_dp.dataplane.types import (
     SaInfo,
     TunnelSettings,
     offloads_named,
+    owner_of,
 )
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ __all__ = [
     "SaInfo",
     "TunnelSettings",
     "offloads_named",
+    "owner_of",
     "protect_process",
 ]
 

@@ -65,6 +65,14 @@ class Devices:
         check(lib.dp_link_detach(self.c, worker, link), "detaching sockets")
         self._links.discard((worker, link))
 
+    def receive_off_tun(self, interface: int, worker: int) -> None:
+        """This worker only writes to the interface: another one has the same descriptor and reads it. Before `start`."""
+        check(lib.dp_receive_off(self.c, worker, 0, interface), "leaving a TUN device to another worker")
+
+    def receive_off_link(self, link: int, worker: int) -> None:
+        """The same for the sockets of a link."""
+        check(lib.dp_receive_off(self.c, worker, 1, link), "leaving sockets to another worker")
+
     def tun_offloads(self, interface: int, worker: int = 0) -> Offload:
         """What is on for a TUN interface."""
         return Offload(check(lib.dp_offloads_read(self.c, worker, 0, interface), "reading offloads"))

@@ -76,6 +76,7 @@ class DataPlane(Devices):
         super().__init__(out[0], offloads)
         self._punt = bytearray(PUNT_OCTETS_MAX)
         self.workers = workers
+        self.sa_slots = sa_slots
 
     @property
     def provider(self) -> str:
@@ -93,10 +94,10 @@ class DataPlane(Devices):
 
     # ---- SAs
 
-    def allocate_spi(self, random: int) -> int:
-        """A free inbound SPI, its upper bits from `random` (32 bits)."""
+    def allocate_spi(self, random: int, receiver: int = 0) -> int:
+        """A free inbound SPI, its upper bits from `random` (32 bits), whose datagrams the sockets steer to worker `receiver`."""
         spi = ffi.new("uint32_t *")
-        check(lib.dp_spi_allocate(self.c, random, spi), "allocating an SPI")
+        check(lib.dp_spi_allocate_for(self.c, receiver, random, spi), "allocating an SPI")
         return int(spi[0])
 
     def release_spi(self, spi: int) -> None:
@@ -245,8 +246,10 @@ class DataPlane(Devices):
     def step_inbound(self, now: int, budget: int = 256, worker: int = 0) -> int:
         return check(lib.dp_inbound_step(self.c, worker, budget, now), "inbound step")
 
-    def start(self) -> None:
-        """Starts every worker's two threads."""
+    def start(self, pins: Sequence[tuple[int, int]] = ()) -> None:
+        """Starts every worker's two threads; `pins`: the CPUs of each one's outbound and inbound thread."""
+        for worker, (outbound, inbound) in enumerate(pins):
+            check(lib.dp_worker_pin(self.c, worker, outbound, inbound), "binding a worker to CPUs")
         for worker in range(self.workers):
             check(lib.dp_worker_start(self.c, worker), "starting a worker")
 
@@ -285,8 +288,20 @@ class DataPlane(Devices):
         )
 
     def counters(self) -> Counters:
+        """Of all workers together."""
         c = ffi.new("struct dp_counters *")
         lib.dp_counters_read(self.c, c)
+        return self._counters(c)
+
+    def worker_counters(self) -> list[Counters]:
+        """Of each worker."""
+        found, c = [], ffi.new("struct dp_counters *")
+        for worker in range(self.workers):
+            check(lib.dp_worker_counters_read(self.c, worker, c), "reading a worker's counters")
+            found.append(self._counters(c))
+        return found
+
+    def _counters(self, c: Any) -> Counters:
         return Counters(
             drops_of(c.drops),
             c.packets_out,
@@ -297,6 +312,8 @@ class DataPlane(Devices):
             c.ike_in,
             c.punts_limited,
             c.punts_lost,
+            c.handed_over,
+            c.taken_over,
         )
 
     # ---- whole batches

@@ -118,6 +118,11 @@ LINK_OFFLOADS = Offload.UDP_SEGMENT | Offload.UDP_GRO
 ALL_OFFLOADS = TUN_OFFLOADS | LINK_OFFLOADS
 
 
+def owner_of(tunnel: int, workers: int) -> int:
+    """The worker that owns a tunnel's SAs, by the tunnel's number."""
+    return tunnel % workers
+
+
 class Action(IntEnum):
     DISCARD = lib.DP_DISCARD
     PROTECT = lib.DP_PROTECT
@@ -237,6 +242,8 @@ class Counters:
     ike_in: int
     punts_limited: int
     punts_lost: int
+    handed_over: int
+    taken_over: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,22 @@ told the kernel: only the interface's MTU bounds them. All carry MARK, so that t
 
 from __future__ import annotations
 
-import ctypes
 import errno
+import logging
 import socket
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ipsec_dp.host import MARK, HostError
+from ipsec_dp.host import steering as steer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ipsec_dp.addresses import Address
+    from ipsec_dp.host.steering import Steering
+
+log = logging.getLogger("ipsec_dp")
 
 IKE_PORT = 500  # RFC 7296 §2
 NAT_PORT = 4500  # RFC 3948 §2
@@ -25,12 +30,11 @@ PROTOCOL_ESP = 50
 BUFFER_OCTETS = 4 << 20  # asked for; the kernel counts twice that
 
 # <asm-generic/socket.h>, <linux/in.h>, <linux/in6.h>, <linux/udp.h>
-SO_ATTACH_FILTER, SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_MARK, SO_ATTACH_REUSEPORT_CBPF = 26, 32, 33, 36, 51
+SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_MARK = 32, 33, 36
 IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVTOS = 8, 10, 13
 IPV6_MTU_DISCOVER, IPV6_RECVPKTINFO, IPV6_RECVTCLASS = 23, 49, 66
 UDP_NO_CHECK6_RX = 102
 PMTUDISC_PROBE, PMTUDISC_OMIT = 3, 5  # DF set or clear; neither follows ICMP
-BPF_RETURN = 0x06
 
 OPTIONS = {
     4: ((socket.IPPROTO_IP, IP_PKTINFO, 1), (socket.IPPROTO_IP, IP_RECVTOS, 1)),
@@ -52,30 +56,26 @@ REASONS = {
 
 @dataclass
 class OuterSockets:
-    """The pair of one local address. Datagrams arrive at `receive` only. `port` is 0 under IP protocol 50."""
+    """Those of one local address. Datagrams arrive at `receivers` only: one, or one for each worker.
+
+    `port` is 0 under IP protocol 50.
+    """
 
     local: Address
     port: int
-    receive: socket.socket
+    receivers: tuple[socket.socket, ...]
     other: socket.socket
-    receive_df: bool = True  # what `receive` sends with; `other` sends with the opposite
+    receive_df: bool = True  # what `receivers` send with; `other` sends with the opposite
+
+    @property
+    def receive(self) -> socket.socket:
+        """The first worker's."""
+        return self.receivers[0]
 
     def close(self) -> None:
-        """Closes both, the receiving one last: none arrives at the other meanwhile."""
-        self.other.close()
-        self.receive.close()
-
-
-def _program(verdict: int) -> tuple[bytes, ctypes.Array[ctypes.c_char]]:
-    """A classic BPF program that returns a constant, as setsockopt wants it, and the memory that it points to."""
-    code = ctypes.create_string_buffer(struct.pack("HBBI", BPF_RETURN, 0, 0, verdict), 8)
-    return struct.pack("HxxxxxxP", 1, ctypes.addressof(code)), code
-
-
-def _attach(target: socket.socket, option: int, verdict: int) -> None:
-    program, memory = _program(verdict)
-    target.setsockopt(socket.SOL_SOCKET, option, program)
-    del memory  # the kernel has its own copy now
+        """Closes all, the first one last: none arrives at the others meanwhile."""
+        for each in (self.other, *reversed(self.receivers)):
+            each.close()
 
 
 def _buffers(target: socket.socket, octets: int) -> None:
@@ -126,45 +126,65 @@ def _must_be_free(local: Address, port: int) -> None:
         probe.bind(_name(local, port))
 
 
-def udp_pair(local: Address, port: int = NAT_PORT, *, buffer: int = BUFFER_OCTETS) -> OuterSockets:
+def _sockets(what: str, make: Callable[[list[socket.socket], Steering], OuterSockets], steering: Steering) -> OuterSockets:
+    """What `make` opens into a list, for all workers, or for one where the kernel does not share by our program. HostError."""
+    for shared in dict.fromkeys((steering, steer.ALONE)):
+        made: list[socket.socket] = []
+        try:
+            return make(made, shared)
+        except steer.RefusedError as error:
+            _close(made)
+            if shared == steer.ALONE:
+                raise _refused(what, error) from error
+            log.warning("%s: one worker receives for all: the kernel does not take the program that shares: %s", what, error)
+        except OSError as error:
+            _close(made)
+            raise _refused(what, error) from error
+    raise AssertionError("the last try returns or raises")
+
+
+def udp_pair(
+    local: Address, port: int = NAT_PORT, *, buffer: int = BUFFER_OCTETS, steering: Steering = steer.ALONE
+) -> OuterSockets:
     """The UDP sockets of one address, non-blocking, in the network namespace of the calling thread.
 
-    `buffer` is the size of each socket's buffers in octets. HostError: the port is taken, the address is not ours, not permitted.
+    `buffer` is the size of each socket's buffers in octets. `steering` says how many receive, and which gets what; IKE and
+    keepalives come to the first. HostError: the port is taken, the address is not ours, not permitted.
     """
-    made: list[socket.socket] = []
-    try:
+
+    def make(made: list[socket.socket], shared: Steering) -> OuterSockets:
         _must_be_free(local, port)
-        for df in (True, False):
+        for df in (*[True] * shared.workers, False):
             made.append(_make(local, socket.SOCK_DGRAM, socket.IPPROTO_UDP, df=df, buffer=buffer))
             made[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        receive, other = made
-        # The kernel asks this program which socket of the group gets a datagram: the first that was bound. It is there before the
-        # second one joins, so none is lost to a socket that nobody reads.
-        _attach(receive, SO_ATTACH_REUSEPORT_CBPF, 0)
-        receive.bind(_name(local, port))
-        other.bind(_name(local, port))
-    except OSError as error:
-        _close(made)
-        raise _refused(f"UDP port {port} of {local}", error) from error
-    return OuterSockets(local, port, receive, other)
+        # The kernel asks this program which socket of the group gets a datagram: a number in the order in which they were bound.
+        # It is there before the second one joins, so none is lost to a socket that nobody reads.
+        steer.attach(made[0], steer.SO_ATTACH_REUSEPORT_CBPF, shared.datagrams())
+        for each in made:
+            each.bind(_name(local, port))
+        return OuterSockets(local, port, tuple(made[:-1]), made[-1])
+
+    return _sockets(f"UDP port {port} of {local}", make, steering)
 
 
-def esp_pair(local: Address, *, buffer: int = BUFFER_OCTETS) -> OuterSockets:
+def esp_pair(local: Address, *, buffer: int = BUFFER_OCTETS, steering: Steering = steer.ALONE) -> OuterSockets:
     """The raw sockets of one address for IP protocol 50, non-blocking. An IPv4 one receives with the IP header, an IPv6 one not.
 
-    The kernel gives a copy of each packet to every such socket; the sending one refuses all. HostError as for `udp_pair`.
+    The kernel gives a copy of each packet to every such socket; the sending one refuses all, and each of several workers' all but
+    its share. HostError as for `udp_pair`.
     """
-    made: list[socket.socket] = []
-    try:
-        made += (_make(local, socket.SOCK_RAW, PROTOCOL_ESP, df=df, buffer=buffer) for df in (True, False))
-        receive, other = made
-        _attach(other, SO_ATTACH_FILTER, 0)
-        receive.bind(_name(local, 0))
-        other.bind(_name(local, 0))
-    except OSError as error:
-        _close(made)
-        raise _refused(f"IP protocol 50 of {local}", error) from error
-    return OuterSockets(local, 0, receive, other)
+
+    def make(made: list[socket.socket], shared: Steering) -> OuterSockets:
+        dfs = (*[True] * shared.workers, False)
+        made += (_make(local, socket.SOCK_RAW, PROTOCOL_ESP, df=df, buffer=buffer) for df in dfs)
+        steer.attach(made[-1], steer.SO_ATTACH_FILTER, steer.REFUSE)
+        for worker in range(shared.workers if shared.workers > 1 else 0):
+            steer.attach(made[worker], steer.SO_ATTACH_FILTER, shared.packets(local.version, worker))
+        for each in made:
+            each.bind(_name(local, 0))
+        return OuterSockets(local, 0, tuple(made[:-1]), made[-1])
+
+    return _sockets(f"IP protocol 50 of {local}", make, steering)
 
 
 def ike_socket(local: Address, port: int = IKE_PORT, *, buffer: int = BUFFER_OCTETS) -> socket.socket:

@@ -89,7 +89,7 @@ def _answer(session: IkeSession, received: Received, agreed: Agreed, *, in_auth:
         public, secret = dh.respond(suite.group, ke.data, session.host.environment.rng)
         agreed = Agreed(agreed.nonces, initiator=False, secrets=(secret,), rekeys=agreed.rekeys)
         extra.append(KeyExchangePayload(suite.group.id, public))
-    spi = session.host.environment.allocate_spi()
+    spi = session.host.environment.allocate_spi(session.peer.tunnel)
     if spi is None:
         return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
     local, remote = outermost(pair.local for pair in pairs), outermost(pair.remote for pair in pairs)

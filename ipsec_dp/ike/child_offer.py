@@ -55,7 +55,7 @@ def make_offer(
     session: IkeSession, pairs: tuple[ProxyId, ...], packet: ProxyId | None, *, in_auth: bool, rekeys: Child | None = None
 ) -> Offer | None:
     """None when no SPI is free. `packet`: its selectors go first, so that narrowing keeps them (RFC 7296 §2.9)."""
-    spi = session.host.environment.allocate_spi()
+    spi = session.host.environment.allocate_spi(session.peer.tunnel)
     if spi is None:
         return None
     ours = session.peer.esp_proposals

@@ -25,13 +25,14 @@ SILENT = Activity(NEVER, NEVER)
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """`allocate_spi`: an SPI for an inbound SA, ≥ 256, held until an action installs or releases it; None when there is none left.
+    """`allocate_spi`: an SPI for an inbound SA of a tunnel, by its name, ≥ 256, held until an action installs or
+    releases it; None when there is none left.
 
     `utc`: the date and time, with time zone, at `now`; for certificates. `activity`: of a CHILD_SA by its number, `SILENT` when it
     is not known; it is asked when a timer is due, not for every packet. None of them may raise.
     """
 
     rng: Rng
-    allocate_spi: Callable[[], int | None]
+    allocate_spi: Callable[[str], int | None]
     utc: Callable[[float], datetime]
     activity: Callable[[int], Activity] = lambda _child: SILENT

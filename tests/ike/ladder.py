@@ -79,7 +79,7 @@ class FakeSad:
         self.log: list[tuple[str, int]] = []
         self._next = itertools.count(0x1000)
 
-    def allocate_spi(self):
+    def allocate_spi(self, _tunnel):
         spi = next(self._next)
         self.reserved.add(spi)
         return spi

@@ -17,12 +17,21 @@ enum {
 #define SECOND UINT64_C(1000000000)
 #define START (1000 * SECOND)
 
-static inline struct dp *plane_new(uint32_t workers) {
-    struct dp_config config = {
-        .sa_slots = 256, .tunnels = 4, .interfaces = 4, .workers = workers, .stranger_rate = 10, .stranger_burst = 100};
+static inline struct dp *plane_new_holding(uint32_t workers, uint32_t hold_octets) {
+    struct dp_config config = {.sa_slots = 256,
+                               .tunnels = 4,
+                               .interfaces = 4,
+                               .workers = workers,
+                               .stranger_rate = 10,
+                               .stranger_burst = 100,
+                               .hold_octets = hold_octets};
     struct dp *dp = NULL;
     assert_int_equal(dp_create(&config, &dp), 0);
     return dp;
+}
+
+static inline struct dp *plane_new(uint32_t workers) {
+    return plane_new_holding(workers, 0);
 }
 
 static inline void plane_protect(struct dp *dp) {

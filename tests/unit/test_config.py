@@ -167,10 +167,12 @@ def test_any_peer_is_one_that_only_calls_us(write):
     assert (tunnel.remotes, tunnel.start) == ((), "respond")
 
 
-def test_more_than_one_worker_is_said_to_run_as_one(write):
-    config, findings = examine(write("[gateway]\nname = 'a'\nworkers = 2\n"))
+@pytest.mark.parametrize(("written", "pin"), [("", False), ("pin = true", True), ("pin = [0, 3]", (0, 3))])
+def test_several_workers_are_taken_as_they_are(write, written, pin):
+    config, findings = examine(write(f"[gateway]\nname = 'a'\nworkers = 2\n{written}\n"))
     assert config is not None
-    assert [(finding.severity, finding.key) for finding in findings if finding.key == "workers"] == [("warning", "workers")]
+    assert (config.workers, config.pin) == (2, pin)
+    assert [finding for finding in findings if finding.key in ("workers", "pin")] == []
 
 
 def test_manual_keys_are_used_with_a_warning(write):
@@ -223,6 +225,8 @@ ONE_LINE = [
     ("[gatewai]", '^gatewai: unknown table; did you mean "gateway"\\?$'),
     ("[gateway]\nworkrs = 2", '^gateway: workrs: unknown key; did you mean "workers"\\?$'),
     ("[gateway]\nworkers = 0", "^gateway: workers: 0 workers cannot be; write a number from 1 to 64$"),
+    ("[gateway]\npin = []", "^gateway: pin: holds no CPU; write the numbers of CPUs, true or false$"),
+    ("[gateway]\npin = [1, 1024]", "^gateway: pin: 1024 is the number of no CPU; write numbers from 0 to 1023$"),
     (
         '[gateway]\noffloads = "some"',
         '^gateway: offloads: "some" is not taken here; write "all" or "none" or an array, each "tun_csum" or ',

@@ -213,15 +213,6 @@ def test_an_sa_at_its_hard_limit_drops():
         assert inbound(site).sequence == 1
 
 
-def test_an_sa_of_another_worker_is_unknown():
-    """Its window has one writer."""
-    with pair(workers=2) as site:
-        link = site.b.plane.attach_memory_link(site.b.encapsulation, site.b.endpoint, worker=1)
-        site.b.plane.push_link(link, from_a(site, seal(site, padded(GOOD, V4), 1)), worker=1)
-        site.b.plane.step_inbound(site.clock.ns, worker=1)
-        assert site.b.drops == {"unknown_spi": 1}
-
-
 # Reasons that no datagram from the outer network can provoke, and the test that does.
 ELSEWHERE = {
     "mtu": "test_oversize",
@@ -238,6 +229,7 @@ ELSEWHERE = {
     "offload_kind": "test_offloads",
     "offload_fields": "test_offloads",
     "ike_limited": "test_punt",
+    "handover_full": "test_workers",
     "punt_full": "test_punt",
     "crypto_fault": "a cryptographic library that fails: tests/native",
 }

@@ -239,16 +239,6 @@ def test_a_new_path_is_taken_by_the_next_packet(site):
     assert (datagram.remote, sequence_of(datagram)) == (moved, 2)
 
 
-def test_an_sa_of_another_worker_is_not_used():
-    """One sequence counter, one writer."""
-    with Gateway("a", "192.0.2.1", workers=2) as gateway:
-        gateway.protect(selectors_of("a"))
-        child = gateway.plane.add_child(0, selectors_of("a"))
-        gateway.plane.switch(0, child, install(gateway, 0x1001, worker=1))
-        assert send(gateway, to_b()) == []
-        assert gateway.drops == {"no_link": 1}
-
-
 def test_a_full_link_costs_the_packets_that_do_not_fit():
     with pair(queue=2) as site:
         site.a.push(to_b(b"1"), to_b(b"2"))
