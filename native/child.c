@@ -83,10 +83,11 @@ int dp_child_switch(struct dp *dp, uint32_t tunnel, uint32_t child, dp_sa_id out
         if (sa == NULL || sa->direction != DP_OUTBOUND || sa->tunnel != tunnel)
             return -EINVAL;
     }
+    atomic_fetch_add_explicit(&dp->switches, 1, memory_order_relaxed);
     atomic_store_explicit(&c->outbound, sa, memory_order_seq_cst);
+    atomic_fetch_add_explicit(&dp->switches, 1, memory_order_release);
     if (sa != NULL) { /* packets may wait for it; those that it does not carry ask again, for themselves */
         atomic_store_explicit(&dp->tunnel[tunnel].acquire, false, memory_order_relaxed);
-        atomic_fetch_add_explicit(&dp->switches, 1, memory_order_release);
         for (uint32_t w = 0; w < dp->config.workers; w++) /* wherever they were read */
             dp_loop_wake(&dp->worker[w].outbound);
     }

@@ -78,7 +78,7 @@ struct dp {
     _Atomic(struct dp_policy *) policy;
     _Atomic uint32_t generation; /* SAs of another one are dead */
     uint64_t flow_seed;          /* flow labels tell nobody which flow they belong to */
-    _Atomic uint32_t switches;   /* how often a CHILD was given an SA: what waits for one is to be decided again */
+    _Atomic uint32_t switches;   /* of CHILDren, counted twice: odd meanwhile. What waits for an SA is decided again */
     int punt_fd[2][2];           /* by channel: the loops' end, Python's end */
     struct dp_worker *worker;
 };

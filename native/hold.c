@@ -85,6 +85,10 @@ bool dp_hold_put(struct dp_hold *hold, struct dp_loop *loop, uint32_t tunnel, co
     return true;
 }
 
+bool dp_hold_waits(const struct dp_hold *hold, uint32_t tunnel) {
+    return hold->tunnel_octets[tunnel] != 0;
+}
+
 void dp_hold_release(struct dp_hold *hold, struct dp_loop *loop, uint64_t now,
                      enum dp_drop (*again)(struct dp_loop *loop, struct dp_burst *b, uint64_t now)) {
     for (struct held *h = take_all(hold), *next; h != NULL; h = next) {

@@ -20,6 +20,8 @@ void dp_hold_free(struct dp_hold *hold);
 
 /* Keeps a copy of the burst, after dropping what waited too long. false: there is no room, or this one waited too long. */
 bool dp_hold_put(struct dp_hold *hold, struct dp_loop *loop, uint32_t tunnel, const struct dp_burst *b, uint64_t now);
+/* Whether packets of the tunnel wait. */
+bool dp_hold_waits(const struct dp_hold *hold, uint32_t tunnel);
 /* Hands every held burst to `again`, oldest first; it may be put back by it. Bursts that waited too long are dropped as no_sa. */
 void dp_hold_release(struct dp_hold *hold, struct dp_loop *loop, uint64_t now,
                      enum dp_drop (*again)(struct dp_loop *loop, struct dp_burst *b, uint64_t now));

@@ -172,6 +172,8 @@ static enum dp_drop send_by(struct dp_loop *loop, struct dp_sa *sa, const struct
     return DP_OK;
 }
 
+static void release_held(struct dp_loop *loop, uint64_t now);
+
 /* One decision and one SA for all packets of a burst, which are counted in it as far as that can be told. */
 static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uint64_t now) {
     struct dp_inner inner;
@@ -200,6 +202,8 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
         acquire(loop, decision.tunnel, b, now);
         return dp_hold_put(loop->hold, loop, decision.tunnel, b, now) ? DP_OK : DP_DROP_no_sa;
     }
+    if (dp_hold_waits(loop->hold, decision.tunnel))
+        release_held(loop, now);
     if (sa->worker != loop->worker && !b->handed)
         return dp_hand_over(loop, sa->worker, b);
     reason = send_by(loop, sa, b, &inner, &s, now);
@@ -207,19 +211,18 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
     return reason;
 }
 
-/* Packets that waited for an SA go first: they are older than what the devices have. */
+/* Packets that waited for an SA go first: they are older than what the devices have, and than a burst that finds an SA which came
+ * since. While a CHILD is being switched (an odd number) that cannot be told, and they are asked each time. */
 static void release_held(struct dp_loop *loop, uint64_t now) {
     uint32_t switches = atomic_load_explicit(&loop->dp->switches, memory_order_acquire);
-    if (switches == loop->switches)
+    if (switches == loop->switches && switches % 2 == 0)
         return;
     loop->switches = switches;
     dp_hold_release(loop->hold, loop, now, outbound_burst);
     dp_loop_flush(loop, true, now);
 }
 
-/* What another worker read. It may have seen a new SA before we did: then what waits here for it is older. */
 static int outbound_taken(struct dp_loop *loop, struct dp_burst *b, uint64_t now) {
-    release_held(loop, now);
     enum dp_drop reason = outbound_burst(loop, b, now);
     if (reason != DP_OK)
         dp_drop_packets(loop, reason, b->packets);
