@@ -277,15 +277,16 @@ def test_spis_are_given_out_for_the_worker_that_shall_receive(count):
             assert steering.receiver(plane.allocate_spi(0xABCDE000, wanted)) == wanted
 
 
-def tunnel(name, *remotes):
-    return SimpleNamespace(name=name, remotes=remotes)
-
-
 def test_tunnels_to_one_peer_are_received_by_one_worker():
-    tunnels = [tunnel("a", "192.0.2.2"), tunnel("b", "192.0.2.2"), tunnel("c", "192.0.2.3"), tunnel("road"), tunnel("road-2")]
-    numbers = {each.name: number for number, each in enumerate(tunnels)}
-    assert workers.receivers(tunnels, numbers, 2) == {"a": 0, "b": 0, "c": 0, "road": 1, "road-2": 0}
-    assert workers.receivers(tunnels, numbers, 4) == {"a": 0, "b": 0, "c": 2, "road": 3, "road-2": 0}
+    remotes = {"a": ("192.0.2.2",), "b": ("192.0.2.2",), "c": ("192.0.2.3",), "road": (), "road-2": ()}
+    tunnels = {name: SimpleNamespace(name=name, remotes=to) for name, to in remotes.items()}
+    numbers = {name: number for number, name in enumerate(tunnels)}
+    for count, expected in ((1, [0, 0, 0, 0, 0]), (2, [0, 0, 0, 1, 0]), (4, [0, 0, 2, 3, 0])):
+        config = SimpleNamespace(
+            workers=count, tunnels=tuple(tunnels.values()), has_tunnel=tunnels.__contains__, tunnel=tunnels.__getitem__
+        )
+        assert [workers.receiver(config, numbers, name) for name in tunnels] == expected
+        assert workers.receiver(config, numbers, "removed meanwhile") == 0
 
 
 def test_threads_take_cpus_by_turns():
