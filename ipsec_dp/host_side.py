@@ -179,9 +179,7 @@ class HostSide:
 
     async def widen_guard(self, config: Config) -> None:
         """Keeps closed what the present configuration keeps closed, and what `config` does, whose interfaces may be used too."""
-        both = [*await self._guarded_by(self._config), *await self._guarded_by(config)]
-        names = {tunnel.interface for each in (self._config, config) for tunnel in each.tunnels}
-        await self._guard.apply([each for each in both if not each.bypass], names)
+        await self._guard.widen(await self._guarded_by(config), {tunnel.interface for tunnel in config.tunnels})
 
     async def narrow_guard(self) -> None:
         """Keeps closed what the present configuration does, and nothing else."""

@@ -8,15 +8,19 @@ or was killed, and, if asked for, after it stopped. `render` is a pure function;
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ipsec_dp.addresses import AddressRange, merge, subtract
-from ipsec_dp.host import INTERFACE_NAME, MARK, nft
+from ipsec_dp.host import INTERFACE_NAME, MARK, HostError, nft
 from ipsec_dp.host.nft import Count, chain, named_set
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+log = logging.getLogger("ipsec_dp")
 
 TABLE_PREFIX = "ipsec_dp_"
 
@@ -151,11 +155,11 @@ def upper_match(selector: Selector, local: str, remote: str) -> str:
     return "".join(f" th {name} {low}-{high}" for name, ports in bounds if ports is not None for low, high in (ports,))
 
 
-def _rules(selector: Selector, *, outbound: bool) -> list[str]:
+def _rules(selector: Selector, *, outbound: bool, passes: str = "accept") -> list[str]:
     ip = "ip" if selector.local.version == 4 else "ip6"
     local, remote = ("saddr", "daddr") if outbound else ("daddr", "saddr")
     counter = f"counter name cleartext_{'out' if outbound else 'in'}{selector.local.version}"
-    verdict = "accept" if selector.bypass else f"{counter} drop"
+    verdict = passes if selector.bypass else f"{counter} drop"
     addresses = f"{ip} {local} {selector.local} {ip} {remote} {selector.remote}"
     if selector.protocol is None:
         return [f"{addresses} {verdict}"]
@@ -165,32 +169,144 @@ def _rules(selector: Selector, *, outbound: bool) -> list[str]:
     return [f"{rule}{upper} {verdict}", *([f"{addresses} {fragment} {verdict}"] if fragment and not selector.bypass else [])]
 
 
-def render(gateway: str, selectors: Sequence[Selector], tunnels: Iterable[str], counts: Mapping[str, Count] | None = None) -> str:
-    """The guard as text for `nft -f -`: one transaction that replaces the table of this gateway, or makes it.
+@dataclass(frozen=True)
+class Plan:
+    """What the guard's table is to hold.
 
-    `selectors` in policy order (see `narrow` and `separate`), `tunnels` the names of our tunnel interfaces, which need not exist.
-    `counts` are the values that the counters go on from. ValueError: a name that cannot be an interface's.
+    `pairs`: local and remote addresses, disjoint, by IP version: what no entry before or after them can let through, in sets that
+    are changed by difference and looked up at once, however many they are. `rules`: everything else, in policy order. `further`:
+    entries that are asked first, while a configuration changes; they drop, or let the others decide.
     """
-    names = sorted(set(tunnels))
+
+    tunnels: frozenset[str]
+    rules: tuple[Selector, ...]
+    pairs: dict[int, frozenset[tuple[AddressRange, AddressRange]]]
+    further: tuple[Selector, ...] = ()
+
+    def remotes(self, version: int) -> list[AddressRange]:
+        """Of what is not in `pairs`."""
+        return merge(each.remote for each in (*self.rules, *self.further) if each.remote.version == version and not each.bypass)
+
+
+def plan(selectors: Sequence[Selector], tunnels: Iterable[str]) -> Plan:
+    """`selectors` in policy order (see `narrow` and `separate`), `tunnels` the names of our interfaces, which need not exist.
+
+    ValueError: a name that cannot be an interface's.
+    """
+    names = frozenset(tunnels)
     for name in names:
         if not INTERFACE_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of an interface")
-    lines = [*named_set("tunnels", "ifname", (f'"{name}"' for name in names))]
+    first = max((index + 1 for index, each in enumerate(selectors) if each.bypass), default=0)  # a bypass must not come too early
+    whole = [each for each in selectors[first:] if each.protocol is None]
+    pairs, left = _disjoint(whole)
+    kept = set(map(id, left))
+    rules = [each for each in selectors[first:] if each.protocol is not None or id(each) in kept]
+    by_version = {version: frozenset(pair for pair in pairs if pair[0].version == version) for version in (4, 6)}
+    return Plan(names, (*selectors[:first], *rules), by_version)
+
+
+def _disjoint(selectors: Sequence[Selector]) -> tuple[list[tuple[AddressRange, AddressRange]], list[Selector]]:
+    """Pairs of which no two hold one packet, which is what a set takes, and the selectors that are not in them."""
+    groups: dict[AddressRange, list[Selector]] = {}
+    for each in selectors:
+        groups.setdefault(each.local, []).append(each)
+    chosen: list[AddressRange] = []
+    for local in sorted(groups, key=lambda one: (one.version, int(one.low), int(one.high))):
+        if chosen and chosen[-1].overlaps(local):  # of those that overlap, the one with most remote networks
+            if len(groups[local]) > len(groups[chosen[-1]]) and not (len(chosen) > 1 and chosen[-2].overlaps(local)):
+                chosen[-1] = local
+            continue
+        chosen.append(local)
+    picked = set(chosen)
+    pairs = [(local, remote) for local in chosen for remote in merge(each.remote for each in groups[local])]
+    return pairs, [each for local, group in groups.items() if local not in picked for each in group]
+
+
+def widen(now: Plan, then: Plan) -> Plan:
+    """What holds back all that either of them does, as little changed from `now` as can be: `then` is asked first, and only
+    drops."""
+    new = [
+        Selector(local, remote) for version in (4, 6) for local, remote in sorted(then.pairs[version] - now.pairs[version], key=str)
+    ]
+    return Plan(now.tunnels | then.tunnels, now.rules, now.pairs, (*then.rules, *new))
+
+
+def _element(pair: tuple[AddressRange, AddressRange]) -> str:
+    return f"{pair[0]} . {pair[1]}"
+
+
+def _chains(wanted: Plan) -> dict[str, list[str]]:
+    """The chains whose rules depend on the configuration, by name."""
+    chains: dict[str, list[str]] = {}
+    for direction in ("out", "in"):
+        outbound = direction == "out"
+        for version in (4, 6):
+            counter = f"counter name cleartext_{direction}{version}"
+            held = f"{_pair_match(direction, version)} {counter} drop"
+            further = [each for each in wanted.further if each.local.version == version]
+            rules = [rule for each in further for rule in _rules(each, outbound=outbound, passes="return")]
+            chains[f"further_{direction}{version}"] = [*rules, held] if rules else []
+            mine = [rule for each in wanted.rules if each.local.version == version for rule in _rules(each, outbound=outbound)]
+            chains[f"{direction}{version}"] = [f"jump exempt_{direction}", f"jump further_{direction}{version}", *mine, held]
+    return chains
+
+
+def _pair_match(direction: str, version: int) -> str:
+    ip = "ip" if version == 4 else "ip6"
+    local, remote = ("saddr", "daddr") if direction == "out" else ("daddr", "saddr")
+    return f"{ip} {local} . {ip} {remote} @pairs{version}"
+
+
+def render(gateway: str, wanted: Plan, counts: Mapping[str, Count] | None = None) -> str:
+    """The guard as text for `nft -f -`: one transaction that replaces the table of this gateway, or makes it.
+
+    `counts` are the values that the counters go on from.
+    """
+    lines = [*named_set("tunnels", "ifname", (f'"{name}"' for name in sorted(wanted.tunnels)))]
     for version, kind in ((4, "ipv4_addr"), (6, "ipv6_addr")):
-        remote = merge(each.remote for each in selectors if each.remote.version == version and not each.bypass)
-        lines += named_set(f"remote{version}", kind, map(str, remote))
+        lines += named_set(f"remote{version}", kind, map(str, wanted.remotes(version)))
+        lines += named_set(f"pairs{version}", f"{kind} . {kind}", sorted(map(_element, wanted.pairs[version])))
     for name in COUNTERS:
         count = (counts or {}).get(name, Count())
         lines.append(f"counter {name} {{ packets {count.packets} bytes {count.octets} }}")
     lines += chain("exempt_out", EXEMPT_OUT) + chain("exempt_in", EXEMPT_IN)
-    for direction in ("out", "in"):
-        for version in (4, 6):
-            mine = [each for each in selectors if each.local.version == version]
-            rules = [rule for each in mine for rule in _rules(each, outbound=direction == "out")]
-            lines += chain(f"{direction}{version}", [f"jump exempt_{direction}", *rules])
+    for name, rules in _chains(wanted).items():
+        lines += chain(name, rules)
     lines += _base_chain("out", "oif", "daddr", f"postrouting priority {OUTBOUND_PRIORITY}")
     lines += _base_chain("in", "iif", "saddr", f"prerouting priority {INBOUND_PRIORITY}")
     return nft.table(table_name(gateway), lines)
+
+
+def render_change(gateway: str, now: Plan, wanted: Plan) -> str:
+    """What makes the guard of `now` that of `wanted`, as one transaction: elements by difference, chains that differ as a whole.
+
+    Counters go on counting. It fails when somebody took the table away, even if nothing differs.
+    """
+    table = table_name(gateway)
+    lines = _elements(table, "tunnels", {f'"{name}"' for name in now.tunnels}, {f'"{name}"' for name in wanted.tunnels})
+    for version in (4, 6):
+        before, after = (set(map(str, each.remotes(version))) for each in (now, wanted))
+        if before != after:
+            lines.append(f"flush set inet {table} remote{version}")
+            lines += _elements(table, f"remote{version}", set(), after)
+        gone, come = now.pairs[version] - wanted.pairs[version], wanted.pairs[version] - now.pairs[version]
+        lines += _elements(table, f"pairs{version}", set(map(_element, gone)), set(map(_element, come)))
+    present = _chains(now)
+    for name, rules in _chains(wanted).items():
+        if rules != present[name] or name == "further_out4":
+            lines.append(f"flush chain inet {table} {name}")
+            lines += [f"add rule inet {table} {name} {rule}" for rule in rules]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _elements(table: str, name: str, before: set[str], after: set[str]) -> list[str]:
+    stale, new = sorted(before - after), sorted(after - before)
+    return [
+        f"{verb} element inet {table} {name} {{ {', '.join(elements)} }}"
+        for verb, elements in (("delete", stale), ("add", new))
+        if elements
+    ]
 
 
 def _base_chain(direction: str, interface: str, address: str, hook: str) -> list[str]:
@@ -200,6 +316,8 @@ def _base_chain(direction: str, interface: str, address: str, hook: str) -> list
         f"{interface}name @tunnels accept",
         f"ip {address} @remote4 jump {direction}4",
         f"ip6 {address} @remote6 jump {direction}6",
+        f"{_pair_match(direction, 4)} jump {direction}4",
+        f"{_pair_match(direction, 6)} jump {direction}6",
     )
     return chain(f"{direction}bound", rules)
 
@@ -215,13 +333,37 @@ class Guard:
     def __init__(self, gateway: str) -> None:
         self.gateway = gateway
         self.table = table_name(gateway)
+        self._now: Plan | None = None  # what we know the kernel has
 
     async def exists(self) -> bool:
         return self.table in await nft.tables()
 
     async def apply(self, selectors: Sequence[Selector], tunnels: Iterable[str]) -> None:
-        """Makes the guard or replaces it, also one that a killed process left, in one transaction: there is no moment without."""
-        await nft.transact(render(self.gateway, selectors, tunnels, await self.counts()))
+        """Makes the guard, also from one that a killed process left, in one transaction: there is no moment without."""
+        await self._become(await asyncio.to_thread(plan, selectors, tunnels))
+
+    async def widen(self, selectors: Sequence[Selector], tunnels: Iterable[str]) -> None:
+        """Keeps closed what it does and what these say, until the next `apply`."""
+        then = await asyncio.to_thread(plan, selectors, tunnels)
+        await self._become(then if self._now is None else widen(self._now, then))
+
+    async def _become(self, wanted: Plan) -> None:
+        now, self._now = self._now, None
+        if now is not None and await self._change(await asyncio.to_thread(render_change, self.gateway, now, wanted)):
+            self._now = wanted
+            return
+        counts = await self.counts()
+        await nft.transact(await asyncio.to_thread(render, self.gateway, wanted, counts))
+        self._now = wanted
+
+    async def _change(self, text: str) -> bool:
+        """False: the table is not what we left, so that it has to be made anew."""
+        try:
+            await nft.transact(text)
+        except HostError as error:
+            log.warning("the guard is made anew: %s", error)
+            return False
+        return True
 
     async def counts(self) -> dict[str, Count]:
         """What was dropped since the guard was first made, by COUNTERS; empty without a guard."""
@@ -229,4 +371,5 @@ class Guard:
 
     async def remove(self) -> None:
         """Takes the guard away, if there is one."""
+        self._now = None
         await nft.remove(self.table)

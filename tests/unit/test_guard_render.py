@@ -11,11 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipsec_dp.addresses import AddressRange, merge, subtract
-from ipsec_dp.host.guard import Count, Selector, narrow, render, separate, table_name
+from ipsec_dp.host.guard import Count, Selector, narrow, plan, render_change, separate, table_name, widen
+from ipsec_dp.host.guard import render as render_plan
 
 R = AddressRange.of
 LOCAL, REMOTE, ALL, ALL6 = R("10.1.0.0/24"), R("10.2.0.0/24"), R("0.0.0.0/0"), R("::/0")
 A_TO_B = Selector(LOCAL, REMOTE)
+
+
+def render(gateway, selectors, tunnels, counts=None):
+    return render_plan(gateway, plan(selectors, tunnels), counts)
+
+
+def elements(text: str, name: str) -> list[str]:
+    """What a set holds."""
+    (line,) = [line for line in text.splitlines() if line.strip().startswith(f"set {name} ")]
+    return line.split("elements = { ")[1].split(" }")[0].split(", ") if "elements" in line else []
 
 
 def chain(text: str, name: str) -> list[str]:
@@ -30,46 +41,83 @@ def test_replaces_the_table_in_one_transaction():
 
 def test_drops_both_directions_of_a_pair():
     text = render("a", [A_TO_B], ["ipsec0"])
+    assert elements(text, "pairs4") == ["10.1.0.0-10.1.0.255 . 10.2.0.0-10.2.0.255"]
     assert chain(text, "out4") == [
         "jump exempt_out",
-        "ip saddr 10.1.0.0-10.1.0.255 ip daddr 10.2.0.0-10.2.0.255 counter name cleartext_out4 drop",
+        "jump further_out4",
+        "ip saddr . ip daddr @pairs4 counter name cleartext_out4 drop",
     ]
     assert chain(text, "in4") == [
         "jump exempt_in",
-        "ip daddr 10.1.0.0-10.1.0.255 ip saddr 10.2.0.0-10.2.0.255 counter name cleartext_in4 drop",
+        "jump further_in4",
+        "ip daddr . ip saddr @pairs4 counter name cleartext_in4 drop",
     ]
-    assert chain(text, "out6") == ["jump exempt_out"]
+    assert (elements(text, "pairs6"), elements(text, "remote4")) == ([], [])
+
+
+def test_pairs_in_a_set_never_overlap():
+    """Neighbours and doubles of one local network are merged; of local networks that overlap one is in the set, the others are
+    rules."""
+    wide = Selector(R("10.0.0.0/8"), R("10.2.0.0/16"))
+    text = render("a", [A_TO_B, replace(A_TO_B, remote=R("10.2.1.0/24")), A_TO_B, wide], [])
+    assert elements(text, "pairs4") == ["10.1.0.0-10.1.0.255 . 10.2.0.0-10.2.1.255"]
+    assert "ip saddr 10.0.0.0-10.255.255.255 ip daddr 10.2.0.0-10.2.255.255 counter name cleartext_out4 drop" in chain(text, "out4")
+    assert elements(text, "remote4") == ["10.2.0.0-10.2.255.255"]
+
+
+def test_a_change_touches_the_difference_only():
+    now = plan([A_TO_B, Selector(LOCAL, R("10.3.0.0/24"))], ["ipsec0"])
+    then = plan([A_TO_B, Selector(LOCAL, R("10.5.0.0/24"))], ["ipsec0", "ipsec1"])
+    assert render_change("a", now, then).splitlines() == [
+        'add element inet ipsec_dp_a tunnels { "ipsec1" }',
+        "delete element inet ipsec_dp_a pairs4 { 10.1.0.0-10.1.0.255 . 10.3.0.0-10.3.0.255 }",
+        "add element inet ipsec_dp_a pairs4 { 10.1.0.0-10.1.0.255 . 10.5.0.0-10.5.0.255 }",
+        "flush chain inet ipsec_dp_a further_out4",
+    ]
+
+
+def test_while_a_configuration_changes_what_either_holds_back_is_held_back():
+    """A new bypass does not open yet, a former one does not keep a new selector open, and one of both lets through."""
+    host, other = (Selector(R(f"10.1.0.{n}"), R(f"10.2.0.{n}"), bypass=True) for n in (9, 10))
+    now, then = plan([host, A_TO_B], []), plan([other, A_TO_B, Selector(LOCAL, R("10.5.0.0/24"))], [])
+    rules = chain(render_plan("a", widen(now, then)), "further_out4")
+    assert [rule.split()[-1] for rule in rules] == ["return", "drop", "drop"]
+    assert "10.5.0.0-10.5.0.255" in rules[1]
+    assert "@pairs4" in rules[2]
+    assert chain(render_plan("a", widen(now, then)), "out4")[2].endswith("accept")
 
 
 def test_ports_change_sides_with_the_direction_and_later_fragments_go_with_the_protected():
     text = render("a", [replace(A_TO_B, protocol=6, local_ports=(1024, 2000), remote_ports=(443, 443))], [])
     addresses = "ip saddr 10.1.0.0-10.1.0.255 ip daddr 10.2.0.0-10.2.0.255"
-    assert chain(text, "out4")[1:] == [
+    assert chain(text, "out4")[2:-1] == [
         f"{addresses} meta l4proto 6 th sport 1024-2000 th dport 443-443 counter name cleartext_out4 drop",
         f"{addresses} ip frag-off & 0x1fff != 0 counter name cleartext_out4 drop",
     ]
-    assert "meta l4proto 6 th dport 1024-2000 th sport 443-443 counter" in chain(text, "in4")[1]
+    assert "meta l4proto 6 th dport 1024-2000 th sport 443-443 counter" in chain(text, "in4")[2]
 
 
 def test_icmp_type_and_codes_are_compared_and_later_fragments_go_with_them():
     text = render("a", [replace(A_TO_B, protocol=1, local_ports=(0x0301, 0x0303), remote_ports=(0x0301, 0x0303))], [])
-    assert "meta l4proto 1 icmp type 3 icmp code 1-3 counter name cleartext_out4 drop" in chain(text, "out4")[1]
-    assert "ip frag-off & 0x1fff != 0 counter name cleartext_out4 drop" in chain(text, "out4")[2]
+    assert "meta l4proto 1 icmp type 3 icmp code 1-3 counter name cleartext_out4 drop" in chain(text, "out4")[2]
+    assert "ip frag-off & 0x1fff != 0 counter name cleartext_out4 drop" in chain(text, "out4")[3]
     every_code = replace(A_TO_B, protocol=1, local_ports=(0x0800, 0x08FF), remote_ports=(0x0800, 0x08FF))
-    assert "meta l4proto 1 icmp type 8 counter" in chain(render("a", [every_code], []), "in4")[1]
+    assert "meta l4proto 1 icmp type 8 counter" in chain(render("a", [every_code], []), "in4")[2]
 
 
 def test_policy_order_is_kept_and_bypass_lets_through():
     host = Selector(R("10.1.0.9"), R("10.2.0.9"), bypass=True)
     text = render("a", [host, A_TO_B], [])
-    assert [rule.split()[-1] for rule in chain(text, "out4")[1:]] == ["accept", "drop"]
-    assert "elements = { 10.2.0.0-10.2.0.255 }" in text
+    assert [rule.split()[-1] for rule in chain(text, "out4")[2:]] == ["accept", "drop"]
+    first = render("a", [A_TO_B, host], [])
+    assert [rule.split()[-1] for rule in chain(first, "out4")[2:]] == ["drop", "accept", "drop"]
+    assert elements(first, "remote4") == ["10.2.0.0-10.2.0.255"]
 
 
 def test_ipv6_uses_its_own_chains():
     text = render("a", [Selector(R("fd00:1::/64"), R("fd00:2::/64"), 17, remote_ports=(53, 53))], [])
-    assert chain(text, "out4") == ["jump exempt_out"]
-    assert chain(text, "out6")[2].endswith("fd00:2::ffff:ffff:ffff:ffff exthdr frag exists counter name cleartext_out6 drop")
+    assert chain(text, "out4")[2:] == ["ip saddr . ip daddr @pairs4 counter name cleartext_out4 drop"]
+    assert chain(text, "out6")[3].endswith("fd00:2::ffff:ffff:ffff:ffff exthdr frag exists counter name cleartext_out6 drop")
 
 
 def test_counters_go_on():
