@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from contextlib import AsyncExitStack
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.addresses import AddressRange
@@ -18,6 +16,7 @@ from ipsec_dp.config import ANY_PORTS
 from ipsec_dp.config.bypass import plan as bypass_plan
 from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath, owner_of
 from ipsec_dp.host import HostError, bypass, guard, nft, routes, sockets, tun, zones
+from ipsec_dp.host.names import ways_to
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.outer import OuterRoutes, inside_networks, own_address_in, own_addresses, way
 from ipsec_dp.suites import inner_mtu
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from ipsec_dp.config.model import Interface
     from ipsec_dp.config.selectors import Network
     from ipsec_dp.dataplane import DataPlane
+    from ipsec_dp.host.outer import OuterRoute
     from ipsec_dp.links import Links
     from ipsec_dp.spd import Spd
     from ipsec_dp.suites import Suite
@@ -60,17 +60,6 @@ def _guarded(selector: Selector, *, bypass: bool = False) -> guard.Selector:
 
 def _zone_rule(rule: ZoneRule) -> zones.Rule:
     return zones.Rule(rule.from_zone, rule.to_zone, tuple(map(_guarded, rule.selectors)), rule.allow, rule.log)
-
-
-async def resolve(remote: Address | str) -> Address:
-    """The peer's address, by DNS where it is a name. Raises HostError."""
-    if not isinstance(remote, str):
-        return remote
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(remote, None, type=socket.SOCK_DGRAM)
-    except OSError as error:
-        raise HostError(f"{remote} has no address: {error.strerror}; check the name and this host's resolver") from error
-    return ip_address(found[0][4][0])
 
 
 def _routed(config: Config) -> dict[Network, list[tuple[str, int]]]:
@@ -147,7 +136,7 @@ class HostSide:
         for tunnel in config.tunnels:
             for remote in tunnel.remotes:
                 try:
-                    found.add((await self._outer_routes.get(await resolve(remote))).interface)
+                    found.update(way.interface for _, way in await ways_to(remote, None, self._outer_routes))
                 except HostError as error:
                     log.warning('tunnel "%s": %s', tunnel.name, error)
         return found
@@ -317,15 +306,19 @@ class HostSide:
 
     # ---- the way to the peer
 
-    async def locate(self, tunnel: Tunnel, remote: Address | str) -> tuple[Address, Address]:
-        """The address of a remote and ours towards it, as routing and DNS are now. Raises HostError."""
-        address = await resolve(remote)
-        route = await self._outer_routes.get(address)
+    async def locate(self, tunnel: Tunnel, remote: Address | str, turn: int = 0) -> tuple[Address, Address]:
+        """The address of a remote and ours towards it, as routing and DNS are now; of several that there is a way to another one in
+        each `turn`. Raises HostError."""
+        ways = await self._ways_to(tunnel, remote)
+        address, route = ways[turn % len(ways)]
         return address, tunnel.local or route.source
 
     async def way(self, destination: Address) -> str | None:
         """The interface by which the host sends a packet that is not our own; None when it refuses."""
         return await way(self._ipr, destination)
+
+    async def _ways_to(self, tunnel: Tunnel, remote: Address | str) -> list[tuple[Address, OuterRoute]]:
+        return await ways_to(remote, None if tunnel.local is None else tunnel.local.version, self._outer_routes)
 
     async def listen_at(self, tunnel: Tunnel) -> list[Address]:
         """Our addresses at which the peer may call. A remote without a route or a name without an address gives none now."""
@@ -336,7 +329,7 @@ class HostSide:
         found = []
         for remote in tunnel.remotes:
             try:
-                found.append((await self.locate(tunnel, remote))[1])
+                found += [route.source for _, route in await self._ways_to(tunnel, remote)]
             except HostError as error:
                 log.warning('tunnel "%s": %s', tunnel.name, error)
         return found
@@ -345,9 +338,10 @@ class HostSide:
         """The largest inner packet, in octets, that fits the way to the peer under any of the suites."""
         version, outer = 4, OUTER_MTU
         try:
-            to = remote if remote is not None else await resolve(tunnel.remotes[0]) if tunnel.remotes else None
+            to = remote if remote is not None else next(iter(tunnel.remotes), None)
             if to is not None:
-                version, outer = to.version, (await self._outer_routes.get(to)).mtu
+                address, route = (await self._ways_to(tunnel, to))[0]
+                version, outer = address.version, route.mtu
         except HostError as error:
             log.warning('tunnel "%s": %s; taking an MTU of %d octets', tunnel.name, error, outer)
         return min(inner_mtu(outer, suite, "udp" if udp else "esp", version) for suite in suites)

@@ -61,7 +61,8 @@ ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
 class IkeDriver:
     """All tunnels of a gateway that have [tunnel.auth].
 
-    `locate` finds address and local address for a remote (an address or a name), or raises HostError. `changed` is told each time
+    `locate` finds address and local address for a remote (an address or a name, which may mean several addresses: another one in
+    each turn), or raises HostError. `changed` is told each time
     CHILD_SAs have come or gone.
     """
 
@@ -73,7 +74,7 @@ class IkeDriver:
         core: IkeCore,
         children: IkeChildren,
         links: Links,
-        locate: Callable[[Tunnel, Address | str], Awaitable[tuple[Address, Address]]],
+        locate: Callable[[Tunnel, Address | str, int], Awaitable[tuple[Address, Address]]],
         changed: Callable[[str], None],
     ) -> None:
         self._tunnels = {tunnel.name: tunnel for tunnel in tunnels}
@@ -154,14 +155,14 @@ class IkeDriver:
             if remote is None:
                 continue
             self._fresh[name] = now
-            task = asyncio.get_running_loop().create_task(self._call(name, remote))
+            task = asyncio.get_running_loop().create_task(self._call(name, *remote))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
 
-    async def _call(self, name: str, index: int) -> None:
+    async def _call(self, name: str, index: int, turn: int) -> None:
         tunnel, peer = self._tunnels[name], self._peers[name]
         try:
-            remote, local = await self._locate(tunnel, tunnel.remotes[index])
+            remote, local = await self._locate(tunnel, tunnel.remotes[index], turn)
             self.listen(local)
         except HostError as error:
             log.warning('tunnel "%s": %s', name, error)

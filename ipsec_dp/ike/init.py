@@ -12,7 +12,7 @@ from ipsec_dp.ike import auth_exchange, dh, keymat, proposal
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.auth import hash_algorithms_data
 from ipsec_dp.ike.certificates import Trust
-from ipsec_dp.ike.exchanges import Task, UnprovenError
+from ipsec_dp.ike.exchanges import TRIES, Task, UnprovenError
 from ipsec_dp.ike.groups import groups_of, wanted_group
 from ipsec_dp.ike.nat import float_port, nat_detection, note_abilities
 from ipsec_dp.ike.payloads import KeyExchangePayload, Nonce, Notify, Payload, SecurityAssociation
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.session import IkeSession
 
 MAX_COOKIE: Final = 64  # octets (RFC 7296 §2.6)
+FAIL_OVER_TRIES: Final = 3  # retransmissions to one of several addresses: 1 + 1.8 + 3.2 + 5.8 s
 MAX_ROUNDS: Final = 6  # of COOKIE and INVALID_KE_PAYLOAD answers that one attempt follows
 
 
@@ -38,6 +39,7 @@ class Init(Task):
     def __init__(self, session: IkeSession, pairs: tuple[ProxyId, ...], packet: ProxyId | None) -> None:
         rng = session.host.environment.rng
         self.pairs, self.packet = pairs, packet
+        self.tries = FAIL_OVER_TRIES if session.peer.fail_over else TRIES
         self.nonce = nonce(rng)
         self.cookie = b""
         self.rounds = 0

@@ -108,13 +108,15 @@ class Intent:
         """Whether an attempt is under way or planned."""
         return self.next_attempt is not None or self.state == "negotiating"
 
-    def attempt(self, now: float) -> int | None:
-        """The try that is due now: the index of the remote to call, or None. The tunnel is then negotiating."""
+    def attempt(self, now: float) -> tuple[int, int] | None:
+        """The try that is due now: the index of the remote to call and how often the list was gone through before, so that of
+        several addresses of a name each has its turn; or None. The tunnel is then negotiating."""
         if not self.due(now):
             return None
         self.next_attempt = None
         self.state = "negotiating"
-        return self._remote % len(self._tunnel.remotes)
+        turn, index = divmod(self._remote, len(self._tunnel.remotes))
+        return index, turn
 
     def event(self, event: Event, now: float) -> None:
         """What the core reports of this tunnel."""

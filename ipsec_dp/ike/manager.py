@@ -14,14 +14,16 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from ipsec_dp.config.change import Effect
-from ipsec_dp.ike import child, child_offer, cookies, delete, follow, life, rekey, report, succession
+from ipsec_dp.ike import child as children
+from ipsec_dp.ike import cookies, delete, follow, life, rekey, report, succession, wishes
 from ipsec_dp.ike.actions import Action, Cause, Event, Kind, Report, Send
 from ipsec_dp.ike.message import Header, Message, build_message, parse_message
 from ipsec_dp.ike.peer import ProxyId, Unique
-from ipsec_dp.ike.sa import NO_SPI, ChildState, State, packet_selectors
+from ipsec_dp.ike.sa import NO_SPI, State, packet_selectors
 from ipsec_dp.ike.session import IkeSession, initiator, responder
 from ipsec_dp.ike.surface import Counters, IkeStatus
-from ipsec_dp.ike.wire import ExchangeType, Flag, IkeSyntaxError, Ikev1MessageError
+from ipsec_dp.ike.unsolicited import Unsolicited
+from ipsec_dp.ike.wire import ExchangeType, Flag, IkeSyntaxError, Ikev1MessageError, InvalidMajorVersionError, NotifyType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -57,6 +59,7 @@ class IkeManager:
         self._half_open_of: dict[IkeSession, object] = {}
         self._counts: Counter[str] = Counter()
         self._cookies = cookies.Cookies(environment.rng)
+        self._unsolicited = Unsolicited()
         self._quiet_until: dict[Kind, float] = {}
         self.set_peers(peers)
 
@@ -102,14 +105,14 @@ class IkeManager:
             return False
         others = [other for other in self._others(session) if other.peer.tunnel == session.peer.tunnel]
         return session.peer.unique is not Unique.KEEP or all(
-            _overlap(other, session) or succession.succeeds(session, other) for other in others
+            succession.overlap(other, session) or succession.succeeds(session, other) for other in others
         )
 
     def configured(self, peer: Peer) -> Peer:
         return self._peers.get(peer.tunnel, peer)
 
     def came_up(self, session: IkeSession, now: float) -> None:
-        old = next((other for other in self._others(session) if _in_place(session, other)), None)
+        old = next((other for other in self._others(session) if succession.in_place(session, other)), None)
         if old is not None:
             succession.come_up(session, old, now)
 
@@ -126,6 +129,9 @@ class IkeManager:
         except Ikev1MessageError:
             self.count("ikev1")
             return self._tell_rarely(Kind.IKEV1, f"{path.remote} offers IKEv1, which is not spoken here", now, IKEV1_EVERY)
+        except InvalidMajorVersionError:
+            self.count("malformed")
+            return self._answer(NotifyType.INVALID_MAJOR_VERSION, datagram, path, now)
         except IkeSyntaxError:
             self.count("malformed")
             return []
@@ -136,8 +142,15 @@ class IkeManager:
             return self._receive_init(datagram, message, path, now)
         if session is None or not _fits(session, header):
             self.count("unknown_spi")
-            return []
+            known = (
+                header.spi_i in self._by_spi or header.spi_r in self._by_spi
+            )  # one of our own messages, come back, or half of one
+            return [] if known else self._answer(NotifyType.INVALID_IKE_SPI, datagram, path, now)
         return self._run(session, now, lambda: session.receive(datagram, message, path, now))
+
+    def _answer(self, notify_type: NotifyType, datagram: bytes, path: Path, now: float) -> list[Action]:
+        reply = self._unsolicited.answer(notify_type, datagram, now)
+        return [] if reply is None else [Send(reply, path)]
 
     def _receive_init(self, datagram: bytes, message: Message, path: Path, now: float) -> list[Action]:
         """Somebody begins. State is made only for a whole request, from where a peer may come, within the limits."""
@@ -209,7 +222,7 @@ class IkeManager:
         peer = self._peers[tunnel]
         up = self._current(tunnel)
         if up is not None:
-            return self._run(up, now, lambda: _lacking(up, packet, now))
+            return self._run(up, now, lambda: _wish(up, packet, now))
         session = initiator(self, peer, path, now)
         session.wanted = peer.proxy_ids if packet is None else ()
         self._add(session)
@@ -220,7 +233,7 @@ class IkeManager:
         session = self._current(tunnel)
         if session is None:
             return None
-        return self._run(session, now, lambda: _wanted(session, packet, now))
+        return self._run(session, now, lambda: _wish(session, packet, now))
 
     def rekey(self, tunnel: str, now: float, *, ike: bool = False) -> list[Action]:
         session = self._current(tunnel)
@@ -356,13 +369,13 @@ class IkeManager:
         """An IKE SA came up: what of the others between the same identities (RFC 7296 §2.4, and `unique`)?"""
         actions: list[Action] = []
         for other in self._others(session):
-            if _overlap(other, session):
+            if succession.overlap(other, session):
                 loser = min(session, other, key=lambda one: one.lowest_nonce)
                 if loser.sa.initiator:
                     text = "both sides began at once; the other IKE SA stays"
                     actions += self._end(loser, Cause.REPLACED, text, now)
                     winner = session if loser is other else other
-                    child.use(winner)
+                    children.use(winner)
                     actions += winner.take()
             elif other.after is session:
                 continue
@@ -409,43 +422,14 @@ def _take_out(index: dict[Any, list[IkeSession]], key: object, session: IkeSessi
             del index[key]
 
 
-def _overlap(one: IkeSession, other: IkeSession) -> bool:
-    """True when each side began one before it had the other's: neither replaces, the lower nonce goes."""
-    return one.sa.initiator != other.sa.initiator and one.started <= other.established_at and other.started <= one.established_at
-
-
-def _in_place(new: IkeSession, old: IkeSession) -> bool:
-    """True when `new` replaces `old` without a break; not when the peer has begun anew, nor where any number may stay."""
-    if new.before is old:
-        return True
-    may = not new.initial_contact and new.peer.unique is not Unique.NEVER and not _overlap(old, new)
-    return may and succession.succeeds(new, old)
+def _wish(session: IkeSession, packet: SelectorPair | None, now: float) -> list[Action]:
+    if packet is None:
+        wishes.for_all(session, now)
+    else:
+        wishes.for_packet(session, packet)
+    return _pumped(session, now)
 
 
 def _pumped(session: IkeSession, now: float) -> list[Action]:
     session.pump(now)
     return session.take()
-
-
-def _wanted(session: IkeSession, packet: SelectorPair, now: float) -> list[Action]:
-    """A CHILD_SA for a packet, unless one is there or on its way."""
-    asked = ProxyId(*packet_selectors(packet))
-    if session.state is not State.ESTABLISHED or any(
-        child.holds(asked) and child.state in (ChildState.UP, ChildState.REKEYED) for child in session.children.values()
-    ):
-        return []
-    proxy_id = next((p for p in session.peer.proxy_ids if p.local.covers(asked.local) and p.remote.covers(asked.remote)), None)
-    tasks = (session.task, *session.queue, *(task for _, task in session.timers.delayed))
-    if proxy_id is not None and not any(isinstance(task, child_offer.CreateChild) and proxy_id in task.pairs for task in tasks):
-        session.enqueue(child_offer.CreateChild((proxy_id,), asked))
-    return _pumped(session, now)
-
-
-def _lacking(session: IkeSession, packet: SelectorPair | None, now: float) -> list[Action]:
-    if packet is not None:
-        return _wanted(session, packet, now)
-    session.wanted = session.peer.proxy_ids
-    if session.state is State.ESTABLISHED:
-        session.attempted.clear()
-        child_offer.cover(session, now)
-    return _pumped(session, now)

@@ -89,8 +89,9 @@ class Peer:
     """One tunnel's peer. `local` None: any address of ours. `remotes` empty: it may come from anywhere (`any`, or DNS names
     that are not resolved yet). `remote_id` None: the address it has; `local_id` None: ours.
 
-    `reauth_s`: seconds after which the peers authenticate anew, 0: never. `natt_first`: start on port 4500. `datagram`: octets of
-    IP datagram beyond which messages are sent in fragments (RFC 7383).
+    `fail_over`: it has further addresses, so that one that does not answer is given up early. `reauth_s`: seconds after which the
+    peers authenticate anew, 0: never. `natt_first`: start on port 4500. `datagram`: octets of IP datagram beyond which messages are
+    sent in fragments (RFC 7383).
     """
 
     tunnel: str
@@ -111,6 +112,7 @@ class Peer:
     reauth_s: float = 0.0
     replay_window: int = 1024
     natt_first: bool = False
+    fail_over: bool = False
     datagram: int = DEFAULT_DATAGRAM
 
 
@@ -149,6 +151,7 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         unique=Unique(tunnel.auth.unique),
         reauth_s=float(tunnel.ike.reauth_after_s),
         replay_window=tunnel.esp.replay_window,
+        fail_over=len(tunnel.remotes) > 1 or bool(names),
         natt_first=tunnel.ike.port == NATT_PORT,
         datagram=tunnel.ike.fragment_size,
     )

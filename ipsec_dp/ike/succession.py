@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import lifetimes
+from ipsec_dp.ike.peer import Unique
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.sa import Child
@@ -26,6 +27,18 @@ def succeeds(new: IkeSession, old: IkeSession) -> bool:
     if new.before is old:
         return True
     return not new.sa.initiator and new.peer.tunnel == old.peer.tunnel and new.path.remote == old.path.remote
+
+
+def in_place(new: IkeSession, old: IkeSession) -> bool:
+    """True when `new` replaces `old` without a break; not when the peer has begun anew, nor where any number may stand."""
+    if new.before is old:
+        return True
+    return not new.initial_contact and new.peer.unique is not Unique.NEVER and not overlap(old, new) and succeeds(new, old)
+
+
+def overlap(one: IkeSession, other: IkeSession) -> bool:
+    """True when each side began one before it had the other's: neither replaces, the lower nonce goes."""
+    return one.sa.initiator != other.sa.initiator and one.started <= other.established_at and other.started <= one.established_at
 
 
 def come_up(new: IkeSession, old: IkeSession, now: float) -> None:

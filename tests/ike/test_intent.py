@@ -110,7 +110,7 @@ def test_each_failure_goes_on_to_the_next_remote():
     for turn in range(4):
         called.append(one.attempt(NOW + 100 * turn))
         one.failed("no", NOW + 100 * turn)
-    assert called == [0, 1, 2, 0]
+    assert called == [(0, 0), (1, 0), (2, 0), (0, 1)]
 
 
 def test_on_demand_waits_for_traffic_after_a_failure():

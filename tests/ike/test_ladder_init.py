@@ -294,6 +294,17 @@ def alive(interval=10.0, retries=3):
     return Ladder(a=[peer("a", liveness=life)]).up()
 
 
+@pytest.mark.parametrize(("fail_over", "seconds"), [(False, 81), (True, 12)])
+def test_one_of_several_addresses_is_given_up_early(fail_over, seconds):
+    ladder = Ladder(a=[peer("a", fail_over=fail_over)])
+    ladder.wire.cut("a", "b")
+    ladder.initiate("a")
+    ladder.run(seconds - 1)
+    assert Kind.IKE_FAILED not in ladder.a.kinds()
+    ladder.run(2)
+    assert ladder.a.causes() == [Cause.TIMEOUT]
+
+
 def test_a_silent_peer_is_asked_and_answers():
     ladder = alive()
     # every 10 s: INFORMATIONAL, empty -->, <-- INFORMATIONAL

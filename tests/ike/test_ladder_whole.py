@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipsec_dp.ike import child_answer
+from ipsec_dp.ike import child_answer, sa
 from ipsec_dp.ike.actions import Cause, Kind
 
 from .ladder import Ladder, packet, peer, proxy_id
@@ -18,7 +18,7 @@ ALL = [[f"10.1.{number}.0/24"] for number in range(COUNT)]
 @pytest.fixture
 def narrows(monkeypatch):
     """The responder narrows to the first pair of what it is asked for, as some appliances do (RFC 7296 §2.9)."""
-    whole = child_answer.permitted
+    whole = sa.permitted
     monkeypatch.setattr(child_answer, "permitted", lambda *asked: whole(*asked)[:1])
 
 

@@ -172,6 +172,23 @@ def test_a_name_is_resolved_when_it_is_called(topology, hosts, pair):
     ping(sites.host_a, HOST_B)
 
 
+@pytest.mark.slow  # 12 seconds in which nobody answers
+def test_every_address_of_a_name_is_tried(topology, hosts, pair):
+    """The first has a route, and nobody there; the second none; the third is the peer's."""
+    sites, _ = topology
+    sites.gw_a.ip("route add unreachable 198.51.100.0/24")
+    try:
+        for address in ("192.0.2.1", "198.51.100.1", OUTSIDE):
+            with hosts.open("a") as file:
+                file.write(f"{address} several.test\n")
+        gateways = pair(calls('"several.test"'))
+        gateways.a.wait_negotiated(seconds=30)
+    finally:
+        sites.gw_a.ip("route del unreachable 198.51.100.0/24")
+    assert tunnel(gateways.a)["remote"] == OUTSIDE
+    ping(sites.host_a, HOST_B)
+
+
 @pytest.mark.slow  # 20 seconds of silence
 def test_keepalives_keep_the_mapping_of_a_silent_tunnel(topology, pair, tmp_path):
     sites, _ = topology
