@@ -32,6 +32,7 @@ from ipsec_dp.ike.manager import IkeManager
 from ipsec_dp.ike.peer import peer_of
 from ipsec_dp.ike.wire import IkeError
 from ipsec_dp.links import Links
+from ipsec_dp.monitors import Monitors
 from ipsec_dp.reload import Live, Reloader
 from ipsec_dp.running import Running
 from ipsec_dp.sad import Sad
@@ -78,11 +79,12 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self._carriers = Carriers(self._host.set_carrier, self._has_child)
         self._reloader: Reloader | None = None
+        self._monitors = Monitors(self._host.probe_source, self._host.withdraw, self._renew)
         self._components = Components(self._make_components())
 
     def _make_components(self) -> tuple[Component, ...]:
         """What follows the configuration when everything else does, in this order; see `components`."""
-        return (self._carriers, ZoneLog())
+        return (self._carriers, ZoneLog(), self._monitors)
 
     async def start(self) -> None:
         """Brings everything up. Raises IpsecDpError; then `close` takes away what was made, but for the guard."""
@@ -181,6 +183,15 @@ class Gateway:
             locate=self._host.locate,
             changed=lambda name: self._children_changed(name, children),
         )
+
+    def _renew(self, name: str) -> None:
+        """A tunnel carries nothing, says its monitor: new keys show whether the peer is there, and help if only an SA was lost."""
+        if self._ike is None or self.config.tunnel(name).auth is None:
+            return
+        try:
+            self._ike.rekey(name, ike=False)
+        except IpsecDpError as error:
+            log.info("%s", error)
 
     def _has_child(self, name: str) -> bool:
         """Whether packets of a tunnel that IKE negotiates find an SA."""
@@ -296,7 +307,9 @@ class Gateway:
         running = self._running
         if running is None:
             raise ControlError("the gateway is starting or stopping; ask again")
-        return running.status() | {
+        status = running.status()
+        self._monitors.add_to(status["tunnels"])
+        return status | {
             "guard": await self._host.guard_counts(),
             "zones": await self._host.zone_counts(),
         }

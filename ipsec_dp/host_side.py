@@ -94,6 +94,8 @@ class HostSide:
         self._plane: DataPlane | None = None
         self._addresses: dict[str, set[Interface]] = {}  # by interface
         self._mtus: dict[str, int] = {}
+        self._routing = asyncio.Lock()  # a reload and a monitor may ask at once
+        self._withdrawn: frozenset[str] = frozenset()  # interfaces that get no routes if others have them, see `withdraw`
 
     @property
     def _ipr(self) -> AsyncIPRoute:
@@ -370,13 +372,27 @@ class HostSide:
     async def _hold_routes(self) -> None:
         await self._table.apply(self._routed, ())
 
+    async def withdraw(self, interfaces: frozenset[str]) -> None:
+        """Takes our routes into these interfaces away, and brings back those into others; what is protected stays unreachable.
+
+        A route without another of ours to take over stays: with it would go the way of the answers that say the tunnel is back.
+        Raises HostError.
+        """
+        self._withdrawn = interfaces
+        await self.follow_routes()
+
     async def follow_routes(self) -> None:
         """Leads what the configuration routes into its interfaces, but for what bypasses it. Raises HostError."""
-        await self._apply_bypass()
+        async with self._routing:
+            await self._apply_bypass()
+            await self._apply_routes()
+
+    async def _apply_routes(self) -> None:
         wanted: dict[tuple[Network, int], routes.Route] = {}
         sources = await self._sources()
         for prefix, ways in self._routed.items():
-            for interface, metric in ways:
+            alive = [way for way in ways if way[0] not in self._withdrawn]
+            for interface, metric in alive or ways:
                 source = sources.get((interface, prefix.version))
                 route = routes.Route(prefix, self._tuns[interface].index, metric, source)
                 if wanted.setdefault((prefix, metric), route).interface != route.interface:
@@ -385,6 +401,15 @@ class HostSide:
                     )
         for conflict in await self._table.apply(self._routed, wanted.values()):
             log.warning("route %s", conflict)
+
+    async def probe_source(self, tunnel: Tunnel, target: Address) -> Address | None:
+        """Our address that a tunnel carries echo requests to `target` from: its interface's own, else another of this host."""
+        carriers = [selector for selector in tunnel.selectors if selector.version == target.version]
+        for address in tunnel.addresses:
+            own = AddressRange(address.ip, address.ip)
+            if any(selector.local.covers(own) for selector in carriers):
+                return address.ip
+        return await own_address_in(self._ipr, {selector.local for selector in carriers if not selector.local.everything})
 
     async def _sources(self) -> dict[tuple[str, int], Address]:
         """By interface and IP version, an address of ours inside the selectors, for packets of the gateway itself."""

@@ -49,7 +49,8 @@ def _cell(value: object) -> str:
 
 def tunnel_table(tunnels: list[Status]) -> Table:
     table = Table(title="Tunnels", title_justify="left", show_edge=False, pad_edge=False)
-    for column in ("tunnel", "state", "peer", "NAT", "MTU", "IKE", "rekey in"):
+    monitored = any(tunnel.get("monitor") for tunnel in tunnels)
+    for column in ("tunnel", "state", "peer", "NAT", "MTU", "IKE", "rekey in", *(["monitor"] if monitored else [])):
         table.add_column(column)
     for tunnel in tunnels:
         ike = tunnel.get("ike")
@@ -62,8 +63,19 @@ def tunnel_table(tunnels: list[Status]) -> Table:
             _cell(tunnel.get("mtu")),
             "-" if ike is None else f"{_cell(ike.get('role'))}, {_cell(ike.get('proposal'))}",
             "-" if ike is None else duration(ike.get("rekey_in_s")),
+            *([_monitor(tunnel.get("monitor"))] if monitored else []),
         )
     return table
+
+
+def _monitor(monitor: Status | None) -> Text:
+    """ "up, 1.2 ms", "down, 7 lost in a row"."""
+    if monitor is None:
+        return Text("-")
+    state, rtt = str(monitor.get("state")), monitor.get("rtt_ms")
+    if state == "down":
+        return Text(f"down, {monitor.get('lost_in_a_row')} lost in a row", style="red")
+    return Text(f"{state}, {'no answer yet' if rtt is None else f'{rtt} ms'}", style="green")
 
 
 def child_table(tunnels: list[Status]) -> Table:

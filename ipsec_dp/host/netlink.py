@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 DUMP_ATTEMPTS = 5
+_dumping: WeakKeyDictionary[Any, asyncio.Lock] = (
+    WeakKeyDictionary()
+)  # by socket: the kernel refuses a second dump meanwhile (EBUSY)
 
 
 def open_netlink() -> AsyncIPRoute:
@@ -26,11 +31,12 @@ def open_netlink() -> AsyncIPRoute:
 
 async def dump(method: Callable[..., Awaitable[Any]], *arguments: str, **filters: int) -> list[Any]:
     """All rows of a netlink dump, a method of the socket; asked again when the table changed meanwhile."""
-    for _ in range(DUMP_ATTEMPTS):
-        try:
-            return [row async for row in await method(*arguments, **filters)]
-        except NetlinkDumpInterrupted:
-            continue
+    async with _dumping.setdefault(getattr(method, "__self__", None), asyncio.Lock()):
+        for _ in range(DUMP_ATTEMPTS):
+            try:
+                return [row async for row in await method(*arguments, **filters)]
+            except NetlinkDumpInterrupted:
+                continue
     raise HostError("the kernel's tables change faster than they can be read")
 
 

@@ -20,10 +20,10 @@ from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.packets import udp
 from ipsec_dp.rig.process import GatewayPair, ManualPair
 from tests.netns import harness
+from tests.netns.leaks import guarded, leaks_without_us, watched
 from tests.netns.traffic import EVERY_KIND, between_sites, kinds_between_sites, stream, to_gateway_a, to_gateway_b, until
 
 KEEP_CLOSED = ManualPair(gateway="keep_closed = true")
-GUARD = "table inet ipsec_dp_gwA"
 
 
 @pytest.fixture
@@ -45,34 +45,6 @@ def pair(sites, tmp_path):
     yield made
     made.a.kill()
     made.b.kill()
-
-
-@contextmanager
-def watched(sites, tmp_path, name="wan"):
-    """Captures both sides of gwA; yields a function that ends it and gives what crossed in clear outside since a time.
-
-    The positive control is in it: the inner side of the same moments shows every kind of packet, with the marker.
-    """
-    files = [tmp_path / f"{name}-{side}.pcapng" for side in ("inner", "outer")]
-    with capture.Capture(sites.gw_a, "lan", files[0]) as inner, capture.Capture(sites.gw_a, "wan", files[1]) as outer:
-
-        def seen(since=0):
-            time.sleep(0.05)  # some fifty more of each kind
-            assert outer.stop().lost == inner.stop().lost == 0
-            assert kinds_between_sites(files[0], since) == EVERY_KIND
-            assert capture.scan(files[0]).marked > 0
-            return kinds_between_sites(files[1], since)
-
-        yield seen
-
-
-def guarded(sites):
-    return GUARD in sites.gw_a.run("nft", "list", "tables").stdout
-
-
-def leaks_without_us(sites, tmp_path):
-    with watched(sites, tmp_path, "control") as crossed:
-        return crossed() == EVERY_KIND
 
 
 def test_at_start_nothing_leaves_once_the_guard_is_there_and_it_is_there_first(sites, pair, streaming, tmp_path):

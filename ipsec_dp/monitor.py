@@ -1,0 +1,53 @@
+"""Does a tunnel carry traffic? A count of questions asked and answered, without socket or clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+PENDING_MAX = 16  # questions that may still be answered, late
+
+
+@dataclass
+class Health:
+    """`threshold` questions lost in a row: down; as many answered in a row: up again. It begins up: nothing moves at a start.
+
+    Times are seconds of one clock that the caller owns.
+
+    A question is lost when it has no answer by the time of the next one. An answer that comes later still is one: it ends the row.
+    """
+
+    threshold: int
+    up: bool = True
+    asked: int = 0
+    lost: int = 0
+    lost_in_a_row: int = 0
+    answered_in_a_row: int = 0
+    rtt_s: float | None = None
+    _pending: dict[int, float] = field(default_factory=dict)
+
+    def ask(self, now: float) -> tuple[int, bool]:
+        """The sequence number of the next question (1..65535, then 0), and whether the tunnel went down over the one before."""
+        before = self.up
+        if self.asked and self.asked % 65536 in self._pending:
+            self.lost += 1
+            self.lost_in_a_row += 1
+            self.answered_in_a_row = 0
+            self.up = self.up and self.lost_in_a_row < self.threshold
+        self.asked += 1
+        sequence = self.asked % 65536
+        self._pending[sequence] = now
+        while len(self._pending) > PENDING_MAX:
+            del self._pending[next(iter(self._pending))]
+        return sequence, before and not self.up
+
+    def answered(self, sequence: int, now: float) -> bool:
+        """Notes an answer; one to no question, or a second one, is nothing. Whether the tunnel came up by it."""
+        at = self._pending.pop(sequence, None)
+        if at is None:
+            return False
+        self.rtt_s = now - at
+        self.lost_in_a_row = 0
+        self.answered_in_a_row += 1
+        came = not self.up and self.answered_in_a_row >= self.threshold
+        self.up = self.up or came
+        return came
