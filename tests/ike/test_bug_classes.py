@@ -1,10 +1,12 @@
 """Each class of bug that IKE implementations were exploited through, each kind of bad input, and the tests that stand for it."""
 
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ipsec_dp.ike.actions import Path as Way
+from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.ike.driver import IkeDriver
 from ipsec_dp.ike.message import Header, Message, build_message
 from ipsec_dp.ike.wire import ExchangeType, Flag
@@ -125,7 +127,7 @@ def test_a_message_with_spis_nobody_has_is_counted_and_nothing_else(exchange, fl
     ladder.run(120)
     log, sent = list(ladder.b.sad.log), len(ladder.wire.log)
     for spis in ((b"\1" * 8, b"\2" * 8), (spi_i, spi_r)):
-        datagram = build_message(Message(Header(*spis, exchange, flags, 2), ()))
+        datagram = build_message(Message(Header(spis[0], spis[1], exchange, flags, 2), ()))
         assert ladder.b.core.receive(datagram, ladder.path("b"), ladder.clock()) == []
     assert ladder.b.core.counters().sessions == 0
     assert (ladder.b.sad.log, len(ladder.wire.log)) == (log, sent)
@@ -153,9 +155,10 @@ class Failing:
 
 def test_a_datagram_that_makes_the_core_fail_costs_that_datagram_alone(caplog):
     core = Failing()
-    driver = IkeDriver([], {}, core=core, children=None, links=None, locate=None, changed=None)
-    way: Way = Ladder().path("b", natt=True)
+    parts: Any = {"core": core, "children": None, "links": None, "locate": None, "changed": None}
+    driver = IkeDriver([], {}, **parts)
+    local, remote = (Endpoint(ip_address(end), 4500) for end in ("192.0.2.2", "192.0.2.1"))
     for message in (b"bad", b"bad", b"good"):
-        driver.datagram(IkeDatagram(0, way.local, way.remote, message))
+        driver.datagram(IkeDatagram(0, local, remote, message))
     assert core.heard == [b"bad", b"bad", b"good"]
     assert caplog.text.count("could not be handled") == 1, "told once in a while, not as often as a stranger likes"
