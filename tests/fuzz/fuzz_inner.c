@@ -19,11 +19,11 @@ static uint32_t ones_complement_sum(const uint8_t *packet, size_t octets) {
     return dp_checksum(packet, octets, 0) % 0xffff; /* 0 and 0xffff are the same number */
 }
 
-static void check_flow(const struct dp_inner *inner) {
-    require(inner->flow.family == inner->version);
-    require(inner->flow.protocol <= DP_PROTOCOL_OPAQUE);
-    require(inner->flow.port[DP_LOCAL] <= DP_PORT_OPAQUE && inner->flow.port[DP_REMOTE] <= DP_PORT_OPAQUE);
-    require((inner->flow.port[DP_LOCAL] == DP_PORT_OPAQUE) == (inner->flow.port[DP_REMOTE] == DP_PORT_OPAQUE));
+static void check_flow(const struct dp_inner *inner, const struct dp_flow *flow) {
+    require(flow->family == inner->version);
+    require(flow->protocol <= DP_PROTOCOL_OPAQUE);
+    require(flow->port[DP_LOCAL] <= DP_PORT_OPAQUE && flow->port[DP_REMOTE] <= DP_PORT_OPAQUE);
+    require((flow->port[DP_LOCAL] == DP_PORT_OPAQUE) == (flow->port[DP_REMOTE] == DP_PORT_OPAQUE));
 }
 
 static void check_lengths(const uint8_t *packet, const struct dp_inner *inner, size_t octets) {
@@ -41,7 +41,9 @@ static void check_reverse(const uint8_t *packet, size_t octets, enum dp_directio
         require(back.flow.port[end] == inner->flow.port[!end]);
         require(v4 ? back.flow.address.v4[end] == inner->flow.address.v4[!end]
                    : back.flow.address.v6[end] == inner->flow.address.v6[!end]);
+        require(!inner->quotes || back.quoted.port[end] == inner->quoted.port[!end]);
     }
+    require(back.quotes == inner->quotes);
 }
 
 /* The merge changes the ECN field alone, and the header checksum is exactly as right or wrong as before. */
@@ -72,7 +74,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     require(drop == DP_OK || drop == DP_DROP_inner_version || drop == DP_DROP_inner_length || drop == DP_DROP_inner_header);
     if (drop == DP_OK) {
         check_lengths(packet, &inner, octets);
-        check_flow(&inner);
+        check_flow(&inner, &inner.flow);
+        if (inner.quotes)
+            check_flow(&inner, &inner.quoted);
         check_reverse(packet, octets, direction, &inner);
         check_ecn(packet, &inner, outer_tos);
     }

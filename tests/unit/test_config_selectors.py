@@ -66,6 +66,9 @@ def test_the_search_finds_what_trying_every_packet_finds(rules):
             assert mine <= set().union(*map(cells, found[id(rule)]))
 
 
+ALL = AddressRange.of("0.0.0.0/0")
+
+
 def rule(local: str, remote: str = "10.0.0.0/8", protocol: int | None = None) -> Rule:
     return Rule(Selector(AddressRange.of(local), AddressRange.of(remote), protocol), "discard", None, None)
 
@@ -74,6 +77,13 @@ def test_two_halves_shadow_the_whole():
     halves = [rule("10.1.0.0/25"), rule("10.1.0.128-10.1.0.255")]
     assert list(find_shadowed([*halves, rule("10.1.0.0/24")])) == [(rule("10.1.0.0/24"), tuple(halves))]
     assert list(find_shadowed([rule("10.1.0.0/25"), rule("10.1.0.129-10.1.0.255"), rule("10.1.0.0/24")])) == []
+
+
+def test_all_ports_hold_what_shows_none_and_all_in_parts_do_not():
+    """A later fragment of TCP is held by "any" alone (RFC 4301 §7)."""
+    ports = [PortRange(0, 1000), PortRange(1001, 65535), ANY_PORTS]
+    rules = [Rule(Selector(ALL, ALL, 6, remote_ports=bounds), "discard", None, None) for bounds in ports]
+    assert list(find_shadowed(rules)) == []
 
 
 def seconds(rules: list[Rule]) -> float:
