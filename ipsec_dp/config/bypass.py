@@ -55,14 +55,17 @@ def plan(policies: Sequence[Policy]) -> Plan:
     """The rules that BYPASS policies need: their own, and one for each earlier policy that takes something out of them."""
     matches: list[KernelMatch] = []
     refusals: list[Refusal] = []
-    waiting = [(index, each) for index, policy in enumerate(policies) if policy.action == "bypass" for each in policy.selectors]
+    waiting = [
+        (index, _bounds(each)) for index, policy in enumerate(policies) if policy.action == "bypass" for each in policy.selectors
+    ]
     for index, policy in enumerate(policies):
-        waiting = [(number, each) for number, each in waiting if number >= index]
-        if not waiting:
-            break
         past = policy.action == "bypass"
+        if past:
+            waiting = [(number, each) for number, each in waiting if number > index]
+        elif not waiting:
+            break
         for selector in policy.selectors:
-            cut = index if past else next((number for number, other in waiting if other.overlaps(selector)), None)
+            cut = index if past else _first_met(waiting, _bounds(selector))
             if cut is None:
                 continue
             try:
@@ -73,6 +76,34 @@ def plan(policies: Sequence[Policy]) -> Plan:
                 wrong = f"more than {RULES_MAX} rules, for this and the policies before it"
                 return Plan(tuple(matches), (*refusals, Refusal(cut, None if past else index, wrong, "write fewer, wider ones")))
     return Plan(tuple(matches), tuple(refusals))
+
+
+def _bounds(selector: Selector) -> tuple[int, ...]:
+    """Of each dimension the first and the last number; of the version too, which is one."""
+    protocol = (0, 255) if selector.protocol is None else (selector.protocol, selector.protocol)
+    addresses = (int(selector.remote.low), int(selector.remote.high), int(selector.local.low), int(selector.local.high))
+    return (selector.version, selector.version, *addresses, *protocol, *selector.local_ports, *selector.remote_ports)
+
+
+def _first_met(waiting: Sequence[tuple[int, tuple[int, ...]]], mine: tuple[int, ...]) -> int | None:
+    """The first bypass policy (its index) that could hold a packet of this one: thousands are compared with thousands."""
+    version, _, remote, remote_end, local, local_end, protocol, protocol_end, near, near_end, far, far_end = mine
+    for index, other in waiting:
+        if (
+            other[2] <= remote_end
+            and remote <= other[3]
+            and other[4] <= local_end
+            and local <= other[5]
+            and other[0] == version
+            and other[6] <= protocol_end
+            and protocol <= other[7]
+            and other[8] <= near_end
+            and near <= other[9]
+            and other[10] <= far_end
+            and far <= other[11]
+        ):
+            return index
+    return None
 
 
 def express(selector: Selector, *, past: bool) -> list[KernelMatch]:
