@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LINE_MAX = 1 << 20  # octets of a request
 ANSWER_MAX = 1 << 28  # octets of an answer: the status of every tunnel there can be
 CLIENTS_MAX = 32
+TOO_MANY = f"the gateway talks to {CLIENTS_MAX} clients already, which is all it can; end some of them (`status --watch` is one)"
 IDLE_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 10.0
 LAST_ANSWER_S = 1.0
@@ -62,6 +63,7 @@ class ControlServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._clients) >= CLIENTS_MAX:
+            writer.write(json.dumps({"ok": False, "error": TOO_MANY}).encode() + b"\n")
             writer.close()
             return
         task = asyncio.get_running_loop().create_task(self._client(reader, writer))
@@ -140,7 +142,8 @@ def request(path: Path, message: dict[str, Any], timeout: float = REQUEST_TIMEOU
         except PermissionError as error:
             raise ControlError(f"{path}: not permitted; the control socket belongs to the gateway's user, usually root") from error
         try:
-            connection.sendall(json.dumps(message).encode() + b"\n")
+            with contextlib.suppress(BrokenPipeError):  # turned away: the reason is there to read
+                connection.sendall(json.dumps(message).encode() + b"\n")
             with connection.makefile("rb") as lines:
                 line = lines.readline(ANSWER_MAX)
         except TimeoutError as error:

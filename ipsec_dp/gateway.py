@@ -73,6 +73,7 @@ class Gateway:
         self._stopping = asyncio.Event()
         self._torn_down = asyncio.Event()
         self._failure: str | None = None
+        self._left: str | None = None  # why something was not taken away
         self._running: Running | None = None
         self._ike: IkeDriver | None = None
         self._children: IkeChildren | None = None
@@ -255,6 +256,9 @@ class Gateway:
             await self._stack.aclose()
             if clean and not self.config.keep_closed:
                 await self._host.open_guard()
+        except IpsecDpError as error:
+            self._left = str(error)
+            raise
         finally:
             self._torn_down.set()
             await self._host.close()
@@ -267,6 +271,8 @@ class Gateway:
             case "down":
                 self.stop("down")
                 await self._torn_down.wait()
+                if self._left is not None:
+                    raise ControlError(f"stopped, but not everything is taken away: {self._left}")
                 return {"stopped": self.config.name}
             case "reload":
                 return await self._reload(request.get("file"))

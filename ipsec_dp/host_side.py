@@ -155,10 +155,15 @@ class HostSide:
                 f"gateway {self._config.name} is already running in this network namespace: {routed[0]} leads into its tunnel; "
                 "stop it, or give this one another name"
             )
-        await self.narrow_guard()
-        await self.apply_zones(self._config)
-        await self._apply_bypass()
-        await self._table.apply(self._routed, ())
+        try:
+            await self.narrow_guard()
+            await self.apply_zones(self._config)
+        except HostError:
+            log.warning("without the guard, unreachable routes alone keep protected traffic back; the next `up` adopts them")
+            raise
+        finally:
+            await self._apply_bypass()
+            await self._table.apply(self._routed, ())
 
     async def _apply_bypass(self) -> None:
         await self._bypass.apply(bypass_plan(self._config.policies).matches)

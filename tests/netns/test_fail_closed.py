@@ -2,7 +2,8 @@
 
     hostA eth0 -- lan gwA wan == wan gwB lan -- eth0 hostB
 
-There is no IPsec here: the TUN interface of gwA is read and written by the test.
+There is no IPsec here: the TUN interface of gwA is read and written by the test. Whole gateways: test_gateway_fail_closed.py,
+test_fail_closed_running.py and, for fail-over, test_monitor.py.
 """
 
 from __future__ import annotations

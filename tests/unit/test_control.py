@@ -136,7 +136,10 @@ def test_more_clients_than_there_is_room_for_are_turned_away(gateway):
             client.sendall(b'{"verb": "status"}\n')
             answer(client)
         late = stack.enter_context(connected(gateway))
+        assert answer(late) == {"ok": False, "error": control.TOO_MANY}
         assert late.recv(1) == b""
+        with pytest.raises(ControlError, match="talks to 32 clients already"):
+            request(gateway, {"verb": "status"})
 
 
 def test_a_gateway_that_does_not_answer_in_time_is_an_error(gateway):
