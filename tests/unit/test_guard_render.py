@@ -35,6 +35,16 @@ def chain(text: str, name: str) -> list[str]:
     return [line.strip() for line in body.splitlines() if line.strip()]
 
 
+def head(direction: str, version: int = 4) -> list[str]:
+    """What comes before every selector, in each of the four chains."""
+    interface = "oif" if direction == "out" else "iif"
+    own = [f'{interface} "lo" accept', f"{interface}name @tunnels accept", f"jump exempt_{direction}"]
+    return [*own, f"jump further_{direction}{version}"]
+
+
+HEAD = len(head("out"))
+
+
 def test_replaces_the_table_in_one_transaction():
     assert render("a", [], []).startswith("add table inet ipsec_dp_a\ndelete table inet ipsec_dp_a\ntable inet ipsec_dp_a {\n")
 
@@ -43,13 +53,11 @@ def test_drops_both_directions_of_a_pair():
     text = render("a", [A_TO_B], ["ipsec0"])
     assert elements(text, "pairs4") == ["10.1.0.0-10.1.0.255 . 10.2.0.0-10.2.0.255"]
     assert chain(text, "out4") == [
-        "jump exempt_out",
-        "jump further_out4",
+        *head("out"),
         "ip saddr . ip daddr @pairs4 counter name cleartext_out4 drop",
     ]
     assert chain(text, "in4") == [
-        "jump exempt_in",
-        "jump further_in4",
+        *head("in"),
         "ip daddr . ip saddr @pairs4 counter name cleartext_in4 drop",
     ]
     assert (elements(text, "pairs6"), elements(text, "remote4")) == ([], [])
@@ -73,7 +81,33 @@ def test_a_change_touches_the_difference_only():
         "delete element inet ipsec_dp_a pairs4 { 10.1.0.0-10.1.0.255 . 10.3.0.0-10.3.0.255 }",
         "add element inet ipsec_dp_a pairs4 { 10.1.0.0-10.1.0.255 . 10.5.0.0-10.5.0.255 }",
         "flush chain inet ipsec_dp_a further_out4",
+        *(
+            line
+            for name, address in (("outbound", "daddr"), ("inbound", "saddr"))
+            for line in (
+                f"flush chain inet ipsec_dp_a {name}",
+                f"add rule inet ipsec_dp_a {name} ip {address} 10.2.0.0/24 jump {name.removesuffix('bound')}4",
+                f"add rule inet ipsec_dp_a {name} ip {address} 10.5.0.0/24 jump {name.removesuffix('bound')}4",
+            )
+        ),
     ]
+
+
+def test_every_packet_of_the_host_is_compared_with_the_protected_remote_prefixes_and_no_more():
+    text = render("a", [A_TO_B, Selector(LOCAL, R("10.4.0.0-10.4.0.2"), 6), Selector(R("fd00:1::/64"), R("fd00:2::/64"))], [])
+    gates = [
+        "ip {} 10.2.0.0/24 jump {}4",
+        "ip {} 10.4.0.0/31 jump {}4",
+        "ip {} 10.4.0.2/32 jump {}4",
+        "ip6 {} fd00:2::/64 jump {}6",
+    ]
+    assert chain(text, "outbound")[1:] == [gate.format("daddr", "out") for gate in gates]
+    assert chain(text, "inbound")[1:] == [gate.format("saddr", "in") for gate in gates]
+
+
+def test_many_remote_prefixes_are_looked_up_in_sets():
+    many = [Selector(LOCAL, R(f"10.{number}.0.0/24")) for number in range(10, 20)]
+    assert chain(render("a", many, []), "outbound")[1:] == ["ip daddr @remote4 jump out4", "ip saddr . ip daddr @pairs4 jump out4"]
 
 
 def test_while_a_configuration_changes_what_either_holds_back_is_held_back():
@@ -84,40 +118,40 @@ def test_while_a_configuration_changes_what_either_holds_back_is_held_back():
     assert [rule.split()[-1] for rule in rules] == ["return", "drop", "drop"]
     assert "10.5.0.0-10.5.0.255" in rules[1]
     assert "@pairs4" in rules[2]
-    assert chain(render_plan("a", widen(now, then)), "out4")[2].endswith("accept")
+    assert chain(render_plan("a", widen(now, then)), "out4")[HEAD].endswith("accept")
 
 
 def test_ports_change_sides_with_the_direction_and_later_fragments_go_with_the_protected():
     text = render("a", [replace(A_TO_B, protocol=6, local_ports=(1024, 2000), remote_ports=(443, 443))], [])
     addresses = "ip saddr 10.1.0.0-10.1.0.255 ip daddr 10.2.0.0-10.2.0.255"
-    assert chain(text, "out4")[2:-1] == [
+    assert chain(text, "out4")[HEAD:-1] == [
         f"{addresses} meta l4proto 6 th sport 1024-2000 th dport 443-443 counter name cleartext_out4 drop",
         f"{addresses} ip frag-off & 0x1fff != 0 counter name cleartext_out4 drop",
     ]
-    assert "meta l4proto 6 th dport 1024-2000 th sport 443-443 counter" in chain(text, "in4")[2]
+    assert "meta l4proto 6 th dport 1024-2000 th sport 443-443 counter" in chain(text, "in4")[HEAD]
 
 
 def test_icmp_type_and_codes_are_compared_and_later_fragments_go_with_them():
     text = render("a", [replace(A_TO_B, protocol=1, local_ports=(0x0301, 0x0303), remote_ports=(0x0301, 0x0303))], [])
-    assert "meta l4proto 1 icmp type 3 icmp code 1-3 counter name cleartext_out4 drop" in chain(text, "out4")[2]
-    assert "ip frag-off & 0x1fff != 0 counter name cleartext_out4 drop" in chain(text, "out4")[3]
+    assert "meta l4proto 1 icmp type 3 icmp code 1-3 counter name cleartext_out4 drop" in chain(text, "out4")[HEAD]
+    assert "ip frag-off & 0x1fff != 0 counter name cleartext_out4 drop" in chain(text, "out4")[HEAD + 1]
     every_code = replace(A_TO_B, protocol=1, local_ports=(0x0800, 0x08FF), remote_ports=(0x0800, 0x08FF))
-    assert "meta l4proto 1 icmp type 8 counter" in chain(render("a", [every_code], []), "in4")[2]
+    assert "meta l4proto 1 icmp type 8 counter" in chain(render("a", [every_code], []), "in4")[HEAD]
 
 
 def test_policy_order_is_kept_and_bypass_lets_through():
     host = Selector(R("10.1.0.9"), R("10.2.0.9"), bypass=True)
     text = render("a", [host, A_TO_B], [])
-    assert [rule.split()[-1] for rule in chain(text, "out4")[2:]] == ["accept", "drop"]
+    assert [rule.split()[-1] for rule in chain(text, "out4")[HEAD:]] == ["accept", "drop"]
     first = render("a", [A_TO_B, host], [])
-    assert [rule.split()[-1] for rule in chain(first, "out4")[2:]] == ["drop", "accept", "drop"]
+    assert [rule.split()[-1] for rule in chain(first, "out4")[HEAD:]] == ["drop", "accept", "drop"]
     assert elements(first, "remote4") == ["10.2.0.0-10.2.0.255"]
 
 
 def test_ipv6_uses_its_own_chains():
     text = render("a", [Selector(R("fd00:1::/64"), R("fd00:2::/64"), 17, remote_ports=(53, 53))], [])
-    assert chain(text, "out4")[2:] == ["ip saddr . ip daddr @pairs4 counter name cleartext_out4 drop"]
-    assert chain(text, "out6")[3].endswith("fd00:2::ffff:ffff:ffff:ffff exthdr frag exists counter name cleartext_out6 drop")
+    assert chain(text, "out4")[HEAD:] == ["ip saddr . ip daddr @pairs4 counter name cleartext_out4 drop"]
+    assert chain(text, "out6")[HEAD + 1].endswith("fd00:2::ffff:ffff:ffff:ffff exthdr frag exists counter name cleartext_out6 drop")
 
 
 def test_counters_go_on():
