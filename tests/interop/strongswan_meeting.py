@@ -114,6 +114,7 @@ class Agreement:
     start: str = "respond"
     our_remote_id: str = IDENTITIES[1]
     unique: str = "replace"
+    proxy_lines: tuple[str, ...] = ()  # further lines of each of our proxy IDs
     # Further lines of our tables and of the peer's sections.
     our_tunnel: str = ""
     our_ike: str = ""
@@ -125,7 +126,8 @@ class Agreement:
     def ours(self, directory: Path) -> str:
         """Our configuration file."""
         proxy_ids = "".join(
-            f'  [[tunnel.proxy_id]]\n  local = "{ours}"\n  remote = "{theirs}"\n' for ours, theirs in self.proxy_ids
+            f'  [[tunnel.proxy_id]]\n  local = "{ours}"\n  remote = "{theirs}"\n  {further}\n'
+            for (ours, theirs), further in zip(self.proxy_ids, self.proxy_lines or [""] * len(self.proxy_ids), strict=True)
         )
         return f"""\
 [gateway]

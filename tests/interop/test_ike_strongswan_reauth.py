@@ -9,7 +9,7 @@ import pytest
 
 from ipsec_dp.rig import capture, netns
 from tests.interop.stream import Stream
-from tests.interop.strongswan_meeting import ROLES, TUNNEL, Net, crossed, ping
+from tests.interop.strongswan_meeting import PINGS, ROLES, TUNNEL, Net, crossed, ping
 
 pytestmark = pytest.mark.root
 
@@ -77,6 +77,39 @@ def test_initiate_brings_up_every_proxy_id(meet, start):
     meeting.eventually(lambda: len(meeting.children()) == 2 and meeting.is_up(), "two CHILD_SAs")
     meeting.assert_carries(4)
     meeting.assert_carries(6)
+
+
+# Of one pair of prefixes: one service, and the echo of ICMP.
+SERVICE = (
+    Net("udp", f"{netns.SITE_A_NETS[0]}[udp]", f"{netns.SITE_B_NETS[0]}[udp/7000]"),
+    Net("icmp", f"{netns.SITE_A_NETS[0]}[icmp]", f"{netns.SITE_B_NETS[0]}[icmp]"),
+)
+DATAGRAMS = 7
+TALK = f"""
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range({DATAGRAMS}):
+    s.sendto(b"x", ("{netns.HOST_B[0]}", 7000))
+"""
+
+
+def test_each_packet_takes_the_child_sa_of_its_protocol_and_port(meet):
+    """Two CHILD_SAs of the same prefixes: what goes out by each, and not by the other."""
+    prefixes = (BOTH_VERSIONS[0], BOTH_VERSIONS[0])
+    lines = ('protocol = "udp"\n  remote_ports = 7000', 'protocol = "icmp"')
+    meeting = meet(proxy_ids=prefixes, proxy_lines=lines, nets=SERVICE)
+    meeting.ours.ask("initiate", name=TUNNEL)
+    meeting.eventually(lambda: len(meeting.children()) == 2 and meeting.is_up(), "two CHILD_SAs")
+
+    def sent():
+        return {child["remote_ts"][0]: child["packets_out"] for child in meeting.children()}
+
+    udp, icmp = sorted(sent(), key=lambda text: "7000" not in text)
+    assert sent() == {udp: 0, icmp: 0}
+    meeting.sites.host_a.run("python3", "-c", TALK)
+    meeting.eventually(lambda: sent() == {udp: DATAGRAMS, icmp: 0}, "the datagrams have gone by the service's CHILD_SA")
+    assert ping(meeting.sites.host_a, netns.HOST_B[0]), meeting.both_logs()
+    assert sent() == {udp: DATAGRAMS, icmp: PINGS}
 
 
 @pytest.mark.parametrize("role", ROLES)
