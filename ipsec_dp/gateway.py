@@ -23,6 +23,7 @@ from ipsec_dp.control import ControlServer
 from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
 from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.explain import Host, explain, question_of
+from ipsec_dp.following import Following
 from ipsec_dp.host import HostError
 from ipsec_dp.host_side import HostSide
 from ipsec_dp.ike.children import IkeChildren
@@ -85,7 +86,7 @@ class Gateway:
 
     def _make_components(self) -> tuple[Component, ...]:
         """What follows the configuration when everything else does, in this order; see `components`."""
-        return (self._carriers, ZoneLog(), self._monitors)
+        return (self._carriers, ZoneLog(), self._monitors, Following(self._host, lambda: self._ike))
 
     async def start(self) -> None:
         """Brings everything up. Raises IpsecDpError; then `close` takes away what was made, but for the guard."""
@@ -130,7 +131,7 @@ class Gateway:
         await self._host.add_routes(stack)
         stack.push_async_callback(self._components.close)
         await self._components.apply(self.config)
-        ike.start(stack, {local for t in tunnels if t.auth is not None for local in await self._host.listen_at(t)})
+        ike.start(stack, await self._host.listen_at(tunnels))
         self._running, self._ike = running, ike
         live = Live(self.spd, self._host, plane, sad, links, ike, running, self._components, paths, self._first_mtu, install)
         self._reloader = Reloader(self.config, live, self._take)
@@ -316,6 +317,7 @@ class Gateway:
         status = running.status()
         self._monitors.add_to(status["tunnels"])
         return status | {
+            "warnings": status["warnings"] + self._host.notes,
             "guard": await self._host.guard_counts(),
             "zones": await self._host.zone_counts(),
         }

@@ -18,7 +18,8 @@ from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath, owner_of
 from ipsec_dp.host import HostError, bypass, guard, nft, routes, sockets, tun, zones
 from ipsec_dp.host.names import ways_to
 from ipsec_dp.host.netlink import open_netlink
-from ipsec_dp.host.outer import OuterRoutes, inside_networks, own_address_in, own_addresses, way
+from ipsec_dp.host.outer import OuterRoutes, inside_networks, own_addresses, own_sources, way
+from ipsec_dp.sources import Sources, no_source
 from ipsec_dp.suites import inner_mtu
 from ipsec_dp.workers import attach_interface, detach_interface
 
@@ -96,6 +97,11 @@ class HostSide:
         self._mtus: dict[str, int] = {}
         self._routing = asyncio.Lock()  # a reload and a monitor may ask at once
         self._withdrawn: frozenset[str] = frozenset()  # interfaces that get no routes if others have them, see `withdraw`
+        self.notes: list[str] = []  # what a person should know about routes now
+        self._told: set[str] = set()
+        self._leading = False
+        self._guarded_now: list[guard.Selector] | None = None  # None: more than this configuration wants
+        self.changing = asyncio.Lock()  # held by whoever makes the host follow something
 
     @property
     def _ipr(self) -> AsyncIPRoute:
@@ -111,7 +117,7 @@ class HostSide:
 
     @property
     def _table(self) -> routes.RouteTable:
-        return routes.RouteTable(self._ipr, self._config.name)
+        return routes.RouteTable(self._ipr, self._config.name, [device.index for device in self._tuns.values()])
 
     @property
     def _bypass(self) -> bypass.BypassRules:
@@ -140,8 +146,13 @@ class HostSide:
                 try:
                     found.update(way.interface for _, way in await ways_to(remote, None, self._outer_routes))
                 except HostError as error:
-                    log.warning('tunnel "%s": %s', tunnel.name, error)
+                    self._tell_once(f'tunnel "{tunnel.name}": {error}')
         return found
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            log.warning("%s", text)
 
     async def close_guard(self) -> None:
         """Lets nothing protected past the tunnels from now on; adopts what a killed process left.
@@ -175,11 +186,16 @@ class HostSide:
 
     async def widen_guard(self, config: Config) -> None:
         """Keeps closed what the present configuration keeps closed, and what `config` does, whose interfaces may be used too."""
+        self._guarded_now = None
         await self._guard.widen(await self._guarded_by(config), {tunnel.interface for tunnel in config.tunnels})
 
     async def narrow_guard(self) -> None:
         """Keeps closed what the present configuration does, and nothing else."""
-        await self._guard.apply(await self._guarded_by(self._config), {tunnel.interface for tunnel in self._config.tunnels})
+        await self._close(await self._guarded_by(self._config))
+
+    async def _close(self, wanted: list[guard.Selector]) -> None:
+        await self._guard.apply(wanted, {tunnel.interface for tunnel in self._config.tunnels})
+        self._guarded_now = wanted
 
     async def apply_zones(self, config: Config) -> None:
         """Makes the kernel judge what passes between zones as `config` says, and nothing else."""
@@ -327,18 +343,38 @@ class HostSide:
     async def _ways_to(self, tunnel: Tunnel, remote: Address | str) -> list[tuple[Address, OuterRoute]]:
         return await ways_to(remote, None if tunnel.local is None else tunnel.local.version, self._outer_routes)
 
-    async def listen_at(self, tunnel: Tunnel) -> list[Address]:
-        """Our addresses at which the peer may call. A remote without a route or a name without an address gives none now."""
-        if tunnel.local is not None:
-            return [tunnel.local]
-        if not tunnel.remotes:
-            return await own_addresses(self._ipr)
-        found = []
+    async def own_addresses(self) -> set[Address]:
+        """The addresses of this host that others can call."""
+        return set(await own_addresses(self._ipr))
+
+    async def listen_at(self, tunnels: Iterable[Tunnel]) -> set[Address]:
+        """Our addresses at which peers may call these tunnels, of those that this host has now.
+
+        A remote without a route or a name without an address gives none yet; nor does a `local` that is not ours.
+        """
+        found: set[Address] = set()
+        own = await self.own_addresses()
+        for tunnel in tunnels:
+            if tunnel.auth is None:
+                continue
+            if tunnel.local is not None:
+                if tunnel.local in own or tunnel.local.is_link_local:
+                    found.add(tunnel.local)
+                else:
+                    self._tell_once(f'tunnel "{tunnel.name}": local {tunnel.local} is not an address of this host; waiting for it')
+            elif not tunnel.remotes:
+                found |= own
+            else:
+                found |= await self._starts(tunnel)
+        return found
+
+    async def _starts(self, tunnel: Tunnel) -> set[Address]:
+        found: set[Address] = set()
         for remote in tunnel.remotes:
             try:
-                found += [route.source for _, route in await self._ways_to(tunnel, remote)]
+                found |= {route.source for _, route in await self._ways_to(tunnel, remote)}
             except HostError as error:
-                log.warning('tunnel "%s": %s', tunnel.name, error)
+                self._tell_once(f'tunnel "{tunnel.name}": {error}')
         return found
 
     async def inner_mtu(self, tunnel: Tunnel, suites: Iterable[Suite], *, udp: bool, remote: Address | None = None) -> int:
@@ -375,6 +411,7 @@ class HostSide:
         await self.follow_routes()
 
     async def _hold_routes(self) -> None:
+        self._leading = False
         await self._table.apply(self._routed, ())
 
     async def withdraw(self, interfaces: frozenset[str]) -> None:
@@ -387,25 +424,33 @@ class HostSide:
         await self.follow_routes()
 
     async def follow_routes(self) -> None:
-        """Leads what the configuration routes into its interfaces, but for what bypasses it. Raises HostError."""
+        """Leads what the configuration routes into its interfaces, but for what bypasses it, as the host is now.
+
+        What stands in the way is in `notes`, and in the log when it is new. HostError when the kernel refuses.
+        """
+        self._leading = True
         async with self._routing:
             await self._apply_bypass()
             await self._apply_routes()
 
     async def _apply_routes(self) -> None:
         wanted: dict[tuple[Network, int], routes.Route] = {}
-        sources = await self._sources()
+        own = await own_sources(self._ipr)
+        sources = {interface: Sources(interface, self._selectors_of(interface), own) for interface in self._tuns}
+        notes: dict[str, None] = {}
         for prefix, ways in self._routed.items():
             alive = [way for way in ways if way[0] not in self._withdrawn]
             for interface, metric in alive or ways:
-                source = sources.get((interface, prefix.version))
-                route = routes.Route(prefix, self._tuns[interface].index, metric, source)
+                source = sources[interface].to(prefix)
+                route = routes.Route(prefix, self._tuns[interface].index, metric, source.address)
                 if wanted.setdefault((prefix, metric), route).interface != route.interface:
                     raise HostError(
                         f"{prefix} is routed into two interfaces with metric {metric}; give one [[route]] another metric"
                     )
-        for conflict in await self._table.apply(self._routed, wanted.values()):
-            log.warning("route %s", conflict)
+                if source.missing:
+                    notes[no_source(prefix, interface, source)] = None
+        conflicts = await self._table.apply(self._routed, wanted.values())
+        self._tell([*(f"route {conflict}" for conflict in conflicts), *notes])
 
     async def probe_source(self, tunnel: Tunnel, target: Address) -> Address | None:
         """Our address that a tunnel carries echo requests to `target` from: its interface's own, else another of this host."""
@@ -414,14 +459,23 @@ class HostSide:
             own = AddressRange(address.ip, address.ip)
             if any(selector.local.covers(own) for selector in carriers):
                 return address.ip
-        return await own_address_in(self._ipr, {selector.local for selector in carriers if not selector.local.everything})
+        fitting = Sources(tunnel.interface, [each for each in carriers if not each.local.everything], await own_sources(self._ipr))
+        return fitting.any_address()
 
-    async def _sources(self) -> dict[tuple[str, int], Address]:
-        """By interface and IP version, an address of ours inside the selectors, for packets of the gateway itself."""
-        locals_: dict[tuple[str, int], set[AddressRange]] = {}
-        for tunnel in self._config.tunnels:
-            for selector in tunnel.selectors:
-                if not selector.local.everything:
-                    locals_.setdefault((tunnel.interface, selector.version), set()).add(selector.local)
-        found = {key: await own_address_in(self._ipr, ranges) for key, ranges in locals_.items()}
-        return {key: address for key, address in found.items() if address is not None}
+    def _tell(self, notes: list[str]) -> None:
+        for note in notes:
+            if note not in self.notes:
+                log.warning("%s", note)
+        self.notes = notes
+
+    async def follow_host(self) -> None:
+        """The host's addresses and routes are others now: guard and routes become what they then should be. Raises HostError."""
+        self._outer_routes.forget()
+        wanted = await self._guarded_by(self._config)
+        if self._guarded_now is not None and wanted != self._guarded_now:
+            await self._close(wanted)
+        if self._leading:
+            await self.follow_routes()
+
+    def _selectors_of(self, interface: str) -> list[Selector]:
+        return [selector for tunnel in self._tunnels_of(interface) for selector in tunnel.selectors]

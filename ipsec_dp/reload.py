@@ -88,7 +88,8 @@ class Reloader:
             if wrong:
                 return _refused(path, (*findings, *wrong))
             read = time.monotonic()
-            await self._apply(difference, peers)
+            async with self._live.host.changing:
+                await self._apply(difference, peers)
             answer = _done(path, difference) | {
                 "read_s": round(read - began, 3),
                 "applied_s": round(time.monotonic() - read, 3),
@@ -174,7 +175,7 @@ class Reloader:
 
     async def _listeners(self, difference: Difference) -> set[Any]:
         """Our addresses at which peers of tunnels that begin may call."""
-        return {local for t in _begun(difference) if t.auth is not None for local in await self._live.host.listen_at(t)}
+        return await self._live.host.listen_at(_begun(difference))
 
 
 def _begun(difference: Difference) -> list[Tunnel]:

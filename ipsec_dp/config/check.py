@@ -171,6 +171,10 @@ def _check_carried(tunnel: model.Tunnel, prefix: Network, place: Place, key: str
     if any(selector.remote.overlaps(AddressRange.of(prefix)) for selector in tunnel.selectors):
         return
     remotes = ", ".join(selector.remote.prefix_text for selector in tunnel.selectors)
+    if all(selector.version != prefix.version for selector in tunnel.selectors):
+        wrong = f'{prefix} is IPv{prefix.version}, and no proxy ID of tunnel "{tunnel.name}" is'
+        place.error(key, wrong, f"add a proxy ID of IPv{prefix.version}, or write a part of {remotes}")
+        return
     place.error(key, f'{prefix} lies outside what tunnel "{tunnel.name}" protects', f"write a part of {remotes}")
 
 
@@ -207,15 +211,3 @@ def check_manual(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
                 owner, first = keys[fingerprint]
                 place.error(key, f'holds the same key as {first} (tunnel "{owner}")', "every SA needs a key of its own")
             keys.setdefault(fingerprint, (tunnel.name, path))
-
-
-def check_shared_interfaces(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
-    """An interface address given by two tunnels must be the same prefix on the same interface, or two interfaces would claim it."""
-    owners: dict[object, tuple[str, str]] = {}
-    for tunnel in tunnels:
-        for address in tunnel.addresses:
-            owner, interface = owners.setdefault(address.ip, (tunnel.name, tunnel.interface))
-            if interface != tunnel.interface:
-                findings.at(tunnel_place(tunnel.name)).error(
-                    "address", f'{address.ip} is also on {interface} (tunnel "{owner}")', "give each interface its own address"
-                )

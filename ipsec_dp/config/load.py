@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config import check, model, tables
 from ipsec_dp.config.findings import Findings, suggest
+from ipsec_dp.config.interfaces import check_addresses
 from ipsec_dp.config.monitors import check_monitors
 from ipsec_dp.config.read import array_of, parse_toml, read_table
 from ipsec_dp.config.resolve import resolve_gateway, resolve_offloads, resolve_policy, resolve_route, resolve_tunnel
@@ -93,7 +94,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
     check.check_rules(sound_policies, sound_tunnels, findings)
     check.check_bypass(sound_policies, findings)
     check.check_routes(config, sound_tunnels, findings)
-    check.check_shared_interfaces(tunnels, findings)
+    check_addresses(tunnels, findings)
     check_zones(config, findings)
     check_monitors(config, sound_tunnels, findings)
     check.check_manual(tunnels, findings)

@@ -270,7 +270,7 @@ class Route(Table, frozen=True, kw_only=True):
 
     prefix: Prefix | None
     tunnel: Name | None
-    metric: Annotated[int, Meta(examples=[50], extra_json_schema={"minimum": 1, "maximum": 0xFFFFFFFF})] = 50
+    metric: Annotated[int, Meta(examples=[50], extra_json_schema={"minimum": 1, "maximum": 3_999_999_999})] = 50
 
 
 class Zone(Table, frozen=True, kw_only=True):

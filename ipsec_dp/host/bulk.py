@@ -95,7 +95,7 @@ def _attributes(data: bytes, at: int, end: int) -> Iterator[tuple[int, bytes]]:
         at += (length + 3) & ~3
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+def messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
     """Type, flags and sequence number of each message of a datagram, and where its body begins and ends."""
     at = 0
     while at + HEADER.size <= len(data):
@@ -106,7 +106,7 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
         at += (length + 3) & ~3
 
 
-def _route(data: bytes, at: int, end: int) -> KernelRoute:
+def route_of(data: bytes, at: int, end: int) -> KernelRoute:
     family, length, _, _, table, protocol, _, kind, _ = ROUTE.unpack_from(data, at)
     found = dict(_attributes(data, at + ROUTE.size, end))
     address = found.get(RTA_DST, ANYWHERE[family])
@@ -181,7 +181,7 @@ class Bulk:
         waiting, refused = len(routes), None
         while waiting:
             data = self._receive()
-            for kind, _, sequence, at, _ in _messages(data):
+            for kind, _, sequence, at, _ in messages(data):
                 if kind != NLMSG_ERROR or not 0 <= sequence - first < len(routes):
                     continue
                 waiting -= 1
@@ -202,7 +202,7 @@ class Bulk:
         whole = True
         while True:
             data = self._receive()
-            for kind, flags, sequence, at, end in _messages(data):
+            for kind, flags, sequence, at, end in messages(data):
                 if sequence != self._sequence:
                     continue
                 whole = whole and not flags & DUMP_INTR
@@ -212,7 +212,7 @@ class Bulk:
                         raise HostError(f"the kernel's routes cannot be read: {os.strerror(code)}")
                     return found if whole else None
                 if kind == NEWROUTE:
-                    found.append(_route(data, at, end))
+                    found.append(route_of(data, at, end))
             await asyncio.sleep(0)
 
     def _send(self, data: bytes) -> None:

@@ -13,19 +13,28 @@ from pyroute2.netlink.exceptions import NetlinkError
 from ipsec_dp.host import MARK, HostError
 from ipsec_dp.host.bulk import FAMILIES, UNICAST, Bulk
 from ipsec_dp.host.netlink import ask, dump
-from ipsec_dp.host.routes import MAIN
+from ipsec_dp.host.routes import MAIN, interface_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from pyroute2 import AsyncIPRoute
 
-    from ipsec_dp.addresses import Address, AddressRange, Network
+    from ipsec_dp.addresses import Address, Network
 
 
+UNUSABLE = 0x08 | 0x40  # IFA_F_DADFAILED, IFA_F_TENTATIVE
 ROUTE_GOOD_S = 1.0
 ROUTES_KEPT = 1024
 ASKED_AT_ONCE = 16  # more answers than that may not fit into the netlink socket's buffer
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAddress:
+    """An address of this host that a packet may have as source, and the name of its interface."""
+
+    address: Address
+    interface: str
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,10 @@ class OuterRoutes:
         self._asking = asyncio.Semaphore(ASKED_AT_ONCE)
         self._known: dict[Address, tuple[float, asyncio.Task[OuterRoute]]] = {}
 
+    def forget(self) -> None:
+        """Routes changed: each is asked for anew."""
+        self._known.clear()
+
     async def get(self, remote: Address) -> OuterRoute:
         """The route to `remote`. HostError when there is none."""
         loop = asyncio.get_running_loop()
@@ -104,21 +117,18 @@ async def inside_networks(outer: Collection[int]) -> list[Network]:
     return sorted(networks, key=lambda each: (each.version, int(each.network_address), each.prefixlen))
 
 
-async def own_address_in(ipr: AsyncIPRoute, ranges: Collection[AddressRange]) -> Address | None:
-    """An address of this host in one of the ranges: what the gateway's own packets must come from to match a proxy ID."""
+async def own_sources(ipr: AsyncIPRoute) -> list[OwnAddress]:
+    """The addresses of this host that a packet may have as source, in the kernel's order; none that is being checked for a twin."""
     rows: list[Any] = await dump(ipr.get_addr, family=socket.AF_UNSPEC)
-    for row in rows:
-        text = row.get("IFA_LOCAL") or row.get("IFA_ADDRESS")
-        address = ip_address(text)
-        if any(each.version == address.version and int(each.low) <= int(address) <= int(each.high) for each in ranges):
-            return address
-    return None
+    usable = [row for row in rows if not (row.get("IFA_FLAGS") or row["flags"]) & UNUSABLE]
+    return [OwnAddress(_address_of(row), interface_name(row["index"])) for row in usable if not _address_of(row).is_loopback]
 
 
 async def own_addresses(ipr: AsyncIPRoute) -> list[Address]:
     """The addresses of this host that others can call: neither loopback nor link-local."""
-    rows: list[Any] = await dump(ipr.get_addr, family=socket.AF_UNSPEC)
-    found = {ip_address(row.get("IFA_LOCAL") or row.get("IFA_ADDRESS")) for row in rows}
-    return sorted(
-        (each for each in found if not each.is_loopback and not each.is_link_local), key=lambda each: (each.version, each)
-    )
+    found = {each.address for each in await own_sources(ipr)}
+    return sorted((each for each in found if not each.is_link_local), key=lambda each: (each.version, each))
+
+
+def _address_of(row: Any) -> Address:
+    return ip_address(row.get("IFA_LOCAL") or row.get("IFA_ADDRESS"))

@@ -98,8 +98,10 @@ class RouteTable:
     left by its first `apply`.
     """
 
-    def __init__(self, ipr: AsyncIPRoute, gateway: str) -> None:
+    def __init__(self, ipr: AsyncIPRoute, gateway: str, tunnels: Iterable[int] = ()) -> None:
+        """`tunnels` are the indices of our TUN interfaces: routes of others through them stand in nobody's way."""
         self._ipr = ipr
+        self._tunnels = frozenset(tunnels)
         self._base = table_base(gateway)
 
     def _table(self, prefix: Network) -> int:
@@ -184,8 +186,10 @@ class RouteTable:
                     found[prefix] = Conflict(prefix, "", 0, "reject")
             for row in rows:
                 prefix, metric = row.prefix, 0 if row.protocol == RTPROT_KERNEL else row.metric
+                if row.interface in self._tunnels:
+                    continue
                 if prefix in metrics and prefix.prefixlen and metric <= metrics[prefix]:
-                    found[prefix] = Conflict(prefix, _interface_name(row.interface), metric, "same")
+                    found[prefix] = Conflict(prefix, interface_name(row.interface), metric, "same")
         return sorted(found.values(), key=lambda each: _order(each.prefix))
 
     # ---- what the kernel has --------------------------------------------------------------------------------------------------
@@ -227,7 +231,8 @@ class RouteTable:
         return [{**common, "priority": first, "table": MAIN, "FRA_SUPPRESS_PREFIXLEN": length}, {**common, **ours}]
 
 
-def _interface_name(index: int) -> str:
+def interface_name(index: int) -> str:
+    """The name of an interface, or something that stands for it when it has just gone."""
     try:
         return socket.if_indextoname(index) if index else ""
     except OSError:

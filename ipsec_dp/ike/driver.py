@@ -268,6 +268,24 @@ class IkeDriver:
         """Deletes its SAs, here and at the peer."""
         self._carry_out(self._core.terminate(name, time.monotonic()))
 
+    def leaves(self, name: str, remote: Address, local: Address) -> bool:
+        """Whether an IKE SA that we called, or are calling, goes from this address of ours to that remote."""
+        sas = self._core.status(name, time.monotonic())
+        return any(sa.role == "initiator" and (sa.path.remote.address, sa.path.local.address) == (remote, local) for sa in sas)
+
+    def restart(self, name: str) -> None:
+        """Leaves the IKE SAs of a tunnel and calls anew, from where the route to the peer begins now."""
+        now = time.monotonic()
+        self._carry_out(self._core.leave(name, now))
+        self._intents[name].asked(now)
+        self._call_due(now)
+
+    def wake(self, name: str) -> None:
+        """There is a way to the peer again: what failed for want of it is tried now."""
+        now = time.monotonic()
+        self._intents[name].reachable(now)
+        self._call_due(now)
+
     def status(self, name: str) -> dict[str, Any]:
         """The parts of a tunnel's status that IKE knows."""
         now = time.monotonic()

@@ -99,6 +99,12 @@ class Intent:
         """A person says `initiate`."""
         self._off, self._failures, self.next_attempt = False, 0, now
 
+    def reachable(self, now: float) -> None:
+        """There is a way to the peer that was not there: the pause after a failure is over."""
+        self._failures, self._not_before = 0, now
+        if self.next_attempt is not None:
+            self.next_attempt = now
+
     def due(self, now: float) -> bool:
         """Whether an attempt is to begin now."""
         return self.next_attempt is not None and self.next_attempt <= now and self.can_call

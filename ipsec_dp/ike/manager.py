@@ -257,6 +257,14 @@ class IkeManager:
                 actions += self._end(session, Cause.LOCAL, "terminated here", now)
         return actions
 
+    def leave(self, tunnel: str, now: float) -> list[Action]:
+        """Ends a tunnel's IKE SAs at once, each with one DELETE whose answer nobody waits for: the way to the peer is gone."""
+        actions: list[Action] = []
+        for session in list(self._of_tunnel.get(tunnel, ())):
+            if session.alive:
+                actions += self._run(session, now, lambda session=session: session.close(now))  # type: ignore[misc]
+        return actions
+
     def delete_child(self, tunnel: str, child: int, now: float) -> list[Action]:
         def step(session: IkeSession, one: Child) -> None:
             delete.child(session, one, now)

@@ -104,6 +104,9 @@ class IkeCore(Protocol):
     def terminate(self, tunnel: str, now: float) -> list[Action]:
         """Delete all IKE SAs of a tunnel with all that hangs on them."""
 
+    def leave(self, tunnel: str, now: float) -> list[Action]:
+        """Ends a tunnel's IKE SAs at once, without waiting for the peer."""
+
     def delete_child(self, tunnel: str, child: int, now: float) -> list[Action]:
         """Delete one CHILD_SA."""
 

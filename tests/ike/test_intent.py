@@ -236,3 +236,23 @@ def test_a_failed_second_sa_does_not_bring_a_tunnel_down():
     one = up(intent())
     one.event(event(Kind.IKE_FAILED, Cause.TIMEOUT), NOW)
     assert (one.state, one.next_attempt) == ("up", None)
+
+
+# ---- a way to the peer
+
+
+@pytest.mark.parametrize(("start", "due"), [("start", True), ("on-demand", False), ("respond", False)])
+def test_a_way_to_the_peer_ends_the_pause_of_one_that_wants_it(start, due):
+    one = intent(start)
+    for number in range(5):
+        one.failed("no route", NOW + number)
+    one.reachable(NOW + 5)
+    assert one.due(NOW + 5) is due
+    assert one.traffic(NOW + 5) is (start != "respond")
+
+
+def test_a_way_to_the_peer_starts_nothing_that_was_not_wanted():
+    one = intent("start")
+    one.event(event(Kind.IKE_DOWN, Cause.LOCAL), NOW)
+    one.reachable(NOW)
+    assert not one.due(NOW)

@@ -16,10 +16,9 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from ipsec_dp.addresses import AddressRange
 from ipsec_dp.host import MARK, PROTOCOL, HostError
 from ipsec_dp.host.netlink import open_netlink
-from ipsec_dp.host.outer import inside_networks, outer_route, own_address_in
+from ipsec_dp.host.outer import inside_networks, outer_route, own_sources
 from ipsec_dp.host.routes import GUARD_METRIC, Route, RouteTable, table_base
 from ipsec_dp.rig import netns
 from tests.netns import harness
@@ -352,7 +351,14 @@ def test_inside_networks_are_those_not_behind_the_outer_interface(gateway):
     assert found == [N("10.1.0.0/24"), N("172.16.0.0/12"), N("fd00:1::/64")]
 
 
-def test_own_address_in_a_range(gateway):
-    find = {"10.1.0.0/24": "10.1.0.1", "fd00:1::/64": "fd00:1::1", "10.2.0.0/24": "None"}
-    for network, address in find.items():
-        assert str(asked(gateway, lambda ipr, network=network: own_address_in(ipr, [AddressRange.of(network)]))) == address
+def test_own_addresses_that_may_be_sources(gateway):
+    gateway.namespace.ip("address add 10.255.0.1/32 dev lo", "address add 169.254.10.1/30 dev ipsec0")
+    found = {(str(each.address), each.interface) for each in asked(gateway, own_sources) if not each.address.is_link_local}
+    outer = {(address, "wan") for address in netns.GW_A_OUTER}
+    assert found == {("10.1.0.1", "lan"), ("fd00:1::1", "lan"), ("10.255.0.1", "lo"), *outer}
+
+
+def test_an_address_that_is_being_checked_for_a_twin_is_no_source_yet(gateway):
+    gateway.namespace.sysctl(("net/ipv6/conf/lan/accept_dad", "1"), ("net/ipv6/conf/lan/dad_transmits", "100"))
+    gateway.namespace.ip("address add fd00:1::99/64 dev lan")
+    assert "fd00:1::99" not in {str(each.address) for each in asked(gateway, own_sources)}

@@ -27,6 +27,8 @@ PROXY = """
 local = "10.1.0.0/24"
 remote = "10.2.0.0/24"
 """
+SECOND = TUNNEL.replace("to-b", "to-c")
+SECOND_PROXY = PROXY.replace("10.2", "10.3")
 MANUAL = """
 [tunnel.manual_unsafe]
 suite = "aes128gcm16"
@@ -339,6 +341,40 @@ ONE_LINE = [
         "^route #1: prefix: 10.3.0.0/16 lies outside what",
     ),
     (TUNNEL + AUTH + '[[route]]\nprefix = "10.3.0.0/16"\ntunnel = "to-b"\nmetric = 0', "^route #1: metric: 0 cannot be a metric; "),
+    (
+        TUNNEL + AUTH + '[[route]]\nprefix = "10.3.0.0/16"\ntunnel = "to-b"\nmetric = 4000000000',
+        "^route #1: metric: 4000000000 cannot be a metric; write a number from 1 to 3999999999$",
+    ),
+    (
+        TUNNEL + PROXY + 'protocol = "tcp"\n' + AUTH + '[[route]]\nprefix = "fd00:2::/64"\ntunnel = "to-b"\n',
+        '^route #1: prefix: fd00:2::/64 is IPv6, and no proxy ID of tunnel "to-b" is; add a proxy ID of IPv6, ',
+    ),
+    (
+        TUNNEL + 'routes = ["10.2.0.0/24", "10.7.0.0/16"]\n' + PROXY + AUTH,
+        '^tunnel "to-b": routes: 10.7.0.0/16 lies outside what tunnel "to-b" protects; write a part of 10.2.0.0/24$',
+    ),
+    (
+        TUNNEL
+        + 'address = ["169.254.10.1/30"]\n'
+        + PROXY
+        + AUTH
+        + SECOND
+        + 'address = ["169.254.10.2/30"]\n'
+        + SECOND_PROXY
+        + AUTH,
+        '^tunnel "to-c": address: 169.254.10.2/30 and 169.254.10.1/30 of tunnel "to-b" are in one network of one interface; ',
+    ),
+    (
+        TUNNEL
+        + 'address = ["169.254.10.1/30"]\n'
+        + PROXY
+        + AUTH
+        + SECOND
+        + 'address = ["169.254.10.1/24"]\n'
+        + SECOND_PROXY
+        + AUTH,
+        '^tunnel "to-c": address: 169.254.10.1/24 and 169.254.10.1/30 of tunnel "to-b" are in one network of one interface; ',
+    ),
     (
         TUNNEL + AUTH + 2 * '[[route]]\nprefix = "10.3.0.0/16"\ntunnel = "to-b"\n',
         "^route #2: metric: route #1 has the same prefix and",
