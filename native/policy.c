@@ -213,6 +213,15 @@ void dp_policy_free(struct dp_policy *policy) {
     free(policy);
 }
 
+struct dp_decision dp_policy_decide_packet(const struct dp_policy *policy, uint32_t interface, const struct dp_inner *inner) {
+    struct dp_decision own = dp_policy_decide(policy, interface, &inner->flow);
+    if (!inner->quotes)
+        return own;
+    struct dp_decision quoted = dp_policy_decide(policy, interface, &inner->quoted);
+    bool first = quoted.rule >= 0 && (own.rule < 0 || quoted.rule < own.rule);
+    return first && quoted.action != DP_BYPASS ? quoted : own;
+}
+
 bool dp_policy_discards(const struct dp_policy *policy) {
     return policy != NULL && policy->discards;
 }

@@ -120,15 +120,6 @@ struct dp_decision dp_policy_decide(const struct dp_policy *policy, uint32_t int
     return flow->family == 6 ? decide_v6(&w, interface) : decide_v4(&w, interface);
 }
 
-struct dp_decision dp_policy_decide_packet(const struct dp_policy *policy, uint32_t interface, const struct dp_inner *inner) {
-    struct dp_decision own = dp_policy_decide(policy, interface, &inner->flow);
-    if (!inner->quotes)
-        return own;
-    struct dp_decision quoted = dp_policy_decide(policy, interface, &inner->quoted);
-    bool first = quoted.rule >= 0 && (own.rule < 0 || quoted.rule < own.rule);
-    return first && quoted.action != DP_BYPASS ? quoted : own;
-}
-
 static int32_t decide_linearly(const struct dp_policy *policy, uint32_t interface, const struct dp_flow *flow) {
     for (uint32_t i = 0; policy != NULL && i < policy->count; i++)
         if (policy->given[i].interface == interface && dp_box_holds(&policy->given[i].box, flow))

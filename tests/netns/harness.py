@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ipsec_dp.rig.netns import Namespace
 
 from ipsec_dp.host import HostError
+from ipsec_dp.host.bypass import BypassRules
 from ipsec_dp.host.guard import Guard
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.routes import RouteTable
@@ -134,6 +135,7 @@ def open_guard(namespace: Namespace, gateway: str) -> None:
     async def remove() -> None:
         async with open_netlink() as ipr:
             await RouteTable(ipr, gateway).remove()
+            await BypassRules(ipr, gateway).remove()
         await Zones(gateway).remove()
         await Guard(gateway).remove()
 
