@@ -59,3 +59,10 @@ def test_only_a_lack_is_told():
     assert sources.to(ip_network("10.9.8.0/24")).missing == (AddressRange.of("10.9.0.0/24"),)
     for prefix in ("10.2.0.0/24", "10.8.0.0/24", "172.16.0.0/12"):
         assert sources.to(ip_network(prefix)).missing == ()
+
+
+def test_a_remote_of_several_locals_takes_an_address_in_any():
+    selectors = [selector("10.6.0.0/24", "10.2.0.0/24"), selector("10.4.0.0/24", "10.2.0.0/24")]
+    sources = Sources("ipsec0", selectors, OWN)
+    assert sources.to(ip_network("10.2.0.0/24")).address == ip_address("10.4.0.1")
+    assert sources.any_address() == ip_address("10.4.0.1")
