@@ -24,7 +24,6 @@ from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
 from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.explain import Host, explain, question_of
 from ipsec_dp.following import Following
-from ipsec_dp.host import HostError
 from ipsec_dp.host_side import HostSide
 from ipsec_dp.ike.children import IkeChildren
 from ipsec_dp.ike.driver import IkeDriver
@@ -34,21 +33,20 @@ from ipsec_dp.ike.peer import peer_of
 from ipsec_dp.ike.wire import IkeError
 from ipsec_dp.links import Links
 from ipsec_dp.monitors import Monitors
+from ipsec_dp.mtu import Mtus, Shape
+from ipsec_dp.outer_header import dressed
 from ipsec_dp.reload import Live, Reloader
 from ipsec_dp.running import Running
 from ipsec_dp.sad import Sad
 from ipsec_dp.spd import Spd, pair_of
-from ipsec_dp.suites import suites_of
 from ipsec_dp.zone_log import ZoneLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ipsec_dp.addresses import Address
     from ipsec_dp.components import Component
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.dataplane import OuterPath
-    from ipsec_dp.suites import Suite
 
 log = logging.getLogger("ipsec_dp")
 
@@ -82,11 +80,12 @@ class Gateway:
         self._carriers = Carriers(self._host.set_carrier, self._has_child)
         self._reloader: Reloader | None = None
         self._monitors = Monitors(self._host.probe_source, self._host.withdraw, self._renew)
+        self._mtus = Mtus(config, self._host, lambda: self.spd.tunnel_numbers, self._dress_anew)
         self._components = Components(self._make_components())
 
     def _make_components(self) -> tuple[Component, ...]:
         """What follows the configuration when everything else does, in this order; see `components`."""
-        return (self._carriers, ZoneLog(), self._monitors, Following(self._host, lambda: self._ike))
+        return (self._carriers, self._mtus, ZoneLog(), self._monitors, Following(self._host, lambda: self._ike))
 
     async def start(self) -> None:
         """Brings everything up. Raises IpsecDpError; then `close` takes away what was made, but for the guard."""
@@ -114,7 +113,7 @@ class Gateway:
         if not plane.arena().locked:
             log.warning("keys are not locked in memory; raise the limit with `ulimit -l unlimited` or LimitMEMLOCK=infinity")
         await self._host.make_interfaces(stack, plane)
-        await self._host.set_mtus({tunnel.name: await self._first_mtu(tunnel) for tunnel in tunnels})
+        await self._mtus.first()
         plane.install_policy(self.spd.snapshot())
         sad, links = Sad(plane), Links(plane)
         stack.callback(links.close)
@@ -123,8 +122,10 @@ class Gateway:
         for name, path in paths.items():
             install(self.config.tunnel(name), path)
         ike = self._ike_driver(sad, links)
-        running = Running(self.config, self.spd, plane, sad, paths, ike, self._host.mtu_of, self._fail)
+        running = Running(self.config, self.spd, plane, sad, paths, ike, self._mtus.status, self._fail)
         running.listen(stack)
+        self._mtus.begin(plane, sad, ike)
+        stack.push_async_callback(self._mtus.close)
         plane.start(workers.pins(self.config.pin, plane.workers))
         stack.callback(plane.stop)
         _hurry()
@@ -133,14 +134,9 @@ class Gateway:
         await self._components.apply(self.config)
         ike.start(stack, await self._host.listen_at(tunnels))
         self._running, self._ike = running, ike
-        live = Live(self.spd, self._host, plane, sad, links, ike, running, self._components, paths, self._first_mtu, install)
+        live = Live(self.spd, self._host, plane, sad, links, ike, running, self._components, paths, self._mtus.first_of, install)
         self._reloader = Reloader(self.config, live, self._take)
         log.info("gateway %s is up: %d tunnels, provider %s", self.config.name, len(tunnels), plane.provider)
-
-    async def _first_mtu(self, tunnel: Tunnel) -> int:
-        """Before anything is negotiated: what fits under every suite that may be."""
-        suites = [tunnel.manual.suite] if tunnel.manual is not None else suites_of(tunnel.esp.proposals)
-        return await self._host.inner_mtu(tunnel, suites, udp=tunnel.encapsulation != "esp")
 
     def _take(self, config: Config) -> None:
         self.config = config
@@ -167,7 +163,7 @@ class Gateway:
             peers = {tunnel.name: peer_of(tunnel) for tunnel in tunnels}
         except (IkeError, OSError, ValueError) as error:
             raise GatewayFailedError(str(error)) from error
-        self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of)
+        self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of, self._dress)
         core = IkeManager(
             Environment(
                 os.urandom,
@@ -184,6 +180,7 @@ class Gateway:
             links=links,
             locate=self._host.locate,
             changed=lambda name: self._children_changed(name, children),
+            probed=self._mtus.probed,
         )
 
     def _renew(self, name: str) -> None:
@@ -195,6 +192,13 @@ class Gateway:
         except IpsecDpError as error:
             log.info("%s", error)
 
+    def _dress(self, tunnel: str, path: OuterPath) -> OuterPath:
+        return dressed(path, self.config.tunnel(tunnel).packets)
+
+    def _dress_anew(self) -> None:
+        if self._children is not None:
+            self._children.dress_anew()
+
     def _has_child(self, name: str) -> bool:
         """Whether packets of a tunnel that IKE negotiates find an SA."""
         return self._children is not None and any(child.child is not None for child in self._children.of(name))
@@ -202,19 +206,9 @@ class Gateway:
     def _children_changed(self, name: str, children: IkeChildren) -> None:
         """Carrier and MTU follow what was negotiated."""
         self._carriers.changed(name)
-        shapes = {(child.suite, child.udp, child.path.remote.address) for child in children.of(name)}
-        if shapes and self.config.has_tunnel(name):
-            task = asyncio.get_running_loop().create_task(self._change_mtu(self.config.tunnel(name), shapes))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _change_mtu(self, tunnel: Tunnel, shapes: set[tuple[Suite, bool, Address]]) -> None:
-        try:
-            mtus = [await self._host.inner_mtu(tunnel, [suite], udp=udp, remote=remote) for suite, udp, remote in shapes]
-            if self.config.has_tunnel(tunnel.name):
-                await self._host.change_mtu(tunnel.name, min(mtus))
-        except HostError as error:
-            log.warning('tunnel "%s": %s', tunnel.name, error)
+        if self.config.has_tunnel(name):
+            shapes = {Shape(child.suite, child.udp, child.path.remote.address) for child in children.of(name)}
+            self._mtus.negotiated(self.config.tunnel(name), shapes)
 
     def hang_up(self) -> None:
         """SIGHUP: the configuration is read again; what comes of it is logged."""

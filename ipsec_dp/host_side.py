@@ -16,11 +16,12 @@ from ipsec_dp.config import ANY_PORTS
 from ipsec_dp.config.bypass import plan as bypass_plan
 from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath, owner_of
 from ipsec_dp.host import HostError, bypass, guard, nft, routes, sockets, tun, zones
+from ipsec_dp.host.mtus import interface_mtu, route_mtus
 from ipsec_dp.host.names import ways_to
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.outer import OuterRoutes, inside_networks, own_addresses, own_sources, way
+from ipsec_dp.outer_header import dressed
 from ipsec_dp.sources import Sources, no_source
-from ipsec_dp.suites import inner_mtu
 from ipsec_dp.workers import attach_interface, detach_interface
 
 if TYPE_CHECKING:
@@ -36,11 +37,9 @@ if TYPE_CHECKING:
     from ipsec_dp.host.outer import OuterRoute
     from ipsec_dp.links import Links
     from ipsec_dp.spd import Spd
-    from ipsec_dp.suites import Suite
 
 log = logging.getLogger("ipsec_dp")
 
-IPV6_MTU_MIN = 1280
 OUTER_MTU = 1500  # where no route says otherwise yet
 
 
@@ -94,7 +93,6 @@ class HostSide:
         self._tuns: dict[str, tun.Tun] = {}
         self._plane: DataPlane | None = None
         self._addresses: dict[str, set[Interface]] = {}  # by interface
-        self._mtus: dict[str, int] = {}
         self._routing = asyncio.Lock()  # a reload and a monitor may ask at once
         self._withdrawn: frozenset[str] = frozenset()  # interfaces that get no routes if others have them, see `withdraw`
         self.notes: list[str] = []  # what a person should know about routes now
@@ -102,6 +100,9 @@ class HostSide:
         self._leading = False
         self._guarded_now: list[guard.Selector] | None = None  # None: more than this configuration wants
         self.changing = asyncio.Lock()  # held by whoever makes the host follow something
+        self._mtus: dict[str, int] = {}  # the largest packet that each tunnel is to get from the kernel
+        self._interface_mtus: dict[str, int] = {}
+        self._route_mtus: dict[Network, int] | None = None  # None: our routes lead nowhere
 
     @property
     def _ipr(self) -> AsyncIPRoute:
@@ -285,7 +286,7 @@ class HostSide:
         return stale
 
     async def set_mtus(self, mtus: Mapping[str, int]) -> None:
-        """Addresses every interface, gives it the least MTU of its tunnels (by name, octets) and brings it up."""
+        """Addresses every interface, gives it the largest MTU of its tunnels (by name, octets) and brings it up."""
         self._mtus = dict(mtus)
         for name in self._tuns:
             await self._configure(name)
@@ -293,7 +294,8 @@ class HostSide:
     async def _configure(self, name: str) -> None:
         device = self._tuns[name]
         addresses = [address for tunnel in self._tunnels_of(name) for address in tunnel.addresses]
-        await tun.configure(self._ipr, device, addresses, self._interface_mtu(name))
+        self._interface_mtus[name] = self._interface_mtu(name)
+        await tun.configure(self._ipr, device, addresses, self._interface_mtus[name])
         await tun.remove_addresses(self._ipr, device, self._addresses.get(name, set()) - set(addresses))
         self._addresses[name] = set(addresses)
         for refused in device.unset:
@@ -306,26 +308,26 @@ class HostSide:
         except HostError as error:
             log.warning("%s", error)
 
-    async def change_mtu(self, tunnel: str, mtu: int) -> None:
-        """The largest inner packet of one tunnel is another one now."""
-        interface = self._config.tunnel(tunnel).interface
-        before = self._interface_mtu(interface)
-        self._mtus[tunnel] = mtu
-        if self._interface_mtu(interface) != before:
-            await tun.set_mtu(self._ipr, self._tuns[interface], self._interface_mtu(interface))
+    async def apply_mtus(self, mtus: Mapping[str, int]) -> None:
+        """Interfaces and routes follow their tunnels' MTUs (by name, octets). HostError."""
+        self._mtus = dict(mtus)
+        for name, device in self._tuns.items():
+            mtu = self._interface_mtu(name)
+            if self._interface_mtus[name] != mtu:
+                self._interface_mtus[name] = mtu
+                await tun.set_mtu(self._ipr, device, mtu)
+        if self._route_mtus is not None and self._route_mtus != route_mtus(self._config, mtus):
+            await self.follow_routes()
 
     def mtu_of(self, tunnel: str) -> int:
-        """The largest inner packet of a tunnel, in octets."""
+        """The largest packet that a tunnel gets from the kernel, in octets."""
         return self._mtus[tunnel]
 
     def _tunnels_of(self, interface: str) -> list[Tunnel]:
         return [tunnel for tunnel in self._config.tunnels if tunnel.interface == interface]
 
     def _interface_mtu(self, interface: str) -> int:
-        mtu = min(self._mtus[tunnel.name] for tunnel in self._tunnels_of(interface))
-        if mtu < IPV6_MTU_MIN:
-            log.warning("interface %s: an MTU of %d octets carries no IPv6 (1280 at least, RFC 8200 §5)", interface, mtu)
-        return mtu
+        return interface_mtu(self._tunnels_of(interface), self._mtus)
 
     # ---- the way to the peer
 
@@ -377,17 +379,22 @@ class HostSide:
                 self._tell_once(f'tunnel "{tunnel.name}": {error}')
         return found
 
-    async def inner_mtu(self, tunnel: Tunnel, suites: Iterable[Suite], *, udp: bool, remote: Address | None = None) -> int:
-        """The largest inner packet, in octets, that fits the way to the peer under any of the suites."""
-        version, outer = 4, OUTER_MTU
+    async def first_remote(self, tunnel: Tunnel) -> Address | None:
+        """The peer that is called first, None when any may come or its name means nothing now."""
         try:
-            to = remote if remote is not None else next(iter(tunnel.remotes), None)
-            if to is not None:
-                address, route = (await self._ways_to(tunnel, to))[0]
-                version, outer = address.version, route.mtu
+            to = next(iter(tunnel.remotes), None)
+            return None if to is None else (await self._ways_to(tunnel, to))[0][0]
         except HostError as error:
-            log.warning('tunnel "%s": %s; taking an MTU of %d octets', tunnel.name, error, outer)
-        return min(inner_mtu(outer, suite, "udp" if udp else "esp", version) for suite in suites)
+            log.warning('tunnel "%s": %s; taking an MTU of %d octets', tunnel.name, error, OUTER_MTU)
+            return None
+
+    async def outer_mtu(self, remote: Address) -> int:
+        """Octets that the first hop to a peer takes; OUTER_MTU without a route."""
+        try:
+            return (await self._outer_routes.get(remote)).mtu
+        except HostError as error:
+            log.debug("%s; taking an MTU of %d octets", error, OUTER_MTU)
+            return OUTER_MTU
 
     async def path(self, tunnel: Tunnel, links: Links) -> OuterPath:
         """The way of a manual tunnel. Raises HostError, naming the tunnel."""
@@ -401,7 +408,7 @@ class HostSide:
         port = sockets.NAT_PORT if udp else 0
         ends = Endpoint(local, port), Endpoint(remote, port)
         encapsulation = Encapsulation.UDP if udp else Encapsulation.ESP
-        return OuterPath(*ends, encapsulation, links.link(ends[0], encapsulation))
+        return dressed(OuterPath(*ends, encapsulation, links.link(ends[0], encapsulation)), tunnel.packets)
 
     # ---- routes
 
@@ -412,6 +419,7 @@ class HostSide:
 
     async def _hold_routes(self) -> None:
         self._leading = False
+        self._route_mtus = None
         await self._table.apply(self._routed, ())
 
     async def withdraw(self, interfaces: frozenset[str]) -> None:
@@ -437,12 +445,13 @@ class HostSide:
         wanted: dict[tuple[Network, int], routes.Route] = {}
         own = await own_sources(self._ipr)
         sources = {interface: Sources(interface, self._selectors_of(interface), own) for interface in self._tuns}
+        self._route_mtus = route_mtus(self._config, self._mtus)
         notes: dict[str, None] = {}
         for prefix, ways in self._routed.items():
             alive = [way for way in ways if way[0] not in self._withdrawn]
             for interface, metric in alive or ways:
                 source = sources[interface].to(prefix)
-                route = routes.Route(prefix, self._tuns[interface].index, metric, source.address)
+                route = routes.Route(prefix, self._tuns[interface].index, metric, source.address, self._route_mtus.get(prefix))
                 if wanted.setdefault((prefix, metric), route).interface != route.interface:
                     raise HostError(
                         f"{prefix} is routed into two interfaces with metric {metric}; give one [[route]] another metric"

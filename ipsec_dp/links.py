@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -80,11 +80,14 @@ class Links:
             self._ike[local] = made
             readable(made)
 
-    def send_ike(self, local: Address, remote: tuple[str, int], message: bytes, *, natt: bool) -> None:
-        """Sends an IKE message from port 500, or behind the marker from port 4500. A datagram that the host refuses is lost, as one
-        that the network loses; it is repeated."""
-        target = self._pairs[local].other if natt else self._ike[local]
-        self._send(target, NON_ESP_MARKER + message if natt else message, remote)
+    def send_ike(self, local: Address, remote: tuple[str, int], message: bytes, *, natt: bool, whole: bool = False) -> None:
+        """Sends an IKE message from port 500, or behind the marker from port 4500, `whole` with the DF bit. A datagram that the
+        host refuses is lost, as one that the network loses; it is repeated."""
+        if natt:
+            self._send(self._pairs[local].receive if whole else self._pairs[local].other, NON_ESP_MARKER + message, remote)
+            return
+        with sockets.unfragmented(self._ike[local], local.version) if whole else nullcontext():
+            self._send(self._ike[local], message, remote)
 
     def send_keepalive(self, local: Address, remote: tuple[str, int]) -> None:
         """One octet that keeps a NAT's mapping (RFC 3948 §2.3)."""

@@ -47,8 +47,8 @@ CONDITIONS = (
 class Running:
     """Events, housekeeping and status of one data plane with its SAs.
 
-    `paths` are those of manual tunnels, `ike` has the others; `mtu_of` gives a tunnel's MTU; `fail` ends the gateway, with the
-    cause.
+    `paths` are those of manual tunnels, `ike` has the others; `mtu_of` says what `status` tells of a tunnel's MTU; `fail` ends the
+    gateway, with the cause.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Running:
         sad: Sad,
         paths: Mapping[str, OuterPath],
         ike: IkeDriver | None,
-        mtu_of: Callable[[str], int],
+        mtu_of: Callable[[str], dict[str, int | None]],
         fail: Callable[[str], None],
     ) -> None:
         self._config, self._spd, self._plane, self._sad, self._fail = config, spd, plane, sad, fail
@@ -234,4 +234,4 @@ class Running:
         text, at = self._last_error.get(tunnel.name, (None, 0.0))
         if entry["last_error"] is None and (self._ike is None or at > self._ike.up_at(tunnel.name)):
             entry["last_error"] = text
-        return entry | {"mtu": self._mtu_of(tunnel.name), "children": children}
+        return entry | self._mtu_of(tunnel.name) | {"children": children}

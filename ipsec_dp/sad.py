@@ -18,10 +18,13 @@ from ipsec_dp.errors import DataPlaneError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ipsec_dp.addresses import Address
     from ipsec_dp.dataplane import DataPlane, Endpoint, Limits, OuterPath, Punt, SaInfo
     from ipsec_dp.selectors import SelectorPair
     from ipsec_dp.suites import Suite
 
+RECENT_S = 20.0
+NS_PER_S = 1e9
 PUNTS_AT_ONCE = 256  # a busy channel does not starve the rest of the control plane
 
 
@@ -87,6 +90,7 @@ class SaRecord:
     selectors: tuple[SelectorPair, ...]
     limits: Limits
     installed: float  # seconds of the monotonic clock
+    path: OuterPath | None = None  # outbound: where its packets go
     told: SaFlag = field(default=SaFlag(0))  # conditions already reported
 
 
@@ -118,6 +122,8 @@ class Sad:
         self._clock = clock
         self.records: dict[SaHandle, SaRecord] = {}
         self.children: dict[int, Child] = {}
+        self._by_spi: dict[int, set[SaHandle]] = {}  # outbound SAs: peers choose these SPIs, so two may have one
+        self._senders: dict[int, set[SaHandle]] = {}  # outbound SAs of a tunnel
 
     def allocate_spi(self, random: int, receiver: int = 0) -> int:
         """An SPI to announce to the peer, kept until it is installed or released. Its datagrams come to worker `receiver`."""
@@ -190,6 +196,9 @@ class Sad:
             worker=owner_of(tunnel, self._plane.workers),
         )
         self._record(handle, Direction.OUTBOUND, spi, tunnel, suite, (), limits)
+        self.records[handle].path = path
+        self._by_spi.setdefault(spi, set()).add(handle)
+        self._senders.setdefault(tunnel, set()).add(handle)
         return handle
 
     def _record(
@@ -221,7 +230,12 @@ class Sad:
     def remove(self, handle: SaHandle) -> None:
         """Ends an SA at once; its key is wiped as soon as no loop holds it (`reclaim`)."""
         self._plane.remove(handle)
-        del self.records[handle]
+        record = self.records.pop(handle)
+        if record.direction is Direction.OUTBOUND:
+            for index, key in ((self._by_spi, record.spi), (self._senders, record.tunnel)):
+                index[key].discard(handle)
+                if not index[key]:
+                    del index[key]
         for child in self.children.values():
             if child.outbound == handle:
                 child.outbound = None
@@ -239,6 +253,7 @@ class Sad:
     def set_path(self, handle: SaHandle, path: OuterPath) -> None:
         """An outbound SA's packets go there from now on."""
         self._plane.set_path(handle, path)
+        self.records[handle].path = path
 
     def reclaim(self) -> int:
         """Wipes and frees what was removed; how much still waits for a loop to let go."""
@@ -246,6 +261,22 @@ class Sad:
 
     def read(self, handle: SaHandle) -> SaInfo:
         return self._plane.read_sa(handle)
+
+    def sent(self, tunnel: int) -> int:
+        """Sequence numbers that a tunnel's outbound SAs have used, in all."""
+        return sum(self._plane.read_sa(handle).sequence for handle in self._senders.get(tunnel, ()))
+
+    def sent_recently(self, spi: int, sequence: int, local: Address, remote: Address) -> bool:
+        """Whether an SA with this SPI sent a packet with the low 32 bits `sequence` from `local` to `remote` in the last
+        RECENT_S seconds or so: what an ICMP message must quote to be believed (RFC 4301 §8.2.1)."""
+        for handle in self._by_spi.get(spi, ()):
+            path, info = self.records[handle].path, self._plane.read_sa(handle)
+            fresh = info.last_use and self._clock() - info.last_use / NS_PER_S < RECENT_S
+            if path is None or not fresh or (path.local.address, path.remote.address) != (local, remote):
+                continue
+            if (info.sequence - sequence) % 2**32 < info.sequence - info.recent:
+                return True
+        return False
 
     def children_of(self, tunnel: int) -> list[Child]:
         return [child for child in self.children.values() if child.tunnel == tunnel]

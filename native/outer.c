@@ -7,7 +7,10 @@ enum {
     FLOW_LABEL_MASK = 0xfffff,
 };
 
+/* IPv6 has no such bit: only what does not fit leaves by the socket that fragments (dp_oversize). */
 static uint8_t outer_df(const struct dp_path *path, const struct dp_inner *inner) {
+    if (path->remote.family == 6)
+        return DP_DF_SET;
     if (path->df != DP_DF_COPY)
         return path->df;
     return inner->dont_fragment ? DP_DF_SET : DP_DF_CLEAR;

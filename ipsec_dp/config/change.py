@@ -56,6 +56,7 @@ EFFECTS: Final[dict[type, dict[str, Effect]]] = {
         "esp": R,
         "manual": R,
         "monitor": P,
+        "packets": P,
     },
     model.Ike: {
         "proposals": R,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ipsec_dp.config.packets import DEFAULT_PACKETS, Packets
 from ipsec_dp.config.selectors import ANY_IPV4, ANY_IPV6, Action, Network, Rule, Selector
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ class Tunnel:
     esp: Esp
     manual: ManualSa | None
     monitor: Monitor | None = None
+    packets: Packets = DEFAULT_PACKETS
     written: bytes = field(default=b"", repr=False, compare=False)  # digest of the table as written; see `difference`
 
     @property

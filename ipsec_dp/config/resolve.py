@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from ipsec_dp.config import model, tables
 from ipsec_dp.config.auth import resolve_auth, resolve_manual
 from ipsec_dp.config.monitors import resolve_monitor
+from ipsec_dp.config.packets import resolve_packets
 from ipsec_dp.config.quantities import (
     PORT_PROTOCOLS,
     parse_address,
@@ -348,6 +349,7 @@ def resolve_tunnel(table: tables.Tunnel, given: Mapping[str, Any], place: Place,
         esp=_resolve_esp(table.esp, table.legacy, place.below("esp")),
         manual=manual,
         monitor=resolve_monitor(table.monitor, place.below("monitor")),
+        packets=resolve_packets(table, proxy_ids, place),
     )
     _check_ends(tunnel, place)
     return tunnel

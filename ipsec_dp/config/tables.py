@@ -250,6 +250,34 @@ class Tunnel(Table, frozen=True, kw_only=True):
         Meta(description='"auto": remote prefixes of the proxy IDs except 0.0.0.0/0 and ::/0; a list of prefixes; "none"'),
     ] = "auto"
     legacy: Annotated[bool, Meta(description="admit what RFC 8247 calls SHOULD NOT")] = False
+    mtu: Annotated[
+        int,
+        Meta(
+            description="octets of the largest inner packet; 0: as the way to the peer allows",
+            extra_json_schema={"minimum": 0, "maximum": 65535},
+        ),
+    ] = 0
+    fragment: Annotated[
+        Literal["before", "after"], Meta(description="what is too long and may be fragmented is, before it is sealed or after")
+    ] = "before"
+    df: Annotated[Literal["copy", "set", "clear"], Meta(description="the outer don't-fragment bit (RFC 4301 §8.1)")] = "copy"
+    mss_clamp: Annotated[
+        str | int,
+        Meta(description="off; auto: TCP SYNs announce no more than the tunnel carries whole; or octets", examples=["auto", 1360]),
+    ] = "off"
+    dscp: Annotated[str | int, Meta(description="outer DSCP: copy, or 0 to 63 (RFC 2983)", examples=["copy", 46])] = "copy"
+    dscp_in: Annotated[
+        Literal["keep", "copy"], Meta(description="inner DSCP of what comes in: keep it, or copy the outer one (RFC 2983)")
+    ] = "keep"
+    ecn: Annotated[
+        Literal["normal", "compatibility"], Meta(description="RFC 6040 §4.1; compatibility: outer packets are not ECN-capable")
+    ] = "normal"
+    hop_limit: Annotated[
+        str | int, Meta(description="outer TTL or hop limit: host, copy (of the inner one), or 1 to 255", examples=["host", 64])
+    ] = "host"
+    flow_label: Annotated[
+        Literal["zero", "flow"], Meta(description="of outer IPv6: zero, or one for each inner flow (RFC 6438)")
+    ] = "zero"
     proxy_id: tuple[ProxyId, ...] = ()
     auth: Auth | None = None
     ike: Ike = Ike()

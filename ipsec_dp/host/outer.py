@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 UNUSABLE = 0x08 | 0x40  # IFA_F_DADFAILED, IFA_F_TENTATIVE
+RTM_F_FIB_MATCH = 0x2000  # <linux/rtnetlink.h>
 ROUTE_GOOD_S = 1.0
 ROUTES_KEPT = 1024
 ASKED_AT_ONCE = 16  # more answers than that may not fit into the netlink socket's buffer
@@ -55,6 +56,8 @@ async def outer_route(ipr: AsyncIPRoute, remote: Address) -> OuterRoute:
     if source is None or not interface:
         raise HostError(f"{what}: the host has no address to send from")
     metrics = row.get("RTA_METRICS")
+    if row.get("RTA_CACHEINFO") and row.get("RTA_CACHEINFO").get("rta_expires"):
+        metrics = await _configured_metrics(ipr, remote)
     mtu = (metrics.get("RTAX_MTU") if metrics else None) or await _interface_mtu(ipr, interface)
     return OuterRoute(ip_address(source), interface, mtu, None if gateway is None else ip_address(gateway))
 
@@ -66,6 +69,13 @@ async def way(ipr: AsyncIPRoute, destination: Address) -> str | None:
         return socket.if_indextoname(row.get("RTA_OIF"))
     except (NetlinkError, OSError, TypeError):  # unreachable; an interface that has just gone; a route without one
         return None
+
+
+async def _configured_metrics(ipr: AsyncIPRoute, remote: Address) -> Any:
+    """The metrics of the route as somebody set them. What expires may be an MTU that the kernel believes any ICMP message about."""
+    request = {"family": FAMILIES[remote.version], "dst": str(remote), "mark": MARK, "flags": RTM_F_FIB_MATCH}
+    (row, *_) = await ask(f"no route to {remote}", ipr.route("get", **request))
+    return row.get("RTA_METRICS")
 
 
 class OuterRoutes:

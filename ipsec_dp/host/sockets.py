@@ -1,12 +1,14 @@
 """The outer sockets: UDP for IKE and encapsulated ESP (RFC 3948), raw ones for IP protocol 50.
 
 Each local address has two: `receive` gets every datagram and sends with DF set, `other` only sends, with DF clear, because Linux
-has no per-datagram DF on IPv4 (on IPv6 the second one lets the kernel fragment). Neither believes a path MTU that an ICMP message
-told the kernel: only the interface's MTU bounds them. All carry MARK, so that their packets never enter the tunnel.
+has no per-datagram DF on IPv4. Neither believes a path MTU that an ICMP message told the kernel: only the interface's MTU bounds
+them. On IPv6 nobody on the way may fragment, so `other` does when the kernel has heard that it must, to what every path takes: the
+worst that a lie does is fragments. All carry MARK, so that their packets never enter the tunnel.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import socket
@@ -17,7 +19,7 @@ from ipsec_dp.host import MARK, HostError
 from ipsec_dp.host import steering as steer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ipsec_dp.addresses import Address
     from ipsec_dp.host.steering import Steering
@@ -32,16 +34,23 @@ BUFFER_OCTETS = 4 << 20  # asked for; the kernel counts twice that
 # <asm-generic/socket.h>, <linux/in.h>, <linux/in6.h>, <linux/udp.h>
 SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_MARK = 32, 33, 36
 IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVTOS = 8, 10, 13
-IPV6_MTU_DISCOVER, IPV6_RECVPKTINFO, IPV6_RECVTCLASS = 23, 49, 66
+IPV6_MTU_DISCOVER, IPV6_MTU, IPV6_RECVPKTINFO, IPV6_RECVTCLASS, IPV6_AUTOFLOWLABEL = 23, 24, 49, 66, 70
 UDP_NO_CHECK6_RX = 102
-PMTUDISC_PROBE, PMTUDISC_OMIT = 3, 5  # DF set or clear; neither follows ICMP
+PMTUDISC_WANT, PMTUDISC_PROBE, PMTUDISC_OMIT = 1, 3, 5  # the last two: DF set or clear; neither follows ICMP
+FRAGMENTING = {4: PMTUDISC_OMIT, 6: PMTUDISC_WANT}
 
 OPTIONS = {
     4: ((socket.IPPROTO_IP, IP_PKTINFO, 1), (socket.IPPROTO_IP, IP_RECVTOS, 1)),
-    6: ((socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1), (socket.IPPROTO_IPV6, IPV6_RECVTCLASS, 1)),
+    6: (
+        (socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1),
+        (socket.IPPROTO_IPV6, IPV6_RECVTCLASS, 1),
+        (socket.IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0),
+    ),
 }
 # Of UDP alone. Peers may send no checksum (RFC 3948 §2.1): ESP has its own integrity.
 UDP6_OPTIONS = ((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1), (socket.IPPROTO_UDP, UDP_NO_CHECK6_RX, 1))
+FRAGMENT_OCTETS = (socket.IPPROTO_IPV6, IPV6_MTU)
+IPV6_MTU_MIN = 1280  # RFC 8200 §5
 MTU_DISCOVER = {4: (socket.IPPROTO_IP, IP_MTU_DISCOVER), 6: (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER)}
 
 REASONS = {
@@ -96,7 +105,9 @@ def _make(local: Address, kind: int, protocol: int, *, df: bool, buffer: int) ->
         udp6 = kind == socket.SOCK_DGRAM and local.version == 6
         for level, option, value in (*OPTIONS[local.version], *(UDP6_OPTIONS if udp6 else ())):
             made.setsockopt(level, option, value)
-        made.setsockopt(*MTU_DISCOVER[local.version], PMTUDISC_PROBE if df else PMTUDISC_OMIT)
+        made.setsockopt(*MTU_DISCOVER[local.version], PMTUDISC_PROBE if df else FRAGMENTING[local.version])
+        if local.version == 6 and not df:
+            made.setsockopt(*FRAGMENT_OCTETS, IPV6_MTU_MIN)
         _buffers(made, buffer)
     except BaseException:
         made.close()
@@ -200,6 +211,20 @@ def ike_socket(local: Address, port: int = IKE_PORT, *, buffer: int = BUFFER_OCT
         _close(made)
         raise _refused(f"UDP port {port} of {local}", error) from error
     return made[0]
+
+
+@contextlib.contextmanager
+def unfragmented(target: socket.socket, version: int) -> Iterator[None]:
+    """What an IKE socket sends meanwhile is not fragmented, here or on the way."""
+    target.setsockopt(*MTU_DISCOVER[version], PMTUDISC_PROBE)
+    if version == 6:
+        target.setsockopt(*FRAGMENT_OCTETS, 0)
+    try:
+        yield
+    finally:
+        target.setsockopt(*MTU_DISCOVER[version], FRAGMENTING[version])
+        if version == 6:
+            target.setsockopt(*FRAGMENT_OCTETS, IPV6_MTU_MIN)
 
 
 def _close(sockets: list[socket.socket]) -> None:

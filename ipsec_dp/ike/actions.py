@@ -109,6 +109,7 @@ class Send:
 
     datagram: bytes = field(repr=False)
     path: Path
+    whole: bool = False  # with the DF bit: nobody may fragment it
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,16 @@ class MovePath:
 
 
 @dataclass(frozen=True, slots=True)
+class PathProbed:
+    """A probe of `asked` octets (`octets` as sent) arrived, or the peer answers but the probe was lost."""
+
+    tunnel: str
+    asked: int
+    octets: int
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Log it, show it, act on it."""
 
@@ -222,5 +233,6 @@ Action = (
     | RemoveChild
     | ReleaseSpi
     | MovePath
+    | PathProbed
     | Report
 )

@@ -49,7 +49,8 @@ def _endpoint(endpoint: Endpoint, *, udp: bool) -> dataplane.Endpoint:
 
 
 class IkeChildren:
-    """All of a gateway. `link` opens or finds the data plane's link for a local end; numbers come from the SPD."""
+    """All of a gateway. `link` opens or finds the data plane's link for a local end; numbers come from the SPD. `dress` says of a
+    tunnel's outer headers what its configuration does."""
 
     def __init__(
         self,
@@ -57,8 +58,10 @@ class IkeChildren:
         link: Callable[[dataplane.Endpoint, Encapsulation], int],
         tunnel_numbers: Mapping[str, int],
         interfaces: Mapping[str, int],
+        dress: Callable[[str, OuterPath], OuterPath] = lambda _, path: path,
     ) -> None:
         self._sad = sad
+        self._dress = dress
         self._link = link
         self._tunnels = tunnel_numbers
         self._interfaces = interfaces
@@ -78,14 +81,16 @@ class IkeChildren:
         """Each tunnel's newest way out."""
         return {child.tunnel: child.outer for child in self._children.values() if child.outer is not None}
 
-    def _path(self, path: Path, *, udp: bool) -> OuterPath:
+    def _path(self, tunnel: str, path: Path, *, udp: bool) -> OuterPath:
         encapsulation = Encapsulation.UDP if udp else Encapsulation.ESP
         local = _endpoint(path.local, udp=udp)
-        return OuterPath(local, _endpoint(path.remote, udp=udp), encapsulation, self._link(local, encapsulation))
+        return self._dress(
+            tunnel, OuterPath(local, _endpoint(path.remote, udp=udp), encapsulation, self._link(local, encapsulation))
+        )
 
     def install_inbound(self, action: InstallInbound) -> None:
         """Receives from now on. Raises DataPlaneError."""
-        self._path(action.path, udp=action.udp)  # what the peer sends must find a socket
+        self._path(action.tunnel, action.path, udp=action.udp)  # what the peer sends must find a socket
         handle = self._sad.install_inbound(
             spi=action.spi,
             suite=action.suite,
@@ -102,7 +107,7 @@ class IkeChildren:
 
     def install_outbound(self, action: InstallOutbound) -> None:
         child = self._children[action.child]
-        child.outer = self._path(action.path, udp=action.udp)
+        child.outer = self._path(action.tunnel, action.path, udp=action.udp)
         child.outbound = self._sad.install_outbound(
             spi=action.spi,
             suite=action.suite,
@@ -151,8 +156,17 @@ class IkeChildren:
             child = self._children.get(number)
             if child is not None and child.outbound is not None:
                 child.path = action.path
-                child.outer = self._path(action.path, udp=child.udp)
+                child.outer = self._path(child.tunnel, action.path, udp=child.udp)
                 self._sad.set_path(child.outbound, child.outer)
+
+    def dress_anew(self) -> None:
+        """Outer headers follow a changed configuration."""
+        for child in self._children.values():
+            if child.outbound is not None and child.outer is not None:
+                outer = self._dress(child.tunnel, child.outer)
+                if outer != child.outer:
+                    child.outer = outer
+                    self._sad.set_path(child.outbound, outer)
 
     def release_spi(self, spi: int) -> None:
         """No SA came of it."""

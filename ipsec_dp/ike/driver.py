@@ -62,8 +62,8 @@ class IkeDriver:
     """All tunnels of a gateway that have [tunnel.auth].
 
     `locate` finds address and local address for a remote (an address or a name, which may mean several addresses: another one in
-    each turn), or raises HostError. `changed` is told each time
-    CHILD_SAs have come or gone.
+    each turn), or raises HostError. `changed` is told each time CHILD_SAs have come or gone, `probed` what became of a probe of the
+    path's MTU.
     """
 
     def __init__(
@@ -76,10 +76,12 @@ class IkeDriver:
         links: Links,
         locate: Callable[[Tunnel, Address | str, int], Awaitable[tuple[Address, Address]]],
         changed: Callable[[str], None],
+        probed: Callable[[act.PathProbed], None] = lambda _: None,
     ) -> None:
         self._tunnels = {tunnel.name: tunnel for tunnel in tunnels}
         self._peers = dict(peers)
         self._core, self._children, self._links, self._locate, self._changed = core, children, links, locate, changed
+        self._probed = probed
         self._intents = {name: Intent(tunnel, random.random) for name, tunnel in self._tunnels.items()}
         self._packets: dict[str, SelectorPair] = {}  # what asked for a tunnel that is about to be called
         self._calls: set[asyncio.Task[None]] = set()
@@ -245,6 +247,14 @@ class IkeDriver:
         now = time.monotonic()
         self._carry_out(self._core.hard_limit(name, child, now) if hard else self._core.soft_limit(name, child, now))
 
+    def probe(self, name: str, octets: int, first_wait: float) -> bool:
+        """Asks whether a datagram of so many octets reaches the peer; what `probed` was given is told. False: not now."""
+        actions = self._core.probe(name, octets, first_wait, time.monotonic()) if name in self._tunnels else None
+        if actions is None:
+            return False
+        self._carry_out(actions)
+        return True
+
     def peer_moved(self, name: str, child: int, remote: act.Endpoint) -> None:
         self._carry_out(self._core.peer_moved(name, child, remote, time.monotonic()))
 
@@ -343,7 +353,11 @@ class IkeDriver:
         match action:
             case act.Send():
                 self._links.send_ike(
-                    action.path.local.address, _sockaddr(action.path.remote), action.datagram, natt=action.path.natt
+                    action.path.local.address,
+                    _sockaddr(action.path.remote),
+                    action.datagram,
+                    natt=action.path.natt,
+                    whole=action.whole,
                 )
             case act.SendKeepalive():
                 self._links.send_keepalive(action.path.local.address, _sockaddr(action.path.remote))
@@ -363,6 +377,8 @@ class IkeDriver:
                 self._children.release_spi(action.spi)
             case act.MovePath():
                 self._children.move(action)
+            case act.PathProbed():
+                self._probed(action)
             case act.Report():
                 self._report(action.event)
 

@@ -50,6 +50,7 @@ class Priority(IntEnum):
     REKEY_IKE = 3
     NEW_CHILD = 4
     LIVENESS = 5
+    PROBE = 6
 
 
 class Task(ABC):
@@ -59,6 +60,8 @@ class Task(ABC):
     shape: Shape = Shape.ANY
     priority: Priority = Priority.NEW_CHILD
     tries: int = TRIES
+    first_wait: float = FIRST_WAIT
+    whole: bool = False  # it leaves in one datagram that nobody may fragment
 
     @abstractmethod
     def build(self, session: IkeSession, now: float) -> list[Payload] | None:
@@ -72,6 +75,10 @@ class Task(ABC):
         """A response without them; `notify` is the error in it, if there is one. By default that ends the IKE SA."""
         del notify
         session.end(Cause.REFUSED, text, now, again=True)
+
+    def instead(self) -> list[Payload] | None:
+        """Payloads to send under the same message ID when it was sent often enough without an answer; None: it is given up."""
+        return None
 
     def dropped(self, session: IkeSession) -> None:  # noqa: B027 - most tasks hold nothing
         """The session ends before the answer: give back what was set aside."""
@@ -97,8 +104,12 @@ class Outstanding:
         if self.attempt >= self.task.tries:
             return False
         self.attempt += 1
-        self.deadline = now + min(FIRST_WAIT * BACK_OFF**self.attempt, LONGEST_WAIT)
+        self.deadline = now + min(self.task.first_wait * BACK_OFF**self.attempt, LONGEST_WAIT)
         return True
+
+    def restart(self, datagrams: tuple[bytes, ...], now: float) -> None:
+        """Other datagrams take the place of those that were sent (see `Task.instead`)."""
+        self.datagrams, self.attempt, self.deadline = datagrams, 0, now + self.task.first_wait
 
 
 class Window:
@@ -129,7 +140,7 @@ class Window:
 
     def sent(self, task: Task, datagrams: tuple[bytes, ...], now: float) -> None:
         """Our request `next_id` is on its way."""
-        self.outstanding = Outstanding(self.next_id, task, datagrams, 0, now + FIRST_WAIT)
+        self.outstanding = Outstanding(self.next_id, task, datagrams, 0, now + task.first_wait)
         self.next_id += 1
 
     def replied(self, datagrams: tuple[bytes, ...]) -> None:

@@ -52,6 +52,17 @@ def seal_datagrams(
     )
 
 
+def plaintext_room(protection: Protection, ip_version: int, *, marker: bool, datagram: int) -> int:
+    """Octets of payloads in the largest SK message that fits an IP datagram of `datagram` octets; negative when none does."""
+    padded = message_room(ip_version, marker=marker, datagram=datagram) - IKE_HEADER - PAYLOAD_HEADER - protection.overhead
+    return padded - padded % protection.block - 1
+
+
+def datagram_octets(protection: Protection, ip_version: int, *, marker: bool, plaintext: int) -> int:
+    """Octets of the IP datagram around an SK message with `plaintext` octets of payloads."""
+    return _sealed_octets(protection, plaintext) - message_room(ip_version, marker=marker, datagram=0)
+
+
 def _sealed_octets(protection: Protection, plaintext: int) -> int:
     padded = plaintext + 1 + -(plaintext + 1) % protection.block
     return IKE_HEADER + PAYLOAD_HEADER + protection.overhead + padded

@@ -19,6 +19,7 @@ from ipsec_dp.ike import cookies, delete, follow, life, rekey, report, successio
 from ipsec_dp.ike.actions import Action, Cause, Event, Kind, Report, Send
 from ipsec_dp.ike.message import Header, Message, build_message, parse_message
 from ipsec_dp.ike.peer import ProxyId, Unique
+from ipsec_dp.ike.probe import PathProbe
 from ipsec_dp.ike.sa import NO_SPI, State, packet_selectors
 from ipsec_dp.ike.session import IkeSession, initiator, responder
 from ipsec_dp.ike.surface import Counters, IkeStatus
@@ -283,6 +284,13 @@ class IkeManager:
             session.move(type(session.path)(session.path.local, remote, session.path.natt), now)
 
         return self._child_step(tunnel, child, now, step)
+
+    def probe(self, tunnel: str, octets: int, first_wait: float, now: float) -> list[Action] | None:
+        session = self._current(tunnel)
+        if session is None or session.state is not State.ESTABLISHED or session.task is not None or session.queue:
+            return None
+        session.enqueue(PathProbe(octets, first_wait, session.peer.liveness.retries))
+        return self._run(session, now, lambda: _pumped(session, now))
 
     def close(self, now: float) -> list[Action]:
         actions: list[Action] = []

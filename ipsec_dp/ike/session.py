@@ -126,6 +126,12 @@ class IkeSession:
         self.exchange = "" if outstanding is None else outstanding.task.name
         if outstanding is not None and now >= outstanding.deadline:
             if outstanding.again(now):
+                self.transmit(outstanding.datagrams, self.path, whole=outstanding.task.whole)
+            elif (payloads := outstanding.task.instead()) is not None:
+                header = Header(
+                    self.sa.spi_i, self.sa.spi_r, outstanding.task.exchange, self.sa.request_flags, outstanding.message_id
+                )
+                outstanding.restart(self.build(header, payloads), now)
                 self.transmit(outstanding.datagrams, self.path)
             else:
                 self._unanswered(outstanding.task, now)
@@ -223,11 +229,11 @@ class IkeSession:
             self.end(Cause.LIFETIME, "no message ID is left", now, again=True)
             return
         header = Header(self.sa.spi_i, self.sa.spi_r, task.exchange, self.sa.request_flags, self.window.next_id)
-        datagrams = self.build(header, payloads)
+        datagrams = self.build(header, payloads, whole=task.whole)
         if task.exchange == ExchangeType.IKE_SA_INIT:
             self.init_messages = (datagrams[0], b"")
         self.window.sent(task, datagrams, now)
-        self.transmit(datagrams, self.path)
+        self.transmit(datagrams, self.path, whole=task.whole)
 
     def init_again(self, task: Init, now: float) -> None:
         """IKE_SA_INIT once more with what the responder wants in it: message ID 0 again (RFC 7296 §2.6)."""
@@ -280,16 +286,17 @@ class IkeSession:
 
     # ---- sending
 
-    def build(self, header: Header, payloads: list[Payload]) -> tuple[bytes, ...]:
+    def build(self, header: Header, payloads: list[Payload], *, whole: bool = False) -> tuple[bytes, ...]:
+        """The datagrams of a message; a `whole` one is not divided (RFC 7383), however long it is."""
         if header.exchange == ExchangeType.IKE_SA_INIT or self.sa.outgoing is None:
             return (build_message(Message(header, tuple(payloads))),)
         room = message_room(self.path.remote.address.version, marker=self.path.natt, datagram=self.peer.datagram)
         rng = self.host.environment.rng
-        return seal_datagrams(self.sa.outgoing, header, payloads, rng, room=room, fragment=self.fragmentation)
+        return seal_datagrams(self.sa.outgoing, header, payloads, rng, room=room, fragment=self.fragmentation and not whole)
 
-    def transmit(self, datagrams: Iterable[bytes], path: Path) -> None:
+    def transmit(self, datagrams: Iterable[bytes], path: Path, *, whole: bool = False) -> None:
         for datagram in datagrams:
-            self.emit(Send(datagram, path))
+            self.emit(Send(datagram, path, whole))
 
     # ---- ends
 

@@ -127,7 +127,8 @@ def test_an_icmp_message_does_not_change_what_is_sent(sites, pair, version, tmp_
             sites.gw_a.run("ping", "-c", "1", netns.GW_B_OUTER[version])  # the ICMP messages have arrived before the second round
 
     found = harness.crossed(sites.gw_a, "wan", tmp_path / "x", twice)
-    assert (found.packets["esp-udp"], found.packets["udp-fragment"]) == (4, 0)
+    # The second socket fragments IPv6 once the kernel has heard that it must (the whole is counted too): nobody on the way may.
+    assert (found.packets["esp-udp"], found.packets["udp-fragment"]) == ((4, 0), (4, 2))[version]
 
 
 @VERSIONS

@@ -1,0 +1,44 @@
+"""Which MTU interfaces and routes get, so that the kernel says "too big" and fragments as each tunnel needs it.
+
+An interface has the largest MTU of its tunnels, and the routes into narrower ones have theirs: one peer's small MTU never touches
+another's. IPv6 never gets less than 1280 octets (RFC 8200 §5), for which the data plane has outer packets fragmented.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipsec_dp.config.packets import IPV6_MTU_MIN
+from ipsec_dp.host.tun import MTU_MIN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ipsec_dp.addresses import Network
+    from ipsec_dp.config import Config, Tunnel
+
+
+def _least(mtu: int, version: int) -> int:
+    return max(mtu, IPV6_MTU_MIN if version == 6 else MTU_MIN)
+
+
+def interface_mtu(tunnels: Iterable[Tunnel], mtus: Mapping[str, int]) -> int:
+    """Octets, for an interface of these tunnels; `mtus`: the largest packet that each is to get, by name."""
+    return max(_least(mtus[tunnel.name], selector.version) for tunnel in tunnels for selector in tunnel.selectors)
+
+
+def route_mtus(config: Config, mtus: Mapping[str, int]) -> dict[Network, int]:
+    """Octets for each prefix whose tunnel takes less than its interface; several tunnels of a prefix: the least of them."""
+    interfaces: dict[str, list[Tunnel]] = {}
+    for tunnel in config.tunnels:
+        interfaces.setdefault(tunnel.interface, []).append(tunnel)
+    wide = {name: interface_mtu(tunnels, mtus) for name, tunnels in interfaces.items()}
+    by_name = {tunnel.name: tunnel for tunnel in config.tunnels}
+    routed = [(prefix, tunnel) for tunnel in config.tunnels for prefix in tunnel.routes]
+    routed += [(route.prefix, by_name[route.tunnel]) for route in config.routes]
+    found: dict[Network, int] = {}
+    for prefix, tunnel in routed:
+        mtu = _least(mtus[tunnel.name], prefix.version)
+        if mtu < wide[tunnel.interface]:
+            found[prefix] = min(mtu, found.get(prefix, mtu))
+    return found

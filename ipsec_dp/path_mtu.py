@@ -1,0 +1,197 @@
+"""The MTU of the way to one peer: what is believed of it, and what is asked next (RFC 1191, RFC 8201, RFC 8899). No I/O, no clock.
+
+An ICMP message that quotes a packet of ours is a hint by somebody on the way. It lowers the value at once, because packets are
+being lost if it is true; then a probe of the former size, whose answer only the peer can give, says whether it was. Where ICMP is
+filtered, a probe of the size in use finds out, and a search between what passes and what does not. After a while larger sizes are
+tried again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+FLOOR = {4: 576, 6: 1280}  # RFC 791 §3.1 asks every host to take so much, RFC 8200 §5 every link
+BASE = 1280  # what nearly every path takes: in use while one that loses packets is being searched
+PROBE_MAX = 9216  # octets: IKE implementations have a largest message, many one of about 10,000 octets
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Seconds. `raise_s`: until larger sizes are tried again (RFC 8201 §4: not within 5 minutes, 10 are recommended). `confirm_s`:
+    between two probes of the size in use while there is traffic. `quiet_s`: until a path without traffic is looked at again.
+    `probe_s`: before a probe is repeated. `answer_s`: after which one of which nothing was heard is forgotten. `tick_s`: between
+    two looks at what is due. `together_s`: what changes within it is told to the host at once."""
+
+    raise_s: float = 600.0
+    confirm_s: float = 60.0
+    quiet_s: float = 5.0
+    probe_s: float = 1.0
+    answer_s: float = 60.0
+    tick_s: float = 1.0
+    together_s: float = 0.02
+
+
+class Asking(Enum):
+    """What the next probe is for."""
+
+    CONFIRM = "does the size in use pass?"
+    REFUTE = "does the former size still pass, whatever an ICMP message says?"
+    RAISE = "does the link's own size pass again?"
+    SEARCH = "what is the largest size that passes?"
+
+
+class PathMtu:
+    """One path. `link`: octets of the first hop's MTU. `outer`: octets of the largest outer packet that is believed to pass."""
+
+    def __init__(self, version: int, link: int, intervals: Intervals, now: float) -> None:
+        self.floor = FLOOR[version]
+        self.link = self.outer = max(link, self.floor)
+        self._intervals = intervals
+        self._asking = Asking.CONFIRM
+        self._passes, self._fails = self.floor, self.outer  # bounds of a search
+        self._former = 0  # the size before an ICMP message was believed
+        self._due = self._raise_at = now
+        self._deaf_until = now  # ICMP messages are not believed
+        self._under_way = 0  # the size that is being probed
+        self._forget_at = now
+
+    @property
+    def due(self) -> float:
+        """Before then there is nothing to do."""
+        return max(self._due, self._forget_at) if self._under_way else self._due
+
+    @property
+    def waits_for_traffic(self) -> bool:
+        """What is due can wait while nothing is sent."""
+        return self._asking in (Asking.CONFIRM, Asking.RAISE) and not self._under_way
+
+    # ---- what is heard
+
+    def link_is(self, link: int, now: float) -> None:
+        """The first hop's MTU, as the host has it now."""
+        link = max(link, self.floor)
+        if link == self.link:
+            return
+        self.link = self.outer = link
+        self._ask(Asking.CONFIRM, now)
+
+    def reported(self, mtu: int, now: float) -> bool:
+        """An ICMP message that quotes what we sent lately says that a hop takes `mtu` octets. Whether it changed anything."""
+        if not self.floor <= mtu < self.outer or now < self._deaf_until:
+            return False
+        self._former = self._former if self._asking is Asking.REFUTE else self.outer
+        self.outer = mtu
+        self._raise_at = now + self._intervals.raise_s
+        self._ask(Asking.REFUTE, now)
+        return True
+
+    # ---- probes
+
+    def next_probe(self, now: float, *, active: bool) -> int | None:
+        """Octets of the probe to send now, None: none. `active`: packets went this way since the last call that gave none.
+
+        Whoever sends it tells `probed`; who cannot send probes at all calls `aged` instead.
+        """
+        if now < self.due:
+            return None
+        if self._asking is Asking.CONFIRM and self.outer < self.link and now >= self._raise_at:
+            self._asking = Asking.RAISE
+        self._under_way = 0
+        if self.waits_for_traffic and not active:
+            self._due = now + self._intervals.quiet_s
+            return None
+        size = self._size()
+        if size > PROBE_MAX:
+            self._settle(now)
+            return None
+        self._under_way, self._forget_at = size, now + self._intervals.answer_s
+        return size
+
+    def _size(self) -> int:
+        match self._asking:
+            case Asking.CONFIRM:
+                return self.outer
+            case Asking.REFUTE:
+                return self._former
+            case Asking.RAISE:
+                return self.link
+        if self._passes < BASE < self._fails:
+            return BASE
+        return (self._passes + self._fails) // 2
+
+    def not_sent(self, now: float) -> None:
+        """The probe could not be sent now."""
+        self._under_way = 0
+        self._due = now + self._intervals.probe_s
+
+    def probed(self, asked: int, octets: int, now: float, *, passed: bool) -> None:
+        """What became of the probe of `asked` octets, which had `octets`: ciphers with blocks do not make every size."""
+        if asked != self._under_way:
+            return
+        self._under_way = 0
+        match self._asking:
+            case Asking.CONFIRM:
+                self._confirmed(now, passed=passed)
+            case Asking.REFUTE:
+                self._refuted(octets, now, passed=passed)
+            case Asking.RAISE:
+                if passed:
+                    self.outer = octets if octets < self.link - 16 else self.link
+                    self._settle(now)
+                else:
+                    self._search(self.outer, self.link, now)
+            case Asking.SEARCH:
+                self._narrowed(asked, octets, now, passed=passed)
+
+    def _confirmed(self, now: float, *, passed: bool) -> None:
+        if passed or self.outer <= self.floor:
+            self._settle(now)
+            return
+        lost, self.outer = self.outer, BASE if self.floor <= BASE < self.outer else self.floor
+        self._raise_at = now + self._intervals.raise_s
+        self._search(self.floor, lost, now)
+
+    def _refuted(self, octets: int, now: float, *, passed: bool) -> None:
+        """An answer to what cannot have passed proves the message false; from then on others are not believed for a while."""
+        if passed and octets > self.outer:
+            self.outer = self._former
+            self._deaf_until = now + self._intervals.confirm_s
+            self._settle(now)
+        else:
+            self._ask(Asking.CONFIRM, now)
+
+    def _search(self, passes: int, fails: int, now: float) -> None:
+        self._passes, self._fails = passes, fails
+        self._ask(Asking.SEARCH, now)
+
+    def _narrowed(self, asked: int, octets: int, now: float, *, passed: bool) -> None:
+        done = passed and octets <= self._passes  # there is no size between
+        if passed:
+            self._passes = max(self._passes, octets)
+        else:
+            self._fails = asked
+            self.outer = min(self.outer, max(self._passes, self.floor))
+        self.outer = max(self.outer, self._passes)
+        if done or self._fails - self._passes <= 1:
+            self.outer = self._passes
+            self._raise_at = now + self._intervals.raise_s
+            self._settle(now)
+        else:
+            self._ask(Asking.SEARCH, now)
+
+    def _ask(self, what: Asking, now: float) -> None:
+        self._asking, self._due, self._under_way = what, now, 0
+
+    def _settle(self, now: float) -> None:
+        self._asking, self._due = Asking.CONFIRM, now + self._intervals.confirm_s
+        if self.outer < self.link:
+            self._due = min(self._due, max(self._raise_at, now + self._intervals.quiet_s))
+
+    def aged(self, now: float) -> bool:
+        """Without probes, a reduced value is forgotten after a while (RFC 1191 §6.3). Whether it was."""
+        self._due = now + self._intervals.quiet_s
+        if self.outer == self.link or now < self._raise_at:
+            return False
+        self.outer = self.link
+        return True
