@@ -285,7 +285,8 @@ def test_a_rule_taken_away_ends_the_flow_that_it_allowed(sites, pair, tmp_path):
                 return None
 
         peer = question()
-        assert peer is not None
+        there.sendto(b"answer", peer)
+        assert here.recv(100) == b"answer", "now the kernel calls it established"
         without = [table for table in A_ASKS if "udp" not in table or "deny" in table]
         applied(sites.gw_a, configured(tmp_path, *without))
         assert question() is None
