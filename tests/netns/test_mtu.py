@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 
 import pytest
@@ -148,11 +149,16 @@ def measured(path, pair, wanted):
     until(known, f"a path MTU of {wanted} (is {path_mtu(pair.a)}, {path_mtu(pair.b)})", 30)
 
 
+def largest_passes(path, address, octets):
+    forget(path)
+    return fits(path.sites.host_a, address, octets)[0]
+
+
 def exactly(path, gateway):
     """The largest packet passes, and one octet more is answered with the right MTU, over IPv4 and IPv6 inside."""
     for address, least in zip(netns.HOST_B, (0, 1280), strict=True):
         largest = max(tunnel_of(gateway)["mtu"], least)
-        until(lambda to=address, octets=largest: forget(path) or fits(path.sites.host_a, to, octets)[0], f"{largest} to {address}")
+        until(partial(largest_passes, path, address, largest), f"{largest} octets to {address}")
         passed, said = fits(path.sites.host_a, address, largest + 1)
         assert not passed
         assert f"mtu = {largest}" in said or f"mtu={largest}" in said or f"mtu: {largest}" in said, said
@@ -325,7 +331,8 @@ routes = "{routes}"
 
 @pytest.mark.parametrize("routes", ["auto", "none"])
 def test_one_peers_small_mtu_touches_no_other(path, tmp_path, routes):
-    """With routes of ours the kernel answers; without, the data plane does. The third gateway only receives: what leaves is seen."""
+    """With routes of ours the kernel answers; without, the data plane does. The third gateway is no gateway:
+    what leaves is seen."""
     for name, octet in (("c-in.key", "11"), ("c-out.key", "22")):
         (tmp_path / name).touch(mode=0o600)
         (tmp_path / name).write_text(octet * 20)

@@ -161,3 +161,19 @@ def test_the_path_of_a_childs_traffic_shows_in_its_status():
 def test_a_child_without_sas_has_a_status_too(gateway):
     status = child_status(gateway.sad, gateway.sad.add_child(0, PAIRS), gateway.clock.seconds)
     assert (status["spi_in"], status["spi_out"], status["packets_in"], status["last_in_s"]) == (None, None, 0, None)
+
+
+def test_only_what_an_sa_sent_lately_between_these_addresses_is_recent():
+    """What an ICMP message must quote to be believed (RFC 4301 §8.2.1)."""
+    with pair() as site:
+        ends = site.a.endpoint.address, site.b.endpoint.address
+        spi, recently = site.spis["b"], site.a.sad.sent_recently
+        site.a.sad._clock = site.clock
+        site.transfer([to_b(b"x")] * 10)
+        assert [recently(spi, number, *ends) for number in (0, 1, 10, 11, 2**32 - 1)] == [False, True, True, False, False]
+        assert not recently(spi ^ 1, 5, *ends)
+        assert not recently(spi, 5, ends[1], ends[0])
+        site.clock.advance(25)
+        assert not recently(spi, 10, *ends)
+        site.transfer([to_b(b"x")])
+        assert (recently(spi, 10, *ends), recently(spi, 11, *ends)) == (False, True)
