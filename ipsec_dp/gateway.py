@@ -8,6 +8,7 @@ the next start adopts it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from contextlib import AsyncExitStack
@@ -136,6 +137,8 @@ class Gateway:
         self._running, self._ike = running, ike
         live = Live(self.spd, self._host, plane, sad, links, ike, running, self._components, paths, self._mtus.first_of, install)
         self._reloader = Reloader(self.config, live, self._take)
+        gc.collect()
+        gc.freeze()  # what the configuration is made of stays: looking through it again and again would hold IKE up
         log.info("gateway %s is up: %d tunnels, provider %s", self.config.name, len(tunnels), plane.provider)
 
     def _take(self, config: Config) -> None:

@@ -73,10 +73,12 @@ def _routed(config: Config) -> dict[Network, list[tuple[str, int]]]:
     return wanted
 
 
-def _guarded_selectors(config: Config, routed: list[AddressRange], inside: list[AddressRange]) -> list[guard.Selector]:
-    return guard.separate(
-        guard.narrow([_guarded(rule.selector, bypass=rule.action == "bypass") for rule in config.rules], routed), inside
-    )
+def _narrowed(config: Config) -> tuple[list[guard.Selector], bool]:
+    """What a configuration keeps back, before local and remote are told apart; whether they overlap anywhere."""
+    selectors = [_guarded(rule.selector, bypass=rule.action == "bypass") for rule in config.rules]
+    if any(each.remote in guard.EVERYTHING for each in selectors):
+        selectors = guard.narrow(selectors, [AddressRange.of(prefix) for prefix in _routed(config)])
+    return selectors, any(each.local.overlaps(each.remote) for each in selectors if not each.bypass)
 
 
 class HostSide:
@@ -92,6 +94,7 @@ class HostSide:
         self._open = AsyncExitStack()
         self._tuns: dict[str, tun.Tun] = {}
         self._plane: DataPlane | None = None
+        self._routes: routes.RouteTable | None = None
         self._addresses: dict[str, set[Interface]] = {}  # by interface
         self._routing = asyncio.Lock()  # a reload and a monitor may ask at once
         self._withdrawn: frozenset[str] = frozenset()  # interfaces that get no routes if others have them, see `withdraw`
@@ -99,6 +102,7 @@ class HostSide:
         self._told: set[str] = set()
         self._leading = False
         self._guarded_now: list[guard.Selector] | None = None  # None: more than this configuration wants
+        self._guarded_then: list[guard.Selector] = []  # of the configuration that the guard was widened for
         self.changing = asyncio.Lock()  # held by whoever makes the host follow something
         self._mtus: dict[str, int] = {}  # the largest packet that each tunnel is to get from the kernel
         self._interface_mtus: dict[str, int] = {}
@@ -118,7 +122,11 @@ class HostSide:
 
     @property
     def _table(self) -> routes.RouteTable:
-        return routes.RouteTable(self._ipr, self._config.name, [device.index for device in self._tuns.values()])
+        """Kept, so that `change` knows what it left."""
+        if self._routes is None:
+            self._routes = routes.RouteTable(self._ipr, self._config.name)
+        self._routes.tunnels = frozenset(device.index for device in self._tuns.values())
+        return self._routes
 
     @property
     def _bypass(self) -> bypass.BypassRules:
@@ -182,13 +190,17 @@ class HostSide:
 
     async def _guarded_by(self, config: Config) -> list[guard.Selector]:
         """What a configuration keeps from leaving or coming in clear."""
+        selectors, overlapping = await asyncio.to_thread(_narrowed, config)
+        if not overlapping:
+            return selectors
         inside = [AddressRange.of(network) for network in await inside_networks(await self._outer_interfaces(config))]
-        return await asyncio.to_thread(_guarded_selectors, config, [AddressRange.of(prefix) for prefix in _routed(config)], inside)
+        return await asyncio.to_thread(guard.separate, selectors, inside)
 
     async def widen_guard(self, config: Config) -> None:
         """Keeps closed what the present configuration keeps closed, and what `config` does, whose interfaces may be used too."""
         self._guarded_now = None
-        await self._guard.widen(await self._guarded_by(config), {tunnel.interface for tunnel in config.tunnels})
+        self._guarded_then = await self._guarded_by(config)
+        await self._guard.widen(self._guarded_then, {tunnel.interface for tunnel in config.tunnels})
 
     async def narrow_guard(self) -> None:
         """Keeps closed what the present configuration does, and nothing else."""
@@ -197,6 +209,11 @@ class HostSide:
     async def _close(self, wanted: list[guard.Selector]) -> None:
         await self._guard.apply(wanted, {tunnel.interface for tunnel in self._config.tunnels})
         self._guarded_now = wanted
+
+    async def settle_guard(self) -> None:
+        """Keeps closed what the configuration says that the guard was widened for, and nothing else."""
+        await self._guard.settle()
+        self._guarded_now = self._guarded_then
 
     async def apply_zones(self, config: Config) -> None:
         """Makes the kernel judge what passes between zones as `config` says, and nothing else."""
@@ -431,7 +448,7 @@ class HostSide:
         self._withdrawn = interfaces
         await self.follow_routes()
 
-    async def follow_routes(self) -> None:
+    async def follow_routes(self, *, known: bool = False) -> None:
         """Leads what the configuration routes into its interfaces, but for what bypasses it, as the host is now.
 
         What stands in the way is in `notes`, and in the log when it is new. HostError when the kernel refuses.
@@ -439,15 +456,26 @@ class HostSide:
         self._leading = True
         async with self._routing:
             await self._apply_bypass()
-            await self._apply_routes()
+            await self._apply_routes(known=known)
 
-    async def _apply_routes(self) -> None:
-        wanted: dict[tuple[Network, int], routes.Route] = {}
+    async def _apply_routes(self, *, known: bool) -> None:
         own = await own_sources(self._ipr)
+        routed = await asyncio.to_thread(_routed, self._config)
+        wanted, notes = await asyncio.to_thread(self._ways, routed, own)
+        table = self._table
+        conflicts = await (table.change if known else table.apply)(routed, wanted)
+        self._tell([*(f"route {conflict}" for conflict in conflicts), *notes])
+
+    def _ways(self, routed: dict[Network, list[tuple[str, int]]], own: list[Address]) -> tuple[list[routes.Route], list[str]]:
+        """The routes into our interfaces, without those withdrawn where others have the prefix too; what a person should know.
+
+        Raises HostError when one prefix leads into two interfaces with one metric.
+        """
         sources = {interface: Sources(interface, self._selectors_of(interface), own) for interface in self._tuns}
         self._route_mtus = route_mtus(self._config, self._mtus)
+        wanted: dict[tuple[Network, int], routes.Route] = {}
         notes: dict[str, None] = {}
-        for prefix, ways in self._routed.items():
+        for prefix, ways in routed.items():
             alive = [way for way in ways if way[0] not in self._withdrawn]
             for interface, metric in alive or ways:
                 source = sources[interface].to(prefix)
@@ -458,8 +486,7 @@ class HostSide:
                     )
                 if source.missing:
                     notes[no_source(prefix, interface, source)] = None
-        conflicts = await self._table.apply(self._routed, wanted.values())
-        self._tell([*(f"route {conflict}" for conflict in conflicts), *notes])
+        return list(wanted.values()), list(notes)
 
     async def probe_source(self, tunnel: Tunnel, target: Address) -> Address | None:
         """Our address that a tunnel carries echo requests to `target` from: its interface's own, else another of this host."""

@@ -72,6 +72,7 @@ class Reloader:
     def __init__(self, config: Config, live: Live, taken: Callable[[Config], None]) -> None:
         self._config, self._live, self._taken = config, live, taken
         self._turn = asyncio.Lock()
+        self._torn = False  # the last reload broke off half-way
 
     async def reload(self, path: Path) -> dict[str, Any]:
         """Takes `path` over. The answer says what was done, or, with `applied` false, all that is wrong with the file; then nothing
@@ -114,7 +115,9 @@ class Reloader:
             raise ReloadFailedError(f"{error}; nothing was changed, the former configuration runs on") from error
         try:
             await self._follow(difference, peers, paths)
+            self._torn = False
         except (IpsecDpError, ValueError) as error:
+            self._torn = True
             raise ReloadFailedError(
                 f"the reload broke off half-way: {error}; what the former or the new configuration protects stays closed until a "
                 "reload succeeds"
@@ -150,9 +153,9 @@ class Reloader:
         live.plane.install_policy(policy)
         self._change_sas(difference, peers, paths)
         await live.host.apply_zones(new)
-        await live.host.follow_routes()
+        await live.host.follow_routes(known=not self._torn)
         await live.components.apply(new)
-        await live.host.narrow_guard()
+        await live.host.settle_guard()
 
     def _change_sas(self, difference: Difference, peers: dict[str, Peer], paths: dict[str, OuterPath]) -> None:
         """Without a pause in between: no event finds a tunnel half there."""

@@ -8,6 +8,7 @@ what is not among them, so that taking it over costs the daemon little. No secre
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
 import subprocess
 import sys
@@ -107,8 +108,11 @@ def ask(question: Question) -> Answer:
 
 async def read_again(old: model.Config, path: Path) -> tuple[Difference | None, tuple[Finding, ...]]:
     """What `path` changes in a running configuration; None when the file must be refused. Raises ReadError."""
-    question = Question(path, {tunnel.name: known(tunnel) for tunnel in old.tunnels}, files.fingerprint_key())
-    got = await asyncio.to_thread(ask, question)
+    return await asyncio.to_thread(_read_again, old, path)
+
+
+def _read_again(old: model.Config, path: Path) -> tuple[Difference | None, tuple[Finding, ...]]:
+    got = ask(Question(path, {tunnel.name: known(tunnel) for tunnel in old.tunnels}, files.fingerprint_key()))
     return (None if got.config is None else difference(old, got)), got.findings
 
 
@@ -132,6 +136,7 @@ def difference(old: model.Config, got: Answer) -> Difference:
 
 
 def main() -> None:
+    gc.disable()  # it ends when it has answered
     question: Question = pickle.load(sys.stdin.buffer)  # noqa: S301 - the daemon wrote it
     sys.stdout.buffer.write(pickle.dumps(answer(question)))
 

@@ -346,6 +346,7 @@ class Guard:
         self.gateway = gateway
         self.table = table_name(gateway)
         self._now: Plan | None = None  # what we know the kernel has
+        self._then: Plan | None = None  # what it was widened for
 
     async def exists(self) -> bool:
         return self.table in await nft.tables()
@@ -355,9 +356,14 @@ class Guard:
         await self._become(await asyncio.to_thread(plan, selectors, tunnels))
 
     async def widen(self, selectors: Sequence[Selector], tunnels: Iterable[str]) -> None:
-        """Keeps closed what it does and what these say, until the next `apply`."""
-        then = await asyncio.to_thread(plan, selectors, tunnels)
+        """Keeps closed what it does and what these say, until `settle` (then only what these say) or `apply`."""
+        self._then = then = await asyncio.to_thread(plan, selectors, tunnels)
         await self._become(then if self._now is None else widen(self._now, then))
+
+    async def settle(self) -> None:
+        """What it was widened for, alone."""
+        if self._then is not None:
+            await self._become(self._then)
 
     async def _become(self, wanted: Plan) -> None:
         now, self._now = self._now, None

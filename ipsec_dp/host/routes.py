@@ -11,6 +11,7 @@ MARK, skip our tables, and so never enter the tunnel, whatever is routed into it
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import socket
@@ -94,15 +95,16 @@ def priorities(length: int) -> tuple[int, int]:
 class RouteTable:
     """The routes, `unreachable` routes and rules of one gateway.
 
-    It keeps no state of its own: each call compares what is wanted with what the kernel has, so a process adopts what a killed one
-    left by its first `apply`.
+    `apply` compares what is wanted with what the kernel has, so a process adopts what a killed one left by its first call. `change`
+    compares with what the last call left, which for ten thousand routes is the difference between seconds and nothing.
     """
 
     def __init__(self, ipr: AsyncIPRoute, gateway: str, tunnels: Iterable[int] = ()) -> None:
         """`tunnels` are the indices of our TUN interfaces: routes of others through them stand in nobody's way."""
         self._ipr = ipr
-        self._tunnels = frozenset(tunnels)
+        self.tunnels = frozenset(tunnels)
         self._base = table_base(gateway)
+        self._left: dict[Place, KernelRoute] | None = None  # by the last call
 
     def _table(self, prefix: Network) -> int:
         return self._base + prefix.prefixlen
@@ -115,12 +117,20 @@ class RouteTable:
         alone and reported, but for default routes, which a tunnel for everything is meant to override. HostError when the kernel
         refuses; ValueError for two routes to one prefix with one metric.
         """
+        return await self._make(protected, routes, None)
+
+    async def change(self, protected: Iterable[Network], routes: Iterable[Route]) -> list[Conflict]:
+        """`apply`, taking for granted that what the last call left is there."""
+        return await self._make(protected, routes, self._left)
+
+    async def _make(
+        self, protected: Iterable[Network], routes: Iterable[Route], left: dict[Place, KernelRoute] | None
+    ) -> list[Conflict]:
+        self._left = None
         with Bulk() as bulk:
             wanted, conflicts = await self._wanted(bulk, list(protected), list(routes))
-            present = await self._present(bulk)
-            rules: set[tuple[int, int]] = {(route.prefix.version, route.prefix.prefixlen) for route in wanted.values()}
-            new = [route for route in wanted.values() if present.get(place(route)) != route]
-            stale = [route for at, route in present.items() if at not in wanted]
+            present = await self._present(bulk) if left is None else left
+            new, stale, rules = await asyncio.to_thread(_compare, present, wanted)
             await bulk.replace([route for route in new if not route.interface])
             await bulk.replace([route for route in new if route.interface])
             for version, length in sorted(rules):
@@ -129,6 +139,7 @@ class RouteTable:
             await bulk.remove([route for route in stale if not route.interface])
         for version, length in await self._rules() - rules:
             await self._remove_rules(version, length)
+        self._left = wanted
         return conflicts
 
     async def remove(self) -> None:
@@ -152,13 +163,12 @@ class RouteTable:
     async def _wanted(
         self, bulk: Bulk, protected: list[Network], routes: list[Route]
     ) -> tuple[dict[Place, KernelRoute], list[Conflict]]:
-        best: dict[Network, int] = {}
-        for route in routes:
-            best[route.prefix] = min(route.metric, best.get(route.prefix, route.metric))
-        for prefix in protected:
-            best.setdefault(prefix, METRIC)
+        best = await asyncio.to_thread(_best, protected, routes)
         conflicts = await self._conflicts(bulk, best) if best else []
         lost = {conflict.prefix for conflict in conflicts if conflict.kind == "same"}
+        return await asyncio.to_thread(self._entries, best, routes, lost), conflicts
+
+    def _entries(self, best: dict[Network, int], routes: list[Route], lost: set[Network]) -> dict[Place, KernelRoute]:
         wanted: dict[Place, KernelRoute] = {}
         for prefix in best.keys() - lost:
             held = KernelRoute(prefix, self._table(prefix), GUARD_METRIC, PROTOCOL, UNREACHABLE)
@@ -172,7 +182,7 @@ class RouteTable:
             if not 0 <= route.metric < GUARD_METRIC or place(led) in wanted:
                 raise ValueError(f"route {route.prefix}: metric {route.metric} is given twice or not below {GUARD_METRIC}")
             wanted[place(led)] = led
-        return wanted, conflicts
+        return wanted
 
     async def _conflicts(self, bulk: Bulk, metrics: dict[Network, int]) -> list[Conflict]:
         """Routes of the main table that win against ours, one for each prefix at the most."""
@@ -186,7 +196,7 @@ class RouteTable:
                     found[prefix] = Conflict(prefix, "", 0, "reject")
             for row in rows:
                 prefix, metric = row.prefix, 0 if row.protocol == RTPROT_KERNEL else row.metric
-                if row.interface in self._tunnels:
+                if row.interface in self.tunnels:
                     continue
                 if prefix in metrics and prefix.prefixlen and metric <= metrics[prefix]:
                     found[prefix] = Conflict(prefix, interface_name(row.interface), metric, "same")
@@ -229,6 +239,25 @@ class RouteTable:
         if length == BITS[version]:  # nothing is longer than a host route
             return [{**common, **ours}]
         return [{**common, "priority": first, "table": MAIN, "FRA_SUPPRESS_PREFIXLEN": length}, {**common, **ours}]
+
+
+def _best(protected: list[Network], routes: list[Route]) -> dict[Network, int]:
+    """The metric of each prefix."""
+    best: dict[Network, int] = {}
+    for route in routes:
+        best[route.prefix] = min(route.metric, best.get(route.prefix, route.metric))
+    for prefix in protected:
+        best.setdefault(prefix, METRIC)
+    return best
+
+
+def _compare(
+    present: dict[Place, KernelRoute], wanted: dict[Place, KernelRoute]
+) -> tuple[list[KernelRoute], list[KernelRoute], set[tuple[int, int]]]:
+    """Routes to make, routes to take away, and IP version and prefix length of the rules that lead to what is wanted."""
+    new = [route for at, route in wanted.items() if present.get(at) != route]
+    stale = [route for at, route in present.items() if at not in wanted]
+    return new, stale, {(route.prefix.version, route.prefix.prefixlen) for route in wanted.values()}
 
 
 def interface_name(index: int) -> str:

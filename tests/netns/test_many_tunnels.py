@@ -21,7 +21,8 @@ from ipsec_dp.rig.process import GatewayProcess
 from tests.netns.numbered import numbered
 from tests.netns.traffic import until
 
-START_S = 180.0
+TURNS = 2
+START_S = 300.0
 STOP_S = 60.0
 RELOAD_S = 180.0
 APPLIED_MOST_S = 0.250  # after parsing
@@ -29,7 +30,7 @@ DELAY_MOST_S = 0.050  # of anything that waits for the control plane, IKE messag
 RESIDENT_MOST = 20 * 1024  # octets for each idle tunnel
 SMALL = 100  # tunnels of the gateway that the growth is measured from
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def tunnel(name, number, *, interface, side="a"):
@@ -136,7 +137,7 @@ def test_one_more_is_added_without_the_others_noticing(site, tmp_path, count, in
         until(lambda: len(stream.arrived) > 100, "the stream arrives")
     with numbered(site.host_a, site.host_b, netns.HOST_B[0]) as stream:
         until(lambda: len(stream.arrived) > 20, "the stream arrives")
-        for turn in range(3):
+        for turn in range(TURNS):
             extra = tunnel(f"more{turn}", count + turn, interface=interface.format(count + turn))
             many.append(extra)
             gateway.config.write_text(real("a") + "".join(many))
@@ -155,7 +156,7 @@ def test_one_more_is_added_without_the_others_noticing(site, tmp_path, count, in
     print("reload   read s   applied ms   longest wait ms")
     for turn, (read, applied, longest) in enumerate(rows):
         print(f"{turn:6} {read:8.1f} {1000 * applied:12.0f} {1000 * longest:17.0f}")
-    # The machine may be busy with other things: the best of three is what the gateway can do.
+    # The machine may be busy with other things: the best turn is what the gateway can do.
     assert min(applied for _, applied, _ in rows) < APPLIED_MOST_S
     assert min(longest for _, _, longest in rows) < DELAY_MOST_S + quiet.longest
     assert each < RESIDENT_MOST

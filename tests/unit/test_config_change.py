@@ -91,7 +91,8 @@ def test_another_content_of_a_secret_is_another_authentication(write):
     (before,) = load(write()).tunnels
     (after,) = load(write(secret="another secret, as long as that")).tunnels
     assert known(before) != known(after)
-    assert compare(before, after).keys == ("auth.material",)
+    change = compare(before, after)
+    assert (change.keys, change.effect) == (("auth.material",), Effect.RESTART)
     assert b"secret" not in before.auth.material
 
 

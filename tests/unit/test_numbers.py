@@ -1,0 +1,26 @@
+"""Numbers of tunnels and interfaces stay, and come back late."""
+
+from __future__ import annotations
+
+import pytest
+
+from ipsec_dp.numbers import Numbers, NumbersUsedUpError
+
+
+def test_a_name_keeps_its_number_whatever_comes_and_goes():
+    numbers = Numbers(8, "tunnel")
+    assert [numbers.take(name) for name in ("a", "b", "c", "b")] == [0, 1, 2, 1]
+    assert numbers.release(["a", "unknown"]) == [0]
+    assert (numbers.of, numbers.names) == ({"b": 1, "c": 2}, {1: "b", 2: "c"})
+    assert numbers.take("c") == 2
+
+
+def test_a_number_given_back_rests_until_nothing_speaks_of_it():
+    numbers = Numbers(2, "tunnel")
+    numbers.take("a")
+    numbers.take("b")
+    numbers.release(["a"])
+    with pytest.raises(NumbersUsedUpError, match="more than 2 tunnels since the gateway started"):
+        numbers.take("c")
+    numbers.reuse()
+    assert numbers.take("c") == 0
