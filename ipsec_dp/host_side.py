@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ipsec_dp.config.model import Interface
     from ipsec_dp.config.selectors import Network
     from ipsec_dp.dataplane import DataPlane
-    from ipsec_dp.host.outer import OuterRoute
+    from ipsec_dp.host.outer import OuterRoute, OwnAddress
     from ipsec_dp.links import Links
     from ipsec_dp.spd import Spd
 
@@ -461,12 +461,12 @@ class HostSide:
     async def _apply_routes(self, *, known: bool) -> None:
         own = await own_sources(self._ipr)
         routed = await asyncio.to_thread(_routed, self._config)
-        wanted, notes = await asyncio.to_thread(self._ways, routed, own)
+        wanted, notes = await asyncio.to_thread(self._lead, routed, own)
         table = self._table
         conflicts = await (table.change if known else table.apply)(routed, wanted)
         self._tell([*(f"route {conflict}" for conflict in conflicts), *notes])
 
-    def _ways(self, routed: dict[Network, list[tuple[str, int]]], own: list[Address]) -> tuple[list[routes.Route], list[str]]:
+    def _lead(self, routed: dict[Network, list[tuple[str, int]]], own: list[OwnAddress]) -> tuple[list[routes.Route], list[str]]:
         """The routes into our interfaces, without those withdrawn where others have the prefix too; what a person should know.
 
         Raises HostError when one prefix leads into two interfaces with one metric.
