@@ -15,7 +15,7 @@ import pytest
 
 from ipsec_dp import workers
 from ipsec_dp.dataplane import DataPlane
-from ipsec_dp.host import sockets, steering
+from ipsec_dp.host import HostError, sockets, steering, tun
 from ipsec_dp.host.steering import RefusedError, Steering
 from ipsec_dp.rig import netns
 from tests.netns import harness
@@ -43,7 +43,7 @@ def send(sites, kind, version, *payloads):
 
 
 def received(receiver, count, header):
-    found = []
+    found: list[bytes] = []
     while len(found) < count and select.select([receiver], [], [], 5)[0]:
         found.append(receiver.recv(2048)[header:])
     return found
@@ -139,18 +139,18 @@ def test_packets_come_by_the_queue_of_their_tunnels_owner(shared_sites):
 
 @pytest.mark.parametrize("refused", ["queues", "steering"])
 def test_where_the_kernel_refuses_one_worker_reads_for_all(shared_sites, refused, monkeypatch, caplog):
-    make = workers.tun.make
+    make = tun.make
 
     def one_only(name, *, queues=1, **settings):
         if queues > 1:
-            raise workers.HostError("the kernel does not take these flags")
+            raise HostError("the kernel does not take these flags")
         return make(name, **settings)
 
     def unsteered(_tun, _program):
         raise PermissionError(1, "Operation not permitted")
 
     if refused == "queues":
-        monkeypatch.setattr(workers.tun, "make", one_only)
+        monkeypatch.setattr(tun, "make", one_only)
     else:
         monkeypatch.setattr(workers, "steer_queues", unsteered)
     with caplog.at_level(logging.WARNING), DataPlane(workers=WORKERS) as plane:

@@ -15,6 +15,7 @@ import struct
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,8 @@ def gateways(shared_sites, tmp_path, request):
 def numbered(near, far, addresses, seconds=STREAM_S):
     """A numbered stream of each flow at once; by port, what was sent and the numbers in the order of arrival."""
     source, destination = addresses
-    sent, arrived = Counter(), {port: [] for port in FLOWS}
+    sent: Counter[int] = Counter()
+    arrived: dict[int, list[int]] = {port: [] for port in FLOWS}
     receivers = {port: far.call(lambda port=port: bound((destination, port))) for port in FLOWS}
     senders = {port: near.call(lambda: bound((source, 0))) for port in FLOWS}
     done = threading.Event()
@@ -125,6 +127,10 @@ def total(gateway, name):
     return sum(worker[name] for worker in workers_of(gateway))
 
 
+def all_taken(gateway):
+    return total(gateway, "handed_over") == total(gateway, "taken_over")
+
+
 MIXES = [
     pytest.param({"workers": (2, 2)}, id="2-2-udp"),
     pytest.param({"workers": (3, 2)}, id="3-2-udp"),
@@ -149,7 +155,7 @@ def test_every_flow_arrives_whole_and_in_order_and_all_workers_work(shared_sites
         shown = workers_of(gateway)
         assert all(worker["packets_in"] > 0 and worker["packets_out"] > 0 for worker in shown), shown
         assert gateway.status()["drops"].get("handover_full", 0) == 0
-        until(lambda gateway=gateway: total(gateway, "handed_over") == total(gateway, "taken_over"), "everything taken over")
+        until(partial(all_taken, gateway), "everything taken over")
         assert (total(gateway, "handed_over") > 0) == (len(shown) > 1)
 
 

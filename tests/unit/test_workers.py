@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from ipaddress import ip_network
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -282,7 +283,7 @@ def test_tunnels_to_one_peer_are_received_by_one_worker():
     tunnels = {name: SimpleNamespace(name=name, remotes=to) for name, to in remotes.items()}
     numbers = {name: number for number, name in enumerate(tunnels)}
     for count, expected in ((1, [0, 0, 0, 0, 0]), (2, [0, 0, 0, 1, 0]), (4, [0, 0, 2, 3, 0])):
-        config = SimpleNamespace(
+        config: Any = SimpleNamespace(
             workers=count, tunnels=tuple(tunnels.values()), has_tunnel=tunnels.__contains__, tunnel=tunnels.__getitem__
         )
         assert [workers.receiver(config, numbers, name) for name in tunnels] == expected
