@@ -196,6 +196,8 @@ class Gateway:
             log.info("%s", error)
 
     def _dress(self, tunnel: str, path: OuterPath) -> OuterPath:
+        if not self.config.has_tunnel(tunnel):  # a reload is not over yet; `dress_anew` follows
+            return path
         return dressed(path, self.config.tunnel(tunnel).packets)
 
     def _dress_anew(self) -> None:

@@ -150,8 +150,8 @@ class Mtus:
 
     def status(self, tunnel: str) -> dict[str, int | None]:
         """`mtu`: octets of the largest inner packet; `path_mtu`: of the largest outer one, None while there is no peer."""
-        outers = [self._paths[shape.remote].outer for shape in self._shapes[tunnel] if shape.remote in self._paths]
-        return {"mtu": self._mtus[tunnel], "path_mtu": min(outers, default=None)}
+        outers = [self._paths[shape.remote].outer for shape in self._shapes.get(tunnel, ()) if shape.remote in self._paths]
+        return {"mtu": self._mtus.get(tunnel), "path_mtu": min(outers, default=None)}
 
     def negotiated(self, tunnel: Tunnel, shapes: set[Shape]) -> None:
         """CHILD_SAs have come or gone."""
