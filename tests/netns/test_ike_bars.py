@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.tunnels import generator
-from ipsec_dp.bench.traffic import Traffic
+from ipsec_dp.bench.traffic import DRAIN_S, Traffic
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayPair, GatewayProcess, IkePair
 from tests.netns.traffic import ping, until
@@ -50,7 +50,7 @@ def numbered_stream(sites):
     assert receiver.stdout.readline() == b"ready\n"
     sender = generator.sender(sites, Traffic("1400"), PACKETS_PER_S, SECONDS, run)
     sent = json.loads(sender.communicate(timeout=SECONDS + 20)[0])
-    time.sleep(generator.DRAIN_S)
+    time.sleep(DRAIN_S)
     receiver.terminate()
     return sent, json.loads(receiver.communicate(timeout=10)[0])
 

@@ -14,10 +14,12 @@ import signal
 import sys
 import threading
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 
 from ipsec_dp import control
+from ipsec_dp.errors import ControlError
 from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.process import GatewayProcess
 from tests.netns import harness
@@ -93,11 +95,13 @@ class Site:
         gateway = self.a if side == "a" else self.b
         return {each["name"]: each for each in gateway.status()["tunnels"]}.get(name)
 
+    def carries(self, name):
+        shown = self.tunnel(name) or {}
+        return shown.get("state") == "up" and shown["children"]
+
     def up(self, *names):
         for name in names:
-            until(
-                lambda name=name: (self.tunnel(name) or {}).get("state") == "up" and self.tunnel(name)["children"], f"{name} up", 20
-            )
+            until(partial(self.carries, name), f"{name} up", 20)
 
     def identity(self, name):
         """What a tunnel that nothing changed for keeps: its SAs."""
@@ -362,7 +366,7 @@ def test_a_failure_before_anything_changed_leaves_the_former_configuration(site)
     site.sites.gw_a.ip("link add ipsec1 type veth peer name ipsec1x")
     try:
         site.write(A, replace(B, interface="ipsec1"))
-        with pytest.raises(control.ControlError, match=r"ipsec1.*nothing was changed, the former configuration runs on"):
+        with pytest.raises(ControlError, match=r"ipsec1.*nothing was changed, the former configuration runs on"):
             site.reload()
         assert site.tunnel("b") is None
         assert not guards(site, f"{FURTHER_B}.0/24")
@@ -406,7 +410,7 @@ def test_reloads_at_once_take_turns(site, stream):
     def reload():
         try:
             answers.append(site.reload())
-        except control.ControlError as error:
+        except ControlError as error:
             errors.append(error)
 
     for number in range(4):

@@ -29,10 +29,14 @@ def address(request):
 
 
 @pytest.fixture
-def server(address):
-    told: list[str] = []
-    made = Server(address, 0, told.append)
-    made.said = told
+def said():
+    """What the server told, line by line."""
+    return []
+
+
+@pytest.fixture
+def server(address, said):
+    made = Server(address, 0, said.append)
     thread = threading.Thread(target=made.serve)
     thread.start()
     yield made
@@ -101,12 +105,12 @@ def test_a_stream_without_the_clients_token_is_closed_unanswered(path, server, a
     assert path.up(0.01) > 0
 
 
-def test_a_second_client_is_told_that_the_server_is_busy(path, server, address):
+def test_a_second_client_is_told_that_the_server_is_busy(path, server, said, address):
     with pytest.raises(BenchError, match="busy with another client"):
         Path(address, server.port, SHORT)
     path.close()
     deadline = time.monotonic() + PATIENCE_S
-    while "done" not in " ".join(server.said) and time.monotonic() < deadline:
+    while "done" not in " ".join(said) and time.monotonic() < deadline:
         time.sleep(0.001)
     Path(address, server.port, SHORT).close()
 
@@ -115,7 +119,9 @@ def test_another_version_is_told_so(server, address):
     lines = connected(address, server)
     with lines.connection:
         lines.send(hello=VERSION + 1)
-        assert "same ipsec-dp on both sides" in lines.receive()["error"]
+        answer = lines.receive()
+        assert answer is not None
+        assert "same ipsec-dp on both sides" in answer["error"]
 
 
 @pytest.mark.parametrize("asked", [{"do": "count", "run": "zz" * RUN_OCTETS}, {"do": "count", "run": "00"}, {"do": "what"}, {}])
@@ -153,7 +159,7 @@ def test_an_unknown_measure_is_usage(capsys):
     assert "tcp_8" in capsys.readouterr().err
 
 
-def test_both_forms_of_the_answer_and_a_failed_measure(server, address, capsys, monkeypatch):
+def test_both_forms_of_the_answer_and_a_failed_measure(server, said, address, capsys, monkeypatch):
     def refuse(_path):
         raise BenchError("no echo")
 
@@ -164,7 +170,7 @@ def test_both_forms_of_the_answer_and_a_failed_measure(server, address, capsys, 
     assert answer["failed"] == {"rtt_p50": "no echo", "rtt_p99": "no echo"}
     assert set(answer["measures"]) == {"tcp_1"}
     deadline = time.monotonic() + PATIENCE_S
-    while "done" not in " ".join(server.said) and time.monotonic() < deadline:
+    while "done" not in " ".join(said) and time.monotonic() < deadline:
         time.sleep(0.001)
     assert client.run(address, server.port, ("tcp_1",), effort=SHORT) == 0
     shown = capsys.readouterr().out

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from ipsec_dp.components import ComponentError, Components
 from ipsec_dp.errors import IpsecDpError
+
+if TYPE_CHECKING:
+    from ipsec_dp.config import Config
+
+
+FIRST, SECOND = cast("Config", "first"), cast("Config", "second")  # only a component looks into it
 
 
 class Recorder:
@@ -30,8 +37,8 @@ def test_applied_in_order_and_closed_in_reverse():
     components = Components((Recorder("zones", calls), Recorder("monitor", calls)))
 
     async def life() -> None:
-        await components.apply("first")
-        await components.apply("second")
+        await components.apply(FIRST)
+        await components.apply(SECOND)
         await components.close()
 
     asyncio.run(life())
@@ -44,7 +51,7 @@ def test_a_failure_names_the_component_and_leaves_those_behind_it():
     components = Components((Recorder("zones", calls, fails=True), Recorder("monitor", calls)))
 
     with pytest.raises(ComponentError, match="zones: the kernel says no"):
-        asyncio.run(components.apply("first"))
+        asyncio.run(components.apply(FIRST))
 
     assert calls == []
 
