@@ -3,8 +3,7 @@
     hostA eth0 -- lan gwA wan == wan gwB lan -- eth0 hostB
 
 Three tunnels between the same two gateways, UDP ports 7000-7009, 7010-7019 and all the rest, share ipsec0: each direction has
-packets
-at workers that do not own them.
+packets at workers that do not own them.
 """
 
 from __future__ import annotations

@@ -77,6 +77,7 @@ def test_a_tunnel_needs_the_greatest_of_its_changes(write, written, instead, key
     (before,) = load(write()).tunnels
     (after,) = load(write(TUNNEL.replace(written, instead, 1))).tunnels
     change = compare(before, after)
+    assert change is not None
     assert (change.keys, change.effect) == (keys, effect)
 
 
@@ -92,7 +93,9 @@ def test_another_content_of_a_secret_is_another_authentication(write):
     (after,) = load(write(secret="another secret, as long as that")).tunnels
     assert known(before) != known(after)
     change = compare(before, after)
+    assert change is not None
     assert (change.keys, change.effect) == (("auth.material",), Effect.RESTART)
+    assert before.auth is not None
     assert b"secret" not in before.auth.material
 
 
