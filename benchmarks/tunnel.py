@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from benchmarks.tunnels import bars, ceiling, generator, iperf, measures, offloads, plots, report
-from benchmarks.tunnels.contenders import CONTENDERS, Contender, check_path
+from benchmarks.tunnels.contenders import CONTENDERS, Contender, check_path, lengthen_queues
 from benchmarks.tunnels.measures import PROBES, QUICK_EFFORT, Bench, Effort, Probe
 from benchmarks.tunnels.names import CEILING, MEASURES, QUICK, REQUIRED
 from benchmarks.tunnels.results import Results
@@ -84,6 +84,7 @@ def measure_one(sites: TwoSites, contender: Contender, probes: Sequence[Probe], 
         with contextlib.ExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ipsec-dp-bench-")))
             tunnel = stack.enter_context(contender.start(sites, directory, with_offloads))
+            lengthen_queues(sites, tunnel)
             check_path(sites, tunnel)
             if not with_offloads:
                 stack.enter_context(offloads.all_off(sites))

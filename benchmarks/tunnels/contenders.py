@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.tunnels import ceiling
 from benchmarks.tunnels.names import CEILING, OURS, PLAIN
+from ipsec_dp.host.tun import QUEUE_PACKETS
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.peers import PeerError, openvpn, rss_octets, wireguard
 from ipsec_dp.rig.peers.openvpn import OpenVpn
@@ -192,6 +193,13 @@ CONTENDERS = (
         lambda: shutil.which("wireguard-go-2025") is not None,
     ),
 )
+
+
+def lengthen_queues(sites: TwoSites, tunnel: Tunnel) -> None:
+    """Gives every contender's interfaces the queue that ours have: at the kernel's 500 packets cubic loses, whoever reads them."""
+    if tunnel.interface is not None:
+        for gateway in (sites.gw_a, sites.gw_b):
+            gateway.run("ip", "link", "set", "dev", tunnel.interface, "txqueuelen", str(QUEUE_PACKETS))
 
 
 def _sent_packets(namespace: Namespace, interface: str) -> int:

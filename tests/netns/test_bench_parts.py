@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 
 from benchmarks.tunnels import generator, iperf, measures, offloads
-from benchmarks.tunnels.contenders import Tunnel, check_path
+from benchmarks.tunnels.contenders import Tunnel, check_path, lengthen_queues
 from ipsec_dp.bench.traffic import TRAFFIC, Traffic
 from ipsec_dp.rig.peers import PeerError
 
@@ -68,6 +69,14 @@ def test_packets_that_pass_beside_a_tunnel_are_seen(shared_sites):
     check_path(shared_sites, Tunnel("wan", ()))  # as good as a tunnel: all of them leave there
     with pytest.raises(PeerError, match="beside the tunnel"):
         check_path(shared_sites, Tunnel("lo", ()))
+
+
+def test_every_contenders_interface_gets_the_queue_that_ours_has(sites):
+    lengthen_queues(sites, Tunnel(None, ()))
+    lengthen_queues(sites, Tunnel("wan", ()))
+    for gateway in (sites.gw_a, sites.gw_b):
+        (link,) = json.loads(gateway.run("ip", "-j", "link", "show", "dev", "wan").stdout)
+        assert link["txqlen"] == 4096
 
 
 def test_every_offload_goes_off_and_comes_back(shared_sites):
