@@ -30,7 +30,7 @@ class AddressRange:
         if isinstance(text, str) and "-" in text:
             low, _, high = text.partition("-")
             return cls(ip_address(low.strip()), ip_address(high.strip()))
-        network = ip_network(text)
+        network = ip_network(text) if isinstance(text, str) else text
         return cls(network.network_address, network.broadcast_address)
 
     @property
@@ -43,15 +43,21 @@ class AddressRange:
     @property
     def prefix_text(self) -> str:
         """As a prefix where the range is one ("10.1.0.0/24"), else "low-high"."""
-        bits = self.low.max_prefixlen - (int(self.low) ^ int(self.high)).bit_length()
-        network = ip_network((self.low, bits), strict=False)
-        whole = network.network_address == self.low and network.broadcast_address == self.high
-        return str(network) if whole else f"{self.low}-{self.high}"
+        bits = self._prefix_bits
+        return f"{self.low}-{self.high}" if bits is None else f"{self.low}/{bits}"
+
+    @property
+    def _prefix_bits(self) -> int | None:
+        """The prefix length of a range that is one prefix."""
+        low, differing = int(self.low), int(self.low) ^ int(self.high)
+        whole = differing & (differing + 1) == 0 and low & differing == 0
+        return self.low.max_prefixlen - differing.bit_length() if whole else None
 
     @property
     def prefixes(self) -> list[Network]:
         """The fewest prefixes that are the same addresses, in order: 62 of IPv4 at the most, 254 of IPv6."""
-        return list(summarize_address_range(self.low, self.high))
+        bits = self._prefix_bits
+        return list(summarize_address_range(self.low, self.high)) if bits is None else [ip_network((self.low, bits))]
 
     @property
     def everything(self) -> bool:

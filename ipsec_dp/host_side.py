@@ -328,8 +328,8 @@ class HostSide:
     async def apply_mtus(self, mtus: Mapping[str, int]) -> None:
         """Interfaces and routes follow their tunnels' MTUs (by name, octets). HostError."""
         self._mtus = dict(mtus)
-        for name, device in self._tuns.items():
-            mtu = self._interface_mtu(name)
+        for name in dict.fromkeys(tunnel.interface for tunnel in self._config.tunnels):  # a reload takes others away afterwards
+            device, mtu = self._tuns[name], self._interface_mtu(name)
             if self._interface_mtus[name] != mtu:
                 self._interface_mtus[name] = mtu
                 await tun.set_mtu(self._ipr, device, mtu)

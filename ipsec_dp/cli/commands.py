@@ -157,8 +157,8 @@ def _negotiate(control: Path | None, as_json: bool, said: str, verb: str, **argu
 def reload(file: Path | None, control: Path | None, as_json: bool) -> int:
     """Take what changed in the configuration over, and nothing else.
 
-    FILE: another file than the running one. Tunnels that nothing changes for lose no packet. Secrets, certificates and CRLs are
-    read again too. A file with an error changes nothing: it is shown as `check` does, exit status 2.
+    FILE: another file than the one taken over last. Tunnels that nothing changes for lose no packet. Secrets, certificates and CRLs
+    are read again too. A file with an error changes nothing: it is shown as `check` does, exit status 2.
     """
     given = {} if file is None else {"file": str(file.absolute())}
     answer = ask(control, "reload", timeout=RELOAD_TIMEOUT_S, **given)

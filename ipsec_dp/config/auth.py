@@ -49,18 +49,25 @@ def resolve_auth(
             if getattr(auth, key):
                 below.error(key, "stands beside psk_file", "authenticate by a secret or by certificates: take one of both out")
         psk_file = base / auth.psk_file
-        _check_psk(psk_file, below)
-        material = _material(below, (psk_file,), secret=True)
+        material = _check_psk(psk_file, below)
         return model.PskAuth(local_id=local_id, remote_id=remote_id, psk_file=psk_file, unique=auth.unique, material=material)
     return _resolve_certificate(auth, local_id, remote_id, below, base)
 
 
-def _material(below: Place, paths: Sequence[Path], *, secret: bool = False) -> bytes:
+def _material(below: Place, paths: Sequence[Path]) -> bytes:
     """The fingerprint of files; nothing once something is wrong, for which a finding stands already."""
     if below.findings.errors:
         return b""
     try:
-        return files.content_fingerprint(paths, secret=secret)
+        return files.content_fingerprint(paths)
+    except BadValueError:
+        return b""
+
+
+def _secret_material(paths: Sequence[Path]) -> bytes:
+    """As `_material`, of secret files; nothing when one cannot be read, for which a finding is made elsewhere."""
+    try:
+        return b"".join(files.weigh_secret(path)[1] for path in paths)
     except BadValueError:
         return b""
 
@@ -79,16 +86,18 @@ def _identities(
     return local_id, names[0] if names else None
 
 
-def _check_psk(path: Path, below: Place) -> None:
+def _check_psk(path: Path, below: Place) -> bytes:
+    """The fingerprint of a secret; nothing when there is none that can be read."""
     try:
-        octets = files.secret_octets(path)
+        octets, fingerprint = files.weigh_secret(path)
     except BadValueError as error:
         below.error("psk_file", error.wrong, error.right)
-        return
+        return b""
     if octets == 0:
         below.error("psk_file", f"{path} is empty", "write a random secret, e.g. from: openssl rand -base64 32")
     elif octets < PSK_OCTETS_SHORT:
         below.warn("psk_file", f"{path} holds {octets} octets, few enough to guess", "take e.g.: openssl rand -base64 32")
+    return fingerprint
 
 
 def _resolve_certificate(
@@ -103,8 +112,9 @@ def _resolve_certificate(
                 below.error(key, "is missing", "certificate, private_key and ca belong together")
         return None
     key_file = base / auth.private_key
+    fingerprint = b""
     try:
-        files.wipe(files.read_secret(key_file))
+        _, fingerprint = files.weigh_secret(key_file)
     except BadValueError as error:
         below.error("private_key", error.wrong, error.right)
     if auth.revocation == "strict" and not auth.crl:
@@ -125,7 +135,7 @@ def _resolve_certificate(
     )
     if below.findings.errors == before:
         check_certificates(made, below, datetime.now(UTC))
-        material = _material(below, (made.certificate, *made.ca)) + _material(below, (made.private_key,), secret=True)
+        material = _material(below, (made.certificate, *made.ca)) + fingerprint
         made = replace(made, material=material, crl_material=_material(below, made.crl))
     return made
 
@@ -193,7 +203,7 @@ def resolve_manual(
         spi_out=manual.spi_out,
         key_in_file=files_[0],
         key_out_file=files_[1],
-        material=_material(place, files_, secret=True),
+        material=_secret_material(files_),
     )
 
 

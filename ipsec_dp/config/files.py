@@ -85,7 +85,7 @@ def read_secret(path: Path) -> bytearray:
             raise BadValueError(f"{path} belongs to user {status.st_uid}", f"chown {os.geteuid()} {path}")
         if status.st_size > SECRET_OCTETS_MAX:
             raise BadValueError(f"{path} holds {status.st_size} octets", f"a secret has {SECRET_OCTETS_MAX} at the most")
-        buffer = bytearray(SECRET_OCTETS_MAX)
+        buffer = bytearray(status.st_size)
         octets = os.readv(descriptor, [buffer])
         try:
             return buffer[:octets]
@@ -129,16 +129,10 @@ def key_fingerprint(path: Path, octets: int) -> bytes:
         wipe(key)
 
 
-def content_fingerprint(paths: Iterable[Path], *, secret: bool = False) -> bytes:
-    """What two lists of files have in common only when they hold the same. Raises BadValueError, of a secret as `read_secret`."""
+def content_fingerprint(paths: Iterable[Path]) -> bytes:
+    """What two lists of files that need no secrecy have in common only when they hold the same. Raises BadValueError."""
     digest = hashlib.blake2b(key=_fingerprint_key, digest_size=32)
     for path in paths:
-        if secret:
-            content = read_secret(path)
-            digest.update(len(content).to_bytes(8, "big"))
-            digest.update(content)
-            wipe(content)
-            continue
         with _opened(path, 0) as descriptor, open(descriptor, "rb", closefd=False) as file:
             octets = file.read(PUBLIC_OCTETS_MAX)
         digest.update(len(octets).to_bytes(8, "big"))
@@ -146,14 +140,15 @@ def content_fingerprint(paths: Iterable[Path], *, secret: bool = False) -> bytes
     return digest.digest()
 
 
-def secret_octets(path: Path) -> int:
-    """Octets of a secret without the line end an editor leaves. Raises BadValueError like `read_secret`."""
+def weigh_secret(path: Path) -> tuple[int, bytes]:
+    """Octets of a secret without the line end an editor leaves, and the fingerprint of the file (as of keys: equal only when the
+    content is). Raises BadValueError like `read_secret`."""
     secret = read_secret(path)
     try:
         octets = len(secret)
         while octets > 0 and secret[octets - 1] in b"\r\n":
             octets -= 1
-        return octets
+        return octets, hashlib.blake2b(secret, key=_fingerprint_key, digest_size=32).digest()
     finally:
         wipe(secret)
 

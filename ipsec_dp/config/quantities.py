@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 from ipsec_dp.addresses import AddressRange
 from ipsec_dp.config.selectors import ANY_CODES, ANY_PORTS, PortRange
@@ -22,6 +23,7 @@ _OCTETS = {
     **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGTP", 1)},
     "KB": 1000,
 }
+SAME_TEXTS = 256  # read once: of ten thousand tunnels many name the same network or the same end
 _DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _PREFIX = re.compile(r"[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?")
@@ -53,6 +55,7 @@ def parse_size(value: str | int) -> int:
     return octets
 
 
+@lru_cache(SAME_TEXTS)
 def parse_address(text: str) -> Address:
     """A unicast IPv4 or IPv6 address; an IPv6 link-local one with its zone ("fe80::1%eth0")."""
     try:
@@ -66,6 +69,7 @@ def parse_address(text: str) -> Address:
     return address
 
 
+@lru_cache(SAME_TEXTS)
 def parse_remote(text: str) -> Address | str:
     """A peer's address, or its DNS name as text."""
     try:
@@ -94,6 +98,7 @@ def parse_prefix(text: str) -> Network:
     raise BadValueError(f'"{text}" has bits set behind its prefix length', f'write "{rounded}"')
 
 
+@lru_cache(SAME_TEXTS)
 def parse_addresses(text: str) -> AddressRange:
     """A prefix as `parse_prefix` takes it, or a range of addresses, both ends included ("10.1.0.10-10.1.0.20")."""
     low_text, dash, high_text = text.partition("-")

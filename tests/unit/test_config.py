@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,10 @@ def test_every_key_of_a_tunnel_becomes_a_value(write, tmp_path):
     (selector,) = tunnel.selectors
     assert str(selector) == "10.1.0.0/24 <-> 10.2.0.0/24 protocol 6 ports 443 <-> 5000-5010"
     assert (selector.local_ports, selector.remote_ports) == (PortRange(443, 443), PortRange(5000, 5010))
-    assert tunnel.auth == PskAuth(local_id="gwA.example", remote_id="keyid:gwB", psk_file=tmp_path / "to-b.psk", unique="keep")
+    expected = PskAuth(local_id="gwA.example", remote_id="keyid:gwB", psk_file=tmp_path / "to-b.psk", unique="keep")
+    assert isinstance(tunnel.auth, PskAuth)
+    assert tunnel.auth.material  # a keyed fingerprint of what the file holds: no value to know beforehand
+    assert replace(tunnel.auth, material=b"") == expected
     assert (tunnel.ike.reauth_after_s, tunnel.ike.port, tunnel.ike.fragment_size) == (86400, 4500, 576)
     assert tunnel.ike.proposals == parse_ike(["aes128-sha1-modp1024"], legacy=True)
     assert tunnel.esp.proposals == parse_esp(["aes128gcm16-ecp256"])

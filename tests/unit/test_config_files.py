@@ -7,7 +7,7 @@ import os
 import pytest
 
 from ipsec_dp.config import ManualSa, load_manual_keys
-from ipsec_dp.config.files import SECRET_OCTETS_MAX, key_fingerprint, read_key, read_secret, secret_octets
+from ipsec_dp.config.files import SECRET_OCTETS_MAX, key_fingerprint, read_key, read_secret, weigh_secret
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.suites import parse_suite
 
@@ -86,7 +86,7 @@ def test_fingerprints_tell_equal_keys_from_others(secret):
 
 
 def test_the_line_end_of_a_secret_is_not_part_of_it(secret):
-    assert [secret_octets(secret(text)) for text in ("abc", "abc\n", "abc\r\n", "a\nc\n\n", "", "\n")] == [3, 3, 3, 3, 0, 0]
+    assert [weigh_secret(secret(text))[0] for text in ("abc", "abc\n", "abc\r\n", "a\nc\n\n", "", "\n")] == [3, 3, 3, 3, 0, 0]
 
 
 def test_manual_keys_are_keymat_of_the_suite_and_wiped_when_left(secret):
