@@ -1,26 +1,23 @@
 """The search for rules that can never be reached, because earlier ones hold all that they hold: one alone, or several together.
 
 A rule is a box in five dimensions: local and remote addresses, local and remote ports, protocol. The bounds of all rules cut each
-dimension into cells, and cells are what is compared, so that addresses of either version become small numbers.
+dimension into cells, and cells are what is compared. Sets of rules are bits of one number, so that a sweep over the cells of a
+dimension compares one rule with thousands at once.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ipsec_dp.config.selectors import ANY_PORTS
 from ipsec_dp.selectors import PORT_OPAQUE, PROTOCOL_OPAQUE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ipsec_dp.config.selectors import PortRange, Rule, Selector
 
-ROWS = 256  # rules compared at once with all earlier ones
 PIECES_MAX = 64  # of what is left of one rule; beyond, it counts as reachable
 WORK_MAX = 10_000  # differences of boxes in one search; beyond, only single rules are found that hold another
 
@@ -68,68 +65,95 @@ class _Boxes:
     """The rules of one group as boxes of cells."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        boxes = [_bounds(rule.selector) for rule in rules]
-        self._low: list[NDArray[np.unsignedinteger[Any]]] = []
-        self._high: list[NDArray[np.unsignedinteger[Any]]] = []
-        for bounds in zip(*boxes, strict=True):
+        self._dimensions: list[list[Bounds]] = []
+        for bounds in zip(*(_bounds(rule.selector) for rule in rules), strict=True):
             cells = {cut: cell for cell, cut in enumerate(sorted({cut for pair in bounds for cut in pair}))}
             if len(cells) > 2:  # else all rules are alike in this dimension
-                kind = np.min_scalar_type(len(cells))  # the narrower, the more of them are compared at once
-                self._low.append(np.array([cells[low] for low, _ in bounds], kind))
-                self._high.append(np.array([cells[high] for _, high in bounds], kind))
+                self._dimensions.append([(cells[low], cells[high]) for low, high in bounds])
 
     def shadowed(self, members: Sequence[int], asked: set[int], work: list[int]) -> dict[int, tuple[int, ...]]:
-        rows = np.array([row for row, index in enumerate(members) if index in asked], np.int32)
+        rows = [row for row, index in enumerate(members) if index in asked]
         found: dict[int, tuple[int, ...]] = {}
-        for at in range(0, len(rows), ROWS):
-            for row, holders in self._first_cell_held(rows[at : at + ROWS]):
-                earlier = self._holders(row, holders, work)
-                if earlier:
-                    found[members[row]] = tuple(members[each] for each in earlier)
+        for row, earlier in self._earlier(rows).items():
+            holders = self._holders(row, earlier, work)
+            if holders:
+                found[members[row]] = tuple(members[each] for each in holders)
         return found
 
-    def _first_cell_held(self, rows: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.intp]]]:
-        """Each row whose first cell earlier rules hold, and which they are: no other can be shadowed."""
-        end = int(rows[-1])
-        held = np.arange(end) < rows[:, None]
-        for low, high in zip(self._low, self._high, strict=True):
-            held &= low[:end] <= low[rows, None]
-            held &= low[rows, None] < high[:end]
-        for at in np.flatnonzero(held.any(axis=1)):
-            yield int(rows[at]), np.flatnonzero(held[at])
+    def _earlier(self, rows: Sequence[int]) -> dict[int, _Earlier]:
+        """For each row the earlier ones that hold its first cell, its last, or meet it anywhere: in one sweep of each dimension."""
+        sets = {row: _Earlier(*[(1 << row) - 1] * 3) for row in rows}
+        for bounds in self._dimensions:
+            starting, ending = _bits_by(low for low, _ in bounds), _bits_by(high for _, high in bounds)
+            first, last = _rows_by((row, bounds[row][0]) for row in rows), _rows_by((row, bounds[row][1] - 1) for row in rows)
+            started = ended = 0
+            for cell in sorted(starting.keys() | ending.keys() | last.keys()):
+                started |= starting.get(cell, 0)
+                ended |= ending.get(cell, 0)
+                for row in first.get(cell, ()):
+                    sets[row].first &= started & ~ended
+                    sets[row].meet &= ~ended
+                for row in last.get(cell, ()):
+                    sets[row].last &= started & ~ended
+                    sets[row].meet &= started
+        return sets
 
-    def _holders(self, row: int, first_cell: NDArray[np.intp], work: list[int]) -> Sequence[int]:
+    def _holders(self, row: int, earlier: _Earlier, work: list[int]) -> Sequence[int]:
         """The first earlier rule that holds this one, or those that do so together; empty: it can be reached."""
-        alone, last_cell = np.ones(len(first_cell), bool), np.ones(row, bool)
-        for high in self._high:
-            alone &= high[first_cell] >= high[row]
-        if alone.any():
-            return (int(first_cell[alone.argmax()]),)
-        for low, high in zip(self._low, self._high, strict=True):
-            last_cell &= high[:row] >= high[row]
-            last_cell &= low[:row] < high[row]
-        return self._together(row, work) if last_cell.any() else ()
+        alone = earlier.first & earlier.last
+        if alone:
+            return (next(_members(alone)),)
+        return self._together(row, earlier.meet, work) if earlier.first and earlier.last else ()
 
     def _box(self, row: int) -> Box:
-        return tuple((int(low[row]), int(high[row])) for low, high in zip(self._low, self._high, strict=True))
+        return tuple(bounds[row] for bounds in self._dimensions)
 
-    def _together(self, row: int, work: list[int]) -> Sequence[int]:
-        meets = np.ones(row, bool)
-        for low, high in zip(self._low, self._high, strict=True):
-            meets &= (low[:row] < high[row]) & (low[row] < high[:row])
+    def _together(self, row: int, meet: int, work: list[int]) -> Sequence[int]:
         left, used = [self._box(row)], []
-        for other in np.flatnonzero(meets):
+        for other in _members(meet):
             if work[0] < len(left) or len(left) > PIECES_MAX:
                 return ()
             work[0] -= len(left)
-            hole = self._box(int(other))
+            hole = self._box(other)
             rest = [piece for whole in left for piece in _difference(whole, hole)]
             if rest != left:
-                used.append(int(other))
+                used.append(other)
             if not rest:
                 return used
             left = rest
         return ()
+
+
+@dataclass(slots=True)
+class _Earlier:
+    """Sets of rules that come before one rule, a bit for each: those that hold its first cell, its last cell, or meet it."""
+
+    first: int
+    last: int
+    meet: int
+
+
+def _bits_by(cells: Iterable[int]) -> dict[int, int]:
+    """For each cell the set of those that are there, by their place in the order given."""
+    found: dict[int, int] = {}
+    for row, cell in enumerate(cells):
+        found[cell] = found.get(cell, 0) | 1 << row
+    return found
+
+
+def _rows_by(places: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for row, cell in places:
+        found.setdefault(cell, []).append(row)
+    return found
+
+
+def _members(bits: int) -> Iterator[int]:
+    """Those in a set, rising."""
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
 
 
 def _difference(whole: Box, hole: Box) -> list[Box]:
