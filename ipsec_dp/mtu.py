@@ -37,6 +37,7 @@ INTERVALS = Intervals()
 MESSAGES_AT_ONCE = 32  # ICMP messages of one socket, before the rest of the control plane has its turn
 MESSAGES_A_SECOND = 200  # more are a flood, which the kernel drops meanwhile
 REFRESHED_AT_ONCE = 32  # peers whose first hop is looked at again in one tick
+QUIET_TICKS = 5  # between two looks at the links where nothing is sent
 TCP_IP = {4: 40, 6: 60}  # octets of headers before a TCP payload without options
 
 
@@ -79,6 +80,7 @@ class Mtus:
         self._sockets: list[socket.socket] = []
         self._messages = 0
         self._turn = 0
+        self._quiet_ticks = 0
         self._telling = False
 
     # ---- life
@@ -281,9 +283,11 @@ class Mtus:
         while True:
             await asyncio.sleep(self._intervals.tick_s)
             self._messages = 0
-            await self._look_at_links()
-            now = time.monotonic()
             busy = self._busy()
+            self._quiet_ticks = 0 if busy else self._quiet_ticks + 1
+            if self._quiet_ticks % QUIET_TICKS == 0:
+                await self._look_at_links()
+            now = time.monotonic()
             for remote, path in list(self._paths.items()):
                 if now >= path.due and (busy or not path.waits_for_traffic):
                     self._ask(remote, path, now)
