@@ -78,6 +78,7 @@ class Mtus:
         self._ike: IkeDriver | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._sockets: list[socket.socket] = []
+        self._listeners: dict[Address, socket.socket] = {}  # by peer: `_listen`
         self._messages = 0
         self._turn = 0
         self._quiet_ticks = 0
@@ -141,6 +142,9 @@ class Mtus:
             asyncio.get_running_loop().remove_reader(each.fileno())
             each.close()
         self._sockets.clear()
+        for each in self._listeners.values():
+            each.close()
+        self._listeners.clear()
         self._plane = self._sad = self._ike = None
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -229,6 +233,7 @@ class Mtus:
     def _changed(self, remote: Address, why: str) -> None:
         path = self._paths[remote]
         log.info("path to %s: MTU %d octets: %s", remote, path.outer, why)
+        self._listen(remote, path)
         for name in filter(self._config.has_tunnel, self._at.get(remote, ())):
             tunnel = self._config.tunnel(name)
             mtu = self._inner(tunnel)
@@ -239,6 +244,20 @@ class Mtus:
                         'tunnel "%s": an MTU of %d octets: longer IPv6 packets are fragmented outside (RFC 8200 §5)', name, mtu
                     )
                 self._tell(name)
+
+    def _listen(self, remote: Address, path: PathMtu) -> None:
+        """Where IPv6 of 1280 octets no longer fits whole into bare ESP, the kernel must fragment it, so it must hear of the path."""
+        shapes = [shape for name in self._at.get(remote, ()) for shape in self._shapes[name] if shape.remote == remote]
+        wanted = remote.version == 6 and any(
+            not shape.udp and inner_mtu(path.outer, shape.suite, "esp", 6) < IPV6_MTU_MIN for shape in shapes
+        )
+        if wanted and remote not in self._listeners:
+            try:
+                self._listeners[remote] = too_big.listener(remote)
+            except HostError as error:
+                log.warning("%s: IPv6 packets of 1280 octets may be lost on a path of %d", error, path.outer)
+        elif not wanted and remote in self._listeners:
+            self._listeners.pop(remote).close()
 
     # ---- ICMP
 
@@ -308,6 +327,7 @@ class Mtus:
             path.link_is(link, time.monotonic())
             if path.outer != before:
                 self._changed(remote, "the first hop's")
+            self._listen(remote, path)  # others follow this path now
 
     def _ask(self, remote: Address, path: PathMtu, now: float) -> None:
         names = [

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
-from ipsec_dp.host import HostError
-from ipsec_dp.host.sockets import NAT_PORT, PROTOCOL_ESP
+from ipsec_dp.host import MARK, HostError, steering
+from ipsec_dp.host.sockets import NAT_PORT, PROTOCOL_ESP, SO_MARK
 
 if TYPE_CHECKING:
     from ipsec_dp.addresses import Address
@@ -105,6 +105,26 @@ def open_socket(version: int) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_OCTETS)
     except OSError as error:
         raise HostError(f"raw ICMP socket for IPv{version}: {error.strerror}") from error
+    return made
+
+
+def listener(remote: Address) -> socket.socket:
+    """While it is open, this kernel hears that bare ESP to an IPv6 peer was too big, and fragments what must be (RFC 8200 §5).
+
+    For raw IPv6 sockets it takes note of such a message only where one of them is connected to that peer. Nothing is received.
+    HostError.
+    """
+    try:
+        made = socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, PROTOCOL_ESP)
+        try:
+            steering.attach(made, steering.SO_ATTACH_FILTER, steering.REFUSE)
+            made.setsockopt(socket.SOL_SOCKET, SO_MARK, MARK)
+            made.connect((str(remote), 0))
+        except OSError:
+            made.close()
+            raise
+    except OSError as error:
+        raise HostError(f"raw socket to {remote}: {error.strerror}") from error
     return made
 
 

@@ -1,7 +1,6 @@
 """The MTU of the way to the peer, with a narrower link in the middle: what passes, what the sender is told, and who is believed.
 
 hostA eth0 -- lan gwA wan == west m1 -- east (narrow) west -- m2 east == wan gwB lan -- eth0 hostB
-                                                                  \\== wan gwC lan -- eth0 hostC   (on m1, where it is asked for)
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import socket
 import sys
 import time
-from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 
@@ -19,60 +17,13 @@ from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 from scapy.packet import Raw
 
 from ipsec_dp.rig import capture, netns
-from ipsec_dp.rig.netns import Namespace, Port, TwoSites
 from ipsec_dp.rig.process import GatewayPair, IkePair, ManualPair
 from ipsec_dp.suites import inner_mtu, parse_suite
+from tests.netns.middle import OUTER_A, WEST, build, outer
 from tests.netns.traffic import ping, tcp_both_ways, until
 
-OUTER_A = ("192.0.2.1", "2001:db8:a::1")
-OUTER_B = ("198.51.100.1", "2001:db8:b::1")
-WEST = ("192.0.2.254", "2001:db8:a::fe")  # m1, as gwA sees it
-EAST = ("198.51.100.254", "2001:db8:b::fe")
-MIDDLE = (("203.0.113.1", "2001:db8:c::1"), ("203.0.113.2", "2001:db8:c::2"))
 QUICK = ("raise_s=600", "confirm_s=1", "probe_s=0.1", "quiet_s=0.1", "tick_s=0.1")
 SUITE = parse_suite("aes128gcm16")
-ESP = ("aes128gcm16",)
-
-
-@dataclass(frozen=True)
-class Path:
-    """The topology above. `wide`: octets of every link but the middle one."""
-
-    sites: TwoSites
-    m1: Namespace
-    m2: Namespace
-
-    def narrow(self, mtu):
-        for router, interface in ((self.m1, "east"), (self.m2, "west")):
-            router.ip(f"link set {interface} mtu {mtu}")
-
-
-def masked(addresses):
-    return tuple(f"{address}/{length}" for address, length in zip(addresses, netns.LENGTHS, strict=True))
-
-
-def default(gateways):
-    return tuple(f"route add default via {gateway} congctl cubic" for gateway in gateways)
-
-
-def build(lab, wide):
-    names = ("hostA", "gwA", "m1", "m2", "gwB", "hostB")
-    host_a, gw_a, m1, m2, gw_b, host_b = (lab.namespace(name, forwarding=name[:4] != "host") for name in names)
-    lab.link(Port(host_a, "eth0", masked(netns.HOST_A)), Port(gw_a, "lan", masked(netns.GW_A_INNER)), mtu=wide)
-    lab.link(Port(gw_a, "wan", masked(OUTER_A)), Port(m1, "west", masked(WEST)), mtu=wide)
-    lab.link(Port(m1, "east", masked(MIDDLE[0])), Port(m2, "west", masked(MIDDLE[1])), mtu=wide)
-    lab.link(Port(m2, "east", masked(EAST)), Port(gw_b, "wan", masked(OUTER_B)), mtu=wide)
-    lab.link(Port(gw_b, "lan", masked(netns.GW_B_INNER)), Port(host_b, "eth0", masked(netns.HOST_B)), mtu=wide)
-    for namespace, gateways in (
-        (host_a, netns.GW_A_INNER),
-        (gw_a, WEST),
-        (m1, MIDDLE[1]),
-        (m2, MIDDLE[0]),
-        (gw_b, EAST),
-        (host_b, netns.GW_B_INNER),
-    ):
-        namespace.ip(*default(gateways))
-    return Path(TwoSites(host_a, gw_a, gw_b, host_b), m1, m2)
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +41,12 @@ def forgotten(request):
         forget(path)
 
 
-def forget(path):
-    for namespace in (path.sites.host_a, path.sites.host_b, path.sites.gw_a, path.sites.gw_b):
+def forget(path, *, gateways=True):
+    """`gateways` too: what their kernels know of the outer path, which only the next ICMP message tells them again."""
+    sites = path.sites
+    for namespace in (sites.host_a, sites.host_b, *((sites.gw_a, sites.gw_b) if gateways else ())):
         for family in ("-4", "-6"):
             namespace.run("ip", family, "route", "flush", "cache")
-
-
-def outer(version):
-    return OUTER_A[version == 6], OUTER_B[version == 6]
 
 
 def gateways(path, directory, pair, *intervals):
@@ -133,9 +82,11 @@ def fits(namespace, address, octets):
 
 
 def sends(namespace, *addresses):
-    """Traffic that makes the path tell what it takes: full-size packets, answered or not."""
+    """Traffic that makes the path tell what it takes: large packets, answered or not. Small ones, too: the sender keeps the large
+    ones to itself once it was told that they do not fit, and a tunnel in which nothing moves is not probed."""
     for address in addresses:
-        namespace.run("ping", "-n", "-c", "2", "-i", "0.02", "-W", "0.2", "-M", "do", "-s", "1390", address, check=False)
+        for octets in ("1390", "56"):
+            namespace.run("ping", "-n", "-c", "2", "-i", "0.02", "-W", "0.2", "-M", "do", "-s", octets, address, check=False)
 
 
 def measured(path, pair, wanted):
@@ -150,7 +101,7 @@ def measured(path, pair, wanted):
 
 
 def largest_passes(path, address, octets):
-    forget(path)
+    forget(path, gateways=False)
     return fits(path.sites.host_a, address, octets)[0]
 
 
