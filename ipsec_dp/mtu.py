@@ -246,7 +246,7 @@ class Mtus:
                 self._tell(name)
 
     def _listen(self, remote: Address, path: PathMtu) -> None:
-        """Where IPv6 of 1280 octets no longer fits whole into bare ESP, the kernel must fragment it, so it must hear of the path."""
+        """Where IPv6 of 1280 octets no longer fits whole into bare ESP, the kernel is to fragment it, and must hear of the path."""
         shapes = [shape for name in self._at.get(remote, ()) for shape in self._shapes[name] if shape.remote == remote]
         wanted = remote.version == 6 and any(
             not shape.udp and inner_mtu(path.outer, shape.suite, "esp", 6) < IPV6_MTU_MIN for shape in shapes

@@ -121,12 +121,16 @@ static int link_receive(struct dp_io *io, struct dp_area *area, struct dp_burst 
 }
 
 static uint32_t link_offload(struct dp_io *io, uint32_t wanted) {
+    const struct dp_link *l = io->scratch;
     if (io->encapsulation != DP_ENCAPSULATION_UDP)
         return 0;
     int gro = (wanted & DP_OFFLOAD_UDP_GRO) != 0, none = 0;
     uint32_t on = 0;
     if (setsockopt(io->poll_fd, IPPROTO_UDP, UDP_GRO, &gro, sizeof gro) == 0 && gro != 0)
         on |= DP_OFFLOAD_UDP_GRO;
+    /* Of sockets that share a port the kernel asks any one whether to join datagrams, not the one that gets them. */
+    if (l->fd_other >= 0)
+        (void)setsockopt(l->fd_other, IPPROTO_UDP, UDP_GRO, &gro, sizeof gro);
     /* Never for the whole socket: IKE is sent on it too. Setting none shows whether the kernel knows the option. */
     if ((wanted & DP_OFFLOAD_UDP_SEGMENT) != 0 && setsockopt(io->poll_fd, IPPROTO_UDP, UDP_SEGMENT, &none, sizeof none) == 0 &&
         dp_udp_segment_works())
