@@ -12,14 +12,16 @@ import json
 import os
 import socket
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.errors import ControlError, IpsecDpError, NoDaemonError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
+PIECE_OCTETS = 1 << 16  # of an answer that is sent in pieces
 LINE_MAX = 1 << 20  # octets of a request
 ANSWER_MAX = 1 << 28  # octets of an answer: the status of every tunnel there can be
 CLIENTS_MAX = 32
@@ -27,6 +29,29 @@ TOO_MANY = f"the gateway talks to {CLIENTS_MAX} clients already, which is all it
 IDLE_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 10.0
 LAST_ANSWER_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A result with a list under `key` that is too long to be made, or to be made text, at once. A client sees `head` with it."""
+
+    head: dict[str, Any]
+    key: str
+    rows: AsyncIterator[dict[str, Any]]
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The text of the whole answer."""
+        before, after = json.dumps({"ok": True, "result": self.head | {self.key: []}})[:-3], "]}}"
+        text, sizes = [before], len(before)
+        separator = ""
+        async for row in self.rows:
+            text.append(separator + json.dumps(row))
+            sizes += len(text[-1])
+            separator = ", "
+            if sizes >= PIECE_OCTETS:
+                yield "".join(text).encode()
+                text, sizes = [], 0
+        yield "".join((*text, after)).encode()
 
 
 class ControlServer:
@@ -90,9 +115,16 @@ class ControlServer:
             await answering
 
     async def _write_answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
-        async with asyncio.timeout(IDLE_TIMEOUT_S):
-            await writer.drain()
+        answer = await self._answer(line)
+        listed = answer.get("result")
+        if isinstance(listed, Listed):
+            async for piece in listed.pieces():
+                writer.write(piece)
+                await _drain(writer)
+            writer.write(b"\n")
+        else:
+            writer.write(json.dumps(answer).encode() + b"\n")
+        await _drain(writer)
 
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
@@ -105,6 +137,11 @@ class ControlServer:
             return {"ok": True, "result": await self._handler(request)}
         except IpsecDpError as error:
             return {"ok": False, "error": str(error)}
+
+
+async def _drain(writer: asyncio.StreamWriter) -> None:
+    async with asyncio.timeout(IDLE_TIMEOUT_S):
+        await writer.drain()
 
 
 def _take_over(path: Path) -> None:

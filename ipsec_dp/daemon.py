@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ipsec_dp")
 
+SWITCH_S = 0.0005  # after which a thread that computes lets the event loop go on; each of its system calls may have to wait so long
+
 
 def _notify(state: str) -> None:
     """Tells a service manager, where one asks (sd_notify(3))."""
@@ -52,6 +54,7 @@ def run(config: Config, control_path: Path) -> int:
     """Runs the gateway; its exit status. Errors are logged in one line each: what is wrong, and what would help."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     protect_process()
+    sys.setswitchinterval(SWITCH_S)
     try:
         return asyncio.run(_serve(Gateway(config, control_path)))
     except IpsecDpError as error:

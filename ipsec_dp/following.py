@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host.changes import Changes, ChangesSocket
+from ipsec_dp.turns import in_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ipsec_dp.addresses import Address
     from ipsec_dp.config import Config, Tunnel
@@ -48,8 +49,14 @@ class Following:
 
     async def apply(self, config: Config) -> None:
         """Follows for these tunnels from now on. Raises HostError."""
+        before = {} if self._config is None else {tunnel.name: tunnel for tunnel in self._config.tunnels}
+        news = [tunnel for tunnel in config.tunnels if before.get(tunnel.name) is not tunnel]
+        located = await self._locate(news)
+        changed = {tunnel.name for tunnel in news}
         self._config = config
-        self._located = await self._locate()
+        kept = {way for way in self._located if way[0] not in changed and config.has_tunnel(way[0])}
+        self._located = {way: self._located[way] for way in kept} | located
+        self._cut &= kept
         if self._task is None:
             loop = asyncio.get_running_loop()
             self._socket = ChangesSocket()
@@ -86,16 +93,16 @@ class Following:
                 log.warning("host changes: %s", error)
             await asyncio.sleep(REST * (loop.time() - began))
 
-    def _ways(self) -> list[tuple[Tunnel, Address]]:
-        """The tunnels that IKE negotiates, with each remote that is an address: a name is resolved when it is called."""
-        tunnels = [] if self._config is None else [tunnel for tunnel in self._config.tunnels if tunnel.auth is not None]
-        return [(tunnel, remote) for tunnel in tunnels for remote in tunnel.remotes if not isinstance(remote, str)]
+    async def _locate(self, tunnels: Iterable[Tunnel]) -> dict[tuple[str, Address], Address | None]:
+        """Our address towards each remote of the tunnels that IKE negotiates; None: no route, or a `local` that is not ours.
 
-    async def _locate(self) -> dict[tuple[str, Address], Address | None]:
-        """Our address towards each remote; None: no route, or a `local` that is not ours."""
+        Only of remotes that are addresses: a name is resolved when it is called.
+        """
+        negotiated = [tunnel for tunnel in tunnels if tunnel.auth is not None]
+        ways = [(tunnel, remote) for tunnel in negotiated for remote in tunnel.remotes if not isinstance(remote, str)]
         own = await self._host.own_addresses()
         found: dict[tuple[str, Address], Address | None] = {}
-        for tunnel, remote in self._ways():
+        async for tunnel, remote in in_turns(ways):
             try:
                 local = (await self._host.locate(tunnel, remote))[1]
             except IpsecDpError:
@@ -111,7 +118,7 @@ class Following:
             return
         for local in await self._host.listen_at(config.tunnels):
             ike.listen(local)
-        for way, now in (await self._locate()).items():
+        for way, now in (await self._locate(config.tunnels)).items():
             name, remote = way
             if now is None:
                 self._cut.add(way)

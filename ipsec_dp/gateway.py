@@ -8,6 +8,7 @@ the next start adopts it.
 from __future__ import annotations
 
 import asyncio
+import difflib
 import gc
 import logging
 import os
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ipsec_dp import manual, workers
 from ipsec_dp.carriers import Carriers
 from ipsec_dp.components import Components
-from ipsec_dp.control import ControlServer
+from ipsec_dp.control import ControlServer, Listed
 from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
 from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.explain import Host, explain, question_of
@@ -267,7 +268,7 @@ class Gateway:
     async def _request(self, request: dict[str, Any]) -> Any:
         match request["verb"]:
             case "status":
-                return await self._status()
+                return await self._status(request.get("name"), request.get("state"))
             case "down":
                 self.stop("down")
                 await self._torn_down.wait()
@@ -309,17 +310,21 @@ class Gateway:
         host = Host(self._host.way, running.children_holding)
         return (await explain(self.config, question, host)).as_json()
 
-    async def _status(self) -> dict[str, Any]:
+    async def _status(self, name: str | None, state: str | None) -> Listed:
+        """All, or the one tunnel of this name, or those in this state."""
         running = self._running
         if running is None:
             raise ControlError("the gateway is starting or stopping; ask again")
+        if name is not None and not self.config.has_tunnel(name):
+            close = difflib.get_close_matches(name, (tunnel.name for tunnel in self.config.tunnels), n=1)
+            raise ControlError(f'no tunnel "{name}"' + (f'; did you mean "{close[0]}"?' if close else ""))
         status = running.status()
-        self._monitors.add_to(status["tunnels"])
-        return status | {
+        head = status | {
             "warnings": status["warnings"] + self._host.notes,
             "guard": await self._host.guard_counts(),
             "zones": await self._host.zone_counts(),
         }
+        return Listed(head, "tunnels", self._monitors.added_to(running.tunnels_status(name, state)))
 
 
 def _hurry() -> None:

@@ -18,7 +18,7 @@ from ipsec_dp.host.echo import Echo, EchoSockets
 from ipsec_dp.monitor import Health
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from ipsec_dp.addresses import Address
     from ipsec_dp.config import Config, Monitor, Tunnel
@@ -154,13 +154,14 @@ class Monitors:
             except IpsecDpError as error:
                 log.error("monitors: routes stay as they were: %s", error)
 
-    def add_to(self, tunnels: list[dict[str, Any]]) -> None:
-        """Adds what it knows to the tunnels of `status`: `monitor`, null without one, and the last error while it is down."""
-        for entry in tunnels:
+    async def added_to(self, tunnels: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+        """The tunnels of `status` with what it knows: `monitor`, null without one, and the last error while it is down."""
+        async for entry in tunnels:
             watch = self._watches.get(entry["name"])
             entry["monitor"] = None if watch is None else _status(watch)
             if watch is not None and not watch.health.up:
                 entry["last_error"] = _trouble(watch)
+            yield entry
 
 
 def _told(task: asyncio.Task[None]) -> None:

@@ -18,6 +18,7 @@ from ipsec_dp.host import HostError, too_big
 from ipsec_dp.host_side import OUTER_MTU
 from ipsec_dp.path_mtu import Intervals, PathMtu
 from ipsec_dp.suites import Suite, inner_mtu, suites_of
+from ipsec_dp.turns import in_turns
 
 if TYPE_CHECKING:
     import socket
@@ -71,6 +72,7 @@ class Mtus:
         self._shapes: dict[str, set[Shape]] = {}
         self._at: dict[Address, set[str]] = {}  # tunnels that follow a path
         self._mtus: dict[str, int] = {}
+        self._told: dict[str, Tunnel] = {}  # the tunnels as `apply` took them over last
         self._sent: dict[Address, int] = {}  # what their SAs had sent when it was last looked at
         self._packets_out = -1
         self._plane: DataPlane | None = None
@@ -88,7 +90,7 @@ class Mtus:
 
     async def first(self) -> None:
         """Before anything is negotiated: what fits under every suite that may be. Interfaces get it."""
-        for tunnel in self._config.tunnels:
+        async for tunnel in in_turns(self._config.tunnels):
             await self._set_shapes(tunnel, await self._first_shapes(tunnel))
         await self._host.set_mtus(self._wanted_of_host())
 
@@ -123,14 +125,18 @@ class Mtus:
 
     async def apply(self, config: Config) -> None:
         """Follows a changed configuration: what is negotiated stays."""
+        news = [tunnel for tunnel in config.tunnels if self._told.get(tunnel.name) is not tunnel]
+        async for tunnel in in_turns(news):
+            await self._set_shapes(tunnel, self._shapes.get(tunnel.name) or await self._first_shapes(tunnel))
         self._config = config
-        names = {tunnel.name for tunnel in config.tunnels}
-        for gone in self._shapes.keys() - names:
+        for gone in [name for name in self._shapes if not config.has_tunnel(name)]:
             self._leave(gone)
             del self._shapes[gone], self._mtus[gone]
-        for tunnel in config.tunnels:
-            await self._set_shapes(tunnel, self._shapes.get(tunnel.name) or await self._first_shapes(tunnel))
+        for gone in [name for name in self._told if not config.has_tunnel(name)]:
+            del self._told[gone]
+        for tunnel in news:
             self._tell_plane(tunnel.name)
+            self._told[tunnel.name] = tunnel
         self._dress()
         await self._host.apply_mtus(self._wanted_of_host())
 

@@ -14,10 +14,11 @@ from ipsec_dp.explain import Child, pair_holds
 from ipsec_dp.ike import actions as act
 from ipsec_dp.sad import Acquire, DeviceFailed, IkeDatagram, OffloadLost, UnknownSpi
 from ipsec_dp.status import child_status, gateway_status
+from ipsec_dp.turns import in_turns
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AsyncExitStack
 
     from ipsec_dp.config import Config, Tunnel
@@ -192,15 +193,24 @@ class Running:
     # ---- status
 
     def status(self) -> dict[str, Any]:
-        """The answer to `status`."""
+        """The answer to `status` but for `tunnels`."""
         warnings = [f'tunnel "{tunnel.name}": {manual.WARNING}' for tunnel in self._config.tunnels if tunnel.manual is not None]
         return gateway_status(
             name=self._config.name,
             plane=self._plane,
-            tunnels=[self._tunnel_status(tunnel) for tunnel in self._config.tunnels],
             offloads=self._plane.offloads(),
             warnings=warnings,
         )
+
+    async def tunnels_status(self, name: str | None = None, state: str | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Of `status`: each tunnel, or the one of this name, or those in this state; without what ends meanwhile."""
+        names = tuple(tunnel.name for tunnel in self._config.tunnels) if name is None else (name,)
+        async for each in in_turns(names):
+            if not self._config.has_tunnel(each):
+                continue
+            entry = self._tunnel_status(self._config.tunnel(each))
+            if state in (None, entry["state"]):
+                yield entry
 
     def children_holding(self, tunnel: str, question: Question) -> list[Child]:
         """The CHILD_SAs of a tunnel whose negotiated selectors hold a packet, in the order in which the data plane tries them."""

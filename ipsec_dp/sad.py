@@ -122,6 +122,7 @@ class Sad:
         self._clock = clock
         self.records: dict[SaHandle, SaRecord] = {}
         self.children: dict[int, Child] = {}
+        self._of_tunnel: dict[int, dict[int, Child]] = {}
         self._by_spi: dict[int, set[SaHandle]] = {}  # outbound SAs: peers choose these SPIs, so two may have one
         self._senders: dict[int, set[SaHandle]] = {}  # outbound SAs of a tunnel
 
@@ -217,7 +218,7 @@ class Sad:
         """A CHILD_SA of a tunnel. Packets take the first one, in the order of adding, whose selectors hold them."""
         number = self._plane.add_child(tunnel, selectors)
         child = Child(number, tunnel, tuple(selectors), inbound)
-        self.children[number] = child
+        self.children[number] = self._of_tunnel.setdefault(tunnel, {})[number] = child
         return child
 
     def switch(self, child: Child, outbound: SaHandle | None, inbound: SaHandle | None = None) -> None:
@@ -236,7 +237,7 @@ class Sad:
                 index[key].discard(handle)
                 if not index[key]:
                     del index[key]
-        for child in self.children.values():
+        for child in self.children_of(record.tunnel):
             if child.outbound == handle:
                 child.outbound = None
             if child.inbound == handle:
@@ -245,7 +246,9 @@ class Sad:
     def remove_child(self, child: Child) -> None:
         """Ends a CHILD_SA and both its SAs."""
         self._plane.remove_child(child.tunnel, child.number)
-        del self.children[child.number]
+        del self.children[child.number], self._of_tunnel[child.tunnel][child.number]
+        if not self._of_tunnel[child.tunnel]:
+            del self._of_tunnel[child.tunnel]
         for handle in (child.outbound, child.inbound):
             if handle is not None:
                 self.remove(handle)
@@ -279,7 +282,7 @@ class Sad:
         return False
 
     def children_of(self, tunnel: int) -> list[Child]:
-        return [child for child in self.children.values() if child.tunnel == tunnel]
+        return list(self._of_tunnel.get(tunnel, {}).values())
 
     # ---- events
 

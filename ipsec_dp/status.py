@@ -45,10 +45,8 @@ def child_status(sad: Sad, child: Child, now: float) -> dict[str, Any]:
     return entry
 
 
-def gateway_status(
-    *, name: str, plane: DataPlane, tunnels: Sequence[Mapping[str, Any]], offloads: Mapping[str, bool], warnings: Sequence[str]
-) -> dict[str, Any]:
-    """The whole answer; `tunnels` are made by the gateway."""
+def gateway_status(*, name: str, plane: DataPlane, offloads: Mapping[str, bool], warnings: Sequence[str]) -> dict[str, Any]:
+    """The whole answer but for `tunnels`."""
     counters = plane.counters()
     arena = plane.arena()
     return {
@@ -58,7 +56,6 @@ def gateway_status(
         "provider_reason": plane.provider_reason,
         "offloads": dict(offloads),
         "warnings": list(warnings),
-        "tunnels": list(tunnels),
         "drops": counters.drops,
         "drop_sentences": DROP_SENTENCES,
         "traffic": {

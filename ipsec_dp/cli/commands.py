@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FILE = click.Path(path_type=Path)
 WATCH_INTERVAL_S = 1.0
+STATES = tuple(render.STATE_STYLES)
 RELOAD_TIMEOUT_S = 600.0  # ten thousand tunnels are read in seconds, several reloads wait for each other
 
 control_option = click.option(
@@ -96,18 +97,32 @@ def down(control: Path | None, as_json: bool) -> int:
     return 0
 
 
-@program.command(epilog=examples("ipsec-dp status", "ipsec-dp status --watch", "ipsec-dp status --json | jq '.tunnels[].state'"))
+@program.command(
+    epilog=examples(
+        "ipsec-dp status",
+        "ipsec-dp status to-b",
+        "ipsec-dp status --state failed",
+        "ipsec-dp status --watch",
+        "ipsec-dp status --json | jq '.tunnels[].state'",
+    )
+)
+@click.argument("name", required=False)
 @control_option
+@click.option("--state", type=click.Choice(STATES), help="Only the tunnels in this state.")
 @json_option
 @click.option("--watch", is_flag=True, help="Show it again each second, until Ctrl-C.")
-def status(control: Path | None, as_json: bool, watch: bool) -> int:
-    """Show tunnels, their SAs, what was dropped and why."""
+def status(name: str | None, control: Path | None, state: str | None, as_json: bool, watch: bool) -> int:
+    """Show tunnels, their SAs, what was dropped and why.
+
+    NAME: this tunnel alone. What was dropped is always that of the whole gateway.
+    """
+    chosen: dict[str, Any] = {key: value for key, value in (("name", name), ("state", state)) if value is not None}
     if watch and as_json:
         raise click.UsageError("--watch is for people, --json for programs: take one of both")
     if watch:
-        render.watch(lambda: ask(control, "status"), time.sleep, WATCH_INTERVAL_S)
+        render.watch(lambda: ask(control, "status", **chosen), time.sleep, WATCH_INTERVAL_S)
         return 0
-    answer = ask(control, "status")
+    answer = ask(control, "status", **chosen)
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:

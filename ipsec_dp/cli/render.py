@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 Status = dict[str, Any]
 
 STATE_STYLES = {"up": "green", "rekeying": "green", "waiting": "cyan", "negotiating": "yellow", "down": "red", "failed": "bold red"}
+EXPLAINED_MOST = 20  # tunnels whose state is said in words too
 _SECONDS = (("d", 86400), ("h", 3600), ("m", 60))
 
 
@@ -45,6 +47,13 @@ def octets(count: int) -> str:
 
 def _cell(value: object) -> str:
     return "-" if value is None else escape(str(value))
+
+
+def summary(tunnels: list[Status]) -> str:
+    """ "10001 tunnels: 1 up, 10000 waiting"."""
+    states = Counter(str(tunnel.get("state", "?")) for tunnel in tunnels)
+    counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    return f"{len(tunnels)} tunnel{'' if len(tunnels) == 1 else 's'}" + (f": {counts}" if counts else "")
 
 
 def tunnel_table(tunnels: list[Status]) -> Table:
@@ -126,9 +135,10 @@ def view(answer: Status) -> RenderableType:
     head.append(offloads)
     parts: list[RenderableType] = [head]
     parts += [Text(f"warning: {warning}", style="yellow") for warning in answer.get("warnings", ())]
-    parts += ["", tunnel_table(tunnels)]
+    parts += ["", Text(summary(tunnels)), tunnel_table(tunnels)]
     for tunnel in tunnels:
-        for key, style in (("state_text", ""), ("last_error", "red")):
+        # Of many tunnels the table tells enough; what went wrong is always told.
+        for key, style in (("state_text", ""), ("last_error", "red"))[len(tunnels) > EXPLAINED_MOST :]:
             if tunnel.get(key):
                 parts.append(Text(f"{tunnel.get('name')}: {tunnel[key]}", style=style))
     if any(tunnel.get("children") for tunnel in tunnels):

@@ -188,6 +188,12 @@ def test_up_refuses_a_bad_file_before_anything_starts(capsys, good, part):
 # ---- a running gateway -----------------------------------------------------------------------------------------------------------
 
 
+def test_status_asks_for_one_tunnel_or_those_in_a_state(gateway):
+    assert main(["status", "to-b", "--state", "failed", "--control", "/tmp/x.sock"]) == 0
+    assert gateway.requests == [(Path("/tmp/x.sock"), {"verb": "status", "name": "to-b", "state": "failed"})]
+    assert main(["status", "--state", "nonsense"]) == 2
+
+
 def test_status_and_down_ask_the_gateway(capsys, gateway):
     assert main(["status", "--json", "--control", "/tmp/x.sock"]) == 0
     assert json.loads(capsys.readouterr().out) == STATUS

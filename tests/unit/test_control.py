@@ -17,6 +17,12 @@ import pytest
 from ipsec_dp import control
 from ipsec_dp.control import ControlServer, request
 from ipsec_dp.errors import ControlError, DataPlaneError, NoDaemonError
+from ipsec_dp.turns import in_turns
+
+
+async def rows(count):
+    async for number in in_turns(range(count), slice_s=0.0):
+        yield {"number": number, "text": "x" * 100}
 
 
 async def echo(message):
@@ -27,6 +33,8 @@ async def echo(message):
             raise DataPlaneError(22, "installing the SA: Invalid argument")
         case "large":
             return "x" * 3_000_000
+        case "list":
+            return control.Listed({"name": "a", "empty": []}, "rows", rows(message["count"]))
         case "slow":
             await asyncio.sleep(3600)
     return message
@@ -231,3 +239,22 @@ def test_a_listener_that_is_no_gateway_is_an_error(path, said):
         with pytest.raises(ControlError):
             request(path, {"verb": "status"}, timeout=5)
         thread.join()
+
+
+@pytest.mark.parametrize("count", [0, 1, 5000])
+def test_a_list_is_sent_in_pieces_and_arrives_as_one_answer(gateway, count):
+    whole = request(gateway, {"verb": "list", "count": count})
+    assert whole == {"name": "a", "empty": [], "rows": [{"number": number, "text": "x" * 100} for number in range(count)]}
+
+
+def test_others_are_answered_while_a_list_is_made(gateway):
+    with connected(gateway) as client:
+        client.sendall(b'{"verb": "list", "count": 200000}\n')
+        assert client.recv(1)
+        assert request(gateway, {"verb": "status"}, timeout=5) == {"verb": "status"}
+        client.setblocking(False)
+        got = b""
+        with contextlib.suppress(BlockingIOError):
+            while piece := client.recv(1 << 20):
+                got += piece
+        assert not got.endswith(b"\n")
