@@ -54,9 +54,10 @@ class Following:
         located = await self._locate(news)
         changed = {tunnel.name for tunnel in news}
         self._config = config
-        kept = {way for way in self._located if way[0] not in changed and config.has_tunnel(way[0])}
-        self._located = {way: self._located[way] for way in kept} | located
-        self._cut &= kept
+        for way in [way for way in self._located if way[0] in changed or not config.has_tunnel(way[0])]:
+            del self._located[way]
+        self._located |= located
+        self._cut = {way for way in self._cut if way in self._located and way not in located}
         if self._task is None:
             loop = asyncio.get_running_loop()
             self._socket = ChangesSocket()

@@ -55,6 +55,7 @@ log = logging.getLogger("ipsec_dp")
 PROVIDER_VARIABLE = "IPSEC_DP_PROVIDER"
 PROVIDERS = {"auto": Provider.AUTO, "openssl": Provider.OPENSSL, "intel-ipsec-mb": Provider.IPSEC_MB}
 CONTROL_NICE = -10
+TOLD_FROM = 1000  # tunnels: a start with so many takes seconds
 HOLD_OCTETS = 128 << 10  # of one tunnel, while its SA is negotiated: a super-packet and what follows it
 
 
@@ -103,6 +104,7 @@ class Gateway:
 
     async def _start_inside(self) -> None:
         stack, tunnels = self._stack, self.config.tunnels
+        self._tell_progress("the guard is closed; looking for the ways to the peers")
         plane = DataPlane(
             provider=wanted_provider(os.environ),
             tunnels=self.spd.tunnels.capacity,
@@ -117,6 +119,7 @@ class Gateway:
         await self._host.make_interfaces(stack, plane)
         await self._mtus.first()
         plane.install_policy(self.spd.snapshot())
+        self._tell_progress("interfaces and policy are there; loading secrets")
         sad, links = Sad(plane), Links(plane)
         stack.callback(links.close)
         install = partial(self._install, sad)
@@ -131,6 +134,7 @@ class Gateway:
         plane.start(workers.pins(self.config.pin, plane.workers))
         stack.callback(plane.stop)
         _hurry()
+        self._tell_progress("adding routes")
         await self._host.add_routes(stack)
         stack.push_async_callback(self._components.close)
         await self._components.apply(self.config)
@@ -141,6 +145,11 @@ class Gateway:
         gc.collect()
         gc.freeze()  # what the configuration is made of stays: looking through it again and again would hold IKE up
         log.info("gateway %s is up: %d tunnels, provider %s", self.config.name, len(tunnels), plane.provider)
+
+    def _tell_progress(self, text: str) -> None:
+        """A start that takes seconds says where it is."""
+        if len(self.config.tunnels) >= TOLD_FROM:
+            log.info("starting %d tunnels: %s", len(self.config.tunnels), text)
 
     def _take(self, config: Config) -> None:
         self.config = config

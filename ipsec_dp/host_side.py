@@ -311,7 +311,7 @@ class HostSide:
     async def _configure(self, name: str) -> None:
         device = self._tuns[name]
         addresses = [address for tunnel in self._tunnels_of(name) for address in tunnel.addresses]
-        self._interface_mtus[name] = self._interface_mtu(name)
+        self._interface_mtus[name] = await asyncio.to_thread(self._interface_mtu, name)
         await tun.configure(self._ipr, device, addresses, self._interface_mtus[name])
         await tun.remove_addresses(self._ipr, device, self._addresses.get(name, set()) - set(addresses))
         self._addresses[name] = set(addresses)
@@ -329,11 +329,11 @@ class HostSide:
         """Interfaces and routes follow their tunnels' MTUs (by name, octets). HostError."""
         self._mtus = dict(mtus)
         for name in dict.fromkeys(tunnel.interface for tunnel in self._config.tunnels):  # a reload takes others away afterwards
-            device, mtu = self._tuns[name], self._interface_mtu(name)
+            device, mtu = self._tuns[name], await asyncio.to_thread(self._interface_mtu, name)
             if self._interface_mtus[name] != mtu:
                 self._interface_mtus[name] = mtu
                 await tun.set_mtu(self._ipr, device, mtu)
-        if self._route_mtus is not None and self._route_mtus != route_mtus(self._config, mtus):
+        if self._route_mtus is not None and self._route_mtus != await asyncio.to_thread(route_mtus, self._config, mtus):
             await self.follow_routes()
 
     def mtu_of(self, tunnel: str) -> int:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 UNUSABLE = 0x08 | 0x40  # IFA_F_DADFAILED, IFA_F_TENTATIVE
 RTM_F_FIB_MATCH = 0x2000  # <linux/rtnetlink.h>
 ROUTE_GOOD_S = 1.0
+ROUTE_GOOD_EACH_S = 0.02  # longer for each that is kept: asking for all again takes a few percent of this thread at the most
 ROUTES_KEPT = 1024
 ASKED_AT_ONCE = 16  # more answers than that may not fit into the netlink socket's buffer
 
@@ -48,8 +49,12 @@ class OuterRoute:
     gateway: Address | None
 
 
-async def outer_route(ipr: AsyncIPRoute, remote: Address) -> OuterRoute:
-    """The route of our marked packets to `remote`, as the kernel would take it now. HostError when there is none."""
+async def outer_route(ipr: AsyncIPRoute, remote: Address, links: dict[int, int] | None = None) -> OuterRoute:
+    """The route of our marked packets to `remote`, as the kernel would take it now. HostError when there is none.
+
+    `links`: MTUs of interfaces that need not be asked for, in octets by index; those that are go there too.
+    """
+    links = {} if links is None else links
     what = f"no route to {remote}"
     (row, *_) = await ask(what, ipr.route("get", family=FAMILIES[remote.version], dst=str(remote), mark=MARK))
     source, interface, gateway = row.get("RTA_PREFSRC"), row.get("RTA_OIF"), row.get("RTA_GATEWAY")
@@ -58,7 +63,10 @@ async def outer_route(ipr: AsyncIPRoute, remote: Address) -> OuterRoute:
     metrics = row.get("RTA_METRICS")
     if row.get("RTA_CACHEINFO") and row.get("RTA_CACHEINFO").get("rta_expires"):
         metrics = await _configured_metrics(ipr, remote)
-    mtu = (metrics.get("RTAX_MTU") if metrics else None) or await _interface_mtu(ipr, interface)
+    mtu = metrics.get("RTAX_MTU") if metrics else None
+    if not mtu:
+        mtu = links[interface] if interface in links else await _interface_mtu(ipr, interface)
+        links[interface] = mtu
     return OuterRoute(ip_address(source), interface, mtu, None if gateway is None else ip_address(gateway))
 
 
@@ -79,22 +87,25 @@ async def _configured_metrics(ipr: AsyncIPRoute, remote: Address) -> Any:
 
 
 class OuterRoutes:
-    """`outer_route` for many tunnels: asked once in ROUTE_GOOD_S for each peer's address, however many tunnels lead there."""
+    """`outer_route` for many tunnels: asked once in a while for each peer's address, however many tunnels lead there."""
 
     def __init__(self, ipr: AsyncIPRoute) -> None:
         self._ipr = ipr
         self._asking = asyncio.Semaphore(ASKED_AT_ONCE)
         self._known: dict[Address, tuple[float, asyncio.Task[OuterRoute]]] = {}
+        self._links: dict[int, int] = {}
+        self._links_at = -ROUTE_GOOD_S
 
     def forget(self) -> None:
         """Routes changed: each is asked for anew."""
         self._known.clear()
+        self._links.clear()
 
     async def get(self, remote: Address) -> OuterRoute:
         """The route to `remote`. HostError when there is none."""
         loop = asyncio.get_running_loop()
         at, task = self._known.get(remote, (-ROUTE_GOOD_S, None))
-        if task is None or loop.time() - at >= ROUTE_GOOD_S:
+        if task is None or loop.time() - at >= max(ROUTE_GOOD_S, ROUTE_GOOD_EACH_S * len(self._known)):
             if len(self._known) >= ROUTES_KEPT:
                 self._known.clear()
             task = loop.create_task(self._ask(remote))
@@ -103,7 +114,10 @@ class OuterRoutes:
 
     async def _ask(self, remote: Address) -> OuterRoute:
         async with self._asking:
-            return await outer_route(self._ipr, remote)
+            now = asyncio.get_running_loop().time()
+            if now - self._links_at >= ROUTE_GOOD_S:
+                self._links, self._links_at = {}, now
+            return await outer_route(self._ipr, remote, self._links)
 
 
 async def _interface_mtu(ipr: AsyncIPRoute, index: int) -> int:
