@@ -101,11 +101,11 @@ class Following:
         """
         negotiated = [tunnel for tunnel in tunnels if tunnel.auth is not None]
         ways = [(tunnel, remote) for tunnel in negotiated for remote in tunnel.remotes if not isinstance(remote, str)]
-        own = await self._host.own_addresses()
+        own = await self._host.ways.own_addresses()
         found: dict[tuple[str, Address], Address | None] = {}
         async for tunnel, remote in in_turns(ways):
             try:
-                local = (await self._host.locate(tunnel, remote))[1]
+                local = (await self._host.ways.locate(tunnel, remote))[1]
             except IpsecDpError:
                 found[tunnel.name, remote] = None
             else:
@@ -117,7 +117,7 @@ class Following:
         ike, config = self._ike(), self._config
         if ike is None or config is None:
             return
-        for local in await self._host.listen_at(config.tunnels):
+        for local in await self._host.ways.listen_at(config.tunnels):
             ike.listen(local)
         for way, now in (await self._locate(config.tunnels)).items():
             name, remote = way

@@ -123,7 +123,7 @@ class Gateway:
         sad, links = Sad(plane), Links(plane)
         stack.callback(links.close)
         install = partial(self._install, sad)
-        paths = {tunnel.name: await self._host.path(tunnel, links) for tunnel in tunnels if tunnel.manual is not None}
+        paths = {tunnel.name: await self._host.ways.path(tunnel, links) for tunnel in tunnels if tunnel.manual is not None}
         for name, path in paths.items():
             install(self.config.tunnel(name), path)
         ike = self._ike_driver(sad, links)
@@ -138,7 +138,7 @@ class Gateway:
         await self._host.add_routes(stack)
         stack.push_async_callback(self._components.close)
         await self._components.apply(self.config)
-        ike.start(stack, await self._host.listen_at(tunnels))
+        ike.start(stack, await self._host.ways.listen_at(tunnels))
         self._running, self._ike = running, ike
         live = Live(self.spd, self._host, plane, sad, links, ike, running, self._components, paths, self._mtus.first_of, install)
         self._reloader = Reloader(self.config, live, self._take)
@@ -191,7 +191,7 @@ class Gateway:
             core=core,
             children=children,
             links=links,
-            locate=self._host.locate,
+            locate=self._host.ways.locate,
             changed=lambda name: self._children_changed(name, children),
             probed=self._mtus.probed,
         )
@@ -316,7 +316,7 @@ class Gateway:
         texts = [None if request.get(key) is None else str(request[key]) for key in ("protocol", "sport", "dport")]
         ends = str(request.get("source")), str(request.get("destination"))
         question = question_of(*ends, *texts, inbound=request.get("inbound") is True)
-        host = Host(self._host.way, running.children_holding)
+        host = Host(self._host.ways.way, running.children_holding)
         return (await explain(self.config, question, host)).as_json()
 
     async def _status(self, name: str | None, state: str | None) -> Listed:

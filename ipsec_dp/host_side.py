@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.addresses import AddressRange
 from ipsec_dp.carriers import followed
-from ipsec_dp.config import ANY_PORTS
 from ipsec_dp.config.bypass import plan as bypass_plan
-from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath, owner_of
-from ipsec_dp.host import HostError, bypass, guard, nft, routes, sockets, tun, zones
+from ipsec_dp.dataplane import owner_of
+from ipsec_dp.host import HostError, bypass, guard, nft, routes, tun, zones
 from ipsec_dp.host.mtus import interface_mtu, route_mtus
-from ipsec_dp.host.names import ways_to
 from ipsec_dp.host.netlink import open_netlink
-from ipsec_dp.host.outer import OuterRoutes, inside_networks, own_addresses, own_sources, way
-from ipsec_dp.outer_header import dressed
+from ipsec_dp.host.outer import inside_networks, own_sources
 from ipsec_dp.sources import Sources, no_source
+from ipsec_dp.wanted import guard_selectors, routed_prefixes, zone_rule
+from ipsec_dp.ways import Ways
 from ipsec_dp.workers import attach_interface, detach_interface
 
 if TYPE_CHECKING:
@@ -30,55 +29,14 @@ if TYPE_CHECKING:
     from pyroute2 import AsyncIPRoute
 
     from ipsec_dp.addresses import Address
-    from ipsec_dp.config import Config, PortRange, Selector, Tunnel, ZoneRule
+    from ipsec_dp.config import Config, Selector, Tunnel
     from ipsec_dp.config.model import Interface
     from ipsec_dp.config.selectors import Network
     from ipsec_dp.dataplane import DataPlane
-    from ipsec_dp.host.outer import OuterRoute, OwnAddress
-    from ipsec_dp.links import Links
+    from ipsec_dp.host.outer import OwnAddress
     from ipsec_dp.spd import Spd
 
 log = logging.getLogger("ipsec_dp")
-
-OUTER_MTU = 1500  # where no route says otherwise yet
-
-
-def _ports(ports: PortRange) -> tuple[int, int] | None:
-    return None if ports == ANY_PORTS else (ports.low, ports.high)
-
-
-def _guarded(selector: Selector, *, bypass: bool = False) -> guard.Selector:
-    return guard.Selector(
-        selector.local,
-        selector.remote,
-        selector.protocol,
-        _ports(selector.local_ports),
-        _ports(selector.remote_ports),
-        bypass=bypass,
-    )
-
-
-def _zone_rule(rule: ZoneRule) -> zones.Rule:
-    return zones.Rule(rule.from_zone, rule.to_zone, tuple(map(_guarded, rule.selectors)), rule.allow, rule.log)
-
-
-def _routed(config: Config) -> dict[Network, list[tuple[str, int]]]:
-    """Interface and metric for each prefix that leads into a tunnel."""
-    wanted: dict[Network, list[tuple[str, int]]] = {}
-    for tunnel in config.tunnels:
-        for prefix in tunnel.routes:
-            wanted.setdefault(prefix, []).append((tunnel.interface, routes.METRIC))
-    for route in config.routes:
-        wanted.setdefault(route.prefix, []).append((config.tunnel(route.tunnel).interface, route.metric))
-    return wanted
-
-
-def _narrowed(config: Config) -> tuple[list[guard.Selector], bool]:
-    """What a configuration keeps back, before local and remote are told apart; whether they overlap anywhere."""
-    selectors = [_guarded(rule.selector, bypass=rule.action == "bypass") for rule in config.rules]
-    if any(each.remote in guard.EVERYTHING for each in selectors):
-        selectors = guard.narrow(selectors, [AddressRange.of(prefix) for prefix in _routed(config)])
-    return selectors, any(each.local.overlaps(each.remote) for each in selectors if not each.bypass)
 
 
 class HostSide:
@@ -90,7 +48,7 @@ class HostSide:
         self._guard = guard.Guard(config.name)
         self._zones = zones.Zones(config.name)
         self._netlink: AsyncIPRoute | None = None
-        self._ways: OuterRoutes | None = None
+        self._ways: Ways | None = None
         self._open = AsyncExitStack()
         self._tuns: dict[str, tun.Tun] = {}
         self._plane: DataPlane | None = None
@@ -99,7 +57,6 @@ class HostSide:
         self._routing = asyncio.Lock()  # a reload and a monitor may ask at once
         self._withdrawn: frozenset[str] = frozenset()  # interfaces that get no routes if others have them, see `withdraw`
         self.notes: list[str] = []  # what a person should know about routes now
-        self._told: set[str] = set()
         self._leading = False
         self._guarded_now: list[guard.Selector] | None = None  # None: more than this configuration wants
         self._guarded_then: list[guard.Selector] = []  # of the configuration that the guard was widened for
@@ -115,9 +72,10 @@ class HostSide:
         return self._netlink
 
     @property
-    def _outer_routes(self) -> OuterRoutes:
+    def ways(self) -> Ways:
+        """To the peers; from `close_guard` to `close`."""
         if self._ways is None:
-            self._ways = OuterRoutes(self._ipr)
+            self._ways = Ways(self._ipr)
         return self._ways
 
     @property
@@ -145,23 +103,7 @@ class HostSide:
 
     @property
     def _routed(self) -> dict[Network, list[tuple[str, int]]]:
-        return _routed(self._config)
-
-    async def _outer_interfaces(self, config: Config) -> set[int]:
-        """Indices of the interfaces by which peers are reached now; a peer without a route has none."""
-        found: set[int] = set()
-        for tunnel in config.tunnels:
-            for remote in tunnel.remotes:
-                try:
-                    found.update(way.interface for _, way in await ways_to(remote, None, self._outer_routes))
-                except HostError as error:
-                    self._tell_once(f'tunnel "{tunnel.name}": {error}')
-        return found
-
-    def _tell_once(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            log.warning("%s", text)
+        return routed_prefixes(self._config)
 
     async def close_guard(self) -> None:
         """Lets nothing protected past the tunnels from now on; adopts what a killed process left.
@@ -190,10 +132,10 @@ class HostSide:
 
     async def _guarded_by(self, config: Config) -> list[guard.Selector]:
         """What a configuration keeps from leaving or coming in clear."""
-        selectors, overlapping = await asyncio.to_thread(_narrowed, config)
+        selectors, overlapping = await asyncio.to_thread(guard_selectors, config)
         if not overlapping:
             return selectors
-        inside = [AddressRange.of(network) for network in await inside_networks(await self._outer_interfaces(config))]
+        inside = [AddressRange.of(network) for network in await inside_networks(await self.ways.outer_interfaces(config))]
         return await asyncio.to_thread(guard.separate, selectors, inside)
 
     async def widen_guard(self, config: Config) -> None:
@@ -219,7 +161,7 @@ class HostSide:
         """Makes the kernel judge what passes between zones as `config` says, and nothing else."""
         wanted = [zones.Zone(zone.name, zone.interfaces) for zone in config.zones]
         interfaces = {tunnel.interface for tunnel in config.tunnels}
-        await self._zones.apply(wanted, [_zone_rule(rule) for rule in config.zone_rules], interfaces)
+        await self._zones.apply(wanted, [zone_rule(rule) for rule in config.zone_rules], interfaces)
 
     async def open_guard(self) -> None:
         """Takes the guard and every route of ours away."""
@@ -238,7 +180,7 @@ class HostSide:
             return None
         counts, rows = await self._zones.counts(), []
         for number, rule in enumerate(self._config.zone_rules, 1):
-            count = counts.get(zones.counter_name(number, _zone_rule(rule)), nft.Count())
+            count = counts.get(zones.counter_name(number, zone_rule(rule)), nft.Count())
             action = "allow" if rule.allow else "deny"
             rows.append(
                 {"from": rule.from_zone, "to": rule.to_zone, "action": action, "packets": count.packets, "octets": count.octets}
@@ -346,87 +288,6 @@ class HostSide:
     def _interface_mtu(self, interface: str) -> int:
         return interface_mtu(self._tunnels_of(interface), self._mtus)
 
-    # ---- the way to the peer
-
-    async def locate(self, tunnel: Tunnel, remote: Address | str, turn: int = 0) -> tuple[Address, Address]:
-        """The address of a remote and ours towards it, as routing and DNS are now; of several that there is a way to another one in
-        each `turn`. Raises HostError."""
-        ways = await self._ways_to(tunnel, remote)
-        address, route = ways[turn % len(ways)]
-        return address, tunnel.local or route.source
-
-    async def way(self, destination: Address) -> str | None:
-        """The interface by which the host sends a packet that is not our own; None when it refuses."""
-        return await way(self._ipr, destination)
-
-    async def _ways_to(self, tunnel: Tunnel, remote: Address | str) -> list[tuple[Address, OuterRoute]]:
-        return await ways_to(remote, None if tunnel.local is None else tunnel.local.version, self._outer_routes)
-
-    async def own_addresses(self) -> set[Address]:
-        """The addresses of this host that others can call."""
-        return set(await own_addresses(self._ipr))
-
-    async def listen_at(self, tunnels: Iterable[Tunnel]) -> set[Address]:
-        """Our addresses at which peers may call these tunnels, of those that this host has now.
-
-        A remote without a route or a name without an address gives none yet; nor does a `local` that is not ours.
-        """
-        found: set[Address] = set()
-        own = await self.own_addresses()
-        for tunnel in tunnels:
-            if tunnel.auth is None:
-                continue
-            if tunnel.local is not None:
-                if tunnel.local in own or tunnel.local.is_link_local:
-                    found.add(tunnel.local)
-                else:
-                    self._tell_once(f'tunnel "{tunnel.name}": local {tunnel.local} is not an address of this host; waiting for it')
-            elif not tunnel.remotes:
-                found |= own
-            else:
-                found |= await self._starts(tunnel)
-        return found
-
-    async def _starts(self, tunnel: Tunnel) -> set[Address]:
-        found: set[Address] = set()
-        for remote in tunnel.remotes:
-            try:
-                found |= {route.source for _, route in await self._ways_to(tunnel, remote)}
-            except HostError as error:
-                self._tell_once(f'tunnel "{tunnel.name}": {error}')
-        return found
-
-    async def first_remote(self, tunnel: Tunnel) -> Address | None:
-        """The peer that is called first, None when any may come or its name means nothing now."""
-        try:
-            to = next(iter(tunnel.remotes), None)
-            return None if to is None else (await self._ways_to(tunnel, to))[0][0]
-        except HostError as error:
-            log.warning('tunnel "%s": %s; taking an MTU of %d octets', tunnel.name, error, OUTER_MTU)
-            return None
-
-    async def outer_mtu(self, remote: Address) -> int:
-        """Octets that the first hop to a peer takes; OUTER_MTU without a route."""
-        try:
-            return (await self._outer_routes.get(remote)).mtu
-        except HostError as error:
-            log.debug("%s; taking an MTU of %d octets", error, OUTER_MTU)
-            return OUTER_MTU
-
-    async def path(self, tunnel: Tunnel, links: Links) -> OuterPath:
-        """The way of a manual tunnel. Raises HostError, naming the tunnel."""
-        if not tunnel.remotes:
-            raise HostError(f'tunnel "{tunnel.name}": remote = "any" needs IKE; name the peer\'s address')
-        try:
-            remote, local = await self.locate(tunnel, tunnel.remotes[0])
-        except HostError as error:
-            raise HostError(f'tunnel "{tunnel.name}": {error}') from error
-        udp = tunnel.encapsulation == "udp"
-        port = sockets.NAT_PORT if udp else 0
-        ends = Endpoint(local, port), Endpoint(remote, port)
-        encapsulation = Encapsulation.UDP if udp else Encapsulation.ESP
-        return dressed(OuterPath(*ends, encapsulation, links.link(ends[0], encapsulation)), tunnel.packets)
-
     # ---- routes
 
     async def add_routes(self, stack: AsyncExitStack) -> None:
@@ -460,7 +321,7 @@ class HostSide:
 
     async def _apply_routes(self, *, known: bool) -> None:
         own = await own_sources(self._ipr)
-        routed = await asyncio.to_thread(_routed, self._config)
+        routed = await asyncio.to_thread(routed_prefixes, self._config)
         wanted, notes = await asyncio.to_thread(self._lead, routed, own)
         table = self._table
         conflicts = await (table.change if known else table.apply)(routed, wanted)
@@ -506,7 +367,7 @@ class HostSide:
 
     async def follow_host(self) -> None:
         """The host's addresses and routes are others now: guard and routes become what they then should be. Raises HostError."""
-        self._outer_routes.forget()
+        self.ways.forget()
         wanted = await self._guarded_by(self._config)
         if self._guarded_now is not None and wanted != self._guarded_now:
             await self._close(wanted)

@@ -15,10 +15,10 @@ from ipsec_dp.config.packets import IPV6_MTU_MIN, Packets
 from ipsec_dp.dataplane import TunnelSettings
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host import HostError, too_big
-from ipsec_dp.host_side import OUTER_MTU
 from ipsec_dp.path_mtu import Intervals, PathMtu
 from ipsec_dp.suites import Suite, inner_mtu, suites_of
 from ipsec_dp.turns import in_turns
+from ipsec_dp.ways import OUTER_MTU
 
 if TYPE_CHECKING:
     import socket
@@ -98,13 +98,13 @@ class Mtus:
         """What an interface needs for a tunnel that is new or begins anew, before `apply` takes it over; octets."""
         mtus = []
         for suite, udp, remote in await self._first_shapes(tunnel):
-            outer = OUTER_MTU if remote is None else await self._host.outer_mtu(remote)
+            outer = OUTER_MTU if remote is None else await self._host.ways.mtu(remote)
             mtus.append(inner_mtu(outer, suite, "udp" if udp else "esp", 4 if remote is None else remote.version))
         return tunnel.packets.mtu or min(mtus)
 
     async def _first_shapes(self, tunnel: Tunnel) -> set[Shape]:
         suites = [tunnel.manual.suite] if tunnel.manual is not None else suites_of(tunnel.esp.proposals)
-        remote = await self._host.first_remote(tunnel)
+        remote = await self._host.ways.first_remote(tunnel)
         return {Shape(suite, tunnel.encapsulation != "esp", remote) for suite in suites}
 
     def begin(self, plane: DataPlane, sad: Sad, ike: IkeDriver | None) -> None:
@@ -179,7 +179,7 @@ class Mtus:
     async def _set_shapes(self, tunnel: Tunnel, shapes: set[Shape]) -> None:
         now = time.monotonic()
         for remote in _remotes(shapes) - self._paths.keys():
-            link = await self._host.outer_mtu(remote)
+            link = await self._host.ways.mtu(remote)
             self._paths.setdefault(remote, PathMtu(remote.version, link, self._intervals, now))
         self._leave(tunnel.name)
         self._shapes[tunnel.name] = shapes
@@ -328,7 +328,7 @@ class Mtus:
         chosen = [remotes[(self._turn + i) % len(remotes)] for i in range(min(REFRESHED_AT_ONCE, len(remotes)))]
         self._turn += len(chosen)
         for remote in chosen:
-            link, path = await self._host.outer_mtu(remote), self._paths[remote]
+            link, path = await self._host.ways.mtu(remote), self._paths[remote]
             before = path.outer
             path.link_is(link, time.monotonic())
             if path.outer != before:

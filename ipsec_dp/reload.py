@@ -109,7 +109,7 @@ class Reloader:
             concerned = (*difference.added, *(change.new for change in difference.changed))
             mtus = {tunnel.name: await self._mtu(tunnel, difference) for tunnel in concerned}
             await live.host.follow(new, mtus)
-            paths = {tunnel.name: await live.host.path(tunnel, live.links) for tunnel in _begun(difference) if tunnel.manual}
+            paths = {tunnel.name: await live.host.ways.path(tunnel, live.links) for tunnel in _begun(difference) if tunnel.manual}
         except IpsecDpError as error:
             await self._back(difference)
             raise ReloadFailedError(f"{error}; nothing was changed, the former configuration runs on") from error
@@ -178,7 +178,7 @@ class Reloader:
 
     async def _listeners(self, difference: Difference) -> set[Any]:
         """Our addresses at which peers of tunnels that begin may call."""
-        return await self._live.host.listen_at(_begun(difference))
+        return await self._live.host.ways.listen_at(_begun(difference))
 
 
 def _begun(difference: Difference) -> list[Tunnel]:

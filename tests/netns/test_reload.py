@@ -112,7 +112,7 @@ class Site:
         """A reload may take the tunnel away at the same time; then there is nothing to rekey, which the gateway says."""
         try:
             self.a.ask("rekey", name=name, ike=ike)
-        except control.ControlError as error:
+        except ControlError as error:
             if not str(error).startswith((f'no tunnel "{name}"', f'tunnel "{name}" has no IKE SA')):
                 raise
 
