@@ -143,7 +143,7 @@ def header(packet):
 @contextmanager
 def outside(namespace, interface, file, version):
     """The list of outer headers of gwA's ESP packets that cross an interface meanwhile, there when the block is left."""
-    found = []
+    found: list[Header] = []
     source = ip_address(outer(version)[0]).packed
     with capture.Capture(namespace, interface, file) as recording:
         yield found

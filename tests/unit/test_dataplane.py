@@ -146,7 +146,7 @@ def test_every_drop_reason_has_a_name_and_a_sentence_and_is_counted_and_listed(p
         assert name.isidentifier()
         assert len(sentence) > 10
         assert not sentence.endswith(".")
-    status = gateway_status(name="a", plane=plane, tunnels=[], offloads={}, warnings=[])
+    status = gateway_status(name="a", plane=plane, offloads={}, warnings=[])
     assert list(status["drops"]) == list(names)
     assert status["drop_sentences"] == DROP_SENTENCES
     assert status["provider"] == plane.provider
