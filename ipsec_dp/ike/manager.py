@@ -393,6 +393,9 @@ class IkeManager:
                     winner = session if loser is other else other
                     children.use(winner)
                     actions += winner.take()
+                else:
+                    loser.timers.leave_at = now + succession.DOUBLED
+                    actions += self._run(loser, now, list)
             elif other.after is session:
                 continue
             elif session.initial_contact and session.peer.unique is not Unique.NEVER:

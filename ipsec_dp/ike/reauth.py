@@ -24,7 +24,7 @@ def due(old: IkeSession, now: float) -> None:
     timers = old.timers
     if now >= timers.leave_at:
         timers.leave_at = inf
-        delete.ike(old, Cause.REPLACED, "the peer made another IKE SA in its place", now)
+        delete.ike(old, Cause.REPLACED, "another IKE SA stands in its place, and the peer has not deleted it", now)
     if now >= timers.proof_until:
         timers.proof_until = timers.reauth_at = inf
         text = "nobody has authenticated again in time (ike.reauth_after)"

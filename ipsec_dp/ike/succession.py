@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.session import IkeSession
 
 PATIENCE: Final = 5.0  # seconds in which a lost answer to IKE_AUTH was repeated twice
+DOUBLED: Final = 1.0  # seconds the peer has to delete the one of two that it began at the same time, and that the lower nonce names
 LEFT_AFTER: Final = 10.0  # seconds the peer has to delete the IKE SA that it replaced
 
 

@@ -211,6 +211,19 @@ def test_simultaneous_initiation_ends_in_one_ike_sa(seed):
         assert len(site.sad.sending) == len(site.sad.inbound) == 1
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_of_two_begun_at_once_we_delete_the_peers_too_when_it_does_not(seed, monkeypatch):
+    """Not every peer knows that rule: without it both would stay, and both be authenticated anew."""
+    ladder = Ladder(seed=seed)
+    monkeypatch.setattr(ladder.b.core, "_one_of_each", lambda _session, _now: [])
+    ladder.initiate("a")
+    ladder.initiate("b")
+    ladder.run(60)
+    ladder.check()
+    for site in ladder.sites.values():
+        assert len(site.status) == 1
+
+
 def test_a_second_ike_sa_replaces_the_first():
     ladder = Ladder().up()
     before = ladder.a.status[0].spi_i
