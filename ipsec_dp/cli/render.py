@@ -20,6 +20,9 @@ Status = dict[str, Any]
 
 STATE_STYLES = {"up": "green", "rekeying": "green", "waiting": "cyan", "negotiating": "yellow", "down": "red", "failed": "bold red"}
 EXPLAINED_MOST = 20  # tunnels whose state is said in words too
+VERDICT_STYLES = {"protect": "green", "bypass": "yellow", "accept": "yellow", "clear": "yellow", "allow": "green"} | dict.fromkeys(
+    ("discard", "drop", "deny"), "red"
+)
 _SECONDS = (("d", 86400), ("h", 3600), ("m", 60))
 
 
@@ -69,12 +72,18 @@ def tunnel_table(tunnels: list[Status]) -> Table:
             Text(state, style=STATE_STYLES.get(state, "")),
             _cell(tunnel.get("remote")),
             _cell(tunnel.get("nat")),
-            _cell(tunnel.get("mtu")),
+            _mtu(tunnel),
             "-" if ike is None else f"{_cell(ike.get('role'))}, {_cell(ike.get('proposal'))}",
             "-" if ike is None else duration(ike.get("rekey_in_s")),
             *([_monitor(tunnel.get("monitor"))] if monitored else []),
         )
     return table
+
+
+def _mtu(tunnel: Status) -> str:
+    """ "1438 of 1500": the largest inner packet, and the largest outer one; the first alone while there is no peer."""
+    inner, path = _cell(tunnel.get("mtu")), tunnel.get("path_mtu")
+    return inner if path is None else f"{inner} of {path}"
 
 
 def _monitor(monitor: Status | None) -> Text:
@@ -121,6 +130,22 @@ def drop_table(drops: dict[str, int], sentences: dict[str, str]) -> Table:
     return table
 
 
+def zone_table(zones: Status) -> Table:
+    """What each zone_rule held, in their order, and last what no rule let through."""
+    table = Table(title="Zones", title_justify="left", show_edge=False, pad_edge=False)
+    for column in ("zone_rule", "from", "to", "action"):
+        table.add_column(column)
+    table.add_column("packets", justify="right")
+    for number, rule in enumerate(zones.get("rules", ()), 1):
+        action = str(rule.get("action"))
+        count = f"{rule.get('packets', 0)} ({octets(rule.get('octets', 0))})"
+        cells = (f"#{number}", _cell(rule.get("from")), _cell(rule.get("to")))
+        table.add_row(*cells, Text(action, style=VERDICT_STYLES.get(action, "")), count)
+    denied = zones.get("denied", 0)
+    table.add_row("none", "", "", Text("deny", style=VERDICT_STYLES["deny"] if denied else ""), str(denied))
+    return table
+
+
 def view(answer: Status) -> RenderableType:
     """All of it, parts without content left out."""
     tunnels = answer.get("tunnels", [])
@@ -143,6 +168,8 @@ def view(answer: Status) -> RenderableType:
                 parts.append(Text(f"{tunnel.get('name')}: {tunnel[key]}", style=style))
     if any(tunnel.get("children") for tunnel in tunnels):
         parts += ["", child_table(tunnels)]
+    if answer.get("zones"):
+        parts += ["", zone_table(answer["zones"])]
     drops = answer.get("drops", {})
     if any(count > 0 for count in drops.values()):
         parts += ["", drop_table(drops, answer.get("drop_sentences", {}))]
@@ -178,9 +205,6 @@ def print_status(answer: Status, console: Console | None = None) -> None:
     if not console.is_terminal:
         console.width = 240
     console.print(view(answer))
-
-
-VERDICT_STYLES = {"protect": "green", "bypass": "yellow", "accept": "yellow", "clear": "yellow", "discard": "red", "drop": "red"}
 
 
 def explanation(answer: dict[str, Any]) -> RenderableType:

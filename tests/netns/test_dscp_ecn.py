@@ -20,7 +20,7 @@ from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.process import GatewayPair, ManualPair
 from tests.netns import harness
 from tests.netns.middle import build, outer
-from tests.netns.traffic import ping, tcp_both_ways
+from tests.netns.traffic import ping, tcp_both_ways, until
 
 EF = 46  # RFC 3246
 NOT_ECT, ECT1, ECT0, CE = range(4)  # RFC 3168 §5
@@ -57,8 +57,10 @@ def path():
         yield made
 
 
-def gateways(path, directory, version, encapsulation="udp", offloads="all", tunnel=""):
-    pair = ManualPair(outer=outer(version), encapsulation=encapsulation, gateway=f'offloads = "{offloads}"', tunnel=tunnel)
+def gateways(path, directory, version, encapsulation="udp", offloads="all", tunnel="", lines=""):
+    """`tunnel`: lines of [[tunnel]], `lines`: of [gateway]."""
+    gateway = f'offloads = "{offloads}"\n{lines}'
+    pair = ManualPair(outer=outer(version), encapsulation=encapsulation, gateway=gateway, tunnel=tunnel)
     return GatewayPair(path.sites, directory, pair)
 
 
@@ -246,6 +248,45 @@ def test_the_inner_dscp_is_kept_or_that_of_the_outer_header(path, tmp_path, vers
             assert exchange(path, address, toses) == toses
             with marking(path, version, "IP dscp set cs1"):
                 assert exchange(path, address, toses) == (rewritten if choice == "copy" else toses)
+
+
+# ---- several workers, and a reload
+
+
+def test_two_workers_write_what_a_reload_changed(path, tmp_path):
+    """Flows of both workers; and what ICMP said of the path holds for both."""
+    flows = 16
+    with gateways(path, tmp_path, 4, lines="workers = 2") as pair:
+
+        def toses():
+            with outside(path.sites.gw_a, "wan", tmp_path / "wan", 4) as seen:
+                for _ in range(flows):
+                    assert exchange(path, netns.HOST_B[0], [ECT0]) == [ECT0]
+            return [each.tos for each in seen]
+
+        def large(octets):
+            options = ("-n", "-c", "1", "-W", "1", "-M", "do", "-s", str(octets - 28))
+            return path.sites.host_a.run("ping", *options, netns.HOST_B[0], check=False)
+
+        def followed():
+            large(1390)
+            return pair.a.status()["tunnels"][0]["path_mtu"] == 1400
+
+        assert toses() == [ECT0] * flows
+        assert all(worker["packets_out"] or worker["handed_over"] for worker in pair.a.status()["workers"])
+        path.narrow(1400)
+        try:
+            until(followed, "the path to be known")
+        finally:
+            path.narrow(1500)
+        pair.a.config.write_text(pair.a.config.read_text().replace("[[tunnel]]\n", f"[[tunnel]]\nmtu = 1300\ndscp = {EF}\n"))
+        pair.a.ask("reload")
+        assert toses() == [EF << 2 | ECT0] * flows
+        assert pair.a.status()["tunnels"][0]["mtu"] == 1300
+        assert large(1300).returncode == 0
+        refused = large(1301)
+        assert refused.returncode != 0
+        assert "mtu = 1300" in refused.stdout + refused.stderr or "mtu=1300" in refused.stdout + refused.stderr
 
 
 # ---- aggregates

@@ -71,6 +71,25 @@ def test_status_shows_tunnels_children_warnings_and_drops_with_their_meaning():
         assert part in text, part
 
 
+def test_the_mtu_inside_and_that_of_the_path():
+    (tunnel,) = ANSWER["tunnels"]
+    assert "1438 of 1500" in shown({**ANSWER, "tunnels": [{**tunnel, "path_mtu": 1500}]})
+    assert " of " not in shown({**ANSWER, "tunnels": [{**tunnel, "path_mtu": None}]})
+
+
+def test_each_zone_rule_with_what_it_held_and_what_none_did():
+    rules = [
+        {"from": "lan", "to": "vpn", "action": "allow", "packets": 12, "octets": 3400},
+        {"from": "vpn", "to": "lan", "action": "deny", "packets": 0, "octets": 0},
+    ]
+    text = shown({**ANSWER, "zones": {"denied": 7, "rules": rules}})
+    lines = [line.replace("│", " ").split() for line in text.splitlines()]
+    assert ["#1", "lan", "vpn", "allow", "12", "(3.4", "kB)"] in lines
+    assert ["#2", "vpn", "lan", "deny", "0", "(0", "B)"] in lines
+    assert ["none", "deny", "7"] in lines
+    assert "Zones" not in shown({**ANSWER, "zones": None})
+
+
 def test_a_reason_that_dropped_nothing_is_not_shown():
     assert "already received" not in shown(ANSWER)
     assert "Dropped" not in shown({**ANSWER, "drops": {"icv": 0}})
