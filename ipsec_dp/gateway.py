@@ -83,7 +83,7 @@ class Gateway:
         self._carriers = Carriers(self._host.set_carrier, self._has_child)
         self._reloader: Reloader | None = None
         self._monitors = Monitors(self._host.probe_source, self._host.withdraw, self._renew)
-        self._mtus = Mtus(config, self._host, lambda: self.spd.tunnel_numbers, self._dress_anew)
+        self._mtus = Mtus(config, self._host, lambda: self.spd.tunnel_numbers)
         self._components = Components(self._make_components())
 
     def _make_components(self) -> tuple[Component, ...]:
@@ -153,6 +153,8 @@ class Gateway:
 
     def _take(self, config: Config) -> None:
         self.config = config
+        if self._children is not None:  # outer headers are dressed as the configuration that is in force says
+            self._children.dress_anew()
 
     def _install(self, sad: Sad, tunnel: Tunnel, path: OuterPath) -> None:
         """A manual tunnel's SAs."""
@@ -206,13 +208,9 @@ class Gateway:
             log.info("%s", error)
 
     def _dress(self, tunnel: str, path: OuterPath) -> OuterPath:
-        if not self.config.has_tunnel(tunnel):  # a reload is not over yet; `dress_anew` follows
+        if not self.config.has_tunnel(tunnel):  # a reload is not over yet; `_take` follows
             return path
         return dressed(path, self.config.tunnel(tunnel).packets)
-
-    def _dress_anew(self) -> None:
-        if self._children is not None:
-            self._children.dress_anew()
 
     def _has_child(self, name: str) -> bool:
         """Whether packets of a tunnel that IKE negotiates find an SA."""

@@ -59,14 +59,11 @@ def settings_of(packets: Packets, mtu: int) -> TunnelSettings:
 
 
 class Mtus:
-    """A component (`components`). `numbers` gives the tunnels' numbers in the data plane; `dress` lets outer headers follow."""
+    """A component (`components`). `numbers` gives the tunnels' numbers in the data plane."""
 
     name = "MTU"
 
-    def __init__(
-        self, config: Config, host: HostSide, numbers: Callable[[], Mapping[str, int]], dress: Callable[[], None] = lambda: None
-    ) -> None:
-        self._dress = dress
+    def __init__(self, config: Config, host: HostSide, numbers: Callable[[], Mapping[str, int]]) -> None:
         self._config, self._host, self._numbers, self._intervals = config, host, numbers, INTERVALS
         self._paths: dict[Address, PathMtu] = {}
         self._shapes: dict[str, set[Shape]] = {}
@@ -137,7 +134,6 @@ class Mtus:
         for tunnel in news:
             self._tell_plane(tunnel.name)
             self._told[tunnel.name] = tunnel
-        self._dress()
         await self._host.apply_mtus(self._wanted_of_host())
 
     async def close(self) -> None:

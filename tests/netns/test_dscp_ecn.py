@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from ipsec_dp.rig import capture, netns
-from ipsec_dp.rig.process import GatewayPair, ManualPair
+from ipsec_dp.rig.process import GatewayPair, IkePair, ManualPair
 from tests.netns import harness
 from tests.netns.middle import build, outer
 from tests.netns.traffic import ping, tcp_both_ways, until
@@ -38,6 +38,7 @@ FIELDS = {
     4: (socket.IPPROTO_IP, IP_TOS, socket.IP_RECVTOS, socket.IP_TTL),
     6: (socket.IPPROTO_IPV6, IPV6_TCLASS, socket.IPV6_RECVTCLASS, socket.IPV6_UNICAST_HOPS),
 }
+PROXY_IDS = tuple(zip(netns.SITE_A_NETS, netns.SITE_B_NETS, strict=True))
 PORT = 7000
 QUIET_S = 0.3  # after which what has not arrived is lost
 
@@ -57,9 +58,8 @@ def path():
         yield made
 
 
-def gateways(path, directory, version, encapsulation="udp", offloads="all", tunnel="", lines=""):
-    """`tunnel`: lines of [[tunnel]], `lines`: of [gateway]."""
-    gateway = f'offloads = "{offloads}"\n{lines}'
+def gateways(path, directory, version, encapsulation="udp", offloads="all", tunnel=""):
+    gateway = f'offloads = "{offloads}"'
     pair = ManualPair(outer=outer(version), encapsulation=encapsulation, gateway=gateway, tunnel=tunnel)
     return GatewayPair(path.sites, directory, pair)
 
@@ -253,40 +253,54 @@ def test_the_inner_dscp_is_kept_or_that_of_the_outer_header(path, tmp_path, vers
 # ---- several workers, and a reload
 
 
-def test_two_workers_write_what_a_reload_changed(path, tmp_path):
-    """Flows of both workers; and what ICMP said of the path holds for both."""
-    flows = 16
-    with gateways(path, tmp_path, 4, lines="workers = 2") as pair:
+def two_tunnels(path, directory):
+    """One for IPv4 and one for IPv6, so that each of two workers has one."""
+    made = GatewayPair(path.sites, directory, IkePair(outer=outer(4), gateway="workers = 2", proxy_ids=PROXY_IDS[:1]))
+    for gateway in (made.a, made.b):
+        _, _, text = gateway.config.read_text().partition("[[tunnel]]\n")
+        for old, new in (("-to-", "-to-second-"), ('id = "gw-', 'id = "second-'), *zip(*PROXY_IDS, strict=True)):
+            text = text.replace(old, new)
+        with gateway.config.open("a") as file:
+            file.write(f"[[tunnel]]\n{text}")
+    return made
+
+
+def test_both_workers_follow_the_path_and_a_reload(path, tmp_path):
+    host, gw_a = path.sites.host_a, path.sites.gw_a
+    with two_tunnels(path, tmp_path) as pair:
 
         def toses():
-            with outside(path.sites.gw_a, "wan", tmp_path / "wan", 4) as seen:
-                for _ in range(flows):
-                    assert exchange(path, netns.HOST_B[0], [ECT0]) == [ECT0]
+            with outside(gw_a, "wan", tmp_path / "wan", 4) as seen:
+                assert [exchange(path, address, [ECT0]) for address in netns.HOST_B] == [[ECT0]] * 2
             return [each.tos for each in seen]
 
-        def large(octets):
-            options = ("-n", "-c", "1", "-W", "1", "-M", "do", "-s", str(octets - 28))
-            return path.sites.host_a.run("ping", *options, netns.HOST_B[0], check=False)
+        def largest():
+            """What each tunnel says its MTU is, where so many octets pass and one more does not."""
+            mtus = [each["mtu"] for each in pair.a.status()["tunnels"]]
+            ends = tuple(zip(netns.HOST_B, mtus, strict=True))
+            return mtus if all(fits(host, to, mtu) and not fits(host, to, mtu + 1) for to, mtu in ends) else None
 
-        def followed():
-            large(1390)
-            return pair.a.status()["tunnels"][0]["path_mtu"] == 1400
-
-        assert toses() == [ECT0] * flows
-        assert all(worker["packets_out"] or worker["handed_over"] for worker in pair.a.status()["workers"])
+        pair.a.wait_negotiated()
+        assert toses() == [ECT0] * 2
+        assert [worker["packets_out"] for worker in pair.a.status()["workers"]] == [1, 1]
+        wide = largest()
         path.narrow(1400)
         try:
-            until(followed, "the path to be known")
+            narrow = until(lambda: (found := largest()) != wide and found, "the path to be followed")
         finally:
             path.narrow(1500)
+        assert narrow == [mtu - 100 for mtu in wide]
         pair.a.config.write_text(pair.a.config.read_text().replace("[[tunnel]]\n", f"[[tunnel]]\nmtu = 1300\ndscp = {EF}\n"))
-        pair.a.ask("reload")
-        assert toses() == [EF << 2 | ECT0] * flows
-        assert pair.a.status()["tunnels"][0]["mtu"] == 1300
-        assert large(1300).returncode == 0
-        refused = large(1301)
-        assert refused.returncode != 0
-        assert "mtu = 1300" in refused.stdout + refused.stderr or "mtu=1300" in refused.stdout + refused.stderr
+        changed = pair.a.ask("reload")["changed"]
+        assert [each["effect"] for each in changed] == ["in place"] * 2
+        assert toses() == [EF << 2 | ECT0] * 2
+        assert largest() == [1300, 1300]
+
+
+def fits(host, address, octets):
+    header = 48 if ":" in address else 28
+    ping = ("ping", "-n", "-c", "1", "-W", "1", "-M", "do", "-s", str(octets - header), address)
+    return host.run(*ping, check=False).returncode == 0
 
 
 # ---- aggregates
