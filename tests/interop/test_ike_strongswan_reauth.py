@@ -50,9 +50,9 @@ def test_the_peer_makes_before_it_breaks(meet, unique):
 
 def test_the_peer_breaks_before_it_makes(meet):
     """Between the two there is no SA: what comes then is held, or lost where more comes than can be."""
-    meeting = meet(their_connection=THEIRS, start="on-demand")
+    meeting = meet(their_connection=THEIRS.replace("2s", "5s"), start="on-demand")  # time to look, before it breaks again
     meeting.bring_up("they")
-    with Stream(meeting, delivered=BETWEEN_SAS):
+    with Stream(meeting, delivered=BETWEEN_SAS, early=True):  # both may begin
         anew(meeting, count=1)
     meeting.eventually(meeting.is_up, "one IKE SA on which both agree")
     meeting.assert_carries()
