@@ -18,7 +18,7 @@ from ipsec_dp.bench.server import Server, segments
 from ipsec_dp.bench.traffic import HEADERS, IMIX, TRAFFIC, Traffic, payloads, send_run
 from ipsec_dp.bench.wire import LINE_MAX, RUN_OCTETS, SOL_UDP, UDP_GRO, VERSION, BenchError, Lines
 
-SHORT = Effort(tcp_s=0.05, step_s=0.02, replies=10, octets=1_000_000)
+SHORT = Effort(tcp_s=0.3, step_s=0.02, replies=10, octets=1_000_000)
 PATIENCE_S = 20.0
 RUN = b"\1" * RUN_OCTETS
 
