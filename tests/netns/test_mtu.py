@@ -132,6 +132,14 @@ def test_a_narrow_middle_is_followed_and_everything_gets_through(path, tmp_path,
             ping(path.sites.host_a, address, "-M", "dont", "-s", "4000")
 
 
+def test_the_kernel_hears_that_bare_esp_must_be_fragmented(path, tmp_path):
+    """Without IKE, whose UDP sockets hear it too: IPv6 of 1280 octets passes in fragments (RFC 8200 §5)."""
+    path.narrow(1280)
+    with gateways(path, tmp_path, manual(6, "esp")) as pair:
+        measured(path, pair, 1280)
+        until(partial(largest_passes, path, netns.HOST_B[1], 1280), "1280 octets to arrive")
+
+
 @pytest.mark.parametrize("version", [4, 6])
 def test_jumbo_frames_are_used_whole(lab, tmp_path, version):
     path = build(lab, 9000)

@@ -379,6 +379,17 @@ class Loopback:
                 return rows
 
 
+def test_udp_gro_is_set_on_both_sockets_of_a_link():
+    """The kernel asks any socket that shares the port whether to join datagrams."""
+    udp_gro = 104  # <linux/udp.h>
+    here = Endpoint(ipaddress.ip_address("127.0.0.1"), 1)
+    with pair() as site, socket.socket(type=socket.SOCK_DGRAM) as receive, socket.socket(type=socket.SOCK_DGRAM) as other:
+        link = site.a.plane.attach_link(Encapsulation.UDP, here, receive.fileno(), Df.SET, other.fileno())
+        for wanted in (ALL, Offload(0)):
+            site.a.plane.set_link_offloads(link, wanted)
+            assert {each.getsockopt(socket.IPPROTO_UDP, udp_gro) for each in (receive, other)} == {int(bool(wanted))}
+
+
 def test_a_run_leaves_a_real_socket_as_the_datagrams_it_is():
     whole = segment(content(70 * 500 + 123))  # more than one send takes
     with pair() as site, Loopback(site) as loopback:
