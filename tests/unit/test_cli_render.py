@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from ipsec_dp.cli import render
 
-ANSWER = {
+ANSWER: dict[str, Any] = {
     "schema": 1,
     "gateway": "site-a",
     "provider": "intel-ipsec-mb",
