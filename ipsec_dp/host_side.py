@@ -15,11 +15,13 @@ from ipsec_dp.carriers import followed
 from ipsec_dp.config.bypass import plan as bypass_plan
 from ipsec_dp.dataplane import owner_of
 from ipsec_dp.host import HostError, bypass, guard, nft, routes, tun, zones
+from ipsec_dp.host.guard_growth import Planner
 from ipsec_dp.host.mtus import interface_mtu, route_mtus
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.outer import inside_networks, own_sources
-from ipsec_dp.sources import Sources, no_source
-from ipsec_dp.wanted import guard_selectors, routed_prefixes, zone_rule
+from ipsec_dp.leading import Around, Lead
+from ipsec_dp.sources import Sources
+from ipsec_dp.wanted import GuardSelectors, routed_prefixes, zone_rule
 from ipsec_dp.ways import Ways
 from ipsec_dp.workers import attach_interface, detach_interface
 
@@ -29,11 +31,10 @@ if TYPE_CHECKING:
     from pyroute2 import AsyncIPRoute
 
     from ipsec_dp.addresses import Address
-    from ipsec_dp.config import Config, Selector, Tunnel
+    from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.config.model import Interface
     from ipsec_dp.config.selectors import Network
     from ipsec_dp.dataplane import DataPlane
-    from ipsec_dp.host.outer import OwnAddress
     from ipsec_dp.spd import Spd
 
 log = logging.getLogger("ipsec_dp")
@@ -45,7 +46,7 @@ class HostSide:
     def __init__(self, config: Config, spd: Spd) -> None:
         self._config = config
         self._spd = spd
-        self._guard = guard.Guard(config.name)
+        self._guard = guard.Guard(config.name, Planner().plan)
         self._zones = zones.Zones(config.name)
         self._netlink: AsyncIPRoute | None = None
         self._ways: Ways | None = None
@@ -58,6 +59,8 @@ class HostSide:
         self._withdrawn: frozenset[str] = frozenset()  # interfaces that get no routes if others have them, see `withdraw`
         self.notes: list[str] = []  # what a person should know about routes now
         self._leading = False
+        self._lead: Lead | None = None  # whose routes `_table` left
+        self._guard_selectors = GuardSelectors()
         self._guarded_now: list[guard.Selector] | None = None  # None: more than this configuration wants
         self._guarded_then: list[guard.Selector] = []  # of the configuration that the guard was widened for
         self.changing = asyncio.Lock()  # held by whoever makes the host follow something
@@ -132,7 +135,7 @@ class HostSide:
 
     async def _guarded_by(self, config: Config) -> list[guard.Selector]:
         """What a configuration keeps from leaving or coming in clear."""
-        selectors, overlapping = await asyncio.to_thread(guard_selectors, config)
+        selectors, overlapping = await asyncio.to_thread(self._guard_selectors.of, config)
         if not overlapping:
             return selectors
         inside = [AddressRange.of(network) for network in await inside_networks(await self.ways.outer_interfaces(config))]
@@ -275,6 +278,8 @@ class HostSide:
             if self._interface_mtus[name] != mtu:
                 self._interface_mtus[name] = mtu
                 await tun.set_mtu(self._ipr, device, mtu)
+        if self._lead is not None and await asyncio.to_thread(self._lead.suits, self._config, self._mtus):
+            return
         if self._route_mtus is not None and self._route_mtus != await asyncio.to_thread(route_mtus, self._config, mtus):
             await self.follow_routes()
 
@@ -297,7 +302,7 @@ class HostSide:
 
     async def _hold_routes(self) -> None:
         self._leading = False
-        self._route_mtus = None
+        self._route_mtus = self._lead = None
         await self._table.apply(self._routed, ())
 
     async def withdraw(self, interfaces: frozenset[str]) -> None:
@@ -321,33 +326,20 @@ class HostSide:
 
     async def _apply_routes(self, *, known: bool) -> None:
         own = await own_sources(self._ipr)
-        routed = await asyncio.to_thread(routed_prefixes, self._config)
-        wanted, notes = await asyncio.to_thread(self._lead, routed, own)
-        table = self._table
-        conflicts = await (table.change if known else table.apply)(routed, wanted)
-        self._tell([*(f"route {conflict}" for conflict in conflicts), *notes])
+        config, devices = self._config, {name: device.index for name, device in self._tuns.items()}
+        mtus, around = dict(self._mtus), Around(devices, own, self._withdrawn, config.routes)
+        lead, self._lead = self._lead, None
+        table, conflicts = self._table, []
+        if not (known and lead is not None and await self._extend(lead, config, around, mtus)):
+            lead = await asyncio.to_thread(Lead, config, around, mtus)
+            conflicts = await (table.change if known else table.apply)(lead.prefixes, lead.wanted)
+        self._lead, self._route_mtus = lead, lead.mtus
+        self._tell([*(f"route {conflict}" for conflict in conflicts), *lead.notes])
 
-    def _lead(self, routed: dict[Network, list[tuple[str, int]]], own: list[OwnAddress]) -> tuple[list[routes.Route], list[str]]:
-        """The routes into our interfaces, without those withdrawn where others have the prefix too; what a person should know.
-
-        Raises HostError when one prefix leads into two interfaces with one metric.
-        """
-        sources = {interface: Sources(interface, self._selectors_of(interface), own) for interface in self._tuns}
-        self._route_mtus = route_mtus(self._config, self._mtus)
-        wanted: dict[tuple[Network, int], routes.Route] = {}
-        notes: dict[str, None] = {}
-        for prefix, ways in routed.items():
-            alive = [way for way in ways if way[0] not in self._withdrawn]
-            for interface, metric in alive or ways:
-                source = sources[interface].to(prefix)
-                route = routes.Route(prefix, self._tuns[interface].index, metric, source.address, self._route_mtus.get(prefix))
-                if wanted.setdefault((prefix, metric), route).interface != route.interface:
-                    raise HostError(
-                        f"{prefix} is routed into two interfaces with metric {metric}; give one [[route]] another metric"
-                    )
-                if source.missing:
-                    notes[no_source(prefix, interface, source)] = None
-        return list(wanted.values()), list(notes)
+    async def _extend(self, lead: Lead, config: Config, around: Around, mtus: Mapping[str, int]) -> bool:
+        """Adds the routes of tunnels that came; False: all has to be looked at."""
+        added = await asyncio.to_thread(lead.grow, config, around, mtus)
+        return added is not None and await self._table.extend(added)
 
     async def probe_source(self, tunnel: Tunnel, target: Address) -> Address | None:
         """Our address that a tunnel carries echo requests to `target` from: its interface's own, else another of this host."""
@@ -373,6 +365,3 @@ class HostSide:
             await self._close(wanted)
         if self._leading:
             await self.follow_routes()
-
-    def _selectors_of(self, interface: str) -> list[Selector]:
-        return [selector for tunnel in self._tunnels_of(interface) for selector in tunnel.selectors]

@@ -33,14 +33,24 @@ class Sources:
     def __init__(self, interface: str, selectors: Iterable[Selector], own: Sequence[OwnAddress]) -> None:
         self._own = sorted(own, key=lambda each: each.interface != interface)  # the interface's own address comes first
         self._by_remote: dict[AddressRange, dict[AddressRange, None]] = {}
+        self._exact = True  # every answer until now came of selectors with just that remote
+        self._known: dict[tuple[AddressRange, ...], Source] = {}
+        self.add(selectors)
+
+    def add(self, selectors: Iterable[Selector]) -> None:
+        """The interface has these too."""
         for each in selectors:
             self._by_remote.setdefault(each.remote, {})[each.local] = None
-        self._known: dict[tuple[AddressRange, ...], Source] = {}
+
+    def apart(self, selectors: Iterable[Selector]) -> bool:
+        """Whether no answer given until now becomes another when these are added."""
+        return self._exact and not any(each.remote in self._by_remote for each in selectors)
 
     def to(self, prefix: Network) -> Source:
         """The source for packets of ours to a routed prefix: by the selectors that have it as remote, else by those it meets."""
         to = AddressRange.of(prefix)
         exact = self._by_remote.get(to)
+        self._exact = self._exact and exact is not None
         met = [exact] if exact else [locals_ for remote, locals_ in self._by_remote.items() if remote.overlaps(to)]
         return self._within(tuple(dict.fromkeys(local for locals_ in met for local in locals_)))
 

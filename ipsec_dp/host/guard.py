@@ -18,7 +18,7 @@ from ipsec_dp.host import INTERFACE_NAME, MARK, HostError, nft
 from ipsec_dp.host.nft import Count, chain, named_set
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 log = logging.getLogger("ipsec_dp")
 
@@ -342,8 +342,10 @@ async def leftovers() -> list[str]:
 class Guard:
     """The guard of one gateway in the network namespace of the calling thread. HostError when nft is missing or refuses."""
 
-    def __init__(self, gateway: str) -> None:
+    def __init__(self, gateway: str, planned: Callable[[Sequence[Selector], Iterable[str]], Plan] = plan) -> None:
+        """`planned` is `plan`, or a shorter way to the same."""
         self.gateway = gateway
+        self._planned = planned
         self.table = table_name(gateway)
         self._now: Plan | None = None  # what we know the kernel has
         self._then: Plan | None = None  # what it was widened for
@@ -353,11 +355,11 @@ class Guard:
 
     async def apply(self, selectors: Sequence[Selector], tunnels: Iterable[str]) -> None:
         """Makes the guard, also from one that a killed process left, in one transaction: there is no moment without."""
-        await self._become(await asyncio.to_thread(plan, selectors, tunnels))
+        await self._become(await asyncio.to_thread(self._planned, selectors, tunnels))
 
     async def widen(self, selectors: Sequence[Selector], tunnels: Iterable[str]) -> None:
         """Keeps closed what it does and what these say, until `settle` (then only what these say) or `apply`."""
-        self._then = then = await asyncio.to_thread(plan, selectors, tunnels)
+        self._then = then = await asyncio.to_thread(self._planned, selectors, tunnels)
         await self._become(then if self._now is None else widen(self._now, then))
 
     async def settle(self) -> None:

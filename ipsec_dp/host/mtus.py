@@ -24,18 +24,31 @@ def _least(mtu: int, version: int) -> int:
 
 def interface_mtu(tunnels: Iterable[Tunnel], mtus: Mapping[str, int]) -> int:
     """Octets, for an interface of these tunnels; `mtus`: the largest packet that each is to get, by name."""
-    return max(_least(mtus[tunnel.name], selector.version) for tunnel in tunnels for selector in tunnel.selectors)
+    held = list(tunnels)
+    widest = max(mtus[tunnel.name] for tunnel in held)
+    if widest >= IPV6_MTU_MIN:  # no least MTU is more
+        return widest
+    return max(_least(mtus[tunnel.name], selector.version) for tunnel in held for selector in tunnel.selectors)
+
+
+def interface_mtus(tunnels: Iterable[Tunnel], mtus: Mapping[str, int]) -> dict[str, int]:
+    """`interface_mtu` of every interface."""
+    interfaces: dict[str, list[Tunnel]] = {}
+    for tunnel in tunnels:
+        interfaces.setdefault(tunnel.interface, []).append(tunnel)
+    return {name: interface_mtu(held, mtus) for name, held in interfaces.items()}
 
 
 def route_mtus(config: Config, mtus: Mapping[str, int]) -> dict[Network, int]:
     """Octets for each prefix whose tunnel takes less than its interface; several tunnels of a prefix: the least of them."""
-    interfaces: dict[str, list[Tunnel]] = {}
-    for tunnel in config.tunnels:
-        interfaces.setdefault(tunnel.interface, []).append(tunnel)
-    wide = {name: interface_mtu(tunnels, mtus) for name, tunnels in interfaces.items()}
     by_name = {tunnel.name: tunnel for tunnel in config.tunnels}
     routed = [(prefix, tunnel) for tunnel in config.tunnels for prefix in tunnel.routes]
     routed += [(route.prefix, by_name[route.tunnel]) for route in config.routes]
+    return narrowed(routed, interface_mtus(config.tunnels, mtus), mtus)
+
+
+def narrowed(routed: Iterable[tuple[Network, Tunnel]], wide: Mapping[str, int], mtus: Mapping[str, int]) -> dict[Network, int]:
+    """`route_mtus` of these prefixes, where the interfaces have the MTUs `wide` (octets, by name)."""
     found: dict[Network, int] = {}
     for prefix, tunnel in routed:
         mtu = _least(mtus[tunnel.name], prefix.version)

@@ -105,6 +105,7 @@ class RouteTable:
         self.tunnels = frozenset(tunnels)
         self._base = table_base(gateway)
         self._left: dict[Place, KernelRoute] | None = None  # by the last call
+        self._metrics: dict[Network, int] | None = None  # of what it left, where nothing stood in the way
 
     def _table(self, prefix: Network) -> int:
         return self._base + prefix.prefixlen
@@ -123,23 +124,45 @@ class RouteTable:
         """`apply`, taking for granted that what the last call left is there."""
         return await self._make(protected, routes, self._left)
 
+    async def extend(self, routes: list[Route]) -> bool:
+        """`change` to what the last call left and these routes, to prefixes that it had nothing for. False, with nothing changed:
+        something stands in the way or did, so that all has to be looked at."""
+        left, before, self._left, self._metrics = self._left, self._metrics, None, None
+        if left is None or before is None:
+            self._left = left
+            return False
+        best = _best([], routes)
+        metrics, new = before | best, self._entries(best, routes, set())
+        with Bulk() as bulk:
+            if best.keys() & before.keys() or await self._conflicts(bulk, metrics):
+                self._left = left
+                return False
+            await self._add(bulk, list(new.values()), {(prefix.version, prefix.prefixlen) for prefix in best})
+        left.update(new)
+        self._left, self._metrics = left, metrics
+        return True
+
+    async def _add(self, bulk: Bulk, new: list[KernelRoute], rules: set[tuple[int, int]]) -> None:
+        await bulk.replace([route for route in new if not route.interface])
+        await bulk.replace([route for route in new if route.interface])
+        for version, length in sorted(rules):
+            await self._add_rules(version, length)
+
     async def _make(
         self, protected: Iterable[Network], routes: Iterable[Route], left: dict[Place, KernelRoute] | None
     ) -> list[Conflict]:
-        self._left = None
+        self._left = self._metrics = None
         with Bulk() as bulk:
-            wanted, conflicts = await self._wanted(bulk, list(protected), list(routes))
+            best = await asyncio.to_thread(_best, list(protected), routes := list(routes))
+            wanted, conflicts = await self._wanted(bulk, best, routes)
             present = await self._present(bulk) if left is None else left
             new, stale, rules = await asyncio.to_thread(_compare, present, wanted)
-            await bulk.replace([route for route in new if not route.interface])
-            await bulk.replace([route for route in new if route.interface])
-            for version, length in sorted(rules):
-                await self._add_rules(version, length)
+            await self._add(bulk, new, rules)
             await bulk.remove([route for route in stale if route.interface])
             await bulk.remove([route for route in stale if not route.interface])
         for version, length in await self._rules() - rules:
             await self._remove_rules(version, length)
-        self._left = wanted
+        self._left, self._metrics = wanted, None if conflicts else best
         return conflicts
 
     async def remove(self) -> None:
@@ -161,9 +184,8 @@ class RouteTable:
     # ---- what is wanted, and what stands in the way ---------------------------------------------------------------------------
 
     async def _wanted(
-        self, bulk: Bulk, protected: list[Network], routes: list[Route]
+        self, bulk: Bulk, best: dict[Network, int], routes: list[Route]
     ) -> tuple[dict[Place, KernelRoute], list[Conflict]]:
-        best = await asyncio.to_thread(_best, protected, routes)
         conflicts = await self._conflicts(bulk, best) if best else []
         lost = {conflict.prefix for conflict in conflicts if conflict.kind == "same"}
         return await asyncio.to_thread(self._entries, best, routes, lost), conflicts
@@ -188,10 +210,11 @@ class RouteTable:
         """Routes of the main table that win against ours, one for each prefix at the most."""
         found: dict[Network, Conflict] = {}
         for version in FAMILIES:
-            ours = [prefix for prefix in metrics if prefix.version == version]
-            rows = await bulk.routes(version, table=MAIN) if ours else []
+            if not any(prefix.version == version for prefix in metrics):
+                continue
+            rows = await bulk.routes(version, table=MAIN)
             rejecting = [row.prefix for row in rows if row.kind in (BLACKHOLE, UNREACHABLE, PROHIBIT)]
-            for prefix in ours:
+            for prefix in (each for each in metrics if rejecting and each.version == version):
                 if any(each.prefixlen < prefix.prefixlen and prefix.subnet_of(each) for each in rejecting):  # type: ignore[arg-type]
                     found[prefix] = Conflict(prefix, "", 0, "reject")
             for row in rows:

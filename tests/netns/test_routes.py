@@ -273,6 +273,42 @@ def test_leftovers_of_a_killed_process_hold_and_are_adopted(sites, tmp_path):
     assert harness.difference(before, sites.gw_a.call(harness.picture)) == []
 
 
+def test_routes_that_came_alone_leave_what_the_whole_does(gateway):
+    def led(*nets):
+        return [Route(N(net), gateway.tun.index, mtu=1300) for net in nets]
+
+    first, more = led("10.77.0.0/20", "10.78.0.0/28"), led("10.79.0.0/26")
+
+    async def grow(table):
+        assert not await table.extend(more), "nothing was left yet"
+        await table.apply([each.prefix for each in first], first)
+        assert await table.extend(more)
+        assert not await table.extend(more), "it is there"
+
+    gateway.with_table(grow)
+    grown = gateway.namespace.call(harness.picture)
+    assert gateway.ways(["10.77.0.1", "10.78.0.1", "10.79.0.1"]) == ["ipsec0"] * 3
+    gateway.remove()
+    gateway.with_table(lambda table: table.apply([each.prefix for each in [*first, *more]], [*first, *more]))
+    assert harness.difference(grown, gateway.namespace.call(harness.picture)) == []
+    gateway.remove()
+
+
+def test_a_route_that_came_gives_way_to_the_hosts(gateway):
+    first, more = Route(N("10.77.0.0/20"), gateway.tun.index), Route(N("10.79.0.0/26"), gateway.tun.index)
+
+    async def grow(table):
+        await table.apply([first.prefix], [first])
+        assert not await table.extend([more])
+        return await table.change([first.prefix, more.prefix], [first, more])
+
+    gateway.namespace.ip("route add 10.79.0.0/26 dev wan")
+    assert [str(each.prefix) for each in gateway.with_table(grow)] == ["10.79.0.0/26"]
+    assert gateway.ways(["10.77.0.1", "10.79.0.1"]) == ["ipsec0", "wan"]
+    gateway.namespace.ip("route del 10.79.0.0/26 dev wan")
+    gateway.remove()
+
+
 def test_metric_out_of_range_or_given_twice(gateway):
     with pytest.raises(ValueError, match="metric 4000000000"):
         gateway.apply([], SITE_B, metric=GUARD_METRIC)

@@ -1,0 +1,165 @@
+"""What is worked out for the tunnels that came alone is what the whole configuration gives: guard's selectors and plan, routes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ipsec_dp.addresses import AddressRange
+from ipsec_dp.came import FEW, came
+from ipsec_dp.config import load
+from ipsec_dp.config.selectors import Selector
+from ipsec_dp.host import HostError
+from ipsec_dp.host.guard import plan
+from ipsec_dp.host.guard_growth import Planner, grown
+from ipsec_dp.host.mtus import route_mtus
+from ipsec_dp.host.outer import OwnAddress
+from ipsec_dp.leading import Around, Lead
+from ipsec_dp.wanted import GuardSelectors, guard_selectors
+
+TEXT = """
+[[tunnel]]
+name = "a"
+remote = "192.0.2.2"
+interface = "ipsec0"
+  [tunnel.auth]
+  local_id = "a.example"
+  remote_id = "b.example"
+  psk_file = "psk"
+"""
+DEVICES = {"ipsec0": 5, "ipsec1": 6}
+OWN = [OwnAddress(ip_address("10.1.0.1"), "lan"), OwnAddress(ip_address("fd01::1"), "lan")]
+NEIGHBOURS = [f"172.16.0.{16 * number}/28" for number in range(6)]
+
+# Locals that overlap, remotes that adjoin, overlap, hold each other or the local side, and everything.
+pairs4 = st.tuples(
+    st.sampled_from(["10.1.0.0/24"] * 5 + ["10.1.0.0/25", "10.9.0.0/24"]),
+    st.sampled_from(NEIGHBOURS * 3 + ["172.16.0.0/26", "172.16.0.8-172.16.0.40", "10.0.0.0/8", "0.0.0.0/0"]),
+)
+pairs6 = st.tuples(st.just("fd01::/64"), st.sampled_from(["fd02::/64", "fd02:0:0:1::/64", "::/0"]))
+selectors = st.builds(
+    lambda pair, protocol: Selector(*map(AddressRange.of, pair), protocol=protocol),
+    st.one_of(pairs4, pairs4, pairs6),
+    st.sampled_from([None] * 6 + [6]),
+)
+shapes = st.fixed_dictionaries(
+    {
+        "proxy_ids": st.lists(selectors, min_size=1, max_size=2).map(tuple),
+        "interface": st.sampled_from(["ipsec0", "ipsec0", "ipsec0", "ipsec1"]),
+        "routed": st.sampled_from([True, True, True, False]),
+    }
+)
+places = st.integers(0, 7)
+narrows = st.sampled_from([{"t1", "t2", "t4", "t5", "t6"}] * 4 + [{"t1"}, set()])
+steps = st.lists(st.tuples(st.sampled_from(["add"] * 6 + ["remove", "change"]), places, shapes, narrows), max_size=9)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("growth")
+    (directory / "psk").touch(mode=0o600)
+    (directory / "psk").write_text("long enough, and a secret")
+    (directory / "a.toml").write_text(TEXT)
+    config = load(directory / "a.toml")
+    return replace(config, tunnels=()), config.tunnels[0]
+
+
+def shaped(tunnel, name, shape):
+    routes = tuple(prefix for each in shape["proxy_ids"] for prefix in each.remote.prefixes) if shape["routed"] else ()
+    return replace(tunnel, name=name, interface=shape["interface"], proxy_ids=shape["proxy_ids"], routes=routes)
+
+
+def idle(tunnel, name, remote):
+    proxy_id = Selector(AddressRange.of("10.1.0.0/24"), AddressRange.of(remote))
+    return shaped(tunnel, name, {"proxy_ids": (proxy_id,), "interface": "ipsec0", "routed": True})
+
+
+def around(config):
+    return Around(DEVICES, OWN, frozenset(), config.routes)
+
+
+def wide(config, narrow=()):
+    """MTUs of its tunnels, octets."""
+    return {tunnel.name: 1300 if tunnel.name in narrow else 1400 for tunnel in config.tunnels}
+
+
+def led(config, mtus):
+    """None: refused."""
+    try:
+        return Lead(config, around(config), mtus)
+    except HostError:
+        return None
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(steps=steps)
+def test_any_row_of_changes_ends_where_the_whole_does(base, steps):
+    config, tunnel = base
+    tunnels, guarded, planner, lead = [], GuardSelectors(), Planner(), None
+    for number, (verb, place, shape, narrow) in enumerate(steps):
+        at = place % (len(tunnels) + 1)
+        if verb == "add":
+            tunnels.insert(at, shaped(tunnel, f"t{number}", shape))
+        elif at < len(tunnels):
+            new = [shaped(tunnel, tunnels[at].name, shape)] if verb == "change" else []
+            tunnels[at : at + 1] = new
+        config = replace(config, tunnels=tuple(tunnels))
+
+        assert guarded.of(config) == guard_selectors(config)
+        wanted = guarded.of(config)[0]
+        names = {each.interface for each in tunnels}
+        assert planner.plan(wanted, names) == plan(wanted, names)
+
+        mtus = wide(config, narrow)
+        whole = led(config, mtus)
+        if lead is None or lead.grow(config, around(config), mtus) is None:
+            lead = led(config, mtus)
+        assert (lead is None) == (whole is None)
+        if lead is not None and whole is not None:
+            assert set(lead.wanted) == set(whole.wanted)
+            assert set(lead.prefixes) == set(whole.prefixes)
+            assert set(lead.notes) == set(whole.notes)
+            assert lead.mtus == whole.mtus == route_mtus(config, mtus)
+            assert lead.suits(config, mtus)
+            other = wide(config, {"t0"} ^ narrow)
+            assert not lead.suits(config, other) or route_mtus(config, other) == lead.mtus
+
+
+def test_one_tunnel_more_is_worked_out_alone(base):
+    config, tunnel = base
+    before = replace(config, tunnels=tuple(idle(tunnel, f"t{n}", net) for n, net in enumerate(NEIGHBOURS[:4])))
+    new = idle(tunnel, "new", NEIGHBOURS[5])
+    after = replace(before, tunnels=(new, *before.tunnels))
+    guarded = GuardSelectors()
+    first, second = guarded.of(before)[0], guarded.of(after)[0]
+    added = came(first, second)
+    assert [str(each.remote) for each in added] == ["172.16.0.80-172.16.0.95"]
+    assert grown(plan(first, ["ipsec0"]), added) == plan(second, ["ipsec0"])
+
+    lead = Lead(before, around(before), wide(before, ["t0"]))
+    assert [
+        (str(each.prefix), each.interface, str(each.source), each.mtu)
+        for each in lead.grow(after, around(after), wide(after, ["t0", "new"]))
+    ] == [("172.16.0.80/28", 5, "10.1.0.1", 1300)]
+
+
+@pytest.mark.parametrize("differs", [{"own": OWN[:1]}, {"devices": {**DEVICES, "ipsec0": 7}}, {"withdrawn": frozenset({"ipsec0"})}])
+def test_routes_are_worked_out_anew_where_the_host_is_another(base, differs):
+    config, tunnel = base
+    config = replace(config, tunnels=(idle(tunnel, "t0", NEIGHBOURS[0]),))
+    mtus = wide(config)
+    assert Lead(config, around(config), mtus).grow(config, around(config), mtus) == []
+    assert Lead(config, around(config), mtus).grow(config, replace(around(config), **differs), mtus) is None
+    assert Lead(config, around(config), mtus).grow(config, around(config), wide(config, ["t0"])) is None
+
+
+def test_what_came_is_told_by_identity_while_it_is_little():
+    one, two, three = [1], [1], [1]
+    assert came([one, two], [one, three, two]) == [three]
+    assert came([one, two], [one, three]) is None
+    assert came([one, one, two], [one, one, one]) is None
+    assert came([], [[number] for number in range(FEW + 1)]) is None
