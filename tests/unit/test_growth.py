@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ipsec_dp.addresses import AddressRange
 from ipsec_dp.came import FEW, came
-from ipsec_dp.config import load
+from ipsec_dp.config import Tunnel, load
 from ipsec_dp.config.selectors import Selector
 from ipsec_dp.host import HostError
 from ipsec_dp.host.guard import plan
@@ -42,7 +42,7 @@ pairs4 = st.tuples(
 )
 pairs6 = st.tuples(st.just("fd01::/64"), st.sampled_from(["fd02::/64", "fd02:0:0:1::/64", "::/0"]))
 selectors = st.builds(
-    lambda pair, protocol: Selector(*map(AddressRange.of, pair), protocol=protocol),
+    lambda pair, protocol: Selector(AddressRange.of(pair[0]), AddressRange.of(pair[1]), protocol=protocol),
     st.one_of(pairs4, pairs4, pairs6),
     st.sampled_from([None] * 6 + [6]),
 )
@@ -99,7 +99,8 @@ def led(config, mtus):
 @given(steps=steps)
 def test_any_row_of_changes_ends_where_the_whole_does(base, steps):
     config, tunnel = base
-    tunnels, guarded, planner, lead = [], GuardSelectors(), Planner(), None
+    tunnels: list[Tunnel] = []
+    guarded, planner, lead = GuardSelectors(), Planner(), None
     for number, (verb, place, shape, narrow) in enumerate(steps):
         at = place % (len(tunnels) + 1)
         if verb == "add":
@@ -137,14 +138,16 @@ def test_one_tunnel_more_is_worked_out_alone(base):
     guarded = GuardSelectors()
     first, second = guarded.of(before)[0], guarded.of(after)[0]
     added = came(first, second)
+    assert added is not None
     assert [str(each.remote) for each in added] == ["172.16.0.80-172.16.0.95"]
     assert grown(plan(first, ["ipsec0"]), added) == plan(second, ["ipsec0"])
 
     lead = Lead(before, around(before), wide(before, ["t0"]))
-    assert [
-        (str(each.prefix), each.interface, str(each.source), each.mtu)
-        for each in lead.grow(after, around(after), wide(after, ["t0", "new"]))
-    ] == [("172.16.0.80/28", 5, "10.1.0.1", 1300)]
+    found = lead.grow(after, around(after), wide(after, ["t0", "new"]))
+    assert found is not None
+    assert [(str(each.prefix), each.interface, str(each.source), each.mtu) for each in found] == [
+        ("172.16.0.80/28", 5, "10.1.0.1", 1300)
+    ]
 
 
 @pytest.mark.parametrize("differs", [{"own": OWN[:1]}, {"devices": {**DEVICES, "ipsec0": 7}}, {"withdrawn": frozenset({"ipsec0"})}])
