@@ -23,7 +23,6 @@ enum {
 
 struct tun {
     uint32_t vnet_header; /* octets, 0: none */
-    uint8_t whole[DP_PACKET_ROOM];
 };
 
 /* What an offload is in TUNSETOFFLOAD; none goes without the checksum. TSO of packets with congestion marks comes along:
@@ -123,15 +122,14 @@ static ssize_t write_burst(const struct dp_io *io, const struct dp_burst *b) {
     return writev(io->poll_fd, b->piece - 1, b->packets + 1);
 }
 
-/* Writes a super-packet as single packets. 0 or -errno. */
-static int write_cut(struct dp_io *io, const struct dp_burst *b) {
-    struct tun *t = io->scratch;
+/* Writes a super-packet as single packets, which are made in `whole`, DP_PACKET_ROOM octets. 0 or -errno. */
+static int write_cut_in(struct dp_io *io, const struct dp_burst *b, uint8_t *whole) {
     struct dp_burst one = *b;
     struct dp_segments s;
     struct dp_inner inner;
-    one.data = t->whole;
+    one.data = whole;
     for (unsigned i = 0, at = 0; i < b->packets; at += (unsigned)b->piece[i++].iov_len)
-        memcpy(t->whole + at, b->piece[i].iov_base, b->piece[i].iov_len);
+        memcpy(whole + at, b->piece[i].iov_base, b->piece[i].iov_len);
     if (dp_inner_read(one.data, one.octets, DP_FLOW_INBOUND, &inner) != DP_OK || dp_segments_begin(&s, &one, &inner) != DP_OK)
         return -EINVAL;
     struct iovec piece[2];
@@ -143,6 +141,14 @@ static int write_cut(struct dp_io *io, const struct dp_burst *b) {
             return -errno;
     }
     return 0;
+}
+
+/* It happens once in a device's life, so the memory is not kept for it. */
+static int write_cut(struct dp_io *io, const struct dp_burst *b) {
+    uint8_t *whole = malloc(DP_PACKET_ROOM);
+    int error = whole != NULL ? write_cut_in(io, b, whole) : -ENOMEM;
+    free(whole);
+    return error;
 }
 
 /* Some kernels refuse super-packets that they said they would take: then there are no more. */
