@@ -8,6 +8,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "sharing.h"
+
 enum {
     DP_TUNNELS_MAX = 1 << 20,
     DP_INTERFACES_MAX = 4096,
@@ -106,13 +108,19 @@ static int open_parts(struct dp *dp) {
     dp->arena = dp_arena_create();
     if (dp->tunnel == NULL || dp->arena == NULL)
         return -ENOMEM;
-    int error = dp_sa_table_init(dp);
+    int error = 0;
+    for (uint32_t w = 0; w < dp->config.workers && error == 0; w++)
+        error = dp_sharing_open(&dp->worker[w]);
+    if (error == 0)
+        error = dp_sa_table_init(dp);
     if (error == 0)
         error = dp_punt_open(dp);
     for (uint32_t w = 0; w < dp->config.workers && error == 0; w++) {
         error = loop_open(dp, &dp->worker[w].inbound, w, DP_INBOUND);
         if (error == 0)
             error = loop_open(dp, &dp->worker[w].outbound, w, DP_OUTBOUND);
+        if (error == 0)
+            error = dp_worker_open_events(&dp->worker[w]);
     }
     return error;
 }
@@ -156,6 +164,7 @@ void dp_destroy(struct dp *dp) {
     for (uint32_t w = 0; dp->worker != NULL && w < dp->config.workers; w++) {
         loop_close(dp, &dp->worker[w].inbound);
         loop_close(dp, &dp->worker[w].outbound);
+        dp_sharing_close(&dp->worker[w]);
     }
     dp_punt_close(dp);
     dp_arena_destroy(dp->arena);

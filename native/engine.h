@@ -56,16 +56,30 @@ struct dp_loop {
     };
 
     pthread_t thread;
-    uint64_t spin; /* ns: how long to look for more before sleeping */
+    uint64_t spin; /* ns: how long the thread looks for more before sleeping */
+    uint64_t busy; /* ns spent in steps since somebody last asked */
+    bool due;      /* there is something for the next step */
     int cpu;       /* that the thread is bound to; -1: none */
     bool running;
     _Atomic bool stop;
     int wake_fd, epoll_fd;
 };
 
+/* What decides whether a worker's loops share a thread (sharing.h); the limits are there to be changed by tests. */
+struct dp_sharing {
+    uint64_t part_window, join_window; /* ns */
+    uint32_t part_busy, part_share;    /* per mille */
+    uint64_t part_looked, join_looked; /* when the time spent was last looked at */
+    _Atomic uint32_t outbound_share;   /* per mille, then */
+};
+
 struct dp_worker {
     struct dp_loop outbound, inbound;
     _Atomic(struct dp_io_set *) tuns, links; /* by number, with holes */
+    pthread_mutex_t lock;                    /* of `apart`, and of which epoll set each device is in */
+    pthread_cond_t parted;                   /* signalled when the inbound thread gets its loop */
+    _Atomic bool apart;                      /* the inbound loop is run by its own thread */
+    struct dp_sharing sharing;
 };
 
 struct dp {
@@ -140,12 +154,23 @@ enum dp_drop dp_oversize(struct dp_loop *loop, uint32_t tunnel, const struct dp_
 /* loop.c */
 /* Sends what `out` holds and empties it. */
 void dp_loop_flush(struct dp_loop *loop, bool to_links, uint64_t now);
-/* worker.c */
+/* events.c */
 int dp_loop_open_events(struct dp_loop *loop);
 void dp_loop_close_events(struct dp_loop *loop);
+/* When both loops' are open. 0 or -errno. */
+int dp_worker_open_events(struct dp_worker *w);
+/* With the worker's lock held: a device comes into the set of whoever runs its loop, or goes. */
 int dp_loop_watch(struct dp *dp, uint32_t worker, bool is_link, struct dp_io *io);
 void dp_loop_unwatch(struct dp *dp, uint32_t worker, bool is_link, struct dp_io *io);
+/* With the worker's lock held: all links into the inbound loop's own set, or back. 0 or -errno, then the call with the opposite
+ * puts right what was moved. */
+int dp_worker_move_links(struct dp_worker *w, bool apart);
 void dp_loop_wake(struct dp_loop *loop);
+/* Waits up to `timeout` ms (-1: for ever) for what is in the loop's set, and marks devices as ready and loops as due. Whether
+ * anything happened. */
+bool dp_loop_wait(struct dp_loop *owner, int timeout);
+/* worker.c */
+uint64_t dp_monotonic(void);
 /* Lets `visit` receive from each device that is ready, beginning with another one each time, until `budget` packets have moved. */
 int dp_loop_visit(struct dp_loop *loop, const struct dp_io_set *set, uint32_t budget, uint64_t now,
                   int (*visit)(struct dp_loop *loop, struct dp_io *io, uint32_t budget, uint64_t now));

@@ -57,9 +57,12 @@ static int replace(struct dp *dp, uint32_t worker, bool is_link, uint32_t number
 
 /* Takes `io` over: on failure it is closed. */
 int dp_io_add(struct dp *dp, uint32_t worker, bool is_link, struct dp_io *io) {
+    struct dp_worker *w = &dp->worker[worker];
+    pthread_mutex_lock(&w->lock);
     int error = dp_io_get(dp, worker, is_link, io->number) != NULL ? -EBUSY : dp_loop_watch(dp, worker, is_link, io);
     if (error == 0)
         error = replace(dp, worker, is_link, io->number, io);
+    pthread_mutex_unlock(&w->lock);
     if (error != 0)
         free_io(dp, io);
     return error;
@@ -69,11 +72,14 @@ int dp_io_remove(struct dp *dp, uint32_t worker, bool is_link, uint32_t number) 
     struct dp_io *io = dp_io_get(dp, worker, is_link, number);
     if (io == NULL)
         return -ENOENT;
+    struct dp_worker *w = &dp->worker[worker];
+    pthread_mutex_lock(&w->lock);
     int error = replace(dp, worker, is_link, number, NULL);
-    if (error == 0) {
+    if (error == 0)
         dp_loop_unwatch(dp, worker, is_link, io);
+    pthread_mutex_unlock(&w->lock);
+    if (error == 0)
         dp_epoch_retire(dp, free_io, io);
-    }
     return error;
 }
 
@@ -134,8 +140,11 @@ int dp_receive_off(struct dp *dp, uint32_t worker, int is_link, uint32_t number)
     struct dp_io *io = dp_io_get(dp, worker, is_link != 0, number);
     if (io == NULL)
         return -ENOENT;
+    struct dp_worker *w = &dp->worker[worker];
+    pthread_mutex_lock(&w->lock);
     dp_loop_unwatch(dp, worker, is_link != 0, io);
     atomic_store_explicit(&io->send_only, true, memory_order_relaxed);
+    pthread_mutex_unlock(&w->lock);
     return 0;
 }
 

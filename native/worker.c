@@ -1,67 +1,21 @@
-/* The threads: each only repeats its step, sleeps in epoll when there is nothing to do, and reads the clock for it. */
+/* The threads: each repeats the step of a loop, or of both, and reads the clock for it. */
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "engine.h"
+#include "sharing.h"
 
 enum {
     DP_STEP_BUDGET = 256, /* packets a step; bounds how long a step holds its epoch */
     DP_STEPS = 16,        /* steps while devices have more, until the others are asked again */
-    DP_EVENTS = 64,
 };
-#define DP_SPIN_MAX UINT64_C(50000) /* ns; falling asleep and being woken costs about as much */
-/* Events carry a device's number, never its address: the device may be gone by the time the event is read. */
-#define DP_WAKE UINT64_MAX
 
-static uint64_t monotonic(void) {
+uint64_t dp_monotonic(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
-}
-
-int dp_loop_open_events(struct dp_loop *loop) {
-    loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (loop->wake_fd < 0 || loop->epoll_fd < 0)
-        return -errno;
-    struct epoll_event e = {.events = EPOLLIN, .data.u64 = DP_WAKE};
-    return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &e) == 0 ? 0 : -errno;
-}
-
-void dp_loop_close_events(struct dp_loop *loop) {
-    if (loop->wake_fd >= 0)
-        close(loop->wake_fd);
-    if (loop->epoll_fd >= 0)
-        close(loop->epoll_fd);
-}
-
-static struct dp_loop *receiver_of(struct dp *dp, uint32_t worker, bool is_link) {
-    return is_link ? &dp->worker[worker].inbound : &dp->worker[worker].outbound;
-}
-
-int dp_loop_watch(struct dp *dp, uint32_t worker, bool is_link, struct dp_io *io) {
-    if (io->poll_fd < 0)
-        return 0;
-    struct epoll_event e = {.events = EPOLLIN, .data.u64 = io->number};
-    return epoll_ctl(receiver_of(dp, worker, is_link)->epoll_fd, EPOLL_CTL_ADD, io->poll_fd, &e) == 0 ? 0 : -errno;
-}
-
-void dp_loop_unwatch(struct dp *dp, uint32_t worker, bool is_link, struct dp_io *io) {
-    if (io->poll_fd >= 0)
-        (void)epoll_ctl(receiver_of(dp, worker, is_link)->epoll_fd, EPOLL_CTL_DEL, io->poll_fd, NULL);
-}
-
-void dp_loop_wake(struct dp_loop *loop) {
-    uint64_t one = 1;
-    /* A full counter means that a wake-up is already on its way. */
-    if (write(loop->wake_fd, &one, sizeof one) < 0)
-        return;
 }
 
 int dp_loop_visit(struct dp_loop *loop, const struct dp_io_set *set, uint32_t budget, uint64_t now,
@@ -85,68 +39,56 @@ int dp_loop_visit(struct dp_loop *loop, const struct dp_io_set *set, uint32_t bu
     return (int)moved;
 }
 
-/* Waits up to `timeout` ms (-1: for ever) and marks the devices that have something. Whether anything happened. */
-static bool wait_ready(struct dp_loop *loop, int timeout) {
-    struct epoll_event event[DP_EVENTS];
-    int n = epoll_wait(loop->epoll_fd, event, DP_EVENTS, timeout);
-    if (n <= 0)
-        return false;
-    dp_epoch_online(&loop->epoch, &loop->dp->epoch);
-    for (int i = 0; i < n; i++) {
-        if (event[i].data.u64 == DP_WAKE) {
-            uint64_t count;
-            while (read(loop->wake_fd, &count, sizeof count) > 0)
-                continue;
-            continue;
-        }
-        struct dp_io *io = dp_io_get(loop->dp, loop->worker, loop->direction == DP_INBOUND, (uint32_t)event[i].data.u64);
-        if (io == NULL)
-            continue;
-        if (atomic_load_explicit(&io->failed, memory_order_relaxed)) /* else its error would wake us for ever */
-            (void)epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, io->poll_fd, NULL);
-        else
-            atomic_store_explicit(&io->ready, true, memory_order_relaxed);
-    }
-    dp_epoch_offline(&loop->epoch);
-    return true;
+/* One step, and when it ended. A device that has more is read on without asking epoll, which costs as much as a read; one that had
+ * none left is not asked again before epoll says so. A step that moved nothing waits in any case: a device may fail each time it is
+ * read. */
+static uint64_t step(struct dp_loop *loop) {
+    uint64_t begun = dp_monotonic();
+    int moved = loop->direction == DP_OUTBOUND ? dp_outbound_step(loop->dp, loop->worker, DP_STEP_BUDGET, begun)
+                                               : dp_inbound_step(loop->dp, loop->worker, DP_STEP_BUDGET, begun);
+    uint64_t ended = dp_monotonic();
+    loop->due = moved != 0 && loop->more;
+    loop->busy += ended - begun;
+    return ended;
 }
 
-/* Waits for what comes next. Under load that is a few microseconds away, and going to sleep for it would cost this thread and the
- * one that wakes it more than to look again; the processor goes to whoever else wants it meanwhile. How long it is worth looking
- * follows from how long the last waits took. */
-static void wait_next(struct dp_loop *loop) {
-    uint64_t begun = monotonic(), now = begun;
-    while (now - begun < loop->spin) {
-        sched_yield();
-        if (dp_handover_waiting(loop) || wait_ready(loop, 0)) {
-            loop->spin = DP_SPIN_MAX;
-            return;
-        }
-        now = monotonic();
-    }
-    if (dp_handover_sleep(loop)) {
-        (void)wait_ready(loop, -1);
-        dp_handover_awake(loop);
-    }
-    loop->spin = monotonic() - begun < DP_SPIN_MAX ? DP_SPIN_MAX : loop->spin / 2;
+static bool stopped(const struct dp_loop *loop) {
+    return atomic_load_explicit(&loop->stop, memory_order_acquire);
 }
 
-static int step(struct dp_loop *loop) {
-    return loop->direction == DP_OUTBOUND ? dp_outbound_step(loop->dp, loop->worker, DP_STEP_BUDGET, monotonic())
-                                          : dp_inbound_step(loop->dp, loop->worker, DP_STEP_BUDGET, monotonic());
-}
-
-/* A device that has more is read on without asking epoll, which costs as much as a read; one that had none left is not asked again
- * before epoll says so. A step that moved nothing waits in any case: a device may fail each time it is read. */
-static void *run(void *argument) {
+/* The outbound loop's thread, which runs the inbound loop as well until that has a thread of its own. */
+static void *run_outbound(void *argument) {
     struct dp_loop *loop = argument;
-    bool more = false;
-    for (unsigned steps = 1; !atomic_load_explicit(&loop->stop, memory_order_acquire); steps++) {
-        if (!more)
-            wait_next(loop);
+    struct dp_worker *w = &loop->dp->worker[loop->worker];
+    uint64_t now = dp_monotonic();
+    for (unsigned steps = 1; !stopped(loop); steps++) {
+        struct dp_loop *other = dp_sharing_apart(w) ? NULL : &w->inbound;
+        if (!loop->due && (other == NULL || !other->due))
+            dp_sharing_wait(loop, other, -1);
         else if (steps % DP_STEPS == 0)
-            (void)wait_ready(loop, 0);
-        more = step(loop) != 0 && loop->more;
+            (void)dp_loop_wait(loop, 0);
+        if (loop->due)
+            now = step(loop);
+        if (other != NULL && other->due)
+            now = step(other);
+        dp_sharing_part(w, now);
+    }
+    return NULL;
+}
+
+static void *run_inbound(void *argument) {
+    struct dp_loop *loop = argument;
+    struct dp_worker *w = &loop->dp->worker[loop->worker];
+    while (dp_sharing_take(w)) {
+        for (unsigned steps = 1; dp_sharing_apart(w) && !stopped(loop); steps++) {
+            if (!loop->due)
+                dp_sharing_wait(loop, NULL, DP_SHARING_LOOK_MS);
+            else if (steps % DP_STEPS == 0)
+                (void)dp_loop_wait(loop, 0);
+            if (loop->due)
+                step(loop);
+            dp_sharing_join(w, dp_monotonic());
+        }
     }
     return NULL;
 }
@@ -172,56 +114,60 @@ static int create(struct dp_loop *loop) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the control thread's */
     if (error == 0)
-        error = pthread_create(&loop->thread, &attributes, run, loop);
+        error = pthread_create(&loop->thread, &attributes, loop->direction == DP_OUTBOUND ? run_outbound : run_inbound, loop);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
-    return error;
-}
-
-static int start(struct dp_loop *loop) {
-    if (loop->running)
-        return -EALREADY;
-    atomic_store_explicit(&loop->stop, false, memory_order_relaxed);
-    loop->running = true;
-    int error = create(loop);
-    if (error != 0) {
-        loop->running = false;
-        return -error;
-    }
+    if (error != 0)
+        return error;
     char name[16];
-    const char *direction = loop->direction == DP_OUTBOUND ? "esp-outbound" : "esp-inbound";
+    const char *direction = loop->direction == DP_OUTBOUND ? "esp" : "esp-inbound";
     (void)snprintf(name, sizeof name, loop->from != NULL ? "%s-%u" : "%s", direction, loop->worker);
     (void)pthread_setname_np(loop->thread, name);
     return 0;
 }
 
-static void stop(struct dp_loop *loop) {
-    if (!loop->running)
-        return;
+static void prepare(struct dp_loop *loop) {
+    atomic_store_explicit(&loop->stop, false, memory_order_relaxed);
+    loop->due = true; /* what came before is there */
+    loop->running = true;
+}
+
+static void end(struct dp_worker *w, struct dp_loop *loop) {
     atomic_store_explicit(&loop->stop, true, memory_order_release);
     dp_loop_wake(loop);
+    dp_sharing_wake(w);
     pthread_join(loop->thread, NULL);
-    loop->running = false;
 }
 
 int dp_worker_start(struct dp *dp, uint32_t worker) {
     if (worker >= dp->config.workers)
         return -EINVAL;
     struct dp_worker *w = &dp->worker[worker];
-    int error = start(&w->outbound);
+    if (w->outbound.running)
+        return -EALREADY;
+    prepare(&w->outbound);
+    prepare(&w->inbound);
+    int error = create(&w->inbound);
+    if (error == 0) {
+        error = create(&w->outbound);
+        if (error != 0)
+            end(w, &w->inbound);
+    }
     if (error != 0)
-        return error;
-    error = start(&w->inbound);
-    if (error != 0)
-        stop(&w->outbound);
-    return error;
+        w->outbound.running = w->inbound.running = false;
+    return -error;
 }
 
 int dp_worker_stop(struct dp *dp, uint32_t worker) {
     if (worker >= dp->config.workers)
         return -EINVAL;
-    stop(&dp->worker[worker].outbound);
-    stop(&dp->worker[worker].inbound);
+    struct dp_worker *w = &dp->worker[worker];
+    if (!w->outbound.running)
+        return 0;
+    end(w, &w->outbound);
+    end(w, &w->inbound);
+    w->outbound.running = w->inbound.running = false;
+    dp_sharing_reset(w);
     return 0;
 }
 

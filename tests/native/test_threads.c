@@ -79,6 +79,16 @@ static int setup(void **state) {
     return 0;
 }
 
+/* The inbound loop changes hands whenever it may, as no load would have it. */
+static int setup_restless(void **state) {
+    int error = setup(state);
+    struct site *s = *state;
+    struct dp_sharing *sharing = &s->dp->worker[0].sharing;
+    sharing->part_window = sharing->join_window = 0;
+    sharing->part_busy = sharing->part_share = 0;
+    return error;
+}
+
 static int teardown(void **state) {
     struct site *s = *state;
     dp_destroy(s->dp);
@@ -220,10 +230,82 @@ static void test_a_packet_wakes_idle_loops_by_every_device(void **state) {
     assert_int_equal(dp_worker_stop(s->dp, 0), 0);
 }
 
+static bool apart(const struct site *s) {
+    return atomic_load_explicit(&s->dp->worker[0].apart, memory_order_acquire);
+}
+
+/* Sends until the inbound loop is where it is wanted, or for ten seconds. */
+static void send_until(struct site *s, bool wanted) {
+    uint64_t end = clock_ns(CLOCK_MONOTONIC) + 10 * SECOND;
+    while (apart(s) != wanted) {
+        assert_true(clock_ns(CLOCK_MONOTONIC) < end);
+        send_some(s, 1);
+        receive_some(s);
+    }
+}
+
+static void test_the_inbound_loop_changes_threads_and_back(void **state) {
+    struct site *s = *state;
+    assert_int_equal(dp_worker_start(s->dp, 0), 0);
+    for (unsigned i = 0; i < 50; i++) {
+        send_until(s, true);
+        send_until(s, false);
+    }
+    unsigned arrived = 0;
+    uint64_t end = clock_ns(CLOCK_MONOTONIC) + 10 * SECOND;
+    while (arrived < 100) {
+        assert_true(clock_ns(CLOCK_MONOTONIC) < end);
+        send_some(s, 1);
+        arrived += receive_some(s);
+    }
+    assert_int_equal(dp_worker_stop(s->dp, 0), 0);
+}
+
+/* Links that come and go while the loop is its own thread's are in that thread's set. */
+static void test_links_follow_the_loop(void **state) {
+    struct site *s = *state;
+    struct dp_addr here = loopback(s->port);
+    s->dp->worker[0].sharing.join_window = UINT64_MAX; /* never back */
+    assert_int_equal(dp_worker_start(s->dp, 0), 0);
+    send_until(s, true);
+    assert_int_equal(dp_link_detach(s->dp, 0, s->udp_link), 0);
+    assert_int_equal(dp_link_attach(s->dp, 0, DP_ENCAPSULATION_UDP, &here, s->outer, DP_DF_SET, -1), s->udp_link);
+    rekey(s, s->udp_link);
+    uint64_t end = clock_ns(CLOCK_MONOTONIC) + 10 * SECOND;
+    while (receive_some(s) == 0) {
+        assert_true(clock_ns(CLOCK_MONOTONIC) < end);
+        send_some(s, 1);
+    }
+    assert_true(apart(s));
+    assert_int_equal(dp_worker_stop(s->dp, 0), 0);
+    assert_false(apart(s)); /* and the next start hears the link again */
+    s->dp->worker[0].sharing.part_window = UINT64_MAX;
+    test_a_packet_wakes_idle_loops_by_every_device(state);
+    assert_false(apart(s));
+}
+
 static uint64_t thread_ns(const struct dp_loop *loop) {
     clockid_t id;
     assert_int_equal(pthread_getcpuclockid(loop->thread, &id), 0);
     return clock_ns(id);
+}
+
+static void test_one_thread_runs_both_loops_while_that_is_enough(void **state) {
+    struct site *s = *state;
+    unsigned arrived = 0;
+    s->dp->worker[0].sharing.part_share = 1001; /* however slow the sanitizer makes it */
+    assert_int_equal(dp_worker_start(s->dp, 0), 0);
+    struct timespec settle = {.tv_nsec = 5000000};
+    nanosleep(&settle, NULL);
+    uint64_t before = thread_ns(&s->dp->worker[0].inbound), end = clock_ns(CLOCK_MONOTONIC) + 10 * SECOND;
+    while (arrived < 100) {
+        assert_true(clock_ns(CLOCK_MONOTONIC) < end);
+        send_some(s, 1);
+        arrived += receive_some(s);
+    }
+    assert_int_equal(thread_ns(&s->dp->worker[0].inbound), before);
+    assert_false(apart(s));
+    assert_int_equal(dp_worker_stop(s->dp, 0), 0);
 }
 
 static void test_idle_threads_do_not_spin(void **state) {
@@ -286,6 +368,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_everything_at_once_under_traffic, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_packet_wakes_idle_loops_by_every_device, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_everything_at_once_under_traffic, setup_restless, teardown),
+        cmocka_unit_test_setup_teardown(test_the_inbound_loop_changes_threads_and_back, setup_restless, teardown),
+        cmocka_unit_test_setup_teardown(test_links_follow_the_loop, setup_restless, teardown),
+        cmocka_unit_test_setup_teardown(test_one_thread_runs_both_loops_while_that_is_enough, setup, teardown),
         cmocka_unit_test_setup_teardown(test_idle_threads_do_not_spin, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_device_that_failed_does_not_keep_its_loop_awake, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_stop_is_clean_under_traffic_and_can_be_started_again, setup, teardown),
