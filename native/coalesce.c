@@ -23,7 +23,7 @@ static size_t addresses_octets(unsigned version) {
 }
 
 static uint8_t *first_of(const struct dp_super *s) {
-    return s->piece[1].iov_base;
+    return s->piece[0].iov_base;
 }
 
 static bool ports_shown(const struct dp_inner *inner) {
@@ -131,7 +131,7 @@ static bool join(struct dp_super *s, uint8_t *packet, const struct dp_inner *inn
         return false;
     if (!checksums_hold(s, packet, inner->octets))
         return false;
-    s->piece[++s->pieces] = (struct iovec){packet + headers, payload};
+    s->piece[s->pieces++] = (struct iovec){packet + headers, payload};
     s->octets += payload;
     s->next_sequence += payload;
     s->next_id++;
@@ -147,7 +147,7 @@ static void add(struct dp_coalescer *c, uint8_t *packet, const struct dp_inner *
                 uint32_t headers) {
     struct dp_super *s = &c->super[c->count];
     c->tag[c->count++] = tag;
-    s->piece[1] = (struct iovec){packet, inner->octets};
+    s->piece[0] = (struct iovec){packet, inner->octets};
     s->pieces = 1;
     s->version = inner->version;
     s->protocol = (uint8_t)inner->flow.protocol;
@@ -216,7 +216,7 @@ static void write_headers(const struct dp_super *s, uint8_t *packet) {
 
 void dp_coalesce_finish(struct dp_coalescer *c, unsigned i, struct dp_burst *b) {
     struct dp_super *s = &c->super[i];
-    *b = (struct dp_burst){.data = first_of(s), .octets = s->octets, .piece = &s->piece[1], .packets = s->pieces};
+    *b = (struct dp_burst){.data = first_of(s), .octets = s->octets, .piece = s->piece, .packets = s->pieces};
     if (s->pieces == 1)
         return;
     write_headers(s, first_of(s));

@@ -18,7 +18,7 @@ enum {
 };
 
 struct dp_super {
-    struct iovec piece[1 + DP_PIECES]; /* the first one is left to the device */
+    struct iovec piece[DP_PIECES];
     uint16_t pieces;
     bool open;     /* more may join */
     bool verified; /* the first packet's checksums were right */

@@ -15,6 +15,7 @@
 enum {
     DP_BURSTS = 64,               /* bursts a receive or send call moves at the most */
     DP_PACKET_ROOM = 65536 + 256, /* room for the largest burst and what an I/O writes before and behind it */
+    DP_TUN_HEADROOM = 16,
 };
 
 struct dp_burst {
@@ -26,7 +27,8 @@ struct dp_burst {
     bool needs_checksum; /* TUN: the upper checksum at checksum_start + checksum_offset is left to who gets the burst */
     uint16_t checksum_start, checksum_offset;
     uint16_t headers;    /* to a TUN: octets before the payload of a super-packet */
-    struct iovec *piece; /* to a TUN: `packets` parts, one behind the other; NULL: all at `data`. piece[-1] is the device's own */
+    struct iovec *piece; /* to a TUN: `packets` parts, one behind the other; before the first lie DP_TUN_HEADROOM octets that the
+                            device may overwrite (where the ESP header was). NULL: all at `data` */
     uint8_t tos;         /* outer TOS or traffic class, received or to send */
     uint8_t df;          /* outer DF to send: DP_DF_SET or DP_DF_CLEAR */
     uint8_t encapsulation;

@@ -14,7 +14,7 @@ static void tell_sender(struct dp_loop *loop, const struct dp_burst *b, const st
     const struct dp_io_set *tuns = atomic_load_explicit(&loop->dp->worker[loop->worker].tuns, memory_order_acquire);
     struct dp_io *io = tuns != NULL && b->interface < tuns->count ? tuns->io[b->interface] : NULL;
     struct dp_addr source = {.family = inner->version};
-    uint8_t message[DP_TOO_BIG_MAX];
+    uint8_t room[DP_TUN_HEADROOM + DP_TOO_BIG_MAX], *message = room + DP_TUN_HEADROOM;
     if (inner->version == 4)
         memcpy(source.ip, b->data + 12, 4);
     else
@@ -22,8 +22,8 @@ static void tell_sender(struct dp_loop *loop, const struct dp_burst *b, const st
     size_t octets = io != NULL ? dp_too_big_make(message, b->data, inner, mtu) : 0;
     if (octets == 0 || !dp_punt_allowed(loop->limiter, &source, now))
         return;
-    struct iovec piece[2] = {{NULL, 0}, {message, octets}}; /* the first is the device's own */
-    const struct dp_burst out = {.data = message, .octets = (uint32_t)octets, .packets = 1, .piece = &piece[1]};
+    struct iovec piece = {message, octets};
+    const struct dp_burst out = {.data = message, .octets = (uint32_t)octets, .packets = 1, .piece = &piece};
     (void)io->ops->send(io, &out, 1); /* a full queue: the next packet asks again */
 }
 

@@ -1,6 +1,7 @@
 /* A TUN device as a burst interface: one packet or super-packet a read, one a write.
  *
- * With IFF_VNET_HDR each carries a virtio header, without which no offload works. Which packets arrive as super-packets is asked
+ * With IFF_VNET_HDR each carries a virtio header, without which no offload works. It lies in the octets just before the packet: one
+ * buffer costs the kernel less than a list of two. Which packets arrive as super-packets is asked
  * for by TUNSETOFFLOAD; those written need no asking, but a kernel that cannot take the one kind cannot make it either. */
 #include <endian.h>
 #include <errno.h>
@@ -17,9 +18,11 @@
 #include "segment.h"
 
 enum {
-    DP_VNET_HEADER_MAX = 64,  /* octets in front of a packet, if somebody chose them (TUNSETVNETHDRSZ) */
+    DP_READ_ROOM = 64,        /* octets before a packet that is read, which so begins on a cache line */
     DP_READ_OCTETS = 1 << 17, /* one receive call ends when it has so many: what is sealed next should still be in the cache */
 };
+
+static_assert((int)DP_READ_ROOM >= (int)DP_TUN_HEADROOM, "the header fits before what is read, too");
 
 struct tun {
     uint32_t vnet_header; /* octets, 0: none */
@@ -64,20 +67,22 @@ static uint32_t tun_offload(struct dp_io *io, uint32_t wanted) {
     return 0;
 }
 
-static void read_header(struct dp_burst *b, const struct virtio_net_hdr *h) {
-    b->gso_type = h->gso_type;
-    b->gso_size = h->gso_size;
-    b->needs_checksum = (h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) != 0;
-    b->checksum_start = h->csum_start;
-    b->checksum_offset = h->csum_offset;
+static void read_header(struct dp_burst *b, const uint8_t *at) {
+    struct virtio_net_hdr h;
+    memcpy(&h, at, sizeof h);
+    b->gso_type = h.gso_type;
+    b->gso_size = h.gso_size;
+    b->needs_checksum = (h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) != 0;
+    b->checksum_start = h.csum_start;
+    b->checksum_offset = h.csum_offset;
 }
 
-static ssize_t read_packet(const struct dp_io *io, uint8_t *header, uint8_t *data) {
+/* Octets of the packet that lies at `data` then, the header before it; -errno. */
+static ssize_t read_packet(const struct dp_io *io, uint8_t *data) {
     const struct tun *t = io->scratch;
-    const struct iovec iov[2] = {{header, t->vnet_header}, {data, DP_IP_MAX}};
     ssize_t octets;
     do
-        octets = t->vnet_header != 0 ? readv(io->poll_fd, iov, 2) : read(io->poll_fd, data, DP_IP_MAX);
+        octets = read(io->poll_fd, data - t->vnet_header, t->vnet_header + DP_IP_MAX);
     while (octets < 0 && errno == EINTR);
     if (octets < 0)
         return -errno;
@@ -85,44 +90,56 @@ static ssize_t read_packet(const struct dp_io *io, uint8_t *header, uint8_t *dat
 }
 
 static int tun_receive(struct dp_io *io, struct dp_area *area, struct dp_burst *b, unsigned n) {
-    _Alignas(struct virtio_net_hdr) uint8_t header[DP_VNET_HEADER_MAX] = {0};
+    const struct tun *t = io->scratch;
     unsigned i = 0;
     while (i < n && area->used < DP_READ_OCTETS && area->octets - area->used >= DP_PACKET_ROOM) {
-        uint8_t *data = area->base + area->used;
-        ssize_t octets = read_packet(io, header, data);
+        uint8_t *data = area->base + area->used + DP_READ_ROOM;
+        ssize_t octets = read_packet(io, data);
         if (octets < 0) {
             if (octets == -EAGAIN)
                 atomic_store_explicit(&io->ready, false, memory_order_relaxed);
             return i != 0 || octets == -EAGAIN ? (int)i : (int)octets;
         }
+        (void)dp_area_take(area, DP_READ_ROOM + (size_t)octets + DP_ESP_TAILROOM);
         b[i] = (struct dp_burst){
-            .data = dp_area_take(area, (size_t)octets + DP_ESP_TAILROOM),
+            .data = data,
             .octets = (uint32_t)octets,
             .interface = io->number,
         };
-        read_header(&b[i++], (const struct virtio_net_hdr *)(const void *)header);
+        if (t->vnet_header != 0)
+            read_header(&b[i], data - t->vnet_header);
+        i++;
     }
     return (int)i;
 }
 
-/* Writes the pieces behind a virtio header, for which the coalescer left room in the list. */
-static ssize_t write_burst(const struct dp_io *io, const struct dp_burst *b) {
-    const struct tun *t = io->scratch;
-    if (t->vnet_header == 0)
-        return writev(io->poll_fd, b->piece, b->packets);
-    _Alignas(struct virtio_net_hdr) uint8_t header[DP_VNET_HEADER_MAX] = {0};
-    struct virtio_net_hdr *h = (struct virtio_net_hdr *)(void *)header;
-    h->flags = b->needs_checksum ? VIRTIO_NET_HDR_F_NEEDS_CSUM : 0;
-    h->gso_type = b->gso_type;
-    h->hdr_len = b->headers;
-    h->gso_size = b->gso_size;
-    h->csum_start = b->checksum_start;
-    h->csum_offset = b->checksum_offset;
-    b->piece[-1] = (struct iovec){header, t->vnet_header};
-    return writev(io->poll_fd, b->piece - 1, b->packets + 1);
+static void write_header(uint8_t *at, size_t octets, const struct dp_burst *b) {
+    const struct virtio_net_hdr h = {
+        .flags = b->needs_checksum ? VIRTIO_NET_HDR_F_NEEDS_CSUM : 0,
+        .gso_type = b->gso_type,
+        .hdr_len = b->headers,
+        .gso_size = b->gso_size,
+        .csum_start = b->checksum_start,
+        .csum_offset = b->checksum_offset,
+    };
+    memset(at, 0, octets);
+    memcpy(at, &h, octets < sizeof h ? octets : sizeof h);
 }
 
-/* Writes a super-packet as single packets, which are made in `whole`, DP_PACKET_ROOM octets. 0 or -errno. */
+static ssize_t write_burst(const struct dp_io *io, const struct dp_burst *b) {
+    const struct tun *t = io->scratch;
+    const struct iovec first = b->piece[0];
+    const struct iovec begun = {(uint8_t *)first.iov_base - t->vnet_header, first.iov_len + t->vnet_header};
+    write_header(begun.iov_base, t->vnet_header, b);
+    if (b->packets == 1)
+        return write(io->poll_fd, begun.iov_base, begun.iov_len);
+    b->piece[0] = begun;
+    ssize_t octets = writev(io->poll_fd, b->piece, (int)b->packets);
+    b->piece[0] = first; /* it may be written again */
+    return octets;
+}
+
+/* Writes a super-packet as single packets, which are made in `whole`, with DP_TUN_HEADROOM octets before it. 0 or -errno. */
 static int write_cut_in(struct dp_io *io, const struct dp_burst *b, uint8_t *whole) {
     struct dp_burst one = *b;
     struct dp_segments s;
@@ -132,11 +149,11 @@ static int write_cut_in(struct dp_io *io, const struct dp_burst *b, uint8_t *who
         memcpy(whole + at, b->piece[i].iov_base, b->piece[i].iov_len);
     if (dp_inner_read(one.data, one.octets, DP_FLOW_INBOUND, &inner) != DP_OK || dp_segments_begin(&s, &one, &inner) != DP_OK)
         return -EINVAL;
-    struct iovec piece[2];
-    one = (struct dp_burst){.piece = &piece[1], .packets = 1};
+    struct iovec piece;
+    one = (struct dp_burst){.piece = &piece, .packets = 1};
     uint32_t octets;
     for (uint8_t *packet; (packet = dp_segments_next(&s, &octets)) != NULL;) {
-        piece[1] = (struct iovec){packet, octets};
+        piece = (struct iovec){packet, octets};
         if (write_burst(io, &one) < 0)
             return -errno;
     }
@@ -145,8 +162,8 @@ static int write_cut_in(struct dp_io *io, const struct dp_burst *b, uint8_t *who
 
 /* It happens once in a device's life, so the memory is not kept for it. */
 static int write_cut(struct dp_io *io, const struct dp_burst *b) {
-    uint8_t *whole = malloc(DP_PACKET_ROOM);
-    int error = whole != NULL ? write_cut_in(io, b, whole) : -ENOMEM;
+    uint8_t *whole = malloc(DP_TUN_HEADROOM + DP_PACKET_ROOM);
+    int error = whole != NULL ? write_cut_in(io, b, whole + DP_TUN_HEADROOM) : -ENOMEM;
     free(whole);
     return error;
 }
@@ -184,7 +201,7 @@ static int find_vnet_header(int fd, uint32_t *octets) {
         return 0;
     if (ioctl(fd, TUNGETVNETHDRSZ, &size) != 0)
         return -errno;
-    if (size < (int)sizeof(struct virtio_net_hdr) || size > DP_VNET_HEADER_MAX)
+    if (size < (int)sizeof(struct virtio_net_hdr) || size > DP_TUN_HEADROOM) /* somebody chose another (TUNSETVNETHDRSZ) */
         return -EINVAL;
     *octets = (uint32_t)size;
     return 0;
