@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #define DP_SPIN_MAX UINT64_C(50000)        /* ns; falling asleep and being woken costs about as much */
+#define DP_SPIN_MIN UINT64_C(1000)         /* ns; less is not worth a look */
 #define DP_PART_WINDOW UINT64_C(10000000)  /* ns that one thread must have been busy */
 #define DP_JOIN_WINDOW UINT64_C(100000000) /* ns that two threads must have had little to do */
 
@@ -67,24 +68,25 @@ static void sleep_now(struct dp_loop *loop, struct dp_loop *other, int timeout) 
     dp_handover_awake(loop);
 }
 
-/* The processor goes to whoever else wants it first: mostly that is who sends or receives next, and what it leaves is then taken in
- * one go. Under load what comes after that is a few microseconds away, and going to sleep for it would cost this thread and the one
- * that wakes it more than to look again. How long it is worth looking follows from how long the last waits took. */
+/* Under load, what comes next is a few microseconds away: going to sleep for it would cost this thread and the one that wakes it
+ * more than to look again. The processor goes to whoever else wants it meanwhile; mostly that is who sends or receives next, and
+ * what it leaves is then taken in one go. How long this is worth while follows from how long the last sleeps took; after some that
+ * were long, nothing is lost on it any more, and what is there already says nothing about what comes next. */
 void dp_sharing_wait(struct dp_loop *loop, struct dp_loop *other, int timeout) {
-    sched_yield();
-    if (has_something(loop, other))
-        return;
     uint64_t begun = dp_monotonic(), now = begun;
-    while (now - begun < loop->spin) {
+    for (unsigned looks = 0; now - begun < loop->spin; looks++) {
         sched_yield();
         if (has_something(loop, other)) {
-            loop->spin = DP_SPIN_MAX;
+            loop->spin = looks != 0 ? DP_SPIN_MAX : loop->spin;
             return;
         }
         now = dp_monotonic();
     }
+    if (has_something(loop, other))
+        return;
     sleep_now(loop, other, timeout);
-    loop->spin = dp_monotonic() - begun < DP_SPIN_MAX ? DP_SPIN_MAX : loop->spin / 2;
+    uint64_t slept = dp_monotonic() - begun;
+    loop->spin = slept < DP_SPIN_MAX ? DP_SPIN_MAX : loop->spin / 2 > DP_SPIN_MIN ? loop->spin / 2 : 0;
 }
 
 /* ---- giving the inbound loop away, and back */
