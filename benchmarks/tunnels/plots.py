@@ -35,6 +35,7 @@ COLOURS = {
     "kernel-esp": "#6b7280",
     "kernel-wireguard": "#9aa1ac",
 }
+CROWDED = 1000  # largest ratio ÷ smallest, from where an axis shows fewer figures
 UDP_TITLE = "UDP rate without loss (≤ 0.1 %)"
 TITLES = {
     "tcp_1": "one stream",
@@ -151,7 +152,9 @@ def _ratios(results: Results, answer: dict[str, Any], note: str) -> Figure | Non
             axes.scatter(across, up, s=46, color=COLOURS.get(name, "#999999"), label=name, zorder=3)
     axes.axvline(1, color="#30363d", linewidth=1, zorder=2)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    values = [value for _, row in rows for value in row.values()]
+    crowded = max(values) / min(values) > CROWDED  # then there is no room for three figures a decade
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if crowded else (1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(visible=True, axis="x")
