@@ -166,9 +166,8 @@ void dp_loop_unwatch(struct dp *dp, uint32_t worker, bool is_link, struct dp_io 
  * puts right what was moved. */
 int dp_worker_move_links(struct dp_worker *w, bool apart);
 void dp_loop_wake(struct dp_loop *loop);
-/* Waits up to `timeout` ms (-1: for ever) for what is in the loop's set, and marks devices as ready and loops as due. Whether
- * anything happened. */
-bool dp_loop_wait(struct dp_loop *owner, int timeout);
+/* Waits up to `timeout` ms (-1: for ever) for what is in the loop's set, and marks devices as ready and loops as due. */
+void dp_loop_wait(struct dp_loop *owner, int timeout);
 /* worker.c */
 uint64_t dp_monotonic(void);
 /* Lets `visit` receive from each device that is ready, beginning with another one each time, until `budget` packets have moved. */

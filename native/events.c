@@ -66,8 +66,7 @@ int dp_worker_move_links(struct dp_worker *w, bool apart) {
     int error = move(from, to, w->inbound.wake_fd, DP_EVENT_WAKE | DP_EVENT_LINK);
     for (uint32_t i = 0; error == 0 && set != NULL && i < set->count; i++) {
         const struct dp_io *io = set->io[i];
-        if (io == NULL || io->poll_fd < 0 || atomic_load_explicit(&io->send_only, memory_order_relaxed) ||
-            atomic_load_explicit(&io->failed, memory_order_relaxed))
+        if (io == NULL || io->poll_fd < 0 || atomic_load_explicit(&io->send_only, memory_order_relaxed))
             continue;
         error = move(from, to, io->poll_fd, io->number | DP_EVENT_LINK);
     }
@@ -100,11 +99,11 @@ static void mark(struct dp_loop *owner, struct dp_loop *loop, uint64_t what) {
     loop->due = true;
 }
 
-bool dp_loop_wait(struct dp_loop *owner, int timeout) {
+void dp_loop_wait(struct dp_loop *owner, int timeout) {
     struct epoll_event event[DP_EVENTS];
     int n = epoll_wait(owner->epoll_fd, event, DP_EVENTS, timeout);
     if (n <= 0)
-        return false;
+        return;
     struct dp_worker *w = &owner->dp->worker[owner->worker];
     dp_epoch_online(&owner->epoch, &owner->dp->epoch);
     for (int i = 0; i < n; i++) {
@@ -114,5 +113,4 @@ bool dp_loop_wait(struct dp_loop *owner, int timeout) {
             mark(owner, loop, event[i].data.u64);
     }
     dp_epoch_offline(&owner->epoch);
-    return true;
 }

@@ -5,6 +5,9 @@
 #include "engine.h"
 #include "mss.h"
 
+/* A packet that was opened where it lay has its ESP header and IV before it; no cipher has a shorter IV (dp_burst.piece). */
+static_assert((int)DP_ESP_HEADER + (int)DP_AEAD_IV >= (int)DP_TUN_HEADROOM, "the TUN device's header takes their place");
+
 static uint32_t load_be32(const uint8_t *p) {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }

@@ -15,7 +15,7 @@
 enum {
     DP_BURSTS = 64,               /* bursts a receive or send call moves at the most */
     DP_PACKET_ROOM = 65536 + 256, /* room for the largest burst and what an I/O writes before and behind it */
-    DP_TUN_HEADROOM = 16,
+    DP_TUN_HEADROOM = 16,         /* octets before a packet for a TUN, which may overwrite them */
 };
 
 struct dp_burst {

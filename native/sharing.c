@@ -49,7 +49,7 @@ static bool has_something(struct dp_loop *loop, struct dp_loop *other) {
         loop->due = true;
     if (other != NULL && dp_handover_waiting(other))
         other->due = true;
-    (void)dp_loop_wait(loop, 0);
+    dp_loop_wait(loop, 0);
     return loop->due || (other != NULL && other->due);
 }
 
@@ -59,7 +59,7 @@ static void sleep_now(struct dp_loop *loop, struct dp_loop *other, int timeout) 
         return;
     }
     if (other == NULL || dp_handover_sleep(other)) {
-        (void)dp_loop_wait(loop, timeout);
+        dp_loop_wait(loop, timeout);
         if (other != NULL)
             dp_handover_awake(other);
     } else {

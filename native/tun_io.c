@@ -1,8 +1,8 @@
 /* A TUN device as a burst interface: one packet or super-packet a read, one a write.
  *
  * With IFF_VNET_HDR each carries a virtio header, without which no offload works. It lies in the octets just before the packet: one
- * buffer costs the kernel less than a list of two. Which packets arrive as super-packets is asked
- * for by TUNSETOFFLOAD; those written need no asking, but a kernel that cannot take the one kind cannot make it either. */
+ * buffer costs the kernel less than a list of two. Which packets arrive as super-packets is asked for by TUNSETOFFLOAD; those
+ * written need no asking, but a kernel that cannot take the one kind cannot make it either. */
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -122,8 +122,10 @@ static void write_header(uint8_t *at, size_t octets, const struct dp_burst *b) {
         .csum_start = b->checksum_start,
         .csum_offset = b->checksum_offset,
     };
-    memset(at, 0, octets);
-    memcpy(at, &h, octets < sizeof h ? octets : sizeof h);
+    if (octets == 0)
+        return;
+    memset(at, 0, octets); /* it may be longer than what is known of it */
+    memcpy(at, &h, sizeof h);
 }
 
 static ssize_t write_burst(const struct dp_io *io, const struct dp_burst *b) {

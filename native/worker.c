@@ -56,40 +56,35 @@ static bool stopped(const struct dp_loop *loop) {
     return atomic_load_explicit(&loop->stop, memory_order_acquire);
 }
 
+/* What a thread does again and again for `loop`, and for `other` (NULL: it has none); when it was done. */
+static uint64_t turn(struct dp_loop *loop, struct dp_loop *other, unsigned turns, int timeout) {
+    uint64_t now = 0;
+    if (!loop->due && (other == NULL || !other->due))
+        dp_sharing_wait(loop, other, timeout);
+    else if (turns % DP_STEPS == 0)
+        dp_loop_wait(loop, 0);
+    if (loop->due)
+        now = step(loop);
+    if (other != NULL && other->due)
+        now = step(other);
+    return now != 0 ? now : dp_monotonic();
+}
+
 /* The outbound loop's thread, which runs the inbound loop as well until that has a thread of its own. */
 static void *run_outbound(void *argument) {
     struct dp_loop *loop = argument;
     struct dp_worker *w = &loop->dp->worker[loop->worker];
-    uint64_t now = dp_monotonic();
-    for (unsigned steps = 1; !stopped(loop); steps++) {
-        struct dp_loop *other = dp_sharing_apart(w) ? NULL : &w->inbound;
-        if (!loop->due && (other == NULL || !other->due))
-            dp_sharing_wait(loop, other, -1);
-        else if (steps % DP_STEPS == 0)
-            (void)dp_loop_wait(loop, 0);
-        if (loop->due)
-            now = step(loop);
-        if (other != NULL && other->due)
-            now = step(other);
-        dp_sharing_part(w, now);
-    }
+    for (unsigned turns = 1; !stopped(loop); turns++)
+        dp_sharing_part(w, turn(loop, dp_sharing_apart(w) ? NULL : &w->inbound, turns, -1));
     return NULL;
 }
 
 static void *run_inbound(void *argument) {
     struct dp_loop *loop = argument;
     struct dp_worker *w = &loop->dp->worker[loop->worker];
-    while (dp_sharing_take(w)) {
-        for (unsigned steps = 1; dp_sharing_apart(w) && !stopped(loop); steps++) {
-            if (!loop->due)
-                dp_sharing_wait(loop, NULL, DP_SHARING_LOOK_MS);
-            else if (steps % DP_STEPS == 0)
-                (void)dp_loop_wait(loop, 0);
-            if (loop->due)
-                step(loop);
-            dp_sharing_join(w, dp_monotonic());
-        }
-    }
+    while (dp_sharing_take(w))
+        for (unsigned turns = 1; dp_sharing_apart(w) && !stopped(loop); turns++)
+            dp_sharing_join(w, turn(loop, NULL, turns, DP_SHARING_LOOK_MS));
     return NULL;
 }
 

@@ -99,7 +99,7 @@ class Gateway(Table, frozen=True, kw_only=True):
     workers: Annotated[
         int,
         Meta(
-            description="workers that share the tunnels, each with a thread in each direction",
+            description="workers that share the tunnels, each with one thread, or two while both directions are busy",
             extra_json_schema={"minimum": 1, "maximum": 64},
         ),
     ] = 1

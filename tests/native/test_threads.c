@@ -307,8 +307,12 @@ static void test_one_thread_runs_both_loops_while_that_is_enough(void **state) {
     s->dp->worker[0].sharing.part_share = 1001; /* however slow the sanitizer makes it */
     assert_int_equal(dp_worker_start(s->dp, 0), 0);
     struct timespec settle = {.tv_nsec = 5000000};
-    nanosleep(&settle, NULL);
-    uint64_t before = thread_ns(&s->dp->worker[0].inbound), end = clock_ns(CLOCK_MONOTONIC) + 10 * SECOND;
+    uint64_t before, end = clock_ns(CLOCK_MONOTONIC) + 10 * SECOND;
+    do { /* until it sleeps, however late it is started */
+        assert_true(clock_ns(CLOCK_MONOTONIC) < end);
+        before = thread_ns(&s->dp->worker[0].inbound);
+        nanosleep(&settle, NULL);
+    } while (before == 0 || thread_ns(&s->dp->worker[0].inbound) != before);
     while (arrived < 100) {
         assert_true(clock_ns(CLOCK_MONOTONIC) < end);
         send_some(s, 1);
