@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ipsec_dp.addresses import AddressRange
 from ipsec_dp.dataplane import Action, PolicyRule
 from ipsec_dp.dataplane.lookup import FLOW
-from ipsec_dp.selectors import ANY_PORT, ANY_PROTOCOL, Range, SelectorPair
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, Range, SelectorPair
 
 if TYPE_CHECKING:
     from collections.abc import Callable

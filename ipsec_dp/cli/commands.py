@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
+import contextlib
 import json
 import platform
 import time
@@ -19,7 +19,7 @@ from ipsec_dp.config.model import CONTROL_DIRECTORY, control_socket
 from ipsec_dp.errors import ControlError, Finding, IpsecDpError, NoDaemonError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -81,7 +81,9 @@ def up(file: Path, control: Path | None) -> int:
     """
     config = load(file)
     _show_findings(config.warnings)
-    return int(_part("daemon").run(config, config.control_path if control is None else control))
+    with _loading():
+        from ipsec_dp.gateway.daemon import run
+    return int(run(config, config.control_path if control is None else control))
 
 
 @program.command(epilog=examples("ipsec-dp down", "ipsec-dp down --control /run/ipsec-dp/site-a.sock"))
@@ -261,10 +263,11 @@ def explain(
     Which route it takes, which rule holds it first, which SA carries it, and what the guard does with it outside the tunnel.
     Without PROTO or ports it is a packet that does not show them, as a later fragment.
     """
-    part = _part("explain")
-    question = part.question_of(src, dst, proto, sport, dport, inbound=inbound)
+    with _loading():
+        from ipsec_dp.gateway import explain
+    question = explain.question_of(src, dst, proto, sport, dport, inbound=inbound)
     if file is not None:
-        answer = asyncio.run(part.explain(load(file), question, None)).as_json()
+        answer = asyncio.run(explain.explain(load(file), question, None)).as_json()
     else:
         ends: dict[str, Any] = {"source": src, "destination": dst, "protocol": proto, "sport": sport, "dport": dport}
         answer = ask(control, "explain", inbound=inbound, **ends)
@@ -285,7 +288,9 @@ def doctor(as_json: bool) -> int:
 
     It looks at TUN, capabilities, offloads, CPU features, memlock and ports, and changes nothing.
     """
-    return int(_part("doctor").run(json=as_json))
+    with _loading():
+        from ipsec_dp.cli.doctor import run
+    return int(run(json=as_json))
 
 
 @program.command(epilog=examples("sudo ipsec-dp demo", "sudo ipsec-dp demo --output /tmp/demo --json"))
@@ -296,7 +301,9 @@ def demo(output: Path, as_json: bool) -> int:
 
     Two hosts and two gateways in network namespaces of their own: ping, a file, iperf3, captures inside and outside.
     """
-    return int(_part("demo").run(output=output, json=as_json))
+    with _loading():
+        from ipsec_dp.cli.demo import run
+    return int(run(output=output, json=as_json))
 
 
 @program.group(
@@ -311,7 +318,11 @@ def demo(output: Path, as_json: bool) -> int:
 @click.pass_context
 def bench(ctx: click.Context, as_json: bool) -> int:
     """Measure: ESP on this machine, or a path with its two ends."""
-    return 0 if ctx.invoked_subcommand else int(_part("bench.esp").run(json=as_json))
+    if ctx.invoked_subcommand:
+        return 0
+    with _loading():
+        from ipsec_dp.bench.esp import run
+    return int(run(json=as_json))
 
 
 @bench.command("server", epilog=examples("ipsec-dp bench server --bind 10.2.0.1"))
@@ -322,7 +333,9 @@ def bench_server(bind: str, port: int) -> int:
 
     Whoever can connect may send: let it run only while you measure.
     """
-    return int(_part("bench.server").run(bind, port))
+    with _loading():
+        from ipsec_dp.bench.server import run
+    return int(run(bind, port))
 
 
 @bench.command("client", epilog=examples("ipsec-dp bench client 10.2.0.1", "ipsec-dp bench client 10.2.0.1 --measure tcp_1 --json"))
@@ -335,10 +348,11 @@ def bench_client(host: str, names: tuple[str, ...], port: int, as_json: bool) ->
 
     TCP streams, loss-free UDP rates, round trips, CPU time: what the project's tunnel benchmark measures. About two minutes.
     """
-    part = _part("bench.client")
-    if unknown := set(names) - set(part.MEASURED):
-        raise click.UsageError(f"no measure {', '.join(sorted(unknown))}; there are {', '.join(part.MEASURED)}")
-    return int(part.run(host, port, names, json=as_json))
+    with _loading():
+        from ipsec_dp.bench.client import MEASURED, run
+    if unknown := set(names) - set(MEASURED):
+        raise click.UsageError(f"no measure {', '.join(sorted(unknown))}; there are {', '.join(MEASURED)}")
+    return int(run(host, port, names, json=as_json))
 
 
 @program.command(epilog=examples("ipsec-dp version"))
@@ -365,12 +379,13 @@ def _show_findings(findings: tuple[Finding, ...]) -> None:
         click.echo(str(finding), err=True)
 
 
-def _part(name: str) -> Any:
-    """A part of this package that only one verb needs: loaded then, so that the others start quickly and without its libraries."""
+@contextlib.contextmanager
+def _loading() -> Iterator[None]:
+    """Around the import of what one verb alone needs: made then, so that the others start quickly and without its libraries."""
     try:
-        return importlib.import_module(f"ipsec_dp.{name}")
+        yield
     except ImportError as error:
-        raise IpsecDpError(f"ipsec_dp.{name} cannot be loaded: {error}; run `make setup`, or install the package anew") from error
+        raise IpsecDpError(f"{error.name} cannot be loaded: {error}; run `make setup`, or install the package anew") from error
 
 
 def find_control(directory: Path = CONTROL_DIRECTORY, host: str | None = None) -> Path:
@@ -390,7 +405,9 @@ def ask(control: Path | None, verb: str, timeout: float | None = None, **argumen
     """What the running gateway answers. Raises NoDaemonError, ControlError."""
     path = find_control() if control is None else control
     limit = {} if timeout is None else {"timeout": timeout}
-    answer = _part("control").request(path, {"verb": verb, **arguments}, **limit)
+    with _loading():
+        from ipsec_dp.gateway.control import request
+    answer = request(path, {"verb": verb, **arguments}, **limit)
     if answer is not None and not isinstance(answer, dict):
         raise ControlError(f"{path}: the answer to {verb} is not an object")
     return answer or {}

@@ -22,7 +22,7 @@ from ipsec_dp.config.model import (
     ZoneRule,
     control_socket,
 )
-from ipsec_dp.config.selectors import ANY_PORTS, PortRange, Rule, Selector
+from ipsec_dp.ipsec.rules import ANY_PORTS, PortRange, Rule, Selector
 
 __all__ = [
     "ANY_PORTS",

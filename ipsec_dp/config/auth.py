@@ -13,7 +13,7 @@ from ipsec_dp.ike import certificates
 from ipsec_dp.ike.auth import SecretError
 from ipsec_dp.ike.certificates import CertificateError
 from ipsec_dp.ike.identity import Identity, IdentityError
-from ipsec_dp.suites import parse_suite
+from ipsec_dp.ipsec.suites import parse_suite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ipsec_dp.config.selectors import ANY_PORTS, ICMP_PROTOCOLS
 from ipsec_dp.errors import BadValueError
+from ipsec_dp.ipsec.rules import ANY_PORTS, ICMP_PROTOCOLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ipsec_dp.addresses import Address, Network
     from ipsec_dp.config.model import Policy
-    from ipsec_dp.config.selectors import PortRange, Selector
+    from ipsec_dp.ipsec.addresses import Address, Network
+    from ipsec_dp.ipsec.rules import PortRange, Selector
 
 PREFIX_PAIRS_MAX = 16  # of one selector: each is a rule, and the kernel tries them one after the other for each packet
 RULES_MAX = 1000

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ipsec_dp.addresses import AddressRange
 from ipsec_dp.config import bypass, files, model, shadows
 from ipsec_dp.config.findings import Findings, Place, suggest
-from ipsec_dp.config.selectors import Network, Rule, Selector
 from ipsec_dp.errors import BadValueError
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.rules import Network, Rule, Selector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsec_dp.addresses import AddressRange
 from ipsec_dp.config.check import tunnel_place
+from ipsec_dp.ipsec.addresses import AddressRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

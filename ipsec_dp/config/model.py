@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ipsec_dp.config.packets import DEFAULT_PACKETS, Packets
-from ipsec_dp.config.selectors import ANY_IPV4, ANY_IPV6, Action, Network, Rule, Selector
+from ipsec_dp.ipsec.rules import ANY_IPV4, ANY_IPV6, Action, Network, Rule, Selector
 
 if TYPE_CHECKING:
     from ipsec_dp.errors import Finding
-    from ipsec_dp.ike.sa_payload import Proposal
-    from ipsec_dp.suites import Suite
+    from ipsec_dp.ike.v2.sa_payload import Proposal
+    from ipsec_dp.ipsec.suites import Suite
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsec_dp.addresses import AddressRange
 from ipsec_dp.config import model
 from ipsec_dp.config.quantities import parse_address, parse_duration
-from ipsec_dp.config.selectors import ICMP_OF_VERSION
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.rules import ICMP_OF_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ipsec_dp.config import tables
     from ipsec_dp.config.findings import Findings, Place
-    from ipsec_dp.config.selectors import Selector
+    from ipsec_dp.ipsec.rules import Selector
 
 
 def resolve_monitor(table: tables.Monitor | None, place: Place) -> model.Monitor | None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import tables
     from ipsec_dp.config.findings import Place
-    from ipsec_dp.config.selectors import Selector
+    from ipsec_dp.ipsec.rules import Selector
 
 MTU_MIN, MTU_MAX = 576, 65535
 IPV6_MTU_MIN = 1280  # RFC 8200 §5

@@ -6,9 +6,9 @@ import ipaddress
 import re
 from functools import lru_cache
 
-from ipsec_dp.addresses import AddressRange
-from ipsec_dp.config.selectors import ANY_CODES, ANY_PORTS, PortRange
 from ipsec_dp.errors import BadValueError
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.rules import ANY_CODES, ANY_PORTS, PortRange
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface

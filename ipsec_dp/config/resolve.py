@@ -25,7 +25,9 @@ from ipsec_dp.config.quantities import (
     parse_remote,
     parse_size,
 )
-from ipsec_dp.config.selectors import (
+from ipsec_dp.errors import BadValueError
+from ipsec_dp.ike.proposal import ProposalError, parse_esp, parse_ike
+from ipsec_dp.ipsec.rules import (
     ANY_CODES,
     ANY_IPV4,
     ANY_IPV6,
@@ -36,17 +38,15 @@ from ipsec_dp.config.selectors import (
     PortRange,
     Selector,
 )
-from ipsec_dp.errors import BadValueError
-from ipsec_dp.ike.proposal import ProposalError, parse_esp, parse_ike
-from ipsec_dp.ike.transforms import ENCRYPTIONS, GROUPS, INTEGRITIES, PRFS
-from ipsec_dp.suites import ESN_KEYWORDS
+from ipsec_dp.ipsec.suites import ESN_KEYWORDS
+from ipsec_dp.ipsec.transforms import ENCRYPTIONS, GROUPS, INTEGRITIES, PRFS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ipsec_dp.config.findings import Place
-    from ipsec_dp.ike.sa_payload import Proposal
+    from ipsec_dp.ike.v2.sa_payload import Proposal
 
 REPLAY_WINDOWS = tuple(2**bits for bits in range(6, 14))
 LIFETIME_MAX_S = 365 * 86400

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ipsec_dp.config.selectors import ANY_PORTS
-from ipsec_dp.selectors import PORT_OPAQUE, PROTOCOL_OPAQUE
+from ipsec_dp.ipsec.rules import ANY_PORTS
+from ipsec_dp.ipsec.selectors import PORT_OPAQUE, PROTOCOL_OPAQUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ipsec_dp.config.selectors import PortRange, Rule, Selector
+    from ipsec_dp.ipsec.rules import PortRange, Rule, Selector
 
 PIECES_MAX = 64  # of what is left of one rule; beyond, it counts as reachable
 WORK_MAX = 10_000  # differences of boxes in one search; beyond, only single rules are found that hold another

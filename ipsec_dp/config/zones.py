@@ -9,9 +9,9 @@ from ipsec_dp.config import model, tables
 from ipsec_dp.config.findings import Findings, Place, suggest
 from ipsec_dp.config.read import array_of, read_table
 from ipsec_dp.config.resolve import check_interface, check_name, resolve_selectors
-from ipsec_dp.config.selectors import Rule
 from ipsec_dp.config.shadows import find_shadowed
-from ipsec_dp.zones import GATEWAY, ZonePolicy, covers
+from ipsec_dp.config.zone_policy import GATEWAY, ZonePolicy, covers
+from ipsec_dp.ipsec.rules import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,15 +7,15 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp._native import ffi, lib
-from ipsec_dp.addresses import AddressRange
 from ipsec_dp.dataplane.types import DROP_NAMES, Endpoint, Limits, OuterPath
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.selectors import Range, SelectorPair
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.selectors import Range, SelectorPair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ipsec_dp.addresses import Address
+    from ipsec_dp.ipsec.addresses import Address
 
 
 def check(result: int, what: str) -> int:

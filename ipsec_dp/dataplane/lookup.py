@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ipsec_dp.addresses import Address
     from ipsec_dp.dataplane.policy import Policy
+    from ipsec_dp.ipsec.addresses import Address
 
 # struct dp_flow_key: IPv4 addresses in the first four octets
 FLOW = np.dtype(

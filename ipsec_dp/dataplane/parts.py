@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.dataplane.batch import Batch
     from ipsec_dp.dataplane.plane import DataPlane
-    from ipsec_dp.suites import Suite
+    from ipsec_dp.ipsec.suites import Suite
 
 
 def run_replay(window: int, esn: bool, low: Sequence[int]) -> list[tuple[int, str]]:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from ipsec_dp.dataplane.batch import Batch
     from ipsec_dp.dataplane.policy import Policy
-    from ipsec_dp.selectors import SelectorPair
-    from ipsec_dp.suites import Suite
+    from ipsec_dp.ipsec.selectors import SelectorPair
+    from ipsec_dp.ipsec.suites import Suite
 
 
 def protect_process() -> None:

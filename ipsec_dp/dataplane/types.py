@@ -11,8 +11,8 @@ from ipsec_dp._native import ffi, lib
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ipsec_dp.addresses import Address
-    from ipsec_dp.selectors import SelectorPair
+    from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.ipsec.selectors import SelectorPair
 
 SaHandle = NewType("SaHandle", int)
 

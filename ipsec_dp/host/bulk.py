@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-    from ipsec_dp.addresses import Network
+    from ipsec_dp.ipsec.addresses import Network
 
 # <linux/netlink.h>, <linux/rtnetlink.h>
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK = 270, 10, 12

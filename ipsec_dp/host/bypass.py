@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyroute2 import AsyncIPRoute
 
     from ipsec_dp.config.bypass import KernelMatch
-    from ipsec_dp.config.selectors import PortRange
+    from ipsec_dp.ipsec.rules import PortRange
 
 FIRST = PRIORITY - 2000
 BEGIN = PRIORITY - 1

@@ -12,7 +12,7 @@ from ipsec_dp.host import PROTOCOL, HostError
 from ipsec_dp.host.bulk import DELROUTE, NEWROUTE, messages, route_of
 
 if TYPE_CHECKING:
-    from ipsec_dp.addresses import Network
+    from ipsec_dp.ipsec.addresses import Network
 
 # <linux/rtnetlink.h>
 LINKS, ADDRESSES = (16, 17), (20, 21)  # NEW and DEL

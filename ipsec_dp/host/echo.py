@@ -18,7 +18,7 @@ from ipsec_dp.host import HostError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ipsec_dp.addresses import Address
+    from ipsec_dp.ipsec.addresses import Address
 
 ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 ICMP, ICMPV6 = 1, 58

@@ -13,9 +13,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ipsec_dp.addresses import AddressRange, merge, subtract
 from ipsec_dp.host import INTERFACE_NAME, MARK, HostError, nft
 from ipsec_dp.host.nft import Count, chain, named_set
+from ipsec_dp.ipsec.addresses import AddressRange, merge, subtract
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ipsec_dp.addresses import merge
-from ipsec_dp.came import came
 from ipsec_dp.host.guard import Plan, plan
+from ipsec_dp.ipsec.addresses import merge
+from ipsec_dp.util.additions import came
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ipsec_dp.addresses import AddressRange
     from ipsec_dp.host.guard import Selector
+    from ipsec_dp.ipsec.addresses import AddressRange
 
 Pairs = frozenset[tuple["AddressRange", "AddressRange"]]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from ipsec_dp.host import HostError
 
 if TYPE_CHECKING:
-    from ipsec_dp.addresses import Address
     from ipsec_dp.host.outer import OuterRoute, OuterRoutes
+    from ipsec_dp.ipsec.addresses import Address
 
 
 async def addresses_of(remote: Address | str) -> list[Address]:

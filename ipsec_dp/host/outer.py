@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pyroute2 import AsyncIPRoute
 
-    from ipsec_dp.addresses import Address, Network
+    from ipsec_dp.ipsec.addresses import Address, Network
 
 
 UNUSABLE = 0x08 | 0x40  # IFA_F_DADFAILED, IFA_F_TENTATIVE

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pyroute2 import AsyncIPRoute
 
-    from ipsec_dp.addresses import Address, Network
+    from ipsec_dp.ipsec.addresses import Address, Network
 
 PRIORITY = 20000  # of the first rule; the last is PRIORITY + 257
 TABLES = PROTOCOL << 24  # of table numbers: 16 bits of the gateway's name, 8 bits of prefix length follow

@@ -21,8 +21,8 @@ from ipsec_dp.host import steering as steer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ipsec_dp.addresses import Address
     from ipsec_dp.host.steering import Steering
+    from ipsec_dp.ipsec.addresses import Address
 
 log = logging.getLogger("ipsec_dp")
 

@@ -20,7 +20,7 @@ from ipsec_dp.host import MARK, HostError, steering
 from ipsec_dp.host.sockets import NAT_PORT, PROTOCOL_ESP, SO_MARK
 
 if TYPE_CHECKING:
-    from ipsec_dp.addresses import Address
+    from ipsec_dp.ipsec.addresses import Address
 
 BUFFER_OCTETS = 64 << 10  # a flood overflows it here, in the kernel
 MESSAGE_MAX = 2048

@@ -1,8 +1,9 @@
 """Zones in the kernel: an nftables table of their own that judges each packet by where it comes from and where it goes.
 
-What is judged, and how, is `ipsec_dp.zones`. Here it becomes chains: one that leads on from each zone, and one for each pair of
-zones that rules are about. Every packet of a flow's own direction is judged, so that a rule taken away ends what it allowed; what
-comes back passes with the flow. `render` is a pure function, `Zones` hands its text to nft as one transaction, like the guard.
+What is judged, and how, is `ipsec_dp.config.zone_policy`. Here it becomes chains: one that leads on from each zone, and one for
+each pair of zones that rules are about. Every packet of a flow's own direction is judged, so that a rule taken away ends what it
+allowed; what comes back passes with the flow. `render` is a pure function, `Zones` hands its text to nft as one transaction, like
+the guard.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
-    from ipsec_dp.selectors import SelectorPair
-    from ipsec_dp.suites import Suite
+    from ipsec_dp.ipsec.selectors import SelectorPair
+    from ipsec_dp.ipsec.suites import Suite
 
 IKE_PORT: Final = 500
 NATT_PORT: Final = 4500  # RFC 3948: IKE behind a non-ESP marker, beside ESP

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
-from ipsec_dp.ike.keymat import HASHES, prf
-from ipsec_dp.ike.payloads import Authentication
-from ipsec_dp.ike.transforms import Prf
-from ipsec_dp.ike.wire import Buffer, IkeError, NotifyType
+from ipsec_dp.ike.v2.keymat import HASHES, prf
+from ipsec_dp.ike.v2.payloads import Authentication
+from ipsec_dp.ike.v2.wire import Buffer, IkeError, NotifyType
+from ipsec_dp.ipsec.transforms import Prf
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey

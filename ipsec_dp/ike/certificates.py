@@ -23,7 +23,7 @@ from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy,
 
 from ipsec_dp.ike.auth import MIN_RSA_BITS, AuthenticationError, PrivateKey, PublicKey, SecretError, read_secret_file
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType, canonical_name
-from ipsec_dp.ike.payloads import CERT_X509_SIGNATURE, Certificate, CertificateRequest
+from ipsec_dp.ike.v2.payloads import CERT_X509_SIGNATURE, Certificate, CertificateRequest
 
 MAX_DEPTH: Final = 5  # CA certificates between an end entity and a root
 MAX_CERTIFICATES: Final = 16  # taken from one message

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
-from ipsec_dp.ike.payloads import Nonce, Notify
-from ipsec_dp.ike.wire import NotifyType
+from ipsec_dp.ike.v2.payloads import Nonce, Notify
+from ipsec_dp.ike.v2.wire import NotifyType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Endpoint
-    from ipsec_dp.ike.message import Message
-    from ipsec_dp.ike.wire import Rng
+    from ipsec_dp.ike.v2.message import Message
+    from ipsec_dp.ike.v2.wire import Rng
 
 COOKIE_ABOVE: Final = 30  # half-open IKE SAs in all: beyond it every request needs a cookie
 COOKIE_ABOVE_ADDRESS: Final = 5  # of one address

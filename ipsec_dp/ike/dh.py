@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.utils import CryptographyDeprecationWarning
 
 from ipsec_dp.ike.modp import GENERATOR, PRIMES
-from ipsec_dp.ike.transforms import Group
-from ipsec_dp.ike.wire import IkeError, NotifyType, Rng
+from ipsec_dp.ike.v2.wire import IkeError, NotifyType, Rng
+from ipsec_dp.ipsec.transforms import Group
 
 # Groups 14 to 16 are what older peers have; the version of `cryptography` is bounded until they are gone from the field.
 warnings.filterwarnings("ignore", message="Diffie-Hellman over finite fields", category=CryptographyDeprecationWarning)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from ipsec_dp.ike.wire import Rng
+    from ipsec_dp.ike.v2.wire import Rng
 
 
 class Activity(NamedTuple):

@@ -10,8 +10,8 @@ from cryptography import x509
 from cryptography.hazmat import asn1
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
-from ipsec_dp.ike.payloads import ID_OCTETS
-from ipsec_dp.ike.wire import IkeError
+from ipsec_dp.ike.v2.payloads import ID_OCTETS
+from ipsec_dp.ike.v2.wire import IkeError
 
 MAX_IDENTITY: Final = 1024  # octets; longer than any name a person writes or a certificate holds
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike.actions import Cause, ChildLimits, Kind
 from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.peer import NAT_KEEPALIVE, Life
-from ipsec_dp.ike.sa import Child, ChildState
+from ipsec_dp.ike.v2.sa import Child, ChildState
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.exchanges import Task
-    from ipsec_dp.ike.session import IkeSession
-    from ipsec_dp.ike.wire import Rng
+    from ipsec_dp.ike.v2.exchanges import Task
+    from ipsec_dp.ike.v2.session import IkeSession
+    from ipsec_dp.ike.v2.wire import Rng
 
 NEVER_DUE: Final = inf
 REKEY_TIME: Final = 10.0  # seconds that a rekey may take from when it begins, whatever the lifetime

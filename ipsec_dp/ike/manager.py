@@ -14,27 +14,28 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from ipsec_dp.config.change import Effect
-from ipsec_dp.ike import child as children
-from ipsec_dp.ike import cookies, delete, follow, life, rekey, report, succession, wishes
+from ipsec_dp.ike import cookies
 from ipsec_dp.ike.actions import Action, Cause, Event, Kind, Report, Send
-from ipsec_dp.ike.message import Header, Message, build_message, parse_message
+from ipsec_dp.ike.interface import Counters, IkeStatus
 from ipsec_dp.ike.peer import ProxyId, Unique
-from ipsec_dp.ike.probe import PathProbe
-from ipsec_dp.ike.sa import NO_SPI, State, packet_selectors
-from ipsec_dp.ike.session import IkeSession, initiator, responder
-from ipsec_dp.ike.surface import Counters, IkeStatus
-from ipsec_dp.ike.unsolicited import Unsolicited
-from ipsec_dp.ike.wire import ExchangeType, Flag, IkeSyntaxError, Ikev1MessageError, InvalidMajorVersionError, NotifyType
+from ipsec_dp.ike.v2 import child as children
+from ipsec_dp.ike.v2 import delete, ike_rekey, reconfigure, replacement, report, timers, wishes
+from ipsec_dp.ike.v2.message import Header, Message, build_message, parse_message
+from ipsec_dp.ike.v2.probe import PathProbe
+from ipsec_dp.ike.v2.sa import NO_SPI, State, packet_selectors
+from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
+from ipsec_dp.ike.v2.unsolicited import Unsolicited
+from ipsec_dp.ike.v2.wire import ExchangeType, Flag, IkeSyntaxError, Ikev1MessageError, InvalidMajorVersionError, NotifyType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ipsec_dp.addresses import Address
     from ipsec_dp.ike.actions import Endpoint, Path
     from ipsec_dp.ike.environment import Environment
     from ipsec_dp.ike.peer import Peer
-    from ipsec_dp.ike.sa import Child
-    from ipsec_dp.selectors import SelectorPair
+    from ipsec_dp.ike.v2.sa import Child
+    from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.ipsec.selectors import SelectorPair
 
 MAX_OF_TUNNEL: Final = 32  # IKE SAs that one tunnel's peer may have with us
 IKEV1_EVERY: Final = 60.0  # seconds between two events about IKEv1 datagrams
@@ -87,7 +88,7 @@ class IkeManager:
         return actions
 
     def _follow(self, session: IkeSession, effect: Effect, now: float) -> list[Action]:
-        follow.follow(session, self._peers.get(session.peer.tunnel), effect, now)
+        reconfigure.follow(session, self._peers.get(session.peer.tunnel), effect, now)
         return _pumped(session, now)
 
     # ---- what sessions ask
@@ -106,16 +107,16 @@ class IkeManager:
             return False
         others = [other for other in self._others(session) if other.peer.tunnel == session.peer.tunnel]
         return session.peer.unique is not Unique.KEEP or all(
-            succession.overlap(other, session) or succession.succeeds(session, other) for other in others
+            replacement.overlap(other, session) or replacement.succeeds(session, other) for other in others
         )
 
     def configured(self, peer: Peer) -> Peer:
         return self._peers.get(peer.tunnel, peer)
 
     def came_up(self, session: IkeSession, now: float) -> None:
-        old = next((other for other in self._others(session) if succession.in_place(session, other)), None)
+        old = next((other for other in self._others(session) if replacement.in_place(session, other)), None)
         if old is not None:
-            succession.come_up(session, old, now)
+            replacement.come_up(session, old, now)
 
     def _others(self, session: IkeSession) -> list[IkeSession]:
         """Further IKE SAs that are up between the same identities, of whatever tunnel."""
@@ -243,10 +244,10 @@ class IkeManager:
 
         def step() -> list[Action]:
             if ike:
-                rekey.ike(session)
+                ike_rekey.ike(session)
             else:
                 for child in list(session.children.values()):
-                    life.rekey_child(session, child, now)
+                    timers.rekey_child(session, child, now)
             return _pumped(session, now)
 
         return self._run(session, now, step)
@@ -274,10 +275,10 @@ class IkeManager:
         return self._child_step(tunnel, child, now, step)
 
     def soft_limit(self, tunnel: str, child: int, now: float) -> list[Action]:
-        return self._child_step(tunnel, child, now, lambda session, one: life.rekey_child(session, one, now))
+        return self._child_step(tunnel, child, now, lambda session, one: timers.rekey_child(session, one, now))
 
     def hard_limit(self, tunnel: str, child: int, now: float) -> list[Action]:
-        return self._child_step(tunnel, child, now, lambda session, one: life.expire(session, one, now))
+        return self._child_step(tunnel, child, now, lambda session, one: timers.expire(session, one, now))
 
     def peer_moved(self, tunnel: str, child: int, remote: Endpoint, now: float) -> list[Action]:
         def step(session: IkeSession, _one: Child) -> None:
@@ -323,7 +324,7 @@ class IkeManager:
         """The newest IKE SA of a tunnel that is up, else one that we are making."""
         alive = [s for s in self._of_tunnel.get(tunnel, ()) if s.alive and not s.handed_over and not s.withdrawn]
         sessions = [session for session in alive if session.state is not State.DELETING]
-        up = [session for session in sessions if session.state is State.ESTABLISHED and not succession.replaced(session)]
+        up = [session for session in sessions if session.state is State.ESTABLISHED and not replacement.replaced(session)]
         ours = [session for session in sessions if session.sa.initiator]
         return up[-1] if up else ours[-1] if ours else None
 
@@ -385,7 +386,7 @@ class IkeManager:
         """An IKE SA came up: what of the others between the same identities (RFC 7296 §2.4, and `unique`)?"""
         actions: list[Action] = []
         for other in self._others(session):
-            if succession.overlap(other, session):
+            if replacement.overlap(other, session):
                 loser = min(session, other, key=lambda one: one.lowest_nonce)
                 if loser.sa.initiator:
                     text = "both sides began at once; the other IKE SA stays"
@@ -394,7 +395,7 @@ class IkeManager:
                     children.use(winner)
                     actions += winner.take()
                 else:
-                    loser.timers.leave_at = now + succession.DOUBLED
+                    loser.timers.leave_at = now + replacement.DOUBLED
                     actions += self._run(loser, now, list)
             elif other.after is session:
                 continue

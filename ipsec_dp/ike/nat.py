@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
 from ipsec_dp.ike.auth import parse_hash_algorithms
-from ipsec_dp.ike.payloads import Notify, Payload
-from ipsec_dp.ike.wire import NotifyType
+from ipsec_dp.ike.v2.payloads import Notify, Payload
+from ipsec_dp.ike.v2.wire import NotifyType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Endpoint
-    from ipsec_dp.ike.message import Message
-    from ipsec_dp.ike.session import IkeSession
+    from ipsec_dp.ike.v2.message import Message
+    from ipsec_dp.ike.v2.session import IkeSession
 
 
 def _detection_hash(spi_i: bytes, spi_r: bytes, end: Endpoint) -> bytes:

@@ -10,16 +10,16 @@ from ipsec_dp.config.model import PskAuth
 from ipsec_dp.ike.actions import NATT_PORT
 from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certificates, load_crl
-from ipsec_dp.ike.fragment import DEFAULT_DATAGRAM
 from ipsec_dp.ike.identity import Identity
-from ipsec_dp.ike.ts import ANY_PROTOCOL, TrafficSelector
+from ipsec_dp.ike.v2.fragment import DEFAULT_DATAGRAM
+from ipsec_dp.ike.v2.ts import ANY_PROTOCOL, TrafficSelector
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
     from ipsec_dp.config.model import CertificateAuth, Encapsulation, LivenessAction, Start, Tunnel
-    from ipsec_dp.config.selectors import Selector
-    from ipsec_dp.ike.sa_payload import Proposal
+    from ipsec_dp.ike.v2.sa_payload import Proposal
+    from ipsec_dp.ipsec.rules import Selector
 
     Address = IPv4Address | IPv6Address
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ipsec_dp.ike.sa_payload import Proposal, Transform
-from ipsec_dp.ike.transforms import (
+from ipsec_dp.ike.v2.sa_payload import Proposal, Transform
+from ipsec_dp.ike.v2.wire import IkeError, NotifyType, ProtocolId
+from ipsec_dp.ipsec.transforms import (
     ADDITIONAL_KEY_EXCHANGES,
     BY_TRANSFORM,
     ESN,
@@ -26,7 +27,6 @@ from ipsec_dp.ike.transforms import (
     transform_text,
     type_text,
 )
-from ipsec_dp.ike.wire import IkeError, NotifyType, ProtocolId
 
 DEFAULT_IKE: Final = (
     "aes256gcm16-aes128gcm16-prfsha384-prfsha256-x25519-ecp384-ecp256-modp3072-modp2048",

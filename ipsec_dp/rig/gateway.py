@@ -14,7 +14,7 @@ import hashlib
 import ipaddress
 from typing import TYPE_CHECKING, Any, Self
 
-from ipsec_dp.addresses import AddressRange
+from ipsec_dp.databases.sad import Sad
 from ipsec_dp.dataplane import (
     GROWTH,
     NO_LIMITS,
@@ -30,17 +30,17 @@ from ipsec_dp.dataplane import (
     Policy,
     PolicyRule,
 )
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.selectors import SelectorPair
+from ipsec_dp.ipsec.suites import Suite, parse_suite
 from ipsec_dp.rig.clock import Clock
 from ipsec_dp.rig.wire import Wire
-from ipsec_dp.sad import Sad
-from ipsec_dp.selectors import SelectorPair
-from ipsec_dp.suites import Suite, parse_suite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ipsec_dp.databases.sad import Child, Event
     from ipsec_dp.dataplane import SaHandle
-    from ipsec_dp.sad import Child, Event
 
 NAT_T_PORT = 4500  # RFC 3948
 INNER = {"a": ("10.1.0.0/16", "2001:db8:1::/48"), "b": ("10.2.0.0/16", "2001:db8:2::/48")}
@@ -316,8 +316,8 @@ def pair(
 ) -> Pair:
     """Two gateways, joined and keyed both ways.
 
-    suite: a keyword such as "aes128gcm16-esn" (`ipsec_dp.suites`). outer: IP version between them. limits, tfc_octets: of all their
-    SAs. sequence: the last sequence number already used both ways. settings: df and dscp of the paths. options: of `Gateway`.
+    suite: a keyword such as "aes128gcm16-esn" (`ipsec_dp.ipsec.suites`). outer: IP version between them. limits, tfc_octets: of all
+    their SAs. sequence: the last sequence number already used both ways. settings: df and dscp of the paths. options: of `Gateway`.
     """
     return Pair(
         parse_suite(suite) if isinstance(suite, str) else suite,

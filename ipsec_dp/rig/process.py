@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ipsec_dp import control
 from ipsec_dp.errors import ControlError, NoDaemonError
+from ipsec_dp.gateway import control
+from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig import netns
-from ipsec_dp.suites import parse_suite
 
 if TYPE_CHECKING:
     from ipsec_dp.rig.netns import Namespace, TwoSites

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["ipsec_dp.config", "ipsec_dp.selectors", "ipsec_dp.suites", "ipsec_dp.addresses"]):
+with atheris.instrument_imports(
+    include=["ipsec_dp.config", "ipsec_dp.ipsec.selectors", "ipsec_dp.ipsec.suites", "ipsec_dp.ipsec.addresses"]
+):
     from ipsec_dp.config.findings import Findings
     from ipsec_dp.config.load import resolve_document
     from ipsec_dp.config.read import parse_toml
-    from ipsec_dp.spd import Spd
+    from ipsec_dp.databases.spd import Spd
 
 from tests.fuzz import target
 

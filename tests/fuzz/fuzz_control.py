@@ -8,8 +8,8 @@ from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["ipsec_dp.control", "ipsec_dp.gateway"]):
-    from ipsec_dp import control, gateway
+with atheris.instrument_imports(include=["ipsec_dp.gateway.control", "ipsec_dp.gateway.gateway"]):
+    from ipsec_dp.gateway import control, gateway
 from ipsec_dp.config.findings import Findings
 from ipsec_dp.config.load import resolve_document
 from ipsec_dp.config.read import parse_toml

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 import atheris
 
 with atheris.instrument_imports(include=["ipsec_dp.ike"]):
-    from ipsec_dp.ike import keymat, protect
-    from ipsec_dp.ike import payloads as p
-    from ipsec_dp.ike.fragment import Reassembler
     from ipsec_dp.ike.identity import Identity
-    from ipsec_dp.ike.message import Header, Message, build_chain, build_message, parse_message
-    from ipsec_dp.ike.packet import selectors_of_packet
     from ipsec_dp.ike.proposal import explain_mismatch, ike_suite, parse_esp, parse_ike, select, with_spi
-    from ipsec_dp.ike.ts import ANY, narrow, text
-    from ipsec_dp.ike.wire import IKE_HEADER, Buffer, IkeError, IntegrityError, Rng, Writer
+    from ipsec_dp.ike.v2 import keymat, protect
+    from ipsec_dp.ike.v2 import payloads as p
+    from ipsec_dp.ike.v2.fragment import Reassembler
+    from ipsec_dp.ike.v2.message import Header, Message, build_chain, build_message, parse_message
+    from ipsec_dp.ike.v2.ts import ANY, narrow, text
+    from ipsec_dp.ike.v2.wire import IKE_HEADER, Buffer, IkeError, IntegrityError, Rng, Writer
+    from ipsec_dp.ipsec.packet import selectors_of_packet
 
 from tests.fuzz import target
 

@@ -17,8 +17,8 @@ with atheris.instrument_imports(include=["ipsec_dp.ike"]):
     from ipsec_dp.ike import auth
     from ipsec_dp.ike.certificates import Revocation, Trust, from_payloads, load_certificates, load_crl, load_private_key, verify
     from ipsec_dp.ike.identity import Identity, canonical_name, explain_mismatch
-    from ipsec_dp.ike.payloads import Authentication, Certificate
-    from ipsec_dp.ike.wire import IkeError
+    from ipsec_dp.ike.v2.payloads import Authentication, Certificate
+    from ipsec_dp.ike.v2.wire import IkeError
 
 from tests.fuzz import target
 from tests.ike.pki import CA, OpenSsl

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Any
 
-from ipsec_dp.addresses import AddressRange
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.actions import Endpoint, Kind, Path
 from ipsec_dp.ike.auth import PreSharedKey
@@ -22,10 +21,11 @@ from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.manager import IkeManager
 from ipsec_dp.ike.peer import Life, Liveness, Peer, ProxyId, SharedKeyAuth
 from ipsec_dp.ike.proposal import parse_esp, parse_ike
-from ipsec_dp.ike.ts import TrafficSelector
+from ipsec_dp.ike.v2.ts import TrafficSelector
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.selectors import Range, SelectorPair
 from ipsec_dp.rig.clock import Clock
 from ipsec_dp.rig.wire import Wire
-from ipsec_dp.selectors import Range, SelectorPair
 
 IKE = parse_ike(["aes128gcm16-prfsha256-x25519-ecp256"])
 ESP = parse_esp(["aes128gcm16-esn-noesn"])

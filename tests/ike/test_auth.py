@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ipsec_dp.ike import auth
 from ipsec_dp.ike.auth import AuthenticationError, AuthMethod, HashAlgorithm, PreSharedKey, SecretError
-from ipsec_dp.ike.payloads import Authentication, IdentificationInitiator
-from ipsec_dp.ike.transforms import PRFS
+from ipsec_dp.ike.v2.payloads import Authentication, IdentificationInitiator
+from ipsec_dp.ipsec.transforms import PRFS
 
 from .pki import OpenSsl, run
 

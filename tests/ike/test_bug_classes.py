@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from ipsec_dp.databases.sad import IkeDatagram
 from ipsec_dp.dataplane import Endpoint
-from ipsec_dp.ike.driver import IkeDriver
-from ipsec_dp.ike.message import Header, Message, build_message
-from ipsec_dp.ike.wire import ExchangeType, Flag
-from ipsec_dp.sad import IkeDatagram
+from ipsec_dp.ike.v2.message import Header, Message, build_message
+from ipsec_dp.ike.v2.wire import ExchangeType, Flag
+from ipsec_dp.keying.ike_driver import IkeDriver
 
 from .ladder import Ladder
 

@@ -14,7 +14,7 @@ from ipsec_dp.ike import auth, certificates
 from ipsec_dp.ike.auth import SecretError
 from ipsec_dp.ike.certificates import CertificateError, Credential, Revocation, Trust
 from ipsec_dp.ike.identity import Identity, IdType
-from ipsec_dp.ike.payloads import Certificate
+from ipsec_dp.ike.v2.payloads import Certificate
 
 from .pki import CA, NOW, OpenSsl, run
 

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ipsec_dp.ike import dh
 from ipsec_dp.ike.modp import PRIMES
-from ipsec_dp.ike.transforms import GROUP_OF_ID, GROUPS
+from ipsec_dp.ipsec.transforms import GROUP_OF_ID, GROUPS
 
 pytestmark = pytest.mark.filterwarnings("ignore:Diffie-Hellman over finite fields")
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.ike import payloads as p
-from ipsec_dp.ike import protect
-from ipsec_dp.ike.fragment import Reassembler, message_room, seal_datagrams
-from ipsec_dp.ike.message import parse_message
-from ipsec_dp.ike.wire import FRAGMENT_TIMEOUT, MAX_FRAGMENTS, MAX_MESSAGE, IntegrityError
+from ipsec_dp.ike.v2 import payloads as p
+from ipsec_dp.ike.v2 import protect
+from ipsec_dp.ike.v2.fragment import Reassembler, message_room, seal_datagrams
+from ipsec_dp.ike.v2.message import parse_message
+from ipsec_dp.ike.v2.wire import FRAGMENT_TIMEOUT, MAX_FRAGMENTS, MAX_MESSAGE, IntegrityError
 
 from .test_protect import HEADER, SUITES, any_suite, both_ends
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from ipsec_dp.ike.actions import Cause, Event, Kind
-from ipsec_dp.ike.intent import BACKOFF_MAX_S, Intent
+from ipsec_dp.keying.initiation import BACKOFF_MAX_S, Intent
 
 NOW = 1000.0
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ipsec_dp.ike import keymat
 from ipsec_dp.ike.proposal import esp_suite, ike_suite, parse_esp, parse_ike
-from ipsec_dp.ike.transforms import PRFS
+from ipsec_dp.ike.v2 import keymat
+from ipsec_dp.ipsec.transforms import PRFS
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "ike"
 PRF_BY_HASH = {prf.hash: prf for prf in PRFS}

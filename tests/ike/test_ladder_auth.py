@@ -9,10 +9,10 @@ from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certificates
 from ipsec_dp.ike.identity import Identity
-from ipsec_dp.ike.message import Header, parse_message
-from ipsec_dp.ike.payloads import Authentication, CertificateRequest
 from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth, Unique
 from ipsec_dp.ike.proposal import parse_ike
+from ipsec_dp.ike.v2.message import Header, parse_message
+from ipsec_dp.ike.v2.payloads import Authentication, CertificateRequest
 
 from .ladder import OTHER, Ladder, peer, proxy_id
 from .pki import CA, NOW, OpenSsl

@@ -7,11 +7,11 @@ import pytest
 
 from ipsec_dp.ike import cookies
 from ipsec_dp.ike.actions import Cause, Endpoint, Kind, Path, Send
-from ipsec_dp.ike.message import Header, Message, build_message, parse_message
-from ipsec_dp.ike.payloads import KeyExchangePayload, Nonce, Notify, SecurityAssociation
 from ipsec_dp.ike.peer import Liveness
 from ipsec_dp.ike.proposal import parse_ike
-from ipsec_dp.ike.wire import Flag, NotifyType
+from ipsec_dp.ike.v2.message import Header, Message, build_message, parse_message
+from ipsec_dp.ike.v2.payloads import KeyExchangePayload, Nonce, Notify, SecurityAssociation
+from ipsec_dp.ike.v2.wire import Flag, NotifyType
 
 from .ladder import IKE, Ladder, peer
 

@@ -2,12 +2,13 @@
 
 import pytest
 
-from ipsec_dp.ike import lifetimes, state
+from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind, Send
-from ipsec_dp.ike.exchanges import Shape
 from ipsec_dp.ike.peer import Life
-from ipsec_dp.ike.sa import State
-from ipsec_dp.ike.wire import ExchangeType
+from ipsec_dp.ike.v2 import transitions
+from ipsec_dp.ike.v2.exchanges import Shape
+from ipsec_dp.ike.v2.sa import State
+from ipsec_dp.ike.v2.wire import ExchangeType
 
 from .ladder import Ladder, packet, peer, proxy_id
 
@@ -194,19 +195,19 @@ def test_packets_of_two_proxy_ids_each_ask_for_their_own_where_the_peer_takes_on
 
 
 def test_every_row_cites_its_section_and_stands_once():
-    rows = (*state.REQUESTS, *state.RESPONSES)
+    rows = (*transitions.REQUESTS, *transitions.RESPONSES)
     assert all(row.section.startswith("§") for row in rows)
-    for table in (state.REQUESTS, state.RESPONSES):
+    for table in (transitions.REQUESTS, transitions.RESPONSES):
         assert len({(row.state, row.exchange, row.shape) for row in table}) == len(table)
-    assert all(row.answer is not None for row in state.REQUESTS)
+    assert all(row.answer is not None for row in transitions.REQUESTS)
     assert all(set(row.required).isdisjoint(row.optional) for row in rows)
 
 
 @pytest.mark.parametrize("dead", [State.LINGERING, State.CLOSED, State.AUTH_SENT, State.INIT_SENT])
 def test_where_no_request_may_be_served_there_is_no_row(dead):
-    assert not [row for row in state.REQUESTS if row.state is dead]
+    assert not [row for row in transitions.REQUESTS if row.state is dead]
 
 
 def test_before_authentication_only_ike_auth_has_a_row():
-    assert [row.exchange for row in state.REQUESTS if row.state is State.INIT_ANSWERED] == [ExchangeType.IKE_AUTH]
-    assert {row.shape for row in state.RESPONSES if row.state is State.AUTH_SENT} == {Shape.ANY}
+    assert [row.exchange for row in transitions.REQUESTS if row.state is State.INIT_ANSWERED] == [ExchangeType.IKE_AUTH]
+    assert {row.shape for row in transitions.RESPONSES if row.state is State.AUTH_SENT} == {Shape.ANY}

@@ -4,9 +4,9 @@ import pytest
 
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.actions import Cause
-from ipsec_dp.ike.exchanges import FIRST_WAIT
 from ipsec_dp.ike.peer import Liveness
 from ipsec_dp.ike.proposal import parse_ike
+from ipsec_dp.ike.v2.exchanges import FIRST_WAIT
 
 from .ladder import Ladder, peer
 

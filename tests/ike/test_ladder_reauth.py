@@ -5,10 +5,10 @@ At every moment each side sends where the other receives: that is what "no packe
 
 import pytest
 
-from ipsec_dp.ike import child_answer, sa
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.environment import Activity
 from ipsec_dp.ike.peer import Life, ProxyId, Unique
+from ipsec_dp.ike.v2 import child_respond, sa
 
 from .ladder import OTHER, Ladder, peer, proxy_id
 
@@ -129,7 +129,7 @@ def test_an_initial_contact_is_never_sent_with_it():
 
 def test_every_child_sa_is_there_before_the_switch(monkeypatch):
     """The peer takes one pair at a time: packets stay on the old IKE SA until both new CHILD_SAs are up."""
-    monkeypatch.setattr(child_answer, "permitted", lambda *asked: sa.permitted(*asked)[:1])
+    monkeypatch.setattr(child_respond, "permitted", lambda *asked: sa.permitted(*asked)[:1])
     ladder = Ladder(
         a=[peer("a", **LONG, proxy_ids=TWO["a"], reauth_s=100.0)],
         b=[peer("b", **LONG, proxy_ids=TWO["b"])],

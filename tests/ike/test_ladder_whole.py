@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ipsec_dp.ike import child_answer, sa
 from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.ike.v2 import child_respond, sa
 
 from .ladder import Ladder, packet, peer, proxy_id
 
@@ -19,7 +19,7 @@ ALL = [[f"10.1.{number}.0/24"] for number in range(COUNT)]
 def narrows(monkeypatch):
     """The responder narrows to the first pair of what it is asked for, as some appliances do (RFC 7296 §2.9)."""
     whole = sa.permitted
-    monkeypatch.setattr(child_answer, "permitted", lambda *asked: whole(*asked)[:1])
+    monkeypatch.setattr(child_respond, "permitted", lambda *asked: whole(*asked)[:1])
 
 
 def ladder_of(start="on-demand", mine=MINE, theirs=THEIRS):

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.ike import payloads as p
-from ipsec_dp.ike.message import Header, Message, build_message, parse_chain, parse_message
-from ipsec_dp.ike.wire import (
+from ipsec_dp.ike.v2 import payloads as p
+from ipsec_dp.ike.v2.message import Header, Message, build_message, parse_chain, parse_message
+from ipsec_dp.ike.v2.wire import (
     MAX_MESSAGE,
     ExchangeType,
     Flag,

@@ -9,8 +9,8 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6
 from scapy.packet import Raw
 
-from ipsec_dp.ike.packet import selectors_of_packet
-from ipsec_dp.selectors import ANY_PORT, Range
+from ipsec_dp.ipsec.packet import selectors_of_packet
+from ipsec_dp.ipsec.selectors import ANY_PORT, Range
 
 V4: dict[str, Any] = {"src": "10.1.0.5", "dst": "10.2.0.9"}
 V6: dict[str, Any] = {"src": "2001:db8:1::5", "dst": "2001:db8:2::9"}

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.ike import payloads as p
-from ipsec_dp.ike.message import PARSERS, build_chain, parse_chain
-from ipsec_dp.ike.sa_payload import Proposal, Transform
-from ipsec_dp.ike.ts import TrafficSelector
-from ipsec_dp.ike.wire import IkeSyntaxError, PayloadType, Reader, Writer
+from ipsec_dp.ike.v2 import payloads as p
+from ipsec_dp.ike.v2.message import PARSERS, build_chain, parse_chain
+from ipsec_dp.ike.v2.sa_payload import Proposal, Transform
+from ipsec_dp.ike.v2.ts import TrafficSelector
+from ipsec_dp.ike.v2.wire import IkeSyntaxError, PayloadType, Reader, Writer
 
 from . import strategies
 

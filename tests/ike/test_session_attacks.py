@@ -9,15 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ipsec_dp.ike import payloads as p
 from ipsec_dp.ike.actions import Cause, Kind
-from ipsec_dp.ike.message import Header, build_message, parse_message
 from ipsec_dp.ike.proposal import parse_esp, with_spi
-from ipsec_dp.ike.protect import open_message, seal_message
-from ipsec_dp.ike.sa_payload import Proposal, Transform
-from ipsec_dp.ike.transforms import ESN
-from ipsec_dp.ike.ts import TrafficSelector
-from ipsec_dp.ike.wire import ExchangeType, Flag, IkeError, NotifyType, ProtocolId
+from ipsec_dp.ike.v2 import payloads as p
+from ipsec_dp.ike.v2.message import Header, build_message, parse_message
+from ipsec_dp.ike.v2.protect import open_message, seal_message
+from ipsec_dp.ike.v2.sa_payload import Proposal, Transform
+from ipsec_dp.ike.v2.ts import TrafficSelector
+from ipsec_dp.ike.v2.wire import ExchangeType, Flag, IkeError, NotifyType, ProtocolId
+from ipsec_dp.ipsec.transforms import ESN
 
 from .ladder import NETS, Ladder
 from .strategies import chains

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ipsec_dp.ike import transforms as t
 from ipsec_dp.ike.modp import PRIMES
-from ipsec_dp.ike.sa_payload import Transform
+from ipsec_dp.ike.v2.sa_payload import Transform
+from ipsec_dp.ipsec import transforms as t
 
 
 @pytest.mark.parametrize(

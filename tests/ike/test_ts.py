@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.ike.ts import ANY, MAX_PORT, TrafficSelector, explain_mismatch, is_narrowing, narrow
+from ipsec_dp.ike.v2.ts import ANY, MAX_PORT, TrafficSelector, explain_mismatch, is_narrowing, narrow
 
 from . import strategies
 

@@ -4,11 +4,11 @@ from ipaddress import ip_address
 
 import pytest
 
-from ipsec_dp.ike import unsolicited
 from ipsec_dp.ike.actions import Endpoint, Path, Send
-from ipsec_dp.ike.message import Header, Message, build_message, parse_message
-from ipsec_dp.ike.payloads import Notify
-from ipsec_dp.ike.wire import Flag, NotifyType
+from ipsec_dp.ike.v2 import unsolicited
+from ipsec_dp.ike.v2.message import Header, Message, build_message, parse_message
+from ipsec_dp.ike.v2.payloads import Notify
+from ipsec_dp.ike.v2.wire import Flag, NotifyType
 
 from .ladder import Ladder
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ipsec_dp.ike.wire import CRITICAL, IkeSyntaxError, NotifyType, Reader, UnsupportedCriticalPayloadError, Writer
+from ipsec_dp.ike.v2.wire import CRITICAL, IkeSyntaxError, NotifyType, Reader, UnsupportedCriticalPayloadError, Writer
 
 
 def test_reader_walks_numbers_and_octets():

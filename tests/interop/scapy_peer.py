@@ -7,8 +7,8 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.ipsec import ESP, SecurityAssociation
 
 from ipsec_dp.dataplane import Encapsulation
+from ipsec_dp.ipsec.suites import Encr, Integ, Suite
 from ipsec_dp.rig import packets
-from ipsec_dp.suites import Encr, Integ, Suite
 
 NAT_T_PORT = 4500
 ENCRYPTION = {Encr.AES_GCM_16: "AES-GCM", Encr.CHACHA20_POLY1305: "CHACHA20-POLY1305", Encr.AES_CBC: "AES-CBC"}

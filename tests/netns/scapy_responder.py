@@ -17,8 +17,8 @@ from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
 from scapy.layers.ipsec import IPSecIntegrityError
 
 from ipsec_dp.dataplane import Encapsulation
+from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig.packets import udp
-from ipsec_dp.suites import parse_suite
 from tests.interop.scapy_peer import association, open_datagram, seal_packet
 
 

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
-from ipsec_dp.ike.wire import IKE_HEADER, IKE_SPI, MAJOR_VERSION, ExchangeType, Flag, PayloadType
+from ipsec_dp.ike.v2.wire import IKE_HEADER, IKE_SPI, MAJOR_VERSION, ExchangeType, Flag, PayloadType
 
 if TYPE_CHECKING:
     from ipsec_dp.rig.netns import Namespace

@@ -13,7 +13,8 @@ from unittest import mock
 
 import pytest
 
-from ipsec_dp import cli, demo
+from ipsec_dp import cli
+from ipsec_dp.cli import demo
 from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.packets import ipv4, udp
 from tests.netns.traffic import until

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from ipsec_dp import doctor
+from ipsec_dp.cli import doctor
 from ipsec_dp.host import probe, sockets, tun
 from ipsec_dp.rig import netns
 from tests.netns import harness

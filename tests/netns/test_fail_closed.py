@@ -17,11 +17,11 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from ipsec_dp.addresses import AddressRange
 from ipsec_dp.host import sockets
 from ipsec_dp.host.guard import Guard, Selector
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.routes import Route, RouteTable
+from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.rig import capture, netns
 from tests.netns import harness
 

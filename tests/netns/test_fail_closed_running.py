@@ -126,7 +126,7 @@ def test_each_part_holds_alone_when_the_routes_into_the_tunnel_are_withdrawn(sit
 WITHOUT_NFT = """
 import shutil, sys
 from pathlib import Path
-from ipsec_dp import daemon
+from ipsec_dp.gateway import daemon
 from ipsec_dp.config import load
 which = shutil.which
 shutil.which = lambda name, *rest, **named: None if name == "nft" else which(name, *rest, **named)
@@ -147,7 +147,7 @@ def test_without_nft_a_failed_start_leaves_the_unreachable_routes(sites, pair, s
 GUARD_STAYS = """
 import sys
 from pathlib import Path
-from ipsec_dp import daemon
+from ipsec_dp.gateway import daemon
 from ipsec_dp.config import load
 from ipsec_dp.host import HostError, guard
 async def refused(self):

@@ -90,7 +90,7 @@ def taken_interface(sites):
 CHECK_THEN_SPOIL = """
 import sys
 from pathlib import Path
-from ipsec_dp import daemon
+from ipsec_dp.gateway import daemon
 from ipsec_dp.config import load
 file, control = Path(sys.argv[1]), Path(sys.argv[3])
 config = load(file)

@@ -18,9 +18,9 @@ from functools import partial
 
 import pytest
 
-from ipsec_dp.addresses import AddressRange
 from ipsec_dp.host import MARK, HostError
 from ipsec_dp.host.guard import Guard, Selector, leftovers, separate
+from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.rig import netns
 from tests.netns import harness
 

@@ -11,8 +11,8 @@ import contextlib
 
 import pytest
 
-from ipsec_dp import control
 from ipsec_dp.errors import ControlError
+from ipsec_dp.gateway import control
 from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.process import GatewayPair, IkePair
 from tests.netns.traffic import kinds_between_sites, ping, tcp_both_ways, until

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ipsec_dp import control
+from ipsec_dp.gateway import control
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayProcess
 from tests.netns.numbered import numbered

@@ -13,9 +13,9 @@ import time
 
 import pytest
 
+from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayProcess
-from ipsec_dp.suites import parse_suite
 from tests.netns import harness
 from tests.netns.leaks import leaks_without_us, watched
 from tests.netns.traffic import ping, stream, until

@@ -16,9 +16,9 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 from scapy.packet import Raw
 
+from ipsec_dp.ipsec.suites import inner_mtu, parse_suite
 from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.process import GatewayPair, IkePair, ManualPair
-from ipsec_dp.suites import inner_mtu, parse_suite
 from tests.netns.middle import OUTER_A, WEST, build, outer
 from tests.netns.traffic import ping, tcp_both_ways, until
 

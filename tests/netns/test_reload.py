@@ -18,8 +18,8 @@ from functools import partial
 
 import pytest
 
-from ipsec_dp import control
 from ipsec_dp.errors import ControlError
+from ipsec_dp.gateway import control
 from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.process import GatewayProcess
 from tests.netns import harness

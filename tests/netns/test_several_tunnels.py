@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.process import GatewayProcess
-from ipsec_dp.suites import parse_suite
 from tests.netns import harness
 from tests.netns.traffic import kinds_between_sites, ping, tcp_both_ways, udp_both_ways, until
 

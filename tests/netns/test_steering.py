@@ -13,10 +13,10 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from ipsec_dp import workers
 from ipsec_dp.dataplane import DataPlane
 from ipsec_dp.host import HostError, sockets, steering, tun
 from ipsec_dp.host.steering import RefusedError, Steering
+from ipsec_dp.network import workers
 from ipsec_dp.rig import netns
 from tests.netns import harness
 

@@ -9,10 +9,10 @@ import socket
 
 import pytest
 
+from ipsec_dp.ipsec.suites import datagram_octets, inner_mtu, parse_suite
 from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.packets import udp
 from ipsec_dp.rig.process import GatewayPair, ManualPair
-from ipsec_dp.suites import datagram_octets, inner_mtu, parse_suite
 from tests.netns import harness
 from tests.netns.traffic import ping, tcp_both_ways, to_gateway_b, udp_both_ways, until
 

@@ -13,8 +13,8 @@ import sys
 
 import pytest
 
-from ipsec_dp import control
 from ipsec_dp.dataplane import DROP_NAMES
+from ipsec_dp.gateway import control
 from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.process import GatewayPair, GatewayProcess, ManualPair
 from tests.netns import harness

@@ -1,4 +1,4 @@
-"""Zones in the kernel: what `ipsec_dp.zones` says is what happens, through a tunnel and between all kinds of interfaces."""
+"""Zones in the kernel: what `config.zone_policy` says is what happens, through a tunnel and between all kinds of interfaces."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ipaddress import ip_address
 import pytest
 
 from ipsec_dp.config import load
-from ipsec_dp.host_side import HostSide
+from ipsec_dp.config.zone_policy import Packet, ZonePolicy
+from ipsec_dp.databases.spd import Spd
+from ipsec_dp.network.host import HostSide
 from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.packets import udp
 from ipsec_dp.rig.process import GatewayPair, ManualPair
-from ipsec_dp.spd import Spd
-from ipsec_dp.zones import Packet, ZonePolicy
 from tests.netns import harness
 from tests.netns.traffic import mac, ping, put, tcp_both_ways, udp_both_ways, udp_payload, until
 

@@ -3,12 +3,12 @@
 import sys
 from dataclasses import replace
 
-from ipsec_dp import mtu
 from ipsec_dp.cli import main
+from ipsec_dp.services import path_mtu
 
 if __name__ == "__main__":
     end = sys.argv.index("--")
     changes = {name: float(value) for name, _, value in (each.partition("=") for each in sys.argv[1:end])}
-    mtu.INTERVALS = replace(mtu.INTERVALS, **changes)
+    path_mtu.INTERVALS = replace(path_mtu.INTERVALS, **changes)
     sys.argv[1 : end + 1] = []
     sys.exit(main())

@@ -8,7 +8,7 @@ from ipsec_dp import cli
 from ipsec_dp.bench import esp as bench
 from ipsec_dp.dataplane import DataPlane, Provider
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.suites import parse_suite
+from ipsec_dp.ipsec.suites import parse_suite
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from ipsec_dp.carriers import Carriers, followed
 from ipsec_dp.config import load
+from ipsec_dp.network.carrier import Carriers, followed
 
 AUTH = '[tunnel.auth]\npsk_file = "x.psk"\n'
 PROXY_ID = '[[tunnel.proxy_id]]\nlocal = "10.1.0.0/24"\nremote = "10.2.0.0/24"\n'

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.ipsec.selectors import Range
+from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig.gateway import Gateway, keymat, selector
 from ipsec_dp.rig.packets import udp
-from ipsec_dp.selectors import Range
-from ipsec_dp.suites import parse_suite
 from tests.unit.sites import spi_of
 
 GCM = parse_suite("aes128gcm16")

@@ -75,7 +75,7 @@ def gateway(part):
             raise seen.answer
         return seen.answer
 
-    part("control", request=request)
+    part("gateway.control", request=request)
     return seen
 
 
@@ -122,7 +122,7 @@ def test_verbs_of_a_negotiation_ask_the_gateway(monkeypatch, capsys, arguments, 
         requests.append((str(path), message))
         return {"tunnel": "to-b", "verb": message["verb"]}
 
-    monkeypatch.setattr("ipsec_dp.control.request", request)
+    monkeypatch.setattr("ipsec_dp.gateway.control.request", request)
     assert main([*arguments, "--control", "/tmp/x.sock"]) == 0
     assert requests == [("/tmp/x.sock", asked)]
     assert capsys.readouterr().out == f"{said}\n"
@@ -172,14 +172,14 @@ def test_up_runs_the_daemon_with_the_configuration_and_its_socket(good, part):
         calls.append((config.name, control))
         return 7
 
-    part("daemon", run=run)
+    part("gateway.daemon", run=run)
     assert main(["up", str(good)]) == 7
     assert main(["up", str(good), "--control", "/tmp/x.sock"]) == 7
     assert calls == [("site-a", Path("/run/ipsec-dp/site-a.sock")), ("site-a", Path("/tmp/x.sock"))]
 
 
 def test_up_refuses_a_bad_file_before_anything_starts(capsys, good, part):
-    part("daemon", run=lambda *_: pytest.fail("started"))
+    part("gateway.daemon", run=lambda *_: pytest.fail("started"))
     good.write_text(GOOD + "[tunnel.esp]\nreplay_window = 1000\n")
     assert main(["up", str(good)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
@@ -230,7 +230,7 @@ def test_without_control_the_hosts_own_gateway_or_the_only_one_is_meant(tmp_path
                 assert commands.find_control(tmp_path, "host") == tmp_path / "host.sock"
 
 
-PARTS = {"doctor": "doctor", "demo": "demo", "bench": "bench.esp"}
+PARTS = {"doctor": "cli.doctor", "demo": "cli.demo", "bench": "bench.esp"}
 
 
 @pytest.mark.parametrize(("verb", "module"), PARTS.items())

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from ipsec_dp.components import ComponentError, Components
 from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.services.service import ComponentError, Components
 
 if TYPE_CHECKING:
     from ipsec_dp.config import Config

@@ -7,10 +7,10 @@ import ipaddress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.addresses import AddressRange
 from ipsec_dp.config.bypass import RULES_MAX, held_by, plan
 from ipsec_dp.config.model import Policy
-from ipsec_dp.config.selectors import ANY_PORTS, PortRange, Selector
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.rules import ANY_PORTS, PortRange, Selector
 
 R = AddressRange.of
 

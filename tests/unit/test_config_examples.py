@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ipsec_dp.config import examine, schema, tables
-from ipsec_dp.suites import parse_suite
+from ipsec_dp.ipsec.suites import parse_suite
 from tests.ike.pki import CA, OpenSsl
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -9,7 +9,7 @@ import pytest
 from ipsec_dp.config import ManualSa, load_manual_keys
 from ipsec_dp.config.files import SECRET_OCTETS_MAX, key_fingerprint, read_key, read_secret, weigh_secret
 from ipsec_dp.errors import BadValueError
-from ipsec_dp.suites import parse_suite
+from ipsec_dp.ipsec.suites import parse_suite
 
 
 @pytest.fixture

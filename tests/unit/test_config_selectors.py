@@ -10,9 +10,9 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipsec_dp.addresses import AddressRange
-from ipsec_dp.config.selectors import ANY_PORTS, PortRange, Rule, Selector
 from ipsec_dp.config.shadows import find_shadowed
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.rules import ANY_PORTS, PortRange, Rule, Selector
 
 
 def addresses(version: int) -> st.SearchStrategy[AddressRange]:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from ipsec_dp import control
-from ipsec_dp.control import ControlServer, request
 from ipsec_dp.errors import ControlError, DataPlaneError, NoDaemonError
-from ipsec_dp.turns import in_turns
+from ipsec_dp.gateway import control
+from ipsec_dp.gateway.control import ControlServer, request
+from ipsec_dp.util.slices import in_turns
 
 
 async def rows(count):

@@ -29,10 +29,10 @@ from ipsec_dp.dataplane import (
     SaHandle,
 )
 from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.gateway.status import gateway_status
+from ipsec_dp.ipsec.selectors import Range, SelectorPair
+from ipsec_dp.ipsec.suites import Encr, Integ, Suite, parse_suite
 from ipsec_dp.rig.gateway import keymat, pair, selector
-from ipsec_dp.selectors import Range, SelectorPair
-from ipsec_dp.status import gateway_status
-from ipsec_dp.suites import Encr, Integ, Suite, parse_suite
 from tests.unit.sites import arrive, from_a, padded, seal, to_b
 
 GCM = parse_suite("aes128gcm16")

@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from ipsec_dp import doctor
-from ipsec_dp.doctor import Finding, Host
+from ipsec_dp.cli import doctor
+from ipsec_dp.cli.doctor import Finding, Host
 from ipsec_dp.host import HostError, probe
 
 GOOD = {

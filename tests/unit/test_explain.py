@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.addresses import AddressRange
 from ipsec_dp.cli import main
 from ipsec_dp.config import load
 from ipsec_dp.config.model import Config
-from ipsec_dp.config.selectors import ANY_PORTS, PortRange, Rule, Selector
+from ipsec_dp.databases.spd import ACTIONS, pair_of
 from ipsec_dp.dataplane import Policy, PolicyRule
 from ipsec_dp.dataplane.lookup import Flow, flow_array, lookup
 from ipsec_dp.errors import BadValueError
-from ipsec_dp.explain import Child, Host, explain, holds, question_of
-from ipsec_dp.selectors import PORT_OPAQUE, PROTOCOL_OPAQUE
-from ipsec_dp.spd import ACTIONS, pair_of
+from ipsec_dp.gateway.explain import Child, Host, explain, holds, question_of
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.rules import ANY_PORTS, PortRange, Rule, Selector
+from ipsec_dp.ipsec.selectors import PORT_OPAQUE, PROTOCOL_OPAQUE
 
 TEXT = """
 [[tunnel]]

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ipsec_dp.addresses import AddressRange
-from ipsec_dp.came import FEW, came
 from ipsec_dp.config import Tunnel, load
-from ipsec_dp.config.selectors import Selector
 from ipsec_dp.host import HostError
 from ipsec_dp.host.guard import plan
 from ipsec_dp.host.guard_growth import Planner, grown
-from ipsec_dp.host.mtus import route_mtus
 from ipsec_dp.host.outer import OwnAddress
-from ipsec_dp.leading import Around, Lead
-from ipsec_dp.wanted import GuardSelectors, guard_selectors
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.rules import Selector
+from ipsec_dp.network.desired import GuardSelectors, guard_selectors
+from ipsec_dp.network.interface_mtu import route_mtus
+from ipsec_dp.network.route_plan import Around, Lead
+from ipsec_dp.util.additions import FEW, came
 
 TEXT = """
 [[tunnel]]

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.addresses import AddressRange, merge, subtract
 from ipsec_dp.host.guard import Selector, narrow, plan, render_change, separate, table_name, widen
 from ipsec_dp.host.guard import render as render_plan
 from ipsec_dp.host.nft import Count
+from ipsec_dp.ipsec.addresses import AddressRange, merge, subtract
 
 R = AddressRange.of
 LOCAL, REMOTE, ALL, ALL6 = R("10.1.0.0/24"), R("10.2.0.0/24"), R("0.0.0.0/0"), R("::/0")

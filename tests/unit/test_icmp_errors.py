@@ -10,8 +10,8 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
 
 from ipsec_dp.dataplane import Action, PolicyRule
+from ipsec_dp.ipsec.selectors import Range
 from ipsec_dp.rig.gateway import pair, selector, selectors_of
-from ipsec_dp.selectors import Range
 from tests.unit.sites import arrive, from_a, padded, seal
 
 ROUTER = {4: "172.16.0.1", 6: "fd00:ffff::1"}

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ipsec_dp.databases.sad import DeviceFailed
 from ipsec_dp.dataplane import DROP_NAMES, Action, Limits, MemoryDatagram, PolicyRule
 from ipsec_dp.rig.gateway import Pair, pair, selector, selectors_of
 from ipsec_dp.rig.packets import ipv6, udp
-from ipsec_dp.sad import DeviceFailed
 from tests.unit.sites import HOST, arrive, from_a, inbound, padded, seal, to_a, to_b
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ from scapy.layers.inet6 import (
 from scapy.layers.sctp import SCTP
 from scapy.packet import Raw
 
-from ipsec_dp.addresses import AddressRange
 from ipsec_dp.dataplane import Action, DataPlane, Policy, PolicyRule
-from ipsec_dp.selectors import ANY_PORT, ANY_PROTOCOL, PORT_OPAQUE, PROTOCOL_OPAQUE, Range, SelectorPair
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, PORT_OPAQUE, PROTOCOL_OPAQUE, Range, SelectorPair
 
 OPAQUE = (PORT_OPAQUE, PORT_OPAQUE)
 REFUSED = {"inner_version", "inner_length", "inner_header"}

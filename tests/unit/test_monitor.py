@@ -9,8 +9,8 @@ import pytest
 from ipsec_dp.cli.render import tunnel_table
 from ipsec_dp.config import examine
 from ipsec_dp.host.echo import Echo, reply, request
-from ipsec_dp.monitor import Health
 from ipsec_dp.rig.packets import checksum
+from ipsec_dp.services.monitor_health import Health
 
 # ---- questions and answers, by a clock of the test's -----------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import pytest
 
 from ipsec_dp.dataplane import Action, MemoryDatagram, PolicyRule
+from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig.gateway import Gateway, keymat, selector
 from ipsec_dp.rig.packets import udp
-from ipsec_dp.suites import parse_suite
 
 SUITE = parse_suite("aes128gcm16")
 ANYTHING = (selector("0.0.0.0/0", "0.0.0.0/0"), selector("::/0", "::/0"))

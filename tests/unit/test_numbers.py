@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipsec_dp.numbers import Numbers, NumbersUsedUpError
+from ipsec_dp.databases.indices import Numbers, NumbersUsedUpError
 
 
 def test_a_name_keeps_its_number_whatever_comes_and_goes():

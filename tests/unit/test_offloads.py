@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipsec_dp.config import tables
+from ipsec_dp.databases.sad import OffloadLost
 from ipsec_dp.dataplane import (
     ALL_OFFLOADS,
     LINK_OFFLOADS,
@@ -32,7 +33,6 @@ from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.rig.gateway import pair
 from ipsec_dp.rig.offload import ACK, CWR, ECE, FIN, PSH, TCP, Segment, aggregate, cut, run_of, super_packet
 from ipsec_dp.rig.packets import UDP
-from ipsec_dp.sad import OffloadLost
 from tests.unit.sites import HOST, outbound, sequence_of, to_b
 
 ALL = ~Offload(0)

@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from ipsec_dp.databases.sad import Acquire, DeviceFailed
 from ipsec_dp.dataplane import (
     Action,
     Channel,
@@ -20,11 +21,10 @@ from ipsec_dp.dataplane import (
     PolicyRule,
 )
 from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.ipsec.selectors import Range
+from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig.gateway import Gateway, keymat, pair, selector, selectors_of
 from ipsec_dp.rig.packets import ipv4, ipv6, udp
-from ipsec_dp.sad import Acquire, DeviceFailed
-from ipsec_dp.selectors import Range
-from ipsec_dp.suites import parse_suite
 from tests.unit.sites import arrive, outbound, sequence_of, spi_of, to_b
 
 GCM = parse_suite("aes128gcm16")

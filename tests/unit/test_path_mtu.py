@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.path_mtu import FLOOR, Intervals, PathMtu
+from ipsec_dp.services.path_mtu_state import FLOOR, Intervals, PathMtu
 
 TIMES = Intervals()
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipsec_dp.addresses import Address, AddressRange
 from ipsec_dp.dataplane import Action, Policy, PolicyRule
 from ipsec_dp.dataplane.lookup import Flow, flow_array, lookup
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.selectors import ANY_PORT, ANY_PROTOCOL, Range, SelectorPair
+from ipsec_dp.ipsec.addresses import Address, AddressRange
+from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, Range, SelectorPair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,10 +9,10 @@ import ipaddress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.addresses import AddressRange
 from ipsec_dp.dataplane import Batch, DataPlane, Encapsulation, Endpoint, OuterPath, Provider
-from ipsec_dp.selectors import SelectorPair
-from ipsec_dp.suites import parse_suite
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.selectors import SelectorPair
+from ipsec_dp.ipsec.suites import parse_suite
 
 ANYWHERE = AddressRange.of(ipaddress.ip_network("0.0.0.0/0"))
 PATH = OuterPath(

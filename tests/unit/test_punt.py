@@ -6,9 +6,9 @@ import ipaddress
 
 import pytest
 
+from ipsec_dp.databases.sad import Acquire, IkeDatagram, UnknownSpi
 from ipsec_dp.dataplane import Channel, DataPlane, Encapsulation, Endpoint, MemoryDatagram, PuntKind, SaCondition, SaFlag
 from ipsec_dp.rig.gateway import Gateway, pair, selectors_of
-from ipsec_dp.sad import Acquire, IkeDatagram, UnknownSpi
 from tests.unit.sites import arrive, from_a, padded, seal, to_b
 
 MARKER = bytes(4)  # RFC 3948 §2.2

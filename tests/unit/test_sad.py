@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from ipsec_dp.databases.sad import Child
 from ipsec_dp.dataplane import Direction, Limits, SaCondition, SaFlag
 from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.gateway.status import child_status
+from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig.gateway import Gateway, keymat, pair, selector, selectors_of
-from ipsec_dp.sad import Child
-from ipsec_dp.status import child_status
-from ipsec_dp.suites import parse_suite
 from tests.unit.sites import to_a, to_b
 
 GCM = parse_suite("aes256gcm16-esn")

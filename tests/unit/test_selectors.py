@@ -6,9 +6,9 @@ import ipaddress
 
 import pytest
 
-from ipsec_dp.addresses import AddressRange
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, Range, SelectorPair
 from ipsec_dp.rig.gateway import selector
-from ipsec_dp.selectors import ANY_PORT, ANY_PROTOCOL, Range, SelectorPair
 
 
 def addresses(low, high):

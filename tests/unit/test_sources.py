@@ -6,10 +6,10 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from ipsec_dp.addresses import AddressRange
 from ipsec_dp.config import Selector
 from ipsec_dp.host.outer import OwnAddress
-from ipsec_dp.sources import Sources
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.network.source_address import Sources
 
 
 def selector(local, remote):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from ipsec_dp.config import load
+from ipsec_dp.databases.spd import Spd, pair_of
 from ipsec_dp.dataplane import Action
+from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, Range
 from ipsec_dp.rig.gateway import Gateway, selector
 from ipsec_dp.rig.packets import udp
-from ipsec_dp.selectors import ANY_PORT, ANY_PROTOCOL, Range
-from ipsec_dp.spd import Spd, pair_of
 
 MANUAL = """
   [tunnel.manual_unsafe]

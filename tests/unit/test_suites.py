@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipsec_dp.errors import BadValueError
-from ipsec_dp.suites import Encr, Integ, datagram_octets, esp_overhead, inner_mtu, parse_suite
+from ipsec_dp.ipsec.suites import Encr, Integ, datagram_octets, esp_overhead, inner_mtu, parse_suite
 
 # keyword, transform type 1, key octets, transform type 3, KEYMAT octets, IV, block, ICV
 SUITES = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ipsec_dp.turns import in_turns
+from ipsec_dp.util.slices import in_turns
 
 
 def taken(slice_s):

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from ipsec_dp import running, vmgenid
+from ipsec_dp.gateway import events
+from ipsec_dp.host import vmgenid
 
 NEWS = b"change@/devices/LNXSYSTM:00/VMGENCTR:00\0ACTION=change\0NEW_VMGENID=1\0"
 
@@ -35,7 +36,7 @@ def test_esp_and_ike_sas_end(monkeypatch, changed, called):
     calls: list[str] = []
     nothing = cast("Any", None)
     plane, ike = cast("Any", Recorded(calls)), cast("Any", Recorded(calls))
-    one = running.Running(nothing, nothing, plane, nothing, {}, ike, nothing, nothing)
+    one = events.Running(nothing, nothing, plane, nothing, {}, ike, nothing, nothing)
     monkeypatch.setattr(vmgenid, "drain", lambda _uevents: changed)
     one._machine_changed(nothing)
     assert calls == called

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp import workers
 from ipsec_dp.dataplane import Action, DataPlane, Encapsulation, MemoryDatagram, OuterPath, PolicyRule, owner_of
 from ipsec_dp.host import HostError
 from ipsec_dp.host.steering import Steering, queue_program
+from ipsec_dp.ipsec.suites import parse_suite
+from ipsec_dp.network import workers
 from ipsec_dp.rig.gateway import Gateway, keymat, selector
 from ipsec_dp.rig.packets import udp
-from ipsec_dp.suites import parse_suite
 
 SUITE = parse_suite("aes128gcm16")
 HOLD_OCTETS = 65536

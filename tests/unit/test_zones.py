@@ -6,12 +6,12 @@ from ipaddress import ip_address
 
 import pytest
 
-from ipsec_dp.addresses import AddressRange
 from ipsec_dp.config import examine
+from ipsec_dp.config.zone_policy import Packet, ZonePolicy
 from ipsec_dp.host import zones as kernel
 from ipsec_dp.host.guard import Selector
 from ipsec_dp.host.nft import Count
-from ipsec_dp.zones import Packet, ZonePolicy
+from ipsec_dp.ipsec.addresses import AddressRange
 
 TUNNEL = """
 [[tunnel]]

@@ -1,0 +1,1 @@
+"""The databases of RFC 4301 §4.4: SPD, SAD, PAD."""

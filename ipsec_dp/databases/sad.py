@@ -1,0 +1,337 @@
+"""The security association database (RFC 4301 §4.4.2) as the control plane uses it: CHILD_SAs, their SAs, and what happens to them.
+
+Whoever has keys (an IKE session, or key files) calls, in this order: :meth:`Sad.allocate_spi`, :meth:`Sad.install_inbound` (it
+receives from then on), :meth:`Sad.add_child`, :meth:`Sad.install_outbound`, :meth:`Sad.switch` (it sends from then on), and later
+:meth:`Sad.remove`. A rekey installs a new pair, switches the CHILD to it and removes the old pair when nothing is in flight.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ipsec_dp.dataplane import NO_LIMITS, Channel, Direction, Offload, PuntKind, SaCondition, SaFlag, SaHandle, owner_of
+from ipsec_dp.errors import DataPlaneError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ipsec_dp.dataplane import DataPlane, Endpoint, Limits, OuterPath, Punt, SaInfo
+    from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.ipsec.selectors import SelectorPair
+    from ipsec_dp.ipsec.suites import Suite
+
+RECENT_S = 20.0
+NS_PER_S = 1e9
+PUNTS_AT_ONCE = 256  # a busy channel does not starve the rest of the control plane
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    """A packet found no SA; `packet` is its beginning."""
+
+    tunnel: int
+    interface: int
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IkeDatagram:
+    """An IKE message that came to the port ESP uses, without its non-ESP marker (RFC 3948 §2.2)."""
+
+    link: int
+    local: Endpoint | None
+    remote: Endpoint | None
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownSpi:
+    """ESP for no SA of ours, from anybody at all."""
+
+    spi: int
+    local: Endpoint | None
+    remote: Endpoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFailed:
+    """A TUN device (`interface`) or an outer socket (`link`) failed; the other one is None."""
+
+    interface: int | None
+    link: int | None
+    error: int
+
+
+@dataclass(frozen=True, slots=True)
+class OffloadLost:
+    """An offload of a TUN device (`interface`) or of an outer socket (`link`) was given up; `on` is what is left."""
+
+    interface: int | None
+    link: int | None
+    error: int
+    on: Offload
+
+
+Event = Acquire | SaCondition | IkeDatagram | UnknownSpi | DeviceFailed | OffloadLost
+
+
+@dataclass(slots=True)
+class SaRecord:
+    """One SA as it was installed; no key is in it."""
+
+    handle: SaHandle
+    direction: Direction
+    spi: int
+    tunnel: int
+    suite: Suite
+    selectors: tuple[SelectorPair, ...]
+    limits: Limits
+    installed: float  # seconds of the monotonic clock
+    path: OuterPath | None = None  # outbound: where its packets go
+    told: SaFlag = field(default=SaFlag(0))  # conditions already reported
+
+
+@dataclass(slots=True)
+class Child:
+    """A CHILD_SA: negotiated selectors, the SA it sends by, and the newest it receives by."""
+
+    number: int
+    tunnel: int
+    selectors: tuple[SelectorPair, ...]
+    inbound: SaHandle | None = None
+    outbound: SaHandle | None = None
+
+
+_NONE = 2**32 - 1
+_NO_LINK = 2**16 - 1
+
+
+def _device(punt: Punt) -> tuple[int | None, int | None]:
+    """The interface or the link that a punt is about."""
+    return None if punt.interface == _NONE else punt.interface, None if punt.link == _NO_LINK else punt.link
+
+
+class Sad:
+    """SAs and CHILD_SAs of one data plane. `clock` gives seconds of a monotonic clock."""
+
+    def __init__(self, plane: DataPlane, clock: Callable[[], float] = time.monotonic) -> None:
+        self._plane = plane
+        self._clock = clock
+        self.records: dict[SaHandle, SaRecord] = {}
+        self.children: dict[int, Child] = {}
+        self._of_tunnel: dict[int, dict[int, Child]] = {}
+        self._by_spi: dict[int, set[SaHandle]] = {}  # outbound SAs: peers choose these SPIs, so two may have one
+        self._senders: dict[int, set[SaHandle]] = {}  # outbound SAs of a tunnel
+
+    def allocate_spi(self, random: int, receiver: int = 0) -> int:
+        """An SPI to announce to the peer, kept until it is installed or released. Its datagrams come to worker `receiver`."""
+        return self._plane.allocate_spi(random, receiver)
+
+    def try_allocate_spi(self, receiver: int = 0) -> int | None:
+        """`allocate_spi` with a random number of its own; None when there is none left."""
+        try:
+            return self._plane.allocate_spi(secrets.randbits(32), receiver)
+        except DataPlaneError:
+            return None
+
+    def release_spi(self, spi: int) -> None:
+        self._plane.release_spi(spi)
+
+    def install_inbound(
+        self,
+        *,
+        spi: int,
+        suite: Suite,
+        keymat: bytearray,
+        selectors: Sequence[SelectorPair],
+        tunnel: int,
+        interface: int,
+        replay_window: int,
+        limits: Limits = NO_LIMITS,
+        peer: Endpoint | None = None,
+    ) -> SaHandle:
+        """Ready to receive on return. Raises DataPlaneError; the caller wipes `keymat` either way."""
+        handle = self._plane.install_inbound(
+            spi=spi,
+            suite=suite,
+            keymat=keymat,
+            selectors=selectors,
+            tunnel=tunnel,
+            interface=interface,
+            replay_window=replay_window,
+            limits=limits,
+            peer=peer,
+            worker=owner_of(tunnel, self._plane.workers),
+        )
+        self._record(handle, Direction.INBOUND, spi, tunnel, suite, tuple(selectors), limits)
+        return handle
+
+    def install_outbound(
+        self,
+        *,
+        spi: int,
+        suite: Suite,
+        keymat: bytearray,
+        path: OuterPath,
+        tunnel: int,
+        limits: Limits = NO_LIMITS,
+        tfc_octets: int = 0,
+        sequence: int = 0,
+        iv: int = 0,
+    ) -> SaHandle:
+        """Sends nothing before `switch`. `sequence`: the last one used already. Raises DataPlaneError; the caller wipes `keymat`
+        either way."""
+        handle = self._plane.install_outbound(
+            spi=spi,
+            suite=suite,
+            keymat=keymat,
+            path=path,
+            tunnel=tunnel,
+            limits=limits,
+            tfc_octets=tfc_octets,
+            sequence=sequence,
+            iv=iv,
+            worker=owner_of(tunnel, self._plane.workers),
+        )
+        self._record(handle, Direction.OUTBOUND, spi, tunnel, suite, (), limits)
+        self.records[handle].path = path
+        self._by_spi.setdefault(spi, set()).add(handle)
+        self._senders.setdefault(tunnel, set()).add(handle)
+        return handle
+
+    def _record(
+        self,
+        handle: SaHandle,
+        direction: Direction,
+        spi: int,
+        tunnel: int,
+        suite: Suite,
+        selectors: tuple[SelectorPair, ...],
+        limits: Limits,
+    ) -> None:
+        self.records[handle] = SaRecord(handle, direction, spi, tunnel, suite, selectors, limits, self._clock())
+
+    def add_child(self, tunnel: int, selectors: Sequence[SelectorPair], inbound: SaHandle | None = None) -> Child:
+        """A CHILD_SA of a tunnel. Packets take the first one, in the order of adding, whose selectors hold them."""
+        number = self._plane.add_child(tunnel, selectors)
+        child = Child(number, tunnel, tuple(selectors), inbound)
+        self.children[number] = self._of_tunnel.setdefault(tunnel, {})[number] = child
+        return child
+
+    def switch(self, child: Child, outbound: SaHandle | None, inbound: SaHandle | None = None) -> None:
+        """The CHILD sends by `outbound` from now on; `inbound`, where given, is what it receives by from now on."""
+        self._plane.switch(child.tunnel, child.number, outbound)
+        child.outbound = outbound
+        if inbound is not None:
+            child.inbound = inbound
+
+    def remove(self, handle: SaHandle) -> None:
+        """Ends an SA at once; its key is wiped as soon as no loop holds it (`reclaim`)."""
+        self._plane.remove(handle)
+        record = self.records.pop(handle)
+        if record.direction is Direction.OUTBOUND:
+            for index, key in ((self._by_spi, record.spi), (self._senders, record.tunnel)):
+                index[key].discard(handle)
+                if not index[key]:
+                    del index[key]
+        for child in self.children_of(record.tunnel):
+            if child.outbound == handle:
+                child.outbound = None
+            if child.inbound == handle:
+                child.inbound = None
+
+    def remove_child(self, child: Child) -> None:
+        """Ends a CHILD_SA and both its SAs."""
+        self._plane.remove_child(child.tunnel, child.number)
+        del self.children[child.number], self._of_tunnel[child.tunnel][child.number]
+        if not self._of_tunnel[child.tunnel]:
+            del self._of_tunnel[child.tunnel]
+        for handle in (child.outbound, child.inbound):
+            if handle is not None:
+                self.remove(handle)
+
+    def set_path(self, handle: SaHandle, path: OuterPath) -> None:
+        """An outbound SA's packets go there from now on."""
+        self._plane.set_path(handle, path)
+        self.records[handle].path = path
+
+    def reclaim(self) -> int:
+        """Wipes and frees what was removed; how much still waits for a loop to let go."""
+        return self._plane.reclaim()
+
+    def read(self, handle: SaHandle) -> SaInfo:
+        return self._plane.read_sa(handle)
+
+    def sent(self, tunnel: int) -> int:
+        """Sequence numbers that a tunnel's outbound SAs have used, in all."""
+        return sum(self._plane.read_sa(handle).sequence for handle in self._senders.get(tunnel, ()))
+
+    def sent_recently(self, spi: int, sequence: int, local: Address, remote: Address) -> bool:
+        """Whether an SA with this SPI sent a packet with the low 32 bits `sequence` from `local` to `remote` in the last
+        RECENT_S seconds or so: what an ICMP message must quote to be believed (RFC 4301 §8.2.1)."""
+        for handle in self._by_spi.get(spi, ()):
+            path, info = self.records[handle].path, self._plane.read_sa(handle)
+            fresh = info.last_use and self._clock() - info.last_use / NS_PER_S < RECENT_S
+            if path is None or not fresh or (path.local.address, path.remote.address) != (local, remote):
+                continue
+            if (info.sequence - sequence) % 2**32 < info.sequence - info.recent:
+                return True
+        return False
+
+    def children_of(self, tunnel: int) -> list[Child]:
+        return list(self._of_tunnel.get(tunnel, {}).values())
+
+    # ---- events
+
+    def events(self, channel: Channel) -> Iterator[Event]:
+        """What a channel holds now, at most PUNTS_AT_ONCE of it."""
+        for _ in range(PUNTS_AT_ONCE):
+            punt = self._plane.read_punt(channel)
+            if punt is None:
+                return
+            event = self._event(punt)
+            if event is not None:
+                yield event
+
+    def _event(self, punt: Punt) -> Event | None:
+        match punt.kind:
+            case PuntKind.IKE:
+                return IkeDatagram(punt.link, punt.local, punt.remote, punt.payload)
+            case PuntKind.UNKNOWN_SPI:
+                return UnknownSpi(punt.spi, punt.local, punt.remote)
+            case PuntKind.ACQUIRE:
+                return Acquire(punt.tunnel, punt.interface, punt.payload)
+            case PuntKind.SA:
+                return self._condition(punt.sa, punt.flags)
+            case PuntKind.IO_ERROR:
+                return DeviceFailed(*_device(punt), punt.error)
+            case PuntKind.OFFLOAD:
+                return OffloadLost(*_device(punt), punt.error, Offload(int(punt.flags)))
+
+    def _condition(self, handle: SaHandle, flags: SaFlag) -> SaCondition | None:
+        """Flags that were not told yet; None when there are none or the SA is gone."""
+        record = self.records.get(handle)
+        if record is None or flags & ~record.told == SaFlag(0):
+            return None
+        news = flags & ~record.told
+        record.told |= flags
+        return SaCondition(handle, record.tunnel, record.spi, news)
+
+    def rescan(self) -> Iterator[Event]:
+        """Conditions whose punt was lost in a full channel: call it each second."""
+        for condition in self._plane.conditions():
+            event = self._condition(condition.handle, condition.flags)
+            if event is not None:
+                yield event
+
+    def acted(self, handle: SaHandle, flags: SaFlag) -> None:
+        """Lets these conditions be raised again."""
+        self._plane.clear(handle, flags)
+        self.records[handle].told &= ~flags
+
+    def acquired(self, tunnel: int) -> None:
+        """Lets the next packet without an SA ask again."""
+        self._plane.take_acquire(tunnel)

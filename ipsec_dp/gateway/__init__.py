@@ -1,0 +1,1 @@
+"""One gateway: its life, reload, events, status, control socket."""

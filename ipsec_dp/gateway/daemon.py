@@ -1,0 +1,62 @@
+"""`ipsec-dp up`: one gateway in the foreground until SIGTERM, SIGINT or `down`; SIGHUP is `reload`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from ipsec_dp.dataplane import protect_process
+from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.gateway.gateway import Gateway
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ipsec_dp.config import Config
+
+log = logging.getLogger("ipsec_dp")
+
+SWITCH_S = 0.0005  # after which a thread that computes lets the event loop go on; each of its system calls may have to wait so long
+
+
+def _notify(state: str) -> None:
+    """Tells a service manager, where one asks (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+        try:
+            notify.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+        except OSError as error:
+            log.warning("the service manager at %s could not be told: %s", address, error.strerror)
+
+
+async def _serve(gateway: Gateway) -> int:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, gateway.stop, signal.Signals(number).name)
+    loop.add_signal_handler(signal.SIGHUP, gateway.hang_up)
+    try:
+        await gateway.start()
+        _notify("READY=1")
+        return await gateway.wait()
+    finally:
+        _notify("STOPPING=1")
+        await gateway.close()
+
+
+def run(config: Config, control_path: Path) -> int:
+    """Runs the gateway; its exit status. Errors are logged in one line each: what is wrong, and what would help."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    protect_process()
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        return asyncio.run(_serve(Gateway(config, control_path)))
+    except IpsecDpError as error:
+        log.error("%s", error)
+        return error.exit_status

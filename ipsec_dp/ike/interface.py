@@ -1,0 +1,137 @@
+"""The surface between the IKE core and its driver: everything the driver calls, nothing it must know besides.
+
+`manager.IkeManager` is the implementation. Every call returns actions, to be carried out in order and at once; none raises for
+anything a peer sent. Times are seconds of one monotonic clock, SPIs of IKE SAs 8 octets, numbers of CHILD_SAs those in the actions.
+
+What the driver does by itself: resolve names and pick the local address, retry after IKE_DOWN and IKE_FAILED (`Event.again`) with
+back-off, traps for packets without an SA, sockets, and the SAD. What it never does: parse or build IKE.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ipsec_dp.config.change import Effect
+    from ipsec_dp.ike.actions import Action, Endpoint, Path
+    from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ipsec.selectors import SelectorPair
+
+IkeState = Literal["negotiating", "up", "rekeying", "closing"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStatus:
+    """One CHILD_SA that carries traffic. `rekey_in_s` is never negative."""
+
+    child: int
+    spi_in: int
+    spi_out: int
+    suite: str
+    esn: bool
+    selectors: tuple[SelectorPair, ...]
+    age_s: float
+    rekey_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class IkeStatus:
+    """One IKE SA. `proposal` is empty before one was agreed on."""
+
+    state: IkeState
+    spi_i: bytes
+    spi_r: bytes
+    role: Literal["initiator", "responder"]
+    proposal: str
+    path: Path
+    nat: Literal["none", "local", "remote", "both"]
+    remote_id: str
+    age_s: float
+    rekey_in_s: float
+    children: tuple[ChildStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Datagrams that led to nothing, by reason, and what is held; for `status` and metrics."""
+
+    malformed: int
+    ikev1: int
+    unknown_spi: int
+    unauthenticated: int  # the ICV did not hold
+    out_of_window: int
+    refused: int  # IKE_SA_INIT beyond the half-open limits
+    no_peer: int  # IKE_SA_INIT from where no tunnel expects anybody
+    cookies_sent: int
+    half_open: int
+    sessions: int
+
+
+class IkeCore(Protocol):
+    """All IKE SAs of one gateway."""
+
+    def set_peers(self, peers: Iterable[Peer]) -> None:
+        """The tunnels from now on. IKE SAs that exist keep what they were made with."""
+
+    def follow(self, peers: Iterable[Peer], effects: Mapping[str, Effect], now: float) -> list[Action]:
+        """The tunnels from now on, and what that means for the IKE SAs of those that changed or are gone (`effects`, by name).
+        Those of other tunnels are not touched."""
+
+    def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
+        """A datagram as it came, the non-ESP marker taken off."""
+
+    def next_timeout(self) -> float | None:
+        """When `timer` wants to be called, None: not at all. It may lie in the past."""
+
+    def timer(self, now: float) -> list[Action]:
+        """Everything that is due by `now`."""
+
+    def initiate(self, tunnel: str, path: Path, now: float, packet: SelectorPair | None = None) -> list[Action]:
+        """Begin an IKE SA with its first CHILD_SA, or, where an IKE SA is up, the CHILD_SAs that lack. `path` is only the start:
+        ports 500, or 4500 with `natt`. `packet`: the selectors of the packet that asks, single addresses and ports. KeyError: no
+        such tunnel.
+        """
+
+    def acquire(self, tunnel: str, packet: SelectorPair, now: float) -> list[Action] | None:
+        """A packet found no SA. None when no IKE SA is there or on its way, so that `initiate` is what is needed."""
+
+    def rekey(self, tunnel: str, now: float, *, ike: bool = False) -> list[Action]:
+        """Rekey every CHILD_SA of a tunnel, or its IKE SA."""
+
+    def terminate(self, tunnel: str, now: float) -> list[Action]:
+        """Delete all IKE SAs of a tunnel with all that hangs on them."""
+
+    def leave(self, tunnel: str, now: float) -> list[Action]:
+        """Ends a tunnel's IKE SAs at once, without waiting for the peer."""
+
+    def delete_child(self, tunnel: str, child: int, now: float) -> list[Action]:
+        """Delete one CHILD_SA."""
+
+    def soft_limit(self, tunnel: str, child: int, now: float) -> list[Action]:
+        """The data plane saw a CHILD_SA cross a soft limit: rekey it now."""
+
+    def hard_limit(self, tunnel: str, child: int, now: float) -> list[Action]:
+        """The data plane stopped a CHILD_SA at a hard limit or its last sequence number."""
+
+    def peer_moved(self, tunnel: str, child: int, remote: Endpoint, now: float) -> list[Action]:
+        """Authenticated ESP with the highest sequence number yet came from another outer address (RFC 7296 §2.23)."""
+
+    def probe(self, tunnel: str, octets: int, first_wait: float, now: float) -> list[Action] | None:
+        """Ask whether an IP datagram of `octets` reaches the peer; `PathProbed` tells. It is repeated once, after `first_wait`
+        seconds. None: there is no IKE SA, or it has something more important to do.
+        """
+
+    def close(self, now: float) -> list[Action]:
+        """End everything: one DELETE for each IKE SA that is up, not repeated."""
+
+    def forget(self, now: float) -> list[Action]:
+        """This machine was cloned or restored, and its twin has the same keys: end everything without a word, wipe the keys."""
+
+    def status(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
+        """The IKE SAs of a tunnel, oldest first."""
+
+    def counters(self) -> Counters:
+        """What was counted since the start."""

@@ -1,0 +1,168 @@
+"""CHILD_SAs in both roles: installed, switched to, and one taking another's place (RFC 7296 §1.3, §2.8, §2.17).
+
+TS payloads multiply (every local with every remote selector), a configuration lists pairs. What is negotiated may therefore be more
+than what is configured; what is installed never is (`sa.permitted`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ipsec_dp.ike import lifetimes
+from ipsec_dp.ike.actions import Cause, InstallInbound, InstallOutbound, Kind, RemoveOutbound, SwitchOutbound
+from ipsec_dp.ike.nat import uses_udp
+from ipsec_dp.ike.v2 import keymat, replacement, ts
+from ipsec_dp.ike.v2.sa import Child, ChildState, selector_pairs, suite_of
+from ipsec_dp.ike.v2.wire import IkeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ipsec_dp.ike import proposal
+    from ipsec_dp.ike.peer import ProxyId
+    from ipsec_dp.ike.v2.session import IkeSession
+
+MAX_OFFERED: Final = 64  # selectors of a side in one exchange; further proxy IDs get exchanges of their own
+MAX_PAIRS: Final = 256  # pairs of selectors that one CHILD_SA may have here
+
+
+class ChildError(IkeError):
+    """A response that makes no CHILD_SA."""
+
+    def __init__(self, text: str, cause: Cause) -> None:
+        super().__init__(text)
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What an exchange gives a CHILD_SA besides its selectors: Ni and Nr, who sent the request, g^ir under PFS, the SA rekeyed."""
+
+    nonces: tuple[bytes, bytes]
+    initiator: bool
+    secrets: tuple[bytearray, ...] = ()
+    rekeys: Child | None = None
+
+
+def install(
+    session: IkeSession,
+    spis: tuple[int, int],
+    suite: proposal.EspSuite,
+    selectors: tuple[tuple[ts.TrafficSelector, ...], tuple[ts.TrafficSelector, ...]],
+    pairs: tuple[ProxyId, ...],
+    now: float,
+    agreed: Agreed,
+) -> Child:
+    """Derive keys and emit both installs. `spis`: ours and the peer's."""
+    old, peer = agreed.rekeys, session.peer
+    new = Child(
+        session.host.next_child(),
+        *spis,
+        suite,
+        agreed.initiator,
+        *selectors,
+        pairs,
+        now,
+        now if old is None else old.used,
+        min(agreed.nonces),
+        replaces=None if old is None else old.number,
+    )
+    session.children[new.number] = new
+    limits = lifetimes.start_child(session, new, now)
+    ike_suite, ike_keys = session.sa.suite, session.sa.keys
+    if ike_suite is None or ike_keys is None:
+        raise ChildError("no IKE keys", Cause.LOCAL)
+    keys = keymat.child_keys(ike_suite.prf, ike_keys.sk_d, suite, *agreed.nonces, agreed.secrets)
+    from_initiator, from_responder = keys.encr_i + keys.integ_i, keys.encr_r + keys.integ_r
+    outgoing, incoming = (from_initiator, from_responder) if agreed.initiator else (from_responder, from_initiator)
+    keys.wipe()
+    for secret in agreed.secrets:
+        secret[:] = bytes(len(secret))
+    esp, shown = suite_of(suite), selector_pairs(pairs)
+    udp, window = uses_udp(session), peer.replay_window
+    session.emit(
+        InstallInbound(peer.tunnel, new.number, new.spi_in, esp, incoming, shown, window, limits, session.path, udp, new.replaces)
+    )
+    session.emit(InstallOutbound(peer.tunnel, new.number, new.spi_out, esp, outgoing, shown, limits, session.path, udp))
+    return new
+
+
+def told(session: IkeSession, new: Child) -> None:
+    text = f"{new.spi_in:#x} in, {new.spi_out:#x} out, {new.suite}, {ts.text(new.ts_local)} <-> {ts.text(new.ts_remote)}"
+    session.report(Kind.CHILD_UP if new.replaces is None else Kind.CHILD_REKEYED, text, child=new.number)
+
+
+def supersede(old: Child, new: Child, now: float) -> None:
+    """The peer's rekey stands: it deletes `old`, and then, or at the latest soon, we send by `new`."""
+    lifetimes.reprieve(old, now)
+    if old.state is ChildState.UP:
+        old.state, old.successor, old.soft = ChildState.REKEYED, new, lifetimes.NEVER_DUE
+    new.switch_at = now + lifetimes.SWITCH_LOOK
+
+
+def switch(session: IkeSession, new: Child) -> None:
+    """Send by `new` from now on."""
+    new.switch_at = new.switch_by = lifetimes.NEVER_DUE
+    new.waits = False
+    if new.sending or new.number not in session.children or new.state not in (ChildState.UP, ChildState.REKEYED):
+        return
+    new.sending = True
+    old = _sending_before(session, new)
+    taken = replacement.taken_over(session, new) if old is None else [old]
+    session.emit(SwitchOutbound(session.peer.tunnel, new.number, taken[0].number if taken else new.replaces))
+    for one in taken:
+        one.sending = False
+        session.emit(RemoveOutbound(session.peer.tunnel, one.number))
+
+
+def use(session: IkeSession) -> None:
+    """CHILD_SAs that let those of the IKE SA before send (`succession`) send themselves from now on."""
+    for child in list(session.children.values()):
+        if child.waits:
+            switch(session, child)
+
+
+def _sending_before(session: IkeSession, new: Child) -> Child | None:
+    """What still sends of those that `new` takes the place of, directly or by one that never sent."""
+    number = new.replaces
+    while number is not None:
+        old = session.children.get(number)
+        if old is None or old.sending:
+            return old
+        number = old.replaces
+    return None
+
+
+def held(session: IkeSession, pair: ProxyId) -> bool:
+    """True when a CHILD_SA that is there to stay holds all of `pair`."""
+    return any(child.state is ChildState.UP and child.holds(pair) for child in session.children.values())
+
+
+def serving(children: Iterable[Child], proxy_id: ProxyId, configured: Iterable[ProxyId]) -> bool:
+    """True when one of `children` came of `proxy_id`, be it that the peer narrowed it: nothing more is to be had by asking again.
+
+    Of several proxy IDs that hold what was agreed on it came of the narrowest; a single packet's selectors come of none.
+    """
+    inside = [other for other in configured if other != proxy_id and covers(proxy_id, other)]
+    return any(
+        covers(pair, proxy_id)
+        or (covers(proxy_id, pair) and not _of_one_packet(pair) and not any(covers(other, pair) for other in inside))
+        for child in children
+        for pair in child.pairs
+    )
+
+
+def covers(wide: ProxyId, narrow: ProxyId) -> bool:
+    """True when `wide` holds all of `narrow`."""
+    return wide.local.covers(narrow.local) and wide.remote.covers(narrow.remote)
+
+
+def _of_one_packet(pair: ProxyId) -> bool:
+    return pair.local.start == pair.local.end and pair.remote.start == pair.remote.end
+
+
+def find_spi_out(session: IkeSession, spi: bytes) -> Child | None:
+    """The newest CHILD_SA that sends on `spi`."""
+    number = int.from_bytes(spi, "big")
+    return next((child for child in reversed(session.children.values()) if child.spi_out == number), None)

@@ -1,0 +1,149 @@
+"""Exchanges of one IKE SA: message IDs of a window of one, retransmission, and the stored reply (RFC 7296 §2.1 to §2.3)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from math import inf
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from ipsec_dp.ike.actions import Cause
+from ipsec_dp.ike.v2.wire import ExchangeType, IkeError
+
+if TYPE_CHECKING:
+    from ipsec_dp.ike.v2.payloads import Notify, Payload
+    from ipsec_dp.ike.v2.sa import Received
+    from ipsec_dp.ike.v2.session import IkeSession
+
+FIRST_WAIT: Final = 1.0  # seconds before the first retransmission
+BACK_OFF: Final = 1.8
+LONGEST_WAIT: Final = 20.0
+TRIES: Final = 7  # retransmissions before an exchange is given up: 1 + 1.8 + 3.2 + 5.8 + 10.5 + 18.9 + 20 + 20 s
+LAST_MESSAGE_ID: Final = 0xFFFF_FFFF
+REKEY_MESSAGE_ID: Final = LAST_MESSAGE_ID - 0x1_0000  # the IKE SA is rekeyed from here on: IDs never wrap (RFC 7296 §2.2)
+
+
+class UnprovenError(IkeError):
+    """An unauthenticated message that is not to be acted on; the exchange goes on as if it had never come. `cause`: its hint."""
+
+    def __init__(self, text: str, cause: Cause | None = None) -> None:
+        super().__init__(text)
+        self.cause = cause
+
+
+class Shape(StrEnum):
+    """What a message is about, where one exchange type serves several purposes."""
+
+    ANY = "any"
+    NEW_CHILD = "new CHILD_SA"
+    REKEY_CHILD = "CHILD_SA rekey"
+    REKEY_IKE = "IKE SA rekey"
+
+
+class Priority(IntEnum):
+    """Which of our requests goes first."""
+
+    DELETE_IKE = 0
+    DELETE_CHILD = 1
+    REKEY_CHILD = 2
+    REKEY_IKE = 3
+    NEW_CHILD = 4
+    LIVENESS = 5
+    PROBE = 6
+
+
+class Task(ABC):
+    """One request of ours, from the wish to the answer."""
+
+    exchange: ClassVar[ExchangeType]
+    shape: Shape = Shape.ANY
+    priority: Priority = Priority.NEW_CHILD
+    tries: int = TRIES
+    first_wait: float = FIRST_WAIT
+    whole: bool = False  # it leaves in one datagram that nobody may fragment
+
+    @abstractmethod
+    def build(self, session: IkeSession, now: float) -> list[Payload] | None:
+        """The payloads of the request; None when there is nothing to ask for any more."""
+
+    @abstractmethod
+    def answered(self, session: IkeSession, received: Received) -> None:
+        """The response, with every payload that the table requires."""
+
+    def refused(self, session: IkeSession, notify: Notify | None, text: str, now: float) -> None:
+        """A response without them; `notify` is the error in it, if there is one. By default that ends the IKE SA."""
+        del notify
+        session.end(Cause.REFUSED, text, now, again=True)
+
+    def instead(self) -> list[Payload] | None:
+        """Payloads to send under the same message ID when it was sent often enough without an answer; None: it is given up."""
+        return None
+
+    def dropped(self, session: IkeSession) -> None:  # noqa: B027 - most tasks hold nothing
+        """The session ends before the answer: give back what was set aside."""
+
+    @property
+    def name(self) -> str:
+        """The exchange, as events name it."""
+        return self.exchange.name
+
+
+@dataclass(slots=True)
+class Outstanding:
+    """Our request that is not answered yet."""
+
+    message_id: int
+    task: Task
+    datagrams: tuple[bytes, ...] = field(repr=False)
+    attempt: int
+    deadline: float
+
+    def again(self, now: float) -> bool:
+        """True when it is to be sent once more, with the next deadline set; false when it was sent often enough."""
+        if self.attempt >= self.task.tries:
+            return False
+        self.attempt += 1
+        self.deadline = now + min(self.task.first_wait * BACK_OFF**self.attempt, LONGEST_WAIT)
+        return True
+
+    def restart(self, datagrams: tuple[bytes, ...], now: float) -> None:
+        """Other datagrams take the place of those that were sent (see `Task.instead`)."""
+        self.datagrams, self.attempt, self.deadline = datagrams, 0, now + self.task.first_wait
+
+
+class Window:
+    """Both directions' message IDs. Ours: one request at a time. The peer's: the next one, and the last one's reply."""
+
+    __slots__ = ("expected", "next_id", "outstanding", "reply")
+
+    def __init__(self, *, next_id: int = 0, expected: int = 0) -> None:
+        self.next_id = next_id
+        self.expected = expected
+        self.outstanding: Outstanding | None = None
+        self.reply: tuple[bytes, ...] = ()
+
+    @property
+    def deadline(self) -> float:
+        """When our request is due again, inf without one."""
+        return inf if self.outstanding is None else self.outstanding.deadline
+
+    @property
+    def exhausted(self) -> bool:
+        """True when no message ID is left in one direction."""
+        return max(self.next_id, self.expected) > LAST_MESSAGE_ID
+
+    @property
+    def nearly_exhausted(self) -> bool:
+        """True when the IKE SA must be rekeyed for want of message IDs."""
+        return max(self.next_id, self.expected) >= REKEY_MESSAGE_ID
+
+    def sent(self, task: Task, datagrams: tuple[bytes, ...], now: float) -> None:
+        """Our request `next_id` is on its way."""
+        self.outstanding = Outstanding(self.next_id, task, datagrams, 0, now + task.first_wait)
+        self.next_id += 1
+
+    def replied(self, datagrams: tuple[bytes, ...]) -> None:
+        """The peer's request `expected` is answered."""
+        self.reply = datagrams
+        self.expected += 1

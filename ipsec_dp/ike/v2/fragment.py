@@ -1,0 +1,128 @@
+"""IKE fragmentation (RFC 7383): a message that does not fit one datagram leaves as several, each protected by itself.
+
+What is collected is bounded in fragments, octets and time, and a fragment is only collected after its ICV held.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from ipsec_dp.ike.v2.message import Header, build_chain
+from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Payload
+from ipsec_dp.ike.v2.protect import Protection, seal_payload
+from ipsec_dp.ike.v2.wire import FRAGMENT_TIMEOUT, IKE_HEADER, MAX_FRAGMENTS, MAX_MESSAGE, PAYLOAD_HEADER, Rng, Writer
+
+DEFAULT_DATAGRAM: Final = 1280  # octets with IP header: the IPv6 minimum MTU (RFC 7383 §2.5.1), and strongSwan's default
+_IP_HEADER: Final = {4: 20, 6: 40}
+_UDP_HEADER: Final = 8
+_NON_ESP_MARKER: Final = 4
+_FRAGMENT_FIELDS: Final = 4
+
+
+def message_room(ip_version: int, *, marker: bool, datagram: int = DEFAULT_DATAGRAM) -> int:
+    """Octets of IKE message that fit an IP datagram of `datagram` octets, on port 4500 behind a non-ESP `marker`."""
+    return datagram - _IP_HEADER[ip_version] - _UDP_HEADER - (_NON_ESP_MARKER if marker else 0)
+
+
+def seal_datagrams(
+    protection: Protection, header: Header, payloads: Iterable[Payload], rng: Rng, *, room: int, fragment: bool
+) -> tuple[bytes, ...]:
+    """`payloads` sealed as one SK message if it fits `room` octets or the peer takes no fragments, else as SKF messages.
+
+    ValueError when not even `MAX_FRAGMENTS` fragments of that size hold the message.
+    """
+    writer = Writer()
+    first = build_chain(writer, payloads)
+    plaintext = writer.take()
+    if not fragment or _sealed_octets(protection, len(plaintext)) <= room:
+        return (seal_payload(protection, header, Encrypted(first, b""), plaintext, rng),)
+    piece = _piece_octets(protection, room)
+    total = -(-len(plaintext) // piece) if piece > 0 else MAX_FRAGMENTS + 1
+    if total > MAX_FRAGMENTS:
+        raise ValueError(f"a message of {len(plaintext)} octets does not fit {MAX_FRAGMENTS} fragments of {room} octets")
+    return tuple(
+        seal_payload(
+            protection,
+            header,
+            EncryptedFragment(first if number == 1 else 0, number, total, b""),
+            plaintext[(number - 1) * piece : number * piece],
+            rng,
+        )
+        for number in range(1, total + 1)
+    )
+
+
+def plaintext_room(protection: Protection, ip_version: int, *, marker: bool, datagram: int) -> int:
+    """Octets of payloads in the largest SK message that fits an IP datagram of `datagram` octets; negative when none does."""
+    padded = message_room(ip_version, marker=marker, datagram=datagram) - IKE_HEADER - PAYLOAD_HEADER - protection.overhead
+    return padded - padded % protection.block - 1
+
+
+def datagram_octets(protection: Protection, ip_version: int, *, marker: bool, plaintext: int) -> int:
+    """Octets of the IP datagram around an SK message with `plaintext` octets of payloads."""
+    return _sealed_octets(protection, plaintext) - message_room(ip_version, marker=marker, datagram=0)
+
+
+def _sealed_octets(protection: Protection, plaintext: int) -> int:
+    padded = plaintext + 1 + -(plaintext + 1) % protection.block
+    return IKE_HEADER + PAYLOAD_HEADER + protection.overhead + padded
+
+
+def _piece_octets(protection: Protection, room: int) -> int:
+    """The most plaintext one fragment can carry: whole blocks, less the Pad Length octet."""
+    padded = room - IKE_HEADER - PAYLOAD_HEADER - _FRAGMENT_FIELDS - protection.overhead
+    return padded - padded % protection.block - 1
+
+
+@dataclass(slots=True)
+class _Partial:
+    total: int
+    deadline: float
+    octets: int = 0
+    pieces: dict[int, tuple[int, bytes]] = field(default_factory=dict, repr=False)
+
+
+class Reassembler:
+    """Fragments of a peer's requests, or of its responses: one message at a time, the window being one (RFC 7296 §2.3)."""
+
+    __slots__ = ("_message_id", "_partial")
+
+    def __init__(self) -> None:
+        self._message_id = -1
+        self._partial: _Partial | None = None
+
+    def add(self, message_id: int, piece: EncryptedFragment, plaintext: bytes, now: float) -> tuple[int, bytes] | None:
+        """One opened fragment; (first inner payload type, whole plaintext) once all are there, else None.
+
+        `now` is in seconds. A repeated fragment and one of an earlier message are ignored. A larger total replaces what is there:
+        the peer has gone over to smaller fragments; a smaller one is ignored (RFC 7383 §2.6). Beyond the bounds everything
+        collected is given up.
+        """
+        self.expire(now)
+        if message_id < self._message_id:
+            return None
+        if self._partial is None or message_id != self._message_id or piece.total > self._partial.total:
+            self._message_id = message_id
+            self._partial = _Partial(piece.total, now + FRAGMENT_TIMEOUT)
+        partial = self._partial
+        if piece.total < partial.total or piece.number in partial.pieces:
+            return None
+        partial.octets += len(plaintext)
+        if partial.octets > MAX_MESSAGE:
+            self._partial = None
+            return None
+        partial.pieces[piece.number] = (piece.first_inner, plaintext)
+        if len(partial.pieces) < partial.total:
+            return None
+        self._partial = None
+        return partial.pieces[1][0], b"".join(partial.pieces[number][1] for number in range(1, partial.total + 1))
+
+    def expire(self, now: float) -> None:
+        """Forget a message whose fragments did not all come in time."""
+        if self._partial is not None and now >= self._partial.deadline:
+            self._partial = None
+
+    @property
+    def octets(self) -> int:
+        """Octets held."""
+        return 0 if self._partial is None else self._partial.octets

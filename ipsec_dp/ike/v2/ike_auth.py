@@ -1,0 +1,271 @@
+"""IKE_AUTH in both roles: identities, proof by shared key or signature, and the first CHILD_SA (RFC 7296 §1.2, §2.15, §2.16)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipsec_dp.ike import auth, certificates, identity, lifetimes
+from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.ike.auth import AuthenticationError, method_text
+from ipsec_dp.ike.identity import Identity, IdentityError, IdType
+from ipsec_dp.ike.nat import uses_udp
+from ipsec_dp.ike.peer import SharedKeyAuth
+from ipsec_dp.ike.proposal import select
+from ipsec_dp.ike.v2 import child_create, child_respond
+from ipsec_dp.ike.v2.exchanges import Task
+from ipsec_dp.ike.v2.payloads import (
+    Authentication,
+    Certificate,
+    IdentificationInitiator,
+    IdentificationResponder,
+    Notify,
+    Payload,
+    TrafficSelectorsInitiator,
+    TrafficSelectorsResponder,
+)
+from ipsec_dp.ike.v2.sa import State, permitted
+from ipsec_dp.ike.v2.sa_payload import Proposal
+from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType, ProtocolId
+
+if TYPE_CHECKING:
+    from ipsec_dp.ike.actions import Endpoint
+    from ipsec_dp.ike.peer import Peer, ProxyId
+    from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike.v2.keymat import IkeKeys
+    from ipsec_dp.ike.v2.message import Message
+    from ipsec_dp.ike.v2.sa import Received
+    from ipsec_dp.ike.v2.session import IkeSession
+
+CANDIDATES = (
+    "either the secrets differ, or the identities do, or it does not trust our certificate; a peer does not say which: its log "
+    "names the identity it expected; when that is ours, compare the secrets octet by octet, or the authorities it trusts"
+)
+
+
+def address_identity(end: Endpoint) -> Identity:
+    """What stands for an identity that is not configured."""
+    return Identity(IdType.IPV4_ADDR if end.address.version == 4 else IdType.IPV6_ADDR, end.address.packed)
+
+
+def own_identity(session: IkeSession) -> Identity:
+    """Who we say we are."""
+    return session.peer.local_id or address_identity(session.path.local)
+
+
+def expected_identity(peer: Peer, remote: Endpoint) -> Identity:
+    """Who the peer must be."""
+    return peer.remote_id or address_identity(remote)
+
+
+class Auth(Task):
+    """Our IKE_AUTH request, which also asks for the first CHILD_SA."""
+
+    exchange = ExchangeType.IKE_AUTH
+
+    def __init__(self, pairs: tuple[ProxyId, ...], packet: ProxyId | None) -> None:
+        self.pairs, self.packet = pairs, packet
+        self.offer: child_create.Offer | None = None
+
+    def build(self, session: IkeSession, now: float) -> list[Payload] | None:
+        own, expected = own_identity(session), expected_identity(session.peer, session.path.remote)
+        session.identities = (own, expected)
+        try:
+            proof = _prove(session, IdentificationInitiator(own.type, own.data).body())
+        except AuthenticationError as error:
+            session.end(Cause.AUTHENTICATION, str(error), now)
+            return None
+        self.offer = child_create.make_offer(session, self.pairs, self.packet, in_auth=True)
+        if self.offer is None:
+            session.end(Cause.RESOURCES, "no SPI is free for a CHILD_SA", now, again=True)
+            return None
+        first = session.before is None and session.host.first_contact(session)
+        return [
+            IdentificationInitiator(own.type, own.data),
+            *_certificates(session.peer, request=True),
+            *([Notify(NotifyType.INITIAL_CONTACT)] if first else []),
+            IdentificationResponder(expected.type, expected.data),
+            proof,
+            *self.offer.payloads(),
+        ]
+
+    def answered(self, session: IkeSession, received: Received) -> None:
+        message = received.message
+        claimed, proof = message.get(IdentificationResponder), message.get(Authentication)
+        if claimed is None or proof is None or session.identities is None:
+            return
+        try:
+            theirs = Identity.from_wire(claimed.id_type, claimed.data)
+            if not session.identities[1].matches(theirs):
+                raise IdentityError(identity.explain_mismatch(session.identities[1], theirs))
+            _check(session, session.peer, theirs, claimed.body(), proof, message, received.now)
+        except (AuthenticationError, IdentityError) as error:
+            self._disown(session, error, received.now)
+            return
+        session.identities = (session.identities[0], theirs)
+        established(session, received.now)
+        session.host.came_up(session, received.now)
+        if self.offer is not None:
+            offer, self.offer = self.offer, None
+            child_create.accept_first(session, offer, message, received.now)
+
+    def _disown(self, session: IkeSession, error: Exception, now: float) -> None:
+        """The peer believes the SA is up: one word of why, not repeated (RFC 7296 §2.21.2), then forget it."""
+        outstanding = session.window.outstanding
+        session.request(Farewell(), now)
+        session.window.outstanding = outstanding
+        cause = Cause.IDENTITY if isinstance(error, IdentityError) else Cause.AUTHENTICATION
+        session.end(cause, f"the peer at {session.path.remote} did not prove who it is: {error}", now, again=True)
+
+    def refused(self, session: IkeSession, notify: Notify | None, text: str, now: float) -> None:
+        if notify is not None and notify.notify_type == NotifyType.AUTHENTICATION_FAILED:
+            ours, expected = session.identities or (own_identity(session), None)
+            text = f"the peer refused us ({ours}, expecting {expected}): {CANDIDATES}"
+            session.end(Cause.AUTHENTICATION, text, now, again=True)
+            return
+        session.end(Cause.REFUSED, text, now, again=True)
+
+    def dropped(self, session: IkeSession) -> None:
+        if self.offer is not None:
+            session.release_spi(self.offer.spi)
+            self.offer = None
+
+
+class Farewell(Task):
+    """AUTHENTICATION_FAILED to a responder that did not prove itself."""
+
+    exchange = ExchangeType.INFORMATIONAL
+    tries = 0
+
+    def build(self, session: IkeSession, now: float) -> list[Payload]:
+        del session, now
+        return [Notify(NotifyType.AUTHENTICATION_FAILED)]
+
+    def answered(self, session: IkeSession, received: Received) -> None:
+        """Never: the session is gone."""
+
+
+# --- responder -------------------------------------------------------------------------------------------------------
+
+
+def answer(session: IkeSession, received: Received) -> list[Payload]:
+    """IDr, AUTH and the first CHILD_SA; or AUTHENTICATION_FAILED and nothing else."""
+    message = received.message
+    try:
+        proof = _authenticate(session, received)
+    except (AuthenticationError, IdentityError) as error:
+        cause = Cause.IDENTITY if isinstance(error, IdentityError) else Cause.AUTHENTICATION
+        session.fail(cause, f"{received.path.remote} did not prove who it is: {error}")
+        return [Notify(NotifyType.AUTHENTICATION_FAILED)]
+    session.initial_contact = message.notify(NotifyType.INITIAL_CONTACT) is not None
+    established(session, received.now)
+    session.host.came_up(session, received.now)
+    own = own_identity(session)
+    return [
+        IdentificationResponder(own.type, own.data),
+        *_certificates(session.peer, request=False),
+        proof,
+        *child_respond.answer_first(session, received),
+    ]
+
+
+def _authenticate(session: IkeSession, received: Received) -> Authentication:
+    """Find out which tunnel's peer it is, check its proof, make ours. Raises AuthenticationError, IdentityError."""
+    message = received.message
+    claimed, proof = message.get(IdentificationInitiator), message.get(Authentication)
+    if claimed is None or proof is None:
+        raise AuthenticationError("it wants to authenticate by EAP, which is not offered here")
+    theirs = Identity.from_wire(claimed.id_type, claimed.data)
+    peer = _choose(session, theirs, message, received.path.remote)
+    session.candidates = (peer,)
+    _, suite, _ = _keys(session)
+    if not _admits_suite(peer, suite):
+        raise AuthenticationError(f"tunnel {peer.tunnel} does not admit the IKE proposal {suite}")
+    _check(session, peer, theirs, claimed.body(), proof, message, received.now)
+    session.identities, session.path = (own_identity(session), theirs), received.path
+    if not session.host.admits(session):
+        raise AuthenticationError(f"{theirs} has an IKE SA already, and unique = keep")
+    own = own_identity(session)
+    return _prove(session, IdentificationResponder(own.type, own.data).body())
+
+
+def _admits_suite(peer: Peer, suite: IkeSuite) -> bool:
+    """What IKE_SA_INIT agreed on may have been for another tunnel: is it good enough for this one?"""
+    algorithms = (suite.encryption, suite.prf, suite.integrity, suite.group)
+    transforms = tuple(algorithm.transform for algorithm in algorithms if algorithm is not None)
+    return select(peer.ike_proposals, (Proposal(1, ProtocolId.IKE, b"", transforms),)) is not None
+
+
+def _choose(session: IkeSession, theirs: Identity, message: Message, remote: Endpoint) -> Peer:
+    """The tunnel that expects this identity; of several the one meant by IDr, or else by the traffic selectors."""
+    fitting = [peer for peer in session.candidates if expected_identity(peer, remote).matches(theirs)]
+    if not fitting:
+        expected = expected_identity(session.peer, remote)
+        raise IdentityError(identity.explain_mismatch(expected, theirs))
+    meant, default = message.get(IdentificationResponder), address_identity(session.path.local)
+    wanted = None if meant is None else Identity.from_wire(meant.id_type, meant.data)
+    tsi, tsr = message.get(TrafficSelectorsInitiator), message.get(TrafficSelectorsResponder)
+
+    def misses(peer: Peer) -> tuple[bool, bool]:
+        carries = tsi is not None and tsr is not None and permitted(peer.proxy_ids, tsr.selectors, tsi.selectors, 1)
+        return wanted is not None and not (peer.local_id or default).matches(wanted), not carries
+
+    return min(fitting, key=misses)
+
+
+# --- both roles ------------------------------------------------------------------------------------------------------
+
+
+def established(session: IkeSession, now: float) -> None:
+    """Both sides have proven themselves."""
+    session.state = State.ESTABLISHED
+    session.authenticated = True
+    session.established_at = now
+    session.close_at = float("inf")
+    session.init_messages = (b"", b"")
+    lifetimes.start(session, now)
+    theirs = "" if session.identities is None else f" with {session.identities[1]}"
+    udp = ", ESP in UDP" if uses_udp(session) else ""
+    session.report(Kind.IKE_UP, f"IKE SA up{theirs} at {session.path.remote}, {session.sa.suite}{udp}")
+
+
+def _certificates(peer: Peer, *, request: bool) -> list[Payload]:
+    if isinstance(peer.auth, SharedKeyAuth):
+        return []
+    return [*peer.auth.credential.payloads(), *([peer.auth.trust.certificate_request()] if request else [])]
+
+
+def _prove(session: IkeSession, body: bytes) -> Authentication:
+    """AUTH over our first message, the peer's nonce and our identity (RFC 7296 §2.15)."""
+    keys, suite, role = _keys(session)
+    own = session.init_messages[0 if role else 1]
+    octets = auth.signed_octets(suite.prf, own, session.nonces[1 if role else 0], keys.sk_pi if role else keys.sk_pr, body)
+    how = session.peer.auth
+    if isinstance(how, SharedKeyAuth):
+        return how.key.sign(suite.prf, octets)
+    return auth.sign(how.credential.key, octets, session.peer_hashes, sha1=how.sha1)
+
+
+def _check(
+    session: IkeSession, peer: Peer, theirs: Identity, body: bytes, proof: Authentication, message: Message, now: float
+) -> None:
+    """Raises AuthenticationError unless the peer's AUTH proves that it is `theirs`."""
+    keys, suite, role = _keys(session)
+    first = session.init_messages[1 if role else 0]
+    octets = auth.signed_octets(suite.prf, first, session.nonces[0 if role else 1], keys.sk_pr if role else keys.sk_pi, body)
+    how = peer.auth
+    if isinstance(how, SharedKeyAuth):
+        how.key.verify(suite.prf, octets, proof)
+        return
+    if proof.method == auth.AuthMethod.SHARED_KEY:
+        raise AuthenticationError(f"it authenticates by {method_text(proof.method)}, certificates are configured")
+    received = certificates.from_payloads(message.all(Certificate))
+    key = certificates.verify(received, theirs, how.trust, session.host.environment.utc(now))
+    auth.verify(key, octets, proof, sha1=how.sha1)
+    session.certificates = received
+
+
+def _keys(session: IkeSession) -> tuple[IkeKeys, IkeSuite, bool]:
+    keys, suite = session.sa.keys, session.sa.suite
+    if keys is None or suite is None:
+        raise AuthenticationError("no keys yet")
+    return keys, suite, session.sa.initiator

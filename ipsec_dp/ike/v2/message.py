@@ -1,0 +1,199 @@
+"""IKE messages: header, payload chain, and the rules a chain keeps whatever the exchange (RFC 7296 §3.1, §3.2)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+from ipsec_dp.ike.v2 import payloads as p
+from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Payload
+from ipsec_dp.ike.v2.wire import (
+    CRITICAL,
+    IKE_HEADER,
+    IKE_SPI,
+    MAJOR_VERSION,
+    MAX_FRAGMENTS,
+    MAX_MESSAGE,
+    MAX_PAYLOADS,
+    PAYLOAD_HEADER,
+    Buffer,
+    Flag,
+    IkeSyntaxError,
+    Ikev1MessageError,
+    InvalidMajorVersionError,
+    PayloadType,
+    Reader,
+    UnsupportedCriticalPayloadError,
+    Writer,
+)
+
+_CLASSES: Final[tuple[type[Payload], ...]] = (
+    p.SecurityAssociation,
+    p.KeyExchangePayload,
+    p.IdentificationInitiator,
+    p.IdentificationResponder,
+    p.Certificate,
+    p.CertificateRequest,
+    p.Authentication,
+    p.Nonce,
+    p.Notify,
+    p.Delete,
+    p.VendorId,
+    p.TrafficSelectorsInitiator,
+    p.TrafficSelectorsResponder,
+    p.Configuration,
+    p.Eap,
+)
+PARSERS: Final[dict[int, type[Payload]]] = {cls.type: cls for cls in _CLASSES}
+REPEATABLE: Final = frozenset(
+    {PayloadType.CERT, PayloadType.CERTREQ, PayloadType.NOTIFY, PayloadType.DELETE, PayloadType.VENDOR_ID}
+)
+"""Payloads that may occur more than once in a message (RFC 7296 appendix C); any other twice is INVALID_SYNTAX."""
+
+P = TypeVar("P", bound=Payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The IKE header without next payload and length: SPIs of 8 octets, exchange type, flag octet, message ID."""
+
+    spi_i: bytes
+    spi_r: bytes
+    exchange: int
+    flags: int
+    message_id: int
+
+    @property
+    def from_initiator(self) -> bool:
+        """True when the sender is the original initiator of the IKE SA."""
+        return bool(self.flags & Flag.INITIATOR)
+
+    @property
+    def is_response(self) -> bool:
+        """True for a response to the request with the same message ID."""
+        return bool(self.flags & Flag.RESPONSE)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A header and its payloads. A protected one, before it is opened, ends in `Encrypted` or `EncryptedFragment`."""
+
+    header: Header
+    payloads: tuple[Payload, ...]
+
+    def get(self, wanted: type[P]) -> P | None:
+        """The first payload of that class, or None."""
+        return next((payload for payload in self.payloads if isinstance(payload, wanted)), None)
+
+    def all(self, wanted: type[P]) -> tuple[P, ...]:
+        """Every payload of that class, in order."""
+        return tuple(payload for payload in self.payloads if isinstance(payload, wanted))
+
+    def notify(self, notify_type: int) -> p.Notify | None:
+        """The first notify of that type, or None."""
+        return next((notify for notify in self.all(p.Notify) if notify.notify_type == notify_type), None)
+
+    def with_payloads(self, payloads: Iterable[Payload]) -> "Message":
+        """The same header over other payloads: a protected message once opened."""
+        return replace(self, payloads=tuple(payloads))
+
+
+def parse_header(reader: Reader, datagram_octets: int) -> tuple[Header, int]:
+    """Header and first payload type. The length field must be the datagram's: nothing may trail (RFC 7296 §3.1)."""
+    spi_i, spi_r = reader.octets(IKE_SPI), reader.octets(IKE_SPI)
+    first, version, exchange, flags = reader.u8(), reader.u8(), reader.u8(), reader.u8()
+    message_id, length = reader.u32(), reader.u32()
+    if version >> 4 == 1:
+        raise Ikev1MessageError("IKEv1 datagram")
+    if version >> 4 < MAJOR_VERSION:
+        raise IkeSyntaxError(f"major version {version >> 4}")
+    if version >> 4 > MAJOR_VERSION:
+        raise InvalidMajorVersionError(f"major version {version >> 4}")
+    if length != datagram_octets or length > MAX_MESSAGE:
+        raise IkeSyntaxError(f"length field {length} in a datagram of {datagram_octets} octets")
+    if not any(spi_i):
+        raise IkeSyntaxError("initiator's SPI is zero")
+    return Header(spi_i, spi_r, exchange, flags, message_id), first
+
+
+def parse_message(datagram: Buffer) -> Message:
+    """A datagram (without non-ESP marker) as header and payloads, protected payloads still closed."""
+    reader = Reader(datagram)
+    header, first = parse_header(reader, len(datagram))
+    return Message(header, parse_chain(first, reader))
+
+
+def parse_chain(first: int, reader: Reader, *, inside: bool = False) -> tuple[Payload, ...]:
+    """All payloads until the chain ends, which must be where the octets end.
+
+    Unknown payloads are passed over, or refused when critical (RFC 7296 §2.5). SK and SKF end the outer chain and never stand
+    `inside` a protected one. The critical bit of a payload we know is ignored (§3.2).
+    """
+    found: list[Payload] = []
+    seen: set[int] = set()
+    payload_type = first
+    for _ in range(MAX_PAYLOADS + 1):
+        if payload_type == PayloadType.NONE:
+            reader.end("message")
+            return tuple(found)
+        following, flags, length = reader.u8(), reader.u8(), reader.u16()
+        body = reader.sub(length - PAYLOAD_HEADER)
+        if payload_type in (PayloadType.SK, PayloadType.SKF):
+            if inside:
+                raise IkeSyntaxError("protected payload inside a protected payload")
+            reader.end("message after its protected payload")
+            return (*found, _parse_protected(payload_type, following, body))
+        parser = PARSERS.get(payload_type)
+        if parser is not None:
+            if payload_type in seen and payload_type not in REPEATABLE:
+                raise IkeSyntaxError(f"payload type {payload_type} twice")
+            seen.add(payload_type)
+            found.append(parser.parse(body))
+        elif flags & CRITICAL:
+            raise UnsupportedCriticalPayloadError(payload_type)
+        payload_type = following
+    raise IkeSyntaxError(f"more than {MAX_PAYLOADS} payloads")
+
+
+def _parse_protected(payload_type: int, first_inner: int, body: Reader) -> Payload:
+    if payload_type == PayloadType.SK:
+        return Encrypted(first_inner, body.rest())
+    number, total = body.u16(), body.u16()
+    if not 1 <= number <= total <= MAX_FRAGMENTS:
+        raise IkeSyntaxError(f"fragment {number} of {total}")
+    if (number == 1) != (first_inner != PayloadType.NONE):
+        raise IkeSyntaxError("only the first fragment names a payload (RFC 7383 §2.5)")
+    return EncryptedFragment(first_inner, number, total, body.rest())
+
+
+def build_chain(writer: Writer, payloads: Iterable[Payload]) -> int:
+    """Append `payloads` with their generic headers; returns the type of the first (0 when there is none)."""
+    chain = tuple(payloads)
+    types = (*(payload.type for payload in chain), PayloadType.NONE)
+    for payload, following in zip(chain, types[1:], strict=True):
+        writer.u8(payload.first_inner if isinstance(payload, Encrypted | EncryptedFragment) else following)
+        writer.u8(0)
+        length_at = writer.reserve_u16()
+        payload.build(writer)
+        writer.fill_u16(length_at, len(writer) - length_at + 2)
+    return types[0]
+
+
+def build_header(header: Header, first: int, length: int) -> bytes:
+    """The 28 octets of the IKE header."""
+    writer = Writer()
+    writer.octets(header.spi_i)
+    writer.octets(header.spi_r)
+    writer.u8(first)
+    writer.u8(MAJOR_VERSION << 4)
+    writer.u8(header.exchange)
+    writer.u8(header.flags)
+    writer.u32(header.message_id)
+    writer.u32(length)
+    return writer.take()
+
+
+def build_message(message: Message) -> bytes:
+    """A datagram (without non-ESP marker) from header and payloads."""
+    writer = Writer()
+    first = build_chain(writer, message.payloads)
+    return build_header(message.header, first, IKE_HEADER + len(writer)) + writer.take()

@@ -1,0 +1,85 @@
+"""One IKE SA in the place of another without a break: which one, and who sends meanwhile (RFC 7296 §2.8.3).
+
+The new IKE SA has CHILD_SAs of its own. As responder we cannot know when the peer has the answer to IKE_AUTH and can receive on
+them, so the old ones go on sending until packets come in on the new ones, or the old IKE SA is deleted, or PATIENCE is over.
+As initiator they go on until all the new ones are up (`reauth.finish`).
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from ipsec_dp.ike import lifetimes
+from ipsec_dp.ike.peer import Unique
+
+if TYPE_CHECKING:
+    from ipsec_dp.ike.v2.sa import Child
+    from ipsec_dp.ike.v2.session import IkeSession
+
+PATIENCE: Final = 5.0  # seconds in which a lost answer to IKE_AUTH was repeated twice
+DOUBLED: Final = 1.0  # seconds the peer has to delete the one of two that it began at the same time, and that the lower nonce names
+LEFT_AFTER: Final = 10.0  # seconds the peer has to delete the IKE SA that it replaced
+
+
+def succeeds(new: IkeSession, old: IkeSession) -> bool:
+    """True when `new`, authenticated just now between the same ends as `old`, is in all likelihood to take its place: we made it
+    for that, or the peer comes from the very address and port that `old` has."""
+    if new.before is old:
+        return True
+    return not new.sa.initiator and new.peer.tunnel == old.peer.tunnel and new.path.remote == old.path.remote
+
+
+def in_place(new: IkeSession, old: IkeSession) -> bool:
+    """True when `new` replaces `old` without a break; not when the peer has begun anew, nor where any number may stand."""
+    if new.before is old:
+        return True
+    return not new.initial_contact and new.peer.unique is not Unique.NEVER and not overlap(old, new) and succeeds(new, old)
+
+
+def overlap(one: IkeSession, other: IkeSession) -> bool:
+    """True when each side began one before it had the other's: neither replaces, the lower nonce goes."""
+    return one.sa.initiator != other.sa.initiator and one.started <= other.established_at and other.started <= one.established_at
+
+
+def come_up(new: IkeSession, old: IkeSession, now: float) -> None:
+    """Both are up, and `new` replaces `old`. As responder: the peer deletes it, or we do when the peer forgets to."""
+    new.before, old.after = old, new
+    old.timers.reauth_at = old.timers.proof_until = inf
+    if not new.sa.initiator:
+        old.timers.leave_at = now + LEFT_AFTER
+
+
+def follow(old: IkeSession, new: IkeSession) -> None:
+    """A rekey of the IKE SA has put `new` in the place of `old`."""
+    new.before, old.before, new.after, old.after = old.before, None, old.after, None
+    if new.after is not None:
+        new.after.before = new
+    if new.before is not None:
+        new.before.after = new
+
+
+def replaced(session: IkeSession) -> bool:
+    """True when another IKE SA that is up stands in its place."""
+    return session.after is not None and session.after.authenticated and session.after.alive
+
+
+def waits(new: IkeSession, child: Child, now: float) -> bool:
+    """Whether a CHILD_SA that has just been made must not send yet, because one of the IKE SA before still does."""
+    old = new.before
+    if old is None or not old.alive or not _holders(old, child):
+        return False
+    child.waits = True
+    child.switch_at, child.switch_by = (inf, inf) if new.sa.initiator else (now + lifetimes.SWITCH_LOOK, now + PATIENCE)
+    return True
+
+
+def taken_over(new: IkeSession, child: Child) -> list[Child]:
+    """CHILD_SAs of the IKE SA before that `child` takes the place of when it begins to send."""
+    old = new.before
+    return [] if old is None or not old.alive else _holders(old, child)
+
+
+def _holders(old: IkeSession, child: Child) -> list[Child]:
+    """What sends of `old` and lies within `child`, which holds most of it at least: no packet is left without an SA."""
+    return [one for one in old.children.values() if one.sending and any(child.holds(pair) for pair in one.pairs)]

@@ -1,0 +1,166 @@
+"""The Security Association payload: proposals, transforms and attributes as they are on the wire (RFC 7296 §3.3).
+
+Only syntax. Whether a proposal is acceptable is `proposal`'s concern: an unknown protocol, transform or attribute is kept as
+it came, so that it can be reported and never be chosen (RFC 7296 §3.3.6).
+"""
+
+from dataclasses import dataclass
+
+from ipsec_dp.ike.v2.wire import (
+    ATTRIBUTE_TV,
+    FIRST_ESP_SPI,
+    KEY_LENGTH_ATTRIBUTE,
+    MAX_ATTRIBUTES,
+    MAX_PROPOSALS,
+    MAX_TRANSFORMS,
+    SPI_OCTETS,
+    IkeSyntaxError,
+    ProtocolId,
+    Reader,
+    Writer,
+)
+
+_LAST = 0
+_MORE_PROPOSALS = 2
+_MORE_TRANSFORMS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """One algorithm offered: type, IANA number, key length in bits where the algorithm has several.
+
+    `unknown` holds attributes other than Key Length, as (type with its format bit, value): a transform that has any equals
+    none of ours.
+    """
+
+    type: int
+    id: int
+    key_length: int | None = None
+    unknown: tuple[tuple[int, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One proposal: `number` 1..255, `spi` of 0, 4 or 8 octets by protocol, transforms in order of preference."""
+
+    number: int
+    protocol: int
+    spi: bytes
+    transforms: tuple[Transform, ...]
+
+
+def parse_proposals(reader: Reader) -> tuple[Proposal, ...]:
+    """The body of an SA payload. At least one proposal, numbered from 1 without gaps (RFC 7296 §3.3.1)."""
+    proposals: list[Proposal] = []
+    more = True
+    while more:
+        if len(proposals) == MAX_PROPOSALS:
+            raise IkeSyntaxError(f"more than {MAX_PROPOSALS} proposals")
+        more, body = _substructure(reader, _MORE_PROPOSALS, "proposal")
+        proposals.append(_parse_proposal(body))
+        if sum(len(proposal.transforms) for proposal in proposals) > MAX_TRANSFORMS:
+            raise IkeSyntaxError(f"more than {MAX_TRANSFORMS} transforms")
+    reader.end("SA payload")
+    _check_numbers(proposals)
+    return tuple(proposals)
+
+
+def _substructure(reader: Reader, more_code: int, what: str) -> tuple[bool, Reader]:
+    code = reader.u8()
+    if code not in (_LAST, more_code):
+        raise IkeSyntaxError(f"{what}: last-substructure octet {code}")
+    reader.u8()  # reserved, ignored
+    length = reader.u16()
+    if length < 8:
+        raise IkeSyntaxError(f"{what} of {length} octets")
+    return code == more_code, reader.sub(length - 4)
+
+
+def _check_numbers(proposals: list[Proposal]) -> None:
+    """A lone proposal may be a responder's choice and then has the number it had in the offer (RFC 7296 §3.3.1)."""
+    numbers = [proposal.number for proposal in proposals]
+    wanted = list(range(1, len(numbers) + 1))
+    if numbers != wanted and (len(numbers) > 1 or numbers[0] == 0):
+        raise IkeSyntaxError(f"proposal numbers {numbers}")
+
+
+def _parse_proposal(reader: Reader) -> Proposal:
+    number, protocol, spi_octets, count = reader.u8(), reader.u8(), reader.u8(), reader.u8()
+    spi = reader.octets(spi_octets)
+    _check_spi(protocol, spi)
+    transforms = []
+    for left in reversed(range(count)):
+        more, body = _substructure(reader, _MORE_TRANSFORMS, "transform")
+        if more != (left > 0):
+            raise IkeSyntaxError("transform count and last-substructure octets differ")
+        transforms.append(_parse_transform(body))
+    reader.end("proposal")
+    if not transforms:
+        raise IkeSyntaxError("proposal without transforms")
+    return Proposal(number, protocol, spi, tuple(transforms))
+
+
+def _check_spi(protocol: int, spi: bytes) -> None:
+    """SPI size by protocol; IKE has none in IKE_SA_INIT and one when it rekeys (RFC 7296 §3.3.1)."""
+    wanted = SPI_OCTETS.get(protocol)
+    if wanted is None or (protocol == ProtocolId.IKE and not spi):
+        return
+    if len(spi) != wanted:
+        raise IkeSyntaxError(f"SPI of {len(spi)} octets in a proposal for protocol {protocol}")
+    first = 1 if protocol == ProtocolId.IKE else FIRST_ESP_SPI
+    if int.from_bytes(spi, "big") < first:
+        raise IkeSyntaxError("reserved SPI in a proposal")
+
+
+def _parse_transform(reader: Reader) -> Transform:
+    transform_type = reader.u8()
+    reader.u8()  # reserved, ignored
+    transform_id = reader.u16()
+    key_length: int | None = None
+    unknown: list[tuple[int, bytes]] = []
+    while reader.remaining:
+        attribute = reader.u16()
+        value = reader.octets(2) if attribute & ATTRIBUTE_TV else reader.octets(reader.u16())
+        if attribute & ~ATTRIBUTE_TV != KEY_LENGTH_ATTRIBUTE:
+            unknown.append((attribute, value))
+            if len(unknown) > MAX_ATTRIBUTES:
+                raise IkeSyntaxError(f"more than {MAX_ATTRIBUTES} attributes in a transform")
+            continue
+        if not attribute & ATTRIBUTE_TV or key_length is not None or value == b"\0\0":
+            raise IkeSyntaxError("Key Length is one non-zero type/value attribute (RFC 7296 §3.3.5)")
+        key_length = int.from_bytes(value, "big")
+    return Transform(transform_type, transform_id, key_length, tuple(unknown))
+
+
+def build_proposals(writer: Writer, proposals: tuple[Proposal, ...]) -> None:
+    """The body of an SA payload, proposals in the order given."""
+    for index, proposal in enumerate(proposals):
+        writer.u8(_MORE_PROPOSALS if index + 1 < len(proposals) else _LAST)
+        writer.u8(0)
+        length_at = writer.reserve_u16()
+        writer.u8(proposal.number)
+        writer.u8(proposal.protocol)
+        writer.u8(len(proposal.spi))
+        writer.u8(len(proposal.transforms))
+        writer.octets(proposal.spi)
+        for left, transform in zip(reversed(range(len(proposal.transforms))), proposal.transforms, strict=True):
+            _build_transform(writer, transform, last=left == 0)
+        writer.fill_u16(length_at, len(writer) - length_at + 2)
+
+
+def _build_transform(writer: Writer, transform: Transform, *, last: bool) -> None:
+    writer.u8(_LAST if last else _MORE_TRANSFORMS)
+    writer.u8(0)
+    length_at = writer.reserve_u16()
+    writer.u8(transform.type)
+    writer.u8(0)
+    writer.u16(transform.id)
+    if transform.key_length is not None:
+        writer.u16(ATTRIBUTE_TV | KEY_LENGTH_ATTRIBUTE)
+        writer.u16(transform.key_length)
+    for attribute, value in transform.unknown:
+        writer.u16(attribute)
+        if not attribute & ATTRIBUTE_TV:
+            writer.u16(len(value))
+        writer.octets(value)
+    writer.fill_u16(length_at, len(writer) - length_at + 2)

@@ -1,0 +1,49 @@
+"""Answers to messages of no IKE SA here: not authenticated, never larger than the question, few (RFC 7296 §2.5, §2.21.4).
+
+A peer that has lost nothing learns from them why nobody answers; it must not act on them, and neither do we on the peer's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ipsec_dp.ike.v2.message import Header, Message, build_message
+from ipsec_dp.ike.v2.payloads import Notify
+from ipsec_dp.ike.v2.wire import IKE_HEADER, IKE_SPI, Flag
+
+if TYPE_CHECKING:
+    from ipsec_dp.ike.v2.wire import NotifyType
+
+A_SECOND: Final = 10.0  # answers, to whomever: senders can be forged
+AT_ONCE: Final = 10.0
+_EXCHANGE, _FLAGS, _MESSAGE_ID = 18, 19, slice(20, 24)  # of the header; the same in every version so far
+
+
+class Unsolicited:
+    """Makes the answers, and none beyond the limit."""
+
+    def __init__(self) -> None:
+        self._left = AT_ONCE
+        self._at = 0.0
+
+    def answer(self, notify_type: NotifyType, datagram: bytes, now: float) -> bytes | None:
+        """The answer to a request that stands in `datagram`, None: none is due. Responses are never answered."""
+        if len(datagram) < IKE_HEADER or datagram[_FLAGS] & Flag.RESPONSE:
+            return None
+        header = Header(
+            datagram[:IKE_SPI],
+            datagram[IKE_SPI : 2 * IKE_SPI],
+            datagram[_EXCHANGE],
+            Flag.RESPONSE | (~datagram[_FLAGS] & Flag.INITIATOR),
+            int.from_bytes(datagram[_MESSAGE_ID], "big"),
+        )
+        reply = build_message(Message(header, (Notify(notify_type),)))
+        return reply if len(reply) <= len(datagram) and self._allowed(now) else None
+
+    def _allowed(self, now: float) -> bool:
+        self._left = min(self._left + (now - self._at) * A_SECOND, AT_ONCE)
+        self._at = now
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True

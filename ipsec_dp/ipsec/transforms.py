@@ -1,0 +1,210 @@
+"""The algorithms this project negotiates: IANA numbers, sizes, and strongSwan's keywords for them, as tables.
+
+An algorithm that is not here cannot be configured, chosen, or agreed to; so no key length ever comes from a peer.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from ipsec_dp.ike.v2.sa_payload import Transform
+
+
+class TransformType(IntEnum):
+    """RFC 7296 §3.3.2, names as in RFC 9370 §2.2.1; ADDKE1..ADDKE7 are 6..12."""
+
+    ENCR = 1
+    PRF = 2
+    INTEG = 3
+    KE = 4
+    ESN = 5
+
+
+ADDITIONAL_KEY_EXCHANGES: Final = range(6, 13)
+NONE: Final = 0  # the ID of "no transform" for INTEG, KE and additional key exchanges
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """A cipher of SK and ESP. Sizes in octets; `icv` is 0 unless it is an AEAD, then `salt` octets of key precede the IV."""
+
+    keyword: str
+    id: int
+    key_length: int | None  # the Key Length attribute, bits; None where the RFC has none
+    key: int
+    salt: int
+    iv: int
+    block: int
+    icv: int
+
+    @property
+    def is_aead(self) -> bool:
+        """True when it brings its own integrity: INTEG is then absent or NONE (RFC 7296 §3.3, RFC 5282 §8)."""
+        return self.icv > 0
+
+    @property
+    def transform(self) -> Transform:
+        """Its form on the wire."""
+        return Transform(TransformType.ENCR, self.id, self.key_length)
+
+
+@dataclass(frozen=True, slots=True)
+class Prf:
+    """A pseudo-random function: HMAC with `hash`; preferred key length and output are both `octets` (RFC 4868 §2.1.2)."""
+
+    keyword: str
+    id: int
+    hash: str
+    octets: int
+
+    @property
+    def transform(self) -> Transform:
+        """Its form on the wire."""
+        return Transform(TransformType.PRF, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Integrity:
+    """HMAC with `hash`, a key of `key` octets, truncated to `icv` octets (RFC 4868; RFC 2404 for SHA-1)."""
+
+    keyword: str
+    id: int
+    hash: str
+    key: int
+    icv: int
+
+    @property
+    def transform(self) -> Transform:
+        """Its form on the wire."""
+        return Transform(TransformType.INTEG, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A key exchange method; `public` octets in KE. `legacy`: SHOULD NOT of RFC 8247 §2.4, only where asked for."""
+
+    keyword: str
+    id: int
+    public: int
+    legacy: bool = False
+
+    @property
+    def transform(self) -> Transform:
+        """Its form on the wire."""
+        return Transform(TransformType.KE, self.id)
+
+
+ENCRYPTIONS: Final = (
+    #          keyword             id  bits  key salt iv block icv
+    Encryption("aes128gcm16", 20, 128, 16, 4, 8, 1, 16),  # RFC 5282, RFC 4106
+    Encryption("aes192gcm16", 20, 192, 24, 4, 8, 1, 16),
+    Encryption("aes256gcm16", 20, 256, 32, 4, 8, 1, 16),
+    Encryption("chacha20poly1305", 28, None, 32, 4, 8, 1, 16),  # RFC 7634
+    Encryption("aes128", 12, 128, 16, 0, 16, 16, 0),  # RFC 3602
+    Encryption("aes192", 12, 192, 24, 0, 16, 16, 0),
+    Encryption("aes256", 12, 256, 32, 0, 16, 16, 0),
+)
+PRFS: Final = (
+    Prf("prfsha256", 5, "sha256", 32),
+    Prf("prfsha384", 6, "sha384", 48),
+    Prf("prfsha512", 7, "sha512", 64),
+    Prf("prfsha1", 2, "sha1", 20),
+)
+INTEGRITIES: Final = (
+    Integrity("sha256", 12, "sha256", 32, 16),
+    Integrity("sha384", 13, "sha384", 48, 24),
+    Integrity("sha512", 14, "sha512", 64, 32),
+    Integrity("sha1", 2, "sha1", 20, 12),
+)
+GROUPS: Final = (
+    Group("modp1024", 2, 128, legacy=True),
+    Group("modp1536", 5, 192, legacy=True),
+    Group("modp2048", 14, 256),
+    Group("modp3072", 15, 384),
+    Group("modp4096", 16, 512),
+    Group("ecp256", 19, 64),
+    Group("ecp384", 20, 96),
+    Group("ecp521", 21, 132),
+    Group("x25519", 31, 32),
+)
+NO_ESN: Final = Transform(TransformType.ESN, 0)
+ESN: Final = Transform(TransformType.ESN, 1)
+
+Algorithm = Encryption | Prf | Integrity | Group
+_ALL: Final[tuple[Algorithm, ...]] = (*ENCRYPTIONS, *PRFS, *INTEGRITIES, *GROUPS)
+_SYNONYMS: Final = {
+    "aes128gcm128": "aes128gcm16",
+    "aes192gcm128": "aes192gcm16",
+    "aes256gcm128": "aes256gcm16",
+    "sha": "sha1",
+    "sha2_256": "sha256",
+    "sha2_384": "sha384",
+    "sha2_512": "sha512",
+    "curve25519": "x25519",
+}
+_BY_KEYWORD: Final = {algorithm.keyword: algorithm for algorithm in _ALL}
+BY_TRANSFORM: Final = {algorithm.transform: algorithm for algorithm in _ALL}
+PRF_OF_INTEGRITY: Final = {integrity: prf for integrity in INTEGRITIES for prf in PRFS if prf.hash == integrity.hash}
+GROUP_OF_ID: Final = {group.id: group for group in GROUPS}
+
+# Names, for people only, of what peers offer and this project does not speak (IANA "IKEv2 Parameters").
+_FOREIGN: Final = {
+    Transform(TransformType.ENCR, 3): "3des",
+    Transform(TransformType.ENCR, 11): "null",
+    Transform(TransformType.PRF, 1): "prfmd5",
+    Transform(TransformType.PRF, 4): "prfaesxcbc",
+    Transform(TransformType.INTEG, 1): "md5",
+    Transform(TransformType.INTEG, 5): "aesxcbc",
+    Transform(TransformType.KE, 1): "modp768",
+    Transform(TransformType.KE, 17): "modp6144",
+    Transform(TransformType.KE, 18): "modp8192",
+    Transform(TransformType.KE, 22): "modp1024s160",
+    Transform(TransformType.KE, 23): "modp2048s224",
+    Transform(TransformType.KE, 24): "modp2048s256",
+    Transform(TransformType.KE, 28): "ecp256bp",
+    Transform(TransformType.KE, 29): "ecp384bp",
+    Transform(TransformType.KE, 30): "ecp512bp",
+    Transform(TransformType.KE, 32): "x448",
+    Transform(TransformType.KE, 35): "mlkem512",
+    Transform(TransformType.KE, 36): "mlkem768",
+    Transform(TransformType.KE, 37): "mlkem1024",
+    NO_ESN: "noesn",
+    ESN: "esn",
+}
+_SIZED: Final = {
+    13: "aes{}ctr",
+    14: "aes{}ccm8",
+    15: "aes{}ccm12",
+    16: "aes{}ccm16",
+    18: "aes{}gcm8",
+    19: "aes{}gcm12",
+    23: "camellia{}",
+}
+_TYPE_NAMES: Final = {1: "encryption", 2: "prf", 3: "integrity", 4: "key exchange", 5: "extended sequence numbers"}
+
+
+def by_keyword(keyword: str) -> Algorithm | None:
+    """The algorithm a keyword names ("aes256gcm16", "modp2048"), in any case; None when there is no such."""
+    lowered = keyword.lower()
+    return _BY_KEYWORD.get(_SYNONYMS.get(lowered, lowered))
+
+
+def transform_text(transform: Transform) -> str:
+    """A transform's keyword, or its numbers when it has none: "aes256gcm16", "encr3", "ke99"."""
+    known = BY_TRANSFORM.get(transform)
+    if known is not None:
+        return known.keyword
+    if transform.type == TransformType.ENCR and transform.id in _SIZED and transform.key_length:
+        return _SIZED[transform.id].format(transform.key_length)
+    name = _FOREIGN.get(transform)
+    if name is not None:
+        return name
+    if transform.id == NONE and transform.type != TransformType.ENCR:
+        return "none"
+    kind = TransformType(transform.type).name.lower() if transform.type in _TYPE_NAMES else f"type{transform.type}-"
+    return f"{kind}{transform.id}" + (f"/{transform.key_length}" if transform.key_length else "")
+
+
+def type_text(transform_type: int) -> str:
+    """A transform type in words."""
+    return _TYPE_NAMES.get(transform_type, f"transform type {transform_type}")

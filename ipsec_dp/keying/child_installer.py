@@ -1,0 +1,185 @@
+"""CHILD_SAs of the IKE core in the SAD: carries out the actions that are about them.
+
+The core names a CHILD_SA by a number that changes with each rekey. In the data plane a rekey of the same selectors keeps its CHILD
+and switches it to the new outbound SA in one store, so that no packet finds it without one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ipsec_dp import dataplane
+from ipsec_dp.dataplane import Encapsulation, Limits, OuterPath
+from ipsec_dp.ike.environment import NEVER, SILENT, Activity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ipsec_dp.databases.sad import Child, Sad
+    from ipsec_dp.dataplane import SaHandle
+    from ipsec_dp.ike.actions import ChildLimits, Endpoint, InstallInbound, InstallOutbound, MovePath, Path, SwitchOutbound
+    from ipsec_dp.ipsec.selectors import SelectorPair
+    from ipsec_dp.ipsec.suites import Suite
+
+NS_PER_S = 1e9
+
+
+@dataclass(slots=True)
+class IkeChild:
+    """One CHILD_SA of the core. `child` is its place in the SAD while packets go by it."""
+
+    tunnel: str
+    suite: Suite
+    selectors: tuple[SelectorPair, ...]
+    path: Path
+    udp: bool
+    inbound: SaHandle
+    outbound: SaHandle | None = None
+    outer: OuterPath | None = None  # of `outbound`
+    child: Child | None = None
+
+
+def _limits(limits: ChildLimits) -> Limits:
+    return Limits(limits.soft_octets, limits.hard_octets, limits.soft_packets, limits.hard_packets)
+
+
+def _endpoint(endpoint: Endpoint, *, udp: bool) -> dataplane.Endpoint:
+    return dataplane.Endpoint(endpoint.address, endpoint.port if udp else 0, endpoint.scope)
+
+
+class IkeChildren:
+    """All of a gateway. `link` opens or finds the data plane's link for a local end; numbers come from the SPD. `dress` says of a
+    tunnel's outer headers what its configuration does."""
+
+    def __init__(
+        self,
+        sad: Sad,
+        link: Callable[[dataplane.Endpoint, Encapsulation], int],
+        tunnel_numbers: Mapping[str, int],
+        interfaces: Mapping[str, int],
+        dress: Callable[[str, OuterPath], OuterPath] = lambda _, path: path,
+    ) -> None:
+        self._sad = sad
+        self._dress = dress
+        self._link = link
+        self._tunnels = tunnel_numbers
+        self._interfaces = interfaces
+        self._children: dict[int, IkeChild] = {}
+        self._by_handle: dict[SaHandle, int] = {}
+
+    def named(self, handle: SaHandle) -> tuple[str, int] | None:
+        """Tunnel and number of the CHILD_SA that an SA belongs to."""
+        number = self._by_handle.get(handle)
+        return None if number is None else (self._children[number].tunnel, number)
+
+    def of(self, tunnel: str) -> list[IkeChild]:
+        """Those of a tunnel, oldest first."""
+        return [child for child in self._children.values() if child.tunnel == tunnel]
+
+    def paths(self) -> dict[str, OuterPath]:
+        """Each tunnel's newest way out."""
+        return {child.tunnel: child.outer for child in self._children.values() if child.outer is not None}
+
+    def _path(self, tunnel: str, path: Path, *, udp: bool) -> OuterPath:
+        encapsulation = Encapsulation.UDP if udp else Encapsulation.ESP
+        local = _endpoint(path.local, udp=udp)
+        return self._dress(
+            tunnel, OuterPath(local, _endpoint(path.remote, udp=udp), encapsulation, self._link(local, encapsulation))
+        )
+
+    def install_inbound(self, action: InstallInbound) -> None:
+        """Receives from now on. Raises DataPlaneError."""
+        self._path(action.tunnel, action.path, udp=action.udp)  # what the peer sends must find a socket
+        handle = self._sad.install_inbound(
+            spi=action.spi,
+            suite=action.suite,
+            keymat=action.keymat,
+            selectors=action.selectors,
+            tunnel=self._tunnels[action.tunnel],
+            interface=self._interfaces[action.tunnel],
+            replay_window=action.replay_window,
+            limits=_limits(action.limits),
+            peer=_endpoint(action.path.remote, udp=action.udp),
+        )
+        self._children[action.child] = IkeChild(action.tunnel, action.suite, action.selectors, action.path, action.udp, handle)
+        self._by_handle[handle] = action.child
+
+    def install_outbound(self, action: InstallOutbound) -> None:
+        child = self._children[action.child]
+        child.outer = self._path(action.tunnel, action.path, udp=action.udp)
+        child.outbound = self._sad.install_outbound(
+            spi=action.spi,
+            suite=action.suite,
+            keymat=action.keymat,
+            path=child.outer,
+            tunnel=self._tunnels[action.tunnel],
+            limits=_limits(action.limits),
+        )
+        self._by_handle[child.outbound] = action.child
+
+    def switch(self, action: SwitchOutbound) -> None:
+        new = self._children[action.child]
+        old = None if action.replaces is None else self._children.get(action.replaces)
+        if old is not None and old.child is not None and set(old.selectors) == set(new.selectors):
+            new.child, old.child = old.child, None
+        if new.child is None:
+            new.child = self._sad.add_child(self._tunnels[action.tunnel], new.selectors)
+        self._sad.switch(new.child, new.outbound, new.inbound)
+
+    def remove_outbound(self, number: int) -> None:
+        child = self._children.get(number)
+        if child is not None and child.outbound is not None:
+            handle, child.outbound = child.outbound, None
+            self._forget(handle)
+
+    def remove(self, number: int) -> None:
+        """All that is left of it; a number that is gone already is none of our business any more."""
+        child = self._children.pop(number, None)
+        if child is None:
+            return
+        if child.child is not None:
+            self._sad.switch(child.child, None)
+            child.child.inbound = None
+            self._sad.remove_child(child.child)
+        for handle in (child.outbound, child.inbound):
+            if handle is not None:
+                self._forget(handle)
+
+    def _forget(self, handle: SaHandle) -> None:
+        del self._by_handle[handle]
+        self._sad.remove(handle)
+
+    def move(self, action: MovePath) -> None:
+        """Outbound SAs follow the peer to its new address."""
+        for number in action.children:
+            child = self._children.get(number)
+            if child is not None and child.outbound is not None:
+                child.path = action.path
+                child.outer = self._path(child.tunnel, action.path, udp=child.udp)
+                self._sad.set_path(child.outbound, child.outer)
+
+    def dress_anew(self) -> None:
+        """Outer headers follow a changed configuration."""
+        for child in self._children.values():
+            if child.outbound is not None and child.outer is not None:
+                outer = self._dress(child.tunnel, child.outer)
+                if outer != child.outer:
+                    child.outer = outer
+                    self._sad.set_path(child.outbound, outer)
+
+    def release_spi(self, spi: int) -> None:
+        """No SA came of it."""
+        self._sad.release_spi(spi)
+
+    def activity(self, number: int) -> Activity:
+        """When ESP was last received and sent, in seconds of the monotonic clock."""
+        child = self._children.get(number)
+        if child is None:
+            return SILENT
+        received, sent = (NEVER if handle is None else self._last(handle) for handle in (child.inbound, child.outbound))
+        return Activity(received, sent)
+
+    def _last(self, handle: SaHandle) -> float:
+        last = self._sad.read(handle).last_use
+        return last / NS_PER_S if last else NEVER

@@ -1,0 +1,414 @@
+"""The IKE core's hands: sockets, clock, names, and the SAD. It parses and builds no IKE and decides nothing about an SA.
+
+Everything the core returns is carried out in order and at once. What the operator wants of a tunnel (when to call, whom, how often)
+is asked of its `Intent`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import time
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from ipsec_dp.config.change import Effect
+from ipsec_dp.errors import DataPlaneError, IpsecDpError
+from ipsec_dp.host import HostError
+from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
+from ipsec_dp.ike import actions as act
+from ipsec_dp.ipsec.packet import selectors_of_packet
+from ipsec_dp.keying.initiation import Intent
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from contextlib import AsyncExitStack
+
+    from ipsec_dp.config import Tunnel
+    from ipsec_dp.databases.sad import IkeDatagram
+    from ipsec_dp.dataplane import OuterPath, SaHandle
+    from ipsec_dp.ike.actions import Action, Event
+    from ipsec_dp.ike.interface import IkeCore
+    from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.ipsec.selectors import SelectorPair
+    from ipsec_dp.keying.child_installer import IkeChildren
+    from ipsec_dp.network.outer_sockets import Links
+
+log = logging.getLogger("ipsec_dp")
+
+TICK_S = 0.25  # how late an attempt may be
+# Attempts that wait for an answer at the same time. A thousand requests at once would meet a full receive buffer, and the cookies
+# and the limit on half-open IKE SAs of the peer, and be repeated. One that has no answer after CALL_FRESH_S does not count.
+CALLS_AT_ONCE = 24
+CALL_FRESH_S = 1.0
+FAULT_QUIET_S = 10.0  # between two log lines about datagrams that made us fail
+MESSAGE_MAX = 65535
+MESSAGES_AT_ONCE = 64  # of one socket, before the rest of the control plane has its turn
+
+LEVELS = {
+    act.Kind.IKE_FAILED: logging.ERROR,
+    act.Kind.CHILD_FAILED: logging.ERROR,
+    act.Kind.WARNING: logging.WARNING,
+    act.Kind.IKEV1: logging.WARNING,
+}
+ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
+
+
+class IkeDriver:
+    """All tunnels of a gateway that have [tunnel.auth].
+
+    `locate` finds address and local address for a remote (an address or a name, which may mean several addresses: another one in
+    each turn), or raises HostError. `changed` is told each time CHILD_SAs have come or gone, `probed` what became of a probe of the
+    path's MTU.
+    """
+
+    def __init__(
+        self,
+        tunnels: Iterable[Tunnel],
+        peers: Mapping[str, Peer],
+        *,
+        core: IkeCore,
+        children: IkeChildren,
+        links: Links,
+        locate: Callable[[Tunnel, Address | str, int], Awaitable[tuple[Address, Address]]],
+        changed: Callable[[str], None],
+        probed: Callable[[act.PathProbed], None] = lambda _: None,
+    ) -> None:
+        self._tunnels = {tunnel.name: tunnel for tunnel in tunnels}
+        self._peers = dict(peers)
+        self._core, self._children, self._links, self._locate, self._changed = core, children, links, locate, changed
+        self._probed = probed
+        self._intents = {name: Intent(tunnel, random.random) for name, tunnel in self._tunnels.items()}
+        self._packets: dict[str, SelectorPair] = {}  # what asked for a tunnel that is about to be called
+        self._calls: set[asyncio.Task[None]] = set()
+        self._fresh: dict[str, float] = {}  # when the attempts that have no answer yet began
+        self._held_back = False  # attempts are due that CALLS_AT_ONCE does not let begin
+        self._timer: asyncio.TimerHandle | None = None
+        self._fault_told = -FAULT_QUIET_S
+        core.set_peers(self._peers.values())
+
+    # ---- life
+
+    def start(self, stack: AsyncExitStack, listen_at: Iterable[Address]) -> None:
+        """Listens, and calls the tunnels that want it, until the stack is left."""
+        for local in listen_at:
+            self.listen(local)
+        now = time.monotonic()
+        for intent in self._intents.values():
+            intent.start(now)
+        ticking = asyncio.get_running_loop().create_task(self._tick())
+        stack.push_async_callback(self._end, ticking)
+
+    def follow(self, tunnels: Iterable[Tunnel], peers: Mapping[str, Peer], effects: Mapping[str, Effect]) -> None:
+        """Tunnels that are new or changed, with their peers, and what becomes of those that were there already (`effects`, by
+        name; also of those that are gone)."""
+        now = time.monotonic()
+        news = {tunnel.name: tunnel for tunnel in tunnels}
+        for name in effects.keys() - news.keys():
+            for kept in (self._tunnels, self._peers, self._intents, self._packets, self._fresh):
+                kept.pop(name, None)
+        for name, tunnel in news.items():
+            effect, before = effects.get(name, Effect.RESTART), self._tunnels.get(name)
+            peer = peers[name]
+            if before is not None and before.remotes == tunnel.remotes:  # names keep the addresses they had
+                peer = replace(peer, remotes=self._peers[name].remotes)
+            self._tunnels[name], self._peers[name] = tunnel, peer
+            if before is None or effect is Effect.RESTART:
+                self._intents[name] = Intent(tunnel, random.random)
+                self._intents[name].start(now)
+            else:
+                self._intents[name].follow(tunnel, now)
+        self._carry_out(self._core.follow(self._peers.values(), effects, now))
+
+    def listen(self, local: Address) -> None:
+        """Ports 500 and 4500 of an address, once. Raises HostError."""
+        self._links.listen_ike(local, self._watch)
+
+    def _watch(self, made: socket.socket) -> None:
+        asyncio.get_running_loop().add_reader(made.fileno(), self._readable, made)
+
+    async def _end(self, ticking: asyncio.Task[None]) -> None:
+        """Every IKE SA is deleted at the peer too, as far as one message can."""
+        for task in (ticking, *self._calls):
+            task.cancel()
+        await asyncio.gather(ticking, *self._calls, return_exceptions=True)
+        self._carry_out(self._core.close(time.monotonic()))
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            self._call_due(time.monotonic())
+            await asyncio.sleep(TICK_S)
+
+    def _call_due(self, now: float) -> None:
+        """Begins the attempts that are due, as many as may be under way."""
+        self._fresh = {name: began for name, began in self._fresh.items() if now - began < CALL_FRESH_S}
+        self._held_back = False
+        for name, intent in self._intents.items():
+            if len(self._fresh) >= CALLS_AT_ONCE:
+                self._held_back = True
+                return
+            remote = intent.attempt(now)
+            if remote is None:
+                continue
+            self._fresh[name] = now
+            task = asyncio.get_running_loop().create_task(self._call(name, *remote))
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
+
+    async def _call(self, name: str, index: int, turn: int) -> None:
+        tunnel, peer = self._tunnels[name], self._peers[name]
+        try:
+            remote, local = await self._locate(tunnel, tunnel.remotes[index], turn)
+            self.listen(local)
+        except HostError as error:
+            log.warning('tunnel "%s": %s', name, error)
+            if self._tunnels.get(name) is tunnel:
+                self._intents[name].failed(str(error), time.monotonic())
+            self._fresh.pop(name, None)
+            return
+        if self._tunnels.get(name) is not tunnel:  # configured otherwise meanwhile: the next attempt knows
+            self._fresh.pop(name, None)
+            if name in self._intents:
+                self._intents[name].asked(time.monotonic())
+            return
+        if remote not in peer.remotes:  # a name that means another address now
+            self._peers[name] = replace(peer, remotes=(remote, *(one for one in tunnel.remotes if not isinstance(one, str))))
+            self._core.set_peers(self._peers.values())
+        natt = self._peers[name].natt_first
+        port = NAT_PORT if natt else IKE_PORT
+        path = act.Path(act.Endpoint(local, port), act.Endpoint(remote, port), natt)
+        self._carry_out(self._core.initiate(name, path, time.monotonic(), self._packets.pop(name, None)))
+
+    # ---- datagrams and events
+
+    def _readable(self, source: socket.socket) -> None:
+        name = source.getsockname()
+        local = act.Endpoint(_address(name[0]), name[1], name[3] if len(name) > 3 else 0)
+        for _ in range(MESSAGES_AT_ONCE):
+            try:
+                message, sender = source.recvfrom(MESSAGE_MAX)
+            except BlockingIOError:
+                return
+            except OSError:  # an ICMP error about something we sent; unauthenticated, so it says nothing
+                continue
+            remote = act.Endpoint(_address(sender[0]), sender[1], sender[3] if len(sender) > 3 else 0)
+            self._receive(message, act.Path(local, remote))
+
+    def datagram(self, event: IkeDatagram) -> None:
+        """A message that came to port 4500."""
+        if event.local is None or event.remote is None:
+            return
+        local, remote = (act.Endpoint(end.address, end.port, end.scope) for end in (event.local, event.remote))
+        self._receive(event.message, act.Path(local, remote, natt=True))
+
+    def _receive(self, message: bytes, path: act.Path) -> None:
+        """Whatever a stranger sends, it costs one datagram at the most: an exception here is a fault of ours."""
+        now = time.monotonic()
+        try:
+            actions = self._core.receive(message, path, now)
+        except Exception:  # whichever it is, the tunnels of everybody else go on
+            if now - self._fault_told >= FAULT_QUIET_S:
+                self._fault_told = now
+                log.exception("a datagram from %s could not be handled; please report this", path.remote)
+            return
+        self._carry_out(actions)
+
+    def paths(self) -> dict[str, OuterPath]:
+        """The way that each tunnel's packets take now, of those that are up."""
+        return self._children.paths()
+
+    def named(self, handle: SaHandle) -> tuple[str, int] | None:
+        """Tunnel and number of the CHILD_SA that an SA belongs to."""
+        return self._children.named(handle)
+
+    def acquire(self, name: str, packet: bytes) -> bool:
+        """A packet found no SA. False when nothing will come of it."""
+        selectors = selectors_of_packet(packet)
+        now = time.monotonic()
+        if selectors is None or name not in self._tunnels:
+            return False
+        actions = self._core.acquire(name, selectors, now)
+        if actions is not None:
+            self._carry_out(actions)
+            return True
+        self._packets[name] = selectors
+        self._intents[name].traffic(now)
+        self._call_due(now)
+        return self._intents[name].pending
+
+    def limit(self, name: str, child: int, *, hard: bool) -> None:
+        """A CHILD_SA crossed a limit of octets, packets or sequence numbers."""
+        now = time.monotonic()
+        self._carry_out(self._core.hard_limit(name, child, now) if hard else self._core.soft_limit(name, child, now))
+
+    def probe(self, name: str, octets: int, first_wait: float) -> bool:
+        """Asks whether a datagram of so many octets reaches the peer; what `probed` was given is told. False: not now."""
+        actions = self._core.probe(name, octets, first_wait, time.monotonic()) if name in self._tunnels else None
+        if actions is None:
+            return False
+        self._carry_out(actions)
+        return True
+
+    def peer_moved(self, name: str, child: int, remote: act.Endpoint) -> None:
+        self._carry_out(self._core.peer_moved(name, child, remote, time.monotonic()))
+
+    # ---- verbs
+
+    def initiate(self, name: str) -> None:
+        """Calls now. Raises IpsecDpError when there is nobody to call."""
+        if not self._intents[name].can_call:
+            raise IpsecDpError(f'tunnel "{name}" has remote = "any": only the peer can call')
+        now = time.monotonic()
+        self._intents[name].asked(now)
+        self._call_due(now)
+
+    def rekey(self, name: str, *, ike: bool) -> None:
+        """New keys for its CHILD_SAs, or for its IKE SA. Raises IpsecDpError when it has none."""
+        if not self._core.status(name, time.monotonic()):
+            raise IpsecDpError(f'tunnel "{name}" has no IKE SA; start it with: ipsec-dp initiate {name}')
+        self._carry_out(self._core.rekey(name, time.monotonic(), ike=ike))
+
+    def terminate(self, name: str) -> None:
+        """Deletes its SAs, here and at the peer."""
+        self._carry_out(self._core.terminate(name, time.monotonic()))
+
+    def leaves(self, name: str, remote: Address, local: Address) -> bool:
+        """Whether an IKE SA that we called, or are calling, goes from this address of ours to that remote."""
+        sas = self._core.status(name, time.monotonic())
+        return any(sa.role == "initiator" and (sa.path.remote.address, sa.path.local.address) == (remote, local) for sa in sas)
+
+    def restart(self, name: str) -> None:
+        """Leaves the IKE SAs of a tunnel and calls anew, from where the route to the peer begins now."""
+        now = time.monotonic()
+        self._carry_out(self._core.leave(name, now))
+        self._intents[name].asked(now)
+        self._call_due(now)
+
+    def wake(self, name: str) -> None:
+        """There is a way to the peer again: what failed for want of it is tried now."""
+        now = time.monotonic()
+        self._intents[name].reachable(now)
+        self._call_due(now)
+
+    def status(self, name: str) -> dict[str, Any]:
+        """The parts of a tunnel's status that IKE knows."""
+        now = time.monotonic()
+        sas, intent = self._core.status(name, now), self._intents[name]
+        up = [sa for sa in sas if sa.state in ("up", "rekeying")]
+        state = up[-1].state if up else "negotiating" if sas else intent.state
+        shown = (up or list(sas))[-1:]
+        return {
+            "state": state,
+            "state_text": intent.text if not up else state,
+            "last_error": intent.last_error,
+            "remote": str(shown[0].path.remote.address) if shown else ", ".join(map(str, self._tunnels[name].remotes)) or "any",
+            "nat": shown[0].nat if shown else "none",
+            "ike": {
+                "spi_i": shown[0].spi_i.hex(),
+                "spi_r": shown[0].spi_r.hex(),
+                "role": shown[0].role,
+                "proposal": shown[0].proposal,
+                "age_s": round(shown[0].age_s, 1),
+                "rekey_in_s": round(shown[0].rekey_in_s, 1),
+                "remote_id": shown[0].remote_id,
+            }
+            if up
+            else None,
+            "rekey_in_s": {child.spi_in: round(child.rekey_in_s, 1) for sa in up for child in sa.children},
+        }
+
+    def up_at(self, name: str) -> float:
+        """When the tunnel last came up; -inf: it never did, or IKE does not make it."""
+        return self._intents[name].up_at if name in self._intents else float("-inf")
+
+    def cloned(self) -> None:
+        """This machine is a copy of another: IKE SAs end without a word, and are negotiated anew when wanted."""
+        self._carry_out(self._core.forget(time.monotonic()))
+
+    def counters(self) -> dict[str, int]:
+        """What the core counted, by name."""
+        counted = self._core.counters()
+        return {name: getattr(counted, name) for name in counted.__slots__}
+
+    # ---- actions
+
+    def _carry_out(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            try:
+                self._do(action)
+            except (DataPlaneError, HostError) as error:
+                log.error("%s: %s", type(action).__name__, error)
+                child, tunnel = getattr(action, "child", None), getattr(action, "tunnel", None)
+                if child is not None and tunnel is not None:
+                    self._carry_out(self._core.delete_child(tunnel, child, time.monotonic()))
+        self._schedule()
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case act.Send():
+                self._links.send_ike(
+                    action.path.local.address,
+                    _sockaddr(action.path.remote),
+                    action.datagram,
+                    natt=action.path.natt,
+                    whole=action.whole,
+                )
+            case act.SendKeepalive():
+                self._links.send_keepalive(action.path.local.address, _sockaddr(action.path.remote))
+            case act.InstallInbound():
+                self._children.install_inbound(action)
+            case act.InstallOutbound():
+                self._children.install_outbound(action)
+            case act.SwitchOutbound():
+                self._children.switch(action)
+                self._changed(action.tunnel)
+            case act.RemoveOutbound():
+                self._children.remove_outbound(action.child)
+            case act.RemoveChild():
+                self._children.remove(action.child)
+                self._changed(action.tunnel)
+            case act.ReleaseSpi():
+                self._children.release_spi(action.spi)
+            case act.MovePath():
+                self._children.move(action)
+            case act.PathProbed():
+                self._probed(action)
+            case act.Report():
+                self._report(action.event)
+
+    def _report(self, event: Event) -> None:
+        log.log(LEVELS.get(event.kind, logging.INFO), "%s", event)
+        intent = self._intents.get(event.tunnel)
+        if intent is None:
+            return
+        now = time.monotonic()
+        intent.event(event, now)
+        if event.kind in ANSWERED and self._fresh.pop(event.tunnel, None) is not None and self._held_back:
+            self._call_due(now)
+
+    def _schedule(self) -> None:
+        due = self._core.next_timeout()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            self._timer = asyncio.get_running_loop().call_at(due, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self._carry_out(self._core.timer(time.monotonic()))
+
+
+def _address(text: str) -> Address:
+    return ip_address(text.partition("%")[0])
+
+
+def _sockaddr(endpoint: act.Endpoint) -> tuple[str, int]:
+    zone = f"%{endpoint.scope}" if endpoint.scope else ""
+    return f"{endpoint.address}{zone}", endpoint.port

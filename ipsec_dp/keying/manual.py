@@ -1,0 +1,68 @@
+"""Manual SAs (`[tunnel.manual_unsafe]`): the first user of the SAD; IKE seeds it in the same way.
+
+Unsafe because nothing replaces the keys and nothing keeps sequence numbers over a restart: RFC 4303 §3.3.3 asks manual senders to
+go on where they were. The IV, on which the nonce depends, starts at a random place each time (RFC 4106 §3.1: it never repeats under
+one key), and a restarted gateway's packets are replays to its peer until that one is restarted too.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from ipsec_dp.config import load_manual_keys
+from ipsec_dp.dataplane import Limits, OuterPath
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ipsec_dp.config import ManualSa, Tunnel
+    from ipsec_dp.databases.sad import Child, Sad
+    from ipsec_dp.ipsec.selectors import SelectorPair
+
+WARNING = "keys are set by hand and never replaced (manual_unsafe): for rigs and benchmarks only"
+SOFT_PART = 0.9  # of a hard limit: with no one to rekey, it only warns earlier
+
+
+def limits_of(tunnel: Tunnel) -> Limits:
+    """Hard limits as configured, soft ones a tenth below."""
+    octets, packets = tunnel.esp.life_octets, tunnel.esp.life_packets
+    return Limits(int(octets * SOFT_PART), octets, int(packets * SOFT_PART), packets)
+
+
+def install(
+    sad: Sad,
+    tunnel: Tunnel,
+    manual: ManualSa,
+    *,
+    number: int,
+    interface: int,
+    selectors: Sequence[SelectorPair],
+    path: OuterPath,
+) -> Child:
+    """Reads the key files and brings the tunnel's one CHILD_SA up. Raises BadValueError (a key file) or DataPlaneError."""
+    limits = limits_of(tunnel)
+    with load_manual_keys(manual) as keys:
+        inbound = sad.install_inbound(
+            spi=manual.spi_in,
+            suite=manual.suite,
+            keymat=keys.inbound,
+            selectors=selectors,
+            tunnel=number,
+            interface=interface,
+            replay_window=tunnel.esp.replay_window,
+            limits=limits,
+            peer=path.remote,
+        )
+        child = sad.add_child(number, selectors, inbound)
+        outbound = sad.install_outbound(
+            spi=manual.spi_out,
+            suite=manual.suite,
+            keymat=keys.outbound,
+            path=path,
+            tunnel=number,
+            limits=limits,
+            iv=secrets.randbits(64),
+        )
+    sad.switch(child, outbound)
+    return child

@@ -1,0 +1,1 @@
+"""What the gateway makes of its host: interfaces, routes, outer sockets, guard."""

@@ -1,0 +1,106 @@
+"""Which routes lead into the tunnel interfaces: of a whole configuration, and of the few tunnels that came to one since."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ipsec_dp.host import HostError, routes
+from ipsec_dp.network.desired import routed_prefixes
+from ipsec_dp.network.interface_mtu import interface_mtus, narrowed, route_mtus
+from ipsec_dp.network.source_address import Sources, no_source
+from ipsec_dp.util.additions import came
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ipsec_dp.config import Config, Tunnel
+    from ipsec_dp.config.model import Route
+    from ipsec_dp.host.outer import OwnAddress
+    from ipsec_dp.ipsec.rules import Network
+
+
+@dataclass(frozen=True)
+class Around:
+    """What every route depends on: our interfaces' indices, the host's addresses, `withdrawn` interfaces that get no routes where
+    others have the prefix too, and every [[route]]."""
+
+    devices: Mapping[str, int]
+    own: Sequence[OwnAddress]
+    withdrawn: frozenset[str]
+    written: tuple[Route, ...]
+
+
+class Lead:
+    """The routes of a configuration, the prefixes that it routes, and what a person should know (`notes`).
+
+    `mtus`, octets by name: the largest packet that each tunnel is to get.
+
+    Raises HostError when one prefix leads into two interfaces with one metric.
+    """
+
+    def __init__(self, config: Config, around: Around, mtus: Mapping[str, int]) -> None:
+        self._tunnels, self._around = config.tunnels, around
+        self._mtus = {tunnel.name: mtus[tunnel.name] for tunnel in config.tunnels}
+        self._wide = interface_mtus(config.tunnels, mtus)
+        self.mtus = route_mtus(config, mtus)
+        by_interface: dict[str, list[Tunnel]] = {name: [] for name in around.devices}
+        for tunnel in config.tunnels:
+            by_interface.setdefault(tunnel.interface, []).append(tunnel)
+        self._sources = {
+            name: Sources(name, (selector for tunnel in tunnels for selector in tunnel.selectors), around.own)
+            for name, tunnels in by_interface.items()
+        }
+        self.prefixes: dict[Network, None] = {}
+        self._wanted: dict[tuple[Network, int], routes.Route] = {}
+        self._notes: dict[str, None] = {}
+        for prefix, ways in routed_prefixes(config).items():
+            alive = [way for way in ways if way[0] not in around.withdrawn]
+            self.prefixes[prefix] = None
+            for interface, metric in alive or ways:
+                self._add(prefix, interface, metric)
+
+    @property
+    def wanted(self) -> list[routes.Route]:
+        return list(self._wanted.values())
+
+    @property
+    def notes(self) -> list[str]:
+        return list(self._notes)
+
+    def _add(self, prefix: Network, interface: str, metric: int) -> routes.Route:
+        source = self._sources[interface].to(prefix)
+        route = routes.Route(prefix, self._around.devices[interface], metric, source.address, self.mtus.get(prefix))
+        if self._wanted.setdefault((prefix, metric), route).interface != route.interface:
+            raise HostError(f"{prefix} is routed into two interfaces with metric {metric}; give one [[route]] another metric")
+        if source.missing:
+            self._notes[no_source(prefix, interface, source)] = None
+        return route
+
+    def suits(self, config: Config, mtus: Mapping[str, int]) -> bool:
+        """Whether these are the routes for such MTUs too, as far as it can be told at once."""
+        return self._tunnels is config.tunnels and self._as_wide(config, mtus)
+
+    def _as_wide(self, config: Config, mtus: Mapping[str, int]) -> bool:
+        same = all(mtus.get(name) == mtu for name, mtu in self._mtus.items())
+        return same and interface_mtus(config.tunnels, mtus) == self._wide
+
+    def grow(self, config: Config, around: Around, mtus: Mapping[str, int]) -> list[routes.Route] | None:
+        """Becomes that of `config`, where it has but a few tunnels more, which say nothing about any other's routes: the routes
+        that came. None: it cannot, and is of no use any more."""
+        added = came(self._tunnels, config.tunnels)
+        if added is None or around != self._around or not self._as_wide(config, mtus):
+            return None
+        found: list[routes.Route] = []
+        for tunnel in added:
+            sources = self._sources.get(tunnel.interface)
+            if sources is None or not sources.apart(tunnel.selectors) or any(prefix in self.prefixes for prefix in tunnel.routes):
+                return None
+            sources.add(tunnel.selectors)
+            self._mtus = self._mtus | {tunnel.name: mtus[tunnel.name]}  # others: `suits` may be asked by another thread
+            self.mtus = self.mtus | narrowed(((prefix, tunnel) for prefix in tunnel.routes), self._wide, mtus)
+            for prefix in dict.fromkeys(tunnel.routes):
+                self.prefixes[prefix] = None
+                found.append(self._add(prefix, tunnel.interface, routes.METRIC))
+        self._tunnels = config.tunnels
+        return found

@@ -1,0 +1,81 @@
+"""Which address the gateway's own packets take into a tunnel: one of this host that lies inside the selectors.
+
+Without one, the kernel would choose by the outer interface, the packet would lie outside every proxy ID, and "up, but the gateway
+itself cannot reach the other side" is what a person sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ipsec_dp.ipsec.addresses import AddressRange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ipsec_dp.config import Selector
+    from ipsec_dp.host.outer import OwnAddress
+    from ipsec_dp.ipsec.addresses import Address, Network
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """`address` None: whatever the kernel chooses is as good (`missing` empty), or none of ours is in the ranges of `missing`."""
+
+    address: Address | None
+    missing: tuple[AddressRange, ...] = ()
+
+
+class Sources:
+    """For one tunnel interface with these selectors, on a host with these addresses."""
+
+    def __init__(self, interface: str, selectors: Iterable[Selector], own: Sequence[OwnAddress]) -> None:
+        self._own = sorted(own, key=lambda each: each.interface != interface)  # the interface's own address comes first
+        self._by_remote: dict[AddressRange, dict[AddressRange, None]] = {}
+        self._exact = True  # every answer until now came of selectors with just that remote
+        self._known: dict[tuple[AddressRange, ...], Source] = {}
+        self.add(selectors)
+
+    def add(self, selectors: Iterable[Selector]) -> None:
+        """The interface has these too."""
+        for each in selectors:
+            self._by_remote.setdefault(each.remote, {})[each.local] = None
+
+    def apart(self, selectors: Iterable[Selector]) -> bool:
+        """Whether no answer given until now becomes another when these are added."""
+        return self._exact and not any(each.remote in self._by_remote for each in selectors)
+
+    def to(self, prefix: Network) -> Source:
+        """The source for packets of ours to a routed prefix: by the selectors that have it as remote, else by those it meets."""
+        to = AddressRange.of(prefix)
+        exact = self._by_remote.get(to)
+        self._exact = self._exact and exact is not None
+        met = [exact] if exact else [locals_ for remote, locals_ in self._by_remote.items() if remote.overlaps(to)]
+        return self._within(tuple(dict.fromkeys(local for locals_ in met for local in locals_)))
+
+    def any_address(self) -> Address | None:
+        """An address of ours inside any of the selectors."""
+        return self._within(tuple(dict.fromkeys(local for locals_ in self._by_remote.values() for local in locals_))).address
+
+    def _within(self, locals_: tuple[AddressRange, ...]) -> Source:
+        if not locals_ or any(each.everything for each in locals_):
+            return Source(None)
+        if locals_ not in self._known:
+            fitting = (each.address for each in self._own if _inside(each.address, locals_))
+            address = next(fitting, None)
+            self._known[locals_] = Source(address, () if address is not None else locals_)
+        return self._known[locals_]
+
+
+def _inside(address: Address, ranges: Iterable[AddressRange]) -> bool:
+    return any(each.version == address.version and int(each.low) <= int(address) <= int(each.high) for each in ranges)
+
+
+def no_source(prefix: Network, interface: str, source: Source) -> str:
+    """What a person is told when there is none."""
+    ranges = ", ".join(each.prefix_text for each in source.missing)
+    return (
+        f"{interface}: this host has no address in {ranges}, so its own packets to {prefix} match no proxy ID; "
+        "where they should, add one to the tunnel's address"
+    )

@@ -1,0 +1,112 @@
+"""How a gateway's workers share its tunnels, interfaces and processors.
+
+A tunnel belongs to one worker: its number modulo the workers. That worker's loops own all of its SAs, so each has one writer of its
+sequence number or window, and no order is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from ipsec_dp.dataplane import owner_of
+from ipsec_dp.host import HostError, tun
+from ipsec_dp.host.steering import queue_program, steer_queues
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ipsec_dp.config import Config
+    from ipsec_dp.dataplane import DataPlane
+    from ipsec_dp.ipsec.rules import Network
+
+log = logging.getLogger("ipsec_dp")
+
+
+def receiver(config: Config, numbers: Mapping[str, int], name: str) -> int:
+    """The worker whose sockets get a tunnel's datagrams, which the SPI that we give out decides.
+
+    That is its owner, but tunnels to the same peer share the first one's: the kernel joins datagrams of one peer whatever SA they
+    belong to, and parts of a flow on two ways would overtake each other. What another worker owns is handed over, in order.
+    """
+    if config.workers == 1 or not config.has_tunnel(name):
+        return 0
+    tunnel = config.tunnel(name)
+    if tunnel.remotes:
+        tunnel = next(each for each in config.tunnels if each.remotes == tunnel.remotes)
+    return owner_of(numbers[tunnel.name], config.workers)
+
+
+def attach_interface(plane: DataPlane, name: str, number: int, destinations: Sequence[tuple[Network, int]]) -> tun.Tun:
+    """Makes a TUN interface with a queue for each worker, and gives it to the data plane.
+
+    `destinations` (prefix, owner of what goes there) say which queue a packet takes. Where the kernel has no
+    such queues or does not let us steer them, one worker reads the interface for all. Raises HostError.
+    """
+    device = _queues(name, plane.workers, destinations) if plane.workers > 1 else tun.make(name)
+    alone = len(device.descriptors) == 1
+    reader = destinations[0][1] if destinations else 0
+    for worker in range(plane.workers):
+        plane.attach_tun(number, device.descriptors[0 if alone else worker], worker)
+        if alone and plane.workers > 1 and worker != reader:
+            plane.receive_off_tun(number, worker)
+    return device
+
+
+def detach_interface(plane: DataPlane, number: int) -> None:
+    """Takes it from every worker."""
+    for worker in range(plane.workers):
+        plane.detach_tun(number, worker)
+
+
+def _queues(name: str, workers: int, destinations: Sequence[tuple[Network, int]]) -> tun.Tun:
+    try:
+        device = tun.make(name, queues=workers)
+    except HostError as error:
+        log.warning("interface %s: no queue for each worker, so one reads for all: %s", name, error)
+        return tun.make(name)
+    try:
+        steer_queues(device.descriptors[0], queue_program(destinations))
+    except OSError as error:
+        # Unsteered, the kernel moves flows between queues, and packets would overtake each other.
+        device.close()
+        reason = os.strerror(error.errno or 0)
+        log.warning(
+            "interface %s: its queues cannot be steered, so one worker reads for all: %s; it takes CAP_BPF or root, and bpf(2)",
+            name,
+            reason,
+        )
+        return tun.make(name)
+    return device
+
+
+def pins(pin: bool | Sequence[int], workers: int) -> list[tuple[int, int]]:
+    """For each worker the CPUs of its outbound and its inbound thread; empty: none is bound.
+
+    `pin`: CPUs by turns, or True: all that this process may use. Raises HostError when one is not among those.
+    """
+    usable = sorted(os.sched_getaffinity(0))
+    cpus = usable if pin is True else list(pin or ())
+    if missing := sorted(set(cpus) - set(usable)):
+        raise HostError(
+            f"[gateway] pin: CPU {missing[0]} is none that this process may use; there are {', '.join(map(str, usable))}"
+        )
+    return [(cpus[2 * worker % len(cpus)], cpus[(2 * worker + 1) % len(cpus)]) for worker in range(workers)] if cpus else []
+
+
+def status(plane: DataPlane) -> list[dict[str, Any]]:
+    """What each worker did, for `status`."""
+    return [
+        {
+            "worker": worker,
+            "packets_in": counters.packets_in,
+            "octets_in": counters.octets_in,
+            "packets_out": counters.packets_out,
+            "octets_out": counters.octets_out,
+            "handed_over": counters.handed_over,
+            "taken_over": counters.taken_over,
+            "drops": {reason: count for reason, count in counters.drops.items() if count},
+        }
+        for worker, counters in enumerate(plane.worker_counters())
+    ]
