@@ -71,12 +71,12 @@ def _plain(sites: TwoSites, directory: Path, offloads: bool) -> Iterator[Tunnel]
 
 
 def write_bench_files(directory: Path, *, offloads: bool) -> tuple[Path, Path]:
-    """Copies conf/bench-a.toml and bench-b.toml, with every offload off if asked, and puts a new secret beside them."""
+    """Copies benchmarks/bench-a.toml and bench-b.toml, with every offload off if asked, and puts a new secret beside them."""
     (directory / "bench.psk").touch(mode=0o600)
     (directory / "bench.psk").write_text(secrets.token_hex(32))
     files = (directory / "bench-a.toml", directory / "bench-b.toml")
     for file in files:
-        text = (ROOT / "conf" / file.name).read_text()
+        text = (ROOT / "benchmarks" / file.name).read_text()
         file.write_text(text if offloads else text.replace("[gateway]\n", '[gateway]\noffloads = "none"\n', 1))
     return files
 

@@ -10,29 +10,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ipsec_dp.errors import BadValueError
+from ipsec_dp.ipsec.bypass import KernelMatch
 from ipsec_dp.ipsec.rules import ANY_PORTS, ICMP_PROTOCOLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ipsec_dp.config.model import Policy
-    from ipsec_dp.ipsec.addresses import Address, Network
-    from ipsec_dp.ipsec.rules import PortRange, Selector
+    from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.ipsec.rules import Selector
 
 PREFIX_PAIRS_MAX = 16  # of one selector: each is a rule, and the kernel tries them one after the other for each packet
 RULES_MAX = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class KernelMatch:
-    """One rule: packets of this kind go past the tunnels (`past`) or on to the tunnels' routes. None: any; ports 1..65534."""
-
-    source: Network
-    destination: Network
-    protocol: int | None
-    source_ports: PortRange | None
-    destination_ports: PortRange | None
-    past: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,14 @@ from ipsec_dp.ipsec.rules import ANY_IPV4, ANY_IPV6, Action, Network, Rule, Sele
 
 if TYPE_CHECKING:
     from ipsec_dp.errors import Finding
+    from ipsec_dp.ike.peer import Encapsulation, LivenessAction, Start
     from ipsec_dp.ike.v2.sa_payload import Proposal
     from ipsec_dp.ipsec.suites import Suite
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
-Start = Literal["start", "on-demand", "respond"]
-Encapsulation = Literal["auto", "udp", "esp"]
 MonitorAction = Literal["wait-recover", "fail-over"]
-LivenessAction = Literal["restart", "trap", "clear"]
 Revocation = Literal["off", "if-present", "strict"]
 Unique = Literal["replace", "keep", "never"]
 IkePort = Literal[500, 4500]

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config.findings import Place
+    from ipsec_dp.ike.peer import Start
     from ipsec_dp.ike.v2.sa_payload import Proposal
 
 REPLAY_WINDOWS = tuple(2**bits for bits in range(6, 14))
@@ -291,7 +292,7 @@ def _resolve_remotes(table: tables.Tunnel, place: Place) -> tuple[model.Address 
     return remotes
 
 
-def _resolve_start(table: tables.Tunnel, given: Mapping[str, Any], place: Place) -> model.Start:
+def _resolve_start(table: tables.Tunnel, given: Mapping[str, Any], place: Place) -> Start:
     if table.remote != "any" or table.start == "respond":
         return table.start
     if "start" in given:

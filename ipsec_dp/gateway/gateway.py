@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ipsec_dp.databases.pad import peer_of
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.databases.spd import Spd, pair_of
 from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
@@ -28,7 +29,6 @@ from ipsec_dp.gateway.explain import Host, explain, question_of
 from ipsec_dp.gateway.reload import Live, Reloader
 from ipsec_dp.ike.environment import Environment
 from ipsec_dp.ike.manager import IkeManager
-from ipsec_dp.ike.peer import peer_of
 from ipsec_dp.ike.v2.wire import IkeError
 from ipsec_dp.keying import manual
 from ipsec_dp.keying.child_installer import IkeChildren

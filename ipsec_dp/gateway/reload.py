@@ -13,11 +13,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ipsec_dp.config.change import Effect
 from ipsec_dp.config.difference import Difference, read_again
+from ipsec_dp.databases.pad import peer_of
 from ipsec_dp.errors import Finding, IpsecDpError
 from ipsec_dp.host import HostError
-from ipsec_dp.ike.peer import Peer, peer_of
+from ipsec_dp.ike.effect import Effect
+from ipsec_dp.ike.peer import Peer
 from ipsec_dp.ike.v2.wire import IkeError
 
 if TYPE_CHECKING:

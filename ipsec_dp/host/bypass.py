@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pyroute2 import AsyncIPRoute
 
-    from ipsec_dp.config.bypass import KernelMatch
+    from ipsec_dp.ipsec.bypass import KernelMatch
     from ipsec_dp.ipsec.rules import PortRange
 
 FIRST = PRIORITY - 2000

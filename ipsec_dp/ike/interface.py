@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ipsec_dp.config.change import Effect
     from ipsec_dp.ike.actions import Action, Endpoint, Path
+    from ipsec_dp.ike.effect import Effect
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ipsec.selectors import SelectorPair
 

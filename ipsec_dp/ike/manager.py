@@ -13,9 +13,9 @@ from itertools import count
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from ipsec_dp.config.change import Effect
 from ipsec_dp.ike import cookies
 from ipsec_dp.ike.actions import Action, Cause, Event, Kind, Report, Send
+from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.interface import Counters, IkeStatus
 from ipsec_dp.ike.peer import ProxyId, Unique
 from ipsec_dp.ike.v2 import child as children

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from ipsec_dp.config.model import PskAuth
-from ipsec_dp.ike.actions import NATT_PORT
-from ipsec_dp.ike.auth import PreSharedKey
-from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certificates, load_crl
-from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.v2.fragment import DEFAULT_DATAGRAM
-from ipsec_dp.ike.v2.ts import ANY_PROTOCOL, TrafficSelector
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv6Address
-
-    from ipsec_dp.config.model import CertificateAuth, Encapsulation, LivenessAction, Start, Tunnel
+    from ipsec_dp.ike.auth import PreSharedKey
+    from ipsec_dp.ike.certificates import Credential, Trust
+    from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.v2.sa_payload import Proposal
-    from ipsec_dp.ipsec.rules import Selector
+    from ipsec_dp.ike.v2.ts import TrafficSelector
+    from ipsec_dp.ipsec.addresses import Address
 
-    Address = IPv4Address | IPv6Address
+Start = Literal["start", "on-demand", "respond"]
+Encapsulation = Literal["auto", "udp", "esp"]
+LivenessAction = Literal["restart", "trap", "clear"]
 
 NAT_KEEPALIVE: Final = 20.0  # seconds (RFC 3948 §4)
 
@@ -114,64 +111,3 @@ class Peer:
     natt_first: bool = False
     fail_over: bool = False
     datagram: int = DEFAULT_DATAGRAM
-
-
-def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
-    """The peer of a tunnel that has [tunnel.auth]; reads its key files. `remotes`: its addresses, those of DNS names among them.
-
-    Raises SecretError, CertificateError or IdentityError for what cannot be used, ValueError for a tunnel with manual keys.
-    """
-    if tunnel.auth is None:
-        raise ValueError(f"tunnel {tunnel.name} has no [tunnel.auth]")
-    names = [remote for remote in tunnel.remotes if isinstance(remote, str)]
-    addresses = tuple(remote for remote in tunnel.remotes if not isinstance(remote, str))
-    return Peer(
-        tunnel=tunnel.name,
-        auth=SharedKeyAuth(PreSharedKey.from_file(tunnel.auth.psk_file))
-        if isinstance(tunnel.auth, PskAuth)
-        else _signature_auth(tunnel.auth, sha1=tunnel.legacy),
-        ike_proposals=tunnel.ike.proposals,
-        esp_proposals=tunnel.esp.proposals,
-        proxy_ids=tuple(map(proxy_id_of, tunnel.selectors)),
-        local=tunnel.local,
-        remotes=remotes if remotes is not None else () if names else addresses,
-        local_id=_identity(tunnel.auth.local_id),
-        remote_id=_identity(tunnel.auth.remote_id),
-        ike_life=Life(float(tunnel.ike.lifetime_s), tunnel.ike.rekey_after_s or None),
-        child_life=Life(
-            float(tunnel.esp.lifetime_s),
-            tunnel.esp.rekey_after_s or None,
-            octets=tunnel.esp.life_octets,
-            packets=tunnel.esp.life_packets,
-            idle_s=float(tunnel.esp.idle_timeout_s),
-        ),
-        liveness=Liveness(float(tunnel.ike.liveness.interval_s), tunnel.ike.liveness.retries, tunnel.ike.liveness.action),
-        start=tunnel.start,
-        encapsulation=tunnel.encapsulation,
-        unique=Unique(tunnel.auth.unique),
-        reauth_s=float(tunnel.ike.reauth_after_s),
-        replay_window=tunnel.esp.replay_window,
-        fail_over=len(tunnel.remotes) > 1 or bool(names),
-        natt_first=tunnel.ike.port == NATT_PORT,
-        datagram=tunnel.ike.fragment_size,
-    )
-
-
-def proxy_id_of(selector: Selector) -> ProxyId:
-    """A configured selector in the form that is negotiated."""
-    protocol = ANY_PROTOCOL if selector.protocol is None else selector.protocol
-    sides = ((selector.local, selector.local_ports), (selector.remote, selector.remote_ports))
-    local, remote = (
-        TrafficSelector(addresses.version, int(addresses.low), int(addresses.high), protocol, *ports) for addresses, ports in sides
-    )
-    return ProxyId(local, remote)
-
-
-def _identity(text: str | None) -> Identity | None:
-    return None if text is None else Identity.from_text(text)
-
-
-def _signature_auth(auth: CertificateAuth, *, sha1: bool) -> SignatureAuth:
-    authorities = tuple(certificate for path in auth.ca for certificate in load_certificates(path))
-    trust = Trust(authorities, tuple(map(load_crl, auth.crl)), Revocation(auth.revocation))
-    return SignatureAuth(Credential.from_files(auth.certificate, auth.private_key), trust, sha1)

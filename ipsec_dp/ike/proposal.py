@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ipsec_dp.ike.v2.sa_payload import Proposal, Transform
+from ipsec_dp.ike.v2.sa_payload import Proposal
 from ipsec_dp.ike.v2.wire import IkeError, NotifyType, ProtocolId
+from ipsec_dp.ipsec.suites import Encr, Integ, Suite
 from ipsec_dp.ipsec.transforms import (
     ADDITIONAL_KEY_EXCHANGES,
     BY_TRANSFORM,
@@ -22,6 +23,7 @@ from ipsec_dp.ipsec.transforms import (
     Group,
     Integrity,
     Prf,
+    Transform,
     TransformType,
     by_keyword,
     transform_text,
@@ -310,3 +312,16 @@ def _differences(mine: Proposal, theirs: Proposal) -> list[str]:
         for t in sorted(our_types.keys() | their_types.keys())
         if _pick(t, our_types.get(t, ()), their_types.get(t, ())) is None
     ]
+
+
+def suites_of(proposals: Iterable[Proposal]) -> list[Suite]:
+    """Every suite that ESP proposals may end in and the data plane has; sequence numbers do not matter here."""
+    found: dict[Suite, None] = {}
+    for proposal in proposals:
+        ciphers = [t for t in proposal.transforms if t.type == TransformType.ENCR and t.id in list(Encr)]
+        integrities = [Integ(t.id) for t in proposal.transforms if t.type == TransformType.INTEG and t.id in list(Integ)]
+        for cipher in ciphers:
+            for integrity in integrities or [Integ.NONE]:
+                encr = Encr(cipher.id)
+                found[Suite(encr, (cipher.key_length or 256) // 8, integrity, esn=False)] = None
+    return list(found)

@@ -1,6 +1,6 @@
 """ESP cipher suites: which algorithms together, and the octets they add to a packet.
 
-The algorithms themselves (numbers, keywords, sizes) are the tables of `ike.transforms`; here they are put together after RFC 4303
+The algorithms themselves (numbers, keywords, sizes) are the tables of `ipsec.transforms`; here they are put together after RFC 4303
 (ESP), RFC 4106 (AES-GCM), RFC 7634 (ChaCha20-Poly1305) and RFC 3602 (AES-CBC).
 """
 
@@ -8,15 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ipsec_dp.errors import BadValueError
-from ipsec_dp.ipsec.transforms import ENCRYPTIONS, INTEGRITIES, Encryption, Integrity, TransformType, by_keyword
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ipsec_dp.ike.v2.sa_payload import Proposal
+from ipsec_dp.ipsec.transforms import ENCRYPTIONS, INTEGRITIES, Encryption, Integrity, by_keyword
 
 
 class Encr(IntEnum):
@@ -157,16 +152,3 @@ def inner_mtu(outer_mtu: int, suite: Suite, encapsulation: Encapsulated, outer_v
     if inner <= 0:
         raise ValueError(f"an outer MTU of {outer_mtu} octets leaves no room for a packet")
     return inner
-
-
-def suites_of(proposals: Iterable[Proposal]) -> list[Suite]:
-    """Every suite that ESP proposals may end in and the data plane has; sequence numbers do not matter here."""
-    found: dict[Suite, None] = {}
-    for proposal in proposals:
-        ciphers = [t for t in proposal.transforms if t.type == TransformType.ENCR and t.id in list(Encr)]
-        integrities = [Integ(t.id) for t in proposal.transforms if t.type == TransformType.INTEG and t.id in list(Integ)]
-        for cipher in ciphers:
-            for integrity in integrities or [Integ.NONE]:
-                encr = Encr(cipher.id)
-                found[Suite(encr, (cipher.key_length or 256) // 8, integrity, esn=False)] = None
-    return list(found)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from ipsec_dp.ike.v2.sa_payload import Transform
-
 
 class TransformType(IntEnum):
     """RFC 7296 §3.3.2, names as in RFC 9370 §2.2.1; ADDKE1..ADDKE7 are 6..12."""
@@ -22,6 +20,20 @@ class TransformType(IntEnum):
 
 ADDITIONAL_KEY_EXCHANGES: Final = range(6, 13)
 NONE: Final = 0  # the ID of "no transform" for INTEG, KE and additional key exchanges
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """One algorithm offered: type, IANA number, key length in bits where the algorithm has several.
+
+    `unknown` holds attributes other than Key Length, as (type with its format bit, value): a transform that has any equals
+    none of ours.
+    """
+
+    type: int
+    id: int
+    key_length: int | None = None
+    unknown: tuple[tuple[int, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

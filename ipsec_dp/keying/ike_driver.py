@@ -15,11 +15,11 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from ipsec_dp.config.change import Effect
 from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.host import HostError
 from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
 from ipsec_dp.ike import actions as act
+from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.initiation import Intent
 

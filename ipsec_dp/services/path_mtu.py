@@ -15,7 +15,8 @@ from ipsec_dp.config.packets import IPV6_MTU_MIN, Packets
 from ipsec_dp.dataplane import TunnelSettings
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host import HostError, too_big
-from ipsec_dp.ipsec.suites import Suite, inner_mtu, suites_of
+from ipsec_dp.ike.proposal import suites_of
+from ipsec_dp.ipsec.suites import Suite, inner_mtu
 from ipsec_dp.network.peer_routes import OUTER_MTU
 from ipsec_dp.services.path_mtu_state import Intervals, PathMtu
 from ipsec_dp.util.slices import in_turns

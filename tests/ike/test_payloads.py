@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.message import PARSERS, build_chain, parse_chain
-from ipsec_dp.ike.v2.sa_payload import Proposal, Transform
+from ipsec_dp.ike.v2.sa_payload import Proposal
 from ipsec_dp.ike.v2.ts import TrafficSelector
 from ipsec_dp.ike.v2.wire import IkeSyntaxError, PayloadType, Reader, Writer
+from ipsec_dp.ipsec.transforms import Transform
 
 from . import strategies
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ipsec_dp.config import load
-from ipsec_dp.ike.peer import Peer, Unique, peer_of
+from ipsec_dp.databases.pad import peer_of
+from ipsec_dp.ike.peer import Peer, Unique
 
 TUNNEL = """
 [gateway]

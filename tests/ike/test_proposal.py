@@ -22,8 +22,8 @@ from ipsec_dp.ike.proposal import (
     with_spi,
     without_key_exchange,
 )
-from ipsec_dp.ike.v2.sa_payload import Proposal, Transform
-from ipsec_dp.ipsec.transforms import TransformType, by_keyword
+from ipsec_dp.ike.v2.sa_payload import Proposal
+from ipsec_dp.ipsec.transforms import Transform, TransformType, by_keyword
 
 from . import strategies
 

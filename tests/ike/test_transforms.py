@@ -3,8 +3,8 @@
 import pytest
 
 from ipsec_dp.ike.modp import PRIMES
-from ipsec_dp.ike.v2.sa_payload import Transform
 from ipsec_dp.ipsec import transforms as t
+from ipsec_dp.ipsec.transforms import Transform
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from dataclasses import fields
 import pytest
 
 from ipsec_dp.config import load
-from ipsec_dp.config.change import EFFECTS, Effect, compare
+from ipsec_dp.config.change import EFFECTS, compare
 from ipsec_dp.config.difference import Question, answer, difference, known
 from ipsec_dp.config.files import fingerprint_key
 from ipsec_dp.config.load import examine
+from ipsec_dp.ike.effect import Effect
 
 TUNNEL = """
 [[tunnel]]

@@ -1,4 +1,4 @@
-"""conf/: the schema is the model's, and every example passes `check` once the files it names exist."""
+"""conf/ and the benchmark's: the schema is the model's, and every example passes `check` once the files it names exist."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from ipsec_dp.config import examine, schema, tables
 from ipsec_dp.ipsec.suites import parse_suite
 from tests.ike.pki import CA, OpenSsl
 
-CONF = Path(__file__).parents[2] / "conf"
-EXAMPLES = sorted(CONF.glob("*.toml"))
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
+EXAMPLES = sorted([*CONF.glob("*.toml"), *ROOT.glob("benchmarks/bench-*.toml")])
 FILE_KEY = re.compile(r'^\s*(\w+) = (?:"([^"]+\.(?:psk|key|pem|crl))"|\["([^"]+\.(?:psk|key|pem|crl))"\])', re.MULTILINE)
 
 
@@ -75,7 +76,7 @@ def test_there_is_an_example_of_each_usual_case():
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name, indirect=True)
 def test_an_example_names_its_schema_first_and_is_good_once_its_files_exist(example):
     text = example.read_text()
-    assert text.startswith("#:schema ./schema.json\n# ")
+    assert re.match(r"#:schema (\./|\.\./conf/)schema\.json\n# ", text)
     suites = [tunnel["manual_unsafe"]["suite"] for tunnel in tomllib.loads(text)["tunnel"] if "manual_unsafe" in tunnel]
     octets = parse_suite(suites[0]).keymat_octets if suites else 32
     for _, name in named_files(text):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from ipsec_dp.config.change import Effect
 from ipsec_dp.ike import certificates
 from ipsec_dp.ike.actions import Cause
 from ipsec_dp.ike.auth import AuthenticationError
+from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.peer import SignatureAuth
 from ipsec_dp.ike.v2 import child_create, delete, timers
 from ipsec_dp.ike.v2.sa import ChildState, State

@@ -19,24 +19,11 @@ from ipsec_dp.ike.v2.wire import (
     Reader,
     Writer,
 )
+from ipsec_dp.ipsec.transforms import Transform
 
 _LAST = 0
 _MORE_PROPOSALS = 2
 _MORE_TRANSFORMS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Transform:
-    """One algorithm offered: type, IANA number, key length in bits where the algorithm has several.
-
-    `unknown` holds attributes other than Key Length, as (type with its format bit, value): a transform that has any equals
-    none of ours.
-    """
-
-    type: int
-    id: int
-    key_length: int | None = None
-    unknown: tuple[tuple[int, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,22 @@
+"""Rules of the kernel's routing for packets that policy lets pass in clear (RFC 4301 §4.4.1, BYPASS)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ipsec_dp.ipsec.addresses import Network
+    from ipsec_dp.ipsec.rules import PortRange
+
+
+@dataclass(frozen=True, slots=True)
+class KernelMatch:
+    """One rule: packets of this kind go past the tunnels (`past`) or on to the tunnels' routes. None: any; ports 1..65534."""
+
+    source: Network
+    destination: Network
+    protocol: int | None
+    source_ports: PortRange | None
+    destination_ports: PortRange | None
+    past: bool
