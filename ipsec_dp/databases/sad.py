@@ -7,8 +7,6 @@ receives from then on), :meth:`Sad.add_child`, :meth:`Sad.install_outbound`, :me
 
 from __future__ import annotations
 
-import secrets
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -115,11 +113,11 @@ def _device(punt: Punt) -> tuple[int | None, int | None]:
 
 
 class Sad:
-    """SAs and CHILD_SAs of one data plane. `clock` gives seconds of a monotonic clock."""
+    """SAs and CHILD_SAs of one data plane. `now` gives seconds of a monotonic clock, `random` octets that nobody can foretell."""
 
-    def __init__(self, plane: DataPlane, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, plane: DataPlane, now: Callable[[], float], random: Callable[[int], bytes]) -> None:
         self._plane = plane
-        self._clock = clock
+        self._now, self._random = now, random
         self.records: dict[SaHandle, SaRecord] = {}
         self.children: dict[int, Child] = {}
         self._of_tunnel: dict[int, dict[int, Child]] = {}
@@ -133,7 +131,7 @@ class Sad:
     def try_allocate_spi(self, receiver: int = 0) -> int | None:
         """`allocate_spi` with a random number of its own; None when there is none left."""
         try:
-            return self._plane.allocate_spi(secrets.randbits(32), receiver)
+            return self._plane.allocate_spi(int.from_bytes(self._random(4)), receiver)
         except DataPlaneError:
             return None
 
@@ -212,7 +210,7 @@ class Sad:
         selectors: tuple[SelectorPair, ...],
         limits: Limits,
     ) -> None:
-        self.records[handle] = SaRecord(handle, direction, spi, tunnel, suite, selectors, limits, self._clock())
+        self.records[handle] = SaRecord(handle, direction, spi, tunnel, suite, selectors, limits, self._now())
 
     def add_child(self, tunnel: int, selectors: Sequence[SelectorPair], inbound: SaHandle | None = None) -> Child:
         """A CHILD_SA of a tunnel. Packets take the first one, in the order of adding, whose selectors hold them."""
@@ -274,7 +272,7 @@ class Sad:
         RECENT_S seconds or so: what an ICMP message must quote to be believed (RFC 4301 §8.2.1)."""
         for handle in self._by_spi.get(spi, ()):
             path, info = self.records[handle].path, self._plane.read_sa(handle)
-            fresh = info.last_use and self._clock() - info.last_use / NS_PER_S < RECENT_S
+            fresh = info.last_use and self._now() - info.last_use / NS_PER_S < RECENT_S
             if path is None or not fresh or (path.local.address, path.remote.address) != (local, remote):
                 continue
             if (info.sequence - sequence) % 2**32 < info.sequence - info.recent:

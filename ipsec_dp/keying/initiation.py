@@ -79,8 +79,8 @@ class Intent:
         if self._tunnel.start == "start" and self.can_call:
             self.next_attempt = now
 
-    def follow(self, tunnel: Tunnel, now: float) -> None:
-        """The tunnel is configured otherwise now, in a way that ends no IKE SA."""
+    def reconfigure(self, tunnel: Tunnel, now: float) -> None:
+        """The tunnel is configured differently now, in a way that ends no IKE SA."""
         begins = tunnel.start == "start" != self._tunnel.start and self.state in ("down", "waiting")
         self._tunnel = tunnel
         if begins:
