@@ -16,7 +16,7 @@ from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.ike.proposal import suites_of
 from ipsec_dp.network.peer_routes import OUTER_MTU
 from ipsec_dp.services.path_mtu_state import Intervals, PathMtu
-from ipsec_dp.services.tunnel_mtu import Shape, TunnelMtus, remotes_of, settings_of
+from ipsec_dp.services.tunnel_mtu import MtuTable, Shape, remotes_of, settings_of
 from ipsec_dp.util.slices import in_turns
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class PathMtuDiscovery:
     def __init__(self, config: Config, host: Host, numbers: Callable[[], Mapping[str, int]], clock: Clock) -> None:
         self._config, self._host, self._numbers, self._clock = config, host, numbers, clock
         self._intervals = INTERVALS
-        self._mtus = TunnelMtus()
+        self._mtus = MtuTable()
         self._applied: dict[str, Tunnel] = {}  # the tunnels as the last `apply` took them over
         self._sent: dict[Address, int] = {}  # what SAs to a peer had sent when it was last looked at
         self._packets_out = -1
@@ -123,7 +123,7 @@ class PathMtuDiscovery:
     # ---- what is known of tunnels
 
     def status(self, tunnel: str) -> dict[str, int | None]:
-        """Of `status`: see `TunnelMtus.status`."""
+        """Of `status`: see `MtuTable.status`."""
         return self._mtus.status(tunnel)
 
     def negotiated(self, tunnel: Tunnel, shapes: set[Shape]) -> None:

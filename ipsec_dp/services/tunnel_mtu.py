@@ -46,7 +46,7 @@ def remotes_of(shapes: Iterable[Shape]) -> set[Address]:
     return {shape.remote for shape in shapes if shape.remote is not None}
 
 
-class TunnelMtus:
+class MtuTable:
     """`paths`: what is believed of each peer's path; the caller adds it before the first shape that goes there."""
 
     def __init__(self) -> None:
