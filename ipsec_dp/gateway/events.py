@@ -14,7 +14,7 @@ from ipsec_dp.gateway.explain import Child, pair_holds
 from ipsec_dp.gateway.status import child_status, gateway_status
 from ipsec_dp.ike import actions as act
 from ipsec_dp.keying import manual
-from ipsec_dp.util.slices import in_turns
+from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -196,7 +196,7 @@ class Running:
     async def tunnels_status(self, name: str | None = None, state: str | None = None) -> AsyncIterator[dict[str, Any]]:
         """Of `status`: each tunnel, or the one of this name, or those in this state; without what ends meanwhile."""
         names = tuple(tunnel.name for tunnel in self._config.tunnels) if name is None else (name,)
-        async for each in in_turns(names):
+        async for each in in_slices(names):
             if not self._config.has_tunnel(each):
                 continue
             entry = self._tunnel_status(self._config.tunnel(each))

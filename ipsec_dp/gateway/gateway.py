@@ -321,7 +321,7 @@ class Gateway:
         texts = [None if request.get(key) is None else str(request[key]) for key in ("protocol", "sport", "dport")]
         ends = str(request.get("source")), str(request.get("destination"))
         question = explain.question_of(*ends, *texts, inbound=request.get("inbound") is True)
-        host = explain.Host(self._host.peers.way, running.children_holding)
+        host = explain.Host(self._host.peers.interface_to, running.children_holding)
         return (await explain.explain(self.config, question, host)).as_json()
 
     async def _status(self, name: str | None, state: str | None) -> Listed:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.host.guard import Plan, plan
 from ipsec_dp.ipsec.addresses import merge
-from ipsec_dp.util.additions import came
+from ipsec_dp.util.additions import additions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ class Planner:
         found = None
         if self._last is not None:
             before, known = self._last
-            added = came(before, selectors)
+            added = additions(before, selectors)
             if added is not None and names == known.tunnels:
                 found = grown(known, added)
         found = plan(selectors, names) if found is None else found

@@ -236,7 +236,7 @@ class IkeDriver:
         self._carry_out(self._core.hard_limit(name, child, now) if hard else self._core.soft_limit(name, child, now))
 
     def probe(self, name: str, octets: int, first_wait: float) -> bool:
-        """Asks whether a datagram of so many octets reaches the peer; what `probed` was given is told. False: not now."""
+        """Probes whether a datagram of so many octets reaches the peer; `probed` is called with the outcome. False: not now."""
         actions = self._core.probe(name, octets, first_wait, self._clock.now()) if name in self._tunnels else None
         if actions is None:
             return False

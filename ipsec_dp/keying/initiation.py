@@ -1,4 +1,4 @@
-"""When a tunnel is to be negotiated, with which of its remotes, and what a person is told meanwhile. Pure: no clock, no socket.
+"""When a tunnel is to be negotiated, with which of its remotes, and how its state reads meanwhile. Pure: no clock, no socket.
 
 What the operator wrote (`start`, the liveness action, several remotes) is a table here; the driver asks it and obeys.
 """

@@ -1,10 +1,10 @@
-"""The carrier of tunnel interfaces: where routes decide what enters a tunnel, the interface says whether there is one.
+"""The carrier of tunnel interfaces: where routes decide what enters a tunnel, its interface shows whether the tunnel is up.
 
-An interface that has one tunnel alone, route-based (it protects everything, so routes choose) and not on demand, has a carrier
-while the tunnel has an SA to send by. Without a carrier the kernel passes over the routes through it (ours, and those that a person
-or a routing daemon made), takes the next best one, and at the end comes to the guard; a routing daemon sees the link go down. Every
-other interface always has a carrier: one on demand must get its first packet, a shared one is not down because one of its tunnels
-is, and proxy IDs name what they protect, so their packets wait for the SA.
+This holds for an interface with a single tunnel that is route-based (it protects everything, so that routes choose) and not on
+demand: it has a carrier while the tunnel has an SA to send by. Without a carrier the kernel skips the routes through the interface
+(ours, and those that a person or a routing daemon made), takes the next best one, and ends at the guard; a routing daemon sees the
+link go down. Every other interface always has a carrier: one on demand must get its first packet, a shared one is not down because
+one of its tunnels is, and proxy IDs name what they protect, so that their packets wait for the SA.
 """
 
 from __future__ import annotations

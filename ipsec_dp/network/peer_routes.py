@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath
 from ipsec_dp.host import HostError, sockets
-from ipsec_dp.host.names import RouteSource, ways_to
-from ipsec_dp.host.outer import OuterRoutes, own_addresses, way
+from ipsec_dp.host.names import RouteSource, routes_to
+from ipsec_dp.host.outer import OuterRoutes, interface_to, own_addresses
 from ipsec_dp.network.outer_header import with_outer_header
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class RouteLookup(RouteSource, Protocol):
     async def own_addresses(self) -> set[Address]:
         """The addresses of this host that others can call."""
 
-    async def way(self, destination: Address) -> str | None:
+    async def interface_to(self, destination: Address) -> str | None:
         """The interface by which the host sends a packet that is not our own; None when it refuses."""
 
 
@@ -49,8 +49,8 @@ class KernelRoutes(OuterRoutes):
     async def own_addresses(self) -> set[Address]:
         return set(await own_addresses(self._netlink))
 
-    async def way(self, destination: Address) -> str | None:
-        return await way(self._netlink, destination)
+    async def interface_to(self, destination: Address) -> str | None:
+        return await interface_to(self._netlink, destination)
 
 
 class PeerRoutes:
@@ -69,16 +69,16 @@ class PeerRoutes:
 
         Of several addresses with a route, each `turn` takes the next one.
         """
-        ways = await self._ways_to(tunnel, remote)
-        address, route = ways[turn % len(ways)]
+        found = await self._routes_to(tunnel, remote)
+        address, route = found[turn % len(found)]
         return address, tunnel.local or route.source
 
-    async def way(self, destination: Address) -> str | None:
+    async def interface_to(self, destination: Address) -> str | None:
         """The interface by which the host sends a packet that is not our own; None when it refuses."""
-        return await self._routes.way(destination)
+        return await self._routes.interface_to(destination)
 
-    async def _ways_to(self, tunnel: Tunnel, remote: Address | str) -> list[tuple[Address, OuterRoute]]:
-        return await ways_to(remote, None if tunnel.local is None else tunnel.local.version, self._routes)
+    async def _routes_to(self, tunnel: Tunnel, remote: Address | str) -> list[tuple[Address, OuterRoute]]:
+        return await routes_to(remote, None if tunnel.local is None else tunnel.local.version, self._routes)
 
     async def own_addresses(self) -> set[Address]:
         """The addresses of this host that others can call."""
@@ -109,7 +109,7 @@ class PeerRoutes:
         found: set[Address] = set()
         for remote in tunnel.remotes:
             try:
-                found |= {route.source for _, route in await self._ways_to(tunnel, remote)}
+                found |= {route.source for _, route in await self._routes_to(tunnel, remote)}
             except HostError as error:
                 self._log_once(f'tunnel "{tunnel.name}": {error}')
         return found
@@ -118,7 +118,7 @@ class PeerRoutes:
         """The peer that is called first; None when any peer may call, or its name means nothing now."""
         try:
             to = next(iter(tunnel.remotes), None)
-            return None if to is None else (await self._ways_to(tunnel, to))[0][0]
+            return None if to is None else (await self._routes_to(tunnel, to))[0][0]
         except HostError as error:
             log.warning('tunnel "%s": %s; taking an MTU of %d octets', tunnel.name, error, OUTER_MTU)
             return None
@@ -151,7 +151,7 @@ class PeerRoutes:
         for tunnel in config.tunnels:
             for remote in tunnel.remotes:
                 try:
-                    found.update(way.interface for _, way in await ways_to(remote, None, self._routes))
+                    found.update(route.interface for _, route in await routes_to(remote, None, self._routes))
                 except HostError as error:
                     self._log_once(f'tunnel "{tunnel.name}": {error}')
         return found

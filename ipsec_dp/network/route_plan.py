@@ -9,7 +9,7 @@ from ipsec_dp.host import HostError, routes
 from ipsec_dp.network.desired import routed_prefixes
 from ipsec_dp.network.interface_mtu import interface_mtus, narrowed, route_mtus
 from ipsec_dp.network.source_address import Sources, no_source
-from ipsec_dp.util.additions import came
+from ipsec_dp.util.additions import additions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RouteContext:
-    """What every route depends on: our interfaces' indices, the host's addresses, `withdrawn` interfaces that get no routes where
-    others have the prefix too, and every [[route]]."""
+    """What every route depends on: `devices`, the indices of our interfaces; `own`, the host's addresses; `withdrawn`, interfaces
+    that get no routes where others have the prefix too; `written`, every [[route]]."""
 
     devices: Mapping[str, int]
     own: Sequence[OwnAddress]
@@ -78,7 +78,7 @@ class RoutePlan:
         return route
 
     def suits(self, config: Config, mtus: Mapping[str, int]) -> bool:
-        """Whether these are the routes for such MTUs too, as far as can be told without working them out."""
+        """Whether these are certainly the routes for such MTUs too; False: they have to be worked out."""
         return self._tunnels is config.tunnels and self._as_wide(config, mtus)
 
     def _as_wide(self, config: Config, mtus: Mapping[str, int]) -> bool:
@@ -88,7 +88,7 @@ class RoutePlan:
     def grow(self, config: Config, context: RouteContext, mtus: Mapping[str, int]) -> list[routes.Route] | None:
         """Becomes the plan of `config`, where that has only a few tunnels more, which change no other tunnel's routes: the routes
         added. None: it cannot, and is of no use any more."""
-        added = came(self._tunnels, config.tunnels)
+        added = additions(self._tunnels, config.tunnels)
         if added is None or context != self._context or not self._as_wide(config, mtus):
             return None
         found: list[routes.Route] = []

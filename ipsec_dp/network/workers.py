@@ -27,10 +27,11 @@ CONTROL_NICE = -10
 
 
 def receiver(config: Config, numbers: Mapping[str, int], name: str) -> int:
-    """The worker whose sockets get a tunnel's datagrams, which the SPI that we give out decides.
+    """The worker whose sockets receive a tunnel's datagrams; the SPI that we announce decides that.
 
-    That is its owner, but tunnels to the same peer share the first one's: the kernel joins datagrams of one peer whatever SA they
-    belong to, and parts of a flow on two ways would overtake each other. What another worker owns is handed over, in order.
+    It is the tunnel's owner, except that tunnels to the same peer share that of the first one: the kernel joins datagrams of one
+    peer whatever SA they belong to, and parts of a flow by two sockets would overtake each other. What another worker owns is
+    handed over, in order.
     """
     if config.workers == 1 or not config.has_tunnel(name):
         return 0

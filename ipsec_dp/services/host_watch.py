@@ -15,7 +15,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ipsec_dp.errors import IpsecDpError
-from ipsec_dp.util.slices import in_turns
+from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -91,7 +91,7 @@ class HostWatch:
         ends = [(tunnel, remote) for tunnel in negotiated for remote in tunnel.remotes if not isinstance(remote, str)]
         own = await self._host.peers.own_addresses()
         found: dict[tuple[str, Address], Address | None] = {}
-        async for tunnel, remote in in_turns(ends):
+        async for tunnel, remote in in_slices(ends):
             try:
                 local = (await self._host.peers.locate(tunnel, remote))[1]
             except IpsecDpError:

@@ -17,7 +17,7 @@ from ipsec_dp.ike.proposal import suites_of
 from ipsec_dp.network.peer_routes import OUTER_MTU
 from ipsec_dp.services.path_mtu_state import Intervals, PathMtu
 from ipsec_dp.services.tunnel_mtu import MtuTable, Shape, remotes_of, settings_of
-from ipsec_dp.util.slices import in_turns
+from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -65,7 +65,7 @@ class PathMtuDiscovery:
 
     async def first(self) -> None:
         """Before anything is negotiated: what fits under every suite that may be. Interfaces get it."""
-        async for tunnel in in_turns(self._config.tunnels):
+        async for tunnel in in_slices(self._config.tunnels):
             await self._set_shapes(tunnel, await self._first_shapes(tunnel))
         await self._host.interfaces.set_mtus(self._mtus.of_host(self._config))
 
@@ -93,7 +93,7 @@ class PathMtuDiscovery:
     async def apply(self, config: Config) -> None:
         """Takes a changed configuration over: what is negotiated stays."""
         changed = [tunnel for tunnel in config.tunnels if self._applied.get(tunnel.name) is not tunnel]
-        async for tunnel in in_turns(changed):
+        async for tunnel in in_slices(changed):
             await self._set_shapes(tunnel, set(self._mtus.shapes(tunnel.name)) or await self._first_shapes(tunnel))
         self._config = config
         self._mtus.forget(config)

@@ -1,6 +1,6 @@
 """Services: what a gateway does by its configuration beside guard, interfaces, policy, IKE and routes (MTUs, monitors, …).
 
-A service is told what is wanted and makes the kernel, or itself, match it, whatever there was before. Start, reload and adoption
+A service gets what is wanted and makes the kernel, or itself, match it, whatever there was before. Start, reload and adoption
 after a kill are the same call, so that a service needs no code of its own for any of them.
 """
 

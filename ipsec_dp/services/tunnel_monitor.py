@@ -100,11 +100,11 @@ class TunnelMonitors:
         target = watch.monitor.target
         if watch.source is None or watch.health.lost_in_a_row:
             await self._find_source(watch)
-        sequence, went = watch.health.ask(self._clock.now())
+        sequence, lost = watch.health.ask(self._clock.now())
         if watch.source is not None:
             echo = Echo(watch.source, target, self._echoes.identifier, sequence, watch.token)
             self._echoes.send(watch.tunnel.interface, echo)
-        if went:
+        if lost:
             log.warning('tunnel "%s": %s', watch.tunnel.name, _trouble(watch))
             self._renew(watch.tunnel.name)
         await self._move()

@@ -58,7 +58,7 @@ class MemoryRoutes:
     async def own_addresses(self) -> set[Address]:
         return set(self.addresses)
 
-    async def way(self, destination: Address) -> str | None:
+    async def interface_to(self, destination: Address) -> str | None:
         return None if destination in self.refused else "wan"
 
 
