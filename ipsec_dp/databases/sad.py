@@ -8,8 +8,6 @@ flight.
 
 from __future__ import annotations
 
-import secrets
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -116,11 +114,11 @@ def _device(punt: Punt) -> tuple[int | None, int | None]:
 
 
 class Sad:
-    """SAs and CHILD_SAs of one data plane. `clock` gives seconds of a monotonic clock."""
+    """SAs and CHILD_SAs of one data plane. `now` gives seconds of a monotonic clock, `random` octets that nobody can foretell."""
 
-    def __init__(self, plane: DataPlane, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, plane: DataPlane, now: Callable[[], float], random: Callable[[int], bytes]) -> None:
         self._plane = plane
-        self._clock = clock
+        self._now, self._random = now, random
         self.records: dict[SaHandle, SaRecord] = {}
         self.children: dict[int, ChildSa] = {}
         self._of_tunnel: dict[int, dict[int, ChildSa]] = {}
@@ -134,7 +132,7 @@ class Sad:
     def try_allocate_spi(self, receiver: int = 0) -> int | None:
         """`allocate_spi` with a random number of its own; None when there is none left."""
         try:
-            return self._plane.allocate_spi(secrets.randbits(32), receiver)
+            return self._plane.allocate_spi(int.from_bytes(self._random(4)), receiver)
         except DataPlaneError:
             return None
 
@@ -153,7 +151,7 @@ class Sad:
             params.suite,
             tuple(params.selectors),
             params.limits,
-            self._clock(),
+            self._now(),
             params.path,
         )
         if params.direction is Direction.OUTBOUND:
@@ -229,7 +227,7 @@ class Sad:
         RECENT_S seconds or so: what an ICMP message must quote to be believed (RFC 4301 §8.2.1)."""
         for handle in self._by_spi.get(spi, ()):
             path, info = self.records[handle].path, self._plane.read_sa(handle)
-            fresh = info.last_use and self._clock() - info.last_use / NS_PER_S < RECENT_S
+            fresh = info.last_use and self._now() - info.last_use / NS_PER_S < RECENT_S
             if path is None or not fresh or (path.local.address, path.remote.address) != (local, remote):
                 continue
             if (info.sequence - sequence) % 2**32 < info.sequence - info.recent:

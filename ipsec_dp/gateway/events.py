@@ -12,13 +12,11 @@ from ipsec_dp.databases.sad import Acquire, DeviceFailed, IkeDatagram, OffloadLo
 from ipsec_dp.dataplane import Channel, SaCondition, SaFlag
 from ipsec_dp.gateway.explain import PacketSa, holds
 from ipsec_dp.gateway.status import child_status, gateway_status
-from ipsec_dp.host import vmgenid
 from ipsec_dp.ike import actions as act
 from ipsec_dp.keying import manual
-from ipsec_dp.util.slices import in_turns
+from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AsyncExitStack
 
@@ -86,21 +84,13 @@ class Running:
             stack.callback(loop.remove_reader, descriptor)
         housekeeping = loop.create_task(self._housekeeping())
         stack.callback(housekeeping.cancel)
-        try:
-            uevents = vmgenid.listen()
-        except OSError as error:
-            log.info("no kernel uevents here, so a cloned virtual machine goes unnoticed: %s", error.strerror)
-            return
-        loop.add_reader(uevents.fileno(), self._machine_changed, uevents)
-        stack.callback(uevents.close)
-        stack.callback(loop.remove_reader, uevents.fileno())
 
-    def _machine_changed(self, uevents: socket.socket) -> None:
-        if vmgenid.drain(uevents):
-            self._plane.expire_all()
-            if self._ike is not None:
-                self._ike.cloned()
-            log.error("this virtual machine was cloned or restored: every SA is ended, so that no nonce is used twice")
+    def cloned(self) -> None:
+        """This machine is a copy of another: ESP ends first, where a nonce is used twice soonest."""
+        self._plane.expire_all()
+        if self._ike is not None:
+            self._ike.cloned()
+        log.error("this virtual machine was cloned or restored: every SA is ended, so that no nonce is used twice")
 
     async def _housekeeping(self) -> None:
         while True:
@@ -206,7 +196,7 @@ class Running:
     async def tunnels_status(self, name: str | None = None, state: str | None = None) -> AsyncIterator[dict[str, Any]]:
         """Of `status`: each tunnel, or the one of this name, or those in this state; without what ends meanwhile."""
         names = tuple(tunnel.name for tunnel in self._config.tunnels) if name is None else (name,)
-        async for each in in_turns(names):
+        async for each in in_slices(names):
             if not self._config.has_tunnel(each):
                 continue
             entry = self._tunnel_status(self._config.tunnel(each))

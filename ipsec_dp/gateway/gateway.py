@@ -1,7 +1,7 @@
 """One gateway: brought up in the order that never lets protected traffic out, and taken down in reverse.
 
 Up: control socket (one gateway of a name at a time) → guard → data plane → TUN interfaces → outer sockets → policy, SAs → loops →
-routes → components. Down: the same backwards, the guard last. A start that fails leaves the guard where it is, as a crash does;
+routes → services. Down: the same backwards, the guard last. A start that fails leaves the guard where it is, as a crash does;
 the next start adopts it.
 """
 
@@ -13,7 +13,6 @@ import gc
 import logging
 import os
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +22,9 @@ from ipsec_dp.databases.sad import Sad
 from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
 from ipsec_dp.errors import ControlError, IpsecDpError
+from ipsec_dp.gateway import explain
 from ipsec_dp.gateway.control import ControlServer, Listed
 from ipsec_dp.gateway.events import Running
-from ipsec_dp.gateway.explain import GatewayView, explain, question_of
 from ipsec_dp.gateway.reload import Live, Reloader
 from ipsec_dp.ike.environment import Environment
 from ipsec_dp.ike.manager import IkeManager
@@ -34,28 +33,30 @@ from ipsec_dp.keying import manual
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
 from ipsec_dp.network import workers
-from ipsec_dp.network.carrier import Carriers
-from ipsec_dp.network.host import HostSide
-from ipsec_dp.network.outer_header import dressed
-from ipsec_dp.network.outer_sockets import Links
-from ipsec_dp.services.host_watch import Following
-from ipsec_dp.services.path_mtu import Mtus, Shape
-from ipsec_dp.services.service import Components
-from ipsec_dp.services.tunnel_monitor import Monitors
+from ipsec_dp.network.carrier import InterfaceCarriers
+from ipsec_dp.network.linux_host import LinuxHost
+from ipsec_dp.network.outer_header import with_outer_header
+from ipsec_dp.services.host_watch import HostWatch
+from ipsec_dp.services.path_mtu import PathMtuDiscovery
+from ipsec_dp.services.service import Services
+from ipsec_dp.services.tunnel_monitor import TunnelMonitors
+from ipsec_dp.services.tunnel_mtu import Shape
 from ipsec_dp.services.zone_log import ZoneLog
+from ipsec_dp.util.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.dataplane import OuterPath
-    from ipsec_dp.services.service import Component
+    from ipsec_dp.network.host import Host, OuterLinks
+    from ipsec_dp.services.service import Service
+    from ipsec_dp.util.clock import Clock
 
 log = logging.getLogger("ipsec_dp")
 
 PROVIDER_VARIABLE = "IPSEC_DP_PROVIDER"
 PROVIDERS = {"auto": Provider.AUTO, "openssl": Provider.OPENSSL, "intel-ipsec-mb": Provider.IPSEC_MB}
-CONTROL_NICE = -10
 TOLD_FROM = 1000  # tunnels: a start with so many takes seconds
 HOLD_OCTETS = 128 << 10  # of one tunnel, while its SA is negotiated: a super-packet and what follows it
 
@@ -67,11 +68,13 @@ class GatewayFailedError(IpsecDpError):
 class Gateway:
     """`start`, `wait` until someone calls `stop` (or something breaks), `close`."""
 
-    def __init__(self, config: Config, control_path: Path) -> None:
+    def __init__(self, config: Config, control_path: Path, *, host: Host | None = None, clock: Clock | None = None) -> None:
+        """`host` None: this machine; `clock` None: the system's."""
         self.config = config
+        self._clock = SystemClock() if clock is None else clock
         self.spd = Spd(config)
         self._control = ControlServer(control_path, self._request)
-        self._host = HostSide(config, self.spd)
+        self._host = LinuxHost(config, self._clock) if host is None else host
         self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
         self._torn_down = asyncio.Event()
@@ -81,15 +84,16 @@ class Gateway:
         self._ike: IkeDriver | None = None
         self._children: IkeChildren | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._carriers = Carriers(self._host.set_carrier, self._has_child)
+        self._carriers = InterfaceCarriers(self._host.interfaces.set_carrier, self._has_child)
         self._reloader: Reloader | None = None
-        self._monitors = Monitors(self._host.probe_source, self._host.withdraw, self._renew)
-        self._mtus = Mtus(config, self._host, lambda: self.spd.tunnel_numbers)
-        self._components = Components(self._make_components())
+        self._monitors = TunnelMonitors(self._host, self._renew, self._clock)
+        self._mtus = PathMtuDiscovery(config, self._host, lambda: self.spd.tunnel_numbers, self._clock)
+        self._services = Services(self._make_services())
 
-    def _make_components(self) -> tuple[Component, ...]:
-        """What follows the configuration when everything else does, in this order; see `components`."""
-        return (self._carriers, self._mtus, ZoneLog(), self._monitors, Following(self._host, lambda: self._ike))
+    def _make_services(self) -> tuple[Service, ...]:
+        """What is applied when everything else is as the configuration wants it, in this order."""
+        watch = HostWatch(self._host, lambda: self._ike, self._clock)
+        return (self._carriers, self._mtus, ZoneLog(self._host.reports), self._monitors, watch)
 
     async def start(self) -> None:
         """Brings everything up. Raises IpsecDpError; then `close` takes away what was made, but for the guard."""
@@ -99,7 +103,7 @@ class Gateway:
             await self._start_inside()
         except IpsecDpError:
             log.warning(
-                "the guard stays, so that nothing protected leaves in clear; the next `up` adopts it, %s", self._host.unguard_hint
+                "the guard stays, so that nothing protected leaves in clear; the next `up` adopts it, %s", self._host.guard.hint
             )
             raise
 
@@ -117,31 +121,31 @@ class Gateway:
         stack.callback(plane.close)
         if not plane.arena().locked:
             log.warning("keys are not locked in memory; raise the limit with `ulimit -l unlimited` or LimitMEMLOCK=infinity")
-        await self._host.make_interfaces(stack, plane)
+        await self._host.interfaces.make(stack, plane, self.spd)
         await self._mtus.first()
         plane.install_policy(self.spd.snapshot())
         self._tell_progress("interfaces and policy are there; loading secrets")
-        sad, links = Sad(plane), Links(plane)
+        sad, links = Sad(plane, self._clock.now, self._clock.random), self._host.outer_links(plane)
         stack.callback(links.close)
         install = partial(self._install, sad)
-        paths = {tunnel.name: await self._host.ways.path(tunnel, links) for tunnel in tunnels if tunnel.manual is not None}
+        paths = {tunnel.name: await self._host.peers.path(tunnel, links) for tunnel in tunnels if tunnel.manual is not None}
         for name, path in paths.items():
             install(self.config.tunnel(name), path)
         ike = self._ike_driver(sad, links)
         running = Running(self.config, self.spd, plane, sad, paths, ike, self._mtus.status, self._fail)
         running.listen(stack)
+        stack.callback(self._host.reports.machine_clones(running.cloned).close)
         self._mtus.begin(plane, sad, ike)
         stack.push_async_callback(self._mtus.close)
-        plane.start(workers.pins(self.config.pin, plane.workers))
+        self._host.start_workers(plane)
         stack.callback(plane.stop)
-        _hurry()
         self._tell_progress("adding routes")
-        await self._host.add_routes(stack)
-        stack.push_async_callback(self._components.close)
-        await self._components.apply(self.config)
-        ike.start(stack, await self._host.ways.listen_at(tunnels))
+        await self._host.routing.start(stack)
+        stack.push_async_callback(self._services.close)
+        await self._services.apply(self.config)
+        ike.start(stack, await self._host.peers.listen_at(tunnels))
         self._running, self._ike = running, ike
-        live = Live(self.spd, self._host, plane, sad, links, ike, running, self._components, paths, self._mtus.first_of, install)
+        live = Live(self.spd, self._host, plane, sad, links, ike, running, self._services, paths, self._mtus.first_of, install)
         self._reloader = Reloader(self.config, live, self._take)
         gc.collect()
         gc.freeze()  # what the configuration is made of stays: looking through it again and again would hold IKE up
@@ -154,8 +158,8 @@ class Gateway:
 
     def _take(self, config: Config) -> None:
         self.config = config
-        if self._children is not None:  # outer headers are dressed as the configuration that is in force says
-            self._children.reconfigure_paths()
+        if self._children is not None:
+            self._children.set_outer_headers()
 
     def _install(self, sad: Sad, tunnel: Tunnel, path: OuterPath) -> None:
         """A manual tunnel's SAs."""
@@ -169,22 +173,23 @@ class Gateway:
             interface=self.spd.interface_numbers[tunnel.interface],
             selectors=tunnel.selectors,
             path=path,
+            random=self._clock.random,
         )
         log.warning('tunnel "%s": %s', tunnel.name, manual.WARNING)
 
-    def _ike_driver(self, sad: Sad, links: Links) -> IkeDriver:
+    def _ike_driver(self, sad: Sad, links: OuterLinks) -> IkeDriver:
         """For the tunnels that have [tunnel.auth]."""
         tunnels = [tunnel for tunnel in self.config.tunnels if tunnel.auth is not None]
         try:
             peers = {tunnel.name: peer_of(tunnel) for tunnel in tunnels}
         except (IkeError, OSError, ValueError) as error:
             raise GatewayFailedError(str(error)) from error
-        self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of, self._dress)
+        self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of, self._outer_header)
         core = IkeManager(
             Environment(
-                os.urandom,
+                self._clock.random,
                 lambda name: sad.try_allocate_spi(workers.receiver(self.config, self.spd.tunnel_numbers, name)),
-                lambda _now: datetime.now(UTC),
+                lambda _now: self._clock.utc(),
                 activity=children.activity,
             )
         )
@@ -194,8 +199,9 @@ class Gateway:
             core=core,
             children=children,
             links=links,
-            locate=self._host.ways.locate,
+            locate=self._host.peers.locate,
             changed=lambda name: self._children_changed(name, children),
+            clock=self._clock,
             probed=self._mtus.probed,
         )
 
@@ -208,10 +214,10 @@ class Gateway:
         except IpsecDpError as error:
             log.info("%s", error)
 
-    def _dress(self, tunnel: str, path: OuterPath) -> OuterPath:
+    def _outer_header(self, tunnel: str, path: OuterPath) -> OuterPath:
         if not self.config.has_tunnel(tunnel):  # a reload is not over yet; `_take` follows
             return path
-        return dressed(path, self.config.tunnel(tunnel).packets)
+        return with_outer_header(path, self.config.tunnel(tunnel).packets)
 
     def _has_child(self, name: str) -> bool:
         """Whether packets of a tunnel that IKE negotiates find an SA."""
@@ -314,9 +320,9 @@ class Gateway:
             raise ControlError("the gateway is starting or stopping; ask again")
         texts = [None if request.get(key) is None else str(request[key]) for key in ("protocol", "sport", "dport")]
         ends = str(request.get("source")), str(request.get("destination"))
-        question = question_of(*ends, *texts, inbound=request.get("inbound") is True)
-        host = GatewayView(self._host.ways.way, running.children_holding)
-        return (await explain(self.config, question, host)).as_json()
+        question = explain.question_of(*ends, *texts, inbound=request.get("inbound") is True)
+        host = explain.GatewayView(self._host.peers.interface_to, running.children_holding)
+        return (await explain.explain(self.config, question, host)).as_json()
 
     async def _status(self, name: str | None, state: str | None) -> Listed:
         """All, or the one tunnel of this name, or those in this state."""
@@ -328,20 +334,11 @@ class Gateway:
             raise ControlError(f'no tunnel "{name}"' + (f'; did you mean "{close[0]}"?' if close else ""))
         status = running.status()
         head = status | {
-            "warnings": status["warnings"] + self._host.notes,
-            "guard": await self._host.guard_counts(),
-            "zones": await self._host.zone_counts(),
+            "warnings": status["warnings"] + self._host.routing.notes,
+            "guard": await self._host.guard.counts(),
+            "zones": await self._host.guard.zone_counts(),
         }
         return Listed(head, "tunnels", self._monitors.added_to(running.tunnels_status(name, state)))
-
-
-def _hurry() -> None:
-    """Puts the control plane's thread (nice is each thread's own) before the loops, which are busy as long as there are packets: it
-    has little to do, but SAs end when that is late."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, CONTROL_NICE)
-    except OSError as error:
-        log.info("the control plane runs with the host's usual priority: %s", os.strerror(error.errno or 0))
 
 
 def wanted_provider(environment: Mapping[str, str]) -> Provider:

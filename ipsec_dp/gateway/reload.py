@@ -1,7 +1,7 @@
 """A running gateway takes another configuration over: what differs, and nothing else.
 
 Read and check in another process → load secrets → guard closed for both configurations → interfaces → policy, SAs, IKE → routes →
-interfaces that nobody has any more → components → guard for the new one alone. Up to and with the interfaces a failure leaves the
+interfaces that nobody has any more → services → guard for the new one alone. Up to and with the interfaces a failure leaves the
 former configuration as it was; after that it leaves the guard closed for both, and the next reload completes what is missing.
 """
 
@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane import DataPlane, OuterPath
     from ipsec_dp.gateway.events import Running
     from ipsec_dp.keying.ike_driver import IkeDriver
-    from ipsec_dp.network.host import HostSide
-    from ipsec_dp.network.outer_sockets import Links
-    from ipsec_dp.services.service import Components
+    from ipsec_dp.network.host import Host, OuterLinks
+    from ipsec_dp.services.service import Services
 
 log = logging.getLogger("ipsec_dp")
 
@@ -55,13 +54,13 @@ class Live:
     """The parts of a gateway that runs. `paths` are those of manual tunnels."""
 
     spd: Spd
-    host: HostSide
+    host: Host
     plane: DataPlane
     sad: Sad
-    links: Links
+    links: OuterLinks
     ike: IkeDriver
     running: Running
-    components: Components
+    services: Services
     paths: dict[str, OuterPath]
     first_mtu: Callable[[Tunnel], Awaitable[int]]
     install: Callable[[Tunnel, OuterPath], None]  # a manual tunnel's SAs
@@ -106,11 +105,11 @@ class Reloader:
             live.spd.interfaces.reuse()
         try:
             live.spd.reconfigure(new)
-            await live.host.widen_guard(new)
+            await live.host.guard.widen(new)
             concerned = (*difference.added, *(change.new for change in difference.changed))
             mtus = {tunnel.name: await self._mtu(tunnel, difference) for tunnel in concerned}
-            await live.host.follow(new, mtus)
-            paths = {tunnel.name: await live.host.ways.path(tunnel, live.links) for tunnel in _begun(difference) if tunnel.manual}
+            await live.host.reconfigure(new, mtus)
+            paths = {tunnel.name: await live.host.peers.path(tunnel, live.links) for tunnel in _begun(difference) if tunnel.manual}
         except IpsecDpError as error:
             await self._back(difference)
             raise ReloadFailedError(f"{error}; nothing was changed, the former configuration runs on") from error
@@ -126,13 +125,13 @@ class Reloader:
         finally:
             self._config = new
             self._taken(new)
-        gone = live.host.finish()
+        gone = live.host.remove_unused_interfaces()
         for number in live.spd.forget((tunnel.name for tunnel in difference.removed), gone):
             live.plane.take_acquire(number)  # or the number's next owner would find it asked already
 
     async def _mtu(self, tunnel: Tunnel, difference: Difference) -> int:
         begun = any(tunnel is one for one in _begun(difference))
-        return await self._live.first_mtu(tunnel) if begun else self._live.host.mtu_of(tunnel.name)
+        return await self._live.first_mtu(tunnel) if begun else self._live.host.interfaces.mtu_of(tunnel.name)
 
     async def _back(self, difference: Difference) -> None:
         """Everything as it was."""
@@ -140,9 +139,9 @@ class Reloader:
         live.spd.reconfigure(old)
         live.spd.forget((tunnel.name for tunnel in difference.added), ())
         try:
-            await live.host.follow(old, {})
-            live.host.finish()
-            await live.host.narrow_guard()
+            await live.host.reconfigure(old, {})
+            live.host.remove_unused_interfaces()
+            await live.host.guard.narrow()
         except HostError as error:
             log.error("the guard stays closed for both configurations: %s", error)
 
@@ -153,10 +152,10 @@ class Reloader:
         policy = await asyncio.to_thread(live.spd.snapshot)
         live.plane.install_policy(policy)
         self._change_sas(difference, peers, paths)
-        await live.host.apply_zones(new)
-        await live.host.follow_routes(known=not self._torn)
-        await live.components.apply(new)
-        await live.host.settle_guard()
+        await live.host.guard.apply_zones(new)
+        await live.host.routing.apply(known=not self._torn)
+        await live.services.apply(new)
+        await live.host.guard.settle()
 
     def _change_sas(self, difference: Difference, peers: dict[str, Peer], paths: dict[str, OuterPath]) -> None:
         """Without a pause in between: no event finds a tunnel half there."""
@@ -170,7 +169,7 @@ class Reloader:
         effects = {change.new.name: change.effect for change in difference.changed if change.old.auth is not None}
         effects |= {tunnel.name: Effect.RESTART for tunnel in difference.removed if tunnel.auth is not None}
         concerned = (*difference.added, *(change.new for change in difference.changed))
-        live.ike.follow([tunnel for tunnel in concerned if tunnel.auth is not None], peers, effects)
+        live.ike.reconfigure([tunnel for tunnel in concerned if tunnel.auth is not None], peers, effects)
         live.paths.update(paths)
         for tunnel in _begun(difference):
             if tunnel.manual is not None:
@@ -179,7 +178,7 @@ class Reloader:
 
     async def _listeners(self, difference: Difference) -> set[Any]:
         """Our addresses at which peers of tunnels that begin may call."""
-        return await self._live.host.ways.listen_at(_begun(difference))
+        return await self._live.host.peers.listen_at(_begun(difference))
 
 
 def _begun(difference: Difference) -> list[Tunnel]:

@@ -1,17 +1,24 @@
-"""A peer's addresses: what its DNS name means now, and to which of them there is a way."""
+"""A peer's addresses: what its DNS name means now, and to which of them there is a route."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ipsec_dp.host import HostError
 
 if TYPE_CHECKING:
-    from ipsec_dp.host.outer import OuterRoute, OuterRoutes
+    from ipsec_dp.host.outer import OuterRoute
     from ipsec_dp.ipsec.addresses import Address
+
+
+class RouteSource(Protocol):
+    """Who knows the routes of our outer packets."""
+
+    async def get(self, remote: Address) -> OuterRoute:
+        """The route to `remote`. Raises HostError when there is none."""
 
 
 async def addresses_of(remote: Address | str) -> list[Address]:
@@ -28,7 +35,7 @@ async def addresses_of(remote: Address | str) -> list[Address]:
     return sorted(set(found), key=lambda address: (versions.index(address.version), int(address)))
 
 
-async def ways_to(remote: Address | str, version: int | None, routes: OuterRoutes) -> list[tuple[Address, OuterRoute]]:
+async def routes_to(remote: Address | str, version: int | None, routes: RouteSource) -> list[tuple[Address, OuterRoute]]:
     """Its addresses to which there is a route, with that; `version`: only those of this IP version. HostError without any."""
     addresses = [address for address in await addresses_of(remote) if version in (None, address.version)]
     if not addresses:

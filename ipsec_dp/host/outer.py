@@ -70,7 +70,7 @@ async def outer_route(ipr: AsyncIPRoute, remote: Address, links: dict[int, int] 
     return OuterRoute(ip_address(source), interface, mtu, None if gateway is None else ip_address(gateway))
 
 
-async def way(ipr: AsyncIPRoute, destination: Address) -> str | None:
+async def interface_to(ipr: AsyncIPRoute, destination: Address) -> str | None:
     """The interface by which the host's routing sends a packet without our mark; None when it refuses."""
     try:
         (row, *_) = await ipr.route("get", family=FAMILIES[destination.version], dst=str(destination))

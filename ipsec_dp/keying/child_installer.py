@@ -49,8 +49,8 @@ def _endpoint(endpoint: Endpoint, *, udp: bool) -> dataplane.Endpoint:
 
 
 class IkeChildren:
-    """All of a gateway. `link` opens or finds the data plane's link for a local end; numbers come from the SPD. `configured` gives
-    a tunnel's path the outer headers that the configuration asks for."""
+    """All of a gateway. `link` opens or finds the data plane's link for a local end; numbers come from the SPD. `outer_header`
+    gives a tunnel's path the outer headers that its configuration says."""
 
     def __init__(
         self,
@@ -58,10 +58,10 @@ class IkeChildren:
         link: Callable[[dataplane.Endpoint, Encapsulation], int],
         tunnel_numbers: Mapping[str, int],
         interfaces: Mapping[str, int],
-        configured: Callable[[str, OuterPath], OuterPath] = lambda _, path: path,
+        outer_header: Callable[[str, OuterPath], OuterPath] = lambda _, path: path,
     ) -> None:
         self._sad = sad
-        self._configured = configured
+        self._outer_header = outer_header
         self._link = link
         self._tunnels = tunnel_numbers
         self._interfaces = interfaces
@@ -84,7 +84,7 @@ class IkeChildren:
     def _path(self, tunnel: str, path: Path, *, udp: bool) -> OuterPath:
         encapsulation = Encapsulation.UDP if udp else Encapsulation.ESP
         local = _endpoint(path.local, udp=udp)
-        return self._configured(
+        return self._outer_header(
             tunnel, OuterPath(local, _endpoint(path.remote, udp=udp), encapsulation, self._link(local, encapsulation))
         )
 
@@ -165,11 +165,11 @@ class IkeChildren:
                 child.outer = self._path(child.tunnel, action.path, udp=child.udp)
                 self._sad.set_path(child.outbound, child.outer)
 
-    def reconfigure_paths(self) -> None:
-        """Outer headers are those of the configuration that is in force now."""
+    def set_outer_headers(self) -> None:
+        """The configuration changed: SAs that stay get the outer headers that it says now."""
         for child in self._children.values():
             if child.outbound is not None and child.outer is not None:
-                outer = self._configured(child.tunnel, child.outer)
+                outer = self._outer_header(child.tunnel, child.outer)
                 if outer != child.outer:
                     child.outer = outer
                     self._sad.set_path(child.outbound, outer)

@@ -1,4 +1,4 @@
-"""The IKE core's hands: sockets, clock, names, and the SAD. It parses and builds no IKE and decides nothing about an SA.
+"""What carries out the IKE core's actions: sockets, clock, names, the SAD. It parses and builds no IKE, and decides about no SA.
 
 Everything the core returns is carried out in order and at once. What the operator wants of a tunnel (when to call, whom, how often)
 is asked of its `Intent`.
@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import socket
-import time
 from dataclasses import replace
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+from ipsec_dp import dataplane
 from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.host import HostError
 from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
@@ -36,7 +33,8 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
     from ipsec_dp.keying.child_installer import IkeChildren
-    from ipsec_dp.network.outer_sockets import Links
+    from ipsec_dp.network.host import OuterLinks
+    from ipsec_dp.util.clock import Clock, Timer
 
 log = logging.getLogger("ipsec_dp")
 
@@ -46,8 +44,6 @@ TICK_S = 0.25  # how late an attempt may be
 CALLS_AT_ONCE = 24
 CALL_FRESH_S = 1.0
 FAULT_QUIET_S = 10.0  # between two log lines about datagrams that made us fail
-MESSAGE_MAX = 65535
-MESSAGES_AT_ONCE = 64  # of one socket, before the rest of the control plane has its turn
 
 LEVELS = {
     act.Kind.IKE_FAILED: logging.ERROR,
@@ -62,8 +58,8 @@ class IkeDriver:
     """All tunnels of a gateway that have [tunnel.auth].
 
     `locate` finds address and local address for a remote (an address or a name, which may mean several addresses: another one in
-    each turn), or raises HostError. `changed` is told each time CHILD_SAs have come or gone, `probed` what became of a probe of the
-    path's MTU.
+    each turn), or raises HostError. `changed` is called each time CHILD_SAs were installed or removed, `probed` with the outcome of
+    a probe of the path's MTU.
     """
 
     def __init__(
@@ -73,23 +69,28 @@ class IkeDriver:
         *,
         core: IkeCore,
         children: IkeChildren,
-        links: Links,
+        links: OuterLinks,
         locate: Callable[[Tunnel, Address | str, int], Awaitable[tuple[Address, Address]]],
         changed: Callable[[str], None],
+        clock: Clock,
         probed: Callable[[act.PathProbed], None] = lambda _: None,
     ) -> None:
         self._tunnels = {tunnel.name: tunnel for tunnel in tunnels}
         self._peers = dict(peers)
         self._core, self._children, self._links, self._locate, self._changed = core, children, links, locate, changed
-        self._probed = probed
-        self._intents = {name: Intent(tunnel, random.random) for name, tunnel in self._tunnels.items()}
+        self._probed, self._clock = probed, clock
+        self._intents = {name: Intent(tunnel, self._chance) for name, tunnel in self._tunnels.items()}
         self._packets: dict[str, SelectorPair] = {}  # what asked for a tunnel that is about to be called
         self._calls: set[asyncio.Task[None]] = set()
         self._fresh: dict[str, float] = {}  # when the attempts that have no answer yet began
         self._held_back = False  # attempts are due that CALLS_AT_ONCE does not let begin
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._fault_told = -FAULT_QUIET_S
         core.set_peers(self._peers.values())
+
+    def _chance(self) -> float:
+        """From 0 up to 1."""
+        return int.from_bytes(self._clock.random(4)) / 2**32
 
     # ---- life
 
@@ -97,53 +98,50 @@ class IkeDriver:
         """Listens, and calls the tunnels that want it, until the stack is left."""
         for local in listen_at:
             self.listen(local)
-        now = time.monotonic()
+        now = self._clock.now()
         for intent in self._intents.values():
             intent.start(now)
         ticking = asyncio.get_running_loop().create_task(self._tick())
         stack.push_async_callback(self._end, ticking)
 
-    def follow(self, tunnels: Iterable[Tunnel], peers: Mapping[str, Peer], effects: Mapping[str, Effect]) -> None:
-        """Tunnels that are new or changed, with their peers, and what becomes of those that were there already (`effects`, by
-        name; also of those that are gone)."""
-        now = time.monotonic()
-        news = {tunnel.name: tunnel for tunnel in tunnels}
-        for name in effects.keys() - news.keys():
+    def reconfigure(self, tunnels: Iterable[Tunnel], peers: Mapping[str, Peer], effects: Mapping[str, Effect]) -> None:
+        """Takes tunnels over that are new or changed, with their peers. `effects`: what becomes of those that were there
+        already, by name; also of those that are gone."""
+        now = self._clock.now()
+        new = {tunnel.name: tunnel for tunnel in tunnels}
+        for name in effects.keys() - new.keys():
             for kept in (self._tunnels, self._peers, self._intents, self._packets, self._fresh):
                 kept.pop(name, None)
-        for name, tunnel in news.items():
+        for name, tunnel in new.items():
             effect, before = effects.get(name, Effect.RESTART), self._tunnels.get(name)
             peer = peers[name]
             if before is not None and before.remotes == tunnel.remotes:  # names keep the addresses they had
                 peer = replace(peer, remotes=self._peers[name].remotes)
             self._tunnels[name], self._peers[name] = tunnel, peer
             if before is None or effect is Effect.RESTART:
-                self._intents[name] = Intent(tunnel, random.random)
+                self._intents[name] = Intent(tunnel, self._chance)
                 self._intents[name].start(now)
             else:
-                self._intents[name].follow(tunnel, now)
+                self._intents[name].reconfigure(tunnel, now)
         self._carry_out(self._core.follow(self._peers.values(), effects, now))
 
     def listen(self, local: Address) -> None:
         """Ports 500 and 4500 of an address, once. Raises HostError."""
-        self._links.listen_ike(local, self._watch)
-
-    def _watch(self, made: socket.socket) -> None:
-        asyncio.get_running_loop().add_reader(made.fileno(), self._readable, made)
+        self._links.listen_ike(local, self._received)
 
     async def _end(self, ticking: asyncio.Task[None]) -> None:
         """Every IKE SA is deleted at the peer too, as far as one message can."""
         for task in (ticking, *self._calls):
             task.cancel()
         await asyncio.gather(ticking, *self._calls, return_exceptions=True)
-        self._carry_out(self._core.close(time.monotonic()))
+        self._carry_out(self._core.close(self._clock.now()))
         if self._timer is not None:
             self._timer.cancel()
 
     async def _tick(self) -> None:
         while True:
-            self._call_due(time.monotonic())
-            await asyncio.sleep(TICK_S)
+            self._call_due(self._clock.now())
+            await self._clock.sleep(TICK_S)
 
     def _call_due(self, now: float) -> None:
         """Begins the attempts that are due, as many as may be under way."""
@@ -169,13 +167,13 @@ class IkeDriver:
         except HostError as error:
             log.warning('tunnel "%s": %s', name, error)
             if self._tunnels.get(name) is tunnel:
-                self._intents[name].failed(str(error), time.monotonic())
+                self._intents[name].failed(str(error), self._clock.now())
             self._fresh.pop(name, None)
             return
         if self._tunnels.get(name) is not tunnel:  # configured otherwise meanwhile: the next attempt knows
             self._fresh.pop(name, None)
             if name in self._intents:
-                self._intents[name].asked(time.monotonic())
+                self._intents[name].asked(self._clock.now())
             return
         if remote not in peer.remotes:  # a name that means another address now
             self._peers[name] = replace(peer, remotes=(remote, *(one for one in tunnel.remotes if not isinstance(one, str))))
@@ -183,33 +181,23 @@ class IkeDriver:
         natt = self._peers[name].natt_first
         port = NAT_PORT if natt else IKE_PORT
         path = act.Path(act.Endpoint(local, port), act.Endpoint(remote, port), natt)
-        self._carry_out(self._core.initiate(name, path, time.monotonic(), self._packets.pop(name, None)))
+        self._carry_out(self._core.initiate(name, path, self._clock.now(), self._packets.pop(name, None)))
 
     # ---- datagrams and events
 
-    def _readable(self, source: socket.socket) -> None:
-        name = source.getsockname()
-        local = act.Endpoint(_address(name[0]), name[1], name[3] if len(name) > 3 else 0)
-        for _ in range(MESSAGES_AT_ONCE):
-            try:
-                message, sender = source.recvfrom(MESSAGE_MAX)
-            except BlockingIOError:
-                return
-            except OSError:  # an ICMP error about something we sent; unauthenticated, so it says nothing
-                continue
-            remote = act.Endpoint(_address(sender[0]), sender[1], sender[3] if len(sender) > 3 else 0)
-            self._receive(message, act.Path(local, remote))
+    def _received(self, message: bytes, local: dataplane.Endpoint, remote: dataplane.Endpoint) -> None:
+        """A message that came to port 500."""
+        self._receive(message, act.Path(_of_ike(local), _of_ike(remote)))
 
     def datagram(self, event: IkeDatagram) -> None:
         """A message that came to port 4500."""
         if event.local is None or event.remote is None:
             return
-        local, remote = (act.Endpoint(end.address, end.port, end.scope) for end in (event.local, event.remote))
-        self._receive(event.message, act.Path(local, remote, natt=True))
+        self._receive(event.message, act.Path(_of_ike(event.local), _of_ike(event.remote), natt=True))
 
     def _receive(self, message: bytes, path: act.Path) -> None:
         """Whatever a stranger sends, it costs one datagram at the most: an exception here is a fault of ours."""
-        now = time.monotonic()
+        now = self._clock.now()
         try:
             actions = self._core.receive(message, path, now)
         except Exception:  # whichever it is, the tunnels of everybody else go on
@@ -230,7 +218,7 @@ class IkeDriver:
     def acquire(self, name: str, packet: bytes) -> bool:
         """A packet found no SA. False when nothing will come of it."""
         selectors = selectors_of_packet(packet)
-        now = time.monotonic()
+        now = self._clock.now()
         if selectors is None or name not in self._tunnels:
             return False
         actions = self._core.acquire(name, selectors, now)
@@ -244,19 +232,19 @@ class IkeDriver:
 
     def limit(self, name: str, child: int, *, hard: bool) -> None:
         """A CHILD_SA crossed a limit of octets, packets or sequence numbers."""
-        now = time.monotonic()
+        now = self._clock.now()
         self._carry_out(self._core.hard_limit(name, child, now) if hard else self._core.soft_limit(name, child, now))
 
     def probe(self, name: str, octets: int, first_wait: float) -> bool:
-        """Asks whether a datagram of so many octets reaches the peer; what `probed` was given is told. False: not now."""
-        actions = self._core.probe(name, octets, first_wait, time.monotonic()) if name in self._tunnels else None
+        """Probes whether a datagram of so many octets reaches the peer; `probed` is called with the outcome. False: not now."""
+        actions = self._core.probe(name, octets, first_wait, self._clock.now()) if name in self._tunnels else None
         if actions is None:
             return False
         self._carry_out(actions)
         return True
 
     def peer_moved(self, name: str, child: int, remote: act.Endpoint) -> None:
-        self._carry_out(self._core.peer_moved(name, child, remote, time.monotonic()))
+        self._carry_out(self._core.peer_moved(name, child, remote, self._clock.now()))
 
     # ---- verbs
 
@@ -264,41 +252,41 @@ class IkeDriver:
         """Calls now. Raises IpsecDpError when there is nobody to call."""
         if not self._intents[name].can_call:
             raise IpsecDpError(f'tunnel "{name}" has remote = "any": only the peer can call')
-        now = time.monotonic()
+        now = self._clock.now()
         self._intents[name].asked(now)
         self._call_due(now)
 
     def rekey(self, name: str, *, ike: bool) -> None:
         """New keys for its CHILD_SAs, or for its IKE SA. Raises IpsecDpError when it has none."""
-        if not self._core.status(name, time.monotonic()):
+        if not self._core.status(name, self._clock.now()):
             raise IpsecDpError(f'tunnel "{name}" has no IKE SA; start it with: ipsec-dp initiate {name}')
-        self._carry_out(self._core.rekey(name, time.monotonic(), ike=ike))
+        self._carry_out(self._core.rekey(name, self._clock.now(), ike=ike))
 
     def terminate(self, name: str) -> None:
         """Deletes its SAs, here and at the peer."""
-        self._carry_out(self._core.terminate(name, time.monotonic()))
+        self._carry_out(self._core.terminate(name, self._clock.now()))
 
     def leaves(self, name: str, remote: Address, local: Address) -> bool:
         """Whether an IKE SA that we called, or are calling, goes from this address of ours to that remote."""
-        sas = self._core.status(name, time.monotonic())
+        sas = self._core.status(name, self._clock.now())
         return any(sa.role == "initiator" and (sa.path.remote.address, sa.path.local.address) == (remote, local) for sa in sas)
 
     def restart(self, name: str) -> None:
         """Leaves the IKE SAs of a tunnel and calls anew, from where the route to the peer begins now."""
-        now = time.monotonic()
+        now = self._clock.now()
         self._carry_out(self._core.leave(name, now))
         self._intents[name].asked(now)
         self._call_due(now)
 
     def wake(self, name: str) -> None:
         """There is a way to the peer again: what failed for want of it is tried now."""
-        now = time.monotonic()
+        now = self._clock.now()
         self._intents[name].reachable(now)
         self._call_due(now)
 
     def status(self, name: str) -> dict[str, Any]:
         """The parts of a tunnel's status that IKE knows."""
-        now = time.monotonic()
+        now = self._clock.now()
         sas, intent = self._core.status(name, now), self._intents[name]
         up = [sa for sa in sas if sa.state in ("up", "rekeying")]
         state = up[-1].state if up else "negotiating" if sas else intent.state
@@ -329,7 +317,7 @@ class IkeDriver:
 
     def cloned(self) -> None:
         """This machine is a copy of another: IKE SAs end without a word, and are negotiated anew when wanted."""
-        self._carry_out(self._core.forget(time.monotonic()))
+        self._carry_out(self._core.forget(self._clock.now()))
 
     def counters(self) -> dict[str, int]:
         """What the core counted, by name."""
@@ -346,7 +334,7 @@ class IkeDriver:
                 log.error("%s: %s", type(action).__name__, error)
                 child, tunnel = getattr(action, "child", None), getattr(action, "tunnel", None)
                 if child is not None and tunnel is not None:
-                    self._carry_out(self._core.delete_child(tunnel, child, time.monotonic()))
+                    self._carry_out(self._core.delete_child(tunnel, child, self._clock.now()))
         self._schedule()
 
     def _do(self, action: Action) -> None:
@@ -354,13 +342,13 @@ class IkeDriver:
             case act.Send():
                 self._links.send_ike(
                     action.path.local.address,
-                    _sockaddr(action.path.remote),
+                    _of_outer(action.path.remote),
                     action.datagram,
                     natt=action.path.natt,
                     whole=action.whole,
                 )
             case act.SendKeepalive():
-                self._links.send_keepalive(action.path.local.address, _sockaddr(action.path.remote))
+                self._links.send_keepalive(action.path.local.address, _of_outer(action.path.remote))
             case act.InstallInbound():
                 self._children.install_inbound(action)
             case act.InstallOutbound():
@@ -387,7 +375,7 @@ class IkeDriver:
         intent = self._intents.get(event.tunnel)
         if intent is None:
             return
-        now = time.monotonic()
+        now = self._clock.now()
         intent.event(event, now)
         if event.kind in ANSWERED and self._fresh.pop(event.tunnel, None) is not None and self._held_back:
             self._call_due(now)
@@ -398,17 +386,16 @@ class IkeDriver:
             self._timer.cancel()
             self._timer = None
         if due is not None:
-            self._timer = asyncio.get_running_loop().call_at(due, self._due)
+            self._timer = self._clock.call_at(due, self._due)
 
     def _due(self) -> None:
         self._timer = None
-        self._carry_out(self._core.timer(time.monotonic()))
+        self._carry_out(self._core.timer(self._clock.now()))
 
 
-def _address(text: str) -> Address:
-    return ip_address(text.partition("%")[0])
+def _of_ike(end: dataplane.Endpoint) -> act.Endpoint:
+    return act.Endpoint(end.address, end.port, end.scope)
 
 
-def _sockaddr(endpoint: act.Endpoint) -> tuple[str, int]:
-    zone = f"%{endpoint.scope}" if endpoint.scope else ""
-    return f"{endpoint.address}{zone}", endpoint.port
+def _of_outer(end: act.Endpoint) -> dataplane.Endpoint:
+    return dataplane.Endpoint(end.address, end.port, end.scope)

@@ -1,4 +1,4 @@
-"""When a tunnel is to be negotiated, with which of its remotes, and what a person is told meanwhile. Pure: no clock, no socket.
+"""When a tunnel is to be negotiated, with which of its remotes, and how its state reads meanwhile. Pure: no clock, no socket.
 
 What the operator wrote (`start`, the liveness action, several remotes) is a table here; the driver asks it and obeys.
 """
@@ -79,8 +79,8 @@ class Intent:
         if self._tunnel.start == "start" and self.can_call:
             self.next_attempt = now
 
-    def follow(self, tunnel: Tunnel, now: float) -> None:
-        """The tunnel is configured otherwise now, in a way that ends no IKE SA."""
+    def reconfigure(self, tunnel: Tunnel, now: float) -> None:
+        """The tunnel is configured differently now, in a way that ends no IKE SA."""
         begins = tunnel.start == "start" != self._tunnel.start and self.state in ("down", "waiting")
         self._tunnel = tunnel
         if begins:

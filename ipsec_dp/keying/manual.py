@@ -7,14 +7,13 @@ one key), and a restarted gateway's packets are replays to its peer until that o
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
 from ipsec_dp.config import load_manual_keys
 from ipsec_dp.dataplane import Direction, Limits, OuterPath, SaParams
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ipsec_dp.config import ManualSa, Tunnel
     from ipsec_dp.databases.sad import ChildSa, Sad
@@ -39,8 +38,12 @@ def install(
     interface: int,
     selectors: Sequence[SelectorPair],
     path: OuterPath,
+    random: Callable[[int], bytes],
 ) -> ChildSa:
-    """Reads the key files and brings the tunnel's one CHILD_SA up. Raises BadValueError (a key file) or DataPlaneError."""
+    """Reads the key files and brings the tunnel's one CHILD_SA up. `random` gives octets for the IV.
+
+    Raises BadValueError (a key file) or DataPlaneError.
+    """
     limits = limits_of(tunnel)
     with load_manual_keys(manual) as keys:
         inbound = SaParams(
@@ -63,7 +66,7 @@ def install(
             tunnel=number,
             limits=limits,
             path=path,
-            iv=secrets.randbits(64),
+            iv=int.from_bytes(random(8)),
         )
         child = sad.add_child(number, selectors, sad.install(inbound))
         sender = sad.install(outbound)

@@ -1,10 +1,10 @@
-"""The carrier of tunnel interfaces: where routes decide what enters a tunnel, the interface says whether there is one.
+"""The carrier of tunnel interfaces: where routes decide what enters a tunnel, its interface shows whether the tunnel is up.
 
-An interface that has one tunnel alone, route-based (it protects everything, so routes choose) and not on demand, has a carrier
-while the tunnel has an SA to send by. Without a carrier the kernel passes over the routes through it (ours, and those that a person
-or a routing daemon made), takes the next best one, and at the end comes to the guard; a routing daemon sees the link go down. Every
-other interface always has a carrier: one on demand must get its first packet, a shared one is not down because one of its tunnels
-is, and proxy IDs name what they protect, so their packets wait for the SA.
+This holds for an interface with a single tunnel that is route-based (it protects everything, so that routes choose) and not on
+demand: it has a carrier while the tunnel has an SA to send by. Without a carrier the kernel skips the routes through the interface
+(ours, and those that a person or a routing daemon made), takes the next best one, and ends at the guard; a routing daemon sees the
+link go down. Every other interface always has a carrier: one on demand must get its first packet, a shared one is not down because
+one of its tunnels is, and proxy IDs name what they protect, so that their packets wait for the SA.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Config, Tunnel
 
 
-def followed(tunnels: Iterable[Tunnel]) -> dict[str, str]:
-    """The tunnels whose state their interface shows, with the interface."""
+def carrier_interfaces(tunnels: Iterable[Tunnel]) -> dict[str, str]:
+    """The interfaces whose carrier shows the state of their tunnel, by the name of that tunnel."""
     by_interface: dict[str, list[Tunnel]] = {}
     for tunnel in tunnels:
         by_interface.setdefault(tunnel.interface, []).append(tunnel)
@@ -31,28 +31,28 @@ def _route_based(tunnel: Tunnel) -> bool:
     return everything and tunnel.manual is None and tunnel.start != "on-demand"
 
 
-class Carriers:
-    """A component. `set_carrier` turns that of an interface on or off, `is_up` says whether a tunnel can send."""
+class InterfaceCarriers:
+    """A service. `set_carrier` turns the carrier of an interface on or off, `is_up` says whether a tunnel can send."""
 
     name = "carriers"
 
     def __init__(self, set_carrier: Callable[[str, bool], None], is_up: Callable[[str], bool]) -> None:
         self._set, self._is_up = set_carrier, is_up
-        self._followed: dict[str, str] = {}
+        self._interfaces: dict[str, str] = {}  # by tunnel
 
     async def apply(self, config: Config) -> None:
-        """Every interface shows what is so now."""
-        self._followed = followed(config.tunnels)
-        shown = {interface: self._is_up(name) for name, interface in self._followed.items()}
+        """Gives every interface the carrier that it should have now."""
+        self._interfaces = carrier_interfaces(config.tunnels)
+        shown = {interface: self._is_up(name) for name, interface in self._interfaces.items()}
         for interface in {tunnel.interface for tunnel in config.tunnels}:
             self._set(interface, shown.get(interface, True))
 
     def changed(self, tunnel: str) -> None:
-        """CHILD_SAs of a tunnel came or went."""
-        interface = self._followed.get(tunnel)
+        """CHILD_SAs of a tunnel were installed or removed."""
+        interface = self._interfaces.get(tunnel)
         if interface is not None:
             self._set(interface, self._is_up(tunnel))
 
     async def close(self) -> None:
-        """The interfaces go themselves."""
-        self._followed = {}
+        """Nothing is left to do: the interfaces themselves go."""
+        self._interfaces = {}

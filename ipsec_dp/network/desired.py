@@ -1,4 +1,4 @@
-"""What a configuration wants of the host, in the words of `host`: rules of the guard, rules between zones, routed prefixes."""
+"""What a configuration wants of the host, in the terms of `host`: rules of the guard, rules between zones, routed prefixes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def routed_prefixes(config: Config) -> dict[Network, list[tuple[str, int]]]:
 
 
 def guard_selectors(config: Config) -> tuple[list[guard.GuardRule], bool]:
-    """What a configuration keeps back, before local and remote are told apart; whether they overlap anywhere."""
+    """What a configuration protects, before `guard.separate`, and whether local and remote addresses overlap anywhere."""
     selectors = [guard.GuardRule(rule.selector, bypass=rule.action == "bypass") for rule in config.rules]
     if _everywhere(selectors):
         selectors = guard.narrow(selectors, [AddressRange.of(prefix) for prefix in routed_prefixes(config)])
@@ -60,9 +60,9 @@ def _part(tunnel: Tunnel) -> _Part:
 
 
 class GuardSelectors:
-    """`guard_selectors` of one gateway's configurations: a tunnel that is the same object has the same selectors, as objects too.
+    """`guard_selectors` of successive configurations of one gateway: a tunnel that is the same object keeps its selector objects.
 
-    Where one of them protects every remote address, all depend on all routes, and are made anew.
+    Where a tunnel protects every remote address, selectors depend on all routes, and are made anew.
     """
 
     def __init__(self) -> None:

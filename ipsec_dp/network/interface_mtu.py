@@ -1,7 +1,7 @@
-"""Which MTU interfaces and routes get, so that the kernel says "too big" and fragments as each tunnel needs it.
+"""The MTUs of interfaces and routes, so that the kernel reports "too big" and fragments as each tunnel needs it.
 
-An interface has the largest MTU of its tunnels, and the routes into narrower ones have theirs: one peer's small MTU never touches
-another's. IPv6 never gets less than 1280 octets (RFC 8200 §5), for which the data plane has outer packets fragmented.
+An interface has the largest MTU of its tunnels, and routes into narrower tunnels have one of their own: a small MTU of one peer
+never affects another. IPv6 never gets less than 1280 octets (RFC 8200 §5), for which the data plane has outer packets fragmented.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def interface_mtus(tunnels: Iterable[Tunnel], mtus: Mapping[str, int]) -> dict[s
 
 
 def route_mtus(config: Config, mtus: Mapping[str, int]) -> dict[Network, int]:
-    """Octets for each prefix whose tunnel takes less than its interface; several tunnels of a prefix: the least of them."""
+    """Octets for each prefix whose tunnel takes less than its interface does; of several tunnels of a prefix, the least."""
     by_name = {tunnel.name: tunnel for tunnel in config.tunnels}
     routed = [(prefix, tunnel) for tunnel in config.tunnels for prefix in tunnel.routes]
     routed += [(route.prefix, by_name[route.tunnel]) for route in config.routes]

@@ -1,4 +1,4 @@
-"""What a tunnel's configuration says of its outer headers, as the data plane wants it."""
+"""What a tunnel's configuration says of its outer headers, in the words of the data plane."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 DFS = {"copy": Df.COPY, "set": Df.SET, "clear": Df.CLEAR}
 
 
-def dressed(path: OuterPath, packets: Packets) -> OuterPath:
-    """The same way with DF, DSCP, ECN, hop limit and flow label as configured."""
+def with_outer_header(path: OuterPath, packets: Packets) -> OuterPath:
+    """The same path with DF, DSCP, ECN, hop limit and flow label as configured."""
     outer = Outer(0)
     if packets.hop_limit == "copy":
         outer |= Outer.HOP_LIMIT_COPY

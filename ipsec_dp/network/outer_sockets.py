@@ -6,11 +6,13 @@ behind four zero octets on the port that ESP uses) or by port 500.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from contextlib import ExitStack, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import Df, Encapsulation, Endpoint
 from ipsec_dp.host import sockets
@@ -27,10 +29,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("ipsec_dp")
 
 NON_ESP_MARKER = bytes(4)
+MESSAGE_MAX = 65535
+MESSAGES_AT_ONCE = 64  # of one socket, before the rest of the control plane has its turn
 
 
-class Links:
-    """Opening raises HostError. `close` closes all of it."""
+class SocketLinks:
+    """`network.host.OuterLinks` by sockets of the calling thread's network namespace."""
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
@@ -43,7 +47,6 @@ class Links:
         self._stack.close()
 
     def link(self, local: Endpoint, encapsulation: Encapsulation) -> int:
-        """The data plane's link for a local address."""
         key = local.address, encapsulation
         if key not in self._links:
             udp = encapsulation is Encapsulation.UDP
@@ -70,31 +73,49 @@ class Links:
         (number,) = links
         return number
 
-    def listen_ike(self, local: Address, readable: Callable[[socket.socket], None]) -> None:
-        """Opens ports 500 and 4500 of an address. `readable` is called when a datagram is at port 500; those at port 4500 come
-        through the data plane."""
-        if local not in self._ike:
-            self.link(Endpoint(local, sockets.NAT_PORT), Encapsulation.UDP)
-            made = sockets.ike_socket(local)
-            self._stack.callback(made.close)
-            self._ike[local] = made
-            readable(made)
+    def listen_ike(self, local: Address, received: Callable[[bytes, Endpoint, Endpoint], None]) -> None:
+        if local in self._ike:
+            return
+        self.link(Endpoint(local, sockets.NAT_PORT), Encapsulation.UDP)
+        made = sockets.ike_socket(local)
+        self._stack.callback(made.close)
+        self._ike[local] = made
+        loop = asyncio.get_running_loop()
+        loop.add_reader(made.fileno(), _read, made, received)
+        self._stack.callback(loop.remove_reader, made.fileno())
 
-    def send_ike(self, local: Address, remote: tuple[str, int], message: bytes, *, natt: bool, whole: bool = False) -> None:
-        """Sends an IKE message from port 500, or behind the marker from port 4500, `whole` with the DF bit. A datagram that the
-        host refuses is lost, as one that the network loses; it is repeated."""
+    def send_ike(self, local: Address, remote: Endpoint, message: bytes, *, natt: bool, whole: bool = False) -> None:
         if natt:
             self._send(self._pairs[local].receive if whole else self._pairs[local].other, NON_ESP_MARKER + message, remote)
             return
         with sockets.unfragmented(self._ike[local], local.version) if whole else nullcontext():
             self._send(self._ike[local], message, remote)
 
-    def send_keepalive(self, local: Address, remote: tuple[str, int]) -> None:
-        """One octet that keeps a NAT's mapping (RFC 3948 §2.3)."""
+    def send_keepalive(self, local: Address, remote: Endpoint) -> None:
         self._send(self._pairs[local].other, b"\xff", remote)
 
-    def _send(self, target: socket.socket, datagram: bytes, remote: tuple[str, int]) -> None:
+    def _send(self, target: socket.socket, datagram: bytes, remote: Endpoint) -> None:
+        zone = f"%{remote.scope}" if remote.scope else ""
+        name = f"{remote.address}{zone}", remote.port
         try:
-            target.sendto(datagram, remote)
+            target.sendto(datagram, name)
         except OSError as error:
-            log.debug("sending %d octets to %s port %d: %s", len(datagram), *remote, os.strerror(error.errno or 0))
+            log.debug("sending %d octets to %s port %d: %s", len(datagram), *name, os.strerror(error.errno or 0))
+
+
+def _read(source: socket.socket, received: Callable[[bytes, Endpoint, Endpoint], None]) -> None:
+    """Passes on what waits at a socket for IKE."""
+    local = _endpoint(source.getsockname())
+    for _ in range(MESSAGES_AT_ONCE):
+        try:
+            message, sender = source.recvfrom(MESSAGE_MAX)
+        except BlockingIOError:
+            return
+        except OSError:  # an ICMP error about something we sent; unauthenticated, so it says nothing
+            continue
+        received(message, local, _endpoint(sender))
+
+
+def _endpoint(name: Any) -> Endpoint:
+    """Of an address as the socket module has it, which for IPv6 has flow and scope too."""
+    return Endpoint(ip_address(name[0].partition("%")[0]), name[1], name[3] if len(name) > 3 else 0)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath
 from ipsec_dp.host import HostError, sockets
-from ipsec_dp.host.names import ways_to
-from ipsec_dp.host.outer import OuterRoutes, own_addresses, way
-from ipsec_dp.network.outer_header import dressed
+from ipsec_dp.host.names import RouteSource, routes_to
+from ipsec_dp.host.outer import OuterRoutes, interface_to, own_addresses
+from ipsec_dp.network.outer_header import with_outer_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,42 +19,70 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.host.outer import OuterRoute
     from ipsec_dp.ipsec.addresses import Address
-    from ipsec_dp.network.outer_sockets import Links
+    from ipsec_dp.network.host import OuterLinks
 
 log = logging.getLogger("ipsec_dp")
 
 OUTER_MTU = 1500  # where no route says otherwise yet
 
 
-class Ways:
-    """For the tunnels of one gateway, in the network namespace that `ipr` was opened in. What is wrong is in the log once."""
+class RouteLookup(RouteSource, Protocol):
+    """What the host's routing says now."""
+
+    def forget(self) -> None:
+        """Routes are others now: they are asked for anew."""
+
+    async def own_addresses(self) -> set[Address]:
+        """The addresses of this host that others can call."""
+
+    async def interface_to(self, destination: Address) -> str | None:
+        """The interface by which the host sends a packet that is not our own; None when it refuses."""
+
+
+class KernelRoutes(OuterRoutes):
+    """`RouteLookup` in the network namespace that `ipr` was opened in."""
 
     def __init__(self, ipr: AsyncIPRoute) -> None:
-        self._ipr = ipr
-        self._routes = OuterRoutes(ipr)
-        self._told: set[str] = set()
+        super().__init__(ipr)
+        self._netlink = ipr
+
+    async def own_addresses(self) -> set[Address]:
+        return set(await own_addresses(self._netlink))
+
+    async def interface_to(self, destination: Address) -> str | None:
+        return await interface_to(self._netlink, destination)
+
+
+class PeerRoutes:
+    """The way to the peers of one gateway's tunnels. What is wrong is in the log once."""
+
+    def __init__(self, routes: RouteLookup) -> None:
+        self._routes = routes
+        self._logged: set[str] = set()
 
     def forget(self) -> None:
         """Routes are others now: they are asked for anew."""
         self._routes.forget()
 
     async def locate(self, tunnel: Tunnel, remote: Address | str, turn: int = 0) -> tuple[Address, Address]:
-        """The address of a remote and ours towards it, as routing and DNS are now; of several that there is a way to another one in
-        each `turn`. Raises HostError."""
-        ways = await self._ways_to(tunnel, remote)
-        address, route = ways[turn % len(ways)]
+        """The address of a remote and ours towards it, as routing and DNS are now. Raises HostError.
+
+        Of several addresses with a route, each `turn` takes the next one.
+        """
+        found = await self._routes_to(tunnel, remote)
+        address, route = found[turn % len(found)]
         return address, tunnel.local or route.source
 
-    async def way(self, destination: Address) -> str | None:
+    async def interface_to(self, destination: Address) -> str | None:
         """The interface by which the host sends a packet that is not our own; None when it refuses."""
-        return await way(self._ipr, destination)
+        return await self._routes.interface_to(destination)
 
-    async def _ways_to(self, tunnel: Tunnel, remote: Address | str) -> list[tuple[Address, OuterRoute]]:
-        return await ways_to(remote, None if tunnel.local is None else tunnel.local.version, self._routes)
+    async def _routes_to(self, tunnel: Tunnel, remote: Address | str) -> list[tuple[Address, OuterRoute]]:
+        return await routes_to(remote, None if tunnel.local is None else tunnel.local.version, self._routes)
 
     async def own_addresses(self) -> set[Address]:
         """The addresses of this host that others can call."""
-        return set(await own_addresses(self._ipr))
+        return await self._routes.own_addresses()
 
     async def listen_at(self, tunnels: Iterable[Tunnel]) -> set[Address]:
         """Our addresses at which peers may call these tunnels, of those that this host has now.
@@ -70,7 +98,7 @@ class Ways:
                 if tunnel.local in own or tunnel.local.is_link_local:
                     found.add(tunnel.local)
                 else:
-                    self._tell_once(f'tunnel "{tunnel.name}": local {tunnel.local} is not an address of this host; waiting for it')
+                    self._log_once(f'tunnel "{tunnel.name}": local {tunnel.local} is not an address of this host; waiting for it')
             elif not tunnel.remotes:
                 found |= own
             else:
@@ -81,30 +109,30 @@ class Ways:
         found: set[Address] = set()
         for remote in tunnel.remotes:
             try:
-                found |= {route.source for _, route in await self._ways_to(tunnel, remote)}
+                found |= {route.source for _, route in await self._routes_to(tunnel, remote)}
             except HostError as error:
-                self._tell_once(f'tunnel "{tunnel.name}": {error}')
+                self._log_once(f'tunnel "{tunnel.name}": {error}')
         return found
 
     async def first_remote(self, tunnel: Tunnel) -> Address | None:
-        """The peer that is called first, None when any may come or its name means nothing now."""
+        """The peer that is called first; None when any peer may call, or its name means nothing now."""
         try:
             to = next(iter(tunnel.remotes), None)
-            return None if to is None else (await self._ways_to(tunnel, to))[0][0]
+            return None if to is None else (await self._routes_to(tunnel, to))[0][0]
         except HostError as error:
             log.warning('tunnel "%s": %s; taking an MTU of %d octets', tunnel.name, error, OUTER_MTU)
             return None
 
     async def mtu(self, remote: Address) -> int:
-        """Octets that the first hop to a peer takes; OUTER_MTU without a route."""
+        """The MTU of the first hop to a peer, in octets; OUTER_MTU without a route."""
         try:
             return (await self._routes.get(remote)).mtu
         except HostError as error:
             log.debug("%s; taking an MTU of %d octets", error, OUTER_MTU)
             return OUTER_MTU
 
-    async def path(self, tunnel: Tunnel, links: Links) -> OuterPath:
-        """The way of a manual tunnel. Raises HostError, naming the tunnel."""
+    async def path(self, tunnel: Tunnel, links: OuterLinks) -> OuterPath:
+        """The path of a manual tunnel. Raises HostError, naming the tunnel."""
         if not tunnel.remotes:
             raise HostError(f'tunnel "{tunnel.name}": remote = "any" needs IKE; name the peer\'s address')
         try:
@@ -115,7 +143,7 @@ class Ways:
         port = sockets.NAT_PORT if udp else 0
         ends = Endpoint(local, port), Endpoint(remote, port)
         encapsulation = Encapsulation.UDP if udp else Encapsulation.ESP
-        return dressed(OuterPath(*ends, encapsulation, links.link(ends[0], encapsulation)), tunnel.packets)
+        return with_outer_header(OuterPath(*ends, encapsulation, links.link(ends[0], encapsulation)), tunnel.packets)
 
     async def outer_interfaces(self, config: Config) -> set[int]:
         """Indices of the interfaces by which peers are reached now; a peer without a route has none."""
@@ -123,12 +151,12 @@ class Ways:
         for tunnel in config.tunnels:
             for remote in tunnel.remotes:
                 try:
-                    found.update(way.interface for _, way in await ways_to(remote, None, self._routes))
+                    found.update(route.interface for _, route in await routes_to(remote, None, self._routes))
                 except HostError as error:
-                    self._tell_once(f'tunnel "{tunnel.name}": {error}')
+                    self._log_once(f'tunnel "{tunnel.name}": {error}')
         return found
 
-    def _tell_once(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
+    def _log_once(self, text: str) -> None:
+        if text not in self._logged:
+            self._logged.add(text)
             log.warning("%s", text)

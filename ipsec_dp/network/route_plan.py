@@ -1,4 +1,4 @@
-"""Which routes lead into the tunnel interfaces: of a whole configuration, and of the few tunnels that came to one since."""
+"""Which routes lead into the tunnel interfaces: those of a whole configuration, and those of a few tunnels added to it since."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Around:
-    """What every route depends on: our interfaces' indices, the host's addresses, `withdrawn` interfaces that get no routes where
-    others have the prefix too, and every [[route]]."""
+class RouteContext:
+    """What every route depends on: `devices`, the indices of our interfaces; `own`, the host's addresses; `withdrawn`, interfaces
+    that get no routes where others have the prefix too; `written`, every [[route]]."""
 
     devices: Mapping[str, int]
     own: Sequence[OwnAddress]
@@ -31,7 +31,7 @@ class Around:
     written: tuple[Route, ...]
 
 
-class Lead:
+class RoutePlan:
     """The routes of a configuration, the prefixes that it routes, and what a person should know (`notes`).
 
     `mtus`, octets by name: the largest packet that each tunnel is to get.
@@ -39,23 +39,23 @@ class Lead:
     Raises HostError when one prefix leads into two interfaces with one metric.
     """
 
-    def __init__(self, config: Config, around: Around, mtus: Mapping[str, int]) -> None:
-        self._tunnels, self._around = config.tunnels, around
+    def __init__(self, config: Config, context: RouteContext, mtus: Mapping[str, int]) -> None:
+        self._tunnels, self._context = config.tunnels, context
         self._mtus = {tunnel.name: mtus[tunnel.name] for tunnel in config.tunnels}
         self._wide = interface_mtus(config.tunnels, mtus)
         self.mtus = route_mtus(config, mtus)
-        by_interface: dict[str, list[Tunnel]] = {name: [] for name in around.devices}
+        by_interface: dict[str, list[Tunnel]] = {name: [] for name in context.devices}
         for tunnel in config.tunnels:
             by_interface.setdefault(tunnel.interface, []).append(tunnel)
         self._sources = {
-            name: Sources(name, (selector for tunnel in tunnels for selector in tunnel.selectors), around.own)
+            name: Sources(name, (selector for tunnel in tunnels for selector in tunnel.selectors), context.own)
             for name, tunnels in by_interface.items()
         }
         self.prefixes: dict[Network, None] = {}
         self._wanted: dict[tuple[Network, int], routes.Route] = {}
         self._notes: dict[str, None] = {}
         for prefix, ways in routed_prefixes(config).items():
-            alive = [way for way in ways if way[0] not in around.withdrawn]
+            alive = [way for way in ways if way[0] not in context.withdrawn]
             self.prefixes[prefix] = None
             for interface, metric in alive or ways:
                 self._add(prefix, interface, metric)
@@ -70,7 +70,7 @@ class Lead:
 
     def _add(self, prefix: Network, interface: str, metric: int) -> routes.Route:
         source = self._sources[interface].to(prefix)
-        route = routes.Route(prefix, self._around.devices[interface], metric, source.address, self.mtus.get(prefix))
+        route = routes.Route(prefix, self._context.devices[interface], metric, source.address, self.mtus.get(prefix))
         if self._wanted.setdefault((prefix, metric), route).interface != route.interface:
             raise HostError(f"{prefix} is routed into two interfaces with metric {metric}; give one [[route]] another metric")
         if source.missing:
@@ -78,18 +78,18 @@ class Lead:
         return route
 
     def suits(self, config: Config, mtus: Mapping[str, int]) -> bool:
-        """Whether these are the routes for such MTUs too, as far as it can be told at once."""
+        """Whether these are certainly the routes for such MTUs too; False: they have to be worked out."""
         return self._tunnels is config.tunnels and self._as_wide(config, mtus)
 
     def _as_wide(self, config: Config, mtus: Mapping[str, int]) -> bool:
         same = all(mtus.get(name) == mtu for name, mtu in self._mtus.items())
         return same and interface_mtus(config.tunnels, mtus) == self._wide
 
-    def grow(self, config: Config, around: Around, mtus: Mapping[str, int]) -> list[routes.Route] | None:
-        """Becomes that of `config`, where it has but a few tunnels more, which say nothing about any other's routes: the routes
-        that came. None: it cannot, and is of no use any more."""
+    def grow(self, config: Config, context: RouteContext, mtus: Mapping[str, int]) -> list[routes.Route] | None:
+        """Becomes the plan of `config`, where that has only a few tunnels more, which change no other tunnel's routes: the routes
+        added. None: it cannot, and is of no use any more."""
         added = additions(self._tunnels, config.tunnels)
-        if added is None or around != self._around or not self._as_wide(config, mtus):
+        if added is None or context != self._context or not self._as_wide(config, mtus):
             return None
         found: list[routes.Route] = []
         for tunnel in added:

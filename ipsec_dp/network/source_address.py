@@ -1,7 +1,7 @@
-"""Which address the gateway's own packets take into a tunnel: one of this host that lies inside the selectors.
+"""The source address of the gateway's own packets into a tunnel: one of this host's that lies inside the selectors.
 
-Without one, the kernel would choose by the outer interface, the packet would lie outside every proxy ID, and "up, but the gateway
-itself cannot reach the other side" is what a person sees.
+Left to itself, the kernel would take that of the outer interface. The packet would lie outside every proxy ID, and what a person
+sees is a tunnel that is up while the gateway itself cannot reach the other side.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class Sources:
     def __init__(self, interface: str, selectors: Iterable[SelectorPair], own: Sequence[OwnAddress]) -> None:
         self._own = sorted(own, key=lambda each: each.interface != interface)  # the interface's own address comes first
         self._by_remote: dict[AddressRange, dict[AddressRange, None]] = {}
-        self._exact = True  # every answer until now came of selectors with just that remote
+        self._exact = True  # every answer until now depends only on selectors with just that remote
         self._known: dict[tuple[AddressRange, ...], Source] = {}
         self.add(selectors)
 
     def add(self, selectors: Iterable[SelectorPair]) -> None:
-        """The interface has these too."""
+        """Adds selectors of this interface."""
         for each in selectors:
             self._by_remote.setdefault(each.remote, {})[each.local] = None
 
     def apart(self, selectors: Iterable[SelectorPair]) -> bool:
-        """Whether no answer given until now becomes another when these are added."""
+        """Whether every answer given until now holds when these are added."""
         return self._exact and not any(each.remote in self._by_remote for each in selectors)
 
     def to(self, prefix: Network) -> Source:
@@ -69,7 +69,7 @@ class Sources:
 
 
 def no_source(prefix: Network, interface: str, source: Source) -> str:
-    """What a person is told when there is none."""
+    """The note for a person when there is none."""
     ranges = ", ".join(each.prefix_text for each in source.missing)
     return (
         f"{interface}: this host has no address in {ranges}, so its own packets to {prefix} match no proxy ID; "

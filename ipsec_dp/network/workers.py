@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ipsec_dp")
 
+CONTROL_NICE = -10
+
 
 def receiver(config: Config, numbers: Mapping[str, int], name: str) -> int:
-    """The worker whose sockets get a tunnel's datagrams, which the SPI that we give out decides.
+    """The worker whose sockets receive a tunnel's datagrams; the SPI that we announce decides that.
 
-    That is its owner, but tunnels to the same peer share the first one's: the kernel joins datagrams of one peer whatever SA they
-    belong to, and parts of a flow on two ways would overtake each other. What another worker owns is handed over, in order.
+    It is the tunnel's owner, except that tunnels to the same peer share that of the first one: the kernel joins datagrams of one
+    peer whatever SA they belong to, and parts of a flow by two sockets would overtake each other. What another worker owns is
+    handed over, in order.
     """
     if config.workers == 1 or not config.has_tunnel(name):
         return 0
@@ -93,6 +96,17 @@ def pins(pin: bool | Sequence[int], workers: int) -> list[tuple[int, int]]:
             f"[gateway] pin: CPU {missing[0]} is none that this process may use; there are {', '.join(map(str, usable))}"
         )
     return [(cpus[2 * worker % len(cpus)], cpus[(2 * worker + 1) % len(cpus)]) for worker in range(workers)] if cpus else []
+
+
+def prefer_control_plane() -> None:
+    """Puts the calling thread (nice is each thread's own) before the loops, which are busy as long as there are packets.
+
+    The control plane has little to do, but SAs end when it is late.
+    """
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, CONTROL_NICE)
+    except OSError as error:
+        log.info("the control plane runs with the host's usual priority: %s", os.strerror(error.errno or 0))
 
 
 def status(plane: DataPlane) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import os
 from typing import TYPE_CHECKING, Any, Self
 
 from ipsec_dp.databases.sad import Sad
@@ -89,7 +90,7 @@ class Gateway:
         self.endpoint = Endpoint(ipaddress.ip_address(address), NAT_T_PORT if encapsulation is Encapsulation.UDP else 0)
         small = {"sa_slots": 256, "tunnels": 16, "interfaces": max(interfaces, 2)}
         self.plane = DataPlane(**{**small, **options})
-        self.sad = Sad(self.plane, self.clock)
+        self.sad = Sad(self.plane, self.clock, os.urandom)
         for interface in range(interfaces):
             self.plane.attach_memory_tun(interface, queue)
         self.link = self.plane.attach_memory_link(encapsulation, self.endpoint, queue)

@@ -1,1 +1,1 @@
-"""What follows the configuration beside the packet path: `apply` at start and reload, `close` at the end."""
+"""What a gateway does by its configuration beside the packet path: path MTU, tunnel monitors, host watch, zone log."""

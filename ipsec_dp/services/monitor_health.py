@@ -1,19 +1,18 @@
-"""Does a tunnel carry traffic? A count of questions asked and answered, without socket or clock."""
+"""Whether a tunnel carries traffic: probes sent and answered are counted here, without socket or clock."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-PENDING_MAX = 16  # questions that may still be answered, late
+PENDING_MAX = 16  # probes whose answer may still come late
 
 
 @dataclass
 class Health:
-    """`threshold` questions lost in a row: down; as many answered in a row: up again. It begins up: nothing moves at a start.
+    """`threshold` probes lost in a row: down; as many answered in a row: up again. It begins up, so that a start moves no route.
 
+    A probe is lost when it has no answer by the time of the next one. A later answer still counts: it ends the row of lost ones.
     Times are seconds of one clock that the caller owns.
-
-    A question is lost when it has no answer by the time of the next one. An answer that comes later still is one: it ends the row.
     """
 
     threshold: int
@@ -26,7 +25,7 @@ class Health:
     _pending: dict[int, float] = field(default_factory=dict)
 
     def ask(self, now: float) -> tuple[int, bool]:
-        """The sequence number of the next question (1..65535, then 0), and whether the tunnel went down over the one before."""
+        """The sequence number of the next probe (1..65535, then 0), and whether the loss of the one before took the tunnel down."""
         before = self.up
         if self.asked and self.asked % 65536 in self._pending:
             self.lost += 1
@@ -41,13 +40,13 @@ class Health:
         return sequence, before and not self.up
 
     def answered(self, sequence: int, now: float) -> bool:
-        """Notes an answer; one to no question, or a second one, is nothing. Whether the tunnel came up by it."""
+        """Counts an answer, unless it is a second one or belongs to no probe. Whether it brought the tunnel up."""
         at = self._pending.pop(sequence, None)
         if at is None:
             return False
         self.rtt_s = now - at
         self.lost_in_a_row = 0
         self.answered_in_a_row += 1
-        came = not self.up and self.answered_in_a_row >= self.threshold
-        self.up = self.up or came
-        return came
+        recovered = not self.up and self.answered_in_a_row >= self.threshold
+        self.up = self.up or recovered
+        return recovered

@@ -1,7 +1,7 @@
-"""The MTU of the way to one peer: what is believed of it, and what is asked next (RFC 1191, RFC 8201, RFC 8899). No I/O, no clock.
+"""The MTU of the path to one peer: what is believed of it, what is probed next (RFC 1191, RFC 8201, RFC 8899). No I/O, no clock.
 
-An ICMP message that quotes a packet of ours is a hint by somebody on the way. It lowers the value at once, because packets are
-being lost if it is true; then a probe of the former size, whose answer only the peer can give, says whether it was. Where ICMP is
+An ICMP message that quotes a packet of ours is a hint from somebody on the path. It lowers the value at once, because packets are
+being lost if it is true; then a probe of the former size, which only the peer can answer, shows whether it was. Where ICMP is
 filtered, a probe of the size in use finds out, and a search between what passes and what does not. After a while larger sizes are
 tried again.
 """
@@ -21,7 +21,7 @@ class Intervals:
     """Seconds. `raise_s`: until larger sizes are tried again (RFC 8201 §4: not within 5 minutes, 10 are recommended). `confirm_s`:
     between two probes of the size in use while there is traffic. `quiet_s`: until a path without traffic is looked at again.
     `probe_s`: before a probe is repeated. `answer_s`: after which one of which nothing was heard is forgotten. `tick_s`: between
-    two looks at what is due. `together_s`: what changes within it is told to the host at once."""
+    two looks at what is due. `together_s`: changes within it are passed to the host as one."""
 
     raise_s: float = 600.0
     confirm_s: float = 60.0
@@ -89,9 +89,9 @@ class PathMtu:
     # ---- probes
 
     def next_probe(self, now: float, *, active: bool) -> int | None:
-        """Octets of the probe to send now, None: none. `active`: packets went this way since the last call that gave none.
+        """Octets of the probe to send now, None: none. `active`: packets were sent by this path since the last call that gave none.
 
-        Whoever sends it tells `probed`; who cannot send probes at all calls `aged` instead.
+        Who sends it calls `probed` with the outcome; who cannot send probes at all calls `aged` instead.
         """
         if now < self.due:
             return None

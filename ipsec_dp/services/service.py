@@ -1,7 +1,7 @@
-"""What follows the configuration on the host beside guard, interfaces, policy, IKE and routes: zones, monitors, MTUs, ….
+"""Services: what a gateway does by its configuration beside guard, interfaces, policy, IKE and routes (MTUs, monitors, …).
 
-A component takes the wanted state and makes the kernel (or itself) so from whatever is there. Start, reload and adoption after a
-kill are the same call, so a component needs no code of its own for any of them.
+A service gets what is wanted and makes the kernel, or itself, match it, whatever there was before. Start, reload and adoption
+after a kill are the same call, so that a service needs no code of its own for any of them.
 """
 
 from __future__ import annotations
@@ -19,46 +19,47 @@ if TYPE_CHECKING:
 log = logging.getLogger("ipsec_dp")
 
 
-class Component(Protocol):
-    """One concern of the host. `name` is how messages call it ("zones")."""
+class Service(Protocol):
+    """One concern. `name` is what messages call it ("zone log")."""
 
     name: str
 
     async def apply(self, config: Config) -> None:
-        """Makes what there is as `config` wants it, from nothing, from an earlier configuration or from what a killed process left.
+        """Makes things as `config` wants them: from nothing, from an earlier configuration, or from what a killed process left.
 
-        Calling it twice changes nothing the second time. It never opens, even for a moment, what both the former and the new
-        configuration keep closed, and does not block the event loop for more than 50 ms. Raises IpsecDpError (say what stays).
+        A second call with the same configuration changes nothing. It never opens, even for a moment, what both the former and the
+        new configuration keep closed, and does not block the event loop for more than 50 ms. Raises IpsecDpError, which says what
+        stays as it was.
         """
 
     async def close(self) -> None:
-        """Takes everything of it away: the gateway stops. Also called after an `apply` that failed, or when none came."""
+        """Takes away all that it made: the gateway stops. Also called after an `apply` that failed, or without any."""
 
 
-class ComponentError(IpsecDpError):
-    """A component could not follow the configuration: which, and why."""
+class ServiceError(IpsecDpError):
+    """A service could not apply the configuration: which, and why."""
 
 
-class Components:
-    """All of a gateway, in the order in which they are applied; closed in reverse.
+class Services:
+    """All services of a gateway, in the order in which they are applied; closed in reverse.
 
     They are applied when guard, interfaces, policy and routes are as the configuration wants them, at start as at each reload.
     """
 
-    def __init__(self, components: Iterable[Component] = ()) -> None:
-        self._components = tuple(components)
+    def __init__(self, services: Iterable[Service] = ()) -> None:
+        self._services = tuple(services)
 
     async def apply(self, config: Config) -> None:
-        """Raises ComponentError for the first that fails; those after it are left as they were."""
-        for component in self._components:
+        """Raises ServiceError for the first that fails; those after it are left as they were."""
+        for service in self._services:
             try:
-                await component.apply(config)
+                await service.apply(config)
             except IpsecDpError as error:
-                raise ComponentError(f"{component.name}: {error}") from error
+                raise ServiceError(f"{service.name}: {error}") from error
 
     async def close(self) -> None:
-        for component in reversed(self._components):
+        for service in reversed(self._services):
             try:
-                await component.close()
+                await service.close()
             except IpsecDpError as error:
-                log.warning("%s: %s", component.name, error)
+                log.warning("%s: %s", service.name, error)

@@ -1,32 +1,32 @@
-"""The tunnel monitors of a gateway: they ask through the tunnels, say what is down, and move routes.
+"""The tunnel monitors of a gateway: they probe through the tunnels, report what is down, and move routes.
 
-A question goes into the tunnel's own interface, whatever the routes are, so a tunnel whose routes were withdrawn is still watched.
-Its answer may come back by any tunnel: each side watches its own direction, or neither could be the first to come back.
+A probe goes into the tunnel's own interface, whatever the routes are: a tunnel whose routes were withdrawn is still watched.
+Its answer may return by any tunnel: each side watches its own direction, since otherwise neither could be the first to return.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.errors import IpsecDpError
-from ipsec_dp.host.echo import Echo, EchoSockets
+from ipsec_dp.host.echo import Echo
 from ipsec_dp.services.monitor_health import Health
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
 
     from ipsec_dp.config import Config, Monitor, Tunnel
     from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.network.host import Host
+    from ipsec_dp.util.clock import Clock
 
 log = logging.getLogger("ipsec_dp")
 
 NO_SOURCE = "this host has no address inside the local selectors; write monitor.source"
-TOKEN_OCTETS = 16  # of a probe's content: what answers it must have got it
+TOKEN_OCTETS = 16  # of a probe's content: whoever answers must have received it
 
 
 @dataclass
@@ -34,37 +34,28 @@ class _Watch:
     tunnel: Tunnel
     monitor: Monitor
     health: Health
-    token: bytes = field(default_factory=lambda: os.urandom(TOKEN_OCTETS))
+    token: bytes
     source: Address | None = None
-    error: str | None = None  # why it cannot ask
+    error: str | None = None  # why it cannot probe
     task: asyncio.Task[None] | None = None
 
 
-class Monitors:
-    """A component.
-
-    `source_of` finds our address for a tunnel's probes; `withdraw` prefers routes into other interfaces to those into these;
-    `renew` has IKE make new SAs for a tunnel that carries nothing.
-    """
+class TunnelMonitors:
+    """A service. `renew` has IKE make new SAs for a tunnel that carries nothing."""
 
     name = "monitors"
 
-    def __init__(
-        self,
-        source_of: Callable[[Tunnel, Address], Awaitable[Address | None]],
-        withdraw: Callable[[frozenset[str]], Awaitable[None]],
-        renew: Callable[[str], None],
-    ) -> None:
-        self._source_of, self._withdraw, self._renew = source_of, withdraw, renew
+    def __init__(self, host: Host, renew: Callable[[str], None], clock: Clock) -> None:
+        self._host, self._renew, self._clock = host, renew, clock
         self._watches: dict[str, _Watch] = {}
-        self._sockets = EchoSockets(int.from_bytes(os.urandom(2)), self._answered)
+        self._echoes = host.reports.echoes(int.from_bytes(clock.random(2)), self._answered)
         self._by_token: dict[bytes, _Watch] = {}
         self._moving = asyncio.Lock()
         self._withdrawn: frozenset[str] = frozenset()
         self._moves: set[asyncio.Task[None]] = set()
 
     async def apply(self, config: Config) -> None:
-        """What is asked as before goes on with what it knows; the rest begins anew. Raises HostError."""
+        """A monitor that probes as before goes on with what it knows; the others begin anew. Raises HostError."""
         wanted = {tunnel.name: (tunnel, tunnel.monitor) for tunnel in config.tunnels if tunnel.monitor is not None}
         for name, watch in list(self._watches.items()):
             tunnel, monitor = wanted.get(name, (None, None))
@@ -74,22 +65,22 @@ class Monitors:
                 await self._end(name)
         versions = {monitor.target.version for _, monitor in wanted.values()}
         interfaces = {tunnel.interface for tunnel in config.tunnels} if versions else set()
-        self._sockets.keep(interfaces)
+        self._echoes.keep(interfaces)
         for interface in interfaces:
             for version in versions:
-                self._sockets.listen(interface, version)
+                self._echoes.listen(interface, version)
         for name, (tunnel, monitor) in wanted.items():
             if name not in self._watches:
-                watch = _Watch(tunnel, monitor, Health(monitor.threshold))
+                watch = _Watch(tunnel, monitor, Health(monitor.threshold), self._clock.random(TOKEN_OCTETS))
                 self._watches[name] = self._by_token[watch.token] = watch
                 watch.task = asyncio.get_running_loop().create_task(self._watch(watch))
-                watch.task.add_done_callback(_told)
+                watch.task.add_done_callback(_log_error)
         await self._move()
 
     async def close(self) -> None:
         for name in list(self._watches):
             await self._end(name)
-        self._sockets.keep(set())
+        self._echoes.keep(set())
 
     async def _end(self, name: str) -> None:
         watch = self._watches.pop(name)
@@ -99,21 +90,21 @@ class Monitors:
             await asyncio.gather(watch.task, return_exceptions=True)
 
     async def _watch(self, watch: _Watch) -> None:
-        due = time.monotonic()
+        due = self._clock.now()
         while True:
             await self._ask(watch)
-            due = max(due + watch.monitor.interval_s, time.monotonic())
-            await asyncio.sleep(due - time.monotonic())
+            due = max(due + watch.monitor.interval_s, self._clock.now())
+            await self._clock.sleep(due - self._clock.now())
 
     async def _ask(self, watch: _Watch) -> None:
         target = watch.monitor.target
         if watch.source is None or watch.health.lost_in_a_row:
             await self._find_source(watch)
-        sequence, went = watch.health.ask(time.monotonic())
+        sequence, lost = watch.health.ask(self._clock.now())
         if watch.source is not None:
-            echo = Echo(watch.source, target, self._sockets.identifier, sequence, watch.token)
-            self._sockets.send(watch.tunnel.interface, echo)
-        if went:
+            echo = Echo(watch.source, target, self._echoes.identifier, sequence, watch.token)
+            self._echoes.send(watch.tunnel.interface, echo)
+        if lost:
             log.warning('tunnel "%s": %s', watch.tunnel.name, _trouble(watch))
             self._renew(watch.tunnel.name)
         await self._move()
@@ -122,7 +113,7 @@ class Monitors:
         watch.source, watch.error = watch.monitor.source, None
         if watch.source is None:
             try:
-                watch.source = await self._source_of(watch.tunnel, watch.monitor.target)
+                watch.source = await self._host.routing.probe_source(watch.tunnel, watch.monitor.target)
             except IpsecDpError as error:
                 watch.error = str(error)
             else:
@@ -132,14 +123,14 @@ class Monitors:
         watch = self._by_token.get(echo.data)
         if watch is None or (echo.source, echo.destination) != (watch.monitor.target, watch.source):
             return
-        if watch.health.answered(echo.sequence, time.monotonic()):
+        if watch.health.answered(echo.sequence, self._clock.now()):
             log.info('tunnel "%s": monitor: %s answers again', watch.tunnel.name, watch.monitor.target)
             moving = asyncio.get_running_loop().create_task(self._move())
             self._moves.add(moving)
             moving.add_done_callback(self._moves.discard)
 
     async def _move(self) -> None:
-        """Routes as the monitors have it now."""
+        """Withdraws the routes into the interfaces of tunnels that are down, as far as a monitor is to."""
         async with self._moving:
             down = frozenset(
                 watch.tunnel.interface
@@ -149,13 +140,13 @@ class Monitors:
             if down == self._withdrawn:
                 return
             try:
-                await self._withdraw(down)
+                await self._host.routing.withdraw(down)
                 self._withdrawn = down
             except IpsecDpError as error:
                 log.error("monitors: routes stay as they were: %s", error)
 
     async def added_to(self, tunnels: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-        """The tunnels of `status` with what it knows: `monitor`, null without one, and the last error while it is down."""
+        """The tunnels of `status` with `monitor`, null where there is none, and the last error of a tunnel that is down."""
         async for entry in tunnels:
             watch = self._watches.get(entry["name"])
             entry["monitor"] = None if watch is None else _status(watch)
@@ -164,7 +155,7 @@ class Monitors:
             yield entry
 
 
-def _told(task: asyncio.Task[None]) -> None:
+def _log_error(task: asyncio.Task[None]) -> None:
     """No monitor ends unnoticed."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("a monitor ended by an error of ours", exc_info=error)

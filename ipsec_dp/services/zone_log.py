@@ -1,4 +1,4 @@
-"""What zone rules with `log` say, in the gateway's own log."""
+"""The packets that zone rules with `log` match, in the gateway's own log."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import logging
 from typing import TYPE_CHECKING
 
 from ipsec_dp.host import zones
-from ipsec_dp.host.nflog import LogReader
 from ipsec_dp.ipsec.packet import selectors_of_packet
 
 if TYPE_CHECKING:
     from ipsec_dp.config import Config
     from ipsec_dp.host.nflog import Line
+    from ipsec_dp.network.host import Closable, HostReports
 
 log = logging.getLogger("ipsec_dp")
 
 
 class ZoneLog:
-    """A component: listens while a rule of the configuration is to be logged."""
+    """A service: listens while a rule of the configuration is to be logged."""
 
     name = "zone log"
 
-    def __init__(self) -> None:
-        self._reader: LogReader | None = None
+    def __init__(self, reports: HostReports) -> None:
+        self._reports = reports
+        self._reader: Closable | None = None
         self._config: Config | None = None
 
     async def apply(self, config: Config) -> None:
@@ -30,7 +31,7 @@ class ZoneLog:
         self._config = config
         wanted = any(rule.log for rule in config.zone_rules)
         if wanted and self._reader is None:
-            self._reader = LogReader(zones.log_group(config.name), self._told)
+            self._reader = self._reports.zone_log(zones.log_group(config.name), self._log)
         elif not wanted:
             await self.close()
 
@@ -39,7 +40,7 @@ class ZoneLog:
             self._reader.close()
             self._reader = None
 
-    def _told(self, line: Line) -> None:
+    def _log(self, line: Line) -> None:
         number = int(line.prefix.removeprefix(zones.LOG_PREFIX))
         rules = () if self._config is None else self._config.zone_rules
         if 1 <= number <= len(rules):
@@ -49,6 +50,6 @@ class ZoneLog:
 
 
 def describe(packet: bytes) -> str:
-    """The ends of a packet as a person reads them: "10.1.0.2 -> 10.2.0.2 [17/53-…]"."""
+    """Source and destination of a packet as a person reads them: "10.1.0.2 -> 10.2.0.2 [17/53-…]"."""
     pair = selectors_of_packet(packet)
     return "a packet of no IP version" if pair is None else f"{pair.local_text} -> {pair.remote_text}"

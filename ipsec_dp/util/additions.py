@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-FEW = 16  # for which it pays to leave the rest as it is
+FEW = 16  # additions, up to which it pays to leave the rest as it is
 
 
 def additions(before: Sequence[Item], now: Sequence[Item]) -> list[Item] | None:
-    """The objects of `now` that `before` has not, in order; None when one of `before` is gone, or there are more than FEW."""
+    """The objects of `now` that are not in `before`, in order; None when one of `before` is gone, or more than FEW were added."""
     known, present = set(map(id, before)), set(map(id, now))
     if len(known) != len(before) or len(present) != len(now) or not known <= present or len(present) - len(known) > FEW:
         return None

@@ -1,4 +1,4 @@
-"""Work on many things in the event loop's thread, in slices: between two of them everything else has its turn."""
+"""Work on many things in the event loop's thread, in slices of time: between two of them everything else that is due runs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ SLICE_S = 0.005
 T = TypeVar("T")
 
 
-async def in_turns(things: Iterable[T], slice_s: float = SLICE_S) -> AsyncIterator[T]:
-    """Each of `things`; whenever `slice_s` s are used up, the loop does what else is due before the next one.
+async def in_slices(things: Iterable[T], slice_s: float = SLICE_S) -> AsyncIterator[T]:
+    """Each of `things`; once `slice_s` seconds are used up, the loop does what else is due before the next one.
 
-    What the things are taken from must not change meanwhile: give a tuple or a list that nobody else writes to.
+    The collection must not change meanwhile: give a tuple, or a list that nobody else writes to. The seconds are the
+    machine's, whatever clock a gateway has: they bound how long others wait.
     """
     began = time.monotonic()
     for thing in things:

@@ -11,6 +11,7 @@ from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.ike.v2.message import Header, Message, build_message
 from ipsec_dp.ike.v2.wire import ExchangeType, Flag
 from ipsec_dp.keying.ike_driver import IkeDriver
+from ipsec_dp.util.clock import SystemClock
 
 from .ladder import Ladder
 
@@ -155,7 +156,7 @@ class Failing:
 
 def test_a_datagram_that_makes_the_core_fail_costs_that_datagram_alone(caplog):
     core = Failing()
-    parts: Any = {"core": core, "children": None, "links": None, "locate": None, "changed": None}
+    parts: Any = {"core": core, "children": None, "links": None, "locate": None, "changed": None, "clock": SystemClock()}
     driver = IkeDriver([], {}, **parts)
     local, remote = (Endpoint(ip_address(end), 4500) for end in ("192.0.2.2", "192.0.2.1"))
     for message in (b"bad", b"bad", b"good"):

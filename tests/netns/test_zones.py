@@ -11,11 +11,11 @@ import pytest
 
 from ipsec_dp.config import load
 from ipsec_dp.config.zone_policy import Packet, ZonePolicy
-from ipsec_dp.databases.spd import Spd
-from ipsec_dp.network.host import HostSide
+from ipsec_dp.network.linux_host import LinuxHost
 from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.packets import udp
 from ipsec_dp.rig.process import GatewayPair, ManualPair
+from ipsec_dp.util.clock import SystemClock
 from tests.netns import harness
 from tests.netns.traffic import mac, ping, put, tcp_both_ways, udp_both_ways, udp_payload, until
 
@@ -86,7 +86,7 @@ def configured(directory, *tables, gateway="gwA"):
 
 
 def applied(gateway, config):
-    harness.run(gateway, lambda: HostSide(config, Spd(config)).apply_zones(config))
+    harness.run(gateway, lambda: LinuxHost(config, SystemClock()).guard.apply_zones(config))
 
 
 def listeners():

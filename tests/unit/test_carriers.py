@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from ipsec_dp.config import load
-from ipsec_dp.network.carrier import Carriers, followed
+from ipsec_dp.network.carrier import InterfaceCarriers, carrier_interfaces
 
 AUTH = '[tunnel.auth]\npsk_file = "x.psk"\n'
 PROXY_ID = '[[tunnel.proxy_id]]\nlocal = "10.1.0.0/24"\nremote = "10.2.0.0/24"\n'
@@ -50,30 +50,30 @@ def loaded(tmp_path):
     ids=["calls", "is called", "everything beyond", "two interfaces", "on demand", "proxy IDs", "shared", "manual keys"],
 )
 def test_who_is_followed(loaded, tunnels, shown):
-    assert followed(loaded(*reversed(tunnels)).tunnels) == shown
+    assert carrier_interfaces(loaded(*reversed(tunnels)).tunnels) == shown
 
 
 def test_the_carrier_is_that_of_the_tunnel(loaded):
     up: set[str] = set()
     carriers: dict[str, bool] = {}
-    component = Carriers(carriers.__setitem__, up.__contains__)
+    service = InterfaceCarriers(carriers.__setitem__, up.__contains__)
     config = loaded(tunnel(), tunnel("c", "on-demand", interface="ipsec1"))
-    asyncio.run(component.apply(config))
+    asyncio.run(service.apply(config))
     assert carriers == {"ipsec0": False, "ipsec1": True}
     up.add("b")
-    component.changed("b")
-    component.changed("c")
+    service.changed("b")
+    service.changed("c")
     assert carriers == {"ipsec0": True, "ipsec1": True}
     up.clear()
-    component.changed("b")
+    service.changed("b")
     assert carriers == {"ipsec0": False, "ipsec1": True}
 
 
 def test_a_new_configuration_may_follow_no_longer(loaded):
     carriers: dict[str, bool] = {}
-    component = Carriers(carriers.__setitem__, lambda _: False)
-    asyncio.run(component.apply(loaded(tunnel())))
-    asyncio.run(component.apply(loaded(tunnel(start="on-demand"))))
+    service = InterfaceCarriers(carriers.__setitem__, lambda _: False)
+    asyncio.run(service.apply(loaded(tunnel())))
+    asyncio.run(service.apply(loaded(tunnel(start="on-demand"))))
     assert carriers == {"ipsec0": True}
-    component.changed("b")
+    service.changed("b")
     assert carriers == {"ipsec0": True}

@@ -1,4 +1,4 @@
-"""Components follow the configuration in their order and go in reverse."""
+"""Services take a configuration over in their order and go in reverse."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from ipsec_dp.errors import IpsecDpError
-from ipsec_dp.services.service import ComponentError, Components
+from ipsec_dp.services.service import ServiceError, Services
 
 if TYPE_CHECKING:
     from ipsec_dp.config import Config
 
 
-FIRST, SECOND = cast("Config", "first"), cast("Config", "second")  # only a component looks into it
+FIRST, SECOND = cast("Config", "first"), cast("Config", "second")  # only a service looks into it
 
 
 class Recorder:
@@ -34,12 +34,12 @@ class Recorder:
 
 def test_applied_in_order_and_closed_in_reverse():
     calls: list[str] = []
-    components = Components((Recorder("zones", calls), Recorder("monitor", calls)))
+    services = Services((Recorder("zones", calls), Recorder("monitor", calls)))
 
     async def life() -> None:
-        await components.apply(FIRST)
-        await components.apply(SECOND)
-        await components.close()
+        await services.apply(FIRST)
+        await services.apply(SECOND)
+        await services.close()
 
     asyncio.run(life())
 
@@ -48,18 +48,18 @@ def test_applied_in_order_and_closed_in_reverse():
 
 def test_a_failure_names_the_component_and_leaves_those_behind_it():
     calls: list[str] = []
-    components = Components((Recorder("zones", calls, fails=True), Recorder("monitor", calls)))
+    services = Services((Recorder("zones", calls, fails=True), Recorder("monitor", calls)))
 
-    with pytest.raises(ComponentError, match="zones: the kernel says no"):
-        asyncio.run(components.apply(FIRST))
+    with pytest.raises(ServiceError, match="zones: the kernel says no"):
+        asyncio.run(services.apply(FIRST))
 
     assert calls == []
 
 
 def test_closing_goes_on_after_a_failure():
     calls: list[str] = []
-    components = Components((Recorder("zones", calls), Recorder("monitor", calls, fails=True)))
+    services = Services((Recorder("zones", calls), Recorder("monitor", calls, fails=True)))
 
-    asyncio.run(components.close())
+    asyncio.run(services.close())
 
     assert calls == ["zones closed"]

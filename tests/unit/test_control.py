@@ -17,11 +17,11 @@ import pytest
 from ipsec_dp.errors import ControlError, DataPlaneError, NoDaemonError
 from ipsec_dp.gateway import control
 from ipsec_dp.gateway.control import ControlServer, request
-from ipsec_dp.util.slices import in_turns
+from ipsec_dp.util.slices import in_slices
 
 
 async def rows(count):
-    async for number in in_turns(range(count), slice_s=0.0):
+    async for number in in_slices(range(count), slice_s=0.0):
         yield {"number": number, "text": "x" * 100}
 
 

@@ -18,8 +18,8 @@ from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import ANY_PROTOCOL, Range, SelectorPair
 from ipsec_dp.network.desired import GuardSelectors, guard_selectors
 from ipsec_dp.network.interface_mtu import route_mtus
-from ipsec_dp.network.route_plan import Around, Lead
-from ipsec_dp.util.additions import additions
+from ipsec_dp.network.route_plan import RouteContext, RoutePlan
+from ipsec_dp.util.additions import FEW, additions
 
 TEXT = """
 [[tunnel]]
@@ -78,8 +78,8 @@ def idle(tunnel, name, remote):
     return shaped(tunnel, name, {"proxy_ids": (proxy_id,), "interface": "ipsec0", "routed": True})
 
 
-def around(config):
-    return Around(DEVICES, OWN, frozenset(), config.routes)
+def context(config):
+    return RouteContext(DEVICES, OWN, frozenset(), config.routes)
 
 
 def wide(config, narrow=()):
@@ -90,7 +90,7 @@ def wide(config, narrow=()):
 def led(config, mtus):
     """None: refused."""
     try:
-        return Lead(config, around(config), mtus)
+        return RoutePlan(config, context(config), mtus)
     except HostError:
         return None
 
@@ -117,7 +117,7 @@ def test_any_row_of_changes_ends_where_the_whole_does(base, steps):
 
         mtus = wide(config, narrow)
         whole = led(config, mtus)
-        if lead is None or lead.grow(config, around(config), mtus) is None:
+        if lead is None or lead.grow(config, context(config), mtus) is None:
             lead = led(config, mtus)
         assert (lead is None) == (whole is None)
         if lead is not None and whole is not None:
@@ -142,8 +142,8 @@ def test_one_tunnel_more_is_worked_out_alone(base):
     assert [str(each.remote) for each in added] == ["172.16.0.80-172.16.0.95"]
     assert grown(plan(first, ["ipsec0"]), added) == plan(second, ["ipsec0"])
 
-    lead = Lead(before, around(before), wide(before, ["t0"]))
-    found = lead.grow(after, around(after), wide(after, ["t0", "new"]))
+    lead = RoutePlan(before, context(before), wide(before, ["t0"]))
+    found = lead.grow(after, context(after), wide(after, ["t0", "new"]))
     assert found is not None
     assert [(str(each.prefix), each.interface, str(each.source), each.mtu) for each in found] == [
         ("172.16.0.80/28", 5, "10.1.0.1", 1300)
@@ -155,6 +155,14 @@ def test_routes_are_worked_out_anew_where_the_host_is_another(base, differs):
     config, tunnel = base
     config = replace(config, tunnels=(idle(tunnel, "t0", NEIGHBOURS[0]),))
     mtus = wide(config)
-    assert Lead(config, around(config), mtus).grow(config, around(config), mtus) == []
-    assert Lead(config, around(config), mtus).grow(config, replace(around(config), **differs), mtus) is None
-    assert Lead(config, around(config), mtus).grow(config, around(config), wide(config, ["t0"])) is None
+    assert RoutePlan(config, context(config), mtus).grow(config, context(config), mtus) == []
+    assert RoutePlan(config, context(config), mtus).grow(config, replace(context(config), **differs), mtus) is None
+    assert RoutePlan(config, context(config), mtus).grow(config, context(config), wide(config, ["t0"])) is None
+
+
+def test_what_came_is_told_by_identity_while_it_is_little():
+    one, two, three = [1], [1], [1]
+    assert additions([one, two], [one, three, two]) == [three]
+    assert additions([one, two], [one, three]) is None
+    assert additions([one, one, two], [one, one, one]) is None
+    assert additions([], [[number] for number in range(FEW + 1)]) is None

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from ipsec_dp.host import HostError
-from ipsec_dp.host.names import addresses_of, ways_to
+from ipsec_dp.host.names import addresses_of, routes_to
 
 NAME = "gw.example"
 V4, V6 = ("192.0.2.2", "192.0.2.9"), ("2001:db8::2", "2001:db8::9")
@@ -43,7 +43,7 @@ def resolver(monkeypatch):
 
 
 def found(version: int | None = None, routes: Routes | None = None, remote: Any = NAME) -> list[str]:
-    ways = asyncio.run(ways_to(remote, version, cast("Any", routes or Routes(*V4, *V6))))
+    ways = asyncio.run(routes_to(remote, version, cast("Any", routes or Routes(*V4, *V6))))
     assert all(way == f"by {address}" for address, way in cast("Any", ways))
     return [str(address) for address, _ in ways]
 

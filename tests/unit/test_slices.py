@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ipsec_dp.util.slices import in_turns
+from ipsec_dp.util.slices import in_slices
 
 
 def taken(slice_s):
@@ -20,7 +20,7 @@ def taken(slice_s):
                 await asyncio.sleep(0)
 
         beating = asyncio.create_task(beat())
-        got = [thing async for thing in in_turns(range(1000), slice_s)]
+        got = [thing async for thing in in_slices(range(1000), slice_s)]
         beating.cancel()
         return others, got
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 from typing import Any, cast
 
 import pytest
 
 from ipsec_dp.gateway import events
 from ipsec_dp.host import vmgenid
+from ipsec_dp.network.reports import KernelReports
+from ipsec_dp.util.clock import SystemClock
 
 NEWS = b"change@/devices/LNXSYSTM:00/VMGENCTR:00\0ACTION=change\0NEW_VMGENID=1\0"
 
@@ -37,6 +42,21 @@ def test_esp_and_ike_sas_end(monkeypatch, changed, called):
     nothing = cast("Any", None)
     plane, ike = cast("Any", Recorded(calls)), cast("Any", Recorded(calls))
     one = events.Running(nothing, nothing, plane, nothing, {}, ike, nothing, nothing)
-    monkeypatch.setattr(vmgenid, "drain", lambda _uevents: changed)
-    one._machine_changed(nothing)
+
+    async def life() -> None:
+        kernel, ours = socket.socketpair()
+        read = asyncio.Event()
+
+        def drain(uevents: socket.socket) -> bool:
+            uevents.recv(1)
+            read.set()
+            return changed
+
+        monkeypatch.setattr(vmgenid, "listen", lambda: ours)
+        monkeypatch.setattr(vmgenid, "drain", drain)
+        with kernel, contextlib.closing(KernelReports(SystemClock()).machine_clones(one.cloned)):
+            kernel.send(b"x")
+            await asyncio.wait_for(read.wait(), 5)
+
+    asyncio.run(life())
     assert calls == called

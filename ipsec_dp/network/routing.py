@@ -1,0 +1,139 @@
+"""The routes of a gateway: into its interfaces while it runs, unreachable before and after, and past both what may bypass.
+
+Several ask at once (a reload, a monitor, a change of the host), so each takes its turn and finds what the one before it left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from ipsec_dp.config.bypass import plan as bypass_plan
+from ipsec_dp.host import bypass, routes
+from ipsec_dp.host.outer import own_sources
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.network.desired import routed_prefixes
+from ipsec_dp.network.interface_mtu import route_mtus
+from ipsec_dp.network.route_plan import RouteContext, RoutePlan
+from ipsec_dp.network.source_address import Sources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AsyncExitStack
+
+    from pyroute2 import AsyncIPRoute
+
+    from ipsec_dp.config import Config, Tunnel
+    from ipsec_dp.ipsec.addresses import Address, Network
+    from ipsec_dp.network.interfaces import LinuxInterfaces
+
+log = logging.getLogger("ipsec_dp")
+
+
+class LinuxRouting:
+    """`network.host.HostRouting` by rtnetlink. It asks `interfaces` where routes lead, and how wide they are."""
+
+    def __init__(self, config: Config, netlink: Callable[[], AsyncIPRoute], interfaces: LinuxInterfaces) -> None:
+        self._config, self._netlink, self._interfaces = config, netlink, interfaces
+        self.notes: list[str] = []
+        self._kept: routes.RouteTable | None = None
+        self._turn = asyncio.Lock()
+        self._withdrawn: frozenset[str] = frozenset()  # interfaces that get no routes if others have them, see `withdraw`
+        self._open = False  # routes lead into the interfaces
+        self._plan: RoutePlan | None = None  # whose routes the table has
+        self._route_mtus: Mapping[Network, int] | None = None  # None: our routes lead nowhere
+
+    @property
+    def _table(self) -> routes.RouteTable:
+        """Kept, so that `change` knows what it left."""
+        if self._kept is None:
+            self._kept = routes.RouteTable(self._netlink(), self._config.name)
+        self._kept.tunnels = frozenset(self._interfaces.indices.values())
+        return self._kept
+
+    @property
+    def _bypass(self) -> bypass.BypassRules:
+        return bypass.BypassRules(self._netlink(), self._config.name)
+
+    def reconfigure(self, config: Config) -> None:
+        """What `apply` makes from its next call on."""
+        self._config = config
+
+    async def routed(self) -> list[Network]:
+        """The prefixes that the kernel has routes of this gateway for, into an interface."""
+        return await self._table.routed()
+
+    async def apply_bypass(self) -> None:
+        """Has the kernel route past the tunnels what the configuration lets bypass them."""
+        await self._bypass.apply(bypass_plan(self._config.policies).matches)
+
+    async def hold(self) -> None:
+        """Makes every routed prefix unreachable."""
+        self._open = False
+        self._route_mtus = self._plan = None
+        await self._table.apply(routed_prefixes(self._config), ())
+
+    async def remove(self) -> None:
+        """Takes every route and rule of this gateway away."""
+        await self._table.remove()
+        await self._bypass.remove()
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        stack.push_async_callback(self.hold)
+        await self.apply()
+
+    async def withdraw(self, interfaces: frozenset[str]) -> None:
+        self._withdrawn = interfaces
+        await self.apply()
+
+    async def apply(self, *, known: bool = False) -> None:
+        self._open = True
+        async with self._turn:
+            await self.apply_bypass()
+            await self._apply(known=known)
+
+    async def renew(self) -> None:
+        """`apply`, where routes lead into the interfaces at all."""
+        if self._open:
+            await self.apply()
+
+    async def apply_mtus(self) -> None:
+        """`apply`, where the tunnels' MTUs mean other routes."""
+        mtus = self._interfaces.mtus
+        if self._plan is not None and await asyncio.to_thread(self._plan.suits, self._config, mtus):
+            return
+        if self._route_mtus is not None and self._route_mtus != await asyncio.to_thread(route_mtus, self._config, mtus):
+            await self.apply()
+
+    async def _apply(self, *, known: bool) -> None:
+        own = await own_sources(self._netlink())
+        config, mtus = self._config, self._interfaces.mtus
+        context = RouteContext(self._interfaces.indices, own, self._withdrawn, config.routes)
+        plan, self._plan = self._plan, None
+        table, conflicts = self._table, []
+        if not (known and plan is not None and await self._extend(plan, config, context, mtus)):
+            plan = await asyncio.to_thread(RoutePlan, config, context, mtus)
+            conflicts = await (table.change if known else table.apply)(plan.prefixes, plan.wanted)
+        self._plan, self._route_mtus = plan, plan.mtus
+        self._note([*(f"route {conflict}" for conflict in conflicts), *plan.notes])
+
+    async def _extend(self, plan: RoutePlan, config: Config, context: RouteContext, mtus: Mapping[str, int]) -> bool:
+        """Adds the routes of tunnels that were added; False: all has to be looked at."""
+        added = await asyncio.to_thread(plan.grow, config, context, mtus)
+        return added is not None and await self._table.extend(added)
+
+    def _note(self, notes: list[str]) -> None:
+        for note in notes:
+            if note not in self.notes:
+                log.warning("%s", note)
+        self.notes = notes
+
+    async def probe_source(self, tunnel: Tunnel, target: Address) -> Address | None:
+        fitting = [selector for selector in tunnel.selectors if selector.version == target.version]
+        for address in tunnel.addresses:
+            own = AddressRange(address.ip, address.ip)
+            if any(selector.local.covers(own) for selector in fitting):
+                return address.ip
+        named = [selector for selector in fitting if not selector.local.everything]
+        return Sources(tunnel.interface, named, await own_sources(self._netlink())).any_address()

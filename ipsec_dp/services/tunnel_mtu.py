@@ -1,0 +1,136 @@
+"""The MTU of every tunnel: what the path to its peer takes, and what its suites leave of that. No I/O, no clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ipsec_dp.config.packets import IPV6_MTU_MIN, Packets
+from ipsec_dp.dataplane import TunnelSettings
+from ipsec_dp.ipsec.suites import Suite, inner_mtu
+from ipsec_dp.network.peer_routes import OUTER_MTU
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from collections.abc import Set as AbstractSet
+
+    from ipsec_dp.config import Config, Tunnel
+    from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.services.path_mtu_state import PathMtu
+
+TCP_IP = {4: 40, 6: 60}  # octets of headers before a TCP payload without options
+
+
+class Shape(NamedTuple):
+    """What is put around an inner packet. `remote` None: a peer that is not known yet."""
+
+    suite: Suite
+    udp: bool
+    remote: Address | None
+
+    def inner(self, outer: int) -> int:
+        """Octets of the largest inner packet in an outer one of `outer` octets."""
+        version = 4 if self.remote is None else self.remote.version
+        return inner_mtu(outer, self.suite, "udp" if self.udp else "esp", version)
+
+
+def settings_of(packets: Packets, mtu: int) -> TunnelSettings:
+    """What the data plane has to know of a tunnel whose largest inner packet has `mtu` octets."""
+    mss = packets.mss_clamp
+    fixed = 0 if isinstance(mss, str) else mss
+    mss4, mss6 = (mtu - TCP_IP[4], mtu - TCP_IP[6]) if mss == "auto" else (fixed, fixed)
+    return TunnelSettings(mtu, mss4, mss6, packets.fragment == "after", packets.dscp_in == "copy")
+
+
+def remotes_of(shapes: Iterable[Shape]) -> set[Address]:
+    """The peers that are known."""
+    return {shape.remote for shape in shapes if shape.remote is not None}
+
+
+class MtuTable:
+    """`paths`: what is believed of each peer's path; the caller adds it before the first shape that goes there."""
+
+    def __init__(self) -> None:
+        self.paths: dict[Address, PathMtu] = {}
+        self._shapes: dict[str, set[Shape]] = {}
+        self._bound: dict[Address, set[str]] = {}  # tunnels whose packets must fit a path
+        self._mtus: dict[str, int] = {}
+
+    def __getitem__(self, name: str) -> int:
+        """The largest inner packet of a tunnel, in octets."""
+        return self._mtus[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the tunnels."""
+        return iter(self._mtus)
+
+    def shapes(self, name: str) -> AbstractSet[Shape]:
+        """Of a tunnel; empty when it has none yet."""
+        return self._shapes.get(name, set())
+
+    def bound(self, remote: Address) -> AbstractSet[str]:
+        """The tunnels whose packets must fit the path to a peer."""
+        return self._bound.get(remote, set())
+
+    def set_shapes(self, tunnel: Tunnel, shapes: set[Shape]) -> None:
+        """A tunnel's packets look like these from now on, and must fit the paths to their peers."""
+        self._unbind(tunnel.name)
+        self._shapes[tunnel.name] = shapes
+        for remote in remotes_of(shapes):
+            if _must_fit(tunnel, remote):
+                self._bound.setdefault(remote, set()).add(tunnel.name)
+        self._mtus[tunnel.name] = self._inner(tunnel)
+
+    def forget(self, config: Config) -> None:
+        """Drops the tunnels that `config` has no more."""
+        for name in [name for name in self._shapes if not config.has_tunnel(name)]:
+            self._unbind(name)
+            del self._shapes[name], self._mtus[name]
+
+    def _unbind(self, name: str) -> None:
+        for remote in remotes_of(self.shapes(name)):
+            self._bound.get(remote, set()).discard(name)
+
+    def update(self, tunnel: Tunnel) -> bool:
+        """The paths to its peers changed; whether its MTU did."""
+        before, self._mtus[tunnel.name] = self._mtus[tunnel.name], self._inner(tunnel)
+        return self._mtus[tunnel.name] != before
+
+    def _inner(self, tunnel: Tunnel) -> int:
+        if tunnel.packets.mtu:
+            return tunnel.packets.mtu
+        return min(shape.inner(self._outer(tunnel, shape.remote)) for shape in self._shapes[tunnel.name])
+
+    def _outer(self, tunnel: Tunnel, remote: Address | None) -> int:
+        """Octets of the largest outer packet to a peer."""
+        if remote is None:
+            return OUTER_MTU
+        path = self.paths[remote]
+        return path.outer if _must_fit(tunnel, remote) else path.link
+
+    def of_host(self, config: Config) -> dict[str, int]:
+        """The largest packet that the kernel is to hand over, by tunnel: more than fits where the outer packet is fragmented."""
+        wanted = {}
+        for tunnel in config.tunnels:
+            mtu = self._mtus[tunnel.name]
+            if tunnel.packets.fragment == "after" and not tunnel.packets.mtu:
+                mtu = max([mtu, *(self.paths[remote].link for remote in remotes_of(self._shapes[tunnel.name]))])
+            wanted[tunnel.name] = mtu
+        return wanted
+
+    def needs_fragments(self, remote: Address) -> bool:
+        """Whether IPv6 packets of 1280 octets no longer fit whole into bare ESP to this peer."""
+        if remote.version != 6:
+            return False
+        outer = self.paths[remote].outer
+        shapes = [shape for name in self.bound(remote) for shape in self._shapes[name] if shape.remote == remote]
+        return any(not shape.udp and shape.inner(outer) < IPV6_MTU_MIN for shape in shapes)
+
+    def status(self, name: str) -> dict[str, int | None]:
+        """`mtu`: octets of the largest inner packet; `path_mtu`: of the largest outer one, None while there is no peer."""
+        outers = [self.paths[remote].outer for remote in remotes_of(self.shapes(name)) if remote in self.paths]
+        return {"mtu": self._mtus.get(name), "path_mtu": min(outers, default=None)}
+
+
+def _must_fit(tunnel: Tunnel, remote: Address) -> bool:
+    """Whether its outer packets must fit the path: a fixed MTU is taken as it is, and without DF routers fragment IPv4."""
+    return not tunnel.packets.mtu and (tunnel.packets.df != "clear" or remote.version == 6)

@@ -1,0 +1,112 @@
+"""A clock that stands still until a test moves it: what is to happen later happens when time gets there, in order and at once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import heapq
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipsec_dp.util.clock import Ts
+
+NS_PER_S = 1_000_000_000
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+ROUNDS = 40  # of the event loop, in which tasks that were woken do what they can without time
+
+
+async def settle() -> None:
+    """Lets every task run until it waits for time or for somebody outside."""
+    for _ in range(ROUNDS):
+        await asyncio.sleep(0)
+
+
+class Timer:
+    """A call that is to come, unless it is cancelled."""
+
+    def __init__(self, callback: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        self._callback, self._arguments = callback, arguments
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def run(self) -> None:
+        if not self.cancelled:
+            self._callback(*self._arguments)
+
+
+class FakeClock:
+    """`ipsec_dp.util.clock.Clock`. Random octets are the same in each run with one `seed`."""
+
+    def __init__(self, seconds: float = 1000.0, *, seed: str = "") -> None:
+        self._now, self._began, self._seed = seconds, seconds, seed
+        self._numbers = count()
+        self._pending: list[tuple[float, int, Timer]] = []
+
+    def now(self) -> float:
+        return self._now
+
+    @property
+    def ns(self) -> int:
+        """As the data plane takes it."""
+        return round(self._now * NS_PER_S)
+
+    def utc(self) -> datetime:
+        return EPOCH + timedelta(seconds=self._now - self._began)
+
+    def call_at(self, when: float, callback: Callable[[*Ts], object], *arguments: *Ts) -> Timer:
+        timer = Timer(callback, arguments)
+        if when <= self._now:
+            asyncio.get_running_loop().call_soon(timer.run)
+        else:
+            heapq.heappush(self._pending, (when, next(self._numbers), timer))
+        return timer
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        over = asyncio.get_running_loop().create_future()
+        timer = self.call_at(self._now + seconds, over.set_result, None)
+        try:
+            await over
+        finally:
+            timer.cancel()
+
+    def random(self, octets: int) -> bytes:
+        return hashlib.shake_256(f"{self._seed} {next(self._numbers)}".encode()).digest(octets)
+
+    # ---- what a test does with it
+
+    @property
+    def next_event(self) -> float | None:
+        """When something happens next; None: nothing is to come."""
+        while self._pending and self._pending[0][2].cancelled:
+            heapq.heappop(self._pending)
+        return self._pending[0][0] if self._pending else None
+
+    async def jump(self) -> float:
+        """Moves to the next event and lets it happen; the time then. Raises ValueError when none is to come."""
+        await settle()
+        when = self.next_event
+        if when is None:
+            raise ValueError("nothing is to come, so time would stand still for ever")
+        await self._run_until(when)
+        return self._now
+
+    async def advance(self, seconds: float) -> None:
+        """Moves on by `seconds`, and lets everything happen on the way."""
+        await settle()
+        await self._run_until(self._now + seconds)
+
+    async def _run_until(self, end: float) -> None:
+        while (when := self.next_event) is not None and when <= end:
+            self._now = when
+            heapq.heappop(self._pending)[2].run()
+            await settle()
+        self._now = end

@@ -1,0 +1,410 @@
+"""A host in memory, for whole gateways without root: no kernel, no socket, no thread, and no time but the clock's.
+
+    net = Network()
+    host = MemoryHost(config, clock, net, addresses=["192.0.2.1"])
+    gateway = Gateway(config, path, host=host, clock=clock)
+
+What is asked of it stands in `calls`, in order. Its interfaces and outer links are those of the data plane's own doubles; what the
+gateways of one `Network` send to each other arrives, once `Network.carry` has run their loops. There is a route to every address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from ipsec_dp.dataplane import Encapsulation, Endpoint, MemoryDatagram
+from ipsec_dp.host import HostError
+from ipsec_dp.host.outer import OuterRoute
+from ipsec_dp.host.sockets import NAT_PORT
+from ipsec_dp.network.outer_sockets import NON_ESP_MARKER
+from ipsec_dp.network.peer_routes import PeerRoutes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AsyncExitStack
+
+    from ipsec_dp.config import Config, Tunnel
+    from ipsec_dp.databases.spd import Spd
+    from ipsec_dp.dataplane import DataPlane
+    from ipsec_dp.host.echo import Echo
+    from ipsec_dp.ipsec.addresses import Address
+    from tests.doubles.clock import FakeClock
+
+QUEUE_PACKETS = 256
+
+
+class MemoryRoutes:
+    """`ipsec_dp.network.peer_routes.RouteLookup`: to everywhere from the first address of a version, by interface 2."""
+
+    def __init__(self, addresses: Iterable[Address], mtu: int = 1500) -> None:
+        self.addresses, self.mtu = list(addresses), mtu
+        self.refused: set[Address] = set()  # peers without a route
+        self.asked: list[Address] = []
+
+    async def get(self, remote: Address) -> OuterRoute:
+        self.asked.append(remote)
+        source = next((each for each in self.addresses if each.version == remote.version), None)
+        if source is None or remote in self.refused:
+            raise HostError(f"no route to {remote}")
+        return OuterRoute(source, 2, self.mtu, None)
+
+    def forget(self) -> None:
+        self.asked.clear()
+
+    async def own_addresses(self) -> set[Address]:
+        return set(self.addresses)
+
+    async def interface_to(self, destination: Address) -> str | None:
+        return None if destination in self.refused else "wan"
+
+
+class MemoryGuard:
+    """Keeps the configurations that it is closed for."""
+
+    hint = "and nothing opens it: it is in memory"
+
+    def __init__(self, config: Config, note: Callable[[str], None]) -> None:
+        self.config, self._note = config, note
+        self.closed_for: list[Config] = []
+
+    def _close(self, what: str, *configs: Config) -> None:
+        self._note(f"guard {what}")
+        self.closed_for = list(configs)
+
+    def close(self) -> None:
+        self._close("closed", self.config)
+
+    def remove(self) -> None:
+        self._close("opened")
+
+    async def widen(self, config: Config) -> None:
+        self._close("widened", self.config, config)
+
+    async def narrow(self) -> None:
+        self._close("narrowed", self.config)
+
+    async def settle(self) -> None:
+        self._close("settled", self.config)
+
+    async def apply_zones(self, config: Config) -> None:
+        del config
+        self._note("zones applied")
+
+    async def counts(self) -> dict[str, int]:
+        return {"cleartext_out4": 0}
+
+    async def zone_counts(self) -> dict[str, Any] | None:
+        return None
+
+
+class MemoryInterfaces:
+    """TUN doubles of the data plane, by name of the interface."""
+
+    def __init__(self, config: Config, note: Callable[[str], None]) -> None:
+        self.config, self._note = config, note
+        self.numbers: dict[str, int] = {}
+        self.carriers: dict[str, bool] = {}
+        self.mtus: dict[str, int] = {}  # by tunnel
+        self._attach: Callable[[str], None] = lambda _: None
+
+    async def make(self, stack: AsyncExitStack, plane: DataPlane, spd: Spd) -> None:
+        self._attach = partial(self._attach_to, plane, spd)
+        stack.callback(self._remove, plane, self.numbers)
+        self._add()
+
+    def _attach_to(self, plane: DataPlane, spd: Spd, name: str) -> None:
+        self.numbers[name] = spd.interface_numbers[name]
+        for worker in range(plane.workers):
+            plane.attach_memory_tun(self.numbers[name], QUEUE_PACKETS, worker)
+        self._note(f"interface {name} made")
+
+    def _add(self) -> None:
+        for name in dict.fromkeys(tunnel.interface for tunnel in self.config.tunnels):
+            if name not in self.numbers:
+                self._attach(name)
+
+    def _remove(self, plane: DataPlane, names: Iterable[str]) -> None:
+        for name in list(names):
+            number = self.numbers.pop(name)
+            for worker in range(plane.workers):
+                plane.detach_tun(number, worker)
+            self._note(f"interface {name} removed")
+
+    async def reconfigure(self, config: Config, mtus: Mapping[str, int]) -> None:
+        self.config = config
+        self.mtus.update(mtus)
+        self._add()
+
+    def remove_unused(self, plane: DataPlane) -> list[str]:
+        unused = sorted(self.numbers.keys() - {tunnel.interface for tunnel in self.config.tunnels})
+        self._remove(plane, unused)
+        return unused
+
+    async def set_mtus(self, mtus: Mapping[str, int]) -> None:
+        self.mtus = dict(mtus)
+        self._note("interfaces up")
+
+    def mtu_of(self, tunnel: str) -> int:
+        return self.mtus[tunnel]
+
+    def set_carrier(self, interface: str, on: bool) -> None:
+        self.carriers[interface] = on
+
+
+class MemoryRouting:
+    """What leads where, as notes."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self.notes: list[str] = []
+        self.withdrawn: frozenset[str] = frozenset()
+
+    def hold(self) -> None:
+        self._note("routes unreachable")
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        stack.callback(self.hold)
+        await self.apply()
+
+    async def apply(self, *, known: bool = False) -> None:
+        self._note("routes known" if known else "routes applied")
+
+    async def withdraw(self, interfaces: frozenset[str]) -> None:
+        self.withdrawn = interfaces
+        self._note(f"routes withdrawn from {', '.join(sorted(interfaces)) or 'nothing'}")
+
+    async def probe_source(self, tunnel: Tunnel, target: Address) -> Address | None:
+        return next((each.ip for each in tunnel.addresses if each.version == target.version), None)
+
+
+class Listener:
+    """Who gets reports of one kind, until it is closed."""
+
+    def __init__(self, kind: str, callback: Callable[..., object], note: Callable[[str], None]) -> None:
+        self.kind, self.callback, self._note = kind, callback, note
+        self.open = True
+
+    def close(self) -> None:
+        self.open = False
+        self._note(f"{self.kind} no longer heard")
+
+
+class MemoryEchoes:
+    """Probes that were sent, with their interface."""
+
+    def __init__(self, identifier: int, answered: Callable[[Echo], None]) -> None:
+        self.identifier, self.answered = identifier, answered
+        self.listening: set[tuple[str, int]] = set()
+        self.sent: list[tuple[str, Echo]] = []
+
+    def listen(self, interface: str, version: int) -> None:
+        self.listening.add((interface, version))
+
+    def keep(self, interfaces: set[str]) -> None:
+        self.listening = {each for each in self.listening if each[0] in interfaces}
+
+    def send(self, interface: str, echo: Echo) -> None:
+        self.sent.append((interface, echo))
+
+    def answer(self, echo: Echo) -> None:
+        """The peer answers."""
+        self.answered(echo._replace(source=echo.destination, destination=echo.source))
+
+
+class MemoryReports:
+    """A test reports in the kernel's place: `report("network changes")`."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self.listeners: list[Listener] = []
+        self.probes: MemoryEchoes | None = None
+
+    def _listen(self, kind: str, callback: Callable[..., object]) -> Listener:
+        self._note(f"{kind} heard")
+        self.listeners.append(Listener(kind, callback, self._note))
+        return self.listeners[-1]
+
+    def report(self, kind: str, *what: Any) -> None:
+        """Tells whoever listens for that."""
+        for each in self.listeners:
+            if each.kind == kind and each.open:
+                each.callback(*what)
+
+    def network_changes(self, changed: Callable[[], None]) -> Listener:
+        return self._listen("network changes", changed)
+
+    def machine_clones(self, cloned: Callable[[], None]) -> Listener:
+        return self._listen("clones", cloned)
+
+    def zone_log(self, group: int, logged: Callable[..., None]) -> Listener:
+        return self._listen(f"log group {group}", logged)
+
+    def packets_too_big(self, reported: Callable[..., None]) -> Listener:
+        return self._listen("too big", reported)
+
+    def hear_too_big(self, remote: Address) -> Listener:
+        return self._listen(f"too big of {remote}", lambda: None)
+
+    def echoes(self, identifier: int, answered: Callable[[Echo], None]) -> MemoryEchoes:
+        self.probes = MemoryEchoes(identifier, answered)
+        return self.probes
+
+
+@dataclass
+class _Link:
+    plane: DataPlane
+    number: int
+
+
+class Network:
+    """Who is where: the hosts' outer addresses, and the datagrams on their way."""
+
+    def __init__(self) -> None:
+        self.hosts: list[MemoryHost] = []
+        self.links: dict[tuple[Address, Encapsulation], _Link] = {}
+        self.port_500: dict[Address, Callable[[bytes, Endpoint, Endpoint], None]] = {}
+        self.lost = 0
+
+    def send_ike(self, local: Endpoint, remote: Endpoint, message: bytes, *, natt: bool) -> None:
+        """To port 500 at once, to port 4500 by the peer's link."""
+        if natt:
+            self._arrive(Encapsulation.UDP, MemoryDatagram(NON_ESP_MARKER + message, remote, local))
+        elif (received := self.port_500.get(remote.address)) is not None:
+            asyncio.get_running_loop().call_soon(received, message, remote, local)
+        else:
+            self.lost += 1
+
+    def _arrive(self, encapsulation: Encapsulation, datagram: MemoryDatagram) -> None:
+        """`datagram.local` is who receives."""
+        link = None if datagram.local is None else self.links.get((datagram.local.address, encapsulation))
+        if link is None:
+            self.lost += 1
+        else:
+            link.plane.push_link(link.number, datagram)
+
+    def carry(self) -> int:
+        """Runs the loops of all gateways until nothing moves; how many packets did."""
+        total, moved = 0, 1
+        while moved:
+            moved = sum(host.step() for host in self.hosts)
+            for (_, encapsulation), link in list(self.links.items()):
+                while (sent := link.plane.pull_link(link.number)) is not None:
+                    self._arrive(encapsulation, MemoryDatagram(sent.data, sent.remote, sent.local, sent.tos, sent.df))
+                    moved += 1
+            total += moved
+        return total
+
+
+class MemoryLinks:
+    """`ipsec_dp.network.host.OuterLinks` by links of the data plane that are queues."""
+
+    def __init__(self, network: Network, plane: DataPlane) -> None:
+        self._network, self._plane = network, plane
+        self._mine: dict[tuple[Address, Encapsulation], _Link] = {}
+
+    def link(self, local: Endpoint, encapsulation: Encapsulation) -> int:
+        key = local.address, encapsulation
+        if key not in self._mine:
+            numbers = {
+                self._plane.attach_memory_link(encapsulation, local, QUEUE_PACKETS, worker) for worker in range(self._plane.workers)
+            }
+            self._mine[key] = self._network.links[key] = _Link(self._plane, *numbers)
+        return self._mine[key].number
+
+    def listen_ike(self, local: Address, received: Callable[[bytes, Endpoint, Endpoint], None]) -> None:
+        self.link(Endpoint(local, NAT_PORT), Encapsulation.UDP)
+        self._network.port_500[local] = received
+
+    def send_ike(self, local: Address, remote: Endpoint, message: bytes, *, natt: bool, whole: bool = False) -> None:
+        del whole
+        self._network.send_ike(Endpoint(local, NAT_PORT if natt else 500), remote, message, natt=natt)
+
+    def send_keepalive(self, local: Address, remote: Endpoint) -> None:
+        del local, remote
+
+    def close(self) -> None:
+        for key in self._mine:
+            del self._network.links[key]
+            self._network.port_500.pop(key[0], None)
+        self._mine.clear()
+
+
+class MemoryHost:
+    """`ipsec_dp.network.host.Host`."""
+
+    def __init__(
+        self,
+        config: Config,
+        clock: FakeClock,
+        network: Network | None = None,
+        *,
+        addresses: Iterable[str] = ("192.0.2.1",),
+        mtu: int = 1500,
+    ) -> None:
+        self.calls: list[str] = []
+        self.changing = asyncio.Lock()
+        self.guard = MemoryGuard(config, self.calls.append)
+        self.interfaces = MemoryInterfaces(config, self.calls.append)
+        self.routing = MemoryRouting(self.calls.append)
+        self.routes = MemoryRoutes(map(ip_address, addresses), mtu)
+        self.peers = PeerRoutes(self.routes)
+        self.reports = MemoryReports(self.calls.append)
+        self._clock = clock
+        self._network = Network() if network is None else network
+        self._network.hosts.append(self)
+        self._plane: DataPlane | None = None
+
+    async def close_guard(self) -> None:
+        self.guard.close()
+        self.routing.hold()
+
+    async def open_guard(self) -> None:
+        self.calls.append("routes removed")
+        self.guard.remove()
+
+    async def close(self) -> None:
+        self._network.hosts.remove(self)
+
+    def outer_links(self, plane: DataPlane) -> MemoryLinks:
+        return MemoryLinks(self._network, plane)
+
+    def start_workers(self, plane: DataPlane) -> None:
+        """No thread: `step` runs the loops."""
+        self._plane = plane
+        self.calls.append("workers started")
+
+    async def reconfigure(self, config: Config, mtus: Mapping[str, int]) -> None:
+        self.calls.append("interfaces reconfigured")
+        self.guard.config = config
+        await self.interfaces.reconfigure(config, mtus)
+
+    def remove_unused_interfaces(self) -> list[str]:
+        return [] if self._plane is None else self.interfaces.remove_unused(self._plane)
+
+    async def apply_mtus(self, mtus: Mapping[str, int]) -> None:
+        self.interfaces.mtus = dict(mtus)
+
+    async def renew(self) -> None:
+        self.calls.append("host renewed")
+
+    # ---- what a test does with it
+
+    def step(self) -> int:
+        """One step of each loop; packets moved or dropped."""
+        if self._plane is None:
+            return 0
+        return self._plane.step_outbound(self._clock.ns) + self._plane.step_inbound(self._clock.ns)
+
+    def push(self, interface: str, packet: bytes) -> None:
+        """The host sends a packet into an interface."""
+        if self._plane is not None:
+            self._plane.push_tun(self.interfaces.numbers[interface], packet)
+
+    def pulled(self, interface: str) -> list[bytes]:
+        """Packets that the host got out of an interface since the last call."""
+        plane = self._plane
+        return [] if plane is None else list(iter(lambda: plane.pull_tun(self.interfaces.numbers[interface]), None))
