@@ -1,202 +1,245 @@
-"""What is believed of a path's MTU: ICMP messages that tell the truth, lies, black holes, paths that widen again."""
+"""Path MTU discovery as a service: what it believes, whom it asks, and who gets the MTU that comes of it."""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ipsec_dp.services.path_mtu_state import FLOOR, Intervals, PathMtu
+from ipsec_dp.host.too_big import TooBig
+from ipsec_dp.ike.actions import PathProbed
+from ipsec_dp.ipsec.suites import inner_mtu, parse_suite
+from ipsec_dp.services.path_mtu import INTERVALS, PathMtuDiscovery
+from ipsec_dp.services.tunnel_mtu import Shape
+from tests.doubles.clock import FakeClock, settle
+from tests.doubles.config import configured, tunnel
+from tests.doubles.host import MemoryHost
 
-TIMES = Intervals()
-
-
-class Network:
-    """A path that takes `takes` octets, and whoever asks it. `silent`: hops drop without a word."""
-
-    def __init__(self, takes, link=1500, version=4, block=1):
-        self.takes, self.block, self.now, self.asked = takes, block, 1000.0, []
-        self.path = PathMtu(version, link, TIMES, self.now)
-
-    def probe(self, *, active=True):
-        """One probe, if one is due; its size."""
-        size = self.path.next_probe(self.now, active=active)
-        if size is not None:
-            sent = size - (size % self.block)
-            self.asked.append(size)
-            self.path.probed(size, sent, self.now + 0.1, passed=sent <= self.takes)
-        self.now += 0.2
-        return size
-
-    def settle(self):
-        """Probes until none is due."""
-        for _ in range(50):
-            if self.probe() is None:
-                return
-        raise AssertionError(f"no end: {self.asked}")
-
-    def wait(self, seconds):
-        self.now += seconds
+GCM = parse_suite("aes128gcm16")
+OURS, PEER = ip_address("192.0.2.1"), ip_address("192.0.2.2")
+WIDE = inner_mtu(1500, GCM, "udp", 4)
 
 
-def test_a_path_that_takes_all_is_asked_once_and_then_once_a_minute():
-    net = Network(1500)
-    net.settle()
-    assert (net.asked, net.path.outer) == ([1500], 1500)
-    net.wait(TIMES.confirm_s - 1)
-    assert net.probe() is None
-    net.wait(1)
-    assert net.probe() == 1500
+class Plane:
+    """What each tunnel was set to, and a count of packets that a test moves."""
+
+    def __init__(self) -> None:
+        self.mtus: dict[int, int] = {}
+        self.packets_out = 0
+
+    def set_tunnel(self, number: int, settings: Any) -> None:
+        self.mtus[number] = settings.mtu
+
+    def counters(self) -> Any:
+        return SimpleNamespace(packets_out=self.packets_out)
 
 
-def test_nothing_is_asked_of_a_path_without_traffic():
-    net = Network(1500)
-    for _ in range(100):
-        assert net.probe(active=False) is None
-        net.wait(TIMES.quiet_s)
-    assert net.path.waits_for_traffic
+class Sad:
+    """Knows what was sent lately: SPI 1, sequence number 7."""
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+
+    def sent_recently(self, spi: int, sequence: int, local: Any, remote: Any) -> bool:
+        return (spi, sequence, local, remote) == (1, 7, OURS, PEER)
+
+    def sent(self, number: int) -> int:
+        del number
+        return self._plane.packets_out
 
 
-def test_a_true_message_is_followed_at_once_and_confirmed():
-    net = Network(1400)
-    assert net.path.reported(1400, net.now)
-    assert net.path.outer == 1400
-    net.settle()
-    assert (net.asked, net.path.outer) == ([1500, 1400], 1400)
+class Ike:
+    """What was probed."""
+
+    def __init__(self) -> None:
+        self.probes: list[int] = []
+        self.can = True
+
+    def probe(self, name: str, octets: int, first_wait: float) -> bool:
+        del name, first_wait
+        if self.can:
+            self.probes.append(octets)
+        return self.can
 
 
-def test_a_message_that_lies_is_found_out_and_then_not_listened_to():
-    net = Network(1500)
-    net.settle()
-    assert net.path.reported(1280, net.now)
-    assert net.path.outer == 1280
-    net.settle()
-    assert (net.asked[-1], net.path.outer) == (1500, 1500)
-    assert not net.path.reported(1280, net.now)
-    net.wait(TIMES.confirm_s + 1)
-    assert net.path.reported(1280, net.now)
+class Site:
+    def __init__(self, directory) -> None:
+        self.directory = directory
+        self.config = configured(directory, tunnel())
+        self.clock = FakeClock()
+        self.host = MemoryHost(self.config, self.clock)
+        self.plane, self.ike = Plane(), Ike()
+        self.service = PathMtuDiscovery(self.config, self.host, lambda: {"to-b": 0, "to-c": 1}, self.clock)
+
+    async def up(self) -> None:
+        """A CHILD_SA is negotiated."""
+        self.service.negotiated(self.config.tunnels[0], {Shape(GCM, True, PEER)})
+        await self.clock.advance(INTERVALS.together_s)
+
+    async def ticks(self, count: int) -> None:
+        """So many looks at what is due, with traffic."""
+        for _ in range(count):
+            self.plane.packets_out += 1
+            await self.clock.advance(INTERVALS.tick_s)
+
+    def too_big(self, mtu: int, *, sequence: int = 7) -> None:
+        self.host.reports.report("too big", TooBig(mtu, OURS, PEER, True, 1, sequence, 1500))
+
+    @property
+    def mtu(self) -> tuple[int, int]:
+        """The tunnel's in the data plane and on the host."""
+        return self.plane.mtus[0], self.host.interfaces.mtus["to-b"]
 
 
-def test_several_messages_lead_to_the_narrowest_hop_and_the_first_size_is_what_is_probed():
-    net = Network(1300)
-    net.path.reported(1400, net.now)
-    net.path.reported(1300, net.now)
-    net.settle()
-    assert (net.asked, net.path.outer) == ([1500, 1300], 1300)
+@asynccontextmanager
+async def running(site):
+    await site.service.first()
+    site.service.begin(cast("Any", site.plane), cast("Any", Sad(site.plane)), cast("Any", site.ike))
+    await site.service.apply(site.config)
+    yield site
+    await site.service.close()
 
 
-@pytest.mark.parametrize(
-    ("version", "absurd"), [(4, 0), (4, 68), (4, 575), (4, 1500), (4, 65535), (6, 1279), (6, 576), (6, 1500), (6, 2**32 - 1)]
-)
-def test_absurd_values_change_nothing(version, absurd):
-    net = Network(1500, version=version)
-    assert not net.path.reported(absurd, net.now)
-    assert net.path.outer == 1500
+def lived(directory, story) -> Site:
+    site = Site(directory)
+
+    async def life() -> None:
+        async with running(site):
+            await story(site)
+
+    asyncio.run(life())
+    return site
 
 
-@pytest.mark.parametrize("version", [4, 6])
-def test_the_floor_itself_is_possible(version):
-    net = Network(FLOOR[version], version=version)
-    assert net.path.reported(FLOOR[version], net.now)
-    net.settle()
-    assert net.path.outer == FLOOR[version]
+def test_before_anything_is_negotiated_every_suite_that_may_be_fits(tmp_path):
+    async def story(site):
+        assert site.mtu[0] == site.mtu[1] <= WIDE
+        await site.up()
+        assert site.mtu == (WIDE, WIDE)
+        assert site.service.status("to-b") == {"mtu": WIDE, "path_mtu": 1500}
+
+    assert "interfaces up" in lived(tmp_path, story).host.calls
 
 
-@given(takes=st.integers(576, 1500), version=st.sampled_from([4, 6]))
-def test_a_black_hole_is_measured_to_the_octet(takes, version):
-    net = Network(max(takes, FLOOR[version]), version=version)
-    net.settle()
-    assert net.path.outer == net.takes
-    assert len(net.asked) <= 14
+# ---- what is believed
 
 
-def test_while_a_black_hole_is_measured_a_size_is_used_that_nearly_every_path_takes():
-    net = Network(1400)
-    net.probe()
-    assert net.path.outer == 1280
+def test_a_hop_is_believed_at_once_if_it_quotes_what_was_sent(tmp_path):
+    async def story(site):
+        await site.up()
+        site.too_big(1400)
+        assert site.plane.mtus[0] == inner_mtu(1400, GCM, "udp", 4), "the data plane does not wait"
+        assert site.host.interfaces.mtus["to-b"] == WIDE, "the host gets what changes together"
+        await site.clock.advance(INTERVALS.together_s)
+        assert site.mtu == (inner_mtu(1400, GCM, "udp", 4),) * 2
+
+    lived(tmp_path, story)
 
 
-@given(takes=st.integers(1280, 1487))
-def test_ciphers_with_blocks_measure_to_a_block(takes):
-    net = Network(takes, block=16)
-    net.settle()
-    assert takes - 32 < net.path.outer <= takes
+@pytest.mark.parametrize("forged", [{"sequence": 8}, {"mtu": 500}])
+def test_a_hop_that_cannot_have_seen_a_packet_or_asks_too_much_is_not(tmp_path, forged):
+    async def story(site):
+        await site.up()
+        site.too_big(**{"mtu": 1400, **forged})
+        await site.clock.advance(1.0)
+        assert site.mtu == (WIDE, WIDE)
+
+    lived(tmp_path, story)
 
 
-def test_a_path_that_widens_is_used_again_after_ten_minutes():
-    net = Network(1400)
-    net.path.reported(1400, net.now)
-    net.settle()
-    net.takes = 1500
-    while net.now < 1000 + TIMES.raise_s - 1:
-        net.probe()
-        net.wait(1)
-        assert net.path.outer == 1400
-    net.wait(2)
-    net.settle()
-    assert net.path.outer == 1500
+def test_the_first_hop_is_looked_at_again_and_again(tmp_path, caplog):
+    async def story(site):
+        await site.up()
+        site.host.routes.mtu = 1450
+        await site.ticks(20)
+        assert site.mtu == (inner_mtu(1450, GCM, "udp", 4),) * 2
+
+    with caplog.at_level("INFO"):
+        lived(tmp_path, story)
+    assert "path to 192.0.2.2: MTU 1450 octets: MTU of the first hop" in caplog.text
 
 
-def test_a_path_that_stays_narrow_is_not_widened_but_measured():
-    net = Network(1400)
-    net.path.reported(1400, net.now)
-    net.settle()
-    net.takes = 1450
-    net.wait(TIMES.raise_s)
-    net.settle()
-    assert net.path.outer == 1450
+# ---- probes
 
 
-def test_a_path_that_narrows_without_a_word_is_found_within_a_minute():
-    net = Network(1500)
-    net.settle()
-    net.takes = 1300
-    net.wait(TIMES.confirm_s)
-    net.settle()
-    assert net.path.outer == 1300
+def test_with_traffic_the_size_in_use_is_probed_and_without_it_is_not(tmp_path):
+    async def story(site):
+        await site.up()
+        for _ in range(30):
+            await site.clock.advance(INTERVALS.tick_s)
+        assert site.ike.probes == []
+        await site.ticks(10)
+        assert site.ike.probes == [1500]
+
+    lived(tmp_path, story)
 
 
-def test_another_link_begins_anew():
-    net = Network(1400, link=9000)
-    net.settle()
-    assert net.path.outer == 1400
-    net.path.link_is(1350, net.now)
-    assert net.path.outer == 1350
-    net.path.link_is(9000, net.now)
-    net.settle()
-    assert net.path.outer == 1400
+def test_a_probe_that_is_lost_narrows_the_path(tmp_path):
+    async def story(site):
+        await site.up()
+        await site.ticks(10)
+        site.service.probed(PathProbed("to-b", 1500, 1500, passed=False))
+        await site.clock.advance(INTERVALS.together_s)
+        assert site.mtu == (inner_mtu(1280, GCM, "udp", 4),) * 2
+        await site.ticks(1)
+        assert site.ike.probes == [1500, 1280], "what nearly every path takes, before a search between"
+
+    lived(tmp_path, story)
 
 
-def test_links_longer_than_ike_messages_are_believed():
-    net = Network(65535, link=65535)
-    net.settle()
-    assert (net.asked, net.path.outer) == ([], 65535)
-    net.path.reported(9000, net.now)
-    net.settle()
-    assert net.path.outer == 9000
+def test_a_probe_that_could_not_be_sent_is_tried_again(tmp_path):
+    async def story(site):
+        await site.up()
+        site.ike.can = False
+        await site.ticks(10)
+        site.ike.can = True
+        await site.ticks(3)
+        assert site.ike.probes == [1500]
+
+    lived(tmp_path, story)
 
 
-def test_a_probe_of_which_nothing_is_heard_is_forgotten():
-    net = Network(1500)
-    assert net.path.next_probe(net.now, active=True) == 1500
-    assert net.path.next_probe(net.now + TIMES.answer_s - 1, active=True) is None
-    assert net.path.next_probe(net.now + TIMES.answer_s, active=True) == 1500
-    net.path.not_sent(net.now + TIMES.answer_s)
-    assert net.path.next_probe(net.now + TIMES.answer_s + TIMES.probe_s, active=True) == 1500
+# ---- configurations
 
 
-def test_an_answer_to_another_probe_says_nothing():
-    net = Network(1500)
-    net.path.next_probe(net.now, active=True)
-    net.path.probed(1400, 1400, net.now, passed=False)
-    assert net.path.outer == 1500
+def test_a_tunnel_that_stays_keeps_what_is_known_and_one_that_is_gone_is_forgotten(tmp_path):
+    async def story(site):
+        await site.up()
+        site.too_big(1400)
+        await settle()
+        both = configured(tmp_path, tunnel(), tunnel("to-c", remote="192.0.2.3", interface="ipsec1"))
+        await site.service.apply(both)
+        assert site.plane.mtus[0] == inner_mtu(1400, GCM, "udp", 4)
+        assert set(site.host.interfaces.mtus) == {"to-b", "to-c"}
+        await site.service.apply(configured(tmp_path, tunnel("to-c", remote="192.0.2.3", interface="ipsec1")))
+        assert site.service.status("to-b") == {"mtu": None, "path_mtu": None}
+        assert set(site.host.interfaces.mtus) == {"to-c"}
+
+    lived(tmp_path, story)
 
 
-def test_without_probes_a_reduced_value_is_forgotten_in_time():
-    """Keys set by hand: RFC 1191 §6.3."""
-    net = Network(1400)
-    net.path.reported(1400, net.now)
-    assert not net.path.aged(net.now + TIMES.raise_s - 1)
-    assert net.path.aged(net.now + TIMES.raise_s)
-    assert net.path.outer == 1500
-    assert not net.path.aged(net.now + TIMES.raise_s + 1)
+def test_a_new_tunnel_has_an_mtu_before_its_interface_is_made(tmp_path):
+    async def story(site):
+        (new,) = configured(tmp_path, tunnel("to-c", "mtu = 1300", remote="192.0.2.3")).tunnels
+        assert await site.service.first_of(new) == 1300
+        (new,) = configured(tmp_path, tunnel("to-c", remote="192.0.2.3")).tunnels
+        site.host.routes.mtu = 1400
+        site.host.peers.forget()
+        assert await site.service.first_of(new) <= inner_mtu(1400, GCM, "udp", 4)
+
+    lived(tmp_path, story)
+
+
+def test_it_is_silent_once_it_is_closed(tmp_path):
+    async def story(site):
+        await site.up()
+        await site.service.close()
+        await site.ticks(100)
+        site.too_big(1400)
+        assert (site.ike.probes, site.mtu) == ([], (WIDE, WIDE))
+
+    assert lived(tmp_path, story).host.calls.count("too big no longer heard") == 1

@@ -1,0 +1,137 @@
+"""What is left for inner packets: by suite, encapsulation and path, for the data plane and for the host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+
+from ipsec_dp.config.packets import Packets
+from ipsec_dp.ipsec.suites import inner_mtu, parse_suite
+from ipsec_dp.network.peer_routes import OUTER_MTU
+from ipsec_dp.services.path_mtu_state import Intervals, PathMtu
+from ipsec_dp.services.tunnel_mtu import MtuTable, Shape, settings_of
+from tests.doubles.config import configured, tunnel
+
+GCM, CBC = parse_suite("aes128gcm16"), parse_suite("aes256-sha256")
+PEER, PEER6 = ip_address("192.0.2.2"), ip_address("2001:db8::2")
+
+
+@pytest.fixture
+def table():
+    made = MtuTable()
+    for remote, link in ((PEER, 1500), (PEER6, 1500)):
+        made.paths[remote] = PathMtu(remote.version, link, Intervals(), 0.0)
+    return made
+
+
+def narrow(table, remote, octets):
+    assert table.paths[remote].reported(octets, 1000.0)
+
+
+@pytest.fixture
+def config(tmp_path):
+    def made(*lines, count=1):
+        tunnels = [tunnel(f"t{number}", *lines, interface=f"ipsec{number}") for number in range(count)]
+        return configured(tmp_path, *tunnels)
+
+    return made
+
+
+@pytest.fixture
+def one(config):
+    return lambda *lines: config(*lines).tunnels[0]
+
+
+# ---- the largest inner packet
+
+
+def test_it_fits_under_every_suite_that_is_in_use(table, one):
+    shapes = {Shape(GCM, True, PEER), Shape(CBC, True, PEER)}
+    table.set_shapes(one(), shapes)
+    assert table["t0"] == min(inner_mtu(1500, suite, "udp", 4) for suite in (GCM, CBC))
+
+
+def test_it_fits_the_path_and_a_peer_that_is_not_known_has_a_usual_one(table, one):
+    table.set_shapes(one(), {Shape(GCM, False, None)})
+    assert table["t0"] == inner_mtu(OUTER_MTU, GCM, "esp", 4)
+    narrow(table, PEER6, 1400)
+    table.set_shapes(one(), {Shape(GCM, False, PEER6)})
+    assert table["t0"] == inner_mtu(1400, GCM, "esp", 6)
+
+
+def test_a_change_of_the_path_is_one_for_the_tunnels_that_it_binds(table, config):
+    tunnels = config(count=2).tunnels
+    for each in tunnels:
+        table.set_shapes(each, {Shape(GCM, True, PEER)})
+    narrow(table, PEER, 1400)
+    assert table.bound(PEER) == {"t0", "t1"}
+    assert [table.update(each) for each in tunnels] == [True, True]
+    assert [table.update(each) for each in tunnels] == [False, False], "it is known already"
+    assert table["t0"] == inner_mtu(1400, GCM, "udp", 4)
+
+
+@pytest.mark.parametrize(
+    ("line", "remote", "bound"),
+    [('df = "copy"', PEER, True), ('df = "clear"', PEER, False), ('df = "clear"', PEER6, True), ("mtu = 1300", PEER, False)],
+    ids=["as the inner packet", "routers fragment IPv4", "but not IPv6", "a fixed one"],
+)
+def test_whom_a_path_binds(table, one, line, remote, bound):
+    table.set_shapes(one(line), {Shape(GCM, True, remote)})
+    narrow(table, remote, 1400)
+    table.update(one(line))
+    assert (table.bound(remote) == {"t0"}) is bound
+    assert (table["t0"] == inner_mtu(1400, GCM, "udp", remote.version)) is bound
+
+
+def test_a_tunnel_that_moves_to_another_peer_leaves_the_path(table, one):
+    table.set_shapes(one(), {Shape(GCM, True, PEER)})
+    table.set_shapes(one(), {Shape(GCM, True, PEER6)})
+    assert (table.bound(PEER), table.bound(PEER6)) == (set(), {"t0"})
+
+
+def test_a_tunnel_that_is_gone_is_forgotten(table, config):
+    both = config(count=2)
+    for each in both.tunnels:
+        table.set_shapes(each, {Shape(GCM, True, PEER)})
+    table.forget(replace(both, tunnels=both.tunnels[:1]))
+    assert (list(table), table.bound(PEER), table.shapes("t1")) == (["t0"], {"t0"}, set())
+
+
+# ---- who needs to know
+
+
+def test_the_host_hands_over_more_where_the_outer_packet_is_fragmented(table, config):
+    before, after = config(), config('fragment = "after"')
+    for each in (before, after):
+        table.set_shapes(each.tunnels[0], {Shape(GCM, True, PEER)})
+        narrowed = inner_mtu(1500, GCM, "udp", 4)
+        assert table.of_host(each) == {"t0": 1500 if each is after else narrowed}
+
+
+@pytest.mark.parametrize(("octets", "udp", "needed"), [(1400, False, False), (1300, False, True), (1300, True, False)])
+def test_the_kernel_fragments_bare_esp_where_ipv6_of_1280_octets_no_longer_fits(table, one, octets, udp, needed):
+    table.set_shapes(one(), {Shape(GCM, udp, PEER6)})
+    narrow(table, PEER6, octets)
+    assert table.needs_fragments(PEER6) is needed
+
+
+def test_never_over_ipv4(table, one):
+    table.set_shapes(one(), {Shape(GCM, False, PEER)})
+    narrow(table, PEER, 700)
+    assert not table.needs_fragments(PEER)
+
+
+def test_status_tells_both_sizes_and_no_path_without_a_peer(table, one):
+    table.set_shapes(one(), {Shape(GCM, True, PEER)})
+    assert table.status("t0") == {"mtu": inner_mtu(1500, GCM, "udp", 4), "path_mtu": 1500}
+    table.set_shapes(one(), {Shape(GCM, True, None)})
+    assert table.status("t0")["path_mtu"] is None
+    assert table.status("no such") == {"mtu": None, "path_mtu": None}
+
+
+@pytest.mark.parametrize(("clamp", "mss"), [("off", (0, 0)), ("auto", (1360, 1340)), (1200, (1200, 1200))])
+def test_the_data_plane_clamps_to_what_fits_or_to_what_is_written(clamp, mss):
+    settings = settings_of(Packets(mss_clamp=clamp), 1400)
+    assert (settings.mtu, settings.mss4, settings.mss6) == (1400, *mss)
