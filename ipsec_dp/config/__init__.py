@@ -22,10 +22,8 @@ from ipsec_dp.config.model import (
     ZoneRule,
     control_socket,
 )
-from ipsec_dp.ipsec.rules import ANY_PORTS, PortRange, Rule, Selector
 
 __all__ = [
-    "ANY_PORTS",
     "CertificateAuth",
     "Config",
     "Esp",
@@ -35,11 +33,8 @@ __all__ = [
     "ManualSa",
     "Monitor",
     "Policy",
-    "PortRange",
     "PskAuth",
     "Route",
-    "Rule",
-    "Selector",
     "Tunnel",
     "Zone",
     "ZoneRule",

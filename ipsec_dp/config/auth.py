@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config.findings import Place
+    from ipsec_dp.ipsec.addresses import Address
 
 # RFC 7296 §2.15 asks for a secret with as much randomness as the strongest key negotiated; below this nobody has that.
 PSK_OCTETS_SHORT = 16
@@ -27,7 +28,7 @@ _SPI_MIN, _SPI_MAX = 0x100, 0xFFFFFFFF
 
 
 def resolve_auth(
-    table: tables.Tunnel, given: Mapping[str, Any], remotes: tuple[model.Address | str, ...], place: Place, base: Path
+    table: tables.Tunnel, given: Mapping[str, Any], remotes: tuple[Address | str, ...], place: Place, base: Path
 ) -> model.PskAuth | model.CertificateAuth | None:
     """The tunnel's [tunnel.auth]; None under manual keys or when something is wrong."""
     if "manual_unsafe" in given:
@@ -73,7 +74,7 @@ def _secret_material(paths: Sequence[Path]) -> bytes:
 
 
 def _identities(
-    auth: tables.Auth, table: tables.Tunnel, remotes: tuple[model.Address | str, ...], below: Place
+    auth: tables.Auth, table: tables.Tunnel, remotes: tuple[Address | str, ...], below: Place
 ) -> tuple[str | None, str | None]:
     local_id = below.optional("local_id", parse_identity, auth.local_id)
     if auth.remote_id is not None:
@@ -173,7 +174,7 @@ def check_certificates(auth: model.CertificateAuth, below: Place, at: datetime) 
 
 
 def resolve_manual(
-    table: tables.Tunnel, given: Mapping[str, Any], remotes: tuple[model.Address | str, ...], place: Place, base: Path
+    table: tables.Tunnel, given: Mapping[str, Any], remotes: tuple[Address | str, ...], place: Place, base: Path
 ) -> model.ManualSa | None:
     """The tunnel's [tunnel.manual_unsafe]; None without one or when its suite is none."""
     manual = table.manual_unsafe
@@ -207,7 +208,7 @@ def resolve_manual(
     )
 
 
-def _check_fit(table: tables.Tunnel, given: Mapping[str, Any], remotes: tuple[model.Address | str, ...], place: Place) -> None:
+def _check_fit(table: tables.Tunnel, given: Mapping[str, Any], remotes: tuple[Address | str, ...], place: Place) -> None:
     """What only a negotiation can do has no place in a manual tunnel."""
     if table.remote == "any" or len(remotes) > 1:
         place.error("remote", "manual keys belong to one peer", "write its address")

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ipsec.bypass import KernelMatch
-from ipsec_dp.ipsec.rules import ANY_PORTS, ICMP_PROTOCOLS
+from ipsec_dp.ipsec.selectors import ANY_PORT, ICMP_PROTOCOLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ipsec_dp.config.model import Policy
     from ipsec_dp.ipsec.addresses import Address
-    from ipsec_dp.ipsec.rules import Selector
+    from ipsec_dp.ipsec.selectors import SelectorPair
 
 PREFIX_PAIRS_MAX = 16  # of one selector: each is a rule, and the kernel tries them one after the other for each packet
 RULES_MAX = 1000
@@ -67,11 +67,10 @@ def plan(policies: Sequence[Policy]) -> Plan:
     return Plan(tuple(matches), tuple(refusals))
 
 
-def _bounds(selector: Selector) -> tuple[int, ...]:
+def _bounds(selector: SelectorPair) -> tuple[int, ...]:
     """Of each dimension the first and the last number; of the version too, which is one."""
-    protocol = (0, 255) if selector.protocol is None else (selector.protocol, selector.protocol)
     addresses = (int(selector.remote.low), int(selector.remote.high), int(selector.local.low), int(selector.local.high))
-    return (selector.version, selector.version, *addresses, *protocol, *selector.local_ports, *selector.remote_ports)
+    return (selector.version, selector.version, *addresses, *selector.protocol, *selector.local_ports, *selector.remote_ports)
 
 
 def _first_met(waiting: Sequence[tuple[int, tuple[int, ...]]], mine: tuple[int, ...]) -> int | None:
@@ -95,7 +94,7 @@ def _first_met(waiting: Sequence[tuple[int, tuple[int, ...]]], mine: tuple[int, 
     return None
 
 
-def express(selector: Selector, *, past: bool) -> list[KernelMatch]:
+def express(selector: SelectorPair, *, past: bool) -> list[KernelMatch]:
     """The selector as rules. Raises BadValueError for what no short list of them can say."""
     if selector.icmp is not None:
         raise BadValueError("the ICMP type", "leave icmp_type out of it")
@@ -104,8 +103,8 @@ def express(selector: Selector, *, past: bool) -> list[KernelMatch]:
         raise BadValueError(
             f"ranges of addresses that are {pairs} pairs of prefixes", f"write ranges that are {PREFIX_PAIRS_MAX} at the most"
         )
-    ports = [None if each == ANY_PORTS else each for each in (selector.local_ports, selector.remote_ports)]
-    if selector.protocol in ICMP_PROTOCOLS:
+    ports = [None if each == ANY_PORT else each for each in (selector.local_ports, selector.remote_ports)]
+    if selector.protocol.single in ICMP_PROTOCOLS:
         ports = [None, None]
     for bounds in ports:
         if bounds is not None and (bounds.low == 0 or bounds.high == 65535):
@@ -113,7 +112,7 @@ def express(selector: Selector, *, past: bool) -> list[KernelMatch]:
                 f"ports {bounds} (its rules take 1 to 65534)", f"write {max(bounds.low, 1)}-{min(bounds.high, 65534)}"
             )
     return [
-        KernelMatch(source, destination, selector.protocol, ports[0], ports[1], past)
+        KernelMatch(source, destination, selector.protocol.single, ports[0], ports[1], past)
         for source in selector.local.prefixes
         for destination in selector.remote.prefixes
     ]
@@ -129,7 +128,7 @@ def held_by(
             source in match.source
             and destination in match.destination
             and match.protocol in (None, protocol)
-            and all(bound is None or bound.low <= port <= bound.high for bound, port in bounds)
+            and all(bound is None or bound.contains(port) for bound, port in bounds)
         ):
             return match
     return None

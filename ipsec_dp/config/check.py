@@ -9,12 +9,14 @@ from ipsec_dp.config import bypass, files, model, shadows
 from ipsec_dp.config.findings import Findings, Place, suggest
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ipsec.addresses import AddressRange
-from ipsec_dp.ipsec.rules import Network, Rule, Selector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from ipsec_dp.ipsec.addresses import Network
+    from ipsec_dp.ipsec.rules import Rule
+    from ipsec_dp.ipsec.selectors import SelectorPair
 
 SHADOWS_NAMED = 3  # of rules that hold another together
 
@@ -91,7 +93,7 @@ def _check_carriers(policies: Sequence[tuple[int, model.Policy]], tunnels: Mappi
 
 def _check_twins(tunnels: Sequence[model.Tunnel], findings: Findings) -> set[str]:
     """Tells tunnels whose selectors are the same as an earlier one's on the same interface; returns the names of all concerned."""
-    first: dict[tuple[str, frozenset[Selector]], str] = {}
+    first: dict[tuple[str, frozenset[SelectorPair]], str] = {}
     twins: set[str] = set()
     for tunnel in tunnels:
         other = first.setdefault((tunnel.interface, frozenset(tunnel.selectors)), tunnel.name)

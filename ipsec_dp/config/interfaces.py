@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import model
     from ipsec_dp.config.findings import Findings
+    from ipsec_dp.ipsec.addresses import Interface
 
 
 def check_addresses(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
@@ -33,9 +34,9 @@ def check_addresses(tunnels: Sequence[model.Tunnel], findings: Findings) -> None
         )
 
 
-def _contradicting(tunnels: Sequence[model.Tunnel]) -> Iterator[tuple[str, model.Interface, str, model.Interface]]:
+def _contradicting(tunnels: Sequence[model.Tunnel]) -> Iterator[tuple[str, Interface, str, Interface]]:
     """Tunnel and address, and the earlier tunnel on the same interface with another address in the same network."""
-    seen: dict[str, list[tuple[str, model.Interface]]] = {}
+    seen: dict[str, list[tuple[str, Interface]]] = {}
     for tunnel in tunnels:
         if not tunnel.addresses:
             continue

@@ -6,22 +6,22 @@ No key is in it, only the names of the files that hold them.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ipsec_dp.config.packets import DEFAULT_PACKETS, Packets
-from ipsec_dp.ipsec.rules import ANY_IPV4, ANY_IPV6, Action, Network, Rule, Selector
+from ipsec_dp.ipsec.rules import Rule
+from ipsec_dp.ipsec.selectors import ANY_IPV4, ANY_IPV6
 
 if TYPE_CHECKING:
     from ipsec_dp.errors import Finding
     from ipsec_dp.ike.peer import Encapsulation, LivenessAction, Start
     from ipsec_dp.ike.v2.sa_payload import Proposal
+    from ipsec_dp.ipsec.addresses import Address, Interface, Network
+    from ipsec_dp.ipsec.rules import Action
+    from ipsec_dp.ipsec.selectors import SelectorPair
     from ipsec_dp.ipsec.suites import Suite
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 MonitorAction = Literal["wait-recover", "fail-over"]
 Revocation = Literal["off", "if-present", "strict"]
@@ -138,7 +138,7 @@ class Tunnel:
     encapsulation: Encapsulation
     routes: tuple[Network, ...]
     legacy: bool
-    proxy_ids: tuple[Selector, ...]
+    proxy_ids: tuple[SelectorPair, ...]
     auth: PskAuth | CertificateAuth | None
     ike: Ike
     esp: Esp
@@ -148,7 +148,7 @@ class Tunnel:
     written: bytes = field(default=b"", repr=False, compare=False)  # digest of the table as written; see `difference`
 
     @property
-    def selectors(self) -> tuple[Selector, ...]:
+    def selectors(self) -> tuple[SelectorPair, ...]:
         """What the tunnel protects: its proxy IDs, or everything of both IP versions when it has none."""
         return self.proxy_ids or (ANY_IPV4, ANY_IPV6)
 
@@ -159,7 +159,7 @@ class Policy:
 
     action: Action
     tunnel: str | None
-    selectors: tuple[Selector, ...]
+    selectors: tuple[SelectorPair, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +183,7 @@ class ZoneRule:
 
     from_zone: str
     to_zone: str
-    selectors: tuple[Selector, ...]
+    selectors: tuple[SelectorPair, ...]
     allow: bool
     log: bool
 

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 from ipsec_dp.config import model
 from ipsec_dp.config.quantities import parse_address, parse_duration
 from ipsec_dp.ipsec.addresses import AddressRange
-from ipsec_dp.ipsec.rules import ICMP_OF_VERSION
+from ipsec_dp.ipsec.selectors import ICMP_OF_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ipsec_dp.config import tables
     from ipsec_dp.config.findings import Findings, Place
-    from ipsec_dp.ipsec.rules import Selector
+    from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.ipsec.selectors import SelectorPair
 
 
 def resolve_monitor(table: tables.Monitor | None, place: Place) -> model.Monitor | None:
@@ -44,16 +45,12 @@ def check_monitors(config: model.Config, tunnels: Sequence[model.Tunnel], findin
                 _check_fail_over(config, tunnel, place)
 
 
-def _holds(addresses: AddressRange, address: model.Address) -> bool:
-    return addresses.covers(AddressRange(address, address))
-
-
-def _echo(selector: Selector, target: model.Address) -> bool:
+def _echo(selector: SelectorPair, target: Address) -> bool:
     """Whether a selector carries echo requests to this address, as far as only the address and the protocol say."""
-    return _holds(selector.remote, target) and selector.protocol in (None, ICMP_OF_VERSION[target.version])
+    return selector.remote.contains(target) and selector.protocol.contains(ICMP_OF_VERSION[target.version])
 
 
-def _check_ends(tunnel: model.Tunnel, monitor: model.Monitor, place: Place) -> list[Selector]:
+def _check_ends(tunnel: model.Tunnel, monitor: model.Monitor, place: Place) -> list[SelectorPair]:
     """The selectors that carry probes."""
     carriers = [selector for selector in tunnel.selectors if _echo(selector, monitor.target)]
     source = monitor.source
@@ -62,7 +59,7 @@ def _check_ends(tunnel: model.Tunnel, monitor: model.Monitor, place: Place) -> l
         place.error("target", f"no proxy ID carries a ping to {monitor.target}", f"write an address inside {remotes}")
         return []
     if source is not None:
-        carriers = [selector for selector in carriers if _holds(selector.local, source)]
+        carriers = [selector for selector in carriers if selector.local.contains(source)]
         if not carriers:
             place.error(
                 "source",
@@ -77,7 +74,7 @@ def _check_ends(tunnel: model.Tunnel, monitor: model.Monitor, place: Place) -> l
 
 
 def _check_policies(
-    config: model.Config, tunnel: model.Tunnel, monitor: model.Monitor, carriers: Sequence[Selector], place: Place
+    config: model.Config, tunnel: model.Tunnel, monitor: model.Monitor, carriers: Sequence[SelectorPair], place: Place
 ) -> None:
     """Among tunnels of one interface the policy decides: the first rule that holds a probe must be one of this tunnel."""
     for rule in config.rules:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import tables
     from ipsec_dp.config.findings import Place
-    from ipsec_dp.ipsec.rules import Selector
+    from ipsec_dp.ipsec.selectors import SelectorPair
 
 MTU_MIN, MTU_MAX = 576, 65535
 IPV6_MTU_MIN = 1280  # RFC 8200 §5
@@ -40,7 +40,7 @@ class Packets:
 DEFAULT_PACKETS = Packets()
 
 
-def resolve_packets(table: tables.Tunnel, selectors: Sequence[Selector], place: Place) -> Packets:
+def resolve_packets(table: tables.Tunnel, selectors: Sequence[SelectorPair], place: Place) -> Packets:
     """`selectors` are the tunnel's. What is wrong is told, and its default taken."""
     _check_mtu(table.mtu, selectors, place)
     if table.fragment == "after" and table.df == "set":
@@ -68,7 +68,7 @@ def resolve_packets(table: tables.Tunnel, selectors: Sequence[Selector], place: 
     )
 
 
-def _check_mtu(mtu: int, selectors: Sequence[Selector], place: Place) -> None:
+def _check_mtu(mtu: int, selectors: Sequence[SelectorPair], place: Place) -> None:
     if mtu and not MTU_MIN <= mtu <= MTU_MAX:
         place.error("mtu", f"{mtu} octets cannot be", f"write a number from {MTU_MIN} to {MTU_MAX}, or 0: as the path allows")
     elif 0 < mtu < IPV6_MTU_MIN and (not selectors or any(selector.version == 6 for selector in selectors)):

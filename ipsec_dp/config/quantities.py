@@ -5,14 +5,14 @@ from __future__ import annotations
 import ipaddress
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ipsec.addresses import AddressRange
-from ipsec_dp.ipsec.rules import ANY_CODES, ANY_PORTS, PortRange
+from ipsec_dp.ipsec.selectors import ANY_CODE, ANY_PORT, ANY_PROTOCOL, Range
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+if TYPE_CHECKING:
+    from ipsec_dp.ipsec.addresses import Address, Interface, Network
 
 _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -29,8 +29,6 @@ _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _PREFIX = re.compile(r"[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
-# TCP, UDP, DCCP, SCTP, UDP-Lite: their headers begin with two ports.
-PORT_PROTOCOLS = frozenset({6, 17, 33, 132, 136})
 
 
 def parse_duration(text: str) -> int:
@@ -126,22 +124,23 @@ def parse_interface_address(text: str) -> Interface:
     return interface
 
 
-def parse_protocol(value: str | int) -> int | None:
-    """An IP protocol number, None for any. 0 cannot be selected: it means any in IKE (RFC 7296 §3.13.1)."""
+def parse_protocol(value: str | int) -> Range:
+    """One IP protocol number, or all of them for "any". 0 cannot be selected: it means any in IKE (RFC 7296 §3.13.1)."""
     if value == "any":
-        return None
+        return ANY_PROTOCOL
     if isinstance(value, str) and value in PROTOCOLS:
-        return PROTOCOLS[value]
-    number = int(value) if isinstance(value, int) or re.fullmatch(r"[0-9]{1,3}", value) else 0
+        number = PROTOCOLS[value]
+    else:
+        number = int(value) if isinstance(value, int) or re.fullmatch(r"[0-9]{1,3}", value) else 0
     if not 1 <= number <= 255:
         raise BadValueError(f'"{value}" is not a protocol', "write any, tcp, udp, icmp, icmpv6 or a number from 1 to 255")
-    return number
+    return Range(number, number)
 
 
-def parse_ports(value: str | int) -> PortRange:
-    """A port, a range of ports, or all of them for "any"."""
+def parse_ports(value: str | int) -> Range:
+    """A port, a range of ports, or all of them for "any", which IKE writes as 0 to 65535 (RFC 7296 §3.13.1)."""
     if value == "any":
-        return ANY_PORTS
+        return ANY_PORT
     match = _PORTS.fullmatch(str(value))
     if match is None:
         raise BadValueError(f'"{value}" is not a port or range of ports', 'write "any", 443 or "5000-5010"')
@@ -151,7 +150,7 @@ def parse_ports(value: str | int) -> PortRange:
         raise BadValueError(f'"{value}" runs backwards', f'write "{high}-{low}"')
     if high > 65535:
         raise BadValueError(f'"{value}" lies above the last port', "ports go from 0 to 65535")
-    return PortRange(low, high)
+    return ANY_PORT if (low, high) == (0, 65535) else Range(low, high)
 
 
 def parse_icmp_type(value: str | int) -> int | None:
@@ -163,12 +162,12 @@ def parse_icmp_type(value: str | int) -> int | None:
     return int(value)
 
 
-def parse_icmp_code(value: str | int) -> PortRange:
+def parse_icmp_code(value: str | int) -> Range:
     """An ICMP code, a range of codes, or all of them for "any"."""
     if value == "any":
-        return ANY_CODES
+        return ANY_CODE
     match = re.fullmatch(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", str(value))
-    codes = None if match is None else PortRange(int(match[1]), int(match[2] or match[1]))
+    codes = None if match is None else Range(int(match[1]), int(match[2] or match[1]))
     if codes is None or codes.low > codes.high or codes.high > 255:
         raise BadValueError(f'"{value}" is not an ICMP code or range of codes', 'write "any", 4 or "0-3"; codes go from 0 to 255')
     return codes

@@ -12,7 +12,6 @@ from ipsec_dp.config.auth import resolve_auth, resolve_manual
 from ipsec_dp.config.monitors import resolve_monitor
 from ipsec_dp.config.packets import resolve_packets
 from ipsec_dp.config.quantities import (
-    PORT_PROTOCOLS,
     parse_address,
     parse_addresses,
     parse_duration,
@@ -27,16 +26,17 @@ from ipsec_dp.config.quantities import (
 )
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ike.proposal import ProposalError, parse_esp, parse_ike
-from ipsec_dp.ipsec.rules import (
-    ANY_CODES,
+from ipsec_dp.ipsec.selectors import (
+    ANY_CODE,
     ANY_IPV4,
     ANY_IPV6,
-    ANY_PORTS,
+    ANY_PORT,
+    ANY_PROTOCOL,
     ICMP_OF_VERSION,
     ICMP_PROTOCOLS,
-    Network,
-    PortRange,
-    Selector,
+    PORT_PROTOCOLS,
+    Range,
+    SelectorPair,
 )
 from ipsec_dp.ipsec.suites import ESN_KEYWORDS
 from ipsec_dp.ipsec.transforms import ENCRYPTIONS, GROUPS, INTEGRITIES, PRFS
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ipsec_dp.config.findings import Place
     from ipsec_dp.ike.peer import Start
     from ipsec_dp.ike.v2.sa_payload import Proposal
+    from ipsec_dp.ipsec.addresses import Address, Network
 
 REPLAY_WINDOWS = tuple(2**bits for bits in range(6, 14))
 LIFETIME_MAX_S = 365 * 86400
@@ -109,19 +110,19 @@ def resolve_offloads(table: tables.Gateway) -> frozenset[str]:
     return frozenset() if table.offloads == "none" else frozenset(table.offloads)
 
 
-def resolve_selectors(table: tables.Selectors, place: Place) -> tuple[Selector, ...]:
+def resolve_selectors(table: tables.Selectors, place: Place) -> tuple[SelectorPair, ...]:
     """One selector, or one for each IP version when no prefix tells which; empty when something is wrong."""
     before = place.findings.errors
     local = place.optional("local", parse_addresses, table.local)
     remote = place.optional("remote", parse_addresses, table.remote)
-    protocol = place.value("protocol", parse_protocol, table.protocol, None)
-    local_ports = place.value("local_ports", parse_ports, table.local_ports, ANY_PORTS)
-    remote_ports = place.value("remote_ports", parse_ports, table.remote_ports, ANY_PORTS)
+    protocol = place.value("protocol", parse_protocol, table.protocol, ANY_PROTOCOL)
+    local_ports = place.value("local_ports", parse_ports, table.local_ports, ANY_PORT)
+    remote_ports = place.value("remote_ports", parse_ports, table.remote_ports, ANY_PORT)
     icmp = _resolve_icmp(table, protocol, place)
     if place.findings.errors > before:
         return ()
-    ports_key = "local_ports" if local_ports != ANY_PORTS else "remote_ports"
-    if (local_ports, remote_ports) != (ANY_PORTS, ANY_PORTS) and protocol not in PORT_PROTOCOLS:
+    ports_key = "local_ports" if local_ports != ANY_PORT else "remote_ports"
+    if (local_ports, remote_ports) != (ANY_PORT, ANY_PORT) and protocol.single not in PORT_PROTOCOLS:
         place.error(ports_key, f'protocol "{table.protocol}" has no ports', 'write protocol = "tcp" or "udp", or leave ports out')
     if local is not None and remote is not None and local.version != remote.version:
         wrong = f"{remote.prefix_text} is not of the IP version of local = {local.prefix_text}"
@@ -131,10 +132,10 @@ def resolve_selectors(table: tables.Selectors, place: Place) -> tuple[Selector, 
     versions = [prefix.version for prefix in (local, remote) if prefix is not None][:1] or [4, 6]
     made = []
     for everything in (ANY_IPV4, ANY_IPV6):
-        if everything.version in versions and protocol != _foreign_icmp(everything.version):
+        if everything.version in versions and protocol.single != _foreign_icmp(everything.version):
             left = everything.local if local is None else local
             right = everything.remote if remote is None else remote
-            made.append(Selector(left, right, protocol, *((local_ports, remote_ports) if icmp is None else (icmp, icmp))))
+            made.append(SelectorPair(left, right, protocol, *((local_ports, remote_ports) if icmp is None else (icmp, icmp))))
     if not made:
         right_one = "icmpv6" if versions == [6] else "icmp"
         place.error("protocol", f'"{table.protocol}" is not of IPv{versions[0]}', f'write "{right_one}"')
@@ -145,18 +146,18 @@ def _foreign_icmp(version: int) -> int:
     return ICMP_OF_VERSION[6 if version == 4 else 4]
 
 
-def _resolve_icmp(table: tables.Selectors, protocol: int | None, place: Place) -> PortRange | None:
+def _resolve_icmp(table: tables.Selectors, protocol: Range, place: Place) -> Range | None:
     """Type and codes as they stand in both ports of a selector (RFC 4301 §4.4.1.1); None: any."""
     kind = place.value("icmp_type", parse_icmp_type, table.icmp_type, None)
-    codes = place.value("icmp_code", parse_icmp_code, table.icmp_code, ANY_CODES)
+    codes = place.value("icmp_code", parse_icmp_code, table.icmp_code, ANY_CODE)
     if kind is None:
-        if codes != ANY_CODES:
+        if codes != ANY_CODE:
             place.error("icmp_code", "means nothing without a type", "write icmp_type too, or leave icmp_code out")
         return None
-    if protocol not in ICMP_PROTOCOLS:
+    if protocol.single not in ICMP_PROTOCOLS:
         place.error("icmp_type", f'protocol "{table.protocol}" has no ICMP types', 'write protocol = "icmp" or "icmpv6"')
         return None
-    return PortRange(kind << 8 | codes.low, kind << 8 | codes.high)
+    return Range(kind << 8 | codes.low, kind << 8 | codes.high)
 
 
 def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
@@ -275,7 +276,7 @@ def _resolve_esp(table: tables.Esp, legacy: bool, place: Place) -> model.Esp:
     )
 
 
-def _resolve_remotes(table: tables.Tunnel, place: Place) -> tuple[model.Address | str, ...]:
+def _resolve_remotes(table: tables.Tunnel, place: Place) -> tuple[Address | str, ...]:
     """The peers to try in turn; empty for "any"."""
     texts = (table.remote,) if isinstance(table.remote, str) else table.remote
     if texts is None or texts == ("any",):
@@ -300,7 +301,7 @@ def _resolve_start(table: tables.Tunnel, given: Mapping[str, Any], place: Place)
     return "respond"
 
 
-def _resolve_routes(table: tables.Tunnel, selectors: tuple[Selector, ...], place: Place) -> tuple[Network, ...]:
+def _resolve_routes(table: tables.Tunnel, selectors: tuple[SelectorPair, ...], place: Place) -> tuple[Network, ...]:
     """The prefixes to route, each once, in order."""
     if table.routes == "none":
         return ()
@@ -329,7 +330,7 @@ def _check_ends(tunnel: model.Tunnel, place: Place) -> None:
 
 def resolve_tunnel(table: tables.Tunnel, given: Mapping[str, Any], place: Place, base: Path) -> model.Tunnel:
     """One tunnel; `given` is what the file itself wrote, `base` the directory file names are relative to."""
-    proxy_ids: list[Selector] = []
+    proxy_ids: list[SelectorPair] = []
     for number, proxy_id in enumerate(table.proxy_id, 1):
         proxy_ids.extend(resolve_selectors(proxy_id, place.below(f"proxy_id #{number}")))
     remotes = _resolve_remotes(table, place)

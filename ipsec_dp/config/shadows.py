@@ -10,13 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ipsec.rules import ANY_PORTS
-from ipsec_dp.ipsec.selectors import PORT_OPAQUE, PROTOCOL_OPAQUE
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ipsec_dp.ipsec.rules import PortRange, Rule, Selector
+    from ipsec_dp.ipsec.rules import Rule
+    from ipsec_dp.ipsec.selectors import SelectorPair
 
 PIECES_MAX = 64  # of what is left of one rule; beyond, it counts as reachable
 WORK_MAX = 10_000  # differences of boxes in one search; beyond, only single rules are found that hold another
@@ -49,16 +47,11 @@ def _groups(rules: Sequence[Rule]) -> Iterator[tuple[list[int], set[int]]]:
             yield sorted(own + common), set(own)
 
 
-def _port_bounds(ports: PortRange) -> Bounds:
-    """ "any" holds OPAQUE too."""
-    return (0, PORT_OPAQUE + 1) if ports == ANY_PORTS else (ports.low, ports.high + 1)
-
-
-def _bounds(selector: Selector) -> Box:
-    protocol = (0, PROTOCOL_OPAQUE + 1) if selector.protocol is None else (selector.protocol, selector.protocol + 1)
+def _bounds(selector: SelectorPair) -> Box:
+    """OPAQUE is a number of its own behind all ports, and behind all protocols."""
     addresses = ((int(each.low), int(each.high) + 1) for each in (selector.local, selector.remote))
-    ports = (_port_bounds(selector.local_ports), _port_bounds(selector.remote_ports))
-    return (*addresses, *ports, protocol)
+    numbers = ((each.low, each.high + 1) for each in (selector.local_ports, selector.remote_ports, selector.protocol))
+    return (*addresses, *numbers)
 
 
 class _Boxes:

@@ -11,23 +11,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ipsec_dp.ipsec.selectors import PORT_OPAQUE
+
 if TYPE_CHECKING:
-    from ipsec_dp.config.model import Address, Config, ZoneRule
-    from ipsec_dp.ipsec.addresses import AddressRange
-    from ipsec_dp.ipsec.rules import Selector
+    from ipsec_dp.config.model import Config, ZoneRule
+    from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.ipsec.selectors import SelectorPair
 
 GATEWAY: Final = "gateway"
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """What rules look at. Ports None: the protocol has none, or they cannot be seen."""
+    """What rules look at. Ports OPAQUE: the protocol has none, or they cannot be seen."""
 
     source: Address
     destination: Address
     protocol: int
-    source_port: int | None = None
-    destination_port: int | None = None
+    source_port: int = PORT_OPAQUE
+    destination_port: int = PORT_OPAQUE
 
 
 class Judgement(NamedTuple):
@@ -84,15 +86,6 @@ def _verb(rule: ZoneRule) -> str:
     return "allows" if rule.allow else "denies"
 
 
-def _holds(selector: Selector, packet: Packet) -> bool:
+def _holds(selector: SelectorPair, packet: Packet) -> bool:
     """Whether a rule's selector (local: source, remote: destination) holds a packet."""
-    if not (_within(packet.source, selector.local) and _within(packet.destination, selector.remote)):
-        return False
-    if selector.protocol not in (None, packet.protocol):
-        return False
-    bounds = ((selector.local_ports, packet.source_port), (selector.remote_ports, packet.destination_port))
-    return all(ports == (0, 0xFFFF) or (port is not None and ports.low <= port <= ports.high) for ports, port in bounds)
-
-
-def _within(address: Address, addresses: AddressRange) -> bool:
-    return address.version == addresses.version and int(addresses.low) <= int(address) <= int(addresses.high)
+    return selector.holds(packet.source, packet.destination, packet.protocol, packet.source_port, packet.destination_port)

@@ -10,12 +10,12 @@ from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certificates, load_crl
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.peer import Life, Liveness, Peer, ProxyId, SharedKeyAuth, SignatureAuth, Unique
-from ipsec_dp.ike.v2.ts import ANY_PROTOCOL, TrafficSelector
+from ipsec_dp.ike.v2.sa import packet_selectors
 
 if TYPE_CHECKING:
     from ipsec_dp.config.model import CertificateAuth, Tunnel
     from ipsec_dp.ipsec.addresses import Address
-    from ipsec_dp.ipsec.rules import Selector
+    from ipsec_dp.ipsec.selectors import SelectorPair
 
 
 def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
@@ -59,14 +59,9 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
     )
 
 
-def proxy_id_of(selector: Selector) -> ProxyId:
+def proxy_id_of(selector: SelectorPair) -> ProxyId:
     """A configured selector in the form that is negotiated."""
-    protocol = ANY_PROTOCOL if selector.protocol is None else selector.protocol
-    sides = ((selector.local, selector.local_ports), (selector.remote, selector.remote_ports))
-    local, remote = (
-        TrafficSelector(addresses.version, int(addresses.low), int(addresses.high), protocol, *ports) for addresses, ports in sides
-    )
-    return ProxyId(local, remote)
+    return ProxyId(*packet_selectors(selector))
 
 
 def _identity(text: str | None) -> Identity | None:

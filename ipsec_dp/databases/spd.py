@@ -8,8 +8,6 @@ from ipsec_dp.config.model import rules_of
 from ipsec_dp.databases.indices import Numbers
 from ipsec_dp.dataplane import Action, Policy, PolicyRule
 from ipsec_dp.dataplane.policy import pack_rule, unpack_rules
-from ipsec_dp.ipsec.rules import ANY_PORTS, PortRange, Selector
-from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, Range, SelectorPair
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,22 +19,6 @@ TUNNELS_LEAST = 1 << 16  # for which the data plane has room, so that reloads ma
 INTERFACES_MOST = 4096  # of the data plane
 
 ACTIONS = {"protect": Action.PROTECT, "bypass": Action.BYPASS, "discard": Action.DISCARD}
-
-
-def pair_of(selector: Selector) -> SelectorPair:
-    """A configured selector as a pair of ranges. "any" holds OPAQUE too."""
-    protocol = ANY_PROTOCOL if selector.protocol is None else Range(selector.protocol, selector.protocol)
-    return SelectorPair(
-        selector.local,
-        selector.remote,
-        protocol,
-        _ports(selector.local_ports),
-        _ports(selector.remote_ports),
-    )
-
-
-def _ports(ports: PortRange) -> Range:
-    return ANY_PORT if ports == ANY_PORTS else Range(ports.low, ports.high)
 
 
 class Spd:
@@ -100,8 +82,8 @@ class Spd:
     def _compile(self, rule: Rule, everywhere: Sequence[int]) -> bytes:
         interfaces = everywhere if rule.interface is None else (self.interfaces.of[rule.interface],)
         tunnel = 0 if rule.tunnel is None else self.tunnels.of[rule.tunnel]
-        pair = pair_of(rule.selector)
-        return b"".join(pack_rule(PolicyRule(pair, ACTIONS[rule.action], number, tunnel)) for number in interfaces)
+        action = ACTIONS[rule.action]
+        return b"".join(pack_rule(PolicyRule(rule.selector, action, number, tunnel)) for number in interfaces)
 
     @property
     def packed(self) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.databases.sad import Acquire, DeviceFailed, IkeDatagram, OffloadLost, UnknownSpi
 from ipsec_dp.dataplane import Channel, SaCondition, SaFlag
-from ipsec_dp.gateway.explain import Child, pair_holds
+from ipsec_dp.gateway.explain import Child, holds
 from ipsec_dp.gateway.status import child_status, gateway_status
 from ipsec_dp.host import vmgenid
 from ipsec_dp.ike import actions as act
@@ -217,7 +217,7 @@ class Running:
         """The CHILD_SAs of a tunnel whose negotiated selectors hold a packet, in the order in which the data plane tries them."""
         found = []
         for child in self._sad.children_of(self._spd.tunnel_numbers[tunnel]):
-            held = next((pair for pair in child.selectors if pair_holds(pair, question)), None)
+            held = next((pair for pair in child.selectors if holds(pair, question)), None)
             if held is not None:
                 spis = [None if handle is None else self._sad.records[handle].spi for handle in (child.inbound, child.outbound)]
                 found.append(Child(spis[0], spis[1], f"{held.local_text} <-> {held.remote_text}"))

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ipsec_dp.config.bypass import held_by, plan
 from ipsec_dp.config.model import ROUTE_METRIC
-from ipsec_dp.config.quantities import PORT_PROTOCOLS, parse_icmp_code, parse_icmp_type, parse_ports, parse_protocol
+from ipsec_dp.config.quantities import parse_icmp_code, parse_icmp_type, parse_ports, parse_protocol
 from ipsec_dp.config.zone_policy import Packet, ZonePolicy
 from ipsec_dp.errors import BadValueError
-from ipsec_dp.ipsec.rules import ANY_PORTS, ICMP_PROTOCOLS, Rule
-from ipsec_dp.ipsec.selectors import PORT_OPAQUE, PROTOCOL_OPAQUE
+from ipsec_dp.ipsec.selectors import ICMP_PROTOCOLS, PORT_OPAQUE, PORT_PROTOCOLS, PROTOCOL_OPAQUE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ipsec_dp.config import Config
     from ipsec_dp.ipsec.addresses import Address, Network
-    from ipsec_dp.ipsec.rules import PortRange, Selector
+    from ipsec_dp.ipsec.rules import Rule
     from ipsec_dp.ipsec.selectors import SelectorPair
 
 Outcome = Literal["protect", "bypass", "discard", "drop", "clear", "accept"]
@@ -117,11 +116,8 @@ def question_of(
     ends = [_address(text) for text in (source, destination)]
     if ends[0].version != ends[1].version:
         raise BadValueError(f"{source} and {destination} are of different IP versions", "give two addresses of one")
-    number = (
-        PROTOCOL_OPAQUE
-        if protocol is None
-        else parse_protocol("icmpv6" if protocol == "icmp" and ends[0].version == 6 else protocol)
-    )
+    named = "icmpv6" if protocol == "icmp" and ends[0].version == 6 else protocol
+    number = None if named is None else parse_protocol(named).single
     number = PROTOCOL_OPAQUE if number is None else number
     ports = (PORT_OPAQUE, PORT_OPAQUE)
     if sport is not None and number in ICMP_PROTOCOLS:
@@ -147,38 +143,15 @@ def _address(text: str) -> Address:
 def _port(text: str | None) -> int:
     if text is None or text == "any":
         return PORT_OPAQUE
-    ports = parse_ports(text)
-    if ports.low != ports.high:
+    port = parse_ports(text).single
+    if port is None:
         raise BadValueError(f'"{text}" is no one port', "give the port of one packet")
-    return ports.low
+    return port
 
 
-def _port_held(bounds: PortRange, port: int) -> bool:
-    return bounds == ANY_PORTS or bounds.low <= port <= bounds.high
-
-
-def holds(selector: Selector, question: Question) -> bool:
-    """Whether a configured selector holds the packet, as the data plane decides it."""
-    return (
-        selector.version == question.local.version
-        and int(selector.local.low) <= int(question.local) <= int(selector.local.high)
-        and int(selector.remote.low) <= int(question.remote) <= int(selector.remote.high)
-        and selector.protocol in (None, question.protocol)
-        and _port_held(selector.local_ports, question.local_port)
-        and _port_held(selector.remote_ports, question.remote_port)
-    )
-
-
-def pair_holds(pair: SelectorPair, question: Question) -> bool:
-    """Whether negotiated selectors hold the packet."""
-    return (
-        pair.version == question.local.version
-        and int(pair.local.low) <= int(question.local) <= int(pair.local.high)
-        and int(pair.remote.low) <= int(question.remote) <= int(pair.remote.high)
-        and pair.protocol.low <= question.protocol <= pair.protocol.high
-        and pair.local_ports.low <= question.local_port <= pair.local_ports.high
-        and pair.remote_ports.low <= question.remote_port <= pair.remote_ports.high
-    )
+def holds(selector: SelectorPair, question: Question) -> bool:
+    """Whether a selector holds the packet, be it configured or negotiated."""
+    return selector.holds(question.local, question.remote, question.protocol, question.local_port, question.remote_port)
 
 
 def first_rule(config: Config, question: Question, interface: str | None = None) -> Rule | None:
@@ -320,8 +293,7 @@ async def _zone_passes(config: Config, question: Question, host: Host, interface
 def _packet(question: Question) -> Packet:
     ends = [(question.local, question.local_port), (question.remote, question.remote_port)]
     (source, sport), (destination, dport) = ends[::-1] if question.inbound else ends
-    ports = [None if port == PORT_OPAQUE else port for port in (sport, dport)]
-    return Packet(source, destination, question.protocol, ports[0], ports[1])
+    return Packet(source, destination, question.protocol, sport, dport)
 
 
 def _guarded(config: Config, question: Question) -> Rule | None:

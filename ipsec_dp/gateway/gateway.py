@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.databases.pad import peer_of
 from ipsec_dp.databases.sad import Sad
-from ipsec_dp.databases.spd import Spd, pair_of
+from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
 from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.gateway.control import ControlServer, Listed
@@ -167,7 +167,7 @@ class Gateway:
             keys,
             number=self.spd.tunnel_numbers[tunnel.name],
             interface=self.spd.interface_numbers[tunnel.interface],
-            selectors=[pair_of(selector) for selector in tunnel.selectors],
+            selectors=tunnel.selectors,
             path=path,
         )
         log.warning('tunnel "%s": %s', tunnel.name, manual.WARNING)

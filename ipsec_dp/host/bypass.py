@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyroute2 import AsyncIPRoute
 
     from ipsec_dp.ipsec.bypass import KernelMatch
-    from ipsec_dp.ipsec.rules import PortRange
+    from ipsec_dp.ipsec.selectors import Range
 
 FIRST = PRIORITY - 2000
 BEGIN = PRIORITY - 1
@@ -66,7 +66,7 @@ class _Rule(NamedTuple):
         return request | {"protocol": PROTOCOL} | {key: value for key, value in optional.items() if value is not None}
 
 
-def _ports(ports: PortRange | None) -> str | None:
+def _ports(ports: Range | None) -> str | None:
     return None if ports is None else f"{ports.low}:{ports.high}"
 
 

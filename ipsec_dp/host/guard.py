@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ipsec_dp.host import INTERFACE_NAME, MARK, HostError, nft
 from ipsec_dp.host.nft import Count, chain, named_set
 from ipsec_dp.ipsec.addresses import AddressRange, merge, subtract
+from ipsec_dp.ipsec.selectors import ANY_CODE, ANY_PORT, ANY_PROTOCOL, PORT_PROTOCOLS, SelectorPair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,16 +25,13 @@ log = logging.getLogger("ipsec_dp")
 
 TABLE_PREFIX = "ipsec_dp_"
 
-Ports = tuple[int, int]
-
 # After the destination is final but before masquerading changes the source (srcnat is 100): postrouting sees forwarded and local
 # packets and the interface they really leave by, also when a mark re-routed them.
 OUTBOUND_PRIORITY = -150
 # After destination translation (dstnat is -100), so that what the rules compare is where the packet goes.
 INBOUND_PRIORITY = -90
 
-PORT_PROTOCOLS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
-ICMP = {1: "icmp", 58: "icmpv6"}
+ICMP = {4: "icmp", 6: "icmpv6"}  # by IP version
 IKE_PORTS = "{ 500, 4500 }"
 
 # Which fragments go with what a selector protects, by IP version and whether it names ports or an ICMP type: those that cannot be
@@ -86,25 +84,23 @@ EXEMPT_IN = (
 )
 
 
-@dataclass(frozen=True)
-class Selector:
-    """One ordered entry of the policy, of one IP version. The first that holds a packet decides, as in the SPD (RFC 4301 §4.4.1).
+@dataclass(frozen=True, slots=True)
+class GuardRule:
+    """One ordered entry of the policy. The first that holds a packet decides, as in the SPD (RFC 4301 §4.4.1).
 
-    `protocol` 0..255, None: any. Ports are bounds, both included; None: any, and they only count under protocols that have ports.
-    Under ICMP both are one type with a range of codes, as type << 8 | code (RFC 4301 §4.4.1.1). `bypass` lets the packet through
-    in clear. ValueError when local and remote are not of one IP version.
+    Ports only count under protocols that have them, or types (ICMP). `bypass` lets the packet through in clear.
     """
 
-    local: AddressRange
-    remote: AddressRange
-    protocol: int | None = None
-    local_ports: Ports | None = None
-    remote_ports: Ports | None = None
+    selector: SelectorPair
     bypass: bool = False
 
-    def __post_init__(self) -> None:
-        if self.local.version != self.remote.version:
-            raise ValueError(f"{self.local} and {self.remote} are of different IP versions")
+    @property
+    def local(self) -> AddressRange:
+        return self.selector.local
+
+    @property
+    def remote(self) -> AddressRange:
+        return self.selector.remote
 
 
 def table_name(gateway: str) -> str:
@@ -112,14 +108,14 @@ def table_name(gateway: str) -> str:
     return TABLE_PREFIX + nft.escaped(gateway)
 
 
-def narrow(selectors: Iterable[Selector], routed: Sequence[AddressRange]) -> list[Selector]:
-    """The selectors, those that protect every remote address (0.0.0.0/0, ::/0) cut down to what is routed into the tunnel.
+def narrow(rules: Iterable[GuardRule], routed: Sequence[AddressRange]) -> list[GuardRule]:
+    """The rules, those that protect every remote address (0.0.0.0/0, ::/0) cut down to what is routed into the tunnel.
 
     With such proxy IDs it is the routes that say what is interesting; without this, a tunnel for one remote network would close the
-    host to all others. Selectors that name their remote addresses stay whole: they are protected however they are routed.
+    host to all others. Rules that name their remote addresses stay whole: they are protected however they are routed.
     """
-    narrowed: list[Selector] = []
-    for each in selectors:
+    narrowed: list[GuardRule] = []
+    for each in rules:
         if each.bypass or each.remote not in EVERYTHING:
             narrowed.append(each)
             continue
@@ -128,15 +124,15 @@ def narrow(selectors: Iterable[Selector], routed: Sequence[AddressRange]) -> lis
     return narrowed
 
 
-def separate(selectors: Iterable[Selector], inside: Sequence[AddressRange]) -> list[Selector]:
-    """The selectors with remote addresses taken out that are on this side, where local and remote overlap.
+def separate(rules: Iterable[GuardRule], inside: Sequence[AddressRange]) -> list[GuardRule]:
+    """The rules with remote addresses taken out that are on this side, where local and remote overlap.
 
     Local 10.1.0.0/24 and remote 0.0.0.0/0: a packet from one local host to another is not for the tunnel, so remote is what is not
     local. Where that leaves nothing (0.0.0.0/0 on both sides, or a hub that is one part of 10.0.0.0/8), `inside` says which
     networks are on this side: those attached that the peer is not reached through.
     """
-    separated: list[Selector] = []
-    for each in selectors:
+    separated: list[GuardRule] = []
+    for each in rules:
         if each.bypass or not each.local.overlaps(each.remote):
             separated.append(each)
             continue
@@ -145,35 +141,35 @@ def separate(selectors: Iterable[Selector], inside: Sequence[AddressRange]) -> l
     return separated
 
 
-def _with_remote(selector: Selector, remote: AddressRange) -> Selector:
-    ports = (selector.local_ports, selector.remote_ports)
-    return Selector(selector.local, remote, selector.protocol, *ports, bypass=selector.bypass)
+def _with_remote(rule: GuardRule, remote: AddressRange) -> GuardRule:
+    return replace(rule, selector=replace(rule.selector, remote=remote))
 
 
-def upper_match(selector: Selector, local: str, remote: str) -> str:
+def upper_match(selector: SelectorPair, local: str, remote: str) -> str:
     """The match of ports ("sport" or "dport" for either side) or ICMP types; empty: any. A space stands before it."""
-    if selector.protocol in ICMP and selector.local_ports is not None:
-        (low, high), name = selector.local_ports, ICMP[selector.protocol]
-        codes = "" if (low & 255, high & 255) == (0, 255) else f" {name} code {low & 255}-{high & 255}"
-        return f" {name} type {low >> 8}{codes}"
-    if selector.protocol not in PORT_PROTOCOLS:
+    if selector.icmp is not None:
+        (kind, codes), name = selector.icmp, ICMP[selector.version]
+        return f" {name} type {kind}" + ("" if codes == ANY_CODE else f" {name} code {codes.low}-{codes.high}")
+    if selector.protocol.single not in PORT_PROTOCOLS:
         return ""
     bounds = ((local, selector.local_ports), (remote, selector.remote_ports))
-    return "".join(f" th {name} {low}-{high}" for name, ports in bounds if ports is not None for low, high in (ports,))
+    return "".join(f" th {name} {ports.low}-{ports.high}" for name, ports in bounds if ports != ANY_PORT)
 
 
-def _rules(selector: Selector, *, outbound: bool, passes: str = "accept") -> list[str]:
-    ip = "ip" if selector.local.version == 4 else "ip6"
+def _lines(rule: GuardRule, *, outbound: bool, passes: str = "accept") -> list[str]:
+    """A rule as nft has it."""
+    selector = rule.selector
+    ip = "ip" if selector.version == 4 else "ip6"
     local, remote = ("saddr", "daddr") if outbound else ("daddr", "saddr")
-    counter = f"counter name cleartext_{'out' if outbound else 'in'}{selector.local.version}"
-    verdict = passes if selector.bypass else f"{counter} drop"
+    counter = f"counter name cleartext_{'out' if outbound else 'in'}{selector.version}"
+    verdict = passes if rule.bypass else f"{counter} drop"
     addresses = f"{ip} {local} {selector.local} {ip} {remote} {selector.remote}"
-    if selector.protocol is None:
+    if selector.protocol == ANY_PROTOCOL:
         return [f"{addresses} {verdict}"]
-    rule = f"{addresses} meta l4proto {selector.protocol}"
     upper = upper_match(selector, *(("sport", "dport") if outbound else ("dport", "sport")))
-    fragment = FRAGMENT[selector.local.version, bool(upper)]
-    return [f"{rule}{upper} {verdict}", *([f"{addresses} {fragment} {verdict}"] if fragment and not selector.bypass else [])]
+    lines = [f"{addresses} meta l4proto {selector.protocol}{upper} {verdict}"]
+    fragment = FRAGMENT[selector.version, bool(upper)]
+    return lines + ([f"{addresses} {fragment} {verdict}"] if fragment and not rule.bypass else [])
 
 
 @dataclass(frozen=True)
@@ -186,17 +182,17 @@ class Plan:
     """
 
     tunnels: frozenset[str]
-    rules: tuple[Selector, ...]
+    rules: tuple[GuardRule, ...]
     pairs: dict[int, frozenset[tuple[AddressRange, AddressRange]]]
-    further: tuple[Selector, ...] = ()
+    further: tuple[GuardRule, ...] = ()
 
     def remotes(self, version: int) -> list[AddressRange]:
         """Of what is not in `pairs`."""
         return merge(each.remote for each in (*self.rules, *self.further) if each.remote.version == version and not each.bypass)
 
 
-def plan(selectors: Sequence[Selector], tunnels: Iterable[str]) -> Plan:
-    """`selectors` in policy order (see `narrow` and `separate`), `tunnels` the names of our interfaces, which need not exist.
+def plan(rules: Sequence[GuardRule], tunnels: Iterable[str]) -> Plan:
+    """`rules` in policy order (see `narrow` and `separate`), `tunnels` the names of our interfaces, which need not exist.
 
     ValueError: a name that cannot be an interface's.
     """
@@ -204,19 +200,19 @@ def plan(selectors: Sequence[Selector], tunnels: Iterable[str]) -> Plan:
     for name in names:
         if not INTERFACE_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of an interface")
-    first = max((index + 1 for index, each in enumerate(selectors) if each.bypass), default=0)  # a bypass must not come too early
-    whole = [each for each in selectors[first:] if each.protocol is None]
+    first = max((index + 1 for index, each in enumerate(rules) if each.bypass), default=0)  # a bypass must not come too early
+    whole = [each for each in rules[first:] if each.selector.protocol == ANY_PROTOCOL]
     pairs, left = _disjoint(whole)
     kept = set(map(id, left))
-    rules = [each for each in selectors[first:] if each.protocol is not None or id(each) in kept]
+    single = [each for each in rules[first:] if each.selector.protocol != ANY_PROTOCOL or id(each) in kept]
     by_version = {version: frozenset(pair for pair in pairs if pair[0].version == version) for version in (4, 6)}
-    return Plan(names, (*selectors[:first], *rules), by_version)
+    return Plan(names, (*rules[:first], *single), by_version)
 
 
-def _disjoint(selectors: Sequence[Selector]) -> tuple[list[tuple[AddressRange, AddressRange]], list[Selector]]:
-    """Pairs of which no two hold one packet, which is what a set takes, and the selectors that are not in them."""
-    groups: dict[AddressRange, list[Selector]] = {}
-    for each in selectors:
+def _disjoint(rules: Sequence[GuardRule]) -> tuple[list[tuple[AddressRange, AddressRange]], list[GuardRule]]:
+    """Pairs of which no two hold one packet, which is what a set takes, and the rules that are not in them."""
+    groups: dict[AddressRange, list[GuardRule]] = {}
+    for each in rules:
         groups.setdefault(each.local, []).append(each)
     chosen: list[AddressRange] = []
     for local in sorted(groups, key=lambda one: (one.version, int(one.low), int(one.high))):
@@ -234,7 +230,9 @@ def widen(now: Plan, then: Plan) -> Plan:
     """What holds back all that either of them does, as little changed from `now` as can be: `then` is asked first, and only
     drops."""
     new = [
-        Selector(local, remote) for version in (4, 6) for local, remote in sorted(then.pairs[version] - now.pairs[version], key=str)
+        GuardRule(SelectorPair(local, remote))
+        for version in (4, 6)
+        for local, remote in sorted(then.pairs[version] - now.pairs[version], key=str)
     ]
     return Plan(now.tunnels | then.tunnels, now.rules, now.pairs, (*then.rules, *new))
 
@@ -252,9 +250,9 @@ def _chains(wanted: Plan) -> dict[str, list[str]]:
             counter = f"counter name cleartext_{direction}{version}"
             held = f"{_pair_match(direction, version)} {counter} drop"
             further = [each for each in wanted.further if each.local.version == version]
-            rules = [rule for each in further for rule in _rules(each, outbound=outbound, passes="return")]
+            rules = [line for each in further for line in _lines(each, outbound=outbound, passes="return")]
             chains[f"further_{direction}{version}"] = [*rules, held] if rules else []
-            mine = [rule for each in wanted.rules if each.local.version == version for rule in _rules(each, outbound=outbound)]
+            mine = [line for each in wanted.rules if each.local.version == version for line in _lines(each, outbound=outbound)]
             chains[f"{direction}{version}"] = [*_ours(direction), f"jump further_{direction}{version}", *mine, held]
         chains[f"{direction}bound"] = [gate for version in (4, 6) for gate in _gates(wanted, direction, version)]
     return chains
@@ -342,7 +340,7 @@ async def leftovers() -> list[str]:
 class Guard:
     """The guard of one gateway in the network namespace of the calling thread. HostError when nft is missing or refuses."""
 
-    def __init__(self, gateway: str, planned: Callable[[Sequence[Selector], Iterable[str]], Plan] = plan) -> None:
+    def __init__(self, gateway: str, planned: Callable[[Sequence[GuardRule], Iterable[str]], Plan] = plan) -> None:
         """`planned` is `plan`, or a shorter way to the same."""
         self.gateway = gateway
         self._planned = planned
@@ -353,11 +351,11 @@ class Guard:
     async def exists(self) -> bool:
         return self.table in await nft.tables()
 
-    async def apply(self, selectors: Sequence[Selector], tunnels: Iterable[str]) -> None:
+    async def apply(self, selectors: Sequence[GuardRule], tunnels: Iterable[str]) -> None:
         """Makes the guard, also from one that a killed process left, in one transaction: there is no moment without."""
         await self._become(await asyncio.to_thread(self._planned, selectors, tunnels))
 
-    async def widen(self, selectors: Sequence[Selector], tunnels: Iterable[str]) -> None:
+    async def widen(self, selectors: Sequence[GuardRule], tunnels: Iterable[str]) -> None:
         """Keeps closed what it does and what these say, until `settle` (then only what these say) or `apply`."""
         self._then = then = await asyncio.to_thread(self._planned, selectors, tunnels)
         await self._become(then if self._now is None else widen(self._now, then))

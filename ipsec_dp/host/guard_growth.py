@@ -1,4 +1,4 @@
-"""The plan of the guard when a few selectors came and none went: those alone are looked at, where they can be told from the rest.
+"""The plan of the guard when a few rules came and none went: those alone are looked at, where they can be told from the rest.
 
 `guard.plan` is what a plan is; here is nothing but a shorter way to the same, and None where there is none.
 """
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.host.guard import Plan, plan
 from ipsec_dp.ipsec.addresses import merge
+from ipsec_dp.ipsec.selectors import ANY_PROTOCOL
 from ipsec_dp.util.additions import came
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ipsec_dp.host.guard import Selector
+    from ipsec_dp.host.guard import GuardRule
     from ipsec_dp.ipsec.addresses import AddressRange
 
 Pairs = frozenset[tuple["AddressRange", "AddressRange"]]
@@ -25,26 +26,26 @@ class Planner:
     """`plan` for one gateway; remembers what it was asked last."""
 
     def __init__(self) -> None:
-        self._last: tuple[tuple[Selector, ...], Plan] | None = None
+        self._last: tuple[tuple[GuardRule, ...], Plan] | None = None
 
-    def plan(self, selectors: Sequence[Selector], tunnels: Iterable[str]) -> Plan:
+    def plan(self, rules: Sequence[GuardRule], tunnels: Iterable[str]) -> Plan:
         """As `guard.plan`."""
         names = frozenset(tunnels)
         found = None
         if self._last is not None:
             before, known = self._last
-            added = came(before, selectors)
+            added = came(before, rules)
             if added is not None and names == known.tunnels:
                 found = grown(known, added)
-        found = plan(selectors, names) if found is None else found
-        self._last = tuple(selectors), found
+        found = plan(rules, names) if found is None else found
+        self._last = tuple(rules), found
         return found
 
 
-def grown(known: Plan, added: Iterable[Selector]) -> Plan | None:
-    """The plan of what `known` is the plan of and these selectors, anywhere among the others; None: plan it anew.
+def grown(known: Plan, added: Iterable[GuardRule]) -> Plan | None:
+    """The plan of what `known` is the plan of and these rules, anywhere among the others; None: plan it anew.
 
-    Where all is in pairs the order of policy does not matter, and a selector of whole protocols joins them unless its local
+    Where all is in pairs the order of policy does not matter, and a rule of whole protocols joins them unless its local
     addresses overlap others.
     """
     if known.rules or known.further:
@@ -52,19 +53,19 @@ def grown(known: Plan, added: Iterable[Selector]) -> Plan | None:
     pairs = dict(known.pairs)
     for each in added:
         version = each.local.version
-        if each.bypass or each.protocol is not None or (joined := _joined(pairs[version], each)) is None:
+        if each.bypass or each.selector.protocol != ANY_PROTOCOL or (joined := _joined(pairs[version], each)) is None:
             return None
         pairs[version] = joined
     return replace(known, pairs=pairs)
 
 
-def _joined(pairs: Pairs, selector: Selector) -> Pairs | None:
+def _joined(pairs: Pairs, rule: GuardRule) -> Pairs | None:
     near = []  # what the new remote addresses make one range with
     for local, remote in pairs:
-        if local != selector.local:
-            if local.overlaps(selector.local):
+        if local != rule.local:
+            if local.overlaps(rule.local):
                 return None
-        elif len(merge((remote, selector.remote))) == 1:
+        elif len(merge((remote, rule.remote))) == 1:
             near.append((local, remote))
-    (whole,) = merge((selector.remote, *(remote for _, remote in near)))
-    return (pairs - set(near)) | {(selector.local, whole)}
+    (whole,) = merge((rule.remote, *(remote for _, remote in near)))
+    return (pairs - set(near)) | {(rule.local, whole)}

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ipsec_dp.host import INTERFACE_NAME, PROTOCOL, nft
-from ipsec_dp.host.guard import EXEMPT_IN, EXEMPT_OUT, Selector, upper_match
+from ipsec_dp.host.guard import EXEMPT_IN, EXEMPT_OUT, upper_match
 from ipsec_dp.host.nft import Count, chain, named_set
+from ipsec_dp.ipsec.selectors import ANY_PROTOCOL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from ipsec_dp.ipsec.selectors import SelectorPair
 
 TABLE_PREFIX = "ipsec_dp-zones_"  # begins no table of a guard, whatever the gateway's name
 GATEWAY = "gateway"
@@ -40,12 +43,12 @@ class Zone:
 
 
 @dataclass(frozen=True)
-class Rule:
+class ZoneRule:
     """What from one zone to another is let through or dropped. In the selectors local is the source."""
 
     origin: str
     target: str
-    selectors: tuple[Selector, ...]
+    selectors: tuple[SelectorPair, ...]
     allow: bool
     log: bool = False
 
@@ -60,21 +63,21 @@ def log_group(gateway: str) -> int:
     return LOG_GROUPS | hashlib.sha256(gateway.encode()).digest()[0]
 
 
-def counter_name(number: int, rule: Rule) -> str:
+def counter_name(number: int, rule: ZoneRule) -> str:
     """The counter of a rule, numbered from 1: another text makes another counter, which begins at 0."""
     return f"rule/{number}/{hashlib.sha256(repr(rule).encode()).hexdigest()[:8]}"
 
 
-def _match(selector: Selector) -> str:
+def _match(selector: SelectorPair) -> str:
     """The packets of a selector, as nft says it."""
-    ip = "ip" if selector.local.version == 4 else "ip6"
+    ip = "ip" if selector.version == 4 else "ip6"
     parts = [f"{ip} saddr {selector.local} {ip} daddr {selector.remote}"]
-    if selector.protocol is not None:
+    if selector.protocol != ANY_PROTOCOL:
         parts.append(f"meta l4proto {selector.protocol}")
     return " ".join(parts) + upper_match(selector, "sport", "dport")
 
 
-def _rule(gateway: str, number: int, rule: Rule) -> list[str]:
+def _rule(gateway: str, number: int, rule: ZoneRule) -> list[str]:
     verdict = "accept" if rule.allow else "drop"
     log = f'log prefix "{LOG_PREFIX}{number}" group {log_group(gateway)}'
     lines = []
@@ -95,7 +98,7 @@ def _leads(key: str, zone: Zone, verdict: str) -> list[str]:
 class _Table:
     """The text of one table, put together."""
 
-    def __init__(self, gateway: str, zones: Sequence[Zone], rules: Sequence[Rule], tunnels: Iterable[str]) -> None:
+    def __init__(self, gateway: str, zones: Sequence[Zone], rules: Sequence[ZoneRule], tunnels: Iterable[str]) -> None:
         self._gateway, self._zones, self._tunnels = gateway, zones, sorted(set(tunnels))
         for name in [name for zone in zones for name in zone.interfaces] + self._tunnels:
             if not INTERFACE_NAME.fullmatch(name.removesuffix("*")):
@@ -160,7 +163,11 @@ def _covers(zone: Zone, interface: str) -> bool:
 
 
 def render(
-    gateway: str, zones: Sequence[Zone], rules: Sequence[Rule], tunnels: Iterable[str], counts: Mapping[str, Count] | None = None
+    gateway: str,
+    zones: Sequence[Zone],
+    rules: Sequence[ZoneRule],
+    tunnels: Iterable[str],
+    counts: Mapping[str, Count] | None = None,
 ) -> str:
     """The zones as text for `nft -f -`: one transaction that replaces the table of this gateway, or makes it.
 
@@ -180,7 +187,7 @@ class Zones:
         self.gateway = gateway
         self.table = table_name(gateway)
 
-    async def apply(self, zones: Sequence[Zone], rules: Sequence[Rule], tunnels: Iterable[str]) -> None:
+    async def apply(self, zones: Sequence[Zone], rules: Sequence[ZoneRule], tunnels: Iterable[str]) -> None:
         """Makes, replaces or (without zones) takes away the table, whoever left it, in one transaction."""
         if not zones:
             await self.remove()

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network, summarize_address_range
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_network,
+    summarize_address_range,
+)
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Address = IPv4Address | IPv6Address
+Interface = IPv4Interface | IPv6Interface  # an address with the length of its prefix
 Network = IPv4Network | IPv6Network
 
 
@@ -63,6 +74,9 @@ class AddressRange:
     def everything(self) -> bool:
         """Whether it is every address of its IP version."""
         return int(self.low) == 0 and int(self.high) == (1 << self.low.max_prefixlen) - 1
+
+    def contains(self, address: Address) -> bool:
+        return self.version == address.version and int(self.low) <= int(address) <= int(self.high)
 
     def covers(self, other: AddressRange) -> bool:
         return self.version == other.version and int(self.low) <= int(other.low) and int(other.high) <= int(self.high)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ipsec_dp.ipsec.addresses import Network
-    from ipsec_dp.ipsec.rules import PortRange
+    from ipsec_dp.ipsec.selectors import Range
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,6 @@ class KernelMatch:
     source: Network
     destination: Network
     protocol: int | None
-    source_ports: PortRange | None
-    destination_ports: PortRange | None
+    source_ports: Range | None
+    destination_ports: Range | None
     past: bool

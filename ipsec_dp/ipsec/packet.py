@@ -5,11 +5,9 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from ipsec_dp.ipsec.addresses import AddressRange
-from ipsec_dp.ipsec.selectors import ANY_PORT, Range, SelectorPair
+from ipsec_dp.ipsec.selectors import ANY_PORT, ICMP_PROTOCOLS, PORT_PROTOCOLS, Range, SelectorPair
 
 _IPV4_HEADER, _IPV6_HEADER = 20, 40
-_PORTS = frozenset({6, 17, 33, 132, 136})  # TCP, UDP, DCCP, SCTP, UDP-Lite
-_ICMP = frozenset({1, 58})
 _ICMP_ERRORS = {1: frozenset({3, 11, 12}), 58: frozenset({1, 2, 3, 4})}
 _ICMP_HEADER = 8
 _FRAGMENT_OFFSET = 0x1FFF
@@ -46,9 +44,9 @@ def _read(packet: bytes) -> tuple[SelectorPair, bytes] | None:
     else:
         return None
     local, remote = ANY_PORT, ANY_PORT
-    if not later and protocol in _PORTS and len(upper) >= 4:
+    if not later and protocol in PORT_PROTOCOLS and len(upper) >= 4:
         local, remote = (Range(port, port) for port in (int.from_bytes(upper[:2], "big"), int.from_bytes(upper[2:4], "big")))
-    elif not later and protocol in _ICMP and len(upper) >= 2:
+    elif not later and protocol in ICMP_PROTOCOLS and len(upper) >= 2:
         local = remote = Range(int.from_bytes(upper[:2], "big"), int.from_bytes(upper[:2], "big"))
     ends = [AddressRange(ip_address(end), ip_address(end)) for end in (source, destination)]
     return SelectorPair(ends[0], ends[1], Range(protocol, protocol), local, remote), upper

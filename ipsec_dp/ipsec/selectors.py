@@ -1,11 +1,17 @@
-"""Traffic selector pairs with address ranges, as SAs negotiate them and the data plane checks them (RFC 7296 §3.13)."""
+"""Selectors (RFC 4301 §4.4.1.1): what a rule is about and what an SA may carry, from the configuration down to the data plane.
+
+They have other forms at two edges only: `ike.v2.ts` (RFC 7296 §3.13) and ``struct dp_selector`` (`dataplane.convert`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ipsec_dp.ipsec.addresses import AddressRange
+
+if TYPE_CHECKING:
+    from ipsec_dp.ipsec.addresses import Address
 
 PROTOCOL_OPAQUE = 256  # what a packet has whose protocol cannot be seen (RFC 4301 §4.4.1.1)
 PORT_OPAQUE = 65536
@@ -17,16 +23,36 @@ class Range(NamedTuple):
     low: int
     high: int
 
+    @property
+    def single(self) -> int | None:
+        """The one number that is in it; None: several are."""
+        return self.low if self.low == self.high else None
+
+    def contains(self, number: int) -> bool:
+        return self.low <= number <= self.high
+
+    def overlaps(self, other: Range) -> bool:
+        return self.low <= other.high and other.low <= self.high
+
+    def __str__(self) -> str:
+        return str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
+
 
 ANY_PROTOCOL = Range(0, PROTOCOL_OPAQUE)
 ANY_PORT = Range(0, PORT_OPAQUE)
+ANY_CODE = Range(0, 255)
+
+PORT_PROTOCOLS = frozenset({6, 17, 33, 132, 136})  # TCP, UDP, DCCP, SCTP, UDP-Lite: their headers begin with two ports
+ICMP_OF_VERSION = {4: 1, 6: 58}
+ICMP_PROTOCOLS = frozenset(ICMP_OF_VERSION.values())
 
 
 @dataclass(frozen=True, slots=True)
 class SelectorPair:
-    """What one SA may carry, or one rule is about.
+    """Local and remote addresses of one IP version (ValueError: of two), protocol, and ports on either side.
 
-    Protocol 256 and port 65536 stand for OPAQUE, which "any" includes. ICMP type and code lie in both ports as type << 8 | code.
+    Protocol 256 and port 65536 stand for OPAQUE, which "any" includes; so ports 0 to 65535 are fewer than any. Under ICMP both
+    sides' ports are the same and stand for one type with a range of codes, as type << 8 | code.
     """
 
     local: AddressRange
@@ -35,9 +61,47 @@ class SelectorPair:
     local_ports: Range = ANY_PORT
     remote_ports: Range = ANY_PORT
 
+    def __post_init__(self) -> None:
+        if self.local.low.version != self.remote.low.version:
+            raise ValueError(f"{self.local} and {self.remote} are of different IP versions")
+
     @property
     def version(self) -> int:
         return self.local.low.version
+
+    @property
+    def icmp(self) -> tuple[int, Range] | None:
+        """ICMP type and codes where they are bounded; None: any, or no ICMP at all."""
+        if self.protocol.single not in ICMP_PROTOCOLS or self.local_ports == ANY_PORT:
+            return None
+        return self.local_ports.low >> 8, Range(self.local_ports.low & 255, self.local_ports.high & 255)
+
+    def holds(
+        self,
+        local: Address,
+        remote: Address,
+        protocol: int = PROTOCOL_OPAQUE,
+        local_port: int = PORT_OPAQUE,
+        remote_port: int = PORT_OPAQUE,
+    ) -> bool:
+        """Whether a packet is one of these, as the data plane decides it. OPAQUE: what it does not show."""
+        return (
+            self.local.contains(local)
+            and self.remote.contains(remote)
+            and self.protocol.contains(protocol)
+            and self.local_ports.contains(local_port)
+            and self.remote_ports.contains(remote_port)
+        )
+
+    def overlaps(self, other: SelectorPair) -> bool:
+        """Whether some packet could be held by both."""
+        return (
+            self.local.overlaps(other.local)
+            and self.remote.overlaps(other.remote)
+            and self.protocol.overlaps(other.protocol)
+            and self.local_ports.overlaps(other.local_ports)
+            and self.remote_ports.overlaps(other.remote_ports)
+        )
 
     def _side(self, addresses: AddressRange, ports: Range) -> str:
         text = addresses.prefix_text
@@ -54,8 +118,22 @@ class SelectorPair:
     def remote_text(self) -> str:
         return self._side(self.remote, self.remote_ports)
 
+    def __str__(self) -> str:
+        """As findings and `policy explain` write it."""
+        text = f"{self.local.prefix_text} <-> {self.remote.prefix_text}"
+        if self.protocol != ANY_PROTOCOL:
+            text += f" protocol {self.protocol}"
+        if self.icmp is not None:
+            kind, codes = self.icmp
+            text += f" ICMP type {kind}" + (f" code {codes}" if codes != ANY_CODE else "")
+        elif self.local_ports != ANY_PORT or self.remote_ports != ANY_PORT:
+            text += f" ports {_numbers(self.local_ports, ANY_PORT)} <-> {_numbers(self.remote_ports, ANY_PORT)}"
+        return text
+
 
 def _numbers(value: Range, everything: Range) -> str:
-    if value == everything:
-        return "any"
-    return str(value.low) if value.low == value.high else f"{value.low}-{value.high}"
+    return "any" if value == everything else str(value)
+
+
+ANY_IPV4 = SelectorPair(AddressRange.of("0.0.0.0/0"), AddressRange.of("0.0.0.0/0"))
+ANY_IPV6 = SelectorPair(AddressRange.of("::/0"), AddressRange.of("::/0"))

@@ -1,37 +1,21 @@
-"""What a configuration wants of the host, in the words of `host`: selectors of the guard, rules between zones, routed prefixes."""
+"""What a configuration wants of the host, in the words of `host`: rules of the guard, rules between zones, routed prefixes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ipsec_dp.config import ANY_PORTS
 from ipsec_dp.host import guard, routes, zones
 from ipsec_dp.ipsec.addresses import AddressRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ipsec_dp.config import Config, PortRange, Selector, Tunnel, ZoneRule
-    from ipsec_dp.ipsec.rules import Network
+    from ipsec_dp.config import Config, Tunnel, ZoneRule
+    from ipsec_dp.ipsec.addresses import Network
 
 
-def _ports(ports: PortRange) -> tuple[int, int] | None:
-    return None if ports == ANY_PORTS else (ports.low, ports.high)
-
-
-def _guarded(selector: Selector, *, bypass: bool = False) -> guard.Selector:
-    return guard.Selector(
-        selector.local,
-        selector.remote,
-        selector.protocol,
-        _ports(selector.local_ports),
-        _ports(selector.remote_ports),
-        bypass=bypass,
-    )
-
-
-def zone_rule(rule: ZoneRule) -> zones.Rule:
-    return zones.Rule(rule.from_zone, rule.to_zone, tuple(map(_guarded, rule.selectors)), rule.allow, rule.log)
+def zone_rule(rule: ZoneRule) -> zones.ZoneRule:
+    return zones.ZoneRule(rule.from_zone, rule.to_zone, rule.selectors, rule.allow, rule.log)
 
 
 def routed_prefixes(config: Config) -> dict[Network, list[tuple[str, int]]]:
@@ -45,19 +29,19 @@ def routed_prefixes(config: Config) -> dict[Network, list[tuple[str, int]]]:
     return wanted
 
 
-def guard_selectors(config: Config) -> tuple[list[guard.Selector], bool]:
+def guard_selectors(config: Config) -> tuple[list[guard.GuardRule], bool]:
     """What a configuration keeps back, before local and remote are told apart; whether they overlap anywhere."""
-    selectors = [_guarded(rule.selector, bypass=rule.action == "bypass") for rule in config.rules]
+    selectors = [guard.GuardRule(rule.selector, bypass=rule.action == "bypass") for rule in config.rules]
     if _everywhere(selectors):
         selectors = guard.narrow(selectors, [AddressRange.of(prefix) for prefix in routed_prefixes(config)])
     return selectors, _overlapping(selectors)
 
 
-def _overlapping(selectors: Iterable[guard.Selector]) -> bool:
+def _overlapping(selectors: Iterable[guard.GuardRule]) -> bool:
     return any(each.local.overlaps(each.remote) for each in selectors if not each.bypass)
 
 
-def _everywhere(selectors: Iterable[guard.Selector]) -> bool:
+def _everywhere(selectors: Iterable[guard.GuardRule]) -> bool:
     return any(each.remote in guard.EVERYTHING for each in selectors)
 
 
@@ -65,13 +49,13 @@ class _Part(NamedTuple):
     """What `guard_selectors` makes of one tunnel."""
 
     tunnel: Tunnel
-    selectors: tuple[guard.Selector, ...]
+    selectors: tuple[guard.GuardRule, ...]
     everywhere: bool
     overlapping: bool
 
 
 def _part(tunnel: Tunnel) -> _Part:
-    selectors = tuple(map(_guarded, tunnel.selectors))
+    selectors = tuple(map(guard.GuardRule, tunnel.selectors))
     return _Part(tunnel, selectors, _everywhere(selectors), _overlapping(selectors))
 
 
@@ -84,7 +68,7 @@ class GuardSelectors:
     def __init__(self) -> None:
         self._parts: dict[str, _Part] = {}
 
-    def of(self, config: Config) -> tuple[list[guard.Selector], bool]:
+    def of(self, config: Config) -> tuple[list[guard.GuardRule], bool]:
         """As `guard_selectors`."""
         known = self._parts
         parts = [

@@ -31,11 +31,9 @@ if TYPE_CHECKING:
     from pyroute2 import AsyncIPRoute
 
     from ipsec_dp.config import Config, Tunnel
-    from ipsec_dp.config.model import Interface
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.dataplane import DataPlane
-    from ipsec_dp.ipsec.addresses import Address
-    from ipsec_dp.ipsec.rules import Network
+    from ipsec_dp.ipsec.addresses import Address, Interface, Network
 
 log = logging.getLogger("ipsec_dp")
 
@@ -61,8 +59,8 @@ class HostSide:
         self._leading = False
         self._lead: Lead | None = None  # whose routes `_table` left
         self._guard_selectors = GuardSelectors()
-        self._guarded_now: list[guard.Selector] | None = None  # None: more than this configuration wants
-        self._guarded_then: list[guard.Selector] = []  # of the configuration that the guard was widened for
+        self._guarded_now: list[guard.GuardRule] | None = None  # None: more than this configuration wants
+        self._guarded_then: list[guard.GuardRule] = []  # of the configuration that the guard was widened for
         self.changing = asyncio.Lock()  # held by whoever makes the host follow something
         self._mtus: dict[str, int] = {}  # the largest packet that each tunnel is to get from the kernel
         self._interface_mtus: dict[str, int] = {}
@@ -133,7 +131,7 @@ class HostSide:
     async def _apply_bypass(self) -> None:
         await self._bypass.apply(bypass_plan(self._config.policies).matches)
 
-    async def _guarded_by(self, config: Config) -> list[guard.Selector]:
+    async def _guarded_by(self, config: Config) -> list[guard.GuardRule]:
         """What a configuration keeps from leaving or coming in clear."""
         selectors, overlapping = await asyncio.to_thread(self._guard_selectors.of, config)
         if not overlapping:
@@ -151,7 +149,7 @@ class HostSide:
         """Keeps closed what the present configuration does, and nothing else."""
         await self._close(await self._guarded_by(self._config))
 
-    async def _close(self, wanted: list[guard.Selector]) -> None:
+    async def _close(self, wanted: list[guard.GuardRule]) -> None:
         await self._guard.apply(wanted, {tunnel.interface for tunnel in self._config.tunnels})
         self._guarded_now = wanted
 
@@ -345,8 +343,7 @@ class HostSide:
         """Our address that a tunnel carries echo requests to `target` from: its interface's own, else another of this host."""
         carriers = [selector for selector in tunnel.selectors if selector.version == target.version]
         for address in tunnel.addresses:
-            own = AddressRange(address.ip, address.ip)
-            if any(selector.local.covers(own) for selector in carriers):
+            if any(selector.local.contains(address.ip) for selector in carriers):
                 return address.ip
         fitting = Sources(tunnel.interface, [each for each in carriers if not each.local.everything], await own_sources(self._ipr))
         return fitting.any_address()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.config.model import Route
     from ipsec_dp.host.outer import OwnAddress
-    from ipsec_dp.ipsec.rules import Network
+    from ipsec_dp.ipsec.addresses import Network
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from ipsec_dp.ipsec.addresses import AddressRange
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ipsec_dp.config import Selector
     from ipsec_dp.host.outer import OwnAddress
     from ipsec_dp.ipsec.addresses import Address, Network
+    from ipsec_dp.ipsec.selectors import SelectorPair
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +30,19 @@ class Source:
 class Sources:
     """For one tunnel interface with these selectors, on a host with these addresses."""
 
-    def __init__(self, interface: str, selectors: Iterable[Selector], own: Sequence[OwnAddress]) -> None:
+    def __init__(self, interface: str, selectors: Iterable[SelectorPair], own: Sequence[OwnAddress]) -> None:
         self._own = sorted(own, key=lambda each: each.interface != interface)  # the interface's own address comes first
         self._by_remote: dict[AddressRange, dict[AddressRange, None]] = {}
         self._exact = True  # every answer until now came of selectors with just that remote
         self._known: dict[tuple[AddressRange, ...], Source] = {}
         self.add(selectors)
 
-    def add(self, selectors: Iterable[Selector]) -> None:
+    def add(self, selectors: Iterable[SelectorPair]) -> None:
         """The interface has these too."""
         for each in selectors:
             self._by_remote.setdefault(each.remote, {})[each.local] = None
 
-    def apart(self, selectors: Iterable[Selector]) -> bool:
+    def apart(self, selectors: Iterable[SelectorPair]) -> bool:
         """Whether no answer given until now becomes another when these are added."""
         return self._exact and not any(each.remote in self._by_remote for each in selectors)
 
@@ -62,14 +62,10 @@ class Sources:
         if not locals_ or any(each.everything for each in locals_):
             return Source(None)
         if locals_ not in self._known:
-            fitting = (each.address for each in self._own if _inside(each.address, locals_))
+            fitting = (each.address for each in self._own if any(local.contains(each.address) for local in locals_))
             address = next(fitting, None)
             self._known[locals_] = Source(address, () if address is not None else locals_)
         return self._known[locals_]
-
-
-def _inside(address: Address, ranges: Iterable[AddressRange]) -> bool:
-    return any(each.version == address.version and int(each.low) <= int(address) <= int(each.high) for each in ranges)
 
 
 def no_source(prefix: Network, interface: str, source: Source) -> str:

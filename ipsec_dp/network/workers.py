@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import Config
     from ipsec_dp.dataplane import DataPlane
-    from ipsec_dp.ipsec.rules import Network
+    from ipsec_dp.ipsec.addresses import Network
 
 log = logging.getLogger("ipsec_dp")
 

@@ -18,16 +18,17 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from ipsec_dp.host import sockets
-from ipsec_dp.host.guard import Guard, Selector
+from ipsec_dp.host.guard import Guard, GuardRule
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.routes import Route, RouteTable
 from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.selectors import SelectorPair
 from ipsec_dp.rig import capture, netns
 from tests.netns import harness
 
 R = AddressRange.of
 PREFIXES = [ip_network(net) for net in netns.SITE_B_NETS]
-SELECTORS = [Selector(R(a), R(b)) for a, b in zip(netns.SITE_A_NETS, netns.SITE_B_NETS, strict=True)]
+SELECTORS = [GuardRule(SelectorPair(R(a), R(b))) for a, b in zip(netns.SITE_A_NETS, netns.SITE_B_NETS, strict=True)]
 EVERYTHING = [ip_network("0.0.0.0/0"), ip_network("::/0")]
 
 STAGES = ("guard", "unreachable", "interface", "routes")

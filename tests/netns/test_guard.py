@@ -19,16 +19,23 @@ from functools import partial
 import pytest
 
 from ipsec_dp.host import MARK, HostError
-from ipsec_dp.host.guard import Guard, Selector, leftovers, separate
+from ipsec_dp.host.guard import Guard, GuardRule, leftovers, separate
 from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.selectors import Range, SelectorPair
 from ipsec_dp.rig import netns
 from tests.netns import harness
 
 R = AddressRange.of
+
+
+def guarded(local, remote, *, bypass=False, **bounds):
+    return GuardRule(SelectorPair(local, remote, **bounds), bypass)
+
+
 NETS = [(R(local), R(remote)) for local, remote in zip(netns.SITE_A_NETS, netns.SITE_B_NETS, strict=True)]
-A_TO_B = [Selector(local, remote) for local, remote in NETS]
+A_TO_B = [guarded(local, remote) for local, remote in NETS]
 INSIDE = [local for local, _ in NETS]
-EVERYTHING = separate([Selector(R("0.0.0.0/0"), R("0.0.0.0/0")), Selector(R("::/0"), R("::/0"))], INSIDE)
+EVERYTHING = separate([guarded(R("0.0.0.0/0"), R("0.0.0.0/0")), guarded(R("::/0"), R("::/0"))], INSIDE)
 GUARD = Guard("test")
 
 
@@ -100,7 +107,7 @@ def test_by_the_tunnel_interface_it_may_leave(sites, guard, tmp_path):
 
 
 def test_ports_decide_and_fragments_without_ports_go_with_the_protected(sites, guard, tmp_path):
-    guard([Selector(local, remote, 17, remote_ports=(9, 9)) for local, remote in NETS])
+    guard([guarded(local, remote, protocol=Range(17, 17), remote_ports=Range(9, 9)) for local, remote in NETS])
     for _, b in harness.BOTH:
         found = harness.crossed(sites.gw_a, "wan", tmp_path / "9", partial(harness.send_udp, sites.host_a, (b, 9), bytes(3000)))
         assert found.packets["udp"] == found.packets["udp-fragment"] == 0
@@ -110,7 +117,7 @@ def test_ports_decide_and_fragments_without_ports_go_with_the_protected(sites, g
 
 def test_fragments_that_hide_their_protocol_do_not_leave(sites, guard, tmp_path):
     """An IPv6 fragment whose next header is one more extension header: what it belongs to cannot be seen."""
-    guard([Selector(*NETS[1], 17)])
+    guard([guarded(*NETS[1], protocol=Range(17, 17))])
     fragment = bytes((60, 0)) + (8 << 3 | 1).to_bytes(2, "big") + bytes(4)  # next: destination options; offset 8; more to come
 
     def send():
@@ -127,7 +134,7 @@ def test_fragments_that_hide_their_protocol_do_not_leave(sites, guard, tmp_path)
 
 def test_bypass_before_protect_passes(sites, guard):
     local, remote = NETS[0]
-    guard([Selector(R("10.1.0.2"), R("10.2.0.2"), 1, bypass=True), Selector(local, remote)])
+    guard([guarded(R("10.1.0.2"), R("10.2.0.2"), protocol=Range(1, 1), bypass=True), guarded(local, remote)])
     assert harness.pings(sites.host_a, netns.HOST_B[0])
     with pytest.raises(netns.NetnsError):
         sites.gw_a.run("ping", "-c", "1", "-W", "0.2", "-I", netns.GW_A_INNER[0], netns.HOST_B[0])

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ipsec_dp.config import ANY_PORTS, Config, PortRange, PskAuth, examine, load, model, tables
+from ipsec_dp.config import Config, PskAuth, examine, load, model, tables
 from ipsec_dp.errors import ConfigError, Finding
 from ipsec_dp.host import routes
 from ipsec_dp.ike.proposal import DEFAULT_ESP, DEFAULT_IKE, parse_esp, parse_ike
+from ipsec_dp.ipsec.selectors import ANY_PORT, Range
 
 TUNNEL = """
 [[tunnel]]
@@ -139,7 +140,7 @@ def test_every_key_of_a_tunnel_becomes_a_value(write, tmp_path):
     assert tunnel.routes == (ipaddress.ip_network("10.2.0.0/24"),)
     (selector,) = tunnel.selectors
     assert str(selector) == "10.1.0.0/24 <-> 10.2.0.0/24 protocol 6 ports 443 <-> 5000-5010"
-    assert (selector.local_ports, selector.remote_ports) == (PortRange(443, 443), PortRange(5000, 5010))
+    assert (selector.local_ports, selector.remote_ports) == (Range(443, 443), Range(5000, 5010))
     expected = PskAuth(local_id="gwA.example", remote_id="keyid:gwB", psk_file=tmp_path / "to-b.psk", unique="keep")
     assert isinstance(tunnel.auth, PskAuth)
     assert tunnel.auth.material  # a keyed fingerprint of what the file holds: no value to know beforehand
@@ -159,7 +160,7 @@ def test_what_is_left_out_has_the_documented_default(write):
     tunnel = load(write(TUNNEL + AUTH)).tunnel("to-b")
     assert (tunnel.interface, tunnel.start, tunnel.encapsulation, tunnel.routes) == ("ipsec0", "on-demand", "auto", ())
     assert [str(selector) for selector in tunnel.selectors] == ["0.0.0.0/0 <-> 0.0.0.0/0", "::/0 <-> ::/0"]
-    assert tunnel.selectors[0].local_ports == ANY_PORTS
+    assert tunnel.selectors[0].local_ports == ANY_PORT
     assert (tunnel.ike.proposals, tunnel.esp.proposals) == (parse_ike(DEFAULT_IKE), parse_esp(DEFAULT_ESP))
     assert (tunnel.ike.lifetime_s, tunnel.esp.lifetime_s, tunnel.esp.life_octets) == (28800, 3600, 500 * 10**9)
     assert tunnel.esp.replay_window == 1024

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from ipsec_dp.config.shadows import find_shadowed
 from ipsec_dp.ipsec.addresses import AddressRange
-from ipsec_dp.ipsec.rules import ANY_PORTS, PortRange, Rule, Selector
+from ipsec_dp.ipsec.rules import Rule
+from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, Range, SelectorPair
 
 
 def addresses(version: int) -> st.SearchStrategy[AddressRange]:
@@ -24,9 +25,12 @@ def addresses(version: int) -> st.SearchStrategy[AddressRange]:
     )
 
 
-PORTS = st.one_of(st.just(ANY_PORTS), st.tuples(st.integers(0, 3), st.integers(0, 3)).map(lambda pair: PortRange(*sorted(pair))))
+TCP, UDP = Range(6, 6), Range(17, 17)
+PORTS = st.one_of(st.just(ANY_PORT), st.tuples(st.integers(0, 3), st.integers(0, 3)).map(lambda pair: Range(*sorted(pair))))
 SELECTORS = st.sampled_from([4, 6]).flatmap(
-    lambda version: st.builds(Selector, addresses(version), addresses(version), st.sampled_from([None, 6, 17]), PORTS, PORTS)
+    lambda version: st.builds(
+        SelectorPair, addresses(version), addresses(version), st.sampled_from([ANY_PROTOCOL, TCP, UDP]), PORTS, PORTS
+    )
 )
 RULES = st.lists(st.builds(Rule, SELECTORS, st.just("discard"), st.sampled_from([None, "a", "b"]), st.none()), max_size=12)
 
@@ -38,11 +42,8 @@ def cells(
     selector = rule.selector
     width = selector.local.low.max_prefixlen - 4
     ends = [range(int(each.low) >> width, (int(each.high) >> width) + 1) for each in (selector.local, selector.remote)]
-    sides = [
-        [port for port in ports if bounds == ANY_PORTS or bounds.low <= port <= bounds.high]
-        for bounds in (selector.local_ports, selector.remote_ports)
-    ]
-    return set(itertools.product([selector.version], *ends, *sides, [p for p in protocols if selector.protocol in (None, p)]))
+    sides = [[port for port in ports if bounds.contains(port)] for bounds in (selector.local_ports, selector.remote_ports)]
+    return set(itertools.product([selector.version], *ends, *sides, filter(selector.protocol.contains, protocols)))
 
 
 def holds_some(earlier: Rule, rule: Rule) -> bool:
@@ -69,8 +70,8 @@ def test_the_search_finds_what_trying_every_packet_finds(rules):
 ALL = AddressRange.of("0.0.0.0/0")
 
 
-def rule(local: str, remote: str = "10.0.0.0/8", protocol: int | None = None) -> Rule:
-    return Rule(Selector(AddressRange.of(local), AddressRange.of(remote), protocol), "discard", None, None)
+def rule(local: str, remote: str = "10.0.0.0/8", protocol: Range = ANY_PROTOCOL) -> Rule:
+    return Rule(SelectorPair(AddressRange.of(local), AddressRange.of(remote), protocol), "discard", None, None)
 
 
 def test_two_halves_shadow_the_whole():
@@ -81,8 +82,8 @@ def test_two_halves_shadow_the_whole():
 
 def test_all_ports_hold_what_shows_none_and_all_in_parts_do_not():
     """A later fragment of TCP is held by "any" alone (RFC 4301 §7)."""
-    ports = [PortRange(0, 1000), PortRange(1001, 65535), ANY_PORTS]
-    rules = [Rule(Selector(ALL, ALL, 6, remote_ports=bounds), "discard", None, None) for bounds in ports]
+    ports = [Range(0, 1000), Range(1001, 65535), ANY_PORT]
+    rules = [Rule(SelectorPair(ALL, ALL, TCP, remote_ports=bounds), "discard", None, None) for bounds in ports]
     assert list(find_shadowed(rules)) == []
 
 
@@ -109,11 +110,11 @@ def test_ten_thousand_overlapping_ranges_are_searched_within_two_seconds():
         ends = sorted(draw.randrange(1 << 32) for _ in range(2))
         return AddressRange(*map(ipaddress.IPv4Address, ends))
 
-    def ports() -> PortRange:
-        return PortRange(*sorted(draw.randrange(65536) for _ in range(2)))
+    def ports() -> Range:
+        return Range(*sorted(draw.randrange(65536) for _ in range(2)))
 
     rules = [
-        Rule(Selector(addresses(), addresses(), draw.choice([6, 17]), ports(), ports()), "discard", None, None)
+        Rule(SelectorPair(addresses(), addresses(), draw.choice([TCP, UDP]), ports(), ports()), "discard", None, None)
         for _ in range(10_000)
     ]
     assert seconds(rules) < 2

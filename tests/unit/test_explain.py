@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from ipsec_dp.cli import main
 from ipsec_dp.config import load
 from ipsec_dp.config.model import Config
-from ipsec_dp.databases.spd import ACTIONS, pair_of
+from ipsec_dp.databases.spd import ACTIONS
 from ipsec_dp.dataplane import Policy, PolicyRule
 from ipsec_dp.dataplane.lookup import Flow, flow_array, lookup
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.gateway.explain import Child, Host, explain, holds, question_of
 from ipsec_dp.ipsec.addresses import AddressRange
-from ipsec_dp.ipsec.rules import ANY_PORTS, PortRange, Rule, Selector
-from ipsec_dp.ipsec.selectors import PORT_OPAQUE, PROTOCOL_OPAQUE
+from ipsec_dp.ipsec.rules import Rule
+from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, PORT_OPAQUE, PROTOCOL_OPAQUE, Range, SelectorPair
 
 TEXT = """
 [[tunnel]]
@@ -151,12 +151,13 @@ def test_the_verb_answers_from_a_file(config, capsys):
 
 
 ADDRESSES = st.tuples(st.integers(1, 6), st.integers(1, 6)).map(lambda e: AddressRange.of(f"10.0.0.{min(e)}-10.0.0.{max(e)}"))
-PORTS = st.one_of(st.just(ANY_PORTS), st.tuples(st.integers(1, 3), st.integers(1, 3)).map(lambda ends: PortRange(*sorted(ends))))
-ICMP_CODES = st.integers(0, 2).map(lambda kind: PortRange(kind << 8, kind << 8 | 1))
+ICMP, TCP, UDP = Range(1, 1), Range(6, 6), Range(17, 17)
+PORTS = st.one_of(st.just(ANY_PORT), st.tuples(st.integers(1, 3), st.integers(1, 3)).map(lambda ends: Range(*sorted(ends))))
+ICMP_CODES = st.integers(0, 2).map(lambda kind: Range(kind << 8, kind << 8 | 1))
 SELECTORS = st.one_of(
-    st.builds(Selector, ADDRESSES, ADDRESSES, st.sampled_from([None, 1, 17])),
-    st.builds(Selector, ADDRESSES, ADDRESSES, st.sampled_from([6, 17]), PORTS, PORTS),
-    st.builds(lambda local, remote, icmp: Selector(local, remote, 1, icmp, icmp), ADDRESSES, ADDRESSES, ICMP_CODES),
+    st.builds(SelectorPair, ADDRESSES, ADDRESSES, st.sampled_from([ANY_PROTOCOL, ICMP, UDP])),
+    st.builds(SelectorPair, ADDRESSES, ADDRESSES, st.sampled_from([TCP, UDP]), PORTS, PORTS),
+    st.builds(lambda local, remote, icmp: SelectorPair(local, remote, ICMP, icmp, icmp), ADDRESSES, ADDRESSES, ICMP_CODES),
 )
 RULES = st.lists(
     st.builds(Rule, SELECTORS, st.sampled_from(["protect", "bypass", "discard"]), st.just("ipsec0"), st.none()), max_size=8
@@ -175,6 +176,6 @@ def test_the_rule_named_is_the_one_by_which_the_data_plane_decides(rules, local,
     question = question_of(str(ends[0]), str(ends[1]), None, None, None)
     question = type(question)(ends[0], ends[1], *shown)
     mine = next((index for index, rule in enumerate(rules) if holds(rule.selector, question)), -1)
-    policy = Policy([PolicyRule(pair_of(rule.selector), ACTIONS[rule.action], 0) for rule in rules])
+    policy = Policy([PolicyRule(rule.selector, ACTIONS[rule.action], 0) for rule in rules])
     flows = flow_array([Flow(ends[0], ends[1], *shown)])
     assert [mine] == lookup(policy, 0, flows).tolist() == lookup(policy, 0, flows, linear=True).tolist()

@@ -15,7 +15,7 @@ from ipsec_dp.host.guard import plan
 from ipsec_dp.host.guard_growth import Planner, grown
 from ipsec_dp.host.outer import OwnAddress
 from ipsec_dp.ipsec.addresses import AddressRange
-from ipsec_dp.ipsec.rules import Selector
+from ipsec_dp.ipsec.selectors import ANY_PROTOCOL, Range, SelectorPair
 from ipsec_dp.network.desired import GuardSelectors, guard_selectors
 from ipsec_dp.network.interface_mtu import route_mtus
 from ipsec_dp.network.route_plan import Around, Lead
@@ -42,9 +42,9 @@ pairs4 = st.tuples(
 )
 pairs6 = st.tuples(st.just("fd01::/64"), st.sampled_from(["fd02::/64", "fd02:0:0:1::/64", "::/0"]))
 selectors = st.builds(
-    lambda pair, protocol: Selector(AddressRange.of(pair[0]), AddressRange.of(pair[1]), protocol=protocol),
+    lambda pair, protocol: SelectorPair(AddressRange.of(pair[0]), AddressRange.of(pair[1]), protocol=protocol),
     st.one_of(pairs4, pairs4, pairs6),
-    st.sampled_from([None] * 6 + [6]),
+    st.sampled_from([ANY_PROTOCOL] * 6 + [Range(6, 6)]),
 )
 shapes = st.fixed_dictionaries(
     {
@@ -74,7 +74,7 @@ def shaped(tunnel, name, shape):
 
 
 def idle(tunnel, name, remote):
-    proxy_id = Selector(AddressRange.of("10.1.0.0/24"), AddressRange.of(remote))
+    proxy_id = SelectorPair(AddressRange.of("10.1.0.0/24"), AddressRange.of(remote))
     return shaped(tunnel, name, {"proxy_ids": (proxy_id,), "interface": "ipsec0", "routed": True})
 
 

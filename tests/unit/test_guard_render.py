@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.host.guard import Selector, narrow, plan, render_change, separate, table_name, widen
+from ipsec_dp.host.guard import GuardRule, narrow, plan, render_change, separate, table_name, widen
 from ipsec_dp.host.guard import render as render_plan
 from ipsec_dp.host.nft import Count
 from ipsec_dp.ipsec.addresses import AddressRange, merge, subtract
+from ipsec_dp.ipsec.selectors import Range, SelectorPair
 
 R = AddressRange.of
 LOCAL, REMOTE, ALL, ALL6 = R("10.1.0.0/24"), R("10.2.0.0/24"), R("0.0.0.0/0"), R("::/0")
-A_TO_B = Selector(LOCAL, REMOTE)
+TCP = Range(6, 6)
+
+
+def guarded(local, remote, *, bypass=False, **bounds):
+    return GuardRule(SelectorPair(local, remote, **bounds), bypass)
+
+
+A_TO_B = guarded(LOCAL, REMOTE)
 
 
 def render(gateway, selectors, tunnels, counts=None):
@@ -67,16 +74,16 @@ def test_drops_both_directions_of_a_pair():
 def test_pairs_in_a_set_never_overlap():
     """Neighbours and doubles of one local network are merged; of local networks that overlap one is in the set, the others are
     rules."""
-    wide = Selector(R("10.0.0.0/8"), R("10.2.0.0/16"))
-    text = render("a", [A_TO_B, replace(A_TO_B, remote=R("10.2.1.0/24")), A_TO_B, wide], [])
+    wide = guarded(R("10.0.0.0/8"), R("10.2.0.0/16"))
+    text = render("a", [A_TO_B, guarded(LOCAL, R("10.2.1.0/24")), A_TO_B, wide], [])
     assert elements(text, "pairs4") == ["10.1.0.0-10.1.0.255 . 10.2.0.0-10.2.1.255"]
     assert "ip saddr 10.0.0.0-10.255.255.255 ip daddr 10.2.0.0-10.2.255.255 counter name cleartext_out4 drop" in chain(text, "out4")
     assert elements(text, "remote4") == ["10.2.0.0-10.2.255.255"]
 
 
 def test_a_change_touches_the_difference_only():
-    now = plan([A_TO_B, Selector(LOCAL, R("10.3.0.0/24"))], ["ipsec0"])
-    then = plan([A_TO_B, Selector(LOCAL, R("10.5.0.0/24"))], ["ipsec0", "ipsec1"])
+    now = plan([A_TO_B, guarded(LOCAL, R("10.3.0.0/24"))], ["ipsec0"])
+    then = plan([A_TO_B, guarded(LOCAL, R("10.5.0.0/24"))], ["ipsec0", "ipsec1"])
     assert render_change("a", now, then).splitlines() == [
         'add element inet ipsec_dp_a tunnels { "ipsec1" }',
         "delete element inet ipsec_dp_a pairs4 { 10.1.0.0-10.1.0.255 . 10.3.0.0-10.3.0.255 }",
@@ -95,7 +102,9 @@ def test_a_change_touches_the_difference_only():
 
 
 def test_every_packet_of_the_host_is_compared_with_the_protected_remote_prefixes_and_no_more():
-    text = render("a", [A_TO_B, Selector(LOCAL, R("10.4.0.0-10.4.0.2"), 6), Selector(R("fd00:1::/64"), R("fd00:2::/64"))], [])
+    text = render(
+        "a", [A_TO_B, guarded(LOCAL, R("10.4.0.0-10.4.0.2"), protocol=TCP), guarded(R("fd00:1::/64"), R("fd00:2::/64"))], []
+    )
     gates = [
         "ip {} 10.2.0.0/24 jump {}4",
         "ip {} 10.4.0.0/31 jump {}4",
@@ -107,14 +116,14 @@ def test_every_packet_of_the_host_is_compared_with_the_protected_remote_prefixes
 
 
 def test_many_remote_prefixes_are_looked_up_in_sets():
-    many = [Selector(LOCAL, R(f"10.{number}.0.0/24")) for number in range(10, 20)]
+    many = [guarded(LOCAL, R(f"10.{number}.0.0/24")) for number in range(10, 20)]
     assert chain(render("a", many, []), "outbound")[1:] == ["ip daddr @remote4 jump out4", "ip saddr . ip daddr @pairs4 jump out4"]
 
 
 def test_while_a_configuration_changes_what_either_holds_back_is_held_back():
     """A new bypass does not open yet, a former one does not keep a new selector open, and one of both lets through."""
-    host, other = (Selector(R(f"10.1.0.{n}"), R(f"10.2.0.{n}"), bypass=True) for n in (9, 10))
-    now, then = plan([host, A_TO_B], []), plan([other, A_TO_B, Selector(LOCAL, R("10.5.0.0/24"))], [])
+    host, other = (guarded(R(f"10.1.0.{n}"), R(f"10.2.0.{n}"), bypass=True) for n in (9, 10))
+    now, then = plan([host, A_TO_B], []), plan([other, A_TO_B, guarded(LOCAL, R("10.5.0.0/24"))], [])
     rules = chain(render_plan("a", widen(now, then)), "further_out4")
     assert [rule.split()[-1] for rule in rules] == ["return", "drop", "drop"]
     assert "10.5.0.0-10.5.0.255" in rules[1]
@@ -123,7 +132,7 @@ def test_while_a_configuration_changes_what_either_holds_back_is_held_back():
 
 
 def test_ports_change_sides_with_the_direction_and_later_fragments_go_with_the_protected():
-    text = render("a", [replace(A_TO_B, protocol=6, local_ports=(1024, 2000), remote_ports=(443, 443))], [])
+    text = render("a", [guarded(LOCAL, REMOTE, protocol=TCP, local_ports=Range(1024, 2000), remote_ports=Range(443, 443))], [])
     addresses = "ip saddr 10.1.0.0-10.1.0.255 ip daddr 10.2.0.0-10.2.0.255"
     assert chain(text, "out4")[HEAD:-1] == [
         f"{addresses} meta l4proto 6 th sport 1024-2000 th dport 443-443 counter name cleartext_out4 drop",
@@ -133,15 +142,18 @@ def test_ports_change_sides_with_the_direction_and_later_fragments_go_with_the_p
 
 
 def test_icmp_type_and_codes_are_compared_and_later_fragments_go_with_them():
-    text = render("a", [replace(A_TO_B, protocol=1, local_ports=(0x0301, 0x0303), remote_ports=(0x0301, 0x0303))], [])
+    def icmp(codes):
+        return guarded(LOCAL, REMOTE, protocol=Range(1, 1), local_ports=codes, remote_ports=codes)
+
+    text = render("a", [icmp(Range(0x0301, 0x0303))], [])
     assert "meta l4proto 1 icmp type 3 icmp code 1-3 counter name cleartext_out4 drop" in chain(text, "out4")[HEAD]
     assert "ip frag-off & 0x1fff != 0 counter name cleartext_out4 drop" in chain(text, "out4")[HEAD + 1]
-    every_code = replace(A_TO_B, protocol=1, local_ports=(0x0800, 0x08FF), remote_ports=(0x0800, 0x08FF))
-    assert "meta l4proto 1 icmp type 8 counter" in chain(render("a", [every_code], []), "in4")[HEAD]
+    every_code = render("a", [icmp(Range(0x0800, 0x08FF))], [])
+    assert "meta l4proto 1 icmp type 8 counter" in chain(every_code, "in4")[HEAD]
 
 
 def test_policy_order_is_kept_and_bypass_lets_through():
-    host = Selector(R("10.1.0.9"), R("10.2.0.9"), bypass=True)
+    host = guarded(R("10.1.0.9"), R("10.2.0.9"), bypass=True)
     text = render("a", [host, A_TO_B], [])
     assert [rule.split()[-1] for rule in chain(text, "out4")[HEAD:]] == ["accept", "drop"]
     first = render("a", [A_TO_B, host], [])
@@ -150,7 +162,7 @@ def test_policy_order_is_kept_and_bypass_lets_through():
 
 
 def test_ipv6_uses_its_own_chains():
-    text = render("a", [Selector(R("fd00:1::/64"), R("fd00:2::/64"), 17, remote_ports=(53, 53))], [])
+    text = render("a", [guarded(R("fd00:1::/64"), R("fd00:2::/64"), protocol=Range(17, 17), remote_ports=Range(53, 53))], [])
     assert chain(text, "out4")[HEAD:] == ["ip saddr . ip daddr @pairs4 counter name cleartext_out4 drop"]
     assert chain(text, "out6")[HEAD + 1].endswith("fd00:2::ffff:ffff:ffff:ffff exthdr frag exists counter name cleartext_out6 drop")
 
@@ -193,17 +205,17 @@ SEPARATED = [
 
 @pytest.mark.parametrize(("local", "remote", "inside", "left"), SEPARATED)
 def test_separate(local, remote, inside, left):
-    separated = separate([Selector(R(local), R(remote), 6)], [R(inside)] if inside else [])
-    assert separated == [Selector(R(local), R(part), 6) for part in left]
+    separated = separate([guarded(R(local), R(remote), protocol=TCP)], [R(inside)] if inside else [])
+    assert separated == [guarded(R(local), R(part), protocol=TCP) for part in left]
 
 
 def test_narrow_cuts_only_selectors_for_everything():
-    named, everything, everything6 = Selector(LOCAL, REMOTE), Selector(ALL, ALL), Selector(ALL6, ALL6)
+    named, everything, everything6 = guarded(LOCAL, REMOTE), guarded(ALL, ALL), guarded(ALL6, ALL6)
     routed = [R("10.3.0.0/24"), R("10.3.1.0/24"), R("fd00:2::/64")]
     assert narrow([named, everything, everything6], routed) == [
         named,
-        Selector(ALL, R("10.3.0.0/23")),
-        Selector(ALL6, R("fd00:2::/64")),
+        guarded(ALL, R("10.3.0.0/23")),
+        guarded(ALL6, R("fd00:2::/64")),
     ]
     assert narrow([everything], []) == []
 

@@ -62,3 +62,25 @@ def test_a_side_names_protocol_and_ports_where_they_are_bounded(bounds, local, r
 def test_a_pair_has_the_ip_version_of_its_addresses(network, version):
     assert selector(network, network).version == version
     assert isinstance(selector(network, network), SelectorPair)
+
+
+@pytest.mark.parametrize(
+    ("local", "remote", "shown", "held"),
+    [
+        ("10.1.0.1", "10.2.0.1", (6, 1024, 443), True),
+        ("10.1.0.1", "10.2.0.1", (6, 1024, 444), False),
+        ("10.1.0.1", "10.2.0.1", (17, 1024, 443), False),
+        ("10.1.0.1", "10.2.0.1", (6,), False),  # a later fragment
+        ("10.2.0.1", "10.1.0.1", (6, 1024, 443), False),
+        ("10.1.0.1", "2001:db8::1", (6, 1024, 443), False),
+    ],
+)
+def test_a_pair_holds_what_is_inside_in_every_respect(local, remote, shown, held):
+    pair = selector("10.1.0.0/16", "10.2.0.0/16", protocol=Range(6, 6), remote_ports=Range(443, 443))
+    assert pair.holds(ipaddress.ip_address(local), ipaddress.ip_address(remote), *shown) is held
+    assert selector("0.0.0.0/0", "0.0.0.0/0").holds(ipaddress.ip_address("10.9.0.1"), ipaddress.ip_address("10.1.0.1"))
+
+
+def test_two_ip_versions_make_no_pair():
+    with pytest.raises(ValueError, match="different IP versions"):
+        selector("10.0.0.0/8", "2001:db8::/32")

@@ -6,14 +6,14 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from ipsec_dp.config import Selector
 from ipsec_dp.host.outer import OwnAddress
 from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.selectors import SelectorPair
 from ipsec_dp.network.source_address import Sources
 
 
 def selector(local, remote):
-    return Selector(AddressRange.of(local), AddressRange.of(remote))
+    return SelectorPair(AddressRange.of(local), AddressRange.of(remote))
 
 
 SELECTORS = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ipsec_dp.config import load
-from ipsec_dp.databases.spd import Spd, pair_of
+from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import Action
 from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, Range
 from ipsec_dp.rig.gateway import Gateway, selector
@@ -99,10 +99,10 @@ def test_policies_come_before_proxy_ids_and_discard_on_every_interface(spd_of):
     assert rules[2].tunnel == 1
 
 
-def test_pair_of_takes_a_selector_as_it_was_written(spd_of, tmp_path):
+def test_a_rule_has_its_selector_as_it_was_written(spd_of, tmp_path):
     spd_of(TUNNELS)
     config = load(tmp_path / "a.toml")
-    assert [pair_of(written) for written in config.tunnels[0].selectors] == [rule.selector for rule in Spd(config).rules[:2]]
+    assert list(config.tunnels[0].selectors) == [rule.selector for rule in Spd(config).rules[:2]]
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 from ipsec_dp.config import examine
 from ipsec_dp.config.zone_policy import Packet, ZonePolicy
 from ipsec_dp.host import zones as kernel
-from ipsec_dp.host.guard import Selector
 from ipsec_dp.host.nft import Count
 from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.selectors import ANY_PORT, PORT_OPAQUE, Range, SelectorPair
 
 TUNNEL = """
 [[tunnel]]
@@ -113,7 +113,8 @@ RULES = (
 
 
 def packet(protocol: int = 17, port: int | None = 53, *, source: str = "10.2.1.2", destination: str = "10.1.0.9") -> Packet:
-    return Packet(ip_address(source), ip_address(destination), protocol, None if port is None else 1024, port)
+    ports = (PORT_OPAQUE, PORT_OPAQUE) if port is None else (1024, port)
+    return Packet(ip_address(source), ip_address(destination), protocol, *ports)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,8 @@ def test_without_zones_everything_passes(read):
 
 R = AddressRange.of
 ZONES = (kernel.Zone("vpn", ("ipsec0",)), kernel.Zone("lan", ("eth1", "wlan*")))
-WEB = kernel.Rule("vpn", "lan", (Selector(R("10.2.0.0/24"), R("10.1.0.9"), 6, None, (80, 81)),), allow=True, log=True)
+TO_WEB = SelectorPair(R("10.2.0.0/24"), R("10.1.0.9"), Range(6, 6), ANY_PORT, Range(80, 81))
+WEB = kernel.ZoneRule("vpn", "lan", (TO_WEB,), allow=True, log=True)
 ANY = "ip saddr 10.2.0.0-10.2.0.255 ip daddr 10.1.0.9 meta l4proto 6 th dport 80-81"
 
 
@@ -196,7 +198,7 @@ def test_a_zone_passes_within_and_is_closed_to_all_that_no_rule_names():
 
 
 def test_the_gateway_is_closed_to_tunnels_and_open_to_others():
-    deny = kernel.Rule("lan", "gateway", (Selector(R("0.0.0.0/0"), R("0.0.0.0/0")),), allow=False)
+    deny = kernel.ZoneRule("lan", "gateway", (SelectorPair(R("0.0.0.0/0"), R("0.0.0.0/0")),), allow=False)
     text = kernel.render("a", ZONES, [deny], ["ipsec0", "ipsec1"])
     assert chain(text, "input")[-1] == "iifname @tunnels goto denied"
     assert 'set tunnels { type ifname; elements = { "ipsec0" } }' in text  # ipsec1 is in no zone
@@ -208,7 +210,7 @@ def test_counters_go_on_and_those_of_another_rule_begin_anew():
     counts = {"denied": Count(3, 300), kernel.counter_name(1, WEB): Count(2, 200)}
     assert "counter denied { packets 3 bytes 300 }" in kernel.render("a", ZONES, [WEB], [], counts)
     assert "{ packets 2 bytes 200 }" in kernel.render("a", ZONES, [WEB], [], counts)
-    other = kernel.Rule("vpn", "lan", WEB.selectors, allow=False)
+    other = kernel.ZoneRule("vpn", "lan", WEB.selectors, allow=False)
     assert "{ packets 2 bytes 200 }" not in kernel.render("a", ZONES, [other], [], counts)
 
 
