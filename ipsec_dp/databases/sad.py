@@ -1,8 +1,9 @@
 """The security association database (RFC 4301 §4.4.2) as the control plane uses it: CHILD_SAs, their SAs, and what happens to them.
 
-Whoever has keys (an IKE session, or key files) calls, in this order: :meth:`Sad.allocate_spi`, :meth:`Sad.install_inbound` (it
-receives from then on), :meth:`Sad.add_child`, :meth:`Sad.install_outbound`, :meth:`Sad.switch` (it sends from then on), and later
-:meth:`Sad.remove`. A rekey installs a new pair, switches the CHILD to it and removes the old pair when nothing is in flight.
+Whoever has keys (an IKE session, or key files) calls, in this order: :meth:`Sad.allocate_spi`, :meth:`Sad.install` (an inbound SA
+receives from then on), :meth:`Sad.add_child`, :meth:`Sad.install` (of the outbound SA), :meth:`Sad.switch` (it sends from then on),
+and later :meth:`Sad.remove`. A rekey installs a new pair, switches the CHILD to it and removes the old pair when nothing is in
+flight.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ipsec_dp.dataplane import NO_LIMITS, Channel, Direction, Offload, PuntKind, SaCondition, SaFlag, SaHandle, owner_of
+from ipsec_dp.dataplane import Channel, Direction, Offload, PuntKind, SaCondition, SaFlag, SaHandle, SaParams, owner_of
 from ipsec_dp.errors import DataPlaneError
 
 if TYPE_CHECKING:
@@ -140,79 +141,33 @@ class Sad:
     def release_spi(self, spi: int) -> None:
         self._plane.release_spi(spi)
 
-    def install_inbound(
-        self,
-        *,
-        spi: int,
-        suite: Suite,
-        keymat: bytearray,
-        selectors: Sequence[SelectorPair],
-        tunnel: int,
-        interface: int,
-        replay_window: int,
-        limits: Limits = NO_LIMITS,
-        peer: Endpoint | None = None,
-    ) -> SaHandle:
-        """Ready to receive on return. Raises DataPlaneError; the caller wipes `keymat` either way."""
-        handle = self._plane.install_inbound(
-            spi=spi,
-            suite=suite,
-            keymat=keymat,
-            selectors=selectors,
-            tunnel=tunnel,
-            interface=interface,
-            replay_window=replay_window,
-            limits=limits,
-            peer=peer,
-            worker=owner_of(tunnel, self._plane.workers),
+    def install(self, params: SaParams) -> SaHandle:
+        """An inbound SA is ready to receive on return, an outbound one sends nothing before `switch`. Raises DataPlaneError; the
+        caller wipes the keys either way."""
+        handle = self._plane.install(params, owner_of(params.tunnel, self._plane.workers))
+        self.records[handle] = SaRecord(
+            handle,
+            params.direction,
+            params.spi,
+            params.tunnel,
+            params.suite,
+            tuple(params.selectors),
+            params.limits,
+            self._clock(),
+            params.path,
         )
-        self._record(handle, Direction.INBOUND, spi, tunnel, suite, tuple(selectors), limits)
+        if params.direction is Direction.OUTBOUND:
+            self._by_spi.setdefault(params.spi, set()).add(handle)
+            self._senders.setdefault(params.tunnel, set()).add(handle)
         return handle
 
-    def install_outbound(
-        self,
-        *,
-        spi: int,
-        suite: Suite,
-        keymat: bytearray,
-        path: OuterPath,
-        tunnel: int,
-        limits: Limits = NO_LIMITS,
-        tfc_octets: int = 0,
-        sequence: int = 0,
-        iv: int = 0,
-    ) -> SaHandle:
-        """Sends nothing before `switch`. `sequence`: the last one used already. Raises DataPlaneError; the caller wipes `keymat`
-        either way."""
-        handle = self._plane.install_outbound(
-            spi=spi,
-            suite=suite,
-            keymat=keymat,
-            path=path,
-            tunnel=tunnel,
-            limits=limits,
-            tfc_octets=tfc_octets,
-            sequence=sequence,
-            iv=iv,
-            worker=owner_of(tunnel, self._plane.workers),
-        )
-        self._record(handle, Direction.OUTBOUND, spi, tunnel, suite, (), limits)
-        self.records[handle].path = path
-        self._by_spi.setdefault(spi, set()).add(handle)
-        self._senders.setdefault(tunnel, set()).add(handle)
-        return handle
+    def install_inbound(self, **values: Any) -> SaHandle:
+        """`install`, of an inbound SA; `values`: those of `SaParams`."""
+        return self.install(SaParams(direction=Direction.INBOUND, **values))
 
-    def _record(
-        self,
-        handle: SaHandle,
-        direction: Direction,
-        spi: int,
-        tunnel: int,
-        suite: Suite,
-        selectors: tuple[SelectorPair, ...],
-        limits: Limits,
-    ) -> None:
-        self.records[handle] = SaRecord(handle, direction, spi, tunnel, suite, selectors, limits, self._clock())
+    def install_outbound(self, **values: Any) -> SaHandle:
+        """`install`, of an outbound SA; `values`: those of `SaParams`."""
+        return self.install(SaParams(direction=Direction.OUTBOUND, **values))
 
     def add_child(self, tunnel: int, selectors: Sequence[SelectorPair], inbound: SaHandle | None = None) -> Child:
         """A CHILD_SA of a tunnel. Packets take the first one, in the order of adding, whose selectors hold them."""

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp._native import ffi, lib
-from ipsec_dp.dataplane.types import DROP_NAMES, Endpoint, Limits, OuterPath
+from ipsec_dp.dataplane.types import DROP_NAMES, Endpoint, OuterPath, SaParams
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import Range, SelectorPair
@@ -89,9 +89,20 @@ def selectors_of(pairs: Sequence[SelectorPair]) -> Any:
     return array
 
 
-def set_limits(p: Any, limits: Limits) -> None:
-    p.soft_octets, p.hard_octets = limits.soft_octets, limits.hard_octets
-    p.soft_packets, p.hard_packets = limits.soft_packets, limits.hard_packets
+def sa_params_of(params: SaParams, worker: int) -> Any:
+    """All but keys and selectors, which the core is given beside it."""
+    c, suite, limits = ffi.new("struct dp_sa_params *"), params.suite, params.limits
+    c.spi, c.tunnel, c.worker = params.spi, params.tunnel, worker
+    c.encr, c.integ, c.key_octets, c.esn = suite.encr, suite.integ, suite.key_octets, suite.esn
+    c.soft_octets, c.hard_octets = limits.soft_octets, limits.hard_octets
+    c.soft_packets, c.hard_packets = limits.soft_packets, limits.hard_packets
+    if params.path is None:
+        c.interface, c.replay_window = params.interface, params.replay_window
+        set_endpoint(c.path.remote, params.peer)
+    else:
+        c.tfc_octets, c.sequence, c.iv = params.tfc_octets, params.sequence, params.iv
+        set_path(c.path, params.path)
+    return c
 
 
 def drops_of(array: Any) -> dict[str, int]:

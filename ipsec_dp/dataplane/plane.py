@@ -7,18 +7,15 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp._native import ffi, lib
-from ipsec_dp.dataplane.convert import check, drops_of, endpoint_of, selectors_of, set_endpoint, set_limits, set_path
+from ipsec_dp.dataplane.convert import check, drops_of, endpoint_of, sa_params_of, selectors_of, set_path
 from ipsec_dp.dataplane.devices import Devices
 from ipsec_dp.dataplane.types import (
     ALL_OFFLOADS,
-    NO_LIMITS,
     PUNT_OCTETS_MAX,
     ArenaInfo,
     Channel,
     Counters,
     Direction,
-    Endpoint,
-    Limits,
     Offload,
     OuterPath,
     Provider,
@@ -28,6 +25,7 @@ from ipsec_dp.dataplane.types import (
     SaFlag,
     SaHandle,
     SaInfo,
+    SaParams,
     TunnelSettings,
 )
 from ipsec_dp.errors import DataPlaneError
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane.batch import Batch
     from ipsec_dp.dataplane.policy import Policy
     from ipsec_dp.ipsec.selectors import SelectorPair
-    from ipsec_dp.ipsec.suites import Suite
 
 
 def protect_process() -> None:
@@ -103,60 +100,25 @@ class DataPlane(Devices):
     def release_spi(self, spi: int) -> None:
         lib.dp_spi_release(self.c, spi)
 
-    def _install(
-        self, direction: Direction, params: Any, suite: Suite, keymat: bytes | bytearray | memoryview, pairs: Sequence[SelectorPair]
-    ) -> SaHandle:
+    def install(self, params: SaParams, worker: int = 0) -> SaHandle:
+        """Installs an SA that `worker` owns. An inbound one receives at once, an outbound one sends nothing before `switch`. Raises
+        DataPlaneError (EEXIST: the slot of an inbound SPI is taken)."""
+        suite, keymat, direction = params.suite, params.keymat, params.direction
         if len(keymat) != suite.keymat_octets:
             raise DataPlaneError(errno.EINVAL, f"{suite.keyword} takes {suite.keymat_octets} octets of key, not {len(keymat)}")
-        params.encr, params.integ, params.key_octets, params.esn = suite.encr, suite.integ, suite.key_octets, suite.esn
-        handle = ffi.new("dp_sa_id *")
-        key = ffi.from_buffer("uint8_t[]", keymat)
-        result = lib.dp_sa_install(self.c, direction, params, key, len(keymat), selectors_of(pairs), len(pairs), handle)
+        c, handle = sa_params_of(params, worker), ffi.new("dp_sa_id *")
+        key, selectors = ffi.from_buffer("uint8_t[]", keymat), selectors_of(params.selectors)
+        result = lib.dp_sa_install(self.c, direction, c, key, len(keymat), selectors, len(selectors), handle)
         check(result, f"installing the {direction.name.lower()} SA {params.spi:#x}")
         return SaHandle(handle[0])
 
-    def install_inbound(
-        self,
-        *,
-        spi: int,
-        suite: Suite,
-        keymat: bytes | bytearray | memoryview,
-        selectors: Sequence[SelectorPair],
-        tunnel: int,
-        interface: int,
-        replay_window: int = 1024,
-        limits: Limits = NO_LIMITS,
-        peer: Endpoint | None = None,
-        worker: int = 0,
-    ) -> SaHandle:
-        """Installs an SA that receives at once. Raises DataPlaneError (EEXIST: the SPI's slot is taken). The caller wipes
-        `keymat`."""
-        p = ffi.new("struct dp_sa_params *")
-        p.spi, p.tunnel, p.interface, p.worker, p.replay_window = spi, tunnel, interface, worker, replay_window
-        set_limits(p, limits)
-        set_endpoint(p.path.remote, peer)
-        return self._install(Direction.INBOUND, p, suite, keymat, selectors)
+    def install_inbound(self, *, worker: int = 0, **values: Any) -> SaHandle:
+        """`install`, of an inbound SA; `values`: those of `SaParams`."""
+        return self.install(SaParams(direction=Direction.INBOUND, **values), worker)
 
-    def install_outbound(
-        self,
-        *,
-        spi: int,
-        suite: Suite,
-        keymat: bytes | bytearray | memoryview,
-        path: OuterPath,
-        tunnel: int,
-        limits: Limits = NO_LIMITS,
-        tfc_octets: int = 0,
-        sequence: int = 0,
-        iv: int = 0,
-        worker: int = 0,
-    ) -> SaHandle:
-        """Installs an SA that sends nothing before `switch`. Raises DataPlaneError. The caller wipes `keymat`."""
-        p = ffi.new("struct dp_sa_params *")
-        p.spi, p.tunnel, p.worker, p.tfc_octets, p.sequence, p.iv = spi, tunnel, worker, tfc_octets, sequence, iv
-        set_limits(p, limits)
-        set_path(p.path, path)
-        return self._install(Direction.OUTBOUND, p, suite, keymat, ())
+    def install_outbound(self, *, worker: int = 0, **values: Any) -> SaHandle:
+        """`install`, of an outbound SA; `values`: those of `SaParams`."""
+        return self.install(SaParams(direction=Direction.OUTBOUND, **values), worker)
 
     def remove(self, handle: SaHandle) -> None:
         check(lib.dp_sa_remove(self.c, handle), "removing an SA")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import TYPE_CHECKING, NewType
 
 from ipsec_dp._native import ffi, lib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
+    from ipsec_dp.ipsec.suites import Suite
 
 SaHandle = NewType("SaHandle", int)
 
@@ -175,6 +176,38 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SaParams:
+    """What an SA is made with. Whoever made `keymat` wipes it, when the SA is installed or refused.
+
+    An inbound SA has an `interface` (ValueError without), where its packets come out, and an outbound one a `path`; the fields
+    below these mean nothing to the other one.
+    """
+
+    direction: Direction
+    spi: int
+    suite: Suite
+    keymat: bytes | bytearray | memoryview = field(repr=False)
+    tunnel: int
+    limits: Limits = NO_LIMITS
+
+    interface: int | None = None
+    selectors: Sequence[SelectorPair] = ()
+    replay_window: int = 1024  # packets
+    peer: Endpoint | None = None  # None: any
+
+    path: OuterPath | None = None
+    tfc_octets: int = 0
+    sequence: int = 0  # the last one that was used already
+    iv: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.interface is None) is (self.direction is Direction.INBOUND):
+            raise ValueError(f"an {self.direction.name.lower()} SA with interface {self.interface}")
+        if (self.path is None) is (self.direction is Direction.OUTBOUND):
+            raise ValueError(f"an {self.direction.name.lower()} SA with path {self.path}")
 
 
 @dataclass(frozen=True, slots=True)

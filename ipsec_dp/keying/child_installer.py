@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ipsec_dp import dataplane
-from ipsec_dp.dataplane import Encapsulation, Limits, OuterPath
+from ipsec_dp.dataplane import Direction, Encapsulation, Limits, OuterPath, SaParams
 from ipsec_dp.ike.environment import NEVER, SILENT, Activity
 
 if TYPE_CHECKING:
@@ -91,16 +91,19 @@ class IkeChildren:
     def install_inbound(self, action: InstallInbound) -> None:
         """Receives from now on. Raises DataPlaneError."""
         self._path(action.tunnel, action.path, udp=action.udp)  # what the peer sends must find a socket
-        handle = self._sad.install_inbound(
-            spi=action.spi,
-            suite=action.suite,
-            keymat=action.keymat,
-            selectors=action.selectors,
-            tunnel=self._tunnels[action.tunnel],
-            interface=self._interfaces[action.tunnel],
-            replay_window=action.replay_window,
-            limits=_limits(action.limits),
-            peer=_endpoint(action.path.remote, udp=action.udp),
+        handle = self._sad.install(
+            SaParams(
+                direction=Direction.INBOUND,
+                spi=action.spi,
+                suite=action.suite,
+                keymat=action.keymat,
+                tunnel=self._tunnels[action.tunnel],
+                limits=_limits(action.limits),
+                interface=self._interfaces[action.tunnel],
+                selectors=action.selectors,
+                replay_window=action.replay_window,
+                peer=_endpoint(action.path.remote, udp=action.udp),
+            )
         )
         self._children[action.child] = IkeChild(action.tunnel, action.suite, action.selectors, action.path, action.udp, handle)
         self._by_handle[handle] = action.child
@@ -108,13 +111,16 @@ class IkeChildren:
     def install_outbound(self, action: InstallOutbound) -> None:
         child = self._children[action.child]
         child.outer = self._path(action.tunnel, action.path, udp=action.udp)
-        child.outbound = self._sad.install_outbound(
-            spi=action.spi,
-            suite=action.suite,
-            keymat=action.keymat,
-            path=child.outer,
-            tunnel=self._tunnels[action.tunnel],
-            limits=_limits(action.limits),
+        child.outbound = self._sad.install(
+            SaParams(
+                direction=Direction.OUTBOUND,
+                spi=action.spi,
+                suite=action.suite,
+                keymat=action.keymat,
+                tunnel=self._tunnels[action.tunnel],
+                limits=_limits(action.limits),
+                path=child.outer,
+            )
         )
         self._by_handle[child.outbound] = action.child
 

@@ -11,7 +11,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from ipsec_dp.config import load_manual_keys
-from ipsec_dp.dataplane import Limits, OuterPath
+from ipsec_dp.dataplane import Direction, Limits, OuterPath, SaParams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,26 +43,29 @@ def install(
     """Reads the key files and brings the tunnel's one CHILD_SA up. Raises BadValueError (a key file) or DataPlaneError."""
     limits = limits_of(tunnel)
     with load_manual_keys(manual) as keys:
-        inbound = sad.install_inbound(
+        inbound = SaParams(
+            direction=Direction.INBOUND,
             spi=manual.spi_in,
             suite=manual.suite,
             keymat=keys.inbound,
-            selectors=selectors,
             tunnel=number,
-            interface=interface,
-            replay_window=tunnel.esp.replay_window,
             limits=limits,
+            interface=interface,
+            selectors=selectors,
+            replay_window=tunnel.esp.replay_window,
             peer=path.remote,
         )
-        child = sad.add_child(number, selectors, inbound)
-        outbound = sad.install_outbound(
+        outbound = SaParams(
+            direction=Direction.OUTBOUND,
             spi=manual.spi_out,
             suite=manual.suite,
             keymat=keys.outbound,
-            path=path,
             tunnel=number,
             limits=limits,
+            path=path,
             iv=secrets.randbits(64),
         )
-    sad.switch(child, outbound)
+        child = sad.add_child(number, selectors, sad.install(inbound))
+        sender = sad.install(outbound)
+    sad.switch(child, sender)
     return child

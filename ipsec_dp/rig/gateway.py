@@ -22,6 +22,7 @@ from ipsec_dp.dataplane import (
     Batch,
     Channel,
     DataPlane,
+    Direction,
     Encapsulation,
     Endpoint,
     Limits,
@@ -29,6 +30,7 @@ from ipsec_dp.dataplane import (
     OuterPath,
     Policy,
     PolicyRule,
+    SaParams,
 )
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import SelectorPair
@@ -173,8 +175,7 @@ class Pair:
         self.suite = suite
         self.clock = Clock()
         self.wire: Wire[MemoryDatagram] = Wire()
-        self._install = {"replay_window": replay_window, "limits": limits}
-        self._send = {"limits": limits, "tfc_octets": tfc_octets}
+        self._replay_window, self._limits, self._tfc_octets = replay_window, limits, tfc_octets
         self._settings = settings
         self._generation = 0
         self.a, self.b = (
@@ -220,15 +221,19 @@ class Pair:
     def _install_inbound(self, gateway: Gateway) -> int:
         spi = gateway.sad.allocate_spi(0x5A000000 | self._generation << 12)
         child = self.children[gateway.name]
-        child.inbound = gateway.sad.install_inbound(
-            spi=spi,
-            suite=self.suite,
-            keymat=keymat(self.suite, f"to {gateway.name} {self._generation}"),
-            selectors=child.selectors,
-            tunnel=0,
-            interface=0,
-            peer=self.peer(gateway).endpoint,
-            **self._install,  # type: ignore[arg-type]
+        child.inbound = gateway.sad.install(
+            SaParams(
+                direction=Direction.INBOUND,
+                spi=spi,
+                suite=self.suite,
+                keymat=keymat(self.suite, f"to {gateway.name} {self._generation}"),
+                tunnel=0,
+                limits=self._limits,
+                interface=0,
+                selectors=child.selectors,
+                replay_window=self._replay_window,
+                peer=self.peer(gateway).endpoint,
+            )
         )
         return spi
 
@@ -237,14 +242,18 @@ class Pair:
         for gateway in (self.a, self.b):
             child, old = self.children[gateway.name], self.children[gateway.name].outbound
             peer = self.peer(gateway)
-            new = gateway.sad.install_outbound(
-                spi=self.spis[peer.name],
-                suite=self.suite,
-                keymat=keymat(self.suite, f"to {peer.name} {self._generation}"),
-                path=gateway.path_to(peer.endpoint, **self._settings),
-                tunnel=0,
-                sequence=sequence,
-                **self._send,  # type: ignore[arg-type]
+            new = gateway.sad.install(
+                SaParams(
+                    direction=Direction.OUTBOUND,
+                    spi=self.spis[peer.name],
+                    suite=self.suite,
+                    keymat=keymat(self.suite, f"to {peer.name} {self._generation}"),
+                    tunnel=0,
+                    limits=self._limits,
+                    path=gateway.path_to(peer.endpoint, **self._settings),
+                    tfc_octets=self._tfc_octets,
+                    sequence=sequence,
+                )
             )
             gateway.sad.switch(child, new)
             if old is not None:

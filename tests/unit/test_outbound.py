@@ -50,7 +50,7 @@ def install(gateway: Gateway, spi: int, tunnel: int = 0, **parameters: int):
         keymat=keymat(GCM, "k"),
         tunnel=tunnel,
         path=to_peer(gateway),
-        **parameters,  # type: ignore[arg-type]
+        **parameters,
     )
 
 

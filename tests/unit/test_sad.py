@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ipsec_dp.databases.sad import Child
-from ipsec_dp.dataplane import Direction, Limits, SaCondition, SaFlag
+from ipsec_dp.dataplane import Direction, Limits, SaCondition, SaFlag, SaParams
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.status import child_status
 from ipsec_dp.ipsec.suites import parse_suite
@@ -177,3 +177,24 @@ def test_only_what_an_sa_sent_lately_between_these_addresses_is_recent():
         assert not recently(spi, 10, *ends)
         site.transfer([to_b(b"x")])
         assert (recently(spi, 10, *ends), recently(spi, 11, *ends)) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("direction", "changes"),
+    [
+        (Direction.INBOUND, {}),
+        (Direction.INBOUND, {"path": True, "interface": 0}),
+        (Direction.OUTBOUND, {}),
+        (Direction.OUTBOUND, {"path": True, "interface": 0}),
+    ],
+)
+def test_an_inbound_sa_has_an_interface_and_an_outbound_one_a_path(gateway, direction, changes):
+    if "path" in changes:
+        changes = changes | {"path": gateway.path_to(gateway.endpoint)}
+    with pytest.raises(ValueError, match="an .*bound SA with"):
+        SaParams(direction=direction, spi=0x1001, suite=GCM, keymat=keymat(GCM, "in"), tunnel=0, **changes)
+
+
+def test_what_an_sa_is_made_with_shows_no_key():
+    made = SaParams(direction=Direction.INBOUND, spi=0x1001, suite=GCM, keymat=keymat(GCM, "in"), tunnel=0, interface=0)
+    assert "keymat" not in repr(made)
