@@ -34,7 +34,7 @@ class ReadError(IpsecDpError):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ReadRequest:
     """What the daemon has: digests by tunnel, and the key of its fingerprints (which say nothing without it)."""
 
     path: Path
@@ -43,7 +43,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReadAnswer:
     """What the file says now. `config` (None: refused) has no tunnels; `order` are their names, `tunnels` those not known yet."""
 
     findings: tuple[Finding, ...]
@@ -80,29 +80,29 @@ def known(tunnel: model.Tunnel) -> bytes:
     return b"".join(parts)
 
 
-def answer(question: Question) -> Answer:
+def answer(request: ReadRequest) -> ReadAnswer:
     """Reads and checks the file, in this process."""
-    files.share_fingerprints(question.fingerprint_key)
-    config, findings = examine(question.path)
+    files.share_fingerprints(request.fingerprint_key)
+    config, findings = examine(request.path)
     if config is None:
-        return Answer(findings, None, (), ())
+        return ReadAnswer(findings, None, (), ())
     order = tuple(tunnel.name for tunnel in config.tunnels)
-    news = tuple(tunnel for tunnel in config.tunnels if question.known.get(tunnel.name) != known(tunnel))
-    return Answer(findings, replace(config, tunnels=()), order, news)
+    news = tuple(tunnel for tunnel in config.tunnels if request.known.get(tunnel.name) != known(tunnel))
+    return ReadAnswer(findings, replace(config, tunnels=()), order, news)
 
 
-def ask(question: Question) -> Answer:
+def ask(request: ReadRequest) -> ReadAnswer:
     """`answer` in a process of its own. Raises ReadError."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", MODULE], input=pickle.dumps(question), capture_output=True, timeout=READ_SECONDS, check=False
+            [sys.executable, "-m", MODULE], input=pickle.dumps(request), capture_output=True, timeout=READ_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ReadError(f"{question.path} could not be read again: {error}") from error
+        raise ReadError(f"{request.path} could not be read again: {error}") from error
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"status {done.returncode}"]
-        raise ReadError(f"{question.path} could not be read again: {said[0]}")
-    made: Answer = pickle.loads(done.stdout)  # noqa: S301 - our own process wrote it
+        raise ReadError(f"{request.path} could not be read again: {said[0]}")
+    made: ReadAnswer = pickle.loads(done.stdout)  # noqa: S301 - our own process wrote it
     return made
 
 
@@ -112,11 +112,11 @@ async def read_again(old: model.Config, path: Path) -> tuple[Difference | None, 
 
 
 def _read_again(old: model.Config, path: Path) -> tuple[Difference | None, tuple[Finding, ...]]:
-    got = ask(Question(path, {tunnel.name: known(tunnel) for tunnel in old.tunnels}, files.fingerprint_key()))
+    got = ask(ReadRequest(path, {tunnel.name: known(tunnel) for tunnel in old.tunnels}, files.fingerprint_key()))
     return (None if got.config is None else difference(old, got)), got.findings
 
 
-def difference(old: model.Config, got: Answer) -> Difference:
+def difference(old: model.Config, got: ReadAnswer) -> Difference:
     """Both configurations compared; tunnels that nothing changes for stay the objects they are."""
     if got.config is None:
         raise ValueError("a refused configuration leads nowhere")
@@ -137,8 +137,8 @@ def difference(old: model.Config, got: Answer) -> Difference:
 
 def main() -> None:
     gc.disable()  # it ends when it has answered
-    question: Question = pickle.load(sys.stdin.buffer)  # noqa: S301 - the daemon wrote it
-    sys.stdout.buffer.write(pickle.dumps(answer(question)))
+    request: ReadRequest = pickle.load(sys.stdin.buffer)  # noqa: S301 - the daemon wrote it
+    sys.stdout.buffer.write(pickle.dumps(answer(request)))
 
 
 if __name__ == "__main__":

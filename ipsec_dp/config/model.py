@@ -79,7 +79,7 @@ class Ike:
     proposals: tuple[Proposal, ...]
     lifetime_s: int
     liveness: Liveness
-    rekey_after_s: int = 0  # 0: by the margins of `ike.life`
+    rekey_after_s: int = 0  # 0: by the margins of `ike.lifetimes`
     reauth_after_s: int = 0  # 0: never
     port: IkePort = 500
     fragment_size: int = 1280  # octets of IP datagram

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class NumbersUsedUpError(IpsecDpError):
+class IndicesUsedUpError(IpsecDpError):
     """More things of one kind than the data plane was made for."""
 
 
-class Numbers:
-    """Numbers 0..capacity-1 of things with names.
+class Indices:
+    """Indices 0..capacity-1 of things with names.
 
     A number given back rests until `reuse`: policy snapshots, packets that wait and messages under way may still speak of it.
     """
@@ -30,7 +30,7 @@ class Numbers:
         self._free: deque[int] = deque()
 
     def take(self, name: str) -> int:
-        """The number of `name`, a new one where it has none. Raises NumbersUsedUpError."""
+        """The number of `name`, a new one where it has none. Raises IndicesUsedUpError."""
         if name in self.of:
             return self.of[name]
         if self._fresh < self.capacity:
@@ -39,7 +39,7 @@ class Numbers:
         elif self._free:
             number = self._free.popleft()
         else:
-            raise NumbersUsedUpError(f"more than {self.capacity} {self._kind}s since the gateway started; restart it")
+            raise IndicesUsedUpError(f"more than {self.capacity} {self._kind}s since the gateway started; restart it")
         self.of[name], self.names[number] = number, name
         return number
 

@@ -96,7 +96,7 @@ class SaRecord:
 
 
 @dataclass(slots=True)
-class Child:
+class ChildSa:
     """A CHILD_SA: negotiated selectors, the SA it sends by, and the newest it receives by."""
 
     number: int
@@ -122,8 +122,8 @@ class Sad:
         self._plane = plane
         self._clock = clock
         self.records: dict[SaHandle, SaRecord] = {}
-        self.children: dict[int, Child] = {}
-        self._of_tunnel: dict[int, dict[int, Child]] = {}
+        self.children: dict[int, ChildSa] = {}
+        self._of_tunnel: dict[int, dict[int, ChildSa]] = {}
         self._by_spi: dict[int, set[SaHandle]] = {}  # outbound SAs: peers choose these SPIs, so two may have one
         self._senders: dict[int, set[SaHandle]] = {}  # outbound SAs of a tunnel
 
@@ -169,14 +169,14 @@ class Sad:
         """`install`, of an outbound SA; `values`: those of `SaParams`."""
         return self.install(SaParams(direction=Direction.OUTBOUND, **values))
 
-    def add_child(self, tunnel: int, selectors: Sequence[SelectorPair], inbound: SaHandle | None = None) -> Child:
+    def add_child(self, tunnel: int, selectors: Sequence[SelectorPair], inbound: SaHandle | None = None) -> ChildSa:
         """A CHILD_SA of a tunnel. Packets take the first one, in the order of adding, whose selectors hold them."""
         number = self._plane.add_child(tunnel, selectors)
-        child = Child(number, tunnel, tuple(selectors), inbound)
+        child = ChildSa(number, tunnel, tuple(selectors), inbound)
         self.children[number] = self._of_tunnel.setdefault(tunnel, {})[number] = child
         return child
 
-    def switch(self, child: Child, outbound: SaHandle | None, inbound: SaHandle | None = None) -> None:
+    def switch(self, child: ChildSa, outbound: SaHandle | None, inbound: SaHandle | None = None) -> None:
         """The CHILD sends by `outbound` from now on; `inbound`, where given, is what it receives by from now on."""
         self._plane.switch(child.tunnel, child.number, outbound)
         child.outbound = outbound
@@ -198,7 +198,7 @@ class Sad:
             if child.inbound == handle:
                 child.inbound = None
 
-    def remove_child(self, child: Child) -> None:
+    def remove_child(self, child: ChildSa) -> None:
         """Ends a CHILD_SA and both its SAs."""
         self._plane.remove_child(child.tunnel, child.number)
         del self.children[child.number], self._of_tunnel[child.tunnel][child.number]
@@ -236,7 +236,7 @@ class Sad:
                 return True
         return False
 
-    def children_of(self, tunnel: int) -> list[Child]:
+    def children_of(self, tunnel: int) -> list[ChildSa]:
         return list(self._of_tunnel.get(tunnel, {}).values())
 
     # ---- events

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ipsec_dp.config.model import rules_of
-from ipsec_dp.databases.indices import Numbers
+from ipsec_dp.databases.indices import Indices
 from ipsec_dp.dataplane import Action, Policy, PolicyRule
 from ipsec_dp.dataplane.policy import pack_rule, unpack_rules
 
@@ -24,18 +24,18 @@ ACTIONS = {"protect": Action.PROTECT, "bypass": Action.BYPASS, "discard": Action
 class Spd:
     """Rules in the order of decision, and the numbers by which the data plane knows tunnels and interfaces.
 
-    Numbers stay when the configuration changes (`follow`), so that SAs and packets of other tunnels need not know. Rules are kept
-    compiled for each tunnel: a snapshot for ten thousand tunnels, one of them new, is made without touching the others.
+    Numbers stay when the configuration changes (`reconfigure`), so that SAs and packets of other tunnels need not know. Rules are
+    kept compiled for each tunnel: a snapshot for ten thousand tunnels, one of them new, is made without touching the others.
     """
 
     def __init__(self, config: Config) -> None:
-        self.tunnels = Numbers(max(TUNNELS_LEAST, 4 * len(config.tunnels)), "tunnel")
-        self.interfaces = Numbers(INTERFACES_MOST, "interface")
+        self.tunnels = Indices(max(TUNNELS_LEAST, 4 * len(config.tunnels)), "tunnel")
+        self.interfaces = Indices(INTERFACES_MOST, "interface")
         self.interface_of: dict[str, int] = {}  # by tunnel
         self._compiled: dict[str, tuple[Tunnel, bytes]] = {}
         self._before = b""  # the rules of [[policy]], which come first
         self._order: tuple[str, ...] = ()
-        self.follow(config)
+        self.reconfigure(config)
 
     @property
     def tunnel_numbers(self) -> dict[str, int]:
@@ -53,8 +53,8 @@ class Spd:
     def interface_names(self) -> dict[int, str]:
         return self.interfaces.names
 
-    def follow(self, config: Config) -> None:
-        """The rules of another configuration; what is gone keeps its number until `forget`. Raises NumbersUsedUpError."""
+    def reconfigure(self, config: Config) -> None:
+        """The rules of another configuration; what is gone keeps its number until `forget`. Raises IndicesUsedUpError."""
         for tunnel in config.tunnels:
             self.tunnels.take(tunnel.name)
             self.interface_of[tunnel.name] = self.interfaces.take(tunnel.interface)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.databases.sad import Acquire, DeviceFailed, IkeDatagram, OffloadLost, UnknownSpi
 from ipsec_dp.dataplane import Channel, SaCondition, SaFlag
-from ipsec_dp.gateway.explain import Child, holds
+from ipsec_dp.gateway.explain import PacketSa, holds
 from ipsec_dp.gateway.status import child_status, gateway_status
 from ipsec_dp.host import vmgenid
 from ipsec_dp.ike import actions as act
@@ -213,14 +213,14 @@ class Running:
             if state in (None, entry["state"]):
                 yield entry
 
-    def children_holding(self, tunnel: str, question: Question) -> list[Child]:
+    def children_holding(self, tunnel: str, question: Question) -> list[PacketSa]:
         """The CHILD_SAs of a tunnel whose negotiated selectors hold a packet, in the order in which the data plane tries them."""
         found = []
         for child in self._sad.children_of(self._spd.tunnel_numbers[tunnel]):
             held = next((pair for pair in child.selectors if holds(pair, question)), None)
             if held is not None:
                 spis = [None if handle is None else self._sad.records[handle].spi for handle in (child.inbound, child.outbound)]
-                found.append(Child(spis[0], spis[1], f"{held.local_text} <-> {held.remote_text}"))
+                found.append(PacketSa(spis[0], spis[1], f"{held.local_text} <-> {held.remote_text}"))
         return found
 
     def _tunnel_status(self, tunnel: Tunnel) -> dict[str, Any]:

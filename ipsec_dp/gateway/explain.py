@@ -1,8 +1,8 @@
 """`policy explain`: which route, rule and SA decide about a packet, and why, as a list of steps.
 
 The steps follow the packet: the kernel's rules for bypass, routes, policy, SA, guard, zones. Each says what was asked, the verdict,
-and why; the last that ends the packet's way gives the answer. `Host` is what only a running gateway knows; without one, from the
-configuration alone, those steps say so.
+and why; the last that ends the packet's way gives the answer. `GatewayView` is what only a running gateway knows; without one, from
+the configuration alone, those steps say so.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class PacketSa:
     """A CHILD_SA of a running gateway that holds the packet; SPIs None: it has no such SA now."""
 
     spi_in: int | None
@@ -60,7 +60,7 @@ class Child:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class GatewayView:
     """What only a running gateway knows.
 
     `way`: the interface by which the host's routing sends an unmarked packet, None: it refuses. `children`: the CHILD_SAs of a
@@ -68,7 +68,7 @@ class Host:
     """
 
     way: Callable[[Address], Awaitable[str | None]]
-    children: Callable[[str, Question], list[Child]]
+    children: Callable[[str, Question], list[PacketSa]]
 
 
 @dataclass(slots=True)
@@ -169,7 +169,7 @@ def name_of(rule: Rule) -> str:
     return f'tunnel "{rule.tunnel}"' + (f" proxy_id #{rule.proxy_id + 1}" if rule.proxy_id is not None else " (no proxy IDs)")
 
 
-async def explain(config: Config, question: Question, host: Host | None) -> Explanation:
+async def explain(config: Config, question: Question, host: GatewayView | None) -> Explanation:
     """What becomes of the packet."""
     made = Explanation(question)
     if question.protocol == PROTOCOL_OPAQUE:
@@ -182,7 +182,7 @@ async def explain(config: Config, question: Question, host: Host | None) -> Expl
 # ---- outbound ------------------------------------------------------------------------------------------------------------------
 
 
-async def _outbound(config: Config, question: Question, host: Host | None, made: Explanation) -> Explanation:
+async def _outbound(config: Config, question: Question, host: GatewayView | None, made: Explanation) -> Explanation:
     ends = (question.local, question.remote, question.protocol, (question.local_port, question.remote_port))
     match = held_by(plan(config.policies).matches, *ends)
     if match is not None and match.past:
@@ -197,7 +197,7 @@ async def _outbound(config: Config, question: Question, host: Host | None, made:
     return await _decided(config, question, host, interface, made)
 
 
-async def _tell_route(config: Config, question: Question, host: Host | None, made: Explanation) -> str | None:
+async def _tell_route(config: Config, question: Question, host: GatewayView | None, made: Explanation) -> str | None:
     """The TUN interface that the packet is routed into, or None."""
     found = _best_route(config, question.remote)
     known = {tunnel.interface for tunnel in config.tunnels}
@@ -249,7 +249,7 @@ def _tell_rule(made: Explanation, rule: Rule | None, verdict: str) -> None:
     made.add("rule", verdict, f"{name_of(rule)} is the first that holds it: {rule.action} {rule.selector}")
 
 
-async def _decided(config: Config, question: Question, host: Host | None, interface: str, made: Explanation) -> Explanation:
+async def _decided(config: Config, question: Question, host: GatewayView | None, interface: str, made: Explanation) -> Explanation:
     rule = first_rule(config, question, interface)
     if rule is None:
         _tell_rule(made, None, "drop")
@@ -264,7 +264,7 @@ async def _decided(config: Config, question: Question, host: Host | None, interf
     return _tell_sa(config, question, host, str(rule.tunnel), made)
 
 
-def _tell_sa(config: Config, question: Question, host: Host | None, tunnel: str, made: Explanation) -> Explanation:
+def _tell_sa(config: Config, question: Question, host: GatewayView | None, tunnel: str, made: Explanation) -> Explanation:
     sealed = f'sealed in tunnel "{tunnel}"'
     if host is None:
         made.add("sa", "unknown", "SAs are known to a running gateway only")
@@ -281,7 +281,7 @@ def _tell_sa(config: Config, question: Question, host: Host | None, tunnel: str,
     return made.end("protect" if asks else "drop", f"{sealed} as soon as there is an SA; until then dropped as no_sa")
 
 
-async def _zone_passes(config: Config, question: Question, host: Host, interface: str, made: Explanation) -> bool:
+async def _zone_passes(config: Config, question: Question, host: GatewayView, interface: str, made: Explanation) -> bool:
     if not config.zones:
         return True
     origin = await host.way(question.local)
@@ -318,7 +318,7 @@ def _outside(config: Config, question: Question, made: Explanation) -> Explanati
 # ---- inbound -------------------------------------------------------------------------------------------------------------------
 
 
-async def _inbound(config: Config, question: Question, host: Host | None, made: Explanation) -> Explanation:
+async def _inbound(config: Config, question: Question, host: GatewayView | None, made: Explanation) -> Explanation:
     carriers = _tell_carriers(config, question, host, made)
     rule = _guarded(config, question)
     _tell_rule(made, rule, "clear" if rule is None else rule.action)
@@ -341,7 +341,7 @@ async def _inbound(config: Config, question: Question, host: Host | None, made: 
     return made.end("protect", f'accepted when it comes sealed in tunnel "{carriers[0]}", and dropped in clear')
 
 
-def _tell_carriers(config: Config, question: Question, host: Host | None, made: Explanation) -> list[str]:
+def _tell_carriers(config: Config, question: Question, host: GatewayView | None, made: Explanation) -> list[str]:
     """The tunnels that may bring the packet."""
     carriers = []
     for tunnel in config.tunnels:

@@ -25,7 +25,7 @@ from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
 from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.gateway.control import ControlServer, Listed
 from ipsec_dp.gateway.events import Running
-from ipsec_dp.gateway.explain import Host, explain, question_of
+from ipsec_dp.gateway.explain import GatewayView, explain, question_of
 from ipsec_dp.gateway.reload import Live, Reloader
 from ipsec_dp.ike.environment import Environment
 from ipsec_dp.ike.manager import IkeManager
@@ -315,7 +315,7 @@ class Gateway:
         texts = [None if request.get(key) is None else str(request[key]) for key in ("protocol", "sport", "dport")]
         ends = str(request.get("source")), str(request.get("destination"))
         question = question_of(*ends, *texts, inbound=request.get("inbound") is True)
-        host = Host(self._host.ways.way, running.children_holding)
+        host = GatewayView(self._host.ways.way, running.children_holding)
         return (await explain(self.config, question, host)).as_json()
 
     async def _status(self, name: str | None, state: str | None) -> Listed:

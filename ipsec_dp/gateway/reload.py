@@ -105,7 +105,7 @@ class Reloader:
             live.spd.tunnels.reuse()
             live.spd.interfaces.reuse()
         try:
-            live.spd.follow(new)
+            live.spd.reconfigure(new)
             await live.host.widen_guard(new)
             concerned = (*difference.added, *(change.new for change in difference.changed))
             mtus = {tunnel.name: await self._mtu(tunnel, difference) for tunnel in concerned}
@@ -137,7 +137,7 @@ class Reloader:
     async def _back(self, difference: Difference) -> None:
         """Everything as it was."""
         live, old = self._live, difference.old
-        live.spd.follow(old)
+        live.spd.reconfigure(old)
         live.spd.forget((tunnel.name for tunnel in difference.added), ())
         try:
             await live.host.follow(old, {})

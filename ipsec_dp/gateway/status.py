@@ -10,14 +10,14 @@ from ipsec_dp.network import workers
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ipsec_dp.databases.sad import Child, Sad
+    from ipsec_dp.databases.sad import ChildSa, Sad
     from ipsec_dp.dataplane import DataPlane
 
 SCHEMA = 1
 NS_PER_S = 1e9
 
 
-def child_status(sad: Sad, child: Child, now: float) -> dict[str, Any]:
+def child_status(sad: Sad, child: ChildSa, now: float) -> dict[str, Any]:
     """One CHILD_SA; a side that has no SA at the moment shows null for its SPI and 0 for its counters."""
     inbound = None if child.inbound is None else sad.records[child.inbound]
     outbound = None if child.outbound is None else sad.records[child.outbound]

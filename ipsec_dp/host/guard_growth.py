@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.host.guard import Plan, plan
 from ipsec_dp.ipsec.addresses import merge
 from ipsec_dp.ipsec.selectors import ANY_PROTOCOL
-from ipsec_dp.util.additions import came
+from ipsec_dp.util.additions import additions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,7 +34,7 @@ class Planner:
         found = None
         if self._last is not None:
             before, known = self._last
-            added = came(before, rules)
+            added = additions(before, rules)
             if added is not None and names == known.tunnels:
                 found = grown(known, added)
         found = plan(rules, names) if found is None else found

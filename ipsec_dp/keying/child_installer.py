@@ -16,7 +16,7 @@ from ipsec_dp.ike.environment import NEVER, SILENT, Activity
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ipsec_dp.databases.sad import Child, Sad
+    from ipsec_dp.databases.sad import ChildSa, Sad
     from ipsec_dp.dataplane import SaHandle
     from ipsec_dp.ike.actions import ChildLimits, Endpoint, InstallInbound, InstallOutbound, MovePath, Path, SwitchOutbound
     from ipsec_dp.ipsec.selectors import SelectorPair
@@ -37,7 +37,7 @@ class IkeChild:
     inbound: SaHandle
     outbound: SaHandle | None = None
     outer: OuterPath | None = None  # of `outbound`
-    child: Child | None = None
+    child: ChildSa | None = None
 
 
 def _limits(limits: ChildLimits) -> Limits:

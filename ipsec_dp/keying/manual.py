@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ipsec_dp.config import ManualSa, Tunnel
-    from ipsec_dp.databases.sad import Child, Sad
+    from ipsec_dp.databases.sad import ChildSa, Sad
     from ipsec_dp.ipsec.selectors import SelectorPair
 
 WARNING = "keys are set by hand and never replaced (manual_unsafe): for rigs and benchmarks only"
@@ -39,7 +39,7 @@ def install(
     interface: int,
     selectors: Sequence[SelectorPair],
     path: OuterPath,
-) -> Child:
+) -> ChildSa:
     """Reads the key files and brings the tunnel's one CHILD_SA up. Raises BadValueError (a key file) or DataPlaneError."""
     limits = limits_of(tunnel)
     with load_manual_keys(manual) as keys:

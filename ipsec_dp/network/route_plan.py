@@ -9,7 +9,7 @@ from ipsec_dp.host import HostError, routes
 from ipsec_dp.network.desired import routed_prefixes
 from ipsec_dp.network.interface_mtu import interface_mtus, narrowed, route_mtus
 from ipsec_dp.network.source_address import Sources, no_source
-from ipsec_dp.util.additions import came
+from ipsec_dp.util.additions import additions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,7 +88,7 @@ class Lead:
     def grow(self, config: Config, around: Around, mtus: Mapping[str, int]) -> list[routes.Route] | None:
         """Becomes that of `config`, where it has but a few tunnels more, which say nothing about any other's routes: the routes
         that came. None: it cannot, and is of no use any more."""
-        added = came(self._tunnels, config.tunnels)
+        added = additions(self._tunnels, config.tunnels)
         if added is None or around != self._around or not self._as_wide(config, mtus):
             return None
         found: list[routes.Route] = []

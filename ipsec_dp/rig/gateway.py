@@ -41,7 +41,7 @@ from ipsec_dp.rig.wire import Wire
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ipsec_dp.databases.sad import Child, Event
+    from ipsec_dp.databases.sad import ChildSa, Event
     from ipsec_dp.dataplane import SaHandle
 
 NAT_T_PORT = 4500  # RFC 3948
@@ -181,7 +181,7 @@ class Pair:
         self.a, self.b = (
             Gateway(name, OUTER[outer][name], clock=self.clock, encapsulation=encapsulation, **options) for name in ("a", "b")
         )
-        self.children: dict[str, Child] = {}
+        self.children: dict[str, ChildSa] = {}
         for gateway in (self.a, self.b):
             selectors = selectors_of(gateway.name)
             gateway.protect(selectors)

@@ -8,9 +8,7 @@ import pytest
 
 from ipsec_dp.config import load
 from ipsec_dp.config.change import EFFECTS, compare
-from ipsec_dp.config.difference import Question, answer, difference, known
-from ipsec_dp.config.files import fingerprint_key
-from ipsec_dp.config.load import examine
+from ipsec_dp.config.difference import known
 from ipsec_dp.ike.effect import Effect
 
 TUNNEL = """
@@ -98,28 +96,3 @@ def test_another_content_of_a_secret_is_another_authentication(write):
     assert (change.keys, change.effect) == (("auth.material",), Effect.RESTART)
     assert before.auth is not None
     assert b"secret" not in before.auth.material
-
-
-def test_only_what_the_daemon_does_not_have_is_answered(write):
-    old = load(write())
-    other = TUNNEL.replace('"to-b"', '"to-c"').replace("10.2.0", "10.3.0")
-    got = answer(Question(write(TUNNEL + other), {"to-b": known(old.tunnels[0])}, fingerprint_key()))
-    assert [tunnel.name for tunnel in got.tunnels] == ["to-c"]
-
-    found = difference(old, got)
-    assert [tunnel.name for tunnel in found.new.tunnels] == ["to-b", "to-c"]
-    assert found.new.tunnels[0] is old.tunnels[0]
-    assert ([t.name for t in found.added], found.removed, found.changed, found.kept) == (["to-c"], (), (), 1)
-    assert found.new.tunnel("to-c") is found.added[0]
-
-
-def test_a_tunnel_that_is_not_written_any_more_is_removed(write):
-    old = load(write())
-    found = difference(old, answer(Question(write(""), {"to-b": known(old.tunnels[0])}, fingerprint_key())))
-    assert ([tunnel.name for tunnel in found.removed], found.new.tunnels, found.kept) == (["to-b"], (), 0)
-
-
-def test_a_file_with_an_error_is_refused_with_the_findings_of_check(write):
-    path = write(TUNNEL.replace('"start"', '"sometimes"'))
-    got = answer(Question(path, {}, fingerprint_key()))
-    assert (got.config, got.findings) == (None, examine(path)[1])

@@ -16,7 +16,7 @@ from ipsec_dp.databases.spd import ACTIONS
 from ipsec_dp.dataplane import Policy, PolicyRule
 from ipsec_dp.dataplane.lookup import Flow, flow_array, lookup
 from ipsec_dp.errors import BadValueError
-from ipsec_dp.gateway.explain import Child, Host, explain, holds, question_of
+from ipsec_dp.gateway.explain import GatewayView, PacketSa, explain, holds, question_of
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.rules import Rule
 from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, PORT_OPAQUE, PROTOCOL_OPAQUE, Range, SelectorPair
@@ -98,13 +98,15 @@ def host(way="ipsec0", children=()):
     async def answered(_):
         return way
 
-    return Host(answered, lambda _tunnel, _question: list(children))
+    return GatewayView(answered, lambda _tunnel, _question: list(children))
 
 
 def test_a_running_gateway_names_the_sa(config):
-    made = answer(config, "10.1.0.5", "10.2.0.7", "udp", host=host(children=[Child(0x1001, 0x2001, "10.1.0.0/24 <-> 10.2.0.0/24")]))
+    made = answer(
+        config, "10.1.0.5", "10.2.0.7", "udp", host=host(children=[PacketSa(0x1001, 0x2001, "10.1.0.0/24 <-> 10.2.0.0/24")])
+    )
     assert (made.outcome, made.sa["spi_out"]) == ("protect", "0x2001")
-    back = answer(config, "10.2.0.7", "10.1.0.5", "udp", inbound=True, host=host(children=[Child(0x1001, None, "…")]))
+    back = answer(config, "10.2.0.7", "10.1.0.5", "udp", inbound=True, host=host(children=[PacketSa(0x1001, None, "…")]))
     assert (back.outcome, back.sa["spi_in"]) == ("protect", "0x1001")
 
 

@@ -19,7 +19,7 @@ from ipsec_dp.ipsec.selectors import ANY_PROTOCOL, Range, SelectorPair
 from ipsec_dp.network.desired import GuardSelectors, guard_selectors
 from ipsec_dp.network.interface_mtu import route_mtus
 from ipsec_dp.network.route_plan import Around, Lead
-from ipsec_dp.util.additions import FEW, came
+from ipsec_dp.util.additions import additions
 
 TEXT = """
 [[tunnel]]
@@ -137,7 +137,7 @@ def test_one_tunnel_more_is_worked_out_alone(base):
     after = replace(before, tunnels=(new, *before.tunnels))
     guarded = GuardSelectors()
     first, second = guarded.of(before)[0], guarded.of(after)[0]
-    added = came(first, second)
+    added = additions(first, second)
     assert added is not None
     assert [str(each.remote) for each in added] == ["172.16.0.80-172.16.0.95"]
     assert grown(plan(first, ["ipsec0"]), added) == plan(second, ["ipsec0"])
@@ -158,11 +158,3 @@ def test_routes_are_worked_out_anew_where_the_host_is_another(base, differs):
     assert Lead(config, around(config), mtus).grow(config, around(config), mtus) == []
     assert Lead(config, around(config), mtus).grow(config, replace(around(config), **differs), mtus) is None
     assert Lead(config, around(config), mtus).grow(config, around(config), wide(config, ["t0"])) is None
-
-
-def test_what_came_is_told_by_identity_while_it_is_little():
-    one, two, three = [1], [1], [1]
-    assert came([one, two], [one, three, two]) == [three]
-    assert came([one, two], [one, three]) is None
-    assert came([one, one, two], [one, one, one]) is None
-    assert came([], [[number] for number in range(FEW + 1)]) is None

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from ipaddress import ip_network
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ipsec_dp.host.guard import GuardRule, narrow, plan, render_change, separate, table_name, widen
 from ipsec_dp.host.guard import render as render_plan
 from ipsec_dp.host.nft import Count
-from ipsec_dp.ipsec.addresses import AddressRange, merge, subtract
+from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import Range, SelectorPair
 
 R = AddressRange.of
@@ -218,31 +213,3 @@ def test_narrow_cuts_only_selectors_for_everything():
         guarded(ALL6, R("fd00:2::/64")),
     ]
     assert narrow([everything], []) == []
-
-
-def spans(limit: int = 64) -> st.SearchStrategy[AddressRange]:
-    base = int(ip_network("192.0.2.0/24").network_address)
-    pair = st.tuples(st.integers(0, limit), st.integers(0, limit)).map(sorted)
-    return pair.map(lambda p: R(f"{ip_network(base + p[0]).network_address}-{ip_network(base + p[1]).network_address}"))
-
-
-def members(ranges: list[AddressRange]) -> set[int]:
-    return {address for each in ranges for address in range(int(each.low), int(each.high) + 1)}
-
-
-@given(spans(), st.lists(spans(), max_size=5))
-def test_subtract_is_set_difference(whole, holes):
-    assert members(subtract(whole, holes)) == members([whole]) - members(holes)
-
-
-@given(st.lists(spans(), max_size=6))
-def test_merge_keeps_the_addresses_in_separate_ordered_ranges(ranges):
-    merged = merge(ranges)
-    assert members(merged) == members(ranges)
-    assert all(int(low.high) + 1 < int(high.low) for low, high in itertools.pairwise(merged))
-
-
-@pytest.mark.parametrize("text", ["10.0.0.2-10.0.0.1", "10.0.0.1-::1"])
-def test_range_in_disorder_is_refused(text):
-    with pytest.raises(ValueError, match="not a range"):
-        R(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipsec_dp.databases.sad import Child
+from ipsec_dp.databases.sad import ChildSa
 from ipsec_dp.dataplane import Direction, Limits, SaCondition, SaFlag, SaParams
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.status import child_status
@@ -37,7 +37,7 @@ def test_the_order_of_a_negotiation_receives_before_it_sends(gateway):
     spi = gateway.sad.allocate_spi(0xAAAA0000)
     handle = inbound(gateway, spi)
     child = gateway.sad.add_child(0, PAIRS, handle)
-    assert child == Child(child.number, 0, PAIRS, handle, None)
+    assert child == ChildSa(child.number, 0, PAIRS, handle, None)
     gateway.push(to_b())
     gateway.step()
     assert gateway.drops == {"no_sa": 1}
@@ -191,7 +191,7 @@ def test_only_what_an_sa_sent_lately_between_these_addresses_is_recent():
 def test_an_inbound_sa_has_an_interface_and_an_outbound_one_a_path(gateway, direction, changes):
     if "path" in changes:
         changes = changes | {"path": gateway.path_to(gateway.endpoint)}
-    with pytest.raises(ValueError, match="an .*bound SA with"):
+    with pytest.raises(ValueError, match=r"an .*bound SA with"):
         SaParams(direction=direction, spi=0x1001, suite=GCM, keymat=keymat(GCM, "in"), tunnel=0, **changes)
 
 

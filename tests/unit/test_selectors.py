@@ -6,34 +6,8 @@ import ipaddress
 
 import pytest
 
-from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, Range, SelectorPair
 from ipsec_dp.rig.gateway import selector
-
-
-def addresses(low, high):
-    return AddressRange(ipaddress.ip_address(low), ipaddress.ip_address(high))
-
-
-@pytest.mark.parametrize(
-    ("written", "text"),
-    [
-        (AddressRange.of(ipaddress.ip_network("10.1.0.0/24")), "10.1.0.0/24"),
-        (AddressRange.of(ipaddress.ip_network("0.0.0.0/0")), "0.0.0.0/0"),
-        (AddressRange.of(ipaddress.ip_network("2001:db8::/32")), "2001:db8::/32"),
-        (addresses("10.1.0.0", "10.1.0.255"), "10.1.0.0/24"),
-        (addresses("10.1.0.5", "10.1.0.5"), "10.1.0.5/32"),
-        (addresses("10.1.0.5", "10.1.0.9"), "10.1.0.5-10.1.0.9"),
-        (addresses("2001:db8::1", "2001:db8::3"), "2001:db8::1-2001:db8::3"),
-    ],
-)
-def test_a_range_is_written_as_a_prefix_where_it_is_one(written, text):
-    assert written.prefix_text == text
-
-
-def test_two_ip_versions_make_no_range():
-    with pytest.raises(ValueError, match="not a range of addresses"):
-        addresses("10.0.0.1", "2001:db8::1")
 
 
 def test_any_includes_what_cannot_be_seen():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ipsec_dp.databases.indices import Numbers, NumbersUsedUpError
+from ipsec_dp.databases.indices import Indices, IndicesUsedUpError
 
 
 def test_a_name_keeps_its_number_whatever_comes_and_goes():
-    numbers = Numbers(8, "tunnel")
+    numbers = Indices(8, "tunnel")
     assert [numbers.take(name) for name in ("a", "b", "c", "b")] == [0, 1, 2, 1]
     assert numbers.release(["a", "unknown"]) == [0]
     assert (numbers.of, numbers.names) == ({"b": 1, "c": 2}, {1: "b", 2: "c"})
@@ -16,11 +16,11 @@ def test_a_name_keeps_its_number_whatever_comes_and_goes():
 
 
 def test_a_number_given_back_rests_until_nothing_speaks_of_it():
-    numbers = Numbers(2, "tunnel")
+    numbers = Indices(2, "tunnel")
     numbers.take("a")
     numbers.take("b")
     numbers.release(["a"])
-    with pytest.raises(NumbersUsedUpError, match="more than 2 tunnels since the gateway started"):
+    with pytest.raises(IndicesUsedUpError, match="more than 2 tunnels since the gateway started"):
         numbers.take("c")
     numbers.reuse()
     assert numbers.take("c") == 0
