@@ -142,7 +142,7 @@ def _resolve_certificate(
 
 
 def check_certificates(auth: model.CertificateAuth, below: Place, at: datetime) -> None:
-    """Tells files that hold no certificate, key or CRL, a key that is not the certificate's, and what is not valid at that time."""
+    """Reports files that hold no certificate, key or CRL, a key that is not the certificate's, and what is not valid then."""
     try:
         key = certificates.load_private_key(auth.private_key)
     except SecretError as error:

@@ -66,16 +66,16 @@ def check_rules(policies: Sequence[tuple[int, model.Policy]], tunnels: Sequence[
 
 def check_bypass(policies: Sequence[tuple[int, model.Policy]], findings: Findings) -> None:
     """A bypass policy must be such that the kernel's routing can carry it out, in its place in the order."""
-    told = set()
+    reported = set()
     for refusal in bypass.plan([policy for _, policy in policies]).refusals:
         number = policies[refusal.policy][0]
         wrong = f"the kernel's routing, which carries bypass out, cannot tell {refusal.wrong} apart"
         if refusal.cut_by is not None:
             cut_by, action = policies[refusal.cut_by][0], policies[refusal.cut_by][1].action
             wrong = f"policy #{cut_by} ({action}) comes first and takes a part out of it, but {wrong}"
-        if number not in told:
+        if number not in reported:
             findings.at(f"policy #{number}").error("action", wrong, refusal.right)
-        told.add(number)
+        reported.add(number)
 
 
 def _check_carriers(policies: Sequence[tuple[int, model.Policy]], tunnels: Mapping[str, model.Tunnel], findings: Findings) -> None:
@@ -92,7 +92,7 @@ def _check_carriers(policies: Sequence[tuple[int, model.Policy]], tunnels: Mappi
 
 
 def _check_twins(tunnels: Sequence[model.Tunnel], findings: Findings) -> set[str]:
-    """Tells tunnels whose selectors are the same as an earlier one's on the same interface; returns the names of all concerned."""
+    """Reports tunnels whose selectors are the same as an earlier one's on the same interface; the names of all concerned."""
     first: dict[tuple[str, frozenset[SelectorPair]], str] = {}
     twins: set[str] = set()
     for tunnel in tunnels:

@@ -87,8 +87,8 @@ def answer(request: ReadRequest) -> ReadAnswer:
     if config is None:
         return ReadAnswer(findings, None, (), ())
     order = tuple(tunnel.name for tunnel in config.tunnels)
-    news = tuple(tunnel for tunnel in config.tunnels if request.known.get(tunnel.name) != known(tunnel))
-    return ReadAnswer(findings, replace(config, tunnels=()), order, news)
+    unknown = tuple(tunnel for tunnel in config.tunnels if request.known.get(tunnel.name) != known(tunnel))
+    return ReadAnswer(findings, replace(config, tunnels=()), order, unknown)
 
 
 def ask(request: ReadRequest) -> ReadAnswer:
@@ -121,14 +121,14 @@ def difference(old: model.Config, got: ReadAnswer) -> Difference:
     if got.config is None:
         raise ValueError("a refused configuration leads nowhere")
     before = {tunnel.name: tunnel for tunnel in old.tunnels}
-    news = {tunnel.name: tunnel for tunnel in got.tunnels}
-    compared = {name: compare(before[name], tunnel) for name, tunnel in news.items() if name in before}
-    now = tuple(news[name] if name in news else before[name] for name in got.order)
+    unknown = {tunnel.name: tunnel for tunnel in got.tunnels}
+    compared = {name: compare(before[name], tunnel) for name, tunnel in unknown.items() if name in before}
+    now = tuple(unknown[name] if name in unknown else before[name] for name in got.order)
     present = set(got.order)
     return Difference(
         old,
         replace(got.config, tunnels=now),
-        tuple(tunnel for name, tunnel in news.items() if name not in before),
+        tuple(tunnel for name, tunnel in unknown.items() if name not in before),
         tuple(tunnel for tunnel in old.tunnels if tunnel.name not in present),
         tuple(change for change in compared.values() if change is not None),
         got.findings,

@@ -41,7 +41,7 @@ DEFAULT_PACKETS = Packets()
 
 
 def resolve_packets(table: tables.Tunnel, selectors: Sequence[SelectorPair], place: Place) -> Packets:
-    """`selectors` are the tunnel's. What is wrong is told, and its default taken."""
+    """`selectors` are the tunnel's. What is wrong is reported, and its default taken."""
     _check_mtu(table.mtu, selectors, place)
     if table.fragment == "after" and table.df == "set":
         place.error(

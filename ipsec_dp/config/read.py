@@ -88,7 +88,7 @@ def _expected(annotation: Any) -> str:
 
 
 def read_table(cls: type[TableType], table: object, place: Place) -> TableType | None:
-    """One table, None when it is none. What cannot be read in it is told, and becomes its default, or None without one."""
+    """One table, None when it is none. What cannot be read in it is reported, and becomes its default, or None without one."""
     try:
         return msgspec.convert(table, cls)
     except msgspec.ValidationError:

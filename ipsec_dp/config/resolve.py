@@ -1,4 +1,4 @@
-"""From tables to the model: texts become values, defaults are carried out, and what one table alone can get wrong is told."""
+"""From tables to the model: texts become values, defaults are carried out, and what one table alone can get wrong is reported."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def _resolve_fragment_size(place: Place, octets: int) -> int:
 def _resolve_proposals(
     place: Place, parse: Callable[..., tuple[Proposal, ...]], texts: tuple[str, ...], legacy: bool, example: str
 ) -> tuple[Proposal, ...]:
-    """All proposals numbered together; each text that is none is told by itself."""
+    """All proposals numbered together; each text that is none is reported by itself."""
     before = place.findings.errors
     if not texts:
         place.error("proposals", "is empty", f'write e.g. ["{example}"]')

@@ -26,7 +26,7 @@ Box = tuple[Bounds, ...]
 def find_shadowed(rules: Sequence[Rule]) -> Iterator[tuple[Rule, tuple[Rule, ...]]]:
     """Pairs (rule, the earlier ones that hold all of it), in order: the first that does so alone, or else several together.
 
-    What several hold together is found as long as WORK_MAX and PIECES_MAX last; nothing that is told is wrong.
+    What several hold together is found as long as WORK_MAX and PIECES_MAX last; nothing that is reported is wrong.
     """
     found: dict[int, tuple[int, ...]] = {}
     work = [WORK_MAX]

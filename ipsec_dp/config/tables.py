@@ -88,7 +88,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What every table has in common: unknown keys are refused.
 
     A key without a default is required. Its type holds None too, which TOML cannot write: it stands for one that is missing or
-    unreadable and was told, so that the rest of the table can be looked at all the same.
+    unreadable and was reported, so that the rest of the table can be looked at all the same.
     """
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _SourceAndDestination(Place):
-    """Tells what is wrong with selectors in the words of a zone rule."""
+    """Reports what is wrong with selectors in the words of a zone rule."""
 
     def _add(self, severity: Severity, key: str, wrong: str, right: str) -> None:
         texts = (text.replace("local", "source").replace("remote", "destination") for text in (key, wrong, right))
@@ -128,10 +128,10 @@ def _check_reached(rules: Iterable[model.ZoneRule], findings: Findings) -> None:
         for number, rule in enumerate(rules, 1)
         for selector in rule.selectors
     ]
-    told = set()
+    reported = set()
     for rule, holders in find_shadowed(flat):
-        if rule.policy not in told:
-            told.add(rule.policy)
+        if rule.policy not in reported:
+            reported.add(rule.policy)
             earlier = " and ".join(f"#{number}" for number in dict.fromkeys(holder.policy for holder in holders))
             wrong = f"never reached: zone_rule {earlier} holds all of {rule.selector} from {rule.interface}"
             findings.at(f"zone_rule #{rule.policy}").error("", wrong, "write the narrower rule first, or take one of both out")

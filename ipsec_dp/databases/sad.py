@@ -92,7 +92,7 @@ class SaRecord:
     limits: Limits
     installed: float  # seconds of the monotonic clock
     path: OuterPath | None = None  # outbound: where its packets go
-    told: SaFlag = field(default=SaFlag(0))  # conditions already reported
+    reported: SaFlag = field(default=SaFlag(0))  # conditions that `events` or `rescan` gave already
 
 
 @dataclass(slots=True)
@@ -267,13 +267,13 @@ class Sad:
                 return OffloadLost(*_device(punt), punt.error, Offload(int(punt.flags)))
 
     def _condition(self, handle: SaHandle, flags: SaFlag) -> SaCondition | None:
-        """Flags that were not told yet; None when there are none or the SA is gone."""
+        """Flags that were not reported yet; None when there are none or the SA is gone."""
         record = self.records.get(handle)
-        if record is None or flags & ~record.told == SaFlag(0):
+        if record is None or flags & ~record.reported == SaFlag(0):
             return None
-        news = flags & ~record.told
-        record.told |= flags
-        return SaCondition(handle, record.tunnel, record.spi, news)
+        new = flags & ~record.reported
+        record.reported |= flags
+        return SaCondition(handle, record.tunnel, record.spi, new)
 
     def rescan(self) -> Iterator[Event]:
         """Conditions whose punt was lost in a full channel: call it each second."""
@@ -285,7 +285,7 @@ class Sad:
     def acted(self, handle: SaHandle, flags: SaFlag) -> None:
         """Lets these conditions be raised again."""
         self._plane.clear(handle, flags)
-        self.records[handle].told &= ~flags
+        self.records[handle].reported &= ~flags
 
     def acquired(self, tunnel: int) -> None:
         """Lets the next packet without an SA ask again."""

@@ -219,7 +219,7 @@ class DataPlane(Devices):
         for worker in range(self.workers):
             check(lib.dp_worker_stop(self.c, worker), "stopping a worker")
 
-    # ---- what the loops tell
+    # ---- what the loops report
 
     def punt_descriptor(self, channel: Channel) -> int:
         return check(lib.dp_punt_fd(self.c, channel), "punt channel")

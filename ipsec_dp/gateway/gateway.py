@@ -155,7 +155,7 @@ class Gateway:
     def _take(self, config: Config) -> None:
         self.config = config
         if self._children is not None:  # outer headers are dressed as the configuration that is in force says
-            self._children.dress_anew()
+            self._children.reconfigure_paths()
 
     def _install(self, sad: Sad, tunnel: Tunnel, path: OuterPath) -> None:
         """A manual tunnel's SAs."""

@@ -49,8 +49,8 @@ def _endpoint(endpoint: Endpoint, *, udp: bool) -> dataplane.Endpoint:
 
 
 class IkeChildren:
-    """All of a gateway. `link` opens or finds the data plane's link for a local end; numbers come from the SPD. `dress` says of a
-    tunnel's outer headers what its configuration does."""
+    """All of a gateway. `link` opens or finds the data plane's link for a local end; numbers come from the SPD. `configured` gives
+    a tunnel's path the outer headers that the configuration asks for."""
 
     def __init__(
         self,
@@ -58,10 +58,10 @@ class IkeChildren:
         link: Callable[[dataplane.Endpoint, Encapsulation], int],
         tunnel_numbers: Mapping[str, int],
         interfaces: Mapping[str, int],
-        dress: Callable[[str, OuterPath], OuterPath] = lambda _, path: path,
+        configured: Callable[[str, OuterPath], OuterPath] = lambda _, path: path,
     ) -> None:
         self._sad = sad
-        self._dress = dress
+        self._configured = configured
         self._link = link
         self._tunnels = tunnel_numbers
         self._interfaces = interfaces
@@ -84,7 +84,7 @@ class IkeChildren:
     def _path(self, tunnel: str, path: Path, *, udp: bool) -> OuterPath:
         encapsulation = Encapsulation.UDP if udp else Encapsulation.ESP
         local = _endpoint(path.local, udp=udp)
-        return self._dress(
+        return self._configured(
             tunnel, OuterPath(local, _endpoint(path.remote, udp=udp), encapsulation, self._link(local, encapsulation))
         )
 
@@ -165,17 +165,17 @@ class IkeChildren:
                 child.outer = self._path(child.tunnel, action.path, udp=child.udp)
                 self._sad.set_path(child.outbound, child.outer)
 
-    def dress_anew(self) -> None:
-        """Outer headers follow a changed configuration."""
+    def reconfigure_paths(self) -> None:
+        """Outer headers are those of the configuration that is in force now."""
         for child in self._children.values():
             if child.outbound is not None and child.outer is not None:
-                outer = self._dress(child.tunnel, child.outer)
+                outer = self._configured(child.tunnel, child.outer)
                 if outer != child.outer:
                     child.outer = outer
                     self._sad.set_path(child.outbound, outer)
 
     def release_spi(self, spi: int) -> None:
-        """No SA came of it."""
+        """No SA was made of it."""
         self._sad.release_spi(spi)
 
     def activity(self, number: int) -> Activity:
