@@ -113,13 +113,6 @@ int dp_child_remove(struct dp *dp, uint32_t tunnel, uint32_t child) {
     return 0;
 }
 
-void dp_children_forget(struct dp *dp, uint32_t tunnel, const struct dp_sa *sa) {
-    const struct dp_children *list = list_of(dp, tunnel);
-    for (uint32_t i = 0; list != NULL && i < list->count; i++)
-        if (atomic_load_explicit(&list->child[i]->outbound, memory_order_relaxed) == sa)
-            atomic_store_explicit(&list->child[i]->outbound, NULL, memory_order_seq_cst);
-}
-
 void dp_children_finish(struct dp *dp) {
     for (uint32_t t = 0; dp->tunnel != NULL && t < dp->config.tunnels; t++) {
         struct dp_children *list = list_of(dp, t);

@@ -8,6 +8,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "io_set.h"
 #include "sharing.h"
 
 enum {

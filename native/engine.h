@@ -106,17 +106,6 @@ static inline void dp_drop(struct dp_loop *loop, enum dp_drop reason) {
     dp_drop_packets(loop, reason, 1);
 }
 
-/* io_set.c */
-int dp_io_add(struct dp *dp, uint32_t worker, bool is_link, struct dp_io *io);
-int dp_io_remove(struct dp *dp, uint32_t worker, bool is_link, uint32_t number);
-struct dp_io *dp_io_get(const struct dp *dp, uint32_t worker, bool is_link, uint32_t number);
-void dp_io_finish(struct dp *dp);
-/* Tells the control plane that a device failed, once a second at the most; `now` of the loop. */
-void dp_io_report(struct dp_loop *loop, struct dp_io *io, bool is_link, int error, uint64_t now);
-
-/* Tells it that a device does without an offload from now on. */
-void dp_io_report_offload(struct dp_loop *loop, const struct dp_io *io, bool is_link, int error, uint64_t now);
-
 /* seal.c */
 /* Raises sticky flags of an SA and punts those that are new. */
 void dp_sa_raise(struct dp_loop *loop, struct dp_sa *sa, uint32_t flags, uint64_t now);
@@ -151,9 +140,6 @@ struct dp_outer_fields dp_outer_fields(const struct dp *dp, const struct dp_path
  * `df` is cleared for those that are fragmented outside. */
 enum dp_drop dp_oversize(struct dp_loop *loop, uint32_t tunnel, const struct dp_burst *b, const struct dp_inner *inner,
                          struct dp_segments *s, uint8_t *df, uint32_t *limit, uint64_t now);
-/* loop.c */
-/* Sends what `out` holds and empties it. */
-void dp_loop_flush(struct dp_loop *loop, bool to_links, uint64_t now);
 /* events.c */
 int dp_loop_open_events(struct dp_loop *loop);
 void dp_loop_close_events(struct dp_loop *loop);
@@ -168,10 +154,5 @@ int dp_worker_move_links(struct dp_worker *w, bool apart);
 void dp_loop_wake(struct dp_loop *loop);
 /* Waits up to `timeout` ms (-1: for ever) for what is in the loop's set, and marks devices as ready and loops as due. */
 void dp_loop_wait(struct dp_loop *owner, int timeout);
-/* worker.c */
-uint64_t dp_monotonic(void);
-/* Lets `visit` receive from each device that is ready, beginning with another one each time, until `budget` packets have moved. */
-int dp_loop_visit(struct dp_loop *loop, const struct dp_io_set *set, uint32_t budget, uint64_t now,
-                  int (*visit)(struct dp_loop *loop, struct dp_io *io, uint32_t budget, uint64_t now));
 
 #endif

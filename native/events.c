@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "io_set.h"
 
 enum {
     DP_EVENTS = 64,

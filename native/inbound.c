@@ -3,6 +3,9 @@
 #include <string.h>
 
 #include "engine.h"
+#include "io_report.h"
+#include "io_set.h"
+#include "loop.h"
 #include "mss.h"
 
 /* A packet that was opened where it lay has its ESP header and IV before it; no cipher has a shorter IV (dp_burst.piece). */

@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -75,17 +76,16 @@ struct dp_io {
     void *scratch;             /* freed with it, after close */
 };
 
-/* What a worker has, by number; immutable, replaced as a whole. */
-struct dp_io_set {
-    uint32_t count;
-    struct dp_io *io[];
-};
-
 /* Constructors. NULL with errno. Descriptors are duplicated. */
 struct dp_io *dp_tun_open(uint32_t interface, int fd);
 struct dp_io *dp_link_open(uint32_t link, unsigned encapsulation, const struct dp_addr *local, int fd_receive, int receive_df,
                            int fd_other);
-struct dp_io *dp_mem_open(uint32_t number, unsigned encapsulation, const struct dp_addr *local, uint32_t packets);
+
+static inline void dp_io_close(struct dp_io *io) {
+    io->ops->close(io);
+    free(io->scratch);
+    free(io);
+}
 
 static inline int dp_io_offload(struct dp_io *io, uint32_t wanted) {
     uint32_t on = io->ops->offload(io, wanted);

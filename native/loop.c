@@ -1,7 +1,30 @@
-/* What both loops do with the bursts they have built. */
+#include "loop.h"
+
 #include <errno.h>
 
-#include "engine.h"
+#include "io_report.h"
+#include "io_set.h"
+
+int dp_loop_visit(struct dp_loop *loop, const struct dp_io_set *set, uint32_t budget, uint64_t now,
+                  int (*visit)(struct dp_loop *loop, struct dp_io *io, uint32_t budget, uint64_t now)) {
+    uint32_t count = set != NULL ? set->count : 0, moved = 0;
+    loop->more = false;
+    for (uint32_t i = 0; i < count && moved < budget; i++) {
+        struct dp_io *io = set->io[(loop->turn + i) % count];
+        if (io == NULL || atomic_load_explicit(&io->failed, memory_order_relaxed) ||
+            atomic_load_explicit(&io->send_only, memory_order_relaxed))
+            continue;
+        /* Only a thread has epoll to tell it who is ready; a rig's step looks at everything. */
+        if (loop->running && !atomic_load_explicit(&io->ready, memory_order_acquire))
+            continue;
+        moved += (uint32_t)visit(loop, io, budget - moved, now);
+        loop->more |= atomic_load_explicit(&io->ready, memory_order_relaxed);
+    }
+    loop->more |= moved >= budget; /* then some were not asked */
+    loop->more |= dp_handover_waiting(loop);
+    loop->turn++;
+    return (int)moved;
+}
 
 static enum dp_drop send_failure(bool to_links, int error) {
     bool full = error == EAGAIN || error == ENOBUFS;

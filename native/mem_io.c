@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "engine.h"
+#include "io_attach.h"
+#include "io_set.h"
 
 struct packet {
     struct packet *next;
@@ -171,7 +173,7 @@ static void mem_close(struct dp_io *io) {
 
 static const struct dp_io_ops mem_ops = {.receive = mem_receive, .send = mem_send, .offload = mem_offload, .close = mem_close};
 
-struct dp_io *dp_mem_open(uint32_t number, unsigned encapsulation, const struct dp_addr *local, uint32_t packets) {
+static struct dp_io *mem_open(uint32_t number, unsigned encapsulation, const struct dp_addr *local, uint32_t packets) {
     struct dp_io *io = calloc(1, sizeof *io);
     struct mem *m = calloc(1, sizeof *m);
     if (io == NULL || m == NULL) {
@@ -190,6 +192,24 @@ struct dp_io *dp_mem_open(uint32_t number, unsigned encapsulation, const struct 
     if (local != NULL)
         io->local = *local;
     return io;
+}
+
+int dp_mem_tun_attach(struct dp *dp, uint32_t worker, uint32_t interface, uint32_t packets) {
+    if (worker >= dp->config.workers || interface >= dp->config.interfaces || packets == 0)
+        return -EINVAL;
+    struct dp_io *io = mem_open(interface, 0, NULL, packets);
+    return io != NULL ? dp_io_add(dp, worker, false, io) : -errno;
+}
+
+int dp_mem_link_attach(struct dp *dp, uint32_t worker, unsigned encapsulation, const struct dp_addr *local, uint32_t packets) {
+    if (worker >= dp->config.workers || encapsulation > DP_ENCAPSULATION_UDP || packets == 0)
+        return -EINVAL;
+    int number = dp_io_free_link(dp, worker);
+    if (number < 0)
+        return number;
+    struct dp_io *io = mem_open((uint32_t)number, encapsulation, local, packets);
+    int error = io != NULL ? dp_io_add(dp, worker, true, io) : -errno;
+    return error != 0 ? error : number;
 }
 
 static struct mem *find(const struct dp *dp, uint32_t worker, bool is_link, uint32_t number, struct dp_io **io) {

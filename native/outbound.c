@@ -4,6 +4,9 @@
 
 #include "engine.h"
 #include "fragment.h"
+#include "io_report.h"
+#include "io_set.h"
+#include "loop.h"
 
 /* What UDP_SEGMENT takes: one UDP payload's worth of octets over IPv4, in at most 64 datagrams (128 only since Linux 6.9). */
 enum {

@@ -2,6 +2,7 @@
  * they come here; what comes is what it could not know: no route of ours leads into the tunnel, the MTU fell a moment ago, or the
  * outer packet is to be fragmented and not the inner one. */
 #include "engine.h"
+#include "io_set.h"
 #include "mss.h"
 #include "too_big.h"
 

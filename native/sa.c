@@ -124,6 +124,30 @@ static int sa_set_key(struct dp *dp, struct dp_sa *sa, const struct dp_sa_params
     return 0;
 }
 
+/* The words are released after the odd version, so whoever reads a new word sees that version, or a later one, afterwards. */
+void dp_sa_set_peer(struct dp_sa *sa, const struct dp_addr *peer) {
+    sa->peer = *peer;
+    uint64_t words[3];
+    memcpy(words, peer, sizeof words);
+    uint32_t version = atomic_load_explicit(&sa->peer_version, memory_order_relaxed);
+    atomic_store_explicit(&sa->peer_version, version + 1, memory_order_relaxed);
+    for (int i = 0; i < 3; i++)
+        atomic_store_explicit(&sa->peer_words[i], words[i], memory_order_release);
+    atomic_store_explicit(&sa->peer_version, version + 2, memory_order_release);
+}
+
+void dp_sa_get_peer(const struct dp_sa *sa, struct dp_addr *peer) {
+    uint64_t words[3];
+    uint32_t before, after;
+    do {
+        before = atomic_load_explicit(&sa->peer_version, memory_order_acquire);
+        for (int i = 0; i < 3; i++)
+            words[i] = atomic_load_explicit(&sa->peer_words[i], memory_order_acquire);
+        after = atomic_load_explicit(&sa->peer_version, memory_order_relaxed);
+    } while (before != after || (before & 1) != 0);
+    memcpy(peer, words, sizeof *peer);
+}
+
 static int sa_set_direction(struct dp_sa *sa, const struct dp_sa_params *p, const struct dp_selector *selectors, size_t count) {
     if (sa->direction == DP_OUTBOUND) {
         struct dp_path *path = malloc(sizeof *path);
@@ -222,6 +246,14 @@ int dp_sa_install(struct dp *dp, unsigned direction, const struct dp_sa_params *
     return error;
 }
 
+/* No CHILD of the SA's tunnel points at it any more. */
+static void forget_in_children(struct dp *dp, const struct dp_sa *sa) {
+    const struct dp_children *list = atomic_load_explicit(&dp->tunnel[sa->tunnel].children, memory_order_relaxed);
+    for (uint32_t i = 0; list != NULL && i < list->count; i++)
+        if (atomic_load_explicit(&list->child[i]->outbound, memory_order_relaxed) == sa)
+            atomic_store_explicit(&list->child[i]->outbound, NULL, memory_order_seq_cst);
+}
+
 struct dp_sa *dp_sa_by_id(const struct dp *dp, dp_sa_id id) {
     const struct dp_sa_table *t = &dp->sas;
     uint32_t index = id & ID_INDEX;
@@ -241,7 +273,7 @@ int dp_sa_remove(struct dp *dp, dp_sa_id id) {
     if (sa->direction == DP_OUTBOUND) {
         dp->sas.outbound[index] = NULL;
         dp->sas.outbound_hint = index < dp->sas.outbound_hint ? index : dp->sas.outbound_hint;
-        dp_children_forget(dp, sa->tunnel, sa);
+        forget_in_children(dp, sa);
     } else {
         atomic_store_explicit(&dp->sas.inbound[index], NULL, memory_order_seq_cst);
         dp->sas.slot_hint = index < dp->sas.slot_hint ? index : dp->sas.slot_hint;

@@ -102,11 +102,11 @@ static inline void dp_add(_Atomic uint64_t *counter, uint64_t n) {
 /* Notes an inbound SA's peer, for the loop and for whoever reads the SA. By the loop that owns it, or before anybody sees the SA.
  */
 void dp_sa_set_peer(struct dp_sa *sa, const struct dp_addr *peer);
+/* The peer's address whole, by any thread, though the loop may be writing it. */
+void dp_sa_get_peer(const struct dp_sa *sa, struct dp_addr *peer);
 
 /* Drops the CHILDren of every tunnel; for dp_destroy. */
 void dp_children_finish(struct dp *dp);
-/* No CHILD of the tunnel points at this SA any more. */
-void dp_children_forget(struct dp *dp, uint32_t tunnel, const struct dp_sa *sa);
 /* The SA of the first CHILD whose selectors hold the flow and that has one; NULL. */
 struct dp_sa *dp_tunnel_outbound(const struct dp_tunnel *tunnel, const struct dp_flow *flow);
 

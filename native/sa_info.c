@@ -4,31 +4,6 @@
 
 #include "engine.h"
 
-/* The words are released after the odd version, so whoever reads a new word sees that version, or a later one, afterwards. */
-void dp_sa_set_peer(struct dp_sa *sa, const struct dp_addr *peer) {
-    sa->peer = *peer;
-    uint64_t words[3];
-    memcpy(words, peer, sizeof words);
-    uint32_t version = atomic_load_explicit(&sa->peer_version, memory_order_relaxed);
-    atomic_store_explicit(&sa->peer_version, version + 1, memory_order_relaxed);
-    for (int i = 0; i < 3; i++)
-        atomic_store_explicit(&sa->peer_words[i], words[i], memory_order_release);
-    atomic_store_explicit(&sa->peer_version, version + 2, memory_order_release);
-}
-
-/* The peer's address whole, though the loop may be writing it. */
-static void read_peer(const struct dp_sa *sa, struct dp_addr *peer) {
-    uint64_t words[3];
-    uint32_t before, after;
-    do {
-        before = atomic_load_explicit(&sa->peer_version, memory_order_acquire);
-        for (int i = 0; i < 3; i++)
-            words[i] = atomic_load_explicit(&sa->peer_words[i], memory_order_acquire);
-        after = atomic_load_explicit(&sa->peer_version, memory_order_relaxed);
-    } while (before != after || (before & 1) != 0);
-    memcpy(peer, words, sizeof *peer);
-}
-
 static uint64_t get(const _Atomic uint64_t *counter) {
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
@@ -50,7 +25,7 @@ int dp_sa_read(const struct dp *dp, dp_sa_id id, struct dp_sa_info *info) {
     info->first_use = get(&sa->first_use);
     info->last_use = get(&sa->last_use);
     info->recent = get(&sa->recent);
-    read_peer(sa, &info->peer);
+    dp_sa_get_peer(sa, &info->peer);
     for (unsigned r = 0; r < DP_DROP_COUNT; r++)
         info->drops[r] = get(&sa->drops[r]);
     return 0;

@@ -2,8 +2,8 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
-#include <time.h>
 
+#include "clock.h"
 #include "engine.h"
 #include "sharing.h"
 
@@ -11,33 +11,6 @@ enum {
     DP_STEP_BUDGET = 256, /* packets a step; bounds how long a step holds its epoch */
     DP_STEPS = 16,        /* steps while devices have more, until the others are asked again */
 };
-
-uint64_t dp_monotonic(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
-}
-
-int dp_loop_visit(struct dp_loop *loop, const struct dp_io_set *set, uint32_t budget, uint64_t now,
-                  int (*visit)(struct dp_loop *loop, struct dp_io *io, uint32_t budget, uint64_t now)) {
-    uint32_t count = set != NULL ? set->count : 0, moved = 0;
-    loop->more = false;
-    for (uint32_t i = 0; i < count && moved < budget; i++) {
-        struct dp_io *io = set->io[(loop->turn + i) % count];
-        if (io == NULL || atomic_load_explicit(&io->failed, memory_order_relaxed) ||
-            atomic_load_explicit(&io->send_only, memory_order_relaxed))
-            continue;
-        /* Only a thread has epoll to tell it who is ready; a rig's step looks at everything. */
-        if (loop->running && !atomic_load_explicit(&io->ready, memory_order_acquire))
-            continue;
-        moved += (uint32_t)visit(loop, io, budget - moved, now);
-        loop->more |= atomic_load_explicit(&io->ready, memory_order_relaxed);
-    }
-    loop->more |= moved >= budget; /* then some were not asked */
-    loop->more |= dp_handover_waiting(loop);
-    loop->turn++;
-    return (int)moved;
-}
 
 /* One step, and when it ended. A device that has more is read on without asking epoll, which costs as much as a read; one that had
  * none left is not asked again before epoll says so. A step that moved nothing waits in any case: a device may fail each time it is

@@ -1,0 +1,10 @@
+/* The clock of the worker threads. Nothing else of the data plane reads one: `now` is an argument. */
+#ifndef DP_CLOCK_H
+#define DP_CLOCK_H
+
+#include <stdint.h>
+
+/* CLOCK_MONOTONIC, ns. */
+uint64_t dp_monotonic(void);
+
+#endif
