@@ -4,6 +4,7 @@
 #include <string.h>
 #include <threads.h>
 
+#include "aead_answers.h"
 #include "aead_provider.h"
 
 enum {

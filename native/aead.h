@@ -45,8 +45,9 @@ int dp_cipher_load(void);
 const struct dp_cipher *dp_cipher_find(unsigned provider, unsigned encr, unsigned integ, unsigned key_octets);
 const char *dp_cipher_reason(void);
 
-/* Known-answer tests of one cipher: published vectors, and a chain of packets of all lengths whose last ICV is known. 0; -EBADMSG:
- * a wrong result, a wrong ICV taken, plaintext left behind one, or a suite without vectors; or what `init` said. */
-int dp_cipher_known_answers(const struct dp_cipher *cipher);
+struct dp_provider_entry; /* aead_provider.h */
+/* Runs the known-answer tests of every cipher of the providers, three at the most, and makes them those that dp_cipher_find gives,
+ * the first preferred. The first error of a test, and then dp_cipher_find gives none at all. */
+int dp_providers_admit(const struct dp_provider_entry *candidates, size_t count);
 
 #endif

@@ -1,9 +1,11 @@
-/* The known-answer tests that every cipher passes before it may carry a packet. */
+#include "aead_answers.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "aead_provider.h"
+#include "keys.h"
 
 struct answer {
     const char *source;
@@ -13,7 +15,7 @@ struct answer {
 
 static const struct answer answers[] = {
 #define ANSWER(source, encr, integ, key_octets, ...) {source, encr, integ, key_octets, __VA_ARGS__},
-#include "aead_answers.h"
+#include "aead_vectors.h"
 #undef ANSWER
 };
 

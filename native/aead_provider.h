@@ -18,10 +18,6 @@ struct dp_provider_entry {
     struct dp_provider_table table;
 };
 
-/* Runs the known-answer tests of every cipher of the providers, three at the most, and makes them those that dp_cipher_find gives,
- * the first preferred. The first error of a test, and then dp_cipher_find gives none at all. */
-int dp_providers_admit(const struct dp_provider_entry *candidates, size_t count);
-
 /* intel-ipsec-mb's ciphers, any number of times. None, and the reason through `reason` ("" otherwise), when build, library or CPU
  * lack it. */
 struct dp_provider_table dp_ipsec_mb_load(const char **reason);

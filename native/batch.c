@@ -2,6 +2,11 @@
 #include <errno.h>
 
 #include "engine.h"
+#include "esp.h"
+#include "inbound.h"
+#include "inner.h"
+#include "sa.h"
+#include "seal.h"
 
 static bool loop_free(const struct dp_loop *loop) {
     return !loop->running;

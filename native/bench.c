@@ -5,6 +5,7 @@
 
 #include "aead.h"
 #include "esp_wire.h"
+#include "keys.h"
 #include "replay.h"
 
 enum {

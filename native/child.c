@@ -1,8 +1,13 @@
-/* CHILD_SAs of a tunnel: small immutable lists, replaced as a whole; the outbound SA inside changes by one store. */
+#include "child.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
 #include "engine.h"
+#include "epoch.h"
+#include "events.h"
+#include "flow.h"
+#include "sa.h"
 
 enum {
     DP_CHILDREN_MAX = 4096

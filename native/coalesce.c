@@ -3,6 +3,7 @@
 #include <endian.h>
 #include <string.h>
 
+#include "checksum.h"
 #include "offload.h"
 
 /* Addresses and ports lie together at the end of a plain header: of IPv4 from octet 12 on, of IPv6 from octet 8. */

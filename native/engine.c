@@ -8,7 +8,16 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "aead.h"
+#include "child.h"
+#include "epoch.h"
+#include "events.h"
+#include "handover.h"
+#include "hold.h"
 #include "io_set.h"
+#include "keys.h"
+#include "punt.h"
+#include "sa.h"
 #include "sharing.h"
 
 enum {

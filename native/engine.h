@@ -6,15 +6,8 @@
 
 #include "coalesce.h"
 #include "epoch.h"
-#include "handover.h"
-#include "hold.h"
-#include "inner.h"
 #include "io.h"
-#include "keys.h"
-#include "policy.h"
-#include "punt.h"
 #include "sa.h"
-#include "segment.h"
 
 /* The last flow that a snapshot was asked about, and its answer: the packets of a burst are mostly of one flow. */
 struct dp_judged {
@@ -105,54 +98,5 @@ static inline void dp_drop_packets(struct dp_loop *loop, enum dp_drop reason, ui
 static inline void dp_drop(struct dp_loop *loop, enum dp_drop reason) {
     dp_drop_packets(loop, reason, 1);
 }
-
-/* seal.c */
-/* Raises sticky flags of an SA and punts those that are new. */
-void dp_sa_raise(struct dp_loop *loop, struct dp_sa *sa, uint32_t flags, uint64_t now);
-/* Life, sequence number, ESP and counters of one packet. */
-enum dp_drop dp_seal_packet(struct dp_loop *loop, struct dp_sa *sa, uint8_t *inner, size_t octets, uint8_t version, uint8_t *out,
-                            uint64_t now);
-/* The same for a burst: whether the SA may send all `n` packets, `octets` together; each sealed; those that were sealed counted. */
-bool dp_seal_begin(struct dp_loop *loop, struct dp_sa *sa, uint32_t n, size_t octets, uint64_t now);
-enum dp_drop dp_seal_next(struct dp_sa *sa, uint8_t *inner, size_t octets, uint8_t version, uint8_t *out);
-void dp_seal_end(struct dp_loop *loop, struct dp_sa *sa, uint32_t n, size_t octets, uint64_t now);
-/* inbound.c */
-struct dp_inbound_result {
-    struct dp_sa *sa;  /* NULL: none */
-    uint64_t sequence; /* as inferred */
-    uint8_t *plain;    /* where the inner packet lies */
-    struct dp_inner inner;
-};
-/* `plain` has room for `octets`; it is `packet` itself to open it where it lies. */
-enum dp_drop dp_open_packet(struct dp_loop *loop, const uint8_t *packet, size_t octets, uint8_t *plain, uint64_t now,
-                            struct dp_inbound_result *result);
-/* outer.c */
-/* The outer headers' fields that differ from packet to packet. */
-struct dp_outer_fields {
-    uint8_t tos, df, hop_limit; /* as in struct dp_burst */
-    uint32_t flow_label;
-};
-struct dp_outer_fields dp_outer_fields(const struct dp *dp, const struct dp_path *path, const uint8_t *packet,
-                                       const struct dp_inner *inner);
-/* oversize.c */
-/* Fits the packets of a burst to the tunnel's MTU: lowers the MSS of a SYN, cuts TCP super-packets shorter, tells the sender of
- * what must not be fragmented (DP_DROP_mtu). `*limit` is what packets are to be fragmented to before they are sealed, 0: none is;
- * `df` is cleared for those that are fragmented outside. */
-enum dp_drop dp_oversize(struct dp_loop *loop, uint32_t tunnel, const struct dp_burst *b, const struct dp_inner *inner,
-                         struct dp_segments *s, uint8_t *df, uint32_t *limit, uint64_t now);
-/* events.c */
-int dp_loop_open_events(struct dp_loop *loop);
-void dp_loop_close_events(struct dp_loop *loop);
-/* When both loops' are open. 0 or -errno. */
-int dp_worker_open_events(struct dp_worker *w);
-/* With the worker's lock held: a device comes into the set of whoever runs its loop, or goes. */
-int dp_loop_watch(struct dp *dp, uint32_t worker, bool is_link, struct dp_io *io);
-void dp_loop_unwatch(struct dp *dp, uint32_t worker, bool is_link, struct dp_io *io);
-/* With the worker's lock held: all links into the inbound loop's own set, or back. 0 or -errno, then the call with the opposite
- * puts right what was moved. */
-int dp_worker_move_links(struct dp_worker *w, bool apart);
-void dp_loop_wake(struct dp_loop *loop);
-/* Waits up to `timeout` ms (-1: for ever) for what is in the loop's set, and marks devices as ready and loops as due. */
-void dp_loop_wait(struct dp_loop *owner, int timeout);
 
 #endif

@@ -1,11 +1,10 @@
-/* What wakes a worker's threads: one epoll set for each loop, in which its devices are. While one thread runs both loops, the links
- * are in the outbound loop's set, so that it sleeps in one place. */
+#include "events.h"
+
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "engine.h"
 #include "io_set.h"
 
 enum {

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "checksum.h"
 #include "offload.h"
 
 enum {

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "engine.h"
+#include "events.h"
 
 enum {
     LINE = 64,

@@ -1,12 +1,24 @@
 /* Inbound: link → SA → replay → ESP → inner header → selectors → policy → ECN → TUN. */
+#include "inbound.h"
+
 #include <errno.h>
 #include <string.h>
 
-#include "engine.h"
+#include "child.h"
+#include "coalesce.h"
+#include "esp.h"
+#include "flow.h"
+#include "handover.h"
+#include "inner.h"
 #include "io_report.h"
 #include "io_set.h"
 #include "loop.h"
 #include "mss.h"
+#include "policy.h"
+#include "punt.h"
+#include "replay.h"
+#include "sa.h"
+#include "seal.h"
 
 /* A packet that was opened where it lay has its ESP header and IV before it; no cipher has a shorter IV (dp_burst.piece). */
 static_assert((int)DP_ESP_HEADER + (int)DP_AEAD_IV >= (int)DP_TUN_HEADROOM, "the TUN device's header takes their place");

@@ -76,11 +76,6 @@ struct dp_io {
     void *scratch;             /* freed with it, after close */
 };
 
-/* Constructors. NULL with errno. Descriptors are duplicated. */
-struct dp_io *dp_tun_open(uint32_t interface, int fd);
-struct dp_io *dp_link_open(uint32_t link, unsigned encapsulation, const struct dp_addr *local, int fd_receive, int receive_df,
-                           int fd_other);
-
 static inline void dp_io_close(struct dp_io *io) {
     io->ops->close(io);
     free(io->scratch);

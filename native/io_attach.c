@@ -3,7 +3,11 @@
 #include <errno.h>
 
 #include "engine.h"
+#include "epoch.h"
+#include "events.h"
 #include "io_set.h"
+#include "link.h"
+#include "tun_io.h"
 
 enum {
     DP_LINKS_MAX = 1024

@@ -1,6 +1,7 @@
 #include "io_report.h"
 
 #include "engine.h"
+#include "punt.h"
 
 #define DP_REPORT_INTERVAL UINT64_C(1000000000) /* ns between two reports of one failing device */
 

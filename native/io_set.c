@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "engine.h"
+#include "epoch.h"
 
 static _Atomic(struct dp_io_set *) *set_of(const struct dp *dp, uint32_t worker, bool is_link) {
     return is_link ? &dp->worker[worker].links : &dp->worker[worker].tuns;

@@ -1,4 +1,4 @@
-/* What receiving and sending of a link share. */
+/* A link: the outer sockets of one local address and encapsulation as a burst interface; link_io.c receives, link_send.c sends. */
 #ifndef DP_LINK_H
 #define DP_LINK_H
 
@@ -36,10 +36,9 @@ struct dp_link {
     uint64_t segment_max_until;
 };
 
-/* link_send.c */
+/* Descriptors are duplicated; see dp_link_attach. NULL with errno. */
+struct dp_io *dp_link_open(uint32_t link, unsigned encapsulation, const struct dp_addr *local, int fd_receive, int receive_df,
+                           int fd_other);
 int dp_link_send(struct dp_io *io, const struct dp_burst *b, unsigned n);
-/* udp_check.c: whether this kernel delivers what UDP_SEGMENT sends, octet by octet; tried once, over the loopback interface. True
- * where it cannot be tried. */
-bool dp_udp_segment_works(void);
 
 #endif

@@ -13,8 +13,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "engine.h"
+#include "esp_wire.h"
 #include "link.h"
+#include "udp_check.h"
 
 static void from_sockaddr(struct dp_addr *a, const union dp_sockaddr *s) {
     memset(a, 0, sizeof *a);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "handover.h"
 #include "io_report.h"
 #include "io_set.h"
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine.h"
+#include "events.h"
 #include "io_attach.h"
 #include "io_set.h"
 

@@ -1,5 +1,6 @@
 #include "mss.h"
 
+#include "inner.h"
 #include "offload.h"
 
 enum {

@@ -2,11 +2,22 @@
 #include <errno.h>
 #include <string.h>
 
+#include "child.h"
 #include "engine.h"
+#include "esp.h"
 #include "fragment.h"
+#include "handover.h"
+#include "hold.h"
+#include "inner.h"
 #include "io_report.h"
 #include "io_set.h"
 #include "loop.h"
+#include "outer.h"
+#include "oversize.h"
+#include "policy.h"
+#include "punt.h"
+#include "seal.h"
+#include "segment.h"
 
 /* What UDP_SEGMENT takes: one UDP payload's worth of octets over IPv4, in at most 64 datagrams (128 only since Linux 6.9). */
 enum {

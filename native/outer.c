@@ -1,5 +1,6 @@
-/* The outer header of what leaves: DF, DSCP and ECN, hop limit, flow label (RFC 4301 §5.1.2, RFC 2983, RFC 6040, RFC 6438). */
-#include "engine.h"
+#include "outer.h"
+
+#include "inner.h"
 
 enum {
     IPV4_TTL = 8,

@@ -1,9 +1,10 @@
-/* Packets longer than their tunnel's MTU. Routes and interfaces have that MTU too, so the kernel deals with most of them before
- * they come here; what comes is what it could not know: no route of ours leads into the tunnel, the MTU fell a moment ago, or the
- * outer packet is to be fragmented and not the inner one. */
-#include "engine.h"
+#include "oversize.h"
+
+#include "child.h"
 #include "io_set.h"
 #include "mss.h"
+#include "punt.h"
+#include "segment.h"
 #include "too_big.h"
 
 enum {

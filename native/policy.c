@@ -1,7 +1,10 @@
 /* The policy snapshot: from ordered rules to records and trees, and its end. */
+#include "policy.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
+#include "flow.h"
 #include "policy_tree.h"
 
 enum {

@@ -1,6 +1,7 @@
 /* The look-up: down the trees of the flow's interface and family, to the first rule that holds it. */
 #include <string.h>
 
+#include "flow.h"
 #include "policy_tree.h"
 
 static const struct dp_decision none = {.rule = -1, .action = DP_DISCARD};

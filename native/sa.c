@@ -4,7 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "aead.h"
+#include "child.h"
 #include "engine.h"
+#include "epoch.h"
+#include "flow.h"
+#include "keys.h"
+#include "replay.h"
 
 enum {
     DP_SLOTS_MIN = 256,

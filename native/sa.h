@@ -6,7 +6,6 @@
 #define DP_SA_H
 
 #include <stdatomic.h>
-#include <string.h>
 
 #include "esp.h"
 #include "flow.h"
@@ -46,33 +45,6 @@ struct dp_sa {
 };
 static_assert(sizeof(struct dp_addr) == 3 * sizeof(uint64_t), "peer_words holds one address");
 
-/* A CHILD_SA of a tunnel; its outbound SA changes by one store. */
-struct dp_child {
-    uint32_t number;
-    struct dp_selectors *selectors;
-    _Atomic(struct dp_sa *) outbound;
-};
-
-struct dp_children {
-    uint32_t count;
-    struct dp_child *child[];
-};
-
-struct dp_tunnel {
-    _Atomic(struct dp_children *) children;
-    _Atomic bool acquire;      /* sticky: a packet found no SA */
-    _Atomic uint64_t settings; /* struct dp_tunnel_settings, read and written as a whole */
-};
-
-static_assert(sizeof(struct dp_tunnel_settings) == sizeof(uint64_t), "settings change by one store");
-
-static inline struct dp_tunnel_settings dp_tunnel_settings_of(const struct dp_tunnel *tunnel) {
-    uint64_t word = atomic_load_explicit(&tunnel->settings, memory_order_relaxed);
-    struct dp_tunnel_settings settings;
-    memcpy(&settings, &word, sizeof settings);
-    return settings;
-}
-
 struct dp_sa_table {
     _Atomic(struct dp_sa *) *inbound; /* by slot: SPI & slot_mask */
     uint32_t slot_mask;
@@ -104,10 +76,5 @@ static inline void dp_add(_Atomic uint64_t *counter, uint64_t n) {
 void dp_sa_set_peer(struct dp_sa *sa, const struct dp_addr *peer);
 /* The peer's address whole, by any thread, though the loop may be writing it. */
 void dp_sa_get_peer(const struct dp_sa *sa, struct dp_addr *peer);
-
-/* Drops the CHILDren of every tunnel; for dp_destroy. */
-void dp_children_finish(struct dp *dp);
-/* The SA of the first CHILD whose selectors hold the flow and that has one; NULL. */
-struct dp_sa *dp_tunnel_outbound(const struct dp_tunnel *tunnel, const struct dp_flow *flow);
 
 #endif

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "engine.h"
+#include "sa.h"
 
 static uint64_t get(const _Atomic uint64_t *counter) {
     return atomic_load_explicit(counter, memory_order_relaxed);

@@ -1,5 +1,7 @@
-/* An outbound SA: its life, its sequence numbers, its counters (RFC 4301 §4.4.2.1, RFC 4303 §3.3.3). */
-#include "engine.h"
+#include "seal.h"
+
+#include "esp.h"
+#include "punt.h"
 
 #define DP_SA_PERIOD UINT64_C(10000000000) /* ns */
 

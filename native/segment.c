@@ -3,6 +3,7 @@
 #include <endian.h>
 #include <string.h>
 
+#include "checksum.h"
 #include "offload.h"
 
 static uint32_t least(uint32_t a, uint32_t b) {

@@ -3,6 +3,8 @@
 #include <sched.h>
 
 #include "clock.h"
+#include "events.h"
+#include "handover.h"
 
 #define DP_SPIN_MAX UINT64_C(50000)        /* ns; falling asleep and being woken costs about as much */
 #define DP_SPIN_MIN UINT64_C(1000)         /* ns; less is not worth a look */

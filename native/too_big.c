@@ -3,6 +3,7 @@
 #include <endian.h>
 #include <string.h>
 
+#include "checksum.h"
 #include "offload.h"
 
 enum {

@@ -1,8 +1,5 @@
-/* A TUN device as a burst interface: one packet or super-packet a read, one a write.
- *
- * With IFF_VNET_HDR each carries a virtio header, without which no offload works. It lies in the octets just before the packet: one
- * buffer costs the kernel less than a list of two. Which packets arrive as super-packets is asked for by TUNSETOFFLOAD; those
- * written need no asking, but a kernel that cannot take the one kind cannot make it either. */
+#include "tun_io.h"
+
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +10,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "engine.h"
+#include "inner.h"
 #include "offload.h"
 #include "segment.h"
 

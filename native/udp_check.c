@@ -1,11 +1,10 @@
-/* Does UDP_SEGMENT do what it says? Some kernels were released in which it mangles runs of equal datagrams. */
+#include "udp_check.h"
+
 #include <arpa/inet.h>
 #include <netinet/udp.h>
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "link.h"
 
 enum {
     SIZE = 1200,

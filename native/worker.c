@@ -5,6 +5,7 @@
 
 #include "clock.h"
 #include "engine.h"
+#include "events.h"
 #include "sharing.h"
 
 enum {

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "aead_answers.h"
 #include "aead_provider.h"
 #include "esp_sa.h"
 #include "unit.h"

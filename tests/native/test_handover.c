@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "handover.h"
 #include "plane.h"
 
 enum {

@@ -2,6 +2,7 @@
 #include <sys/socket.h>
 
 #include "plane.h"
+#include "punt.h"
 
 enum {
     RATE = 10,

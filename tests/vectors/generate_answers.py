@@ -1,4 +1,4 @@
-"""Prints the rows of native/aead_answers.h, computed with `cryptography` and the standard library's `hmac`.
+"""Prints the rows of native/aead_vectors.h, computed with `cryptography` and the standard library's `hmac`.
 
 Published inputs: GCM: test cases 4, 10 and 16 of "The Galois/Counter Mode of Operation" (McGrew, Viega), whose published result is
 checked here. ChaCha20-Poly1305: RFC 8439 section 2.8.2. AES-CBC: NIST SP 800-38A sections F.2.1, F.2.3, F.2.5, whose ciphertext is
