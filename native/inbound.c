@@ -1,4 +1,19 @@
-/* Inbound: link → SA → replay → ESP → inner header → selectors → policy → ECN → TUN. */
+/* The inbound flow, in the order of a packet. All of it runs in the thread that has the worker's inbound loop (run_outbound in
+ * worker.c, or run_inbound while both directions keep the worker busy; in a rig, whoever calls the step), and a step ends with
+ * everything written.
+ *
+ *  1. dp_inbound_step   takes bursts, in this order:
+ *       dp_handover_take    those that another worker's inbound thread has received (inbound_taken)
+ *       dp_loop_visit       those that the links have now (inbound_device)
+ *  2. inbound_burst     takes each datagram of a burst by itself:
+ *       belongs_elsewhere   its SA is another worker's: dp_hand_over, and that worker's inbound thread goes on at 1
+ *       not_esp             keepalive or IKE: to the control thread
+ *  3. dp_open_packet    finds the SA and opens the packet where it lies (open_for):
+ *       life_over, dp_replay_check, dp_esp_open, dp_replay_commit
+ *       check_inner         the inner header, the SA's selectors
+ *  4. inbound_datagram  judges what is authentic: note_peer, policy_allows (SPD), dp_ecn_decapsulate, follow_settings
+ *  5. deliver           joins packets of one flow into super-packets (dp_coalesce_add)
+ *  6. flush             dp_loop_flush writes them to the TUN device */
 #include "inbound.h"
 
 #include <errno.h>

@@ -1,4 +1,20 @@
-/* Outbound: TUN → inner header → policy → CHILD_SA → life → ESP → link. */
+/* The outbound flow, in the order of a packet. All of it runs in the thread that has the worker's outbound loop (run_outbound in
+ * worker.c; in a rig, whoever calls the step), and a step ends with everything sent.
+ *
+ *  1. dp_outbound_step  takes bursts, in this order:
+ *       release_held        those that waited for an SA
+ *       dp_handover_take    those that another worker's outbound thread has read (outbound_taken)
+ *       dp_loop_visit       those that the TUN devices have now (outbound_device)
+ *  2. outbound_burst    decides once for all packets of a burst:
+ *       dp_inner_read, dp_segments_begin    the inner header, and how many packets the burst holds
+ *       dp_policy_decide_packet             the tunnel (SPD)
+ *       dp_tunnel_outbound                  the SA; none: acquire asks the control thread for one, and dp_hold_put keeps the burst
+ *       dp_hand_over                        the SA is another worker's: its outbound thread goes on at 1
+ *  3. send_burst        finds the link, the outer header's fields (dp_outer_fields) and whether all packets fit (dp_oversize)
+ *  4. send_segments     asks the SA for all of them (dp_seal_begin) and makes one after the other; where they are too long,
+ *                       send_fragments
+ *  5. seal_into_run     for each: room_for, dp_seal_next (sequence number and ESP), add_to_run
+ *  6. dp_loop_flush     sends the runs, each of equal datagrams, on the link (dp_link_send) */
 #include <errno.h>
 #include <string.h>
 
@@ -25,8 +41,8 @@ enum {
     DP_RUN_MAX = 64,
 };
 
-/* Where a burst's ESP packets go, and how. */
-struct way {
+/* Where the ESP packets of a burst go, and how. */
+struct egress {
     struct dp_io *io;
     const struct dp_path *path;
     uint32_t interface;
@@ -46,22 +62,23 @@ static void acquire(struct dp_loop *loop, uint32_t tunnel, const struct dp_burst
         atomic_store_explicit(asked, false, memory_order_relaxed);
 }
 
-/* Whether the burst built last may take one more datagram of `octets`: the same way, as long as those before or the last one. */
-static bool continues(const struct dp_loop *loop, const struct way *w, size_t octets) {
-    if (loop->out_count == 0 || !loop->run_open || loop->out_io != w->io || loop->run_path != w->path)
+/* A run is a burst of equal datagrams, the last of which may be shorter. Whether the one built last takes another of `octets`: it
+ * goes to the same place, with the same outer header. */
+static bool extends_run(const struct dp_loop *loop, const struct egress *e, size_t octets) {
+    if (loop->out_count == 0 || !loop->run_open || loop->out_io != e->io || loop->run_path != e->path)
         return false;
     const struct dp_burst *b = &loop->out[loop->out_count - 1];
-    return b->tos == w->fields.tos && b->df == w->fields.df && b->hop_limit == w->fields.hop_limit &&
-           b->flow_label == w->fields.flow_label && octets <= b->gso_size && b->packets < DP_RUN_MAX &&
+    return b->tos == e->fields.tos && b->df == e->fields.df && b->hop_limit == e->fields.hop_limit &&
+           b->flow_label == e->fields.flow_label && octets <= b->gso_size && b->packets < DP_RUN_MAX &&
            b->octets + octets <= DP_DATAGRAM_MAX && octets <= loop->built.octets - loop->built.used;
 }
 
 /* Room for one more ESP packet of `octets` ≤ DP_DATAGRAM_MAX, sending what is there first when it must. */
-static uint8_t *room_for(struct dp_loop *loop, const struct way *w, size_t octets, uint64_t now) {
-    if (!continues(loop, w, octets)) {
+static uint8_t *room_for(struct dp_loop *loop, const struct egress *e, size_t octets, uint64_t now) {
+    if (!extends_run(loop, e, octets)) {
         loop->run_open = false;
         size_t aligned = (loop->built.used + 63) & ~(size_t)63;
-        if (loop->out_count == DP_BURSTS || (loop->out_count != 0 && loop->out_io != w->io) ||
+        if (loop->out_count == DP_BURSTS || (loop->out_count != 0 && loop->out_io != e->io) ||
             aligned + octets > loop->built.octets) {
             dp_loop_flush(loop, true, now);
             aligned = 0;
@@ -71,10 +88,10 @@ static uint8_t *room_for(struct dp_loop *loop, const struct way *w, size_t octet
     return loop->built.base + loop->built.used;
 }
 
-/* Hands over the ESP packet that was built in that room. */
-static void hand_over(struct dp_loop *loop, const struct way *w, uint8_t *packet, size_t octets, uint64_t now) {
+/* Adds the ESP packet that was built in that room. */
+static void add_to_run(struct dp_loop *loop, const struct egress *e, uint8_t *packet, size_t octets, uint64_t now) {
     loop->built.used += octets;
-    loop->out_io = w->io;
+    loop->out_io = e->io;
     if (loop->run_open) {
         struct dp_burst *b = &loop->out[loop->out_count - 1];
         b->octets += (uint32_t)octets;
@@ -82,107 +99,106 @@ static void hand_over(struct dp_loop *loop, const struct way *w, uint8_t *packet
         loop->run_open = octets == b->gso_size;
         return;
     }
-    loop->run_path = w->path;
-    loop->run_open = (atomic_load_explicit(&w->io->offloads, memory_order_relaxed) & DP_OFFLOAD_UDP_SEGMENT) != 0;
+    loop->run_path = e->path;
+    loop->run_open = (atomic_load_explicit(&e->io->offloads, memory_order_relaxed) & DP_OFFLOAD_UDP_SEGMENT) != 0;
     loop->out[loop->out_count++] = (struct dp_burst){
         .data = packet,
         .octets = (uint32_t)octets,
         .packets = 1,
         .gso_size = (uint16_t)octets,
-        .tos = w->fields.tos,
-        .df = w->fields.df,
-        .hop_limit = w->fields.hop_limit,
-        .flow_label = w->fields.flow_label,
-        .encapsulation = w->path->encapsulation,
-        .interface = w->interface,
-        .link = w->path->link,
-        .local = w->path->local,
-        .remote = w->path->remote,
+        .tos = e->fields.tos,
+        .df = e->fields.df,
+        .hop_limit = e->fields.hop_limit,
+        .flow_label = e->fields.flow_label,
+        .encapsulation = e->path->encapsulation,
+        .interface = e->interface,
+        .link = e->path->link,
+        .local = e->path->local,
+        .remote = e->path->remote,
         .now = now,
     };
 }
 
-/* Seals one packet by itself, and asks the SA whether it may. */
-static void send_one(struct dp_loop *loop, struct dp_sa *sa, const struct way *w, uint8_t *packet, uint32_t octets, uint8_t version,
-                     uint64_t now) {
+/* Seals one packet and adds it, or drops it. `admitted`: dp_seal_begin said that the SA may send it. Whether it was sealed. */
+static inline bool seal_into_run(struct dp_loop *loop, struct dp_sa *sa, const struct egress *e, uint8_t *packet, uint32_t octets,
+                                 uint8_t version, bool admitted, uint64_t now) {
     size_t sealed = dp_esp_sealed_octets(&sa->esp, octets);
-    uint8_t *out = room_for(loop, w, sealed, now);
+    uint8_t *out = room_for(loop, e, sealed, now);
     if (sa->esp.tfc_octets > octets) /* TFC padding would run into what was read behind the packet */
         packet = memcpy(loop->padded, packet, octets);
-    enum dp_drop reason = dp_seal_packet(loop, sa, packet, octets, version, out, now);
+    enum dp_drop reason =
+        admitted ? dp_seal_next(sa, packet, octets, version, out) : dp_seal_packet(loop, sa, packet, octets, version, out, now);
     if (reason == DP_OK)
-        hand_over(loop, w, out, sealed, now);
+        add_to_run(loop, e, out, sealed, now);
     else
         dp_drop(loop, reason);
+    return reason == DP_OK;
+}
+
+/* An IPv4 packet or fragment by itself, out of the way of send_segments, which most packets take. */
+__attribute__((noinline)) static void send_one(struct dp_loop *loop, struct dp_sa *sa, const struct egress *e, uint8_t *packet,
+                                               uint32_t octets, uint64_t now) {
+    (void)seal_into_run(loop, sa, e, packet, octets, 4, false, now);
 }
 
 /* The packets of a burst, those that are too long as fragments. */
-static void send_fragments(struct dp_loop *loop, struct dp_sa *sa, const struct way *w, struct dp_segments *s, uint64_t now) {
+static void send_fragments(struct dp_loop *loop, struct dp_sa *sa, const struct egress *e, struct dp_segments *s, uint64_t now) {
     uint32_t octets;
     for (uint8_t *packet; (packet = dp_segments_next(s, &octets)) != NULL;) {
         struct dp_inner inner;
         struct dp_fragments f;
-        if (octets <= w->limit) {
-            send_one(loop, sa, w, packet, octets, 4, now);
+        if (octets <= e->limit) {
+            send_one(loop, sa, e, packet, octets, now);
             continue;
         }
-        if (dp_inner_read(packet, octets, DP_FLOW_OUTBOUND, &inner) != DP_OK || !dp_fragments_begin(&f, packet, &inner, w->limit)) {
+        if (dp_inner_read(packet, octets, DP_FLOW_OUTBOUND, &inner) != DP_OK || !dp_fragments_begin(&f, packet, &inner, e->limit)) {
             dp_drop(loop, DP_DROP_mtu);
             continue;
         }
         while ((packet = dp_fragments_next(&f, &octets)) != NULL)
-            send_one(loop, sa, w, packet, octets, 4, now);
+            send_one(loop, sa, e, packet, octets, now);
     }
 }
 
-/* Seals the packets of a burst one after the other. `whole`: the SA may send them all, so it is asked no more. */
-static void send_segments(struct dp_loop *loop, struct dp_sa *sa, const struct way *w, struct dp_segments *s, uint8_t version,
+/* The packets of a burst as they are. The SA is asked once for all of them, and for each only when it may not send them all. */
+static void send_segments(struct dp_loop *loop, struct dp_sa *sa, const struct egress *e, struct dp_segments *s, uint8_t version,
                           uint64_t now) {
-    bool whole = dp_seal_begin(loop, sa, s->count, s->octets_all, now);
+    bool admitted = dp_seal_begin(loop, sa, s->count, s->octets_all, now);
     uint32_t octets, sent = 0;
     size_t octets_sent = 0;
     for (uint8_t *packet; (packet = dp_segments_next(s, &octets)) != NULL;) {
-        size_t sealed = dp_esp_sealed_octets(&sa->esp, octets);
-        uint8_t *out = room_for(loop, w, sealed, now);
-        if (sa->esp.tfc_octets > octets) /* TFC padding would run into what was read behind the packet */
-            packet = memcpy(loop->padded, packet, octets);
-        enum dp_drop reason =
-            whole ? dp_seal_next(sa, packet, octets, version, out) : dp_seal_packet(loop, sa, packet, octets, version, out, now);
-        if (reason != DP_OK) {
-            dp_drop(loop, reason);
+        if (!seal_into_run(loop, sa, e, packet, octets, version, admitted, now))
             continue;
-        }
-        hand_over(loop, w, out, sealed, now);
         sent++;
         octets_sent += octets;
     }
-    if (whole)
+    if (admitted)
         dp_seal_end(loop, sa, sent, octets_sent, now);
 }
 
-static enum dp_drop send_by(struct dp_loop *loop, struct dp_sa *sa, const struct dp_burst *b, const struct dp_inner *inner,
-                            struct dp_segments *s, uint64_t now) {
+static enum dp_drop send_burst(struct dp_loop *loop, struct dp_sa *sa, const struct dp_burst *b, const struct dp_inner *inner,
+                               struct dp_segments *s, uint64_t now) {
     const struct dp_path *path = atomic_load_explicit(&sa->path, memory_order_acquire);
     const struct dp_io_set *links = atomic_load_explicit(&loop->dp->worker[loop->worker].links, memory_order_acquire);
     struct dp_io *io = links != NULL && path->link < links->count ? links->io[path->link] : NULL;
     /* An SA has one sequence counter and so one writer: never seal for another worker. */
     if (io == NULL || io->encapsulation != path->encapsulation || sa->worker != loop->worker)
         return DP_DROP_no_link;
-    struct way w = {
+    struct egress e = {
         .io = io,
         .path = path,
         .interface = b->interface,
         .fields = dp_outer_fields(loop->dp, path, b->data, inner),
     };
-    enum dp_drop reason = dp_oversize(loop, sa->tunnel, b, inner, s, &w.fields.df, &w.limit, now);
+    enum dp_drop reason = dp_oversize(loop, sa->tunnel, b, inner, s, &e.fields.df, &e.limit, now);
     if (reason != DP_OK)
         return reason;
-    if (dp_esp_sealed_octets(&sa->esp, w.limit != 0 ? w.limit : s->octets_most) > DP_DATAGRAM_MAX)
+    if (dp_esp_sealed_octets(&sa->esp, e.limit != 0 ? e.limit : s->octets_most) > DP_DATAGRAM_MAX)
         return DP_DROP_too_big;
-    if (w.limit != 0)
-        send_fragments(loop, sa, &w, s, now);
+    if (e.limit != 0)
+        send_fragments(loop, sa, &e, s, now);
     else
-        send_segments(loop, sa, &w, s, inner->version, now);
+        send_segments(loop, sa, &e, s, inner->version, now);
     return DP_OK;
 }
 
@@ -220,7 +236,7 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
         release_held(loop, now);
     if (sa->worker != loop->worker && !b->handed)
         return dp_hand_over(loop, sa->worker, b);
-    reason = send_by(loop, sa, b, &inner, &s, now);
+    reason = send_burst(loop, sa, b, &inner, &s, now);
     b->packets = s.count; /* a super-packet may have been cut into more */
     return reason;
 }

@@ -48,10 +48,22 @@ static enum dp_drop check_life(const struct dp *dp, const struct dp_sa *sa, uint
     return DP_OK;
 }
 
-static enum dp_drop seal_one(struct dp_sa *sa, uint8_t *inner, size_t octets, uint8_t version, uint8_t *out) {
+bool dp_seal_begin(struct dp_loop *loop, struct dp_sa *sa, uint32_t n, size_t octets, uint64_t now) {
+    uint32_t raise;
+    if (check_life(loop->dp, sa, n, octets, &raise) != DP_OK)
+        return false;
+    if (raise != 0)
+        dp_sa_raise(loop, sa, raise, now);
+    return true;
+}
+
+enum dp_drop dp_seal_next(struct dp_sa *sa, uint8_t *inner, size_t octets, uint8_t version, uint8_t *out) {
     /* The number is spent whatever becomes of the packet: a nonce is never tried twice. */
     uint64_t sequence = ++sa->sequence;
-    return dp_esp_seal(&sa->esp, sequence, inner, octets, version == 4 ? DP_NH_IPV4 : DP_NH_IPV6, out);
+    enum dp_drop reason = dp_esp_seal(&sa->esp, sequence, inner, octets, version == 4 ? DP_NH_IPV4 : DP_NH_IPV6, out);
+    if (reason != DP_OK)
+        dp_add(&sa->drops[reason], 1);
+    return reason;
 }
 
 /* Two periods are remembered: what was sent since the one before the current one began is recent. */
@@ -83,28 +95,12 @@ enum dp_drop dp_seal_packet(struct dp_loop *loop, struct dp_sa *sa, uint8_t *inn
     uint32_t raise;
     enum dp_drop reason = check_life(loop->dp, sa, 1, octets, &raise);
     if (reason == DP_OK) {
-        reason = seal_one(sa, inner, octets, version, out);
+        reason = dp_seal_next(sa, inner, octets, version, out);
         dp_seal_end(loop, sa, reason == DP_OK, octets, now);
+    } else {
+        dp_add(&sa->drops[reason], 1);
     }
     if (raise != 0)
         dp_sa_raise(loop, sa, raise, now);
-    if (reason != DP_OK)
-        dp_add(&sa->drops[reason], 1);
-    return reason;
-}
-
-bool dp_seal_begin(struct dp_loop *loop, struct dp_sa *sa, uint32_t n, size_t octets, uint64_t now) {
-    uint32_t raise;
-    if (check_life(loop->dp, sa, n, octets, &raise) != DP_OK)
-        return false;
-    if (raise != 0)
-        dp_sa_raise(loop, sa, raise, now);
-    return true;
-}
-
-enum dp_drop dp_seal_next(struct dp_sa *sa, uint8_t *inner, size_t octets, uint8_t version, uint8_t *out) {
-    enum dp_drop reason = seal_one(sa, inner, octets, version, out);
-    if (reason != DP_OK)
-        dp_add(&sa->drops[reason], 1);
     return reason;
 }

@@ -6,12 +6,13 @@
 
 /* Raises sticky flags of an SA and punts those that are new. */
 void dp_sa_raise(struct dp_loop *loop, struct dp_sa *sa, uint32_t flags, uint64_t now);
-/* Life, sequence number, ESP and counters of one packet. */
-enum dp_drop dp_seal_packet(struct dp_loop *loop, struct dp_sa *sa, uint8_t *inner, size_t octets, uint8_t version, uint8_t *out,
-                            uint64_t now);
-/* The same for a burst: whether the SA may send all `n` packets, `octets` together; each sealed; those that were sealed counted. */
+/* A burst: whether the SA may send all `n` packets, `octets` together; each sealed, with the next sequence number; those that were
+ * sealed counted. When it may not send them all, nothing is noted: each packet is then asked for by itself. */
 bool dp_seal_begin(struct dp_loop *loop, struct dp_sa *sa, uint32_t n, size_t octets, uint64_t now);
 enum dp_drop dp_seal_next(struct dp_sa *sa, uint8_t *inner, size_t octets, uint8_t version, uint8_t *out);
 void dp_seal_end(struct dp_loop *loop, struct dp_sa *sa, uint32_t n, size_t octets, uint64_t now);
+/* The three for one packet by itself. A refusal counts, and raises its flag. */
+enum dp_drop dp_seal_packet(struct dp_loop *loop, struct dp_sa *sa, uint8_t *inner, size_t octets, uint8_t version, uint8_t *out,
+                            uint64_t now);
 
 #endif

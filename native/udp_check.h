@@ -4,8 +4,8 @@
 
 #include <stdbool.h>
 
-/* Whether this kernel delivers what UDP_SEGMENT sends, octet by octet; tried once, over the loopback interface. True where it cannot
- * be tried. */
+/* Whether this kernel delivers what UDP_SEGMENT sends, octet by octet; tried once, over the loopback interface. True where it
+ * cannot be tried. */
 bool dp_udp_segment_works(void);
 
 #endif
