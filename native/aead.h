@@ -1,4 +1,4 @@
-/* The seam to the cryptographic libraries: one cipher is one suite on one provider. */
+/* The interface to the cryptographic libraries: one cipher is one suite on one provider. */
 #ifndef DP_AEAD_H
 #define DP_AEAD_H
 

@@ -91,9 +91,9 @@ int dp_child_switch(struct dp *dp, uint32_t tunnel, uint32_t child, dp_sa_id out
     atomic_fetch_add_explicit(&dp->switches, 1, memory_order_relaxed);
     atomic_store_explicit(&c->outbound, sa, memory_order_seq_cst);
     atomic_fetch_add_explicit(&dp->switches, 1, memory_order_release);
-    if (sa != NULL) { /* packets may wait for it; those that it does not carry ask again, for themselves */
+    if (sa != NULL) { /* packets may wait for it; those outside its selectors need another ACQUIRE */
         atomic_store_explicit(&dp->tunnel[tunnel].acquire, false, memory_order_relaxed);
-        for (uint32_t w = 0; w < dp->config.workers; w++) /* wherever they were read */
+        for (uint32_t w = 0; w < dp->config.workers; w++) /* packets wait on the worker that read them */
             dp_loop_wake(&dp->worker[w].outbound);
     }
     return 0;

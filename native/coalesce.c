@@ -32,7 +32,7 @@ static bool ports_shown(const struct dp_inner *inner) {
            inner->flow.port[0] != DP_PORT_OPAQUE;
 }
 
-/* Tells most flows apart; 0 is left to packets that have no ports. */
+/* Distinguishes most flows; 0 is left to packets that have no ports. */
 static uint32_t tag_of(const uint8_t *packet, const struct dp_inner *inner) {
     const uint8_t *addresses = addresses_of(packet, inner->version);
     uint64_t mix = (uint64_t)inner->flow.protocol << 40 ^ dp_word_16(packet + inner->header) ^

@@ -366,7 +366,7 @@ int dp_worker_start(struct dp *dp, uint32_t worker);
 int dp_worker_pin(struct dp *dp, uint32_t worker, int outbound_cpu, int inbound_cpu);
 int dp_worker_stop(struct dp *dp, uint32_t worker);
 
-/* ---- what the loops tell ---------------------------------------------------------------------------------------------------- */
+/* ---- what the loops report -------------------------------------------------------------------------------------------------- */
 
 enum dp_channel {
     DP_CHANNEL_STRANGER = 0, /* what anybody can cause: rate-limited for each source */

@@ -9,8 +9,8 @@
 #include "io.h"
 #include "sa.h"
 
-/* The last flow that a snapshot was asked about, and its answer: the packets of a burst are mostly of one flow. */
-struct dp_judged {
+/* What policy says of a flow. A loop keeps the last one, since the packets of a burst are mostly of one flow. */
+struct dp_verdict {
     const struct dp_policy *policy; /* NULL: none was asked yet in this step; no snapshot is freed while a step runs */
     uint32_t interface;
     enum dp_drop verdict;
@@ -40,7 +40,7 @@ struct dp_loop {
     uint64_t to_wake;                /* a bit a worker: it was handed something */
     _Atomic bool asleep;             /* whoever hands something over has to wake this loop */
     struct dp_punt_limiter *limiter; /* inbound: of strangers' punts; outbound: of ICMP messages to the senders of packets */
-    struct dp_judged judged;         /* inbound */
+    struct dp_verdict last_verdict;  /* inbound */
     struct dp_hold *hold;            /* outbound */
     uint32_t switches;               /* outbound: dp.switches when `hold` was last released */
     union {
@@ -84,7 +84,7 @@ struct dp {
     uint32_t next_child;
     _Atomic(struct dp_policy *) policy;
     _Atomic uint32_t generation; /* SAs of another one are dead */
-    uint64_t flow_seed;          /* flow labels tell nobody which flow they belong to */
+    uint64_t flow_seed;          /* so that a flow label does not reveal its flow */
     _Atomic uint32_t switches;   /* of CHILDren, counted twice: odd meanwhile. What waits for an SA is decided again */
     int punt_fd[2][2];           /* by channel: the loops' end, Python's end */
     struct dp_worker *worker;

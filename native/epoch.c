@@ -34,13 +34,13 @@ void dp_epoch_retire(struct dp *dp, void (*free_thing)(struct dp *dp, void *thin
         return;
     dp_epoch_fence();
     uint64_t epoch = atomic_fetch_add_explicit(&e->now, 1, memory_order_seq_cst) + 1;
-    struct dp_retired *r = malloc(sizeof *r);
+    struct dp_retired_thing *r = malloc(sizeof *r);
     if (r == NULL) {
         if (oldest_reader(dp) == UINT64_MAX)
             free_thing(dp, thing);
         return;
     }
-    *r = (struct dp_retired){.epoch = epoch, .free = free_thing, .thing = thing};
+    *r = (struct dp_retired_thing){.epoch = epoch, .free = free_thing, .thing = thing};
     if (e->newest != NULL)
         e->newest->next = r;
     else
@@ -52,7 +52,7 @@ void dp_epoch_retire(struct dp *dp, void (*free_thing)(struct dp *dp, void *thin
 unsigned dp_epoch_reclaim(struct dp *dp) {
     struct dp_epoch *e = &dp->epoch;
     while (e->oldest != NULL && e->oldest->epoch <= oldest_reader(dp)) {
-        struct dp_retired *r = e->oldest;
+        struct dp_retired_thing *r = e->oldest;
         e->oldest = r->next;
         if (e->oldest == NULL)
             e->newest = NULL;

@@ -15,8 +15,8 @@ struct dp_epoch_reader {
     _Alignas(64) _Atomic uint64_t seen; /* 0: offline */
 };
 
-struct dp_retired {
-    struct dp_retired *next;
+struct dp_retired_thing {
+    struct dp_retired_thing *next;
     uint64_t epoch;
     void (*free)(struct dp *dp, void *thing);
     void *thing;
@@ -24,7 +24,7 @@ struct dp_retired {
 
 struct dp_epoch {
     _Alignas(64) _Atomic uint64_t now; /* ≥ 1 */
-    struct dp_retired *oldest, *newest;
+    struct dp_retired_thing *oldest, *newest;
     unsigned waiting;
 };
 

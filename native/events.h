@@ -7,7 +7,7 @@
 
 int dp_loop_open_events(struct dp_loop *loop);
 void dp_loop_close_events(struct dp_loop *loop);
-/* When both loops' are open. 0 or -errno. */
+/* After dp_loop_open_events of both loops. 0 or -errno. */
 int dp_worker_open_events(struct dp_worker *w);
 /* With the worker's lock held: a device comes into the set of whoever runs its loop, or goes. */
 int dp_loop_watch(struct dp *dp, uint32_t worker, bool is_link, struct dp_io *io);

@@ -5,15 +5,15 @@
 
 #include "engine.h"
 
-struct held {
-    struct held *next;
+struct held_burst {
+    struct held_burst *next;
     uint32_t tunnel;
     struct dp_burst burst; /* `now` is when it was first held */
     uint8_t data[];
 };
 
 struct dp_hold {
-    struct held *oldest, *newest;
+    struct held_burst *oldest, *newest;
     size_t octets;
     uint32_t limit; /* octets of one tunnel */
     uint32_t tunnel_octets[];
@@ -26,11 +26,11 @@ struct dp_hold *dp_hold_new(uint32_t tunnels, uint32_t octets) {
     return hold;
 }
 
-static struct held *take_all(struct dp_hold *hold) {
-    struct held *list = hold->oldest;
+static struct held_burst *take_all(struct dp_hold *hold) {
+    struct held_burst *list = hold->oldest;
     hold->oldest = hold->newest = NULL;
     hold->octets = 0;
-    for (const struct held *h = list; h != NULL; h = h->next)
+    for (const struct held_burst *h = list; h != NULL; h = h->next)
         hold->tunnel_octets[h->tunnel] = 0;
     return list;
 }
@@ -38,7 +38,7 @@ static struct held *take_all(struct dp_hold *hold) {
 void dp_hold_free(struct dp_hold *hold) {
     if (hold == NULL)
         return;
-    for (struct held *h = take_all(hold), *next; h != NULL; h = next) {
+    for (struct held_burst *h = take_all(hold), *next; h != NULL; h = next) {
         next = h->next;
         free(h);
     }
@@ -51,7 +51,7 @@ static bool expired(uint64_t since, uint64_t now) {
 
 static void drop_expired(struct dp_hold *hold, struct dp_loop *loop, uint64_t now) {
     while (hold->oldest != NULL && expired(hold->oldest->burst.now, now)) {
-        struct held *h = hold->oldest;
+        struct held_burst *h = hold->oldest;
         hold->oldest = h->next;
         if (hold->oldest == NULL)
             hold->newest = NULL;
@@ -68,10 +68,10 @@ bool dp_hold_put(struct dp_hold *hold, struct dp_loop *loop, uint32_t tunnel, co
     if (expired(since, now) || hold->octets + b->octets > (size_t)hold->limit * DP_HOLD_TUNNELS ||
         hold->tunnel_octets[tunnel] + b->octets > hold->limit)
         return false;
-    struct held *h = malloc(sizeof *h + b->octets + DP_ESP_TAILROOM);
+    struct held_burst *h = malloc(sizeof *h + b->octets + DP_ESP_TAILROOM);
     if (h == NULL)
         return false;
-    *h = (struct held){.tunnel = tunnel, .burst = *b};
+    *h = (struct held_burst){.tunnel = tunnel, .burst = *b};
     h->burst.data = h->data;
     h->burst.now = since;
     memcpy(h->data, b->data, b->octets);
@@ -91,7 +91,7 @@ bool dp_hold_waits(const struct dp_hold *hold, uint32_t tunnel) {
 
 void dp_hold_release(struct dp_hold *hold, struct dp_loop *loop, uint64_t now,
                      enum dp_drop (*again)(struct dp_loop *loop, struct dp_burst *b, uint64_t now)) {
-    for (struct held *h = take_all(hold), *next; h != NULL; h = next) {
+    for (struct held_burst *h = take_all(hold), *next; h != NULL; h = next) {
         next = h->next;
         enum dp_drop reason = expired(h->burst.now, now) ? DP_DROP_no_sa : again(loop, &h->burst, now);
         if (reason != DP_OK)

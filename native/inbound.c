@@ -161,13 +161,13 @@ static enum dp_drop judge(const struct dp_policy *policy, uint32_t interface, co
  * tunnels share the interface. */
 static enum dp_drop policy_allows(struct dp_loop *loop, uint32_t interface, const struct dp_inner *inner) {
     const struct dp_policy *policy = atomic_load_explicit(&loop->dp->policy, memory_order_acquire);
-    struct dp_judged *last = &loop->judged;
+    struct dp_verdict *last = &loop->last_verdict;
     if (policy == NULL)
         return DP_OK;
     if (inner->quotes) /* errors of one flow may be about many */
         return judge(policy, interface, inner);
     if (last->policy != policy || last->interface != interface || !dp_flow_same(&last->flow, &inner->flow))
-        *last = (struct dp_judged){policy, interface, judge(policy, interface, inner), inner->flow};
+        *last = (struct dp_verdict){policy, interface, judge(policy, interface, inner), inner->flow};
     return last->verdict;
 }
 
@@ -269,11 +269,11 @@ static uint32_t owner_of(const struct dp_loop *loop, const uint8_t *data, uint32
 }
 
 /* Datagrams of a burst, one behind the other, that belong to another worker. */
-struct foreign {
+struct foreign_run {
     uint32_t owner, from, to, packets;
 };
 
-static void hand_over(struct dp_loop *loop, const struct dp_burst *b, struct foreign *f) {
+static void hand_over(struct dp_loop *loop, const struct dp_burst *b, struct foreign_run *f) {
     if (f->packets == 0)
         return;
     struct dp_burst part = *b;
@@ -287,7 +287,7 @@ static void hand_over(struct dp_loop *loop, const struct dp_burst *b, struct for
 }
 
 /* Whether the datagram is another worker's; it is handed over together with its neighbours. */
-static bool belongs_elsewhere(struct dp_loop *loop, const struct dp_burst *b, struct foreign *f, uint32_t at, uint32_t octets) {
+static bool belongs_elsewhere(struct dp_loop *loop, const struct dp_burst *b, struct foreign_run *f, uint32_t at, uint32_t octets) {
     uint32_t owner = owner_of(loop, b->data + at, octets);
     if (owner != f->owner || owner == loop->worker)
         hand_over(loop, b, f);
@@ -302,7 +302,7 @@ static bool belongs_elsewhere(struct dp_loop *loop, const struct dp_burst *b, st
 
 /* The datagrams of a burst, which share nothing but their addresses: the kernel aggregates by those alone. How many they are. */
 static int inbound_burst(struct dp_loop *loop, const struct dp_burst *b, uint64_t now) {
-    struct foreign foreign = {.owner = loop->worker};
+    struct foreign_run foreign = {.owner = loop->worker};
     bool shared = loop->from != NULL && !b->handed;
     int datagrams = 0;
     for (uint32_t at = 0; at < b->octets || datagrams == 0; datagrams++) {
@@ -346,7 +346,7 @@ int dp_inbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t no
         return -EINVAL;
     struct dp_loop *loop = &dp->worker[worker].inbound;
     dp_epoch_online(&loop->epoch, &dp->epoch);
-    loop->judged.policy = NULL;
+    loop->last_verdict.policy = NULL;
     int moved = loop->from != NULL ? dp_handover_take(loop, budget, now, inbound_taken, flush) : 0;
     moved +=
         dp_loop_visit(loop, atomic_load_explicit(&dp->worker[worker].links, memory_order_acquire), budget, now, inbound_device);

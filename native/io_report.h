@@ -1,4 +1,4 @@
-/* What the control plane is told of a device. */
+/* Reports to the control plane of what happens to a device. */
 #ifndef DP_IO_REPORT_H
 #define DP_IO_REPORT_H
 

@@ -1,8 +1,8 @@
 /* Sending on a link. A run of equal datagrams leaves in one message with UDP_SEGMENT; where the kernel refuses that, one by one, at
  * once.
  *
- * EMSGSIZE or EINVAL most often means that a datagram is longer than the path's MTU by now: then runs to this path rest for a
- * while. Only when the datagrams do fit, or the device behind reports EIO, is the offload itself at fault, and given up. */
+ * EMSGSIZE or EINVAL most often means that a datagram is longer than the path's MTU by now: then no runs of that length are sent
+ * for a while. Only when the datagrams do fit, or the device behind reports EIO, is the offload itself at fault, and given up. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/udp.h>

@@ -8,10 +8,10 @@
 #include "too_big.h"
 
 enum {
-    IPV6_MTU_MIN = 1280, /* RFC 8200 §5: there is no telling an IPv6 sender to use less */
+    IPV6_MTU_MIN = 1280, /* RFC 8200 §5: no IPv6 sender can be made to use less */
 };
 
-/* Writes the ICMP message to the TUN device that the packet came from, if its sender has not had too many lately. */
+/* Writes the ICMP message to the TUN device that the packet came from, unless its sender has had too many lately. */
 static void tell_sender(struct dp_loop *loop, const struct dp_burst *b, const struct dp_inner *inner, uint32_t mtu, uint64_t now) {
     const struct dp_io_set *tuns = atomic_load_explicit(&loop->dp->worker[loop->worker].tuns, memory_order_acquire);
     struct dp_io *io = tuns != NULL && b->interface < tuns->count ? tuns->io[b->interface] : NULL;

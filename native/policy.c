@@ -116,7 +116,7 @@ static void sort_records(struct dp_policy *p, int version, const struct dp_rule 
     for (uint32_t i = 0; i < p->interfaces; i++)
         s->ends[i + 1] += s->ends[i];
     for (uint32_t i = 0, record = 0; i < p->count; i++) {
-        const struct dp_given *given = &p->given[i];
+        const struct dp_given_rule *given = &p->given[i];
         if (version_of(&given->box) != version)
             continue;
         s->regions[record] = region_of(&given->box);

@@ -18,7 +18,7 @@ static inline bool holds_v6(const struct dp_record_v6 *r, const struct dp_flow *
            (address[DP_REMOTE] - r->low[DP_REMOTE] <= r->span[DP_REMOTE]) & dp_upper_within(upper, r->upper_low, r->upper_high);
 }
 
-/* A look-up on its way; `version` is a constant to the compiler wherever it is used. */
+/* One look-up. `version` is a constant to the compiler wherever it is used. */
 struct walk {
     const struct dp_policy *policy;
     const struct dp_flow *flow;

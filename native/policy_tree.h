@@ -145,7 +145,7 @@ struct dp_forest_place {
     uint32_t first, count; /* among dp_policy.trees */
 };
 
-struct dp_given { /* a rule as it was given, for the linear look-up */
+struct dp_given_rule { /* a rule as it was given, for the linear look-up */
     struct dp_box box;
     uint32_t interface;
 };
@@ -167,7 +167,7 @@ struct dp_policy {
     uint32_t interfaces;
     bool discards;
     uint32_t count, records[2], tree_count;
-    struct dp_given *given;
+    struct dp_given_rule *given;
     struct dp_stores stores;
 };
 

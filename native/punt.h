@@ -1,4 +1,5 @@
-/* Records to the control plane: two channels, the strangers' one limited for each source (dp.h, enum dp_channel). */
+/* Records to the control plane, through two channels; what strangers can cause is limited for each source (dp.h, enum dp_channel).
+ */
 #ifndef DP_PUNT_H
 #define DP_PUNT_H
 

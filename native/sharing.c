@@ -12,7 +12,7 @@
 #define DP_JOIN_WINDOW UINT64_C(100000000) /* ns that two threads must have had little to do */
 
 enum {
-    FEW_CPUS = 2,         /* with no more than these a second thread takes a processor away from whom we work for */
+    FEW_CPUS = 2,         /* with so few, a second thread takes a processor away from the applications */
     PART_BUSY = 900,      /* per mille of the window */
     PART_SHARE_FEW = 300, /* per mille of it that the lesser direction took, where processors are few */
     PART_SHARE = 125,     /* elsewhere */
@@ -72,10 +72,10 @@ static void sleep_now(struct dp_loop *loop, struct dp_loop *other, int timeout) 
     dp_handover_awake(loop);
 }
 
-/* Under load, what comes next is a few microseconds away: going to sleep for it would cost this thread and the one that wakes it
- * more than to look again. The processor goes to whoever else wants it meanwhile; mostly that is who sends or receives next, and
- * what it leaves is then taken in one go. How long this is worth while follows from how long the last sleeps took; after some that
- * were long, nothing is lost on it any more, and what is there already says nothing about what comes next. */
+/* Under load the next packet is a few microseconds away, and sleeping and being woken costs more than looking again. Meanwhile the
+ * processor is yielded to any other thread, mostly the one that sends or receives next, so that its packets are taken together. How
+ * long to look (`spin`) follows from the last sleeps: a short one sets it to the most, each long one halves it, down to not at all.
+ * What is there at the first look says nothing of the next wait, and leaves it as it is. */
 void dp_sharing_wait(struct dp_loop *loop, struct dp_loop *other, int timeout) {
     uint64_t begun = dp_monotonic(), now = begun;
     for (unsigned looks = 0; now - begun < loop->spin; looks++) {
@@ -99,7 +99,7 @@ static uint64_t lesser(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
-/* Per mille of the time since the last look, and begins to count anew. */
+/* Per mille of the time since the last look, which begins anew. */
 static uint64_t take_share(struct dp_loop *loop, uint64_t elapsed) {
     uint64_t share = loop->busy * 1000 / (elapsed != 0 ? elapsed : 1);
     loop->busy = 0;
@@ -144,7 +144,7 @@ void dp_sharing_join(struct dp_worker *w, uint64_t now) {
     if (out + in >= JOIN_BUSY && lesser(out, in) >= JOIN_SHARE)
         return;
     pthread_mutex_lock(&w->lock);
-    w->inbound.due = true; /* what was read half is in no set's events */
+    w->inbound.due = true; /* a device that was not read to its end raises no event */
     give(w, false);
     pthread_mutex_unlock(&w->lock);
     dp_loop_wake(&w->outbound);

@@ -121,7 +121,7 @@ static void write_header(uint8_t *at, size_t octets, const struct dp_burst *b) {
     };
     if (octets == 0)
         return;
-    memset(at, 0, octets); /* it may be longer than what is known of it */
+    memset(at, 0, octets); /* it may be longer than the part we know */
     memcpy(at, &h, sizeof h);
 }
 
@@ -167,7 +167,7 @@ static int write_cut(struct dp_io *io, const struct dp_burst *b) {
     return error;
 }
 
-/* Some kernels refuse super-packets that they said they would take: then there are no more. */
+/* Some kernels refuse super-packets although they accepted the offload, which is then given up. */
 static int tun_send(struct dp_io *io, const struct dp_burst *b, unsigned n) {
     for (unsigned i = 0; i < n;) {
         int error = write_burst(io, &b[i]) >= 0 ? 0 : -errno;
@@ -189,7 +189,7 @@ static void tun_close(struct dp_io *io) {
 
 static const struct dp_io_ops tun_ops = {.receive = tun_receive, .send = tun_send, .offload = tun_offload, .close = tun_close};
 
-/* How the device was made: octets of virtio header. -errno. */
+/* Octets of virtio header that the device was made with. -errno. */
 static int find_vnet_header(int fd, uint32_t *octets) {
     struct ifreq request = {0};
     int size = 0;
