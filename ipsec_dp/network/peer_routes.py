@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.host.outer import OuterRoute
     from ipsec_dp.ipsec.addresses import Address
-    from ipsec_dp.network.host import OuterLinks
 
 log = logging.getLogger("ipsec_dp")
 
@@ -37,6 +36,13 @@ class RouteLookup(RouteSource, Protocol):
 
     async def interface_to(self, destination: Address) -> str | None:
         """The interface by which the host sends a packet that is not our own; None when it refuses."""
+
+
+class LinkSource(Protocol):
+    """Who has the outer sockets."""
+
+    def link(self, local: Endpoint, encapsulation: Encapsulation) -> int:
+        """The data plane's link for a local address."""
 
 
 class KernelRoutes(OuterRoutes):
@@ -131,7 +137,7 @@ class PeerRoutes:
             log.debug("%s; taking an MTU of %d octets", error, OUTER_MTU)
             return OUTER_MTU
 
-    async def path(self, tunnel: Tunnel, links: OuterLinks) -> OuterPath:
+    async def path(self, tunnel: Tunnel, links: LinkSource) -> OuterPath:
         """The path of a manual tunnel. Raises HostError, naming the tunnel."""
         if not tunnel.remotes:
             raise HostError(f'tunnel "{tunnel.name}": remote = "any" needs IKE; name the peer\'s address')

@@ -12,6 +12,7 @@ from ipsec_dp.network.carrier import InterfaceCarriers, carrier_interfaces
 AUTH = '[tunnel.auth]\npsk_file = "x.psk"\n'
 PROXY_ID = '[[tunnel.proxy_id]]\nlocal = "10.1.0.0/24"\nremote = "10.2.0.0/24"\n'
 TO_EVERYTHING = '[[tunnel.proxy_id]]\nlocal = "10.1.0.0/24"\nremote = "0.0.0.0/0"\n'
+ELSEWHERE = PROXY_ID.replace("10.1.", "10.9.")
 MANUAL = (
     '[tunnel.manual_unsafe]\nsuite = "aes128gcm16"\nspi_in = 0x1001\nspi_out = 0x1002\n'
     'key_in_file = "in.key"\nkey_out_file = "out.key"\n'
@@ -45,9 +46,20 @@ def loaded(tmp_path):
         ([tunnel(start="on-demand")], {}),
         ([tunnel(rest=PROXY_ID + AUTH)], {}),
         ([tunnel(), tunnel("c", rest=PROXY_ID + AUTH)], {}),
+        ([tunnel("c", rest=ELSEWHERE + AUTH), tunnel(rest=TO_EVERYTHING + AUTH)], {}),
         ([tunnel(start="respond", rest=MANUAL)], {}),
     ],
-    ids=["calls", "is called", "everything beyond", "two interfaces", "on demand", "proxy IDs", "shared", "manual keys"],
+    ids=[
+        "calls",
+        "is called",
+        "everything beyond",
+        "two interfaces",
+        "on demand",
+        "proxy IDs",
+        "shared",
+        "shared, the other way round",
+        "manual keys",
+    ],
 )
 def test_who_is_followed(loaded, tunnels, shown):
     assert carrier_interfaces(loaded(*reversed(tunnels)).tunnels) == shown

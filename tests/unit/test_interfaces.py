@@ -1,0 +1,149 @@
+"""The TUN interfaces of a gateway: made and attached, as wide as their widest tunnel, and changed by difference in a reload."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ipsec_dp.host import HostError, tun
+from ipsec_dp.network import interfaces
+from ipsec_dp.network.interfaces import LinuxInterfaces
+from tests.doubles.config import PSK, configured, proxy_id, tunnel
+
+KEYED = proxy_id("10.1.0.0/24", "10.2.0.0/24") + PSK
+OTHER = proxy_id("10.1.0.0/24", "10.3.0.0/24") + PSK
+IPR: Any = None
+PLANE: Any = SimpleNamespace(workers=1)
+SPD: Any = SimpleNamespace(tunnel_numbers={"b": 0, "c": 1, "d": 2}, interface_numbers={"ipsec0": 0, "ipsec1": 1, "ipsec2": 2})
+
+
+class Kernel:
+    """What /dev/net/tun and rtnetlink were asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        self.mtus: dict[str, int] = {}
+        self.refuses = ""
+        self.carriers: dict[str, bool] = {}
+        monkeypatch.setattr(interfaces, "attach_interface", self.attach)
+        monkeypatch.setattr(interfaces, "detach_interface", lambda _plane, number: self.calls.append(f"detach {number}"))
+        for name in ("configure", "remove_addresses", "set_mtu"):
+            monkeypatch.setattr(tun, name, getattr(self, name))
+
+    def attach(self, _plane: Any, name: str, number: int, _destinations: Any) -> Any:
+        if name == self.refuses:
+            raise HostError(f"interface {name}: no")
+        self.calls.append(f"attach {name} as {number}")
+        kernel = self
+
+        class Device(tun.Tun):
+            def set_carrier(self, on: bool) -> None:
+                kernel.carriers[name] = on
+
+            def close(self) -> None:
+                kernel.calls.append(f"close {name}")
+
+        return Device(name, 10 + number, True)
+
+    async def configure(self, _ipr: Any, device: Any, addresses: Any, mtu: int) -> None:
+        self.calls.append(f"configure {device.name} {' '.join(map(str, addresses))}".strip())
+        self.mtus[device.name] = mtu
+
+    async def remove_addresses(self, _ipr: Any, device: Any, addresses: Any) -> None:
+        self.calls += [f"remove {each} from {device.name}" for each in addresses]
+
+    async def set_mtu(self, _ipr: Any, device: Any, mtu: int) -> None:
+        self.mtus[device.name] = mtu
+        self.calls.append(f"set_mtu {device.name}")
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    return Kernel(monkeypatch)
+
+
+def lived(directory, story, *tables: str) -> None:
+    """`story` gets interfaces that are made, and what reads another configuration."""
+
+    async def life() -> None:
+        config = configured(directory, *tables)
+        made = LinuxInterfaces(config, lambda: IPR)
+        async with AsyncExitStack() as stack:
+            await made.make(stack, PLANE, SPD)
+            await made.set_mtus({each.name: 1400 for each in config.tunnels})
+            await story(made, partial(configured, directory))
+
+    asyncio.run(life())
+
+
+def test_each_is_attached_addressed_and_taken_away_with_the_stack(tmp_path, kernel):
+    async def story(made, other):
+        assert made.indices == {"ipsec0": 10}
+        assert kernel.calls == ["attach ipsec0 as 0", "configure ipsec0 169.254.10.1/30"]
+        kernel.calls.clear()
+
+    lived(tmp_path, story, tunnel("b", 'address = ["169.254.10.1/30"]', keys=KEYED))
+    assert kernel.calls == ["detach 0", "close ipsec0"]
+
+
+@pytest.mark.parametrize(("start", "carriers"), [("start", {"ipsec0": False}), ("on-demand", {})])
+def test_one_that_shows_its_tunnel_is_down_before_anybody_sees_it_up(tmp_path, kernel, start, carriers):
+    async def story(made, other):
+        assert kernel.carriers == carriers
+
+    lived(tmp_path, story, tunnel("b", f'start = "{start}"'))
+
+
+def test_it_is_as_wide_as_its_widest_tunnel_and_told_only_what_differs(tmp_path, kernel):
+    async def story(made, other):
+        for mtus, width, calls in (
+            ({"b": 1300, "c": 1400}, 1400, 0),
+            ({"b": 1300, "c": 1350}, 1350, 1),
+            ({"b": 1350, "c": 1300}, 1350, 1),
+        ):
+            await made.apply_mtus(mtus)
+            assert (kernel.mtus["ipsec0"], kernel.calls.count("set_mtu ipsec0")) == (width, calls)
+            assert [made.mtu_of(name) for name in mtus] == list(mtus.values())
+
+    lived(tmp_path, story, tunnel("b", keys=KEYED), tunnel("c", remote="192.0.2.3", keys=OTHER))
+
+
+def test_a_reload_makes_what_is_new_and_removes_what_is_unused_only_when_asked(tmp_path, kernel):
+    async def story(made, other):
+        kernel.calls.clear()
+        await made.reconfigure(other(tunnel("c", interface="ipsec1", keys=OTHER)), {"c": 1380})
+        assert kernel.calls == ["attach ipsec1 as 1", "configure ipsec1"]
+        assert made.remove_unused() == ["ipsec0"]
+        assert kernel.calls[2:] == ["detach 0", "close ipsec0"]
+        assert made.mtus == {"c": 1380}
+
+    lived(tmp_path, story, tunnel("b", keys=KEYED))
+
+
+def test_addresses_change_by_difference_and_tunnels_that_stay_are_not_touched(tmp_path, kernel):
+    first, second = 'address = ["169.254.10.1/30"]', 'address = ["169.254.20.1/30"]'
+
+    async def story(made, other):
+        kernel.calls.clear()
+        stays = tunnel("c", interface="ipsec1", remote="192.0.2.3", keys=OTHER)
+        await made.reconfigure(other(tunnel("b", second, keys=KEYED), stays), {"b": 1400})
+        assert kernel.calls == ["configure ipsec0 169.254.20.1/30", "remove 169.254.10.1/30 from ipsec0"]
+
+    lived(tmp_path, story, tunnel("b", first, keys=KEYED), tunnel("c", interface="ipsec1", remote="192.0.2.3", keys=OTHER))
+
+
+def test_a_reload_that_fails_takes_back_what_it_made(tmp_path, kernel):
+    async def story(made, other):
+        kernel.refuses = "ipsec2"
+        far = tunnel("d", interface="ipsec2", keys=OTHER.replace("10.3.", "10.4."))
+        new = other(tunnel("b", keys=KEYED), tunnel("c", interface="ipsec1", keys=OTHER), far)
+        with pytest.raises(HostError, match="interface ipsec2: no"):
+            await made.reconfigure(new, {"c": 1400, "d": 1400})
+        assert set(made.indices) == {"ipsec0"}
+
+    lived(tmp_path, story, tunnel("b", keys=KEYED))

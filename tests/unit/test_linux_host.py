@@ -1,0 +1,108 @@
+"""This machine as a gateway's host: what is done in which order, with the kernel's own objects in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from ipsec_dp.host import HostError
+from ipsec_dp.network import linux_host
+from ipsec_dp.network.linux_host import LinuxHost
+from tests.doubles.clock import FakeClock
+from tests.doubles.config import configured, tunnel
+
+
+class Part:
+    """Guard, routing or interfaces: notes what it is asked for."""
+
+    def __init__(self, name: str, calls: list[str]) -> None:
+        self._name, self._calls = name, calls
+        self.refuses: set[str] = set()
+        self.left: list[str] = []
+
+    async def _do(self, what: str) -> Any:
+        self._calls.append(f"{self._name} {what}")
+        if what in self.refuses:
+            raise HostError(f"{what}: no")
+        return self.left
+
+    def __getattr__(self, what: str) -> Any:
+        return lambda *_: self._do(what)
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    @asynccontextmanager
+    async def netlink():
+        calls.append("netlink open")
+        yield "ipr"
+        calls.append("netlink closed")
+
+    calls: list[str] = []
+    monkeypatch.setattr(linux_host, "open_netlink", netlink)
+    made: Any = LinuxHost(configured(tmp_path, tunnel()), FakeClock())
+    made.calls = calls
+    made.guard, made.routing, made.interfaces = (Part(name, calls) for name in ("guard", "routing", "interfaces"))
+    return made
+
+
+CLOSED = ["guard narrow", "guard apply_zones", "routing apply_bypass", "routing hold"]
+
+
+def test_the_guard_is_closed_before_routes_say_unreachable(host):
+    asyncio.run(host.close_guard())
+    assert host.calls == ["netlink open", "routing routed", *CLOSED]
+
+
+def test_a_gateway_of_this_name_that_runs_here_is_left_alone(host):
+    host.routing.left = ["10.2.0.0/24"]
+    with pytest.raises(HostError, match=r"already running in this network namespace: 10\.2\.0\.0/24 leads into its tunnel"):
+        asyncio.run(host.close_guard())
+    assert host.calls == ["netlink open", "routing routed"]
+
+
+@pytest.mark.parametrize("refused", ["narrow", "apply_zones"])
+def test_without_the_guard_routes_hold_traffic_back_and_the_start_fails(host, refused, caplog):
+    host.guard.refuses = {refused}
+    with pytest.raises(HostError, match=f"{refused}: no"):
+        asyncio.run(host.close_guard())
+    assert host.calls[-2:] == CLOSED[2:]
+    assert "unreachable routes alone keep protected traffic back" in caplog.text
+
+
+def test_the_guard_is_the_last_to_go(host):
+    asyncio.run(host.open_guard())
+    assert host.calls == ["routing remove", "guard remove"]
+
+
+def test_the_peers_are_reached_while_netlink_is_open(host):
+    async def life() -> None:
+        with pytest.raises(HostError, match="rtnetlink is not open"):
+            _ = host.peers
+        await host.close_guard()
+        assert host.peers is host.peers
+        await host.close()
+        with pytest.raises(HostError, match="rtnetlink is not open"):
+            _ = host.peers
+
+    asyncio.run(life())
+    assert host.calls[-1] == "netlink closed"
+
+
+def test_mtus_widen_interfaces_before_routes(host):
+    asyncio.run(host.apply_mtus({"to-b": 1400}))
+    assert host.calls == ["interfaces apply_mtus", "routing apply_mtus"]
+
+
+def test_a_changed_host_is_asked_anew_before_guard_and_routes_are(host, monkeypatch):
+    async def life() -> None:
+        await host.close_guard()
+        monkeypatch.setattr(host.peers, "forget", lambda: host.calls.append("peers forget"))
+        host.calls.clear()
+        await host.renew()
+        assert host.calls == ["peers forget", "guard renew", "routing renew"]
+
+    asyncio.run(life())
