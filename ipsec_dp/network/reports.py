@@ -44,7 +44,7 @@ class KernelReports:
             if found:
                 changed()
 
-        return _Watch(source, read)
+        return _Reader(source, read)
 
     def machine_clones(self, cloned: Callable[[], None]) -> Closable:
         try:
@@ -57,7 +57,7 @@ class KernelReports:
             if vmgenid.drain(source):
                 cloned()
 
-        return _Watch(source, read)
+        return _Reader(source, read)
 
     def zone_log(self, group: int, logged: Callable[[Line], None]) -> Closable:
         return LogReader(group, logged)
@@ -79,7 +79,7 @@ class _Nothing:
         return
 
 
-class _Watch:
+class _Reader:
     """A socket whose reading is called as long as it is open."""
 
     def __init__(self, source: socket.socket | ChangesSocket, read: Callable[[], None]) -> None:
