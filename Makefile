@@ -149,10 +149,10 @@ fuzz: packages .venv/.ready ## libFuzzer targets, FUZZ_SECONDS each; findings go
 	  echo "== $$target for $(FUZZ_SECONDS) s"; FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m tests.fuzz.$$target; \
 	done
 
-lint: packages $(READY) ## ruff, mypy --strict, clang-format
+lint: packages $(READY) ## ruff, mypy --strict, import-linter, clang-format
 	@$(call packages,$(PACKAGES_LINT))
 	@status=0; \
-	for tool in '$(BIN)/ruff check .' '$(BIN)/ruff format --check .' $(BIN)/mypy '$(CLANG_FORMAT) $(C_FILES)'; do \
+	for tool in '$(BIN)/ruff check .' '$(BIN)/ruff format --check .' $(BIN)/mypy $(BIN)/lint-imports '$(CLANG_FORMAT) $(C_FILES)'; do \
 	  name=$${tool#$(BIN)/}; echo "== $${name:0:60}"; $$tool || status=1; \
 	done; exit $$status
 	@find $(SOURCE_TREES) -name '*.[ch]' -o -name '*.py' | xargs wc -l | \

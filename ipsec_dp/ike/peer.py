@@ -59,7 +59,7 @@ class SignatureAuth:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """Of an SA. `hard_s`: seconds until it ends. `soft_s`: seconds until it is rekeyed, None: by the margins of `ike.life`.
+    """Of an SA. `hard_s`: seconds until it ends. `soft_s`: seconds until it is rekeyed, None: by the margins of `ike.lifetimes`.
 
     Octets and packets are hard limits of one direction of a CHILD_SA; 0: no limit. `idle_s`: a CHILD_SA without inner packets for
     that long is deleted; 0: never.

@@ -134,7 +134,7 @@ def test_a_rekey_of_what_the_peer_does_not_have_ends_it_here_too():
 
 
 def test_a_delete_that_arrives_right_behind_the_response():
-    """The peer deletes the old SA itself, and its DELETE overtakes its response (REFERENCES of the field: under a millisecond)."""
+    """The peer deletes the old SA itself, and its DELETE overtakes its response (seen in the field: by under a millisecond)."""
     ladder = Ladder().up()
     rekey(ladder, "a")
     ladder.wire.hold("b", "a", 3)
