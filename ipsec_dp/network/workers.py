@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ipsec_dp.dataplane import owner_of
 from ipsec_dp.host import HostError, tun
@@ -93,20 +93,3 @@ def pins(pin: bool | Sequence[int], workers: int) -> list[tuple[int, int]]:
             f"[gateway] pin: CPU {missing[0]} is none that this process may use; there are {', '.join(map(str, usable))}"
         )
     return [(cpus[2 * worker % len(cpus)], cpus[(2 * worker + 1) % len(cpus)]) for worker in range(workers)] if cpus else []
-
-
-def status(plane: DataPlane) -> list[dict[str, Any]]:
-    """What each worker did, for `status`."""
-    return [
-        {
-            "worker": worker,
-            "packets_in": counters.packets_in,
-            "octets_in": counters.octets_in,
-            "packets_out": counters.packets_out,
-            "octets_out": counters.octets_out,
-            "handed_over": counters.handed_over,
-            "taken_over": counters.taken_over,
-            "drops": {reason: count for reason, count in counters.drops.items() if count},
-        }
-        for worker, counters in enumerate(plane.worker_counters())
-    ]

@@ -18,7 +18,7 @@ from ipsec_dp.host import HostError, too_big
 from ipsec_dp.ike.proposal import suites_of
 from ipsec_dp.ipsec.suites import Suite, inner_mtu
 from ipsec_dp.network.peer_routes import OUTER_MTU
-from ipsec_dp.services.path_mtu_state import Intervals, PathMtu
+from ipsec_dp.services.path_mtu_state import Intervals, PathMtu, TunnelMtus
 from ipsec_dp.util.slices import in_turns
 
 if TYPE_CHECKING:
@@ -157,10 +157,9 @@ class Mtus:
 
     # ---- what is known of tunnels
 
-    def status(self, tunnel: str) -> dict[str, int | None]:
-        """`mtu`: octets of the largest inner packet; `path_mtu`: of the largest outer one, None while there is no peer."""
+    def status(self, tunnel: str) -> TunnelMtus:
         outers = [self._paths[shape.remote].outer for shape in self._shapes.get(tunnel, ()) if shape.remote in self._paths]
-        return {"mtu": self._mtus.get(tunnel), "path_mtu": min(outers, default=None)}
+        return TunnelMtus(self._mtus.get(tunnel), min(outers, default=None))
 
     def negotiated(self, tunnel: Tunnel, shapes: set[Shape]) -> None:
         """CHILD_SAs have come or gone."""

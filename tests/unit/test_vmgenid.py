@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from ipsec_dp.gateway import events
+from ipsec_dp.gateway.clone_watch import CloneWatch
 from ipsec_dp.host import vmgenid
 
 NEWS = b"change@/devices/LNXSYSTM:00/VMGENCTR:00\0ACTION=change\0NEW_VMGENID=1\0"
@@ -36,7 +36,6 @@ def test_esp_and_ike_sas_end(monkeypatch, changed, called):
     calls: list[str] = []
     nothing = cast("Any", None)
     plane, ike = cast("Any", Recorded(calls)), cast("Any", Recorded(calls))
-    one = events.Running(nothing, nothing, plane, nothing, {}, ike, nothing, nothing)
     monkeypatch.setattr(vmgenid, "drain", lambda _uevents: changed)
-    one._machine_changed(nothing)
+    CloneWatch(plane, ike).read(nothing)
     assert calls == called
