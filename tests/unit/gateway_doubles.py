@@ -87,6 +87,13 @@ def config_of(directory: Path, text: str = TEXT) -> Config:
     return load(directory / "a.toml")
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Lets the event loop go on until it holds; TimeoutError after 5 s."""
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0)
+
+
 class Uncancelled:
     """A call that nobody takes back."""
 
