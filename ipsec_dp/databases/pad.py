@@ -9,8 +9,8 @@ from ipsec_dp.ike.actions import NATT_PORT
 from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certificates, load_crl
 from ipsec_dp.ike.identity import Identity
-from ipsec_dp.ike.peer import Life, Liveness, Peer, ProxyId, SharedKeyAuth, SignatureAuth, Unique
-from ipsec_dp.ike.v2.ts import ANY_PROTOCOL, TrafficSelector
+from ipsec_dp.ike.peer import Life, Liveness, Peer, SharedKeyAuth, SignatureAuth, Unique
+from ipsec_dp.ike.traffic_selectors import ANY_PROTOCOL, ProxyId, TrafficSelector
 
 if TYPE_CHECKING:
     from ipsec_dp.config.model import CertificateAuth, Tunnel
