@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.sad import Sad
     from ipsec_dp.dataplane import DataPlane
-    from ipsec_dp.ike.actions import PathProbed
+    from ipsec_dp.ike.actions import ProbeResult
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.keying.ike_driver import IkeDriver
     from ipsec_dp.network.host import HostSide
@@ -355,7 +355,7 @@ class Mtus:
         self._sent[remote] = sent
         return sent != before
 
-    def probed(self, result: PathProbed) -> None:
+    def probed(self, result: ProbeResult) -> None:
         """A probe has arrived, or got lost though the peer is there."""
         for remote in _remotes(self._shapes.get(result.tunnel, ())):
             path = self._paths[remote]
