@@ -168,7 +168,6 @@ def test_only_what_an_sa_sent_lately_between_these_addresses_is_recent():
     with pair() as site:
         ends = site.a.endpoint.address, site.b.endpoint.address
         spi, recently = site.spis["b"], site.a.sad.sent_recently
-        site.a.sad._clock = site.clock
         site.transfer([to_b(b"x")] * 10)
         assert [recently(spi, number, *ends) for number in (0, 1, 10, 11, 2**32 - 1)] == [False, True, True, False, False]
         assert not recently(spi ^ 1, 5, *ends)
