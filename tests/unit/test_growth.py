@@ -19,7 +19,7 @@ from ipsec_dp.ipsec.selectors import ANY_PROTOCOL, Range, SelectorPair
 from ipsec_dp.network.desired import GuardSelectors, guard_selectors
 from ipsec_dp.network.interface_mtu import route_mtus
 from ipsec_dp.network.route_plan import RouteContext, RoutePlan
-from ipsec_dp.util.additions import FEW, additions
+from ipsec_dp.util.additions import additions
 
 TEXT = """
 [[tunnel]]
@@ -158,11 +158,3 @@ def test_routes_are_worked_out_anew_where_the_host_is_another(base, differs):
     assert RoutePlan(config, context(config), mtus).grow(config, context(config), mtus) == []
     assert RoutePlan(config, context(config), mtus).grow(config, replace(context(config), **differs), mtus) is None
     assert RoutePlan(config, context(config), mtus).grow(config, context(config), wide(config, ["t0"])) is None
-
-
-def test_what_came_is_told_by_identity_while_it_is_little():
-    one, two, three = [1], [1], [1]
-    assert additions([one, two], [one, three, two]) == [three]
-    assert additions([one, two], [one, three]) is None
-    assert additions([one, one, two], [one, one, one]) is None
-    assert additions([], [[number] for number in range(FEW + 1)]) is None
