@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ipsec_dp.network.peer_routes import LinkSource
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.spd import Spd
-    from ipsec_dp.dataplane import DataPlane, Encapsulation, Endpoint
+    from ipsec_dp.dataplane import DataPlane, Endpoint
     from ipsec_dp.host.echo import Echo
     from ipsec_dp.host.nflog import Line
     from ipsec_dp.host.too_big import TooBig
@@ -91,11 +93,8 @@ class HostRouting(Protocol):
         """Our address from which a tunnel carries echo requests to `target`: its interface's own, else another of this host."""
 
 
-class OuterLinks(Protocol):
+class OuterLinks(LinkSource, Protocol):
     """The outer sockets: opened at their first use, shared by all tunnels of a local address."""
-
-    def link(self, local: Endpoint, encapsulation: Encapsulation) -> int:
-        """The data plane's link for a local address."""
 
     def listen_ike(self, local: Address, received: Callable[[bytes, Endpoint, Endpoint], None]) -> None:
         """Opens ports 500 and 4500 of an address, once.
