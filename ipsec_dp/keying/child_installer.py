@@ -44,7 +44,8 @@ def _limits(limits: ChildLimits) -> Limits:
     return Limits(limits.soft_octets, limits.hard_octets, limits.soft_packets, limits.hard_packets)
 
 
-def _endpoint(endpoint: Endpoint, *, udp: bool) -> dataplane.Endpoint:
+def outer_endpoint(endpoint: Endpoint, *, udp: bool = True) -> dataplane.Endpoint:
+    """An end of IKE's as the data plane names it; without `udp` it has no port."""
     return dataplane.Endpoint(endpoint.address, endpoint.port if udp else 0, endpoint.scope)
 
 
@@ -83,9 +84,9 @@ class IkeChildren:
 
     def _path(self, tunnel: str, path: Path, *, udp: bool) -> OuterPath:
         encapsulation = Encapsulation.UDP if udp else Encapsulation.ESP
-        local = _endpoint(path.local, udp=udp)
+        local = outer_endpoint(path.local, udp=udp)
         return self._outer_header(
-            tunnel, OuterPath(local, _endpoint(path.remote, udp=udp), encapsulation, self._link(local, encapsulation))
+            tunnel, OuterPath(local, outer_endpoint(path.remote, udp=udp), encapsulation, self._link(local, encapsulation))
         )
 
     def install_inbound(self, action: InstallInbound) -> None:
@@ -102,7 +103,7 @@ class IkeChildren:
                 interface=self._interfaces[action.tunnel],
                 selectors=action.selectors,
                 replay_window=action.replay_window,
-                peer=_endpoint(action.path.remote, udp=action.udp),
+                peer=outer_endpoint(action.path.remote, udp=action.udp),
             )
         )
         self._children[action.child] = IkeChild(action.tunnel, action.suite, action.selectors, action.path, action.udp, handle)

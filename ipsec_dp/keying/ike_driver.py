@@ -11,19 +11,20 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ipsec_dp import dataplane
 from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.host import HostError
 from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ipsec.packet import selectors_of_packet
+from ipsec_dp.keying.child_installer import outer_endpoint
 from ipsec_dp.keying.initiation import Intent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
     from contextlib import AsyncExitStack
 
+    from ipsec_dp import dataplane
     from ipsec_dp.config import Tunnel
     from ipsec_dp.databases.sad import IkeDatagram
     from ipsec_dp.dataplane import OuterPath, SaHandle
@@ -342,13 +343,13 @@ class IkeDriver:
             case act.Send():
                 self._links.send_ike(
                     action.path.local.address,
-                    _of_outer(action.path.remote),
+                    outer_endpoint(action.path.remote),
                     action.datagram,
                     natt=action.path.natt,
                     whole=action.whole,
                 )
             case act.SendKeepalive():
-                self._links.send_keepalive(action.path.local.address, _of_outer(action.path.remote))
+                self._links.send_keepalive(action.path.local.address, outer_endpoint(action.path.remote))
             case act.InstallInbound():
                 self._children.install_inbound(action)
             case act.InstallOutbound():
@@ -395,7 +396,3 @@ class IkeDriver:
 
 def _of_ike(end: dataplane.Endpoint) -> act.Endpoint:
     return act.Endpoint(end.address, end.port, end.scope)
-
-
-def _of_outer(end: act.Endpoint) -> dataplane.Endpoint:
-    return dataplane.Endpoint(end.address, end.port, end.scope)
