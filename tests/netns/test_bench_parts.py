@@ -10,6 +10,7 @@ import pytest
 from benchmarks.tunnels import generator, iperf, measures, offloads
 from benchmarks.tunnels.contenders import Tunnel, check_path, lengthen_queues
 from ipsec_dp.bench.traffic import TRAFFIC, Traffic
+from ipsec_dp.rig import netns
 from ipsec_dp.rig.peers import PeerError
 
 DROP = """
@@ -92,7 +93,7 @@ def test_every_offload_goes_off_and_comes_back(shared_sites):
 
 def test_iperf_measures_with_the_congestion_control_that_was_asked_for(shared_sites, monkeypatch):
     assert iperf.gbit_s(shared_sites, 1) > 0.01
-    monkeypatch.setattr("ipsec_dp.rig.netns.CONGESTION_CONTROL", "reno")
+    monkeypatch.setattr(netns, "CONGESTION_CONTROL", "reno")
     with pytest.raises(iperf.IperfError, match="is cubic, not reno"):
         iperf.gbit_s(shared_sites, 1)
 

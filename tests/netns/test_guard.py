@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -276,6 +277,6 @@ def test_path_mtu_errors_about_our_own_packets_come_in_and_others_do_not(sites, 
 
 
 def test_missing_nft_names_the_package(monkeypatch):
-    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(HostError, match="apt-get install nftables"):
         asyncio.run(GUARD.exists())

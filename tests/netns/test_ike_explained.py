@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 
 import pytest
 
@@ -105,7 +106,7 @@ def test_selectors_without_anything_in_common_show_both_sides(told):
 @pytest.mark.slow  # until the last repetition has no answer
 @pytest.mark.timeout(300)
 def test_a_peer_that_does_not_answer_may_be_down_blocked_or_without_ike(told, monkeypatch):
-    monkeypatch.setattr("tests.netns.test_ike_explained.LATE", 240.0)
+    monkeypatch.setattr(sys.modules[__name__], "LATE", 240.0)
     (a,) = told(lambda _name, text: text, both=False)
     for part in ("192.0.2.2", "did not answer IKE_SA_INIT", "down", "UDP port 500", "blocked", "no IKE"):
         assert part in a

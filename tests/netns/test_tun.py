@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import pytun
 
 from ipsec_dp.host import HostError
 from ipsec_dp.host.netlink import open_netlink
@@ -131,7 +132,7 @@ def test_reasons_say_what_helps(monkeypatch, number, helps):
     def refuse(**_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("pytun.TunTapDevice", refuse)
+    monkeypatch.setattr(pytun, "TunTapDevice", refuse)
     with pytest.raises(HostError, match=helps):
         make("ipsec0")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 
 from native import build_ffi
@@ -14,7 +16,7 @@ def lacking(monkeypatch):
     def pretend(*names: str) -> None:
         monkeypatch.setattr(build_ffi, "is_there", lambda need: need.what not in names)
 
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.delenv("IPSEC_DP_WITHOUT_IPSEC_MB", raising=False)
     return pretend
 
@@ -51,7 +53,7 @@ def test_without_ipsec_mb_the_build_does_not_ask_for_it(lacking, monkeypatch):
 
 def test_other_processors_do_without_ipsec_mb(lacking, monkeypatch):
     lacking("intel-ipsec-mb")
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     build_ffi.check_system()
     assert not build_ffi.with_ipsec_mb()
 

@@ -14,8 +14,10 @@ import click
 import pytest
 
 from ipsec_dp import __version__
-from ipsec_dp.cli import commands, main
+from ipsec_dp.bench import esp
+from ipsec_dp.cli import commands, demo, doctor, main
 from ipsec_dp.errors import ControlError, NoDaemonError
+from ipsec_dp.gateway import control, daemon
 
 GOOD = """
 [gateway]
@@ -55,17 +57,7 @@ def good(tmp_path):
 
 
 @pytest.fixture
-def part(monkeypatch):
-    """Puts a double in the place of a part of the package that a verb loads."""
-
-    def part(name: str, **functions: object) -> None:
-        monkeypatch.setitem(sys.modules, f"ipsec_dp.{name}", SimpleNamespace(**functions))
-
-    return part
-
-
-@pytest.fixture
-def gateway(part):
+def gateway(monkeypatch):
     """A gateway that answers every request with what is put into `answer`, and keeps the requests."""
     seen = SimpleNamespace(answer=STATUS, requests=[])
 
@@ -75,7 +67,7 @@ def gateway(part):
             raise seen.answer
         return seen.answer
 
-    part("gateway.control", request=request)
+    monkeypatch.setattr(control, "request", request)
     return seen
 
 
@@ -122,7 +114,7 @@ def test_verbs_of_a_negotiation_ask_the_gateway(monkeypatch, capsys, arguments, 
         requests.append((str(path), message))
         return {"tunnel": "to-b", "verb": message["verb"]}
 
-    monkeypatch.setattr("ipsec_dp.gateway.control.request", request)
+    monkeypatch.setattr(control, "request", request)
     assert main([*arguments, "--control", "/tmp/x.sock"]) == 0
     assert requests == [("/tmp/x.sock", asked)]
     assert capsys.readouterr().out == f"{said}\n"
@@ -165,21 +157,21 @@ def test_check_as_json(capsys, good):
     assert (finding["severity"], finding["where"], finding["key"]) == ("error", "gateway", "workers")
 
 
-def test_up_runs_the_daemon_with_the_configuration_and_its_socket(good, part):
+def test_up_runs_the_daemon_with_the_configuration_and_its_socket(good, monkeypatch):
     calls = []
 
     def run(config, control):
         calls.append((config.name, control))
         return 7
 
-    part("gateway.daemon", run=run)
+    monkeypatch.setattr(daemon, "run", run)
     assert main(["up", str(good)]) == 7
     assert main(["up", str(good), "--control", "/tmp/x.sock"]) == 7
     assert calls == [("site-a", Path("/run/ipsec-dp/site-a.sock")), ("site-a", Path("/tmp/x.sock"))]
 
 
-def test_up_refuses_a_bad_file_before_anything_starts(capsys, good, part):
-    part("gateway.daemon", run=lambda *_: pytest.fail("started"))
+def test_up_refuses_a_bad_file_before_anything_starts(capsys, good, monkeypatch):
+    monkeypatch.setattr(daemon, "run", lambda *_: pytest.fail("started"))
     good.write_text(GOOD + "[tunnel.esp]\nreplay_window = 1000\n")
     assert main(["up", str(good)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
@@ -230,17 +222,20 @@ def test_without_control_the_hosts_own_gateway_or_the_only_one_is_meant(tmp_path
                 assert commands.find_control(tmp_path, "host") == tmp_path / "host.sock"
 
 
-PARTS = {"doctor": "cli.doctor", "demo": "cli.demo", "bench": "bench.esp"}
+PARTS = {"doctor": doctor, "demo": demo, "bench": esp}
 
 
-@pytest.mark.parametrize(("verb", "module"), PARTS.items())
+@pytest.mark.parametrize(("verb", "module"), PARTS.items(), ids=["doctor-doctor", "demo-demo", "bench-bench.esp"])
 def test_a_part_that_cannot_be_loaded_is_named(capsys, monkeypatch, verb, module):
-    monkeypatch.setitem(sys.modules, f"ipsec_dp.{module}", None)
+    package, _, name = module.__name__.rpartition(".")
+    monkeypatch.setattr(module, "run", lambda **_: pytest.fail("the real one ran"))
+    monkeypatch.delattr(sys.modules[package], name)
+    monkeypatch.setitem(sys.modules, module.__name__, None)
     assert main([verb]) == 1
-    assert f"ipsec_dp.{module} cannot be loaded" in capsys.readouterr().err
+    assert f"{module.__name__} cannot be loaded" in capsys.readouterr().err
 
 
-def test_doctor_demo_and_bench_return_their_own_status(part):
+def test_doctor_demo_and_bench_return_their_own_status(monkeypatch):
     asked = []
 
     def run(**arguments):
@@ -248,7 +243,7 @@ def test_doctor_demo_and_bench_return_their_own_status(part):
         return 1
 
     for verb, module in PARTS.items():
-        part(module, run=run)
+        monkeypatch.setattr(module, "run", run)
         assert main([verb, "--json"]) == 1
     assert asked == [{"json": True}, {"output": Path("build/demo"), "json": True}, {"json": True}]
 

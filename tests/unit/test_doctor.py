@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 from functools import partial
 
 import pytest
@@ -131,7 +132,7 @@ def test_locked_memory(monkeypatch, host, limit, capable, state, found):
 
 
 def test_no_nft(monkeypatch, host):
-    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     (finding,) = doctor.nftables(host())
     assert (finding.state, finding.remedy) == ("fail", "apt-get install nftables")
 
