@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,11 @@ settings.load_profile("no-deadline")
 TESTS = Path(__file__).parent
 MARKED_DIRECTORIES = ("netns", "interop")
 NEEDS_ROOT = pytest.mark.skip(reason="needs root: makes network namespaces, TUN devices or raw sockets; run `sudo make test`")
+
+
+def pytest_configure() -> None:
+    """A run that a shell started in the background can be interrupted too, and so can what its tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import platform
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,7 @@ def up(file: Path, control: Path | None) -> int:
     It runs in the foreground until SIGTERM, Ctrl-C or `ipsec-dp down`, and then takes everything away again. After a crash a guard
     stays that lets no protected traffic out in clear; the next `up` adopts it.
     """
+    _heed_interrupts()
     config = load(file)
     _show_findings(config.warnings)
     with _loading():
@@ -301,6 +303,7 @@ def demo(output: Path, as_json: bool) -> int:
 
     Two hosts and two gateways in network namespaces of their own: ping, a file, iperf3, captures inside and outside.
     """
+    _heed_interrupts()
     with _loading():
         from ipsec_dp.cli.demo import run
     return int(run(output=output, json=as_json))
@@ -367,6 +370,11 @@ def version(as_json: bool) -> int:
 
 
 # ---- what several verbs need -----------------------------------------------------------------------------------------------------
+
+
+def _heed_interrupts() -> None:
+    """Lets SIGINT end this process as Ctrl-C does: a shell that starts it in the background has it inherit SIGINT as ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _count(number: int, noun: str) -> str:

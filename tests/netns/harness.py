@@ -41,6 +41,9 @@ VOLATILE = ("expires", "valid_life_time", "preferred_life_time", "operstate", "f
 
 SETTLE_SECONDS = 0.05  # a packet may still wait for its neighbour's address
 
+# The first words of a command that starts as a shell starts it in the background.
+WITH_INTERRUPTS_IGNORED = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+
 ENVIRONMENT = {**os.environ, "PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"}
 
 

@@ -17,6 +17,7 @@ from ipsec_dp import cli
 from ipsec_dp.cli import demo
 from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.packets import ipv4, udp
+from tests.netns import harness
 from tests.netns.traffic import until
 
 DEMO = (sys.executable, "-m", "ipsec_dp", "demo")
@@ -111,11 +112,11 @@ def test_a_missing_program_is_named_with_its_package(tmp_path, monkeypatch, caps
 
 
 @contextmanager
-def running(tmp_path, name):
-    """The demonstration as a process, and a function that gives what it has said."""
+def running(tmp_path, name, start=()):
+    """The demonstration as a process, and a function that gives what it has said. `start` are the first words of its command."""
     log = tmp_path / name
     with log.open("wb") as file:
-        process = subprocess.Popen([*DEMO, "--output", str(tmp_path / f"{name}-out")], stdout=file, stderr=file)
+        process = subprocess.Popen([*start, *DEMO, "--output", str(tmp_path / f"{name}-out")], stdout=file, stderr=file)
     try:
         yield process, log.read_text
     finally:
@@ -137,9 +138,16 @@ def alive(pid):
     return state not in "ZX"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_takes_everything_away(tmp_path, number):
-    with running(tmp_path, "interrupted") as (process, said):
+INTERRUPTS = {
+    "2": (signal.SIGINT, ()),
+    "15": (signal.SIGTERM, ()),
+    "2-started with interrupts ignored": (signal.SIGINT, harness.WITH_INTERRUPTS_IGNORED),
+}
+
+
+@pytest.mark.parametrize(("number", "start"), INTERRUPTS.values(), ids=INTERRUPTS)
+def test_an_interrupt_takes_everything_away(tmp_path, number, start):
+    with running(tmp_path, "interrupted", start) as (process, said):
         until(lambda: "ok     gateways" in said(), "gateways that are up", 30)
         namespaces = netns.owned(process.pid)
         pids = pids_in(namespaces)

@@ -71,6 +71,14 @@ def test_a_stop_leaves_nothing_behind(sites, pair, how):
     assert not pair.a.control.exists()
 
 
+def test_an_interrupt_stops_it_though_it_was_started_with_interrupts_ignored(sites, pair):
+    pair.a.program = (*harness.WITH_INTERRUPTS_IGNORED, *pair.a.program)
+    pair.a.start()
+    pair.a.wait_up()
+    pair.a.process.send_signal(signal.SIGINT)
+    assert pair.a.wait(10) == 0
+
+
 def test_a_stop_while_it_starts_leaves_nothing_behind(sites, pair):
     before = state(sites.gw_a)
     pair.a.start()

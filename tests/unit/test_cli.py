@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -246,6 +247,24 @@ def test_doctor_demo_and_bench_return_their_own_status(monkeypatch):
         monkeypatch.setattr(module, "run", run)
         assert main([verb, "--json"]) == 1
     assert asked == [{"json": True}, {"output": Path("build/demo"), "json": True}, {"json": True}]
+
+
+@pytest.mark.parametrize(("verb", "module"), [("up", daemon), ("demo", demo)])
+def test_what_runs_until_it_is_interrupted_can_be(good, monkeypatch, verb, module):
+    """A shell that starts it in the background lets it inherit SIGINT as ignored."""
+    dispositions = []
+
+    def run(*_: object, **__: object) -> int:
+        dispositions.append(signal.getsignal(signal.SIGINT))
+        return 0
+
+    monkeypatch.setattr(module, "run", run)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert main([verb, *[str(good)] * (verb == "up")]) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert dispositions == [signal.default_int_handler]
 
 
 # ---- as a process ----------------------------------------------------------------------------------------------------------------
