@@ -1,13 +1,16 @@
-"""Markers by directory, and the one reason for which a test may be skipped: it needs root and we are not."""
+"""Markers by directory, a host of their own for tests that run as root, and the one reason for which a test may be skipped."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests import own_host
 
 # A deadline per example measures the machine, not the code: others build and test on it at the same time.
 settings.register_profile("no-deadline", deadline=None)
@@ -18,9 +21,17 @@ MARKED_DIRECTORIES = ("netns", "interop")
 NEEDS_ROOT = pytest.mark.skip(reason="needs root: makes network namespaces, TUN devices or raw sockets; run `sudo make test`")
 
 
-def pytest_configure() -> None:
-    """A run that a shell started in the background can be interrupted too, and so can what its tests start."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepares a process that runs tests: the only one, or each of those that share them out (pytest-xdist).
+
+    A run that a shell started in the background can be interrupted too, and so can what its tests start.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    shares_out = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
+    if os.geteuid() == 0 and not shares_out:
+        own_host.sweep()
+        with contextlib.suppress(PermissionError):  # a root without CAP_SYS_ADMIN runs the tests that make no namespaces
+            own_host.enter()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
