@@ -1,7 +1,9 @@
 """Shows that the tests can fail: applies each patch of this directory to a copy of the tree and expects its tests to turn red.
 
-    python tests/mutants/run.py            all of them
-    python tests/mutants/run.py 07 guard   those whose file name holds one of these texts
+    python tests/mutants/run.py                              all of them
+    python tests/mutants/run.py 07 guard                     those whose file name holds one of these texts
+    python tests/mutants/run.py --changed BASE --minutes 6   as many as fit: those first that the changes since the commit BASE
+                                                             touch, by their patch or the files that it patches; then others
 
 A patch is a unified diff against the project's root that leaves the code building and wrong. Its first lines say
 
@@ -11,14 +13,17 @@ A patch is a unified diff against the project's root that leaves the code buildi
 
 Every test named is run on the unpatched copy first and must be green, then on the patched one, where each line must have a test
 that fails. A patch that does not apply, does not build or stays green fails the run. Results: a table, and build/junit/mutants.xml.
+What a time limit leaves for other runs is in neither; the last line says how many those are. The commit's id gives the order, so
+that every commit has others.
 """
 
 from __future__ import annotations
 
-import contextlib
+import argparse
+import math
 import os
 import platform
-import queue
+import random
 import re
 import shutil
 import subprocess
@@ -27,7 +32,8 @@ import tempfile
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +48,6 @@ LEFT_OUT = shutil.ignore_patterns(
 NATIVE = "tests/native/"
 # As native/build_ffi.py decides it.
 WITH_IPSEC_MB = platform.machine() == "x86_64" and os.environ.get("IPSEC_DP_WITHOUT_IPSEC_MB", "") in ("", "0")
-NETNS = threading.Lock()  # tests in namespaces compare the host's state before and after: one at a time
-
 
 HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 
@@ -123,6 +127,34 @@ def apply(mutant: Mutant, tree: Path) -> list[Path]:
     return changed
 
 
+# ---- which come first
+
+
+def git(*arguments: str) -> str:
+    """What git says of this tree. Raises MutantError when it fails."""
+    done = subprocess.run(("git", *arguments), cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise MutantError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def changed_since(base: str) -> set[str]:
+    """The files that differ from those of a commit."""
+    return set(git("diff", "--name-only", "--no-renames", base, "--").splitlines())
+
+
+def touched(mutant: Mutant, changed: Collection[str]) -> bool:
+    """Whether one of these files is patched by the mutant, or is the patch."""
+    own = (PATCHES / f"{mutant.name}.patch").relative_to(ROOT).as_posix()
+    return own in changed or any(name in changed for name, _, _ in hunks(mutant.diff))
+
+
+def in_turn(mutants: list[Mutant], changed: Collection[str], commit: str) -> list[Mutant]:
+    """Those first that the changed files touch, then the others, both in the order of this commit."""
+    shuffled = random.Random(commit).sample(mutants, len(mutants))
+    return sorted(shuffled, key=lambda mutant: not touched(mutant, changed))
+
+
 # ---- running tests in a copy
 
 
@@ -182,11 +214,10 @@ def red(tree: Tree, tests: Iterable[str], changed: Iterable[Path] = ()) -> list[
             found.append(test)
     if python:
         tree.build(changed)
-        with NETNS if any(test.startswith("tests/netns/") for test in python) else contextlib.nullcontext():
-            try:
-                found += red_pytest(tree.path, python)
-            except subprocess.TimeoutExpired:
-                found += python
+        try:
+            found += red_pytest(tree.path, python)
+        except subprocess.TimeoutExpired:
+            found += python
     return found
 
 
@@ -250,32 +281,63 @@ def needs_root(mutant: Mutant) -> bool:
     return any(test.startswith("tests/netns/") for test in mutant.red)
 
 
-def run(mutants: list[Mutant]) -> list[Verdict]:
-    with tempfile.TemporaryDirectory(prefix="ipsec-dp-mutants-") as directory, ThreadPoolExecutor(SLOTS) as pool:
-        places = [Path(directory) / str(slot) for slot in range(SLOTS)]
-        trees: queue.SimpleQueue[Tree] = queue.SimpleQueue()
-        made = list(pool.map(Tree, places))
-        start = time.monotonic()
-        already = red(made[0], sorted({test for mutant in mutants for test in mutant.red}))
-        verdicts = [
-            Verdict("unpatched", "nothing is changed", not already, ", ".join(already) or "green", time.monotonic() - start)
-        ]
-        show(verdicts[0])
-        if already:
-            return verdicts
-        for tree in made:
-            trees.put(tree)
+class Run:
+    """The mutants that wait, in order, and what the tests that they name say of the unpatched tree."""
 
-        def one(mutant: Mutant) -> Verdict:
-            tree = trees.get()
+    def __init__(self, mutants: list[Mutant], seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.waiting, self.red_unpatched, self.unpatched_s = deque(mutants), list[str](), 0.0
+        self._clock, self._deadline = clock, clock() + seconds
+        self._green: set[str] = set()
+        self._longest = 0.0  # time that a mutant took
+        self._lock = threading.Lock()
+
+    def take(self) -> Mutant | None:
+        """The next one, if it is likely to end in time and the unpatched tree is green."""
+        with self._lock:
+            late = self._clock() + self._longest > self._deadline
+            return None if late or self.red_unpatched or not self.waiting else self.waiting.popleft()
+
+    def green_unpatched(self, tree: Tree, tests: Iterable[str]) -> bool:
+        """Runs those that nobody has run yet on the unpatched tree."""
+        begun, unknown = self._clock(), sorted(set(tests) - self._green)
+        fallen = red(tree, unknown)
+        with self._lock:
+            self._green.update(set(unknown) - set(fallen))
+            self.red_unpatched += fallen
+            self.unpatched_s += self._clock() - begun
+        return not fallen
+
+    def work(self, tree: Tree) -> list[Verdict]:
+        """Judges one after the other in this copy."""
+        verdicts = []
+        while (mutant := self.take()) is not None:
+            begun = self._clock()
             try:
-                verdict = judge(mutant, tree)
-            finally:
-                trees.put(tree)
-            show(verdict)
-            return verdict
+                if not self.green_unpatched(tree, mutant.red):
+                    break
+                verdicts.append(judge(mutant, tree))
+            except MutantError as error:
+                verdicts.append(Verdict(mutant.name, mutant.what, False, str(error), self._clock() - begun))
+            show(verdicts[-1])
+            with self._lock:
+                self._longest = max(self._longest, self._clock() - begun)
+        return verdicts
 
-        return verdicts + list(pool.map(one, mutants))
+    def unpatched(self) -> Verdict:
+        note = ", ".join(self.red_unpatched) or "green"
+        return Verdict("unpatched", "nothing is changed", not self.red_unpatched, note, self.unpatched_s)
+
+
+def run(mutants: list[Mutant], seconds: float = math.inf) -> list[Verdict]:
+    """The verdict on the unpatched tree, then those on as many mutants as end in this time."""
+    progress = Run(mutants, seconds)
+    with tempfile.TemporaryDirectory(prefix="ipsec-dp-mutants-") as directory, ThreadPoolExecutor(SLOTS) as pool:
+        trees = list(pool.map(Tree, [Path(directory) / str(slot) for slot in range(SLOTS)]))
+        if seconds == math.inf:  # all at one go; otherwise what a mutant needs, when its turn comes
+            progress.green_unpatched(trees[0], {test for mutant in mutants for test in mutant.red})
+        verdicts = [verdict for found in pool.map(progress.work, trees) for verdict in found]
+    show(progress.unpatched())
+    return [progress.unpatched(), *verdicts]
 
 
 def show(verdict: Verdict) -> None:
@@ -308,18 +370,37 @@ def write_report(path: Path, verdicts: list[Verdict], skipped: list[Mutant]) -> 
     ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
 
 
-def main(texts: list[str]) -> int:
-    paths = [path for path in sorted(PATCHES.glob("*.patch")) if not texts or any(text in path.name for text in texts)]
+def chosen(options: argparse.Namespace) -> list[Mutant]:
+    """The mutants that were asked for, in the order in which they are to run. Raises MutantError."""
+    texts, paths = options.texts, sorted(PATCHES.glob("*.patch"))
+    mutants = [Mutant.read(path) for path in paths if not texts or any(text in path.name for text in texts)]
+    if options.changed is None:
+        return mutants
+    return in_turn(mutants, changed_since(options.changed), git("rev-parse", "HEAD").strip())
+
+
+def main(arguments: list[str]) -> int:
+    """0 when every mutant that ran was killed, and one did."""
+    parser = argparse.ArgumentParser(description="Shows that the tests can fail.")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="only those whose file name holds one of these")
+    parser.add_argument("--changed", metavar="BASE", help="first those that the changes since this commit touch")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin none that would end later")
+    options = parser.parse_args(arguments)
     try:
-        mutants = [Mutant.read(path) for path in paths]
+        mutants = chosen(options)
     except MutantError as error:
         print(error)
         return 1
     skipped = [mutant for mutant in mutants if needs_root(mutant) and os.geteuid() != 0]
-    verdicts = run([mutant for mutant in mutants if mutant not in skipped])
+    asked = [mutant for mutant in mutants if mutant not in skipped]
+    verdicts = run(asked, options.minutes * 60)
     write_report(ROOT / "build" / "junit" / "mutants.xml", verdicts, skipped)
     survivors = [verdict.name for verdict in verdicts if not verdict.killed]
-    print(f"{len(verdicts) - 1 - len(survivors)} mutants killed, {len(survivors)} not, {len(skipped)} left out (they need root)")
+    left = len(asked) + 1 - len(verdicts)
+    print(
+        f"{len(verdicts) - 1 - len(survivors)} mutants killed, {len(survivors)} not, {len(skipped)} left out (they need root), "
+        f"{left} left for other turns"
+    )
     return 1 if survivors or len(verdicts) < 2 else 0
 
 

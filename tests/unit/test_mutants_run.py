@@ -1,6 +1,11 @@
-"""The runner of the mutants: how it reads and applies a patch, without running any."""
+"""The runner of the mutants: how it reads and applies a patch, and which it takes when time is short; without running any."""
 
 from __future__ import annotations
+
+import math
+import subprocess
+from dataclasses import replace
+from unittest import mock
 
 import pytest
 
@@ -79,3 +84,85 @@ def test_every_patch_here_is_readable_and_names_files_that_are_there():
         mutant = run.Mutant.read(path)
         assert all((run.ROOT / name).is_file() for name, _, _ in run.hunks(mutant.diff)), path.name
         assert all((run.ROOT / test.split("::")[0]).is_file() for test in mutant.red), path.name
+
+
+# ---- which, and how many --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(mutant):
+    """a, b, …, h: each patches the file of its name."""
+    return [
+        replace(mutant, name=name, diff=(f"+++ b/{name}.c", "@@ -1 +1 @@", "-x", "+y"), red=(f"{name}.py",)) for name in "abcdefgh"
+    ]
+
+
+def names(mutants):
+    return "".join(mutant.name for mutant in mutants)
+
+
+def test_what_a_change_touches_comes_first(many):
+    ordered = names(run.in_turn(many, {"c.c", "tests/mutants/f.patch", "README.md"}, "0123"))
+    assert set(ordered[:2]) == {"c", "f"}
+    assert sorted(ordered) == list("abcdefgh")
+
+
+def test_every_commit_has_its_own_order(many):
+    orders = [names(run.in_turn(many, (), commit)) for commit in ("0123", "0123", "4567")]
+    assert orders[0] == orders[1] != orders[2]
+    assert {names(run.in_turn(many, (), f"{commit:040x}"))[0] for commit in range(100)} == set("abcdefgh")
+
+
+def test_changes_are_those_since_a_commit(tmp_path, monkeypatch):
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@example.com", *words], cwd=tmp_path, check=True)
+
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    git("init", "-q")
+    for name in ("a.c", "b.c", "c.c"):
+        (tmp_path / name).write_text(name)
+        git("add", name)
+        git("commit", "-q", "-m", name)
+    (tmp_path / "a.c").write_text("not committed")
+    assert run.changed_since("HEAD~1") == {"a.c", "c.c"}
+    with pytest.raises(run.MutantError, match="HEAD~9"):
+        run.changed_since("HEAD~9")
+
+
+@pytest.fixture
+def at_work(monkeypatch):
+    """A run on a clock of its own: a test takes a second, a mutant ten. `red` are tests that fail unpatched."""
+
+    def at_work(mutants, seconds, red=()):
+        now, asked = [0.0], []
+
+        def tests(tree, names, changed=()):
+            now[0] += len(names)
+            asked.extend(names)
+            return [name for name in names if name in red]
+
+        def judged(mutant, tree):
+            now[0] += 10.0
+            return run.Verdict(mutant.name, "", True, "", 10.0)
+
+        monkeypatch.setattr(run, "red", tests)
+        monkeypatch.setattr(run, "judge", judged)
+        progress = run.Run(mutants, seconds, lambda: now[0])
+        return names(progress.work(mock.Mock())), progress.unpatched().killed, asked
+
+    return at_work
+
+
+@pytest.mark.parametrize(("seconds", "begun"), [(0.0, "a"), (21.9, "a"), (22.0, "ab"), (44.0, "abcd"), (math.inf, "abcdefgh")])
+def test_none_begins_that_would_end_too_late(at_work, many, seconds, begun):
+    """The first has nothing to go by."""
+    assert at_work(many, seconds)[0] == begun
+
+
+def test_each_test_is_run_unpatched_once_before_it_counts(at_work, many):
+    twins = [replace(mutant, red=("same.py",)) for mutant in many]
+    assert at_work(twins, math.inf) == ("abcdefgh", True, ["same.py"])
+
+
+def test_a_test_that_is_red_unpatched_ends_the_run(at_work, many):
+    assert at_work(many, math.inf, red=("c.py",)) == ("ab", False, ["a.py", "b.py", "c.py"])
