@@ -2,7 +2,8 @@
 # makes its own namespaces.
 #
 # Variables: PYTHON=python3 (3.11 or newer, for .venv), APT=0 (print which Debian packages are missing, install nothing),
-# JOBS (compilers at once), FUZZ_SECONDS=60 (for each fuzzer), QUICK=1 (a short `make bench-tunnel`).
+# JOBS (compilers at once), TESTERS=2 (processes that run tests at once), FUZZ_SECONDS=60 (for each fuzzer), QUICK=1 (a short
+# `make bench-tunnel`).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -13,6 +14,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 APT ?= 1
 JOBS ?= $(shell nproc)
+TESTERS ?= 2
 FUZZ_SECONDS ?= 60
 
 BIN := $(CURDIR)/.venv/bin
@@ -55,19 +57,26 @@ else echo "Missing Debian packages. Running:  $$line"; eval "$$line" </dev/null;
 fi
 endef
 
-# $(call python-tests,TARGET,MARKERS): pytest with these markers, its report in build/junit/TARGET.xml.
+# Tests marked `alone` come after those that share the machine, which are handed out by files in the order of their names (the long
+# ones first); each process has a host of its own (tests/own_host.py). Every test that MARKERS select is in one of both.
+SHARED = $(PYTEST) -n $(TESTERS) --dist loadfile --no-loadscope-reorder -m "($(1)) and not alone"
+ALONE = $(PYTEST) -m "($(1)) and alone"
+
+# $(call python-tests,TARGET,MARKERS): these tests, reported in $(PARTS)/TARGET-shared.xml and -alone.xml; sets $$status when one fails.
+# That no test is to be alone (exit status 5) is no failure.
 define python-tests
-mkdir -p $(JUNIT) && rm -f $(JUNIT)/$(1).xml
-$(PYTEST) -m "$(2)" --junit-xml=$(JUNIT)/$(1).xml
+$(call SHARED,$(2)) --junit-xml=$(CURDIR)/$(PARTS)/$(1)-shared.xml || status=1; \
+$(call ALONE,$(2)) --junit-xml=$(CURDIR)/$(PARTS)/$(1)-alone.xml || test $$? = 5 || status=1
 endef
 
-# $(call both-tests,TARGET,MARKERS): the same and the C units, merged into one report; neither keeps the other from running.
-define both-tests
-mkdir -p $(PARTS) && rm -f $(JUNIT)/$(1).xml $(PARTS)/$(1)-*.xml
+# $(call tests,TARGET,MARKERS,native): these tests, and with the third argument the C units, in one report build/junit/TARGET.xml;
+# none of them keeps the others from running.
+define tests
+mkdir -p $(PARTS) && rm -f $(JUNIT)/$(1).xml $(PARTS)/$(1)-{native,shared,alone}.xml
 status=0; \
-$(NATIVE) units JUNIT=$(CURDIR)/$(PARTS)/$(1)-native.xml || status=1; \
-$(PYTEST) -m "$(2)" --junit-xml=$(PARTS)/$(1)-python.xml || status=1; \
-$(BIN)/python tests/junit_gate.py merge $(JUNIT)/$(1).xml $(PARTS)/$(1)-native.xml $(PARTS)/$(1)-python.xml || status=1; \
+$(if $(3),$(NATIVE) units JUNIT=$(CURDIR)/$(PARTS)/$(1)-native.xml || status=1;) \
+$(call python-tests,$(1),$(2)); \
+$(BIN)/python tests/junit_gate.py merge $(JUNIT)/$(1).xml $(foreach part,$(3) shared alone,$(PARTS)/$(1)-$(part).xml) || status=1; \
 exit $$status
 endef
 
@@ -99,19 +108,19 @@ demo: packages $(READY) ## two gateways and two hosts in network namespaces, rea
 	@$(AS_ROOT)$(BIN)/ipsec-dp demo
 
 test: packages $(READY) ## every test but those marked slow: Python, C units, interoperation, namespaces (full only as root)
-	@$(call both-tests,test,not slow)
+	@$(call tests,test,not slow,native)
 
 test-unit: packages $(READY) ## Python and C unit tests; needs no root
-	@$(call both-tests,test-unit,not slow and not netns and not interop)
+	@$(call tests,test-unit,not slow and not netns and not interop,native)
 
 test-interop: packages $(READY) ## against independent implementations of ESP and IKE
-	@$(call python-tests,test-interop,interop and not slow)
+	@$(call tests,test-interop,interop and not slow)
 
 test-netns: packages $(READY) ## gateways in network namespaces (root)
-	@$(call python-tests,test-netns,netns and not interop and not slow)
+	@$(call tests,test-netns,netns and not interop and not slow)
 
 test-slow: packages $(READY) ## the tests that are too slow for `make test`
-	@$(call python-tests,test-slow,slow)
+	@$(call tests,test-slow,slow)
 
 mutants: packages $(READY) ## apply each tests/mutants/*.patch to a copy and show that a test turns red
 	@$(BIN)/python tests/mutants/run.py
@@ -130,11 +139,12 @@ asan: packages $(READY) ## C units and the Python suite under AddressSanitizer a
 	@cp build/sanitize/address,undefined/$(EXTENSION) $(ASAN_TREE)/ipsec_dp/
 	@status=0; \
 	$(NATIVE) units SAN=address,undefined JUNIT=$(CURDIR)/$(PARTS)/asan-native.xml || status=1; \
-	(cd $(ASAN_TREE) && LD_PRELOAD="$(ASAN_RUNTIME)" PYTHONMALLOC=malloc PYTHONPATH=$(CURDIR)/$(ASAN_TREE) \
+	(cd $(ASAN_TREE) && export LD_PRELOAD="$(ASAN_RUNTIME)" PYTHONMALLOC=malloc PYTHONPATH=$(CURDIR)/$(ASAN_TREE) \
 	  ASAN_OPTIONS=detect_leaks=0:suppressions=$(CURDIR)/tests/asan.supp:log_path=$(CURDIR)/$(ASAN_FOUND)/asan \
-	  UBSAN_OPTIONS=print_stacktrace=1 $(PYTEST) --capture=sys -m "not slow and not measure" \
-	  --junit-xml=$(CURDIR)/$(PARTS)/asan-python.xml) || status=1; \
-	$(BIN)/python tests/junit_gate.py merge $(JUNIT)/asan.xml $(PARTS)/asan-native.xml $(PARTS)/asan-python.xml || status=1; \
+	  UBSAN_OPTIONS=print_stacktrace=1 PYTEST_ADDOPTS=--capture=sys; \
+	  $(call python-tests,asan,not slow and not measure); exit $$status) || status=1; \
+	$(BIN)/python tests/junit_gate.py merge $(JUNIT)/asan.xml $(PARTS)/asan-native.xml $(PARTS)/asan-shared.xml \
+	  $(PARTS)/asan-alone.xml || status=1; \
 	for found in $(ASAN_FOUND)/*; do test ! -e $$found || { cat $$found; status=1; }; done; \
 	exit $$status
 

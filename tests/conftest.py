@@ -40,5 +40,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         directory = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
         if directory in MARKED_DIRECTORIES:
             item.add_marker(directory)
+        if item.get_closest_marker("measure"):
+            item.add_marker(pytest.mark.alone("it measures"))
+        if any(not marker.args for marker in item.iter_markers("alone")):
+            raise pytest.UsageError(f"{item.nodeid}: the marker alone wants its reason")
         if os.geteuid() != 0 and (item.get_closest_marker("root") or item.get_closest_marker("netns")):
             item.add_marker(NEEDS_ROOT)

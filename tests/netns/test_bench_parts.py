@@ -39,6 +39,7 @@ def lossy(shared_sites):
     shared_sites.gw_a.run("nft", "flush", "ruleset")
 
 
+@pytest.mark.alone("loses nothing where nobody else takes the processor")
 @pytest.mark.parametrize("name", list(TRAFFIC))
 def test_a_rate_that_the_path_carries_is_without_loss(shared_sites, name):
     attempt = generator.step(shared_sites, TRAFFIC[name], 2000, 0.3)

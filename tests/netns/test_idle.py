@@ -36,6 +36,7 @@ def resident(pid):
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.alone("measures the processor time of threads that do nothing")
 def test_idle_gateways_take_next_to_no_cpu(up):
     pids = [gateway.process.pid for gateway in (up.a, up.b)]
     before, begun = [run_s(pid) for pid in pids], time.monotonic()

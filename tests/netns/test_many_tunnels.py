@@ -31,7 +31,11 @@ RESIDENT_MOST = 20 * 1024  # octets for each idle tunnel
 QUIET_S = 2.0  # of the measurement without a reload
 SMALL = 100  # tunnels of the gateway that the growth is measured from
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.alone("measures time, memory, and how late others are answered"),
+    pytest.mark.timeout(900),
+]
 
 
 def tunnel(name, number, *, interface, side="a"):

@@ -333,6 +333,7 @@ def test_of_very_many_routes_one_is_refused_and_named_and_the_others_are_there(g
     gateway.remove()
 
 
+@pytest.mark.alone("measures processor time")
 def test_ten_thousand_routes_cost_milliseconds_each_hundred(gateway, untouched):
     """Of the processor's time, which a busy machine does not stretch much: making, finding again and removing 10,000 routes."""
     many = [N(f"10.{100 + number // 256}.{number % 256}.0/24") for number in range(10_000)]

@@ -195,6 +195,7 @@ def run_s(pid):
     return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e9
 
 
+@pytest.mark.alone("measures the processor time of threads that do nothing")
 @pytest.mark.parametrize("gateways", [{"workers": (3, 3)}], indirect=True)
 def test_idle_workers_take_next_to_no_cpu(shared_sites, gateways):
     tcp_both_ways(shared_sites.host_a, shared_sites.host_b, netns.HOST_B[0], 1 << 20)

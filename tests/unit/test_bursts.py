@@ -11,6 +11,7 @@ ATTEMPTS = 3  # neighbours on the machine only ever add
 
 
 @pytest.mark.slow
+@pytest.mark.alone("measures time")
 @pytest.mark.parametrize("octets", TO_BARE)
 def test_a_burst_costs_little_more_than_the_bare_cipher(octets):
     runs = [measure(octets) for _ in range(ATTEMPTS)]
