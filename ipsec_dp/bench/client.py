@@ -60,12 +60,13 @@ class Path:
         self.family: int = self._lines.connection.family
         self.address: str = self._lines.connection.getpeername()[0]
         self.source: str = self._lines.connection.getsockname()[0]
-        self._token = str(self._asked(hello=VERSION)["token"])
+        self._token = str(self.ask(hello=VERSION)["token"])
 
     def close(self) -> None:
         self._lines.connection.close()
 
-    def _asked(self, **message: Any) -> dict[str, Any]:
+    def ask(self, **message: Any) -> dict[str, Any]:
+        """The server's answer to a request by the control connection. BenchError where it has none, or refuses."""
         try:
             self._lines.send(**message)
             answer = self._lines.receive()
@@ -111,15 +112,15 @@ class Path:
     def step(self, name: str, rate: float) -> Attempt:
         """Sends one measure's traffic at a rate, and asks what arrived."""
         run = secrets.token_bytes(RUN_OCTETS)
-        self._asked(do="count", run=run.hex())
+        self.ask(do="count", run=run.hex())
         sent, spent = send_run((self.address, self.port), self.family, TRAFFIC[name], run, rate, self.effort.step_s)
         time.sleep(DRAIN_S)
-        lost = sent - int(self._asked(do="counted")["received"])
+        lost = sent - int(self.ask(do="counted")["received"])
         return Attempt(sent / spent, loss_free=sent > 0 and lost <= sent * LOSS)
 
     def busy(self) -> float:
         """CPU seconds that both machines have been busy."""
-        return busy_seconds() + float(self._asked(do="cpu")["busy_s"])
+        return busy_seconds() + float(self.ask(do="cpu")["busy_s"])
 
     def round_trips(self) -> list[float]:
         """In µs. BenchError when fewer than 99 of 100 requests are answered."""

@@ -87,7 +87,7 @@ class OuterSockets:
             each.close()
 
 
-def _buffers(target: socket.socket, octets: int) -> None:
+def set_buffers(target: socket.socket, octets: int) -> None:
     """Asks for buffers beyond the host's limit, and without the privilege for those within it."""
     pairs = ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF))
     for force, plain in pairs:
@@ -108,7 +108,7 @@ def _make(local: Address, kind: int, protocol: int, *, df: bool, buffer: int) ->
         made.setsockopt(*MTU_DISCOVER[local.version], PMTUDISC_PROBE if df else FRAGMENTING[local.version])
         if local.version == 6 and not df:
             made.setsockopt(*FRAGMENT_OCTETS, IPV6_MTU_MIN)
-        _buffers(made, buffer)
+        set_buffers(made, buffer)
     except BaseException:
         made.close()
         raise

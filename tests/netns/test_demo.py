@@ -20,6 +20,7 @@ from ipsec_dp.rig.packets import ipv4, udp
 from tests.netns import harness
 from tests.netns.traffic import until
 
+PARTS = dict(demo.PARTS)
 DEMO = (sys.executable, "-m", "ipsec_dp", "demo")
 
 
@@ -49,11 +50,10 @@ def stopped_gateway(stage, step):
 
 def test_a_part_that_fails_is_named_with_its_reason(tmp_path, monkeypatch, capsys):
     """gwB dies after the start: the next part finds out, nothing later runs."""
-    parts = dict(demo.PARTS)
     monkeypatch.setattr(
         demo,
         "PARTS",
-        (("gateways", parts["gateways"]), ("accident", stopped_gateway), ("counters", parts["counters"]), ("never", None)),
+        (("gateways", PARTS["gateways"]), ("accident", stopped_gateway), ("counters", PARTS["counters"]), ("never", None)),
     )
     assert demo.run(tmp_path) == 1
     said = capsys.readouterr().out
@@ -93,11 +93,11 @@ def test_what_the_captures_must_hold(tmp_path, monkeypatch, inner, outer, reason
     write(tmp_path / "outer.pcapng", outer)
     stage, step = mock.Mock(output=tmp_path), demo.Step("captures")
     if reason is None:
-        demo._captures(stage, step)
+        PARTS["captures"](stage, step)
         assert "nothing else" in step.said
     else:
         with pytest.raises(demo.DemoFailedError, match=reason):
-            demo._captures(stage, step)
+            PARTS["captures"](stage, step)
 
 
 def test_a_missing_program_is_named_with_its_package(tmp_path, monkeypatch, capsys):

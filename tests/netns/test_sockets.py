@@ -204,5 +204,5 @@ def test_without_privilege_buffers_stay_within_the_limit():
             super().setsockopt(*arguments)
 
     with Unprivileged(socket.AF_INET, socket.SOCK_DGRAM) as target:
-        outer._buffers(target, 1 << 16)
+        outer.set_buffers(target, 1 << 16)
         assert target.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 << 16

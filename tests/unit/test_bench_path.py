@@ -6,7 +6,6 @@ import contextlib
 import json
 import socket
 import threading
-import time
 
 import pytest
 
@@ -17,6 +16,7 @@ from ipsec_dp.bench.names import MEASURES
 from ipsec_dp.bench.server import Server, segments
 from ipsec_dp.bench.traffic import HEADERS, IMIX, TRAFFIC, Traffic, payloads, send_run
 from ipsec_dp.bench.wire import LINE_MAX, RUN_OCTETS, SOL_UDP, UDP_GRO, VERSION, BenchError, Lines
+from tests.netns.traffic import until
 
 SHORT = Effort(tcp_s=0.3, step_s=0.02, replies=10, octets=1_000_000)
 PATIENCE_S = 20.0
@@ -57,11 +57,10 @@ def connected(address, server) -> Lines:
 
 
 def counted_until(path, expected):
-    """Datagrams are counted by another thread; how many there are once `expected` are, or after a while."""
-    deadline = time.monotonic() + PATIENCE_S
-    while (received := path._asked(do="counted")["received"]) < expected and time.monotonic() < deadline:
-        time.sleep(0.001)
-    return received
+    """Datagrams are counted by another thread; how many there are once `expected` are."""
+    return until(
+        lambda: (received := path.ask(do="counted")["received"]) >= expected and received, f"{expected} datagrams", PATIENCE_S
+    )
 
 
 @pytest.mark.parametrize("probe", [probe for probe in client.PROBES if not probe.measures[0].startswith(("rtt", "udp"))])
@@ -82,14 +81,14 @@ def test_what_was_sent_at_a_low_rate_arrived(path, name):
 
 
 def test_datagrams_are_counted_each_though_the_kernel_brings_many_at_once(path, server, address):
-    path._asked(do="count", run=RUN.hex())
+    path.ask(do="count", run=RUN.hex())
     sent, _ = send_run((address, server.port), path.family, Traffic("64", 64), RUN, 20_000, 0.05)
     assert sent >= 64
     assert counted_until(path, sent) == sent
 
 
 def test_datagrams_of_another_run_are_not_counted(path, server, address):
-    path._asked(do="count", run=RUN.hex())
+    path.ask(do="count", run=RUN.hex())
     other, _ = send_run((address, server.port), path.family, Traffic("64"), bytes(RUN_OCTETS), 2000, 0.02)
     sent, _ = send_run((address, server.port), path.family, Traffic("64"), RUN, 2000, 0.02)
     assert other > 0
@@ -109,9 +108,7 @@ def test_a_second_client_is_told_that_the_server_is_busy(path, server, said, add
     with pytest.raises(BenchError, match="busy with another client"):
         Path(address, server.port, SHORT)
     path.close()
-    deadline = time.monotonic() + PATIENCE_S
-    while "done" not in " ".join(said) and time.monotonic() < deadline:
-        time.sleep(0.001)
+    until(lambda: "done" in " ".join(said), "the end of the first client", PATIENCE_S)
     Path(address, server.port, SHORT).close()
 
 
@@ -127,7 +124,7 @@ def test_another_version_is_told_so(server, address):
 @pytest.mark.parametrize("asked", [{"do": "count", "run": "zz" * RUN_OCTETS}, {"do": "count", "run": "00"}, {"do": "what"}, {}])
 def test_what_the_server_does_not_know_is_refused_and_the_client_served_on(path, asked):
     with pytest.raises(BenchError):
-        path._asked(**asked)
+        path.ask(**asked)
     assert path.busy() > 0
 
 
@@ -169,9 +166,7 @@ def test_both_forms_of_the_answer_and_a_failed_measure(server, said, address, ca
     assert answer["schema"] == 1
     assert answer["failed"] == {"rtt_p50": "no echo", "rtt_p99": "no echo"}
     assert set(answer["measures"]) == {"tcp_1"}
-    deadline = time.monotonic() + PATIENCE_S
-    while "done" not in " ".join(said) and time.monotonic() < deadline:
-        time.sleep(0.001)
+    until(lambda: "done" in " ".join(said), "the end of the first client", PATIENCE_S)
     assert client.run(address, server.port, ("tcp_1",), effort=SHORT) == 0
     shown = capsys.readouterr().out
     assert "Gb/s" in shown
