@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import secrets
 import subprocess
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -21,6 +20,7 @@ from benchmarks.tunnels import generator
 from ipsec_dp.bench.traffic import Traffic
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.capture import Capture, esp_packets
+from tests.netns import harness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PORT = 5001
 OCTETS = 1400  # of each IPv4 packet of the stream
 KEPT = 80  # octets kept of each captured frame: all headers up to that of ESP
-DRAIN_S = 1.0  # what a busy peer still has in its queues comes out
+DRAIN_S = 0.5  # of silence, after which a busy peer has nothing in its queues
 FOUND = ("unknown_spi", "no_sa", "replay", "too_old")  # reasons of ours that must not occur
 DIRECTIONS = ("to the peer", "from the peer")
 
@@ -99,7 +99,7 @@ def _stream(source: Namespace, target: Namespace, address: str, rate: float, sec
     load = (str(OCTETS), str(int(rate)), f"{seconds:g}", "1", run)
     sender = source.spawn(program, "send", address, str(PORT), *load, stdout=pipe, stderr=pipe)
     sent = json.loads(sender.communicate(timeout=seconds + 30)[0])
-    time.sleep(DRAIN_S)
+    harness.settle(target, "eth0", DRAIN_S)
     receiver.terminate()
     return sent, json.loads(receiver.communicate(timeout=10)[0])
 

@@ -8,11 +8,11 @@ import os
 import socket
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from pathlib import Path
 
     from ipsec_dp.rig.netns import Namespace
 
@@ -39,7 +39,9 @@ LISTINGS: dict[str, tuple[str, ...]] = {
 # What changes by itself: router advertisements count down, counters and queues move.
 VOLATILE = ("expires", "valid_life_time", "preferred_life_time", "operstate", "flags", "pref")
 
-SETTLE_SECONDS = 0.05  # a packet may still wait for its neighbour's address
+SILENCE_S = 0.05  # after which nothing is on its way; a packet may wait for its neighbour's address
+SETTLED_AT_LAST_S = 2.0  # where something keeps crossing
+POLL_S = 0.005
 
 # The first words of a command that starts as a shell starts it in the background.
 WITH_INTERRUPTS_IGNORED = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
@@ -112,16 +114,29 @@ def tun(namespace: Namespace, name: str, addresses: tuple[str, ...] = (), *, vne
     return run(namespace, configured)
 
 
-def settle() -> None:
-    """Lets what is on its way arrive, where nothing tells that it did."""
-    time.sleep(SETTLE_SECONDS)
+def crossings(namespace: Namespace, interface: str) -> int:
+    """How many packets an interface has sent and received so far."""
+    listing = namespace.call(Path("/proc/thread-self/net/dev").read_text)
+    fields = next(line for line in listing.splitlines() if line.strip().startswith(f"{interface}:")).partition(":")[2].split()
+    return int(fields[1]) + int(fields[9])
+
+
+def settle(namespace: Namespace, interface: str, silence_s: float = SILENCE_S) -> None:
+    """Lets what is on its way arrive, where nothing tells that it did: until no packet has crossed the interface for so long."""
+    last, since, begun = -1, 0.0, time.monotonic()
+    while (now := time.monotonic()) - begun < SETTLED_AT_LAST_S + silence_s:
+        if (count := crossings(namespace, interface)) != last:
+            last, since = count, now
+        elif now - since >= silence_s:
+            return
+        time.sleep(POLL_S)
 
 
 def crossed(namespace: Namespace, interface: str, path: Path, traffic: Callable[[], object]) -> capture.Scan:
     """What was seen on an interface while `traffic` ran, without what a link needs for itself."""
     with capture.Capture(namespace, interface, path) as recording:
         traffic()
-        settle()
+        settle(namespace, interface)
         recording.stop()
     found = capture.scan(path)
     for kind in capture.LINK_KINDS:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ipsec_dp.rig import capture
-from tests.netns.traffic import EVERY_KIND, kinds_between_sites
+from tests.netns.traffic import EVERY_KIND, kinds_between_sites, until_sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ def watched(sites: TwoSites, tmp_path: Path, name: str = "wan") -> Iterator[Call
     with capture.Capture(sites.gw_a, "lan", files[0]) as inner, capture.Capture(sites.gw_a, "wan", files[1]) as outer:
 
         def seen(since: int = 0) -> set[str]:
-            time.sleep(0.05)  # some fifty more of each kind
+            until_sent(sites.host_a, 100)  # fifty more of each kind
             assert outer.stop().lost == inner.stop().lost == 0
             assert kinds_between_sites(files[0], since) >= EVERY_KIND
             assert capture.scan(files[0]).marked > 0

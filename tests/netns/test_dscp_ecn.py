@@ -149,7 +149,7 @@ def outside(namespace, interface, file, version):
     source = ip_address(outer(version)[0]).packed
     with capture.Capture(namespace, interface, file) as recording:
         yield found
-        harness.settle()
+        harness.settle(namespace, interface)
         recording.stop()
     for _, packet in capture.read(file):
         if capture.kind(packet) in ("esp", "esp-udp") and (packet[12:16] if version == 4 else packet[8:24]) == source:
@@ -375,7 +375,7 @@ def test_a_connection_hears_of_every_mark(path, tmp_path, aggregating, version, 
                 outside(sites.gw_b, "wan", tmp_path / "wan", version) as received,
             ):
                 tcp_both_ways(sites.host_a, sites.host_b, address, 4 << 20)
-                harness.settle()
+                harness.settle(sites.host_b, "eth0")
                 inside.stop()
             assert ecn_drops(pair.b) == 0
     finally:

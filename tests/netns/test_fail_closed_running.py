@@ -16,7 +16,7 @@ from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayPair, IkePair, ManualPair
 from tests.netns import harness
 from tests.netns.leaks import guarded, leaks_without_us, watched
-from tests.netns.traffic import stream, until
+from tests.netns.traffic import stream, until, until_sent
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_each_part_holds_alone_when_the_routes_into_the_tunnel_are_withdrawn(sit
             sites.gw_a.run("nft", "delete", "table", "inet", "ipsec_dp_gwA")
             for version in "46":
                 sites.gw_a.run("ip", f"-{version}", "route", "flush", "table", "all", "proto", "229", "dev", "ipsec0")
-        time.sleep(0.1)  # some hundred packets of each kind that find no tunnel
+        until_sent(sites.host_a, 200)  # a hundred packets of each kind that find no tunnel
         assert crossed(since) == set()
 
 

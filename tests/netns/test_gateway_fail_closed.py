@@ -21,7 +21,16 @@ from ipsec_dp.rig.packets import udp
 from ipsec_dp.rig.process import GatewayPair, ManualPair
 from tests.netns import harness
 from tests.netns.leaks import guarded, leaks_without_us, watched
-from tests.netns.traffic import EVERY_KIND, between_sites, kinds_between_sites, stream, to_gateway_a, to_gateway_b, until
+from tests.netns.traffic import (
+    EVERY_KIND,
+    between_sites,
+    kinds_between_sites,
+    stream,
+    to_gateway_a,
+    to_gateway_b,
+    until,
+    until_sent,
+)
 
 KEEP_CLOSED = ManualPair(gateway="keep_closed = true")
 
@@ -49,7 +58,7 @@ def pair(sites, tmp_path):
 
 def test_at_start_nothing_leaves_once_the_guard_is_there_and_it_is_there_first(sites, pair, streaming, tmp_path):
     with watched(sites, tmp_path) as crossed:
-        time.sleep(0.05)
+        until_sent(sites.host_a, 40)  # which leak
         pair.a.start()
         until(lambda: guarded(sites), "the guard")
         since = time.time_ns()
@@ -131,7 +140,7 @@ def test_kill_and_adoption(sites, pair, streaming, tmp_path):
     with watched(sites, tmp_path) as crossed:
         pair.a.kill()
         assert guarded(sites)
-        time.sleep(0.1)
+        until_sent(sites.host_a, 200)
         pair.b.terminate()
         pair.start()
         until(lambda: pair.a.status()["tunnels"][0]["children"][0]["packets_out"] > 100, "traffic in the tunnel")
@@ -183,7 +192,7 @@ def spoofed_arrivals(sites, tmp_path):
         with capture.Capture(host, "eth0", path) as recording:
             for _ in range(3):
                 inject(sites, *packets)
-            time.sleep(0.05)
+            harness.settle(host, "eth0")
             recording.stop()
         found.append({packet[0] >> 4 for _, packet in capture.read(path) if b"\x1e\x61\x1e\x61" in packet})
     return found

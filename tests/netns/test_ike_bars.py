@@ -18,6 +18,7 @@ from benchmarks.tunnels import generator
 from ipsec_dp.bench.traffic import DRAIN_S, Traffic
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayPair, GatewayProcess, IkePair
+from tests.netns import harness
 from tests.netns.traffic import ping, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.measure]
@@ -50,7 +51,7 @@ def numbered_stream(sites):
     assert receiver.stdout.readline() == b"ready\n"
     sender = generator.sender(sites, Traffic("1400"), PACKETS_PER_S, SECONDS, run)
     sent = json.loads(sender.communicate(timeout=SECONDS + 20)[0])
-    time.sleep(DRAIN_S)
+    harness.settle(sites.host_b, "eth0", DRAIN_S)
     receiver.terminate()
     return sent, json.loads(receiver.communicate(timeout=10)[0])
 

@@ -19,6 +19,8 @@ from ipsec_dp.host.tun import QUEUE_PACKETS, make, set_mtu
 from ipsec_dp.rig import capture
 from tests.netns import harness
 
+NOTHING_S = 0.5  # in which nothing happens, which is what is shown
+
 
 @pytest.fixture
 def alone(lab):
@@ -61,7 +63,7 @@ def test_descriptor_is_not_inherited_by_programs(tun):
 def test_the_kernel_sends_nothing_of_its_own_into_it(alone, tun, tmp_path):
     """The descriptor stays silent where an ordinary interface would solicit routers and announce its groups."""
     os.set_blocking(tun.descriptors[0], False)
-    time.sleep(0.5)
+    time.sleep(NOTHING_S)
     with pytest.raises(BlockingIOError):
         os.read(tun.descriptors[0], 2000)
 

@@ -26,6 +26,7 @@ from tests.netns.traffic import ping, tcp_both_ways, udp_both_ways, until
 PORTS = ('protocol = "udp"\n{far}_ports = "7000-7009"\n', 'protocol = "udp"\n{far}_ports = "7010-7019"\n', "")
 FLOWS = (7000, 7010, 7020)  # one of each tunnel
 STREAM_S = 4.0
+WATCHED_S = 3.0
 GAP_S = 0.0004  # between two batches
 BATCH, WINDOW = 4, 100  # packets of one stream: sent at once, on their way at the most
 
@@ -195,13 +196,24 @@ def run_s(pid):
     return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e9
 
 
+def at_rest(gateways):
+    """Tells, each time that it is asked, whether no thread of theirs has run since the time before."""
+    seen = []
+
+    def rests():
+        seen.append([run_s(gateway.process.pid) for gateway in gateways])
+        return len(seen) > 1 and seen[-1] == seen[-2]
+
+    return rests
+
+
 @pytest.mark.alone("measures the processor time of threads that do nothing")
 @pytest.mark.parametrize("gateways", [{"workers": (3, 3)}], indirect=True)
 def test_idle_workers_take_next_to_no_cpu(shared_sites, gateways):
     tcp_both_ways(shared_sites.host_a, shared_sites.host_b, netns.HOST_B[0], 1 << 20)
-    time.sleep(0.2)
+    until(at_rest(gateways), "threads that sleep")
     before, begun = [run_s(gateway.process.pid) for gateway in gateways], time.monotonic()
-    time.sleep(3)
+    time.sleep(WATCHED_S)
     seconds = time.monotonic() - begun
     used = [(run_s(gateway.process.pid) - start) / seconds for gateway, start in zip(gateways, before, strict=True)]
     assert max(used) < 0.01, used

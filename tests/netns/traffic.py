@@ -9,13 +9,13 @@ import threading
 import time
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.rig import capture, netns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from ipsec_dp.rig.netns import Namespace, TwoSites
 
@@ -95,6 +95,20 @@ def _exchange(connection: socket.socket, content: bytes) -> bytes:
     received = b"".join(iter(lambda: connection.recv(1 << 18), b""))
     sender.join(TIMEOUT_S)
     return received
+
+
+def sent(namespace: Namespace) -> tuple[int, int]:
+    """IPv4 and IPv6 packets that a namespace has sent so far."""
+    net = Path("/proc/thread-self/net")
+    names, values = (line.split() for line in namespace.call((net / "snmp").read_text).splitlines() if line.startswith("Ip:"))
+    v6 = dict(line.split() for line in namespace.call((net / "snmp6").read_text).splitlines())
+    return int(values[names.index("OutRequests")]), int(v6["Ip6OutRequests"])
+
+
+def until_sent(namespace: Namespace, packets: int) -> None:
+    """Waits until a namespace has sent so many more packets by IPv4, and as many by IPv6."""
+    before = sent(namespace)
+    until(lambda: min(now - then for now, then in zip(sent(namespace), before, strict=True)) >= packets, f"{packets} packets sent")
 
 
 # ---- streams --------------------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ async def echo(message):
         case "list":
             return control.Listed({"name": "a", "empty": []}, "rows", rows(message["count"]))
         case "slow":
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
     return message
 
 
