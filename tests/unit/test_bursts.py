@@ -7,11 +7,12 @@ import pytest
 from benchmarks.bursts import Costs, measure
 from benchmarks.test_esp_bench import TO_BARE, check_bars
 
+pytestmark = pytest.mark.alone("measures time")
+
 ATTEMPTS = 3  # neighbours on the machine only ever add
 
 
 @pytest.mark.slow
-@pytest.mark.alone("measures time")
 @pytest.mark.parametrize("octets", TO_BARE)
 def test_a_burst_costs_little_more_than_the_bare_cipher(octets):
     runs = [measure(octets) for _ in range(ATTEMPTS)]
