@@ -75,7 +75,7 @@ def test_each_proxy_id_of_a_shared_interface_has_its_own_source(sites, tmp_path)
     )
     sites.gw_a.ip("address add 10.6.0.1/24 dev lan")
     until(lambda: way(sites.gw_a, "10.5.0.2") == ("ipsec0", "10.6.0.1"), "the address that came")
-    assert not [warning for warning in pair.a.status()["warnings"] if "no address" in warning]
+    until(lambda: not [told for told in pair.a.status()["warnings"] if "no address" in told], "the warning gone, after the route")
     assert pair.a.terminate() == 0
 
 
