@@ -37,7 +37,7 @@ def test_programs_that_a_killed_run_left_are_ended():
     killed = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, timeout=30, check=False)
     assert killed.returncode == -9, killed.stderr
     left = int(killed.stdout)
-    assert left in own_host.sweep()
+    until(lambda: left in own_host.sweep(), "the program, whose environment can be read a moment after it began")
     until(lambda: left not in own_host.sweep(), "the end of a program that was killed")
 
 
