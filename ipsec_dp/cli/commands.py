@@ -9,18 +9,23 @@ import platform
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+import msgspec
 
 from ipsec_dp import __version__
 from ipsec_dp.cli import render
 from ipsec_dp.config import examine, load
 from ipsec_dp.config.model import CONTROL_DIRECTORY, control_socket
 from ipsec_dp.errors import ControlError, Finding, IpsecDpError, NoDaemonError
+from ipsec_dp.gateway import messages
+from ipsec_dp.gateway.status import GatewayStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from ipsec_dp.gateway.messages import NegotiationRequest, Request
 
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -43,7 +48,10 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-class Verbs(click.Group):
+Answered = TypeVar("Answered", bound=msgspec.Struct)
+
+
+class VerbGroup(click.Group):
     """Lists the verbs in the order in which one meets them, not by the alphabet."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
@@ -51,7 +59,7 @@ class Verbs(click.Group):
 
 
 @click.group(
-    cls=Verbs,
+    cls=VerbGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=examples(
         "ipsec-dp demo                        see it work, in namespaces of its own",
@@ -96,7 +104,7 @@ def down(control: Path | None, as_json: bool) -> int:
 
     Interfaces, routes and keys go, the guard too unless keep_closed is set.
     """
-    result = ask(control, "down")
+    result = ask(control, messages.DownRequest())
     click.echo(json.dumps(result) if as_json else "stopped")
     return 0
 
@@ -120,17 +128,17 @@ def status(name: str | None, control: Path | None, state: str | None, as_json: b
 
     NAME: this tunnel alone. What was dropped is always that of the whole gateway.
     """
-    chosen: dict[str, Any] = {key: value for key, value in (("name", name), ("state", state)) if value is not None}
+    request = messages.StatusRequest(name=name, state=state)
     if watch and as_json:
         raise click.UsageError("--watch is for people, --json for programs: take one of both")
     if watch:
-        render.watch(lambda: ask(control, "status", **chosen), time.sleep, WATCH_INTERVAL_S)
+        render.watch(lambda: read(ask(control, request), GatewayStatus), time.sleep, WATCH_INTERVAL_S)
         return 0
-    answer = ask(control, "status", **chosen)
+    answer = ask(control, request)
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:
-        render.print_status(answer)
+        render.print_status(read(answer, GatewayStatus))
     return 0
 
 
@@ -160,10 +168,10 @@ def check(file: Path, as_json: bool) -> int:
 # ---- a tunnel's negotiation ----------------------------------------------------------------------------------------------------
 
 
-def _negotiate(control: Path | None, as_json: bool, said: str, verb: str, **arguments: Any) -> int:
+def _negotiate(control: Path | None, as_json: bool, text: str, request: NegotiationRequest) -> int:
     """Asks the gateway; what comes of it shows in its log and in `status`."""
-    result = ask(control, verb, **arguments)
-    click.echo(json.dumps(result) if as_json else said)
+    result = ask(control, request)
+    click.echo(json.dumps(result) if as_json else text)
     return 0
 
 
@@ -179,15 +187,16 @@ def reload(file: Path | None, control: Path | None, as_json: bool) -> int:
     FILE: another file than the one taken over last. Tunnels that nothing changes for lose no packet. Secrets, certificates and CRLs
     are read again too. A file with an error changes nothing: it is shown as `check` does, exit status 2.
     """
-    given = {} if file is None else {"file": str(file.absolute())}
-    answer = ask(control, "reload", timeout=RELOAD_TIMEOUT_S, **given)
+    request = messages.ReloadRequest(file=None if file is None else str(file.absolute()))
+    answer = ask(control, request, RELOAD_TIMEOUT_S)
+    outcome = read(answer, messages.ReloadAnswer)
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:
-        _show_findings(tuple(Finding(**row) for row in answer["findings"]))
-        if answer["applied"]:
-            render.print_reload(answer)
-    return 0 if answer["applied"] else 2
+        _show_findings(outcome.findings)
+        if outcome.applied:
+            render.print_reload(read(answer, messages.ReloadResult))
+    return 0 if outcome.applied else 2
 
 
 @program.command(epilog=examples("ipsec-dp initiate to-b", "ipsec-dp initiate to-b && ipsec-dp status --watch"))
@@ -199,7 +208,7 @@ def initiate(name: str, control: Path | None, as_json: bool) -> int:
 
     It returns at once; `status` and the gateway's log show what comes of it.
     """
-    return _negotiate(control, as_json, f"{name}: calling", "initiate", name=name)
+    return _negotiate(control, as_json, f"{name}: calling", messages.InitiateRequest(name=name))
 
 
 @program.command(epilog=examples("ipsec-dp rekey to-b", "ipsec-dp rekey to-b --ike"))
@@ -212,7 +221,7 @@ def rekey(name: str, ike: bool, control: Path | None, as_json: bool) -> int:
 
     Without losing a packet: the new SAs carry traffic before the old ones go.
     """
-    return _negotiate(control, as_json, f"{name}: rekeying", "rekey", name=name, ike=ike)
+    return _negotiate(control, as_json, f"{name}: rekeying", messages.RekeyRequest(name=name, ike=ike))
 
 
 @program.command(epilog=examples("ipsec-dp terminate to-b"))
@@ -224,7 +233,7 @@ def terminate(name: str, control: Path | None, as_json: bool) -> int:
 
     Its traffic stays protected: it waits, or is dropped, until the tunnel is up again.
     """
-    return _negotiate(control, as_json, f"{name}: terminated", "terminate", name=name)
+    return _negotiate(control, as_json, f"{name}: terminated", messages.TerminateRequest(name=name))
 
 
 @program.group()
@@ -266,17 +275,19 @@ def explain(
     Without PROTO or ports it is a packet that does not show them, as a later fragment.
     """
     with _loading():
-        from ipsec_dp.gateway import explain
-    question = explain.question_of(src, dst, proto, sport, dport, inbound=inbound)
+        from ipsec_dp.gateway.explain import explain
+        from ipsec_dp.gateway.explanation import ExplainAnswer
+        from ipsec_dp.gateway.question import question_of
+    question = question_of(src, dst, proto, sport, dport, inbound=inbound)
     if file is not None:
-        answer = asyncio.run(explain.explain(load(file), question, None)).as_json()
+        answer = msgspec.to_builtins(asyncio.run(explain(load(file), question, None)).answer)
     else:
-        ends: dict[str, Any] = {"source": src, "destination": dst, "protocol": proto, "sport": sport, "dport": dport}
-        answer = ask(control, "explain", inbound=inbound, **ends)
+        packet = messages.ExplainRequest(source=src, destination=dst, protocol=proto, sport=sport, dport=dport, inbound=inbound)
+        answer = ask(control, packet)
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:
-        render.print_explanation(answer)
+        render.print_explanation(read(answer, ExplainAnswer))
     return 0
 
 
@@ -409,13 +420,23 @@ def find_control(directory: Path = CONTROL_DIRECTORY, host: str | None = None) -
     return sockets[0]
 
 
-def ask(control: Path | None, verb: str, timeout: float | None = None, **arguments: Any) -> dict[str, Any]:
-    """What the running gateway answers. Raises NoDaemonError, ControlError."""
+def ask(control: Path | None, request: Request, timeout: float | None = None) -> dict[str, object]:
+    """What the running gateway answers, with all that it says, for programs; `read` is for people. Raises NoDaemonError,
+    ControlError."""
     path = find_control() if control is None else control
     limit = {} if timeout is None else {"timeout": timeout}
     with _loading():
-        from ipsec_dp.gateway.control import request
-    answer = request(path, {"verb": verb, **arguments}, **limit)
+        from ipsec_dp.gateway.control import request as send
+    message = {name: value for name, value in msgspec.to_builtins(request).items() if value is not None}
+    answer = send(path, message, **limit)
     if answer is not None and not isinstance(answer, dict):
-        raise ControlError(f"{path}: the answer to {verb} is not an object")
+        raise ControlError(f"{path}: the answer to {message['verb']} is not an object")
     return answer or {}
+
+
+def read(answer: dict[str, object], kind: type[Answered]) -> Answered:
+    """The answer as this version knows it; what a newer gateway says besides is left out. Raises ControlError."""
+    try:
+        return msgspec.convert(answer, kind)
+    except msgspec.ValidationError as error:
+        raise ControlError(f"the gateway's answer is not of a version that this command knows: {error}") from error

@@ -1,7 +1,8 @@
 """The control socket: one JSON object a line, request and answer.
 
-A request is ``{"verb": "status", …}``, an answer ``{"ok": true, "result": …}`` or ``{"ok": false, "error": "…"}``. The socket's
-mode is 0600: whoever may connect is root (or the daemon's own user). Nothing a client does or leaves undone holds the daemon up.
+A request is ``{"verb": "status", …}``, an answer ``{"ok": true, "result": …}`` or ``{"ok": false, "error": "…"}``. Keys that a
+verb does not have are passed over, so that a newer command can ask an older gateway. The socket's mode is 0600: whoever may connect
+is root (or the daemon's own user). Nothing a client does or leaves undone holds the daemon up.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
 
 from ipsec_dp.errors import ControlError, IpsecDpError, NoDaemonError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
 PIECE_OCTETS = 1 << 16  # of an answer that is sent in pieces
 LINE_MAX = 1 << 20  # octets of a request
+TOO_LONG = f"a request has no more than {LINE_MAX} octets"
 ANSWER_MAX = 1 << 28  # octets of an answer: the status of every tunnel there can be
 CLIENTS_MAX = 32
 TOO_MANY = f"the gateway talks to {CLIENTS_MAX} clients already, which is all it can; end some of them (`status --watch` is one)"
@@ -31,21 +35,49 @@ REQUEST_TIMEOUT_S = 10.0
 LAST_ANSWER_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A result with a list under `key` that is too long to be made, or to be made text, at once. A client sees `head` with it."""
+Asked = TypeVar("Asked", bound=msgspec.Struct)
 
-    head: dict[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class Verb(Generic[Asked]):
+    """What a client may ask: `request` has the verb for its tag, `answer` carries it out. IpsecDpError becomes the error text."""
+
+    request: type[Asked]
+    answer: Callable[[Asked], Awaitable[msgspec.Struct | LongAnswer]]
+
+    @property
+    def name(self) -> str:
+        return str(self.request.__struct_config__.tag)
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """One line: `ok` with a result, or not, with an error."""
+
+    ok: bool
+    result: Any = msgspec.UNSET
+    error: str | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def line(self) -> bytes:
+        return json.dumps(msgspec.to_builtins(self)).encode() + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class LongAnswer:
+    """A result whose last field, `key`, is too long to be made, or to be made text, at once. A client sees `head` with it."""
+
+    head: msgspec.Struct
     key: str
-    rows: AsyncIterator[dict[str, Any]]
+    rows: AsyncIterator[msgspec.Struct]
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The text of the whole answer."""
-        before, after = json.dumps({"ok": True, "result": self.head | {self.key: []}})[:-3], "]}}"
+        """The text of the whole line."""
+        fields = {name: value for name, value in msgspec.to_builtins(self.head).items() if name != self.key}
+        before, after = json.dumps({"ok": True, "result": fields | {self.key: []}})[:-3], "]}}\n"
         text, sizes = [before], len(before)
         separator = ""
         async for row in self.rows:
-            text.append(separator + json.dumps(row))
+            text.append(separator + json.dumps(msgspec.to_builtins(row)))
             sizes += len(text[-1])
             separator = ", "
             if sizes >= PIECE_OCTETS:
@@ -55,11 +87,11 @@ class Listed:
 
 
 class ControlServer:
-    """Listens at `path` until closed. `handler` gets the request and returns the result; IpsecDpError becomes the error text."""
+    """Listens at `path` until closed."""
 
-    def __init__(self, path: Path, handler: Callable[[dict[str, Any]], Awaitable[Any]]) -> None:
+    def __init__(self, path: Path, verbs: Iterable[Verb[Any]]) -> None:
         self.path = path
-        self._handler = handler
+        self._verbs = {verb.name: verb for verb in verbs}
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
         self._answering: set[asyncio.Task[None]] = set()
@@ -88,7 +120,7 @@ class ControlServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._clients) >= CLIENTS_MAX:
-            writer.write(json.dumps({"ok": False, "error": TOO_MANY}).encode() + b"\n")
+            writer.write(Answer(ok=False, error=TOO_MANY).line)
             writer.close()
             return
         task = asyncio.get_running_loop().create_task(self._client(reader, writer))
@@ -105,8 +137,12 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
-            async with asyncio.timeout(IDLE_TIMEOUT_S):  # wait_for of Python 3.11 can swallow a cancellation
-                line = await reader.readline()
+            try:
+                async with asyncio.timeout(IDLE_TIMEOUT_S):  # wait_for of Python 3.11 can swallow a cancellation
+                    line = await reader.readline()
+            except ValueError:  # the rest of the line is not worth reading
+                writer.write(Answer(ok=False, error=TOO_LONG).line)
+                return
             if not line:
                 return
             answering = asyncio.ensure_future(self._write_answer(line, writer))
@@ -115,28 +151,36 @@ class ControlServer:
             await answering
 
     async def _write_answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
-        answer = await self._answer(line)
-        listed = answer.get("result")
-        if isinstance(listed, Listed):
-            async for piece in listed.pieces():
+        answer = await self.answer(line)
+        if isinstance(answer, LongAnswer):
+            async for piece in answer.pieces():
                 writer.write(piece)
                 await _drain(writer)
-            writer.write(b"\n")
         else:
-            writer.write(json.dumps(answer).encode() + b"\n")
-        await _drain(writer)
+            writer.write(answer.line)
+            await _drain(writer)
 
-    async def _answer(self, line: bytes) -> dict[str, Any]:
+    async def answer(self, line: bytes) -> Answer | LongAnswer:
+        """Carries out the request that a line holds."""
         try:
-            request = json.loads(line)
+            asked = json.loads(line)
         except (ValueError, RecursionError):  # nested beyond all reason
-            return {"ok": False, "error": "a request is one JSON object a line"}
-        if not isinstance(request, dict) or not isinstance(request.get("verb"), str):
-            return {"ok": False, "error": 'a request is an object with a "verb"'}
+            return Answer(ok=False, error="a request is one JSON object a line")
+        if not isinstance(asked, dict) or not isinstance(asked.get("verb"), str):
+            return Answer(ok=False, error='a request is an object with a "verb"')
+        name = asked["verb"]
+        if name not in self._verbs:
+            return Answer(ok=False, error=f'"{name}" is no verb of this gateway')
+        verb = self._verbs[name]
         try:
-            return {"ok": True, "result": await self._handler(request)}
+            request = msgspec.convert(asked, verb.request)
+        except msgspec.ValidationError as error:  # it names the field
+            return Answer(ok=False, error=f'the request "{name}" is wrong: {error}')
+        try:
+            result = await verb.answer(request)
         except IpsecDpError as error:
-            return {"ok": False, "error": str(error)}
+            return Answer(ok=False, error=str(error))
+        return result if isinstance(result, LongAnswer) else Answer(ok=True, result=result)
 
 
 async def _drain(writer: asyncio.StreamWriter) -> None:
@@ -164,8 +208,8 @@ def _take_over(path: Path) -> None:
     raise ControlError(f"a gateway is already running at {path}; stop it with: ipsec-dp down --control {path}")
 
 
-def request(path: Path, message: dict[str, Any], timeout: float = REQUEST_TIMEOUT_S) -> Any:
-    """Sends one request to the gateway at `path` and returns its result.
+def request(path: Path, message: Mapping[str, object], timeout: float = REQUEST_TIMEOUT_S) -> Any:
+    """Sends one request to the gateway at `path` and returns its result, as JSON has it.
 
     Raises NoDaemonError when nobody listens there, ControlError when the gateway refuses, breaks off, or takes longer than
     `timeout` s.
@@ -192,11 +236,13 @@ def request(path: Path, message: dict[str, Any], timeout: float = REQUEST_TIMEOU
 
 def _result(path: Path, line: bytes) -> Any:
     try:
-        answer = json.loads(line)
+        answer = msgspec.convert(json.loads(line), Answer)
+    except msgspec.ValidationError as error:
+        raise ControlError(f"what listens at {path} does not answer like a gateway") from error
     except ValueError as error:
         raise ControlError(f"the gateway at {path} broke off without an answer") from error
-    if not isinstance(answer, dict):
+    if not answer.ok:
+        raise ControlError("the gateway refused without a reason" if answer.error is msgspec.UNSET else answer.error)
+    if answer.result is msgspec.UNSET:
         raise ControlError(f"what listens at {path} does not answer like a gateway")
-    if answer.get("ok") is not True:
-        raise ControlError(str(answer.get("error", "the gateway refused without a reason")))
-    return answer["result"]
+    return answer.result

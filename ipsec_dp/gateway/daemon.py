@@ -40,7 +40,7 @@ async def _serve(gateway: Gateway) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.stop, signal.Signals(number).name)
-    loop.add_signal_handler(signal.SIGHUP, gateway.hang_up)
+    loop.add_signal_handler(signal.SIGHUP, gateway.start_reload)
     try:
         await gateway.start()
         _notify("READY=1")

@@ -7,51 +7,27 @@ the configuration alone, those steps say so.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ipsec_dp.config.bypass import held_by, plan
 from ipsec_dp.config.model import ROUTE_METRIC
-from ipsec_dp.config.quantities import parse_icmp_code, parse_icmp_type, parse_ports, parse_protocol
 from ipsec_dp.config.zone_policy import Packet, ZonePolicy
-from ipsec_dp.errors import BadValueError
-from ipsec_dp.ipsec.selectors import ICMP_PROTOCOLS, PORT_OPAQUE, PORT_PROTOCOLS, PROTOCOL_OPAQUE
+from ipsec_dp.gateway.explanation import Explanation, RouteText, RuleText, SaText
+from ipsec_dp.ipsec.selectors import PORT_OPAQUE, PORT_PROTOCOLS, PROTOCOL_OPAQUE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ipsec_dp.config import Config
+    from ipsec_dp.gateway.question import PacketQuestion
     from ipsec_dp.ipsec.addresses import Address, Network
     from ipsec_dp.ipsec.rules import Rule
     from ipsec_dp.ipsec.selectors import SelectorPair
 
-Outcome = Literal["protect", "bypass", "discard", "drop", "clear", "accept"]
-
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A packet. `local` is its source, or under `inbound` its destination; so with ports. OPAQUE: not given."""
-
-    local: Address
-    remote: Address
-    protocol: int = PROTOCOL_OPAQUE
-    local_port: int = PORT_OPAQUE
-    remote_port: int = PORT_OPAQUE
-    inbound: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """`what` was asked: bypass, route, rule, sa, guard, zone. `verdict`: a word. `why`: a sentence."""
-
-    what: str
-    verdict: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class PacketSa:
+class HoldingChild:
     """A CHILD_SA of a running gateway that holds the packet; SPIs None: it has no such SA now."""
 
     spi_in: int | None
@@ -68,93 +44,15 @@ class GatewayView:
     """
 
     way: Callable[[Address], Awaitable[str | None]]
-    children: Callable[[str, Question], list[PacketSa]]
+    children: Callable[[str, PacketQuestion], list[HoldingChild]]
 
 
-@dataclass(slots=True)
-class Explanation:
-    """The answer, filled in step by step."""
-
-    question: Question
-    outcome: Outcome = "clear"
-    text: str = ""
-    route: dict[str, Any] | None = None
-    rule: dict[str, Any] | None = None
-    sa: dict[str, Any] | None = None
-    steps: list[Step] = field(default_factory=list)
-
-    def add(self, what: str, verdict: str, why: str) -> None:
-        self.steps.append(Step(what, verdict, why))
-
-    def end(self, outcome: Outcome, text: str) -> Explanation:
-        self.outcome, self.text = outcome, text
-        return self
-
-    def as_json(self) -> dict[str, Any]:
-        ends = [str(self.question.local), str(self.question.remote)]
-        ports = [None if port == PORT_OPAQUE else port for port in (self.question.local_port, self.question.remote_port)]
-        if self.question.inbound:
-            ends, ports = ends[::-1], ports[::-1]
-        protocol = None if self.question.protocol == PROTOCOL_OPAQUE else self.question.protocol
-        return {
-            "schema": 1,
-            "direction": "inbound" if self.question.inbound else "outbound",
-            "packet": {"source": ends[0], "destination": ends[1], "protocol": protocol, "sport": ports[0], "dport": ports[1]},
-            "verdict": self.outcome,
-            "text": self.text,
-            "route": self.route,
-            "rule": self.rule,
-            "sa": self.sa,
-            "steps": [asdict(step) for step in self.steps],
-        }
-
-
-def question_of(
-    source: str, destination: str, protocol: str | None, sport: str | None, dport: str | None, *, inbound: bool = False
-) -> Question:
-    """From what a person wrote; under ICMP `sport` is the type and `dport` the code. Raises BadValueError."""
-    ends = [_address(text) for text in (source, destination)]
-    if ends[0].version != ends[1].version:
-        raise BadValueError(f"{source} and {destination} are of different IP versions", "give two addresses of one")
-    named = "icmpv6" if protocol == "icmp" and ends[0].version == 6 else protocol
-    number = None if named is None else parse_protocol(named).single
-    number = PROTOCOL_OPAQUE if number is None else number
-    ports = (PORT_OPAQUE, PORT_OPAQUE)
-    if sport is not None and number in ICMP_PROTOCOLS:
-        kind = parse_icmp_type(sport)
-        code = 0 if dport is None else parse_icmp_code(dport).low
-        ports = (PORT_OPAQUE, PORT_OPAQUE) if kind is None else (kind << 8 | code,) * 2
-    elif sport is not None or dport is not None:
-        if number not in PORT_PROTOCOLS:
-            raise BadValueError(f'protocol "{protocol}" has no ports', "give tcp or udp, or leave the ports out")
-        ports = (_port(sport), _port(dport))
-    if inbound:
-        ends, ports = ends[::-1], (ports[1], ports[0])
-    return Question(ends[0], ends[1], number, ports[0], ports[1], inbound)
-
-
-def _address(text: str) -> Address:
-    try:
-        return ip_address(text)
-    except ValueError as error:
-        raise BadValueError(f'"{text}" is not an IP address', "give e.g. 10.1.0.5") from error
-
-
-def _port(text: str | None) -> int:
-    if text is None or text == "any":
-        return PORT_OPAQUE
-    port = parse_ports(text).single
-    if port is None:
-        raise BadValueError(f'"{text}" is no one port', "give the port of one packet")
-    return port
-
-
-def holds(selector: SelectorPair, question: Question) -> bool:
+def holds(selector: SelectorPair, question: PacketQuestion) -> bool:
     """Whether a selector holds the packet, be it configured or negotiated."""
     return selector.holds(question.local, question.remote, question.protocol, question.local_port, question.remote_port)
 
 
-def first_rule(config: Config, question: Question, interface: str | None = None) -> Rule | None:
+def first_rule(config: Config, question: PacketQuestion, interface: str | None = None) -> Rule | None:
     """The first rule that holds the packet, of those that count on an interface; None: of all."""
     for rule in config.rules:
         if (interface is None or rule.interface in (None, interface)) and holds(rule.selector, question):
@@ -169,20 +67,20 @@ def name_of(rule: Rule) -> str:
     return f'tunnel "{rule.tunnel}"' + (f" proxy_id #{rule.proxy_id + 1}" if rule.proxy_id is not None else " (no proxy IDs)")
 
 
-async def explain(config: Config, question: Question, host: GatewayView | None) -> Explanation:
+async def explain(config: Config, question: PacketQuestion, view: GatewayView | None) -> Explanation:
     """What becomes of the packet."""
     made = Explanation(question)
     if question.protocol == PROTOCOL_OPAQUE:
         made.add("packet", "incomplete", "no protocol given: only rules for any protocol can hold it")
     elif question.local_port == PORT_OPAQUE and question.protocol in PORT_PROTOCOLS:
         made.add("packet", "incomplete", "no ports given, as in a later fragment: only rules for any ports can hold it")
-    return await (_inbound if question.inbound else _outbound)(config, question, host, made)
+    return await (_inbound if question.inbound else _outbound)(config, question, view, made)
 
 
 # ---- outbound ------------------------------------------------------------------------------------------------------------------
 
 
-async def _outbound(config: Config, question: Question, host: GatewayView | None, made: Explanation) -> Explanation:
+async def _outbound(config: Config, question: PacketQuestion, view: GatewayView | None, made: Explanation) -> Explanation:
     ends = (question.local, question.remote, question.protocol, (question.local_port, question.remote_port))
     match = held_by(plan(config.policies).matches, *ends)
     if match is not None and match.past:
@@ -191,19 +89,19 @@ async def _outbound(config: Config, question: Question, host: GatewayView | None
         made.add("bypass", "bypass", "a rule of the kernel's routing leads it past the tunnel interfaces, and the guard accepts it")
         return made.end("bypass", "leaves in clear by the host's own routes")
     made.add("bypass", "no", "no bypass policy decides it, so the tunnels' routes are asked")
-    interface = await _tell_route(config, question, host, made)
+    interface = await _tell_route(config, question, view, made)
     if interface is None:
         return _outside(config, question, made)
-    return await _decided(config, question, host, interface, made)
+    return await _decided(config, question, view, interface, made)
 
 
-async def _tell_route(config: Config, question: Question, host: GatewayView | None, made: Explanation) -> str | None:
+async def _tell_route(config: Config, question: PacketQuestion, view: GatewayView | None, made: Explanation) -> str | None:
     """The TUN interface that the packet is routed into, or None."""
     found = _best_route(config, question.remote)
     known = {tunnel.interface for tunnel in config.tunnels}
-    way = None if host is None else await host.way(question.remote)
-    if host is not None:
-        made.route = {"interface": way, "prefix": None if found is None else str(found[0])}
+    way = None if view is None else await view.way(question.remote)
+    if view is not None:
+        made.route = RouteText(interface=way, prefix=None if found is None else str(found[0]))
         if way in known:
             where = (
                 f"{found[0]} leads there ({found[2]})"
@@ -218,7 +116,7 @@ async def _tell_route(config: Config, question: Question, host: GatewayView | No
     if found is None:
         made.add("route", "none", f"no route of this configuration leads {question.remote} into a tunnel interface")
         return None
-    made.route = {"interface": found[1], "prefix": str(found[0])}
+    made.route = RouteText(interface=found[1], prefix=str(found[0]))
     made.add("route", found[1], f"{found[0]} leads into {found[1]} ({found[2]}), unless the host has a longer route of its own")
     return found[1]
 
@@ -245,11 +143,13 @@ def _tell_rule(made: Explanation, rule: Rule | None, verdict: str) -> None:
     if rule is None:
         made.add("rule", verdict, "no policy and no proxy ID holds it")
         return
-    made.rule = {"name": name_of(rule), "action": rule.action, "tunnel": rule.tunnel, "selector": str(rule.selector)}
+    made.rule = RuleText(name=name_of(rule), action=rule.action, tunnel=rule.tunnel, selector=str(rule.selector))
     made.add("rule", verdict, f"{name_of(rule)} is the first that holds it: {rule.action} {rule.selector}")
 
 
-async def _decided(config: Config, question: Question, host: GatewayView | None, interface: str, made: Explanation) -> Explanation:
+async def _decided(
+    config: Config, question: PacketQuestion, view: GatewayView | None, interface: str, made: Explanation
+) -> Explanation:
     rule = first_rule(config, question, interface)
     if rule is None:
         _tell_rule(made, None, "drop")
@@ -259,19 +159,19 @@ async def _decided(config: Config, question: Question, host: GatewayView | None,
         return made.end("discard", f"dropped in {interface} as policy_discard")
     if rule.action == "bypass":
         return made.end("drop", f"dropped in {interface} as policy_bypass: a route led it there all the same")
-    if host is not None and not await _zone_passes(config, question, host, interface, made):
+    if view is not None and not await _zone_passes(config, question, view, interface, made):
         return made.end("drop", "dropped between zones")
-    return _tell_sa(config, question, host, str(rule.tunnel), made)
+    return _tell_sa(config, question, view, str(rule.tunnel), made)
 
 
-def _tell_sa(config: Config, question: Question, host: GatewayView | None, tunnel: str, made: Explanation) -> Explanation:
+def _tell_sa(config: Config, question: PacketQuestion, view: GatewayView | None, tunnel: str, made: Explanation) -> Explanation:
     sealed = f'sealed in tunnel "{tunnel}"'
-    if host is None:
+    if view is None:
         made.add("sa", "unknown", "SAs are known to a running gateway only")
         return made.end("protect", sealed)
-    child = next((each for each in host.children(tunnel, question) if each.spi_out is not None), None)
+    child = next((each for each in view.children(tunnel, question) if each.spi_out is not None), None)
     if child is not None:
-        made.sa = {"tunnel": tunnel, "spi_out": f"{child.spi_out:#x}", "selectors": child.text}
+        made.sa = SaText(tunnel=tunnel, spi_out=f"{child.spi_out:#x}", selectors=child.text)
         made.add("sa", f"{child.spi_out:#x}", f"the first CHILD_SA of the tunnel that holds it: {child.text}")
         return made.end("protect", f"{sealed}, SPI {child.spi_out:#x}")
     asks = config.tunnel(tunnel).auth is not None
@@ -281,22 +181,22 @@ def _tell_sa(config: Config, question: Question, host: GatewayView | None, tunne
     return made.end("protect" if asks else "drop", f"{sealed} as soon as there is an SA; until then dropped as no_sa")
 
 
-async def _zone_passes(config: Config, question: Question, host: GatewayView, interface: str, made: Explanation) -> bool:
+async def _zone_passes(config: Config, question: PacketQuestion, view: GatewayView, interface: str, made: Explanation) -> bool:
     if not config.zones:
         return True
-    origin = await host.way(question.local)
+    origin = await view.way(question.local)
     judgement = ZonePolicy(config).judge(_packet(question), origin, interface)
     made.add("zone", "pass" if judgement.allowed else "drop", judgement.why)
     return judgement.allowed
 
 
-def _packet(question: Question) -> Packet:
+def _packet(question: PacketQuestion) -> Packet:
     ends = [(question.local, question.local_port), (question.remote, question.remote_port)]
     (source, sport), (destination, dport) = ends[::-1] if question.inbound else ends
     return Packet(source, destination, question.protocol, sport, dport)
 
 
-def _guarded(config: Config, question: Question) -> Rule | None:
+def _guarded(config: Config, question: PacketQuestion) -> Rule | None:
     """The rule by which the guard decides. Selectors to everywhere count for what is routed only (see `host.guard.narrow`)."""
     rule = first_rule(config, question)
     if rule is None or rule.action == "bypass" or not rule.selector.remote.everything:
@@ -304,7 +204,7 @@ def _guarded(config: Config, question: Question) -> Rule | None:
     return rule if _best_route(config, question.remote) is not None else None
 
 
-def _outside(config: Config, question: Question, made: Explanation) -> Explanation:
+def _outside(config: Config, question: PacketQuestion, made: Explanation) -> Explanation:
     """A packet that enters no tunnel interface."""
     rule = _guarded(config, question)
     if rule is None or rule.action == "bypass":
@@ -318,8 +218,8 @@ def _outside(config: Config, question: Question, made: Explanation) -> Explanati
 # ---- inbound -------------------------------------------------------------------------------------------------------------------
 
 
-async def _inbound(config: Config, question: Question, host: GatewayView | None, made: Explanation) -> Explanation:
-    carriers = _tell_carriers(config, question, host, made)
+async def _inbound(config: Config, question: PacketQuestion, view: GatewayView | None, made: Explanation) -> Explanation:
+    carriers = _tell_carriers(config, question, view, made)
     rule = _guarded(config, question)
     _tell_rule(made, rule, "clear" if rule is None else rule.action)
     if rule is not None and rule.action == "discard":
@@ -331,9 +231,9 @@ async def _inbound(config: Config, question: Question, host: GatewayView | None,
     made.add("guard", "drop", "in clear it is dropped: it claims to come from where all must come sealed (RFC 4301 §5.2)")
     if not carriers:
         return made.end("drop", "dropped: it must come sealed, and no tunnel may carry it")
-    if host is not None and config.zones:
+    if view is not None and config.zones:
         judgement = ZonePolicy(config).judge(
-            _packet(question), config.tunnel(carriers[0]).interface, await host.way(question.local)
+            _packet(question), config.tunnel(carriers[0]).interface, await view.way(question.local)
         )
         made.add("zone", "pass" if judgement.allowed else "drop", judgement.why)
         if not judgement.allowed:
@@ -341,20 +241,20 @@ async def _inbound(config: Config, question: Question, host: GatewayView | None,
     return made.end("protect", f'accepted when it comes sealed in tunnel "{carriers[0]}", and dropped in clear')
 
 
-def _tell_carriers(config: Config, question: Question, host: GatewayView | None, made: Explanation) -> list[str]:
+def _tell_carriers(config: Config, question: PacketQuestion, view: GatewayView | None, made: Explanation) -> list[str]:
     """The tunnels that may bring the packet."""
     carriers = []
     for tunnel in config.tunnels:
         if not any(holds(selector, question) for selector in tunnel.selectors):
             continue
         child = (
-            None if host is None else next((each for each in host.children(tunnel.name, question) if each.spi_in is not None), None)
+            None if view is None else next((each for each in view.children(tunnel.name, question) if each.spi_in is not None), None)
         )
-        if host is not None and child is None:
+        if view is not None and child is None:
             made.add("sa", "none", f'tunnel "{tunnel.name}" may carry it by its selectors, but has no SA now that does')
             continue
         if child is not None:
-            made.sa = made.sa or {"tunnel": tunnel.name, "spi_in": f"{child.spi_in:#x}", "selectors": child.text}
+            made.sa = made.sa or SaText(tunnel=tunnel.name, spi_in=f"{child.spi_in:#x}", selectors=child.text)
         what = "its selectors hold it" if child is None else f"SA {child.spi_in:#x} holds it: {child.text}"
         made.add("sa", tunnel.name, f'tunnel "{tunnel.name}" may bring it: {what}')
         carriers.append(tunnel.name)

@@ -1,72 +1,131 @@
-"""What `status --json` says: schema 1, to which later versions only add."""
+"""What `status` says: schema 1, to which later versions only add.
+
+The fields stand in the order in which they are sent. Each has a default: the command shows the answer of a gateway of another
+version as far as it goes. Nothing here loads the C core.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Final
 
-from ipsec_dp.dataplane import DROP_SENTENCES
-from ipsec_dp.network import workers
+import msgspec
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from ipsec_dp.keying.status import IkeSaStatus
+from ipsec_dp.services.monitor_health import MonitorStatus
 
-    from ipsec_dp.databases.sad import ChildSa, Sad
-    from ipsec_dp.dataplane import DataPlane
-
-SCHEMA = 1
-NS_PER_S = 1e9
+SCHEMA: Final = 1
 
 
-def child_status(sad: Sad, child: ChildSa, now: float) -> dict[str, Any]:
-    """One CHILD_SA; a side that has no SA at the moment shows null for its SPI and 0 for its counters."""
-    inbound = None if child.inbound is None else sad.records[child.inbound]
-    outbound = None if child.outbound is None else sad.records[child.outbound]
-    record = outbound or inbound
-    entry: dict[str, Any] = {
-        "spi_in": None if inbound is None else f"{inbound.spi:#x}",
-        "spi_out": None if outbound is None else f"{outbound.spi:#x}",
-        "suite": None if record is None else record.suite.keyword,
-        "esn": None if record is None else record.suite.esn,
-        "local_ts": list(dict.fromkeys(pair.local_text for pair in child.selectors)),
-        "remote_ts": list(dict.fromkeys(pair.remote_text for pair in child.selectors)),
-        "age_s": None if record is None else round(now - record.installed, 1),
-        "rekey_in_s": None,
-    }
+class ChildSaStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One CHILD_SA; a side that has no SA at the moment has None for its SPI and 0 for its counters."""
+
+    spi_in: str | None = None
+    spi_out: str | None = None
+    suite: str | None = None
+    esn: bool | None = None
+    local_ts: tuple[str, ...] = ()
+    remote_ts: tuple[str, ...] = ()
+    age_s: float | None = None
+    rekey_in_s: float | None = None
+    packets_in: int = 0
+    octets_in: int = 0
+    sequence_in: int = 0
+    last_in_s: float | None = None
+    packets_out: int = 0
+    octets_out: int = 0
+    sequence_out: int = 0
+    last_out_s: float | None = None
     drops: dict[str, int] = {}
-    for way, handle in (("in", child.inbound), ("out", child.outbound)):
-        info = None if handle is None else sad.read(handle)
-        entry[f"packets_{way}"] = 0 if info is None else info.packets
-        entry[f"octets_{way}"] = 0 if info is None else info.octets
-        entry[f"sequence_{way}"] = 0 if info is None else info.sequence
-        entry[f"last_{way}_s"] = None if info is None or info.last_use == 0 else round(now - info.last_use / NS_PER_S, 1)
-        for reason, count in ({} if info is None else info.drops).items():
-            drops[reason] = drops.get(reason, 0) + count
-    entry["drops"] = {reason: count for reason, count in drops.items() if count}
-    return entry
 
 
-def gateway_status(*, name: str, plane: DataPlane, offloads: Mapping[str, bool], warnings: Sequence[str]) -> dict[str, Any]:
-    """The whole answer but for `tunnels`."""
-    counters = plane.counters()
-    arena = plane.arena()
-    return {
-        "schema": SCHEMA,
-        "gateway": name,
-        "provider": plane.provider,
-        "provider_reason": plane.provider_reason,
-        "offloads": dict(offloads),
-        "warnings": list(warnings),
-        "drops": counters.drops,
-        "drop_sentences": DROP_SENTENCES,
-        "traffic": {
-            "packets_in": counters.packets_in,
-            "octets_in": counters.octets_in,
-            "packets_out": counters.packets_out,
-            "octets_out": counters.octets_out,
-            "keepalives_in": counters.keepalives_in,
-            "ike_in": counters.ike_in,
-        },
-        "workers": workers.status(plane),
-        "punts": {"limited": counters.punts_limited, "lost": counters.punts_lost},
-        "keys": {"octets": arena.in_use, "locked": arena.locked, "undumped": arena.undumped, "wiped_on_fork": arena.wiped_on_fork},
-    }
+class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One tunnel. `mtu`: octets of the largest inner packet; `path_mtu`: of the largest outer one, None while there is no peer."""
+
+    name: str = "?"
+    state: str = "?"
+    state_text: str = ""
+    last_error: str | None = None
+    remote: str | None = None
+    nat: str | None = None
+    ike: IkeSaStatus | None = None
+    mtu: int | None = None
+    path_mtu: int | None = None
+    children: tuple[ChildSaStatus, ...] = ()
+    monitor: MonitorStatus | None = None
+
+
+class TrafficStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What all workers did."""
+
+    packets_in: int = 0
+    octets_in: int = 0
+    packets_out: int = 0
+    octets_out: int = 0
+    keepalives_in: int = 0
+    ike_in: int = 0
+
+
+class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What one worker did."""
+
+    worker: int = 0
+    packets_in: int = 0
+    octets_in: int = 0
+    packets_out: int = 0
+    octets_out: int = 0
+    handed_over: int = 0
+    taken_over: int = 0
+    drops: dict[str, int] = {}
+
+
+class PuntStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the loops could not tell the control plane."""
+
+    limited: int = 0
+    lost: int = 0
+
+
+class KeyStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The memory that holds keys."""
+
+    octets: int = 0
+    locked: bool = False
+    undumped: bool = False
+    wiped_on_fork: bool = False
+
+
+class ZoneRuleStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What one zone_rule held."""
+
+    from_zone: str = msgspec.field(name="from", default="?")
+    to_zone: str = msgspec.field(name="to", default="?")
+    action: str = "?"
+    packets: int = 0
+    octets: int = 0
+
+
+class ZoneStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What passed between zones: the rules in their order, and what none of them let through."""
+
+    denied: int = 0
+    rules: tuple[ZoneRuleStatus, ...] = ()
+
+
+class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole answer. `tunnels` is last: it is sent one by one."""
+
+    schema: int = SCHEMA
+    gateway: str = "?"
+    provider: str = "?"
+    provider_reason: str = ""
+    offloads: dict[str, bool] = {}
+    warnings: tuple[str, ...] = ()
+    drops: dict[str, int] = {}
+    drop_sentences: dict[str, str] = {}
+    traffic: TrafficStatus = TrafficStatus()
+    workers: tuple[WorkerStatus, ...] = ()
+    punts: PuntStatus = PuntStatus()
+    keys: KeyStatus = KeyStatus()
+    guard: dict[str, int] = {}
+    zones: ZoneStatus | None = None
+    tunnels: tuple[TunnelStatus, ...] = ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.host import HostError
@@ -19,6 +19,7 @@ from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
 from ipsec_dp.keying.initiation import Intent
+from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ipsec_dp.databases.sad import IkeDatagram
     from ipsec_dp.dataplane import OuterPath, SaHandle
     from ipsec_dp.ike.actions import Action, Event
-    from ipsec_dp.ike.interface import IkeCore
+    from ipsec_dp.ike.interface import IkeCore, IkeStatus
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
@@ -285,36 +286,23 @@ class IkeDriver:
         self._intents[name].reachable(now)
         self._call_due(now)
 
-    def status(self, name: str) -> dict[str, Any]:
-        """The parts of a tunnel's status that IKE knows."""
+    def status(self, name: str) -> KeyingStatus:
+        """What IKE knows of a tunnel: of the newest IKE SA that is up, else of the newest that is to come up."""
         now = self._clock.now()
         sas, intent = self._core.status(name, now), self._intents[name]
         up = [sa for sa in sas if sa.state in ("up", "rekeying")]
         state = up[-1].state if up else "negotiating" if sas else intent.state
-        shown = (up or list(sas))[-1:]
-        return {
-            "state": state,
-            "state_text": intent.text if not up else state,
-            "last_error": intent.last_error,
-            "remote": str(shown[0].path.remote.address) if shown else ", ".join(map(str, self._tunnels[name].remotes)) or "any",
-            "nat": shown[0].nat if shown else "none",
-            "ike": {
-                "spi_i": shown[0].spi_i.hex(),
-                "spi_r": shown[0].spi_r.hex(),
-                "role": shown[0].role,
-                "proposal": shown[0].proposal,
-                "age_s": round(shown[0].age_s, 1),
-                "rekey_in_s": round(shown[0].rekey_in_s, 1),
-                "remote_id": shown[0].remote_id,
-            }
-            if up
-            else None,
-            "rekey_in_s": {child.spi_in: round(child.rekey_in_s, 1) for sa in up for child in sa.children},
-        }
-
-    def up_at(self, name: str) -> float:
-        """When the tunnel last came up; -inf: it never did, or IKE does not make it."""
-        return self._intents[name].up_at if name in self._intents else float("-inf")
+        newest = up[-1] if up else sas[-1] if sas else None
+        return KeyingStatus(
+            state=state,
+            state_text=state if up else intent.text,
+            remote=", ".join(map(str, self._tunnels[name].remotes)) or "any" if newest is None else str(newest.path.remote.address),
+            last_error=intent.last_error,
+            nat="none" if newest is None else newest.nat,
+            ike=_ike_sa(up[-1]) if up else None,
+            up_at=intent.up_at,
+            rekey_in_s={child.spi_in: round(child.rekey_in_s, 1) for sa in up for child in sa.children},
+        )
 
     def cloned(self) -> None:
         """This machine is a copy of another: IKE SAs end without a word, and are negotiated anew when wanted."""
@@ -396,3 +384,15 @@ class IkeDriver:
 
 def _of_ike(end: dataplane.Endpoint) -> act.Endpoint:
     return act.Endpoint(end.address, end.port, end.scope)
+
+
+def _ike_sa(sa: IkeStatus) -> IkeSaStatus:
+    return IkeSaStatus(
+        spi_i=sa.spi_i.hex(),
+        spi_r=sa.spi_r.hex(),
+        role=sa.role,
+        proposal=sa.proposal,
+        age_s=round(sa.age_s, 1),
+        rekey_in_s=round(sa.rekey_in_s, 1),
+        remote_id=sa.remote_id,
+    )

@@ -7,17 +7,22 @@ one key), and a restarted gateway's packets are replays to its peer until that o
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from ipsec_dp.config import load_manual_keys
 from ipsec_dp.dataplane import Direction, Limits, OuterPath, SaParams
+from ipsec_dp.keying.status import KeyingStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ipsec_dp.config import ManualSa, Tunnel
     from ipsec_dp.databases.sad import ChildSa, Sad
+    from ipsec_dp.databases.spd import Spd
     from ipsec_dp.ipsec.selectors import SelectorPair
+
+log = logging.getLogger("ipsec_dp")
 
 WARNING = "keys are set by hand and never replaced (manual_unsafe): for rigs and benchmarks only"
 SOFT_PART = 0.9  # of a hard limit: with no one to rekey, it only warns earlier
@@ -72,3 +77,45 @@ def install(
         sender = sad.install(outbound)
     sad.switch(child, sender)
     return child
+
+
+class ManualSas:
+    """The tunnels of a gateway that have manual SAs. `random` gives octets for IVs; `paths`: where their packets go, by tunnel."""
+
+    def __init__(self, sad: Sad, spd: Spd, random: Callable[[int], bytes]) -> None:
+        self._sad, self._spd, self._random = sad, spd, random
+        self.paths: dict[str, OuterPath] = {}
+
+    def install(self, tunnels: Iterable[Tunnel], paths: Mapping[str, OuterPath]) -> None:
+        """Brings up those of `tunnels` that have manual keys, by these paths. Raises as `install` of one does."""
+        self.paths.update(paths)
+        for tunnel in tunnels:
+            if tunnel.manual is None:
+                continue
+            install(
+                self._sad,
+                tunnel,
+                tunnel.manual,
+                number=self._spd.tunnel_numbers[tunnel.name],
+                interface=self._spd.interface_numbers[tunnel.interface],
+                selectors=tunnel.selectors,
+                path=self.paths[tunnel.name],
+                random=self._random,
+            )
+            log.warning('tunnel "%s": %s', tunnel.name, WARNING)
+
+    def remove(self, tunnel: Tunnel) -> None:
+        """Ends a tunnel's SAs."""
+        self.paths.pop(tunnel.name, None)
+        for child in self._sad.children_of(self._spd.tunnel_numbers[tunnel.name]):
+            self._sad.remove_child(child)
+
+    def status(self, name: str) -> KeyingStatus:
+        """Up: it can receive and send."""
+        children = self._sad.children_of(self._spd.tunnel_numbers[name])
+        up = any(child.inbound is not None and child.outbound is not None for child in children)
+        return KeyingStatus(
+            state="up" if up else "down",
+            state_text="manual keys" if up else "no SA",
+            remote=str(self.paths[name].remote.address),
+        )

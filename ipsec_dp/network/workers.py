@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ipsec_dp.dataplane import owner_of
 from ipsec_dp.host import HostError, tun
@@ -107,20 +107,3 @@ def prefer_control_plane() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, CONTROL_NICE)
     except OSError as error:
         log.info("the control plane runs with the host's usual priority: %s", os.strerror(error.errno or 0))
-
-
-def status(plane: DataPlane) -> list[dict[str, Any]]:
-    """What each worker did, for `status`."""
-    return [
-        {
-            "worker": worker,
-            "packets_in": counters.packets_in,
-            "octets_in": counters.octets_in,
-            "packets_out": counters.packets_out,
-            "octets_out": counters.octets_out,
-            "handed_over": counters.handed_over,
-            "taken_over": counters.taken_over,
-            "drops": {reason: count for reason, count in counters.drops.items() if count},
-        }
-        for worker, counters in enumerate(plane.worker_counters())
-    ]

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 PENDING_MAX = 16  # probes whose answer may still come late
+
+
+class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What `status` says of a monitor. Every field has a default, so that an answer of another version can be shown too."""
+
+    state: str = "?"
+    target: str = ""
+    source: str | None = None
+    action: str = ""
+    rtt_ms: float | None = None
+    sent: int = 0
+    lost: int = 0
+    lost_in_a_row: int = 0
 
 
 @dataclass

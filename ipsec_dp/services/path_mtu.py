@@ -15,7 +15,7 @@ from ipsec_dp.config.packets import IPV6_MTU_MIN
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.ike.proposal import suites_of
 from ipsec_dp.network.peer_routes import OUTER_MTU
-from ipsec_dp.services.path_mtu_state import Intervals, PathMtu
+from ipsec_dp.services.path_mtu_state import Intervals, PathMtu, TunnelMtus
 from ipsec_dp.services.tunnel_mtu import MtuTable, Shape, remotes_of, settings_of
 from ipsec_dp.util.slices import in_slices
 
@@ -122,8 +122,8 @@ class PathMtuDiscovery:
 
     # ---- what is known of tunnels
 
-    def status(self, tunnel: str) -> dict[str, int | None]:
-        """Of `status`: see `MtuTable.status`."""
+    def status(self, tunnel: str) -> TunnelMtus:
+        """Of `status`."""
         return self._mtus.status(tunnel)
 
     def negotiated(self, tunnel: Tunnel, shapes: set[Shape]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 FLOOR = {4: 576, 6: 1280}  # RFC 791 §3.1 asks every host to take so much, RFC 8200 §5 every link
 BASE = 1280  # what nearly every path takes: in use while one that loses packets is being searched
@@ -30,6 +31,13 @@ class Intervals:
     answer_s: float = 60.0
     tick_s: float = 1.0
     together_s: float = 0.02
+
+
+class TunnelMtus(NamedTuple):
+    """`mtu`: octets of a tunnel's largest inner packet; `path_mtu`: of the largest outer one, None while there is no peer."""
+
+    mtu: int | None
+    path_mtu: int | None
 
 
 class Asking(Enum):

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host.echo import Echo
-from ipsec_dp.services.monitor_health import Health
+from ipsec_dp.services.monitor_health import Health, MonitorStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from ipsec_dp.config import Config, Monitor, Tunnel
     from ipsec_dp.ipsec.addresses import Address
@@ -145,14 +145,15 @@ class TunnelMonitors:
             except IpsecDpError as error:
                 log.error("monitors: routes stay as they were: %s", error)
 
-    async def added_to(self, tunnels: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-        """The tunnels of `status` with `monitor`, null where there is none, and the last error of a tunnel that is down."""
-        async for entry in tunnels:
-            watch = self._watches.get(entry["name"])
-            entry["monitor"] = None if watch is None else _status(watch)
-            if watch is not None and not watch.health.up:
-                entry["last_error"] = _trouble(watch)
-            yield entry
+    def status(self, tunnel: str) -> MonitorStatus | None:
+        """Of a tunnel's monitor; None without one."""
+        watch = self._watches.get(tunnel)
+        return None if watch is None else _status(watch)
+
+    def trouble(self, tunnel: str) -> str | None:
+        """What is wrong with a tunnel while its monitor is down."""
+        watch = self._watches.get(tunnel)
+        return None if watch is None or watch.health.up else _trouble(watch)
 
 
 def _log_error(task: asyncio.Task[None]) -> None:
@@ -169,15 +170,15 @@ def _trouble(watch: _Watch) -> str:
     return f"monitor: {health.lost_in_a_row} probes in a row to {monitor.target} got no answer through the tunnel; {what}"
 
 
-def _status(watch: _Watch) -> dict[str, Any]:
+def _status(watch: _Watch) -> MonitorStatus:
     health = watch.health
-    return {
-        "state": "up" if health.up else "down",
-        "target": str(watch.monitor.target),
-        "source": None if watch.source is None else str(watch.source),
-        "action": watch.monitor.action,
-        "rtt_ms": None if health.rtt_s is None else round(health.rtt_s * 1000, 2),
-        "sent": health.asked,
-        "lost": health.lost,
-        "lost_in_a_row": health.lost_in_a_row,
-    }
+    return MonitorStatus(
+        state="up" if health.up else "down",
+        target=str(watch.monitor.target),
+        source=None if watch.source is None else str(watch.source),
+        action=watch.monitor.action,
+        rtt_ms=None if health.rtt_s is None else round(health.rtt_s * 1000, 2),
+        sent=health.asked,
+        lost=health.lost,
+        lost_in_a_row=health.lost_in_a_row,
+    )

@@ -8,6 +8,7 @@ from ipsec_dp.config.packets import IPV6_MTU_MIN, Packets
 from ipsec_dp.dataplane import TunnelSettings
 from ipsec_dp.ipsec.suites import Suite, inner_mtu
 from ipsec_dp.network.peer_routes import OUTER_MTU
+from ipsec_dp.services.path_mtu_state import TunnelMtus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -125,10 +126,10 @@ class MtuTable:
         shapes = [shape for name in self.bound(remote) for shape in self._shapes[name] if shape.remote == remote]
         return any(not shape.udp and shape.inner(outer) < IPV6_MTU_MIN for shape in shapes)
 
-    def status(self, name: str) -> dict[str, int | None]:
-        """`mtu`: octets of the largest inner packet; `path_mtu`: of the largest outer one, None while there is no peer."""
+    def status(self, name: str) -> TunnelMtus:
+        """What `status` says of a tunnel."""
         outers = [self.paths[remote].outer for remote in remotes_of(self.shapes(name)) if remote in self.paths]
-        return {"mtu": self._mtus.get(name), "path_mtu": min(outers, default=None)}
+        return TunnelMtus(self._mtus.get(name), min(outers, default=None))
 
 
 def _must_fit(tunnel: Tunnel, remote: Address) -> bool:

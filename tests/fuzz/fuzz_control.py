@@ -2,17 +2,21 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import atheris
 
-with atheris.instrument_imports(include=["ipsec_dp.gateway.control", "ipsec_dp.gateway.gateway"]):
-    from ipsec_dp.gateway import control, gateway
+with atheris.instrument_imports(include=["ipsec_dp.gateway.control", "ipsec_dp.gateway.messages", "ipsec_dp.gateway.verbs"]):
+    from ipsec_dp.gateway import control, verbs
 from ipsec_dp.config.findings import Findings
 from ipsec_dp.config.load import resolve_document
 from ipsec_dp.config.read import parse_toml
+from ipsec_dp.gateway.explain import HoldingChild
+from ipsec_dp.gateway.messages import ReloadRefusal
+from ipsec_dp.gateway.status import GatewayStatus, TunnelStatus
 from tests.fuzz import target
 
 CONFIG = """
@@ -24,7 +28,7 @@ remote = "192.0.2.2"
 [tunnel.auth]
 psk_file = "none.psk"
 """
-VERBS = ("status", "down", "initiate", "rekey", "terminate", "reload", "nonsense")
+VERBS = ("status", "down", "initiate", "rekey", "terminate", "reload", "explain", "nonsense")
 
 
 class Asked:
@@ -38,34 +42,64 @@ class Asked:
         return lambda name, **_: self.names.add(name)
 
 
-def running() -> tuple[gateway.Gateway, Asked]:
+class Found:
+    """In the place of what looks at tunnels, routes and files: there is nothing."""
+
+    async def gateway(self) -> GatewayStatus:
+        return GatewayStatus()
+
+    async def tunnels(self, *_: object) -> AsyncIterator[TunnelStatus]:
+        yield TunnelStatus()
+
+    def children_holding(self, *_: object) -> list[HoldingChild]:
+        return []
+
+    async def interface_to(self, *_: object) -> None:
+        return None
+
+    async def reload(self, path: Path) -> ReloadRefusal:
+        return ReloadRefusal(file=str(path))
+
+
+async def down() -> None:
+    """Nothing is left at once."""
+
+
+def server() -> tuple[control.ControlServer, Asked]:
+    """A gateway's whose every part answers, and changes nothing."""
     document = parse_toml(CONFIG, Findings("fuzz.toml"))
     assert document is not None
-    made, asked = (
-        gateway.Gateway(resolve_document(document, Path("fuzz.toml"), Findings("fuzz.toml")), Path("build/fuzz/fuzz.sock")),
-        Asked(),
-    )
-    made._ike = asked  # type: ignore[assignment]
-    made._torn_down.set()  # `down` is answered at once
-    return made, asked
+    config, asked = resolve_document(document, Path("fuzz.toml"), Findings("fuzz.toml")), Asked()
+    engine = SimpleNamespace(inspection=Found(), reloader=Found())
+    host = SimpleNamespace(peers=Found())
+    parts = cast("Any", SimpleNamespace(config=config, ike=asked, engine=engine, host=host))
+    return control.ControlServer(Path("build/fuzz/fuzz.sock"), verbs.GatewayVerbs(parts, down).table), asked
+
+
+async def answered(made: control.ControlServer, line: bytes) -> bytes:
+    answer = await made.answer(line)
+    return answer.line if isinstance(answer, control.Answer) else b"".join([piece async for piece in answer.pieces()])
 
 
 LOOP = asyncio.new_event_loop()
 
 
 def receive(data: bytes) -> None:
-    made, asked = running()
-    server: control.ControlServer = made._control
+    made, asked = server()
     line = data.replace(b"\n", b" ") + b"\n"
-    answer = LOOP.run_until_complete(server._answer(line))
-    assert json.dumps(answer).isprintable()
-    assert isinstance(answer["ok"], bool)
+    text = LOOP.run_until_complete(answered(made, line)).decode()
+    assert text[:-1].isprintable()
+    assert isinstance(json.loads(text)["ok"], bool)
     assert asked.names <= {"to-b"}
 
 
 def seeds() -> Iterator[bytes]:
     for verb in VERBS:
         yield json.dumps({"verb": verb, "name": "to-b", "ike": True}).encode()
+    yield b'{"verb": "explain", "source": "10.1.0.5", "destination": "10.2.0.9", "protocol": 6, "sport": 1, "dport": "any"}'
+    for field, value in (("name", 5), ("ike", "yes"), ("state", ["up"]), ("file", {}), ("inbound", None)):
+        for verb in VERBS:
+            yield json.dumps({"verb": verb, "name": "to-b", field: value}).encode()
     yield b'{"verb": ' + b"[" * 4000
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from ipsec_dp.cli import render
+from ipsec_dp.gateway.status import GatewayStatus
 
 ANSWER: dict[str, Any] = {
     "schema": 1,
@@ -51,7 +53,7 @@ ANSWER: dict[str, Any] = {
 
 def shown(answer) -> str:
     file = io.StringIO()
-    render.print_status(answer, Console(file=file, width=80))
+    render.print_status(msgspec.convert(answer, GatewayStatus), Console(file=file, width=80))
     return file.getvalue()
 
 
@@ -122,7 +124,7 @@ def test_watch_shows_it_again_after_each_interval_until_interrupted():
 
     def fetch():
         fetched.append(1)
-        return ANSWER
+        return msgspec.convert(ANSWER, GatewayStatus)
 
     def sleep(seconds):
         slept.append(seconds)

@@ -12,32 +12,80 @@ import tempfile
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ipsec_dp.errors import ControlError, DataPlaneError, NoDaemonError
 from ipsec_dp.gateway import control
-from ipsec_dp.gateway.control import ControlServer, request
+from ipsec_dp.gateway.control import ControlServer, LongAnswer, Verb, request
 from ipsec_dp.util.slices import in_slices
+
+
+class Request(msgspec.Struct, omit_defaults=True, tag_field="verb"):
+    pass
+
+
+class Status(Request, tag="status"):
+    tunnel: str | None = None
+    count: int = 0
+
+
+class Refuse(Request, tag="refuse"):
+    pass
+
+
+class Core(Request, tag="core"):
+    pass
+
+
+class Large(Request, tag="large"):
+    pass
+
+
+class List(Request, tag="list"):
+    count: int
+
+
+class Slow(Request, tag="slow"):
+    pass
+
+
+class Row(msgspec.Struct):
+    number: int
+    text: str = "x" * 100
+
+
+class Rows(msgspec.Struct):
+    name: str = "a"
+    empty: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
+
+
+class Text(msgspec.Struct):
+    text: str
 
 
 async def rows(count):
     async for number in in_slices(range(count), slice_s=0.0):
-        yield {"number": number, "text": "x" * 100}
+        yield Row(number)
 
 
-async def echo(message):
-    match message["verb"]:
-        case "refuse":
+async def echo(asked):
+    match asked:
+        case Refuse():
             raise ControlError("not now")
-        case "core":
+        case Core():
             raise DataPlaneError(22, "installing the SA: Invalid argument")
-        case "large":
-            return "x" * 3_000_000
-        case "list":
-            return control.Listed({"name": "a", "empty": []}, "rows", rows(message["count"]))
-        case "slow":
+        case Large():
+            return Text("x" * 3_000_000)
+        case List(count=count):
+            return LongAnswer(Rows(), "rows", rows(count))
+        case Slow():
             await asyncio.Event().wait()
-    return message
+    return asked
+
+
+VERBS = [Verb(kind, echo) for kind in (Status, Refuse, Core, Large, List, Slow)]
 
 
 @pytest.fixture
@@ -51,7 +99,7 @@ def path():
 def gateway(path):
     """A server in a thread of its own; its path."""
     loop = asyncio.new_event_loop()
-    server = ControlServer(path, echo)
+    server = ControlServer(path, VERBS)
     loop.run_until_complete(server.start())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -106,15 +154,47 @@ def test_what_is_no_request_gets_an_error_and_the_next_one_is_heard(gateway, lin
         assert answer(client) == {"ok": True, "result": {"verb": "status"}}
 
 
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"verb": "status", "tunnel": 5}, "tunnel"),
+        ({"verb": "status", "tunnel": ["a"]}, "tunnel"),
+        ({"verb": "status", "count": True}, "count"),
+        ({"verb": "status", "count": "5"}, "count"),
+        ({"verb": "list"}, "count"),
+        ({"verb": "list", "count": None}, "count"),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_named_and_the_connection_goes_on(gateway, asked, field):
+    with connected(gateway) as client:
+        client.sendall(json.dumps(asked).encode() + b"\n")
+        refused = answer(client)
+        assert refused["ok"] is False
+        assert f'the request "{asked["verb"]}" is wrong: ' in refused["error"]
+        assert field in refused["error"]
+        client.sendall(b'{"verb": "status"}\n')
+        assert answer(client) == {"ok": True, "result": {"verb": "status"}}
+
+
+def test_a_verb_that_nobody_knows_is_named(gateway):
+    with pytest.raises(ControlError, match=r'^"dance" is no verb of this gateway$'):
+        request(gateway, {"verb": "dance"})
+
+
+def test_keys_that_a_verb_does_not_have_are_passed_over(gateway):
+    assert request(gateway, {"verb": "status", "tunnel": "a", "colour": [1]}) == {"verb": "status", "tunnel": "a"}
+
+
 def test_an_answer_may_be_longer_than_a_request(gateway):
     """The status of thousands of tunnels."""
-    assert len(request(gateway, {"verb": "large"})) == 3_000_000
+    assert len(request(gateway, {"verb": "large"})["text"]) == 3_000_000
 
 
 def test_a_request_without_end_is_cut_off_and_others_are_served(gateway):
     with connected(gateway) as client:
         with contextlib.suppress(OSError):
             client.sendall(b"x" * (control.LINE_MAX * 2 + 65536 * 8))
+        assert answer(client) == {"ok": False, "error": control.TOO_LONG}
         with contextlib.suppress(ConnectionError):
             assert client.recv(100) == b""
     assert request(gateway, {"verb": "status"}) == {"verb": "status"}
@@ -173,7 +253,7 @@ def test_nobody_there_says_what_to_do(path):
 
 def test_a_second_gateway_is_refused_and_the_first_goes_on(gateway):
     with pytest.raises(ControlError, match="already running"):
-        asyncio.run(ControlServer(gateway, echo).start())
+        asyncio.run(ControlServer(gateway, VERBS).start())
     assert request(gateway, {"verb": "status"}) == {"verb": "status"}
 
 
@@ -191,7 +271,7 @@ def test_what_a_dead_gateway_left_is_taken_over(path):
         request(path, {"verb": "status"})
 
     async def run():
-        server = ControlServer(path, echo)
+        server = ControlServer(path, VERBS)
         await server.start()
         result = await asyncio.to_thread(request, path, {"verb": "status"})
         await server.close()
@@ -205,13 +285,13 @@ def test_what_is_no_socket_is_left_alone(path):
     path.parent.mkdir()
     path.write_text("precious")
     with pytest.raises(ControlError, match="is no socket"):
-        asyncio.run(ControlServer(path, echo).start())
+        asyncio.run(ControlServer(path, VERBS).start())
     assert path.read_text() == "precious"
 
 
 def test_closing_twice_or_unstarted_is_fine(path):
     async def run():
-        server = ControlServer(path, echo)
+        server = ControlServer(path, VERBS)
         await server.close()
         await server.start()
         await server.close()
@@ -221,7 +301,7 @@ def test_closing_twice_or_unstarted_is_fine(path):
     assert not path.exists()
 
 
-@pytest.mark.parametrize("said", [b"", b"rubbish\n", b"[1]\n", b'{"ok": 1}\n', b'"text"\n'])
+@pytest.mark.parametrize("said", [b"", b"rubbish\n", b"[1]\n", b'{"ok": 1}\n', b'"text"\n', b'{"ok": true}\n'])
 def test_a_listener_that_is_no_gateway_is_an_error(path, said):
     path.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as listener:

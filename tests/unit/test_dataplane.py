@@ -29,7 +29,7 @@ from ipsec_dp.dataplane import (
     SaHandle,
 )
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.gateway.status import gateway_status
+from ipsec_dp.gateway.inspection import gateway_status
 from ipsec_dp.ipsec.selectors import Range, SelectorPair
 from ipsec_dp.ipsec.suites import Encr, Integ, Suite, parse_suite
 from ipsec_dp.rig.gateway import keymat, pair, selector
@@ -146,10 +146,10 @@ def test_every_drop_reason_has_a_name_and_a_sentence_and_is_counted_and_listed(p
         assert name.isidentifier()
         assert len(sentence) > 10
         assert not sentence.endswith(".")
-    status = gateway_status(name="a", plane=plane, offloads={}, warnings=[])
-    assert list(status["drops"]) == list(names)
-    assert status["drop_sentences"] == DROP_SENTENCES
-    assert status["provider"] == plane.provider
+    status = gateway_status("a", plane)
+    assert list(status.drops) == list(names)
+    assert status.drop_sentences == DROP_SENTENCES
+    assert status.provider == plane.provider
 
 
 def test_reasons_outside_the_list_have_no_name():

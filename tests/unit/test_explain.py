@@ -16,7 +16,8 @@ from ipsec_dp.databases.spd import ACTIONS
 from ipsec_dp.dataplane import Policy, PolicyRule
 from ipsec_dp.dataplane.lookup import Flow, flow_array, lookup
 from ipsec_dp.errors import BadValueError
-from ipsec_dp.gateway.explain import GatewayView, PacketSa, explain, holds, question_of
+from ipsec_dp.gateway.explain import GatewayView, HoldingChild, explain, holds
+from ipsec_dp.gateway.question import question_of
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.rules import Rule
 from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, PORT_OPAQUE, PROTOCOL_OPAQUE, Range, SelectorPair
@@ -65,9 +66,9 @@ def config(tmp_path) -> Config:
     return load(tmp_path / "a.toml")
 
 
-def answer(config, *words, inbound=False, host=None):
+def answer(config, *words, inbound=False, view=None):
     padded = [*words, *[None] * (5 - len(words))]
-    return asyncio.run(explain(config, question_of(*padded, inbound=inbound), host))
+    return asyncio.run(explain(config, question_of(*padded, inbound=inbound), view))
 
 
 ASKED = [
@@ -90,11 +91,11 @@ ASKED = [
 @pytest.mark.parametrize(("packet", "inbound", "outcome", "rule", "step"), ASKED)
 def test_what_decides_about_a_packet(config, packet, inbound, outcome, rule, step):
     made = answer(config, *packet, inbound=inbound)
-    assert (made.outcome, made.rule and made.rule["name"]) == (outcome, rule)
+    assert (made.outcome, made.rule and made.rule.name) == (outcome, rule)
     assert made.steps[-1].what == step
 
 
-def host(way="ipsec0", children=()):
+def view(way="ipsec0", children=()):
     async def answered(_):
         return way
 
@@ -103,25 +104,25 @@ def host(way="ipsec0", children=()):
 
 def test_a_running_gateway_names_the_sa(config):
     made = answer(
-        config, "10.1.0.5", "10.2.0.7", "udp", host=host(children=[PacketSa(0x1001, 0x2001, "10.1.0.0/24 <-> 10.2.0.0/24")])
+        config, "10.1.0.5", "10.2.0.7", "udp", view=view(children=[HoldingChild(0x1001, 0x2001, "10.1.0.0/24 <-> 10.2.0.0/24")])
     )
-    assert (made.outcome, made.sa["spi_out"]) == ("protect", "0x2001")
-    back = answer(config, "10.2.0.7", "10.1.0.5", "udp", inbound=True, host=host(children=[PacketSa(0x1001, None, "…")]))
-    assert (back.outcome, back.sa["spi_in"]) == ("protect", "0x1001")
+    assert (made.outcome, made.sa.spi_out) == ("protect", "0x2001")
+    back = answer(config, "10.2.0.7", "10.1.0.5", "udp", inbound=True, view=view(children=[HoldingChild(0x1001, None, "…")]))
+    assert (back.outcome, back.sa.spi_in) == ("protect", "0x1001")
 
 
 def test_without_an_sa_it_is_dropped_and_says_so(config):
-    made = answer(config, "10.1.0.5", "10.2.0.7", "udp", host=host())
+    made = answer(config, "10.1.0.5", "10.2.0.7", "udp", view=view())
     assert made.outcome == "drop"
     assert "no_sa" in made.text
-    assert answer(config, "10.2.0.7", "10.1.0.5", "udp", inbound=True, host=host()).outcome == "drop"
+    assert answer(config, "10.2.0.7", "10.1.0.5", "udp", inbound=True, view=view()).outcome == "drop"
 
 
 @pytest.mark.parametrize("way", ["eth0", None])
 def test_the_hosts_routing_may_lead_elsewhere_and_then_the_guard_drops_it(config, way):
-    made = answer(config, "10.1.0.5", "10.2.0.7", "udp", host=host(way=way))
+    made = answer(config, "10.1.0.5", "10.2.0.7", "udp", view=view(way=way))
     assert (made.outcome, made.steps[-1].what) == ("drop", "guard")
-    assert made.route["interface"] == way
+    assert made.route.interface == way
 
 
 @pytest.mark.parametrize(

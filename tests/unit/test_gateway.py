@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ipsec_dp.dataplane import Provider
-from ipsec_dp.gateway.gateway import GatewayFailedError, wanted_provider
+from ipsec_dp.gateway.composition import GatewayFailedError, wanted_provider
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+import msgspec
 import pytest
 
 from ipsec_dp.cli.render import tunnel_table
 from ipsec_dp.config import examine
+from ipsec_dp.gateway.status import TunnelStatus
 from ipsec_dp.host.echo import Echo, reply, request
 from ipsec_dp.rig.packets import checksum
 from ipsec_dp.services.monitor_health import Health
@@ -200,7 +202,7 @@ def test_probes_that_a_policy_sends_elsewhere_are_refused(lines_of):
 def test_the_table_has_a_column_where_there_is_a_monitor():
     up = {"name": "a", "monitor": {"state": "up", "rtt_ms": 1.25, "lost_in_a_row": 0}}
     down = {"name": "b", "monitor": {"state": "down", "rtt_ms": 1.25, "lost_in_a_row": 7}}
-    table = tunnel_table([up, down, {"name": "c", "monitor": None}])
+    table = tunnel_table(msgspec.convert([up, down, {"name": "c", "monitor": None}], list[TunnelStatus]))
     cells = [str(cell) for cell in table.columns[-1].cells]
     assert cells == ["up, 1.25 ms", "down, 7 lost in a row", "-"]
-    assert len(tunnel_table([{"name": "c"}]).columns) == len(table.columns) - 1
+    assert len(tunnel_table([TunnelStatus(name="c")]).columns) == len(table.columns) - 1

@@ -20,7 +20,6 @@ EXCEPTIONS: dict[str, str] = {
     "Finding": "owned by cli/doctor.py",
     "Gateway": "owned by gateway/gateway.py and rig/gateway.py, which a later issue gives a new meaning",
     "Shape": "owned by ike/v2/exchanges.py and services/tunnel_mtu.py",
-    "Step": "owned by cli/demo.py and gateway/explain.py",
 }
 
 

@@ -19,12 +19,7 @@ MODULES = {"time", "random", "secrets"}
 LATER = {"call_later", "call_at"}  # of an event loop; a clock has `call_at` too
 
 # What may name them all the same: module, name, why.
-EXCEPTIONS = {
-    ("gateway/events.py", "time"): "until it is given the gateway's clock",
-    ("gateway/events.py", "asyncio.sleep"): "until it is given the gateway's clock",
-    ("gateway/events.py", "asyncio.get_running_loop().call_later"): "until it is given the gateway's clock",
-    ("gateway/reload.py", "time"): "until it is given the gateway's clock",
-}
+EXCEPTIONS: dict[tuple[str, str], str] = {}
 
 
 def names(tree: ast.AST) -> Iterator[str]:

@@ -14,6 +14,7 @@ from ipsec_dp.host.too_big import TooBig
 from ipsec_dp.ike.actions import PathProbed
 from ipsec_dp.ipsec.suites import inner_mtu, parse_suite
 from ipsec_dp.services.path_mtu import INTERVALS, PathMtuDiscovery
+from ipsec_dp.services.path_mtu_state import TunnelMtus
 from ipsec_dp.services.tunnel_mtu import Shape
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import configured, tunnel
@@ -120,7 +121,7 @@ def test_before_anything_is_negotiated_every_suite_that_may_be_fits(tmp_path):
         assert site.mtu[0] == site.mtu[1] <= WIDE
         await site.up()
         assert site.mtu == (WIDE, WIDE)
-        assert site.service.status("to-b") == {"mtu": WIDE, "path_mtu": 1500}
+        assert site.service.status("to-b") == TunnelMtus(WIDE, 1500)
 
     assert "interfaces up" in lived(tmp_path, story).host.calls
 
@@ -216,7 +217,7 @@ def test_a_tunnel_that_stays_keeps_what_is_known_and_one_that_is_gone_is_forgott
         assert site.plane.mtus[0] == inner_mtu(1400, GCM, "udp", 4)
         assert set(site.host.interfaces.mtus) == {"to-b", "to-c"}
         await site.service.apply(configured(tmp_path, tunnel("to-c", remote="192.0.2.3", interface="ipsec1")))
-        assert site.service.status("to-b") == {"mtu": None, "path_mtu": None}
+        assert site.service.status("to-b") == TunnelMtus(None, None)
         assert set(site.host.interfaces.mtus) == {"to-c"}
 
     lived(tmp_path, story)

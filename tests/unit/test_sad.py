@@ -7,7 +7,7 @@ import pytest
 from ipsec_dp.databases.sad import ChildSa
 from ipsec_dp.dataplane import Direction, Limits, SaCondition, SaFlag, SaParams
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.gateway.status import child_status
+from ipsec_dp.gateway.inspection import child_sa_status
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig.gateway import Gateway, keymat, pair, selector, selectors_of
 from tests.unit.sites import to_a, to_b
@@ -149,18 +149,18 @@ def test_the_path_of_a_childs_traffic_shows_in_its_status():
         site.transfer([to_b(b"xyz")] * 3)
         site.transfer([to_a()], back=True)
         site.clock.advance(2)
-        status = child_status(site.a.sad, site.children["a"], site.clock.seconds)
-        assert (status["spi_in"], status["spi_out"]) == (f"{site.spis['a']:#x}", f"{site.spis['b']:#x}")
-        assert (status["suite"], status["esn"]) == ("aes256gcm16", True)
-        assert (status["local_ts"], status["remote_ts"]) == (["10.1.0.0/16", "2001:db8:1::/48"], ["10.2.0.0/16", "2001:db8:2::/48"])
-        assert (status["packets_out"], status["octets_out"], status["packets_in"]) == (3, 3 * len(to_b(b"xyz")), 1)
-        assert (status["sequence_out"], status["sequence_in"], status["last_out_s"], status["age_s"]) == (3, 1, 2.0, 2.0)
-        assert status["drops"] == {}
+        status = child_sa_status(site.a.sad, site.children["a"], site.clock.seconds)
+        assert (status.spi_in, status.spi_out) == (f"{site.spis['a']:#x}", f"{site.spis['b']:#x}")
+        assert (status.suite, status.esn) == ("aes256gcm16", True)
+        assert (status.local_ts, status.remote_ts) == (("10.1.0.0/16", "2001:db8:1::/48"), ("10.2.0.0/16", "2001:db8:2::/48"))
+        assert (status.packets_out, status.octets_out, status.packets_in) == (3, 3 * len(to_b(b"xyz")), 1)
+        assert (status.sequence_out, status.sequence_in, status.last_out_s, status.age_s) == (3, 1, 2.0, 2.0)
+        assert status.drops == {}
 
 
 def test_a_child_without_sas_has_a_status_too(gateway):
-    status = child_status(gateway.sad, gateway.sad.add_child(0, PAIRS), gateway.clock.seconds)
-    assert (status["spi_in"], status["spi_out"], status["packets_in"], status["last_in_s"]) == (None, None, 0, None)
+    status = child_sa_status(gateway.sad, gateway.sad.add_child(0, PAIRS), gateway.clock.seconds)
+    assert (status.spi_in, status.spi_out, status.packets_in, status.last_in_s) == (None, None, 0, None)
 
 
 def test_only_what_an_sa_sent_lately_between_these_addresses_is_recent():

@@ -205,14 +205,10 @@ def test_status(tmp_path, answered):
     async def story(site):
         await site.rounds(THRESHOLD, answered=answered)
 
-        async def tunnels():
-            yield {"name": "to-b", "last_error": None}
-            yield {"name": "other", "last_error": None}
-
-        watched, other = [entry async for entry in site.monitors.added_to(tunnels())]
-        shown = watched["monitor"]
-        assert (shown["state"], shown["sent"], shown["target"]) == ("up" if answered else "down", THRESHOLD + 1, str(TARGET))
-        assert (shown["source"], other["monitor"]) == (str(SOURCE), None)
-        assert (watched["last_error"] is None) is answered
+        shown = site.monitors.status("to-b")
+        assert (shown.state, shown.sent, shown.target) == ("up" if answered else "down", THRESHOLD + 1, str(TARGET))
+        assert (shown.source, site.monitors.status("other")) == (str(SOURCE), None)
+        assert (site.monitors.trouble("to-b") is None) is answered
+        assert site.monitors.trouble("other") is None
 
     lived(tmp_path, story)

@@ -10,7 +10,7 @@ import pytest
 from ipsec_dp.config.packets import Packets
 from ipsec_dp.ipsec.suites import inner_mtu, parse_suite
 from ipsec_dp.network.peer_routes import OUTER_MTU
-from ipsec_dp.services.path_mtu_state import Intervals, PathMtu
+from ipsec_dp.services.path_mtu_state import Intervals, PathMtu, TunnelMtus
 from ipsec_dp.services.tunnel_mtu import MtuTable, Shape, settings_of
 from tests.doubles.config import configured, tunnel
 
@@ -125,10 +125,10 @@ def test_never_over_ipv4(table, one):
 
 def test_status_tells_both_sizes_and_no_path_without_a_peer(table, one):
     table.set_shapes(one(), {Shape(GCM, True, PEER)})
-    assert table.status("t0") == {"mtu": inner_mtu(1500, GCM, "udp", 4), "path_mtu": 1500}
+    assert table.status("t0") == TunnelMtus(inner_mtu(1500, GCM, "udp", 4), 1500)
     table.set_shapes(one(), {Shape(GCM, True, None)})
-    assert table.status("t0")["path_mtu"] is None
-    assert table.status("no such") == {"mtu": None, "path_mtu": None}
+    assert table.status("t0").path_mtu is None
+    assert table.status("no such") == TunnelMtus(None, None)
 
 
 @pytest.mark.parametrize(("clamp", "mss"), [("off", (0, 0)), ("auto", (1360, 1340)), (1200, (1200, 1200))])

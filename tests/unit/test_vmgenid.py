@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from ipsec_dp.gateway import events
+from ipsec_dp.gateway.clone_watch import CloneWatch
 from ipsec_dp.host import vmgenid
 from ipsec_dp.network.reports import KernelReports
 from ipsec_dp.util.clock import SystemClock
@@ -39,9 +39,8 @@ class Recorded:
 def test_esp_and_ike_sas_end(monkeypatch, changed, called):
     """ESP first: that is where a nonce is used twice soonest."""
     calls: list[str] = []
-    nothing = cast("Any", None)
     plane, ike = cast("Any", Recorded(calls)), cast("Any", Recorded(calls))
-    one = events.Running(nothing, nothing, plane, nothing, {}, ike, nothing, nothing)
+    one = CloneWatch(plane, ike)
 
     async def life() -> None:
         kernel, ours = socket.socketpair()

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipsec_dp.dataplane import Action, DataPlane, Encapsulation, MemoryDatagram, OuterPath, PolicyRule, owner_of
+from ipsec_dp.gateway.inspection import worker_statuses
 from ipsec_dp.host import HostError
 from ipsec_dp.host.steering import Steering, queue_program
 from ipsec_dp.ipsec.suites import parse_suite
@@ -315,6 +316,6 @@ def test_status_counts_each_worker(site):
     site.arrive(0, sealed)
     site.inbound_step(0)
     site.inbound_step(1)
-    first, second = workers.status(site.plane)
-    assert (first["handed_over"], first["packets_in"], second["taken_over"], second["packets_in"]) == (1, 0, 1, 1)
-    assert (second["worker"], second["packets_out"], second["drops"]) == (1, 1, {})
+    first, second = worker_statuses(site.plane)
+    assert (first.handed_over, first.packets_in, second.taken_over, second.packets_in) == (1, 0, 1, 1)
+    assert (second.worker, second.packets_out, second.drops) == (1, 1, {})

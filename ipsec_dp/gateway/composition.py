@@ -1,0 +1,189 @@
+"""Who is made of what in a gateway, and who hears of what. Nothing is opened, installed or begun here: that is `gateway`'s, in its
+order."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ipsec_dp.databases.pad import peer_of
+from ipsec_dp.databases.sad import Sad
+from ipsec_dp.databases.spd import Spd
+from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
+from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.gateway.clone_watch import CloneWatch
+from ipsec_dp.gateway.events import Events
+from ipsec_dp.gateway.housekeeping import Housekeeping
+from ipsec_dp.gateway.inspection import Inspection
+from ipsec_dp.gateway.notices import Notices
+from ipsec_dp.gateway.reload import Reloader, ReloadParts
+from ipsec_dp.ike.environment import Environment
+from ipsec_dp.ike.manager import IkeManager
+from ipsec_dp.ike.v2.wire import IkeError
+from ipsec_dp.keying.child_installer import IkeChildren
+from ipsec_dp.keying.ike_driver import IkeDriver
+from ipsec_dp.keying.manual import ManualSas
+from ipsec_dp.network import workers
+from ipsec_dp.network.carrier import InterfaceCarriers
+from ipsec_dp.network.outer_header import with_outer_header
+from ipsec_dp.services.host_watch import HostWatch
+from ipsec_dp.services.path_mtu import PathMtuDiscovery
+from ipsec_dp.services.service import Services
+from ipsec_dp.services.tunnel_monitor import TunnelMonitors
+from ipsec_dp.services.tunnel_mtu import Shape
+from ipsec_dp.services.zone_log import ZoneLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ipsec_dp.config import Config
+    from ipsec_dp.dataplane import OuterPath
+    from ipsec_dp.network.host import Host, OuterLinks
+    from ipsec_dp.util.clock import Clock
+
+log = logging.getLogger("ipsec_dp")
+
+PROVIDER_VARIABLE = "IPSEC_DP_PROVIDER"
+PROVIDERS = {"auto": Provider.AUTO, "openssl": Provider.OPENSSL, "intel-ipsec-mb": Provider.IPSEC_MB}
+HOLD_OCTETS = 128 << 10  # of one tunnel, while its SA is negotiated: a super-packet and what follows it
+
+
+class GatewayFailedError(IpsecDpError):
+    """The gateway cannot start, or runs no longer, and why."""
+
+
+def wanted_provider(environment: Mapping[str, str]) -> Provider:
+    """The provider that IPSEC_DP_PROVIDER forces; unset or empty: the fastest there is. Raises GatewayFailedError."""
+    name = environment.get(PROVIDER_VARIABLE, "") or "auto"
+    if name not in PROVIDERS:
+        raise GatewayFailedError(f"{PROVIDER_VARIABLE}={name}: no such provider; write one of {', '.join(PROVIDERS)}")
+    return PROVIDERS[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The parts that need a data plane."""
+
+    ike: IkeDriver
+    events: Events
+    housekeeping: Housekeeping
+    clone_watch: CloneWatch
+    inspection: Inspection
+    reloader: Reloader
+
+
+class Composition:
+    """The parts of one gateway. `config` is the configuration in force; `engine` is there while the gateway is up."""
+
+    def __init__(self, config: Config, host: Host, clock: Clock) -> None:
+        self.config, self.host, self.clock = config, host, clock
+        self.spd = Spd(config)
+        self.carriers = InterfaceCarriers(host.interfaces.set_carrier, self._has_child)
+        self.monitors = TunnelMonitors(host, self._renew, clock)
+        self.mtus = PathMtuDiscovery(config, host, lambda: self.spd.tunnel_numbers, clock)
+        host_watch = HostWatch(host, lambda: self.ike, clock)
+        self.services = Services((self.carriers, self.mtus, ZoneLog(host.reports), self.monitors, host_watch))
+        self.engine: Engine | None = None
+        self._children: IkeChildren | None = None
+
+    @property
+    def ike(self) -> IkeDriver | None:
+        return None if self.engine is None else self.engine.ike
+
+    def data_plane(self) -> DataPlane:
+        """Raises GatewayFailedError, DataPlaneError."""
+        return DataPlane(
+            provider=wanted_provider(os.environ),
+            tunnels=self.spd.tunnels.capacity,
+            interfaces=self.spd.interfaces.capacity,
+            hold_octets=HOLD_OCTETS,
+            offloads=offloads_named(self.config.offloads),
+            workers=self.config.workers,
+        )
+
+    def ike_driver(self, sad: Sad, links: OuterLinks) -> IkeDriver:
+        """For the tunnels that have [tunnel.auth], whose secrets are read. Raises GatewayFailedError."""
+        tunnels = [tunnel for tunnel in self.config.tunnels if tunnel.auth is not None]
+        try:
+            peers = {tunnel.name: peer_of(tunnel) for tunnel in tunnels}
+        except (IkeError, OSError, ValueError) as error:
+            raise GatewayFailedError(str(error)) from error
+        self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of, self._outer_header)
+        core = IkeManager(
+            Environment(
+                self.clock.random,
+                lambda name: sad.try_allocate_spi(workers.receiver(self.config, self.spd.tunnel_numbers, name)),
+                lambda _now: self.clock.utc(),
+                activity=children.activity,
+            )
+        )
+        return IkeDriver(
+            tunnels,
+            peers,
+            core=core,
+            children=children,
+            links=links,
+            locate=self.host.peers.locate,
+            changed=lambda name: self._children_changed(name, children),
+            probed=self.mtus.probed,
+            clock=self.clock,
+        )
+
+    def make_engine(
+        self, plane: DataPlane, sad: Sad, links: OuterLinks, manual: ManualSas, ike: IkeDriver, fail: Callable[[str], None]
+    ) -> Engine:
+        """`fail` ends the gateway, with the cause."""
+        spd, host, clock = self.spd, self.host, self.clock
+        notices = Notices(clock)
+        events = Events(spd=spd, plane=plane, sad=sad, manual=manual, ike=ike, notices=notices, fail=fail, clock=clock)
+        inspection = Inspection(
+            self.config,
+            spd=spd,
+            plane=plane,
+            sad=sad,
+            manual=manual,
+            ike=ike,
+            host=host,
+            mtus=self.mtus,
+            monitors=self.monitors,
+            notices=notices,
+            clock=clock,
+        )
+        parts = ReloadParts(spd, host, plane, sad, links, manual, ike, self.services, (notices, inspection), self.mtus.first_of)
+        reloader = Reloader(self.config, parts, self.reconfigure, clock)
+        return Engine(ike, events, Housekeeping(sad, events.handle, clock), CloneWatch(plane, ike), inspection, reloader)
+
+    def reconfigure(self, config: Config) -> None:
+        """Another configuration is in force; outer headers are as it says."""
+        self.config = config
+        if self._children is not None:
+            self._children.set_outer_headers()
+
+    # ---- who hears of what
+
+    def _renew(self, name: str) -> None:
+        """A tunnel carries nothing, says its monitor: new keys show whether the peer is there, and help if only an SA was lost."""
+        if self.ike is None or self.config.tunnel(name).auth is None:
+            return
+        try:
+            self.ike.rekey(name, ike=False)
+        except IpsecDpError as error:
+            log.info("%s", error)
+
+    def _outer_header(self, tunnel: str, path: OuterPath) -> OuterPath:
+        if not self.config.has_tunnel(tunnel):  # a reload is not over yet; `reconfigure` comes
+            return path
+        return with_outer_header(path, self.config.tunnel(tunnel).packets)
+
+    def _has_child(self, name: str) -> bool:
+        """Whether packets of a tunnel that IKE negotiates find an SA."""
+        return self._children is not None and any(child.child is not None for child in self._children.of(name))
+
+    def _children_changed(self, name: str, children: IkeChildren) -> None:
+        """Carrier and MTU follow what was negotiated."""
+        self.carriers.changed(name)
+        if self.config.has_tunnel(name):
+            shapes = {Shape(child.suite, child.udp, child.path.remote.address) for child in children.of(name)}
+            self.mtus.negotiated(self.config.tunnel(name), shapes)

@@ -1,0 +1,225 @@
+"""What the parts of a running gateway answer: all of `status`, and for `policy explain` the CHILD_SAs that hold a packet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from ipsec_dp.dataplane import DROP_SENTENCES
+from ipsec_dp.gateway.explain import HoldingChild, holds
+from ipsec_dp.gateway.status import (
+    ChildSaStatus,
+    GatewayStatus,
+    KeyStatus,
+    PuntStatus,
+    TrafficStatus,
+    TunnelStatus,
+    WorkerStatus,
+    ZoneStatus,
+)
+from ipsec_dp.keying.manual import WARNING
+from ipsec_dp.keying.status import NO_TIMES
+from ipsec_dp.util.slices import in_slices
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from ipsec_dp.config import Config, Tunnel
+    from ipsec_dp.databases.sad import ChildSa, Sad
+    from ipsec_dp.databases.spd import Spd
+    from ipsec_dp.dataplane import DataPlane, SaHandle
+    from ipsec_dp.gateway.notices import Notices
+    from ipsec_dp.gateway.question import PacketQuestion
+    from ipsec_dp.keying.ike_driver import IkeDriver
+    from ipsec_dp.keying.manual import ManualSas
+    from ipsec_dp.network.host import Host
+    from ipsec_dp.services.path_mtu import PathMtuDiscovery
+    from ipsec_dp.services.tunnel_monitor import TunnelMonitors
+    from ipsec_dp.util.clock import Clock
+
+NS_PER_S = 1e9
+
+
+class SaTraffic(NamedTuple):
+    """What an SA carried. `last_s`: how long ago it carried a packet."""
+
+    packets: int = 0
+    octets: int = 0
+    sequence: int = 0
+    last_s: float | None = None
+    drops: Mapping[str, int] = {}
+
+
+NO_TRAFFIC: Final = SaTraffic()
+
+
+def _traffic(sad: Sad, handle: SaHandle | None, now: float) -> SaTraffic:
+    if handle is None:
+        return NO_TRAFFIC
+    info = sad.read(handle)
+    last_s = None if info.last_use == 0 else round(now - info.last_use / NS_PER_S, 1)
+    return SaTraffic(info.packets, info.octets, info.sequence, last_s, info.drops)
+
+
+def child_sa_status(sad: Sad, child: ChildSa, now: float, rekey_in_s: Mapping[int, float] = NO_TIMES) -> ChildSaStatus:
+    """One CHILD_SA. `rekey_in_s`: by inbound SPI."""
+    inbound = None if child.inbound is None else sad.records[child.inbound]
+    outbound = None if child.outbound is None else sad.records[child.outbound]
+    record = outbound or inbound
+    received, sent = _traffic(sad, child.inbound, now), _traffic(sad, child.outbound, now)
+    drops = dict(received.drops)
+    for reason, count in sent.drops.items():
+        if count:
+            drops[reason] = drops.get(reason, 0) + count
+    return ChildSaStatus(
+        spi_in=None if inbound is None else f"{inbound.spi:#x}",
+        spi_out=None if outbound is None else f"{outbound.spi:#x}",
+        suite=None if record is None else record.suite.keyword,
+        esn=None if record is None else record.suite.esn,
+        local_ts=tuple(dict.fromkeys(pair.local_text for pair in child.selectors)),
+        remote_ts=tuple(dict.fromkeys(pair.remote_text for pair in child.selectors)),
+        age_s=None if record is None else round(now - record.installed, 1),
+        rekey_in_s=None if inbound is None else rekey_in_s.get(inbound.spi),
+        packets_in=received.packets,
+        octets_in=received.octets,
+        sequence_in=received.sequence,
+        last_in_s=received.last_s,
+        packets_out=sent.packets,
+        octets_out=sent.octets,
+        sequence_out=sent.sequence,
+        last_out_s=sent.last_s,
+        drops={reason: count for reason, count in drops.items() if count},
+    )
+
+
+def gateway_status(
+    name: str,
+    plane: DataPlane,
+    warnings: Sequence[str] = (),
+    guard: Mapping[str, int] | None = None,
+    zones: ZoneStatus | None = None,
+) -> GatewayStatus:
+    """The whole answer but for `tunnels`. `guard`: what it dropped, by counter."""
+    counters, arena = plane.counters(), plane.arena()
+    return GatewayStatus(
+        gateway=name,
+        provider=plane.provider,
+        provider_reason=plane.provider_reason,
+        offloads=plane.offloads(),
+        warnings=tuple(warnings),
+        drops=counters.drops,
+        drop_sentences=DROP_SENTENCES,
+        traffic=TrafficStatus(
+            packets_in=counters.packets_in,
+            octets_in=counters.octets_in,
+            packets_out=counters.packets_out,
+            octets_out=counters.octets_out,
+            keepalives_in=counters.keepalives_in,
+            ike_in=counters.ike_in,
+        ),
+        workers=worker_statuses(plane),
+        punts=PuntStatus(limited=counters.punts_limited, lost=counters.punts_lost),
+        keys=KeyStatus(octets=arena.in_use, locked=arena.locked, undumped=arena.undumped, wiped_on_fork=arena.wiped_on_fork),
+        guard=dict(guard or {}),
+        zones=zones,
+    )
+
+
+def worker_statuses(plane: DataPlane) -> tuple[WorkerStatus, ...]:
+    """What each worker did."""
+    return tuple(
+        WorkerStatus(
+            worker=worker,
+            packets_in=counters.packets_in,
+            octets_in=counters.octets_in,
+            packets_out=counters.packets_out,
+            octets_out=counters.octets_out,
+            handed_over=counters.handed_over,
+            taken_over=counters.taken_over,
+            drops={reason: count for reason, count in counters.drops.items() if count},
+        )
+        for worker, counters in enumerate(plane.worker_counters())
+    )
+
+
+class Inspection:
+    """Asks the parts of one gateway."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        spd: Spd,
+        plane: DataPlane,
+        sad: Sad,
+        manual: ManualSas,
+        ike: IkeDriver,
+        host: Host,
+        mtus: PathMtuDiscovery,
+        monitors: TunnelMonitors,
+        notices: Notices,
+        clock: Clock,
+    ) -> None:
+        self._config, self._spd, self._plane, self._sad, self._manual, self._ike = config, spd, plane, sad, manual, ike
+        self._host, self._mtus, self._monitors, self._notices, self._clock = host, mtus, monitors, notices, clock
+
+    def reconfigure(self, config: Config) -> None:
+        """Looks at these tunnels from now on."""
+        self._config = config
+
+    async def gateway(self) -> GatewayStatus:
+        """Everything but the tunnels."""
+        guard, zones = await self._host.guard.counts(), await self._host.guard.zone_counts()
+        by_hand = [f'tunnel "{tunnel.name}": {WARNING}' for tunnel in self._config.tunnels if tunnel.manual is not None]
+        return gateway_status(
+            self._config.name,
+            self._plane,
+            by_hand + self._host.routing.notes,
+            guard,
+            None if zones is None else msgspec.convert(zones, ZoneStatus),
+        )
+
+    async def tunnels(self, name: str | None = None, state: str | None = None) -> AsyncIterator[TunnelStatus]:
+        """Each tunnel, or the one of this name, or those in this state; without what ends meanwhile."""
+        names = tuple(tunnel.name for tunnel in self._config.tunnels) if name is None else (name,)
+        async for each in in_slices(names):
+            if not self._config.has_tunnel(each):
+                continue
+            status = self._tunnel(self._config.tunnel(each))
+            if state in (None, status.state):
+                yield status
+
+    def _tunnel(self, tunnel: Tunnel) -> TunnelStatus:
+        name, now = tunnel.name, self._clock.now()
+        keying = self._ike.status(name) if tunnel.manual is None else self._manual.status(name)
+        last_error, noticed = keying.last_error, self._notices.last_error(name)
+        if last_error is None and noticed is not None and noticed.at > keying.up_at:
+            last_error = noticed.text
+        mtus = self._mtus.status(name)
+        return TunnelStatus(
+            name=name,
+            state=keying.state,
+            state_text=keying.state_text,
+            last_error=self._monitors.trouble(name) or last_error,
+            remote=keying.remote,
+            nat=keying.nat,
+            ike=keying.ike,
+            mtu=mtus.mtu,
+            path_mtu=mtus.path_mtu,
+            children=tuple(
+                child_sa_status(self._sad, child, now, keying.rekey_in_s)
+                for child in self._sad.children_of(self._spd.tunnel_numbers[name])
+            ),
+            monitor=self._monitors.status(name),
+        )
+
+    def children_holding(self, tunnel: str, question: PacketQuestion) -> list[HoldingChild]:
+        """The CHILD_SAs of a tunnel whose negotiated selectors hold a packet, in the order in which the data plane tries them."""
+        found = []
+        for child in self._sad.children_of(self._spd.tunnel_numbers[tunnel]):
+            held = next((pair for pair in child.selectors if holds(pair, question)), None)
+            if held is not None:
+                spis = [None if handle is None else self._sad.records[handle].spi for handle in (child.inbound, child.outbound)]
+                found.append(HoldingChild(spis[0], spis[1], f"{held.local_text} <-> {held.remote_text}"))
+        return found

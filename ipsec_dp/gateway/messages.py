@@ -1,0 +1,123 @@
+"""What is asked at the control socket and answered but for `status` and `policy explain`. The tag of a request is its verb."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from ipsec_dp.errors import Finding
+
+SCHEMA: Final = 1
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="verb"):
+    """What every request has: a verb."""
+
+
+class StatusRequest(Request, frozen=True, tag="status"):
+    """The gateway and all tunnels, or the one of this name, or those in this state."""
+
+    name: str | None = None
+    state: str | None = None
+
+
+class DownRequest(Request, frozen=True, tag="down"):
+    """Stop."""
+
+
+class ReloadRequest(Request, frozen=True, tag="reload"):
+    """Take the configuration over, from another file than last time if one is named."""
+
+    file: str | None = None
+
+
+class ExplainRequest(Request, frozen=True, tag="explain"):
+    """What decides about a packet. Under ICMP `sport` is the type and `dport` the code."""
+
+    source: str
+    destination: str
+    protocol: str | int | None = None
+    sport: str | int | None = None
+    dport: str | int | None = None
+    inbound: bool = False
+
+
+class InitiateRequest(Request, frozen=True, tag="initiate"):
+    """Negotiate a tunnel now."""
+
+    name: str
+
+
+class RekeyRequest(Request, frozen=True, tag="rekey"):
+    """New keys for a tunnel's CHILD_SAs, or for its IKE SA."""
+
+    name: str
+    ike: bool = False
+
+
+class TerminateRequest(Request, frozen=True, tag="terminate"):
+    """Delete a tunnel's SAs."""
+
+    name: str
+
+
+NegotiationRequest = InitiateRequest | RekeyRequest | TerminateRequest
+
+
+class DownAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The name of the gateway that is gone."""
+
+    stopped: str
+
+
+class NegotiationAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The tunnel that a verb of IKE was carried out for. What comes of it shows in the log and in `status`."""
+
+    tunnel: str
+    verb: str
+
+
+class ReloadRefusal(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that was not taken over, with all that is wrong with it. Nothing changed."""
+
+    schema: int = SCHEMA
+    applied: bool = False
+    file: str
+    findings: tuple[Finding, ...] = ()
+
+
+class TunnelChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A tunnel that is configured otherwise: the keys that differ, and what became of its SAs."""
+
+    name: str
+    keys: tuple[str, ...]
+    effect: str
+
+
+class ReloadResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reload did. `kept`: how many tunnels nothing changed for."""
+
+    schema: int = SCHEMA
+    applied: bool = True
+    file: str
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[TunnelChange, ...]
+    kept: int
+    findings: tuple[Finding, ...]
+    read_s: float
+    applied_s: float
+
+    @property
+    def summary(self) -> str:
+        """One line for a log."""
+        counts = f"{len(self.added)} added, {len(self.removed)} removed, {len(self.changed)} changed, {self.kept} kept"
+        return f"{counts}; read in {self.read_s} s, applied in {self.applied_s} s"
+
+
+class ReloadAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What both answers to `reload` have."""
+
+    applied: bool
+    findings: tuple[Finding, ...] = ()

@@ -1,0 +1,52 @@
+"""What strangers and traffic cause again and again: logged now and then, and remembered as the last error of a tunnel."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ipsec_dp.config import Config
+    from ipsec_dp.util.clock import Clock
+
+log = logging.getLogger("ipsec_dp")
+
+QUIET_S = 10.0  # between two log lines about the same thing
+KEYS_MAX = 1024  # things remembered for that: strangers choose some of them
+
+
+class LastError(NamedTuple):
+    """What went wrong with a tunnel last, and when, in seconds of the clock."""
+
+    text: str
+    at: float
+
+
+class Notices:
+    """Of one gateway."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last_error: dict[str, LastError] = {}
+        self._logged: dict[str, float] = {}
+
+    def reconfigure(self, config: Config) -> None:
+        """Forgets the tunnels that are gone."""
+        for name in [name for name in self._last_error if not config.has_tunnel(name)]:
+            del self._last_error[name]
+
+    def add(self, level: int, text: str, *, tunnel: str | None = None, key: str | None = None) -> None:
+        """Logs, the same thing (`key`, else the text) once in QUIET_S; for a tunnel it is its last error too."""
+        now = self._clock.now()
+        if tunnel is not None:
+            self._last_error[tunnel] = LastError(text, now)
+        key = text if key is None else key
+        if now - self._logged.get(key, -QUIET_S) < QUIET_S:
+            return
+        if len(self._logged) >= KEYS_MAX:
+            self._logged.clear()
+        self._logged[key] = now
+        log.log(level, "%s", text)
+
+    def last_error(self, tunnel: str) -> LastError | None:
+        return self._last_error.get(tunnel)

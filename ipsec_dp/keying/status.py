@@ -1,0 +1,35 @@
+"""What `status` says of where a tunnel's SAs come from, IKE or keys set by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+NO_TIMES: Final[Mapping[int, float]] = {}
+
+
+class IkeSaStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The IKE SA that is up. Every field has a default, so that an answer of another version can be shown too."""
+
+    spi_i: str = ""
+    spi_r: str = ""
+    role: str = ""
+    proposal: str = ""
+    age_s: float | None = None
+    rekey_in_s: float | None = None
+    remote_id: str = ""
+
+
+class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One tunnel. `up_at`: when it last came up, -inf: never, or not by IKE. `rekey_in_s`: of its CHILD_SAs, by inbound SPI."""
+
+    state: str
+    state_text: str
+    remote: str
+    last_error: str | None = None
+    nat: str = "none"
+    ike: IkeSaStatus | None = None
+    up_at: float = float("-inf")
+    rekey_in_s: Mapping[int, float] = NO_TIMES
