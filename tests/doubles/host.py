@@ -347,23 +347,27 @@ class MemoryHost:
     ) -> None:
         self.calls: list[str] = []
         self.changing = asyncio.Lock()
-        self.guard = MemoryGuard(config, self.calls.append)
-        self.interfaces = MemoryInterfaces(config, self.calls.append)
-        self.routing = MemoryRouting(self.calls.append)
+        self.guard = MemoryGuard(config, self.note)
+        self.interfaces = MemoryInterfaces(config, self.note)
+        self.routing = MemoryRouting(self.note)
         self.routes = MemoryRoutes(map(ip_address, addresses), mtu)
         self.peers = PeerRoutes(self.routes)
-        self.reports = MemoryReports(self.calls.append)
+        self.reports = MemoryReports(self.note)
         self._clock = clock
         self._network = Network() if network is None else network
         self._network.hosts.append(self)
         self._plane: DataPlane | None = None
+
+    def note(self, what: str) -> None:
+        """Something is asked of the host."""
+        self.calls.append(what)
 
     async def close_guard(self) -> None:
         self.guard.close()
         self.routing.hold()
 
     async def open_guard(self) -> None:
-        self.calls.append("routes removed")
+        self.note("routes removed")
         self.guard.remove()
 
     async def close(self) -> None:
@@ -375,10 +379,10 @@ class MemoryHost:
     def start_workers(self, plane: DataPlane) -> None:
         """No thread: `step` runs the loops."""
         self._plane = plane
-        self.calls.append("workers started")
+        self.note("workers started")
 
     async def reconfigure(self, config: Config, mtus: Mapping[str, int]) -> None:
-        self.calls.append("interfaces reconfigured")
+        self.note("interfaces reconfigured")
         self.guard.config = config
         await self.interfaces.reconfigure(config, mtus)
 
@@ -389,7 +393,7 @@ class MemoryHost:
         self.interfaces.mtus = dict(mtus)
 
     async def renew(self) -> None:
-        self.calls.append("host renewed")
+        self.note("host renewed")
 
     # ---- what a test does with it
 

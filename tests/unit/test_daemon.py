@@ -1,0 +1,134 @@
+"""`ipsec-dp up` as a process: signals, the service manager, exit statuses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from typing import Any, cast
+
+import pytest
+
+from ipsec_dp.errors import BadValueError, IpsecDpError
+from ipsec_dp.gateway import daemon
+
+
+class MemoryGateway:
+    """Lives until it is stopped; notes what was asked of it."""
+
+    def __init__(self, *, fails: IpsecDpError | None = None) -> None:
+        self.calls: list[str] = []
+        self._fails = fails
+        self._stopped = asyncio.Event()
+
+    async def start(self) -> None:
+        self.calls.append("start")
+        if self._fails is not None:
+            raise self._fails
+
+    async def wait(self) -> int:
+        await self._stopped.wait()
+        return 7
+
+    async def close(self) -> None:
+        self.calls.append("close")
+
+    def start_reload(self) -> None:
+        self.calls.append("reload")
+
+    def stop(self, why: str) -> None:
+        self.calls.append(why)
+        self._stopped.set()
+
+
+@pytest.fixture
+def manager(tmp_path, monkeypatch):
+    """A service manager's socket."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
+        made.bind(str(path))
+        made.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+        yield made
+
+
+def told(manager):
+    """What it was told until now."""
+    manager.setblocking(False)
+    found = []
+    while True:
+        try:
+            found.append(manager.recv(100).decode())
+        except BlockingIOError:
+            return found
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Runs `up` with a gateway of the test's. Neither the process nor the interpreter is changed by it."""
+    monkeypatch.setattr(daemon, "protect_process", lambda: None)
+    before = sys.getswitchinterval()
+
+    def run(gateway: MemoryGateway) -> int:
+        monkeypatch.setattr(daemon, "Gateway", lambda *_: gateway)
+        return daemon.run(cast("Any", None), cast("Any", None))
+
+    yield run
+    sys.setswitchinterval(before)
+
+
+class Signalled(MemoryGateway):
+    """Sends its own process signals as soon as it is up."""
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        super().__init__()
+        self._numbers = numbers
+
+    async def wait(self) -> int:
+        for number in self._numbers:
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(0.01)  # handlers run in the order of the signals' numbers, not of their sending
+        return await super().wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_and_its_status_is_the_gateways(run, number):
+    gateway = Signalled(number)
+    assert run(gateway) == 7
+    assert gateway.calls == ["start", number.name, "close"]
+
+
+def test_sighup_is_reload(run):
+    gateway = Signalled(signal.SIGHUP, signal.SIGHUP, signal.SIGTERM)
+    assert run(gateway) == 7
+    assert gateway.calls == ["start", "reload", "reload", "SIGTERM", "close"]
+
+
+def test_the_service_manager_hears_when_it_is_ready_and_when_it_stops(run, manager):
+    assert run(Signalled(signal.SIGTERM)) == 7
+    assert told(manager) == ["READY=1", "STOPPING=1"]
+
+
+def test_a_start_that_fails_is_taken_down_and_never_ready(run, manager, caplog):
+    gateway = MemoryGateway(fails=BadValueError("the key is short", "give 20 octets"))
+    assert run(gateway) == BadValueError.exit_status
+    assert gateway.calls == ["start", "close"]
+    assert told(manager) == ["STOPPING=1"]
+    assert [record.getMessage() for record in caplog.records] == ["the key is short; give 20 octets"]
+
+
+def test_a_service_manager_that_is_gone_stops_nothing(run, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    assert run(Signalled(signal.SIGTERM)) == 7
+    assert "could not be told" in caplog.text
+
+
+def test_an_abstract_socket_begins_with_an_at_sign(run, monkeypatch):
+    name = f"ipsec-dp-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
+        made.bind(f"\0{name}")
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
+        assert run(Signalled(signal.SIGTERM)) == 7
+        assert told(made) == ["READY=1", "STOPPING=1"]

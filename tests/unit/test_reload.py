@@ -1,0 +1,312 @@
+"""A reload: what is asked of which part in which order, and what runs when something fails in between.
+
+The file is read in this process; the host is in memory, the data plane and what makes SAs are lists of calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from contextlib import AsyncExitStack
+from ipaddress import ip_address
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from ipsec_dp.config import difference
+from ipsec_dp.databases.spd import Spd
+from ipsec_dp.gateway.reload import Reloader, ReloadFailedError, ReloadParts
+from ipsec_dp.host import HostError
+from ipsec_dp.ike.effect import Effect
+from tests.doubles.clock import FakeClock
+from tests.doubles.host import MemoryHost
+from tests.unit.gateway_doubles import TEXT, Calls, config_of
+
+MORE = """
+[[tunnel]]
+name = "more"
+remote = "192.0.2.9"
+interface = "ipsec2"
+  [[tunnel.proxy_id]]
+  local = "10.1.0.0/16"
+  remote = "10.9.0.0/16"
+  [tunnel.auth]
+  psk_file = "all.psk"
+  remote_id = "more.example"
+"""
+WITHOUT_BY_HAND = TEXT[: TEXT.index("[[tunnel]]")] + TEXT[TEXT.index('[[tunnel]]\nname = "up"') :]
+WITHOUT_UP = TEXT[: TEXT.index('[[tunnel]]\nname = "up"')] + TEXT[TEXT.index('[[tunnel]]\nname = "waiting"') :]
+
+
+class Host(MemoryHost):
+    """One that nobody else changes meanwhile. `fails`: what the kernel refuses."""
+
+    fails: str | None = None
+
+    def note(self, what: str) -> None:
+        assert self.changing.locked(), "others change the host meanwhile"
+        if what == self.fails:
+            raise HostError(f"{what}: the kernel refuses")
+        super().note(what)
+
+
+class Plane(Calls):
+    """A data plane with one worker, as a list of calls."""
+
+    workers = 1
+
+
+class Site:
+    """A gateway with TEXT in force. `calls` is what was asked of its parts, in order; of the host, what the double notes."""
+
+    def __init__(self, directory) -> None:
+        self.directory = directory
+        self.config = config_of(directory)
+        self.in_force: list[Any] = []
+        self.waiting = 0  # removed SAs that a loop still holds
+        self.spd = Spd(self.config)
+        clock = FakeClock()
+        self.host = Host(self.config, clock)
+        self.calls: list[Any] = self.host.calls
+        self.plane = cast("Any", Plane("plane", self.calls))
+        self.service = Calls("services", self.calls, apply=self._applied)
+        self.observer = Calls("observer", self.calls)
+        parts = ReloadParts(
+            self.spd,
+            self.host,
+            self.plane,
+            cast("Any", Calls("sad", self.calls, reclaim=lambda: self.waiting)),
+            cast("Any", Calls("links", [], link=0)),
+            cast("Any", Calls("manual", self.calls)),
+            cast("Any", Calls("ike", self.calls)),
+            cast("Any", self.service),
+            (cast("Any", self.observer),),
+            self._first_mtu,
+        )
+        self.reloader = Reloader(self.config, parts, self.in_force.append, clock)
+        asyncio.run(self._start())
+
+    async def _start(self):
+        async with self.host.changing:
+            await self.host.interfaces.make(AsyncExitStack(), self.plane, self.spd)
+            await self.host.interfaces.set_mtus({tunnel.name: 1400 for tunnel in self.config.tunnels})
+            self.host.start_workers(self.plane)
+        self.calls.clear()
+
+    async def _applied(self, _config):
+        return None
+
+    async def _first_mtu(self, _tunnel):
+        return 1380
+
+    def reload(self, text):
+        (self.directory / "a.toml").write_text(text)
+        return asyncio.run(self.reloader.reload(self.directory / "a.toml"))
+
+    @property
+    def names(self):
+        return [call if isinstance(call, str) else call[0] for call in self.calls]
+
+    def asked(self, *names):
+        """Those of the calls, in order."""
+        return [call for call, name in zip(self.calls, self.names, strict=True) if name in names]
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    monkeypatch.setattr(difference, "ask", difference.answer)  # starts no process
+    return Site(tmp_path)
+
+
+# ---- one that succeeds -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_tunnel_more_is_begun_and_nothing_else(site):
+    result = site.reload(TEXT + MORE)
+    assert (result.added, result.removed, result.changed, result.kept) == (("more",), (), (), 3)
+    assert site.host.interfaces.mtus == {"by-hand": 1400, "up": 1400, "waiting": 1400, "more": 1380}
+    assert site.host.routes.asked == [ip_address("192.0.2.9")], "where others are called is known"
+    assert site.asked("ike.listen") == [("ike.listen", ip_address("192.0.2.1"))]
+    ((_, tunnels, peers, effects),) = site.asked("ike.reconfigure")
+    assert ([tunnel.name for tunnel in tunnels], list(peers), effects) == (["more"], ["more"], {})
+    assert "more" in site.spd.tunnel_numbers
+
+
+def test_the_guard_is_closed_for_both_first_and_for_the_new_one_last(site):
+    site.reload(WITHOUT_BY_HAND + MORE)
+    assert site.names == [
+        "sad.reclaim",
+        "guard widened",
+        "interfaces reconfigured",
+        "plane.attach_memory_tun",
+        "interface ipsec2 made",
+        "ike.listen",
+        "plane.install_policy",
+        "manual.remove",
+        "ike.reconfigure",
+        "manual.install",
+        "observer.reconfigure",
+        "zones applied",
+        "routes known",
+        "services.apply",
+        "guard settled",
+        "plane.detach_tun",
+        "interface ipsec0 removed",
+        "plane.take_acquire",
+    ]
+    assert [config.has_tunnel("more") for config in site.host.guard.closed_for] == [True]
+
+
+def test_the_new_configuration_is_in_force_for_everybody(site):
+    site.reload(TEXT + MORE)
+    (config,) = site.in_force
+    assert config.has_tunnel("more")
+    assert site.asked("observer.reconfigure") == [("observer.reconfigure", config)]
+    assert site.asked("services.apply") == [("services.apply", config)]
+    assert site.reload(TEXT + MORE).kept == 4, "the next one is compared with it"
+
+
+def test_a_tunnel_less_is_ended_and_its_number_is_free(site):
+    number = site.spd.tunnel_numbers["up"]
+    result = site.reload(WITHOUT_UP)
+    assert (result.added, result.removed, result.kept) == ((), ("up",), 2)
+    assert site.asked("ike.reconfigure")[0][1:] == ([], {}, {"up": Effect.RESTART})
+    assert site.asked("plane.take_acquire") == [("plane.take_acquire", number)]
+    assert "up" not in site.spd.tunnel_numbers
+
+
+def test_a_changed_tunnel_keeps_what_its_effect_lets_it_keep(site):
+    result = site.reload(TEXT.replace('name = "waiting"\nremote = "any"', 'name = "waiting"\nremote = "192.0.2.4"'))
+    (change,) = result.changed
+    assert (change.name, change.keys) == ("waiting", ("remotes",))
+    ((_, tunnels, peers, effects),) = site.asked("ike.reconfigure")
+    assert [tunnel.name for tunnel in tunnels] == list(peers) == list(effects) == ["waiting"]
+    assert effects["waiting"].text == change.effect
+
+
+def test_a_manual_tunnel_with_other_keys_begins_anew(site):
+    site.reload(TEXT.replace("0x2001", "0x2002"))
+    ((_, ended),) = site.asked("manual.remove")
+    ((_, begun, paths),) = site.asked("manual.install")
+    assert (ended.manual.spi_out, [tunnel.manual.spi_out for tunnel in begun]) == (0x2001, [0x2002])
+    assert list(paths) == ["by-hand"]
+    assert site.names.index("manual.remove") < site.names.index("ike.reconfigure") < site.names.index("manual.install")
+
+
+def test_the_answer_is_the_one_that_programs_know(site, caplog):
+    caplog.set_level(logging.INFO, "ipsec_dp")
+    result = site.reload(TEXT.replace("0x2001", "0x2002") + MORE)
+    findings = [{key: getattr(finding, key) for key in finding.__slots__} for finding in result.findings]
+    assert {finding["severity"] for finding in findings} == {"warning"}
+    assert json.dumps(msgspec.to_builtins(result)) == json.dumps(
+        {
+            "schema": 1,
+            "applied": True,
+            "file": str(site.directory / "a.toml"),
+            "added": ["more"],
+            "removed": [],
+            "changed": [{"name": "by-hand", "keys": ["manual.spi_out"], "effect": Effect.RESTART.text}],
+            "kept": 2,
+            "findings": findings,
+            "read_s": 0.0,
+            "applied_s": 0.0,
+        }
+    )
+    assert "1 added, 0 removed, 1 changed, 2 kept; read in 0.0 s, applied in 0.0 s" in caplog.text
+
+
+# ---- one that is refused ---------------------------------------------------------------------------------------------------------
+
+
+def refused(site, text):
+    """The findings; nothing was asked of any part."""
+    refusal = site.reload(text)
+    assert (refusal.applied, site.calls, site.in_force) == (False, [], [])
+    return [(finding.where, finding.key) for finding in refusal.findings if finding.severity == "error"]
+
+
+def test_a_file_that_is_wrong_changes_nothing(site):
+    assert refused(site, TEXT + MORE.replace("192.0.2.9", "192.0.2")) == [('tunnel "more"', "remote")]
+
+
+@pytest.mark.parametrize("line", ['name = "b"', "workers = 2", 'offloads = { tun_tso = "off" }'])
+def test_what_the_process_was_made_with_cannot_be_changed(site, line):
+    text = TEXT.replace('name = "a"', 'name = "a"\n' + line if line != 'name = "b"' else line, 1)
+    assert refused(site, text) == [("gateway", line.split()[0])]
+
+
+def test_a_refusal_has_the_keys_that_programs_know(site):
+    refusal = msgspec.to_builtins(site.reload(TEXT.replace('name = "a"', 'name = "b"', 1)))
+    assert list(refusal) == ["schema", "applied", "file", "findings"]
+    assert list(refusal["findings"][0]) == ["severity", "file", "where", "key", "wrong", "right"]
+
+
+# ---- one that fails --------------------------------------------------------------------------------------------------------------
+
+
+def broken(site, text, said):
+    """A reload to `text` breaks off before anything of the former configuration is changed."""
+    with pytest.raises(ReloadFailedError, match=f"{said}; nothing was changed"):
+        site.reload(text)
+    assert site.names[-1] == "guard narrowed"
+    assert (site.host.guard.closed_for, list(site.host.interfaces.numbers)) == ([site.config], ["ipsec0", "ipsec1"])
+    assert (site.in_force, site.asked("ike.reconfigure"), site.asked("manual.remove")) == ([], [], [])
+    assert "more" not in site.spd.tunnel_numbers
+
+
+def test_a_guard_that_cannot_be_widened_leaves_everything_as_it_was(site):
+    site.host.fails = "guard widened"
+    broken(site, TEXT + MORE, "guard widened: the kernel refuses")
+
+
+def test_a_way_that_is_missing_leaves_everything_as_it_was(site):
+    """The interface that was made goes again."""
+    site.host.routes.refused.add(ip_address("192.0.2.2"))
+    broken(site, TEXT.replace("0x2001", "0x2002") + MORE, 'tunnel "by-hand": no route to 192.0.2.2')
+    assert site.asked("interface ipsec2 made", "interface ipsec2 removed") == ["interface ipsec2 made", "interface ipsec2 removed"]
+
+
+def test_afterwards_the_guard_stays_closed_for_both_and_the_next_one_completes_it(site):
+    site.host.fails = "routes known"
+    with pytest.raises(ReloadFailedError, match=r"broke off half-way: routes known: .* stays closed until a reload succeeds"):
+        site.reload(TEXT + MORE)
+    assert site.asked("guard settled", "guard narrowed", "services.apply") == []
+    assert len(site.host.guard.closed_for) == 2
+    assert [config.has_tunnel("more") for config in site.in_force] == [True], "what was changed is what runs"
+
+    site.host.fails = None
+    site.calls.clear()
+    result = site.reload(TEXT + MORE)
+    assert (result.added, result.kept) == ((), 4)
+    assert site.asked("routes applied", "routes known") == ["routes applied"], "what the broken one left is not known"
+    assert site.names[-1] == "guard settled"
+
+    site.calls.clear()
+    site.reload(TEXT + MORE)
+    assert site.asked("routes applied", "routes known") == ["routes known"]
+
+
+def test_a_number_is_given_again_only_when_no_loop_holds_an_sa_of_its_former_owner(site):
+    """A loop could take the next tunnel of this number for the one that went."""
+    freed = site.spd.tunnel_numbers["up"]
+    site.spd.tunnels.capacity = len(site.config.tunnels)  # no number was never used
+    site.reload(WITHOUT_UP)
+    site.waiting = 1
+    with pytest.raises(ReloadFailedError, match="nothing was changed"):
+        site.reload(WITHOUT_UP + MORE)
+    site.waiting = 0
+    site.reload(WITHOUT_UP + MORE)
+    assert site.spd.tunnel_numbers["more"] == freed
+
+
+def test_reloads_are_carried_out_one_after_the_other(site):
+    """Two that are asked for at once do not mix."""
+    (site.directory / "a.toml").write_text(TEXT + MORE)
+
+    async def both():
+        path = site.directory / "a.toml"
+        return await asyncio.gather(site.reloader.reload(path), site.reloader.reload(path))
+
+    assert [result.added for result in asyncio.run(both())] == [("more",), ()]
