@@ -39,7 +39,7 @@ VMGENID_LINUX = (6, 10)
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One thing looked at: `state`, what was found, what it means (empty when all is well), and the command that helps."""
 
     name: str
@@ -66,54 +66,54 @@ class Host:
         return sorted(path.name for path in self.root.glob(pattern))
 
 
-def tun_device(_: Host) -> list[Finding]:
+def tun_device(_: Host) -> list[Check]:
     """/dev/net/tun, and the offloads of a device made with it."""
     try:
         offloads = probe.tun_offloads()
     except (HostError, OSError) as error:
-        return [Finding("TUN device", "fail", str(error), "no tunnel interface can be made", "modprobe tun")]
+        return [Check("TUN device", "fail", str(error), "no tunnel interface can be made", "modprobe tun")]
     missing = [name for name, there in offloads.items() if not there]
-    found = Finding("TUN device", "ok", "/dev/net/tun makes interfaces")
+    found = Check("TUN device", "ok", "/dev/net/tun makes interfaces")
     if not missing:
-        return [found, Finding("TUN offloads", "ok", ", ".join(offloads))]
+        return [found, Check("TUN offloads", "ok", ", ".join(offloads))]
     means = "; ".join(OFFLOADS[name] for name in missing)
-    return [found, Finding("TUN offloads", "warn", f"without {', '.join(missing)}", means, "a newer kernel")]
+    return [found, Check("TUN offloads", "warn", f"without {', '.join(missing)}", means, "a newer kernel")]
 
 
-def udp_offloads(_: Host) -> list[Finding]:
+def udp_offloads(_: Host) -> list[Check]:
     """UDP_SEGMENT and UDP_GRO."""
     offloads = probe.udp_offloads()
     missing = [name for name, there in offloads.items() if not there]
     if not missing:
-        return [Finding("UDP offloads", "ok", ", ".join(offloads))]
+        return [Check("UDP offloads", "ok", ", ".join(offloads))]
     means = "; ".join(OFFLOADS[name] for name in missing)
-    return [Finding("UDP offloads", "warn", f"without {', '.join(missing)}", means, "a newer kernel")]
+    return [Check("UDP offloads", "warn", f"without {', '.join(missing)}", means, "a newer kernel")]
 
 
-def capabilities(host: Host) -> list[Finding]:
+def capabilities(host: Host) -> list[Check]:
     """The effective capabilities of this process, which are those that `up` would have."""
     rows = (line.split() for line in host.read("proc/self/status").splitlines())
     effective = int(next((row[1] for row in rows if row[0] == "CapEff:"), "0"), 16)
     return [
-        Finding("privilege", "ok", name)
+        Check("privilege", "ok", name)
         if effective >> number & 1
-        else Finding("privilege", state, f"no {name}", means, "run as root, or use the service unit")
+        else Check("privilege", state, f"no {name}", means, "run as root, or use the service unit")
         for number, name, state, means in CAPABILITIES
     ]
 
 
-def processor(host: Host) -> list[Finding]:
+def processor(host: Host) -> list[Check]:
     """The instructions that AES-GCM is fast with."""
     lines = host.read("proc/cpuinfo").splitlines()
     flags = set(next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "").split())
     fast = [flag for flag in ("aes", "pclmulqdq", "pmull", "avx2", "vaes", "vpclmulqdq", "avx512f") if flag in flags]
     if "aes" in flags and flags & {"pclmulqdq", "pmull"}:
-        return [Finding("processor", "ok", ", ".join(fast))]
+        return [Check("processor", "ok", ", ".join(fast))]
     means = "AES-GCM runs in software, many times slower; ChaCha20-Poly1305 suffers less"
-    return [Finding("processor", "warn", "no AES instructions", means, 'proposals = ["chacha20poly1305"] in [tunnel.esp]')]
+    return [Check("processor", "warn", "no AES instructions", means, 'proposals = ["chacha20poly1305"] in [tunnel.esp]')]
 
 
-def provider(_: Host) -> list[Finding]:
+def provider(_: Host) -> list[Check]:
     """Which library seals and opens, after its known-answer tests."""
     try:
         from ipsec_dp.dataplane import DataPlane
@@ -121,56 +121,54 @@ def provider(_: Host) -> list[Finding]:
         with DataPlane(sa_slots=256, tunnels=1, interfaces=1) as plane:
             name, reason = plane.provider, plane.provider_reason
     except (ImportError, OSError, IpsecDpError) as error:
-        return [Finding("data plane", "fail", str(error), "no packet can be sealed", "make setup, or install the package anew")]
+        return [Check("data plane", "fail", str(error), "no packet can be sealed", "make setup, or install the package anew")]
     if not reason:
-        return [Finding("data plane", "ok", name)]
+        return [Check("data plane", "ok", name)]
     means = "small packets cost about four times as much to seal"
     return [
-        Finding("data plane", "warn", f"{name}: {reason}", means, "apt-get install libipsec-mb-dev, then install the package anew")
+        Check("data plane", "warn", f"{name}: {reason}", means, "apt-get install libipsec-mb-dev, then install the package anew")
     ]
 
 
-def locked_memory(host: Host) -> list[Finding]:
+def locked_memory(host: Host) -> list[Check]:
     """How much key memory may be locked."""
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     unlimited = soft == resource.RLIM_INFINITY or any(finding.found == "CAP_IPC_LOCK" for finding in capabilities(host))
     if unlimited or soft >= MEMLOCK_OCTETS:
-        return [Finding("locked memory", "ok", "not limited" if unlimited else f"{soft >> 20} MiB")]
+        return [Check("locked memory", "ok", "not limited" if unlimited else f"{soft >> 20} MiB")]
     means = "with thousands of tunnels their keys may reach swap, or their SAs are refused"
-    return [
-        Finding("locked memory", "warn", f"{soft >> 20} MiB", means, "LimitMEMLOCK=64M in the service unit, or ulimit -l 65536")
-    ]
+    return [Check("locked memory", "warn", f"{soft >> 20} MiB", means, "LimitMEMLOCK=64M in the service unit, or ulimit -l 65536")]
 
 
-def ports(_: Host) -> list[Finding]:
+def ports(_: Host) -> list[Check]:
     """UDP 500 and 4500."""
-    findings: list[Finding] = []
+    findings: list[Check] = []
     for port in (IKE_PORT, NAT_PORT):
         name = f"UDP port {port}"
         try:
             free = probe.udp_port_free(port)
         except OSError as error:
-            findings.append(Finding(name, "fail", str(error.strerror), "IKE cannot listen here", "run as root"))
+            findings.append(Check(name, "fail", str(error.strerror), "IKE cannot listen here", "run as root"))
             continue
         owners = [] if free else probe.udp_port_owners(port)
         if free or (owners and all(owner.startswith("ipsec-dp ") for owner in owners)):
-            findings.append(Finding(name, "ok", "free" if free else f"in use by {', '.join(owners)}"))
+            findings.append(Check(name, "ok", "free" if free else f"in use by {', '.join(owners)}"))
         else:
             whose = ", ".join(owners) or "another program"
             means = "two IKE daemons cannot share an address"
-            findings.append(Finding(name, "fail", f"in use by {whose}", means, f"ss -ulpn 'sport = :{port}' shows it; stop it"))
+            findings.append(Check(name, "fail", f"in use by {whose}", means, f"ss -ulpn 'sport = :{port}' shows it; stop it"))
     return findings
 
 
-def nftables(_: Host) -> list[Finding]:
+def nftables(_: Host) -> list[Check]:
     """The program that the guard is made with."""
     path = shutil.which("nft", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
     if path is not None:
-        return [Finding("nftables", "ok", path)]
-    return [Finding("nftables", "fail", "nft is not installed", "there is no guard, so `up` refuses", "apt-get install nftables")]
+        return [Check("nftables", "ok", path)]
+    return [Check("nftables", "fail", "nft is not installed", "there is no guard, so `up` refuses", "apt-get install nftables")]
 
 
-def forwarding(host: Host) -> list[Finding]:
+def forwarding(host: Host) -> list[Check]:
     """Whether this host routes for others."""
     findings = []
     for name, path, setting in (
@@ -178,41 +176,41 @@ def forwarding(host: Host) -> list[Finding]:
         ("IPv6 forwarding", "proc/sys/net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding"),
     ):
         if host.read(path) == "1":
-            findings.append(Finding(name, "ok", "on"))
+            findings.append(Check(name, "ok", "on"))
         else:
             means = "only this host itself can use tunnels, not a network behind it"
-            findings.append(Finding(name, "warn", "off", means, f"sysctl -w {setting}=1"))
+            findings.append(Check(name, "warn", "off", means, f"sysctl -w {setting}=1"))
     return findings
 
 
-def reverse_path_filter(host: Host) -> list[Finding]:
+def reverse_path_filter(host: Host) -> list[Check]:
     """Interfaces whose strict filter would drop a peer's packets when everything is routed into the tunnel."""
     everywhere = host.read("proc/sys/net/ipv4/conf/all/rp_filter") or "0"
     interfaces = [name for name in host.names("proc/sys/net/ipv4/conf/*") if name not in ("all", "default", "lo")]
     values = {name: host.read(f"proc/sys/net/ipv4/conf/{name}/rp_filter") or "0" for name in interfaces}
     strict = [name for name, value in values.items() if max(everywhere, value) == "1"]
     if not strict:
-        return [Finding("reverse path filter", "ok", "not strict")]
+        return [Check("reverse path filter", "ok", "not strict")]
     means = "with 0.0.0.0/0 in the tunnel, the way back to the peer leads there too, and the kernel drops what the peer sends"
     remedy = "; ".join(f"sysctl -w net.ipv4.conf.{name.replace('.', '/')}.rp_filter=2" for name in strict)
-    return [Finding("reverse path filter", "warn", f"strict on {', '.join(strict)}", means, remedy)]
+    return [Check("reverse path filter", "warn", f"strict on {', '.join(strict)}", means, remedy)]
 
 
-def generation(host: Host) -> list[Finding]:
+def generation(host: Host) -> list[Check]:
     """Whether a clone of this machine would notice that it is one."""
     if "hypervisor" not in host.read("proc/cpuinfo").split():
-        return [Finding("VM generation ID", "ok", "not a virtual machine")]
+        return [Check("VM generation ID", "ok", "not a virtual machine")]
     device = host.names("sys/bus/*/drivers/vmgenid/*VMG*") + host.names("sys/bus/*/drivers/vmgenid/*vmgen*")
     release = host.read("proc/sys/kernel/osrelease").split(".")
     recent = len(release) > 1 and release[1].isdecimal() and (int(release[0]), int(release[1])) >= VMGENID_LINUX
     if device and recent:
-        return [Finding("VM generation ID", "ok", "the kernel tells of clones")]
+        return [Check("VM generation ID", "ok", "the kernel tells of clones")]
     found = "the hypervisor gives none" if not device else "Linux tells of clones from 6.10 on"
     means = "a machine cloned or restored while SAs are up repeats nonces unnoticed"
-    return [Finding("VM generation ID", "warn", found, means, "ipsec-dp down before each snapshot")]
+    return [Check("VM generation ID", "warn", found, means, "ipsec-dp down before each snapshot")]
 
 
-CHECKS: tuple[Callable[[Host], list[Finding]], ...] = (
+CHECKS: tuple[Callable[[Host], list[Check]], ...] = (
     capabilities,
     tun_device,
     udp_offloads,
@@ -227,7 +225,7 @@ CHECKS: tuple[Callable[[Host], list[Finding]], ...] = (
 )
 
 
-def checks(host: Host | None = None) -> list[Finding]:
+def checks(host: Host | None = None) -> list[Check]:
     """Everything that is looked at, in order."""
     host = Host() if host is None else host
     return [finding for check in CHECKS for finding in check(host)]
@@ -246,7 +244,7 @@ def run(json: bool = False) -> int:
 COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
-def _show(findings: list[Finding]) -> None:
+def _show(findings: list[Check]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

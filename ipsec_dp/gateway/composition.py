@@ -32,7 +32,7 @@ from ipsec_dp.services.host_watch import HostWatch
 from ipsec_dp.services.path_mtu import PathMtuDiscovery
 from ipsec_dp.services.service import Services
 from ipsec_dp.services.tunnel_monitor import TunnelMonitors
-from ipsec_dp.services.tunnel_mtu import Shape
+from ipsec_dp.services.tunnel_mtu import OuterShape
 from ipsec_dp.services.zone_log import ZoneLog
 
 if TYPE_CHECKING:
@@ -185,5 +185,5 @@ class Composition:
         """Carrier and MTU follow what was negotiated."""
         self.carriers.changed(name)
         if self.config.has_tunnel(name):
-            shapes = {Shape(child.suite, child.udp, child.path.remote.address) for child in children.of(name)}
+            shapes = {OuterShape(child.suite, child.udp, child.path.remote.address) for child in children.of(name)}
             self.mtus.negotiated(self.config.tunnel(name), shapes)

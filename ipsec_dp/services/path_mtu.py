@@ -16,7 +16,7 @@ from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.ike.proposal import suites_of
 from ipsec_dp.network.peer_routes import OUTER_MTU
 from ipsec_dp.services.path_mtu_state import Intervals, PathMtu, TunnelMtus
-from ipsec_dp.services.tunnel_mtu import MtuTable, Shape, remotes_of, settings_of
+from ipsec_dp.services.tunnel_mtu import MtuTable, OuterShape, remotes_of, settings_of
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ class PathMtuDiscovery:
             mtus.append(shape.inner(outer))
         return tunnel.packets.mtu or min(mtus)
 
-    async def _first_shapes(self, tunnel: Tunnel) -> set[Shape]:
+    async def _first_shapes(self, tunnel: Tunnel) -> set[OuterShape]:
         suites = [tunnel.manual.suite] if tunnel.manual is not None else suites_of(tunnel.esp.proposals)
         remote = await self._host.peers.first_remote(tunnel)
-        return {Shape(suite, tunnel.encapsulation != "esp", remote) for suite in suites}
+        return {OuterShape(suite, tunnel.encapsulation != "esp", remote) for suite in suites}
 
     def begin(self, plane: DataPlane, sad: Sad, ike: IkeDriver | None) -> None:
         """Sets up the data plane, and watches the paths until `close`."""
@@ -126,18 +126,18 @@ class PathMtuDiscovery:
         """Of `status`."""
         return self._mtus.status(tunnel)
 
-    def negotiated(self, tunnel: Tunnel, shapes: set[Shape]) -> None:
+    def negotiated(self, tunnel: Tunnel, shapes: set[OuterShape]) -> None:
         """CHILD_SAs of a tunnel were installed or removed."""
         if shapes and shapes != self._mtus.shapes(tunnel.name):
             self._spawn(self._negotiated(tunnel, shapes))
 
-    async def _negotiated(self, tunnel: Tunnel, shapes: set[Shape]) -> None:
+    async def _negotiated(self, tunnel: Tunnel, shapes: set[OuterShape]) -> None:
         if not self._config.has_tunnel(tunnel.name):
             return
         await self._set_shapes(tunnel, shapes)
         self._publish(tunnel.name)
 
-    async def _set_shapes(self, tunnel: Tunnel, shapes: set[Shape]) -> None:
+    async def _set_shapes(self, tunnel: Tunnel, shapes: set[OuterShape]) -> None:
         now, paths = self._clock.now(), self._mtus.paths
         for remote in remotes_of(shapes) - paths.keys():
             link = await self._host.peers.mtu(remote)

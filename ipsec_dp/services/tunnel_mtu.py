@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TCP_IP = {4: 40, 6: 60}  # octets of headers before a TCP payload without options
 
 
-class Shape(NamedTuple):
+class OuterShape(NamedTuple):
     """What is put around an inner packet. `remote` None: a peer that is not known yet."""
 
     suite: Suite
@@ -42,7 +42,7 @@ def settings_of(packets: Packets, mtu: int) -> TunnelSettings:
     return TunnelSettings(mtu, mss4, mss6, packets.fragment == "after", packets.dscp_in == "copy")
 
 
-def remotes_of(shapes: Iterable[Shape]) -> set[Address]:
+def remotes_of(shapes: Iterable[OuterShape]) -> set[Address]:
     """The peers that are known."""
     return {shape.remote for shape in shapes if shape.remote is not None}
 
@@ -52,7 +52,7 @@ class MtuTable:
 
     def __init__(self) -> None:
         self.paths: dict[Address, PathMtu] = {}
-        self._shapes: dict[str, set[Shape]] = {}
+        self._shapes: dict[str, set[OuterShape]] = {}
         self._bound: dict[Address, set[str]] = {}  # tunnels whose packets must fit a path
         self._mtus: dict[str, int] = {}
 
@@ -64,7 +64,7 @@ class MtuTable:
         """The names of the tunnels."""
         return iter(self._mtus)
 
-    def shapes(self, name: str) -> AbstractSet[Shape]:
+    def shapes(self, name: str) -> AbstractSet[OuterShape]:
         """Of a tunnel; empty when it has none yet."""
         return self._shapes.get(name, set())
 
@@ -72,7 +72,7 @@ class MtuTable:
         """The tunnels whose packets must fit the path to a peer."""
         return self._bound.get(remote, set())
 
-    def set_shapes(self, tunnel: Tunnel, shapes: set[Shape]) -> None:
+    def set_shapes(self, tunnel: Tunnel, shapes: set[OuterShape]) -> None:
         """A tunnel's packets look like these from now on, and must fit the paths to their peers."""
         self._unbind(tunnel.name)
         self._shapes[tunnel.name] = shapes

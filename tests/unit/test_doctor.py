@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from ipsec_dp.cli import doctor
-from ipsec_dp.cli.doctor import Finding, Host
+from ipsec_dp.cli.doctor import Check, Host
 from ipsec_dp.host import HostError, probe
 
 GOOD = {
@@ -143,7 +143,7 @@ def test_data_plane_says_which_provider(host):
     assert finding.found.startswith(("intel-ipsec-mb", "openssl"))
 
 
-SOME = [Finding("a", "ok", "x"), Finding("b", "warn", "y", "costs", "do"), Finding("c", "fail", "[z]", "stops", "do that")]
+SOME = [Check("a", "ok", "x"), Check("b", "warn", "y", "costs", "do"), Check("c", "fail", "[z]", "stops", "do that")]
 
 
 @pytest.mark.parametrize(("findings", "status"), [(SOME, 1), (SOME[:2], 0)])

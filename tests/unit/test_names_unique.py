@@ -17,9 +17,7 @@ LEFT_OUT = frozenset({"config/tables.py", "config/model.py"})
 
 # Name -> why several classes may have it.
 EXCEPTIONS: dict[str, str] = {
-    "Finding": "owned by cli/doctor.py",
     "Gateway": "owned by gateway/gateway.py and rig/gateway.py, which a later issue gives a new meaning",
-    "Shape": "owned by ike/v2/exchanges.py and services/tunnel_mtu.py",
 }
 
 

@@ -15,7 +15,7 @@ from ipsec_dp.ike.actions import PathProbed
 from ipsec_dp.ipsec.suites import inner_mtu, parse_suite
 from ipsec_dp.services.path_mtu import INTERVALS, PathMtuDiscovery
 from ipsec_dp.services.path_mtu_state import TunnelMtus
-from ipsec_dp.services.tunnel_mtu import Shape
+from ipsec_dp.services.tunnel_mtu import OuterShape
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import configured, tunnel
 from tests.doubles.host import MemoryHost
@@ -78,7 +78,7 @@ class Site:
 
     async def up(self) -> None:
         """A CHILD_SA is negotiated."""
-        self.service.negotiated(self.config.tunnels[0], {Shape(GCM, True, PEER)})
+        self.service.negotiated(self.config.tunnels[0], {OuterShape(GCM, True, PEER)})
         await self.clock.advance(INTERVALS.together_s)
 
     async def ticks(self, count: int) -> None:

@@ -11,7 +11,7 @@ from ipsec_dp.config.packets import Packets
 from ipsec_dp.ipsec.suites import inner_mtu, parse_suite
 from ipsec_dp.network.peer_routes import OUTER_MTU
 from ipsec_dp.services.path_mtu_state import Intervals, PathMtu, TunnelMtus
-from ipsec_dp.services.tunnel_mtu import MtuTable, Shape, settings_of
+from ipsec_dp.services.tunnel_mtu import MtuTable, OuterShape, settings_of
 from tests.doubles.config import configured, tunnel
 
 GCM, CBC = parse_suite("aes128gcm16"), parse_suite("aes256-sha256")
@@ -48,23 +48,23 @@ def one(config):
 
 
 def test_it_fits_under_every_suite_that_is_in_use(table, one):
-    shapes = {Shape(GCM, True, PEER), Shape(CBC, True, PEER)}
+    shapes = {OuterShape(GCM, True, PEER), OuterShape(CBC, True, PEER)}
     table.set_shapes(one(), shapes)
     assert table["t0"] == min(inner_mtu(1500, suite, "udp", 4) for suite in (GCM, CBC))
 
 
 def test_it_fits_the_path_and_a_peer_that_is_not_known_has_a_usual_one(table, one):
-    table.set_shapes(one(), {Shape(GCM, False, None)})
+    table.set_shapes(one(), {OuterShape(GCM, False, None)})
     assert table["t0"] == inner_mtu(OUTER_MTU, GCM, "esp", 4)
     narrow(table, PEER6, 1400)
-    table.set_shapes(one(), {Shape(GCM, False, PEER6)})
+    table.set_shapes(one(), {OuterShape(GCM, False, PEER6)})
     assert table["t0"] == inner_mtu(1400, GCM, "esp", 6)
 
 
 def test_a_change_of_the_path_is_one_for_the_tunnels_that_it_binds(table, config):
     tunnels = config(count=2).tunnels
     for each in tunnels:
-        table.set_shapes(each, {Shape(GCM, True, PEER)})
+        table.set_shapes(each, {OuterShape(GCM, True, PEER)})
     narrow(table, PEER, 1400)
     assert table.bound(PEER) == {"t0", "t1"}
     assert [table.update(each) for each in tunnels] == [True, True]
@@ -78,7 +78,7 @@ def test_a_change_of_the_path_is_one_for_the_tunnels_that_it_binds(table, config
     ids=["as the inner packet", "routers fragment IPv4", "but not IPv6", "a fixed one"],
 )
 def test_whom_a_path_binds(table, one, line, remote, bound):
-    table.set_shapes(one(line), {Shape(GCM, True, remote)})
+    table.set_shapes(one(line), {OuterShape(GCM, True, remote)})
     narrow(table, remote, 1400)
     table.update(one(line))
     assert (table.bound(remote) == {"t0"}) is bound
@@ -86,15 +86,15 @@ def test_whom_a_path_binds(table, one, line, remote, bound):
 
 
 def test_a_tunnel_that_moves_to_another_peer_leaves_the_path(table, one):
-    table.set_shapes(one(), {Shape(GCM, True, PEER)})
-    table.set_shapes(one(), {Shape(GCM, True, PEER6)})
+    table.set_shapes(one(), {OuterShape(GCM, True, PEER)})
+    table.set_shapes(one(), {OuterShape(GCM, True, PEER6)})
     assert (table.bound(PEER), table.bound(PEER6)) == (set(), {"t0"})
 
 
 def test_a_tunnel_that_is_gone_is_forgotten(table, config):
     both = config(count=2)
     for each in both.tunnels:
-        table.set_shapes(each, {Shape(GCM, True, PEER)})
+        table.set_shapes(each, {OuterShape(GCM, True, PEER)})
     table.forget(replace(both, tunnels=both.tunnels[:1]))
     assert (list(table), table.bound(PEER), table.shapes("t1")) == (["t0"], {"t0"}, set())
 
@@ -105,28 +105,28 @@ def test_a_tunnel_that_is_gone_is_forgotten(table, config):
 def test_the_host_hands_over_more_where_the_outer_packet_is_fragmented(table, config):
     before, after = config(), config('fragment = "after"')
     for each in (before, after):
-        table.set_shapes(each.tunnels[0], {Shape(GCM, True, PEER)})
+        table.set_shapes(each.tunnels[0], {OuterShape(GCM, True, PEER)})
         narrowed = inner_mtu(1500, GCM, "udp", 4)
         assert table.of_host(each) == {"t0": 1500 if each is after else narrowed}
 
 
 @pytest.mark.parametrize(("octets", "udp", "needed"), [(1400, False, False), (1300, False, True), (1300, True, False)])
 def test_the_kernel_fragments_bare_esp_where_ipv6_of_1280_octets_no_longer_fits(table, one, octets, udp, needed):
-    table.set_shapes(one(), {Shape(GCM, udp, PEER6)})
+    table.set_shapes(one(), {OuterShape(GCM, udp, PEER6)})
     narrow(table, PEER6, octets)
     assert table.needs_fragments(PEER6) is needed
 
 
 def test_never_over_ipv4(table, one):
-    table.set_shapes(one(), {Shape(GCM, False, PEER)})
+    table.set_shapes(one(), {OuterShape(GCM, False, PEER)})
     narrow(table, PEER, 700)
     assert not table.needs_fragments(PEER)
 
 
 def test_status_tells_both_sizes_and_no_path_without_a_peer(table, one):
-    table.set_shapes(one(), {Shape(GCM, True, PEER)})
+    table.set_shapes(one(), {OuterShape(GCM, True, PEER)})
     assert table.status("t0") == TunnelMtus(inner_mtu(1500, GCM, "udp", 4), 1500)
-    table.set_shapes(one(), {Shape(GCM, True, None)})
+    table.set_shapes(one(), {OuterShape(GCM, True, None)})
     assert table.status("t0").path_mtu is None
     assert table.status("no such") == TunnelMtus(None, None)
 
