@@ -27,8 +27,8 @@ from ipsec_dp.gateway.control import ControlServer, Listed
 from ipsec_dp.gateway.events import Running
 from ipsec_dp.gateway.reload import Live, Reloader
 from ipsec_dp.ike.environment import Environment
+from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.manager import IkeManager
-from ipsec_dp.ike.v2.wire import IkeError
 from ipsec_dp.keying import manual
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver

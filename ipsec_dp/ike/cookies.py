@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
-from ipsec_dp.ike.v2.payloads import Nonce, Notify
-from ipsec_dp.ike.v2.wire import NotifyType
-
 if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Endpoint
-    from ipsec_dp.ike.v2.message import Message
-    from ipsec_dp.ike.v2.wire import Rng
+    from ipsec_dp.ike.environment import Rng
 
 COOKIE_ABOVE: Final = 30  # half-open IKE SAs in all: beyond it every request needs a cookie
 COOKIE_ABOVE_ADDRESS: Final = 5  # of one address
@@ -32,28 +28,21 @@ class Cookies:
         self._secrets = [rng(_SECRET), rng(_SECRET)]
         self._renew_at = 0.0
 
-    def make(self, message: Message, remote: Endpoint, now: float) -> bytes:
-        """The cookie that this request, from there, must bring back."""
+    def make(self, nonce: bytes, spi_i: bytes, remote: Endpoint, now: float) -> bytes:
+        """The cookie that a request with this nonce and SPI, from there, must bring back."""
         if now >= self._renew_at:
             self._renew_at = now + SECRET_LIFE
             self._secrets = [self._rng(_SECRET), self._secrets[0]]
-        return self._cookie(self._secrets[0], message, remote)
+        return self._cookie(self._secrets[0], nonce, spi_i, remote)
 
-    def good(self, message: Message, remote: Endpoint) -> bool:
-        """True when it brought one of ours."""
-        notify = message.notify(NotifyType.COOKIE)
-        return notify is not None and any(bytes_eq(self._cookie(s, message, remote), notify.data) for s in self._secrets)
+    def good(self, cookie: bytes, nonce: bytes, spi_i: bytes, remote: Endpoint) -> bool:
+        """True when `cookie` is one of ours, made for the same."""
+        return any(bytes_eq(self._cookie(secret, nonce, spi_i, remote), cookie) for secret in self._secrets)
 
     @staticmethod
-    def _cookie(secret: bytes, message: Message, remote: Endpoint) -> bytes:
-        own_nonce = message.get(Nonce)
-        parts = (b"" if own_nonce is None else own_nonce.data, message.header.spi_i, remote.address.packed)
+    def _cookie(secret: bytes, nonce: bytes, spi_i: bytes, remote: Endpoint) -> bytes:
+        parts = (nonce, spi_i, remote.address.packed)
         return hmac.digest(secret, b"".join(len(part).to_bytes(2, "big") + part for part in parts), hashlib.sha256)
-
-
-def cookie_notify(cookie: bytes) -> Notify:
-    """N(COOKIE)."""
-    return Notify(NotifyType.COOKIE, cookie)
 
 
 def needs_cookie(half_open: int, of_address: int) -> bool:

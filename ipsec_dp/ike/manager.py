@@ -1,7 +1,7 @@
 """All IKE SAs of one gateway: whose a datagram is, who may begin one, and how many may be between the same two ends.
 
-Implements `surface.IkeCore`. What it keeps for strangers is bounded (`cookies`); IKE SAs that authenticated peers make are bounded
-for each tunnel.
+Implements `interface.IkeCore`. What it keeps for strangers is bounded (`cookies`); IKE SAs that authenticated peers make are
+bounded for each tunnel.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from typing import TYPE_CHECKING, Any, Final
 from ipsec_dp.ike import cookies
 from ipsec_dp.ike.actions import Action, Cause, Event, Kind, Report, Send
 from ipsec_dp.ike.effect import Effect
+from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.interface import Counters, IkeStatus
-from ipsec_dp.ike.peer import ProxyId, Unique
+from ipsec_dp.ike.peer import Unique
+from ipsec_dp.ike.traffic_selectors import of_packet
+from ipsec_dp.ike.v2 import acquire, delete, ike_rekey, reconfigure, replacement, report, timers
 from ipsec_dp.ike.v2 import child as children
-from ipsec_dp.ike.v2 import delete, ike_rekey, reconfigure, replacement, report, timers, wishes
+from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError
 from ipsec_dp.ike.v2.message import Header, Message, build_message, parse_message
+from ipsec_dp.ike.v2.payloads import Nonce, Notify
 from ipsec_dp.ike.v2.probe import PathProbe
-from ipsec_dp.ike.v2.sa import NO_SPI, State, packet_selectors
+from ipsec_dp.ike.v2.sa import NO_SPI, State
 from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
 from ipsec_dp.ike.v2.unsolicited import Unsolicited
-from ipsec_dp.ike.v2.wire import ExchangeType, Flag, IkeSyntaxError, Ikev1MessageError, InvalidMajorVersionError, NotifyType
+from ipsec_dp.ike.v2.wire import ExchangeType, Flag, NotifyType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -43,7 +47,7 @@ STRANGER_EVERY: Final = 10.0  # seconds between two events of a kind about reque
 
 
 class IkeManager:
-    """See `surface.IkeCore` for its calls."""
+    """See `interface.IkeCore` for its calls."""
 
     def __init__(self, environment: Environment, peers: Iterable[Peer] = ()) -> None:
         self.environment = environment
@@ -172,9 +176,9 @@ class IkeManager:
         if cookies.full(half_open, of_address):
             self.count("refused")
             return []
-        if cookies.needs_cookie(half_open, of_address) and not self._cookies.good(message, path.remote):
+        if cookies.needs_cookie(half_open, of_address) and not self._brings_cookie(message, path.remote):
             self.count("cookies_sent")
-            cookie = cookies.cookie_notify(self._cookies.make(message, path.remote, now))
+            cookie = Notify(NotifyType.COOKIE, self._cookies.make(_nonce(message), header.spi_i, path.remote, now))
             reply = Header(header.spi_i, NO_SPI, header.exchange, Flag.RESPONSE, 0)
             return [Send(build_message(Message(reply, (cookie,))), path)]
         session = responder(self, candidates, header.spi_i, path, now)
@@ -189,6 +193,10 @@ class IkeManager:
         return [
             action for action in actions if not isinstance(action, Report) or self._may_tell(action.event.kind, now, STRANGER_EVERY)
         ]
+
+    def _brings_cookie(self, message: Message, remote: Endpoint) -> bool:
+        notify = message.notify(NotifyType.COOKIE)
+        return notify is not None and self._cookies.good(notify.data, _nonce(message), message.header.spi_i, remote)
 
     def _candidates(self, path: Path) -> tuple[Peer, ...]:
         """Who may be calling: tunnels with that very address before those that take any."""
@@ -228,7 +236,7 @@ class IkeManager:
         session = initiator(self, peer, path, now)
         session.wanted = peer.proxy_ids if packet is None else ()
         self._add(session)
-        asked = None if packet is None else ProxyId(*packet_selectors(packet))
+        asked = None if packet is None else of_packet(packet)
         return self._run(session, now, lambda: session.initiate(now, packet=asked))
 
     def acquire(self, tunnel: str, packet: SelectorPair, now: float) -> list[Action] | None:
@@ -395,7 +403,7 @@ class IkeManager:
                     children.use(winner)
                     actions += winner.take()
                 else:
-                    loser.timers.leave_at = now + replacement.DOUBLED
+                    loser.deadlines.leave_at = now + replacement.DOUBLED
                     actions += self._run(loser, now, list)
             elif other.after is session:
                 continue
@@ -429,6 +437,11 @@ def _fits(session: IkeSession, header: Header) -> bool:
     return header.spi_i == spis[0] and (header.spi_r == spis[1] or session.state is State.INIT_SENT)
 
 
+def _nonce(message: Message) -> bytes:
+    nonce = message.get(Nonce)
+    return b"" if nonce is None else nonce.data
+
+
 def _ends(session: IkeSession) -> object:
     """Both identities, ours first."""
     return None if session.identities is None else tuple(identity.meaning() for identity in session.identities)
@@ -444,9 +457,9 @@ def _take_out(index: dict[Any, list[IkeSession]], key: object, session: IkeSessi
 
 def _wish(session: IkeSession, packet: SelectorPair | None, now: float) -> list[Action]:
     if packet is None:
-        wishes.for_all(session, now)
+        acquire.for_all(session, now)
     else:
-        wishes.for_packet(session, packet)
+        acquire.for_packet(session, packet)
     return _pumped(session, now)
 
 

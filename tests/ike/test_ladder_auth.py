@@ -11,6 +11,7 @@ from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certif
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth, Unique
 from ipsec_dp.ike.proposal import parse_ike
+from ipsec_dp.ike.v2.cert_payloads import certificate_request
 from ipsec_dp.ike.v2.message import Header, parse_message
 from ipsec_dp.ike.v2.payloads import Authentication, CertificateRequest
 
@@ -154,7 +155,7 @@ def test_the_responder_asks_for_a_certificate_before_the_initiator_sends_one(ca)
     # IKE_SA_INIT -->, <-- IKE_SA_INIT with CERTREQ
     assert ladder.deliver("b")
     answer = parse_message(ladder.wire.log[-1][0].data[0])
-    assert answer.get(CertificateRequest) == signed(ca, "b").auth.trust.certificate_request()
+    assert answer.get(CertificateRequest) == certificate_request(signed(ca, "b").auth.trust)
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused(ca):

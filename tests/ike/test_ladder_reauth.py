@@ -7,8 +7,9 @@ import pytest
 
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.environment import Activity
-from ipsec_dp.ike.peer import Life, ProxyId, Unique
-from ipsec_dp.ike.v2 import child_respond, sa
+from ipsec_dp.ike.peer import Life, Unique
+from ipsec_dp.ike.traffic_selectors import ProxyId
+from ipsec_dp.ike.v2 import child_respond, ts
 
 from .ladder import OTHER, Ladder, peer, proxy_id
 
@@ -129,7 +130,7 @@ def test_an_initial_contact_is_never_sent_with_it():
 
 def test_every_child_sa_is_there_before_the_switch(monkeypatch):
     """The peer takes one pair at a time: packets stay on the old IKE SA until both new CHILD_SAs are up."""
-    monkeypatch.setattr(child_respond, "permitted", lambda *asked: sa.permitted(*asked)[:1])
+    monkeypatch.setattr(child_respond, "permitted", lambda *asked: ts.permitted(*asked)[:1])
     ladder = Ladder(
         a=[peer("a", **LONG, proxy_ids=TWO["a"], reauth_s=100.0)],
         b=[peer("b", **LONG, proxy_ids=TWO["b"])],
@@ -178,7 +179,7 @@ def test_both_at_once_end_in_one_ike_sa(seed):
     ladder = ladder_of(reauth=("a", "b"), seed=seed, start="start")
     for site in ladder.sites.values():
         for session in site.core._of_tunnel[site.tunnel]:
-            session.timers.reauth_at = 50.0
+            session.deadlines.reauth_at = 50.0
             site.core._plan(session)
     ladder.run(90)
     ladder.check()

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ipsec_dp.ike.actions import Cause, Kind
-from ipsec_dp.ike.proposal import parse_esp, with_spi
+from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.ike.proposal import Proposal, ProtocolId, parse_esp, with_spi
+from ipsec_dp.ike.traffic_selectors import TrafficSelector
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.message import Header, build_message, parse_message
 from ipsec_dp.ike.v2.protect import open_message, seal_message
-from ipsec_dp.ike.v2.sa_payload import Proposal
-from ipsec_dp.ike.v2.ts import TrafficSelector
-from ipsec_dp.ike.v2.wire import ExchangeType, Flag, IkeError, NotifyType, ProtocolId
+from ipsec_dp.ike.v2.wire import ExchangeType, Flag, NotifyType
 from ipsec_dp.ipsec.transforms import ESN, Transform
 
 from .ladder import NETS, Ladder

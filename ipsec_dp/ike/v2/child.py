@@ -1,7 +1,7 @@
 """CHILD_SAs in both roles: installed, switched to, and one taking another's place (RFC 7296 §1.3, §2.8, §2.17).
 
 TS payloads multiply (every local with every remote selector), a configuration lists pairs. What is negotiated may therefore be more
-than what is configured; what is installed never is (`sa.permitted`).
+than what is configured; what is installed never is (`ts.permitted`).
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import lifetimes
+from ipsec_dp.ike import lifetimes, traffic_selectors
 from ipsec_dp.ike.actions import Cause, InstallInbound, InstallOutbound, Kind, RemoveOutbound, SwitchOutbound
-from ipsec_dp.ike.nat import uses_udp
-from ipsec_dp.ike.v2 import keymat, replacement, ts
-from ipsec_dp.ike.v2.sa import Child, ChildState, selector_pairs, suite_of
-from ipsec_dp.ike.v2.wire import IkeError
+from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.ike.proposal import suite_of
+from ipsec_dp.ike.traffic_selectors import selector_pairs
+from ipsec_dp.ike.v2 import keymat, replacement
+from ipsec_dp.ike.v2.deadlines import reprieve, start_child
+from ipsec_dp.ike.v2.sa import Child, ChildState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ipsec_dp.ike import proposal
-    from ipsec_dp.ike.peer import ProxyId
+    from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
     from ipsec_dp.ike.v2.session import IkeSession
 
 MAX_OFFERED: Final = 64  # selectors of a side in one exchange; further proxy IDs get exchanges of their own
@@ -49,7 +51,7 @@ def install(
     session: IkeSession,
     spis: tuple[int, int],
     suite: proposal.EspSuite,
-    selectors: tuple[tuple[ts.TrafficSelector, ...], tuple[ts.TrafficSelector, ...]],
+    selectors: tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]],
     pairs: tuple[ProxyId, ...],
     now: float,
     agreed: Agreed,
@@ -69,7 +71,8 @@ def install(
         replaces=None if old is None else old.number,
     )
     session.children[new.number] = new
-    limits = lifetimes.start_child(session, new, now)
+    limits = start_child(new, peer.child_life, now, session.host.environment.rng)
+    session.deadlines.failures = 0
     ike_suite, ike_keys = session.sa.suite, session.sa.keys
     if ike_suite is None or ike_keys is None:
         raise ChildError("no IKE keys", Cause.LOCAL)
@@ -80,7 +83,7 @@ def install(
     for secret in agreed.secrets:
         secret[:] = bytes(len(secret))
     esp, shown = suite_of(suite), selector_pairs(pairs)
-    udp, window = uses_udp(session), peer.replay_window
+    udp, window = session.udp, peer.replay_window
     session.emit(
         InstallInbound(peer.tunnel, new.number, new.spi_in, esp, incoming, shown, window, limits, session.path, udp, new.replaces)
     )
@@ -89,13 +92,14 @@ def install(
 
 
 def told(session: IkeSession, new: Child) -> None:
-    text = f"{new.spi_in:#x} in, {new.spi_out:#x} out, {new.suite}, {ts.text(new.ts_local)} <-> {ts.text(new.ts_remote)}"
+    local, remote = traffic_selectors.text(new.ts_local), traffic_selectors.text(new.ts_remote)
+    text = f"{new.spi_in:#x} in, {new.spi_out:#x} out, {new.suite}, {local} <-> {remote}"
     session.report(Kind.CHILD_UP if new.replaces is None else Kind.CHILD_REKEYED, text, child=new.number)
 
 
 def supersede(old: Child, new: Child, now: float) -> None:
     """The peer's rekey stands: it deletes `old`, and then, or at the latest soon, we send by `new`."""
-    lifetimes.reprieve(old, now)
+    reprieve(old, now)
     if old.state is ChildState.UP:
         old.state, old.successor, old.soft = ChildState.REKEYED, new, lifetimes.NEVER_DUE
     new.switch_at = now + lifetimes.SWITCH_LOOK
@@ -144,18 +148,13 @@ def serving(children: Iterable[Child], proxy_id: ProxyId, configured: Iterable[P
 
     Of several proxy IDs that hold what was agreed on it came of the narrowest; a single packet's selectors come of none.
     """
-    inside = [other for other in configured if other != proxy_id and covers(proxy_id, other)]
+    inside = [other for other in configured if other != proxy_id and proxy_id.covers(other)]
     return any(
-        covers(pair, proxy_id)
-        or (covers(proxy_id, pair) and not _of_one_packet(pair) and not any(covers(other, pair) for other in inside))
+        pair.covers(proxy_id)
+        or (proxy_id.covers(pair) and not _of_one_packet(pair) and not any(other.covers(pair) for other in inside))
         for child in children
         for pair in child.pairs
     )
-
-
-def covers(wide: ProxyId, narrow: ProxyId) -> bool:
-    """True when `wide` holds all of `narrow`."""
-    return wide.local.covers(narrow.local) and wide.remote.covers(narrow.remote)
 
 
 def _of_one_packet(pair: ProxyId) -> bool:

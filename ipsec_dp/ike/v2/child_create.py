@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import dh, lifetimes, proposal
+from ipsec_dp.ike import dh, lifetimes, proposal, traffic_selectors
 from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import delete, replacement, ts
 from ipsec_dp.ike.v2.child import MAX_OFFERED, MAX_PAIRS, Agreed, ChildError, held, install, serving, supersede, switch, told
+from ipsec_dp.ike.v2.deadlines import retry_child
 from ipsec_dp.ike.v2.exchanges import Priority, Shape, Task
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
 from ipsec_dp.ike.v2.payloads import (
@@ -20,17 +23,19 @@ from ipsec_dp.ike.v2.payloads import (
     TrafficSelectorsInitiator,
     TrafficSelectorsResponder,
 )
-from ipsec_dp.ike.v2.sa import Child, ChildState, nonce, permitted
-from ipsec_dp.ike.v2.wire import ExchangeType, IkeError, NotifyType, ProtocolId
+from ipsec_dp.ike.v2.sa import Child, ChildState, nonce
+from ipsec_dp.ike.v2.ts import permitted
+from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.peer import ProxyId
+    from ipsec_dp.ike.proposal import Proposal
+    from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.sa import Received
-    from ipsec_dp.ike.v2.sa_payload import Proposal
     from ipsec_dp.ike.v2.session import IkeSession
 
 MAX_ROUNDS: Final = 3  # INVALID_KE_PAYLOAD answers that one request follows
+MAX_DELAYS: Final = 16  # TEMPORARY_FAILURE answers after which a request is asked again
 
 
 @dataclass(slots=True, eq=False)
@@ -39,8 +44,8 @@ class Offer:
 
     spi: int
     proposals: tuple[Proposal, ...]
-    ts_local: tuple[ts.TrafficSelector, ...]
-    ts_remote: tuple[ts.TrafficSelector, ...]
+    ts_local: tuple[TrafficSelector, ...]
+    ts_remote: tuple[TrafficSelector, ...]
     pairs: tuple[ProxyId, ...]
 
     def payloads(self) -> list[Payload]:
@@ -92,7 +97,8 @@ class CreateChild(Task):
         self.offer = make_offer(session, self.pairs, self.packet, in_auth=False, rekeys=self.rekeys)
         if self.offer is None:
             session.report(Kind.CHILD_FAILED, "no SPI is free", cause=Cause.RESOURCES, again=True)
-            lifetimes.retry_rekey(session, self.rekeys, now)
+            if self.rekeys is not None:
+                retry_child(self.rekeys, now, session.host.environment.rng)
             return None
         rng = session.host.environment.rng
         self.nonce = nonce(rng)
@@ -160,13 +166,20 @@ class CreateChild(Task):
         if self.rekeys is not None:
             self._failed_rekey(session, now, kind)
         elif kind == NotifyType.TEMPORARY_FAILURE:
-            lifetimes.later(session, self, now)
+            self._later(session, now)
         elif kind in (NotifyType.TS_UNACCEPTABLE, NotifyType.SINGLE_PAIR_REQUIRED) and len(self.pairs) > 1:
             session.single_pair = True
             cover(session, now, every=True)
         else:
             report_refusal(session, offer, kind, text)
             cover(session, now)
+
+    def _later(self, session: IkeSession, now: float) -> None:
+        """It met TEMPORARY_FAILURE (RFC 7296 §2.25): again after a while."""
+        session.deadlines.failures += 1
+        if session.deadlines.failures <= MAX_DELAYS:  # then whoever wants it asks again
+            wait = lifetimes.retry_after(session.deadlines.failures, session.host.environment.rng)
+            session.delayed.append((now + wait, self))
 
     def _other_group(self, session: IkeSession, notify: Notify) -> bool:
         tried = None if self.key is None else self.key.group
@@ -188,7 +201,7 @@ class CreateChild(Task):
             if session.peer.start == "start":
                 session.enqueue(CreateChild(old.pairs))
         else:
-            lifetimes.retry_rekey(session, old, now)
+            retry_child(old, now, session.host.environment.rng)
 
     def dropped(self, session: IkeSession) -> None:
         if self.offer is not None:
@@ -244,16 +257,17 @@ def _accept(session: IkeSession, offer: Offer, message: Message, now: float, agr
             raise ChildError(f"the peer's selectors are not within ours: {text}", Cause.SELECTORS)
         pairs = permitted(session.peer.proxy_ids, local, remote, MAX_PAIRS)
         if not pairs:
-            raise ChildError(f"nothing that is configured is in {ts.text(local)} <-> {ts.text(remote)}", Cause.SELECTORS)
+            raise ChildError(
+                f"nothing that is configured is in {traffic_selectors.text(local)} <-> {traffic_selectors.text(remote)}",
+                Cause.SELECTORS,
+            )
     except IkeError as error:
         cause = error.cause if isinstance(error, ChildError) else Cause.PROPOSAL
         session.report(Kind.CHILD_FAILED, str(error), cause=cause)
         session.release_spi(offer.spi)
         session.enqueue(delete.DeleteSpi(offer.spi))
         return None
-    if agreed.rekeys is None and any(
-        not any(known.local.covers(p.local) and known.remote.covers(p.remote) for known in pairs) for p in offer.pairs
-    ):
+    if agreed.rekeys is None and any(not any(known.covers(p) for known in pairs) for p in offer.pairs):
         session.single_pair = len(offer.pairs) > 1 or session.single_pair
     return install(session, (offer.spi, int.from_bytes(chosen.spi, "big")), suite, (local, remote), pairs, now, agreed)
 
@@ -267,13 +281,13 @@ def cover(session: IkeSession, now: float, *, every: bool = False) -> None:
         if proxy_id not in session.attempted and not serving(up, proxy_id, configured):
             session.attempted.add(proxy_id)
             session.enqueue(CreateChild((proxy_id,)))
-    if session.sa.initiator and not session.children and not session.queue and not session.timers.delayed:
+    if session.sa.initiator and not session.children and not session.queue and not session.delayed:
         delete.ike(session, Cause.SELECTORS, "the peer makes no CHILD_SA", now, again=True)
 
 
 def report_refusal(session: IkeSession, offer: Offer | None, kind: int | None, text: str) -> None:
     """Why the peer made no CHILD_SA, as far as we can know: our side of it, and where to look."""
-    ours = "" if offer is None else f"{ts.text(offer.ts_local)} <-> {ts.text(offer.ts_remote)}"
+    ours = "" if offer is None else f"{traffic_selectors.text(offer.ts_local)} <-> {traffic_selectors.text(offer.ts_remote)}"
     if kind in (NotifyType.TS_UNACCEPTABLE, NotifyType.SINGLE_PAIR_REQUIRED):
         text = f"the peer accepts none of our selectors ({ours}): its proxy IDs must have something in common with ours, mirrored"
         session.report(Kind.CHILD_FAILED, text, cause=Cause.SELECTORS, again=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import replacement, ts
 from ipsec_dp.ike.v2.child import MAX_OFFERED, MAX_PAIRS, Agreed, find_spi_out, install, supersede, switch, told
 from ipsec_dp.ike.v2.child_create import CreateChild
@@ -19,13 +20,14 @@ from ipsec_dp.ike.v2.payloads import (
     TrafficSelectorsInitiator,
     TrafficSelectorsResponder,
 )
-from ipsec_dp.ike.v2.sa import Child, ChildState, nonce, permitted
-from ipsec_dp.ike.v2.wire import NotifyType, ProtocolId
+from ipsec_dp.ike.v2.sa import Child, ChildState, nonce
+from ipsec_dp.ike.v2.ts import permitted
+from ipsec_dp.ike.v2.wire import NotifyType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ipsec_dp.ike.peer import ProxyId
+    from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
     from ipsec_dp.ike.v2.sa import Received
     from ipsec_dp.ike.v2.session import IkeSession
 
@@ -120,7 +122,7 @@ def _take_place(session: IkeSession, new: Child, old: Child | None, now: float) 
     session.defer(lambda: told(session, new))
 
 
-def outermost(selectors: Iterable[ts.TrafficSelector]) -> tuple[ts.TrafficSelector, ...]:
+def outermost(selectors: Iterable[TrafficSelector]) -> tuple[TrafficSelector, ...]:
     """Each once, and none that another holds, the first `MAX_OFFERED`."""
     each = list(dict.fromkeys(selectors))
     kept = [one for one in each if not any(other is not one and other.covers(one) for other in each)]
@@ -128,8 +130,4 @@ def outermost(selectors: Iterable[ts.TrafficSelector]) -> tuple[ts.TrafficSelect
 
 
 def _outermost_pairs(pairs: Sequence[ProxyId]) -> tuple[ProxyId, ...]:
-    return tuple(
-        one
-        for one in pairs
-        if not any(other is not one and other.local.covers(one.local) and other.remote.covers(one.remote) for other in pairs)
-    )
+    return tuple(one for one in pairs if not any(other is not one and other.covers(one) for other in pairs))

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind, RemoveChild, RemoveOutbound
+from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2 import replacement
 from ipsec_dp.ike.v2.exchanges import Priority, Shape, Task
 from ipsec_dp.ike.v2.payloads import Delete, Payload
 from ipsec_dp.ike.v2.sa import ChildState, State
-from ipsec_dp.ike.v2.wire import ExchangeType, ProtocolId
+from ipsec_dp.ike.v2.wire import ExchangeType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.sa import Child, Received

@@ -9,7 +9,8 @@ from math import inf
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from ipsec_dp.ike.actions import Cause
-from ipsec_dp.ike.v2.wire import ExchangeType, IkeError
+from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.ike.v2.wire import ExchangeType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.payloads import Notify, Payload

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike import auth, certificates, identity, lifetimes
+from ipsec_dp.ike import auth, certificates, identity
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.auth import AuthenticationError, method_text
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType
-from ipsec_dp.ike.nat import uses_udp
 from ipsec_dp.ike.peer import SharedKeyAuth
-from ipsec_dp.ike.proposal import select
+from ipsec_dp.ike.proposal import Proposal, ProtocolId, select
 from ipsec_dp.ike.v2 import child_create, child_respond
+from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request, from_payloads
 from ipsec_dp.ike.v2.exchanges import Task
 from ipsec_dp.ike.v2.payloads import (
     Authentication,
@@ -23,14 +23,15 @@ from ipsec_dp.ike.v2.payloads import (
     TrafficSelectorsInitiator,
     TrafficSelectorsResponder,
 )
-from ipsec_dp.ike.v2.sa import State, permitted
-from ipsec_dp.ike.v2.sa_payload import Proposal
-from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType, ProtocolId
+from ipsec_dp.ike.v2.sa import State
+from ipsec_dp.ike.v2.ts import permitted
+from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Endpoint
-    from ipsec_dp.ike.peer import Peer, ProxyId
+    from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.keymat import IkeKeys
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.sa import Received
@@ -220,18 +221,25 @@ def established(session: IkeSession, now: float) -> None:
     session.state = State.ESTABLISHED
     session.authenticated = True
     session.established_at = now
-    session.close_at = float("inf")
+    session.deadlines.close_at = float("inf")
     session.init_messages = (b"", b"")
-    lifetimes.start(session, now)
+    session.deadlines.start(
+        session.peer,
+        now,
+        session.host.environment.rng,
+        initiator=session.sa.initiator,
+        called=session.called,
+        behind_nat=session.nat.local,
+    )
     theirs = "" if session.identities is None else f" with {session.identities[1]}"
-    udp = ", ESP in UDP" if uses_udp(session) else ""
+    udp = ", ESP in UDP" if session.udp else ""
     session.report(Kind.IKE_UP, f"IKE SA up{theirs} at {session.path.remote}, {session.sa.suite}{udp}")
 
 
 def _certificates(peer: Peer, *, request: bool) -> list[Payload]:
     if isinstance(peer.auth, SharedKeyAuth):
         return []
-    return [*peer.auth.credential.payloads(), *([peer.auth.trust.certificate_request()] if request else [])]
+    return [*certificate_payloads(peer.auth.credential), *([certificate_request(peer.auth.trust)] if request else [])]
 
 
 def _prove(session: IkeSession, body: bytes) -> Authentication:
@@ -241,24 +249,26 @@ def _prove(session: IkeSession, body: bytes) -> Authentication:
     octets = auth.signed_octets(suite.prf, own, session.nonces[1 if role else 0], keys.sk_pi if role else keys.sk_pr, body)
     how = session.peer.auth
     if isinstance(how, SharedKeyAuth):
-        return how.key.sign(suite.prf, octets)
-    return auth.sign(how.credential.key, octets, session.peer_hashes, sha1=how.sha1)
+        proof = how.key.sign(suite.prf, octets)
+    else:
+        proof = auth.sign(how.credential.key, octets, session.peer_hashes, sha1=how.sha1)
+    return Authentication(proof.method, proof.data)
 
 
 def _check(
-    session: IkeSession, peer: Peer, theirs: Identity, body: bytes, proof: Authentication, message: Message, now: float
+    session: IkeSession, peer: Peer, theirs: Identity, body: bytes, payload: Authentication, message: Message, now: float
 ) -> None:
     """Raises AuthenticationError unless the peer's AUTH proves that it is `theirs`."""
     keys, suite, role = _keys(session)
     first = session.init_messages[1 if role else 0]
     octets = auth.signed_octets(suite.prf, first, session.nonces[0 if role else 1], keys.sk_pr if role else keys.sk_pi, body)
-    how = peer.auth
+    how, proof = peer.auth, auth.Proof(payload.method, payload.data)
     if isinstance(how, SharedKeyAuth):
         how.key.verify(suite.prf, octets, proof)
         return
     if proof.method == auth.AuthMethod.SHARED_KEY:
         raise AuthenticationError(f"it authenticates by {method_text(proof.method)}, certificates are configured")
-    received = certificates.from_payloads(message.all(Certificate))
+    received = from_payloads(message.all(Certificate))
     key = certificates.verify(received, theirs, how.trust, session.host.environment.utc(now))
     auth.verify(key, octets, proof, sha1=how.sha1)
     session.certificates = received

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import Cause, Kind
-from ipsec_dp.ike.auth import hash_algorithms_data
+from ipsec_dp.ike.auth import hash_algorithms_data, parse_hash_algorithms
 from ipsec_dp.ike.certificates import Trust
-from ipsec_dp.ike.nat import float_port, nat_detection, note_abilities
+from ipsec_dp.ike.nat import detect, detection_hash
 from ipsec_dp.ike.peer import SignatureAuth
 from ipsec_dp.ike.v2 import ike_auth, keymat
+from ipsec_dp.ike.v2.cert_payloads import certificate_request
 from ipsec_dp.ike.v2.exchanges import TRIES, Task, UnprovenError
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
 from ipsec_dp.ike.v2.payloads import KeyExchangePayload, Nonce, Notify, Payload, SecurityAssociation
@@ -22,7 +23,8 @@ from ipsec_dp.ike.v2.sa import NO_SPI, State, nonce, nonzero_spi
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.peer import Peer, ProxyId
+    from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.sa import Received
     from ipsec_dp.ike.v2.session import IkeSession
@@ -54,7 +56,7 @@ class Init(Task):
             SecurityAssociation(session.peer.ike_proposals),
             KeyExchangePayload(self.key.group.id, self.key.public),
             Nonce(self.nonce),
-            *nat_detection(session, session.sa.spi_i, NO_SPI),
+            *_nat_detection(session, session.sa.spi_i, NO_SPI),
             Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
             Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, hash_algorithms_data()),
         ]
@@ -73,9 +75,10 @@ class Init(Task):
         secret = self.key.shared_secret(ke.data)
         session.sa.spi_r = message.header.spi_r
         establish_keys(session, suite, (self.nonce, peer_nonce.data), secret)
-        note_abilities(session, message)
+        _note_abilities(session, message)
         session.init_messages = (session.init_messages[0], received.datagram)
-        float_port(session)
+        if session.udp and not session.path.natt:  # port 4500 once a NAT was seen (RFC 7296 §2.23)
+            session.path = session.path.floated()
         session.state = State.AUTH_SENT
         session.request(ike_auth.Auth(self.pairs, self.packet), received.now)
 
@@ -118,13 +121,13 @@ def answer(session: IkeSession, received: Received) -> list[Payload]:
     session.candidates = (peer, *(other for other in session.candidates if other is not peer))
     session.sa.spi_r = nonzero_spi(rng)
     establish_keys(session, suite, (peer_nonce.data, own_nonce), secret)
-    note_abilities(session, message)
+    _note_abilities(session, message)
     session.state = State.INIT_ANSWERED
     return [
         SecurityAssociation((chosen,)),
         KeyExchangePayload(suite.group.id, public),
         Nonce(own_nonce),
-        *nat_detection(session, session.sa.spi_i, session.sa.spi_r),
+        *_nat_detection(session, session.sa.spi_i, session.sa.spi_r),
         *_certificate_request(session.candidates),
         *([Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)] if session.fragmentation else []),
         *([Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, hash_algorithms_data())] if session.peer_hashes is not None else []),
@@ -135,7 +138,29 @@ def _certificate_request(candidates: tuple[Peer, ...]) -> list[Payload]:
     """CERTREQ of every tunnel that it may turn out to be: many initiators send a certificate only when asked (RFC 7296 §1.2)."""
     trusts = [peer.auth.trust for peer in candidates if isinstance(peer.auth, SignatureAuth)]
     authorities = dict.fromkeys(authority for trust in trusts for authority in trust.authorities)
-    return [Trust(tuple(authorities)).certificate_request()] if trusts else []
+    return [certificate_request(Trust(tuple(authorities)))] if trusts else []
+
+
+def _nat_detection(session: IkeSession, spi_i: bytes, spi_r: bytes) -> list[Payload]:
+    """Both notifies. Forced encapsulation: a source that cannot be, so that the peer sees a NAT before us and takes UDP."""
+    source = detection_hash(spi_i, spi_r, session.path.local)
+    if session.peer.encapsulation == "udp":
+        source = session.host.environment.rng(len(source))
+    return [
+        Notify(NotifyType.NAT_DETECTION_SOURCE_IP, source),
+        Notify(NotifyType.NAT_DETECTION_DESTINATION_IP, detection_hash(spi_i, spi_r, session.path.remote)),
+    ]
+
+
+def _note_abilities(session: IkeSession, message: Message) -> None:
+    """What the peer's message says it can do, and whether there is a NAT on the way."""
+    sources = [n.data for n in message.all(Notify) if n.notify_type == NotifyType.NAT_DETECTION_SOURCE_IP]
+    destination = message.notify(NotifyType.NAT_DETECTION_DESTINATION_IP)
+    data = None if destination is None else destination.data
+    session.nat = detect(message.header.spi_i, message.header.spi_r, session.path, sources, data)
+    session.fragmentation = message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None
+    hashes = message.notify(NotifyType.SIGNATURE_HASH_ALGORITHMS)
+    session.peer_hashes = None if hashes is None else parse_hash_algorithms(hashes.data)
 
 
 def establish_keys(session: IkeSession, suite: proposal.IkeSuite, nonces: tuple[bytes, bytes], secret: bytearray) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import dh, lifetimes, proposal
+from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.v2 import child_create, delete, keymat, liveness, replacement
 from ipsec_dp.ike.v2.exchanges import Priority, Shape, Task, Window
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
 from ipsec_dp.ike.v2.payloads import KeyExchangePayload, Nonce, Notify, Payload, SecurityAssociation
 from ipsec_dp.ike.v2.sa import IkeSa, State, nonce, nonzero_spi
-from ipsec_dp.ike.v2.wire import ExchangeType, IkeError, NotifyType
+from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.proposal import IkeSuite
@@ -90,7 +91,8 @@ class RekeyIke(Task):
             hand_over(session, self.rival, now)
             _await_delete(session, now)
             return
-        lifetimes.retry_ike(session, text, now)
+        session.deadlines.retry_rekey(now, session.host.environment.rng)
+        session.report(Kind.WARNING, f"the IKE SA is not rekeyed yet: {text}", cause=Cause.REFUSED)
 
     def dropped(self, session: IkeSession) -> None:
         """The old one ends while the peer's new one stands: that one has taken over."""
@@ -165,9 +167,10 @@ def _successor(
     new.lowest_nonce = min(nonces)
     new.identities, new.certificates = session.identities, session.certificates
     new.fragmentation, new.peer_hashes = session.fragmentation, session.peer_hashes
-    new.nat_local, new.nat_remote, new.natt_supported = session.nat_local, session.nat_remote, session.natt_supported
-    lifetimes.start(new, now)
-    new.timers.reauth_at, new.timers.proof_until = session.timers.reauth_at, session.timers.proof_until
+    new.nat = session.nat
+    rng = session.host.environment.rng
+    new.deadlines.start(session.peer, now, rng, initiator=sa.initiator, called=session.called, behind_nat=session.nat.local)
+    new.deadlines.reauth_at, new.deadlines.proof_until = session.deadlines.reauth_at, session.deadlines.proof_until
     new.called = session.called
     session.spawned.append(new)
     return new
@@ -186,7 +189,7 @@ def hand_over(old: IkeSession, new: IkeSession, now: float) -> None:
     new.children = old.children
     new.queue += [task for task in old.queue if not isinstance(task, RekeyIke | delete.DeleteIke | liveness.Check)]
     old.queue = []
-    new.timers.delayed, old.timers.delayed = old.timers.delayed, []
+    new.delayed, old.delayed = old.delayed, []
     new.single_pair, new.attempted, new.wanted = old.single_pair, old.attempted, old.wanted
     replacement.follow(old, new)
     new.report(Kind.IKE_REKEYED, f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}")
@@ -196,4 +199,4 @@ def hand_over(old: IkeSession, new: IkeSession, now: float) -> None:
 
 def _await_delete(session: IkeSession, now: float) -> None:
     session.state = State.REKEYED
-    session.close_at = now + AWAIT_DELETE
+    session.deadlines.close_at = now + AWAIT_DELETE

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2 import child_create
 from ipsec_dp.ike.v2.delete import bury, forget
 from ipsec_dp.ike.v2.payloads import Delete, Payload
 from ipsec_dp.ike.v2.sa import ChildState
-from ipsec_dp.ike.v2.wire import NotifyType, ProtocolId
+from ipsec_dp.ike.v2.wire import NotifyType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.sa import Received

@@ -10,7 +10,6 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2 import delete
@@ -22,16 +21,16 @@ if TYPE_CHECKING:
 
 def due(old: IkeSession, now: float) -> None:
     """Begin; or end an IKE SA that was replaced and not deleted, or whose peer has not proven itself again for too long."""
-    timers = old.timers
-    if now >= timers.leave_at:
-        timers.leave_at = inf
+    deadlines = old.deadlines
+    if now >= deadlines.leave_at:
+        deadlines.leave_at = inf
         delete.ike(old, Cause.REPLACED, "another IKE SA stands in its place, and the peer has not deleted it", now)
-    if now >= timers.proof_until:
-        timers.proof_until = timers.reauth_at = inf
+    if now >= deadlines.proof_until:
+        deadlines.proof_until = deadlines.reauth_at = inf
         text = "nobody has authenticated again in time (ike.reauth_after)"
         delete.ike(old, Cause.AUTHENTICATION, text, now, again=True)
-    elif now >= timers.reauth_at:
-        timers.reauth_at = inf
+    elif now >= deadlines.reauth_at:
+        deadlines.reauth_at = inf
         if old.after is None and (old.called or old.peer.start != "respond"):
             _begin(old, now)
 
@@ -52,7 +51,7 @@ def finish(new: IkeSession, now: float) -> None:
     old = new.before
     if old is None or not new.sa.initiator or new.state is not State.ESTABLISHED or new.handed_over:
         return
-    if new.queue or new.timers.delayed or not new.children:
+    if new.queue or new.delayed or not new.children:
         return
     children.use(new)
     delete.ike(old, Cause.REPLACED, "it was authenticated anew", now)
@@ -70,7 +69,7 @@ def gone(one: IkeSession, now: float) -> None:
         return
     old.after = None
     if any(child.sending for child in one.children.values()):
-        old.timers.leave_at = now
+        old.deadlines.leave_at = now
     else:
-        old.timers.leave_at = inf
-        lifetimes.retry_reauth(old, now)
+        old.deadlines.leave_at = inf
+        old.deadlines.retry_reauth(now, old.host.environment.rng)

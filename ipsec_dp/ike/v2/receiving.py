@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
 from ipsec_dp.ike.v2 import transitions
+from ipsec_dp.ike.v2.errors import IntegrityError, UnsupportedCriticalPayloadError, notify_of
 from ipsec_dp.ike.v2.exchanges import Outstanding, Task, UnprovenError
 from ipsec_dp.ike.v2.message import Header, Message
 from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Notify, Payload
 from ipsec_dp.ike.v2.protect import open_payload, parse_inner
 from ipsec_dp.ike.v2.sa import Received, State
-from ipsec_dp.ike.v2.wire import ExchangeType, Flag, IkeError, IkeSyntaxError, IntegrityError, NotifyType
+from ipsec_dp.ike.v2.wire import ExchangeType, Flag, NotifyType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.fragment import Reassembler
@@ -66,7 +68,7 @@ def _init_request(session: IkeSession, received: Received) -> None:
     if session.state is State.INIT_ANSWERED:
         session.init_messages = (received.datagram, datagrams[0])
         session.window.replied(datagrams)
-        session.close_at = received.now + HALF_OPEN
+        session.deadlines.close_at = received.now + HALF_OPEN
     session.transmit(datagrams, received.path)
 
 
@@ -104,7 +106,7 @@ def _receive_request(session: IkeSession, received: Received) -> None:
     except IkeSyntaxError as error:
         payloads = _syntax_error(session, error)
     except IkeError as error:
-        payloads = [Notify(NotifyType.INVALID_SYNTAX if error.notify is None else error.notify)]
+        payloads = _notifies(error)
         session.fail(Cause.SYNTAX, str(error))
     if payloads is not None:
         _reply(session, payloads, received)
@@ -124,10 +126,14 @@ def _answered(session: IkeSession, message: Message, received: Received) -> list
 
 def _syntax_error(session: IkeSession, error: IkeSyntaxError) -> list[Payload]:
     """INVALID_SYNTAX is fatal on both sides (RFC 7296 §2.21.3), a critical payload we do not know is not."""
-    notify = NotifyType.INVALID_SYNTAX if error.notify is None else error.notify
-    if notify == NotifyType.INVALID_SYNTAX or not session.authenticated:
+    if not isinstance(error, UnsupportedCriticalPayloadError) or not session.authenticated:
         session.fail(Cause.SYNTAX, str(error))
-    return [Notify(notify, error.notify_data)]
+    return _notifies(error)
+
+
+def _notifies(error: IkeError) -> list[Payload]:
+    notify = notify_of(error)
+    return [] if notify is None else [notify]
 
 
 def _reply(session: IkeSession, payloads: list[Payload], received: Received) -> None:

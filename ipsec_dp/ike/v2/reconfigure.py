@@ -29,7 +29,7 @@ def follow(session: IkeSession, peer: Peer | None, effect: Effect, now: float) -
     if session.state is not State.ESTABLISHED:
         return
     if interval != before:
-        session.timers.check_at = now + interval if interval else inf
+        session.deadlines.check_at = now + interval if interval else inf
     if effect >= Effect.RECHECK:
         _judge_again(session, peer, now)
     if effect >= Effect.SELECTORS:
@@ -63,6 +63,4 @@ def _judge_again(session: IkeSession, peer: Peer, now: float) -> None:
 
 def _configured(child: Child, peer: Peer) -> bool:
     """Whether everything that may pass there is still written."""
-    return all(
-        any(one.local.covers(pair.local) and one.remote.covers(pair.remote) for one in peer.proxy_ids) for pair in child.pairs
-    )
+    return all(any(one.covers(pair) for one in peer.proxy_ids) for pair in child.pairs)

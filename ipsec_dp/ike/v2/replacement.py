@@ -45,9 +45,9 @@ def overlap(one: IkeSession, other: IkeSession) -> bool:
 def come_up(new: IkeSession, old: IkeSession, now: float) -> None:
     """Both are up, and `new` replaces `old`. As responder: the peer deletes it, or we do when the peer forgets to."""
     new.before, old.after = old, new
-    old.timers.reauth_at = old.timers.proof_until = inf
+    old.deadlines.reauth_at = old.deadlines.proof_until = inf
     if not new.sa.initiator:
-        old.timers.leave_at = now + LEFT_AFTER
+        old.deadlines.leave_at = now + LEFT_AFTER
 
 
 def follow(old: IkeSession, new: IkeSession) -> None:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike.interface import ChildStatus, IkeState, IkeStatus
+from ipsec_dp.ike.proposal import suite_of
+from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v2.exchanges import Shape
-from ipsec_dp.ike.v2.sa import ChildState, State, selector_pairs, suite_of
+from ipsec_dp.ike.v2.sa import ChildState, State
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.sa import Child
     from ipsec_dp.ike.v2.session import IkeSession
 
 _STATES: Final[dict[State, IkeState]] = {State.ESTABLISHED: "up", State.REKEYED: "rekeying", State.DELETING: "closing"}
-_NATS: Final[dict[tuple[bool, bool], Literal["none", "local", "remote", "both"]]] = {
-    (False, False): "none",
-    (True, False): "local",
-    (False, True): "remote",
-    (True, True): "both",
-}
 
 
 def status(session: IkeSession, now: float) -> IkeStatus:
@@ -35,10 +31,10 @@ def status(session: IkeSession, now: float) -> IkeStatus:
         "initiator" if session.sa.initiator else "responder",
         "" if session.sa.suite is None else str(session.sa.suite),
         session.path,
-        _NATS[session.nat_local, session.nat_remote],
+        session.nat.sides,
         "" if session.identities is None else str(session.identities[1]),
         now - began,
-        _remaining(session.timers.soft, now),
+        _remaining(session.deadlines.soft, now),
         tuple(_child(child, now) for child in session.children.values() if child.state is ChildState.UP or child.sending),
     )
 

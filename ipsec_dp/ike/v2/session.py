@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Action, Cause, Event, Kind, MovePath, Path, ReleaseSpi, Report, Send
+from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.v2 import delete, reauth, receiving, timers, transitions
+from ipsec_dp.ike.v2.deadlines import Deadlines
+from ipsec_dp.ike.v2.errors import IntegrityError
 from ipsec_dp.ike.v2.exchanges import Shape, Task, UnprovenError, Window
 from ipsec_dp.ike.v2.fragment import Reassembler, message_room, seal_datagrams
 from ipsec_dp.ike.v2.ike_init import Init
@@ -19,7 +23,7 @@ from ipsec_dp.ike.v2.liveness import silence_text
 from ipsec_dp.ike.v2.message import Header, Message, build_message
 from ipsec_dp.ike.v2.payloads import Payload
 from ipsec_dp.ike.v2.sa import NO_SPI, Child, IkeSa, Received, State, nonzero_spi
-from ipsec_dp.ike.v2.wire import ExchangeType, IkeError, IntegrityError
+from ipsec_dp.ike.v2.wire import ExchangeType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,7 +32,8 @@ if TYPE_CHECKING:
 
     from ipsec_dp.ike.environment import Environment
     from ipsec_dp.ike.identity import Identity
-    from ipsec_dp.ike.peer import Peer, ProxyId
+    from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.traffic_selectors import ProxyId
 
 LINGER: Final = 30.0  # seconds in which a duplicate of the last request is still answered
 MAX_QUEUE: Final = 256  # requests of ours that wait
@@ -86,15 +91,15 @@ class IkeSession:
         self.initial_contact = False  # the peer sent it
         self.peer_hashes: frozenset[int] | None = None
         self.fragmentation = False
-        self.nat_local = self.nat_remote = self.natt_supported = False
+        self.nat = Nat()
         self.single_pair = False  # the peer takes one pair of selectors in an exchange
         self.attempted: set[ProxyId] = set()
         self.wanted: tuple[ProxyId, ...] = ()  # proxy IDs that are to have a CHILD_SA without any traffic
         self.called = sa.initiator  # of the SA that was authenticated: rekeys leave it
         self.before: IkeSession | None = None  # the IKE SA that this one is to replace (`succession`)
         self.after: IkeSession | None = None  # the one that replaces this, up or not yet
-        self.close_at = inf
-        self.timers = lifetimes.Timers()
+        self.deadlines = Deadlines()
+        self.delayed: list[tuple[float, Task]] = []  # requests that wait until a time
         self.hints: list[UnprovenError] = []
         self.closing: tuple[Cause, str, bool] | None = None
         self.deferred: list[Callable[[], None]] = []
@@ -136,7 +141,7 @@ class IkeSession:
                 self.transmit(outstanding.datagrams, self.path)
             else:
                 self._unanswered(outstanding.task, now)
-        if now >= self.close_at:
+        if now >= self.deadlines.close_at:
             self._expired(now)
         if self.state is State.ESTABLISHED and not self.handed_over:
             timers.due(self, now)
@@ -156,7 +161,7 @@ class IkeSession:
             self.end(Cause.CLONED, text, now, again=True, quiet=self.state is State.INIT_ANSWERED)
         else:
             self.sa.wipe()
-            self.state, self.close_at = State.CLOSED, inf
+            self.state, self.deadlines.close_at = State.CLOSED, inf
         return self.take()
 
     def close(self, now: float) -> list[Action]:
@@ -169,8 +174,8 @@ class IkeSession:
     def next_timeout(self) -> float:
         """When `timer` wants to be called; inf: never."""
         if self.state is State.ESTABLISHED and not self.handed_over:
-            return min(self.window.deadline, self.close_at, timers.next_due(self))
-        return min(self.window.deadline, self.close_at)
+            return min(self.window.deadline, self.deadlines.close_at, timers.next_due(self))
+        return min(self.window.deadline, self.deadlines.close_at)
 
     def take(self) -> list[Action]:
         """The actions so far, which the caller then has."""
@@ -181,6 +186,11 @@ class IkeSession:
     def peer(self) -> Peer:
         """Who it is, or the likeliest before IKE_AUTH told."""
         return self.candidates[0]
+
+    @property
+    def udp(self) -> bool:
+        """True when ESP of this SA goes in UDP."""
+        return self.nat.uses_udp(self.peer.encapsulation)
 
     @property
     def alive(self) -> bool:
@@ -263,7 +273,7 @@ class IkeSession:
                 delete.forget(self, child)
         self.sa.wipe(keep_incoming=linger)
         self.state = State.LINGERING if linger else State.CLOSED
-        self.close_at = now + LINGER if linger else inf
+        self.deadlines.close_at = now + LINGER if linger else inf
 
     def release_spi(self, spi: int) -> None:
         self.emit(ReleaseSpi(spi))
@@ -272,15 +282,15 @@ class IkeSession:
 
     def heard(self, received: Received) -> None:
         """An authenticated message that is news: the peer lives, and where it is (RFC 7296 §2.23)."""
-        self.timers.heard = received.now
+        self.deadlines.heard = received.now
         if self.authenticated and received.path.remote != self.path.remote:
             self.move(received.path, received.now)
 
     def move(self, path: Path, now: float) -> None:
         """Follow a peer behind a NAT to a new address, unless we are behind one ourselves (RFC 7296 §2.23)."""
-        if not self.nat_remote or self.nat_local or path.natt != self.path.natt or now < self.timers.move_at:
+        if not self.nat.remote or self.nat.local or path.natt != self.path.natt or now < self.deadlines.move_at:
             return
-        self.timers.move_at = now + lifetimes.MOVE_EVERY
+        self.deadlines.move_at = now + lifetimes.MOVE_EVERY
         self.path = path
         self.emit(MovePath(self.peer.tunnel, tuple(self.children), path))
         self.report(Kind.PATH, f"the peer's address is now {path.remote}: its NAT changed the mapping")
@@ -317,7 +327,7 @@ class IkeSession:
             self.end(Cause.TIMEOUT, "the initiator did not authenticate in time", now, quiet=True)
         elif self.state is State.LINGERING:
             self.sa.wipe()
-            self.state, self.close_at = State.CLOSED, inf
+            self.state, self.deadlines.close_at = State.CLOSED, inf
         else:
             self.end(Cause.TIMEOUT, "the peer did not delete an IKE SA that was rekeyed", now, quiet=True)
 

@@ -11,6 +11,7 @@ from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.peer import NAT_KEEPALIVE
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2 import child_create, delete, ike_rekey, reauth
+from ipsec_dp.ike.v2.deadlines import reprieve
 from ipsec_dp.ike.v2.liveness import Check
 from ipsec_dp.ike.v2.sa import Child, ChildState
 
@@ -20,39 +21,37 @@ if TYPE_CHECKING:
 
 def next_due(session: IkeSession) -> float:
     """When `due` has something to do."""
-    timers = session.timers
-    found = min(timers.soft, timers.hard, timers.check_at, timers.keepalive_at)
-    found = min(found, timers.reauth_at, timers.proof_until, timers.leave_at)
+    found = session.deadlines.next
     for child in session.children.values():
         found = min(found, child.soft, child.hard, child.idle_at, child.switch_at, child.remove_at)
-    for at, _ in timers.delayed:
+    for at, _ in session.delayed:
         found = min(found, at)
     return found
 
 
 def due(session: IkeSession, now: float) -> None:
     """Do what is due; everything that was has another time afterwards, or none."""
-    timers = session.timers
-    ready = [task for at, task in timers.delayed if at <= now]
-    timers.delayed = [(at, task) for at, task in timers.delayed if at > now]
+    deadlines = session.deadlines
+    ready = [task for at, task in session.delayed if at <= now]
+    session.delayed = [(at, task) for at, task in session.delayed if at > now]
     for task in ready:
         session.enqueue(task)
     for child in list(session.children.values()):
         _child_due(session, child, now)
-    if now >= timers.hard:
-        timers.hard = timers.soft = inf
+    if now >= deadlines.hard:
+        deadlines.hard = deadlines.soft = inf
         if not session.handed_over:
             for child in list(session.children.values()):  # now, for the DELETE waits for what is under way
                 delete.forget(session, child)
         delete.ike(session, Cause.LIFETIME, "the IKE SA reached its hard limit", now, again=True)
-    elif now >= timers.soft or session.window.nearly_exhausted:
-        timers.soft = inf
-        lifetimes.reprieve(timers, now)
+    elif now >= deadlines.soft or session.window.nearly_exhausted:
+        deadlines.soft = inf
+        reprieve(deadlines, now)
         ike_rekey.ike(session)
     reauth.due(session, now)
-    if now >= timers.check_at:
+    if now >= deadlines.check_at:
         _check(session, now)
-    if now >= timers.keepalive_at:
+    if now >= deadlines.keepalive_at:
         _keepalive(session, now)
 
 
@@ -83,7 +82,7 @@ def _switch(session: IkeSession, child: Child, now: float) -> None:
 
 def rekey_child(session: IkeSession, child: Child, now: float) -> None:
     """Make another in its place before it ends; not while the peer may not know it yet."""
-    lifetimes.reprieve(child, now)
+    reprieve(child, now)
     if child.switch_at < inf:
         child.soft = now + lifetimes.SWITCH_LOOK
         return
@@ -128,12 +127,12 @@ def _idle(session: IkeSession, child: Child, now: float) -> None:
 
 def _check(session: IkeSession, now: float) -> None:
     """Ask only a peer that was silent in IKE and in ESP (RFC 7296 §2.4)."""
-    timers, interval = session.timers, session.peer.liveness.interval_s
+    deadlines, interval = session.deadlines, session.peer.liveness.interval_s
     activity = session.host.environment.activity
-    timers.heard = max([timers.heard, *(activity(number).received for number in session.children)])
-    timers.check_at = max(timers.heard, now - interval) + interval
-    if timers.check_at <= now:
-        timers.check_at = now + interval
+    deadlines.heard = max([deadlines.heard, *(activity(number).received for number in session.children)])
+    deadlines.check_at = max(deadlines.heard, now - interval) + interval
+    if deadlines.check_at <= now:
+        deadlines.check_at = now + interval
         if session.task is None and not session.queue:
             session.enqueue(Check(session.peer.liveness.retries))
 
@@ -142,7 +141,7 @@ def _keepalive(session: IkeSession, now: float) -> None:
     """Only while nothing else keeps the mapping (RFC 3948 §4)."""
     activity = session.host.environment.activity
     sent = max((activity(number).sent for number in session.children), default=NEVER)
-    session.timers.keepalive_at = max(sent, now - NAT_KEEPALIVE) + NAT_KEEPALIVE
-    if session.timers.keepalive_at <= now:
-        session.timers.keepalive_at = now + NAT_KEEPALIVE
+    session.deadlines.keepalive_at = max(sent, now - NAT_KEEPALIVE) + NAT_KEEPALIVE
+    if session.deadlines.keepalive_at <= now:
+        session.deadlines.keepalive_at = now + NAT_KEEPALIVE
         session.emit(SendKeepalive(session.path))

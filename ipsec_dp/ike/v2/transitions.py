@@ -15,11 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import child_respond, ike_auth, ike_init, ike_rekey, informational
 from ipsec_dp.ike.v2.exchanges import Shape
 from ipsec_dp.ike.v2.payloads import SecurityAssociation
 from ipsec_dp.ike.v2.sa import State
-from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType, PayloadType, ProtocolId
+from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType, PayloadType
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike.peer import ProxyId
+from ipsec_dp.ike.traffic_selectors import of_packet
 from ipsec_dp.ike.v2 import child_create
-from ipsec_dp.ike.v2.sa import ChildState, State, packet_selectors
+from ipsec_dp.ike.v2.sa import ChildState, State
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.session import IkeSession
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 def for_packet(session: IkeSession, packet: SelectorPair) -> None:
     """A CHILD_SA for a packet, unless one is there or on its way."""
-    asked = ProxyId(*packet_selectors(packet))
+    asked = of_packet(packet)
     if session.state is not State.ESTABLISHED or any(
         child.holds(asked) and child.state in (ChildState.UP, ChildState.REKEYED) for child in session.children.values()
     ):
         return
-    proxy_id = next((p for p in session.peer.proxy_ids if p.local.covers(asked.local) and p.remote.covers(asked.remote)), None)
-    tasks = (session.task, *session.queue, *(task for _, task in session.timers.delayed))
+    proxy_id = next((p for p in session.peer.proxy_ids if p.covers(asked)), None)
+    tasks = (session.task, *session.queue, *(task for _, task in session.delayed))
     if proxy_id is not None and not any(isinstance(task, child_create.CreateChild) and proxy_id in task.pairs for task in tasks):
         session.enqueue(child_create.CreateChild((proxy_id,), asked))
 
