@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import TYPE_CHECKING, Final
+from collections import Counter
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ipsec_dp.ike.actions import Endpoint
     from ipsec_dp.ike.environment import Rng
+    from ipsec_dp.ipsec.addresses import Address
 
 COOKIE_ABOVE: Final = 30  # half-open IKE SAs in all: beyond it every request needs a cookie
 COOKIE_ABOVE_ADDRESS: Final = 5  # of one address
@@ -45,11 +49,38 @@ class Cookies:
         return hmac.digest(secret, b"".join(len(part).to_bytes(2, "big") + part for part in parts), hashlib.sha256)
 
 
-def needs_cookie(half_open: int, of_address: int) -> bool:
-    """True when a request must show that its source address is real before it costs us anything."""
-    return half_open >= COOKIE_ABOVE or of_address >= COOKIE_ABOVE_ADDRESS
+S = TypeVar("S")
 
 
-def full(half_open: int, of_address: int) -> bool:
-    """True when not even a cookie helps."""
-    return half_open >= MAX_HALF_OPEN or of_address >= MAX_ADDRESS
+class HalfOpen(Generic[S]):
+    """IKE SAs that a stranger may have made us hold, counted by the address that each came from."""
+
+    def __init__(self) -> None:
+        self._address_of: dict[S, Address] = {}
+        self._counts: Counter[Address] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._address_of)
+
+    def __iter__(self) -> Iterator[S]:
+        return iter(self._address_of)
+
+    def add(self, sa: S, address: Address) -> None:
+        self._address_of[sa] = address
+        self._counts[address] += 1
+
+    def discard(self, sa: S) -> None:
+        """It is authenticated or gone."""
+        address = self._address_of.pop(sa, None)
+        if address is not None:
+            self._counts[address] -= 1
+            if not self._counts[address]:
+                del self._counts[address]
+
+    def needs_cookie(self, address: Address) -> bool:
+        """True when a request must show that its source address is real before it costs us anything."""
+        return len(self) >= COOKIE_ABOVE or self._counts[address] >= COOKIE_ABOVE_ADDRESS
+
+    def full(self, address: Address) -> bool:
+        """True when not even a cookie helps."""
+        return len(self) >= MAX_HALF_OPEN or self._counts[address] >= MAX_ADDRESS

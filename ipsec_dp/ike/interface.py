@@ -1,4 +1,4 @@
-"""The surface between the IKE core and its driver: everything the driver calls, nothing it must know besides.
+"""The interface between the IKE core and its driver: everything the driver calls, nothing it must know besides.
 
 `manager.IkeManager` is the implementation. Every call returns actions, to be carried out in order and at once; none raises for
 anything a peer sent. Times are seconds of one monotonic clock, SPIs of IKE SAs 8 octets, numbers of CHILD_SAs those in the actions.
@@ -76,7 +76,7 @@ class IkeCore(Protocol):
     def set_peers(self, peers: Iterable[Peer]) -> None:
         """The tunnels from now on. IKE SAs that exist keep what they were made with."""
 
-    def follow(self, peers: Iterable[Peer], effects: Mapping[str, Effect], now: float) -> list[Action]:
+    def reconfigure(self, peers: Iterable[Peer], effects: Mapping[str, Effect], now: float) -> list[Action]:
         """The tunnels from now on, and what that means for the IKE SAs of those that changed or are gone (`effects`, by name).
         Those of other tunnels are not touched."""
 

@@ -124,7 +124,7 @@ class IkeDriver:
                 self._intents[name].start(now)
             else:
                 self._intents[name].reconfigure(tunnel, now)
-        self._carry_out(self._core.follow(self._peers.values(), effects, now))
+        self._carry_out(self._core.reconfigure(self._peers.values(), effects, now))
 
     def listen(self, local: Address) -> None:
         """Ports 500 and 4500 of an address, once. Raises HostError."""

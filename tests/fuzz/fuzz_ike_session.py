@@ -66,7 +66,7 @@ STATES = (up(), half_open(), rekeying(ike=False), rekeying(ike=True))
 
 def session_of(site: Site):
     """The site's newest IKE SA, None when it has none."""
-    return next(reversed(site.core._by_spi.values()), None)
+    return next(reversed(site.core.sessions()), None)
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:

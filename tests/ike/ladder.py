@@ -129,9 +129,9 @@ class Site:
         self.keepalives: list[Path] = []
         self.moved: list[act.MovePath] = []
         self.activity: defaultdict[int, Activity] = defaultdict(lambda: SILENT)
-        self._random = random.Random(f"{name}{seed}")
+        self.randbytes = random.Random(f"{name}{seed}").randbytes
         environment = Environment(
-            self._random.randbytes,
+            self.randbytes,
             self.sad.allocate_spi,
             lambda now: epoch + timedelta(seconds=now),
             lambda child: self.activity[child],

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.ike import proposal
     from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
-    from ipsec_dp.ike.v2.session import IkeSession
+    from ipsec_dp.ike.v2.context import Context
 
 MAX_OFFERED: Final = 64  # selectors of a side in one exchange; further proxy IDs get exchanges of their own
 MAX_PAIRS: Final = 256  # pairs of selectors that one CHILD_SA may have here
@@ -48,7 +48,7 @@ class Agreed:
 
 
 def install(
-    session: IkeSession,
+    context: Context,
     spis: tuple[int, int],
     suite: proposal.EspSuite,
     selectors: tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]],
@@ -57,9 +57,9 @@ def install(
     agreed: Agreed,
 ) -> Child:
     """Derive keys and emit both installs. `spis`: ours and the peer's."""
-    old, peer = agreed.rekeys, session.peer
+    old, peer = agreed.rekeys, context.peer
     new = Child(
-        session.host.next_child(),
+        context.host.next_child(),
         *spis,
         suite,
         agreed.initiator,
@@ -70,10 +70,10 @@ def install(
         min(agreed.nonces),
         replaces=None if old is None else old.number,
     )
-    session.children[new.number] = new
-    limits = start_child(new, peer.child_life, now, session.host.environment.rng)
-    session.deadlines.failures = 0
-    ike_suite, ike_keys = session.sa.suite, session.sa.keys
+    context.children[new.number] = new
+    limits = start_child(new, peer.child_life, now, context.host.environment.rng)
+    context.deadlines.failures = 0
+    ike_suite, ike_keys = context.sa.suite, context.sa.keys
     if ike_suite is None or ike_keys is None:
         raise ChildError("no IKE keys", Cause.LOCAL)
     keys = keymat.child_keys(ike_suite.prf, ike_keys.sk_d, suite, *agreed.nonces, agreed.secrets)
@@ -83,64 +83,65 @@ def install(
     for secret in agreed.secrets:
         secret[:] = bytes(len(secret))
     esp, shown = suite_of(suite), selector_pairs(pairs)
-    udp, window = session.udp, peer.replay_window
-    session.emit(
-        InstallInbound(peer.tunnel, new.number, new.spi_in, esp, incoming, shown, window, limits, session.path, udp, new.replaces)
+    udp, window = context.udp, peer.replay_window
+    context.emit(
+        InstallInbound(peer.tunnel, new.number, new.spi_in, esp, incoming, shown, window, limits, context.path, udp, new.replaces)
     )
-    session.emit(InstallOutbound(peer.tunnel, new.number, new.spi_out, esp, outgoing, shown, limits, session.path, udp))
+    context.emit(InstallOutbound(peer.tunnel, new.number, new.spi_out, esp, outgoing, shown, limits, context.path, udp))
     return new
 
 
-def told(session: IkeSession, new: Child) -> None:
+def told(context: Context, new: Child) -> None:
     local, remote = traffic_selectors.text(new.ts_local), traffic_selectors.text(new.ts_remote)
     text = f"{new.spi_in:#x} in, {new.spi_out:#x} out, {new.suite}, {local} <-> {remote}"
-    session.report(Kind.CHILD_UP if new.replaces is None else Kind.CHILD_REKEYED, text, child=new.number)
+    context.report(Kind.CHILD_UP if new.replaces is None else Kind.CHILD_REKEYED, text, child=new.number)
 
 
 def supersede(old: Child, new: Child, now: float) -> None:
     """The peer's rekey stands: it deletes `old`, and then, or at the latest soon, we send by `new`."""
     reprieve(old, now)
     if old.state is ChildState.UP:
-        old.state, old.successor, old.soft = ChildState.REKEYED, new, lifetimes.NEVER_DUE
+        old.enter(ChildState.REKEYED)
+        old.successor, old.soft = new, lifetimes.NEVER_DUE
     new.switch_at = now + lifetimes.SWITCH_LOOK
 
 
-def switch(session: IkeSession, new: Child) -> None:
+def switch(context: Context, new: Child) -> None:
     """Send by `new` from now on."""
     new.switch_at = new.switch_by = lifetimes.NEVER_DUE
     new.waits = False
-    if new.sending or new.number not in session.children or new.state not in (ChildState.UP, ChildState.REKEYED):
+    if new.sending or new.number not in context.children or new.state not in (ChildState.UP, ChildState.REKEYED):
         return
     new.sending = True
-    old = _sending_before(session, new)
-    taken = replacement.taken_over(session, new) if old is None else [old]
-    session.emit(SwitchOutbound(session.peer.tunnel, new.number, taken[0].number if taken else new.replaces))
+    old = _sending_before(context, new)
+    taken = replacement.taken_over(context, new) if old is None else [old]
+    context.emit(SwitchOutbound(context.peer.tunnel, new.number, taken[0].number if taken else new.replaces))
     for one in taken:
         one.sending = False
-        session.emit(RemoveOutbound(session.peer.tunnel, one.number))
+        context.emit(RemoveOutbound(context.peer.tunnel, one.number))
 
 
-def use(session: IkeSession) -> None:
+def use(context: Context) -> None:
     """CHILD_SAs that let those of the IKE SA before send (`succession`) send themselves from now on."""
-    for child in list(session.children.values()):
+    for child in list(context.children.values()):
         if child.waits:
-            switch(session, child)
+            switch(context, child)
 
 
-def _sending_before(session: IkeSession, new: Child) -> Child | None:
+def _sending_before(context: Context, new: Child) -> Child | None:
     """What still sends of those that `new` takes the place of, directly or by one that never sent."""
     number = new.replaces
     while number is not None:
-        old = session.children.get(number)
+        old = context.children.get(number)
         if old is None or old.sending:
             return old
         number = old.replaces
     return None
 
 
-def held(session: IkeSession, pair: ProxyId) -> bool:
+def held(context: Context, pair: ProxyId) -> bool:
     """True when a CHILD_SA that is there to stay holds all of `pair`."""
-    return any(child.state is ChildState.UP and child.holds(pair) for child in session.children.values())
+    return any(child.state is ChildState.UP and child.holds(pair) for child in context.children.values())
 
 
 def serving(children: Iterable[Child], proxy_id: ProxyId, configured: Iterable[ProxyId]) -> bool:
@@ -161,7 +162,7 @@ def _of_one_packet(pair: ProxyId) -> bool:
     return pair.local.start == pair.local.end and pair.remote.start == pair.remote.end
 
 
-def find_spi_out(session: IkeSession, spi: bytes) -> Child | None:
+def find_spi_out(context: Context, spi: bytes) -> Child | None:
     """The newest CHILD_SA that sends on `spi`."""
     number = int.from_bytes(spi, "big")
-    return next((child for child in reversed(session.children.values()) if child.spi_out == number), None)
+    return next((child for child in reversed(context.children.values()) if child.spi_out == number), None)

@@ -32,7 +32,8 @@ class State(StrEnum):
     INIT_ANSWERED = "IKE_SA_INIT answered"
     AUTH_SENT = "IKE_AUTH sent"
     ESTABLISHED = "established"
-    REKEYED = "rekeyed"  # another has the CHILD_SAs, or which one has them is not decided yet; the peer deletes it
+    PROVISIONAL = "provisional"  # a rekey made it, and whether it is the one that stands is not decided yet
+    REKEYED = "rekeyed"  # another has the CHILD_SAs, and the peer is to delete this one
     DELETING = "deleting"  # our DELETE is next or under way
     LINGERING = "lingering"  # closed; only a duplicate of the last request is still answered
     CLOSED = "closed"
@@ -45,6 +46,9 @@ class ChildState(StrEnum):
     REKEYED = "rekeyed"  # another took its place, and the peer is to delete it
     DELETING = "deleting"  # we are to delete it
     DYING = "dying"  # deleted; what was under way may still come in
+
+
+_CHILD_ORDER: Final = tuple(ChildState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,9 @@ class IkeSa:
     keys: IkeKeys | None = field(default=None, repr=False)
     outgoing: Protection | None = field(default=None, repr=False)
     incoming: Protection | None = field(default=None, repr=False)
+    started: float = inf
+    established_at: float = inf  # by IKE_AUTH, or by the rekey that made it
+    lowest_nonce: bytes = field(default=b"", repr=False)  # of the exchange that made it
 
     @property
     def own_spi(self) -> bytes:
@@ -126,6 +133,12 @@ class Child:
     reprieved: bool = False  # its hard limit has made way for a rekey, which happens once
     replaces: int | None = None
     successor: Child | None = None
+
+    def enter(self, state: ChildState) -> None:
+        """It is in `state` from now on. RuntimeError, a fault of ours, when that leads back."""
+        if _CHILD_ORDER.index(state) < _CHILD_ORDER.index(self.state):
+            raise RuntimeError(f"no CHILD_SA goes from {self.state} to {state}")
+        self.state = state
 
     def holds(self, pair: ProxyId) -> bool:
         """True when all of `pair` may pass here."""
