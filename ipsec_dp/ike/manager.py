@@ -83,7 +83,7 @@ class IkeManager:
 
     def _reconfigure(self, session: IkeSession, effect: Effect, now: float) -> list[Action]:
         reconfigure.reconfigure(session, self._peers.get(session.peer.tunnel), effect, now)
-        return _pumped(session, now)
+        return _send_next(session, now)
 
     # ---- what sessions ask
 
@@ -109,9 +109,9 @@ class IkeManager:
         return self._peers.get(peer.tunnel) or peer
 
     def came_up(self, session: Context, now: float) -> None:
-        old = next((other for other in self._others(session) if replacement.in_place(session, other)), None)
+        old = next((other for other in self._others(session) if replacement.replaces(session, other)), None)
         if old is not None:
-            replacement.come_up(session, old, now)
+            replacement.begin(session, old, now)
 
     def _others(self, session: Context) -> list[IkeSession]:
         """Further IKE SAs that are up between the same identities, of whatever tunnel."""
@@ -194,7 +194,7 @@ class IkeManager:
         peer = self._peers[tunnel]
         up = self._current(tunnel)
         if up is not None:
-            return self._run(up, now, partial(_acquired, up, packet, now))
+            return self._run(up, now, partial(_acquire, up, packet, now))
         session = initiator(self, peer, path, now)
         session.coverage.wanted = peer.proxy_ids if packet is None else ()
         self._add(session)
@@ -205,7 +205,7 @@ class IkeManager:
         session = self._current(tunnel)
         if session is None:
             return None
-        return self._run(session, now, partial(_acquired, session, packet, now))
+        return self._run(session, now, partial(_acquire, session, packet, now))
 
     def rekey(self, tunnel: str, now: float, *, ike: bool = False) -> list[Action]:
         session = self._current(tunnel)
@@ -214,11 +214,11 @@ class IkeManager:
 
         def step() -> list[Action]:
             if ike:
-                ike_rekey.ike(session)
+                ike_rekey.rekey(session)
             else:
                 for child in list(session.children.values()):
                     timers.rekey_child(session, child, now)
-            return _pumped(session, now)
+            return _send_next(session, now)
 
         return self._run(session, now, step)
 
@@ -261,7 +261,7 @@ class IkeManager:
         if session is None or session.state is not State.ESTABLISHED or any(session.pending()):
             return None
         session.enqueue(PathProbe(octets, first_wait, session.peer.liveness.retries))
-        return self._run(session, now, lambda: _pumped(session, now))
+        return self._run(session, now, lambda: _send_next(session, now))
 
     def close(self, now: float) -> list[Action]:
         actions: list[Action] = []
@@ -314,7 +314,7 @@ class IkeManager:
 
                 def run(session: IkeSession = session, one: Child = one) -> list[Action]:
                     step(session, one)
-                    return _pumped(session, now)
+                    return _send_next(session, now)
 
                 return self._run(session, now, run)
         return []
@@ -333,7 +333,7 @@ class IkeManager:
             if new.authenticated:
                 self._of_ends.setdefault(new.ends.meaning(), []).append(new)
         for new in spawned:
-            actions += self._run(new, now, partial(_pumped, new, now))
+            actions += self._run(new, now, partial(_send_next, new, now))
         if session.peer.tunnel != tunnel:  # IKE_AUTH told whose it is
             _take_out(self._of_tunnel, tunnel, session)
             self._of_tunnel.setdefault(session.peer.tunnel, []).append(session)
@@ -342,7 +342,7 @@ class IkeManager:
         if session.authenticated and not was_up:
             self._of_ends.setdefault(session.ends.meaning(), []).append(session)
             for one, consequence in uniqueness.consequences(session, self._others(session), now):
-                actions += self._run(one, now, partial(_taken, one, consequence))
+                actions += self._run(one, now, partial(_do, one, consequence))
         for one in list(self._of_tunnel.get(session.peer.tunnel, ())):  # a rekey touches two of them
             if one.state is State.CLOSED:
                 self._drop(one)
@@ -361,7 +361,7 @@ class IkeManager:
     def _end(self, session: IkeSession, cause: Cause, text: str, now: float) -> list[Action]:
         def step() -> list[Action]:
             delete.ike(session, cause, text, now)
-            return _pumped(session, now)
+            return _send_next(session, now)
 
         return self._run(session, now, step)
 
@@ -383,16 +383,16 @@ def _take_out(index: dict[Any, list[IkeSession]], key: object, session: IkeSessi
             del index[key]
 
 
-def _acquired(session: IkeSession, packet: SelectorPair | None, now: float) -> list[Action]:
+def _acquire(session: IkeSession, packet: SelectorPair | None, now: float) -> list[Action]:
     acquire.acquire(session, packet, now)
-    return _pumped(session, now)
+    return _send_next(session, now)
 
 
-def _taken(session: IkeSession, step: Callable[[], None]) -> list[Action]:
+def _do(session: IkeSession, step: Callable[[], None]) -> list[Action]:
     step()
     return session.take()
 
 
-def _pumped(session: IkeSession, now: float) -> list[Action]:
-    session.pump(now)
+def _send_next(session: IkeSession, now: float) -> list[Action]:
+    session.send_next(now)
     return session.take()

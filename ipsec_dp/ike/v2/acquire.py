@@ -30,8 +30,8 @@ def _for_packet(context: Context, packet: SelectorPair) -> None:
         return
     proxy_id = next((p for p in context.peer.proxy_ids if p.covers(asked)), None)
     tasks = (*context.pending(), *(task for _, task in context.queue.delayed))
-    if proxy_id is not None and not any(isinstance(task, child_create.CreateChild) and proxy_id in task.pairs for task in tasks):
-        context.enqueue(child_create.CreateChild((proxy_id,), asked))
+    if proxy_id is not None and not any(isinstance(task, child_create.ChildCreate) and proxy_id in task.pairs for task in tasks):
+        context.enqueue(child_create.ChildCreate((proxy_id,), asked))
 
 
 def _for_all(context: Context, now: float) -> None:

@@ -91,13 +91,13 @@ def install(
     return new
 
 
-def told(context: Context, new: Child) -> None:
+def report_up(context: Context, new: Child) -> None:
     local, remote = traffic_selectors.text(new.ts_local), traffic_selectors.text(new.ts_remote)
     text = f"{new.spi_in:#x} in, {new.spi_out:#x} out, {new.suite}, {local} <-> {remote}"
     context.report(Kind.CHILD_UP if new.replaces is None else Kind.CHILD_REKEYED, text, child=new.number)
 
 
-def supersede(old: Child, new: Child, now: float) -> None:
+def replaced_by(old: Child, new: Child, now: float) -> None:
     """The peer's rekey stands: it deletes `old`, and then, or at the latest soon, we send by `new`."""
     reprieve(old, now)
     if old.state is ChildState.UP:
@@ -121,8 +121,8 @@ def switch(context: Context, new: Child) -> None:
         context.emit(RemoveOutbound(context.peer.tunnel, one.number))
 
 
-def use(context: Context) -> None:
-    """CHILD_SAs that let those of the IKE SA before send (`succession`) send themselves from now on."""
+def switch_waiting(context: Context) -> None:
+    """CHILD_SAs that let those of the IKE SA before send (`replacement`) send themselves from now on."""
     for child in list(context.children.values()):
         if child.waits:
             switch(context, child)
@@ -139,12 +139,12 @@ def _sending_before(context: Context, new: Child) -> Child | None:
     return None
 
 
-def held(context: Context, pair: ProxyId) -> bool:
+def is_held(context: Context, pair: ProxyId) -> bool:
     """True when a CHILD_SA that is there to stay holds all of `pair`."""
     return any(child.state is ChildState.UP and child.holds(pair) for child in context.children.values())
 
 
-def serving(children: Iterable[Child], proxy_id: ProxyId, configured: Iterable[ProxyId]) -> bool:
+def serves(children: Iterable[Child], proxy_id: ProxyId, configured: Iterable[ProxyId]) -> bool:
     """True when one of `children` came of `proxy_id`, be it that the peer narrowed it: nothing more is to be had by asking again.
 
     Of several proxy IDs that hold what was agreed on it came of the narrowest; a single packet's selectors come of none.
@@ -162,7 +162,7 @@ def _of_one_packet(pair: ProxyId) -> bool:
     return pair.local.start == pair.local.end and pair.remote.start == pair.remote.end
 
 
-def find_spi_out(context: Context, spi: bytes) -> Child | None:
+def by_spi_out(context: Context, spi: bytes) -> Child | None:
     """The newest CHILD_SA that sends on `spi`."""
     number = int.from_bytes(spi, "big")
     return next((child for child in reversed(context.children.values()) if child.spi_out == number), None)

@@ -10,7 +10,18 @@ from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import delete, replacement, ts
-from ipsec_dp.ike.v2.child import MAX_OFFERED, MAX_PAIRS, Agreed, ChildError, held, install, serving, supersede, switch, told
+from ipsec_dp.ike.v2.child import (
+    MAX_OFFERED,
+    MAX_PAIRS,
+    Agreed,
+    ChildError,
+    install,
+    is_held,
+    replaced_by,
+    report_up,
+    serves,
+    switch,
+)
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.deadlines import retry_child
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
@@ -74,7 +85,7 @@ def make_offer(
     return Offer(spi, proposals, local, remote, pairs)
 
 
-class CreateChild(Task):
+class ChildCreate(Task):
     """A CHILD_SA for `pairs`, or one that takes the place of `rekeys`. `rival`: what the peer made of `rekeys` in the meantime."""
 
     exchange = ExchangeType.CREATE_CHILD_SA
@@ -93,7 +104,7 @@ class CreateChild(Task):
     def build(self, context: Context, now: float) -> list[Payload] | None:
         if self.rekeys is not None and self.rekeys.state is not ChildState.UP:
             return None
-        if self.rekeys is None and self.pairs and all(held(context, pair) for pair in self.pairs):
+        if self.rekeys is None and self.pairs and all(is_held(context, pair) for pair in self.pairs):
             return None
         self.offer = make_offer(context, self.pairs, self.packet, in_auth=False, rekeys=self.rekeys)
         if self.offer is None:
@@ -147,13 +158,13 @@ class CreateChild(Task):
         rival = self.rival
         if rival is not None and rival.state is ChildState.UP and rival.number in context.children:
             if new.lowest_nonce < rival.lowest_nonce:  # ours is redundant, and ours to delete; the peer deletes the old one
-                supersede(old, rival, now)
+                replaced_by(old, rival, now)
                 delete.child(context, new, now)
                 return
             rival.enter(ChildState.REKEYED)
             rival.soft = rival.switch_at = lifetimes.NEVER_DUE
         switch(context, new)
-        told(context, new)
+        report_up(context, new)
         if old.state is ChildState.UP:
             old.successor = new
             delete.child(context, old, now)
@@ -195,12 +206,12 @@ class CreateChild(Task):
         if old is None or old.state is not ChildState.UP:
             return
         if rival is not None and rival.state is ChildState.UP and rival.number in context.children:
-            supersede(old, rival, now)
+            replaced_by(old, rival, now)
         elif kind == NotifyType.CHILD_SA_NOT_FOUND:  # RFC 7296 §2.25: the peer has lost it, so must we
             delete.forget(context, old)
             context.report(Kind.CHILD_DOWN, "the peer no longer has it", cause=Cause.PEER, child=old.number, again=True)
             if context.peer.start == "start":
-                context.enqueue(CreateChild(old.pairs))
+                context.enqueue(ChildCreate(old.pairs))
         else:
             retry_child(old, now, context.host.environment.rng)
 
@@ -237,9 +248,9 @@ def accept_first(context: Context, offer: Offer, message: Message, now: float) -
 
 def _begin(context: Context, new: Child, now: float) -> None:
     """A CHILD_SA that replaces none of this IKE SA sends at once, unless one of the IKE SA before is to do so for a while."""
-    if not replacement.waits(context, new, now):
+    if not replacement.must_wait(context, new, now):
         switch(context, new)
-    told(context, new)
+    report_up(context, new)
 
 
 def _accept(context: Context, offer: Offer, message: Message, now: float, agreed: Agreed) -> Child | None:
@@ -266,7 +277,7 @@ def _accept(context: Context, offer: Offer, message: Message, now: float, agreed
         cause = error.cause if isinstance(error, ChildError) else Cause.PROPOSAL
         context.report(Kind.CHILD_FAILED, str(error), cause=cause)
         context.release_spi(offer.spi)
-        context.enqueue(delete.DeleteSpi(offer.spi))
+        context.enqueue(delete.ChildDelete(offer.spi))
         return None
     if agreed.rekeys is None and any(not any(known.covers(p) for known in pairs) for p in offer.pairs):
         context.abilities.single_pair = len(offer.pairs) > 1 or context.abilities.single_pair
@@ -279,9 +290,9 @@ def cover(context: Context, now: float, *, every: bool = False) -> None:
     configured = context.peer.proxy_ids
     up = [child for child in context.children.values() if child.state is ChildState.UP]
     for proxy_id in configured if every or context.peer.start == "start" else context.coverage.wanted:
-        if proxy_id not in context.coverage.attempted and not serving(up, proxy_id, configured):
+        if proxy_id not in context.coverage.attempted and not serves(up, proxy_id, configured):
             context.coverage.attempted.add(proxy_id)
-            context.enqueue(CreateChild((proxy_id,)))
+            context.enqueue(ChildCreate((proxy_id,)))
     if context.sa.initiator and not context.children and context.queue.empty:
         delete.ike(context, Cause.SELECTORS, "the peer makes no CHILD_SA", now, again=True)
 

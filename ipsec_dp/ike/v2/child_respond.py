@@ -8,8 +8,8 @@ from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import replacement, ts
-from ipsec_dp.ike.v2.child import MAX_OFFERED, MAX_PAIRS, Agreed, find_spi_out, install, supersede, switch, told
-from ipsec_dp.ike.v2.child_create import CreateChild
+from ipsec_dp.ike.v2.child import MAX_OFFERED, MAX_PAIRS, Agreed, by_spi_out, install, replaced_by, report_up, switch
+from ipsec_dp.ike.v2.child_create import ChildCreate
 from ipsec_dp.ike.v2.exchanges import Shape
 from ipsec_dp.ike.v2.payloads import (
     KeyExchangePayload,
@@ -47,8 +47,8 @@ def answer(context: Context, received: Received) -> list[Payload]:
     rekeys = None
     notify = message.notify(NotifyType.REKEY_SA)
     if notify is not None:
-        rekeys = by_spi_out(context, notify)
-        if rekeys is None or rekeys.state is ChildState.DYING:
+        rekeys = _rekeyed_child(context, notify)
+        if rekeys is None or rekeys.state is ChildState.DELETED:
             return [Notify(NotifyType.CHILD_SA_NOT_FOUND, b"", notify.protocol, notify.spi)]
         if rekeys.state is not ChildState.UP:
             return [Notify(NotifyType.TEMPORARY_FAILURE)]  # RFC 7296 §2.25.1: it is being closed
@@ -60,11 +60,11 @@ def answer(context: Context, received: Received) -> list[Payload]:
     return _answer(context, received, agreed, in_auth=False)
 
 
-def by_spi_out(context: Context, notify: Notify) -> Child | None:
+def _rekeyed_child(context: Context, notify: Notify) -> Child | None:
     """The CHILD_SA whose receiving SPI at the peer is in `notify`; never one of another protocol or without an SPI."""
     if notify.protocol != ProtocolId.ESP or not notify.spi:
         return None
-    return find_spi_out(context, notify.spi)
+    return by_spi_out(context, notify.spi)
 
 
 def _answer(context: Context, received: Received, agreed: Agreed, *, in_auth: bool) -> list[Payload]:
@@ -110,16 +110,16 @@ def _take_place(context: Context, new: Child, old: Child | None, now: float) -> 
     """As responder: the initiator can receive on the new SA only once it has our reply, so a rekeyed one keeps sending until the
     initiator deletes it."""
     if old is None:
-        if not replacement.waits(context, new, now):
+        if not replacement.must_wait(context, new, now):
             context.defer(lambda: switch(context, new))
-        context.defer(lambda: told(context, new))
+        context.defer(lambda: report_up(context, new))
         return
     task = context.task
-    if isinstance(task, CreateChild) and task.rekeys is old:
+    if isinstance(task, ChildCreate) and task.rekeys is old:
         task.rival = new  # decided when our own response comes (RFC 7296 §2.8.1)
     else:
-        supersede(old, new, now)
-    context.defer(lambda: told(context, new))
+        replaced_by(old, new, now)
+    context.defer(lambda: report_up(context, new))
 
 
 def outermost(selectors: Iterable[TrafficSelector]) -> tuple[TrafficSelector, ...]:

@@ -54,7 +54,7 @@ class IkeHost(Protocol):
         """False when `unique` forbids a peer that has just authenticated a further IKE SA."""
 
     def came_up(self, context: Context, now: float) -> None:
-        """It has just been authenticated: find out which IKE SA it replaces (`replacement.come_up`)."""
+        """It has just been authenticated: find out which IKE SA it replaces (`replacement.begin`)."""
 
     def count(self, counter: str) -> None:
         """One datagram led to nothing: "unauthenticated", "out_of_window" or "malformed"."""
@@ -267,7 +267,7 @@ class Context(ABC):
         """IKE_SA_INIT once more with what the responder wants in it: message ID 0 again (RFC 7296 §2.6)."""
 
     @abstractmethod
-    def pump(self, now: float) -> None:
+    def send_next(self, now: float) -> None:
         """Send our next request if the window is free (RFC 7296 §2.3: one at a time)."""
 
     @abstractmethod

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.sa import Child, Received
 
 
-class DeleteSpi(Task):
+class ChildDelete(Task):
     """Our request to delete a CHILD_SA by the SPI we receive on: one that we never installed, too."""
 
     exchange = ExchangeType.INFORMATIONAL
@@ -38,10 +38,10 @@ class DeleteSpi(Task):
 
     def answered(self, context: Context, received: Received) -> None:
         if self.child is not None and self.child.state is ChildState.DELETING:
-            bury(context, self.child, received.now)
+            finish(context, self.child, received.now)
 
 
-class DeleteIke(Task):
+class IkeDelete(Task):
     """Our request to delete the IKE SA with all its CHILD_SAs."""
 
     exchange = ExchangeType.INFORMATIONAL
@@ -54,7 +54,7 @@ class DeleteIke(Task):
 
     def build(self, context: Context, now: float) -> list[Payload]:
         context.enter(State.DELETING)
-        if not context.succession.handed_over and not inherit(context, now):
+        if not context.succession.handed_over and not hand_over(context, now):
             for one in list(context.children.values()):
                 forget(context, one)
         return [Delete(ProtocolId.IKE)]
@@ -66,8 +66,8 @@ class DeleteIke(Task):
 def ike(context: Context, cause: Cause, text: str, now: float, *, again: bool = False) -> None:
     """End an IKE SA properly: by a DELETE once it is up, by forgetting it before."""
     if context.state in (State.ESTABLISHED, State.AUTH_SENT):
-        if not any(isinstance(task, DeleteIke) for task in context.queue.waiting):
-            context.queue.waiting.append(DeleteIke(cause, text, again=again))
+        if not any(isinstance(task, IkeDelete) for task in context.queue.waiting):
+            context.queue.waiting.append(IkeDelete(cause, text, again=again))
     elif context.state in (State.INIT_SENT, State.INIT_ANSWERED):
         context.end(cause, text, now, again=again)
 
@@ -75,7 +75,7 @@ def ike(context: Context, cause: Cause, text: str, now: float, *, again: bool = 
 def child(context: Context, one: Child, now: float, *, at_once: bool = False) -> None:
     """Delete a CHILD_SA. What is under way to us may still come in for a while, unless it must end `at_once`."""
     del now
-    if one.state in (ChildState.DELETING, ChildState.DYING):
+    if one.state in (ChildState.DELETING, ChildState.DELETED):
         return
     if one.successor is not None:
         children.switch(context, one.successor)
@@ -86,10 +86,10 @@ def child(context: Context, one: Child, now: float, *, at_once: bool = False) ->
     elif one.sending:
         one.sending = False
         context.emit(RemoveOutbound(context.peer.tunnel, one.number))
-    context.enqueue(DeleteSpi(one.spi_in, one))
+    context.enqueue(ChildDelete(one.spi_in, one))
 
 
-def bury(context: Context, one: Child, now: float) -> None:
+def finish(context: Context, one: Child, now: float) -> None:
     """Both sides have deleted it. It receives for a little longer: ESP may be slower than IKE (RFC 7296 §2.8)."""
     if one.sending:
         one.sending = False
@@ -97,7 +97,7 @@ def bury(context: Context, one: Child, now: float) -> None:
     if not one.installed:
         context.children.pop(one.number, None)
         return
-    one.enter(ChildState.DYING)
+    one.enter(ChildState.DELETED)
     one.soft = one.hard = one.idle_at = one.switch_at = lifetimes.NEVER_DUE
     one.remove_at = now + lifetimes.GRACE
 
@@ -112,19 +112,19 @@ def remove(context: Context, one: Child) -> None:
 def forget(context: Context, one: Child) -> None:
     """Remove it and know it no more."""
     remove(context, one)
-    one.enter(ChildState.DYING)
+    one.enter(ChildState.DELETED)
     context.children.pop(one.number, None)
 
 
-def inherit(old: Context, now: float) -> bool:
+def hand_over(old: Context, now: float) -> bool:
     """Where another IKE SA is in the place of `old` (RFC 7296 §2.8.3): its CHILD_SAs send from now on, and it receives for a little
     longer what is under way on the old ones. False where there is none."""
     new = old.succession.after
     if new is None or not replacement.replaced(old):
         return False
-    children.use(new)
+    children.switch_waiting(new)
     for one in list(old.children.values()):
-        bury(old, one, now)
+        finish(old, one, now)
     new.children, old.children = old.children | new.children, {}
     new.succession.before = old.succession.after = None
     old.succession.handed_over = True

@@ -59,7 +59,7 @@ def expected_identity(peer: Peer, remote: Endpoint) -> Identity:
     return peer.remote_id or address_identity(remote)
 
 
-class Auth(Task):
+class IkeAuth(Task):
     """Our IKE_AUTH request, which also asks for the first CHILD_SA."""
 
     exchange = ExchangeType.IKE_AUTH
@@ -101,7 +101,7 @@ class Auth(Task):
                 raise IdentityError(identity.explain_mismatch(context.ends.identities[1], theirs))
             _check(context, context.peer, theirs, claimed.body(), proof, message, received.now)
         except (AuthenticationError, IdentityError) as error:
-            self._disown(context, error, received.now)
+            self._reject(context, error, received.now)
             return
         context.ends.identities = (context.ends.identities[0], theirs)
         established(context, received.now)
@@ -110,10 +110,10 @@ class Auth(Task):
             offer, self.offer = self.offer, None
             child_create.accept_first(context, offer, message, received.now)
 
-    def _disown(self, context: Context, error: Exception, now: float) -> None:
+    def _reject(self, context: Context, error: Exception, now: float) -> None:
         """The peer believes the SA is up: one word of why, not repeated (RFC 7296 §2.21.2), then forget it."""
         outstanding = context.window.outstanding
-        context.request(Farewell(), now)
+        context.request(AuthenticationFailed(), now)
         context.window.outstanding = outstanding
         cause = Cause.IDENTITY if isinstance(error, IdentityError) else Cause.AUTHENTICATION
         context.end(cause, f"the peer at {context.path.remote} did not prove who it is: {error}", now, again=True)
@@ -132,7 +132,7 @@ class Auth(Task):
             self.offer = None
 
 
-class Farewell(Task):
+class AuthenticationFailed(Task):
     """AUTHENTICATION_FAILED to a responder that did not prove itself."""
 
     exchange = ExchangeType.INFORMATIONAL

@@ -35,7 +35,7 @@ FAIL_OVER_TRIES: Final = 3  # retransmissions to one of several addresses: 1 + 1
 MAX_ROUNDS: Final = 6  # of COOKIE and INVALID_KE_PAYLOAD answers that one attempt follows
 
 
-class Init(Task):
+class IkeSaInit(Task):
     """Our IKE_SA_INIT request. The nonce stays the same through COOKIE and INVALID_KE_PAYLOAD (RFC 7296 §2.6)."""
 
     exchange = ExchangeType.IKE_SA_INIT
@@ -81,7 +81,7 @@ class Init(Task):
         if context.udp and not context.path.natt:  # port 4500 once a NAT was seen (RFC 7296 §2.23)
             context.path = context.path.floated()
         context.enter(State.AUTH_SENT)
-        context.request(ike_auth.Auth(self.pairs, self.packet), received.now)
+        context.request(ike_auth.IkeAuth(self.pairs, self.packet), received.now)
 
     def _again(self, context: Context, message: Message, now: float) -> bool:
         """Ask again with the cookie or the group that the responder wants, a bounded number of times."""

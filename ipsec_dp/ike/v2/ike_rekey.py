@@ -24,7 +24,7 @@ MAX_ROUNDS: Final = 3  # INVALID_KE_PAYLOAD answers that one request follows
 AWAIT_DELETE: Final = 60.0  # seconds an SA that was replaced waits for the peer's DELETE
 
 
-class RekeyIke(Task):
+class IkeRekey(Task):
     """Our request for another IKE SA in place of this one. `rival`: what the peer made in the meantime."""
 
     exchange = ExchangeType.CREATE_CHILD_SA
@@ -70,12 +70,11 @@ class RekeyIke(Task):
         elif new.sa.lowest_nonce < rival.sa.lowest_nonce:  # ours is redundant, and ours to delete; the peer deletes the old one
             hand_over(context, rival, now)
             _await_delete(context, now)
-            new.succession.handed_over = True
+            new.succession.handed_over = True  # nothing is on it
             new.enter(State.ESTABLISHED)
             delete.ike(new, Cause.REPLACED, "the peer's rekey stands", now)
-            new.pump(now)
-            for action in new.take():
-                context.emit(action)
+            new.send_next(now)
+            context.emit(*new.take())
         else:
             hand_over(context, new, now)
             _await_delete(rival, now)
@@ -102,10 +101,10 @@ class RekeyIke(Task):
             hand_over(context, self.rival, self.rival.sa.established_at)
 
 
-def ike(context: Context) -> None:
+def rekey(context: Context) -> None:
     """Rekey the IKE SA when our turn comes."""
-    if not any(isinstance(task, RekeyIke) for task in context.pending()):
-        context.enqueue(RekeyIke())
+    if not any(isinstance(task, IkeRekey) for task in context.pending()):
+        context.enqueue(IkeRekey())
 
 
 def not_now(context: Context, received: Received) -> list[Payload]:
@@ -118,8 +117,7 @@ def answer(context: Context, received: Received) -> list[Payload]:
     """The peer rekeys the IKE SA."""
     message, now = received.message, received.now
     task = context.task
-    rival = isinstance(task, RekeyIke)
-    if isinstance(task, child_create.CreateChild | delete.DeleteSpi) or (isinstance(task, RekeyIke) and task.rival is not None):
+    if isinstance(task, child_create.ChildCreate | delete.ChildDelete) or (isinstance(task, IkeRekey) and task.rival is not None):
         return [Notify(NotifyType.TEMPORARY_FAILURE)]
     sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
     if sa is None or ke is None or peer_nonce is None:
@@ -137,7 +135,7 @@ def answer(context: Context, received: Received) -> list[Payload]:
     own_nonce, spi = nonce(rng), nonzero_spi(rng)
     new_sa = IkeSa(initiator=False, spi_i=chosen.spi, spi_r=spi)
     new = _successor(context, new_sa, suite, (peer_nonce.data, own_nonce), secret, now)
-    if isinstance(task, RekeyIke) and rival:
+    if isinstance(task, IkeRekey):
         task.rival = new  # decided when our own response comes
     else:
         context.defer(lambda: hand_over(context, new, now))
@@ -179,7 +177,8 @@ def hand_over(old: Context, new: Context, now: float) -> None:
     old.succession.handed_over = True
     new.enter(State.ESTABLISHED)
     new.children = old.children
-    new.queue.waiting += [task for task in old.queue.waiting if not isinstance(task, RekeyIke | delete.DeleteIke | liveness.Check)]
+    of_the_old = (IkeRekey, delete.IkeDelete, liveness.LivenessCheck)
+    new.queue.waiting += [task for task in old.queue.waiting if not isinstance(task, of_the_old)]
     old.queue.waiting = []
     new.queue.delayed, old.queue.delayed = old.queue.delayed, []
     new.coverage = old.coverage
@@ -189,6 +188,7 @@ def hand_over(old: Context, new: Context, now: float) -> None:
 
 
 def _await_delete(context: Context, now: float) -> None:
+    """Another stands in its place: nothing is on it, and the peer deletes it."""
     context.succession.handed_over = True
     context.enter(State.REKEYED)
     context.deadlines.close_at = now + AWAIT_DELETE

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import child as children
-from ipsec_dp.ike.v2 import child_create
-from ipsec_dp.ike.v2.delete import bury, forget
+from ipsec_dp.ike.v2 import child_create, delete
 from ipsec_dp.ike.v2.payloads import Delete, Payload
 from ipsec_dp.ike.v2.sa import ChildState
 from ipsec_dp.ike.v2.wire import NotifyType
@@ -42,20 +41,20 @@ def answer(context: Context, received: Received) -> list[Payload]:
 
 def _deleted(context: Context, spi: bytes, now: float) -> int | None:
     """The peer no longer receives on `spi`; our SPI of the pair, unless our own DELETE for it is under way (RFC 7296 §2.25.1)."""
-    one = children.find_spi_out(context, spi)
-    if one is None or one.state is ChildState.DYING:
+    one = children.by_spi_out(context, spi)
+    if one is None or one.state is ChildState.DELETED:
         return None
     crossing = one.state is ChildState.DELETING
-    task = context.task if isinstance(context.task, child_create.CreateChild) else None
+    task = context.task if isinstance(context.task, child_create.ChildCreate) else None
     rekeying = task is not None and task.rekeys is one
     successor = task.rival if task is not None and rekeying and one.successor is None else one.successor
     if successor is not None:
         children.switch(context, successor)
     if crossing or successor is not None or rekeying:
-        bury(context, one, now)
+        delete.finish(context, one, now)
     else:
         redundant = one.state is ChildState.REKEYED or (task is not None and task.rival is one)
-        forget(context, one)
+        delete.forget(context, one)
         if not redundant:
             context.report(Kind.CHILD_DOWN, "the peer deleted it", cause=Cause.PEER, child=one.number, again=True)
     return None if crossing else one.spi_in

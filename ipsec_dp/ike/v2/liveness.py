@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.sa import Received
 
 
-class Check(Task):
+class LivenessCheck(Task):
     """An empty INFORMATIONAL request: are you there (RFC 7296 §2.4)?"""
 
     exchange = ExchangeType.INFORMATIONAL

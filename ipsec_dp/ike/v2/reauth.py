@@ -2,7 +2,7 @@
 
 A rekey proves nothing anew: `Peer.reauth_s` seconds after the last proof the side that called calls again, beside the IKE SA that
 is up. When every CHILD_SA of the new one is up, packets take them in one step each, and the old IKE SA is deleted; what was under
-way is received for a while (`delete.inherit`). The other half, that of the responder, is in `succession`.
+way is received for a while (`delete.hand_over`). The other half, that of the responder, is in `replacement`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _begin(old: Context, now: float) -> None:
     new = old.host.spawn((peer,), sa, old.path, now)
     new.succession.before, old.succession.after = old, new
     up = [child for child in old.children.values() if child.state is ChildState.UP]
-    new.coverage.wanted = tuple(p for p in peer.proxy_ids if children.serving(up, p, peer.proxy_ids)) or peer.proxy_ids
+    new.coverage.wanted = tuple(p for p in peer.proxy_ids if children.serves(up, p, peer.proxy_ids)) or peer.proxy_ids
     old.emit(*new.initiate(now, new.coverage.wanted))
 
 
@@ -52,13 +52,13 @@ def finish(new: Context, now: float) -> None:
         return
     if not new.queue.empty or not new.children:
         return
-    children.use(new)
+    children.switch_waiting(new)
     delete.ike(old, Cause.REPLACED, "it was authenticated anew", now)
-    old.pump(now)
+    old.send_next(now)
     new.emit(*old.take())
 
 
-def gone(one: Context, now: float) -> None:
+def ended(one: Context, now: float) -> None:
     """`one` ends. The IKE SA that it was to replace goes on and is replaced another time, or goes too when it no longer sends."""
     if one.succession.after is not None:
         one.succession.after.succession.before = None

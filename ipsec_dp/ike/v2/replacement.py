@@ -30,7 +30,7 @@ def succeeds(new: Context, old: Context) -> bool:
     return not new.sa.initiator and new.peer.tunnel == old.peer.tunnel and new.path.remote == old.path.remote
 
 
-def in_place(new: Context, old: Context) -> bool:
+def replaces(new: Context, old: Context) -> bool:
     """True when `new` replaces `old` without a break; not when the peer has begun anew, nor where any number may stand."""
     if new.succession.before is old:
         return True
@@ -44,7 +44,7 @@ def overlap(one: Context, other: Context) -> bool:
     return mine.initiator != theirs.initiator and at_once
 
 
-def come_up(new: Context, old: Context, now: float) -> None:
+def begin(new: Context, old: Context, now: float) -> None:
     """Both are up, and `new` replaces `old`. As responder: the peer deletes it, or we do when the peer forgets to."""
     new.succession.before, old.succession.after = old, new
     old.deadlines.reauth_at = old.deadlines.proof_until = inf
@@ -69,7 +69,7 @@ def replaced(context: Context) -> bool:
     return after is not None and after.authenticated and after.alive
 
 
-def waits(new: Context, child: Child, now: float) -> bool:
+def must_wait(new: Context, child: Child, now: float) -> bool:
     """Whether a CHILD_SA that has just been made must not send yet, because one of the IKE SA before still does."""
     old = new.succession.before
     if old is None or not old.alive or not _holders(old, child):

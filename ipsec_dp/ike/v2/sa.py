@@ -45,7 +45,7 @@ class ChildState(StrEnum):
     UP = "up"
     REKEYED = "rekeyed"  # another took its place, and the peer is to delete it
     DELETING = "deleting"  # we are to delete it
-    DYING = "dying"  # deleted; what was under way may still come in
+    DELETED = "deleted"  # deleted; what was under way may still come in
 
 
 _CHILD_ORDER: Final = tuple(ChildState)
@@ -127,7 +127,7 @@ class Child:
     idle_at: float = inf
     switch_at: float = inf
     switch_by: float = inf
-    waits: bool = False  # one of the IKE SA before still sends (`succession`)
+    waits: bool = False  # one of the IKE SA before still sends (`replacement`)
     remove_at: float = inf
     failures: int = 0  # attempts to rekey it in a row
     reprieved: bool = False  # its hard limit has made way for a rekey, which happens once

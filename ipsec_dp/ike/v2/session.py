@@ -1,7 +1,7 @@
 """One IKE SA as a pure state machine: datagrams, `now` and commands go in, actions come out (RFC 7296).
 
 The flow of a received message is `receiving`, what it may do is the table in `transitions`, what each exchange does is in the
-module of its name. The flow of our own requests is `enqueue`, `pump`, `Task.build`, `sending`, the wire, `Task.answered`.
+module of its name. The flow of our own requests is `enqueue`, `send_next`, `Task.build`, `sending`, the wire, `Task.answered`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ipsec_dp.ike.v2 import delete, reauth, receiving, timers, transitions
 from ipsec_dp.ike.v2.context import Context, Task
 from ipsec_dp.ike.v2.errors import IntegrityError
 from ipsec_dp.ike.v2.exchanges import Shape
-from ipsec_dp.ike.v2.ike_init import Init
+from ipsec_dp.ike.v2.ike_init import IkeSaInit
 from ipsec_dp.ike.v2.liveness import silence_text
 from ipsec_dp.ike.v2.message import Message
 from ipsec_dp.ike.v2.sa import NO_SPI, IkeSa, Received, State, nonzero_spi
@@ -51,7 +51,7 @@ class IkeSession(Context):
 
     def initiate(self, now: float, pairs: Iterable[ProxyId] = (), packet: ProxyId | None = None) -> list[Action]:
         self.enter(State.INIT_SENT)
-        self.request(Init(self, tuple(pairs) or self.peer.proxy_ids, packet), now)
+        self.request(IkeSaInit(self, tuple(pairs) or self.peer.proxy_ids, packet), now)
         return self.take()
 
     def receive(self, datagram: bytes, message: Message, path: Path, now: float) -> list[Action]:
@@ -62,7 +62,7 @@ class IkeSession(Context):
             self.host.count("unauthenticated")
         except IkeError:
             self.host.count("malformed")
-        self.pump(now)
+        self.send_next(now)
         return self.take()
 
     def timer(self, now: float) -> list[Action]:
@@ -75,7 +75,7 @@ class IkeSession(Context):
             self._expired(now)
         if self.state is State.ESTABLISHED and not self.succession.handed_over:
             timers.due(self, now)
-        self.pump(now)
+        self.send_next(now)
         return self.take()
 
     def next_timeout(self) -> float:
@@ -98,14 +98,14 @@ class IkeSession(Context):
     def close(self, now: float) -> list[Action]:
         """End it with one DELETE, of which nobody waits for the answer."""
         if self.state is State.ESTABLISHED:
-            self.request(delete.DeleteIke(Cause.LOCAL, ""), now)
+            self.request(delete.IkeDelete(Cause.LOCAL, ""), now)
         if self.alive:
             self.end(Cause.LOCAL, "closed here", now)
         return self.take()
 
     # ---- our requests
 
-    def pump(self, now: float) -> None:
+    def send_next(self, now: float) -> None:
         while self.window.outstanding is None and self.queue.waiting and self.state in transitions.MAY_REQUEST:
             self.request(self.queue.pop(), now)
         if self.succession.before is not None and self.window.outstanding is None:
@@ -147,8 +147,8 @@ class IkeSession(Context):
         self.window.outstanding = None
         if task is not None:
             task.dropped(self)  # a rekey by the peer may take everything over here
-        quiet = self.withdrawn or (not self.succession.handed_over and delete.inherit(self, now)) or quiet
-        reauth.gone(self, now)
+        quiet = self.withdrawn or (not self.succession.handed_over and delete.hand_over(self, now)) or quiet
+        reauth.ended(self, now)
         if not quiet and not self.succession.handed_over:
             kind = Kind.IKE_DOWN if self.authenticated else Kind.IKE_FAILED
             self.report(kind, text, cause=cause, again=again)

@@ -12,7 +12,7 @@ from ipsec_dp.ike.peer import NAT_KEEPALIVE
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2 import child_create, delete, ike_rekey, reauth
 from ipsec_dp.ike.v2.deadlines import reprieve
-from ipsec_dp.ike.v2.liveness import Check
+from ipsec_dp.ike.v2.liveness import LivenessCheck
 from ipsec_dp.ike.v2.sa import Child, ChildState
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def due(context: Context, now: float) -> None:
     elif now >= deadlines.soft or context.window.nearly_exhausted:
         deadlines.soft = inf
         reprieve(deadlines, now)
-        ike_rekey.ike(context)
+        ike_rekey.rekey(context)
     reauth.due(context, now)
     if now >= deadlines.check_at:
         _check(context, now)
@@ -83,12 +83,12 @@ def rekey_child(context: Context, child: Child, now: float) -> None:
         return
     child.soft = inf
     if child.state is ChildState.UP and not rekeying(context, child):
-        context.enqueue(child_create.CreateChild(child.pairs, rekeys=child))
+        context.enqueue(child_create.ChildCreate(child.pairs, rekeys=child))
 
 
 def rekeying(context: Context, child: Child) -> bool:
     """True when a rekey of ours is waiting or under way."""
-    return any(isinstance(task, child_create.CreateChild) and task.rekeys is child for task in context.pending())
+    return any(isinstance(task, child_create.ChildCreate) and task.rekeys is child for task in context.pending())
 
 
 def expire(context: Context, child: Child, now: float) -> None:
@@ -102,7 +102,7 @@ def expire(context: Context, child: Child, now: float) -> None:
     if alone:
         context.report(Kind.CHILD_DOWN, "it reached its hard limit", cause=Cause.LIFETIME, child=child.number, again=True)
         if context.peer.start == "start":
-            context.enqueue(child_create.CreateChild(child.pairs))
+            context.enqueue(child_create.ChildCreate(child.pairs))
 
 
 def _idle(context: Context, child: Child, now: float) -> None:
@@ -128,7 +128,7 @@ def _check(context: Context, now: float) -> None:
     if deadlines.check_at <= now:
         deadlines.check_at = now + interval
         if not any(context.pending()):
-            context.enqueue(Check(context.peer.liveness.retries))
+            context.enqueue(LivenessCheck(context.peer.liveness.retries))
 
 
 def _keepalive(context: Context, now: float) -> None:

@@ -33,7 +33,7 @@ def consequences(new: C, others: Iterable[C], now: float) -> Iterator[tuple[C, C
             loser, winner = sorted((new, other), key=lambda one: one.sa.lowest_nonce)
             if loser.sa.initiator:
                 yield loser, partial(_delete, loser, "both sides began at once; the other IKE SA stays", now)
-                yield winner, partial(children.use, winner)
+                yield winner, partial(children.switch_waiting, winner)
             else:
                 yield loser, partial(_leave_to_the_peer, loser, now)
         elif other.succession.after is new:
@@ -46,7 +46,7 @@ def consequences(new: C, others: Iterable[C], now: float) -> Iterator[tuple[C, C
 
 def _delete(one: Context, text: str, now: float) -> None:
     delete.ike(one, Cause.REPLACED, text, now)
-    one.pump(now)
+    one.send_next(now)
 
 
 def _leave_to_the_peer(one: Context, now: float) -> None:
