@@ -52,7 +52,7 @@ class Cookies:
 S = TypeVar("S")
 
 
-class HalfOpen(Generic[S]):
+class HalfOpenSas(Generic[S]):
     """IKE SAs that a stranger may have made us hold, counted by the address that each came from."""
 
     def __init__(self) -> None:

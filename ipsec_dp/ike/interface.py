@@ -120,7 +120,7 @@ class IkeCore(Protocol):
         """Authenticated ESP with the highest sequence number yet came from another outer address (RFC 7296 §2.23)."""
 
     def probe(self, tunnel: str, octets: int, first_wait: float, now: float) -> list[Action] | None:
-        """Ask whether an IP datagram of `octets` reaches the peer; `PathProbed` tells. It is repeated once, after `first_wait`
+        """Ask whether an IP datagram of `octets` reaches the peer; `ProbeResult` tells. It is repeated once, after `first_wait`
         seconds. None: there is no IKE SA, or it has something more important to do.
         """
 

@@ -27,7 +27,7 @@ from ipsec_dp.ike.v2.message import Header, Message, parse_message
 from ipsec_dp.ike.v2.probe import PathProbe
 from ipsec_dp.ike.v2.sa import NO_SPI, State
 from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
-from ipsec_dp.ike.v2.unsolicited import Unsolicited
+from ipsec_dp.ike.v2.unsolicited import UnsolicitedAnswers
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class IkeManager:
         self._spawned: list[IkeSession] = []  # by the session that acts just now
         self._admission: Admission[IkeSession] = Admission(environment.rng)
         self._counts: Counter[str] = Counter()
-        self._unsolicited = Unsolicited()
+        self._unsolicited = UnsolicitedAnswers()
         self._may_tell = RareEvents().may_tell
 
     def set_peers(self, peers: Iterable[Peer]) -> None:

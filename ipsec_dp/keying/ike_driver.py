@@ -74,7 +74,7 @@ class IkeDriver:
         locate: Callable[[Tunnel, Address | str, int], Awaitable[tuple[Address, Address]]],
         changed: Callable[[str], None],
         clock: Clock,
-        probed: Callable[[act.PathProbed], None] = lambda _: None,
+        probed: Callable[[act.ProbeResult], None] = lambda _: None,
     ) -> None:
         self._tunnels = {tunnel.name: tunnel for tunnel in tunnels}
         self._peers = dict(peers)
@@ -366,7 +366,7 @@ class IkeDriver:
                 self._children.release_spi(action.spi)
             case act.MovePath():
                 self._children.move(action)
-            case act.PathProbed():
+            case act.ProbeResult():
                 self._probed(action)
             case act.Report():
                 self._report(action.event)

@@ -7,7 +7,7 @@ import pytest
 
 from ipsec_dp.ike import cookies
 from ipsec_dp.ike.actions import Endpoint
-from ipsec_dp.ike.cookies import Cookies, HalfOpen
+from ipsec_dp.ike.cookies import Cookies, HalfOpenSas
 
 ONE, OTHER = (ip_address(f"192.0.2.{number}") for number in (1, 2))
 END = Endpoint(ONE, 500)
@@ -44,7 +44,7 @@ def test_it_outlives_one_secret_and_not_two(made):
 
 
 def test_limits_of_one_address_and_of_all():
-    half_open: HalfOpen[int] = HalfOpen()
+    half_open: HalfOpenSas[int] = HalfOpenSas()
     for number in range(cookies.COOKIE_ABOVE_ADDRESS):
         assert not half_open.needs_cookie(ONE)
         half_open.add(number, ONE)
@@ -58,7 +58,7 @@ def test_limits_of_one_address_and_of_all():
 
 
 def test_what_is_authenticated_or_gone_counts_no_more():
-    half_open: HalfOpen[str] = HalfOpen()
+    half_open: HalfOpenSas[str] = HalfOpenSas()
     half_open.add("sa", ONE)
     assert (list(half_open), len(half_open)) == (["sa"], 1)
     half_open.discard("sa")

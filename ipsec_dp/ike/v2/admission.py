@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ipsec_dp.ike.actions import Send
-from ipsec_dp.ike.cookies import Cookies, HalfOpen
+from ipsec_dp.ike.cookies import Cookies, HalfOpenSas
 from ipsec_dp.ike.v2.message import Header, Message, build_message
 from ipsec_dp.ike.v2.payloads import Nonce, Notify
 from ipsec_dp.ike.v2.sa import NO_SPI
@@ -22,7 +22,7 @@ class Admission(Generic[S]):
     """What strangers have cost so far, and what each must show."""
 
     def __init__(self, rng: Rng) -> None:
-        self.half_open: HalfOpen[S] = HalfOpen()
+        self.half_open: HalfOpenSas[S] = HalfOpenSas()
         self._rng = rng
         self._cookies = Cookies(rng)
 

@@ -38,7 +38,7 @@ class ChildError(IkeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Agreed:
+class Agreement:
     """What an exchange gives a CHILD_SA besides its selectors: Ni and Nr, who sent the request, g^ir under PFS, the SA rekeyed."""
 
     nonces: tuple[bytes, bytes]
@@ -54,7 +54,7 @@ def install(
     selectors: tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]],
     pairs: tuple[ProxyId, ...],
     now: float,
-    agreed: Agreed,
+    agreed: Agreement,
 ) -> Child:
     """Derive keys and emit both installs. `spis`: ours and the peer's."""
     old, peer = agreed.rekeys, context.peer

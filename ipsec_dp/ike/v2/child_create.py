@@ -13,7 +13,7 @@ from ipsec_dp.ike.v2 import delete, replacement, ts
 from ipsec_dp.ike.v2.child import (
     MAX_OFFERED,
     MAX_PAIRS,
-    Agreed,
+    Agreement,
     ChildError,
     install,
     is_held,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message
-    from ipsec_dp.ike.v2.sa import Received
+    from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 MAX_ROUNDS: Final = 3  # INVALID_KE_PAYLOAD answers that one request follows
 MAX_DELAYS: Final = 16  # TEMPORARY_FAILURE answers after which a request is asked again
@@ -127,14 +127,14 @@ class ChildCreate(Task):
             tsr,
         ]
 
-    def answered(self, context: Context, received: Received) -> None:
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
         message, offer = received.message, self.offer
         peer_nonce = message.get(Nonce)
         if offer is None or peer_nonce is None:
             return
         self.offer = None
         secrets = self._secret(message)
-        agreed = Agreed((self.nonce, peer_nonce.data), initiator=True, secrets=secrets, rekeys=self.rekeys)
+        agreed = Agreement((self.nonce, peer_nonce.data), initiator=True, secrets=secrets, rekeys=self.rekeys)
         new = _accept(context, offer, message, received.now, agreed)
         if new is None:
             self._failed_rekey(context, received.now)
@@ -229,7 +229,7 @@ def _rekey_notify(old: Child) -> Notify:
 def accept_first(context: Context, offer: Offer, message: Message, now: float) -> None:
     """The CHILD_SA part of an IKE_AUTH response; the IKE SA is up whatever it says (RFC 7296 §1.2)."""
     if message.get(SecurityAssociation) is not None:
-        new = _accept(context, offer, message, now, Agreed(context.handshake.nonces, initiator=True))
+        new = _accept(context, offer, message, now, Agreement(context.handshake.nonces, initiator=True))
         if new is not None:
             _begin(context, new, now)
         cover(context, now)
@@ -253,7 +253,7 @@ def _begin(context: Context, new: Child, now: float) -> None:
     report_up(context, new)
 
 
-def _accept(context: Context, offer: Offer, message: Message, now: float, agreed: Agreed) -> Child | None:
+def _accept(context: Context, offer: Offer, message: Message, now: float, agreed: Agreement) -> Child | None:
     """Install what the peer agreed to; when it is not what we offered, delete it again and say so."""
     sa, tsi, tsr = message.get(SecurityAssociation), message.get(TrafficSelectorsInitiator), message.get(TrafficSelectorsResponder)
     try:

@@ -8,7 +8,7 @@ from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import replacement, ts
-from ipsec_dp.ike.v2.child import MAX_OFFERED, MAX_PAIRS, Agreed, by_spi_out, install, replaced_by, report_up, switch
+from ipsec_dp.ike.v2.child import MAX_OFFERED, MAX_PAIRS, Agreement, by_spi_out, install, replaced_by, report_up, switch
 from ipsec_dp.ike.v2.child_create import ChildCreate
 from ipsec_dp.ike.v2.exchanges import Shape
 from ipsec_dp.ike.v2.payloads import (
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
     from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
     from ipsec_dp.ike.v2.context import Context
-    from ipsec_dp.ike.v2.sa import Received
+    from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 SPARE_CHILDREN: Final = 64  # CHILD_SAs of an IKE SA beyond four for each proxy ID: rekeys in progress, and what is dying
 
 
-def answer_first(context: Context, received: Received) -> list[Payload]:
+def answer_first(context: Context, received: ReceivedMessage) -> list[Payload]:
     """SA, TSi, TSr of an IKE_AUTH response, or why there is no CHILD_SA."""
-    return _answer(context, received, Agreed(context.handshake.nonces, initiator=False), in_auth=True)
+    return _answer(context, received, Agreement(context.handshake.nonces, initiator=False), in_auth=True)
 
 
-def answer(context: Context, received: Received) -> list[Payload]:
+def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     """A CREATE_CHILD_SA request for a new CHILD_SA or a rekey of one."""
     message = received.message
     if context.task is not None and context.task.shape is Shape.REKEY_IKE:
@@ -56,7 +56,7 @@ def answer(context: Context, received: Received) -> list[Payload]:
         return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
     own = message.get(Nonce)
     reply_nonce = nonce(context.host.environment.rng)
-    agreed = Agreed((b"" if own is None else own.data, reply_nonce), initiator=False, rekeys=rekeys)
+    agreed = Agreement((b"" if own is None else own.data, reply_nonce), initiator=False, rekeys=rekeys)
     return _answer(context, received, agreed, in_auth=False)
 
 
@@ -67,7 +67,7 @@ def _rekeyed_child(context: Context, notify: Notify) -> Child | None:
     return by_spi_out(context, notify.spi)
 
 
-def _answer(context: Context, received: Received, agreed: Agreed, *, in_auth: bool) -> list[Payload]:
+def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, in_auth: bool) -> list[Payload]:
     message, peer = received.message, context.peer
     sa, tsi, tsr = message.get(SecurityAssociation), message.get(TrafficSelectorsInitiator), message.get(TrafficSelectorsResponder)
     if sa is None or tsi is None or tsr is None:
@@ -90,7 +90,7 @@ def _answer(context: Context, received: Received, agreed: Agreed, *, in_auth: bo
         if ke is None or ke.group != suite.group.id:
             return [Notify(NotifyType.INVALID_KE_PAYLOAD, suite.group.id.to_bytes(2, "big"))]
         public, secret = dh.respond(suite.group, ke.data, context.host.environment.rng)
-        agreed = Agreed(agreed.nonces, initiator=False, secrets=(secret,), rekeys=agreed.rekeys)
+        agreed = Agreement(agreed.nonces, initiator=False, secrets=(secret,), rekeys=agreed.rekeys)
         extra.append(KeyExchangePayload(suite.group.id, public))
     spi = context.host.environment.allocate_spi(context.peer.tunnel)
     if spi is None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.exchanges import UnprovenError
     from ipsec_dp.ike.v2.payloads import Notify, Payload
-    from ipsec_dp.ike.v2.sa import Child, IkeSa, Received
+    from ipsec_dp.ike.v2.sa import Child, IkeSa, ReceivedMessage
 
 
 class IkeHost(Protocol):
@@ -68,7 +68,7 @@ class Task(Request, ABC):
         """The payloads of the request; None when there is nothing to ask for any more."""
 
     @abstractmethod
-    def answered(self, context: Context, received: Received) -> None:
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
         """The response, with every payload that the table requires."""
 
     def refused(self, context: Context, notify: Notify | None, text: str, now: float) -> None:
@@ -131,7 +131,7 @@ class Succession:
 
 
 @dataclass(slots=True)
-class AfterReply:
+class StepsAfterReply:
     """What a handler leaves to be done once its reply was sent."""
 
     steps: list[Callable[[], None]] = field(default_factory=list)
@@ -160,7 +160,7 @@ class Context(ABC):
         self.withdrawn = False  # its tunnel is configured otherwise now: what becomes of it concerns nobody
         self.deadlines = Deadlines()
         self.exchange = ""  # what events are about
-        self.after_reply = AfterReply()
+        self.after_reply = StepsAfterReply()
         self._actions: list[Action] = []
 
     # ---- what it is

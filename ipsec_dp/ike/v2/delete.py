@@ -17,7 +17,7 @@ from ipsec_dp.ike.v2.wire import ExchangeType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
-    from ipsec_dp.ike.v2.sa import Child, Received
+    from ipsec_dp.ike.v2.sa import Child, ReceivedMessage
 
 
 class ChildDelete(Task):
@@ -36,7 +36,7 @@ class ChildDelete(Task):
             return None  # the peer was faster
         return [Delete(ProtocolId.ESP, (self.spi.to_bytes(4, "big"),))]
 
-    def answered(self, context: Context, received: Received) -> None:
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
         if self.child is not None and self.child.state is ChildState.DELETING:
             finish(context, self.child, received.now)
 
@@ -59,7 +59,7 @@ class IkeDelete(Task):
                 forget(context, one)
         return [Delete(ProtocolId.IKE)]
 
-    def answered(self, context: Context, received: Received) -> None:
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
         context.end(self.cause, self.text, received.now, again=self.again)
 
 

@@ -77,7 +77,7 @@ R = TypeVar("R", bound=Request)
 
 
 @dataclass(slots=True)
-class Outstanding(Generic[R]):
+class OutstandingRequest(Generic[R]):
     """Our request that is not answered yet."""
 
     message_id: int
@@ -107,7 +107,7 @@ class Window(Generic[R]):
     def __init__(self, *, next_id: int = 0, expected: int = 0) -> None:
         self.next_id = next_id
         self.expected = expected
-        self.outstanding: Outstanding[R] | None = None
+        self.outstanding: OutstandingRequest[R] | None = None
         self.reply: tuple[bytes, ...] = ()
         self.requests, self.responses = Reassembler(), Reassembler()  # fragments of the peer's
 
@@ -128,7 +128,7 @@ class Window(Generic[R]):
 
     def sent(self, task: R, datagrams: tuple[bytes, ...], now: float) -> None:
         """Our request `next_id` is on its way."""
-        self.outstanding = Outstanding(self.next_id, task, datagrams, 0, now + task.first_wait)
+        self.outstanding = OutstandingRequest(self.next_id, task, datagrams, 0, now + task.first_wait)
         self.next_id += 1
 
     def replied(self, datagrams: tuple[bytes, ...]) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.keymat import IkeKeys
     from ipsec_dp.ike.v2.message import Message
-    from ipsec_dp.ike.v2.sa import Received
+    from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 CANDIDATES = (
     "either the secrets differ, or the identities do, or it does not trust our certificate; a peer does not say which: its log "
@@ -90,7 +90,7 @@ class IkeAuth(Task):
             *self.offer.payloads(),
         ]
 
-    def answered(self, context: Context, received: Received) -> None:
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
         message = received.message
         claimed, proof = message.get(IdentificationResponder), message.get(Authentication)
         if claimed is None or proof is None or context.ends.identities is None:
@@ -142,14 +142,14 @@ class AuthenticationFailed(Task):
         del context, now
         return [Notify(NotifyType.AUTHENTICATION_FAILED)]
 
-    def answered(self, context: Context, received: Received) -> None:
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
         """Never: the IKE SA is gone."""
 
 
 # --- responder -------------------------------------------------------------------------------------------------------
 
 
-def answer(context: Context, received: Received) -> list[Payload]:
+def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     """IDr, AUTH and the first CHILD_SA; or AUTHENTICATION_FAILED and nothing else."""
     message = received.message
     try:
@@ -170,7 +170,7 @@ def answer(context: Context, received: Received) -> list[Payload]:
     ]
 
 
-def _authenticate(context: Context, received: Received) -> Authentication:
+def _authenticate(context: Context, received: ReceivedMessage) -> Authentication:
     """Find out which tunnel's peer it is, check its proof, make ours. Raises AuthenticationError, IdentityError."""
     message = received.message
     claimed, proof = message.get(IdentificationInitiator), message.get(Authentication)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message
-    from ipsec_dp.ike.v2.sa import Received
+    from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 MAX_COOKIE: Final = 64  # octets (RFC 7296 §2.6)
 FAIL_OVER_TRIES: Final = 3  # retransmissions to one of several addresses: 1 + 1.8 + 3.2 + 5.8 s
@@ -62,7 +62,7 @@ class IkeSaInit(Task):
             Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, hash_algorithms_data()),
         ]
 
-    def answered(self, context: Context, received: Received) -> None:
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
         """Raises IkeError for what is not to be acted on."""
         message = received.message
         if self._again(context, message, received.now):
@@ -101,7 +101,7 @@ class IkeSaInit(Task):
         return True
 
 
-def answer(context: Context, received: Received) -> list[Payload]:
+def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     """The response; when something is refused the IKE SA stays NEW, and is forgotten."""
     message = received.message
     sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)

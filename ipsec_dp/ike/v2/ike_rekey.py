@@ -18,7 +18,7 @@ from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 if TYPE_CHECKING:
     from ipsec_dp.ike.proposal import IkeSuite
     from ipsec_dp.ike.v2.context import Context
-    from ipsec_dp.ike.v2.sa import Received
+    from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 MAX_ROUNDS: Final = 3  # INVALID_KE_PAYLOAD answers that one request follows
 AWAIT_DELETE: Final = 60.0  # seconds an SA that was replaced waits for the peer's DELETE
@@ -51,7 +51,7 @@ class IkeRekey(Task):
             KeyExchangePayload(self.key.group.id, self.key.public),
         ]
 
-    def answered(self, context: Context, received: Received) -> None:
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
         message, now = received.message, received.now
         sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
         if sa is None or ke is None or peer_nonce is None or self.key is None:
@@ -107,13 +107,13 @@ def rekey(context: Context) -> None:
         context.enqueue(IkeRekey())
 
 
-def not_now(context: Context, received: Received) -> list[Payload]:
+def not_now(context: Context, received: ReceivedMessage) -> list[Payload]:
     """A request for an SA on an IKE SA that is on its way out (RFC 7296 §2.25.2)."""
     del context, received
     return [Notify(NotifyType.TEMPORARY_FAILURE)]
 
 
-def answer(context: Context, received: Received) -> list[Payload]:
+def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     """The peer rekeys the IKE SA."""
     message, now = received.message, received.now
     task = context.task

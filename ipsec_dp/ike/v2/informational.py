@@ -14,10 +14,10 @@ from ipsec_dp.ike.v2.wire import NotifyType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
-    from ipsec_dp.ike.v2.sa import Received
+    from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 
-def answer(context: Context, received: Received) -> list[Payload]:
+def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     """An INFORMATIONAL request: DELETEs, a farewell, or nothing at all, which asks whether we live."""
     message = received.message
     if message.notify(NotifyType.AUTHENTICATION_FAILED) is not None:

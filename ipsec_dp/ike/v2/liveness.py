@@ -11,7 +11,7 @@ from ipsec_dp.ike.v2.wire import ExchangeType
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.payloads import Payload
-    from ipsec_dp.ike.v2.sa import Received
+    from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 
 class LivenessCheck(Task):
@@ -28,7 +28,7 @@ class LivenessCheck(Task):
         del context, now
         return []
 
-    def answered(self, context: Context, received: Received) -> None:
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
         """That it was answered is all there is to know."""
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike.actions import PathProbed
+from ipsec_dp.ike.actions import ProbeResult
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.fragment import datagram_octets, plaintext_room
@@ -20,7 +20,7 @@ from ipsec_dp.ike.v2.wire import ExchangeType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
-    from ipsec_dp.ike.v2.sa import Received
+    from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 PADDING_NOTIFY: Final = 58853  # private use: 40960 to 65535
 NOTIFY_OCTETS: Final = 8  # of a notify without data
@@ -58,6 +58,6 @@ class PathProbe(Task):
         self.whole, self.tries = False, self._retries
         return []
 
-    def answered(self, context: Context, received: Received) -> None:
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
         del received
-        context.emit(PathProbed(context.peer.tunnel, self.asked, self.octets, passed=self.whole))
+        context.emit(ProbeResult(context.peer.tunnel, self.asked, self.octets, passed=self.whole))

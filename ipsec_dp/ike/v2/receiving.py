@@ -11,26 +11,26 @@ from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
 from ipsec_dp.ike.v2 import transitions
-from ipsec_dp.ike.v2.context import AfterReply
+from ipsec_dp.ike.v2.context import StepsAfterReply
 from ipsec_dp.ike.v2.errors import IntegrityError, UnsupportedCriticalPayloadError, notify_of
 from ipsec_dp.ike.v2.exchanges import UnprovenError
 from ipsec_dp.ike.v2.message import Header, Message
 from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Notify, Payload
 from ipsec_dp.ike.v2.protect import open_payload, parse_inner
-from ipsec_dp.ike.v2.sa import Received, State
+from ipsec_dp.ike.v2.sa import ReceivedMessage, State
 from ipsec_dp.ike.v2.sending import seal, transmit
 from ipsec_dp.ike.v2.wire import ExchangeType, Flag, NotifyType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context, Task
-    from ipsec_dp.ike.v2.exchanges import Outstanding
+    from ipsec_dp.ike.v2.exchanges import OutstandingRequest
     from ipsec_dp.ike.v2.fragment import Reassembler
 
 HALF_OPEN: Final = 30.0  # seconds an initiator has to authenticate
 MAX_HINTS: Final = 4  # of one IKE SA; whoever can send datagrams can cause them
 
 
-def receive(context: Context, received: Received) -> None:
+def receive(context: Context, received: ReceivedMessage) -> None:
     """Raises IkeError, and has then changed nothing, for what is not the peer's or not well formed."""
     header = received.message.header
     context.exchange = ExchangeType(header.exchange).name if header.exchange in list(ExchangeType) else ""
@@ -48,7 +48,7 @@ def receive(context: Context, received: Received) -> None:
         context.host.count("out_of_window")
 
 
-def _receive_init(context: Context, received: Received) -> None:
+def _receive_init(context: Context, received: ReceivedMessage) -> None:
     """Nothing in it is authenticated before IKE_AUTH covers it."""
     outstanding = context.window.outstanding
     if received.message.header.is_response:
@@ -60,7 +60,7 @@ def _receive_init(context: Context, received: Received) -> None:
         transmit(context, context.window.reply, received.path)
 
 
-def _init_request(context: Context, received: Received) -> None:
+def _init_request(context: Context, received: ReceivedMessage) -> None:
     row = transitions.request_row(context.state, received.message)
     if row is None or row.answer is None or row.missing(received.message):
         raise IkeSyntaxError("IKE_SA_INIT without its payloads")
@@ -75,7 +75,7 @@ def _init_request(context: Context, received: Received) -> None:
     transmit(context, datagrams, received.path)
 
 
-def _init_response(context: Context, outstanding: Outstanding[Task], received: Received) -> None:
+def _init_response(context: Context, outstanding: OutstandingRequest[Task], received: ReceivedMessage) -> None:
     header = received.message.header
     if header.from_initiator or header.message_id != 0:
         return
@@ -87,7 +87,7 @@ def _init_response(context: Context, outstanding: Outstanding[Task], received: R
         _hint(context, error, outstanding, received.now)
 
 
-def _hint(context: Context, error: IkeError, outstanding: Outstanding[Task], now: float) -> None:
+def _hint(context: Context, error: IkeError, outstanding: OutstandingRequest[Task], now: float) -> None:
     """Keep asking, but not for long once the peer, as it seems, refuses."""
     hint = error if isinstance(error, UnprovenError) else UnprovenError(str(error))
     if any(str(known) == str(hint) for known in context.handshake.hints) or len(context.handshake.hints) == MAX_HINTS:
@@ -99,7 +99,7 @@ def _hint(context: Context, error: IkeError, outstanding: Outstanding[Task], now
         outstanding.deadline = min(outstanding.deadline, now + lifetimes.HINT_PATIENCE)
 
 
-def _receive_request(context: Context, received: Received) -> None:
+def _receive_request(context: Context, received: ReceivedMessage) -> None:
     payloads: list[Payload] | None
     try:
         message = _open(context, received, context.window.requests)
@@ -115,7 +115,7 @@ def _receive_request(context: Context, received: Received) -> None:
         _reply(context, payloads, received)
 
 
-def _answered(context: Context, message: Message, received: Received) -> list[Payload] | None:
+def _answered(context: Context, message: Message, received: ReceivedMessage) -> list[Payload] | None:
     """What the table says; None when it says nothing."""
     row = transitions.request_row(context.state, message)
     if row is None or row.answer is None:
@@ -124,7 +124,7 @@ def _answered(context: Context, message: Message, received: Received) -> list[Pa
     _heard(context, received)
     if row.missing(message):
         raise IkeSyntaxError(f"{row.exchange.name} request without {', '.join(kind.name for kind in row.missing(message))}")
-    return row.answer(context, Received(message, received.datagram, received.path, received.now))
+    return row.answer(context, ReceivedMessage(message, received.datagram, received.path, received.now))
 
 
 def _syntax_error(context: Context, error: IkeSyntaxError) -> list[Payload]:
@@ -139,13 +139,13 @@ def _notifies(error: IkeError) -> list[Payload]:
     return [] if notify is None else [notify]
 
 
-def _reply(context: Context, payloads: list[Payload], received: Received) -> None:
+def _reply(context: Context, payloads: list[Payload], received: ReceivedMessage) -> None:
     header = received.message.header
     flags = context.sa.request_flags | Flag.RESPONSE
     datagrams = seal(context, Header(context.sa.spi_i, context.sa.spi_r, header.exchange, flags, header.message_id), payloads)
     context.window.replied(datagrams)
     transmit(context, datagrams, received.path)
-    later, context.after_reply = context.after_reply, AfterReply()
+    later, context.after_reply = context.after_reply, StepsAfterReply()
     for step in later.steps:
         step()
     if later.closing is not None:
@@ -153,7 +153,7 @@ def _reply(context: Context, payloads: list[Payload], received: Received) -> Non
         context.end(cause, text, received.now, again=again, linger=True)
 
 
-def _repeat_reply(context: Context, received: Received) -> None:
+def _repeat_reply(context: Context, received: ReceivedMessage) -> None:
     """A duplicate: its sender may have the reply again, of a fragmented request for the first fragment (RFC 7383 §2.6.1)."""
     sealed = received.message.get(Encrypted) or received.message.get(EncryptedFragment)
     if sealed is None or context.sa.incoming is None:
@@ -163,7 +163,7 @@ def _repeat_reply(context: Context, received: Received) -> None:
         transmit(context, context.window.reply, received.path)
 
 
-def _receive_response(context: Context, received: Received) -> None:
+def _receive_response(context: Context, received: ReceivedMessage) -> None:
     header, outstanding = received.message.header, context.window.outstanding
     if (
         outstanding is None
@@ -186,7 +186,7 @@ def _receive_response(context: Context, received: Received) -> None:
         if missing:
             _refused(context, task, message, received.now)
         else:
-            task.answered(context, Received(message, received.datagram, received.path, received.now))
+            task.answered(context, ReceivedMessage(message, received.datagram, received.path, received.now))
     except IntegrityError:
         raise
     except IkeError as error:
@@ -203,7 +203,7 @@ def _refused(context: Context, task: Task, message: Message, now: float) -> None
         task.refused(context, None, "the peer's answer lacks payloads it must have", now)
 
 
-def _open(context: Context, received: Received, reassembler: Reassembler) -> Message | None:
+def _open(context: Context, received: ReceivedMessage, reassembler: Reassembler) -> Message | None:
     """The message with what was protected in it; None while fragments are missing. Raises IntegrityError, IkeSyntaxError."""
     incoming, message = context.sa.incoming, received.message
     sealed = message.get(Encrypted)
@@ -217,7 +217,7 @@ def _open(context: Context, received: Received, reassembler: Reassembler) -> Mes
     return None if whole is None else message.with_payloads(parse_inner(*whole))
 
 
-def _heard(context: Context, received: Received) -> None:
+def _heard(context: Context, received: ReceivedMessage) -> None:
     """An authenticated message that is news: the peer lives, and where it is (RFC 7296 §2.23)."""
     context.deadlines.heard = received.now
     if context.authenticated and received.path.remote != context.path.remote:

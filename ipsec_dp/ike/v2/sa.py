@@ -52,7 +52,7 @@ _CHILD_ORDER: Final = tuple(ChildState)
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceivedMessage:
     """One message at its handler: opened, with the octets and the path it came by."""
 
     message: Message

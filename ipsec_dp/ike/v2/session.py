@@ -18,7 +18,7 @@ from ipsec_dp.ike.v2.exchanges import Shape
 from ipsec_dp.ike.v2.ike_init import IkeSaInit
 from ipsec_dp.ike.v2.liveness import silence_text
 from ipsec_dp.ike.v2.message import Message
-from ipsec_dp.ike.v2.sa import NO_SPI, IkeSa, Received, State, nonzero_spi
+from ipsec_dp.ike.v2.sa import NO_SPI, IkeSa, ReceivedMessage, State, nonzero_spi
 from ipsec_dp.ike.v2.sending import request_header, seal, transmit
 from ipsec_dp.ike.v2.wire import ExchangeType
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.context import IkeHost
-    from ipsec_dp.ike.v2.exchanges import Outstanding
+    from ipsec_dp.ike.v2.exchanges import OutstandingRequest
 
 LINGER: Final = 30.0  # seconds in which a duplicate of the last request is still answered
 
@@ -57,7 +57,7 @@ class IkeSession(Context):
     def receive(self, datagram: bytes, message: Message, path: Path, now: float) -> list[Action]:
         """A message for this SA, `message` being what was parsed from `datagram`. Never raises for what is in it."""
         try:
-            receiving.receive(self, Received(message, datagram, path, now))
+            receiving.receive(self, ReceivedMessage(message, datagram, path, now))
         except IntegrityError:
             self.host.count("unauthenticated")
         except IkeError:
@@ -129,7 +129,7 @@ class IkeSession(Context):
         self.window.next_id = 0
         self.request(task, now)
 
-    def _retransmit(self, outstanding: Outstanding[Task], now: float) -> None:
+    def _retransmit(self, outstanding: OutstandingRequest[Task], now: float) -> None:
         """Once more; then what the task has instead of it; then it is given up."""
         task = outstanding.task
         if outstanding.again(now):

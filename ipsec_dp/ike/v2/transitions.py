@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.payloads import Payload
-    from ipsec_dp.ike.v2.sa import Received
+    from ipsec_dp.ike.v2.sa import ReceivedMessage
 
-    Answer = Callable[[Context, Received], list[Payload]]
+    Answer = Callable[[Context, ReceivedMessage], list[Payload]]
 
 P = PayloadType
 S = State
