@@ -18,7 +18,7 @@ from ipsec_dp.ike.v2.message import Header
 from ipsec_dp.ike.v2.payloads import Encrypted
 from ipsec_dp.ike.v2.protect import seal_payload
 from ipsec_dp.ike.v2.sa import ChildState, State
-from ipsec_dp.ike.v2.session import IkeSession
+from ipsec_dp.ike.v2.session import IkeSession, initiator
 from ipsec_dp.ike.v2.wire import ExchangeType, PayloadType
 
 from .ladder import OTHER, Ladder, peer
@@ -197,11 +197,22 @@ def test_a_ladder_takes_the_pair(pair, entered):
     assert entered <= transitions.PAIRS
 
 
+def way_to(state):
+    """The states that an IKE SA enters to be in `state`."""
+    ways: dict[State, tuple[State, ...]] = {S.NEW: ()}
+    while state not in ways:
+        ways |= {after: (*ways[before], after) for before, after in transitions.PAIRS if before in ways and after not in ways}
+    return ways[state]
+
+
 @pytest.mark.parametrize("after", State)
 @pytest.mark.parametrize("before", State)
-def test_every_other_pair_is_refused(before, after, monkeypatch):
-    session = init_sent().a.core.sessions()[-1]
-    monkeypatch.setattr(session, "_state", before)
+def test_every_other_pair_is_refused(before, after):
+    ladder = Ladder()
+    session = initiator(ladder.a.core, peer("a"), ladder.path("a"), ladder.clock())
+    for state in way_to(before):
+        session.enter(state)
+    assert session.state is before
     if (before, after) in transitions.PAIRS:
         session.enter(after)
         assert session.state is after
@@ -262,3 +273,14 @@ def test_the_states_that_the_code_enters_are_those_of_the_table():
                 if state.value.id == "State":
                     entered.add(State[state.attr])
     assert entered == {after for _, after in transitions.PAIRS}
+
+
+def test_a_provisional_ike_sa_is_not_in_use():
+    """Neither does status show it, nor is a request of ours sent on it, nor does the peer get a CHILD_SA on it."""
+    ladder = undecided()
+    for site in ladder.sites.values():
+        old, undecided_one = site.core.sessions()
+        assert [one.state for one in (old, undecided_one)] == [S.ESTABLISHED, S.PROVISIONAL]
+        assert [one.in_use for one in (old, undecided_one)] == [True, False]
+        assert [status.spi_i for status in site.status] == [old.sa.spi_i]
+        assert not undecided_one.children
