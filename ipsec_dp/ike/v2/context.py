@@ -127,7 +127,7 @@ class Succession:
 
     before: Context | None = None  # this one is to replace it
     after: Context | None = None  # it is to replace this one, up or not yet
-    handed_over: bool = False  # its place is another's: it has no CHILD_SAs, and its end concerns nobody
+    handed_over: bool = False  # what was on it is another's, and its end concerns nobody
 
 
 @dataclass(slots=True)
