@@ -17,7 +17,7 @@ from ipsec_dp.ipsec.selectors import ANY_IPV4, ANY_IPV6
 if TYPE_CHECKING:
     from ipsec_dp.errors import Finding
     from ipsec_dp.ike.peer import Encapsulation, LivenessAction, Start
-    from ipsec_dp.ike.v2.sa_payload import Proposal
+    from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ipsec.addresses import Address, Interface, Network
     from ipsec_dp.ipsec.rules import Action
     from ipsec_dp.ipsec.selectors import SelectorPair

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config.findings import Place
     from ipsec_dp.ike.peer import Start
-    from ipsec_dp.ike.v2.sa_payload import Proposal
+    from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ipsec.addresses import Address, Network
 
 REPLAY_WINDOWS = tuple(2**bits for bits in range(6, 14))

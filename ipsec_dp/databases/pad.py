@@ -9,8 +9,8 @@ from ipsec_dp.ike.actions import NATT_PORT
 from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certificates, load_crl
 from ipsec_dp.ike.identity import Identity
-from ipsec_dp.ike.peer import Life, Liveness, Peer, ProxyId, SharedKeyAuth, SignatureAuth, Unique
-from ipsec_dp.ike.v2.sa import packet_selectors
+from ipsec_dp.ike.peer import Life, Liveness, Peer, SharedKeyAuth, SignatureAuth, Unique
+from ipsec_dp.ike.traffic_selectors import ProxyId, of_packet
 
 if TYPE_CHECKING:
     from ipsec_dp.config.model import CertificateAuth, Tunnel
@@ -61,7 +61,7 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
 
 def proxy_id_of(selector: SelectorPair) -> ProxyId:
     """A configured selector in the form that is negotiated."""
-    return ProxyId(*packet_selectors(selector))
+    return of_packet(selector)
 
 
 def _identity(text: str | None) -> Identity | None:

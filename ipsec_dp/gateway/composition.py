@@ -20,8 +20,8 @@ from ipsec_dp.gateway.inspection import Inspection
 from ipsec_dp.gateway.notices import Notices
 from ipsec_dp.gateway.reload import Reloader, ReloadParts
 from ipsec_dp.ike.environment import Environment
+from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.manager import IkeManager
-from ipsec_dp.ike.v2.wire import IkeError
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
 from ipsec_dp.keying.manual import ManualSas

@@ -11,28 +11,28 @@ from ipsec_dp.errors import Finding
 SCHEMA: Final = 1
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="verb"):
+class ControlRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="verb"):
     """What every request has: a verb."""
 
 
-class StatusRequest(Request, frozen=True, tag="status"):
+class StatusRequest(ControlRequest, frozen=True, tag="status"):
     """The gateway and all tunnels, or the one of this name, or those in this state."""
 
     name: str | None = None
     state: str | None = None
 
 
-class DownRequest(Request, frozen=True, tag="down"):
+class DownRequest(ControlRequest, frozen=True, tag="down"):
     """Stop."""
 
 
-class ReloadRequest(Request, frozen=True, tag="reload"):
+class ReloadRequest(ControlRequest, frozen=True, tag="reload"):
     """Take the configuration over, from another file than last time if one is named."""
 
     file: str | None = None
 
 
-class ExplainRequest(Request, frozen=True, tag="explain"):
+class ExplainRequest(ControlRequest, frozen=True, tag="explain"):
     """What decides about a packet. Under ICMP `sport` is the type and `dport` the code."""
 
     source: str
@@ -43,20 +43,20 @@ class ExplainRequest(Request, frozen=True, tag="explain"):
     inbound: bool = False
 
 
-class InitiateRequest(Request, frozen=True, tag="initiate"):
+class InitiateRequest(ControlRequest, frozen=True, tag="initiate"):
     """Negotiate a tunnel now."""
 
     name: str
 
 
-class RekeyRequest(Request, frozen=True, tag="rekey"):
+class RekeyRequest(ControlRequest, frozen=True, tag="rekey"):
     """New keys for a tunnel's CHILD_SAs, or for its IKE SA."""
 
     name: str
     ike: bool = False
 
 
-class TerminateRequest(Request, frozen=True, tag="terminate"):
+class TerminateRequest(ControlRequest, frozen=True, tag="terminate"):
     """Delete a tunnel's SAs."""
 
     name: str

@@ -18,8 +18,8 @@ from ipsec_dp.errors import Finding, IpsecDpError
 from ipsec_dp.gateway.messages import ReloadRefusal, ReloadResult, TunnelChange
 from ipsec_dp.host import HostError
 from ipsec_dp.ike.effect import Effect
+from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.peer import Peer
-from ipsec_dp.ike.v2.wire import IkeError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence

@@ -1,1 +1,1 @@
-"""IKEv2 (RFC 7296) as a pure core: octets, `now` and randomness go in, values come out; no socket, no clock."""
+"""IKE as a pure core: octets, `now` and randomness go in, values come out; no socket, no clock. Each version has its own room."""

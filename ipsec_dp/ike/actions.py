@@ -207,7 +207,7 @@ class MovePath:
 
 
 @dataclass(frozen=True, slots=True)
-class PathProbed:
+class ProbeResult:
     """A probe of `asked` octets (`octets` as sent) arrived, or the peer answers but the probe was lost."""
 
     tunnel: str
@@ -233,6 +233,6 @@ Action = (
     | RemoveChild
     | ReleaseSpi
     | MovePath
-    | PathProbed
+    | ProbeResult
     | Report
 )

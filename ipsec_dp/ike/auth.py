@@ -5,7 +5,7 @@ Signatures are only ever verified by `cryptography`, against one exact scheme at
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
-from ipsec_dp.ike.v2.keymat import HASHES, prf
-from ipsec_dp.ike.v2.payloads import Authentication
-from ipsec_dp.ike.v2.wire import Buffer, IkeError, NotifyType
+from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.ike.octets import Buffer
+from ipsec_dp.ike.prf import HASHES, prf
 from ipsec_dp.ipsec.transforms import Prf
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -53,11 +53,17 @@ class HashAlgorithm(IntEnum):
 class AuthenticationError(IkeError):
     """A peer that did not prove who it is, or a proof we cannot give; the text names candidates, never secrets."""
 
-    notify = NotifyType.AUTHENTICATION_FAILED
-
 
 class SecretError(IkeError):
     """A secret that cannot be used: missing, unreadable, open to everybody, or malformed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What an AUTH payload says: by which method, and the octets that prove it."""
+
+    method: int
+    data: bytes = field(repr=False)
 
 
 def signed_octets(algorithm: Prf, message: Buffer, peer_nonce: Buffer, sk_p: Buffer, id_body: Buffer) -> bytes:
@@ -110,11 +116,11 @@ class PreSharedKey:
             return None
         return f"the shared key has {len(self._key)} octets; fewer than {STRONG_PSK} can be guessed from a recorded handshake"
 
-    def sign(self, algorithm: Prf, octets: Buffer) -> Authentication:
+    def sign(self, algorithm: Prf, octets: Buffer) -> Proof:
         """AUTH = prf(prf(key, "Key Pad for IKEv2"), octets) (RFC 7296 §2.15)."""
-        return Authentication(AuthMethod.SHARED_KEY, prf(algorithm, prf(algorithm, self._key, _KEY_PAD), octets))
+        return Proof(AuthMethod.SHARED_KEY, prf(algorithm, prf(algorithm, self._key, _KEY_PAD), octets))
 
-    def verify(self, algorithm: Prf, octets: Buffer, received: Authentication) -> None:
+    def verify(self, algorithm: Prf, octets: Buffer, received: Proof) -> None:
         """AuthenticationError unless `received` is what `sign` gives; compared in constant time."""
         if received.method != AuthMethod.SHARED_KEY:
             raise AuthenticationError(f"the peer authenticates by {method_text(received.method)}, a shared key is configured")
@@ -217,9 +223,7 @@ def parse_hash_algorithms(data: bytes) -> frozenset[int]:
     return frozenset(int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data) - 1, 2))
 
 
-def sign(
-    key: PrivateKey, octets: Buffer, peer_hashes: frozenset[int] | None, *, pss: bool = True, sha1: bool = False
-) -> Authentication:
+def sign(key: PrivateKey, octets: Buffer, peer_hashes: frozenset[int] | None, *, pss: bool = True, sha1: bool = False) -> Proof:
     """AUTH over `octets`. `peer_hashes` is None when the peer knows no RFC 7427: then the classic method of the key's type.
 
     `pss` false prefers PKCS#1 v1.5 for an RSA key; `sha1` true makes method 1 with SHA-1, the only hash some older peers verify,
@@ -234,7 +238,7 @@ def sign(
     scheme = min(usable, key=lambda scheme: (scheme.pss != pss, _distance(public, scheme)))
     identifier = scheme.identifiers[0]
     signature = _raw_sign(key, bytes(octets), scheme.hash, pss=scheme.pss)
-    return Authentication(AuthMethod.DIGITAL_SIGNATURE, bytes([len(identifier)]) + identifier + signature)
+    return Proof(AuthMethod.DIGITAL_SIGNATURE, bytes([len(identifier)]) + identifier + signature)
 
 
 def _distance(public: PublicKey, scheme: Scheme) -> int:
@@ -245,18 +249,18 @@ def _distance(public: PublicKey, scheme: Scheme) -> int:
     return 1 if method is None else abs(_ECDSA_METHODS[method][1] - scheme.hash)
 
 
-def _sign_classic(key: PrivateKey, octets: bytes, rsa_hash: HashAlgorithm) -> Authentication:
+def _sign_classic(key: PrivateKey, octets: bytes, rsa_hash: HashAlgorithm) -> Proof:
     if isinstance(key, rsa.RSAPrivateKey):
-        return Authentication(AuthMethod.RSA, _raw_sign(key, octets, rsa_hash, pss=False))
+        return Proof(AuthMethod.RSA, _raw_sign(key, octets, rsa_hash, pss=False))
     method = _METHOD_OF_CURVE.get(key.curve.name) if isinstance(key, ec.EllipticCurvePrivateKey) else None
     if method is None:
         raise AuthenticationError("the peer knows no RFC 7427 signatures, and our key has no other method")
     _, hash_algorithm, size = _ECDSA_METHODS[method]
     r, s = decode_dss_signature(_raw_sign(key, octets, hash_algorithm, pss=False))
-    return Authentication(method, r.to_bytes(size, "big") + s.to_bytes(size, "big"))
+    return Proof(method, r.to_bytes(size, "big") + s.to_bytes(size, "big"))
 
 
-def verify(key: PublicKey, octets: Buffer, received: Authentication, *, sha1: bool = False) -> str:
+def verify(key: PublicKey, octets: Buffer, received: Proof, *, sha1: bool = False) -> str:
     """The name of the scheme by which `received` proves possession of `key`'s private half; else AuthenticationError.
 
     `key` comes from a verified certificate. SHA-1 in the classic RSA method is only taken with `sha1`.
@@ -295,7 +299,7 @@ def _verify_classic_rsa(key: rsa.RSAPublicKey, octets: bytes, signature: bytes, 
     raise AuthenticationError("the peer's RSA signature does not fit" + ("" if sha1 else ", or is made with SHA-1, which is off"))
 
 
-def _verify_classic_ecdsa(key: ec.EllipticCurvePublicKey, octets: bytes, received: Authentication) -> str:
+def _verify_classic_ecdsa(key: ec.EllipticCurvePublicKey, octets: bytes, received: Proof) -> str:
     curve, hash_algorithm, size = _ECDSA_METHODS[AuthMethod(received.method)]
     if key.curve.name != curve or len(received.data) != 2 * size:
         raise AuthenticationError("the peer's ECDSA method does not fit its key")

@@ -23,7 +23,6 @@ from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy,
 
 from ipsec_dp.ike.auth import MIN_RSA_BITS, AuthenticationError, PrivateKey, PublicKey, SecretError, read_secret_file
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType, canonical_name
-from ipsec_dp.ike.v2.payloads import CERT_X509_SIGNATURE, Certificate, CertificateRequest
 
 MAX_DEPTH: Final = 5  # CA certificates between an end entity and a root
 MAX_CERTIFICATES: Final = 16  # taken from one message
@@ -74,9 +73,9 @@ class Trust:
     crls: tuple[x509.CertificateRevocationList, ...] = ()
     revocation: Revocation = Revocation.IF_PRESENT
 
-    def certificate_request(self) -> CertificateRequest:
-        """CERTREQ naming our authorities by the SHA-1 of their keys (RFC 7296 §3.7)."""
-        return CertificateRequest(CERT_X509_SIGNATURE, b"".join(_key_hash(authority) for authority in self.authorities))
+    def authority_hashes(self) -> bytes:
+        """The SHA-1 of each authority's key, one behind the other, as CERTREQ names them (RFC 7296 §3.7)."""
+        return b"".join(_key_hash(authority) for authority in self.authorities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +107,9 @@ class Credential:
         if identity_in(self.certificates[0], identity) is None:
             raise CertificateError(f"our certificate does not hold the identity {identity}; it holds {_held(self.certificates[0])}")
 
-    def payloads(self) -> tuple[Certificate, ...]:
-        """CERT payloads, ours first (RFC 7296 §3.6)."""
-        return tuple(Certificate(CERT_X509_SIGNATURE, c.public_bytes(Encoding.DER)) for c in self.certificates)
+    def encoded(self) -> tuple[bytes, ...]:
+        """The DER of each certificate, ours first."""
+        return tuple(certificate.public_bytes(Encoding.DER) for certificate in self.certificates)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -172,17 +171,14 @@ def _key_hash(certificate: x509.Certificate) -> bytes:
 # --- the peer's certificates -----------------------------------------------------------------------------------------
 
 
-def from_payloads(payloads: Sequence[Certificate]) -> tuple[x509.Certificate, ...]:
-    """What the peer sent, its own certificate first. Encodings other than X.509 Signature are refused, URLs among them."""
-    if not payloads:
+def from_der(encoded: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
+    """What the peer sent, its own certificate first; none, or more than `MAX_CERTIFICATES`, is a CertificateError."""
+    if not encoded:
         raise CertificateError("the peer sent no certificate")
-    if len(payloads) > MAX_CERTIFICATES:
-        raise CertificateError(f"the peer sent {len(payloads)} certificates, {MAX_CERTIFICATES} are the most")
-    for payload in payloads:
-        if payload.encoding != CERT_X509_SIGNATURE:
-            raise CertificateError(f"certificate encoding {payload.encoding} is not admitted (never fetched from a URL)")
+    if len(encoded) > MAX_CERTIFICATES:
+        raise CertificateError(f"the peer sent {len(encoded)} certificates, {MAX_CERTIFICATES} are the most")
     try:
-        return tuple(x509.load_der_x509_certificate(payload.data) for payload in payloads)
+        return tuple(x509.load_der_x509_certificate(octets) for octets in encoded)
     except _UNREADABLE:
         raise CertificateError("the peer sent a certificate that is no X.509") from None
 

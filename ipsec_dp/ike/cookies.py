@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import TYPE_CHECKING, Final
+from collections import Counter
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
-from ipsec_dp.ike.v2.payloads import Nonce, Notify
-from ipsec_dp.ike.v2.wire import NotifyType
-
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ipsec_dp.ike.actions import Endpoint
-    from ipsec_dp.ike.v2.message import Message
-    from ipsec_dp.ike.v2.wire import Rng
+    from ipsec_dp.ike.environment import Rng
+    from ipsec_dp.ipsec.addresses import Address
 
 COOKIE_ABOVE: Final = 30  # half-open IKE SAs in all: beyond it every request needs a cookie
 COOKIE_ABOVE_ADDRESS: Final = 5  # of one address
@@ -32,35 +32,55 @@ class Cookies:
         self._secrets = [rng(_SECRET), rng(_SECRET)]
         self._renew_at = 0.0
 
-    def make(self, message: Message, remote: Endpoint, now: float) -> bytes:
-        """The cookie that this request, from there, must bring back."""
+    def make(self, nonce: bytes, spi_i: bytes, remote: Endpoint, now: float) -> bytes:
+        """The cookie that a request with this nonce and SPI, from there, must bring back."""
         if now >= self._renew_at:
             self._renew_at = now + SECRET_LIFE
             self._secrets = [self._rng(_SECRET), self._secrets[0]]
-        return self._cookie(self._secrets[0], message, remote)
+        return self._cookie(self._secrets[0], nonce, spi_i, remote)
 
-    def good(self, message: Message, remote: Endpoint) -> bool:
-        """True when it brought one of ours."""
-        notify = message.notify(NotifyType.COOKIE)
-        return notify is not None and any(bytes_eq(self._cookie(s, message, remote), notify.data) for s in self._secrets)
+    def good(self, cookie: bytes, nonce: bytes, spi_i: bytes, remote: Endpoint) -> bool:
+        """True when `cookie` is one of ours, made for the same."""
+        return any(bytes_eq(self._cookie(secret, nonce, spi_i, remote), cookie) for secret in self._secrets)
 
     @staticmethod
-    def _cookie(secret: bytes, message: Message, remote: Endpoint) -> bytes:
-        own_nonce = message.get(Nonce)
-        parts = (b"" if own_nonce is None else own_nonce.data, message.header.spi_i, remote.address.packed)
+    def _cookie(secret: bytes, nonce: bytes, spi_i: bytes, remote: Endpoint) -> bytes:
+        parts = (nonce, spi_i, remote.address.packed)
         return hmac.digest(secret, b"".join(len(part).to_bytes(2, "big") + part for part in parts), hashlib.sha256)
 
 
-def cookie_notify(cookie: bytes) -> Notify:
-    """N(COOKIE)."""
-    return Notify(NotifyType.COOKIE, cookie)
+S = TypeVar("S")
 
 
-def needs_cookie(half_open: int, of_address: int) -> bool:
-    """True when a request must show that its source address is real before it costs us anything."""
-    return half_open >= COOKIE_ABOVE or of_address >= COOKIE_ABOVE_ADDRESS
+class HalfOpenSas(Generic[S]):
+    """IKE SAs that a stranger may have made us hold, counted by the address that each came from."""
 
+    def __init__(self) -> None:
+        self._address_of: dict[S, Address] = {}
+        self._counts: Counter[Address] = Counter()
 
-def full(half_open: int, of_address: int) -> bool:
-    """True when not even a cookie helps."""
-    return half_open >= MAX_HALF_OPEN or of_address >= MAX_ADDRESS
+    def __len__(self) -> int:
+        return len(self._address_of)
+
+    def __iter__(self) -> Iterator[S]:
+        return iter(self._address_of)
+
+    def add(self, sa: S, address: Address) -> None:
+        self._address_of[sa] = address
+        self._counts[address] += 1
+
+    def discard(self, sa: S) -> None:
+        """It is authenticated or gone."""
+        address = self._address_of.pop(sa, None)
+        if address is not None:
+            self._counts[address] -= 1
+            if not self._counts[address]:
+                del self._counts[address]
+
+    def needs_cookie(self, address: Address) -> bool:
+        """True when a request must show that its source address is real before it costs us anything."""
+        return len(self) >= COOKIE_ABOVE or self._counts[address] >= COOKIE_ABOVE_ADDRESS
+
+    def full(self, address: Address) -> bool:
+        """True when not even a cookie helps."""
+        return len(self) >= MAX_HALF_OPEN or self._counts[address] >= MAX_ADDRESS

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import dh, ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.utils import CryptographyDeprecationWarning
 
+from ipsec_dp.ike.environment import Rng
+from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.modp import GENERATOR, PRIMES
-from ipsec_dp.ike.v2.wire import IkeError, NotifyType, Rng
 from ipsec_dp.ipsec.transforms import Group
 
 # Groups 14 to 16 are what older peers have; the version of `cryptography` is bounded until they are gone from the field.
@@ -28,8 +29,6 @@ _SPARE: Final = 8  # octets drawn beyond a curve's order, so that reducing them 
 
 class KeyExchangeError(IkeError):
     """A peer's public value that must not be used (RFC 6989, RFC 7748 §6.1)."""
-
-    notify = NotifyType.INVALID_SYNTAX
 
 
 class _Private(Protocol):

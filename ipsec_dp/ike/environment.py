@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
-    from ipsec_dp.ike.v2.wire import Rng
+Rng = Callable[[int], bytes]
+"""Octets wanted -> that many unpredictable octets."""
 
 
 class Activity(NamedTuple):

@@ -10,8 +10,7 @@ from cryptography import x509
 from cryptography.hazmat import asn1
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
-from ipsec_dp.ike.v2.payloads import ID_OCTETS
-from ipsec_dp.ike.v2.wire import IkeError
+from ipsec_dp.ike.errors import IkeError
 
 MAX_IDENTITY: Final = 1024  # octets; longer than any name a person writes or a certificate holds
 
@@ -25,6 +24,9 @@ class IdType(IntEnum):
     IPV6_ADDR = 5
     DER_ASN1_DN = 9
     KEY_ID = 11
+
+
+ID_OCTETS: Final[dict[int, int]] = {IdType.IPV4_ADDR: 4, IdType.IPV6_ADDR: 16}  # types of fixed length
 
 
 class IdentityError(IkeError):

@@ -1,4 +1,4 @@
-"""The surface between the IKE core and its driver: everything the driver calls, nothing it must know besides.
+"""The interface between the IKE core and its driver: everything the driver calls, nothing it must know besides.
 
 `manager.IkeManager` is the implementation. Every call returns actions, to be carried out in order and at once; none raises for
 anything a peer sent. Times are seconds of one monotonic clock, SPIs of IKE SAs 8 octets, numbers of CHILD_SAs those in the actions.
@@ -76,7 +76,7 @@ class IkeCore(Protocol):
     def set_peers(self, peers: Iterable[Peer]) -> None:
         """The tunnels from now on. IKE SAs that exist keep what they were made with."""
 
-    def follow(self, peers: Iterable[Peer], effects: Mapping[str, Effect], now: float) -> list[Action]:
+    def reconfigure(self, peers: Iterable[Peer], effects: Mapping[str, Effect], now: float) -> list[Action]:
         """The tunnels from now on, and what that means for the IKE SAs of those that changed or are gone (`effects`, by name).
         Those of other tunnels are not touched."""
 
@@ -120,7 +120,7 @@ class IkeCore(Protocol):
         """Authenticated ESP with the highest sequence number yet came from another outer address (RFC 7296 §2.23)."""
 
     def probe(self, tunnel: str, octets: int, first_wait: float, now: float) -> list[Action] | None:
-        """Ask whether an IP datagram of `octets` reaches the peer; `PathProbed` tells. It is repeated once, after `first_wait`
+        """Ask whether an IP datagram of `octets` reaches the peer; `ProbeResult` tells. It is repeated once, after `first_wait`
         seconds. None: there is no IKE SA, or it has something more important to do.
         """
 

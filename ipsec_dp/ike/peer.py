@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
-
-from ipsec_dp.ike.v2.fragment import DEFAULT_DATAGRAM
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.auth import PreSharedKey
     from ipsec_dp.ike.certificates import Credential, Trust
     from ipsec_dp.ike.identity import Identity
-    from ipsec_dp.ike.v2.sa_payload import Proposal
-    from ipsec_dp.ike.v2.ts import TrafficSelector
+    from ipsec_dp.ike.proposal import Proposal
+    from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ipsec.addresses import Address
 
 Start = Literal["start", "on-demand", "respond"]
@@ -21,6 +19,7 @@ Encapsulation = Literal["auto", "udp", "esp"]
 LivenessAction = Literal["restart", "trap", "clear"]
 
 NAT_KEEPALIVE: Final = 20.0  # seconds (RFC 3948 §4)
+DEFAULT_DATAGRAM: Final = 1280  # octets with IP header: the IPv6 minimum MTU (RFC 7383 §2.5.1), and strongSwan's default
 
 
 class Unique(StrEnum):
@@ -29,16 +28,6 @@ class Unique(StrEnum):
     REPLACE = "replace"  # it takes their place
     KEEP = "keep"  # it is refused while they live
     NEVER = "never"  # nothing: any number may stand side by side
-
-
-class ProxyId(NamedTuple):
-    """One pair of selectors as configured: what is ours and what is the peer's, of one IP version and one protocol."""
-
-    local: TrafficSelector
-    remote: TrafficSelector
-
-    def __str__(self) -> str:
-        return f"{self.local} <-> {self.remote}"
 
 
 @dataclass(frozen=True, slots=True)

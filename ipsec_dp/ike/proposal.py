@@ -6,10 +6,10 @@ preference. A chosen one has exactly one of each type (RFC 7296 §2.7, §3.3).
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Final
 
-from ipsec_dp.ike.v2.sa_payload import Proposal
-from ipsec_dp.ike.v2.wire import IkeError, NotifyType, ProtocolId
+from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ipsec.suites import Encr, Integ, Suite
 from ipsec_dp.ipsec.transforms import (
     ADDITIONAL_KEY_EXCHANGES,
@@ -43,7 +43,24 @@ _MAY_BE_NONE: Final = frozenset({TransformType.INTEG, TransformType.KE, *ADDITIO
 class ProposalError(IkeError):
     """A proposal text that cannot be used, or a peer's choice that we never offered."""
 
-    notify = NotifyType.NO_PROPOSAL_CHOSEN
+
+class ProtocolId(IntEnum):
+    """Security protocol identifiers (RFC 7296 §3.3.1), the same in RFC 2407 §4.4.1."""
+
+    NONE = 0
+    IKE = 1
+    AH = 2
+    ESP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One proposal: `number` 1..255, `spi` of 0, 4 or 8 octets by protocol, transforms in order of preference."""
+
+    number: int
+    protocol: int
+    spi: bytes
+    transforms: tuple[Transform, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,3 +342,9 @@ def suites_of(proposals: Iterable[Proposal]) -> list[Suite]:
                 encr = Encr(cipher.id)
                 found[Suite(encr, (cipher.key_length or 256) // 8, integrity, esn=False)] = None
     return list(found)
+
+
+def suite_of(suite: EspSuite) -> Suite:
+    """A negotiated suite as the data plane names it."""
+    integrity = Integ.NONE if suite.integrity is None else Integ(suite.integrity.id)
+    return Suite(Encr(suite.encryption.id), suite.encryption.key, integrity, suite.esn)

@@ -1,6 +1,6 @@
 """Selectors (RFC 4301 §4.4.1.1): what a rule is about and what an SA may carry, from the configuration down to the data plane.
 
-They have other forms at two edges only: `ike.v2.ts` (RFC 7296 §3.13) and ``struct dp_selector`` (`dataplane.convert`).
+They have other forms at two edges only: `ike.traffic_selectors` (RFC 7296 §3.13) and ``struct dp_selector`` (`dataplane.convert`).
 """
 
 from __future__ import annotations

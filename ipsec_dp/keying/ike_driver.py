@@ -75,7 +75,7 @@ class IkeDriver:
         locate: Callable[[Tunnel, Address | str, int], Awaitable[tuple[Address, Address]]],
         changed: Callable[[str], None],
         clock: Clock,
-        probed: Callable[[act.PathProbed], None] = lambda _: None,
+        probed: Callable[[act.ProbeResult], None] = lambda _: None,
     ) -> None:
         self._tunnels = {tunnel.name: tunnel for tunnel in tunnels}
         self._peers = dict(peers)
@@ -125,7 +125,7 @@ class IkeDriver:
                 self._intents[name].start(now)
             else:
                 self._intents[name].reconfigure(tunnel, now)
-        self._carry_out(self._core.follow(self._peers.values(), effects, now))
+        self._carry_out(self._core.reconfigure(self._peers.values(), effects, now))
 
     def listen(self, local: Address) -> None:
         """Ports 500 and 4500 of an address, once. Raises HostError."""
@@ -354,7 +354,7 @@ class IkeDriver:
                 self._children.release_spi(action.spi)
             case act.MovePath():
                 self._children.move(action)
-            case act.PathProbed():
+            case act.ProbeResult():
                 self._probed(action)
             case act.Report():
                 self._report(action.event)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ipsec_dp.databases.sad import Sad
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.host.too_big import TooBig
-    from ipsec_dp.ike.actions import PathProbed
+    from ipsec_dp.ike.actions import ProbeResult
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.keying.ike_driver import IkeDriver
     from ipsec_dp.network.host import Closable, Host
@@ -255,7 +255,7 @@ class PathMtuDiscovery:
         before, self._sent[remote] = self._sent.get(remote, 0), sent
         return sent != before
 
-    def probed(self, result: PathProbed) -> None:
+    def probed(self, result: ProbeResult) -> None:
         """A probe has arrived, or was lost although the peer is there."""
         for remote in remotes_of(self._mtus.shapes(result.tunnel)):
             path = self._mtus.paths[remote]

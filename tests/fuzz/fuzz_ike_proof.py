@@ -15,10 +15,11 @@ with atheris.instrument_imports(include=["ipsec_dp.ike"]):
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from ipsec_dp.ike import auth
-    from ipsec_dp.ike.certificates import Revocation, Trust, from_payloads, load_certificates, load_crl, load_private_key, verify
+    from ipsec_dp.ike.certificates import Revocation, Trust, load_certificates, load_crl, load_private_key, verify
+    from ipsec_dp.ike.errors import IkeError
     from ipsec_dp.ike.identity import Identity, canonical_name, explain_mismatch
-    from ipsec_dp.ike.v2.payloads import Authentication, Certificate
-    from ipsec_dp.ike.v2.wire import IkeError
+    from ipsec_dp.ike.v2.cert_payloads import from_payloads
+    from ipsec_dp.ike.v2.payloads import Certificate
 
 from tests.fuzz import target
 from tests.ike.pki import CA, OpenSsl
@@ -80,7 +81,7 @@ def revocations(data: bytes) -> None:
 def signature(data: bytes) -> None:
     if len(data) < 3:
         return
-    number, received = data[0] % len(KEYS), Authentication(data[1], data[2:])
+    number, received = data[0] % len(KEYS), auth.Proof(data[1], data[2:])
     auth.verify(KEYS[number].public_key(), SIGNED, received)
     assert (number, received.method) in {known[:2] for known in SIGNATURES}, "a signature that nobody made"
 

@@ -12,14 +12,15 @@ import atheris
 
 with atheris.instrument_imports(include=["ipsec_dp.ike"]):
     from ipsec_dp.ike import dh
+    from ipsec_dp.ike.octets import Writer
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.proposal import IkeSuite, parse_esp, with_spi
+    from ipsec_dp.ike.traffic_selectors import ANY
     from ipsec_dp.ike.v2 import payloads as p
     from ipsec_dp.ike.v2 import protect
     from ipsec_dp.ike.v2.message import Header, build_chain
     from ipsec_dp.ike.v2.protect import seal_payload
-    from ipsec_dp.ike.v2.ts import ANY
-    from ipsec_dp.ike.v2.wire import Flag, NotifyType, Writer
+    from ipsec_dp.ike.v2.wire import Flag, NotifyType
     from tests.ike.ladder import Ladder, Site
 
 from tests.fuzz import target
@@ -65,7 +66,7 @@ STATES = (up(), half_open(), rekeying(ike=False), rekeying(ike=True))
 
 def session_of(site: Site):
     """The site's newest IKE SA, None when it has none."""
-    return next(reversed(site.core._by_spi.values()), None)
+    return next(reversed(site.core.sessions()), None)
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:

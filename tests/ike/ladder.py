@@ -19,9 +19,9 @@ from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.environment import SILENT, Activity, Environment
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.manager import IkeManager
-from ipsec_dp.ike.peer import Life, Liveness, Peer, ProxyId, SharedKeyAuth
+from ipsec_dp.ike.peer import Life, Liveness, Peer, SharedKeyAuth
 from ipsec_dp.ike.proposal import parse_esp, parse_ike
-from ipsec_dp.ike.v2.ts import TrafficSelector
+from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import Range, SelectorPair
 from ipsec_dp.rig.clock import Clock
@@ -129,9 +129,9 @@ class Site:
         self.keepalives: list[Path] = []
         self.moved: list[act.MovePath] = []
         self.activity: defaultdict[int, Activity] = defaultdict(lambda: SILENT)
-        self._random = random.Random(f"{name}{seed}")
+        self.randbytes = random.Random(f"{name}{seed}").randbytes
         environment = Environment(
-            self._random.randbytes,
+            self.randbytes,
             self.sad.allocate_spi,
             lambda now: epoch + timedelta(seconds=now),
             lambda child: self.activity[child],

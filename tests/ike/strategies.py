@@ -2,10 +2,10 @@
 
 from hypothesis import strategies as st
 
+from ipsec_dp.ike.proposal import Proposal
+from ipsec_dp.ike.traffic_selectors import MAX_PORT, TrafficSelector
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.message import REPEATABLE, Header, Message
-from ipsec_dp.ike.v2.sa_payload import Proposal
-from ipsec_dp.ike.v2.ts import MAX_PORT, TrafficSelector
 from ipsec_dp.ipsec.transforms import Transform
 
 u8, u16, u32 = st.integers(0, 0xFF), st.integers(0, 0xFFFF), st.integers(0, 0xFFFF_FFFF)

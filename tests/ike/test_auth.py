@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipsec_dp.ike import auth
-from ipsec_dp.ike.auth import AuthenticationError, AuthMethod, HashAlgorithm, PreSharedKey, SecretError
-from ipsec_dp.ike.v2.payloads import Authentication, IdentificationInitiator
+from ipsec_dp.ike.auth import AuthenticationError, AuthMethod, HashAlgorithm, PreSharedKey, Proof, SecretError
+from ipsec_dp.ike.v2.payloads import IdentificationInitiator
 from ipsec_dp.ipsec.transforms import PRFS
 
 from .pki import OpenSsl, run
@@ -47,21 +47,21 @@ def test_signed_octets_of_rfc_7296():
 @pytest.mark.parametrize("prf", PRFS, ids=lambda prf: prf.keyword)
 def test_a_shared_key_gives_the_octets_of_rfc_7296_and_verifies(prf):
     key = PreSharedKey.from_text("a secret of some length")
-    payload = key.sign(prf, OCTETS)
+    proof = key.sign(prf, OCTETS)
     inner = hmac.digest(b"a secret of some length", b"Key Pad for IKEv2", prf.hash)
-    assert payload == Authentication(2, hmac.digest(inner, OCTETS, prf.hash))
-    key.verify(prf, OCTETS, payload)
+    assert proof == Proof(2, hmac.digest(inner, OCTETS, prf.hash))
+    key.verify(prf, OCTETS, proof)
 
 
 @pytest.mark.parametrize(
     "received",
     [
-        Authentication(2, bytes(32)),
-        Authentication(2, b"x"),
-        Authentication(1, bytes(256)),
-        Authentication(0, bytes(32)),
-        Authentication(14, bytes(32)),
-        Authentication(99, bytes(32)),
+        Proof(2, bytes(32)),
+        Proof(2, b"x"),
+        Proof(1, bytes(256)),
+        Proof(0, bytes(32)),
+        Proof(14, bytes(32)),
+        Proof(99, bytes(32)),
     ],
 )
 def test_anything_else_than_the_shared_keys_auth_is_refused(received):
@@ -70,10 +70,10 @@ def test_anything_else_than_the_shared_keys_auth_is_refused(received):
 
 
 def test_another_key_or_other_octets_do_not_verify():
-    payload = PreSharedKey.from_text("k" * 16).sign(SHA256, OCTETS)
+    proof = PreSharedKey.from_text("k" * 16).sign(SHA256, OCTETS)
     for key, octets in (("l" * 16, OCTETS), ("k" * 16, OCTETS + b"x")):
         with pytest.raises(AuthenticationError, match="shared keys differ, or the peer is not who"):
-            PreSharedKey.from_text(key).verify(SHA256, octets, payload)
+            PreSharedKey.from_text(key).verify(SHA256, octets, proof)
 
 
 @pytest.mark.parametrize(("text", "key"), [("0x00ff10", b"\x00\xff\x10"), (" text \n", b"text"), ("žlutý", "žlutý".encode())])
@@ -155,23 +155,23 @@ def test_a_missing_special_huge_or_binary_secret_file_is_refused(tmp_path):
     ],
 )
 def test_a_signature_verifies_by_the_scheme_both_sides_know(keys, key, peer_hashes, scheme):
-    payload = auth.sign(keys[key], OCTETS, None if peer_hashes is None else frozenset(peer_hashes))
-    assert auth.verify(keys[key].public_key(), OCTETS, payload) == scheme
+    proof = auth.sign(keys[key], OCTETS, None if peer_hashes is None else frozenset(peer_hashes))
+    assert auth.verify(keys[key].public_key(), OCTETS, proof) == scheme
     with pytest.raises(AuthenticationError):
-        auth.verify(keys[key].public_key(), OCTETS + b"x", payload)
+        auth.verify(keys[key].public_key(), OCTETS + b"x", proof)
 
 
 def test_pkcs1_is_used_where_preferred(keys):
-    payload = auth.sign(keys["rsa"], OCTETS, ALL_HASHES, pss=False)
-    assert auth.verify(keys["rsa"].public_key(), OCTETS, payload) == "RSA-SHA256"
+    proof = auth.sign(keys["rsa"], OCTETS, ALL_HASHES, pss=False)
+    assert auth.verify(keys["rsa"].public_key(), OCTETS, proof) == "RSA-SHA256"
 
 
 def test_the_sha1_form_of_the_classic_method_is_off_by_default(keys):
-    payload = auth.sign(keys["rsa"], OCTETS, None, sha1=True)
-    keys["rsa"].public_key().verify(payload.data, OCTETS, padding.PKCS1v15(), hashes.SHA1())  # noqa: S303 - the subject of this test
+    proof = auth.sign(keys["rsa"], OCTETS, None, sha1=True)
+    keys["rsa"].public_key().verify(proof.data, OCTETS, padding.PKCS1v15(), hashes.SHA1())  # noqa: S303 - the subject of this test
     with pytest.raises(AuthenticationError, match="SHA-1, which is off"):
-        auth.verify(keys["rsa"].public_key(), OCTETS, payload)
-    assert auth.verify(keys["rsa"].public_key(), OCTETS, payload, sha1=True) == "RSA-SHA1 (method 1)"
+        auth.verify(keys["rsa"].public_key(), OCTETS, proof)
+    assert auth.verify(keys["rsa"].public_key(), OCTETS, proof, sha1=True) == "RSA-SHA1 (method 1)"
 
 
 @pytest.mark.parametrize(("key", "peer_hashes"), [("ed25519", None), ("ed25519", {2}), ("rsa", {1}), ("p256", {5}), ("rsa", set())])
@@ -192,14 +192,14 @@ def test_signature_hash_algorithms_both_ways():
 def test_a_signature_of_one_key_never_verifies_with_another(keys, signer, verifier):
     if signer == verifier:
         return
-    for payload in (
+    for proof in (
         auth.sign(keys[signer], OCTETS, ALL_HASHES),
         auth.sign(keys["rsa" if signer == "rsa" else "p256"], OCTETS, None),
     ):
-        if verifier == "p256" and payload.method == AuthMethod.ECDSA_P256:
+        if verifier == "p256" and proof.method == AuthMethod.ECDSA_P256:
             continue
         with pytest.raises(AuthenticationError):
-            auth.verify(keys[verifier].public_key(), OCTETS, payload)
+            auth.verify(keys[verifier].public_key(), OCTETS, proof)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_an_algorithm_identifier_that_is_not_in_the_table_octet_for_octet_is_ref
         public = keys[name].public_key()
         signature = auth.sign(keys[name], OCTETS, ALL_HASHES).data
         with pytest.raises(AuthenticationError, match="not admitted"):
-            auth.verify(public, OCTETS, Authentication(14, bytes([len(der)]) + der + signature[1 + signature[0] :]))
+            auth.verify(public, OCTETS, Proof(14, bytes([len(der)]) + der + signature[1 + signature[0] :]))
 
 
 def test_the_two_forms_of_a_pss_identifier_are_both_taken(keys):
@@ -228,15 +228,15 @@ def test_the_two_forms_of_a_pss_identifier_are_both_taken(keys):
         digest = {2: hashes.SHA256(), 3: hashes.SHA384(), 4: hashes.SHA512()}[scheme.hash]
         signature = keys["rsa"].sign(OCTETS, padding.PSS(padding.MGF1(digest), digest.digest_size), digest)
         for identifier in scheme.identifiers:
-            payload = Authentication(14, bytes([len(identifier)]) + identifier + signature)
-            assert auth.verify(keys["rsa"].public_key(), OCTETS, payload) == scheme.name
+            proof = Proof(14, bytes([len(identifier)]) + identifier + signature)
+            assert auth.verify(keys["rsa"].public_key(), OCTETS, proof) == scheme.name
 
 
 @given(st.sampled_from([1, 9, 10, 11, 14]), st.binary(min_size=1, max_size=150))
 def test_arbitrary_auth_data_raises_only_the_authentication_error(keys, method, data):
     for key in keys.values():
         with pytest.raises(AuthenticationError):
-            auth.verify(key.public_key(), OCTETS, Authentication(method, data))
+            auth.verify(key.public_key(), OCTETS, Proof(method, data))
 
 
 def forged_pkcs1(key, encoded):
@@ -261,11 +261,11 @@ def test_lax_pkcs1_encodings_are_refused(keys):
         "bare hash": b"\0\x01" + b"\xff" * (253 - 32) + b"\0" + digest,
     }
     for method, prefix in ((1, b""), (14, bytes([15]) + bytes.fromhex("300d06092a864886f70d01010b0500"))):
-        auth.verify(key.public_key(), OCTETS, Authentication(method, prefix + forged_pkcs1(key, good)))
+        auth.verify(key.public_key(), OCTETS, Proof(method, prefix + forged_pkcs1(key, good)))
         for why, encoded in bad.items():
             assert len(encoded) == 256, why
             with pytest.raises(AuthenticationError):
-                auth.verify(key.public_key(), OCTETS, Authentication(method, prefix + forged_pkcs1(key, encoded)))
+                auth.verify(key.public_key(), OCTETS, Proof(method, prefix + forged_pkcs1(key, encoded)))
 
 
 def test_a_weak_rsa_key_proves_nothing():
@@ -283,7 +283,7 @@ def test_a_shared_key_method_never_passes_for_a_signature(keys):
 def test_ecdsa_numbers_out_of_range_are_refused(keys, r):
     data = r.to_bytes(32, "big") + bytes(32)
     with pytest.raises(AuthenticationError):
-        auth.verify(keys["p256"].public_key(), OCTETS, Authentication(9, data))
+        auth.verify(keys["p256"].public_key(), OCTETS, Proof(9, data))
 
 
 SELF_SIGNED = {  # scheme: kind of key, what makes openssl sign that way

@@ -14,6 +14,7 @@ from ipsec_dp.ike import auth, certificates
 from ipsec_dp.ike.auth import SecretError
 from ipsec_dp.ike.certificates import CertificateError, Credential, Revocation, Trust
 from ipsec_dp.ike.identity import Identity, IdType
+from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request, from_payloads
 from ipsec_dp.ike.v2.payloads import Certificate
 
 from .pki import CA, NOW, OpenSsl, run
@@ -83,9 +84,7 @@ def test_a_certificate_that_the_library_cannot_hold_is_refused_like_any_other(ma
     octets = leaf.public_bytes(Encoding.DER).replace(*UNREADABLE[spoiled])
     assert octets != leaf.public_bytes(Encoding.DER)
     with pytest.raises(CertificateError, match=r"cannot be read|is no X\.509"):
-        certificates.verify(
-            certificates.from_payloads([Certificate(4, octets)]), Identity.from_text("gwB.example"), trust(made), NOW
-        )
+        certificates.verify(from_payloads([Certificate(4, octets)]), Identity.from_text("gwB.example"), trust(made), NOW)
 
 
 # --- chains ----------------------------------------------------------------------------------------------------------
@@ -247,13 +246,13 @@ def test_every_certificate_below_the_root_is_looked_up(lists):
 
 def test_certificates_travel_as_payloads(made):
     credential = Credential.from_files(made.path("gw.crt"), made.path("gw.key"))
-    received = certificates.from_payloads(credential.payloads())
+    received = from_payloads(certificate_payloads(credential))
     assert received == credential.certificates
     assert "key" not in repr(credential).lower().replace("publickey", "")
 
 
 def test_a_certificate_request_names_authorities_by_the_hash_of_their_keys(made):
-    request = trust(made).certificate_request()
+    request = certificate_request(trust(made))
     key = run("openssl", "x509", "-in", made.path("root.crt"), "-pubkey", "-noout")
     made.path("root.pub").write_bytes(key)
     der = run("openssl", "pkey", "-pubin", "-in", made.path("root.pub"), "-outform", "DER")
@@ -266,7 +265,7 @@ def test_a_certificate_request_names_authorities_by_the_hash_of_their_keys(made)
 def test_a_certificate_by_url_or_of_another_encoding_is_refused(encoding):
     """Bug class: fetching a URL that an unauthenticated certificate names (12 and 13 are hash and URL)."""
     with pytest.raises(CertificateError, match="never fetched"):
-        certificates.from_payloads([Certificate(encoding, b"\0" * 20 + b"http://attacker.example/c")])
+        from_payloads([Certificate(encoding, b"\0" * 20 + b"http://attacker.example/c")])
 
 
 def test_nothing_in_the_ike_core_can_open_a_socket_read_a_clock_or_decrypt_with_rsa():
@@ -283,7 +282,7 @@ def test_nothing_in_the_ike_core_can_open_a_socket_read_a_clock_or_decrypt_with_
 @pytest.mark.parametrize("count", [0, 17])
 def test_the_number_of_certificates_is_bounded(made, count):
     with pytest.raises(CertificateError):
-        certificates.from_payloads([Certificate(4, b"\x30\x00")] * count)
+        from_payloads([Certificate(4, b"\x30\x00")] * count)
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +302,7 @@ def test_a_damaged_certificate_raises_only_the_certificate_error(made, leaf_der,
 
 
 def receive_and_verify(der, using):
-    return certificates.verify(certificates.from_payloads([Certificate(4, der)]), Identity.from_text("gwB.example"), using, NOW)
+    return certificates.verify(from_payloads([Certificate(4, der)]), Identity.from_text("gwB.example"), using, NOW)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

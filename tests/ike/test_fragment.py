@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2 import protect
+from ipsec_dp.ike.v2.errors import IntegrityError
 from ipsec_dp.ike.v2.fragment import Reassembler, message_room, seal_datagrams
 from ipsec_dp.ike.v2.message import parse_message
-from ipsec_dp.ike.v2.wire import FRAGMENT_TIMEOUT, MAX_FRAGMENTS, MAX_MESSAGE, IntegrityError
+from ipsec_dp.ike.v2.wire import FRAGMENT_TIMEOUT, MAX_FRAGMENTS, MAX_MESSAGE
 
 from .test_protect import HEADER, SUITES, any_suite, both_ends
 

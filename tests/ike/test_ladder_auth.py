@@ -11,8 +11,11 @@ from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certif
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth, Unique
 from ipsec_dp.ike.proposal import parse_ike
+from ipsec_dp.ike.v2 import uniqueness
+from ipsec_dp.ike.v2.cert_payloads import certificate_request
 from ipsec_dp.ike.v2.message import Header, parse_message
 from ipsec_dp.ike.v2.payloads import Authentication, CertificateRequest
+from ipsec_dp.ike.v2.sending import seal
 
 from .ladder import OTHER, Ladder, peer, proxy_id
 from .pki import CA, NOW, OpenSsl
@@ -154,7 +157,7 @@ def test_the_responder_asks_for_a_certificate_before_the_initiator_sends_one(ca)
     # IKE_SA_INIT -->, <-- IKE_SA_INIT with CERTREQ
     assert ladder.deliver("b")
     answer = parse_message(ladder.wire.log[-1][0].data[0])
-    assert answer.get(CertificateRequest) == signed(ca, "b").auth.trust.certificate_request()
+    assert answer.get(CertificateRequest) == certificate_request(signed(ca, "b").auth.trust)
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused(ca):
@@ -215,7 +218,9 @@ def test_simultaneous_initiation_ends_in_one_ike_sa(seed):
 def test_of_two_begun_at_once_we_delete_the_peers_too_when_it_does_not(seed, monkeypatch):
     """Not every peer knows that rule: without it both would stay, and both be authenticated anew."""
     ladder = Ladder(seed=seed)
-    monkeypatch.setattr(ladder.b.core, "_one_of_each", lambda _session, _now: [])
+    known = uniqueness.consequences
+    there = ladder.b.core
+    monkeypatch.setattr(uniqueness, "consequences", lambda new, *more: [] if new.host is there else known(new, *more))
     ladder.initiate("a")
     ladder.initiate("b")
     ladder.run(60)
@@ -265,10 +270,10 @@ def test_eap_is_refused():
     ladder.initiate("a")
     ladder.deliver("b")
     ladder.deliver("a")
-    session = ladder.a.core._of_tunnel["to-b"][0]
+    session = ladder.a.core.sessions("to-b")[0]
     request = None if session.task is None else session.task.build(session, ladder.clock())
     payloads = [payload for payload in request or () if not isinstance(payload, Authentication)]
-    datagrams = session.build(Header(session.sa.spi_i, session.sa.spi_r, 35, 8, 1), payloads)
+    datagrams = seal(session, Header(session.sa.spi_i, session.sa.spi_r, 35, 8, 1), payloads)
     ladder.b.do(ladder.b.core.receive(datagrams[0], ladder.path("b"), ladder.clock()))
     assert "EAP" in failure(ladder.b).text
     assert not ladder.b.sad.inbound

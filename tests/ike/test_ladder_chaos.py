@@ -95,8 +95,6 @@ def test_whatever_happens_nothing_is_left(seed):
         assert not site.sad.reserved
         counted = site.core.counters()
         assert (counted.sessions, counted.half_open) == (0, 0)
-        assert not site.core._of_tunnel
-        assert not site.core._of_ends
-        assert not site.core._by_request
+        assert site.core.empty
         assert site.core.next_timeout() is None
     assert Kind.IKE_UP in ladder.a.kinds()

@@ -64,7 +64,7 @@ def test_a_cloned_machine_forgets_every_ike_sa_without_a_word():
     ladder = Ladder(b=[peer("b", start="start")]).up()
     ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock(), ike=True))
     ladder.deliver("b")  # the answer is on its way
-    sessions = list(ladder.a.core._of_tunnel["to-b"])
+    sessions = ladder.a.core.sessions("to-b")
     keys = [session.sa.keys for session in sessions]
     sent = len(ladder.messages("a"))
     ladder.a.do(ladder.a.core.forget(ladder.clock()))
@@ -147,7 +147,7 @@ def test_status_tells_what_is_there():
 
 @pytest.mark.parametrize("initiator", [True, False])
 def test_soft_limits_lie_before_hard_ones_and_apart_by_role(initiator):
-    rng = Ladder().a._random.randbytes
+    rng = Ladder().a.randbytes
     drawn = [lifetimes.soft_after(Life(1000.0), initiator=initiator, rng=rng) for _ in range(200)]
     low, high = (800, 850) if initiator else (900, 950)
     assert low <= min(drawn) < max(drawn) <= high
@@ -182,7 +182,7 @@ def test_packets_of_two_proxy_ids_each_ask_for_their_own_where_the_peer_takes_on
     ladder.initiate("a", asks=packet("10.1.0.5", "10.2.0.5"))
     ladder.settle()
     assert len(ladder.a.sad.sending) == 1
-    for session in ladder.b.core._of_tunnel["to-a"]:
+    for session in ladder.b.core.sessions("to-a"):
         session.candidates = (peer("b", proxy_ids=theirs),)
     # a packet of the second pair: CREATE_CHILD_SA -->, <-- CREATE_CHILD_SA
     ladder.a.do(ladder.a.core.acquire("to-b", packet("10.1.1.5", "10.2.1.5"), ladder.clock()))

@@ -33,10 +33,10 @@ class Probed:
         self._do([action for action in actions if self._passes(action)])
 
     def _passes(self, action):
-        if isinstance(action, act.PathProbed):
+        if isinstance(action, act.ProbeResult):
             self.results.append((action.asked, action.octets, action.passed))
         if not isinstance(action, act.Send):
-            return not isinstance(action, act.PathProbed)
+            return not isinstance(action, act.ProbeResult)
         octets = UDP4 + len(action.datagram) + 4 * action.path.natt
         if action.whole:
             self.whole.append(octets)

@@ -7,10 +7,11 @@ import pytest
 
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.environment import Activity
-from ipsec_dp.ike.peer import Life, ProxyId, Unique
-from ipsec_dp.ike.v2 import child_respond, sa
+from ipsec_dp.ike.peer import Life, Unique
+from ipsec_dp.ike.traffic_selectors import ProxyId
+from ipsec_dp.ike.v2 import child_respond, ts
 
-from .ladder import OTHER, Ladder, peer, proxy_id
+from .ladder import OTHER, Ladder, packet, peer, proxy_id
 
 LONG = {"ike_life": Life(9999.0), "child_life": Life(9999.0)}
 TWO = {
@@ -105,7 +106,7 @@ def test_without_a_delete_packets_or_time_tell_the_responder(how):
     ladder = ladder_of(reauth=())
     old = ladder.b.sends_to()
     ladder.a.core.forget(ladder.clock())  # A restarts
-    (session,) = ladder.b.core._of_tunnel["to-a"]
+    (session,) = ladder.b.core.sessions("to-a")
     ladder.initiate("a")
     ladder.a.core.first_contact = lambda _session: False
     ladder.settle()
@@ -123,13 +124,13 @@ def test_without_a_delete_packets_or_time_tell_the_responder(how):
 def test_an_initial_contact_is_never_sent_with_it():
     ladder = ladder_of()
     ladder.run(130)
-    assert [session.initial_contact for session in ladder.b.core._of_tunnel["to-a"]] == [True, False]  # the first one lingers
+    assert [session.ends.initial_contact for session in ladder.b.core.sessions("to-a")] == [True, False]  # the first one lingers
     assert Cause.REPLACED not in ladder.b.causes()
 
 
 def test_every_child_sa_is_there_before_the_switch(monkeypatch):
     """The peer takes one pair at a time: packets stay on the old IKE SA until both new CHILD_SAs are up."""
-    monkeypatch.setattr(child_respond, "permitted", lambda *asked: sa.permitted(*asked)[:1])
+    monkeypatch.setattr(child_respond, "permitted", lambda *asked: ts.permitted(*asked)[:1])
     ladder = Ladder(
         a=[peer("a", **LONG, proxy_ids=TWO["a"], reauth_s=100.0)],
         b=[peer("b", **LONG, proxy_ids=TWO["b"])],
@@ -177,9 +178,10 @@ def test_a_fault_at_any_place_changes_nothing_in_the_end(fault, reauth):
 def test_both_at_once_end_in_one_ike_sa(seed):
     ladder = ladder_of(reauth=("a", "b"), seed=seed, start="start")
     for site in ladder.sites.values():
-        for session in site.core._of_tunnel[site.tunnel]:
-            session.timers.reauth_at = 50.0
-            site.core._plan(session)
+        for session in site.core.sessions(site.tunnel):
+            session.deadlines.reauth_at = 50.0
+        covered = packet("10.1.0.1", "10.2.0.1") if site is ladder.a else packet("10.2.0.1", "10.1.0.1")
+        site.do(site.core.acquire(site.tunnel, covered, ladder.clock()))  # after any call timers are looked at again
     ladder.run(90)
     ladder.check()
     for site in ladder.sites.values():

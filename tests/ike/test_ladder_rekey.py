@@ -124,7 +124,7 @@ def test_a_rekey_of_what_the_peer_does_not_have_ends_it_here_too():
     """CHILD_SA_NOT_FOUND (RFC 7296 §2.25)."""
     ladder = Ladder().up()
     (child,) = ladder.b.sad.sending
-    session = ladder.b.core._of_tunnel["to-a"][0]
+    session = ladder.b.core.sessions("to-a")[0]
     session.children.clear()  # B lost it
     rekey(ladder, "a")
     ladder.settle()
@@ -310,11 +310,11 @@ def test_hard_limits_end_what_could_not_be_rekeyed():
 def test_the_ike_sa_is_rekeyed_before_message_ids_run_out():
     ladder = Ladder(a=[peer("a")], b=[peer("b")]).up()
     for site, name in ((ladder.a, "to-b"), (ladder.b, "to-a")):
-        session = site.core._of_tunnel[name][0]
+        session = site.core.sessions(name)[0]
         session.window.next_id = 0xFFFF_FFF0 if site is ladder.a else session.window.next_id
         session.window.expected = 0xFFFF_FFF0 if site is ladder.b else session.window.expected
     rekey(ladder, "a")
     ladder.settle()
-    ladder.a.do(ladder.a.core._of_tunnel["to-b"][0].timer(ladder.clock()))
+    ladder.a.do(ladder.a.core.sessions("to-b")[0].timer(ladder.clock()))
     done(ladder)
     assert Kind.IKE_REKEYED in ladder.a.kinds()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ipsec_dp.ike.actions import Cause, Kind
-from ipsec_dp.ike.v2 import child_respond, sa
+from ipsec_dp.ike.v2 import child_respond, ts
 
 from .ladder import Ladder, packet, peer, proxy_id
 
@@ -18,7 +18,7 @@ ALL = [[f"10.1.{number}.0/24"] for number in range(COUNT)]
 @pytest.fixture
 def narrows(monkeypatch):
     """The responder narrows to the first pair of what it is asked for, as some appliances do (RFC 7296 §2.9)."""
-    whole = sa.permitted
+    whole = ts.permitted
     monkeypatch.setattr(child_respond, "permitted", lambda *asked: whole(*asked)[:1])
 
 

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipsec_dp.ike.errors import IkeSyntaxError
+from ipsec_dp.ike.octets import Reader, Writer
+from ipsec_dp.ike.proposal import Proposal
+from ipsec_dp.ike.traffic_selectors import TrafficSelector
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.message import PARSERS, build_chain, parse_chain
-from ipsec_dp.ike.v2.sa_payload import Proposal
-from ipsec_dp.ike.v2.ts import TrafficSelector
-from ipsec_dp.ike.v2.wire import IkeSyntaxError, PayloadType, Reader, Writer
+from ipsec_dp.ike.v2.wire import PayloadType
 from ipsec_dp.ipsec.transforms import Transform
 
 from . import strategies

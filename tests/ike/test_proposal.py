@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ipsec_dp.ike.proposal import (
     DEFAULT_ESP,
     DEFAULT_IKE,
+    Proposal,
     ProposalError,
     accept,
     esp_suite,
@@ -22,7 +23,6 @@ from ipsec_dp.ike.proposal import (
     with_spi,
     without_key_exchange,
 )
-from ipsec_dp.ike.v2.sa_payload import Proposal
 from ipsec_dp.ipsec.transforms import Transform, TransformType, by_keyword
 
 from . import strategies

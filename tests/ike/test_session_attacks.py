@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ipsec_dp.ike.actions import Cause, Kind
-from ipsec_dp.ike.proposal import parse_esp, with_spi
+from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.ike.proposal import Proposal, ProtocolId, parse_esp, with_spi
+from ipsec_dp.ike.traffic_selectors import TrafficSelector
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.message import Header, build_message, parse_message
 from ipsec_dp.ike.v2.protect import open_message, seal_message
-from ipsec_dp.ike.v2.sa_payload import Proposal
-from ipsec_dp.ike.v2.ts import TrafficSelector
-from ipsec_dp.ike.v2.wire import ExchangeType, Flag, IkeError, NotifyType, ProtocolId
+from ipsec_dp.ike.v2.wire import ExchangeType, Flag, NotifyType
 from ipsec_dp.ipsec.transforms import ESN, Transform
 
 from .ladder import NETS, Ladder
@@ -30,14 +30,14 @@ class Traitor:
 
     def __init__(self, ladder=None):
         self.ladder = ladder or Ladder().up()
-        self.session = self.ladder.a.core._of_tunnel["to-b"][0]
+        self.session = self.ladder.a.core.sessions("to-b")[0]
         self.number = self.session.window.next_id
 
     def ask(self, exchange, *payloads, flags=Flag.INITIATOR, number=None):
         """B's answer, opened, or None when there was none."""
         header = Header(self.session.sa.spi_i, self.session.sa.spi_r, exchange, flags, self.number if number is None else number)
         self.number += number is None
-        datagram = seal_message(self.session.sa.outgoing, header, payloads, self.ladder.a._random.randbytes)
+        datagram = seal_message(self.session.sa.outgoing, header, payloads, self.ladder.a.randbytes)
         before = len(self.ladder.wire.log)
         self.ladder.b.do(self.ladder.b.core.receive(datagram, self.ladder.path("b"), self.ladder.clock()))
         sent = [delivery.data[0] for delivery, _ in self.ladder.wire.log[before:] if delivery.data[0][19] & 0x20]

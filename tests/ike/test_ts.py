@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.ike.v2.ts import ANY, MAX_PORT, TrafficSelector, explain_mismatch, is_narrowing, narrow
+from ipsec_dp.ike.traffic_selectors import ANY, MAX_PORT, TrafficSelector
+from ipsec_dp.ike.v2.ts import explain_mismatch, is_narrowing, narrow
 
 from . import strategies
 

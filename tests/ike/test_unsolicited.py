@@ -89,7 +89,7 @@ def test_a_forged_word_changes_nothing(notify, flags):
     ladder = Ladder().up()
     ladder.wire.cut("a", "b")
     ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock()))
-    (session,) = ladder.a.core._of_tunnel["to-b"]
+    (session,) = ladder.a.core.sessions("to-b")
     header = Header(session.sa.spi_i, session.sa.spi_r, 36, flags, session.window.next_id - 1)
     before, events = list(ladder.a.sad.log), list(ladder.a.events)
     assert sent(ladder.a, build_message(Message(header, (Notify(notify),))), ladder.clock(), ladder.path("a")) == []

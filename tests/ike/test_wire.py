@@ -2,7 +2,14 @@
 
 import pytest
 
-from ipsec_dp.ike.v2.wire import CRITICAL, IkeSyntaxError, NotifyType, Reader, UnsupportedCriticalPayloadError, Writer
+from ipsec_dp.ike.certificates import CertificateError
+from ipsec_dp.ike.dh import KeyExchangeError
+from ipsec_dp.ike.errors import IkeSyntaxError
+from ipsec_dp.ike.octets import Reader, Writer
+from ipsec_dp.ike.proposal import ProposalError
+from ipsec_dp.ike.v2.errors import UnsupportedCriticalPayloadError, notify_of
+from ipsec_dp.ike.v2.payloads import Notify
+from ipsec_dp.ike.v2.wire import CRITICAL, NotifyType
 
 
 def test_reader_walks_numbers_and_octets():
@@ -51,6 +58,8 @@ def test_the_critical_bit_is_the_highest_of_its_octet():
 
 
 def test_errors_name_the_notify_that_answers_them():
-    error = UnsupportedCriticalPayloadError(200)
-    assert (error.notify, error.notify_data) == (NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, b"\xc8")
-    assert IkeSyntaxError("x").notify is NotifyType.INVALID_SYNTAX
+    assert notify_of(UnsupportedCriticalPayloadError(200)) == Notify(NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, b"\xc8")
+    assert notify_of(IkeSyntaxError("x")) == Notify(NotifyType.INVALID_SYNTAX)
+    assert notify_of(KeyExchangeError("x")) == Notify(NotifyType.INVALID_SYNTAX)
+    assert notify_of(ProposalError("x")) == Notify(NotifyType.NO_PROPOSAL_CHOSEN)
+    assert notify_of(CertificateError("x")) == Notify(NotifyType.AUTHENTICATION_FAILED)

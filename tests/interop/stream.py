@@ -50,7 +50,9 @@ class Stream:
         logs = self.meeting.both_logs()
         assert sealed == requests, f"of {requests} requests we sealed {sealed}\n{logs}"
         assert opened == answers, f"we opened {opened} packets, hostA has {answers}\n{logs}"
-        assert set(self.meeting.lost()) <= ({"unknown_spi"} if self.early else set()), logs
+        lost = self.meeting.lost()
+        assert set(lost) <= ({"unknown_spi"} if self.early else set()), logs
+        self.meeting.lost_early = lost
         assert answers >= requests * self.delivered > 0, f"{answers} of {requests} answered\n{logs}"
 
     def _counted(self) -> tuple[int, int, int, int]:

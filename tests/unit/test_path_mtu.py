@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from ipsec_dp.host.too_big import TooBig
-from ipsec_dp.ike.actions import PathProbed
+from ipsec_dp.ike.actions import ProbeResult
 from ipsec_dp.ipsec.suites import inner_mtu, parse_suite
 from ipsec_dp.services.path_mtu import INTERVALS, PathMtuDiscovery
 from ipsec_dp.services.path_mtu_state import TunnelMtus
@@ -183,7 +183,7 @@ def test_a_probe_that_is_lost_narrows_the_path(tmp_path):
     async def story(site):
         await site.up()
         await site.ticks(10)
-        site.service.probed(PathProbed("to-b", 1500, 1500, passed=False))
+        site.service.probed(ProbeResult("to-b", 1500, 1500, passed=False))
         await site.clock.advance(INTERVALS.together_s)
         assert site.mtu == (inner_mtu(1280, GCM, "udp", 4),) * 2
         await site.ticks(1)

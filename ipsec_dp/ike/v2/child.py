@@ -1,7 +1,7 @@
 """CHILD_SAs in both roles: installed, switched to, and one taking another's place (RFC 7296 §1.3, §2.8, §2.17).
 
 TS payloads multiply (every local with every remote selector), a configuration lists pairs. What is negotiated may therefore be more
-than what is configured; what is installed never is (`sa.permitted`).
+than what is configured; what is installed never is (`ts.permitted`).
 """
 
 from __future__ import annotations
@@ -9,19 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import lifetimes
+from ipsec_dp.ike import lifetimes, traffic_selectors
 from ipsec_dp.ike.actions import Cause, InstallInbound, InstallOutbound, Kind, RemoveOutbound, SwitchOutbound
-from ipsec_dp.ike.nat import uses_udp
-from ipsec_dp.ike.v2 import keymat, replacement, ts
-from ipsec_dp.ike.v2.sa import Child, ChildState, selector_pairs, suite_of
-from ipsec_dp.ike.v2.wire import IkeError
+from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.ike.proposal import suite_of
+from ipsec_dp.ike.traffic_selectors import selector_pairs
+from ipsec_dp.ike.v2 import keymat, replacement
+from ipsec_dp.ike.v2.deadlines import reprieve, start_child
+from ipsec_dp.ike.v2.sa import Child, ChildState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ipsec_dp.ike import proposal
-    from ipsec_dp.ike.peer import ProxyId
-    from ipsec_dp.ike.v2.session import IkeSession
+    from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
+    from ipsec_dp.ike.v2.context import Context
 
 MAX_OFFERED: Final = 64  # selectors of a side in one exchange; further proxy IDs get exchanges of their own
 MAX_PAIRS: Final = 256  # pairs of selectors that one CHILD_SA may have here
@@ -36,7 +38,7 @@ class ChildError(IkeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Agreed:
+class Agreement:
     """What an exchange gives a CHILD_SA besides its selectors: Ni and Nr, who sent the request, g^ir under PFS, the SA rekeyed."""
 
     nonces: tuple[bytes, bytes]
@@ -46,18 +48,18 @@ class Agreed:
 
 
 def install(
-    session: IkeSession,
+    context: Context,
     spis: tuple[int, int],
     suite: proposal.EspSuite,
-    selectors: tuple[tuple[ts.TrafficSelector, ...], tuple[ts.TrafficSelector, ...]],
+    selectors: tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]],
     pairs: tuple[ProxyId, ...],
     now: float,
-    agreed: Agreed,
+    agreed: Agreement,
 ) -> Child:
     """Derive keys and emit both installs. `spis`: ours and the peer's."""
-    old, peer = agreed.rekeys, session.peer
+    old, peer = agreed.rekeys, context.peer
     new = Child(
-        session.host.next_child(),
+        context.host.next_child(),
         *spis,
         suite,
         agreed.initiator,
@@ -68,9 +70,10 @@ def install(
         min(agreed.nonces),
         replaces=None if old is None else old.number,
     )
-    session.children[new.number] = new
-    limits = lifetimes.start_child(session, new, now)
-    ike_suite, ike_keys = session.sa.suite, session.sa.keys
+    context.children[new.number] = new
+    limits = start_child(new, peer.child_life, now, context.host.environment.rng)
+    context.deadlines.failures = 0
+    ike_suite, ike_keys = context.sa.suite, context.sa.keys
     if ike_suite is None or ike_keys is None:
         raise ChildError("no IKE keys", Cause.LOCAL)
     keys = keymat.child_keys(ike_suite.prf, ike_keys.sk_d, suite, *agreed.nonces, agreed.secrets)
@@ -80,89 +83,86 @@ def install(
     for secret in agreed.secrets:
         secret[:] = bytes(len(secret))
     esp, shown = suite_of(suite), selector_pairs(pairs)
-    udp, window = uses_udp(session), peer.replay_window
-    session.emit(
-        InstallInbound(peer.tunnel, new.number, new.spi_in, esp, incoming, shown, window, limits, session.path, udp, new.replaces)
+    udp, window = context.udp, peer.replay_window
+    context.emit(
+        InstallInbound(peer.tunnel, new.number, new.spi_in, esp, incoming, shown, window, limits, context.path, udp, new.replaces)
     )
-    session.emit(InstallOutbound(peer.tunnel, new.number, new.spi_out, esp, outgoing, shown, limits, session.path, udp))
+    context.emit(InstallOutbound(peer.tunnel, new.number, new.spi_out, esp, outgoing, shown, limits, context.path, udp))
     return new
 
 
-def told(session: IkeSession, new: Child) -> None:
-    text = f"{new.spi_in:#x} in, {new.spi_out:#x} out, {new.suite}, {ts.text(new.ts_local)} <-> {ts.text(new.ts_remote)}"
-    session.report(Kind.CHILD_UP if new.replaces is None else Kind.CHILD_REKEYED, text, child=new.number)
+def report_up(context: Context, new: Child) -> None:
+    local, remote = traffic_selectors.text(new.ts_local), traffic_selectors.text(new.ts_remote)
+    text = f"{new.spi_in:#x} in, {new.spi_out:#x} out, {new.suite}, {local} <-> {remote}"
+    context.report(Kind.CHILD_UP if new.replaces is None else Kind.CHILD_REKEYED, text, child=new.number)
 
 
-def supersede(old: Child, new: Child, now: float) -> None:
+def replaced_by(old: Child, new: Child, now: float) -> None:
     """The peer's rekey stands: it deletes `old`, and then, or at the latest soon, we send by `new`."""
-    lifetimes.reprieve(old, now)
+    reprieve(old, now)
     if old.state is ChildState.UP:
-        old.state, old.successor, old.soft = ChildState.REKEYED, new, lifetimes.NEVER_DUE
+        old.enter(ChildState.REKEYED)
+        old.successor, old.soft = new, lifetimes.NEVER_DUE
     new.switch_at = now + lifetimes.SWITCH_LOOK
 
 
-def switch(session: IkeSession, new: Child) -> None:
+def switch(context: Context, new: Child) -> None:
     """Send by `new` from now on."""
     new.switch_at = new.switch_by = lifetimes.NEVER_DUE
     new.waits = False
-    if new.sending or new.number not in session.children or new.state not in (ChildState.UP, ChildState.REKEYED):
+    if new.sending or new.number not in context.children or new.state not in (ChildState.UP, ChildState.REKEYED):
         return
     new.sending = True
-    old = _sending_before(session, new)
-    taken = replacement.taken_over(session, new) if old is None else [old]
-    session.emit(SwitchOutbound(session.peer.tunnel, new.number, taken[0].number if taken else new.replaces))
+    old = _sending_before(context, new)
+    taken = replacement.taken_over(context, new) if old is None else [old]
+    context.emit(SwitchOutbound(context.peer.tunnel, new.number, taken[0].number if taken else new.replaces))
     for one in taken:
         one.sending = False
-        session.emit(RemoveOutbound(session.peer.tunnel, one.number))
+        context.emit(RemoveOutbound(context.peer.tunnel, one.number))
 
 
-def use(session: IkeSession) -> None:
-    """CHILD_SAs that let those of the IKE SA before send (`succession`) send themselves from now on."""
-    for child in list(session.children.values()):
+def switch_waiting(context: Context) -> None:
+    """CHILD_SAs that let those of the IKE SA before send (`replacement`) send themselves from now on."""
+    for child in list(context.children.values()):
         if child.waits:
-            switch(session, child)
+            switch(context, child)
 
 
-def _sending_before(session: IkeSession, new: Child) -> Child | None:
+def _sending_before(context: Context, new: Child) -> Child | None:
     """What still sends of those that `new` takes the place of, directly or by one that never sent."""
     number = new.replaces
     while number is not None:
-        old = session.children.get(number)
+        old = context.children.get(number)
         if old is None or old.sending:
             return old
         number = old.replaces
     return None
 
 
-def held(session: IkeSession, pair: ProxyId) -> bool:
+def is_held(context: Context, pair: ProxyId) -> bool:
     """True when a CHILD_SA that is there to stay holds all of `pair`."""
-    return any(child.state is ChildState.UP and child.holds(pair) for child in session.children.values())
+    return any(child.state is ChildState.UP and child.holds(pair) for child in context.children.values())
 
 
-def serving(children: Iterable[Child], proxy_id: ProxyId, configured: Iterable[ProxyId]) -> bool:
+def serves(children: Iterable[Child], proxy_id: ProxyId, configured: Iterable[ProxyId]) -> bool:
     """True when one of `children` came of `proxy_id`, be it that the peer narrowed it: nothing more is to be had by asking again.
 
     Of several proxy IDs that hold what was agreed on it came of the narrowest; a single packet's selectors come of none.
     """
-    inside = [other for other in configured if other != proxy_id and covers(proxy_id, other)]
+    inside = [other for other in configured if other != proxy_id and proxy_id.covers(other)]
     return any(
-        covers(pair, proxy_id)
-        or (covers(proxy_id, pair) and not _of_one_packet(pair) and not any(covers(other, pair) for other in inside))
+        pair.covers(proxy_id)
+        or (proxy_id.covers(pair) and not _of_one_packet(pair) and not any(other.covers(pair) for other in inside))
         for child in children
         for pair in child.pairs
     )
-
-
-def covers(wide: ProxyId, narrow: ProxyId) -> bool:
-    """True when `wide` holds all of `narrow`."""
-    return wide.local.covers(narrow.local) and wide.remote.covers(narrow.remote)
 
 
 def _of_one_packet(pair: ProxyId) -> bool:
     return pair.local.start == pair.local.end and pair.remote.start == pair.remote.end
 
 
-def find_spi_out(session: IkeSession, spi: bytes) -> Child | None:
+def by_spi_out(context: Context, spi: bytes) -> Child | None:
     """The newest CHILD_SA that sends on `spi`."""
     number = int.from_bytes(spi, "big")
-    return next((child for child in reversed(session.children.values()) if child.spi_out == number), None)
+    return next((child for child in reversed(context.children.values()) if child.spi_out == number), None)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import replacement, ts
-from ipsec_dp.ike.v2.child import MAX_OFFERED, MAX_PAIRS, Agreed, find_spi_out, install, supersede, switch, told
-from ipsec_dp.ike.v2.child_create import CreateChild
+from ipsec_dp.ike.v2.child import MAX_OFFERED, MAX_PAIRS, Agreement, by_spi_out, install, replaced_by, report_up, switch
+from ipsec_dp.ike.v2.child_create import ChildCreate
 from ipsec_dp.ike.v2.exchanges import Shape
 from ipsec_dp.ike.v2.payloads import (
     KeyExchangePayload,
@@ -19,83 +20,84 @@ from ipsec_dp.ike.v2.payloads import (
     TrafficSelectorsInitiator,
     TrafficSelectorsResponder,
 )
-from ipsec_dp.ike.v2.sa import Child, ChildState, nonce, permitted
-from ipsec_dp.ike.v2.wire import NotifyType, ProtocolId
+from ipsec_dp.ike.v2.sa import Child, ChildState, nonce
+from ipsec_dp.ike.v2.ts import permitted
+from ipsec_dp.ike.v2.wire import NotifyType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ipsec_dp.ike.peer import ProxyId
-    from ipsec_dp.ike.v2.sa import Received
-    from ipsec_dp.ike.v2.session import IkeSession
+    from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
+    from ipsec_dp.ike.v2.context import Context
+    from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 SPARE_CHILDREN: Final = 64  # CHILD_SAs of an IKE SA beyond four for each proxy ID: rekeys in progress, and what is dying
 
 
-def answer_first(session: IkeSession, received: Received) -> list[Payload]:
+def answer_first(context: Context, received: ReceivedMessage) -> list[Payload]:
     """SA, TSi, TSr of an IKE_AUTH response, or why there is no CHILD_SA."""
-    return _answer(session, received, Agreed(session.nonces, initiator=False), in_auth=True)
+    return _answer(context, received, Agreement(context.handshake.nonces, initiator=False), in_auth=True)
 
 
-def answer(session: IkeSession, received: Received) -> list[Payload]:
+def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     """A CREATE_CHILD_SA request for a new CHILD_SA or a rekey of one."""
     message = received.message
-    if session.task is not None and session.task.shape is Shape.REKEY_IKE:
+    if context.task is not None and context.task.shape is Shape.REKEY_IKE:
         return [Notify(NotifyType.TEMPORARY_FAILURE)]  # RFC 7296 §2.25.2
     rekeys = None
     notify = message.notify(NotifyType.REKEY_SA)
     if notify is not None:
-        rekeys = by_spi_out(session, notify)
-        if rekeys is None or rekeys.state is ChildState.DYING:
+        rekeys = _rekeyed_child(context, notify)
+        if rekeys is None or rekeys.state is ChildState.DELETED:
             return [Notify(NotifyType.CHILD_SA_NOT_FOUND, b"", notify.protocol, notify.spi)]
         if rekeys.state is not ChildState.UP:
             return [Notify(NotifyType.TEMPORARY_FAILURE)]  # RFC 7296 §2.25.1: it is being closed
-    if len(session.children) >= SPARE_CHILDREN + 4 * len(session.peer.proxy_ids):
+    if len(context.children) >= SPARE_CHILDREN + 4 * len(context.peer.proxy_ids):
         return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
     own = message.get(Nonce)
-    reply_nonce = nonce(session.host.environment.rng)
-    agreed = Agreed((b"" if own is None else own.data, reply_nonce), initiator=False, rekeys=rekeys)
-    return _answer(session, received, agreed, in_auth=False)
+    reply_nonce = nonce(context.host.environment.rng)
+    agreed = Agreement((b"" if own is None else own.data, reply_nonce), initiator=False, rekeys=rekeys)
+    return _answer(context, received, agreed, in_auth=False)
 
 
-def by_spi_out(session: IkeSession, notify: Notify) -> Child | None:
+def _rekeyed_child(context: Context, notify: Notify) -> Child | None:
     """The CHILD_SA whose receiving SPI at the peer is in `notify`; never one of another protocol or without an SPI."""
     if notify.protocol != ProtocolId.ESP or not notify.spi:
         return None
-    return find_spi_out(session, notify.spi)
+    return by_spi_out(context, notify.spi)
 
 
-def _answer(session: IkeSession, received: Received, agreed: Agreed, *, in_auth: bool) -> list[Payload]:
-    message, peer = received.message, session.peer
+def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, in_auth: bool) -> list[Payload]:
+    message, peer = received.message, context.peer
     sa, tsi, tsr = message.get(SecurityAssociation), message.get(TrafficSelectorsInitiator), message.get(TrafficSelectorsResponder)
     if sa is None or tsi is None or tsr is None:
         return [Notify(NotifyType.INVALID_SYNTAX)]
     chosen = (proposal.select_child if in_auth else proposal.select)(peer.esp_proposals, sa.proposals)
     if chosen is None or len(chosen.spi) != 4:
         text = proposal.explain_mismatch(peer.esp_proposals, sa.proposals)
-        session.report(Kind.CHILD_FAILED, f"no ESP proposal in common: {text}", cause=Cause.PROPOSAL)
+        context.report(Kind.CHILD_FAILED, f"no ESP proposal in common: {text}", cause=Cause.PROPOSAL)
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
     suite = proposal.esp_suite(chosen)
     pairs = _outermost_pairs(permitted(peer.proxy_ids, tsr.selectors, tsi.selectors, MAX_PAIRS))
     if not pairs:
         ours = ([p.local for p in peer.proxy_ids], [p.remote for p in peer.proxy_ids])
         text = ts.explain_mismatch(ours, (tsr.selectors, tsi.selectors))
-        session.report(Kind.CHILD_FAILED, f"no proxy ID fits: {text}", cause=Cause.SELECTORS)
+        context.report(Kind.CHILD_FAILED, f"no proxy ID fits: {text}", cause=Cause.SELECTORS)
         return [Notify(NotifyType.TS_UNACCEPTABLE)]
     ke = message.get(KeyExchangePayload)
     extra: list[Payload] = [] if in_auth else [Nonce(agreed.nonces[1])]
     if suite.group is not None:
         if ke is None or ke.group != suite.group.id:
             return [Notify(NotifyType.INVALID_KE_PAYLOAD, suite.group.id.to_bytes(2, "big"))]
-        public, secret = dh.respond(suite.group, ke.data, session.host.environment.rng)
-        agreed = Agreed(agreed.nonces, initiator=False, secrets=(secret,), rekeys=agreed.rekeys)
+        public, secret = dh.respond(suite.group, ke.data, context.host.environment.rng)
+        agreed = Agreement(agreed.nonces, initiator=False, secrets=(secret,), rekeys=agreed.rekeys)
         extra.append(KeyExchangePayload(suite.group.id, public))
-    spi = session.host.environment.allocate_spi(session.peer.tunnel)
+    spi = context.host.environment.allocate_spi(context.peer.tunnel)
     if spi is None:
         return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
     local, remote = outermost(pair.local for pair in pairs), outermost(pair.remote for pair in pairs)
-    new = install(session, (spi, int.from_bytes(chosen.spi, "big")), suite, (local, remote), pairs, received.now, agreed)
-    _take_place(session, new, agreed.rekeys, received.now)
+    new = install(context, (spi, int.from_bytes(chosen.spi, "big")), suite, (local, remote), pairs, received.now, agreed)
+    _take_place(context, new, agreed.rekeys, received.now)
     return [
         SecurityAssociation(proposal.with_spi((chosen,), spi.to_bytes(4, "big"))),
         *extra,
@@ -104,23 +106,23 @@ def _answer(session: IkeSession, received: Received, agreed: Agreed, *, in_auth:
     ]
 
 
-def _take_place(session: IkeSession, new: Child, old: Child | None, now: float) -> None:
+def _take_place(context: Context, new: Child, old: Child | None, now: float) -> None:
     """As responder: the initiator can receive on the new SA only once it has our reply, so a rekeyed one keeps sending until the
     initiator deletes it."""
     if old is None:
-        if not replacement.waits(session, new, now):
-            session.defer(lambda: switch(session, new))
-        session.defer(lambda: told(session, new))
+        if not replacement.must_wait(context, new, now):
+            context.defer(lambda: switch(context, new))
+        context.defer(lambda: report_up(context, new))
         return
-    task = session.task
-    if isinstance(task, CreateChild) and task.rekeys is old:
+    task = context.task
+    if isinstance(task, ChildCreate) and task.rekeys is old:
         task.rival = new  # decided when our own response comes (RFC 7296 §2.8.1)
     else:
-        supersede(old, new, now)
-    session.defer(lambda: told(session, new))
+        replaced_by(old, new, now)
+    context.defer(lambda: report_up(context, new))
 
 
-def outermost(selectors: Iterable[ts.TrafficSelector]) -> tuple[ts.TrafficSelector, ...]:
+def outermost(selectors: Iterable[TrafficSelector]) -> tuple[TrafficSelector, ...]:
     """Each once, and none that another holds, the first `MAX_OFFERED`."""
     each = list(dict.fromkeys(selectors))
     kept = [one for one in each if not any(other is not one and other.covers(one) for other in each)]
@@ -128,8 +130,4 @@ def outermost(selectors: Iterable[ts.TrafficSelector]) -> tuple[ts.TrafficSelect
 
 
 def _outermost_pairs(pairs: Sequence[ProxyId]) -> tuple[ProxyId, ...]:
-    return tuple(
-        one
-        for one in pairs
-        if not any(other is not one and other.local.covers(one.local) and other.remote.covers(one.remote) for other in pairs)
-    )
+    return tuple(one for one in pairs if not any(other is not one and other.covers(one) for other in pairs))

@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind, RemoveChild, RemoveOutbound
+from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2 import replacement
-from ipsec_dp.ike.v2.exchanges import Priority, Shape, Task
+from ipsec_dp.ike.v2.context import Task
+from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.payloads import Delete, Payload
 from ipsec_dp.ike.v2.sa import ChildState, State
-from ipsec_dp.ike.v2.wire import ExchangeType, ProtocolId
+from ipsec_dp.ike.v2.wire import ExchangeType
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.v2.sa import Child, Received
-    from ipsec_dp.ike.v2.session import IkeSession
+    from ipsec_dp.ike.v2.context import Context
+    from ipsec_dp.ike.v2.sa import Child, ReceivedMessage
 
 
-class DeleteSpi(Task):
+class ChildDelete(Task):
     """Our request to delete a CHILD_SA by the SPI we receive on: one that we never installed, too."""
 
     exchange = ExchangeType.INFORMATIONAL
@@ -28,18 +30,18 @@ class DeleteSpi(Task):
     def __init__(self, spi: int, child: Child | None = None) -> None:
         self.spi, self.child = spi, child
 
-    def build(self, session: IkeSession, now: float) -> list[Payload] | None:
-        del session, now
+    def build(self, context: Context, now: float) -> list[Payload] | None:
+        del context, now
         if self.child is not None and self.child.state is not ChildState.DELETING:
             return None  # the peer was faster
         return [Delete(ProtocolId.ESP, (self.spi.to_bytes(4, "big"),))]
 
-    def answered(self, session: IkeSession, received: Received) -> None:
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
         if self.child is not None and self.child.state is ChildState.DELETING:
-            bury(session, self.child, received.now)
+            finish(context, self.child, received.now)
 
 
-class DeleteIke(Task):
+class IkeDelete(Task):
     """Our request to delete the IKE SA with all its CHILD_SAs."""
 
     exchange = ExchangeType.INFORMATIONAL
@@ -50,83 +52,82 @@ class DeleteIke(Task):
     def __init__(self, cause: Cause, text: str, *, again: bool = False) -> None:
         self.cause, self.text, self.again = cause, text, again
 
-    def build(self, session: IkeSession, now: float) -> list[Payload]:
-        session.state = State.DELETING
-        if not session.handed_over and not inherit(session, now):
-            for one in list(session.children.values()):
-                forget(session, one)
+    def build(self, context: Context, now: float) -> list[Payload]:
+        context.enter(State.DELETING)
+        if not context.succession.handed_over and not hand_over(context, now):
+            for one in list(context.children.values()):
+                forget(context, one)
         return [Delete(ProtocolId.IKE)]
 
-    def answered(self, session: IkeSession, received: Received) -> None:
-        session.end(self.cause, self.text, received.now, again=self.again)
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
+        context.end(self.cause, self.text, received.now, again=self.again)
 
 
-def ike(session: IkeSession, cause: Cause, text: str, now: float, *, again: bool = False) -> None:
+def ike(context: Context, cause: Cause, text: str, now: float, *, again: bool = False) -> None:
     """End an IKE SA properly: by a DELETE once it is up, by forgetting it before."""
-    if session.state in (State.ESTABLISHED, State.AUTH_SENT):
-        if not any(isinstance(task, DeleteIke) for task in session.queue):
-            session.queue.append(DeleteIke(cause, text, again=again))
-    elif session.state in (State.INIT_SENT, State.INIT_ANSWERED):
-        session.end(cause, text, now, again=again)
+    if context.state in (State.ESTABLISHED, State.AUTH_SENT):
+        if not any(isinstance(task, IkeDelete) for task in context.queue.waiting):
+            context.queue.waiting.append(IkeDelete(cause, text, again=again))
+    elif context.state in (State.INIT_SENT, State.INIT_ANSWERED):
+        context.end(cause, text, now, again=again)
 
 
-def child(session: IkeSession, one: Child, now: float, *, at_once: bool = False) -> None:
+def child(context: Context, one: Child, now: float, *, at_once: bool = False) -> None:
     """Delete a CHILD_SA. What is under way to us may still come in for a while, unless it must end `at_once`."""
     del now
-    if one.state in (ChildState.DELETING, ChildState.DYING):
+    if one.state in (ChildState.DELETING, ChildState.DELETED):
         return
     if one.successor is not None:
-        children.switch(session, one.successor)
-    one.state = ChildState.DELETING
+        children.switch(context, one.successor)
+    one.enter(ChildState.DELETING)
     one.soft = one.idle_at = one.switch_at = lifetimes.NEVER_DUE
     if at_once:
-        remove(session, one)
+        remove(context, one)
     elif one.sending:
         one.sending = False
-        session.emit(RemoveOutbound(session.peer.tunnel, one.number))
-    session.enqueue(DeleteSpi(one.spi_in, one))
+        context.emit(RemoveOutbound(context.peer.tunnel, one.number))
+    context.enqueue(ChildDelete(one.spi_in, one))
 
 
-def bury(session: IkeSession, one: Child, now: float) -> None:
+def finish(context: Context, one: Child, now: float) -> None:
     """Both sides have deleted it. It receives for a little longer: ESP may be slower than IKE (RFC 7296 §2.8)."""
     if one.sending:
         one.sending = False
-        session.emit(RemoveOutbound(session.peer.tunnel, one.number))
+        context.emit(RemoveOutbound(context.peer.tunnel, one.number))
     if not one.installed:
-        session.children.pop(one.number, None)
+        context.children.pop(one.number, None)
         return
-    one.state = ChildState.DYING
+    one.enter(ChildState.DELETED)
     one.soft = one.hard = one.idle_at = one.switch_at = lifetimes.NEVER_DUE
     one.remove_at = now + lifetimes.GRACE
 
 
-def remove(session: IkeSession, one: Child) -> None:
+def remove(context: Context, one: Child) -> None:
     """Take its SAs out of the data plane."""
     if one.installed:
         one.installed = one.sending = False
-        session.emit(RemoveChild(session.peer.tunnel, one.number))
+        context.emit(RemoveChild(context.peer.tunnel, one.number))
 
 
-def forget(session: IkeSession, one: Child) -> None:
+def forget(context: Context, one: Child) -> None:
     """Remove it and know it no more."""
-    remove(session, one)
-    one.state = ChildState.DYING
-    session.children.pop(one.number, None)
+    remove(context, one)
+    one.enter(ChildState.DELETED)
+    context.children.pop(one.number, None)
 
 
-def inherit(old: IkeSession, now: float) -> bool:
+def hand_over(old: Context, now: float) -> bool:
     """Where another IKE SA is in the place of `old` (RFC 7296 §2.8.3): its CHILD_SAs send from now on, and it receives for a little
     longer what is under way on the old ones. False where there is none."""
-    new = old.after
+    new = old.succession.after
     if new is None or not replacement.replaced(old):
         return False
-    children.use(new)
+    children.switch_waiting(new)
     for one in list(old.children.values()):
-        bury(old, one, now)
+        finish(old, one, now)
     new.children, old.children = old.children | new.children, {}
-    new.before = old.after = None
-    old.handed_over = True
+    new.succession.before = old.succession.after = None
+    old.succession.handed_over = True
     new.report(Kind.IKE_REAUTHENTICATED, f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}")
-    for action in new.take():
-        old.emit(action)
+    old.emit(*new.take())
     return True

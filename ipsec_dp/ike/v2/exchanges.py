@@ -1,26 +1,26 @@
-"""Exchanges of one IKE SA: message IDs of a window of one, retransmission, and the stored reply (RFC 7296 §2.1 to §2.3)."""
+"""Exchanges of one IKE SA: message IDs of a window of one, retransmission, the stored reply, what waits (RFC 7296 §2.1 to §2.3)."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from math import inf
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
 
 from ipsec_dp.ike.actions import Cause
-from ipsec_dp.ike.v2.wire import ExchangeType, IkeError
+from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.ike.v2.fragment import Reassembler
+from ipsec_dp.ike.v2.wire import ExchangeType
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.v2.payloads import Notify, Payload
-    from ipsec_dp.ike.v2.sa import Received
-    from ipsec_dp.ike.v2.session import IkeSession
+    from ipsec_dp.ike.v2.payloads import Payload
 
 FIRST_WAIT: Final = 1.0  # seconds before the first retransmission
 BACK_OFF: Final = 1.8
 LONGEST_WAIT: Final = 20.0
 TRIES: Final = 7  # retransmissions before an exchange is given up: 1 + 1.8 + 3.2 + 5.8 + 10.5 + 18.9 + 20 + 20 s
 LAST_MESSAGE_ID: Final = 0xFFFF_FFFF
+MAX_WAITING: Final = 256  # requests of ours for which the window is not free
 REKEY_MESSAGE_ID: Final = LAST_MESSAGE_ID - 0x1_0000  # the IKE SA is rekeyed from here on: IDs never wrap (RFC 7296 §2.2)
 
 
@@ -53,8 +53,8 @@ class Priority(IntEnum):
     PROBE = 6
 
 
-class Task(ABC):
-    """One request of ours, from the wish to the answer."""
+class Request:
+    """What one request of ours is on the wire; a `context.Task` makes it and takes its answer."""
 
     exchange: ClassVar[ExchangeType]
     shape: Shape = Shape.ANY
@@ -63,25 +63,9 @@ class Task(ABC):
     first_wait: float = FIRST_WAIT
     whole: bool = False  # it leaves in one datagram that nobody may fragment
 
-    @abstractmethod
-    def build(self, session: IkeSession, now: float) -> list[Payload] | None:
-        """The payloads of the request; None when there is nothing to ask for any more."""
-
-    @abstractmethod
-    def answered(self, session: IkeSession, received: Received) -> None:
-        """The response, with every payload that the table requires."""
-
-    def refused(self, session: IkeSession, notify: Notify | None, text: str, now: float) -> None:
-        """A response without them; `notify` is the error in it, if there is one. By default that ends the IKE SA."""
-        del notify
-        session.end(Cause.REFUSED, text, now, again=True)
-
     def instead(self) -> list[Payload] | None:
         """Payloads to send under the same message ID when it was sent often enough without an answer; None: it is given up."""
         return None
-
-    def dropped(self, session: IkeSession) -> None:  # noqa: B027 - most tasks hold nothing
-        """The session ends before the answer: give back what was set aside."""
 
     @property
     def name(self) -> str:
@@ -89,12 +73,15 @@ class Task(ABC):
         return self.exchange.name
 
 
+R = TypeVar("R", bound=Request)
+
+
 @dataclass(slots=True)
-class Outstanding:
+class OutstandingRequest(Generic[R]):
     """Our request that is not answered yet."""
 
     message_id: int
-    task: Task
+    task: R
     datagrams: tuple[bytes, ...] = field(repr=False)
     attempt: int
     deadline: float
@@ -108,20 +95,21 @@ class Outstanding:
         return True
 
     def restart(self, datagrams: tuple[bytes, ...], now: float) -> None:
-        """Other datagrams take the place of those that were sent (see `Task.instead`)."""
+        """Other datagrams take the place of those that were sent (see `Request.instead`)."""
         self.datagrams, self.attempt, self.deadline = datagrams, 0, now + self.task.first_wait
 
 
-class Window:
+class Window(Generic[R]):
     """Both directions' message IDs. Ours: one request at a time. The peer's: the next one, and the last one's reply."""
 
-    __slots__ = ("expected", "next_id", "outstanding", "reply")
+    __slots__ = ("expected", "next_id", "outstanding", "reply", "requests", "responses")
 
     def __init__(self, *, next_id: int = 0, expected: int = 0) -> None:
         self.next_id = next_id
         self.expected = expected
-        self.outstanding: Outstanding | None = None
+        self.outstanding: OutstandingRequest[R] | None = None
         self.reply: tuple[bytes, ...] = ()
+        self.requests, self.responses = Reassembler(), Reassembler()  # fragments of the peer's
 
     @property
     def deadline(self) -> float:
@@ -138,12 +126,52 @@ class Window:
         """True when the IKE SA must be rekeyed for want of message IDs."""
         return max(self.next_id, self.expected) >= REKEY_MESSAGE_ID
 
-    def sent(self, task: Task, datagrams: tuple[bytes, ...], now: float) -> None:
+    def sent(self, task: R, datagrams: tuple[bytes, ...], now: float) -> None:
         """Our request `next_id` is on its way."""
-        self.outstanding = Outstanding(self.next_id, task, datagrams, 0, now + task.first_wait)
+        self.outstanding = OutstandingRequest(self.next_id, task, datagrams, 0, now + task.first_wait)
         self.next_id += 1
 
     def replied(self, datagrams: tuple[bytes, ...]) -> None:
         """The peer's request `expected` is answered."""
         self.reply = datagrams
         self.expected += 1
+
+
+class Queue(Generic[R]):
+    """Requests of ours that wait for the window to be free, or, `delayed`, until a time (RFC 7296 §2.25)."""
+
+    __slots__ = ("delayed", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[R] = []
+        self.delayed: list[tuple[float, R]] = []
+
+    @property
+    def empty(self) -> bool:
+        """True when nothing waits, for whatever."""
+        return not self.waiting and not self.delayed
+
+    @property
+    def next_due(self) -> float:
+        """When the first of those that wait until a time is due; inf: there is none."""
+        return min((at for at, _ in self.delayed), default=inf)
+
+    def add(self, request: R) -> bool:
+        """False when too many wait."""
+        if len(self.waiting) >= MAX_WAITING:
+            return False
+        self.waiting.append(request)
+        return True
+
+    def wake(self, now: float) -> None:
+        """Those whose time has come wait for the window."""
+        ready = [request for at, request in self.delayed if at <= now]
+        self.delayed = [(at, request) for at, request in self.delayed if at > now]
+        for request in ready:
+            self.add(request)
+
+    def pop(self) -> R:
+        """The oldest of the most urgent, which is then off the queue."""
+        first = min(self.waiting, key=lambda request: request.priority)
+        self.waiting.remove(first)
+        return first

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from ipsec_dp.ike.environment import Rng
+from ipsec_dp.ike.octets import Writer
+from ipsec_dp.ike.peer import DEFAULT_DATAGRAM
 from ipsec_dp.ike.v2.message import Header, build_chain
 from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Payload
 from ipsec_dp.ike.v2.protect import Protection, seal_payload
-from ipsec_dp.ike.v2.wire import FRAGMENT_TIMEOUT, IKE_HEADER, MAX_FRAGMENTS, MAX_MESSAGE, PAYLOAD_HEADER, Rng, Writer
+from ipsec_dp.ike.v2.wire import FRAGMENT_TIMEOUT, IKE_HEADER, MAX_FRAGMENTS, MAX_MESSAGE, PAYLOAD_HEADER
 
-DEFAULT_DATAGRAM: Final = 1280  # octets with IP header: the IPv6 minimum MTU (RFC 7383 §2.5.1), and strongSwan's default
 _IP_HEADER: Final = {4: 20, 6: 40}
 _UDP_HEADER: Final = 8
 _NON_ESP_MARKER: Final = 4

@@ -8,8 +8,8 @@ from ipsec_dp.ike import dh
 from ipsec_dp.ipsec.transforms import GROUP_OF_ID, Group, TransformType
 
 if TYPE_CHECKING:
+    from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ike.v2.payloads import Notify
-    from ipsec_dp.ike.v2.sa_payload import Proposal
 
 
 def groups_of(proposals: tuple[Proposal, ...]) -> list[Group]:

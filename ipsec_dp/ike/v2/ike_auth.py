@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike import auth, certificates, identity, lifetimes
+from ipsec_dp.ike import auth, certificates, identity
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.auth import AuthenticationError, method_text
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType
-from ipsec_dp.ike.nat import uses_udp
 from ipsec_dp.ike.peer import SharedKeyAuth
-from ipsec_dp.ike.proposal import select
+from ipsec_dp.ike.proposal import Proposal, ProtocolId, select
 from ipsec_dp.ike.v2 import child_create, child_respond
-from ipsec_dp.ike.v2.exchanges import Task
+from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request, from_payloads
+from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.payloads import (
     Authentication,
     Certificate,
@@ -23,18 +24,19 @@ from ipsec_dp.ike.v2.payloads import (
     TrafficSelectorsInitiator,
     TrafficSelectorsResponder,
 )
-from ipsec_dp.ike.v2.sa import State, permitted
-from ipsec_dp.ike.v2.sa_payload import Proposal
-from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType, ProtocolId
+from ipsec_dp.ike.v2.sa import State
+from ipsec_dp.ike.v2.ts import permitted
+from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Endpoint
-    from ipsec_dp.ike.peer import Peer, ProxyId
+    from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike.traffic_selectors import ProxyId
+    from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.keymat import IkeKeys
     from ipsec_dp.ike.v2.message import Message
-    from ipsec_dp.ike.v2.sa import Received
-    from ipsec_dp.ike.v2.session import IkeSession
+    from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 CANDIDATES = (
     "either the secrets differ, or the identities do, or it does not trust our certificate; a peer does not say which: its log "
@@ -47,9 +49,9 @@ def address_identity(end: Endpoint) -> Identity:
     return Identity(IdType.IPV4_ADDR if end.address.version == 4 else IdType.IPV6_ADDR, end.address.packed)
 
 
-def own_identity(session: IkeSession) -> Identity:
+def own_identity(context: Context) -> Identity:
     """Who we say we are."""
-    return session.peer.local_id or address_identity(session.path.local)
+    return context.peer.local_id or address_identity(context.path.local)
 
 
 def expected_identity(peer: Peer, remote: Endpoint) -> Identity:
@@ -57,7 +59,7 @@ def expected_identity(peer: Peer, remote: Endpoint) -> Identity:
     return peer.remote_id or address_identity(remote)
 
 
-class Auth(Task):
+class IkeAuth(Task):
     """Our IKE_AUTH request, which also asks for the first CHILD_SA."""
 
     exchange = ExchangeType.IKE_AUTH
@@ -66,126 +68,126 @@ class Auth(Task):
         self.pairs, self.packet = pairs, packet
         self.offer: child_create.Offer | None = None
 
-    def build(self, session: IkeSession, now: float) -> list[Payload] | None:
-        own, expected = own_identity(session), expected_identity(session.peer, session.path.remote)
-        session.identities = (own, expected)
+    def build(self, context: Context, now: float) -> list[Payload] | None:
+        own, expected = own_identity(context), expected_identity(context.peer, context.path.remote)
+        context.ends.identities = (own, expected)
         try:
-            proof = _prove(session, IdentificationInitiator(own.type, own.data).body())
+            proof = _prove(context, IdentificationInitiator(own.type, own.data).body())
         except AuthenticationError as error:
-            session.end(Cause.AUTHENTICATION, str(error), now)
+            context.end(Cause.AUTHENTICATION, str(error), now)
             return None
-        self.offer = child_create.make_offer(session, self.pairs, self.packet, in_auth=True)
+        self.offer = child_create.make_offer(context, self.pairs, self.packet, in_auth=True)
         if self.offer is None:
-            session.end(Cause.RESOURCES, "no SPI is free for a CHILD_SA", now, again=True)
+            context.end(Cause.RESOURCES, "no SPI is free for a CHILD_SA", now, again=True)
             return None
-        first = session.before is None and session.host.first_contact(session)
+        first = context.succession.before is None and context.host.first_contact(context)
         return [
             IdentificationInitiator(own.type, own.data),
-            *_certificates(session.peer, request=True),
+            *_certificates(context.peer, request=True),
             *([Notify(NotifyType.INITIAL_CONTACT)] if first else []),
             IdentificationResponder(expected.type, expected.data),
             proof,
             *self.offer.payloads(),
         ]
 
-    def answered(self, session: IkeSession, received: Received) -> None:
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
         message = received.message
         claimed, proof = message.get(IdentificationResponder), message.get(Authentication)
-        if claimed is None or proof is None or session.identities is None:
+        if claimed is None or proof is None or context.ends.identities is None:
             return
         try:
             theirs = Identity.from_wire(claimed.id_type, claimed.data)
-            if not session.identities[1].matches(theirs):
-                raise IdentityError(identity.explain_mismatch(session.identities[1], theirs))
-            _check(session, session.peer, theirs, claimed.body(), proof, message, received.now)
+            if not context.ends.identities[1].matches(theirs):
+                raise IdentityError(identity.explain_mismatch(context.ends.identities[1], theirs))
+            _check(context, context.peer, theirs, claimed.body(), proof, message, received.now)
         except (AuthenticationError, IdentityError) as error:
-            self._disown(session, error, received.now)
+            self._reject(context, error, received.now)
             return
-        session.identities = (session.identities[0], theirs)
-        established(session, received.now)
-        session.host.came_up(session, received.now)
+        context.ends.identities = (context.ends.identities[0], theirs)
+        established(context, received.now)
+        context.host.came_up(context, received.now)
         if self.offer is not None:
             offer, self.offer = self.offer, None
-            child_create.accept_first(session, offer, message, received.now)
+            child_create.accept_first(context, offer, message, received.now)
 
-    def _disown(self, session: IkeSession, error: Exception, now: float) -> None:
+    def _reject(self, context: Context, error: Exception, now: float) -> None:
         """The peer believes the SA is up: one word of why, not repeated (RFC 7296 §2.21.2), then forget it."""
-        outstanding = session.window.outstanding
-        session.request(Farewell(), now)
-        session.window.outstanding = outstanding
+        outstanding = context.window.outstanding
+        context.request(AuthenticationFailed(), now)
+        context.window.outstanding = outstanding
         cause = Cause.IDENTITY if isinstance(error, IdentityError) else Cause.AUTHENTICATION
-        session.end(cause, f"the peer at {session.path.remote} did not prove who it is: {error}", now, again=True)
+        context.end(cause, f"the peer at {context.path.remote} did not prove who it is: {error}", now, again=True)
 
-    def refused(self, session: IkeSession, notify: Notify | None, text: str, now: float) -> None:
+    def refused(self, context: Context, notify: Notify | None, text: str, now: float) -> None:
         if notify is not None and notify.notify_type == NotifyType.AUTHENTICATION_FAILED:
-            ours, expected = session.identities or (own_identity(session), None)
+            ours, expected = context.ends.identities or (own_identity(context), None)
             text = f"the peer refused us ({ours}, expecting {expected}): {CANDIDATES}"
-            session.end(Cause.AUTHENTICATION, text, now, again=True)
+            context.end(Cause.AUTHENTICATION, text, now, again=True)
             return
-        session.end(Cause.REFUSED, text, now, again=True)
+        context.end(Cause.REFUSED, text, now, again=True)
 
-    def dropped(self, session: IkeSession) -> None:
+    def dropped(self, context: Context) -> None:
         if self.offer is not None:
-            session.release_spi(self.offer.spi)
+            context.release_spi(self.offer.spi)
             self.offer = None
 
 
-class Farewell(Task):
+class AuthenticationFailed(Task):
     """AUTHENTICATION_FAILED to a responder that did not prove itself."""
 
     exchange = ExchangeType.INFORMATIONAL
     tries = 0
 
-    def build(self, session: IkeSession, now: float) -> list[Payload]:
-        del session, now
+    def build(self, context: Context, now: float) -> list[Payload]:
+        del context, now
         return [Notify(NotifyType.AUTHENTICATION_FAILED)]
 
-    def answered(self, session: IkeSession, received: Received) -> None:
-        """Never: the session is gone."""
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
+        """Never: the IKE SA is gone."""
 
 
 # --- responder -------------------------------------------------------------------------------------------------------
 
 
-def answer(session: IkeSession, received: Received) -> list[Payload]:
+def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     """IDr, AUTH and the first CHILD_SA; or AUTHENTICATION_FAILED and nothing else."""
     message = received.message
     try:
-        proof = _authenticate(session, received)
+        proof = _authenticate(context, received)
     except (AuthenticationError, IdentityError) as error:
         cause = Cause.IDENTITY if isinstance(error, IdentityError) else Cause.AUTHENTICATION
-        session.fail(cause, f"{received.path.remote} did not prove who it is: {error}")
+        context.fail(cause, f"{received.path.remote} did not prove who it is: {error}")
         return [Notify(NotifyType.AUTHENTICATION_FAILED)]
-    session.initial_contact = message.notify(NotifyType.INITIAL_CONTACT) is not None
-    established(session, received.now)
-    session.host.came_up(session, received.now)
-    own = own_identity(session)
+    context.ends.initial_contact = message.notify(NotifyType.INITIAL_CONTACT) is not None
+    established(context, received.now)
+    context.host.came_up(context, received.now)
+    own = own_identity(context)
     return [
         IdentificationResponder(own.type, own.data),
-        *_certificates(session.peer, request=False),
+        *_certificates(context.peer, request=False),
         proof,
-        *child_respond.answer_first(session, received),
+        *child_respond.answer_first(context, received),
     ]
 
 
-def _authenticate(session: IkeSession, received: Received) -> Authentication:
+def _authenticate(context: Context, received: ReceivedMessage) -> Authentication:
     """Find out which tunnel's peer it is, check its proof, make ours. Raises AuthenticationError, IdentityError."""
     message = received.message
     claimed, proof = message.get(IdentificationInitiator), message.get(Authentication)
     if claimed is None or proof is None:
         raise AuthenticationError("it wants to authenticate by EAP, which is not offered here")
     theirs = Identity.from_wire(claimed.id_type, claimed.data)
-    peer = _choose(session, theirs, message, received.path.remote)
-    session.candidates = (peer,)
-    _, suite, _ = _keys(session)
+    peer = _choose(context, theirs, message, received.path.remote)
+    context.candidates = (peer,)
+    _, suite, _ = _keys(context)
     if not _admits_suite(peer, suite):
         raise AuthenticationError(f"tunnel {peer.tunnel} does not admit the IKE proposal {suite}")
-    _check(session, peer, theirs, claimed.body(), proof, message, received.now)
-    session.identities, session.path = (own_identity(session), theirs), received.path
-    if not session.host.admits(session):
+    _check(context, peer, theirs, claimed.body(), proof, message, received.now)
+    context.ends.identities, context.path = (own_identity(context), theirs), received.path
+    if not context.host.admits(context):
         raise AuthenticationError(f"{theirs} has an IKE SA already, and unique = keep")
-    own = own_identity(session)
-    return _prove(session, IdentificationResponder(own.type, own.data).body())
+    own = own_identity(context)
+    return _prove(context, IdentificationResponder(own.type, own.data).body())
 
 
 def _admits_suite(peer: Peer, suite: IkeSuite) -> bool:
@@ -195,13 +197,13 @@ def _admits_suite(peer: Peer, suite: IkeSuite) -> bool:
     return select(peer.ike_proposals, (Proposal(1, ProtocolId.IKE, b"", transforms),)) is not None
 
 
-def _choose(session: IkeSession, theirs: Identity, message: Message, remote: Endpoint) -> Peer:
+def _choose(context: Context, theirs: Identity, message: Message, remote: Endpoint) -> Peer:
     """The tunnel that expects this identity; of several the one meant by IDr, or else by the traffic selectors."""
-    fitting = [peer for peer in session.candidates if expected_identity(peer, remote).matches(theirs)]
+    fitting = [peer for peer in context.candidates if expected_identity(peer, remote).matches(theirs)]
     if not fitting:
-        expected = expected_identity(session.peer, remote)
+        expected = expected_identity(context.peer, remote)
         raise IdentityError(identity.explain_mismatch(expected, theirs))
-    meant, default = message.get(IdentificationResponder), address_identity(session.path.local)
+    meant, default = message.get(IdentificationResponder), address_identity(context.path.local)
     wanted = None if meant is None else Identity.from_wire(meant.id_type, meant.data)
     tsi, tsr = message.get(TrafficSelectorsInitiator), message.get(TrafficSelectorsResponder)
 
@@ -215,57 +217,62 @@ def _choose(session: IkeSession, theirs: Identity, message: Message, remote: End
 # --- both roles ------------------------------------------------------------------------------------------------------
 
 
-def established(session: IkeSession, now: float) -> None:
+def established(context: Context, now: float) -> None:
     """Both sides have proven themselves."""
-    session.state = State.ESTABLISHED
-    session.authenticated = True
-    session.established_at = now
-    session.close_at = float("inf")
-    session.init_messages = (b"", b"")
-    lifetimes.start(session, now)
-    theirs = "" if session.identities is None else f" with {session.identities[1]}"
-    udp = ", ESP in UDP" if uses_udp(session) else ""
-    session.report(Kind.IKE_UP, f"IKE SA up{theirs} at {session.path.remote}, {session.sa.suite}{udp}")
+    context.enter(State.ESTABLISHED)
+    context.sa.established_at = now
+    context.deadlines.close_at = inf
+    context.handshake.messages = (b"", b"")
+    context.start_deadlines(now)
+    theirs = "" if context.ends.identities is None else f" with {context.ends.identities[1]}"
+    udp = ", ESP in UDP" if context.udp else ""
+    context.report(Kind.IKE_UP, f"IKE SA up{theirs} at {context.path.remote}, {context.sa.suite}{udp}")
 
 
 def _certificates(peer: Peer, *, request: bool) -> list[Payload]:
     if isinstance(peer.auth, SharedKeyAuth):
         return []
-    return [*peer.auth.credential.payloads(), *([peer.auth.trust.certificate_request()] if request else [])]
+    return [*certificate_payloads(peer.auth.credential), *([certificate_request(peer.auth.trust)] if request else [])]
 
 
-def _prove(session: IkeSession, body: bytes) -> Authentication:
+def _prove(context: Context, body: bytes) -> Authentication:
     """AUTH over our first message, the peer's nonce and our identity (RFC 7296 §2.15)."""
-    keys, suite, role = _keys(session)
-    own = session.init_messages[0 if role else 1]
-    octets = auth.signed_octets(suite.prf, own, session.nonces[1 if role else 0], keys.sk_pi if role else keys.sk_pr, body)
-    how = session.peer.auth
+    keys, suite, role = _keys(context)
+    own = context.handshake.messages[0 if role else 1]
+    octets = auth.signed_octets(
+        suite.prf, own, context.handshake.nonces[1 if role else 0], keys.sk_pi if role else keys.sk_pr, body
+    )
+    how = context.peer.auth
     if isinstance(how, SharedKeyAuth):
-        return how.key.sign(suite.prf, octets)
-    return auth.sign(how.credential.key, octets, session.peer_hashes, sha1=how.sha1)
+        proof = how.key.sign(suite.prf, octets)
+    else:
+        proof = auth.sign(how.credential.key, octets, context.abilities.hashes, sha1=how.sha1)
+    return Authentication(proof.method, proof.data)
 
 
 def _check(
-    session: IkeSession, peer: Peer, theirs: Identity, body: bytes, proof: Authentication, message: Message, now: float
+    context: Context, peer: Peer, theirs: Identity, body: bytes, payload: Authentication, message: Message, now: float
 ) -> None:
     """Raises AuthenticationError unless the peer's AUTH proves that it is `theirs`."""
-    keys, suite, role = _keys(session)
-    first = session.init_messages[1 if role else 0]
-    octets = auth.signed_octets(suite.prf, first, session.nonces[0 if role else 1], keys.sk_pr if role else keys.sk_pi, body)
-    how = peer.auth
+    keys, suite, role = _keys(context)
+    first = context.handshake.messages[1 if role else 0]
+    octets = auth.signed_octets(
+        suite.prf, first, context.handshake.nonces[0 if role else 1], keys.sk_pr if role else keys.sk_pi, body
+    )
+    how, proof = peer.auth, auth.Proof(payload.method, payload.data)
     if isinstance(how, SharedKeyAuth):
         how.key.verify(suite.prf, octets, proof)
         return
     if proof.method == auth.AuthMethod.SHARED_KEY:
         raise AuthenticationError(f"it authenticates by {method_text(proof.method)}, certificates are configured")
-    received = certificates.from_payloads(message.all(Certificate))
-    key = certificates.verify(received, theirs, how.trust, session.host.environment.utc(now))
+    received = from_payloads(message.all(Certificate))
+    key = certificates.verify(received, theirs, how.trust, context.host.environment.utc(now))
     auth.verify(key, octets, proof, sha1=how.sha1)
-    session.certificates = received
+    context.ends.certificates = received
 
 
-def _keys(session: IkeSession) -> tuple[IkeKeys, IkeSuite, bool]:
-    keys, suite = session.sa.keys, session.sa.suite
+def _keys(context: Context) -> tuple[IkeKeys, IkeSuite, bool]:
+    keys, suite = context.sa.keys, context.sa.suite
     if keys is None or suite is None:
         raise AuthenticationError("no keys yet")
-    return keys, suite, session.sa.initiator
+    return keys, suite, context.sa.initiator

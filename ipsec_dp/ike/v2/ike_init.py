@@ -10,76 +10,80 @@ from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import Cause, Kind
-from ipsec_dp.ike.auth import hash_algorithms_data
+from ipsec_dp.ike.auth import hash_algorithms_data, parse_hash_algorithms
 from ipsec_dp.ike.certificates import Trust
-from ipsec_dp.ike.nat import float_port, nat_detection, note_abilities
+from ipsec_dp.ike.nat import detect, detection_hash
 from ipsec_dp.ike.peer import SignatureAuth
 from ipsec_dp.ike.v2 import ike_auth, keymat
-from ipsec_dp.ike.v2.exchanges import TRIES, Task, UnprovenError
+from ipsec_dp.ike.v2.cert_payloads import certificate_request
+from ipsec_dp.ike.v2.context import Task
+from ipsec_dp.ike.v2.exchanges import TRIES, UnprovenError
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
 from ipsec_dp.ike.v2.payloads import KeyExchangePayload, Nonce, Notify, Payload, SecurityAssociation
 from ipsec_dp.ike.v2.sa import NO_SPI, State, nonce, nonzero_spi
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.peer import Peer, ProxyId
+    from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.traffic_selectors import ProxyId
+    from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message
-    from ipsec_dp.ike.v2.sa import Received
-    from ipsec_dp.ike.v2.session import IkeSession
+    from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 MAX_COOKIE: Final = 64  # octets (RFC 7296 §2.6)
 FAIL_OVER_TRIES: Final = 3  # retransmissions to one of several addresses: 1 + 1.8 + 3.2 + 5.8 s
 MAX_ROUNDS: Final = 6  # of COOKIE and INVALID_KE_PAYLOAD answers that one attempt follows
 
 
-class Init(Task):
+class IkeSaInit(Task):
     """Our IKE_SA_INIT request. The nonce stays the same through COOKIE and INVALID_KE_PAYLOAD (RFC 7296 §2.6)."""
 
     exchange = ExchangeType.IKE_SA_INIT
 
-    def __init__(self, session: IkeSession, pairs: tuple[ProxyId, ...], packet: ProxyId | None) -> None:
-        rng = session.host.environment.rng
+    def __init__(self, context: Context, pairs: tuple[ProxyId, ...], packet: ProxyId | None) -> None:
+        rng = context.host.environment.rng
         self.pairs, self.packet = pairs, packet
-        self.tries = FAIL_OVER_TRIES if session.peer.fail_over else TRIES
+        self.tries = FAIL_OVER_TRIES if context.peer.fail_over else TRIES
         self.nonce = nonce(rng)
         self.cookie = b""
         self.rounds = 0
-        self.key = dh.initiate(groups_of(session.peer.ike_proposals)[0], rng)
+        self.key = dh.initiate(groups_of(context.peer.ike_proposals)[0], rng)
 
-    def build(self, session: IkeSession, now: float) -> list[Payload]:
+    def build(self, context: Context, now: float) -> list[Payload]:
         del now
         cookie: list[Payload] = [Notify(NotifyType.COOKIE, self.cookie)] if self.cookie else []
         return [
             *cookie,
-            SecurityAssociation(session.peer.ike_proposals),
+            SecurityAssociation(context.peer.ike_proposals),
             KeyExchangePayload(self.key.group.id, self.key.public),
             Nonce(self.nonce),
-            *nat_detection(session, session.sa.spi_i, NO_SPI),
+            *_nat_detection(context, context.sa.spi_i, NO_SPI),
             Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
             Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, hash_algorithms_data()),
         ]
 
-    def answered(self, session: IkeSession, received: Received) -> None:
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
         """Raises IkeError for what is not to be acted on."""
         message = received.message
-        if self._again(session, message, received.now):
+        if self._again(context, message, received.now):
             return
         sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
         if sa is None or ke is None or peer_nonce is None or message.header.spi_r == NO_SPI:
-            raise _refusal(session.peer, message)
-        suite = proposal.ike_suite(proposal.accept(session.peer.ike_proposals, sa.proposals))
+            raise _refusal(context.peer, message)
+        suite = proposal.ike_suite(proposal.accept(context.peer.ike_proposals, sa.proposals))
         if ke.group != self.key.group.id or suite.group.id != ke.group:
             raise dh.KeyExchangeError(f"the peer answers {self.key.group.keyword} with group {ke.group}")
         secret = self.key.shared_secret(ke.data)
-        session.sa.spi_r = message.header.spi_r
-        establish_keys(session, suite, (self.nonce, peer_nonce.data), secret)
-        note_abilities(session, message)
-        session.init_messages = (session.init_messages[0], received.datagram)
-        float_port(session)
-        session.state = State.AUTH_SENT
-        session.request(ike_auth.Auth(self.pairs, self.packet), received.now)
+        context.sa.spi_r = message.header.spi_r
+        establish_keys(context, suite, (self.nonce, peer_nonce.data), secret)
+        _note_abilities(context, message)
+        context.handshake.messages = (context.handshake.messages[0], received.datagram)
+        if context.udp and not context.path.natt:  # port 4500 once a NAT was seen (RFC 7296 §2.23)
+            context.path = context.path.floated()
+        context.enter(State.AUTH_SENT)
+        context.request(ike_auth.IkeAuth(self.pairs, self.packet), received.now)
 
-    def _again(self, session: IkeSession, message: Message, now: float) -> bool:
+    def _again(self, context: Context, message: Message, now: float) -> bool:
         """Ask again with the cookie or the group that the responder wants, a bounded number of times."""
         cookie, other = message.notify(NotifyType.COOKIE), message.notify(NotifyType.INVALID_KE_PAYLOAD)
         if (cookie is None and other is None) or message.get(SecurityAssociation) is not None:
@@ -89,45 +93,45 @@ class Init(Task):
         if cookie is not None and 0 < len(cookie.data) <= MAX_COOKIE:
             self.cookie = cookie.data
         elif other is not None:
-            self.key = dh.initiate(wanted_group(other, session.peer.ike_proposals, self.key.group), session.host.environment.rng)
+            self.key = dh.initiate(wanted_group(other, context.peer.ike_proposals, self.key.group), context.host.environment.rng)
         else:
             raise UnprovenError("the peer sends a cookie of a length that cannot be", None)
         self.rounds += 1
-        session.init_again(self, now)
+        context.request_again(self, now)
         return True
 
 
-def answer(session: IkeSession, received: Received) -> list[Payload]:
-    """The response; when something is refused the session stays NEW, and is forgotten."""
+def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
+    """The response; when something is refused the IKE SA stays NEW, and is forgotten."""
     message = received.message
     sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
     if sa is None or ke is None or peer_nonce is None:
         return []
-    found = ((peer, proposal.select(peer.ike_proposals, sa.proposals)) for peer in session.candidates)
-    peer, chosen = next(((peer, choice) for peer, choice in found if choice is not None), (session.peer, None))
+    found = ((peer, proposal.select(peer.ike_proposals, sa.proposals)) for peer in context.candidates)
+    peer, chosen = next(((peer, choice) for peer, choice in found if choice is not None), (context.peer, None))
     if chosen is None:
         text = proposal.explain_mismatch(peer.ike_proposals, sa.proposals)
-        session.report(Kind.IKE_FAILED, f"no IKE proposal in common with {received.path.remote}: {text}", cause=Cause.PROPOSAL)
+        context.report(Kind.IKE_FAILED, f"no IKE proposal in common with {received.path.remote}: {text}", cause=Cause.PROPOSAL)
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
     suite = proposal.ike_suite(chosen)
     if ke.group != suite.group.id:
         return [Notify(NotifyType.INVALID_KE_PAYLOAD, suite.group.id.to_bytes(2, "big"))]
-    rng = session.host.environment.rng
+    rng = context.host.environment.rng
     public, secret = dh.respond(suite.group, ke.data, rng)
     own_nonce = nonce(rng)
-    session.candidates = (peer, *(other for other in session.candidates if other is not peer))
-    session.sa.spi_r = nonzero_spi(rng)
-    establish_keys(session, suite, (peer_nonce.data, own_nonce), secret)
-    note_abilities(session, message)
-    session.state = State.INIT_ANSWERED
+    context.candidates = (peer, *(other for other in context.candidates if other is not peer))
+    context.sa.spi_r = nonzero_spi(rng)
+    establish_keys(context, suite, (peer_nonce.data, own_nonce), secret)
+    _note_abilities(context, message)
+    context.enter(State.INIT_ANSWERED)
     return [
         SecurityAssociation((chosen,)),
         KeyExchangePayload(suite.group.id, public),
         Nonce(own_nonce),
-        *nat_detection(session, session.sa.spi_i, session.sa.spi_r),
-        *_certificate_request(session.candidates),
-        *([Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)] if session.fragmentation else []),
-        *([Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, hash_algorithms_data())] if session.peer_hashes is not None else []),
+        *_nat_detection(context, context.sa.spi_i, context.sa.spi_r),
+        *_certificate_request(context.candidates),
+        *([Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)] if context.abilities.fragmentation else []),
+        *([Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, hash_algorithms_data())] if context.abilities.hashes is not None else []),
     ]
 
 
@@ -135,14 +139,36 @@ def _certificate_request(candidates: tuple[Peer, ...]) -> list[Payload]:
     """CERTREQ of every tunnel that it may turn out to be: many initiators send a certificate only when asked (RFC 7296 §1.2)."""
     trusts = [peer.auth.trust for peer in candidates if isinstance(peer.auth, SignatureAuth)]
     authorities = dict.fromkeys(authority for trust in trusts for authority in trust.authorities)
-    return [Trust(tuple(authorities)).certificate_request()] if trusts else []
+    return [certificate_request(Trust(tuple(authorities)))] if trusts else []
 
 
-def establish_keys(session: IkeSession, suite: proposal.IkeSuite, nonces: tuple[bytes, bytes], secret: bytearray) -> None:
+def _nat_detection(context: Context, spi_i: bytes, spi_r: bytes) -> list[Payload]:
+    """Both notifies. Forced encapsulation: a source that cannot be, so that the peer sees a NAT before us and takes UDP."""
+    source = detection_hash(spi_i, spi_r, context.path.local)
+    if context.peer.encapsulation == "udp":
+        source = context.host.environment.rng(len(source))
+    return [
+        Notify(NotifyType.NAT_DETECTION_SOURCE_IP, source),
+        Notify(NotifyType.NAT_DETECTION_DESTINATION_IP, detection_hash(spi_i, spi_r, context.path.remote)),
+    ]
+
+
+def _note_abilities(context: Context, message: Message) -> None:
+    """What the peer's message says it can do, and whether there is a NAT on the way."""
+    sources = [n.data for n in message.all(Notify) if n.notify_type == NotifyType.NAT_DETECTION_SOURCE_IP]
+    destination = message.notify(NotifyType.NAT_DETECTION_DESTINATION_IP)
+    data = None if destination is None else destination.data
+    context.nat = detect(message.header.spi_i, message.header.spi_r, context.path, sources, data)
+    context.abilities.fragmentation = message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None
+    hashes = message.notify(NotifyType.SIGNATURE_HASH_ALGORITHMS)
+    context.abilities.hashes = None if hashes is None else parse_hash_algorithms(hashes.data)
+
+
+def establish_keys(context: Context, suite: proposal.IkeSuite, nonces: tuple[bytes, bytes], secret: bytearray) -> None:
     """SKEYSEED and everything from it (RFC 7296 §2.14); `secret` is overwritten."""
     seed = keymat.skeyseed(suite.prf, *nonces, secret)
-    session.sa.install(suite, keymat.ike_keys(suite, seed, *nonces, session.sa.spi_i, session.sa.spi_r))
-    session.nonces, session.lowest_nonce = nonces, min(nonces)
+    context.sa.install(suite, keymat.ike_keys(suite, seed, *nonces, context.sa.spi_i, context.sa.spi_r))
+    context.handshake.nonces, context.sa.lowest_nonce = nonces, min(nonces)
     for used in (seed, secret):
         used[:] = bytes(len(used))
 

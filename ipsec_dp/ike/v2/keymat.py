@@ -7,18 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography.hazmat.primitives import hashes, hmac
-
+from ipsec_dp.ike.octets import Buffer
+from ipsec_dp.ike.prf import prf
 from ipsec_dp.ike.proposal import EspSuite, IkeSuite
-from ipsec_dp.ike.v2.wire import Buffer
 from ipsec_dp.ipsec.transforms import Encryption, Integrity, Prf
 
-HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
-    "sha1": hashes.SHA1(),  # noqa: S303 - HMAC-SHA1 is negotiated only where configured
-    "sha256": hashes.SHA256(),
-    "sha384": hashes.SHA384(),
-    "sha512": hashes.SHA512(),
-}
 _MAX_BLOCKS: Final = 255  # of prf+ (RFC 7296 §2.13)
 
 
@@ -58,14 +51,6 @@ class ChildKeys(Secrets):
     integ_i: bytearray
     encr_r: bytearray
     integ_r: bytearray
-
-
-def prf(algorithm: Prf, key: Buffer, *data: Buffer) -> bytes:
-    """prf(key, data[0] | data[1] | …), `algorithm.octets` long."""
-    mac = hmac.HMAC(key, HASHES[algorithm.hash])
-    for part in data:
-        mac.update(part)
-    return mac.finalize()
 
 
 def prf_plus(algorithm: Prf, key: Buffer, seed: Buffer, octets: int) -> bytearray:

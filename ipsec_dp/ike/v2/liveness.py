@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike.v2.exchanges import Priority, Shape, Task
+from ipsec_dp.ike.v2.context import Task
+from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.wire import ExchangeType
 
 if TYPE_CHECKING:
+    from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.payloads import Payload
-    from ipsec_dp.ike.v2.sa import Received
-    from ipsec_dp.ike.v2.session import IkeSession
+    from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 
-class Check(Task):
+class LivenessCheck(Task):
     """An empty INFORMATIONAL request: are you there (RFC 7296 §2.4)?"""
 
     exchange = ExchangeType.INFORMATIONAL
@@ -23,20 +24,20 @@ class Check(Task):
     def __init__(self, retries: int) -> None:
         self.tries = retries
 
-    def build(self, session: IkeSession, now: float) -> list[Payload]:
-        del session, now
+    def build(self, context: Context, now: float) -> list[Payload]:
+        del context, now
         return []
 
-    def answered(self, session: IkeSession, received: Received) -> None:
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
         """That it was answered is all there is to know."""
 
 
-def silence_text(session: IkeSession, task: Task) -> str:
+def silence_text(context: Context, task: Task) -> str:
     """What a peer that does not answer may mean, and how to tell."""
-    asked = f"{session.path.remote} did not answer {task.name} ({task.tries + 1} times)"
+    asked = f"{context.path.remote} did not answer {task.name} ({task.tries + 1} times)"
     if task.exchange is ExchangeType.IKE_SA_INIT:
-        port = session.path.remote.port
+        port = context.path.remote.port
         return f"{asked}: it is down (ping it), UDP port {port} is blocked on the way (capture there), or no IKE runs on it"
     if task.exchange is ExchangeType.IKE_AUTH:
-        return f"{asked}, but did answer IKE_SA_INIT: UDP port {session.path.remote.port} is blocked, or large datagrams are lost"
+        return f"{asked}, but did answer IKE_SA_INIT: UDP port {context.path.remote.port} is blocked, or large datagrams are lost"
     return f"{asked}: it is down or the way to it is"

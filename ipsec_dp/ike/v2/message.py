@@ -4,7 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
+from ipsec_dp.ike.errors import IkeSyntaxError
+from ipsec_dp.ike.octets import Buffer, Reader, Writer
 from ipsec_dp.ike.v2 import payloads as p
+from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError, UnsupportedCriticalPayloadError
 from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Payload
 from ipsec_dp.ike.v2.wire import (
     CRITICAL,
@@ -15,15 +18,8 @@ from ipsec_dp.ike.v2.wire import (
     MAX_MESSAGE,
     MAX_PAYLOADS,
     PAYLOAD_HEADER,
-    Buffer,
     Flag,
-    IkeSyntaxError,
-    Ikev1MessageError,
-    InvalidMajorVersionError,
     PayloadType,
-    Reader,
-    UnsupportedCriticalPayloadError,
-    Writer,
 )
 
 _CLASSES: Final[tuple[type[Payload], ...]] = (

@@ -6,8 +6,13 @@ A class per payload knows its body; `message` knows the generic header and the c
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Self
 
-from ipsec_dp.ike.v2.sa_payload import Proposal, build_proposals, parse_proposals
-from ipsec_dp.ike.v2.ts import TrafficSelector, build_selectors, parse_selectors
+from ipsec_dp.ike.errors import IkeSyntaxError
+from ipsec_dp.ike.identity import ID_OCTETS
+from ipsec_dp.ike.octets import Reader, Writer
+from ipsec_dp.ike.proposal import Proposal, ProtocolId
+from ipsec_dp.ike.traffic_selectors import TrafficSelector
+from ipsec_dp.ike.v2.sa_payload import build_proposals, parse_proposals
+from ipsec_dp.ike.v2.ts import build_selectors, parse_selectors
 from ipsec_dp.ike.v2.wire import (
     CA_HASH,
     ESP_SPI,
@@ -16,15 +21,10 @@ from ipsec_dp.ike.v2.wire import (
     MAX_DELETES,
     MAX_NONCE,
     MIN_NONCE,
-    IkeSyntaxError,
     PayloadType,
-    ProtocolId,
-    Reader,
-    Writer,
 )
 
 CERT_X509_SIGNATURE: Final = 4  # RFC 7296 §3.6
-ID_OCTETS: Final = {1: 4, 5: 16}  # ID types of fixed length: IPv4 and IPv6 address (RFC 7296 §3.5)
 EAP_REQUEST, EAP_RESPONSE, EAP_SUCCESS, EAP_FAILURE = 1, 2, 3, 4
 _EAP_HEADER: Final = 4
 

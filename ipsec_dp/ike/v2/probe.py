@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike.actions import PathProbed
-from ipsec_dp.ike.v2.exchanges import Priority, Shape, Task
+from ipsec_dp.ike.actions import ProbeResult
+from ipsec_dp.ike.v2.context import Task
+from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.fragment import datagram_octets, plaintext_room
 from ipsec_dp.ike.v2.payloads import Notify, Payload
 from ipsec_dp.ike.v2.wire import ExchangeType
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.v2.sa import Received
-    from ipsec_dp.ike.v2.session import IkeSession
+    from ipsec_dp.ike.v2.context import Context
+    from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 PADDING_NOTIFY: Final = 58853  # private use: 40960 to 65535
 NOTIFY_OCTETS: Final = 8  # of a notify without data
@@ -40,9 +41,9 @@ class PathProbe(Task):
         self.first_wait = first_wait
         self._retries = retries
 
-    def build(self, session: IkeSession, now: float) -> list[Payload] | None:
+    def build(self, context: Context, now: float) -> list[Payload] | None:
         del now
-        protection, path = session.sa.outgoing, session.path
+        protection, path = context.sa.outgoing, context.path
         if protection is None:
             return None
         room = plaintext_room(protection, path.remote.address.version, marker=path.natt, datagram=self.asked) - NOTIFY_OCTETS
@@ -57,6 +58,6 @@ class PathProbe(Task):
         self.whole, self.tries = False, self._retries
         return []
 
-    def answered(self, session: IkeSession, received: Received) -> None:
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
         del received
-        session.emit(PathProbed(session.peer.tunnel, self.asked, self.octets, passed=self.whole))
+        context.emit(ProbeResult(context.peer.tunnel, self.asked, self.octets, passed=self.whole))

@@ -2,7 +2,7 @@
 
 A rekey proves nothing anew: `Peer.reauth_s` seconds after the last proof the side that called calls again, beside the IKE SA that
 is up. When every CHILD_SA of the new one is up, packets take them in one step each, and the old IKE SA is deleted; what was under
-way is received for a while (`delete.inherit`). The other half, that of the responder, is in `succession`.
+way is received for a while (`delete.hand_over`). The other half, that of the responder, is in `replacement`.
 """
 
 from __future__ import annotations
@@ -10,67 +10,64 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2 import delete
 from ipsec_dp.ike.v2.sa import ChildState, IkeSa, State, nonzero_spi
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.v2.session import IkeSession
+    from ipsec_dp.ike.v2.context import Context
 
 
-def due(old: IkeSession, now: float) -> None:
+def due(old: Context, now: float) -> None:
     """Begin; or end an IKE SA that was replaced and not deleted, or whose peer has not proven itself again for too long."""
-    timers = old.timers
-    if now >= timers.leave_at:
-        timers.leave_at = inf
+    deadlines = old.deadlines
+    if now >= deadlines.leave_at:
+        deadlines.leave_at = inf
         delete.ike(old, Cause.REPLACED, "another IKE SA stands in its place, and the peer has not deleted it", now)
-    if now >= timers.proof_until:
-        timers.proof_until = timers.reauth_at = inf
+    if now >= deadlines.proof_until:
+        deadlines.proof_until = deadlines.reauth_at = inf
         text = "nobody has authenticated again in time (ike.reauth_after)"
         delete.ike(old, Cause.AUTHENTICATION, text, now, again=True)
-    elif now >= timers.reauth_at:
-        timers.reauth_at = inf
-        if old.after is None and (old.called or old.peer.start != "respond"):
+    elif now >= deadlines.reauth_at:
+        deadlines.reauth_at = inf
+        if old.succession.after is None and (old.ends.called or old.peer.start != "respond"):
             _begin(old, now)
 
 
-def _begin(old: IkeSession, now: float) -> None:
+def _begin(old: Context, now: float) -> None:
     peer = old.host.configured(old.peer)
-    new = type(old)(old.host, (peer,), IkeSa(initiator=True, spi_i=nonzero_spi(old.host.environment.rng)), old.path, now)
-    new.before, old.after = old, new
+    sa = IkeSa(initiator=True, spi_i=nonzero_spi(old.host.environment.rng))
+    new = old.host.spawn((peer,), sa, old.path, now)
+    new.succession.before, old.succession.after = old, new
     up = [child for child in old.children.values() if child.state is ChildState.UP]
-    new.wanted = tuple(p for p in peer.proxy_ids if children.serving(up, p, peer.proxy_ids)) or peer.proxy_ids
-    old.spawned.append(new)
-    for action in new.initiate(now, new.wanted):
-        old.emit(action)
+    new.coverage.wanted = tuple(p for p in peer.proxy_ids if children.serves(up, p, peer.proxy_ids)) or peer.proxy_ids
+    old.emit(*new.initiate(now, new.coverage.wanted))
 
 
-def finish(new: IkeSession, now: float) -> None:
+def finish(new: Context, now: float) -> None:
     """As initiator, once no request of ours waits: the CHILD_SAs that there will be are up."""
-    old = new.before
-    if old is None or not new.sa.initiator or new.state is not State.ESTABLISHED or new.handed_over:
+    old = new.succession.before
+    if old is None or not new.sa.initiator or new.state is not State.ESTABLISHED or new.succession.handed_over:
         return
-    if new.queue or new.timers.delayed or not new.children:
+    if not new.queue.empty or not new.children:
         return
-    children.use(new)
+    children.switch_waiting(new)
     delete.ike(old, Cause.REPLACED, "it was authenticated anew", now)
-    old.pump(now)
-    for action in old.take():
-        new.emit(action)
+    old.send_next(now)
+    new.emit(*old.take())
 
 
-def gone(one: IkeSession, now: float) -> None:
+def ended(one: Context, now: float) -> None:
     """`one` ends. The IKE SA that it was to replace goes on and is replaced another time, or goes too when it no longer sends."""
-    if one.after is not None:
-        one.after.before = None
-    old, one.before = one.before, None
-    if old is None or old.after is not one:
+    if one.succession.after is not None:
+        one.succession.after.succession.before = None
+    old, one.succession.before = one.succession.before, None
+    if old is None or old.succession.after is not one:
         return
-    old.after = None
+    old.succession.after = None
     if any(child.sending for child in one.children.values()):
-        old.timers.leave_at = now
+        old.deadlines.leave_at = now
     else:
-        old.timers.leave_at = inf
-        lifetimes.retry_reauth(old, now)
+        old.deadlines.leave_at = inf
+        old.deadlines.retry_reauth(now, old.host.environment.rng)

@@ -15,54 +15,54 @@ from ipsec_dp.ike.v2.sa import ChildState, State
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.sa import Child
-    from ipsec_dp.ike.v2.session import IkeSession
 
 
-def follow(session: IkeSession, peer: Peer | None, effect: Effect, now: float) -> None:
+def reconfigure(context: Context, peer: Peer | None, effect: Effect, now: float) -> None:
     """`peer` is what its tunnel says now, None: that there is none any more."""
     if peer is None or effect is Effect.RESTART:
-        withdraw(session, now)
+        withdraw(context, now)
         return
-    interval, before = peer.liveness.interval_s, session.peer.liveness.interval_s
-    session.candidates = tuple(peer if one.tunnel == peer.tunnel else one for one in session.candidates)
-    if session.state is not State.ESTABLISHED:
+    interval, before = peer.liveness.interval_s, context.peer.liveness.interval_s
+    context.candidates = tuple(peer if one.tunnel == peer.tunnel else one for one in context.candidates)
+    if context.state is not State.ESTABLISHED:
         return
     if interval != before:
-        session.timers.check_at = now + interval if interval else inf
+        context.deadlines.check_at = now + interval if interval else inf
     if effect >= Effect.RECHECK:
-        _judge_again(session, peer, now)
+        _judge_again(context, peer, now)
     if effect >= Effect.SELECTORS:
-        for child in list(session.children.values()):
+        for child in list(context.children.values()):
             if child.state is ChildState.UP and not _configured(child, peer):
-                delete.child(session, child, now)
-        session.attempted.clear()
-        child_create.cover(session, now)
+                delete.child(context, child, now)
+        context.coverage.attempted.clear()
+        child_create.cover(context, now)
     if effect >= Effect.REKEY:
-        for child in list(session.children.values()):
-            timers.rekey_child(session, child, now)
+        for child in list(context.children.values()):
+            timers.rekey_child(context, child, now)
 
 
-def withdraw(session: IkeSession, now: float) -> None:
+def withdraw(context: Context, now: float) -> None:
     """Delete it at the peer, and here at once all that carries traffic. Nothing that still comes of it concerns its tunnel."""
-    session.withdrawn = True
-    delete.ike(session, Cause.LOCAL, "it is configured otherwise now", now)
-    for child in list(session.children.values()):
-        delete.forget(session, child)
+    context.withdrawn = True
+    delete.ike(context, Cause.LOCAL, "it is configured otherwise now", now)
+    for child in list(context.children.values()):
+        delete.forget(context, child)
 
 
-def _judge_again(session: IkeSession, peer: Peer, now: float) -> None:
+def _judge_again(context: Context, peer: Peer, now: float) -> None:
     """A peer whose certificate has been revoked since is ended."""
-    if not isinstance(peer.auth, SignatureAuth) or not session.certificates or session.identities is None:
+    if not isinstance(peer.auth, SignatureAuth) or not context.ends.certificates or context.ends.identities is None:
         return
     try:
-        certificates.verify(session.certificates, session.identities[1], peer.auth.trust, session.host.environment.utc(now))
+        certificates.verify(
+            context.ends.certificates, context.ends.identities[1], peer.auth.trust, context.host.environment.utc(now)
+        )
     except AuthenticationError as error:
-        delete.ike(session, Cause.AUTHENTICATION, f"the peer's certificate is no longer good: {error}", now, again=True)
+        delete.ike(context, Cause.AUTHENTICATION, f"the peer's certificate is no longer good: {error}", now, again=True)
 
 
 def _configured(child: Child, peer: Peer) -> bool:
     """Whether everything that may pass there is still written."""
-    return all(
-        any(one.local.covers(pair.local) and one.remote.covers(pair.remote) for one in peer.proxy_ids) for pair in child.pairs
-    )
+    return all(any(one.covers(pair) for one in peer.proxy_ids) for pair in child.pairs)

@@ -1,45 +1,41 @@
-"""What a session looks like from outside."""
+"""What an IKE SA looks like from outside."""
 
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike.interface import ChildStatus, IkeState, IkeStatus
+from ipsec_dp.ike.proposal import suite_of
+from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v2.exchanges import Shape
-from ipsec_dp.ike.v2.sa import ChildState, State, selector_pairs, suite_of
+from ipsec_dp.ike.v2.sa import ChildState, State
 
 if TYPE_CHECKING:
+    from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.sa import Child
-    from ipsec_dp.ike.v2.session import IkeSession
 
 _STATES: Final[dict[State, IkeState]] = {State.ESTABLISHED: "up", State.REKEYED: "rekeying", State.DELETING: "closing"}
-_NATS: Final[dict[tuple[bool, bool], Literal["none", "local", "remote", "both"]]] = {
-    (False, False): "none",
-    (True, False): "local",
-    (False, True): "remote",
-    (True, True): "both",
-}
 
 
-def status(session: IkeSession, now: float) -> IkeStatus:
+def status(context: Context, now: float) -> IkeStatus:
     """One IKE SA with the CHILD_SAs that carry traffic."""
-    state = _STATES.get(session.state, "negotiating")
-    if session.task is not None and session.task.shape in (Shape.REKEY_IKE, Shape.REKEY_CHILD):
+    state = _STATES.get(context.state, "negotiating")
+    if context.task is not None and context.task.shape in (Shape.REKEY_IKE, Shape.REKEY_CHILD):
         state = "rekeying"
-    began = session.started if session.established_at == inf else session.established_at
+    began = context.sa.started if context.sa.established_at == inf else context.sa.established_at
     return IkeStatus(
         state,
-        session.sa.spi_i,
-        session.sa.spi_r,
-        "initiator" if session.sa.initiator else "responder",
-        "" if session.sa.suite is None else str(session.sa.suite),
-        session.path,
-        _NATS[session.nat_local, session.nat_remote],
-        "" if session.identities is None else str(session.identities[1]),
+        context.sa.spi_i,
+        context.sa.spi_r,
+        "initiator" if context.sa.initiator else "responder",
+        "" if context.sa.suite is None else str(context.sa.suite),
+        context.path,
+        context.nat.sides,
+        "" if context.ends.identities is None else str(context.ends.identities[1]),
         now - began,
-        _remaining(session.timers.soft, now),
-        tuple(_child(child, now) for child in session.children.values() if child.state is ChildState.UP or child.sending),
+        _remaining(context.deadlines.soft, now),
+        tuple(_child(child, now) for child in context.children.values() if child.state is ChildState.UP or child.sending),
     )
 
 

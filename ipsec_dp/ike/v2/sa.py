@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from ipsec_dp.ike.environment import Rng
+from ipsec_dp.ike.traffic_selectors import TrafficSelector
 from ipsec_dp.ike.v2.protect import protections
-from ipsec_dp.ike.v2.ts import ANY_PROTOCOL as ANY_TS_PROTOCOL
-from ipsec_dp.ike.v2.ts import MAX_PORT, TrafficSelector
-from ipsec_dp.ike.v2.wire import IKE_SPI, Flag, Rng
-from ipsec_dp.ipsec.addresses import AddressRange
-from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, Range, SelectorPair
-from ipsec_dp.ipsec.suites import Encr, Integ, Suite
+from ipsec_dp.ike.v2.wire import IKE_SPI, Flag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from ipsec_dp.ike.actions import Path
-    from ipsec_dp.ike.peer import ProxyId
     from ipsec_dp.ike.proposal import EspSuite, IkeSuite
+    from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.keymat import IkeKeys
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.protect import Protection
@@ -31,14 +25,15 @@ NONCE_OCTETS: Final = 32  # half the largest prf's key and more (RFC 7296 §2.10
 
 
 class State(StrEnum):
-    """Of an IKE SA; `state` has the table of what may happen in each."""
+    """Of an IKE SA; `transitions` has the table of what may happen in each."""
 
     NEW = "new"
     INIT_SENT = "IKE_SA_INIT sent"
     INIT_ANSWERED = "IKE_SA_INIT answered"
     AUTH_SENT = "IKE_AUTH sent"
     ESTABLISHED = "established"
-    REKEYED = "rekeyed"  # another has the CHILD_SAs, or which one has them is not decided yet; the peer deletes it
+    PROVISIONAL = "provisional"  # a rekey made it, and whether it is the one that stands is not decided yet
+    REKEYED = "rekeyed"  # another has the CHILD_SAs, and the peer is to delete this one
     DELETING = "deleting"  # our DELETE is next or under way
     LINGERING = "lingering"  # closed; only a duplicate of the last request is still answered
     CLOSED = "closed"
@@ -50,11 +45,14 @@ class ChildState(StrEnum):
     UP = "up"
     REKEYED = "rekeyed"  # another took its place, and the peer is to delete it
     DELETING = "deleting"  # we are to delete it
-    DYING = "dying"  # deleted; what was under way may still come in
+    DELETED = "deleted"  # deleted; what was under way may still come in
+
+
+_CHILD_ORDER: Final = tuple(ChildState)
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceivedMessage:
     """One message at its handler: opened, with the octets and the path it came by."""
 
     message: Message
@@ -74,6 +72,9 @@ class IkeSa:
     keys: IkeKeys | None = field(default=None, repr=False)
     outgoing: Protection | None = field(default=None, repr=False)
     incoming: Protection | None = field(default=None, repr=False)
+    started: float = inf
+    established_at: float = inf  # by IKE_AUTH, or by the rekey that made it
+    lowest_nonce: bytes = field(default=b"", repr=False)  # of the exchange that made it
 
     @property
     def own_spi(self) -> bytes:
@@ -126,16 +127,22 @@ class Child:
     idle_at: float = inf
     switch_at: float = inf
     switch_by: float = inf
-    waits: bool = False  # one of the IKE SA before still sends (`succession`)
+    waits: bool = False  # one of the IKE SA before still sends (`replacement`)
     remove_at: float = inf
     failures: int = 0  # attempts to rekey it in a row
     reprieved: bool = False  # its hard limit has made way for a rekey, which happens once
     replaces: int | None = None
     successor: Child | None = None
 
+    def enter(self, state: ChildState) -> None:
+        """It is in `state` from now on. RuntimeError, a fault of ours, when that leads back."""
+        if _CHILD_ORDER.index(state) < _CHILD_ORDER.index(self.state):
+            raise RuntimeError(f"no CHILD_SA goes from {self.state} to {state}")
+        self.state = state
+
     def holds(self, pair: ProxyId) -> bool:
         """True when all of `pair` may pass here."""
-        return any(mine.local.covers(pair.local) and mine.remote.covers(pair.remote) for mine in self.pairs)
+        return any(mine.covers(pair) for mine in self.pairs)
 
 
 def nonzero_spi(rng: Rng) -> bytes:
@@ -149,73 +156,3 @@ def nonzero_spi(rng: Rng) -> bytes:
 def nonce(rng: Rng) -> bytes:
     """Ni or Nr."""
     return rng(NONCE_OCTETS)
-
-
-def suite_of(suite: EspSuite) -> Suite:
-    """A negotiated suite as the data plane names it."""
-    integrity = Integ.NONE if suite.integrity is None else Integ(suite.integrity.id)
-    return Suite(Encr(suite.encryption.id), suite.encryption.key, integrity, suite.esn)
-
-
-def selector_pair(pair: ProxyId) -> SelectorPair:
-    """A pair of traffic selectors as the data plane checks it: "any" there holds OPAQUE too."""
-    protocol = pair.local.protocol or pair.remote.protocol
-    return SelectorPair(
-        _addresses(pair.local),
-        _addresses(pair.remote),
-        ANY_PROTOCOL if protocol == ANY_TS_PROTOCOL else Range(protocol, protocol),
-        _ports(pair.local),
-        _ports(pair.remote),
-    )
-
-
-def selector_pairs(pairs: Iterable[ProxyId]) -> tuple[SelectorPair, ...]:
-    """`selector_pair` of each."""
-    return tuple(map(selector_pair, pairs))
-
-
-def _addresses(selector: TrafficSelector) -> AddressRange:
-    address = IPv4Address if selector.version == 4 else IPv6Address
-    return AddressRange(address(selector.start), address(selector.end))
-
-
-def _ports(selector: TrafficSelector) -> Range:
-    ports = (selector.start_port, selector.end_port)
-    return ANY_PORT if ports == (0, MAX_PORT) else Range(*ports)
-
-
-def packet_selectors(packet: SelectorPair) -> tuple[TrafficSelector, TrafficSelector]:
-    """(local, remote) selectors of a packet that asks for an SA (RFC 7296 §2.9); what cannot be seen of it is "any"."""
-    low, high = packet.protocol
-    protocol = low if low == high and low <= 0xFF else ANY_TS_PROTOCOL
-    return _one_side(packet.local, protocol, packet.local_ports), _one_side(packet.remote, protocol, packet.remote_ports)
-
-
-def _one_side(addresses: AddressRange, protocol: int, ports: Range) -> TrafficSelector:
-    version, first, last = addresses.low.version, int(addresses.low), int(addresses.high)
-    if ports.high > MAX_PORT or protocol == ANY_TS_PROTOCOL:
-        return TrafficSelector(version, first, last, protocol)
-    return TrafficSelector(version, first, last, protocol, ports.low, ports.high)
-
-
-def permitted(
-    configured: Sequence[ProxyId], local: Sequence[TrafficSelector], remote: Sequence[TrafficSelector], most: int
-) -> tuple[ProxyId, ...]:
-    """What of `local` × `remote` is configured: TS payloads multiply, a configuration lists pairs. At most `most` of them."""
-    found: dict[ProxyId, None] = {}
-    for proxy_id in configured:
-        for mine in local:
-            left = proxy_id.local.intersection(mine)
-            if left is None:
-                continue
-            for theirs in remote:
-                right = proxy_id.remote.intersection(theirs)
-                if right is not None and left.version == right.version and _agree(left, right):
-                    found[type(proxy_id)(left, right)] = None
-                    if len(found) == most:
-                        return tuple(found)
-    return tuple(found)
-
-
-def _agree(left: TrafficSelector, right: TrafficSelector) -> bool:
-    return left.protocol == right.protocol or ANY_TS_PROTOCOL in (left.protocol, right.protocol)

@@ -4,36 +4,27 @@ Only syntax. Whether a proposal is acceptable is `proposal`'s concern: an unknow
 it came, so that it can be reported and never be chosen (RFC 7296 §3.3.6).
 """
 
-from dataclasses import dataclass
+from typing import Final
 
+from ipsec_dp.ike.errors import IkeSyntaxError
+from ipsec_dp.ike.octets import Reader, Writer
+from ipsec_dp.ike.proposal import Proposal, ProtocolId
 from ipsec_dp.ike.v2.wire import (
     ATTRIBUTE_TV,
+    ESP_SPI,
     FIRST_ESP_SPI,
+    IKE_SPI,
     KEY_LENGTH_ATTRIBUTE,
     MAX_ATTRIBUTES,
     MAX_PROPOSALS,
     MAX_TRANSFORMS,
-    SPI_OCTETS,
-    IkeSyntaxError,
-    ProtocolId,
-    Reader,
-    Writer,
 )
 from ipsec_dp.ipsec.transforms import Transform
 
+_SPI_OCTETS: Final[dict[int, int]] = {ProtocolId.IKE: IKE_SPI, ProtocolId.AH: ESP_SPI, ProtocolId.ESP: ESP_SPI}
 _LAST = 0
 _MORE_PROPOSALS = 2
 _MORE_TRANSFORMS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """One proposal: `number` 1..255, `spi` of 0, 4 or 8 octets by protocol, transforms in order of preference."""
-
-    number: int
-    protocol: int
-    spi: bytes
-    transforms: tuple[Transform, ...]
 
 
 def parse_proposals(reader: Reader) -> tuple[Proposal, ...]:
@@ -89,7 +80,7 @@ def _parse_proposal(reader: Reader) -> Proposal:
 
 def _check_spi(protocol: int, spi: bytes) -> None:
     """SPI size by protocol; IKE has none in IKE_SA_INIT and one when it rekeys (RFC 7296 §3.3.1)."""
-    wanted = SPI_OCTETS.get(protocol)
+    wanted = _SPI_OCTETS.get(protocol)
     if wanted is None or (protocol == ProtocolId.IKE and not spi):
         return
     if len(spi) != wanted:

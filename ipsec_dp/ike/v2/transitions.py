@@ -1,13 +1,17 @@
-"""What may happen to an IKE SA, as a table: state × exchange × direction × shape, the payloads that must and may be there.
+"""What may happen to an IKE SA, as tables: what a message may do in a state, and into which states an SA goes from each.
 
 A message for which there is no row changes nothing and gets no answer: that is the error path, and why an SA that was never
 authenticated cannot be rekeyed, nor a closed one revived. Payloads that a row does not name are passed over (RFC 7296 §2.5).
+A state into which no row leads from the one before is never entered: `session.IkeSession.enter` raises.
 
     initiator  NEW -> INIT_SENT -> AUTH_SENT -> ESTABLISHED          (COOKIE and INVALID_KE_PAYLOAD stay in INIT_SENT)
     responder  NEW -> INIT_ANSWERED -> ESTABLISHED
-    both       ESTABLISHED -> REKEYED    the peer's rekey took its place; the peer deletes it
-               ESTABLISHED -> DELETING   our DELETE is under way
-               any -> LINGERING -> CLOSED
+    by a rekey NEW -> PROVISIONAL -> ESTABLISHED                     it stands
+                      PROVISIONAL -> REKEYED                         each side made one, and the other stands
+    both       ESTABLISHED -> REKEYED      the peer's rekey took its place; the peer deletes it
+               ESTABLISHED -> DELETING     our DELETE is under way
+               any but NEW and INIT_SENT -> LINGERING -> CLOSED      our answer to the message that ended it may be asked for again
+               any but NEW -> CLOSED
 """
 
 from __future__ import annotations
@@ -15,34 +19,40 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import child_respond, ike_auth, ike_init, ike_rekey, informational
 from ipsec_dp.ike.v2.exchanges import Shape
 from ipsec_dp.ike.v2.payloads import SecurityAssociation
 from ipsec_dp.ike.v2.sa import State
-from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType, PayloadType, ProtocolId
+from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType, PayloadType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.payloads import Payload
-    from ipsec_dp.ike.v2.sa import Received
-    from ipsec_dp.ike.v2.session import IkeSession
+    from ipsec_dp.ike.v2.sa import ReceivedMessage
 
-    Answer = Callable[[IkeSession, Received], list[Payload]]
+    Answer = Callable[[Context, ReceivedMessage], list[Payload]]
 
 P = PayloadType
+S = State
 INIT, AUTH = ExchangeType.IKE_SA_INIT, ExchangeType.IKE_AUTH
 CREATE, INFORMATIONAL = ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing that may happen. `answer` makes the response to a request; a response goes to the task that asked for it."""
+    """One thing that may happen. `answer` makes the response to a request; a response goes to the task that asked for it.
+
+    `next`: the states into which that may lead from `state`. What leads on without a message, or whatever it says, is in `STEPS`.
+    """
 
     state: State
     exchange: ExchangeType
     shape: Shape
+    next: tuple[State, ...]
     answer: Answer | None
     required: tuple[PayloadType, ...]
     optional: tuple[PayloadType, ...]
@@ -54,37 +64,64 @@ class Row:
         return tuple(kind for kind in self.required if kind not in there)
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One way from a state to another that no single row of a message leads."""
+
+    state: State
+    next: State
+    why: str
+
+
 _CHILD: Final = (P.SA, P.NONCE, P.TS_I, P.TS_R)
 _IKE: Final = (P.SA, P.NONCE, P.KE)
+_AUTH: Final = (P.ID_I, P.SA, P.TS_I, P.TS_R)
 _AUTH_OPTIONS: Final = (P.CERT, P.CERTREQ, P.ID_R, P.AUTH, P.NOTIFY, P.CP)
+_AUTH_ANSWERS: Final = (P.CERT, P.SA, P.TS_I, P.TS_R, P.NOTIFY)
+_INFO_OPTIONS: Final = (P.DELETE, P.NOTIFY)
 
 REQUESTS: Final = (
-    #   in state             exchange       about              answered by            required    optional     RFC 7296
-    Row(State.NEW, INIT, Shape.ANY, ike_init.answer, (P.SA, P.KE, P.NONCE), (P.NOTIFY,), "§1.2"),
-    Row(State.INIT_ANSWERED, AUTH, Shape.ANY, ike_auth.answer, (P.ID_I, P.SA, P.TS_I, P.TS_R), _AUTH_OPTIONS, "§1.2"),
-    Row(State.ESTABLISHED, CREATE, Shape.NEW_CHILD, child_respond.answer, _CHILD, (P.KE, P.NOTIFY), "§1.3.1"),
-    Row(State.ESTABLISHED, CREATE, Shape.REKEY_CHILD, child_respond.answer, _CHILD, (P.KE, P.NOTIFY), "§1.3.3, §2.8"),
-    Row(State.ESTABLISHED, CREATE, Shape.REKEY_IKE, ike_rekey.answer, _IKE, (P.NOTIFY,), "§1.3.2, §2.18"),
-    Row(State.REKEYED, CREATE, Shape.NEW_CHILD, ike_rekey.not_now, (), (), "§2.25.2"),
-    Row(State.REKEYED, CREATE, Shape.REKEY_CHILD, ike_rekey.not_now, (), (), "§2.25.2"),
-    Row(State.REKEYED, CREATE, Shape.REKEY_IKE, ike_rekey.not_now, (), (), "§2.25.2"),
-    Row(State.DELETING, CREATE, Shape.NEW_CHILD, ike_rekey.not_now, (), (), "§2.25.2"),
-    Row(State.DELETING, CREATE, Shape.REKEY_CHILD, ike_rekey.not_now, (), (), "§2.25.2"),
-    Row(State.DELETING, CREATE, Shape.REKEY_IKE, ike_rekey.not_now, (), (), "§2.25.2"),
-    Row(State.ESTABLISHED, INFORMATIONAL, Shape.ANY, informational.answer, (), (P.DELETE, P.NOTIFY), "§1.4, §2.21"),
-    Row(State.REKEYED, INFORMATIONAL, Shape.ANY, informational.answer, (), (P.DELETE, P.NOTIFY), "§1.4, §2.8"),
-    Row(State.DELETING, INFORMATIONAL, Shape.ANY, informational.answer, (), (P.DELETE, P.NOTIFY), "§1.4, §2.25"),
+    #   in state, exchange, about; next states; answered by, required, optional, RFC 7296
+    Row(S.NEW, INIT, Shape.ANY, (S.INIT_ANSWERED,), ike_init.answer, (P.SA, P.KE, P.NONCE), (P.NOTIFY,), "§1.2"),
+    Row(S.INIT_ANSWERED, AUTH, Shape.ANY, (S.ESTABLISHED,), ike_auth.answer, _AUTH, _AUTH_OPTIONS, "§1.2"),
+    Row(S.ESTABLISHED, CREATE, Shape.NEW_CHILD, (), child_respond.answer, _CHILD, (P.KE, P.NOTIFY), "§1.3.1"),
+    Row(S.ESTABLISHED, CREATE, Shape.REKEY_CHILD, (), child_respond.answer, _CHILD, (P.KE, P.NOTIFY), "§1.3.3, §2.8"),
+    Row(S.ESTABLISHED, CREATE, Shape.REKEY_IKE, (S.REKEYED,), ike_rekey.answer, _IKE, (P.NOTIFY,), "§1.3.2, §2.18"),
+    *(
+        Row(state, CREATE, shape, (), ike_rekey.not_now, (), (), "§2.25.2")
+        for state in (S.PROVISIONAL, S.REKEYED, S.DELETING)
+        for shape in (Shape.NEW_CHILD, Shape.REKEY_CHILD, Shape.REKEY_IKE)
+    ),
+    Row(S.PROVISIONAL, INFORMATIONAL, Shape.ANY, (S.LINGERING,), informational.answer, (), _INFO_OPTIONS, "§1.4, §2.8.1"),
+    Row(S.ESTABLISHED, INFORMATIONAL, Shape.ANY, (S.LINGERING,), informational.answer, (), _INFO_OPTIONS, "§1.4, §2.21"),
+    Row(S.REKEYED, INFORMATIONAL, Shape.ANY, (S.LINGERING,), informational.answer, (), _INFO_OPTIONS, "§1.4, §2.8"),
+    Row(S.DELETING, INFORMATIONAL, Shape.ANY, (S.LINGERING,), informational.answer, (), _INFO_OPTIONS, "§1.4, §2.25"),
 )
 RESPONSES: Final = (
-    Row(State.INIT_SENT, INIT, Shape.ANY, None, (P.SA, P.KE, P.NONCE), (P.NOTIFY, P.CERTREQ), "§1.2, §2.6"),
-    Row(State.AUTH_SENT, AUTH, Shape.ANY, None, (P.ID_R, P.AUTH), (P.CERT, P.SA, P.TS_I, P.TS_R, P.NOTIFY), "§1.2, §2.15"),
-    Row(State.ESTABLISHED, CREATE, Shape.NEW_CHILD, None, _CHILD, (P.KE, P.NOTIFY), "§1.3.1"),
-    Row(State.ESTABLISHED, CREATE, Shape.REKEY_CHILD, None, _CHILD, (P.KE, P.NOTIFY), "§1.3.3"),
-    Row(State.ESTABLISHED, CREATE, Shape.REKEY_IKE, None, _IKE, (P.NOTIFY,), "§1.3.2"),
-    Row(State.ESTABLISHED, INFORMATIONAL, Shape.ANY, None, (), (P.DELETE, P.NOTIFY), "§1.4"),
-    Row(State.REKEYED, INFORMATIONAL, Shape.ANY, None, (), (P.DELETE, P.NOTIFY), "§1.4"),
-    Row(State.DELETING, INFORMATIONAL, Shape.ANY, None, (), (P.DELETE, P.NOTIFY), "§1.4.1"),
+    Row(S.INIT_SENT, INIT, Shape.ANY, (S.AUTH_SENT,), None, (P.SA, P.KE, P.NONCE), (P.NOTIFY, P.CERTREQ), "§1.2, §2.6"),
+    Row(S.AUTH_SENT, AUTH, Shape.ANY, (S.ESTABLISHED, S.CLOSED), None, (P.ID_R, P.AUTH), _AUTH_ANSWERS, "§1.2, §2.15"),
+    Row(S.ESTABLISHED, CREATE, Shape.NEW_CHILD, (), None, _CHILD, (P.KE, P.NOTIFY), "§1.3.1"),
+    Row(S.ESTABLISHED, CREATE, Shape.REKEY_CHILD, (), None, _CHILD, (P.KE, P.NOTIFY), "§1.3.3"),
+    Row(S.ESTABLISHED, CREATE, Shape.REKEY_IKE, (S.REKEYED,), None, _IKE, (P.NOTIFY,), "§1.3.2, §2.8.1"),
+    Row(S.ESTABLISHED, INFORMATIONAL, Shape.ANY, (S.CLOSED,), None, (), _INFO_OPTIONS, "§1.4"),
+    Row(S.REKEYED, INFORMATIONAL, Shape.ANY, (S.CLOSED,), None, (), _INFO_OPTIONS, "§1.4"),
+    Row(S.DELETING, INFORMATIONAL, Shape.ANY, (S.CLOSED,), None, (), _INFO_OPTIONS, "§1.4.1"),
 )
+_WITH_KEYS: Final = (S.INIT_ANSWERED, S.AUTH_SENT, S.PROVISIONAL, S.ESTABLISHED, S.REKEYED, S.DELETING)
+STEPS: Final = (
+    Step(S.NEW, S.INIT_SENT, "we begin (§1.2)"),
+    Step(S.NEW, S.PROVISIONAL, "a rekey makes it (§2.18)"),
+    Step(S.PROVISIONAL, S.ESTABLISHED, "it stands; or it does not, and is ours to delete (§2.8.1)"),
+    Step(S.PROVISIONAL, S.REKEYED, "another stands, and this one is the peer's to delete (§2.8.1)"),
+    Step(S.ESTABLISHED, S.DELETING, "our DELETE leaves (§1.4.1)"),
+    *(Step(state, S.LINGERING, "a request was answered by an error that ends it (§2.21)") for state in _WITH_KEYS),
+    *(Step(state, S.CLOSED, "its time is over, or it is ended here") for state in (S.INIT_SENT, *_WITH_KEYS, S.LINGERING)),
+)
+PAIRS: Final = frozenset(
+    {(row.state, state) for row in (*REQUESTS, *RESPONSES) for state in row.next} | {(step.state, step.next) for step in STEPS}
+)
+"""(from, to): everything that `enter` lets pass."""
+
 MAY_REQUEST: Final = frozenset({State.ESTABLISHED})
 """Where our own requests leave; those of IKE_SA_INIT, IKE_AUTH and the last DELETE lead into the other states."""
 MAY_RECEIVE: Final = frozenset(row.state for row in RESPONSES)

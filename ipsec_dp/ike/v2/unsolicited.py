@@ -19,7 +19,7 @@ AT_ONCE: Final = 10.0
 _EXCHANGE, _FLAGS, _MESSAGE_ID = 18, 19, slice(20, 24)  # of the header; the same in every version so far
 
 
-class Unsolicited:
+class UnsolicitedAnswers:
     """Makes the answers, and none beyond the limit."""
 
     def __init__(self) -> None:

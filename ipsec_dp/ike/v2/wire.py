@@ -1,17 +1,7 @@
-"""What is on the wire: numbers, limits, errors, and the only two cursors that touch octets (RFC 7296 §3).
+"""What is on the wire: the numbers of IKEv2, sizes, and limits on what a peer may send (RFC 7296 §3)."""
 
-Every length is checked here, once. Parsers above never index a buffer by themselves, so whatever a peer sends ends in a
-value or in an `IkeSyntaxError`.
-"""
-
-from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
-
-Rng = Callable[[int], bytes]
-"""Randomness handed in by the caller: octets wanted -> that many unpredictable octets."""
-
-Buffer = bytes | bytearray | memoryview
 
 
 class PayloadType(IntEnum):
@@ -54,15 +44,6 @@ class Flag(IntEnum):
     INITIATOR = 0x08
     VERSION = 0x10
     RESPONSE = 0x20
-
-
-class ProtocolId(IntEnum):
-    """Security protocol identifiers (RFC 7296 §3.3.1)."""
-
-    NONE = 0
-    IKE = 1
-    AH = 2
-    ESP = 3
 
 
 class NotifyType(IntEnum):
@@ -118,7 +99,6 @@ IKE_HEADER: Final = 28
 PAYLOAD_HEADER: Final = 4
 IKE_SPI: Final = 8
 ESP_SPI: Final = 4
-SPI_OCTETS: Final[dict[int, int]] = {ProtocolId.IKE: IKE_SPI, ProtocolId.AH: ESP_SPI, ProtocolId.ESP: ESP_SPI}
 FIRST_ESP_SPI: Final = 256  # RFC 4303 §2.1: 0 is local, 1..255 reserved by IANA
 CA_HASH: Final = 20  # RFC 7296 §3.7: SHA-1 of a CA's SubjectPublicKeyInfo
 
@@ -135,140 +115,3 @@ MIN_NONCE: Final = 16  # octets, RFC 7296 §3.9
 MAX_NONCE: Final = 256
 MAX_FRAGMENTS: Final = 128  # of one message (RFC 7383 leaves 65,535)
 FRAGMENT_TIMEOUT: Final = 30.0  # seconds an unfinished set of fragments is kept
-
-
-class IkeError(Exception):
-    """Anything wrong with what a peer sent or with what was asked of this layer; the text never holds key material.
-
-    `notify` and `notify_data` are what an answer to the peer would carry (None: no word to it).
-    """
-
-    notify: NotifyType | None = None
-    notify_data: bytes = b""
-
-
-class IkeSyntaxError(IkeError):
-    """A message that breaks RFC 7296 §3."""
-
-    notify: NotifyType | None = NotifyType.INVALID_SYNTAX
-
-
-class InvalidMajorVersionError(IkeSyntaxError):
-    """The peer speaks a newer major version (RFC 7296 §2.5)."""
-
-    notify = NotifyType.INVALID_MAJOR_VERSION
-
-
-class Ikev1MessageError(IkeSyntaxError):
-    """An IKEv1 datagram: a peer configured for another protocol, counted and reported, never answered."""
-
-    notify = None
-
-
-class UnsupportedCriticalPayloadError(IkeSyntaxError):
-    """A payload we do not know, with the critical bit set (RFC 7296 §2.5); the answer names its type."""
-
-    notify = NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD
-
-    def __init__(self, payload_type: int) -> None:
-        super().__init__(f"payload type {payload_type} is critical and not supported")
-        self.notify_data = bytes([payload_type])
-
-
-class IntegrityError(IkeError):
-    """The ICV of a protected message does not hold. Such a message changes nothing and is not answered."""
-
-
-class Reader:
-    """Bounds-checked cursor over received octets; every method raises `IkeSyntaxError` when they are too few."""
-
-    __slots__ = ("_at", "_data", "_end")
-
-    def __init__(self, data: Buffer) -> None:
-        self._data = memoryview(data).toreadonly()
-        self._at = 0
-        self._end = len(data)
-
-    @property
-    def remaining(self) -> int:
-        """Octets not yet read."""
-        return self._end - self._at
-
-    @property
-    def position(self) -> int:
-        """Octets read so far."""
-        return self._at
-
-    def _take(self, count: int) -> memoryview:
-        if count < 0 or count > self._end - self._at:
-            raise IkeSyntaxError(f"{count} octets wanted, {self._end - self._at} left")
-        start = self._at
-        self._at += count
-        return self._data[start : self._at]
-
-    def u8(self) -> int:
-        return self._take(1)[0]
-
-    def u16(self) -> int:
-        return int.from_bytes(self._take(2), "big")
-
-    def u32(self) -> int:
-        return int.from_bytes(self._take(4), "big")
-
-    def octets(self, count: int) -> bytes:
-        return bytes(self._take(count))
-
-    def rest(self) -> bytes:
-        return bytes(self._take(self._end - self._at))
-
-    def sub(self, count: int) -> "Reader":
-        """A cursor over the next `count` octets, which this one then has passed."""
-        return Reader(self._take(count))
-
-    def end(self, what: str) -> None:
-        """Refuse octets left over in `what`."""
-        if self._at != self._end:
-            raise IkeSyntaxError(f"{what}: {self._end - self._at} octets too many")
-
-
-class Writer:
-    """Growing output. A value that does not fit its field is our own mistake: `ValueError`."""
-
-    __slots__ = ("_data",)
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def _number(self, value: int, size: int) -> None:
-        if not 0 <= value < 1 << 8 * size:
-            raise ValueError(f"{value} does not fit {size} octets")
-        self._data += value.to_bytes(size, "big")
-
-    def u8(self, value: int) -> None:
-        self._number(value, 1)
-
-    def u16(self, value: int) -> None:
-        self._number(value, 2)
-
-    def u32(self, value: int) -> None:
-        self._number(value, 4)
-
-    def octets(self, value: Buffer) -> None:
-        self._data += value
-
-    def reserve_u16(self) -> int:
-        """Leave room for a length known later; returns where."""
-        self._data += b"\0\0"
-        return len(self._data) - 2
-
-    def fill_u16(self, at: int, value: int) -> None:
-        if not 0 <= value <= 0xFFFF:
-            raise ValueError(f"a length of {value} octets does not fit its field")
-        self._data[at : at + 2] = value.to_bytes(2, "big")
-
-    def take(self) -> bytes:
-        """All octets written."""
-        return bytes(self._data)

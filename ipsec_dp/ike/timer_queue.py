@@ -1,0 +1,48 @@
+"""Which of many has a timer due next."""
+
+from __future__ import annotations
+
+import heapq
+from itertools import count
+from math import inf
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class TimerQueue(Generic[T]):
+    """One time for each owner; times that were changed since stay in the heap until their turn comes."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, T]] = []
+        self._at: dict[T, float] = {}
+        self._order = count()
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def set(self, owner: T, at: float) -> None:
+        """`owner` is due at `at`; inf: never."""
+        if at == inf:
+            self.discard(owner)
+        elif self._at.get(owner) != at:
+            self._at[owner] = at
+            heapq.heappush(self._heap, (at, next(self._order), owner))
+
+    def discard(self, owner: T) -> None:
+        self._at.pop(owner, None)
+
+    def next(self) -> float | None:
+        """The first time; None: nobody has one."""
+        while self._heap and self._at.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def pop(self, now: float) -> T | None:
+        """The first that is due by `now`, which then has no time any more; None: nobody is."""
+        at = self.next()
+        if at is None or at > now:
+            return None
+        owner = heapq.heappop(self._heap)[2]
+        del self._at[owner]
+        return owner

@@ -1,0 +1,42 @@
+"""Further CHILD_SAs of an IKE SA that is there: one for a packet that found none, or all that a tunnel is to have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipsec_dp.ike.traffic_selectors import of_packet
+from ipsec_dp.ike.v2 import child_create
+from ipsec_dp.ike.v2.sa import ChildState, State
+
+if TYPE_CHECKING:
+    from ipsec_dp.ike.v2.context import Context
+    from ipsec_dp.ipsec.selectors import SelectorPair
+
+
+def acquire(context: Context, packet: SelectorPair | None, now: float) -> None:
+    """For `packet`, or for everything that the tunnel is to have."""
+    if packet is None:
+        _for_all(context, now)
+    else:
+        _for_packet(context, packet)
+
+
+def _for_packet(context: Context, packet: SelectorPair) -> None:
+    """A CHILD_SA for a packet, unless one is there or on its way."""
+    asked = of_packet(packet)
+    if context.state is not State.ESTABLISHED or any(
+        child.holds(asked) and child.state in (ChildState.UP, ChildState.REKEYED) for child in context.children.values()
+    ):
+        return
+    proxy_id = next((p for p in context.peer.proxy_ids if p.covers(asked)), None)
+    tasks = (*context.pending(), *(task for _, task in context.queue.delayed))
+    if proxy_id is not None and not any(isinstance(task, child_create.ChildCreate) and proxy_id in task.pairs for task in tasks):
+        context.enqueue(child_create.ChildCreate((proxy_id,), asked))
+
+
+def _for_all(context: Context, now: float) -> None:
+    """A CHILD_SA for every proxy ID that has none; at once, or when the IKE SA is up."""
+    context.coverage.wanted = context.peer.proxy_ids
+    if context.state is State.ESTABLISHED:
+        context.coverage.attempted.clear()
+        child_create.cover(context, now)

@@ -1,0 +1,35 @@
+"""CERT and CERTREQ payloads: certificates and authorities as IKEv2 carries them (RFC 7296 §3.6, §3.7)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipsec_dp.ike import certificates
+from ipsec_dp.ike.certificates import CertificateError
+from ipsec_dp.ike.v2.payloads import CERT_X509_SIGNATURE, Certificate, CertificateRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography import x509
+
+    from ipsec_dp.ike.certificates import Credential, Trust
+
+
+def certificate_payloads(credential: Credential) -> tuple[Certificate, ...]:
+    """CERT payloads, ours first."""
+    return tuple(Certificate(CERT_X509_SIGNATURE, octets) for octets in credential.encoded())
+
+
+def certificate_request(trust: Trust) -> CertificateRequest:
+    """CERTREQ naming our authorities by the SHA-1 of their keys."""
+    return CertificateRequest(CERT_X509_SIGNATURE, trust.authority_hashes())
+
+
+def from_payloads(payloads: Sequence[Certificate]) -> tuple[x509.Certificate, ...]:
+    """What the peer sent, its own certificate first. Encodings other than X.509 Signature are refused, URLs among them."""
+    if len(payloads) <= certificates.MAX_CERTIFICATES:  # more are refused for their number
+        for payload in payloads:
+            if payload.encoding != CERT_X509_SIGNATURE:
+                raise CertificateError(f"certificate encoding {payload.encoding} is not admitted (never fetched from a URL)")
+    return certificates.from_der([payload.data for payload in payloads])

@@ -1,0 +1,275 @@
+"""What a handler may ask of one IKE SA and change in it, and the shape of a handler for our own requests.
+
+`session.IkeSession` is the machine behind it: it alone moves the SA from state to state, sends and ends. The handlers, which are in
+the modules named for the exchanges, get a `Context` and know no more.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from math import inf
+from typing import TYPE_CHECKING, Protocol
+
+from ipsec_dp.ike import lifetimes
+from ipsec_dp.ike.actions import Action, Cause, Event, Kind, MovePath, ReleaseSpi, Report
+from ipsec_dp.ike.nat import Nat
+from ipsec_dp.ike.v2.deadlines import Deadlines
+from ipsec_dp.ike.v2.exchanges import Queue, Request, Window
+from ipsec_dp.ike.v2.sa import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from cryptography import x509
+
+    from ipsec_dp.ike.actions import Endpoint, Path
+    from ipsec_dp.ike.environment import Environment
+    from ipsec_dp.ike.identity import Identity
+    from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.traffic_selectors import ProxyId
+    from ipsec_dp.ike.v2.exchanges import UnprovenError
+    from ipsec_dp.ike.v2.payloads import Notify, Payload
+    from ipsec_dp.ike.v2.sa import Child, IkeSa, ReceivedMessage
+
+
+class IkeHost(Protocol):
+    """What an IKE SA asks of the gateway around it."""
+
+    environment: Environment
+
+    def next_child(self) -> int:
+        """A number for a CHILD_SA, never given twice."""
+
+    def spawn(self, candidates: tuple[Peer, ...], sa: IkeSa, path: Path, now: float) -> Context:
+        """A further IKE SA, in state NEW: one that is to take the place of the one that asks."""
+
+    def first_contact(self, context: Context) -> bool:
+        """True when no other IKE SA of ours is between the same identities: INITIAL_CONTACT may be sent."""
+
+    def configured(self, peer: Peer) -> Peer:
+        """What the tunnel of `peer` says now; `peer` itself when it says nothing any more."""
+
+    def admits(self, context: Context) -> bool:
+        """False when `unique` forbids a peer that has just authenticated a further IKE SA."""
+
+    def came_up(self, context: Context, now: float) -> None:
+        """It has just been authenticated: find out which IKE SA it replaces (`replacement.begin`)."""
+
+    def count(self, counter: str) -> None:
+        """One datagram led to nothing: "unauthenticated", "out_of_window" or "malformed"."""
+
+
+class Task(Request, ABC):
+    """One request of ours, from the wish to the answer."""
+
+    @abstractmethod
+    def build(self, context: Context, now: float) -> list[Payload] | None:
+        """The payloads of the request; None when there is nothing to ask for any more."""
+
+    @abstractmethod
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
+        """The response, with every payload that the table requires."""
+
+    def refused(self, context: Context, notify: Notify | None, text: str, now: float) -> None:
+        """A response without them; `notify` is the error in it, if there is one. By default that ends the IKE SA."""
+        del notify
+        context.end(Cause.REFUSED, text, now, again=True)
+
+    def dropped(self, context: Context) -> None:
+        """The IKE SA ends before the answer: give back what was set aside."""
+
+
+@dataclass(slots=True)
+class Abilities:
+    """What the peer can do, as its messages told."""
+
+    fragmentation: bool = False  # RFC 7383
+    hashes: frozenset[int] | None = None  # of its signatures (RFC 7427); None: it knows only the classic methods
+    single_pair: bool = False  # it takes one pair of selectors in an exchange
+
+
+@dataclass(slots=True)
+class Handshake:
+    """IKE_SA_INIT as it went."""
+
+    request_key: tuple[bytes, Endpoint]  # by which a duplicate request finds its way
+    nonces: tuple[bytes, bytes] = (b"", b"")  # Ni, Nr, for AUTH
+    messages: tuple[bytes, bytes] = (b"", b"")  # request and response as sent, for AUTH
+    hints: list[UnprovenError] = field(default_factory=list)  # unauthenticated refusals
+
+
+@dataclass(slots=True)
+class Ends:
+    """Who is at both ends, and how the peer showed it."""
+
+    called: bool  # we began the IKE SA that was authenticated: rekeys leave it
+    identities: tuple[Identity, Identity] | None = None  # ours, the peer's
+    certificates: tuple[x509.Certificate, ...] = ()  # by which the peer proved itself
+    initial_contact: bool = False  # the peer sent it
+
+    def meaning(self) -> object:
+        """The same for the same two identities, however they are written; None before they are known."""
+        return None if self.identities is None else tuple(identity.meaning() for identity in self.identities)
+
+
+@dataclass(slots=True)
+class Coverage:
+    """Which proxy IDs are to have a CHILD_SA without any traffic, and for which one was asked."""
+
+    wanted: tuple[ProxyId, ...] = ()
+    attempted: set[ProxyId] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Succession:
+    """The IKE SAs in whose place this one is, or that are in its place (`replacement`, `ike_rekey`)."""
+
+    before: Context | None = None  # this one is to replace it
+    after: Context | None = None  # it is to replace this one, up or not yet
+    handed_over: bool = False  # what was on it is another's, and its end concerns nobody
+
+
+@dataclass(slots=True)
+class StepsAfterReply:
+    """What a handler leaves to be done once its reply was sent."""
+
+    steps: list[Callable[[], None]] = field(default_factory=list)
+    closing: tuple[Cause, str, bool] | None = None
+
+
+class Context(ABC):
+    """One IKE SA as its handlers see it."""
+
+    def __init__(self, host: IkeHost, candidates: tuple[Peer, ...], sa: IkeSa, path: Path, now: float) -> None:
+        """`candidates`: who it may be; one when we initiate, and once IKE_AUTH has told."""
+        sa.started = now
+        self.host = host
+        self.candidates = candidates
+        self.sa = sa
+        self.path = path
+        self.nat = Nat()
+        self.abilities = Abilities()
+        self.handshake = Handshake((sa.spi_i, path.remote))
+        self.ends = Ends(called=sa.initiator)
+        self.window: Window[Task] = Window()
+        self.queue: Queue[Task] = Queue()
+        self.children: dict[int, Child] = {}
+        self.coverage = Coverage()
+        self.succession = Succession()
+        self.withdrawn = False  # its tunnel is configured otherwise now: what becomes of it concerns nobody
+        self.deadlines = Deadlines()
+        self.exchange = ""  # what events are about
+        self.after_reply = StepsAfterReply()
+        self._actions: list[Action] = []
+
+    # ---- what it is
+
+    @property
+    @abstractmethod
+    def state(self) -> State:
+        """Where it stands; `enter` alone changes it."""
+
+    @property
+    def peer(self) -> Peer:
+        """Who it is, or the likeliest before IKE_AUTH told."""
+        return self.candidates[0]
+
+    @property
+    def alive(self) -> bool:
+        """False once nothing but duplicates can come of it."""
+        return self.state not in (State.LINGERING, State.CLOSED)
+
+    @property
+    def in_use(self) -> bool:
+        """True while it is its tunnel's: neither undecided nor replaced, withdrawn or at its end."""
+        return self.alive and self.state is not State.PROVISIONAL and not self.succession.handed_over and not self.withdrawn
+
+    @property
+    def authenticated(self) -> bool:
+        """True once both sides have proven themselves, on this SA or on the one that it rekeyed."""
+        return self.sa.established_at < inf
+
+    @property
+    def udp(self) -> bool:
+        """True when ESP of this SA goes in UDP."""
+        return self.nat.uses_udp(self.peer.encapsulation)
+
+    @property
+    def task(self) -> Task | None:
+        """What our outstanding request is about."""
+        return None if self.window.outstanding is None else self.window.outstanding.task
+
+    def pending(self) -> Iterator[Task]:
+        """Our requests: the outstanding one, then those that wait for the window."""
+        if self.window.outstanding is not None:
+            yield self.window.outstanding.task
+        yield from self.queue.waiting
+
+    # ---- what a handler has done by others
+
+    def emit(self, *actions: Action) -> None:
+        self._actions += actions
+
+    def take(self) -> list[Action]:
+        """The actions so far, which the caller then has."""
+        actions, self._actions = self._actions, []
+        return actions
+
+    def report(self, kind: Kind, text: str, *, cause: Cause | None = None, child: int | None = None, again: bool = False) -> None:
+        self.emit(Report(Event(kind, self.peer.tunnel, self.sa.spi_i, self.sa.spi_r, self.exchange, text, cause, child, again)))
+
+    def release_spi(self, spi: int) -> None:
+        self.emit(ReleaseSpi(spi))
+
+    def move(self, path: Path, now: float) -> None:
+        """Go after a peer behind a NAT to a new address, unless we are behind one ourselves (RFC 7296 §2.23)."""
+        if not self.nat.remote or self.nat.local or path.natt != self.path.natt or now < self.deadlines.move_at:
+            return
+        self.deadlines.move_at = now + lifetimes.MOVE_EVERY
+        self.path = path
+        self.emit(MovePath(self.peer.tunnel, tuple(self.children), path))
+        self.report(Kind.PATH, f"the peer's address is now {path.remote}: its NAT changed the mapping")
+
+    def start_deadlines(self, now: float) -> None:
+        """It is up: its times begin."""
+        initiator, called, rng = self.sa.initiator, self.ends.called, self.host.environment.rng
+        self.deadlines.start(self.peer, now, rng, initiator=initiator, called=called, behind_nat=self.nat.local)
+
+    # ---- what it leaves to the machine
+
+    def enqueue(self, task: Task) -> bool:
+        """A request to send when its turn comes; false when too many wait."""
+        return self.queue.add(task)
+
+    def defer(self, step: Callable[[], None]) -> None:
+        """Do it right after the reply that a handler is preparing was sent."""
+        self.after_reply.steps.append(step)
+
+    def fail(self, cause: Cause, text: str, *, again: bool = False) -> None:
+        """End this SA once the reply at hand is sent."""
+        self.after_reply.closing = (cause, text, again)
+
+    @abstractmethod
+    def enter(self, state: State) -> None:
+        """The SA is in `state` from now on. RuntimeError, a fault of ours, where `transitions` has no way to there."""
+
+    @abstractmethod
+    def initiate(self, now: float, pairs: Iterable[ProxyId] = (), packet: ProxyId | None = None) -> list[Action]:
+        """Send IKE_SA_INIT. The first CHILD_SA is for `pairs` (none: all that are configured) and, first of all, for `packet`."""
+
+    @abstractmethod
+    def request(self, task: Task, now: float) -> None:
+        """Send a request of ours; the window must be free."""
+
+    @abstractmethod
+    def request_again(self, task: Task, now: float) -> None:
+        """IKE_SA_INIT once more with what the responder wants in it: message ID 0 again (RFC 7296 §2.6)."""
+
+    @abstractmethod
+    def send_next(self, now: float) -> None:
+        """Send our next request if the window is free (RFC 7296 §2.3: one at a time)."""
+
+    @abstractmethod
+    def end(self, cause: Cause, text: str, now: float, *, again: bool = False, linger: bool = False, quiet: bool = False) -> None:
+        """Nothing of this SA is left but, with `linger`, the answer to a duplicate. `quiet`: it is not worth an event."""

@@ -1,0 +1,36 @@
+"""Messages of ours on their way out: protected, in one datagram or in fragments (RFC 7296 §3.14, RFC 7383)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipsec_dp.ike.actions import Send
+from ipsec_dp.ike.v2.fragment import message_room, seal_datagrams
+from ipsec_dp.ike.v2.message import Header, Message, build_message
+from ipsec_dp.ike.v2.wire import ExchangeType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ipsec_dp.ike.actions import Path
+    from ipsec_dp.ike.v2.context import Context
+    from ipsec_dp.ike.v2.payloads import Payload
+
+
+def request_header(context: Context, exchange: ExchangeType, message_id: int) -> Header:
+    """The header of a request of ours."""
+    return Header(context.sa.spi_i, context.sa.spi_r, exchange, context.sa.request_flags, message_id)
+
+
+def seal(context: Context, header: Header, payloads: list[Payload], *, whole: bool = False) -> tuple[bytes, ...]:
+    """The datagrams of a message; a `whole` one is not divided, however long it is. Those of IKE_SA_INIT are not protected."""
+    if header.exchange == ExchangeType.IKE_SA_INIT or context.sa.outgoing is None:
+        return (build_message(Message(header, tuple(payloads))),)
+    room = message_room(context.path.remote.address.version, marker=context.path.natt, datagram=context.peer.datagram)
+    fragment = context.abilities.fragmentation and not whole
+    return seal_datagrams(context.sa.outgoing, header, payloads, context.host.environment.rng, room=room, fragment=fragment)
+
+
+def transmit(context: Context, datagrams: Iterable[bytes], path: Path, *, whole: bool = False) -> None:
+    """Hand datagrams to the driver."""
+    context.emit(*(Send(datagram, path, whole) for datagram in datagrams))

@@ -1,0 +1,53 @@
+"""How many IKE SAs stand between the same two identities (RFC 7296 §2.4, and what `unique` says of a tunnel)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from ipsec_dp.ike.actions import Cause
+from ipsec_dp.ike.peer import Unique
+from ipsec_dp.ike.v2 import child as children
+from ipsec_dp.ike.v2 import delete, replacement
+from ipsec_dp.ike.v2.context import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+
+C = TypeVar("C", bound=Context)
+
+
+def admits(new: Context, others: Iterable[Context]) -> bool:
+    """False when `unique` forbids `new`, which has just been authenticated, beside `others` of the same identities."""
+    if new.peer.unique is not Unique.KEEP:
+        return True
+    same = [other for other in others if other.peer.tunnel == new.peer.tunnel]
+    return all(replacement.overlap(other, new) or replacement.succeeds(new, other) for other in same)
+
+
+def consequences(new: C, others: Iterable[C], now: float) -> Iterator[tuple[C, Callable[[], None]]]:
+    """`new` has come up: which of `others`, or itself, is concerned, and what is done with it. One step may decide the next one."""
+    for other in others:
+        if replacement.overlap(other, new):
+            loser, winner = sorted((new, other), key=lambda one: one.sa.lowest_nonce)
+            if loser.sa.initiator:
+                yield loser, partial(_delete, loser, "both sides began at once; the other IKE SA stays", now)
+                yield winner, partial(children.switch_waiting, winner)
+            else:
+                yield loser, partial(_leave_to_the_peer, loser, now)
+        elif other.succession.after is new:
+            continue
+        elif new.ends.initial_contact and new.peer.unique is not Unique.NEVER:
+            yield other, partial(other.end, Cause.REPLACED, "the peer began anew (INITIAL_CONTACT)", now)
+        elif new.peer.unique is Unique.REPLACE and new.peer.tunnel == other.peer.tunnel:
+            yield other, partial(_delete, other, "a newer IKE SA is between the same identities", now)
+
+
+def _delete(one: Context, text: str, now: float) -> None:
+    delete.ike(one, Cause.REPLACED, text, now)
+    one.send_next(now)
+
+
+def _leave_to_the_peer(one: Context, now: float) -> None:
+    one.deadlines.leave_at = now + replacement.DOUBLED
