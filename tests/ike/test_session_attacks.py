@@ -19,7 +19,7 @@ from ipsec_dp.ike.v2.protect import open_message, seal_message
 from ipsec_dp.ike.v2.wire import ExchangeType, Flag, NotifyType
 from ipsec_dp.ipsec.transforms import ESN, Transform
 
-from .ladder import NETS, Ladder
+from .ladder import NETS, Ladder, peer
 from .strategies import chains
 
 CREATE, INFORMATIONAL = ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL
@@ -120,6 +120,26 @@ def test_public_values_that_must_not_be_used(public):
     ladder.a.do(ladder.a.core.receive(build_message(reply.with_payloads(bad)), ladder.path("a"), ladder.clock()))
     assert ladder.a.kinds() == [Kind.HINT]
     ladder.run(20)
+    ladder.check()
+
+
+@pytest.mark.parametrize("bad", [{"data": bytes(32)}, {"data": bytes(33)}, {"group": 19}])
+def test_a_key_exchange_that_must_not_be_used_leaves_no_spi_of_a_child_sa_behind(bad):
+    """RFC 7296 §2.17: no CHILD_SA comes of such an answer, the one before goes on, and the SPI that we offered is free again."""
+    esp = parse_esp(["aes128gcm16-x25519"])
+    ladder = Ladder(a=[peer("a", esp_proposals=esp)], b=[peer("b", esp_proposals=esp)]).up()
+    keys = ladder.b.core.sessions("to-a")[0].sa.outgoing
+    ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock()))
+    ladder.deliver("b")
+    sealed = taken(ladder, "a")
+    reply = open_message(ladder.a.core.sessions("to-b")[0].sa.incoming, sealed, parse_message(sealed))
+    payloads = [replace(each, **bad) if isinstance(each, p.KeyExchangePayload) else each for each in reply.payloads]
+    answer = seal_message(keys, reply.header, payloads, ladder.b.randbytes)
+    ladder.a.do(ladder.a.core.receive(answer, ladder.path("a"), ladder.clock()))
+    assert ladder.a.sad.log[-1] == ("ReleaseSpi", 0)
+    assert not ladder.a.sad.reserved
+    assert ladder.a.sad.sending == [1]
+    ladder.run(60)
     ladder.check()
 
 

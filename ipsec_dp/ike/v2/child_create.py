@@ -132,8 +132,8 @@ class ChildCreate(Task):
         peer_nonce = message.get(Nonce)
         if offer is None or peer_nonce is None:
             return
-        self.offer = None
         secrets = self._secret(message)
+        self.offer = None  # from here on the answer decides about its SPI
         agreed = Agreement((self.nonce, peer_nonce.data), initiator=True, secrets=secrets, rekeys=self.rekeys)
         new = _accept(context, offer, message, received.now, agreed)
         if new is None:
