@@ -25,7 +25,7 @@ from ipsec_dp.gateway.status import GatewayStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ipsec_dp.gateway.messages import NegotiationRequest, Request
+    from ipsec_dp.gateway.messages import ControlRequest, NegotiationRequest
 
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -420,7 +420,7 @@ def find_control(directory: Path = CONTROL_DIRECTORY, host: str | None = None) -
     return sockets[0]
 
 
-def ask(control: Path | None, request: Request, timeout: float | None = None) -> dict[str, object]:
+def ask(control: Path | None, request: ControlRequest, timeout: float | None = None) -> dict[str, object]:
     """What the running gateway answers, with all that it says, for programs; `read` is for people. Raises NoDaemonError,
     ControlError."""
     path = find_control() if control is None else control
