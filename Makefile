@@ -165,8 +165,6 @@ lint: packages $(READY) ## ruff, mypy --strict, import-linter, clang-format
 	for tool in '$(BIN)/ruff check .' '$(BIN)/ruff format --check .' $(BIN)/mypy $(BIN)/lint-imports '$(CLANG_FORMAT) $(C_FILES)'; do \
 	  name=$${tool#$(BIN)/}; echo "== $${name:0:60}"; $$tool || status=1; \
 	done; exit $$status
-	@find $(SOURCE_TREES) -name '*.[ch]' -o -name '*.py' | xargs wc -l | \
-	  awk '$$2 != "total" && $$1 > 400 { print "over 400 lines, is it still one concern?", $$2, $$1 }'
 
 bench: packages $(READY) ## seal, open, policy lookup and replay, with pytest-benchmark; results in benchmarks/results/
 	@mkdir -p benchmarks/results

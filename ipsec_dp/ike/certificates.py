@@ -26,7 +26,7 @@ from ipsec_dp.ike.identity import Identity, IdentityError, IdType, canonical_nam
 
 MAX_DEPTH: Final = 5  # CA certificates between an end entity and a root
 MAX_CERTIFICATES: Final = 16  # taken from one message
-_MAX_FILE: Final = 16 * 1024 * 1024  # octets; CRLs grow large
+MAX_FILE: Final = 16 * 1024 * 1024  # octets; CRLs grow large
 _PEM: Final = b"-----BEGIN "
 # What `cryptography` raises over content it cannot hold: some at once, some when a part is first looked at.
 _UNREADABLE: Final = (
@@ -118,11 +118,11 @@ class Credential:
 def _read(path: str | Path) -> bytes:
     try:
         with open(path, "rb") as file:
-            content = file.read(_MAX_FILE + 1)
+            content = file.read(MAX_FILE + 1)
     except OSError as error:
         raise CertificateError(f"{path}: {error.strerror}") from None
-    if len(content) > _MAX_FILE:
-        raise CertificateError(f"{path}: longer than {_MAX_FILE} octets")
+    if len(content) > MAX_FILE:
+        raise CertificateError(f"{path}: longer than {MAX_FILE} octets")
     return content
 
 

@@ -321,7 +321,7 @@ def test_a_key_of_a_kind_that_ike_does_not_sign_with_is_refused(made):
 
 
 def test_a_file_too_large_to_be_one_is_not_read_whole(made, monkeypatch):
-    monkeypatch.setattr(certificates, "_MAX_FILE", 100)
+    monkeypatch.setattr(certificates, "MAX_FILE", 100)
     with pytest.raises(CertificateError, match="longer than 100 octets"):
         certificates.load_certificates(made.path("gw.crt"))
 

@@ -31,20 +31,20 @@ class Table:
         self.calls: list[tuple[str, list[str], set[str]]] = []
         Table.made = self
 
-    def _note(self, what: str, selectors: Any, tunnels: Any) -> None:
+    def note(self, what: str, selectors: Any, tunnels: Any) -> None:
         self.calls.append((what, [str(each.remote) for each in selectors], set(tunnels)))
 
     async def apply(self, selectors: Any, tunnels: Any) -> None:
-        self._note("apply", selectors, tunnels)
+        self.note("apply", selectors, tunnels)
 
     async def widen(self, selectors: Any, tunnels: Any) -> None:
-        self._note("widen", selectors, tunnels)
+        self.note("widen", selectors, tunnels)
 
     async def settle(self) -> None:
-        self._note("settle", (), ())
+        self.note("settle", (), ())
 
     async def remove(self) -> None:
-        self._note("remove", (), ())
+        self.note("remove", (), ())
 
     async def counts(self) -> dict[str, nft.Count]:
         return {"cleartext_out4": nft.Count(3, 200)}
@@ -64,7 +64,7 @@ class Zones:
         self.applied.append(([each.name for each in wanted], len(rules), set(tunnels)))
 
     async def remove(self) -> None:
-        Table.made._note("remove zones", (), ())
+        Table.made.note("remove zones", (), ())
 
     async def counts(self) -> dict[str, nft.Count]:
         return self.held
@@ -166,9 +166,9 @@ def test_zones_are_those_of_the_configuration_that_is_given(made, tmp_path):
     assert Zones.made.applied == [(["vpn", "lan"], 1, {"ipsec0"})]
 
 
-def test_status_counts_what_was_dropped_and_what_each_rule_held(made):
+def test_status_counts_what_was_dropped_and_what_each_rule_held(made, tmp_path):
     one = made(tunnel(keys=B), ZONES, RULE)
-    rule = one._config.zone_rules[0]
+    (rule,) = configured(tmp_path, tunnel(keys=B), ZONES, RULE).zone_rules
     Zones.made.held = {
         zones.DENIED: nft.Count(5, 300),
         zones.counter_name(1, zone_rule(rule)): nft.Count(7, 400),

@@ -1,0 +1,322 @@
+"""The driver of the IKE core: whom it calls and when, and what becomes of the actions that the core returns."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from contextlib import AsyncExitStack
+from ipaddress import ip_address
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ipsec_dp.databases.pad import peer_of
+from ipsec_dp.databases.sad import IkeDatagram
+from ipsec_dp.dataplane import Endpoint
+from ipsec_dp.errors import DataPlaneError, IpsecDpError
+from ipsec_dp.host import HostError
+from ipsec_dp.ike import actions as act
+from ipsec_dp.ike.effect import Effect
+from ipsec_dp.keying.ike_driver import CALLS_AT_ONCE, TICK_S, IkeDriver
+from ipsec_dp.keying.initiation import BACKOFF_FIRST_S
+from tests.doubles.clock import FakeClock, settle
+from tests.doubles.config import PSK, configured, tunnel
+from tests.unit.sites import to_b
+
+LOCAL = ip_address("192.0.2.1")
+PATH = act.Path(act.Endpoint(LOCAL, 500), act.Endpoint(ip_address("192.0.2.2"), 500))
+ON_DEMAND, AT_ONCE = 'start = "on-demand"', 'start = "start"'
+
+
+class Double:
+    """Notes what is called, and answers as it is told: with a value, or by raising it."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.answers = answers
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            self.calls.append((name, *arguments))
+            answer = self.answers.get(name, [])
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return call
+
+    def of(self, *names: str) -> list[tuple[Any, ...]]:
+        return [call for call in self.calls if call[0] in names]
+
+
+class Site:
+    """A driver of the tunnels of a configuration, between doubles; every name and address is found but those in `lost`."""
+
+    def __init__(self, directory: Any, *tables: str) -> None:
+        self.directory, self.clock, self.lost = directory, FakeClock(), set[str]()
+        self.core = Double(next_timeout=None, acquire=None, status=(), probe=None)
+        self.children, self.links, self.changed, self.stack = Double(), Double(), list[str](), AsyncExitStack()
+        self.turns = list[int]()
+        self.probed = list[act.ProbeResult]()
+        tunnels, peers = self.read(*tables)
+        parts: dict[str, Any] = {"core": self.core, "children": self.children, "links": self.links}
+        self.driver = IkeDriver(
+            tunnels, peers, locate=self.locate, changed=self.changed.append, clock=self.clock, probed=self.probed.append, **parts
+        )
+
+    def read(self, *tables: str) -> Any:
+        tunnels = configured(self.directory, *tables).tunnels
+        return tunnels, {each.name: peer_of(each) for each in tunnels}
+
+    async def locate(self, of: Any, remote: Any, turn: int) -> Any:
+        self.turns.append(turn)
+        if of.name in self.lost:
+            raise HostError(f"no route to {remote}")
+        return remote, LOCAL
+
+    def run(self, life: Any) -> None:
+        """`life` after the start, and the end."""
+
+        async def whole() -> None:
+            async with self.stack:
+                self.driver.start(self.stack, [LOCAL])
+                await settle()
+                await life()
+
+        asyncio.run(whole())
+
+    def called(self) -> list[str]:
+        return [name for _, name, *_ in self.core.of("initiate")]
+
+    def hand(self, *actions: Any) -> None:
+        """The core returns these to the next message."""
+        self.core.answers["receive"] = list(actions)
+        end = Endpoint(LOCAL, 4500)
+        self.driver.datagram(IkeDatagram(0, end, end, b"message"))
+
+
+@pytest.fixture
+def made(tmp_path):
+    return lambda *tables: Site(tmp_path, *(tables or (tunnel("to-b", AT_ONCE),)))
+
+
+def event(kind, name="to-b", cause=None):
+    return act.Report(act.Event(kind, name, bytes(8), bytes(8), "", "why", cause=cause))
+
+
+# ---- when and whom ---------------------------------------------------------------------------------------------------------------
+
+
+def test_at_the_start_it_listens_and_calls_the_tunnels_that_want_it(made):
+    site = made(tunnel("to-b", AT_ONCE), tunnel("waits", ON_DEMAND, remote="192.0.2.3", interface="ipsec1"))
+
+    async def life():
+        assert [call[:2] for call in site.links.of("listen_ike")] == [("listen_ike", LOCAL)] * 2, "for the peers, and to call"
+        assert site.core.of("initiate") == [("initiate", "to-b", PATH, site.clock.now(), None)]
+
+    site.run(life)
+
+
+def test_a_packet_without_an_sa_calls_with_its_selectors(made):
+    site = made(tunnel("to-b", ON_DEMAND))
+
+    async def life():
+        assert site.driver.acquire("to-b", to_b())
+        await settle()
+        ((_, name, _, _, packet),) = site.core.of("initiate")
+        assert (name, packet.local_text, packet.remote_text) == ("to-b", "10.1.0.1/32[17/5000]", "10.2.0.1/32[17/6000]")
+        assert not site.driver.acquire("unknown", to_b())
+        assert not site.driver.acquire("to-b", b"no packet")
+        assert site.called() == ["to-b"]
+
+    site.run(life)
+
+
+def test_a_packet_for_an_ike_sa_that_is_up_is_the_cores(made):
+    site = made(tunnel("to-b", ON_DEMAND))
+    site.core.answers["acquire"] = [act.SwitchOutbound("to-b", 7)]
+
+    async def life():
+        assert site.driver.acquire("to-b", to_b())
+        await settle()
+        assert site.called() == []
+        assert site.changed == ["to-b"]
+
+    site.run(life)
+
+
+def test_a_peer_that_is_not_found_is_looked_for_again_after_a_pause(made, caplog):
+    site = made()
+    site.lost.add("to-b")
+
+    async def life():
+        assert site.called() == []
+        assert 'tunnel "to-b": no route to 192.0.2.2' in caplog.text
+        site.lost.clear()
+        await site.clock.advance(BACKOFF_FIRST_S + TICK_S)
+        assert site.called() == ["to-b"]
+        assert site.turns == [0, 1], "of several addresses of a name, another one"
+
+    site.run(life)
+
+
+def test_a_way_that_comes_back_ends_the_pause(made):
+    site = made()
+    site.lost.add("to-b")
+
+    async def life():
+        site.lost.clear()
+        site.driver.wake("to-b")
+        await settle()
+        assert site.called() == ["to-b"]
+
+    site.run(life)
+
+
+def test_so_many_at_once_and_the_next_when_one_is_answered(made):
+    names = [f"t{number}" for number in range(CALLS_AT_ONCE + 2)]
+    site = made(*(tunnel(name, AT_ONCE, remote=f"192.0.2.{number}", interface=name) for number, name in enumerate(names, 10)))
+
+    async def life():
+        assert site.called() == names[:CALLS_AT_ONCE]
+        site.hand(event(act.Kind.IKE_UP, "t5"))
+        await settle()
+        assert site.called() == names[: CALLS_AT_ONCE + 1]
+
+    site.run(life)
+
+
+def test_a_peer_that_may_be_anybody_cannot_be_called(made):
+    site = made(tunnel("to-b", 'start = "respond"', remote="any", keys=f'{PSK}  remote_id = "b.example"\n'))
+    with pytest.raises(IpsecDpError, match="only the peer can call"):
+        site.driver.initiate("to-b")
+
+
+def test_what_is_not_there_is_not_rekeyed(made):
+    site = made(tunnel("to-b", ON_DEMAND))
+    with pytest.raises(IpsecDpError, match="ipsec-dp initiate to-b"):
+        site.driver.rekey("to-b", ike=True)
+    assert site.core.of("rekey") == []
+
+
+def test_left_it_is_called_anew(made):
+    site = made()
+
+    async def life():
+        site.hand(event(act.Kind.IKE_UP))
+        site.driver.restart("to-b")
+        await settle()
+        assert [call[0] for call in site.core.of("initiate", "leave")] == ["initiate", "leave", "initiate"]
+
+    site.run(life)
+
+
+# ---- what the core wants done ----------------------------------------------------------------------------------------------------
+
+
+def test_an_action_that_fails_ends_its_child_sa_and_not_those_after_it(made, caplog):
+    site = made(tunnel("to-b", ON_DEMAND))
+    site.children.answers["switch"] = DataPlaneError(errno.ENOSPC, "no room")
+
+    async def life():
+        site.hand(act.SwitchOutbound("to-b", 7), act.Send(b"next", PATH))
+        assert [call[:3] for call in site.core.of("delete_child")] == [("delete_child", "to-b", 7)]
+        assert [call[3] for call in site.links.of("send_ike")] == [b"next"]
+        assert "SwitchOutbound: no room" in caplog.text
+        assert site.changed == []
+
+    site.run(life)
+
+
+def test_actions_go_where_they_belong_in_their_order(made):
+    site = made(tunnel("to-b", ON_DEMAND))
+    probe = act.ProbeResult("to-b", 1400, 1398, passed=True)
+    of_a_child = [
+        act.RemoveOutbound("to-b", 1),
+        act.RemoveChild("to-b", 1),
+        act.ReleaseSpi(0x1001),
+        act.MovePath("to-b", (2,), PATH),
+    ]
+
+    async def life():
+        site.hand(*of_a_child, act.SendKeepalive(PATH), probe)
+        assert [call[0] for call in site.children.calls] == ["remove_outbound", "remove", "release_spi", "move"]
+        assert site.links.of("send_keepalive") == [("send_keepalive", LOCAL, Endpoint(ip_address("192.0.2.2"), 500))]
+        assert site.changed == ["to-b"]
+        assert site.probed == [probe]
+
+    site.run(life)
+
+
+def test_the_core_is_woken_when_it_wants(made):
+    site = made(tunnel("to-b", ON_DEMAND))
+
+    async def life():
+        due = site.clock.now() + 10.0
+        site.core.answers["next_timeout"] = due
+        site.hand()
+        site.core.answers["next_timeout"] = due + 1.0
+        site.hand()  # in the place of the first
+        await site.clock.advance(10.5)
+        assert site.core.of("timer") == []
+        site.core.answers["next_timeout"] = None
+        await site.clock.advance(5.0)
+        assert site.core.of("timer") == [("timer", due + 1.0)]
+
+    site.run(life)
+
+
+# ---- a changed configuration, and the end ----------------------------------------------------------------------------------------
+
+
+def test_a_tunnel_that_is_gone_is_gone_and_a_new_one_is_called(made):
+    site = made()
+
+    async def life():
+        tunnels, peers = site.read(tunnel("to-c", AT_ONCE, remote="192.0.2.3"))
+        site.driver.reconfigure(tunnels, peers, {"to-b": Effect.RESTART})
+        ((_, given, effects, _),) = site.core.of("reconfigure")
+        assert [peer.tunnel for peer in given] == ["to-c"]
+        assert effects == {"to-b": Effect.RESTART}
+        assert not site.driver.acquire("to-b", to_b())
+        await site.clock.advance(TICK_S)
+        assert site.called() == ["to-b", "to-c"]
+
+    site.run(life)
+
+
+def test_a_tunnel_that_changes_in_place_is_not_called_again(made):
+    site = made()
+
+    async def life():
+        site.hand(event(act.Kind.IKE_UP))
+        site.driver.reconfigure(*site.read(tunnel("to-b", AT_ONCE)), {"to-b": Effect.IN_PLACE})
+        await site.clock.advance(60.0)
+        assert site.called() == ["to-b"]
+
+    site.run(life)
+
+
+def test_at_the_end_the_peers_are_told_and_nobody_is_called_any_more(made):
+    site = made()
+    goodbye = act.Send(b"goodbye", PATH)
+
+    async def life():
+        site.core.answers["close"] = [goodbye]
+
+    site.run(life)
+    assert [call[3] for call in site.links.of("send_ike")] == [b"goodbye"]
+    assert site.clock.next_event is None
+
+
+def test_a_message_without_its_ends_is_nobodys(made):
+    site = made(tunnel("to-b", ON_DEMAND))
+    site.driver.datagram(IkeDatagram(0, None, None, b"message"))
+    assert site.core.of("receive") == []
+
+
+def test_what_the_core_counted_is_told_by_name(made):
+    site = made()
+    site.core.answers["counters"] = SimpleNamespace(__slots__=("malformed", "ikev1"), malformed=3, ikev1=1)
+    assert site.driver.counters() == {"malformed": 3, "ikev1": 1}

@@ -1,0 +1,125 @@
+"""What is large is large for a reason: a file over 400 lines, a class over 25 methods or 18 attributes is named here with its own.
+
+No limit: what belongs together is not cut to come below. It is asked, once, whether it is still one concern.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DIRECTORIES = ("ipsec_dp", "native", "tests", "benchmarks")
+LINES, METHODS, ATTRIBUTES = 400, 25, 18
+
+LONG = {
+    "ipsec_dp/cli/commands.py": "each verb with its options, in the order in which help lists them",
+    "native/dp.h": "all that Python calls: cffi reads it whole",
+    "tests/doubles/host.py": "one host in memory: every part of the interface Host",
+    "tests/mutants/run.py": "a program that takes nothing from the tree that it copies",
+    "tests/native/test_coalesce.c": "which packets of a burst become one, case by case",
+    "tests/native/test_handover.c": "what one worker hands to another, case by case",
+    "tests/netns/test_reload.py": "what each kind of changed key does to a gateway that carries packets",
+    "tests/netns/test_routes.py": "the ways in which routes of a gateway and of its host come and go",
+    "tests/unit/test_config.py": "the rules of the configuration, in the order of its tables",
+    "tests/unit/test_dataplane.py": "the interface of the data plane, call by call",
+    "tests/unit/test_offloads.py": "what is merged and cut on the way in and on the way out, which are looked at side by side",
+    "tests/unit/test_outbound.py": "one packet's way out, from the TUN to the wire",
+}
+LARGE = {
+    "ipsec_dp/config/tables.py: Tunnel": "the keys of [[tunnel]], which the schema is made of",
+    "ipsec_dp/dataplane/plane.py: DataPlane": "a method for each call of dp.h",
+    "ipsec_dp/ike/manager.py: IkeManager": "the interface IkeCore, and the tables of IKE SAs that its calls share",
+    "ipsec_dp/ike/peer.py: Peer": "all that the configuration says of a peer, frozen",
+    "ipsec_dp/ike/v2/sa.py: Child": "one CHILD_SA as RFC 7296 has it, a value",
+    "ipsec_dp/keying/ike_driver.py: IkeDriver": "a method for each action of the core, each event and each verb",
+    "ipsec_dp/services/path_mtu.py: PathMtuDiscovery": "one tunnel after the other through the same tables",
+}
+# Large until gateway/ is cut by concern.
+UNTIL_IT_IS_CUT = {"ipsec_dp/gateway/gateway.py: Gateway"}
+
+
+def sources(*endings: str) -> list[Path]:
+    return sorted(path for name in DIRECTORIES for ending in endings for path in (ROOT / name).rglob(f"*.{ending}"))
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def is_enumeration(node: ast.ClassDef) -> bool:
+    return any(ast.unparse(base).endswith(("Enum", "Flag")) for base in node.bases)
+
+
+def size(node: ast.ClassDef) -> tuple[int, int]:
+    """Methods, and attributes: those of the class and those that a method gives to `self`. An enumeration has values instead."""
+    methods = [each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+    attributes = {
+        ast.unparse(target)
+        for each in node.body
+        if isinstance(each, ast.Assign | ast.AnnAssign) and not is_enumeration(node)
+        for target in (each.targets if isinstance(each, ast.Assign) else [each.target])
+    }
+    attributes |= {
+        each.attr
+        for method in methods
+        for each in ast.walk(method)
+        if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store) and ast.unparse(each.value) == "self"
+    }
+    return len(methods), len(attributes - {"__slots__"})
+
+
+def is_large(node: ast.ClassDef) -> bool:
+    methods, attributes = size(node)
+    return methods > METHODS or attributes > ATTRIBUTES
+
+
+def test_a_long_file_is_one_concern():
+    found = {named(path): lines for path in sources("py", "c", "h") if (lines := len(path.read_text().splitlines())) > LINES}
+    assert {name: lines for name, lines in found.items() if name not in LONG} == {}, f"over {LINES} lines: cut it, or say why not"
+    assert LONG.keys() - found.keys() == set(), "no longer long: take it out of the list"
+    assert all(LONG.values())
+
+
+def test_a_large_class_is_one_concern():
+    found = {
+        f"{named(path)}: {node.name}": size(node)
+        for path in sources("py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and is_large(node)
+    }
+    unknown = {name: sizes for name, sizes in found.items() if name not in {*LARGE, *UNTIL_IT_IS_CUT}}
+    assert unknown == {}, f"over {METHODS} methods or {ATTRIBUTES} attributes: cut it, or say why not"
+    assert LARGE.keys() - found.keys() == set(), "no longer large: take it out of the list"
+    assert all(LARGE.values())
+
+
+def class_of(*lines: str, base: str = "object") -> ast.ClassDef:
+    (node,) = ast.parse("\n    ".join([f"class C({base}):", *lines])).body
+    assert isinstance(node, ast.ClassDef)
+    return node
+
+
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        (class_of("a: int", "b = c = 1", "__slots__ = ()"), (0, 3)),
+        (class_of("def __init__(self): self.a, self.b = 1, 2", "async def f(self): self.a += 1; other.d = 3"), (2, 2)),
+        (class_of("A = 1", "B = 2", base="IntEnum"), (0, 0)),
+    ],
+)
+def test_a_class_is_measured(node, expected):
+    assert size(node) == expected
+
+
+def test_the_limits_are_met_and_passed():
+    assert [is_large(class_of(*(f"a{number} = 0" for number in range(count)))) for count in (ATTRIBUTES, ATTRIBUTES + 1)] == [
+        False,
+        True,
+    ]
+    assert [is_large(class_of(*(f"def f{number}(self): ..." for number in range(count)))) for count in (METHODS, METHODS + 1)] == [
+        False,
+        True,
+    ]
