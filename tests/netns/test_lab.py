@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ipsec_dp.rig import capture, netns
+from tests.netns.traffic import until
 
 
 def test_two_sites_reach_each_other_over_both_ip_versions(sites):
@@ -86,5 +87,5 @@ def test_sweep_removes_what_a_killed_run_left_and_nothing_else(lab):
     assert len(netns.owned(killed)) == 1
     netns.sweep()
     assert netns.owned(killed) == []
-    assert ended(left_running)
+    until(lambda: ended(left_running), "the end of a program that was killed")
     assert mine.path.exists()
