@@ -1,7 +1,7 @@
-"""`ipsec-dp bench server`: the far end of a path benchmark. Takes streams, counts datagrams, tells its CPU time.
+"""`ipsec-dp bench server`: the far end of a path benchmark. Takes streams, counts datagrams, reports its CPU time.
 
-One client at a time; others are told so. It serves whoever can connect, so let it run only while you measure, and bind it to an
-address inside the tunnel.
+One client at a time; others get an error that says so. It serves whoever can connect, so let it run only while you measure, and
+bind it to an address inside the tunnel.
 """
 
 from __future__ import annotations
@@ -102,13 +102,13 @@ class Counter:
 class Server:
     """Listens from the start on; `serve` answers until `stop`. OSError when the address or port cannot be had."""
 
-    def __init__(self, address: str = "", port: int = PORT, told: Callable[[str], None] = lambda _text: None) -> None:
+    def __init__(self, address: str = "", port: int = PORT, report: Callable[[str], None] = lambda _text: None) -> None:
         family = socket.AF_INET6 if address == "" or ":" in address else socket.AF_INET
         self._listener = socket.create_server(
             (address, port), family=family, backlog=BACKLOG, dualstack_ipv6=family == socket.AF_INET6 and address == ""
         )
         self.port: int = self._listener.getsockname()[1]
-        self._told = told
+        self._report = report
         try:
             self._counter = Counter(family, address or "::", self.port)
         except OSError:
@@ -150,7 +150,7 @@ class Server:
                 elif self._token is not None and hmac.compare_digest(str(first.get("data")).encode(), self._token.encode()):
                     self._stream(lines, first)
         except (OSError, BenchError) as error:
-            self._told(f"{source}: {error}")
+            self._report(f"{source}: {error}")
         finally:
             self._streams.release()
 
@@ -165,12 +165,12 @@ class Server:
             return
         try:
             self._token, self._source = secrets.token_hex(TOKEN_OCTETS), source
-            self._told(f"{source}: measures")
+            self._report(f"{source}: measures")
             lines.connection.settimeout(SILENCE_S)
             lines.send(token=self._token)
             while (asked := lines.receive()) is not None and not self._stopping.is_set():
                 lines.send(**self._answer(asked))
-            self._told(f"{source}: done")
+            self._report(f"{source}: done")
         finally:
             self._token = None
             self._client.release()
@@ -227,7 +227,7 @@ def sink_octets(connection: socket.socket) -> tuple[int, float]:
 def run(address: str, port: int) -> int:
     """Serves until interrupted; the exit status."""
     try:
-        server = Server(address, port, told=click.echo)
+        server = Server(address, port, report=click.echo)
     except OSError as error:
         raise BenchError(
             f"cannot listen at {address or 'any address'} port {port}: {error.strerror}; choose another --port"

@@ -1,4 +1,4 @@
-"""What the kernel's packet filter logs to a group of ours (nfnetlink_log): read without waiting, told to a callback.
+"""What the kernel's packet filter logs to a group of ours (nfnetlink_log): read without waiting, passed to a callback.
 
 Rules with `log prefix "…" group N` send here. The kernel's own log would show such lines for the host's first network namespace
 only, and in most containers to nobody.
@@ -75,8 +75,8 @@ def lines(datagram: bytes) -> list[Line]:
 class LogReader:
     """Listens to one group of the calling thread's namespace until closed. HostError: somebody else has it, or we may not."""
 
-    def __init__(self, group: int, told: Callable[[Line], None]) -> None:
-        self._told = told
+    def __init__(self, group: int, received: Callable[[Line], None]) -> None:
+        self._received = received
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
         mode = struct.pack("!IBx", SNAP_OCTETS, COPY_PACKET)
         try:
@@ -106,7 +106,7 @@ class LogReader:
         except OSError:
             return  # lines were lost: more of them than the socket holds
         for line in lines(datagram):
-            self._told(line)
+            self._received(line)
 
     def close(self) -> None:
         self._loop.remove_reader(self._socket.fileno())

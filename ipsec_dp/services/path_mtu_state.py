@@ -21,7 +21,7 @@ PROBE_MAX = 9216  # octets: IKE implementations have a largest message, many one
 class Intervals:
     """Seconds. `raise_s`: until larger sizes are tried again (RFC 8201 §4: not within 5 minutes, 10 are recommended). `confirm_s`:
     between two probes of the size in use while there is traffic. `quiet_s`: until a path without traffic is looked at again.
-    `probe_s`: before a probe is repeated. `answer_s`: after which one of which nothing was heard is forgotten. `tick_s`: between
+    `probe_s`: before a probe is repeated. `answer_s`: until a probe without an answer is given up. `tick_s`: between
     two looks at what is due. `together_s`: changes within it are passed to the host as one."""
 
     raise_s: float = 600.0
@@ -40,7 +40,7 @@ class TunnelMtus(NamedTuple):
     path_mtu: int | None
 
 
-class Asking(Enum):
+class ProbePurpose(Enum):
     """What the next probe is for."""
 
     CONFIRM = "does the size in use pass?"
@@ -50,13 +50,13 @@ class Asking(Enum):
 
 
 class PathMtu:
-    """One path. `link`: octets of the first hop's MTU. `outer`: octets of the largest outer packet that is believed to pass."""
+    """One path. `link`: the MTU of the first hop. `outer`: octets of the largest outer packet that is believed to pass."""
 
     def __init__(self, version: int, link: int, intervals: Intervals, now: float) -> None:
         self.floor = FLOOR[version]
         self.link = self.outer = max(link, self.floor)
         self._intervals = intervals
-        self._asking = Asking.CONFIRM
+        self._asking = ProbePurpose.CONFIRM
         self._passes, self._fails = self.floor, self.outer  # bounds of a search
         self._former = 0  # the size before an ICMP message was believed
         self._due = self._raise_at = now
@@ -72,26 +72,26 @@ class PathMtu:
     @property
     def waits_for_traffic(self) -> bool:
         """What is due can wait while nothing is sent."""
-        return self._asking in (Asking.CONFIRM, Asking.RAISE) and not self._under_way
+        return self._asking in (ProbePurpose.CONFIRM, ProbePurpose.RAISE) and not self._under_way
 
-    # ---- what is heard
+    # ---- what is reported
 
     def link_is(self, link: int, now: float) -> None:
-        """The first hop's MTU, as the host has it now."""
+        """The MTU of the first hop, as the host has it now."""
         link = max(link, self.floor)
         if link == self.link:
             return
         self.link = self.outer = link
-        self._ask(Asking.CONFIRM, now)
+        self._ask(ProbePurpose.CONFIRM, now)
 
     def reported(self, mtu: int, now: float) -> bool:
         """An ICMP message that quotes what we sent lately says that a hop takes `mtu` octets. Whether it changed anything."""
         if not self.floor <= mtu < self.outer or now < self._deaf_until:
             return False
-        self._former = self._former if self._asking is Asking.REFUTE else self.outer
+        self._former = self._former if self._asking is ProbePurpose.REFUTE else self.outer
         self.outer = mtu
         self._raise_at = now + self._intervals.raise_s
-        self._ask(Asking.REFUTE, now)
+        self._ask(ProbePurpose.REFUTE, now)
         return True
 
     # ---- probes
@@ -103,8 +103,8 @@ class PathMtu:
         """
         if now < self.due:
             return None
-        if self._asking is Asking.CONFIRM and self.outer < self.link and now >= self._raise_at:
-            self._asking = Asking.RAISE
+        if self._asking is ProbePurpose.CONFIRM and self.outer < self.link and now >= self._raise_at:
+            self._asking = ProbePurpose.RAISE
         self._under_way = 0
         if self.waits_for_traffic and not active:
             self._due = now + self._intervals.quiet_s
@@ -118,11 +118,11 @@ class PathMtu:
 
     def _size(self) -> int:
         match self._asking:
-            case Asking.CONFIRM:
+            case ProbePurpose.CONFIRM:
                 return self.outer
-            case Asking.REFUTE:
+            case ProbePurpose.REFUTE:
                 return self._former
-            case Asking.RAISE:
+            case ProbePurpose.RAISE:
                 return self.link
         if self._passes < BASE < self._fails:
             return BASE
@@ -139,17 +139,17 @@ class PathMtu:
             return
         self._under_way = 0
         match self._asking:
-            case Asking.CONFIRM:
+            case ProbePurpose.CONFIRM:
                 self._confirmed(now, passed=passed)
-            case Asking.REFUTE:
+            case ProbePurpose.REFUTE:
                 self._refuted(octets, now, passed=passed)
-            case Asking.RAISE:
+            case ProbePurpose.RAISE:
                 if passed:
                     self.outer = octets if octets < self.link - 16 else self.link
                     self._settle(now)
                 else:
                     self._search(self.outer, self.link, now)
-            case Asking.SEARCH:
+            case ProbePurpose.SEARCH:
                 self._narrowed(asked, octets, now, passed=passed)
 
     def _confirmed(self, now: float, *, passed: bool) -> None:
@@ -167,11 +167,11 @@ class PathMtu:
             self._deaf_until = now + self._intervals.confirm_s
             self._settle(now)
         else:
-            self._ask(Asking.CONFIRM, now)
+            self._ask(ProbePurpose.CONFIRM, now)
 
     def _search(self, passes: int, fails: int, now: float) -> None:
         self._passes, self._fails = passes, fails
-        self._ask(Asking.SEARCH, now)
+        self._ask(ProbePurpose.SEARCH, now)
 
     def _narrowed(self, asked: int, octets: int, now: float, *, passed: bool) -> None:
         done = passed and octets <= self._passes  # there is no size between
@@ -186,13 +186,13 @@ class PathMtu:
             self._raise_at = now + self._intervals.raise_s
             self._settle(now)
         else:
-            self._ask(Asking.SEARCH, now)
+            self._ask(ProbePurpose.SEARCH, now)
 
-    def _ask(self, what: Asking, now: float) -> None:
+    def _ask(self, what: ProbePurpose, now: float) -> None:
         self._asking, self._due, self._under_way = what, now, 0
 
     def _settle(self, now: float) -> None:
-        self._asking, self._due = Asking.CONFIRM, now + self._intervals.confirm_s
+        self._asking, self._due = ProbePurpose.CONFIRM, now + self._intervals.confirm_s
         if self.outer < self.link:
             self._due = min(self._due, max(self._raise_at, now + self._intervals.quiet_s))
 
