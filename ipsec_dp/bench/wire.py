@@ -1,8 +1,8 @@
-"""What the two ends of a path benchmark say to each other: JSON lines over TCP, then octets without meaning.
+"""What the two ends of a path benchmark send each other: JSON lines over TCP, then octets without meaning.
 
-A client has one control connection. The server answers its first line with a token, by which data connections and datagrams are
-told from a stranger's; datagrams are counted only when they come from the client's address, and nothing is ever sent to an address
-that has not completed a TCP handshake.
+A client has one control connection. The server answers its first line with a token, by which its data connections and
+datagrams are recognised; datagrams are counted only when they come from the client's address, and nothing is ever sent to an
+address that has not completed a TCP handshake.
 """
 
 from __future__ import annotations

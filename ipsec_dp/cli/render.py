@@ -155,7 +155,7 @@ def view(answer: GatewayStatus) -> RenderableType:
     parts += [Text(f"warning: {warning}", style="yellow") for warning in answer.warnings]
     parts += ["", Text(summary(tunnels)), tunnel_table(tunnels)]
     for tunnel in tunnels:
-        # Of many tunnels the table tells enough; what went wrong is always told.
+        # Of many tunnels the table is enough; what went wrong is always shown.
         if tunnel.state_text and len(tunnels) <= EXPLAINED_MOST:
             parts.append(Text(f"{tunnel.name}: {tunnel.state_text}"))
         if tunnel.last_error:

@@ -142,7 +142,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Under its own name, so that what is pickled here is what the daemon knows.
+    # By the module's own name, so that pickled objects are of the classes that the daemon has.
     from ipsec_dp.config.difference import main as run
 
     run()

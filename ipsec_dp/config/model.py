@@ -171,7 +171,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Zone:
-    """`interfaces`: names, or the begin of names and "*"; none of them is in two zones."""
+    """`interfaces`: names, or beginnings of names and "*"; none of them is in two zones."""
 
     name: str
     interfaces: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""From TOML text to tables, telling every unknown key and every value of the wrong type at once.
+"""From TOML text to tables, reporting every unknown key and every value of the wrong type at once.
 
 msgspec stops at the first thing it cannot convert. So a whole table is tried first, and only one that fails is taken apart, key by
 key, down through its sub-tables.

@@ -3,7 +3,7 @@
 A packet is judged when it comes from or goes to an interface that is in a zone. Within a zone it passes; from one zone to another
 the first [[zone_rule]] of the two that holds it decides, and without one it is dropped; so is what passes between an interface in a
 zone and one without. The gateway itself is the zone GATEWAY: what a tunnel interface brings it, or takes from it, needs a rule as
-between zones; on other interfaces only rules that deny count, so that nobody locks himself out.
+between zones; on other interfaces only rules that deny count, so that nobody is locked out.
 """
 
 from __future__ import annotations

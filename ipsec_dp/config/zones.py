@@ -33,7 +33,7 @@ def zone_place(name: str) -> str:
 
 
 def check_pattern(text: str) -> str:
-    """An interface's name, or the begin of one and "*". Raises BadValueError."""
+    """An interface's name, or the beginning of one and "*". Raises BadValueError."""
     check_interface(text.removesuffix("*"))
     return text
 

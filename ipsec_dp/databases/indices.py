@@ -18,7 +18,7 @@ class IndicesUsedUpError(IpsecDpError):
 class Indices:
     """Indices 0..capacity-1 of things with names.
 
-    A number given back rests until `reuse`: policy snapshots, packets that wait and messages under way may still speak of it.
+    A number given back rests until `reuse`: policy snapshots, packets that wait and messages under way may still have it.
     """
 
     def __init__(self, capacity: int, kind: str) -> None:
@@ -52,6 +52,6 @@ class Indices:
         return numbers
 
     def reuse(self) -> None:
-        """Nothing speaks of released numbers any more."""
+        """Nothing has released numbers any more."""
         self._free.extend(self._resting)
         self._resting.clear()

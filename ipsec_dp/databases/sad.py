@@ -38,7 +38,7 @@ class Acquire:
 
 @dataclass(frozen=True, slots=True)
 class IkeDatagram:
-    """An IKE message that came to the port ESP uses, without its non-ESP marker (RFC 3948 §2.2)."""
+    """An IKE message that arrived on the port that ESP uses, without its non-ESP marker (RFC 3948 §2.2)."""
 
     link: int
     local: Endpoint | None

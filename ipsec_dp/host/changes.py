@@ -1,4 +1,4 @@
-"""What changes on the host while a gateway runs: rtnetlink's own reports, boiled down to what one of us would act on."""
+"""What changes on the host while a gateway runs: rtnetlink's own reports, reduced to what this program acts on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan of the guard when a few rules came and none went: those alone are looked at, where they can be told from the rest.
+"""The plan of the guard when a few rules were added and none was removed: only those are looked at, where they affect no other.
 
 `guard.plan` is what a plan is; here is nothing but a shorter way to the same, and None where there is none.
 """

@@ -1,4 +1,4 @@
-"""The one way in which this package speaks to nft: whole transactions as text in, JSON out."""
+"""The one way in which this package calls nft: whole transactions as text in, JSON out."""
 
 from __future__ import annotations
 

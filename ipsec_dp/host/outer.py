@@ -142,7 +142,8 @@ async def inside_networks(outer: Collection[int]) -> list[Network]:
 
 
 async def own_sources(ipr: AsyncIPRoute) -> list[OwnAddress]:
-    """The addresses of this host that a packet may have as source, in the kernel's order; none that is being checked for a twin."""
+    """The addresses of this host that a packet may have as source, in the kernel's order, without those whose uniqueness it still
+    checks."""
     rows: list[Any] = await dump(ipr.get_addr, family=socket.AF_UNSPEC)
     usable = [row for row in rows if not (row.get("IFA_FLAGS") or row["flags"]) & UNUSABLE]
     return [OwnAddress(_address_of(row), interface_name(row["index"])) for row in usable if not _address_of(row).is_loopback]

@@ -85,7 +85,7 @@ def udp_offloads() -> dict[str, bool]:
 
 
 def udp_port_free(port: int) -> bool:
-    """Whether nobody has this UDP port, on any address of this host, IPv4 or IPv6."""
+    """Whether this UDP port is free, on any address of this host, IPv4 or IPv6."""
     for family, anywhere in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # noqa: S104 - bound for a moment, to learn if it can be
         try:
             probe = socket.socket(family, socket.SOCK_DGRAM)

@@ -100,7 +100,7 @@ class RouteTable:
     """
 
     def __init__(self, ipr: AsyncIPRoute, gateway: str, tunnels: Iterable[int] = ()) -> None:
-        """`tunnels` are the indices of our TUN interfaces: routes of others through them stand in nobody's way."""
+        """`tunnels` are the indices of our TUN interfaces: routes of others through them are no conflicts."""
         self._ipr = ipr
         self.tunnels = frozenset(tunnels)
         self._base = table_base(gateway)

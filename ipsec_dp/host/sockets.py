@@ -1,9 +1,10 @@
 """The outer sockets: UDP for IKE and encapsulated ESP (RFC 3948), raw ones for IP protocol 50.
 
 Each local address has two: `receive` gets every datagram and sends with DF set, `other` only sends, with DF clear, because Linux
-has no per-datagram DF on IPv4. Neither believes a path MTU that an ICMP message told the kernel: only the interface's MTU bounds
-them. On IPv6 nobody on the way may fragment, so `other` does when the kernel has heard that it must, to what every path takes: the
-worst that a lie does is fragments. All carry MARK, so that their packets never enter the tunnel.
+has no per-datagram DF on IPv4. Neither uses a path MTU that the kernel learned from an ICMP message: only the MTU of the interface
+bounds them. On IPv6 no router may fragment, so the kernel fragments what `other` sends once it has learned that it must, to what
+every path takes: a forged message can cause fragments, and nothing worse. All carry MARK, so that their packets never enter the
+tunnel.
 """
 
 from __future__ import annotations

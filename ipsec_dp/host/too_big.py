@@ -109,7 +109,7 @@ def open_socket(version: int) -> socket.socket:
 
 
 def listener(remote: Address) -> socket.socket:
-    """While it is open, this kernel hears that bare ESP to an IPv6 peer was too big, and fragments what must be (RFC 8200 §5).
+    """While it is open, this kernel learns that bare ESP to an IPv6 peer was too big, and fragments what must be (RFC 8200 §5).
 
     For raw IPv6 sockets it takes note of such a message only where one of them is connected to that peer. Nothing is received.
     HostError.

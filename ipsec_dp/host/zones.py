@@ -36,7 +36,7 @@ ECHO_REPLIES = ("icmp type echo-reply accept", "icmpv6 type echo-reply accept")
 
 @dataclass(frozen=True)
 class Zone:
-    """`interfaces`: names, or the begin of names and "*"."""
+    """`interfaces`: names, or beginnings of names and "*"."""
 
     name: str
     interfaces: tuple[str, ...]

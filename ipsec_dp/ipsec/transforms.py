@@ -159,7 +159,7 @@ BY_TRANSFORM: Final = {algorithm.transform: algorithm for algorithm in _ALL}
 PRF_OF_INTEGRITY: Final = {integrity: prf for integrity in INTEGRITIES for prf in PRFS if prf.hash == integrity.hash}
 GROUP_OF_ID: Final = {group.id: group for group in GROUPS}
 
-# Names, for people only, of what peers offer and this project does not speak (IANA "IKEv2 Parameters").
+# Names, for people only, of what peers offer and this project does not support (IANA "IKEv2 Parameters").
 _FOREIGN: Final = {
     Transform(TransformType.ENCR, 3): "3des",
     Transform(TransformType.ENCR, 11): "null",

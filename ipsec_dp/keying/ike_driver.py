@@ -188,11 +188,11 @@ class IkeDriver:
     # ---- datagrams and events
 
     def _received(self, message: bytes, local: dataplane.Endpoint, remote: dataplane.Endpoint) -> None:
-        """A message that came to port 500."""
+        """A message that arrived on port 500."""
         self._receive(message, act.Path(_of_ike(local), _of_ike(remote)))
 
     def datagram(self, event: IkeDatagram) -> None:
-        """A message that came to port 4500."""
+        """A message that arrived on port 4500."""
         if event.local is None or event.remote is None:
             return
         self._receive(event.message, act.Path(_of_ike(event.local), _of_ike(event.remote), natt=True))
@@ -251,7 +251,7 @@ class IkeDriver:
     # ---- verbs
 
     def initiate(self, name: str) -> None:
-        """Calls now. Raises IpsecDpError when there is nobody to call."""
+        """Calls now. Raises IpsecDpError when there is no peer to call."""
         if not self._intents[name].can_call:
             raise IpsecDpError(f'tunnel "{name}" has remote = "any": only the peer can call')
         now = self._clock.now()
@@ -305,7 +305,7 @@ class IkeDriver:
         )
 
     def cloned(self) -> None:
-        """This machine is a copy of another: IKE SAs end without a word, and are negotiated anew when wanted."""
+        """This machine is a copy of another: IKE SAs end without a message, and are negotiated anew when wanted."""
         self._carry_out(self._core.forget(self._clock.now()))
 
     def counters(self) -> dict[str, int]:

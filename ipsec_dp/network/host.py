@@ -1,6 +1,6 @@
-"""The host as a gateway needs it: one interface, for which stands this machine's kernel (`linux_host`) or a double in memory.
+"""The host as a gateway needs it: one interface, implemented by this machine's kernel (`linux_host`) or a double in memory.
 
-A life in order: `close_guard` before anything else → `interfaces.make`, `interfaces.set_mtus` → `outer_links` → `start_workers` →
+The order of calls: `close_guard` before all else → `interfaces.make`, `interfaces.set_mtus` → `outer_links` → `start_workers` →
 `routing.start` → … → what the gateway's exit stack undoes → `open_guard` after all else → `close`. Whatever fails raises HostError.
 """
 
@@ -156,7 +156,7 @@ class HostReports(Protocol):
         """ICMP messages that an outer packet was too big. They may be forged."""
 
     def hear_too_big(self, remote: Address) -> Closable:
-        """The kernel itself hears that bare ESP to this IPv6 peer was too big, and fragments it."""
+        """The kernel itself learns that bare ESP to this IPv6 peer was too big, and fragments it."""
 
     def echoes(self, identifier: int, answered: Callable[[Echo], None]) -> EchoProbes:
         """Replies with this identifier that come out of tunnel interfaces; `keep(set())` ends them."""

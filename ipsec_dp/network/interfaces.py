@@ -65,7 +65,7 @@ class LinuxInterfaces:
         owners = [(tunnel, owner_of(spd.tunnel_numbers[tunnel.name], plane.workers)) for tunnel in self._tunnels_of(name)]
         remotes = [(prefix, owner) for tunnel, owner in owners for s in tunnel.selectors for prefix in s.remote.prefixes]
         self._tuns[name] = attach_interface(plane, name, spd.interface_numbers[name], remotes)
-        if name in carrier_interfaces(self._config.tunnels).values():  # before anybody sees it up
+        if name in carrier_interfaces(self._config.tunnels).values():  # before it is up
             self.set_carrier(name, False)
 
     def _remove(self, names: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""A clock that only moves when it is told to: whatever takes `now` can be run through hours in no time."""
+"""A clock that moves only when it is advanced, so that hours pass at once for whatever takes `now`."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ class Gateway:
         return {reason: count for reason, count in self.plane.counters().drops.items() if count}
 
     def events(self, channel: Channel = Channel.TRUSTED) -> list[Event]:
-        """Everything the loops told since the last call."""
+        """Everything that the loops reported since the last call."""
         return list(self.sad.events(channel))
 
 

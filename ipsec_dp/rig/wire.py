@@ -1,4 +1,4 @@
-"""An in-memory wire between named endpoints that loses, doubles, holds back and alters exactly the datagrams it is told to.
+"""An in-memory wire between named endpoints that loses, doubles, holds back and alters exactly the datagrams that a test chooses.
 
     wire: Wire[bytes] = Wire()
     wire.drop("a", "b", 2)             # the second datagram from a to b
@@ -55,7 +55,7 @@ class Wire(Generic[T]):
         self._release_after: defaultdict[tuple[str, str, int], list[int]] = defaultdict(list)
         self._cut: set[Way] = set()
 
-    # ---- faults, told in advance
+    # ---- faults, chosen in advance
 
     def drop(self, sender: str, receiver: str, *numbers: int) -> None:
         """Loses these datagrams."""

@@ -179,7 +179,7 @@ class PathMtuDiscovery:
                 self._publish(name)
 
     def _listen(self, remote: Address) -> None:
-        """Where IPv6 of 1280 octets no longer fits whole into bare ESP, the kernel is to fragment it, and must hear of the path."""
+        """Where IPv6 of 1280 octets no longer fits whole into bare ESP, the kernel is to fragment it, and must learn its MTU."""
         wanted = self._mtus.needs_fragments(remote)
         if wanted and remote not in self._listeners:
             try:

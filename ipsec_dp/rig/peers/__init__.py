@@ -25,7 +25,7 @@ POLL_S = 0.02
 
 
 class PeerError(Exception):
-    """A peer is not installed, did not start, or did not do what it was told; the text holds what it logged."""
+    """A peer is not installed, did not start, or did not do what it was asked to; the text holds what it logged."""
 
 
 def find(program: str, package: str) -> str:
@@ -127,7 +127,7 @@ class Daemon:
             process.wait()
 
     def kill(self) -> None:
-        """SIGKILL: a peer that is gone without a word."""
+        """SIGKILL: the peer is gone without a message."""
         process, self.process = self.process, None
         if process is not None:
             process.kill()

@@ -18,7 +18,7 @@ START_SECONDS = 10.0
 
 @dataclass
 class Bird:
-    """One BIRD. `configuration` is the whole of bird.conf; it logs to `directory`/log when told to log to stderr."""
+    """One BIRD. `configuration` is the whole of bird.conf; it logs to `directory`/log when it is configured to log to stderr."""
 
     namespace: Namespace
     directory: Path

@@ -166,7 +166,7 @@ class StrongSwan:
         self.daemon.stop()
 
     def kill(self) -> None:
-        """Ends charon without a word to the peer."""
+        """Ends charon without a message to the peer."""
         self.daemon.kill()
 
     def __enter__(self) -> Self:
