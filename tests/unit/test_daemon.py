@@ -88,8 +88,10 @@ class Signalled(MemoryGateway):
 
     async def wait(self) -> int:
         for number in self._numbers:
+            handled = len(self.calls)
             os.kill(os.getpid(), number)
-            await asyncio.sleep(0.01)  # handlers run in the order of the signals' numbers, not of their sending
+            while len(self.calls) == handled:  # noqa: ASYNC110 - handlers run in the order of the numbers, not of their sending
+                await asyncio.sleep(0)
         return await super().wait()
 
 
