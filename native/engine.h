@@ -90,7 +90,7 @@ struct dp {
     struct dp_worker *worker;
 };
 
-/* Packets dropped outside any SA. */
+/* Counts packets as dropped; those of an SA are counted in it too. */
 static inline void dp_drop_packets(struct dp_loop *loop, enum dp_drop reason, uint32_t n) {
     dp_add(&loop->drops[reason], n);
 }

@@ -1,7 +1,7 @@
 """One gateway: brought up in the order that never lets protected traffic out, and taken down in reverse.
 
-Up: control socket (one gateway of a name at a time) → guard → data plane → TUN interfaces → outer sockets → policy, SAs → loops →
-routes → services. Down: the same backwards, the guard last. A start that fails leaves the guard where it is, as a crash does;
+Up: control socket (one gateway of a name at a time) → guard → data plane → TUN interfaces → policy → manual SAs → loops → routes →
+services → IKE. Down: the same backwards, the guard last. A start that fails leaves the guard where it is, as a crash does;
 the next start adopts it.
 """
 

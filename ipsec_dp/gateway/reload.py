@@ -1,7 +1,7 @@
 """A running gateway takes another configuration over: what differs, and nothing else.
 
 Read and check in another process → load secrets → guard closed for both configurations → interfaces → policy, SAs, IKE → routes →
-interfaces that nobody has any more → services → guard for the new one alone. Up to and with the interfaces a failure leaves the
+services → guard for the new one alone → interfaces that nobody has any more. Up to and with the interfaces a failure leaves the
 former configuration as it was; after that it leaves the guard closed for both, and the next reload completes what is missing.
 """
 
