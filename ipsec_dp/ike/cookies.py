@@ -77,6 +77,10 @@ class HalfOpenSas(Generic[S]):
             if not self._counts[address]:
                 del self._counts[address]
 
+    def any_from(self, address: Address) -> bool:
+        """True when somebody at this address, or who says so, has begun one."""
+        return self._counts[address] > 0
+
     def needs_cookie(self, address: Address) -> bool:
         """True when a request must show that its source address is real before it costs us anything."""
         return len(self) >= COOKIE_ABOVE or self._counts[address] >= COOKIE_ABOVE_ADDRESS

@@ -98,7 +98,7 @@ class IkeManager:
         return self._spawned[-1]
 
     def first_contact(self, session: Context) -> bool:
-        return not self._others(session)
+        return not self._others(session) and not self._admission.half_open.any_from(session.path.remote.address)
 
     def admits(self, session: Context) -> bool:
         if len(self._of_tunnel.get(session.peer.tunnel, ())) > MAX_OF_TUNNEL:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -227,6 +228,29 @@ def test_of_two_begun_at_once_we_delete_the_peers_too_when_it_does_not(seed, mon
     ladder.check()
     for site in ladder.sites.values():
         assert len(site.status) == 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_two_begun_at_once_one_stays_where_initial_contact_ends_any_other(seed, monkeypatch):
+    """Such a peer forgets without a word the one that the lower nonce would have left."""
+    ladder = Ladder(seed=seed)
+    known = uniqueness.consequences
+    there = ladder.b.core
+
+    def forgetful(new, others, now):
+        if new.host is not there or not new.ends.initial_contact:
+            yield from known(new, others, now)
+        else:
+            for other in others:
+                yield other, partial(other.end, Cause.REPLACED, "INITIAL_CONTACT", now)
+
+    monkeypatch.setattr(uniqueness, "consequences", forgetful)
+    ladder.wire.drop("a", "b", 3)  # so that A's IKE_AUTH comes when B's own IKE SA is up
+    ladder.initiate("a")
+    ladder.initiate("b")
+    ladder.run(60)
+    ladder.check()
+    assert [len(site.status) for site in ladder.sites.values()] == [1, 1]
 
 
 def test_a_second_ike_sa_replaces_the_first():

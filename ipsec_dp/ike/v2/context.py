@@ -45,7 +45,7 @@ class IkeHost(Protocol):
         """A further IKE SA, in state NEW: one that is to take the place of the one that asks."""
 
     def first_contact(self, context: Context) -> bool:
-        """True when no other IKE SA of ours is between the same identities: INITIAL_CONTACT may be sent."""
+        """True when no other IKE SA of ours is between the same identities, nor begun from there: INITIAL_CONTACT may be sent."""
 
     def configured(self, peer: Peer) -> Peer:
         """What the tunnel of `peer` says now; `peer` itself when it says nothing any more."""
