@@ -56,7 +56,7 @@ class UnknownSpi:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceFailed:
+class DeviceFailure:
     """A TUN device (`interface`) or an outer socket (`link`) failed; the other one is None."""
 
     interface: int | None
@@ -65,7 +65,7 @@ class DeviceFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class OffloadLost:
+class OffloadLoss:
     """An offload of a TUN device (`interface`) or of an outer socket (`link`) was given up; `on` is what is left."""
 
     interface: int | None
@@ -74,7 +74,7 @@ class OffloadLost:
     on: Offload
 
 
-Event = Acquire | SaCondition | IkeDatagram | UnknownSpi | DeviceFailed | OffloadLost
+Event = Acquire | SaCondition | IkeDatagram | UnknownSpi | DeviceFailure | OffloadLoss
 
 
 @dataclass(slots=True)
@@ -260,9 +260,9 @@ class Sad:
             case PuntKind.SA:
                 return self._condition(punt.sa, punt.flags)
             case PuntKind.IO_ERROR:
-                return DeviceFailed(*_device(punt), punt.error)
+                return DeviceFailure(*_device(punt), punt.error)
             case PuntKind.OFFLOAD:
-                return OffloadLost(*_device(punt), punt.error, Offload(int(punt.flags)))
+                return OffloadLoss(*_device(punt), punt.error, Offload(int(punt.flags)))
 
     def _condition(self, handle: SaHandle, flags: SaFlag) -> SaCondition | None:
         """Flags that were not reported yet; None when there are none or the SA is gone."""

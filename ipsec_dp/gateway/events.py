@@ -7,7 +7,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from ipsec_dp.databases.sad import Acquire, DeviceFailed, IkeDatagram, OffloadLost, UnknownSpi
+from ipsec_dp.databases.sad import Acquire, DeviceFailure, IkeDatagram, OffloadLoss, UnknownSpi
 from ipsec_dp.dataplane import Channel, SaCondition, SaFlag
 from ipsec_dp.ike import actions as act
 
@@ -76,14 +76,14 @@ class Events:
                 source = "somebody" if remote is None else remote.address
                 text = f"ESP from {source} for the unknown SPI {spi:#x}"
                 self._notices.add(logging.INFO, text, key=f"unknown SPI from {source}")
-            case DeviceFailed(interface=interface, error=error) if interface is not None:
+            case DeviceFailure(interface=interface, error=error) if interface is not None:
                 name = self._spd.interface_names.get(interface)
                 if name is None:  # it was removed meanwhile
                     return
                 self._fail(f"interface {name}: {os.strerror(error)}: the TUN device is gone; was it deleted by hand?")
-            case DeviceFailed(link=link, error=error):
+            case DeviceFailure(link=link, error=error):
                 self._link_trouble(link, os.strerror(error))
-            case OffloadLost(interface=interface, link=link, error=error):
+            case OffloadLoss(interface=interface, link=link, error=error):
                 cause = f"the kernel refused an offload, which is off now: {os.strerror(error)}"
                 if interface is None:
                     self._link_trouble(link, cause)

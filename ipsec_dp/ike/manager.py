@@ -334,7 +334,7 @@ class IkeManager:
                 self._of_ends.setdefault(new.ends.meaning(), []).append(new)
         for new in spawned:
             actions += self._run(new, now, partial(_send_next, new, now))
-        if session.peer.tunnel != tunnel:  # IKE_AUTH told whose it is
+        if session.peer.tunnel != tunnel:  # IKE_AUTH has shown whose it is
             _take_out(self._of_tunnel, tunnel, session)
             self._of_tunnel.setdefault(session.peer.tunnel, []).append(session)
         if session.authenticated or session.state is State.CLOSED:

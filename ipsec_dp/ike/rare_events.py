@@ -1,4 +1,4 @@
-"""Events that any stranger can cause: each kind is told at most so often."""
+"""Events that any stranger can cause: each kind is reported at most so often."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
 
 class RareEvents:
-    """Knows when each kind was last told."""
+    """Knows when each kind was last reported."""
 
     def __init__(self) -> None:
         self._quiet_until: dict[Kind, float] = {}
 
     def may_tell(self, kind: Kind, now: float, every: float) -> bool:
-        """True when the last one is `every` seconds ago; it is told now, then."""
+        """True when the last one is `every` seconds ago; it is reported now, then."""
         if now < self._quiet_until.get(kind, now):
             return False
         self._quiet_until[kind] = now + every

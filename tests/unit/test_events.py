@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from ipsec_dp.databases.sad import Acquire, DeviceFailed, IkeDatagram, OffloadLost, UnknownSpi
+from ipsec_dp.databases.sad import Acquire, DeviceFailure, IkeDatagram, OffloadLoss, UnknownSpi
 from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import Channel, Endpoint, Offload, SaCondition, SaFlag
 from ipsec_dp.gateway.events import ACQUIRE_AGAIN_S, Events
@@ -160,19 +160,19 @@ def test_unknown_spis_of_one_stranger_are_one_line(site, caplog):
 
 def test_a_tun_device_that_is_gone_ends_the_gateway(site):
     number = site.spd.interface_numbers["ipsec1"]
-    site.events.handle(DeviceFailed(number, None, errno.ENODEV))
+    site.events.handle(DeviceFailure(number, None, errno.ENODEV))
     (cause,) = site.failures
     assert cause == "interface ipsec1: No such device: the TUN device is gone; was it deleted by hand?"
 
 
 def test_a_tun_device_that_a_reload_took_away_does_not(site):
-    site.events.handle(DeviceFailed(4711, None, errno.ENODEV))
+    site.events.handle(DeviceFailure(4711, None, errno.ENODEV))
     assert site.failures == []
 
 
 def test_an_outer_socket_in_trouble_is_the_last_error_of_each_tunnel_that_sends_by_it(site):
     site.paths = {"up": path_to("192.0.2.3", LINK), "waiting": path_to("192.0.2.4", LINK + 1)}
-    site.events.handle(DeviceFailed(None, LINK, errno.ENETDOWN))
+    site.events.handle(DeviceFailure(None, LINK, errno.ENETDOWN))
     assert last_error(site, "by-hand") == 'tunnel "by-hand": outer socket of 192.0.2.1: Network is down'
     assert last_error(site, "up") == 'tunnel "up": outer socket of 192.0.2.1: Network is down'
     assert last_error(site, "waiting") is None
@@ -180,7 +180,7 @@ def test_an_outer_socket_in_trouble_is_the_last_error_of_each_tunnel_that_sends_
 
 
 def test_an_outer_socket_that_no_tunnel_sends_by_is_logged(site, caplog):
-    site.events.handle(DeviceFailed(None, LINK + 7, errno.ENETDOWN))
+    site.events.handle(DeviceFailure(None, LINK + 7, errno.ENETDOWN))
     assert f"outer socket {LINK + 7}: Network is down" in caplog.text
 
 
@@ -197,7 +197,7 @@ def test_an_outer_socket_that_no_tunnel_sends_by_is_logged(site, caplog):
 )
 def test_an_offload_that_the_kernel_refused_is_logged(site, caplog, place, text):
     assert site.spd.interface_names[0] == "ipsec0"
-    site.events.handle(OffloadLost(**place, error=errno.EINVAL, on=UNUSED))
+    site.events.handle(OffloadLoss(**place, error=errno.EINVAL, on=UNUSED))
     assert text in caplog.text
 
 

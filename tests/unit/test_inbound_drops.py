@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ipsec_dp.databases.sad import DeviceFailed
+from ipsec_dp.databases.sad import DeviceFailure
 from ipsec_dp.dataplane import DROP_NAMES, Action, Limits, MemoryDatagram, PolicyRule
 from ipsec_dp.rig.gateway import Pair, pair, selector, selectors_of
 from ipsec_dp.rig.packets import ipv6, udp
@@ -173,7 +173,7 @@ def test_a_tun_that_fails_is_reported_once_a_second(site):
         site.b.plane.step_inbound(site.clock.ns)
         assert site.b.drops == {"tun_gone": 2}
         (event,) = site.b.events()
-        assert isinstance(event, DeviceFailed)
+        assert isinstance(event, DeviceFailure)
         assert (event.interface, event.link) == (0, None)
     finally:
         os.close(ours)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipsec_dp.config import tables
-from ipsec_dp.databases.sad import OffloadLost
+from ipsec_dp.databases.sad import OffloadLoss
 from ipsec_dp.dataplane import (
     ALL_OFFLOADS,
     LINK_OFFLOADS,
@@ -413,7 +413,7 @@ def test_a_refused_run_is_sent_again_at_once_and_the_offload_given_up():
         assert [int.from_bytes(each[4:8]) for each in loopback.received()] == list(range(1, 11))
         assert site.a.drops == {}
         (lost,) = site.a.events()
-        assert isinstance(lost, OffloadLost)
+        assert isinstance(lost, OffloadLoss)
         assert (lost.link, lost.interface, lost.on) == (loopback.link, None, Offload.UDP_GRO)
         assert site.a.plane.link_offloads(loopback.link) == Offload.UDP_GRO
         sealed_of(site, super_packet(whole, 500))

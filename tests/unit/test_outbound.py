@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from ipsec_dp.databases.sad import Acquire, DeviceFailed
+from ipsec_dp.databases.sad import Acquire, DeviceFailure
 from ipsec_dp.dataplane import (
     Action,
     Channel,
@@ -269,7 +269,7 @@ def test_a_socket_that_refuses_is_counted_and_reported_once_a_second(site):
         assert send(site.a, to_b(), to_b()) == []
         assert site.a.drops == {"send_error": 2}
         (event,) = site.a.events()
-        assert isinstance(event, DeviceFailed)
+        assert isinstance(event, DeviceFailure)
         assert (event.link, event.interface) == (link, None)
         assert event.error != 0
         site.clock.advance(1.5)
@@ -285,7 +285,7 @@ def test_a_tun_that_fails_is_reported_and_not_read_again():
             gateway.plane.attach_tun(1, theirs)
             gateway.plane.step_outbound(gateway.clock.ns)
             (event,) = gateway.events()
-            assert isinstance(event, DeviceFailed)
+            assert isinstance(event, DeviceFailure)
             assert (event.interface, event.link) == (1, None)
             gateway.clock.advance(10)
             gateway.plane.step_outbound(gateway.clock.ns)

@@ -82,7 +82,7 @@ class Task(Request, ABC):
 
 @dataclass(slots=True)
 class Abilities:
-    """What the peer can do, as its messages told."""
+    """What the peer can do, as its messages say."""
 
     fragmentation: bool = False  # RFC 7383
     hashes: frozenset[int] | None = None  # of its signatures (RFC 7427); None: it knows only the classic methods
@@ -142,7 +142,7 @@ class Context(ABC):
     """One IKE SA as its handlers see it."""
 
     def __init__(self, host: IkeHost, candidates: tuple[Peer, ...], sa: IkeSa, path: Path, now: float) -> None:
-        """`candidates`: who it may be; one when we initiate, and once IKE_AUTH has told."""
+        """`candidates`: who it may be; one when we initiate, and once IKE_AUTH has shown who."""
         sa.started = now
         self.host = host
         self.candidates = candidates
@@ -172,7 +172,7 @@ class Context(ABC):
 
     @property
     def peer(self) -> Peer:
-        """Who it is, or the likeliest before IKE_AUTH told."""
+        """Who it is, or the likeliest before IKE_AUTH."""
         return self.candidates[0]
 
     @property

@@ -19,7 +19,7 @@ def groups_of(proposals: tuple[Proposal, ...]) -> list[Group]:
 
 
 def wanted_group(notify: Notify, proposals: tuple[Proposal, ...], tried: Group) -> Group:
-    """The group an INVALID_KE_PAYLOAD names, if we offered it and it is news; else KeyExchangeError (RFC 7296 §1.3, §2.7)."""
+    """The group an INVALID_KE_PAYLOAD names, if we offered it and did not try it; else KeyExchangeError (RFC 7296 §1.3, §2.7)."""
     number = int.from_bytes(notify.data, "big") if len(notify.data) == 2 else -1
     group = next((group for group in groups_of(proposals) if group.id == number), None)
     if group is None or group.id == tried.id:

@@ -218,7 +218,7 @@ def _open(context: Context, received: ReceivedMessage, reassembler: Reassembler)
 
 
 def _heard(context: Context, received: ReceivedMessage) -> None:
-    """An authenticated message that is news: the peer lives, and where it is (RFC 7296 §2.23)."""
+    """An authenticated message that was not here before: the peer lives, and where it is (RFC 7296 §2.23)."""
     context.deadlines.heard = received.now
     if context.authenticated and received.path.remote != context.path.remote:
         context.move(received.path, received.now)

@@ -78,7 +78,7 @@ class IkeSa:
 
     @property
     def own_spi(self) -> bytes:
-        """The SPI by which messages to us are told apart."""
+        """The SPI that distinguishes messages to us."""
         return self.spi_i if self.initiator else self.spi_r
 
     @property
