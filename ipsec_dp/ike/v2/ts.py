@@ -58,11 +58,8 @@ def build_selectors(writer: Writer, selectors: Sequence[TrafficSelector]) -> Non
 
 
 def narrow(ours: Sequence[TrafficSelector], offered: Sequence[TrafficSelector]) -> tuple[TrafficSelector, ...]:
-    """The responder's answer: what both hold, at most 64 selectors in the order offered; empty means TS_UNACCEPTABLE.
-
-    The initiator's first selector may be that of the packet which asked for the SA (RFC 7296 §2.9); it is part of what both hold
-    whenever our policy admits the packet, so the packet always finds an SA.
-    """
+    """What both sides of one end hold, at most 64 selectors in the order offered; empty: nothing, which `explain_mismatch` puts in
+    words. What is agreed on are pairs: `permitted`."""
     found: list[TrafficSelector] = []
     for theirs in offered:
         for mine in ours:
