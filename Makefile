@@ -145,7 +145,7 @@ asan: packages $(READY) ## C units and the Python suite under AddressSanitizer a
 	  $(call python-tests,asan,not slow and not measure); exit $$status) || status=1; \
 	$(BIN)/python tests/junit_gate.py merge $(JUNIT)/asan.xml $(PARTS)/asan-native.xml $(PARTS)/asan-shared.xml \
 	  $(PARTS)/asan-alone.xml || status=1; \
-	for found in $(ASAN_FOUND)/*; do test ! -e $$found || { cat $$found; status=1; }; done; \
+	for found in $$(grep -sElr 'ERROR: |runtime error' $(ASAN_FOUND)); do cat $$found; status=1; done; \
 	exit $$status
 
 tsan: packages .venv/.ready ## C units under ThreadSanitizer

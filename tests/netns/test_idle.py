@@ -36,7 +36,7 @@ def resident(pid):
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.alone("measures the processor time of threads that do nothing")
+@pytest.mark.measure
 def test_idle_gateways_take_next_to_no_cpu(up):
     pids = [gateway.process.pid for gateway in (up.a, up.b)]
     before, begun = [run_s(pid) for pid in pids], time.monotonic()
@@ -46,6 +46,7 @@ def test_idle_gateways_take_next_to_no_cpu(up):
     assert max(used) < CPU_PART_MAX, used
 
 
+@pytest.mark.measure
 def test_resident_memory(up):
     used = [resident(gateway.process.pid) for gateway in (up.a, up.b)]
     assert max(used) < RESIDENT_MAX, used

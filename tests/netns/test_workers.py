@@ -207,7 +207,7 @@ def at_rest(gateways):
     return rests
 
 
-@pytest.mark.alone("measures the processor time of threads that do nothing")
+@pytest.mark.measure
 @pytest.mark.parametrize("gateways", [{"workers": (3, 3)}], indirect=True)
 def test_idle_workers_take_next_to_no_cpu(shared_sites, gateways):
     tcp_both_ways(shared_sites.host_a, shared_sites.host_b, netns.HOST_B[0], 1 << 20)

@@ -7,6 +7,7 @@ import itertools
 import random
 import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,12 +98,14 @@ def seconds(rules: list[Rule]) -> float:
     return min(taken)
 
 
+@pytest.mark.measure
 def test_ten_thousand_tunnels_are_searched_within_two_seconds():
     rules = [rule(str(ipaddress.IPv4Network((index << 8, 24)))) for index in range(10_000)]
     assert list(find_shadowed(rules)) == []
     assert seconds(rules) < 2
 
 
+@pytest.mark.measure
 def test_ten_thousand_overlapping_ranges_are_searched_within_two_seconds():
     draw = random.Random(1)
 
