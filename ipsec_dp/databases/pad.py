@@ -10,12 +10,11 @@ from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certificates, load_crl
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.peer import Life, Liveness, Peer, SharedKeyAuth, SignatureAuth, Unique
-from ipsec_dp.ike.traffic_selectors import ProxyId, of_packet
+from ipsec_dp.ike.traffic_selectors import proxy_id_of
 
 if TYPE_CHECKING:
     from ipsec_dp.config.model import CertificateAuth, Tunnel
     from ipsec_dp.ipsec.addresses import Address
-    from ipsec_dp.ipsec.selectors import SelectorPair
 
 
 def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
@@ -57,11 +56,6 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         natt_first=tunnel.ike.port == NATT_PORT,
         datagram=tunnel.ike.fragment_size,
     )
-
-
-def proxy_id_of(selector: SelectorPair) -> ProxyId:
-    """A configured selector in the form that is negotiated."""
-    return of_packet(selector)
 
 
 def _identity(text: str | None) -> Identity | None:

@@ -139,11 +139,12 @@ def _ports(selector: TrafficSelector) -> Range:
     return ANY_PORT if ports == (0, MAX_PORT) else Range(*ports)
 
 
-def of_packet(packet: SelectorPair) -> ProxyId:
-    """The selectors of a packet that asks for an SA (RFC 7296 §2.9); what cannot be seen of it is "any"."""
-    low, high = packet.protocol
+def proxy_id_of(selector: SelectorPair) -> ProxyId:
+    """In the form that is negotiated: what is configured, or the packet that asks for an SA (RFC 7296 §2.9), of which "any" stands
+    for what cannot be seen."""
+    low, high = selector.protocol
     protocol = low if low == high and low <= 0xFF else ANY_PROTOCOL
-    local, remote = (packet.local, packet.local_ports), (packet.remote, packet.remote_ports)
+    local, remote = (selector.local, selector.local_ports), (selector.remote, selector.remote_ports)
     return ProxyId(*(_one_side(addresses, protocol, ports) for addresses, ports in (local, remote)))
 
 
