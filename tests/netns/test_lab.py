@@ -63,11 +63,16 @@ def test_close_ends_programs_and_removes_namespaces():
     assert netns.owned() == []
 
 
+# A program is in its namespace only once `ip netns exec` has become that program: until then no one can tell where it belongs.
 KILLED = """
 import os, signal
+from pathlib import Path
 from ipsec_dp.rig import netns
+from tests.netns.traffic import until
 lab = netns.Lab()
-print(os.getpid(), lab.namespace("left").spawn("sleep", "60").pid, flush=True)
+left = lab.namespace("left").spawn("sleep", "60").pid
+until(lambda: Path(f"/proc/{left}/comm").read_text() == "sleep\\n", "the program in its namespace")
+print(os.getpid(), left, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
