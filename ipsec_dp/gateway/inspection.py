@@ -175,7 +175,7 @@ class Inspection:
         return gateway_status(
             self._config.name,
             self._plane,
-            by_hand + self._host.routing.notes,
+            [*by_hand, *self._host.routing.notes, *self._host.conditions.texts],
             guard,
             None if zones is None else msgspec.convert(zones, ZoneStatus),
         )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ipsec_dp.host.too_big import TooBig
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.network.peer_routes import PeerRoutes
+    from ipsec_dp.util.conditions import Conditions
 
 
 class HostGuard(Protocol):
@@ -182,6 +183,10 @@ class Host(Protocol):
 
     @property
     def reports(self) -> HostReports: ...
+
+    @property
+    def conditions(self) -> Conditions:
+        """What is wrong with the host at the moment; of `status`, its warnings."""
 
     async def close_guard(self) -> None:
         """Lets nothing protected past the tunnels from now on; adopts what a killed process left.

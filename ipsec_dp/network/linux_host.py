@@ -16,6 +16,7 @@ from ipsec_dp.network.outer_sockets import SocketLinks
 from ipsec_dp.network.peer_routes import KernelRoutes, PeerRoutes
 from ipsec_dp.network.reports import KernelReports
 from ipsec_dp.network.routing import LinuxRouting
+from ipsec_dp.util.conditions import Conditions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,7 @@ class LinuxHost:
         self.interfaces = LinuxInterfaces(config, self._ipr)
         self.routing = LinuxRouting(config, self._ipr, self.interfaces)
         self.reports = KernelReports(clock)
+        self.conditions = Conditions(clock)
 
     def _ipr(self) -> AsyncIPRoute:
         if self._netlink is None:

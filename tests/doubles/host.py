@@ -22,6 +22,7 @@ from ipsec_dp.host.outer import OuterRoute
 from ipsec_dp.host.sockets import NAT_PORT
 from ipsec_dp.network.outer_sockets import NON_ESP_MARKER
 from ipsec_dp.network.peer_routes import PeerRoutes
+from ipsec_dp.util.conditions import Conditions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -353,6 +354,7 @@ class MemoryHost:
         self.routes = MemoryRoutes(map(ip_address, addresses), mtu)
         self.peers = PeerRoutes(self.routes)
         self.reports = MemoryReports(self.note)
+        self.conditions = Conditions(clock)
         self._clock = clock
         self._network = Network() if network is None else network
         self._network.hosts.append(self)

@@ -30,6 +30,7 @@ from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.keying.status import KeyingStatus
 from ipsec_dp.services.monitor_health import MonitorStatus
 from ipsec_dp.services.path_mtu_state import TunnelMtus
+from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock
 from tests.unit.gateway_doubles import Calls, MemoryCore, MemoryPlane, MemorySad, config_of, ike_sa, path_to
 
@@ -50,6 +51,7 @@ class MemoryHost:
 
     def __init__(self):
         self.guard = self.routing = self
+        self.conditions = Conditions(FakeClock())
 
     async def counts(self):
         return {"out": 3, "in": 0}
@@ -76,6 +78,7 @@ def site(tmp_path):
     manual = ManualSas(cast("Any", sad), spd, clock.random)
     manual.paths["by-hand"] = path_to("192.0.2.2")
     notices = Notices(clock)
+    host = MemoryHost()
     monitors = Calls("monitors", status={"up": MONITOR}.get, trouble={"up": TROUBLE}.get)
 
     def inspection(ike: Any) -> Inspection:
@@ -86,7 +89,7 @@ def site(tmp_path):
             sad=cast("Any", sad),
             manual=manual,
             ike=ike,
-            host=cast("Any", MemoryHost()),
+            host=cast("Any", host),
             mtus=cast("Any", Calls("mtus", status=MTUS.__getitem__)),
             monitors=cast("Any", monitors),
             notices=notices,
@@ -94,7 +97,7 @@ def site(tmp_path):
         )
 
     return SimpleNamespace(
-        config=config, inspection=inspection(ike), inspection_of=inspection, notices=notices, clock=clock, sad=sad
+        config=config, inspection=inspection(ike), inspection_of=inspection, host=host, notices=notices, clock=clock, sad=sad
     )
 
 
@@ -124,6 +127,14 @@ def test_the_recorded_line_is_read_back_whole():
     result = json.loads(RECORDED.read_text())["result"]
     status = msgspec.convert(result, GatewayStatus)
     assert json.dumps(msgspec.to_builtins(status)) == json.dumps(result)
+
+
+def test_what_is_wrong_with_the_host_is_a_warning_while_it_lasts(site):
+    before = asyncio.run(site.inspection.gateway()).warnings
+    site.host.conditions.begin("rules", "100", "rule 100 comes first")
+    assert asyncio.run(site.inspection.gateway()).warnings == (*before, "rule 100 comes first")
+    site.host.conditions.end("rules", "100")
+    assert asyncio.run(site.inspection.gateway()).warnings == before
 
 
 @pytest.mark.parametrize(
