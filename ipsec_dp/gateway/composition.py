@@ -21,6 +21,7 @@ from ipsec_dp.gateway.notices import Notices
 from ipsec_dp.gateway.reload import Reloader, ReloadParts
 from ipsec_dp.ike.environment import Environment
 from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.gateway.second_line import SecondLine
 from ipsec_dp.ike.manager import IkeManager
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
@@ -153,7 +154,8 @@ class Composition:
         )
         parts = ReloadParts(spd, host, plane, sad, links, manual, ike, self.services, (notices, inspection), self.mtus.first_of)
         reloader = Reloader(self.config, parts, self.reconfigure, clock)
-        return Engine(ike, events, Housekeeping(sad, events.handle, clock), CloneWatch(plane, ike), inspection, reloader)
+        looks = (SecondLine(plane, host.conditions, clock).look,)
+        return Engine(ike, events, Housekeeping(sad, events.handle, clock, looks), CloneWatch(plane, ike), inspection, reloader)
 
     def reconfigure(self, config: Config) -> None:
         """Another configuration is in force; outer headers are as it says."""
