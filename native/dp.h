@@ -363,7 +363,7 @@ int dp_mem_link_pull(struct dp *dp, uint32_t worker, uint32_t link, struct dp_me
 int dp_outbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t now);
 int dp_inbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t now);
 
-/* Starts the two threads of a worker (clock: CLOCK_MONOTONIC), of which one runs both steps while that is enough; stops them within
+/* Starts the two threads of a worker (clock: CLOCK_BOOTTIME), of which one runs both steps while that is enough; stops them within
  * one step. -EALREADY, -errno of pthread_create. */
 int dp_worker_start(struct dp *dp, uint32_t worker);
 /* Binds each of the two threads to a CPU (-1: to none) when it is started; then -EINVAL if there is no such CPU for us. */

@@ -14,6 +14,7 @@ from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.clone_watch import CloneWatch
+from ipsec_dp.gateway.absence import Absence
 from ipsec_dp.gateway.events import Events
 from ipsec_dp.gateway.housekeeping import Housekeeping
 from ipsec_dp.gateway.inspection import Inspection
@@ -154,7 +155,7 @@ class Composition:
         )
         parts = ReloadParts(spd, host, plane, sad, links, manual, ike, self.services, (notices, inspection), self.mtus.first_of)
         reloader = Reloader(self.config, parts, self.reconfigure, clock)
-        looks = (SecondLine(plane, host.conditions, clock).look,)
+        looks = SecondLine(plane, host.conditions, clock).look, Absence(clock, notices, ike.check_liveness).look
         return Engine(ike, events, Housekeeping(sad, events.handle, clock, looks), CloneWatch(plane, ike), inspection, reloader)
 
     def reconfigure(self, config: Config) -> None:

@@ -34,14 +34,20 @@ class Cookies:
 
     def make(self, nonce: bytes, spi_i: bytes, remote: Endpoint, now: float) -> bytes:
         """The cookie that a request with this nonce and SPI, from there, must bring back."""
-        if now >= self._renew_at:
-            self._renew_at = now + SECRET_LIFE
-            self._secrets = [self._rng(_SECRET), self._secrets[0]]
+        self._renew(now)
         return self._cookie(self._secrets[0], nonce, spi_i, remote)
 
-    def good(self, cookie: bytes, nonce: bytes, spi_i: bytes, remote: Endpoint) -> bool:
-        """True when `cookie` is one of ours, made for the same."""
+    def good(self, cookie: bytes, nonce: bytes, spi_i: bytes, remote: Endpoint, now: float) -> bool:
+        """True when `cookie` is one of ours, made for the same, and not too old: a host may have been asleep since."""
+        self._renew(now)
         return any(bytes_eq(self._cookie(secret, nonce, spi_i, remote), cookie) for secret in self._secrets)
+
+    def _renew(self, now: float) -> None:
+        """Secrets live for SECRET_LIFE, and are taken for as long again."""
+        if now >= self._renew_at:
+            before = self._secrets[0] if now < self._renew_at + SECRET_LIFE else self._rng(_SECRET)
+            self._secrets = [self._rng(_SECRET), before]
+            self._renew_at = now + SECRET_LIFE
 
     @staticmethod
     def _cookie(secret: bytes, nonce: bytes, spi_i: bytes, remote: Endpoint) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.host import HostError
@@ -20,9 +20,10 @@ from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
 from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus
+from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
     from contextlib import AsyncExitStack
 
     from ipsec_dp import dataplane
@@ -157,9 +158,7 @@ class IkeDriver:
             if remote is None:
                 continue
             self._fresh[name] = now
-            task = asyncio.get_running_loop().create_task(self._call(name, *remote))
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
+            self._begin(self._call(name, *remote))
 
     async def _call(self, name: str, index: int, turn: int) -> None:
         tunnel, peer = self._tunnels[name], self._peers[name]
@@ -247,6 +246,19 @@ class IkeDriver:
 
     def peer_moved(self, name: str, child: int, remote: act.Endpoint) -> None:
         self._carry_out(self._core.peer_moved(name, child, remote, self._clock.now()))
+
+    def check_liveness(self) -> None:
+        """Every peer is asked whether it is there, since nothing is known of the last while."""
+        self._begin(self._check_liveness())
+
+    async def _check_liveness(self) -> None:
+        async for name in in_slices(tuple(self._tunnels)):
+            self._carry_out(self._core.check_liveness(name, self._clock.now()))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
 
     # ---- verbs
 

@@ -21,8 +21,8 @@ def made():
 
 def test_a_cookie_is_good_from_any_port_of_its_address(made):
     cookie = made.make(NONCE, SPI, END, 0.0)
-    assert made.good(cookie, NONCE, SPI, END)
-    assert made.good(cookie, NONCE, SPI, Endpoint(ONE, 4500))
+    assert made.good(cookie, NONCE, SPI, END, 0.0)
+    assert made.good(cookie, NONCE, SPI, Endpoint(ONE, 4500), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -30,17 +30,25 @@ def test_a_cookie_is_good_from_any_port_of_its_address(made):
 )
 def test_and_for_nothing_else(made, nonce, spi, address):
     cookie = made.make(NONCE, SPI, END, 0.0)
-    assert not made.good(cookie, nonce, spi, Endpoint(address, 500))
-    assert not made.good(cookie[:-1], NONCE, SPI, END)
-    assert not made.good(b"", NONCE, SPI, END)
+    assert not made.good(cookie, nonce, spi, Endpoint(address, 500), 0.0)
+    assert not made.good(cookie[:-1], NONCE, SPI, END, 0.0)
+    assert not made.good(b"", NONCE, SPI, END, 0.0)
 
 
 def test_it_outlives_one_secret_and_not_two(made):
     cookie = made.make(NONCE, SPI, END, 0.0)
     made.make(NONCE, SPI, END, cookies.SECRET_LIFE)
-    assert made.good(cookie, NONCE, SPI, END)
+    assert made.good(cookie, NONCE, SPI, END, cookies.SECRET_LIFE)
     made.make(NONCE, SPI, END, 2 * cookies.SECRET_LIFE)
-    assert not made.good(cookie, NONCE, SPI, END)
+    assert not made.good(cookie, NONCE, SPI, END, 2 * cookies.SECRET_LIFE)
+
+
+def test_while_nobody_asks_for_one_it_grows_old_too(made):
+    """A host that was asleep takes no cookie from before."""
+    cookie = made.make(NONCE, SPI, END, 0.0)
+    assert made.good(cookie, NONCE, SPI, END, 2 * cookies.SECRET_LIFE - 0.1), "the control: it is good for two lives"
+    cookie = made.make(NONCE, SPI, END, 1000.0)
+    assert not made.good(cookie, NONCE, SPI, END, 1000.0 + 2 * cookies.SECRET_LIFE)
 
 
 def test_limits_of_one_address_and_of_all():

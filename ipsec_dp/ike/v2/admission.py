@@ -39,7 +39,7 @@ class Admission(Generic[S]):
             return None
         nonce, cookie, spi_i = request.get(Nonce), request.notify(NotifyType.COOKIE), request.header.spi_i
         octets = b"" if nonce is None else nonce.data
-        if cookie is not None and self._cookies.good(cookie.data, octets, spi_i, path.remote):
+        if cookie is not None and self._cookies.good(cookie.data, octets, spi_i, path.remote, now):
             return None
         wanted = Notify(NotifyType.COOKIE, self._cookies.make(octets, spi_i, path.remote, now))
         reply = Header(spi_i, NO_SPI, request.header.exchange, Flag.RESPONSE, 0)
