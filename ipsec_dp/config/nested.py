@@ -49,7 +49,11 @@ class _Cover(NamedTuple):
 
     order: int
     tunnel: str | None
-    local: AddressRange
+    selector: SelectorPair
+
+    def on_this_side(self, peer: Address) -> bool:
+        """Where local and remote overlap, remote is what is not local (as `host.guard.separate` has it)."""
+        return self.selector.local.contains(peer) and not self.selector.local.covers(self.selector.remote)
 
 
 def _is_outer(selector: SelectorPair) -> bool:
@@ -92,7 +96,7 @@ class Nesting:
             of_length = self._covers.setdefault((prefix.version, prefix.prefixlen), {})
             covers = of_length.setdefault(int(prefix.network_address), [])
             if tunnel is None or sum(cover.tunnel not in (None, tunnel) for cover in covers) < 2:  # one more than a peer's own
-                covers.append(_Cover(order, tunnel, selector.local))
+                covers.append(_Cover(order, tunnel, selector))
 
     def _over(self, peer: Address) -> Iterator[tuple[_Cover, Network]]:
         """Every rule over a peer, those of the longest prefix first."""
@@ -106,9 +110,9 @@ class Nesting:
         bypass, found = inf, list[tuple[int, Holder]]()
         for cover, network in self._over(peer):
             if cover.tunnel is not None:
-                if network.prefixlen >= shortest and not exempt(self._tunnels[cover.tunnel]):
+                if network.prefixlen >= shortest and not cover.on_this_side(peer) and not exempt(self._tunnels[cover.tunnel]):
                     found.append((cover.order, Holder(cover.tunnel, network)))
-            elif local is None or cover.local.contains(local):
+            elif local is None or cover.selector.local.contains(local):
                 bypass = min(bypass, cover.order)
         return next((holder for order, holder in found if order < bypass), None)
 
