@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ipsec_dp.config.model import Config, Policy, Route, Tunnel
-    from ipsec_dp.ipsec.addresses import Address, AddressRange, Network
+    from ipsec_dp.ipsec.addresses import Address, Network
     from ipsec_dp.ipsec.selectors import SelectorPair
 
 ESP, UDP = 50, 17
 OUTER_PORTS = (500, 4500)
+OTHERS_MAX = 8  # tunnels looked at over the same prefix: thousands may have one
 
 
 class Holder(NamedTuple):
@@ -95,7 +96,7 @@ class Nesting:
         for prefix in prefixes:
             of_length = self._covers.setdefault((prefix.version, prefix.prefixlen), {})
             covers = of_length.setdefault(int(prefix.network_address), [])
-            if tunnel is None or sum(cover.tunnel not in (None, tunnel) for cover in covers) < 2:  # one more than a peer's own
+            if tunnel is None or sum(cover.tunnel not in (None, tunnel) for cover in covers) < OTHERS_MAX:
                 covers.append(_Cover(order, tunnel, selector))
 
     def _over(self, peer: Address) -> Iterator[tuple[_Cover, Network]]:

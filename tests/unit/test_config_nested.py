@@ -12,6 +12,7 @@ from ipsec_dp.errors import ConfigError
 from tests.doubles.config import PSK, configured, proxy_id, tunnel
 
 OUTER = tunnel("outer", remote="192.0.2.2") + proxy_id("10.1.0.0/16", "10.2.0.0/16")
+HUB = OUTER.replace("10.2.0.0/16", "10.0.0.0/8")
 
 
 def inner(remote: str = "10.2.0.9", *lines: str, keys: str = PSK) -> str:
@@ -46,8 +47,8 @@ REFUSED = {
     "it is routed into a tunnel for everything": (tunnel("outer", 'routes = ["10.2.0.0/16"]'), inner()),
     "by a [[route]]": (tunnel("outer"), inner(), '[[route]]\nprefix = "10.2.0.0/16"\ntunnel = "outer"\n'),
     "its own selectors hold it too": (OUTER, inner() + proxy_id("10.1.0.0/16", "10.2.0.9")),
-    "on the other side of a hub": (OUTER.replace("10.2.0.0/16", "10.0.0.0/8"), inner("10.2.0.9")),
-    "either side has the same addresses": (OUTER.replace("10.2.0.0/16", "10.0.0.0/8").replace("10.1.0.0/16", "10.0.0.0/8"), inner()),
+    "on the other side of a hub": (HUB, inner("10.2.0.9")),
+    "either side has the same addresses": (HUB.replace("10.1.0.0/16", "10.0.0.0/8"), inner()),
     "IPv6": (
         tunnel("outer") + proxy_id("2001:db8:1::/48", "2001:db8:2::/48"),
         tunnel("inner", remote="2001:db8:2::9", interface="ipsec1") + proxy_id("10.1.0.0/16", "10.3.0.0/16"),
@@ -65,7 +66,7 @@ ALLOWED = {
     "its own tunnel holds it": (tunnel("outer", remote="10.2.0.9") + proxy_id("10.1.0.0/16", "10.2.0.0/16"),),
     "TCP alone is protected": (OUTER.replace("10.2.0.0/16", '10.2.0.0/16"\n  protocol = "tcp'), inner()),
     "a tunnel for everything that routes something else": (tunnel("outer", 'routes = ["10.77.0.0/16"]'), inner()),
-    "on this side of a hub": (OUTER.replace("10.2.0.0/16", "10.0.0.0/8"), inner("10.1.0.9")),
+    "on this side of a hub": (HUB, inner("10.1.0.9")),
     "any peer may come": (OUTER, ANYBODY),
 }
 
