@@ -192,7 +192,7 @@ def _check_peer_inside(tunnel: model.Tunnel, place: Place) -> None:
 
 
 def check_nesting(config: model.Config, tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
-    """No peer lies behind another tunnel. Peers without an address here are looked at when they have one."""
+    """No peer lies behind another tunnel. Peers without an address here are to be looked at when they have one."""
     nesting = Nesting(config.policies, tunnels, config.routes)
     for tunnel in tunnels:
         for remote in tunnel.remotes:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ipsec_dp.config.model import Config, Policy, Route, Tunnel
-    from ipsec_dp.ipsec.addresses import Address, Network
+    from ipsec_dp.ipsec.addresses import Address, AddressRange, Network
     from ipsec_dp.ipsec.selectors import SelectorPair
 
 ESP, UDP = 50, 17
@@ -90,32 +90,36 @@ class Nesting:
     def _add(self, order: int, tunnel: str | None, selector: SelectorPair, routed: Mapping[str, list[Network]]) -> None:
         if not _is_outer(selector):
             return
-        prefixes = selector.remote.prefixes
-        if tunnel is not None and selector.remote.everything:  # the routes say what of it is meant
-            prefixes = [prefix for prefix in routed.get(tunnel, ()) if prefix.version == selector.version]
-        for prefix in prefixes:
-            of_length = self._covers.setdefault((prefix.version, prefix.prefixlen), {})
-            covers = of_length.setdefault(int(prefix.network_address), [])
+        prefixes = _prefixes(selector.remote)
+        if tunnel is not None and (0, 0) in prefixes:  # the routes say what of it is meant
+            prefixes = [
+                (prefix.prefixlen, int(prefix.network_address))
+                for prefix in routed.get(tunnel, ())
+                if prefix.version == selector.version
+            ]
+        for length, low in prefixes:
+            covers = self._covers.setdefault((selector.version, length), {}).setdefault(low, [])
             if tunnel is None or sum(cover.tunnel not in (None, tunnel) for cover in covers) < OTHERS_MAX:
                 covers.append(_Cover(order, tunnel, selector))
 
-    def _over(self, peer: Address) -> Iterator[tuple[_Cover, Network]]:
-        """Every rule over a peer, those of the longest prefix first."""
+    def _over(self, peer: Address) -> Iterator[tuple[_Cover, int]]:
+        """Every rule over a peer with the length of its prefix, the longest first."""
         for version, length in sorted(self._covers, reverse=True):
             if version == peer.version:
-                network = ip_network((peer, length), strict=False)
-                for cover in self._covers[version, length].get(int(network.network_address), ()):
-                    yield cover, network
+                rest = peer.max_prefixlen - length
+                for cover in self._covers[version, length].get(int(peer) >> rest << rest, ()):
+                    yield cover, length
 
     def _first(self, peer: Address, local: Address | None, shortest: int, exempt: Callable[[Tunnel], bool]) -> Holder | None:
-        bypass, found = inf, list[tuple[int, Holder]]()
-        for cover, network in self._over(peer):
+        bypass, found = inf, list[tuple[int, str, int]]()
+        for cover, length in self._over(peer):
             if cover.tunnel is not None:
-                if network.prefixlen >= shortest and not cover.on_this_side(peer) and not exempt(self._tunnels[cover.tunnel]):
-                    found.append((cover.order, Holder(cover.tunnel, network)))
+                if length >= shortest and not cover.on_this_side(peer) and not exempt(self._tunnels[cover.tunnel]):
+                    found.append((cover.order, cover.tunnel, length))
             elif local is None or cover.selector.local.contains(local):
                 bypass = min(bypass, cover.order)
-        return next((holder for order, holder in found if order < bypass), None)
+        first = next((one for one in found if one[0] < bypass), None)
+        return None if first is None else Holder(first[1], ip_network((peer, first[2]), strict=False))
 
     def holder(self, name: str, peer: Address, local: Address | None = None, *, shortest: int = 1) -> Holder | None:
         """The other tunnel that a peer of this tunnel lies behind. `local`: our address towards it, None: not known yet.
@@ -130,6 +134,14 @@ class Nesting:
     def of_stranger(self, peer: Address) -> Holder | None:
         """The tunnel that somebody lies behind who cannot be that tunnel's own peer: an answer would leave beside it."""
         return self._first(peer, None, 1, lambda tunnel: peer in tunnel.remotes or not _peers_known(tunnel))
+
+
+def _prefixes(remote: AddressRange) -> list[tuple[int, int]]:
+    """Length and first address of the prefixes that are the same addresses; quick where it is one, as it is mostly."""
+    low, differing = int(remote.low), int(remote.low) ^ int(remote.high)
+    if differing & (differing + 1) == 0 and low & differing == 0:
+        return [(remote.low.max_prefixlen - differing.bit_length(), low)]
+    return [(prefix.prefixlen, int(prefix.network_address)) for prefix in remote.prefixes]
 
 
 def _peers_known(tunnel: Tunnel) -> bool:

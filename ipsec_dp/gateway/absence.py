@@ -28,8 +28,8 @@ class Absence:
         if gap < GAP_S:
             return
         text = (
-            f"this host was suspended, or this process stopped, for {gap:.0f} s: lifetimes went on, what ended meanwhile is "
-            "negotiated anew, and every peer is asked whether it is still there"
+            f"this host was suspended, or this process stopped or without a processor, for {gap:.0f} s: lifetimes went on, what "
+            "ended meanwhile is negotiated anew, and every peer is asked whether it is still there"
         )
         self._notices.add(logging.WARNING, text, key="absence")
         self._returned()
