@@ -224,6 +224,10 @@ int dp_sa_clear(struct dp *dp, dp_sa_id id, uint32_t flags);
 /* Every SA stops sealing and opening at once and for good (a cloned or restored virtual machine: nonces would repeat). */
 void dp_sa_expire_all(struct dp *dp);
 
+/* An IKE message (without the non-ESP marker, `octets` long) is about to be sent from `local` to `remote`: should it come out of a
+ * TUN interface, it is ours and is dropped (own_outer), as ESP of our outbound SAs is. The last 4096 messages are known. */
+void dp_ike_sent(struct dp *dp, const struct dp_addr *local, const struct dp_addr *remote, const uint8_t *message, size_t octets);
+
 /* ---- CHILD_SAs: which outbound SA a tunnel's packets take ------------------------------------------------------------------- */
 
 /* A CHILD of `tunnel` with its negotiated selectors (1..256) and no outbound SA yet. Packets take the first CHILD added whose
@@ -359,7 +363,7 @@ int dp_mem_link_pull(struct dp *dp, uint32_t worker, uint32_t link, struct dp_me
 int dp_outbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t now);
 int dp_inbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t now);
 
-/* Starts the two threads of a worker (clock: CLOCK_MONOTONIC), of which one runs both steps while that is enough; stops them within
+/* Starts the two threads of a worker (clock: CLOCK_BOOTTIME), of which one runs both steps while that is enough; stops them within
  * one step. -EALREADY, -errno of pthread_create. */
 int dp_worker_start(struct dp *dp, uint32_t worker);
 /* Binds each of the two threads to a CPU (-1: to none) when it is started; then -EINVAL if there is no such CPU for us. */

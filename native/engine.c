@@ -124,6 +124,8 @@ static int open_parts(struct dp *dp) {
     if (error == 0)
         error = dp_sa_table_init(dp);
     if (error == 0)
+        error = dp_own_outer_init(dp);
+    if (error == 0)
         error = dp_punt_open(dp);
     for (uint32_t w = 0; w < dp->config.workers && error == 0; w++) {
         error = loop_open(dp, &dp->worker[w].inbound, w, DP_INBOUND);
@@ -170,6 +172,7 @@ void dp_destroy(struct dp *dp) {
     }
     dp_children_finish(dp);
     dp_sa_table_finish(dp);
+    dp_own_outer_finish(dp);
     dp_policy_free(atomic_load_explicit(&dp->policy, memory_order_relaxed));
     for (uint32_t w = 0; dp->worker != NULL && w < dp->config.workers; w++) {
         loop_close(dp, &dp->worker[w].inbound);

@@ -7,6 +7,7 @@
  *       dp_loop_visit       those that the TUN devices have now (outbound_device)
  *  2. outbound_burst    decides once for all packets of a burst:
  *       dp_inner_read, dp_segments_begin    the inner header, and how many packets the burst holds
+ *       dp_own_outer_came_back              what we sent ourselves is not sealed once more
  *       dp_policy_decide_packet             the tunnel (SPD)
  *       dp_tunnel_outbound                  the SA; none: acquire asks the control thread for one, and dp_hold_put keeps the burst
  *       dp_hand_over                        the SA is another worker's: its outbound thread goes on at 1
@@ -30,6 +31,7 @@
 #include "loop.h"
 #include "outer.h"
 #include "oversize.h"
+#include "own_outer.h"
 #include "policy.h"
 #include "punt.h"
 #include "seal.h"
@@ -215,6 +217,8 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
     if (reason != DP_OK)
         return reason;
     b->packets = s.count;
+    if (dp_own_outer_looks(&inner.flow) && !b->handed && dp_own_outer_came_back(loop, b->data, &inner, now))
+        return DP_DROP_own_outer;
     const struct dp_policy *policy = atomic_load_explicit(&loop->dp->policy, memory_order_acquire);
     if (dp_flow_multicast(&inner.flow, DP_REMOTE) && dp_policy_shared(policy, b->interface))
         return DP_DROP_multicast_shared;

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp._native import ffi, lib
-from ipsec_dp.dataplane.convert import check, drops_of, endpoint_of, sa_params_of, selectors_of, set_path
+from ipsec_dp.dataplane.convert import check, drops_of, endpoint_of, sa_params_of, selectors_of, set_endpoint, set_path
 from ipsec_dp.dataplane.devices import Devices
 from ipsec_dp.dataplane.types import (
     ALL_OFFLOADS,
@@ -16,6 +16,7 @@ from ipsec_dp.dataplane.types import (
     Channel,
     Counters,
     Direction,
+    Endpoint,
     Offload,
     OuterPath,
     Provider,
@@ -162,6 +163,13 @@ class DataPlane(Devices):
     def expire_all(self) -> None:
         """Ends every SA at once and for good (a cloned virtual machine would repeat nonces)."""
         lib.dp_sa_expire_all(self.c)
+
+    def ike_sent(self, local: Endpoint, remote: Endpoint, message: bytes) -> None:
+        """An IKE message is about to leave: should it come out of a TUN interface, it is dropped there as our own."""
+        ends = ffi.new("struct dp_addr[2]")
+        set_endpoint(ends[0], local)
+        set_endpoint(ends[1], remote)
+        lib.dp_ike_sent(self.c, ends, ends + 1, message, len(message))
 
     def reclaim(self) -> int:
         """Frees and wipes what was removed; how much still waits for a loop."""

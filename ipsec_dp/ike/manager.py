@@ -271,6 +271,13 @@ class IkeManager:
         session.enqueue(PathProbe(octets, first_wait, session.peer.liveness.retries))
         return self._run(session, now, lambda: _send_next(session, now))
 
+    def check_liveness(self, tunnel: str, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for session in self._sessions.of_tunnel(tunnel):
+            if session.state is State.ESTABLISHED and session.in_use:
+                actions += self._run(session, now, partial(session.check_liveness, now))
+        return actions
+
     def close(self, now: float) -> list[Action]:
         actions: list[Action] = []
         for session in self._sessions.all():

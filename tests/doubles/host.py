@@ -322,7 +322,9 @@ class MemoryLinks:
 
     def send_ike(self, local: Address, remote: Endpoint, message: bytes, *, natt: bool, whole: bool = False) -> None:
         del whole
-        self._network.send_ike(Endpoint(local, NAT_PORT if natt else 500), remote, message, natt=natt)
+        here = Endpoint(local, NAT_PORT if natt else 500)
+        self._plane.ike_sent(here, remote, message)
+        self._network.send_ike(here, remote, message, natt=natt)
 
     def send_keepalive(self, local: Address, remote: Endpoint) -> None:
         del local, remote

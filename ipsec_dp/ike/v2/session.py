@@ -79,6 +79,12 @@ class IkeSession(Context):
         self.send_next(now)
         return self.take()
 
+    def check_liveness(self, now: float) -> list[Action]:
+        """Asks the peer now."""
+        timers.check_liveness(self, now)
+        self.send_next(now)
+        return self.take()
+
     def next_timeout(self) -> float:
         """When `timer` wants to be called; inf: never."""
         first = min(self.window.deadline, self.deadlines.close_at)
