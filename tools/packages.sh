@@ -20,7 +20,7 @@ QUIET=(LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 SYSTEMD_OFF
 INSTALL=(apt-get install -qq -y --no-install-recommends)
 BUSY='Could not get lock|Unable to acquire the dpkg frontend lock|(locked|used) by another process'
 # Nobody reads these of what is only run.
-LEFT_OUT=(--exclude=./etc --exclude=./var --exclude=./dev --exclude=./usr/share --exclude=./usr/include)
+LEFT_OUT=(--exclude=./{etc,var,dev} --exclude=./usr/include --exclude=./usr/share/{doc,info,locale,man})
 
 if [ "$(id -u)" = 0 ]; then AS_ROOT=(); else AS_ROOT=(sudo); fi
 

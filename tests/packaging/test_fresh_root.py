@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,8 @@ from tests.packaging.debian import ROOT
 from tests.packaging.test_packages import named
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1200)]
+# This process has a host of its own, without a network (tests/own_host.py): its parent has not.
+OUTSIDE = ("nsenter", "--mount", "--net", f"--target={os.getppid()}")
 CHROOT = 'mount --bind "$0" "$0" && mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"'
 SUITES = ("bookworm", "trixie")
 # Where systemd, and what stands in for it, keep what is to run after the next boot.
@@ -27,7 +30,7 @@ class Root:
     def run(self, *argv: str, check: bool = True) -> str:
         """Runs a program in it."""
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-        command = ("unshare", "--mount", "sh", "-c", CHROOT, str(self.path), *argv)
+        command = (*OUTSIDE, "unshare", "--mount", "sh", "-c", CHROOT, str(self.path), *argv)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -43,25 +46,26 @@ class Root:
 
 @pytest.fixture(scope="module")
 def debootstrap(tmp_path_factory) -> Path:
-    directory = tmp_path_factory.mktemp("debootstrap")
-    subprocess.run(["apt-get", "download", "-q", "debootstrap"], cwd=directory, check=True)
-    subprocess.run(["dpkg-deb", "-x", *directory.glob("*.deb"), "."], cwd=directory, check=True)
-    return directory
+    """The /usr in which debootstrap is."""
+    unpacked = tmp_path_factory.mktemp("debootstrap") / "unpacked"
+    subprocess.run([*OUTSIDE, ROOT / "tools/packages.sh", "unpack", unpacked, "debootstrap"], check=True)
+    return (unpacked if unpacked.exists() else Path("/")) / "usr"
 
 
 @pytest.fixture(params=SUITES)
 def debian(request, debootstrap, tmp_path):
     """A minimal Debian with the resolver of this host."""
     path = tmp_path / "root"
-    program = debootstrap / "usr/sbin/debootstrap"
-    environment = {"DEBOOTSTRAP_DIR": str(debootstrap / "usr/share/debootstrap"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    program = debootstrap / "sbin/debootstrap"
+    environment = {"DEBOOTSTRAP_DIR": str(debootstrap / "share/debootstrap"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     subprocess.run(
-        ["unshare", "--mount", program, "--variant=minbase", request.param, path, "http://deb.debian.org/debian"],
+        [*OUTSIDE, "unshare", "--mount", program, "--variant=minbase", request.param, path, "http://deb.debian.org/debian"],
         env=environment,
         check=True,
         capture_output=True,
     )
-    shutil.copy("/etc/resolv.conf", path / "etc/resolv.conf")
+    resolver = subprocess.run([*OUTSIDE, "cat", "/etc/resolv.conf"], capture_output=True, check=True).stdout
+    (path / "etc/resolv.conf").write_bytes(resolver)
     shutil.copytree(ROOT / "tools", path / "src/tools")
     yield Root(path)
     shutil.rmtree(path)
