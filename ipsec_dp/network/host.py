@@ -156,8 +156,8 @@ class HostReports(Protocol):
     def packets_too_big(self, reported: Callable[[TooBig], None]) -> Closable:
         """ICMP messages that an outer packet was too big. They may be forged."""
 
-    def hear_too_big(self, remote: Address) -> Closable:
-        """The kernel itself learns that bare ESP to this IPv6 peer was too big, and fragments it."""
+    def hear_too_big(self, remote: Address, local: Address | None = None) -> Closable:
+        """The kernel itself learns that bare ESP from `local` to this IPv6 peer was too big, and fragments it."""
 
     def echoes(self, identifier: int, answered: Callable[[Echo], None]) -> EchoProbes:
         """Replies with this identifier that come out of tunnel interfaces; `keep(set())` ends them."""

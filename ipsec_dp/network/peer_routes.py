@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath
 from ipsec_dp.host import HostError, sockets
 from ipsec_dp.host.names import RouteSource, routes_to
-from ipsec_dp.host.outer import OuterRoutes, interface_to, own_addresses
+from ipsec_dp.host.outer import OuterRoutes, interface_to, link_mtus, own_addresses
 from ipsec_dp.network.outer_header import with_outer_header
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ class RouteLookup(RouteSource, Protocol):
     async def interface_to(self, destination: Address) -> str | None:
         """The interface by which the host sends a packet that is not our own; None when it refuses."""
 
+    def link_mtus(self) -> dict[str, int]:
+        """The MTU of each interface of the host, in octets."""
+
 
 class LinkSource(Protocol):
     """Who has the outer sockets."""
@@ -57,6 +60,9 @@ class KernelRoutes(OuterRoutes):
 
     async def interface_to(self, destination: Address) -> str | None:
         return await interface_to(self._netlink, destination)
+
+    def link_mtus(self) -> dict[str, int]:
+        return link_mtus()
 
 
 class PeerRoutes:
@@ -84,7 +90,7 @@ class PeerRoutes:
         return await self._routes.interface_to(destination)
 
     async def _routes_to(self, tunnel: Tunnel, remote: Address | str) -> list[tuple[Address, OuterRoute]]:
-        return await routes_to(remote, None if tunnel.local is None else tunnel.local.version, self._routes)
+        return await routes_to(remote, tunnel.local, self._routes)
 
     async def own_addresses(self) -> set[Address]:
         """The addresses of this host that others can call."""
@@ -120,22 +126,26 @@ class PeerRoutes:
                 self._log_once(f'tunnel "{tunnel.name}": {error}')
         return found
 
-    async def first_remote(self, tunnel: Tunnel) -> Address | None:
-        """The peer that is called first; None when any peer may call, or its name means nothing now."""
+    async def first_ends(self, tunnel: Tunnel) -> tuple[Address, Address] | None:
+        """The peer that is called first and our address towards it; None when any peer may call, or its name means nothing now."""
         try:
             to = next(iter(tunnel.remotes), None)
-            return None if to is None else (await self._routes_to(tunnel, to))[0][0]
+            return None if to is None else await self.locate(tunnel, to)
         except HostError as error:
             log.warning('tunnel "%s": %s; taking an MTU of %d octets', tunnel.name, error, OUTER_MTU)
             return None
 
-    async def mtu(self, remote: Address) -> int:
-        """The MTU of the first hop to a peer, in octets; OUTER_MTU without a route."""
+    async def mtu(self, remote: Address, local: Address | None = None) -> int:
+        """The MTU of the first hop from `local` to a peer, in octets; OUTER_MTU without a route."""
         try:
-            return (await self._routes.get(remote)).mtu
+            return (await self._routes.get(remote, local)).mtu
         except HostError as error:
             log.debug("%s; taking an MTU of %d octets", error, OUTER_MTU)
             return OUTER_MTU
+
+    def link_mtus(self) -> dict[str, int]:
+        """The MTU of each interface of the host, in octets."""
+        return self._routes.link_mtus()
 
     async def path(self, tunnel: Tunnel, links: LinkSource) -> OuterPath:
         """The path of a manual tunnel. Raises HostError, naming the tunnel."""
@@ -157,7 +167,7 @@ class PeerRoutes:
         for tunnel in config.tunnels:
             for remote in tunnel.remotes:
                 try:
-                    found.update(route.interface for _, route in await routes_to(remote, None, self._routes))
+                    found.update(route.interface for _, route in await self._routes_to(tunnel, remote))
                 except HostError as error:
                     self._log_once(f'tunnel "{tunnel.name}": {error}')
         return found

@@ -44,20 +44,25 @@ class MemoryRoutes:
     def __init__(self, addresses: Iterable[Address], mtu: int = 1500) -> None:
         self.addresses, self.mtu = list(addresses), mtu
         self.refused: set[Address] = set()  # peers without a route
+        self.mtus: dict[Address, int] = {}  # of our addresses whose way is another than that of `mtu`
+        self.links = {"wan": mtu, "ipsec0": 1446}  # MTUs of interfaces
         self.asked: list[Address] = []
 
-    async def get(self, remote: Address) -> OuterRoute:
+    async def get(self, remote: Address, local: Address | None = None) -> OuterRoute:
         self.asked.append(remote)
-        source = next((each for each in self.addresses if each.version == remote.version), None)
+        source = local or next((each for each in self.addresses if each.version == remote.version), None)
         if source is None or remote in self.refused:
             raise HostError(f"no route to {remote}")
-        return OuterRoute(source, 2, self.mtu, None)
+        return OuterRoute(source, 2, self.mtus.get(source, self.mtu), None)
 
     def forget(self) -> None:
         self.asked.clear()
 
     async def own_addresses(self) -> set[Address]:
         return set(self.addresses)
+
+    def link_mtus(self) -> dict[str, int]:
+        return self.links
 
     async def interface_to(self, destination: Address) -> str | None:
         return None if destination in self.refused else "wan"
@@ -247,7 +252,8 @@ class MemoryReports:
     def packets_too_big(self, reported: Callable[..., None]) -> Listener:
         return self._listen("too big", reported)
 
-    def hear_too_big(self, remote: Address) -> Listener:
+    def hear_too_big(self, remote: Address, local: Address | None = None) -> Listener:
+        del local
         return self._listen(f"too big of {remote}", lambda: None)
 
     def echoes(self, identifier: int, answered: Callable[[Echo], None]) -> MemoryEchoes:
