@@ -31,12 +31,12 @@ from ipsec_dp.host.bulk import (
     messages,
     route_of,
 )
-from ipsec_dp.host.routing_rules import GO, LOOKUP, NEWRULE, REJECTS, RoutingRule, dump_request, routing_rule_of
+from ipsec_dp.host.routing_rules import GO, LOOKUP, NEWRULE, REJECTS, RouteQuestion, RoutingRule, dump_request, routing_rule_of
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ipsec_dp.ipsec.addresses import Address, Network
+    from ipsec_dp.ipsec.addresses import Network
 
 # <linux/rtnetlink.h>
 RTA_SRC, RTA_IIF, RTA_MARK, RTA_UID, RTA_IP_PROTO, RTA_SPORT, RTA_DPORT = 2, 3, 16, 25, 27, 28, 29
@@ -49,21 +49,6 @@ FORWARDED = {
     errno.EINVAL: "the kernel takes its source for impossible on {}: the reverse path filter, or an address of this host",
     errno.EHOSTUNREACH: "no route, a route that says unreachable, or forwarding is off on {}",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class RouteQuestion:
-    """A packet without a mark, unless it has one. `iif`: the interface by which it comes, "": this host's own."""
-
-    destination: Address
-    source: Address | None = None
-    iif: str = ""
-    mark: int = 0
-    protocol: int | None = None
-    sport: int | None = None
-    dport: int | None = None
-    uid: int | None = None
-    tos: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +124,8 @@ class Decisions:
             if rule.priority < past or not rule.holds(asked):
                 continue
             if rule.action == GO:
-                past, jumped = rule.goto, jumped or (rule if rule.owner != PROTOCOL else None)
-            elif rule.action == LOOKUP and rule.table == table:
+                past, jumped = rule.target, jumped or (rule if rule.owner != PROTOCOL else None)
+            elif rule.action == LOOKUP and rule.target == table:
                 if rule.suppress is not None and length < 0:
                     length = 0 if (prefix := self.prefix(asked)) is None else prefix.prefixlen
                 if rule.suppress is None or length > rule.suppress:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.host import PROTOCOL
 from ipsec_dp.host.bulk import UNICAST
-from ipsec_dp.host.decision import RouteQuestion
 from ipsec_dp.host.routes import BLACKHOLE, MAIN, PRIORITY, PROHIBIT, UNREACHABLE, priorities
-from ipsec_dp.host.routing_rules import GO, LOOKUP, REJECTS, table_name
+from ipsec_dp.host.routing_rules import GO, LOOKUP, REJECTS, RouteQuestion, table_name
 from ipsec_dp.ipsec.addresses import AddressRange
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class Taken:
         """What to tell a person; `number` tells several rules apart where they are moved to."""
         rule, asked = self.rule, self.packet
         where = "is refused" if self.interface is None else f"leaves by {self.interface}, where the guard drops it"
-        table = f" (table {table_name(rule.table)})" if rule.action == LOOKUP else ""
+        table = f" (table {table_name(rule.target)})" if rule.action == LOOKUP else ""
         moved = (
             f"{rule.command} add priority {BEHIND + number} {rule.words}; {rule.command} del priority {rule.priority} {rule.words}"
         )
@@ -79,12 +78,17 @@ def before_ours(rules: Iterable[RoutingRule]) -> list[RoutingRule]:
     for rule in rules:
         if rule.priority > LAST or rule.owner == PROTOCOL or rule.other or rule.oif:
             continue
-        if rule.action == LOOKUP and rule.table == LOCAL:
+        if rule.action == LOOKUP and rule.target == LOCAL:
             continue
-        if rule.action not in (LOOKUP, GO, *REJECTS) or (not rule.invert and rule.mark & rule.mask):
+        if rule.action not in (LOOKUP, GO, *REJECTS) or _wants_mark(rule):
             continue
         found.append(rule)
     return found[:RULES_MAX]
+
+
+def _wants_mark(rule: RoutingRule) -> bool:
+    """Whether only a marked packet may be meant."""
+    return not rule.invert and rule.mark is not None and bool(rule.mark[0] & rule.mark[1])
 
 
 class _Spans:
@@ -113,9 +117,10 @@ def _met(span: AddressRange, network: Network | None) -> AddressRange | None:
     return AddressRange(max(span.low, other.low), min(span.high, other.high))
 
 
-def _inside(span: AddressRange) -> Address:
-    """An address that may be a host's."""
-    return span.low + 1 if int(span.high) - int(span.low) > 1 else span.low
+def _inside(span: AddressRange, but: Collection[Address] = ()) -> Address:
+    """An address that may be a host's, none of `but` where there is another near by."""
+    near = [span.low + step for step in range(1, min(int(span.high) - int(span.low), 4))]
+    return next((each for each in near if each not in but), span.low)
 
 
 def packets(
@@ -133,7 +138,7 @@ def packets(
         if to is None or start is None:
             continue
         route = spans.meeting(to)
-        if route is not None and not (rule.table == MAIN and route.prefix.prefixlen > way.prefix.prefixlen):
+        if route is not None and not (rule.target == MAIN and route.prefix.prefixlen > way.prefix.prefixlen):
             to = _met(to, route.prefix) or to
         elif rule.action == LOOKUP and default is None:
             continue
@@ -176,8 +181,8 @@ def _sources(rule: RoutingRule, span: AddressRange, own: Sequence[OwnAddress]) -
         if beside is not None and iif in ("", each.interface):
             yield RouteQuestion(nowhere, beside, each.interface)
             return
-    if iif and _inside(span) not in addresses:
-        yield RouteQuestion(nowhere, _inside(span), iif)
+    if iif and (source := _inside(span, addresses)) not in addresses:
+        yield RouteQuestion(nowhere, source, iif)
 
 
 def taken_by(rule: RoutingRule, suspects: Iterable[Suspect], tunnels: Collection[str], kernel: Decisions) -> Taken | None:

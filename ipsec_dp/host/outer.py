@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from ipsec_dp.host import MARK, HostError
 from ipsec_dp.host.bulk import FAMILIES, UNICAST, Bulk
 from ipsec_dp.host.netlink import ask, dump
@@ -127,15 +125,6 @@ def _source_of(row: Any, remote: Address) -> Address:
 
 def _plain(address: Address) -> str:
     return str(address).partition("%")[0]
-
-
-async def interface_to(ipr: AsyncIPRoute, destination: Address) -> str | None:
-    """The interface by which the host's routing sends a packet without our mark; None when it refuses."""
-    try:
-        (row, *_) = await ipr.route("get", family=FAMILIES[destination.version], dst=str(destination))
-        return socket.if_indextoname(row.get("RTA_OIF"))
-    except (NetlinkError, OSError, TypeError):  # unreachable; an interface that has just gone; a route without one
-        return None
 
 
 class OuterRoutes:

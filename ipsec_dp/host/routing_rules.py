@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from ipsec_dp.host.bulk import FAMILIES, HEADER, REQUEST, ROUTE, U32, attributes
 
 if TYPE_CHECKING:
-    from ipsec_dp.host.decision import RouteQuestion
     from ipsec_dp.ipsec.addresses import Address, Network
 
 # <linux/rtnetlink.h>, <linux/fib_rules.h>
@@ -40,25 +39,39 @@ PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 50: "esp", 58: "ipv6-icmp", 13
 Pair = tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class RouteQuestion:
+    """A packet without a mark, unless it has one. `iif`: the interface by which it comes, "": this host's own."""
+
+    destination: Address
+    source: Address | None = None
+    iif: str = ""
+    mark: int = 0
+    protocol: int | None = None
+    sport: int | None = None
+    dport: int | None = None
+    uid: int | None = None
+    tos: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingRule:
-    """One rule. None, "" and 0: not compared. `suppress`: routes of the table up to this prefix length do not count.
+    """One rule. None, "" and 0: not compared. `target`: a table, or under "goto" a priority. `mark`: value and mask.
 
-    `owner`: the routing protocol number of who made it; `other`: it compares what only the packets of few devices have.
+    `suppress`: routes of the table up to this prefix length do not count. `owner`: the routing protocol number of who made it.
+    `other`: it compares what only the packets of few devices have.
     """
 
     version: int
     priority: int = 0
     action: int = LOOKUP
-    table: int = 0
+    target: int = 0
     source: Network | None = None
     destination: Network | None = None
     iif: str = ""
     oif: str = ""
-    mark: int = 0
-    mask: int = 0
+    mark: Pair | None = None
     invert: bool = False
-    goto: int = 0
     suppress: int | None = None
     tos: int = 0
     protocol: int = 0
@@ -73,7 +86,7 @@ class RoutingRule:
         return self._matches(question) is not self.invert
 
     def _matches(self, asked: RouteQuestion) -> bool:
-        if self.other or self.oif or (asked.mark ^ self.mark) & self.mask:
+        if self.other or self.oif or (self.mark is not None and (asked.mark ^ self.mark[0]) & self.mark[1]):
             return False
         if self.iif and self.iif != (asked.iif or "lo"):
             return False
@@ -94,8 +107,8 @@ class RoutingRule:
         parts += [f"from {self.source or 'all'}"]
         parts += [f"{name} {value}" for name, value in (("to", self.destination), ("iif", self.iif), ("oif", self.oif)) if value]
         parts += [f"tos {self.tos:#x}"] if self.tos else []
-        if self.mark or self.mask:
-            parts.append(f"fwmark {self.mark:#x}" + ("" if self.mask == NONE else f"/{self.mask:#x}"))
+        if self.mark is not None:
+            parts.append(f"fwmark {self.mark[0]:#x}" + ("" if self.mark[1] == NONE else f"/{self.mark[1]:#x}"))
         parts += [f"uidrange {self.uids[0]}-{self.uids[1]}"] if self.uids is not None else []
         parts += [f"ipproto {PROTOCOL_NAMES.get(self.protocol, self.protocol)}"] if self.protocol else []
         for name, ports in (("sport", self.sports), ("dport", self.dports)):
@@ -106,10 +119,10 @@ class RoutingRule:
     @property
     def _does(self) -> str:
         if self.action == GO:
-            return f"goto {self.goto}"
+            return f"goto {self.target}"
         if self.action != LOOKUP:
             return REJECTS.get(self.action, "nop")
-        return f"lookup {table_name(self.table)}" + ("" if self.suppress is None else f" suppress_prefixlength {self.suppress}")
+        return f"lookup {table_name(self.target)}" + ("" if self.suppress is None else f" suppress_prefixlength {self.suppress}")
 
     @property
     def command(self) -> str:
@@ -160,21 +173,19 @@ def routing_rule_of(data: bytes, at: int, end: int) -> RoutingRule | None:
         return None
     found = dict(attributes(data, at + ROUTE.size, end))
     uids, suppress = _pair(found.get(UIDS), PAIR32), _number(found.get(SUPPRESS), NONE)
-    mark = _number(found.get(MARK))
+    mark, mask = _number(found.get(MARK)), _number(found.get(MASK))
     one = {number: (found.get(number) or b"\0")[0] for number in (L3MDEV, OWNER, IP_PROTOCOL)}
     return RoutingRule(
         version=version,
         priority=_number(found.get(PRIORITY)),
         action=action,
-        table=_number(found.get(TABLE), table),
+        target=_number(found.get(GOTO)) if action == GO else _number(found.get(TABLE), table),
         source=_network(version, found.get(SRC), from_length),
         destination=_network(version, found.get(DST), to_length),
         iif=_text(found.get(IIF)),
         oif=_text(found.get(OIF)),
-        mark=mark,
-        mask=_number(found.get(MASK)),
+        mark=(mark, mask) if mark or mask else None,
         invert=bool(flags & INVERT),
-        goto=_number(found.get(GOTO)),
         suppress=None if suppress == NONE else suppress,
         tos=tos,
         protocol=one[IP_PROTOCOL],
@@ -184,8 +195,3 @@ def routing_rule_of(data: bytes, at: int, end: int) -> RoutingRule | None:
         other=bool(one[L3MDEV] or any(found.get(TUN_ID, b"")) or _number(found.get(SUPPRESS_GROUP), NONE) != NONE),
         owner=one[OWNER],
     )
-
-
-def address_in(network: Network, number: int) -> Address:
-    """The address with this number in a network, of its last where it has fewer."""
-    return network[min(number, network.num_addresses - 1)]

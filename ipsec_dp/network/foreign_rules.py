@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
-from ipsec_dp.host import foreign_rules
+from ipsec_dp.host import HostError, foreign_rules
 from ipsec_dp.host.bulk import FAMILIES, Bulk
 from ipsec_dp.host.decision import Decisions
 from ipsec_dp.host.foreign_rules import ProtectedWay
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ipsec_dp.host.outer import OwnAddress
     from ipsec_dp.host.routing_rules import RoutingRule
     from ipsec_dp.util.conditions import Conditions
+
+log = logging.getLogger("ipsec_dp")
 
 SOURCE = "rules before ours"
 LOCALS_MAX = 4  # ranges of one tunnel from which a prefix is asked about
@@ -45,17 +48,24 @@ class ForeignRules:
         self._conditions = conditions
 
     async def look(self, config: Config, own: Sequence[OwnAddress], tunnels: Collection[str]) -> None:
-        """Tells of each rule that takes a packet away from the TUN interfaces `tunnels`. `own`: this host's addresses. HostError."""
-        found: dict[str, str] = {}
-        with Decisions() as kernel:
-            rules = [rule for version in FAMILIES for rule in foreign_rules.before_ours(kernel.rules(version))]
-            ways = await asyncio.to_thread(protected_ways, config) if rules else []
-            for number, rule in enumerate(rules):
-                asked = await asyncio.to_thread(foreign_rules.packets, rule, ways, await _routes(rule), own)
-                taken = foreign_rules.taken_by(rule, asked, tunnels, kernel)
-                if taken is not None:
-                    found[f"{rule.version} {rule.priority} {rule.words}"] = taken.text(number)
-        self._conditions.become(SOURCE, found)
+        """Tells of each rule that takes a packet away from the TUN interfaces `tunnels`. `own`: addresses of this host."""
+        try:
+            self._conditions.become(SOURCE, await _found(config, own, tunnels))
+        except HostError as error:  # nothing is known then, and what was known may still hold
+            log.warning("rules of others: %s", error)
+
+
+async def _found(config: Config, own: Sequence[OwnAddress], tunnels: Collection[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    with Decisions() as kernel:
+        rules = [rule for version in FAMILIES for rule in foreign_rules.before_ours(kernel.rules(version))]
+        ways = await asyncio.to_thread(protected_ways, config) if rules else []
+        for number, rule in enumerate(rules):
+            asked = await asyncio.to_thread(foreign_rules.packets, rule, ways, await _routes(rule), own)
+            taken = foreign_rules.taken_by(rule, asked, tunnels, kernel)
+            if taken is not None:
+                found[f"{rule.version} {rule.priority} {rule.words}"] = taken.text(number)
+    return found
 
 
 async def _routes(rule: RoutingRule) -> list[KernelRoute]:
@@ -63,4 +73,4 @@ async def _routes(rule: RoutingRule) -> list[KernelRoute]:
     if rule.action != LOOKUP:
         return []
     with Bulk() as bulk:
-        return await bulk.routes(rule.version, table=rule.table)
+        return await bulk.routes(rule.version, table=rule.target)

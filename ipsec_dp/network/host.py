@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.dataplane import DataPlane, Endpoint
     from ipsec_dp.host.echo import Echo
+    from ipsec_dp.host.filters import Filter
     from ipsec_dp.host.nflog import Line
     from ipsec_dp.host.too_big import TooBig
     from ipsec_dp.ipsec.addresses import Address
@@ -47,6 +48,9 @@ class HostGuard(Protocol):
 
     async def counts(self) -> dict[str, int]:
         """Packets that the guard dropped, by counter."""
+
+    async def host_filter(self) -> Filter:
+        """The packet filter of the host beside it; what is ours is left out. Raises HostError."""
 
     async def zone_counts(self) -> dict[str, Any] | None:
         """Of `status`: packets dropped because no rule allowed them, and what each rule matched; None without zones."""

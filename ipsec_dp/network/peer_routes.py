@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath
 from ipsec_dp.host import HostError, sockets
+from ipsec_dp.host.decision import Decisions
 from ipsec_dp.host.names import RouteSource, routes_to
-from ipsec_dp.host.outer import OuterRoutes, interface_to, link_mtus, own_addresses
+from ipsec_dp.host.outer import OuterRoutes, link_mtus, own_addresses
 from ipsec_dp.network.outer_header import with_outer_header
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from pyroute2 import AsyncIPRoute
 
     from ipsec_dp.config import Config, Tunnel
+    from ipsec_dp.host.decision import Way
     from ipsec_dp.host.outer import OuterRoute
+    from ipsec_dp.host.routing_rules import RouteQuestion
     from ipsec_dp.ipsec.addresses import Address
 
 log = logging.getLogger("ipsec_dp")
@@ -34,8 +37,8 @@ class RouteLookup(RouteSource, Protocol):
     async def own_addresses(self) -> set[Address]:
         """The addresses of this host that others can call."""
 
-    async def interface_to(self, destination: Address) -> str | None:
-        """The interface by which the host sends a packet that is not our own; None when it refuses."""
+    async def way(self, asked: RouteQuestion) -> Way:
+        """What the host's routing decides about a packet that is not our own. Raises HostError."""
 
     def link_mtus(self) -> dict[str, int]:
         """The MTU of each interface of the host, in octets."""
@@ -58,8 +61,9 @@ class KernelRoutes(OuterRoutes):
     async def own_addresses(self) -> set[Address]:
         return set(await own_addresses(self._netlink))
 
-    async def interface_to(self, destination: Address) -> str | None:
-        return await interface_to(self._netlink, destination)
+    async def way(self, asked: RouteQuestion) -> Way:
+        with Decisions() as kernel:
+            return kernel.way(asked)
 
     def link_mtus(self) -> dict[str, int]:
         return link_mtus()
@@ -85,9 +89,9 @@ class PeerRoutes:
         address, route = found[turn % len(found)]
         return address, tunnel.local or route.source
 
-    async def interface_to(self, destination: Address) -> str | None:
-        """The interface by which the host sends a packet that is not our own; None when it refuses."""
-        return await self._routes.interface_to(destination)
+    async def way(self, asked: RouteQuestion) -> Way:
+        """What the host's routing decides about a packet that is not our own. Raises HostError."""
+        return await self._routes.way(asked)
 
     async def _routes_to(self, tunnel: Tunnel, remote: Address | str) -> list[tuple[Address, OuterRoute]]:
         return await routes_to(remote, tunnel.local, self._routes)

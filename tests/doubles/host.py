@@ -11,6 +11,7 @@ gateways of one `Network` send to each other arrives, once `Network.carry` has r
 from __future__ import annotations
 
 import asyncio
+import errno
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import Encapsulation, Endpoint, MemoryDatagram
 from ipsec_dp.host import HostError
+from ipsec_dp.host.decision import Way
+from ipsec_dp.host.filters import Filter
 from ipsec_dp.host.outer import OuterRoute
 from ipsec_dp.host.sockets import NAT_PORT
 from ipsec_dp.network.outer_sockets import NON_ESP_MARKER
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.host.echo import Echo
+    from ipsec_dp.host.routing_rules import RouteQuestion
     from ipsec_dp.ipsec.addresses import Address
     from tests.doubles.clock import FakeClock
 
@@ -64,8 +68,8 @@ class MemoryRoutes:
     def link_mtus(self) -> dict[str, int]:
         return self.links
 
-    async def interface_to(self, destination: Address) -> str | None:
-        return None if destination in self.refused else "wan"
+    async def way(self, asked: RouteQuestion) -> Way:
+        return Way(None, code=errno.ENETUNREACH) if asked.destination in self.refused else Way("wan", 254)
 
 
 class MemoryGuard:
@@ -102,6 +106,9 @@ class MemoryGuard:
 
     async def counts(self) -> dict[str, int]:
         return {"cleartext_out4": 0}
+
+    async def host_filter(self) -> Filter:
+        return Filter(())
 
     async def zone_counts(self) -> dict[str, Any] | None:
         return None

@@ -7,7 +7,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from ipsec_dp.cli import doctor
+from ipsec_dp.cli import doctor, network_checks
+from ipsec_dp.cli.checks import Host
 from ipsec_dp.host import probe, sockets, tun
 from ipsec_dp.rig import netns
 from tests.netns import harness
@@ -54,4 +55,4 @@ def test_port_of_nobody_has_no_owner(sites):
 def test_everything_at_once_in_a_fresh_namespace(sites):
     findings = {(finding.name, finding.state) for finding in sites.gw_a.call(doctor.checks)}
     assert {("TUN device", "ok"), ("UDP port 500", "ok"), ("nftables", "ok"), ("IPv4 forwarding", "ok")} <= findings
-    assert sites.host_a.call(lambda: doctor.forwarding(doctor.Host()))[0].state == "warn"
+    assert sites.host_a.call(lambda: network_checks.forwarding(Host()))[0].state == "warn"

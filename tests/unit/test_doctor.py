@@ -9,8 +9,8 @@ from functools import partial
 
 import pytest
 
-from ipsec_dp.cli import doctor
-from ipsec_dp.cli.doctor import Check, Host
+from ipsec_dp.cli import doctor, network_checks
+from ipsec_dp.cli.checks import Check, Host
 from ipsec_dp.host import HostError, probe
 
 GOOD = {
@@ -39,7 +39,13 @@ def host(tmp_path):
     return make
 
 
-FILE_CHECKS = (doctor.capabilities, doctor.processor, doctor.forwarding, doctor.reverse_path_filter, doctor.generation)
+FILE_CHECKS = (
+    doctor.capabilities,
+    doctor.processor,
+    network_checks.forwarding,
+    network_checks.reverse_path_filter,
+    doctor.generation,
+)
 
 
 def test_all_well(host):
@@ -54,10 +60,16 @@ LACKS = [
     (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000005000\n"}, "fail", "no CAP_NET_RAW", "root"),
     (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000003000\n"}, "warn", "no CAP_IPC_LOCK", "root"),
     (doctor.processor, {"proc/cpuinfo": "flags : fpu sse2\n"}, "warn", "no AES instructions", "chacha20poly1305"),
-    (doctor.forwarding, {"proc/sys/net/ipv4/ip_forward": "0\n"}, "warn", "off", "net.ipv4.ip_forward=1"),
-    (doctor.forwarding, {"proc/sys/net/ipv6/conf/all/forwarding": "0\n"}, "warn", "off", "net.ipv6.conf.all.forwarding=1"),
-    (doctor.reverse_path_filter, {STRICT.format("eth0"): "1\n"}, "warn", "strict on eth0", "conf.eth0.rp_filter=2"),
-    (doctor.reverse_path_filter, {STRICT.format("all"): "1\n", STRICT.format("eth0"): "0\n"}, "warn", "strict on eth0", "eth0"),
+    (network_checks.forwarding, {"proc/sys/net/ipv4/ip_forward": "0\n"}, "warn", "off", "net.ipv4.ip_forward=1"),
+    (network_checks.forwarding, {"proc/sys/net/ipv6/conf/all/forwarding": "0\n"}, "warn", "off", "net.ipv6.conf.all.forwarding=1"),
+    (network_checks.reverse_path_filter, {STRICT.format("eth0"): "1\n"}, "warn", "strict on eth0", "conf.eth0.rp_filter=2"),
+    (
+        network_checks.reverse_path_filter,
+        {STRICT.format("all"): "1\n", STRICT.format("eth0"): "0\n"},
+        "warn",
+        "strict on eth0",
+        "eth0",
+    ),
     (doctor.generation, {"sys/bus/acpi/drivers/vmgenid/VMGENCTR:00": None}, "warn", "the hypervisor gives none", "down"),
     (doctor.generation, {"proc/sys/kernel/osrelease": "6.1.0-18-amd64\n"}, "warn", "from 6.10 on", "down"),
 ]
@@ -74,7 +86,7 @@ def test_lack_is_named_with_what_helps(host, check, files, state, found, helps):
 
 def test_loose_filter_on_all_relaxes_a_strict_interface(host):
     files = {STRICT.format("all"): "2\n", STRICT.format("eth0"): "1\n"}
-    assert [finding.state for finding in doctor.reverse_path_filter(host(**files))] == ["ok"]
+    assert [finding.state for finding in network_checks.reverse_path_filter(host(**files))] == ["ok"]
 
 
 def test_machine_that_is_not_virtual_needs_no_generation(host):
@@ -113,7 +125,7 @@ def test_missing_offload_is_named_with_its_cost(monkeypatch, host, check, name, 
 def test_ports(monkeypatch, host, free, owners, state, found):
     monkeypatch.setattr(probe, "udp_port_free", lambda _: free)
     monkeypatch.setattr(probe, "udp_port_owners", lambda _: owners)
-    assert [(finding.state, finding.found) for finding in doctor.ports(host())] == [(state, found)] * 2
+    assert [(finding.state, finding.found) for finding in network_checks.ports(host())] == [(state, found)] * 2
 
 
 @pytest.mark.parametrize(
@@ -133,7 +145,7 @@ def test_locked_memory(monkeypatch, host, limit, capable, state, found):
 
 def test_no_nft(monkeypatch, host):
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    (finding,) = doctor.nftables(host())
+    (finding,) = network_checks.nftables(host())
     assert (finding.state, finding.remedy) == ("fail", "apt-get install nftables")
 
 

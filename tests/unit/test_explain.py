@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,10 @@ from ipsec_dp.dataplane import Policy, PolicyRule
 from ipsec_dp.dataplane.lookup import Flow, flow_array, lookup
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.gateway.explain import GatewayView, HoldingChild, explain, holds
+from ipsec_dp.gateway.host_steps import HostView
 from ipsec_dp.gateway.question import question_of
+from ipsec_dp.host.decision import Way
+from ipsec_dp.host.filters import Filter
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.rules import Rule
 from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, PORT_OPAQUE, PROTOCOL_OPAQUE, Range, SelectorPair
@@ -95,11 +99,19 @@ def test_what_decides_about_a_packet(config, packet, inbound, outcome, rule, ste
     assert made.steps[-1].what == step
 
 
-def view(way="ipsec0", children=()):
-    async def answered(_):
-        return way
+def view(way="ipsec0", children=(), filtered=()):
+    """Everything goes by one interface, or as a function says; the packet filter has these objects."""
 
-    return GatewayView(answered, lambda _tunnel, _question: list(children))
+    async def answered(asked):
+        return way(asked) if callable(way) else Way(way)
+
+    async def own():
+        return {ip_address("10.1.0.1")}
+
+    async def listed():
+        return Filter(filtered)
+
+    return GatewayView(HostView(answered, own, listed), lambda _tunnel, _question: list(children))
 
 
 def test_a_running_gateway_names_the_sa(config):
