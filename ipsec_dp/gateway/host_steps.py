@@ -87,10 +87,10 @@ def elsewhere(way: Way, destination: Address) -> tuple[str, str]:
     """Verdict and reason of the step about a packet that enters no tunnel interface."""
     if way.interface is None:
         return "none", f"the host's routing refuses it ({way.why or 'no route'}){decided(way)}"
-    table = f" by table {table_name(way.table)}" if decided(way) else ""
+    table = f" (table {table_name(way.table)})" if decided(way) else ""
     return (
         way.interface,
-        f"the host's routing sends {destination} by {way.interface}, which is no tunnel interface{table}{decided(way)}",
+        f"the host's routing sends {destination} by {way.interface}{table}, which is no tunnel interface{decided(way)}",
     )
 
 

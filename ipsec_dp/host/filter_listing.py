@@ -74,19 +74,15 @@ def _expressions(words: list[str]) -> list[dict[str, Any]]:
             operator = "!="
             continue
         value = next(rest, "")
-        if word == "-j":
-            found.append({VERDICTS[value]: None} if value in VERDICTS else {"jump": {"target": value}})
-        elif word == "-g":
-            found.append({"goto": {"target": value}})
-        elif word in OPTIONS:
+        if word in ("-j", "-g"):  # what follows is about the target
+            kind = "goto" if word == "-g" else VERDICTS.get(value, "jump")
+            return [*found, {kind: {"target": value} if kind in ("jump", "goto") else None}]
+        if word in OPTIONS:
             found.append({"match": {"op": operator, "left": OPTIONS[word], "right": _value(value)}})
         elif (word, value) not in (("-m", "udp"), ("-m", "tcp"), ("-m", "comment")):
             found.append({"unknown": word})
-            if word != "-m" and value.startswith("-"):
-                break
         operator = "=="
-    verdicts = [each for each in found if each.keys() & {"jump", "goto", *VERDICTS.values()}]
-    return [each for each in found if each not in verdicts] + verdicts
+    return found
 
 
 def _value(text: str) -> Any:

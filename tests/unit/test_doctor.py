@@ -6,12 +6,15 @@ import json
 import resource
 import shutil
 from functools import partial
+from ipaddress import ip_network
 
 import pytest
 
 from ipsec_dp.cli import doctor, network_checks
 from ipsec_dp.cli.checks import Check, Host
-from ipsec_dp.host import HostError, probe
+from ipsec_dp.host import HostError, probe, xfrm
+from ipsec_dp.host.filters import Filter
+from ipsec_dp.host.xfrm import XfrmPolicy
 
 GOOD = {
     "proc/self/status": "Name:\tx\nCapEff:\t0000000000007000\n",
@@ -87,6 +90,71 @@ def test_lack_is_named_with_what_helps(host, check, files, state, found, helps):
 def test_loose_filter_on_all_relaxes_a_strict_interface(host):
     files = {STRICT.format("all"): "2\n", STRICT.format("eth0"): "1\n"}
     assert [finding.state for finding in network_checks.reverse_path_filter(host(**files))] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("files", "state", "found", "helps"),
+    [
+        ({}, "ok", "on", ""),
+        ({"proc/sys/net/ipv6/conf/all/disable_ipv6": "1\n"}, "warn", "disabled by sysctl (all)", "conf.all.disable_ipv6=0"),
+        ({"proc/sys/net/ipv6/conf/default/disable_ipv6": "1\n"}, "warn", "sysctl (default)", "conf.default.disable_ipv6=0"),
+    ],
+)
+def test_disabled_ipv6(host, files, state, found, helps):
+    (finding,) = network_checks.ipv6(host(**files))
+    assert (finding.state, found in finding.found, helps in finding.remedy) == (state, True, True)
+
+
+def test_a_kernel_without_ipv6(tmp_path):
+    (finding,) = network_checks.ipv6(Host(tmp_path))
+    assert (finding.state, "IPv4 works" in finding.means) == ("warn", True)
+
+
+def filtered(monkeypatch, objects):
+    async def listed():
+        if objects is None:
+            raise HostError("nft -j list ruleset: Operation not permitted")
+        return Filter(objects)
+
+    monkeypatch.setattr(network_checks, "host_filter", listed)
+    monkeypatch.setattr(network_checks, "tunnel_interfaces", lambda: ["ipsec7"])
+
+
+def closed(hook):
+    return {"chain": {"family": "inet", "table": "filter", "name": hook, "type": "filter", "hook": hook, "policy": "drop"}}
+
+
+def test_chains_that_may_drop_what_tunnels_carry(monkeypatch, host):
+    filtered(monkeypatch, [closed("forward"), closed("input")])
+    forward, incoming = network_checks.packet_filter(host())
+    assert (forward.state, forward.found) == ("warn", "chain inet filter forward (policy drop)")
+    assert forward.means == "it may drop what is forwarded into a tunnel, what is forwarded out of a tunnel"
+    assert forward.remedy == (
+        "nft insert rule inet filter forward oifname ipsec7 accept; nft insert rule inet filter forward iifname ipsec7 accept"
+    )
+    assert incoming.remedy.split("; ") == [
+        "nft insert rule inet filter input udp dport 500 accept",
+        "nft insert rule inet filter input udp dport 4500 accept",
+        "nft insert rule inet filter input meta l4proto esp accept",
+    ]
+    filtered(monkeypatch, [])
+    assert [finding.state for finding in network_checks.packet_filter(host())] == ["ok"]
+    filtered(monkeypatch, None)
+    (finding,) = network_checks.packet_filter(host())
+    assert (finding.state, "not permitted" in finding.found) == ("warn", True)
+
+
+def test_policies_of_another_ipsec(monkeypatch, host):
+    one = XfrmPolicy("out", ip_network("10.1.0.0/24"), ip_network("10.2.0.0/24"), False)
+    monkeypatch.setattr(xfrm, "policies", lambda: [one] * 5)
+    (finding,) = network_checks.xfrm_policies(host())
+    assert finding.state == "warn"
+    assert finding.found.startswith("5: out 10.1.0.0/24 to 10.2.0.0/24, ")
+    assert "ip xfrm policy" in finding.remedy
+    monkeypatch.setattr(xfrm, "policies", list)
+    assert network_checks.xfrm_policies(host())[0].state == "ok"
+    monkeypatch.setattr(xfrm, "policies", partial(refuse, HostError("policies: no")))
+    assert network_checks.xfrm_policies(host())[0].state == "warn"
 
 
 def test_machine_that_is_not_virtual_needs_no_generation(host):
