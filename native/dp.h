@@ -384,6 +384,7 @@ enum dp_punt_kind {
     DP_PUNT_SA = 17,         /* trusted: an SA's sticky flag was raised; `sa`, `flags` */
     DP_PUNT_IO_ERROR = 18,   /* trusted: a device or socket failed; `interface` or `link`, `error` */
     DP_PUNT_OFFLOAD = 19,    /* trusted: an offload was given up; `interface` or `link`, `error`, `flags`: what is still on */
+    DP_PUNT_TOO_BIG = 20,    /* trusted: the host took no datagram of this size; `link`, `local`, `remote`, `flags`: octets of it */
 };
 
 enum {

@@ -53,6 +53,8 @@ void dp_loop_flush(struct dp_loop *loop, bool to_links, uint64_t now) {
         dp_drop_packets(loop, reason, loop->out[at].packets);
         if (reason == DP_DROP_send_error || reason == DP_DROP_tun_gone)
             dp_io_report(loop, loop->out_io, to_links, -sent, now);
+        else if (reason == DP_DROP_too_big)
+            dp_io_report_too_big(loop, loop->out_io, &loop->out[at], now);
         at++;
     }
     loop->out_count = 0;

@@ -92,6 +92,7 @@ class PuntKind(IntEnum):
     SA = lib.DP_PUNT_SA
     IO_ERROR = lib.DP_PUNT_IO_ERROR
     OFFLOAD = lib.DP_PUNT_OFFLOAD
+    TOO_BIG = lib.DP_PUNT_TOO_BIG
 
 
 class Offload(IntFlag):

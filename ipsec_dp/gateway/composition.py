@@ -145,7 +145,17 @@ class Composition:
         """`fail` ends the gateway, with the cause."""
         spd, host, clock = self.spd, self.host, self.clock
         self._notices = notices = Notices(clock)
-        events = Events(spd=spd, plane=plane, sad=sad, manual=manual, ike=ike, notices=notices, fail=fail, clock=clock)
+        events = Events(
+            spd=spd,
+            plane=plane,
+            sad=sad,
+            manual=manual,
+            ike=ike,
+            notices=notices,
+            fail=fail,
+            refused=self.mtus.refused,
+            clock=clock,
+        )
         inspection = Inspection(
             self.config,
             spd=spd,
@@ -224,5 +234,8 @@ class Composition:
         """Carrier and MTU follow what was negotiated."""
         self.carriers.changed(name)
         if self.config.has_tunnel(name):
-            shapes = {OuterShape(child.suite, child.udp, child.path.remote.address) for child in children.of(name)}
+            shapes = {
+                OuterShape(child.suite, child.udp, child.path.remote.address, child.path.local.address)
+                for child in children.of(name)
+            }
             self.mtus.negotiated(self.config.tunnel(name), shapes)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.dataplane import DataPlane, Endpoint
     from ipsec_dp.host.echo import Echo
+    from ipsec_dp.host.filters import Filter
     from ipsec_dp.host.nflog import Line
     from ipsec_dp.host.too_big import TooBig
     from ipsec_dp.ipsec.addresses import Address
@@ -47,6 +48,9 @@ class HostGuard(Protocol):
 
     async def counts(self) -> dict[str, int]:
         """Packets that the guard dropped, by counter."""
+
+    async def host_filter(self) -> Filter:
+        """The packet filter of the host beside it; what is ours is left out. Raises HostError."""
 
     async def zone_counts(self) -> dict[str, Any] | None:
         """Of `status`: packets dropped because no rule allowed them, and what each rule matched; None without zones."""
@@ -156,8 +160,8 @@ class HostReports(Protocol):
     def packets_too_big(self, reported: Callable[[TooBig], None]) -> Closable:
         """ICMP messages that an outer packet was too big. They may be forged."""
 
-    def hear_too_big(self, remote: Address) -> Closable:
-        """The kernel itself learns that bare ESP to this IPv6 peer was too big, and fragments it."""
+    def hear_too_big(self, remote: Address, local: Address | None = None) -> Closable:
+        """The kernel itself learns that bare ESP from `local` to this IPv6 peer was too big, and fragments it."""
 
     def echoes(self, identifier: int, answered: Callable[[Echo], None]) -> EchoProbes:
         """Replies with this identifier that come out of tunnel interfaces; `keep(set())` ends them."""
