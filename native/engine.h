@@ -42,6 +42,7 @@ struct dp_loop {
     struct dp_punt_limiter *limiter; /* inbound: of strangers' punts; outbound: of ICMP messages to the senders of packets */
     struct dp_verdict last_verdict;  /* inbound */
     struct dp_hold *hold;            /* outbound */
+    struct dp_examples *examples;    /* of what it dropped */
     uint32_t switches;               /* outbound: dp.switches when `hold` was last released */
     union {
         uint8_t padded[DP_TFC_MAX + DP_ESP_TAILROOM]; /* outbound: where a packet gets its TFC padding */
