@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from ipsec_dp.host import HostError
+from ipsec_dp.host.conntrack import KernelFlows
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.network import workers
 from ipsec_dp.network.guard import LinuxGuard
@@ -43,6 +44,7 @@ class LinuxHost:
         self.interfaces = LinuxInterfaces(config, self._ipr)
         self.routing = LinuxRouting(config, self._ipr, self.interfaces)
         self.reports = KernelReports(clock)
+        self.flows = KernelFlows()
         self.conditions = Conditions(clock)
 
     def _ipr(self) -> AsyncIPRoute:

@@ -25,12 +25,13 @@ from ipsec_dp.network.peer_routes import PeerRoutes
 from ipsec_dp.util.conditions import Conditions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AsyncExitStack
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.dataplane import DataPlane
+    from ipsec_dp.host.conntrack import NatFlow
     from ipsec_dp.host.echo import Echo
     from ipsec_dp.ipsec.addresses import Address
     from tests.doubles.clock import FakeClock
@@ -216,6 +217,25 @@ class MemoryEchoes:
         self.answered(echo._replace(source=echo.destination, destination=echo.source))
 
 
+class MemoryFlows:
+    """Translated connections: those in `present`. `deleted` are no longer there."""
+
+    def __init__(self) -> None:
+        self.present: list[NatFlow] = []
+        self.deleted: list[NatFlow] = []
+        self.asked = 0
+
+    async def translated(self) -> list[NatFlow]:
+        self.asked += 1
+        return list(self.present)
+
+    async def delete(self, flows: Sequence[NatFlow]) -> list[NatFlow]:
+        gone = [flow for flow in flows if flow in self.present]
+        self.present = [flow for flow in self.present if flow not in gone]
+        self.deleted += gone
+        return gone
+
+
 class MemoryReports:
     """A test reports in the kernel's place: `report("network changes")`."""
 
@@ -354,6 +374,7 @@ class MemoryHost:
         self.routes = MemoryRoutes(map(ip_address, addresses), mtu)
         self.peers = PeerRoutes(self.routes)
         self.reports = MemoryReports(self.note)
+        self.flows = MemoryFlows()
         self.conditions = Conditions(clock)
         self._clock = clock
         self._network = Network() if network is None else network
