@@ -14,6 +14,7 @@ from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.clone_watch import CloneWatch
+from ipsec_dp.gateway.drop_examples import DropExamples, DropWatch
 from ipsec_dp.gateway.events import Events
 from ipsec_dp.gateway.housekeeping import Housekeeping
 from ipsec_dp.gateway.inspection import Inspection
@@ -29,6 +30,7 @@ from ipsec_dp.network import workers
 from ipsec_dp.network.carrier import InterfaceCarriers
 from ipsec_dp.network.outer_header import with_outer_header
 from ipsec_dp.services.host_watch import HostWatch
+from ipsec_dp.services.nat_flows import NatFlows
 from ipsec_dp.services.path_mtu import PathMtuDiscovery
 from ipsec_dp.services.service import Services
 from ipsec_dp.services.tunnel_monitor import TunnelMonitors
@@ -72,6 +74,7 @@ class Engine:
     clone_watch: CloneWatch
     inspection: Inspection
     reloader: Reloader
+    drop_watch: DropWatch
 
 
 class Composition:
@@ -84,7 +87,8 @@ class Composition:
         self.monitors = TunnelMonitors(host, self._renew, clock)
         self.mtus = PathMtuDiscovery(config, host, lambda: self.spd.tunnel_numbers, clock)
         host_watch = HostWatch(host, lambda: self.ike, clock)
-        self.services = Services((self.carriers, self.mtus, ZoneLog(host.reports), self.monitors, host_watch))
+        self.nat_flows = NatFlows(host, clock)
+        self.services = Services((self.carriers, self.mtus, ZoneLog(host.reports), self.monitors, host_watch, self.nat_flows))
         self.engine: Engine | None = None
         self._children: IkeChildren | None = None
 
@@ -138,6 +142,14 @@ class Composition:
         spd, host, clock = self.spd, self.host, self.clock
         notices = Notices(clock)
         events = Events(spd=spd, plane=plane, sad=sad, manual=manual, ike=ike, notices=notices, fail=fail, clock=clock)
+        examples = DropExamples(
+            self.config,
+            plane=plane,
+            spd=spd,
+            own_addresses=host.peers.own_addresses,
+            state=lambda name: self._state_of(name, ike, manual),
+            clock=clock,
+        )
         inspection = Inspection(
             self.config,
             spd=spd,
@@ -148,12 +160,26 @@ class Composition:
             host=host,
             mtus=self.mtus,
             monitors=self.monitors,
+            drop_examples=examples,
             notices=notices,
             clock=clock,
         )
-        parts = ReloadParts(spd, host, plane, sad, links, manual, ike, self.services, (notices, inspection), self.mtus.first_of)
+        parts = ReloadParts(
+            spd,
+            host,
+            plane,
+            sad,
+            links,
+            manual,
+            ike,
+            self.services,
+            (notices, inspection, examples),
+            self.mtus.first_of,
+            self.nat_flows.before_routes,
+        )
         reloader = Reloader(self.config, parts, self.reconfigure, clock)
-        return Engine(ike, events, Housekeeping(sad, events.handle, clock), CloneWatch(plane, ike), inspection, reloader)
+        watch = DropWatch(plane, examples, notices, self._drops_began, clock)
+        return Engine(ike, events, Housekeeping(sad, events.handle, clock), CloneWatch(plane, ike), inspection, reloader, watch)
 
     def reconfigure(self, config: Config) -> None:
         """Another configuration is in force; outer headers are as it says."""
@@ -162,6 +188,17 @@ class Composition:
             self._children.set_outer_headers()
 
     # ---- who hears of what
+
+    def _drops_began(self, reason: str) -> None:
+        if reason == "policy_none":
+            self.nat_flows.ask()
+
+    def _state_of(self, name: str, ike: IkeDriver, manual: ManualSas) -> str:
+        """How a tunnel is, in words."""
+        if not self.config.has_tunnel(name):
+            return "gone"
+        keying = manual.status(name) if self.config.tunnel(name).auth is None else ike.status(name)
+        return keying.state if keying.state_text in ("", keying.state) else f"{keying.state}: {keying.state_text}"
 
     def _renew(self, name: str) -> None:
         """A tunnel carries nothing, says its monitor: new keys show whether the peer is there, and help if only an SA was lost."""
