@@ -40,7 +40,7 @@ from ipsec_dp.services.zone_log import ZoneLog
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ipsec_dp.config import Config
+    from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.dataplane import OuterPath
     from ipsec_dp.network.host import Host, OuterLinks
     from ipsec_dp.util.clock import Clock
@@ -62,6 +62,12 @@ def wanted_provider(environment: Mapping[str, str]) -> Provider:
     if name not in PROVIDERS:
         raise GatewayFailedError(f"{PROVIDER_VARIABLE}={name}: no such provider; write one of {', '.join(PROVIDERS)}")
     return PROVIDERS[name]
+
+
+def _state_of(tunnel: Tunnel, ike: IkeDriver, manual: ManualSas) -> str:
+    """How a tunnel is, in words."""
+    keying = manual.status(tunnel.name) if tunnel.auth is None else ike.status(tunnel.name)
+    return keying.state if keying.state_text in ("", keying.state) else f"{keying.state}: {keying.state_text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,7 @@ class Composition:
             plane=plane,
             spd=spd,
             own_addresses=host.peers.own_addresses,
-            state=lambda name: self._state_of(name, ike, manual),
+            state=lambda tunnel: _state_of(tunnel, ike, manual),
             clock=clock,
         )
         inspection = Inspection(
@@ -192,13 +198,6 @@ class Composition:
     def _drops_began(self, reason: str) -> None:
         if reason == "policy_none":
             self.nat_flows.ask()
-
-    def _state_of(self, name: str, ike: IkeDriver, manual: ManualSas) -> str:
-        """How a tunnel is, in words."""
-        if not self.config.has_tunnel(name):
-            return "gone"
-        keying = manual.status(name) if self.config.tunnel(name).auth is None else ike.status(name)
-        return keying.state if keying.state_text in ("", keying.state) else f"{keying.state}: {keying.state_text}"
 
     def _renew(self, name: str) -> None:
         """A tunnel carries nothing, says its monitor: new keys show whether the peer is there, and help if only an SA was lost."""

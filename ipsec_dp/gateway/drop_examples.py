@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
     from contextlib import AsyncExitStack
 
-    from ipsec_dp.config import Config
+    from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.dataplane import DataPlane, DropExample
     from ipsec_dp.gateway.notices import Notices
@@ -52,7 +52,7 @@ class DropExamples:
         plane: DataPlane,
         spd: Spd,
         own_addresses: Callable[[], Awaitable[Collection[Address]]],
-        state: Callable[[str], str],
+        state: Callable[[Tunnel], str],
         clock: Clock,
     ) -> None:
         self._plane, self._spd, self._own_addresses, self._state, self._clock = plane, spd, own_addresses, state, clock
@@ -78,7 +78,7 @@ class DropExamples:
     def _status(self, reason: str, example: DropExample, own: Collection[Address]) -> DropExampleStatus:
         interface = None if example.interface is None else self._spd.interface_names.get(example.interface)
         carrier = None if example.tunnel is None else self._spd.tunnel_names.get(example.tunnel)
-        scene = Scene(example, self._rules_on(interface), self._config.tunnels, own, interface, carrier, self._state)
+        scene = Scene(example, self._rules_on(interface), self._config.tunnels, own, interface, carrier, self._state_of)
         ago = self._clock.now() - example.at / NS_PER_S
         icmp = icmp_of(example.protocol, example.source_port)
         return DropExampleStatus(
@@ -99,6 +99,9 @@ class DropExamples:
             ago_s=round(ago, 1),
             cause=cause_of(reason, scene),
         )
+
+    def _state_of(self, name: str) -> str:
+        return self._state(self._config.tunnel(name)) if self._config.has_tunnel(name) else "gone"
 
     def _rules_on(self, interface: str | None) -> Sequence[Rule]:
         """Those that count on an interface; None: all."""

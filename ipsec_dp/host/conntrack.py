@@ -85,7 +85,8 @@ class NatFlow:
         words = ["conntrack -D", f"-f ipv{way.source.version}", f"-p {_PROTOCOL_WORDS.get(self.protocol, self.protocol)}"]
         words += [f"-s {way.source}", f"-d {way.destination}"]
         if self.icmp_id is not None:
-            words += [f"--icmp-type {way.source_port >> 8}", f"--icmp-code {way.source_port & 255}", f"--icmp-id {self.icmp_id}"]
+            parts = {"type": way.source_port >> 8, "code": way.source_port & 255, "id": self.icmp_id}
+            words += [f"--{_PROTOCOL_WORDS[self.protocol]}-{part} {value}" for part, value in parts.items()]
         elif way.source_port != PORT_OPAQUE and self.protocol != 47:
             words += [f"--sport {way.source_port}", f"--dport {way.destination_port}"]
         return " ".join(words if self.zone is None else [*words, f"-w {self.zone}"])

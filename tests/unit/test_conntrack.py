@@ -51,6 +51,11 @@ PING = connection(
     half(4, B, OUTER, 1, icmp_id=99, icmp_type=0, icmp_code=0),
     ("CTA_ZONE", 5),
 )
+PING6 = connection(
+    6,
+    half(6, A6, B6, 58, icmpv6_id=5, icmpv6_type=128, icmpv6_code=0),
+    half(6, B6, OUTER6, 58, icmpv6_id=5, icmpv6_type=129, icmpv6_code=0),
+)
 TCP6 = connection(6, half(6, A6, B6, 6, src_port=1, dst_port=443), half(6, B6, OUTER6, 6, src_port=443, dst_port=1))
 IPIP = connection(4, half(4, A, B, 4), half(4, B, OUTER, 4))
 REDIRECTED = connection(4, half(4, A, "203.0.113.9", 17, src_port=5, dst_port=80), half(4, B, OUTER, 17, src_port=8080, dst_port=5))
@@ -81,6 +86,10 @@ def test_icmp_has_its_type_and_code_in_both_ports():
     [
         (UDP, "conntrack -D -f ipv4 -p udp -s 10.1.0.2 -d 10.2.0.2 --sport 5555 --dport 7000"),
         (PING, "conntrack -D -f ipv4 -p icmp -s 10.1.0.2 -d 10.2.0.2 --icmp-type 8 --icmp-code 0 --icmp-id 99 -w 5"),
+        (
+            PING6,
+            "conntrack -D -f ipv6 -p icmpv6 -s fd00:1::2 -d fd00:2::2 --icmpv6-type 128 --icmpv6-code 0 --icmpv6-id 5",
+        ),
         (TCP6, "conntrack -D -f ipv6 -p tcp -s fd00:1::2 -d fd00:2::2 --sport 1 --dport 443"),
         (IPIP, "conntrack -D -f ipv4 -p 4 -s 10.1.0.2 -d 10.2.0.2"),
     ],
