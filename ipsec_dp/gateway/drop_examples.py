@@ -17,7 +17,7 @@ from ipsec_dp.ipsec.flow import flow_text, icmp_of, port_of, protocol_text
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
     from contextlib import AsyncExitStack
 
     from ipsec_dp.config import Config, Tunnel
@@ -61,7 +61,7 @@ class DropExamples:
     def reconfigure(self, config: Config) -> None:
         """Causes are judged by this configuration from now on."""
         self._config = config
-        self._rules: dict[str | None, list[Rule]] | None = None  # by interface, made at the first question
+        self._rules: Mapping[str | None, Sequence[Rule]] | None = None  # by interface, None: all; made at the first question
 
     async def of(self, reasons: Collection[str]) -> dict[str, tuple[DropExampleStatus, ...]]:
         """The examples of each of these reasons that has some, the newest first."""
@@ -72,13 +72,16 @@ class DropExamples:
             own = await self._own_addresses()
         except IpsecDpError:  # the cause is less certain then
             own = ()
-        told = [(reason, self._status(reason, each, own)) async for reason, each in in_slices(found)]
+        rules = await self._by_interface()
+        told = [(reason, self._status(reason, each, own, rules)) async for reason, each in in_slices(found)]
         return {reason: tuple(each for _, each in rows) for reason, rows in groupby(told, key=lambda row: row[0])}
 
-    def _status(self, reason: str, example: DropExample, own: Collection[Address]) -> DropExampleStatus:
+    def _status(
+        self, reason: str, example: DropExample, own: Collection[Address], rules: Mapping[str | None, Sequence[Rule]]
+    ) -> DropExampleStatus:
         interface = None if example.interface is None else self._spd.interface_names.get(example.interface)
         carrier = None if example.tunnel is None else self._spd.tunnel_names.get(example.tunnel)
-        scene = Scene(example, self._rules_on(interface), self._config.tunnels, own, interface, carrier, self._state_of)
+        scene = Scene(example, rules.get(interface, ()), self._config.tunnels, own, interface, carrier, self._state_of)
         ago = self._clock.now() - example.at / NS_PER_S
         icmp = icmp_of(example.protocol, example.source_port)
         return DropExampleStatus(
@@ -103,15 +106,19 @@ class DropExamples:
     def _state_of(self, name: str) -> str:
         return self._state(self._config.tunnel(name)) if self._config.has_tunnel(name) else "gone"
 
-    def _rules_on(self, interface: str | None) -> Sequence[Rule]:
-        """Those that count on an interface; None: all."""
-        if self._rules is None:
-            self._rules = defaultdict(list)
-            for rule in self._config.rules:
-                self._rules[None].append(rule)
-                for name in self._spd.interface_numbers if rule.interface is None else (rule.interface,):
-                    self._rules[name].append(rule)
-        return self._rules.get(interface, ())
+    async def _by_interface(self) -> Mapping[str | None, Sequence[Rule]]:
+        """The rules that count on each interface, in the order of decision; None: all."""
+        if self._rules is not None:
+            return self._rules
+        config = self._config
+        found: defaultdict[str | None, list[Rule]] = defaultdict(list)
+        everywhere = [None, *dict.fromkeys(tunnel.interface for tunnel in config.tunnels)]
+        async for rule in in_slices(config.rules):
+            for name in everywhere if rule.interface is None else (None, rule.interface):
+                found[name].append(rule)
+        if config is self._config:
+            self._rules = found
+        return found
 
 
 def _text(example: DropExample, interface: str | None, tunnel: str | None) -> str:

@@ -129,6 +129,7 @@ class NatFlows:
         self._host, self._clock = host, clock
         self._config: Config | None = None
         self._earlier: frozenset[NatFlow] = frozenset()  # from before their route led in
+        self._judges: tuple[Config, CaughtFlows] | None = None  # the last configuration's
         self._asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -186,8 +187,10 @@ class NatFlows:
     async def _caught(self, flows: list[NatFlow], config: Config) -> list[Caught]:
         if not flows:
             return []
-        caught = CaughtFlows(config)
-        return [found async for flow in in_slices(flows) if (found := caught.judge(flow)) is not None]
+        if self._judges is None or self._judges[0] is not config:
+            self._judges = config, CaughtFlows(config)
+        judge = self._judges[1].judge
+        return [found async for flow in in_slices(flows) if (found := judge(flow)) is not None]
 
     async def _delete(self, flows: list[NatFlow]) -> frozenset[NatFlow]:
         gone = await self._host.flows.delete(flows) if flows else []

@@ -220,19 +220,22 @@ class MemoryEchoes:
 class MemoryFlows:
     """Translated connections: those in `present`. `deleted` are no longer there."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
         self.present: list[NatFlow] = []
         self.deleted: list[NatFlow] = []
         self.asked = 0
 
     async def translated(self) -> list[NatFlow]:
         self.asked += 1
+        self._note("connections listed")
         return list(self.present)
 
     async def delete(self, flows: Sequence[NatFlow]) -> list[NatFlow]:
         gone = [flow for flow in flows if flow in self.present]
         self.present = [flow for flow in self.present if flow not in gone]
         self.deleted += gone
+        self._note("connections deleted")
         return gone
 
 
@@ -374,7 +377,7 @@ class MemoryHost:
         self.routes = MemoryRoutes(map(ip_address, addresses), mtu)
         self.peers = PeerRoutes(self.routes)
         self.reports = MemoryReports(self.note)
-        self.flows = MemoryFlows()
+        self.flows = MemoryFlows(self.note)
         self.conditions = Conditions(clock)
         self._clock = clock
         self._network = Network() if network is None else network
