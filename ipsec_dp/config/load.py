@@ -103,6 +103,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
         routes=_resolve_routes(document, findings),
         zones=resolve_zones(document, findings),
         zone_rules=resolve_zone_rules(document, findings),
+        nat_flows=gateway.nat_flows,
     )
     if not names and not findings.errors:
         findings.at("").warn("tunnel", "there is none", "write a [[tunnel]] for each peer")

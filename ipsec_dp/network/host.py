@@ -12,12 +12,13 @@ from ipsec_dp.network.peer_routes import LinkSource
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AsyncExitStack
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.dataplane import DataPlane, Endpoint
+    from ipsec_dp.host.conntrack import NatFlow
     from ipsec_dp.host.echo import Echo
     from ipsec_dp.host.filters import Filter
     from ipsec_dp.host.nflog import Line
@@ -167,6 +168,16 @@ class HostReports(Protocol):
         """Replies with this identifier that come out of tunnel interfaces; `keep(set())` ends them."""
 
 
+class HostFlows(Protocol):
+    """Connections that the kernel tracks and whose source it translates."""
+
+    async def translated(self) -> list[NatFlow]:
+        """Those that there are, `conntrack.READ_MOST` of an IP version at the most; none where that cannot be asked."""
+
+    async def delete(self, flows: Sequence[NatFlow]) -> list[NatFlow]:
+        """Forgets these; those that were still there. Their next packets begin anew."""
+
+
 class Host(Protocol):
     """All that a gateway needs of the machine on which it runs."""
 
@@ -187,6 +198,9 @@ class Host(Protocol):
 
     @property
     def reports(self) -> HostReports: ...
+
+    @property
+    def flows(self) -> HostFlows: ...
 
     @property
     def conditions(self) -> Conditions:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from ipsec_dp.host import HostError
+from ipsec_dp.host.conntrack import KernelFlows
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.network import workers
 from ipsec_dp.network.foreign_rules import ForeignRules
@@ -42,6 +43,7 @@ class LinuxHost:
         self.changing = asyncio.Lock()
         self.guard = LinuxGuard(config, lambda: self.peers)
         self.interfaces = LinuxInterfaces(config, self._ipr)
+        self.flows = KernelFlows()
         self.conditions = Conditions(clock)
         self.routing = LinuxRouting(config, self._ipr, self.interfaces, ForeignRules(self.conditions))
         self.reports = KernelReports(clock)

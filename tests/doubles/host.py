@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import Encapsulation, Endpoint, MemoryDatagram
 from ipsec_dp.host import HostError
-from ipsec_dp.host.decision import Way
+from ipsec_dp.host.decision import FlowTuple
 from ipsec_dp.host.filters import Filter
 from ipsec_dp.host.outer import OuterRoute
 from ipsec_dp.host.sockets import NAT_PORT
@@ -28,12 +28,13 @@ from ipsec_dp.network.peer_routes import PeerRoutes
 from ipsec_dp.util.conditions import Conditions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AsyncExitStack
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.dataplane import DataPlane
+    from ipsec_dp.host.conntrack import NatFlow
     from ipsec_dp.host.echo import Echo
     from ipsec_dp.host.routing_rules import RouteQuestion
     from ipsec_dp.ipsec.addresses import Address
@@ -68,8 +69,8 @@ class MemoryRoutes:
     def link_mtus(self) -> dict[str, int]:
         return self.links
 
-    async def way(self, asked: RouteQuestion) -> Way:
-        return Way(None, code=errno.ENETUNREACH) if asked.destination in self.refused else Way("wan", 254)
+    async def way(self, asked: RouteQuestion) -> FlowTuple:
+        return FlowTuple(None, code=errno.ENETUNREACH) if asked.destination in self.refused else FlowTuple("wan", 254)
 
 
 class MemoryGuard:
@@ -228,6 +229,28 @@ class MemoryEchoes:
         self.answered(echo._replace(source=echo.destination, destination=echo.source))
 
 
+class MemoryFlows:
+    """Translated connections: those in `present`. `deleted` are no longer there."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self.present: list[NatFlow] = []
+        self.deleted: list[NatFlow] = []
+        self.asked = 0
+
+    async def translated(self) -> list[NatFlow]:
+        self.asked += 1
+        self._note("connections listed")
+        return list(self.present)
+
+    async def delete(self, flows: Sequence[NatFlow]) -> list[NatFlow]:
+        gone = [flow for flow in flows if flow in self.present]
+        self.present = [flow for flow in self.present if flow not in gone]
+        self.deleted += gone
+        self._note("connections deleted")
+        return gone
+
+
 class MemoryReports:
     """A test reports in the kernel's place: `report("network changes")`."""
 
@@ -369,6 +392,7 @@ class MemoryHost:
         self.routes = MemoryRoutes(map(ip_address, addresses), mtu)
         self.peers = PeerRoutes(self.routes)
         self.reports = MemoryReports(self.note)
+        self.flows = MemoryFlows(self.note)
         self.conditions = Conditions(clock)
         self._clock = clock
         self._network = Network() if network is None else network
