@@ -16,7 +16,7 @@ import pytest
 
 from ipsec_dp import __version__
 from ipsec_dp.bench import esp
-from ipsec_dp.cli import commands, demo, doctor, main
+from ipsec_dp.cli import asking, demo, doctor, main
 from ipsec_dp.errors import ControlError, NoDaemonError
 from ipsec_dp.gateway import control, daemon
 
@@ -213,14 +213,14 @@ def listen(path: Path) -> socket.socket:
 
 def test_without_control_the_hosts_own_gateway_or_the_only_one_is_meant(tmp_path):
     with pytest.raises(NoDaemonError, match="no gateway runs here"):
-        commands.find_control(tmp_path, "host")
+        asking.find_control(tmp_path, "host")
     with listen(tmp_path / "b.sock"):
-        assert commands.find_control(tmp_path, "host") == tmp_path / "b.sock"
+        assert asking.find_control(tmp_path, "host") == tmp_path / "b.sock"
         with listen(tmp_path / "c.sock"):
             with pytest.raises(click.UsageError, match=r"b\.sock, .*c\.sock"):
-                commands.find_control(tmp_path, "host")
+                asking.find_control(tmp_path, "host")
             with listen(tmp_path / "host.sock"):
-                assert commands.find_control(tmp_path, "host") == tmp_path / "host.sock"
+                assert asking.find_control(tmp_path, "host") == tmp_path / "host.sock"
 
 
 PARTS = {"doctor": doctor, "demo": demo, "bench": esp}

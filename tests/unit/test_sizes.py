@@ -15,7 +15,6 @@ DIRECTORIES = ("ipsec_dp", "native", "tests", "benchmarks")
 LINES, METHODS, ATTRIBUTES = 400, 25, 18
 
 LONG = {
-    "ipsec_dp/cli/commands.py": "each verb with its options, in the order in which help lists them",
     "native/dp.h": "all that Python calls: cffi reads it whole",
     "tests/doubles/host.py": "one host in memory: every part of the interface Host",
     "tests/mutants/run.py": "a program that takes nothing from the tree that it copies",

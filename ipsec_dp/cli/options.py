@@ -1,0 +1,48 @@
+"""What several verbs have in common: their options, what stands at the end of their help, and how they load what they need."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ipsec_dp.errors import IpsecDpError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipsec_dp.errors import Finding
+
+FILE = click.Path(path_type=Path)
+
+control_option = click.option(
+    "--control", type=FILE, metavar="PATH", help="The gateway's control socket, when it is not this host's only one."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def examples(*lines: str) -> str:
+    """What `--help` ends with."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def heed_interrupts() -> None:
+    """Lets SIGINT end this process as Ctrl-C does: a shell that starts it in the background has it inherit SIGINT as ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def show_findings(findings: tuple[Finding, ...]) -> None:
+    for finding in findings:
+        click.echo(str(finding), err=True)
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Around the import of what one verb alone needs: made then, so that the others start quickly and without its libraries."""
+    try:
+        yield
+    except ImportError as error:
+        raise IpsecDpError(f"{error.name} cannot be loaded: {error}; run `make setup`, or install the package anew") from error
