@@ -1,7 +1,7 @@
 """All verbs, in the order in which one meets them.
 
-Each stands with its arguments, help and examples in `life`, `tunnels` or `tools`; it checks what it was given and calls the one that
-does the work.
+Each stands with its arguments, help and examples in `life`, `tunnels` or `tools`; it checks what it was given, and calls the
+function that does the work.
 """
 
 from __future__ import annotations
