@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import click
@@ -28,7 +29,7 @@ def up(file: Path, control: Path | None) -> int:
     It runs in the foreground until SIGTERM, Ctrl-C or `ipsec-dp down`, and then takes everything away again. After a crash a guard
     stays that lets no protected traffic out in clear; the next `up` adopts it.
     """
-    heed_interrupts()
+    heed_interrupts(signal.SIG_DFL)  # until the gateway has a handler of its own: nothing is begun before
     config = load(file)
     show_findings(config.warnings)
     with loading():

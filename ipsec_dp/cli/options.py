@@ -12,7 +12,8 @@ import click
 from ipsec_dp.errors import IpsecDpError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from ipsec_dp.errors import Finding
 
@@ -29,9 +30,9 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def heed_interrupts() -> None:
+def heed_interrupts(handler: Callable[[int, FrameType | None], object] | signal.Handlers = signal.default_int_handler) -> None:
     """Lets SIGINT end this process as Ctrl-C does: a shell that starts it in the background has it inherit SIGINT as ignored."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, handler)
 
 
 def show_findings(findings: tuple[Finding, ...]) -> None:

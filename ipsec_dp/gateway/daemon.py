@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.dataplane import protect_process
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.gateway import Gateway
+from ipsec_dp.util.faults import explained, log_to_stderr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,11 +30,11 @@ def _notify(state: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
             notify.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
-        except OSError as error:
-            log.warning("the service manager at %s could not be told: %s", address, error.strerror)
+    except OSError as error:
+        log.warning("the service manager at %s could not be told: %s", address, error.strerror or error)
 
 
 async def _serve(gateway: Gateway) -> int:
@@ -52,11 +53,12 @@ async def _serve(gateway: Gateway) -> int:
 
 def run(config: Config, control_path: Path) -> int:
     """Runs the gateway; its exit status. Errors are logged in one line each: what is wrong, and what would help."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    protect_process()
-    sys.setswitchinterval(SWITCH_S)
+    log_to_stderr()
     try:
-        return asyncio.run(_serve(Gateway(config, control_path)))
+        with explained("the gateway ended"):
+            protect_process()
+            sys.setswitchinterval(SWITCH_S)
+            return asyncio.run(_serve(Gateway(config, control_path)))
     except IpsecDpError as error:
         log.error("%s", error)
         return error.exit_status

@@ -1,8 +1,8 @@
 """One gateway: brought up in the order that never lets protected traffic out, and taken down in reverse.
 
-Up: control socket (one gateway of a name at a time) → guard → data plane → TUN interfaces → policy → manual SAs → loops → routes →
-services → IKE. Down: the same backwards, the guard last. A start that fails leaves the guard where it is, as a crash does;
-the next start adopts it.
+Up: its name (one gateway of a name at a time) → guard → control socket → data plane → TUN interfaces → policy → manual SAs →
+loops → routes → services → IKE. Down: the same backwards, the guard last. A start that fails leaves the guard where it is, as a
+crash does; the next start adopts it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from ipsec_dp.gateway.composition import Composition, GatewayFailedError
 from ipsec_dp.gateway.control import ControlServer
 from ipsec_dp.gateway.messages import ReloadRequest
 from ipsec_dp.gateway.verbs import GatewayVerbs
+from ipsec_dp.host.claim import RunningError
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network.linux_host import LinuxHost
+from ipsec_dp.network.remains import advice
 from ipsec_dp.util.clock import SystemClock
+from ipsec_dp.util.faults import explained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,16 +63,26 @@ class Gateway:
 
     async def start(self) -> None:
         """Brings everything up. Raises IpsecDpError; then `close` takes away what was made, but for the guard."""
-        await self._control.start()
-        await self._parts.host.close_guard()
         try:
-            await self._start_inside()
-        except IpsecDpError:
-            log.warning(
-                "the guard stays, so that nothing protected leaves in clear; the next `up` adopts it, %s",
-                self._parts.host.guard.hint,
-            )
+            with explained("the gateway could not be started"):
+                await self._parts.host.close_guard()
+                await self._control.start()
+                await self._start_inside()
+        except RunningError:
             raise
+        except IpsecDpError:
+            await self._log_what_holds()
+            raise
+
+    async def _log_what_holds(self) -> None:
+        """What the kernel has, not what was wanted of it."""
+        try:
+            with explained("asking the kernel"):
+                log.warning("%s", (await self._parts.host.remains()).advice)
+        except IpsecDpError as error:
+            log.warning(
+                "what keeps protected traffic from leaving in clear cannot be seen: %s; %s", error, advice(self.config.name)
+            )
 
     async def _start_inside(self) -> None:
         stack, parts, host, tunnels = self._stack, self._parts, self._parts.host, self.config.tunnels

@@ -22,6 +22,7 @@ from ipsec_dp.host.outer import OuterRoute
 from ipsec_dp.host.sockets import NAT_PORT
 from ipsec_dp.network.outer_sockets import NON_ESP_MARKER
 from ipsec_dp.network.peer_routes import PeerRoutes
+from ipsec_dp.network.remains import Remains
 from ipsec_dp.util.conditions import Conditions
 
 if TYPE_CHECKING:
@@ -65,8 +66,6 @@ class MemoryRoutes:
 
 class MemoryGuard:
     """Keeps the configurations that it is closed for."""
-
-    hint = "and nothing opens it: it is in memory"
 
     def __init__(self, config: Config, note: Callable[[str], None]) -> None:
         self.config, self._note = config, note
@@ -367,6 +366,14 @@ class MemoryHost:
     async def close_guard(self) -> None:
         self.guard.close()
         self.routing.hold()
+
+    async def close_for(self, config: Config) -> None:
+        self.guard.config = config
+        self.guard.close()
+        self.routing.hold()
+
+    async def remains(self) -> Remains:
+        return Remains(self.guard.config.name, guard=bool(self.guard.closed_for))
 
     async def open_guard(self) -> None:
         self.note("routes removed")
