@@ -19,6 +19,8 @@ VERBS: Final = (
     tunnels.status,
     life.check,
     life.reload,
+    life.guard,
+    life.open_,
     tunnels.initiate,
     tunnels.rekey,
     tunnels.terminate,

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import platform
 import signal
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ipsec_dp.cli import render
 from ipsec_dp.cli.asking import ask, read
 from ipsec_dp.cli.options import FILE, control_option, examples, heed_interrupts, json_option, loading, show_findings
-from ipsec_dp.config import examine, load
-from ipsec_dp.errors import Finding
+from ipsec_dp.config import examine, load, load_to_close
+from ipsec_dp.errors import ControlError, Finding, NoDaemonError
 from ipsec_dp.gateway import messages
+from ipsec_dp.util.faults import log_to_stderr
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PREFIXES_SHOWN = 20
 RELOAD_TIMEOUT_S = 600.0  # ten thousand tunnels are read in seconds, several reloads wait for each other
 
 
@@ -45,9 +54,71 @@ def down(control: Path | None, as_json: bool) -> int:
 
     Interfaces, routes and keys go, the guard too unless keep_closed is set.
     """
-    result = ask(control, messages.DownRequest())
+    try:
+        result = ask(control, messages.DownRequest())
+    except NoDaemonError as error:
+        with loading():
+            from ipsec_dp.gateway.stopped import advice
+        left = advice([platform.node() if control is None else control.stem])
+        raise NoDaemonError(f"{error}; {left}" if left else str(error)) from error
     click.echo(json.dumps(result) if as_json else "stopped")
     return 0
+
+
+@click.command(epilog=examples("ipsec-dp guard /etc/ipsec-dp/site-a.toml"))
+@click.argument("file", type=FILE)
+def guard(file: Path) -> int:
+    """Close what FILE protects, and do nothing else.
+
+    For the time between boot and `up`: guard, zones, unreachable routes and what bypasses them are made, and it ends. No tunnel, no
+    IKE. Once more changes nothing; `up` adopts what is there. A secret that is missing or a certificate that has expired hinders
+    `up`, and not this.
+    """
+    heed_interrupts()
+    config = load_to_close(file)
+    show_findings(config.warnings)
+    with loading():
+        from ipsec_dp.gateway.stopped import close
+    log_to_stderr()
+    click.echo(f"gateway {config.name}: {asyncio.run(close(config)).text}")
+    return 0
+
+
+@click.command("open", epilog=examples("ipsec-dp open site-a", "ipsec-dp open site-a --yes-in-clear"))
+@click.argument("name")
+@click.option("--yes-in-clear", is_flag=True, help="Do not ask: what was protected may leave in clear.")
+def open_(name: str, yes_in_clear: bool) -> int:
+    """Let leave in clear what gateway NAME left closed.
+
+    For a gateway that does not run and will not be started again, as after a crash: guard, zones, routes and rules of its name go.
+    Where it can be started, `ipsec-dp up` is better: it goes on from there without a packet in clear.
+    """
+    with loading():
+        from ipsec_dp.gateway.stopped import left, open_up
+    found = asyncio.run(left(name))
+    if not found and not found.unseen:
+        click.echo(f"gateway {name} left nothing here: nothing is closed in its name")
+        return 0
+    if found.unseen:
+        raise ControlError(f"what gateway {name} left cannot be seen, and nothing was changed: {found.unseen}")
+    _show_held(name, found.held)
+    if not yes_in_clear:
+        if not sys.stdin.isatty():
+            raise click.UsageError("there is no terminal to ask at: add --yes-in-clear")
+        if click.prompt("Type the gateway's name to let it leave in clear", default="", show_default=False, err=True) != name:
+            raise ControlError("that is another name; nothing was changed")
+    log_to_stderr()
+    asyncio.run(open_up(name))
+    return 0
+
+
+def _show_held(name: str, held: Sequence[str]) -> None:
+    click.echo(f"Gateway {name} does not run. What it left keeps traffic to these prefixes from leaving in clear:", err=True)
+    for prefix in held[:PREFIXES_SHOWN]:
+        click.echo(f"  {prefix}", err=True)
+    if len(held) > PREFIXES_SHOWN:
+        click.echo(f"  and {len(held) - PREFIXES_SHOWN} more", err=True)
+    click.echo("`ipsec-dp up FILE` protects them again, without a packet in clear.", err=True)
 
 
 @click.command(
