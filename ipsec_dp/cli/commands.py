@@ -19,6 +19,7 @@ VERBS: Final = (
     tunnels.status,
     life.check,
     life.reload,
+    life.confirm,
     life.guard,
     life.open_,
     tunnels.initiate,

@@ -11,17 +11,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from ipsec_dp.cli import render
 from ipsec_dp.cli.asking import ask, read
-from ipsec_dp.cli.options import FILE, control_option, examples, heed_interrupts, json_option, loading, show_findings
+from ipsec_dp.cli.options import (
+    FILE,
+    confirm_option,
+    control_option,
+    examples,
+    heed_interrupts,
+    json_option,
+    loading,
+    show_findings,
+)
 from ipsec_dp.config import examine, load, load_to_close
+from ipsec_dp.config.model import control_socket
 from ipsec_dp.errors import ControlError, Finding, NoDaemonError
 from ipsec_dp.gateway import messages
 from ipsec_dp.util.faults import log_to_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ipsec_dp.config import Config
+    from ipsec_dp.gateway.management import Lockout
 
 PREFIXES_SHOWN = 20
 RELOAD_TIMEOUT_S = 600.0  # ten thousand tunnels are read in seconds, several reloads wait for each other
@@ -32,7 +46,8 @@ RELOAD_TIMEOUT_S = 600.0  # ten thousand tunnels are read in seconds, several re
 )
 @click.argument("file", type=FILE)
 @control_option
-def up(file: Path, control: Path | None) -> int:
+@confirm_option("Go back to closed after TIME unless `ipsec-dp confirm` comes before: for a host that is administered from afar.")
+def up(file: Path, control: Path | None, confirm_s: int | None) -> int:
     """Bring FILE's tunnels up and keep them up.
 
     It runs in the foreground until SIGTERM, Ctrl-C or `ipsec-dp down`, and then takes everything away again. After a crash a guard
@@ -41,9 +56,16 @@ def up(file: Path, control: Path | None) -> int:
     heed_interrupts(signal.SIG_DFL)  # until the gateway has a handler of its own: nothing is begun before
     config = load(file)
     show_findings(config.warnings)
+    lockout = _look(config)
+    _show_lockout(lockout, file)
     with loading():
+        from ipsec_dp.gateway.confirmation import Trial
         from ipsec_dp.gateway.daemon import run
-    return int(run(config, config.control_path if control is None else control))
+        from ipsec_dp.gateway.management import with_bypass
+    path = config.control_path if control is None else control
+    if confirm_s is None:
+        return int(run(config, path))
+    return int(run(config, path, Trial(confirm_s, with_bypass(config, lockout))))
 
 
 @click.command(epilog=examples("ipsec-dp down", "ipsec-dp down --control /run/ipsec-dp/site-a.sock"))
@@ -133,11 +155,14 @@ def check(file: Path, as_json: bool) -> int:
     others, not a key. Exit status 2 when anything is wrong; warnings alone leave it 0.
     """
     config, findings = examine(file)
+    lockout = None if config is None else _look(config)
     if as_json:
+        findings += () if lockout is None else (lockout.finding(str(file)),)
         rows = [{name: getattr(finding, name) for name in Finding.__slots__} for finding in findings]
         click.echo(json.dumps({"schema": 1, "file": str(file), "ok": config is not None, "findings": rows}, indent=2))
     else:
         show_findings(findings)
+        _show_lockout(lockout, file)
         if config is not None:
             tunnels, policies, routes = len(config.tunnels), len(config.policies), len(config.routes)
             click.echo(f"{file}: good: {counted(tunnels, 'tunnel')}, {counted(policies, 'policy')}, {counted(routes, 'route')}")
@@ -147,14 +172,15 @@ def check(file: Path, as_json: bool) -> int:
 @click.command(epilog=examples("ipsec-dp reload", "ipsec-dp reload /etc/ipsec-dp/new.toml", "ipsec-dp reload --json | jq .changed"))
 @click.argument("file", type=FILE, required=False)
 @control_option
+@confirm_option("The former configuration comes back after TIME unless `ipsec-dp confirm` comes before.")
 @json_option
-def reload(file: Path | None, control: Path | None, as_json: bool) -> int:
+def reload(file: Path | None, control: Path | None, confirm_s: int | None, as_json: bool) -> int:
     """Take what changed in the configuration over, and nothing else.
 
     FILE: another file than the one taken over last. Tunnels that nothing changes for lose no packet. Secrets, certificates and CRLs
     are read again too. A file with an error changes nothing: it is shown as `check` does, exit status 2.
     """
-    request = messages.ReloadRequest(file=None if file is None else str(file.absolute()))
+    request = messages.ReloadRequest(file=None if file is None else str(file.absolute()), confirm_s=confirm_s)
     answer = ask(control, request, RELOAD_TIMEOUT_S)
     outcome = read(answer, messages.ReloadAnswer)
     if as_json:
@@ -162,8 +188,47 @@ def reload(file: Path | None, control: Path | None, as_json: bool) -> int:
     else:
         show_findings(outcome.findings)
         if outcome.applied:
-            render.print_reload(read(answer, messages.ReloadResult))
+            result = read(answer, messages.ReloadResult)
+            render.print_reload(result)
+            if result.confirm_within_s is not msgspec.UNSET:
+                click.echo(
+                    f"`ipsec-dp confirm` within {result.confirm_within_s:g} s keeps it; else the former configuration comes back"
+                )
+    if confirm_s is not None and outcome.applied and "confirm_within_s" not in answer:
+        raise ControlError("this gateway knows no --confirm: the configuration is taken over, and does not go back by itself")
     return 0 if outcome.applied else 2
+
+
+@click.command(epilog=examples("ipsec-dp confirm", "ipsec-dp confirm site-a"))
+@click.argument("name", required=False)
+@control_option
+@json_option
+def confirm(name: str | None, control: Path | None, as_json: bool) -> int:
+    """Keep what `up --confirm` or `reload --confirm` did.
+
+    NAME: the gateway, when it is not this host's only one. Come from where you administer this host: it shows that you still reach
+    it.
+    """
+    path = control_socket(name) if control is None and name is not None else control
+    answer = ask(path, messages.ConfirmRequest(name=name))
+    if as_json:
+        click.echo(json.dumps(answer))
+    else:
+        click.echo(f"{read(answer, messages.ConfirmAnswer).confirmed} is kept")
+    return 0
+
+
+def _look(config: Config) -> Lockout | None:
+    """Whether the configuration takes the way by which we administer this host."""
+    with loading():
+        from ipsec_dp.gateway.management import look
+    return asyncio.run(look(config))
+
+
+def _show_lockout(lockout: Lockout | None, file: Path) -> None:
+    if lockout is not None:
+        show_findings((lockout.finding(str(file)),))
+        click.echo(lockout.toml, err=True, nl=False)
 
 
 def counted(number: int, noun: str) -> str:

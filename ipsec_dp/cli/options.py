@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.config.quantities import parse_duration
+from ipsec_dp.errors import BadValueError, IpsecDpError
+from ipsec_dp.gateway.messages import CONFIRM_MAX_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +25,27 @@ control_option = click.option(
     "--control", type=FILE, metavar="PATH", help="The gateway's control socket, when it is not this host's only one."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+class DurationType(click.ParamType[int]):
+    """ "90s", "15m"; seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            seconds = parse_duration(value)
+        except BadValueError as error:
+            self.fail(str(error), param, ctx)
+        if not 1 <= seconds <= CONFIRM_MAX_S:
+            self.fail(f'{value} is no time to answer in; write "1s" to "1d"', param, ctx)
+        return seconds
+
+
+def confirm_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option("--confirm", "confirm_s", type=DurationType(), metavar="TIME", help=help_text)
 
 
 def examples(*lines: str) -> str:

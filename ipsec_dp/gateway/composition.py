@@ -14,6 +14,7 @@ from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.clone_watch import CloneWatch
+from ipsec_dp.gateway.confirmation import Confirmation
 from ipsec_dp.gateway.events import Events
 from ipsec_dp.gateway.housekeeping import Housekeeping
 from ipsec_dp.gateway.inspection import Inspection
@@ -85,6 +86,7 @@ class Composition:
         self.mtus = PathMtuDiscovery(config, host, lambda: self.spd.tunnel_numbers, clock)
         host_watch = HostWatch(host, lambda: self.ike, clock)
         self.services = Services((self.carriers, self.mtus, ZoneLog(host.reports), self.monitors, host_watch))
+        self.confirmation = Confirmation(host.conditions, clock)
         self.engine: Engine | None = None
         self._children: IkeChildren | None = None
 

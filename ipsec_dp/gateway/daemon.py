@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config import Config
+    from ipsec_dp.gateway.confirmation import Trial
 
 log = logging.getLogger("ipsec_dp")
 
@@ -51,14 +52,14 @@ async def _serve(gateway: Gateway) -> int:
         await gateway.close()
 
 
-def run(config: Config, control_path: Path) -> int:
-    """Runs the gateway; its exit status. Errors are logged in one line each: what is wrong, and what would help."""
+def run(config: Config, control_path: Path, trial: Trial | None = None) -> int:
+    """Runs the gateway, with `trial` on trial; its exit status. Errors are logged in one line each, with what would help."""
     log_to_stderr()
     try:
         with explained("the gateway ended"):
             protect_process()
             sys.setswitchinterval(SWITCH_S)
-            return asyncio.run(_serve(Gateway(config, control_path)))
+            return asyncio.run(_serve(Gateway(config, control_path, trial=trial)))
     except IpsecDpError as error:
         log.error("%s", error)
         return error.exit_status

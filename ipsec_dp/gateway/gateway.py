@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config import Config
+    from ipsec_dp.gateway.confirmation import Trial, Unconfirmed
     from ipsec_dp.network.host import Host
     from ipsec_dp.util.clock import Clock
 
@@ -41,8 +42,16 @@ PROGRESS_FROM = 1000  # tunnels: a start with so many takes seconds, and its log
 class Gateway:
     """`start`, `wait` until someone calls `stop` (or something breaks), `close`."""
 
-    def __init__(self, config: Config, control_path: Path, *, host: Host | None = None, clock: Clock | None = None) -> None:
-        """`host` None: this machine; `clock` None: the system's."""
+    def __init__(
+        self,
+        config: Config,
+        control_path: Path,
+        *,
+        host: Host | None = None,
+        clock: Clock | None = None,
+        trial: Trial | None = None,
+    ) -> None:
+        """`host` None: this machine; `clock` None: the system's. `trial`: the start has to be confirmed."""
         clock = SystemClock() if clock is None else clock
         self._parts = Composition(config, LinuxHost(config, clock) if host is None else host, clock)
         self._verbs = GatewayVerbs(self._parts, self._down)
@@ -50,6 +59,9 @@ class Gateway:
         self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
         self._torn_down = asyncio.Event()
+        self._trial = trial
+        self._touched = False  # the host is as we made it
+        self._start_on_trial: Unconfirmed | None = None
         self._failure: str | None = None
         self._left: str | None = None  # why something was not taken away
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,8 +83,15 @@ class Gateway:
         except RunningError:
             raise
         except IpsecDpError:
+            self._touched = True
             await self._log_what_holds()
             raise
+        self._touched = True
+        if self._trial is not None:
+            otherwise = "the gateway stops, and what it protects stays closed but for the way of who administers this host"
+            self._start_on_trial = self._parts.confirmation.expect(
+                self.config.name, "this start", self._trial.seconds, otherwise, lambda: self._fail("the start was not confirmed")
+            )
 
     async def _log_what_holds(self) -> None:
         """What the kernel has, not what was wanted of it."""
@@ -160,16 +179,26 @@ class Gateway:
             raise GatewayFailedError(self._failure)
         return 0
 
+    @property
+    def _is_confirmed(self) -> bool:
+        return self._start_on_trial is not None and self._start_on_trial.confirmed
+
     # ---- down
 
     async def close(self) -> None:
-        """Takes everything away; the guard only after a clean run and unless the configuration keeps it."""
+        """Takes everything away; the guard only after a clean run and unless the configuration keeps it.
+
+        A start that failed on trial, or was not confirmed, leaves closed what is protected, and open the way of who administers.
+        """
         clean = self._stopping.is_set() and self._failure is None
         self._parts.engine = None
+        self._parts.confirmation.cancel()
         try:
             await self._stack.aclose()
             if clean and not self.config.keep_closed:
                 await self._parts.host.open_guard()
+            elif self._trial is not None and not clean and self._touched and not self._is_confirmed:
+                await self._parts.host.close_for(self._trial.retreat)
         except IpsecDpError as error:
             self._left = str(error)
             raise

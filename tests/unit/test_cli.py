@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -11,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import click
 import pytest
@@ -20,9 +18,7 @@ from ipsec_dp import __version__
 from ipsec_dp.bench import esp
 from ipsec_dp.cli import asking, demo, doctor, main
 from ipsec_dp.errors import ControlError, NoDaemonError
-from ipsec_dp.gateway import control, daemon, stopped
-from ipsec_dp.ipsec.addresses import AddressRange
-from ipsec_dp.network.remains import Remains
+from ipsec_dp.gateway import control, daemon
 
 GOOD = """
 [gateway]
@@ -39,6 +35,7 @@ VERBS = [
     "status",
     "check",
     "reload",
+    "confirm",
     "guard",
     "open",
     "initiate",
@@ -284,76 +281,3 @@ def test_a_reader_that_goes_away_causes_no_traceback():
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (1, b"")
-
-
-# ---- a gateway that does not run -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def dead(monkeypatch):
-    """What gateway site-a left; `opened` who was."""
-    seen = SimpleNamespace(found=Remains("site-a", guard=True, guarded=(AddressRange.of("10.2.0.0/24"),)), opened=[], asked=[])
-
-    async def left(_name: str) -> Remains:
-        return seen.found
-
-    async def open_up(name: str) -> None:
-        seen.opened.append(name)
-
-    def advice(candidates: list[str]) -> str:
-        seen.asked = candidates
-        return "gateway site-a does not run"
-
-    for name, double in (("left", left), ("open_up", open_up), ("advice", advice)):
-        monkeypatch.setattr(stopped, name, double)
-    return seen
-
-
-def test_open_lists_what_will_leave_in_clear_and_takes_yes_for_an_answer(dead, capsys):
-    assert main(["open", "site-a", "--yes-in-clear"]) == 0
-    assert "  10.2.0.0/24\n" in capsys.readouterr().err
-    assert dead.opened == ["site-a"]
-
-
-def test_open_of_many_prefixes_says_how_many_more(dead, capsys):
-    dead.found = Remains("site-a", guarded=tuple(AddressRange.of(f"10.{n}.0.0/24") for n in range(30)), guard=True)
-    assert main(["open", "site-a", "--yes-in-clear"]) == 0
-    assert "  and 10 more\n" in capsys.readouterr().err
-
-
-def test_open_without_a_terminal_opens_nothing(dead, monkeypatch, capsys):
-    monkeypatch.setattr("sys.stdin", io.StringIO("site-a\n"))
-    assert main(["open", "site-a"]) == 2
-    assert "--yes-in-clear" in capsys.readouterr().err
-    assert dead.opened == []
-
-
-def test_open_changes_nothing_where_it_cannot_see_what_is_left(dead, capsys):
-    dead.found = Remains("site-a", unseen="nft is not installed")
-    assert main(["open", "site-a", "--yes-in-clear"]) == 1
-    assert "cannot be seen, and nothing was changed: nft is not installed" in capsys.readouterr().err
-    assert dead.opened == []
-
-
-def test_down_without_a_gateway_says_what_a_dead_one_left(dead, gateway, capsys):
-    gateway.answer = NoDaemonError("nobody there")
-    assert main(["down", "--control", "/run/ipsec-dp/site-a.sock"]) == 3
-    assert capsys.readouterr().err == "nobody there; gateway site-a does not run\n"
-    assert dead.asked == ["site-a"]
-
-
-def test_guard_says_what_holds_and_takes_a_file_without_its_secret(good, monkeypatch, capsys):
-    closed = []
-
-    async def close(config: Any) -> Remains:
-        closed.append(config.name)
-        return Remains(config.name, guard=True)
-
-    monkeypatch.setattr(stopped, "close", close)
-    (good.parent / "to-b.psk").unlink()
-    assert main(["up", str(good)]) == 2
-    assert main(["guard", str(good)]) == 0
-    assert capsys.readouterr().out.startswith("gateway site-a: the guard alone keeps")
-    assert closed == ["site-a"]
-    good.write_text(GOOD.replace("192.0.2.2", "nobody at all"))
-    assert main(["guard", str(good)]) == 2

@@ -72,7 +72,7 @@ def run(monkeypatch):
     before = sys.getswitchinterval()
 
     def run(gateway: MemoryGateway) -> int:
-        monkeypatch.setattr(daemon, "Gateway", lambda *_: gateway)
+        monkeypatch.setattr(daemon, "Gateway", lambda *_, **__: gateway)
         return daemon.run(cast("Any", None), cast("Any", None))
 
     yield run
