@@ -65,7 +65,8 @@ def up(file: Path, control: Path | None, confirm_s: int | None) -> int:
     path = config.control_path if control is None else control
     if confirm_s is None:
         return int(run(config, path))
-    return int(run(config, path, Trial(confirm_s, with_bypass(config, lockout))))
+    kept = "" if lockout is None else lockout.kept
+    return int(run(config, path, Trial(confirm_s, with_bypass(config, lockout), kept)))
 
 
 @click.command(epilog=examples("ipsec-dp down", "ipsec-dp down --control /run/ipsec-dp/site-a.sock"))

@@ -22,10 +22,16 @@ SOURCE = "confirmation"
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A start that has to be confirmed within `seconds`, or ends closed as `retreat` says."""
+    """A start that has to be confirmed within `seconds`, or ends closed as `retreat` says. `way`: what passes then."""
 
     seconds: float
     retreat: Config
+    way: str = ""
+
+    @property
+    def otherwise(self) -> str:
+        """What becomes of it unless it is confirmed."""
+        return "the gateway stops, and what it protects stays closed" + (f" but for {self.way}" if self.way else "")
 
 
 @dataclass(slots=True)

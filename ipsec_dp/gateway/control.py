@@ -21,6 +21,7 @@ import msgspec
 
 from ipsec_dp.errors import ControlError, IpsecDpError, NoDaemonError
 from ipsec_dp.util import os_errors
+from ipsec_dp.util.faults import explained
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -184,7 +185,8 @@ class ControlServer:
         except msgspec.ValidationError as error:  # it names the field
             return Answer(ok=False, error=f'the request "{name}" is wrong: {error}')
         try:
-            result = await verb.answer(request)
+            with explained(f'the request "{name}" failed'):
+                result = await verb.answer(request)
         except IpsecDpError as error:
             return Answer(ok=False, error=str(error))
         return result if isinstance(result, LongAnswer) else Answer(ok=True, result=result)

@@ -8,12 +8,12 @@ import os
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import protect_process
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.gateway import Gateway
-from ipsec_dp.util.faults import explained, log_to_stderr
+from ipsec_dp.util.faults import explained, log_to_stderr, unexpected
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,8 +38,15 @@ def _notify(state: str) -> None:
         log.warning("the service manager at %s could not be told: %s", address, error.strerror or error)
 
 
+def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a task or a callback raised and nobody took."""
+    error, message = context.get("exception"), context["message"]
+    log.error("%s", unexpected(message, error) if isinstance(error, Exception) else message)
+
+
 async def _serve(gateway: Gateway) -> int:
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_fault)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.stop, signal.Signals(number).name)
     loop.add_signal_handler(signal.SIGHUP, gateway.start_reload)

@@ -88,9 +88,12 @@ class Gateway:
             raise
         self._touched = True
         if self._trial is not None:
-            otherwise = "the gateway stops, and what it protects stays closed but for the way of who administers this host"
             self._start_on_trial = self._parts.confirmation.expect(
-                self.config.name, "this start", self._trial.seconds, otherwise, lambda: self._fail("the start was not confirmed")
+                self.config.name,
+                "this start",
+                self._trial.seconds,
+                self._trial.otherwise,
+                lambda: self._fail("the start was not confirmed"),
             )
 
     async def _log_what_holds(self) -> None:

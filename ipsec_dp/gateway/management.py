@@ -66,12 +66,18 @@ class Lockout:
     def finding(self, file: str) -> Finding:
         """For `check` and `up`."""
         session = self.session
-        who = f"this SSH session from {session.remote}" if session.ssh else f"who comes by the default route, from {session.remote}"
+        who = f"this SSH session from {session.remote}" if session.ssh else f"who comes by the default route, from {session.remote},"
         if self.named is None:
             wrong = f"packets from {session.local} port {session.port} to {session.remote} are protected: {who} is cut off"
             return Finding("warning", file, "policy", "", wrong, "write this one before all others:")
         wrong = f"{session.remote} lies in {self.named.prefix_text}, which is protected: {who} is cut off outside the tunnel"
         return Finding("warning", file, "policy", "", wrong, "administer this host through the tunnel, or from another address")
+
+    @property
+    def kept(self) -> str:
+        """What the policy lets through; empty where none may."""
+        session = self.session
+        return "" if self.named is not None else f"TCP port {session.port} of {session.local} to {session.remote}"
 
     @property
     def toml(self) -> str:

@@ -86,7 +86,7 @@ LAN_BY_ROUTE = tunnel("b", 'routes = ["198.51.100.0/24"]', keys=proxy_id("10.1.0
 def test_no_policy_is_offered_into_a_network_that_is_protected_by_name(tmp_path, table):
     found = look(tmp_path, table)
     assert str(found.named) == "198.51.100.0-198.51.100.255"
-    assert found.toml == ""
+    assert found.toml == found.kept == ""
     assert "198.51.100.7 lies in 198.51.100.0/24, which is protected" in str(found.finding("a.toml"))
     config = configured(tmp_path, table)
     assert with_bypass(config, found) is config
@@ -165,7 +165,7 @@ def test_the_ssh_session_counts_where_there_is_one(machine, tmp_path):
 def test_without_one_the_router_of_the_default_route_stands_for_who_comes_that_way(machine, tmp_path):
     found: Any = asyncio.run(management.look(configured(tmp_path, EVERYTHING)))
     assert found.session == Session(ip_address("192.0.2.254"), ip_address("192.0.2.1"), ssh=False)
-    assert "who comes by the default route, from 192.0.2.254" in str(found.finding("a.toml"))
+    assert "who comes by the default route, from 192.0.2.254, is cut off" in str(found.finding("a.toml"))
     assert not any(machine.asked[0] in prefix for prefix in HOST[1:]), "what only the default route holds"
 
 

@@ -157,6 +157,11 @@ def test_every_request_has_a_verb_of_its_own():
     assert all(msgspec.structs.fields(verb.request) is not None for verb in table)
 
 
+def test_a_fault_is_an_answer_and_no_end_of_the_client(site):
+    site.engine.inspection = None
+    assert error(site, "status").startswith('the request "status" failed: AttributeError: ')
+
+
 # ---- what has to be confirmed ----------------------------------------------------------------------------------------------------
 
 DONE = ReloadResult(file="a.toml", added=("more",), removed=(), changed=(), kept=3, findings=(), read_s=0.0, applied_s=0.0)
