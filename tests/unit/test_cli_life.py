@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -73,7 +74,7 @@ def test_open_of_many_prefixes_says_how_many_more(dead, capsys):
 
 
 def test_open_without_a_terminal_opens_nothing(dead, monkeypatch, capsys):
-    monkeypatch.setattr("sys.stdin", io.StringIO("site-a\n"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("site-a\n"))
     assert main(["open", "site-a"]) == 2
     assert "--yes-in-clear" in capsys.readouterr().err
     assert dead.opened == []
