@@ -66,7 +66,9 @@ class Lockout:
     def finding(self, file: str) -> Finding:
         """For `check` and `up`."""
         session = self.session
-        who = f"this SSH session from {session.remote}" if session.ssh else f"who comes by the default route, from {session.remote},"
+        who = (
+            f"this SSH session from {session.remote}" if session.ssh else f"who comes by the default route, from {session.remote},"
+        )
         if self.named is None:
             wrong = f"packets from {session.local} port {session.port} to {session.remote} are protected: {who} is cut off"
             return Finding("warning", file, "policy", "", wrong, "write this one before all others:")

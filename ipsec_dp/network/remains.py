@@ -1,6 +1,6 @@
 """What the kernel has of a gateway, whether that runs or not: what keeps its traffic from leaving in clear, and how that goes.
 
-Everything is found by our own names and numbers alone: the two nftables tables of the gateway's name, the numbers of its routing
+Everything is found by our own names and numbers alone: the nftables tables of the gateway's name, the numbers of its routing
 tables with routing protocol 229. Nobody else's is looked at, and nobody else's goes.
 """
 
@@ -80,8 +80,8 @@ def advice(gateway: str) -> str:
 async def find(gateway: str) -> Remains:
     """What there is of a gateway in the network namespace of the calling thread. Raises HostError for what is not nftables."""
     async with open_netlink() as ipr:
-        table, base = RouteTable(ipr, gateway), table_base(gateway)
-        unreachable, routed, rules = await table.unreachable(), await table.routed(), 0
+        routes, base = RouteTable(ipr, gateway), table_base(gateway)
+        unreachable, routed, rules = await routes.unreachable(), await routes.routed(), 0
         for family in FAMILIES.values():
             rows = await dump(ipr.rule, "dump", family=family)
             rules += sum(
@@ -90,10 +90,11 @@ async def find(gateway: str) -> Remains:
     found = Remains(gateway, unreachable=tuple(unreachable), routed=tuple(routed), rules=rules)
     try:
         names = await nft.tables()
-        guarded = await _guarded(guard.table_name(gateway)) if guard.table_name(gateway) in names else None
+        tables = [name for name in (guard.table_name(gateway), guard.stand_in_name(gateway)) if name in names]
+        guarded = [each for table in tables for each in await _guarded(table)]
     except HostError as error:
         return replace(found, unseen=str(error))
-    return replace(found, guard=guarded is not None, zones=zones.table_name(gateway) in names, guarded=tuple(guarded or ()))
+    return replace(found, guard=bool(tables), zones=zones.table_name(gateway) in names, guarded=tuple(guarded))
 
 
 async def remove(gateway: str) -> None:
@@ -112,7 +113,7 @@ async def dead(candidates: Iterable[str] = ()) -> list[Remains]:
     """
     names = dict.fromkeys(candidates)
     for table in await nft.tables():
-        for prefix in (guard.TABLE_PREFIX, zones.TABLE_PREFIX):
+        for prefix in (guard.TABLE_PREFIX, guard.STAND_IN_PREFIX, zones.TABLE_PREFIX):
             if table.startswith(prefix):
                 names[_unescaped(table.removeprefix(prefix))] = None
     return [remains for name in names if claim.holder(name) is None and (remains := await find(name))]

@@ -95,6 +95,12 @@ def test_the_guards_sets_say_what_it_holds(kernel):
     assert [str(each) for each in found.guarded] == ["10.9.0.0-10.9.255.255", "10.3.0.5", "10.4.0.1-10.4.0.9"]
 
 
+def test_what_stands_in_for_a_guard_that_is_replaced_holds_as_well(kernel):
+    kernel.tables = {guard.stand_in_name("a"): SETS}
+    found = asyncio.run(remains.find("a"))
+    assert (found.guard, len(found.guarded)) == (True, 3)
+
+
 def test_rules_are_counted_by_the_gateways_own_tables_and_our_protocol(kernel):
     base = table_base("a")
     for table, protocol in (
@@ -118,8 +124,9 @@ def test_without_nftables_routes_are_seen_all_the_same(kernel):
 
 def test_dead_gateways_are_those_of_our_tables_that_nobody_lives_for(kernel):
     kernel.tables = {guard.table_name(name): [] for name in ("a", "b.c", "ü_1")} | {zones.table_name("d"): [], "filter": []}
+    kernel.tables[guard.stand_in_name("f")] = []
     kernel.living = {"a"}
-    assert [each.gateway for each in asyncio.run(remains.dead(["e"]))] == ["b.c", "ü_1", "d"]
+    assert [each.gateway for each in asyncio.run(remains.dead(["e"]))] == ["b.c", "ü_1", "d", "f"]
 
 
 def test_who_may_hold_a_name():
