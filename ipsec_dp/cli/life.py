@@ -136,7 +136,11 @@ def open_(name: str, yes_in_clear: bool) -> int:
 
 
 def _show_held(name: str, held: Sequence[str]) -> None:
-    click.echo(f"Gateway {name} does not run. What it left keeps traffic to these prefixes from leaving in clear:", err=True)
+    dead = f"Gateway {name} does not run. What it left"
+    if not held:
+        click.echo(f"{dead} are zones or routing rules, which hold no prefix by themselves.", err=True)
+        return
+    click.echo(f"{dead} keeps traffic to these prefixes from leaving in clear:", err=True)
     for prefix in held[:PREFIXES_SHOWN]:
         click.echo(f"  {prefix}", err=True)
     if len(held) > PREFIXES_SHOWN:

@@ -95,8 +95,9 @@ class Reloader:
         """Whether the last reload broke off half-way, so that more is closed than either configuration says."""
         return self._incomplete
 
-    async def reload(self, path: Path) -> ReloadResult | ReloadRefusal:
-        """Takes `path` over, or says all that is wrong with it. Raises ReloadFailedError, ReadError."""
+    async def reload(self, path: Path, *, on_trial: bool = False) -> ReloadResult | ReloadRefusal:
+        """Takes `path` over, or says all that is wrong with it. `on_trial`: `go_back` can take it back. Raises ReloadFailedError,
+        ReadError."""
         async with self._one_at_a_time:
             began = self._clock.now()
             difference, findings = await read_again(self._config, path)
@@ -109,7 +110,7 @@ class Reloader:
             if wrong:
                 return _refusal(path, (*findings, *wrong))
             read = self._clock.now()
-            former = _Former(backwards(difference), self._present_peers(difference))
+            former = _Former(backwards(difference), self._present_peers(difference)) if on_trial else None
             async with self._parts.host.changing:
                 await self._change(difference, peers, former)
             result = _result(path, difference, read - began, self._clock.now() - read)
@@ -128,6 +129,10 @@ class Reloader:
             async with self._parts.host.changing:
                 await self._change(former.difference, former.peers, None)
             log.warning("the former configuration is in force again, that of %s", former.difference.new.path)
+
+    def forget_former(self) -> None:
+        """Nothing goes back any more: secrets that are not in force are kept no longer."""
+        self._former = None
 
     def _present_peers(self, difference: Difference) -> dict[str, Peer]:
         """Of the tunnels that it changes or takes away, as they are now."""

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ipsec_dp.errors import ControlError, IpsecDpError
-from ipsec_dp.host import claim
+from ipsec_dp.host import HostError, claim
 from ipsec_dp.network import remains
 from ipsec_dp.network.linux_host import LinuxHost
 from ipsec_dp.util.clock import SystemClock
@@ -34,7 +34,12 @@ async def close(config: Config, host: Host | None = None) -> Remains:
     host = LinuxHost(config, SystemClock()) if host is None else host
     try:
         with explained("not all is closed"):
-            await host.close_guard()
+            try:
+                await host.close_guard()
+            except claim.RunningError:
+                raise
+            except HostError as error:
+                raise HostError(f"{error}; {(await host.remains()).text}") from error
             return await host.remains()
     finally:
         await host.close()

@@ -88,7 +88,7 @@ class GatewayVerbs:
         if not 1 <= request.confirm_s <= CONFIRM_MAX_S:
             raise ControlError(f"{request.confirm_s:g} s to confirm: give 1 to {CONFIRM_MAX_S}")
         try:
-            result = await reloader.reload(path)
+            result = await reloader.reload(path, on_trial=True)
         except ReloadFailedError as error:
             if not reloader.incomplete:
                 raise
@@ -117,7 +117,10 @@ class GatewayVerbs:
         name = self._parts.config.name
         if request.name not in (None, name):
             raise ControlError(f"this is gateway {name}, not {request.name}")
-        return ConfirmAnswer(gateway=name, confirmed=self._parts.confirmation.confirm())
+        confirmed = self._parts.confirmation.confirm()
+        if self._parts.engine is not None:
+            self._parts.engine.reloader.forget_former()
+        return ConfirmAnswer(gateway=name, confirmed=confirmed)
 
     async def explain(self, request: ExplainRequest) -> ExplainAnswer:
         """What decides about a packet now."""

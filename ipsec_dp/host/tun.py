@@ -172,7 +172,8 @@ async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface |
     for each in addresses:
         address = ip_interface(each)
         if address.version == 6 and not has_ipv6(tun.name):
-            continue  # the routes that it is for are told of
+            tun.unset.append(f"address {address}: IPv6 is disabled by sysctl")
+            continue
         what = f"interface {tun.name}: address {address}"
         request = ipr.addr("add", index=tun.index, address=str(address.ip), prefixlen=address.network.prefixlen)
         await ask(what, request, done=(errno.EEXIST,))

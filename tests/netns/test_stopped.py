@@ -5,6 +5,7 @@ hostA eth0 -- lan gwA wan == wan gwB lan -- eth0 hostB
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -197,3 +198,26 @@ def test_down_on_a_dead_gateway_says_what_it_left_and_what_helps(sites, pair):
     assert cli(sites, "open", "gwA", "--yes-in-clear").returncode == 0
     done = cli(sites, "down", "--control", str(pair.a.control))
     assert (done.returncode, "does not run" in done.stderr) == (3, False)
+
+
+SQUATTER = """
+import socket, sys
+held = socket.socket(socket.AF_UNIX)
+held.bind(b"\\0ipsec-dp/gwA")
+held.listen()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_user_who_takes_the_name_keeps_no_gateway_from_closing(sites, pair):
+    user = ("setpriv", "--reuid", "65534", "--clear-groups", "--bounding-set", "-all", "--inh-caps", "-all")
+    squatter = sites.gw_a.spawn(*user, sys.executable, "-c", SQUATTER, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert squatter.stdout.readline() == b"held\n"
+    pair.start()
+    assert "of user 65534 holds the name of gateway gwA and cannot be one" in pair.a.text()
+    second = cli(sites, "up", str(pair.a.config), "--control", str(pair.a.control.with_name("second.sock")))
+    assert second.returncode == 1, "its routes show that it runs"
+    assert "gateway gwA is already running" in second.stderr
+    ping(sites.host_a, netns.HOST_B[0])
+    squatter.communicate()

@@ -101,9 +101,9 @@ class Site:
     async def _first_mtu(self, _tunnel):
         return 1380
 
-    def reload(self, text):
+    def reload(self, text, **how):
         (self.directory / "a.toml").write_text(text)
-        return asyncio.run(self.reloader.reload(self.directory / "a.toml"))
+        return asyncio.run(self.reloader.reload(self.directory / "a.toml", **how))
 
     @property
     def names(self):
@@ -316,7 +316,7 @@ def test_reloads_are_carried_out_one_after_the_other(site):
 
 
 def test_going_back_takes_away_what_came_and_brings_back_what_went(site):
-    site.reload(WITHOUT_UP + MORE)
+    site.reload(WITHOUT_UP + MORE, on_trial=True)
     former = site.in_force[0]
     site.calls.clear()
     asyncio.run(site.reloader.go_back())
@@ -334,14 +334,14 @@ def test_going_back_takes_away_what_came_and_brings_back_what_went(site):
 def test_there_is_nothing_to_go_back_to_before_a_reload_and_after_going_back(site):
     with pytest.raises(ReloadFailedError, match="no former configuration"):
         asyncio.run(site.reloader.go_back())
-    site.reload(TEXT + MORE)
+    site.reload(TEXT + MORE, on_trial=True)
     asyncio.run(site.reloader.go_back())
     with pytest.raises(ReloadFailedError, match="no former configuration"):
         asyncio.run(site.reloader.go_back())
 
 
 def test_a_reload_that_changed_nothing_leaves_the_way_back_as_it_was(site):
-    site.reload(TEXT + MORE)
+    site.reload(TEXT + MORE, on_trial=True)
     assert not site.reload("nonsense = 1").applied
     site.host.fails = "guard widened"
     with pytest.raises(ReloadFailedError, match="nothing was changed"):
@@ -349,3 +349,11 @@ def test_a_reload_that_changed_nothing_leaves_the_way_back_as_it_was(site):
     site.host.fails = None
     asyncio.run(site.reloader.go_back())
     assert site.in_force[-1] == site.config
+
+
+@pytest.mark.parametrize("how", ["not on trial", "confirmed"])
+def test_secrets_that_are_not_in_force_are_kept_for_a_trial_alone(site, how):
+    site.reload(TEXT + MORE, on_trial=how == "confirmed")
+    site.reloader.forget_former()
+    with pytest.raises(ReloadFailedError, match="no former configuration"):
+        asyncio.run(site.reloader.go_back())

@@ -109,3 +109,19 @@ def test_closing_alone_closes_and_nothing_else(tmp_path):
 
     host = asyncio.run(life())
     assert host.calls == ["guard closed", "routes unreachable"]
+
+
+def test_what_could_not_be_closed_is_said_with_what_holds(tmp_path, monkeypatch):
+    config = configured(tmp_path, tunnel())
+
+    async def life() -> None:
+        host = MemoryHost(config, FakeClock())
+
+        async def refused() -> None:
+            raise HostError("nft is not installed")
+
+        monkeypatch.setattr(host, "close_guard", refused)
+        with pytest.raises(HostError, match=r"^nft is not installed; nothing keeps protected traffic from leaving in clear"):
+            await stopped.close(config, cast("Any", host))
+
+    asyncio.run(life())

@@ -174,14 +174,17 @@ class MemoryReloader:
         self.calls: list[str] = []
         self.fails, self.incomplete, self.applies = fails, incomplete, applies
 
-    async def reload(self, path: Path) -> ReloadResult | ReloadRefusal:
-        self.calls.append("reload")
+    async def reload(self, path: Path, *, on_trial: bool = False) -> ReloadResult | ReloadRefusal:
+        self.calls.append("reload on trial" if on_trial else "reload")
         if self.fails is not None:
             raise self.fails
         return DONE if self.applies else ReloadRefusal(file=str(path))
 
     async def go_back(self) -> None:
         self.calls.append("go back")
+
+    def forget_former(self) -> None:
+        self.calls.append("forget")
 
 
 def on_trial(site, reloader, *steps):
@@ -210,14 +213,14 @@ def test_a_reload_that_nobody_confirms_goes_back(site):
     reloader = MemoryReloader()
     (answer,) = on_trial(site, reloader, RELOAD, 61)
     assert answer["result"]["confirm_within_s"] == 60
-    assert reloader.calls == ["reload", "go back"]
+    assert reloader.calls == ["reload on trial", "go back"]
 
 
 def test_a_reload_that_is_confirmed_stays(site):
     reloader = MemoryReloader()
     _, answer = on_trial(site, reloader, RELOAD, 59, CONFIRM, 1000)
     assert answer["result"] == {"gateway": "a", "confirmed": f"the reload of {site.config.path}"}
-    assert reloader.calls == ["reload"]
+    assert reloader.calls == ["reload on trial", "forget"]
 
 
 def test_without_confirm_s_nothing_waits(site):
@@ -232,16 +235,16 @@ def test_a_second_reload_waits_for_the_first_to_be_confirmed(site):
     reloader = MemoryReloader()
     _, answer = on_trial(site, reloader, RELOAD, {"verb": "reload"})
     assert "is not confirmed yet: first `ipsec-dp confirm a`" in answer["error"]
-    assert reloader.calls == ["reload"]
+    assert reloader.calls == ["reload on trial"]
 
 
 def test_what_is_refused_does_not_go_back(site):
     reloader = MemoryReloader(applies=False)
     on_trial(site, reloader, RELOAD, 61)
-    assert reloader.calls == ["reload"]
+    assert reloader.calls == ["reload on trial"]
 
 
-@pytest.mark.parametrize(("incomplete", "calls"), [(True, ["reload", "go back"]), (False, ["reload"])])
+@pytest.mark.parametrize(("incomplete", "calls"), [(True, ["reload on trial", "go back"]), (False, ["reload on trial"])])
 def test_a_reload_on_trial_that_breaks_off_half_way_goes_back_at_once(site, incomplete, calls):
     reloader = MemoryReloader(fails=ReloadFailedError("broke off"), incomplete=incomplete)
     (answer,) = on_trial(site, reloader, RELOAD)
