@@ -16,6 +16,7 @@ import msgspec
 
 from ipsec_dp import __version__
 from ipsec_dp.cli import render
+from ipsec_dp.cli.names_in_use import names_in_use
 from ipsec_dp.config import examine, load
 from ipsec_dp.config.model import CONTROL_DIRECTORY, control_socket
 from ipsec_dp.errors import ControlError, Finding, IpsecDpError, NoDaemonError
@@ -151,9 +152,11 @@ def check(file: Path, as_json: bool) -> int:
     """Say everything that is wrong with FILE.
 
     One line each: tunnel, key, what is wrong, what would be right. Files that it names are looked at too: missing, readable by
-    others, not a key. Exit status 2 when anything is wrong; warnings alone leave it 0.
+    others, not a key; and whether somebody else's interface has a name that it uses. Exit status 2 when anything is wrong; warnings
+    alone leave it 0.
     """
     config, findings = examine(file)
+    findings = findings if config is None else (*findings, *names_in_use(config))
     if as_json:
         rows = [{name: getattr(finding, name) for name in Finding.__slots__} for finding in findings]
         click.echo(json.dumps({"schema": 1, "file": str(file), "ok": config is not None, "findings": rows}, indent=2))

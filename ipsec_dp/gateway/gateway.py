@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.errors import ControlError, IpsecDpError
-from ipsec_dp.gateway.composition import Composition, GatewayFailedError
+from ipsec_dp.gateway.composition import Composition
 from ipsec_dp.gateway.control import ControlServer
 from ipsec_dp.gateway.messages import ReloadRequest
 from ipsec_dp.gateway.verbs import GatewayVerbs
@@ -36,7 +36,7 @@ PROGRESS_FROM = 1000  # tunnels: a start with so many takes seconds, and its log
 
 
 class Gateway:
-    """`start`, `wait` until someone calls `stop` (or something breaks), `close`."""
+    """`start`, `wait` until someone calls `stop`, `close`."""
 
     def __init__(self, config: Config, control_path: Path, *, host: Host | None = None, clock: Clock | None = None) -> None:
         """`host` None: this machine; `clock` None: the system's."""
@@ -47,7 +47,6 @@ class Gateway:
         self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
         self._torn_down = asyncio.Event()
-        self._failure: str | None = None
         self._left: str | None = None  # why something was not taken away
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -88,7 +87,7 @@ class Gateway:
         paths = {tunnel.name: await host.peers.path(tunnel, links) for tunnel in tunnels if tunnel.manual is not None}
         manual.install(tunnels, paths)
         ike = parts.ike_driver(sad, links)
-        engine = parts.make_engine(plane, sad, links, manual, ike, self._fail)
+        engine = parts.make_engine(plane, sad, links, manual, ike)
         engine.events.listen(stack)
         engine.housekeeping.start(stack)
         stack.callback(host.reports.machine_clones(engine.clone_watch.cloned).close)
@@ -136,22 +135,16 @@ class Gateway:
         if self._left is not None:
             raise ControlError(f"stopped, but not everything is taken away: {self._left}")
 
-    def _fail(self, cause: str) -> None:
-        self._failure = cause
-        self._stopping.set()
-
     async def wait(self) -> int:
-        """The exit status, once stopped. Raises GatewayFailedError when something broke."""
+        """The exit status, once stopped."""
         await self._stopping.wait()
-        if self._failure is not None:
-            raise GatewayFailedError(self._failure)
         return 0
 
     # ---- down
 
     async def close(self) -> None:
         """Takes everything away; the guard only after a clean run and unless the configuration keeps it."""
-        clean = self._stopping.is_set() and self._failure is None
+        clean = self._stopping.is_set()
         self._parts.engine = None
         try:
             await self._stack.aclose()
