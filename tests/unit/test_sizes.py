@@ -16,6 +16,7 @@ LINES, METHODS, ATTRIBUTES = 400, 25, 18
 
 LONG = {
     "ipsec_dp/cli/commands.py": "each verb with its options, in the order in which help lists them",
+    "ipsec_dp/host/guard.py": "one table: what it holds, its text, and how it is changed without a gap",
     "native/dp.h": "all that Python calls: cffi reads it whole",
     "tests/doubles/host.py": "one host in memory: every part of the interface Host",
     "tests/mutants/run.py": "a program that takes nothing from the tree that it copies",
