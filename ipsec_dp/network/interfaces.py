@@ -194,6 +194,7 @@ class LinuxInterfaces:
             self._lost[interface] = trouble
             device = self._detach(interface)
             device.close()  # one that was moved goes from where it is now
+            self._attached_to[0].reclaim()  # with the data plane's descriptors, unless a loop is at it still
             await self._exempt()
         if interface in self._lost:
             self._make(interface)

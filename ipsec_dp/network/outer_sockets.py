@@ -72,6 +72,7 @@ class SocketLinks:
         """As `OuterLinks`. A link keeps its number, so that SAs send by it as before."""
         opened = self._opened[what]
         opened.stack.close()  # first, or its port would be taken
+        self._plane.reclaim()  # whose own descriptors of it are open until its loops let go
         self._opened[what] = replace(opened, sockets=())
         self._open(what, opened.open_into)
 

@@ -30,6 +30,7 @@ SOCKETS: Final = "outer sockets"  # the others
 MERGE_S = 0.01  # a change rarely comes alone
 REST = 5.0  # pause, in times of what the last repair took
 SWEEP_S = 10.0
+RETRY_S = 0.5  # while a socket cannot be opened
 SWEEP_REST = 1000.0  # and no less than that many times what a sweep takes
 SETTLED_S = 3.0  # without another fault, after which one is over
 # What a device that is down or gone answers; `troubles` sees that better. Anything else means that it cannot be read any more.
@@ -135,27 +136,31 @@ class DeviceWatch:
         self._host.conditions.end(SOURCE, name)
 
     async def _sweep(self) -> None:
-        took = 0.0
+        took, good = 0.0, True
         while True:
-            await self._clock.sleep(max(SWEEP_S, SWEEP_REST * took))
+            await self._clock.sleep(max(SWEEP_S if good else RETRY_S, SWEEP_REST * took))
             began = self._clock.now()
+            good = self._look_at_sockets()
             try:
-                self._look_at_sockets()
                 async with self._host.changing:
                     self._suspect(await self._host.interfaces.troubles())
             except IpsecDpError as error:
                 log.warning("devices: %s", error)
             took = self._clock.now() - began
 
-    def _look_at_sockets(self) -> None:
+    def _look_at_sockets(self) -> bool:
+        """Whether all of them do their work now."""
         links = self._links()
         if links is None:
-            return
+            return True
+        good = True
         found = {}
         for what, wrong in links.broken().items():
             found[what] = f"the outer socket {what} {wrong}; it is opened anew"
             try:
                 links.reopen(what)
             except IpsecDpError as error:
+                good = False
                 found[what] = f"the outer socket {what} {wrong}, and cannot be opened anew: {error}"
         self._host.conditions.become(SOCKETS, found)
+        return good

@@ -268,6 +268,7 @@ def test_closed_again_at_once_and_traffic_is_back(sites, pair, elsewhere, tmp_pa
             flows_again(sites)
             back_s.append(time.monotonic() - started)
             recording.stop()
+        until(lambda: "ipsec0" not in elsewhere.run("ip", "link").stdout, "nothing of it elsewhere")
         leaked = [when - begun for when, packet in capture.read(outer) if when >= begun and between_sites(packet)]
         open_s.append(max(leaked, default=0) / 1e9)
     for what, row in (("open", open_s), ("back", back_s)):

@@ -20,7 +20,7 @@ from tests.doubles.config import PSK, configured, proxy_id, tunnel
 KEYED = proxy_id("10.1.0.0/24", "10.2.0.0/24") + PSK
 OTHER = proxy_id("10.1.0.0/24", "10.3.0.0/24") + PSK
 IPR: Any = None
-PLANE: Any = SimpleNamespace(workers=1)
+PLANE: Any = SimpleNamespace(workers=1, reclaim=lambda: 0)
 SPD: Any = SimpleNamespace(tunnel_numbers={"b": 0, "c": 1, "d": 2}, interface_numbers={"ipsec0": 0, "ipsec1": 1, "ipsec2": 2})
 
 
