@@ -121,6 +121,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
         workers=workers,
         pin=gateway.pin,
         keep_closed=gateway.keep_closed,
+        strict=gateway.strict,
         offloads=resolve_offloads(gateway),
         tunnels=tunnels,
         policies=policies,

@@ -5,6 +5,7 @@ start, reload and end. The kernel carries out what a send holds before that send
 
     struct nlmsghdr  length 4, type 2, flags 2, sequence 4, port 4
     struct rtmsg     family 1, dst_len 1, src_len 1, tos 1, table 1, protocol 1, scope 1, type 1, flags 4
+    struct ifaddrmsg family 1, prefixlen 1, flags 1, scope 1, index 4
     struct rtattr    length 2, type 2, then the value, padded to 4 octets
 """
 
@@ -17,27 +18,32 @@ import socket
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from ipsec_dp.host import HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from ipsec_dp.ipsec.addresses import Network
+
+T = TypeVar("T")
 
 # <linux/netlink.h>, <linux/rtnetlink.h>
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK = 270, 10, 12
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 REQUEST, ACK, DUMP_INTR, DUMP, REPLACE, CREATE = 0x1, 0x4, 0x10, 0x300, 0x100, 0x400
+NEWADDR, GETADDR = 20, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_TABLE = 1, 4, 6, 7, 8, 15
 RTAX_MTU = 2
 SCOPE_UNIVERSE, SCOPE_NOWHERE = 0, 255
 UNICAST = 1
 
 HEADER, ROUTE, ATTRIBUTE, U32 = struct.Struct("=IHHII"), struct.Struct("=8BI"), struct.Struct("=HH"), struct.Struct("=I")
+ADDRESS = struct.Struct("=4BI")
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 ANYWHERE = {socket.AF_INET: bytes(4), socket.AF_INET6: bytes(16)}
 
@@ -130,6 +136,20 @@ def route_of(data: bytes, at: int, end: int) -> KernelRoute:
     )
 
 
+class InterfaceAddress(NamedTuple):
+    """An address of an interface (an index), packed."""
+
+    interface: int
+    address: bytes
+    prefixlen: int
+
+
+def address_of(data: bytes, at: int, end: int) -> InterfaceAddress:
+    _, length, _, _, interface = ADDRESS.unpack_from(data, at)
+    found = dict(attributes(data, at + ADDRESS.size, end))
+    return InterfaceAddress(interface, found.get(IFA_LOCAL) or found.get(IFA_ADDRESS, b""), length)
+
+
 class Bulk:
     """An rtnetlink socket in the network namespace of the calling thread, for `with`. Every method may raise HostError."""
 
@@ -160,11 +180,21 @@ class Bulk:
 
     async def routes(self, version: int, *, table: int | None = None, protocol: int = 0) -> list[KernelRoute]:
         """The routes of an IP version, of one table or all, of one routing protocol or all (0); read again if they change."""
+        body = ROUTE.pack(FAMILIES[version], 0, 0, 0, 0, protocol, 0, 0, 0)
+        if table is not None:
+            body += attribute(RTA_TABLE, U32.pack(table))
+        return await self._rows("routes", GETROUTE, NEWROUTE, body, route_of)
+
+    async def addresses(self) -> list[InterfaceAddress]:
+        """Every address of this host, of all interfaces."""
+        return await self._rows("addresses", GETADDR, NEWADDR, ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0), address_of)
+
+    async def _rows(self, what: str, request: int, row: int, body: bytes, read: Callable[[bytes, int, int], T]) -> list[T]:
         for _ in range(DUMP_ATTEMPTS):
-            found = await self._dump(version, table, protocol)
+            found = await self._dump(what, request, row, body, read)
             if found is not None:
                 return found
-        raise HostError("the kernel's routes change faster than they can be read")
+        raise HostError(f"the kernel's {what} change faster than they can be read")
 
     async def _change(self, kind: int, flags: int, routes: Sequence[KernelRoute], scope: int, done: tuple[int, ...]) -> None:
         for start in range(0, len(routes), AT_ONCE):
@@ -193,14 +223,11 @@ class Bulk:
         if refused is not None:
             raise HostError(refused)
 
-    async def _dump(self, version: int, table: int | None, protocol: int) -> list[KernelRoute] | None:
-        """None when the routes changed while they were read."""
+    async def _dump(self, what: str, request: int, row: int, body: bytes, read: Callable[[bytes, int, int], T]) -> list[T] | None:
+        """None when the rows changed while they were read."""
         self._sequence += 1
-        body = ROUTE.pack(FAMILIES[version], 0, 0, 0, 0, protocol, 0, 0, 0)
-        if table is not None:
-            body += attribute(RTA_TABLE, U32.pack(table))
-        self._send(HEADER.pack(HEADER.size + len(body), GETROUTE, REQUEST | DUMP, self._sequence, 0) + body)
-        found: list[KernelRoute] = []
+        self._send(HEADER.pack(HEADER.size + len(body), request, REQUEST | DUMP, self._sequence, 0) + body)
+        found: list[T] = []
         whole = True
         while True:
             data = self._receive()
@@ -211,10 +238,10 @@ class Bulk:
                 if kind in (NLMSG_DONE, NLMSG_ERROR):
                     code = -int(struct.unpack_from("=i", data, at)[0])
                     if code not in (0, errno.ENOENT):  # a table that does not exist has no routes
-                        raise HostError(f"the kernel's routes cannot be read: {os.strerror(code)}")
+                        raise HostError(f"the kernel's {what} cannot be read: {os.strerror(code)}")
                     return found if whole else None
-                if kind == NEWROUTE:
-                    found.append(route_of(data, at, end))
+                if kind == row:
+                    found.append(read(data, at, end))
             await asyncio.sleep(0)
 
     def _send(self, data: bytes) -> None:

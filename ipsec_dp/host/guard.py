@@ -14,7 +14,8 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ipsec_dp.host import INTERFACE_NAME, MARK, HostError, nft
+from ipsec_dp.host import INTERFACE_NAME, HostError, nft
+from ipsec_dp.host.exemptions import EXEMPT_IN, EXEMPT_OUT
 from ipsec_dp.host.nft import Count, chain, named_set
 from ipsec_dp.ipsec.addresses import AddressRange, merge, subtract
 from ipsec_dp.ipsec.selectors import ANY_CODE, ANY_PORT, ANY_PROTOCOL, PORT_PROTOCOLS, SelectorPair
@@ -34,7 +35,6 @@ OUTBOUND_PRIORITY = -150
 INBOUND_PRIORITY = -90
 
 ICMP = {4: "icmp", 6: "icmpv6"}  # by IP version
-IKE_PORTS = "{ 500, 4500 }"
 
 # Which fragments go with what a selector protects, by IP version and whether it names ports or an ICMP type: those that cannot be
 # told apart from it (RFC 4301 §7). A later IPv4 fragment has no ports. Any IPv6 fragment may hide its protocol too, behind further
@@ -55,35 +55,9 @@ BASE = {
 }
 GATES_MAX = 8  # prefixes of each IP version that packets are compared with one by one
 
-COUNTERS = ("cleartext_out4", "cleartext_out6", "cleartext_in4", "cleartext_in6")
+Device = tuple[int, str]  # the kernel's number and the name of an interface
 
-# What a link needs for itself and what carries the tunnel; only reached by packets between protected addresses, so it matters where
-# selectors hold the host's own addresses (0.0.0.0/0). Nothing here lets a *forwarded* packet through: `fib … type local` says that
-# the address is the host's own, and hop limit 255 that no router passed the packet on (RFC 4861 §7.1).
-EXEMPT_OUT = (
-    f"meta mark {MARK:#x} fib saddr type local accept",  # our ESP, IKE and ESP in UDP
-    "ip daddr { 169.254.0.0/16, 224.0.0.0/24, 255.255.255.255 } fib saddr type local accept",
-    "ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept",
-    "udp sport 68 udp dport 67 fib saddr type local accept",
-    "ip6 daddr { fe80::/10, ff02::/16 } accept",  # never forwarded (RFC 4291 §2.5.6, §2.7)
-    "icmpv6 type 133-137 ip6 hoplimit 255 accept",
-)
-EXEMPT_IN = (
-    "meta l4proto 50 fib daddr type local accept",
-    f"udp dport {IKE_PORTS} fib daddr type local accept",
-    "ip frag-off & 0x1fff != 0 fib daddr type local accept",  # of no use without the first fragment, which has its port
-    "frag frag-off != 0 fib daddr type local accept",
-    "ip saddr 169.254.0.0/16 fib daddr type { local, broadcast } accept",
-    "ip daddr { 224.0.0.0/24, 255.255.255.255 } accept",
-    "udp sport 67 udp dport 68 fib daddr type { local, broadcast } accept",
-    "ip6 saddr fe80::/10 accept",
-    "icmpv6 type 133-137 ip6 hoplimit 255 accept",
-    # ICMP errors about our own outer packets (path MTU): protocol and source port of the packet they quote
-    "icmp type { 3, 11, 12 } fib daddr type local @th,136,8 50 accept",
-    f"icmp type {{ 3, 11, 12 }} fib daddr type local @th,136,8 17 @th,224,16 {IKE_PORTS} accept",
-    "icmpv6 type 1-4 fib daddr type local @th,112,8 50 accept",
-    f"icmpv6 type 1-4 fib daddr type local @th,112,8 17 @th,384,16 {IKE_PORTS} accept",
-)
+COUNTERS = ("cleartext_out4", "cleartext_out6", "cleartext_in4", "cleartext_in6")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +122,13 @@ def separate(rules: Iterable[GuardRule], inside: Sequence[AddressRange]) -> list
     return separated
 
 
+def narrows(rules: Sequence[GuardRule], prefix: AddressRange) -> bool:
+    """Whether `separate` takes some of what is protected out, with `prefix` on this side, and no bypass names it."""
+    if any(each.bypass and each.remote.covers(prefix) for each in rules):
+        return False
+    return any(not each.bypass and each.local.covers(each.remote) and each.remote.overlaps(prefix) for each in rules)
+
+
 def _with_remote(rule: GuardRule, remote: AddressRange) -> GuardRule:
     return replace(rule, selector=replace(rule.selector, remote=remote))
 
@@ -183,12 +164,14 @@ def _lines(rule: GuardRule, *, outbound: bool, passes: str = "accept") -> list[s
 class Plan:
     """What the guard's table is to hold.
 
-    `pairs`: local and remote addresses, disjoint, by IP version: what no entry before or after them can let through, in sets that
-    are changed by difference and looked up at once, however many they are. `rules`: everything else, in policy order. `further`:
-    entries that are asked first, while a configuration changes; they drop, or let the others decide.
+    `tunnels`: our own devices, by which protected packets go as they should. Both number and name, so that neither a device that
+    took the name of ours nor one that got its number is exempt. `pairs`: local and remote addresses, disjoint, by IP version: what
+    no entry before or after them can let through, in sets that are changed by difference and looked up at once, however many they
+    are. `rules`: everything else, in policy order. `further`: entries that are asked first, while a configuration changes; they
+    drop, or let the others decide.
     """
 
-    tunnels: frozenset[str]
+    tunnels: frozenset[Device]
     rules: tuple[GuardRule, ...]
     pairs: dict[int, frozenset[tuple[AddressRange, AddressRange]]]
     further: tuple[GuardRule, ...] = ()
@@ -198,13 +181,13 @@ class Plan:
         return merge(each.remote for each in (*self.rules, *self.further) if each.remote.version == version and not each.bypass)
 
 
-def plan(rules: Sequence[GuardRule], tunnels: Iterable[str]) -> Plan:
-    """`rules` in policy order (see `narrow` and `separate`), `tunnels` the names of our interfaces, which need not exist.
+def plan(rules: Sequence[GuardRule], tunnels: Iterable[Device]) -> Plan:
+    """`rules` in policy order (see `narrow` and `separate`), `tunnels` our interfaces that there are.
 
     ValueError: a name that cannot be an interface's.
     """
-    names = frozenset(tunnels)
-    for name in names:
+    devices = frozenset(tunnels)
+    for _, name in devices:
         if not INTERFACE_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of an interface")
     first = max((index + 1 for index, each in enumerate(rules) if each.bypass), default=0)  # a bypass must not come too early
@@ -213,7 +196,7 @@ def plan(rules: Sequence[GuardRule], tunnels: Iterable[str]) -> Plan:
     kept = set(map(id, left))
     single = [each for each in rules[first:] if each.selector.protocol != ANY_PROTOCOL or id(each) in kept]
     by_version = {version: frozenset(pair for pair in pairs if pair[0].version == version) for version in (4, 6)}
-    return Plan(names, (*rules[:first], *single), by_version)
+    return Plan(devices, (*rules[:first], *single), by_version)
 
 
 def _disjoint(rules: Sequence[GuardRule]) -> tuple[list[tuple[AddressRange, AddressRange]], list[GuardRule]]:
@@ -244,6 +227,10 @@ def widen(now: Plan, then: Plan) -> Plan:
     return Plan(now.tunnels | then.tunnels, now.rules, now.pairs, (*then.rules, *new))
 
 
+def _device(device: Device) -> str:
+    return f'{device[0]} . "{device[1]}"'
+
+
 def _element(pair: tuple[AddressRange, AddressRange]) -> str:
     return f"{pair[0]} . {pair[1]}"
 
@@ -268,7 +255,7 @@ def _chains(wanted: Plan) -> dict[str, list[str]]:
 def _ours(direction: str) -> tuple[str, ...]:
     """What comes before every selector: loopback, the tunnels themselves, what a link needs."""
     interface = f"{direction[0]}if"
-    return f'{interface} "lo" accept', f"{interface}name @tunnels accept", f"jump exempt_{direction}"
+    return f'{interface} "lo" accept', f"{interface} . {interface}name @tunnels accept", f"jump exempt_{direction}"
 
 
 def _gates(wanted: Plan, direction: str, version: int) -> list[str]:
@@ -295,7 +282,7 @@ def render(gateway: str, wanted: Plan, counts: Mapping[str, Count] | None = None
 
     `counts` are the values that the counters go on from; `table` another name than the guard's.
     """
-    lines = [*named_set("tunnels", "ifname", (f'"{name}"' for name in sorted(wanted.tunnels)))]
+    lines = [*named_set("tunnels", "iface_index . ifname", map(_device, sorted(wanted.tunnels)))]
     for version, kind in ((4, "ipv4_addr"), (6, "ipv6_addr")):
         lines += named_set(f"remote{version}", kind, map(str, wanted.remotes(version)))
         lines += named_set(f"pairs{version}", f"{kind} . {kind}", sorted(map(_element, wanted.pairs[version])))
@@ -324,7 +311,7 @@ def render_change(gateway: str, now: Plan, wanted: Plan) -> list[str]:
         trimmed += _replaced(table, f"remote{version}", both, after)
         gone, come = now.pairs[version] - wanted.pairs[version], wanted.pairs[version] - now.pairs[version]
         grown += _elements(table, f"pairs{version}", set(map(_element, gone)), set(map(_element, come)))
-    chains = _elements(table, "tunnels", {f'"{name}"' for name in now.tunnels}, {f'"{name}"' for name in wanted.tunnels})
+    chains = _elements(table, "tunnels", set(map(_device, now.tunnels)), set(map(_device, wanted.tunnels)))
     present = _chains(now)
     for name, rules in _chains(wanted).items():
         if rules != present[name] or name == "further_out4":
@@ -357,7 +344,7 @@ async def leftovers() -> list[str]:
 class Guard:
     """The guard of one gateway in the network namespace of the calling thread. HostError when nft is missing or refuses."""
 
-    def __init__(self, gateway: str, planned: Callable[[Sequence[GuardRule], Iterable[str]], Plan] = plan) -> None:
+    def __init__(self, gateway: str, planned: Callable[[Sequence[GuardRule], Iterable[Device]], Plan] = plan) -> None:
         """`planned` is `plan`, or a shorter way to the same."""
         self.gateway = gateway
         self._planned = planned
@@ -369,20 +356,30 @@ class Guard:
     async def exists(self) -> bool:
         return self.table in await nft.tables()
 
-    async def apply(self, selectors: Sequence[GuardRule], tunnels: Iterable[str]) -> None:
+    async def apply(self, selectors: Sequence[GuardRule], tunnels: Iterable[Device]) -> None:
         """Makes the guard, also from one that a killed process left: there is no moment without what both hold back."""
-        await self.widen(selectors, tunnels)
-        await self.settle()
+        devices = frozenset(tunnels)
+        await self.widen(selectors, devices)
+        await self.settle(devices)
 
-    async def widen(self, selectors: Sequence[GuardRule], tunnels: Iterable[str]) -> None:
+    async def widen(self, selectors: Sequence[GuardRule], tunnels: Iterable[Device]) -> None:
         """Keeps closed what it does and what these say, until `settle` (then only what these say) or `apply`."""
         self._then = then = await asyncio.to_thread(self._planned, selectors, tunnels)
         await self._become(then if self._now is None else widen(self._now, then))
 
-    async def settle(self) -> None:
+    async def settle(self, tunnels: Iterable[Device]) -> None:
         """What it was widened for, alone."""
-        if self._then is not None and self._then != self._now:
-            await self._become(self._then)
+        if self._then is None:
+            return
+        wanted = replace(self._then, tunnels=frozenset(tunnels))
+        if wanted != self._now:
+            await self._become(wanted)
+
+    async def exempt(self, tunnels: Iterable[Device]) -> None:
+        """These are our interfaces now; nothing else changes. Nothing is done where it is not known what the kernel has."""
+        devices = frozenset(tunnels)
+        if self._now is not None and self._now.tunnels != devices:
+            await self._become(replace(self._now, tunnels=devices))
 
     async def _become(self, wanted: Plan) -> None:
         now, self._now = self._now, None
