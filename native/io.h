@@ -33,8 +33,12 @@ struct dp_burst {
     uint8_t tos;         /* outer TOS or traffic class, received or to send */
     uint8_t df;          /* outer DF to send: DP_DF_SET or DP_DF_CLEAR */
     uint8_t encapsulation;
-    uint8_t hop_limit;   /* outer TTL or hop limit to send, 0: the host's own */
-    bool handed;         /* by the worker that received it to the one that owns its SA; no further */
+    uint8_t hop_limit; /* outer TTL or hop limit to send, 0: the host's own */
+    bool handed;       /* by the worker that received it to the one that owns its SA; no further */
+    bool remembered;   /* from a TUN: a first fragment, which later ones may follow (fragment_follow.h) */
+    bool lent;         /* from a TUN: a later fragment that follows its first, with these: */
+    uint16_t lent_protocol;
+    uint32_t lent_port[2];
     uint32_t flow_label; /* outer IPv6 flow label to send */
     uint32_t interface;  /* TUN interface */
     uint32_t link;
