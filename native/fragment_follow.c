@@ -96,7 +96,7 @@ enum dp_drop dp_fragment_inbound(struct dp_loop *loop, const struct dp_sa *sa, c
     return reason;
 }
 
-bool dp_fragment_stays_whole(const struct dp *dp, const struct dp_sa *sa, const struct dp_flow *flow) {
+bool dp_fragment_shows_too_little(const struct dp *dp, const struct dp_sa *sa, const struct dp_flow *flow) {
     struct dp_flow later = without_ports(flow);
-    return !sa->fragments_also && dp_tunnel_outbound(&dp->tunnel[sa->tunnel], &later) != sa;
+    return dp_tunnel_outbound(&dp->tunnel[sa->tunnel], &later) != sa;
 }

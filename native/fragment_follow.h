@@ -23,7 +23,8 @@ enum dp_drop dp_fragment_no_rule(const struct dp_policy *policy, uint32_t interf
 enum dp_drop dp_fragment_inbound(struct dp_loop *loop, const struct dp_sa *sa, const uint8_t *packet, struct dp_inner *inner,
                                  bool held, uint64_t now);
 
-/* Whether a packet of `sa` must not be fragmented before it is sealed, since the peer would discard the later fragments. */
-bool dp_fragment_stays_whole(const struct dp *dp, const struct dp_sa *sa, const struct dp_flow *flow);
+/* Whether later fragments of what `sa` carries would not be held by its selectors. Then its peer discards them unless both sides
+ * agreed otherwise (`fragments_also`). */
+bool dp_fragment_shows_too_little(const struct dp *dp, const struct dp_sa *sa, const struct dp_flow *flow);
 
 #endif

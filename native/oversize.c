@@ -41,13 +41,13 @@ enum dp_drop dp_oversize(struct dp_loop *loop, const struct dp_sa *sa, const str
         return DP_OK;
     uint32_t mtu = inner->version == 6 && settings.mtu < IPV6_MTU_MIN ? IPV6_MTU_MIN : settings.mtu;
     if (s->octets_most > mtu && !dp_segments_limit(s, mtu)) {
-        bool whole = dp_fragment_stays_whole(loop->dp, sa, &inner->flow);
-        /* A sender of IPv6 would send fragments from then on, which pass no more than ours would. */
-        if (inner->dont_fragment && !(whole && inner->version == 6)) {
+        bool ports = dp_fragment_shows_too_little(loop->dp, sa, &inner->flow);
+        /* Told, a sender of IPv6 would send fragments from then on, which the peer may discard. */
+        if (inner->dont_fragment && !(ports && inner->version == 6)) {
             tell_sender(loop, b, inner, mtu, now);
             return DP_DROP_mtu;
         }
-        if (!settings.fragment_after && !whole) {
+        if (!inner->dont_fragment && !settings.fragment_after && (!ports || sa->fragments_also)) {
             *limit = mtu;
             return DP_OK;
         }

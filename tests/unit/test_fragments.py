@@ -179,10 +179,14 @@ def test_what_must_not_be_fragmented_is_answered(sites, agreed):
     assert site.a.drops == {"mtu": 1}
 
 
-def test_ipv6_is_answered_where_the_fragments_that_its_sender_makes_then_will_pass(sites):
-    site = sites(*AGREED)
-    assert site.seal(bytes(datagram(MTU + 1, 6))) == []
-    (answer,) = site.a.pulled()
+@pytest.mark.parametrize("agreed", [(False, False), AGREED])
+def test_ipv6_is_not_answered_since_its_sender_would_send_fragments_from_then_on(sites, agreed):
+    site, packet = sites(*agreed), bytes(datagram(MTU + 1, 6))
+    (sent,) = site.seal(packet)
+    assert (sent.df, site.a.pulled(), site.open([sent])) == (Df.CLEAR, [], [packet])
+    site.replace_selectors(selector(INNER["a"][1], INNER["b"][1]))
+    assert site.seal(packet) == []
+    (answer,) = site.a.pulled()  # the control: an SA for any ports
     assert IPv6(answer)[ICMPv6PacketTooBig].mtu == MTU
 
 
