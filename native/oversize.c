@@ -43,11 +43,14 @@ enum dp_drop dp_oversize(struct dp_loop *loop, const struct dp_sa *sa, const str
     if (s->octets_most > mtu && !dp_segments_limit(s, mtu)) {
         bool ports = dp_fragment_shows_too_little(loop->dp, sa, &inner->flow);
         /* Told, a sender of IPv6 would send fragments from then on, which the peer may discard. */
-        if (inner->dont_fragment && !(ports && inner->version == 6)) {
+        bool untold = ports && inner->version == 6;
+        if (inner->dont_fragment && !untold) {
             tell_sender(loop, b, inner, mtu, now);
             return DP_DROP_mtu;
         }
-        if (!inner->dont_fragment && !settings.fragment_after && (!ports || sa->fragments_also)) {
+        if (untold)
+            (void)dp_segments_split(s, b, inner, mtu);
+        else if (!settings.fragment_after && (!ports || sa->fragments_also)) {
             *limit = mtu;
             return DP_OK;
         }

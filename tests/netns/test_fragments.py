@@ -22,6 +22,7 @@ PORT = 9000
 WHOLE = {4: (1400, 1450, 1472), 6: (1350, 1400, 1452)}  # octets of UDP payload that a host of MTU 1500 sends whole
 IN_FRAGMENTS = (1500, 4000, 20000, 60000)
 TIMES = 3
+ALL = (TIMES, TIMES)
 LOST_S = 0.3  # within which an answer would have come
 IP_MTU_DISCOVER, DONT = 10, 0
 
@@ -78,6 +79,9 @@ class Talk:
             for source, target, to in ((self.here, self.there, (self.address, PORT)), (self.there, self.here, peer))
         )
 
+    def all_arrive(self, octets):
+        return self.arrived(octets) == ALL
+
 
 def _passes(source, target, to, content):
     source.sendto(content, to)
@@ -87,13 +91,10 @@ def _passes(source, target, to, content):
         return False
 
 
-ALL = (TIMES, TIMES)
-
-
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize(("outer", "encapsulation"), [(4, "udp"), (4, "esp"), (6, "udp"), (6, "esp")])
 def test_between_two_that_agree_datagrams_of_any_size_pass(sites, tmp_path, version, outer, encapsulation):
-    ends = tuple(each[outer == 6] for each in (netns.GW_A_OUTER, netns.GW_B_OUTER))
+    ends = netns.GW_A_OUTER[outer == 6], netns.GW_B_OUTER[outer == 6]
     with ported(sites, tmp_path, IkePair(outer=ends, encapsulation=encapsulation)) as gateways, Talk(sites, version) as talk:
         sizes = (*WHOLE[version], *IN_FRAGMENTS)
         assert {octets: talk.arrived(octets) for octets in sizes} == dict.fromkeys(sizes, ALL)
@@ -123,7 +124,7 @@ def test_over_a_narrow_middle_too(lab, tmp_path, version, outer_version, encapsu
         Talk(path.sites, version) as talk,
     ):
         for octets in WHOLE[version]:
-            until(lambda octets=octets: talk.arrived(octets) == ALL, f"{octets} octets to pass")
+            until(partial(talk.all_arrive, octets), f"{octets} octets to pass")
 
 
 def test_the_gateways_own_datagrams_are_not_cut_before_either(sites, tmp_path):
