@@ -26,8 +26,10 @@ static bool may_follow(const struct dp_loop *loop, const struct dp_policy *polic
 static void borrow(struct dp_burst *b, struct dp_inner *inner, const struct dp_flow *flow) {
     b->lent = true;
     b->lent_protocol = inner->flow.protocol = flow->protocol;
-    for (int end = DP_LOCAL; end <= DP_REMOTE; end++)
-        b->lent_port[end] = inner->flow.port[end] = flow->port[end];
+    for (int end = DP_LOCAL; end <= DP_REMOTE; end++) {
+        inner->flow.port[end] = flow->port[end];
+        b->lent_port[end] = (uint16_t)flow->port[end]; /* one without any has no need to be remembered */
+    }
 }
 
 enum dp_drop dp_fragment_lend(struct dp_loop *loop, const struct dp_policy *policy, struct dp_burst *b, struct dp_inner *inner,
