@@ -3,7 +3,8 @@
 Outbound, a packet between protected addresses that leaves by another interface than a tunnel interface is dropped. Inbound, a
 packet that arrives in clear and claims to come from a protected remote address is dropped (RFC 4301 §5.2: what policy says must be
 protected must have been). The table belongs to the kernel, not to the process: it holds while the daemon starts, after it crashed
-or was killed, and, if asked for, after it stopped. `render` is a pure function; `Guard` hands its text to nft as one transaction.
+or was killed, and, if asked for, after it stopped. `render` is a pure function; `Guard` hands its text to nft,
+a transaction at a time.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ipsec_dp")
 
 TABLE_PREFIX = "ipsec_dp_"
+STAND_IN_PREFIX = "ipsec_dp-closing_"
 
 # After the destination is final but before masquerading changes the source (srcnat is 100): postrouting sees forwarded and local
 # packets and the interface they really leave by, also when a mark re-routed them.
@@ -106,6 +108,11 @@ class GuardRule:
 def table_name(gateway: str) -> str:
     """The nftables table of a gateway, see `nft.escaped`. ValueError: name too long."""
     return TABLE_PREFIX + nft.escaped(gateway)
+
+
+def stand_in_name(gateway: str) -> str:
+    """The table that holds for the guard's while that is replaced. ValueError: name too long."""
+    return STAND_IN_PREFIX + nft.escaped(gateway)
 
 
 def narrow(rules: Iterable[GuardRule], routed: Sequence[AddressRange]) -> list[GuardRule]:
@@ -283,10 +290,10 @@ def _pair_match(direction: str, version: int) -> str:
     return f"{ip} {local} . {ip} {remote} @pairs{version}"
 
 
-def render(gateway: str, wanted: Plan, counts: Mapping[str, Count] | None = None) -> str:
+def render(gateway: str, wanted: Plan, counts: Mapping[str, Count] | None = None, *, table: str | None = None) -> str:
     """The guard as text for `nft -f -`: one transaction that replaces the table of this gateway, or makes it.
 
-    `counts` are the values that the counters go on from.
+    `counts` are the values that the counters go on from; `table` another name than the guard's.
     """
     lines = [*named_set("tunnels", "ifname", (f'"{name}"' for name in sorted(wanted.tunnels)))]
     for version, kind in ((4, "ipv4_addr"), (6, "ipv6_addr")):
@@ -298,29 +305,39 @@ def render(gateway: str, wanted: Plan, counts: Mapping[str, Count] | None = None
     lines += chain("exempt_out", EXEMPT_OUT) + chain("exempt_in", EXEMPT_IN)
     for name, rules in _chains(wanted).items():
         lines += chain(name, [*BASE.get(name, ()), *rules])
-    return nft.table(table_name(gateway), lines)
+    return nft.table(table or table_name(gateway), lines)
 
 
-def render_change(gateway: str, now: Plan, wanted: Plan) -> str:
-    """What makes the guard of `now` that of `wanted`, as one transaction: elements by difference, chains that differ as a whole.
+def render_change(gateway: str, now: Plan, wanted: Plan) -> list[str]:
+    """What makes the guard of `now` that of `wanted`: transactions, in order. Elements by difference, whole chains that differ.
 
+    The kernel asks new chains a moment before it shows what a set of ranges got in the same transaction, so what chains rely on is
+    in the sets before them, and leaves after them. Where pairs differ, `further` of `now` holds back the new ones (see `widen`).
     Counters go on counting. It fails when somebody took the table away, even if nothing differs.
     """
     table = table_name(gateway)
-    lines = _elements(table, "tunnels", {f'"{name}"' for name in now.tunnels}, {f'"{name}"' for name in wanted.tunnels})
+    grown, trimmed = [], []
     for version in (4, 6):
-        before, after = (set(map(str, each.remotes(version))) for each in (now, wanted))
-        if before != after:
-            lines.append(f"flush set inet {table} remote{version}")
-            lines += _elements(table, f"remote{version}", set(), after)
+        before, after = now.remotes(version), wanted.remotes(version)
+        both = merge([*before, *after])
+        grown += _replaced(table, f"remote{version}", before, both)
+        trimmed += _replaced(table, f"remote{version}", both, after)
         gone, come = now.pairs[version] - wanted.pairs[version], wanted.pairs[version] - now.pairs[version]
-        lines += _elements(table, f"pairs{version}", set(map(_element, gone)), set(map(_element, come)))
+        grown += _elements(table, f"pairs{version}", set(map(_element, gone)), set(map(_element, come)))
+    chains = _elements(table, "tunnels", {f'"{name}"' for name in now.tunnels}, {f'"{name}"' for name in wanted.tunnels})
     present = _chains(now)
     for name, rules in _chains(wanted).items():
         if rules != present[name] or name == "further_out4":
-            lines.append(f"flush chain inet {table} {name}")
-            lines += [f"add rule inet {table} {name} {rule}" for rule in rules]
-    return "".join(f"{line}\n" for line in lines)
+            chains.append(f"flush chain inet {table} {name}")
+            chains += [f"add rule inet {table} {name} {rule}" for rule in rules]
+    return ["".join(f"{line}\n" for line in lines) for lines in (grown, chains, trimmed) if lines]
+
+
+def _replaced(table: str, name: str, before: list[AddressRange], after: list[AddressRange]) -> list[str]:
+    """The lines that give a set of addresses other elements; none where they are the same."""
+    if before == after:
+        return []
+    return [f"flush set inet {table} {name}", *_elements(table, name, set(), set(map(str, after)))]
 
 
 def _elements(table: str, name: str, before: set[str], after: set[str]) -> list[str]:
@@ -345,6 +362,7 @@ class Guard:
         self.gateway = gateway
         self._planned = planned
         self.table = table_name(gateway)
+        self._stand_in = stand_in_name(gateway)
         self._now: Plan | None = None  # what we know the kernel has
         self._then: Plan | None = None  # what it was widened for
 
@@ -352,8 +370,9 @@ class Guard:
         return self.table in await nft.tables()
 
     async def apply(self, selectors: Sequence[GuardRule], tunnels: Iterable[str]) -> None:
-        """Makes the guard, also from one that a killed process left, in one transaction: there is no moment without."""
-        await self._become(await asyncio.to_thread(self._planned, selectors, tunnels))
+        """Makes the guard, also from one that a killed process left: there is no moment without what both hold back."""
+        await self.widen(selectors, tunnels)
+        await self.settle()
 
     async def widen(self, selectors: Sequence[GuardRule], tunnels: Iterable[str]) -> None:
         """Keeps closed what it does and what these say, until `settle` (then only what these say) or `apply`."""
@@ -362,22 +381,31 @@ class Guard:
 
     async def settle(self) -> None:
         """What it was widened for, alone."""
-        if self._then is not None:
+        if self._then is not None and self._then != self._now:
             await self._become(self._then)
 
     async def _become(self, wanted: Plan) -> None:
         now, self._now = self._now, None
-        if now is not None and await self._change(await asyncio.to_thread(render_change, self.gateway, now, wanted)):
-            self._now = wanted
-            return
-        counts = await self.counts()
-        await nft.transact(await asyncio.to_thread(render, self.gateway, wanted, counts))
+        if now is None or not await self._change(await asyncio.to_thread(render_change, self.gateway, now, wanted)):
+            await self._make(wanted)
         self._now = wanted
 
-    async def _change(self, text: str) -> bool:
+    async def _make(self, wanted: Plan) -> None:
+        """A new table. Where there is one, a second keeps its place closed: the sets of a table are not seen until a moment after
+        the one that it replaces is gone (see `render_change`)."""
+        present = await nft.tables()
+        if self.table in present:
+            await nft.transact(await asyncio.to_thread(render, self.gateway, wanted, table=self._stand_in))
+        counts = await self.counts()
+        await nft.transact(await asyncio.to_thread(render, self.gateway, wanted, counts))
+        if self.table in present or self._stand_in in present:
+            await nft.remove(self._stand_in)
+
+    async def _change(self, transactions: Iterable[str]) -> bool:
         """False: the table is not what we left, so that it has to be made anew."""
         try:
-            await nft.transact(text)
+            for text in transactions:
+                await nft.transact(text)
         except HostError as error:
             log.warning("the guard is made anew: %s", error)
             return False
@@ -389,5 +417,7 @@ class Guard:
 
     async def remove(self) -> None:
         """Takes the guard away, if there is one."""
-        self._now = None
+        self._now = self._then = None
         await nft.remove(self.table)
+        if self._stand_in in await nft.tables():  # of a process that was killed while it replaced the table
+            await nft.remove(self._stand_in)

@@ -84,6 +84,15 @@ class Kind(StrEnum):
     WARNING = "warning"
 
 
+class Origin(StrEnum):
+    """Who has caused an event. Only what is ours or an authenticated peer's may change what is wanted of a tunnel."""
+
+    OURS = "ours"  # an IKE SA that we began
+    PEER = "peer"  # an IKE SA whose peer has proven who it is
+    CLAIMED = "claimed"  # unproven, from an address that the tunnel has its peer at: it may be forged
+    STRANGER = "stranger"
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One thing a person or the driver should know. `text` is one line, printable, without any secret."""
@@ -97,6 +106,7 @@ class Event:
     cause: Cause | None = None
     child: int | None = None
     again: bool = False  # IKE_DOWN, IKE_FAILED, CHILD_DOWN, CHILD_FAILED: trying again later may help
+    origin: Origin = Origin.OURS
 
     def __str__(self) -> str:
         where = " ".join(part for part in (self.tunnel, self.exchange, f"{self.spi_i.hex()}_{self.spi_r.hex()}") if part)

@@ -1,7 +1,8 @@
 """All IKE SAs of one gateway: whose a datagram is, who may begin one, and how many may be between the same two ends.
 
-Implements `interface.IkeCore`. What it keeps for strangers is bounded (`admission`); IKE SAs that authenticated peers make are
-bounded for each tunnel.
+Implements `interface.IkeCore`. What it keeps for strangers is bounded (`strangers`, `admission`) and belongs to no tunnel
+before AUTH has shown whose it is; IKE SAs that authenticated peers make are bounded for each pair of identities. Whatever happens
+to one session, no other is looked at but those in its succession.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from ipsec_dp.ike.actions import Action, Cause, Event, Kind, Report, Send
+from ipsec_dp.ike.actions import Action, Cause, Kind, Send
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.interface import Counters, IkeStatus
 from ipsec_dp.ike.peer_table import PeerTable
-from ipsec_dp.ike.rare_events import RareEvents
+from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ike.traffic_selectors import proxy_id_of
 from ipsec_dp.ike.v2 import acquire, delete, ike_rekey, reconfigure, replacement, report, timers, uniqueness
@@ -27,6 +28,7 @@ from ipsec_dp.ike.v2.message import Header, Message, parse_message
 from ipsec_dp.ike.v2.probe import PathProbe
 from ipsec_dp.ike.v2.sa import NO_SPI, State
 from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
+from ipsec_dp.ike.v2.session_index import SessionIndex
 from ipsec_dp.ike.v2.unsolicited import UnsolicitedAnswers
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
@@ -40,9 +42,8 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.sa import Child, IkeSa
     from ipsec_dp.ipsec.selectors import SelectorPair
 
-MAX_OF_TUNNEL: Final = 32  # IKE SAs that one tunnel's peer may have with us
-IKEV1_EVERY: Final = 60.0  # seconds between two events about IKEv1 datagrams
-STRANGER_EVERY: Final = 10.0  # seconds between two events of a kind about requests that come to nothing
+MAX_OF_ENDS: Final = 32  # IKE SAs that one identity may have with one of ours
+TIMERS_AT_ONCE: Final = 64  # sessions in one call of `timer`: those that are due with them come next
 
 
 class IkeManager:
@@ -51,17 +52,14 @@ class IkeManager:
     def __init__(self, environment: Environment, peers: Iterable[Peer] = ()) -> None:
         self.environment = environment
         self._peers = PeerTable(peers)
-        self._by_spi: dict[bytes, IkeSession] = {}
-        self._by_request: dict[tuple[bytes, Endpoint], IkeSession] = {}  # of IKE_SA_INIT requests we answered
-        self._of_tunnel: dict[str, list[IkeSession]] = {}
-        self._of_ends: dict[object, list[IkeSession]] = {}  # by both identities, once they are proven
+        self._sessions = SessionIndex()
         self._timers: TimerQueue[IkeSession] = TimerQueue()
         self._numbers = count(1)
         self._spawned: list[IkeSession] = []  # by the session that acts just now
         self._admission: Admission[IkeSession] = Admission(environment.rng)
         self._counts: Counter[str] = Counter()
         self._unsolicited = UnsolicitedAnswers()
-        self._may_tell = RareEvents().may_tell
+        self._events = StrangersEvents()
 
     def set_peers(self, peers: Iterable[Peer]) -> None:
         self._peers = PeerTable(peers)
@@ -70,15 +68,9 @@ class IkeManager:
         self.set_peers(peers)
         actions: list[Action] = []
         for tunnel, effect in effects.items():
-            for session in list(self._of_tunnel.get(tunnel, ())):
+            for session in self._sessions.of_tunnel(tunnel):
                 if session.in_use:
                     actions += self._run(session, now, partial(self._reconfigure, session, effect, now))
-        for session in list(self._admission.half_open):  # it may be about to prove that it is one of them
-            left = tuple(peer for one in session.candidates if (peer := self._peers.get(one.tunnel)) is not None)
-            if left:
-                session.candidates = left
-            else:
-                actions += self._run(session, now, partial(self._reconfigure, session, Effect.RESTART, now))
         return actions
 
     def _reconfigure(self, session: IkeSession, effect: Effect, now: float) -> list[Action]:
@@ -101,9 +93,12 @@ class IkeManager:
         return not self._others(session) and not self._admission.half_open.any_from(session.path.remote.address)
 
     def admits(self, session: Context) -> bool:
-        if len(self._of_tunnel.get(session.peer.tunnel, ())) > MAX_OF_TUNNEL:
+        if len(tuple(self._sessions.of_ends(session))) >= MAX_OF_ENDS:
             return False
         return uniqueness.admits(session, self._others(session))
+
+    def expected(self, candidates: tuple[Peer, ...]) -> tuple[Peer, ...]:
+        return tuple(peer for one in candidates if (peer := self._peers.get(one.tunnel)) is not None)
 
     def configured(self, peer: Peer) -> Peer:
         return self._peers.get(peer.tunnel) or peer
@@ -115,7 +110,7 @@ class IkeManager:
 
     def _others(self, session: Context) -> list[IkeSession]:
         """Further IKE SAs that are up between the same identities, of whatever tunnel."""
-        up = (other for other in self._of_ends.get(session.ends.meaning(), ()) if other is not session)
+        up = (other for other in self._sessions.of_ends(session) if other is not session)
         return [one for one in up if one.state is State.ESTABLISHED and one.in_use]
 
     # ---- datagrams
@@ -125,7 +120,8 @@ class IkeManager:
             message = parse_message(datagram)
         except Ikev1MessageError:
             self.count("ikev1")
-            return self._tell_rarely(Kind.IKEV1, f"{path.remote} offers IKEv1, which is not spoken here", now, IKEV1_EVERY)
+            text = f"{path.remote} offers IKEv1, which is not spoken here"
+            return self._events.report(Kind.IKEV1, text, now, LIMITS.ikev1_event_seconds)
         except InvalidMajorVersionError:
             self.count("malformed")
             return self._answer(NotifyType.INVALID_MAJOR_VERSION, datagram, path, now)
@@ -134,13 +130,13 @@ class IkeManager:
             return []
         header = message.header
         spi = header.spi_r if header.from_initiator else header.spi_i
-        session = self._by_spi.get(spi)
+        session = self._sessions.get(spi)
         if session is None and header.exchange == ExchangeType.IKE_SA_INIT and not header.is_response:
             return self._receive_init(datagram, message, path, now)
         if session is None or not _fits(session, header):
             self.count("unknown_spi")
             known = (
-                header.spi_i in self._by_spi or header.spi_r in self._by_spi
+                header.spi_i in self._sessions or header.spi_r in self._sessions
             )  # one of our own messages, come back, or half of one
             return [] if known else self._answer(NotifyType.INVALID_IKE_SPI, datagram, path, now)
         return self._run(session, now, lambda: session.receive(datagram, message, path, now))
@@ -152,30 +148,38 @@ class IkeManager:
     def _receive_init(self, datagram: bytes, message: Message, path: Path, now: float) -> list[Action]:
         """Somebody begins. State is made only for a whole request, from where a peer may come, within the limits."""
         header = message.header
-        if header.spi_r != NO_SPI or header.message_id != 0 or not header.from_initiator or header.spi_i in self._by_spi:
+        if header.spi_r != NO_SPI or header.message_id != 0 or not header.from_initiator or header.spi_i in self._sessions:
             self.count("malformed")
             return []
-        known = self._by_request.get((header.spi_i, path.remote))
+        known = self._sessions.by_request((header.spi_i, path.remote))
         if known is not None:
             return self._run(known, now, lambda: known.receive(datagram, message, path, now))
         candidates = self._peers.candidates(path)
         if not candidates:
             self.count("no_peer")
             text = f"{path.remote} begins IKE with {path.local.address}, and no tunnel expects anybody from there"
-            return self._tell_rarely(Kind.WARNING, text, now, STRANGER_EVERY)
-        refusal = self._admission.refusal(message, path, now)
-        if refusal is not None:
-            self.count(refusal[0])
-            return refusal[1]
+            return self._events.report(Kind.WARNING, text, now)
+        demand = self._admission.demand(message, path, now)
+        if demand is not None:
+            self.count("cookies_sent")
+            return [demand]
         session = responder(self, candidates, header.spi_i, path, now)
         actions = session.receive(datagram, message, path, now)
         if session.state is State.INIT_ANSWERED:
-            self._by_request[header.spi_i, path.remote] = session
-            self._admission.half_open.add(session, path.remote.address)
-            self._add(session)
-            self._timers.set(session, session.next_timeout())
-            return actions
-        return [one for one in actions if not isinstance(one, Report) or self._may_tell(one.event.kind, now, STRANGER_EVERY)]
+            configured = bool(candidates[0].remotes) and self._admission.returned(message, path, now)
+            return actions + self._hold(session, configured=configured, now=now)
+        return self._events.allowed(actions, now)
+
+    def _hold(self, session: IkeSession, *, configured: bool, now: float) -> list[Action]:
+        """A session for a stranger. `configured`: a tunnel names his address, and a cookie came back from there."""
+        remote = session.path.remote
+        self._sessions.add_stranger(session)
+        self._timers.set(session, session.next_timeout())
+        pushed_out = self._admission.half_open.add(session, remote.address, reserved=configured)
+        if pushed_out is None:
+            return []
+        self.count("refused")
+        return self._run(pushed_out, now, partial(_push_out, pushed_out, now))
 
     # ---- time
 
@@ -184,7 +188,10 @@ class IkeManager:
 
     def timer(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        while (session := self._timers.pop(now)) is not None:
+        for _ in range(TIMERS_AT_ONCE):
+            session = self._timers.pop(now)
+            if session is None:
+                break
             actions += self._run(session, now, partial(session.timer, now))
         return actions
 
@@ -197,7 +204,7 @@ class IkeManager:
             return self._run(up, now, partial(_acquire, up, packet, now))
         session = initiator(self, peer, path, now)
         session.coverage.wanted = peer.proxy_ids if packet is None else ()
-        self._add(session)
+        self._sessions.add(session)
         asked = None if packet is None else proxy_id_of(packet)
         return self._run(session, now, lambda: session.initiate(now, packet=asked))
 
@@ -224,7 +231,7 @@ class IkeManager:
 
     def terminate(self, tunnel: str, now: float) -> list[Action]:
         actions: list[Action] = []
-        for session in list(self._of_tunnel.get(tunnel, ())):
+        for session in self._sessions.of_tunnel(tunnel):
             if session.alive and not session.succession.handed_over:
                 actions += self._end(session, Cause.LOCAL, "terminated here", now)
         return actions
@@ -232,7 +239,7 @@ class IkeManager:
     def leave(self, tunnel: str, now: float) -> list[Action]:
         """Ends a tunnel's IKE SAs at once, each with one DELETE whose answer nobody waits for: the way to the peer is gone."""
         actions: list[Action] = []
-        for session in list(self._of_tunnel.get(tunnel, ())):
+        for session in self._sessions.of_tunnel(tunnel):
             if session.alive:
                 actions += self._run(session, now, partial(session.close, now))
         return actions
@@ -265,50 +272,46 @@ class IkeManager:
 
     def close(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        for tunnel in list(self._of_tunnel):
-            for session in list(self._of_tunnel.get(tunnel, ())):
-                if session.alive and not session.succession.handed_over:
-                    actions += self._run(session, now, partial(session.close, now))
+        for session in self._sessions.all():
+            if session.alive and not session.succession.handed_over:
+                actions += self._run(session, now, partial(session.close, now))
         return actions
 
     def forget(self, now: float) -> list[Action]:
         self._admission.renew()
         actions: list[Action] = []
-        for sessions in list(self._of_tunnel.values()):
-            for session in list(sessions):
-                actions += self._run(session, now, partial(session.forget, now))
+        for session in self._sessions.all():
+            actions += self._run(session, now, partial(session.forget, now))
         return actions
 
     def status(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
-        sessions = self._of_tunnel.get(tunnel, ())
+        sessions = self._sessions.of_tunnel(tunnel)
         return tuple(report.status(session, now) for session in sessions if session.in_use)
 
     def sessions(self, tunnel: str | None = None) -> tuple[IkeSession, ...]:
         """The IKE SAs that are held of a tunnel, or of all, oldest first: those too that are replaced or linger."""
-        return tuple(self._by_spi.values() if tunnel is None else self._of_tunnel.get(tunnel, ()))
+        return self._sessions.all() if tunnel is None else self._sessions.of_tunnel(tunnel)
 
     @property
     def empty(self) -> bool:
         """True when nothing at all is held of any peer."""
-        return not (
-            self._by_spi or self._by_request or self._of_tunnel or self._of_ends or self._timers or self._admission.half_open
-        )
+        return self._sessions.empty and not self._timers and not self._admission.half_open
 
     def counters(self) -> Counters:
         counted = {name: self._counts[name] for name in Counters.__dataclass_fields__ if name not in ("half_open", "sessions")}
-        return Counters(**counted, half_open=len(self._admission.half_open), sessions=len(self._by_spi))
+        return Counters(**counted, half_open=len(self._admission.half_open), sessions=len(self._sessions))
 
     # ---- sessions
 
     def _current(self, tunnel: str) -> IkeSession | None:
         """The newest IKE SA of a tunnel that is up, else one that we are making."""
-        sessions = [one for one in self._of_tunnel.get(tunnel, ()) if one.in_use and one.state is not State.DELETING]
+        sessions = [one for one in self._sessions.of_tunnel(tunnel) if one.in_use and one.state is not State.DELETING]
         up = [session for session in sessions if session.state is State.ESTABLISHED and not replacement.replaced(session)]
         ours = [session for session in sessions if session.sa.initiator]
         return up[-1] if up else ours[-1] if ours else None
 
     def _child_step(self, tunnel: str, child: int, now: float, step: Callable[[IkeSession, Child], None]) -> list[Action]:
-        for session in self._of_tunnel.get(tunnel, ()):
+        for session in self._sessions.of_tunnel(tunnel):
             one = session.children.get(child)
             if one is not None and not session.succession.handed_over:
 
@@ -319,44 +322,41 @@ class IkeManager:
                 return self._run(session, now, run)
         return []
 
-    def _add(self, session: IkeSession) -> None:
-        self._by_spi[session.sa.own_spi] = session
-        self._of_tunnel.setdefault(session.peer.tunnel, []).append(session)
-
     def _run(self, session: IkeSession, now: float, step: Callable[[], list[Action]]) -> list[Action]:
-        """Let a session act, then see what became of it."""
-        tunnel, was_up = session.peer.tunnel, session.authenticated
+        """Let a session act, then see what became of it, and of those in its succession."""
+        was_up, before = session.authenticated, _succession(session)
         actions = step()
         spawned, self._spawned = self._spawned, []
         for new in spawned:
-            self._add(new)
-            if new.authenticated:
-                self._of_ends.setdefault(new.ends.meaning(), []).append(new)
+            self._sessions.add(new)
         for new in spawned:
             actions += self._run(new, now, partial(_send_next, new, now))
-        if session.peer.tunnel != tunnel:  # IKE_AUTH has shown whose it is
-            _take_out(self._of_tunnel, tunnel, session)
-            self._of_tunnel.setdefault(session.peer.tunnel, []).append(session)
-        if session.authenticated or session.state is State.CLOSED:
-            self._admission.half_open.discard(session)
         if session.authenticated and not was_up:
-            self._of_ends.setdefault(session.ends.meaning(), []).append(session)
-            for one, consequence in uniqueness.consequences(session, self._others(session), now):
-                actions += self._run(one, now, partial(_do, one, consequence))
-        for one in list(self._of_tunnel.get(session.peer.tunnel, ())):  # a rekey touches two of them
-            if one.state is State.CLOSED:
-                self._drop(one)
-            else:
-                self._timers.set(one, one.next_timeout())
+            actions += self._came_up(session, now)
+        for one in {**before, **_succession(session)}:
+            self._settle(one)
+        return self._events.allowed(actions, now)
+
+    def _came_up(self, session: IkeSession, now: float) -> list[Action]:
+        """AUTH has shown whose it is."""
+        actions: list[Action] = []
+        self._admission.half_open.discard(session)
+        self._sessions.add(session)
+        for one, consequence in uniqueness.consequences(session, self._others(session), now):
+            actions += self._run(one, now, partial(_do, one, consequence))
         return actions
 
+    def _settle(self, session: IkeSession) -> None:
+        """Its timer, or its end."""
+        if session.state is State.CLOSED:
+            self._drop(session)
+        elif session.sa.own_spi in self._sessions:
+            self._timers.set(session, session.next_timeout())
+
     def _drop(self, session: IkeSession) -> None:
-        self._by_spi.pop(session.sa.own_spi, None)
+        self._sessions.drop(session)
         self._timers.discard(session)
-        _take_out(self._of_tunnel, session.peer.tunnel, session)
-        _take_out(self._of_ends, session.ends.meaning(), session)
-        if self._by_request.get(session.handshake.request_key) is session:
-            del self._by_request[session.handshake.request_key]
+        self._admission.half_open.discard(session)
 
     def _end(self, session: IkeSession, cause: Cause, text: str, now: float) -> list[Action]:
         def step() -> list[Action]:
@@ -365,9 +365,6 @@ class IkeManager:
 
         return self._run(session, now, step)
 
-    def _tell_rarely(self, kind: Kind, text: str, now: float, every: float) -> list[Action]:
-        return [Report(Event(kind, "", NO_SPI, NO_SPI, "", text))] if self._may_tell(kind, now, every) else []
-
 
 def _fits(session: IkeSession, header: Header) -> bool:
     """Both SPIs are those of the session; its responder's is not known before the first response."""
@@ -375,12 +372,22 @@ def _fits(session: IkeSession, header: Header) -> bool:
     return header.spi_i == spis[0] and (header.spi_r == spis[1] or session.state is State.INIT_SENT)
 
 
-def _take_out(index: dict[Any, list[IkeSession]], key: object, session: IkeSession) -> None:
-    sessions = index.get(key, [])
-    if session in sessions:
-        sessions.remove(session)
-        if not sessions:
-            del index[key]
+def _succession(session: IkeSession) -> dict[IkeSession, None]:
+    """The session and those that are to replace it or be replaced by it: what one step may change."""
+    found: dict[IkeSession, None] = {}
+    waiting: list[Any] = [session]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and one not in found:
+            found[one] = None
+            rival = one.task.rival if isinstance(one.task, ike_rekey.IkeRekey) else None
+            waiting += [one.succession.before, one.succession.after, rival]
+    return found
+
+
+def _push_out(session: IkeSession, now: float) -> list[Action]:
+    session.end(Cause.RESOURCES, "others came after it", now, quiet=True)
+    return session.take()
 
 
 def _acquire(session: IkeSession, packet: SelectorPair | None, now: float) -> list[Action]:

@@ -54,6 +54,7 @@ LEVELS = {
     act.Kind.IKEV1: logging.WARNING,
 }
 ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
+UNPROVEN = frozenset({act.Origin.CLAIMED, act.Origin.STRANGER})
 
 
 class IkeDriver:
@@ -362,7 +363,9 @@ class IkeDriver:
     def _report(self, event: Event) -> None:
         log.log(LEVELS.get(event.kind, logging.INFO), "%s", event)
         intent = self._intents.get(event.tunnel)
-        if intent is None:
+        if intent is not None and event.origin is act.Origin.CLAIMED:
+            intent.claimed(event)
+        if intent is None or event.origin in UNPROVEN:
             return
         now = self._clock.now()
         intent.event(event, now)

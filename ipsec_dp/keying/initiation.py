@@ -43,10 +43,11 @@ class Intent:
         self._remote = 0
         self.state: State = "waiting"
         self.next_attempt: float | None = None
-        self.last_error: str | None = None
+        self._error: str | None = None
+        self._claim: str | None = None  # what went wrong with somebody who has not shown that he is the peer
         self._off = False
         self._no_child: str | None = None  # why the IKE SA has no CHILD_SA
-        self._error_of: bytes | None = None  # the IKE SA that is up and lacks a CHILD_SA because of `last_error`
+        self._error_of: bytes | None = None  # the IKE SA that is up and lacks a CHILD_SA because of `_error`
         self.up_at = float("-inf")  # when the last CHILD_SA that rekeyed no other came up
         self._not_before = float("-inf")  # for traffic after a failure
 
@@ -71,6 +72,11 @@ class Intent:
                 return "the last attempt failed" + ("" if self.next_attempt is None else ", it will be repeated")
             case _:
                 return self.state
+
+    @property
+    def last_error(self) -> str | None:
+        """What went wrong last; what is not proven to be the peer's only where nothing else is known and the tunnel is not up."""
+        return self._error or (None if self.state in ("up", "rekeying") else self._claim)
 
     # ---- what happens
 
@@ -124,8 +130,12 @@ class Intent:
         turn, index = divmod(self._remote, len(self._tunnel.remotes))
         return index, turn
 
+    def claimed(self, event: Event) -> None:
+        """Somebody at the peer's address, or who says so, came to nothing: worth reading, and nothing else."""
+        self._claim = event.text
+
     def event(self, event: Event, now: float) -> None:
-        """What the core reports of this tunnel."""
+        """What the core reports of this tunnel and of nobody else."""
         match event.kind:
             case Kind.IKE_UP | Kind.IKE_REKEYED | Kind.IKE_REAUTHENTICATED:
                 self.state, self._off, self.next_attempt = "up", False, None
@@ -137,7 +147,7 @@ class Intent:
             case Kind.IKE_FAILED:
                 self.failed(event.text, now)
             case Kind.CHILD_FAILED:
-                self.last_error = self._no_child = event.text
+                self._error = self._no_child = event.text
                 self._error_of = event.spi_i
             case Kind.IKE_DOWN:
                 self._down(event, now)
@@ -148,11 +158,11 @@ class Intent:
         """The tunnel is up, so what was wrong is so no longer; what this very IKE SA lacks besides is still worth telling."""
         self.up_at = now
         if event.spi_i != self._error_of:
-            self.last_error = self._error_of = None
+            self._error = self._error_of = self._claim = None
 
     def failed(self, why: str, now: float) -> None:
         """An attempt came to nothing: the next one goes to the next remote, after a pause that grows."""
-        self.last_error, self._error_of = why, None
+        self._error, self._error_of = why, None
         if self.state == "up":  # a second SA that was not needed
             return
         self.state = "failed"
@@ -172,7 +182,7 @@ class Intent:
         start = self._tunnel.start
         what = AFTER_DEATH[self._tunnel.ike.liveness.action] if cause in DEATHS else AFTER_DOWN.get(cause, AFTER_DOWN_ELSE)[start]
         if cause not in (Cause.LOCAL, Cause.IDLE, Cause.REPLACED):
-            self.last_error, self._error_of = self._no_child or event.text, None
+            self._error, self._error_of = self._no_child or event.text, None
         self.state = "down" if what == "off" else "waiting"
         self._off = what == "off"
         if what == "again" and self.can_call:

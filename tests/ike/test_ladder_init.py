@@ -5,10 +5,10 @@ from ipaddress import ip_address
 
 import pytest
 
-from ipsec_dp.ike import cookies
 from ipsec_dp.ike.actions import Cause, Endpoint, Kind, Path, Send
 from ipsec_dp.ike.peer import Liveness
 from ipsec_dp.ike.proposal import parse_ike
+from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2.message import Header, Message, build_message, parse_message
 from ipsec_dp.ike.v2.payloads import KeyExchangePayload, Nonce, Notify, SecurityAssociation
 from ipsec_dp.ike.v2.wire import Flag, NotifyType
@@ -85,13 +85,13 @@ def test_a_forged_refusal_is_a_hint_and_the_genuine_answer_still_counts():
 
 def test_a_cookie_is_asked_for_under_load_and_brought_back():
     ladder = Ladder(b=[peer("b"), peer("b", tunnel="other", remotes=())])
-    for number in range(1, cookies.COOKIE_ABOVE + 1):
+    for number in range(1, LIMITS.cookie_above + 1):
         assert len(answers(ladder.b, init_request(number), from_address(f"198.51.100.{number}"))) == 1
-    assert ladder.b.core.counters().half_open == cookies.COOKIE_ABOVE
+    assert ladder.b.core.counters().half_open == LIMITS.cookie_above
     ladder.initiate("a")
     # IKE_SA_INIT -->, <-- COOKIE
     assert ladder.deliver("b")
-    assert ladder.b.core.counters().half_open == cookies.COOKIE_ABOVE  # no state
+    assert ladder.b.core.counters().half_open == LIMITS.cookie_above  # no state
     assert ladder.b.core.counters().cookies_sent == 1
     # IKE_SA_INIT with COOKIE first -->, <-- IKE_SA_INIT, IKE_AUTH -->, <-- IKE_AUTH
     assert ladder.deliver("a")
@@ -104,7 +104,7 @@ def test_a_cookie_is_asked_for_under_load_and_brought_back():
 
 def test_one_address_meets_cookies_before_others_do():
     ladder = Ladder(b=[peer("b", **ANY_B)])
-    for number in range(1, cookies.COOKIE_ABOVE_ADDRESS + 1):
+    for number in range(1, LIMITS.cookie_above_of_network + 1):
         (reply,) = answers(ladder.b, init_request(number), from_address("198.51.100.1"))
         assert reply.get(SecurityAssociation) is not None
     (reply,) = answers(ladder.b, init_request(99), from_address("198.51.100.1"))
@@ -123,7 +123,7 @@ def test_one_address_meets_cookies_before_others_do():
 @pytest.mark.parametrize("change", ["address", "nonce", "spi"])
 def test_a_cookie_is_good_for_what_it_was_made_for_only(change):
     ladder = Ladder(b=[peer("b", **ANY_B)])
-    for number in range(1, cookies.COOKIE_ABOVE + 1):
+    for number in range(1, LIMITS.cookie_above + 1):
         answers(ladder.b, init_request(number), from_address(f"198.51.100.{number}"))
     path = from_address("203.0.113.1")
     (reply,) = answers(ladder.b, init_request(500), path)
@@ -139,8 +139,8 @@ def test_memory_for_strangers_is_bounded():
     ladder = Ladder(b=[peer("b", **ANY_B)])
     for number in range(1, 3000):
         ladder.b.core.receive(init_request(number), from_address(f"198.51.{number >> 8}.{number & 255}"), 1000.0)
-    assert ladder.b.core.counters().half_open == cookies.COOKIE_ABOVE
-    assert ladder.b.core.counters().sessions == cookies.COOKIE_ABOVE
+    assert ladder.b.core.counters().half_open == LIMITS.cookie_above
+    assert ladder.b.core.counters().sessions == LIMITS.cookie_above
     ladder.b.core.timer(1031.0)
     assert ladder.b.core.counters().half_open == ladder.b.core.counters().sessions == 0
     assert ladder.b.core.next_timeout() is None

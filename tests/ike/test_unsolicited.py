@@ -5,7 +5,7 @@ from ipaddress import ip_address
 import pytest
 
 from ipsec_dp.ike.actions import Endpoint, Path, Send
-from ipsec_dp.ike.v2 import unsolicited
+from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2.message import Header, Message, build_message, parse_message
 from ipsec_dp.ike.v2.payloads import Notify
 from ipsec_dp.ike.v2.wire import Flag, NotifyType
@@ -77,7 +77,7 @@ def test_no_answer_is_larger_than_its_question(number):
 def test_no_more_than_ten_a_second_whoever_asks():
     site = Ladder().b
     strangers = [Path(PATH.local, Endpoint(ip_address(0xC6336400 + number), 500)) for number in range(250)]
-    assert sum(len(sent(site, request(), path=path)) for path in strangers) == unsolicited.AT_ONCE
+    assert sum(len(sent(site, request(), path=path)) for path in strangers) == LIMITS.answers_a_second
     assert len(sent(site, request(), now=1000.05)) == 0
     assert sum(len(sent(site, request(), now=1001.05)) for _ in range(50)) == 10
 

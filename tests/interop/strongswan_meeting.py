@@ -296,8 +296,9 @@ class Meeting:
         before = (self.counter("packets_in"), self.counter("packets_out"))
         for source, destination in ((self.sites.host_a, b), (self.sites.host_b, a)):
             assert ping(source, destination), f"{source.label} has no answer from {destination}\n{self.both_logs()}"
-        after = (self.counter("packets_in"), self.counter("packets_out"))
-        assert (after[0] - before[0], after[1] - before[1]) == (2 * PINGS, 2 * PINGS)
+        carried = tuple(counter + 2 * PINGS for counter in before)
+        # A packet is counted a moment after it was passed on, which a busy machine makes a long one.
+        self.eventually(lambda: (self.counter("packets_in"), self.counter("packets_out")) == carried, "each packet counted as ESP")
         assert self.lost() == self.lost_early, self.both_logs()
 
 

@@ -14,7 +14,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from functools import partial
 
 import pytest
@@ -25,6 +24,7 @@ from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import Range, SelectorPair
 from ipsec_dp.rig import netns
 from tests.netns import harness
+from tests.netns.traffic import until
 
 R = AddressRange.of
 
@@ -180,21 +180,40 @@ def test_survives_the_process_and_is_adopted(sites, guard, tmp_path):
     harness.run(sites.gw_a, GUARD.remove)
 
 
-def test_replacing_it_opens_no_window(sites, guard, tmp_path):
-    guard(A_TO_B)
+FLOOD = """
+import socket, sys
+sending = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    try:
+        sending.sendto(b"flood", (sys.argv[1], 9))
+    except OSError:
+        pass  # ICMP says that it was dropped
+"""
+ELSEWHERE = guarded(R(netns.SITE_A_NETS[0]), R("10.9.0.0/24"), bypass=True)  # before it all are rules, without it all are in sets
+
+
+@pytest.mark.parametrize("adopted", [False, True], ids=["changed", "adopted"])
+def test_replacing_it_opens_no_window(sites, tmp_path, adopted):
+    """Windows of microseconds show only to a flood: it is replaced forty times, among some thousand packets each."""
+
+    async def replaced():
+        for turn in range(40):
+            guard = Guard("test") if adopted else GUARD
+            await guard.apply([*A_TO_B, ELSEWHERE][: 3 - turn % 2], ["ipsec0"])
 
     def replaced_under_load():
-        flood = sites.host_a.spawn("ping", "-i", "0.002", "-q", netns.HOST_B[0])
-        replacements, deadline = 0, time.monotonic() + 20
-        # Until enough packets have met it: on a busy machine the flood takes its time.
-        while (replacements < 20 or counts(sites.gw_a).get("cleartext_out4", 0) <= 10) and time.monotonic() < deadline:
-            guard(A_TO_B)
-            replacements += 1
+        dropped = counts(sites.gw_a)["cleartext_out4"]
+        harness.run(sites.gw_a, replaced)
+        assert counts(sites.gw_a)["cleartext_out4"] > dropped + 10_000
         assert flood.poll() is None
         flood.terminate()
 
+    assert harness.pings(sites.host_a, netns.HOST_B[0]), "the positive control: it would arrive"
+    harness.run(sites.gw_a, lambda: GUARD.apply(A_TO_B, ["ipsec0"]))
+    flood = sites.host_a.spawn(sys.executable, "-c", FLOOD, netns.HOST_B[0])
+    until(lambda: counts(sites.gw_a).get("cleartext_out4", 0) > 1000, "the flood dropped")
     assert harness.crossed(sites.gw_a, "wan", tmp_path / "x", replaced_under_load).packets == {}
-    assert counts(sites.gw_a)["cleartext_out4"] > 10
+    harness.run(sites.gw_a, GUARD.remove)
 
 
 # ---- 0.0.0.0/0 and ::/0 on both sides: all is protected but the networks inside, and the host itself is not locked out ----------

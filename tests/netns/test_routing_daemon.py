@@ -129,12 +129,17 @@ def start(routed):
     until(lambda: routed.learned() == EVERYTHING_LEARNED, "routes learned through the tunnel", 30)
 
 
+def sealed(crossed):
+    """Nothing crossed but ESP, and what the gateways say to each other."""
+    return crossed.packets["esp"] > 0 and not crossed.foreign()
+
+
 @BOTH_DAEMONS
 def test_a_learned_route_carries_traffic_and_goes_with_the_tunnel(routed, tmp_path):
     assert routed.learned() == {}
     start(routed)
     crossed = harness.crossed(routed.sites.gw_a, "wan", tmp_path / "wan", lambda: exchange(routed.sites))
-    assert set(crossed.packets) == {"esp"}, "the traffic is sealed, and so is what the daemons say to each other"
+    assert sealed(crossed), "the traffic is sealed, and so is what the daemons say to each other"
 
     routed.a.ask("terminate", name="a-to-b")
     until(lambda: not routed.carrier(), "the interface without a carrier")
@@ -151,7 +156,7 @@ def test_without_its_route_a_guarded_learned_prefix_stays_closed(routed, tmp_pat
     prefix is the positive control."""
     start(routed)
     crossed = harness.crossed(routed.sites.gw_a, "wan", tmp_path / "up", lambda: exchange(routed.sites))
-    assert set(crossed.packets) == {"esp"}
+    assert sealed(crossed)
 
     routed.a.ask("terminate", name="a-to-b")
     until(lambda: routed.learned() == {}, "routes withdrawn")

@@ -79,21 +79,36 @@ def test_pairs_in_a_set_never_overlap():
 def test_a_change_touches_the_difference_only():
     now = plan([A_TO_B, guarded(LOCAL, R("10.3.0.0/24"))], ["ipsec0"])
     then = plan([A_TO_B, guarded(LOCAL, R("10.5.0.0/24"))], ["ipsec0", "ipsec1"])
-    assert render_change("a", now, then).splitlines() == [
-        'add element inet ipsec_dp_a tunnels { "ipsec1" }',
-        "delete element inet ipsec_dp_a pairs4 { 10.1.0.0-10.1.0.255 . 10.3.0.0-10.3.0.255 }",
-        "add element inet ipsec_dp_a pairs4 { 10.1.0.0-10.1.0.255 . 10.5.0.0-10.5.0.255 }",
-        "flush chain inet ipsec_dp_a further_out4",
-        *(
-            line
+    assert "--\n".join(render_change("a", now, then)) == (
+        "delete element inet ipsec_dp_a pairs4 { 10.1.0.0-10.1.0.255 . 10.3.0.0-10.3.0.255 }\n"
+        "add element inet ipsec_dp_a pairs4 { 10.1.0.0-10.1.0.255 . 10.5.0.0-10.5.0.255 }\n"
+        "--\n"
+        'add element inet ipsec_dp_a tunnels { "ipsec1" }\n'
+        "flush chain inet ipsec_dp_a further_out4\n"
+        + "".join(
+            f"flush chain inet ipsec_dp_a {name}\n"
+            f"add rule inet ipsec_dp_a {name} ip {address} 10.2.0.0/24 jump {name.removesuffix('bound')}4\n"
+            f"add rule inet ipsec_dp_a {name} ip {address} 10.5.0.0/24 jump {name.removesuffix('bound')}4\n"
             for name, address in (("outbound", "daddr"), ("inbound", "saddr"))
-            for line in (
-                f"flush chain inet ipsec_dp_a {name}",
-                f"add rule inet ipsec_dp_a {name} ip {address} 10.2.0.0/24 jump {name.removesuffix('bound')}4",
-                f"add rule inet ipsec_dp_a {name} ip {address} 10.5.0.0/24 jump {name.removesuffix('bound')}4",
-            )
-        ),
-    ]
+        )
+    )
+
+
+def test_what_chains_rely_on_is_in_the_sets_before_them_and_leaves_after_them():
+    """The kernel asks new chains a moment before it shows what a set of ranges got in the same transaction."""
+    now = plan([A_TO_B, guarded(LOCAL, R("10.4.0.0/24"), protocol=TCP)], [])
+    then = plan([A_TO_B, guarded(LOCAL, R("10.6.0.0/24"), protocol=TCP)], [])
+    before, chains, after = render_change("a", now, then)
+    assert "10.4.0.0-10.4.0.255, 10.6.0.0-10.6.0.255" in before
+    assert "chain" not in before + after
+    assert "element" not in chains
+    assert "10.6.0.0-10.6.0.255" in after
+    assert "10.4.0.0" not in after
+
+
+def test_nothing_but_a_question_is_asked_where_nothing_differs():
+    """It fails when the table is not there."""
+    assert render_change("a", plan([A_TO_B], []), plan([A_TO_B], [])) == ["flush chain inet ipsec_dp_a further_out4\n"]
 
 
 def test_every_packet_of_the_host_is_compared_with_the_protected_remote_prefixes_and_no_more():

@@ -105,6 +105,25 @@ def event(kind, name="to-b", cause=None):
     return act.Report(act.Event(kind, name, bytes(8), bytes(8), "", "why", cause=cause))
 
 
+@pytest.mark.parametrize("origin", [act.Origin.STRANGER, act.Origin.CLAIMED])
+def test_what_strangers_do_is_nobodys_failure(made, origin):
+    """Forged every ten seconds, it kept a gateway from ever calling its peer."""
+    site = made(tunnel("to-b", ON_DEMAND))
+
+    async def life():
+        for _ in range(20):
+            site.hand(act.Report(act.Event(act.Kind.IKE_FAILED, "to-b", bytes(8), bytes(8), "IKE_SA_INIT", "why", origin=origin)))
+            await site.clock.advance(10.0)
+        status = site.driver.status("to-b")
+        assert (status.state, status.state_text) == ("waiting", "waiting for traffic")
+        assert status.last_error == {act.Origin.STRANGER: None, act.Origin.CLAIMED: "why"}[origin]
+        site.driver.acquire("to-b", to_b())
+        await settle()
+        assert site.called() == ["to-b"], "at once, without a pause"
+
+    site.run(life)
+
+
 # ---- when and whom ---------------------------------------------------------------------------------------------------------------
 
 

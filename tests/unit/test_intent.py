@@ -162,17 +162,37 @@ def child_failed(spi: bytes, text: str = "no proxy ID fits") -> Event:
     return Event(Kind.CHILD_FAILED, "t", spi, bytes(8), "", text)
 
 
+def read(one):
+    return one.last_error
+
+
 def test_what_was_wrong_is_no_longer_told_once_the_tunnel_is_up():
     one = intent("start")
     one.start(NOW)
     one.attempt(NOW)
     one.event(event(Kind.IKE_FAILED, Cause.TIMEOUT), NOW)
-    assert vars(one)["last_error"] == "why"
+    assert read(one) == "why"
     assert one.up_at < NOW
     one.event(event(Kind.IKE_UP), NOW + 1)
-    assert vars(one)["last_error"] == "why"  # an IKE SA alone carries nothing
+    assert read(one) == "why"  # an IKE SA alone carries nothing
     one.event(event(Kind.CHILD_UP), NOW + 2)
-    assert (vars(one)["last_error"], one.up_at) == (None, NOW + 2)
+    assert (read(one), one.up_at) == (None, NOW + 2)
+
+
+def test_what_nobody_has_proven_is_read_only_while_nothing_better_is_known():
+    """It may be forged: neither the state nor the next attempt follow from it, nor what is told of a tunnel that is up."""
+    one = intent("start")
+    one.start(NOW)
+    one.attempt(NOW)
+    before = (one.state, one.next_attempt, one.pending)
+    one.claimed(Event(Kind.IKE_FAILED, "t", bytes(8), bytes(8), "IKE_SA_INIT", "no proposal in common"))
+    assert (one.state, one.next_attempt, one.pending) == before
+    assert read(one) == "no proposal in common"
+    one.event(event(Kind.IKE_FAILED, Cause.TIMEOUT), NOW)
+    assert read(one) == "why"
+    one = up(intent("start"))
+    one.claimed(Event(Kind.IKE_FAILED, "t", bytes(8), bytes(8), "IKE_AUTH", "shared keys differ"))
+    assert read(one) is None
 
 
 def test_a_proxy_id_that_the_peer_refused_is_told_as_long_as_this_ike_sa_is_up():

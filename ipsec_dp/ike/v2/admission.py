@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ipsec_dp.ike.actions import Send
-from ipsec_dp.ike.cookies import Cookies, HalfOpenSas
+from ipsec_dp.ike.strangers import Cookies, HalfOpenSas
 from ipsec_dp.ike.v2.message import Header, Message, build_message
 from ipsec_dp.ike.v2.payloads import Nonce, Notify
 from ipsec_dp.ike.v2.sa import NO_SPI
 from ipsec_dp.ike.v2.wire import Flag, NotifyType
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.actions import Action, Path
+    from ipsec_dp.ike.actions import Path
     from ipsec_dp.ike.environment import Rng
 
 S = TypeVar("S")
@@ -30,17 +30,21 @@ class Admission(Generic[S]):
         """No cookie that was given is good any more."""
         self._cookies = Cookies(self._rng)
 
-    def refusal(self, request: Message, path: Path, now: float) -> tuple[str, list[Action]] | None:
-        """The counter and the answer, if there is one, of a request that gets no IKE SA now; None: it may have one."""
-        address = path.remote.address
-        if self.half_open.full(address):
-            return "refused", []
-        if not self.half_open.needs_cookie(address):
+    def demand(self, request: Message, path: Path, now: float) -> Send | None:
+        """The COOKIE that a request without a good one gets in the place of an IKE SA; None: it may have one."""
+        if self.returned(request, path, now) or not self.half_open.needs_cookie(path.remote.address, now):
             return None
-        nonce, cookie, spi_i = request.get(Nonce), request.notify(NotifyType.COOKIE), request.header.spi_i
-        octets = b"" if nonce is None else nonce.data
-        if cookie is not None and self._cookies.good(cookie.data, octets, spi_i, path.remote):
-            return None
-        wanted = Notify(NotifyType.COOKIE, self._cookies.make(octets, spi_i, path.remote, now))
+        spi_i = request.header.spi_i
+        wanted = Notify(NotifyType.COOKIE, self._cookies.make(_nonce(request), spi_i, path.remote, now))
         reply = Header(spi_i, NO_SPI, request.header.exchange, Flag.RESPONSE, 0)
-        return "cookies_sent", [Send(build_message(Message(reply, (wanted,))), path)]
+        return Send(build_message(Message(reply, (wanted,))), path)
+
+    def returned(self, request: Message, path: Path, now: float) -> bool:
+        """True when a request brings back a cookie that went to its address: somebody receives there."""
+        cookie = request.notify(NotifyType.COOKIE)
+        return cookie is not None and self._cookies.good(cookie.data, _nonce(request), request.header.spi_i, path.remote, now)
+
+
+def _nonce(request: Message) -> bytes:
+    nonce = request.get(Nonce)
+    return b"" if nonce is None else nonce.data

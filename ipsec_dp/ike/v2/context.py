@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from ipsec_dp.ike import lifetimes
-from ipsec_dp.ike.actions import Action, Cause, Event, Kind, MovePath, ReleaseSpi, Report
+from ipsec_dp.ike.actions import Action, Cause, Event, Kind, MovePath, Origin, ReleaseSpi, Report
 from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.v2.deadlines import Deadlines
 from ipsec_dp.ike.v2.exchanges import Queue, Request, Window
@@ -46,6 +46,9 @@ class IkeHost(Protocol):
 
     def first_contact(self, context: Context) -> bool:
         """True when no other IKE SA of ours is between the same identities, nor begun from there: INITIAL_CONTACT may be sent."""
+
+    def expected(self, candidates: tuple[Peer, ...]) -> tuple[Peer, ...]:
+        """What the tunnels of these say now; without those that are gone."""
 
     def configured(self, peer: Peer) -> Peer:
         """What the tunnel of `peer` says now; `peer` itself when it says nothing any more."""
@@ -96,6 +99,7 @@ class Handshake:
     request_key: tuple[bytes, Endpoint]  # by which a duplicate request finds its way
     nonces: tuple[bytes, bytes] = (b"", b"")  # Ni, Nr, for AUTH
     messages: tuple[bytes, bytes] = (b"", b"")  # request and response as sent, for AUTH
+    other_request: bytes = b""  # the peer's same request with a COOKIE, or without the one that the first had
     hints: list[UnprovenError] = field(default_factory=list)  # unauthenticated refusals
 
 
@@ -191,6 +195,15 @@ class Context(ABC):
         return self.sa.established_at < inf
 
     @property
+    def origin(self) -> Origin:
+        """Whose doing it is that this SA is there."""
+        if self.ends.called:
+            return Origin.OURS
+        if self.authenticated:
+            return Origin.PEER
+        return Origin.CLAIMED if self.path.remote.address in self.peer.remotes else Origin.STRANGER
+
+    @property
     def udp(self) -> bool:
         """True when ESP of this SA goes in UDP."""
         return self.nat.uses_udp(self.peer.encapsulation)
@@ -217,7 +230,8 @@ class Context(ABC):
         return actions
 
     def report(self, kind: Kind, text: str, *, cause: Cause | None = None, child: int | None = None, again: bool = False) -> None:
-        self.emit(Report(Event(kind, self.peer.tunnel, self.sa.spi_i, self.sa.spi_r, self.exchange, text, cause, child, again)))
+        spis = self.sa.spi_i, self.sa.spi_r
+        self.emit(Report(Event(kind, self.peer.tunnel, *spis, self.exchange, text, cause, child, again, self.origin)))
 
     def release_spi(self, spi: int) -> None:
         self.emit(ReleaseSpi(spi))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
 
 from ipsec_dp.ike.actions import Cause
 from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.ike.strangers import LIMITS, Allowance
 from ipsec_dp.ike.v2.fragment import Reassembler
 from ipsec_dp.ike.v2.wire import ExchangeType
 
@@ -102,13 +103,14 @@ class OutstandingRequest(Generic[R]):
 class Window(Generic[R]):
     """Both directions' message IDs. Ours: one request at a time. The peer's: the next one, and the last one's reply."""
 
-    __slots__ = ("expected", "next_id", "outstanding", "reply", "requests", "responses")
+    __slots__ = ("expected", "next_id", "outstanding", "repeats", "reply", "requests", "responses")
 
     def __init__(self, *, next_id: int = 0, expected: int = 0) -> None:
         self.next_id = next_id
         self.expected = expected
         self.outstanding: OutstandingRequest[R] | None = None
         self.reply: tuple[bytes, ...] = ()
+        self.repeats = Allowance(LIMITS.repeats_a_second)  # of that reply
         self.requests, self.responses = Reassembler(), Reassembler()  # fragments of the peer's
 
     @property

@@ -29,6 +29,8 @@ from ipsec_dp.ike.v2.ts import permitted
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ipsec_dp.ike.actions import Endpoint
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.proposal import IkeSuite
@@ -178,6 +180,10 @@ def _authenticate(context: Context, received: ReceivedMessage) -> Authentication
     if claimed is None or proof is None:
         raise AuthenticationError("it wants to authenticate by EAP, which is not offered here")
     theirs = Identity.from_wire(claimed.id_type, claimed.data)
+    expected = context.host.expected(context.candidates)
+    if not expected:
+        raise IdentityError("no tunnel expects anybody from there any more")
+    context.candidates = expected
     peer = _choose(context, theirs, message, received.path.remote)
     context.candidates = (peer,)
     _, suite, _ = _keys(context)
@@ -223,7 +229,7 @@ def established(context: Context, now: float) -> None:
     context.enter(State.ESTABLISHED)
     context.sa.established_at = now
     context.deadlines.close_at = inf
-    context.handshake.messages = (b"", b"")
+    context.handshake.messages, context.handshake.other_request = (b"", b""), b""
     context.start_deadlines(now)
     theirs = "" if context.ends.identities is None else f" with {context.ends.identities[1]}"
     udp = ", ESP in UDP" if context.udp else ""
@@ -256,20 +262,37 @@ def _check(
 ) -> None:
     """Raises AuthenticationError unless the peer's AUTH proves that it is `theirs`."""
     keys, suite, role = _keys(context)
-    first = context.handshake.messages[1 if role else 0]
-    octets = auth.signed_octets(
-        suite.prf, first, context.handshake.nonces[0 if role else 1], keys.sk_pr if role else keys.sk_pi, body
-    )
+    secret, ni_or_nr = (keys.sk_pr, context.handshake.nonces[0]) if role else (keys.sk_pi, context.handshake.nonces[1])
+    signed = [auth.signed_octets(suite.prf, first, ni_or_nr, secret, body) for first in _first_messages(context)]
     how, proof = peer.auth, auth.Proof(payload.method, payload.data)
     if isinstance(how, SharedKeyAuth):
-        how.key.verify(suite.prf, octets, proof)
+        key = how.key
+        _verify_one(lambda octets: key.verify(suite.prf, octets, proof), signed)
         return
     if proof.method == auth.AuthMethod.SHARED_KEY:
         raise AuthenticationError(f"it authenticates by {method_text(proof.method)}, certificates are configured")
     received = from_payloads(message.all(Certificate))
-    key = certificates.verify(received, theirs, how.trust, context.host.environment.utc(now))
-    auth.verify(key, octets, proof, sha1=how.sha1)
+    public, sha1 = certificates.verify(received, theirs, how.trust, context.host.environment.utc(now)), how.sha1
+    _verify_one(lambda octets: auth.verify(public, octets, proof, sha1=sha1), signed)
     context.ends.certificates = received
+
+
+def _first_messages(context: Context) -> list[bytes]:
+    """What the peer's AUTH may be over: its response, or any of its requests that we have answered with ours."""
+    if context.sa.initiator:
+        return [context.handshake.messages[1]]
+    return [request for request in (context.handshake.messages[0], context.handshake.other_request) if request]
+
+
+def _verify_one(verify: Callable[[bytes], object], signed: list[bytes]) -> None:
+    """Raises AuthenticationError unless the proof is over one of `signed`, of which there is one at least."""
+    for octets in signed[:-1]:
+        try:
+            verify(octets)
+        except AuthenticationError:
+            continue
+        return
+    verify(signed[-1])
 
 
 def _keys(context: Context) -> tuple[IkeKeys, IkeSuite, bool]:

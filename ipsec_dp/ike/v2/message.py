@@ -19,8 +19,11 @@ from ipsec_dp.ike.v2.wire import (
     MAX_PAYLOADS,
     PAYLOAD_HEADER,
     Flag,
+    NotifyType,
     PayloadType,
 )
+
+_FIRST_PAYLOAD: Final = 16  # of the header: its type
 
 _CLASSES: Final[tuple[type[Payload], ...]] = (
     p.SecurityAssociation,
@@ -193,3 +196,17 @@ def build_message(message: Message) -> bytes:
     writer = Writer()
     first = build_chain(writer, message.payloads)
     return build_header(message.header, first, IKE_HEADER + len(writer)) + writer.take()
+
+
+def same_request(one: bytes, other: bytes) -> bool:
+    """True when two IKE_SA_INIT requests, both parsed before, differ by nothing but a COOKIE in front (RFC 7296 §2.6)."""
+    return one == other or (one[:IKE_SPI] == other[:IKE_SPI] and _after_cookie(one) == _after_cookie(other))
+
+
+def _after_cookie(request: bytes) -> tuple[int, bytes]:
+    """Type of the first payload that is no COOKIE, and all octets from there."""
+    first = request[_FIRST_PAYLOAD]
+    if first != PayloadType.NOTIFY or request[IKE_HEADER + 6 : IKE_HEADER + 8] != NotifyType.COOKIE.to_bytes(2, "big"):
+        return first, request[IKE_HEADER:]
+    octets = int.from_bytes(request[IKE_HEADER + 2 : IKE_HEADER + 4], "big")
+    return request[IKE_HEADER], request[IKE_HEADER + octets :]

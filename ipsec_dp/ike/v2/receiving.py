@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
+from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2 import transitions
 from ipsec_dp.ike.v2.context import StepsAfterReply
 from ipsec_dp.ike.v2.errors import IntegrityError, UnsupportedCriticalPayloadError, notify_of
 from ipsec_dp.ike.v2.exchanges import UnprovenError
-from ipsec_dp.ike.v2.message import Header, Message
+from ipsec_dp.ike.v2.message import Header, Message, same_request
 from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Notify, Payload
 from ipsec_dp.ike.v2.protect import open_payload, parse_inner
 from ipsec_dp.ike.v2.sa import ReceivedMessage, State
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.exchanges import OutstandingRequest
     from ipsec_dp.ike.v2.fragment import Reassembler
 
-HALF_OPEN: Final = 30.0  # seconds an initiator has to authenticate
 MAX_HINTS: Final = 4  # of one IKE SA; whoever can send datagrams can cause them
 
 
@@ -56,8 +56,17 @@ def _receive_init(context: Context, received: ReceivedMessage) -> None:
             _init_response(context, outstanding, received)
     elif context.state is State.NEW:
         _init_request(context, received)
-    elif context.state is State.INIT_ANSWERED and received.datagram == context.handshake.messages[0]:
-        transmit(context, context.window.reply, received.path)
+    elif context.state is State.INIT_ANSWERED and same_request(received.datagram, context.handshake.messages[0]):
+        _note_other_request(context, received.datagram)
+        if context.window.repeats.take(received.now):
+            transmit(context, context.window.reply, received.path)
+
+
+def _note_other_request(context: Context, datagram: bytes) -> None:
+    """A COOKIE answer and the genuine one may cross: which request the initiator's AUTH is over is then its choice."""
+    handshake = context.handshake
+    if datagram != handshake.messages[0] and not handshake.other_request:
+        handshake.other_request = datagram
 
 
 def _init_request(context: Context, received: ReceivedMessage) -> None:
@@ -71,7 +80,7 @@ def _init_request(context: Context, received: ReceivedMessage) -> None:
     if context.state is State.INIT_ANSWERED:
         context.handshake.messages = (received.datagram, datagrams[0])
         context.window.replied(datagrams)
-        context.deadlines.close_at = received.now + HALF_OPEN
+        context.deadlines.close_at = received.now + LIMITS.half_open_seconds
     transmit(context, datagrams, received.path)
 
 
@@ -159,7 +168,7 @@ def _repeat_reply(context: Context, received: ReceivedMessage) -> None:
     if sealed is None or context.sa.incoming is None:
         return
     open_payload(context.sa.incoming, received.datagram, sealed)
-    if isinstance(sealed, Encrypted) or sealed.number == 1:
+    if (isinstance(sealed, Encrypted) or sealed.number == 1) and context.window.repeats.take(received.now):
         transmit(context, context.window.reply, received.path)
 
 

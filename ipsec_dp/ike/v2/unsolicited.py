@@ -5,8 +5,9 @@ A peer that has lost nothing learns from them why nobody answers; it must not ac
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from ipsec_dp.ike.strangers import LIMITS, Allowance
 from ipsec_dp.ike.v2.message import Header, Message, build_message
 from ipsec_dp.ike.v2.payloads import Notify
 from ipsec_dp.ike.v2.wire import IKE_HEADER, IKE_SPI, Flag
@@ -14,8 +15,6 @@ from ipsec_dp.ike.v2.wire import IKE_HEADER, IKE_SPI, Flag
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.wire import NotifyType
 
-A_SECOND: Final = 10.0  # answers, to whomever: senders can be forged
-AT_ONCE: Final = 10.0
 _EXCHANGE, _FLAGS, _MESSAGE_ID = 18, 19, slice(20, 24)  # of the header; the same in every version so far
 
 
@@ -23,8 +22,7 @@ class UnsolicitedAnswers:
     """Makes the answers, and none beyond the limit."""
 
     def __init__(self) -> None:
-        self._left = AT_ONCE
-        self._at = 0.0
+        self._allowed = Allowance(LIMITS.answers_a_second)  # to whomever: senders can be forged
 
     def answer(self, notify_type: NotifyType, datagram: bytes, now: float) -> bytes | None:
         """The answer to a request that stands in `datagram`, None: none is due. Responses are never answered."""
@@ -38,12 +36,4 @@ class UnsolicitedAnswers:
             int.from_bytes(datagram[_MESSAGE_ID], "big"),
         )
         reply = build_message(Message(header, (Notify(notify_type),)))
-        return reply if len(reply) <= len(datagram) and self._allowed(now) else None
-
-    def _allowed(self, now: float) -> bool:
-        self._left = min(self._left + (now - self._at) * A_SECOND, AT_ONCE)
-        self._at = now
-        if self._left < 1.0:
-            return False
-        self._left -= 1.0
-        return True
+        return reply if len(reply) <= len(datagram) and self._allowed.take(now) else None

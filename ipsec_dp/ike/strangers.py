@@ -1,0 +1,191 @@
+"""What somebody who has shown nothing yet may cost: every limit on what is not authenticated, in one table, and who counts it.
+
+Whoever can send datagrams is a stranger, and his source address may be another's. A COOKIE that comes back shows that he receives
+at his address (RFC 7296 §2.6, RFC 8019 §4), a message whose ICV holds under keys of ours that he was there for the key exchange.
+Only AUTH shows who he is. `LIMITS` says what is bounded until then; nothing else in this package has a number of its own for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from cryptography.hazmat.primitives.constant_time import bytes_eq
+
+from ipsec_dp.ike.actions import Event, Origin, Report
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator
+
+    from ipsec_dp.ike.actions import Action, Endpoint, Kind
+    from ipsec_dp.ike.environment import Rng
+    from ipsec_dp.ipsec.addresses import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one gateway. A network is an IPv4 address, or the 64 bits of an IPv6 address that one host may choose from."""
+
+    half_open: int = 4000  # IKE SAs without AUTH, some 10 KB each; beyond, the oldest goes
+    half_open_of_network: int = 256  # many hosts may stand behind one NAT
+    half_open_reserved: int = 512  # besides, for peers whose configured address brought a cookie back
+    half_open_seconds: float = 30.0  # from IKE_SA_INIT to IKE_AUTH
+    cookie_above: int = 30  # half-open IKE SAs in all: from then on every request needs a cookie
+    cookie_above_of_network: int = 5
+    cookie_above_rate: float = 50.0  # requests a second without one, in all
+    cookie_seconds: float = 60.0  # a secret's; the one before is still taken
+    answers_a_second: float = 10.0  # to messages of no IKE SA here
+    repeats_a_second: float = 4.0  # stored replies of one IKE SA, sent again
+    events_a_second: float = 10.0  # lines of the log, in all
+    event_seconds: float = 10.0  # between two about the same
+    ikev1_event_seconds: float = 60.0
+    texts: int = 1024  # things whose last line is remembered
+
+
+LIMITS: Final = Limits()
+NO_SPI: Final = bytes(8)
+_SECRET: Final = 32
+
+
+class Allowance:
+    """A token bucket: `rate` a second, as many at once."""
+
+    __slots__ = ("_at", "_left", "_rate")
+
+    def __init__(self, rate: float) -> None:
+        self._rate = self._left = rate
+        self._at = 0.0
+
+    def take(self, now: float) -> bool:
+        """One more; false when there is none left."""
+        self._left = min(self._left + max(now - self._at, 0.0) * self._rate, self._rate)
+        self._at = now
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
+
+class StrangersEvents:
+    """Which events that strangers cause may be told: few about the same, and few in all."""
+
+    def __init__(self) -> None:
+        self._quiet_until: OrderedDict[Hashable, float] = OrderedDict()
+        self._all = Allowance(LIMITS.events_a_second)
+
+    def may_tell(self, what: Hashable, now: float, every: float = LIMITS.event_seconds) -> bool:
+        """True when the last one about `what` is `every` seconds ago and there were not too many others; it is told now, then."""
+        if now < self._quiet_until.get(what, now) or not self._all.take(now):
+            return False
+        self._quiet_until[what] = now + every
+        self._quiet_until.move_to_end(what)
+        if len(self._quiet_until) > LIMITS.texts:
+            self._quiet_until.popitem(last=False)
+        return True
+
+    def allowed(self, actions: Iterable[Action], now: float) -> list[Action]:
+        """Without the events of strangers that there are too many of; each tunnel has its own for its peer's address."""
+
+        def told(event: Event) -> bool:
+            if event.origin in (Origin.OURS, Origin.PEER):
+                return True
+            return self.may_tell((event.kind, event.tunnel if event.origin is Origin.CLAIMED else ""), now)
+
+        return [one for one in actions if not isinstance(one, Report) or told(one.event)]
+
+    def report(self, kind: Kind, text: str, now: float, every: float = LIMITS.event_seconds) -> list[Action]:
+        """An event about a datagram of no IKE SA, if it may be told."""
+        event = Event(kind, "", NO_SPI, NO_SPI, "", text, origin=Origin.STRANGER)
+        return [Report(event)] if self.may_tell((kind, ""), now, every) else []
+
+
+class Cookies:
+    """Makes cookies and knows its own again, without keeping any. Secrets follow from the time."""
+
+    def __init__(self, rng: Rng) -> None:
+        self._master = rng(_SECRET)
+
+    def make(self, nonce: bytes, spi_i: bytes, remote: Endpoint, now: float) -> bytes:
+        """The cookie that a request with this nonce and SPI, from there, must bring back."""
+        return self._cookie(self._period(now), nonce, spi_i, remote)
+
+    def good(self, cookie: bytes, nonce: bytes, spi_i: bytes, remote: Endpoint, now: float) -> bool:
+        """True when `cookie` is one of ours, made for the same within the last one or two periods."""
+        period = self._period(now)
+        return any(bytes_eq(self._cookie(one, nonce, spi_i, remote), cookie) for one in (period, period - 1))
+
+    @staticmethod
+    def _period(now: float) -> int:
+        return int(now // LIMITS.cookie_seconds)
+
+    def _cookie(self, period: int, nonce: bytes, spi_i: bytes, remote: Endpoint) -> bytes:
+        secret = hmac.digest(self._master, period.to_bytes(8, "big", signed=True), hashlib.sha256)
+        parts = (nonce, spi_i, remote.address.packed)
+        return hmac.digest(secret, b"".join(len(part).to_bytes(2, "big") + part for part in parts), hashlib.sha256)
+
+
+S = TypeVar("S")
+
+
+def network_of(address: Address) -> bytes:
+    """What one host can choose its source addresses from: an IPv4 address, the first 64 bits of an IPv6 address."""
+    return address.packed[:8] if address.version == 6 else address.packed
+
+
+class HalfOpenSas(Generic[S]):
+    """IKE SAs that nobody has proven anything for, each counted for the network that it came from; oldest first."""
+
+    def __init__(self) -> None:
+        self._network_of: dict[S, bytes] = {}
+        self._of_network: dict[bytes, dict[S, None]] = {}
+        self._reserved: dict[S, None] = {}
+        self._without_cookie = Allowance(LIMITS.cookie_above_rate)
+
+    def __len__(self) -> int:
+        return len(self._network_of)
+
+    def __iter__(self) -> Iterator[S]:
+        return iter(self._network_of)
+
+    def add(self, sa: S, address: Address, *, reserved: bool = False) -> S | None:
+        """One more; the one that has to go for it, if there is too little room. `reserved`: of a configured peer that brought a
+        cookie back from its address, which strangers can take no room from."""
+        network = network_of(address)
+        same = self._of_network.setdefault(network, {})
+        gone: S | None = None
+        if reserved:
+            if len(self._reserved) >= LIMITS.half_open_reserved:
+                gone = next(iter(self._reserved))
+            self._reserved[sa] = None
+        elif len(same) >= LIMITS.half_open_of_network:
+            gone = next((one for one in same if one not in self._reserved), None)
+        elif len(self) - len(self._reserved) >= LIMITS.half_open:
+            gone = next(one for one in self._network_of if one not in self._reserved)
+        self._network_of[sa] = network
+        same[sa] = None
+        return gone
+
+    def discard(self, sa: S) -> None:
+        """It is authenticated or gone."""
+        network = self._network_of.pop(sa, None)
+        if network is None:
+            return
+        self._reserved.pop(sa, None)
+        same = self._of_network[network]
+        del same[sa]
+        if not same:
+            del self._of_network[network]
+
+    def any_from(self, address: Address) -> bool:
+        """True when somebody in the network of this address, or who says so, has begun one."""
+        return network_of(address) in self._of_network
+
+    def needs_cookie(self, address: Address, now: float) -> bool:
+        """True when a request must show that its source address is real before it costs us anything. One that need not is
+        counted."""
+        if len(self) >= LIMITS.cookie_above or len(self._of_network.get(network_of(address), ())) >= LIMITS.cookie_above_of_network:
+            return True
+        return not self._without_cookie.take(now)
