@@ -2,8 +2,8 @@
 # makes its own namespaces.
 #
 # Variables: PYTHON=python3 (3.11 or newer, for .venv), APT=0 (print which Debian packages are missing, install nothing),
-# JOBS (compilers at once), TESTERS=2 (processes that run tests at once), FUZZ_SECONDS=60 (for each fuzzer), QUICK=1 (a short
-# `make bench-tunnel`).
+# APT_WAIT=600 (seconds that another apt or dpkg is waited for), JOBS (compilers at once), TESTERS=2 (processes that run tests at
+# once), FUZZ_SECONDS=60 (for each fuzzer), QUICK=1 (a short `make bench-tunnel`).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -12,7 +12,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
-APT ?= 1
+export APT ?= 1
+export APT_WAIT ?= 600
 JOBS ?= $(shell nproc)
 TESTERS ?= 2
 FUZZ_SECONDS ?= 60
@@ -22,9 +23,10 @@ SUDO := $(shell test "$$(id -u)" = 0 || command -v sudo)
 AS_ROOT := $(if $(SUDO),sudo )# with the space that separates it from the command
 EXTENSION := ipsec_dp/_native.abi3.so
 READY := .venv/.ready $(EXTENSION)
+PEERS := .venv/peers
 JUNIT := build/junit
 PARTS := build/junit/parts
-CLANG_FORMAT := clang-format-14 --dry-run -Werror --ferror-limit=20
+CLANG_FORMAT := $(BIN)/clang-format --dry-run -Werror --ferror-limit=20
 NATIVE := $(MAKE) -j$(JOBS) -C native PYTHON=$(BIN)/python
 PYTEST := $(BIN)/python -m pytest
 SOURCE_TREES = $(wildcard ipsec_dp native tests benchmarks)
@@ -33,29 +35,14 @@ C_FILES = $(wildcard native/*.[ch] tests/native/*.[ch] tests/fuzz/*.[ch] benchma
 X86_64 := $(filter x86_64,$(shell uname -m))
 DEBIAN_PYTHON := $(filter /usr,$(shell $(PYTHON) -c 'import sys; print(sys.base_prefix)' 2>/dev/null || echo /usr))
 PACKAGES_BUILD := gcc libc6-dev libssl-dev $(if $(X86_64),libipsec-mb-dev) $(if $(DEBIAN_PYTHON),python3 python3-venv python3-dev)
-PACKAGES_NETWORK := iproute2 nftables iputils-ping iperf3 tcpdump ethtool
-# A routing daemon that learns through the tunnel, for the tests.
-PACKAGES_ROUTING := bird2
-# A real IKE peer for the tests; pki makes certificates.
-PACKAGES_STRONGSWAN := strongswan-charon strongswan-swanctl strongswan-pki libcharon-extra-plugins \
-  libstrongswan-standard-plugins libstrongswan-extra-plugins
-PACKAGES_SETUP := $(PACKAGES_BUILD) $(PACKAGES_NETWORK) openssl $(PACKAGES_STRONGSWAN) $(PACKAGES_ROUTING) libcmocka-dev
-PACKAGES_TUNNELS := wireguard-go wireguard-tools openvpn git
-PACKAGES_LINT := clang-format-14
+PACKAGES_SETUP := $(PACKAGES_BUILD) nftables
+PACKAGES_DEMO := iproute2 iputils-ping iperf3
+PACKAGES_DEV := $(PACKAGES_DEMO) tcpdump ethtool openssl libcmocka-dev git
 PACKAGES_FUZZ := clang-14 libclang-rt-14-dev patch
-
-# $(call packages,NAMES): installs the Debian packages that are missing, and prints the line before it runs it. SYSTEMD_OFFLINE keeps
-# what they bring as services (strongSwan, OpenVPN) from being started beside what the tests start in their namespaces.
-define packages
-missing=$$(for name in $(1); do dpkg-query -W -f='$${Status}' $$name 2>/dev/null | grep -q ' installed$$' || echo -n " $$name"; done); \
-line="$(AS_ROOT)apt-get update -qq && $(AS_ROOT)env DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 apt-get install -qq -y --no-install-recommends$$missing"; \
-if [ -z "$$missing" ]; then :; \
-elif [ "$(APT)" = 0 ]; then echo "Missing Debian packages; to install them:  $$line"; \
-elif ! command -v apt-get >/dev/null; then echo "No apt-get here. What Debian calls:$$missing"; \
-elif [ "$$(id -u)" != 0 ] && [ -z "$(SUDO)" ]; then echo "Neither root nor sudo. As root:  $$line"; \
-else echo "Missing Debian packages. Running:  $$line"; eval "$$line" </dev/null; \
-fi
-endef
+# What tests and benchmarks meet: an IKE peer (pki makes certificates), a routing daemon that learns through the tunnel, other tunnels.
+# Each would be a service of the host, enabled for its next boot, so they are unpacked into $(PEERS) (ipsec_dp/rig/peers).
+PACKAGES_PEERS := strongswan-charon strongswan-swanctl strongswan-pki libcharon-extra-plugins libstrongswan-standard-plugins \
+  libstrongswan-extra-plugins bird2 wireguard-go wireguard-tools openvpn
 
 # Tests marked `alone` come after those that share the machine, which are handed out by files in the order of their names (the long
 # ones first); each process has a host of its own (tests/own_host.py). Every test that MARKERS select is in one of both.
@@ -80,20 +67,34 @@ $(BIN)/python tests/junit_gate.py merge $(JUNIT)/$(1).xml $(foreach part,$(3) sh
 exit $$status
 endef
 
-.PHONY: help packages setup demo test test-unit test-interop test-netns test-slow mutants asan tsan fuzz lint bench bench-tunnel clean
+.PHONY: help packages packages-demo packages-dev setup setup-dev demo test test-unit test-interop test-netns test-slow mutants asan tsan \
+  fuzz lint bench bench-tunnel clean
 
 help: ## this list
 	@echo "ipsec_dp: userspace IPsec. Targets:"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 packages:
-	@$(call packages,$(PACKAGES_SETUP))
+	@tools/packages.sh install $(PACKAGES_SETUP)
+
+packages-demo:
+	@tools/packages.sh install $(PACKAGES_SETUP) $(PACKAGES_DEMO)
+
+packages-dev:
+	@tools/packages.sh install $(PACKAGES_SETUP) $(PACKAGES_DEV)
 
 .venv/.ready: pyproject.toml setup.py | packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ipsec_dp needs Python 3.11 or newer; set PYTHON=")'
-	@echo "Making the virtual environment .venv with $$($(PYTHON) --version) and installing ipsec_dp and its tools into it"
+	@echo "Making the virtual environment .venv with $$($(PYTHON) --version) and installing ipsec_dp into it"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e . 'setuptools>=77'
+	@touch $@
+
+# Without ipsec_dp itself, which pip would compile once more.
+DEV_REQUIREMENTS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"], sep="\n")
+.venv/.ready-dev: pyproject.toml setup.py | .venv/.ready
+	@echo "Installing what tests, lint and benchmarks import into .venv"
+	@$(BIN)/python -c '$(DEV_REQUIREMENTS)' | $(BIN)/python -m pip install -q --disable-pip-version-check -r /dev/stdin
 	@touch $@
 
 $(EXTENSION): $(wildcard native/*.[ch]) native/cflags native/build_ffi.py | .venv/.ready
@@ -104,25 +105,28 @@ $(EXTENSION): $(wildcard native/*.[ch]) native/cflags native/build_ffi.py | .ven
 setup: packages $(READY) ## install Debian packages (prints the line first; APT=0 only prints), make .venv, compile the C core
 	@echo "Ready: .venv/bin/ipsec-dp (for example: .venv/bin/ipsec-dp --help)"
 
-demo: packages $(READY) ## two gateways and two hosts in network namespaces, real traffic through ESP, a report (root)
+setup-dev: packages-dev $(READY) .venv/.ready-dev ## setup, and what tests, lint and benchmarks need; they call it. No service comes of it
+	@tools/packages.sh unpack $(PEERS) $(PACKAGES_PEERS)
+
+demo: packages-demo $(READY) ## two gateways and two hosts in network namespaces, real traffic through ESP, a report (root)
 	@$(AS_ROOT)$(BIN)/ipsec-dp demo
 
-test: packages $(READY) ## every test but those marked slow: Python, C units, interoperation, namespaces (full only as root)
+test: setup-dev ## every test but those marked slow: Python, C units, interoperation, namespaces (full only as root)
 	@$(call tests,test,not slow,native)
 
-test-unit: packages $(READY) ## Python and C unit tests; needs no root
+test-unit: setup-dev ## Python and C unit tests; needs no root
 	@$(call tests,test-unit,not slow and not netns and not interop,native)
 
-test-interop: packages $(READY) ## against independent implementations of ESP and IKE
+test-interop: setup-dev ## against independent implementations of ESP and IKE
 	@$(call tests,test-interop,interop and not slow)
 
-test-netns: packages $(READY) ## gateways in network namespaces (root)
+test-netns: setup-dev ## gateways in network namespaces (root)
 	@$(call tests,test-netns,netns and not interop and not slow)
 
-test-slow: packages $(READY) ## the tests that are too slow for `make test`
+test-slow: setup-dev ## the tests that are too slow for `make test`
 	@$(call tests,test-slow,slow)
 
-mutants: packages $(READY) ## apply each tests/mutants/*.patch to a copy and show that a test turns red
+mutants: setup-dev ## apply each tests/mutants/*.patch to a copy and show that a test turns red
 	@$(BIN)/python tests/mutants/run.py
 
 # Python itself is not instrumented: the sanitizers' runtime is preloaded, the leaks of the interpreter are not looked at, and objects
@@ -132,7 +136,7 @@ mutants: packages $(READY) ## apply each tests/mutants/*.patch to a copy and sho
 ASAN_TREE := build/asan
 ASAN_FOUND := build/asan-found
 ASAN_RUNTIME = $(foreach library,asan ubsan stdc++,$(shell gcc -print-file-name=lib$(library).so))
-asan: packages $(READY) ## C units and the Python suite under AddressSanitizer and UndefinedBehaviorSanitizer
+asan: setup-dev ## C units and the Python suite under AddressSanitizer and UndefinedBehaviorSanitizer
 	@rm -rf $(JUNIT)/asan.xml $(PARTS)/asan-*.xml $(ASAN_TREE) $(ASAN_FOUND) && mkdir -p $(PARTS) $(ASAN_TREE) $(ASAN_FOUND)
 	@SANITIZE=address,undefined $(BIN)/python native/build_ffi.py
 	@tar -c --exclude-vcs --exclude=./build --exclude=./.venv --exclude='*.so' --exclude=__pycache__ . | tar -x -C $(ASAN_TREE)
@@ -148,30 +152,28 @@ asan: packages $(READY) ## C units and the Python suite under AddressSanitizer a
 	for found in $$(grep -sElr 'ERROR: |runtime error' $(ASAN_FOUND)); do cat $$found; status=1; done; \
 	exit $$status
 
-tsan: packages .venv/.ready ## C units under ThreadSanitizer
+tsan: setup-dev ## C units under ThreadSanitizer
 	@$(NATIVE) units SAN=thread JUNIT=$(CURDIR)/$(JUNIT)/tsan.xml
 
-fuzz: packages .venv/.ready ## libFuzzer targets, FUZZ_SECONDS each; findings go to build/fuzz/
-	@$(call packages,$(PACKAGES_FUZZ))
+fuzz: setup-dev ## libFuzzer targets, FUZZ_SECONDS each; findings go to build/fuzz/
+	@tools/packages.sh install $(PACKAGES_FUZZ)
 	@$(NATIVE) fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python tests/fuzz/selfcheck.py
 	@set -e; for target in $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.py))); do \
 	  echo "== $$target for $(FUZZ_SECONDS) s"; FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m tests.fuzz.$$target; \
 	done
 
-lint: packages $(READY) ## ruff, mypy --strict, import-linter, clang-format
-	@$(call packages,$(PACKAGES_LINT))
+lint: setup-dev ## ruff, mypy --strict, import-linter, clang-format
 	@status=0; \
 	for tool in '$(BIN)/ruff check .' '$(BIN)/ruff format --check .' $(BIN)/mypy $(BIN)/lint-imports '$(CLANG_FORMAT) $(C_FILES)'; do \
 	  name=$${tool#$(BIN)/}; echo "== $${name:0:60}"; $$tool || status=1; \
 	done; exit $$status
 
-bench: packages $(READY) ## seal, open, policy lookup and replay, with pytest-benchmark; results in benchmarks/results/
+bench: setup-dev ## seal, open, policy lookup and replay, with pytest-benchmark; results in benchmarks/results/
 	@mkdir -p benchmarks/results
 	@$(PYTEST) benchmarks --benchmark-only --benchmark-json=benchmarks/results/bench.json
 
-bench-tunnel: packages $(READY) ## whole tunnels beside the plain path, strongSwan, wireguard-go and OpenVPN (root; QUICK=1: 2 minutes)
-	@$(call packages,$(PACKAGES_TUNNELS))
+bench-tunnel: setup-dev ## whole tunnels beside the plain path, strongSwan, wireguard-go and OpenVPN (root; QUICK=1: 2 minutes)
 	@$(AS_ROOT)$(BIN)/python -m benchmarks.tunnel $(if $(QUICK),--quick)
 
 clean: ## remove what was built and measured; .venv stays

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-/* CLOCK_MONOTONIC, ns. */
-uint64_t dp_monotonic(void);
+/* CLOCK_BOOTTIME, ns: it goes on while the host is suspended, as lifetimes do. */
+uint64_t dp_boottime(void);
 
 #endif

@@ -226,6 +226,10 @@ int dp_sa_clear(struct dp *dp, dp_sa_id id, uint32_t flags);
 /* Every SA stops sealing and opening at once and for good (a cloned or restored virtual machine: nonces would repeat). */
 void dp_sa_expire_all(struct dp *dp);
 
+/* An IKE message (without the non-ESP marker, `octets` long) is about to be sent from `local` to `remote`: should it come out of a
+ * TUN interface, it is ours and is dropped (own_outer), as ESP of our outbound SAs is. The last 4096 messages are known. */
+void dp_ike_sent(struct dp *dp, const struct dp_addr *local, const struct dp_addr *remote, const uint8_t *message, size_t octets);
+
 /* ---- CHILD_SAs: which outbound SA a tunnel's packets take ------------------------------------------------------------------- */
 
 /* A CHILD of `tunnel` with its negotiated selectors (1..256) and no outbound SA yet. Packets take the first CHILD added whose
@@ -361,7 +365,7 @@ int dp_mem_link_pull(struct dp *dp, uint32_t worker, uint32_t link, struct dp_me
 int dp_outbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t now);
 int dp_inbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t now);
 
-/* Starts the two threads of a worker (clock: CLOCK_MONOTONIC), of which one runs both steps while that is enough; stops them within
+/* Starts the two threads of a worker (clock: CLOCK_BOOTTIME), of which one runs both steps while that is enough; stops them within
  * one step. -EALREADY, -errno of pthread_create. */
 int dp_worker_start(struct dp *dp, uint32_t worker);
 /* Binds each of the two threads to a CPU (-1: to none) when it is started; then -EINVAL if there is no such CPU for us. */
@@ -382,6 +386,7 @@ enum dp_punt_kind {
     DP_PUNT_SA = 17,         /* trusted: an SA's sticky flag was raised; `sa`, `flags` */
     DP_PUNT_IO_ERROR = 18,   /* trusted: a device or socket failed; `interface` or `link`, `error` */
     DP_PUNT_OFFLOAD = 19,    /* trusted: an offload was given up; `interface` or `link`, `error`, `flags`: what is still on */
+    DP_PUNT_TOO_BIG = 20,    /* trusted: the host took no datagram of this size; `link`, `local`, `remote`, `flags`: octets of it */
 };
 
 enum {
@@ -419,6 +424,28 @@ struct dp_counters {
 void dp_counters_read(const struct dp *dp, struct dp_counters *out);
 /* Those of one worker. -EINVAL. */
 int dp_worker_counters_read(const struct dp *dp, uint32_t worker, struct dp_counters *out);
+
+enum {
+    DP_EXAMPLES = 4 /* that each loop keeps of a reason: its last ones, each of another flow */
+};
+
+/* A packet that was dropped, as far as it shows itself. What is not opened, or was sealed already, has its outer addresses. */
+struct dp_example {
+    uint64_t now;
+    uint8_t source[16], destination[16];    /* IPv4 in the first four */
+    uint32_t source_port, destination_port; /* 65536: OPAQUE; ICMP: type << 8 | code in both */
+    uint32_t interface, tunnel;             /* 4294967295: none, or not known */
+    uint32_t spi;                           /* of ESP; 0: none */
+    uint16_t protocol;                      /* 256: OPAQUE */
+    uint8_t reason;
+    uint8_t family;    /* 4, 6; 0: it shows no addresses */
+    uint8_t direction; /* enum dp_direction */
+    uint8_t outer;     /* the addresses are outer ones */
+    uint8_t pad[6];
+};
+/* The examples of a reason that all loops keep, in no order: DP_EXAMPLES for each of a worker's two loops at the most. How many, or
+ * -EINVAL: no such reason. */
+int dp_examples_read(const struct dp *dp, unsigned reason, struct dp_example *out, size_t n);
 
 /* ---- whole batches, for rigs and benchmarks: what the loops do to each packet ----------------------------------------------- */
 

@@ -29,6 +29,7 @@
     X(offload_fields, "the TUN device's offload header does not fit the packet behind it")                                         \
     X(mtu, "packet longer than the tunnel's MTU that must not be fragmented; its sender was told")                                 \
     X(policy_bypass, "a policy says bypass, but a route or fragmentation brought the packet into the tunnel interface")            \
+    X(own_outer, "our own ESP or IKE packet came back into the tunnel interface")                                                  \
     /* inbound: wire to TUN */                                                                                                     \
     X(runt, "datagram too short to be ESP")                                                                                        \
     X(unknown_spi, "no SA has this SPI")                                                                                           \

@@ -12,6 +12,7 @@
 #include "child.h"
 #include "epoch.h"
 #include "events.h"
+#include "examples.h"
 #include "fragment_state.h"
 #include "handover.h"
 #include "hold.h"
@@ -86,6 +87,9 @@ static int loop_open(struct dp *dp, struct dp_loop *loop, uint32_t worker, unsig
         error = dp_handover_open(dp, loop);
     if (error != 0)
         return error;
+    loop->examples = dp_examples_new();
+    if (loop->examples == NULL)
+        return -ENOMEM;
     uint64_t seed;
     if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
         return -EIO;
@@ -104,6 +108,7 @@ static void loop_close(struct dp *dp, struct dp_loop *loop) {
     area_close(&loop->built);
     free(loop->limiter);
     dp_hold_free(loop->hold);
+    dp_examples_free(loop->examples);
     dp_loop_close_events(loop);
 }
 
@@ -126,6 +131,8 @@ static int open_parts(struct dp *dp) {
         error = dp_sharing_open(&dp->worker[w]);
     if (error == 0)
         error = dp_sa_table_init(dp);
+    if (error == 0)
+        error = dp_own_outer_init(dp);
     if (error == 0)
         error = dp_punt_open(dp);
     for (uint32_t w = 0; w < dp->config.workers && error == 0; w++) {
@@ -173,6 +180,7 @@ void dp_destroy(struct dp *dp) {
     }
     dp_children_finish(dp);
     dp_sa_table_finish(dp);
+    dp_own_outer_finish(dp);
     dp_policy_free(atomic_load_explicit(&dp->policy, memory_order_relaxed));
     for (uint32_t w = 0; dp->worker != NULL && w < dp->config.workers; w++) {
         loop_close(dp, &dp->worker[w].inbound);

@@ -7,6 +7,7 @@
 #include "coalesce.h"
 #include "epoch.h"
 #include "io.h"
+#include "own_outer.h"
 #include "sa.h"
 
 /* What policy says of a flow. A loop keeps the last one, since the packets of a burst are mostly of one flow. */
@@ -36,13 +37,15 @@ struct dp_loop {
 
     _Atomic uint64_t drops[DP_DROP_COUNT];
     _Atomic uint64_t packets, octets, keepalives, ike, punts_limited, punts_lost, handed_over, taken_over;
-    struct dp_ring **from;           /* by worker: what it hands over to this loop; NULL with one worker */
-    uint64_t to_wake;                /* a bit a worker: it was handed something */
-    _Atomic bool asleep;             /* whoever hands something over has to wake this loop */
-    struct dp_punt_limiter *limiter; /* inbound: of strangers' punts; outbound: of ICMP messages to the senders of packets */
-    struct dp_verdict last_verdict;  /* inbound */
-    struct dp_hold *hold;            /* outbound */
-    uint32_t switches;               /* outbound: dp.switches when `hold` was last released */
+    struct dp_ring **from;             /* by worker: what it hands over to this loop; NULL with one worker */
+    uint64_t to_wake;                  /* a bit a worker: it was handed something */
+    _Atomic bool asleep;               /* whoever hands something over has to wake this loop */
+    struct dp_punt_limiter *limiter;   /* inbound: of strangers' punts; outbound: of ICMP messages to the senders of packets */
+    struct dp_verdict last_verdict;    /* inbound */
+    struct dp_hold *hold;              /* outbound */
+    struct dp_examples *examples;      /* of what it dropped */
+    uint32_t switches;                 /* outbound: dp.switches when `hold` was last released */
+    struct dp_own_fragments came_back; /* outbound */
     union {
         uint8_t padded[DP_TFC_MAX + DP_ESP_TAILROOM]; /* outbound: where a packet gets its TFC padding */
         struct dp_coalescer coalescer;                /* inbound: what is about to be sent */
@@ -82,6 +85,7 @@ struct dp {
     struct dp_epoch epoch;
     struct dp_arena *arena;
     struct dp_sa_table sas;
+    struct dp_own_outer own_outer;
     struct dp_tunnel *tunnel;
     uint32_t next_child;
     _Atomic(struct dp_policy *) policy;

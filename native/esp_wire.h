@@ -51,6 +51,9 @@ enum {
     /* The most that sealing adds to an inner packet without TFC padding. */
     DP_ESP_GROWTH = DP_ESP_HEADER + DP_IV_MAX + DP_ESP_TAILROOM + DP_ICV_MAX,
 
+    DP_IKE_PORT = 500,       /* RFC 7296 §2 */
+    DP_NAT_PORT = 4500,      /* ESP in UDP, and IKE behind the marker (RFC 3948 §2.1, §2.2) */
+    DP_IKE_SPIS = 16,        /* the two SPIs that an IKE header begins with (RFC 7296 §3.1) */
     DP_NON_ESP_MARKER = 4,   /* four zero octets before IKE on port 4500 (RFC 3948 §2.2) */
     DP_NAT_KEEPALIVE = 0xff, /* one octet (RFC 3948 §2.3) */
     DP_SPI_MIN = 256,        /* 0 is local, 1–255 are reserved (RFC 4303 §2.1) */
@@ -61,6 +64,8 @@ enum {
     DP_NH_IPV4 = 4,
     DP_NH_IPV6 = 41,
     DP_NH_DUMMY = 59,
+
+    DP_PROTOCOL_ESP = 50,
 
     DP_PROTOCOL_OPAQUE = 256, /* a protocol or port that the packet does not show (RFC 4301 §4.4.1.1) */
     DP_PORT_OPAQUE = 65536,

@@ -79,6 +79,7 @@ struct dp_io {
     _Atomic bool failed;       /* reported; not read again */
     _Atomic bool send_only;    /* another worker reads it */
     _Atomic uint64_t reported; /* when an error was last reported, by either loop */
+    _Atomic uint64_t refused;  /* when a datagram that was too big was last reported */
     void *scratch;             /* freed with it, after close */
 };
 

@@ -7,6 +7,7 @@
  *       dp_loop_visit       those that the TUN devices have now (outbound_device)
  *  2. outbound_burst    decides once for all packets of a burst:
  *       dp_inner_read, dp_segments_begin    the inner header, and how many packets the burst holds
+ *       dp_own_outer_came_back              what we sent ourselves is not sealed once more
  *       dp_fragment_lend                    a later fragment shows no ports: those of its first, where they may follow it
  *       dp_policy_decide_packet             the tunnel (SPD)
  *       dp_tunnel_outbound                  the SA; none: acquire asks the control thread for one, and dp_hold_put keeps the burst
@@ -22,6 +23,7 @@
 #include "child.h"
 #include "engine.h"
 #include "esp.h"
+#include "examples.h"
 #include "fragment.h"
 #include "fragment_follow.h"
 #include "handover.h"
@@ -32,6 +34,7 @@
 #include "loop.h"
 #include "outer.h"
 #include "oversize.h"
+#include "own_outer.h"
 #include "policy.h"
 #include "punt.h"
 #include "seal.h"
@@ -133,7 +136,7 @@ static inline bool seal_into_run(struct dp_loop *loop, struct dp_sa *sa, const s
     if (reason == DP_OK)
         add_to_run(loop, e, out, sealed, now);
     else
-        dp_drop(loop, reason);
+        dp_drop_outgoing(loop, reason, e->interface, packet, octets, 1, now);
     return reason == DP_OK;
 }
 
@@ -154,7 +157,7 @@ static void send_fragments(struct dp_loop *loop, struct dp_sa *sa, const struct 
             continue;
         }
         if (dp_inner_read(packet, octets, DP_FLOW_OUTBOUND, &inner) != DP_OK || !dp_fragments_begin(&f, packet, &inner, e->limit)) {
-            dp_drop(loop, DP_DROP_mtu);
+            dp_drop_outgoing(loop, DP_DROP_mtu, e->interface, packet, octets, 1, now);
             continue;
         }
         while ((packet = dp_fragments_next(&f, &octets)) != NULL)
@@ -217,6 +220,8 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
     if (reason != DP_OK)
         return reason;
     b->packets = s.count;
+    if (dp_own_outer_looks(&inner.flow) && !b->handed && dp_own_outer_came_back(loop, b->data, &inner, now))
+        return DP_DROP_own_outer;
     const struct dp_policy *policy = atomic_load_explicit(&loop->dp->policy, memory_order_acquire);
     if (dp_flow_multicast(&inner.flow, DP_REMOTE) && dp_policy_shared(policy, b->interface))
         return DP_DROP_multicast_shared;
@@ -267,7 +272,7 @@ static void release_held(struct dp_loop *loop, uint64_t now) {
 static int outbound_taken(struct dp_loop *loop, struct dp_burst *b, uint64_t now) {
     enum dp_drop reason = outbound_burst(loop, b, now);
     if (reason != DP_OK)
-        dp_drop_packets(loop, reason, b->packets);
+        dp_drop_burst(loop, reason, b, now);
     return (int)b->packets;
 }
 
@@ -287,7 +292,7 @@ static int outbound_device(struct dp_loop *loop, struct dp_io *io, uint32_t budg
     for (int i = 0; i < got; i++) {
         enum dp_drop reason = outbound_burst(loop, &loop->in[i], now);
         if (reason != DP_OK)
-            dp_drop_packets(loop, reason, loop->in[i].packets);
+            dp_drop_burst(loop, reason, &loop->in[i], now);
         moved += loop->in[i].packets;
     }
     dp_loop_flush(loop, true, now);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "mix.h"
 
 enum {
     DP_PUNT_BUCKETS = 1024,
@@ -58,20 +59,11 @@ struct dp_punt_limiter *dp_punt_limiter_new(uint32_t rate, uint32_t burst, uint6
     return l;
 }
 
-/* Keyed mixing (the finalizer of MurmurHash3 over each word); it spreads sources, it protects nothing. */
-static uint64_t mix(uint64_t h) {
-    h ^= h >> 33;
-    h *= UINT64_C(0xff51afd7ed558ccd);
-    h ^= h >> 33;
-    h *= UINT64_C(0xc4ceb9fe1a85ec53);
-    return h ^ h >> 33;
-}
-
 bool dp_punt_allowed(struct dp_punt_limiter *l, const struct dp_addr *source, uint64_t now) {
     uint64_t prefix = 0;
     memcpy(&prefix, source->ip, source->family == 6 ? 8 : 4);
     /* A source that shares a bucket with a busy one shares its rate: bounded memory errs on the strict side. */
-    uint64_t *since = &l->since[mix(mix(l->seed ^ prefix) + source->family) % DP_PUNT_BUCKETS];
+    uint64_t *since = &l->since[dp_mix(dp_mix(l->seed ^ prefix) + source->family) % DP_PUNT_BUCKETS];
     uint64_t full = now; /* all times here are later by the span, so that buckets are full when the clock begins */
     now += l->span;
     if (*since < full)

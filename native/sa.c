@@ -10,6 +10,7 @@
 #include "epoch.h"
 #include "flow.h"
 #include "keys.h"
+#include "own_outer.h"
 #include "replay.h"
 
 enum {
@@ -212,7 +213,8 @@ static int publish_inbound(struct dp_sa_table *t, struct dp_sa *sa) {
     return 0;
 }
 
-static int publish_outbound(struct dp_sa_table *t, struct dp_sa *sa) {
+static int publish_outbound(struct dp *dp, struct dp_sa *sa) {
+    struct dp_sa_table *t = &dp->sas;
     uint32_t index = t->outbound_hint;
     while (index < t->outbound_count && t->outbound[index] != NULL)
         index++;
@@ -226,6 +228,9 @@ static int publish_outbound(struct dp_sa_table *t, struct dp_sa *sa) {
         t->outbound = grown;
         t->outbound_capacity = capacity;
     }
+    int error = dp_own_outer_add(dp, sa->esp.spi, atomic_load_explicit(&sa->path, memory_order_relaxed));
+    if (error != 0)
+        return error;
     if (index == t->outbound_count)
         t->outbound_count++;
     sa->id = make_id(t, DP_OUTBOUND, index);
@@ -245,7 +250,7 @@ int dp_sa_install(struct dp *dp, unsigned direction, const struct dp_sa_params *
     if (error == 0)
         error = sa_set_direction(sa, params, selectors, selector_count);
     if (error == 0)
-        error = direction == DP_INBOUND ? publish_inbound(&dp->sas, sa) : publish_outbound(&dp->sas, sa);
+        error = direction == DP_INBOUND ? publish_inbound(&dp->sas, sa) : publish_outbound(dp, sa);
     if (error != 0)
         sa_free(dp, sa);
     else
@@ -281,6 +286,7 @@ int dp_sa_remove(struct dp *dp, dp_sa_id id) {
         dp->sas.outbound[index] = NULL;
         dp->sas.outbound_hint = index < dp->sas.outbound_hint ? index : dp->sas.outbound_hint;
         forget_in_children(dp, sa);
+        dp_own_outer_remove(dp, sa->esp.spi, atomic_load_explicit(&sa->path, memory_order_relaxed));
     } else {
         atomic_store_explicit(&dp->sas.inbound[index], NULL, memory_order_seq_cst);
         dp->sas.slot_hint = index < dp->sas.slot_hint ? index : dp->sas.slot_hint;
@@ -304,7 +310,14 @@ int dp_sa_set_path(struct dp *dp, dp_sa_id id, const struct dp_path *path) {
     if (copy == NULL)
         return -ENOMEM;
     *copy = *path;
-    dp_epoch_retire(dp, path_free, atomic_exchange_explicit(&sa->path, copy, memory_order_seq_cst));
+    int error = dp_own_outer_add(dp, sa->esp.spi, copy);
+    if (error != 0) {
+        free(copy);
+        return error;
+    }
+    struct dp_path *old = atomic_exchange_explicit(&sa->path, copy, memory_order_seq_cst);
+    dp_own_outer_remove(dp, sa->esp.spi, old);
+    dp_epoch_retire(dp, path_free, old);
     return 0;
 }
 

@@ -77,19 +77,19 @@ static void sleep_now(struct dp_loop *loop, struct dp_loop *other, int timeout) 
  * long to look (`spin`) follows from the last sleeps: a short one sets it to the most, each long one halves it, down to not at all.
  * What is there at the first look says nothing of the next wait, and leaves it as it is. */
 void dp_sharing_wait(struct dp_loop *loop, struct dp_loop *other, int timeout) {
-    uint64_t begun = dp_monotonic(), now = begun;
+    uint64_t begun = dp_boottime(), now = begun;
     for (unsigned looks = 0; now - begun < loop->spin; looks++) {
         sched_yield();
         if (has_something(loop, other)) {
             loop->spin = looks != 0 ? DP_SPIN_MAX : loop->spin;
             return;
         }
-        now = dp_monotonic();
+        now = dp_boottime();
     }
     if (has_something(loop, other))
         return;
     sleep_now(loop, other, timeout);
-    uint64_t slept = dp_monotonic() - begun;
+    uint64_t slept = dp_boottime() - begun;
     loop->spin = slept < DP_SPIN_MAX ? DP_SPIN_MAX : loop->spin / 2 > DP_SPIN_MIN ? loop->spin / 2 : 0;
 }
 

@@ -17,10 +17,10 @@ enum {
  * none left is not asked again before epoll says so. A step that moved nothing waits in any case: a device may fail each time it is
  * read. */
 static uint64_t step(struct dp_loop *loop) {
-    uint64_t begun = dp_monotonic();
+    uint64_t begun = dp_boottime();
     int moved = loop->direction == DP_OUTBOUND ? dp_outbound_step(loop->dp, loop->worker, DP_STEP_BUDGET, begun)
                                                : dp_inbound_step(loop->dp, loop->worker, DP_STEP_BUDGET, begun);
-    uint64_t ended = dp_monotonic();
+    uint64_t ended = dp_boottime();
     loop->due = moved != 0 && loop->more;
     loop->busy += ended - begun;
     return ended;
@@ -41,7 +41,7 @@ static uint64_t turn(struct dp_loop *loop, struct dp_loop *other, unsigned turns
         now = step(loop);
     if (other != NULL && other->due)
         now = step(other);
-    return now != 0 ? now : dp_monotonic();
+    return now != 0 ? now : dp_boottime();
 }
 
 /* The outbound loop's thread, which runs the inbound loop as well until that has a thread of its own. */

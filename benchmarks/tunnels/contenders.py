@@ -18,7 +18,7 @@ from benchmarks.tunnels import ceiling
 from benchmarks.tunnels.names import CEILING, OURS, PLAIN
 from ipsec_dp.host.tun import QUEUE_PACKETS
 from ipsec_dp.rig import netns
-from ipsec_dp.rig.peers import PeerError, openvpn, rss_octets, wireguard
+from ipsec_dp.rig.peers import PeerError, openvpn, rss_octets, version, wireguard
 from ipsec_dp.rig.peers.openvpn import OpenVpn
 from ipsec_dp.rig.peers.strongswan import StrongSwan
 from ipsec_dp.rig.peers.wireguard import WireGuard
@@ -174,18 +174,14 @@ def _first_line(*argv: str) -> str:
     return (done.stdout or done.stderr).strip().partition("\n")[0]
 
 
-def _package(name: str) -> str:
-    return _first_line("dpkg-query", "-W", "-f", "${Package} ${Version}", name)
-
-
 OURS_PROGRAM = (sys.executable, "-m", "ipsec_dp")
 CONTENDERS = (
     Contender(PLAIN, _plain, lambda: "routed, no tunnel"),
     Contender(CEILING, _gateways(ceiling.PROGRAM), lambda: "ipsec-dp with an AEAD that only copies"),
     Contender(OURS, _gateways(OURS_PROGRAM), lambda: _first_line(*OURS_PROGRAM, "version")),
-    Contender("strongswan", _strongswan, lambda: _package("strongswan-charon") + ", kernel-libipsec"),
-    Contender("wireguard-go", _wireguard("wireguard-go"), lambda: _package("wireguard-go")),
-    Contender("openvpn", _openvpn, lambda: _package("openvpn") + ", without DCO"),
+    Contender("strongswan", _strongswan, lambda: version("strongswan-charon") + ", kernel-libipsec"),
+    Contender("wireguard-go", _wireguard("wireguard-go"), lambda: version("wireguard-go")),
+    Contender("openvpn", _openvpn, lambda: version("openvpn") + ", without DCO"),
     Contender(
         "wireguard-go-2025",
         _wireguard("wireguard-go-2025"),

@@ -255,6 +255,7 @@ def policy() -> None:
 @click.argument("sport", required=False)
 @click.argument("dport", required=False)
 @click.option("--inbound", is_flag=True, help="The packet comes from a peer's side: SRC is remote, DST is local.")
+@click.option("--iif", metavar="INTERFACE", help="By which another host's packet comes; found out if it is left out.")
 @click.option("--file", type=FILE, metavar="FILE", help="Ask a configuration instead of the running gateway.")
 @control_option
 @json_option
@@ -265,24 +266,28 @@ def explain(
     sport: str | None,
     dport: str | None,
     inbound: bool,
+    iif: str | None,
     file: Path | None,
     control: Path | None,
     as_json: bool,
 ) -> int:
     """Say what decides about a packet, and why.
 
-    Which route it takes, which rule holds it first, which SA carries it, and what the guard does with it outside the tunnel.
+    Which route it takes (the kernel is asked), which rule holds it first, which SA carries it, what the guard does with it outside
+    the tunnel, and which chains of the host's own filter may drop it.
     Without PROTO or ports it is a packet that does not show them, as a later fragment.
     """
     with _loading():
         from ipsec_dp.gateway.explain import explain
         from ipsec_dp.gateway.explanation import ExplainAnswer
         from ipsec_dp.gateway.question import question_of
-    question = question_of(src, dst, proto, sport, dport, inbound=inbound)
+    question = question_of(src, dst, proto, sport, dport, inbound=inbound, iif=iif)
     if file is not None:
         answer = msgspec.to_builtins(asyncio.run(explain(load(file), question, None)).answer)
     else:
-        packet = messages.ExplainRequest(source=src, destination=dst, protocol=proto, sport=sport, dport=dport, inbound=inbound)
+        packet = messages.ExplainRequest(
+            source=src, destination=dst, protocol=proto, sport=sport, dport=dport, inbound=inbound, iif=iif
+        )
         answer = ask(control, packet)
     if as_json:
         click.echo(json.dumps(answer, indent=2))

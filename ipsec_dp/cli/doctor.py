@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json as jsonlib
-import os
 import resource
-import shutil
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
+from ipsec_dp.cli.checks import Check, Host
+from ipsec_dp.cli.network_checks import (
+    forwarding,
+    ipv6,
+    nftables,
+    packet_filter,
+    ports,
+    reverse_path_filter,
+    xfrm_policies,
+)
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host import HostError, probe
-from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-State = Literal["ok", "warn", "fail"]
+    from ipsec_dp.cli.checks import State
 
 # <linux/capability.h>: number, name, how bad its absence is, what it is for
 CAPABILITIES: tuple[tuple[int, str, State, str], ...] = (
@@ -36,34 +42,6 @@ OFFLOADS: dict[str, str] = {
 }
 MEMLOCK_OCTETS = 32 << 20  # the keys of 10,000 tunnels with room to spare
 VMGENID_LINUX = (6, 10)
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at: `state`, what was found, what it means (empty when all is well), and the command that helps."""
-
-    name: str
-    state: State
-    found: str
-    means: str = ""
-    remedy: str = ""
-
-
-@dataclass(frozen=True)
-class Host:
-    """Where the kernel tells about itself; a test gives a directory of its own."""
-
-    root: Path = Path("/")
-
-    def read(self, path: str) -> str:
-        """A file's text without the line's end; empty when it cannot be read."""
-        try:
-            return (self.root / path).read_text().strip()
-        except OSError:
-            return ""
-
-    def names(self, pattern: str) -> list[str]:
-        return sorted(path.name for path in self.root.glob(pattern))
 
 
 def tun_device(_: Host) -> list[Check]:
@@ -140,62 +118,6 @@ def locked_memory(host: Host) -> list[Check]:
     return [Check("locked memory", "warn", f"{soft >> 20} MiB", means, "LimitMEMLOCK=64M in the service unit, or ulimit -l 65536")]
 
 
-def ports(_: Host) -> list[Check]:
-    """UDP 500 and 4500."""
-    findings: list[Check] = []
-    for port in (IKE_PORT, NAT_PORT):
-        name = f"UDP port {port}"
-        try:
-            free = probe.udp_port_free(port)
-        except OSError as error:
-            findings.append(Check(name, "fail", str(error.strerror), "IKE cannot listen here", "run as root"))
-            continue
-        owners = [] if free else probe.udp_port_owners(port)
-        if free or (owners and all(owner.startswith("ipsec-dp ") for owner in owners)):
-            findings.append(Check(name, "ok", "free" if free else f"in use by {', '.join(owners)}"))
-        else:
-            whose = ", ".join(owners) or "another program"
-            means = "two IKE daemons cannot share an address"
-            findings.append(Check(name, "fail", f"in use by {whose}", means, f"ss -ulpn 'sport = :{port}' shows it; stop it"))
-    return findings
-
-
-def nftables(_: Host) -> list[Check]:
-    """The program that the guard is made with."""
-    path = shutil.which("nft", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
-    if path is not None:
-        return [Check("nftables", "ok", path)]
-    return [Check("nftables", "fail", "nft is not installed", "there is no guard, so `up` refuses", "apt-get install nftables")]
-
-
-def forwarding(host: Host) -> list[Check]:
-    """Whether this host routes for others."""
-    findings = []
-    for name, path, setting in (
-        ("IPv4 forwarding", "proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward"),
-        ("IPv6 forwarding", "proc/sys/net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding"),
-    ):
-        if host.read(path) == "1":
-            findings.append(Check(name, "ok", "on"))
-        else:
-            means = "only this host itself can use tunnels, not a network behind it"
-            findings.append(Check(name, "warn", "off", means, f"sysctl -w {setting}=1"))
-    return findings
-
-
-def reverse_path_filter(host: Host) -> list[Check]:
-    """Interfaces whose strict filter would drop a peer's packets when everything is routed into the tunnel."""
-    everywhere = host.read("proc/sys/net/ipv4/conf/all/rp_filter") or "0"
-    interfaces = [name for name in host.names("proc/sys/net/ipv4/conf/*") if name not in ("all", "default", "lo")]
-    values = {name: host.read(f"proc/sys/net/ipv4/conf/{name}/rp_filter") or "0" for name in interfaces}
-    strict = [name for name, value in values.items() if max(everywhere, value) == "1"]
-    if not strict:
-        return [Check("reverse path filter", "ok", "not strict")]
-    means = "with 0.0.0.0/0 in the tunnel, the way back to the peer leads there too, and the kernel drops what the peer sends"
-    remedy = "; ".join(f"sysctl -w net.ipv4.conf.{name.replace('.', '/')}.rp_filter=2" for name in strict)
-    return [Check("reverse path filter", "warn", f"strict on {', '.join(strict)}", means, remedy)]
-
-
 def generation(host: Host) -> list[Check]:
     """Whether a clone of this machine would notice that it is one."""
     if "hypervisor" not in host.read("proc/cpuinfo").split():
@@ -221,6 +143,9 @@ CHECKS: tuple[Callable[[Host], list[Check]], ...] = (
     nftables,
     forwarding,
     reverse_path_filter,
+    ipv6,
+    packet_filter,
+    xfrm_policies,
     generation,
 )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.config import bypass, files, model, shadows
 from ipsec_dp.config.findings import Findings, Place, suggest
+from ipsec_dp.config.nested import Nesting
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ipsec.addresses import AddressRange
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from ipsec_dp.ipsec.addresses import Network
+    from ipsec_dp.ipsec.addresses import Address, Network
     from ipsec_dp.ipsec.rules import Rule
     from ipsec_dp.ipsec.selectors import SelectorPair
 
@@ -188,6 +189,27 @@ def _check_peer_inside(tunnel: model.Tunnel, place: Place) -> None:
             if remote in prefix and 0 < prefix.prefixlen < prefix.max_prefixlen:
                 wrong = f"the peer {remote} lies in {prefix}, which is routed into its own tunnel, and with it all but ESP and IKE"
                 place.warn("remote", wrong, f"if that is not meant, leave {remote} out of the routes")
+
+
+def check_nesting(config: model.Config, tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
+    """No peer lies behind another tunnel. Peers without an address here are to be looked at when they have one."""
+    nesting = Nesting(config.policies, tunnels, config.routes)
+    for tunnel in tunnels:
+        for remote in tunnel.remotes:
+            if not isinstance(remote, str):
+                _check_nested(nesting, tunnel, remote, findings.at(tunnel_place(tunnel.name)))
+
+
+def _check_nested(nesting: Nesting, tunnel: model.Tunnel, remote: Address, place: Place) -> None:
+    holder = nesting.holder(tunnel.name, remote, tunnel.local, shortest=0)
+    if holder is None:
+        return
+    if holder.prefix.prefixlen:
+        wrong = f'{remote} lies behind tunnel "{holder.tunnel}", which protects {holder.prefix}; a tunnel inside it is not made'
+        place.error("remote", wrong, holder.remedy(remote))
+    else:
+        wrong = f'ESP and IKE to {remote} leave beside tunnel "{holder.tunnel}", which protects {holder.prefix}'
+        place.warn("remote", wrong, f"where that is meant, say so: {holder.bypass(remote)}")
 
 
 def check_manual(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:

@@ -104,6 +104,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
         routes=_resolve_routes(document, findings),
         zones=resolve_zones(document, findings),
         zone_rules=resolve_zone_rules(document, findings),
+        nat_flows=gateway.nat_flows,
     )
     if not names and not findings.errors:
         findings.at("").warn("tunnel", "there is none", "write a [[tunnel]] for each peer")
@@ -111,6 +112,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
     check.check_rules(sound_policies, sound_tunnels, findings)
     check.check_bypass(sound_policies, findings)
     check.check_routes(config, sound_tunnels, findings)
+    check.check_nesting(config, sound_tunnels, findings)
     check_addresses(tunnels, findings)
     check_zones(config, findings)
     check_monitors(config, sound_tunnels, findings)

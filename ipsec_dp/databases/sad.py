@@ -74,7 +74,16 @@ class OffloadLoss:
     on: Offload
 
 
-Event = Acquire | SaCondition | IkeDatagram | UnknownSpi | DeviceFailure | OffloadLoss
+@dataclass(frozen=True, slots=True)
+class SendRefusal:
+    """This host itself (EMSGSIZE) took no outer packet of `octets` between these addresses."""
+
+    local: Address
+    remote: Address
+    octets: int
+
+
+Event = Acquire | SaCondition | IkeDatagram | UnknownSpi | DeviceFailure | OffloadLoss | SendRefusal
 
 
 @dataclass(slots=True)
@@ -263,6 +272,10 @@ class Sad:
                 return DeviceFailure(*_device(punt), punt.error)
             case PuntKind.OFFLOAD:
                 return OffloadLoss(*_device(punt), punt.error, Offload(int(punt.flags)))
+            case PuntKind.TOO_BIG:
+                if punt.local is None or punt.remote is None:
+                    return None
+                return SendRefusal(punt.local.address, punt.remote.address, int(punt.flags))
 
     def _condition(self, handle: SaHandle, flags: SaFlag) -> SaCondition | None:
         """Flags that were not reported yet; None when there are none or the SA is gone."""

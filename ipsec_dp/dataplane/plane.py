@@ -7,15 +7,28 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp._native import ffi, lib
-from ipsec_dp.dataplane.convert import check, drops_of, endpoint_of, sa_params_of, selectors_of, set_path
+from ipsec_dp.dataplane.convert import (
+    check,
+    drops_of,
+    endpoint_of,
+    example_of,
+    sa_params_of,
+    selectors_of,
+    set_endpoint,
+    set_path,
+)
 from ipsec_dp.dataplane.devices import Devices
 from ipsec_dp.dataplane.types import (
     ALL_OFFLOADS,
+    DROP_NAMES,
+    DROP_SENTENCES,
     PUNT_OCTETS_MAX,
     ArenaInfo,
     Channel,
     Counters,
     Direction,
+    DropExample,
+    Endpoint,
     Offload,
     OuterPath,
     Provider,
@@ -163,6 +176,13 @@ class DataPlane(Devices):
         """Ends every SA at once and for good (a cloned virtual machine would repeat nonces)."""
         lib.dp_sa_expire_all(self.c)
 
+    def ike_sent(self, local: Endpoint, remote: Endpoint, message: bytes) -> None:
+        """An IKE message is about to leave: should it come out of a TUN interface, it is dropped there as our own."""
+        ends = ffi.new("struct dp_addr[2]")
+        set_endpoint(ends[0], local)
+        set_endpoint(ends[1], remote)
+        lib.dp_ike_sent(self.c, ends, ends + 1, message, len(message))
+
     def reclaim(self) -> int:
         """Frees and wipes what was removed; how much still waits for a loop."""
         return int(lib.dp_reclaim(self.c))
@@ -277,6 +297,14 @@ class DataPlane(Devices):
             c.handed_over,
             c.taken_over,
         )
+
+    def drop_examples(self, reason: str) -> list[DropExample]:
+        """The last packets that were dropped for a reason, the newest first: a few of each loop. ValueError: no such reason."""
+        if reason not in DROP_SENTENCES:
+            raise ValueError(f"no reason is called {reason!r}")
+        array = ffi.new("struct dp_example[]", 2 * lib.DP_EXAMPLES * self.workers)
+        found = check(lib.dp_examples_read(self.c, DROP_NAMES.index(reason), array, len(array)), "reading dropped packets")
+        return sorted((example_of(c) for c in array[0:found]), key=lambda each: -each.at)
 
     # ---- whole batches
 

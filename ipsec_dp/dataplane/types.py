@@ -92,6 +92,7 @@ class PuntKind(IntEnum):
     SA = lib.DP_PUNT_SA
     IO_ERROR = lib.DP_PUNT_IO_ERROR
     OFFLOAD = lib.DP_PUNT_OFFLOAD
+    TOO_BIG = lib.DP_PUNT_TOO_BIG
 
 
 class Offload(IntFlag):
@@ -279,6 +280,27 @@ class Counters:
     punts_lost: int
     handed_over: int
     taken_over: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropExample:
+    """A packet that was dropped, as far as it shows itself. `at`: nanoseconds of the monotonic clock.
+
+    Addresses are None where it has none, protocol and ports OPAQUE (256, 65536) where it shows none; under ICMP both ports are
+    type << 8 | code. `outer`: they are those of the datagram outside. `interface` and `tunnel` are numbers of the data plane.
+    """
+
+    at: int
+    direction: Direction
+    source: Address | None
+    destination: Address | None
+    protocol: int
+    source_port: int
+    destination_port: int
+    interface: int | None
+    tunnel: int | None
+    spi: int | None
+    outer: bool
 
 
 @dataclass(frozen=True, slots=True)

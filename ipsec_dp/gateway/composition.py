@@ -8,17 +8,22 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ipsec_dp.config.nested import Nesting
 from ipsec_dp.databases.pad import peer_of
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
 from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.gateway.absence import Absence
 from ipsec_dp.gateway.clone_watch import CloneWatch
+from ipsec_dp.gateway.drop_examples import DropExamples, DropWatch
 from ipsec_dp.gateway.events import Events
 from ipsec_dp.gateway.housekeeping import Housekeeping
 from ipsec_dp.gateway.inspection import Inspection
 from ipsec_dp.gateway.notices import Notices
 from ipsec_dp.gateway.reload import Reloader, ReloadParts
+from ipsec_dp.gateway.second_line import SecondLine
+from ipsec_dp.host import HostError
 from ipsec_dp.ike.environment import Environment
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.manager import IkeManager
@@ -29,6 +34,7 @@ from ipsec_dp.network import workers
 from ipsec_dp.network.carrier import InterfaceCarriers
 from ipsec_dp.network.outer_header import with_outer_header
 from ipsec_dp.services.host_watch import HostWatch
+from ipsec_dp.services.nat_flows import NatFlows
 from ipsec_dp.services.path_mtu import PathMtuDiscovery
 from ipsec_dp.services.service import Services
 from ipsec_dp.services.tunnel_monitor import TunnelMonitors
@@ -38,8 +44,9 @@ from ipsec_dp.services.zone_log import ZoneLog
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ipsec_dp.config import Config
+    from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.dataplane import OuterPath
+    from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.network.host import Host, OuterLinks
     from ipsec_dp.util.clock import Clock
 
@@ -62,6 +69,12 @@ def wanted_provider(environment: Mapping[str, str]) -> Provider:
     return PROVIDERS[name]
 
 
+def _state_of(tunnel: Tunnel, ike: IkeDriver, manual: ManualSas) -> str:
+    """How a tunnel is, in words."""
+    keying = manual.status(tunnel.name) if tunnel.auth is None else ike.status(tunnel.name)
+    return keying.state if keying.state_text in ("", keying.state) else f"{keying.state}: {keying.state_text}"
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """The parts that need a data plane."""
@@ -72,6 +85,7 @@ class Engine:
     clone_watch: CloneWatch
     inspection: Inspection
     reloader: Reloader
+    drop_watch: DropWatch
 
 
 class Composition:
@@ -79,14 +93,17 @@ class Composition:
 
     def __init__(self, config: Config, host: Host, clock: Clock) -> None:
         self.config, self.host, self.clock = config, host, clock
+        self._nesting = Nesting.of(config)
         self.spd = Spd(config)
         self.carriers = InterfaceCarriers(host.interfaces.set_carrier, self._has_child)
         self.monitors = TunnelMonitors(host, self._renew, clock)
         self.mtus = PathMtuDiscovery(config, host, lambda: self.spd.tunnel_numbers, clock)
         host_watch = HostWatch(host, lambda: self.ike, clock)
-        self.services = Services((self.carriers, self.mtus, ZoneLog(host.reports), self.monitors, host_watch))
+        self.nat_flows = NatFlows(host, clock)
+        self.services = Services((self.carriers, self.mtus, ZoneLog(host.reports), self.monitors, host_watch, self.nat_flows))
         self.engine: Engine | None = None
         self._children: IkeChildren | None = None
+        self._notices: Notices | None = None
 
     @property
     def ike(self) -> IkeDriver | None:
@@ -125,10 +142,11 @@ class Composition:
             core=core,
             children=children,
             links=links,
-            locate=self.host.peers.locate,
+            locate=self._locate,
             changed=lambda name: self._children_changed(name, children),
             probed=self.mtus.probed,
             clock=self.clock,
+            refuses=self._refuses_stranger,
         )
 
     def make_engine(
@@ -136,8 +154,26 @@ class Composition:
     ) -> Engine:
         """`fail` ends the gateway, with the cause."""
         spd, host, clock = self.spd, self.host, self.clock
-        notices = Notices(clock)
-        events = Events(spd=spd, plane=plane, sad=sad, manual=manual, ike=ike, notices=notices, fail=fail, clock=clock)
+        self._notices = notices = Notices(clock)
+        events = Events(
+            spd=spd,
+            plane=plane,
+            sad=sad,
+            manual=manual,
+            ike=ike,
+            notices=notices,
+            fail=fail,
+            refused=self.mtus.refused,
+            clock=clock,
+        )
+        examples = DropExamples(
+            self.config,
+            plane=plane,
+            spd=spd,
+            own_addresses=host.peers.own_addresses,
+            state=lambda tunnel: _state_of(tunnel, ike, manual),
+            clock=clock,
+        )
         inspection = Inspection(
             self.config,
             spd=spd,
@@ -148,20 +184,68 @@ class Composition:
             host=host,
             mtus=self.mtus,
             monitors=self.monitors,
+            drop_examples=examples,
             notices=notices,
             clock=clock,
         )
-        parts = ReloadParts(spd, host, plane, sad, links, manual, ike, self.services, (notices, inspection), self.mtus.first_of)
+        parts = ReloadParts(
+            spd,
+            host,
+            plane,
+            sad,
+            links,
+            manual,
+            ike,
+            self.services,
+            (notices, inspection, examples),
+            self.mtus.first_of,
+            self.nat_flows.before_routes,
+        )
         reloader = Reloader(self.config, parts, self.reconfigure, clock)
-        return Engine(ike, events, Housekeeping(sad, events.handle, clock), CloneWatch(plane, ike), inspection, reloader)
+        looks = SecondLine(plane, host.conditions, clock).look, Absence(clock, notices, ike.check_liveness).look
+        housekeeping = Housekeeping(sad, events.handle, clock, looks)
+        watch = DropWatch(plane, examples, notices, self._drops_began, clock)
+        return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch)
 
     def reconfigure(self, config: Config) -> None:
         """Another configuration is in force; outer headers are as it says."""
-        self.config = config
-        if self._children is not None:
+        self.config, self._nesting = config, Nesting.of(config)
+        if self._children is not None and self.ike is not None:
+            for name, path in self._children.paths().items():
+                if self._nested(name, path.remote.address, path.local.address) is not None:
+                    self.ike.leave(name)
             self._children.set_outer_headers()
 
+    # ---- peers behind another tunnel
+
+    def _nested(self, name: str, remote: Address, local: Address | None) -> str | None:
+        """Why a tunnel has no peer there: it lies behind another tunnel. None: it does not."""
+        holder = self._nesting.holder(name, remote, local)
+        if holder is None:
+            self.host.conditions.end("nested", name)
+            return None
+        text = holder.refusal(remote)
+        self.host.conditions.begin("nested", name, f'tunnel "{name}": {text}')
+        return text
+
+    async def _locate(self, tunnel: Tunnel, remote: Address | str, turn: int) -> tuple[Address, Address]:
+        found, local = await self.host.peers.locate(tunnel, remote, turn)
+        if (refusal := self._nested(tunnel.name, found, local)) is not None:
+            raise HostError(refusal)
+        return found, local
+
+    def _refuses_stranger(self, remote: Address) -> bool:
+        """What comes from there gets no answer, which would leave beside a tunnel."""
+        holder = self._nesting.of_stranger(remote)
+        if holder is not None and self._notices is not None:
+            self._notices.add(logging.WARNING, f"IKE is not answered: {holder.refusal(remote)}", key=f"nested {remote}")
+        return holder is not None
+
     # ---- who hears of what
+
+    def _drops_began(self, reason: str) -> None:
+        if reason == "policy_none":
+            self.nat_flows.ask()
 
     def _renew(self, name: str) -> None:
         """A tunnel carries nothing, says its monitor: new keys show whether the peer is there, and help if only an SA was lost."""
@@ -173,6 +257,8 @@ class Composition:
             log.info("%s", error)
 
     def _outer_header(self, tunnel: str, path: OuterPath) -> OuterPath:
+        if (refusal := self._nested(tunnel, path.remote.address, path.local.address)) is not None:
+            raise HostError(refusal)
         if not self.config.has_tunnel(tunnel):  # a reload is not over yet; `reconfigure` comes
             return path
         return with_outer_header(path, self.config.tunnel(tunnel).packets)
@@ -185,5 +271,8 @@ class Composition:
         """Carrier and MTU follow what was negotiated."""
         self.carriers.changed(name)
         if self.config.has_tunnel(name):
-            shapes = {OuterShape(child.suite, child.udp, child.path.remote.address) for child in children.of(name)}
+            shapes = {
+                OuterShape(child.suite, child.udp, child.path.remote.address, child.path.local.address)
+                for child in children.of(name)
+            }
             self.mtus.negotiated(self.config.tunnel(name), shapes)

@@ -7,7 +7,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from ipsec_dp.databases.sad import Acquire, DeviceFailure, IkeDatagram, OffloadLoss, UnknownSpi
+from ipsec_dp.databases.sad import Acquire, DeviceFailure, IkeDatagram, OffloadLoss, SendRefusal, UnknownSpi
 from ipsec_dp.dataplane import Channel, SaCondition, SaFlag
 from ipsec_dp.ike import actions as act
 
@@ -35,7 +35,10 @@ CONDITIONS = (
 
 
 class Events:
-    """Those of one data plane: IKE gets what is IKE's, a person what nobody can act on. `fail` ends the gateway, with the cause."""
+    """Those of one data plane: IKE gets what is IKE's, a person what nobody can act on.
+
+    `fail` ends the gateway, with the cause; `refused` hears of outer packets that this host does not send for their size.
+    """
 
     def __init__(
         self,
@@ -47,10 +50,11 @@ class Events:
         ike: IkeDriver,
         notices: Notices,
         fail: Callable[[str], None],
+        refused: Callable[[SendRefusal], None],
         clock: Clock,
     ) -> None:
         self._spd, self._plane, self._sad, self._manual, self._ike = spd, plane, sad, manual, ike
-        self._notices, self._fail, self._clock = notices, fail, clock
+        self._notices, self._fail, self._refused, self._clock = notices, fail, refused, clock
 
     def listen(self, stack: AsyncExitStack) -> None:
         """Handles what the loops report until the stack is left."""
@@ -83,6 +87,8 @@ class Events:
                 self._fail(f"interface {name}: {os.strerror(error)}: the TUN device is gone; was it deleted by hand?")
             case DeviceFailure(link=link, error=error):
                 self._link_trouble(link, os.strerror(error))
+            case SendRefusal():
+                self._refused(event)
             case OffloadLoss(interface=interface, link=link, error=error):
                 cause = f"the kernel refused an offload, which is off now: {os.strerror(error)}"
                 if interface is None:

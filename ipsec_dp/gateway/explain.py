@@ -1,8 +1,8 @@
 """`policy explain`: which route, rule and SA decide about a packet, and why, as a list of steps.
 
-The steps follow the packet: the kernel's rules for bypass, routes, policy, SA, guard, zones. Each says what was asked, the verdict,
-and why; the last that ends the packet's way gives the answer. `GatewayView` is what only a running gateway knows; without one, from
-the configuration alone, those steps say so.
+The steps follow the packet: the kernel's rules for bypass, routes, policy, SA, guard, zones, the host's filter. Each says what was
+asked, the verdict, and why; the last that ends the packet's way gives the answer. `GatewayView` is what only a running gateway
+knows; without one, from the configuration alone, those steps say so.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from ipsec_dp.config.bypass import held_by, plan
 from ipsec_dp.config.model import ROUTE_METRIC
 from ipsec_dp.config.zone_policy import Packet, ZonePolicy
 from ipsec_dp.gateway.explanation import Explanation, RouteText, RuleText, SaText
+from ipsec_dp.gateway.host_steps import as_asked, comes_by, decided, elsewhere, route_text, tell_filters
 from ipsec_dp.ipsec.selectors import PORT_OPAQUE, PORT_PROTOCOLS, PROTOCOL_OPAQUE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from ipsec_dp.config import Config
+    from ipsec_dp.gateway.host_steps import HostView
     from ipsec_dp.gateway.question import PacketQuestion
     from ipsec_dp.ipsec.addresses import Address, Network
     from ipsec_dp.ipsec.rules import Rule
@@ -37,13 +39,9 @@ class HoldingChild:
 
 @dataclass(frozen=True, slots=True)
 class GatewayView:
-    """What only a running gateway knows.
+    """What only a running gateway knows. `children`: the CHILD_SAs of a tunnel whose selectors hold the packet."""
 
-    `way`: the interface by which the host's routing sends an unmarked packet, None: it refuses. `children`: the CHILD_SAs of a
-    tunnel whose selectors hold the packet.
-    """
-
-    way: Callable[[Address], Awaitable[str | None]]
+    host: HostView
     children: Callable[[str, PacketQuestion], list[HoldingChild]]
 
 
@@ -89,30 +87,41 @@ async def _outbound(config: Config, question: PacketQuestion, view: GatewayView 
         made.add("bypass", "bypass", "a rule of the kernel's routing leads it past the tunnel interfaces, and the guard accepts it")
         return made.end("bypass", "leaves in clear by the host's own routes")
     made.add("bypass", "no", "no bypass policy decides it, so the tunnels' routes are asked")
-    interface = await _tell_route(config, question, view, made)
+    iif = "" if view is None else await comes_by(question, view.host, {tunnel.interface for tunnel in config.tunnels})
+    interface = await _tell_route(config, question, view, iif, made)
     if interface is None:
         return _outside(config, question, made)
-    return await _decided(config, question, view, interface, made)
+    await _decided(config, question, view, interface, made)
+    await _tell_filters(config, view, iif, made)
+    return made
 
 
-async def _tell_route(config: Config, question: PacketQuestion, view: GatewayView | None, made: Explanation) -> str | None:
-    """The TUN interface that the packet is routed into, or None."""
+async def _tell_filters(config: Config, view: GatewayView | None, iif: str, made: Explanation) -> None:
+    """Of a packet that a tunnel carries."""
+    name = made.rule.tunnel if made.sa is None and made.rule is not None else None if made.sa is None else made.sa.tunnel
+    if view is not None and made.outcome == "protect" and name is not None:
+        await tell_filters(made, view.host, config.tunnel(name), iif)
+
+
+async def _tell_route(
+    config: Config, question: PacketQuestion, view: GatewayView | None, iif: str, made: Explanation
+) -> str | None:
+    """The TUN interface that the packet is routed into, or None. `iif`: it comes from another host by that."""
     found = _best_route(config, question.remote)
-    known = {tunnel.interface for tunnel in config.tunnels}
-    way = None if view is None else await view.way(question.remote)
     if view is not None:
-        made.route = RouteText(interface=way, prefix=None if found is None else str(found[0]))
-        if way in known:
-            where = (
-                f"{found[0]} leads there ({found[2]})"
-                if found is not None and found[1] == way
-                else "a route of the host leads there"
-            )
-            made.add("route", str(way), f"the host's routing sends {question.remote} into {way}: {where}")
-            return way
-        elsewhere = "the host's routing refuses it" if way is None else f"the host's routing sends {question.remote} by {way}"
-        made.add("route", way or "none", f"{elsewhere}, which is no tunnel interface" if way else elsewhere)
-        return None
+        way = await view.host.way(as_asked(question, iif))
+        made.route = route_text(way, iif, None if found is None else str(found[0]))
+        if way.interface not in {tunnel.interface for tunnel in config.tunnels}:
+            made.add("route", *elsewhere(way, question.remote))
+            return None
+        ours = found is not None and found[1] == way.interface and not decided(way)
+        where = (
+            f"{found[0]} leads there ({found[2]})"
+            if ours and found is not None
+            else f"a route of the host leads there{decided(way)}"
+        )
+        made.add("route", str(way.interface), f"the host's routing sends {question.remote} into {way.interface}: {where}")
+        return way.interface
     if found is None:
         made.add("route", "none", f"no route of this configuration leads {question.remote} into a tunnel interface")
         return None
@@ -184,7 +193,7 @@ def _tell_sa(config: Config, question: PacketQuestion, view: GatewayView | None,
 async def _zone_passes(config: Config, question: PacketQuestion, view: GatewayView, interface: str, made: Explanation) -> bool:
     if not config.zones:
         return True
-    origin = await view.way(question.local)
+    origin = question.iif or await view.host.interface_to(question.local)
     judgement = ZonePolicy(config).judge(_packet(question), origin, interface)
     made.add("zone", "pass" if judgement.allowed else "drop", judgement.why)
     return judgement.allowed
@@ -233,12 +242,30 @@ async def _inbound(config: Config, question: PacketQuestion, view: GatewayView |
         return made.end("drop", "dropped: it must come sealed, and no tunnel may carry it")
     if view is not None and config.zones:
         judgement = ZonePolicy(config).judge(
-            _packet(question), config.tunnel(carriers[0]).interface, await view.way(question.local)
+            _packet(question), config.tunnel(carriers[0]).interface, await view.host.interface_to(question.local)
         )
         made.add("zone", "pass" if judgement.allowed else "drop", judgement.why)
         if not judgement.allowed:
             return made.end("drop", "dropped between zones")
-    return made.end("protect", f'accepted when it comes sealed in tunnel "{carriers[0]}", and dropped in clear')
+    made.end("protect", f'accepted when it comes sealed in tunnel "{carriers[0]}", and dropped in clear')
+    await _tell_delivery(config, question, view, carriers[0], made)
+    return made
+
+
+async def _tell_delivery(config: Config, question: PacketQuestion, view: GatewayView | None, name: str, made: Explanation) -> None:
+    """Where the host sends what comes out of a tunnel interface."""
+    if view is None:
+        return
+    tunnel = config.tunnel(name)
+    way = await view.host.way(as_asked(question, tunnel.interface))
+    here = (
+        f"out of {tunnel.interface} the host's routing sends it by {way.interface}"
+        if way.interface != "lo"
+        else "it is for this host"
+    )
+    refused = f"out of {tunnel.interface} the host's routing refuses it ({way.why or 'no route'})"
+    made.add("route", way.interface or "none", (refused if way.interface is None else here) + decided(way))
+    await _tell_filters(config, view, tunnel.interface, made)
 
 
 def _tell_carriers(config: Config, question: PacketQuestion, view: GatewayView | None, made: Explanation) -> list[str]:

@@ -18,7 +18,7 @@ Outcome = Literal["protect", "bypass", "discard", "drop", "clear", "accept"]
 
 
 class ExplainStep(msgspec.Struct, frozen=True):
-    """`what` was asked: packet, bypass, route, rule, sa, guard, zone. `verdict`: a word. `why`: a sentence."""
+    """`what` was asked: packet, bypass, route, rule, sa, guard, zone, filter. `verdict`: a word. `why`: a sentence."""
 
     what: str
     verdict: str
@@ -36,10 +36,14 @@ class PacketText(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteText(msgspec.Struct, frozen=True, kw_only=True):
-    """`interface` None: the host refuses; `prefix` None: no route of the configuration."""
+    """`interface` None: the host refuses; `prefix` None: no route of the configuration. The rest is what the kernel says: its
+    routing table, the rule that leads there, the interface by which a forwarded packet comes; None: not asked, or none."""
 
     interface: str | None
     prefix: str | None
+    table: int | None = None
+    rule: str | None = None
+    iif: str | None = None
 
 
 class RuleText(msgspec.Struct, frozen=True, kw_only=True):

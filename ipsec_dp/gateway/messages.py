@@ -33,7 +33,7 @@ class ReloadRequest(ControlRequest, frozen=True, tag="reload"):
 
 
 class ExplainRequest(ControlRequest, frozen=True, tag="explain"):
-    """What decides about a packet. Under ICMP `sport` is the type and `dport` the code."""
+    """What decides about a packet. Under ICMP `sport` is the type and `dport` the code. `iif`: it comes from another host by it."""
 
     source: str
     destination: str
@@ -41,6 +41,7 @@ class ExplainRequest(ControlRequest, frozen=True, tag="explain"):
     sport: str | int | None = None
     dport: str | int | None = None
     inbound: bool = False
+    iif: str | None = None
 
 
 class InitiateRequest(ControlRequest, frozen=True, tag="initiate"):

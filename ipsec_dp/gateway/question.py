@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PacketQuestion:
-    """A packet. `local` is its source, or under `inbound` its destination; so with ports. OPAQUE: not given."""
+    """A packet. `local` is its source, or under `inbound` its destination; so with ports. OPAQUE: not given.
+
+    `iif`: the interface by which an outbound packet comes from another host; "": found out.
+    """
 
     local: Address
     remote: Address
@@ -24,10 +27,18 @@ class PacketQuestion:
     local_port: int = PORT_OPAQUE
     remote_port: int = PORT_OPAQUE
     inbound: bool = False
+    iif: str = ""
 
 
 def question_of(
-    source: str, destination: str, protocol: str | None, sport: str | None, dport: str | None, *, inbound: bool = False
+    source: str,
+    destination: str,
+    protocol: str | None,
+    sport: str | None,
+    dport: str | None,
+    *,
+    inbound: bool = False,
+    iif: str | None = None,
 ) -> PacketQuestion:
     """From what a person wrote; under ICMP `sport` is the type and `dport` the code. Raises BadValueError."""
     ends = [_address(text) for text in (source, destination)]
@@ -47,7 +58,9 @@ def question_of(
         ports = (_port(sport), _port(dport))
     if inbound:
         ends, ports = ends[::-1], (ports[1], ports[0])
-    return PacketQuestion(ends[0], ends[1], number, ports[0], ports[1], inbound)
+    if inbound and iif:
+        raise BadValueError("a packet from a peer comes out of a tunnel interface", "leave the interface out")
+    return PacketQuestion(ends[0], ends[1], number, ports[0], ports[1], inbound, iif or "")
 
 
 def _address(text: str) -> Address:

@@ -59,7 +59,7 @@ class Observer(Protocol):
 @dataclass(frozen=True, slots=True)
 class ReloadParts:
     """What a reload changes of a gateway. `first_mtu`: what the interface of a tunnel that begins needs, in octets. `observers` are
-    reconfigured together with the SAs."""
+    reconfigured together with the SAs; `before_routes` comes before routes are what the new configuration wants."""
 
     spd: Spd
     host: Host
@@ -71,6 +71,7 @@ class ReloadParts:
     services: Services
     observers: Sequence[Observer]
     first_mtu: Callable[[Tunnel], Awaitable[int]]
+    before_routes: Callable[[Config], Awaitable[None]]
 
 
 class Reloader:
@@ -156,6 +157,7 @@ class Reloader:
         parts.plane.install_policy(policy)
         self._change_sas(difference, peers, paths)
         await parts.host.guard.apply_zones(new)
+        await parts.before_routes(new)
         await parts.host.routing.apply(known=not self._incomplete)
         await parts.services.apply(new)
         await parts.host.guard.settle()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ipsec_dp.errors import ControlError
 from ipsec_dp.gateway.control import LongAnswer, Verb
 from ipsec_dp.gateway.explain import GatewayView, explain
+from ipsec_dp.gateway.host_steps import HostView
 from ipsec_dp.gateway.messages import (
     DownAnswer,
     DownRequest,
@@ -70,8 +71,9 @@ class GatewayVerbs:
         """What decides about a packet now."""
         inspection = self._engine.inspection
         texts = [None if value is None else str(value) for value in (request.protocol, request.sport, request.dport)]
-        question = question_of(request.source, request.destination, *texts, inbound=request.inbound)
-        view = GatewayView(self._parts.host.peers.interface_to, inspection.children_holding)
+        question = question_of(request.source, request.destination, *texts, inbound=request.inbound, iif=request.iif)
+        host = self._parts.host
+        view = GatewayView(HostView(host.peers.way, host.peers.own_addresses, host.guard.host_filter), inspection.children_holding)
         return (await explain(self._parts.config, question, view)).answer
 
     async def initiate(self, request: InitiateRequest) -> NegotiationAnswer:

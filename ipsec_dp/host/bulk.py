@@ -65,7 +65,8 @@ class KernelRoute:
     mtu: int = 0
 
 
-def _attribute(number: int, value: bytes) -> bytes:
+def attribute(number: int, value: bytes) -> bytes:
+    """A netlink attribute, padded."""
     return ATTRIBUTE.pack(ATTRIBUTE.size + len(value), number) + value + bytes(-len(value) % 4)
 
 
@@ -73,20 +74,21 @@ def _body(route: KernelRoute, scope: int) -> bytes:
     prefix = route.prefix
     parts = [
         ROUTE.pack(FAMILIES[prefix.version], prefix.prefixlen, 0, 0, 0, route.protocol, scope, route.kind, 0),
-        _attribute(RTA_DST, prefix.network_address.packed),
-        _attribute(RTA_TABLE, U32.pack(route.table)),
-        _attribute(RTA_PRIORITY, U32.pack(route.metric)),
+        attribute(RTA_DST, prefix.network_address.packed),
+        attribute(RTA_TABLE, U32.pack(route.table)),
+        attribute(RTA_PRIORITY, U32.pack(route.metric)),
     ]
     if route.interface:
-        parts.append(_attribute(RTA_OIF, U32.pack(route.interface)))
+        parts.append(attribute(RTA_OIF, U32.pack(route.interface)))
     if route.source:
-        parts.append(_attribute(RTA_PREFSRC, route.source))
+        parts.append(attribute(RTA_PREFSRC, route.source))
     if route.mtu:
-        parts.append(_attribute(RTA_METRICS, _attribute(RTAX_MTU, U32.pack(route.mtu))))
+        parts.append(attribute(RTA_METRICS, attribute(RTAX_MTU, U32.pack(route.mtu))))
     return b"".join(parts)
 
 
-def _attributes(data: bytes, at: int, end: int) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes, at: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Number and value of each; none beyond `end`."""
     while at + ATTRIBUTE.size <= end:
         length, number = ATTRIBUTE.unpack_from(data, at)
         if length < ATTRIBUTE.size:
@@ -108,10 +110,10 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
 
 def route_of(data: bytes, at: int, end: int) -> KernelRoute:
     family, length, _, _, table, protocol, _, kind, _ = ROUTE.unpack_from(data, at)
-    found = dict(_attributes(data, at + ROUTE.size, end))
+    found = dict(attributes(data, at + ROUTE.size, end))
     address = found.get(RTA_DST, ANYWHERE[family])
     prefix = (IPv4Network if family == socket.AF_INET else IPv6Network)((int.from_bytes(address, "big"), length))
-    metrics = dict(_attributes(found.get(RTA_METRICS, b""), 0, len(found.get(RTA_METRICS, b""))))
+    metrics = dict(attributes(found.get(RTA_METRICS, b""), 0, len(found.get(RTA_METRICS, b""))))
 
     def number(value: bytes | None, otherwise: int = 0) -> int:
         return otherwise if value is None else int(U32.unpack(value)[0])
@@ -196,7 +198,7 @@ class Bulk:
         self._sequence += 1
         body = ROUTE.pack(FAMILIES[version], 0, 0, 0, 0, protocol, 0, 0, 0)
         if table is not None:
-            body += _attribute(RTA_TABLE, U32.pack(table))
+            body += attribute(RTA_TABLE, U32.pack(table))
         self._send(HEADER.pack(HEADER.size + len(body), GETROUTE, REQUEST | DUMP, self._sequence, 0) + body)
         found: list[KernelRoute] = []
         whole = True

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.host import PROTOCOL, HostError
 from ipsec_dp.host.bulk import DELROUTE, NEWROUTE, messages, route_of
+from ipsec_dp.host.routing_rules import DELRULE, NEWRULE, routing_rule_of
 
 if TYPE_CHECKING:
     from ipsec_dp.ipsec.addresses import Network
 
 # <linux/rtnetlink.h>
 LINKS, ADDRESSES = (16, 17), (20, 21)  # NEW and DEL
-GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400  # links; IPv4 and IPv6 addresses and routes
-MAIN = 254
+RULES = 0x80 | 0x40000  # groups of IPv4 and IPv6: RTNLGRP_IPV4_RULE is 8, RTNLGRP_IPV6_RULE 19
+GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400 | RULES  # links; IPv4 and IPv6 addresses and routes
+MAIN, LOCAL = 254, 255
 READ_OCTETS = 1 << 16
 
 
@@ -28,11 +30,12 @@ class Changes:
     links: bool = False
     addresses: bool = False
     own: bool = False
+    rules: bool = False  # one of somebody else's came or went, or a route of a table that only a rule leads to
     lost: bool = False  # reports did not fit the buffer: anything may have changed
     routes: set[Network] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return self.links or self.addresses or self.own or self.lost or bool(self.routes)
+        return self.links or self.addresses or self.own or self.rules or self.lost or bool(self.routes)
 
 
 class ChangesSocket:
@@ -79,3 +82,7 @@ def _add(into: Changes, kind: int, data: bytes, at: int, end: int) -> None:
             into.own |= kind == DELROUTE
         elif route.table == MAIN:
             into.routes.add(route.prefix)
+        elif route.table != LOCAL:
+            into.rules = True
+    elif kind in (NEWRULE, DELRULE) and (rule := routing_rule_of(data, at, end)) is not None:
+        into.rules |= rule.owner != PROTOCOL

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class RouteSource(Protocol):
     """Who knows the routes of our outer packets."""
 
-    async def get(self, remote: Address) -> OuterRoute:
-        """The route to `remote`. Raises HostError when there is none."""
+    async def get(self, remote: Address, local: Address | None = None) -> OuterRoute:
+        """The route to `remote` from `local` (None: the kernel chooses). Raises HostError when there is none."""
 
 
 async def addresses_of(remote: Address | str) -> list[Address]:
@@ -35,15 +35,15 @@ async def addresses_of(remote: Address | str) -> list[Address]:
     return sorted(set(found), key=lambda address: (versions.index(address.version), int(address)))
 
 
-async def routes_to(remote: Address | str, version: int | None, routes: RouteSource) -> list[tuple[Address, OuterRoute]]:
-    """Its addresses to which there is a route, with that; `version`: only those of this IP version. HostError without any."""
-    addresses = [address for address in await addresses_of(remote) if version in (None, address.version)]
-    if not addresses:
-        raise HostError(f"{remote} has no IPv{version} address, and local is one; give it one, or leave local out")
+async def routes_to(remote: Address | str, local: Address | None, routes: RouteSource) -> list[tuple[Address, OuterRoute]]:
+    """Its addresses to which there is a route from `local`, with that; only those of its IP version. HostError without any."""
+    addresses = [address for address in await addresses_of(remote) if local is None or address.version == local.version]
+    if not addresses and local is not None:
+        raise HostError(f"{remote} has no IPv{local.version} address, and local is one; give it one, or leave local out")
     found, refused = [], []
     for address in addresses:
         try:
-            found.append((address, await routes.get(address)))
+            found.append((address, await routes.get(address, local)))
         except HostError as error:
             refused.append(str(error))
     if not found:

@@ -79,6 +79,12 @@ async def listed(kind: str, *scope: str) -> list[dict[str, Any]]:
     return [item[single] for item in answer["nftables"] if single in item]
 
 
+async def ruleset() -> list[dict[str, Any]]:
+    """Every object that nft has, but for the elements of named sets. HostError."""
+    objects: list[dict[str, Any]] = json.loads(await _nft("-t", "-j", "list", "ruleset"))["nftables"]
+    return objects
+
+
 async def tables() -> list[str]:
     """The names of all tables of the family inet. HostError."""
     return [row["name"] for row in await listed("tables", "inet")]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import socket
+import struct
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
-
-from pyroute2.netlink.exceptions import NetlinkError
 
 from ipsec_dp.host import MARK, HostError
 from ipsec_dp.host.bulk import FAMILIES, UNICAST, Bulk
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 
 UNUSABLE = 0x08 | 0x40  # IFA_F_DADFAILED, IFA_F_TENTATIVE
 RTM_F_FIB_MATCH = 0x2000  # <linux/rtnetlink.h>
+SIOCGIFMTU, IFREQ = 0x8921, struct.Struct("16si20x")  # <linux/sockios.h>, <linux/if.h>
 ROUTE_GOOD_S = 1.0
 ROUTE_GOOD_EACH_S = 0.02  # longer for each that is kept: asking for all again takes a few percent of this thread at the most
 ROUTES_KEPT = 1024
+SOURCES_TRIED = 16  # addresses of ours from which a peer without a route may have one
 ASKED_AT_ONCE = 16  # more answers than that may not fit into the netlink socket's buffer
 
 
@@ -49,50 +52,88 @@ class OuterRoute:
     gateway: Address | None
 
 
-async def outer_route(ipr: AsyncIPRoute, remote: Address, links: dict[int, int] | None = None) -> OuterRoute:
-    """The route of our marked packets to `remote`, as the kernel would take it now. HostError when there is none.
+async def outer_route(
+    ipr: AsyncIPRoute, remote: Address, links: dict[int, int] | None = None, local: Address | None = None
+) -> OuterRoute:
+    """The route of our marked packets from `local` to `remote`, as the kernel would take it now. HostError when there is none.
 
-    `links`: MTUs of interfaces that need not be asked for, in octets by index; those that are go there too.
+    `local` None: from the address that the kernel chooses; then it is asked again with that one, because rules may choose by source
+    and our sockets are bound to it. `links`: MTUs of interfaces that need not be asked for, in octets by index; those that are go
+    there too.
     """
     links = {} if links is None else links
-    what = f"no route to {remote}"
-    (row, *_) = await ask(what, ipr.route("get", family=FAMILIES[remote.version], dst=str(remote), mark=MARK))
-    source, interface, gateway = row.get("RTA_PREFSRC"), row.get("RTA_OIF"), row.get("RTA_GATEWAY")
-    if source is None or not interface:
-        raise HostError(f"{what}: the host has no address to send from")
+    source = local
+    if source is None:
+        source = _source_of(await _unbound(ipr, remote), remote)
+    what = f"no route to {remote} from {source}"
+    try:
+        row = await _ask(what, ipr, remote, source)
+    except HostError as error:
+        if local is None or local.is_link_local or local in await own_addresses(ipr):
+            raise
+        raise HostError(f"{what}, which is not an address of this host") from error
+    interface, gateway = row.get("RTA_OIF"), row.get("RTA_GATEWAY")
+    if not interface:
+        raise HostError(f"{what}: the route has no interface")
     metrics = row.get("RTA_METRICS")
     if row.get("RTA_CACHEINFO") and row.get("RTA_CACHEINFO").get("rta_expires"):
-        metrics = await _configured_metrics(ipr, remote)
+        # What expires may be an MTU that the kernel believes any ICMP message about: the metrics as somebody set them count.
+        metrics = (await _ask(what, ipr, remote, source, RTM_F_FIB_MATCH)).get("RTA_METRICS")
+    if interface not in links:
+        links[interface] = await _interface_mtu(ipr, interface)
     mtu = metrics.get("RTAX_MTU") if metrics else None
-    if not mtu:
-        mtu = links[interface] if interface in links else await _interface_mtu(ipr, interface)
-        links[interface] = mtu
-    return OuterRoute(ip_address(source), interface, mtu, None if gateway is None else ip_address(gateway))
+    # Our sockets are bounded by the interface, whatever a route says.
+    return OuterRoute(
+        source, interface, min(mtu or links[interface], links[interface]), None if gateway is None else ip_address(gateway)
+    )
 
 
-async def interface_to(ipr: AsyncIPRoute, destination: Address) -> str | None:
-    """The interface by which the host's routing sends a packet without our mark; None when it refuses."""
+async def _ask(what: str, ipr: AsyncIPRoute, remote: Address, source: Address | None, flags: int = 0) -> Any:
+    request: dict[str, Any] = {"family": FAMILIES[remote.version], "dst": _plain(remote), "mark": MARK, "flags": flags}
+    if source is not None:
+        request["src"] = _plain(source)
+    (row, *_) = await ask(what, ipr.route("get", **request))
+    return row
+
+
+async def _unbound(ipr: AsyncIPRoute, remote: Address) -> Any:
+    """The route of a packet without a source. HostError, naming an address of ours from which there is one."""
     try:
-        (row, *_) = await ipr.route("get", family=FAMILIES[destination.version], dst=str(destination))
-        return socket.if_indextoname(row.get("RTA_OIF"))
-    except (NetlinkError, OSError, TypeError):  # unreachable; an interface that has just gone; a route without one
-        return None
+        return await _ask(f"no route to {remote}", ipr, remote, None)
+    except HostError as error:
+        source = await _source_with_route(ipr, remote)
+        if source is None:
+            raise
+        told = f'{error}; from {source} there is one, since rules of this host choose by source: set local = "{source}"'
+        raise HostError(told) from error
 
 
-async def _configured_metrics(ipr: AsyncIPRoute, remote: Address) -> Any:
-    """The metrics of the route as somebody set them. What expires may be an MTU that the kernel believes any ICMP message about."""
-    request = {"family": FAMILIES[remote.version], "dst": str(remote), "mark": MARK, "flags": RTM_F_FIB_MATCH}
-    (row, *_) = await ask(f"no route to {remote}", ipr.route("get", **request))
-    return row.get("RTA_METRICS")
+async def _source_with_route(ipr: AsyncIPRoute, remote: Address) -> Address | None:
+    for source in [each for each in await own_addresses(ipr) if each.version == remote.version][:SOURCES_TRIED]:
+        with contextlib.suppress(HostError):
+            await _ask("", ipr, remote, source)
+            return source
+    return None
+
+
+def _source_of(row: Any, remote: Address) -> Address:
+    source = row.get("RTA_PREFSRC")
+    if source is None:
+        raise HostError(f"no route to {remote}: the host has no address to send from")
+    return ip_address(source)
+
+
+def _plain(address: Address) -> str:
+    return str(address).partition("%")[0]
 
 
 class OuterRoutes:
-    """`outer_route` for many tunnels: asked once in a while for each peer's address, however many tunnels lead there."""
+    """`outer_route` for many tunnels: asked once in a while for each pair of addresses, however many tunnels lead there."""
 
     def __init__(self, ipr: AsyncIPRoute) -> None:
         self._ipr = ipr
         self._asking = asyncio.Semaphore(ASKED_AT_ONCE)
-        self._known: dict[Address, tuple[float, asyncio.Task[OuterRoute]]] = {}
+        self._known: dict[tuple[Address, Address | None], tuple[float, asyncio.Task[OuterRoute]]] = {}
         self._links: dict[int, int] = {}
         self._links_at = -ROUTE_GOOD_S
 
@@ -101,28 +142,39 @@ class OuterRoutes:
         self._known.clear()
         self._links.clear()
 
-    async def get(self, remote: Address) -> OuterRoute:
-        """The route to `remote`. HostError when there is none."""
-        loop = asyncio.get_running_loop()
-        at, task = self._known.get(remote, (-ROUTE_GOOD_S, None))
+    async def get(self, remote: Address, local: Address | None = None) -> OuterRoute:
+        """The route from `local` to `remote`. HostError when there is none."""
+        loop, ends = asyncio.get_running_loop(), (remote, local)
+        at, task = self._known.get(ends, (-ROUTE_GOOD_S, None))
         if task is None or loop.time() - at >= max(ROUTE_GOOD_S, ROUTE_GOOD_EACH_S * len(self._known)):
             if len(self._known) >= ROUTES_KEPT:
                 self._known.clear()
-            task = loop.create_task(self._ask(remote))
-            self._known[remote] = loop.time(), task
+            task = loop.create_task(self._ask(remote, local))
+            self._known[ends] = loop.time(), task
         return await asyncio.shield(task)
 
-    async def _ask(self, remote: Address) -> OuterRoute:
+    async def _ask(self, remote: Address, local: Address | None) -> OuterRoute:
         async with self._asking:
             now = asyncio.get_running_loop().time()
             if now - self._links_at >= ROUTE_GOOD_S:
                 self._links, self._links_at = {}, now
-            return await outer_route(self._ipr, remote, self._links)
+            return await outer_route(self._ipr, remote, self._links, local)
 
 
 async def _interface_mtu(ipr: AsyncIPRoute, index: int) -> int:
     (link, *_) = await ask(f"interface {index}", ipr.link("get", index=index))
     return int(link.get("IFLA_MTU"))
+
+
+def link_mtus() -> dict[str, int]:
+    """The MTU of each interface in the network namespace of the calling thread, in octets."""
+    found: dict[str, int] = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for _, name in socket.if_nameindex():
+            request = IFREQ.pack(name.encode(), 0)
+            with contextlib.suppress(OSError):  # it has just gone
+                found[name] = IFREQ.unpack(fcntl.ioctl(asking.fileno(), SIOCGIFMTU, request))[1]
+    return found
 
 
 async def inside_networks(outer: Collection[int]) -> list[Network]:

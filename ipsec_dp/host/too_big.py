@@ -108,17 +108,19 @@ def open_socket(version: int) -> socket.socket:
     return made
 
 
-def listener(remote: Address) -> socket.socket:
+def listener(remote: Address, local: Address | None = None) -> socket.socket:
     """While it is open, this kernel learns that bare ESP to an IPv6 peer was too big, and fragments what must be (RFC 8200 §5).
 
-    For raw IPv6 sockets it takes note of such a message only where one of them is connected to that peer. Nothing is received.
-    HostError.
+    For raw IPv6 sockets it takes note of such a message only where one of them is connected to that peer: from `local`, since the
+    host's rules may know no way from elsewhere. Nothing is received. HostError.
     """
     try:
         made = socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, PROTOCOL_ESP)
         try:
             steering.attach(made, steering.SO_ATTACH_FILTER, steering.REFUSE)
             made.setsockopt(socket.SOL_SOCKET, SO_MARK, MARK)
+            if local is not None and not local.is_link_local:
+                made.bind((str(local), 0))
             made.connect((str(remote), 0))
         except OSError:
             made.close()

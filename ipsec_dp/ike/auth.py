@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
+from ipsec_dp.ike.certificate_rules import MIN_RSA_BITS
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.octets import Buffer
 from ipsec_dp.ike.prf import HASHES, prf
@@ -23,7 +24,6 @@ from ipsec_dp.ipsec.transforms import Prf
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
-MIN_RSA_BITS: Final = 2048  # RFC 8247 §4.1.1
 STRONG_PSK: Final = 16  # octets; below it guessing the key from a recorded handshake is a real danger (RFC 7296 §2.15)
 _MAX_SECRET_FILE: Final = 65_536  # octets
 _KEY_PAD: Final = b"Key Pad for IKEv2"

@@ -16,16 +16,15 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key, load_pem_private_key
-from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
-from ipsec_dp.ike.auth import MIN_RSA_BITS, AuthenticationError, PrivateKey, PublicKey, SecretError, read_secret_file
+from ipsec_dp.ike.auth import AuthenticationError, PrivateKey, PublicKey, SecretError, read_secret_file
+from ipsec_dp.ike.certificate_rules import IKE_USAGES, RuleError, check_constraints, check_rules
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType, canonical_name
+from ipsec_dp.ike.strangers import LIMITS
 
 MAX_DEPTH: Final = 5  # CA certificates between an end entity and a root
-MAX_CERTIFICATES: Final = 16  # taken from one message
 MAX_FILE: Final = 16 * 1024 * 1024  # octets; CRLs grow large
 _PEM: Final = b"-----BEGIN "
 # What `cryptography` raises over content it cannot hold: some at once, some when a part is first looked at.
@@ -36,20 +35,6 @@ _UNREADABLE: Final = (
     x509.InvalidVersion,
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
-)
-
-# RFC 4945 §5.1.3.12, and the two TLS usages that certificates for VPNs commonly carry instead.
-IKE_USAGES: Final = frozenset(
-    {
-        ObjectIdentifier("1.3.6.1.5.5.7.3.17"),  # id-kp-ipsecIKE
-        ObjectIdentifier("1.3.6.1.5.5.8.2.2"),  # iKEIntermediate, older than id-kp-ipsecIKE
-        ObjectIdentifier("1.3.6.1.5.5.7.3.5"),  # ipsecEndSystem
-        ObjectIdentifier("1.3.6.1.5.5.7.3.6"),  # ipsecTunnel
-        ObjectIdentifier("1.3.6.1.5.5.7.3.7"),  # ipsecUser
-        ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
-        ExtendedKeyUsageOID.SERVER_AUTH,
-        ExtendedKeyUsageOID.CLIENT_AUTH,
-    }
 )
 
 
@@ -172,11 +157,13 @@ def _key_hash(certificate: x509.Certificate) -> bytes:
 
 
 def from_der(encoded: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
-    """What the peer sent, its own certificate first; none, or more than `MAX_CERTIFICATES`, is a CertificateError."""
+    """What the peer sent, its own certificate first. CertificateError for none, for too many and for too long ones."""
     if not encoded:
         raise CertificateError("the peer sent no certificate")
-    if len(encoded) > MAX_CERTIFICATES:
-        raise CertificateError(f"the peer sent {len(encoded)} certificates, {MAX_CERTIFICATES} are the most")
+    if len(encoded) > LIMITS.certificates:
+        raise CertificateError(f"the peer sent {len(encoded)} certificates, {LIMITS.certificates} are the most")
+    if (octets := sum(map(len, encoded))) > LIMITS.certificate_octets:
+        raise CertificateError(f"the peer sent certificates of {octets} octets, {LIMITS.certificate_octets} are the most")
     try:
         return tuple(x509.load_der_x509_certificate(octets) for octets in encoded)
     except _UNREADABLE:
@@ -190,11 +177,15 @@ def verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trus
     """
     try:
         return _verify(received, identity, trust, at)
+    except RuleError as error:
+        raise CertificateError(f"the peer's certificates do not do: {error}") from None
     except (*_UNREADABLE, IdentityError):
         raise CertificateError("a certificate of the peer's cannot be read") from None
 
 
 def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> PublicKey:
+    for certificate in received:  # before anything is computed with their keys
+        check_rules(certificate)
     leaf = received[0]
     _check_time(leaf, at)
     chain = _chain(leaf, received[1:], trust, at)
@@ -203,15 +194,9 @@ def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Tru
     if trust.revocation is not Revocation.OFF:
         for certificate, issuer in pairwise(chain):
             _check_revocation(certificate, issuer, trust, at)
-    return _usable_key(leaf)
-
-
-def _usable_key(leaf: x509.Certificate) -> PublicKey:
     key = leaf.public_key()
-    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
-        raise CertificateError("the peer's certificate holds a key that is none of RSA, ECDSA, Ed25519")
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
-        raise CertificateError(f"the peer's RSA key has {key.key_size} bits, {MIN_RSA_BITS} are the least")
+    if not isinstance(key, PublicKey):
+        raise CertificateError("the peer's certificate holds a key of no kind that is used here")
     return key
 
 
@@ -221,7 +206,10 @@ def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], trust: Tr
     builder = PolicyBuilder().store(Store(list(trust.authorities))).time(at.astimezone(UTC).replace(tzinfo=None))
     builder = builder.max_chain_depth(MAX_DEPTH).extension_policies(ca_policy=_CA_POLICY, ee_policy=_END_ENTITY_POLICY)
     try:
-        return builder.build_client_verifier().verify(leaf, list(others)).chain
+        chain = builder.build_client_verifier().verify(leaf, list(others)).chain
+        for certificate in chain[1:]:
+            check_constraints(certificate)
+        return chain
     except VerificationError as error:
         issuers = {canonical_name(certificate.subject.public_bytes()) for certificate in (*trust.authorities, *others)}
         why = (
@@ -255,6 +243,7 @@ _CA_POLICY: Final = (
     ExtensionPolicy.permit_all()
     .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
     .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_ca_usage)
+    .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _check_extended_usage)
 )
 _END_ENTITY_POLICY: Final = (
     ExtensionPolicy.permit_all()

@@ -47,35 +47,38 @@ class KeyExchange:
 
     def shared_secret(self, peer_public: bytes) -> bytearray:
         """g^ir in the octets RFC 7296 §2.14 wants. KeyExchangeError when the peer's value fails its checks."""
-        if len(peer_public) != self.group.public:
-            raise KeyExchangeError(
-                f"public value of {len(peer_public)} octets for {self.group.keyword}, {self.group.public} wanted"
-            )
-        try:
-            return bytearray(self._private.exchange(peer_public))
-        except ValueError:
-            raise KeyExchangeError(f"public value unfit for {self.group.keyword}") from None
+        return _shared_secret(self.group, self._private, peer_public)
+
+
+def _shared_secret(group: Group, private: _Private, peer_public: bytes) -> bytearray:
+    if len(peer_public) != group.public:
+        raise KeyExchangeError(f"public value of {len(peer_public)} octets for {group.keyword}, {group.public} wanted")
+    try:
+        return bytearray(private.exchange(peer_public))
+    except ValueError:
+        raise KeyExchangeError(f"public value unfit for {group.keyword}") from None
+
+
+def _private(group: Group, rng: Rng) -> _Private:
+    if group.id == _X25519:
+        return Curve25519(rng)
+    return Ecp(_CURVES[group.id], rng) if group.id in _CURVES else Modp(PRIMES[group.id], group.public, rng)
 
 
 def initiate(group: Group, rng: Rng) -> KeyExchange:
     """A fresh half of an exchange in `group`; 32..74 octets are drawn from `rng`."""
-    private: _Private
-    if group.id == _X25519:
-        private = _Curve25519(rng)
-    elif group.id in _CURVES:
-        private = _Ecp(_CURVES[group.id], rng)
-    else:
-        private = _Modp(PRIMES[group.id], group.public, rng)
+    private = _private(group, rng)
     return KeyExchange(group, private.public(), private)
 
 
 def respond(group: Group, peer_public: bytes, rng: Rng) -> tuple[bytes, bytearray]:
-    """The responder's public value and the shared secret. KeyExchangeError as for `shared_secret`."""
-    ours = initiate(group, rng)
-    return ours.public, ours.shared_secret(peer_public)
+    """The responder's public value and the shared secret. KeyExchangeError as for `shared_secret`, before our own is computed."""
+    private = _private(group, rng)
+    secret = _shared_secret(group, private, peer_public)
+    return private.public(), secret
 
 
-class _Curve25519:
+class Curve25519:
     def __init__(self, rng: Rng) -> None:
         self._key = X25519PrivateKey.from_private_bytes(rng(32))
 
@@ -86,7 +89,7 @@ class _Curve25519:
         return self._key.exchange(X25519PublicKey.from_public_bytes(peer_public))  # refuses an all-zero result
 
 
-class _Ecp:
+class Ecp:
     """Public values are x | y without the octet that says "uncompressed" (RFC 5903 §7), the secret is x alone (§7)."""
 
     def __init__(self, curve: ec.EllipticCurve, rng: Rng) -> None:
@@ -106,7 +109,7 @@ class _Ecp:
         return self._key.exchange(ec.ECDH(), peer)
 
 
-class _Modp:
+class Modp:
     """The secret is as long as the prime, zeros in front (RFC 7296 §2.14)."""
 
     def __init__(self, prime: int, octets: int, rng: Rng) -> None:

@@ -11,8 +11,10 @@ from cryptography.hazmat import asn1
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.util.text import shown
 
 MAX_IDENTITY: Final = 1024  # octets; longer than any name a person writes or a certificate holds
+MAX_SHOWN: Final = 300  # characters
 
 
 class IdType(IntEnum):
@@ -139,11 +141,14 @@ class Identity:
         return self.type, self.data
 
     def __str__(self) -> str:
-        """The text `from_text` would read; anything that is not printable is escaped, so that it can go into a log."""
+        """The text `from_text` would read; what is not printable is escaped and what is long is cut, so that it can be shown."""
+        return shown(self._text(), MAX_SHOWN)
+
+    def _text(self) -> str:
         if self.type in (IdType.IPV4_ADDR, IdType.IPV6_ADDR) and len(self.data) in (4, 16):
             return str(ip_address(self.data))
         if self.type in (IdType.FQDN, IdType.RFC822_ADDR):
-            return _printable(self.data.decode("latin-1"))
+            return self.data.decode("latin-1")
         if self.type == IdType.DER_ASN1_DN:
             return _name_text(self.data)
         if self.type == IdType.KEY_ID:
@@ -174,10 +179,6 @@ def _name_or_mail(text: str) -> tuple[IdType, bytes]:
         if len(candidate) <= MAX_IDENTITY and form.fullmatch(candidate):
             return kind, candidate.encode("ascii")
     raise IdentityError(f"{text!r} is no address, domain name, e-mail address, DN or keyid")
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 # --- distinguished names ---------------------------------------------------------------------------------------------
@@ -238,4 +239,4 @@ def _keyword(oid: str) -> str:
 
 
 def _escaped(value: str) -> str:
-    return _printable(re.sub(r'([,+"\\<>;])', r"\\\1", value))
+    return shown(re.sub(r'([,+"\\<>;])', r"\\\1", value))

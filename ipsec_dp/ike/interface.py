@@ -124,6 +124,10 @@ class IkeCore(Protocol):
         seconds. None: there is no IKE SA, or it has something more important to do.
         """
 
+    def check_liveness(self, tunnel: str, now: float) -> list[Action]:
+        """Ask the peer of a tunnel now whether it is there, where liveness is checked at all: nothing is known of the time since
+        it was last heard."""
+
     def close(self, now: float) -> list[Action]:
         """End everything: one DELETE for each IKE SA that is up, not repeated."""
 

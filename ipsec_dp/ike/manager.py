@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Endpoint, Path
     from ipsec_dp.ike.environment import Environment
     from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.peer_table import Candidates
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.sa import Child, IkeSa
     from ipsec_dp.ipsec.selectors import SelectorPair
@@ -85,7 +86,7 @@ class IkeManager:
     def count(self, counter: str) -> None:
         self._counts[counter] += 1
 
-    def spawn(self, candidates: tuple[Peer, ...], sa: IkeSa, path: Path, now: float) -> IkeSession:
+    def spawn(self, candidates: Candidates, sa: IkeSa, path: Path, now: float) -> IkeSession:
         self._spawned.append(IkeSession(self, candidates, sa, path, now))
         return self._spawned[-1]
 
@@ -97,8 +98,8 @@ class IkeManager:
             return False
         return uniqueness.admits(session, self._others(session))
 
-    def expected(self, candidates: tuple[Peer, ...]) -> tuple[Peer, ...]:
-        return tuple(peer for one in candidates if (peer := self._peers.get(one.tunnel)) is not None)
+    def expected(self, peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
+        return tuple(peer for one in peers if (peer := self._peers.get(one.tunnel)) is not None)
 
     def configured(self, peer: Peer) -> Peer:
         return self._peers.get(peer.tunnel) or peer
@@ -155,7 +156,7 @@ class IkeManager:
         if known is not None:
             return self._run(known, now, lambda: known.receive(datagram, message, path, now))
         candidates = self._peers.candidates(path)
-        if not candidates:
+        if candidates is None:
             self.count("no_peer")
             text = f"{path.remote} begins IKE with {path.local.address}, and no tunnel expects anybody from there"
             return self._events.report(Kind.WARNING, text, now)
@@ -166,7 +167,7 @@ class IkeManager:
         session = responder(self, candidates, header.spi_i, path, now)
         actions = session.receive(datagram, message, path, now)
         if session.state is State.INIT_ANSWERED:
-            configured = bool(candidates[0].remotes) and self._admission.returned(message, path, now)
+            configured = bool(candidates.peers[0].remotes) and self._admission.returned(message, path, now)
             return actions + self._hold(session, configured=configured, now=now)
         return self._events.allowed(actions, now)
 
@@ -269,6 +270,13 @@ class IkeManager:
             return None
         session.enqueue(PathProbe(octets, first_wait, session.peer.liveness.retries))
         return self._run(session, now, lambda: _send_next(session, now))
+
+    def check_liveness(self, tunnel: str, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for session in self._sessions.of_tunnel(tunnel):
+            if session.state is State.ESTABLISHED and session.in_use:
+                actions += self._run(session, now, partial(session.check_liveness, now))
+        return actions
 
     def close(self, now: float) -> list[Action]:
         actions: list[Action] = []

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
 from ipsec_dp.ike.actions import Event, Origin, Report
+from ipsec_dp.util.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -38,6 +39,10 @@ class Limits:
     cookie_above_rate: float = 50.0  # requests a second without one, in all
     cookie_seconds: float = 60.0  # a secret's; the one before is still taken
     answers_a_second: float = 10.0  # to messages of no IKE SA here
+    proofs: int = 8  # shared keys, or sets of authorities, that one AUTH is tried with
+    certificates: int = 6  # of one message
+    certificate_octets: int = 32_768  # together
+    fragment_octets: int = 32_768  # of a message that is not whole yet
     repeats_a_second: float = 4.0  # stored replies of one IKE SA, sent again
     events_a_second: float = 10.0  # lines of the log, in all
     event_seconds: float = 10.0  # between two about the same
@@ -98,7 +103,7 @@ class StrangersEvents:
 
     def report(self, kind: Kind, text: str, now: float, every: float = LIMITS.event_seconds) -> list[Action]:
         """An event about a datagram of no IKE SA, if it may be told."""
-        event = Event(kind, "", NO_SPI, NO_SPI, "", text, origin=Origin.STRANGER)
+        event = Event(kind, "", NO_SPI, NO_SPI, "", shown(text), origin=Origin.STRANGER)
         return [Report(event)] if self.may_tell((kind, ""), now, every) else []
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.host import HostError
@@ -20,9 +20,10 @@ from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
 from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus
+from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
     from contextlib import AsyncExitStack
 
     from ipsec_dp import dataplane
@@ -62,7 +63,7 @@ class IkeDriver:
 
     `locate` finds address and local address for a remote (an address or a name, which may mean several addresses: another one in
     each turn), or raises HostError. `changed` is called each time CHILD_SAs were installed or removed, `probed` with the outcome of
-    a probe of the path's MTU.
+    a probe of the path's MTU. `refuses`: whether an address is one that nothing may be sent to.
     """
 
     def __init__(
@@ -77,11 +78,12 @@ class IkeDriver:
         changed: Callable[[str], None],
         clock: Clock,
         probed: Callable[[act.ProbeResult], None] = lambda _: None,
+        refuses: Callable[[Address], bool] = lambda _: False,
     ) -> None:
         self._tunnels = {tunnel.name: tunnel for tunnel in tunnels}
         self._peers = dict(peers)
         self._core, self._children, self._links, self._locate, self._changed = core, children, links, locate, changed
-        self._probed, self._clock = probed, clock
+        self._probed, self._refuses, self._clock = probed, refuses, clock
         self._intents = {name: Intent(tunnel, self._chance) for name, tunnel in self._tunnels.items()}
         self._packets: dict[str, SelectorPair] = {}  # what asked for a tunnel that is about to be called
         self._calls: set[asyncio.Task[None]] = set()
@@ -158,9 +160,7 @@ class IkeDriver:
             if remote is None:
                 continue
             self._fresh[name] = now
-            task = asyncio.get_running_loop().create_task(self._call(name, *remote))
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
+            self._begin(self._call(name, *remote))
 
     async def _call(self, name: str, index: int, turn: int) -> None:
         tunnel, peer = self._tunnels[name], self._peers[name]
@@ -200,6 +200,8 @@ class IkeDriver:
 
     def _receive(self, message: bytes, path: act.Path) -> None:
         """Whatever a stranger sends, it costs one datagram at the most: an exception here is a fault of ours."""
+        if self._refuses(path.remote.address):
+            return
         now = self._clock.now()
         try:
             actions = self._core.receive(message, path, now)
@@ -247,7 +249,21 @@ class IkeDriver:
         return True
 
     def peer_moved(self, name: str, child: int, remote: act.Endpoint) -> None:
-        self._carry_out(self._core.peer_moved(name, child, remote, self._clock.now()))
+        if not self._refuses(remote.address):
+            self._carry_out(self._core.peer_moved(name, child, remote, self._clock.now()))
+
+    def check_liveness(self) -> None:
+        """Every peer is asked whether it is there, since nothing is known of the last while."""
+        self._begin(self._check_liveness())
+
+    async def _check_liveness(self) -> None:
+        async for name in in_slices(tuple(self._tunnels)):
+            self._carry_out(self._core.check_liveness(name, self._clock.now()))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
 
     # ---- verbs
 
@@ -274,10 +290,14 @@ class IkeDriver:
         sas = self._core.status(name, self._clock.now())
         return any(sa.role == "initiator" and (sa.path.remote.address, sa.path.local.address) == (remote, local) for sa in sas)
 
+    def leave(self, name: str) -> None:
+        """Ends the IKE SAs of a tunnel at once, without waiting for the peer."""
+        self._carry_out(self._core.leave(name, self._clock.now()))
+
     def restart(self, name: str) -> None:
         """Leaves the IKE SAs of a tunnel and calls anew, from where the route to the peer begins now."""
+        self.leave(name)
         now = self._clock.now()
-        self._carry_out(self._core.leave(name, now))
         self._intents[name].asked(now)
         self._call_due(now)
 

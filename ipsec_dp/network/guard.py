@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ipsec_dp.host import guard, nft, zones
+from ipsec_dp.host import filter_listing, guard, nft, zones
 from ipsec_dp.host.guard_growth import Planner
 from ipsec_dp.host.outer import inside_networks
 from ipsec_dp.ipsec.addresses import AddressRange
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ipsec_dp.config import Config
+    from ipsec_dp.host.filters import Filter
     from ipsec_dp.network.peer_routes import PeerRoutes
 
 
@@ -83,6 +84,9 @@ class LinuxGuard:
 
     async def counts(self) -> dict[str, int]:
         return {name: count.packets for name, count in (await self._guard.counts()).items()}
+
+    async def host_filter(self) -> Filter:
+        return await filter_listing.host_filter()
 
     async def zone_counts(self) -> dict[str, Any] | None:
         if not self._config.zones:

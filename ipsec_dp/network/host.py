@@ -12,13 +12,15 @@ from ipsec_dp.network.peer_routes import LinkSource
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AsyncExitStack
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.dataplane import DataPlane, Endpoint
+    from ipsec_dp.host.conntrack import NatFlow
     from ipsec_dp.host.echo import Echo
+    from ipsec_dp.host.filters import Filter
     from ipsec_dp.host.nflog import Line
     from ipsec_dp.host.too_big import TooBig
     from ipsec_dp.ipsec.addresses import Address
@@ -47,6 +49,9 @@ class HostGuard(Protocol):
 
     async def counts(self) -> dict[str, int]:
         """Packets that the guard dropped, by counter."""
+
+    async def host_filter(self) -> Filter:
+        """The packet filter of the host beside it; what is ours is left out. Raises HostError."""
 
     async def zone_counts(self) -> dict[str, Any] | None:
         """Of `status`: packets dropped because no rule allowed them, and what each rule matched; None without zones."""
@@ -156,11 +161,21 @@ class HostReports(Protocol):
     def packets_too_big(self, reported: Callable[[TooBig], None]) -> Closable:
         """ICMP messages that an outer packet was too big. They may be forged."""
 
-    def hear_too_big(self, remote: Address) -> Closable:
-        """The kernel itself learns that bare ESP to this IPv6 peer was too big, and fragments it."""
+    def hear_too_big(self, remote: Address, local: Address | None = None) -> Closable:
+        """The kernel itself learns that bare ESP from `local` to this IPv6 peer was too big, and fragments it."""
 
     def echoes(self, identifier: int, answered: Callable[[Echo], None]) -> EchoProbes:
         """Replies with this identifier that come out of tunnel interfaces; `keep(set())` ends them."""
+
+
+class HostFlows(Protocol):
+    """Connections that the kernel tracks and whose source it translates."""
+
+    async def translated(self) -> list[NatFlow]:
+        """Those that there are, `conntrack.READ_MOST` of an IP version at the most; none where that cannot be asked."""
+
+    async def delete(self, flows: Sequence[NatFlow]) -> list[NatFlow]:
+        """Forgets these; those that were still there. Their next packets begin anew."""
 
 
 class Host(Protocol):
@@ -183,6 +198,9 @@ class Host(Protocol):
 
     @property
     def reports(self) -> HostReports: ...
+
+    @property
+    def flows(self) -> HostFlows: ...
 
     @property
     def conditions(self) -> Conditions:

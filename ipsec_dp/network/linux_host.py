@@ -8,8 +8,10 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from ipsec_dp.host import HostError
+from ipsec_dp.host.conntrack import KernelFlows
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.network import workers
+from ipsec_dp.network.foreign_rules import ForeignRules
 from ipsec_dp.network.guard import LinuxGuard
 from ipsec_dp.network.interfaces import LinuxInterfaces
 from ipsec_dp.network.outer_sockets import SocketLinks
@@ -41,9 +43,10 @@ class LinuxHost:
         self.changing = asyncio.Lock()
         self.guard = LinuxGuard(config, lambda: self.peers)
         self.interfaces = LinuxInterfaces(config, self._ipr)
-        self.routing = LinuxRouting(config, self._ipr, self.interfaces)
-        self.reports = KernelReports(clock)
+        self.flows = KernelFlows()
         self.conditions = Conditions(clock)
+        self.routing = LinuxRouting(config, self._ipr, self.interfaces, ForeignRules(self.conditions))
+        self.reports = KernelReports(clock)
 
     def _ipr(self) -> AsyncIPRoute:
         if self._netlink is None:

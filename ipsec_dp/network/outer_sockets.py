@@ -85,6 +85,7 @@ class SocketLinks:
         self._stack.callback(loop.remove_reader, made.fileno())
 
     def send_ike(self, local: Address, remote: Endpoint, message: bytes, *, natt: bool, whole: bool = False) -> None:
+        self._plane.ike_sent(Endpoint(local, sockets.NAT_PORT if natt else sockets.IKE_PORT), remote, message)
         if natt:
             self._send(self._pairs[local].receive if whole else self._pairs[local].other, NON_ESP_MARKER + message, remote)
             return

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from ipsec_dp.dataplane import Encapsulation, Endpoint, OuterPath
 from ipsec_dp.host import HostError, sockets
+from ipsec_dp.host.decision import Decisions
 from ipsec_dp.host.names import RouteSource, routes_to
-from ipsec_dp.host.outer import OuterRoutes, interface_to, own_addresses
+from ipsec_dp.host.outer import OuterRoutes, link_mtus, own_addresses
 from ipsec_dp.network.outer_header import with_outer_header
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from pyroute2 import AsyncIPRoute
 
     from ipsec_dp.config import Config, Tunnel
+    from ipsec_dp.host.decision import Way
     from ipsec_dp.host.outer import OuterRoute
+    from ipsec_dp.host.routing_rules import RouteQuestion
     from ipsec_dp.ipsec.addresses import Address
 
 log = logging.getLogger("ipsec_dp")
@@ -34,8 +37,11 @@ class RouteLookup(RouteSource, Protocol):
     async def own_addresses(self) -> set[Address]:
         """The addresses of this host that others can call."""
 
-    async def interface_to(self, destination: Address) -> str | None:
-        """The interface by which the host sends a packet that is not our own; None when it refuses."""
+    async def way(self, asked: RouteQuestion) -> Way:
+        """What the host's routing decides about a packet that is not our own. Raises HostError."""
+
+    def link_mtus(self) -> dict[str, int]:
+        """The MTU of each interface of the host, in octets."""
 
 
 class LinkSource(Protocol):
@@ -55,8 +61,12 @@ class KernelRoutes(OuterRoutes):
     async def own_addresses(self) -> set[Address]:
         return set(await own_addresses(self._netlink))
 
-    async def interface_to(self, destination: Address) -> str | None:
-        return await interface_to(self._netlink, destination)
+    async def way(self, asked: RouteQuestion) -> Way:
+        with Decisions() as kernel:
+            return kernel.way(asked)
+
+    def link_mtus(self) -> dict[str, int]:
+        return link_mtus()
 
 
 class PeerRoutes:
@@ -79,12 +89,12 @@ class PeerRoutes:
         address, route = found[turn % len(found)]
         return address, tunnel.local or route.source
 
-    async def interface_to(self, destination: Address) -> str | None:
-        """The interface by which the host sends a packet that is not our own; None when it refuses."""
-        return await self._routes.interface_to(destination)
+    async def way(self, asked: RouteQuestion) -> Way:
+        """What the host's routing decides about a packet that is not our own. Raises HostError."""
+        return await self._routes.way(asked)
 
     async def _routes_to(self, tunnel: Tunnel, remote: Address | str) -> list[tuple[Address, OuterRoute]]:
-        return await routes_to(remote, None if tunnel.local is None else tunnel.local.version, self._routes)
+        return await routes_to(remote, tunnel.local, self._routes)
 
     async def own_addresses(self) -> set[Address]:
         """The addresses of this host that others can call."""
@@ -120,22 +130,26 @@ class PeerRoutes:
                 self._log_once(f'tunnel "{tunnel.name}": {error}')
         return found
 
-    async def first_remote(self, tunnel: Tunnel) -> Address | None:
-        """The peer that is called first; None when any peer may call, or its name means nothing now."""
+    async def first_ends(self, tunnel: Tunnel) -> tuple[Address, Address] | None:
+        """The peer that is called first and our address towards it; None when any peer may call, or its name means nothing now."""
         try:
             to = next(iter(tunnel.remotes), None)
-            return None if to is None else (await self._routes_to(tunnel, to))[0][0]
+            return None if to is None else await self.locate(tunnel, to)
         except HostError as error:
             log.warning('tunnel "%s": %s; taking an MTU of %d octets', tunnel.name, error, OUTER_MTU)
             return None
 
-    async def mtu(self, remote: Address) -> int:
-        """The MTU of the first hop to a peer, in octets; OUTER_MTU without a route."""
+    async def mtu(self, remote: Address, local: Address | None = None) -> int:
+        """The MTU of the first hop from `local` to a peer, in octets; OUTER_MTU without a route."""
         try:
-            return (await self._routes.get(remote)).mtu
+            return (await self._routes.get(remote, local)).mtu
         except HostError as error:
             log.debug("%s; taking an MTU of %d octets", error, OUTER_MTU)
             return OUTER_MTU
+
+    def link_mtus(self) -> dict[str, int]:
+        """The MTU of each interface of the host, in octets."""
+        return self._routes.link_mtus()
 
     async def path(self, tunnel: Tunnel, links: LinkSource) -> OuterPath:
         """The path of a manual tunnel. Raises HostError, naming the tunnel."""
@@ -157,7 +171,7 @@ class PeerRoutes:
         for tunnel in config.tunnels:
             for remote in tunnel.remotes:
                 try:
-                    found.update(route.interface for _, route in await routes_to(remote, None, self._routes))
+                    found.update(route.interface for _, route in await self._routes_to(tunnel, remote))
                 except HostError as error:
                     self._log_once(f'tunnel "{tunnel.name}": {error}')
         return found

@@ -65,8 +65,8 @@ class KernelReports:
     def packets_too_big(self, reported: Callable[[TooBig], None]) -> Closable:
         return TooBigSockets(reported, self._clock)
 
-    def hear_too_big(self, remote: Address) -> Closable:
-        return too_big.listener(remote)
+    def hear_too_big(self, remote: Address, local: Address | None = None) -> Closable:
+        return too_big.listener(remote, local)
 
     def echoes(self, identifier: int, answered: Callable[[Echo], None]) -> EchoSockets:
         return EchoSockets(identifier, answered)

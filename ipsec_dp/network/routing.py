@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.ipsec.addresses import Address, Network
+    from ipsec_dp.network.foreign_rules import ForeignRules
     from ipsec_dp.network.interfaces import LinuxInterfaces
 
 log = logging.getLogger("ipsec_dp")
@@ -34,8 +35,15 @@ log = logging.getLogger("ipsec_dp")
 class LinuxRouting:
     """`network.host.HostRouting` by rtnetlink. It asks `interfaces` where routes lead, and how wide they are."""
 
-    def __init__(self, config: Config, netlink: Callable[[], AsyncIPRoute], interfaces: LinuxInterfaces) -> None:
-        self._config, self._netlink, self._interfaces = config, netlink, interfaces
+    def __init__(
+        self,
+        config: Config,
+        netlink: Callable[[], AsyncIPRoute],
+        interfaces: LinuxInterfaces,
+        foreign: ForeignRules | None = None,
+    ) -> None:
+        """`foreign`: what looks at the rules of others whenever routes are made."""
+        self._config, self._netlink, self._interfaces, self._foreign = config, netlink, interfaces, foreign
         self.notes: list[str] = []
         self._kept: routes.RouteTable | None = None
         self._turn = asyncio.Lock()
@@ -117,6 +125,8 @@ class LinuxRouting:
             conflicts = await (table.change if known else table.apply)(plan.prefixes, plan.wanted)
         self._plan, self._route_mtus = plan, plan.mtus
         self._note([*(f"route {conflict}" for conflict in conflicts), *plan.notes])
+        if self._foreign is not None:
+            await self._foreign.look(config, own, self._interfaces.indices)
 
     async def _extend(self, plan: RoutePlan, config: Config, context: RouteContext, mtus: Mapping[str, int]) -> bool:
         """Adds the routes of tunnels that were added; False: all has to be looked at."""

@@ -16,18 +16,17 @@ from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.ike.proposal import suites_of
 from ipsec_dp.network.peer_routes import OUTER_MTU
 from ipsec_dp.services.path_mtu_state import Intervals, PathMtu, TunnelMtus
-from ipsec_dp.services.tunnel_mtu import WHOLE, MtuTable, OuterShape, asks_ports, remotes_of, settings_of
+from ipsec_dp.services.tunnel_mtu import WHOLE, MtuTable, OuterEnds, OuterShape, asks_ports, ends_of, settings_of
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from ipsec_dp.config import Config, Tunnel
-    from ipsec_dp.databases.sad import Sad
+    from ipsec_dp.databases.sad import Sad, SendRefusal
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.host.too_big import TooBig
     from ipsec_dp.ike.actions import ProbeResult
-    from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.keying.ike_driver import IkeDriver
     from ipsec_dp.network.host import Closable, Host
     from ipsec_dp.util.clock import Clock
@@ -49,14 +48,15 @@ class PathMtuDiscovery:
         self._intervals = INTERVALS
         self._mtus = MtuTable()
         self._applied: dict[str, Tunnel] = {}  # the tunnels as the last `apply` took them over
-        self._sent: dict[Address, int] = {}  # what SAs to a peer had sent when it was last looked at
+        self._sent: dict[OuterEnds, int] = {}  # what SAs had sent by a path when it was last looked at
         self._packets_out = -1
         self._plane: DataPlane | None = None
         self._sad: Sad | None = None
         self._ike: IkeDriver | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asked: set[OuterEnds] = set()  # paths whose first hop is asked for anew now
         self._messages: Closable | None = None
-        self._listeners: dict[Address, Closable] = {}  # by peer: `_listen`
+        self._listeners: dict[OuterEnds, Closable] = {}  # by path: `_listen`
         self._next_link = 0
         self._quiet_ticks = 0
         self._host_waits = False  # the host is about to get MTUs that changed
@@ -75,14 +75,14 @@ class PathMtuDiscovery:
             return WHOLE
         mtus = []
         for shape in await self._first_shapes(tunnel):
-            outer = OUTER_MTU if shape.remote is None else await self._host.peers.mtu(shape.remote)
+            outer = OUTER_MTU if shape.ends is None else await self._host.peers.mtu(*shape.ends)
             mtus.append(shape.inner(outer))
         return tunnel.packets.mtu or min(mtus)
 
     async def _first_shapes(self, tunnel: Tunnel) -> set[OuterShape]:
         suites = [tunnel.manual.suite] if tunnel.manual is not None else suites_of(tunnel.esp.proposals)
-        remote = await self._host.peers.first_remote(tunnel)
-        return {OuterShape(suite, tunnel.encapsulation != "esp", remote) for suite in suites}
+        ends = await self._host.peers.first_ends(tunnel) or (None, None)
+        return {OuterShape(suite, tunnel.encapsulation != "esp", *ends) for suite in suites}
 
     def begin(self, plane: DataPlane, sad: Sad, ike: IkeDriver | None) -> None:
         """Sets up the data plane, and watches the paths until `close`."""
@@ -99,6 +99,7 @@ class PathMtuDiscovery:
             await self._set_shapes(tunnel, set(self._mtus.shapes(tunnel.name)) or await self._first_shapes(tunnel))
         self._config = config
         self._mtus.forget(config)
+        self._host.conditions.become(self.name, {})
         for name in [name for name in self._applied if not config.has_tunnel(name)]:
             del self._applied[name]
         for tunnel in changed:
@@ -141,9 +142,9 @@ class PathMtuDiscovery:
 
     async def _set_shapes(self, tunnel: Tunnel, shapes: set[OuterShape]) -> None:
         now, paths = self._clock.now(), self._mtus.paths
-        for remote in remotes_of(shapes) - paths.keys():
-            link = await self._host.peers.mtu(remote)
-            paths.setdefault(remote, PathMtu(remote.version, link, self._intervals, now))
+        for ends in ends_of(shapes) - paths.keys():
+            link = await self._host.peers.mtu(*ends)
+            paths.setdefault(ends, PathMtu(ends.remote.version, link, self._intervals, now))
         self._mtus.set_shapes(tunnel, shapes)
 
     # ---- who needs to know
@@ -167,10 +168,10 @@ class PathMtuDiscovery:
         except IpsecDpError as error:
             log.warning("MTU: %s", error)
 
-    def _changed(self, remote: Address, why: str) -> None:
-        log.info("path to %s: MTU %d octets: %s", remote, self._mtus.paths[remote].outer, why)
-        self._listen(remote)
-        for name in filter(self._config.has_tunnel, self._mtus.bound(remote)):
+    def _changed(self, ends: OuterEnds, why: str) -> None:
+        log.info("path to %s: MTU %d octets: %s", ends, self._mtus.paths[ends].outer, why)
+        self._listen(ends)
+        for name in filter(self._config.has_tunnel, self._mtus.bound(ends)):
             tunnel = self._config.tunnel(name)
             if self._mtus.update(tunnel):
                 mtu = self._mtus[name]
@@ -180,29 +181,63 @@ class PathMtuDiscovery:
                     )
                 self._publish(name)
 
-    def _listen(self, remote: Address) -> None:
+    def _listen(self, ends: OuterEnds) -> None:
         """Where bare ESP over IPv6 must be fragmented, the kernel is to do it, and must learn its MTU."""
-        wanted = self._mtus.needs_fragments(remote)
-        if wanted and remote not in self._listeners:
+        wanted = self._mtus.needs_fragments(ends)
+        if wanted and ends not in self._listeners:
             try:
-                self._listeners[remote] = self._host.reports.hear_too_big(remote)
+                self._listeners[ends] = self._host.reports.hear_too_big(*ends)
             except IpsecDpError as error:
-                outer = self._mtus.paths[remote].outer
+                outer = self._mtus.paths[ends].outer
                 log.warning("%s: packets that do not fit may be lost on a path of %d octets", error, outer)
-        elif not wanted and remote in self._listeners:
-            self._listeners.pop(remote).close()
+        elif not wanted and ends in self._listeners:
+            self._listeners.pop(ends).close()
 
     # ---- ICMP
 
     def _reported(self, message: TooBig) -> None:
         """Believed when an SA that sends between these two addresses has used the quoted sequence number in the last seconds."""
-        path = self._mtus.paths.get(message.remote)
+        ends = OuterEnds(message.remote, message.local)
+        path = self._mtus.paths.get(ends)
         if path is None or self._sad is None:
             return
         if not self._sad.sent_recently(message.spi, message.sequence, message.local, message.remote):
             log.debug("ICMP says that %s takes %d octets, but quotes nothing that was sent lately", message.remote, message.mtu)
         elif path.reported(message.mtu, self._clock.now()):
-            self._changed(message.remote, "a hop on the way says so")
+            self._changed(ends, "a hop on the way says so")
+
+    # ---- this host's own answer
+
+    def refused(self, refusal: SendRefusal) -> None:
+        """This host did not send an outer packet for its size: what its routes say now is asked for anew."""
+        ends = OuterEnds(refusal.remote, refusal.local)
+        if ends in self._mtus.paths and ends not in self._asked:
+            self._asked.add(ends)
+            self._spawn(self._ask_host(ends, refusal.octets))
+
+    async def _ask_host(self, ends: OuterEnds, octets: int) -> None:
+        self._host.peers.forget()
+        link = await self._host.peers.mtu(*ends)
+        self._asked.discard(ends)
+        path, now = self._mtus.paths[ends], self._clock.now()
+        before = path.outer
+        path.link_is(link, now)
+        ours = {tunnel.interface for tunnel in self._config.tunnels}
+        path.refused(octets, [mtu for name, mtu in self._host.peers.link_mtus().items() if name not in ours], now)
+        if path.outer != before:
+            self._changed(ends, f"this host sends no packet of {octets} octets")
+        self._tell_fixed(ends)
+
+    def _tell_fixed(self, ends: OuterEnds) -> None:
+        """Tunnels whose MTU a person wrote do not follow the path: whoever wrote it must hear that it does not fit."""
+        outer = self._mtus.paths[ends].outer
+        for tunnel in self._config.tunnels:
+            if tunnel.packets.mtu and ends in ends_of(self._mtus.shapes(tunnel.name)):
+                text = (
+                    f'tunnel "{tunnel.name}": mtu = {tunnel.packets.mtu} makes outer packets that this host does not send to '
+                    f"{ends}, which takes {outer} octets: they are dropped (too_big); write a smaller mtu, or leave it out"
+                )
+                self._host.conditions.begin(self.name, tunnel.name, text)
 
     # ---- time and probes
 
@@ -214,9 +249,9 @@ class PathMtuDiscovery:
             if self._quiet_ticks % QUIET_TICKS == 0:
                 await self._look_at_links()
             now = self._clock.now()
-            for remote, path in list(self._mtus.paths.items()):
+            for ends, path in list(self._mtus.paths.items()):
                 if now >= path.due and (busy or not path.waits_for_traffic):
-                    self._ask(remote, path, now)
+                    self._ask(ends, path, now)
 
     def _busy(self) -> bool:
         """Whether anything at all was sent since the last tick."""
@@ -225,44 +260,43 @@ class PathMtuDiscovery:
 
     async def _look_at_links(self) -> None:
         """The host's own MTUs change too; each call looks at a few peers, and the next one at those after them."""
-        remotes = list(self._mtus.paths)
-        chosen = [remotes[(self._next_link + i) % len(remotes)] for i in range(min(REFRESHED_AT_ONCE, len(remotes)))]
+        known = list(self._mtus.paths)
+        chosen = [known[(self._next_link + i) % len(known)] for i in range(min(REFRESHED_AT_ONCE, len(known)))]
         self._next_link += len(chosen)
-        for remote in chosen:
-            link, path = await self._host.peers.mtu(remote), self._mtus.paths[remote]
+        for ends in chosen:
+            link, path = await self._host.peers.mtu(*ends), self._mtus.paths[ends]
             before = path.outer
             path.link_is(link, self._clock.now())
             if path.outer != before:
-                self._changed(remote, "MTU of the first hop")
-            self._listen(remote)  # other tunnels may use this path now
+                self._changed(ends, "MTU of the first hop")
+                self._host.conditions.become(self.name, {})
+            self._listen(ends)  # other tunnels may use this path now
 
-    def _ask(self, remote: Address, path: PathMtu, now: float) -> None:
+    def _ask(self, ends: OuterEnds, path: PathMtu, now: float) -> None:
         names = [
-            name
-            for name in self._mtus.bound(remote)
-            if self._config.has_tunnel(name) and self._config.tunnel(name).auth is not None
+            name for name in self._mtus.bound(ends) if self._config.has_tunnel(name) and self._config.tunnel(name).auth is not None
         ]
         if not names or self._ike is None:
             if path.aged(now):
-                self._changed(remote, "no hop said otherwise for a while")
+                self._changed(ends, "no hop said otherwise for a while")
             return
-        size = path.next_probe(now, active=self._active(remote))
+        size = path.next_probe(now, active=self._active(ends))
         if size is not None and not any(self._ike.probe(name, size, self._intervals.probe_s) for name in names):
             path.not_sent(now)
 
-    def _active(self, remote: Address) -> bool:
-        """Whether SAs to a peer sent anything since the last call."""
+    def _active(self, ends: OuterEnds) -> bool:
+        """Whether SAs sent anything by a path since the last call."""
         numbers = self._numbers()
-        sent = 0 if self._sad is None else sum(self._sad.sent(numbers[name]) for name in self._mtus.bound(remote))
-        before, self._sent[remote] = self._sent.get(remote, 0), sent
+        sent = 0 if self._sad is None else sum(self._sad.sent(numbers[name]) for name in self._mtus.bound(ends))
+        before, self._sent[ends] = self._sent.get(ends, 0), sent
         return sent != before
 
     def probed(self, result: ProbeResult) -> None:
         """A probe has arrived, or was lost although the peer is there."""
-        for remote in remotes_of(self._mtus.shapes(result.tunnel)):
-            path = self._mtus.paths[remote]
+        for ends in ends_of(self._mtus.shapes(result.tunnel)):
+            path = self._mtus.paths[ends]
             before = path.outer
             path.probed(result.asked, result.octets, self._clock.now(), passed=result.passed)
             if path.outer != before:
                 arrived = "arrived" if result.passed else "was lost"
-                self._changed(remote, f"a probe of {result.octets} octets {arrived}")
+                self._changed(ends, f"a probe of {result.octets} octets {arrived}")

@@ -3,14 +3,17 @@
 An ICMP message that quotes a packet of ours is a hint from somebody on the path. It lowers the value at once, because packets are
 being lost if it is true; then a probe of the former size, which only the peer can answer, shows whether it was. Where ICMP is
 filtered, a probe of the size in use finds out, and a search between what passes and what does not. After a while larger sizes are
-tried again.
+tried again. What this host itself refuses to send (EMSGSIZE) is beyond doubt: no probe has to refute it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FLOOR = {4: 576, 6: 1280}  # RFC 791 §3.1 asks every host to take so much, RFC 8200 §5 every link
 BASE = 1280  # what nearly every path takes: in use while one that loses packets is being searched
@@ -93,6 +96,19 @@ class PathMtu:
         self._raise_at = now + self._intervals.raise_s
         self._ask(ProbePurpose.REFUTE, now)
         return True
+
+    def refused(self, octets: int, links: Iterable[int], now: float) -> bool:
+        """This host sends no packet of `octets` by this path. `links`: MTUs of its interfaces, one of them the cause.
+
+        The largest that explains it is taken; where none does, BASE or the floor. Whether it changed anything.
+        """
+        if octets > self.outer:  # by now
+            return False
+        fitting = max((mtu for mtu in (*links, BASE, self.floor) if self.floor <= mtu < octets), default=self.floor)
+        before, self.outer = self.outer, min(self.outer, fitting)
+        self._raise_at = now + self._intervals.raise_s
+        self._ask(ProbePurpose.CONFIRM, now)
+        return self.outer != before
 
     # ---- probes
 

@@ -22,12 +22,28 @@ TCP_IP = {4: 40, 6: 60}  # octets of headers before a TCP payload without option
 WHOLE = 65535  # octets: whatever the kernel has, it is handed over as it is
 
 
+class OuterEnds(NamedTuple):
+    """A path: a peer, and our address towards it, which may decide the way. `local` None: the one that the kernel chooses."""
+
+    remote: Address
+    local: Address | None = None
+
+    def __str__(self) -> str:
+        return f"{self.remote}" if self.local is None else f"{self.remote} from {self.local}"
+
+
 class OuterShape(NamedTuple):
     """What is put around an inner packet. `remote` None: a peer that is not known yet."""
 
     suite: Suite
     udp: bool
     remote: Address | None
+    local: Address | None = None
+
+    @property
+    def ends(self) -> OuterEnds | None:
+        """The path it takes."""
+        return None if self.remote is None else OuterEnds(self.remote, self.local)
 
     def inner(self, outer: int) -> int:
         """Octets of the largest inner packet in an outer one of `outer` octets."""
@@ -43,18 +59,18 @@ def settings_of(packets: Packets, mtu: int) -> TunnelSettings:
     return TunnelSettings(mtu, mss4, mss6, packets.fragment == "after", packets.dscp_in == "copy")
 
 
-def remotes_of(shapes: Iterable[OuterShape]) -> set[Address]:
-    """The peers that are known."""
-    return {shape.remote for shape in shapes if shape.remote is not None}
+def ends_of(shapes: Iterable[OuterShape]) -> set[OuterEnds]:
+    """The paths to peers that are known."""
+    return {ends for shape in shapes if (ends := shape.ends) is not None}
 
 
 class MtuTable:
-    """`paths`: what is believed of each peer's path; the caller adds it before the first shape that goes there."""
+    """`paths`: what is believed of each path; the caller adds it before the first shape that goes there."""
 
     def __init__(self) -> None:
-        self.paths: dict[Address, PathMtu] = {}
+        self.paths: dict[OuterEnds, PathMtu] = {}
         self._shapes: dict[str, set[OuterShape]] = {}
-        self._bound: dict[Address, set[str]] = {}  # tunnels whose packets must fit a path
+        self._bound: dict[OuterEnds, set[str]] = {}  # tunnels whose packets must fit a path
         self._mtus: dict[str, int] = {}
         self._cut_outside: set[str] = set()  # tunnels whose outer packets may have to be fragmented
         self._whole: tuple[Config, frozenset[str]] | None = None  # `_whole_interfaces` of that configuration
@@ -71,17 +87,17 @@ class MtuTable:
         """Of a tunnel; empty when it has none yet."""
         return self._shapes.get(name, set())
 
-    def bound(self, remote: Address) -> AbstractSet[str]:
-        """The tunnels whose packets must fit the path to a peer."""
-        return self._bound.get(remote, set())
+    def bound(self, ends: OuterEnds) -> AbstractSet[str]:
+        """The tunnels whose packets must fit a path."""
+        return self._bound.get(ends, set())
 
     def set_shapes(self, tunnel: Tunnel, shapes: set[OuterShape]) -> None:
         """A tunnel's packets look like these from now on, and must fit the paths to their peers."""
         self._unbind(tunnel.name)
         self._shapes[tunnel.name] = shapes
-        for remote in remotes_of(shapes):
-            if _must_fit(tunnel, remote):
-                self._bound.setdefault(remote, set()).add(tunnel.name)
+        for ends in ends_of(shapes):
+            if _must_fit(tunnel, ends):
+                self._bound.setdefault(ends, set()).add(tunnel.name)
         self._mtus[tunnel.name] = self._inner(tunnel)
         cut = tunnel.packets.fragment == "after" or asks_ports(tunnel)
         (self._cut_outside.add if cut else self._cut_outside.discard)(tunnel.name)
@@ -94,8 +110,8 @@ class MtuTable:
             self._cut_outside.discard(name)
 
     def _unbind(self, name: str) -> None:
-        for remote in remotes_of(self.shapes(name)):
-            self._bound.get(remote, set()).discard(name)
+        for ends in ends_of(self.shapes(name)):
+            self._bound.get(ends, set()).discard(name)
 
     def update(self, tunnel: Tunnel) -> bool:
         """The paths to its peers changed; whether its MTU did."""
@@ -105,14 +121,14 @@ class MtuTable:
     def _inner(self, tunnel: Tunnel) -> int:
         if tunnel.packets.mtu:
             return tunnel.packets.mtu
-        return min(shape.inner(self._outer(tunnel, shape.remote)) for shape in self._shapes[tunnel.name])
+        return min(shape.inner(self._outer(tunnel, shape.ends)) for shape in self._shapes[tunnel.name])
 
-    def _outer(self, tunnel: Tunnel, remote: Address | None) -> int:
-        """Octets of the largest outer packet to a peer."""
-        if remote is None:
+    def _outer(self, tunnel: Tunnel, ends: OuterEnds | None) -> int:
+        """Octets of the largest outer packet by a path."""
+        if ends is None:
             return OUTER_MTU
-        path = self.paths[remote]
-        return path.outer if _must_fit(tunnel, remote) else path.link
+        path = self.paths[ends]
+        return path.outer if _must_fit(tunnel, ends) else path.link
 
     def of_host(self, config: Config) -> dict[str, int]:
         """The largest packet that the kernel is to hand over, by tunnel: more than fits where the outer packet is fragmented, and
@@ -123,7 +139,7 @@ class MtuTable:
             if tunnel.interface in whole:
                 mtu = WHOLE
             elif tunnel.packets.fragment == "after" and not tunnel.packets.mtu:
-                mtu = max([mtu, *(self.paths[remote].link for remote in remotes_of(self._shapes[tunnel.name]))])
+                mtu = max([mtu, *(self.paths[ends].link for ends in ends_of(self._shapes[tunnel.name]))])
             wanted[tunnel.name] = mtu
         return wanted
 
@@ -132,22 +148,22 @@ class MtuTable:
             self._whole = config, whole_interfaces(config)
         return self._whole[1]
 
-    def needs_fragments(self, remote: Address) -> bool:
-        """Whether bare ESP to this peer must be fragmented: IPv6 packets of 1280 octets no longer fit whole, or what does not fit
-        is fragmented outside and the path takes less than its first hop."""
-        if remote.version != 6:
+    def needs_fragments(self, ends: OuterEnds) -> bool:
+        """Whether bare ESP by this path must be fragmented: IPv6 packets of 1280 octets no longer fit whole, or what does not fit
+        is fragmented outside and it takes less than its first hop."""
+        if ends.remote.version != 6:
             return False
-        path = self.paths[remote]
+        path = self.paths[ends]
         return any(
             shape.inner(path.outer) < IPV6_MTU_MIN or (name in self._cut_outside and path.outer < path.link)
-            for name in self.bound(remote)
+            for name in self.bound(ends)
             for shape in self._shapes[name]
-            if shape.remote == remote and not shape.udp
+            if shape.ends == ends and not shape.udp
         )
 
     def status(self, name: str) -> TunnelMtus:
         """What `status` says of a tunnel."""
-        outers = [self.paths[remote].outer for remote in remotes_of(self.shapes(name)) if remote in self.paths]
+        outers = [self.paths[ends].outer for ends in ends_of(self.shapes(name)) if ends in self.paths]
         return TunnelMtus(self._mtus.get(name), min(outers, default=None))
 
 
@@ -163,6 +179,6 @@ def whole_interfaces(config: Config) -> frozenset[str]:
     return frozenset(tunnel.interface for tunnel in config.tunnels if tunnel.name in named or asks_ports(tunnel))
 
 
-def _must_fit(tunnel: Tunnel, remote: Address) -> bool:
+def _must_fit(tunnel: Tunnel, ends: OuterEnds) -> bool:
     """Whether its outer packets must fit the path: a fixed MTU is taken as it is, and without DF routers fragment IPv4."""
-    return not tunnel.packets.mtu and (tunnel.packets.df != "clear" or remote.version == 6)
+    return not tunnel.packets.mtu and (tunnel.packets.df != "clear" or ends.remote.version == 6)

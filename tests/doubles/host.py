@@ -11,6 +11,7 @@ gateways of one `Network` send to each other arrives, once `Network.carry` has r
 from __future__ import annotations
 
 import asyncio
+import errno
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import Encapsulation, Endpoint, MemoryDatagram
 from ipsec_dp.host import HostError
+from ipsec_dp.host.decision import FlowTuple
+from ipsec_dp.host.filters import Filter
 from ipsec_dp.host.outer import OuterRoute
 from ipsec_dp.host.sockets import NAT_PORT
 from ipsec_dp.network.outer_sockets import NON_ESP_MARKER
@@ -25,13 +28,15 @@ from ipsec_dp.network.peer_routes import PeerRoutes
 from ipsec_dp.util.conditions import Conditions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AsyncExitStack
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.dataplane import DataPlane
+    from ipsec_dp.host.conntrack import NatFlow
     from ipsec_dp.host.echo import Echo
+    from ipsec_dp.host.routing_rules import RouteQuestion
     from ipsec_dp.ipsec.addresses import Address
     from tests.doubles.clock import FakeClock
 
@@ -44,14 +49,16 @@ class MemoryRoutes:
     def __init__(self, addresses: Iterable[Address], mtu: int = 1500) -> None:
         self.addresses, self.mtu = list(addresses), mtu
         self.refused: set[Address] = set()  # peers without a route
+        self.mtus: dict[Address, int] = {}  # of our addresses whose way is another than that of `mtu`
+        self.links = {"wan": mtu, "ipsec0": 1446}  # MTUs of interfaces
         self.asked: list[Address] = []
 
-    async def get(self, remote: Address) -> OuterRoute:
+    async def get(self, remote: Address, local: Address | None = None) -> OuterRoute:
         self.asked.append(remote)
-        source = next((each for each in self.addresses if each.version == remote.version), None)
+        source = local or next((each for each in self.addresses if each.version == remote.version), None)
         if source is None or remote in self.refused:
             raise HostError(f"no route to {remote}")
-        return OuterRoute(source, 2, self.mtu, None)
+        return OuterRoute(source, 2, self.mtus.get(source, self.mtu), None)
 
     def forget(self) -> None:
         self.asked.clear()
@@ -59,8 +66,11 @@ class MemoryRoutes:
     async def own_addresses(self) -> set[Address]:
         return set(self.addresses)
 
-    async def interface_to(self, destination: Address) -> str | None:
-        return None if destination in self.refused else "wan"
+    def link_mtus(self) -> dict[str, int]:
+        return self.links
+
+    async def way(self, asked: RouteQuestion) -> FlowTuple:
+        return FlowTuple(None, code=errno.ENETUNREACH) if asked.destination in self.refused else FlowTuple("wan", 254)
 
 
 class MemoryGuard:
@@ -97,6 +107,9 @@ class MemoryGuard:
 
     async def counts(self) -> dict[str, int]:
         return {"cleartext_out4": 0}
+
+    async def host_filter(self) -> Filter:
+        return Filter(())
 
     async def zone_counts(self) -> dict[str, Any] | None:
         return None
@@ -216,6 +229,28 @@ class MemoryEchoes:
         self.answered(echo._replace(source=echo.destination, destination=echo.source))
 
 
+class MemoryFlows:
+    """Translated connections: those in `present`. `deleted` are no longer there."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self.present: list[NatFlow] = []
+        self.deleted: list[NatFlow] = []
+        self.asked = 0
+
+    async def translated(self) -> list[NatFlow]:
+        self.asked += 1
+        self._note("connections listed")
+        return list(self.present)
+
+    async def delete(self, flows: Sequence[NatFlow]) -> list[NatFlow]:
+        gone = [flow for flow in flows if flow in self.present]
+        self.present = [flow for flow in self.present if flow not in gone]
+        self.deleted += gone
+        self._note("connections deleted")
+        return gone
+
+
 class MemoryReports:
     """A test reports in the kernel's place: `report("network changes")`."""
 
@@ -247,7 +282,8 @@ class MemoryReports:
     def packets_too_big(self, reported: Callable[..., None]) -> Listener:
         return self._listen("too big", reported)
 
-    def hear_too_big(self, remote: Address) -> Listener:
+    def hear_too_big(self, remote: Address, local: Address | None = None) -> Listener:
+        del local
         return self._listen(f"too big of {remote}", lambda: None)
 
     def echoes(self, identifier: int, answered: Callable[[Echo], None]) -> MemoryEchoes:
@@ -322,7 +358,9 @@ class MemoryLinks:
 
     def send_ike(self, local: Address, remote: Endpoint, message: bytes, *, natt: bool, whole: bool = False) -> None:
         del whole
-        self._network.send_ike(Endpoint(local, NAT_PORT if natt else 500), remote, message, natt=natt)
+        here = Endpoint(local, NAT_PORT if natt else 500)
+        self._plane.ike_sent(here, remote, message)
+        self._network.send_ike(here, remote, message, natt=natt)
 
     def send_keepalive(self, local: Address, remote: Endpoint) -> None:
         del local, remote
@@ -354,6 +392,7 @@ class MemoryHost:
         self.routes = MemoryRoutes(map(ip_address, addresses), mtu)
         self.peers = PeerRoutes(self.routes)
         self.reports = MemoryReports(self.note)
+        self.flows = MemoryFlows(self.note)
         self.conditions = Conditions(clock)
         self._clock = clock
         self._network = Network() if network is None else network

@@ -17,6 +17,9 @@ from ipsec_dp.config.read import parse_toml
 from ipsec_dp.gateway.explain import HoldingChild
 from ipsec_dp.gateway.messages import ReloadRefusal
 from ipsec_dp.gateway.status import GatewayStatus, TunnelStatus
+from ipsec_dp.host.decision import Way
+from ipsec_dp.host.filters import Filter
+from ipsec_dp.ipsec.addresses import Address
 from tests.fuzz import target
 
 CONFIG = """
@@ -54,8 +57,14 @@ class Found:
     def children_holding(self, *_: object) -> list[HoldingChild]:
         return []
 
-    async def interface_to(self, *_: object) -> None:
-        return None
+    async def way(self, *_: object) -> Way:
+        return Way(None)
+
+    async def own_addresses(self) -> set[Address]:
+        return set()
+
+    async def host_filter(self) -> Filter:
+        return Filter(())
 
     async def reload(self, path: Path) -> ReloadRefusal:
         return ReloadRefusal(file=str(path))
@@ -71,7 +80,7 @@ def server() -> tuple[control.ControlServer, Asked]:
     assert document is not None
     config, asked = resolve_document(document, Path("fuzz.toml"), Findings("fuzz.toml")), Asked()
     engine = SimpleNamespace(inspection=Found(), reloader=Found())
-    host = SimpleNamespace(peers=Found())
+    host = SimpleNamespace(peers=Found(), guard=Found())
     parts = cast("Any", SimpleNamespace(config=config, ike=asked, engine=engine, host=host))
     return control.ControlServer(Path("build/fuzz/fuzz.sock"), verbs.GatewayVerbs(parts, down).table), asked
 

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2 import protect
 from ipsec_dp.ike.v2.errors import IntegrityError
 from ipsec_dp.ike.v2.fragment import Reassembler, message_room, seal_datagrams
 from ipsec_dp.ike.v2.message import parse_message
-from ipsec_dp.ike.v2.wire import FRAGMENT_TIMEOUT, MAX_FRAGMENTS, MAX_MESSAGE
+from ipsec_dp.ike.v2.wire import FRAGMENT_TIMEOUT, MAX_FRAGMENTS
 
 from .test_protect import HEADER, SUITES, any_suite, both_ends
 
@@ -139,11 +140,12 @@ def test_memory_stays_bounded_whatever_an_authenticated_peer_sends():
     for _ in range(20_000):
         total = source.randint(2, MAX_FRAGMENTS)
         reassembler.add(source.randint(0, 3), piece(source.randint(1, total), total), bytes(source.randint(0, 4_000)), 0.0)
-        assert reassembler.octets <= MAX_MESSAGE
+        assert reassembler.octets <= LIMITS.fragment_octets
 
 
-def test_a_whole_larger_than_any_message_is_given_up():
-    reassembler = Reassembler()
-    assert reassembler.add(1, piece(1, 2), bytes(40_000), 0) is None
-    assert reassembler.add(1, piece(2, 2), bytes(40_000), 0) is None
+def test_what_is_not_whole_is_bounded():
+    """Whoever has made a key exchange, and shown nothing else, can have us hold it."""
+    reassembler, half = Reassembler(), bytes(LIMITS.fragment_octets // 2 + 1)
+    assert reassembler.add(1, piece(1, 3), half, 0) is None
+    assert reassembler.add(1, piece(2, 3), half, 0) is None
     assert reassembler.octets == 0

@@ -183,7 +183,7 @@ def test_packets_of_two_proxy_ids_each_ask_for_their_own_where_the_peer_takes_on
     ladder.settle()
     assert len(ladder.a.sad.sending) == 1
     for session in ladder.b.core.sessions("to-a"):
-        session.candidates = (peer("b", proxy_ids=theirs),)
+        session.settle_on(peer("b", proxy_ids=theirs))
     # a packet of the second pair: CREATE_CHILD_SA -->, <-- CREATE_CHILD_SA
     ladder.a.do(ladder.a.core.acquire("to-b", packet("10.1.1.5", "10.2.1.5"), ladder.clock()))
     ladder.settle()

@@ -3,19 +3,30 @@
 import time
 from dataclasses import replace
 from ipaddress import ip_address
+from random import Random
 
 import pytest
 
+from ipsec_dp.ike import dh
 from ipsec_dp.ike.actions import Cause, Kind, Origin, Send
+from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.identity import Identity
+from ipsec_dp.ike.peer import SharedKeyAuth
+from ipsec_dp.ike.peer_table import PeerTable
 from ipsec_dp.ike.proposal import parse_ike
 from ipsec_dp.ike.strangers import LIMITS
+from ipsec_dp.ike.traffic_selectors import TrafficSelector
+from ipsec_dp.ike.v2 import ike_auth
 from ipsec_dp.ike.v2.message import build_message, parse_message
 from ipsec_dp.ike.v2.payloads import KeyExchangePayload, Notify
+from ipsec_dp.ike.v2.ts import permitted
 from ipsec_dp.ike.v2.wire import NotifyType
+from ipsec_dp.ipsec.transforms import GROUP_OF_ID
 
-from .ladder import ADDRESSES, Ladder, peer
+from .ladder import ADDRESSES, Ladder, peer, proxy_id
 from .test_ladder_init import ANY_B, answers, from_address, init_request
+
+pytestmark = pytest.mark.filterwarnings("ignore:Diffie-Hellman over finite fields")
 
 
 def with_cookie(site, number, path, now):
@@ -235,3 +246,76 @@ def test_a_reloaded_tunnel_is_looked_for_when_a_half_open_peer_says_who_it_is():
     ladder.settle()
     assert [event.kind for event in ladder.a.events] == [Kind.IKE_FAILED]
     assert str(ip_address(ADDRESSES["a"])) in ladder.b.events[-1].text
+
+
+# ---- A6: what a message costs does not depend on how many tunnels there are
+
+
+def hub_of(count, **changes):
+    """A gateway with so many tunnels that take any peer."""
+    names = [f"w{number}" for number in range(count)]
+    return [peer("b", tunnel=name, remotes=(), remote_id=Identity.from_text(f"{name}.example"), **changes) for name in names]
+
+
+def test_a_request_is_compared_with_each_set_of_proposals_once():
+    table = PeerTable([*hub_of(1000), peer("b", tunnel="other", remotes=(), **OTHER_PROPOSAL)])
+    candidates = table.candidates(from_address("203.0.113.1"))
+    assert candidates is not None
+    assert len(candidates.peers) == 1001
+    assert [one.tunnel for one in candidates.offers] == ["w0", "other"]
+    assert table.candidates(from_address("203.0.113.2")) is candidates, "and all that come share what was found"
+
+
+def test_an_identity_finds_its_tunnel_at_once():
+    table = PeerTable([*hub_of(1000), peer("b", tunnel="address", remotes=(), remote_id=None)])
+    candidates = table.candidates(from_address("203.0.113.1"))
+    assert candidates is not None
+    there = Identity.from_text("203.0.113.1")
+    assert [one.tunnel for one in candidates.expecting(Identity.from_text("W7.example"), there)] == ["w7"]
+    assert [one.tunnel for one in candidates.expecting(there, there)] == ["address"]
+    assert candidates.expecting(Identity.from_text("else.example"), there) == ()
+
+
+def test_selectors_are_looked_at_only_when_auth_has_held(monkeypatch):
+    """255 × 255 of them, times 50 proxy IDs, took three seconds of whoever had no key."""
+    asked = []
+    monkeypatch.setattr(ike_auth, "permitted", lambda *arguments: asked.append(arguments))
+    wrong = SharedKeyAuth(PreSharedKey.from_text("not the secret"))
+    ladder = Ladder(b=[peer("b", auth=wrong), peer("b", tunnel="twin", auth=wrong)])
+    ladder.initiate("a")
+    ladder.settle()
+    assert [event.kind for event in ladder.b.events] == [Kind.IKE_FAILED]
+    assert asked == []
+
+
+def test_of_tunnels_with_one_identity_auth_finds_the_one_with_its_key_and_the_selectors_the_one_that_is_meant():
+    other = (proxy_id("10.2.0.0/24", "10.9.0.0/24"),)
+    peers = [
+        peer("b", tunnel="another key", auth=SharedKeyAuth(PreSharedKey.from_text("another"))),
+        peer("b", tunnel="other selectors", proxy_ids=other),
+        peer("b"),
+    ]
+    ladder = Ladder(b=peers)
+    ladder.initiate("a")
+    ladder.settle()
+    assert [len(ladder.b.core.sessions(one.tunnel)) for one in peers] == [0, 0, 1]
+
+
+def test_selectors_cost_what_they_are_long():
+    ours = [proxy_id(f"10.{number}.0.0/16", "10.200.0.0/16", 6) for number in range(50)]
+    offered = tuple(TrafficSelector.from_prefix(f"10.{number}.1.0/24", 17) for number in range(255))
+    other = tuple(TrafficSelector.from_prefix(f"10.200.{number}.0/24", 6) for number in range(255))
+    began = time.process_time()
+    assert permitted(ours, offered, other, 256) == ()
+    assert len(permitted(ours, other, offered, 256)) == 0
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("group", [14, 15, 16, 19, 20, 21])
+def test_a_value_that_is_unfit_is_refused_before_ours_is_computed(monkeypatch, group):
+    computed: list[object] = []
+    for kind in (dh.Modp, dh.Ecp):
+        monkeypatch.setattr(kind, "public", computed.append)
+    with pytest.raises(dh.KeyExchangeError):
+        dh.respond(GROUP_OF_ID[group], bytes(GROUP_OF_ID[group].public), Random(1).randbytes)
+    assert computed == []

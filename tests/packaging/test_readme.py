@@ -10,7 +10,9 @@ from ipsec_dp.config import load
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-TARGETS = "setup demo test test-unit test-interop test-netns test-slow mutants asan tsan fuzz lint bench bench-tunnel clean".split()
+TARGETS = """
+    setup setup-dev demo test test-unit test-interop test-netns test-slow mutants asan tsan fuzz lint bench bench-tunnel clean
+""".split()
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:

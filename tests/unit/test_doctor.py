@@ -6,12 +6,15 @@ import json
 import resource
 import shutil
 from functools import partial
+from ipaddress import ip_network
 
 import pytest
 
-from ipsec_dp.cli import doctor
-from ipsec_dp.cli.doctor import Check, Host
-from ipsec_dp.host import HostError, probe
+from ipsec_dp.cli import doctor, network_checks
+from ipsec_dp.cli.checks import Check, Host
+from ipsec_dp.host import HostError, probe, xfrm
+from ipsec_dp.host.filters import Filter
+from ipsec_dp.host.xfrm import XfrmPolicy
 
 GOOD = {
     "proc/self/status": "Name:\tx\nCapEff:\t0000000000007000\n",
@@ -39,7 +42,13 @@ def host(tmp_path):
     return make
 
 
-FILE_CHECKS = (doctor.capabilities, doctor.processor, doctor.forwarding, doctor.reverse_path_filter, doctor.generation)
+FILE_CHECKS = (
+    doctor.capabilities,
+    doctor.processor,
+    network_checks.forwarding,
+    network_checks.reverse_path_filter,
+    doctor.generation,
+)
 
 
 def test_all_well(host):
@@ -54,10 +63,16 @@ LACKS = [
     (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000005000\n"}, "fail", "no CAP_NET_RAW", "root"),
     (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000003000\n"}, "warn", "no CAP_IPC_LOCK", "root"),
     (doctor.processor, {"proc/cpuinfo": "flags : fpu sse2\n"}, "warn", "no AES instructions", "chacha20poly1305"),
-    (doctor.forwarding, {"proc/sys/net/ipv4/ip_forward": "0\n"}, "warn", "off", "net.ipv4.ip_forward=1"),
-    (doctor.forwarding, {"proc/sys/net/ipv6/conf/all/forwarding": "0\n"}, "warn", "off", "net.ipv6.conf.all.forwarding=1"),
-    (doctor.reverse_path_filter, {STRICT.format("eth0"): "1\n"}, "warn", "strict on eth0", "conf.eth0.rp_filter=2"),
-    (doctor.reverse_path_filter, {STRICT.format("all"): "1\n", STRICT.format("eth0"): "0\n"}, "warn", "strict on eth0", "eth0"),
+    (network_checks.forwarding, {"proc/sys/net/ipv4/ip_forward": "0\n"}, "warn", "off", "net.ipv4.ip_forward=1"),
+    (network_checks.forwarding, {"proc/sys/net/ipv6/conf/all/forwarding": "0\n"}, "warn", "off", "net.ipv6.conf.all.forwarding=1"),
+    (network_checks.reverse_path_filter, {STRICT.format("eth0"): "1\n"}, "warn", "strict on eth0", "conf.eth0.rp_filter=2"),
+    (
+        network_checks.reverse_path_filter,
+        {STRICT.format("all"): "1\n", STRICT.format("eth0"): "0\n"},
+        "warn",
+        "strict on eth0",
+        "eth0",
+    ),
     (doctor.generation, {"sys/bus/acpi/drivers/vmgenid/VMGENCTR:00": None}, "warn", "the hypervisor gives none", "down"),
     (doctor.generation, {"proc/sys/kernel/osrelease": "6.1.0-18-amd64\n"}, "warn", "from 6.10 on", "down"),
 ]
@@ -74,7 +89,72 @@ def test_lack_is_named_with_what_helps(host, check, files, state, found, helps):
 
 def test_loose_filter_on_all_relaxes_a_strict_interface(host):
     files = {STRICT.format("all"): "2\n", STRICT.format("eth0"): "1\n"}
-    assert [finding.state for finding in doctor.reverse_path_filter(host(**files))] == ["ok"]
+    assert [finding.state for finding in network_checks.reverse_path_filter(host(**files))] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("files", "state", "found", "helps"),
+    [
+        ({}, "ok", "on", ""),
+        ({"proc/sys/net/ipv6/conf/all/disable_ipv6": "1\n"}, "warn", "disabled by sysctl (all)", "conf.all.disable_ipv6=0"),
+        ({"proc/sys/net/ipv6/conf/default/disable_ipv6": "1\n"}, "warn", "sysctl (default)", "conf.default.disable_ipv6=0"),
+    ],
+)
+def test_disabled_ipv6(host, files, state, found, helps):
+    (finding,) = network_checks.ipv6(host(**files))
+    assert (finding.state, found in finding.found, helps in finding.remedy) == (state, True, True)
+
+
+def test_a_kernel_without_ipv6(tmp_path):
+    (finding,) = network_checks.ipv6(Host(tmp_path))
+    assert (finding.state, "IPv4 works" in finding.means) == ("warn", True)
+
+
+def filtered(monkeypatch, objects):
+    async def listed():
+        if objects is None:
+            raise HostError("nft -j list ruleset: Operation not permitted")
+        return Filter(objects)
+
+    monkeypatch.setattr(network_checks, "host_filter", listed)
+    monkeypatch.setattr(network_checks, "tunnel_interfaces", lambda: ["ipsec7"])
+
+
+def closed(hook):
+    return {"chain": {"family": "inet", "table": "filter", "name": hook, "type": "filter", "hook": hook, "policy": "drop"}}
+
+
+def test_chains_that_may_drop_what_tunnels_carry(monkeypatch, host):
+    filtered(monkeypatch, [closed("forward"), closed("input")])
+    forward, incoming = network_checks.packet_filter(host())
+    assert (forward.state, forward.found) == ("warn", "chain inet filter forward (policy drop)")
+    assert forward.means == "it may drop what is forwarded into a tunnel, what is forwarded out of a tunnel"
+    assert forward.remedy == (
+        "nft insert rule inet filter forward oifname ipsec7 accept; nft insert rule inet filter forward iifname ipsec7 accept"
+    )
+    assert incoming.remedy.split("; ") == [
+        "nft insert rule inet filter input udp dport 500 accept",
+        "nft insert rule inet filter input udp dport 4500 accept",
+        "nft insert rule inet filter input meta l4proto esp accept",
+    ]
+    filtered(monkeypatch, [])
+    assert [finding.state for finding in network_checks.packet_filter(host())] == ["ok"]
+    filtered(monkeypatch, None)
+    (finding,) = network_checks.packet_filter(host())
+    assert (finding.state, "not permitted" in finding.found) == ("warn", True)
+
+
+def test_policies_of_another_ipsec(monkeypatch, host):
+    one = XfrmPolicy("out", ip_network("10.1.0.0/24"), ip_network("10.2.0.0/24"), False)
+    monkeypatch.setattr(xfrm, "policies", lambda: [one] * 5)
+    (finding,) = network_checks.xfrm_policies(host())
+    assert finding.state == "warn"
+    assert finding.found.startswith("5: out 10.1.0.0/24 to 10.2.0.0/24, ")
+    assert "ip xfrm policy" in finding.remedy
+    monkeypatch.setattr(xfrm, "policies", list)
+    assert network_checks.xfrm_policies(host())[0].state == "ok"
+    monkeypatch.setattr(xfrm, "policies", partial(refuse, HostError("policies: no")))
+    assert network_checks.xfrm_policies(host())[0].state == "warn"
 
 
 def test_machine_that_is_not_virtual_needs_no_generation(host):
@@ -113,7 +193,7 @@ def test_missing_offload_is_named_with_its_cost(monkeypatch, host, check, name, 
 def test_ports(monkeypatch, host, free, owners, state, found):
     monkeypatch.setattr(probe, "udp_port_free", lambda _: free)
     monkeypatch.setattr(probe, "udp_port_owners", lambda _: owners)
-    assert [(finding.state, finding.found) for finding in doctor.ports(host())] == [(state, found)] * 2
+    assert [(finding.state, finding.found) for finding in network_checks.ports(host())] == [(state, found)] * 2
 
 
 @pytest.mark.parametrize(
@@ -133,7 +213,7 @@ def test_locked_memory(monkeypatch, host, limit, capable, state, found):
 
 def test_no_nft(monkeypatch, host):
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    (finding,) = doctor.nftables(host())
+    (finding,) = network_checks.nftables(host())
     assert (finding.state, finding.remedy) == ("fail", "apt-get install nftables")
 
 

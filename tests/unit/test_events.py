@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from ipsec_dp.databases.sad import Acquire, DeviceFailure, IkeDatagram, OffloadLoss, UnknownSpi
+from ipsec_dp.databases.sad import Acquire, DeviceFailure, IkeDatagram, OffloadLoss, SendRefusal, UnknownSpi
 from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import Channel, Endpoint, Offload, SaCondition, SaFlag
 from ipsec_dp.gateway.events import ACQUIRE_AGAIN_S, Events
@@ -29,7 +29,7 @@ UNUSED = Offload(0)
 @pytest.fixture
 def site(tmp_path):
     """Events of a gateway whose IKE answers as a test says: `knows` (SAs of its own), `makes` (whether it makes SAs on demand)."""
-    made = SimpleNamespace(clock=FakeClock(), sad=MemorySad(), failures=[], knows={}, makes=True, paths={}, pipes={})
+    made = SimpleNamespace(clock=FakeClock(), sad=MemorySad(), failures=[], refusals=[], knows={}, makes=True, paths={}, pipes={})
     made.spd = Spd(config_of(tmp_path))
     made.ike = Calls("ike", named=made.knows.get, acquire=lambda *_: made.makes, paths=lambda: made.paths)
     made.manual = SimpleNamespace(paths={"by-hand": path_to("192.0.2.2", LINK)})
@@ -42,6 +42,7 @@ def site(tmp_path):
         ike=cast("Any", made.ike),
         notices=made.notices,
         fail=made.failures.append,
+        refused=made.refusals.append,
         clock=made.clock,
     )
     return made
@@ -199,6 +200,12 @@ def test_an_offload_that_the_kernel_refused_is_logged(site, caplog, place, text)
     assert site.spd.interface_names[0] == "ipsec0"
     site.events.handle(OffloadLoss(**place, error=errno.EINVAL, on=UNUSED))
     assert text in caplog.text
+
+
+def test_a_packet_that_the_host_did_not_send_for_its_size_is_path_mtu_discoverys_business(site, caplog):
+    refusal = SendRefusal(ip_address("192.0.2.1"), ip_address("192.0.2.2"), 1500)
+    site.events.handle(refusal)
+    assert (site.refusals, caplog.text) == ([refusal], "")
 
 
 # ---- channels --------------------------------------------------------------------------------------------------------------------

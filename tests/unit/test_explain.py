@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,11 @@ from ipsec_dp.dataplane import Policy, PolicyRule
 from ipsec_dp.dataplane.lookup import Flow, flow_array, lookup
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.gateway.explain import GatewayView, HoldingChild, explain, holds
+from ipsec_dp.gateway.host_steps import HostView
 from ipsec_dp.gateway.question import question_of
+from ipsec_dp.host.decision import Way
+from ipsec_dp.host.filters import Filter
+from ipsec_dp.host.routing_rules import RouteQuestion, RoutingRule
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.rules import Rule
 from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, PORT_OPAQUE, PROTOCOL_OPAQUE, Range, SelectorPair
@@ -95,11 +100,19 @@ def test_what_decides_about_a_packet(config, packet, inbound, outcome, rule, ste
     assert made.steps[-1].what == step
 
 
-def view(way="ipsec0", children=()):
-    async def answered(_):
-        return way
+def view(way="ipsec0", children=(), filtered=()):
+    """Everything goes by one interface, or as a function says; the packet filter has these objects."""
 
-    return GatewayView(answered, lambda _tunnel, _question: list(children))
+    async def answered(asked):
+        return way(asked) if callable(way) else Way(way)
+
+    async def own():
+        return {ip_address("10.1.0.1")}
+
+    async def listed():
+        return Filter(filtered)
+
+    return GatewayView(HostView(answered, own, listed), lambda _tunnel, _question: list(children))
 
 
 def test_a_running_gateway_names_the_sa(config):
@@ -125,6 +138,90 @@ def test_the_hosts_routing_may_lead_elsewhere_and_then_the_guard_drops_it(config
     assert made.route.interface == way
 
 
+# ---- the host's part
+
+CHILD = HoldingChild(0x1001, 0x2001, "10.1.0.0/24 <-> 10.2.0.0/24")
+RULE = RoutingRule(version=4, priority=100, iif="lan", target=100)
+
+
+class Routing:
+    """Keeps what it is asked; the LAN is behind `lan`, 10.1.0.1 is this host's own, and `found` is where the rest goes."""
+
+    def __init__(self, found):
+        self.found, self.asked = found, []
+
+    def __call__(self, asked):
+        if asked == RouteQuestion(asked.destination):
+            return Way("lo" if asked.destination == ip_address("10.1.0.1") else "lan")
+        self.asked.append(asked)
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "iif"),
+    [("10.1.0.5", {}, "lan"), ("10.1.0.1", {}, ""), ("10.1.0.5", {"iif": "dmz"}, "dmz")],
+    ids=["of the LAN", "the host's own", "by an interface that is said"],
+)
+def test_the_kernel_is_asked_with_all_that_the_packet_has(config, source, more, iif):
+    routing = Routing(Way("ipsec0", 1))
+    question = question_of(source, "10.2.0.7", "udp", "1", "2", **more)
+    made = asyncio.run(explain(config, question, view(routing, [CHILD])))
+    assert made.route is not None
+    assert (made.outcome, made.route.iif) == ("protect", iif or None)
+    assert routing.asked == [RouteQuestion(question.remote, question.local, iif, protocol=17, sport=1, dport=2)]
+
+
+def test_a_rule_of_the_hosts_that_leads_elsewhere_is_named(config):
+    made = answer(config, "10.1.0.5", "10.2.0.7", "udp", "1", "2", view=view(Routing(Way("wan", 100, RULE))))
+    assert (made.outcome, made.route.interface, made.route.table) == ("drop", "wan", 100)
+    assert made.route.rule == "100: from all iif lan lookup 100"
+    (told,) = [step.why for step in made.steps if step.what == "route"]
+    assert told == (
+        "the host's routing sends 10.2.0.7 by wan (table 100), which is no tunnel interface: "
+        "rule 100 (from all iif lan lookup 100) decides that"
+    )
+
+
+def test_what_the_kernel_refuses_is_told_with_why(config):
+    refused = Way(None, 0, None, 18, "the reverse path filter of lan refuses its source")
+    made = answer(config, "10.1.0.5", "10.2.0.7", "udp", "1", "2", view=view(Routing(refused)))
+    assert made.outcome == "drop"
+    assert "the host's routing refuses it (the reverse path filter of lan refuses its source)" in str(made.steps)
+
+
+def test_a_packet_from_a_peer_is_followed_to_where_the_host_sends_it(config):
+    routing = Routing(Way("lan", 254))
+    made = answer(config, "10.2.0.7", "10.1.0.5", "udp", "1", "2", inbound=True, view=view(routing, [CHILD]))
+    assert [asked.iif for asked in routing.asked] == ["ipsec0"]
+    assert made.steps[-1].why == "out of ipsec0 the host's routing sends it by lan"
+
+
+CLOSED = [
+    {"chain": {"family": "inet", "table": "f", "name": hook, "type": "filter", "hook": hook, "policy": "drop"}}
+    for hook in ("input", "forward", "output")
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "inbound", "chains"),
+    [
+        (("10.1.0.5", "10.2.0.7"), False, ["forward", "output"]),
+        (("10.1.0.1", "10.2.0.7"), False, ["output"]),
+        (("10.2.0.7", "10.1.0.5"), True, ["forward", "input"]),
+        (("10.2.0.7", "10.1.0.1"), True, ["input"]),
+    ],
+    ids=["forwarded", "own", "from a peer", "from a peer for this host"],
+)
+def test_chains_that_may_drop_the_packet_or_what_carries_it_are_named_with_what_helps(config, words, inbound, chains):
+    for objects, named in ((CLOSED, chains), ((), [])):
+        seen = view(Routing(Way("lan" if inbound else "ipsec0", 1)), [CHILD], objects)
+        made = answer(config, *words, "udp", "1", "2", inbound=inbound, view=seen)
+        assert made.outcome == "protect"
+        told = [step.why for step in made.steps if step.what == "filter"]
+        assert [why.split()[3] for why in told] == named
+        assert all("nft insert rule inet f" in why for why in told)
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -138,6 +235,9 @@ def test_the_hosts_routing_may_lead_elsewhere_and_then_the_guard_drops_it(config
     ],
 )
 def test_what_is_no_packet_is_refused(words):
+    """One that comes from a peer comes by no interface that could be given."""
+    with pytest.raises(BadValueError, match="out of a tunnel interface"):
+        question_of("10.2.0.7", "10.1.0.5", None, None, None, inbound=True, iif="wan")
     with pytest.raises(BadValueError):
         question_of(*words, *[None] * (5 - len(words)))
 

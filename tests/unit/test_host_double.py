@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,12 +15,13 @@ from ipsec_dp.config import Config, load
 from ipsec_dp.errors import ControlError
 from ipsec_dp.gateway.gateway import Gateway
 from ipsec_dp.host import HostError
+from ipsec_dp.host.conntrack import FlowTuple, NatFlow
 from ipsec_dp.rig.packets import udp
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.host import MemoryHost, Network
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
     from ipsec_dp.network.host import Host
@@ -87,8 +89,11 @@ class Site:
 
 
 @asynccontextmanager
-async def running(config: Config, clock: FakeClock, network: Network, address: str) -> AsyncIterator[Site]:
+async def running(
+    config: Config, clock: FakeClock, network: Network, address: str, flows: Iterable[NatFlow] = ()
+) -> AsyncIterator[Site]:
     host = MemoryHost(config, clock, network, addresses=[address])
+    host.flows.present += flows
     seam: Host = host
     control = config.path.parent / f"{config.name}.sock"
     gateway = Gateway(config, control, host=seam, clock=clock)
@@ -114,6 +119,22 @@ def test_the_guard_comes_before_anything_and_goes_after_everything(tmp_path):
     down = ["network changes no longer heard", "routes unreachable", "interface ipsec0 removed", "routes removed", "guard opened"]
     assert [call for call in calls if call in up] == up
     assert [call for call in calls[calls.index(up[-1]) :] if call in down] == down
+
+
+def test_connections_are_looked_at_between_guard_and_routes_and_deleted_after_them(tmp_path):
+    """Before the guard some could come in addition, and after the routes a rule that covers the interface makes others."""
+    config = written(tmp_path, "a", TO_B, options='nat_flows = "delete"')
+    ends = [ip_address(each) for each in ("10.1.0.2", "10.2.0.2", "192.0.2.1")]
+    flow = NatFlow(1, 17, FlowTuple(ends[0], ends[1], 5, 6), FlowTuple(ends[1], ends[2], 6, 5))
+
+    async def life() -> list[str]:
+        async with running(config, FakeClock(), Network(), "192.0.2.1", [flow]) as site:
+            assert site.host.flows.deleted == [flow]
+            return list(site.host.calls)
+
+    calls = asyncio.run(life())
+    wanted = ["guard closed", "connections listed", "routes applied", "connections listed", "connections deleted"]
+    assert [call for call in calls if call in wanted] == wanted
 
 
 def test_a_start_that_fails_leaves_the_guard(tmp_path, monkeypatch):
@@ -171,7 +192,9 @@ def test_a_reload_holds_both_configurations_closed_until_routes_and_services_are
         "interfaces reconfigured",
         "interface ipsec1 made",
         "zones applied",
+        "connections listed",
         "routes known",
+        "connections listed",
         "guard settled",
         "interface ipsec0 removed",
     ]

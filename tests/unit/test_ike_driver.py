@@ -339,3 +339,33 @@ def test_what_the_core_counted_is_told_by_name(made):
     site = made()
     site.core.answers["counters"] = SimpleNamespace(__slots__=("malformed", "ikev1"), malformed=3, ikev1=1)
     assert site.driver.counters() == {"malformed": 3, "ikev1": 1}
+
+
+def test_nothing_goes_to_an_address_that_is_refused(tmp_path):
+    """Neither an answer nor, when authentic ESP comes from there, what is on its way to the peer."""
+    site = Site(tmp_path, tunnel("to-b", ON_DEMAND))
+    refused = act.Endpoint(ip_address("10.2.0.9"), 4500)
+    parts: dict[str, Any] = {"core": site.core, "children": site.children, "links": site.links, "clock": site.clock}
+    tunnels, peers = site.read(tunnel("to-b", ON_DEMAND))
+    parts["refuses"] = lambda address: address == refused.address
+    site.driver = IkeDriver(tunnels, peers, locate=site.locate, changed=site.changed.append, **parts)
+
+    async def life():
+        for address in ("10.2.0.9", "192.0.2.2"):
+            remote = Endpoint(ip_address(address), 4500)
+            site.driver.datagram(IkeDatagram(0, Endpoint(LOCAL, 4500), remote, b"message"))
+            site.driver.peer_moved("to-b", 1, act.Endpoint(remote.address, 4500))
+        assert [name for name, *_ in site.core.of("receive", "peer_moved")] == ["receive", "peer_moved"]
+
+    site.run(life)
+
+
+def test_every_peer_is_asked_whether_it_is_there(made):
+    site = made(tunnel("to-b", ON_DEMAND), tunnel("to-c", ON_DEMAND, remote="192.0.2.3", interface="ipsec1"))
+
+    async def life():
+        site.driver.check_liveness()
+        await settle()
+        assert [name for _, name, _ in site.core.of("check_liveness")] == ["to-b", "to-c"]
+
+    site.run(life)

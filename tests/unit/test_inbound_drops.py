@@ -230,6 +230,7 @@ ELSEWHERE = {
     "no_link": "test_outbound",
     "offload_kind": "test_offloads",
     "offload_fields": "test_offloads",
+    "own_outer": "test_own_outer",
     "ike_limited": "test_punt",
     "handover_full": "test_workers",
     "punt_full": "test_punt",

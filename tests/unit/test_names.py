@@ -22,7 +22,8 @@ class Routes:
     def __init__(self, *reached: str) -> None:
         self.reached = reached
 
-    async def get(self, remote: Any) -> str:
+    async def get(self, remote: Any, local: Any = None) -> str:
+        del local
         if str(remote) not in self.reached:
             raise HostError(f"no route to {remote}")
         return f"by {remote}"
@@ -42,8 +43,9 @@ def resolver(monkeypatch):
     return answers
 
 
-def found(version: int | None = None, routes: Routes | None = None, remote: Any = NAME) -> list[str]:
-    ways = asyncio.run(routes_to(remote, version, cast("Any", routes or Routes(*V4, *V6))))
+def found(local: str | None = None, routes: Routes | None = None, remote: Any = NAME) -> list[str]:
+    start = None if local is None else ip_address(local)
+    ways = asyncio.run(routes_to(remote, start, cast("Any", routes or Routes(*V4, *V6))))
     assert all(way == f"by {address}" for address, way in cast("Any", ways))
     return [str(address) for address, _ in ways]
 
@@ -66,10 +68,10 @@ def test_what_has_no_route_is_left_out(resolver):
 
 def test_a_local_address_decides_the_version(resolver):
     resolver.extend((*V6, *V4))
-    assert found(version=4) == [*V4]
+    assert found(local="192.0.2.1") == [*V4]
     resolver[:] = V6
     with pytest.raises(HostError, match=r"gw\.example has no IPv4 address, and local is one"):
-        found(version=4)
+        found(local="192.0.2.1")
 
 
 def test_without_any_way_each_is_told(resolver):

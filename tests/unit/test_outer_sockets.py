@@ -35,6 +35,10 @@ class Plane:
     def detach_link(self, link: int, worker: int) -> None:
         self.calls.append(("detach", link, worker))
 
+    def ike_sent(self, local: Any, remote: Any, message: bytes) -> None:
+        del remote
+        self.calls.append(("sent", local.port, message))
+
     def receive_off_link(self, link: int, worker: int) -> None:
         self.calls.append(("receive off", link, worker))
 
@@ -193,9 +197,11 @@ def test_a_flood_leaves_the_loop_to_others_in_between(kernel, peer):
 )
 def test_a_message_leaves_by_the_port_that_it_belongs_to(kernel, peer, natt, whole, sender, message):
     async def life() -> None:
-        links = links_of(Plane())
+        plane = Plane()
+        links = links_of(plane)
         links.listen_ike(LOCAL, lambda *_: None)
         links.send_ike(LOCAL, end(peer), b"IKE", natt=natt, whole=whole)
+        assert plane.calls[-1] == ("sent", 4500 if natt else 500, b"IKE"), "known again, should it come back"
         pair = kernel.pairs[0]
         by = {"ike": kernel.ike[0], "other": pair.other, "receive": pair.receive}[sender]
         assert peer.recvfrom(100) == (message, by.getsockname())

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from ipsec_dp.databases.sad import SendRefusal
 from ipsec_dp.host.too_big import TooBig
 from ipsec_dp.ike.actions import ProbeResult
 from ipsec_dp.ipsec.suites import inner_mtu, parse_suite
@@ -78,7 +79,7 @@ class Site:
 
     async def up(self) -> None:
         """A CHILD_SA is negotiated."""
-        self.service.negotiated(self.config.tunnels[0], {OuterShape(GCM, True, PEER)})
+        self.service.negotiated(self.config.tunnels[0], {OuterShape(GCM, True, PEER, OURS)})
         await self.clock.advance(INTERVALS.together_s)
 
     async def ticks(self, count: int) -> None:
@@ -161,7 +162,62 @@ def test_the_first_hop_is_looked_at_again_and_again(tmp_path, caplog):
 
     with caplog.at_level("INFO"):
         lived(tmp_path, story)
-    assert "path to 192.0.2.2: MTU 1450 octets: MTU of the first hop" in caplog.text
+    assert "path to 192.0.2.2 from 192.0.2.1: MTU 1450 octets: MTU of the first hop" in caplog.text
+
+
+# ---- what this host itself refuses
+
+
+def test_a_size_that_this_host_does_not_send_is_no_longer_used_and_its_routes_are_asked_anew(tmp_path):
+    async def story(site):
+        await site.up()
+        site.host.routes.mtus = {OURS: 1400}
+        site.service.refused(SendRefusal(OURS, PEER, 1500))
+        await site.clock.advance(INTERVALS.together_s)
+        assert site.mtu == (inner_mtu(1400, GCM, "udp", 4),) * 2
+        assert site.ike.probes == [], "there is nothing to refute"
+
+    lived(tmp_path, story)
+
+
+def test_where_the_routes_do_not_explain_it_the_next_smaller_interface_does(tmp_path, caplog):
+    async def story(site):
+        await site.up()
+        site.host.routes.links |= {"wan2": 1440, "wan3": 1400}
+        for octets, fitting in ((1500, 1440), (1440, 1400), (1500, 1400)):
+            site.service.refused(SendRefusal(OURS, PEER, octets))
+            await site.clock.advance(INTERVALS.together_s)
+            assert site.plane.mtus[0] == inner_mtu(fitting, GCM, "udp", 4)
+
+    with caplog.at_level("INFO"):
+        lived(tmp_path, story)
+    assert "MTU 1400 octets: this host sends no packet of 1440 octets" in caplog.text
+
+
+def test_a_path_that_no_tunnel_uses_is_not_asked_for(tmp_path):
+    async def story(site):
+        await site.up()
+        asked = len(site.host.routes.asked)
+        site.service.refused(SendRefusal(PEER, OURS, 1500))
+        await settle()
+        assert (site.mtu, len(site.host.routes.asked)) == ((WIDE, WIDE), asked)
+
+    lived(tmp_path, story)
+
+
+def test_a_written_mtu_that_does_not_fit_is_told_while_it_lasts(tmp_path):
+    async def story(site):
+        site.config = configured(tmp_path, tunnel("to-b", "mtu = 1490"))
+        await site.service.apply(site.config)
+        await site.up()
+        site.service.refused(SendRefusal(OURS, PEER, 1540))
+        await settle()
+        (told,) = site.host.conditions.texts
+        assert told.startswith('tunnel "to-b": mtu = 1490 makes outer packets that this host does not send')
+        await site.service.apply(configured(tmp_path, tunnel()))
+        assert site.host.conditions.texts == []
+
+    lived(tmp_path, story)
 
 
 # ---- probes

@@ -57,6 +57,27 @@ def test_nothing_is_asked_of_a_path_without_traffic():
     assert net.path.waits_for_traffic
 
 
+@pytest.mark.parametrize(
+    ("octets", "links", "outer"),
+    [(1500, (1500, 1400, 1300), 1400), (1400, (1500, 1400), 1280), (1500, (), 1280), (1600, (1400,), 1500), (570, (500,), 576)],
+    ids=["of an interface", "of that very size", "of none", "longer than any in use", "not below the floor"],
+)
+def test_what_this_host_refuses_is_believed_without_a_probe_of_the_former_size(octets, links, outer):
+    path = PathMtu(4, 1500, TIMES, 0.0)
+    assert path.refused(octets, links, 1.0) is (outer != 1500)
+    assert (path.outer, path.next_probe(1.0, active=True)) == (outer, outer)
+
+
+def test_what_this_host_refused_is_tried_again_after_a_while_and_a_refusal_ends_that_at_once():
+    path = PathMtu(4, 1500, TIMES, 0.0)
+    path.refused(1500, (1500, 1400), 1.0)
+    assert not path.aged(TIMES.raise_s)
+    assert path.aged(1.0 + TIMES.raise_s)
+    assert path.outer == 1500
+    assert path.refused(1500, (1500, 1400), 2.0 + TIMES.raise_s)
+    assert path.outer == 1400
+
+
 def test_a_true_message_is_followed_at_once_and_confirmed():
     net = Network(1400)
     assert net.path.reported(1400, net.now)

@@ -114,11 +114,17 @@ def test_the_mtu_is_that_of_the_route_and_a_usual_one_without(peers, routes):
     assert asyncio.run(peers.mtu(PEER)) == OUTER_MTU
 
 
+def test_the_mtu_is_that_of_the_way_from_the_address_that_we_send_from(peers, routes):
+    routes.mtus = {OTHER: 1280}
+    assert [asyncio.run(peers.mtu(PEER, local)) for local in (OURS, OTHER, None)] == [1500, 1280, 1500]
+
+
 def test_the_first_peer_is_none_where_any_may_call_or_there_is_no_route(tmp_path, peers, routes):
-    assert asyncio.run(peers.first_remote(one(tmp_path))) == PEER
-    assert asyncio.run(peers.first_remote(one(tmp_path, remote="any", keys=ANYBODY))) is None
+    assert asyncio.run(peers.first_ends(one(tmp_path))) == (PEER, OURS)
+    assert asyncio.run(peers.first_ends(one(tmp_path, f'local = "{OTHER}"'))) == (PEER, OTHER)
+    assert asyncio.run(peers.first_ends(one(tmp_path, remote="any", keys=ANYBODY))) is None
     routes.refused = {PEER}
-    assert asyncio.run(peers.first_remote(one(tmp_path))) is None
+    assert asyncio.run(peers.first_ends(one(tmp_path))) is None
 
 
 def test_the_interfaces_of_the_peers_are_those_of_the_routes_there_are(tmp_path, peers, routes):

@@ -84,6 +84,7 @@ class Site:
             cast("Any", self.service),
             (cast("Any", self.observer),),
             self._first_mtu,
+            self._before_routes,
         )
         self.reloader = Reloader(self.config, parts, self.in_force.append, clock)
         asyncio.run(self._start())
@@ -97,6 +98,9 @@ class Site:
 
     async def _applied(self, _config):
         return None
+
+    async def _before_routes(self, config):
+        self.calls.append(("before routes", config))
 
     async def _first_mtu(self, _tunnel):
         return 1380
@@ -149,6 +153,7 @@ def test_the_guard_is_closed_for_both_first_and_for_the_new_one_last(site):
         "manual.install",
         "observer.reconfigure",
         "zones applied",
+        "before routes",
         "routes known",
         "services.apply",
         "guard settled",

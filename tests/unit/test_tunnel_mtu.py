@@ -11,7 +11,7 @@ from ipsec_dp.config.packets import Packets
 from ipsec_dp.ipsec.suites import inner_mtu, parse_suite
 from ipsec_dp.network.peer_routes import OUTER_MTU
 from ipsec_dp.services.path_mtu_state import Intervals, PathMtu, TunnelMtus
-from ipsec_dp.services.tunnel_mtu import WHOLE, MtuTable, OuterShape, settings_of, whole_interfaces
+from ipsec_dp.services.tunnel_mtu import WHOLE, MtuTable, OuterEnds, OuterShape, settings_of, whole_interfaces
 from tests.doubles.config import PSK, configured, proxy_id, tunnel
 
 GCM, CBC = parse_suite("aes128gcm16"), parse_suite("aes256-sha256")
@@ -23,12 +23,12 @@ PEER, PEER6 = ip_address("192.0.2.2"), ip_address("2001:db8::2")
 def table():
     made = MtuTable()
     for remote, link in ((PEER, 1500), (PEER6, 1500)):
-        made.paths[remote] = PathMtu(remote.version, link, Intervals(), 0.0)
+        made.paths[OuterEnds(remote)] = PathMtu(remote.version, link, Intervals(), 0.0)
     return made
 
 
 def narrow(table, remote, octets):
-    assert table.paths[remote].reported(octets, 1000.0)
+    assert table.paths[OuterEnds(remote)].reported(octets, 1000.0)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_change_of_the_path_is_one_for_the_tunnels_that_it_binds(table, config
     for each in tunnels:
         table.set_shapes(each, {OuterShape(GCM, True, PEER)})
     narrow(table, PEER, 1400)
-    assert table.bound(PEER) == {"t0", "t1"}
+    assert table.bound(OuterEnds(PEER)) == {"t0", "t1"}
     assert [table.update(each) for each in tunnels] == [True, True]
     assert [table.update(each) for each in tunnels] == [False, False], "it is known already"
     assert table["t0"] == inner_mtu(1400, GCM, "udp", 4)
@@ -82,14 +82,14 @@ def test_whom_a_path_binds(table, one, line, remote, bound):
     table.set_shapes(one(line), {OuterShape(GCM, True, remote)})
     narrow(table, remote, 1400)
     table.update(one(line))
-    assert (table.bound(remote) == {"t0"}) is bound
+    assert (table.bound(OuterEnds(remote)) == {"t0"}) is bound
     assert (table["t0"] == inner_mtu(1400, GCM, "udp", remote.version)) is bound
 
 
 def test_a_tunnel_that_moves_to_another_peer_leaves_the_path(table, one):
     table.set_shapes(one(), {OuterShape(GCM, True, PEER)})
     table.set_shapes(one(), {OuterShape(GCM, True, PEER6)})
-    assert (table.bound(PEER), table.bound(PEER6)) == (set(), {"t0"})
+    assert (table.bound(OuterEnds(PEER)), table.bound(OuterEnds(PEER6))) == (set(), {"t0"})
 
 
 def test_a_tunnel_that_is_gone_is_forgotten(table, config):
@@ -97,7 +97,7 @@ def test_a_tunnel_that_is_gone_is_forgotten(table, config):
     for each in both.tunnels:
         table.set_shapes(each, {OuterShape(GCM, True, PEER)})
     table.forget(replace(both, tunnels=both.tunnels[:1]))
-    assert (list(table), table.bound(PEER), table.shapes("t1")) == (["t0"], {"t0"}, set())
+    assert (list(table), table.bound(OuterEnds(PEER)), table.shapes("t1")) == (["t0"], {"t0"}, set())
 
 
 # ---- who needs to know
@@ -138,7 +138,7 @@ def test_a_policy_for_ports_is_such_a_rule(tmp_path, table):
 def test_the_kernel_fragments_bare_esp_where_ipv6_of_1280_octets_no_longer_fits(table, one, octets, udp, needed):
     table.set_shapes(one(), {OuterShape(GCM, udp, PEER6)})
     narrow(table, PEER6, octets)
-    assert table.needs_fragments(PEER6) is needed
+    assert table.needs_fragments(OuterEnds(PEER6)) is needed
 
 
 @pytest.mark.parametrize(("octets", "udp", "needed"), [(1500, False, False), (1499, False, True), (1499, True, False)])
@@ -146,13 +146,13 @@ def test_it_does_so_where_packets_stay_whole_and_a_later_hop_takes_less(table, c
     table.set_shapes(config(keys=TO_PORT + PSK).tunnels[0], {OuterShape(GCM, udp, PEER6)})
     if octets < 1500:
         narrow(table, PEER6, octets)
-    assert table.needs_fragments(PEER6) is needed
+    assert table.needs_fragments(OuterEnds(PEER6)) is needed
 
 
 def test_never_over_ipv4(table, one):
     table.set_shapes(one(), {OuterShape(GCM, False, PEER)})
     narrow(table, PEER, 700)
-    assert not table.needs_fragments(PEER)
+    assert not table.needs_fragments(OuterEnds(PEER))
 
 
 def test_status_tells_both_sizes_and_no_path_without_a_peer(table, one):

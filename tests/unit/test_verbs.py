@@ -16,6 +16,8 @@ from ipsec_dp.gateway.control import ControlServer
 from ipsec_dp.gateway.explain import HoldingChild
 from ipsec_dp.gateway.messages import ReloadRefusal
 from ipsec_dp.gateway.verbs import GatewayVerbs
+from ipsec_dp.host.decision import Way
+from ipsec_dp.host.filters import Filter
 from tests.unit.gateway_doubles import Calls, config_of
 
 
@@ -23,8 +25,16 @@ async def nothing() -> None:
     pass
 
 
-async def ipsec1(*_: Any) -> str:
-    return "ipsec1"
+async def ipsec1(*_: Any) -> Way:
+    return Way("ipsec1")
+
+
+async def nobody() -> set[Any]:
+    return set()
+
+
+async def unfiltered() -> Filter:
+    return Filter(())
 
 
 async def refusal(path: Path) -> ReloadRefusal:
@@ -38,7 +48,7 @@ def site(tmp_path):
     child = HoldingChild(0x1001, 0x2001, "10.1.0.0/16 <-> 10.3.0.0/16")
     inspection = Calls("inspection", children_holding=[child])
     engine = SimpleNamespace(ike=ike, inspection=inspection, reloader=Calls("reloader", reload=refusal))
-    host = SimpleNamespace(peers=Calls("peers", interface_to=ipsec1))
+    host = SimpleNamespace(peers=Calls("peers", way=ipsec1, own_addresses=nobody), guard=Calls("guard", host_filter=unfiltered))
     return SimpleNamespace(config=config, engine=engine, ike=ike, host=host, down=nothing)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.ike import certificates
 from ipsec_dp.ike.certificates import CertificateError
+from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2.payloads import CERT_X509_SIGNATURE, Certificate, CertificateRequest
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def certificate_request(trust: Trust) -> CertificateRequest:
 
 def from_payloads(payloads: Sequence[Certificate]) -> tuple[x509.Certificate, ...]:
     """What the peer sent, its own certificate first. Encodings other than X.509 Signature are refused, URLs among them."""
-    if len(payloads) <= certificates.MAX_CERTIFICATES:  # more are refused for their number
+    if len(payloads) <= LIMITS.certificates:  # more are refused for their number
         for payload in payloads:
             if payload.encoding != CERT_X509_SIGNATURE:
                 raise CertificateError(f"certificate encoding {payload.encoding} is not admitted (never fetched from a URL)")

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Action, Cause, Event, Kind, MovePath, Origin, ReleaseSpi, Report
 from ipsec_dp.ike.nat import Nat
+from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.v2.deadlines import Deadlines
 from ipsec_dp.ike.v2.exchanges import Queue, Request, Window
 from ipsec_dp.ike.v2.sa import State
+from ipsec_dp.util.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,13 +43,13 @@ class IkeHost(Protocol):
     def next_child(self) -> int:
         """A number for a CHILD_SA, never given twice."""
 
-    def spawn(self, candidates: tuple[Peer, ...], sa: IkeSa, path: Path, now: float) -> Context:
+    def spawn(self, candidates: Candidates, sa: IkeSa, path: Path, now: float) -> Context:
         """A further IKE SA, in state NEW: one that is to take the place of the one that asks."""
 
     def first_contact(self, context: Context) -> bool:
         """True when no other IKE SA of ours is between the same identities, nor begun from there: INITIAL_CONTACT may be sent."""
 
-    def expected(self, candidates: tuple[Peer, ...]) -> tuple[Peer, ...]:
+    def expected(self, peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
         """What the tunnels of these say now; without those that are gone."""
 
     def configured(self, peer: Peer) -> Peer:
@@ -97,6 +99,7 @@ class Handshake:
     """IKE_SA_INIT as it went."""
 
     request_key: tuple[bytes, Endpoint]  # by which a duplicate request finds its way
+    candidates: Candidates  # who it may be
     nonces: tuple[bytes, bytes] = (b"", b"")  # Ni, Nr, for AUTH
     messages: tuple[bytes, bytes] = (b"", b"")  # request and response as sent, for AUTH
     other_request: bytes = b""  # the peer's same request with a COOKIE, or without the one that the first had
@@ -145,16 +148,16 @@ class StepsAfterReply:
 class Context(ABC):
     """One IKE SA as its handlers see it."""
 
-    def __init__(self, host: IkeHost, candidates: tuple[Peer, ...], sa: IkeSa, path: Path, now: float) -> None:
+    def __init__(self, host: IkeHost, candidates: Candidates, sa: IkeSa, path: Path, now: float) -> None:
         """`candidates`: who it may be; one when we initiate, and once IKE_AUTH has shown who."""
         sa.started = now
         self.host = host
-        self.candidates = candidates
+        self.peer = candidates.peers[0]  # who it is, or the likeliest before IKE_AUTH
         self.sa = sa
         self.path = path
         self.nat = Nat()
         self.abilities = Abilities()
-        self.handshake = Handshake((sa.spi_i, path.remote))
+        self.handshake = Handshake((sa.spi_i, path.remote), candidates)
         self.ends = Ends(called=sa.initiator)
         self.window: Window[Task] = Window()
         self.queue: Queue[Task] = Queue()
@@ -173,11 +176,6 @@ class Context(ABC):
     @abstractmethod
     def state(self) -> State:
         """Where it stands; `enter` alone changes it."""
-
-    @property
-    def peer(self) -> Peer:
-        """Who it is, or the likeliest before IKE_AUTH."""
-        return self.candidates[0]
 
     @property
     def alive(self) -> bool:
@@ -219,6 +217,10 @@ class Context(ABC):
             yield self.window.outstanding.task
         yield from self.queue.waiting
 
+    def settle_on(self, peer: Peer) -> None:
+        """It is known who it is."""
+        self.peer, self.handshake.candidates = peer, Candidates((peer,))
+
     # ---- what a handler has done by others
 
     def emit(self, *actions: Action) -> None:
@@ -231,7 +233,7 @@ class Context(ABC):
 
     def report(self, kind: Kind, text: str, *, cause: Cause | None = None, child: int | None = None, again: bool = False) -> None:
         spis = self.sa.spi_i, self.sa.spi_r
-        self.emit(Report(Event(kind, self.peer.tunnel, *spis, self.exchange, text, cause, child, again, self.origin)))
+        self.emit(Report(Event(kind, self.peer.tunnel, *spis, self.exchange, shown(text), cause, child, again, self.origin)))
 
     def release_spi(self, spi: int) -> None:
         self.emit(ReleaseSpi(spi))

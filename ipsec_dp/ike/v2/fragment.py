@@ -10,10 +10,11 @@ from typing import Final
 from ipsec_dp.ike.environment import Rng
 from ipsec_dp.ike.octets import Writer
 from ipsec_dp.ike.peer import DEFAULT_DATAGRAM
+from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2.message import Header, build_chain
 from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Payload
 from ipsec_dp.ike.v2.protect import Protection, seal_payload
-from ipsec_dp.ike.v2.wire import FRAGMENT_TIMEOUT, IKE_HEADER, MAX_FRAGMENTS, MAX_MESSAGE, PAYLOAD_HEADER
+from ipsec_dp.ike.v2.wire import FRAGMENT_TIMEOUT, IKE_HEADER, MAX_FRAGMENTS, PAYLOAD_HEADER
 
 _IP_HEADER: Final = {4: 20, 6: 40}
 _UDP_HEADER: Final = 8
@@ -110,7 +111,7 @@ class Reassembler:
         if piece.total < partial.total or piece.number in partial.pieces:
             return None
         partial.octets += len(plaintext)
-        if partial.octets > MAX_MESSAGE:
+        if partial.octets > LIMITS.fragment_octets:
             self._partial = None
             return None
         partial.pieces[piece.number] = (piece.first_inner, plaintext)

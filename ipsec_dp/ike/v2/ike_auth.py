@@ -9,8 +9,9 @@ from ipsec_dp.ike import auth, certificates, identity
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.auth import AuthenticationError, method_text
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType
-from ipsec_dp.ike.peer import SharedKeyAuth
+from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
 from ipsec_dp.ike.proposal import Proposal, ProtocolId, select
+from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2 import child_create, child_respond
 from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request, from_payloads
 from ipsec_dp.ike.v2.context import Task
@@ -180,16 +181,12 @@ def _authenticate(context: Context, received: ReceivedMessage) -> Authentication
     if claimed is None or proof is None:
         raise AuthenticationError("it wants to authenticate by EAP, which is not offered here")
     theirs = Identity.from_wire(claimed.id_type, claimed.data)
-    expected = context.host.expected(context.candidates)
-    if not expected:
-        raise IdentityError("no tunnel expects anybody from there any more")
-    context.candidates = expected
-    peer = _choose(context, theirs, message, received.path.remote)
-    context.candidates = (peer,)
+    proven = _proven(context, _fitting(context, theirs, message), theirs, claimed.body(), proof, received)
     _, suite, _ = _keys(context)
-    if not _admits_suite(peer, suite):
-        raise AuthenticationError(f"tunnel {peer.tunnel} does not admit the IKE proposal {suite}")
-    _check(context, peer, theirs, claimed.body(), proof, message, received.now)
+    admitting = [peer for peer in proven if _admits_suite(peer, suite)]
+    if not admitting:
+        raise AuthenticationError(f"tunnel {proven[0].tunnel} does not admit the IKE proposal {suite}")
+    context.settle_on(_choose(admitting, message))
     context.ends.identities, context.path = (own_identity(context), theirs), received.path
     if not context.host.admits(context):
         raise AuthenticationError(f"{theirs} has an IKE SA already, and unique = keep")
@@ -204,21 +201,57 @@ def _admits_suite(peer: Peer, suite: IkeSuite) -> bool:
     return select(peer.ike_proposals, (Proposal(1, ProtocolId.IKE, b"", transforms),)) is not None
 
 
-def _choose(context: Context, theirs: Identity, message: Message, remote: Endpoint) -> Peer:
-    """The tunnel that expects this identity; of several the one meant by IDr, or else by the traffic selectors."""
-    fitting = [peer for peer in context.candidates if expected_identity(peer, remote).matches(theirs)]
-    if not fitting:
-        expected = expected_identity(context.peer, remote)
-        raise IdentityError(identity.explain_mismatch(expected, theirs))
+def _fitting(context: Context, theirs: Identity, message: Message) -> list[Peer]:
+    """The tunnels that expect this identity, those that are meant by IDr first."""
+    address = address_identity(context.path.remote)
+    peers = context.host.expected(context.handshake.candidates.expecting(theirs, address))
+    if not peers:
+        raise IdentityError(identity.explain_mismatch(expected_identity(context.peer, context.path.remote), theirs))
     meant, default = message.get(IdentificationResponder), address_identity(context.path.local)
     wanted = None if meant is None else Identity.from_wire(meant.id_type, meant.data)
+    fitting = sorted(peers, key=lambda peer: wanted is not None and not (peer.local_id or default).matches(wanted))
+    context.peer = fitting[0]  # whom events name
+    return fitting
+
+
+def _proven(
+    context: Context,
+    fitting: list[Peer],
+    theirs: Identity,
+    body: bytes,
+    proof: Authentication,
+    received: ReceivedMessage,
+) -> list[Peer]:
+    """Those of the tunnels that AUTH holds for: several may have one key, or trust one authority. It comes before all else."""
+    proven: list[Peer] = []
+    refused: AuthenticationError | None = None
+    checked: dict[object, bool] = {}
+    for peer in fitting[: LIMITS.proofs]:
+        what: object = peer.auth.trust if isinstance(peer.auth, SignatureAuth) else peer.tunnel
+        if what not in checked and len(checked) < LIMITS.proofs:
+            try:
+                _check(context, peer, theirs, body, proof, received.message, received.now)
+            except AuthenticationError as error:
+                refused, checked[what] = refused or error, False
+            else:
+                checked[what] = True
+        if checked.get(what):
+            proven.append(peer)
+    if not proven:
+        raise refused or AuthenticationError("no tunnel expects it")
+    return proven
+
+
+def _choose(proven: list[Peer], message: Message) -> Peer:
+    """Of the tunnels that are meant most, the one that carries what the traffic selectors ask for."""
     tsi, tsr = message.get(TrafficSelectorsInitiator), message.get(TrafficSelectorsResponder)
 
-    def misses(peer: Peer) -> tuple[bool, bool]:
-        carries = tsi is not None and tsr is not None and permitted(peer.proxy_ids, tsr.selectors, tsi.selectors, 1)
-        return wanted is not None and not (peer.local_id or default).matches(wanted), not carries
+    def carries(peer: Peer) -> bool:
+        return tsi is not None and tsr is not None and bool(permitted(peer.proxy_ids, tsr.selectors, tsi.selectors, 1))
 
-    return min(fitting, key=misses)
+    if len(proven) == 1:
+        return proven[0]
+    return next((peer for peer in proven if carries(peer)), proven[0])
 
 
 # --- both roles ------------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.auth import hash_algorithms_data, parse_hash_algorithms
 from ipsec_dp.ike.certificates import Trust
 from ipsec_dp.ike.nat import detect, detection_hash
-from ipsec_dp.ike.peer import SignatureAuth
 from ipsec_dp.ike.v2 import ike_auth, keymat
 from ipsec_dp.ike.v2.cert_payloads import certificate_request
 from ipsec_dp.ike.v2.context import Task
@@ -25,6 +24,7 @@ from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.peer_table import Candidates
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message
@@ -107,10 +107,10 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
     if sa is None or ke is None or peer_nonce is None:
         return []
-    found = ((peer, proposal.select(peer.ike_proposals, sa.proposals)) for peer in context.candidates)
-    peer, chosen = next(((peer, choice) for peer, choice in found if choice is not None), (context.peer, None))
+    found = ((peer, proposal.select(peer.ike_proposals, sa.proposals)) for peer in context.handshake.candidates.offers)
+    context.peer, chosen = next(((peer, choice) for peer, choice in found if choice is not None), (context.peer, None))
     if chosen is None:
-        text = proposal.explain_mismatch(peer.ike_proposals, sa.proposals)
+        text = proposal.explain_mismatch(context.peer.ike_proposals, sa.proposals)
         context.report(Kind.IKE_FAILED, f"no IKE proposal in common with {received.path.remote}: {text}", cause=Cause.PROPOSAL)
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
     suite = proposal.ike_suite(chosen)
@@ -119,7 +119,6 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     rng = context.host.environment.rng
     public, secret = dh.respond(suite.group, ke.data, rng)
     own_nonce = nonce(rng)
-    context.candidates = (peer, *(other for other in context.candidates if other is not peer))
     context.sa.spi_r = nonzero_spi(rng)
     establish_keys(context, suite, (peer_nonce.data, own_nonce), secret)
     _note_abilities(context, message)
@@ -129,17 +128,15 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
         KeyExchangePayload(suite.group.id, public),
         Nonce(own_nonce),
         *_nat_detection(context, context.sa.spi_i, context.sa.spi_r),
-        *_certificate_request(context.candidates),
+        *_certificate_request(context.handshake.candidates),
         *([Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)] if context.abilities.fragmentation else []),
         *([Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, hash_algorithms_data())] if context.abilities.hashes is not None else []),
     ]
 
 
-def _certificate_request(candidates: tuple[Peer, ...]) -> list[Payload]:
+def _certificate_request(candidates: Candidates) -> list[Payload]:
     """CERTREQ of every tunnel that it may turn out to be: many initiators send a certificate only when asked (RFC 7296 §1.2)."""
-    trusts = [peer.auth.trust for peer in candidates if isinstance(peer.auth, SignatureAuth)]
-    authorities = dict.fromkeys(authority for trust in trusts for authority in trust.authorities)
-    return [certificate_request(Trust(tuple(authorities)))] if trusts else []
+    return [certificate_request(Trust(candidates.authorities))] if candidates.authorities else []
 
 
 def _nat_detection(context: Context, spi_i: bytes, spi_r: bytes) -> list[Payload]:

@@ -156,7 +156,7 @@ def _successor(context: Context, sa: IkeSa, suite: IkeSuite, nonces: tuple[bytes
     sa.install(suite, keymat.ike_keys(suite, seed, *nonces, sa.spi_i, sa.spi_r))
     for used in (seed, secret):
         used[:] = bytes(len(used))
-    new = context.host.spawn(context.candidates, sa, context.path, now)
+    new = context.host.spawn(context.handshake.candidates, sa, context.path, now)
     new.enter(State.PROVISIONAL)  # until it is decided that this is the one
     sa.established_at, sa.lowest_nonce = now, min(nonces)
     new.ends = Ends(context.ends.called, context.ends.identities, context.ends.certificates)

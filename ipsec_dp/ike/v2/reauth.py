@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ipsec_dp.ike.actions import Cause
+from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2 import delete
 from ipsec_dp.ike.v2.sa import ChildState, IkeSa, State, nonzero_spi
@@ -38,7 +39,7 @@ def due(old: Context, now: float) -> None:
 def _begin(old: Context, now: float) -> None:
     peer = old.host.configured(old.peer)
     sa = IkeSa(initiator=True, spi_i=nonzero_spi(old.host.environment.rng))
-    new = old.host.spawn((peer,), sa, old.path, now)
+    new = old.host.spawn(Candidates((peer,)), sa, old.path, now)
     new.succession.before, old.succession.after = old, new
     up = [child for child in old.children.values() if child.state is ChildState.UP]
     new.coverage.wanted = tuple(p for p in peer.proxy_ids if children.serves(up, p, peer.proxy_ids)) or peer.proxy_ids

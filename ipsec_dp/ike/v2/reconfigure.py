@@ -25,7 +25,7 @@ def reconfigure(context: Context, peer: Peer | None, effect: Effect, now: float)
         withdraw(context, now)
         return
     interval, before = peer.liveness.interval_s, context.peer.liveness.interval_s
-    context.candidates = tuple(peer if one.tunnel == peer.tunnel else one for one in context.candidates)
+    context.settle_on(peer)
     if context.state is not State.ESTABLISHED:
         return
     if interval != before:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike.actions import Action, Cause, Kind, Path
 from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.v2 import delete, reauth, receiving, timers, transitions
 from ipsec_dp.ike.v2.context import Context, Task
 from ipsec_dp.ike.v2.errors import IntegrityError
@@ -75,6 +76,12 @@ class IkeSession(Context):
             self._expired(now)
         if self.state is State.ESTABLISHED and not self.succession.handed_over:
             timers.due(self, now)
+        self.send_next(now)
+        return self.take()
+
+    def check_liveness(self, now: float) -> list[Action]:
+        """Asks the peer now."""
+        timers.check_liveness(self, now)
         self.send_next(now)
         return self.take()
 
@@ -192,9 +199,9 @@ class IkeSession(Context):
 
 def initiator(host: IkeHost, peer: Peer, path: Path, now: float) -> IkeSession:
     """A session that is going to call `peer`."""
-    return IkeSession(host, (peer,), IkeSa(initiator=True, spi_i=nonzero_spi(host.environment.rng)), path, now)
+    return IkeSession(host, Candidates((peer,)), IkeSa(initiator=True, spi_i=nonzero_spi(host.environment.rng)), path, now)
 
 
-def responder(host: IkeHost, candidates: tuple[Peer, ...], spi_i: bytes, path: Path, now: float) -> IkeSession:
+def responder(host: IkeHost, candidates: Candidates, spi_i: bytes, path: Path, now: float) -> IkeSession:
     """A session for an IKE_SA_INIT request of somebody who may be one of `candidates`; it comes to life by `receive`."""
     return IkeSession(host, candidates, IkeSa(initiator=False, spi_i=spi_i, spi_r=NO_SPI), path, now)

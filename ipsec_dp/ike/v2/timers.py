@@ -126,7 +126,14 @@ def _check(context: Context, now: float) -> None:
     deadlines.heard = max([deadlines.heard, *(activity(number).received for number in context.children)])
     deadlines.check_at = max(deadlines.heard, now - interval) + interval
     if deadlines.check_at <= now:
-        deadlines.check_at = now + interval
+        check_liveness(context, now)
+
+
+def check_liveness(context: Context, now: float) -> None:
+    """Ask now, unless any request of ours asks already."""
+    interval = context.peer.liveness.interval_s
+    if interval:
+        context.deadlines.check_at = now + interval
         if not any(context.pending()):
             context.enqueue(LivenessCheck(context.peer.liveness.retries))
 

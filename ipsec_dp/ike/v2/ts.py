@@ -92,21 +92,33 @@ def explain_mismatch(
 def permitted(
     configured: Sequence[ProxyId], local: Sequence[TrafficSelector], remote: Sequence[TrafficSelector], most: int
 ) -> tuple[ProxyId, ...]:
-    """What of `local` × `remote` is configured: TS payloads multiply, a configuration lists pairs. At most `most` of them."""
+    """What of `local` × `remote` is configured: TS payloads multiply, a configuration lists pairs. At most `most` of them.
+
+    Each side is cut down first, and only what can stand together is multiplied: it costs as much as the payloads are long.
+    """
     found: dict[ProxyId, None] = {}
     for proxy_id in configured:
-        for mine in local:
-            left = proxy_id.local.intersection(mine)
-            if left is None:
-                continue
-            for theirs in remote:
-                right = proxy_id.remote.intersection(theirs)
-                if right is not None and left.version == right.version and _agree(left, right):
-                    found[ProxyId(left, right)] = None
-                    if len(found) == most:
-                        return tuple(found)
+        lefts, rights = _common(proxy_id.local, local), _common(proxy_id.remote, remote)
+        fitting: dict[tuple[int, int], list[TrafficSelector]] = {}
+        for right in rights:
+            fitting.setdefault((right.version, right.protocol), []).append(right)
+        for left in lefts:
+            for right in _beside(left, rights, fitting):
+                found[ProxyId(left, right)] = None
+                if len(found) == most:
+                    return tuple(found)
     return tuple(found)
 
 
-def _agree(left: TrafficSelector, right: TrafficSelector) -> bool:
-    return left.protocol == right.protocol or ANY_PROTOCOL in (left.protocol, right.protocol)
+def _common(mine: TrafficSelector, offered: Sequence[TrafficSelector]) -> list[TrafficSelector]:
+    """What is in both, each once."""
+    return list(dict.fromkeys(both for theirs in offered if (both := mine.intersection(theirs)) is not None))
+
+
+def _beside(
+    left: TrafficSelector, rights: list[TrafficSelector], fitting: dict[tuple[int, int], list[TrafficSelector]]
+) -> list[TrafficSelector]:
+    """Those of the same IP version and a protocol that agrees."""
+    if left.protocol == ANY_PROTOCOL:
+        return [right for right in rights if right.version == left.version]
+    return [right for protocol in (left.protocol, ANY_PROTOCOL) for right in fitting.get((left.version, protocol), ())]

@@ -2,6 +2,9 @@
 
 Each is started with configurations that the caller gives as text, keeps everything it needs below a directory of its own, and is
 ended by its process id. What they have in common is here.
+
+A peer is the host's own program, or one in UNPACKED: there `make setup-dev` unpacks what would be a service of the host if it were
+installed. Such a program runs with the /usr of that directory, so that it finds its libraries and plugins.
 """
 
 from __future__ import annotations
@@ -9,17 +12,19 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ipsec_dp.rig.netns import Namespace
 
 SEARCH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+UNPACKED = Path(sys.prefix) / "peers"  # /usr, and `packages`: a line for each, its name and version
 STOP_SECONDS = 5.0
 POLL_S = 0.02
 
@@ -28,12 +33,32 @@ class PeerError(Exception):
     """A peer is not installed, did not start, or did not do what it was asked to; the text holds what it logged."""
 
 
-def find(program: str, package: str) -> str:
-    """The path of a program. PeerError with the line that installs it."""
-    path = shutil.which(program, path=SEARCH)
+def find(program: str, package: str, search: str = SEARCH) -> str:
+    """The path of a program in a directory of `search`: the unpacked one, else the host's. PeerError with what brings it."""
+    unpacked = os.pathsep.join(f"{UNPACKED}{directory}" for directory in search.split(os.pathsep) if directory.startswith("/"))
+    path = shutil.which(program, path=unpacked) or shutil.which(program, path=search)
     if path is None:
-        raise PeerError(f"{program} is not installed: apt-get install -y --no-install-recommends {package}")
+        raise PeerError(
+            f"{program} is not installed: `make setup-dev` unpacks it beside the system; to install it, services and all:  "
+            f"apt-get install -y --no-install-recommends {package}"
+        )
     return path
+
+
+def is_unpacked(path: str) -> bool:
+    """Whether `find` found the program in UNPACKED."""
+    return Path(path).is_relative_to(UNPACKED)
+
+
+def version(package: str) -> str:
+    """Name and version of a Debian package that peers run from, "" when there is none."""
+    for line in (UNPACKED / "packages").read_text().splitlines() if (UNPACKED / "packages").exists() else ():
+        if line.partition(" ")[0] == package:
+            return line
+    if shutil.which("dpkg-query") is None:
+        return ""
+    command = ("dpkg-query", "-W", "-f", "${Package} ${Version}", package)
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def output_of(*argv: str, stdin: str = "", seconds: float = 20.0) -> str:
@@ -63,6 +88,7 @@ class Daemon:
     namespace: Namespace
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
+    unpacked: bool = False  # its programs, or what they were copied from, are in UNPACKED
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -75,9 +101,12 @@ class Daemon:
 
     def argv(self, *argv: str) -> list[str]:
         """The command line that runs `argv` in the peer's mount namespace; each step replaces the one before, the pid stays."""
-        script = 'mount --bind "$0" /run && exec "$@"'
+        script = 'mount --bind "$0" /run && if [ -n "$1" ]; then mount --bind "$1" /usr; fi && shift && exec "$@"'
         settings = [f"{name}={value}" for name, value in self.environment.items()]
-        return ["unshare", "--mount", "sh", "-c", script, str(self.run_directory), "env", *settings, *argv]
+        usr = str(UNPACKED / "usr") if self.unpacked else ""
+        if is_unpacked(argv[0]):  # UNPACKED itself may be below the /usr that is covered
+            argv = (f"/{Path(argv[0]).relative_to(UNPACKED)}", *argv[1:])
+        return ["env", *settings, "unshare", "--mount", "sh", "-c", script, str(self.run_directory), usr, *argv]
 
     def start(self, *argv: str) -> None:
         """Starts it; a program that was started before must have ended."""

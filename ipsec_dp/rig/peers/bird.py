@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ipsec_dp.rig.peers import Daemon, PeerError, find
+from ipsec_dp.rig.netns import NetnsError
+from ipsec_dp.rig.peers import Daemon, PeerError, find, is_unpacked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +40,9 @@ class Bird:
         conf.write_text(self.configuration)
         self.socket.unlink(missing_ok=True)
         files = ("-c", str(conf), "-s", str(self.socket), "-P", str(self.directory / "bird.pid"))
-        self.daemon.start(find("bird", PACKAGES), "-f", *files)
+        bird = find("bird", PACKAGES)
+        self.daemon.unpacked = is_unpacked(bird)
+        self.daemon.start(bird, "-f", *files)
         self.daemon.wait_for(self._answers, START_SECONDS, "up")
 
     def _answers(self) -> bool:
@@ -51,10 +54,10 @@ class Bird:
 
     def show(self, what: str) -> str:
         """What `birdc show WHAT` prints. PeerError when it refuses."""
-        done = self.namespace.run(find("birdc", PACKAGES), "-r", "-s", str(self.socket), "show", *what.split(), check=False)
-        if done.returncode != 0:
-            raise PeerError(f"{self.namespace.label}: birdc show {what}: {done.stdout}{done.stderr}\n{self.text()}")
-        return done.stdout
+        try:
+            return self.daemon.run(find("birdc", PACKAGES), "-r", "-s", str(self.socket), "show", *what.split())
+        except NetnsError as error:
+            raise PeerError(f"{error}\n{self.text()}") from error
 
     def text(self) -> str:
         """Its log."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ipsec_dp.rig.peers import Daemon, find, output_of
+from ipsec_dp.rig.peers import Daemon, find, is_unpacked, output_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +44,7 @@ class OpenVpn:
         program = find("openvpn", PACKAGES)
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "openvpn.conf").write_text(self.configuration)
+        self.daemon.unpacked = is_unpacked(program)
         self.daemon.start(program, "--cd", str(self.directory), "--config", "openvpn.conf")
         self.daemon.wait_for(self._has_interface, START_SECONDS, "up")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from ipsec_dp.rig.netns import NetnsError
-from ipsec_dp.rig.peers import Daemon, PeerError, find
+from ipsec_dp.rig.peers import Daemon, PeerError, find, is_unpacked
 from ipsec_dp.rig.peers.vici import Message, Vici, ViciError
 
 if TYPE_CHECKING:
@@ -45,13 +45,6 @@ charon {{
     }}
 }}
 """
-
-
-def _charon() -> str:
-    path = shutil.which("charon", path=CHARON_DIRECTORIES)
-    if path is None:
-        raise PeerError(f"strongSwan's charon is not installed: apt-get install -y --no-install-recommends {PACKAGES}")
-    return path
 
 
 @dataclass
@@ -91,7 +84,9 @@ class StrongSwan:
             self.credentials(kind)
         (self.directory / "strongswan.conf").write_text(STRONGSWAN_CONF + self.strongswan_conf)
         self.socket.unlink(missing_ok=True)
-        self.daemon.start(self._copied("charon", _charon()))
+        charon = find("charon", PACKAGES, CHARON_DIRECTORIES)
+        self.daemon.unpacked = is_unpacked(charon)
+        self.daemon.start(self._copied("charon", charon))
         self.daemon.wait_for(self._listens, START_SECONDS, "up")
         self.load(self.swanctl_conf)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ipsec_dp.rig.netns import NetnsError
-from ipsec_dp.rig.peers import Daemon, PeerError, find, output_of
+from ipsec_dp.rig.peers import Daemon, PeerError, find, is_unpacked, output_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +51,7 @@ class WireGuard:
         (self.directory / "wireguard.conf").touch(mode=0o600)
         (self.directory / "wireguard.conf").write_text(self.configuration)
         socket = self.daemon.run_directory / "wireguard" / f"{self.interface}.sock"
+        self.daemon.unpacked = is_unpacked(program) or is_unpacked(wg)
         self.daemon.start(program, "--foreground", self.interface)
         self.daemon.wait_for(socket.exists, START_SECONDS, "up")
         try:

@@ -1,0 +1,157 @@
+"""Peers that lie behind another tunnel (RFC 4301 Appendix E): found here and refused, for our ESP is not sealed a second time.
+
+What we send to a peer is marked and passes by all tunnels. To a peer inside the remote addresses of another tunnel that would be
+beside that tunnel, although policy says to protect it. Whoever reaches such a peer directly says so by a bypass policy. A tunnel
+for everything (a default route) says nothing of where a peer is, so there it is told and not refused.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from ipsec_dp.config.model import Config, Policy, Route, Tunnel
+    from ipsec_dp.ipsec.addresses import Address, AddressRange, Network
+    from ipsec_dp.ipsec.selectors import SelectorPair
+
+ESP, UDP = 50, 17
+OUTER_PORTS = (500, 4500)
+OTHERS_MAX = 8  # tunnels looked at over the same prefix: thousands may have one
+
+
+class Holder(NamedTuple):
+    """A tunnel that a peer lies behind, and the prefix of it that holds the peer."""
+
+    tunnel: str
+    prefix: Network
+
+    def refusal(self, peer: Address) -> str:
+        """Why there is no tunnel to this peer, and what would be right."""
+        return (
+            f'the peer {peer} lies behind tunnel "{self.tunnel}", which protects {self.prefix}; a tunnel inside it is not made, '
+            f"and beside it nothing may leave: {self.remedy(peer)}"
+        )
+
+    def remedy(self, peer: Address) -> str:
+        return f'take it out of what "{self.tunnel}" protects, or, where it is reached directly, {self.bypass(peer)}'
+
+    @staticmethod
+    def bypass(peer: Address) -> str:
+        """The policy by which a person says that a peer is reached directly."""
+        return f'write a [[policy]] with action = "bypass", protocol = 50 and remote = "{peer}/{peer.max_prefixlen}"'
+
+
+class _Cover(NamedTuple):
+    """One rule over a prefix. `order`: its place in the policy database. `tunnel` None: a bypass."""
+
+    order: int
+    tunnel: str | None
+    selector: SelectorPair
+
+    def on_this_side(self, peer: Address) -> bool:
+        """Where local and remote overlap, remote is what is not local (as `host.guard.separate` has it)."""
+        return self.selector.local.contains(peer) and not self.selector.local.covers(self.selector.remote)
+
+
+def _is_outer(selector: SelectorPair) -> bool:
+    """Whether ESP or IKE of this host may be what it holds, as far as protocol and ports tell."""
+    protocol, ports = selector.protocol, selector.remote_ports
+    if protocol.low <= ESP <= protocol.high:
+        return True
+    return protocol.low <= UDP <= protocol.high and any(ports.low <= port <= ports.high for port in OUTER_PORTS)
+
+
+class Nesting:
+    """What lies behind which tunnel. Asked for each peer of thousands of tunnels, so prefixes are looked up by their length."""
+
+    def __init__(self, policies: Sequence[Policy], tunnels: Sequence[Tunnel], routes: Iterable[Route]) -> None:
+        self._tunnels = {tunnel.name: tunnel for tunnel in tunnels}
+        self._covers: dict[tuple[int, int], dict[int, list[_Cover]]] = {}  # by IP version and length, then by address
+        routed = _routed(tunnels, routes)
+        order = 0
+        for policy in policies:
+            for selector in policy.selectors:
+                order += 1
+                if policy.action == "bypass" or policy.tunnel in self._tunnels:
+                    self._add(order, None if policy.action == "bypass" else policy.tunnel, selector, routed)
+        for tunnel in tunnels:
+            for selector in tunnel.selectors:
+                order += 1
+                self._add(order, tunnel.name, selector, routed)
+
+    @classmethod
+    def of(cls, config: Config) -> Nesting:
+        return cls(config.policies, config.tunnels, config.routes)
+
+    def _add(self, order: int, tunnel: str | None, selector: SelectorPair, routed: Mapping[str, list[Network]]) -> None:
+        if not _is_outer(selector):
+            return
+        prefixes = _prefixes(selector.remote)
+        if tunnel is not None and (0, 0) in prefixes:  # the routes say what of it is meant
+            prefixes = [
+                (prefix.prefixlen, int(prefix.network_address))
+                for prefix in routed.get(tunnel, ())
+                if prefix.version == selector.version
+            ]
+        for length, low in prefixes:
+            covers = self._covers.setdefault((selector.version, length), {}).setdefault(low, [])
+            if tunnel is None or sum(cover.tunnel not in (None, tunnel) for cover in covers) < OTHERS_MAX:
+                covers.append(_Cover(order, tunnel, selector))
+
+    def _over(self, peer: Address) -> Iterator[tuple[_Cover, int]]:
+        """Every rule over a peer with the length of its prefix, the longest first."""
+        for version, length in sorted(self._covers, reverse=True):
+            if version == peer.version:
+                rest = peer.max_prefixlen - length
+                for cover in self._covers[version, length].get(int(peer) >> rest << rest, ()):
+                    yield cover, length
+
+    def _first(self, peer: Address, local: Address | None, shortest: int, exempt: Callable[[Tunnel], bool]) -> Holder | None:
+        bypass, found = inf, list[tuple[int, str, int]]()
+        for cover, length in self._over(peer):
+            if cover.tunnel is not None:
+                if length >= shortest and not cover.on_this_side(peer) and not exempt(self._tunnels[cover.tunnel]):
+                    found.append((cover.order, cover.tunnel, length))
+            elif local is None or cover.selector.local.contains(local):
+                bypass = min(bypass, cover.order)
+        first = next((one for one in found if one[0] < bypass), None)
+        return None if first is None else Holder(first[1], ip_network((peer, first[2]), strict=False))
+
+    def holder(self, name: str, peer: Address, local: Address | None = None, *, shortest: int = 1) -> Holder | None:
+        """The other tunnel that a peer of this tunnel lies behind. `local`: our address towards it, None: not known yet.
+        `shortest`: of the prefixes that count.
+
+        A tunnel to the very same peer is none: what is sent to that peer cannot be inside.
+        """
+        mine = self._tunnels.get(name)
+        same = {peer} if mine is None else {peer, *mine.remotes}
+        return self._first(peer, local, shortest, lambda tunnel: tunnel.name == name or not same.isdisjoint(tunnel.remotes))
+
+    def of_stranger(self, peer: Address) -> Holder | None:
+        """The tunnel that somebody lies behind who cannot be that tunnel's own peer: an answer would leave beside it."""
+        return self._first(peer, None, 1, lambda tunnel: peer in tunnel.remotes or not _peers_known(tunnel))
+
+
+def _prefixes(remote: AddressRange) -> list[tuple[int, int]]:
+    """Length and first address of the prefixes that are the same addresses; quick where it is one, as it is mostly."""
+    low, differing = int(remote.low), int(remote.low) ^ int(remote.high)
+    if differing & (differing + 1) == 0 and low & differing == 0:
+        return [(remote.low.max_prefixlen - differing.bit_length(), low)]
+    return [(prefix.prefixlen, int(prefix.network_address)) for prefix in remote.prefixes]
+
+
+def _peers_known(tunnel: Tunnel) -> bool:
+    """Whether a tunnel's peers are addresses, neither "any" nor names."""
+    return bool(tunnel.remotes) and not any(isinstance(remote, str) for remote in tunnel.remotes)
+
+
+def _routed(tunnels: Iterable[Tunnel], routes: Iterable[Route]) -> dict[str, list[Network]]:
+    """The prefixes that are routed into each tunnel."""
+    routed = {tunnel.name: list(tunnel.routes) for tunnel in tunnels}
+    for route in routes:
+        routed.setdefault(route.tunnel, []).append(route.prefix)
+    return routed

@@ -1,0 +1,81 @@
+"""What a certificate may hold before anything is computed with it: keys, extensions, sizes, as lists (RFC 5280, RFC 4945)."""
+
+from collections.abc import Callable
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+
+MIN_RSA_BITS: Final = 2048  # RFC 8247 §4.1.1
+MAX_RSA_BITS: Final = 8192  # the time of a verification grows with the square, and a chain has several
+CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
+MAX_NAMES: Final = 100  # in a subjectAltName
+MAX_CONSTRAINTS: Final = 32  # subtrees of a nameConstraints extension: each is compared with each name of the chain
+UNDERSTOOD: Final = (x509.DNSName, x509.IPAddress)  # kinds of constraints that the library applies to what we compare
+
+# RFC 4945 §5.1.3.12, and the two TLS usages that certificates for VPNs commonly carry instead.
+IKE_USAGES: Final = frozenset(
+    {
+        ObjectIdentifier("1.3.6.1.5.5.7.3.17"),  # id-kp-ipsecIKE
+        ObjectIdentifier("1.3.6.1.5.5.8.2.2"),  # iKEIntermediate, older than id-kp-ipsecIKE
+        ObjectIdentifier("1.3.6.1.5.5.7.3.5"),  # ipsecEndSystem
+        ObjectIdentifier("1.3.6.1.5.5.7.3.6"),  # ipsecTunnel
+        ObjectIdentifier("1.3.6.1.5.5.7.3.7"),  # ipsecUser
+        ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+        ExtendedKeyUsageOID.SERVER_AUTH,
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+    }
+)
+
+
+class RuleError(ValueError):
+    """What is not admitted; the text is a noun phrase."""
+
+
+def _rsa(key: rsa.RSAPublicKey) -> str | None:
+    if MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+        return None
+    return f"an RSA key of {key.key_size} bits; {MIN_RSA_BITS} to {MAX_RSA_BITS} are admitted"
+
+
+def _ec(key: ec.EllipticCurvePublicKey) -> str | None:
+    return None if key.curve.name in CURVES else f"a key on {key.curve.name}; {', '.join(sorted(CURVES))} are admitted"
+
+
+def _admitted(_key: object) -> None:
+    return None
+
+
+# What makes each kind of key unfit; kinds that are not here are.
+KEYS: Final[tuple[tuple[type, Callable[..., str | None]], ...]] = (
+    (rsa.RSAPublicKey, _rsa),
+    (ec.EllipticCurvePublicKey, _ec),
+    (ed25519.Ed25519PublicKey, _admitted),
+)
+
+
+def check_rules(certificate: x509.Certificate) -> None:
+    """RuleError for a key, a number of names or a constraint that is not admitted. ValueError for what cannot be read."""
+    key = certificate.public_key()
+    unfit = next((why(key) for kind, why in KEYS if isinstance(key, kind)), "a key that is none of RSA, ECDSA, Ed25519")
+    if unfit is not None:
+        raise RuleError(f"a certificate with {unfit}")
+    for extension in certificate.extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName) and len(list(extension.value)) > MAX_NAMES:
+            raise RuleError(f"a certificate with more than {MAX_NAMES} names")
+    check_constraints(certificate)
+
+
+def check_constraints(certificate: x509.Certificate) -> None:
+    """RuleError for name constraints that nobody here would apply, critical or not, and for too many."""
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return
+    subtrees = [*(constraints.permitted_subtrees or ()), *(constraints.excluded_subtrees or ())]
+    if len(subtrees) > MAX_CONSTRAINTS:
+        raise RuleError(f"a CA certificate with more than {MAX_CONSTRAINTS} name constraints")
+    other = next((one for one in subtrees if not isinstance(one, UNDERSTOOD)), None)
+    if other is not None:
+        raise RuleError(f"a CA certificate that constrains names of a kind which is not understood here ({type(other).__name__})")

@@ -1,0 +1,167 @@
+"""Which certificates of a peer are looked at further: keys, names and constraints, before anything is computed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cache
+from ipaddress import ip_network
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+
+from ipsec_dp.ike import certificates
+from ipsec_dp.ike.certificate_rules import MAX_CONSTRAINTS, MAX_NAMES, MAX_RSA_BITS
+from ipsec_dp.ike.certificates import CertificateError, Trust
+from ipsec_dp.ike.identity import Identity
+from ipsec_dp.ike.strangers import LIMITS
+
+from .pki import NOW
+
+ROOT_KEY = ec.generate_private_key(ec.SECP256R1())
+SUB_KEY = ec.generate_private_key(ec.SECP256R1())
+CA = (x509.BasicConstraints(ca=True, path_length=None), True)
+GW = (x509.SubjectAlternativeName([x509.DNSName("gw.example")]), False)
+
+
+def name(text):
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def certificate(subject, key, issuer, signer, *extensions):
+    builder = x509.CertificateBuilder(name(issuer), name(subject), key, x509.random_serial_number())
+    builder = builder.not_valid_before(NOW - timedelta(days=1)).not_valid_after(NOW + timedelta(days=1))
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    return builder.sign(signer, hashes.SHA256())
+
+
+@cache
+def root():
+    return certificate("root", ROOT_KEY.public_key(), "root", ROOT_KEY, CA)
+
+
+def below_root(key, *extensions):
+    return certificate("gw", key, "root", ROOT_KEY, *(extensions or (GW,)))
+
+
+def sub(*extensions):
+    return certificate("sub", SUB_KEY.public_key(), "root", ROOT_KEY, CA, *extensions)
+
+
+def below_sub(key=None):
+    return certificate("gw", key or ed25519.Ed25519PrivateKey.generate().public_key(), "sub", SUB_KEY, GW)
+
+
+def verify(*chain):
+    return certificates.verify(chain, Identity.from_text("gw.example"), Trust((root(),)), NOW)
+
+
+def rsa_key(bits):
+    """A modulus of that size that nobody knows the factors of."""
+    return rsa.RSAPublicNumbers(65537, (1 << (bits - 1)) | 1).public_key()
+
+
+@pytest.mark.parametrize("bits", [2048, 4096, MAX_RSA_BITS])
+def test_rsa_keys_that_are_admitted(bits):
+    assert verify(below_root(rsa_key(bits))).key_size == bits
+
+
+@pytest.mark.parametrize("bits", [1024, MAX_RSA_BITS + 8, 16384])
+def test_rsa_keys_that_are_not(bits):
+    with pytest.raises(CertificateError, match=f"an RSA key of {bits} bits; 2048 to 8192 are admitted"):
+        verify(below_root(rsa_key(bits)))
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()], ids=lambda curve: curve.name)
+def test_curves_that_are_admitted(curve):
+    assert verify(below_root(ec.generate_private_key(curve).public_key())).curve.name == curve.name
+
+
+@pytest.mark.parametrize(
+    "curve", [ec.SECP192R1(), ec.SECP224R1(), ec.SECP256K1(), ec.BrainpoolP256R1()], ids=lambda curve: curve.name
+)
+def test_curves_that_are_not(curve):
+    with pytest.raises(CertificateError, match=f"a key on {curve.name}; secp256r1, secp384r1, secp521r1 are admitted"):
+        verify(below_root(ec.generate_private_key(curve).public_key()))
+
+
+def test_a_key_that_is_not_admitted_counts_in_a_ca_that_is_sent_along_too():
+    huge = certificate("other", rsa_key(16384), "root", ROOT_KEY, CA)
+    with pytest.raises(CertificateError, match="16384 bits"):
+        verify(below_sub(), sub(), huge)
+
+
+def test_too_many_names():
+    key, names = SUB_KEY.public_key(), [x509.DNSName("gw.example")]
+    verify(below_root(key, (x509.SubjectAlternativeName(names * MAX_NAMES), False)))
+    with pytest.raises(CertificateError, match=f"more than {MAX_NAMES} names"):
+        verify(below_root(key, (x509.SubjectAlternativeName(names * (MAX_NAMES + 1)), False)))
+
+
+def constrained(*permitted, excluded=(), critical=True):
+    return x509.NameConstraints(list(permitted) or None, list(excluded) or None), critical
+
+
+def test_name_constraints_that_are_understood_are_applied():
+    verify(below_sub(), sub(constrained(x509.DNSName("example"))))
+    with pytest.raises(CertificateError, match="does not lead"):
+        verify(below_sub(), sub(constrained(x509.DNSName("other"))))
+    with pytest.raises(CertificateError, match="does not lead"):
+        verify(below_sub(), sub(constrained(excluded=[x509.DNSName("example")])))
+    verify(below_sub(), sub(constrained(x509.IPAddress(ip_network("192.0.2.0/24")))))
+
+
+@pytest.mark.parametrize("critical", [True, False])
+@pytest.mark.parametrize("side", ["permitted", "excluded"])
+@pytest.mark.parametrize(
+    "kind", [x509.DirectoryName(name("else")), x509.UniformResourceIdentifier("else"), x509.RFC822Name("else.example")], ids=repr
+)
+def test_name_constraints_of_other_kinds_are_refused_critical_or_not(kind, side, critical):
+    """One that is not critical was passed over, and with it what its authority says of whom it may vouch for."""
+    constraint = constrained(kind, critical=critical) if side == "permitted" else constrained(excluded=[kind], critical=critical)
+    with pytest.raises(CertificateError, match=r"not understood here|does not lead"):
+        verify(below_sub(), sub(constraint))
+
+
+def test_name_constraints_of_an_authority_that_is_configured_count_too():
+    key = ec.generate_private_key(ec.SECP256R1())
+    narrow = certificate("narrow", key.public_key(), "narrow", key, CA, constrained(x509.DirectoryName(name("x")), critical=False))
+    leaf = certificate("gw", SUB_KEY.public_key(), "narrow", key, GW)
+    with pytest.raises(CertificateError, match="not understood here"):
+        certificates.verify([leaf], Identity.from_text("gw.example"), Trust((narrow,)), NOW)
+
+
+def test_too_many_name_constraints():
+    many = [x509.DNSName(f"d{number}.example") for number in range(MAX_CONSTRAINTS + 1)]
+    with pytest.raises(CertificateError, match=f"more than {MAX_CONSTRAINTS} name constraints"):
+        verify(below_sub(), sub(constrained(x509.DNSName("example"), excluded=many)))
+
+
+@pytest.mark.parametrize(
+    ("usages", "good"),
+    [
+        ([ExtendedKeyUsageOID.CODE_SIGNING], False),
+        ([ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.SERVER_AUTH], True),
+        ([ObjectIdentifier("1.3.6.1.5.5.7.3.17")], True),
+    ],
+)
+def test_an_authority_between_must_be_for_ike_too_if_it_says_what_it_is_for(usages, good):
+    chain = below_sub(), sub((x509.ExtendedKeyUsage(usages), False))
+    if good:
+        verify(*chain)
+    else:
+        with pytest.raises(CertificateError, match="extended key usage is not for IKE"):
+            verify(*chain)
+
+
+def test_how_many_and_how_long():
+    octets = below_root(SUB_KEY.public_key()).public_bytes(Encoding.DER)
+    assert len(certificates.from_der([octets] * LIMITS.certificates)) == LIMITS.certificates
+    with pytest.raises(CertificateError, match=f"{LIMITS.certificates + 1} certificates, {LIMITS.certificates} are the most"):
+        certificates.from_der([octets] * (LIMITS.certificates + 1))
+    with pytest.raises(CertificateError, match=r"octets, .* are the most"):
+        certificates.from_der([octets, bytes(LIMITS.certificate_octets)])

@@ -1,0 +1,55 @@
+"""Text from outside is one line of printable characters, whatever was in it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipsec_dp.util.text import LONGEST, shown
+
+PACKAGE = Path(__file__).resolve().parents[2] / "ipsec_dp"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("gw.example", "gw.example"),
+        ("Zoë Ağa 東京", "Zoë Ağa 東京"),
+        ("up\n2026-01-01 ERROR all is lost", "up\\n2026-01-01 ERROR all is lost"),
+        ("\x1b[2J\x1b]0;owned\x07", "\\x1b[2J\\x1b]0;owned\\x07"),
+        ("user\u202egnp.exe", "user\\u202egnp.exe"),
+        ("\u200b\ufeff\x85\u2028", "\\u200b\\ufeff\\x85\\u2028"),
+        ("\udc80", "\\udc80"),
+        ("", ""),
+    ],
+)
+def test_what_is_no_letter_is_escaped(text, expected):
+    assert shown(text) == expected
+
+
+def test_what_is_long_is_cut():
+    assert shown("x" * 65536) == "x" * (LONGEST - 1) + "…"
+    assert shown("x" * 5, 4) == "xxx…"
+
+
+@given(st.text(st.characters(codec=None), max_size=2000))
+def test_whatever_comes(text):
+    assert shown(text).isprintable()
+
+
+def test_every_event_of_ike_goes_through_it():
+    """What a peer says of itself is part of many of them."""
+    made = [
+        (path.name, ast.unparse(argument))
+        for path in (PACKAGE / "ike").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Event"
+        for argument in node.args
+        if "text" in ast.unparse(argument)
+    ]
+    assert made
+    assert {argument for _, argument in made} == {"shown(text)"}
