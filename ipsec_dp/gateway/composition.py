@@ -16,6 +16,7 @@ from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.absence import Absence
 from ipsec_dp.gateway.clone_watch import CloneWatch
+from ipsec_dp.gateway.confirmation import Confirmation
 from ipsec_dp.gateway.drop_examples import DropExamples, DropWatch
 from ipsec_dp.gateway.events import Events
 from ipsec_dp.gateway.housekeeping import Housekeeping
@@ -101,6 +102,7 @@ class Composition:
         host_watch = HostWatch(host, lambda: self.ike, clock)
         self.nat_flows = NatFlows(host, clock)
         self.services = Services((self.carriers, self.mtus, ZoneLog(host.reports), self.monitors, host_watch, self.nat_flows))
+        self.confirmation = Confirmation(host.conditions, clock)
         self.engine: Engine | None = None
         self._children: IkeChildren | None = None
         self._notices: Notices | None = None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.host import HostError
+from ipsec_dp.util import os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,7 +59,7 @@ def table(name: str, lines: Iterable[str]) -> str:
 async def _nft(*arguments: str, text: str = "") -> str:
     program = shutil.which("nft", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
     if program is None:
-        raise HostError("nft is not installed, and without it nothing holds protected traffic back: apt-get install nftables")
+        raise HostError("nft is not installed, and without it there is no guard: apt-get install nftables")
     command = [program, *arguments]
     try:
         # In a thread: a cancelled asyncio subprocess can leave its task waiting for ever.
@@ -67,9 +68,17 @@ async def _nft(*arguments: str, text: str = "") -> str:
         )
     except subprocess.TimeoutExpired:
         raise HostError(f"nft {' '.join(arguments)}: no end after {NFT_SECONDS:g} s") from None
+    except OSError as error:
+        raise HostError(f"nft {' '.join(arguments)}: {os_errors.text_of(error)}") from error
     if done.returncode != 0:
-        raise HostError(f"nft {' '.join(arguments)}: {done.stderr.strip() or done.returncode}")
+        raise HostError(f"nft {' '.join(arguments)}: {_reason(done.stderr) or done.returncode}")
     return done.stdout
+
+
+def _reason(said: str) -> str:
+    """What nft said, on one line: the first one that is an error, without the text that it quotes."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return next((line for line in lines if "Error:" in line), lines[0] if lines else "")
 
 
 async def listed(kind: str, *scope: str) -> list[dict[str, Any]]:

@@ -33,10 +33,6 @@ class LinuxGuard:
         self._closed: list[guard.GuardRule] | None = None  # None: more than this configuration wants
         self._wanted: list[guard.GuardRule] = []  # of the configuration that the guard was widened for
 
-    @property
-    def hint(self) -> str:
-        return f"and nothing but `nft delete table inet {self._guard.table}` opens it"
-
     def reconfigure(self, config: Config) -> None:
         """What `narrow`, `renew` and `zone_counts` take for the present configuration; the kernel's tables stay."""
         self._config = config

@@ -25,15 +25,12 @@ if TYPE_CHECKING:
     from ipsec_dp.host.too_big import TooBig
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.network.peer_routes import PeerRoutes
+    from ipsec_dp.network.remains import Remains
     from ipsec_dp.util.conditions import Conditions
 
 
 class HostGuard(Protocol):
     """What keeps protected traffic from leaving or coming in clear, and what may pass between zones."""
-
-    @property
-    def hint(self) -> str:
-        """How a person takes the guard away by hand."""
 
     async def widen(self, config: Config) -> None:
         """Keeps closed what the present configuration keeps closed, and what `config` does, whose interfaces may be used too."""
@@ -209,8 +206,15 @@ class Host(Protocol):
     async def close_guard(self) -> None:
         """Lets nothing protected past the tunnels from now on; adopts what a killed process left.
 
-        Raises HostError, with nothing touched, when a gateway of this name still runs here.
+        Raises RunningError, with nothing touched, when a gateway of this name still runs here; HostError when not all of it could
+        be closed: what could be is, and `remains` tells.
         """
+
+    async def close_for(self, config: Config) -> None:
+        """As `close_guard`, for another configuration and when nothing leads into the tunnels any more."""
+
+    async def remains(self) -> Remains:
+        """What keeps protected traffic back now, as the kernel has it."""
 
     async def open_guard(self) -> None:
         """Takes the guard and every route of ours away."""

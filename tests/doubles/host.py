@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import Encapsulation, Endpoint, MemoryDatagram
 from ipsec_dp.host import HostError
-from ipsec_dp.host.decision import FlowTuple
+from ipsec_dp.host.decision import Way
 from ipsec_dp.host.filters import Filter
 from ipsec_dp.host.outer import OuterRoute
 from ipsec_dp.host.sockets import NAT_PORT
 from ipsec_dp.network.outer_sockets import NON_ESP_MARKER
 from ipsec_dp.network.peer_routes import PeerRoutes
+from ipsec_dp.network.remains import Remains
 from ipsec_dp.util.conditions import Conditions
 
 if TYPE_CHECKING:
@@ -69,14 +70,12 @@ class MemoryRoutes:
     def link_mtus(self) -> dict[str, int]:
         return self.links
 
-    async def way(self, asked: RouteQuestion) -> FlowTuple:
-        return FlowTuple(None, code=errno.ENETUNREACH) if asked.destination in self.refused else FlowTuple("wan", 254)
+    async def way(self, asked: RouteQuestion) -> Way:
+        return Way(None, code=errno.ENETUNREACH) if asked.destination in self.refused else Way("wan", 254)
 
 
 class MemoryGuard:
     """Keeps the configurations that it is closed for."""
-
-    hint = "and nothing opens it: it is in memory"
 
     def __init__(self, config: Config, note: Callable[[str], None]) -> None:
         self.config, self._note = config, note
@@ -406,6 +405,14 @@ class MemoryHost:
     async def close_guard(self) -> None:
         self.guard.close()
         self.routing.hold()
+
+    async def close_for(self, config: Config) -> None:
+        self.guard.config = config
+        self.guard.close()
+        self.routing.hold()
+
+    async def remains(self) -> Remains:
+        return Remains(self.guard.config.name, guard=bool(self.guard.closed_for))
 
     async def open_guard(self) -> None:
         self.note("routes removed")
