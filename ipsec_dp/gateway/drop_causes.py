@@ -227,7 +227,9 @@ CAUSES: Final = (
         _always,
         "its first fragment did not come before it, or the peer did not agree to take it (NON_FIRST_FRAGMENTS_ALSO)",
     ),
-    Case("fragment_refused", _always, "somebody tries to get round the ports that are checked, or a network delivers fragments twice"),
+    Case(
+        "fragment_refused", _always, "somebody tries to get round the ports that are checked, or a network delivers fragments twice"
+    ),
     Case("multicast_shared", _always, "give the tunnel that is to carry the group an interface of its own"),
     Case("no_sa", _in_a_tunnel, 'tunnel "{s.tunnel}" is {s.tunnel_state}'),
     Case("no_sa", _always, "the tunnel is not up"),
