@@ -28,6 +28,7 @@ from ipsec_dp.host import HostError
 from ipsec_dp.ike.environment import Environment
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.manager import IkeManager
+from ipsec_dp.ike.strangers import StrangersEvents
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
 from ipsec_dp.keying.manual import ManualSas
@@ -109,6 +110,7 @@ class Composition:
         self.engine: Engine | None = None
         self._children: IkeChildren | None = None
         self._notices: Notices | None = None
+        self._strangers = StrangersEvents()
         self._links: OuterLinks | None = None
 
     @property
@@ -140,7 +142,8 @@ class Composition:
                 lambda name: sad.try_allocate_spi(workers.receiver(self.config, self.spd.tunnel_numbers, name)),
                 lambda _now: self.clock.utc(),
                 activity=children.activity,
-            )
+            ),
+            events=self._strangers,
         )
         return IkeDriver(
             tunnels,
@@ -158,7 +161,7 @@ class Composition:
     def make_engine(self, plane: DataPlane, sad: Sad, links: OuterLinks, manual: ManualSas, ike: IkeDriver) -> Engine:
         self._links = links
         spd, host, clock = self.spd, self.host, self.clock
-        self._notices = notices = Notices(clock)
+        self._notices = notices = Notices(clock, self._strangers)
         events = Events(
             spd=spd,
             plane=plane,
@@ -242,7 +245,7 @@ class Composition:
         """What comes from there gets no answer, which would leave beside a tunnel."""
         holder = self._nesting.of_stranger(remote)
         if holder is not None and self._notices is not None:
-            self._notices.add(logging.WARNING, f"IKE is not answered: {holder.refusal(remote)}", key=f"nested {remote}")
+            self._notices.add_of_stranger(logging.WARNING, f"IKE is not answered: {holder.refusal(remote)}", "nested")
         return holder is not None
 
     # ---- who hears of what

@@ -80,7 +80,7 @@ class Events:
             case UnknownSpi(spi=spi, remote=remote):
                 source = "somebody" if remote is None else remote.address
                 text = f"ESP from {source} for the unknown SPI {spi:#x}"
-                self._notices.add(logging.INFO, text, key=f"unknown SPI from {source}")
+                self._notices.add_of_stranger(logging.INFO, text, f"unknown SPI from {source}")
             case DeviceFailure(interface=interface, error=error) if interface is not None:
                 name = self._spd.interface_names.get(interface)
                 if name is not None:  # else it was removed meanwhile

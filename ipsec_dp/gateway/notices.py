@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from ipsec_dp.config import Config
+    from ipsec_dp.ike.strangers import StrangersEvents
     from ipsec_dp.util.clock import Clock
 
 log = logging.getLogger("ipsec_dp")
@@ -25,8 +26,9 @@ class LastError(NamedTuple):
 class Notices:
     """Of one gateway."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, strangers: StrangersEvents) -> None:
+        """`strangers`: which events that they cause may be told, over all of this gateway."""
+        self._clock, self._strangers = clock, strangers
         self._last_error: dict[str, LastError] = {}
         self._logged: dict[str, float] = {}
 
@@ -47,6 +49,11 @@ class Notices:
             self._logged.clear()
         self._logged[key] = now
         log.log(level, "%s", text)
+
+    def add_of_stranger(self, level: int, text: str, what: str) -> None:
+        """Logs what anybody can cause, from as many addresses as he likes: rarely about the same `what`, and little in all."""
+        if self._strangers.may_tell(what, self._clock.now()):
+            log.log(level, "%s", text)
 
     def last_error(self, tunnel: str) -> LastError | None:
         return self._last_error.get(tunnel)

@@ -50,7 +50,8 @@ TIMERS_AT_ONCE: Final = 64  # sessions in one call of `timer`: those that are du
 class IkeManager:
     """See `interface.IkeCore` for its calls."""
 
-    def __init__(self, environment: Environment, peers: Iterable[Peer] = ()) -> None:
+    def __init__(self, environment: Environment, peers: Iterable[Peer] = (), events: StrangersEvents | None = None) -> None:
+        """`events`: which of those that strangers cause are told, where others have a part in it too."""
         self.environment = environment
         self._peers = PeerTable(peers)
         self._sessions = SessionIndex()
@@ -60,7 +61,7 @@ class IkeManager:
         self._admission: Admission[IkeSession] = Admission(environment.rng)
         self._counts: Counter[str] = Counter()
         self._unsolicited = UnsolicitedAnswers()
-        self._events = StrangersEvents()
+        self._events = StrangersEvents() if events is None else events
 
     def set_peers(self, peers: Iterable[Peer]) -> None:
         self._peers = PeerTable(peers)

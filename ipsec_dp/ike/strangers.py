@@ -44,7 +44,7 @@ class Limits:
     certificate_octets: int = 32_768  # together
     fragment_octets: int = 32_768  # of a message that is not whole yet
     repeats_a_second: float = 4.0  # stored replies of one IKE SA, sent again
-    events_a_second: float = 10.0  # lines of the log, in all
+    events_a_second: float = 5.0  # lines of the log, in all; as many again about what comes from the addresses of peers
     event_seconds: float = 10.0  # between two about the same
     ikev1_event_seconds: float = 60.0
     texts: int = 1024  # things whose last line is remembered
@@ -79,11 +79,11 @@ class StrangersEvents:
 
     def __init__(self) -> None:
         self._quiet_until: OrderedDict[Hashable, float] = OrderedDict()
-        self._all = Allowance(LIMITS.events_a_second)
+        self._all = {Origin.STRANGER: Allowance(LIMITS.events_a_second), Origin.CLAIMED: Allowance(LIMITS.events_a_second)}
 
-    def may_tell(self, what: Hashable, now: float, every: float = LIMITS.event_seconds) -> bool:
+    def may_tell(self, what: Hashable, now: float, every: float = LIMITS.event_seconds, origin: Origin = Origin.STRANGER) -> bool:
         """True when the last one about `what` is `every` seconds ago and there were not too many others; it is told now, then."""
-        if now < self._quiet_until.get(what, now) or not self._all.take(now):
+        if now < self._quiet_until.get(what, now) or not self._all[origin].take(now):
             return False
         self._quiet_until[what] = now + every
         self._quiet_until.move_to_end(what)
@@ -97,7 +97,7 @@ class StrangersEvents:
         def told(event: Event) -> bool:
             if event.origin in (Origin.OURS, Origin.PEER):
                 return True
-            return self.may_tell((event.kind, event.tunnel if event.origin is Origin.CLAIMED else ""), now)
+            return self.may_tell((event.kind, event.tunnel if event.origin is Origin.CLAIMED else ""), now, origin=event.origin)
 
         return [one for one in actions if not isinstance(one, Report) or told(one.event)]
 

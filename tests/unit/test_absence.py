@@ -13,6 +13,7 @@ import pytest
 from ipsec_dp.gateway.absence import GAP_S, Absence
 from ipsec_dp.gateway.housekeeping import RESCAN_S, Housekeeping
 from ipsec_dp.gateway.notices import Notices
+from ipsec_dp.ike.strangers import StrangersEvents
 from ipsec_dp.util.clock import LOOK_S, SystemClock
 from tests.doubles.clock import FakeClock
 from tests.unit.gateway_doubles import MemorySad
@@ -26,7 +27,7 @@ def lived(life):
 
     async def run():
         clock = FakeClock()
-        absence = Absence(clock, Notices(clock), lambda: asked.append(clock.now()))
+        absence = Absence(clock, Notices(clock, StrangersEvents()), lambda: asked.append(clock.now()))
         async with AsyncExitStack() as stack:
             Housekeeping(cast("Any", MemorySad()), lambda _: None, clock, (absence.look,)).start(stack)
             await life(clock)

@@ -15,6 +15,7 @@ from ipsec_dp.dataplane import DROP_SENTENCES, MemoryDatagram
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.drop_examples import AGAIN_S, LOOK_S, OVER_S, SHOWN_MOST, DropExamples, DropWatch
 from ipsec_dp.gateway.notices import Notices
+from ipsec_dp.ike.strangers import StrangersEvents
 from ipsec_dp.rig.gateway import pair
 from ipsec_dp.rig.packets import udp
 from tests.doubles.clock import FakeClock
@@ -34,7 +35,7 @@ class Site:
         self.examples = DropExamples(
             config, plane=rig.a.plane, spd=Spd(config), own_addresses=self._own, state=lambda _: "down", clock=self.clock
         )
-        self.watch = DropWatch(rig.a.plane, self.examples, Notices(self.clock), self.began.append, self.clock)
+        self.watch = DropWatch(rig.a.plane, self.examples, Notices(self.clock, StrangersEvents()), self.began.append, self.clock)
 
     async def _own(self) -> Any:
         if self.unreachable:

@@ -19,6 +19,7 @@ from ipsec_dp.dataplane import Channel, Endpoint, Offload, SaCondition, SaFlag
 from ipsec_dp.gateway.events import ACQUIRE_AGAIN_S, Events
 from ipsec_dp.gateway.notices import Notices
 from ipsec_dp.ike import actions as act
+from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from tests.doubles.clock import FakeClock
 from tests.unit.gateway_doubles import Calls, MemorySad, config_of, path_to, until
 
@@ -33,7 +34,7 @@ def site(tmp_path):
     made.spd = Spd(config_of(tmp_path))
     made.ike = Calls("ike", named=made.knows.get, acquire=lambda *_: made.makes, paths=lambda: made.paths)
     made.manual = SimpleNamespace(paths={"by-hand": path_to("192.0.2.2", LINK)})
-    made.notices = Notices(made.clock)
+    made.notices = Notices(made.clock, StrangersEvents())
     made.events = Events(
         spd=made.spd,
         plane=cast("Any", SimpleNamespace(punt_descriptor=lambda channel: made.pipes[channel][0])),
@@ -154,6 +155,14 @@ def test_unknown_spis_of_one_stranger_are_one_line(site, caplog):
         "ESP from 198.51.100.7 for the unknown SPI 0x100",
         "ESP from somebody for the unknown SPI 0x102",
     ]
+
+
+def test_a_flood_from_many_addresses_is_a_few_lines(site, caplog):
+    """32,000 lines in eight seconds were written for forged ESP, each from another address."""
+    caplog.set_level(logging.INFO, "ipsec_dp")
+    for number in range(3000):
+        site.events.handle(UnknownSpi(0x100, None, Endpoint(ip_address(0xC6120000 + number), 4500)))
+    assert len(caplog.records) == LIMITS.events_a_second
 
 
 # ---- devices ---------------------------------------------------------------------------------------------------------------------

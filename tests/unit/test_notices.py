@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from ipsec_dp.gateway.notices import KEYS_MAX, QUIET_S, Notices
+from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from tests.doubles.clock import FakeClock
 from tests.unit.gateway_doubles import config_of
 
@@ -19,7 +20,7 @@ def clock():
 
 @pytest.fixture
 def notices(clock):
-    return Notices(clock)
+    return Notices(clock, StrangersEvents())
 
 
 def lines(caplog):
@@ -48,6 +49,14 @@ def test_texts_with_one_key_are_the_same_thing(notices, caplog):
     for spi in range(10):
         notices.add(logging.WARNING, f"unknown SPI {spi}", key="unknown SPI from 192.0.2.9")
     assert lines(caplog) == [(logging.WARNING, "unknown SPI 0")]
+
+
+def test_what_strangers_cause_is_one_budget_whatever_it_is_about(notices, clock, caplog):
+    for second in range(3):
+        for number in range(1000):
+            notices.add_of_stranger(logging.WARNING, "a stranger calls", f"{second} {number}")
+        asyncio.run(clock.advance(1))
+    assert len(lines(caplog)) == 3 * LIMITS.events_a_second
 
 
 def test_what_is_remembered_is_bounded(notices, caplog):

@@ -26,6 +26,7 @@ from ipsec_dp.gateway.notices import Notices
 from ipsec_dp.gateway.status import GatewayStatus
 from ipsec_dp.gateway.verbs import GatewayVerbs
 from ipsec_dp.ike.interface import ChildStatus
+from ipsec_dp.ike.strangers import StrangersEvents
 from ipsec_dp.keying.ike_driver import IkeDriver
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.keying.status import KeyingStatus
@@ -82,7 +83,7 @@ def site(tmp_path):
     ike = IkeDriver(tunnels, peers, core=core, children=nothing, links=nothing, locate=nothing, changed=nothing, clock=clock)
     manual = ManualSas(cast("Any", sad), spd, clock.random)
     manual.paths["by-hand"] = path_to("192.0.2.2")
-    notices = Notices(clock)
+    notices = Notices(clock, StrangersEvents())
     host = MemoryHost()
     monitors = Calls("monitors", status={"up": MONITOR}.get, trouble={"up": TROUBLE}.get)
 
