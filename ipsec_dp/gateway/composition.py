@@ -28,7 +28,7 @@ from ipsec_dp.host import HostError
 from ipsec_dp.ike.environment import Environment
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.manager import IkeManager
-from ipsec_dp.ike.strangers import StrangersEvents
+from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
 from ipsec_dp.keying.manual import ManualSas
@@ -123,6 +123,8 @@ class Composition:
             provider=wanted_provider(os.environ),
             tunnels=self.spd.tunnels.capacity,
             interfaces=self.spd.interfaces.capacity,
+            stranger_rate=LIMITS.datagrams_a_second,
+            stranger_burst=LIMITS.datagrams_at_once,
             hold_octets=HOLD_OCTETS,
             offloads=offloads_named(self.config.offloads),
             workers=self.config.workers,

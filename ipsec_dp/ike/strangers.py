@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 class Limits:
     """Of one gateway. A network is an IPv4 address, or the 64 bits of an IPv6 address that one host may choose from."""
 
+    datagrams_a_second: int = 50  # of one network that the data plane passes on: IKE on port 4500, unknown SPIs
+    datagrams_at_once: int = 200
     half_open: int = 4000  # IKE SAs without AUTH, some 10 KB each; beyond, the oldest goes
     half_open_of_network: int = 256  # many hosts may stand behind one NAT
     half_open_reserved: int = 512  # besides, for peers whose configured address brought a cookie back

@@ -1,17 +1,20 @@
 """What strangers may cost: cookies for what they were made for, half-open IKE SAs up to the limits, few events."""
 
+import re
 from ipaddress import ip_address
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from ipsec_dp.ike.actions import Endpoint
-from ipsec_dp.ike.strangers import LIMITS, Allowance, Cookies, HalfOpenSas, StrangersEvents
+from ipsec_dp.ike.strangers import LIMITS, Allowance, Cookies, HalfOpenSas, Limits, StrangersEvents
 
 ONE, OTHER = (ip_address(f"192.0.2.{number}") for number in (1, 2))
 END = Endpoint(ONE, 500)
 NONCE, SPI = b"n" * 32, b"i" * 8
 NOW = 1000.0
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -120,3 +123,8 @@ def test_events_are_few_about_the_same_and_few_in_all():
     events = StrangersEvents()
     assert [events.may_tell("a", NOW + second) for second in (0.0, 1.0, LIMITS.event_seconds)] == [True, False, True]
     assert sum(events.may_tell(number, NOW + 30.0) for number in range(1000)) == LIMITS.events_a_second
+
+
+def test_the_table_of_the_document_is_that_of_the_limits():
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", (ROOT / "docs/security.md").read_text(), re.MULTILINE)
+    assert {name: float(value) for name, value in rows} == {name: float(getattr(LIMITS, name)) for name in Limits.__slots__}
