@@ -99,8 +99,9 @@ def gateway_status(
     warnings: Sequence[str] = (),
     guard: Mapping[str, int] | None = None,
     zones: ZoneStatus | None = None,
+    restored: Mapping[str, int] | None = None,
 ) -> GatewayStatus:
-    """The whole answer but for `tunnels`. `guard`: what it dropped, by counter."""
+    """The whole answer but for `tunnels`. `guard`: what it dropped, by counter; `restored`: what was made again, by part."""
     counters, arena = plane.counters(), plane.arena()
     return GatewayStatus(
         gateway=name,
@@ -123,6 +124,7 @@ def gateway_status(
         keys=KeyStatus(octets=arena.in_use, locked=arena.locked, undumped=arena.undumped, wiped_on_fork=arena.wiped_on_fork),
         guard=dict(guard or {}),
         zones=zones,
+        restored=dict(restored or {}),
     )
 
 
@@ -178,6 +180,7 @@ class Inspection:
             [*by_hand, *self._host.routing.notes, *self._host.conditions.texts],
             guard,
             None if zones is None else msgspec.convert(zones, ZoneStatus),
+            self._host.restored,
         )
 
     async def tunnels(self, name: str | None = None, state: str | None = None) -> AsyncIterator[TunnelStatus]:

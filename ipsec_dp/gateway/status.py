@@ -112,7 +112,10 @@ class ZoneStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole answer. `tunnels` is last: it is sent one by one."""
+    """The whole answer. `restored`: how often guard, zones, rules and routes were gone and made again.
+
+    `tunnels` is last: it is sent one by one.
+    """
 
     schema: int = SCHEMA
     gateway: str = "?"
@@ -128,4 +131,5 @@ class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     keys: KeyStatus = KeyStatus()
     guard: dict[str, int] = {}
     zones: ZoneStatus | None = None
+    restored: dict[str, int] = {}
     tunnels: tuple[TunnelStatus, ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ipsec_dp.host import filter_listing, guard, nft, zones
+from ipsec_dp.host import filter_listing, guard, guard_table, nft, zones
 from ipsec_dp.host.guard_growth import Planner
 from ipsec_dp.host.outer import inside_networks
 from ipsec_dp.ipsec.addresses import AddressRange
@@ -27,11 +27,16 @@ class LinuxGuard:
 
     def __init__(self, config: Config, peers: Callable[[], PeerRoutes]) -> None:
         self._config, self._peers = config, peers
-        self._guard = guard.Guard(config.name, Planner().plan)
+        self._guard = guard_table.Guard(config.name, Planner().plan)
         self._zones = zones.Zones(config.name)
         self._selectors = GuardSelectors()
         self._closed: list[guard.GuardRule] | None = None  # None: more than this configuration wants
         self._wanted: list[guard.GuardRule] = []  # of the configuration that the guard was widened for
+
+    @property
+    def tables(self) -> tuple[guard_table.Guard, zones.Zones]:
+        """What the kernel has of it, guard and zones."""
+        return self._guard, self._zones
 
     @property
     def hint(self) -> str:

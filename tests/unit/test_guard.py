@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ipsec_dp.host import guard, nft, zones
+from ipsec_dp.host import guard_table, nft, zones
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.network import guard as network_guard
 from ipsec_dp.network.desired import zone_rule
@@ -84,7 +84,7 @@ def made(tmp_path, monkeypatch):
         return {2}
 
     peers: Any = SimpleNamespace(outer_interfaces=outer_interfaces)
-    monkeypatch.setattr(guard, "Guard", Table)
+    monkeypatch.setattr(guard_table, "Guard", Table)
     monkeypatch.setattr(zones, "Zones", Zones)
     monkeypatch.setattr(network_guard, "inside_networks", networks)
 

@@ -167,12 +167,14 @@ def test_a_reload_holds_both_configurations_closed_until_routes_and_services_are
 
     _, calls = asyncio.run(life())
     order = [
+        "host verified",
         "guard widened",
         "interfaces reconfigured",
         "interface ipsec1 made",
         "zones applied",
         "routes known",
         "guard settled",
+        "host verified",
         "interface ipsec0 removed",
     ]
     assert calls == order

@@ -138,6 +138,7 @@ def test_the_guard_is_closed_for_both_first_and_for_the_new_one_last(site):
     site.reload(WITHOUT_BY_HAND + MORE)
     assert site.names == [
         "sad.reclaim",
+        "host verified",
         "guard widened",
         "interfaces reconfigured",
         "plane.attach_memory_tun",
@@ -152,6 +153,7 @@ def test_the_guard_is_closed_for_both_first_and_for_the_new_one_last(site):
         "routes known",
         "services.apply",
         "guard settled",
+        "host verified",
         "plane.detach_tun",
         "interface ipsec0 removed",
         "plane.take_acquire",
@@ -281,7 +283,7 @@ def test_afterwards_the_guard_stays_closed_for_both_and_the_next_one_completes_i
     result = site.reload(TEXT + MORE)
     assert (result.added, result.kept) == ((), 4)
     assert site.asked("routes applied", "routes known") == ["routes applied"], "what the broken one left is not known"
-    assert site.names[-1] == "guard settled"
+    assert site.names[-2:] == ["guard settled", "host verified"]
 
     site.calls.clear()
     site.reload(TEXT + MORE)
