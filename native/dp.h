@@ -423,6 +423,28 @@ void dp_counters_read(const struct dp *dp, struct dp_counters *out);
 /* Those of one worker. -EINVAL. */
 int dp_worker_counters_read(const struct dp *dp, uint32_t worker, struct dp_counters *out);
 
+enum {
+    DP_EXAMPLES = 4 /* that each loop keeps of a reason: its last ones, each of another flow */
+};
+
+/* A packet that was dropped, as far as it shows itself. What is not opened, or was sealed already, has its outer addresses. */
+struct dp_example {
+    uint64_t now;
+    uint8_t source[16], destination[16];    /* IPv4 in the first four */
+    uint32_t source_port, destination_port; /* 65536: OPAQUE; ICMP: type << 8 | code in both */
+    uint32_t interface, tunnel;             /* 4294967295: none, or not known */
+    uint32_t spi;                           /* of ESP; 0: none */
+    uint16_t protocol;                      /* 256: OPAQUE */
+    uint8_t reason;
+    uint8_t family;    /* 4, 6; 0: it shows no addresses */
+    uint8_t direction; /* enum dp_direction */
+    uint8_t outer;     /* the addresses are outer ones */
+    uint8_t pad[6];
+};
+/* The examples of a reason that all loops keep, in no order: DP_EXAMPLES for each of a worker's two loops at the most. How many, or
+ * -EINVAL: no such reason. */
+int dp_examples_read(const struct dp *dp, unsigned reason, struct dp_example *out, size_t n);
+
 /* ---- whole batches, for rigs and benchmarks: what the loops do to each packet ----------------------------------------------- */
 
 /* Seals rows of `in` through one outbound SA: life, sequence number, ESP, counters. Row i is in[i * in_stride ..], in_octets[i]

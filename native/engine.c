@@ -12,6 +12,7 @@
 #include "child.h"
 #include "epoch.h"
 #include "events.h"
+#include "examples.h"
 #include "handover.h"
 #include "hold.h"
 #include "io_set.h"
@@ -85,6 +86,9 @@ static int loop_open(struct dp *dp, struct dp_loop *loop, uint32_t worker, unsig
         error = dp_handover_open(dp, loop);
     if (error != 0)
         return error;
+    loop->examples = dp_examples_new();
+    if (loop->examples == NULL)
+        return -ENOMEM;
     uint64_t seed;
     if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
         return -EIO;
@@ -103,6 +107,7 @@ static void loop_close(struct dp *dp, struct dp_loop *loop) {
     area_close(&loop->built);
     free(loop->limiter);
     dp_hold_free(loop->hold);
+    dp_examples_free(loop->examples);
     dp_loop_close_events(loop);
 }
 

@@ -43,6 +43,7 @@ struct dp_loop {
     struct dp_punt_limiter *limiter;   /* inbound: of strangers' punts; outbound: of ICMP messages to the senders of packets */
     struct dp_verdict last_verdict;    /* inbound */
     struct dp_hold *hold;              /* outbound */
+    struct dp_examples *examples;      /* of what it dropped */
     uint32_t switches;                 /* outbound: dp.switches when `hold` was last released */
     struct dp_own_fragments came_back; /* outbound */
     union {

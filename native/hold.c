@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine.h"
+#include "examples.h"
 
 struct held_burst {
     struct held_burst *next;
@@ -57,7 +58,7 @@ static void drop_expired(struct dp_hold *hold, struct dp_loop *loop, uint64_t no
             hold->newest = NULL;
         hold->octets -= h->burst.octets;
         hold->tunnel_octets[h->tunnel] -= h->burst.octets;
-        dp_drop_packets(loop, DP_DROP_no_sa, h->burst.packets);
+        dp_drop_burst(loop, DP_DROP_no_sa, &h->burst, now);
         free(h);
     }
 }
@@ -95,7 +96,7 @@ void dp_hold_release(struct dp_hold *hold, struct dp_loop *loop, uint64_t now,
         next = h->next;
         enum dp_drop reason = expired(h->burst.now, now) ? DP_DROP_no_sa : again(loop, &h->burst, now);
         if (reason != DP_OK)
-            dp_drop_packets(loop, reason, h->burst.packets);
+            dp_drop_burst(loop, reason, &h->burst, now);
         free(h);
     }
 }

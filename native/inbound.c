@@ -22,6 +22,7 @@
 #include "child.h"
 #include "coalesce.h"
 #include "esp.h"
+#include "examples.h"
 #include "flow.h"
 #include "handover.h"
 #include "inner.h"
@@ -176,7 +177,7 @@ static void punt_stranger(struct dp_loop *loop, unsigned kind, const struct dp_b
     if (!dp_punt_allowed(loop->limiter, &b->remote, now)) {
         dp_add(&loop->punts_limited, 1);
         if (kind == DP_PUNT_IKE)
-            dp_drop(loop, DP_DROP_ike_limited);
+            dp_drop_datagrams(loop, DP_DROP_ike_limited, b, 0, NULL, 1, now);
         return;
     }
     struct dp_punt punt = {
@@ -189,7 +190,7 @@ static void punt_stranger(struct dp_loop *loop, unsigned kind, const struct dp_b
         .remote = b->remote,
     };
     if (!dp_punt_send(loop, DP_CHANNEL_STRANGER, &punt, data, octets) && kind == DP_PUNT_IKE)
-        dp_drop(loop, DP_DROP_punt_full);
+        dp_drop_datagrams(loop, DP_DROP_punt_full, b, 0, NULL, 1, now);
 }
 
 /* RFC 3948 §2.2, §2.3: what shares the port with ESP. true: the datagram was that. */
@@ -236,30 +237,54 @@ static void follow_settings(const struct dp_tunnel *tunnel, struct dp_inbound_re
 }
 
 /* One datagram of a burst: opened where it lies, so the burst's memory is not needed again before it is sent. */
-static enum dp_drop inbound_datagram(struct dp_loop *loop, const struct dp_burst *b, uint8_t *data, uint32_t octets, uint64_t now) {
-    struct dp_inbound_result r;
-    enum dp_drop reason = dp_open_packet(loop, data, octets, data, now, &r);
+static enum dp_drop inbound_datagram(struct dp_loop *loop, const struct dp_burst *b, uint8_t *data, uint32_t octets, uint64_t now,
+                                     struct dp_inbound_result *r) {
+    enum dp_drop reason = dp_open_packet(loop, data, octets, data, now, r);
     if (reason == DP_DROP_unknown_spi) {
         size_t quoted = octets < DP_PUNT_INNER_MAX ? octets : DP_PUNT_INNER_MAX;
         punt_stranger(loop, DP_PUNT_UNKNOWN_SPI, b, data, quoted, now);
     }
     if (reason != DP_OK)
         return reason;
-    if (r.sa->replay.highest == r.sequence)
-        note_peer(loop, r.sa, &b->remote, now);
-    reason = policy_allows(loop, r.sa->interface, &r.inner);
+    if (r->sa->replay.highest == r->sequence)
+        note_peer(loop, r->sa, &b->remote, now);
+    reason = policy_allows(loop, r->sa->interface, &r->inner);
     if (reason != DP_OK)
         return reason;
-    reason = dp_ecn_decapsulate(r.plain, &r.inner, b->tos);
+    reason = dp_ecn_decapsulate(r->plain, &r->inner, b->tos);
     if (reason != DP_OK)
         return reason;
-    follow_settings(&loop->dp->tunnel[r.sa->tunnel], &r, b->tos);
+    follow_settings(&loop->dp->tunnel[r->sa->tunnel], r, b->tos);
     const struct dp_io_set *tuns = atomic_load_explicit(&loop->dp->worker[loop->worker].tuns, memory_order_acquire);
-    struct dp_io *io = tuns != NULL && r.sa->interface < tuns->count ? tuns->io[r.sa->interface] : NULL;
+    struct dp_io *io = tuns != NULL && r->sa->interface < tuns->count ? tuns->io[r->sa->interface] : NULL;
     if (io == NULL)
         return DP_DROP_tun_gone;
-    deliver(loop, io, r.plain, &r.inner, now);
+    deliver(loop, io, r->plain, &r->inner, now);
     return DP_OK;
+}
+
+/* Whether a reason is about a packet that was opened and read. */
+static bool is_about_inner(enum dp_drop reason) {
+    switch (reason) {
+    case DP_DROP_selectors:
+    case DP_DROP_multicast_shared:
+    case DP_DROP_policy_inbound:
+    case DP_DROP_ecn:
+    case DP_DROP_tun_gone:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* A datagram goes no further: shown as the packet in it where that was read, else as it came. */
+__attribute__((noinline)) static void drop_one(struct dp_loop *loop, enum dp_drop reason, const struct dp_burst *b,
+                                               const uint8_t *data, uint32_t octets, const struct dp_inbound_result *r,
+                                               uint64_t now) {
+    if (is_about_inner(reason))
+        dp_drop_opened(loop, reason, r->sa, r->plain, r->inner.octets, now);
+    else
+        dp_drop_datagrams(loop, reason, b, octets >= DP_ESP_HEADER ? load_be32(data) : 0, r->sa, 1, now);
 }
 
 /* The worker that owns the SA of a datagram; our own number where that cannot be told. */
@@ -273,7 +298,7 @@ struct foreign_run {
     uint32_t owner, from, to, packets;
 };
 
-static void hand_over(struct dp_loop *loop, const struct dp_burst *b, struct foreign_run *f) {
+static void hand_over(struct dp_loop *loop, const struct dp_burst *b, struct foreign_run *f, uint64_t now) {
     if (f->packets == 0)
         return;
     struct dp_burst part = *b;
@@ -282,15 +307,16 @@ static void hand_over(struct dp_loop *loop, const struct dp_burst *b, struct for
     part.packets = f->packets;
     enum dp_drop reason = dp_hand_over(loop, f->owner, &part);
     if (reason != DP_OK)
-        dp_drop_packets(loop, reason, f->packets);
+        dp_drop_datagrams(loop, reason, &part, load_be32(part.data), NULL, f->packets, now);
     f->packets = 0;
 }
 
 /* Whether the datagram is another worker's; it is handed over together with its neighbours. */
-static bool belongs_elsewhere(struct dp_loop *loop, const struct dp_burst *b, struct foreign_run *f, uint32_t at, uint32_t octets) {
+static bool belongs_elsewhere(struct dp_loop *loop, const struct dp_burst *b, struct foreign_run *f, uint32_t at, uint32_t octets,
+                              uint64_t now) {
     uint32_t owner = owner_of(loop, b->data + at, octets);
     if (owner != f->owner || owner == loop->worker)
-        hand_over(loop, b, f);
+        hand_over(loop, b, f, now);
     if (owner == loop->worker)
         return false;
     if (f->packets++ == 0)
@@ -308,18 +334,19 @@ static int inbound_burst(struct dp_loop *loop, const struct dp_burst *b, uint64_
     for (uint32_t at = 0; at < b->octets || datagrams == 0; datagrams++) {
         uint32_t left = b->octets - at, octets = b->gso_size != 0 && b->gso_size < left ? b->gso_size : left;
         uint8_t *data = b->data + at;
-        if (shared && belongs_elsewhere(loop, b, &foreign, at, octets)) {
+        if (shared && belongs_elsewhere(loop, b, &foreign, at, octets, now)) {
             at += octets;
             continue;
         }
         at += octets;
         if (not_esp(loop, b, data, octets, now))
             continue;
-        enum dp_drop reason = inbound_datagram(loop, b, data, octets, now);
+        struct dp_inbound_result r;
+        enum dp_drop reason = inbound_datagram(loop, b, data, octets, now, &r);
         if (reason != DP_OK)
-            dp_drop(loop, reason);
+            drop_one(loop, reason, b, data, octets, &r, now);
     }
-    hand_over(loop, b, &foreign);
+    hand_over(loop, b, &foreign, now);
     return datagrams;
 }
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "examples.h"
 #include "handover.h"
 #include "io_report.h"
 #include "io_set.h"
@@ -50,7 +51,7 @@ void dp_loop_flush(struct dp_loop *loop, bool to_links, uint64_t now) {
             continue;
         }
         enum dp_drop reason = send_failure(to_links, -sent);
-        dp_drop_packets(loop, reason, loop->out[at].packets);
+        dp_drop_unsent(loop, reason, &loop->out[at], to_links, to_links ? loop->out[at].interface : loop->out_io->number, now);
         if (reason == DP_DROP_send_error || reason == DP_DROP_tun_gone)
             dp_io_report(loop, loop->out_io, to_links, -sent, now);
         else if (reason == DP_DROP_too_big)

@@ -22,6 +22,7 @@
 #include "child.h"
 #include "engine.h"
 #include "esp.h"
+#include "examples.h"
 #include "fragment.h"
 #include "handover.h"
 #include "hold.h"
@@ -133,7 +134,7 @@ static inline bool seal_into_run(struct dp_loop *loop, struct dp_sa *sa, const s
     if (reason == DP_OK)
         add_to_run(loop, e, out, sealed, now);
     else
-        dp_drop(loop, reason);
+        dp_drop_outgoing(loop, reason, e->interface, packet, octets, 1, now);
     return reason == DP_OK;
 }
 
@@ -154,7 +155,7 @@ static void send_fragments(struct dp_loop *loop, struct dp_sa *sa, const struct 
             continue;
         }
         if (dp_inner_read(packet, octets, DP_FLOW_OUTBOUND, &inner) != DP_OK || !dp_fragments_begin(&f, packet, &inner, e->limit)) {
-            dp_drop(loop, DP_DROP_mtu);
+            dp_drop_outgoing(loop, DP_DROP_mtu, e->interface, packet, octets, 1, now);
             continue;
         }
         while ((packet = dp_fragments_next(&f, &octets)) != NULL)
@@ -259,7 +260,7 @@ static void release_held(struct dp_loop *loop, uint64_t now) {
 static int outbound_taken(struct dp_loop *loop, struct dp_burst *b, uint64_t now) {
     enum dp_drop reason = outbound_burst(loop, b, now);
     if (reason != DP_OK)
-        dp_drop_packets(loop, reason, b->packets);
+        dp_drop_burst(loop, reason, b, now);
     return (int)b->packets;
 }
 
@@ -279,7 +280,7 @@ static int outbound_device(struct dp_loop *loop, struct dp_io *io, uint32_t budg
     for (int i = 0; i < got; i++) {
         enum dp_drop reason = outbound_burst(loop, &loop->in[i], now);
         if (reason != DP_OK)
-            dp_drop_packets(loop, reason, loop->in[i].packets);
+            dp_drop_burst(loop, reason, &loop->in[i], now);
         moved += loop->in[i].packets;
     }
     dp_loop_flush(loop, true, now);

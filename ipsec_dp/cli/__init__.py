@@ -13,6 +13,7 @@ import click
 
 from ipsec_dp.cli.commands import program
 from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.util.faults import log_to_stderr, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except BrokenPipeError:
         _silence_stdout()
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - no fault of ours is shown as a traceback
+        log_to_stderr()
+        click.echo(str(unexpected("ipsec-dp", error)), err=True)
         return FAILED
 
 

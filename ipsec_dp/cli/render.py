@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -130,6 +132,17 @@ def drop_table(drops: dict[str, int], sentences: dict[str, str]) -> Table:
     return table
 
 
+def drop_examples(answer: GatewayStatus) -> RenderableType:
+    """The last packets of each reason, most frequent reason first, a cause that several share said once."""
+    parts: list[RenderableType] = [Text("Last dropped", style="italic")]
+    for reason, examples in sorted(answer.drop_examples.items(), key=lambda item: (-answer.drops.get(item[0], 0), item[0])):
+        parts.append(Text(reason, style="red"))
+        for cause, those in groupby(examples, key=lambda each: each.cause):
+            parts += [Padding(Text(f"{duration(each.ago_s)} ago  {each.text}"), (0, 0, 0, 2), expand=False) for each in those]
+            parts.append(Padding(Text(f"likely: {cause}", style="yellow"), (0, 0, 0, 4), expand=False))
+    return Group(*parts)
+
+
 def zone_table(zones: ZoneStatus) -> Table:
     """What each zone_rule held, in their order, and last what no rule let through."""
     table = Table(title="Zones", title_justify="left", show_edge=False, pad_edge=False)
@@ -166,6 +179,8 @@ def view(answer: GatewayStatus) -> RenderableType:
         parts += ["", zone_table(answer.zones)]
     if any(count > 0 for count in answer.drops.values()):
         parts += ["", drop_table(answer.drops, answer.drop_sentences)]
+    if answer.drop_examples:
+        parts += ["", drop_examples(answer)]
     return Group(*parts)
 
 

@@ -135,6 +135,18 @@ def difference(old: model.Config, got: ReadAnswer) -> Difference:
     )
 
 
+def backwards(difference: Difference) -> Difference:
+    """What leads back from the new configuration to the old one."""
+    changed = (compare(change.new, change.old) for change in difference.changed)
+    return Difference(
+        difference.new,
+        difference.old,
+        difference.removed,
+        difference.added,
+        tuple(change for change in changed if change is not None),
+    )
+
+
 def main() -> None:
     gc.disable()  # it ends when it has answered
     request: ReadRequest = pickle.load(sys.stdin.buffer)  # noqa: S301 - the daemon wrote it

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE_OCTETS_MAX = 64 * 1024 * 1024
+KEY_TABLES = ("auth", "manual_unsafe")  # of a tunnel: what proves who the peer is, and says nothing of what is protected
 
 
 def load(path: Path) -> model.Config:
@@ -43,6 +44,29 @@ def examine(path: Path) -> tuple[model.Config | None, tuple[Finding, ...]]:
             return None, tuple(findings.found)
         config = resolve_document(document, path, findings)
     return (None if findings.errors else config), tuple(findings.found)
+
+
+def load_to_close(path: Path) -> model.Config:
+    """The configuration as far as it says what is protected; raises ConfigError.
+
+    An error in [tunnel.auth] or [tunnel.manual_unsafe], or in a file that they name, is a warning: nothing is left open because a
+    certificate has expired.
+    """
+    findings = Findings(str(path))
+    text = _read_text(path, findings)
+    document = None if text is None else parse_toml(text, findings)
+    if document is None:
+        raise ConfigError(findings.found)
+    config = resolve_document(document, path, findings)
+    found = [_of_keys(finding) for finding in findings.found]
+    if any(finding.severity == "error" for finding in found) or len(config.tunnels) != len(document.get("tunnel", ())):
+        raise ConfigError(findings.found)
+    return replace(config, warnings=tuple(finding for finding in found if finding.severity == "warning"))
+
+
+def _of_keys(finding: Finding) -> Finding:
+    """A finding about what authenticates a peer, as a warning; any other as it is."""
+    return replace(finding, severity="warning") if finding.key.partition(".")[0] in KEY_TABLES else finding
 
 
 @contextmanager
@@ -103,6 +127,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
         routes=_resolve_routes(document, findings),
         zones=resolve_zones(document, findings),
         zone_rules=resolve_zone_rules(document, findings),
+        nat_flows=gateway.nat_flows,
     )
     if not names and not findings.errors:
         findings.at("").warn("tunnel", "there is none", "write a [[tunnel]] for each peer")

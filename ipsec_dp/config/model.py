@@ -27,6 +27,7 @@ MonitorAction = Literal["wait-recover", "fail-over"]
 Revocation = Literal["off", "if-present", "strict"]
 Unique = Literal["replace", "keep", "never"]
 IkePort = Literal[500, 4500]
+NatFlowAction = Literal["tell", "delete", "ignore"]
 
 ROUTE_METRIC = 50  # of what tunnels route by themselves (`routes`), and of a [[route]] that says none
 
@@ -203,6 +204,7 @@ class Config:
     routes: tuple[Route, ...]
     zones: tuple[Zone, ...] = ()
     zone_rules: tuple[ZoneRule, ...] = ()
+    nat_flows: NatFlowAction = "tell"
     warnings: tuple[Finding, ...] = ()
     _by_name: dict[str, Tunnel] = field(init=False, repr=False, compare=False)
 

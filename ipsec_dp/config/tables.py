@@ -108,6 +108,12 @@ class Gateway(Table, frozen=True, kw_only=True):
     ] = False
     keep_closed: Annotated[bool, Meta(description="keep the guard when stopped")] = False
     offloads: Offloads = "all"
+    nat_flows: Annotated[
+        Literal["tell", "delete", "ignore"],
+        Meta(
+            description="connections that NAT gave another source before they were routed into a tunnel: tell of them, delete them"
+        ),
+    ] = "tell"
 
 
 class Selectors(Table, frozen=True, kw_only=True):

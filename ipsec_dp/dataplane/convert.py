@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp._native import ffi, lib
-from ipsec_dp.dataplane.types import DROP_NAMES, Endpoint, OuterPath, SaParams
+from ipsec_dp.dataplane.types import DROP_NAMES, Direction, DropExample, Endpoint, OuterPath, SaParams
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import Range, SelectorPair
@@ -103,6 +103,28 @@ def sa_params_of(params: SaParams, worker: int) -> Any:
         c.tfc_octets, c.sequence, c.iv = params.tfc_octets, params.sequence, params.iv
         set_path(c.path, params.path)
     return c
+
+
+NO_NUMBER = 0xFFFFFFFF  # no interface, no tunnel
+
+
+def example_of(c: Any) -> DropExample:
+    octets = 16 if c.family == 6 else 4
+    ends = [None if c.family == 0 else ipaddress.ip_address(bytes(ffi.buffer(each, octets))) for each in (c.source, c.destination)]
+    interface, tunnel = (None if number == NO_NUMBER else int(number) for number in (c.interface, c.tunnel))
+    return DropExample(
+        c.now,
+        Direction(c.direction),
+        ends[0],
+        ends[1],
+        c.protocol,
+        c.source_port,
+        c.destination_port,
+        interface,
+        tunnel,
+        c.spi or None,
+        bool(c.outer),
+    )
 
 
 def drops_of(array: Any) -> dict[str, int]:

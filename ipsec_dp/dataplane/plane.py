@@ -7,15 +7,27 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp._native import ffi, lib
-from ipsec_dp.dataplane.convert import check, drops_of, endpoint_of, sa_params_of, selectors_of, set_endpoint, set_path
+from ipsec_dp.dataplane.convert import (
+    check,
+    drops_of,
+    endpoint_of,
+    example_of,
+    sa_params_of,
+    selectors_of,
+    set_endpoint,
+    set_path,
+)
 from ipsec_dp.dataplane.devices import Devices
 from ipsec_dp.dataplane.types import (
     ALL_OFFLOADS,
+    DROP_NAMES,
+    DROP_SENTENCES,
     PUNT_OCTETS_MAX,
     ArenaInfo,
     Channel,
     Counters,
     Direction,
+    DropExample,
     Endpoint,
     Offload,
     OuterPath,
@@ -285,6 +297,14 @@ class DataPlane(Devices):
             c.handed_over,
             c.taken_over,
         )
+
+    def drop_examples(self, reason: str) -> list[DropExample]:
+        """The last packets that were dropped for a reason, the newest first: a few of each loop. ValueError: no such reason."""
+        if reason not in DROP_SENTENCES:
+            raise ValueError(f"no reason is called {reason!r}")
+        array = ffi.new("struct dp_example[]", 2 * lib.DP_EXAMPLES * self.workers)
+        found = check(lib.dp_examples_read(self.c, DROP_NAMES.index(reason), array, len(array)), "reading dropped packets")
+        return sorted((example_of(c) for c in array[0:found]), key=lambda each: -each.at)
 
     # ---- whole batches
 

@@ -281,6 +281,27 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
+class DropExample:
+    """A packet that was dropped, as far as it shows itself. `at`: nanoseconds of the monotonic clock.
+
+    Addresses are None where it has none, protocol and ports OPAQUE (256, 65536) where it shows none; under ICMP both ports are
+    type << 8 | code. `outer`: they are those of the datagram outside. `interface` and `tunnel` are numbers of the data plane.
+    """
+
+    at: int
+    direction: Direction
+    source: Address | None
+    destination: Address | None
+    protocol: int
+    source_port: int
+    destination_port: int
+    interface: int | None
+    tunnel: int | None
+    spi: int | None
+    outer: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ArenaInfo:
     """The memory that holds keys."""
 

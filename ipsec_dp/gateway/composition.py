@@ -16,6 +16,8 @@ from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.absence import Absence
 from ipsec_dp.gateway.clone_watch import CloneWatch
+from ipsec_dp.gateway.confirmation import Confirmation
+from ipsec_dp.gateway.drop_examples import DropExamples, DropWatch
 from ipsec_dp.gateway.events import Events
 from ipsec_dp.gateway.housekeeping import Housekeeping
 from ipsec_dp.gateway.inspection import Inspection
@@ -33,6 +35,7 @@ from ipsec_dp.network import workers
 from ipsec_dp.network.carrier import InterfaceCarriers
 from ipsec_dp.network.outer_header import with_outer_header
 from ipsec_dp.services.host_watch import HostWatch
+from ipsec_dp.services.nat_flows import NatFlows
 from ipsec_dp.services.path_mtu import PathMtuDiscovery
 from ipsec_dp.services.service import Services
 from ipsec_dp.services.tunnel_monitor import TunnelMonitors
@@ -67,6 +70,12 @@ def wanted_provider(environment: Mapping[str, str]) -> Provider:
     return PROVIDERS[name]
 
 
+def _state_of(tunnel: Tunnel, ike: IkeDriver, manual: ManualSas) -> str:
+    """How a tunnel is, in words."""
+    keying = manual.status(tunnel.name) if tunnel.auth is None else ike.status(tunnel.name)
+    return keying.state if keying.state_text in ("", keying.state) else f"{keying.state}: {keying.state_text}"
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """The parts that need a data plane."""
@@ -77,6 +86,7 @@ class Engine:
     clone_watch: CloneWatch
     inspection: Inspection
     reloader: Reloader
+    drop_watch: DropWatch
 
 
 class Composition:
@@ -90,7 +100,9 @@ class Composition:
         self.monitors = TunnelMonitors(host, self._renew, clock)
         self.mtus = PathMtuDiscovery(config, host, lambda: self.spd.tunnel_numbers, clock)
         host_watch = HostWatch(host, lambda: self.ike, clock)
-        self.services = Services((self.carriers, self.mtus, ZoneLog(host.reports), self.monitors, host_watch))
+        self.nat_flows = NatFlows(host, clock)
+        self.services = Services((self.carriers, self.mtus, ZoneLog(host.reports), self.monitors, host_watch, self.nat_flows))
+        self.confirmation = Confirmation(host.conditions, clock)
         self.engine: Engine | None = None
         self._children: IkeChildren | None = None
         self._notices: Notices | None = None
@@ -156,6 +168,14 @@ class Composition:
             refused=self.mtus.refused,
             clock=clock,
         )
+        examples = DropExamples(
+            self.config,
+            plane=plane,
+            spd=spd,
+            own_addresses=host.peers.own_addresses,
+            state=lambda tunnel: _state_of(tunnel, ike, manual),
+            clock=clock,
+        )
         inspection = Inspection(
             self.config,
             spd=spd,
@@ -166,13 +186,28 @@ class Composition:
             host=host,
             mtus=self.mtus,
             monitors=self.monitors,
+            drop_examples=examples,
             notices=notices,
             clock=clock,
         )
-        parts = ReloadParts(spd, host, plane, sad, links, manual, ike, self.services, (notices, inspection), self.mtus.first_of)
+        parts = ReloadParts(
+            spd,
+            host,
+            plane,
+            sad,
+            links,
+            manual,
+            ike,
+            self.services,
+            (notices, inspection, examples),
+            self.mtus.first_of,
+            self.nat_flows.before_routes,
+        )
         reloader = Reloader(self.config, parts, self.reconfigure, clock)
         looks = SecondLine(plane, host.conditions, clock).look, Absence(clock, notices, ike.check_liveness).look
-        return Engine(ike, events, Housekeeping(sad, events.handle, clock, looks), CloneWatch(plane, ike), inspection, reloader)
+        housekeeping = Housekeeping(sad, events.handle, clock, looks)
+        watch = DropWatch(plane, examples, notices, self._drops_began, clock)
+        return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch)
 
     def reconfigure(self, config: Config) -> None:
         """Another configuration is in force; outer headers are as it says."""
@@ -209,6 +244,10 @@ class Composition:
         return holder is not None
 
     # ---- who hears of what
+
+    def _drops_began(self, reason: str) -> None:
+        if reason == "policy_none":
+            self.nat_flows.ask()
 
     def _renew(self, name: str) -> None:
         """A tunnel carries nothing, says its monitor: new keys show whether the peer is there, and help if only an SA was lost."""

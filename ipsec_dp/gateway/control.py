@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from ipsec_dp.errors import ControlError, IpsecDpError, NoDaemonError
+from ipsec_dp.util import os_errors
+from ipsec_dp.util.faults import explained
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -33,6 +35,8 @@ TOO_MANY = f"the gateway talks to {CLIENTS_MAX} clients already, which is all it
 IDLE_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 10.0
 LAST_ANSWER_S = 1.0
+PATH_OCTETS_MAX = 107  # sun_path of unix(7), without the octet that ends it
+ELSEWHERE = "; --control PATH puts it elsewhere"
 
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)
@@ -97,14 +101,18 @@ class ControlServer:
         self._answering: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Raises ControlError when another daemon answers there already."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _take_over(self.path)
-        before = os.umask(0o177)
+        """Raises ControlError when another daemon answers there already, or there can be no socket."""
+        _check_length(self.path)
         try:
-            self._server = await asyncio.start_unix_server(self._accept, self.path, limit=LINE_MAX)
-        finally:
-            os.umask(before)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _take_over(self.path)
+            before = os.umask(0o177)
+            try:
+                self._server = await asyncio.start_unix_server(self._accept, self.path, limit=LINE_MAX)
+            finally:
+                os.umask(before)
+        except OSError as error:
+            raise ControlError(f"the control socket {self.path} cannot be made: {os_errors.text_of(error)}{ELSEWHERE}") from error
 
     async def close(self) -> None:
         if self._server is not None:
@@ -177,7 +185,8 @@ class ControlServer:
         except msgspec.ValidationError as error:  # it names the field
             return Answer(ok=False, error=f'the request "{name}" is wrong: {error}')
         try:
-            result = await verb.answer(request)
+            with explained(f'the request "{name}" failed'):
+                result = await verb.answer(request)
         except IpsecDpError as error:
             return Answer(ok=False, error=str(error))
         return result if isinstance(result, LongAnswer) else Answer(ok=True, result=result)
@@ -186,6 +195,16 @@ class ControlServer:
 async def _drain(writer: asyncio.StreamWriter) -> None:
     async with asyncio.timeout(IDLE_TIMEOUT_S):
         await writer.drain()
+
+
+def _check_length(path: Path) -> None:
+    """Raises ControlError for what the kernel takes as no socket's path."""
+    octets = len(os.fsencode(path))
+    if octets > PATH_OCTETS_MAX:
+        raise ControlError(
+            f"the control socket's path has {octets} octets, and {PATH_OCTETS_MAX} are the most: {path}; give a shorter one with "
+            "--control PATH"
+        )
 
 
 def _take_over(path: Path) -> None:
@@ -214,14 +233,17 @@ def request(path: Path, message: Mapping[str, object], timeout: float = REQUEST_
     Raises NoDaemonError when nobody listens there, ControlError when the gateway refuses, breaks off, or takes longer than
     `timeout` s.
     """
-    with socket.socket(socket.AF_UNIX) as connection:
+    _check_length(path)
+    with _connection() as connection:
         connection.settimeout(timeout)
         try:
             connection.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError) as error:
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
             raise NoDaemonError(f"no gateway listens at {path}; start one with: ipsec-dp up FILE") from error
         except PermissionError as error:
             raise ControlError(f"{path}: not permitted; the control socket belongs to the gateway's user, usually root") from error
+        except OSError as error:
+            raise ControlError(f"the gateway at {path} cannot be asked: {os_errors.text_of(error)}") from error
         try:
             with contextlib.suppress(BrokenPipeError):  # turned away: the reason is there to read
                 connection.sendall(json.dumps(message).encode() + b"\n")
@@ -232,6 +254,13 @@ def request(path: Path, message: Mapping[str, object], timeout: float = REQUEST_
         except OSError as error:
             raise ControlError(f"the gateway at {path} broke off: {error.strerror}") from error
     return _result(path, line)
+
+
+def _connection() -> socket.socket:
+    try:
+        return socket.socket(socket.AF_UNIX)
+    except OSError as error:
+        raise ControlError(f"no gateway can be asked: {os_errors.text_of(error)}") from error
 
 
 def _result(path: Path, line: bytes) -> Any:

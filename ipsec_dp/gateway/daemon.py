@@ -8,16 +8,18 @@ import os
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import protect_process
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.gateway import Gateway
+from ipsec_dp.util.faults import explained, log_to_stderr, unexpected
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config import Config
+    from ipsec_dp.gateway.confirmation import Trial
 
 log = logging.getLogger("ipsec_dp")
 
@@ -29,15 +31,22 @@ def _notify(state: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
             notify.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
-        except OSError as error:
-            log.warning("the service manager at %s could not be told: %s", address, error.strerror)
+    except OSError as error:
+        log.warning("the service manager at %s could not be told: %s", address, error.strerror or error)
+
+
+def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a task or a callback raised and nobody took."""
+    error, message = context.get("exception"), context["message"]
+    log.error("%s", unexpected(message, error) if isinstance(error, Exception) else message)
 
 
 async def _serve(gateway: Gateway) -> int:
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_fault)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.stop, signal.Signals(number).name)
     loop.add_signal_handler(signal.SIGHUP, gateway.start_reload)
@@ -50,13 +59,14 @@ async def _serve(gateway: Gateway) -> int:
         await gateway.close()
 
 
-def run(config: Config, control_path: Path) -> int:
-    """Runs the gateway; its exit status. Errors are logged in one line each: what is wrong, and what would help."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    protect_process()
-    sys.setswitchinterval(SWITCH_S)
+def run(config: Config, control_path: Path, trial: Trial | None = None) -> int:
+    """Runs the gateway, with `trial` on trial; its exit status. Errors are logged in one line each, with what would help."""
+    log_to_stderr()
     try:
-        return asyncio.run(_serve(Gateway(config, control_path)))
+        with explained("the gateway ended"):
+            protect_process()
+            sys.setswitchinterval(SWITCH_S)
+            return asyncio.run(_serve(Gateway(config, control_path, trial=trial)))
     except IpsecDpError as error:
         log.error("%s", error)
         return error.exit_status

@@ -1,8 +1,8 @@
 """One gateway: brought up in the order that never lets protected traffic out, and taken down in reverse.
 
-Up: control socket (one gateway of a name at a time) → guard → data plane → TUN interfaces → policy → manual SAs → loops → routes →
-services → IKE. Down: the same backwards, the guard last. A start that fails leaves the guard where it is, as a crash does;
-the next start adopts it.
+Up: its name (one gateway of a name at a time) → guard → control socket → data plane → TUN interfaces → policy → manual SAs →
+loops → routes → services → IKE. Down: the same backwards, the guard last. A start that fails leaves the guard where it is, as a
+crash does; the next start adopts it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,18 @@ from ipsec_dp.gateway.composition import Composition, GatewayFailedError
 from ipsec_dp.gateway.control import ControlServer
 from ipsec_dp.gateway.messages import ReloadRequest
 from ipsec_dp.gateway.verbs import GatewayVerbs
+from ipsec_dp.host.claim import RunningError
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network.linux_host import LinuxHost
+from ipsec_dp.network.remains import advice
 from ipsec_dp.util.clock import SystemClock
+from ipsec_dp.util.faults import explained
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config import Config
+    from ipsec_dp.gateway.confirmation import Trial, Unconfirmed
     from ipsec_dp.network.host import Host
     from ipsec_dp.util.clock import Clock
 
@@ -38,8 +42,16 @@ PROGRESS_FROM = 1000  # tunnels: a start with so many takes seconds, and its log
 class Gateway:
     """`start`, `wait` until someone calls `stop` (or something breaks), `close`."""
 
-    def __init__(self, config: Config, control_path: Path, *, host: Host | None = None, clock: Clock | None = None) -> None:
-        """`host` None: this machine; `clock` None: the system's."""
+    def __init__(
+        self,
+        config: Config,
+        control_path: Path,
+        *,
+        host: Host | None = None,
+        clock: Clock | None = None,
+        trial: Trial | None = None,
+    ) -> None:
+        """`host` None: this machine; `clock` None: the system's. `trial`: the start has to be confirmed."""
         clock = SystemClock() if clock is None else clock
         self._parts = Composition(config, LinuxHost(config, clock) if host is None else host, clock)
         self._verbs = GatewayVerbs(self._parts, self._down)
@@ -47,6 +59,9 @@ class Gateway:
         self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
         self._torn_down = asyncio.Event()
+        self._trial = trial
+        self._touched = False  # the host is as we made it
+        self._start_on_trial: Unconfirmed | None = None
         self._failure: str | None = None
         self._left: str | None = None  # why something was not taken away
         self._tasks: set[asyncio.Task[None]] = set()
@@ -60,16 +75,36 @@ class Gateway:
 
     async def start(self) -> None:
         """Brings everything up. Raises IpsecDpError; then `close` takes away what was made, but for the guard."""
-        await self._control.start()
-        await self._parts.host.close_guard()
         try:
-            await self._start_inside()
-        except IpsecDpError:
-            log.warning(
-                "the guard stays, so that nothing protected leaves in clear; the next `up` adopts it, %s",
-                self._parts.host.guard.hint,
-            )
+            with explained("the gateway could not be started"):
+                await self._parts.host.close_guard()
+                await self._control.start()
+                await self._start_inside()
+        except RunningError:
             raise
+        except IpsecDpError:
+            self._touched = True
+            await self._log_what_holds()
+            raise
+        self._touched = True
+        if self._trial is not None:
+            self._start_on_trial = self._parts.confirmation.expect(
+                self.config.name,
+                "this start",
+                self._trial.seconds,
+                self._trial.otherwise,
+                lambda: self._fail("the start was not confirmed"),
+            )
+
+    async def _log_what_holds(self) -> None:
+        """What the kernel has, not what was wanted of it."""
+        try:
+            with explained("asking the kernel"):
+                log.warning("%s", (await self._parts.host.remains()).advice)
+        except IpsecDpError as error:
+            log.warning(
+                "what keeps protected traffic from leaving in clear cannot be seen: %s; %s", error, advice(self.config.name)
+            )
 
     async def _start_inside(self) -> None:
         stack, parts, host, tunnels = self._stack, self._parts, self._parts.host, self.config.tunnels
@@ -91,12 +126,14 @@ class Gateway:
         engine = parts.make_engine(plane, sad, links, manual, ike, self._fail)
         engine.events.listen(stack)
         engine.housekeeping.start(stack)
+        engine.drop_watch.start(stack)
         stack.callback(host.reports.machine_clones(engine.clone_watch.cloned).close)
         parts.mtus.begin(plane, sad, ike)
         stack.push_async_callback(parts.mtus.close)
         host.start_workers(plane)
         stack.callback(plane.stop)
         self._log_progress("adding routes")
+        await parts.nat_flows.before_routes(self.config)
         await host.routing.start(stack)
         stack.push_async_callback(parts.services.close)
         await parts.services.apply(self.config)
@@ -147,16 +184,26 @@ class Gateway:
             raise GatewayFailedError(self._failure)
         return 0
 
+    @property
+    def _is_confirmed(self) -> bool:
+        return self._start_on_trial is not None and self._start_on_trial.confirmed
+
     # ---- down
 
     async def close(self) -> None:
-        """Takes everything away; the guard only after a clean run and unless the configuration keeps it."""
+        """Takes everything away; the guard only after a clean run and unless the configuration keeps it.
+
+        A start that failed on trial, or was not confirmed, leaves closed what is protected, and open the way of who administers.
+        """
         clean = self._stopping.is_set() and self._failure is None
         self._parts.engine = None
+        self._parts.confirmation.cancel()
         try:
             await self._stack.aclose()
             if clean and not self.config.keep_closed:
                 await self._parts.host.open_guard()
+            elif self._trial is not None and not clean and self._touched and not self._is_confirmed:
+                await self._parts.host.close_for(self._trial.retreat)
         except IpsecDpError as error:
             self._left = str(error)
             raise

@@ -10,6 +10,7 @@ from ipsec_dp.dataplane import DROP_SENTENCES
 from ipsec_dp.gateway.explain import HoldingChild, holds
 from ipsec_dp.gateway.status import (
     ChildSaStatus,
+    DropExampleStatus,
     GatewayStatus,
     KeyStatus,
     PuntStatus,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ipsec_dp.databases.sad import ChildSa, Sad
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.dataplane import DataPlane, SaHandle
+    from ipsec_dp.gateway.drop_examples import DropExamples
     from ipsec_dp.gateway.notices import Notices
     from ipsec_dp.gateway.question import PacketQuestion
     from ipsec_dp.keying.ike_driver import IkeDriver
@@ -99,6 +101,7 @@ def gateway_status(
     warnings: Sequence[str] = (),
     guard: Mapping[str, int] | None = None,
     zones: ZoneStatus | None = None,
+    drop_examples: Mapping[str, tuple[DropExampleStatus, ...]] | None = None,
     restored: Mapping[str, int] | None = None,
 ) -> GatewayStatus:
     """The whole answer but for `tunnels`. `guard`: what it dropped, by counter; `restored`: what was made again, by part."""
@@ -124,6 +127,7 @@ def gateway_status(
         keys=KeyStatus(octets=arena.in_use, locked=arena.locked, undumped=arena.undumped, wiped_on_fork=arena.wiped_on_fork),
         guard=dict(guard or {}),
         zones=zones,
+        drop_examples=dict(drop_examples or {}),
         restored=dict(restored or {}),
     )
 
@@ -160,11 +164,13 @@ class Inspection:
         host: Host,
         mtus: PathMtuDiscovery,
         monitors: TunnelMonitors,
+        drop_examples: DropExamples,
         notices: Notices,
         clock: Clock,
     ) -> None:
         self._config, self._spd, self._plane, self._sad, self._manual, self._ike = config, spd, plane, sad, manual, ike
         self._host, self._mtus, self._monitors, self._notices, self._clock = host, mtus, monitors, notices, clock
+        self._drop_examples = drop_examples
 
     def reconfigure(self, config: Config) -> None:
         """Looks at these tunnels from now on."""
@@ -173,6 +179,7 @@ class Inspection:
     async def gateway(self) -> GatewayStatus:
         """Everything but the tunnels."""
         guard, zones = await self._host.guard.counts(), await self._host.guard.zone_counts()
+        dropped = [reason for reason, count in self._plane.counters().drops.items() if count]
         by_hand = [f'tunnel "{tunnel.name}": {WARNING}' for tunnel in self._config.tunnels if tunnel.manual is not None]
         return gateway_status(
             self._config.name,
@@ -180,6 +187,7 @@ class Inspection:
             [*by_hand, *self._host.routing.notes, *self._host.conditions.texts],
             guard,
             None if zones is None else msgspec.convert(zones, ZoneStatus),
+            await self._drop_examples.of(dropped),
             self._host.restored,
         )
 

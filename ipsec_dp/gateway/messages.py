@@ -9,6 +9,7 @@ import msgspec
 from ipsec_dp.errors import Finding
 
 SCHEMA: Final = 1
+CONFIRM_MAX_S: Final = 86400
 
 
 class ControlRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="verb"):
@@ -27,9 +28,19 @@ class DownRequest(ControlRequest, frozen=True, tag="down"):
 
 
 class ReloadRequest(ControlRequest, frozen=True, tag="reload"):
-    """Take the configuration over, from another file than last time if one is named."""
+    """Take the configuration over, from another file than last time if one is named.
+
+    `confirm_s`: the former one comes back unless ConfirmRequest follows within so many seconds.
+    """
 
     file: str | None = None
+    confirm_s: float | None = None
+
+
+class ConfirmRequest(ControlRequest, frozen=True, tag="confirm"):
+    """Keep what waits to be confirmed. `name`: the gateway's, if it is to be this one."""
+
+    name: str | None = None
 
 
 class ExplainRequest(ControlRequest, frozen=True, tag="explain"):
@@ -72,6 +83,13 @@ class DownAnswer(msgspec.Struct, frozen=True, kw_only=True):
     stopped: str
 
 
+class ConfirmAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept from now on, and by which gateway."""
+
+    gateway: str
+    confirmed: str
+
+
 class NegotiationAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The tunnel that a verb of IKE was carried out for. What comes of it shows in the log and in `status`."""
 
@@ -97,7 +115,7 @@ class TunnelChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReloadResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reload did. `kept`: how many tunnels nothing changed for."""
+    """What a reload did. `kept`: how many tunnels nothing changed for; `confirm_within_s`: it goes back unless it is confirmed."""
 
     schema: int = SCHEMA
     applied: bool = True
@@ -109,6 +127,7 @@ class ReloadResult(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
     read_s: float
     applied_s: float
+    confirm_within_s: float | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def summary(self) -> str:

@@ -12,7 +12,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ipsec_dp.config.difference import Difference, read_again
+from ipsec_dp.config.difference import Difference, backwards, read_again
 from ipsec_dp.databases.pad import peer_of
 from ipsec_dp.errors import Finding, IpsecDpError
 from ipsec_dp.gateway.messages import ReloadRefusal, ReloadResult, TunnelChange
@@ -50,6 +50,14 @@ class ReloadFailedError(IpsecDpError):
     """A reload that broke off, and what runs now."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Former:
+    """What leads back to the configuration before the last reload, with the peers' secrets of then."""
+
+    difference: Difference
+    peers: dict[str, Peer]
+
+
 class Observer(Protocol):
     """What only has to know which tunnels there are."""
 
@@ -59,7 +67,7 @@ class Observer(Protocol):
 @dataclass(frozen=True, slots=True)
 class ReloadParts:
     """What a reload changes of a gateway. `first_mtu`: what the interface of a tunnel that begins needs, in octets. `observers` are
-    reconfigured together with the SAs."""
+    reconfigured together with the SAs; `before_routes` comes before routes are what the new configuration wants."""
 
     spd: Spd
     host: Host
@@ -71,6 +79,7 @@ class ReloadParts:
     services: Services
     observers: Sequence[Observer]
     first_mtu: Callable[[Tunnel], Awaitable[int]]
+    before_routes: Callable[[Config], Awaitable[None]]
 
 
 class Reloader:
@@ -80,9 +89,16 @@ class Reloader:
         self._config, self._parts, self._reconfigured, self._clock = config, parts, reconfigured, clock
         self._one_at_a_time = asyncio.Lock()
         self._incomplete = False  # the last reload broke off half-way
+        self._former: _Former | None = None
 
-    async def reload(self, path: Path) -> ReloadResult | ReloadRefusal:
-        """Takes `path` over, or says all that is wrong with it. Raises ReloadFailedError, ReadError."""
+    @property
+    def incomplete(self) -> bool:
+        """Whether the last reload broke off half-way, so that more is closed than either configuration says."""
+        return self._incomplete
+
+    async def reload(self, path: Path, *, on_trial: bool = False) -> ReloadResult | ReloadRefusal:
+        """Takes `path` over, or says all that is wrong with it. `on_trial`: `go_back` can take it back. Raises ReloadFailedError,
+        ReadError."""
         async with self._one_at_a_time:
             began = self._clock.now()
             difference, findings = await read_again(self._config, path)
@@ -95,13 +111,38 @@ class Reloader:
             if wrong:
                 return _refusal(path, (*findings, *wrong))
             read = self._clock.now()
+            former = _Former(backwards(difference), self._present_peers(difference)) if on_trial else None
             async with self._parts.host.changing:
-                await self._change(difference, peers)
+                await self._change(difference, peers, former)
             result = _result(path, difference, read - began, self._clock.now() - read)
             log.info("reloaded %s: %s", path, result.summary)
             return result
 
-    async def _change(self, difference: Difference, peers: dict[str, Peer]) -> None:
+    async def go_back(self) -> None:
+        """The configuration before the last reload is in force again, with the secrets of then (keys set by hand are read again).
+
+        Raises ReloadFailedError.
+        """
+        async with self._one_at_a_time:
+            former = self._former
+            if former is None:
+                raise ReloadFailedError("there is no former configuration to go back to")
+            async with self._parts.host.changing:
+                await self._change(former.difference, former.peers, None)
+            log.warning("the former configuration is in force again, that of %s", former.difference.new.path)
+
+    def forget_former(self) -> None:
+        """Nothing goes back any more: secrets that are not in force are kept no longer."""
+        self._former = None
+
+    def _present_peers(self, difference: Difference) -> dict[str, Peer]:
+        """Of the tunnels that it changes or takes away, as they are now."""
+        concerned = (*difference.removed, *(change.old for change in difference.changed))
+        found = {tunnel.name: self._parts.ike.peer(tunnel.name) for tunnel in concerned if tunnel.auth is not None}
+        return {name: peer for name, peer in found.items() if peer is not None}
+
+    async def _change(self, difference: Difference, peers: dict[str, Peer], former: _Former | None) -> None:
+        """`former`: what leads back when the host has changed."""
         parts, new = self._parts, difference.new
         if parts.sad.reclaim() == 0:
             parts.spd.tunnels.reuse()
@@ -117,6 +158,7 @@ class Reloader:
         except IpsecDpError as error:
             await self._undo(difference)
             raise ReloadFailedError(f"{error}; nothing was changed, the former configuration runs on") from error
+        self._former = former
         try:
             await self._complete(difference, peers, paths)
             self._incomplete = False
@@ -157,6 +199,7 @@ class Reloader:
         parts.plane.install_policy(policy)
         self._change_sas(difference, peers, paths)
         await parts.host.guard.apply_zones(new)
+        await parts.before_routes(new)
         await parts.host.routing.apply(known=not self._incomplete)
         await parts.services.apply(new)
         await parts.host.guard.settle()

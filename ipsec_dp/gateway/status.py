@@ -111,6 +111,31 @@ class ZoneStatus(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[ZoneRuleStatus, ...] = ()
 
 
+class DropExampleStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the last packets that a reason dropped, as far as it shows itself, and why, most likely.
+
+    `text` is all of it but the times and the cause. `outer`: the addresses are those of the datagram outside, which was not opened
+    or was sealed already. `direction`: "out" of the tunnel interface, or "in" from the peer. `at`: date and time, UTC.
+    """
+
+    text: str = ""
+    direction: str = "?"
+    source: str | None = None
+    destination: str | None = None
+    protocol: str | None = None
+    source_port: int | None = None
+    destination_port: int | None = None
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+    interface: str | None = None
+    tunnel: str | None = None
+    spi: str | None = None
+    outer: bool = False
+    at: str = ""
+    ago_s: float | None = None
+    cause: str = ""
+
+
 class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer. `restored`: how often guard, zones, rules and routes were gone and made again.
 
@@ -131,5 +156,6 @@ class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     keys: KeyStatus = KeyStatus()
     guard: dict[str, int] = {}
     zones: ZoneStatus | None = None
+    drop_examples: dict[str, tuple[DropExampleStatus, ...]] = {}
     restored: dict[str, int] = {}
     tunnels: tuple[TunnelStatus, ...] = ()

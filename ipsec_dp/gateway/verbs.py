@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipsec_dp.errors import ControlError
+import msgspec
+
+from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.gateway.control import LongAnswer, Verb
 from ipsec_dp.gateway.explain import GatewayView, explain
 from ipsec_dp.gateway.host_steps import HostView
 from ipsec_dp.gateway.messages import (
+    CONFIRM_MAX_S,
+    ConfirmAnswer,
+    ConfirmRequest,
     DownAnswer,
     DownRequest,
     ExplainRequest,
@@ -18,18 +25,23 @@ from ipsec_dp.gateway.messages import (
     NegotiationAnswer,
     RekeyRequest,
     ReloadRequest,
+    ReloadResult,
     StatusRequest,
     TerminateRequest,
 )
 from ipsec_dp.gateway.question import question_of
+from ipsec_dp.gateway.reload import ReloadFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ipsec_dp.gateway.composition import Composition, Engine
     from ipsec_dp.gateway.explanation import ExplainAnswer
-    from ipsec_dp.gateway.messages import NegotiationRequest, ReloadRefusal, ReloadResult
+    from ipsec_dp.gateway.messages import NegotiationRequest, ReloadRefusal
     from ipsec_dp.keying.ike_driver import IkeDriver
+
+
+log = logging.getLogger("ipsec_dp")
 
 
 class GatewayVerbs:
@@ -37,6 +49,7 @@ class GatewayVerbs:
 
     def __init__(self, parts: Composition, down: Callable[[], Awaitable[None]]) -> None:
         self._parts, self._down = parts, down
+        self._tasks: set[asyncio.Task[None]] = set()
         self.table: tuple[Verb[Any], ...] = (
             Verb(StatusRequest, self.status),
             Verb(DownRequest, self.down),
@@ -45,6 +58,7 @@ class GatewayVerbs:
             Verb(InitiateRequest, self.initiate),
             Verb(RekeyRequest, self.rekey),
             Verb(TerminateRequest, self.terminate),
+            Verb(ConfirmRequest, self.confirm),
         )
 
     @property
@@ -65,7 +79,49 @@ class GatewayVerbs:
         return DownAnswer(stopped=self._parts.config.name)
 
     async def reload(self, request: ReloadRequest) -> ReloadResult | ReloadRefusal:
-        return await self._engine.reloader.reload(self._parts.config.path if request.file is None else Path(request.file))
+        """With `confirm_s` the former configuration comes back by itself, at once where the new one failed half-way."""
+        reloader, waits_for = self._engine.reloader, self._parts.confirmation.waits_for
+        if waits_for is not None:
+            raise ControlError(f"{waits_for} is not confirmed yet: first `ipsec-dp confirm {self._parts.config.name}`")
+        path = self._parts.config.path if request.file is None else Path(request.file)
+        if request.confirm_s is None:
+            return await reloader.reload(path)
+        if not 1 <= request.confirm_s <= CONFIRM_MAX_S:
+            raise ControlError(f"{request.confirm_s:g} s to confirm: give 1 to {CONFIRM_MAX_S}")
+        try:
+            result = await reloader.reload(path, on_trial=True)
+        except ReloadFailedError as error:
+            if not reloader.incomplete:
+                raise
+            await reloader.go_back()
+            raise ReloadFailedError(f"{error}; so the former configuration is in force again") from error
+        if not isinstance(result, ReloadResult):
+            return result
+        otherwise = "the former configuration comes back"
+        self._parts.confirmation.expect(
+            self._parts.config.name, f"the reload of {path}", request.confirm_s, otherwise, self._begin_going_back
+        )
+        return msgspec.structs.replace(result, confirm_within_s=request.confirm_s)
+
+    def _begin_going_back(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._go_back())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _go_back(self) -> None:
+        try:
+            await self._engine.reloader.go_back()
+        except IpsecDpError as error:
+            log.error("%s", error)
+
+    async def confirm(self, request: ConfirmRequest) -> ConfirmAnswer:
+        name = self._parts.config.name
+        if request.name not in (None, name):
+            raise ControlError(f"this is gateway {name}, not {request.name}")
+        confirmed = self._parts.confirmation.confirm()
+        if self._parts.engine is not None:
+            self._parts.engine.reloader.forget_former()
+        return ConfirmAnswer(gateway=name, confirmed=confirmed)
 
     async def explain(self, request: ExplainRequest) -> ExplainAnswer:
         """What decides about a packet now."""

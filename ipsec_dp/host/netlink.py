@@ -11,6 +11,7 @@ from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
 from ipsec_dp.host import HostError
+from ipsec_dp.util import os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,6 +38,10 @@ async def dump(method: Callable[..., Awaitable[Any]], *arguments: str, **filters
                 return [row async for row in await method(*arguments, **filters)]
             except NetlinkDumpInterrupted:
                 continue
+            except NetlinkError as error:
+                raise HostError(f"the kernel's tables cannot be read: {os.strerror(error.code)}") from error
+            except OSError as error:
+                raise HostError(f"rtnetlink: {os_errors.text_of(error)}") from error
     raise HostError("the kernel's tables change faster than they can be read")
 
 

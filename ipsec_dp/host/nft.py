@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ipsec_dp.host import HostError
+from ipsec_dp.util import os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,15 +74,18 @@ def all_read() -> None:
 async def _nft(*arguments: str, text: str = "", seconds: float = NFT_SECONDS) -> str:
     program = shutil.which("nft", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
     if program is None:
-        raise HostError("nft is not installed, and without it nothing holds protected traffic back: apt-get install nftables")
+        raise HostError("nft is not installed, and without it there is no guard: apt-get install nftables")
     # In a thread: a cancelled asyncio subprocess can leave its task waiting for ever.
     running = asyncio.ensure_future(asyncio.to_thread(_run, [program, *arguments], text, seconds))
     running.add_done_callback(_ended)
-    done = await asyncio.shield(running)
+    try:
+        done = await asyncio.shield(running)
+    except OSError as error:
+        raise HostError(f"nft {' '.join(arguments)}: {os_errors.text_of(error)}") from error
     if done.status is None:
         raise HostError(f"nft {' '.join(arguments)}: no end after {seconds:g} s")
     if done.status != 0:
-        raise HostError(f"nft {' '.join(arguments)}: {done.errors.strip() or done.status}")
+        raise HostError(f"nft {' '.join(arguments)}: {_reason(done.errors) or done.status}")
     return done.output
 
 
@@ -110,6 +114,12 @@ def _run(command: list[str], text: str, seconds: float) -> _Done:
             process.kill()  # and what it may have started is not waited for
             return _Done(process.pid, None, "", "")
         return _Done(process.pid, process.returncode, output, errors)
+
+
+def _reason(said: str) -> str:
+    """What nft said, on one line: the first one that is an error, without the text that it quotes."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return next((line for line in lines if "Error:" in line), lines[0] if lines else "")
 
 
 async def listed(kind: str, *scope: str) -> list[dict[str, Any]]:

@@ -141,6 +141,14 @@ def _reverse_path_filter() -> str:
     return "2" if Path("/proc/sys/net/ipv4/conf/all/rp_filter").read_text().strip() == "1" else "0"
 
 
+def has_ipv6(name: str) -> bool:
+    """Whether an interface may have IPv6 addresses and routes: the host may have none, or have it disabled by sysctl."""
+    try:
+        return Path("/proc/sys/net/ipv6/conf", name, "disable_ipv6").read_text().strip() == "0"
+    except OSError:
+        return False
+
+
 def _write_settings(tun: Tun) -> None:
     for family, setting, value in (("ipv4", "rp_filter", _reverse_path_filter()), *SETTINGS):
         path = Path("/proc/sys/net", family, "conf", tun.name, setting)
@@ -163,6 +171,9 @@ async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface |
     await ask(f"interface {tun.name}: MTU {mtu}", ipr.link("set", index=tun.index, mtu=mtu, txqlen=QUEUE_PACKETS))
     for each in addresses:
         address = ip_interface(each)
+        if address.version == 6 and not has_ipv6(tun.name):
+            tun.unset.append(f"address {address}: IPv6 is disabled by sysctl")
+            continue
         what = f"interface {tun.name}: address {address}"
         request = ipr.addr("add", index=tun.index, address=str(address.ip), prefixlen=address.network.prefixlen)
         await ask(what, request, done=(errno.EEXIST,))

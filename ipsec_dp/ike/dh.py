@@ -61,8 +61,8 @@ def _shared_secret(group: Group, private: _Private, peer_public: bytes) -> bytea
 
 def _private(group: Group, rng: Rng) -> _Private:
     if group.id == _X25519:
-        return _Curve25519(rng)
-    return _Ecp(_CURVES[group.id], rng) if group.id in _CURVES else _Modp(PRIMES[group.id], group.public, rng)
+        return Curve25519(rng)
+    return Ecp(_CURVES[group.id], rng) if group.id in _CURVES else Modp(PRIMES[group.id], group.public, rng)
 
 
 def initiate(group: Group, rng: Rng) -> KeyExchange:
@@ -78,7 +78,7 @@ def respond(group: Group, peer_public: bytes, rng: Rng) -> tuple[bytes, bytearra
     return private.public(), secret
 
 
-class _Curve25519:
+class Curve25519:
     def __init__(self, rng: Rng) -> None:
         self._key = X25519PrivateKey.from_private_bytes(rng(32))
 
@@ -89,7 +89,7 @@ class _Curve25519:
         return self._key.exchange(X25519PublicKey.from_public_bytes(peer_public))  # refuses an all-zero result
 
 
-class _Ecp:
+class Ecp:
     """Public values are x | y without the octet that says "uncompressed" (RFC 5903 §7), the secret is x alone (§7)."""
 
     def __init__(self, curve: ec.EllipticCurve, rng: Rng) -> None:
@@ -109,7 +109,7 @@ class _Ecp:
         return self._key.exchange(ec.ECDH(), peer)
 
 
-class _Modp:
+class Modp:
     """The secret is as long as the prime, zeros in front (RFC 7296 §2.14)."""
 
     def __init__(self, prime: int, octets: int, rng: Rng) -> None:

@@ -130,6 +130,10 @@ class IkeDriver:
                 self._intents[name].reconfigure(tunnel, now)
         self._carry_out(self._core.reconfigure(self._peers.values(), effects, now))
 
+    def peer(self, name: str) -> Peer | None:
+        """Of the tunnel of this name, with its secrets."""
+        return self._peers.get(name)
+
     def listen(self, local: Address) -> None:
         """Ports 500 and 4500 of an address, once. Raises HostError."""
         self._links.listen_ike(local, self._received)

@@ -38,10 +38,6 @@ class LinuxGuard:
         """What the kernel has of it, guard and zones."""
         return self._guard, self._zones
 
-    @property
-    def hint(self) -> str:
-        return f"and nothing but `nft delete table inet {self._guard.table}` opens it"
-
     def reconfigure(self, config: Config) -> None:
         """What `narrow`, `renew` and `zone_counts` take for the present configuration; the kernel's tables stay."""
         self._config = config

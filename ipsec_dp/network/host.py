@@ -12,27 +12,25 @@ from ipsec_dp.network.peer_routes import LinkSource
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AsyncExitStack
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.dataplane import DataPlane, Endpoint
+    from ipsec_dp.host.conntrack import NatFlow
     from ipsec_dp.host.echo import Echo
     from ipsec_dp.host.filters import Filter
     from ipsec_dp.host.nflog import Line
     from ipsec_dp.host.too_big import TooBig
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.network.peer_routes import PeerRoutes
+    from ipsec_dp.network.remains import Remains
     from ipsec_dp.util.conditions import Conditions
 
 
 class HostGuard(Protocol):
     """What keeps protected traffic from leaving or coming in clear, and what may pass between zones."""
-
-    @property
-    def hint(self) -> str:
-        """How a person takes the guard away by hand."""
 
     async def widen(self, config: Config) -> None:
         """Keeps closed what the present configuration keeps closed, and what `config` does, whose interfaces may be used too."""
@@ -167,6 +165,16 @@ class HostReports(Protocol):
         """Replies with this identifier that come out of tunnel interfaces; `keep(set())` ends them."""
 
 
+class HostFlows(Protocol):
+    """Connections that the kernel tracks and whose source it translates."""
+
+    async def translated(self) -> list[NatFlow]:
+        """Those that there are, `conntrack.READ_MOST` of an IP version at the most; none where that cannot be asked."""
+
+    async def delete(self, flows: Sequence[NatFlow]) -> list[NatFlow]:
+        """Forgets these; those that were still there. Their next packets begin anew."""
+
+
 class Host(Protocol):
     """All that a gateway needs of the machine on which it runs."""
 
@@ -189,14 +197,24 @@ class Host(Protocol):
     def reports(self) -> HostReports: ...
 
     @property
+    def flows(self) -> HostFlows: ...
+
+    @property
     def conditions(self) -> Conditions:
         """What is wrong with the host at the moment; of `status`, its warnings."""
 
     async def close_guard(self) -> None:
         """Lets nothing protected past the tunnels from now on; adopts what a killed process left.
 
-        Raises HostError, with nothing touched, when a gateway of this name still runs here.
+        Raises RunningError, with nothing touched, when a gateway of this name still runs here; HostError when not all of it could
+        be closed: what could be is, and `remains` tells.
         """
+
+    async def close_for(self, config: Config) -> None:
+        """As `close_guard`, for another configuration and when nothing leads into the tunnels any more."""
+
+    async def remains(self) -> Remains:
+        """What keeps protected traffic back now, as the kernel has it."""
 
     async def open_guard(self) -> None:
         """Takes the guard and every route of ours away."""

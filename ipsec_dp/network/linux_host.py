@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import errno
+import os
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ipsec_dp.host import HostError
+from ipsec_dp.host import HostError, claim
+from ipsec_dp.host.conntrack import KernelFlows
 from ipsec_dp.host.netlink import open_netlink
-from ipsec_dp.network import workers
+from ipsec_dp.network import remains, workers
 from ipsec_dp.network.foreign_rules import ForeignRules
 from ipsec_dp.network.guard import LinuxGuard
 from ipsec_dp.network.interfaces import LinuxInterfaces
@@ -18,6 +21,7 @@ from ipsec_dp.network.outer_sockets import SocketLinks
 from ipsec_dp.network.peer_routes import KernelRoutes, PeerRoutes
 from ipsec_dp.network.reports import KernelReports
 from ipsec_dp.network.routing import LinuxRouting
+from ipsec_dp.util import os_errors
 from ipsec_dp.util.conditions import Conditions
 
 if TYPE_CHECKING:
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.util.clock import Clock
 
-log = logging.getLogger("ipsec_dp")
+NOT_PERMITTED = "run it as root, or by the service unit: guard and routes take CAP_NET_ADMIN"
 
 
 class LinuxHost:
@@ -43,6 +47,7 @@ class LinuxHost:
         self.changing = asyncio.Lock()
         self.guard = LinuxGuard(config, lambda: self.peers)
         self.interfaces = LinuxInterfaces(config, self._ipr)
+        self.flows = KernelFlows()
         self.conditions = Conditions(clock)
         self.routing = LinuxRouting(config, self._ipr, self.interfaces, ForeignRules(self.conditions))
         self.reports = KernelReports(clock)
@@ -61,24 +66,43 @@ class LinuxHost:
         return self._peers
 
     async def close_guard(self) -> None:
-        self._netlink = await self._open.enter_async_context(open_netlink())
+        self._open.callback(claim.take(self._config.name).close)
+        try:
+            self._netlink = await self._open.enter_async_context(open_netlink())
+        except OSError as error:
+            raise HostError(f"rtnetlink: {os_errors.text_of(error)}") from error
         # A dead gateway's interfaces are gone, and with them its routes into them.
         if routed := await self.routing.routed():
-            raise HostError(
-                f"gateway {self._config.name} is already running in this network namespace: {routed[0]} leads into its tunnel; "
-                "stop it, or give this one another name"
-            )
-        try:
-            await self.guard.narrow()
-            await self.guard.apply_zones(self._config)
-        except HostError:
-            log.warning("without the guard, unreachable routes alone keep protected traffic back; the next `up` adopts them")
-            raise
-        finally:
-            await self.routing.apply_bypass()
-            await self.routing.hold()
+            raise claim.RunningError(self._config.name, f"{routed[0]} leads into its tunnel")
+        await self._close()
         self._watch = KernelWatch(*self.guard.tables, self.routing.table.held, self.conditions, self._clock)
         self._watch.open()
+
+    async def close_for(self, config: Config) -> None:
+        self._config = config
+        self.guard.reconfigure(config)
+        self.routing.reconfigure(config)
+        await self._close()
+
+    async def _close(self) -> None:
+        """Each part holds alone, so each is made whatever becomes of the others."""
+        refused: dict[str, None] = {}
+        for part in (
+            self.guard.narrow,
+            partial(self.guard.apply_zones, self._config),
+            self.routing.apply_bypass,
+            self.routing.hold,
+        ):
+            try:
+                await part()
+            except HostError as error:
+                refused[str(error)] = None
+        if refused:
+            denied = any(os.strerror(errno.EPERM) in text for text in refused)
+            raise HostError("; ".join([*refused, *([NOT_PERMITTED] if denied else [])]))
+
+    async def remains(self) -> remains.Remains:
+        return await remains.find(self._config.name)
 
     @property
     def restored(self) -> Mapping[str, int]:

@@ -20,15 +20,20 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.addresses import Network
 
 
+PREFIXES_NAMED = 3
+
+
 @dataclass(frozen=True)
 class RouteContext:
     """What every route depends on: `devices`, the indices of our interfaces; `own`, the host's addresses; `withdrawn`, interfaces
-    that get no routes where others have the prefix too; `written`, every [[route]]."""
+    that get no routes where others have the prefix too; `written`, every [[route]]; `without_ipv6`, interfaces on which IPv6 is
+    disabled."""
 
     devices: Mapping[str, int]
     own: Sequence[OwnAddress]
     withdrawn: frozenset[str]
     written: tuple[Route, ...]
+    without_ipv6: frozenset[str] = frozenset()
 
 
 class RoutePlan:
@@ -54,11 +59,16 @@ class RoutePlan:
         self.prefixes: dict[Network, None] = {}
         self._wanted: dict[tuple[Network, int], routes.Route] = {}
         self._notes: dict[str, None] = {}
+        without: dict[str, list[Network]] = {}  # prefixes that cannot be routed, by interface
         for prefix, ways in routed_prefixes(config).items():
             alive = [way for way in ways if way[0] not in context.withdrawn]
             self.prefixes[prefix] = None
             for interface, metric in alive or ways:
-                self._add(prefix, interface, metric)
+                if prefix.version == 6 and interface in context.without_ipv6:
+                    without.setdefault(interface, []).append(prefix)
+                else:
+                    self._add(prefix, interface, metric)
+        self._notes |= {_no_ipv6(interface, prefixes): None for interface, prefixes in without.items()}
 
     @property
     def wanted(self) -> list[routes.Route]:
@@ -96,6 +106,8 @@ class RoutePlan:
             sources = self._sources.get(tunnel.interface)
             if sources is None or not sources.apart(tunnel.selectors) or any(prefix in self.prefixes for prefix in tunnel.routes):
                 return None
+            if tunnel.interface in context.without_ipv6 and any(prefix.version == 6 for prefix in tunnel.routes):
+                return None
             sources.add(tunnel.selectors)
             self._mtus = self._mtus | {tunnel.name: mtus[tunnel.name]}  # others: `suits` may be asked by another thread
             self.mtus = self.mtus | narrowed(((prefix, tunnel) for prefix in tunnel.routes), self._wide, mtus)
@@ -104,3 +116,12 @@ class RoutePlan:
                 found.append(self._add(prefix, tunnel.interface, routes.METRIC))
         self._tunnels = config.tunnels
         return found
+
+
+def _no_ipv6(interface: str, prefixes: Sequence[Network]) -> str:
+    named = ", ".join(map(str, prefixes[:PREFIXES_NAMED]))
+    more = f" and {len(prefixes) - PREFIXES_NAMED} more" if len(prefixes) > PREFIXES_NAMED else ""
+    return (
+        f"IPv6 is disabled on {interface} by this host's settings: {named}{more} stay unreachable; to carry IPv6: "
+        "sysctl -w net.ipv6.conf.all.disable_ipv6=0"
+    )

@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ipsec_dp.config.bypass import plan as bypass_plan
-from ipsec_dp.host import bypass, routes
+from ipsec_dp.host import bypass, routes, tun
 from ipsec_dp.host.outer import own_sources
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.network.desired import routed_prefixes
@@ -114,7 +114,9 @@ class LinuxRouting:
     async def _apply(self, *, known: bool) -> None:
         own = await own_sources(self._netlink())
         config, mtus = self._config, self._interfaces.mtus
-        context = RouteContext(self._interfaces.indices, own, self._withdrawn, config.routes)
+        devices = self._interfaces.indices
+        without_ipv6 = frozenset(name for name in devices if not tun.has_ipv6(name))
+        context = RouteContext(devices, own, self._withdrawn, config.routes, without_ipv6)
         plan, self._plan = self._plan, None
         table, conflicts = self._table, []
         if not (known and plan is not None and await self._extend(plan, config, context, mtus)):

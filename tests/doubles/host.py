@@ -25,15 +25,17 @@ from ipsec_dp.host.outer import OuterRoute
 from ipsec_dp.host.sockets import NAT_PORT
 from ipsec_dp.network.outer_sockets import NON_ESP_MARKER
 from ipsec_dp.network.peer_routes import PeerRoutes
+from ipsec_dp.network.remains import Remains
 from ipsec_dp.util.conditions import Conditions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AsyncExitStack
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.dataplane import DataPlane
+    from ipsec_dp.host.conntrack import NatFlow
     from ipsec_dp.host.echo import Echo
     from ipsec_dp.host.routing_rules import RouteQuestion
     from ipsec_dp.ipsec.addresses import Address
@@ -74,8 +76,6 @@ class MemoryRoutes:
 
 class MemoryGuard:
     """Keeps the configurations that it is closed for."""
-
-    hint = "and nothing opens it: it is in memory"
 
     def __init__(self, config: Config, note: Callable[[str], None]) -> None:
         self.config, self._note = config, note
@@ -228,6 +228,28 @@ class MemoryEchoes:
         self.answered(echo._replace(source=echo.destination, destination=echo.source))
 
 
+class MemoryFlows:
+    """Translated connections: those in `present`. `deleted` are no longer there."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self.present: list[NatFlow] = []
+        self.deleted: list[NatFlow] = []
+        self.asked = 0
+
+    async def translated(self) -> list[NatFlow]:
+        self.asked += 1
+        self._note("connections listed")
+        return list(self.present)
+
+    async def delete(self, flows: Sequence[NatFlow]) -> list[NatFlow]:
+        gone = [flow for flow in flows if flow in self.present]
+        self.present = [flow for flow in self.present if flow not in gone]
+        self.deleted += gone
+        self._note("connections deleted")
+        return gone
+
+
 class MemoryReports:
     """A test reports in the kernel's place: `report("network changes")`."""
 
@@ -369,6 +391,7 @@ class MemoryHost:
         self.routes = MemoryRoutes(map(ip_address, addresses), mtu)
         self.peers = PeerRoutes(self.routes)
         self.reports = MemoryReports(self.note)
+        self.flows = MemoryFlows(self.note)
         self.conditions = Conditions(clock)
         self.restored = {"guard": 0, "zones": 0, "rules": 0, "routes": 0}
         self._clock = clock
@@ -383,6 +406,14 @@ class MemoryHost:
     async def close_guard(self) -> None:
         self.guard.close()
         self.routing.hold()
+
+    async def close_for(self, config: Config) -> None:
+        self.guard.config = config
+        self.guard.close()
+        self.routing.hold()
+
+    async def remains(self) -> Remains:
+        return Remains(self.guard.config.name, guard=bool(self.guard.closed_for))
 
     async def open_guard(self) -> None:
         self.note("routes removed")

@@ -136,8 +136,12 @@ static void read_everything(struct site *s) {
     struct dp_counters counters;
     struct dp_sa_info info;
     struct dp_sa_condition found[4];
+    struct dp_example examples[2 * DP_EXAMPLES];
     uint64_t cursor = 0;
     dp_counters_read(s->dp, &counters);
+    for (unsigned reason = 0; reason < DP_DROP_COUNT; reason++)
+        for (int i = dp_examples_read(s->dp, reason, examples, 2 * DP_EXAMPLES); i-- > 0;)
+            assert_int_equal(examples[i].reason, reason); /* no half of another one */
     assert_int_equal(dp_sa_read(s->dp, s->in, &info), 0);
     assert_int_equal(dp_sa_read(s->dp, s->out, &info), 0);
     do

@@ -129,7 +129,8 @@ def test_a_failed_start_leaves_the_guard(sites, pair, streaming, tmp_path, broke
         since = time.time_ns()
         assert done.returncode == status, done.stderr
         assert cause in done.stderr
-        assert "nft delete table inet ipsec_dp_gwA" in done.stderr  # how a person opens it
+        assert "the guard and unreachable routes keep protected traffic from leaving in clear" in done.stderr
+        assert "`ipsec-dp open gwA` takes all of it away" in done.stderr
         assert guarded(sites)
         assert crossed(since) == set()
 

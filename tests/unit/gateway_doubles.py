@@ -15,6 +15,7 @@ from ipsec_dp.dataplane import (
     ArenaInfo,
     Counters,
     Direction,
+    DropExample,
     Encapsulation,
     Endpoint,
     OuterPath,
@@ -181,6 +182,12 @@ class MemoryPlane:
 
     def offloads(self) -> dict[str, bool]:
         return {"tun_tso": True, "udp_gro": False}
+
+    def drop_examples(self, reason: str) -> list[DropExample]:
+        ends = ip_address("192.0.2.3"), ip_address("192.0.2.1")
+        if reason != "icv":
+            return []
+        return [DropExample(998_760_000_000, Direction.INBOUND, *ends, 17, 4500, 4500, 1, 1, 0xC0000001, True)]
 
 
 class MemoryCore:

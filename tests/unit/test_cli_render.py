@@ -98,6 +98,35 @@ def test_a_reason_that_dropped_nothing_is_not_shown():
     assert "Dropped" not in shown({**ANSWER, "drops": {"icv": 0}})
 
 
+LONG6 = "[2001:db8:1234:5678:9abc:def0:1234:5678]:65535"
+
+
+def test_the_last_dropped_packets_with_their_likely_cause_within_80_columns():
+    cause = "192.0.2.1 is this host's own address: something masquerades (exempt the interface: nft insert rule ip nat …)"
+    examples = [
+        {"text": "udp 192.0.2.1:5 -> 10.2.0.2:53, ipsec0", "ago_s": 12.3, "cause": cause},
+        {"text": f"tcp {LONG6} -> {LONG6}, ipsec0", "ago_s": 70, "cause": cause},
+        {"text": "udp 10.1.0.2:5 -> 10.7.0.2:53, ipsec0", "ago_s": 71, "cause": "another [one]"},
+    ]
+    answer = msgspec.convert({"drops": {"policy_none": 24}, "drop_examples": {"policy_none": examples}}, GatewayStatus)
+    file = io.StringIO()
+    Console(file=file, width=80).print(render.drop_examples(answer))
+    text = file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    lines = text.splitlines()
+    at = lines.index(next(line for line in lines if line.startswith("Last dropped")))
+    assert [line.strip() for line in lines[at + 1 : at + 3]] == ["policy_none", "12s ago  udp 192.0.2.1:5 -> 10.2.0.2:53, ipsec0"]
+    assert text.count("likely:") == 2
+    assert "likely: another [one]" in text
+    for part in (LONG6, "something masquerades", "nft insert rule ip nat"):
+        assert part in " ".join(text.split()), part
+    assert "Last dropped" in shown({**ANSWER, "drop_examples": {"policy_none": examples}})
+
+
+def test_without_examples_there_is_no_list_of_them():
+    assert "Last dropped" not in shown(ANSWER)
+
+
 def test_an_answer_of_another_version_is_shown_as_far_as_it_goes():
     assert "gateway ?" in shown({})
     assert "to-b" in shown({"tunnels": [{"name": "to-b"}]})

@@ -11,14 +11,14 @@ from typing import Any, cast
 
 import pytest
 
-from ipsec_dp.errors import BadValueError, IpsecDpError
+from ipsec_dp.errors import BadValueError
 from ipsec_dp.gateway import daemon
 
 
 class MemoryGateway:
     """Lives until it is stopped; notes what was asked of it."""
 
-    def __init__(self, *, fails: IpsecDpError | None = None) -> None:
+    def __init__(self, *, fails: Exception | None = None) -> None:
         self.calls: list[str] = []
         self._fails = fails
         self._stopped = asyncio.Event()
@@ -72,7 +72,7 @@ def run(monkeypatch):
     before = sys.getswitchinterval()
 
     def run(gateway: MemoryGateway) -> int:
-        monkeypatch.setattr(daemon, "Gateway", lambda *_: gateway)
+        monkeypatch.setattr(daemon, "Gateway", lambda *_, **__: gateway)
         return daemon.run(cast("Any", None), cast("Any", None))
 
     yield run
@@ -119,6 +119,25 @@ def test_a_start_that_fails_is_taken_down_and_never_ready(run, manager, caplog):
     assert gateway.calls == ["start", "close"]
     assert told(manager) == ["STOPPING=1"]
     assert [record.getMessage() for record in caplog.records] == ["the key is short; give 20 octets"]
+
+
+def test_what_a_task_raises_and_nobody_takes_is_one_line(run, caplog):
+    class Faulty(Signalled):
+        async def start(self) -> None:
+            asyncio.get_running_loop().call_soon(dict[str, str]().__getitem__, "no such key")
+
+    assert run(Faulty(signal.SIGTERM)) == 7
+    (error,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "KeyError: 'no such key'; that is a fault of ipsec-dp" in error.getMessage()
+    assert error.exc_info is None
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), RuntimeError("broken")])
+def test_a_gateway_that_raises_what_nobody_foresaw_ends_in_one_line(run, caplog, error):
+    assert run(MemoryGateway(fails=error)) == 1
+    (record,) = caplog.records
+    assert (record.levelname, record.exc_info) == ("ERROR", None)
+    assert record.getMessage().startswith("the gateway ended: ")
 
 
 def test_a_service_manager_that_is_gone_stops_nothing(run, monkeypatch, tmp_path, caplog):

@@ -179,4 +179,3 @@ def test_status_counts_what_was_dropped_and_what_each_rule_held(made, tmp_path):
         "rules": [{"from": "lan", "to": "vpn", "action": "allow", "packets": 7, "octets": 400}],
     }
     assert asyncio.run(made().zone_counts()) is None
-    assert "nft delete table inet ipsec_dp_gw" in one.hint

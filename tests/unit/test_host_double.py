@@ -6,20 +6,25 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ipsec_dp.config import Config, load
 from ipsec_dp.errors import ControlError
+from ipsec_dp.gateway.composition import GatewayFailedError
+from ipsec_dp.gateway.confirmation import Trial
 from ipsec_dp.gateway.gateway import Gateway
 from ipsec_dp.host import HostError
+from ipsec_dp.host.claim import RunningError
+from ipsec_dp.host.conntrack import FlowTuple, NatFlow
 from ipsec_dp.rig.packets import udp
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.host import MemoryHost, Network
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
     from ipsec_dp.network.host import Host
@@ -87,8 +92,11 @@ class Site:
 
 
 @asynccontextmanager
-async def running(config: Config, clock: FakeClock, network: Network, address: str) -> AsyncIterator[Site]:
+async def running(
+    config: Config, clock: FakeClock, network: Network, address: str, flows: Iterable[NatFlow] = ()
+) -> AsyncIterator[Site]:
     host = MemoryHost(config, clock, network, addresses=[address])
+    host.flows.present += flows
     seam: Host = host
     control = config.path.parent / f"{config.name}.sock"
     gateway = Gateway(config, control, host=seam, clock=clock)
@@ -114,6 +122,22 @@ def test_the_guard_comes_before_anything_and_goes_after_everything(tmp_path):
     down = ["network changes no longer heard", "routes unreachable", "interface ipsec0 removed", "routes removed", "guard opened"]
     assert [call for call in calls if call in up] == up
     assert [call for call in calls[calls.index(up[-1]) :] if call in down] == down
+
+
+def test_connections_are_looked_at_between_guard_and_routes_and_deleted_after_them(tmp_path):
+    """Before the guard some could come in addition, and after the routes a rule that covers the interface makes others."""
+    config = written(tmp_path, "a", TO_B, options='nat_flows = "delete"')
+    ends = [ip_address(each) for each in ("10.1.0.2", "10.2.0.2", "192.0.2.1")]
+    flow = NatFlow(1, 17, FlowTuple(ends[0], ends[1], 5, 6), FlowTuple(ends[1], ends[2], 6, 5))
+
+    async def life() -> list[str]:
+        async with running(config, FakeClock(), Network(), "192.0.2.1", [flow]) as site:
+            assert site.host.flows.deleted == [flow]
+            return list(site.host.calls)
+
+    calls = asyncio.run(life())
+    wanted = ["guard closed", "connections listed", "routes applied", "connections listed", "connections deleted"]
+    assert [call for call in calls if call in wanted] == wanted
 
 
 def test_a_start_that_fails_leaves_the_guard(tmp_path, monkeypatch):
@@ -172,7 +196,9 @@ def test_a_reload_holds_both_configurations_closed_until_routes_and_services_are
         "interfaces reconfigured",
         "interface ipsec1 made",
         "zones applied",
+        "connections listed",
         "routes known",
+        "connections listed",
         "guard settled",
         "host verified",
         "interface ipsec0 removed",
@@ -212,3 +238,87 @@ def test_two_gateways_negotiate_and_a_packet_goes_each_way(tmp_path):
             b.gateway.stop("down")
 
     asyncio.run(life())
+
+
+# ---- on trial --------------------------------------------------------------------------------------------------------------------
+
+
+async def started_on_trial(directory: Path, clock: FakeClock, retreat: Config) -> tuple[Gateway, MemoryHost]:
+    config = written(directory, "a", TO_B)
+    host = MemoryHost(config, clock)
+    gateway = Gateway(config, directory / "a.sock", host=host, clock=clock, trial=Trial(60, retreat))
+    return gateway, host
+
+
+def test_a_start_that_nobody_confirms_ends_closed_as_the_retreat_says(tmp_path):
+    (tmp_path / "retreat").mkdir()
+    retreat = written(tmp_path / "retreat", "a", TO_B, TO_C)
+
+    async def life() -> MemoryHost:
+        clock = FakeClock()
+        gateway, host = await started_on_trial(tmp_path, clock, retreat)
+        await gateway.start()
+        await clock.advance(61)
+        with pytest.raises(GatewayFailedError, match="the start was not confirmed"):
+            await gateway.wait()
+        await gateway.close()
+        return host
+
+    host = asyncio.run(life())
+    assert "guard opened" not in host.calls
+    assert host.guard.closed_for == [retreat]
+    assert host.calls[-2:] == ["guard closed", "routes unreachable"]
+
+
+def test_a_start_that_is_confirmed_ends_as_any_other(tmp_path):
+    async def life() -> MemoryHost:
+        clock = FakeClock()
+        gateway, host = await started_on_trial(tmp_path, clock, written(tmp_path, "a", TO_C))
+        await gateway.start()
+        site = Site(gateway, host, tmp_path / "a.sock")
+        (waits,) = [text for text in (await site.ask("status"))["warnings"] if "ipsec-dp confirm a" in text]
+        assert "for 60 s" in waits
+        assert (await site.ask("confirm", name="a"))["confirmed"] == "this start"
+        assert (await site.ask("status"))["warnings"] == []
+        await clock.advance(61)
+        gateway.stop("down")
+        assert await gateway.wait() == 0
+        await gateway.close()
+        return host
+
+    assert asyncio.run(life()).calls[-1] == "guard opened"
+
+
+def test_a_start_on_trial_that_fails_is_closed_as_the_retreat_says(tmp_path, monkeypatch):
+    (tmp_path / "retreat").mkdir()
+    retreat = written(tmp_path / "retreat", "a", TO_C)
+
+    async def life() -> MemoryHost:
+        gateway, host = await started_on_trial(tmp_path, FakeClock(), retreat)
+
+        async def refused(*_: object) -> None:
+            raise HostError("no TUN here")
+
+        monkeypatch.setattr(host.interfaces, "make", refused)
+        with pytest.raises(HostError, match="no TUN here"):
+            await gateway.start()
+        await gateway.close()
+        return host
+
+    assert asyncio.run(life()).guard.closed_for == [retreat]
+
+
+def test_a_gateway_that_runs_already_is_not_touched_by_a_start_on_trial(tmp_path, monkeypatch):
+    async def life() -> MemoryHost:
+        gateway, host = await started_on_trial(tmp_path, FakeClock(), written(tmp_path, "a", TO_C))
+
+        async def running_already() -> None:
+            raise RunningError("a", "process 7")
+
+        monkeypatch.setattr(host, "close_guard", running_already)
+        with pytest.raises(RunningError):
+            await gateway.start()
+        await gateway.close()
+        return host
+
+    assert asyncio.run(life()).calls == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ipsec_dp.host import HostError
+from ipsec_dp.host import HostError, claim
 from ipsec_dp.network import linux_host
 from ipsec_dp.network.linux_host import LinuxHost
 from tests.doubles.clock import FakeClock
@@ -65,6 +65,7 @@ def host(tmp_path, monkeypatch):
 
     calls: list[str] = []
     monkeypatch.setattr(linux_host, "open_netlink", netlink)
+    monkeypatch.setattr(claim, "take", lambda _: claim.Claim(None))
     monkeypatch.setattr(linux_host, "KernelWatch", lambda *_: Watch(calls))
     made: Any = LinuxHost(configured(tmp_path, tunnel()), FakeClock())
     made.calls = calls
@@ -88,13 +89,23 @@ def test_a_gateway_of_this_name_that_runs_here_is_left_alone(host):
     assert host.calls == ["netlink open", "routing routed"]
 
 
-@pytest.mark.parametrize("refused", ["narrow", "apply_zones"])
-def test_without_the_guard_routes_hold_traffic_back_and_the_start_fails(host, refused, caplog):
-    host.guard.refuses = {refused}
-    with pytest.raises(HostError, match=f"{refused}: no"):
+@pytest.mark.parametrize("refused", [call.split() for call in CLOSED], ids=CLOSED)
+def test_each_part_is_closed_whatever_becomes_of_the_others_and_the_start_fails(host, refused):
+    part, what = refused
+    getattr(host, part).refuses = {what}
+    with pytest.raises(HostError, match=f"^{what}: no$"):
         asyncio.run(host.close_guard())
-    assert host.calls[-2:] == CLOSED[2:], "and there is nothing to be kept"
-    assert "unreachable routes alone keep protected traffic back" in caplog.text
+    assert host.calls[-4:] == CLOSED
+
+
+def test_what_is_not_permitted_is_said_once_with_the_remedy(host, monkeypatch):
+    async def denied() -> None:
+        raise HostError("Operation not permitted")
+
+    monkeypatch.setattr(host.guard, "narrow", denied, raising=False)
+    monkeypatch.setattr(host.routing, "hold", denied, raising=False)
+    with pytest.raises(HostError, match=r"^Operation not permitted; run it as root, or by the service unit: .* CAP_NET_ADMIN$"):
+        asyncio.run(host.close_guard())
 
 
 def test_the_guard_is_the_last_to_go(host):

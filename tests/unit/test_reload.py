@@ -80,10 +80,11 @@ class Site:
             cast("Any", Calls("sad", self.calls, reclaim=lambda: self.waiting)),
             cast("Any", Calls("links", [], link=0)),
             cast("Any", Calls("manual", self.calls)),
-            cast("Any", Calls("ike", self.calls)),
+            cast("Any", Calls("ike", self.calls, peer=lambda name: f"the peer of {name}")),
             cast("Any", self.service),
             (cast("Any", self.observer),),
             self._first_mtu,
+            self._before_routes,
         )
         self.reloader = Reloader(self.config, parts, self.in_force.append, clock)
         asyncio.run(self._start())
@@ -98,12 +99,15 @@ class Site:
     async def _applied(self, _config):
         return None
 
+    async def _before_routes(self, config):
+        self.calls.append(("before routes", config))
+
     async def _first_mtu(self, _tunnel):
         return 1380
 
-    def reload(self, text):
+    def reload(self, text, **how):
         (self.directory / "a.toml").write_text(text)
-        return asyncio.run(self.reloader.reload(self.directory / "a.toml"))
+        return asyncio.run(self.reloader.reload(self.directory / "a.toml", **how))
 
     @property
     def names(self):
@@ -150,6 +154,7 @@ def test_the_guard_is_closed_for_both_first_and_for_the_new_one_last(site):
         "manual.install",
         "observer.reconfigure",
         "zones applied",
+        "before routes",
         "routes known",
         "services.apply",
         "guard settled",
@@ -312,3 +317,50 @@ def test_reloads_are_carried_out_one_after_the_other(site):
         return await asyncio.gather(site.reloader.reload(path), site.reloader.reload(path))
 
     assert [result.added for result in asyncio.run(both())] == [("more",), ()]
+
+
+# ---- back again ------------------------------------------------------------------------------------------------------------------
+
+
+def test_going_back_takes_away_what_came_and_brings_back_what_went(site):
+    site.reload(WITHOUT_UP + MORE, on_trial=True)
+    former = site.in_force[0]
+    site.calls.clear()
+    asyncio.run(site.reloader.go_back())
+    assert former is not site.in_force[-1]
+    assert site.in_force[-1] == site.config
+    assert "more" not in site.spd.tunnel_numbers
+    ((_, tunnels, peers, effects),) = site.asked("ike.reconfigure")
+    assert [tunnel.name for tunnel in tunnels] == ["up"]
+    assert peers == {"up": "the peer of up"}, "with the secret that it had"
+    assert effects == {"more": Effect.RESTART}
+    assert site.names[:2] == ["sad.reclaim", "guard widened"]
+    assert "guard settled" in site.names
+
+
+def test_there_is_nothing_to_go_back_to_before_a_reload_and_after_going_back(site):
+    with pytest.raises(ReloadFailedError, match="no former configuration"):
+        asyncio.run(site.reloader.go_back())
+    site.reload(TEXT + MORE, on_trial=True)
+    asyncio.run(site.reloader.go_back())
+    with pytest.raises(ReloadFailedError, match="no former configuration"):
+        asyncio.run(site.reloader.go_back())
+
+
+def test_a_reload_that_changed_nothing_leaves_the_way_back_as_it_was(site):
+    site.reload(TEXT + MORE, on_trial=True)
+    assert not site.reload("nonsense = 1").applied
+    site.host.fails = "guard widened"
+    with pytest.raises(ReloadFailedError, match="nothing was changed"):
+        site.reload(TEXT)
+    site.host.fails = None
+    asyncio.run(site.reloader.go_back())
+    assert site.in_force[-1] == site.config
+
+
+@pytest.mark.parametrize("how", ["not on trial", "confirmed"])
+def test_secrets_that_are_not_in_force_are_kept_for_a_trial_alone(site, how):
+    site.reload(TEXT + MORE, on_trial=how == "confirmed")
+    site.reloader.forget_former()
+    with pytest.raises(ReloadFailedError, match="no former configuration"):
+        asyncio.run(site.reloader.go_back())

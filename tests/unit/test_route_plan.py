@@ -26,8 +26,8 @@ def config(tmp_path):
     return configured(tmp_path, tunnel("b", keys=KEYS), spare, SPARE)
 
 
-def context(config, *, own=OWN, withdrawn=()):
-    return RouteContext({"ipsec0": 5, "ipsec1": 6}, own, frozenset(withdrawn), config.routes)
+def context(config, *, own=OWN, withdrawn=(), without_ipv6=()):
+    return RouteContext({"ipsec0": 5, "ipsec1": 6}, own, frozenset(withdrawn), config.routes, frozenset(without_ipv6))
 
 
 def plan(config, *, b=1400, spare=1400, **how):
@@ -83,3 +83,16 @@ def test_it_serves_for_the_same_tunnels_and_mtus_only(config):
     assert made.suits(config, {"b": 1400, "spare": 1400})
     assert not made.suits(config, {"b": 1300, "spare": 1400})
     assert not made.suits(replace(config, tunnels=config.tunnels[:1]), {"b": 1400})
+
+
+def test_where_ipv6_is_disabled_its_prefixes_are_protected_and_ipv4_is_routed(tmp_path):
+    keys = "".join(proxy_id(f"fd00:1::{n}", f"fd00:2::{n}") for n in range(5)) + KEYS
+    two = configured(tmp_path, tunnel("b", keys=keys), tunnel("spare", "routes = []", interface="ipsec1", keys=TO_EVERYTHING))
+    made = plan(two, without_ipv6=["ipsec0"])
+    assert led(made) == [("10.2.0.0/24", 5, METRIC, None)]
+    assert ip_network("fd00:2::3/128") in made.prefixes
+    (note,) = [note for note in made.notes if "IPv6" in note]
+    assert note.startswith(
+        "IPv6 is disabled on ipsec0 by this host's settings: fd00:2::/128, fd00:2::1/128, fd00:2::2/128 and 2 more stay"
+    )
+    assert len(led(plan(two))) == 6

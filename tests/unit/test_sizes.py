@@ -15,7 +15,6 @@ DIRECTORIES = ("ipsec_dp", "native", "tests", "benchmarks")
 LINES, METHODS, ATTRIBUTES = 400, 25, 18
 
 LONG = {
-    "ipsec_dp/cli/commands.py": "each verb with its options, in the order in which help lists them",
     "ipsec_dp/ike/manager.py": "a method for each call of IkeCore, and what sessions ask of those around them",
     "ipsec_dp/keying/ike_driver.py": "a method for each action of the core, each event and each verb",
     "native/dp.h": "all that Python calls: cffi reads it whole",

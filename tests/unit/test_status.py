@@ -20,6 +20,7 @@ from ipsec_dp.databases.pad import peer_of
 from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import DROP_SENTENCES
 from ipsec_dp.gateway.control import ControlServer
+from ipsec_dp.gateway.drop_examples import DropExamples
 from ipsec_dp.gateway.inspection import Inspection
 from ipsec_dp.gateway.notices import Notices
 from ipsec_dp.gateway.status import GatewayStatus
@@ -61,6 +62,10 @@ class MemoryHost:
         return ZONES
 
 
+async def no_addresses():
+    return ()
+
+
 @pytest.fixture
 def site(tmp_path):
     """A tunnel with manual keys, one that IKE has up and whose monitor is down, and one that waits."""
@@ -82,6 +87,10 @@ def site(tmp_path):
     host = MemoryHost()
     monitors = Calls("monitors", status={"up": MONITOR}.get, trouble={"up": TROUBLE}.get)
 
+    examples = DropExamples(
+        config, plane=cast("Any", plane), spd=spd, own_addresses=no_addresses, state=lambda _: "up", clock=clock
+    )
+
     def inspection(ike: Any) -> Inspection:
         return Inspection(
             config,
@@ -93,6 +102,7 @@ def site(tmp_path):
             host=cast("Any", host),
             mtus=cast("Any", Calls("mtus", status=MTUS.__getitem__)),
             monitors=cast("Any", monitors),
+            drop_examples=examples,
             notices=notices,
             clock=clock,
         )

@@ -12,12 +12,16 @@ import msgspec
 import pytest
 
 from ipsec_dp.errors import ControlError
+from ipsec_dp.gateway.confirmation import Confirmation
 from ipsec_dp.gateway.control import ControlServer
 from ipsec_dp.gateway.explain import HoldingChild
-from ipsec_dp.gateway.messages import ReloadRefusal
+from ipsec_dp.gateway.messages import ReloadRefusal, ReloadResult
+from ipsec_dp.gateway.reload import ReloadFailedError
 from ipsec_dp.gateway.verbs import GatewayVerbs
 from ipsec_dp.host.decision import Way
 from ipsec_dp.host.filters import Filter
+from ipsec_dp.util.conditions import Conditions
+from tests.doubles.clock import FakeClock
 from tests.unit.gateway_doubles import Calls, config_of
 
 
@@ -49,7 +53,8 @@ def site(tmp_path):
     inspection = Calls("inspection", children_holding=[child])
     engine = SimpleNamespace(ike=ike, inspection=inspection, reloader=Calls("reloader", reload=refusal))
     host = SimpleNamespace(peers=Calls("peers", way=ipsec1, own_addresses=nobody), guard=Calls("guard", host_filter=unfiltered))
-    return SimpleNamespace(config=config, engine=engine, ike=ike, host=host, down=nothing)
+    confirmation = Confirmation(Conditions(clock := FakeClock()), clock)
+    return SimpleNamespace(config=config, engine=engine, ike=ike, host=host, down=nothing, confirmation=confirmation, clock=clock)
 
 
 def ask(site, verb, **fields):
@@ -139,6 +144,8 @@ def test_while_it_starts_or_stops_ike_is_asked_nothing(site):
         ({"verb": "status", "name": ["up"]}, "name"),
         ({"verb": "status", "state": 1}, "state"),
         ({"verb": "reload", "file": {}}, "file"),
+        ({"verb": "reload", "confirm_s": "60s"}, "confirm_s"),
+        ({"verb": "confirm", "name": 1}, "name"),
         ({"verb": "initiate"}, "name"),
         ({"verb": "rekey", "name": "up", "ike": "yes"}, "ike"),
         ({"verb": "terminate", "name": None}, "name"),
@@ -156,5 +163,113 @@ def test_a_field_of_the_wrong_type_is_named_and_nobody_is_asked(site, asked, fie
 
 def test_every_request_has_a_verb_of_its_own():
     table = GatewayVerbs(cast("Any", None), nothing).table
-    assert [verb.name for verb in table] == ["status", "down", "reload", "explain", "initiate", "rekey", "terminate"]
+    assert [verb.name for verb in table] == ["status", "down", "reload", "explain", "initiate", "rekey", "terminate", "confirm"]
     assert all(msgspec.structs.fields(verb.request) is not None for verb in table)
+
+
+def test_a_fault_is_an_answer_and_no_end_of_the_client(site):
+    site.engine.inspection = None
+    assert error(site, "status").startswith('the request "status" failed: AttributeError: ')
+
+
+# ---- what has to be confirmed ----------------------------------------------------------------------------------------------------
+
+DONE = ReloadResult(file="a.toml", added=("more",), removed=(), changed=(), kept=3, findings=(), read_s=0.0, applied_s=0.0)
+
+
+class MemoryReloader:
+    """Reloads as `answer` says; notes what was asked."""
+
+    def __init__(self, *, fails: ReloadFailedError | None = None, incomplete: bool = False, applies: bool = True) -> None:
+        self.calls: list[str] = []
+        self.fails, self.incomplete, self.applies = fails, incomplete, applies
+
+    async def reload(self, path: Path, *, on_trial: bool = False) -> ReloadResult | ReloadRefusal:
+        self.calls.append("reload on trial" if on_trial else "reload")
+        if self.fails is not None:
+            raise self.fails
+        return DONE if self.applies else ReloadRefusal(file=str(path))
+
+    async def go_back(self) -> None:
+        self.calls.append("go back")
+
+    def forget_former(self) -> None:
+        self.calls.append("forget")
+
+
+def on_trial(site, reloader, *steps):
+    """Asks one after the other, or moves the clock by seconds; the answers."""
+    site.engine.reloader = reloader
+    server = ControlServer(Path("a.sock"), GatewayVerbs(cast("Any", site), site.down).table)
+
+    async def life() -> list[Any]:
+        answers: list[Any] = []
+        for step in steps:
+            if isinstance(step, dict):
+                answer: Any = await server.answer(json.dumps(step).encode())
+                answers.append(json.loads(answer.line))
+            else:
+                await site.clock.advance(step)
+        return answers
+
+    return asyncio.run(life())
+
+
+RELOAD = {"verb": "reload", "confirm_s": 60}
+CONFIRM = {"verb": "confirm"}
+
+
+def test_a_reload_that_nobody_confirms_goes_back(site):
+    reloader = MemoryReloader()
+    (answer,) = on_trial(site, reloader, RELOAD, 61)
+    assert answer["result"]["confirm_within_s"] == 60
+    assert reloader.calls == ["reload on trial", "go back"]
+
+
+def test_a_reload_that_is_confirmed_stays(site):
+    reloader = MemoryReloader()
+    _, answer = on_trial(site, reloader, RELOAD, 59, CONFIRM, 1000)
+    assert answer["result"] == {"gateway": "a", "confirmed": f"the reload of {site.config.path}"}
+    assert reloader.calls == ["reload on trial", "forget"]
+
+
+def test_without_confirm_s_nothing_waits(site):
+    reloader = MemoryReloader()
+    first, answer = on_trial(site, reloader, {"verb": "reload"}, CONFIRM, 1000)
+    assert "confirm_within_s" not in first["result"]
+    assert answer["error"] == "nothing waits to be confirmed"
+    assert reloader.calls == ["reload"]
+
+
+def test_a_second_reload_waits_for_the_first_to_be_confirmed(site):
+    reloader = MemoryReloader()
+    _, answer = on_trial(site, reloader, RELOAD, {"verb": "reload"})
+    assert "is not confirmed yet: first `ipsec-dp confirm a`" in answer["error"]
+    assert reloader.calls == ["reload on trial"]
+
+
+def test_what_is_refused_does_not_go_back(site):
+    reloader = MemoryReloader(applies=False)
+    on_trial(site, reloader, RELOAD, 61)
+    assert reloader.calls == ["reload on trial"]
+
+
+@pytest.mark.parametrize(("incomplete", "calls"), [(True, ["reload on trial", "go back"]), (False, ["reload on trial"])])
+def test_a_reload_on_trial_that_breaks_off_half_way_goes_back_at_once(site, incomplete, calls):
+    reloader = MemoryReloader(fails=ReloadFailedError("broke off"), incomplete=incomplete)
+    (answer,) = on_trial(site, reloader, RELOAD)
+    assert ("the former configuration is in force again" in answer["error"]) is incomplete
+    assert reloader.calls == calls
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 86401, 1e300])
+def test_a_time_in_which_nobody_can_confirm_is_refused_before_anything_changes(site, seconds):
+    reloader = MemoryReloader()
+    (answer,) = on_trial(site, reloader, {"verb": "reload", "confirm_s": seconds})
+    assert "give 1 to 86400" in answer["error"]
+    assert reloader.calls == []
+
+
+def test_confirm_for_another_gateway_is_refused(site):
+    _, answer = on_trial(site, MemoryReloader(), RELOAD, {"verb": "confirm", "name": "b"})
+    assert answer["error"] == "this is gateway a, not b"

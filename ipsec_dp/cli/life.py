@@ -1,0 +1,241 @@
+"""The verbs of a gateway's life: what is right with its configuration, up, down, what is changed in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import platform
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from ipsec_dp.cli import render
+from ipsec_dp.cli.asking import ask, read
+from ipsec_dp.cli.options import (
+    FILE,
+    confirm_option,
+    control_option,
+    examples,
+    heed_interrupts,
+    json_option,
+    loading,
+    show_findings,
+)
+from ipsec_dp.config import examine, load, load_to_close
+from ipsec_dp.config.model import control_socket
+from ipsec_dp.errors import ControlError, Finding, NoDaemonError
+from ipsec_dp.gateway import messages
+from ipsec_dp.util.faults import log_to_stderr
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ipsec_dp.config import Config
+    from ipsec_dp.gateway.management import Lockout
+
+PREFIXES_SHOWN = 20
+RELOAD_TIMEOUT_S = 600.0  # ten thousand tunnels are read in seconds, several reloads wait for each other
+
+
+@click.command(
+    epilog=examples("ipsec-dp up /etc/ipsec-dp/site-a.toml", "ipsec-dp up conf/manual-a.toml --control /tmp/site-a.sock")
+)
+@click.argument("file", type=FILE)
+@control_option
+@confirm_option("Go back to closed after TIME unless `ipsec-dp confirm` comes before: for a host that is administered from afar.")
+def up(file: Path, control: Path | None, confirm_s: int | None) -> int:
+    """Bring FILE's tunnels up and keep them up.
+
+    It runs in the foreground until SIGTERM, Ctrl-C or `ipsec-dp down`, and then takes everything away again. After a crash a guard
+    stays that lets no protected traffic out in clear; the next `up` adopts it.
+    """
+    heed_interrupts(signal.SIG_DFL)  # until the gateway has a handler of its own: nothing is begun before
+    config = load(file)
+    show_findings(config.warnings)
+    lockout = _look(config)
+    _show_lockout(lockout, file)
+    with loading():
+        from ipsec_dp.gateway.confirmation import Trial
+        from ipsec_dp.gateway.daemon import run
+        from ipsec_dp.gateway.management import with_bypass
+    path = config.control_path if control is None else control
+    if confirm_s is None:
+        return int(run(config, path))
+    kept = "" if lockout is None else lockout.kept
+    return int(run(config, path, Trial(confirm_s, with_bypass(config, lockout), kept)))
+
+
+@click.command(epilog=examples("ipsec-dp down", "ipsec-dp down --control /run/ipsec-dp/site-a.sock"))
+@control_option
+@json_option
+def down(control: Path | None, as_json: bool) -> int:
+    """Stop the running gateway.
+
+    Interfaces, routes and keys go, the guard too unless keep_closed is set.
+    """
+    try:
+        result = ask(control, messages.DownRequest())
+    except NoDaemonError as error:
+        with loading():
+            from ipsec_dp.gateway.stopped import advice
+        left = advice([platform.node() if control is None else control.stem])
+        raise NoDaemonError(f"{error}; {left}" if left else str(error)) from error
+    click.echo(json.dumps(result) if as_json else "stopped")
+    return 0
+
+
+@click.command(epilog=examples("ipsec-dp guard /etc/ipsec-dp/site-a.toml"))
+@click.argument("file", type=FILE)
+def guard(file: Path) -> int:
+    """Close what FILE protects, and do nothing else.
+
+    For the time between boot and `up`: guard, zones, unreachable routes and what bypasses them are made, and it ends. No tunnel, no
+    IKE. Once more changes nothing; `up` adopts what is there. A secret that is missing or a certificate that has expired hinders
+    `up`, and not this.
+    """
+    heed_interrupts()
+    config = load_to_close(file)
+    show_findings(config.warnings)
+    with loading():
+        from ipsec_dp.gateway.stopped import close
+    log_to_stderr()
+    click.echo(f"gateway {config.name}: {asyncio.run(close(config)).text}")
+    return 0
+
+
+@click.command("open", epilog=examples("ipsec-dp open site-a", "ipsec-dp open site-a --yes-in-clear"))
+@click.argument("name")
+@click.option("--yes-in-clear", is_flag=True, help="Do not ask: what was protected may leave in clear.")
+def open_(name: str, yes_in_clear: bool) -> int:
+    """Let leave in clear what gateway NAME left closed.
+
+    For a gateway that does not run and will not be started again, as after a crash: guard, zones, routes and rules of its name go.
+    Where it can be started, `ipsec-dp up` is better: it goes on from there without a packet in clear.
+    """
+    with loading():
+        from ipsec_dp.gateway.stopped import left, open_up
+    found = asyncio.run(left(name))
+    if not found and not found.unseen:
+        click.echo(f"gateway {name} left nothing here: nothing is closed in its name")
+        return 0
+    if found.unseen:
+        raise ControlError(f"what gateway {name} left cannot be seen, and nothing was changed: {found.unseen}")
+    _show_held(name, found.held)
+    if not yes_in_clear:
+        if not sys.stdin.isatty():
+            raise click.UsageError("there is no terminal to ask at: add --yes-in-clear")
+        if click.prompt("Type the gateway's name to let it leave in clear", default="", show_default=False, err=True) != name:
+            raise ControlError("that is another name; nothing was changed")
+    log_to_stderr()
+    asyncio.run(open_up(name))
+    return 0
+
+
+def _show_held(name: str, held: Sequence[str]) -> None:
+    dead = f"Gateway {name} does not run. What it left"
+    if not held:
+        click.echo(f"{dead} are zones or routing rules, which hold no prefix by themselves.", err=True)
+        return
+    click.echo(f"{dead} keeps traffic to these prefixes from leaving in clear:", err=True)
+    for prefix in held[:PREFIXES_SHOWN]:
+        click.echo(f"  {prefix}", err=True)
+    if len(held) > PREFIXES_SHOWN:
+        click.echo(f"  and {len(held) - PREFIXES_SHOWN} more", err=True)
+    click.echo("`ipsec-dp up FILE` protects them again, without a packet in clear.", err=True)
+
+
+@click.command(
+    epilog=examples("ipsec-dp check /etc/ipsec-dp/site-a.toml", "ipsec-dp check site-a.toml --json | jq -r '.findings[].key'")
+)
+@click.argument("file", type=FILE)
+@json_option
+def check(file: Path, as_json: bool) -> int:
+    """Say everything that is wrong with FILE.
+
+    One line each: tunnel, key, what is wrong, what would be right. Files that it names are looked at too: missing, readable by
+    others, not a key. Exit status 2 when anything is wrong; warnings alone leave it 0.
+    """
+    config, findings = examine(file)
+    lockout = None if config is None else _look(config)
+    if as_json:
+        findings += () if lockout is None else (lockout.finding(str(file)),)
+        rows = [{name: getattr(finding, name) for name in Finding.__slots__} for finding in findings]
+        click.echo(json.dumps({"schema": 1, "file": str(file), "ok": config is not None, "findings": rows}, indent=2))
+    else:
+        show_findings(findings)
+        _show_lockout(lockout, file)
+        if config is not None:
+            tunnels, policies, routes = len(config.tunnels), len(config.policies), len(config.routes)
+            click.echo(f"{file}: good: {counted(tunnels, 'tunnel')}, {counted(policies, 'policy')}, {counted(routes, 'route')}")
+    return 2 if config is None else 0
+
+
+@click.command(epilog=examples("ipsec-dp reload", "ipsec-dp reload /etc/ipsec-dp/new.toml", "ipsec-dp reload --json | jq .changed"))
+@click.argument("file", type=FILE, required=False)
+@control_option
+@confirm_option("The former configuration comes back after TIME unless `ipsec-dp confirm` comes before.")
+@json_option
+def reload(file: Path | None, control: Path | None, confirm_s: int | None, as_json: bool) -> int:
+    """Take what changed in the configuration over, and nothing else.
+
+    FILE: another file than the one taken over last. Tunnels that nothing changes for lose no packet. Secrets, certificates and CRLs
+    are read again too. A file with an error changes nothing: it is shown as `check` does, exit status 2.
+    """
+    request = messages.ReloadRequest(file=None if file is None else str(file.absolute()), confirm_s=confirm_s)
+    answer = ask(control, request, RELOAD_TIMEOUT_S)
+    outcome = read(answer, messages.ReloadAnswer)
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        show_findings(outcome.findings)
+        if outcome.applied:
+            result = read(answer, messages.ReloadResult)
+            render.print_reload(result)
+            if result.confirm_within_s is not msgspec.UNSET:
+                click.echo(
+                    f"`ipsec-dp confirm` within {result.confirm_within_s:g} s keeps it; else the former configuration comes back"
+                )
+    if confirm_s is not None and outcome.applied and "confirm_within_s" not in answer:
+        raise ControlError("this gateway knows no --confirm: the configuration is taken over, and does not go back by itself")
+    return 0 if outcome.applied else 2
+
+
+@click.command(epilog=examples("ipsec-dp confirm", "ipsec-dp confirm site-a"))
+@click.argument("name", required=False)
+@control_option
+@json_option
+def confirm(name: str | None, control: Path | None, as_json: bool) -> int:
+    """Keep what `up --confirm` or `reload --confirm` did.
+
+    NAME: the gateway, when it is not this host's only one. Come from where you administer this host: it shows that you still reach
+    it.
+    """
+    path = control_socket(name) if control is None and name is not None else control
+    answer = ask(path, messages.ConfirmRequest(name=name))
+    if as_json:
+        click.echo(json.dumps(answer))
+    else:
+        click.echo(f"{read(answer, messages.ConfirmAnswer).confirmed} is kept")
+    return 0
+
+
+def _look(config: Config) -> Lockout | None:
+    """Whether the configuration takes the way by which we administer this host."""
+    with loading():
+        from ipsec_dp.gateway.management import look
+    return asyncio.run(look(config))
+
+
+def _show_lockout(lockout: Lockout | None, file: Path) -> None:
+    if lockout is not None:
+        show_findings((lockout.finding(str(file)),))
+        click.echo(lockout.toml, err=True, nl=False)
+
+
+def counted(number: int, noun: str) -> str:
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"

@@ -1,0 +1,72 @@
+"""What several verbs have in common: their options, what stands at the end of their help, and how they load what they need."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ipsec_dp.config.quantities import parse_duration
+from ipsec_dp.errors import BadValueError, IpsecDpError
+from ipsec_dp.gateway.messages import CONFIRM_MAX_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    from ipsec_dp.errors import Finding
+
+FILE = click.Path(path_type=Path)
+
+control_option = click.option(
+    "--control", type=FILE, metavar="PATH", help="The gateway's control socket, when it is not this host's only one."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+class DurationType(click.ParamType[int]):
+    """ "90s", "15m"; seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            seconds = parse_duration(value)
+        except BadValueError as error:
+            self.fail(str(error), param, ctx)
+        if not 1 <= seconds <= CONFIRM_MAX_S:
+            self.fail(f'{value} is no time to answer in; write "1s" to "1d"', param, ctx)
+        return seconds
+
+
+def confirm_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option("--confirm", "confirm_s", type=DurationType(), metavar="TIME", help=help_text)
+
+
+def examples(*lines: str) -> str:
+    """What `--help` ends with."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def heed_interrupts(handler: Callable[[int, FrameType | None], object] | signal.Handlers = signal.default_int_handler) -> None:
+    """Lets SIGINT end this process as Ctrl-C does: a shell that starts it in the background has it inherit SIGINT as ignored."""
+    signal.signal(signal.SIGINT, handler)
+
+
+def show_findings(findings: tuple[Finding, ...]) -> None:
+    for finding in findings:
+        click.echo(str(finding), err=True)
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Around the import of what one verb alone needs: made then, so that the others start quickly and without its libraries."""
+    try:
+        yield
+    except ImportError as error:
+        raise IpsecDpError(f"{error.name} cannot be loaded: {error}; run `make setup`, or install the package anew") from error

@@ -1,0 +1,89 @@
+"""A gateway that does not run: what it protects is closed before it starts, and what it left closed is opened by who says so."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from ipsec_dp.errors import ControlError, IpsecDpError
+from ipsec_dp.host import HostError, claim
+from ipsec_dp.network import remains
+from ipsec_dp.network.linux_host import LinuxHost
+from ipsec_dp.util.clock import SystemClock
+from ipsec_dp.util.faults import explained
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ipsec_dp.config import Config
+    from ipsec_dp.network.host import Host
+    from ipsec_dp.network.remains import Remains
+
+log = logging.getLogger("ipsec_dp")
+
+NAMED_MOST = 20  # prefixes in one log line
+
+
+async def close(config: Config, host: Host | None = None) -> Remains:
+    """Closes what a configuration protects, and starts nothing; what holds it then. `host` None: this machine.
+
+    Guard, zones, bypass rules, unreachable routes: what is there already is adopted, as the next `up` adopts this. Raises
+    RunningError when the gateway runs, HostError when not all of it could be closed.
+    """
+    host = LinuxHost(config, SystemClock()) if host is None else host
+    try:
+        with explained("not all is closed"):
+            try:
+                await host.close_guard()
+            except claim.RunningError:
+                raise
+            except HostError as error:
+                raise HostError(f"{error}; {(await host.remains()).text}") from error
+            return await host.remains()
+    finally:
+        await host.close()
+
+
+async def left(gateway: str) -> Remains:
+    """What a gateway left. Raises ControlError when it still runs, HostError."""
+    who = claim.holder(gateway)
+    found = await remains.find(gateway)
+    if who is None and found.routed:  # of another user, or from a time before it held its name
+        raise _lives(gateway, f"{found.routed[0]} leads into its tunnel")
+    if who is not None:
+        raise _lives(gateway, str(who))
+    return found
+
+
+async def open_up(gateway: str) -> None:
+    """Takes away all that `left` finds. Raises ControlError when it runs, HostError when something stays."""
+    with claim.take(gateway):
+        found = await remains.find(gateway)
+        if found.routed:
+            raise _lives(gateway, f"{found.routed[0]} leads into its tunnel")
+        await remains.remove(gateway)
+    named = ", ".join(found.held[:NAMED_MOST]) + (
+        f" and {len(found.held) - NAMED_MOST} more" if len(found.held) > NAMED_MOST else ""
+    )
+    log.warning(
+        "gateway %s was opened by hand: packets to %s leave in clear now, where this host routes them", gateway, named or "nowhere"
+    )
+
+
+def _lives(gateway: str, who: str) -> ControlError:
+    return ControlError(
+        f"gateway {gateway} is running ({who}), and its guard is its own to open: stop it first with `ipsec-dp down`"
+    )
+
+
+def advice(candidates: Iterable[str]) -> str:
+    """What gateways that do not run left closed here, and what can be done about it; empty: nothing, or it cannot be seen.
+
+    `candidates`: names to ask for beside those that the kernel's tables have.
+    """
+    try:
+        found = asyncio.run(remains.dead(candidates))
+    except (IpsecDpError, OSError):
+        return ""
+    return "; ".join(f"gateway {each.gateway} does not run, but {each.advice}" for each in found)

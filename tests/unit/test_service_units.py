@@ -1,0 +1,53 @@
+"""The systemd units of conf/: what comes before what at boot, and that they start verbs that there are."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+
+import pytest
+
+from ipsec_dp.cli.commands import program
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+GUARD, GATEWAY = "ipsec-dp-guard@.service", "ipsec-dp@.service"
+RULESETS = ("nftables.service", "netfilter-persistent.service", "ufw.service")  # each may begin with `flush ruleset`
+
+
+def unit(name):
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read(CONF / name)
+    return parser
+
+
+def words(name, section, key):
+    return unit(name)[section][key].split()
+
+
+@pytest.mark.parametrize("name", [path.name for path in CONF.glob("*.service")])
+def test_every_unit_starts_a_verb_with_the_gateways_file(name):
+    command = words(name, "Service", "ExecStart")
+    assert command[:2] == ["/usr/bin/env", "ipsec-dp"]
+    assert command[2] in program.commands
+    assert command[3] == "/etc/ipsec-dp/%i.toml"
+
+
+def test_the_guard_is_closed_before_the_network_and_after_what_flushes_rulesets():
+    assert "network-pre.target" in words(GUARD, "Unit", "Before")
+    assert words(GUARD, "Unit", "Wants") == ["network-pre.target"]  # or nothing would order by it
+    assert words(GUARD, "Unit", "DefaultDependencies") == ["no"]  # they would put it after what it has to precede
+    assert set(RULESETS) < set(words(GUARD, "Unit", "After"))
+    assert "local-fs.target" in words(GUARD, "Unit", "After")
+    assert words(GUARD, "Install", "WantedBy") == ["sysinit.target"]
+
+
+def test_it_stays_closed_and_the_gateway_comes_after_it():
+    service = unit(GUARD)["Service"]
+    assert (service["Type"], service["RemainAfterExit"]) == ("oneshot", "yes")
+    assert "ExecStop" not in service
+    assert words(GUARD, "Service", "CapabilityBoundingSet") == ["CAP_NET_ADMIN"]
+    for key in ("After", "Wants"):
+        assert "ipsec-dp-guard@%i.service" in words(GATEWAY, "Unit", key)
+    assert words(GATEWAY, "Install", "Also") == ["ipsec-dp-guard@%i.service"]
+    assert "ipsec-dp@%i.service" in words(GUARD, "Unit", "Before")
