@@ -146,15 +146,17 @@ enum dp_integ {
 typedef uint64_t dp_sa_id;
 
 struct dp_sa_params {
-    uint32_t spi;        /* 256.. ; inbound: its low bits name the slot */
-    uint32_t tunnel;     /* index below dp_config.tunnels */
-    uint32_t interface;  /* inbound: TUN interface that gets the packets */
-    uint32_t worker;     /* whose loops own it */
-    uint16_t encr;       /* enum dp_encr */
-    uint16_t integ;      /* enum dp_integ; NONE with an AEAD */
-    uint16_t key_octets; /* of the encryption key without salt: 16, 24, 32 */
-    uint8_t esn;         /* extended sequence numbers (RFC 4303 §2.2.1) */
-    uint8_t pad;
+    uint32_t spi;           /* 256.. ; inbound: its low bits name the slot */
+    uint32_t tunnel;        /* index below dp_config.tunnels */
+    uint32_t interface;     /* inbound: TUN interface that gets the packets */
+    uint32_t worker;        /* whose loops own it */
+    uint16_t encr;          /* enum dp_encr */
+    uint16_t integ;         /* enum dp_integ; NONE with an AEAD */
+    uint16_t key_octets;    /* of the encryption key without salt: 16, 24, 32 */
+    uint8_t esn;            /* extended sequence numbers (RFC 4303 §2.2.1) */
+    uint8_t fragments_also; /* where selectors ask for ports, later fragments follow their first: both sides agreed on
+                             * N(NON_FIRST_FRAGMENTS_ALSO) (RFC 4301 §7.3). 0: they are dropped, and what does not fit is not
+                             * fragmented before it is sealed */
     uint32_t replay_window; /* inbound, packets: a power of two, 64..8192 */
     uint32_t tfc_octets;    /* outbound: inner packets are padded to this size at least; 0: no TFC padding (RFC 4303 §2.7) */
     uint64_t sequence;      /* outbound: the last sequence number already used, 0 for a new key */

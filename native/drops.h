@@ -11,6 +11,8 @@
     X(inner_length, "inner IP header or total length does not fit the packet")                                                     \
     X(inner_header, "inner extension headers are malformed or too many")                                                           \
     X(multicast_shared, "multicast on an interface that several tunnels share")                                                    \
+    X(fragment_ports, "a later fragment shows no ports, and selectors ask for them")                                               \
+    X(fragment_refused, "a fragment overlaps another of its datagram, or its first lacks a whole upper-layer header")              \
     /* outbound: TUN to wire */                                                                                                    \
     X(policy_none, "no policy or proxy ID holds the packet")                                                                       \
     X(policy_discard, "a policy says discard")                                                                                     \

@@ -13,6 +13,7 @@
 #include "epoch.h"
 #include "events.h"
 #include "examples.h"
+#include "fragment_state.h"
 #include "handover.h"
 #include "hold.h"
 #include "io_set.h"
@@ -121,7 +122,9 @@ static int open_parts(struct dp *dp) {
             dp->worker[w].outbound.epoll_fd = -1;
     dp->tunnel = calloc(dp->config.tunnels, sizeof *dp->tunnel);
     dp->arena = dp_arena_create();
-    if (dp->tunnel == NULL || dp->arena == NULL)
+    for (unsigned direction = DP_INBOUND; direction <= DP_OUTBOUND; direction++)
+        dp->fragments[direction] = dp_fragment_states_new(dp->flow_seed);
+    if (dp->tunnel == NULL || dp->arena == NULL || dp->fragments[DP_INBOUND] == NULL || dp->fragments[DP_OUTBOUND] == NULL)
         return -ENOMEM;
     int error = 0;
     for (uint32_t w = 0; w < dp->config.workers && error == 0; w++)
@@ -186,6 +189,8 @@ void dp_destroy(struct dp *dp) {
     }
     dp_punt_close(dp);
     dp_arena_destroy(dp->arena);
+    for (unsigned direction = DP_INBOUND; direction <= DP_OUTBOUND; direction++)
+        dp_fragment_states_free(dp->fragments[direction]);
     free(dp->tunnel);
     free(dp->worker);
     free(dp);

@@ -78,6 +78,8 @@ struct dp_worker {
     struct dp_sharing sharing;
 };
 
+struct dp_fragment_states;
+
 struct dp {
     struct dp_config config;
     struct dp_epoch epoch;
@@ -87,10 +89,11 @@ struct dp {
     struct dp_tunnel *tunnel;
     uint32_t next_child;
     _Atomic(struct dp_policy *) policy;
-    _Atomic uint32_t generation; /* SAs of another one are dead */
-    uint64_t flow_seed;          /* so that a flow label does not reveal its flow */
-    _Atomic uint32_t switches;   /* of CHILDren, counted twice: odd meanwhile. What waits for an SA is decided again */
-    int punt_fd[2][2];           /* by channel: the loops' end, Python's end */
+    _Atomic uint32_t generation;             /* SAs of another one are dead */
+    struct dp_fragment_states *fragments[2]; /* by direction */
+    uint64_t flow_seed;                      /* so that a flow label does not reveal its flow */
+    _Atomic uint32_t switches;               /* of CHILDren, counted twice: odd meanwhile. What waits for an SA is decided again */
+    int punt_fd[2][2];                       /* by channel: the loops' end, Python's end */
     struct dp_worker *worker;
 };
 

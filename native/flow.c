@@ -102,3 +102,14 @@ bool dp_selectors_hold(const struct dp_selectors *selectors, const struct dp_flo
             return true;
     return false;
 }
+
+bool dp_selectors_hold_but_for_ports(const struct dp_selectors *selectors, const struct dp_flow *flow) {
+    struct dp_flow any = *flow;
+    for (uint32_t i = 0; i < selectors->count; i++) {
+        any.port[DP_LOCAL] = selectors->box[i].port_low[DP_LOCAL];
+        any.port[DP_REMOTE] = selectors->box[i].port_low[DP_REMOTE];
+        if (dp_box_holds(&selectors->box[i], &any))
+            return true;
+    }
+    return false;
+}

@@ -24,6 +24,7 @@
 #include "esp.h"
 #include "examples.h"
 #include "flow.h"
+#include "fragment_follow.h"
 #include "handover.h"
 #include "inner.h"
 #include "io_report.h"
@@ -79,8 +80,8 @@ static void count_packet(struct dp_loop *loop, struct dp_sa *sa, uint32_t octets
 }
 
 /* What an authentic packet holds: DP_OK, or why it goes no further. */
-static enum dp_drop check_inner(const struct dp_sa *sa, const uint8_t *plain, const struct dp_esp_opened *opened,
-                                struct dp_inner *inner) {
+static enum dp_drop check_inner(struct dp_loop *loop, const struct dp_sa *sa, const uint8_t *plain,
+                                const struct dp_esp_opened *opened, struct dp_inner *inner, uint64_t now) {
     if (opened->next_header == DP_NH_DUMMY)
         return DP_DROP_dummy;
     if (opened->next_header != DP_NH_IPV4 && opened->next_header != DP_NH_IPV6)
@@ -92,6 +93,8 @@ static enum dp_drop check_inner(const struct dp_sa *sa, const uint8_t *plain, co
         return DP_DROP_inner_version;
     bool held = dp_selectors_hold(sa->selectors, &inner->flow)                          /* RFC 4301 §5.2 */
                 || (inner->quotes && dp_selectors_hold(sa->selectors, &inner->quoted)); /* and §6.2 */
+    if (inner->fragment)
+        return dp_fragment_inbound(loop, sa, plain, inner, held, now); /* and §7.3 */
     return held ? DP_OK : DP_DROP_selectors;
 }
 
@@ -119,7 +122,7 @@ static enum dp_drop open_for(struct dp_loop *loop, struct dp_sa *sa, const uint8
     seen_alive(sa, now);
     if (reason != DP_OK)
         return reason;
-    return check_inner(sa, plain, &opened, &result->inner);
+    return check_inner(loop, sa, plain, &opened, &result->inner, now);
 }
 
 enum dp_drop dp_open_packet(struct dp_loop *loop, const uint8_t *packet, size_t octets, uint8_t *plain, uint64_t now,

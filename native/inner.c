@@ -74,10 +74,11 @@ static enum dp_drop read_v4(const uint8_t *packet, size_t octets, int source, st
     inner->tos = packet[1];
     inner->dont_fragment = fragment & IPV4_DONT_FRAGMENT;
     inner->fragment = fragment & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET_MASK);
+    inner->later_fragment = fragment & IPV4_OFFSET_MASK;
     inner->flow.protocol = packet[9];
     inner->flow.address.v4[source] = dp_read_32(packet + 12);
     inner->flow.address.v4[!source] = dp_read_32(packet + 16);
-    if ((fragment & IPV4_OFFSET_MASK) == 0)
+    if (!inner->later_fragment)
         read_ports(&inner->flow, packet + inner->header, inner->octets - inner->header, source);
     return DP_OK;
 }
@@ -99,9 +100,8 @@ static size_t extension_octets(uint8_t kind, const uint8_t *header) {
 static enum dp_drop read_v6_chain(const uint8_t *packet, int source, struct dp_inner *inner) {
     uint8_t next = packet[6];
     size_t at = DP_IPV6_HEADER;
-    bool later_fragment = false;
 
-    for (int extensions = 0; is_extension(next) && !later_fragment; extensions++) {
+    for (int extensions = 0; is_extension(next) && !inner->later_fragment; extensions++) {
         if (extensions == IPV6_EXTENSIONS_MAX || inner->octets - at < 8)
             return DP_DROP_inner_header;
         if (next == HOP_BY_HOP && at != DP_IPV6_HEADER) /* RFC 8200 §4.1 */
@@ -112,15 +112,15 @@ static enum dp_drop read_v6_chain(const uint8_t *packet, int source, struct dp_i
             return DP_DROP_inner_header;
         if (next == FRAGMENT) {
             uint16_t field = dp_read_16(header + 2);
-            later_fragment = field & IPV6_OFFSET_MASK;
-            inner->fragment |= later_fragment || (field & IPV6_MORE_FRAGMENTS);
+            inner->later_fragment = field & IPV6_OFFSET_MASK;
+            inner->fragment |= inner->later_fragment || (field & IPV6_MORE_FRAGMENTS);
         }
         next = header[0];
         at += octets;
     }
     inner->header = (uint16_t)at;
     inner->flow.protocol = is_extension(next) ? DP_PROTOCOL_OPAQUE : next;
-    if (!later_fragment)
+    if (!inner->later_fragment)
         read_ports(&inner->flow, packet + at, inner->octets - at, source);
     return DP_OK;
 }
@@ -148,7 +148,7 @@ static enum dp_drop read_header(const uint8_t *packet, size_t octets, int source
     if (octets == 0)
         return DP_DROP_inner_length;
     inner->version = packet[0] >> 4;
-    inner->fragment = false;
+    inner->fragment = inner->later_fragment = false;
     inner->flow.family = inner->version;
     inner->flow.port[DP_LOCAL] = inner->flow.port[DP_REMOTE] = DP_PORT_OPAQUE;
     switch (inner->version) {

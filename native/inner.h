@@ -19,6 +19,7 @@ struct dp_inner {
     uint8_t tos;           /* TOS or traffic class */
     bool dont_fragment;    /* IPv4 DF; always true for IPv6 */
     bool fragment;         /* any fragment, first or later */
+    bool later_fragment;   /* any but the first */
     bool quotes;           /* an ICMP error, whole, that quotes a packet of the host it goes to: `quoted` is set */
 };
 

@@ -5,6 +5,7 @@
 #ifndef DP_IO_H
 #define DP_IO_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -27,7 +28,8 @@ struct dp_burst {
     uint8_t gso_type;    /* TUN: VIRTIO_NET_HDR_GSO_*, 0: none */
     bool needs_checksum; /* TUN: the upper checksum at checksum_start + checksum_offset is left to who gets the burst */
     uint16_t checksum_start, checksum_offset;
-    uint16_t headers;    /* to a TUN: octets before the payload of a super-packet */
+    uint16_t headers;                     /* to a TUN: octets before the payload of a super-packet */
+    uint16_t lent_protocol, lent_port[2]; /* ports as they lie in struct dp_flow: a first fragment shows them */
     struct iovec *piece; /* to a TUN: `packets` parts, one behind the other; before the first lie DP_TUN_HEADROOM octets that the
                             device may overwrite (where the ESP header was). NULL: all at `data` */
     uint8_t tos;         /* outer TOS or traffic class, received or to send */
@@ -35,6 +37,8 @@ struct dp_burst {
     uint8_t encapsulation;
     uint8_t hop_limit;   /* outer TTL or hop limit to send, 0: the host's own */
     bool handed;         /* by the worker that received it to the one that owns its SA; no further */
+    bool remembered;     /* from a TUN: a first fragment, which later ones may follow (fragment_follow.h) */
+    bool lent;           /* from a TUN: a later fragment that follows its first, with `lent_protocol` and `lent_port` */
     uint32_t flow_label; /* outer IPv6 flow label to send */
     uint32_t interface;  /* TUN interface */
     uint32_t link;
@@ -42,6 +46,8 @@ struct dp_burst {
     struct dp_addr local, remote;
     uint64_t now;
 };
+
+static_assert(sizeof(struct dp_burst) <= 120, "longer ones are cleared by slower instructions, once a packet");
 
 /* Memory that bursts are received into or built in, one behind the other. */
 struct dp_area {

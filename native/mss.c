@@ -24,8 +24,8 @@ static void write_word(uint8_t *tcp, uint32_t at, uint16_t value, bool partial) 
 bool dp_mss_clamp(uint8_t *packet, const struct dp_inner *inner, uint16_t mss, bool partial) {
     uint8_t *tcp = packet + inner->header;
     uint32_t octets = inner->octets - inner->header;
-    if (inner->flow.protocol != DP_PROTOCOL_TCP || inner->flow.port[DP_LOCAL] == DP_PORT_OPAQUE || octets < DP_TCP_HEADER_MIN ||
-        (tcp[DP_TCP_FLAGS] & TCP_SYN) == 0)
+    if (inner->flow.protocol != DP_PROTOCOL_TCP || inner->flow.port[DP_LOCAL] == DP_PORT_OPAQUE || inner->later_fragment ||
+        octets < DP_TCP_HEADER_MIN || (tcp[DP_TCP_FLAGS] & TCP_SYN) == 0)
         return false;
     uint32_t header = (tcp[DP_TCP_OFFSET] >> 4) * 4u;
     if (header > octets)

@@ -8,6 +8,7 @@
  *  2. outbound_burst    decides once for all packets of a burst:
  *       dp_inner_read, dp_segments_begin    the inner header, and how many packets the burst holds
  *       dp_own_outer_came_back              what we sent ourselves is not sealed once more
+ *       dp_fragment_lend                    a later fragment shows no ports: those of its first, where they may follow it
  *       dp_policy_decide_packet             the tunnel (SPD)
  *       dp_tunnel_outbound                  the SA; none: acquire asks the control thread for one, and dp_hold_put keeps the burst
  *       dp_hand_over                        the SA is another worker's: its outbound thread goes on at 1
@@ -24,6 +25,7 @@
 #include "esp.h"
 #include "examples.h"
 #include "fragment.h"
+#include "fragment_follow.h"
 #include "handover.h"
 #include "hold.h"
 #include "inner.h"
@@ -193,7 +195,7 @@ static enum dp_drop send_burst(struct dp_loop *loop, struct dp_sa *sa, const str
         .interface = b->interface,
         .fields = dp_outer_fields(loop->dp, path, b->data, inner),
     };
-    enum dp_drop reason = dp_oversize(loop, sa->tunnel, b, inner, s, &e.fields.df, &e.limit, now);
+    enum dp_drop reason = dp_oversize(loop, sa, b, inner, s, &e.fields.df, &e.limit, now);
     if (reason != DP_OK)
         return reason;
     if (dp_esp_sealed_octets(&sa->esp, e.limit != 0 ? e.limit : s->octets_most) > DP_DATAGRAM_MAX)
@@ -223,9 +225,14 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
     const struct dp_policy *policy = atomic_load_explicit(&loop->dp->policy, memory_order_acquire);
     if (dp_flow_multicast(&inner.flow, DP_REMOTE) && dp_policy_shared(policy, b->interface))
         return DP_DROP_multicast_shared;
+    if (inner.fragment) {
+        reason = dp_fragment_lend(loop, policy, b, &inner, now);
+        if (reason != DP_OK)
+            return reason;
+    }
     struct dp_decision decision = dp_policy_decide_packet(policy, b->interface, &inner);
     if (decision.rule < 0)
-        return DP_DROP_policy_none;
+        return dp_fragment_no_rule(policy, b->interface, &inner);
     if (decision.action == DP_BYPASS)
         return DP_DROP_policy_bypass;
     if (decision.action != DP_PROTECT || decision.tunnel >= loop->dp->config.tunnels)
@@ -233,6 +240,11 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
     struct dp_sa *sa = dp_tunnel_outbound(&loop->dp->tunnel[decision.tunnel], &inner.flow);
     if (sa == NULL && inner.quotes)
         sa = dp_tunnel_outbound(&loop->dp->tunnel[decision.tunnel], &inner.quoted);
+    if (inner.fragment) {
+        reason = dp_fragment_admit(loop, policy, b, &inner, decision.tunnel, sa, now);
+        if (reason != DP_OK)
+            return reason;
+    }
     if (sa == NULL) {
         acquire(loop, decision.tunnel, b, now);
         return dp_hold_put(loop->hold, loop, decision.tunnel, b, now) ? DP_OK : DP_DROP_no_sa;

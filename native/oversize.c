@@ -1,6 +1,7 @@
 #include "oversize.h"
 
 #include "child.h"
+#include "fragment_follow.h"
 #include "io_set.h"
 #include "mss.h"
 #include "punt.h"
@@ -29,9 +30,9 @@ static void tell_sender(struct dp_loop *loop, const struct dp_burst *b, const st
     (void)io->ops->send(io, &out, 1); /* a full queue: the next packet asks again */
 }
 
-enum dp_drop dp_oversize(struct dp_loop *loop, uint32_t tunnel, const struct dp_burst *b, const struct dp_inner *inner,
+enum dp_drop dp_oversize(struct dp_loop *loop, const struct dp_sa *sa, const struct dp_burst *b, const struct dp_inner *inner,
                          struct dp_segments *s, uint8_t *df, uint32_t *limit, uint64_t now) {
-    struct dp_tunnel_settings settings = dp_tunnel_settings_of(&loop->dp->tunnel[tunnel]);
+    struct dp_tunnel_settings settings = dp_tunnel_settings_of(&loop->dp->tunnel[sa->tunnel]);
     uint16_t mss = inner->version == 4 ? settings.mss4 : settings.mss6;
     *limit = 0;
     if (mss != 0)
@@ -40,11 +41,16 @@ enum dp_drop dp_oversize(struct dp_loop *loop, uint32_t tunnel, const struct dp_
         return DP_OK;
     uint32_t mtu = inner->version == 6 && settings.mtu < IPV6_MTU_MIN ? IPV6_MTU_MIN : settings.mtu;
     if (s->octets_most > mtu && !dp_segments_limit(s, mtu)) {
-        if (inner->dont_fragment) {
+        bool ports = dp_fragment_shows_too_little(loop->dp, sa, &inner->flow);
+        /* Told, a sender of IPv6 would send fragments from then on, which the peer may discard. */
+        bool untold = ports && inner->version == 6;
+        if (inner->dont_fragment && !untold) {
             tell_sender(loop, b, inner, mtu, now);
             return DP_DROP_mtu;
         }
-        if (!settings.fragment_after) {
+        if (untold)
+            (void)dp_segments_split(s, b, inner, mtu);
+        else if (!settings.fragment_after && (!ports || sa->fragments_also)) {
             *limit = mtu;
             return DP_OK;
         }

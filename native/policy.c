@@ -75,6 +75,18 @@ static int read_rules(struct dp_policy *p, const struct dp_rule *rules, size_t c
     return 0;
 }
 
+static bool asks_ports(const struct dp_box *box) {
+    return box->port_high[DP_LOCAL] < DP_PORT_OPAQUE || box->port_high[DP_REMOTE] < DP_PORT_OPAQUE;
+}
+
+/* Which interfaces have rules for certain ports. 0 or -ENOMEM. */
+static int find_ports(struct dp_policy *p, const struct dp_rule *rules) {
+    p->asks_ports = calloc(p->interfaces + 1, sizeof p->asks_ports[0]);
+    for (size_t i = 0; p->asks_ports != NULL && i < p->count; i++)
+        p->asks_ports[rules[i].interface] |= rules[i].action != DP_DISCARD && asks_ports(&p->given[i].box);
+    return p->asks_ports != NULL ? 0 : -ENOMEM;
+}
+
 /* Which interfaces have rules of more than one tunnel. 0 or -ENOMEM. */
 static int find_shared(struct dp_policy *p, const struct dp_rule *rules) {
     const struct dp_rule **first = calloc(p->interfaces + 1, sizeof first[0]); /* of each interface, its first that protects */
@@ -172,6 +184,8 @@ static int build(struct dp_policy *p, const struct dp_rule *rules, size_t count,
     int result = read_rules(p, rules, count, bad);
     if (result == 0)
         result = find_shared(p, rules);
+    if (result == 0)
+        result = find_ports(p, rules);
     if (result == 0 && !allocate(p))
         result = -ENOMEM;
     for (int version = DP_V4; version <= DP_V6 && result == 0; version++)
@@ -210,6 +224,7 @@ void dp_policy_free(struct dp_policy *policy) {
     free(policy->trees);
     free(policy->places);
     free(policy->shared);
+    free(policy->asks_ports);
     free(policy->v4);
     free(policy->v6);
     free(policy->given);
@@ -231,6 +246,10 @@ bool dp_policy_discards(const struct dp_policy *policy) {
 
 bool dp_policy_shared(const struct dp_policy *policy, uint32_t interface) {
     return policy != NULL && interface < policy->interfaces && policy->shared[interface];
+}
+
+bool dp_policy_asks_ports(const struct dp_policy *policy, uint32_t interface) {
+    return policy != NULL && interface < policy->interfaces && policy->asks_ports[interface];
 }
 
 size_t dp_policy_octets(const struct dp_policy *p) {

@@ -19,5 +19,8 @@ struct dp_decision dp_policy_decide_packet(const struct dp_policy *policy, uint3
 bool dp_policy_discards(const struct dp_policy *policy);
 /* Whether the rules of an interface protect into more than one tunnel: then a group has no one peer to go to. */
 bool dp_policy_shared(const struct dp_policy *policy, uint32_t interface);
+/* Whether a rule of an interface protects or bypasses certain ports only: a later fragment, which shows none, may have been meant.
+ */
+bool dp_policy_asks_ports(const struct dp_policy *policy, uint32_t interface);
 
 #endif

@@ -164,6 +164,7 @@ struct dp_policy {
     struct dp_tree *trees;
     struct dp_forest_place (*places)[2]; /* of each interface */
     bool *shared;                        /* of each interface: its rules protect into more than one tunnel */
+    bool *asks_ports;                    /* of each interface: a rule that does not discard has certain ports */
     uint32_t interfaces;
     bool discards;
     uint32_t count, records[2], tree_count;

@@ -189,6 +189,7 @@ static struct dp_sa *sa_new(struct dp *dp, unsigned direction, const struct dp_s
     sa->direction = (uint8_t)direction;
     sa->esp.spi = p->spi;
     sa->esp.esn = p->esn != 0;
+    sa->fragments_also = p->fragments_also != 0;
     sa->esp.iv = p->iv;
     sa->esp.tfc_octets = p->tfc_octets;
     sa->soft_octets = limit(p->soft_octets);

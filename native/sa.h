@@ -36,6 +36,7 @@ struct dp_sa {
     dp_sa_id id;
     uint32_t worker;
     uint8_t direction;
+    bool fragments_also; /* later fragments too, though its selectors ask for ports (dp_sa_params) */
     uint64_t *ring;
     size_t ring_octets;
     /* `peer` as others may read it: odd version while it is written. */

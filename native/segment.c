@@ -6,6 +6,10 @@
 #include "checksum.h"
 #include "offload.h"
 
+enum {
+    IPV6_ADDRESSES = 8, /* RFC 8200 §3 */
+};
+
 static uint32_t least(uint32_t a, uint32_t b) {
     return a < b ? a : b;
 }
@@ -128,6 +132,33 @@ bool dp_segments_limit(struct dp_segments *s, uint32_t octets) {
         return false;
     s->gso_size = octets - s->headers;
     count_segments(s);
+    return true;
+}
+
+bool dp_segments_split(struct dp_segments *s, const struct dp_burst *b, const struct dp_inner *inner, uint32_t octets) {
+    static const uint8_t data_flags = DP_TCP_FIN | DP_TCP_PSH | DP_TCP_ACK | DP_TCP_ECE | DP_TCP_CWR;
+    if (s->gso_size != 0 || inner->version != 6 || inner->header != DP_IPV6_HEADER || inner->fragment ||
+        inner->flow.protocol != DP_PROTOCOL_TCP)
+        return false;
+    s->udp = false;
+    s->version = inner->version;
+    s->upper = inner->header;
+    uint8_t *tcp = b->data + s->upper;
+    uint32_t tcp_octets = inner->octets - s->upper, headers = s->upper + upper_header_octets(s, b->data, inner->octets);
+    if (headers == s->upper || headers > DP_SEGMENT_HEADERS_MAX || headers >= octets || (tcp[DP_TCP_FLAGS] & ~data_flags) != 0)
+        return false;
+    if (!b->needs_checksum) { /* as the kernel leaves it where it does */
+        uint32_t pseudo =
+            dp_checksum(b->data + IPV6_ADDRESSES, 32, (uint32_t)htobe16((uint16_t)tcp_octets) + htobe16(DP_PROTOCOL_TCP));
+        if (dp_checksum(tcp, tcp_octets, pseudo) != 0xffff)
+            return false;
+        dp_store_word_16(tcp + DP_TCP_CHECKSUM, (uint16_t)pseudo);
+    }
+    s->headers = (uint16_t)headers;
+    s->gso_size = octets - headers;
+    s->payload = inner->octets - headers;
+    count_segments(s);
+    take_template(s, b->data, inner->octets);
     return true;
 }
 

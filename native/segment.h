@@ -44,6 +44,10 @@ enum dp_drop dp_segments_begin(struct dp_segments *s, const struct dp_burst *b, 
  * does not mind where its stream is cut. false: it is no TCP super-packet, or its headers alone leave no room. */
 bool dp_segments_limit(struct dp_segments *s, uint32_t octets);
 
+/* The same for a TCP segment over IPv6 that came as one packet, which no ICMP message is to make shorter. false: it is none of data
+ * alone, has extension headers, or its checksum is wrong. */
+bool dp_segments_split(struct dp_segments *s, const struct dp_burst *b, const struct dp_inner *inner, uint32_t octets);
+
 /* The next packet and its octets; NULL after the last. It is whole until the next call, and so are the DP_ESP_TAILROOM octets
  * behind it, which the caller may overwrite. */
 uint8_t *dp_segments_next(struct dp_segments *s, uint32_t *octets);

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ipsec_dp.cli.checks import Check, Host
+from ipsec_dp.cli.names_in_use import REMEDY, names_in_use
 from ipsec_dp.cli.network_checks import (
     forwarding,
     ipv6,
@@ -17,6 +18,7 @@ from ipsec_dp.cli.network_checks import (
     reverse_path_filter,
     xfrm_policies,
 )
+from ipsec_dp.config import examine
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host import HostError, probe
 
@@ -42,6 +44,7 @@ OFFLOADS: dict[str, str] = {
 }
 MEMLOCK_OCTETS = 32 << 20  # the keys of 10,000 tunnels with room to spare
 VMGENID_LINUX = (6, 10)
+CONFIGURATIONS = "etc/ipsec-dp/*.toml"  # of conf/ipsec-dp@.service
 
 
 def tun_device(_: Host) -> list[Check]:
@@ -132,6 +135,16 @@ def generation(host: Host) -> list[Check]:
     return [Check("VM generation ID", "warn", found, means, "ipsec-dp down before each snapshot")]
 
 
+def interface_names(host: Host) -> list[Check]:
+    """Whether the interfaces of the configurations that the service unit starts can be made, or somebody else has their names."""
+    configs = [config for path in sorted(host.root.glob(CONFIGURATIONS)) if (config := examine(path)[0]) is not None]
+    return [
+        Check("interface names", "warn", f"{finding.file}: {finding.wrong}", "the gateway does not start", REMEDY)
+        for config in configs
+        for finding in names_in_use(config)
+    ]
+
+
 CHECKS: tuple[Callable[[Host], list[Check]], ...] = (
     capabilities,
     tun_device,
@@ -147,6 +160,7 @@ CHECKS: tuple[Callable[[Host], list[Check]], ...] = (
     packet_filter,
     xfrm_policies,
     generation,
+    interface_names,
 )
 
 

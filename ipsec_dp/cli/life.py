@@ -15,6 +15,7 @@ import msgspec
 
 from ipsec_dp.cli import render
 from ipsec_dp.cli.asking import ask, read
+from ipsec_dp.cli.names_in_use import names_in_use
 from ipsec_dp.cli.options import (
     FILE,
     confirm_option,
@@ -157,9 +158,11 @@ def check(file: Path, as_json: bool) -> int:
     """Say everything that is wrong with FILE.
 
     One line each: tunnel, key, what is wrong, what would be right. Files that it names are looked at too: missing, readable by
-    others, not a key. Exit status 2 when anything is wrong; warnings alone leave it 0.
+    others, not a key; and whether somebody else's interface has a name that it uses. Exit status 2 when anything is wrong; warnings
+    alone leave it 0.
     """
     config, findings = examine(file)
+    findings = findings if config is None else (*findings, *names_in_use(config))
     lockout = None if config is None else _look(config)
     if as_json:
         findings += () if lockout is None else (lockout.finding(str(file)),)

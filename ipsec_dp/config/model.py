@@ -198,6 +198,7 @@ class Config:
     workers: int
     pin: bool | tuple[int, ...]
     keep_closed: bool
+    strict: bool  # routes of others do not narrow the guard
     offloads: frozenset[str]  # names of those that may be used
     tunnels: tuple[Tunnel, ...]
     policies: tuple[Policy, ...]

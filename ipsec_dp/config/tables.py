@@ -107,6 +107,10 @@ class Gateway(Table, frozen=True, kw_only=True):
         bool | tuple[Cpu, ...], Meta(description="CPUs that the workers' threads are bound to, by turns; true: all there are")
     ] = False
     keep_closed: Annotated[bool, Meta(description="keep the guard when stopped")] = False
+    strict: Annotated[
+        bool,
+        Meta(description="routes of others, and addresses that have an end, do not narrow what 0.0.0.0/0 protects"),
+    ] = False
     offloads: Offloads = "all"
     nat_flows: Annotated[
         Literal["tell", "delete", "ignore"],

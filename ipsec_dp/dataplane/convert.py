@@ -94,6 +94,7 @@ def sa_params_of(params: SaParams, worker: int) -> Any:
     c, suite, limits = ffi.new("struct dp_sa_params *"), params.suite, params.limits
     c.spi, c.tunnel, c.worker = params.spi, params.tunnel, worker
     c.encr, c.integ, c.key_octets, c.esn = suite.encr, suite.integ, suite.key_octets, suite.esn
+    c.fragments_also = params.fragments_also
     c.soft_octets, c.hard_octets = limits.soft_octets, limits.hard_octets
     c.soft_packets, c.hard_packets = limits.soft_packets, limits.hard_packets
     if params.path is None:

@@ -184,7 +184,8 @@ class SaParams:
     """What an SA is made with. Whoever made `keymat` wipes it, when the SA is installed or refused.
 
     An inbound SA has an `interface` (ValueError without), where its packets come out, and an outbound one a `path`; the fields
-    below these mean nothing to the other one.
+    below these mean nothing to the other one. `fragments_also`: both sides agreed that later fragments pass where selectors ask
+    for ports (RFC 4301 §7.3).
     """
 
     direction: Direction
@@ -193,6 +194,7 @@ class SaParams:
     keymat: bytes | bytearray | memoryview = field(repr=False)
     tunnel: int
     limits: Limits = NO_LIMITS
+    fragments_also: bool = False
 
     interface: int | None = None
     selectors: Sequence[SelectorPair] = ()

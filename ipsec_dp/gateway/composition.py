@@ -34,6 +34,7 @@ from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network import workers
 from ipsec_dp.network.carrier import InterfaceCarriers
 from ipsec_dp.network.outer_header import with_outer_header
+from ipsec_dp.services.device_watch import DeviceWatch
 from ipsec_dp.services.host_watch import HostWatch
 from ipsec_dp.services.nat_flows import NatFlows
 from ipsec_dp.services.path_mtu import PathMtuDiscovery
@@ -43,7 +44,7 @@ from ipsec_dp.services.tunnel_mtu import OuterShape
 from ipsec_dp.services.zone_log import ZoneLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.dataplane import OuterPath
@@ -99,13 +100,16 @@ class Composition:
         self.carriers = InterfaceCarriers(host.interfaces.set_carrier, self._has_child)
         self.monitors = TunnelMonitors(host, self._renew, clock)
         self.mtus = PathMtuDiscovery(config, host, lambda: self.spd.tunnel_numbers, clock)
+        self.devices = DeviceWatch(host, lambda: self._links, self._interface_restored, clock)
         host_watch = HostWatch(host, lambda: self.ike, clock)
         self.nat_flows = NatFlows(host, clock)
-        self.services = Services((self.carriers, self.mtus, ZoneLog(host.reports), self.monitors, host_watch, self.nat_flows))
+        beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows
+        self.services = Services((self.carriers, self.mtus, *beside))
         self.confirmation = Confirmation(host.conditions, clock)
         self.engine: Engine | None = None
         self._children: IkeChildren | None = None
         self._notices: Notices | None = None
+        self._links: OuterLinks | None = None
 
     @property
     def ike(self) -> IkeDriver | None:
@@ -151,10 +155,8 @@ class Composition:
             refuses=self._refuses_stranger,
         )
 
-    def make_engine(
-        self, plane: DataPlane, sad: Sad, links: OuterLinks, manual: ManualSas, ike: IkeDriver, fail: Callable[[str], None]
-    ) -> Engine:
-        """`fail` ends the gateway, with the cause."""
+    def make_engine(self, plane: DataPlane, sad: Sad, links: OuterLinks, manual: ManualSas, ike: IkeDriver) -> Engine:
+        self._links = links
         spd, host, clock = self.spd, self.host, self.clock
         self._notices = notices = Notices(clock)
         events = Events(
@@ -164,7 +166,7 @@ class Composition:
             manual=manual,
             ike=ike,
             notices=notices,
-            fail=fail,
+            device_failed=self.devices.failed,
             refused=self.mtus.refused,
             clock=clock,
         )
@@ -257,6 +259,11 @@ class Composition:
             self.ike.rekey(name, ike=False)
         except IpsecDpError as error:
             log.info("%s", error)
+
+    def _interface_restored(self, name: str) -> None:
+        """It may be another device: its carrier is to show what it did, and the monitors ask by it."""
+        self.carriers.restored(name)
+        self.monitors.restored(name)
 
     def _outer_header(self, tunnel: str, path: OuterPath) -> OuterPath:
         if (refusal := self._nested(tunnel, path.remote.address, path.local.address)) is not None:

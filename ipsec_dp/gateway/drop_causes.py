@@ -198,7 +198,7 @@ CAUSES: Final = (
     ),
     Case("policy_none", _backwards, "it goes the wrong way: {s.source} lies on the peer's side (a loop, or a forged source)"),
     Case(
-        "policy_none selectors",
+        "policy_none selectors fragment_ports",
         _without_ports,
         "a later fragment shows no ports, and {s.near_text} wants them: make the sender's packets smaller, or leave the ports out",
     ),
@@ -221,6 +221,14 @@ CAUSES: Final = (
         "own_outer",
         _always,
         "a rule of this host sets the mark of our packets, or leads them into {s.interface} by their addresses",
+    ),
+    Case(
+        "fragment_ports",
+        _always,
+        "its first fragment did not come before it, or the peer did not agree to take it (NON_FIRST_FRAGMENTS_ALSO)",
+    ),
+    Case(
+        "fragment_refused", _always, "somebody tries to get round the ports that are checked, or a network delivers fragments twice"
     ),
     Case("multicast_shared", _always, "give the tunnel that is to carry the group an interface of its own"),
     Case("no_sa", _in_a_tunnel, 'tunnel "{s.tunnel}" is {s.tunnel_state}'),

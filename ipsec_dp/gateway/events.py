@@ -37,7 +37,8 @@ CONDITIONS = (
 class Events:
     """Those of one data plane: IKE gets what is IKE's, a person what nobody can act on.
 
-    `fail` ends the gateway, with the cause; `refused` hears of outer packets that this host does not send for their size.
+    `device_failed` hears of an interface (and the errno) that packets cannot be read from or written to; `refused` of outer packets
+    that this host does not send for their size.
     """
 
     def __init__(
@@ -49,12 +50,12 @@ class Events:
         manual: ManualSas,
         ike: IkeDriver,
         notices: Notices,
-        fail: Callable[[str], None],
+        device_failed: Callable[[str, int], None],
         refused: Callable[[SendRefusal], None],
         clock: Clock,
     ) -> None:
         self._spd, self._plane, self._sad, self._manual, self._ike = spd, plane, sad, manual, ike
-        self._notices, self._fail, self._refused, self._clock = notices, fail, refused, clock
+        self._notices, self._device_failed, self._refused, self._clock = notices, device_failed, refused, clock
 
     def listen(self, stack: AsyncExitStack) -> None:
         """Handles what the loops report until the stack is left."""
@@ -82,9 +83,8 @@ class Events:
                 self._notices.add(logging.INFO, text, key=f"unknown SPI from {source}")
             case DeviceFailure(interface=interface, error=error) if interface is not None:
                 name = self._spd.interface_names.get(interface)
-                if name is None:  # it was removed meanwhile
-                    return
-                self._fail(f"interface {name}: {os.strerror(error)}: the TUN device is gone; was it deleted by hand?")
+                if name is not None:  # else it was removed meanwhile
+                    self._device_failed(name, error)
             case DeviceFailure(link=link, error=error):
                 self._link_trouble(link, os.strerror(error))
             case SendRefusal():

@@ -40,7 +40,7 @@ PROGRESS_FROM = 1000  # tunnels: a start with so many takes seconds, and its log
 
 
 class Gateway:
-    """`start`, `wait` until someone calls `stop` (or something breaks), `close`."""
+    """`start`, `wait` until someone calls `stop` (or nobody confirms the start), `close`."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class Gateway:
         paths = {tunnel.name: await host.peers.path(tunnel, links) for tunnel in tunnels if tunnel.manual is not None}
         manual.install(tunnels, paths)
         ike = parts.ike_driver(sad, links)
-        engine = parts.make_engine(plane, sad, links, manual, ike, self._fail)
+        engine = parts.make_engine(plane, sad, links, manual, ike)
         engine.events.listen(stack)
         engine.housekeeping.start(stack)
         engine.drop_watch.start(stack)
@@ -178,7 +178,7 @@ class Gateway:
         self._stopping.set()
 
     async def wait(self) -> int:
-        """The exit status, once stopped. Raises GatewayFailedError when something broke."""
+        """The exit status, once stopped. Raises GatewayFailedError when it did not stop by a person's will."""
         await self._stopping.wait()
         if self._failure is not None:
             raise GatewayFailedError(self._failure)

@@ -157,7 +157,8 @@ async def look(config: Config) -> Lockout | None:
             session = session or (await _by_default_route(ipr, host) if text is None else None)
             if session is None:
                 return None
-            inside = [AddressRange.of(network) for network in await inside_networks(await _outer_interfaces(ipr, config))]
+            networks = await inside_networks(ipr, await _outer_interfaces(ipr, config))
+            inside = [AddressRange.of(network.prefix) for network in networks if network.fixed or not config.strict]
     except (HostError, OSError):
         return None
     return lockout_of(config, session, host[session.remote.version], inside)

@@ -5,6 +5,7 @@ start, reload and end. The kernel carries out what a send holds before that send
 
     struct nlmsghdr  length 4, type 2, flags 2, sequence 4, port 4
     struct rtmsg     family 1, dst_len 1, src_len 1, tos 1, table 1, protocol 1, scope 1, type 1, flags 4
+    struct ifaddrmsg family 1, prefixlen 1, flags 1, scope 1, index 4
     struct rtattr    length 2, type 2, then the value, padded to 4 octets
 """
 
@@ -18,7 +19,7 @@ import socket
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from ipsec_dp.host import HostError
 
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
 
     from ipsec_dp.ipsec.addresses import Network
 
+
 # <linux/netlink.h>, <linux/rtnetlink.h>
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK = 270, 10, 12
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 REQUEST, ACK, DUMP_INTR, DUMP, REPLACE, EXCL, CREATE = 0x1, 0x4, 0x10, 0x300, 0x100, 0x200, 0x400
+NEWADDR, GETADDR = 20, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_TABLE = 1, 4, 6, 7, 8, 15
 RTAX_MTU = 2
 SCOPE_UNIVERSE, SCOPE_NOWHERE = 0, 255
@@ -40,6 +44,7 @@ UNICAST = 1
 
 HEADER, ROUTE, ATTRIBUTE, U32 = struct.Struct("=IHHII"), struct.Struct("=8BI"), struct.Struct("=HH"), struct.Struct("=I")
 DONE_OCTETS = HEADER.size + 4
+ADDRESS = struct.Struct("=4BI")
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 ANYWHERE = {socket.AF_INET: bytes(4), socket.AF_INET6: bytes(16)}
 
@@ -167,6 +172,20 @@ def route_of(data: bytes, at: int, end: int) -> KernelRoute:
     )
 
 
+class InterfaceAddress(NamedTuple):
+    """An address of an interface (an index), packed."""
+
+    interface: int
+    address: bytes
+    prefixlen: int
+
+
+def address_of(data: bytes, at: int, end: int) -> InterfaceAddress:
+    _, length, _, _, interface = ADDRESS.unpack_from(data, at)
+    found = dict(attributes(data, at + ADDRESS.size, end))
+    return InterfaceAddress(interface, found.get(IFA_LOCAL) or found.get(IFA_ADDRESS, b""), length)
+
+
 class Bulk:
     """An rtnetlink socket in the network namespace of the calling thread, for `with`. Every method may raise HostError."""
 
@@ -195,6 +214,15 @@ class Bulk:
     async def remove(self, routes: Sequence[KernelRoute]) -> None:
         """Takes each route away, in this order; one that is gone already is no error."""
         await self._change(DELROUTE, REQUEST | ACK, routes, SCOPE_NOWHERE, (errno.ESRCH, errno.ENODEV))
+
+    async def addresses(self) -> list[InterfaceAddress]:
+        """Every address of this host, of all interfaces."""
+        body = ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+
+        def request(sequence: int) -> bytes:
+            return HEADER.pack(HEADER.size + len(body), GETADDR, REQUEST | DUMP, sequence, 0) + body
+
+        return await self.dump(request, NEWADDR, address_of)
 
     async def _change(self, kind: int, flags: int, routes: Sequence[KernelRoute], scope: int, done: tuple[int, ...]) -> None:
         for start in range(0, len(routes), AT_ONCE):

@@ -141,6 +141,12 @@ class EchoSockets:
             except OSError:
                 return
 
+    def reopen(self, interface: str) -> None:
+        """The interface was made anew: what listened at the former one listens there. HostError."""
+        for key in [key for key in self._sockets if key[0] == interface]:
+            self._close(key)
+            self.listen(*key)
+
     def _readable(self, made: socket.socket) -> None:
         try:
             packet = made.recv(PACKET_MAX)

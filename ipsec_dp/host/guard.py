@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ipsec_dp.host import INTERFACE_NAME, MARK, nft
+from ipsec_dp.host import INTERFACE_NAME, nft
+from ipsec_dp.host.exemptions import EXEMPT_IN, EXEMPT_OUT
 from ipsec_dp.host.nft import Count, chain, named_set
 from ipsec_dp.ipsec.addresses import AddressRange, merge, subtract
 from ipsec_dp.ipsec.selectors import ANY_CODE, ANY_PORT, ANY_PROTOCOL, PORT_PROTOCOLS, SelectorPair
@@ -31,7 +32,6 @@ OUTBOUND_PRIORITY = -150
 INBOUND_PRIORITY = -90
 
 ICMP = {4: "icmp", 6: "icmpv6"}  # by IP version
-IKE_PORTS = "{ 500, 4500 }"
 
 # Which fragments go with what a selector protects, by IP version and whether it names ports or an ICMP type: those that cannot be
 # told apart from it (RFC 4301 §7). A later IPv4 fragment has no ports. Any IPv6 fragment may hide its protocol too, behind further
@@ -52,35 +52,9 @@ BASE = {
 }
 GATES_MAX = 8  # prefixes of each IP version that packets are compared with one by one
 
-COUNTERS = ("cleartext_out4", "cleartext_out6", "cleartext_in4", "cleartext_in6")
+Device = tuple[int, str]  # the kernel's number and the name of an interface
 
-# What a link needs for itself and what carries the tunnel; only reached by packets between protected addresses, so it matters where
-# selectors hold the host's own addresses (0.0.0.0/0). Nothing here lets a *forwarded* packet through: `fib … type local` says that
-# the address is the host's own, and hop limit 255 that no router passed the packet on (RFC 4861 §7.1).
-EXEMPT_OUT = (
-    f"meta mark {MARK:#x} fib saddr type local accept",  # our ESP, IKE and ESP in UDP
-    "ip daddr { 169.254.0.0/16, 224.0.0.0/24, 255.255.255.255 } fib saddr type local accept",
-    "ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept",
-    "udp sport 68 udp dport 67 fib saddr type local accept",
-    "ip6 daddr { fe80::/10, ff02::/16 } accept",  # never forwarded (RFC 4291 §2.5.6, §2.7)
-    "icmpv6 type 133-137 ip6 hoplimit 255 accept",
-)
-EXEMPT_IN = (
-    "meta l4proto 50 fib daddr type local accept",
-    f"udp dport {IKE_PORTS} fib daddr type local accept",
-    "ip frag-off & 0x1fff != 0 fib daddr type local accept",  # of no use without the first fragment, which has its port
-    "frag frag-off != 0 fib daddr type local accept",
-    "ip saddr 169.254.0.0/16 fib daddr type { local, broadcast } accept",
-    "ip daddr { 224.0.0.0/24, 255.255.255.255 } accept",
-    "udp sport 67 udp dport 68 fib daddr type { local, broadcast } accept",
-    "ip6 saddr fe80::/10 accept",
-    "icmpv6 type 133-137 ip6 hoplimit 255 accept",
-    # ICMP errors about our own outer packets (path MTU): protocol and source port of the packet they quote
-    "icmp type { 3, 11, 12 } fib daddr type local @th,136,8 50 accept",
-    f"icmp type {{ 3, 11, 12 }} fib daddr type local @th,136,8 17 @th,224,16 {IKE_PORTS} accept",
-    "icmpv6 type 1-4 fib daddr type local @th,112,8 50 accept",
-    f"icmpv6 type 1-4 fib daddr type local @th,112,8 17 @th,384,16 {IKE_PORTS} accept",
-)
+COUNTERS = ("cleartext_out4", "cleartext_out6", "cleartext_in4", "cleartext_in6")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +119,13 @@ def separate(rules: Iterable[GuardRule], inside: Sequence[AddressRange]) -> list
     return separated
 
 
+def narrows(rules: Sequence[GuardRule], prefix: AddressRange) -> bool:
+    """Whether `separate` takes some of what is protected out, with `prefix` on this side, and no bypass names it."""
+    if any(each.bypass and each.remote.covers(prefix) for each in rules):
+        return False
+    return any(not each.bypass and each.local.covers(each.remote) and each.remote.overlaps(prefix) for each in rules)
+
+
 def _with_remote(rule: GuardRule, remote: AddressRange) -> GuardRule:
     return replace(rule, selector=replace(rule.selector, remote=remote))
 
@@ -180,12 +161,14 @@ def _lines(rule: GuardRule, *, outbound: bool, passes: str = "accept") -> list[s
 class Plan:
     """What the guard's table is to hold.
 
-    `pairs`: local and remote addresses, disjoint, by IP version: what no entry before or after them can let through, in sets that
-    are changed by difference and looked up at once, however many they are. `rules`: everything else, in policy order. `further`:
-    entries that are asked first, while a configuration changes; they drop, or let the others decide.
+    `tunnels`: our own devices, by which protected packets go as they should. Both number and name, so that neither a device that
+    took the name of ours nor one that got its number is exempt. `pairs`: local and remote addresses, disjoint, by IP version: what
+    no entry before or after them can let through, in sets that are changed by difference and looked up at once, however many they
+    are. `rules`: everything else, in policy order. `further`: entries that are asked first, while a configuration changes; they
+    drop, or let the others decide.
     """
 
-    tunnels: frozenset[str]
+    tunnels: frozenset[Device]
     rules: tuple[GuardRule, ...]
     pairs: dict[int, frozenset[tuple[AddressRange, AddressRange]]]
     further: tuple[GuardRule, ...] = ()
@@ -200,13 +183,13 @@ class Plan:
         return merge(each.remote for each in (*self.rules, *self.further) if each.remote.version == version and not each.bypass)
 
 
-def plan(rules: Sequence[GuardRule], tunnels: Iterable[str]) -> Plan:
-    """`rules` in policy order (see `narrow` and `separate`), `tunnels` the names of our interfaces, which need not exist.
+def plan(rules: Sequence[GuardRule], tunnels: Iterable[Device]) -> Plan:
+    """`rules` in policy order (see `narrow` and `separate`), `tunnels` our interfaces that there are.
 
     ValueError: a name that cannot be an interface's.
     """
-    names = frozenset(tunnels)
-    for name in names:
+    devices = frozenset(tunnels)
+    for _, name in devices:
         if not INTERFACE_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of an interface")
     first = max((index + 1 for index, each in enumerate(rules) if each.bypass), default=0)  # a bypass must not come too early
@@ -215,7 +198,7 @@ def plan(rules: Sequence[GuardRule], tunnels: Iterable[str]) -> Plan:
     kept = set(map(id, left))
     single = [each for each in rules[first:] if each.selector.protocol != ANY_PROTOCOL or id(each) in kept]
     by_version = {version: frozenset(pair for pair in pairs if pair[0].version == version) for version in (4, 6)}
-    return Plan(names, (*rules[:first], *single), by_version)
+    return Plan(devices, (*rules[:first], *single), by_version)
 
 
 def _disjoint(rules: Sequence[GuardRule]) -> tuple[list[tuple[AddressRange, AddressRange]], list[GuardRule]]:
@@ -246,6 +229,10 @@ def widen(now: Plan, then: Plan) -> Plan:
     return Plan(now.tunnels | then.tunnels, now.rules, now.pairs, (*then.rules, *new))
 
 
+def _device(device: Device) -> str:
+    return f'{device[0]} . "{device[1]}"'
+
+
 def _element(pair: tuple[AddressRange, AddressRange]) -> str:
     return f"{pair[0]} . {pair[1]}"
 
@@ -270,7 +257,7 @@ def _chains(wanted: Plan) -> dict[str, list[str]]:
 def _ours(direction: str) -> tuple[str, ...]:
     """What comes before every selector: loopback, the tunnels themselves, what a link needs."""
     interface = f"{direction[0]}if"
-    return f'{interface} "lo" accept', f"{interface}name @tunnels accept", f"jump exempt_{direction}"
+    return f'{interface} "lo" accept', f"{interface} . {interface}name @tunnels accept", f"jump exempt_{direction}"
 
 
 def _gates(wanted: Plan, direction: str, version: int) -> list[str]:
@@ -297,7 +284,7 @@ def render(gateway: str, wanted: Plan, counts: Mapping[str, Count] | None = None
 
     `counts` are the values that the counters go on from; `table` another name than the guard's.
     """
-    lines = [*named_set("tunnels", "ifname", (f'"{name}"' for name in sorted(wanted.tunnels)))]
+    lines = [*named_set("tunnels", "iface_index . ifname", map(_device, sorted(wanted.tunnels)))]
     for version, kind in ((4, "ipv4_addr"), (6, "ipv6_addr")):
         lines += named_set(f"remote{version}", kind, map(str, wanted.remotes(version)))
         lines += named_set(f"pairs{version}", f"{kind} . {kind}", sorted(map(_element, wanted.pairs[version])))
@@ -318,7 +305,7 @@ def render_closing(gateway: str, wanted: Plan) -> str:
     """
     first = max((index + 1 for index, each in enumerate(wanted.rules) if each.bypass), default=0)
     before = wanted.rules[:first] if first < LARGE else ()
-    lines = [*named_set("tunnels", "ifname", (f'"{name}"' for name in sorted(wanted.tunnels)))]
+    lines = [*named_set("tunnels", "iface_index . ifname", map(_device, sorted(wanted.tunnels)))]
     lines += [f"counter {name} {{ packets 0 bytes 0 }}" for name in COUNTERS]
     lines += chain("exempt_out", EXEMPT_OUT) + chain("exempt_in", EXEMPT_IN)
     gates: dict[str, list[str]] = {"out": [], "in": []}
@@ -372,7 +359,7 @@ def render_change(gateway: str, now: Plan, wanted: Plan) -> list[str]:
         trimmed += _replaced(table, f"remote{version}", both, after)
         gone, come = now.pairs[version] - wanted.pairs[version], wanted.pairs[version] - now.pairs[version]
         grown += _elements(table, f"pairs{version}", set(map(_element, gone)), set(map(_element, come)))
-    chains = _elements(table, "tunnels", {f'"{name}"' for name in now.tunnels}, {f'"{name}"' for name in wanted.tunnels})
+    chains = _elements(table, "tunnels", set(map(_device, now.tunnels)), set(map(_device, wanted.tunnels)))
     present = _chains(now)
     for name, rules in _chains(wanted).items():
         if rules != present[name] or name == "further_out4":

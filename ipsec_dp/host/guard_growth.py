@@ -16,7 +16,7 @@ from ipsec_dp.util.additions import additions
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ipsec_dp.host.guard import GuardRule
+    from ipsec_dp.host.guard import Device, GuardRule
     from ipsec_dp.ipsec.addresses import AddressRange
 
 Pairs = frozenset[tuple["AddressRange", "AddressRange"]]
@@ -28,16 +28,16 @@ class Planner:
     def __init__(self) -> None:
         self._last: tuple[tuple[GuardRule, ...], Plan] | None = None
 
-    def plan(self, rules: Sequence[GuardRule], tunnels: Iterable[str]) -> Plan:
+    def plan(self, rules: Sequence[GuardRule], tunnels: Iterable[Device]) -> Plan:
         """As `guard.plan`."""
-        names = frozenset(tunnels)
+        devices = frozenset(tunnels)
         found = None
         if self._last is not None:
             before, known = self._last
             added = additions(before, rules)
-            if added is not None and names == known.tunnels:
+            if added is not None and devices == known.tunnels:
                 found = grown(known, added)
-        found = plan(rules, names) if found is None else found
+        found = plan(rules, devices) if found is None else found
         self._last = tuple(rules), found
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ipsec_dp.host import HostError, nft
@@ -15,7 +16,7 @@ from ipsec_dp.host.nft_state import NftState
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from ipsec_dp.host.guard import GuardRule, Plan
+    from ipsec_dp.host.guard import Device, GuardRule, Plan
 
 log = logging.getLogger("ipsec_dp")
 
@@ -28,7 +29,7 @@ async def leftovers() -> list[str]:
 class Guard:
     """The guard of one gateway in the network namespace of the calling thread. HostError when nft is missing or refuses."""
 
-    def __init__(self, gateway: str, planned: Callable[[Sequence[GuardRule], Iterable[str]], Plan] = plan) -> None:
+    def __init__(self, gateway: str, planned: Callable[[Sequence[GuardRule], Iterable[Device]], Plan] = plan) -> None:
         """`planned` is `plan`, or a shorter way to the same."""
         self.gateway = gateway
         self._planned = planned
@@ -46,20 +47,30 @@ class Guard:
     async def exists(self) -> bool:
         return self.table in await nft.tables()
 
-    async def apply(self, selectors: Sequence[GuardRule], tunnels: Iterable[str]) -> None:
+    async def apply(self, selectors: Sequence[GuardRule], tunnels: Iterable[Device]) -> None:
         """Makes the guard, also from one that a killed process left: there is no moment without what both hold back."""
-        await self.widen(selectors, tunnels)
-        await self.settle()
+        devices = frozenset(tunnels)
+        await self.widen(selectors, devices)
+        await self.settle(devices)
 
-    async def widen(self, selectors: Sequence[GuardRule], tunnels: Iterable[str]) -> None:
+    async def widen(self, selectors: Sequence[GuardRule], tunnels: Iterable[Device]) -> None:
         """Keeps closed what it does and what these say, until `settle` (then only what these say) or `apply`."""
         self._then = then = await asyncio.to_thread(self._planned, selectors, tunnels)
         await self._become(then if self._asked is None else widen(self._asked, then))
 
-    async def settle(self) -> None:
+    async def settle(self, tunnels: Iterable[Device]) -> None:
         """What it was widened for, alone."""
-        if self._then is not None and self._then != self._now:
-            await self._become(self._then)
+        if self._then is None:
+            return
+        wanted = replace(self._then, tunnels=frozenset(tunnels))
+        if wanted != self._now:
+            await self._become(wanted)
+
+    async def exempt(self, tunnels: Iterable[Device]) -> None:
+        """These are our interfaces now; nothing else changes. Nothing is done before the guard is made."""
+        devices = frozenset(tunnels)
+        if self._asked is not None and self._asked.tunnels != devices:
+            await self._become(replace(self._asked, tunnels=devices))
 
     async def _become(self, wanted: Plan) -> None:
         self._asked = wanted

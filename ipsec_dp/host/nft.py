@@ -49,9 +49,9 @@ def chain(name: str, rules: Iterable[str]) -> list[str]:
 
 
 def named_set(name: str, kind: str, elements: Iterable[str]) -> list[str]:
-    """The lines of a set; of interface names (`ifname`) or of ranges of any other kind."""
+    """The lines of a set; of interfaces (`ifname`, also beside others), or of ranges of any other kind."""
     joined = ", ".join(elements)
-    flags = "" if kind == "ifname" else " flags interval;"
+    flags = "" if kind.endswith("ifname") else " flags interval;"
     return [f"set {name} {{ type {kind};{flags}{f' elements = {{ {joined} }}' if joined else ''} }}"]
 
 

@@ -8,7 +8,7 @@ import fcntl
 import socket
 import struct
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.host import MARK, HostError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.addresses import Address, Network
 
 
+PERMANENT = 0x80  # IFA_F_PERMANENT
 UNUSABLE = 0x08 | 0x40  # IFA_F_DADFAILED, IFA_F_TENTATIVE
 RTM_F_FIB_MATCH = 0x2000  # <linux/rtnetlink.h>
 SIOCGIFMTU, IFREQ = 0x8921, struct.Struct("16si20x")  # <linux/sockios.h>, <linux/if.h>
@@ -177,20 +178,45 @@ def link_mtus() -> dict[str, int]:
     return found
 
 
-async def inside_networks(outer: Collection[int]) -> list[Network]:
+@dataclass(frozen=True, slots=True)
+class InsideNetwork:
+    """A network that is reached by another interface (an index) than our peers are.
+
+    `fixed`: it is that of an address of this host which has no end. What a DHCP server or a router's advertisement gave has one.
+    """
+
+    prefix: Network
+    interface: int
+    fixed: bool
+
+
+async def inside_networks(ipr: AsyncIPRoute, outer: Collection[int]) -> list[InsideNetwork]:
     """The networks of the main table that are reached by other interfaces than those with the indices `outer`.
 
     With a tunnel for everything, these are what is on this side of it (`guard.separate`). Default routes and link-local networks do
     not count; nor do networks of the interface through which the peer is reached, attached though they are.
     """
-    networks: set[Network] = set()
+    networks: dict[Network, InsideNetwork] = {}
     with Bulk() as bulk:
         rows = [row for version in FAMILIES for row in await bulk.routes(version, table=MAIN)]
+    fixed = await _fixed_networks(ipr)
     for row in rows:
         inside = row.kind == UNICAST and row.interface and row.interface not in outer
         if inside and row.prefix.prefixlen and not row.prefix.is_link_local:
-            networks.add(row.prefix)
-    return sorted(networks, key=lambda each: (each.version, int(each.network_address), each.prefixlen))
+            found = InsideNetwork(row.prefix, row.interface, (row.interface, row.prefix) in fixed)
+            if found.fixed or row.prefix not in networks:
+                networks[row.prefix] = found
+    return [networks[each] for each in sorted(networks, key=lambda one: (one.version, int(one.network_address), one.prefixlen))]
+
+
+async def _fixed_networks(ipr: AsyncIPRoute) -> set[tuple[int, Network]]:
+    """Interface and network of each address of this host that stays until somebody takes it away."""
+    rows: list[Any] = await dump(ipr.get_addr, family=socket.AF_UNSPEC)
+    return {
+        (row["index"], ip_network(f"{row.get('IFA_ADDRESS') or row.get('IFA_LOCAL')}/{row['prefixlen']}", strict=False))
+        for row in rows
+        if (row.get("IFA_FLAGS") or row["flags"]) & PERMANENT
+    }
 
 
 async def own_sources(ipr: AsyncIPRoute) -> list[OwnAddress]:

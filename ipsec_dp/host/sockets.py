@@ -20,7 +20,7 @@ from ipsec_dp.host import MARK, HostError
 from ipsec_dp.host import steering as steer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ipsec_dp.host.steering import Steering
     from ipsec_dp.ipsec.addresses import Address
@@ -212,6 +212,23 @@ def ike_socket(local: Address, port: int = IKE_PORT, *, buffer: int = BUFFER_OCT
         _close(made)
         raise _refused(f"UDP port {port} of {local}", error) from error
     return made[0]
+
+
+def trouble(made: Iterable[socket.socket]) -> str | None:
+    """What keeps these from doing their work, if anything does: all of them closed, the mark lost, an interface that is gone."""
+    checked = 0
+    for each in made:
+        checked += 1
+        try:
+            if each.getsockopt(socket.SOL_SOCKET, SO_MARK) != MARK:
+                return "lost its mark, without which its packets enter the tunnel"
+            name = each.getsockname()
+            scope = name[3] if len(name) > 3 else 0
+            if scope:
+                socket.if_indextoname(scope)
+        except OSError as error:
+            return f"works no longer: {error.strerror or error}"
+    return None if checked else "is closed"
 
 
 @contextlib.contextmanager

@@ -12,9 +12,10 @@ import os
 import socket
 import struct
 from dataclasses import dataclass, field
+from enum import Enum
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytun
 
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 Interface = IPv4Interface | IPv6Interface
 
 TUNGETIFF, TUNSETCARRIER = 0x800454D2, 0x400454E2  # <linux/if_tun.h>
-IFREQ_OCTETS = 40
+SIOCGIFFLAGS, SIOCGIFMTU = 0x8913, 0x8921  # <linux/sockios.h>
+IFREQ_OCTETS, IFNAMSIZ = 40, 16
+IFF_UP = 0x1
 QUEUE_PACKETS = 4096  # the default of 500 drops the tail of one burst; more than this only adds delay
 QUEUES_MAX = 64
 MTU_MIN, MTU_MAX = 576, 65535
@@ -62,6 +65,33 @@ REASONS = {
 }
 
 
+class Fault(Enum):
+    """What others do to an interface of ours: what it is like then, who usually does that."""
+
+    DELETED = "was deleted, as `ip link delete` or a network manager that tidies up does"
+    MOVED = "was moved into another network namespace, as `ip link set … netns` or a container's start does"
+    FAILED = "cannot be read any more: {}"
+    RENAMED = "was renamed to {}, as `ip link set … name` or a rule of udev's does"
+    DOWN = "was set down, as `ip link set … down`, ifdown or a network manager does"
+    RESIZED = "was given an MTU of {}, as `ip link set … mtu` or a network manager does"
+    UNADDRESSED = "lost {}, as `ip address flush` or a network manager that tidies up does"
+
+    @property
+    def gone(self) -> bool:
+        """Whether only another device helps."""
+        return self in (Fault.DELETED, Fault.MOVED, Fault.FAILED)
+
+
+class Trouble(NamedTuple):
+    """A fault, and what belongs to it: the other name, the MTU in octets, the addresses, the error."""
+
+    fault: Fault
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return self.fault.value.format(self.detail)
+
+
 @dataclass
 class Tun:
     """One TUN interface. `descriptors` (one for each queue, close-on-exec) belong to it and close with it."""
@@ -70,6 +100,7 @@ class Tun:
     index: int
     vnet_header: bool
     descriptors: list[int] = field(default_factory=list)
+    alias: str = ""  # what a person reads at the interface, and `check`: whose it is
     unset: list[str] = field(default_factory=list)  # settings that this host does not let us write, as "path: reason"
 
     def vanished(self) -> bool:
@@ -82,6 +113,31 @@ class Tun:
                 return True
             raise
         return False
+
+    def trouble(self, mtu: int, asking: socket.socket) -> Trouble | None:
+        """What somebody made of the device, beside its addresses. `mtu` it was given; `asking` is any socket of its namespace."""
+        request = struct.pack("16s24x", self.name.encode())
+        if self.vanished():
+            return Trouble(Fault.DELETED)
+        try:
+            name = socket.if_indextoname(self.index)
+            if name != self._own_name():  # another device has this number in our namespace
+                return Trouble(Fault.MOVED)
+            if name != self.name:
+                return Trouble(Fault.RENAMED, name)
+            (flags,) = struct.unpack_from("=H", fcntl.ioctl(asking, SIOCGIFFLAGS, request), IFNAMSIZ)
+            (now,) = struct.unpack_from("=i", fcntl.ioctl(asking, SIOCGIFMTU, request), IFNAMSIZ)
+        except OSError:
+            return Trouble(Fault.MOVED)
+        if not flags & IFF_UP:
+            return Trouble(Fault.DOWN)
+        return None if now == mtu else Trouble(Fault.RESIZED, str(now))
+
+    def _own_name(self) -> str:
+        """As its descriptor has it, wherever the device is. OSError."""
+        request = bytearray(IFREQ_OCTETS)
+        fcntl.ioctl(self.descriptors[0], TUNGETIFF, request)
+        return request[:IFNAMSIZ].split(b"\0")[0].decode(errors="replace")
 
     def set_carrier(self, on: bool) -> None:
         """Whether the interface shows a carrier; a new one does. HostError: the kernel is older than 5.0, or the device is gone."""
@@ -168,7 +224,9 @@ async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface |
     if not MTU_MIN <= mtu <= MTU_MAX:
         raise ValueError(f"an MTU of {mtu} octets: {MTU_MIN} to {MTU_MAX}")
     _write_settings(tun)
-    await ask(f"interface {tun.name}: MTU {mtu}", ipr.link("set", index=tun.index, mtu=mtu, txqlen=QUEUE_PACKETS))
+    await ask(
+        f"interface {tun.name}: MTU {mtu}", ipr.link("set", index=tun.index, mtu=mtu, txqlen=QUEUE_PACKETS, ifalias=tun.alias)
+    )
     for each in addresses:
         address = ip_interface(each)
         if address.version == 6 and not has_ipv6(tun.name):
@@ -178,6 +236,21 @@ async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface |
         request = ipr.addr("add", index=tun.index, address=str(address.ip), prefixlen=address.network.prefixlen)
         await ask(what, request, done=(errno.EEXIST,))
     await ask(f"interface {tun.name}: up", ipr.link("set", index=tun.index, state="up"))
+
+
+def alias_of(gateway: str) -> str:
+    """Of the interfaces of a gateway."""
+    return f"ipsec-dp {gateway}"
+
+
+async def rename(ipr: AsyncIPRoute, tun: Tun) -> None:
+    """Gives an interface that was renamed its own name again. HostError: another one has it."""
+    what = f"interface {tun.name}: renaming it back"
+    try:
+        await ask(what, ipr.link("set", index=tun.index, ifname=tun.name))
+    except HostError:  # before Linux 6.2 only while it is down
+        await ask(what, ipr.link("set", index=tun.index, state="down"))
+        await ask(what, ipr.link("set", index=tun.index, ifname=tun.name))
 
 
 async def remove_addresses(ipr: AsyncIPRoute, tun: Tun, addresses: Iterable[Interface]) -> None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ipsec_dp.host import INTERFACE_NAME, PROTOCOL, nft
-from ipsec_dp.host.guard import EXEMPT_IN, EXEMPT_OUT, upper_match
+from ipsec_dp.host.exemptions import EXEMPT_IN, EXEMPT_OUT
+from ipsec_dp.host.guard import upper_match
 from ipsec_dp.host.kept_table import KeptTable
 from ipsec_dp.host.nft import Count, chain, named_set
 from ipsec_dp.ipsec.selectors import ANY_PROTOCOL
@@ -32,6 +33,16 @@ LOG_LIMIT = "limit rate 10/second burst 20 packets"
 
 # A flow's way back, and errors about it; the gateway's answers from the monitor's targets come without a flow (packet sockets).
 PASSES = ("ct state related accept", "ct direction reply ct state established accept")
+# Between the gateway and a zone: what the guard lets pass, and what else stays on a link.
+LINK_OUT = (
+    "ip daddr { 169.254.0.0/16, 224.0.0.0/24, 255.255.255.255 } fib saddr type local accept",
+    "ip6 daddr { fe80::/10, ff02::/16 } accept",
+)
+LINK_IN = (
+    "ip saddr 169.254.0.0/16 fib daddr type { local, broadcast } accept",
+    "ip daddr { 224.0.0.0/24, 255.255.255.255 } accept",
+    "ip6 saddr fe80::/10 accept",
+)
 ECHO_REPLIES = ("icmp type echo-reply accept", "icmpv6 type echo-reply accept")
 
 
@@ -114,7 +125,7 @@ class _Table:
             *named_set("tunnels", "ifname", (f'"{name}"' for name in zoned)),
             *chain(DENIED, [f"counter name {DENIED} drop"]),
         ]
-        lines += chain("exempt_in", EXEMPT_IN) + chain("exempt_out", EXEMPT_OUT)
+        lines += chain("exempt_in", EXEMPT_IN + LINK_IN) + chain("exempt_out", EXEMPT_OUT + LINK_OUT)
         for pair in self._pairs:
             lines += self._pair(*pair)
         for zone in self._zones:

@@ -158,6 +158,7 @@ class InstallInbound:
     path: Path
     udp: bool  # ESP in UDP, not IP protocol 50
     replaces: int | None = None
+    fragments_also: bool = False  # both sides sent NON_FIRST_FRAGMENTS_ALSO (RFC 7296 §1.3.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,7 @@ class InstallOutbound:
     limits: ChildLimits
     path: Path
     udp: bool
+    fragments_also: bool = False
 
 
 @dataclass(frozen=True, slots=True)

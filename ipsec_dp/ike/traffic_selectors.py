@@ -47,6 +47,11 @@ class TrafficSelector:
         """True for a selector of packets whose ports cannot be seen (RFC 4301 §4.4.1.1)."""
         return self.start_port > self.end_port
 
+    @property
+    def asks_ports(self) -> bool:
+        """True when it holds no packet that does not show its ports: no later fragment."""
+        return (self.start_port, self.end_port) != (0, MAX_PORT)
+
     def intersection(self, other: TrafficSelector) -> TrafficSelector | None:
         """What both hold, or None.
 
@@ -87,6 +92,11 @@ class TrafficSelector:
 
 ANY: Final = (TrafficSelector.from_prefix("0.0.0.0/0"), TrafficSelector.from_prefix("::/0"))
 """What an unset proxy ID stands for."""
+
+
+def ask_ports(*sides: Iterable[TrafficSelector]) -> bool:
+    """True when any of these selectors asks for ports."""
+    return any(selector.asks_ports for side in sides for selector in side)
 
 
 class ProxyId(NamedTuple):

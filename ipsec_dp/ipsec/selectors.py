@@ -70,6 +70,11 @@ class SelectorPair:
         return self.local.low.version
 
     @property
+    def asks_ports(self) -> bool:
+        """Whether ports (or an ICMP type) are bounded, so that it holds no packet that does not show them: no later fragment."""
+        return not self.local_ports == self.remote_ports == ANY_PORT
+
+    @property
     def icmp(self) -> tuple[int, Range] | None:
         """ICMP type and codes where they are bounded; None: any, or no ICMP at all."""
         if self.protocol.single not in ICMP_PROTOCOLS or self.local_ports == ANY_PORT:

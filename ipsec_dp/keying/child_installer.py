@@ -104,6 +104,7 @@ class IkeChildren:
                 selectors=action.selectors,
                 replay_window=action.replay_window,
                 peer=outer_endpoint(action.path.remote, udp=action.udp),
+                fragments_also=action.fragments_also,
             )
         )
         self._children[action.child] = IkeChild(action.tunnel, action.suite, action.selectors, action.path, action.udp, handle)
@@ -121,6 +122,7 @@ class IkeChildren:
                 tunnel=self._tunnels[action.tunnel],
                 limits=_limits(action.limits),
                 path=child.outer,
+                fragments_also=action.fragments_also,
             )
         )
         self._by_handle[child.outbound] = action.child

@@ -53,6 +53,12 @@ class InterfaceCarriers:
         if interface is not None:
             self._set(interface, self._is_up(tunnel))
 
+    def restored(self, interface: str) -> None:
+        """An interface was made anew, without a carrier where that shows the state of its tunnel."""
+        for tunnel, its in self._interfaces.items():
+            if its == interface:
+                self._set(its, self._is_up(tunnel))
+
     async def close(self) -> None:
         """Nothing is left to do: the interfaces themselves go."""
         self._interfaces = {}

@@ -12,7 +12,7 @@ from ipsec_dp.network.peer_routes import LinkSource
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AsyncExitStack
 
     from ipsec_dp.config import Config, Tunnel
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ipsec_dp.host.filters import Filter
     from ipsec_dp.host.nflog import Line
     from ipsec_dp.host.too_big import TooBig
+    from ipsec_dp.host.tun import Trouble
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.network.peer_routes import PeerRoutes
     from ipsec_dp.network.remains import Remains
@@ -68,6 +69,16 @@ class HostInterfaces(Protocol):
 
     def set_carrier(self, interface: str, on: bool) -> None:
         """Whether an interface shows a carrier."""
+
+    @property
+    def indices(self) -> dict[str, int]:
+        """The kernel's number of each interface that there is, by name."""
+
+    async def troubles(self, names: Iterable[str] | None = None) -> dict[str, Trouble]:
+        """The interfaces (of these, or all) that somebody took away or changed, and what is wrong with them."""
+
+    async def restore(self, interface: str, trouble: Trouble) -> None:
+        """Makes it what it was. HostError: something stands in the way; what cannot be made stays away, and nothing is opened."""
 
 
 class HostRouting(Protocol):
@@ -115,6 +126,12 @@ class OuterLinks(LinkSource, Protocol):
     def send_keepalive(self, local: Address, remote: Endpoint) -> None:
         """One octet that keeps a NAT's mapping (RFC 3948 §2.3)."""
 
+    def broken(self) -> dict[str, str]:
+        """The sockets that cannot do their work any more, and why, by what they are."""
+
+    def reopen(self, what: str) -> None:
+        """Opens one that is broken anew, in its place. Raises HostError; it stays broken then."""
+
     def close(self) -> None:
         """Closes all of them."""
 
@@ -136,6 +153,9 @@ class EchoProbes(Protocol):
     def listen(self, interface: str, version: int) -> None:
         """Opens what `send` needs for an IP version, and listens there."""
 
+    def reopen(self, interface: str) -> None:
+        """An interface was made anew: what listened at the former one listens at this. Raises HostError."""
+
     def keep(self, interfaces: set[str]) -> None:
         """Closes what listens at other interfaces than these."""
 
@@ -148,6 +168,9 @@ class HostReports(Protocol):
 
     def network_changes(self, changed: Callable[[], None]) -> Closable:
         """Links, addresses or routes of the host changed."""
+
+    def interface_changes(self, changed: Callable[[set[int] | None], None]) -> Closable:
+        """Links or addresses of interfaces with these numbers changed, at once; None: reports were lost, so it may be any."""
 
     def machine_clones(self, cloned: Callable[[], None]) -> Closable:
         """This virtual machine is a copy of another, or was restored."""

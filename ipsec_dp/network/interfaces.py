@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from typing import TYPE_CHECKING
 
 from ipsec_dp.dataplane import owner_of
 from ipsec_dp.host import HostError, tun
+from ipsec_dp.host.bulk import Bulk, InterfaceAddress
 from ipsec_dp.network.carrier import carrier_interfaces
 from ipsec_dp.network.interface_mtu import interface_mtu
 from ipsec_dp.network.workers import attach_interface, detach_interface
+from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
     from contextlib import AsyncExitStack
 
     from pyroute2 import AsyncIPRoute
@@ -32,14 +35,17 @@ log = logging.getLogger("ipsec_dp")
 class LinuxInterfaces:
     """`network.host.HostInterfaces` by /dev/net/tun and rtnetlink, in the network namespace of the calling thread."""
 
-    def __init__(self, config: Config, netlink: Callable[[], AsyncIPRoute]) -> None:
-        self._config, self._netlink = config, netlink
+    def __init__(self, config: Config, netlink: Callable[[], AsyncIPRoute], exempt: Callable[[], Awaitable[None]]) -> None:
+        """`exempt` is awaited when interfaces were made, and when they are about to go: what `indices` has is ours."""
+        self._config, self._netlink, self._exempt = config, netlink, exempt
         self._plane: DataPlane | None = None
         self._spd: Spd | None = None
         self._tuns: dict[str, tun.Tun] = {}
         self._addresses: dict[str, set[Interface]] = {}  # by interface
         self._mtus: dict[str, int] = {}  # the largest packet that each tunnel is to get from the kernel
         self._interface_mtus: dict[str, int] = {}
+        self._resizing: set[str] = set()  # by us, at this moment
+        self._lost: dict[str, tun.Trouble] = {}  # those that are gone until `restore` makes them again
 
     @property
     def indices(self) -> dict[str, int]:
@@ -56,24 +62,39 @@ class LinuxInterfaces:
 
     async def make(self, stack: AsyncExitStack, plane: DataPlane, spd: Spd) -> None:
         self._plane, self._spd = plane, spd
-        stack.callback(self._remove, self._tuns)
+        stack.push_async_callback(self._remove_all)
         for name in dict.fromkeys(tunnel.interface for tunnel in self._config.tunnels):
             self._make(name)
+        await self._exempt()
 
     def _make(self, name: str) -> None:
         plane, spd = self._attached_to
         owners = [(tunnel, owner_of(spd.tunnel_numbers[tunnel.name], plane.workers)) for tunnel in self._tunnels_of(name)]
         remotes = [(prefix, owner) for tunnel, owner in owners for s in tunnel.selectors for prefix in s.remote.prefixes]
-        self._tuns[name] = attach_interface(plane, name, spd.interface_numbers[name], remotes)
+        self._tuns[name] = device = attach_interface(plane, name, spd.interface_numbers[name], remotes)
+        device.alias = tun.alias_of(self._config.name)
         if name in carrier_interfaces(self._config.tunnels).values():  # before it is up
             self.set_carrier(name, False)
 
     def _remove(self, names: Iterable[str]) -> None:
-        plane, spd = self._attached_to
         for name in list(names):
-            detach_interface(plane, spd.interface_numbers[name])
-            self._tuns.pop(name).close()
+            self._detach(name).close()
             self._addresses.pop(name, None)
+
+    def _detach(self, name: str) -> tun.Tun:
+        plane, spd = self._attached_to
+        detach_interface(plane, spd.interface_numbers[name])
+        return self._tuns.pop(name)
+
+    async def _remove_all(self) -> None:
+        """First none of them is exempt any more: a name that is free is anybody's."""
+        devices = [self._detach(name) for name in list(self._tuns)]
+        self._addresses.clear()
+        try:
+            await self._exempt()
+        finally:
+            for device in devices:
+                device.close()
 
     @property
     def _attached_to(self) -> tuple[DataPlane, Spd]:
@@ -83,7 +104,7 @@ class LinuxInterfaces:
 
     async def reconfigure(self, config: Config, mtus: Mapping[str, int]) -> None:
         """As `Host.reconfigure`; what was made of it is taken away again when it fails."""
-        present, new = set(self._tuns), {tunnel.interface for tunnel in config.tunnels}
+        present, new = self._tuns.keys() | self._lost.keys(), {tunnel.interface for tunnel in config.tunnels}
         self._config = config
         self._mtus.update(mtus)
         made: list[str] = []
@@ -92,17 +113,22 @@ class LinuxInterfaces:
                 self._make(name)
                 made.append(name)
                 await self._configure(name)
+            if made:
+                await self._exempt()
         except HostError:
             self._remove(made)
+            await self._exempt()
             raise
-        concerned = {config.tunnel(name).interface for name in mtus}
+        concerned = {config.tunnel(name).interface for name in mtus} & self._tuns.keys()
         for name in sorted(concerned - set(made)):
             await self._configure(name)
 
     def remove_unused(self) -> list[str]:
         """As `Host.remove_unused_interfaces`."""
-        unused = sorted(set(self._tuns) - {tunnel.interface for tunnel in self._config.tunnels})
-        self._remove(unused)
+        unused = sorted((self._tuns.keys() | self._lost.keys()) - {tunnel.interface for tunnel in self._config.tunnels})
+        self._remove(self._tuns.keys() & unused)
+        for name in self._lost.keys() & unused:
+            del self._lost[name]
         for name in [name for name in self._mtus if not self._config.has_tunnel(name)]:
             del self._mtus[name]
         return unused
@@ -116,10 +142,14 @@ class LinuxInterfaces:
         """The interfaces' part of `Host.apply_mtus`."""
         self._mtus = dict(mtus)
         for name in dict.fromkeys(tunnel.interface for tunnel in self._config.tunnels):  # a reload takes others away afterwards
-            device, mtu = self._tuns[name], await asyncio.to_thread(self._interface_mtu, name)
-            if self._interface_mtus[name] != mtu:
+            device, mtu = self._tuns.get(name), await asyncio.to_thread(self._interface_mtu, name)
+            if device is not None and self._interface_mtus[name] != mtu:
                 self._interface_mtus[name] = mtu
-                await tun.set_mtu(self._netlink(), device, mtu)
+                self._resizing.add(name)
+                try:
+                    await tun.set_mtu(self._netlink(), device, mtu)
+                finally:
+                    self._resizing.discard(name)
 
     async def _configure(self, name: str) -> None:
         device = self._tuns[name]
@@ -133,13 +163,59 @@ class LinuxInterfaces:
 
     def set_carrier(self, interface: str, on: bool) -> None:
         """One that cannot (before Linux 5.0) keeps its carrier: what finds no SA is dropped."""
+        if interface in self._lost:
+            return
         try:
             self._tuns[interface].set_carrier(on)
         except HostError as error:
             log.warning("%s", error)
+
+    # ---- what others make of them
+
+    async def troubles(self, names: Iterable[str] | None = None) -> dict[str, tun.Trouble]:
+        """As `HostInterfaces`."""
+        found: dict[str, tun.Trouble] = {}
+        present: set[InterfaceAddress] | None = None
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
+            async for name in in_slices(tuple(self._tuns if names is None else names)):
+                if (device := self._tuns.get(name)) is None:
+                    continue
+                trouble = device.trouble(self._interface_mtus[name], asking)
+                if trouble is None and (wanted := self._addresses.get(name)):
+                    present = await _all_addresses() if present is None else present
+                    trouble = _unaddressed(device, wanted, present)
+                if trouble is not None and not (trouble.fault is tun.Fault.RESIZED and name in self._resizing):
+                    found[name] = trouble
+        return found | self._lost
+
+    async def restore(self, interface: str, trouble: tun.Trouble) -> None:
+        """As `HostInterfaces`. What is gone is exempt no longer before anybody else can have its name for long."""
+        if interface in self._tuns and trouble.fault.gone:
+            self._lost[interface] = trouble
+            device = self._detach(interface)
+            device.close()  # one that was moved goes from where it is now
+            self._attached_to[0].reclaim()  # with the data plane's descriptors, unless a loop is at it still
+            await self._exempt()
+        if interface in self._lost:
+            self._make(interface)
+            del self._lost[interface]
+            await self._exempt()
+        elif trouble.fault is tun.Fault.RENAMED:
+            await tun.rename(self._netlink(), self._tuns[interface])
+        await self._configure(interface)
 
     def _tunnels_of(self, interface: str) -> list[Tunnel]:
         return [tunnel for tunnel in self._config.tunnels if tunnel.interface == interface]
 
     def _interface_mtu(self, interface: str) -> int:
         return interface_mtu(self._tunnels_of(interface), self._mtus)
+
+
+async def _all_addresses() -> set[InterfaceAddress]:
+    with Bulk() as bulk:
+        return set(await bulk.addresses())
+
+
+def _unaddressed(device: tun.Tun, wanted: Iterable[Interface], present: Container[InterfaceAddress]) -> tun.Trouble | None:
+    missing = [each for each in wanted if InterfaceAddress(device.index, each.ip.packed, each.network.prefixlen) not in present]
+    return tun.Trouble(tun.Fault.UNADDRESSED, ", ".join(sorted(map(str, missing)))) if missing else None

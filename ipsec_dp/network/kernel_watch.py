@@ -101,8 +101,10 @@ class KernelWatch:
         for each in transactions:
             if nft.is_ours(each.port):
                 continue
-            for table in self._tables.keys() & each.tables.keys():
-                by, lost = f" by {each.program}" if each.program else "", self._tables[table]
+            by = f" by {each.program}" if each.program else ""
+            for table, lost in self._tables.items():
+                if table not in each.tables:
+                    continue
                 if each.deleted(table):
                     lost.lose(f"was deleted{by}", lost.part.usual)
                 else:

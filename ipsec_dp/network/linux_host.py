@@ -45,11 +45,11 @@ class LinuxHost:
         self._peers: PeerRoutes | None = None
         self._open = AsyncExitStack()
         self.changing = asyncio.Lock()
-        self.guard = LinuxGuard(config, lambda: self.peers)
-        self.interfaces = LinuxInterfaces(config, self._ipr)
-        self.flows = KernelFlows()
         self.conditions = Conditions(clock)
+        self.guard = LinuxGuard(config, lambda: self.peers, self._ipr, lambda: self.interfaces.indices, self.conditions)
+        self.interfaces = LinuxInterfaces(config, self._ipr, self.guard.exempt)
         self.routing = LinuxRouting(config, self._ipr, self.interfaces, ForeignRules(self.conditions))
+        self.flows = KernelFlows()
         self.reports = KernelReports(clock)
         self._clock = clock
         self._watch: KernelWatch | None = None

@@ -10,17 +10,18 @@ import asyncio
 import logging
 import os
 from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import Df, Encapsulation, Endpoint
-from ipsec_dp.host import sockets
+from ipsec_dp.host import HostError, sockets
 from ipsec_dp.host.steering import Steering
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.host.sockets import OuterSockets
@@ -33,40 +34,77 @@ MESSAGE_MAX = 65535
 MESSAGES_AT_ONCE = 64  # of one socket, before the rest of the control plane has its turn
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """Sockets that are open together, how they are opened, and what closes them."""
+
+    sockets: tuple[socket.socket, ...]
+    open_into: Callable[[ExitStack], Sequence[socket.socket]]
+    stack: ExitStack
+
+
 class SocketLinks:
     """`network.host.OuterLinks` by sockets of the calling thread's network namespace."""
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
-        self._stack = ExitStack()
         self._links: dict[tuple[Address, Encapsulation], int] = {}
         self._pairs: dict[Address, OuterSockets] = {}
         self._ike: dict[Address, socket.socket] = {}
+        self._opened: dict[str, _Opened] = {}  # by what they are, in order
 
     def close(self) -> None:
-        self._stack.close()
+        for each in reversed(self._opened.values()):
+            each.stack.close()
+        self._opened.clear()
+
+    def _open(self, what: str, open_into: Callable[[ExitStack], Sequence[socket.socket]]) -> None:
+        with ExitStack() as stack:
+            opened = _Opened(tuple(open_into(stack)), open_into, stack.pop_all())
+        self._opened[what] = opened
+
+    def broken(self) -> dict[str, str]:
+        """As `OuterLinks`."""
+        wrong = {what: sockets.trouble(opened.sockets) for what, opened in self._opened.items()}
+        return {what: text for what, text in wrong.items() if text is not None}
+
+    def reopen(self, what: str) -> None:
+        """As `OuterLinks`. A link keeps its number, so that SAs send by it as before."""
+        opened = self._opened[what]
+        opened.stack.close()  # first, or its port would be taken
+        self._plane.reclaim()  # whose own descriptors of it are open until its loops let go
+        self._opened[what] = replace(opened, sockets=())
+        self._open(what, opened.open_into)
 
     def link(self, local: Endpoint, encapsulation: Encapsulation) -> int:
         key = local.address, encapsulation
         if key not in self._links:
             udp = encapsulation is Encapsulation.UDP
-            steering = Steering(self._plane.workers, self._plane.sa_slots)
-            make = partial(sockets.udp_pair, port=local.port) if udp else sockets.esp_pair
-            pair = make(local.address, steering=steering)
-            self._stack.callback(pair.close)
-            self._links[key] = self._attach(encapsulation, local, pair)
-            if udp:
-                self._pairs[local.address] = pair
+            what = f"UDP port {local.port} of {local.address}" if udp else f"IP protocol 50 of {local.address}"
+            self._open(what, partial(self._open_link, local, encapsulation))
         return self._links[key]
 
-    def _attach(self, encapsulation: Encapsulation, local: Endpoint, pair: OuterSockets) -> int:
+    def _open_link(self, local: Endpoint, encapsulation: Encapsulation, stack: ExitStack) -> Sequence[socket.socket]:
+        udp = encapsulation is Encapsulation.UDP
+        steering = Steering(self._plane.workers, self._plane.sa_slots)
+        make = partial(sockets.udp_pair, port=local.port) if udp else sockets.esp_pair
+        pair = make(local.address, steering=steering)
+        stack.callback(pair.close)
+        number = self._attach(encapsulation, local, pair, stack)
+        if self._links.setdefault((local.address, encapsulation), number) != number:
+            raise HostError("its place in the data plane is taken: start the gateway anew")
+        if udp:
+            self._pairs[local.address] = pair
+        return *pair.receivers, pair.other
+
+    def _attach(self, encapsulation: Encapsulation, local: Endpoint, pair: OuterSockets, stack: ExitStack) -> int:
         """Gives each worker its receiving socket; where there is but one, worker 0 reads it. The number is the same for all."""
         alone = len(pair.receivers) == 1
         links = set()
         for worker in range(self._plane.workers):
             receive = pair.receivers[0 if alone else worker].fileno()
             link = self._plane.attach_link(encapsulation, local, receive, Df.SET, pair.other.fileno(), worker)
-            self._stack.callback(self._plane.detach_link, link, worker)
+            stack.callback(self._plane.detach_link, link, worker)
             links.add(link)
             if alone and worker > 0:
                 self._plane.receive_off_link(link, worker)
@@ -77,12 +115,17 @@ class SocketLinks:
         if local in self._ike:
             return
         self.link(Endpoint(local, sockets.NAT_PORT), Encapsulation.UDP)
-        made = sockets.ike_socket(local)
-        self._stack.callback(made.close)
-        self._ike[local] = made
+        self._open(f"UDP port {sockets.IKE_PORT} of {local}", partial(self._open_ike, local, received))
+
+    def _open_ike(
+        self, local: Address, received: Callable[[bytes, Endpoint, Endpoint], None], stack: ExitStack
+    ) -> Sequence[socket.socket]:
+        self._ike[local] = made = sockets.ike_socket(local)
+        stack.callback(made.close)
         loop = asyncio.get_running_loop()
         loop.add_reader(made.fileno(), _read, made, received)
-        self._stack.callback(loop.remove_reader, made.fileno())
+        stack.callback(loop.remove_reader, made.fileno())
+        return (made,)
 
     def send_ike(self, local: Address, remote: Endpoint, message: bytes, *, natt: bool, whole: bool = False) -> None:
         self._plane.ike_sent(Endpoint(local, sockets.NAT_PORT if natt else sockets.IKE_PORT), remote, message)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.host import HostError, too_big, vmgenid
 from ipsec_dp.host.changes import Changes, ChangesSocket
 from ipsec_dp.host.echo import EchoSockets
+from ipsec_dp.host.link_changes import LinkChangesSocket
 from ipsec_dp.host.nflog import LogReader
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ class KernelReports:
 
         return _Reader(source, read)
 
+    def interface_changes(self, changed: Callable[[set[int] | None], None]) -> Closable:
+        source = LinkChangesSocket()
+        return _Reader(source, lambda: changed(source.read()))
+
     def machine_clones(self, cloned: Callable[[], None]) -> Closable:
         try:
             source = vmgenid.listen()
@@ -82,7 +87,7 @@ class _Nothing:
 class _Reader:
     """A socket whose reading is called as long as it is open."""
 
-    def __init__(self, source: socket.socket | ChangesSocket, read: Callable[[], None]) -> None:
+    def __init__(self, source: socket.socket | ChangesSocket | LinkChangesSocket, read: Callable[[], None]) -> None:
         self._source = source
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(source.fileno(), read)

@@ -16,7 +16,7 @@ from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.ike.proposal import suites_of
 from ipsec_dp.network.peer_routes import OUTER_MTU
 from ipsec_dp.services.path_mtu_state import Intervals, PathMtu, TunnelMtus
-from ipsec_dp.services.tunnel_mtu import MtuTable, OuterEnds, OuterShape, ends_of, settings_of
+from ipsec_dp.services.tunnel_mtu import WHOLE, MtuTable, OuterEnds, OuterShape, asks_ports, ends_of, settings_of
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ class PathMtuDiscovery:
 
     async def first_of(self, tunnel: Tunnel) -> int:
         """What an interface needs for a tunnel that is new or begins anew, before `apply` takes it over; octets."""
+        if asks_ports(tunnel):
+            return WHOLE
         mtus = []
         for shape in await self._first_shapes(tunnel):
             outer = OUTER_MTU if shape.ends is None else await self._host.peers.mtu(*shape.ends)
@@ -180,14 +182,14 @@ class PathMtuDiscovery:
                 self._publish(name)
 
     def _listen(self, ends: OuterEnds) -> None:
-        """Where IPv6 of 1280 octets no longer fits whole into bare ESP, the kernel is to fragment it, and must learn its MTU."""
+        """Where bare ESP over IPv6 must be fragmented, the kernel is to do it, and must learn its MTU."""
         wanted = self._mtus.needs_fragments(ends)
         if wanted and ends not in self._listeners:
             try:
                 self._listeners[ends] = self._host.reports.hear_too_big(*ends)
             except IpsecDpError as error:
                 outer = self._mtus.paths[ends].outer
-                log.warning("%s: IPv6 packets of 1280 octets may be lost on a path of %d", error, outer)
+                log.warning("%s: packets that do not fit may be lost on a path of %d octets", error, outer)
         elif not wanted and ends in self._listeners:
             self._listeners.pop(ends).close()
 

@@ -82,6 +82,13 @@ class TunnelMonitors:
             await self._end(name)
         self._echoes.keep(set())
 
+    def restored(self, interface: str) -> None:
+        """An interface was made anew."""
+        try:
+            self._echoes.reopen(interface)
+        except IpsecDpError as error:
+            log.warning("monitors: %s", error)
+
     async def _end(self, name: str) -> None:
         watch = self._watches.pop(name)
         del self._by_token[watch.token]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ipsec_dp.services.path_mtu_state import PathMtu
 
 TCP_IP = {4: 40, 6: 60}  # octets of headers before a TCP payload without options
+WHOLE = 65535  # octets: whatever the kernel has, it is handed over as it is
 
 
 class OuterEnds(NamedTuple):
@@ -71,6 +72,8 @@ class MtuTable:
         self._shapes: dict[str, set[OuterShape]] = {}
         self._bound: dict[OuterEnds, set[str]] = {}  # tunnels whose packets must fit a path
         self._mtus: dict[str, int] = {}
+        self._cut_outside: set[str] = set()  # tunnels whose outer packets may have to be fragmented
+        self._whole: tuple[Config, frozenset[str]] | None = None  # `_whole_interfaces` of that configuration
 
     def __getitem__(self, name: str) -> int:
         """The largest inner packet of a tunnel, in octets."""
@@ -96,12 +99,15 @@ class MtuTable:
             if _must_fit(tunnel, ends):
                 self._bound.setdefault(ends, set()).add(tunnel.name)
         self._mtus[tunnel.name] = self._inner(tunnel)
+        cut = tunnel.packets.fragment == "after" or asks_ports(tunnel)
+        (self._cut_outside.add if cut else self._cut_outside.discard)(tunnel.name)
 
     def forget(self, config: Config) -> None:
         """Drops the tunnels that `config` has no more."""
         for name in [name for name in self._shapes if not config.has_tunnel(name)]:
             self._unbind(name)
             del self._shapes[name], self._mtus[name]
+            self._cut_outside.discard(name)
 
     def _unbind(self, name: str) -> None:
         for ends in ends_of(self.shapes(name)):
@@ -125,27 +131,52 @@ class MtuTable:
         return path.outer if _must_fit(tunnel, ends) else path.link
 
     def of_host(self, config: Config) -> dict[str, int]:
-        """The largest packet that the kernel is to hand over, by tunnel: more than fits where the outer packet is fragmented."""
-        wanted = {}
+        """The largest packet that the kernel is to hand over, by tunnel: more than fits where the outer packet is fragmented, and
+        everything whole where a rule of the interface asks for ports, which fragments would not show."""
+        wanted, whole = {}, self._whole_interfaces(config)
         for tunnel in config.tunnels:
             mtu = self._mtus[tunnel.name]
-            if tunnel.packets.fragment == "after" and not tunnel.packets.mtu:
+            if tunnel.interface in whole:
+                mtu = WHOLE
+            elif tunnel.packets.fragment == "after" and not tunnel.packets.mtu:
                 mtu = max([mtu, *(self.paths[ends].link for ends in ends_of(self._shapes[tunnel.name]))])
             wanted[tunnel.name] = mtu
         return wanted
 
+    def _whole_interfaces(self, config: Config) -> frozenset[str]:
+        if self._whole is None or self._whole[0] is not config:
+            self._whole = config, whole_interfaces(config)
+        return self._whole[1]
+
     def needs_fragments(self, ends: OuterEnds) -> bool:
-        """Whether IPv6 packets of 1280 octets no longer fit whole into bare ESP by this path."""
+        """Whether bare ESP by this path must be fragmented: IPv6 packets of 1280 octets no longer fit whole, or what does not fit
+        is fragmented outside and it takes less than its first hop."""
         if ends.remote.version != 6:
             return False
-        outer = self.paths[ends].outer
-        shapes = [shape for name in self.bound(ends) for shape in self._shapes[name] if shape.ends == ends]
-        return any(not shape.udp and shape.inner(outer) < IPV6_MTU_MIN for shape in shapes)
+        path = self.paths[ends]
+        return any(
+            shape.inner(path.outer) < IPV6_MTU_MIN or (name in self._cut_outside and path.outer < path.link)
+            for name in self.bound(ends)
+            for shape in self._shapes[name]
+            if shape.ends == ends and not shape.udp
+        )
 
     def status(self, name: str) -> TunnelMtus:
         """What `status` says of a tunnel."""
         outers = [self.paths[ends].outer for ends in ends_of(self.shapes(name)) if ends in self.paths]
         return TunnelMtus(self._mtus.get(name), min(outers, default=None))
+
+
+def asks_ports(tunnel: Tunnel) -> bool:
+    """Whether it has a selector that holds no packet without ports: then nothing that came whole is fragmented before it is sealed,
+    unless its peer agrees (RFC 4301 §7)."""
+    return any(selector.asks_ports for selector in tunnel.selectors)
+
+
+def whole_interfaces(config: Config) -> frozenset[str]:
+    """Those that have a rule which protects certain ports only."""
+    named = {policy.tunnel for policy in config.policies if any(selector.asks_ports for selector in policy.selectors)}
+    return frozenset(tunnel.interface for tunnel in config.tunnels if tunnel.name in named or asks_ports(tunnel))
 
 
 def _must_fit(tunnel: Tunnel, ends: OuterEnds) -> bool:

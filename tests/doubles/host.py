@@ -38,10 +38,12 @@ if TYPE_CHECKING:
     from ipsec_dp.host.conntrack import NatFlow
     from ipsec_dp.host.echo import Echo
     from ipsec_dp.host.routing_rules import RouteQuestion
+    from ipsec_dp.host.tun import Trouble
     from ipsec_dp.ipsec.addresses import Address
     from tests.doubles.clock import FakeClock
 
 QUEUE_PACKETS = 256
+FIRST_INDEX = 10  # of an interface
 
 
 class MemoryRoutes:
@@ -122,6 +124,8 @@ class MemoryInterfaces:
         self.numbers: dict[str, int] = {}
         self.carriers: dict[str, bool] = {}
         self.mtus: dict[str, int] = {}  # by tunnel
+        self.faults: dict[str, Trouble] = {}  # what others did to them
+        self.unmendable: dict[str, str] = {}  # those that cannot be restored, and why
         self._attach: Callable[[str], None] = lambda _: None
 
     async def make(self, stack: AsyncExitStack, plane: DataPlane, spd: Spd) -> None:
@@ -166,6 +170,20 @@ class MemoryInterfaces:
 
     def set_carrier(self, interface: str, on: bool) -> None:
         self.carriers[interface] = on
+
+    @property
+    def indices(self) -> dict[str, int]:
+        return {name: FIRST_INDEX + number for name, number in self.numbers.items()}
+
+    async def troubles(self, names: Iterable[str] | None = None) -> dict[str, Trouble]:
+        asked = self.faults.keys() if names is None else self.faults.keys() & set(names)
+        return {name: self.faults[name] for name in sorted(asked)}
+
+    async def restore(self, interface: str, trouble: Trouble) -> None:
+        self._note(f"interface {interface} to be restored: {trouble.fault.name}")
+        if interface in self.unmendable:
+            raise HostError(self.unmendable[interface])
+        self.faults.pop(interface, None)
 
 
 class MemoryRouting:
@@ -213,9 +231,13 @@ class MemoryEchoes:
         self.identifier, self.answered = identifier, answered
         self.listening: set[tuple[str, int]] = set()
         self.sent: list[tuple[str, Echo]] = []
+        self.reopened: list[str] = []
 
     def listen(self, interface: str, version: int) -> None:
         self.listening.add((interface, version))
+
+    def reopen(self, interface: str) -> None:
+        self.reopened.append(interface)
 
     def keep(self, interfaces: set[str]) -> None:
         self.listening = {each for each in self.listening if each[0] in interfaces}
@@ -271,6 +293,9 @@ class MemoryReports:
 
     def network_changes(self, changed: Callable[[], None]) -> Listener:
         return self._listen("network changes", changed)
+
+    def interface_changes(self, changed: Callable[[set[int] | None], None]) -> Listener:
+        return self._listen("interface changes", changed)
 
     def machine_clones(self, cloned: Callable[[], None]) -> Listener:
         return self._listen("clones", cloned)
@@ -341,6 +366,8 @@ class MemoryLinks:
     def __init__(self, network: Network, plane: DataPlane) -> None:
         self._network, self._plane = network, plane
         self._mine: dict[tuple[Address, Encapsulation], _Link] = {}
+        self.faults: dict[str, str] = {}  # by what the socket is
+        self.unmendable: dict[str, str] = {}
 
     def link(self, local: Endpoint, encapsulation: Encapsulation) -> int:
         key = local.address, encapsulation
@@ -363,6 +390,14 @@ class MemoryLinks:
 
     def send_keepalive(self, local: Address, remote: Endpoint) -> None:
         del local, remote
+
+    def broken(self) -> dict[str, str]:
+        return dict(self.faults)
+
+    def reopen(self, what: str) -> None:
+        if what in self.unmendable:
+            raise HostError(self.unmendable[what])
+        del self.faults[what]
 
     def close(self) -> None:
         for key in self._mine:

@@ -227,3 +227,10 @@ def test_repr_holds_neither_auth_data_nor_ciphertext():
     for payload in (p.Authentication(2, secret), p.Encrypted(35, secret), p.EncryptedFragment(0, 2, 3, secret)):
         assert "xde" not in repr(payload)
     assert p.Encrypted.type is PayloadType.SK
+
+
+def test_non_first_fragments_also_is_a_notify_without_spi_or_data():
+    """RFC 7296 §3.10, §3.10.1: protocol and SPI size zero, type 16395."""
+    octets = bytes.fromhex("0000400b")
+    assert body(p.Notify(16395)) == octets
+    assert parse(p.Notify, octets) == p.Notify(16395)

@@ -47,7 +47,7 @@ def stage(name):
         os.kill(os.getpid(), signal.SIGKILL)
 
 async def main():
-    await Guard("test").apply(SELECTORS, ["ipsec0"])
+    await Guard("test").apply(SELECTORS, [])
     stage("guard")
     routes = RouteTable("test")
     await routes.apply(PREFIXES, [])
@@ -55,6 +55,7 @@ async def main():
         stage("unreachable")
         made = tun.make("ipsec0", vnet_header=False)
         await tun.configure(ipr, made, [], 1400)
+        await Guard("test").apply(SELECTORS, [(made.index, made.name)])
         stage("interface")
         await routes.apply(PREFIXES, [Route(prefix, made.index) for prefix in PREFIXES])
         stage("routes")

@@ -165,17 +165,6 @@ def test_stop_with_keep_closed(sites, streaming, tmp_path):
     assert "ipsec0" not in sites.gw_a.run("ip", "link", "show").stdout
 
 
-def test_the_tunnel_lost_its_interface(sites, pair, streaming, tmp_path):
-    """The device deleted by hand: the gateway ends with the cause, and the guard holds."""
-    pair.start()
-    with watched(sites, tmp_path) as crossed:
-        sites.gw_a.ip("link delete ipsec0")
-        assert pair.a.wait(5) == 1
-        assert crossed() == set()
-    assert "interface ipsec0" in pair.a.text()
-    assert guarded(sites)
-
-
 # ---- cleartext from outside ----------------------------------------------------------------------------------------------------
 
 SPOOFED = tuple(udp(a, b, capture.MARKER, ports=(7777, 7777)) for a, b in harness.BOTH)

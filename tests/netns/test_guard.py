@@ -47,7 +47,7 @@ def guard(sites):
     """Applies a guard on gwA."""
     made = Guard("test")
 
-    def apply(selectors, tunnels=("ipsec0",)):
+    def apply(selectors, tunnels=()):
         harness.run(sites.gw_a, lambda: made.apply(selectors, tunnels))
 
     return apply
@@ -99,15 +99,22 @@ def test_other_traffic_passes(sites, guard):
 
 
 def test_by_the_tunnel_interface_it_may_leave(sites, guard, tmp_path):
-    guard(A_TO_B)
+    """And by no other of its name or of its number."""
     made = harness.tun(sites.gw_a, "ipsec0")
     sites.gw_a.ip(*(f"route add {net} dev ipsec0" for net in netns.SITE_B_NETS))
-    into = harness.crossed(
-        sites.gw_a, "ipsec0", tmp_path / "tunnel", lambda: [harness.pings(sites.host_a, b) for _, b in harness.BOTH]
-    )
-    made.close()
-    assert into.packets == {"icmp": 1, "icmpv6": 1}
+
+    def into(*devices):
+        guard(A_TO_B, devices)
+        path = tmp_path / f"tunnel{len(devices)}"
+        return harness.crossed(
+            sites.gw_a, "ipsec0", path, lambda: [harness.pings(sites.host_a, b) for _, b in harness.BOTH]
+        ).packets
+
+    assert into((made.index, "ipsec0")) == {"icmp": 1, "icmpv6": 1}
     assert counts(sites.gw_a) == {}
+    assert into((made.index + 1, "ipsec0"), (made.index, "ipsec1")) == {}
+    made.close()
+    assert counts(sites.gw_a) == {"cleartext_out4": 1, "cleartext_out6": 1}
 
 
 def test_ports_decide_and_fragments_without_ports_go_with_the_protected(sites, guard, tmp_path):
@@ -165,7 +172,7 @@ def test_destination_translation_does_not_let_spoofed_cleartext_in(sites, guard)
 KILLED = """
 import asyncio, os, signal
 from tests.netns import test_guard
-asyncio.run(test_guard.GUARD.apply(test_guard.A_TO_B, ["ipsec0"]))
+asyncio.run(test_guard.GUARD.apply(test_guard.A_TO_B, []))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -202,7 +209,7 @@ def test_replacing_it_opens_no_window(sites, tmp_path, adopted):
     async def replaced():
         for turn in range(40):
             guard = Guard("test") if adopted else GUARD
-            await guard.apply([*A_TO_B, ELSEWHERE][: 3 - turn % 2], ["ipsec0"])
+            await guard.apply([*A_TO_B, ELSEWHERE][: 3 - turn % 2], [])
 
     def replaced_under_load():
         dropped = counts(sites.gw_a)["cleartext_out4"]
@@ -212,7 +219,7 @@ def test_replacing_it_opens_no_window(sites, tmp_path, adopted):
         flood.terminate()
 
     assert harness.pings(sites.host_a, netns.HOST_B[0]), "the positive control: it would arrive"
-    harness.run(sites.gw_a, lambda: GUARD.apply(A_TO_B, ["ipsec0"]))
+    harness.run(sites.gw_a, lambda: GUARD.apply(A_TO_B, []))
     flood = sites.host_a.spawn(sys.executable, "-c", FLOOD, netns.HOST_B[0])
     until(lambda: counts(sites.gw_a).get("cleartext_out4", 0) > 1000, "the flood dropped")
     assert harness.crossed(sites.gw_a, "wan", tmp_path / "x", replaced_under_load).packets == {}

@@ -93,7 +93,7 @@ async def looked_at(count):
     prefixes = [ip_network(f"10.{number >> 7}.{2 * number & 255}.0/24") for number in range(count)]
     local = AddressRange.of("192.168.0.0/24")
     guard, table, clock = Guard("gwA"), RouteTable("gwA"), SystemClock()
-    await guard.apply([GuardRule(SelectorPair(local, AddressRange.of(each))) for each in prefixes], ["ipsec0"])
+    await guard.apply([GuardRule(SelectorPair(local, AddressRange.of(each))) for each in prefixes], [(7, "ipsec0")])
     await table.apply(prefixes, [Route(each, 1) for each in prefixes])
     watch = KernelWatch(guard, Zones("gwA"), table.held, Conditions(clock), clock)
     await watch.look()  # the first one reads the rules

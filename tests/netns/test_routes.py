@@ -380,8 +380,10 @@ def test_no_outer_route_says_so(gateway):
 def test_inside_networks_are_those_not_behind_the_outer_interface(gateway):
     gateway.namespace.ip("route add 172.16.0.0/12 via 10.1.0.2")
     wan = asked(gateway, lambda ipr: outer_route(ipr, ip_address(OUTER_B[0]))).interface
-    found = harness.run(gateway.namespace, lambda: inside_networks({wan, gateway.tun.index}))
-    assert found == [N("10.1.0.0/24"), N("172.16.0.0/12"), N("fd00:1::/64")]
+    gateway.namespace.ip("address add 10.7.0.1/24 dev lan valid_lft 600 preferred_lft 600")
+    found = asked(gateway, lambda ipr: inside_networks(ipr, {wan, gateway.tun.index}))
+    fixed = {str(each.prefix): each.fixed for each in found}
+    assert fixed == {"10.1.0.0/24": True, "10.7.0.0/24": False, "172.16.0.0/12": False, "fd00:1::/64": True}
 
 
 def test_own_addresses_that_may_be_sources(gateway):

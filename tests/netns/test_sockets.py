@@ -15,8 +15,10 @@ from ipaddress import ip_address
 
 import pytest
 
+from ipsec_dp.dataplane import DataPlane, Encapsulation, Endpoint
 from ipsec_dp.host import MARK, HostError
 from ipsec_dp.host import sockets as outer
+from ipsec_dp.network.outer_sockets import SocketLinks
 from ipsec_dp.rig import capture, netns
 from tests.netns import harness
 
@@ -206,3 +208,32 @@ def test_without_privilege_buffers_stay_within_the_limit():
     with Unprivileged(socket.AF_INET, socket.SOCK_DGRAM) as target:
         outer.set_buffers(target, 1 << 16)
         assert target.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 << 16
+
+
+def test_an_outer_socket_whose_mark_was_taken_is_opened_anew_and_the_link_stays(sites, monkeypatch):
+    """What somebody with pidfd_getfd(2) can do. The data plane sends by the new one, under the same number."""
+    opened = []
+    udp_pair = outer.udp_pair
+
+    def noted(*ends, **how):
+        opened.append(udp_pair(*ends, **how))
+        return opened[-1]
+
+    monkeypatch.setattr(outer, "udp_pair", noted)
+    local = Endpoint(ip_address(netns.GW_A_OUTER[0]), 4500)
+
+    def life():
+        with DataPlane() as plane:
+            links = SocketLinks(plane)
+            number = links.link(local, Encapsulation.UDP)
+            assert links.broken() == {}
+            opened[0].other.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0)
+            ((what, wrong),) = links.broken().items()
+            assert (what, wrong) == ("UDP port 4500 of 192.0.2.1", "lost its mark, without which its packets enter the tunnel")
+            links.reopen(what)
+            assert links.broken() == {}
+            assert links.link(local, Encapsulation.UDP) == number
+            assert opened[1].other.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) == MARK
+            links.close()
+
+    sites.gw_a.call(life)

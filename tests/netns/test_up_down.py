@@ -306,17 +306,6 @@ def test_outer_address_removed_and_added(sites, outer_mended, pair):
     both_carry(sites)
 
 
-def test_deleted_interface_ends_it_with_the_cause(sites, pair):
-    pair.start()
-    sites.gw_a.ip("link delete ipsec0")
-    assert pair.a.wait(5) == 1
-    assert "ERROR interface ipsec0" in pair.a.text()
-    assert "was it deleted by hand?" in pair.a.text()
-    assert not pair.a.control.exists()
-    pair.a.start()
-    pair.a.wait_up()
-
-
 def test_both_gateways_restarted(sites, pair):
     for _ in range(2):
         pair.start()

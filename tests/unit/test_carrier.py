@@ -89,3 +89,20 @@ def test_a_new_configuration_may_follow_no_longer(loaded):
     assert carriers == {"ipsec0": True}
     service.changed("b")
     assert carriers == {"ipsec0": True}
+
+
+def test_one_that_was_made_anew_shows_its_tunnel_again(loaded):
+    shown: dict[str, bool] = {}
+
+    async def story():
+        carriers = InterfaceCarriers(shown.__setitem__, lambda name: name == "b")
+        await carriers.apply(loaded(tunnel(), tunnel("c", interface="ipsec1")))
+        shown.clear()
+        carriers.restored("ipsec0")
+        assert shown == {"ipsec0": True}
+        carriers.restored("ipsec1")
+        assert shown == {"ipsec0": True, "ipsec1": False}
+        carriers.restored("ipsec7")
+        assert len(shown) == 2
+
+    asyncio.run(story())

@@ -41,10 +41,10 @@ class Site:
         assert tunnel == "to-b"
         return replace(path, dscp=Dscp.VALUE, dscp_value=self.dscp)
 
-    def receive(self, number, *, selectors=SELECTORS, limits=UNLIMITED, udp=True):
+    def receive(self, number, *, selectors=SELECTORS, limits=UNLIMITED, udp=True, also=False):
         key = keymat(SUITE, f"in {number}")
         self.children.install_inbound(
-            act.InstallInbound("to-b", number, 0x1000 + number, SUITE, key, selectors, 64, limits, PATH, udp)
+            act.InstallInbound("to-b", number, 0x1000 + number, SUITE, key, selectors, 64, limits, PATH, udp, None, also)
         )
 
     def prepare(self, number, *, selectors=SELECTORS, limits=UNLIMITED):
@@ -180,3 +180,20 @@ def test_activity_is_when_a_packet_last_went_by(site):
 def test_spis_of_which_no_sa_came_are_not_used_up(site):
     for _ in range(1000):  # more than the data plane has at a time
         site.children.release_spi(site.sad.allocate_spi(0x1234))
+
+
+def test_an_agreement_on_later_fragments_reaches_both_sas(site, monkeypatch):
+    installed, install = [], site.sad.install
+
+    def noted(params):
+        installed.append(params.fragments_also)
+        return install(params)
+
+    monkeypatch.setattr(site.sad, "install", noted)
+    for number, also in ((1, True), (2, False)):
+        site.receive(number, also=also)
+        key = keymat(SUITE, f"out {number}")
+        site.children.install_outbound(
+            act.InstallOutbound("to-b", number, 0x2000 + number, SUITE, key, SELECTORS, UNLIMITED, PATH, True, fragments_also=also)
+        )
+    assert installed == [True, True, False, False]

@@ -84,7 +84,13 @@ def test_every_key_of_a_tunnel_becomes_a_value(write, tmp_path):
     config = load(
         write(
             """
-            gateway = { name = "site-a", workers = 2, keep_closed = true, offloads = ["udp_gro"], nat_flows = "delete" }
+            [gateway]
+            name = "site-a"
+            workers = 2
+            keep_closed = true
+            strict = true
+            offloads = ["udp_gro"]
+            nat_flows = "delete"
             [[tunnel]]
             name = "to-b"
             local = "192.0.2.1"
@@ -130,7 +136,8 @@ def test_every_key_of_a_tunnel_becomes_a_value(write, tmp_path):
             """
         )
     )
-    assert (config.name, config.workers, config.keep_closed, config.offloads) == ("site-a", 2, True, frozenset({"udp_gro"}))
+    assert (config.name, config.workers, config.keep_closed, config.strict) == ("site-a", 2, True, True)
+    assert config.offloads == frozenset({"udp_gro"})
     assert config.nat_flows == "delete"
     assert config.control_path == Path("/run/ipsec-dp/site-a.sock")
     tunnel = config.tunnel("to-b")

@@ -12,9 +12,10 @@ import pytest
 
 from ipsec_dp.cli import doctor, network_checks
 from ipsec_dp.cli.checks import Check, Host
-from ipsec_dp.host import HostError, probe, xfrm
+from ipsec_dp.host import HostError, link_names, probe, xfrm
 from ipsec_dp.host.filters import Filter
 from ipsec_dp.host.xfrm import XfrmPolicy
+from tests.doubles.config import configured, tunnel
 
 GOOD = {
     "proc/self/status": "Name:\tx\nCapEff:\t0000000000007000\n",
@@ -236,3 +237,17 @@ def test_output_and_exit_status(monkeypatch, capsys, findings, status):
     assert doctor.run() == status
     text = capsys.readouterr().out
     assert all(finding.found in text and finding.remedy in text for finding in findings)
+
+
+def test_a_name_that_somebody_elses_interface_has_is_a_warning(host, tmp_path, monkeypatch):
+    one = host()
+    assert doctor.interface_names(one) == []
+    (tmp_path / "etc/ipsec-dp").mkdir(parents=True)
+    configured(tmp_path / "etc/ipsec-dp", tunnel())
+    assert doctor.interface_names(one) == []
+    monkeypatch.setattr(link_names, "taken_names", lambda _: {"ipsec0": ("tun", "ipsec-dp other")})
+    (found,) = doctor.interface_names(one)
+    assert found.state == "warn"
+    assert "an interface named ipsec0 is there already (tun, ipsec-dp other), and `up` will be refused" in found.found
+    monkeypatch.setattr(link_names, "taken_names", lambda _: {"ipsec0": ("tun", "ipsec-dp gw")})
+    assert doctor.interface_names(one) == [], "the gateway of this configuration made it"

@@ -112,8 +112,8 @@ def test_any_row_of_changes_ends_where_the_whole_does(base, steps):
 
         assert guarded.of(config) == guard_selectors(config)
         wanted = guarded.of(config)[0]
-        names = {each.interface for each in tunnels}
-        assert planner.plan(wanted, names) == plan(wanted, names)
+        devices = {(7, each.interface) for each in tunnels}
+        assert planner.plan(wanted, devices) == plan(wanted, devices)
 
         mtus = wide(config, narrow)
         whole = led(config, mtus)
@@ -140,7 +140,7 @@ def test_one_tunnel_more_is_worked_out_alone(base):
     added = additions(first, second)
     assert added is not None
     assert [str(each.remote) for each in added] == ["172.16.0.80-172.16.0.95"]
-    assert grown(plan(first, ["ipsec0"]), added) == plan(second, ["ipsec0"])
+    assert grown(plan(first, [(7, "ipsec0")]), added) == plan(second, [(7, "ipsec0")])
 
     lead = RoutePlan(before, context(before), wide(before, ["t0"]))
     found = lead.grow(after, context(after), wide(after, ["t0", "new"]))

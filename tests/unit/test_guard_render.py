@@ -13,6 +13,7 @@ from ipsec_dp.ipsec.selectors import Range, SelectorPair
 R = AddressRange.of
 LOCAL, REMOTE, ALL, ALL6 = R("10.1.0.0/24"), R("10.2.0.0/24"), R("0.0.0.0/0"), R("::/0")
 TCP = Range(6, 6)
+IPSEC0 = (7, "ipsec0")
 
 
 def guarded(local, remote, *, bypass=False, **bounds):
@@ -41,7 +42,7 @@ def chain(text: str, name: str) -> list[str]:
 def head(direction: str, version: int = 4) -> list[str]:
     """What comes before every selector, in each of the four chains."""
     interface = "oif" if direction == "out" else "iif"
-    own = [f'{interface} "lo" accept', f"{interface}name @tunnels accept", f"jump exempt_{direction}"]
+    own = [f'{interface} "lo" accept', f"{interface} . {interface}name @tunnels accept", f"jump exempt_{direction}"]
     return [*own, f"jump further_{direction}{version}"]
 
 
@@ -53,7 +54,7 @@ def test_replaces_the_table_in_one_transaction():
 
 
 def test_drops_both_directions_of_a_pair():
-    text = render("a", [A_TO_B], ["ipsec0"])
+    text = render("a", [A_TO_B], [IPSEC0])
     assert elements(text, "pairs4") == ["10.1.0.0-10.1.0.255 . 10.2.0.0-10.2.0.255"]
     assert chain(text, "out4") == [
         *head("out"),
@@ -77,13 +78,13 @@ def test_pairs_in_a_set_never_overlap():
 
 
 def test_a_change_touches_the_difference_only():
-    now = plan([A_TO_B, guarded(LOCAL, R("10.3.0.0/24"))], ["ipsec0"])
-    then = plan([A_TO_B, guarded(LOCAL, R("10.5.0.0/24"))], ["ipsec0", "ipsec1"])
+    now = plan([A_TO_B, guarded(LOCAL, R("10.3.0.0/24"))], [IPSEC0])
+    then = plan([A_TO_B, guarded(LOCAL, R("10.5.0.0/24"))], [IPSEC0, (8, "ipsec1")])
     assert "--\n".join(render_change("a", now, then)) == (
         "delete element inet ipsec_dp_a pairs4 { 10.1.0.0-10.1.0.255 . 10.3.0.0-10.3.0.255 }\n"
         "add element inet ipsec_dp_a pairs4 { 10.1.0.0-10.1.0.255 . 10.5.0.0-10.5.0.255 }\n"
         "--\n"
-        'add element inet ipsec_dp_a tunnels { "ipsec1" }\n'
+        'add element inet ipsec_dp_a tunnels { 8 . "ipsec1" }\n'
         "flush chain inet ipsec_dp_a further_out4\n"
         + "".join(
             f"flush chain inet ipsec_dp_a {name}\n"
@@ -199,7 +200,7 @@ def test_table_name_has_bounds(gateway):
 @pytest.mark.parametrize("name", ["", "two words", 'quote"', "a/b", "x" * 16, "star*"])
 def test_interface_name_cannot_break_out(name):
     with pytest.raises(ValueError, match="not the name of an interface"):
-        render("a", [A_TO_B], [name])
+        render("a", [A_TO_B], [(7, name)])
 
 
 # Selectors of one pair, the networks inside, and the remote addresses that are left to protect.
@@ -236,20 +237,20 @@ def test_narrow_cuts_only_selectors_for_everything():
 def test_a_large_guard_is_closed_first_by_merged_ranges_and_what_bypasses_passes():
     near, far = AddressRange.of("10.1.0.0/24"), [AddressRange.of(f"10.2.{number}.0/25") for number in range(250)]
     passed = GuardRule(SelectorPair(near, AddressRange.of("10.2.1.7")), bypass=True)
-    wanted = plan([passed, *(GuardRule(SelectorPair(near, remote)) for remote in far)], ["ipsec0"])
+    wanted = plan([passed, *(GuardRule(SelectorPair(near, remote)) for remote in far)], [(7, "ipsec0")])
     text = render_closing("gw", wanted)
     assert text.startswith("add table inet ipsec_dp-closing_gw\ndelete table inet ipsec_dp-closing_gw\n")
     assert "ip saddr 10.1.0.0-10.1.0.255 ip daddr 10.2.1.7 accept" in text
     assert "ip saddr @local4 ip daddr @remote4 counter name cleartext_out4 drop" in text
     assert "ip daddr @local4 ip saddr @remote4 counter name cleartext_in4 drop" in text
-    assert "oifname @tunnels accept" in text
+    assert "oif . oifname @tunnels accept" in text
     assert "@remote6" not in text
 
 
 def test_very_many_ranges_become_fewer_that_hold_them_all():
     near = AddressRange.of("10.1.0.0/24")
     far = [AddressRange.of(f"{20 + (number >> 15)}.{number >> 7 & 255}.{2 * number & 255}.0/24") for number in range(3000)]
-    text = render_closing("gw", plan([GuardRule(SelectorPair(near, remote)) for remote in far], ["ipsec0"]))
+    text = render_closing("gw", plan([GuardRule(SelectorPair(near, remote)) for remote in far], [(7, "ipsec0")]))
     line = next(line for line in text.splitlines() if "set remote4" in line)
     ranges = [AddressRange.of(each.strip()) for each in line.partition("elements = {")[2].partition("}")[0].split(",")]
     assert len(ranges) <= CLOSING_RANGES

@@ -216,6 +216,8 @@ def test_an_sa_at_its_hard_limit_drops():
 # Reasons that no datagram from the outer network can provoke, and the test that does.
 ELSEWHERE = {
     "mtu": "test_oversize",
+    "fragment_ports": "test_fragments",
+    "fragment_refused": "test_fragments",
     "policy_none": "test_outbound",
     "policy_discard": "test_outbound",
     "multicast_shared": "test_multicast",

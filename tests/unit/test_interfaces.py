@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from ipsec_dp.host import HostError, tun
+from ipsec_dp.host.bulk import Bulk, InterfaceAddress
+from ipsec_dp.host.tun import Fault, Trouble
 from ipsec_dp.network import interfaces
 from ipsec_dp.network.interfaces import LinuxInterfaces
 from tests.doubles.config import PSK, configured, proxy_id, tunnel
@@ -18,18 +20,24 @@ from tests.doubles.config import PSK, configured, proxy_id, tunnel
 KEYED = proxy_id("10.1.0.0/24", "10.2.0.0/24") + PSK
 OTHER = proxy_id("10.1.0.0/24", "10.3.0.0/24") + PSK
 IPR: Any = None
-PLANE: Any = SimpleNamespace(workers=1)
+PLANE: Any = SimpleNamespace(workers=1, reclaim=lambda: 0)
 SPD: Any = SimpleNamespace(tunnel_numbers={"b": 0, "c": 1, "d": 2}, interface_numbers={"ipsec0": 0, "ipsec1": 1, "ipsec2": 2})
 
 
+EXEMPT: list[dict[str, int]] = []  # the interfaces that were ours each time that the guard was told
+
+
 class Kernel:
-    """What /dev/net/tun and rtnetlink were asked for."""
+    """What /dev/net/tun and rtnetlink were asked for, and when the guard was told after the start."""
+
+    made: Kernel
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
         self.mtus: dict[str, int] = {}
         self.refuses = ""
         self.carriers: dict[str, bool] = {}
+        Kernel.made = self
         monkeypatch.setattr(interfaces, "attach_interface", self.attach)
         monkeypatch.setattr(interfaces, "detach_interface", lambda _plane, number: self.calls.append(f"detach {number}"))
         for name in ("configure", "remove_addresses", "set_mtu"):
@@ -38,6 +46,7 @@ class Kernel:
     def attach(self, _plane: Any, name: str, number: int, _destinations: Any) -> Any:
         if name == self.refuses:
             raise HostError(f"interface {name}: no")
+        assert name not in dict(*EXEMPT[-1:]), "exempt before it is made"
         self.calls.append(f"attach {name} as {number}")
         kernel = self
 
@@ -72,7 +81,13 @@ def lived(directory, story, *tables: str) -> None:
 
     async def life() -> None:
         config = configured(directory, *tables)
-        made = LinuxInterfaces(config, lambda: IPR)
+
+        async def exempt() -> None:
+            Kernel.made.calls += ["exempt"] if EXEMPT else []
+            EXEMPT.append(dict(made.indices))
+
+        EXEMPT.clear()
+        made = LinuxInterfaces(config, lambda: IPR, exempt)
         async with AsyncExitStack() as stack:
             await made.make(stack, PLANE, SPD)
             await made.set_mtus({each.name: 1400 for each in config.tunnels})
@@ -88,7 +103,7 @@ def test_each_is_attached_addressed_and_taken_away_with_the_stack(tmp_path, kern
         kernel.calls.clear()
 
     lived(tmp_path, story, tunnel("b", 'address = ["169.254.10.1/30"]', keys=KEYED))
-    assert kernel.calls == ["detach 0", "close ipsec0"]
+    assert kernel.calls == ["detach 0", "exempt", "close ipsec0"]
 
 
 @pytest.mark.parametrize(("start", "carriers"), [("start", {"ipsec0": False}), ("on-demand", {})])
@@ -117,9 +132,9 @@ def test_a_reload_makes_what_is_new_and_removes_what_is_unused_only_when_asked(t
     async def story(made, other):
         kernel.calls.clear()
         await made.reconfigure(other(tunnel("c", interface="ipsec1", keys=OTHER)), {"c": 1380})
-        assert kernel.calls == ["attach ipsec1 as 1", "configure ipsec1"]
+        assert kernel.calls == ["attach ipsec1 as 1", "configure ipsec1", "exempt"]
         assert made.remove_unused() == ["ipsec0"]
-        assert kernel.calls[2:] == ["detach 0", "close ipsec0"]
+        assert kernel.calls[3:] == ["detach 0", "close ipsec0"]
         assert made.mtus == {"c": 1380}
 
     lived(tmp_path, story, tunnel("b", keys=KEYED))
@@ -145,5 +160,132 @@ def test_a_reload_that_fails_takes_back_what_it_made(tmp_path, kernel):
         with pytest.raises(HostError, match="interface ipsec2: no"):
             await made.reconfigure(new, {"c": 1400, "d": 1400})
         assert set(made.indices) == {"ipsec0"}
+
+    lived(tmp_path, story, tunnel("b", keys=KEYED))
+
+
+# ---- which are exempt from the guard, and when
+
+
+def test_the_guard_hears_of_them_when_they_are_made_and_before_they_go(tmp_path, kernel):
+    async def story(made, other):
+        assert EXEMPT == [{"ipsec0": 10}]
+
+    lived(tmp_path, story, tunnel("b", keys=KEYED))
+    assert EXEMPT == [{"ipsec0": 10}, {}]
+    assert kernel.calls[-2:] == ["exempt", "close ipsec0"]
+
+
+def test_a_start_that_fails_exempts_nothing(tmp_path, kernel):
+    kernel.refuses = "ipsec1"
+
+    async def story(made, other):
+        raise AssertionError("it does not come to that")
+
+    with pytest.raises(HostError, match="interface ipsec1: no"):
+        lived(tmp_path, story, tunnel("b", keys=KEYED), tunnel("c", interface="ipsec1", remote="192.0.2.3", keys=OTHER))
+    assert EXEMPT == [{}]
+
+
+def test_a_reload_that_is_refused_exempts_what_was_exempt(tmp_path, kernel):
+    async def story(made, other):
+        kernel.refuses = "ipsec1"
+        with pytest.raises(HostError):
+            await made.reconfigure(other(tunnel("b", keys=KEYED), tunnel("c", interface="ipsec1", keys=OTHER)), {"c": 1400})
+        assert EXEMPT == [{"ipsec0": 10}] * 2
+
+    lived(tmp_path, story, tunnel("b", keys=KEYED))
+
+
+# ---- what others do to them
+
+ADDRESSED = 'address = ["169.254.10.1/30"]'
+
+
+@pytest.fixture
+def faults(monkeypatch):
+    """What each interface suffers, as the kernel would show it; and the addresses that there are."""
+    suffered: dict[str, Trouble] = {}
+    addresses: list[InterfaceAddress] = []
+
+    async def present(_self: Any) -> list[InterfaceAddress]:
+        return addresses
+
+    async def rename(_ipr: Any, device: Any) -> None:
+        KERNEL_RENAMED.append(device.name)
+
+    KERNEL_RENAMED.clear()
+    monkeypatch.setattr(tun.Tun, "trouble", lambda self, _mtu, _asking: suffered.get(self.name))
+    monkeypatch.setattr(Bulk, "addresses", present)
+    monkeypatch.setattr(tun, "rename", rename)
+    return SimpleNamespace(suffered=suffered, addresses=addresses)
+
+
+KERNEL_RENAMED: list[str] = []
+TUNNEL_ADDRESS = InterfaceAddress(10, bytes((169, 254, 10, 1)), 30)
+
+
+def test_an_address_that_is_missing_is_named_and_set_again(tmp_path, kernel, faults):
+    async def story(made, other):
+        assert (await made.troubles())["ipsec0"] == Trouble(Fault.UNADDRESSED, "169.254.10.1/30")
+        faults.addresses.append(TUNNEL_ADDRESS)
+        assert await made.troubles(["ipsec0"]) == {}
+        kernel.calls.clear()
+        await made.restore("ipsec0", Trouble(Fault.UNADDRESSED))
+        assert kernel.calls == ["configure ipsec0 169.254.10.1/30"]
+
+    lived(tmp_path, story, tunnel("b", ADDRESSED, keys=KEYED))
+
+
+def test_a_name_is_given_back_before_the_rest(tmp_path, kernel, faults):
+    async def story(made, other):
+        faults.suffered["ipsec0"] = trouble = Trouble(Fault.RENAMED, "x")
+        assert await made.troubles() == {"ipsec0": trouble}
+        await made.restore("ipsec0", trouble)
+        assert KERNEL_RENAMED == ["ipsec0"]
+
+    lived(tmp_path, story, tunnel("b", keys=KEYED))
+
+
+@pytest.mark.parametrize("fault", [Fault.DELETED, Fault.MOVED, Fault.FAILED])
+def test_what_is_gone_is_made_anew_in_its_place_and_exempt_only_then(tmp_path, kernel, faults, fault):
+    async def story(made, other):
+        kernel.calls.clear()
+        await made.restore("ipsec0", Trouble(fault))
+        assert kernel.calls == ["detach 0", "close ipsec0", "exempt", "attach ipsec0 as 0", "exempt", "configure ipsec0"]
+        assert EXEMPT[1:] == [{}, {"ipsec0": 10}]
+
+    lived(tmp_path, story, tunnel("b", keys=KEYED))
+
+
+def test_one_whose_name_is_taken_is_missed_by_nobody_and_made_once_it_can_be(tmp_path, kernel, faults):
+    async def story(made, other):
+        kernel.refuses, trouble = "ipsec0", Trouble(Fault.DELETED)
+        with pytest.raises(HostError, match="interface ipsec0: no"):
+            await made.restore("ipsec0", trouble)
+        assert made.indices == {}
+        assert await made.troubles() == {"ipsec0": trouble}
+        assert EXEMPT[-1] == {}
+        made.set_carrier("ipsec0", True)
+        await made.apply_mtus({"b": 1300})
+        config = other(tunnel("b", keys=KEYED), tunnel("c", interface="ipsec1", remote="192.0.2.3", keys=OTHER))
+        await made.reconfigure(config, {"b": 1300, "c": 1400})
+        assert set(made.indices) == {"ipsec1"}
+        kernel.refuses = ""
+        await made.restore("ipsec0", trouble)
+        assert set(made.indices) == {"ipsec0", "ipsec1"}
+        assert kernel.mtus["ipsec0"] == 1300
+
+    lived(tmp_path, story, tunnel("b", keys=KEYED))
+
+
+def test_one_that_is_gone_and_unused_is_forgotten(tmp_path, kernel, faults):
+    async def story(made, other):
+        kernel.refuses = "ipsec0"
+        with pytest.raises(HostError):
+            await made.restore("ipsec0", Trouble(Fault.DELETED))
+        await made.reconfigure(other(tunnel("c", interface="ipsec1", keys=OTHER)), {"c": 1400})
+        assert made.remove_unused() == ["ipsec0"]
+        assert await made.troubles() == {}
 
     lived(tmp_path, story, tunnel("b", keys=KEYED))

@@ -144,7 +144,7 @@ def machine(monkeypatch):
         has.asked.append(remote)
         return OuterRoute(ip_address("192.0.2.1"), 2, 1500, ip_address("192.0.2.254"))
 
-    async def inside(outer: set[int]) -> list[Any]:
+    async def inside(_ipr: Any, outer: set[int]) -> list[Any]:
         assert outer == {2}
         return []
 

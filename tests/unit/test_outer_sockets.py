@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from ipsec_dp.dataplane import Df, Encapsulation, Endpoint
-from ipsec_dp.host import sockets
+from ipsec_dp.host import HostError, sockets
 from ipsec_dp.host.sockets import OuterSockets
 from ipsec_dp.network.outer_sockets import MESSAGES_AT_ONCE, SocketLinks
 
@@ -38,6 +38,9 @@ class Plane:
     def ike_sent(self, local: Any, remote: Any, message: bytes) -> None:
         del remote
         self.calls.append(("sent", local.port, message))
+
+    def reclaim(self) -> int:
+        return 0
 
     def receive_off_link(self, link: int, worker: int) -> None:
         self.calls.append(("receive off", link, worker))
@@ -222,7 +225,71 @@ def test_a_keepalive_is_one_octet_from_the_port_whose_mapping_it_keeps(kernel, p
 def test_what_the_host_refuses_to_send_is_lost_as_on_the_way(kernel, peer, caplog):
     links = links_of(Plane())
     links.link(Endpoint(LOCAL, 4500), UDP)
-    with caplog.at_level("DEBUG"):
+    with caplog.at_level("DEBUG", "ipsec_dp"):
         links.send_ike(LOCAL, end(peer), bytes(70000), natt=True)  # more than a datagram holds
     assert "sending 70004 octets to 127.0.0.1 port" in caplog.text
     links.close()
+
+
+# ---- sockets that do their work no longer
+
+
+def test_one_that_is_broken_is_opened_anew_in_its_place(kernel, monkeypatch):
+    plane = Plane(workers=2)
+    links = links_of(plane)
+    link = links.link(Endpoint(LOCAL, 4500), UDP)
+    (before,) = kernel.pairs
+    what = "UDP port 4500 of 127.0.0.1"
+    monkeypatch.setattr(sockets, "trouble", lambda made: "lost its mark" if before.other in made else None)
+    assert links.broken() == {what: "lost its mark"}
+    plane.calls.clear()
+    links.reopen(what)
+    assert links.broken() == {}
+    (_, after) = kernel.pairs
+    assert [call[:2] for call in plane.calls[:2]] == [("detach", link), ("detach", link)]
+    assert [call[3] for call in plane.calls[2:]] == [each.fileno() for each in after.receivers]
+    assert before.other.fileno() == -1
+    assert links.link(Endpoint(LOCAL, 4500), UDP) == link
+    links.close()
+    assert after.other.fileno() == -1
+
+
+def test_one_that_cannot_be_opened_stays_broken_until_it_can(kernel, monkeypatch):
+    links = links_of(Plane())
+    links.link(Endpoint(LOCAL, 4500), UDP)
+    good = sockets.udp_pair
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise HostError("taken by another program")
+
+    monkeypatch.setattr(sockets, "trouble", lambda made: None if made else "is closed")
+    monkeypatch.setattr(sockets, "udp_pair", refused)
+    (what,) = ["UDP port 4500 of 127.0.0.1"]
+    with pytest.raises(HostError, match="taken by another program"):
+        links.reopen(what)
+    assert links.broken() == {what: "is closed"}
+    monkeypatch.setattr(sockets, "udp_pair", good)
+    links.reopen(what)
+    assert links.broken() == {}
+    links.close()
+
+
+def test_the_port_of_ike_is_read_again_after_it_was_opened_anew(kernel, peer):
+    async def life() -> None:
+        heard = asyncio.Event()
+        links = links_of(Plane())
+        links.listen_ike(LOCAL, lambda *_: heard.set())
+        links.reopen("UDP port 500 of 127.0.0.1")
+        peer.sendto(b"anew", kernel.ike[-1].getsockname())
+        async with asyncio.timeout(5):
+            await heard.wait()
+        links.close()
+
+    asyncio.run(life())
+
+
+def test_sockets_without_the_mark_or_closed_are_in_trouble():
+    with bound() as unmarked:
+        assert sockets.trouble([unmarked]) == "lost its mark, without which its packets enter the tunnel"
+    assert sockets.trouble([unmarked]) == "works no longer: Bad file descriptor"
+    assert sockets.trouble([]) == "is closed"

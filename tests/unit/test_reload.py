@@ -334,7 +334,7 @@ def test_going_back_takes_away_what_came_and_brings_back_what_went(site):
     assert [tunnel.name for tunnel in tunnels] == ["up"]
     assert peers == {"up": "the peer of up"}, "with the secret that it had"
     assert effects == {"more": Effect.RESTART}
-    assert site.names[:2] == ["sad.reclaim", "guard widened"]
+    assert site.names[:3] == ["sad.reclaim", "host verified", "guard widened"]
     assert "guard settled" in site.names
 
 

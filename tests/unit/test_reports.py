@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from contextlib import contextmanager
 from typing import Any
 
@@ -161,3 +162,33 @@ def test_a_change_of_the_network_is_told_if_it_is_one_for_us(monkeypatch):
     made: list[Changes] = []
     monkeypatch.setattr(reports, "ChangesSocket", Changes)
     asyncio.run(life())
+
+
+def test_interfaces_that_change_are_reported_by_their_number(monkeypatch):
+    """Of rtnetlink's messages about links and addresses; None once some were lost."""
+
+    async def life() -> None:
+        kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours.setblocking(False)
+        monkeypatch.setattr(socket, "socket", lambda *_: Bound(ours))
+        heard: list[Any] = []
+        reading = KernelReports(FakeClock()).interface_changes(heard.append)
+        link = struct.pack("=IHHIIBxHiII", 32, 16, 0, 0, 0, 0, 1, 7, 0, 0)  # RTM_NEWLINK of interface 7
+        address = struct.pack("=IHHII4BI", 24, 21, 0, 0, 0, socket.AF_INET, 30, 0, 0, 9)  # RTM_DELADDR of interface 9
+        kernel.send(link + address)
+        await settle()
+        reading.close()
+        kernel.close()
+        assert heard == [{7, 9}]
+
+    asyncio.run(life())
+
+
+class Bound:
+    """A socket pair's end that can be bound to netlink groups."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        self.fileno, self.recv, self.close = ours.fileno, ours.recv, ours.close
+
+    def bind(self, groups: Any) -> None:
+        assert groups == (0, 0x111)

@@ -212,3 +212,11 @@ def test_status(tmp_path, answered):
         assert site.monitors.trouble("other") is None
 
     lived(tmp_path, story)
+
+
+def test_an_interface_that_was_made_anew_is_asked_and_listened_at_again(tmp_path):
+    async def story(site):
+        site.monitors.restored("ipsec0")
+        assert site.echoes.reopened == ["ipsec0"]
+
+    lived(tmp_path, story)

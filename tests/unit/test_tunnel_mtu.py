@@ -11,10 +11,11 @@ from ipsec_dp.config.packets import Packets
 from ipsec_dp.ipsec.suites import inner_mtu, parse_suite
 from ipsec_dp.network.peer_routes import OUTER_MTU
 from ipsec_dp.services.path_mtu_state import Intervals, PathMtu, TunnelMtus
-from ipsec_dp.services.tunnel_mtu import MtuTable, OuterEnds, OuterShape, settings_of
-from tests.doubles.config import configured, tunnel
+from ipsec_dp.services.tunnel_mtu import WHOLE, MtuTable, OuterEnds, OuterShape, settings_of, whole_interfaces
+from tests.doubles.config import PSK, configured, proxy_id, tunnel
 
 GCM, CBC = parse_suite("aes128gcm16"), parse_suite("aes256-sha256")
+TO_PORT = proxy_id("10.1.0.0/24", "10.2.0.0/24") + '  protocol = "udp"\n  remote_ports = 9000\n'
 PEER, PEER6 = ip_address("192.0.2.2"), ip_address("2001:db8::2")
 
 
@@ -32,8 +33,8 @@ def narrow(table, remote, octets):
 
 @pytest.fixture
 def config(tmp_path):
-    def made(*lines, count=1):
-        tunnels = [tunnel(f"t{number}", *lines, interface=f"ipsec{number}") for number in range(count)]
+    def made(*lines, count=1, keys=PSK):
+        tunnels = [tunnel(f"t{number}", *lines, interface=f"ipsec{number}", keys=keys) for number in range(count)]
         return configured(tmp_path, *tunnels)
 
     return made
@@ -110,10 +111,41 @@ def test_the_host_hands_over_more_where_the_outer_packet_is_fragmented(table, co
         assert table.of_host(each) == {"t0": 1500 if each is after else narrowed}
 
 
+@pytest.mark.parametrize("lines", ["", "mtu = 1300", 'fragment = "after"'])
+def test_where_a_rule_asks_for_ports_the_kernel_hands_over_everything_whole(table, config, lines):
+    """What it cuts shows no ports; the data plane cuts where that does no harm. All tunnels of the interface share its routes."""
+    made = config(lines, keys=TO_PORT + PSK)
+    beside = configured(
+        made.path.parent, *(tunnel(f"t{n}", keys=(proxy_id(f"10.{n}.0.0/24", "10.9.0.0/24") + PSK)) for n in (2, 3))
+    )
+    both = replace(made, tunnels=(*made.tunnels, *beside.tunnels[:1], replace(beside.tunnels[1], interface="ipsec7")))
+    for each in both.tunnels:
+        table.set_shapes(each, {OuterShape(GCM, True, PEER)})
+    narrowed = inner_mtu(1500, GCM, "udp", 4)
+    assert whole_interfaces(both) == {"ipsec0"}
+    assert table.of_host(both) == {"t0": WHOLE, "t2": WHOLE, "t3": narrowed}
+    assert table.of_host(beside) == {"t2": narrowed, "t3": narrowed}, "the configuration changed"
+
+
+def test_a_policy_for_ports_is_such_a_rule(tmp_path, table):
+    policy = '[[policy]]\naction = "protect"\ntunnel = "t0"\nprotocol = "udp"\nremote_ports = 53\n'
+    made = configured(tmp_path, tunnel("t0"), policy)
+    assert whole_interfaces(made) == {"ipsec0"}
+    assert whole_interfaces(replace(made, policies=())) == frozenset()
+
+
 @pytest.mark.parametrize(("octets", "udp", "needed"), [(1400, False, False), (1300, False, True), (1300, True, False)])
 def test_the_kernel_fragments_bare_esp_where_ipv6_of_1280_octets_no_longer_fits(table, one, octets, udp, needed):
     table.set_shapes(one(), {OuterShape(GCM, udp, PEER6)})
     narrow(table, PEER6, octets)
+    assert table.needs_fragments(OuterEnds(PEER6)) is needed
+
+
+@pytest.mark.parametrize(("octets", "udp", "needed"), [(1500, False, False), (1499, False, True), (1499, True, False)])
+def test_it_does_so_where_packets_stay_whole_and_a_later_hop_takes_less(table, config, octets, udp, needed):
+    table.set_shapes(config(keys=TO_PORT + PSK).tunnels[0], {OuterShape(GCM, udp, PEER6)})
+    if octets < 1500:
+        narrow(table, PEER6, octets)
     assert table.needs_fragments(OuterEnds(PEER6)) is needed
 
 

@@ -39,12 +39,14 @@ class ChildError(IkeError):
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What an exchange gives a CHILD_SA besides its selectors: Ni and Nr, who sent the request, g^ir under PFS, the SA rekeyed."""
+    """What an exchange gives a CHILD_SA besides its selectors: Ni and Nr, who sent the request, g^ir under PFS, the SA rekeyed, and
+    whether both sides want later fragments where selectors ask for ports (NON_FIRST_FRAGMENTS_ALSO)."""
 
     nonces: tuple[bytes, bytes]
     initiator: bool
     secrets: tuple[bytearray, ...] = ()
     rekeys: Child | None = None
+    fragments_also: bool = False
 
 
 def install(
@@ -83,11 +85,12 @@ def install(
     for secret in agreed.secrets:
         secret[:] = bytes(len(secret))
     esp, shown = suite_of(suite), selector_pairs(pairs)
-    udp, window = context.udp, peer.replay_window
+    window, path = peer.replay_window, (context.path, context.udp)
+    also = agreed.fragments_also
     context.emit(
-        InstallInbound(peer.tunnel, new.number, new.spi_in, esp, incoming, shown, window, limits, context.path, udp, new.replaces)
+        InstallInbound(peer.tunnel, new.number, new.spi_in, esp, incoming, shown, window, limits, *path, new.replaces, also)
     )
-    context.emit(InstallOutbound(peer.tunnel, new.number, new.spi_out, esp, outgoing, shown, limits, context.path, udp))
+    context.emit(InstallOutbound(peer.tunnel, new.number, new.spi_out, esp, outgoing, shown, limits, *path, also))
     return new
 
 

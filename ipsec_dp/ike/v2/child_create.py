@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import dh, lifetimes, proposal, traffic_selectors
@@ -59,6 +59,15 @@ class Offer:
     ts_local: tuple[TrafficSelector, ...]
     ts_remote: tuple[TrafficSelector, ...]
     pairs: tuple[ProxyId, ...]
+
+    @property
+    def notifies(self) -> list[Payload]:
+        """What we wish besides: later fragments too, where selectors ask for ports (RFC 4301 §7.3)."""
+        return [Notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO)] if self.wants_fragments else []
+
+    @property
+    def wants_fragments(self) -> bool:
+        return traffic_selectors.ask_ports(*self.pairs)
 
     def payloads(self) -> list[Payload]:
         """SA, TSi, TSr of a request."""
@@ -120,6 +129,7 @@ class ChildCreate(Task):
         sa, tsi, tsr = self.offer.payloads()
         return [
             *(() if self.rekeys is None else (_rekey_notify(self.rekeys),)),
+            *self.offer.notifies,
             sa,
             Nonce(self.nonce),
             *(() if self.key is None else (KeyExchangePayload(self.key.group.id, self.key.public),)),
@@ -281,6 +291,8 @@ def _accept(context: Context, offer: Offer, message: Message, now: float, agreed
         return None
     if agreed.rekeys is None and any(not any(known.covers(p) for known in pairs) for p in offer.pairs):
         context.abilities.single_pair = len(offer.pairs) > 1 or context.abilities.single_pair
+    wanted = offer.wants_fragments and message.notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO) is not None
+    agreed = replace(agreed, fragments_also=wanted)
     return install(context, (offer.spi, int.from_bytes(chosen.spi, "big")), suite, (local, remote), pairs, now, agreed)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.proposal import ProtocolId
+from ipsec_dp.ike.traffic_selectors import ask_ports
 from ipsec_dp.ike.v2 import replacement, ts
 from ipsec_dp.ike.v2.child import MAX_OFFERED, MAX_PAIRS, Agreement, by_spi_out, install, replaced_by, report_up, switch
 from ipsec_dp.ike.v2.child_create import ChildCreate
@@ -90,15 +92,18 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
         if ke is None or ke.group != suite.group.id:
             return [Notify(NotifyType.INVALID_KE_PAYLOAD, suite.group.id.to_bytes(2, "big"))]
         public, secret = dh.respond(suite.group, ke.data, context.host.environment.rng)
-        agreed = Agreement(agreed.nonces, initiator=False, secrets=(secret,), rekeys=agreed.rekeys)
+        agreed = replace(agreed, secrets=(secret,))
         extra.append(KeyExchangePayload(suite.group.id, public))
     spi = context.host.environment.allocate_spi(context.peer.tunnel)
     if spi is None:
         return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
     local, remote = outermost(pair.local for pair in pairs), outermost(pair.remote for pair in pairs)
+    also = ask_ports(local, remote) and message.notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO) is not None
+    agreed = replace(agreed, fragments_also=also)
     new = install(context, (spi, int.from_bytes(chosen.spi, "big")), suite, (local, remote), pairs, received.now, agreed)
     _take_place(context, new, agreed.rekeys, received.now)
     return [
+        *([Notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO)] if also else []),
         SecurityAssociation(proposal.with_spi((chosen,), spi.to_bytes(4, "big"))),
         *extra,
         TrafficSelectorsInitiator(remote),

@@ -90,6 +90,7 @@ class IkeAuth(Task):
             *([Notify(NotifyType.INITIAL_CONTACT)] if first else []),
             IdentificationResponder(expected.type, expected.data),
             proof,
+            *self.offer.notifies,
             *self.offer.payloads(),
         ]
 

@@ -1,0 +1,36 @@
+"""A proxy ID with ports and a strongSwan, which does not know NON_FIRST_FRAGMENTS_ALSO: what came whole passes (RFC 4301 §7).
+
+hostA -- gwA (ours) == gwB (charon) -- hostB
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from ipsec_dp.rig import netns
+from tests.interop.strongswan_meeting import ROLES, Net
+from tests.netns.test_fragments import PORT, TIMES, Talk
+
+pytestmark = pytest.mark.root
+
+WHOLE = {4: (1400, 1450, 1472), 6: (1350, 1400, 1450)}  # octets of UDP payload
+THEIR_MOST = {4: 1372, 6: 1352}  # its userspace ESP reads inner packets of 1400 octets at the most
+IN_FRAGMENTS = (2000, 4000)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("role", ROLES)
+def test_what_came_whole_passes_and_hosts_own_fragments_do_not(meet, version, role):
+    ours, theirs = (nets[version == 6] for nets in (netns.SITE_A_NETS, netns.SITE_B_NETS))
+    meeting = meet(
+        proxy_ids=((ours, theirs),),
+        proxy_lines=(f'protocol = "udp"\n  remote_ports = {PORT}',),
+        nets=(Net(ours=f"{ours}[udp]", theirs=f"{theirs}[udp/{PORT}]"),),
+    )
+    meeting.bring_up(role)
+    with Talk(meeting.sites, version) as talk:
+        assert {octets: talk.arrived(octets)[0] for octets in WHOLE[version]} == dict.fromkeys(WHOLE[version], TIMES)
+        assert talk.arrived(THEIR_MOST[version]) == (TIMES, TIMES)
+        assert {octets: talk.arrived(octets) for octets in IN_FRAGMENTS} == dict.fromkeys(IN_FRAGMENTS, (0, 0))
+    assert meeting.ours.status()["drops"]["fragment_ports"] >= TIMES * len(IN_FRAGMENTS)
+    assert meeting.lost() == {}

@@ -1,0 +1,138 @@
+"""A proxy ID with ports, and datagrams that do not fit the tunnel: what came whole passes, and hosts' own fragments where both
+sides agree (RFC 4301 §7.3).
+
+hostA -- gwA == gwB -- hostB, or with a narrow link in the middle (`middle`)
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from ipsec_dp.rig import capture, netns
+from ipsec_dp.rig.process import GatewayPair, IkePair, ManualPair
+from tests.netns.middle import build, outer
+from tests.netns.traffic import until
+
+PORT = 9000
+WHOLE = {4: (1400, 1450, 1472), 6: (1350, 1400, 1452)}  # octets of UDP payload that a host of MTU 1500 sends whole
+IN_FRAGMENTS = (1500, 4000, 20000, 60000)
+TIMES = 3
+ALL = (TIMES, TIMES)
+LOST_S = 0.3  # within which an answer would have come
+IP_MTU_DISCOVER, DONT = 10, 0
+
+
+@pytest.fixture(scope="module")
+def sites():
+    with netns.Lab() as lab:
+        yield netns.two_sites(lab)
+
+
+@contextmanager
+def ported(sites, directory, pair):
+    """Both gateways, whose proxy IDs are for UDP port 9000 of site B."""
+    made = GatewayPair(sites, directory, pair)
+    for gateway, key in ((made.a, "remote_ports"), (made.b, "local_ports")):
+        lines = f'[[tunnel.proxy_id]]\n  protocol = "udp"\n  {key} = {PORT}'
+        gateway.config.write_text(re.sub(r"\[\[tunnel\.proxy_id\]\]", lines, gateway.config.read_text()))
+    with made as gateways:
+        if isinstance(pair, IkePair):
+            gateways.a.wait_negotiated()
+        yield gateways
+
+
+def udp(version, bound):
+    made = socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_DGRAM)
+    made.settimeout(LOST_S)
+    if version == 4:  # without DF
+        made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, DONT)
+    made.bind(bound)
+    return made
+
+
+class Talk:
+    """A host of each site that talk by UDP, IPv4 or IPv6, to and from port 9000 of the second."""
+
+    def __init__(self, sites, version):
+        self.address = netns.HOST_B[version == 6]
+        self.there = sites.host_b.call(partial(udp, version, (self.address, PORT)))
+        self.here = sites.host_a.call(partial(udp, version, ("", 0)))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.there.close()
+        self.here.close()
+
+    def arrived(self, octets):
+        """How many of TIMES datagrams arrive there, and how many here."""
+        self.here.sendto(b"hello", (self.address, PORT))
+        _, peer = self.there.recvfrom(65535)
+        return tuple(
+            sum(_passes(source, target, to, bytes([number % 251]) * octets) for number in range(TIMES))
+            for source, target, to in ((self.here, self.there, (self.address, PORT)), (self.there, self.here, peer))
+        )
+
+    def all_arrive(self, octets):
+        return self.arrived(octets) == ALL
+
+
+def _passes(source, target, to, content):
+    source.sendto(content, to)
+    try:
+        return target.recv(65535) == content
+    except TimeoutError:
+        return False
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize(("outer", "encapsulation"), [(4, "udp"), (4, "esp"), (6, "udp"), (6, "esp")])
+def test_between_two_that_agree_datagrams_of_any_size_pass(sites, tmp_path, version, outer, encapsulation):
+    ends = netns.GW_A_OUTER[outer == 6], netns.GW_B_OUTER[outer == 6]
+    with ported(sites, tmp_path, IkePair(outer=ends, encapsulation=encapsulation)) as gateways, Talk(sites, version) as talk:
+        sizes = (*WHOLE[version], *IN_FRAGMENTS)
+        assert {octets: talk.arrived(octets) for octets in sizes} == dict.fromkeys(sizes, ALL)
+        for gateway in (gateways.a, gateways.b):
+            drops = gateway.status()["drops"]
+            assert (drops["fragment_ports"], drops["fragment_refused"]) == (0, 0)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_without_an_agreement_what_came_whole_passes_and_hosts_own_fragments_do_not(sites, tmp_path, version):
+    """Keys set by hand agree on nothing, and so does a peer that does not know the notify."""
+    with ported(sites, tmp_path, ManualPair(encapsulation="udp")) as gateways, Talk(sites, version) as talk:
+        assert {octets: talk.arrived(octets) for octets in WHOLE[version]} == dict.fromkeys(WHOLE[version], ALL)
+        assert {octets: talk.arrived(octets) for octets in IN_FRAGMENTS} == dict.fromkeys(IN_FRAGMENTS, (0, 0))
+        for gateway in (gateways.a, gateways.b):
+            assert gateway.status()["drops"]["fragment_ports"] >= TIMES * len(IN_FRAGMENTS)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize(("outer_version", "encapsulation"), [(4, "udp"), (6, "udp"), (6, "esp")])
+def test_over_a_narrow_middle_too(lab, tmp_path, version, outer_version, encapsulation):
+    """Nobody told the hosts: what they send whole passes in outer fragments once the path is known."""
+    path = build(lab, 1500)
+    path.narrow(1400)
+    with (
+        ported(path.sites, tmp_path, IkePair(outer=outer(outer_version), encapsulation=encapsulation)),
+        Talk(path.sites, version) as talk,
+    ):
+        for octets in WHOLE[version]:
+            until(partial(talk.all_arrive, octets), f"{octets} octets to pass")
+
+
+def test_the_gateways_own_datagrams_are_not_cut_before_either(sites, tmp_path):
+    """Its kernel has the interface's MTU: everything is handed over whole."""
+    with ported(sites, tmp_path, ManualPair(encapsulation="udp")), Talk(sites, 4) as talk:
+        own = sites.gw_a.call(partial(udp, 4, (netns.GW_A_INNER[0], 0)))
+        with own, capture.Capture(sites.gw_a, "wan", tmp_path / "wan.pcapng") as recording:
+            assert sum(_passes(own, talk.there, (netns.HOST_B[0], PORT), bytes([n]) * 8000) for n in range(TIMES)) == TIMES
+            recording.stop()
+    pieces = [packet for _, packet in capture.read(tmp_path / "wan.pcapng") if packet[6] & 0x3F or packet[7]]
+    assert len(pieces) >= 6 * TIMES, "outer fragments"
