@@ -102,8 +102,9 @@ def gateway_status(
     guard: Mapping[str, int] | None = None,
     zones: ZoneStatus | None = None,
     drop_examples: Mapping[str, tuple[DropExampleStatus, ...]] | None = None,
+    restored: Mapping[str, int] | None = None,
 ) -> GatewayStatus:
-    """The whole answer but for `tunnels`. `guard`: what it dropped, by counter."""
+    """The whole answer but for `tunnels`. `guard`: what it dropped, by counter; `restored`: what was made again, by part."""
     counters, arena = plane.counters(), plane.arena()
     return GatewayStatus(
         gateway=name,
@@ -127,6 +128,7 @@ def gateway_status(
         guard=dict(guard or {}),
         zones=zones,
         drop_examples=dict(drop_examples or {}),
+        restored=dict(restored or {}),
     )
 
 
@@ -186,6 +188,7 @@ class Inspection:
             guard,
             None if zones is None else msgspec.convert(zones, ZoneStatus),
             await self._drop_examples.of(dropped),
+            self._host.restored,
         )
 
     async def tunnels(self, name: str | None = None, state: str | None = None) -> AsyncIterator[TunnelStatus]:

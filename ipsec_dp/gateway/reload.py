@@ -149,6 +149,7 @@ class Reloader:
             parts.spd.interfaces.reuse()
         try:
             parts.spd.reconfigure(new)
+            await parts.host.verify()
             await parts.host.guard.widen(new)
             mtus = {tunnel.name: await self._mtu(tunnel, difference) for tunnel in _new_or_changed(difference)}
             await parts.host.reconfigure(new, mtus)
@@ -202,6 +203,7 @@ class Reloader:
         await parts.host.routing.apply(known=not self._incomplete)
         await parts.services.apply(new)
         await parts.host.guard.settle()
+        await parts.host.verify()
 
     def _change_sas(self, difference: Difference, peers: dict[str, Peer], paths: dict[str, OuterPath]) -> None:
         """Without a pause in between: no event finds a tunnel half there."""

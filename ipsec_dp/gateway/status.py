@@ -137,7 +137,10 @@ class DropExampleStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole answer. `tunnels` is last: it is sent one by one."""
+    """The whole answer. `restored`: how often guard, zones, rules and routes were gone and made again.
+
+    `tunnels` is last: it is sent one by one.
+    """
 
     schema: int = SCHEMA
     gateway: str = "?"
@@ -154,4 +157,5 @@ class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     guard: dict[str, int] = {}
     zones: ZoneStatus | None = None
     drop_examples: dict[str, tuple[DropExampleStatus, ...]] = {}
+    restored: dict[str, int] = {}
     tunnels: tuple[TunnelStatus, ...] = ()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
 import socket
 import struct
@@ -23,17 +24,16 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 from ipsec_dp.host import HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from ipsec_dp.ipsec.addresses import Network
 
-T = TypeVar("T")
 
 # <linux/netlink.h>, <linux/rtnetlink.h>
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK = 270, 10, 12
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-REQUEST, ACK, DUMP_INTR, DUMP, REPLACE, CREATE = 0x1, 0x4, 0x10, 0x300, 0x100, 0x400
+REQUEST, ACK, DUMP_INTR, DUMP, REPLACE, EXCL, CREATE = 0x1, 0x4, 0x10, 0x300, 0x100, 0x200, 0x400
 NEWADDR, GETADDR = 20, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 IFA_ADDRESS, IFA_LOCAL = 1, 2
@@ -43,6 +43,7 @@ SCOPE_UNIVERSE, SCOPE_NOWHERE = 0, 255
 UNICAST = 1
 
 HEADER, ROUTE, ATTRIBUTE, U32 = struct.Struct("=IHHII"), struct.Struct("=8BI"), struct.Struct("=HH"), struct.Struct("=I")
+DONE_OCTETS = HEADER.size + 4
 ADDRESS = struct.Struct("=4BI")
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 ANYWHERE = {socket.AF_INET: bytes(4), socket.AF_INET6: bytes(16)}
@@ -51,6 +52,11 @@ AT_ONCE = 64  # requests in one send: their answers fit the default receive buff
 READ_OCTETS = 1 << 16  # the kernel's parts of a dump are half of that at the most
 ANSWER_SECONDS = 5.0  # only a broken kernel takes that long
 DUMP_ATTEMPTS = 5
+DIGEST_SEQUENCE = 0xE55EEDD1  # of requests whose answers are hashed; nothing in a table is likely to look like it
+DIGEST_PORT = 0xE5 << 24
+DIGEST_OCTETS = 16
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,36 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
         at += (length + 3) & ~3
 
 
+def _ends(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+    """As `messages`, the first one of a datagram and that which ends a dump alone."""
+    length, kind, flags, sequence, _ = HEADER.unpack_from(data, 0)
+    yield kind, flags, sequence, HEADER.size, length
+    at = len(data) - DONE_OCTETS
+    if at > 0:
+        last, kind, flags, sequence, _ = HEADER.unpack_from(data, at)
+        if (last, kind, sequence) == (DONE_OCTETS, NLMSG_DONE, DIGEST_SEQUENCE):
+            yield kind, flags, sequence, at + HEADER.size, len(data)
+
+
+def _raise(data: bytes, at: int) -> None:
+    """What ends a dump is no error, or that of a table that does not exist: it has no routes."""
+    code = -int(struct.unpack_from("=i", data, at)[0])
+    if code not in (0, errno.ENOENT):
+        raise HostError(f"the kernel's tables cannot be read: {os.strerror(code)}")
+
+
+def _routes_request(version: int, table: int | None, protocol: int, sequence: int) -> bytes:
+    body = ROUTE.pack(FAMILIES[version], 0, 0, 0, 0, protocol, 0, 0, 0)
+    if table is not None:
+        body += attribute(RTA_TABLE, U32.pack(table))
+    return HEADER.pack(HEADER.size + len(body), GETROUTE, REQUEST | DUMP, sequence, 0) + body
+
+
+def table_request(version: int, table: int, sequence: int) -> bytes:
+    """Asks for the routes of an IP version in one table."""
+    return _routes_request(version, table, 0, sequence)
+
+
 def route_of(data: bytes, at: int, end: int) -> KernelRoute:
     family, length, _, _, table, protocol, _, kind, _ = ROUTE.unpack_from(data, at)
     found = dict(attributes(data, at + ROUTE.size, end))
@@ -153,12 +189,13 @@ def address_of(data: bytes, at: int, end: int) -> InterfaceAddress:
 class Bulk:
     """An rtnetlink socket in the network namespace of the calling thread, for `with`. Every method may raise HostError."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
+        """`port`: the netlink port to ask from, 0: any."""
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
             self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
             self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
-            self._socket.bind((0, 0))
+            self._socket.bind((port, 0))
             self._socket.settimeout(ANSWER_SECONDS)
         except OSError as error:
             raise HostError(f"rtnetlink: {error.strerror or error}") from error
@@ -178,70 +215,97 @@ class Bulk:
         """Takes each route away, in this order; one that is gone already is no error."""
         await self._change(DELROUTE, REQUEST | ACK, routes, SCOPE_NOWHERE, (errno.ESRCH, errno.ENODEV))
 
-    async def routes(self, version: int, *, table: int | None = None, protocol: int = 0) -> list[KernelRoute]:
-        """The routes of an IP version, of one table or all, of one routing protocol or all (0); read again if they change."""
-        body = ROUTE.pack(FAMILIES[version], 0, 0, 0, 0, protocol, 0, 0, 0)
-        if table is not None:
-            body += attribute(RTA_TABLE, U32.pack(table))
-        return await self._rows("routes", GETROUTE, NEWROUTE, body, route_of)
-
     async def addresses(self) -> list[InterfaceAddress]:
         """Every address of this host, of all interfaces."""
-        return await self._rows("addresses", GETADDR, NEWADDR, ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0), address_of)
+        body = ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
 
-    async def _rows(self, what: str, request: int, row: int, body: bytes, read: Callable[[bytes, int, int], T]) -> list[T]:
-        for _ in range(DUMP_ATTEMPTS):
-            found = await self._dump(what, request, row, body, read)
-            if found is not None:
-                return found
-        raise HostError(f"the kernel's {what} change faster than they can be read")
+        def request(sequence: int) -> bytes:
+            return HEADER.pack(HEADER.size + len(body), GETADDR, REQUEST | DUMP, sequence, 0) + body
+
+        return await self.dump(request, NEWADDR, address_of)
 
     async def _change(self, kind: int, flags: int, routes: Sequence[KernelRoute], scope: int, done: tuple[int, ...]) -> None:
         for start in range(0, len(routes), AT_ONCE):
             several = routes[start : start + AT_ONCE]
+            await self.ask(kind, flags, [(f"route {route.prefix}", _body(route, scope)) for route in several], done)
+
+    async def routes(self, version: int, *, table: int | None = None, protocol: int = 0) -> list[KernelRoute]:
+        """The routes of an IP version, of one table or all, of one routing protocol or all (0); read again if they change."""
+        return await self.dump(lambda sequence: _routes_request(version, table, protocol, sequence), NEWROUTE, route_of)
+
+    async def ask(self, kind: int, flags: int, requests: Sequence[tuple[str, bytes]], done: tuple[int, ...]) -> None:
+        """Sends requests, each with what a refusal is to be called and its body, and takes in their answers.
+
+        The first refusal is raised when all are in; error numbers in `done` are none.
+        """
+        for start in range(0, len(requests), AT_ONCE):
+            several = requests[start : start + AT_ONCE]
             first, packed = self._sequence + 1, []
-            for route in several:
-                body = _body(route, scope)
+            for _, body in several:
                 self._sequence += 1
                 packed.append(HEADER.pack(HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
             self._send(b"".join(packed))
             self._answers(first, several, done)
             await asyncio.sleep(0)
 
-    def _answers(self, first: int, routes: Sequence[KernelRoute], done: tuple[int, ...]) -> None:
-        """Takes in the answer to each request; the first refusal is raised when all are in."""
-        waiting, refused = len(routes), None
+    def _answers(self, first: int, requests: Sequence[tuple[str, bytes]], done: tuple[int, ...]) -> None:
+        waiting, refused = len(requests), None
         while waiting:
             data = self._receive()
             for kind, _, sequence, at, _ in messages(data):
-                if kind != NLMSG_ERROR or not 0 <= sequence - first < len(routes):
+                if kind != NLMSG_ERROR or not 0 <= sequence - first < len(requests):
                     continue
                 waiting -= 1
                 code = -int(struct.unpack_from("=i", data, at)[0])
                 if code and code not in done and refused is None:
-                    refused = f"route {routes[sequence - first].prefix}: {os.strerror(code)}"
+                    refused = f"{requests[sequence - first][0]}: {os.strerror(code)}"
         if refused is not None:
             raise HostError(refused)
 
-    async def _dump(self, what: str, request: int, row: int, body: bytes, read: Callable[[bytes, int, int], T]) -> list[T] | None:
-        """None when the rows changed while they were read."""
-        self._sequence += 1
-        self._send(HEADER.pack(HEADER.size + len(body), request, REQUEST | DUMP, self._sequence, 0) + body)
-        found: list[T] = []
+    async def dump(self, request: Callable[[int], bytes], kind: int, read: Callable[[bytes, int, int], Row]) -> list[Row]:
+        """What `read` makes of each message of a dump; `request` makes the request by its sequence number."""
+        for _ in range(DUMP_ATTEMPTS):
+            self._sequence += 1
+            found = await self._dumped(request(self._sequence), kind, read)
+            if found is not None:
+                return found
+        raise HostError("the kernel's tables change faster than they can be read")
+
+    async def _dumped(self, request: bytes, wanted: int, read: Callable[[bytes, int, int], Row]) -> list[Row] | None:
+        """None when the tables changed while they were read."""
+        self._send(request)
+        found: list[Row] = []
         whole = True
         while True:
             data = self._receive()
-            for kind, flags, sequence, at, end in messages(data):
+            for number, (kind, flags, sequence, at, end) in enumerate(messages(data), 1):
                 if sequence != self._sequence:
                     continue
                 whole = whole and not flags & DUMP_INTR
                 if kind in (NLMSG_DONE, NLMSG_ERROR):
-                    code = -int(struct.unpack_from("=i", data, at)[0])
-                    if code not in (0, errno.ENOENT):  # a table that does not exist has no routes
-                        raise HostError(f"the kernel's {what} cannot be read: {os.strerror(code)}")
+                    _raise(data, at)
                     return found if whole else None
-                if kind == row:
+                if kind == wanted:
                     found.append(read(data, at, end))
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    async def hash(self, request: bytes, into: hashlib.blake2b) -> bool:
+        """Adds the whole answer to a dump request of DIGEST_SEQUENCE to a hash; False: it changed while it was read.
+
+        As cheap as can be: in the kernel's own order, without a look at each message.
+        """
+        self._send(request)
+        whole = True
+        while True:
+            data = self._receive()
+            into.update(data)
+            for kind, flags, _, at, _ in _ends(data):
+                whole = whole and not flags & DUMP_INTR
+                if kind in (NLMSG_DONE, NLMSG_ERROR):
+                    _raise(data, at)
+                    return whole
             await asyncio.sleep(0)
 
     def _send(self, data: bytes) -> None:
@@ -255,3 +319,17 @@ class Bulk:
             return self._socket.recv(READ_OCTETS)
         except OSError as error:
             raise HostError(f"rtnetlink: {error.strerror or error}") from error
+
+
+async def digest(requests: Iterable[Callable[[int], bytes]]) -> bytes | None:
+    """A hash of the answers to dump requests, the same for the same answers; None: they changed meanwhile. HostError."""
+    made = hashlib.blake2b(digest_size=DIGEST_OCTETS)
+    try:
+        bulk = Bulk(DIGEST_PORT | os.getpid() & 0xFFFFFF)  # the port is in each message
+    except HostError:  # somebody else has it: as if something had changed
+        return None
+    with bulk:
+        for request in requests:
+            if not await bulk.hash(request(DIGEST_SEQUENCE), made):
+                return None
+    return made.digest()

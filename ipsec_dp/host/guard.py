@@ -3,30 +3,27 @@
 Outbound, a packet between protected addresses that leaves by another interface than a tunnel interface is dropped. Inbound, a
 packet that arrives in clear and claims to come from a protected remote address is dropped (RFC 4301 §5.2: what policy says must be
 protected must have been). The table belongs to the kernel, not to the process: it holds while the daemon starts, after it crashed
-or was killed, and, if asked for, after it stopped. `render` is a pure function; `Guard` hands its text to nft,
-a transaction at a time.
+or was killed, and, if asked for, after it stopped. All here is pure; `guard_table` hands the text to nft, a transaction at a time.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ipsec_dp.host import INTERFACE_NAME, HostError, nft
+from ipsec_dp.host import INTERFACE_NAME, nft
 from ipsec_dp.host.exemptions import EXEMPT_IN, EXEMPT_OUT
 from ipsec_dp.host.nft import Count, chain, named_set
 from ipsec_dp.ipsec.addresses import AddressRange, merge, subtract
 from ipsec_dp.ipsec.selectors import ANY_CODE, ANY_PORT, ANY_PROTOCOL, PORT_PROTOCOLS, SelectorPair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-log = logging.getLogger("ipsec_dp")
+    from collections.abc import Iterable, Mapping, Sequence
 
 TABLE_PREFIX = "ipsec_dp_"
 STAND_IN_PREFIX = "ipsec_dp-closing_"
+CLOSING_RANGES = 1000  # of addresses in that table, which nft takes in a few milliseconds
+LARGE = 500  # entries of a guard that takes nft so long that another table closes first
 
 # After the destination is final but before masquerading changes the source (srcnat is 100): postrouting sees forwarded and local
 # packets and the interface they really leave by, also when a mark re-routed them.
@@ -176,6 +173,11 @@ class Plan:
     pairs: dict[int, frozenset[tuple[AddressRange, AddressRange]]]
     further: tuple[GuardRule, ...] = ()
 
+    @property
+    def large(self) -> bool:
+        """Whether it takes nft long to make."""
+        return len(self.rules) + len(self.further) + sum(map(len, self.pairs.values())) >= LARGE
+
     def remotes(self, version: int) -> list[AddressRange]:
         """Of what is not in `pairs`."""
         return merge(each.remote for each in (*self.rules, *self.further) if each.remote.version == version and not each.bypass)
@@ -295,6 +297,52 @@ def render(gateway: str, wanted: Plan, counts: Mapping[str, Count] | None = None
     return nft.table(table or table_name(gateway), lines)
 
 
+def render_closing(gateway: str, wanted: Plan) -> str:
+    """A small table that keeps closed what a guard does, as text like that of `render`: it is there in a tenth of the time.
+
+    It compares merged local and remote addresses alone, so it holds back more: also what is between a local network of one selector
+    and a remote one of another, by any protocol, and what lies between more than CLOSING_RANGES of them.
+    """
+    first = max((index + 1 for index, each in enumerate(wanted.rules) if each.bypass), default=0)
+    before = wanted.rules[:first] if first < LARGE else ()
+    lines = [*named_set("tunnels", "iface_index . ifname", map(_device, sorted(wanted.tunnels)))]
+    lines += [f"counter {name} {{ packets 0 bytes 0 }}" for name in COUNTERS]
+    lines += chain("exempt_out", EXEMPT_OUT) + chain("exempt_in", EXEMPT_IN)
+    gates: dict[str, list[str]] = {"out": [], "in": []}
+    for version, kind, ip in ((4, "ipv4_addr", "ip"), (6, "ipv6_addr", "ip6")):
+        protected = [each for each in (*wanted.rules, *wanted.further) if not each.bypass and each.local.version == version]
+        locals_ = [*(each.local for each in protected), *(local for local, _ in wanted.pairs[version])]
+        remotes = [*(each.remote for each in protected), *(remote for _, remote in wanted.pairs[version])]
+        if not remotes:
+            continue
+        lines += named_set(f"local{version}", kind, map(str, _coarsened(merge(locals_))))
+        lines += named_set(f"remote{version}", kind, map(str, _coarsened(merge(remotes))))
+        for direction, near, far in (("out", "saddr", "daddr"), ("in", "daddr", "saddr")):
+            held = f"{ip} {near} @local{version} {ip} {far} @remote{version}"
+            passed = [
+                line for each in before if each.local.version == version for line in _lines(each, outbound=direction == "out")
+            ]
+            drop = f"{held} counter name cleartext_{direction}{version} drop"
+            lines += chain(f"{direction}{version}", [*_ours(direction), *passed, drop])
+            gates[direction].append(f"{ip} {far} @remote{version} jump {direction}{version}")
+    for direction, jumps in gates.items():
+        lines += chain(f"{direction}bound", [*BASE[f"{direction}bound"], *jumps])
+    return nft.table(stand_in_name(gateway), lines)
+
+
+def _coarsened(ranges: list[AddressRange]) -> list[AddressRange]:
+    """At the most CLOSING_RANGES that hold these: those with the least between them are joined."""
+    gaps = sorted(range(1, len(ranges)), key=lambda index: int(ranges[index].low) - int(ranges[index - 1].high))
+    joined = set(gaps[: max(0, len(ranges) - CLOSING_RANGES)])
+    found: list[AddressRange] = []
+    for index, each in enumerate(ranges):
+        if index in joined:
+            found[-1] = AddressRange(found[-1].low, each.high)
+        else:
+            found.append(each)
+    return found
+
+
 def render_change(gateway: str, now: Plan, wanted: Plan) -> list[str]:
     """What makes the guard of `now` that of `wanted`: transactions, in order. Elements by difference, whole chains that differ.
 
@@ -334,87 +382,3 @@ def _elements(table: str, name: str, before: set[str], after: set[str]) -> list[
         for verb, elements in (("delete", stale), ("add", new))
         if elements
     ]
-
-
-async def leftovers() -> list[str]:
-    """The names of all guard tables that there are, of running gateways too."""
-    return sorted(name for name in await nft.tables() if name.startswith(TABLE_PREFIX))
-
-
-class Guard:
-    """The guard of one gateway in the network namespace of the calling thread. HostError when nft is missing or refuses."""
-
-    def __init__(self, gateway: str, planned: Callable[[Sequence[GuardRule], Iterable[Device]], Plan] = plan) -> None:
-        """`planned` is `plan`, or a shorter way to the same."""
-        self.gateway = gateway
-        self._planned = planned
-        self.table = table_name(gateway)
-        self._stand_in = stand_in_name(gateway)
-        self._now: Plan | None = None  # what we know the kernel has
-        self._then: Plan | None = None  # what it was widened for
-
-    async def exists(self) -> bool:
-        return self.table in await nft.tables()
-
-    async def apply(self, selectors: Sequence[GuardRule], tunnels: Iterable[Device]) -> None:
-        """Makes the guard, also from one that a killed process left: there is no moment without what both hold back."""
-        devices = frozenset(tunnels)
-        await self.widen(selectors, devices)
-        await self.settle(devices)
-
-    async def widen(self, selectors: Sequence[GuardRule], tunnels: Iterable[Device]) -> None:
-        """Keeps closed what it does and what these say, until `settle` (then only what these say) or `apply`."""
-        self._then = then = await asyncio.to_thread(self._planned, selectors, tunnels)
-        await self._become(then if self._now is None else widen(self._now, then))
-
-    async def settle(self, tunnels: Iterable[Device]) -> None:
-        """What it was widened for, alone."""
-        if self._then is None:
-            return
-        wanted = replace(self._then, tunnels=frozenset(tunnels))
-        if wanted != self._now:
-            await self._become(wanted)
-
-    async def exempt(self, tunnels: Iterable[Device]) -> None:
-        """These are our interfaces now; nothing else changes. Nothing is done where it is not known what the kernel has."""
-        devices = frozenset(tunnels)
-        if self._now is not None and self._now.tunnels != devices:
-            await self._become(replace(self._now, tunnels=devices))
-
-    async def _become(self, wanted: Plan) -> None:
-        now, self._now = self._now, None
-        if now is None or not await self._change(await asyncio.to_thread(render_change, self.gateway, now, wanted)):
-            await self._make(wanted)
-        self._now = wanted
-
-    async def _make(self, wanted: Plan) -> None:
-        """A new table. Where there is one, a second keeps its place closed: the sets of a table are not seen until a moment after
-        the one that it replaces is gone (see `render_change`)."""
-        present = await nft.tables()
-        if self.table in present:
-            await nft.transact(await asyncio.to_thread(render, self.gateway, wanted, table=self._stand_in))
-        counts = await self.counts()
-        await nft.transact(await asyncio.to_thread(render, self.gateway, wanted, counts))
-        if self.table in present or self._stand_in in present:
-            await nft.remove(self._stand_in)
-
-    async def _change(self, transactions: Iterable[str]) -> bool:
-        """False: the table is not what we left, so that it has to be made anew."""
-        try:
-            for text in transactions:
-                await nft.transact(text)
-        except HostError as error:
-            log.warning("the guard is made anew: %s", error)
-            return False
-        return True
-
-    async def counts(self) -> dict[str, Count]:
-        """What was dropped since the guard was first made, by COUNTERS; empty without a guard."""
-        return await nft.counts(self.table)
-
-    async def remove(self) -> None:
-        """Takes the guard away, if there is one."""
-        self._now = self._then = None
-        await nft.remove(self.table)
-        if self._stand_in in await nft.tables():  # of a process that was killed while it replaced the table
-            await nft.remove(self._stand_in)

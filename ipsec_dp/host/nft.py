@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ipsec_dp.host import HostError
 from ipsec_dp.util import os_errors
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 NAME_OCTETS_MAX = 200  # of a gateway's name when escaped; nftables allows 255 in all
 NFT_SECONDS = 60.0
+TRANSACTION_SECONDS = 10.0  # for a transaction, and one more for each so many octets
+OCTETS_PER_SECOND = 50_000
+
+_running: set[int] = set()  # process IDs of those that this process runs
+_unread: set[int] = set()  # and of those that have ended, while reports of what they did may wait
 
 
 @dataclass(frozen=True)
@@ -56,23 +61,59 @@ def table(name: str, lines: Iterable[str]) -> str:
     return f"add table inet {name}\ndelete table inet {name}\ntable inet {name} {{\n{body}\n}}\n"
 
 
-async def _nft(*arguments: str, text: str = "") -> str:
+def is_ours(port: int) -> bool:
+    """Whether a netlink port is that of a nft which this process has run just now (see `nft_reports`)."""
+    return port in _running or port in _unread
+
+
+def all_read() -> None:
+    """No report waits: what those did that have ended was reported."""
+    _unread.clear()
+
+
+async def _nft(*arguments: str, text: str = "", seconds: float = NFT_SECONDS) -> str:
     program = shutil.which("nft", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
     if program is None:
         raise HostError("nft is not installed, and without it there is no guard: apt-get install nftables")
-    command = [program, *arguments]
+    # In a thread: a cancelled asyncio subprocess can leave its task waiting for ever.
+    running = asyncio.ensure_future(asyncio.to_thread(_run, [program, *arguments], text, seconds))
+    running.add_done_callback(_ended)
     try:
-        # In a thread: a cancelled asyncio subprocess can leave its task waiting for ever.
-        done = await asyncio.to_thread(
-            subprocess.run, command, input=text, capture_output=True, text=True, errors="replace", timeout=NFT_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise HostError(f"nft {' '.join(arguments)}: no end after {NFT_SECONDS:g} s") from None
+        done = await asyncio.shield(running)
     except OSError as error:
         raise HostError(f"nft {' '.join(arguments)}: {os_errors.text_of(error)}") from error
-    if done.returncode != 0:
-        raise HostError(f"nft {' '.join(arguments)}: {_reason(done.stderr) or done.returncode}")
-    return done.stdout
+    if done.status is None:
+        raise HostError(f"nft {' '.join(arguments)}: no end after {seconds:g} s")
+    if done.status != 0:
+        raise HostError(f"nft {' '.join(arguments)}: {_reason(done.errors) or done.status}")
+    return done.output
+
+
+def _ended(running: asyncio.Future[_Done]) -> None:
+    if not running.cancelled() and running.exception() is None:
+        _unread.add(running.result().process)
+        _running.discard(running.result().process)
+
+
+class _Done(NamedTuple):
+    """`status` None: it was killed because it did not end."""
+
+    process: int
+    status: int | None
+    output: str
+    errors: str
+
+
+def _run(command: list[str], text: str, seconds: float) -> _Done:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, errors="replace") as process:
+        _running.add(process.pid)  # before it can have read what it is to do
+        try:
+            output, errors = process.communicate(text, seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()  # and what it may have started is not waited for
+            return _Done(process.pid, None, "", "")
+        return _Done(process.pid, process.returncode, output, errors)
 
 
 def _reason(said: str) -> str:
@@ -99,16 +140,12 @@ async def tables() -> list[str]:
     return [row["name"] for row in await listed("tables", "inet")]
 
 
-async def counts(name: str) -> dict[str, Count]:
-    """The named counters of a table; empty without one. HostError."""
-    if name not in await tables():
-        return {}
-    return {row["name"]: Count(row["packets"], row["bytes"]) for row in await listed("counters", "table", "inet", name)}
+async def transact(text: str, seconds: float = TRANSACTION_SECONDS) -> None:
+    """Carries out all of `text` or nothing of it. HostError, also for a nft that hangs: it is killed.
 
-
-async def transact(text: str) -> None:
-    """Carries out all of `text` or nothing of it. HostError."""
-    await _nft("-f", "-", text=text)
+    `seconds`: how long it may take beside what a text of that length does.
+    """
+    await _nft("-f", "-", text=text, seconds=seconds + len(text) / OCTETS_PER_SECOND)
 
 
 async def remove(name: str) -> None:

@@ -12,21 +12,20 @@ MARK, skip our tables, and so never enter the tunnel, whatever is routed into it
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ipsec_dp.host import MARK, PROTOCOL
+from ipsec_dp.host import MARK, PROTOCOL, rules
 from ipsec_dp.host.bulk import FAMILIES, UNICAST, Bulk, KernelRoute
-from ipsec_dp.host.netlink import ask, dump
+from ipsec_dp.host.held import Held, place
+from ipsec_dp.host.rules import KernelRule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from pyroute2 import AsyncIPRoute
-
+    from ipsec_dp.host.held import Place
     from ipsec_dp.ipsec.addresses import Address, Network
 
 PRIORITY = 20000  # of the first rule; the last is PRIORITY + 257
@@ -36,10 +35,9 @@ METRIC = 50
 
 MAIN = 254
 BITS = {4: 32, 6: 128}
-# <linux/rtnetlink.h>, <linux/fib_rules.h>
+# <linux/rtnetlink.h>
 RTPROT_KERNEL = 2
 BLACKHOLE, UNREACHABLE, PROHIBIT = 6, 7, 8
-INVERT = 2
 
 
 @dataclass(frozen=True)
@@ -73,14 +71,6 @@ class Conflict:
         return f"{self.prefix} is routed {where}with metric {self.metric} already, and is not routed into the tunnel"
 
 
-Place = tuple[int, "Network", int]
-
-
-def place(route: KernelRoute) -> Place:
-    """What the kernel allows one route for."""
-    return route.table, route.prefix, route.metric
-
-
 def table_base(gateway: str) -> int:
     """The number of a gateway's table for prefix length 0; that of length n is n more."""
     return TABLES | int.from_bytes(hashlib.sha256(gateway.encode()).digest()[:2], "big") << 8
@@ -93,19 +83,20 @@ def priorities(length: int) -> tuple[int, int]:
 
 
 class RouteTable:
-    """The routes, `unreachable` routes and rules of one gateway.
+    """Routes, and the rules that lead to them, of one gateway in the network namespace of the calling thread.
 
     `apply` compares what is wanted with what the kernel has, so a process adopts what a killed one left by its first call. `change`
     compares with what the last call left, which for ten thousand routes is the difference between seconds and nothing.
+    `held` is what nobody but us may take away: while something changes, what stays as it is.
     """
 
-    def __init__(self, ipr: AsyncIPRoute, gateway: str, tunnels: Iterable[int] = ()) -> None:
+    def __init__(self, gateway: str, tunnels: Iterable[int] = ()) -> None:
         """`tunnels` are the indices of our TUN interfaces: routes of others through them are no conflicts."""
-        self._ipr = ipr
         self.tunnels = frozenset(tunnels)
         self._base = table_base(gateway)
         self._left: dict[Place, KernelRoute] | None = None  # by the last call
         self._metrics: dict[Network, int] | None = None  # of what it left, where nothing stood in the way
+        self.held = Held()
 
     def _table(self, prefix: Network) -> int:
         return self._base + prefix.prefixlen
@@ -139,14 +130,16 @@ class RouteTable:
                 return False
             await self._add(bulk, list(new.values()), {(prefix.version, prefix.prefixlen) for prefix in best})
         left.update(new)
-        self._left, self._metrics = left, metrics
+        self._left = self.held.routes = left
+        self._metrics = metrics
+        self.held.rules |= frozenset(self._all_rules((prefix.version, prefix.prefixlen) for prefix in best))
+        await self.held.compared("rules", "routes")
         return True
 
-    async def _add(self, bulk: Bulk, new: list[KernelRoute], rules: set[tuple[int, int]]) -> None:
+    async def _add(self, bulk: Bulk, new: list[KernelRoute], lengths: set[tuple[int, int]]) -> None:
         await bulk.replace([route for route in new if not route.interface])
         await bulk.replace([route for route in new if route.interface])
-        for version, length in sorted(rules):
-            await self._add_rules(version, length)
+        await rules.add(bulk, self._all_rules(lengths), PROTOCOL)
 
     async def _make(
         self, protected: Iterable[Network], routes: Iterable[Route], left: dict[Place, KernelRoute] | None
@@ -156,13 +149,17 @@ class RouteTable:
             best = await asyncio.to_thread(_best, list(protected), routes := list(routes))
             wanted, conflicts = await self._wanted(bulk, best, routes)
             present = await self._present(bulk) if left is None else left
-            new, stale, rules = await asyncio.to_thread(_compare, present, wanted)
-            await self._add(bulk, new, rules)
+            new, stale, lengths = await asyncio.to_thread(_compare, present, wanted)
+            self.held.routes = {at: route for at, route in self.held.routes.items() if wanted.get(at) == route}
+            self.held.rules &= frozenset(self._all_rules(lengths))
+            await self._add(bulk, new, lengths)
+            self.held.rules = frozenset(self._all_rules(lengths))
             await bulk.remove([route for route in stale if route.interface])
             await bulk.remove([route for route in stale if not route.interface])
-        for version, length in await self._rules() - rules:
-            await self._remove_rules(version, length)
+            await self._remove_rules(bulk, lengths)
         self._left, self._metrics = wanted, None if conflicts else best
+        self.held.routes = wanted
+        await self.held.compared("rules", "routes")
         return conflicts
 
     async def remove(self) -> None:
@@ -234,34 +231,29 @@ class RouteTable:
     def _is_mine(self, table: int | None) -> bool:
         return table is not None and self._base <= table <= self._base + 128
 
-    async def _rules(self) -> set[tuple[int, int]]:
-        """IP version and prefix length of the rules that lead into our tables."""
-        found: set[tuple[int, int]] = set()
-        for version, family in FAMILIES.items():
-            rows = await dump(self._ipr.rule, "dump", family=family)
-            found |= {(version, row.get("FRA_TABLE") - self._base) for row in rows if self._is_mine(row.get("FRA_TABLE"))}
-        return found
+    def _all_rules(self, lengths: Iterable[tuple[int, int]]) -> list[KernelRule]:
+        return [rule for version, length in sorted(lengths) for rule in self._rule_pair(version, length)]
 
-    async def _add_rules(self, version: int, length: int) -> None:
-        for rule in self._rule_pair(version, length):
-            await ask(f"rule {rule['priority']}", self._ipr.rule("add", **rule), done=(errno.EEXIST,))
+    async def _remove_rules(self, bulk: Bulk, lengths: set[tuple[int, int]]) -> None:
+        """Of all IP versions and prefix lengths but these."""
+        for version in FAMILIES:
+            rows = await rules.present(bulk, version)
+            for table in sorted({rule.table for rule, _ in rows if self._is_mine(rule.table)}):
+                length = table - self._base
+                if (version, length) in lengths:
+                    continue
+                *host_routes, ours = self._rule_pair(version, length)
+                others = any(
+                    rule.priority == ours.priority and rule.table != table and protocol == PROTOCOL for rule, protocol in rows
+                )  # another gateway routes prefixes of this length too and needs the first rule
+                await rules.remove(bulk, [ours] if others else [ours, *host_routes], PROTOCOL)
 
-    async def _remove_rules(self, version: int, length: int) -> None:
-        *host_routes, ours = self._rule_pair(version, length)
-        await ask(f"rule {ours['priority']}", self._ipr.rule("del", **ours), done=(errno.ENOENT,))
-        rows = await dump(self._ipr.rule, "dump", family=FAMILIES[version])
-        if any(row.get("FRA_PRIORITY") == ours["priority"] and row.get("FRA_PROTOCOL") == PROTOCOL for row in rows):
-            return  # another gateway routes prefixes of this length too and needs the first rule
-        for rule in host_routes:
-            await ask(f"rule {rule['priority']}", self._ipr.rule("del", **rule), done=(errno.ENOENT,))
-
-    def _rule_pair(self, version: int, length: int) -> list[dict[str, Any]]:
+    def _rule_pair(self, version: int, length: int) -> list[KernelRule]:
         first, second = priorities(length)
-        common = {"family": FAMILIES[version], "protocol": PROTOCOL}
-        ours = {"priority": second, "table": self._base + length, "fwmark": MARK, "fwmask": 0xFFFFFFFF, "flags": INVERT}
+        ours = KernelRule(version, second, self._base + length, MARK, 0xFFFFFFFF, invert=True)
         if length == BITS[version]:  # nothing is longer than a host route
-            return [{**common, **ours}]
-        return [{**common, "priority": first, "table": MAIN, "FRA_SUPPRESS_PREFIXLEN": length}, {**common, **ours}]
+            return [ours]
+        return [KernelRule(version, first, MAIN, suppress=length), ours]
 
 
 def _best(protected: list[Network], routes: list[Route]) -> dict[Network, int]:

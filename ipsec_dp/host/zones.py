@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from ipsec_dp.host import INTERFACE_NAME, PROTOCOL, nft
 from ipsec_dp.host.exemptions import EXEMPT_IN, EXEMPT_OUT
 from ipsec_dp.host.guard import upper_match
+from ipsec_dp.host.kept_table import KeptTable
 from ipsec_dp.host.nft import Count, chain, named_set
 from ipsec_dp.ipsec.selectors import ANY_PROTOCOL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from ipsec_dp.ipsec.selectors import SelectorPair
 
@@ -196,20 +197,45 @@ class Zones:
 
     def __init__(self, gateway: str) -> None:
         self.gateway = gateway
-        self.table = table_name(gateway)
+        self._kept = KeptTable(table_name(gateway))
+        self._asked: tuple[Sequence[Zone], Sequence[ZoneRule], frozenset[str]] | None = None
+
+    @property
+    def table(self) -> str:
+        return self._kept.table
 
     async def apply(self, zones: Sequence[Zone], rules: Sequence[ZoneRule], tunnels: Iterable[str]) -> None:
         """Makes, replaces or (without zones) takes away the table, whoever left it, in one transaction."""
         if not zones:
             await self.remove()
             return
-        await nft.transact(render(self.gateway, zones, rules, tunnels, await nft.counts(self.table)))
+        self._asked = zones, rules, frozenset(tunnels)
+        await self._write(nft.transact)
+
+    async def is_whole(self) -> bool:
+        """Whether the kernel has the zones as they should be, or somebody is writing them just now. HostError."""
+        return self._asked is None or self._kept.turn.locked() or await self._kept.is_as_written()
+
+    async def restore(self) -> None:
+        """Makes the table as it was last asked for, whatever became of it."""
+        await self._write(self._kept.make_again)
+
+    async def _write(self, transact: Callable[[str], Awaitable[None]]) -> None:
+        async with self._kept.turn:
+            if self._asked is None:
+                return
+            self._kept.forget()
+            await transact(render(self.gateway, *self._asked, await self._kept.carried_over()))
+            await self._kept.written()
 
     async def counts(self) -> dict[str, Count]:
         """By counter: DENIED, and `counter_name` of each rule; empty without a table."""
-        return await nft.counts(self.table)
+        return await self._kept.counts()
 
     async def remove(self) -> None:
         """Takes the table away, if there is one."""
-        if self.table in await nft.tables():
-            await nft.remove(self.table)
+        async with self._kept.turn:
+            self._asked = None
+            self._kept.forget()
+            if await self._kept.is_there():
+                await nft.remove(self.table)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ipsec_dp.host import filter_listing, guard, nft, zones
+from ipsec_dp.host import filter_listing, guard, guard_table, nft, zones
 from ipsec_dp.host.guard_growth import Planner
 from ipsec_dp.host.outer import inside_networks
 from ipsec_dp.host.routes import interface_name
@@ -47,12 +47,17 @@ class LinuxGuard:
         conditions: Conditions,
     ) -> None:
         self._config, self._peers, self._netlink, self._devices, self._conditions = config, peers, netlink, devices, conditions
-        self._guard = guard.Guard(config.name, Planner().plan)
+        self._guard = guard_table.Guard(config.name, Planner().plan)
         self._zones = zones.Zones(config.name)
         self._selectors = GuardSelectors()
         self._closed: list[guard.GuardRule] | None = None  # None: more than this configuration wants
         self._wanted: list[guard.GuardRule] = []  # of the configuration that the guard was widened for
         self._next = config  # that configuration
+
+    @property
+    def tables(self) -> tuple[guard_table.Guard, zones.Zones]:
+        """What the kernel has of it, guard and zones."""
+        return self._guard, self._zones
 
     def reconfigure(self, config: Config) -> None:
         """What `narrow`, `renew` and `zone_counts` take for the present configuration; the kernel's tables stay."""

@@ -242,6 +242,16 @@ class Host(Protocol):
     async def open_guard(self) -> None:
         """Takes the guard and every route of ours away."""
 
+    @property
+    def restored(self) -> Mapping[str, int]:
+        """How often each part of what others may not touch (guard, zones, rules, routes) was gone and made again."""
+
+    async def verify(self) -> None:
+        """Compares guard, zones, rules and routes with the kernel, and makes what is missing.
+
+        They are kept from `close_guard` to `open_guard` without being asked, too. HostError: something cannot be made.
+        """
+
     async def close(self) -> None:
         """Ends all dealings with the host; the guard stays as it is."""
 

@@ -16,6 +16,7 @@ from ipsec_dp.network import remains, workers
 from ipsec_dp.network.foreign_rules import ForeignRules
 from ipsec_dp.network.guard import LinuxGuard
 from ipsec_dp.network.interfaces import LinuxInterfaces
+from ipsec_dp.network.kernel_watch import KernelWatch
 from ipsec_dp.network.outer_sockets import SocketLinks
 from ipsec_dp.network.peer_routes import KernelRoutes, PeerRoutes
 from ipsec_dp.network.reports import KernelReports
@@ -50,6 +51,8 @@ class LinuxHost:
         self.routing = LinuxRouting(config, self._ipr, self.interfaces, ForeignRules(self.conditions))
         self.flows = KernelFlows()
         self.reports = KernelReports(clock)
+        self._clock = clock
+        self._watch: KernelWatch | None = None
 
     def _ipr(self) -> AsyncIPRoute:
         if self._netlink is None:
@@ -72,6 +75,8 @@ class LinuxHost:
         if routed := await self.routing.routed():
             raise claim.RunningError(self._config.name, f"{routed[0]} leads into its tunnel")
         await self._close()
+        self._watch = KernelWatch(*self.guard.tables, self.routing.table.held, self.conditions, self._clock)
+        self._watch.open()
 
     async def close_for(self, config: Config) -> None:
         self._config = config
@@ -99,11 +104,26 @@ class LinuxHost:
     async def remains(self) -> remains.Remains:
         return await remains.find(self._config.name)
 
+    @property
+    def restored(self) -> Mapping[str, int]:
+        return {} if self._watch is None else self._watch.restored
+
+    async def verify(self) -> None:
+        if self._watch is not None:
+            await self._watch.verify()
+
     async def open_guard(self) -> None:
+        await self._end_watch()
         await self.routing.remove()
         await self.guard.remove()
 
+    async def _end_watch(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            await watch.close()
+
     async def close(self) -> None:
+        await self._end_watch()
         self._netlink = self._peers = None
         await self._open.aclose()
 
@@ -129,5 +149,7 @@ class LinuxHost:
 
     async def renew(self) -> None:
         self.peers.forget()
+        if self._watch is not None:
+            await self._watch.look()
         await self.guard.renew()
         await self.routing.renew()

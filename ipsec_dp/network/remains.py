@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ipsec_dp.host import PROTOCOL, HostError, claim, guard, nft, zones
+from ipsec_dp.host import PROTOCOL, HostError, claim, guard, guard_table, nft, zones
 from ipsec_dp.host.bulk import FAMILIES
 from ipsec_dp.host.bypass import OWNER, BypassRules
 from ipsec_dp.host.netlink import dump, open_netlink
@@ -80,7 +80,7 @@ def advice(gateway: str) -> str:
 async def find(gateway: str) -> Remains:
     """What there is of a gateway in the network namespace of the calling thread. Raises HostError for what is not nftables."""
     async with open_netlink() as ipr:
-        routes, base = RouteTable(ipr, gateway), table_base(gateway)
+        routes, base = RouteTable(gateway), table_base(gateway)
         unreachable, routed, rules = await routes.unreachable(), await routes.routed(), 0
         for family in FAMILIES.values():
             rows = await dump(ipr.rule, "dump", family=family)
@@ -99,11 +99,11 @@ async def find(gateway: str) -> Remains:
 
 async def remove(gateway: str) -> None:
     """Takes all of it away: routes and rules first, the guard last. Raises HostError."""
+    await RouteTable(gateway).remove()
     async with open_netlink() as ipr:
-        await RouteTable(ipr, gateway).remove()
         await BypassRules(ipr, gateway).remove()
     await zones.Zones(gateway).remove()
-    await guard.Guard(gateway).remove()
+    await guard_table.Guard(gateway).remove()
 
 
 async def dead(candidates: Iterable[str] = ()) -> list[Remains]:

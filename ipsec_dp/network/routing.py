@@ -45,7 +45,7 @@ class LinuxRouting:
         """`foreign`: what looks at the rules of others whenever routes are made."""
         self._config, self._netlink, self._interfaces, self._foreign = config, netlink, interfaces, foreign
         self.notes: list[str] = []
-        self._kept: routes.RouteTable | None = None
+        self.table = routes.RouteTable(config.name)  # one, so that `change` knows what it left
         self._turn = asyncio.Lock()
         self._withdrawn: frozenset[str] = frozenset()  # interfaces that get no routes if others have them, see `withdraw`
         self._open = False  # routes lead into the interfaces
@@ -54,11 +54,8 @@ class LinuxRouting:
 
     @property
     def _table(self) -> routes.RouteTable:
-        """Kept, so that `change` knows what it left."""
-        if self._kept is None:
-            self._kept = routes.RouteTable(self._netlink(), self._config.name)
-        self._kept.tunnels = frozenset(self._interfaces.indices.values())
-        return self._kept
+        self.table.tunnels = frozenset(self._interfaces.indices.values())
+        return self.table
 
     @property
     def _bypass(self) -> bypass.BypassRules:

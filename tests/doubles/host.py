@@ -428,6 +428,7 @@ class MemoryHost:
         self.reports = MemoryReports(self.note)
         self.flows = MemoryFlows(self.note)
         self.conditions = Conditions(clock)
+        self.restored = {"guard": 0, "zones": 0, "rules": 0, "routes": 0}
         self._clock = clock
         self._network = Network() if network is None else network
         self._network.hosts.append(self)
@@ -474,6 +475,9 @@ class MemoryHost:
 
     async def apply_mtus(self, mtus: Mapping[str, int]) -> None:
         self.interfaces.mtus = dict(mtus)
+
+    async def verify(self) -> None:
+        self.note("host verified")
 
     async def renew(self) -> None:
         self.note("host renewed")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 from ipsec_dp.host import HostError
 from ipsec_dp.host.bypass import BypassRules
-from ipsec_dp.host.guard import Guard
+from ipsec_dp.host.guard_table import Guard
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.routes import RouteTable
 from ipsec_dp.host.tun import Tun, configure, make
@@ -151,8 +151,8 @@ def open_guard(namespace: Namespace, gateway: str) -> None:
     """Takes away what a killed or closed gateway of this name left: guard, zones, routes and rules."""
 
     async def remove() -> None:
+        await RouteTable(gateway).remove()
         async with open_netlink() as ipr:
-            await RouteTable(ipr, gateway).remove()
             await BypassRules(ipr, gateway).remove()
         await Zones(gateway).remove()
         await Guard(gateway).remove()

@@ -200,10 +200,12 @@ def test_a_device_that_took_the_name_while_ours_was_gone_is_not_exempt(sites, pa
         assert left_by(sites, tmp_path / "going-on") == set()
         assert came_by(sites, tmp_path / "in") == set()
         ping(sites.host_a, FURTHER_B)  # the other tunnel goes on
+        pair.a.process.send_signal(19)  # or it makes the guard again
         sites.gw_a.run("nft", "delete", "table", "inet", "ipsec_dp_gwA")  # the control
         assert left_by(sites, tmp_path / "control") == EVERY_KIND
         assert came_by(sites, tmp_path / "control-in") == {4, 6}
     finally:
+        pair.a.process.send_signal(18)
         sites.gw_a.ip("link delete ipsec0")
         foreign_is_gone(sites)
     until(lambda: is_as_it_was(sites), "the interface of ours, once the name is free")

@@ -18,8 +18,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from ipsec_dp.host import sockets
-from ipsec_dp.host.guard import Guard, GuardRule
-from ipsec_dp.host.netlink import open_netlink
+from ipsec_dp.host.guard import GuardRule
+from ipsec_dp.host.guard_table import Guard
 from ipsec_dp.host.routes import Route, RouteTable
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import SelectorPair
@@ -37,7 +37,7 @@ STAGES = ("guard", "unreachable", "interface", "routes")
 START = """
 import asyncio, os, signal, sys
 from ipsec_dp.host import tun
-from ipsec_dp.host.guard import Guard
+from ipsec_dp.host.guard_table import Guard
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.routes import Route, RouteTable
 from tests.netns.test_fail_closed import PREFIXES, SELECTORS
@@ -49,9 +49,9 @@ def stage(name):
 async def main():
     await Guard("test").apply(SELECTORS, [])
     stage("guard")
+    routes = RouteTable("test")
+    await routes.apply(PREFIXES, [])
     async with open_netlink() as ipr:
-        routes = RouteTable(ipr, "test")
-        await routes.apply(PREFIXES, [])
         stage("unreachable")
         made = tun.make("ipsec0", vnet_header=False)
         await tun.configure(ipr, made, [], 1400)
@@ -84,11 +84,7 @@ def test_killed_at_any_moment_of_the_start_and_started_again(sites, tmp_path, st
 
 
 def applied(gateway, protected, routes):
-    async def apply():
-        async with open_netlink() as ipr:
-            return await RouteTable(ipr, "test").apply(protected, routes)
-
-    return harness.run(gateway, apply)
+    return harness.run(gateway, lambda: RouteTable("test").apply(protected, routes))
 
 
 @pytest.fixture

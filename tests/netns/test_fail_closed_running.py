@@ -7,6 +7,7 @@ The start, its failures, kill -9 and keep_closed are in test_gateway_fail_closed
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 
@@ -106,11 +107,12 @@ def test_renegotiation(sites, negotiated, streaming, tmp_path):
 
 @pytest.mark.parametrize("part", ["guard", "routes"])
 def test_each_part_holds_alone_when_the_routes_into_the_tunnel_are_withdrawn(sites, pair, streaming, tmp_path, part):
-    """By somebody with `ip route`, who takes the other part away as well."""
+    """By somebody with `ip route`, who takes the other part away as well, of a gateway that stands still and restores neither."""
     assert leaks_without_us(sites, tmp_path)
     pair.start()
     with watched(sites, tmp_path) as crossed:
         flows(pair.a)
+        pair.a.process.send_signal(signal.SIGSTOP)
         since = time.time_ns()
         if part == "guard":
             for version in "46":
@@ -149,10 +151,10 @@ import sys
 from pathlib import Path
 from ipsec_dp.gateway import daemon
 from ipsec_dp.config import load
-from ipsec_dp.host import HostError, guard
+from ipsec_dp.host import HostError, guard_table
 async def refused(self):
     raise HostError("nft -f -: the kernel refuses")
-guard.Guard.remove = refused
+guard_table.Guard.remove = refused
 sys.exit(daemon.run(load(Path(sys.argv[1])), Path(sys.argv[3])))
 """
 

@@ -19,7 +19,8 @@ from functools import partial
 import pytest
 
 from ipsec_dp.host import MARK, HostError
-from ipsec_dp.host.guard import Guard, GuardRule, leftovers, separate
+from ipsec_dp.host.guard import GuardRule, separate
+from ipsec_dp.host.guard_table import Guard, leftovers
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import Range, SelectorPair
 from ipsec_dp.rig import netns
@@ -37,15 +38,17 @@ NETS = [(R(local), R(remote)) for local, remote in zip(netns.SITE_A_NETS, netns.
 A_TO_B = [guarded(local, remote) for local, remote in NETS]
 INSIDE = [local for local, _ in NETS]
 EVERYTHING = separate([guarded(R("0.0.0.0/0"), R("0.0.0.0/0")), guarded(R("::/0"), R("::/0"))], INSIDE)
+
 GUARD = Guard("test")
 
 
 @pytest.fixture
 def guard(sites):
     """Applies a guard on gwA."""
+    made = Guard("test")
 
     def apply(selectors, tunnels=()):
-        harness.run(sites.gw_a, lambda: GUARD.apply(selectors, tunnels))
+        harness.run(sites.gw_a, lambda: made.apply(selectors, tunnels))
 
     return apply
 

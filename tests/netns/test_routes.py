@@ -38,11 +38,7 @@ class Gateway:
         self.tun = harness.tun(namespace, "ipsec0")
 
     def with_table(self, work, name="test"):
-        async def opened():
-            async with open_netlink() as ipr:
-                return await work(RouteTable(ipr, name))
-
-        return harness.run(self.namespace, opened)
+        return harness.run(self.namespace, lambda: work(RouteTable(name)))
 
     def apply(self, protected, prefixes, *, name="test", **settings):
         routes = [Route(prefix, self.tun.index, **settings) for prefix in prefixes]
@@ -251,7 +247,7 @@ async def main():
     prefixes = [ip_network(net) for net in {(*netns.SITE_B_NETS, "10.77.0.0/20")}]
     async with open_netlink() as ipr:
         await tun.configure(ipr, made, [], 1400)
-        await RouteTable(ipr, "test").apply(prefixes, [Route(prefix, made.index) for prefix in prefixes])
+    await RouteTable("test").apply(prefixes, [Route(prefix, made.index) for prefix in prefixes])
     os.kill(os.getpid(), signal.SIGKILL)
 
 asyncio.run(main())

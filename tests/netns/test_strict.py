@@ -8,6 +8,8 @@ The route is what a DHCP server on `second` hands out (RFC 3442). Only gwA has a
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from ipsec_dp.rig import capture, netns
@@ -85,6 +87,8 @@ def test_nor_does_a_leased_address_with_a_wide_network_narrow_it(sites, second, 
         told(gateway, f"{NET_B} is reached through second")
         sites.gw_a.ip("neigh add 10.2.0.2 lladdr 02:00:00:00:00:02 dev second")
         assert left(sites, tmp_path / "leased") == set()
+        gateway.process.send_signal(signal.SIGSTOP)  # or it makes the guard again
         sites.gw_a.run("nft", "delete", "table", "inet", "ipsec_dp_gwA")  # the control
         assert left(sites, tmp_path / "control") == {"udp4", "tcp4"}
+        gateway.process.send_signal(signal.SIGCONT)
     assert gateway.terminate() == 0

@@ -239,8 +239,20 @@ def test_denied_arrives_nowhere_and_the_same_packets_arrive_without_zones(sites,
     pair.start()
     assert asked("zones") == 0
     assert (zone_status(pair.a)["denied"], zone_status(pair.a)["rules"][3]["packets"]) == (1, 1)
-    sites.gw_a.run("nft", "delete", "table", "inet", TABLE)
+    pair.a.config.write_text(pair.a.config.read_text().partition("[[zone]]")[0])
+    pair.a.ask("reload")
     assert asked("control") == 2
+
+
+def test_zones_that_somebody_deletes_are_there_again_and_it_is_told(sites, pair):
+    pair.start()
+    harness.send_udp(sites.host_b, (netns.HOST_A[0], 7008))
+    denied = until(lambda: zone_status(pair.a)["denied"], "a packet that is denied")
+    sites.gw_a.run("nft", "delete", "table", "inet", TABLE)
+    until(lambda: pair.a.status()["restored"]["zones"] == 1, "the zones made again")
+    assert f"WARNING the zones (nftables table inet {TABLE}): was deleted by nft, and made again at once" in pair.a.text()
+    harness.send_udp(sites.host_b, (netns.HOST_A[0], 7008))
+    until(lambda: zone_status(pair.a)["denied"] == denied + 1, "the next one, counted on")
 
 
 def test_a_denied_packet_is_logged_with_the_rule(sites, pair):
@@ -275,9 +287,10 @@ def test_a_start_without_zones_takes_away_those_of_a_killed_one(sites, pair, tmp
     ping(sites.host_b, netns.HOST_A[0])
 
 
-def test_a_rule_taken_away_ends_the_flow_that_it_allowed(sites, pair, tmp_path):
-    """As a reload does it; what both configurations allow goes on."""
+def test_a_rule_taken_away_ends_the_flow_that_it_allowed(sites, pair):
+    """What both configurations allow goes on."""
     pair.start()
+    text = pair.a.config.read_text()
     b = netns.HOST_B[0]
     with sites.host_b.call(lambda: bound((b, 7000))) as there, sites.host_a.call(lambda: bound(("", 0))) as here:
 
@@ -292,10 +305,12 @@ def test_a_rule_taken_away_ends_the_flow_that_it_allowed(sites, pair, tmp_path):
         there.sendto(b"answer", peer)
         assert here.recv(100) == b"answer", "now the kernel calls it established"
         without = [table for table in A_ASKS if "udp" not in table or "deny" in table]
-        applied(sites.gw_a, configured(tmp_path, *without))
+        pair.a.config.write_text(text.removesuffix("".join(A_ASKS)) + "".join(without))
+        pair.a.ask("reload")
         assert question() is None
         ping(sites.host_a, b)
-        applied(sites.gw_a, configured(tmp_path, *A_ASKS))
+        pair.a.config.write_text(text)
+        pair.a.ask("reload")
         until(question, "the flow again")
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from ipsec_dp.host import guard, nft, zones
+from ipsec_dp.host import guard_table, nft, zones
 from ipsec_dp.host.guard import Device
 from ipsec_dp.host.outer import InsideNetwork
 from ipsec_dp.ipsec.addresses import AddressRange
@@ -95,7 +95,7 @@ def made(tmp_path, monkeypatch):
         return {2}
 
     peers: Any = SimpleNamespace(outer_interfaces=outer_interfaces)
-    monkeypatch.setattr(guard, "Guard", Table)
+    monkeypatch.setattr(guard_table, "Guard", Table)
     monkeypatch.setattr(zones, "Zones", Zones)
     monkeypatch.setattr(network_guard, "inside_networks", networks)
 

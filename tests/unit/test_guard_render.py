@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipsec_dp.host.guard import GuardRule, narrow, plan, render_change, separate, table_name, widen
+from ipsec_dp.host.guard import CLOSING_RANGES, GuardRule, narrow, plan, render_change, render_closing, separate, table_name, widen
 from ipsec_dp.host.guard import render as render_plan
 from ipsec_dp.host.nft import Count
 from ipsec_dp.ipsec.addresses import AddressRange
@@ -229,3 +229,29 @@ def test_narrow_cuts_only_selectors_for_everything():
         guarded(ALL6, R("fd00:2::/64")),
     ]
     assert narrow([everything], []) == []
+
+
+# ---- the small table that closes first ------------------------------------------------------------------------------------------
+
+
+def test_a_large_guard_is_closed_first_by_merged_ranges_and_what_bypasses_passes():
+    near, far = AddressRange.of("10.1.0.0/24"), [AddressRange.of(f"10.2.{number}.0/25") for number in range(250)]
+    passed = GuardRule(SelectorPair(near, AddressRange.of("10.2.1.7")), bypass=True)
+    wanted = plan([passed, *(GuardRule(SelectorPair(near, remote)) for remote in far)], [(7, "ipsec0")])
+    text = render_closing("gw", wanted)
+    assert text.startswith("add table inet ipsec_dp-closing_gw\ndelete table inet ipsec_dp-closing_gw\n")
+    assert "ip saddr 10.1.0.0-10.1.0.255 ip daddr 10.2.1.7 accept" in text
+    assert "ip saddr @local4 ip daddr @remote4 counter name cleartext_out4 drop" in text
+    assert "ip daddr @local4 ip saddr @remote4 counter name cleartext_in4 drop" in text
+    assert "oif . oifname @tunnels accept" in text
+    assert "@remote6" not in text
+
+
+def test_very_many_ranges_become_fewer_that_hold_them_all():
+    near = AddressRange.of("10.1.0.0/24")
+    far = [AddressRange.of(f"{20 + (number >> 15)}.{number >> 7 & 255}.{2 * number & 255}.0/24") for number in range(3000)]
+    text = render_closing("gw", plan([GuardRule(SelectorPair(near, remote)) for remote in far], [(7, "ipsec0")]))
+    line = next(line for line in text.splitlines() if "set remote4" in line)
+    ranges = [AddressRange.of(each.strip()) for each in line.partition("elements = {")[2].partition("}")[0].split(",")]
+    assert len(ranges) <= CLOSING_RANGES
+    assert all(any(each.covers(one) for each in ranges) for one in far)

@@ -191,6 +191,7 @@ def test_a_reload_holds_both_configurations_closed_until_routes_and_services_are
 
     _, calls = asyncio.run(life())
     order = [
+        "host verified",
         "guard widened",
         "interfaces reconfigured",
         "interface ipsec1 made",
@@ -199,6 +200,7 @@ def test_a_reload_holds_both_configurations_closed_until_routes_and_services_are
         "routes known",
         "connections listed",
         "guard settled",
+        "host verified",
         "interface ipsec0 removed",
     ]
     assert calls == order

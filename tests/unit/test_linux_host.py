@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +34,27 @@ class Part:
         return lambda *_: self._do(what)
 
 
+class Watch:
+    """What keeps the kernel's state."""
+
+    restored = {"guard": 3}  # noqa: RUF012 - nobody writes to it
+
+    def __init__(self, calls: list[str]) -> None:
+        self._calls = calls
+
+    def open(self) -> None:
+        self._calls.append("watch open")
+
+    async def close(self) -> None:
+        self._calls.append("watch closed")
+
+    async def look(self) -> None:
+        self._calls.append("watch looks")
+
+    async def verify(self) -> None:
+        self._calls.append("watch verifies")
+
+
 @pytest.fixture
 def host(tmp_path, monkeypatch):
     @asynccontextmanager
@@ -44,9 +66,11 @@ def host(tmp_path, monkeypatch):
     calls: list[str] = []
     monkeypatch.setattr(linux_host, "open_netlink", netlink)
     monkeypatch.setattr(claim, "take", lambda _: claim.Claim(None))
+    monkeypatch.setattr(linux_host, "KernelWatch", lambda *_: Watch(calls))
     made: Any = LinuxHost(configured(tmp_path, tunnel()), FakeClock())
     made.calls = calls
     made.guard, made.routing, made.interfaces = (Part(name, calls) for name in ("guard", "routing", "interfaces"))
+    made.guard.tables, made.routing.table = (), SimpleNamespace(held=None)
     return made
 
 
@@ -55,7 +79,7 @@ CLOSED = ["guard narrow", "guard apply_zones", "routing apply_bypass", "routing 
 
 def test_the_guard_is_closed_before_routes_say_unreachable(host):
     asyncio.run(host.close_guard())
-    assert host.calls == ["netlink open", "routing routed", *CLOSED]
+    assert host.calls == ["netlink open", "routing routed", *CLOSED, "watch open"]
 
 
 def test_a_gateway_of_this_name_that_runs_here_is_left_alone(host):
@@ -89,6 +113,21 @@ def test_the_guard_is_the_last_to_go(host):
     assert host.calls == ["routing remove", "guard remove"]
 
 
+def test_what_is_made_is_kept_until_it_is_taken_away(host):
+    async def life() -> None:
+        assert host.restored == {}
+        await host.verify()
+        await host.close_guard()
+        assert host.restored == {"guard": 3}
+        host.calls.clear()
+        await host.verify()
+        await host.open_guard()
+        await host.close()
+
+    asyncio.run(life())
+    assert host.calls == ["watch verifies", "watch closed", "routing remove", "guard remove", "netlink closed"]
+
+
 def test_the_peers_are_reached_while_netlink_is_open(host):
     async def life() -> None:
         with pytest.raises(HostError, match="rtnetlink is not open"):
@@ -114,6 +153,6 @@ def test_a_changed_host_is_asked_anew_before_guard_and_routes_are(host, monkeypa
         monkeypatch.setattr(host.peers, "forget", lambda: host.calls.append("peers forget"))
         host.calls.clear()
         await host.renew()
-        assert host.calls == ["peers forget", "guard renew", "routing renew"]
+        assert host.calls == ["peers forget", "watch looks", "guard renew", "routing renew"]
 
     asyncio.run(life())

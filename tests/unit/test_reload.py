@@ -142,6 +142,7 @@ def test_the_guard_is_closed_for_both_first_and_for_the_new_one_last(site):
     site.reload(WITHOUT_BY_HAND + MORE)
     assert site.names == [
         "sad.reclaim",
+        "host verified",
         "guard widened",
         "interfaces reconfigured",
         "plane.attach_memory_tun",
@@ -157,6 +158,7 @@ def test_the_guard_is_closed_for_both_first_and_for_the_new_one_last(site):
         "routes known",
         "services.apply",
         "guard settled",
+        "host verified",
         "plane.detach_tun",
         "interface ipsec0 removed",
         "plane.take_acquire",
@@ -286,7 +288,7 @@ def test_afterwards_the_guard_stays_closed_for_both_and_the_next_one_completes_i
     result = site.reload(TEXT + MORE)
     assert (result.added, result.kept) == ((), 4)
     assert site.asked("routes applied", "routes known") == ["routes applied"], "what the broken one left is not known"
-    assert site.names[-1] == "guard settled"
+    assert site.names[-2:] == ["guard settled", "host verified"]
 
     site.calls.clear()
     site.reload(TEXT + MORE)
@@ -332,7 +334,7 @@ def test_going_back_takes_away_what_came_and_brings_back_what_went(site):
     assert [tunnel.name for tunnel in tunnels] == ["up"]
     assert peers == {"up": "the peer of up"}, "with the secret that it had"
     assert effects == {"more": Effect.RESTART}
-    assert site.names[:2] == ["sad.reclaim", "guard widened"]
+    assert site.names[:3] == ["sad.reclaim", "host verified", "guard widened"]
     assert "guard settled" in site.names
 
 

@@ -15,7 +15,6 @@ DIRECTORIES = ("ipsec_dp", "native", "tests", "benchmarks")
 LINES, METHODS, ATTRIBUTES = 400, 25, 18
 
 LONG = {
-    "ipsec_dp/host/guard.py": "one table: what it holds, its text, and how it is changed without a gap",
     "ipsec_dp/ike/manager.py": "a method for each call of IkeCore, and what sessions ask of those around them",
     "ipsec_dp/keying/ike_driver.py": "a method for each action of the core, each event and each verb",
     "native/dp.h": "all that Python calls: cffi reads it whole",
@@ -24,7 +23,6 @@ LONG = {
     "tests/native/test_coalesce.c": "which packets of a burst become one, case by case",
     "tests/native/test_handover.c": "what one worker hands to another, case by case",
     "tests/netns/test_reload.py": "what each kind of changed key does to a gateway that carries packets",
-    "tests/netns/test_routes.py": "the ways in which routes of a gateway and of its host come and go",
     "tests/unit/test_config.py": "the rules of the configuration, in the order of its tables",
     "tests/unit/test_dataplane.py": "the interface of the data plane, call by call",
     "tests/unit/test_offloads.py": "what is merged and cut on the way in and on the way out, which are looked at side by side",

@@ -54,6 +54,7 @@ class MemoryHost:
     def __init__(self):
         self.guard = self.routing = self
         self.conditions = Conditions(FakeClock())
+        self.restored = {"guard": 2, "routes": 0}
 
     async def counts(self):
         return {"out": 3, "in": 0}

@@ -80,6 +80,7 @@ def test_a_private_name_is_found(line, found):
 # File and argument of a sleep -> why time has to pass there, and nothing can be waited for.
 SLEEPS = {
     ("tests/netns/test_idle.py", "WATCHED_S"): "the time in which processor time is measured",
+    ("tests/netns/test_kept_many.py", "WATCHED_S"): "the time in which processor time is measured",
     ("tests/netns/test_ike_bars.py", "SETTLED_SECONDS"): "memory is measured when what a start leaves behind is over",
     ("tests/netns/test_ike_nat.py", "KEEPALIVE_SECONDS"): "silence, in which a keepalive is due",
     ("tests/netns/test_many_tunnels.py", "QUIET_S"): "the time in which the answers' delays are measured",

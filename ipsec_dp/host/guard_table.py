@@ -1,0 +1,155 @@
+"""The guard in the kernel: made, changed and made again in transactions of nft; `guard` says what it holds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ipsec_dp.host import HostError, nft
+from ipsec_dp.host.guard import TABLE_PREFIX, plan, render, render_change, render_closing, stand_in_name, table_name, widen
+from ipsec_dp.host.kept_table import KeptTable
+from ipsec_dp.host.nft import Count
+from ipsec_dp.host.nft_state import NftState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from ipsec_dp.host.guard import Device, GuardRule, Plan
+
+log = logging.getLogger("ipsec_dp")
+
+
+async def leftovers() -> list[str]:
+    """The names of all guard tables that there are, of running gateways too."""
+    return sorted(name for name in await nft.tables() if name.startswith(TABLE_PREFIX))
+
+
+class Guard:
+    """The guard of one gateway in the network namespace of the calling thread. HostError when nft is missing or refuses."""
+
+    def __init__(self, gateway: str, planned: Callable[[Sequence[GuardRule], Iterable[Device]], Plan] = plan) -> None:
+        """`planned` is `plan`, or a shorter way to the same."""
+        self.gateway = gateway
+        self._planned = planned
+        self._kept = KeptTable(table_name(gateway))
+        self._stand_in = stand_in_name(gateway)
+        self._asked: Plan | None = None  # what it is to be, whether nft made it or not
+        self._closing_text = ""  # what closes first when a large guard is gone
+        self._now: Plan | None = None  # what we know the kernel has
+        self._then: Plan | None = None  # what it was widened for
+
+    @property
+    def table(self) -> str:
+        return self._kept.table
+
+    async def exists(self) -> bool:
+        return self.table in await nft.tables()
+
+    async def apply(self, selectors: Sequence[GuardRule], tunnels: Iterable[Device]) -> None:
+        """Makes the guard, also from one that a killed process left: there is no moment without what both hold back."""
+        devices = frozenset(tunnels)
+        await self.widen(selectors, devices)
+        await self.settle(devices)
+
+    async def widen(self, selectors: Sequence[GuardRule], tunnels: Iterable[Device]) -> None:
+        """Keeps closed what it does and what these say, until `settle` (then only what these say) or `apply`."""
+        self._then = then = await asyncio.to_thread(self._planned, selectors, tunnels)
+        await self._become(then if self._asked is None else widen(self._asked, then))
+
+    async def settle(self, tunnels: Iterable[Device]) -> None:
+        """What it was widened for, alone."""
+        if self._then is None:
+            return
+        wanted = replace(self._then, tunnels=frozenset(tunnels))
+        if wanted != self._now:
+            await self._become(wanted)
+
+    async def exempt(self, tunnels: Iterable[Device]) -> None:
+        """These are our interfaces now; nothing else changes. Nothing is done before the guard is made."""
+        devices = frozenset(tunnels)
+        if self._asked is not None and self._asked.tunnels != devices:
+            await self._become(replace(self._asked, tunnels=devices))
+
+    async def _become(self, wanted: Plan) -> None:
+        self._asked = wanted
+        if wanted.large:
+            self._closing_text = await asyncio.to_thread(render_closing, self.gateway, wanted)
+        async with self._kept.turn:
+            now, self._now = self._now, None
+            self._kept.forget()
+            if now is None or not await self._change(await asyncio.to_thread(render_change, self.gateway, now, wanted)):
+                await self._make(wanted)
+            self._now = wanted
+            await self._kept.written()
+
+    async def _make(self, wanted: Plan) -> None:
+        """A new table. Where there is one, a second keeps its place closed: the sets of a table are not seen until a moment after
+        the one that it replaces is gone (see `render_change`)."""
+        if await self._kept.is_there():
+            await nft.transact(await asyncio.to_thread(render, self.gateway, wanted, table=self._stand_in))
+        await self._replace(wanted, nft.transact)
+
+    async def _change(self, transactions: Iterable[str]) -> bool:
+        """False: the table is not what we left, so that it has to be made anew."""
+        try:
+            for text in transactions:
+                await nft.transact(text)
+        except HostError as error:
+            log.warning("the guard is made anew: %s", error)
+            return False
+        return True
+
+    async def _replace(self, wanted: Plan, transact: Callable[[str], Awaitable[None]]) -> None:
+        counts = await self._kept.carried_over()
+        with NftState() as state:
+            second, further = await state.exists(self._stand_in), await state.counts(self._stand_in)
+        for name, count in further.items():
+            before = counts.get(name, Count())
+            counts[name] = Count(before.packets + count.packets, before.octets + count.octets)
+        await transact(await asyncio.to_thread(render, self.gateway, wanted, counts))
+        if second:  # not in the same transaction, see `render_change`
+            await transact(f"delete table inet {self._stand_in}\n")
+
+    async def is_whole(self) -> bool:
+        """Whether the kernel has the guard as it should be, or somebody is writing it just now. HostError."""
+        return self._asked is None or self._kept.turn.locked() or await self._kept.is_as_written()
+
+    async def restore(self) -> None:
+        """Makes the guard as it should be, whatever became of it. What is large is closed first by a small table.
+
+        HostError when nft refuses or hangs, and while somebody else writes the guard; then it is closed by that table.
+        """
+        if self._asked is None:
+            return
+        busy = self._kept.turn.locked()
+        if self._asked.large or busy:
+            await self._close_quickly(self._asked)
+        if busy:
+            raise HostError("a change of it is under way")
+        async with self._kept.turn:
+            self._now = None
+            self._kept.forget()
+            await self._replace(wanted := self._asked, self._kept.make_again)
+            self._now = wanted
+            await self._kept.written()
+
+    async def _close_quickly(self, wanted: Plan) -> None:
+        with NftState() as state:
+            if await state.exists(self._stand_in):
+                return
+        await self._kept.make_again(self._closing_text if wanted.large else render_closing(self.gateway, wanted))
+
+    async def counts(self) -> dict[str, Count]:
+        """What was dropped since the guard was first made, by COUNTERS; empty without a guard."""
+        return await self._kept.counts()
+
+    async def remove(self) -> None:
+        """Takes the guard away, if there is one."""
+        self._asked = self._now = self._then = None
+        async with self._kept.turn:
+            self._kept.forget()
+            await nft.transact(
+                "".join(f"add table inet {name}\ndelete table inet {name}\n" for name in (self.table, self._stand_in))
+            )

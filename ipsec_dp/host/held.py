@@ -1,0 +1,88 @@
+"""The routes and rules that a gateway has made and nobody else may take away: compared with the kernel, and made again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from ipsec_dp.host import PROTOCOL, HostError, rules
+from ipsec_dp.host.bulk import FAMILIES, Bulk, KernelRoute, digest, table_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ipsec_dp.host.rules import KernelRule
+    from ipsec_dp.ipsec.addresses import Network
+
+Place = tuple[int, "Network", int]
+Kind = Literal["rules", "routes"]
+
+
+def place(route: KernelRoute) -> Place:
+    """What the kernel allows one route for."""
+    return route.table, route.prefix, route.metric
+
+
+class Held:
+    """Of one gateway in the network namespace of the calling thread. What makes and removes them keeps `routes` and `rules`."""
+
+    def __init__(self) -> None:
+        self.routes: dict[Place, KernelRoute] = {}
+        self.rules: frozenset[KernelRule] = frozenset()
+        self._digests: dict[Kind, bytes | None] = {}  # of what the kernel showed when it was compared last
+
+    async def present_rules(self) -> dict[KernelRule, int]:
+        """All rules that the kernel has, anybody's, with their protocols. HostError."""
+        with Bulk() as bulk:
+            return {rule: protocol for version in FAMILIES for rule, protocol in await rules.present(bulk, version)}
+
+    async def restore_rules(self) -> int:
+        """Makes all that are held, where they are not there; how many were not. HostError."""
+        missing = sorted(self.rules - (await self.present_rules()).keys())
+        with Bulk() as bulk:
+            await rules.add(bulk, [rule for rule in missing if rule in self.rules], PROTOCOL)
+        return len(missing)
+
+    async def missing_routes(self) -> list[KernelRoute]:
+        """Of those that are held, what the kernel does not have as it should be. HostError."""
+        held = self.routes
+        with Bulk() as bulk:
+            found = {place(row): row for version, table in self._tables() for row in await bulk.routes(version, table=table)}
+        return await asyncio.to_thread(lambda: [route for at, route in held.items() if found.get(at) != route])
+
+    async def restore_routes(self, routes: Iterable[KernelRoute]) -> int:
+        """Makes those of them that are held, `unreachable` ones first; how many it made.
+
+        One into an interface that is down or gone is left to whoever brings that up. HostError for the others.
+        """
+        mine = [self.routes[at] for at in dict.fromkeys(map(place, routes)) if at in self.routes]
+        closing = [route for route in mine if not route.interface]
+        made = len(closing)
+        with Bulk() as bulk:
+            await bulk.replace(closing)
+            for route in (each for each in mine if each.interface):
+                with contextlib.suppress(HostError):
+                    await bulk.replace([route])
+                    made += 1
+        return made
+
+    async def unchanged(self, kind: Kind) -> bool:
+        """Whether the kernel has just what it had at the last call of `compared`; cheap, and False without one. HostError."""
+        known = self._digests.get(kind)
+        return known is not None and await digest(self._requests(kind)) == known
+
+    async def compared(self, *kinds: Kind) -> None:
+        """What is held is known to be there: `unchanged` takes the kernel's tables as they are from now on. HostError."""
+        for kind in kinds:
+            self._digests[kind] = await digest(self._requests(kind))
+
+    def _requests(self, kind: Kind) -> list[Callable[[int], bytes]]:
+        if kind == "rules":
+            return [partial(rules.dump_request, version) for version in FAMILIES]
+        return [partial(table_request, version, table) for version, table in self._tables()]
+
+    def _tables(self) -> list[tuple[int, int]]:
+        """IP version and table of the routes."""
+        return sorted({(rule.version, rule.table) for rule in self.rules if rule.suppress is None})

@@ -1,0 +1,171 @@
+"""What the kernel has of one nftables table, asked by nfnetlink itself: cheap enough to be asked again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, Self
+
+from ipsec_dp.host import HostError
+from ipsec_dp.host.bulk import (
+    ANSWER_SECONDS,
+    DUMP,
+    DUMP_ATTEMPTS,
+    DUMP_INTR,
+    HEADER,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    READ_OCTETS,
+    REQUEST,
+    attribute,
+    attributes,
+    messages,
+)
+from ipsec_dp.host.nft import Count
+from ipsec_dp.host.nft_reports import GENMSG, INET, NETLINK_NETFILTER, SUBSYSTEM
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from types import TracebackType
+
+# <linux/netfilter/nf_tables.h>
+GETTABLE, GETCHAIN, GETRULE, GETSET, GETSETELEM, GETGEN, GETOBJ = 1, 4, 7, 10, 13, 16, 19
+NAME_OF_TABLE, NAME_OF_SET, FLAGS_OF_SET = 1, 2, 3  # attributes; every message about a table begins with the first
+OBJECT_NAME, OBJECT_DATA, COUNTER_OCTETS, COUNTER_PACKETS, GENERATION = 2, 4, 1, 2, 1
+ANONYMOUS = 1  # a set that belongs to its rule, and never changes
+DIGEST_OCTETS = 16
+
+
+class _ChangedError(Exception):
+    """The tables changed while they were read."""
+
+
+class NftState:
+    """A nfnetlink socket in the network namespace of the calling thread, for `with`. Every method may raise HostError."""
+
+    def __init__(self) -> None:
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+            self._socket.bind((0, 0))
+            self._socket.settimeout(ANSWER_SECONDS)
+        except OSError as error:
+            raise HostError(f"nfnetlink: {error.strerror or error}") from error
+        self._sequence = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._socket.close()
+
+    async def generation(self) -> int:
+        """The number of the rule set, which every transaction of anybody changes."""
+        found = b""
+        async for data, at, end in self._answers(GETGEN, REQUEST, b"", family=0):
+            found = dict(attributes(data, at + GENMSG.size, end)).get(GENERATION, b"")
+        return int.from_bytes(found, "big")
+
+    async def exists(self, table: str) -> bool:
+        """Whether there is a table of this name in the family inet."""
+        name = attribute(NAME_OF_TABLE, table.encode() + b"\0")
+        return bool([at async for _, at, _ in self._answers(GETTABLE, REQUEST, name)])
+
+    async def digest(self, table: str) -> bytes | None:
+        """A hash of all that a table of the family inet holds but for what counters count; None: there is no such table.
+
+        The same rules made anew have another: the kernel numbers them on.
+        """
+        for _ in range(DUMP_ATTEMPTS):
+            try:
+                return await self._digest(table.encode() + b"\0")
+            except _ChangedError:
+                continue
+        raise HostError("the nftables change faster than they can be read")
+
+    async def _digest(self, table: bytes) -> bytes | None:
+        made, name = hashlib.blake2b(digest_size=DIGEST_OCTETS), attribute(NAME_OF_TABLE, table)
+        there = False
+        async for data, at, end in self._answers(GETTABLE, REQUEST, name):
+            made.update(data[at + GENMSG.size : end])
+            there = True
+        if not there:
+            return None
+        sets: list[bytes] = []
+        for kind in (GETCHAIN, GETRULE, GETSET):
+            async for data, at, end in self._answers(kind, REQUEST | DUMP, b"" if kind == GETCHAIN else name):
+                if not data.startswith(name, at + GENMSG.size):
+                    continue  # of another table: not every kernel picks chains by table
+                made.update(data[at + GENMSG.size : end])
+                if kind == GETSET and (named := _named_set(data, at, end)) is not None:
+                    sets.append(named)
+        for each in sets:
+            async for data, at, end in self._answers(GETSETELEM, REQUEST | DUMP, name + attribute(NAME_OF_SET, each)):
+                made.update(data[at + GENMSG.size : end])
+        return made.digest()
+
+    async def counts(self, table: str) -> dict[str, Count]:
+        """What the named counters of a table of the family inet have counted; empty without one."""
+        try:
+            name = attribute(NAME_OF_TABLE, table.encode() + b"\0")
+            rows = [_counter(data, at, end) async for data, at, end in self._answers(GETOBJ, REQUEST | DUMP, name)]
+        except _ChangedError:
+            return {}
+        return dict(row for row in rows if row is not None)
+
+    async def _answers(self, kind: int, flags: int, body: bytes, *, family: int = INET) -> AsyncIterator[tuple[bytes, int, int]]:
+        """Each message of an answer: its datagram, where it begins and ends. None where what is asked for does not exist."""
+        self._sequence += 1
+        length = HEADER.size + GENMSG.size + len(body)
+        head = HEADER.pack(length, SUBSYSTEM << 8 | kind, flags, self._sequence, 0) + GENMSG.pack(family, 0, 0)
+        self._send(head + body)
+        whole = True
+        while True:
+            data = self._receive()
+            for got, got_flags, sequence, at, end in messages(data):
+                if sequence != self._sequence:
+                    continue
+                whole = whole and not got_flags & DUMP_INTR
+                if got in (NLMSG_DONE, NLMSG_ERROR):
+                    code = -int(struct.unpack_from("=i", data, at)[0])
+                    if code not in (0, errno.ENOENT):
+                        raise HostError(f"the nftables cannot be read: {os.strerror(code)}")
+                    if not whole:
+                        raise _ChangedError
+                    return
+                yield data, at, end
+                if not flags & DUMP:
+                    return
+            await asyncio.sleep(0)
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            raise HostError(f"nfnetlink: {error.strerror or error}") from error
+
+    def _receive(self) -> bytes:
+        try:
+            return self._socket.recv(READ_OCTETS)
+        except OSError as error:
+            raise HostError(f"nfnetlink: {error.strerror or error}") from error
+
+
+def _named_set(data: bytes, at: int, end: int) -> bytes | None:
+    found = dict(attributes(data, at + GENMSG.size, end))
+    anonymous = int.from_bytes(found.get(FLAGS_OF_SET, b""), "big") & ANONYMOUS
+    return None if anonymous else found.get(NAME_OF_SET)
+
+
+def _counter(data: bytes, at: int, end: int) -> tuple[str, Count] | None:
+    """Name and value of a named counter; None: it is something else."""
+    found = dict(attributes(data, at + GENMSG.size, end))
+    inside = found.get(OBJECT_DATA, b"")
+    values = dict(attributes(inside, 0, len(inside)))
+    if OBJECT_NAME not in found or not {COUNTER_OCTETS, COUNTER_PACKETS} <= values.keys():
+        return None
+    packets, octets = (int.from_bytes(values[each], "big") for each in (COUNTER_PACKETS, COUNTER_OCTETS))
+    return found[OBJECT_NAME].rstrip(b"\0").decode(errors="replace"), Count(packets, octets)

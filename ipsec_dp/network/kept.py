@@ -1,0 +1,136 @@
+"""What a gateway made once in the kernel and nobody else may change: each part can be compared with the kernel, and made again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ipsec_dp.host import PROTOCOL
+from ipsec_dp.host.bypass import END, FIRST
+from ipsec_dp.host.held import place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ipsec_dp.host.bulk import KernelRoute
+    from ipsec_dp.host.held import Held, Place
+
+RESTART = "`nft flush ruleset` does that, the first line of /etc/nftables.conf, so each `systemctl restart nftables` does too"
+MANY = 256  # routes
+NETWORKD = "systemd-networkd does that to what is not its own, unless networkd.conf has {}=no"
+
+
+class Kept(Protocol):
+    """One part. `name` is its key in `status`, `what` what messages call it, and `usual` who usually takes it away."""
+
+    name: str
+    what: str
+    usual: str
+
+    async def is_whole(self, *, cheaply: bool = True) -> bool:
+        """Whether the kernel has it as it was made; what it lacks is remembered for `restore`.
+
+        `cheaply`: by a digest of the kernel's tables where that is the same as at the last time. HostError.
+        """
+
+    async def restore(self) -> bool:
+        """Makes again what is not there; False: nothing was missing. HostError; then the rest is made by the next call."""
+
+
+class NftTable(Protocol):
+    """Guard or zones."""
+
+    @property
+    def table(self) -> str: ...
+
+    async def is_whole(self) -> bool: ...
+
+    async def restore(self) -> None: ...
+
+
+class KeptNft:
+    """A table of nftables."""
+
+    usual = RESTART
+
+    def __init__(self, name: str, what: str, table: NftTable) -> None:
+        self.name, self._table = name, table
+        self.what = f"{what} (nftables table inet {table.table})"
+
+    async def is_whole(self, *, cheaply: bool = True) -> bool:
+        del cheaply  # its digest is by handle, which no two rules share
+        return await self._table.is_whole()
+
+    async def restore(self) -> bool:
+        await self._table.restore()
+        return True
+
+
+class KeptRules:
+    """The rules that lead to the routing tables of the gateway."""
+
+    name, what = "rules", f"routing rules (protocol {PROTOCOL})"
+    usual = NETWORKD.format("ManageForeignRoutingPolicyRules")
+
+    def __init__(self, held: Held) -> None:
+        self._held = held
+        self.foreign: dict[str, str] | None = None  # what a person should know about rules of others; None: not looked at yet
+
+    async def is_whole(self, *, cheaply: bool = True) -> bool:
+        if cheaply and self.foreign is not None and await self._held.unchanged("rules"):
+            return True
+        present = await self._held.present_rules()
+        self.foreign = {
+            f"{rule.version} {rule.priority}": f"a routing rule of somebody else's has priority {rule.priority}, among those of "
+            f"this gateway ({FIRST} to {END}): what it leads past the tunnels is dropped by the guard; give it another priority"
+            for rule, protocol in present.items()
+            if FIRST <= rule.priority <= END and protocol != PROTOCOL and rule not in self._held.rules
+        }
+        whole = self._held.rules <= present.keys()
+        if whole:
+            await self._held.compared("rules")
+        return whole
+
+    async def restore(self) -> bool:
+        made = await self._held.restore_rules()
+        await self._held.compared("rules")
+        return made > 0
+
+
+class KeptRoutes:
+    """The routes into the tunnels, and the unreachable ones behind them."""
+
+    name, what = "routes", f"routes (protocol {PROTOCOL})"
+    usual = NETWORKD.format("ManageForeignRoutes")
+
+    def __init__(self, held: Held) -> None:
+        self._held = held
+        self._gone: dict[Place, KernelRoute] = {}
+
+    @property
+    def many(self) -> bool:
+        """So many are gone that it is quicker to compare them all than to hear of each."""
+        return len(self._gone) >= MANY
+
+    def lose(self, routes: Iterable[KernelRoute]) -> bool:
+        """They went; whether any of them is to be there."""
+        mine = {at: route for route in routes if (at := place(route)) in self._held.routes}
+        self._gone |= mine
+        return bool(mine)
+
+    async def is_whole(self, *, cheaply: bool = True) -> bool:
+        if cheaply and await self._held.unchanged("routes"):
+            return True
+        missing = await self._held.missing_routes()
+        if not missing:
+            await self._held.compared("routes")
+        return not self.lose(missing)
+
+    async def restore(self) -> bool:
+        gone, self._gone = self._gone, {}
+        try:
+            made = await self._held.restore_routes(gone.values())
+        except BaseException:
+            self._gone = gone | self._gone
+            raise
+        await self._held.compared("routes")
+        return made > 0

@@ -1,0 +1,178 @@
+"""The kernel's state is watched, not believed: reports of what others take away, and a slow look at everything.
+
+Reports come within microseconds, so what closes is closed again in the time that nft takes. The look finds what no report told of.
+Both lead to the same: the part concerned is made again (`restorer`). Our own transactions are known by the process that made them,
+our own routes and rules by no longer being held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from ipsec_dp.host import HostError, nft
+from ipsec_dp.host.changes import LossesSocket
+from ipsec_dp.host.nft_reports import NftReports
+from ipsec_dp.network.kept import KeptNft, KeptRoutes, KeptRules
+from ipsec_dp.network.restorer import Restorer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ipsec_dp.host.changes import Losses
+    from ipsec_dp.host.held import Held
+    from ipsec_dp.host.nft_reports import Transaction
+    from ipsec_dp.network.kept import Kept, NftTable
+    from ipsec_dp.util.clock import Clock
+    from ipsec_dp.util.conditions import Conditions
+
+LOOK_S = 10.0  # between two looks
+LOOK_PART = 0.001  # of the time, at the most: a look that takes long is rarer
+CHANGED = "nobody but this gateway may write to it: give it or the other program another name"
+FOREIGN = "foreign rules"  # a source of conditions
+
+
+class KernelWatch:
+    """Of one gateway; its parts in the order in which they are made again: what closes first."""
+
+    def __init__(self, guard: NftTable, zones: NftTable, held: Held, conditions: Conditions, clock: Clock) -> None:
+        self._conditions, self._clock, self._held = conditions, clock, held
+        self._routes, self._rules = KeptRoutes(held), KeptRules(held)
+        self._tables = {
+            table.table: self._restorer(KeptNft(name, what, table))
+            for name, what, table in (("guard", "the guard", guard), ("zones", "the zones", zones))
+        }
+        self._of_rules, self._of_routes = self._restorer(self._rules), self._restorer(self._routes)
+        self._restorers = (*self._tables.values(), self._of_rules, self._of_routes)
+        self._look_now = asyncio.Event()
+        self._lost = False  # reports did not fit a buffer
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sources: list[_Source] = []
+
+    def _restorer(self, part: Kept) -> Restorer:
+        return Restorer(part, self._conditions, self._clock)
+
+    @property
+    def restored(self) -> dict[str, int]:
+        """How often each part was made again."""
+        return {each.part.name: each.restored for each in self._restorers}
+
+    def open(self) -> None:
+        """Listens from now on. HostError when the kernel refuses."""
+        reports, losses = NftReports(), LossesSocket()
+        self._read(reports, lambda: self._read_nft(reports))
+        self._read(losses, lambda: self.lose(losses.skip() if self._routes.many else losses.read()))
+        self.start()
+
+    def start(self) -> None:
+        """Makes again what `report` and `lose` are told of, and looks now and then."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(each.run()) for each in self._restorers]
+        self._tasks.append(loop.create_task(self._look_again_and_again()))
+
+    async def close(self) -> None:
+        """Nothing is made again any more."""
+        for source in self._sources:
+            asyncio.get_running_loop().remove_reader(source.fileno())
+            source.close()
+        self._sources.clear()
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _read(self, source: _Source, read: Callable[[], None]) -> None:
+        self._sources.append(source)
+        asyncio.get_running_loop().add_reader(source.fileno(), read)
+
+    # ---- reports
+
+    def _read_nft(self, reports: NftReports) -> None:
+        self.report(reports.read())
+        if reports.empty:
+            nft.all_read()
+        if reports.lost:
+            reports.lost = False
+            self.look_at_all()
+
+    def report(self, transactions: Iterable[Transaction]) -> None:
+        """What programs did to nftables."""
+        for each in transactions:
+            if nft.is_ours(each.port):
+                continue
+            by = f" by {each.program}" if each.program else ""
+            for table, lost in self._tables.items():
+                if table not in each.tables:
+                    continue
+                if each.deleted(table):
+                    lost.lose(f"was deleted{by}", lost.part.usual)
+                else:
+                    lost.lose(f"was changed{by}", CHANGED)
+
+    def lose(self, losses: Losses) -> None:
+        """Routes and rules that went, of ours and of others."""
+        by = f" by {name}" if (name := _program(losses.port)) else ""
+        if self._held.rules.intersection(losses.rules):
+            self._of_rules.lose(f"were deleted{by}", self._rules.usual)
+        # What the kernel takes away with an interface or an address is a change of the host, and comes back with it.
+        if self._routes.lose(route for route in losses.routes if losses.port or not route.interface):
+            self._of_routes.lose(f"were deleted{by}", self._routes.usual)
+        if losses.came:
+            self._look_now.set()
+        if losses.lost:
+            self.look_at_all()
+
+    # ---- looks
+
+    def look_at_all(self) -> None:
+        """Reports were lost: whatever a digest says, all is compared."""
+        self._lost = True
+        self._look_now.set()
+
+    async def look(self) -> None:
+        """Compares everything with the kernel; what is missing will be made."""
+        cheaply, self._lost = not self._lost, False
+        troubles: dict[str, str] = {}
+        for each in self._restorers:
+            try:
+                await each.check(cheaply=cheaply)
+            except HostError as error:
+                troubles[each.part.name] = f"{each.part.what} cannot be compared with what it should be: {error}"
+        self._conditions.become("look", troubles)
+        self._conditions.become(FOREIGN, self._rules.foreign or {})
+
+    async def verify(self) -> None:
+        """Compares everything with the kernel, and makes what is missing. HostError: something cannot be."""
+        await self.look()
+        for each in self._restorers:
+            await each.settled()
+
+    async def _look_again_and_again(self) -> None:
+        pause = LOOK_S
+        while True:
+            timer = self._clock.call_at(self._clock.now() + pause, self._look_now.set)
+            await self._look_now.wait()
+            timer.cancel()
+            self._look_now.clear()
+            began = self._clock.now()
+            await self.look()
+            took = max(0.0, self._clock.now() - began)
+            pause = max(LOOK_S, took / LOOK_PART)
+            await self._clock.sleep(took)  # reports that never fit their buffer get half of the time at the most
+
+
+class _Source(Protocol):
+    def fileno(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+def _program(port: int) -> str:
+    """The name of the program with a netlink port, which most often is its process ID; empty: nobody knows."""
+    if port == 0:
+        return "the kernel"
+    try:
+        return Path(f"/proc/{port}/comm").read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,150 @@
+"""What rtnetlink reports, from octets: what of ours went, by whom, and what else changed."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from ipaddress import ip_network
+
+import pytest
+
+from ipsec_dp.host import HostError, changes
+from ipsec_dp.host.bulk import DELROUTE, HEADER, NEWROUTE, ROUTE, U32, attribute
+from ipsec_dp.host.changes import Changes, ChangesSocket, Losses, LossesSocket, add_losses
+from ipsec_dp.host.rules import (
+    DELRULE,
+    FRA_FWMARK,
+    FRA_FWMASK,
+    FRA_PRIORITY,
+    FRA_PROTOCOL,
+    FRA_SUPPRESS_PREFIXLEN,
+    FRA_TABLE,
+    NEWRULE,
+    KernelRule,
+)
+
+TABLE, STATIC, OURS = 0xE5001218, 4, 229
+RTA_DST, RTA_TABLE, RTA_PRIORITY = 1, 15, 6
+
+
+def message(kind, body, port=77):
+    return HEADER.pack(HEADER.size + len(body), kind, 0, 1, port) + body
+
+
+def route(kind, *, protocol=OURS, table=TABLE, unreachable=True, port=77):
+    head = ROUTE.pack(socket.AF_INET, 24, 0, 0, 252, protocol, 0, 7 if unreachable else 1, 0)
+    parts = (
+        attribute(RTA_DST, bytes([10, 2, 0, 0])),
+        attribute(RTA_TABLE, U32.pack(table)),
+        attribute(RTA_PRIORITY, U32.pack(4_000_000_000)),
+    )
+    return message(kind, head + b"".join(parts), port)
+
+
+def rule(kind, *, protocol=OURS, port=77, suppress=0xFFFFFFFF):
+    head = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 252, 0, 0, 1, 2)
+    parts = (
+        attribute(FRA_PRIORITY, U32.pack(20209)),
+        attribute(FRA_TABLE, U32.pack(TABLE)),
+        attribute(FRA_FWMARK, U32.pack(0xE5)),
+        attribute(FRA_FWMASK, U32.pack(0xFFFFFFFF)),
+        attribute(FRA_SUPPRESS_PREFIXLEN, U32.pack(suppress)),
+        attribute(FRA_PROTOCOL, bytes([protocol])),
+    )
+    return message(kind, head + b"".join(parts), port)
+
+
+RULE = KernelRule(6, 20209, TABLE, 0xE5, 0xFFFFFFFF, invert=True)
+
+
+def losses(*data):
+    into = Losses()
+    for each in data:
+        add_losses(into, each)
+    return into
+
+
+def test_a_route_with_our_number_that_goes_is_ours_and_one_of_the_hosts_is_not():
+    found = losses(route(DELROUTE) + route(DELROUTE, protocol=STATIC) + route(NEWROUTE))
+    (gone,) = found.routes
+    assert (gone.prefix, gone.table, gone.metric, gone.kind) == (ip_network("10.2.0.0/24"), TABLE, 4_000_000_000, 7)
+    assert found.port == 77
+
+
+def test_a_route_of_another_protocol_in_a_table_like_ours_may_have_replaced_one():
+    assert len(losses(route(NEWROUTE, protocol=STATIC)).routes) == 1
+
+
+def test_a_rule_that_goes_is_reported_with_all_that_it_compares():
+    assert losses(rule(DELRULE)).rules == [RULE]
+    assert losses(rule(DELRULE, protocol=STATIC)).rules == [RULE], "the same rule of somebody else's stood for ours"
+    assert losses(rule(DELRULE, suppress=24)).rules == [RULE._replace(suppress=24)]
+
+
+def test_a_rule_of_somebody_else_that_comes_is_worth_a_look():
+    assert not losses(rule(NEWRULE)).came
+    found = losses(rule(NEWRULE, protocol=STATIC))
+    assert (found.came, found.rules, found.port) == (True, [], 0)
+
+
+def test_the_kernel_itself_has_no_port():
+    assert losses(route(DELROUTE, port=0)).port == 0
+
+
+@pytest.mark.parametrize("whole", [route(DELROUTE), rule(DELRULE), rule(NEWRULE, protocol=STATIC)])
+def test_what_is_cut_short_adds_nothing(whole):
+    for length in range(len(whole)):
+        found = losses(whole[:length])
+        assert (found.routes, found.rules, found.came, found.lost) == ([], [], False, False)
+
+
+class Kernel:
+    """The other end of a netlink socket; an error number is raised in the place of a datagram."""
+
+    def __init__(self, *waiting: bytes | int) -> None:
+        self.waiting = list(waiting)
+
+    def recv(self, octets: int) -> bytes:
+        del octets
+        if not self.waiting:
+            raise BlockingIOError
+        first = self.waiting.pop(0)
+        if isinstance(first, int):
+            raise OSError(first, "error")
+        return first
+
+    def fileno(self) -> int:
+        return 7
+
+
+def opened(monkeypatch, *waiting):
+    monkeypatch.setattr(changes, "open_reports", lambda *_: Kernel(*waiting))
+
+
+def test_reports_that_did_not_fit_are_told_and_the_rest_is_read(monkeypatch):
+    opened(monkeypatch, 105, rule(DELRULE))
+    found = LossesSocket().read()
+    assert (found.lost, found.rules) == (True, [RULE])
+    opened(monkeypatch, 105, rule(DELRULE), rule(NEWRULE, protocol=STATIC))
+    into = Changes()
+    ChangesSocket().read(into)
+    assert (into.lost, into.own, into.rules, into.routes) == (True, True, True, set())
+
+
+def test_a_flood_is_read_in_parts(monkeypatch):
+    opened(monkeypatch, *[rule(DELRULE)] * 100)
+    made = LossesSocket()
+    assert (len(made.read().rules), len(made.read().rules), len(made.read().rules)) == (64, 36, 0)
+
+
+def test_a_socket_that_is_refused_is_a_host_error(monkeypatch):
+    def refused(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(socket, "socket", refused)
+    with pytest.raises(HostError, match="netlink: Operation not permitted"):
+        LossesSocket()
+
+
+def test_headers_are_as_long_as_the_kernels():
+    assert (HEADER.size, ROUTE.size, struct.calcsize("=8BI")) == (16, 12, 12)

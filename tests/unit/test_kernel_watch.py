@@ -1,0 +1,306 @@
+"""Which part is made again after which report, and what a look finds: with guard, zones, routes and rules in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from ipsec_dp.host import HostError, nft
+from ipsec_dp.host.bulk import KernelRoute
+from ipsec_dp.host.changes import Losses
+from ipsec_dp.host.held import place
+from ipsec_dp.host.nft_reports import DELTABLE, NEWTABLE, Transaction
+from ipsec_dp.host.routes import UNREACHABLE
+from ipsec_dp.host.rules import KernelRule
+from ipsec_dp.network.kept import KeptNft, KeptRoutes, KeptRules
+from ipsec_dp.network.kernel_watch import LOOK_S, KernelWatch
+from ipsec_dp.util.conditions import Conditions
+from tests.doubles.clock import FakeClock, settle
+
+GUARD, ZONES = "ipsec_dp_gw", "ipsec_dp-zones_gw"
+NEWRULE = 6
+SOMEBODY = 4_000_000_000  # a port that is no process
+RULE = KernelRule(4, 20209, 0xE5000018, 0xE5, 0xFFFFFFFF, invert=True)
+HELD_BACK = KernelRoute(ip_network("10.2.0.0/24"), 0xE5000018, 4_000_000_000, 229, UNREACHABLE)
+LED = KernelRoute(ip_network("10.2.0.0/24"), 0xE5000018, 50, 229, interface=7)
+OTHERS = KernelRoute(ip_network("10.9.0.0/24"), 0xE5000018, 50, 229, UNREACHABLE)
+
+
+class Kernel:
+    """A table, or the routes and rules; `cheap` counts looks by digest alone."""
+
+    def __init__(self, table: str, calls: list[str]) -> None:
+        self.table, self._calls = table, calls
+        self.whole = True
+        self.error: HostError | None = None
+
+    async def is_whole(self) -> bool:
+        self._calls.append(f"look at {self.table}")
+        if self.error is not None:
+            raise self.error
+        return self.whole
+
+    async def restore(self) -> None:
+        self._calls.append(f"make {self.table}")
+        self.whole = True
+
+
+class Held:
+    """In the place of `host.held.Held`, with a kernel in it."""
+
+    def __init__(self, calls: list[str]) -> None:
+        self._calls = calls
+        self.rules = frozenset({RULE})
+        self.routes = {place(each): each for each in (HELD_BACK, LED)}
+        self.kernel_rules: dict[KernelRule, int] = {RULE: 229}
+        self.kernel_routes = dict(self.routes)
+        self.digests = True  # they tell of changes
+
+    async def unchanged(self, kind: str) -> bool:
+        there = self.rules <= self.kernel_rules.keys() if kind == "rules" else self.kernel_routes == self.routes
+        return there or not self.digests
+
+    async def compared(self, *kinds: str) -> None:
+        del kinds
+
+    async def present_rules(self) -> dict[KernelRule, int]:
+        self._calls.append("read rules")
+        return dict(self.kernel_rules)
+
+    async def restore_rules(self) -> int:
+        missing = self.rules - self.kernel_rules.keys()
+        self._calls.append(f"make {len(missing)} rules")
+        self.kernel_rules |= dict.fromkeys(missing, 229)
+        return len(missing)
+
+    async def missing_routes(self) -> list[KernelRoute]:
+        self._calls.append("read routes")
+        return [route for at, route in self.routes.items() if self.kernel_routes.get(at) != route]
+
+    async def restore_routes(self, routes: Any) -> int:
+        found = [route for route in routes if place(route) in self.routes]
+        self._calls.append(f"make {len(found)} routes")
+        self.kernel_routes |= {place(each): self.routes[place(each)] for each in found}
+        return len(found)
+
+
+class Site:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.clock = FakeClock()
+        self.conditions = Conditions(self.clock)
+        self.guard, self.zones = Kernel(GUARD, self.calls), Kernel(ZONES, self.calls)
+        self.held = Held(self.calls)
+        held: Any = self.held
+        self.watch = KernelWatch(self.guard, self.zones, held, self.conditions, self.clock)
+
+    def made(self) -> list[str]:
+        return [call for call in self.calls if call.startswith("make")]
+
+
+def lived(story) -> Site:
+    @asynccontextmanager
+    async def running():
+        site = Site()
+        site.watch.start()
+        await settle()
+        yield site
+        await site.watch.close()
+
+    async def life() -> Site:
+        async with running() as site:
+            await story(site)
+        return site
+
+    return asyncio.run(life())
+
+
+def deleted(*tables: str, by: int = SOMEBODY) -> Transaction:
+    return Transaction(by, "nft", {table: {DELTABLE} for table in tables})
+
+
+def test_a_flushed_rule_set_is_made_again_at_once_guard_and_zones(caplog):
+    async def story(site):
+        site.watch.report([deleted(GUARD, ZONES, "filter")])
+        await settle()
+
+    site = lived(story)
+    assert site.made() == [f"make {GUARD}", f"make {ZONES}"]
+    assert site.watch.restored == {"guard": 1, "zones": 1, "rules": 0, "routes": 0}
+    told = f"the guard (nftables table inet {GUARD}): was deleted by nft, and made again at once; "
+    assert f"{told}`nft flush ruleset` does that" in caplog.text
+
+
+def test_what_another_writes_into_our_table_goes_and_is_told_as_that(caplog):
+    async def story(site):
+        site.watch.report([Transaction(SOMEBODY, "evil", {GUARD: {NEWRULE}})])
+        site.watch.report([Transaction(SOMEBODY, "evil", {GUARD: {DELTABLE, NEWTABLE}})])
+        await settle()
+
+    assert lived(story).made() == [f"make {GUARD}"]
+    assert "was changed by evil, and made again at once; nobody but this gateway may write to it" in caplog.text
+
+
+def test_other_tables_are_nobodys_business():
+    async def story(site):
+        site.watch.report([deleted("filter", f"{GUARD}2")])
+        await settle()
+
+    assert lived(story).made() == []
+
+
+def test_our_own_transactions_are_known_by_their_process(monkeypatch):
+    async def story(site):
+        site.watch.report([deleted(GUARD, by=7)])
+        await settle()
+        assert site.made() == []
+        site.watch.report([deleted(GUARD, by=8)])
+        await settle()
+        assert site.made() == [f"make {GUARD}"]
+
+    monkeypatch.setattr(nft, "is_ours", lambda port: port == 7)
+    lived(story)
+
+
+def test_rules_that_are_held_are_made_again_and_those_that_we_take_away_are_not(caplog):
+    async def story(site):
+        site.watch.lose(Losses(rules=[RULE._replace(priority=1)], port=SOMEBODY))
+        await settle()
+        assert site.made() == []
+        site.held.kernel_rules.clear()
+        site.watch.lose(Losses(rules=[RULE], port=SOMEBODY))
+        await settle()
+        assert site.made() == ["make 1 rules"]
+
+    lived(story)
+    assert "ManageForeignRoutingPolicyRules=no" in caplog.text
+
+
+def test_routes_that_are_held_are_made_again_those_alone(caplog):
+    async def story(site):
+        site.held.kernel_routes.clear()
+        site.watch.lose(Losses(routes=[OTHERS, HELD_BACK, LED], port=SOMEBODY))
+        await settle()
+        assert site.made() == ["make 2 routes"]
+        site.watch.lose(Losses(routes=[OTHERS], port=SOMEBODY))
+        await settle()
+
+    assert lived(story).made() == ["make 2 routes"]
+    assert "ManageForeignRoutes=no" in caplog.text
+
+
+def test_what_the_kernel_takes_with_an_interface_is_no_loss_but_what_closes_is():
+    async def story(site):
+        site.watch.lose(Losses(routes=[LED], port=0))
+        await settle()
+        assert site.made() == []
+        site.watch.lose(Losses(routes=[HELD_BACK], port=0))
+        await settle()
+        assert site.made() == ["make 1 routes"]
+
+    lived(story)
+
+
+def test_a_look_finds_what_no_report_told_of():
+    async def story(site):
+        site.guard.whole = False
+        site.held.kernel_rules.clear()
+        site.held.kernel_routes.clear()
+        assert site.made() == []
+        await site.clock.advance(LOOK_S)
+        assert site.made() == [f"make {GUARD}", "make 1 rules", "make 2 routes"]
+
+    lived(story)
+
+
+def test_a_look_that_finds_nothing_changed_reads_nothing():
+    async def story(site):
+        await site.clock.advance(LOOK_S)
+        site.calls.clear()
+        await site.clock.advance(10 * LOOK_S)
+        assert set(site.calls) == {f"look at {GUARD}", f"look at {ZONES}"}
+
+    lived(story)
+
+
+def test_lost_reports_make_it_look_at_once_whatever_digests_say():
+    async def story(site):
+        site.held.digests = False
+        site.held.kernel_rules.clear()
+        site.held.kernel_routes.clear()
+        site.guard.whole = False
+        await site.watch.look()
+        site.held.kernel_rules.clear()
+        site.watch.lose(Losses(lost=True))
+        await settle()
+        assert {f"make {GUARD}", "make 1 rules", "make 2 routes"} <= set(site.made())
+
+    lived(story)
+
+
+def test_a_part_that_cannot_be_looked_at_is_told_while_that_lasts_and_hides_no_other():
+    async def story(site):
+        site.guard.error = HostError("too busy")
+        site.held.kernel_rules.clear()
+        await site.clock.advance(LOOK_S)
+        assert site.made() == ["make 1 rules"]
+        assert [text for text in site.conditions.texts if "cannot be compared with what it should be: too busy" in text]
+        site.guard.error = None
+        await site.clock.advance(LOOK_S)
+        assert not [text for text in site.conditions.texts if "cannot be compared" in text]
+
+    lived(story)
+
+
+def test_a_rule_of_somebody_elses_among_ours_is_a_warning_while_it_is_there():
+    async def story(site):
+        site.held.kernel_rules[KernelRule(4, 20209, 254)] = 4
+        site.held.digests = True
+        site.watch.lose(Losses(came=True))
+        site.held.rules = frozenset({RULE, RULE._replace(priority=20211)})  # so that the digest tells of a change
+        await settle()
+        assert [text for text in site.conditions.texts if "somebody else's has priority 20209" in text]
+        del site.held.kernel_rules[KernelRule(4, 20209, 254)]
+        site.watch.look_at_all()
+        await site.clock.advance(LOOK_S)
+        assert not [text for text in site.conditions.texts if "somebody else's" in text]
+
+    lived(story)
+
+
+def test_verify_comes_back_when_all_is_there_or_says_that_it_cannot_be():
+    async def story(site):
+        site.guard.whole = False
+        await site.watch.verify()
+        assert site.made() == [f"make {GUARD}"]
+        await site.clock.advance(1.0)
+
+        async def refused() -> None:
+            raise HostError("nft: no")
+
+        site.guard.restore, site.guard.whole = refused, False
+        with pytest.raises(HostError, match="nft: no"):
+            await site.watch.verify()
+
+    lived(story)
+
+
+def test_it_is_deaf_once_it_is_closed():
+    async def story(site):
+        await site.watch.close()
+        site.watch.report([deleted(GUARD)])
+        await site.clock.advance(LOOK_S)
+        assert site.made() == []
+
+    lived(story)
+
+
+def test_the_parts_say_who_usually_takes_them_away():
+    site = Site()
+    held: Any = site.held
+    assert "systemctl restart nftables" in KeptNft("guard", "the guard", site.guard).usual
+    assert {KeptRules(held).name, KeptRoutes(held).name} == {"rules", "routes"}
