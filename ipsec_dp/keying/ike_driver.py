@@ -84,7 +84,8 @@ class IkeDriver:
         self._peers = dict(peers)
         self._core, self._children, self._links, self._locate, self._changed = core, children, links, locate, changed
         self._probed, self._refuses, self._clock = probed, refuses, clock
-        self._intents = {name: Intent(tunnel, self._chance) for name, tunnel in self._tunnels.items()}
+        self._planned: dict[str, None] = {}  # tunnels that are to be called
+        self._intents = {name: self._intent(tunnel) for name, tunnel in self._tunnels.items()}
         self._packets: dict[str, SelectorPair] = {}  # what asked for a tunnel that is about to be called
         self._calls: set[asyncio.Task[None]] = set()
         self._fresh: dict[str, float] = {}  # when the attempts that have no answer yet began
@@ -96,6 +97,15 @@ class IkeDriver:
     def _chance(self) -> float:
         """From 0 up to 1."""
         return int.from_bytes(self._clock.random(4)) / 2**32
+
+    def _intent(self, tunnel: Tunnel) -> Intent:
+        def planned(is_planned: bool) -> None:
+            if is_planned:
+                self._planned[tunnel.name] = None
+            else:
+                self._planned.pop(tunnel.name, None)
+
+        return Intent(tunnel, self._chance, planned)
 
     # ---- life
 
@@ -115,7 +125,7 @@ class IkeDriver:
         now = self._clock.now()
         new = {tunnel.name: tunnel for tunnel in tunnels}
         for name in effects.keys() - new.keys():
-            for kept in (self._tunnels, self._peers, self._intents, self._packets, self._fresh):
+            for kept in (self._tunnels, self._peers, self._intents, self._planned, self._packets, self._fresh):
                 kept.pop(name, None)
         for name, tunnel in new.items():
             effect, before = effects.get(name, Effect.RESTART), self._tunnels.get(name)
@@ -124,7 +134,8 @@ class IkeDriver:
                 peer = replace(peer, remotes=self._peers[name].remotes)
             self._tunnels[name], self._peers[name] = tunnel, peer
             if before is None or effect is Effect.RESTART:
-                self._intents[name] = Intent(tunnel, self._chance)
+                self._planned.pop(name, None)
+                self._intents[name] = self._intent(tunnel)
                 self._intents[name].start(now)
             else:
                 self._intents[name].reconfigure(tunnel, now)
@@ -156,11 +167,11 @@ class IkeDriver:
         """Begins the attempts that are due, as many as may be under way."""
         self._fresh = {name: began for name, began in self._fresh.items() if now - began < CALL_FRESH_S}
         self._held_back = False
-        for name, intent in self._intents.items():
+        for name in tuple(self._planned):
             if len(self._fresh) >= CALLS_AT_ONCE:
                 self._held_back = True
                 return
-            remote = intent.attempt(now)
+            remote = self._intents[name].attempt(now)
             if remote is None:
                 continue
             self._fresh[name] = now

@@ -34,15 +34,16 @@ DEATHS: Final = frozenset({Cause.LIVENESS, Cause.TIMEOUT})
 
 
 class Intent:
-    """One tunnel's wishes. `chance` gives a number from 0 to 1."""
+    """One tunnel's wishes. `chance` gives a number from 0 to 1; `planned` hears, when that changes, whether an attempt is to come."""
 
-    def __init__(self, tunnel: Tunnel, chance: Callable[[], float]) -> None:
+    def __init__(self, tunnel: Tunnel, chance: Callable[[], float], planned: Callable[[bool], None] = lambda _: None) -> None:
         self._tunnel = tunnel
         self._chance = chance
         self._failures = 0
         self._remote = 0
         self.state: State = "waiting"
-        self.next_attempt: float | None = None
+        self._planned = planned
+        self._next_attempt: float | None = None
         self._error: str | None = None
         self._claim: str | None = None  # what went wrong with somebody who has not shown that he is the peer
         self._off = False
@@ -50,6 +51,17 @@ class Intent:
         self._error_of: bytes | None = None  # the IKE SA that is up and lacks a CHILD_SA because of `_error`
         self.up_at = float("-inf")  # when the last CHILD_SA that rekeyed no other came up
         self._not_before = float("-inf")  # for traffic after a failure
+
+    @property
+    def next_attempt(self) -> float | None:
+        """When the tunnel is to be called, None: it is not."""
+        return self._next_attempt
+
+    @next_attempt.setter
+    def next_attempt(self, at: float | None) -> None:
+        if (at is None) != (self._next_attempt is None):
+            self._planned(at is not None)
+        self._next_attempt = at
 
     @property
     def can_call(self) -> bool:

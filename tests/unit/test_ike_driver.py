@@ -19,7 +19,7 @@ from ipsec_dp.host import HostError
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.keying.ike_driver import CALLS_AT_ONCE, TICK_S, IkeDriver
-from ipsec_dp.keying.initiation import BACKOFF_FIRST_S
+from ipsec_dp.keying.initiation import BACKOFF_FIRST_S, Intent
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import PSK, configured, tunnel
 from tests.unit.sites import to_b
@@ -202,6 +202,21 @@ def test_so_many_at_once_and_the_next_when_one_is_answered(made):
         site.hand(event(act.Kind.IKE_UP, "t5"))
         await settle()
         assert site.called() == names[: CALLS_AT_ONCE + 1]
+
+    site.run(life)
+
+
+def test_tunnels_that_are_not_to_be_called_cost_nothing(made, monkeypatch):
+    """With ten thousand that wait for traffic, asking each four times a second was 1.5 % of a core."""
+    asked = list[Any]()
+    monkeypatch.setattr(Intent, "attempt", lambda intent, _now: asked.append(intent))
+    site = made(tunnel("to-b", ON_DEMAND))
+
+    async def life():
+        await site.clock.advance(10 * TICK_S)
+        assert asked == []
+        site.driver.initiate("to-b")
+        assert len(asked) == 1, "the positive control"
 
     site.run(life)
 
