@@ -34,7 +34,7 @@ DEATHS: Final = frozenset({Cause.LIVENESS, Cause.TIMEOUT})
 
 
 class Intent:
-    """One tunnel's wishes. `chance` gives a number from 0 to 1; `planned` hears, when that changes, whether an attempt is to come."""
+    """One tunnel's wishes. `chance` gives from 0 to 1; `planned` hears whether an attempt is to come, when that changes."""
 
     def __init__(self, tunnel: Tunnel, chance: Callable[[], float], planned: Callable[[bool], None] = lambda _: None) -> None:
         self._tunnel = tunnel
