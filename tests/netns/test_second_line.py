@@ -8,6 +8,7 @@ The tunnel protects the outer addresses themselves too, so that without the mark
 from __future__ import annotations
 
 import socket
+import time
 
 import pytest
 
@@ -15,18 +16,22 @@ from ipsec_dp.rig import netns
 from ipsec_dp.rig.packets import udp
 from ipsec_dp.rig.process import GatewayPair, IkePair, ManualPair
 from tests.netns import harness
-from tests.netns.traffic import mac, ping, put, until
+from tests.netns.foreign import EVERY_WAY, Crossing, both_ways, flows_within, leaks_without_us
+from tests.netns.traffic import mac, ping, put, sent, until
 
 OUTER = (netns.GW_A_OUTER[0], netns.GW_B_OUTER[0])
 LAN_TO_PEER = ((netns.SITE_A_NETS[0], f"{OUTER[1]}/32"),)
 NETS = (*zip(netns.SITE_A_NETS, netns.SITE_B_NETS, strict=True), OUTER, *LAN_TO_PEER)
 MANGLE = """
 table inet mangler {
-  chain out { type route hook output priority mangle; ip daddr != 127.0.0.0/8 meta mark set 0x1; }
+  chain out { type route hook output priority mangle; ip daddr != 127.0.0.0/8 meta mark set 0x1; ip6 daddr != ::1 meta mark set 0x1; }
 }
 """
 TOLD = "come back into a tunnel interface"
 PINGS = 5
+MANY = 500
+OF_ITS_OWN = 50  # neighbours asked for, ICMP errors
+BACK_S = 2.0
 
 
 @pytest.fixture
@@ -68,6 +73,29 @@ def test_one_packet_is_sealed_once_though_the_mark_is_overwritten(sites, tmp_pat
         assert pair.a.text().count(TOLD) == 1
         sites.gw_a.run("nft", "delete", "table", "inet", "mangler")
         ping(sites.host_a, netns.HOST_B[0])
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_nothing_passes_in_clear_while_the_mark_is_overwritten(sites, tmp_path, version):
+    """Under a stream of hostA's and forged traffic, both over IPv4 and IPv6; the tunnel's own outer addresses are of one version."""
+    outer = netns.GW_A_OUTER[version == 6], netns.GW_B_OUTER[version == 6]
+    nets = (*zip(netns.SITE_A_NETS, netns.SITE_B_NETS, strict=True), outer)
+    with both_ways(sites):
+        assert leaks_without_us(sites, tmp_path)
+        with GatewayPair(sites, tmp_path, ManualPair(proxy_ids=nets, outer=outer)) as pair:
+            flows_within(pair.a, BACK_S)
+            with Crossing(sites, tmp_path, "mark") as crossing:
+                since, before, asked = time.time_ns(), sealed(pair.a), sum(sent(sites.host_a))
+                overwrite_the_mark(sites)
+                until(lambda: own_outer(pair.a) > MANY, "our own packets that came back")
+                until(lambda: told(pair.a), "the warning")
+                clear, again = crossing.end(), sealed(pair.a) - before
+            assert clear.inner == EVERY_WAY, "the control: the capture sees what there is"
+            assert clear.kinds(since) == set()
+            assert MANY < again <= sum(sent(sites.host_a)) - asked + OF_ITS_OWN, "each is sealed once"
+            sites.gw_a.run("nft", "delete", "table", "inet", "mangler")
+            for address in netns.HOST_B:
+                ping(sites.host_a, address)
 
 
 def test_ike_that_comes_back_is_dropped_and_told(sites, tmp_path):
