@@ -18,7 +18,7 @@ from ipsec_dp.cli.network_checks import (
     reverse_path_filter,
     xfrm_policies,
 )
-from ipsec_dp.config import examine
+from ipsec_dp.cli.route_checks import configurations, peer_ways, rules_before_ours
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host import HostError, probe
 
@@ -44,7 +44,6 @@ OFFLOADS: dict[str, str] = {
 }
 MEMLOCK_OCTETS = 32 << 20  # the keys of 10,000 tunnels with room to spare
 VMGENID_LINUX = (6, 10)
-CONFIGURATIONS = "etc/ipsec-dp/*.toml"  # of conf/ipsec-dp@.service
 
 
 def tun_device(_: Host) -> list[Check]:
@@ -137,10 +136,9 @@ def generation(host: Host) -> list[Check]:
 
 def interface_names(host: Host) -> list[Check]:
     """Whether the interfaces of the configurations that the service unit starts can be made, or somebody else has their names."""
-    configs = [config for path in sorted(host.root.glob(CONFIGURATIONS)) if (config := examine(path)[0]) is not None]
     return [
         Check("interface names", "warn", f"{finding.file}: {finding.wrong}", "the gateway does not start", REMEDY)
-        for config in configs
+        for config in configurations(host)
         for finding in names_in_use(config)
     ]
 
@@ -161,6 +159,8 @@ CHECKS: tuple[Callable[[Host], list[Check]], ...] = (
     xfrm_policies,
     generation,
     interface_names,
+    peer_ways,
+    rules_before_ours,
 )
 
 

@@ -9,17 +9,21 @@ from ipsec_dp.gateway.explanation import RouteText
 from ipsec_dp.host import PROTOCOL, HostError
 from ipsec_dp.host.filter_remedies import Wanted, dropped, outer, remedy
 from ipsec_dp.host.filters import PROTOCOLS, FilterPacket
+from ipsec_dp.host.netlink import open_netlink
+from ipsec_dp.host.outer import own_sources
 from ipsec_dp.host.routing_rules import RouteQuestion, table_name
 from ipsec_dp.ipsec.selectors import PORT_OPAQUE, PORT_PROTOCOLS, PROTOCOL_OPAQUE
+from ipsec_dp.network.foreign_rules import taken_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
-    from ipsec_dp.config import Tunnel
+    from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.gateway.explanation import Explanation
     from ipsec_dp.gateway.question import PacketQuestion
     from ipsec_dp.host.decision import Way
     from ipsec_dp.host.filters import Filter
+    from ipsec_dp.host.foreign_rules import Taken
     from ipsec_dp.ipsec.addresses import Address
 
 OUTER_KINDS = {"esp": ("esp",), "udp": ("udp",), "auto": ("udp", "esp")}  # by `encapsulation`
@@ -92,6 +96,16 @@ def elsewhere(way: Way, destination: Address) -> tuple[str, str]:
         way.interface,
         f"the host's routing sends {destination} by {way.interface}{table}, which is no tunnel interface{decided(way)}",
     )
+
+
+async def rules_in_the_way(config: Config, tunnels: Collection[str]) -> list[tuple[int, Taken]]:
+    """Rules of others that take what a configuration leads into the TUN interfaces `tunnels`, numbered, whether it runs or not.
+
+    HostError when the kernel cannot be asked.
+    """
+    async with open_netlink() as ipr:
+        own = await own_sources(ipr)
+    return await taken_rules(config, own, tunnels)
 
 
 async def tell_filters(made: Explanation, host: HostView, tunnel: Tunnel, iif: str) -> None:

@@ -58,18 +58,27 @@ class Taken:
     packet: RouteQuestion
     interface: str | None
 
-    def text(self, number: int) -> str:
-        """What to tell a person; `number` tells several rules apart where they are moved to."""
+    @property
+    def what(self) -> str:
+        """Which rule takes which packet where."""
         rule, asked = self.rule, self.packet
         where = "is refused" if self.interface is None else f"leaves by {self.interface}, where the guard drops it"
         table = f" (table {table_name(rule.target)})" if rule.action == LOOKUP else ""
-        moved = (
-            f"{rule.command} add priority {BEHIND + number} {rule.words}; {rule.command} del priority {rule.priority} {rule.words}"
-        )
         return (
             f"rule {rule.priority} ({rule.words}) of this host comes before the gateway's and takes what is to enter a tunnel: "
-            f"{asked.source} to {asked.destination} {where}{table}; to move it behind: {moved}"
+            f"{asked.source} to {asked.destination} {where}{table}"
         )
+
+    def remedy(self, number: int) -> str:
+        """The commands that move it behind; `number` tells several rules apart where they are moved to."""
+        rule = self.rule
+        return (
+            f"{rule.command} add priority {BEHIND + number} {rule.words}; {rule.command} del priority {rule.priority} {rule.words}"
+        )
+
+    def text(self, number: int) -> str:
+        """What to tell a person."""
+        return f"{self.what}; to move it behind: {self.remedy(number)}"
 
 
 def before_ours(rules: Iterable[RoutingRule]) -> list[RoutingRule]:

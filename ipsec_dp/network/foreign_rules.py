@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import Config
     from ipsec_dp.host.bulk import KernelRoute
+    from ipsec_dp.host.foreign_rules import Taken
     from ipsec_dp.host.outer import OwnAddress
     from ipsec_dp.host.routing_rules import RoutingRule
     from ipsec_dp.util.conditions import Conditions
@@ -50,13 +51,16 @@ class ForeignRules:
     async def look(self, config: Config, own: Sequence[OwnAddress], tunnels: Collection[str]) -> None:
         """Tells of each rule that takes a packet away from the TUN interfaces `tunnels`. `own`: addresses of this host."""
         try:
-            self._conditions.become(SOURCE, await _found(config, own, tunnels))
+            found = await taken_rules(config, own, tunnels)
+            texts = {f"{each.rule.version} {each.rule.priority} {each.rule.words}": each.text(number) for number, each in found}
+            self._conditions.become(SOURCE, texts)
         except HostError as error:  # nothing is known then, and what was known may still hold
             log.warning("rules of others: %s", error)
 
 
-async def _found(config: Config, own: Sequence[OwnAddress], tunnels: Collection[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+async def taken_rules(config: Config, own: Sequence[OwnAddress], tunnels: Collection[str]) -> list[tuple[int, Taken]]:
+    """Each rule of others that takes a packet away from the TUN interfaces `tunnels`, with its number among them. HostError."""
+    found: list[tuple[int, Taken]] = []
     with Decisions() as kernel:
         rules = [rule for version in FAMILIES for rule in foreign_rules.before_ours(kernel.rules(version))]
         ways = await asyncio.to_thread(protected_ways, config) if rules else []
@@ -64,7 +68,7 @@ async def _found(config: Config, own: Sequence[OwnAddress], tunnels: Collection[
             asked = await asyncio.to_thread(foreign_rules.packets, rule, ways, await _routes(rule), own)
             taken = foreign_rules.taken_by(rule, asked, tunnels, kernel)
             if taken is not None:
-                found[f"{rule.version} {rule.priority} {rule.words}"] = taken.text(number)
+                found.append((number, taken))
     return found
 
 

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from ipsec_dp.cli import doctor, network_checks
+from ipsec_dp.cli import doctor, network_checks, route_checks
 from ipsec_dp.cli.checks import Host
 from ipsec_dp.host import probe, sockets, tun
 from ipsec_dp.rig import netns
@@ -155,3 +155,51 @@ def test_another_program_on_a_port_of_ours_is_named(sites):
     process.kill()
     process.wait()
     assert lacks(sites.gw_a, network_checks.ports) == []
+
+
+# ---- routing, for the configurations of the service unit
+
+RULES = {
+    4: ("10.1.0.0/24", "10.9.0.0/24", netns.GW_B_OUTER[0]),
+    6: ("fd00:1::/64", "fd00:9::/64", netns.GW_B_OUTER[1]),
+}
+
+
+@pytest.fixture
+def host(sites, tmp_path):
+    """gwA with a configuration where the service unit looks for it, and no gateway."""
+    (tmp_path / "etc/ipsec-dp").mkdir(parents=True)
+    pair = GatewayPair(sites, tmp_path / "etc/ipsec-dp", ManualPair())
+    pair.b.config.unlink()
+    return Host(tmp_path)
+
+
+def routed(sites, host, check):
+    return sites.gw_a.call(lambda: check(host))
+
+
+def test_the_way_to_a_peer_is_asked_by_source_and_mark(sites, host):
+    (good,) = routed(sites, host, route_checks.peer_ways)
+    assert (good.state, good.found) == ("ok", f"{netns.GW_B_OUTER[0]} from {netns.GW_A_OUTER[0]} by wan")
+    words = f"priority 90 from {netns.GW_A_OUTER[0]} fwmark 0xe5 prohibit"
+    sites.gw_a.run("ip", "rule", "add", *words.split())
+    (bad,) = routed(sites, host, route_checks.peer_ways)
+    sites.gw_a.run("ip", "rule", "del", *words.split())
+    assert (bad.state, 'tunnel "a-to-b": no route to' in bad.found, "rule 90 (" in bad.found) == ("warn", True, True)
+    assert [finding.state for finding in routed(sites, host, route_checks.peer_ways)] == ["ok"]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_rule_before_ours_is_named_until_its_remedy_is_done(sites, host, version):
+    local, elsewhere, via = RULES[version]
+    ip = ("ip", f"-{version}")
+    sites.gw_a.run(*ip, *f"route add default via {via} dev wan table 100".split())
+    sites.gw_a.run(*ip, *f"rule add priority 101 from {elsewhere} lookup 100".split())
+    assert [finding.state for finding in routed(sites, host, route_checks.rules_before_ours)] == ["ok"], "it is for others"
+    sites.gw_a.run(*ip, *f"rule add priority 100 from {local} lookup 100".split())
+    (found,) = routed(sites, host, route_checks.rules_before_ours)
+    assert found.state == "warn"
+    assert f"rule 100 (from {local} lookup 100) of this host comes before the gateway's" in found.found
+    assert "leaves by wan" in found.found
+    do(sites.gw_a, found)
+    assert [finding.state for finding in routed(sites, host, route_checks.rules_before_ours)] == ["ok"]

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+from contextlib import asynccontextmanager
 from functools import partial
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 
-from ipsec_dp.cli import doctor, network_checks
+from ipsec_dp.cli import doctor, network_checks, route_checks
 from ipsec_dp.cli.checks import Check, Host
-from ipsec_dp.host import HostError, link_names, probe, xfrm
+from ipsec_dp.host import MARK, HostError, link_names, probe, xfrm
+from ipsec_dp.host.decision import Way
 from ipsec_dp.host.filters import Filter
+from ipsec_dp.host.foreign_rules import Taken
+from ipsec_dp.host.outer import OuterRoute
+from ipsec_dp.host.routing_rules import RouteQuestion, RoutingRule
 from ipsec_dp.host.xfrm import XfrmPolicy
 from tests.doubles.config import configured, tunnel
 
@@ -251,3 +256,95 @@ def test_a_name_that_somebody_elses_interface_has_is_a_warning(host, tmp_path, m
     assert "an interface named ipsec0 is there already (tun, ipsec-dp other), and `up` will be refused" in found.found
     monkeypatch.setattr(link_names, "taken_names", lambda _: {"ipsec0": ("tun", "ipsec-dp gw")})
     assert doctor.interface_names(one) == [], "the gateway of this configuration made it"
+
+
+# ---- routing
+
+PEER, LOCAL = ip_address("192.0.2.2"), ip_address("192.0.2.1")
+FOREIGN = RoutingRule(version=4, priority=100, target=100)
+
+
+class Kernel:
+    """`Decisions`: where packets of ours go, and others."""
+
+    def __init__(self, ours="eth0", others="ipsec0"):
+        self.ours, self.others, self.asked = ours, others, []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def way(self, asked):
+        self.asked.append(asked)
+        return Way(self.ours, 254, FOREIGN if self.ours != "eth0" else None)
+
+
+@asynccontextmanager
+async def no_netlink():
+    yield None
+
+
+@pytest.fixture
+def routing(monkeypatch, host, tmp_path):
+    """A host with one configuration; what the kernel says is given by `says`."""
+    one = host()
+    (tmp_path / "etc/ipsec-dp").mkdir(parents=True)
+    monkeypatch.setattr(route_checks, "open_netlink", no_netlink)
+    monkeypatch.setattr(route_checks, "tunnel_interfaces", list)
+
+    def says(kernel, error=None):
+        async def outer_route(_, remote, *, local):
+            assert remote == PEER
+            if error is not None:
+                raise HostError(error)
+            return OuterRoute(local or LOCAL, 2, 1500, None)
+
+        monkeypatch.setattr(route_checks, "Decisions", lambda: kernel)
+        monkeypatch.setattr(route_checks, "outer_route", outer_route)
+        return one
+
+    return says
+
+
+def test_without_a_configuration_routing_is_not_asked(host):
+    assert route_checks.peer_ways(host()) == route_checks.rules_before_ours(host()) == []
+
+
+def test_the_way_to_a_peer_is_asked_with_source_and_mark(routing, tmp_path):
+    configured(tmp_path / "etc/ipsec-dp", tunnel())
+    kernel = Kernel()
+    (good,) = route_checks.peer_ways(routing(kernel))
+    assert (good.state, good.found) == ("ok", "192.0.2.2 from 192.0.2.1 by eth0")
+    assert kernel.asked == [RouteQuestion(PEER, LOCAL, mark=MARK)]
+    (bad,) = route_checks.peer_ways(routing(Kernel("ipsec0")))
+    assert bad.state == "warn"
+    assert "leads into ipsec0, a tunnel's interface, in spite of the mark: rule 100 (from all lookup 100) decides that" in bad.found
+    (bad,) = route_checks.peer_ways(routing(Kernel(), "no route to 192.0.2.2"))
+    assert (bad.state, 'tunnel "to-b": no route to 192.0.2.2' in bad.found, bool(bad.remedy)) == ("warn", True, True)
+
+
+def test_many_peers_without_a_way_are_counted(routing, tmp_path):
+    configured(tmp_path / "etc/ipsec-dp", *(tunnel(f"t{number}", interface=f"ipsec{number}") for number in range(9)))
+    found = route_checks.peer_ways(routing(Kernel(), "no route"))
+    assert len(found) == route_checks.SHOWN + 1
+    assert found[-1].found == "and 4 more peers without one"
+
+
+def test_rules_of_others_that_take_what_is_to_enter_a_tunnel(routing, tmp_path, monkeypatch):
+    configured(tmp_path / "etc/ipsec-dp", tunnel())
+    taken = Taken(FOREIGN, RouteQuestion(ip_address("10.2.0.1"), ip_address("10.1.0.1")), "eth0")
+
+    def rules(found):
+        async def answer(config, tunnels):
+            assert (config.name, tunnels) == ("gw", {"ipsec0"})
+            return found
+
+        monkeypatch.setattr(route_checks, "rules_in_the_way", answer)
+        return route_checks.rules_before_ours(routing(Kernel()))
+
+    (found,) = rules([(0, taken)])
+    assert (found.state, "10.1.0.1 to 10.2.0.1 leaves by eth0" in found.found) == ("warn", True)
+    assert found.remedy == taken.remedy(0)
+    assert [each.state for each in rules([])] == ["ok"]
