@@ -24,7 +24,11 @@ LAN_TO_PEER = ((netns.SITE_A_NETS[0], f"{OUTER[1]}/32"),)
 NETS = (*zip(netns.SITE_A_NETS, netns.SITE_B_NETS, strict=True), OUTER, *LAN_TO_PEER)
 MANGLE = """
 table inet mangler {
-  chain out { type route hook output priority mangle; ip daddr != 127.0.0.0/8 meta mark set 0x1; ip6 daddr != ::1 meta mark set 0x1; }
+  chain out {
+    type route hook output priority mangle;
+    ip daddr != 127.0.0.0/8 meta mark set 0x1;
+    ip6 daddr != ::1 meta mark set 0x1;
+  }
 }
 """
 TOLD = "come back into a tunnel interface"
@@ -77,7 +81,7 @@ def test_one_packet_is_sealed_once_though_the_mark_is_overwritten(sites, tmp_pat
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_nothing_passes_in_clear_while_the_mark_is_overwritten(sites, tmp_path, version):
-    """Under a stream of hostA's and forged traffic, both over IPv4 and IPv6; the tunnel's own outer addresses are of one version."""
+    """Under a stream of hostA's and forged traffic, over IPv4 and IPv6; the tunnel's own outer addresses are of one version."""
     outer = netns.GW_A_OUTER[version == 6], netns.GW_B_OUTER[version == 6]
     nets = (*zip(netns.SITE_A_NETS, netns.SITE_B_NETS, strict=True), outer)
     with both_ways(sites):
