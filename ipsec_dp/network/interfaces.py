@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ipsec_dp")
 
+LOOK_SLICE_S = 0.002  # of the loop at once, while thousands of devices are looked at
+
 
 class LinuxInterfaces:
     """`network.host.HostInterfaces` by /dev/net/tun and rtnetlink, in the network namespace of the calling thread."""
@@ -177,7 +179,7 @@ class LinuxInterfaces:
         found: dict[str, tun.Trouble] = {}
         present: set[InterfaceAddress] | None = None
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
-            async for name in in_slices(tuple(self._tuns if names is None else names)):
+            async for name in in_slices(tuple(self._tuns if names is None else names), LOOK_SLICE_S):
                 if (device := self._tuns.get(name)) is None:
                     continue
                 trouble = device.trouble(self._interface_mtus[name], asking)

@@ -8,7 +8,9 @@ All of them share an interface and have peers that never call; hostB's network i
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
+from contextlib import contextmanager
 from ipaddress import ip_network
 from itertools import pairwise
 
@@ -36,19 +38,27 @@ UP_S, STOP_S = 300.0, 60.0
 WATCHED_S = 30.0  # three looks
 CPU_PART_MAX = 0.002  # of a core
 LOOK_MOST_S, SLICE_MOST_S = 0.050, 0.005
+WITHOUT_LOOKS = """
+import sys
+from ipsec_dp.cli import main
+from ipsec_dp.network import kernel_watch
+from ipsec_dp.services import device_watch
+kernel_watch.LOOK_S = device_watch.SWEEP_S = 1e6
+sys.exit(main())
+"""
 CLOSING = "ipsec_dp-closing_gwA"
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone("measures time"), pytest.mark.timeout(900)]
 
 
-@pytest.fixture(scope="module")
-def large(shared_sites, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("large")
+@contextmanager
+def running(sites, directory, *program):
+    """A gateway with so many tunnels, as a program starts it."""
     (directory / "all.psk").touch(mode=0o600)
     (directory / "all.psk").write_text("one secret for all, long enough")
     path = directory / "gwA.toml"
     path.write_text(real("a") + "".join(tunnel(f"t{n}", 2 * n, interface="ipsec0") for n in range(COUNT)))
-    gateway = GatewayProcess(shared_sites.gw_a, path)
+    gateway = GatewayProcess(sites.gw_a, path, *program)
     gateway.start()
     gateway.wait_up(UP_S)
     yield gateway
@@ -57,11 +67,29 @@ def large(shared_sites, tmp_path_factory):
     assert gateway.wait(STOP_S) == 0, gateway.text()
 
 
+@pytest.fixture(scope="module")
+def large(shared_sites, tmp_path_factory):
+    with running(shared_sites, tmp_path_factory.mktemp("large")) as gateway:
+        yield gateway
+
+
 def idle_part(gateway):
     """The part of a core that a gateway takes, by the scheduler's own count."""
     before, begun = run_s(gateway.process.pid), time.monotonic()
     time.sleep(WATCHED_S)
     return (run_s(gateway.process.pid) - before) / (time.monotonic() - begun)
+
+
+@pytest.mark.measure
+def test_ten_thousand_tunnels_are_watched_for_next_to_nothing(shared_sites, tmp_path):
+    """The whole gateway, beside one that never looks."""
+    parts = []
+    for program in ((sys.executable, "-c", WITHOUT_LOOKS), GatewayProcess.program):
+        with running(shared_sites, tmp_path, program) as gateway:
+            parts.append(idle_part(gateway))
+    without, with_looks = parts
+    print(f"\n{COUNT} tunnels: {100 * with_looks:.3f} % of a core, without looks {100 * without:.3f} %")
+    assert with_looks - without <= CPU_PART_MAX
 
 
 @pytest.mark.parametrize("everything", [False, True], ids=["flush ruleset", "everything"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from ipsec_dp.host.bulk import Bulk, InterfaceAddress
 from ipsec_dp.host.tun import Fault, Trouble
 from ipsec_dp.network import interfaces
 from ipsec_dp.network.interfaces import LinuxInterfaces
+from ipsec_dp.util import slices
 from tests.doubles.config import PSK, configured, proxy_id, tunnel
 
 KEYED = proxy_id("10.1.0.0/24", "10.2.0.0/24") + PSK
@@ -289,3 +291,39 @@ def test_one_that_is_gone_and_unused_is_forgotten(tmp_path, kernel, faults):
         assert await made.troubles() == {}
 
     lived(tmp_path, story, tunnel("b", keys=KEYED))
+
+
+MANY, EACH_S, AT_ONCE_S = 1000, 200e-6, 0.005
+
+
+def test_a_thousand_are_looked_at_without_holding_anybody_up(tmp_path, kernel, monkeypatch):
+    """Each device takes so long; between two of them the loop has its turn."""
+    now, turns = [0.0], []
+
+    def looked_at(*_):
+        now[0] += EACH_S
+
+    async def beside():
+        while True:
+            turns.append(now[0])
+            await asyncio.sleep(0)
+
+    async def story(made, other):
+        task = asyncio.get_running_loop().create_task(beside())
+        await asyncio.sleep(0)
+        assert await made.troubles() == {}
+        task.cancel()
+
+    names = [f"t{number}" for number in range(MANY)]
+    tunnels = [
+        tunnel(name, interface=f"x{number}", keys=proxy_id("10.1.0.0/24", f"10.{2 + number // 256}.{number % 256}.0/24") + PSK)
+        for number, name in enumerate(names)
+    ]
+    monkeypatch.setattr(SPD, "tunnel_numbers", {name: number for number, name in enumerate(names)})
+    monkeypatch.setattr(SPD, "interface_numbers", {f"x{number}": number for number in range(MANY)})
+    monkeypatch.setattr(slices, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(tun.Tun, "trouble", looked_at)
+    lived(tmp_path, story, *tunnels)
+    turns.append(now[0])
+    assert now[0] == pytest.approx(MANY * EACH_S), "each is looked at"
+    assert max(later - earlier for earlier, later in pairwise(turns)) <= AT_ONCE_S
