@@ -42,7 +42,7 @@ PACKAGES_FUZZ := clang-14 libclang-rt-14-dev patch
 # What tests and benchmarks meet: an IKE peer (pki makes certificates), a routing daemon that learns through the tunnel, other tunnels.
 # Each would be a service of the host, enabled for its next boot, so they are unpacked into $(PEERS) (ipsec_dp/rig/peers).
 PACKAGES_PEERS := strongswan-charon strongswan-swanctl strongswan-pki libcharon-extra-plugins libstrongswan-standard-plugins \
-  libstrongswan-extra-plugins bird2 wireguard-go wireguard-tools openvpn
+  libstrongswan-extra-plugins bird2 wireguard-go wireguard-tools openvpn firewalld
 
 # Tests marked `alone` come after those that share the machine, which are handed out by files in the order of their names (the long
 # ones first); each process has a host of its own (tests/own_host.py). Every test that MARKERS select is in one of both.
