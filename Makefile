@@ -68,7 +68,7 @@ exit $$status
 endef
 
 .PHONY: help packages packages-demo packages-dev setup setup-dev demo test test-unit test-interop test-netns test-slow mutants asan tsan \
-  fuzz lint bench bench-tunnel clean
+  fuzz lint bench bench-strangers bench-tunnel clean
 
 help: ## this list
 	@echo "ipsec_dp: userspace IPsec. Targets:"
@@ -172,6 +172,9 @@ lint: setup-dev ## ruff, mypy --strict, import-linter, clang-format
 bench: setup-dev ## seal, open, policy lookup and replay, with pytest-benchmark; results in benchmarks/results/
 	@mkdir -p benchmarks/results
 	@$(PYTEST) benchmarks --benchmark-only --benchmark-json=benchmarks/results/bench.json
+
+bench-strangers: setup-dev ## what a message of somebody who has proven nothing costs: time and memory, the worst first
+	@$(BIN)/python -m benchmarks.strangers
 
 bench-tunnel: setup-dev ## whole tunnels beside the plain path, strongSwan, wireguard-go and OpenVPN (root; QUICK=1: 2 minutes)
 	@$(AS_ROOT)$(BIN)/python -m benchmarks.tunnel $(if $(QUICK),--quick)
