@@ -81,10 +81,21 @@ def test_open_without_a_terminal_opens_nothing(dead, monkeypatch, capsys):
 
 
 def test_open_changes_nothing_where_it_cannot_see_what_is_left(dead, capsys):
-    dead.found = Remains("site-a", unseen="nft is not installed")
+    dead.found = Remains("site-a", unseen="Operation not permitted")
     assert main(["open", "site-a", "--yes-in-clear"]) == 1
-    assert "cannot be seen, and nothing was changed: nft is not installed" in capsys.readouterr().err
+    assert "cannot be seen, and nothing was changed: Operation not permitted" in capsys.readouterr().err
     assert dead.opened == []
+
+
+def test_open_says_what_it_cannot_list_and_opens_it_all_the_same(dead, capsys):
+    """Nobody should have to install nft by a network that is closed."""
+    (prefix,) = AddressRange.of("10.2.0.0/24").prefixes
+    dead.found = Remains("site-a", guard=True, unreachable=(prefix,), unlisted="nft is not installed")
+    assert main(["open", "site-a", "--yes-in-clear"]) == 0
+    said = capsys.readouterr().err
+    assert "cannot be listed: nft is not installed" in said
+    assert "  10.2.0.0/24\n" in said
+    assert dead.opened == ["site-a"]
 
 
 def test_down_without_a_gateway_says_what_a_dead_one_left(dead, monkeypatch, capsys):
