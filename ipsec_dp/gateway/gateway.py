@@ -196,9 +196,11 @@ class Gateway:
         A start that failed on trial, or was not confirmed, leaves closed what is protected, and open the way of who administers.
         """
         clean = self._stopping.is_set() and self._failure is None
-        self._parts.engine = None
+        engine, self._parts.engine = self._parts.engine, None
         self._parts.confirmation.cancel()
         try:
+            if engine is not None:  # or a reload would go on with a host that is open
+                await engine.reloader.close()
             await self._stack.aclose()
             if clean and not self.config.keep_closed:
                 await self._parts.host.open_guard()

@@ -7,7 +7,7 @@ import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -22,6 +22,7 @@ from ipsec_dp.host.conntrack import FlowTuple, NatFlow
 from ipsec_dp.rig.packets import udp
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.host import MemoryHost, Network
+from tests.unit.gateway_doubles import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -105,6 +106,20 @@ async def running(
         yield Site(gateway, host, control)
     finally:
         await gateway.close()
+
+
+async def nothing() -> None:
+    pass
+
+
+class CountedLock(asyncio.Lock):
+    """Knows how often it was asked for."""
+
+    asked = 0
+
+    async def acquire(self) -> Literal[True]:
+        self.asked += 1
+        return await super().acquire()
 
 
 def test_the_guard_comes_before_anything_and_goes_after_everything(tmp_path):
@@ -204,6 +219,61 @@ def test_a_reload_holds_both_configurations_closed_until_routes_and_services_are
         "interface ipsec0 removed",
     ]
     assert calls == order
+
+
+def test_a_reload_that_changes_the_host_comes_to_its_end_before_the_gateway_goes(tmp_path, monkeypatch):
+    """Or it would close again what `down` has opened."""
+    config = written(tmp_path, "a", TO_B)
+
+    async def life() -> list[str]:
+        changes, goes_on = asyncio.Event(), asyncio.Event()
+        async with running(config, FakeClock(), Network(), "192.0.2.1") as site:
+            apply = site.host.routing.apply
+
+            async def slowly(**how: Any) -> None:
+                changes.set()
+                await goes_on.wait()
+                await apply(**how)
+
+            monkeypatch.setattr(site.host.routing, "apply", slowly)
+            written(tmp_path, "a", TO_C)
+            site.gateway.start_reload()
+            await changes.wait()
+            site.gateway.stop("down")
+            closing = asyncio.get_running_loop().create_task(site.gateway.close())
+            await settle()
+            assert "guard opened" not in site.host.calls
+            goes_on.set()
+            await closing
+            monkeypatch.setattr(site.gateway, "close", nothing)
+        return site.host.calls
+
+    calls = asyncio.run(life())
+    assert "guard settled" in calls
+    assert calls[-1] == "guard opened"
+
+
+def test_a_reload_that_has_not_changed_anything_yet_does_not_when_the_gateway_goes(tmp_path, monkeypatch, caplog):
+    config = written(tmp_path, "a", TO_B)
+
+    async def life() -> list[str]:
+        async with running(config, FakeClock(), Network(), "192.0.2.1") as site:
+            written(tmp_path, "a", TO_C)
+            site.host.changing = lock = CountedLock()
+            async with site.host.changing:
+                site.gateway.start_reload()
+                await until(lambda: lock.asked == 2)
+                site.gateway.stop("down")
+                closing = asyncio.get_running_loop().create_task(site.gateway.close())
+                await settle()
+            await closing
+            monkeypatch.setattr(site.gateway, "close", nothing)
+        return site.host.calls
+
+    calls = asyncio.run(life())
+    assert "guard widened" not in calls
+    assert calls[-1] == "guard opened"
+    assert "the gateway is stopping; nothing was changed" in caplog.text
 
 
 def test_two_gateways_negotiate_and_a_packet_goes_each_way(tmp_path):
