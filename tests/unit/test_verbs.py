@@ -15,13 +15,13 @@ from ipsec_dp.errors import ControlError
 from ipsec_dp.gateway.confirmation import Confirmation
 from ipsec_dp.gateway.control import ControlServer
 from ipsec_dp.gateway.explain import HoldingChild
-from ipsec_dp.gateway.messages import ReloadRefusal, ReloadResult
+from ipsec_dp.gateway.messages import ReloadRefusal, ReloadRequest, ReloadResult
 from ipsec_dp.gateway.reload import ReloadFailedError
 from ipsec_dp.gateway.verbs import GatewayVerbs
 from ipsec_dp.host.decision import Way
 from ipsec_dp.host.filters import Filter
 from ipsec_dp.util.conditions import Conditions
-from tests.doubles.clock import FakeClock
+from tests.doubles.clock import FakeClock, settle
 from tests.unit.gateway_doubles import Calls, config_of
 
 
@@ -183,15 +183,20 @@ class MemoryReloader:
     def __init__(self, *, fails: ReloadFailedError | None = None, incomplete: bool = False, applies: bool = True) -> None:
         self.calls: list[str] = []
         self.fails, self.incomplete, self.applies = fails, incomplete, applies
+        self.goes_on: asyncio.Event | None = None  # for which every step waits
 
     async def reload(self, path: Path, *, on_trial: bool = False) -> ReloadResult | ReloadRefusal:
         self.calls.append("reload on trial" if on_trial else "reload")
+        if self.goes_on is not None:
+            await self.goes_on.wait()
         if self.fails is not None:
             raise self.fails
         return DONE if self.applies else ReloadRefusal(file=str(path))
 
     async def go_back(self) -> None:
         self.calls.append("go back")
+        if self.goes_on is not None:
+            await self.goes_on.wait()
 
     def forget_former(self) -> None:
         self.calls.append("forget")
@@ -246,6 +251,44 @@ def test_a_second_reload_waits_for_the_first_to_be_confirmed(site):
     _, answer = on_trial(site, reloader, RELOAD, {"verb": "reload"})
     assert "is not confirmed yet: first `ipsec-dp confirm a`" in answer["error"]
     assert reloader.calls == ["reload on trial"]
+
+
+def test_of_two_reloads_at_once_the_second_waits_for_the_first_to_be_confirmed(site):
+    """Or the configuration before the first would be forgotten, and only what nobody confirmed could come back."""
+    site.engine.reloader = reloader = MemoryReloader()
+    verbs = GatewayVerbs(cast("Any", site), site.down)
+
+    async def life() -> None:
+        reloader.goes_on = asyncio.Event()
+        asked = [asyncio.ensure_future(verbs.reload(ReloadRequest(confirm_s=60))) for _ in range(2)]
+        await settle()
+        reloader.goes_on.set()
+        first, second = await asyncio.gather(*asked, return_exceptions=True)
+        assert isinstance(first, ReloadResult)
+        assert "is not confirmed yet" in str(second)
+        await site.clock.advance(61)
+
+    asyncio.run(life())
+    assert reloader.calls == ["reload on trial", "go back"]
+
+
+def test_while_the_former_configuration_comes_back_no_other_is_taken_over(site):
+    site.engine.reloader = reloader = MemoryReloader()
+    verbs = GatewayVerbs(cast("Any", site), site.down)
+
+    async def life() -> None:
+        await verbs.reload(ReloadRequest(confirm_s=60))
+        reloader.goes_on = asyncio.Event()
+        await site.clock.advance(61)
+        async with asyncio.timeout(5):
+            with pytest.raises(ControlError, match="the former configuration is coming back; ask again"):
+                await verbs.reload(ReloadRequest())
+        reloader.goes_on.set()
+        await settle()
+        await verbs.reload(ReloadRequest())
+
+    asyncio.run(life())
+    assert reloader.calls == ["reload on trial", "go back", "reload"]
 
 
 def test_what_is_refused_does_not_go_back(site):
