@@ -126,9 +126,9 @@ class GatewayVerbs:
         name = self._parts.config.name
         if request.name not in (None, name):
             raise ControlError(f"this is gateway {name}, not {request.name}")
+        reloader = self._engine.reloader  # what has not come up yet is not to be kept
         confirmed = self._parts.confirmation.confirm()
-        if self._parts.engine is not None:
-            self._parts.engine.reloader.forget_former()
+        reloader.forget_former()
         return ConfirmAnswer(gateway=name, confirmed=confirmed)
 
     async def explain(self, request: ExplainRequest) -> ExplainAnswer:

@@ -13,11 +13,8 @@ import pytest
 
 from ipsec_dp.config import Config, load
 from ipsec_dp.errors import ControlError
-from ipsec_dp.gateway.composition import GatewayFailedError
-from ipsec_dp.gateway.confirmation import Trial
 from ipsec_dp.gateway.gateway import Gateway
 from ipsec_dp.host import HostError
-from ipsec_dp.host.claim import RunningError
 from ipsec_dp.host.conntrack import FlowTuple, NatFlow
 from ipsec_dp.rig.packets import udp
 from tests.doubles.clock import FakeClock, settle
@@ -308,87 +305,3 @@ def test_two_gateways_negotiate_and_a_packet_goes_each_way(tmp_path):
             b.gateway.stop("down")
 
     asyncio.run(life())
-
-
-# ---- on trial --------------------------------------------------------------------------------------------------------------------
-
-
-async def started_on_trial(directory: Path, clock: FakeClock, retreat: Config) -> tuple[Gateway, MemoryHost]:
-    config = written(directory, "a", TO_B)
-    host = MemoryHost(config, clock)
-    gateway = Gateway(config, directory / "a.sock", host=host, clock=clock, trial=Trial(60, retreat))
-    return gateway, host
-
-
-def test_a_start_that_nobody_confirms_ends_closed_as_the_retreat_says(tmp_path):
-    (tmp_path / "retreat").mkdir()
-    retreat = written(tmp_path / "retreat", "a", TO_B, TO_C)
-
-    async def life() -> MemoryHost:
-        clock = FakeClock()
-        gateway, host = await started_on_trial(tmp_path, clock, retreat)
-        await gateway.start()
-        await clock.advance(61)
-        with pytest.raises(GatewayFailedError, match="the start was not confirmed"):
-            await gateway.wait()
-        await gateway.close()
-        return host
-
-    host = asyncio.run(life())
-    assert "guard opened" not in host.calls
-    assert host.guard.closed_for == [retreat]
-    assert host.calls[-2:] == ["guard closed", "routes unreachable"]
-
-
-def test_a_start_that_is_confirmed_ends_as_any_other(tmp_path):
-    async def life() -> MemoryHost:
-        clock = FakeClock()
-        gateway, host = await started_on_trial(tmp_path, clock, written(tmp_path, "a", TO_C))
-        await gateway.start()
-        site = Site(gateway, host, tmp_path / "a.sock")
-        (waits,) = [text for text in (await site.ask("status"))["warnings"] if "ipsec-dp confirm a" in text]
-        assert "for 60 s" in waits
-        assert (await site.ask("confirm", name="a"))["confirmed"] == "this start"
-        assert (await site.ask("status"))["warnings"] == []
-        await clock.advance(61)
-        gateway.stop("down")
-        assert await gateway.wait() == 0
-        await gateway.close()
-        return host
-
-    assert asyncio.run(life()).calls[-1] == "guard opened"
-
-
-def test_a_start_on_trial_that_fails_is_closed_as_the_retreat_says(tmp_path, monkeypatch):
-    (tmp_path / "retreat").mkdir()
-    retreat = written(tmp_path / "retreat", "a", TO_C)
-
-    async def life() -> MemoryHost:
-        gateway, host = await started_on_trial(tmp_path, FakeClock(), retreat)
-
-        async def refused(*_: object) -> None:
-            raise HostError("no TUN here")
-
-        monkeypatch.setattr(host.interfaces, "make", refused)
-        with pytest.raises(HostError, match="no TUN here"):
-            await gateway.start()
-        await gateway.close()
-        return host
-
-    assert asyncio.run(life()).guard.closed_for == [retreat]
-
-
-def test_a_gateway_that_runs_already_is_not_touched_by_a_start_on_trial(tmp_path, monkeypatch):
-    async def life() -> MemoryHost:
-        gateway, host = await started_on_trial(tmp_path, FakeClock(), written(tmp_path, "a", TO_C))
-
-        async def running_already() -> None:
-            raise RunningError("a", "process 7")
-
-        monkeypatch.setattr(host, "close_guard", running_already)
-        with pytest.raises(RunningError):
-            await gateway.start()
-        await gateway.close()
-        return host
-
-    assert asyncio.run(life()).calls == []

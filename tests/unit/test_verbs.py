@@ -15,7 +15,7 @@ from ipsec_dp.errors import ControlError
 from ipsec_dp.gateway.confirmation import Confirmation
 from ipsec_dp.gateway.control import ControlServer
 from ipsec_dp.gateway.explain import HoldingChild
-from ipsec_dp.gateway.messages import ReloadRefusal, ReloadRequest, ReloadResult
+from ipsec_dp.gateway.messages import ConfirmRequest, ReloadRefusal, ReloadRequest, ReloadResult
 from ipsec_dp.gateway.reload import ReloadFailedError
 from ipsec_dp.gateway.verbs import GatewayVerbs
 from ipsec_dp.host.decision import Way
@@ -311,6 +311,19 @@ def test_a_time_in_which_nobody_can_confirm_is_refused_before_anything_changes(s
     (answer,) = on_trial(site, reloader, {"verb": "reload", "confirm_s": seconds})
     assert "give 1 to 86400" in answer["error"]
     assert reloader.calls == []
+
+
+def test_a_start_is_confirmed_when_it_has_come_up_and_not_before(site):
+    """One that hangs would be kept for ever."""
+
+    async def life() -> None:
+        site.confirmation.expect("a", "this start", 60, "it stops", lambda: None)
+        site.engine = None
+        with pytest.raises(ControlError, match="starting or stopping"):
+            await GatewayVerbs(cast("Any", site), site.down).confirm(ConfirmRequest())
+        assert site.confirmation.waits_for == "this start"
+
+    asyncio.run(life())
 
 
 def test_confirm_for_another_gateway_is_refused(site):
