@@ -165,7 +165,7 @@ def test_up_on_trial_goes_back_to_closed_with_the_way_of_the_session_open(lockou
     assert main(["up", str(lockout), "--confirm", "90s"]) == 0
     (trial,) = trials
     assert trial.seconds == 90
-    assert trial.otherwise.endswith("stays closed but for TCP port 22 of 192.0.2.1 to 198.51.100.7")
+    assert trial.otherwise.endswith("of what it protects nothing but TCP port 22 of 192.0.2.1 to 198.51.100.7 passes")
     assert [policy.action for policy in trial.retreat.policies] == ["bypass"]
     assert "is cut off" in capsys.readouterr().err
 
