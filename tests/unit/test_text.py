@@ -42,7 +42,12 @@ def test_of_many_the_first_are_named_and_the_rest_is_counted(items, expected):
 def test_only_what_is_named_is_made_a_text():
     """A peer can send thousands."""
     made: list[int] = []
-    assert named(range(1000), 2, "/", text=lambda each: made.append(each) or f"#{each}") == "#0/#1 and 998 more"
+
+    def text(item: int) -> str:
+        made.append(item)
+        return f"#{item}"
+
+    assert named(range(1000), 2, "/", text=text) == "#0/#1 and 998 more"
     assert made == [0, 1]
 
 
