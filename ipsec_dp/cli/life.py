@@ -125,7 +125,7 @@ def open_(name: str, yes_in_clear: bool) -> int:
         return 0
     if found.unseen:
         raise ControlError(f"what gateway {name} left cannot be seen, and nothing was changed: {found.unseen}")
-    _show_held(name, found.held)
+    _show_held(name, found.held, found.unlisted)
     if not yes_in_clear:
         if not sys.stdin.isatty():
             raise click.UsageError("there is no terminal to ask at: add --yes-in-clear")
@@ -136,9 +136,14 @@ def open_(name: str, yes_in_clear: bool) -> int:
     return 0
 
 
-def _show_held(name: str, held: Sequence[str]) -> None:
+def _show_held(name: str, held: Sequence[str], unlisted: str) -> None:
+    """`unlisted`: why it is not known what the guard holds beside these."""
     dead = f"Gateway {name} does not run. What it left"
+    if unlisted:
+        click.echo(f"{dead} is a guard too; to which prefixes cannot be listed: {unlisted}", err=True)
     if not held:
+        if unlisted:
+            return
         click.echo(f"{dead} are zones or routing rules, which hold no prefix by themselves.", err=True)
         return
     click.echo(f"{dead} keeps traffic to these prefixes from leaving in clear:", err=True)

@@ -31,7 +31,8 @@ class Trial:
     @property
     def otherwise(self) -> str:
         """What becomes of it unless it is confirmed."""
-        return "the gateway stops, and what it protects stays closed" + (f" but for {self.way}" if self.way else "")
+        passes = f"nothing but {self.way} passes" if self.way else "nothing passes"
+        return f"the gateway stops, and of what it protects {passes}"
 
 
 @dataclass(slots=True)

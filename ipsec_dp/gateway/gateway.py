@@ -61,6 +61,7 @@ class Gateway:
         self._torn_down = asyncio.Event()
         self._trial = trial
         self._touched = False  # the host is as we made it
+        self._starting: asyncio.Task[None] | None = None
         self._start_on_trial: Unconfirmed | None = None
         self._failure: str | None = None
         self._left: str | None = None  # why something was not taken away
@@ -74,7 +75,29 @@ class Gateway:
     # ---- up
 
     async def start(self) -> None:
-        """Brings everything up. Raises IpsecDpError; then `close` takes away what was made, but for the guard."""
+        """Brings everything up. Raises IpsecDpError; then `close` takes away what was made, but for the guard.
+
+        On trial its time begins here: a start that hangs is broken off when it is over.
+        """
+        self._starting = asyncio.get_running_loop().create_task(self._start())
+        if self._trial is not None:
+            self._start_on_trial = self._parts.confirmation.expect(
+                self.config.name, "this start", self._trial.seconds, self._trial.otherwise, self._not_confirmed
+            )
+        try:
+            await self._starting
+        except asyncio.CancelledError:
+            if self._failure is None:
+                raise
+            self._touched = True
+            raise GatewayFailedError(self._failure) from None
+
+    def _not_confirmed(self) -> None:
+        self._fail("the start was not confirmed")
+        if self._starting is not None:
+            self._starting.cancel()
+
+    async def _start(self) -> None:
         try:
             with explained("the gateway could not be started"):
                 await self._parts.host.close_guard()
@@ -87,14 +110,6 @@ class Gateway:
             await self._log_what_holds()
             raise
         self._touched = True
-        if self._trial is not None:
-            self._start_on_trial = self._parts.confirmation.expect(
-                self.config.name,
-                "this start",
-                self._trial.seconds,
-                self._trial.otherwise,
-                lambda: self._fail("the start was not confirmed"),
-            )
 
     async def _log_what_holds(self) -> None:
         """What the kernel has, not what was wanted of it."""
@@ -196,14 +211,19 @@ class Gateway:
         A start that failed on trial, or was not confirmed, leaves closed what is protected, and open the way of who administers.
         """
         clean = self._stopping.is_set() and self._failure is None
-        self._parts.engine = None
+        trial = None if clean or not self._touched or self._is_confirmed else self._trial
+        engine, self._parts.engine = self._parts.engine, None
         self._parts.confirmation.cancel()
         try:
-            await self._stack.aclose()
+            if engine is not None:  # or a reload would go on with a host that is open
+                await engine.reloader.close()
+            try:
+                await self._stack.aclose()
+            finally:  # what could not be taken away locks nobody out
+                if trial is not None:
+                    await self._parts.host.close_for(trial.retreat)
             if clean and not self.config.keep_closed:
                 await self._parts.host.open_guard()
-            elif self._trial is not None and not clean and self._touched and not self._is_confirmed:
-                await self._parts.host.close_for(self._trial.retreat)
         except IpsecDpError as error:
             self._left = str(error)
             raise

@@ -43,6 +43,7 @@ FIXED: Final = {
     "workers": "the data plane is made with them",
     "offloads": "devices get them when they are made",
 }
+CLOSE_S = 30.0  # for which a reload that changes the host is waited for when the gateway stops
 AT_ONCE = 256  # peers whose secrets are loaded before the rest of the control plane has its turn
 
 
@@ -89,6 +90,7 @@ class Reloader:
         self._config, self._parts, self._reconfigured, self._clock = config, parts, reconfigured, clock
         self._one_at_a_time = asyncio.Lock()
         self._incomplete = False  # the last reload broke off half-way
+        self._closing = False
         self._former: _Former | None = None
 
     @property
@@ -131,6 +133,15 @@ class Reloader:
                 await self._change(former.difference, former.peers, None)
             log.warning("the former configuration is in force again, that of %s", former.difference.new.path)
 
+    async def close(self) -> None:
+        """The gateway stops: a reload that changes the host comes to its end first, and none begins to any more."""
+        self._closing = True
+        try:
+            async with asyncio.timeout(CLOSE_S), self._parts.host.changing:
+                pass
+        except TimeoutError:
+            log.warning("a change of the host is not at its end after %g s, and is not waited for any longer", CLOSE_S)
+
     def forget_former(self) -> None:
         """Nothing goes back any more: secrets that are not in force are kept no longer."""
         self._former = None
@@ -143,6 +154,8 @@ class Reloader:
 
     async def _change(self, difference: Difference, peers: dict[str, Peer], former: _Former | None) -> None:
         """`former`: what leads back when the host has changed."""
+        if self._closing:
+            raise ReloadFailedError("the gateway is stopping; nothing was changed")
         parts, new = self._parts, difference.new
         if parts.sad.reclaim() == 0:
             parts.spd.tunnels.reuse()

@@ -12,6 +12,7 @@ from ipsec_dp.network import remains
 from ipsec_dp.network.linux_host import LinuxHost
 from ipsec_dp.util.clock import SystemClock
 from ipsec_dp.util.faults import explained
+from ipsec_dp.util.text import named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,11 +64,10 @@ async def open_up(gateway: str) -> None:
         if found.routed:
             raise _lives(gateway, f"{found.routed[0]} leads into its tunnel")
         await remains.remove(gateway)
-    named = ", ".join(found.held[:NAMED_MOST]) + (
-        f" and {len(found.held) - NAMED_MOST} more" if len(found.held) > NAMED_MOST else ""
-    )
     log.warning(
-        "gateway %s was opened by hand: packets to %s leave in clear now, where this host routes them", gateway, named or "nowhere"
+        "gateway %s was opened by hand: packets to %s leave in clear now, where this host routes them",
+        gateway,
+        named(found.held, NAMED_MOST) or "nowhere",
     )
 
 

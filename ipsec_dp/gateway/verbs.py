@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.composition import Composition, Engine
     from ipsec_dp.gateway.explanation import ExplainAnswer
     from ipsec_dp.gateway.messages import NegotiationRequest, ReloadRefusal
+    from ipsec_dp.gateway.reload import Reloader
     from ipsec_dp.keying.ike_driver import IkeDriver
 
 
@@ -49,7 +50,8 @@ class GatewayVerbs:
 
     def __init__(self, parts: Composition, down: Callable[[], Awaitable[None]]) -> None:
         self._parts, self._down = parts, down
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._going_back: asyncio.Task[None] | None = None
+        self._reloading = asyncio.Lock()  # from the question whether something waits to be confirmed until this one does
         self.table: tuple[Verb[Any], ...] = (
             Verb(StatusRequest, self.status),
             Verb(DownRequest, self.down),
@@ -80,9 +82,15 @@ class GatewayVerbs:
 
     async def reload(self, request: ReloadRequest) -> ReloadResult | ReloadRefusal:
         """With `confirm_s` the former configuration comes back by itself, at once where the new one failed half-way."""
-        reloader, waits_for = self._engine.reloader, self._parts.confirmation.waits_for
-        if waits_for is not None:
-            raise ControlError(f"{waits_for} is not confirmed yet: first `ipsec-dp confirm {self._parts.config.name}`")
+        async with self._reloading:
+            reloader, waits_for = self._engine.reloader, self._parts.confirmation.waits_for
+            if waits_for is not None:
+                raise ControlError(f"{waits_for} is not confirmed yet: first `ipsec-dp confirm {self._parts.config.name}`")
+            if self._going_back is not None:
+                raise ControlError("the former configuration is coming back; ask again")
+            return await self._reload(request, reloader)
+
+    async def _reload(self, request: ReloadRequest, reloader: Reloader) -> ReloadResult | ReloadRefusal:
         path = self._parts.config.path if request.file is None else Path(request.file)
         if request.confirm_s is None:
             return await reloader.reload(path)
@@ -104,23 +112,23 @@ class GatewayVerbs:
         return msgspec.structs.replace(result, confirm_within_s=request.confirm_s)
 
     def _begin_going_back(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._go_back())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._going_back = asyncio.get_running_loop().create_task(self._go_back())
 
     async def _go_back(self) -> None:
         try:
             await self._engine.reloader.go_back()
         except IpsecDpError as error:
             log.error("%s", error)
+        finally:
+            self._going_back = None
 
     async def confirm(self, request: ConfirmRequest) -> ConfirmAnswer:
         name = self._parts.config.name
         if request.name not in (None, name):
             raise ControlError(f"this is gateway {name}, not {request.name}")
+        reloader = self._engine.reloader  # what has not come up yet is not to be kept
         confirmed = self._parts.confirmation.confirm()
-        if self._parts.engine is not None:
-            self._parts.engine.reloader.forget_former()
+        reloader.forget_former()
         return ConfirmAnswer(gateway=name, confirmed=confirmed)
 
     async def explain(self, request: ExplainRequest) -> ExplainAnswer:

@@ -7,6 +7,7 @@ holding it wherever the flow is routed later.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -134,8 +135,8 @@ async def _list(version: int) -> list[NatFlow]:
     return found
 
 
-async def _delete(flows: Sequence[NatFlow]) -> list[NatFlow]:
-    gone = []
+async def _delete(flows: Sequence[NatFlow], gone: list[NatFlow]) -> None:
+    """Adds to `gone` each that it has deleted. NetlinkError, OSError: the rest is there."""
     for version, family in FAMILIES.items():
         async with AsyncNFCTSocket(nfgen_family=family) as table:
             for flow in (each for each in flows if each.original.source.version == version):
@@ -144,7 +145,6 @@ async def _delete(flows: Sequence[NatFlow]) -> list[NatFlow]:
                     gone.append(flow)
                 except NetlinkError:  # it ended meanwhile
                     continue
-    return gone
 
 
 def _tuple(family: int, flow: NatFlow) -> NFCTAttrTuple:
@@ -175,7 +175,7 @@ class KernelFlows:
         return await asyncio.to_thread(self._delete, flows)
 
     def _delete(self, flows: Sequence[NatFlow]) -> list[NatFlow]:
-        try:
-            return asyncio.run(_delete(flows))
-        except (NetlinkError, OSError):
-            return []
+        gone: list[NatFlow] = []
+        with contextlib.suppress(NetlinkError, OSError):
+            asyncio.run(_delete(flows, gone))
+        return gone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -80,6 +81,9 @@ async def _nft(*arguments: str, text: str = "", seconds: float = NFT_SECONDS) ->
     running.add_done_callback(_ended)
     try:
         done = await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await _over(running)
+        raise
     except OSError as error:
         raise HostError(f"nft {' '.join(arguments)}: {os_errors.text_of(error)}") from error
     if done.status is None:
@@ -87,6 +91,13 @@ async def _nft(*arguments: str, text: str = "", seconds: float = NFT_SECONDS) ->
     if done.status != 0:
         raise HostError(f"nft {' '.join(arguments)}: {_reason(done.errors) or done.status}")
     return done.output
+
+
+async def _over(running: asyncio.Future[_Done]) -> None:
+    """Whoever is cancelled goes on when nft has ended, so that nothing comes after what he does next, as taking the table away."""
+    while not running.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([running])
 
 
 def _ended(running: asyncio.Future[_Done]) -> None:

@@ -1,4 +1,7 @@
-"""What the kernel has of one nftables table, asked by nfnetlink itself: cheap enough to be asked again and again."""
+"""What the kernel has of nftables tables, asked by nfnetlink itself: cheap enough to be asked again and again.
+
+It goes without the program nft too: whoever takes away what is left of a gateway may not have it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from ipsec_dp.host import HostError
 from ipsec_dp.host.bulk import (
+    ACK,
     ANSWER_SECONDS,
     DUMP,
     DUMP_ATTEMPTS,
@@ -26,13 +30,14 @@ from ipsec_dp.host.bulk import (
     messages,
 )
 from ipsec_dp.host.nft import Count
-from ipsec_dp.host.nft_reports import GENMSG, INET, NETLINK_NETFILTER, SUBSYSTEM
+from ipsec_dp.host.nft_reports import DELTABLE, GENMSG, INET, NETLINK_NETFILTER, SUBSYSTEM
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
     from types import TracebackType
 
-# <linux/netfilter/nf_tables.h>
+# <linux/netfilter/nfnetlink.h>, <linux/netfilter/nf_tables.h>
+BATCH_BEGIN, BATCH_END = 16, 17  # around a transaction
 GETTABLE, GETCHAIN, GETRULE, GETSET, GETSETELEM, GETGEN, GETOBJ = 1, 4, 7, 10, 13, 16, 19
 NAME_OF_TABLE, NAME_OF_SET, FLAGS_OF_SET = 1, 2, 3  # attributes; every message about a table begins with the first
 OBJECT_NAME, OBJECT_DATA, COUNTER_OCTETS, COUNTER_PACKETS, GENERATION = 2, 4, 1, 2, 1
@@ -44,6 +49,14 @@ class _ChangedError(Exception):
     """The tables changed while they were read."""
 
 
+class NoNftablesError(HostError):
+    """This kernel has no nftables, and so no table."""
+
+
+# What a kernel answers to a whole request where its part for nfnetlink, or that for nftables, is missing.
+ABSENT = frozenset((errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP))
+
+
 class NftState:
     """A nfnetlink socket in the network namespace of the calling thread, for `with`. Every method may raise HostError."""
 
@@ -53,7 +66,8 @@ class NftState:
             self._socket.bind((0, 0))
             self._socket.settimeout(ANSWER_SECONDS)
         except OSError as error:
-            raise HostError(f"nfnetlink: {error.strerror or error}") from error
+            kind = NoNftablesError if error.errno in ABSENT else HostError
+            raise kind(f"nfnetlink: {error.strerror or error}") from error
         self._sequence = 0
 
     def __enter__(self) -> Self:
@@ -73,6 +87,25 @@ class NftState:
         """Whether there is a table of this name in the family inet."""
         name = attribute(NAME_OF_TABLE, table.encode() + b"\0")
         return bool([at async for _, at, _ in self._answers(GETTABLE, REQUEST, name)])
+
+    async def tables(self) -> list[str]:
+        """The names of all tables of the family inet."""
+        for _ in range(DUMP_ATTEMPTS):
+            try:
+                found = [_name(data, at, end) async for data, at, end in self._answers(GETTABLE, REQUEST | DUMP, b"")]
+            except _ChangedError:
+                continue
+            return found
+        raise HostError("the nftables change faster than they can be read")
+
+    async def delete(self, table: str) -> None:
+        """Takes a table of the family inet away with all that is in it, if there is one."""
+        self._sequence += 1
+        begin, end = (self._message(kind, REQUEST, b"", socket.AF_UNSPEC, SUBSYSTEM) for kind in (BATCH_BEGIN, BATCH_END))
+        name = attribute(NAME_OF_TABLE, table.encode() + b"\0")
+        self._send(begin + self._message(SUBSYSTEM << 8 | DELTABLE, REQUEST | ACK, name, INET) + end)
+        async for _ in self._read(REQUEST, f"the table {table} cannot be taken away"):
+            pass
 
     async def digest(self, table: str) -> bytes | None:
         """A hash of all that a table of the family inet holds but for what counters count; None: there is no such table.
@@ -119,9 +152,15 @@ class NftState:
     async def _answers(self, kind: int, flags: int, body: bytes, *, family: int = INET) -> AsyncIterator[tuple[bytes, int, int]]:
         """Each message of an answer: its datagram, where it begins and ends. None where what is asked for does not exist."""
         self._sequence += 1
-        length = HEADER.size + GENMSG.size + len(body)
-        head = HEADER.pack(length, SUBSYSTEM << 8 | kind, flags, self._sequence, 0) + GENMSG.pack(family, 0, 0)
-        self._send(head + body)
+        self._send(self._message(SUBSYSTEM << 8 | kind, flags, body, family))
+        async for each in self._read(flags, "the nftables cannot be read"):
+            yield each
+
+    def _message(self, kind: int, flags: int, body: bytes, family: int, resource: int = 0) -> bytes:
+        head = HEADER.pack(HEADER.size + GENMSG.size + len(body), kind, flags, self._sequence, 0)
+        return head + GENMSG.pack(family, 0, socket.htons(resource)) + body
+
+    async def _read(self, flags: int, refused: str) -> AsyncIterator[tuple[bytes, int, int]]:
         whole = True
         while True:
             data = self._receive()
@@ -132,7 +171,7 @@ class NftState:
                 if got in (NLMSG_DONE, NLMSG_ERROR):
                     code = -int(struct.unpack_from("=i", data, at)[0])
                     if code not in (0, errno.ENOENT):
-                        raise HostError(f"the nftables cannot be read: {os.strerror(code)}")
+                        raise (NoNftablesError if code in ABSENT else HostError)(f"{refused}: {os.strerror(code)}")
                     if not whole:
                         raise _ChangedError
                     return
@@ -152,6 +191,28 @@ class NftState:
             return self._socket.recv(READ_OCTETS)
         except OSError as error:
             raise HostError(f"nfnetlink: {error.strerror or error}") from error
+
+
+def _name(data: bytes, at: int, end: int) -> str:
+    return dict(attributes(data, at + GENMSG.size, end)).get(NAME_OF_TABLE, b"").rstrip(b"\0").decode(errors="replace")
+
+
+async def tables() -> list[str]:
+    """The names of all tables of the family inet; none where the kernel has no nftables. HostError."""
+    try:
+        with NftState() as state:
+            return await state.tables()
+    except NoNftablesError:
+        return []
+
+
+async def delete(names: Iterable[str]) -> None:
+    """Takes these tables of the family inet away, in order, those of them that there are. HostError."""
+    there = await tables()
+    for name in names:
+        if name in there:
+            with NftState() as state:
+                await state.delete(name)
 
 
 def _named_set(data: bytes, at: int, end: int) -> bytes | None:

@@ -29,6 +29,7 @@ from ipsec_dp.ipsec.transforms import (
     transform_text,
     type_text,
 )
+from ipsec_dp.util.text import named
 
 DEFAULT_IKE: Final = (
     "aes256gcm16-aes128gcm16-prfsha384-prfsha256-x25519-ecp384-ecp256-modp3072-modp2048",
@@ -295,7 +296,7 @@ _SHOWN: Final = 8  # proposals, and transforms of a type, that a text shows: a p
 
 def text(proposals: Sequence[Proposal]) -> str:
     """Keywords of each proposal, those of one type separated by "/": "aes256gcm16-prfsha384-ecp384/x25519, …"."""
-    return _shown([_one_text(proposal) for proposal in proposals[:_SHOWN]], len(proposals), ", ")
+    return named(proposals, _SHOWN, text=_one_text) or "none"
 
 
 def _one_text(proposal: Proposal) -> str:
@@ -305,11 +306,7 @@ def _one_text(proposal: Proposal) -> str:
 
 
 def _names(transforms: Sequence[Transform]) -> str:
-    return _shown([transform_text(transform) for transform in transforms[:_SHOWN]], len(transforms), "/")
-
-
-def _shown(names: list[str], count: int, separator: str) -> str:
-    return (separator.join(names) or "none") + (f"{separator}and {count - len(names)} more" if count > len(names) else "")
+    return named(transforms, _SHOWN, "/", text=transform_text) or "none"
 
 
 def explain_mismatch(ours: Sequence[Proposal], theirs: Sequence[Proposal]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import ANY_PORT, Range, SelectorPair
 from ipsec_dp.ipsec.selectors import ANY_PROTOCOL as ANY_RANGE
+from ipsec_dp.util.text import named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -115,8 +116,7 @@ class ProxyId(NamedTuple):
 
 def text(selectors: Sequence[TrafficSelector]) -> str:
     """For people: the first 16 selectors separated by commas, "(none)" when there is none."""
-    more = [f"and {len(selectors) - _SHOWN} more"] if len(selectors) > _SHOWN else []
-    return ", ".join([*map(str, selectors[:_SHOWN]), *more]) or "(none)"
+    return named(selectors, _SHOWN) or "(none)"
 
 
 # --- as the data plane has them ----------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ipsec_dp.util.clock import Clock
 
 NOT_PERMITTED = "run it as root, or by the service unit: guard and routes take CAP_NET_ADMIN"
+OWNED = "another program keeps that table for itself (`flags owner` in `nft list ruleset`): stop that program"
 
 
 class LinuxHost:
@@ -87,6 +88,7 @@ class LinuxHost:
     async def _close(self) -> None:
         """Each part holds alone, so each is made whatever becomes of the others."""
         refused: dict[str, None] = {}
+        denied: list[bool] = []  # each part
         for part in (
             self.guard.narrow,
             partial(self.guard.apply_zones, self._config),
@@ -95,11 +97,13 @@ class LinuxHost:
         ):
             try:
                 await part()
+                denied.append(False)
             except HostError as error:
                 refused[str(error)] = None
-        if refused:
-            denied = any(os.strerror(errno.EPERM) in text for text in refused)
-            raise HostError("; ".join([*refused, *([NOT_PERMITTED] if denied else [])]))
+                denied.append(os.strerror(errno.EPERM) in str(error))
+        if refused:  # nobody owns routes: whoever may change those is denied by an owner
+            remedy = [NOT_PERMITTED] if denied[-1] else [OWNED] if any(denied) else []
+            raise HostError("; ".join([*refused, *remedy]))
 
     async def remains(self) -> remains.Remains:
         return await remains.find(self._config.name)

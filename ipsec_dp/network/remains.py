@@ -1,7 +1,8 @@
 """What the kernel has of a gateway, whether that runs or not: what keeps its traffic from leaving in clear, and how that goes.
 
 Everything is found by our own names and numbers alone: the nftables tables of the gateway's name, the numbers of its routing
-tables with routing protocol 229. Nobody else's is looked at, and nobody else's goes.
+tables with routing protocol 229. Nobody else's is looked at, and nobody else's goes. None of it needs the program nft, but for
+listing what a guard holds: a gateway that could not be started because nft is missing can be opened without it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ipsec_dp.host import PROTOCOL, HostError, claim, guard, guard_table, nft, zones
+from ipsec_dp.host import PROTOCOL, HostError, claim, guard, nft, nft_state, zones
 from ipsec_dp.host.bulk import FAMILIES
 from ipsec_dp.host.bypass import OWNER, BypassRules
 from ipsec_dp.host.netlink import dump, open_netlink
@@ -23,8 +24,9 @@ ESCAPE = re.compile(r"_([0-9a-f]{2})")
 
 @dataclass(frozen=True)
 class Remains:
-    """Of one gateway. `guarded`: remote addresses that the guard holds. `unseen`: why nftables could not be looked at, or empty.
+    """Of one gateway. `guarded`: remote addresses that the guard holds; `unlisted`: why those are not known, or empty.
 
+    `unseen`: why nftables could not be looked at, or empty.
     `routed` are prefixes that lead into an interface, which only a gateway that runs has; `rules` counts those of routing.
     """
 
@@ -36,6 +38,7 @@ class Remains:
     routed: tuple[Network, ...] = ()
     rules: int = 0
     unseen: str = ""
+    unlisted: str = ""
 
     def __bool__(self) -> bool:
         return self.guard or self.zones or bool(self.unreachable or self.routed or self.rules)
@@ -89,12 +92,15 @@ async def find(gateway: str) -> Remains:
             )
     found = Remains(gateway, unreachable=tuple(unreachable), routed=tuple(routed), rules=rules)
     try:
-        names = await nft.tables()
-        tables = [name for name in (guard.table_name(gateway), guard.stand_in_name(gateway)) if name in names]
-        guarded = [each for table in tables for each in await _guarded(table)]
+        names = await nft_state.tables()
     except HostError as error:
         return replace(found, unseen=str(error))
-    return replace(found, guard=bool(tables), zones=zones.table_name(gateway) in names, guarded=tuple(guarded))
+    tables = [name for name in (guard.table_name(gateway), guard.stand_in_name(gateway)) if name in names]
+    found = replace(found, guard=bool(tables), zones=zones.table_name(gateway) in names)
+    try:
+        return replace(found, guarded=tuple([each for table in tables for each in await _guarded(table)]))
+    except HostError as error:
+        return replace(found, unlisted=str(error))
 
 
 async def remove(gateway: str) -> None:
@@ -102,8 +108,7 @@ async def remove(gateway: str) -> None:
     await RouteTable(gateway).remove()
     async with open_netlink() as ipr:
         await BypassRules(ipr, gateway).remove()
-    await zones.Zones(gateway).remove()
-    await guard_table.Guard(gateway).remove()
+    await nft_state.delete([zones.table_name(gateway), guard.table_name(gateway), guard.stand_in_name(gateway)])
 
 
 async def dead(candidates: Iterable[str] = ()) -> list[Remains]:
@@ -112,7 +117,7 @@ async def dead(candidates: Iterable[str] = ()) -> list[Remains]:
     Raises HostError.
     """
     names = dict.fromkeys(candidates)
-    for table in await nft.tables():
+    for table in await nft_state.tables():
         for prefix in (guard.TABLE_PREFIX, guard.STAND_IN_PREFIX, zones.TABLE_PREFIX):
             if table.startswith(prefix):
                 names[_unescaped(table.removeprefix(prefix))] = None

@@ -10,6 +10,7 @@ from ipsec_dp.network.desired import routed_prefixes
 from ipsec_dp.network.interface_mtu import interface_mtus, narrowed, route_mtus
 from ipsec_dp.network.source_address import Sources, no_source
 from ipsec_dp.util.additions import additions
+from ipsec_dp.util.text import named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -119,9 +120,7 @@ class RoutePlan:
 
 
 def _no_ipv6(interface: str, prefixes: Sequence[Network]) -> str:
-    named = ", ".join(map(str, prefixes[:PREFIXES_NAMED]))
-    more = f" and {len(prefixes) - PREFIXES_NAMED} more" if len(prefixes) > PREFIXES_NAMED else ""
     return (
-        f"IPv6 is disabled on {interface} by this host's settings: {named}{more} stay unreachable; to carry IPv6: "
-        "sysctl -w net.ipv6.conf.all.disable_ipv6=0"
+        f"IPv6 is disabled on {interface} by this host's settings: {named(prefixes, PREFIXES_NAMED)} stay unreachable; "
+        "to carry IPv6: sysctl -w net.ipv6.conf.all.disable_ipv6=0"
     )

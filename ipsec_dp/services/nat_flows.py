@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipsec_dp.host.conntrack import exemption
 from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.text import named
 
 if TYPE_CHECKING:
     from ipsec_dp.config import Config
@@ -195,14 +196,11 @@ class NatFlows:
     async def _delete(self, flows: list[NatFlow]) -> frozenset[NatFlow]:
         gone = await self._host.flows.delete(flows) if flows else []
         if gone:
-            named = ", ".join(flow.text for flow in gone[:TOLD_MOST]) + (
-                f" and {len(gone) - TOLD_MOST} more" * (len(gone) > TOLD_MOST)
-            )
             log.warning(
                 "nat_flows = delete: deleted %d tracked connections that kept a source from NAT, from before they were routed "
                 "into a tunnel: %s",
                 len(gone),
-                named,
+                named(gone, TOLD_MOST, text=lambda flow: flow.text),
             )
         return frozenset(gone)
 

@@ -1,10 +1,21 @@
-"""Text from outside, before it is logged, shown or sent on."""
+"""Text for people: of many things the first, and what comes from outside made harmless."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Item = TypeVar("Item")
 
 LONGEST: Final = 600  # characters; a line that a person reads
+
+
+def named(items: Sequence[Item], most: int, separator: str = ", ", *, text: Callable[[Item], str] = str) -> str:
+    """For people, as `text` has each: the first `most` items, and how many more there are ("a, b and 3 more")."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return separator.join(map(text, items[:most])) + more
 
 
 def shown(text: str, longest: int = LONGEST) -> str:

@@ -23,6 +23,7 @@ ALONE = "mount --make-rprivate /; "
 OWN_RUN = f"{ALONE}mount -t tmpfs tmpfs /run; "
 WITHOUT_ADMIN = "exec setpriv --bounding-set -net_admin --inh-caps -net_admin "
 GONE = "mount --bind /dev/null "
+WITHOUT_NFT = f"{ALONE}{GONE}{shutil.which('nft', path=harness.ENVIRONMENT['PATH'])}; "
 LONG = "x" * 120
 
 
@@ -91,7 +92,7 @@ CASES = {
         (),
         r"Operation not permitted; .*run it as root, .*CAP_NET_ADMIN",
     ),
-    "no nft": (f"{ALONE}{GONE}{shutil.which('nft', path=harness.ENVIRONMENT['PATH'])}; ", (), r"apt-get install nftables"),
+    "no nft": (WITHOUT_NFT, (), r"apt-get install nftables"),
     "no tun": (f"{ALONE}{GONE}/dev/net/tun; ", (), r"interface ipsec0: "),
 }
 
@@ -107,6 +108,31 @@ def test_a_failed_start_is_one_line_and_says_the_truth(sites, pair, tmp_path, sc
     assert is_true(sites, done.stderr) == [True] or ("ulimit" in script and "cannot be seen: " in done.stderr)
     if guarded(sites) or unreachable(sites):
         assert "`ipsec-dp open gwA` takes all of it away" in done.stderr
+
+
+def test_without_nft_open_takes_away_what_the_failed_start_left(sites, pair):
+    """With 0.0.0.0/0 protected, nft could not even be installed before that."""
+    before = sites.gw_a.call(harness.picture)
+    assert started(sites, WITHOUT_NFT, "up", str(pair.a.config), "--control", str(pair.a.control)).returncode == 1
+    assert unreachable(sites)
+    done = started(sites, WITHOUT_NFT, "down", "--control", str(pair.a.control))
+    assert "`ipsec-dp open gwA` takes all of it away" in done.stderr
+    done = started(sites, WITHOUT_NFT, "open", "gwA", "--yes-in-clear")
+    assert done.returncode == 0, done.stderr
+    assert f"  {netns.SITE_B_NETS[0]}\n" in done.stderr
+    assert harness.difference(before, sites.gw_a.call(harness.picture)) == []
+
+
+def test_without_nft_open_takes_a_guard_away_and_says_what_it_cannot_list(sites, pair):
+    before = sites.gw_a.call(harness.picture)
+    zone = '\n[[zone]]\nname = "vpn"\ninterfaces = ["ipsec0"]\n'
+    pair.a.config.write_text(pair.a.config.read_text() + zone)
+    assert started(sites, "", "guard", str(pair.a.config)).returncode == 0
+    assert guarded(sites)
+    done = started(sites, WITHOUT_NFT, "open", "gwA", "--yes-in-clear")
+    assert done.returncode == 0, done.stderr
+    assert "cannot be listed: nft is not installed" in done.stderr
+    assert harness.difference(before, sites.gw_a.call(harness.picture)) == []
 
 
 def test_without_the_control_socket_it_is_closed_all_the_same(sites, pair):

@@ -81,10 +81,21 @@ def test_open_without_a_terminal_opens_nothing(dead, monkeypatch, capsys):
 
 
 def test_open_changes_nothing_where_it_cannot_see_what_is_left(dead, capsys):
-    dead.found = Remains("site-a", unseen="nft is not installed")
+    dead.found = Remains("site-a", unseen="Operation not permitted")
     assert main(["open", "site-a", "--yes-in-clear"]) == 1
-    assert "cannot be seen, and nothing was changed: nft is not installed" in capsys.readouterr().err
+    assert "cannot be seen, and nothing was changed: Operation not permitted" in capsys.readouterr().err
     assert dead.opened == []
+
+
+def test_open_says_what_it_cannot_list_and_opens_it_all_the_same(dead, capsys):
+    """Nobody should have to install nft by a network that is closed."""
+    (prefix,) = AddressRange.of("10.2.0.0/24").prefixes
+    dead.found = Remains("site-a", guard=True, unreachable=(prefix,), unlisted="nft is not installed")
+    assert main(["open", "site-a", "--yes-in-clear"]) == 0
+    said = capsys.readouterr().err
+    assert "cannot be listed: nft is not installed" in said
+    assert "  10.2.0.0/24\n" in said
+    assert dead.opened == ["site-a"]
 
 
 def test_down_without_a_gateway_says_what_a_dead_one_left(dead, monkeypatch, capsys):
@@ -154,7 +165,7 @@ def test_up_on_trial_goes_back_to_closed_with_the_way_of_the_session_open(lockou
     assert main(["up", str(lockout), "--confirm", "90s"]) == 0
     (trial,) = trials
     assert trial.seconds == 90
-    assert trial.otherwise.endswith("stays closed but for TCP port 22 of 192.0.2.1 to 198.51.100.7")
+    assert trial.otherwise.endswith("of what it protects nothing but TCP port 22 of 192.0.2.1 to 198.51.100.7 passes")
     assert [policy.action for policy in trial.retreat.policies] == ["bypass"]
     assert "is cut off" in capsys.readouterr().err
 

@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from ipsec_dp.errors import ControlError
-from ipsec_dp.gateway.confirmation import Confirmation
+from ipsec_dp.gateway.confirmation import Confirmation, Trial
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock
+from tests.doubles.config import configured, tunnel
 
 
 class Site:
@@ -55,6 +56,13 @@ def test_what_is_confirmed_stays():
         assert (site.went_back, site.conditions.texts) == (0, [])
 
     asyncio.run(life())
+
+
+@pytest.mark.parametrize(("way", "passes"), [("", "nothing passes"), ("TCP port 22", "nothing but TCP port 22 passes")])
+def test_what_passes_after_a_start_that_nobody_confirmed_is_said_before(tmp_path, way, passes):
+    """Where no session is known, who administers the host is cut off too."""
+    trial = Trial(60, configured(tmp_path, tunnel()), way)
+    assert trial.otherwise == f"the gateway stops, and of what it protects {passes}"
 
 
 def test_what_is_taken_away_meanwhile_does_not_go_back():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg
@@ -150,3 +150,26 @@ def test_a_kernel_that_does_not_answer_is_no_failure(tmp_path, monkeypatch):
     assert asyncio.run(KernelFlows().translated()) == []
     assert UDP is not None
     assert asyncio.run(KernelFlows().delete([UDP])) == []
+
+
+def test_what_was_deleted_before_the_kernel_failed_is_said_to_be_deleted(monkeypatch):
+    assert UDP is not None
+    assert TCP6 is not None
+
+    class Table:
+        """Deletes those of IPv4, and breaks down after that."""
+
+        def __init__(self, nfgen_family: int) -> None:
+            self._broken = nfgen_family != conntrack.FAMILIES[4]
+
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+        async def entry(self, *_: object, **__: object) -> None:
+            if self._broken:
+                raise OSError("no buffer space")
+
+    monkeypatch.setattr(conntrack, "AsyncNFCTSocket", Table)
+    assert asyncio.run(KernelFlows().delete([UDP, TCP6])) == [UDP]

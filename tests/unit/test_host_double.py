@@ -7,21 +7,19 @@ import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from ipsec_dp.config import Config, load
 from ipsec_dp.errors import ControlError
-from ipsec_dp.gateway.composition import GatewayFailedError
-from ipsec_dp.gateway.confirmation import Trial
 from ipsec_dp.gateway.gateway import Gateway
 from ipsec_dp.host import HostError
-from ipsec_dp.host.claim import RunningError
 from ipsec_dp.host.conntrack import FlowTuple, NatFlow
 from ipsec_dp.rig.packets import udp
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.host import MemoryHost, Network
+from tests.unit.gateway_doubles import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -105,6 +103,20 @@ async def running(
         yield Site(gateway, host, control)
     finally:
         await gateway.close()
+
+
+async def nothing() -> None:
+    pass
+
+
+class CountedLock(asyncio.Lock):
+    """Knows how often it was asked for."""
+
+    asked = 0
+
+    async def acquire(self) -> Literal[True]:
+        self.asked += 1
+        return await super().acquire()
 
 
 def test_the_guard_comes_before_anything_and_goes_after_everything(tmp_path):
@@ -206,6 +218,61 @@ def test_a_reload_holds_both_configurations_closed_until_routes_and_services_are
     assert calls == order
 
 
+def test_a_reload_that_changes_the_host_comes_to_its_end_before_the_gateway_goes(tmp_path, monkeypatch):
+    """Or it would close again what `down` has opened."""
+    config = written(tmp_path, "a", TO_B)
+
+    async def life() -> list[str]:
+        changes, goes_on = asyncio.Event(), asyncio.Event()
+        async with running(config, FakeClock(), Network(), "192.0.2.1") as site:
+            apply = site.host.routing.apply
+
+            async def slowly(**how: Any) -> None:
+                changes.set()
+                await goes_on.wait()
+                await apply(**how)
+
+            monkeypatch.setattr(site.host.routing, "apply", slowly)
+            written(tmp_path, "a", TO_C)
+            site.gateway.start_reload()
+            await changes.wait()
+            site.gateway.stop("down")
+            closing = asyncio.get_running_loop().create_task(site.gateway.close())
+            await settle()
+            assert "guard opened" not in site.host.calls
+            goes_on.set()
+            await closing
+            monkeypatch.setattr(site.gateway, "close", nothing)
+        return site.host.calls
+
+    calls = asyncio.run(life())
+    assert "guard settled" in calls
+    assert calls[-1] == "guard opened"
+
+
+def test_a_reload_that_has_not_changed_anything_yet_does_not_when_the_gateway_goes(tmp_path, monkeypatch, caplog):
+    config = written(tmp_path, "a", TO_B)
+
+    async def life() -> list[str]:
+        async with running(config, FakeClock(), Network(), "192.0.2.1") as site:
+            written(tmp_path, "a", TO_C)
+            site.host.changing = lock = CountedLock()
+            async with site.host.changing:
+                site.gateway.start_reload()
+                await until(lambda: lock.asked == 2)
+                site.gateway.stop("down")
+                closing = asyncio.get_running_loop().create_task(site.gateway.close())
+                await settle()
+            await closing
+            monkeypatch.setattr(site.gateway, "close", nothing)
+        return site.host.calls
+
+    calls = asyncio.run(life())
+    assert "guard widened" not in calls
+    assert calls[-1] == "guard opened"
+    assert "the gateway is stopping; nothing was changed" in caplog.text
+
+
 def test_two_gateways_negotiate_and_a_packet_goes_each_way(tmp_path):
     """Configuration, SPD, SAD, IKE and data plane of both, and nothing of this machine but the control sockets."""
     clock, network = FakeClock(), Network()
@@ -238,87 +305,3 @@ def test_two_gateways_negotiate_and_a_packet_goes_each_way(tmp_path):
             b.gateway.stop("down")
 
     asyncio.run(life())
-
-
-# ---- on trial --------------------------------------------------------------------------------------------------------------------
-
-
-async def started_on_trial(directory: Path, clock: FakeClock, retreat: Config) -> tuple[Gateway, MemoryHost]:
-    config = written(directory, "a", TO_B)
-    host = MemoryHost(config, clock)
-    gateway = Gateway(config, directory / "a.sock", host=host, clock=clock, trial=Trial(60, retreat))
-    return gateway, host
-
-
-def test_a_start_that_nobody_confirms_ends_closed_as_the_retreat_says(tmp_path):
-    (tmp_path / "retreat").mkdir()
-    retreat = written(tmp_path / "retreat", "a", TO_B, TO_C)
-
-    async def life() -> MemoryHost:
-        clock = FakeClock()
-        gateway, host = await started_on_trial(tmp_path, clock, retreat)
-        await gateway.start()
-        await clock.advance(61)
-        with pytest.raises(GatewayFailedError, match="the start was not confirmed"):
-            await gateway.wait()
-        await gateway.close()
-        return host
-
-    host = asyncio.run(life())
-    assert "guard opened" not in host.calls
-    assert host.guard.closed_for == [retreat]
-    assert host.calls[-2:] == ["guard closed", "routes unreachable"]
-
-
-def test_a_start_that_is_confirmed_ends_as_any_other(tmp_path):
-    async def life() -> MemoryHost:
-        clock = FakeClock()
-        gateway, host = await started_on_trial(tmp_path, clock, written(tmp_path, "a", TO_C))
-        await gateway.start()
-        site = Site(gateway, host, tmp_path / "a.sock")
-        (waits,) = [text for text in (await site.ask("status"))["warnings"] if "ipsec-dp confirm a" in text]
-        assert "for 60 s" in waits
-        assert (await site.ask("confirm", name="a"))["confirmed"] == "this start"
-        assert (await site.ask("status"))["warnings"] == []
-        await clock.advance(61)
-        gateway.stop("down")
-        assert await gateway.wait() == 0
-        await gateway.close()
-        return host
-
-    assert asyncio.run(life()).calls[-1] == "guard opened"
-
-
-def test_a_start_on_trial_that_fails_is_closed_as_the_retreat_says(tmp_path, monkeypatch):
-    (tmp_path / "retreat").mkdir()
-    retreat = written(tmp_path / "retreat", "a", TO_C)
-
-    async def life() -> MemoryHost:
-        gateway, host = await started_on_trial(tmp_path, FakeClock(), retreat)
-
-        async def refused(*_: object) -> None:
-            raise HostError("no TUN here")
-
-        monkeypatch.setattr(host.interfaces, "make", refused)
-        with pytest.raises(HostError, match="no TUN here"):
-            await gateway.start()
-        await gateway.close()
-        return host
-
-    assert asyncio.run(life()).guard.closed_for == [retreat]
-
-
-def test_a_gateway_that_runs_already_is_not_touched_by_a_start_on_trial(tmp_path, monkeypatch):
-    async def life() -> MemoryHost:
-        gateway, host = await started_on_trial(tmp_path, FakeClock(), written(tmp_path, "a", TO_C))
-
-        async def running_already() -> None:
-            raise RunningError("a", "process 7")
-
-        monkeypatch.setattr(host, "close_guard", running_already)
-        with pytest.raises(RunningError):
-            await gateway.start()
-        await gateway.close()
-        return host
-
-    assert asyncio.run(life()).calls == []

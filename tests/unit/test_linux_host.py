@@ -108,6 +108,15 @@ def test_what_is_not_permitted_is_said_once_with_the_remedy(host, monkeypatch):
         asyncio.run(host.close_guard())
 
 
+def test_who_may_change_routes_but_not_the_guard_is_told_that_another_program_owns_it(host, monkeypatch):
+    async def denied() -> None:
+        raise HostError("nft -f -: Error: Could not process rule: Operation not permitted")
+
+    monkeypatch.setattr(host.guard, "narrow", denied, raising=False)
+    with pytest.raises(HostError, match=r"Operation not permitted; another program keeps that table for itself \(`flags owner`"):
+        asyncio.run(host.close_guard())
+
+
 def test_the_guard_is_the_last_to_go(host):
     asyncio.run(host.open_guard())
     assert host.calls == ["routing remove", "guard remove"]

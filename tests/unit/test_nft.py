@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 
 import pytest
 
 from ipsec_dp.host import HostError, nft
+from tests.doubles.clock import settle
+from tests.unit.gateway_doubles import until
 
 
 @pytest.fixture
@@ -60,6 +63,26 @@ def test_it_is_ours_before_it_can_have_done_anything(program, process):
 
     assert asyncio.run(asked())
     nft.all_read()
+
+
+def test_whoever_is_cancelled_goes_on_when_it_has_ended(program, tmp_path):
+    """`down` while a large guard is made again: it must not come back after it was taken away."""
+    os.mkfifo(tmp_path / "go")
+    program(f"cat > /dev/null; touch {tmp_path}/begun; read go < {tmp_path}/go; touch {tmp_path}/carried-out")
+
+    async def life() -> None:
+        task = asyncio.get_running_loop().create_task(nft.transact("add table inet a\n"))
+        await until((tmp_path / "begun").exists)
+        for _ in range(2):  # however often
+            task.cancel()
+            await settle()
+            assert not task.done()
+        (tmp_path / "go").write_text("\n")
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (tmp_path / "carried-out").exists()
+
+    asyncio.run(life())
 
 
 def test_without_nft_it_says_what_to_install(monkeypatch):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ipsec_dp.host import PROTOCOL, HostError, claim, guard, nft, zones
+from ipsec_dp.host import PROTOCOL, HostError, claim, guard, nft, nft_state, zones
 from ipsec_dp.host.bypass import OWNER
 from ipsec_dp.host.routes import table_base
 from ipsec_dp.ipsec.addresses import AddressRange
@@ -45,14 +45,16 @@ def test_what_is_held_is_what_either_part_holds():
 @pytest.fixture
 def kernel(monkeypatch):
     """What it has: nftables tables with their sets, routes of any gateway, rules."""
-    has = SimpleNamespace(tables={}, unreachable=[], routed=[], rules=[], nft=None, living=set())
+    has = SimpleNamespace(tables={}, unreachable=[], routed=[], rules=[], nft=None, nfnetlink=None, living=set())
 
     async def tables() -> list[str]:
-        if has.nft is not None:
-            raise has.nft
+        if has.nfnetlink is not None:
+            raise has.nfnetlink
         return list(has.tables)
 
     async def listed(*scope: str) -> list[dict[str, Any]]:
+        if has.nft is not None:
+            raise has.nft
         return has.tables[scope[-1]]
 
     class Table:
@@ -71,7 +73,7 @@ def kernel(monkeypatch):
     async def rules(*_: Any, family: int) -> list[dict[str, int]]:
         return has.rules if family == 2 else []
 
-    monkeypatch.setattr(nft, "tables", tables)
+    monkeypatch.setattr(nft_state, "tables", tables)
     monkeypatch.setattr(nft, "listed", listed)
     monkeypatch.setattr(remains, "RouteTable", Table)
     monkeypatch.setattr(remains, "open_netlink", netlink)
@@ -117,9 +119,19 @@ def test_rules_are_counted_by_the_gateways_own_tables_and_our_protocol(kernel):
 
 
 def test_without_nftables_routes_are_seen_all_the_same(kernel):
-    kernel.unreachable, kernel.nft = list(PREFIXES), HostError("nft is not installed")
+    kernel.unreachable, kernel.nfnetlink = list(PREFIXES), HostError("not permitted")
     found = asyncio.run(remains.find("a"))
-    assert (found.unreachable, found.guard, found.unseen) == (PREFIXES, False, "nft is not installed")
+    assert (found.unreachable, found.guard, found.unseen) == (PREFIXES, False, "not permitted")
+
+
+@pytest.mark.parametrize("tables", [{}, {guard.table_name("a"): SETS, zones.table_name("a"): []}])
+def test_without_the_program_nft_all_is_seen_but_what_the_guard_holds(kernel, tables):
+    kernel.tables, kernel.unreachable, kernel.nft = tables, list(PREFIXES), HostError("nft is not installed")
+    found = asyncio.run(remains.find("a"))
+    assert (found.unreachable, found.guard, found.zones, found.unseen) == (PREFIXES, bool(tables), bool(tables), "")
+    assert (found.guarded, found.unlisted) == ((), "nft is not installed" if tables else "")
+    assert "ipsec-dp open a" in found.advice
+    assert [each.gateway for each in asyncio.run(remains.dead())] == (["a"] if tables else [])
 
 
 def test_dead_gateways_are_those_of_our_tables_that_nobody_lives_for(kernel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,11 +12,21 @@ from ipsec_dp.cli.commands import program
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 GUARD, GATEWAY = "ipsec-dp-guard@.service", "ipsec-dp@.service"
-RULESETS = ("nftables.service", "netfilter-persistent.service", "ufw.service")  # each may begin with `flush ruleset`
+RULESETS = {  # each may begin with `flush ruleset`
+    f"{name}.service" for name in "nftables netfilter-persistent ufw firewalld iptables ip6tables ferm shorewall shorewall6".split()
+}
+
+
+class Lists(dict[Any, Any]):
+    """As systemd reads it, a key that comes again adds to its list."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, self[key] + value if isinstance(value, list) and key in self else value)
 
 
 def unit(name):
-    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    """Of a key that is there several times, all that it lists."""
+    parser = configparser.ConfigParser(interpolation=None, strict=False, dict_type=Lists)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     parser.read(CONF / name)
     return parser
@@ -37,7 +48,7 @@ def test_the_guard_is_closed_before_the_network_and_after_what_flushes_rulesets(
     assert "network-pre.target" in words(GUARD, "Unit", "Before")
     assert words(GUARD, "Unit", "Wants") == ["network-pre.target"]  # or nothing would order by it
     assert words(GUARD, "Unit", "DefaultDependencies") == ["no"]  # they would put it after what it has to precede
-    assert set(RULESETS) < set(words(GUARD, "Unit", "After"))
+    assert set(words(GUARD, "Unit", "After")) > RULESETS
     assert "local-fs.target" in words(GUARD, "Unit", "After")
     assert words(GUARD, "Install", "WantedBy") == ["sysinit.target"]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.util.text import LONGEST, shown
+from ipsec_dp.util.text import LONGEST, named, shown
 
 PACKAGE = Path(__file__).resolve().parents[2] / "ipsec_dp"
 
@@ -29,6 +30,30 @@ PACKAGE = Path(__file__).resolve().parents[2] / "ipsec_dp"
 )
 def test_what_is_no_letter_is_escaped(text, expected):
     assert shown(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"), [([], ""), ([1], "1"), ([1, 2], "1, 2"), ([1, 2, 3], "1, 2 and 1 more"), (range(9), "0, 1 and 7 more")]
+)
+def test_of_many_the_first_are_named_and_the_rest_is_counted(items, expected):
+    assert named(items, 2) == expected
+
+
+def test_only_what_is_named_is_made_a_text():
+    """A peer can send thousands."""
+    made: list[int] = []
+
+    def text(item: int) -> str:
+        made.append(item)
+        return f"#{item}"
+
+    assert named(range(1000), 2, "/", text=text) == "#0/#1 and 998 more"
+    assert made == [0, 1]
+
+
+def test_how_many_more_there_are_is_said_in_one_place():
+    found = [path.name for path in PACKAGE.rglob("*.py") if re.search(r"\band \{[^\n]*\} more\b", path.read_text())]
+    assert sorted(found) == ["fragments.py", "life.py", "text.py"], "those two name nothing before it, or a line each"
 
 
 def test_what_is_long_is_cut():

@@ -15,13 +15,13 @@ from ipsec_dp.errors import ControlError
 from ipsec_dp.gateway.confirmation import Confirmation
 from ipsec_dp.gateway.control import ControlServer
 from ipsec_dp.gateway.explain import HoldingChild
-from ipsec_dp.gateway.messages import ReloadRefusal, ReloadResult
+from ipsec_dp.gateway.messages import ConfirmRequest, ReloadRefusal, ReloadRequest, ReloadResult
 from ipsec_dp.gateway.reload import ReloadFailedError
 from ipsec_dp.gateway.verbs import GatewayVerbs
 from ipsec_dp.host.decision import Way
 from ipsec_dp.host.filters import Filter
 from ipsec_dp.util.conditions import Conditions
-from tests.doubles.clock import FakeClock
+from tests.doubles.clock import FakeClock, settle
 from tests.unit.gateway_doubles import Calls, config_of
 
 
@@ -183,15 +183,20 @@ class MemoryReloader:
     def __init__(self, *, fails: ReloadFailedError | None = None, incomplete: bool = False, applies: bool = True) -> None:
         self.calls: list[str] = []
         self.fails, self.incomplete, self.applies = fails, incomplete, applies
+        self.goes_on: asyncio.Event | None = None  # for which every step waits
 
     async def reload(self, path: Path, *, on_trial: bool = False) -> ReloadResult | ReloadRefusal:
         self.calls.append("reload on trial" if on_trial else "reload")
+        if self.goes_on is not None:
+            await self.goes_on.wait()
         if self.fails is not None:
             raise self.fails
         return DONE if self.applies else ReloadRefusal(file=str(path))
 
     async def go_back(self) -> None:
         self.calls.append("go back")
+        if self.goes_on is not None:
+            await self.goes_on.wait()
 
     def forget_former(self) -> None:
         self.calls.append("forget")
@@ -248,6 +253,44 @@ def test_a_second_reload_waits_for_the_first_to_be_confirmed(site):
     assert reloader.calls == ["reload on trial"]
 
 
+def test_of_two_reloads_at_once_the_second_waits_for_the_first_to_be_confirmed(site):
+    """Or the configuration before the first would be forgotten, and only what nobody confirmed could come back."""
+    site.engine.reloader = reloader = MemoryReloader()
+    verbs = GatewayVerbs(cast("Any", site), site.down)
+
+    async def life() -> None:
+        reloader.goes_on = asyncio.Event()
+        asked = [asyncio.ensure_future(verbs.reload(ReloadRequest(confirm_s=60))) for _ in range(2)]
+        await settle()
+        reloader.goes_on.set()
+        first, second = await asyncio.gather(*asked, return_exceptions=True)
+        assert isinstance(first, ReloadResult)
+        assert "is not confirmed yet" in str(second)
+        await site.clock.advance(61)
+
+    asyncio.run(life())
+    assert reloader.calls == ["reload on trial", "go back"]
+
+
+def test_while_the_former_configuration_comes_back_no_other_is_taken_over(site):
+    site.engine.reloader = reloader = MemoryReloader()
+    verbs = GatewayVerbs(cast("Any", site), site.down)
+
+    async def life() -> None:
+        await verbs.reload(ReloadRequest(confirm_s=60))
+        reloader.goes_on = asyncio.Event()
+        await site.clock.advance(61)
+        async with asyncio.timeout(5):
+            with pytest.raises(ControlError, match="the former configuration is coming back; ask again"):
+                await verbs.reload(ReloadRequest())
+        reloader.goes_on.set()
+        await settle()
+        await verbs.reload(ReloadRequest())
+
+    asyncio.run(life())
+    assert reloader.calls == ["reload on trial", "go back", "reload"]
+
+
 def test_what_is_refused_does_not_go_back(site):
     reloader = MemoryReloader(applies=False)
     on_trial(site, reloader, RELOAD, 61)
@@ -268,6 +311,19 @@ def test_a_time_in_which_nobody_can_confirm_is_refused_before_anything_changes(s
     (answer,) = on_trial(site, reloader, {"verb": "reload", "confirm_s": seconds})
     assert "give 1 to 86400" in answer["error"]
     assert reloader.calls == []
+
+
+def test_a_start_is_confirmed_when_it_has_come_up_and_not_before(site):
+    """One that hangs would be kept for ever."""
+
+    async def life() -> None:
+        site.confirmation.expect("a", "this start", 60, "it stops", lambda: None)
+        site.engine = None
+        with pytest.raises(ControlError, match="starting or stopping"):
+            await GatewayVerbs(cast("Any", site), site.down).confirm(ConfirmRequest())
+        assert site.confirmation.waits_for == "this start"
+
+    asyncio.run(life())
 
 
 def test_confirm_for_another_gateway_is_refused(site):
