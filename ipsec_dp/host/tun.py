@@ -216,13 +216,16 @@ def _write_settings(tun: Tun) -> None:
             tun.unset.append(f"{path}: {error.strerror}")
 
 
-async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface | str], mtu: int) -> None:
-    """Sets MTU, queue length and addresses ("169.254.10.1/30", "fd00::1/64") and brings the interface up.
+async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface | str], mtu: int) -> set[Interface]:
+    """Sets MTU, queue length and addresses ("169.254.10.1/30", "fd00::1/64") and brings the interface up; the addresses it has now.
 
-    `mtu` 576..65535 octets of inner packet. HostError names the address or value that the kernel refused.
+    `mtu` 576..65535 octets of inner packet. What could not be set is in `tun.unset`, an IPv6 address where IPv6 is disabled too.
+    HostError names the address or value that the kernel refused.
     """
     if not MTU_MIN <= mtu <= MTU_MAX:
         raise ValueError(f"an MTU of {mtu} octets: {MTU_MIN} to {MTU_MAX}")
+    tun.unset.clear()
+    done: set[Interface] = set()
     _write_settings(tun)
     await ask(
         f"interface {tun.name}: MTU {mtu}", ipr.link("set", index=tun.index, mtu=mtu, txqlen=QUEUE_PACKETS, ifalias=tun.alias)
@@ -235,7 +238,9 @@ async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface |
         what = f"interface {tun.name}: address {address}"
         request = ipr.addr("add", index=tun.index, address=str(address.ip), prefixlen=address.network.prefixlen)
         await ask(what, request, done=(errno.EEXIST,))
+        done.add(address)
     await ask(f"interface {tun.name}: up", ipr.link("set", index=tun.index, state="up"))
+    return done
 
 
 def alias_of(gateway: str) -> str:

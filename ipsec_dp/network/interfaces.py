@@ -155,11 +155,12 @@ class LinuxInterfaces:
         device = self._tuns[name]
         addresses = [address for tunnel in self._tunnels_of(name) for address in tunnel.addresses]
         self._interface_mtus[name] = await asyncio.to_thread(self._interface_mtu, name)
-        await tun.configure(self._netlink(), device, addresses, self._interface_mtus[name])
-        await tun.remove_addresses(self._netlink(), device, self._addresses.get(name, set()) - set(addresses))
-        self._addresses[name] = set(addresses)
+        before, known = self._addresses.get(name, set()), set(device.unset)
+        self._addresses[name] = await tun.configure(self._netlink(), device, addresses, self._interface_mtus[name])
+        await tun.remove_addresses(self._netlink(), device, before - set(addresses))
         for refused in device.unset:
-            log.warning("interface %s: a setting stays as it was: %s", name, refused)
+            if refused not in known:
+                log.warning("interface %s: a setting stays as it was: %s", name, refused)
 
     def set_carrier(self, interface: str, on: bool) -> None:
         """One that cannot (before Linux 5.0) keeps its carrier: what finds no SA is dropped."""

@@ -122,6 +122,20 @@ def test_it_is_closed_named_and_undone(sites, pair, elsewhere, tmp_path, change)
     assert pair.stop() == (0, 0)
 
 
+def test_ipv6_that_is_disabled_on_it_is_told_and_not_fought(sites, pair):
+    """Its IPv6 address cannot come back; the gateway says so once, and has nothing more to do with it."""
+    pair.start()
+    flows_again(sites)
+    sites.gw_a.sysctl(("net/ipv6/conf/ipsec0/disable_ipv6", "1"))
+    until(lambda: "lost fd00:10::1/64" in pair.a.text(), "a warning that names it", 5)
+    until(lambda: not [text for text in pair.a.status()["warnings"] if "ipsec0" in text], "no warning any more", 15)
+    said = pair.a.text()
+    assert said.count("address fd00:10::1/64: IPv6 is disabled by sysctl") == 1
+    assert "it is restored for the" not in said
+    ping(sites.host_a, FURTHER_B)
+    assert pair.stop() == (0, 0)
+
+
 def test_the_other_tunnel_loses_nothing_while_one_is_deleted(sites, pair):
     """ipsec1 is deleted five times under the pings through ipsec0."""
     pair.start()

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +15,13 @@ from ipsec_dp.host.bulk import Bulk, InterfaceAddress
 from ipsec_dp.host.tun import Fault, Trouble
 from ipsec_dp.network import interfaces
 from ipsec_dp.network.interfaces import LinuxInterfaces
+from ipsec_dp.services.device_watch import DeviceWatch
+from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import PSK, configured, proxy_id, tunnel
+from tests.doubles.host import MemoryHost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 KEYED = proxy_id("10.1.0.0/24", "10.2.0.0/24") + PSK
 OTHER = proxy_id("10.1.0.0/24", "10.3.0.0/24") + PSK
@@ -36,6 +42,7 @@ class Kernel:
         self.calls: list[str] = []
         self.mtus: dict[str, int] = {}
         self.refuses = ""
+        self.configured: Callable[[Any], object] = lambda _device: None  # hears of each one
         self.carriers: dict[str, bool] = {}
         Kernel.made = self
         monkeypatch.setattr(interfaces, "attach_interface", self.attach)
@@ -59,9 +66,11 @@ class Kernel:
 
         return Device(name, 10 + number, True)
 
-    async def configure(self, _ipr: Any, device: Any, addresses: Any, mtu: int) -> None:
+    async def configure(self, _ipr: Any, device: Any, addresses: Any, mtu: int) -> set[Any]:
         self.calls.append(f"configure {device.name} {' '.join(map(str, addresses))}".strip())
         self.mtus[device.name] = mtu
+        self.configured(device)
+        return set(addresses)
 
     async def remove_addresses(self, _ipr: Any, device: Any, addresses: Any) -> None:
         self.calls += [f"remove {each} from {device.name}" for each in addresses]
@@ -289,3 +298,54 @@ def test_one_that_is_gone_and_unused_is_forgotten(tmp_path, kernel, faults):
         assert await made.troubles() == {}
 
     lived(tmp_path, story, tunnel("b", keys=KEYED))
+
+
+# ---- IPv6 is disabled on one that has an IPv6 address in the configuration
+
+REAL_CONFIGURE = tun.configure
+BOTH_VERSIONS = 'address = ["169.254.10.1/30", "fd00:10::1/64"]'
+
+
+@pytest.fixture
+def without_ipv6(kernel, faults, monkeypatch):
+    """A kernel that takes every address that it is asked to take, and reports each change of a link; there is no IPv6."""
+
+    async def configure(_ipr: Any, device: Any, addresses: Any, mtu: int) -> Any:
+        kernel.calls.append(f"configure {device.name}")
+        done = await REAL_CONFIGURE(socket, device, addresses, mtu)
+        kernel.configured(device)
+        return done
+
+    async def answered(*_: Any, **__: Any) -> None:
+        return None
+
+    socket: Any = SimpleNamespace(link=answered, addr=answered)
+    monkeypatch.setattr(tun, "configure", configure)
+    monkeypatch.setattr(tun, "has_ipv6", lambda _name: False)
+    faults.addresses.append(TUNNEL_ADDRESS)
+    return kernel
+
+
+def test_an_address_that_ipv6_disabled_keeps_away_is_told_once_and_not_fought_for(tmp_path, without_ipv6, caplog):
+    async def story(made, other):
+        assert await made.troubles() == {}, "169.254.10.1/30 is there, and the other is not missed"
+        clock = FakeClock()
+        config = other(tunnel("b", BOTH_VERSIONS, keys=KEYED))
+        host: Any = MemoryHost(config, clock)
+        host.interfaces = made
+        watch = DeviceWatch(host, lambda: None, lambda _: None, clock)
+        without_ipv6.configured = lambda device: host.reports.report("interface changes", {device.index})
+        await watch.apply(config)
+        without_ipv6.calls.clear()
+        host.reports.report("interface changes", {10})
+        await clock.advance(11.0)
+        assert without_ipv6.calls == []
+        await made.restore("ipsec0", Trouble(Fault.DOWN))  # by us: our own doing is reported, too
+        await settle()
+        await clock.advance(11.0)
+        assert without_ipv6.calls == ["configure ipsec0"]
+        assert host.conditions.texts == []
+        await watch.close()
+
+    lived(tmp_path, story, tunnel("b", BOTH_VERSIONS, keys=KEYED))
+    assert caplog.text.count("address fd00:10::1/64: IPv6 is disabled by sysctl") == 1
