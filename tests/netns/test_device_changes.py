@@ -128,7 +128,7 @@ def test_ipv6_that_is_disabled_on_it_is_told_and_not_fought(sites, pair):
     flows_again(sites)
     sites.gw_a.sysctl(("net/ipv6/conf/ipsec0/disable_ipv6", "1"))
     until(lambda: "lost fd00:10::1/64" in pair.a.text(), "a warning that names it", 5)
-    until(lambda: not [text for text in pair.a.status()["warnings"] if "ipsec0" in text], "no warning any more", 15)
+    until(lambda: not [text for text in pair.a.status()["warnings"] if "it is restored" in text], "no fight", 15)
     said = pair.a.text()
     assert said.count("address fd00:10::1/64: IPv6 is disabled by sysctl") == 1
     assert "it is restored for the" not in said
