@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host.tun import Fault, Trouble
+from ipsec_dp.util.loops import Rounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Config
     from ipsec_dp.network.host import Closable, Host, OuterLinks
     from ipsec_dp.util.clock import Clock
-
-log = logging.getLogger("ipsec_dp")
 
 SOURCE: Final = "devices"  # of conditions, those of interfaces
 SOCKETS: Final = "outer sockets"  # the others
@@ -44,6 +42,7 @@ class DeviceWatch:
 
     def __init__(self, host: Host, links: Callable[[], OuterLinks | None], restored: Callable[[str], None], clock: Clock) -> None:
         self._host, self._links, self._restored, self._clock = host, links, restored, clock
+        self._rounds, self._sweeps = (Rounds(what, host.conditions, clock) for what in ("devices", "all devices"))
         self._reports: Closable | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._suspected = asyncio.Event()
@@ -51,6 +50,7 @@ class DeviceWatch:
         self._failed: dict[str, str] = {}  # interfaces that cannot be read, and why
         self._lasting: set[str] = set()  # those that could not be restored
         self._times: dict[str, int] = {}  # how often each was restored
+        self._pause = SWEEP_S  # before the next sweep
 
     async def apply(self, config: Config) -> None:
         """Watches from the first call on; which interfaces there are is asked when something happens."""
@@ -58,7 +58,7 @@ class DeviceWatch:
         if self._reports is None:
             self._reports = self._host.reports.interface_changes(self._changed)
             loop = asyncio.get_running_loop()
-            self._tasks = [loop.create_task(work()) for work in (self._watch, self._sweep)]
+            self._tasks = [loop.create_task(self._rounds.run(self._watch)), loop.create_task(self._sweeps.run(self._sweep))]
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -86,17 +86,14 @@ class DeviceWatch:
             self._suspected.set()
 
     async def _watch(self) -> None:
-        while True:
-            await self._suspected.wait()
-            self._suspected.clear()
-            began = self._clock.now()
-            try:
-                async with self._host.changing:
-                    names, self._suspects = self._suspects, set()
-                    await self._look(names)
-            except IpsecDpError as error:  # the sweep looks again
-                log.warning("devices: %s", error)
-            await self._clock.sleep(max(MERGE_S, REST * (self._clock.now() - began)))
+        await self._suspected.wait()
+        self._suspected.clear()
+        began = self._clock.now()
+        with self._rounds.told():  # the sweep looks again
+            async with self._host.changing:
+                names, self._suspects = self._suspects, set()
+                await self._look(names)
+        await self._clock.sleep(max(MERGE_S, REST * (self._clock.now() - began)))
 
     async def _look(self, names: set[str]) -> None:
         """Restores what is not as it was made."""
@@ -136,17 +133,14 @@ class DeviceWatch:
         self._host.conditions.end(SOURCE, name)
 
     async def _sweep(self) -> None:
-        took, good = 0.0, True
-        while True:
-            await self._clock.sleep(max(SWEEP_S if good else RETRY_S, SWEEP_REST * took))
-            began = self._clock.now()
+        await self._clock.sleep(self._pause)
+        began, good = self._clock.now(), True
+        with self._sweeps.told(SOCKETS):
             good = self._look_at_sockets()
-            try:
-                async with self._host.changing:
-                    self._suspect(await self._host.interfaces.troubles())
-            except IpsecDpError as error:
-                log.warning("devices: %s", error)
-            took = self._clock.now() - began
+        with self._sweeps.told():
+            async with self._host.changing:
+                self._suspect(await self._host.interfaces.troubles())
+        self._pause = max(SWEEP_S if good else RETRY_S, SWEEP_REST * (self._clock.now() - began))
 
     def _look_at_sockets(self) -> bool:
         """Whether all of them do their work now."""

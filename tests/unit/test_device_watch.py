@@ -216,3 +216,27 @@ def test_one_that_cannot_be_opened_is_in_the_warnings_until_it_can(lived):
         assert site.host.conditions.texts == []
 
     lived(story)
+
+
+# ---- faults of ours
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_a_fault_in_one_look_ends_neither_the_watch_nor_the_sweep(lived, monkeypatch, restored):
+    async def broken(*_: Any) -> Any:
+        raise KeyError("ipsec0")
+
+    async def story(site: Site) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(site.host.interfaces, "restore" if restored else "troubles", broken)
+            site.happens(Fault.DOWN)
+            await site.clock.advance(SWEEP_S + 0.1)
+            assert any("KeyError: 'ipsec0'; that is a fault of ipsec-dp" in text for text in site.host.conditions.texts)
+            assert site.restored == []
+        site.host.reports.report("interface changes", None)
+        await site.clock.advance(1.0)
+        assert site.restored == ["ipsec0"]
+        await site.clock.advance(SWEEP_S + SETTLED_S)
+        assert site.host.conditions.texts == []
+
+    lived(story)

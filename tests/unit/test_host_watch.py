@@ -146,6 +146,25 @@ def test_what_the_kernel_refuses_is_said_and_the_next_change_tried(tmp_path, cap
     assert [record.message for record in caplog.records] == ["host changes: no memory"]
 
 
+def test_a_fault_in_one_change_does_not_make_it_deaf(tmp_path):
+    async def story(site):
+        renew = site.host.renew
+
+        async def broken() -> None:
+            raise ValueError("no such table")
+
+        site.host.renew = broken
+        await site.change()
+        (text,) = site.host.conditions.texts
+        assert text.startswith("host changes: ValueError: no such table; that is a fault of ipsec-dp")
+        site.host.renew = renew
+        await site.change()
+        assert site.renewed == 1
+        assert site.host.conditions.texts == []
+
+    lived(tmp_path, story)
+
+
 # ---- who is called, and from where
 
 

@@ -36,7 +36,7 @@ class Kernel:
     def __init__(self, table: str, calls: list[str]) -> None:
         self.table, self._calls = table, calls
         self.whole = True
-        self.error: HostError | None = None
+        self.error: Exception | None = None
 
     async def is_whole(self) -> bool:
         self._calls.append(f"look at {self.table}")
@@ -304,3 +304,33 @@ def test_the_parts_say_who_usually_takes_them_away():
     held: Any = site.held
     assert "systemctl restart nftables" in KeptNft("guard", "the guard", site.guard).usual
     assert {KeptRules(held).name, KeptRoutes(held).name} == {"rules", "routes"}
+
+
+def test_a_look_that_breaks_off_is_not_the_last_one():
+    async def story(site):
+        site.guard.error = KeyError("digest")
+        await site.clock.advance(LOOK_S)
+        assert any("kernel watch: KeyError" in text for text in site.conditions.texts)
+        site.guard.error, site.guard.whole = None, False
+        await site.clock.advance(2 * LOOK_S)
+        assert site.guard.whole
+        assert site.conditions.texts == [text for text in site.conditions.texts if "KeyError" not in text]
+
+    lived(story)
+
+
+def test_nobody_waits_for_ever_when_it_is_closed_meanwhile():
+    async def story(site):
+        site.guard.whole = False
+
+        async def hangs() -> None:
+            await site.clock.sleep(3600)
+
+        site.guard.restore = hangs
+        verifying = asyncio.get_running_loop().create_task(site.watch.verify())
+        await settle()
+        await site.watch.close()
+        with pytest.raises(HostError, match="is kept no longer"):
+            await asyncio.wait_for(verifying, 5)
+
+    lived(story)

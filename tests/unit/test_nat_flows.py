@@ -284,3 +284,25 @@ def test_it_looks_when_asked_but_not_again_and_again(tmp_path):
         assert len(site.told) == 1
 
     site.lives(look)
+
+
+def test_a_fault_in_one_look_does_not_end_it(tmp_path):
+    site = Site(tmp_path)
+
+    async def look():
+        await site.transition()
+        translated = site.flows.translated
+
+        async def broken():
+            raise ValueError("a flow without ends")
+
+        site.flows.translated = broken
+        site.service.ask()
+        await site.clock.advance(1)
+        site.flows.translated = translated
+        site.flows.present = [flow()]
+        site.service.ask()
+        await site.clock.advance(AGAIN_S)
+        assert len(site.told) == 1
+
+    site.lives(look)
