@@ -17,6 +17,7 @@ from ipsec_dp.host.nft_reports import NftReports
 from ipsec_dp.network.kept import KeptNft, KeptRoutes, KeptRules
 from ipsec_dp.network.restorer import Restorer
 from ipsec_dp.util.loops import Rounds
+from ipsec_dp.util.rest import Rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ipsec_dp.util.conditions import Conditions
 
 LOOK_S = 10.0  # between two looks
-LOOK_PART = 0.001  # of the time, at the most: a look that takes long is rarer
+LOOK_REST = 1000.0  # and no less than that many times what a look takes, as far as `rest` goes
 CHANGED = "nobody but this gateway may write to it: give it or the other program another name"
 FOREIGN = "foreign rules"  # a source of conditions
 
@@ -47,7 +48,7 @@ class KernelWatch:
         self._of_rules, self._of_routes = self._restorer(self._rules), self._restorer(self._routes)
         self._restorers = (*self._tables.values(), self._of_rules, self._of_routes)
         self._look_now = asyncio.Event()
-        self._pause = LOOK_S  # before the next look
+        self._rest, self._breath = Rest(clock, LOOK_REST, LOOK_S), Rest(clock, 1.0)
         self._lost = False  # reports did not fit a buffer
         self._tasks: list[asyncio.Task[None]] = []
         self._sources: list[_Source] = []
@@ -151,15 +152,13 @@ class KernelWatch:
             await each.settled()
 
     async def _look_again(self) -> None:
-        timer = self._clock.call_at(self._clock.now() + self._pause, self._look_now.set)
+        timer = self._clock.call_at(self._clock.now() + self._rest.seconds, self._look_now.set)
         await self._look_now.wait()
         timer.cancel()
         self._look_now.clear()
-        began = self._clock.now()
-        await self.look()
-        took = max(0.0, self._clock.now() - began)
-        self._pause = max(LOOK_S, took / LOOK_PART)
-        await self._clock.sleep(took)  # reports that never fit their buffer get half of the time at the most
+        with self._rest.work(), self._breath.work():
+            await self.look()
+        await self._clock.sleep(self._breath.seconds)  # reports that never fit their buffer get half of the time at the most
 
 
 class _Source(Protocol):

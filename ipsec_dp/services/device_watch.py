@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host.tun import Fault, Trouble
 from ipsec_dp.util.loops import Rounds
+from ipsec_dp.util.rest import Rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,7 +30,7 @@ MERGE_S = 0.01  # a change rarely comes alone
 REST = 5.0  # pause, in times of what the last repair took
 SWEEP_S = 10.0
 RETRY_S = 0.5  # while a socket cannot be opened
-SWEEP_REST = 1000.0  # and no less than that many times what a sweep takes
+SWEEP_REST = 1000.0  # and no less than that many times what a sweep takes, as far as `rest` goes
 SETTLED_S = 3.0  # without another fault, after which one is over
 # What a device that is down or gone answers; `troubles` sees that better. Anything else means that it cannot be read any more.
 EXPLAINED = (errno.EIO, errno.EBADFD, errno.ENODEV, errno.ENETDOWN)
@@ -50,7 +51,8 @@ class DeviceWatch:
         self._failed: dict[str, str] = {}  # interfaces that cannot be read, and why
         self._lasting: set[str] = set()  # those that could not be restored
         self._times: dict[str, int] = {}  # how often each was restored
-        self._pause = SWEEP_S  # before the next sweep
+        self._rest, self._sweep_rest = Rest(clock, REST, MERGE_S), Rest(clock, SWEEP_REST)
+        self._good = True  # the sockets, at the last sweep
 
     async def apply(self, config: Config) -> None:
         """Watches from the first call on; which interfaces there are is asked when something happens."""
@@ -88,12 +90,12 @@ class DeviceWatch:
     async def _watch(self) -> None:
         await self._suspected.wait()
         self._suspected.clear()
-        began = self._clock.now()
         with self._rounds.told():  # the sweep looks again
             async with self._host.changing:
-                names, self._suspects = self._suspects, set()
-                await self._look(names)
-        await self._clock.sleep(max(MERGE_S, REST * (self._clock.now() - began)))
+                with self._rest.work():
+                    names, self._suspects = self._suspects, set()
+                    await self._look(names)
+        await self._clock.sleep(self._rest.seconds)
 
     async def _look(self, names: set[str]) -> None:
         """Restores what is not as it was made."""
@@ -133,14 +135,13 @@ class DeviceWatch:
         self._host.conditions.end(SOURCE, name)
 
     async def _sweep(self) -> None:
-        await self._clock.sleep(self._pause)
-        began, good = self._clock.now(), True
+        await self._clock.sleep(max(SWEEP_S if self._good else RETRY_S, self._sweep_rest.seconds))
         with self._sweeps.told(SOCKETS):
-            good = self._look_at_sockets()
+            self._good = self._look_at_sockets()
         with self._sweeps.told():
             async with self._host.changing:
-                self._suspect(await self._host.interfaces.troubles())
-        self._pause = max(SWEEP_S if good else RETRY_S, SWEEP_REST * (self._clock.now() - began))
+                with self._sweep_rest.work():
+                    self._suspect(await self._host.interfaces.troubles())
 
     def _look_at_sockets(self) -> bool:
         """Whether all of them do their work now."""

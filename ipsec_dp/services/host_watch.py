@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.util.loops import Rounds
+from ipsec_dp.util.rest import Rest
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class HostWatch:
     def __init__(self, host: Host, ike: Callable[[], IkeDriver | None], clock: Clock) -> None:
         self._host, self._ike, self._clock = host, ike, clock
         self._rounds = Rounds(self.name, host.conditions, clock)
+        self._rest = Rest(clock, REST)
         self._config: Config | None = None
         self._reports: Closable | None = None
         self._changed = asyncio.Event()
@@ -74,12 +76,12 @@ class HostWatch:
         await self._changed.wait()
         await self._clock.sleep(SETTLE_S)
         self._changed.clear()
-        began = self._clock.now()
         with self._rounds.told():  # the cause may go away with the next change
             async with self._host.changing:
-                await self._host.renew()
-                await self._move()
-        await self._clock.sleep(REST * (self._clock.now() - began))
+                with self._rest.work():
+                    await self._host.renew()
+                    await self._move()
+        await self._clock.sleep(self._rest.seconds)
 
     async def _locate(self, tunnels: Iterable[Tunnel]) -> dict[tuple[str, Address], Address | None]:
         """Our address towards each remote of the tunnels that IKE negotiates; None: no route, or a `local` that is not ours.

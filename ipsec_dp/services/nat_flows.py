@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipsec_dp.host.conntrack import exemption
 from ipsec_dp.util.loops import Rounds
+from ipsec_dp.util.rest import Rest
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class NatFlows:
     def __init__(self, host: Host, clock: Clock) -> None:
         self._host, self._clock = host, clock
         self._rounds = Rounds(self.name, host.conditions, clock)
+        self._rest = Rest(clock, REST, AGAIN_S)
         self._config: Config | None = None
         self._earlier: frozenset[NatFlow] = frozenset()  # from before their route led in
         self._judges: tuple[Config, CaughtFlows] | None = None  # the last configuration's
@@ -166,10 +168,9 @@ class NatFlows:
         """Looks again when asked to, and while there is something to tell."""
         await self._asked.wait()
         self._asked.clear()
-        began = self._clock.now()
-        with self._rounds.told():
+        with self._rounds.told(), self._rest.work():
             await self._look(delete=False)
-        await self._clock.sleep(max(AGAIN_S, REST * (self._clock.now() - began)))
+        await self._clock.sleep(self._rest.seconds)
 
     async def _look(self, *, delete: bool) -> None:
         config = self._config

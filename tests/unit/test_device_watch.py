@@ -10,6 +10,7 @@ import pytest
 
 from ipsec_dp.host.tun import Fault, Trouble
 from ipsec_dp.services.device_watch import SETTLED_S, SWEEP_S, DeviceWatch
+from ipsec_dp.util.rest import MOST_S
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import PSK, configured, proxy_id, tunnel
 from tests.doubles.host import FIRST_INDEX, MemoryHost, MemoryLinks
@@ -238,5 +239,53 @@ def test_a_fault_in_one_look_ends_neither_the_watch_nor_the_sweep(lived, monkeyp
         assert site.restored == ["ipsec0"]
         await site.clock.advance(SWEEP_S + SETTLED_S)
         assert site.host.conditions.texts == []
+
+    lived(story)
+
+
+# ---- the host is suspended in the middle of work, or somebody else is at work
+
+
+@pytest.mark.parametrize("asleep_in", ["a look", "a sweep"])
+def test_a_suspension_in_the_middle_of_work_makes_it_deaf_for_a_minute_at_the_most(lived, asleep_in):
+    async def story(site: Site) -> None:
+        interfaces: Any = site.host.interfaces
+        troubles = interfaces.troubles
+
+        async def slow(names: Any = None) -> Any:
+            await site.clock.sleep(1.0)
+            return await troubles(names)
+
+        interfaces.troubles = slow
+        if asleep_in == "a look":
+            site.host.reports.report("interface changes", IPSEC0)
+            await settle()
+        else:
+            await site.clock.advance(SWEEP_S + 0.1)
+        await site.clock.leap(8 * 3600.0)
+        interfaces.troubles = troubles
+        await settle()
+        if asleep_in == "a look":
+            site.happens(Fault.DOWN)
+        else:
+            site.host.interfaces.faults["ipsec0"] = Trouble(Fault.DOWN)
+        await site.clock.advance(MOST_S + 1.0)
+        assert site.restored == ["ipsec0"]
+
+    lived(story)
+
+
+def test_waiting_for_somebody_elses_work_is_no_work(lived):
+    async def story(site: Site) -> None:
+        async with site.host.changing:
+            site.host.reports.report("interface changes", IPSEC0)
+            await site.clock.advance(30.0)
+        await site.clock.advance(0.1)
+        site.happens(Fault.DOWN)
+        await site.clock.advance(0.1)
+        assert site.restored == ["ipsec0"], "the watch"
+        site.host.interfaces.faults["ipsec1"] = Trouble(Fault.DOWN)
+        await site.clock.advance(SWEEP_S + 0.1)
+        assert site.restored == ["ipsec0", "ipsec1"], "the sweep"
 
     lived(story)

@@ -19,6 +19,7 @@ from ipsec_dp.host.rules import KernelRule
 from ipsec_dp.network.kept import KeptNft, KeptRoutes, KeptRules
 from ipsec_dp.network.kernel_watch import LOOK_S, KernelWatch
 from ipsec_dp.util.conditions import Conditions
+from ipsec_dp.util.rest import MOST_S
 from tests.doubles.clock import FakeClock, settle
 
 GUARD, ZONES = "ipsec_dp_gw", "ipsec_dp-zones_gw"
@@ -332,5 +333,23 @@ def test_nobody_waits_for_ever_when_it_is_closed_meanwhile():
         await site.watch.close()
         with pytest.raises(HostError, match="is kept no longer"):
             await asyncio.wait_for(verifying, 5)
+
+    lived(story)
+
+
+def test_a_suspension_in_the_middle_of_a_look_puts_the_next_one_off_for_two_minutes_at_the_most():
+    async def story(site):
+        whole = site.guard.is_whole
+
+        async def slow() -> bool:
+            await site.clock.sleep(1.0)
+            return await whole()
+
+        site.guard.is_whole = slow
+        await site.clock.advance(LOOK_S)
+        await site.clock.leap(8 * 3600.0)
+        site.guard.is_whole, site.guard.whole = whole, False
+        await site.clock.advance(2 * MOST_S)
+        assert site.guard.whole
 
     lived(story)
