@@ -51,6 +51,7 @@ class DeviceWatch:
         self._failed: dict[str, str] = {}  # interfaces that cannot be read, and why
         self._lasting: set[str] = set()  # those that could not be restored
         self._times: dict[str, int] = {}  # how often each was restored
+        self._unrouted = False  # routes into a restored one are still to be made
         self._rest, self._sweep_rest = Rest(clock, REST, MERGE_S), Rest(clock, SWEEP_REST)
         self._good = True  # the sockets, at the last sweep
 
@@ -84,7 +85,7 @@ class DeviceWatch:
 
     def _suspect(self, names: Iterable[str]) -> None:
         self._suspects.update(names)
-        if self._suspects:
+        if self._suspects or self._unrouted:
             self._suspected.set()
 
     async def _watch(self) -> None:
@@ -103,10 +104,12 @@ class DeviceWatch:
         for name in names & self._failed.keys():
             found.setdefault(name, Trouble(Fault.FAILED, self._failed.pop(name)))
         mended = [name for name, trouble in found.items() if await self._mend(name, trouble)]
-        if mended:
-            await self._host.routing.apply()
         for name in mended:
             self._restored(name)
+        self._unrouted |= bool(mended)
+        if self._unrouted:
+            await self._host.routing.apply()
+            self._unrouted = False
         for name in self._lasting - found.keys():
             self._end(name)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ipsec_dp.host import HostError
 from ipsec_dp.host.tun import Fault, Trouble
 from ipsec_dp.services.device_watch import SETTLED_S, SWEEP_S, DeviceWatch
 from ipsec_dp.util.rest import MOST_S
@@ -215,6 +216,30 @@ def test_one_that_cannot_be_opened_is_in_the_warnings_until_it_can(lived):
         site.links.unmendable.clear()
         await site.clock.advance(2 * SWEEP_S + 0.1)
         assert site.host.conditions.texts == []
+
+    lived(story)
+
+
+def test_routes_that_are_refused_keep_nobody_from_hearing_and_are_made_by_the_next_sweep(lived):
+    async def story(site: Site) -> None:
+        routing: Any = site.host.routing
+        apply = routing.apply
+
+        async def refused() -> None:
+            raise HostError("rtnetlink: no memory")
+
+        routing.apply = refused
+        site.happens(Fault.DELETED)
+        await settle()
+        assert site.restored == ["ipsec0"]
+        assert "devices: rtnetlink: no memory" in site.host.conditions.texts
+        routing.apply = apply
+        await site.clock.advance(SWEEP_S + 0.1)
+        assert site.done.count("routes applied") == 1
+        assert site.restored == ["ipsec0"]
+        assert site.host.conditions.texts == []
+        await site.clock.advance(SWEEP_S + 0.1)
+        assert site.done.count("routes applied") == 1
 
     lived(story)
 
