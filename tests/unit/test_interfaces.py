@@ -206,6 +206,19 @@ def test_a_reload_that_is_refused_exempts_what_was_exempt(tmp_path, kernel):
     lived(tmp_path, story, tunnel("b", keys=KEYED))
 
 
+def test_what_a_refused_reload_made_is_exempt_no_longer_before_it_goes(tmp_path, kernel):
+    async def story(made, other):
+        kernel.refuses = "ipsec2"
+        far = tunnel("d", interface="ipsec2", keys=OTHER.replace("10.3.", "10.4."))
+        kernel.calls.clear()
+        with pytest.raises(HostError):
+            new = other(tunnel("b", keys=KEYED), tunnel("c", interface="ipsec1", keys=OTHER), far)
+            await made.reconfigure(new, {"c": 1400, "d": 1400})
+        assert kernel.calls == ["attach ipsec1 as 1", "configure ipsec1", "detach 1", "exempt", "close ipsec1"]
+
+    lived(tmp_path, story, tunnel("b", keys=KEYED))
+
+
 # ---- what others do to them
 
 ADDRESSED = 'address = ["169.254.10.1/30"]'
@@ -261,7 +274,7 @@ def test_what_is_gone_is_made_anew_in_its_place_and_exempt_only_then(tmp_path, k
     async def story(made, other):
         kernel.calls.clear()
         await made.restore("ipsec0", Trouble(fault))
-        assert kernel.calls == ["detach 0", "close ipsec0", "exempt", "attach ipsec0 as 0", "exempt", "configure ipsec0"]
+        assert kernel.calls == ["detach 0", "exempt", "close ipsec0", "attach ipsec0 as 0", "exempt", "configure ipsec0"]
         assert EXEMPT[1:] == [{}, {"ipsec0": 10}]
 
     lived(tmp_path, story, tunnel("b", keys=KEYED))
