@@ -204,6 +204,8 @@ class LinuxInterfaces:
             await self._exempt()
         elif trouble.fault is tun.Fault.RENAMED:
             await tun.rename(self._netlink(), self._tuns[interface])
+        elif trouble.fault is tun.Fault.CARRIER:
+            self._tuns[interface].set_carrier(self._tuns[interface].carrier)
         await self._configure(interface)
 
     def _tunnels_of(self, interface: str) -> list[Tunnel]:

@@ -33,6 +33,7 @@ CHANGES = {
     "moved": ("link set ipsec0 netns elsewhere", "was moved into another network namespace"),
     "down": ("link set ipsec0 down", "was set down"),
     "deleted": ("link delete ipsec0", "was deleted, as `ip link delete`"),
+    "carrier": ("link set ipsec0 carrier off", "had its carrier set off"),
     "mtu": ("link set ipsec0 mtu 9000", "was given an MTU of 9000"),
 }
 

@@ -59,7 +59,7 @@ class Kernel:
 
         class Device(tun.Tun):
             def set_carrier(self, on: bool) -> None:
-                kernel.carriers[name] = on
+                kernel.carriers[name] = self.carrier = on
 
             def close(self) -> None:
                 kernel.calls.append(f"close {name}")
@@ -265,6 +265,17 @@ def test_a_name_is_given_back_before_the_rest(tmp_path, kernel, faults):
         assert await made.troubles() == {"ipsec0": trouble}
         await made.restore("ipsec0", trouble)
         assert KERNEL_RENAMED == ["ipsec0"]
+
+    lived(tmp_path, story, tunnel("b", keys=KEYED))
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_the_carrier_is_what_we_set_it_to(tmp_path, kernel, faults, ours):
+    async def story(made, other):
+        made.set_carrier("ipsec0", ours)
+        kernel.carriers["ipsec0"] = not ours
+        await made.restore("ipsec0", Trouble(Fault.CARRIER, "off" if ours else "on"))
+        assert kernel.carriers == {"ipsec0": ours}
 
     lived(tmp_path, story, tunnel("b", keys=KEYED))
 
