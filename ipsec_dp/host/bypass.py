@@ -18,6 +18,7 @@ from ipsec_dp.host import PROTOCOL
 from ipsec_dp.host.bulk import FAMILIES
 from ipsec_dp.host.netlink import ask, dump
 from ipsec_dp.host.routes import PRIORITY, table_base
+from ipsec_dp.host.routing_rules import GOTO, NOP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,6 @@ FIRST = PRIORITY - 2000
 BEGIN = PRIORITY - 1
 END = PRIORITY + 258
 OWNER = 200  # beyond a gateway's first table, behind those of its prefix lengths
-GOTO, NOP = 2, 3  # <linux/fib_rules.h>
 
 
 class _Rule(NamedTuple):

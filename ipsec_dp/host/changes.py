@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.host import PROTOCOL, HostError
 from ipsec_dp.host.bulk import ANYWHERE, DELROUTE, NEWROUTE, ROUTE, U32, KernelRoute, messages, route_of
-from ipsec_dp.host.rules import DELRULE, NEWRULE, KernelRule, rule_of
+from ipsec_dp.host.routing_rules import DELRULE, NEWRULE, RoutingRule, routing_rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ class Losses:
     """
 
     routes: list[KernelRoute] = field(default_factory=list)
-    rules: list[KernelRule] = field(default_factory=list)
+    rules: list[RoutingRule] = field(default_factory=list)
     port: int = 0
     came: bool = False
     lost: bool = False  # reports did not fit the buffer: anything may have gone
@@ -157,8 +157,8 @@ def _add(into: Changes, kind: int, data: bytes, at: int, end: int) -> None:
             into.routes.add(route.prefix)
         elif route.table != LOCAL:
             into.rules = True
-    elif kind in (NEWRULE, DELRULE) and (found := rule_of(data, at, end)) is not None:
-        if found[1] == PROTOCOL:
+    elif kind in (NEWRULE, DELRULE) and (found := routing_rule_of(data, at, end)) is not None:
+        if found.owner == PROTOCOL:
             into.own |= kind == DELRULE
         else:
             into.rules = True
@@ -182,10 +182,10 @@ def add_losses(into: Losses, data: bytes) -> None:
                 into.routes.append(route_of(data, at, end))
             except (ValueError, struct.error):  # the kernel sends no such route, whoever did
                 continue
-        elif kind == DELRULE and (found := rule_of(data, at, end)) is not None:
-            into.rules.append(found[0])  # the kernel lets anybody's rule that is the same stand for ours
-        elif kind == NEWRULE and (found := rule_of(data, at, end)) is not None:
-            into.came |= found[1] != PROTOCOL
+        elif kind == DELRULE and (found := routing_rule_of(data, at, end)) is not None:
+            into.rules.append(found)  # the kernel lets anybody's rule that is the same stand for ours
+        elif kind == NEWRULE and (found := routing_rule_of(data, at, end)) is not None:
+            into.came |= found.owner != PROTOCOL
             continue
         else:
             continue

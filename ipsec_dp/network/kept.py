@@ -82,10 +82,10 @@ class KeptRules:
         self.foreign = {
             f"{rule.version} {rule.priority}": f"a routing rule of somebody else's has priority {rule.priority}, among those of "
             f"this gateway ({FIRST} to {END}): what it leads past the tunnels is dropped by the guard; give it another priority"
-            for rule, protocol in present.items()
-            if FIRST <= rule.priority <= END and protocol != PROTOCOL and rule not in self._held.rules
+            for rule in present
+            if FIRST <= rule.priority <= END and rule.owner != PROTOCOL and rule not in self._held.rules
         }
-        whole = self._held.rules <= present.keys()
+        whole = self._held.rules.issubset(present)
         if whole:
             await self._held.compared("rules")
         return whole

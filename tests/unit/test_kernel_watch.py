@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -15,7 +16,7 @@ from ipsec_dp.host.changes import Losses
 from ipsec_dp.host.held import place
 from ipsec_dp.host.nft_reports import DELTABLE, NEWTABLE, Transaction
 from ipsec_dp.host.routes import UNREACHABLE
-from ipsec_dp.host.rules import KernelRule
+from ipsec_dp.host.routing_rules import RoutingRule
 from ipsec_dp.network.kept import KeptNft, KeptRoutes, KeptRules
 from ipsec_dp.network.kernel_watch import LOOK_S, KernelWatch
 from ipsec_dp.util.conditions import Conditions
@@ -25,7 +26,7 @@ from tests.doubles.clock import FakeClock, settle
 GUARD, ZONES = "ipsec_dp_gw", "ipsec_dp-zones_gw"
 NEWRULE = 6
 SOMEBODY = 4_000_000_000  # a port that is no process
-RULE = KernelRule(4, 20209, 0xE5000018, 0xE5, 0xFFFFFFFF, invert=True)
+RULE = RoutingRule(version=4, priority=20209, target=0xE5000018, mark=(0xE5, 0xFFFFFFFF), invert=True, owner=229)
 HELD_BACK = KernelRoute(ip_network("10.2.0.0/24"), 0xE5000018, 4_000_000_000, 229, UNREACHABLE)
 LED = KernelRoute(ip_network("10.2.0.0/24"), 0xE5000018, 50, 229, interface=7)
 OTHERS = KernelRoute(ip_network("10.9.0.0/24"), 0xE5000018, 50, 229, UNREACHABLE)
@@ -57,25 +58,25 @@ class Held:
         self._calls = calls
         self.rules = frozenset({RULE})
         self.routes = {place(each): each for each in (HELD_BACK, LED)}
-        self.kernel_rules: dict[KernelRule, int] = {RULE: 229}
+        self.kernel_rules = {RULE}
         self.kernel_routes = dict(self.routes)
         self.digests = True  # they tell of changes
 
     async def unchanged(self, kind: str) -> bool:
-        there = self.rules <= self.kernel_rules.keys() if kind == "rules" else self.kernel_routes == self.routes
+        there = self.rules <= self.kernel_rules if kind == "rules" else self.kernel_routes == self.routes
         return there or not self.digests
 
     async def compared(self, *kinds: str) -> None:
         del kinds
 
-    async def present_rules(self) -> dict[KernelRule, int]:
+    async def present_rules(self) -> list[RoutingRule]:
         self._calls.append("read rules")
-        return dict(self.kernel_rules)
+        return list(self.kernel_rules)
 
     async def restore_rules(self) -> int:
-        missing = self.rules - self.kernel_rules.keys()
+        missing = self.rules - self.kernel_rules
         self._calls.append(f"make {len(missing)} rules")
-        self.kernel_rules |= dict.fromkeys(missing, 229)
+        self.kernel_rules |= missing
         return len(missing)
 
     async def missing_routes(self) -> list[KernelRoute]:
@@ -169,7 +170,7 @@ def test_our_own_transactions_are_known_by_their_process(monkeypatch):
 
 def test_rules_that_are_held_are_made_again_and_those_that_we_take_away_are_not(caplog):
     async def story(site):
-        site.watch.lose(Losses(rules=[RULE._replace(priority=1)], port=SOMEBODY))
+        site.watch.lose(Losses(rules=[replace(RULE, priority=1)], port=SOMEBODY))
         await settle()
         assert site.made() == []
         site.held.kernel_rules.clear()
@@ -259,13 +260,14 @@ def test_a_part_that_cannot_be_looked_at_is_told_while_that_lasts_and_hides_no_o
 
 def test_a_rule_of_somebody_elses_among_ours_is_a_warning_while_it_is_there():
     async def story(site):
-        site.held.kernel_rules[KernelRule(4, 20209, 254)] = 4
+        theirs = RoutingRule(version=4, priority=20209, target=254, owner=4)
+        site.held.kernel_rules.add(theirs)
         site.held.digests = True
         site.watch.lose(Losses(came=True))
-        site.held.rules = frozenset({RULE, RULE._replace(priority=20211)})  # so that the digest tells of a change
+        site.held.rules = frozenset({RULE, replace(RULE, priority=20211)})  # so that the digest tells of a change
         await settle()
         assert [text for text in site.conditions.texts if "somebody else's has priority 20209" in text]
-        del site.held.kernel_rules[KernelRule(4, 20209, 254)]
+        site.held.kernel_rules.remove(theirs)
         site.watch.look_at_all()
         await site.clock.advance(LOOK_S)
         assert not [text for text in site.conditions.texts if "somebody else's" in text]
