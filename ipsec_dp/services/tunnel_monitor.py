@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ipsec_dp")
 
+SOURCE = "monitors"  # of conditions
 NO_SOURCE = "this host has no address inside the local selectors; write monitor.source"
 TOKEN_OCTETS = 16  # of a probe's content: whoever answers must have received it
 
@@ -87,7 +88,9 @@ class TunnelMonitors:
         try:
             self._echoes.reopen(interface)
         except IpsecDpError as error:
-            log.warning("monitors: %s", error)
+            self._host.conditions.begin(SOURCE, interface, f"monitors: {error}")
+        else:
+            self._host.conditions.end(SOURCE, interface)
 
     async def _end(self, name: str) -> None:
         watch = self._watches.pop(name)
