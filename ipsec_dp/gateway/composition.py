@@ -212,8 +212,8 @@ class Composition:
         )
         reloader = Reloader(self.config, parts, self.reconfigure, clock)
         looks = SecondLine(plane, host.conditions, clock).look, Absence(clock, notices, ike.check_liveness).look
-        housekeeping = Housekeeping(sad, events.handle, clock, looks)
-        watch = DropWatch(plane, examples, notices, self._drops_began, clock)
+        housekeeping = Housekeeping(sad, events.handle, host.conditions, clock, looks)
+        watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock)
         return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch)
 
     def reconfigure(self, config: Config) -> None:

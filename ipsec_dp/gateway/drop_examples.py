@@ -14,6 +14,7 @@ from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.drop_causes import Scene, cause_of
 from ipsec_dp.gateway.status import DropExampleStatus
 from ipsec_dp.ipsec.flow import flow_text, icmp_of, port_of, protocol_text
+from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.rules import Rule
     from ipsec_dp.util.clock import Clock
+    from ipsec_dp.util.conditions import Conditions
 
 log = logging.getLogger("ipsec_dp")
 
@@ -135,8 +137,15 @@ class DropWatch:
     """Says in the log when a reason begins to drop packets, with one of them and its likely cause; `began` hears of the reason."""
 
     def __init__(
-        self, plane: DataPlane, examples: DropExamples, notices: Notices, began: Callable[[str], None], clock: Clock
+        self,
+        plane: DataPlane,
+        examples: DropExamples,
+        notices: Notices,
+        began: Callable[[str], None],
+        conditions: Conditions,
+        clock: Clock,
     ) -> None:
+        self._rounds = Rounds("drops", conditions, clock)
         self._plane, self._examples, self._notices, self._began, self._clock = plane, examples, notices, began, clock
         self._counts: dict[str, int] = {}
         self._rose: dict[str, float] = {}  # when each last dropped something
@@ -144,13 +153,12 @@ class DropWatch:
 
     def start(self, stack: AsyncExitStack) -> None:
         """Goes on until the stack is left."""
-        task = asyncio.get_running_loop().create_task(self._run())
+        task = asyncio.get_running_loop().create_task(self._rounds.run(self._turn))
         stack.callback(task.cancel)
 
-    async def _run(self) -> None:
-        while True:
-            await self._clock.sleep(LOOK_S)
-            await self.look()
+    async def _turn(self) -> None:
+        await self._clock.sleep(LOOK_S)
+        await self.look()
 
     async def look(self) -> None:
         """Once: what dropped packets since the last time."""

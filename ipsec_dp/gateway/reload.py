@@ -199,8 +199,8 @@ class Reloader:
         parts.spd.forget((tunnel.name for tunnel in difference.added), ())
         try:
             await parts.host.reconfigure(old, {})
+            await parts.host.guard.narrow()  # or a name that is free would be exempt
             parts.host.remove_unused_interfaces()
-            await parts.host.guard.narrow()
         except HostError as error:
             log.error("the guard stays closed for both configurations: %s", error)
 

@@ -11,6 +11,7 @@ import fcntl
 import os
 import socket
 import struct
+from array import array
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
 Interface = IPv4Interface | IPv6Interface
 
 TUNGETIFF, TUNSETCARRIER = 0x800454D2, 0x400454E2  # <linux/if_tun.h>
-SIOCGIFFLAGS, SIOCGIFMTU = 0x8913, 0x8921  # <linux/sockios.h>
+SIOCGIFFLAGS, SIOCGIFMTU, SIOCETHTOOL = 0x8913, 0x8921, 0x8946  # <linux/sockios.h>
+ETHTOOL_GLINK = 0xA  # <linux/ethtool.h>
 IFREQ_OCTETS, IFNAMSIZ = 40, 16
-IFF_UP = 0x1
+IFF_UP, IFF_RUNNING = 0x1, 0x40
 QUEUE_PACKETS = 4096  # the default of 500 drops the tail of one burst; more than this only adds delay
 QUEUES_MAX = 64
 MTU_MIN, MTU_MAX = 576, 65535
@@ -74,6 +76,7 @@ class Fault(Enum):
     RENAMED = "was renamed to {}, as `ip link set … name` or a rule of udev's does"
     DOWN = "was set down, as `ip link set … down`, ifdown or a network manager does"
     RESIZED = "was given an MTU of {}, as `ip link set … mtu` or a network manager does"
+    CARRIER = "had its carrier set {}, as `ip link set … carrier` does"
     UNADDRESSED = "lost {}, as `ip address flush` or a network manager that tidies up does"
 
     @property
@@ -83,7 +86,7 @@ class Fault(Enum):
 
 
 class Trouble(NamedTuple):
-    """A fault, and what belongs to it: the other name, the MTU in octets, the addresses, the error."""
+    """A fault, and what belongs to it: the other name, the MTU in octets, the carrier, the addresses, the error."""
 
     fault: Fault
     detail: str = ""
@@ -101,6 +104,7 @@ class Tun:
     vnet_header: bool
     descriptors: list[int] = field(default_factory=list)
     alias: str = ""  # what a person reads at the interface, and `check`: whose it is
+    carrier: bool = True  # as we set it
     unset: list[str] = field(default_factory=list)  # settings that this host does not let us write, as "path: reason"
 
     def vanished(self) -> bool:
@@ -127,11 +131,15 @@ class Tun:
                 return Trouble(Fault.RENAMED, name)
             (flags,) = struct.unpack_from("=H", fcntl.ioctl(asking, SIOCGIFFLAGS, request), IFNAMSIZ)
             (now,) = struct.unpack_from("=i", fcntl.ioctl(asking, SIOCGIFMTU, request), IFNAMSIZ)
+            # The flag may be late, but is the same where nothing is wrong, and costs nobody the kernel's one lock.
+            carrier = self.carrier if bool(flags & IFF_RUNNING) == self.carrier else _has_carrier(asking, self.name)
         except OSError:
             return Trouble(Fault.MOVED)
         if not flags & IFF_UP:
             return Trouble(Fault.DOWN)
-        return None if now == mtu else Trouble(Fault.RESIZED, str(now))
+        if now != mtu:
+            return Trouble(Fault.RESIZED, str(now))
+        return None if carrier == self.carrier else Trouble(Fault.CARRIER, "on" if carrier else "off")
 
     def _own_name(self) -> str:
         """As its descriptor has it, wherever the device is. OSError."""
@@ -145,11 +153,19 @@ class Tun:
             fcntl.ioctl(self.descriptors[0], TUNSETCARRIER, struct.pack("i", on))
         except OSError as error:
             raise HostError(f"interface {self.name}: its carrier stays as it was: {error.strerror}") from error
+        self.carrier = on
 
     def close(self) -> None:
         """Closes the descriptors; the interface goes when no duplicate of them is open either."""
         while self.descriptors:
             os.close(self.descriptors.pop())
+
+
+def _has_carrier(asking: socket.socket, name: str) -> bool:
+    """Of an interface in the socket's namespace. OSError."""
+    value = array("I", (ETHTOOL_GLINK, 0))
+    fcntl.ioctl(asking, SIOCETHTOOL, struct.pack("16sP16x", name.encode(), value.buffer_info()[0]))
+    return bool(value[1])
 
 
 def _queue(name: str, flags: int) -> int:
@@ -216,13 +232,16 @@ def _write_settings(tun: Tun) -> None:
             tun.unset.append(f"{path}: {error.strerror}")
 
 
-async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface | str], mtu: int) -> None:
-    """Sets MTU, queue length and addresses ("169.254.10.1/30", "fd00::1/64") and brings the interface up.
+async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface | str], mtu: int) -> set[Interface]:
+    """Sets MTU, queue length and addresses ("169.254.10.1/30", "fd00::1/64") and brings the interface up; the addresses it has now.
 
-    `mtu` 576..65535 octets of inner packet. HostError names the address or value that the kernel refused.
+    `mtu` 576..65535 octets of inner packet. What could not be set is in `tun.unset`, an IPv6 address where IPv6 is disabled too.
+    HostError names the address or value that the kernel refused.
     """
     if not MTU_MIN <= mtu <= MTU_MAX:
         raise ValueError(f"an MTU of {mtu} octets: {MTU_MIN} to {MTU_MAX}")
+    tun.unset.clear()
+    done: set[Interface] = set()
     _write_settings(tun)
     await ask(
         f"interface {tun.name}: MTU {mtu}", ipr.link("set", index=tun.index, mtu=mtu, txqlen=QUEUE_PACKETS, ifalias=tun.alias)
@@ -235,7 +254,9 @@ async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface |
         what = f"interface {tun.name}: address {address}"
         request = ipr.addr("add", index=tun.index, address=str(address.ip), prefixlen=address.network.prefixlen)
         await ask(what, request, done=(errno.EEXIST,))
+        done.add(address)
     await ask(f"interface {tun.name}: up", ipr.link("set", index=tun.index, state="up"))
+    return done
 
 
 def alias_of(gateway: str) -> str:

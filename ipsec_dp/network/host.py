@@ -268,7 +268,7 @@ class Host(Protocol):
         """
 
     def remove_unused_interfaces(self) -> list[str]:
-        """Takes away the interfaces that no tunnel has any more; their names."""
+        """Takes away the interfaces that no tunnel has any more, and that the guard exempts no longer; their names."""
 
     async def apply_mtus(self, mtus: Mapping[str, int]) -> None:
         """Gives interfaces and routes the MTUs of their tunnels (octets, by tunnel)."""

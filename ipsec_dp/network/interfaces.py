@@ -89,9 +89,13 @@ class LinuxInterfaces:
         return self._tuns.pop(name)
 
     async def _remove_all(self) -> None:
+        await self._remove_exempt(self._tuns)
+
+    async def _remove_exempt(self, names: Iterable[str]) -> None:
         """First none of them is exempt any more: a name that is free is anybody's."""
-        devices = [self._detach(name) for name in list(self._tuns)]
-        self._addresses.clear()
+        devices = [self._detach(name) for name in list(names)]
+        for device in devices:
+            self._addresses.pop(device.name, None)
         try:
             await self._exempt()
         finally:
@@ -118,15 +122,14 @@ class LinuxInterfaces:
             if made:
                 await self._exempt()
         except HostError:
-            self._remove(made)
-            await self._exempt()
+            await self._remove_exempt(made)
             raise
         concerned = {config.tunnel(name).interface for name in mtus} & self._tuns.keys()
         for name in sorted(concerned - set(made)):
             await self._configure(name)
 
     def remove_unused(self) -> list[str]:
-        """As `Host.remove_unused_interfaces`."""
+        """As `Host.remove_unused_interfaces`: the guard is closed for the present configuration, so none of them is exempt."""
         unused = sorted((self._tuns.keys() | self._lost.keys()) - {tunnel.interface for tunnel in self._config.tunnels})
         self._remove(self._tuns.keys() & unused)
         for name in self._lost.keys() & unused:
@@ -157,11 +160,12 @@ class LinuxInterfaces:
         device = self._tuns[name]
         addresses = [address for tunnel in self._tunnels_of(name) for address in tunnel.addresses]
         self._interface_mtus[name] = await asyncio.to_thread(self._interface_mtu, name)
-        await tun.configure(self._netlink(), device, addresses, self._interface_mtus[name])
-        await tun.remove_addresses(self._netlink(), device, self._addresses.get(name, set()) - set(addresses))
-        self._addresses[name] = set(addresses)
+        before, known = self._addresses.get(name, set()), set(device.unset)
+        self._addresses[name] = await tun.configure(self._netlink(), device, addresses, self._interface_mtus[name])
+        await tun.remove_addresses(self._netlink(), device, before - set(addresses))
         for refused in device.unset:
-            log.warning("interface %s: a setting stays as it was: %s", name, refused)
+            if refused not in known:
+                log.warning("interface %s: a setting stays as it was: %s", name, refused)
 
     def set_carrier(self, interface: str, on: bool) -> None:
         """One that cannot (before Linux 5.0) keeps its carrier: what finds no SA is dropped."""
@@ -194,16 +198,16 @@ class LinuxInterfaces:
         """As `HostInterfaces`. What is gone is exempt no longer before anybody else can have its name for long."""
         if interface in self._tuns and trouble.fault.gone:
             self._lost[interface] = trouble
-            device = self._detach(interface)
-            device.close()  # one that was moved goes from where it is now
+            await self._remove_exempt([interface])  # one that was moved goes from where it is now
             self._attached_to[0].reclaim()  # with the data plane's descriptors, unless a loop is at it still
-            await self._exempt()
         if interface in self._lost:
             self._make(interface)
             del self._lost[interface]
             await self._exempt()
         elif trouble.fault is tun.Fault.RENAMED:
             await tun.rename(self._netlink(), self._tuns[interface])
+        elif trouble.fault is tun.Fault.CARRIER:
+            self._tuns[interface].set_carrier(self._tuns[interface].carrier)
         await self._configure(interface)
 
     def _tunnels_of(self, interface: str) -> list[Tunnel]:

@@ -16,6 +16,8 @@ from ipsec_dp.host.changes import LossesSocket
 from ipsec_dp.host.nft_reports import NftReports
 from ipsec_dp.network.kept import KeptNft, KeptRoutes, KeptRules
 from ipsec_dp.network.restorer import Restorer
+from ipsec_dp.util.loops import Rounds
+from ipsec_dp.util.rest import Rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from ipsec_dp.util.conditions import Conditions
 
 LOOK_S = 10.0  # between two looks
-LOOK_PART = 0.001  # of the time, at the most: a look that takes long is rarer
+LOOK_REST = 1000.0  # and no less than that many times what a look takes, as far as `rest` goes
 CHANGED = "nobody but this gateway may write to it: give it or the other program another name"
 FOREIGN = "foreign rules"  # a source of conditions
 
@@ -46,6 +48,7 @@ class KernelWatch:
         self._of_rules, self._of_routes = self._restorer(self._rules), self._restorer(self._routes)
         self._restorers = (*self._tables.values(), self._of_rules, self._of_routes)
         self._look_now = asyncio.Event()
+        self._rest, self._breath = Rest(clock, LOOK_REST, LOOK_S), Rest(clock, 1.0)
         self._lost = False  # reports did not fit a buffer
         self._tasks: list[asyncio.Task[None]] = []
         self._sources: list[_Source] = []
@@ -69,7 +72,7 @@ class KernelWatch:
         """Makes again what `report` and `lose` are told of, and looks now and then."""
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(each.run()) for each in self._restorers]
-        self._tasks.append(loop.create_task(self._look_again_and_again()))
+        self._tasks.append(loop.create_task(Rounds("kernel watch", self._conditions, self._clock).run(self._look_again)))
 
     async def close(self) -> None:
         """Nothing is made again any more."""
@@ -148,18 +151,14 @@ class KernelWatch:
         for each in self._restorers:
             await each.settled()
 
-    async def _look_again_and_again(self) -> None:
-        pause = LOOK_S
-        while True:
-            timer = self._clock.call_at(self._clock.now() + pause, self._look_now.set)
-            await self._look_now.wait()
-            timer.cancel()
-            self._look_now.clear()
-            began = self._clock.now()
+    async def _look_again(self) -> None:
+        timer = self._clock.call_at(self._clock.now() + self._rest.seconds, self._look_now.set)
+        await self._look_now.wait()
+        timer.cancel()
+        self._look_now.clear()
+        with self._rest.work(), self._breath.work():
             await self.look()
-            took = max(0.0, self._clock.now() - began)
-            pause = max(LOOK_S, took / LOOK_PART)
-            await self._clock.sleep(took)  # reports that never fit their buffer get half of the time at the most
+        await self._clock.sleep(self._breath.seconds)  # reports that never fit their buffer get half of the time at the most
 
 
 class _Source(Protocol):

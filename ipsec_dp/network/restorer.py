@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host import HostError
+from ipsec_dp.util.faults import explained
+from ipsec_dp.util.loops import Rounds
 
 if TYPE_CHECKING:
     from ipsec_dp.network.kept import Kept
@@ -37,6 +39,8 @@ class Restorer:
         self._how, self._why = "", ""  # it went, for people
         self._busy = False  # it is being made
         self._waiting: list[asyncio.Future[None]] = []  # who wants to know what comes of the next attempt
+        self._ended = False  # nothing is made any more
+        self._pause = MERGE_S  # after an attempt that fails
         self.restored = 0
         self._last = -TOLD_S  # when it was restored last
         self._untold = 0  # times since the last line
@@ -52,34 +56,46 @@ class Restorer:
             self.lose("was not as it was made")
 
     async def settled(self) -> None:
-        """Comes back when it is as it should be, as far as anybody knows. HostError: it cannot be made."""
+        """Comes back when it is as it should be, as far as anybody knows. HostError: it cannot be made, or is kept no longer."""
+        if self._ended:
+            raise self._kept_no_longer
         if self._gone.is_set() or self._busy:
             self._waiting.append(asyncio.get_running_loop().create_future())
             await self._waiting[-1]
 
     async def run(self) -> None:
-        """Never ends by itself."""
-        pause = MERGE_S
-        while True:
-            await self._gone.wait()
-            began, how, why = self._clock.now(), self._how, self._why
-            self._gone.clear()
-            self._busy = True
-            try:
+        """Never ends by itself; whoever waits when it is ended hears of it."""
+        try:
+            await Rounds(self.part.what, self._conditions, self._clock).run(self._make)
+        finally:
+            self._ended = True
+            self._answer(self._kept_no_longer)
+
+    @property
+    def _kept_no_longer(self) -> HostError:
+        return HostError(f"{self.part.what} is kept no longer")
+
+    async def _make(self) -> None:
+        await self._gone.wait()
+        began, how, why = self._clock.now(), self._how, self._why
+        self._gone.clear()
+        self._busy = True
+        try:
+            with explained("an attempt broke off"):
                 made = await self.part.restore()
-            except (IpsecDpError, OSError) as error:
-                self._failed(error)
-                await self._clock.sleep(pause)
-                pause = min(AGAIN_MOST_S, 2 * pause)
-                continue
-            finally:
-                self._busy = False
-            pause = MERGE_S
-            self._conditions.end(SOURCE, f"{self.part.name} missing")
-            self._answer(None)
-            if made:
-                self._tell(f"{self.part.what}: {how}, and made again at once" + (f"; {why}" if why else ""))
-            await self._clock.sleep(min(MERGE_S, max(0.0, began + MERGE_S - self._clock.now())))
+        except IpsecDpError as error:
+            self._failed(error)
+            await self._clock.sleep(self._pause)
+            self._pause = min(AGAIN_MOST_S, 2 * self._pause)
+            return
+        finally:
+            self._busy = False
+        self._pause = MERGE_S
+        self._conditions.end(SOURCE, f"{self.part.name} missing")
+        self._answer(None)
+        if made:
+            self._tell(f"{self.part.what}: {how}, and made again at once" + (f"; {why}" if why else ""))
+        await self._clock.sleep(min(MERGE_S, max(0.0, began + MERGE_S - self._clock.now())))
 
     def _failed(self, error: Exception) -> None:
         what = self.part.what

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host.tun import Fault, Trouble
+from ipsec_dp.util.loops import Rounds
+from ipsec_dp.util.rest import Rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,15 +24,13 @@ if TYPE_CHECKING:
     from ipsec_dp.network.host import Closable, Host, OuterLinks
     from ipsec_dp.util.clock import Clock
 
-log = logging.getLogger("ipsec_dp")
-
 SOURCE: Final = "devices"  # of conditions, those of interfaces
 SOCKETS: Final = "outer sockets"  # the others
 MERGE_S = 0.01  # a change rarely comes alone
 REST = 5.0  # pause, in times of what the last repair took
 SWEEP_S = 10.0
 RETRY_S = 0.5  # while a socket cannot be opened
-SWEEP_REST = 1000.0  # and no less than that many times what a sweep takes
+SWEEP_REST = 1000.0  # and no less than that many times what a sweep takes, as far as `rest` goes
 SETTLED_S = 3.0  # without another fault, after which one is over
 # What a device that is down or gone answers; `troubles` sees that better. Anything else means that it cannot be read any more.
 EXPLAINED = (errno.EIO, errno.EBADFD, errno.ENODEV, errno.ENETDOWN)
@@ -44,6 +43,7 @@ class DeviceWatch:
 
     def __init__(self, host: Host, links: Callable[[], OuterLinks | None], restored: Callable[[str], None], clock: Clock) -> None:
         self._host, self._links, self._restored, self._clock = host, links, restored, clock
+        self._rounds, self._sweeps = (Rounds(what, host.conditions, clock) for what in ("devices", "all devices"))
         self._reports: Closable | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._suspected = asyncio.Event()
@@ -51,6 +51,9 @@ class DeviceWatch:
         self._failed: dict[str, str] = {}  # interfaces that cannot be read, and why
         self._lasting: set[str] = set()  # those that could not be restored
         self._times: dict[str, int] = {}  # how often each was restored
+        self._unrouted = False  # routes into a restored one are still to be made
+        self._rest, self._sweep_rest = Rest(clock, REST, MERGE_S), Rest(clock, SWEEP_REST)
+        self._good = True  # the sockets, at the last sweep
 
     async def apply(self, config: Config) -> None:
         """Watches from the first call on; which interfaces there are is asked when something happens."""
@@ -58,7 +61,7 @@ class DeviceWatch:
         if self._reports is None:
             self._reports = self._host.reports.interface_changes(self._changed)
             loop = asyncio.get_running_loop()
-            self._tasks = [loop.create_task(work()) for work in (self._watch, self._sweep)]
+            self._tasks = [loop.create_task(self._rounds.run(self._watch)), loop.create_task(self._sweeps.run(self._sweep))]
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -82,21 +85,18 @@ class DeviceWatch:
 
     def _suspect(self, names: Iterable[str]) -> None:
         self._suspects.update(names)
-        if self._suspects:
+        if self._suspects or self._unrouted:
             self._suspected.set()
 
     async def _watch(self) -> None:
-        while True:
-            await self._suspected.wait()
-            self._suspected.clear()
-            began = self._clock.now()
-            try:
-                async with self._host.changing:
+        await self._suspected.wait()
+        self._suspected.clear()
+        with self._rounds.told():  # the sweep looks again
+            async with self._host.changing:
+                with self._rest.work():
                     names, self._suspects = self._suspects, set()
                     await self._look(names)
-            except IpsecDpError as error:  # the sweep looks again
-                log.warning("devices: %s", error)
-            await self._clock.sleep(max(MERGE_S, REST * (self._clock.now() - began)))
+        await self._clock.sleep(self._rest.seconds)
 
     async def _look(self, names: set[str]) -> None:
         """Restores what is not as it was made."""
@@ -104,10 +104,12 @@ class DeviceWatch:
         for name in names & self._failed.keys():
             found.setdefault(name, Trouble(Fault.FAILED, self._failed.pop(name)))
         mended = [name for name, trouble in found.items() if await self._mend(name, trouble)]
-        if mended:
-            await self._host.routing.apply()
         for name in mended:
             self._restored(name)
+        self._unrouted |= bool(mended)
+        if self._unrouted:
+            await self._host.routing.apply()
+            self._unrouted = False
         for name in self._lasting - found.keys():
             self._end(name)
 
@@ -136,17 +138,13 @@ class DeviceWatch:
         self._host.conditions.end(SOURCE, name)
 
     async def _sweep(self) -> None:
-        took, good = 0.0, True
-        while True:
-            await self._clock.sleep(max(SWEEP_S if good else RETRY_S, SWEEP_REST * took))
-            began = self._clock.now()
-            good = self._look_at_sockets()
-            try:
-                async with self._host.changing:
+        await self._clock.sleep(max(SWEEP_S if self._good else RETRY_S, self._sweep_rest.seconds))
+        with self._sweeps.told(SOCKETS):
+            self._good = self._look_at_sockets()
+        with self._sweeps.told():
+            async with self._host.changing:
+                with self._sweep_rest.work():
                     self._suspect(await self._host.interfaces.troubles())
-            except IpsecDpError as error:
-                log.warning("devices: %s", error)
-            took = self._clock.now() - began
 
     def _look_at_sockets(self) -> bool:
         """Whether all of them do their work now."""

@@ -15,6 +15,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.util.loops import Rounds
+from ipsec_dp.util.rest import Rest
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class HostWatch:
 
     def __init__(self, host: Host, ike: Callable[[], IkeDriver | None], clock: Clock) -> None:
         self._host, self._ike, self._clock = host, ike, clock
+        self._rounds = Rounds(self.name, host.conditions, clock)
+        self._rest = Rest(clock, REST)
         self._config: Config | None = None
         self._reports: Closable | None = None
         self._changed = asyncio.Event()
@@ -59,7 +63,7 @@ class HostWatch:
         self._cut = {way for way in self._cut if way in self._located and way not in located}
         if self._task is None:
             self._reports = self._host.reports.network_changes(self._changed.set)
-            self._task = asyncio.get_running_loop().create_task(self._watch())
+            self._task = asyncio.get_running_loop().create_task(self._rounds.run(self._watch))
 
     async def close(self) -> None:
         if self._task is not None and self._reports is not None:
@@ -69,18 +73,15 @@ class HostWatch:
         self._task = self._reports = None
 
     async def _watch(self) -> None:
-        while True:
-            await self._changed.wait()
-            await self._clock.sleep(SETTLE_S)
-            self._changed.clear()
-            began = self._clock.now()
-            try:
-                async with self._host.changing:
+        await self._changed.wait()
+        await self._clock.sleep(SETTLE_S)
+        self._changed.clear()
+        with self._rounds.told():  # the cause may go away with the next change
+            async with self._host.changing:
+                with self._rest.work():
                     await self._host.renew()
                     await self._move()
-            except IpsecDpError as error:  # the cause may go away with the next change
-                log.warning("host changes: %s", error)
-            await self._clock.sleep(REST * (self._clock.now() - began))
+        await self._clock.sleep(self._rest.seconds)
 
     async def _locate(self, tunnels: Iterable[Tunnel]) -> dict[tuple[str, Address], Address | None]:
         """Our address towards each remote of the tunnels that IKE negotiates; None: no route, or a `local` that is not ours.

@@ -18,6 +18,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipsec_dp.host.conntrack import exemption
+from ipsec_dp.util.loops import Rounds
+from ipsec_dp.util.rest import Rest
 from ipsec_dp.util.slices import in_slices
 from ipsec_dp.util.text import named
 
@@ -128,6 +130,8 @@ class NatFlows:
 
     def __init__(self, host: Host, clock: Clock) -> None:
         self._host, self._clock = host, clock
+        self._rounds = Rounds(self.name, host.conditions, clock)
+        self._rest = Rest(clock, REST, AGAIN_S)
         self._config: Config | None = None
         self._earlier: frozenset[NatFlow] = frozenset()  # from before their route led in
         self._judges: tuple[Config, CaughtFlows] | None = None  # the last configuration's
@@ -148,7 +152,7 @@ class NatFlows:
         self._config = config
         await self._look(delete=config.nat_flows == "delete")
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._watch())
+            self._task = asyncio.get_running_loop().create_task(self._rounds.run(self._watch))
 
     async def close(self) -> None:
         if self._task is not None:
@@ -163,12 +167,11 @@ class NatFlows:
 
     async def _watch(self) -> None:
         """Looks again when asked to, and while there is something to tell."""
-        while True:
-            await self._asked.wait()
-            self._asked.clear()
-            began = self._clock.now()
+        await self._asked.wait()
+        self._asked.clear()
+        with self._rounds.told(), self._rest.work():
             await self._look(delete=False)
-            await self._clock.sleep(max(AGAIN_S, REST * (self._clock.now() - began)))
+        await self._clock.sleep(self._rest.seconds)
 
     async def _look(self, *, delete: bool) -> None:
         config = self._config

@@ -17,6 +17,7 @@ from ipsec_dp.ike.proposal import suites_of
 from ipsec_dp.network.peer_routes import OUTER_MTU
 from ipsec_dp.services.path_mtu_state import Intervals, PathMtu, TunnelMtus
 from ipsec_dp.services.tunnel_mtu import WHOLE, MtuTable, OuterEnds, OuterShape, asks_ports, ends_of, settings_of
+from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class PathMtuDiscovery:
         for name in self._mtus:
             self._set_plane(name)
         self._messages = self._host.reports.packets_too_big(self._reported)
-        self._spawn(self._tick())
+        self._spawn(Rounds("path MTUs", self._host.conditions, self._clock).run(self._tick))
 
     async def apply(self, config: Config) -> None:
         """Takes a changed configuration over: what is negotiated stays."""
@@ -242,16 +243,15 @@ class PathMtuDiscovery:
     # ---- time and probes
 
     async def _tick(self) -> None:
-        while True:
-            await self._clock.sleep(self._intervals.tick_s)
-            busy = self._busy()
-            self._quiet_ticks = 0 if busy else self._quiet_ticks + 1
-            if self._quiet_ticks % QUIET_TICKS == 0:
-                await self._look_at_links()
-            now = self._clock.now()
-            for ends, path in list(self._mtus.paths.items()):
-                if now >= path.due and (busy or not path.waits_for_traffic):
-                    self._ask(ends, path, now)
+        await self._clock.sleep(self._intervals.tick_s)
+        busy = self._busy()
+        self._quiet_ticks = 0 if busy else self._quiet_ticks + 1
+        if self._quiet_ticks % QUIET_TICKS == 0:
+            await self._look_at_links()
+        now = self._clock.now()
+        for ends, path in list(self._mtus.paths.items()):
+            if now >= path.due and (busy or not path.waits_for_traffic):
+                self._ask(ends, path, now)
 
     def _busy(self) -> bool:
         """Whether anything at all was sent since the last tick."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host.echo import Echo
 from ipsec_dp.services.monitor_health import Health, MonitorStatus
+from ipsec_dp.util.loops import Rounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ipsec_dp")
 
+SOURCE = "monitors"  # of conditions
 NO_SOURCE = "this host has no address inside the local selectors; write monitor.source"
 TOKEN_OCTETS = 16  # of a probe's content: whoever answers must have received it
 
@@ -74,7 +76,6 @@ class TunnelMonitors:
                 watch = _Watch(tunnel, monitor, Health(monitor.threshold), self._clock.random(TOKEN_OCTETS))
                 self._watches[name] = self._by_token[watch.token] = watch
                 watch.task = asyncio.get_running_loop().create_task(self._watch(watch))
-                watch.task.add_done_callback(_log_error)
         await self._move()
 
     async def close(self) -> None:
@@ -87,7 +88,9 @@ class TunnelMonitors:
         try:
             self._echoes.reopen(interface)
         except IpsecDpError as error:
-            log.warning("monitors: %s", error)
+            self._host.conditions.begin(SOURCE, interface, f"monitors: {error}")
+        else:
+            self._host.conditions.end(SOURCE, interface)
 
     async def _end(self, name: str) -> None:
         watch = self._watches.pop(name)
@@ -97,11 +100,16 @@ class TunnelMonitors:
             await asyncio.gather(watch.task, return_exceptions=True)
 
     async def _watch(self, watch: _Watch) -> None:
+        rounds = Rounds(f'tunnel "{watch.tunnel.name}": monitor', self._host.conditions, self._clock)
         due = self._clock.now()
-        while True:
+
+        async def turn() -> None:
+            nonlocal due
             await self._ask(watch)
             due = max(due + watch.monitor.interval_s, self._clock.now())
             await self._clock.sleep(due - self._clock.now())
+
+        await rounds.run(turn)
 
     async def _ask(self, watch: _Watch) -> None:
         target = watch.monitor.target
@@ -161,12 +169,6 @@ class TunnelMonitors:
         """What is wrong with a tunnel while its monitor is down."""
         watch = self._watches.get(tunnel)
         return None if watch is None or watch.health.up else _trouble(watch)
-
-
-def _log_error(task: asyncio.Task[None]) -> None:
-    """No monitor ends unnoticed."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("a monitor ended by an error of ours", exc_info=error)
 
 
 def _trouble(watch: _Watch) -> str:

@@ -33,6 +33,7 @@ CHANGES = {
     "moved": ("link set ipsec0 netns elsewhere", "was moved into another network namespace"),
     "down": ("link set ipsec0 down", "was set down"),
     "deleted": ("link delete ipsec0", "was deleted, as `ip link delete`"),
+    "carrier": ("link set ipsec0 carrier off", "had its carrier set off"),
     "mtu": ("link set ipsec0 mtu 9000", "was given an MTU of 9000"),
 }
 
@@ -119,6 +120,20 @@ def test_it_is_closed_named_and_undone(sites, pair, elsewhere, tmp_path, change)
     assert f"WARNING interface ipsec0 {named}" in pair.a.text()
     assert pair.a.process.poll() is None
     until(lambda: not [text for text in pair.a.status()["warnings"] if "ipsec0" in text], "no warning any more")
+    assert pair.stop() == (0, 0)
+
+
+def test_ipv6_that_is_disabled_on_it_is_told_and_not_fought(sites, pair):
+    """Its IPv6 address cannot come back; the gateway says so once, and has nothing more to do with it."""
+    pair.start()
+    flows_again(sites)
+    sites.gw_a.sysctl(("net/ipv6/conf/ipsec0/disable_ipv6", "1"))
+    until(lambda: "lost fd00:10::1/64" in pair.a.text(), "a warning that names it", 5)
+    until(lambda: not [text for text in pair.a.status()["warnings"] if "it is restored" in text], "no fight", 15)
+    said = pair.a.text()
+    assert said.count("address fd00:10::1/64: IPv6 is disabled by sysctl") == 1
+    assert "it is restored for the" not in said
+    ping(sites.host_a, FURTHER_B)
     assert pair.stop() == (0, 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -15,9 +16,10 @@ import pytun
 
 from ipsec_dp.host import HostError
 from ipsec_dp.host.netlink import open_netlink
-from ipsec_dp.host.tun import QUEUE_PACKETS, make, set_mtu
+from ipsec_dp.host.tun import QUEUE_PACKETS, Fault, Trouble, make, set_mtu
 from ipsec_dp.rig import capture
 from tests.netns import harness
+from tests.netns.traffic import until
 
 NOTHING_S = 0.5  # in which nothing happens, which is what is shown
 
@@ -54,6 +56,20 @@ def test_reverse_path_filter_is_loose_where_the_host_is_strict_and_the_hosts_sta
     read = [Path("/proc/sys/net/ipv4/conf", name, "rp_filter").read_text for name in ("all", "default", "ipsec0")]
     assert alone.call(lambda: [text().strip() for text in read]) == [everywhere, "0", here]
     made.close()
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(True, "off"), (False, "on")])
+def test_a_carrier_that_somebody_else_set_is_seen_and_ours_is_not_one(alone, tun, ours, theirs):
+    def trouble():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            return tun.trouble(1400, asking)
+
+    alone.call(lambda: tun.set_carrier(ours))
+    assert alone.call(trouble) is None
+    alone.run("ip", "link", "set", "ipsec0", "carrier", theirs)
+    assert until(lambda: alone.call(trouble), "what the kernel reports a little later") == Trouble(Fault.CARRIER, theirs)
+    alone.call(lambda: tun.set_carrier(ours))
+    assert alone.call(trouble) is None
 
 
 def test_descriptor_is_not_inherited_by_programs(tun):

@@ -15,6 +15,7 @@ from ipsec_dp.gateway.housekeeping import RESCAN_S, Housekeeping
 from ipsec_dp.gateway.notices import Notices
 from ipsec_dp.ike.strangers import StrangersEvents
 from ipsec_dp.util.clock import LOOK_S, SystemClock
+from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock
 from tests.unit.gateway_doubles import MemorySad
 
@@ -29,7 +30,7 @@ def lived(life):
         clock = FakeClock()
         absence = Absence(clock, Notices(clock, StrangersEvents()), lambda: asked.append(clock.now()))
         async with AsyncExitStack() as stack:
-            Housekeeping(cast("Any", MemorySad()), lambda _: None, clock, (absence.look,)).start(stack)
+            Housekeeping(cast("Any", MemorySad()), lambda _: None, Conditions(clock), clock, (absence.look,)).start(stack)
             await life(clock)
 
     asyncio.run(run())

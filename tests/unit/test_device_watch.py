@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from ipsec_dp.host import HostError
 from ipsec_dp.host.tun import Fault, Trouble
 from ipsec_dp.services.device_watch import SETTLED_S, SWEEP_S, DeviceWatch
+from ipsec_dp.util.rest import MOST_S
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import PSK, configured, proxy_id, tunnel
 from tests.doubles.host import FIRST_INDEX, MemoryHost, MemoryLinks
@@ -69,6 +71,7 @@ def lived(tmp_path):
         (Fault.RENAMED, "other0", "was renamed to other0"),
         (Fault.DOWN, "", "was set down, as `ip link set … down`"),
         (Fault.RESIZED, "9000", "was given an MTU of 9000"),
+        (Fault.CARRIER, "off", "had its carrier set off, as `ip link set … carrier` does"),
         (Fault.UNADDRESSED, "169.254.10.1/30", "lost 169.254.10.1/30, as `ip address flush`"),
     ],
 )
@@ -214,5 +217,101 @@ def test_one_that_cannot_be_opened_is_in_the_warnings_until_it_can(lived):
         site.links.unmendable.clear()
         await site.clock.advance(2 * SWEEP_S + 0.1)
         assert site.host.conditions.texts == []
+
+    lived(story)
+
+
+def test_routes_that_are_refused_keep_nobody_from_hearing_and_are_made_by_the_next_sweep(lived):
+    async def story(site: Site) -> None:
+        routing: Any = site.host.routing
+        apply = routing.apply
+
+        async def refused() -> None:
+            raise HostError("rtnetlink: no memory")
+
+        routing.apply = refused
+        site.happens(Fault.DELETED)
+        await settle()
+        assert site.restored == ["ipsec0"]
+        assert "devices: rtnetlink: no memory" in site.host.conditions.texts
+        routing.apply = apply
+        await site.clock.advance(SWEEP_S + 0.1)
+        assert site.done.count("routes applied") == 1
+        assert site.restored == ["ipsec0"]
+        assert site.host.conditions.texts == []
+        await site.clock.advance(SWEEP_S + 0.1)
+        assert site.done.count("routes applied") == 1
+
+    lived(story)
+
+
+# ---- faults of ours
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_a_fault_in_one_look_ends_neither_the_watch_nor_the_sweep(lived, monkeypatch, restored):
+    async def broken(*_: Any) -> Any:
+        raise KeyError("ipsec0")
+
+    async def story(site: Site) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(site.host.interfaces, "restore" if restored else "troubles", broken)
+            site.happens(Fault.DOWN)
+            await site.clock.advance(SWEEP_S + 0.1)
+            assert any("KeyError: 'ipsec0'; that is a fault of ipsec-dp" in text for text in site.host.conditions.texts)
+            assert site.restored == []
+        site.host.reports.report("interface changes", None)
+        await site.clock.advance(1.0)
+        assert site.restored == ["ipsec0"]
+        await site.clock.advance(SWEEP_S + SETTLED_S)
+        assert site.host.conditions.texts == []
+
+    lived(story)
+
+
+# ---- the host is suspended in the middle of work, or somebody else is at work
+
+
+@pytest.mark.parametrize("asleep_in", ["a look", "a sweep"])
+def test_a_suspension_in_the_middle_of_work_makes_it_deaf_for_a_minute_at_the_most(lived, asleep_in):
+    async def story(site: Site) -> None:
+        interfaces: Any = site.host.interfaces
+        troubles = interfaces.troubles
+
+        async def slow(names: Any = None) -> Any:
+            await site.clock.sleep(1.0)
+            return await troubles(names)
+
+        interfaces.troubles = slow
+        if asleep_in == "a look":
+            site.host.reports.report("interface changes", IPSEC0)
+            await settle()
+        else:
+            await site.clock.advance(SWEEP_S + 0.1)
+        await site.clock.leap(8 * 3600.0)
+        interfaces.troubles = troubles
+        await settle()
+        if asleep_in == "a look":
+            site.happens(Fault.DOWN)
+        else:
+            site.host.interfaces.faults["ipsec0"] = Trouble(Fault.DOWN)
+        await site.clock.advance(MOST_S + 1.0)
+        assert site.restored == ["ipsec0"]
+
+    lived(story)
+
+
+def test_waiting_for_somebody_elses_work_is_no_work(lived):
+    async def story(site: Site) -> None:
+        async with site.host.changing:
+            site.host.reports.report("interface changes", IPSEC0)
+            await site.clock.advance(30.0)
+        await site.clock.advance(0.1)
+        site.happens(Fault.DOWN)
+        await site.clock.advance(0.1)
+        assert site.restored == ["ipsec0"], "the watch"
+        site.host.interfaces.faults["ipsec1"] = Trouble(Fault.DOWN)
+        await site.clock.advance(SWEEP_S + 0.1)
+        assert site.restored == ["ipsec0", "ipsec1"], "the sweep"
 
     lived(story)

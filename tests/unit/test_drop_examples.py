@@ -18,6 +18,7 @@ from ipsec_dp.gateway.notices import Notices
 from ipsec_dp.ike.strangers import StrangersEvents
 from ipsec_dp.rig.gateway import pair
 from ipsec_dp.rig.packets import udp
+from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock
 from tests.unit.gateway_doubles import config_of
 
@@ -35,7 +36,8 @@ class Site:
         self.examples = DropExamples(
             config, plane=rig.a.plane, spd=Spd(config), own_addresses=self._own, state=lambda _: "down", clock=self.clock
         )
-        self.watch = DropWatch(rig.a.plane, self.examples, Notices(self.clock, StrangersEvents()), self.began.append, self.clock)
+        notices = Notices(self.clock, StrangersEvents())
+        self.watch = DropWatch(rig.a.plane, self.examples, notices, self.began.append, Conditions(self.clock), self.clock)
 
     async def _own(self) -> Any:
         if self.unreachable:

@@ -12,6 +12,7 @@ import pytest
 
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.services.host_watch import REST, SETTLE_S, HostWatch
+from ipsec_dp.util.rest import MOST_S
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import configured, tunnel
 from tests.doubles.host import MemoryHost
@@ -117,13 +118,32 @@ def test_a_host_that_never_rests_gets_a_part_of_the_time(tmp_path):
     lived(tmp_path, story)
 
 
-def test_a_reload_is_waited_for(tmp_path):
+def test_a_suspension_in_the_middle_of_a_change_makes_it_deaf_for_a_minute_at_the_most(tmp_path):
+    async def story(site):
+        async def renew() -> None:
+            site.host.calls.append("host renewed")
+            await site.clock.sleep(1.0)
+
+        site.host.renew = renew
+        await site.change()
+        await site.clock.leap(8 * 3600.0)
+        site.host.reports.report(CHANGED)
+        await site.clock.advance(MOST_S + SETTLE_S)
+        assert site.renewed == 2
+
+    lived(tmp_path, story)
+
+
+def test_a_reload_is_waited_for_and_that_is_no_work(tmp_path):
     async def story(site):
         async with site.host.changing:
             await site.change()
+            await site.clock.advance(30.0)
             assert site.renewed == 0
         await settle()
         assert site.renewed == 1
+        await site.change()
+        assert site.renewed == 2
 
     lived(tmp_path, story)
 
@@ -144,6 +164,25 @@ def test_what_the_kernel_refuses_is_said_and_the_next_change_tried(tmp_path, cap
     with caplog.at_level(logging.WARNING):
         lived(tmp_path, story)
     assert [record.message for record in caplog.records] == ["host changes: no memory"]
+
+
+def test_a_fault_in_one_change_does_not_make_it_deaf(tmp_path):
+    async def story(site):
+        renew = site.host.renew
+
+        async def broken() -> None:
+            raise ValueError("no such table")
+
+        site.host.renew = broken
+        await site.change()
+        (text,) = site.host.conditions.texts
+        assert text.startswith("host changes: ValueError: no such table; that is a fault of ipsec-dp")
+        site.host.renew = renew
+        await site.change()
+        assert site.renewed == 1
+        assert site.host.conditions.texts == []
+
+    lived(tmp_path, story)
 
 
 # ---- who is called, and from where

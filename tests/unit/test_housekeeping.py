@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from ipsec_dp.gateway.housekeeping import RECLAIM_S, RESCAN_S, Housekeeping
+from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock, settle
 from tests.unit.gateway_doubles import MemorySad
 
@@ -19,7 +20,7 @@ def kept(sad, rounds):
     async def run():
         clock, handled, lasted = FakeClock(), list[Any](), []
         async with AsyncExitStack() as stack:
-            Housekeeping(cast("Any", sad), handled.append, clock).start(stack)
+            Housekeeping(cast("Any", sad), handled.append, Conditions(clock), clock).start(stack)
             for _ in range(rounds):
                 began = clock.now()
                 lasted.append(await clock.jump() - began)
@@ -43,3 +44,28 @@ def test_while_an_sa_waits_to_be_wiped_it_looks_again_soon():
     assert kept(sad, 2)[1] == pytest.approx([RECLAIM_S, RECLAIM_S])
     sad.waiting = 0
     assert kept(sad, 2)[1] == pytest.approx([RESCAN_S, RESCAN_S])
+
+
+def test_a_look_that_fails_keeps_nothing_else_from_being_done():
+    async def run():
+        clock, looked, handled = FakeClock(), list[float](), list[Any]()
+        conditions, sad = Conditions(clock), MemorySad()
+
+        def broken() -> None:
+            raise KeyError("drop")
+
+        def handle(event: Any) -> None:
+            handled.append(event)
+            raise KeyError(event)
+
+        async with AsyncExitStack() as stack:
+            looks = broken, lambda: looked.append(clock.now())
+            Housekeeping(cast("Any", sad), handle, conditions, clock, looks).start(stack)
+            await settle()
+            sad.conditions = ["a condition", "another"]
+            await clock.advance(2.5 * RESCAN_S)
+            assert len(looked) == 3
+            assert handled == ["a condition", "another"]
+            assert any(text.startswith("housekeeping: KeyError: 'drop'") for text in conditions.texts)
+
+    asyncio.run(run())

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,8 +16,14 @@ from ipsec_dp.host.bulk import Bulk, InterfaceAddress
 from ipsec_dp.host.tun import Fault, Trouble
 from ipsec_dp.network import interfaces
 from ipsec_dp.network.interfaces import LinuxInterfaces
+from ipsec_dp.services.device_watch import DeviceWatch
 from ipsec_dp.util import slices
+from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import PSK, configured, proxy_id, tunnel
+from tests.doubles.host import MemoryHost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 KEYED = proxy_id("10.1.0.0/24", "10.2.0.0/24") + PSK
 OTHER = proxy_id("10.1.0.0/24", "10.3.0.0/24") + PSK
@@ -38,6 +44,7 @@ class Kernel:
         self.calls: list[str] = []
         self.mtus: dict[str, int] = {}
         self.refuses = ""
+        self.configured: Callable[[Any], object] = lambda _device: None  # hears of each one
         self.carriers: dict[str, bool] = {}
         Kernel.made = self
         monkeypatch.setattr(interfaces, "attach_interface", self.attach)
@@ -54,16 +61,18 @@ class Kernel:
 
         class Device(tun.Tun):
             def set_carrier(self, on: bool) -> None:
-                kernel.carriers[name] = on
+                kernel.carriers[name] = self.carrier = on
 
             def close(self) -> None:
                 kernel.calls.append(f"close {name}")
 
         return Device(name, 10 + number, True)
 
-    async def configure(self, _ipr: Any, device: Any, addresses: Any, mtu: int) -> None:
+    async def configure(self, _ipr: Any, device: Any, addresses: Any, mtu: int) -> set[Any]:
         self.calls.append(f"configure {device.name} {' '.join(map(str, addresses))}".strip())
         self.mtus[device.name] = mtu
+        self.configured(device)
+        return set(addresses)
 
     async def remove_addresses(self, _ipr: Any, device: Any, addresses: Any) -> None:
         self.calls += [f"remove {each} from {device.name}" for each in addresses]
@@ -199,6 +208,19 @@ def test_a_reload_that_is_refused_exempts_what_was_exempt(tmp_path, kernel):
     lived(tmp_path, story, tunnel("b", keys=KEYED))
 
 
+def test_what_a_refused_reload_made_is_exempt_no_longer_before_it_goes(tmp_path, kernel):
+    async def story(made, other):
+        kernel.refuses = "ipsec2"
+        far = tunnel("d", interface="ipsec2", keys=OTHER.replace("10.3.", "10.4."))
+        kernel.calls.clear()
+        with pytest.raises(HostError):
+            new = other(tunnel("b", keys=KEYED), tunnel("c", interface="ipsec1", keys=OTHER), far)
+            await made.reconfigure(new, {"c": 1400, "d": 1400})
+        assert kernel.calls == ["attach ipsec1 as 1", "configure ipsec1", "detach 1", "exempt", "close ipsec1"]
+
+    lived(tmp_path, story, tunnel("b", keys=KEYED))
+
+
 # ---- what others do to them
 
 ADDRESSED = 'address = ["169.254.10.1/30"]'
@@ -249,12 +271,23 @@ def test_a_name_is_given_back_before_the_rest(tmp_path, kernel, faults):
     lived(tmp_path, story, tunnel("b", keys=KEYED))
 
 
+@pytest.mark.parametrize("ours", [True, False])
+def test_the_carrier_is_what_we_set_it_to(tmp_path, kernel, faults, ours):
+    async def story(made, other):
+        made.set_carrier("ipsec0", ours)
+        kernel.carriers["ipsec0"] = not ours
+        await made.restore("ipsec0", Trouble(Fault.CARRIER, "off" if ours else "on"))
+        assert kernel.carriers == {"ipsec0": ours}
+
+    lived(tmp_path, story, tunnel("b", keys=KEYED))
+
+
 @pytest.mark.parametrize("fault", [Fault.DELETED, Fault.MOVED, Fault.FAILED])
 def test_what_is_gone_is_made_anew_in_its_place_and_exempt_only_then(tmp_path, kernel, faults, fault):
     async def story(made, other):
         kernel.calls.clear()
         await made.restore("ipsec0", Trouble(fault))
-        assert kernel.calls == ["detach 0", "close ipsec0", "exempt", "attach ipsec0 as 0", "exempt", "configure ipsec0"]
+        assert kernel.calls == ["detach 0", "exempt", "close ipsec0", "attach ipsec0 as 0", "exempt", "configure ipsec0"]
         assert EXEMPT[1:] == [{}, {"ipsec0": 10}]
 
     lived(tmp_path, story, tunnel("b", keys=KEYED))
@@ -327,3 +360,54 @@ def test_a_thousand_are_looked_at_without_holding_anybody_up(tmp_path, kernel, m
     turns.append(now[0])
     assert now[0] == pytest.approx(MANY * EACH_S), "each is looked at"
     assert max(later - earlier for earlier, later in pairwise(turns)) <= AT_ONCE_S
+
+
+# ---- IPv6 is disabled on one that has an IPv6 address in the configuration
+
+REAL_CONFIGURE = tun.configure
+BOTH_VERSIONS = 'address = ["169.254.10.1/30", "fd00:10::1/64"]'
+
+
+@pytest.fixture
+def without_ipv6(kernel, faults, monkeypatch):
+    """A kernel that takes every address that it is asked to take, and reports each change of a link; there is no IPv6."""
+
+    async def configure(_ipr: Any, device: Any, addresses: Any, mtu: int) -> Any:
+        kernel.calls.append(f"configure {device.name}")
+        done = await REAL_CONFIGURE(socket, device, addresses, mtu)
+        kernel.configured(device)
+        return done
+
+    async def answered(*_: Any, **__: Any) -> None:
+        return None
+
+    socket: Any = SimpleNamespace(link=answered, addr=answered)
+    monkeypatch.setattr(tun, "configure", configure)
+    monkeypatch.setattr(tun, "has_ipv6", lambda _name: False)
+    faults.addresses.append(TUNNEL_ADDRESS)
+    return kernel
+
+
+def test_an_address_that_ipv6_disabled_keeps_away_is_told_once_and_not_fought_for(tmp_path, without_ipv6, caplog):
+    async def story(made, other):
+        assert await made.troubles() == {}, "169.254.10.1/30 is there, and the other is not missed"
+        clock = FakeClock()
+        config = other(tunnel("b", BOTH_VERSIONS, keys=KEYED))
+        host: Any = MemoryHost(config, clock)
+        host.interfaces = made
+        watch = DeviceWatch(host, lambda: None, lambda _: None, clock)
+        without_ipv6.configured = lambda device: host.reports.report("interface changes", {device.index})
+        await watch.apply(config)
+        without_ipv6.calls.clear()
+        host.reports.report("interface changes", {10})
+        await clock.advance(11.0)
+        assert without_ipv6.calls == []
+        await made.restore("ipsec0", Trouble(Fault.DOWN))  # by us: our own doing is reported, too
+        await settle()
+        await clock.advance(11.0)
+        assert without_ipv6.calls == ["configure ipsec0"]
+        assert host.conditions.texts == []
+        await watch.close()
+
+    lived(tmp_path, story, tunnel("b", BOTH_VERSIONS, keys=KEYED))
+    assert caplog.text.count("address fd00:10::1/64: IPv6 is disabled by sysctl") == 1

@@ -20,6 +20,7 @@ from ipsec_dp.host.routing_rules import RoutingRule
 from ipsec_dp.network.kept import KeptNft, KeptRoutes, KeptRules
 from ipsec_dp.network.kernel_watch import LOOK_S, KernelWatch
 from ipsec_dp.util.conditions import Conditions
+from ipsec_dp.util.rest import MOST_S
 from tests.doubles.clock import FakeClock, settle
 
 GUARD, ZONES = "ipsec_dp_gw", "ipsec_dp-zones_gw"
@@ -37,7 +38,7 @@ class Kernel:
     def __init__(self, table: str, calls: list[str]) -> None:
         self.table, self._calls = table, calls
         self.whole = True
-        self.error: HostError | None = None
+        self.error: Exception | None = None
 
     async def is_whole(self) -> bool:
         self._calls.append(f"look at {self.table}")
@@ -306,3 +307,51 @@ def test_the_parts_say_who_usually_takes_them_away():
     held: Any = site.held
     assert "systemctl restart nftables" in KeptNft("guard", "the guard", site.guard).usual
     assert {KeptRules(held).name, KeptRoutes(held).name} == {"rules", "routes"}
+
+
+def test_a_look_that_breaks_off_is_not_the_last_one():
+    async def story(site):
+        site.guard.error = KeyError("digest")
+        await site.clock.advance(LOOK_S)
+        assert any("kernel watch: KeyError" in text for text in site.conditions.texts)
+        site.guard.error, site.guard.whole = None, False
+        await site.clock.advance(2 * LOOK_S)
+        assert site.guard.whole
+        assert site.conditions.texts == [text for text in site.conditions.texts if "KeyError" not in text]
+
+    lived(story)
+
+
+def test_nobody_waits_for_ever_when_it_is_closed_meanwhile():
+    async def story(site):
+        site.guard.whole = False
+
+        async def hangs() -> None:
+            await site.clock.sleep(3600)
+
+        site.guard.restore = hangs
+        verifying = asyncio.get_running_loop().create_task(site.watch.verify())
+        await settle()
+        await site.watch.close()
+        with pytest.raises(HostError, match="is kept no longer"):
+            await asyncio.wait_for(verifying, 5)
+
+    lived(story)
+
+
+def test_a_suspension_in_the_middle_of_a_look_puts_the_next_one_off_for_two_minutes_at_the_most():
+    async def story(site):
+        whole = site.guard.is_whole
+
+        async def slow() -> bool:
+            await site.clock.sleep(1.0)
+            return await whole()
+
+        site.guard.is_whole = slow
+        await site.clock.advance(LOOK_S)
+        await site.clock.leap(8 * 3600.0)
+        site.guard.is_whole, site.guard.whole = whole, False
+        await site.clock.advance(2 * MOST_S)
+        assert site.guard.whole
+
+    lived(story)

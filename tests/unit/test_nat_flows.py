@@ -11,6 +11,7 @@ import pytest
 from ipsec_dp.host.conntrack import FlowTuple, NatFlow
 from ipsec_dp.ipsec.selectors import PORT_OPAQUE
 from ipsec_dp.services.nat_flows import AGAIN_S, DELETED_MOST, TOLD_MOST, CaughtFlows, NatFlows
+from ipsec_dp.util.rest import MOST_S
 from tests.doubles.clock import FakeClock
 from tests.doubles.config import PSK, configured, proxy_id, tunnel
 from tests.doubles.host import MemoryHost
@@ -281,6 +282,51 @@ def test_it_looks_when_asked_but_not_again_and_again(tmp_path):
             site.service.ask()
             await site.clock.advance(1)
         assert site.flows.asked == asked + 1
+        assert len(site.told) == 1
+
+    site.lives(look)
+
+
+def test_a_fault_in_one_look_does_not_end_it(tmp_path):
+    site = Site(tmp_path)
+
+    async def look():
+        await site.transition()
+        translated = site.flows.translated
+
+        async def broken():
+            raise ValueError("a flow without ends")
+
+        site.flows.translated = broken
+        site.service.ask()
+        await site.clock.advance(1)
+        site.flows.translated = translated
+        site.flows.present = [flow()]
+        site.service.ask()
+        await site.clock.advance(AGAIN_S)
+        assert len(site.told) == 1
+
+    site.lives(look)
+
+
+def test_a_suspension_in_the_middle_of_a_look_makes_it_blind_for_a_minute_at_the_most(tmp_path):
+    site = Site(tmp_path)
+
+    async def look():
+        await site.transition()
+        translated = site.flows.translated
+
+        async def slow():
+            await site.clock.sleep(1.0)
+            return await translated()
+
+        site.flows.translated = slow
+        site.service.ask()
+        await site.clock.leap(8 * 3600.0)
+        site.flows.translated = translated
+        site.flows.present = [flow()]
+        site.service.ask()
+        await site.clock.advance(MOST_S)
         assert len(site.told) == 1
 
     site.lives(look)

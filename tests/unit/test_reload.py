@@ -257,7 +257,7 @@ def broken(site, text, said):
     """A reload to `text` breaks off before anything of the former configuration is changed."""
     with pytest.raises(ReloadFailedError, match=f"{said}; nothing was changed"):
         site.reload(text)
-    assert site.names[-1] == "guard narrowed"
+    assert [name for name in site.names if name.startswith("guard")][-1] == "guard narrowed"
     assert (site.host.guard.closed_for, list(site.host.interfaces.numbers)) == ([site.config], ["ipsec0", "ipsec1"])
     assert (site.in_force, site.asked("ike.reconfigure"), site.asked("manual.remove")) == ([], [], [])
     assert "more" not in site.spd.tunnel_numbers
@@ -272,7 +272,8 @@ def test_a_way_that_is_missing_leaves_everything_as_it_was(site):
     """The interface that was made goes again."""
     site.host.routes.refused.add(ip_address("192.0.2.2"))
     broken(site, TEXT.replace("0x2001", "0x2002") + MORE, 'tunnel "by-hand": no route to 192.0.2.2')
-    assert site.asked("interface ipsec2 made", "interface ipsec2 removed") == ["interface ipsec2 made", "interface ipsec2 removed"]
+    what_it_made = "interface ipsec2 made", "guard narrowed", "interface ipsec2 removed"
+    assert site.asked(*what_it_made) == list(what_it_made), "no name is free while it is exempt"
 
 
 def test_afterwards_the_guard_stays_closed_for_both_and_the_next_one_completes_it(site):

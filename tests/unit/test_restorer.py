@@ -200,6 +200,42 @@ def test_whoever_waits_hears_that_it_cannot_be_made():
     lived(story)
 
 
+def test_a_fault_of_ours_is_a_failed_attempt_and_not_the_last_one():
+    async def story(site):
+        restore = site.part.restore
+
+        async def broken() -> bool:
+            raise KeyError("chain")
+
+        site.part.restore, site.part.there = broken, False
+        await site.restorer.check()
+        with pytest.raises(HostError, match="cannot be made again: .*KeyError: 'chain'; that is a fault of ipsec-dp"):
+            await site.restorer.settled()
+        site.part.restore = restore
+        await site.clock.advance(AGAIN_MOST_S)
+        assert site.part.there
+
+    lived(story)
+
+
+def test_whoever_waits_when_it_is_ended_hears_of_it():
+    async def life() -> None:
+        site = Site()
+        task = asyncio.get_running_loop().create_task(site.restorer.run())
+        site.part.takes_s = 3600.0
+        await site.take_away()
+        waiting = asyncio.get_running_loop().create_task(site.restorer.settled())
+        await settle()
+        task.cancel()
+        await settle()
+        with pytest.raises(HostError, match="the guard is kept no longer"):
+            await waiting
+        with pytest.raises(HostError, match="the guard is kept no longer"):
+            await site.restorer.settled()
+
+    asyncio.run(asyncio.wait_for(life(), 5))
+
+
 def test_a_clock_that_jumps_makes_no_difference():
     async def story(site):
         await site.clock.advance(1e9)

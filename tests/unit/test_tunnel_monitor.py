@@ -220,3 +220,22 @@ def test_an_interface_that_was_made_anew_is_asked_and_listened_at_again(tmp_path
         assert site.echoes.reopened == ["ipsec0"]
 
     lived(tmp_path, story)
+
+
+def test_one_that_cannot_be_listened_at_is_told_once_however_often_it_comes(tmp_path, caplog):
+    async def story(site):
+        reopen = site.echoes.reopen
+
+        def refused(_interface):
+            raise HostError("ipsec0: no socket")
+
+        for _ in range(20):
+            site.echoes.reopen = refused
+            site.monitors.restored("ipsec0")
+            assert site.host.conditions.texts == ["monitors: ipsec0: no socket"]
+            site.echoes.reopen = reopen
+            site.monitors.restored("ipsec0")
+            assert site.host.conditions.texts == []
+
+    lived(tmp_path, story)
+    assert caplog.text.count("no socket") == 1
