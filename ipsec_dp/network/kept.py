@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ipsec_dp.host.bulk import KernelRoute
+    from ipsec_dp.host.bypass import HeldBypass
     from ipsec_dp.host.held import Held, Place
 
 RESTART = "`nft flush ruleset` does that, the first line of /etc/nftables.conf, so each `systemctl restart nftables` does too"
@@ -94,6 +95,22 @@ class KeptRules:
         made = await self._held.restore_rules()
         await self._held.compared("rules")
         return made > 0
+
+
+class KeptBypass:
+    """The rules that lead past the tunnels what may bypass them."""
+
+    name, what = "bypass", f"routing rules of bypass policies (protocol {PROTOCOL})"
+    usual = NETWORKD.format("ManageForeignRoutingPolicyRules")
+
+    def __init__(self, bypass: HeldBypass) -> None:
+        self._bypass = bypass
+
+    async def is_whole(self, *, cheaply: bool = True) -> bool:
+        return await self._bypass.are_whole(cheaply=cheaply)
+
+    async def restore(self) -> bool:
+        return await self._bypass.restore() > 0
 
 
 class KeptRoutes:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 from ipsec_dp.host import HostError, nft
 from ipsec_dp.host.changes import LossesSocket
 from ipsec_dp.host.nft_reports import NftReports
-from ipsec_dp.network.kept import KeptNft, KeptRoutes, KeptRules
+from ipsec_dp.network.kept import KeptBypass, KeptNft, KeptRoutes, KeptRules
 from ipsec_dp.network.restorer import Restorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ipsec_dp.host.bypass import HeldBypass
     from ipsec_dp.host.changes import Losses
     from ipsec_dp.host.held import Held
     from ipsec_dp.host.nft_reports import Transaction
@@ -36,15 +37,18 @@ FOREIGN = "foreign rules"  # a source of conditions
 class KernelWatch:
     """Of one gateway; its parts in the order in which they are made again: what closes first."""
 
-    def __init__(self, guard: NftTable, zones: NftTable, held: Held, conditions: Conditions, clock: Clock) -> None:
-        self._conditions, self._clock, self._held = conditions, clock, held
+    def __init__(
+        self, guard: NftTable, zones: NftTable, held: Held, bypass: HeldBypass, conditions: Conditions, clock: Clock
+    ) -> None:
+        self._conditions, self._clock, self._held, self._bypass = conditions, clock, held, bypass
         self._routes, self._rules = KeptRoutes(held), KeptRules(held)
         self._tables = {
             table.table: self._restorer(KeptNft(name, what, table))
             for name, what, table in (("guard", "the guard", guard), ("zones", "the zones", zones))
         }
         self._of_rules, self._of_routes = self._restorer(self._rules), self._restorer(self._routes)
-        self._restorers = (*self._tables.values(), self._of_rules, self._of_routes)
+        self._of_bypass = self._restorer(KeptBypass(bypass))
+        self._restorers = (*self._tables.values(), self._of_rules, self._of_routes, self._of_bypass)
         self._look_now = asyncio.Event()
         self._lost = False  # reports did not fit a buffer
         self._tasks: list[asyncio.Task[None]] = []
@@ -55,8 +59,10 @@ class KernelWatch:
 
     @property
     def restored(self) -> dict[str, int]:
-        """How often each part was made again."""
-        return {each.part.name: each.restored for each in self._restorers}
+        """How often each part was made again; all rules are one."""
+        times = {each.part.name: each.restored for each in self._restorers}
+        times["rules"] += times.pop("bypass")
+        return times
 
     def open(self) -> None:
         """Listens from now on. HostError when the kernel refuses."""
@@ -115,6 +121,8 @@ class KernelWatch:
         by = f" by {name}" if (name := _program(losses.port)) else ""
         if self._held.rules.intersection(losses.rules):
             self._of_rules.lose(f"were deleted{by}", self._rules.usual)
+        if any(rule.table == self._bypass.table for rule in losses.rules):
+            self._of_bypass.lose(f"were deleted{by}", self._of_bypass.part.usual)
         # What the kernel takes away with an interface or an address is a change of the host, and comes back with it.
         if self._routes.lose(route for route in losses.routes if losses.port or not route.interface):
             self._of_routes.lose(f"were deleted{by}", self._routes.usual)

@@ -75,7 +75,8 @@ class LinuxHost:
         if routed := await self.routing.routed():
             raise claim.RunningError(self._config.name, f"{routed[0]} leads into its tunnel")
         await self._close()
-        self._watch = KernelWatch(*self.guard.tables, self.routing.table.held, self.conditions, self._clock)
+        held, bypass = self.routing.table.held, self.routing.bypass
+        self._watch = KernelWatch(*self.guard.tables, held, bypass, self.conditions, self._clock)
         self._watch.open()
 
     async def close_for(self, config: Config) -> None:

@@ -88,6 +88,24 @@ class Held:
         return len(found)
 
 
+class Bypass:
+    """In the place of `host.bypass.HeldBypass`, with a kernel in it."""
+
+    table = 0xE50000C8
+
+    def __init__(self, calls: list[str]) -> None:
+        self._calls, self.missing = calls, 0
+
+    async def are_whole(self, *, cheaply: bool) -> bool:
+        del cheaply
+        return not self.missing
+
+    async def restore(self) -> int:
+        self._calls.append("look at bypass rules" if not self.missing else f"make {self.missing} bypass rules")
+        made, self.missing = self.missing, 0
+        return made
+
+
 class Site:
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -95,8 +113,10 @@ class Site:
         self.conditions = Conditions(self.clock)
         self.guard, self.zones = Kernel(GUARD, self.calls), Kernel(ZONES, self.calls)
         self.held = Held(self.calls)
+        self.bypass = Bypass(self.calls)
         held: Any = self.held
-        self.watch = KernelWatch(self.guard, self.zones, held, self.conditions, self.clock)
+        bypass: Any = self.bypass
+        self.watch = KernelWatch(self.guard, self.zones, held, bypass, self.conditions, self.clock)
 
     def made(self) -> list[str]:
         return [call for call in self.calls if call.startswith("make")]
@@ -203,6 +223,29 @@ def test_what_the_kernel_takes_with_an_interface_is_no_loss_but_what_closes_is()
         assert site.made() == ["make 1 routes"]
 
     lived(story)
+
+
+def test_rules_of_bypass_policies_are_made_again_and_count_as_rules(caplog):
+    async def story(site):
+        site.bypass.missing = 3
+        site.watch.lose(Losses(rules=[KernelRule(4, 18000, Bypass.table, action=3)], port=SOMEBODY))
+        await settle()
+        assert site.made() == ["make 3 bypass rules"]
+        assert site.watch.restored == {"guard": 0, "zones": 0, "rules": 1, "routes": 0}
+        site.watch.lose(Losses(rules=[KernelRule(4, 18000, Bypass.table, action=3)], port=SOMEBODY))
+        await settle()
+        assert site.watch.restored["rules"] == 1, "it was we who took that one away"
+        await site.clock.advance(1.0)
+        site.bypass.missing = 2
+        await site.clock.advance(LOOK_S)
+        assert site.made() == ["make 3 bypass rules", "make 2 bypass rules"], "no report told of it"
+        await site.clock.advance(1.0)
+        site.bypass.missing = 1
+        await site.watch.verify()
+        assert site.watch.restored["rules"] == 3
+
+    lived(story)
+    assert "routing rules of bypass policies (protocol 229): were deleted, and made again at once" in caplog.text
 
 
 def test_a_look_finds_what_no_report_told_of():
