@@ -85,11 +85,15 @@ class Guard:
             await self._kept.written()
 
     async def _make(self, wanted: Plan) -> None:
-        """A new table. Where there is one, a second keeps its place closed: the sets of a table are not seen until a moment after
-        the one that it replaces is gone (see `render_change`)."""
-        if await self._kept.is_there():
-            await nft.transact(await asyncio.to_thread(render, self.gateway, wanted, table=self._stand_in))
+        """A new table."""
+        await self._hold_place(wanted, nft.transact)
         await self._replace(wanted, nft.transact)
+
+    async def _hold_place(self, wanted: Plan, transact: Callable[[str], Awaitable[None]]) -> None:
+        """Where there is a table, a second keeps its place closed: the sets of a table are not seen until a moment after the one
+        that it replaces is gone (see `render_change`)."""
+        if await self._kept.is_there():
+            await transact(await asyncio.to_thread(render, self.gateway, wanted, table=self._stand_in))
 
     async def _change(self, transactions: Iterable[str]) -> bool:
         """False: the table is not what we left, so that it has to be made anew."""
@@ -131,7 +135,10 @@ class Guard:
         async with self._kept.turn:
             self._now = None
             self._kept.forget()
-            await self._replace(wanted := self._asked, self._kept.make_again)
+            wanted = self._asked
+            if not wanted.large:  # its place is held by what closed it
+                await self._hold_place(wanted, self._kept.make_again)
+            await self._replace(wanted, self._kept.make_again)
             self._now = wanted
             await self._kept.written()
 
