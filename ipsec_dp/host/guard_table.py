@@ -36,7 +36,7 @@ class Guard:
         self._kept = KeptTable(table_name(gateway))
         self._stand_in = stand_in_name(gateway)
         self._asked: Plan | None = None  # what it is to be, whether nft made it or not
-        self._closing_text = ""  # what closes first when a large guard is gone
+        self._closing: tuple[Plan | None, str] = None, ""  # what closes first when a large guard is gone, and which one
         self._now: Plan | None = None  # what we know the kernel has
         self._then: Plan | None = None  # what it was widened for
 
@@ -75,7 +75,7 @@ class Guard:
     async def _become(self, wanted: Plan) -> None:
         self._asked = wanted
         if wanted.large:
-            self._closing_text = await asyncio.to_thread(render_closing, self.gateway, wanted)
+            await self._closing_text(wanted)
         async with self._kept.turn:
             now, self._now = self._now, None
             self._kept.forget()
@@ -146,7 +146,12 @@ class Guard:
         with NftState() as state:
             if await state.exists(self._stand_in):
                 return
-        await self._kept.make_again(self._closing_text if wanted.large else render_closing(self.gateway, wanted))
+        await self._kept.make_again(await self._closing_text(wanted))
+
+    async def _closing_text(self, wanted: Plan) -> str:
+        if self._closing[0] is not wanted:
+            self._closing = wanted, await asyncio.to_thread(render_closing, self.gateway, wanted)
+        return self._closing[1]
 
     async def counts(self) -> dict[str, Count]:
         """What was dropped since the guard was first made, by COUNTERS; empty without a guard."""

@@ -1,0 +1,120 @@
+"""What becomes of a guard that somebody takes away or changes while we write it: with nft and nftables in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+from ipsec_dp.host import guard_table, kept_table, nft
+from ipsec_dp.host.guard import LARGE, GuardRule, render_closing, stand_in_name, table_name
+from ipsec_dp.host.guard_table import Guard
+from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.selectors import SelectorPair
+from tests.doubles.clock import settle
+
+if TYPE_CHECKING:
+    from ipsec_dp.host.guard import Plan
+    from ipsec_dp.host.nft import Count
+
+R = AddressRange.of
+GUARD, STAND_IN = table_name("gw"), stand_in_name("gw")
+COMMAND = re.compile(r"^(?:(add|delete) table|table) inet (\S+)( \{\n(?:  .*\n)*\})?", re.MULTILINE)
+
+
+class Nftables:
+    """In the place of `NftState` and of nft: tables by name, each with its text. `free` is cleared while nft hangs."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, str] = {}
+        self.done: list[str] = []  # transactions, by the table that they make or take away last
+        self.free = asyncio.Event()
+        self.free.set()
+        self.closed = asyncio.Event()  # the stand-in was made
+
+    async def transact(self, text: str, seconds: float = 0.0) -> None:
+        del seconds
+        commands = list(COMMAND.finditer(text))
+        self.done.append(commands[-1][2] if commands else "change")
+        if self.done[-1] == GUARD:
+            await self.free.wait()
+        for verb, name, body in (match.groups() for match in commands):
+            if verb == "delete":
+                self.tables.pop(name, None)
+            elif verb == "add":
+                self.tables.setdefault(name, "")
+            else:
+                self.tables[name] = body
+                if name == STAND_IN:
+                    self.closed.set()
+
+    def __call__(self) -> Self:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    async def generation(self) -> int:
+        return len(self.done)
+
+    async def digest(self, table: str) -> bytes | None:
+        return self.tables[table].encode() if table in self.tables else None
+
+    async def exists(self, table: str) -> bool:
+        return table in self.tables
+
+    async def counts(self, table: str) -> dict[str, Count]:
+        del table
+        return {}
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    made = Nftables()
+    monkeypatch.setattr(nft, "transact", made.transact)
+    monkeypatch.setattr(guard_table, "NftState", made)
+    monkeypatch.setattr(kept_table, "NftState", made)
+    return made
+
+
+def rules(second, count=1):
+    """For so many hosts, none beside another, whose addresses begin with 10 and this."""
+    return [
+        GuardRule(SelectorPair(R("192.168.0.0/16"), R(f"10.{second}.{number >> 7}.{2 * number & 255}"))) for number in range(count)
+    ]
+
+
+def test_a_large_guard_that_goes_while_it_is_written_is_closed_for_what_it_is_to_be(kernel, monkeypatch):
+    """The text of what closes first takes a while for ten thousand tunnels."""
+    go_on, rendering = threading.Event(), threading.Event()
+
+    def slow(gateway: str, wanted: Plan) -> str:
+        rendering.set()
+        go_on.wait(10)
+        return render_closing(gateway, wanted)
+
+    async def life() -> None:
+        guard = Guard("gw")
+        await guard.apply(rules(1, LARGE), [])
+        monkeypatch.setattr(guard_table, "render_closing", slow)
+        writing = asyncio.get_running_loop().create_task(guard.widen(rules(2, LARGE), []))
+        await asyncio.to_thread(rendering.wait, 10)
+        kernel.tables.clear()
+        kernel.free.clear()
+        restoring: Any = asyncio.get_running_loop().create_task(guard.restore())
+        await settle()
+        go_on.set()
+        await kernel.closed.wait()
+        assert "10.2.0.0" in kernel.tables[STAND_IN]
+        kernel.free.set()
+        await asyncio.gather(writing, restoring)
+        assert set(kernel.tables) == {GUARD}
+        assert await guard.is_whole()
+
+    asyncio.run(life())
