@@ -35,6 +35,7 @@ class Guard:
         self._planned = planned
         self._kept = KeptTable(table_name(gateway))
         self._stand_in = stand_in_name(gateway)
+        self._closer, self._closed_by = KeptTable(self._stand_in), ""  # as what closes first, and its text
         self._asked: Plan | None = None  # what it is to be, whether nft made it or not
         self._closing: tuple[Plan | None, str] = None, ""  # what closes first when a large guard is gone, and which one
         self._now: Plan | None = None  # what we know the kernel has
@@ -143,10 +144,13 @@ class Guard:
             await self._kept.written()
 
     async def _close_quickly(self, wanted: Plan) -> None:
-        with NftState() as state:
-            if await state.exists(self._stand_in):
-                return
-        await self._kept.make_again(await self._closing_text(wanted))
+        text = await self._closing_text(wanted)
+        if text == self._closed_by and await self._closer.is_as_written():
+            return
+        self._closer.forget()
+        await self._kept.make_again(text)
+        self._closed_by = text
+        await self._closer.written()
 
     async def _closing_text(self, wanted: Plan) -> str:
         if self._closing[0] is not wanted:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from ipsec_dp.host import guard_table, kept_table, nft
+from ipsec_dp.host import HostError, guard_table, kept_table, nft
 from ipsec_dp.host.guard import LARGE, GuardRule, render_closing, stand_in_name, table_name
 from ipsec_dp.host.guard_table import Guard
 from ipsec_dp.ipsec.addresses import AddressRange
@@ -33,6 +33,7 @@ class Nftables:
         self.done: list[str] = []  # transactions, by the table that they make or take away last
         self.free = asyncio.Event()
         self.free.set()
+        self.refuses = ""  # a table
         self.closed = asyncio.Event()  # the stand-in was made
 
     async def transact(self, text: str, seconds: float = 0.0) -> None:
@@ -41,6 +42,8 @@ class Nftables:
         self.done.append(commands[-1][2] if commands else "change")
         if self.done[-1] == GUARD:
             await self.free.wait()
+        if self.done[-1] == self.refuses:
+            raise HostError("no")
         for verb, name, body in (match.groups() for match in commands):
             if verb == "delete":
                 self.tables.pop(name, None)
@@ -116,5 +119,43 @@ def test_a_large_guard_that_goes_while_it_is_written_is_closed_for_what_it_is_to
         await asyncio.gather(writing, restoring)
         assert set(kernel.tables) == {GUARD}
         assert await guard.is_whole()
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize("somebodys", ["", " {\n  chain input { type filter hook input priority 0; }\n}"], ids=["empty", "full"])
+def test_a_table_of_somebody_elses_with_the_name_of_what_closes_first_closes_nothing_and_goes(kernel, somebodys):
+    async def life() -> None:
+        guard = Guard("gw")
+        await guard.apply(rules(1, LARGE), [])
+        kernel.tables = {STAND_IN: somebodys}
+        kernel.free.clear()
+        restoring = asyncio.get_running_loop().create_task(guard.restore())
+        await kernel.closed.wait()
+        assert "10.1.0.0" in kernel.tables[STAND_IN]
+        kernel.free.set()
+        await restoring
+        assert set(kernel.tables) == {GUARD}
+
+    asyncio.run(life())
+
+
+def test_what_closes_first_is_left_alone_while_the_guard_cannot_be_made(kernel):
+    """To replace it opens a window of microseconds, too."""
+
+    async def life() -> None:
+        guard = Guard("gw")
+        await guard.apply(rules(1, LARGE), [])
+        kernel.tables.clear()
+        kernel.refuses = GUARD
+        kernel.done.clear()
+        for _ in range(3):
+            with pytest.raises(HostError, match="no"):
+                await guard.restore()
+        assert kernel.done.count(STAND_IN) == 1
+        kernel.tables[STAND_IN] += "# changed"
+        with pytest.raises(HostError, match="no"):
+            await guard.restore()
+        assert kernel.done.count(STAND_IN) == 2
 
     asyncio.run(life())
