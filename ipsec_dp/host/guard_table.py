@@ -124,19 +124,17 @@ class Guard:
     async def restore(self) -> None:
         """Makes the guard as it should be, whatever became of it. What is large is closed first by a small table.
 
-        HostError when nft refuses or hangs, and while somebody else writes the guard; then it is closed by that table.
+        So is what changes just now, until it has changed. HostError when nft refuses or hangs.
         """
-        if self._asked is None:
+        if (asked := self._asked) is None:
             return
-        busy = self._kept.turn.locked()
-        if self._asked.large or busy:
-            await self._close_quickly(self._asked)
-        if busy:
-            raise HostError("a change of it is under way")
+        if asked.large or self._kept.turn.locked():
+            await self._close_quickly(asked)
         async with self._kept.turn:
+            if (wanted := self._asked) is None:  # it was taken away meanwhile
+                return
             self._now = None
             self._kept.forget()
-            wanted = self._asked
             if not wanted.large:  # its place is held by what closed it
                 await self._hold_place(wanted, self._kept.make_again)
             await self._replace(wanted, self._kept.make_again)

@@ -33,6 +33,7 @@ class Nftables:
         self.done: list[str] = []  # transactions, by the table that they make or take away last
         self.free = asyncio.Event()
         self.free.set()
+        self.hangs, self.hanging = GUARD, asyncio.Event()
         self.refuses = ""  # a table
         self.closed = asyncio.Event()  # the stand-in was made
 
@@ -40,8 +41,11 @@ class Nftables:
         del seconds
         commands = list(COMMAND.finditer(text))
         self.done.append(commands[-1][2] if commands else "change")
-        if self.done[-1] == GUARD:
+        if self.done[-1] == self.hangs and not self.free.is_set():
+            self.hanging.set()
             await self.free.wait()
+        if not commands and GUARD not in self.tables:
+            raise HostError("no such table")
         if self.done[-1] == self.refuses:
             raise HostError("no")
         for verb, name, body in (match.groups() for match in commands):
@@ -157,5 +161,44 @@ def test_what_closes_first_is_left_alone_while_the_guard_cannot_be_made(kernel):
         with pytest.raises(HostError, match="no"):
             await guard.restore()
         assert kernel.done.count(STAND_IN) == 2
+
+    asyncio.run(life())
+
+
+def test_a_guard_that_goes_while_it_is_changed_is_closed_at_once_and_made_after_the_change(kernel):
+    async def life() -> None:
+        guard = Guard("gw")
+        await guard.apply(rules(1), [])
+        kernel.free.clear()
+        kernel.hangs = "change"
+        changing = asyncio.get_running_loop().create_task(guard.widen(rules(2), []))
+        await kernel.hanging.wait()
+        kernel.tables.clear()
+        restoring = asyncio.get_running_loop().create_task(guard.restore())
+        await kernel.closed.wait()
+        assert "10.2.0.0" in kernel.tables[STAND_IN]
+        assert not restoring.done()
+        kernel.free.set()
+        await asyncio.gather(changing, restoring)
+        assert set(kernel.tables) == {GUARD}
+        assert await guard.is_whole()
+
+    asyncio.run(life())
+
+
+def test_a_guard_that_is_taken_away_while_it_waits_to_be_made_stays_away(kernel):
+    async def life() -> None:
+        guard = Guard("gw")
+        await guard.apply(rules(1), [])
+        kernel.free.clear()
+        kernel.hangs = "change"
+        changing = asyncio.get_running_loop().create_task(guard.widen(rules(2), []))
+        await kernel.hanging.wait()
+        restoring = asyncio.get_running_loop().create_task(guard.restore())
+        await kernel.closed.wait()
+        removing = asyncio.get_running_loop().create_task(guard.remove())
+        kernel.free.set()
+        await asyncio.gather(changing, removing, restoring)
+        assert kernel.tables == {}
 
     asyncio.run(life())
