@@ -121,18 +121,19 @@ class Guard:
         """Whether the kernel has the guard as it should be, or somebody is writing it just now. HostError."""
         return self._asked is None or self._kept.turn.locked() or await self._kept.is_as_written()
 
-    async def restore(self) -> None:
-        """Makes the guard as it should be, whatever became of it. What is large is closed first by a small table.
+    async def restore(self) -> bool:
+        """Makes the guard as it should be, whatever became of it; False: there is to be none. What is large is closed first by a
+        small table.
 
         So is what changes just now, until it has changed. HostError when nft refuses or hangs.
         """
         if (asked := self._asked) is None:
-            return
+            return False
         if asked.large or self._kept.turn.locked():
             await self._close_quickly(asked)
         async with self._kept.turn:
             if (wanted := self._asked) is None:  # it was taken away meanwhile
-                return
+                return False
             self._now = None
             self._kept.forget()
             if not wanted.large:  # its place is held by what closed it
@@ -140,6 +141,7 @@ class Guard:
             await self._replace(wanted, self._kept.make_again)
             self._now = wanted
             await self._kept.written()
+            return True
 
     async def _close_quickly(self, wanted: Plan) -> None:
         text = await self._closing_text(wanted)

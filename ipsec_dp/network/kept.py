@@ -45,7 +45,8 @@ class NftTable(Protocol):
 
     async def is_whole(self) -> bool: ...
 
-    async def restore(self) -> None: ...
+    async def restore(self) -> bool:
+        """False: there is to be no such table."""
 
 
 class KeptNft:
@@ -62,8 +63,7 @@ class KeptNft:
         return await self._table.is_whole()
 
     async def restore(self) -> bool:
-        await self._table.restore()
-        return True
+        return await self._table.restore()
 
 
 class KeptRules:

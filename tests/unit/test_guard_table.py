@@ -12,6 +12,7 @@ import pytest
 from ipsec_dp.host import HostError, guard_table, kept_table, nft
 from ipsec_dp.host.guard import LARGE, GuardRule, render_closing, stand_in_name, table_name
 from ipsec_dp.host.guard_table import Guard
+from ipsec_dp.host.zones import Zone, Zones
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import SelectorPair
 from tests.doubles.clock import settle
@@ -200,5 +201,18 @@ def test_a_guard_that_is_taken_away_while_it_waits_to_be_made_stays_away(kernel)
         kernel.free.set()
         await asyncio.gather(changing, removing, restoring)
         assert kernel.tables == {}
+
+    asyncio.run(life())
+
+
+def test_without_zones_a_table_of_their_name_is_nobodys_and_nothing_is_made(kernel):
+    async def life() -> None:
+        zones, guard = Zones("gw"), Guard("gw")
+        kernel.tables = {zones.table: ""}
+        assert (await zones.restore(), await guard.restore()) == (False, False)
+        assert kernel.done == []
+        await zones.apply([Zone("lan", ("eth1",))], [], [])
+        await guard.apply(rules(1), [])
+        assert (await zones.restore(), await guard.restore()) == (True, True), "the control"
 
     asyncio.run(life())

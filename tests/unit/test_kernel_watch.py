@@ -35,7 +35,7 @@ class Kernel:
 
     def __init__(self, table: str, calls: list[str]) -> None:
         self.table, self._calls = table, calls
-        self.whole = True
+        self.whole = self.wanted = True
         self.error: HostError | None = None
 
     async def is_whole(self) -> bool:
@@ -44,9 +44,10 @@ class Kernel:
             raise self.error
         return self.whole
 
-    async def restore(self) -> None:
+    async def restore(self) -> bool:
         self._calls.append(f"make {self.table}")
         self.whole = True
+        return self.wanted
 
 
 class Held:
@@ -163,6 +164,16 @@ def test_what_another_writes_into_our_table_goes_and_is_told_as_that(caplog):
 
     assert lived(story).made() == [f"make {GUARD}"]
     assert "was changed by evil, and made again at once; nobody but this gateway may write to it" in caplog.text
+
+
+def test_a_table_with_the_name_of_zones_that_are_not_configured_is_not_made_again_and_not_counted(caplog):
+    async def story(site):
+        site.zones.wanted = False
+        site.watch.report([Transaction(SOMEBODY, "nft", {ZONES: {NEWTABLE}})])
+        await settle()
+
+    assert lived(story).watch.restored["zones"] == 0
+    assert "the zones" not in caplog.text
 
 
 def test_other_tables_are_nobodys_business():
@@ -322,7 +333,7 @@ def test_verify_comes_back_when_all_is_there_or_says_that_it_cannot_be():
         assert site.made() == [f"make {GUARD}"]
         await site.clock.advance(1.0)
 
-        async def refused() -> None:
+        async def refused() -> bool:
             raise HostError("nft: no")
 
         site.guard.restore, site.guard.whole = refused, False
