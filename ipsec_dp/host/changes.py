@@ -54,13 +54,12 @@ class Changes:
 class Losses:
     """What was taken away: routes with our protocol's number, or with another in place of one like ours, and anybody's rules.
 
-    `port`: the netlink port of who did the last of it, 0: the kernel itself. `came`: somebody else made a rule.
+    `port`: the netlink port of who did the last of it, 0: the kernel itself.
     """
 
     routes: list[KernelRoute] = field(default_factory=list)
     rules: list[KernelRule] = field(default_factory=list)
     port: int = 0
-    came: bool = False
     lost: bool = False  # reports did not fit the buffer: anything may have gone
 
 
@@ -184,9 +183,6 @@ def add_losses(into: Losses, data: bytes) -> None:
                 continue
         elif kind == DELRULE and (found := rule_of(data, at, end)) is not None:
             into.rules.append(found[0])  # the kernel lets anybody's rule that is the same stand for ours
-        elif kind == NEWRULE and (found := rule_of(data, at, end)) is not None:
-            into.came |= found[1] != PROTOCOL
-            continue
         else:
             continue
         (into.port,) = U32.unpack_from(data, at - U32.size)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ipsec_dp.host import PROTOCOL
-from ipsec_dp.host.bypass import END, FIRST
 from ipsec_dp.host.held import place
 
 if TYPE_CHECKING:
@@ -74,19 +73,11 @@ class KeptRules:
 
     def __init__(self, held: Held) -> None:
         self._held = held
-        self.foreign: dict[str, str] | None = None  # what a person should know about rules of others; None: not looked at yet
 
     async def is_whole(self, *, cheaply: bool = True) -> bool:
-        if cheaply and self.foreign is not None and await self._held.unchanged("rules"):
+        if cheaply and await self._held.unchanged("rules"):
             return True
-        present = await self._held.present_rules()
-        self.foreign = {
-            f"{rule.version} {rule.priority}": f"a routing rule of somebody else's has priority {rule.priority}, among those of "
-            f"this gateway ({FIRST} to {END}): what it leads past the tunnels is dropped by the guard; give it another priority"
-            for rule, protocol in present.items()
-            if FIRST <= rule.priority <= END and protocol != PROTOCOL and rule not in self._held.rules
-        }
-        whole = self._held.rules <= present.keys()
+        whole = self._held.rules <= (await self._held.present_rules()).keys()
         if whole:
             await self._held.compared("rules")
         return whole

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 LOOK_S = 10.0  # between two looks
 LOOK_PART = 0.001  # of the time, at the most: a look that takes long is rarer
 CHANGED = "nobody but this gateway may write to it: give it or the other program another name"
-FOREIGN = "foreign rules"  # a source of conditions
 
 
 class KernelWatch:
@@ -126,8 +125,6 @@ class KernelWatch:
         # What the kernel takes away with an interface or an address is a change of the host, and comes back with it.
         if self._routes.lose(route for route in losses.routes if losses.port or not route.interface):
             self._of_routes.lose(f"were deleted{by}", self._routes.usual)
-        if losses.came:
-            self._look_now.set()
         if losses.lost:
             self.look_at_all()
 
@@ -148,7 +145,6 @@ class KernelWatch:
             except HostError as error:
                 troubles[each.part.name] = f"{each.part.what} cannot be compared with what it should be: {error}"
         self._conditions.become("look", troubles)
-        self._conditions.become(FOREIGN, self._rules.foreign or {})
 
     async def verify(self) -> None:
         """Compares everything with the kernel, and makes what is missing. HostError: something cannot be."""

@@ -150,9 +150,9 @@ def test_a_rule_of_somebody_elses_among_ours_is_told_and_passes_nothing(sites, u
     with Crossing(sites, tmp_path, "foreign") as crossing:
         since = time.time_ns()
         sites.gw_a.ip("rule add from all lookup main priority 20001 protocol static")
-        warning = "a routing rule of somebody else's has priority 20001"
         try:
-            until(lambda: [each for each in up.a.status()["warnings"] if each.startswith(warning)], "the warning")
+            until(lambda: [each for each in up.a.status()["warnings"] if "20001" in each], "the warning")
+            assert [each[:12] for each in up.a.status()["warnings"] if "20001" in each] == ["rule 20001 ("], "and no other of it"
         finally:
             sites.gw_a.ip("rule delete from all lookup main priority 20001 protocol static")
         assert crossing.end().kinds(since) == set()

@@ -211,6 +211,20 @@ def test_rules_that_are_held_are_made_again_and_those_that_we_take_away_are_not(
     assert "ManageForeignRoutingPolicyRules=no" in caplog.text
 
 
+def test_rules_of_others_that_come_and_go_make_it_look_at_nothing():
+    """Whether they take what is to enter a tunnel is looked at elsewhere, with a pause."""
+
+    async def story(site):
+        site.calls.clear()
+        for priority in range(100):
+            site.watch.lose(Losses())  # all that one which comes is to this
+            site.watch.lose(Losses(rules=[KernelRule(4, priority, 100)], port=SOMEBODY))
+            await settle()
+        assert site.calls == []
+
+    lived(story)
+
+
 def test_routes_that_are_held_are_made_again_those_alone(caplog):
     async def story(site):
         site.held.kernel_routes.clear()
@@ -306,22 +320,6 @@ def test_a_part_that_cannot_be_looked_at_is_told_while_that_lasts_and_hides_no_o
         site.guard.error = None
         await site.clock.advance(LOOK_S)
         assert not [text for text in site.conditions.texts if "cannot be compared" in text]
-
-    lived(story)
-
-
-def test_a_rule_of_somebody_elses_among_ours_is_a_warning_while_it_is_there():
-    async def story(site):
-        site.held.kernel_rules[KernelRule(4, 20209, 254)] = 4
-        site.held.digests = True
-        site.watch.lose(Losses(came=True))
-        site.held.rules = frozenset({RULE, RULE._replace(priority=20211)})  # so that the digest tells of a change
-        await settle()
-        assert [text for text in site.conditions.texts if "somebody else's has priority 20209" in text]
-        del site.held.kernel_rules[KernelRule(4, 20209, 254)]
-        site.watch.look_at_all()
-        await site.clock.advance(LOOK_S)
-        assert not [text for text in site.conditions.texts if "somebody else's" in text]
 
     lived(story)
 
