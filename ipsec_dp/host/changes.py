@@ -54,12 +54,11 @@ class Changes:
 class Losses:
     """What was taken away: routes with our protocol's number, or with another in place of one like ours, and anybody's rules.
 
-    `port`: the netlink port of who did the last of it, 0: the kernel itself.
+    With each the netlink port of who did it, 0: the kernel itself.
     """
 
-    routes: list[KernelRoute] = field(default_factory=list)
-    rules: list[KernelRule] = field(default_factory=list)
-    port: int = 0
+    routes: list[tuple[KernelRoute, int]] = field(default_factory=list)
+    rules: list[tuple[KernelRule, int]] = field(default_factory=list)
     lost: bool = False  # reports did not fit the buffer: anything may have gone
 
 
@@ -176,13 +175,11 @@ def add_losses(into: Losses, data: bytes) -> None:
     for kind, _, _, at, end in messages(data):
         if end > len(data):
             return
+        (port,) = U32.unpack_from(data, at - U32.size)
         if kind in (NEWROUTE, DELROUTE) and end - at >= ROUTE.size and _takes_ours(kind, data, at):
             try:
-                into.routes.append(route_of(data, at, end))
+                into.routes.append((route_of(data, at, end), port))
             except (ValueError, struct.error):  # the kernel sends no such route, whoever did
                 continue
         elif kind == DELRULE and (found := rule_of(data, at, end)) is not None:
-            into.rules.append(found[0])  # the kernel lets anybody's rule that is the same stand for ours
-        else:
-            continue
-        (into.port,) = U32.unpack_from(data, at - U32.size)
+            into.rules.append((found[0], port))  # the kernel lets anybody's rule that is the same stand for ours

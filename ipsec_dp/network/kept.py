@@ -119,11 +119,11 @@ class KeptRoutes:
         """So many are gone that it is quicker to compare them all than to hear of each."""
         return len(self._gone) >= MANY
 
-    def lose(self, routes: Iterable[KernelRoute]) -> bool:
-        """They went; whether any of them is to be there."""
+    def lose(self, routes: Iterable[KernelRoute]) -> list[KernelRoute]:
+        """They went; those of them that are to be there."""
         mine = {at: route for route in routes if (at := place(route)) in self._held.routes}
         self._gone |= mine
-        return bool(mine)
+        return list(mine.values())
 
     async def is_whole(self, *, cheaply: bool = True) -> bool:
         if cheaply and await self._held.unchanged("routes"):

@@ -117,14 +117,16 @@ class KernelWatch:
 
     def lose(self, losses: Losses) -> None:
         """Routes and rules that went, of ours and of others."""
-        by = f" by {name}" if (name := _program(losses.port)) else ""
-        if self._held.rules.intersection(losses.rules):
-            self._of_rules.lose(f"were deleted{by}", self._rules.usual)
-        if any(rule.table == self._bypass.table for rule in losses.rules):
-            self._of_bypass.lose(f"were deleted{by}", self._of_bypass.part.usual)
+        rules = {rule: port for rule, port in losses.rules if rule in self._held.rules}
+        if rules:
+            self._of_rules.lose(_deleted(rules.values()), self._rules.usual)
+        bypass = [port for rule, port in losses.rules if rule.table == self._bypass.table]
+        if bypass:
+            self._of_bypass.lose(_deleted(bypass), self._of_bypass.part.usual)
         # What the kernel takes away with an interface or an address is a change of the host, and comes back with it.
-        if self._routes.lose(route for route in losses.routes if losses.port or not route.interface):
-            self._of_routes.lose(f"were deleted{by}", self._routes.usual)
+        gone = {route: port for route, port in losses.routes if port or not route.interface}
+        if mine := self._routes.lose(gone):
+            self._of_routes.lose(_deleted(gone[route] for route in mine), self._routes.usual)
         if losses.lost:
             self.look_at_all()
 
@@ -170,6 +172,12 @@ class _Source(Protocol):
     def fileno(self) -> int: ...
 
     def close(self) -> None: ...
+
+
+def _deleted(ports: Iterable[int]) -> str:
+    """How something went, by those with these netlink ports."""
+    names = dict.fromkeys(filter(None, map(_program, dict.fromkeys(ports))))
+    return "were deleted" + (f" by {' and '.join(names)}" if names else "")
 
 
 def _program(port: int) -> str:

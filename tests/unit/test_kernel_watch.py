@@ -140,6 +140,10 @@ def lived(story) -> Site:
     return asyncio.run(life())
 
 
+def by(port: int, *gone: Any) -> list[tuple[Any, int]]:
+    return [(each, port) for each in gone]
+
+
 def deleted(*tables: str, by: int = SOMEBODY) -> Transaction:
     return Transaction(by, "nft", {table: {DELTABLE} for table in tables})
 
@@ -199,11 +203,11 @@ def test_our_own_transactions_are_known_by_their_process(monkeypatch):
 
 def test_rules_that_are_held_are_made_again_and_those_that_we_take_away_are_not(caplog):
     async def story(site):
-        site.watch.lose(Losses(rules=[RULE._replace(priority=1)], port=SOMEBODY))
+        site.watch.lose(Losses(rules=by(SOMEBODY, RULE._replace(priority=1))))
         await settle()
         assert site.made() == []
         site.held.kernel_rules.clear()
-        site.watch.lose(Losses(rules=[RULE], port=SOMEBODY))
+        site.watch.lose(Losses(rules=by(SOMEBODY, RULE)))
         await settle()
         assert site.made() == ["make 1 rules"]
 
@@ -218,7 +222,7 @@ def test_rules_of_others_that_come_and_go_make_it_look_at_nothing():
         site.calls.clear()
         for priority in range(100):
             site.watch.lose(Losses())  # all that one which comes is to this
-            site.watch.lose(Losses(rules=[KernelRule(4, priority, 100)], port=SOMEBODY))
+            site.watch.lose(Losses(rules=by(SOMEBODY, KernelRule(4, priority, 100))))
             await settle()
         assert site.calls == []
 
@@ -228,10 +232,10 @@ def test_rules_of_others_that_come_and_go_make_it_look_at_nothing():
 def test_routes_that_are_held_are_made_again_those_alone(caplog):
     async def story(site):
         site.held.kernel_routes.clear()
-        site.watch.lose(Losses(routes=[OTHERS, HELD_BACK, LED], port=SOMEBODY))
+        site.watch.lose(Losses(routes=by(SOMEBODY, OTHERS, HELD_BACK, LED)))
         await settle()
         assert site.made() == ["make 2 routes"]
-        site.watch.lose(Losses(routes=[OTHERS], port=SOMEBODY))
+        site.watch.lose(Losses(routes=by(SOMEBODY, OTHERS)))
         await settle()
 
     assert lived(story).made() == ["make 2 routes"]
@@ -240,10 +244,10 @@ def test_routes_that_are_held_are_made_again_those_alone(caplog):
 
 def test_what_the_kernel_takes_with_an_interface_is_no_loss_but_what_closes_is():
     async def story(site):
-        site.watch.lose(Losses(routes=[LED], port=0))
+        site.watch.lose(Losses(routes=by(0, LED)))
         await settle()
         assert site.made() == []
-        site.watch.lose(Losses(routes=[HELD_BACK], port=0))
+        site.watch.lose(Losses(routes=by(0, HELD_BACK)))
         await settle()
         assert site.made() == ["make 1 routes"]
 
@@ -253,11 +257,11 @@ def test_what_the_kernel_takes_with_an_interface_is_no_loss_but_what_closes_is()
 def test_rules_of_bypass_policies_are_made_again_and_count_as_rules(caplog):
     async def story(site):
         site.bypass.missing = 3
-        site.watch.lose(Losses(rules=[KernelRule(4, 18000, Bypass.table, action=3)], port=SOMEBODY))
+        site.watch.lose(Losses(rules=by(SOMEBODY, KernelRule(4, 18000, Bypass.table, action=3))))
         await settle()
         assert site.made() == ["make 3 bypass rules"]
         assert site.watch.restored == {"guard": 0, "zones": 0, "rules": 1, "routes": 0}
-        site.watch.lose(Losses(rules=[KernelRule(4, 18000, Bypass.table, action=3)], port=SOMEBODY))
+        site.watch.lose(Losses(rules=by(SOMEBODY, KernelRule(4, 18000, Bypass.table, action=3))))
         await settle()
         assert site.watch.restored["rules"] == 1, "it was we who took that one away"
         await site.clock.advance(1.0)
@@ -271,6 +275,18 @@ def test_rules_of_bypass_policies_are_made_again_and_count_as_rules(caplog):
 
     lived(story)
     assert "routing rules of bypass policies (protocol 229): were deleted, and made again at once" in caplog.text
+
+
+def test_each_loss_is_that_of_whoever_did_it():
+    async def story(site):
+        site.watch.lose(Losses(routes=[(LED, 0), (OTHERS, SOMEBODY)], rules=by(SOMEBODY, RULE._replace(priority=1))))
+        await settle()
+        assert site.made() == [], "the kernel took it with its interface, whatever somebody did at that time"
+        site.watch.lose(Losses(routes=[(LED, SOMEBODY), (HELD_BACK, SOMEBODY), (OTHERS, 0)]))
+        await settle()
+        assert site.made() == ["make 2 routes"], "and the last one is not the measure"
+
+    lived(story)
 
 
 def test_a_look_finds_what_no_report_told_of():
