@@ -16,16 +16,18 @@ import errno
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ipsec_dp.host import PROTOCOL, rules
-from ipsec_dp.host.bulk import FAMILIES, digest
+from ipsec_dp.host import PROTOCOL
+from ipsec_dp.host.bulk import FAMILIES, U32, digest
 from ipsec_dp.host.netlink import ask, dump
 from ipsec_dp.host.routes import PRIORITY, table_base
+from ipsec_dp.host.routing_rules import FRA_TABLE, GOTO, NOP, dump_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pyroute2 import AsyncIPRoute
 
+    from ipsec_dp.host.routing_rules import RoutingRule
     from ipsec_dp.ipsec.bypass import KernelMatch
     from ipsec_dp.ipsec.selectors import Range
 
@@ -33,7 +35,6 @@ FIRST = PRIORITY - 2000
 BEGIN = PRIORITY - 1
 END = PRIORITY + 258
 OWNER = 200  # beyond a gateway's first table, behind those of its prefix lengths
-GOTO, NOP = 2, 3  # <linux/fib_rules.h>
 
 
 class _Rule(NamedTuple):
@@ -142,13 +143,17 @@ class HeldBypass:
 
     def __init__(self, netlink: Callable[[], AsyncIPRoute], gateway: str) -> None:
         self._netlink, self._gateway = netlink, gateway
-        self.table = table_base(gateway) + OWNER  # which each of them carries
+        self._table = table_base(gateway) + OWNER
         self._turn = asyncio.Lock()  # held by whoever writes them
         self._asked: tuple[KernelMatch, ...] | None = None  # whether the kernel made them or not
         self._seen: bytes | None = None  # a digest of all rules when these were compared last
 
     def _rules(self) -> BypassRules:
         return BypassRules(self._netlink(), self._gateway)
+
+    def owns(self, rule: RoutingRule) -> bool:
+        """Whether it is one of them, wanted or not."""
+        return (FRA_TABLE, U32.pack(self._table)) in rule.rest if rule.action == GOTO else rule.target == self._table
 
     async def apply(self, matches: Sequence[KernelMatch]) -> None:
         """As `BypassRules.apply`."""
@@ -167,7 +172,7 @@ class HeldBypass:
         if self._asked is None or self._turn.locked():
             return True
         async with self._turn:
-            now = await digest(partial(rules.dump_request, version) for version in FAMILIES)
+            now = await digest(partial(dump_request, version) for version in FAMILIES)
             if cheaply and now is not None and now == self._seen:
                 return True
             whole = await self._rules().are(self._asked)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.host import PROTOCOL, HostError
 from ipsec_dp.host.bulk import ANYWHERE, DELROUTE, NEWROUTE, ROUTE, U32, KernelRoute, messages, route_of
-from ipsec_dp.host.rules import DELRULE, NEWRULE, KernelRule, rule_of
+from ipsec_dp.host.routing_rules import DELRULE, NEWRULE, RoutingRule, routing_rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ class Losses:
     """
 
     routes: list[tuple[KernelRoute, int]] = field(default_factory=list)
-    rules: list[tuple[KernelRule, int]] = field(default_factory=list)
+    rules: list[tuple[RoutingRule, int]] = field(default_factory=list)
     lost: bool = False  # reports did not fit the buffer: anything may have gone
 
 
@@ -155,8 +155,8 @@ def _add(into: Changes, kind: int, data: bytes, at: int, end: int) -> None:
             into.routes.add(route.prefix)
         elif route.table != LOCAL:
             into.rules = True
-    elif kind in (NEWRULE, DELRULE) and (found := rule_of(data, at, end)) is not None:
-        if found[1] == PROTOCOL:
+    elif kind in (NEWRULE, DELRULE) and (found := routing_rule_of(data, at, end)) is not None:
+        if found.owner == PROTOCOL:
             into.own |= kind == DELRULE
         else:
             into.rules = True
@@ -181,5 +181,5 @@ def add_losses(into: Losses, data: bytes) -> None:
                 into.routes.append((route_of(data, at, end), port))
             except (ValueError, struct.error):  # the kernel sends no such route, whoever did
                 continue
-        elif kind == DELRULE and (found := rule_of(data, at, end)) is not None:
-            into.rules.append((found[0], port))  # the kernel lets anybody's rule that is the same stand for ours
+        elif kind == DELRULE and (found := routing_rule_of(data, at, end)) is not None:
+            into.rules.append((found, port))  # the kernel lets anybody's rule that is the same stand for ours

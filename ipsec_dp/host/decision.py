@@ -31,7 +31,7 @@ from ipsec_dp.host.bulk import (
     messages,
     route_of,
 )
-from ipsec_dp.host.routing_rules import GO, LOOKUP, NEWRULE, REJECTS, RouteQuestion, RoutingRule, dump_request, routing_rule_of
+from ipsec_dp.host.routing_rules import GOTO, LOOKUP, NEWRULE, REJECTS, RouteQuestion, RoutingRule, dump_request, routing_rule_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -123,7 +123,7 @@ class Decisions:
         for rule in self.rules(asked.destination.version):
             if rule.priority < past or not rule.holds(asked):
                 continue
-            if rule.action == GO:
+            if rule.action == GOTO:
                 past, jumped = rule.target, jumped or (rule if rule.owner != PROTOCOL else None)
             elif rule.action == LOOKUP and rule.target == table:
                 if rule.suppress is not None and length < 0:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.host import PROTOCOL
 from ipsec_dp.host.bulk import UNICAST
 from ipsec_dp.host.routes import BLACKHOLE, MAIN, PRIORITY, PROHIBIT, UNREACHABLE, priorities
-from ipsec_dp.host.routing_rules import GO, LOOKUP, REJECTS, RouteQuestion, table_name
+from ipsec_dp.host.routing_rules import GOTO, LOOKUP, REJECTS, RouteQuestion, table_name
 from ipsec_dp.ipsec.addresses import AddressRange
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def before_ours(rules: Iterable[RoutingRule]) -> list[RoutingRule]:
             continue
         if rule.action == LOOKUP and rule.target == LOCAL:
             continue
-        if rule.action not in (LOOKUP, GO, *REJECTS) or _wants_mark(rule):
+        if rule.action not in (LOOKUP, GOTO, *REJECTS) or _wants_mark(rule):
             continue
         found.append(rule)
     return found[:RULES_MAX]

@@ -7,13 +7,13 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from ipsec_dp.host import PROTOCOL, HostError, rules
+from ipsec_dp.host import HostError, routing_rules
 from ipsec_dp.host.bulk import AT_ONCE, FAMILIES, Bulk, KernelRoute, digest, table_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ipsec_dp.host.rules import KernelRule
+    from ipsec_dp.host.routing_rules import RoutingRule
     from ipsec_dp.ipsec.addresses import Network
 
 Place = tuple[int, "Network", int]
@@ -30,22 +30,22 @@ class Held:
 
     def __init__(self) -> None:
         self.routes: dict[Place, KernelRoute] = {}
-        self.rules: frozenset[KernelRule] = frozenset()
+        self.rules: frozenset[RoutingRule] = frozenset()
         self._digests: dict[Kind, bytes | None] = {}  # of what the kernel showed when it was compared last
 
-    async def present_rules(self) -> dict[KernelRule, int]:
-        """All rules that the kernel has, anybody's, with their protocols. HostError."""
+    async def present_rules(self) -> list[RoutingRule]:
+        """All rules that the kernel has, anybody's, in its order. HostError."""
         with Bulk() as bulk:
-            return {rule: protocol for version in FAMILIES for rule, protocol in await rules.present(bulk, version)}
+            return [rule for version in FAMILIES for rule in await routing_rules.present(bulk, version)]
 
     async def restore_rules(self) -> int:
         """Makes all that are held, where they are not there; how many were not. HostError."""
-        missing = sorted(self.rules - (await self.present_rules()).keys())
+        missing = sorted(self.rules.difference(await self.present_rules()), key=lambda rule: (rule.version, rule.priority))
         made = 0
         with Bulk() as bulk:
             for start in range(0, len(missing), AT_ONCE):
                 several = [rule for rule in missing[start : start + AT_ONCE] if rule in self.rules]
-                await rules.add(bulk, several, PROTOCOL)
+                await routing_rules.add(bulk, several)
                 made += len(several)
         return made
 
@@ -91,9 +91,9 @@ class Held:
 
     def _requests(self, kind: Kind) -> list[Callable[[int], bytes]]:
         if kind == "rules":
-            return [partial(rules.dump_request, version) for version in FAMILIES]
+            return [partial(routing_rules.dump_request, version) for version in FAMILIES]
         return [partial(table_request, version, table) for version, table in self._tables()]
 
     def _tables(self) -> list[tuple[int, int]]:
         """IP version and table of the routes."""
-        return sorted({(rule.version, rule.table) for rule in self.rules if rule.suppress is None})
+        return sorted({(rule.version, rule.target) for rule in self.rules if rule.suppress is None})

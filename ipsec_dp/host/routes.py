@@ -15,12 +15,13 @@ import asyncio
 import hashlib
 import socket
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ipsec_dp.host import MARK, PROTOCOL, rules
+from ipsec_dp.host import MARK, PROTOCOL, routing_rules
 from ipsec_dp.host.bulk import FAMILIES, UNICAST, Bulk, KernelRoute
 from ipsec_dp.host.held import Held, place
-from ipsec_dp.host.rules import KernelRule
+from ipsec_dp.host.routing_rules import RoutingRule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -139,7 +140,7 @@ class RouteTable:
     async def _add(self, bulk: Bulk, new: list[KernelRoute], lengths: set[tuple[int, int]]) -> None:
         await bulk.replace([route for route in new if not route.interface])
         await bulk.replace([route for route in new if route.interface])
-        await rules.add(bulk, self._all_rules(lengths), PROTOCOL)
+        await routing_rules.add(bulk, self._all_rules(lengths))
 
     async def _make(
         self, protected: Iterable[Network], routes: Iterable[Route], left: dict[Place, KernelRoute] | None
@@ -231,29 +232,30 @@ class RouteTable:
     def _is_mine(self, table: int | None) -> bool:
         return table is not None and self._base <= table <= self._base + 128
 
-    def _all_rules(self, lengths: Iterable[tuple[int, int]]) -> list[KernelRule]:
+    def _all_rules(self, lengths: Iterable[tuple[int, int]]) -> list[RoutingRule]:
         return [rule for version, length in sorted(lengths) for rule in self._rule_pair(version, length)]
 
     async def _remove_rules(self, bulk: Bulk, lengths: set[tuple[int, int]]) -> None:
         """Of all IP versions and prefix lengths but these."""
         for version in FAMILIES:
-            rows = await rules.present(bulk, version)
-            for table in sorted({rule.table for rule, _ in rows if self._is_mine(rule.table)}):
+            rows = await routing_rules.present(bulk, version)
+            for table in sorted({rule.target for rule in rows if self._is_mine(rule.target)}):
                 length = table - self._base
                 if (version, length) in lengths:
                     continue
                 *host_routes, ours = self._rule_pair(version, length)
                 others = any(
-                    rule.priority == ours.priority and rule.table != table and protocol == PROTOCOL for rule, protocol in rows
+                    rule.priority == ours.priority and rule.target != table and rule.owner == PROTOCOL for rule in rows
                 )  # another gateway routes prefixes of this length too and needs the first rule
-                await rules.remove(bulk, [ours] if others else [ours, *host_routes], PROTOCOL)
+                await routing_rules.remove(bulk, [ours] if others else [ours, *host_routes])
 
-    def _rule_pair(self, version: int, length: int) -> list[KernelRule]:
+    def _rule_pair(self, version: int, length: int) -> list[RoutingRule]:
         first, second = priorities(length)
-        ours = KernelRule(version, second, self._base + length, MARK, 0xFFFFFFFF, invert=True)
+        rule = partial(RoutingRule, version=version, owner=PROTOCOL)
+        ours = rule(priority=second, target=self._base + length, mark=(MARK, 0xFFFFFFFF), invert=True)
         if length == BITS[version]:  # nothing is longer than a host route
             return [ours]
-        return [KernelRule(version, first, MAIN, suppress=length), ours]
+        return [rule(priority=first, target=MAIN, suppress=length), ours]
 
 
 def _best(protected: list[Network], routes: list[Route]) -> dict[Network, int]:

@@ -94,10 +94,11 @@ class IkeManager:
     def first_contact(self, session: Context) -> bool:
         return not self._others(session) and not self._admission.half_open.any_from(session.path.remote.address)
 
+    def has_room(self, session: Context) -> bool:
+        return len(tuple(self._sessions.of_ends(session))) < MAX_OF_ENDS
+
     def admits(self, session: Context) -> bool:
-        if len(tuple(self._sessions.of_ends(session))) >= MAX_OF_ENDS:
-            return False
-        return uniqueness.admits(session, self._others(session))
+        return self.has_room(session) and uniqueness.admits(session, self._others(session))
 
     def expected(self, peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
         return tuple(peer for one in peers if (peer := self._peers.get(one.tunnel)) is not None)

@@ -77,7 +77,7 @@ class KeptRules:
     async def is_whole(self, *, cheaply: bool = True) -> bool:
         if cheaply and await self._held.unchanged("rules"):
             return True
-        whole = self._held.rules <= (await self._held.present_rules()).keys()
+        whole = self._held.rules.issubset(await self._held.present_rules())
         if whole:
             await self._held.compared("rules")
         return whole

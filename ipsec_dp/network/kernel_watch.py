@@ -120,7 +120,7 @@ class KernelWatch:
         rules = {rule: port for rule, port in losses.rules if rule in self._held.rules}
         if rules:
             self._of_rules.lose(_deleted(rules.values()), self._rules.usual)
-        bypass = [port for rule, port in losses.rules if rule.table == self._bypass.table]
+        bypass = [port for rule, port in losses.rules if self._bypass.owns(rule)]
         if bypass:
             self._of_bypass.lose(_deleted(bypass), self._of_bypass.part.usual)
         # What the kernel takes away with an interface or an address is a change of the host, and comes back with it.

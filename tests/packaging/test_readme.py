@@ -11,7 +11,8 @@ from ipsec_dp.config import load
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 TARGETS = """
-    setup setup-dev demo test test-unit test-interop test-netns test-slow mutants asan tsan fuzz lint bench bench-strangers bench-tunnel clean
+    setup setup-dev demo test test-unit test-interop test-netns test-slow mutants asan tsan
+    fuzz lint bench bench-strangers bench-tunnel clean
 """.split()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from ipsec_dp.host import HostError, changes
 from ipsec_dp.host.bulk import DELROUTE, HEADER, NEWROUTE, ROUTE, U32, attribute
 from ipsec_dp.host.changes import Changes, ChangesSocket, Losses, LossesSocket, add_losses
-from ipsec_dp.host.rules import (
+from ipsec_dp.host.routing_rules import (
     DELRULE,
     FRA_FWMARK,
     FRA_FWMASK,
@@ -20,7 +21,7 @@ from ipsec_dp.host.rules import (
     FRA_SUPPRESS_PREFIXLEN,
     FRA_TABLE,
     NEWRULE,
-    KernelRule,
+    RoutingRule,
 )
 
 TABLE, STATIC, OURS = 0xE5001218, 4, 229
@@ -54,7 +55,7 @@ def rule(kind, *, protocol=OURS, port=77, suppress=0xFFFFFFFF):
     return message(kind, head + b"".join(parts), port)
 
 
-RULE = KernelRule(6, 20209, TABLE, 0xE5, 0xFFFFFFFF, invert=True)
+RULE = RoutingRule(version=6, priority=20209, target=TABLE, mark=(0xE5, 0xFFFFFFFF), invert=True)
 
 
 def losses(*data):
@@ -78,7 +79,7 @@ def test_a_route_of_another_protocol_in_a_table_like_ours_may_have_replaced_one(
 def test_a_rule_that_goes_is_reported_with_all_that_it_compares():
     assert losses(rule(DELRULE)).rules == [(RULE, 77)]
     assert losses(rule(DELRULE, protocol=STATIC)).rules == [(RULE, 77)], "the same rule of somebody else's stood for ours"
-    assert losses(rule(DELRULE, suppress=24)).rules == [(RULE._replace(suppress=24), 77)]
+    assert losses(rule(DELRULE, suppress=24)).rules == [(replace(RULE, suppress=24), 77)]
 
 
 def test_who_did_it_is_kept_with_each():

@@ -14,7 +14,7 @@ from ipsec_dp.host.decision import Way
 from ipsec_dp.host.foreign_rules import PACKETS_MAX, RULES_MAX, ProtectedWay, Suspect, before_ours, packets, taken_by
 from ipsec_dp.host.outer import OwnAddress
 from ipsec_dp.host.routes import BLACKHOLE, MAIN
-from ipsec_dp.host.routing_rules import GO, NOTHING, UNREACHABLE, RouteQuestion, RoutingRule
+from ipsec_dp.host.routing_rules import FRA_TUN_ID, GOTO, NOP, UNREACHABLE, RouteQuestion, RoutingRule
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.network import foreign_rules as network
 from ipsec_dp.network.foreign_rules import ForeignRules, protected_ways
@@ -55,10 +55,10 @@ def asked(of: RoutingRule, *prefixes: str, ways=WAYS, **more: Any) -> list[tuple
         ({"mark": (0, 0xFF)}, True),
         ({"mark": (1, 0xFF), "invert": True}, True),
         ({"oif": "wan"}, False),
-        ({"other": True}, False),
-        ({"action": GO, "target": 32766}, True),
+        ({"rest": ((FRA_TUN_ID, b"\1"),)}, False),
+        ({"action": GOTO, "target": 32766}, True),
         ({"action": UNREACHABLE}, True),
-        ({"action": NOTHING}, False),
+        ({"action": NOP}, False),
     ],
 )
 def test_rules_that_can_matter_are_of_others_and_before_ours(fields, counts):

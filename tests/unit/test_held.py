@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from ipsec_dp.host import held, rules
+from ipsec_dp.host import held, routing_rules
 from ipsec_dp.host.bulk import AT_ONCE, KernelRoute
 from ipsec_dp.host.held import Held, place
 from ipsec_dp.host.routes import UNREACHABLE
-from ipsec_dp.host.rules import KernelRule
+from ipsec_dp.host.routing_rules import RoutingRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +26,7 @@ class Kernel:
 
     def __init__(self) -> None:
         self.routes: list[KernelRoute] = []
-        self.rules: list[KernelRule] = []
+        self.rules: list[RoutingRule] = []
         self.then: Any = lambda: None
 
     def __call__(self) -> Self:
@@ -44,13 +44,13 @@ class Kernel:
         self.routes += found
         self.then()
 
-    async def add(self, _bulk: object, made: Iterable[KernelRule], _protocol: int) -> None:
+    async def add(self, _bulk: object, made: Iterable[RoutingRule]) -> None:
         found = list(made)
         assert len(found) <= AT_ONCE
         self.rules += found
         self.then()
 
-    async def present(self, _bulk: object, _version: int) -> list[tuple[KernelRule, int]]:
+    async def present(self, _bulk: object, _version: int) -> list[RoutingRule]:
         return []
 
 
@@ -58,8 +58,8 @@ class Kernel:
 def kernel(monkeypatch):
     made = Kernel()
     monkeypatch.setattr(held, "Bulk", made)
-    monkeypatch.setattr(rules, "add", made.add)
-    monkeypatch.setattr(rules, "present", made.present)
+    monkeypatch.setattr(routing_rules, "add", made.add)
+    monkeypatch.setattr(routing_rules, "present", made.present)
     return made
 
 
@@ -86,7 +86,7 @@ def test_a_route_that_a_reload_takes_away_meanwhile_is_not_made_again(kernel, in
 
 
 def test_a_rule_that_a_reload_takes_away_meanwhile_is_not_made_again(kernel):
-    wanted = [KernelRule(4, 20000 + number, TABLE) for number in range(MANY)]
+    wanted = [RoutingRule(version=4, priority=20000 + number, target=TABLE) for number in range(MANY)]
 
     def reload() -> None:
         one.rules = frozenset(wanted[:1])

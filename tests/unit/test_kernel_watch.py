@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -15,7 +16,7 @@ from ipsec_dp.host.changes import Losses
 from ipsec_dp.host.held import place
 from ipsec_dp.host.nft_reports import DELTABLE, NEWTABLE, Transaction
 from ipsec_dp.host.routes import UNREACHABLE
-from ipsec_dp.host.rules import KernelRule
+from ipsec_dp.host.routing_rules import RoutingRule
 from ipsec_dp.network.kept import KeptNft, KeptRoutes, KeptRules
 from ipsec_dp.network.kernel_watch import LOOK_S, KernelWatch
 from ipsec_dp.util.conditions import Conditions
@@ -24,7 +25,7 @@ from tests.doubles.clock import FakeClock, settle
 GUARD, ZONES = "ipsec_dp_gw", "ipsec_dp-zones_gw"
 NEWRULE = 6
 SOMEBODY = 4_000_000_000  # a port that is no process
-RULE = KernelRule(4, 20209, 0xE5000018, 0xE5, 0xFFFFFFFF, invert=True)
+RULE = RoutingRule(version=4, priority=20209, target=0xE5000018, mark=(0xE5, 0xFFFFFFFF), invert=True, owner=229)
 HELD_BACK = KernelRoute(ip_network("10.2.0.0/24"), 0xE5000018, 4_000_000_000, 229, UNREACHABLE)
 LED = KernelRoute(ip_network("10.2.0.0/24"), 0xE5000018, 50, 229, interface=7)
 OTHERS = KernelRoute(ip_network("10.9.0.0/24"), 0xE5000018, 50, 229, UNREACHABLE)
@@ -57,25 +58,25 @@ class Held:
         self._calls = calls
         self.rules = frozenset({RULE})
         self.routes = {place(each): each for each in (HELD_BACK, LED)}
-        self.kernel_rules: dict[KernelRule, int] = {RULE: 229}
+        self.kernel_rules = {RULE}
         self.kernel_routes = dict(self.routes)
         self.digests = True  # they tell of changes
 
     async def unchanged(self, kind: str) -> bool:
-        there = self.rules <= self.kernel_rules.keys() if kind == "rules" else self.kernel_routes == self.routes
+        there = self.rules <= self.kernel_rules if kind == "rules" else self.kernel_routes == self.routes
         return there or not self.digests
 
     async def compared(self, *kinds: str) -> None:
         del kinds
 
-    async def present_rules(self) -> dict[KernelRule, int]:
+    async def present_rules(self) -> list[RoutingRule]:
         self._calls.append("read rules")
-        return dict(self.kernel_rules)
+        return list(self.kernel_rules)
 
     async def restore_rules(self) -> int:
-        missing = self.rules - self.kernel_rules.keys()
+        missing = self.rules - self.kernel_rules
         self._calls.append(f"make {len(missing)} rules")
-        self.kernel_rules |= dict.fromkeys(missing, 229)
+        self.kernel_rules |= missing
         return len(missing)
 
     async def missing_routes(self) -> list[KernelRoute]:
@@ -96,6 +97,9 @@ class Bypass:
 
     def __init__(self, calls: list[str]) -> None:
         self._calls, self.missing = calls, 0
+
+    def owns(self, rule: RoutingRule) -> bool:
+        return rule.target == self.table
 
     async def are_whole(self, *, cheaply: bool) -> bool:
         del cheaply
@@ -203,7 +207,7 @@ def test_our_own_transactions_are_known_by_their_process(monkeypatch):
 
 def test_rules_that_are_held_are_made_again_and_those_that_we_take_away_are_not(caplog):
     async def story(site):
-        site.watch.lose(Losses(rules=by(SOMEBODY, RULE._replace(priority=1))))
+        site.watch.lose(Losses(rules=by(SOMEBODY, replace(RULE, priority=1))))
         await settle()
         assert site.made() == []
         site.held.kernel_rules.clear()
@@ -222,7 +226,7 @@ def test_rules_of_others_that_come_and_go_make_it_look_at_nothing():
         site.calls.clear()
         for priority in range(100):
             site.watch.lose(Losses())  # all that one which comes is to this
-            site.watch.lose(Losses(rules=by(SOMEBODY, KernelRule(4, priority, 100))))
+            site.watch.lose(Losses(rules=by(SOMEBODY, RoutingRule(version=4, priority=priority, target=100))))
             await settle()
         assert site.calls == []
 
@@ -257,11 +261,11 @@ def test_what_the_kernel_takes_with_an_interface_is_no_loss_but_what_closes_is()
 def test_rules_of_bypass_policies_are_made_again_and_count_as_rules(caplog):
     async def story(site):
         site.bypass.missing = 3
-        site.watch.lose(Losses(rules=by(SOMEBODY, KernelRule(4, 18000, Bypass.table, action=3))))
+        site.watch.lose(Losses(rules=by(SOMEBODY, RoutingRule(version=4, priority=18000, action=3, target=Bypass.table))))
         await settle()
         assert site.made() == ["make 3 bypass rules"]
         assert site.watch.restored == {"guard": 0, "zones": 0, "rules": 1, "routes": 0}
-        site.watch.lose(Losses(rules=by(SOMEBODY, KernelRule(4, 18000, Bypass.table, action=3))))
+        site.watch.lose(Losses(rules=by(SOMEBODY, RoutingRule(version=4, priority=18000, action=3, target=Bypass.table))))
         await settle()
         assert site.watch.restored["rules"] == 1, "it was we who took that one away"
         await site.clock.advance(1.0)
@@ -279,7 +283,7 @@ def test_rules_of_bypass_policies_are_made_again_and_count_as_rules(caplog):
 
 def test_each_loss_is_that_of_whoever_did_it():
     async def story(site):
-        site.watch.lose(Losses(routes=[(LED, 0), (OTHERS, SOMEBODY)], rules=by(SOMEBODY, RULE._replace(priority=1))))
+        site.watch.lose(Losses(routes=[(LED, 0), (OTHERS, SOMEBODY)], rules=by(SOMEBODY, replace(RULE, priority=1))))
         await settle()
         assert site.made() == [], "the kernel took it with its interface, whatever somebody did at that time"
         site.watch.lose(Losses(routes=[(LED, SOMEBODY), (HELD_BACK, SOMEBODY), (OTHERS, 0)]))

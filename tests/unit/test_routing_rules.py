@@ -10,10 +10,17 @@ import pytest
 
 from ipsec_dp.host.routing_rules import (
     BLACKHOLE,
-    GO,
+    FRA_L3MDEV,
+    FRA_OIFNAME,
+    FRA_SUPPRESS_IFGROUP,
+    FRA_TABLE,
+    FRA_TUN_ID,
+    GOTO,
     LOOKUP,
+    NOP,
     RouteQuestion,
     RoutingRule,
+    body_of,
     dump_request,
     routing_rule_of,
     table_name,
@@ -55,8 +62,16 @@ JUMP = struct.pack("=8BI", 2, 0, 0, 0, 0, 0, 0, 2, 2) + b"".join(
 )
 
 
+def read(octets: bytes) -> RoutingRule:
+    rule = routing_rule_of(octets, 0, len(octets))
+    assert rule is not None
+    return rule
+
+
 def test_a_rule_is_read_whole():
-    assert routing_rule_of(FULL, 0, len(FULL)) == RoutingRule(
+    full, jump = read(FULL), read(JUMP)
+    assert (full.owner, jump.owner) == (4, 0)
+    assert full == RoutingRule(
         version=4,
         priority=100,
         target=1000,
@@ -67,11 +82,65 @@ def test_a_rule_is_read_whole():
         suppress=8,
         protocol=6,
         dports=(22, 23),
-        owner=4,
     )
-    assert routing_rule_of(JUMP, 0, len(JUMP)) == RoutingRule(
-        version=4, priority=99, action=GO, target=32766, invert=True, uids=(0, 5)
-    )
+    assert jump == RoutingRule(version=4, priority=99, action=GOTO, target=32766, invert=True, uids=(0, 5))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        read(FULL),
+        read(JUMP),
+        RoutingRule(version=6, priority=20209, target=0xE5001218, mark=(0xE5, 0xFFFFFFFF), invert=True, owner=229),
+        RoutingRule(version=4, priority=20208, target=254, suppress=0, owner=229),
+        RoutingRule(version=6, priority=1, source=ip_network("2001:db8::/32"), oif="wan", tos=0x10, sports=(1, 9), uids=(7, 7)),
+        RoutingRule(version=4, priority=2, action=NOP, target=7, mark=(0, 1), rest=((FRA_TUN_ID, bytes(7) + b"\1"), (99, b"x"))),
+        RoutingRule(version=4, priority=3, action=GOTO, target=9, rest=((FRA_TABLE, b"\0\0\0\xe5"),)),
+    ],
+    ids=lambda rule: rule.words,
+)
+def test_a_rule_that_is_made_is_read_as_it_was_asked_for(rule):
+    found = read(body_of(rule))
+    assert (found, found.owner) == (rule, rule.owner)
+
+
+OURS = body_of(RoutingRule(version=4, priority=20209, target=0xE5000018, mark=(0xE5, 0xFFFFFFFF), invert=True, owner=229))
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "same"),
+    [
+        (FRA_OIFNAME, b"wan\0", False),
+        (FRA_L3MDEV, b"\1", False),
+        (FRA_SUPPRESS_IFGROUP, bytes(4), False),
+        (99, b"\0\1", False),
+        (99, bytes(4), True),
+        (99, b"\xff" * 4, True),
+        (FRA_SUPPRESS_IFGROUP, b"\xff" * 4, True),
+    ],
+)
+def test_whatever_else_a_rule_says_makes_it_another(number, value, same):
+    assert (read(OURS + attribute(number, value)) == read(OURS)) is same
+
+
+@pytest.mark.parametrize(("at", "value"), [(1, 16), (2, 16), (3, 0x10)], ids=["to", "from", "tos"])
+def test_what_the_header_compares_makes_it_another_too(at, value):
+    octets = bytearray(OURS + attribute(1, bytes(4)) + attribute(2, bytes(4)))
+    assert read(bytes(octets)) == read(OURS), "addresses without a length"
+    octets[at] = value
+    assert read(bytes(octets)) != read(OURS)
+
+
+def test_who_made_a_rule_makes_it_no_other():
+    assert replace(read(OURS), owner=4) == read(OURS)
+    assert len({replace(read(OURS), owner=4), read(OURS)}) == 1
+
+
+@pytest.mark.parametrize("length", [0, 33], ids=["no address", "a length that IPv4 does not have"])
+def test_a_prefix_that_is_none_makes_no_rule(length):
+    octets = bytearray(OURS + (attribute(2, bytes(4)) if length else b""))
+    octets[2] = length or 8
+    assert routing_rule_of(bytes(octets), 0, len(octets)) is None
 
 
 @pytest.mark.parametrize("octets", [range(12), range(13, len(FULL), 7)], ids=["cut in the header", "cut in an attribute"])
@@ -93,8 +162,8 @@ def test_a_dump_is_asked_for_by_family():
     ("rule", "words"),
     [
         (RoutingRule(version=4, target=254), "from all lookup main"),
-        (routing_rule_of(FULL, 0, len(FULL)), "from 10.1.0.0/24 to 10.2.0.0/16 iif lan fwmark 0x5/0xff ipproto tcp dport 22-23"),
-        (routing_rule_of(JUMP, 0, len(JUMP)), "not from all uidrange 0-5 goto 32766"),
+        (read(FULL), "from 10.1.0.0/24 to 10.2.0.0/16 iif lan fwmark 0x5/0xff ipproto tcp dport 22-23"),
+        (read(JUMP), "not from all uidrange 0-5 goto 32766"),
         (RoutingRule(version=6, action=BLACKHOLE), "from all blackhole"),
         (RoutingRule(version=4, target=7, mark=(1, 0xFFFFFFFF), sports=(53, 53)), "from all fwmark 0x1 sport 53 lookup 7"),
     ],
@@ -136,7 +205,8 @@ PACKET = RouteQuestion(ip_address("10.2.0.9"), ip_address("10.1.0.5"), "lan", pr
         ({"uids": (0, 0)}, {"iif": ""}, True),
         ({"uids": (5, 6)}, {"iif": "", "uid": 6}, True),
         ({"tos": 0x10}, {}, False),
-        ({"other": True}, {}, False),
+        ({"rest": ((FRA_L3MDEV, b"\1"),)}, {}, False),
+        ({"rest": ((99, b"\1"),)}, {}, True),
     ],
 )
 def test_a_rule_is_for_a_packet(rule, packet, holds):

@@ -55,6 +55,9 @@ class IkeHost(Protocol):
     def configured(self, peer: Peer) -> Peer:
         """What the tunnel of `peer` says now; `peer` itself when it says nothing any more."""
 
+    def has_room(self, context: Context) -> bool:
+        """False when so many IKE SAs are held between these two identities that a peer may not make another by a rekey."""
+
     def admits(self, context: Context) -> bool:
         """False when `unique` forbids a peer that has just authenticated a further IKE SA."""
 

@@ -119,6 +119,8 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     task = context.task
     if isinstance(task, child_create.ChildCreate | delete.ChildDelete) or (isinstance(task, IkeRekey) and task.rival is not None):
         return [Notify(NotifyType.TEMPORARY_FAILURE)]
+    if not context.host.has_room(context):  # it leaves those that it has rekeyed
+        return [Notify(NotifyType.TEMPORARY_FAILURE)]
     sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
     if sa is None or ke is None or peer_nonce is None:
         return [Notify(NotifyType.INVALID_SYNTAX)]
