@@ -36,18 +36,16 @@ AT_ONCE = 64  # datagrams, before the rest of the control plane has its turn
 
 @dataclass
 class Changes:
-    """What changed since it was last asked. `routes`: prefixes of the host's main table; `own`: one of our routes or rules went;
-    `rules`: one of somebody else's came or went."""
+    """What changed since it was last asked. `routes`: prefixes of the host's main table. What of ours went is among `Losses`."""
 
     links: bool = False
     addresses: bool = False
-    own: bool = False
     rules: bool = False  # one of somebody else's came or went, or a route of a table that only a rule leads to
     lost: bool = False  # reports did not fit the buffer: anything may have changed
     routes: set[Network] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return self.links or self.addresses or self.own or self.rules or self.lost or bool(self.routes)
+        return self.links or self.addresses or self.rules or self.lost or bool(self.routes)
 
 
 @dataclass
@@ -150,16 +148,13 @@ def _add(into: Changes, kind: int, data: bytes, at: int, end: int) -> None:
         into.addresses = True
     elif kind in (NEWROUTE, DELROUTE):
         if data[at + PROTOCOL_AT] == PROTOCOL:
-            into.own |= kind == DELROUTE
-        elif (route := route_of(data, at, end)).table == MAIN:
+            return
+        if (route := route_of(data, at, end)).table == MAIN:
             into.routes.add(route.prefix)
         elif route.table != LOCAL:
             into.rules = True
     elif kind in (NEWRULE, DELRULE) and (found := routing_rule_of(data, at, end)) is not None:
-        if found.owner == PROTOCOL:
-            into.own |= kind == DELRULE
-        else:
-            into.rules = True
+        into.rules |= found.owner != PROTOCOL
 
 
 def _takes_ours(kind: int, data: bytes, at: int) -> bool:

@@ -130,10 +130,21 @@ def test_reports_that_did_not_fit_are_told_and_the_rest_is_read(monkeypatch):
     opened(monkeypatch, 105, rule(DELRULE))
     found = LossesSocket().read()
     assert (found.lost, found.rules) == (True, [(RULE, 77)])
-    opened(monkeypatch, 105, rule(DELRULE), rule(NEWRULE, protocol=STATIC))
+    opened(monkeypatch, 105, rule(NEWRULE, protocol=STATIC))
     into = Changes()
     ChangesSocket().read(into)
-    assert (into.lost, into.own, into.rules, into.routes) == (True, True, True, set())
+    assert into == Changes(rules=True, lost=True)
+
+
+def test_what_goes_of_ours_is_no_change_of_the_host(monkeypatch):
+    """Whoever keeps it makes it again, and that is all there is to do."""
+    opened(monkeypatch, rule(DELRULE), route(DELROUTE), rule(NEWRULE), route(NEWROUTE))
+    into = Changes()
+    ChangesSocket().read(into)
+    assert not into
+    opened(monkeypatch, rule(DELRULE, protocol=STATIC))
+    ChangesSocket().read(into)
+    assert into
 
 
 def test_a_flood_is_read_in_parts(monkeypatch):
