@@ -89,13 +89,14 @@ class Reloader:
     def __init__(self, config: Config, parts: ReloadParts, reconfigured: Callable[[Config], None], clock: Clock) -> None:
         self._config, self._parts, self._reconfigured, self._clock = config, parts, reconfigured, clock
         self._one_at_a_time = asyncio.Lock()
-        self._incomplete = False  # the last reload broke off half-way
+        self._incomplete = False  # the last reload is not all in the kernel
         self._closing = False
         self._former: _Former | None = None
 
     @property
     def incomplete(self) -> bool:
-        """Whether the last reload broke off half-way, so that more is closed than either configuration says."""
+        """Whether the last reload broke off half-way, so that more is closed than either configuration says, or the kernel lacks
+        something of it."""
         return self._incomplete
 
     async def reload(self, path: Path, *, on_trial: bool = False) -> ReloadResult | ReloadRefusal:
@@ -187,6 +188,11 @@ class Reloader:
         gone = parts.host.remove_unused_interfaces()
         for number in parts.spd.forget((tunnel.name for tunnel in difference.removed), gone):
             parts.plane.take_acquire(number)  # or the number's next owner would find it asked already
+        try:
+            await parts.host.verify()
+        except HostError as error:
+            self._incomplete = True
+            raise ReloadFailedError(f"the configuration is complete, but {error}") from error
 
     async def _mtu(self, tunnel: Tunnel, difference: Difference) -> int:
         begun = any(tunnel is one for one in _begun(difference))
@@ -216,7 +222,6 @@ class Reloader:
         await parts.host.routing.apply(known=not self._incomplete)
         await parts.services.apply(new)
         await parts.host.guard.settle()
-        await parts.host.verify()
 
     def _change_sas(self, difference: Difference, peers: dict[str, Peer], paths: dict[str, OuterPath]) -> None:
         """Without a pause in between: no event finds a tunnel half there."""

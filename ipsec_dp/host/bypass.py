@@ -11,20 +11,23 @@ is dropped. They carry PROTOCOL, and in their table's number (which `goto` ignor
 
 from __future__ import annotations
 
+import asyncio
 import errno
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ipsec_dp.host import PROTOCOL
-from ipsec_dp.host.bulk import FAMILIES
+from ipsec_dp.host.bulk import FAMILIES, U32, digest
 from ipsec_dp.host.netlink import ask, dump
 from ipsec_dp.host.routes import PRIORITY, table_base
-from ipsec_dp.host.routing_rules import GOTO, NOP
+from ipsec_dp.host.routing_rules import FRA_TABLE, GOTO, NOP, dump_request
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pyroute2 import AsyncIPRoute
 
+    from ipsec_dp.host.routing_rules import RoutingRule
     from ipsec_dp.ipsec.bypass import KernelMatch
     from ipsec_dp.ipsec.selectors import Range
 
@@ -88,6 +91,12 @@ def _present(version: int, row: Any) -> _Rule:
     return _Rule(version, row.get("FRA_PRIORITY"), row["action"], row.get("FRA_GOTO"), ends[0], ends[1], *upper)
 
 
+def _all(matches: Sequence[KernelMatch]) -> set[_Rule]:
+    gotos = _wanted(matches)
+    versions = {rule.version for rule in gotos}
+    return {_Rule(version, place, NOP) for version in versions for place in (BEGIN, END)} | set(gotos)
+
+
 class BypassRules:
     """The rules of one gateway. It keeps no state: each call compares what is wanted with what the kernel has."""
 
@@ -95,25 +104,30 @@ class BypassRules:
         self._ipr = ipr
         self._table = table_base(gateway) + OWNER
 
-    async def apply(self, matches: Sequence[KernelMatch]) -> None:
-        """Makes the kernel try these, in this order, and no others of this gateway's.
+    async def apply(self, matches: Sequence[KernelMatch]) -> int:
+        """Makes the kernel try these, in this order, and no others of this gateway's; how many of them were not there.
 
         What may bypass no more is closed first; what still may is never closed in between. HostError when the kernel refuses.
         """
-        gotos = _wanted(matches)
-        versions = {rule.version for rule in gotos}
-        wanted = {_Rule(version, place, NOP) for version in versions for place in (BEGIN, END)} | set(gotos)
-        present = {rule for version in FAMILIES for rule in await self._rules(version)}
+        wanted, present = _all(matches), await self._present()
         still = {rule.what for rule in wanted}
         closing = {rule for rule in present - wanted if rule.target == END and rule.what not in still}
         await self._remove(closing)
         for rule in sorted(wanted - present, key=lambda each: (each.action == GOTO, each.target == END, each.priority)):
             await ask(f"rule {rule.priority}", self._ipr.rule("add", **rule.request(self._table)), done=(errno.EEXIST,))
         await self._remove(present - wanted - closing)
+        return len(wanted - present)
+
+    async def are(self, matches: Sequence[KernelMatch]) -> bool:
+        """Whether the kernel has these and no others of this gateway's. HostError."""
+        return await self._present() == _all(matches)
 
     async def remove(self) -> None:
         """Takes all of them away."""
         await self.apply(())
+
+    async def _present(self) -> set[_Rule]:
+        return {rule for version in FAMILIES for rule in await self._rules(version)}
 
     async def _rules(self, version: int) -> list[_Rule]:
         rows = await dump(self._ipr.rule, "dump", family=FAMILIES[version])
@@ -122,3 +136,51 @@ class BypassRules:
     async def _remove(self, rules: set[_Rule]) -> None:
         for rule in sorted(rules, key=lambda each: (each.action == NOP, each.target != END)):
             await ask(f"rule {rule.priority}", self._ipr.rule("del", **rule.request(self._table)), done=(errno.ENOENT,))
+
+
+class HeldBypass:
+    """The rules of one gateway as they were last asked for, which nobody else may take away."""
+
+    def __init__(self, netlink: Callable[[], AsyncIPRoute], gateway: str) -> None:
+        self._netlink, self._gateway = netlink, gateway
+        self._table = table_base(gateway) + OWNER
+        self._turn = asyncio.Lock()  # held by whoever writes them
+        self._asked: tuple[KernelMatch, ...] | None = None  # whether the kernel made them or not
+        self._seen: bytes | None = None  # a digest of all rules when these were compared last
+
+    def _rules(self) -> BypassRules:
+        return BypassRules(self._netlink(), self._gateway)
+
+    def owns(self, rule: RoutingRule) -> bool:
+        """Whether it is one of them, wanted or not."""
+        return (FRA_TABLE, U32.pack(self._table)) in rule.rest if rule.action == GOTO else rule.target == self._table
+
+    async def apply(self, matches: Sequence[KernelMatch]) -> None:
+        """As `BypassRules.apply`."""
+        async with self._turn:
+            self._asked, self._seen = tuple(matches), None
+            await self._rules().apply(self._asked)
+
+    async def remove(self) -> None:
+        """Takes all of them away."""
+        async with self._turn:
+            self._asked = self._seen = None
+            await self._rules().remove()
+
+    async def are_whole(self, *, cheaply: bool) -> bool:
+        """Whether the kernel has them as they should be, or we are writing them; `cheaply`: by a digest. HostError."""
+        if self._asked is None or self._turn.locked():
+            return True
+        async with self._turn:
+            now = await digest(partial(dump_request, version) for version in FAMILIES)
+            if cheaply and now is not None and now == self._seen:
+                return True
+            whole = await self._rules().are(self._asked)
+            self._seen = now if whole else None
+        return whole
+
+    async def restore(self) -> int:
+        """Makes again what is not there; how many that were. HostError."""
+        async with self._turn:
+            self._seen = None
+            return 0 if self._asked is None else await self._rules().apply(self._asked)

@@ -36,31 +36,27 @@ AT_ONCE = 64  # datagrams, before the rest of the control plane has its turn
 
 @dataclass
 class Changes:
-    """What changed since it was last asked. `routes`: prefixes of the host's main table; `own`: one of our routes or rules went;
-    `rules`: one of somebody else's came or went."""
+    """What changed since it was last asked. `routes`: prefixes of the host's main table. What of ours went is among `Losses`."""
 
     links: bool = False
     addresses: bool = False
-    own: bool = False
     rules: bool = False  # one of somebody else's came or went, or a route of a table that only a rule leads to
     lost: bool = False  # reports did not fit the buffer: anything may have changed
     routes: set[Network] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return self.links or self.addresses or self.own or self.rules or self.lost or bool(self.routes)
+        return self.links or self.addresses or self.rules or self.lost or bool(self.routes)
 
 
 @dataclass
 class Losses:
     """What was taken away: routes with our protocol's number, or with another in place of one like ours, and anybody's rules.
 
-    `port`: the netlink port of who did the last of it, 0: the kernel itself. `came`: somebody else made a rule.
+    With each the netlink port of who did it, 0: the kernel itself.
     """
 
-    routes: list[KernelRoute] = field(default_factory=list)
-    rules: list[RoutingRule] = field(default_factory=list)
-    port: int = 0
-    came: bool = False
+    routes: list[tuple[KernelRoute, int]] = field(default_factory=list)
+    rules: list[tuple[RoutingRule, int]] = field(default_factory=list)
     lost: bool = False  # reports did not fit the buffer: anything may have gone
 
 
@@ -152,16 +148,13 @@ def _add(into: Changes, kind: int, data: bytes, at: int, end: int) -> None:
         into.addresses = True
     elif kind in (NEWROUTE, DELROUTE):
         if data[at + PROTOCOL_AT] == PROTOCOL:
-            into.own |= kind == DELROUTE
-        elif (route := route_of(data, at, end)).table == MAIN:
+            return
+        if (route := route_of(data, at, end)).table == MAIN:
             into.routes.add(route.prefix)
         elif route.table != LOCAL:
             into.rules = True
     elif kind in (NEWRULE, DELRULE) and (found := routing_rule_of(data, at, end)) is not None:
-        if found.owner == PROTOCOL:
-            into.own |= kind == DELRULE
-        else:
-            into.rules = True
+        into.rules |= found.owner != PROTOCOL
 
 
 def _takes_ours(kind: int, data: bytes, at: int) -> bool:
@@ -177,16 +170,11 @@ def add_losses(into: Losses, data: bytes) -> None:
     for kind, _, _, at, end in messages(data):
         if end > len(data):
             return
+        (port,) = U32.unpack_from(data, at - U32.size)
         if kind in (NEWROUTE, DELROUTE) and end - at >= ROUTE.size and _takes_ours(kind, data, at):
             try:
-                into.routes.append(route_of(data, at, end))
+                into.routes.append((route_of(data, at, end), port))
             except (ValueError, struct.error):  # the kernel sends no such route, whoever did
                 continue
         elif kind == DELRULE and (found := routing_rule_of(data, at, end)) is not None:
-            into.rules.append(found)  # the kernel lets anybody's rule that is the same stand for ours
-        elif kind == NEWRULE and (found := routing_rule_of(data, at, end)) is not None:
-            into.came |= found.owner != PROTOCOL
-            continue
-        else:
-            continue
-        (into.port,) = U32.unpack_from(data, at - U32.size)
+            into.rules.append((found, port))  # the kernel lets anybody's rule that is the same stand for ours

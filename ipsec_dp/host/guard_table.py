@@ -35,8 +35,9 @@ class Guard:
         self._planned = planned
         self._kept = KeptTable(table_name(gateway))
         self._stand_in = stand_in_name(gateway)
+        self._closer, self._closed_by = KeptTable(self._stand_in), ""  # as what closes first, and its text
         self._asked: Plan | None = None  # what it is to be, whether nft made it or not
-        self._closing_text = ""  # what closes first when a large guard is gone
+        self._closing: tuple[Plan | None, str] = None, ""  # what closes first when a large guard is gone, and which one
         self._now: Plan | None = None  # what we know the kernel has
         self._then: Plan | None = None  # what it was widened for
 
@@ -75,7 +76,7 @@ class Guard:
     async def _become(self, wanted: Plan) -> None:
         self._asked = wanted
         if wanted.large:
-            self._closing_text = await asyncio.to_thread(render_closing, self.gateway, wanted)
+            await self._closing_text(wanted)
         async with self._kept.turn:
             now, self._now = self._now, None
             self._kept.forget()
@@ -85,11 +86,15 @@ class Guard:
             await self._kept.written()
 
     async def _make(self, wanted: Plan) -> None:
-        """A new table. Where there is one, a second keeps its place closed: the sets of a table are not seen until a moment after
-        the one that it replaces is gone (see `render_change`)."""
-        if await self._kept.is_there():
-            await nft.transact(await asyncio.to_thread(render, self.gateway, wanted, table=self._stand_in))
+        """A new table."""
+        await self._hold_place(wanted, nft.transact)
         await self._replace(wanted, nft.transact)
+
+    async def _hold_place(self, wanted: Plan, transact: Callable[[str], Awaitable[None]]) -> None:
+        """Where there is a table, a second keeps its place closed: the sets of a table are not seen until a moment after the one
+        that it replaces is gone (see `render_change`)."""
+        if await self._kept.is_there():
+            await transact(await asyncio.to_thread(render, self.gateway, wanted, table=self._stand_in))
 
     async def _change(self, transactions: Iterable[str]) -> bool:
         """False: the table is not what we left, so that it has to be made anew."""
@@ -116,30 +121,41 @@ class Guard:
         """Whether the kernel has the guard as it should be, or somebody is writing it just now. HostError."""
         return self._asked is None or self._kept.turn.locked() or await self._kept.is_as_written()
 
-    async def restore(self) -> None:
-        """Makes the guard as it should be, whatever became of it. What is large is closed first by a small table.
+    async def restore(self) -> bool:
+        """Makes the guard as it should be, whatever became of it; False: there is to be none. What is large is closed first by a
+        small table.
 
-        HostError when nft refuses or hangs, and while somebody else writes the guard; then it is closed by that table.
+        So is what changes just now, until it has changed. HostError when nft refuses or hangs.
         """
-        if self._asked is None:
-            return
-        busy = self._kept.turn.locked()
-        if self._asked.large or busy:
-            await self._close_quickly(self._asked)
-        if busy:
-            raise HostError("a change of it is under way")
+        if (asked := self._asked) is None:
+            return False
+        if asked.large or self._kept.turn.locked():
+            await self._close_quickly(asked)
         async with self._kept.turn:
+            if (wanted := self._asked) is None:  # it was taken away meanwhile
+                return False
             self._now = None
             self._kept.forget()
-            await self._replace(wanted := self._asked, self._kept.make_again)
+            if not wanted.large:  # its place is held by what closed it
+                await self._hold_place(wanted, self._kept.make_again)
+            await self._replace(wanted, self._kept.make_again)
             self._now = wanted
             await self._kept.written()
+            return True
 
     async def _close_quickly(self, wanted: Plan) -> None:
-        with NftState() as state:
-            if await state.exists(self._stand_in):
-                return
-        await self._kept.make_again(self._closing_text if wanted.large else render_closing(self.gateway, wanted))
+        text = await self._closing_text(wanted)
+        if text == self._closed_by and await self._closer.is_as_written():
+            return
+        self._closer.forget()
+        await self._kept.make_again(text)
+        self._closed_by = text
+        await self._closer.written()
+
+    async def _closing_text(self, wanted: Plan) -> str:
+        if self._closing[0] is not wanted:
+            self._closing = wanted, await asyncio.to_thread(render_closing, self.gateway, wanted)
+        return self._closing[1]
 
     async def counts(self) -> dict[str, Count]:
         """What was dropped since the guard was first made, by COUNTERS; empty without a guard."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from ipsec_dp.host import HostError, routing_rules
-from ipsec_dp.host.bulk import FAMILIES, Bulk, KernelRoute, digest, table_request
+from ipsec_dp.host.bulk import AT_ONCE, FAMILIES, Bulk, KernelRoute, digest, table_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,9 +41,13 @@ class Held:
     async def restore_rules(self) -> int:
         """Makes all that are held, where they are not there; how many were not. HostError."""
         missing = sorted(self.rules.difference(await self.present_rules()), key=lambda rule: (rule.version, rule.priority))
+        made = 0
         with Bulk() as bulk:
-            await routing_rules.add(bulk, [rule for rule in missing if rule in self.rules])
-        return len(missing)
+            for start in range(0, len(missing), AT_ONCE):
+                several = [rule for rule in missing[start : start + AT_ONCE] if rule in self.rules]
+                await routing_rules.add(bulk, several)
+                made += len(several)
+        return made
 
     async def missing_routes(self) -> list[KernelRoute]:
         """Of those that are held, what the kernel does not have as it should be. HostError."""
@@ -55,18 +59,25 @@ class Held:
     async def restore_routes(self, routes: Iterable[KernelRoute]) -> int:
         """Makes those of them that are held, `unreachable` ones first; how many it made.
 
-        One into an interface that is down or gone is left to whoever brings that up. HostError for the others.
+        One into an interface that is down or gone is left to whoever brings that up. What is held no more when its turn comes is
+        not made. HostError for the others.
         """
         mine = [self.routes[at] for at in dict.fromkeys(map(place, routes)) if at in self.routes]
         closing = [route for route in mine if not route.interface]
-        made = len(closing)
+        made = 0
         with Bulk() as bulk:
-            await bulk.replace(closing)
-            for route in (each for each in mine if each.interface):
+            for start in range(0, len(closing), AT_ONCE):
+                several = [route for route in closing[start : start + AT_ONCE] if self._holds(route)]
+                await bulk.replace(several)
+                made += len(several)
+            for route in (each for each in mine if each.interface and self._holds(each)):
                 with contextlib.suppress(HostError):
                     await bulk.replace([route])
                     made += 1
         return made
+
+    def _holds(self, route: KernelRoute) -> bool:
+        return self.routes.get(place(route)) == route
 
     async def unchanged(self, kind: Kind) -> bool:
         """Whether the kernel has just what it had at the last call of `compared`; cheap, and False without one. HostError."""

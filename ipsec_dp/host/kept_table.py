@@ -52,15 +52,22 @@ class KeptTable:
         self._seen = None if digest is None else (generation, digest)
 
     async def is_as_written(self) -> bool:
-        """Whether the kernel has just what it had at the last call of `written`; cheap while nobody changes nftables. HostError."""
-        if self._seen is None:
+        """Whether the kernel has just what it had at the last call of `written`; cheap while nobody changes nftables. HostError.
+
+        Also True when we began to write it meanwhile: then nothing is known, and whoever writes it knows soon.
+        """
+        seen = self._seen
+        if seen is None:
             return False
         with NftState() as state:
             generation = await state.generation()
-            if generation != self._seen[0]:
-                if await state.digest(self.table) != self._seen[1]:
+            if generation != seen[0]:
+                digest = await state.digest(self.table)
+                if self._seen is not seen:
+                    return True
+                if digest != seen[1]:
                     return False
-                self._seen = generation, self._seen[1]
+                self._seen = generation, seen[1]
         await self.counts()
         return True
 

@@ -216,17 +216,18 @@ class Zones:
         """Whether the kernel has the zones as they should be, or somebody is writing them just now. HostError."""
         return self._asked is None or self._kept.turn.locked() or await self._kept.is_as_written()
 
-    async def restore(self) -> None:
-        """Makes the table as it was last asked for, whatever became of it."""
-        await self._write(self._kept.make_again)
+    async def restore(self) -> bool:
+        """Makes the table as it was last asked for, whatever became of it; False: there is to be none."""
+        return await self._write(self._kept.make_again)
 
-    async def _write(self, transact: Callable[[str], Awaitable[None]]) -> None:
+    async def _write(self, transact: Callable[[str], Awaitable[None]]) -> bool:
         async with self._kept.turn:
             if self._asked is None:
-                return
+                return False
             self._kept.forget()
             await transact(render(self.gateway, *self._asked, await self._kept.carried_over()))
             await self._kept.written()
+            return True
 
     async def counts(self) -> dict[str, Count]:
         """By counter: DENIED, and `counter_name` of each rule; empty without a table."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ipsec_dp.host import PROTOCOL
-from ipsec_dp.host.bypass import END, FIRST
 from ipsec_dp.host.held import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ipsec_dp.host.bulk import KernelRoute
+    from ipsec_dp.host.bypass import HeldBypass
     from ipsec_dp.host.held import Held, Place
 
 RESTART = "`nft flush ruleset` does that, the first line of /etc/nftables.conf, so each `systemctl restart nftables` does too"
@@ -44,7 +44,8 @@ class NftTable(Protocol):
 
     async def is_whole(self) -> bool: ...
 
-    async def restore(self) -> None: ...
+    async def restore(self) -> bool:
+        """False: there is to be no such table."""
 
 
 class KeptNft:
@@ -61,8 +62,7 @@ class KeptNft:
         return await self._table.is_whole()
 
     async def restore(self) -> bool:
-        await self._table.restore()
-        return True
+        return await self._table.restore()
 
 
 class KeptRules:
@@ -73,19 +73,11 @@ class KeptRules:
 
     def __init__(self, held: Held) -> None:
         self._held = held
-        self.foreign: dict[str, str] | None = None  # what a person should know about rules of others; None: not looked at yet
 
     async def is_whole(self, *, cheaply: bool = True) -> bool:
-        if cheaply and self.foreign is not None and await self._held.unchanged("rules"):
+        if cheaply and await self._held.unchanged("rules"):
             return True
-        present = await self._held.present_rules()
-        self.foreign = {
-            f"{rule.version} {rule.priority}": f"a routing rule of somebody else's has priority {rule.priority}, among those of "
-            f"this gateway ({FIRST} to {END}): what it leads past the tunnels is dropped by the guard; give it another priority"
-            for rule in present
-            if FIRST <= rule.priority <= END and rule.owner != PROTOCOL and rule not in self._held.rules
-        }
-        whole = self._held.rules.issubset(present)
+        whole = self._held.rules.issubset(await self._held.present_rules())
         if whole:
             await self._held.compared("rules")
         return whole
@@ -94,6 +86,22 @@ class KeptRules:
         made = await self._held.restore_rules()
         await self._held.compared("rules")
         return made > 0
+
+
+class KeptBypass:
+    """The rules that lead past the tunnels what may bypass them."""
+
+    name, what = "bypass", f"routing rules of bypass policies (protocol {PROTOCOL})"
+    usual = NETWORKD.format("ManageForeignRoutingPolicyRules")
+
+    def __init__(self, bypass: HeldBypass) -> None:
+        self._bypass = bypass
+
+    async def is_whole(self, *, cheaply: bool = True) -> bool:
+        return await self._bypass.are_whole(cheaply=cheaply)
+
+    async def restore(self) -> bool:
+        return await self._bypass.restore() > 0
 
 
 class KeptRoutes:
@@ -111,11 +119,11 @@ class KeptRoutes:
         """So many are gone that it is quicker to compare them all than to hear of each."""
         return len(self._gone) >= MANY
 
-    def lose(self, routes: Iterable[KernelRoute]) -> bool:
-        """They went; whether any of them is to be there."""
+    def lose(self, routes: Iterable[KernelRoute]) -> list[KernelRoute]:
+        """They went; those of them that are to be there."""
         mine = {at: route for route in routes if (at := place(route)) in self._held.routes}
         self._gone |= mine
-        return bool(mine)
+        return list(mine.values())
 
     async def is_whole(self, *, cheaply: bool = True) -> bool:
         if cheaply and await self._held.unchanged("routes"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from ipsec_dp.host import HostError, nft
 from ipsec_dp.host.changes import LossesSocket
 from ipsec_dp.host.nft_reports import NftReports
-from ipsec_dp.network.kept import KeptNft, KeptRoutes, KeptRules
+from ipsec_dp.network.kept import KeptBypass, KeptNft, KeptRoutes, KeptRules
 from ipsec_dp.network.restorer import Restorer
 from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.rest import Rest
@@ -22,6 +22,7 @@ from ipsec_dp.util.rest import Rest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ipsec_dp.host.bypass import HeldBypass
     from ipsec_dp.host.changes import Losses
     from ipsec_dp.host.held import Held
     from ipsec_dp.host.nft_reports import Transaction
@@ -32,21 +33,23 @@ if TYPE_CHECKING:
 LOOK_S = 10.0  # between two looks
 LOOK_REST = 1000.0  # and no less than that many times what a look takes, as far as `rest` goes
 CHANGED = "nobody but this gateway may write to it: give it or the other program another name"
-FOREIGN = "foreign rules"  # a source of conditions
 
 
 class KernelWatch:
     """Of one gateway; its parts in the order in which they are made again: what closes first."""
 
-    def __init__(self, guard: NftTable, zones: NftTable, held: Held, conditions: Conditions, clock: Clock) -> None:
-        self._conditions, self._clock, self._held = conditions, clock, held
+    def __init__(
+        self, guard: NftTable, zones: NftTable, held: Held, bypass: HeldBypass, conditions: Conditions, clock: Clock
+    ) -> None:
+        self._conditions, self._clock, self._held, self._bypass = conditions, clock, held, bypass
         self._routes, self._rules = KeptRoutes(held), KeptRules(held)
         self._tables = {
             table.table: self._restorer(KeptNft(name, what, table))
             for name, what, table in (("guard", "the guard", guard), ("zones", "the zones", zones))
         }
         self._of_rules, self._of_routes = self._restorer(self._rules), self._restorer(self._routes)
-        self._restorers = (*self._tables.values(), self._of_rules, self._of_routes)
+        self._of_bypass = self._restorer(KeptBypass(bypass))
+        self._restorers = (*self._tables.values(), self._of_rules, self._of_routes, self._of_bypass)
         self._look_now = asyncio.Event()
         self._rest, self._breath = Rest(clock, LOOK_REST, LOOK_S), Rest(clock, 1.0)
         self._lost = False  # reports did not fit a buffer
@@ -58,8 +61,10 @@ class KernelWatch:
 
     @property
     def restored(self) -> dict[str, int]:
-        """How often each part was made again."""
-        return {each.part.name: each.restored for each in self._restorers}
+        """How often each part was made again; all rules are one."""
+        times = {each.part.name: each.restored for each in self._restorers}
+        times["rules"] += times.pop("bypass")
+        return times
 
     def open(self) -> None:
         """Listens from now on. HostError when the kernel refuses."""
@@ -115,14 +120,16 @@ class KernelWatch:
 
     def lose(self, losses: Losses) -> None:
         """Routes and rules that went, of ours and of others."""
-        by = f" by {name}" if (name := _program(losses.port)) else ""
-        if self._held.rules.intersection(losses.rules):
-            self._of_rules.lose(f"were deleted{by}", self._rules.usual)
+        rules = {rule: port for rule, port in losses.rules if rule in self._held.rules}
+        if rules:
+            self._of_rules.lose(_deleted(rules.values()), self._rules.usual)
+        bypass = [port for rule, port in losses.rules if self._bypass.owns(rule)]
+        if bypass:
+            self._of_bypass.lose(_deleted(bypass), self._of_bypass.part.usual)
         # What the kernel takes away with an interface or an address is a change of the host, and comes back with it.
-        if self._routes.lose(route for route in losses.routes if losses.port or not route.interface):
-            self._of_routes.lose(f"were deleted{by}", self._routes.usual)
-        if losses.came:
-            self._look_now.set()
+        gone = {route: port for route, port in losses.routes if port or not route.interface}
+        if mine := self._routes.lose(gone):
+            self._of_routes.lose(_deleted(gone[route] for route in mine), self._routes.usual)
         if losses.lost:
             self.look_at_all()
 
@@ -143,7 +150,6 @@ class KernelWatch:
             except HostError as error:
                 troubles[each.part.name] = f"{each.part.what} cannot be compared with what it should be: {error}"
         self._conditions.become("look", troubles)
-        self._conditions.become(FOREIGN, self._rules.foreign or {})
 
     async def verify(self) -> None:
         """Compares everything with the kernel, and makes what is missing. HostError: something cannot be."""
@@ -165,6 +171,12 @@ class _Source(Protocol):
     def fileno(self) -> int: ...
 
     def close(self) -> None: ...
+
+
+def _deleted(ports: Iterable[int]) -> str:
+    """How something went, by those with these netlink ports."""
+    names = dict.fromkeys(filter(None, map(_program, dict.fromkeys(ports))))
+    return "were deleted" + (f" by {' and '.join(names)}" if names else "")
 
 
 def _program(port: int) -> str:

@@ -25,7 +25,7 @@ from ipsec_dp.util import os_errors
 from ipsec_dp.util.conditions import Conditions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from pyroute2 import AsyncIPRoute
 
@@ -75,8 +75,12 @@ class LinuxHost:
         # A dead gateway's interfaces are gone, and with them its routes into them.
         if routed := await self.routing.routed():
             raise claim.RunningError(self._config.name, f"{routed[0]} leads into its tunnel")
-        await self._close()
-        self._watch = KernelWatch(*self.guard.tables, self.routing.table.held, self.conditions, self._clock)
+        await self._close(self._begin_watch)
+
+    async def _begin_watch(self) -> None:
+        """Before anything is made, so that no change of it by others goes unheard."""
+        held, bypass = self.routing.table.held, self.routing.bypass
+        self._watch = KernelWatch(*self.guard.tables, held, bypass, self.conditions, self._clock)
         self._watch.open()
 
     async def close_for(self, config: Config) -> None:
@@ -85,16 +89,18 @@ class LinuxHost:
         self.routing.reconfigure(config)
         await self._close()
 
-    async def _close(self) -> None:
+    async def _close(self, *first: Callable[[], Awaitable[None]]) -> None:
         """Each part holds alone, so each is made whatever becomes of the others."""
         refused: dict[str, None] = {}
         denied: list[bool] = []  # each part
-        for part in (
+        parts: tuple[Callable[[], Awaitable[None]], ...] = (
+            *first,
             self.guard.narrow,
             partial(self.guard.apply_zones, self._config),
             self.routing.apply_bypass,
             self.routing.hold,
-        ):
+        )
+        for part in parts:
             try:
                 await part()
                 denied.append(False)

@@ -46,6 +46,7 @@ class LinuxRouting:
         self._config, self._netlink, self._interfaces, self._foreign = config, netlink, interfaces, foreign
         self.notes: list[str] = []
         self.table = routes.RouteTable(config.name)  # one, so that `change` knows what it left
+        self.bypass = bypass.HeldBypass(netlink, config.name)
         self._turn = asyncio.Lock()
         self._withdrawn: frozenset[str] = frozenset()  # interfaces that get no routes if others have them, see `withdraw`
         self._open = False  # routes lead into the interfaces
@@ -57,10 +58,6 @@ class LinuxRouting:
         self.table.tunnels = frozenset(self._interfaces.indices.values())
         return self.table
 
-    @property
-    def _bypass(self) -> bypass.BypassRules:
-        return bypass.BypassRules(self._netlink(), self._config.name)
-
     def reconfigure(self, config: Config) -> None:
         """What `apply` makes from its next call on."""
         self._config = config
@@ -71,7 +68,7 @@ class LinuxRouting:
 
     async def apply_bypass(self) -> None:
         """Has the kernel route past the tunnels what the configuration lets bypass them."""
-        await self._bypass.apply(bypass_plan(self._config.policies).matches)
+        await self.bypass.apply(bypass_plan(self._config.policies).matches)
 
     async def hold(self) -> None:
         """Makes every routed prefix unreachable."""
@@ -82,7 +79,7 @@ class LinuxRouting:
     async def remove(self) -> None:
         """Takes every route and rule of this gateway away."""
         await self._table.remove()
-        await self._bypass.remove()
+        await self.bypass.remove()
 
     async def start(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self.hold)

@@ -32,8 +32,8 @@ def one(data: bytes) -> None:
     if data[:1] == b"\0":
         losses = Losses()
         add_losses(losses, data[1:])
-        assert all(route.protocol in range(256) and 0 <= route.prefix.prefixlen <= 128 for route in losses.routes)
-        assert all(rule.version in (4, 6) and 0 <= rule.target < 2**32 and rule.words for rule in losses.rules)
+        assert all(route.protocol in range(256) and 0 <= route.prefix.prefixlen <= 128 for route, _ in losses.routes)
+        assert all(rule.version in (4, 6) and 0 <= rule.target < 2**32 and rule.words for rule, _ in losses.rules)
         return
     done: list[Transaction] = []
     begun = add_transactions(done, Transaction(), data[1:])

@@ -18,7 +18,7 @@ from functools import partial
 
 import pytest
 
-from ipsec_dp.host import MARK, HostError
+from ipsec_dp.host import MARK, HostError, nft
 from ipsec_dp.host.guard import GuardRule, separate
 from ipsec_dp.host.guard_table import Guard, leftovers
 from ipsec_dp.ipsec.addresses import AddressRange
@@ -202,13 +202,17 @@ while True:
 ELSEWHERE = guarded(R(netns.SITE_A_NETS[0]), R("10.9.0.0/24"), bypass=True)  # before it all are rules, without it all are in sets
 
 
-@pytest.mark.parametrize("adopted", [False, True], ids=["changed", "adopted"])
-def test_replacing_it_opens_no_window(sites, tmp_path, adopted):
+@pytest.mark.parametrize("how", ["changed", "adopted", "restored"])
+def test_replacing_it_opens_no_window(sites, tmp_path, how):
     """Windows of microseconds show only to a flood: it is replaced forty times, among some thousand packets each."""
 
     async def replaced():
         for turn in range(40):
-            guard = Guard("test") if adopted else GUARD
+            if how == "restored":  # somebody changed it
+                await nft.transact(f"add chain inet {GUARD.table} somebodys\n")
+                await GUARD.restore()
+                continue
+            guard = Guard("test") if how == "adopted" else GUARD
             await guard.apply([*A_TO_B, ELSEWHERE][: 3 - turn % 2], [])
 
     def replaced_under_load():

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from ipsec_dp.host.bypass import BEGIN, END, FIRST
 from ipsec_dp.rig.process import GatewayPair, ManualPair
 from tests.netns import harness
 from tests.netns.foreign import (
@@ -30,6 +31,7 @@ from tests.netns.traffic import udp_both_ways, until
 RUNS = 20
 MEDIAN_MS, WORST_MS = 50, 250
 BACK_S = 2.0
+BYPASS = '\n[[policy]]\naction = "bypass"\nprotocol = "tcp"\nremote_ports = "22"\n'  # what gwA has of its own
 CLOSED_AGAIN_MS = 1000  # on a machine that does other things too
 
 
@@ -38,7 +40,9 @@ def up(shared_sites, tmp_path_factory):
     directory = tmp_path_factory.mktemp("kept")
     with both_ways(shared_sites):
         assert leaks_without_us(shared_sites, directory)
-        with GatewayPair(shared_sites, directory, ManualPair()) as pair:
+        pair = GatewayPair(shared_sites, directory, ManualPair())
+        pair.a.config.write_text(pair.a.config.read_text() + BYPASS)
+        with pair:
             yield pair
     for namespace, name in ((shared_sites.gw_a, "gwA"), (shared_sites.gw_b, "gwB")):
         harness.open_guard(namespace, name)
@@ -91,6 +95,35 @@ def test_how_long_it_is_open(sites, up, tmp_path, event):
     assert max(took) <= WORST_MS
 
 
+def bypass_rules(gateway):
+    """The priorities of the rules of bypass policies that there are, by IP version."""
+    found = [gateway.run("ip", f"-{version}", "rule").stdout.splitlines() for version in "46"]
+    rules = [{int(line.partition(":")[0]): line for line in lines} for lines in found]
+    return [{at for at, line in each.items() if FIRST <= at <= END and ("goto" in line or "nop" in line)} for each in rules]
+
+
+def delete_one_bypass_rule(gateway):
+    gateway.ip(f"rule delete priority {FIRST}")
+
+
+def delete_where_bypass_rules_lead(gateway):
+    gateway.run("ip", "-6", "rule", "delete", "priority", str(END))
+
+
+@pytest.mark.parametrize(
+    "do", [delete_rules, delete_one_bypass_rule, delete_where_bypass_rules_lead], ids=lambda each: each.__name__
+)
+def test_rules_of_bypass_policies_are_there_again_at_once_told_and_counted(sites, up, do):
+    wanted, before = bypass_rules(sites.gw_a), up.a.status()["restored"]
+    assert all(each > {BEGIN, END} for each in wanted), "the control: there are some"
+    do(sites.gw_a)
+    until(lambda: bypass_rules(sites.gw_a) == wanted, "the rules")
+    status = until_restored(up.a, before, {"rules"})
+    told = "routing rules of bypass policies (protocol 229)"
+    assert [warning for warning in status["warnings"] if warning.startswith(told)], status["warnings"]
+    assert f"WARNING {told}: were deleted" in up.a.text()
+
+
 def test_a_fight_is_won_each_time_and_told_now_and_then(sites, up, tmp_path):
     lines = up.a.text().count("WARNING the guard")
     before = up.a.status()["restored"]["guard"]
@@ -117,9 +150,9 @@ def test_a_rule_of_somebody_elses_among_ours_is_told_and_passes_nothing(sites, u
     with Crossing(sites, tmp_path, "foreign") as crossing:
         since = time.time_ns()
         sites.gw_a.ip("rule add from all lookup main priority 20001 protocol static")
-        warning = "a routing rule of somebody else's has priority 20001"
         try:
-            until(lambda: [each for each in up.a.status()["warnings"] if each.startswith(warning)], "the warning")
+            until(lambda: [each for each in up.a.status()["warnings"] if "20001" in each], "the warning")
+            assert [each[:12] for each in up.a.status()["warnings"] if "20001" in each] == ["rule 20001 ("], "and no other of it"
         finally:
             sites.gw_a.ip("rule delete from all lookup main priority 20001 protocol static")
         assert crossing.end().kinds(since) == set()
@@ -128,6 +161,7 @@ def test_a_rule_of_somebody_elses_among_ours_is_told_and_passes_nothing(sites, u
 
 def test_a_reload_asks_the_kernel_what_is_there(sites, up):
     """Also of what no report told of: here none could be read."""
+    rules = bypass_rules(sites.gw_a)
     up.a.process.send_signal(signal.SIGSTOP)
     try:
         nft(sites.gw_a, "flush ruleset\n")
@@ -137,6 +171,7 @@ def test_a_reload_asks_the_kernel_what_is_there(sites, up):
     up.a.ask("reload")
     assert TABLE in sites.gw_a.run("nft", "list", "tables").stdout
     assert "lookup 38" in sites.gw_a.run("ip", "rule").stdout
+    assert bypass_rules(sites.gw_a) == rules
     flows_within(up.a, BACK_S)
 
 

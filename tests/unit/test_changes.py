@@ -67,9 +67,9 @@ def losses(*data):
 
 def test_a_route_with_our_number_that_goes_is_ours_and_one_of_the_hosts_is_not():
     found = losses(route(DELROUTE) + route(DELROUTE, protocol=STATIC) + route(NEWROUTE))
-    (gone,) = found.routes
+    ((gone, port),) = found.routes
     assert (gone.prefix, gone.table, gone.metric, gone.kind) == (ip_network("10.2.0.0/24"), TABLE, 4_000_000_000, 7)
-    assert found.port == 77
+    assert port == 77
 
 
 def test_a_route_of_another_protocol_in_a_table_like_ours_may_have_replaced_one():
@@ -77,26 +77,30 @@ def test_a_route_of_another_protocol_in_a_table_like_ours_may_have_replaced_one(
 
 
 def test_a_rule_that_goes_is_reported_with_all_that_it_compares():
-    assert losses(rule(DELRULE)).rules == [RULE]
-    assert losses(rule(DELRULE, protocol=STATIC)).rules == [RULE], "the same rule of somebody else's stood for ours"
-    assert losses(rule(DELRULE, suppress=24)).rules == [replace(RULE, suppress=24)]
+    assert losses(rule(DELRULE)).rules == [(RULE, 77)]
+    assert losses(rule(DELRULE, protocol=STATIC)).rules == [(RULE, 77)], "the same rule of somebody else's stood for ours"
+    assert losses(rule(DELRULE, suppress=24)).rules == [(replace(RULE, suppress=24), 77)]
 
 
-def test_a_rule_of_somebody_else_that_comes_is_worth_a_look():
-    assert not losses(rule(NEWRULE)).came
-    found = losses(rule(NEWRULE, protocol=STATIC))
-    assert (found.came, found.rules, found.port) == (True, [], 0)
+def test_who_did_it_is_kept_with_each():
+    """The kernel takes a route with its interface, and somebody deletes another, in one reading."""
+    found = losses(rule(DELRULE, port=1), route(DELROUTE, port=0), route(DELROUTE, port=2) + rule(DELRULE, port=3))
+    assert ([port for _, port in found.routes], [port for _, port in found.rules]) == ([0, 2], [1, 3])
+
+
+def test_a_rule_that_comes_takes_nothing_of_ours_away_whoever_made_it():
+    assert losses(rule(NEWRULE), rule(NEWRULE, protocol=STATIC)) == Losses()
 
 
 def test_the_kernel_itself_has_no_port():
-    assert losses(route(DELROUTE, port=0)).port == 0
+    assert [port for _, port in losses(route(DELROUTE, port=0)).routes] == [0]
 
 
 @pytest.mark.parametrize("whole", [route(DELROUTE), rule(DELRULE), rule(NEWRULE, protocol=STATIC)])
 def test_what_is_cut_short_adds_nothing(whole):
     for length in range(len(whole)):
         found = losses(whole[:length])
-        assert (found.routes, found.rules, found.came, found.lost) == ([], [], False, False)
+        assert found == Losses()
 
 
 class Kernel:
@@ -125,11 +129,22 @@ def opened(monkeypatch, *waiting):
 def test_reports_that_did_not_fit_are_told_and_the_rest_is_read(monkeypatch):
     opened(monkeypatch, 105, rule(DELRULE))
     found = LossesSocket().read()
-    assert (found.lost, found.rules) == (True, [RULE])
-    opened(monkeypatch, 105, rule(DELRULE), rule(NEWRULE, protocol=STATIC))
+    assert (found.lost, found.rules) == (True, [(RULE, 77)])
+    opened(monkeypatch, 105, rule(NEWRULE, protocol=STATIC))
     into = Changes()
     ChangesSocket().read(into)
-    assert (into.lost, into.own, into.rules, into.routes) == (True, True, True, set())
+    assert into == Changes(rules=True, lost=True)
+
+
+def test_what_goes_of_ours_is_no_change_of_the_host(monkeypatch):
+    """Whoever keeps it makes it again, and that is all there is to do."""
+    opened(monkeypatch, rule(DELRULE), route(DELROUTE), rule(NEWRULE), route(NEWROUTE))
+    into = Changes()
+    ChangesSocket().read(into)
+    assert not into
+    opened(monkeypatch, rule(DELRULE, protocol=STATIC))
+    ChangesSocket().read(into)
+    assert into
 
 
 def test_a_flood_is_read_in_parts(monkeypatch):

@@ -213,8 +213,8 @@ def test_what_a_refused_reload_made_is_exempt_no_longer_before_it_goes(tmp_path,
         kernel.refuses = "ipsec2"
         far = tunnel("d", interface="ipsec2", keys=OTHER.replace("10.3.", "10.4."))
         kernel.calls.clear()
+        new = other(tunnel("b", keys=KEYED), tunnel("c", interface="ipsec1", keys=OTHER), far)
         with pytest.raises(HostError):
-            new = other(tunnel("b", keys=KEYED), tunnel("c", interface="ipsec1", keys=OTHER), far)
             await made.reconfigure(new, {"c": 1400, "d": 1400})
         assert kernel.calls == ["attach ipsec1 as 1", "configure ipsec1", "detach 1", "exempt", "close ipsec1"]
 

@@ -37,7 +37,7 @@ class Kernel:
 
     def __init__(self, table: str, calls: list[str]) -> None:
         self.table, self._calls = table, calls
-        self.whole = True
+        self.whole = self.wanted = True
         self.error: Exception | None = None
 
     async def is_whole(self) -> bool:
@@ -46,9 +46,10 @@ class Kernel:
             raise self.error
         return self.whole
 
-    async def restore(self) -> None:
+    async def restore(self) -> bool:
         self._calls.append(f"make {self.table}")
         self.whole = True
+        return self.wanted
 
 
 class Held:
@@ -90,6 +91,27 @@ class Held:
         return len(found)
 
 
+class Bypass:
+    """In the place of `host.bypass.HeldBypass`, with a kernel in it."""
+
+    table = 0xE50000C8
+
+    def __init__(self, calls: list[str]) -> None:
+        self._calls, self.missing = calls, 0
+
+    def owns(self, rule: RoutingRule) -> bool:
+        return rule.target == self.table
+
+    async def are_whole(self, *, cheaply: bool) -> bool:
+        del cheaply
+        return not self.missing
+
+    async def restore(self) -> int:
+        self._calls.append("look at bypass rules" if not self.missing else f"make {self.missing} bypass rules")
+        made, self.missing = self.missing, 0
+        return made
+
+
 class Site:
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -97,8 +119,10 @@ class Site:
         self.conditions = Conditions(self.clock)
         self.guard, self.zones = Kernel(GUARD, self.calls), Kernel(ZONES, self.calls)
         self.held = Held(self.calls)
+        self.bypass = Bypass(self.calls)
         held: Any = self.held
-        self.watch = KernelWatch(self.guard, self.zones, held, self.conditions, self.clock)
+        bypass: Any = self.bypass
+        self.watch = KernelWatch(self.guard, self.zones, held, bypass, self.conditions, self.clock)
 
     def made(self) -> list[str]:
         return [call for call in self.calls if call.startswith("make")]
@@ -119,6 +143,10 @@ def lived(story) -> Site:
         return site
 
     return asyncio.run(life())
+
+
+def by(port: int, *gone: Any) -> list[tuple[Any, int]]:
+    return [(each, port) for each in gone]
 
 
 def deleted(*tables: str, by: int = SOMEBODY) -> Transaction:
@@ -147,6 +175,16 @@ def test_what_another_writes_into_our_table_goes_and_is_told_as_that(caplog):
     assert "was changed by evil, and made again at once; nobody but this gateway may write to it" in caplog.text
 
 
+def test_a_table_with_the_name_of_zones_that_are_not_configured_is_not_made_again_and_not_counted(caplog):
+    async def story(site):
+        site.zones.wanted = False
+        site.watch.report([Transaction(SOMEBODY, "nft", {ZONES: {NEWTABLE}})])
+        await settle()
+
+    assert lived(story).watch.restored["zones"] == 0
+    assert "the zones" not in caplog.text
+
+
 def test_other_tables_are_nobodys_business():
     async def story(site):
         site.watch.report([deleted("filter", f"{GUARD}2")])
@@ -170,11 +208,11 @@ def test_our_own_transactions_are_known_by_their_process(monkeypatch):
 
 def test_rules_that_are_held_are_made_again_and_those_that_we_take_away_are_not(caplog):
     async def story(site):
-        site.watch.lose(Losses(rules=[replace(RULE, priority=1)], port=SOMEBODY))
+        site.watch.lose(Losses(rules=by(SOMEBODY, replace(RULE, priority=1))))
         await settle()
         assert site.made() == []
         site.held.kernel_rules.clear()
-        site.watch.lose(Losses(rules=[RULE], port=SOMEBODY))
+        site.watch.lose(Losses(rules=by(SOMEBODY, RULE)))
         await settle()
         assert site.made() == ["make 1 rules"]
 
@@ -182,13 +220,27 @@ def test_rules_that_are_held_are_made_again_and_those_that_we_take_away_are_not(
     assert "ManageForeignRoutingPolicyRules=no" in caplog.text
 
 
+def test_rules_of_others_that_come_and_go_make_it_look_at_nothing():
+    """Whether they take what is to enter a tunnel is looked at elsewhere, with a pause."""
+
+    async def story(site):
+        site.calls.clear()
+        for priority in range(100):
+            site.watch.lose(Losses())  # all that one which comes is to this
+            site.watch.lose(Losses(rules=by(SOMEBODY, RoutingRule(version=4, priority=priority, target=100))))
+            await settle()
+        assert site.calls == []
+
+    lived(story)
+
+
 def test_routes_that_are_held_are_made_again_those_alone(caplog):
     async def story(site):
         site.held.kernel_routes.clear()
-        site.watch.lose(Losses(routes=[OTHERS, HELD_BACK, LED], port=SOMEBODY))
+        site.watch.lose(Losses(routes=by(SOMEBODY, OTHERS, HELD_BACK, LED)))
         await settle()
         assert site.made() == ["make 2 routes"]
-        site.watch.lose(Losses(routes=[OTHERS], port=SOMEBODY))
+        site.watch.lose(Losses(routes=by(SOMEBODY, OTHERS)))
         await settle()
 
     assert lived(story).made() == ["make 2 routes"]
@@ -197,12 +249,47 @@ def test_routes_that_are_held_are_made_again_those_alone(caplog):
 
 def test_what_the_kernel_takes_with_an_interface_is_no_loss_but_what_closes_is():
     async def story(site):
-        site.watch.lose(Losses(routes=[LED], port=0))
+        site.watch.lose(Losses(routes=by(0, LED)))
         await settle()
         assert site.made() == []
-        site.watch.lose(Losses(routes=[HELD_BACK], port=0))
+        site.watch.lose(Losses(routes=by(0, HELD_BACK)))
         await settle()
         assert site.made() == ["make 1 routes"]
+
+    lived(story)
+
+
+def test_rules_of_bypass_policies_are_made_again_and_count_as_rules(caplog):
+    async def story(site):
+        site.bypass.missing = 3
+        site.watch.lose(Losses(rules=by(SOMEBODY, RoutingRule(version=4, priority=18000, action=3, target=Bypass.table))))
+        await settle()
+        assert site.made() == ["make 3 bypass rules"]
+        assert site.watch.restored == {"guard": 0, "zones": 0, "rules": 1, "routes": 0}
+        site.watch.lose(Losses(rules=by(SOMEBODY, RoutingRule(version=4, priority=18000, action=3, target=Bypass.table))))
+        await settle()
+        assert site.watch.restored["rules"] == 1, "it was we who took that one away"
+        await site.clock.advance(1.0)
+        site.bypass.missing = 2
+        await site.clock.advance(LOOK_S)
+        assert site.made() == ["make 3 bypass rules", "make 2 bypass rules"], "no report told of it"
+        await site.clock.advance(1.0)
+        site.bypass.missing = 1
+        await site.watch.verify()
+        assert site.watch.restored["rules"] == 3
+
+    lived(story)
+    assert "routing rules of bypass policies (protocol 229): were deleted, and made again at once" in caplog.text
+
+
+def test_each_loss_is_that_of_whoever_did_it():
+    async def story(site):
+        site.watch.lose(Losses(routes=[(LED, 0), (OTHERS, SOMEBODY)], rules=by(SOMEBODY, replace(RULE, priority=1))))
+        await settle()
+        assert site.made() == [], "the kernel took it with its interface, whatever somebody did at that time"
+        site.watch.lose(Losses(routes=[(LED, SOMEBODY), (HELD_BACK, SOMEBODY), (OTHERS, 0)]))
+        await settle()
+        assert site.made() == ["make 2 routes"], "and the last one is not the measure"
 
     lived(story)
 
@@ -258,23 +345,6 @@ def test_a_part_that_cannot_be_looked_at_is_told_while_that_lasts_and_hides_no_o
     lived(story)
 
 
-def test_a_rule_of_somebody_elses_among_ours_is_a_warning_while_it_is_there():
-    async def story(site):
-        theirs = RoutingRule(version=4, priority=20209, target=254, owner=4)
-        site.held.kernel_rules.add(theirs)
-        site.held.digests = True
-        site.watch.lose(Losses(came=True))
-        site.held.rules = frozenset({RULE, replace(RULE, priority=20211)})  # so that the digest tells of a change
-        await settle()
-        assert [text for text in site.conditions.texts if "somebody else's has priority 20209" in text]
-        site.held.kernel_rules.remove(theirs)
-        site.watch.look_at_all()
-        await site.clock.advance(LOOK_S)
-        assert not [text for text in site.conditions.texts if "somebody else's" in text]
-
-    lived(story)
-
-
 def test_verify_comes_back_when_all_is_there_or_says_that_it_cannot_be():
     async def story(site):
         site.guard.whole = False
@@ -282,7 +352,7 @@ def test_verify_comes_back_when_all_is_there_or_says_that_it_cannot_be():
         assert site.made() == [f"make {GUARD}"]
         await site.clock.advance(1.0)
 
-        async def refused() -> None:
+        async def refused() -> bool:
             raise HostError("nft: no")
 
         site.guard.restore, site.guard.whole = refused, False

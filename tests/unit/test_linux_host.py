@@ -79,7 +79,17 @@ CLOSED = ["guard narrow", "guard apply_zones", "routing apply_bypass", "routing 
 
 def test_the_guard_is_closed_before_routes_say_unreachable(host):
     asyncio.run(host.close_guard())
-    assert host.calls == ["netlink open", "routing routed", *CLOSED, "watch open"]
+    assert host.calls == ["netlink open", "routing routed", "watch open", *CLOSED]
+
+
+def test_the_guard_is_closed_also_where_nothing_can_be_watched_and_the_start_fails(host, monkeypatch):
+    def refused(_watch: Watch) -> None:
+        raise HostError("netlink: no")
+
+    monkeypatch.setattr(Watch, "open", refused)
+    with pytest.raises(HostError, match=r"^netlink: no$"):
+        asyncio.run(host.close_guard())
+    assert host.calls[-4:] == CLOSED
 
 
 def test_a_gateway_of_this_name_that_runs_here_is_left_alone(host):

@@ -209,7 +209,7 @@ def test_a_fault_of_ours_is_a_failed_attempt_and_not_the_last_one():
 
         site.part.restore, site.part.there = broken, False
         await site.restorer.check()
-        with pytest.raises(HostError, match="cannot be made again: .*KeyError: 'chain'; that is a fault of ipsec-dp"):
+        with pytest.raises(HostError, match=r"cannot be made again: .*KeyError: 'chain'; that is a fault of ipsec-dp"):
             await site.restorer.settled()
         site.part.restore = restore
         await site.clock.advance(AGAIN_MOST_S)

@@ -58,9 +58,10 @@ class Site:
         self.directory, self.own, self.bypasses = directory, list(OWN), 0
         self.interfaces = cast("Any", SimpleNamespace(indices={"ipsec0": 5}, mtus={"b": 1400, "c": 1400}))
 
-        async def apply(matches: Any) -> None:
+        async def apply(matches: Any) -> int:
             del matches
             self.bypasses += 1
+            return 0
 
         async def own_sources(ipr: Any) -> list[OwnAddress]:
             del ipr
