@@ -16,6 +16,7 @@ from ipsec_dp.host.decision import Decisions
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.outer import outer_route
 from ipsec_dp.host.routing_rules import RouteQuestion
+from ipsec_dp.util.text import named
 
 if TYPE_CHECKING:
     from pyroute2 import AsyncIPRoute
@@ -54,8 +55,7 @@ def peer_ways(host: Host) -> list[Check]:
     if len(bad) > SHOWN:
         found.append(Check("way to peer", "warn", f"and {len(bad) - SHOWN} more peers without one", means, ROUTES_HELP))
     if good:
-        more = f", and {len(good) - SHOWN} more" if len(good) > SHOWN else ""
-        found.append(Check("way to peer", "ok", ", ".join(good[:SHOWN]) + more))
+        found.append(Check("way to peer", "ok", named(good, SHOWN, ", ")))
     return found
 
 

@@ -212,8 +212,8 @@ def test_a_reload_holds_both_configurations_closed_until_routes_and_services_are
         "routes known",
         "connections listed",
         "guard settled",
-        "host verified",
         "interface ipsec0 removed",
+        "host verified",
     ]
     assert calls == order
 

@@ -53,7 +53,9 @@ def test_only_what_is_named_is_made_a_text():
 
 def test_how_many_more_there_are_is_said_in_one_place():
     found = [path.name for path in PACKAGE.rglob("*.py") if re.search(r"\band \{[^\n]*\} more\b", path.read_text())]
-    assert sorted(found) == ["fragments.py", "life.py", "text.py"], "those two name nothing before it, or a line each"
+    assert sorted(found) == ["fragments.py", "life.py", "route_checks.py", "text.py"], (
+        "those three name nothing before it, or a line each"
+    )
 
 
 def test_what_is_long_is_cut():
