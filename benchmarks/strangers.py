@@ -348,6 +348,15 @@ def _check(hub: Hub, says: str, datagram: bytes, path: Path) -> None:
 
 def costs(tunnels: int, each: int) -> Iterator[Cost]:
     """Of every kind, beside so many tunnels; `each`: messages of a kind, whose median counts."""
+    gc.collect()
+    gc.freeze()  # what was there before, of whoever asks, is not looked through for each message
+    try:
+        yield from _costs(tunnels, each)
+    finally:
+        gc.unfreeze()
+
+
+def _costs(tunnels: int, each: int) -> Iterator[Cost]:
     for kind, make in _inits():
         hub = Hub(tunnels)
 

@@ -256,9 +256,14 @@ class Meeting:
     def children(self) -> list[dict[str, Any]]:
         return list(self.tunnel()["children"])
 
-    def ike_spis(self) -> tuple[str, str]:
+    def ike_spis(self) -> tuple[str, str] | None:
+        """Of the IKE SA that is up; None while there is none."""
         ike = self.tunnel()["ike"]
-        return ike["spi_i"], ike["spi_r"]
+        return None if ike is None else (ike["spi_i"], ike["spi_r"])
+
+    def has_another_ike_sa(self, before: tuple[str, str] | None) -> bool:
+        """Whether an IKE SA is up, and it is not that one."""
+        return self.ike_spis() not in (None, before)
 
     def spis(self) -> set[tuple[int, int]]:
         """(the SPI that we receive on, that the peer does) of every CHILD_SA by what we say."""

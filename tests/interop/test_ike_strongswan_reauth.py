@@ -25,7 +25,9 @@ def anew(meeting, count=2):
     """Waits until another IKE SA has taken the place of the one before, so many times."""
     for _ in range(count):
         before = meeting.ike_spis()
-        meeting.eventually(lambda before=before: meeting.is_up() and meeting.ike_spis() != before, "another IKE SA", seconds=15)
+        meeting.eventually(
+            lambda before=before: meeting.is_up() and meeting.has_another_ike_sa(before), "another IKE SA", seconds=15
+        )
     assert "IKE SA rekeyed" not in meeting.ours.text()
 
 
