@@ -11,22 +11,31 @@ EACH = 3
 pytestmark = [pytest.mark.measure, pytest.mark.filterwarnings("ignore:Diffie-Hellman over finite fields")]
 
 
-@pytest.fixture(scope="module")
-def found():
+def measured():
     return [cost for tunnels in HERE for cost in costs(tunnels, EACH)]
 
 
-def test_no_message_costs_more_than_the_ceiling(found):
-    above = [line for line, cost in zip(table(found), found, strict=True) if cost.octets > CEILING_OCTETS]
-    assert above == []
-    assert max(found, key=lambda one: one.seconds).seconds <= CEILING_S, "\n".join(table(found)[:5])
+@pytest.fixture(scope="module")
+def found():
+    return measured()
 
 
-def test_it_costs_the_same_beside_a_hundred_tunnels(found):
-    """Within what one run differs from the next: half a millisecond, or twice."""
+def above(found):
+    return {cost.kind for cost in found if cost.seconds > CEILING_S or cost.octets > CEILING_OCTETS}
+
+
+def grown(found):
+    """Kinds that cost more beside a hundred tunnels, by more than one run differs from the next: half a millisecond, or twice."""
     one, many = ({each.kind: each.seconds for each in found if each.tunnels == tunnels} for tunnels in HERE)
     assert one.keys() == many.keys()
-    assert {kind: (one[kind], many[kind]) for kind in one if many[kind] > 2 * one[kind] + 0.0005} == {}
+    return {kind for kind in one if many[kind] > 2 * one[kind] + 0.0005}
+
+
+@pytest.mark.parametrize("wrong", [above, grown], ids=["no more than the ceiling", "the same beside a hundred tunnels"])
+def test_a_message_costs(found, wrong):
+    """Looked at again where it does not: another program's turn on this processor is no fault of ours, and does not repeat."""
+    if suspects := wrong(found):
+        assert suspects & wrong(measured()) == set()
 
 
 @pytest.mark.parametrize("name", ["CEILING_S", "CEILING_OCTETS"])
