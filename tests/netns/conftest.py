@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ipsec_dp.rig import netns
+from ipsec_dp.rig.process import GatewayPair, ManualPair
 from tests.netns import harness
 
 
@@ -43,3 +44,20 @@ def lab(nothing_left):  # the check comes after the lab is closed
 def sites(lab):
     """hostA - gwA = gwB - hostB; see `ipsec_dp.rig.netns.TwoSites`."""
     return netns.two_sites(lab)
+
+
+@pytest.fixture
+def sites_opened_again(shared_sites):
+    """What gateways of the test leave closed goes after it."""
+    yield shared_sites
+    for namespace, name in ((shared_sites.gw_a, "gwA"), (shared_sites.gw_b, "gwB")):
+        harness.open_guard(namespace, name)
+
+
+@pytest.fixture
+def pair(sites_opened_again, tmp_path):
+    """Two gateways with manual keys, not started; what runs of them is killed after the test."""
+    made = GatewayPair(sites_opened_again, tmp_path, ManualPair())
+    yield made
+    made.a.kill()
+    made.b.kill()

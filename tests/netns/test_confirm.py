@@ -15,7 +15,6 @@ from contextlib import contextmanager
 import pytest
 
 from ipsec_dp.rig import netns
-from ipsec_dp.rig.process import GatewayPair, ManualPair
 from tests.netns import harness
 from tests.netns.leaks import guarded, watched
 from tests.netns.traffic import ping, stream, until
@@ -26,18 +25,8 @@ ADMIN, GATEWAY = netns.GW_B_OUTER[0], netns.GW_A_OUTER[0]
 
 
 @pytest.fixture
-def sites(shared_sites):
-    yield shared_sites
-    for namespace, name in ((shared_sites.gw_a, "gwA"), (shared_sites.gw_b, "gwB")):
-        harness.open_guard(namespace, name)
-
-
-@pytest.fixture
-def pair(sites, tmp_path):
-    made = GatewayPair(sites, tmp_path, ManualPair())
-    yield made
-    made.a.kill()
-    made.b.kill()
+def sites(sites_opened_again):
+    return sites_opened_again
 
 
 @contextmanager

@@ -28,18 +28,8 @@ LONG = "x" * 120
 
 
 @pytest.fixture
-def sites(shared_sites):
-    yield shared_sites
-    for namespace, name in ((shared_sites.gw_a, "gwA"), (shared_sites.gw_b, "gwB")):
-        harness.open_guard(namespace, name)
-
-
-@pytest.fixture
-def pair(sites, tmp_path):
-    made = GatewayPair(sites, tmp_path, ManualPair())
-    yield made
-    made.a.kill()
-    made.b.kill()
+def sites(sites_opened_again):
+    return sites_opened_again
 
 
 def started(sites, script, *arguments):

@@ -16,7 +16,7 @@ import pytest
 from ipsec_dp.dataplane import DROP_NAMES
 from ipsec_dp.gateway import control
 from ipsec_dp.rig import capture, netns
-from ipsec_dp.rig.process import GatewayPair, GatewayProcess, ManualPair
+from ipsec_dp.rig.process import GatewayProcess
 from tests.netns import harness
 from tests.netns.traffic import ping, tcp_both_ways, udp_both_ways, udp_payload, until
 
@@ -24,18 +24,8 @@ IPSEC_DP = (sys.executable, "-m", "ipsec_dp")
 
 
 @pytest.fixture
-def sites(shared_sites):
-    yield shared_sites
-    for namespace, name in ((shared_sites.gw_a, "gwA"), (shared_sites.gw_b, "gwB")):
-        harness.open_guard(namespace, name)
-
-
-@pytest.fixture
-def pair(sites, tmp_path):
-    made = GatewayPair(sites, tmp_path, ManualPair())
-    yield made
-    made.a.kill()
-    made.b.kill()
+def sites(sites_opened_again):
+    return sites_opened_again
 
 
 def state(namespace):

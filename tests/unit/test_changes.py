@@ -23,6 +23,7 @@ from ipsec_dp.host.routing_rules import (
     NEWRULE,
     RoutingRule,
 )
+from tests.doubles.netlink import MemoryNetlink
 
 TABLE, STATIC, OURS = 0xE5001218, 4, 229
 RTA_DST, RTA_TABLE, RTA_PRIORITY = 1, 15, 6
@@ -103,27 +104,8 @@ def test_what_is_cut_short_adds_nothing(whole):
         assert found == Losses()
 
 
-class Kernel:
-    """The other end of a netlink socket; an error number is raised in the place of a datagram."""
-
-    def __init__(self, *waiting: bytes | int) -> None:
-        self.waiting = list(waiting)
-
-    def recv(self, octets: int) -> bytes:
-        del octets
-        if not self.waiting:
-            raise BlockingIOError
-        first = self.waiting.pop(0)
-        if isinstance(first, int):
-            raise OSError(first, "error")
-        return first
-
-    def fileno(self) -> int:
-        return 7
-
-
 def opened(monkeypatch, *waiting):
-    monkeypatch.setattr(changes, "open_reports", lambda *_: Kernel(*waiting))
+    monkeypatch.setattr(changes, "open_reports", lambda *_: MemoryNetlink(*waiting))
 
 
 def test_reports_that_did_not_fit_are_told_and_the_rest_is_read(monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipsec_dp.host import nft_reports
 from ipsec_dp.host.bulk import HEADER, attribute
 from ipsec_dp.host.nft_reports import DELTABLE, GENMSG, INET, NEWGEN, NEWTABLE, NftReports, Transaction, add_transactions
+from tests.doubles.netlink import MemoryNetlink
 
 NEWRULE, DELRULE, IP = 6, 8, 2
 PORT = 18355
@@ -64,25 +65,9 @@ def test_what_is_cut_short_is_left_out():
         assert read(whole[:length]) == ([], Transaction())
 
 
-class Kernel:
-    """The other end of the socket."""
-
-    def __init__(self, *waiting: bytes | int) -> None:
-        self.waiting = list(waiting)
-
-    def recv(self, octets: int) -> bytes:
-        del octets
-        if not self.waiting:
-            raise BlockingIOError
-        first = self.waiting.pop(0)
-        if isinstance(first, int):
-            raise OSError(first, "error")
-        return first
-
-
 def test_what_did_not_fit_the_buffer_is_told_and_half_a_transaction_forgotten(monkeypatch):
     waiting = of_table(DELTABLE, "ours"), 105, of_table(DELTABLE, "other") + ended()
-    monkeypatch.setattr(nft_reports, "open_reports", lambda *_: Kernel(*waiting))
+    monkeypatch.setattr(nft_reports, "open_reports", lambda *_: MemoryNetlink(*waiting))
     reports = NftReports()
     (done,) = reports.read()
     assert (reports.lost, done.tables) == (True, {"other": {DELTABLE}})
@@ -90,7 +75,7 @@ def test_what_did_not_fit_the_buffer_is_told_and_half_a_transaction_forgotten(mo
 
 
 def test_it_says_when_more_waits(monkeypatch):
-    monkeypatch.setattr(nft_reports, "open_reports", lambda *_: Kernel(*[ended()] * 70))
+    monkeypatch.setattr(nft_reports, "open_reports", lambda *_: MemoryNetlink(*[ended()] * 70))
     reports = NftReports()
     assert (len(reports.read()), reports.empty) == (64, False)
     assert (len(reports.read()), reports.empty) == (6, True)
