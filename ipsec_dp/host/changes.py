@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from ipsec_dp.host import PROTOCOL, HostError
-from ipsec_dp.host.bulk import ANYWHERE, DELROUTE, NEWROUTE, ROUTE, U32, KernelRoute, messages, route_of
+from ipsec_dp.host.bulk import ANYWHERE, DELROUTE, NEWROUTE, READ_OCTETS, ROUTE, U32, KernelRoute, messages, route_of
 from ipsec_dp.host.routing_rules import DELRULE, NEWRULE, RoutingRule, routing_rule_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ MAIN, LOCAL = 254, 255
 TABLE_AT, PROTOCOL_AT = 4, 5  # in struct rtmsg
 RT_TABLE_COMPAT = 252  # stands there for a table with a number of more than 8 bits
 SO_RCVBUFFORCE = 33  # <asm-generic/socket.h>
-READ_OCTETS = 1 << 16
 LOSSES_OCTETS = 4 << 20  # some ten thousand reports
 SKIP_AT_ONCE = 1000
 AT_ONCE = 64  # datagrams, before the rest of the control plane has its turn

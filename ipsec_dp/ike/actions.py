@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.suites import Suite
 
 IKE_PORT: Final = 500
+NO_SPI: Final = bytes(8)  # of an IKE SA that has none yet, or of no IKE SA
 NATT_PORT: Final = 4500  # RFC 3948: IKE behind a non-ESP marker, beside ESP
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from ipsec_dp.ike.actions import Action, Cause, Kind, Send
+from ipsec_dp.ike.actions import NO_SPI, Action, Cause, Kind, Send
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.interface import Counters, IkeStatus
@@ -26,7 +26,7 @@ from ipsec_dp.ike.v2.admission import Admission
 from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError
 from ipsec_dp.ike.v2.message import Header, Message, parse_message
 from ipsec_dp.ike.v2.probe import PathProbe
-from ipsec_dp.ike.v2.sa import NO_SPI, State
+from ipsec_dp.ike.v2.sa import State
 from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
 from ipsec_dp.ike.v2.session_index import SessionIndex
 from ipsec_dp.ike.v2.unsolicited import UnsolicitedAnswers

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Path
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
-    from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ipsec.addresses import Address
 
 
@@ -30,10 +29,6 @@ class Candidates:
     def offers(self) -> tuple[Peer, ...]:
         """One peer for each set of IKE proposals that there is."""
         return tuple({peer.ike_proposals: peer for peer in reversed(self.peers)}.values())[::-1]
-
-    @cached_property
-    def proposals(self) -> tuple[tuple[Proposal, ...], ...]:
-        return tuple(peer.ike_proposals for peer in self.offers)
 
     @cached_property
     def authorities(self) -> tuple[x509.Certificate, ...]:

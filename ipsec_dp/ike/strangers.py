@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
-from ipsec_dp.ike.actions import Event, Origin, Report
+from ipsec_dp.ike.actions import NO_SPI, Event, Origin, Report
 from ipsec_dp.util.text import shown
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ class Limits:
 
 
 LIMITS: Final = Limits()
-NO_SPI: Final = bytes(8)
 _SECRET: Final = 32
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host.tun import Fault, Trouble
+from ipsec_dp.network.restorer import MERGE_S
 from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.rest import Rest
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 SOURCE: Final = "devices"  # of conditions, those of interfaces
 SOCKETS: Final = "outer sockets"  # the others
-MERGE_S = 0.01  # a change rarely comes alone
 REST = 5.0  # pause, in times of what the last repair took
 SWEEP_S = 10.0
 RETRY_S = 0.5  # while a socket cannot be opened

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from ipsec_dp.ike.actions import Send
+from ipsec_dp.ike.actions import NO_SPI, Send
 from ipsec_dp.ike.strangers import Cookies, HalfOpenSas
 from ipsec_dp.ike.v2.message import Header, Message, build_message
 from ipsec_dp.ike.v2.payloads import Nonce, Notify
-from ipsec_dp.ike.v2.sa import NO_SPI
 from ipsec_dp.ike.v2.wire import Flag, NotifyType
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import dh, proposal
-from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.ike.actions import NO_SPI, Cause, Kind
 from ipsec_dp.ike.auth import hash_algorithms_data, parse_hash_algorithms
 from ipsec_dp.ike.certificates import Trust
 from ipsec_dp.ike.nat import detect, detection_hash
@@ -19,7 +19,7 @@ from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.exchanges import TRIES, UnprovenError
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
 from ipsec_dp.ike.v2.payloads import KeyExchangePayload, Nonce, Notify, Payload, SecurityAssociation
-from ipsec_dp.ike.v2.sa import NO_SPI, State, nonce, nonzero_spi
+from ipsec_dp.ike.v2.sa import State, nonce, nonzero_spi
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:

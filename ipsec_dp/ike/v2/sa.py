@@ -7,6 +7,7 @@ from enum import StrEnum
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from ipsec_dp.ike.actions import NO_SPI
 from ipsec_dp.ike.environment import Rng
 from ipsec_dp.ike.traffic_selectors import TrafficSelector
 from ipsec_dp.ike.v2.protect import protections
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.protect import Protection
 
-NO_SPI: Final = bytes(IKE_SPI)
 NONCE_OCTETS: Final = 32  # half the largest prf's key and more (RFC 7296 §2.10)
 
 

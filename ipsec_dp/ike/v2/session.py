@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike.actions import Action, Cause, Kind, Path
+from ipsec_dp.ike.actions import NO_SPI, Action, Cause, Kind, Path
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.v2 import delete, reauth, receiving, timers, transitions
@@ -19,7 +19,7 @@ from ipsec_dp.ike.v2.exchanges import Shape
 from ipsec_dp.ike.v2.ike_init import IkeSaInit
 from ipsec_dp.ike.v2.liveness import silence_text
 from ipsec_dp.ike.v2.message import Message
-from ipsec_dp.ike.v2.sa import NO_SPI, IkeSa, ReceivedMessage, State, nonzero_spi
+from ipsec_dp.ike.v2.sa import IkeSa, ReceivedMessage, State, nonzero_spi
 from ipsec_dp.ike.v2.sending import request_header, seal, transmit
 from ipsec_dp.ike.v2.wire import ExchangeType
 
