@@ -160,7 +160,9 @@ def in_turn(mutants: list[Mutant], changed: Collection[str], commit: str) -> lis
 
 def call(tree: Path, *command: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    return subprocess.run(
+        command, cwd=tree, env=environment, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False
+    )
 
 
 def must(result: subprocess.CompletedProcess[str], what: str) -> None:

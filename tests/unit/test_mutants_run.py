@@ -166,3 +166,8 @@ def test_each_test_is_run_unpatched_once_before_it_counts(at_work, many):
 
 def test_a_test_that_is_red_unpatched_ends_the_run(at_work, many):
     assert at_work(many, math.inf, red=("c.py",)) == ("ab", False, ["a.py", "b.py", "c.py"])
+
+
+def test_what_a_test_prints_need_not_be_text(tmp_path):
+    said = run.call(tmp_path, "printf", r"before \200 after")
+    assert said.stdout == "before \N{REPLACEMENT CHARACTER} after"
