@@ -10,7 +10,7 @@ from ipsec_dp.ike.actions import Cause
 from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.peer import SignatureAuth
-from ipsec_dp.ike.v2 import child_create, delete, timers
+from ipsec_dp.ike.v2 import delete, timers
 from ipsec_dp.ike.v2.sa import ChildState, State
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def reconfigure(context: Context, peer: Peer | None, effect: Effect, now: float)
         for child in list(context.children.values()):
             if child.state is ChildState.UP and not _configured(child, peer):
                 delete.child(context, child, now)
-        context.coverage.attempted.clear()
-        child_create.cover(context, now)
+        context.wanted.begin_anew()
     if effect >= Effect.REKEY:
         for child in list(context.children.values()):
             timers.rekey_child(context, child, now)
