@@ -1,9 +1,11 @@
-"""`start = "start"` is for ever: whatever goes, shrinks, is refused or lost is asked for again, however much it is, and not too often.
+"""`start = "start"` is for ever: what goes, shrinks or is refused is asked for again, however much it is, and not too often.
 
 The peer is a double that takes one pair of selectors in an exchange, refuses, narrows or deletes, as some appliances do.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import pytest
 
@@ -148,9 +150,7 @@ def test_a_proxy_id_that_a_rekey_made_narrower_is_asked_for_once_as_a_whole(monk
     """Then what the peer gives is what there is, in one CHILD_SA."""
     wide, half = proxy_id("10.1.0.0/16", "10.2.0.0/16"), proxy_id("10.1.0.0/17", "10.2.0.0/16")
     mirrored = [ProxyId(each.remote, each.local) for each in (wide, half)]
-    ladder = Ladder(
-        a=[peer("a", **LONG, proxy_ids=(wide,), start="start")], b=[peer("b", **LONG, proxy_ids=(mirrored[0],))]
-    ).up()
+    ladder = Ladder(a=[peer("a", **LONG, proxy_ids=(wide,), start="start")], b=[peer("b", **LONG, proxy_ids=(mirrored[0],))]).up()
     ladder.run(100)
     monkeypatch.setattr(child_respond, "permitted", lambda _, *rest: ts.permitted((mirrored[1],), *rest))
     ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock()))
@@ -217,7 +217,7 @@ def test_the_pause_is_the_longer_the_more_often_it_failed_and_short_again_after_
         while not ladder.a.sad.sending:
             ladder.run(0.25)
         gaps.append(ladder.clock() - gone)
-    assert all(later > 1.3 * earlier for earlier, later in zip(gaps[2:5], gaps[3:6], strict=True))
+    assert all(later > 1.3 * earlier for earlier, later in pairwise(gaps[2:6]))
     assert max(gaps) < 80
     ladder.run(100)
     delete_at_b(ladder)

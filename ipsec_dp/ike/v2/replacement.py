@@ -40,6 +40,8 @@ def replaces(new: Context, old: Context) -> bool:
 def overlap(one: Context, other: Context) -> bool:
     """True when each side began one before it had the other's: neither replaces, the lower nonce goes."""
     mine, theirs = one.sa, other.sa
+    if one.peer.tunnel != other.peer.tunnel:
+        return False
     at_once = mine.started <= theirs.established_at and theirs.started <= mine.established_at
     return mine.initiator != theirs.initiator and at_once
 

@@ -39,9 +39,20 @@ def consequences(new: C, others: Iterable[C], now: float) -> Iterator[tuple[C, C
         elif other.succession.after is new:
             continue
         elif new.ends.initial_contact and new.peer.unique is not Unique.NEVER:
-            yield other, partial(other.end, Cause.REPLACED, "the peer began anew (INITIAL_CONTACT)", now)
+            if other.sa.established_at <= new.sa.started:  # else the peer did not know of it when it said that it has no other
+                yield other, partial(other.end, Cause.REPLACED, _began_anew(new, other), now)
         elif new.peer.unique is Unique.REPLACE and new.peer.tunnel == other.peer.tunnel:
             yield other, partial(_delete, other, "a newer IKE SA is between the same identities", now)
+
+
+def _began_anew(new: Context, other: Context) -> str:
+    text = "the peer began anew (INITIAL_CONTACT)"
+    if new.peer.tunnel == other.peer.tunnel:
+        return text
+    return (
+        f'{text} with tunnel "{new.peer.tunnel}", which has the same identities: it says that it has no other IKE SA between them. '
+        'Give each tunnel identities of its own, or write unique = "never"'
+    )
 
 
 def _delete(one: Context, text: str, now: float) -> None:
