@@ -34,9 +34,7 @@ class DrivenLadder(Ladder):
         self.peers = peers
         self.cut = False
         self.told = {"a": 0, "b": 0}
-        config = SimpleNamespace(
-            start="start", remotes=("there",), ike=SimpleNamespace(liveness=SimpleNamespace(action="restart"))
-        )
+        config = SimpleNamespace(start="start", remotes=("there",), ike=SimpleNamespace(liveness=SimpleNamespace(action="restart")))
         self.intents = {
             site: {each.tunnel: Intent(cast("Any", config), self.draw.random) for each in peers[site]} for site in self.sites
         }

@@ -36,7 +36,7 @@ def test_300_proxy_ids_come_up_are_rekeyed_and_authenticated_anew(meet):
     first, spis = meeting.ike_spis(), meeting.spis()
     meeting.eventually(lambda: whole() and not spis & meeting.spis(), "300 rekeyed", seconds=LIFE_S * 1.5)
     meeting.eventually(lambda: whole() and meeting.has_another_ike_sa(first), "300 on a new IKE SA", seconds=REAUTH_S * 1.5)
-    meeting.eventually(lambda: meeting.spis() == meeting.their_spis(), "the same on both sides")
+    meeting.eventually(lambda: meeting.spis() == meeting.their_spis(), "the same on both sides", seconds=60)
     assert len(meeting.spis()) == COUNT
     log = meeting.ours.text()
     assert log.count("CHILD_SA rekeyed [") >= COUNT
