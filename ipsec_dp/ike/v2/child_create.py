@@ -156,12 +156,12 @@ class ChildCreate(Task):
 
     def _settle(self, context: Context, new: Child, now: float) -> None:
         """What the question has brought of what it was for."""
-        if context.wanted.has_shrunk(self.pairs):  # what it was narrowed to before is part of this one
+        if context.wanted.served.has_shrunk(self.pairs):  # what it was narrowed to before is part of this one
             inside = [one for one in context.children.values() if one is not new and all(map(new.holds, one.pairs))]
             for one in inside:
                 delete.child(context, one, now)
-        context.wanted.granted(self.pairs)
-        if not context.wanted.serves(new.pairs, self.pairs) and not (self.packet is not None and new.holds(self.packet)):
+        context.wanted.served.granted(self.pairs)
+        if not context.wanted.served.any_of(new.pairs, self.pairs) and not (self.packet is not None and new.holds(self.packet)):
             made = f"{traffic_selectors.text(new.ts_local)} <-> {traffic_selectors.text(new.ts_remote)}"
             why, rng = f"the peer made a CHILD_SA for {made} instead", context.host.environment.rng
             context.wanted.were_refused(self.pairs, why, now, rng)
