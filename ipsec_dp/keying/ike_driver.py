@@ -374,6 +374,17 @@ class IkeDriver:
                 )
             case act.SendKeepalive():
                 self._links.send_keepalive(action.path.local.address, outer_endpoint(action.path.remote))
+            case act.ProbeResult():
+                self._probed(action)
+            case act.Report():
+                self._report(action.event)
+            case _:
+                self._do_in_sad(action)
+
+    def _do_in_sad(self, action: Action) -> None:
+        match action:
+            case act.ExpectInbound():
+                self._children.expect(action)
             case act.InstallInbound():
                 self._children.install_inbound(action)
             case act.InstallOutbound():
@@ -390,10 +401,6 @@ class IkeDriver:
                 self._children.release_spi(action.spi)
             case act.MovePath():
                 self._children.move(action)
-            case act.ProbeResult():
-                self._probed(action)
-            case act.Report():
-                self._report(action.event)
 
     def _report(self, event: Event) -> None:
         log.log(LEVELS.get(event.kind, logging.INFO), "%s", event)

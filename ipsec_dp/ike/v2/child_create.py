@@ -22,7 +22,7 @@ from ipsec_dp.ike.v2.child import (
     serves,
     switch,
 )
-from ipsec_dp.ike.v2.context import Task
+from ipsec_dp.ike.v2.context import Task, expected_on
 from ipsec_dp.ike.v2.deadlines import retry_child
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
@@ -85,6 +85,7 @@ def make_offer(
     spi = context.host.environment.allocate_spi(context.peer.tunnel)
     if spi is None:
         return None
+    context.emit(expected_on(context, spi))
     ours = context.peer.esp_proposals
     proposals = proposal.with_spi(proposal.without_key_exchange(ours) if in_auth else ours, spi.to_bytes(4, "big"))
     if rekeys is not None:
@@ -109,6 +110,10 @@ class ChildCreate(Task):
         self.group = None if rekeys is None else rekeys.suite.group
         self.rounds = 0
         self.nonce = b""
+
+    @property
+    def spi_in(self) -> int | None:
+        return None if self.offer is None else self.offer.spi
 
     def build(self, context: Context, now: float) -> list[Payload] | None:
         if self.rekeys is not None and self.rekeys.state is not ChildState.UP:

@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from ipsec_dp.ike import lifetimes
-from ipsec_dp.ike.actions import Action, Cause, Event, Kind, MovePath, Origin, ReleaseSpi, Report
+from ipsec_dp.ike.actions import Action, Cause, Event, ExpectInbound, Kind, MovePath, Origin, ReleaseSpi, Report
 from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.v2.deadlines import Deadlines
@@ -70,6 +70,11 @@ class IkeHost(Protocol):
 
 class Task(Request, ABC):
     """One request of ours, from the wish to the answer."""
+
+    @property
+    def spi_in(self) -> int | None:
+        """The SPI that it names for an inbound SA of ours."""
+        return None
 
     @abstractmethod
     def build(self, context: Context, now: float) -> list[Payload] | None:
@@ -248,6 +253,8 @@ class Context(ABC):
         self.deadlines.move_at = now + lifetimes.MOVE_EVERY
         self.path = path
         self.emit(MovePath(self.peer.tunnel, tuple(self.children), path))
+        if self.task is not None and self.task.spi_in is not None:
+            self.emit(expected_on(self, self.task.spi_in))
         self.report(Kind.PATH, f"the peer's address is now {path.remote}: its NAT changed the mapping")
 
     def start_deadlines(self, now: float) -> None:
@@ -292,3 +299,8 @@ class Context(ABC):
     @abstractmethod
     def end(self, cause: Cause, text: str, now: float, *, again: bool = False, linger: bool = False, quiet: bool = False) -> None:
         """Nothing of this SA is left but, with `linger`, the answer to a duplicate. `quiet`: it is not worth an event."""
+
+
+def expected_on(context: Context, spi: int) -> ExpectInbound:
+    """For a request that names this SPI: before it is sent, and again when the peer moved while it is under way."""
+    return ExpectInbound(context.peer.tunnel, spi, context.path, context.udp)
