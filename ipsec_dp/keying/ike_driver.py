@@ -55,6 +55,7 @@ LEVELS = {
     act.Kind.IKEV1: logging.WARNING,
 }
 ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
+UP = ("up", "rekeying")  # of an IKE SA
 UNPROVEN = frozenset({act.Origin.CLAIMED, act.Origin.STRANGER})
 
 
@@ -326,7 +327,7 @@ class IkeDriver:
         """What IKE knows of a tunnel: of the newest IKE SA that is up, else of the newest that is to come up."""
         now = self._clock.now()
         sas, intent = self._core.status(name, now), self._intents[name]
-        up = [sa for sa in sas if sa.state in ("up", "rekeying")]
+        up = [sa for sa in sas if sa.state in UP]
         state = up[-1].state if up else "negotiating" if sas else intent.state
         newest = up[-1] if up else sas[-1] if sas else None
         return KeyingStatus(
@@ -410,7 +411,8 @@ class IkeDriver:
         if intent is None or event.origin in UNPROVEN:
             return
         now = self._clock.now()
-        intent.event(event, now)
+        up = event.kind is act.Kind.IKE_DOWN and any(sa.state in UP for sa in self._core.status(event.tunnel, now))
+        intent.event(event, now, up=up)
         if event.kind in ANSWERED and self._fresh.pop(event.tunnel, None) is not None and self._held_back:
             self._call_due(now)
 

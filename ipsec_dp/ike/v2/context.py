@@ -121,7 +121,7 @@ class Ends:
     called: bool  # we began the IKE SA that was authenticated: rekeys leave it
     identities: tuple[Identity, Identity] | None = None  # ours, the peer's
     certificates: tuple[x509.Certificate, ...] = ()  # by which the peer proved itself
-    initial_contact: bool = False  # the peer sent it
+    initial_contact: bool = False  # whoever called sent it
 
     def meaning(self) -> object:
         """The same for the same two identities, however they are written; None before they are known."""

@@ -87,7 +87,7 @@ class IkeAuth(Task):
         if self.offer is None:
             context.end(Cause.RESOURCES, "no SPI is free for a CHILD_SA", now, again=True)
             return None
-        first = context.succession.before is None and context.host.first_contact(context)
+        context.ends.initial_contact = first = context.succession.before is None and context.host.first_contact(context)
         return [
             IdentificationInitiator(own.type, own.data),
             *_certificates(context.peer, request=True),

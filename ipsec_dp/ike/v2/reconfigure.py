@@ -40,7 +40,7 @@ def reconfigure(context: Context, peer: Peer | None, effect: Effect, now: float)
         child_create.cover(context, now)
     if effect >= Effect.REKEY:
         for child in list(context.children.values()):
-            timers.rekey_child(context, child, now)
+            timers.rekey_child(context, child, now, any_suite=True)
 
 
 def withdraw(context: Context, now: float) -> None:
