@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
 from ipsec_dp.ike.auth import AuthenticationError, PrivateKey, PublicKey, SecretError, read_secret_file
-from ipsec_dp.ike.certificate_rules import IKE_USAGES, RuleError, check_constraints, check_rules
+from ipsec_dp.ike.certificate_rules import IKE_USAGES, KINDS, RuleError, check_constraints, check_rules, key_text
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType, canonical_name
 from ipsec_dp.ike.strangers import LIMITS
 
@@ -130,20 +130,20 @@ def load_crl(path: str | Path) -> x509.CertificateRevocationList:
 
 
 def load_private_key(path: str | Path) -> PrivateKey:
-    """An unencrypted RSA, ECDSA or Ed25519 key, PEM or DER. SecretError also when others can read the file."""
+    """An unencrypted RSA, ECDSA, Ed25519 or Ed448 key, PEM or DER. SecretError also when others can read the file."""
     content = read_secret_file(path)
     try:
         key = load_pem_private_key(content, None) if _PEM in content else load_der_private_key(content, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: encrypted
         raise SecretError(f"{path}: holds no unencrypted private key") from None
     if not isinstance(key, PrivateKey):
-        raise SecretError(f"{path}: RSA, ECDSA and Ed25519 keys can be used, this is another")
+        raise SecretError(f"{path}: {key_text(key)}; {KINDS} can be used")
     return key
 
 
 def _public_octets(key: object) -> bytes:
     if not isinstance(key, PublicKey):
-        raise CertificateError("RSA, ECDSA and Ed25519 keys can be used, this certificate holds another")
+        raise CertificateError(f"a certificate with {key_text(key)}; {KINDS} can be used")
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 

@@ -9,7 +9,7 @@ from ipaddress import ip_network
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x448, x25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
@@ -87,6 +87,23 @@ def test_curves_that_are_admitted(curve):
 def test_curves_that_are_not(curve):
     with pytest.raises(CertificateError, match=f"a key on {curve.name}; secp256r1, secp384r1, secp521r1 are admitted"):
         verify(below_root(ec.generate_private_key(curve).public_key()))
+
+
+@pytest.mark.parametrize("kind", [ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey], ids=lambda kind: kind.__name__)
+def test_edwards_curves_that_are_admitted(kind):
+    key = kind.generate()
+    assert verify(below_root(key.public_key())) == key.public_key()
+
+
+def test_keys_of_other_kinds_are_refused_by_name():
+    other = {
+        "an X25519 key": x25519.X25519PrivateKey.generate().public_key(),
+        "an X448 key": x448.X448PrivateKey.generate().public_key(),
+        "a DSA key": dsa.generate_private_key(1024).public_key(),
+    }
+    for name, key in other.items():
+        with pytest.raises(CertificateError, match=f"{name}; RSA, ECDSA, Ed25519 and Ed448 keys are admitted"):
+            verify(below_root(key))
 
 
 def test_a_key_that_is_not_admitted_counts_in_a_ca_that_is_sent_along_too():

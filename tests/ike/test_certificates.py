@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.x448 import X448PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_requ
 from ipsec_dp.ike.v2.payloads import Certificate
 
 from .pki import CA, NOW, OpenSsl, run
+from .test_certificate_rules import below_root
 
 SAN = "subjectAltName=IP:192.0.2.2,IP:2001:db8::2,DNS:gwB.example,email:admin@gw.example"
 DN = "C=DE, O=Org, CN=gwB"
@@ -90,7 +92,7 @@ def test_a_certificate_that_the_library_cannot_hold_is_refused_like_any_other(ma
 # --- chains ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["gw", "rsa", "ed25519", "ike-eku", "tls-eku"])
+@pytest.mark.parametrize("name", ["gw", "rsa", "ed25519", "ed448", "ike-eku", "tls-eku"])
 def test_a_certificate_of_our_authority_gives_the_key_that_verifies_auth(made, name):
     key = verify(made, name)
     private = certificates.load_private_key(made.path(f"{name}.key"))
@@ -128,7 +130,6 @@ def test_a_chain_with_six_authorities_between_is_refused(made):
         (["encipher"], "digital signatures"),
         (["unknown-critical"], "critical"),
         (["weak"], "1024 bits"),
-        (["ed448"], "none of RSA, ECDSA, Ed25519"),
     ],
 )
 def test_a_certificate_that_must_not_be_believed(made, names, why):
@@ -314,10 +315,13 @@ def test_a_key_that_is_not_the_certificates_is_refused(made):
 
 
 def test_a_key_of_a_kind_that_ike_does_not_sign_with_is_refused(made):
-    with pytest.raises(SecretError, match="this is another"):
-        Credential.from_files(made.path("gw.crt"), made.path("ed448.key"))
-    with pytest.raises(CertificateError, match="holds another"):
-        Credential.from_files(made.path("ed448.crt"), made.path("gw.key"))
+    with pytest.raises(SecretError, match="an X448 key; RSA, ECDSA, Ed25519 and Ed448 keys can be used"):
+        Credential.from_files(made.path("gw.crt"), made.key("other", "x448"))
+    credential = Credential(
+        (below_root(X448PrivateKey.generate().public_key()),), certificates.load_private_key(made.path("gw.key"))
+    )
+    with pytest.raises(CertificateError, match="with an X448 key"):
+        credential.check_key("gw.key", "other.crt")
 
 
 def test_a_file_too_large_to_be_one_is_not_read_whole(made, monkeypatch):
