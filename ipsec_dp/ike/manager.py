@@ -24,6 +24,7 @@ from ipsec_dp.ike.traffic_selectors import proxy_id_of
 from ipsec_dp.ike.v2 import acquire, delete, ike_rekey, reconfigure, replacement, report, timers, uniqueness
 from ipsec_dp.ike.v2.admission import Admission
 from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError
+from ipsec_dp.ike.v2.holdings import Holdings
 from ipsec_dp.ike.v2.message import Header, Message, parse_message
 from ipsec_dp.ike.v2.probe import PathProbe
 from ipsec_dp.ike.v2.sa import State
@@ -53,6 +54,7 @@ class IkeManager:
     def __init__(self, environment: Environment, peers: Iterable[Peer] = (), events: StrangersEvents | None = None) -> None:
         """`events`: which of those that strangers cause are told, where others have a part in it too."""
         self.environment = environment
+        self.holdings = Holdings()
         self._peers = PeerTable(peers)
         self._sessions = SessionIndex()
         self._timers: TimerQueue[IkeSession] = TimerQueue()

@@ -86,6 +86,10 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
         text = ts.explain_mismatch(ours, (tsr.selectors, tsi.selectors))
         context.report(Kind.CHILD_FAILED, f"no proxy ID fits: {text}", cause=Cause.SELECTORS)
         return [Notify(NotifyType.TS_UNACCEPTABLE)]
+    others = context.host.holdings.refusal(context, pairs)
+    if others is not None:
+        context.report(Kind.CHILD_FAILED, others, cause=Cause.SELECTORS)
+        return [Notify(NotifyType.TS_UNACCEPTABLE)]
     ke = message.get(KeyExchangePayload)
     extra: list[Payload] = [] if in_auth else [Nonce(agreed.nonces[1])]
     if suite.group is not None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.exchanges import UnprovenError
+    from ipsec_dp.ike.v2.holdings import Holdings
     from ipsec_dp.ike.v2.payloads import Notify, Payload
     from ipsec_dp.ike.v2.sa import Child, IkeSa, ReceivedMessage
 
@@ -39,6 +40,7 @@ class IkeHost(Protocol):
     """What an IKE SA asks of the gateway around it."""
 
     environment: Environment
+    holdings: Holdings  # what the peers have of the address space
 
     def next_child(self) -> int:
         """A number for a CHILD_SA, never given twice."""

@@ -97,6 +97,7 @@ def finish(context: Context, one: Child, now: float) -> None:
     if not one.installed:
         context.children.pop(one.number, None)
         return
+    context.host.holdings.let_go(one)
     one.enter(ChildState.DELETED)
     one.soft = one.hard = one.idle_at = one.switch_at = lifetimes.NEVER_DUE
     one.remove_at = now + lifetimes.GRACE
@@ -104,6 +105,7 @@ def finish(context: Context, one: Child, now: float) -> None:
 
 def remove(context: Context, one: Child) -> None:
     """Take its SAs out of the data plane."""
+    context.host.holdings.let_go(one)
     if one.installed:
         one.installed = one.sending = False
         context.emit(RemoveChild(context.peer.tunnel, one.number))

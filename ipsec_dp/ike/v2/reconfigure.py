@@ -6,7 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ipsec_dp.ike import certificates
-from ipsec_dp.ike.actions import Cause
+from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.peer import SignatureAuth
@@ -34,13 +34,26 @@ def reconfigure(context: Context, peer: Peer | None, effect: Effect, now: float)
         _judge_again(context, peer, now)
     if effect >= Effect.SELECTORS:
         for child in list(context.children.values()):
-            if child.state is ChildState.UP and not _configured(child, peer):
-                delete.child(context, child, now)
+            _fit_selectors(context, child, peer, now)
         context.coverage.attempted.clear()
         child_create.cover(context, now)
     if effect >= Effect.REKEY:
         for child in list(context.children.values()):
             timers.rekey_child(context, child, now)
+
+
+def _fit_selectors(context: Context, child: Child, peer: Peer, now: float) -> None:
+    """It ends when something in it is no longer written, or is written now so that it is another identity's."""
+    if child.state is not ChildState.UP:
+        return
+    if not _configured(child, peer):
+        delete.child(context, child, now)
+        return
+    context.host.holdings.hold(context, child)
+    others = context.host.holdings.refusal(context, child.pairs)
+    if others is not None:
+        delete.child(context, child, now)
+        context.report(Kind.CHILD_FAILED, others, cause=Cause.SELECTORS, child=child.number)
 
 
 def withdraw(context: Context, now: float) -> None:
