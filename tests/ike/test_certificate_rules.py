@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from ipsec_dp.ike import certificates
+from ipsec_dp.ike.auth import SecretError
 from ipsec_dp.ike.certificate_rules import MAX_CONSTRAINTS, MAX_NAMES, MAX_RSA_BITS
-from ipsec_dp.ike.certificates import CertificateError, Trust
+from ipsec_dp.ike.certificates import CertificateError, Credential, Trust
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.strangers import LIMITS
 
-from .pki import NOW
+from .pki import NOW, OpenSsl
 
 ROOT_KEY = ec.generate_private_key(ec.SECP256R1())
 SUB_KEY = ec.generate_private_key(ec.SECP256R1())
@@ -104,6 +105,17 @@ def test_keys_of_other_kinds_are_refused_by_name():
     for name, key in other.items():
         with pytest.raises(CertificateError, match=f"{name}; RSA, ECDSA, Ed25519 and Ed448 keys are admitted"):
             verify(below_root(key))
+
+
+def test_a_key_of_ours_of_another_kind_is_refused_by_name_too(tmp_path):
+    made = OpenSsl(tmp_path)
+    with pytest.raises(SecretError, match="an X448 key; RSA, ECDSA, Ed25519 and Ed448 keys can be used"):
+        certificates.load_private_key(made.key("other", "x448"))
+    credential = Credential(
+        (below_root(x448.X448PrivateKey.generate().public_key()),), certificates.load_private_key(made.key("gw"))
+    )
+    with pytest.raises(CertificateError, match="with an X448 key"):
+        credential.check_key("gw.key", "other.crt")
 
 
 def test_a_key_that_is_not_admitted_counts_in_a_ca_that_is_sent_along_too():

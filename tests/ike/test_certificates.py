@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.x448 import X448PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +18,6 @@ from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_requ
 from ipsec_dp.ike.v2.payloads import Certificate
 
 from .pki import CA, NOW, OpenSsl, run
-from .test_certificate_rules import below_root
 
 SAN = "subjectAltName=IP:192.0.2.2,IP:2001:db8::2,DNS:gwB.example,email:admin@gw.example"
 DN = "C=DE, O=Org, CN=gwB"
@@ -312,16 +310,6 @@ def receive_and_verify(der, using):
 def test_a_key_that_is_not_the_certificates_is_refused(made):
     with pytest.raises(CertificateError, match="is not the key of"):
         Credential.from_files(made.path("gw.crt"), made.path("rsa.key"))
-
-
-def test_a_key_of_a_kind_that_ike_does_not_sign_with_is_refused(made):
-    with pytest.raises(SecretError, match="an X448 key; RSA, ECDSA, Ed25519 and Ed448 keys can be used"):
-        Credential.from_files(made.path("gw.crt"), made.key("other", "x448"))
-    credential = Credential(
-        (below_root(X448PrivateKey.generate().public_key()),), certificates.load_private_key(made.path("gw.key"))
-    )
-    with pytest.raises(CertificateError, match="with an X448 key"):
-        credential.check_key("gw.key", "other.crt")
 
 
 def test_a_file_too_large_to_be_one_is_not_read_whole(made, monkeypatch):

@@ -18,13 +18,14 @@ from .ladder import ADDRESSES, Ladder, peer, proxy_id
 
 HOME, ROAD = "10.2.0.0/16", "10.9.0.0/16"
 WIDE = proxy_id(HOME, ROAD)
+SAME = (proxy_id(HOME, "10.9.0.0/24"),)
 
 
 def mirrored(*pairs):
     return tuple(ProxyId(pair.remote, pair.local) for pair in pairs)
 
 
-def party(alice=(proxy_id(HOME, "10.9.0.0/24"),), bob=(proxy_id(HOME, "10.9.0.0/24"),), hub=None, **changes):
+def party(alice=SAME, bob=SAME, hub=None, **changes):
     """A is alice and bob; `alice`, `bob`: what each asks for, as B sees it. `hub`: what B has for each of them."""
     asked, has = {"alice": alice, "bob": bob}, {"alice": (WIDE,), "bob": (WIDE,)} | (hub or {})
     names = {name: Identity.from_text(f"{name}.example") for name in asked}

@@ -14,9 +14,8 @@ from tests.doubles.config import PSK, configured, proxy_id, tunnel
 def road(name: str, remote: str, who: str = "", local: str = "10.0.0.0/16", at: str = "any") -> str:
     """A tunnel on an interface of its own, whose peer is NAME.example unless it is said who."""
     keys = PSK + f'  remote_id = "{who or name}.example"\n'
-    return tunnel(name, 'routes = "none"', remote=at, interface=f"i-{name}", keys=keys) + (
-        proxy_id(local, remote) if remote else ""
-    )
+    made = tunnel(name, 'routes = "none"', remote=at, interface=f"i-{name}", keys=keys)
+    return made + (proxy_id(local, remote) if remote else "")
 
 
 def warned(directory, *tables):

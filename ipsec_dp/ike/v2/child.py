@@ -73,7 +73,7 @@ def install(
         replaces=None if old is None else old.number,
     )
     context.children[new.number] = new
-    context.host.holdings.hold(context, new)
+    context.host.holdings.hold(new, peer, context.ends.theirs)
     limits = start_child(new, peer.child_life, now, context.host.environment.rng)
     context.deadlines.failures = 0
     ike_suite, ike_keys = context.sa.suite, context.sa.keys

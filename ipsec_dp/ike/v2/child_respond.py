@@ -86,7 +86,7 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
         text = ts.explain_mismatch(ours, (tsr.selectors, tsi.selectors))
         context.report(Kind.CHILD_FAILED, f"no proxy ID fits: {text}", cause=Cause.SELECTORS)
         return [Notify(NotifyType.TS_UNACCEPTABLE)]
-    others = context.host.holdings.refusal(context, pairs)
+    others = context.host.holdings.refusal(pairs, context.peer, context.ends.theirs)
     if others is not None:
         context.report(Kind.CHILD_FAILED, others, cause=Cause.SELECTORS)
         return [Notify(NotifyType.TS_UNACCEPTABLE)]

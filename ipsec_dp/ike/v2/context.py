@@ -120,6 +120,11 @@ class Ends:
     certificates: tuple[x509.Certificate, ...] = ()  # by which the peer proved itself
     initial_contact: bool = False  # the peer sent it
 
+    @property
+    def theirs(self) -> Identity | None:
+        """The peer's identity, once it is known or expected."""
+        return None if self.identities is None else self.identities[1]
+
     def meaning(self) -> object:
         """The same for the same two identities, however they are written; None before they are known."""
         return None if self.identities is None else tuple(identity.meaning() for identity in self.identities)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
-    from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.sa import Child
 
 
@@ -51,14 +50,13 @@ class Holdings:
     def __len__(self) -> int:
         return len(self._of_child)
 
-    def hold(self, context: Context, child: Child) -> None:
+    def hold(self, child: Child, peer: Peer, theirs: Identity | None) -> None:
         """A CHILD_SA has been made, or is configured otherwise now."""
         self.let_go(child)
-        if context.ends.identities is None:
+        if theirs is None:
             return
-        theirs = context.ends.identities[1]
         meaning = theirs.meaning()
-        held = tuple(Holding(pair, child, context.peer, theirs, meaning) for pair in child.pairs)
+        held = tuple(Holding(pair, child, peer, theirs, meaning) for pair in child.pairs)
         self._of_child[child.number] = held
         for one in held:
             self._by_remote.add(_addresses(one.pair.remote), one)
@@ -68,16 +66,14 @@ class Holdings:
         for one in self._of_child.pop(child.number, ()):
             self._by_remote.discard(_addresses(one.pair.remote), one)
 
-    def refusal(self, context: Context, pairs: Iterable[ProxyId]) -> str | None:
-        """Why the peer of `context`, which may call from anywhere, gets none of `pairs`: another identity has one of them. None: it
-        may have them."""
-        if context.peer.remotes or context.ends.identities is None:
+    def refusal(self, pairs: Iterable[ProxyId], peer: Peer, theirs: Identity | None) -> str | None:
+        """Why a peer that may call from anywhere gets none of `pairs`: another identity has one of them. None: it may have them."""
+        if peer.remotes or theirs is None:
             return None
-        theirs = context.ends.identities[1]
         meaning = theirs.meaning()
         for pair in pairs:
             for one in self._by_remote.meeting(_addresses(pair.remote)):
-                if one.stands and one.meaning != meaning and _collide(pair, context.peer, one):
+                if one.stands and one.meaning != meaning and _collide(pair, peer, one):
                     return (
                         f"{theirs} asks for {pair}, and {one.pair.remote} is that of {one.identity} while it is up "
                         f'(tunnel "{one.peer.tunnel}")'

@@ -49,8 +49,8 @@ def _fit_selectors(context: Context, child: Child, peer: Peer, now: float) -> No
     if not _configured(child, peer):
         delete.child(context, child, now)
         return
-    context.host.holdings.hold(context, child)
-    others = context.host.holdings.refusal(context, child.pairs)
+    context.host.holdings.hold(child, peer, context.ends.theirs)
+    others = context.host.holdings.refusal(child.pairs, peer, context.ends.theirs)
     if others is not None:
         delete.child(context, child, now)
         context.report(Kind.CHILD_FAILED, others, cause=Cause.SELECTORS, child=child.number)
