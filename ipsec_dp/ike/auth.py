@@ -127,6 +127,10 @@ class PreSharedKey:
         if not bytes_eq(self.sign(algorithm, octets).data, received.data):
             raise AuthenticationError("the peer's AUTH does not fit: the shared keys differ, or the peer is not who it says")
 
+    def same_as(self, other: "PreSharedKey") -> bool:
+        """Compared in constant time."""
+        return bytes_eq(bytes(self._key), bytes(other._key))
+
     def wipe(self) -> None:
         """Overwrite the key."""
         self._key[:] = bytes(len(self._key))

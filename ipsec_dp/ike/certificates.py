@@ -42,6 +42,14 @@ class CertificateError(AuthenticationError):
     """A certificate, chain, CRL or file that cannot be relied on; the text says which and why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a chain shows: the peer's public key, and until when all of its certificates are valid."""
+
+    key: PublicKey
+    until: datetime
+
+
 class Revocation(StrEnum):
     """How far CRLs decide: not at all; where one is at hand; a current one for every certificate is required."""
 
@@ -171,7 +179,13 @@ def from_der(encoded: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
 
 
 def verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> PublicKey:
-    """The peer's public key, once its certificate chains to an authority, is valid at `at`, not revoked, and holds `identity`.
+    """As `judge`; the key alone."""
+    return judge(received, identity, trust, at).key
+
+
+def judge(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> Verified:
+    """The peer's public key and its end, once its certificate chains to an authority, is valid at `at`, not revoked, and holds
+    `identity`.
 
     `received` is the peer's certificate and others in any order; `at` carries its time zone. CertificateError with the reason.
     """
@@ -183,7 +197,7 @@ def verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trus
         raise CertificateError("a certificate of the peer's cannot be read") from None
 
 
-def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> PublicKey:
+def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> Verified:
     for certificate in received:  # before anything is computed with their keys
         check_rules(certificate)
     leaf = received[0]
@@ -197,7 +211,7 @@ def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Tru
     key = leaf.public_key()
     if not isinstance(key, PublicKey):
         raise CertificateError("the peer's certificate holds a key of no kind that is used here")
-    return key
+    return Verified(key, min(certificate.not_valid_after_utc for certificate in chain))
 
 
 def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], trust: Trust, at: datetime) -> list[x509.Certificate]:

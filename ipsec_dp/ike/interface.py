@@ -80,6 +80,10 @@ class IkeCore(Protocol):
         """The tunnels from now on, and what that means for the IKE SAs of those that changed or are gone (`effects`, by name).
         Those of other tunnels are not touched."""
 
+    def judge_again(self, tunnel: str, now: float) -> list[Action]:
+        """The certificates by which the peer of a tunnel has proven itself, by what the tunnel says now: CRLs that are new. The IKE
+        SAs end that they do not hold for any more."""
+
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
         """A datagram as it came, the non-ESP marker taken off."""
 

@@ -72,14 +72,22 @@ class IkeManager:
         self.set_peers(peers)
         actions: list[Action] = []
         for tunnel, effect in effects.items():
-            for session in self._sessions.of_tunnel(tunnel):
-                if session.in_use:
-                    actions += self._run(session, now, partial(self._reconfigure, session, effect, now))
+            actions += self._reconfigure_all(tunnel, effect, now)
+        return actions
+
+    def _reconfigure_all(self, tunnel: str, effect: Effect, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for session in self._sessions.of_tunnel(tunnel):
+            if session.in_use:
+                actions += self._run(session, now, partial(self._reconfigure, session, effect, now))
         return actions
 
     def _reconfigure(self, session: IkeSession, effect: Effect, now: float) -> list[Action]:
         reconfigure.reconfigure(session, self._peers.get(session.peer.tunnel), effect, now)
         return _send_next(session, now)
+
+    def judge_again(self, tunnel: str, now: float) -> list[Action]:
+        return self._reconfigure_all(tunnel, Effect.RECHECK, now)
 
     # ---- what sessions ask
 

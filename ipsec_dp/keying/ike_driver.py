@@ -141,6 +141,14 @@ class IkeDriver:
                 self._intents[name].reconfigure(tunnel, now)
         self._carry_out(self._core.reconfigure(self._peers.values(), effects, now))
 
+    async def judge_again(self, peers: Mapping[str, Peer]) -> None:
+        """What proves tunnels' peers has changed (CRLs, by name of the tunnel): IKE SAs end that it no longer holds for."""
+        known = {name: peer for name, peer in peers.items() if name in self._peers}
+        self._peers |= {name: replace(peer, remotes=self._peers[name].remotes) for name, peer in known.items()}
+        self._core.set_peers(self._peers.values())
+        async for name in in_slices(tuple(known)):
+            self._carry_out(self._core.judge_again(name, self._clock.now()))
+
     def peer(self, name: str) -> Peer | None:
         """Of the tunnel of this name, with its secrets."""
         return self._peers.get(name)

@@ -44,7 +44,7 @@ def answer_first(context: Context, received: ReceivedMessage) -> list[Payload]:
 def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     """A CREATE_CHILD_SA request for a new CHILD_SA or a rekey of one."""
     message = received.message
-    if context.task is not None and context.task.shape is Shape.REKEY_IKE:
+    if context.withdrawn or (context.task is not None and context.task.shape is Shape.REKEY_IKE):
         return [Notify(NotifyType.TEMPORARY_FAILURE)]  # RFC 7296 §2.25.2
     rekeys = None
     notify = message.notify(NotifyType.REKEY_SA)

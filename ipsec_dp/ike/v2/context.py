@@ -22,6 +22,7 @@ from ipsec_dp.util.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
 
     from cryptography import x509
 
@@ -118,6 +119,8 @@ class Ends:
     called: bool  # we began the IKE SA that was authenticated: rekeys leave it
     identities: tuple[Identity, Identity] | None = None  # ours, the peer's
     certificates: tuple[x509.Certificate, ...] = ()  # by which the peer proved itself
+    until: datetime | None = None  # when the first of them, or of those above them, runs out
+    renew_at: datetime | None = None  # when it is tried to have others before that
     initial_contact: bool = False  # the peer sent it
 
     @property
@@ -243,7 +246,7 @@ class Context(ABC):
 
     def report(self, kind: Kind, text: str, *, cause: Cause | None = None, child: int | None = None, again: bool = False) -> None:
         spis = self.sa.spi_i, self.sa.spi_r
-        self.emit(Report(Event(kind, self.peer.tunnel, *spis, self.exchange, shown(text), cause, child, again, self.origin)))
+        self.emit(Report(Event(kind, self.peer.tunnel, *spis, self.exchange, shown(text), cause, child, again, origin=self.origin)))
 
     def release_spi(self, spi: int) -> None:
         self.emit(ReleaseSpi(spi))

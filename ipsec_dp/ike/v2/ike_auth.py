@@ -12,7 +12,7 @@ from ipsec_dp.ike.identity import Identity, IdentityError, IdType
 from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
 from ipsec_dp.ike.proposal import Proposal, ProtocolId, select
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import child_create, child_respond
+from ipsec_dp.ike.v2 import child_create, child_respond, proof
 from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request, from_payloads
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.payloads import (
@@ -264,6 +264,7 @@ def established(context: Context, now: float) -> None:
     context.deadlines.close_at = inf
     context.handshake.messages, context.handshake.other_request = (b"", b""), b""
     context.start_deadlines(now)
+    proof.begin(context, now)
     theirs = "" if context.ends.identities is None else f" with {context.ends.identities[1]}"
     udp = ", ESP in UDP" if context.udp else ""
     context.report(Kind.IKE_UP, f"IKE SA up{theirs} at {context.path.remote}, {context.sa.suite}{udp}")
@@ -305,9 +306,9 @@ def _check(
     if proof.method == auth.AuthMethod.SHARED_KEY:
         raise AuthenticationError(f"it authenticates by {method_text(proof.method)}, certificates are configured")
     received = from_payloads(message.all(Certificate))
-    public, sha1 = certificates.verify(received, theirs, how.trust, context.host.environment.utc(now)), how.sha1
-    _verify_one(lambda octets: auth.verify(public, octets, proof, sha1=sha1), signed)
-    context.ends.certificates = received
+    found, sha1 = certificates.judge(received, theirs, how.trust, context.host.environment.utc(now)), how.sha1
+    _verify_one(lambda octets: auth.verify(found.key, octets, proof, sha1=sha1), signed)
+    context.ends.certificates, context.ends.until = received, found.until
 
 
 def _first_messages(context: Context) -> list[bytes]:
