@@ -63,6 +63,7 @@ class Counters:
     unknown_spi: int
     unauthenticated: int  # the ICV did not hold
     out_of_window: int
+    limited: int  # of peers whose requests have to wait (`authenticated`)
     refused: int  # IKE_SA_INIT beyond the half-open limits
     no_peer: int  # IKE_SA_INIT from where no tunnel expects anybody
     cookies_sent: int

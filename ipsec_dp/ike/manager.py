@@ -14,6 +14,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from ipsec_dp.ike.actions import NO_SPI, Action, Cause, Kind, Send
+from ipsec_dp.ike.authenticated import PEER_LIMITS, Accounts
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.interface import Counters, IkeStatus
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.sa import Child, IkeSa
     from ipsec_dp.ipsec.selectors import SelectorPair
 
-MAX_OF_ENDS: Final = 32  # IKE SAs that one identity may have with one of ours
 TIMERS_AT_ONCE: Final = 64  # sessions in one call of `timer`: those that are due with them come next
 
 
@@ -61,6 +61,7 @@ class IkeManager:
         self._numbers = count(1)
         self._spawned: list[IkeSession] = []  # by the session that acts just now
         self._admission: Admission[IkeSession] = Admission(environment.rng)
+        self._accounts = Accounts()
         self._counts: Counter[str] = Counter()
         self._unsolicited = UnsolicitedAnswers()
         self._events = StrangersEvents() if events is None else events
@@ -104,11 +105,15 @@ class IkeManager:
     def first_contact(self, session: Context) -> bool:
         return not self._others(session) and not self._admission.half_open.any_from(session.path.remote.address)
 
+    def children(self, session: Context) -> int:
+        tables = {id(one.children): len(one.children) for one in self._sessions.of_ends(session)}  # two may see the same ones
+        return sum(tables.values())
+
     def has_room(self, session: Context) -> bool:
-        return len(tuple(self._sessions.of_ends(session))) < MAX_OF_ENDS
+        return len(tuple(self._sessions.of_ends(session))) < PEER_LIMITS.ike_sas
 
     def admits(self, session: Context) -> bool:
-        return self.has_room(session) and uniqueness.admits(session, self._others(session))
+        return uniqueness.admits(session, self._others(session))
 
     def expected(self, peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
         return tuple(peer for one in peers if (peer := self._peers.get(one.tunnel)) is not None)
@@ -362,6 +367,7 @@ class IkeManager:
         actions: list[Action] = []
         self._admission.half_open.discard(session)
         self._sessions.add(session)
+        session.ends.account = self._accounts.of(session.ends.meaning(), len(session.peer.proxy_ids))
         for one, consequence in uniqueness.consequences(session, self._others(session), now):
             actions += self._run(one, now, partial(_do, one, consequence))
         return actions

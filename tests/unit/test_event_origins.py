@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import msgspec
 import pytest
 
 from ipsec_dp.ike import actions as act
+from ipsec_dp.ike.authenticated import PEER_LIMITS
 from tests.doubles.config import tunnel
 from tests.unit.test_ike_driver import ON_DEMAND, Site, event
 
@@ -44,5 +47,26 @@ def test_no_event_reaches_a_tunnel_unless_it_is_ours_or_its_peers(tmp_path, kind
             site.hand(*everything_of(kind, act.Origin.PEER, "genuine"))
             said = site.driver.status("to-b") != claimed
             assert said is (kind not in SAY_NOTHING_OF_A_TUNNEL), "while the peer's own does, by kind"
+
+    site.run(life)
+
+
+def test_lines_about_one_tunnel_are_bounded_and_say_how_many_were_left_out(tmp_path, caplog):
+    """A peer that has proven who it is causes an event with each of its requests; the others' are written as before."""
+    caplog.set_level(logging.INFO, "ipsec_dp")
+    site = Site(tmp_path, tunnel("to-b", ON_DEMAND), tunnel("to-c", ON_DEMAND, remote="192.0.2.3", interface="ipsec1"))
+
+    def lines():
+        return [record.getMessage() for record in caplog.records if "why" in record.message or "left out" in record.message]
+
+    async def life():
+        site.hand(*(event(act.Kind.CHILD_FAILED) for _ in range(5000)))
+        assert len(lines()) <= PEER_LIMITS.lines_at_once + 2 * PEER_LIMITS.lines_of_proxy_id + 1
+        assert site.driver.status("to-b").last_error == "why", "what they say of the tunnel is heard"
+        before = len(lines())
+        site.hand(event(act.Kind.CHILD_FAILED, "to-c"))
+        await site.clock.advance(1.0)
+        site.hand(event(act.Kind.CHILD_FAILED))
+        assert lines()[before + 1] == f'tunnel "to-b": {5000 - before} lines about its IKE SAs were left out'
 
     site.run(life)

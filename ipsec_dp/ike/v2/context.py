@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from ipsec_dp.ike.actions import Endpoint, Path
+    from ipsec_dp.ike.authenticated import Account
     from ipsec_dp.ike.environment import Environment
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
@@ -57,6 +58,9 @@ class IkeHost(Protocol):
 
     def configured(self, peer: Peer) -> Peer:
         """What the tunnel of `peer` says now; `peer` itself when it says nothing any more."""
+
+    def children(self, context: Context) -> int:
+        """How many CHILD_SAs the IKE SAs between these two identities have."""
 
     def has_room(self, context: Context) -> bool:
         """False when so many IKE SAs are held between these two identities that a peer may not make another by a rekey."""
@@ -122,6 +126,7 @@ class Ends:
     until: datetime | None = None  # when the first of them, or of those above them, runs out
     renew_at: datetime | None = None  # when it is tried to have others before that
     initial_contact: bool = False  # the peer sent it
+    account: Account | None = None  # what its requests have cost, of this identity's IKE SAs together
 
     @property
     def theirs(self) -> Identity | None:

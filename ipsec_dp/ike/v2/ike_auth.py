@@ -188,6 +188,8 @@ def _authenticate(context: Context, received: ReceivedMessage) -> Authentication
         raise AuthenticationError(f"tunnel {proven[0].tunnel} does not admit the IKE proposal {suite}")
     context.settle_on(_choose(admitting, message))
     context.ends.identities, context.path = (own_identity(context), theirs), received.path
+    if not context.host.has_room(context):
+        raise AuthenticationError(f"{theirs} has as many IKE SAs as one identity may have")
     if not context.host.admits(context):
         raise AuthenticationError(f"{theirs} has an IKE SA already, and unique = keep")
     own = own_identity(context)
