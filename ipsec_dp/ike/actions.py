@@ -107,7 +107,7 @@ class Event:
     cause: Cause | None = None
     child: int | None = None
     again: bool = False  # IKE_DOWN, IKE_FAILED, CHILD_DOWN, CHILD_FAILED: trying again later may help
-    origin: Origin = Origin.OURS
+    origin: Origin = field(kw_only=True)  # no default: whoever makes one knows whose it is
 
     def __str__(self) -> str:
         where = " ".join(part for part in (self.tunnel, self.exchange, f"{self.spi_i.hex()}_{self.spi_r.hex()}") if part)

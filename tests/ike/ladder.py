@@ -136,11 +136,12 @@ class Site:
         self.keepalives: list[Path] = []
         self.moved: list[act.MovePath] = []
         self.activity: defaultdict[int, Activity] = defaultdict(lambda: SILENT)
+        self.calendar = epoch  # what it shows at second 0 of the clock
         self.randbytes = random.Random(f"{name}{seed}").randbytes
         environment = Environment(
             self.randbytes,
             self.sad.allocate_spi,
-            lambda now: epoch + timedelta(seconds=now),
+            lambda now: self.calendar + timedelta(seconds=now),
             lambda child: self.activity[child],
         )
         self.core = IkeManager(environment, peers)

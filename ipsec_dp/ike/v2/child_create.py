@@ -306,6 +306,8 @@ def _accept(context: Context, offer: Offer, message: Message, now: float, agreed
                 f"nothing that is configured is in {traffic_selectors.text(local)} <-> {traffic_selectors.text(remote)}",
                 Cause.SELECTORS,
             )
+        if (others := context.host.holdings.refusal(pairs, context.peer, context.ends.theirs)) is not None:
+            raise ChildError(others, Cause.SELECTORS)
     except IkeError as error:
         cause = error.cause if isinstance(error, ChildError) else Cause.PROPOSAL
         context.report(Kind.CHILD_FAILED, str(error), cause=cause)

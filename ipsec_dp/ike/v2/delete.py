@@ -72,6 +72,14 @@ def ike(context: Context, cause: Cause, text: str, now: float, *, again: bool = 
         context.end(cause, text, now, again=again)
 
 
+def withdraw(context: Context, now: float) -> None:
+    """Delete it at the peer, and here at once all that carries traffic. Nothing that still comes of it concerns its tunnel."""
+    context.withdrawn = True
+    ike(context, Cause.LOCAL, "it is withdrawn", now)
+    for one in list(context.children.values()):
+        forget(context, one)
+
+
 def child(context: Context, one: Child, now: float, *, at_once: bool = False) -> None:
     """Delete a CHILD_SA. What is under way to us may still come in for a while, unless it must end `at_once`."""
     del now
@@ -97,6 +105,7 @@ def finish(context: Context, one: Child, now: float) -> None:
     if not one.installed:
         context.children.pop(one.number, None)
         return
+    context.host.holdings.let_go(one)
     one.enter(ChildState.DELETED)
     one.soft = one.hard = one.idle_at = one.switch_at = lifetimes.NEVER_DUE
     one.remove_at = now + lifetimes.GRACE
@@ -104,6 +113,7 @@ def finish(context: Context, one: Child, now: float) -> None:
 
 def remove(context: Context, one: Child) -> None:
     """Take its SAs out of the data plane."""
+    context.host.holdings.let_go(one)
     if one.installed:
         one.installed = one.sending = False
         context.emit(RemoveChild(context.peer.tunnel, one.number))
