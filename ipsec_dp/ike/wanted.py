@@ -135,9 +135,10 @@ class Wanted:
         self._dismissed.update(self.served.by(child))
 
     def inherit(self, old: Wanted) -> None:
-        """On a new IKE SA in the place of `old`'s: what was there or asked for, and nothing of what failed."""
-        self._asked = dict.fromkeys((one for one in self.served.configured.all if one in old._asked or one in old._held), True)
-        self._dismissed, self._lacks = set(old._dismissed), None
+        """On an IKE SA in the place of `old`'s: what was there or asked for too, and nothing of what failed."""
+        self._asked |= dict.fromkeys((one for one in self.served.configured.all if one in old._asked or one in old._held), True)
+        self._dismissed |= old._dismissed
+        self._lacks = None
 
     @property
     def all(self) -> tuple[ProxyId, ...]:

@@ -175,6 +175,8 @@ class Intent:
                 self._error_of = event.spi_i
             case Kind.IKE_DOWN:
                 self._down(event, now, others=others)
+            case Kind.WARNING if event.cause is Cause.AUTHENTICATION:  # a proof was withdrawn, and the tunnel begins anew
+                self._error, self._error_of = event.text, None
             case _:
                 return
 

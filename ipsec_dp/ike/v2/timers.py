@@ -9,7 +9,7 @@ from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind, SendKeepalive
 from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.peer import NAT_KEEPALIVE
-from ipsec_dp.ike.v2 import acquire, child_create, delete, ike_rekey, reauth
+from ipsec_dp.ike.v2 import acquire, child_create, delete, ike_rekey, proof, reauth
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2.deadlines import reprieve
 from ipsec_dp.ike.v2.liveness import LivenessCheck
@@ -42,6 +42,8 @@ def due(context: Context, now: float) -> None:
         deadlines.soft = inf
         reprieve(deadlines, now)
         ike_rekey.rekey(context)
+    if now >= deadlines.proof_at:
+        proof.look(context, now)
     reauth.due(context, now)
     if now >= deadlines.check_at:
         _check(context, now)
@@ -74,15 +76,15 @@ def _switch(context: Context, child: Child, now: float) -> None:
         child.switch_at = now + lifetimes.SWITCH_LOOK
 
 
-def rekey_child(context: Context, child: Child, now: float) -> None:
-    """Make another in its place before it ends; not while the peer may not know it yet."""
+def rekey_child(context: Context, child: Child, now: float, *, any_suite: bool = False) -> None:
+    """Make another in its place before it ends; not while the peer may not know it yet. `any_suite`: the configuration changed."""
     reprieve(child, now)
     if child.switch_at < inf:
         child.soft = now + lifetimes.SWITCH_LOOK
         return
     child.soft = inf
     if child.state is ChildState.UP and not rekeying(context, child):
-        context.enqueue(child_create.ChildCreate(child.pairs, rekeys=child))
+        context.enqueue(child_create.ChildCreate(child.pairs, rekeys=child, any_suite=any_suite))
 
 
 def rekeying(context: Context, child: Child) -> bool:
