@@ -173,10 +173,10 @@ class Intent:
             case Kind.CHILD_FAILED:
                 self._error = self._no_child = event.text
                 self._error_of = event.spi_i
-            case Kind.IKE_DOWN:
-                self._down(event, now, others=others)
             case Kind.WARNING if event.cause is Cause.AUTHENTICATION:  # a proof was withdrawn, and the tunnel begins anew
                 self._error, self._error_of = event.text, None
+            case Kind.IKE_DOWN:
+                self._down(event, now, others=others)
             case _:
                 return
 

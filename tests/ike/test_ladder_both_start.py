@@ -20,6 +20,7 @@ from ipsec_dp.keying.initiation import Intent
 
 from .ladder import ADDRESSES, OTHER, TUNNEL, Ladder, peer, proxy_id
 
+ENDS = frozenset({Kind.IKE_DOWN, Kind.IKE_FAILED})
 LIVENESS = SimpleNamespace(action="restart", retries=5, interval_s=10)
 
 
@@ -164,8 +165,7 @@ class Starts:
         ladder, who, now = self.ladder, self.ladder.sites[site], self.ladder.clock()
         for event in who.events[self.seen[site] :]:
             if event.origin in (Origin.OURS, Origin.PEER):
-                others = event.kind in (Kind.IKE_DOWN, Kind.IKE_FAILED) and any(sa.state != "closing" for sa in who.status)
-                self.intents[site].event(event, now, others=others)
+                self.intents[site].event(event, now, others=event.kind in ENDS and any(sa.state != "closing" for sa in who.status))
         self.seen[site] = len(who.events)
         while (delivery := ladder.wire.take(OTHER[site])) is not None:
             at = now + self.random.uniform(*self.latency)

@@ -76,12 +76,19 @@ class Offer:
         ]
 
 
+def _announced(context: Context) -> int | None:
+    """An SPI that a request is about to name; None when no SPI is free."""
+    spi = context.host.environment.allocate_spi(context.peer.tunnel)
+    if spi is not None:
+        context.emit(expected_on(context, spi))
+    return spi
+
+
 def make_offer(context: Context, pairs: tuple[ProxyId, ...], packet: ProxyId | None, *, in_auth: bool) -> Offer | None:
     """None when no SPI is free. `packet`: its selectors go first, so that narrowing keeps them (RFC 7296 §2.9)."""
-    spi = context.host.environment.allocate_spi(context.peer.tunnel)
+    spi = _announced(context)
     if spi is None:
         return None
-    context.emit(expected_on(context, spi))
     ours = context.peer.esp_proposals
     proposals = proposal.with_spi(proposal.without_key_exchange(ours) if in_auth else ours, spi.to_bytes(4, "big"))
     offered = pairs if packet is None or context.abilities.single_pair else (packet, *pairs)
@@ -91,10 +98,9 @@ def make_offer(context: Context, pairs: tuple[ProxyId, ...], packet: ProxyId | N
 
 def offer_again(context: Context, old: Child, pairs: tuple[ProxyId, ...], *, any_suite: bool) -> Offer | None:
     """For a rekey of `old`: its selectors and, unless it may be any, its suite (RFC 7296 §2.8). None when no SPI is free."""
-    spi = context.host.environment.allocate_spi(context.peer.tunnel)
+    spi = _announced(context)
     if spi is None:
         return None
-    context.emit(expected_on(context, spi))
     ours = context.peer.esp_proposals
     proposals = (() if any_suite else proposal.keeping(old.suite, ours)) or ours
     return Offer(spi, proposal.with_spi(proposals, spi.to_bytes(4, "big")), old.ts_local, old.ts_remote, pairs)
