@@ -141,6 +141,18 @@ class ChildLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectInbound:
+    """The next message names `spi`, which `Environment.allocate_spi` gave, to the peer at the end of `path`, which may send on it
+    before its answer is here (RFC 7296 §2.8). `InstallInbound` or `ReleaseSpi` follows. Once more for the same SPI: the peer moved.
+    """
+
+    tunnel: str
+    spi: int
+    path: Path
+    udp: bool  # ESP in UDP, not IP protocol 50
+
+
+@dataclass(frozen=True, slots=True)
 class InstallInbound:
     """Be ready to receive on `spi`, which `Environment.allocate_spi` gave. `child` names the CHILD_SA from now on.
 
@@ -239,6 +251,7 @@ class Report:
 Action = (
     Send
     | SendKeepalive
+    | ExpectInbound
     | InstallInbound
     | InstallOutbound
     | SwitchOutbound

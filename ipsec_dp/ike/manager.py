@@ -60,6 +60,7 @@ class IkeManager:
         self._timers: TimerQueue[IkeSession] = TimerQueue()
         self._numbers = count(1)
         self._spawned: list[IkeSession] = []  # by the session that acts just now
+        self._met: list[IkeSession] = []  # whose place it takes, or the other way round
         self._admission: Admission[IkeSession] = Admission(environment.rng)
         self._accounts = Accounts()
         self._counts: Counter[str] = Counter()
@@ -122,8 +123,13 @@ class IkeManager:
         return self._peers.get(peer.tunnel) or peer
 
     def came_up(self, session: Context, now: float) -> None:
-        old = next((other for other in self._others(session) if replacement.replaces(session, other)), None)
-        if old is not None:
+        others = self._others(session)
+        for other in others:
+            if replacement.overlap(other, session):
+                replacement.settle(session, other, now)
+                self._met.append(other)
+        old = next((other for other in others if replacement.replaces(session, other)), None)
+        if old is not None and not replacement.overlap(old, session):
             replacement.begin(session, old, now)
 
     def _others(self, session: Context) -> list[IkeSession]:
@@ -358,7 +364,8 @@ class IkeManager:
             actions += self._run(new, now, partial(_send_next, new, now))
         if session.authenticated and not was_up:
             actions += self._came_up(session, now)
-        for one in {**before, **_succession(session)}:
+        met, self._met = self._met, []
+        for one in {**before, **_succession(session), **dict.fromkeys(met)}:
             self._settle(one)
         return self._events.allowed(actions, now)
 
@@ -370,6 +377,8 @@ class IkeManager:
         session.ends.account = self._accounts.of(session.ends.meaning(), len(session.peer.proxy_ids))
         for one, consequence in uniqueness.consequences(session, self._others(session), now):
             actions += self._run(one, now, partial(_do, one, consequence))
+        for one in uniqueness.in_vain(session, self._sessions.of_tunnel(session.peer.tunnel)):
+            actions += self._run(one, now, partial(_do, one, partial(uniqueness.give_up, one, session, now)))
         return actions
 
     def _settle(self, session: IkeSession) -> None:

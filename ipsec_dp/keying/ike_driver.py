@@ -56,6 +56,7 @@ LEVELS = {
     act.Kind.IKEV1: logging.WARNING,
 }
 ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
+UP = ("up", "rekeying")  # of an IKE SA
 UNPROVEN = frozenset({act.Origin.CLAIMED, act.Origin.STRANGER})
 
 
@@ -337,7 +338,7 @@ class IkeDriver:
         """What IKE knows of a tunnel: of the newest IKE SA that is up, else of the newest that is to come up."""
         now = self._clock.now()
         sas, intent = self._core.status(name, now), self._intents[name]
-        up = [sa for sa in sas if sa.state in ("up", "rekeying")]
+        up = [sa for sa in sas if sa.state in UP]
         state = up[-1].state if up else "negotiating" if sas else intent.state
         newest = up[-1] if up else sas[-1] if sas else None
         return KeyingStatus(
@@ -385,6 +386,17 @@ class IkeDriver:
                 )
             case act.SendKeepalive():
                 self._links.send_keepalive(action.path.local.address, outer_endpoint(action.path.remote))
+            case act.ProbeResult():
+                self._probed(action)
+            case act.Report():
+                self._report(action.event)
+            case _:
+                self._do_in_sad(action)
+
+    def _do_in_sad(self, action: Action) -> None:
+        match action:
+            case act.ExpectInbound():
+                self._children.expect(action)
             case act.InstallInbound():
                 self._children.install_inbound(action)
             case act.InstallOutbound():
@@ -401,10 +413,6 @@ class IkeDriver:
                 self._children.release_spi(action.spi)
             case act.MovePath():
                 self._children.move(action)
-            case act.ProbeResult():
-                self._probed(action)
-            case act.Report():
-                self._report(action.event)
 
     def _log(self, event: Event) -> None:
         """A peer causes most of these lines, as many as it likes; those of strangers are few already."""
@@ -423,7 +431,8 @@ class IkeDriver:
         if intent is None or event.origin in UNPROVEN:
             return
         now = self._clock.now()
-        intent.event(event, now)
+        up = event.kind is act.Kind.IKE_DOWN and any(sa.state in UP for sa in self._core.status(event.tunnel, now))
+        intent.event(event, now, up=up)
         if event.kind in ANSWERED and self._fresh.pop(event.tunnel, None) is not None and self._held_back:
             self._call_due(now)
 

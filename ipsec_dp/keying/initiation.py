@@ -146,8 +146,8 @@ class Intent:
         """Somebody at the peer's address, or who says so, came to nothing: worth reading, and nothing else."""
         self._claim = event.text
 
-    def event(self, event: Event, now: float) -> None:
-        """What the core reports of this tunnel and of nobody else."""
+    def event(self, event: Event, now: float, *, up: bool = False) -> None:
+        """What the core reports of this tunnel and of nobody else. `up`: an IKE SA of it is up now, whichever ended."""
         match event.kind:
             case Kind.IKE_UP | Kind.IKE_REKEYED | Kind.IKE_REAUTHENTICATED:
                 self.state, self._off, self.next_attempt = "up", False, None
@@ -161,7 +161,7 @@ class Intent:
             case Kind.CHILD_FAILED:
                 self._error = self._no_child = event.text
                 self._error_of = event.spi_i
-            case Kind.IKE_DOWN:
+            case Kind.IKE_DOWN if not up:
                 self._down(event, now)
             case Kind.WARNING if event.cause is Cause.AUTHENTICATION:  # a proof was withdrawn, and the tunnel begins anew
                 self._error, self._error_of = event.text, None

@@ -22,7 +22,7 @@ from ipsec_dp.ike.v2.child import (
     serves,
     switch,
 )
-from ipsec_dp.ike.v2.context import Task
+from ipsec_dp.ike.v2.context import Task, expected_on
 from ipsec_dp.ike.v2.deadlines import retry_child
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
@@ -78,29 +78,41 @@ class Offer:
         ]
 
 
-def make_offer(
-    context: Context, pairs: tuple[ProxyId, ...], packet: ProxyId | None, *, in_auth: bool, rekeys: Child | None = None
-) -> Offer | None:
+def make_offer(context: Context, pairs: tuple[ProxyId, ...], packet: ProxyId | None, *, in_auth: bool) -> Offer | None:
     """None when no SPI is free. `packet`: its selectors go first, so that narrowing keeps them (RFC 7296 §2.9)."""
     spi = context.host.environment.allocate_spi(context.peer.tunnel)
     if spi is None:
         return None
+    context.emit(expected_on(context, spi))
     ours = context.peer.esp_proposals
     proposals = proposal.with_spi(proposal.without_key_exchange(ours) if in_auth else ours, spi.to_bytes(4, "big"))
-    if rekeys is not None:
-        return Offer(spi, proposals, rekeys.ts_local, rekeys.ts_remote, pairs)
     offered = pairs if packet is None or context.abilities.single_pair else (packet, *pairs)
     local, remote = (tuple(dict.fromkeys(side))[:MAX_OFFERED] for side in zip(*offered, strict=True))
     return Offer(spi, proposals, local, remote, pairs)
 
 
+def offer_again(context: Context, old: Child, pairs: tuple[ProxyId, ...], *, any_suite: bool) -> Offer | None:
+    """For a rekey of `old`: its selectors and, unless it may be any, its suite (RFC 7296 §2.8). None when no SPI is free."""
+    spi = context.host.environment.allocate_spi(context.peer.tunnel)
+    if spi is None:
+        return None
+    ours = context.peer.esp_proposals
+    proposals = (() if any_suite else proposal.keeping(old.suite, ours)) or ours
+    return Offer(spi, proposal.with_spi(proposals, spi.to_bytes(4, "big")), old.ts_local, old.ts_remote, pairs)
+
+
 class ChildCreate(Task):
-    """A CHILD_SA for `pairs`, or one that takes the place of `rekeys`. `rival`: what the peer made of `rekeys` in the meantime."""
+    """A CHILD_SA for `pairs`, or one that takes the place of `rekeys`. `rival`: what the peer made of `rekeys` in the meantime.
+
+    `any_suite`: all that is configured is offered, and not only what keeps the suite in use.
+    """
 
     exchange = ExchangeType.CREATE_CHILD_SA
 
-    def __init__(self, pairs: tuple[ProxyId, ...], packet: ProxyId | None = None, rekeys: Child | None = None) -> None:
-        self.pairs, self.packet, self.rekeys = pairs, packet, rekeys
+    def __init__(
+        self, pairs: tuple[ProxyId, ...], packet: ProxyId | None = None, rekeys: Child | None = None, *, any_suite: bool = False
+    ) -> None:
+        self.pairs, self.packet, self.rekeys, self.any_suite = pairs, packet, rekeys, any_suite
         self.shape = Shape.NEW_CHILD if rekeys is None else Shape.REKEY_CHILD
         self.priority = Priority.NEW_CHILD if rekeys is None else Priority.REKEY_CHILD
         self.rival: Child | None = None
@@ -110,12 +122,19 @@ class ChildCreate(Task):
         self.rounds = 0
         self.nonce = b""
 
+    @property
+    def spi_in(self) -> int | None:
+        return None if self.offer is None else self.offer.spi
+
     def build(self, context: Context, now: float) -> list[Payload] | None:
         if self.rekeys is not None and self.rekeys.state is not ChildState.UP:
             return None
         if self.rekeys is None and self.pairs and all(is_held(context, pair) for pair in self.pairs):
             return None
-        self.offer = make_offer(context, self.pairs, self.packet, in_auth=False, rekeys=self.rekeys)
+        if self.rekeys is None:
+            self.offer = make_offer(context, self.pairs, self.packet, in_auth=False)
+        else:
+            self.offer = offer_again(context, self.rekeys, self.pairs, any_suite=self.any_suite)
         if self.offer is None:
             context.report(Kind.CHILD_FAILED, "no SPI is free", cause=Cause.RESOURCES, again=True)
             if self.rekeys is not None:
@@ -183,9 +202,12 @@ class ChildCreate(Task):
         offer = self.offer
         self.dropped(context)
         kind = None if notify is None else notify.notify_type
-        if kind == NotifyType.INVALID_KE_PAYLOAD and notify is not None and self._other_group(context, notify):
+        if kind == NotifyType.INVALID_KE_PAYLOAD and notify is not None and self._other_group(context, offer, notify):
             return
-        if self.rekeys is not None:
+        if self.rekeys is not None and kind == NotifyType.NO_PROPOSAL_CHOSEN and not self.any_suite:
+            self.any_suite = True
+            context.enqueue(self)
+        elif self.rekeys is not None:
             self._failed_rekey(context, now, kind)
         elif kind == NotifyType.TEMPORARY_FAILURE:
             self._later(context, now)
@@ -203,12 +225,13 @@ class ChildCreate(Task):
             wait = lifetimes.retry_after(context.deadlines.failures, context.host.environment.rng)
             context.queue.delayed.append((now + wait, self))
 
-    def _other_group(self, context: Context, notify: Notify) -> bool:
+    def _other_group(self, context: Context, offer: Offer | None, notify: Notify) -> bool:
         tried = None if self.key is None else self.key.group
         self.rounds += 1
         if tried is None or self.rounds > MAX_ROUNDS:
             return False
         self.group = wanted_group(notify, context.peer.esp_proposals, tried)
+        self.any_suite = self.any_suite or (offer is not None and self.group not in groups_of(offer.proposals))
         return context.enqueue(self)
 
     def _failed_rekey(self, context: Context, now: float, kind: int | None = None) -> None:

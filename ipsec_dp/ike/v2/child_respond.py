@@ -86,7 +86,11 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
     sa, tsi, tsr = message.get(SecurityAssociation), message.get(TrafficSelectorsInitiator), message.get(TrafficSelectorsResponder)
     if sa is None or tsi is None or tsr is None:
         return [Notify(NotifyType.INVALID_SYNTAX)]
-    chosen = (proposal.select_child if in_auth else proposal.select)(peer.esp_proposals, sa.proposals)
+    if in_auth:
+        chosen = proposal.select_child(peer.esp_proposals, sa.proposals)
+    else:
+        in_use = None if agreed.rekeys is None else agreed.rekeys.suite
+        chosen = proposal.select_keeping(in_use, peer.esp_proposals, sa.proposals)
     if chosen is None or len(chosen.spi) != 4:
         text = proposal.explain_mismatch(peer.esp_proposals, sa.proposals)
         context.report(Kind.CHILD_FAILED, f"no ESP proposal in common: {text}", cause=Cause.PROPOSAL)

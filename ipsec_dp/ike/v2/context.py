@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from ipsec_dp.ike import lifetimes
-from ipsec_dp.ike.actions import Action, Cause, Event, Kind, MovePath, Origin, ReleaseSpi, Report
+from ipsec_dp.ike.actions import Action, Cause, Event, ExpectInbound, Kind, MovePath, Origin, ReleaseSpi, Report
 from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.v2.deadlines import Deadlines
@@ -78,6 +78,11 @@ class IkeHost(Protocol):
 class Task(Request, ABC):
     """One request of ours, from the wish to the answer."""
 
+    @property
+    def spi_in(self) -> int | None:
+        """The SPI that it names for an inbound SA of ours."""
+        return None
+
     @abstractmethod
     def build(self, context: Context, now: float) -> list[Payload] | None:
         """The payloads of the request; None when there is nothing to ask for any more."""
@@ -125,7 +130,7 @@ class Ends:
     certificates: tuple[x509.Certificate, ...] = ()  # by which the peer proved itself
     until: datetime | None = None  # when the first of them, or of those above them, runs out
     renew_at: datetime | None = None  # when it is tried to have others before that
-    initial_contact: bool = False  # the peer sent it
+    initial_contact: bool = False  # whoever called sent it
     account: Account | None = None  # what its requests have cost, of this identity's IKE SAs together
 
     @property
@@ -263,6 +268,8 @@ class Context(ABC):
         self.deadlines.move_at = now + lifetimes.MOVE_EVERY
         self.path = path
         self.emit(MovePath(self.peer.tunnel, tuple(self.children), path))
+        if self.task is not None and self.task.spi_in is not None:
+            self.emit(expected_on(self, self.task.spi_in))
         self.report(Kind.PATH, f"the peer's address is now {path.remote}: its NAT changed the mapping")
 
     def start_deadlines(self, now: float) -> None:
@@ -307,3 +314,8 @@ class Context(ABC):
     @abstractmethod
     def end(self, cause: Cause, text: str, now: float, *, again: bool = False, linger: bool = False, quiet: bool = False) -> None:
         """Nothing of this SA is left but, with `linger`, the answer to a duplicate. `quiet`: it is not worth an event."""
+
+
+def expected_on(context: Context, spi: int) -> ExpectInbound:
+    """For a request that names this SPI: before it is sent, and again when the peer moved while it is under way."""
+    return ExpectInbound(context.peer.tunnel, spi, context.path, context.udp)

@@ -136,8 +136,15 @@ def hand_over(old: Context, now: float) -> bool:
     for one in list(old.children.values()):
         finish(old, one, now)
     new.children, old.children = old.children | new.children, {}
-    new.succession.before = old.succession.after = None
+    new.succession.before, old.succession.before = old.succession.before, None
+    if new.succession.before is not None:
+        new.succession.before.succession.after = new
+    old.succession.after = None
     old.succession.handed_over = True
-    new.report(Kind.IKE_REAUTHENTICATED, f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}")
+    at_once = replacement.overlap(old, new)
+    if not at_once:
+        new.report(Kind.IKE_REAUTHENTICATED, f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}")
     old.emit(*new.take())
+    if at_once:
+        old.report(Kind.IKE_DOWN, "both sides began at once; the other IKE SA stays", cause=Cause.REPLACED)
     return True

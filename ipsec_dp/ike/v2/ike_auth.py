@@ -71,6 +71,10 @@ class IkeAuth(Task):
         self.pairs, self.packet = pairs, packet
         self.offer: child_create.Offer | None = None
 
+    @property
+    def spi_in(self) -> int | None:
+        return None if self.offer is None else self.offer.spi
+
     def build(self, context: Context, now: float) -> list[Payload] | None:
         own, expected = own_identity(context), expected_identity(context.peer, context.path.remote)
         context.ends.identities = (own, expected)
@@ -83,7 +87,7 @@ class IkeAuth(Task):
         if self.offer is None:
             context.end(Cause.RESOURCES, "no SPI is free for a CHILD_SA", now, again=True)
             return None
-        first = context.succession.before is None and context.host.first_contact(context)
+        context.ends.initial_contact = first = context.succession.before is None and context.host.first_contact(context)
         return [
             IdentificationInitiator(own.type, own.data),
             *_certificates(context.peer, request=True),

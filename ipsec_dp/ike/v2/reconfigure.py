@@ -39,7 +39,7 @@ def reconfigure(context: Context, peer: Peer | None, effect: Effect, now: float)
         child_create.cover(context, now)
     if effect >= Effect.REKEY:
         for child in list(context.children.values()):
-            timers.rekey_child(context, child, now)
+            timers.rekey_child(context, child, now, any_suite=True)
 
 
 def _fit_selectors(context: Context, child: Child, peer: Peer, now: float) -> None:

@@ -77,15 +77,15 @@ def _switch(context: Context, child: Child, now: float) -> None:
         child.switch_at = now + lifetimes.SWITCH_LOOK
 
 
-def rekey_child(context: Context, child: Child, now: float) -> None:
-    """Make another in its place before it ends; not while the peer may not know it yet."""
+def rekey_child(context: Context, child: Child, now: float, *, any_suite: bool = False) -> None:
+    """Make another in its place before it ends; not while the peer may not know it yet. `any_suite`: the configuration changed."""
     reprieve(child, now)
     if child.switch_at < inf:
         child.soft = now + lifetimes.SWITCH_LOOK
         return
     child.soft = inf
     if child.state is ChildState.UP and not rekeying(context, child):
-        context.enqueue(child_create.ChildCreate(child.pairs, rekeys=child))
+        context.enqueue(child_create.ChildCreate(child.pairs, rekeys=child, any_suite=any_suite))
 
 
 def rekeying(context: Context, child: Child) -> bool:
