@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Action, Endpoint, Path
     from ipsec_dp.ike.effect import Effect
     from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.wanted import Lack
     from ipsec_dp.ipsec.selectors import SelectorPair
 
 IkeState = Literal["negotiating", "up", "rekeying", "closing"]
@@ -52,6 +53,7 @@ class IkeStatus:
     age_s: float
     rekey_in_s: float
     children: tuple[ChildStatus, ...]
+    lacking: tuple[Lack, ...] = ()  # of what is wanted, that which has no CHILD_SA
 
 
 @dataclass(frozen=True, slots=True)

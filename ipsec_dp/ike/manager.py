@@ -227,9 +227,9 @@ class IkeManager:
         if up is not None:
             return self._run(up, now, partial(_acquire, up, packet, now))
         session = initiator(self, peer, path, now)
-        session.coverage.wanted = peer.proxy_ids if packet is None else ()
         self._sessions.add(session)
         asked = None if packet is None else proxy_id_of(packet)
+        acquire.want(session, asked)
         return self._run(session, now, lambda: session.initiate(now, packet=asked))
 
     def acquire(self, tunnel: str, packet: SelectorPair, now: float) -> list[Action] | None:
@@ -426,7 +426,7 @@ def _push_out(session: IkeSession, now: float) -> list[Action]:
 
 
 def _acquire(session: IkeSession, packet: SelectorPair | None, now: float) -> list[Action]:
-    acquire.acquire(session, packet, now)
+    acquire.acquire(session, packet)
     return _send_next(session, now)
 
 

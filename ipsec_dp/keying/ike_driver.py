@@ -21,6 +21,7 @@ from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
 from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus
+from ipsec_dp.keying.tunnel_state import UP, tunnel_state
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ LEVELS = {
     act.Kind.IKEV1: logging.WARNING,
 }
 ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
-UP = ("up", "rekeying")  # of an IKE SA
+ENDS = frozenset({act.Kind.IKE_DOWN, act.Kind.IKE_FAILED})
 UNPROVEN = frozenset({act.Origin.CLAIMED, act.Origin.STRANGER})
 
 
@@ -197,7 +198,8 @@ class IkeDriver:
         except HostError as error:
             log.warning('tunnel "%s": %s', name, error)
             if self._tunnels.get(name) is tunnel:
-                self._intents[name].failed(str(error), self._clock.now())
+                now = self._clock.now()
+                self._intents[name].failed(str(error), now, others=self._has_ike_sa(name, now))
             self._fresh.pop(name, None)
             return
         if self._tunnels.get(name) is not tunnel:  # configured otherwise meanwhile: the next attempt knows
@@ -339,13 +341,13 @@ class IkeDriver:
         now = self._clock.now()
         sas, intent = self._core.status(name, now), self._intents[name]
         up = [sa for sa in sas if sa.state in UP]
-        state = up[-1].state if up else "negotiating" if sas else intent.state
         newest = up[-1] if up else sas[-1] if sas else None
+        state, text, error = tunnel_state(sas, intent, now)
         return KeyingStatus(
             state=state,
-            state_text=state if up else intent.text,
+            state_text=text,
             remote=", ".join(map(str, self._tunnels[name].remotes)) or "any" if newest is None else str(newest.path.remote.address),
-            last_error=intent.last_error,
+            last_error=error,
             nat="none" if newest is None else newest.nat,
             ike=_ike_sa(up[-1]) if up else None,
             up_at=intent.up_at,
@@ -431,10 +433,13 @@ class IkeDriver:
         if intent is None or event.origin in UNPROVEN:
             return
         now = self._clock.now()
-        up = event.kind is act.Kind.IKE_DOWN and any(sa.state in UP for sa in self._core.status(event.tunnel, now))
-        intent.event(event, now, up=up)
+        intent.event(event, now, others=event.kind in ENDS and self._has_ike_sa(event.tunnel, now))
         if event.kind in ANSWERED and self._fresh.pop(event.tunnel, None) is not None and self._held_back:
             self._call_due(now)
+
+    def _has_ike_sa(self, name: str, now: float) -> bool:
+        """Whether a tunnel has an IKE SA that is up or under way."""
+        return any(sa.state != "closing" for sa in self._core.status(name, now))
 
     def _schedule(self) -> None:
         due = self._core.next_timeout()

@@ -20,6 +20,7 @@ from ipsec_dp.keying.initiation import Intent
 
 from .ladder import ADDRESSES, OTHER, TUNNEL, Ladder, peer, proxy_id
 
+ENDS = frozenset({Kind.IKE_DOWN, Kind.IKE_FAILED})
 LIVENESS = SimpleNamespace(action="restart", retries=5, interval_s=10)
 
 
@@ -164,7 +165,7 @@ class Starts:
         ladder, who, now = self.ladder, self.ladder.sites[site], self.ladder.clock()
         for event in who.events[self.seen[site] :]:
             if event.origin in (Origin.OURS, Origin.PEER):
-                self.intents[site].event(event, now, up=event.kind is Kind.IKE_DOWN and bool(who.ups))
+                self.intents[site].event(event, now, others=event.kind in ENDS and any(sa.state != "closing" for sa in who.status))
         self.seen[site] = len(who.events)
         while (delivery := ladder.wire.take(OTHER[site])) is not None:
             at = now + self.random.uniform(*self.latency)
@@ -220,7 +221,7 @@ def test_what_it_was_made_for_is_wanted_of_the_peer_s():
     ladder = two()
     called_in_vain(ladder)
     (session,) = ladder.a.core.sessions("to-b")
-    assert session.coverage.wanted == session.peer.proxy_ids
+    assert session.wanted.all == session.peer.proxy_ids
 
 
 def test_a_call_to_another_address_goes_on():

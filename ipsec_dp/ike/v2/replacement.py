@@ -44,6 +44,8 @@ def replaces(new: Context, old: Context) -> bool:
 def overlap(one: Context, other: Context) -> bool:
     """True when each side began one for the same tunnel before it had the other's (`settle`)."""
     mine, theirs = one.sa, other.sa
+    if one.peer.tunnel != other.peer.tunnel:
+        return False
     at_once = mine.started <= theirs.established_at and theirs.started <= mine.established_at
     return mine.initiator != theirs.initiator and one.peer.tunnel == other.peer.tunnel and at_once
 
@@ -84,6 +86,14 @@ def begin(new: Context, old: Context, now: float) -> None:
     new.succession.before, old.succession.after = old, new
     old.deadlines.reauth_at = old.deadlines.proof_until = inf
     if not new.sa.initiator:
+        old.deadlines.leave_at = now + LEFT_AFTER
+
+
+def made_by_peer(new: Context, now: float) -> None:
+    """The peer has made a CHILD_SA on `new`: it may make further ones, and deletes the IKE SA that they replace after the last."""
+    new.wanted.leave_to_peer(now, new.host.environment.rng)
+    old = new.succession.before
+    if old is not None and old.deadlines.leave_at < inf:
         old.deadlines.leave_at = now + LEFT_AFTER
 
 
