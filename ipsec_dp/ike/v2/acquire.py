@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike.traffic_selectors import proxy_id_of
+from ipsec_dp.ike.traffic_selectors import asked_by
 from ipsec_dp.ike.v2 import child_create
 from ipsec_dp.ike.v2.sa import ChildState, State
 
@@ -23,7 +23,7 @@ def acquire(context: Context, packet: SelectorPair | None, now: float) -> None:
 
 def _for_packet(context: Context, packet: SelectorPair) -> None:
     """A CHILD_SA for a packet, unless one is there or on its way."""
-    asked = proxy_id_of(packet)
+    asked = asked_by(packet, context.peer.proxy_ids)
     if context.state is not State.ESTABLISHED or any(
         child.holds(asked) and child.state in (ChildState.UP, ChildState.REKEYED) for child in context.children.values()
     ):
