@@ -43,6 +43,10 @@ class Transaction:
         """Whether a table was taken away, and not made again."""
         return self.tables.get(table, set()) & {NEWTABLE, DELTABLE} == {DELTABLE}
 
+    def remade(self, table: str) -> bool:
+        """Whether a table was taken away and made, as a saved ruleset does that has it."""
+        return {NEWTABLE, DELTABLE} <= self.tables.get(table, set())
+
 
 @dataclass
 class _Message:
