@@ -8,7 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from ipsec_dp.host import PROTOCOL, HostError, routing_rules
-from ipsec_dp.host.bulk import AT_ONCE, FAMILIES, Bulk, KernelRoute, digest, table_request
+from ipsec_dp.host.bulk import (
+    AT_ONCE,
+    FAMILIES,
+    Bulk,
+    KernelRoute,
+    digest,
+    table_request,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -13,8 +13,9 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ipsec_dp.host.bulk import HEADER, attributes, messages
+from ipsec_dp.host.bulk import attributes
 from ipsec_dp.host.changes import AT_ONCE, open_reports, received
+from ipsec_dp.host.requests import HEADER, messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -34,8 +34,8 @@ LOOK_S = 10.0  # between two looks
 LOOK_REST = 1000.0  # and no less than that many times what a look takes, as far as `rest` goes
 CHANGED = "nobody but this gateway may write to it: give it or the other program another name"
 SAVED = (
-    "nobody but this gateway may write to it: a saved ruleset that has it (`nft list ruleset` into a file while a gateway ran) makes it "
-    "anew, closed as it was then; take the tables ipsec_dp… out of that file"
+    "nobody but this gateway may write to it: a saved ruleset that has it (`nft list ruleset` into a file while a gateway ran) "
+    "makes it anew, as it was then; take the tables ipsec_dp… out of that file"
 )
 
 
