@@ -232,9 +232,9 @@ def test_a_peer_for_any_ports_makes_none_for_later_fragments(site):
     assert carried(ladder) == {SHOWN}
 
 
-def both_at_once(context, pairs, packet, *, in_auth, rekeys=None):
+def both_at_once(context, pairs, packet, *, in_auth):
     """The offer of a peer that puts ports and OPAQUE into one CHILD_SA."""
-    made = make_offer(context, pairs, packet, in_auth=in_auth, rekeys=rekeys)
+    made = make_offer(context, pairs, packet, in_auth=in_auth)
     assert made is not None
     sides = zip(*pairs, strict=True)
     local, remote = (tuple(dict.fromkeys(side)) for side in sides)
