@@ -22,6 +22,7 @@ from ipsec_dp.keying.child_installer import outer_endpoint
 from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus
 from ipsec_dp.keying.tunnel_state import UP, tunnel_state
+from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ipsec_dp.keying.child_installer import IkeChildren
     from ipsec_dp.network.host import OuterLinks
     from ipsec_dp.util.clock import Clock, Timer
+    from ipsec_dp.util.conditions import Conditions
 
 log = logging.getLogger("ipsec_dp")
 
@@ -80,6 +82,7 @@ class IkeDriver:
         locate: Callable[[Tunnel, Address | str, int], Awaitable[tuple[Address, Address]]],
         changed: Callable[[str], None],
         clock: Clock,
+        conditions: Conditions,
         probed: Callable[[act.ProbeResult], None] = lambda _: None,
         refuses: Callable[[Address], bool] = lambda _: False,
     ) -> None:
@@ -87,6 +90,7 @@ class IkeDriver:
         self._peers = dict(peers)
         self._core, self._children, self._links, self._locate, self._changed = core, children, links, locate, changed
         self._probed, self._refuses, self._clock = probed, refuses, clock
+        self._ticks = Rounds("calling peers", conditions, clock)
         self._planned: dict[str, None] = {}  # tunnels that are to be called
         self._intents = {name: self._intent(tunnel) for name, tunnel in self._tunnels.items()}
         self._packets: dict[str, SelectorPair] = {}  # what asked for a tunnel that is about to be called
@@ -120,7 +124,7 @@ class IkeDriver:
         now = self._clock.now()
         for intent in self._intents.values():
             intent.start(now)
-        ticking = asyncio.get_running_loop().create_task(self._tick())
+        ticking = asyncio.get_running_loop().create_task(self._ticks.run(self._tick))
         stack.push_async_callback(self._end, ticking)
 
     def reconfigure(self, tunnels: Iterable[Tunnel], peers: Mapping[str, Peer], effects: Mapping[str, Effect]) -> None:
@@ -172,9 +176,8 @@ class IkeDriver:
             self._timer.cancel()
 
     async def _tick(self) -> None:
-        while True:
-            self._call_due(self._clock.now())
-            await self._clock.sleep(TICK_S)
+        self._call_due(self._clock.now())
+        await self._clock.sleep(TICK_S)
 
     def _call_due(self, now: float) -> None:
         """Begins the attempts that are due, as many as may be under way."""

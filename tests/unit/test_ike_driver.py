@@ -20,6 +20,7 @@ from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.keying.ike_driver import CALLS_AT_ONCE, TICK_S, IkeDriver
 from ipsec_dp.keying.initiation import BACKOFF_FIRST_S, Intent
+from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import PSK, configured, tunnel
 from tests.unit.sites import to_b
@@ -59,8 +60,9 @@ class Site:
         self.children, self.links, self.changed, self.stack = Double(), Double(), list[str](), AsyncExitStack()
         self.turns = list[int]()
         self.probed = list[act.ProbeResult]()
+        self.conditions = Conditions(self.clock)
         tunnels, peers = self.read(*tables)
-        parts: dict[str, Any] = {"core": self.core, "children": self.children, "links": self.links}
+        parts: dict[str, Any] = {"core": self.core, "children": self.children, "links": self.links, "conditions": self.conditions}
         self.driver = IkeDriver(
             tunnels, peers, locate=self.locate, changed=self.changed.append, clock=self.clock, probed=self.probed.append, **parts
         )
@@ -362,6 +364,7 @@ def test_nothing_goes_to_an_address_that_is_refused(tmp_path):
     refused = act.Endpoint(ip_address("10.2.0.9"), 4500)
     parts: dict[str, Any] = {"core": site.core, "children": site.children, "links": site.links, "clock": site.clock}
     tunnels, peers = site.read(tunnel("to-b", ON_DEMAND))
+    parts["conditions"] = site.conditions
     parts["refuses"] = lambda address: address == refused.address
     site.driver = IkeDriver(tunnels, peers, locate=site.locate, changed=site.changed.append, **parts)
 
