@@ -41,6 +41,7 @@ class Limits:
     cookie_above_rate: float = 50.0  # requests a second without one, in all
     cookie_seconds: float = 60.0  # a secret's; the one before is still taken
     answers_a_second: float = 10.0  # to messages of no IKE SA here
+    waiting: int = 64  # messages that have come and are looked at when it is their turn
     proofs: int = 8  # shared keys, or sets of authorities, that one AUTH is tried with
     certificates: int = 6  # of one message
     certificate_octets: int = 32_768  # together

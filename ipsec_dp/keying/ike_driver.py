@@ -18,6 +18,7 @@ from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
+from ipsec_dp.keying.inbox import Inbox
 from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus
 from ipsec_dp.util.slices import in_slices
@@ -91,6 +92,7 @@ class IkeDriver:
         self._fresh: dict[str, float] = {}  # when the attempts that have no answer yet began
         self._held_back = False  # attempts are due that CALLS_AT_ONCE does not let begin
         self._timer: Timer | None = None
+        self._inbox = Inbox(self._handle)
         self._fault_told = -FAULT_QUIET_S
         core.set_peers(self._peers.values())
 
@@ -153,6 +155,7 @@ class IkeDriver:
         """Every IKE SA is deleted at the peer too, as far as one message can."""
         for task in (ticking, *self._calls):
             task.cancel()
+        self._inbox.close()
         await asyncio.gather(ticking, *self._calls, return_exceptions=True)
         self._carry_out(self._core.close(self._clock.now()))
         if self._timer is not None:
@@ -214,9 +217,12 @@ class IkeDriver:
         self._receive(event.message, act.Path(_of_ike(event.local), _of_ike(event.remote), natt=True))
 
     def _receive(self, message: bytes, path: act.Path) -> None:
+        if not self._refuses(path.remote.address):
+            self._inbox.put((message, path), ours=self._core.knows(message))
+
+    def _handle(self, received: tuple[bytes, act.Path]) -> None:
         """Whatever a stranger sends, it costs one datagram at the most: an exception here is a fault of ours."""
-        if self._refuses(path.remote.address):
-            return
+        message, path = received
         now = self._clock.now()
         try:
             actions = self._core.receive(message, path, now)
