@@ -92,6 +92,7 @@ class IkeDriver:
         self._fresh: dict[str, float] = {}  # when the attempts that have no answer yet began
         self._held_back = False  # attempts are due that CALLS_AT_ONCE does not let begin
         self._timer: Timer | None = None
+        self._timer_at = 0.0
         self._inbox = Inbox(self._handle)
         self._fault_told = -FAULT_QUIET_S
         core.set_peers(self._peers.values())
@@ -414,12 +415,16 @@ class IkeDriver:
             self._call_due(now)
 
     def _schedule(self) -> None:
+        """Asks for the next timer of the core. One that is due already stays: it would never have its turn if each datagram put it
+        off to the next one."""
         due = self._core.next_timeout()
         if self._timer is not None:
+            if due == self._timer_at or self._timer_at <= self._clock.now():
+                return
             self._timer.cancel()
             self._timer = None
         if due is not None:
-            self._timer = self._clock.call_at(due, self._due)
+            self._timer, self._timer_at = self._clock.call_at(due, self._due), due
 
     def _due(self) -> None:
         self._timer = None
