@@ -53,7 +53,7 @@ def test_a_flood_of_dear_messages_makes_neither_status_nor_a_rekey_late(attacked
     )
     text += f" before; {len(pauses)} rekeys, {max(pauses, default=0):.2f} s from one to the next at most"
     printed(record_property, f"{text}; processor time {busy:.1f} s")
-    assert sent["sent"] >= RATE * seconds / 2
+    assert sent["sent"] >= RATE * seconds / 4, "as many as the machine has time for"
     assert delays.longest <= STATUS_MOST_S
     assert max(pauses, default=0.0) <= REKEY_S + LATE_S
     assert len(pauses) >= (seconds - 4.0) / (REKEY_S + LATE_S)
