@@ -26,7 +26,7 @@ from ipsec_dp.ike.v2 import acquire, delete, ike_rekey, reconfigure, replacement
 from ipsec_dp.ike.v2.admission import Admission
 from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError
 from ipsec_dp.ike.v2.holdings import Holdings
-from ipsec_dp.ike.v2.message import Header, Message, parse_message
+from ipsec_dp.ike.v2.message import Header, Message, parse_message, receivers_spi
 from ipsec_dp.ike.v2.probe import PathProbe
 from ipsec_dp.ike.v2.sa import State
 from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
@@ -138,6 +138,10 @@ class IkeManager:
         return [one for one in up if one.state is State.ESTABLISHED and one.in_use]
 
     # ---- datagrams
+
+    def knows(self, datagram: bytes) -> bool:
+        session = self._sessions.get(receivers_spi(datagram))
+        return session is not None and (session.sa.initiator or session.authenticated)
 
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
         try:

@@ -19,6 +19,7 @@ from ipsec_dp.ike.authenticated import Lines
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
+from ipsec_dp.keying.inbox import Inbox
 from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus
 from ipsec_dp.keying.tunnel_state import UP, tunnel_state
@@ -98,6 +99,8 @@ class IkeDriver:
         self._fresh: dict[str, float] = {}  # when the attempts that have no answer yet began
         self._held_back = False  # attempts are due that CALLS_AT_ONCE does not let begin
         self._timer: Timer | None = None
+        self._timer_at = 0.0
+        self._inbox = Inbox(self._handle)
         self._fault_told = -FAULT_QUIET_S
         self._lines = Lines()
         core.set_peers(self._peers.values())
@@ -170,6 +173,7 @@ class IkeDriver:
         """Every IKE SA is deleted at the peer too, as far as one message can."""
         for task in (ticking, *self._calls):
             task.cancel()
+        self._inbox.close()
         await asyncio.gather(ticking, *self._calls, return_exceptions=True)
         self._carry_out(self._core.close(self._clock.now()))
         if self._timer is not None:
@@ -231,9 +235,12 @@ class IkeDriver:
         self._receive(event.message, act.Path(_of_ike(event.local), _of_ike(event.remote), natt=True))
 
     def _receive(self, message: bytes, path: act.Path) -> None:
+        if not self._refuses(path.remote.address):
+            self._inbox.put((message, path), ours=self._core.knows(message))
+
+    def _handle(self, received: tuple[bytes, act.Path]) -> None:
         """Whatever a stranger sends, it costs one datagram at the most: an exception here is a fault of ours."""
-        if self._refuses(path.remote.address):
-            return
+        message, path = received
         now = self._clock.now()
         try:
             actions = self._core.receive(message, path, now)
@@ -445,12 +452,16 @@ class IkeDriver:
         return any(sa.state != "closing" for sa in self._core.status(name, now))
 
     def _schedule(self) -> None:
+        """Asks for the next timer of the core. One that is due already stays: it would never have its turn if each datagram put it
+        off to the next one."""
         due = self._core.next_timeout()
         if self._timer is not None:
+            if due == self._timer_at or self._timer_at <= self._clock.now():
+                return
             self._timer.cancel()
             self._timer = None
         if due is not None:
-            self._timer = self._clock.call_at(due, self._due)
+            self._timer, self._timer_at = self._clock.call_at(due, self._due), due
 
     def _due(self) -> None:
         self._timer = None

@@ -352,6 +352,46 @@ def test_a_message_without_its_ends_is_nobodys(made):
     assert site.core.of("receive") == []
 
 
+@pytest.mark.parametrize(("knows", "handled"), [(False, 1), (True, 3)], ids=["strangers", "peers"])
+def test_strangers_have_their_turn_and_peers_do_not_wait_behind_them(made, knows, handled):
+    site = made(tunnel("to-b", ON_DEMAND))
+    site.core.answers["knows"] = knows
+
+    async def life():
+        for _ in range(3):
+            site.hand()
+        assert len(site.core.of("receive")) == handled
+        await settle()
+        assert len(site.core.of("receive")) == 3
+
+    site.run(life)
+
+
+def test_timers_have_their_turn_in_a_flood(made):
+    """Each datagram put the timer off to the next turn of the event loop, where another datagram came first: no rekey for 10 s."""
+    site = made(tunnel("to-b", ON_DEMAND))
+
+    async def life():
+        loop, left = asyncio.get_running_loop(), 20
+
+        def datagram() -> None:
+            nonlocal left
+            left -= 1
+            if left:
+                loop.call_soon(datagram)
+            site.hand()
+
+        site.core.answers["next_timeout"] = site.clock.now()
+        datagram()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert left > 10
+        assert site.core.of("timer")
+        site.core.answers["next_timeout"] = None
+
+    site.run(life)
+
+
 def test_what_the_core_counted_is_told_by_name(made):
     site = made()
     site.core.answers["counters"] = SimpleNamespace(__slots__=("malformed", "ikev1"), malformed=3, ikev1=1)
