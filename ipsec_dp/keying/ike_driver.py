@@ -15,6 +15,7 @@ from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.host import HostError
 from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
 from ipsec_dp.ike import actions as act
+from ipsec_dp.ike.authenticated import Lines
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
@@ -93,6 +94,7 @@ class IkeDriver:
         self._held_back = False  # attempts are due that CALLS_AT_ONCE does not let begin
         self._timer: Timer | None = None
         self._fault_told = -FAULT_QUIET_S
+        self._lines = Lines()
         core.set_peers(self._peers.values())
 
     def _chance(self) -> float:
@@ -128,6 +130,7 @@ class IkeDriver:
         for name in effects.keys() - new.keys():
             for kept in (self._tunnels, self._peers, self._intents, self._planned, self._packets, self._fresh):
                 kept.pop(name, None)
+            self._lines.forget(name)
         for name, tunnel in new.items():
             effect, before = effects.get(name, Effect.RESTART), self._tunnels.get(name)
             peer = peers[name]
@@ -141,6 +144,14 @@ class IkeDriver:
             else:
                 self._intents[name].reconfigure(tunnel, now)
         self._carry_out(self._core.reconfigure(self._peers.values(), effects, now))
+
+    async def judge_again(self, peers: Mapping[str, Peer]) -> None:
+        """What proves tunnels' peers has changed (CRLs, by name of the tunnel): IKE SAs end that it no longer holds for."""
+        known = {name: peer for name, peer in peers.items() if name in self._peers}
+        self._peers |= {name: replace(peer, remotes=self._peers[name].remotes) for name, peer in known.items()}
+        self._core.set_peers(self._peers.values())
+        async for name in in_slices(tuple(known)):
+            self._carry_out(self._core.judge_again(name, self._clock.now()))
 
     def peer(self, name: str) -> Peer | None:
         """Of the tunnel of this name, with its secrets."""
@@ -375,6 +386,17 @@ class IkeDriver:
                 )
             case act.SendKeepalive():
                 self._links.send_keepalive(action.path.local.address, outer_endpoint(action.path.remote))
+            case act.ProbeResult():
+                self._probed(action)
+            case act.Report():
+                self._report(action.event)
+            case _:
+                self._do_in_sad(action)
+
+    def _do_in_sad(self, action: Action) -> None:
+        match action:
+            case act.ExpectInbound():
+                self._children.expect(action)
             case act.InstallInbound():
                 self._children.install_inbound(action)
             case act.InstallOutbound():
@@ -391,13 +413,18 @@ class IkeDriver:
                 self._children.release_spi(action.spi)
             case act.MovePath():
                 self._children.move(action)
-            case act.ProbeResult():
-                self._probed(action)
-            case act.Report():
-                self._report(action.event)
+
+    def _log(self, event: Event) -> None:
+        """A peer causes most of these lines, as many as it likes; those of strangers are few already."""
+        peer = self._peers.get(event.tunnel)
+        missed = 0 if peer is None else self._lines.left_out(event.tunnel, len(peer.proxy_ids), self._clock.now())
+        if missed:
+            log.warning('tunnel "%s": %d lines about its IKE SAs were left out', event.tunnel, missed)
+        if missed is not None:
+            log.log(LEVELS.get(event.kind, logging.INFO), "%s", event)
 
     def _report(self, event: Event) -> None:
-        log.log(LEVELS.get(event.kind, logging.INFO), "%s", event)
+        self._log(event)
         intent = self._intents.get(event.tunnel)
         if intent is not None and event.origin is act.Origin.CLAIMED:
             intent.claimed(event)

@@ -163,6 +163,8 @@ class Intent:
                 self._error_of = event.spi_i
             case Kind.IKE_DOWN if not up:
                 self._down(event, now)
+            case Kind.WARNING if event.cause is Cause.AUTHENTICATION:  # a proof was withdrawn, and the tunnel begins anew
+                self._error, self._error_of = event.text, None
             case _:
                 return
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from ipsec_dp.ike.actions import Cause, Event, Kind
+from ipsec_dp.ike.actions import Cause, Event, Kind, Origin
 from ipsec_dp.keying.initiation import BACKOFF_MAX_S, Intent
 
 NOW = 1000.0
@@ -21,7 +21,7 @@ def intent(start: str = "start", action: str = "restart", remotes: tuple[str, ..
 
 
 def event(kind: Kind, cause: Cause | None = None) -> Event:
-    return Event(kind, "t", bytes(8), bytes(8), "", "why", cause=cause)
+    return Event(kind, "t", bytes(8), bytes(8), "", "why", cause=cause, origin=Origin.OURS)
 
 
 def up(one: Intent, now: float = NOW) -> Intent:
@@ -140,7 +140,7 @@ def test_an_ike_sa_without_a_child_sa_is_a_failure_too_and_keeps_its_reason():
     for pause in (1, 2, 4):
         assert one.attempt(now) is not None
         one.event(event(Kind.IKE_UP), now)
-        one.event(Event(Kind.CHILD_FAILED, "t", bytes(8), bytes(8), "", "no proposal in common"), now)
+        one.event(Event(Kind.CHILD_FAILED, "t", bytes(8), bytes(8), "", "no proposal in common", origin=Origin.OURS), now)
         one.event(event(Kind.IKE_DOWN, Cause.SELECTORS), now)
         assert (one.state, one.next_attempt, one.last_error) == ("failed", now + pause, "no proposal in common")
         now += pause
@@ -150,7 +150,7 @@ def test_an_ike_sa_without_a_child_sa_is_a_failure_too_and_keeps_its_reason():
 def test_a_side_that_waits_keeps_the_reason_too(start):
     one = intent(start)
     one.event(event(Kind.IKE_UP), NOW)
-    one.event(Event(Kind.CHILD_FAILED, "t", bytes(8), bytes(8), "", "no proxy ID fits"), NOW)
+    one.event(Event(Kind.CHILD_FAILED, "t", bytes(8), bytes(8), "", "no proxy ID fits", origin=Origin.OURS), NOW)
     one.event(event(Kind.IKE_DOWN, Cause.PEER), NOW)
     assert (one.state, one.last_error) == ("waiting", "no proxy ID fits")
 
@@ -159,7 +159,7 @@ def test_a_side_that_waits_keeps_the_reason_too(start):
 
 
 def child_failed(spi: bytes, text: str = "no proxy ID fits") -> Event:
-    return Event(Kind.CHILD_FAILED, "t", spi, bytes(8), "", text)
+    return Event(Kind.CHILD_FAILED, "t", spi, bytes(8), "", text, origin=Origin.OURS)
 
 
 def read(one):
@@ -185,14 +185,27 @@ def test_what_nobody_has_proven_is_read_only_while_nothing_better_is_known():
     one.start(NOW)
     one.attempt(NOW)
     before = (one.state, one.next_attempt, one.pending)
-    one.claimed(Event(Kind.IKE_FAILED, "t", bytes(8), bytes(8), "IKE_SA_INIT", "no proposal in common"))
+    one.claimed(Event(Kind.IKE_FAILED, "t", bytes(8), bytes(8), "IKE_SA_INIT", "no proposal in common", origin=Origin.CLAIMED))
     assert (one.state, one.next_attempt, one.pending) == before
     assert read(one) == "no proposal in common"
     one.event(event(Kind.IKE_FAILED, Cause.TIMEOUT), NOW)
     assert read(one) == "why"
     one = up(intent("start"))
-    one.claimed(Event(Kind.IKE_FAILED, "t", bytes(8), bytes(8), "IKE_AUTH", "shared keys differ"))
+    one.claimed(Event(Kind.IKE_FAILED, "t", bytes(8), bytes(8), "IKE_AUTH", "shared keys differ", origin=Origin.CLAIMED))
     assert read(one) is None
+
+
+def test_a_proof_that_a_reload_withdrew_is_read_until_the_tunnel_is_up_again():
+    """The tunnel begins anew by itself: neither its state nor the next attempt follow from it."""
+    one = intent("start")
+    one.start(NOW)
+    before = (one.state, one.next_attempt)
+    one.event(event(Kind.WARNING, Cause.PROPOSAL), NOW)
+    assert read(one) is None
+    one.event(event(Kind.WARNING, Cause.AUTHENTICATION), NOW)
+    assert (one.state, one.next_attempt) == before
+    assert read(one) == "why"
+    assert read(up(one)) is None
 
 
 def test_a_proxy_id_that_the_peer_refused_is_told_as_long_as_this_ike_sa_is_up():

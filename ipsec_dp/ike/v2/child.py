@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import lifetimes, traffic_selectors
 from ipsec_dp.ike.actions import Cause, InstallInbound, InstallOutbound, Kind, RemoveOutbound, SwitchOutbound
+from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.proposal import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
 
 MAX_OFFERED: Final = 64  # selectors of a side in one exchange; further proxy IDs get exchanges of their own
-MAX_PAIRS: Final = 256  # pairs of selectors that one CHILD_SA may have here
+MAX_PAIRS: Final = PEER_LIMITS.selectors  # pairs of selectors that one CHILD_SA may have here
 
 
 class ChildError(IkeError):
@@ -73,6 +74,7 @@ def install(
         replaces=None if old is None else old.number,
     )
     context.children[new.number] = new
+    context.host.holdings.hold(new, peer, context.ends.theirs)
     limits = start_child(new, peer.child_life, now, context.host.environment.rng)
     context.deadlines.failures = 0
     ike_suite, ike_keys = context.sa.suite, context.sa.keys

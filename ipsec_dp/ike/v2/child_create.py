@@ -22,7 +22,7 @@ from ipsec_dp.ike.v2.child import (
     serves,
     switch,
 )
-from ipsec_dp.ike.v2.context import Task
+from ipsec_dp.ike.v2.context import Task, expected_on
 from ipsec_dp.ike.v2.deadlines import retry_child
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
@@ -83,6 +83,7 @@ def make_offer(context: Context, pairs: tuple[ProxyId, ...], packet: ProxyId | N
     spi = context.host.environment.allocate_spi(context.peer.tunnel)
     if spi is None:
         return None
+    context.emit(expected_on(context, spi))
     ours = context.peer.esp_proposals
     proposals = proposal.with_spi(proposal.without_key_exchange(ours) if in_auth else ours, spi.to_bytes(4, "big"))
     offered = pairs if packet is None or context.abilities.single_pair else (packet, *pairs)
@@ -95,6 +96,7 @@ def offer_again(context: Context, old: Child, pairs: tuple[ProxyId, ...], *, any
     spi = context.host.environment.allocate_spi(context.peer.tunnel)
     if spi is None:
         return None
+    context.emit(expected_on(context, spi))
     ours = context.peer.esp_proposals
     proposals = (() if any_suite else proposal.keeping(old.suite, ours)) or ours
     return Offer(spi, proposal.with_spi(proposals, spi.to_bytes(4, "big")), old.ts_local, old.ts_remote, pairs)
@@ -120,6 +122,10 @@ class ChildCreate(Task):
         self.group = None if rekeys is None else rekeys.suite.group
         self.rounds = 0
         self.nonce = b""
+
+    @property
+    def spi_in(self) -> int | None:
+        return None if self.offer is None else self.offer.spi
 
     def build(self, context: Context, now: float) -> list[Payload] | None:
         if self.rekeys is not None and self.rekeys.state is not ChildState.UP:
@@ -301,6 +307,8 @@ def _accept(context: Context, offer: Offer, message: Message, now: float, agreed
                 f"nothing that is configured is in {traffic_selectors.text(local)} <-> {traffic_selectors.text(remote)}",
                 Cause.SELECTORS,
             )
+        if (others := context.host.holdings.refusal(pairs, context.peer, context.ends.theirs)) is not None:
+            raise ChildError(others, Cause.SELECTORS)
     except IkeError as error:
         cause = error.cause if isinstance(error, ChildError) else Cause.PROPOSAL
         context.report(Kind.CHILD_FAILED, str(error), cause=cause)

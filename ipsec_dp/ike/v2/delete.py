@@ -75,6 +75,14 @@ def ike(context: Context, cause: Cause, text: str, now: float, *, again: bool = 
         context.end(cause, text, now, again=again)
 
 
+def withdraw(context: Context, now: float) -> None:
+    """Delete it at the peer, and here at once all that carries traffic. Nothing that still comes of it concerns its tunnel."""
+    context.withdrawn = True
+    ike(context, Cause.LOCAL, "it is withdrawn", now)
+    for one in list(context.children.values()):
+        forget(context, one)
+
+
 def child(context: Context, one: Child, now: float, *, at_once: bool = False) -> None:
     """Delete a CHILD_SA. What is under way to us may still come in for a while, unless it must end `at_once`."""
     del now
@@ -93,14 +101,17 @@ def child(context: Context, one: Child, now: float, *, at_once: bool = False) ->
 
 
 def finish(context: Context, one: Child, now: float, longer: float = 0.0) -> None:
-    """Both sides have deleted it. It receives for a little longer: ESP may be slower than IKE (RFC 7296 §2.8). Where the peer is told
-    only later, up to `longer` seconds more, if its hard limit allows."""
+    """Both sides have deleted it. It receives for a little longer: ESP may be slower than IKE (RFC 7296 §2.8).
+
+    Where the peer is told only later, that is up to `longer` seconds more, if its hard limit allows.
+    """
     if one.sending:
         one.sending = False
         context.emit(RemoveOutbound(context.peer.tunnel, one.number))
     if not one.installed:
         context.children.pop(one.number, None)
         return
+    context.host.holdings.let_go(one)
     one.enter(ChildState.DELETED)
     one.remove_at = now + lifetimes.GRACE + max(min(longer, one.hard - now - lifetimes.GRACE), 0.0)
     one.soft = one.hard = one.idle_at = one.switch_at = lifetimes.NEVER_DUE
@@ -108,6 +119,7 @@ def finish(context: Context, one: Child, now: float, longer: float = 0.0) -> Non
 
 def remove(context: Context, one: Child) -> None:
     """Take its SAs out of the data plane."""
+    context.host.holdings.let_go(one)
     if one.installed:
         one.installed = one.sending = False
         context.emit(RemoveChild(context.peer.tunnel, one.number))

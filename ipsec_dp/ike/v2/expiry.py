@@ -2,7 +2,7 @@
 
 Nothing new is asked or answered on it, but its CHILD_SAs carry packets until the new IKE SA has authenticated and is in its place
 (`replacement`), each to its own hard limit. They do so for KEEP seconds at the most, and no longer than the peer's last proof of
-who it is holds: `reauth_s`, its certificates. A failure to authenticate ends them at once (`reauth.ended`).
+who it is holds: `reauth_s`, its certificates (`proof`). A failure to authenticate ends them at once (`reauth.ended`).
 """
 
 from __future__ import annotations
@@ -58,8 +58,3 @@ def _good_until(context: Context, now: float) -> Iterator[float]:
     deadlines, peer = context.deadlines, context.peer
     if deadlines.proof_until < inf:
         yield deadlines.proof_until - peer.reauth_s * (lifetimes.UNPROVEN - 1.0)
-    today = context.host.environment.utc(now)
-    for certificate in context.ends.certificates:
-        left = (certificate.not_valid_after_utc - today).total_seconds()
-        if left > 0:  # else it was none of those that counted
-            yield now + left

@@ -12,7 +12,7 @@ from ipsec_dp.ike.identity import Identity, IdentityError, IdType
 from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
 from ipsec_dp.ike.proposal import Proposal, ProtocolId, select
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import child_create, child_respond
+from ipsec_dp.ike.v2 import child_create, child_respond, proof
 from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request, from_payloads
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.payloads import (
@@ -70,6 +70,10 @@ class IkeAuth(Task):
     def __init__(self, pairs: tuple[ProxyId, ...], packet: ProxyId | None) -> None:
         self.pairs, self.packet = pairs, packet
         self.offer: child_create.Offer | None = None
+
+    @property
+    def spi_in(self) -> int | None:
+        return None if self.offer is None else self.offer.spi
 
     def build(self, context: Context, now: float) -> list[Payload] | None:
         own, expected = own_identity(context), expected_identity(context.peer, context.path.remote)
@@ -188,6 +192,8 @@ def _authenticate(context: Context, received: ReceivedMessage) -> Authentication
         raise AuthenticationError(f"tunnel {proven[0].tunnel} does not admit the IKE proposal {suite}")
     context.settle_on(_choose(admitting, message))
     context.ends.identities, context.path = (own_identity(context), theirs), received.path
+    if not context.host.has_room(context):
+        raise AuthenticationError(f"{theirs} has as many IKE SAs as one identity may have")
     if not context.host.admits(context):
         raise AuthenticationError(f"{theirs} has an IKE SA already, and unique = keep")
     own = own_identity(context)
@@ -264,6 +270,7 @@ def established(context: Context, now: float) -> None:
     context.deadlines.close_at = inf
     context.handshake.messages, context.handshake.other_request = (b"", b""), b""
     context.start_deadlines(now)
+    proof.begin(context, now)
     theirs = "" if context.ends.identities is None else f" with {context.ends.identities[1]}"
     udp = ", ESP in UDP" if context.udp else ""
     context.report(Kind.IKE_UP, f"IKE SA up{theirs} at {context.path.remote}, {context.sa.suite}{udp}")
@@ -305,9 +312,9 @@ def _check(
     if proof.method == auth.AuthMethod.SHARED_KEY:
         raise AuthenticationError(f"it authenticates by {method_text(proof.method)}, certificates are configured")
     received = from_payloads(message.all(Certificate))
-    public, sha1 = certificates.verify(received, theirs, how.trust, context.host.environment.utc(now)), how.sha1
-    _verify_one(lambda octets: auth.verify(public, octets, proof, sha1=sha1), signed)
-    context.ends.certificates = received
+    found, sha1 = certificates.judge(received, theirs, how.trust, context.host.environment.utc(now)), how.sha1
+    _verify_one(lambda octets: auth.verify(found.key, octets, proof, sha1=sha1), signed)
+    context.ends.certificates, context.ends.until = received, found.until
 
 
 def _first_messages(context: Context) -> list[bytes]:

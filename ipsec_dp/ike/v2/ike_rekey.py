@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.v2 import child_create, delete, keymat, liveness, replacement
-from ipsec_dp.ike.v2.context import Ends, Task
+from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
 from ipsec_dp.ike.v2.payloads import KeyExchangePayload, Nonce, Notify, Payload, SecurityAssociation
@@ -132,7 +133,7 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     task = context.task
     if isinstance(task, child_create.ChildCreate | delete.ChildDelete) or (isinstance(task, IkeRekey) and task.rival is not None):
         return [Notify(NotifyType.TEMPORARY_FAILURE)]
-    if not context.host.has_room(context):  # it leaves those that it has rekeyed
+    if context.withdrawn or not context.host.has_room(context):  # it leaves those that it has rekeyed
         return [Notify(NotifyType.TEMPORARY_FAILURE)]
     sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
     if sa is None or ke is None or peer_nonce is None:
@@ -174,10 +175,11 @@ def _successor(context: Context, sa: IkeSa, suite: IkeSuite, nonces: tuple[bytes
     new = context.host.spawn(context.handshake.candidates, sa, context.path, now)
     new.enter(State.PROVISIONAL)  # until it is decided that this is the one
     sa.established_at, sa.lowest_nonce = now, min(nonces)
-    new.ends = Ends(context.ends.called, context.ends.identities, context.ends.certificates)
+    new.ends = replace(context.ends, initial_contact=False)
     new.nat, new.abilities = context.nat, context.abilities
     new.start_deadlines(now)
     new.deadlines.reauth_at, new.deadlines.proof_until = context.deadlines.reauth_at, context.deadlines.proof_until
+    new.deadlines.proof_at = context.deadlines.proof_at
     return new
 
 
@@ -186,7 +188,6 @@ def hand_over(old: Context, new: Context, now: float) -> None:
 
     Both see the same CHILD_SAs from now on: a DELETE for one of them may still come on the old IKE SA.
     """
-    del now
     if old.succession.handed_over:
         return
     old.succession.handed_over = True
@@ -198,6 +199,11 @@ def hand_over(old: Context, new: Context, now: float) -> None:
     new.queue.delayed, old.queue.delayed = old.queue.delayed, []
     new.coverage = old.coverage
     replacement.replaced_by(old, new)
+    if old.withdrawn:
+        delete.withdraw(new, now)
+        new.send_next(now)
+        old.emit(*new.take())
+        return
     new.report(Kind.IKE_REKEYED, f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}")
     old.emit(*new.take())
 

@@ -105,7 +105,10 @@ class IkeSession(Context):
     def close(self, now: float) -> list[Action]:
         """End it with one DELETE, of which nobody waits for the answer."""
         if self.state in CARRYING:
+            replaced = self.task
             self.request(delete.IkeDelete(Cause.LOCAL, ""), now)
+            if replaced is not None and replaced.spi_in is not None:
+                replaced.dropped(self)
         if self.alive:
             self.end(Cause.LOCAL, "closed here", now)
         return self.take()

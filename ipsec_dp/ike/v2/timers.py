@@ -10,7 +10,7 @@ from ipsec_dp.ike.actions import Cause, Kind, SendKeepalive
 from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.peer import NAT_KEEPALIVE
 from ipsec_dp.ike.v2 import child as children
-from ipsec_dp.ike.v2 import child_create, delete, expiry, ike_rekey, reauth
+from ipsec_dp.ike.v2 import child_create, delete, expiry, ike_rekey, proof, reauth
 from ipsec_dp.ike.v2.deadlines import reprieve
 from ipsec_dp.ike.v2.liveness import LivenessCheck
 from ipsec_dp.ike.v2.sa import Child, ChildState, State
@@ -40,6 +40,8 @@ def due(context: Context, now: float) -> None:
         deadlines.soft = inf
         reprieve(deadlines, now)
         ike_rekey.rekey(context)
+    if now >= deadlines.proof_at:
+        proof.look(context, now)
     reauth.due(context, now)
     expiry.due(context, now)
     if now >= deadlines.check_at:
