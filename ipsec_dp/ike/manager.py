@@ -28,7 +28,7 @@ from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError
 from ipsec_dp.ike.v2.holdings import Holdings
 from ipsec_dp.ike.v2.message import Header, Message, parse_message, receivers_spi
 from ipsec_dp.ike.v2.probe import PathProbe
-from ipsec_dp.ike.v2.sa import State
+from ipsec_dp.ike.v2.sa import CARRYING, State
 from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
 from ipsec_dp.ike.v2.session_index import SessionIndex
 from ipsec_dp.ike.v2.unsolicited import UnsolicitedAnswers
@@ -135,7 +135,7 @@ class IkeManager:
     def _others(self, session: Context) -> list[IkeSession]:
         """Further IKE SAs that are up between the same identities, of whatever tunnel."""
         up = (other for other in self._sessions.of_ends(session) if other is not session)
-        return [one for one in up if one.state is State.ESTABLISHED and one.in_use]
+        return [one for one in up if one.state in CARRYING and one.in_use]
 
     # ---- datagrams
 
@@ -231,6 +231,9 @@ class IkeManager:
         if up is not None:
             return self._run(up, now, partial(_acquire, up, packet, now))
         session = initiator(self, peer, path, now)
+        for expired in self._sessions.of_tunnel(tunnel):
+            if expired.state is State.EXPIRED and expired.in_use and expired.succession.after is None:
+                session.succession.before, expired.succession.after = expired, session
         self._sessions.add(session)
         asked = None if packet is None else asked_by(packet, peer.proxy_ids)
         acquire.want(session, asked)
@@ -340,7 +343,9 @@ class IkeManager:
 
     def _current(self, tunnel: str) -> IkeSession | None:
         """The newest IKE SA of a tunnel that is up, else one that we are making."""
-        sessions = [one for one in self._sessions.of_tunnel(tunnel) if one.in_use and one.state is not State.DELETING]
+        sessions = [
+            one for one in self._sessions.of_tunnel(tunnel) if one.in_use and one.state not in (State.EXPIRED, State.DELETING)
+        ]
         up = [session for session in sessions if session.state is State.ESTABLISHED and not replacement.replaced(session)]
         ours = [session for session in sessions if session.sa.initiator]
         return up[-1] if up else ours[-1] if ours else None

@@ -285,6 +285,23 @@ def test_actions_go_where_they_belong_in_their_order(made):
     site.run(life)
 
 
+def test_the_end_of_an_ike_sa_beside_another_calls_nobody(made):
+    site = made()
+
+    async def life():
+        site.core.answers["status"] = (SimpleNamespace(state="up"),)
+        site.hand(event(act.Kind.IKE_UP))
+        site.hand(event(act.Kind.IKE_DOWN, cause=act.Cause.PEER))
+        await site.clock.advance(5.0)
+        assert site.called() == ["to-b"], "only at the start"
+        site.core.answers["status"] = ()
+        site.hand(event(act.Kind.IKE_DOWN, cause=act.Cause.PEER))
+        await site.clock.advance(5.0)
+        assert site.called() == ["to-b", "to-b"]
+
+    site.run(life)
+
+
 def test_the_core_is_woken_when_it_wants(made):
     site = made(tunnel("to-b", ON_DEMAND))
 

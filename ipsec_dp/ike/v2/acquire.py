@@ -49,7 +49,7 @@ def look(context: Context, now: float) -> None:
 
 def _may_ask(context: Context) -> bool:
     """Whether what lacks is this IKE SA's to ask for."""
-    free = context.window.outstanding is None and context.queue.empty
+    free = context.state is State.ESTABLISHED and context.window.outstanding is None and context.queue.empty
     return free and not context.withdrawn and not context.succession.handed_over and not replacement.replaced(context)
 
 

@@ -107,6 +107,7 @@ def offer_again(context: Context, old: Child, pairs: tuple[ProxyId, ...], *, any
     spi = _announced(context)
     if spi is None:
         return None
+    context.emit(expected_on(context, spi))
     ours = context.peer.esp_proposals
     proposals = (() if any_suite else proposal.keeping(old.suite, ours)) or ours
     return Offer(
