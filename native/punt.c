@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "bucket.h"
 #include "engine.h"
 #include "mix.h"
 
@@ -14,11 +15,11 @@ enum {
     DP_PUNT_BUCKETS = 1024,
     DP_PUNT_SEND_BUFFER = 1 << 20,
 };
-#define DP_SECOND UINT64_C(1000000000)
 
 struct dp_punt_limiter {
-    uint64_t seed, interval, span;   /* ns a token; ns for all of them */
-    uint64_t since[DP_PUNT_BUCKETS]; /* the time since which a bucket's tokens have run in: now - tokens × interval */
+    uint64_t seed;
+    struct dp_rate rate;
+    uint64_t since[DP_PUNT_BUCKETS];
 };
 
 static bool open_pair(int pair[2]) {
@@ -54,8 +55,7 @@ struct dp_punt_limiter *dp_punt_limiter_new(uint32_t rate, uint32_t burst, uint6
     if (l == NULL)
         return NULL;
     l->seed = seed;
-    l->interval = DP_SECOND / rate;
-    l->span = l->interval * burst;
+    l->rate = dp_rate_of(rate, burst);
     return l;
 }
 
@@ -64,14 +64,7 @@ bool dp_punt_allowed(struct dp_punt_limiter *l, const struct dp_addr *source, ui
     memcpy(&prefix, source->ip, source->family == 6 ? 8 : 4);
     /* A source that shares a bucket with a busy one shares its rate: bounded memory errs on the strict side. */
     uint64_t *since = &l->since[dp_mix(dp_mix(l->seed ^ prefix) + source->family) % DP_PUNT_BUCKETS];
-    uint64_t full = now; /* all times here are later by the span, so that buckets are full when the clock begins */
-    now += l->span;
-    if (*since < full)
-        *since = full;
-    if (now - *since < l->interval)
-        return false;
-    *since += l->interval;
-    return true;
+    return dp_bucket_take(&l->rate, since, now);
 }
 
 bool dp_punt_send(struct dp_loop *loop, unsigned channel, struct dp_punt *punt, const uint8_t *payload, size_t octets) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp._native import ffi, lib
@@ -17,7 +18,7 @@ from ipsec_dp.dataplane.convert import (
     set_endpoint,
     set_path,
 )
-from ipsec_dp.dataplane.devices import Devices
+from ipsec_dp.dataplane.ike import IkeGate, IkeRates
 from ipsec_dp.dataplane.types import (
     ALL_OFFLOADS,
     DROP_NAMES,
@@ -56,12 +57,12 @@ def protect_process() -> None:
     check(lib.dp_process_protect(), "making the process undumpable")
 
 
-class DataPlane(Devices):
+class DataPlane(IkeGate):
     """One data plane: SA table, policy, devices, loops. Close it (or use `with`): that wipes every key.
 
     sa_slots: inbound SAs at the most, a power of two. stranger_rate: punts a second that one unknown source may cause.
     hold_octets: packets of one tunnel that wait for an SA, while it is negotiated; 0: they are dropped.
-    offloads: those that a device may have when it is attached.
+    offloads: those that a device may have when it is attached. ike: how many messages of whom reach the control plane.
     """
 
     def __init__(
@@ -76,11 +77,10 @@ class DataPlane(Devices):
         stranger_burst: int = 200,
         hold_octets: int = 0,
         offloads: Offload = ALL_OFFLOADS,
+        ike: IkeRates = IkeRates(),  # noqa: B008 - frozen
     ) -> None:
-        config = ffi.new(
-            "struct dp_config *",
-            [sa_slots, tunnels, interfaces, workers, int(provider), stranger_rate, stranger_burst, hold_octets],
-        )
+        sizes = sa_slots, tunnels, interfaces, workers, int(provider), stranger_rate, stranger_burst, hold_octets
+        config = ffi.new("struct dp_config *", [*sizes, *astuple(ike)])
         out = ffi.new("struct dp **")
         check(lib.dp_create(config, out), "creating the data plane")
         super().__init__(out[0], offloads)
@@ -296,6 +296,7 @@ class DataPlane(Devices):
             c.punts_lost,
             c.handed_over,
             c.taken_over,
+            c.cookies_sent,
         )
 
     def drop_examples(self, reason: str) -> list[DropExample]:

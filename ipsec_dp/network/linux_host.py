@@ -138,7 +138,7 @@ class LinuxHost:
         await self._open.aclose()
 
     def outer_links(self, plane: DataPlane) -> SocketLinks:
-        return SocketLinks(plane)
+        return SocketLinks(plane, self._clock)
 
     def start_workers(self, plane: DataPlane) -> None:
         plane.start(workers.pins(self._config.pin, plane.workers))

@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.host.sockets import OuterSockets
     from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.util.clock import Clock, Timer
 
 log = logging.getLogger("ipsec_dp")
 
 NON_ESP_MARKER = bytes(4)
-MESSAGE_MAX = 65535
 MESSAGES_AT_ONCE = 64  # of one socket, before the rest of the control plane has its turn
+DATAGRAMS_AT_ONCE = 512  # that the data plane looks at for them
+PAUSE_S = 0.005
+NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class _Opened:
 class SocketLinks:
     """`network.host.OuterLinks` by sockets of the calling thread's network namespace."""
 
-    def __init__(self, plane: DataPlane) -> None:
-        self._plane = plane
+    def __init__(self, plane: DataPlane, clock: Clock) -> None:
+        self._plane, self._clock = plane, clock
         self._links: dict[tuple[Address, Encapsulation], int] = {}
         self._pairs: dict[Address, OuterSockets] = {}
         self._ike: dict[Address, socket.socket] = {}
@@ -122,9 +125,9 @@ class SocketLinks:
     ) -> Sequence[socket.socket]:
         self._ike[local] = made = sockets.ike_socket(local)
         stack.callback(made.close)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(made.fileno(), _read, made, received)
-        stack.callback(loop.remove_reader, made.fileno())
+        reader = _Port(self._plane, made, received, self._clock)
+        stack.callback(reader.close)
+        reader.resume()
         return (made,)
 
     def send_ike(self, local: Address, remote: Endpoint, message: bytes, *, natt: bool, whole: bool = False) -> None:
@@ -147,17 +150,40 @@ class SocketLinks:
             log.debug("sending %d octets to %s port %d: %s", len(datagram), *name, os.strerror(error.errno or 0))
 
 
-def _read(source: socket.socket, received: Callable[[bytes, Endpoint, Endpoint], None]) -> None:
-    """Passes on what waits at a socket for IKE."""
-    local = _endpoint(source.getsockname())
-    for _ in range(MESSAGES_AT_ONCE):
-        try:
-            message, sender = source.recvfrom(MESSAGE_MAX)
-        except BlockingIOError:
-            return
-        except OSError:  # an ICMP error about something we sent; unauthenticated, so it says nothing
-            continue
-        received(message, local, _endpoint(sender))
+class _Port:
+    """What waits at a socket for IKE is passed on, as far as the data plane's gate lets it through.
+
+    While anything is kept back, the socket is looked at only each PAUSE_S, so that a flood costs what its datagrams cost and does
+    not wake the event loop for each of them.
+    """
+
+    def __init__(
+        self, plane: DataPlane, source: socket.socket, received: Callable[[bytes, Endpoint, Endpoint], None], clock: Clock
+    ) -> None:
+        self._plane, self._source, self._received, self._clock = plane, source, received, clock
+        self._local = _endpoint(source.getsockname())
+        self._loop = asyncio.get_running_loop()
+        self._pause: Timer | None = None
+
+    def resume(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._source.fileno(), self._read)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._source.fileno())
+        if self._pause is not None:
+            self._pause.cancel()
+
+    def _read(self) -> None:
+        now = self._clock.now()
+        found = self._plane.receive_ike(
+            self._source.fileno(), self._local, round(now * NS_PER_S), DATAGRAMS_AT_ONCE, MESSAGES_AT_ONCE
+        )
+        if len(found.messages) < found.seen:
+            self._loop.remove_reader(self._source.fileno())
+            self._pause = self._clock.call_at(now + PAUSE_S, self.resume)
+        for message, remote in found.messages:
+            self._received(message, self._local, remote)
 
 
 def _endpoint(name: Any) -> Endpoint:
