@@ -103,6 +103,8 @@ struct dp_config {
     uint32_t proven_rate_in_all;           /* and of all */
     uint32_t repeat_rate, repeat_burst;    /* authentic messages of one IKE SA that are not new */
     uint32_t cookie_rate, cookie_nat_rate; /* COOKIE answers from here, at port 500 and at port 4500; 0: none */
+    uint32_t cookie_first_rate;            /* of these, to networks that did not ask before; the others are for those that did */
+    uint32_t cookie_seen_seconds;          /* how long it is remembered at least who asked, ≥ 1 where there are any answers */
     uint32_t cookie_seconds;               /* the life of a cookie's key; the one before is still good. 0: no cookies */
 };
 

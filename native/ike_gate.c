@@ -9,10 +9,16 @@
 #include "ike_quiet.h"
 #include "ike_sas.h"
 #include "punt.h"
+#include "seen.h"
 
 static struct dp_punt_limiter *limiter_new(uint32_t rate, uint32_t burst) {
     uint64_t seed;
     return getrandom(&seed, sizeof seed, 0) == sizeof seed ? dp_punt_limiter_new(rate, burst, seed) : NULL;
+}
+
+static struct dp_seen *seen_new(uint32_t seconds) {
+    uint64_t secret;
+    return getrandom(&secret, sizeof secret, 0) == sizeof secret ? dp_seen_new(secret, seconds) : NULL;
 }
 
 int dp_ike_gate_open(struct dp_ike_gate *gate, const struct dp *dp, bool nat_port, bool keeps_keys) {
@@ -28,15 +34,19 @@ int dp_ike_gate_open(struct dp_ike_gate *gate, const struct dp *dp, bool nat_por
         .other_rate = dp_rate_of(c->other_rate, c->other_rate),
         .proven_rate = dp_rate_of(c->proven_rate_in_all, c->proven_rate_in_all),
         .answer_rate = dp_rate_of(answers, answers / 10 + 1),
+        .first_rate = dp_rate_of(c->cookie_first_rate, c->cookie_first_rate / 10 + 1),
+        .asked = seen_new(c->cookie_seen_seconds),
         .repeat_rate = dp_rate_of(c->repeat_rate, c->repeat_burst),
         .scratch = malloc(DP_IP_MAX),
     };
-    return gate->networks != NULL && gate->proven_networks != NULL && gate->scratch != NULL ? 0 : -ENOMEM;
+    bool made = gate->networks != NULL && gate->proven_networks != NULL && gate->asked != NULL && gate->scratch != NULL;
+    return made ? 0 : -ENOMEM;
 }
 
 void dp_ike_gate_close(struct dp_ike_gate *gate) {
     free(gate->networks);
     free(gate->proven_networks);
+    free(gate->asked);
     free(gate->scratch);
     dp_cookies_finish(&gate->cookies);
 }
@@ -70,11 +80,20 @@ static enum dp_ike_verdict of_peer(struct dp_ike_gate *gate, struct dp_ike_sa *s
     return taken ? DP_IKE_PASS : DP_IKE_LIMITED;
 }
 
+/* Whether this request may have an answer. Answers to forged addresses trouble those who have them, and cost as much as all else
+ * here together: whoever asks for the first time waits in a flood until he asks again, which no random address does. */
+static bool may_answer(struct dp_ike_gate *gate, const struct dp_addr *remote, uint64_t now) {
+    if (gate->answer_rate.interval == 0)
+        return false;
+    bool again = dp_seen_before(gate->asked, remote, now);
+    return dp_bucket_take(&gate->first_rate, &gate->first, now) ||
+           (again && dp_bucket_take(&gate->answer_rate, &gate->answers, now));
+}
+
 static bool makes_cookie(struct dp_ike_gate *gate, const struct dp_addr *remote, const struct dp_ike_message *m,
                          const struct dp_ike_begin *begin, uint64_t now) {
     uint8_t cookie[DP_IKE_COOKIE];
-    if (gate->answer_rate.interval == 0 || m->octets < DP_IKE_COOKIE_ANSWER || dp_ike_is_quiet(gate->dp, remote) ||
-        !dp_bucket_take(&gate->answer_rate, &gate->answers, now) ||
+    if (m->octets < DP_IKE_COOKIE_ANSWER || dp_ike_is_quiet(gate->dp, remote) || !may_answer(gate, remote, now) ||
         !dp_cookie_make(gate->dp, &gate->cookies, m, begin, remote, now, cookie))
         return false;
     dp_ike_write_cookie(m, cookie, gate->answer + DP_NON_ESP_MARKER);

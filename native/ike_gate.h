@@ -1,11 +1,13 @@
 /* What of the IKE messages at a port reaches the control plane. Each receiving loop has a gate, port 500 another (ike_port.h).
  *
- *   of an IKE SA whose peer is authenticated   by the ICV alone, whatever floods; what is not new by a bucket of that SA
- *   of one that is begun; a request with a
- *   good COOKIE                                whoever sends it receives at his address: by buckets of its network, and of all such
- *   the request of a new IKE SA                by buckets of its network, and of all such; beyond, a COOKIE is the answer, for
- * which nothing is kept (RFC 7296 §2.6); beyond the bucket of those it is dropped anything else                              by
- * buckets of its network, and of all such */
+ * 1. A message of an IKE SA whose peer is authenticated: by its ICV alone, whatever floods. What is not new shares a bucket of that
+ *    IKE SA.
+ * 2. One of an IKE SA that is begun, and a request with a good COOKIE: their sender receives at his address. By buckets of his
+ *    network, and of all such.
+ * 3. The request of a new IKE SA: by buckets of its network, and of all such. Beyond, a COOKIE is the answer, for which nothing is
+ *    kept (RFC 7296 §2.6): to whoever asks for the first time from a small bucket, to whoever asks again from a large one. Beyond
+ *    these it is dropped.
+ * 4. Anything else: by buckets of its network, and of all such. */
 #ifndef DP_IKE_GATE_H
 #define DP_IKE_GATE_H
 
@@ -17,13 +19,15 @@
 
 struct dp;
 struct dp_punt_limiter;
+struct dp_seen;
 
 struct dp_ike_gate {
     const struct dp *dp;
     bool nat_port, keeps_keys; /* of port 4500; IKE SAs of this port are checked here and nowhere else */
     struct dp_punt_limiter *networks, *proven_networks;
-    struct dp_rate begin_rate, other_rate, proven_rate, answer_rate, repeat_rate;
-    uint64_t begin, other, proven, answers; /* buckets */
+    struct dp_rate begin_rate, other_rate, proven_rate, answer_rate, first_rate, repeat_rate;
+    uint64_t begin, other, proven, answers, first; /* buckets */
+    struct dp_seen *asked;                         /* who had no answer or only a cookie */
     struct dp_cookies cookies;
     uint8_t *scratch;
     uint8_t answer[DP_NON_ESP_MARKER + DP_IKE_COOKIE_ANSWER]; /* the marker before it is what port 4500 sends too */

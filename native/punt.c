@@ -9,7 +9,7 @@
 
 #include "bucket.h"
 #include "engine.h"
-#include "mix.h"
+#include "network.h"
 
 enum {
     DP_PUNT_BUCKETS = 1024,
@@ -60,10 +60,8 @@ struct dp_punt_limiter *dp_punt_limiter_new(uint32_t rate, uint32_t burst, uint6
 }
 
 bool dp_punt_allowed(struct dp_punt_limiter *l, const struct dp_addr *source, uint64_t now) {
-    uint64_t prefix = 0;
-    memcpy(&prefix, source->ip, source->family == 6 ? 8 : 4);
     /* A source that shares a bucket with a busy one shares its rate: bounded memory errs on the strict side. */
-    uint64_t *since = &l->since[dp_mix(dp_mix(l->seed ^ prefix) + source->family) % DP_PUNT_BUCKETS];
+    uint64_t *since = &l->since[dp_network_hash(l->seed, source) % DP_PUNT_BUCKETS];
     return dp_bucket_take(&l->rate, since, now);
 }
 

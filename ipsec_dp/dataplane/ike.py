@@ -32,6 +32,8 @@ class IkeRates:
     repeats_at_once: int = 0
     cookies: int = 0
     cookies_on_nat_port: int = 0
+    first_cookies: int = 0
+    cookie_seen_seconds: int = 0
     cookie_seconds: int = 0
 
 

@@ -39,8 +39,10 @@ class Limits:
     proven_a_second_in_all: int = 500
     old_a_second: int = 16  # authentic messages of one IKE SA that are not new: repeats, further fragments, recorded ones
     old_at_once: int = 64
-    cookies_a_second: int = 25_000  # the data plane's own answers to requests on port 500, some 5 us each
+    cookies_a_second: int = 25_000  # the data plane's own answers to requests on port 500, of networks that asked before
     cookies_a_second_on_nat_port: int = 4_000  # where they take time from ESP
+    first_cookies_a_second: int = 1_000  # to whoever asks for the first time, at each port; in a flood he asks again
+    asked_seconds: int = 8  # for which it is remembered at least
     half_open: int = 4000  # IKE SAs without AUTH, some 10 KB each; beyond, the oldest goes
     half_open_of_network: int = 256  # many hosts may stand behind one NAT
     half_open_reserved: int = 512  # besides, for peers whose configured address brought a cookie back

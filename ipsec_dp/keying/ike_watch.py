@@ -31,6 +31,8 @@ def ike_rates(limits: Limits) -> IkeRates:
         repeats_at_once=limits.old_at_once,
         cookies=limits.cookies_a_second,
         cookies_on_nat_port=limits.cookies_a_second_on_nat_port,
+        first_cookies=limits.first_cookies_a_second,
+        cookie_seen_seconds=limits.asked_seconds,
         cookie_seconds=round(limits.cookie_seconds),
     )
 

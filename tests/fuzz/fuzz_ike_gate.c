@@ -23,6 +23,7 @@ static void begin(void) {
     config.begin_rate = config.other_rate = config.proven_rate = config.proven_burst = config.proven_rate_in_all = 1;
     config.repeat_rate = config.repeat_burst = 1;
     config.cookie_rate = config.cookie_nat_rate = 1u << 29;
+    config.cookie_seen_seconds = 8;
     config.cookie_seconds = 60;
     require(dp_create(&config, &dp) == 0);
     struct dp_ike_sa_params sa = {

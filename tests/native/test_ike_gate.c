@@ -5,6 +5,7 @@
 #include "ike_quiet.h"
 #include "ike_sas.h"
 #include "plane.h"
+#include "seen.h"
 
 static const uint8_t OWN[9] = "respondr", PEER[9] = "initiatr";
 
@@ -24,6 +25,8 @@ static struct dp *plane(void) {
         .repeat_burst = 2,
         .cookie_rate = 100,
         .cookie_nat_rate = 100,
+        .cookie_first_rate = 10,
+        .cookie_seen_seconds = 8,
         .cookie_seconds = 60,
     };
     struct dp *dp;
@@ -245,6 +248,29 @@ static void test_quiet_addresses_are_found_in_order(void **state) {
     dp_destroy(dp);
 }
 
+static void test_who_was_here_is_known_for_a_while(void **state) {
+    (void)state;
+    struct dp_seen *seen = dp_seen_new(1, 8);
+    struct dp_addr a = {.family = 4, .ip = {198, 51, 100, 1}}, six = {.family = 6, .ip = {0x20, 1}}, same = six;
+    same.ip[15] = 9;
+    assert_false(dp_seen_before(seen, &a, START));
+    assert_false(dp_seen_before(seen, &six, START));
+    assert_true(dp_seen_before(seen, &same, START));
+    assert_true(dp_seen_before(seen, &a, START + 8 * SECOND - 1));
+    assert_true(dp_seen_before(seen, &a, START + 9 * SECOND));
+    assert_true(dp_seen_before(seen, &a, START + 17 * SECOND));
+    assert_false(dp_seen_before(seen, &six, START + 18 * SECOND));
+    assert_false(dp_seen_before(seen, &a, START + 40 * SECOND));
+    unsigned wrong = 0;
+    for (uint32_t i = 0; i < 160000; i++) {
+        struct dp_addr other = {.family = 4};
+        memcpy(other.ip, &i, sizeof i);
+        wrong += dp_seen_before(seen, &other, START + 41 * SECOND);
+    }
+    assert_in_range(wrong, 1, 160000 / 20);
+    free(seen);
+}
+
 static void test_without_a_secret_there_is_no_answer(void **state) {
     (void)state;
     struct dp *dp = plane_new(1);
@@ -267,7 +293,7 @@ int main(void) {
         cmocka_unit_test(test_any_length_is_read_within_its_bounds),  cmocka_unit_test(test_a_request_is_read_only_whole),
         cmocka_unit_test(test_payloads_without_end_are_not_followed), cmocka_unit_test(test_a_chain_keeps_the_others_when_one_goes),
         cmocka_unit_test(test_a_loop_may_read_while_all_changes),     cmocka_unit_test(test_quiet_addresses_are_found_in_order),
-        cmocka_unit_test(test_without_a_secret_there_is_no_answer),
+        cmocka_unit_test(test_who_was_here_is_known_for_a_while),     cmocka_unit_test(test_without_a_secret_there_is_no_answer),
     };
     return cmocka_run_group_tests_name("ike_gate", tests, NULL, NULL);
 }

@@ -243,12 +243,24 @@ def test_beyond_what_is_passed_on_the_answer_is_a_cookie_that_the_control_plane_
 
 def test_answers_are_bounded_too(gateway):
     came(gateway, request(), 1000)
-    bound = RATES.cookies_on_nat_port // 10 + 1
+    bound = RATES.cookies_on_nat_port // 10 + 1 + RATES.first_cookies // 10 + 1
     assert len(gateway.sent()) == bound
     assert gateway.drops == {"ike_limited": 1000 - RATES.begin - bound}
     gateway.clock.advance(0.1)
     came(gateway, request(), 1000)
-    assert len(gateway.sent()) == 2
+    assert len(gateway.sent()) == 3
+
+
+def test_in_a_flood_from_everywhere_whoever_asks_again_is_answered(gateway):
+    """A random address asks once; only a few of those are answered, and its owner is hardly troubled."""
+    came(gateway, request(), 10)
+    gateway.clock.advance(1)
+    gateway.sent()
+    others = [Endpoint(ip_address(f"192.0.{number >> 8}.{number & 255}"), 4500) for number in range(1000)]
+    arrive(gateway, *(MemoryDatagram(MARKER + request(), gateway.endpoint, source) for source in others))
+    assert len([each for each in gateway.sent() if each.remote != PEER]) <= RATES.first_cookies // 10 + 1 + 2
+    came(gateway, request())
+    assert [each.remote for each in gateway.sent()] == [PEER]
 
 
 def test_nobody_is_answered_behind_a_tunnel(gateway):
