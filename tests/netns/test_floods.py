@@ -2,157 +2,75 @@
 
     hostA eth0 -- lan gwA wan == wan gwB lan -- eth0 hostB
 
-Floods leave from gwA's namespace for gwB; what gwB answers to addresses that nobody has ends there.
+Floods leave from gwA's namespace for gwB; what gwB answers to addresses that nobody has ends there. Short forms of the bars that
+`test_floods_measured` has in full.
 """
 
 from __future__ import annotations
 
 import contextlib
-import socket
-import struct
-import threading
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from ipsec_dp.ike.octets import Reader
-from ipsec_dp.ike.v2.message import parse_header
-from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayPair, IkePair
 from tests.netns.flood import NAT_PORT, flood
+from tests.netns.flood_watch import FLOOD_RATE, NOWHERE, OUTER, OWN_RATE, SHORT_S, lives_through_forged, resident, watching
+from tests.netns.traffic import until
 
-if TYPE_CHECKING:
-    from ipsec_dp.rig.netns import Namespace
-
-OUTER = {4: (netns.GW_A_OUTER[0], netns.GW_B_OUTER[0]), 6: (netns.GW_A_OUTER[1], netns.GW_B_OUTER[1])}
-NOWHERE = ("route add blackhole 20.0.0.0/8", "route add blackhole 2a00::/8")
-FORGED_RATE = 3000
-FLOOD_RATE = 20_000
-OWN_RATE = 5000
-SHORT_S, LONG_S = 12.0, 600.0
-ETH_P_ALL, PACKET_OUTGOING = 3, 4  # <linux/if_ether.h>, <linux/if_packet.h>
-
-
-def watching(interval):
-    return f'  liveness = {{ interval = "{interval}", retries = 1, action = "clear" }}'
-
-
-class Requests:
-    """The IKE requests that leave by an interface while the block runs: each once, unless its answer was late."""
-
-    def __init__(self, namespace: Namespace, interface: str, version: int) -> None:
-        self._namespace, self._interface = namespace, interface
-        self._begin = 20 if version == 4 else 40
-        self.sent: dict[tuple[bytes, int], int] = {}
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    @property
-    def repeated(self) -> list[int]:
-        """Message IDs of those that had to be sent again."""
-        return [message_id for (_, message_id), times in self.sent.items() if times > 1]
-
-    def _run(self) -> None:
-        def opened() -> socket.socket:
-            made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
-            made.bind((self._interface, ETH_P_ALL))
-            made.settimeout(0.2)
-            return made
-
-        with self._namespace.call(opened) as tap:
-            while not self._over.is_set():
-                try:
-                    packet, (_, _, kind, *_) = tap.recvfrom(2048)
-                except TimeoutError:
-                    continue
-                if kind == PACKET_OUTGOING:
-                    self._note(packet[self._begin :])
-
-    def _note(self, datagram: bytes) -> None:
-        if len(datagram) < 40 or struct.unpack("!H", datagram[:2])[0] not in (500, NAT_PORT):
-            return
-        message = datagram[8:].removeprefix(bytes(4))
-        with contextlib.suppress(Exception):
-            header, _ = parse_header(Reader(message), len(message))
-            if not header.is_response:
-                key = header.spi_i, header.message_id
-                self.sent[key] = self.sent.get(key, 0) + 1
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join(5)
-
-
-def busy_s(gateway):
-    """Processor time of a gateway's threads until now: the control plane's, and all."""
-    pid = gateway.process.pid
-
-    def spent(path):
-        fields = path.read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100
-
-    return spent(Path(f"/proc/{pid}/task/{pid}/stat")), spent(Path(f"/proc/{pid}/stat"))
-
-
-def resident(gateway):
-    """Octets of the daemon in memory."""
-    return int(Path(f"/proc/{gateway.process.pid}/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
-
-
-def ike_sa(gateway):
-    (tunnel,) = gateway.status()["tunnels"]
-    return tunnel["state"], tunnel["ike"] and (tunnel["ike"]["spi_i"], tunnel["ike"]["spi_r"])
+UP_MOST_S = 10.0
+MEMORY_MOST = 16 << 20  # octets
+BEFORE_S = 2.0  # of a flood, until a peer calls
 
 
 @pytest.fixture
 def pair(sites_opened_again, tmp_path):
-    """Starts two gateways, of which gwB asks gwA each second whether it is there."""
+    """Two gateways, not started, of which gwB asks gwA each second whether it is there."""
     sites_opened_again.gw_a.ip(*NOWHERE)
     with contextlib.ExitStack() as stack:
 
         def pair(version=4, **settings):
             settings.setdefault("ike", (watching("1h"), watching("1s")))
-            return stack.enter_context(GatewayPair(sites_opened_again, tmp_path, IkePair(outer=OUTER[version], **settings)))
+            made = GatewayPair(sites_opened_again, tmp_path, IkePair(outer=OUTER[version], **settings))
+            for gateway in (made.a, made.b):
+                stack.callback(gateway.kill)
+            return made
 
         yield pair
     sites_opened_again.gw_a.ip(*(line.replace(" add ", " del ") for line in NOWHERE))
 
 
-def lives_through_forged(sites, gateways, version, port, seconds):
-    """What the flood did to an idle tunnel whose messages are forged, as a line of figures."""
-    gateways.a.wait_negotiated()
-    gateways.b.wait_negotiated()
-    state, spis = ike_sa(gateways.b)
-    assert state == "up"
-    (near, far), octets = OUTER[version], bytes.fromhex("".join(spis))
-    before, began = busy_s(gateways.b), time.monotonic()
-    with Requests(sites.gw_b, "wan", version) as asked:
-        forged = FORGED_RATE, seconds, "forged", near
-        with flood(sites.gw_a, far, *forged, port=port, source_port=port, spis=octets, message_id=5) as running:
-            sent = running.wait(seconds + 20)
-    took = time.monotonic() - began
-    assert sent > 0.8 * FORGED_RATE * seconds, "the flood is one"
-    assert ike_sa(gateways.b) == ("up", spis), gateways.b.text()
-    assert len(asked.sent) > 0.6 * took, "it asks each second"
-    assert asked.repeated == [], "each answer came in time"
-    after = busy_s(gateways.b)
-    control, whole = ((now - then) / took for now, then in zip(after, before, strict=True))
-    return (
-        f"{sent} forged in {took:.1f} s, {len(asked.sent)} liveness checks, none repeated; processor: "
-        f"{control:.1%} of one in the control plane, {whole:.1%} in all"
-    )
-
-
-@pytest.mark.parametrize(("encapsulation", "port"), [("udp", NAT_PORT), ("auto", 500)])
-@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize(("version", "encapsulation", "port"), [(4, "udp", NAT_PORT), (6, "auto", 500)])
 def test_an_idle_tunnel_lives_through_forged_messages(sites_opened_again, pair, version, encapsulation, port):
     """With the right SPIs, addresses, ports and a message ID that is expected: all but the ICV."""
     gateways = pair(version, encapsulation=encapsulation)
+    gateways.start()
     print(f"\n{encapsulation} IPv{version}:", lives_through_forged(sites_opened_again, gateways, version, port, SHORT_S))
     assert gateways.b.status()["drops"]["ike_icv"] > 1000
+
+
+def calls_in(sites, gateways, version, rate, kind, source):
+    """gwA calls gwB in the middle of a flood at gwB: after how many seconds it is up, and by how many octets gwB has grown."""
+    gateways.a.start()
+    gateways.a.wait_up()
+    gateways.b.start()
+    gateways.b.wait_up()
+    before = resident(gateways.b)
+    with flood(sites.gw_a, OUTER[version][1], rate, BEFORE_S + UP_MOST_S + 5, kind, source):
+        until(lambda: sum(gateways.b.status()["drops"].values()) > 0 or source, "more than gwB answers", 10)
+        began = time.monotonic()
+        gateways.a.ask("initiate", name="a-to-b")
+        until(lambda: gateways.a.status()["tunnels"][0]["state"] == "up", "gwA is up", UP_MOST_S)
+        return time.monotonic() - began, resident(gateways.b) - before
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize(("rate", "kind", "own"), [(FLOOD_RATE, "half-open", False), (OWN_RATE, "half-open", True)])
+def test_a_peer_comes_up_in_a_flood_of_requests(sites_opened_again, pair, version, rate, kind, own):
+    """From random addresses, and from the peer's own: whoever receives there brings the data plane's cookie back."""
+    gateways = pair(version, start=("on-demand", "respond"))
+    seconds, octets = calls_in(sites_opened_again, gateways, version, rate, kind, OUTER[version][0] if own else None)
+    print(
+        f"\nIPv{version}, {'its own address' if own else 'random addresses'}: up after {seconds:.2f} s, +{octets / 2**20:.1f} MiB"
+    )
+    assert octets <= MEMORY_MOST
