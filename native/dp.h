@@ -269,11 +269,19 @@ struct dp_range {
 /* Where no COOKIE answer goes: ranges in order (IPv4 first) that do not meet. -EINVAL, -ENOMEM. */
 int dp_ike_quiet_set(struct dp *dp, const struct dp_range *ranges, size_t count);
 
-/* Reads datagrams of a socket for IKE without encapsulation, and writes those that the control plane is to see into `out`, one
- * behind the other: a struct dp_punt of kind IKE and its octets, each record's beginning a multiple of 8. `count`: how many may be
- * read, and how many written; returned: how many were. It ends early when less room is left than the largest record takes. The
- * octets written. */
-int dp_ike_receive(struct dp *dp, int fd, const struct dp_addr *local, uint32_t count[2], uint64_t now, uint8_t *out, size_t room);
+/* The sockets of port 500, one for each local address: read by a thread of their own, which writes what the control plane is to see
+ * into a channel, as records of kind IKE with the socket's number as `link`. The descriptor is duplicated. The number, -errno,
+ * -ENOSPC beyond 1024. */
+int dp_ike_port_add(struct dp *dp, int fd, const struct dp_addr *local);
+/* -ENOENT. */
+int dp_ike_port_remove(struct dp *dp, uint32_t number);
+/* The channel's non-blocking descriptor, as dp_punt_fd. */
+int dp_ike_port_fd(const struct dp *dp);
+/* Starts the thread and ends it. -EALREADY, -errno. */
+int dp_ike_port_start(struct dp *dp);
+void dp_ike_port_stop(struct dp *dp);
+/* What the thread repeats, for rigs: one look at each socket. Datagrams that were read. */
+int dp_ike_port_step(struct dp *dp, uint64_t now);
 
 /* ---- CHILD_SAs: which outbound SA a tunnel's packets take ------------------------------------------------------------------- */
 

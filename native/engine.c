@@ -180,6 +180,7 @@ void dp_destroy(struct dp *dp) {
         return;
     for (uint32_t w = 0; dp->worker != NULL && w < dp->config.workers; w++)
         (void)dp_worker_stop(dp, w);
+    dp_ike_port_stop(dp);
     if (dp->worker != NULL) {
         (void)dp_epoch_reclaim(dp);
         dp_io_finish(dp);
@@ -258,6 +259,7 @@ void dp_counters_read(const struct dp *dp, struct dp_counters *out) {
     for (uint32_t w = 0; w < dp->config.workers; w++)
         add_worker(out, &dp->worker[w]);
     out->drops[DP_DROP_ike_limited] += atomic_load_explicit(&dp->ike_port.limited, memory_order_relaxed);
+    out->drops[DP_DROP_punt_full] += atomic_load_explicit(&dp->ike_port.lost, memory_order_relaxed);
     out->drops[DP_DROP_ike_icv] += atomic_load_explicit(&dp->ike_port.forged, memory_order_relaxed);
     out->cookies_sent += atomic_load_explicit(&dp->ike_port.gate.answered, memory_order_relaxed);
 }

@@ -22,7 +22,7 @@ struct dp_punt_limiter {
     uint64_t since[DP_PUNT_BUCKETS];
 };
 
-static bool open_pair(int pair[2]) {
+bool dp_punt_pair(int pair[2]) {
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0)
         return false;
     int octets = DP_PUNT_SEND_BUFFER;
@@ -34,7 +34,7 @@ static bool open_pair(int pair[2]) {
 
 int dp_punt_open(struct dp *dp) {
     for (int c = 0; c < 2; c++)
-        if (!open_pair(dp->punt_fd[c]))
+        if (!dp_punt_pair(dp->punt_fd[c]))
             return -errno;
     return 0;
 }
@@ -65,11 +65,15 @@ bool dp_punt_allowed(struct dp_punt_limiter *l, const struct dp_addr *source, ui
     return dp_bucket_take(&l->rate, since, now);
 }
 
-bool dp_punt_send(struct dp_loop *loop, unsigned channel, struct dp_punt *punt, const uint8_t *payload, size_t octets) {
+bool dp_punt_write(int fd, struct dp_punt *punt, const uint8_t *payload, size_t octets) {
     punt->octets = (uint32_t)octets;
     struct iovec iov[2] = {{punt, sizeof *punt}, {(void *)(uintptr_t)payload, octets}};
     struct msghdr m = {.msg_iov = iov, .msg_iovlen = octets != 0 ? 2 : 1};
-    if (sendmsg(loop->dp->punt_fd[channel][0], &m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+    return sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+}
+
+bool dp_punt_send(struct dp_loop *loop, unsigned channel, struct dp_punt *punt, const uint8_t *payload, size_t octets) {
+    if (dp_punt_write(loop->dp->punt_fd[channel][0], punt, payload, octets))
         return true;
     dp_add(&loop->punts_lost, 1);
     return false;

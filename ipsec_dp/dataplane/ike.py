@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ipsec_dp._native import ffi, lib
-from ipsec_dp.dataplane.convert import check, endpoint_of, set_address, set_endpoint
+from ipsec_dp.dataplane.convert import check, punt_of, set_address, set_endpoint
 from ipsec_dp.dataplane.devices import Devices
+from ipsec_dp.dataplane.types import PUNT_OCTETS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ipsec_dp.dataplane.types import Endpoint, Offload
+    from ipsec_dp.dataplane.types import Endpoint, Offload, Punt
     from ipsec_dp.ipsec.addresses import AddressRange
-
-MESSAGE_ROOM = 65535 + 128  # a record of the largest message
-READ_ROOM = 2 * MESSAGE_ROOM
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +46,12 @@ class IkeSaKey:
     keymat: bytes | bytearray = field(repr=False)
 
 
-class IkeMessages(NamedTuple):
-    """Those that a socket had for the control plane, with their senders, and how many datagrams were read."""
-
-    messages: list[tuple[bytes, Endpoint]]
-    seen: int
-
-
 class IkeGate(Devices):
     """The IKE SAs that the core knows, and what it reads of port 500."""
 
     def __init__(self, dp: Any, wanted: Offload) -> None:
         super().__init__(dp, wanted)
-        self._read_room = ffi.new("uint8_t[]", READ_ROOM)
+        self._record = bytearray(PUNT_OCTETS_MAX)
 
     def set_ike_sa(self, own_spi: bytes, peer_spi: bytes, *, initiator: bool, nat_port: bool, key: IkeSaKey | None) -> None:
         """An IKE SA is there, or has changed. `key`: of the peer's messages, once the peer is authenticated. DataPlaneError."""
@@ -91,18 +83,38 @@ class IkeGate(Devices):
             set_address(c.high, one.high)
         check(lib.dp_ike_quiet_set(self.c, array, len(ordered)), "saying where no COOKIE answer goes")
 
-    def receive_ike(self, descriptor: int, local: Endpoint, now: int, budget: int, passes: int) -> IkeMessages:
-        """Reads a socket of port 500 until it is empty, `budget` datagrams were read, or `passes` of them are for the control
-        plane."""
-        c, seen = ffi.new("struct dp_addr *"), ffi.new("uint32_t[2]", [budget, passes])
+    # ---- port 500
+
+    def attach_ike(self, local: Endpoint, descriptor: int) -> int:
+        """Gives the core the socket of port 500 of one address; its number. DataPlaneError."""
+        c = ffi.new("struct dp_addr *")
         set_endpoint(c, local)
-        used = lib.dp_ike_receive(self.c, descriptor, c, seen, now, self._read_room, READ_ROOM)
-        check(used, f"reading port {local.port} of {local.address}")
-        messages, at, header = list[tuple[bytes, "Endpoint"]](), 0, ffi.sizeof("struct dp_punt")
-        while at < used:
-            record = ffi.cast("struct dp_punt *", self._read_room + at)
-            remote = endpoint_of(record.remote)
-            if remote is not None:
-                messages.append((bytes(ffi.buffer(self._read_room + at + header, record.octets)), remote))
-            at += header + record.octets + -(header + record.octets) % 8
-        return IkeMessages(messages, seen[0])
+        return check(lib.dp_ike_port_add(self.c, descriptor, c), f"attaching port {local.port} of {local.address}")
+
+    def detach_ike(self, number: int) -> None:
+        """DataPlaneError (ENOENT)."""
+        check(lib.dp_ike_port_remove(self.c, number), "detaching a socket for IKE")
+
+    def start_ike(self) -> None:
+        """Starts the thread of port 500, with the priority of the calling one; `stop` ends it."""
+        check(lib.dp_ike_port_start(self.c), "starting the thread of port 500")
+
+    def ike_descriptor(self) -> int:
+        """Readable while there is something for `read_ike`."""
+        return int(lib.dp_ike_port_fd(self.c))
+
+    def read_ike(self) -> Punt | None:
+        """The oldest message that came to port 500 and passed; `link` is the number of the socket."""
+        return self.read_record(self.ike_descriptor())
+
+    def step_ike(self, now: int) -> int:
+        """Reads all sockets of port 500 at `now` (ns), as their thread does; how many datagrams there were."""
+        return int(lib.dp_ike_port_step(self.c, now))
+
+    def read_record(self, descriptor: int) -> Punt | None:
+        """The oldest record of a channel, or None."""
+        try:
+            n = os.readv(descriptor, [self._record])
+        except BlockingIOError:
+            return None
+        return punt_of(self._record, n)

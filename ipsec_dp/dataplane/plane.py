@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,6 @@ from ipsec_dp.dataplane.types import (
     ALL_OFFLOADS,
     DROP_NAMES,
     DROP_SENTENCES,
-    PUNT_OCTETS_MAX,
     ArenaInfo,
     Channel,
     Counters,
@@ -34,7 +32,6 @@ from ipsec_dp.dataplane.types import (
     OuterPath,
     Provider,
     Punt,
-    PuntKind,
     SaCondition,
     SaFlag,
     SaHandle,
@@ -84,7 +81,6 @@ class DataPlane(IkeGate):
         out = ffi.new("struct dp **")
         check(lib.dp_create(config, out), "creating the data plane")
         super().__init__(out[0], offloads)
-        self._punt = bytearray(PUNT_OCTETS_MAX)
         self.workers = workers
         self.sa_slots = sa_slots
 
@@ -238,6 +234,7 @@ class DataPlane(IkeGate):
     def stop(self) -> None:
         for worker in range(self.workers):
             check(lib.dp_worker_stop(self.c, worker), "stopping a worker")
+        lib.dp_ike_port_stop(self.c)
 
     # ---- what the loops report
 
@@ -246,28 +243,7 @@ class DataPlane(IkeGate):
 
     def read_punt(self, channel: Channel) -> Punt | None:
         """The oldest record of a channel, or None."""
-        try:
-            n = os.readv(self.punt_descriptor(channel), [self._punt])
-        except BlockingIOError:
-            return None
-        c = ffi.from_buffer("struct dp_punt *", self._punt)
-        header = ffi.sizeof("struct dp_punt")
-        if n < header or n != header + c.octets:
-            raise DataPlaneError(errno.EPROTO, f"punt record of {n} octets")
-        return Punt(
-            PuntKind(c.kind),
-            c.link,
-            c.tunnel,
-            SaHandle(c.sa),
-            c.spi,
-            SaFlag(c.flags),
-            c.interface,
-            c.error,
-            c.now,
-            endpoint_of(c.local),
-            endpoint_of(c.remote),
-            bytes(self._punt[header:n]),
-        )
+        return self.read_record(self.punt_descriptor(channel))
 
     def counters(self) -> Counters:
         """Of all workers together."""

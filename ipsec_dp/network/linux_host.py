@@ -138,11 +138,12 @@ class LinuxHost:
         await self._open.aclose()
 
     def outer_links(self, plane: DataPlane) -> SocketLinks:
-        return SocketLinks(plane, self._clock)
+        return SocketLinks(plane)
 
     def start_workers(self, plane: DataPlane) -> None:
         plane.start(workers.pins(self._config.pin, plane.workers))
         workers.prefer_control_plane()
+        plane.start_ike()  # like the control plane before the loops: late, its queue overflows, and messages of peers are lost
 
     async def reconfigure(self, config: Config, mtus: Mapping[str, int]) -> None:
         self._config = config

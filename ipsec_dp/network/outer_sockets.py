@@ -26,15 +26,11 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.host.sockets import OuterSockets
     from ipsec_dp.ipsec.addresses import Address
-    from ipsec_dp.util.clock import Clock, Timer
 
 log = logging.getLogger("ipsec_dp")
 
 NON_ESP_MARKER = bytes(4)
-MESSAGES_AT_ONCE = 64  # of one socket, before the rest of the control plane has its turn
-DATAGRAMS_AT_ONCE = 512  # that the data plane looks at for them
-PAUSE_S = 0.005
-NS_PER_S = 1_000_000_000
+MESSAGES_AT_ONCE = 64  # before the rest of the control plane has its turn
 
 
 @dataclass(frozen=True)
@@ -49,14 +45,17 @@ class _Opened:
 class SocketLinks:
     """`network.host.OuterLinks` by sockets of the calling thread's network namespace."""
 
-    def __init__(self, plane: DataPlane, clock: Clock) -> None:
-        self._plane, self._clock = plane, clock
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+        self._listeners: dict[int, tuple[Endpoint, Callable[[bytes, Endpoint, Endpoint], None]]] = {}  # by number of the socket
         self._links: dict[tuple[Address, Encapsulation], int] = {}
         self._pairs: dict[Address, OuterSockets] = {}
         self._ike: dict[Address, socket.socket] = {}
         self._opened: dict[str, _Opened] = {}  # by what they are, in order
 
     def close(self) -> None:
+        if self._ike:
+            asyncio.get_running_loop().remove_reader(self._plane.ike_descriptor())
         for each in reversed(self._opened.values()):
             each.stack.close()
         self._opened.clear()
@@ -125,10 +124,23 @@ class SocketLinks:
     ) -> Sequence[socket.socket]:
         self._ike[local] = made = sockets.ike_socket(local)
         stack.callback(made.close)
-        reader = _Port(self._plane, made, received, self._clock)
-        stack.callback(reader.close)
-        reader.resume()
+        here = _endpoint(made.getsockname())
+        number = self._plane.attach_ike(here, made.fileno())
+        stack.callback(self._plane.detach_ike, number)
+        self._listeners[number] = here, received
+        stack.callback(self._listeners.pop, number)
+        asyncio.get_running_loop().add_reader(self._plane.ike_descriptor(), self._read)
         return (made,)
+
+    def _read(self) -> None:
+        """Passes on what came to port 500 and is for the control plane."""
+        for _ in range(MESSAGES_AT_ONCE):
+            punt = self._plane.read_ike()
+            if punt is None:
+                return
+            here, received = self._listeners.get(punt.link, (None, None))
+            if here is not None and received is not None and punt.remote is not None:
+                received(punt.payload, here, punt.remote)
 
     def send_ike(self, local: Address, remote: Endpoint, message: bytes, *, natt: bool, whole: bool = False) -> None:
         self._plane.ike_sent(Endpoint(local, sockets.NAT_PORT if natt else sockets.IKE_PORT), remote, message)
@@ -148,42 +160,6 @@ class SocketLinks:
             target.sendto(datagram, name)
         except OSError as error:
             log.debug("sending %d octets to %s port %d: %s", len(datagram), *name, os.strerror(error.errno or 0))
-
-
-class _Port:
-    """What waits at a socket for IKE is passed on, as far as the data plane's gate lets it through.
-
-    While anything is kept back, the socket is looked at only each PAUSE_S, so that a flood costs what its datagrams cost and does
-    not wake the event loop for each of them.
-    """
-
-    def __init__(
-        self, plane: DataPlane, source: socket.socket, received: Callable[[bytes, Endpoint, Endpoint], None], clock: Clock
-    ) -> None:
-        self._plane, self._source, self._received, self._clock = plane, source, received, clock
-        self._local = _endpoint(source.getsockname())
-        self._loop = asyncio.get_running_loop()
-        self._pause: Timer | None = None
-
-    def resume(self) -> None:
-        self._pause = None
-        self._loop.add_reader(self._source.fileno(), self._read)
-
-    def close(self) -> None:
-        self._loop.remove_reader(self._source.fileno())
-        if self._pause is not None:
-            self._pause.cancel()
-
-    def _read(self) -> None:
-        now = self._clock.now()
-        found = self._plane.receive_ike(
-            self._source.fileno(), self._local, round(now * NS_PER_S), DATAGRAMS_AT_ONCE, MESSAGES_AT_ONCE
-        )
-        if len(found.messages) < found.seen:
-            self._loop.remove_reader(self._source.fileno())
-            self._pause = self._clock.call_at(now + PAUSE_S, self.resume)
-        for message, remote in found.messages:
-            self._received(message, self._local, remote)
 
 
 def _endpoint(name: Any) -> Endpoint:

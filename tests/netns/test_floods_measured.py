@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 
 import pytest
 
@@ -30,7 +31,7 @@ MONITOR = '[tunnel.monitor]\ntarget = "{target}"\nsource = "{source}"\ninterval 
 ROUNDS, ROUND_S = 7, 4.0
 SHARE_LEAST = 0.95
 CLOSED_PORT = 501
-MISHAPS = ("did not answer", "IKE SA down", "CHILD_SA down", "no answer", "monitor")
+MISHAPS = ("did not answer", "IKE SA down", "CHILD_SA down", "does not answer")
 
 
 @pytest.fixture
@@ -76,12 +77,17 @@ def mishaps(*logs):
     return [line for log in logs for line in log.splitlines() if any(each in line for each in MISHAPS)]
 
 
-def test_200_tunnels_are_undisturbed_by_a_minute_of_20_000_requests_a_second(sites, tmp_path):
+@pytest.mark.parametrize("rate", [FLOOD_RATE, 0], ids=["flood", "control"])
+def test_200_tunnels_are_undisturbed_by_a_minute_of_20_000_requests_a_second(sites, tmp_path, request, rate):
     (tmp_path / "crowd.psk").touch(mode=0o600)
     (tmp_path / "crowd.psk").write_text("one secret for all, long enough")
     gateways = [GatewayProcess(namespace, crowd(tmp_path, side)) for namespace, side in ((sites.gw_a, "a"), (sites.gw_b, "b"))]
+    for gateway in gateways:
+        request.addfinalizer(gateway.kill)
     for namespace, side in ((sites.gw_a, "a"), (sites.gw_b, "b")):
-        namespace.ip(*(f"address add {inner(side, number)}/32 dev lan" for number in range(TUNNELS + 1)))
+        inside = [f"{inner(side, number)}/32 dev lan" for number in range(TUNNELS + 1)]
+        namespace.ip(*(f"address add {each}" for each in inside))
+        request.addfinalizer(partial(namespace.ip, *(f"address del {each}" for each in inside)))
     for gateway in reversed(gateways):
         gateway.start()
         gateway.wait_up(60)
@@ -93,7 +99,7 @@ def test_200_tunnels_are_undisturbed_by_a_minute_of_20_000_requests_a_second(sit
     until(lambda: up(a) == up(b) == TUNNELS, "all are up", 90)
     logs, before, busy = (len(a.text()), len(b.text())), resident(b), busy_s(b)
     answers = []
-    with Requests(sites.gw_b, "wan", 4) as asked, flood(sites.gw_a, OUTER[4][1], FLOOD_RATE, FLOOD_S, "half-open") as running:
+    with Requests(sites.gw_b, "wan", 4) as asked, flood(sites.gw_a, OUTER[4][1], rate, FLOOD_S, "half-open") as running:
         began, called, came_up = time.monotonic(), None, None
         while (now := time.monotonic()) - began < FLOOD_S - 5:
             b.status()
@@ -103,18 +109,18 @@ def test_200_tunnels_are_undisturbed_by_a_minute_of_20_000_requests_a_second(sit
                 a.ask("initiate", name=f"t{TUNNELS}")
             if called is not None and came_up is None and a.ask("status", name=f"t{TUNNELS}")["tunnels"][0]["state"] == "up":
                 came_up = time.monotonic() - called
-            time.sleep(0.2)
+            time.sleep(1.0)
         sent = running.wait(60)
     took, grown = time.monotonic() - began, resident(b) - before
     control, whole = ((later - then) / took for later, then in zip(busy_s(b), busy, strict=True))
     log_a, log_b = a.text()[logs[0] :], b.text()[logs[1] :]
-    rekeys = log_b.count("CHILD_SA rekeyed [")
+    rekeys = log_a.count("CHILD_SA rekeyed [") + log_b.count("CHILD_SA rekeyed [")
     print(
         f"\n{sent} requests in {took:.1f} s; a new peer was up after {came_up} s; {rekeys} rekeys; {len(asked.sent)} requests of "
-        f"ours, {len(asked.repeated)} repeated; status {statistics.median(answers) * 1e3:.0f} ms, longest "
-        f"{max(answers) * 1e3:.0f} ms; +{grown / 2**20:.1f} MiB; processor: {control:.1%} of one in the control plane, {whole:.1%} in all"
+        f"ours, {len(asked.repeated)} repeated; status {statistics.median(answers) * 1e3:.0f} ms, longest {max(answers) * 1e3:.0f}; "
+        f"+{grown / 2**20:.1f} MiB; processor: {control:.1%} of one in the control plane, {whole:.1%} in all"
     )
-    assert sent > 0.8 * FLOOD_RATE * FLOOD_S
+    assert sent >= 0.8 * rate * FLOOD_S
     assert came_up is not None
     assert came_up <= UP_MOST_S
     assert up(a) == up(b) == TUNNELS + 1

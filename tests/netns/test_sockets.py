@@ -20,7 +20,6 @@ from ipsec_dp.host import MARK, HostError
 from ipsec_dp.host import sockets as outer
 from ipsec_dp.network.outer_sockets import SocketLinks
 from ipsec_dp.rig import capture, netns
-from ipsec_dp.util.clock import SystemClock
 from tests.netns import harness
 
 VERSIONS = pytest.mark.parametrize("version", [0, 1], ids=["ipv4", "ipv6"])
@@ -225,7 +224,7 @@ def test_an_outer_socket_whose_mark_was_taken_is_opened_anew_and_the_link_stays(
 
     def life():
         with DataPlane() as plane:
-            links = SocketLinks(plane, SystemClock())
+            links = SocketLinks(plane)
             number = links.link(local, Encapsulation.UDP)
             assert links.broken() == {}
             opened[0].other.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0)

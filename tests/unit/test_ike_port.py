@@ -1,13 +1,15 @@
-"""Port 500 as the data plane reads it for the control plane: through a gate of its own, so much at once."""
+"""Port 500 as the data plane reads it for the control plane: by a thread of its own, through a gate of its own."""
 
 from __future__ import annotations
 
+import select
 import socket
 from ipaddress import ip_address
 
 import pytest
 
 from ipsec_dp.dataplane import DataPlane, Endpoint
+from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.ike.v2.message import parse_message
 from ipsec_dp.ike.v2.wire import NotifyType
 from tests.unit.ike_gate_peer import COOKIES, RATES, Peer, request, spoiled
@@ -26,12 +28,14 @@ def port():
         theirs.bind(("127.0.0.1", 0))
         theirs.connect(ours.getsockname())
         theirs.settimeout(5)
+        plane.attach_ike(Endpoint(ip_address("127.0.0.1"), ours.getsockname()[1]), ours.fileno())
         yield plane, ours, theirs
 
 
-def read(plane, ours, budget=100, passes=100, now=10**12):
-    local = Endpoint(ip_address("127.0.0.1"), ours.getsockname()[1])
-    return plane.receive_ike(ours.fileno(), local, now, budget, passes)
+def read(plane):
+    """What passes of all that came."""
+    seen = plane.step_ike(10**12)
+    return list(iter(plane.read_ike, None)), seen
 
 
 def test_port_500_has_a_gate_of_its_own(port):
@@ -40,33 +44,60 @@ def test_port_500_has_a_gate_of_its_own(port):
     peer.known_to(plane, natt=False)
     for message in (request(), request(), request(), peer.message(0), spoiled(peer.message(1), -1), peer.message(1)):
         theirs.send(message)
-    found = read(plane, ours)
-    assert found.seen == 6
-    assert len(found.messages) == 4
-    assert {remote for _, remote in found.messages} == {Endpoint(ip_address("127.0.0.1"), theirs.getsockname()[1])}
+    found, seen = read(plane)
+    assert (len(found), seen) == (4, 6)
+    sender = Endpoint(ip_address("127.0.0.1"), theirs.getsockname()[1])
+    here = Endpoint(ip_address("127.0.0.1"), ours.getsockname()[1])
+    assert {(each.remote, each.local, each.link) for each in found} == {(sender, here, 0)}
+    assert found[-1].payload == message
     assert parse_message(theirs.recv(2000)).notify(NotifyType.COOKIE) is not None
     counters = plane.counters()
     assert (counters.drops["ike_icv"], counters.cookies_sent) == (1, 1)
 
 
-def test_of_port_500_only_so_much_is_read_at_once(port):
-    plane, ours, theirs = port
-    peer = Peer()
-    peer.known_to(plane, natt=False)
-    for message_id in range(10):
-        theirs.send(peer.message(message_id))
-    for _ in range(20):
-        theirs.send(b"nobody")
-    found = [read(plane, ours, passes=7), read(plane, ours, 5), read(plane, ours)]
-    assert [(len(each.messages), each.seen) for each in found] == [(7, 7), (5, 5), (RATES.other - 2, 18)]
-    assert read(plane, ours) == ([], 0)
-
-
 def test_an_ike_sa_is_checked_at_the_port_that_its_messages_come_to(port):
     """Its key is used by one thread; at the other port its messages are strangers' and the control plane checks them."""
-    plane, ours, theirs = port
+    plane, _, theirs = port
     peer = Peer()
     peer.known_to(plane, natt=True)
     for message_id in range(10):
         theirs.send(peer.message(message_id))
-    assert len(read(plane, ours).messages) == RATES.other
+    assert len(read(plane)[0]) == RATES.other
+
+
+def test_what_the_control_plane_does_not_read_in_time_is_lost_and_counted(port):
+    plane, _, theirs = port
+    peer = Peer()
+    peer.known_to(plane, natt=False)
+    message_id, seen = 0, 0
+    while plane.counters().drops["punt_full"] == 0:
+        theirs.send(peer.message(message_id))
+        seen += plane.step_ike(10**12)
+        message_id += 1
+    assert len(list(iter(plane.read_ike, None))) == seen - 1
+
+
+def test_a_socket_that_is_detached_is_read_no_more_and_its_number_is_given_again(port):
+    plane, ours, theirs = port
+    plane.detach_ike(0)
+    theirs.send(b"nobody")
+    assert read(plane) == ([], 0)
+    with pytest.raises(DataPlaneError):
+        plane.detach_ike(0)
+    assert plane.attach_ike(Endpoint(ip_address("127.0.0.1"), 500), ours.fileno()) == 0
+    assert read(plane)[1] == 1
+
+
+def test_its_thread_reads_while_nobody_else_does_anything(port):
+    plane, _, theirs = port
+    peer = Peer()
+    peer.known_to(plane, natt=False)
+    plane.start_ike()
+    for message_id in range(100):
+        theirs.send(peer.message(message_id))
+        assert select.select([plane.ike_descriptor()], [], [], 10)[0]
+        (found,) = iter(plane.read_ike, None)
+        assert parse_message(found.payload).header.message_id == message_id
+    plane.stop()
+    theirs.send(peer.message(200))
+    assert plane.read_ike() is None

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import socket
 from ipaddress import ip_address
 from typing import Any, cast
 
 import pytest
 
-from ipsec_dp.dataplane import Df, Encapsulation, Endpoint, IkeMessages
+from ipsec_dp.dataplane import Df, Encapsulation, Endpoint, Punt, PuntKind, SaFlag, SaHandle
 from ipsec_dp.host import HostError, sockets
 from ipsec_dp.host.sockets import OuterSockets
-from ipsec_dp.network.outer_sockets import MESSAGES_AT_ONCE, PAUSE_S, SocketLinks
-from ipsec_dp.util.clock import SystemClock
+from ipsec_dp.network.outer_sockets import MESSAGES_AT_ONCE, SocketLinks
 
 LOCAL = ip_address("127.0.0.1")
 UDP, ESP = Encapsulation.UDP, Encapsulation.ESP
@@ -27,6 +27,7 @@ class Plane:
     def __init__(self, workers: int = 1) -> None:
         self.workers, self.sa_slots = workers, 256
         self.calls: list[tuple[Any, ...]] = []
+        self.waiting = select.epoll()
         self._links: dict[tuple[Any, ...], int] = {}
 
     def attach_link(self, encapsulation: Any, local: Any, receive: int, df: Any, other: int, worker: int) -> int:
@@ -41,22 +42,26 @@ class Plane:
         del remote
         self.calls.append(("sent", local.port, message))
 
-    def receive_ike(self, descriptor: int, local: Any, now: int, budget: int, passes: int) -> IkeMessages:
-        """Lets all pass but what begins with "flood"."""
-        del local, now
-        messages: list[tuple[bytes, Endpoint]] = []
-        seen = 0
-        with socket.socket(fileno=os.dup(descriptor)) as source:
-            while seen < budget and len(messages) < passes:
-                try:
-                    message, (address, port) = source.recvfrom(65535)
-                except BlockingIOError:
-                    break
-                seen += 1
-                if not message.startswith(b"flood"):
-                    messages.append((message, Endpoint(ip_address(address), port)))
-        self.calls.append(("read", seen))
-        return IkeMessages(messages, seen)
+    def attach_ike(self, local: Any, descriptor: int) -> int:
+        self.ike = socket.socket(fileno=os.dup(descriptor))
+        self.waiting.register(self.ike, select.EPOLLIN)
+        self.calls.append(("attach ike", local.port))
+        return 7
+
+    def detach_ike(self, number: int) -> None:
+        self.calls.append(("detach ike", number))
+        self.ike.close()
+
+    def ike_descriptor(self) -> int:
+        return self.waiting.fileno()
+
+    def read_ike(self) -> Punt | None:
+        try:
+            message, (address, port) = self.ike.recvfrom(65535)
+        except BlockingIOError:
+            return None
+        sender = Endpoint(ip_address(address), port)
+        return Punt(PuntKind.IKE, 7, 0, SaHandle(0), 0, SaFlag(0), 0, 0, 0, None, sender, message)
 
     def reclaim(self) -> int:
         return 0
@@ -119,7 +124,7 @@ def peer():
 
 
 def links_of(plane: Plane) -> SocketLinks:
-    return SocketLinks(cast("Any", plane), SystemClock())
+    return SocketLinks(cast("Any", plane))
 
 
 def end(made: socket.socket) -> Endpoint:
@@ -203,29 +208,6 @@ def test_a_flood_leaves_the_loop_to_others_in_between(kernel, peer):
             await asyncio.sleep(0)
             batches.append(len(received))
         assert MESSAGES_AT_ONCE in batches
-        links.close()
-
-    asyncio.run(asyncio.wait_for(life(), 10))
-
-
-def test_where_datagrams_are_kept_back_the_socket_is_not_looked_at_for_each_of_them(kernel, peer):
-    """A flood wakes the event loop 200 times a second, however many come."""
-
-    async def life() -> None:
-        plane, genuine = Plane(), asyncio.Event()
-        links = links_of(plane)
-        links.listen_ike(LOCAL, lambda *_: genuine.set())
-        clock, to = SystemClock(), kernel.ike[0].getsockname()
-        began = clock.now()
-        while clock.now() - began < 0.5:
-            peer.sendto(b"flood", to)
-            await asyncio.sleep(0)
-        while not genuine.is_set():  # the buffer may be full just now
-            peer.sendto(b"genuine", to)
-            await asyncio.sleep(0)
-        reads = [seen for name, seen in (call for call in plane.calls if call[0] == "read")]
-        assert sum(reads) > 10 * len(reads), "many at a time"
-        assert len(reads) <= 0.5 / PAUSE_S + 20
         links.close()
 
     asyncio.run(asyncio.wait_for(life(), 10))
