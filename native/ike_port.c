@@ -16,8 +16,8 @@
 #include "punt.h"
 
 enum {
-    BUDGET = 512,       /* datagrams of a socket, then the others have their turn */
-    PAUSE_NS = 2000000, /* while any are kept back: a flood does not wake the thread for each of its datagrams */
+    BUDGET = 2048,       /* datagrams of a socket, then the others have their turn */
+    PAUSE_NS = 10000000, /* while any are kept back: a flood does not wake the thread for each of its datagrams */
     EVENTS = 16,
     WAKE = UINT16_MAX,
 };

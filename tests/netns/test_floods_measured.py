@@ -117,8 +117,8 @@ def test_200_tunnels_are_undisturbed_by_a_minute_of_20_000_requests_a_second(sit
     rekeys = log_a.count("CHILD_SA rekeyed [") + log_b.count("CHILD_SA rekeyed [")
     print(
         f"\n{sent} requests in {took:.1f} s; a new peer was up after {came_up} s; {rekeys} rekeys; {len(asked.sent)} requests of "
-        f"ours, {len(asked.repeated)} repeated; status {statistics.median(answers) * 1e3:.0f} ms, longest {max(answers) * 1e3:.0f}; "
-        f"+{grown / 2**20:.1f} MiB; processor: {control:.1%} of one in the control plane, {whole:.1%} in all"
+        f"ours, {len(asked.repeated)} repeated; status {statistics.median(answers) * 1e3:.0f} ms, longest {max(answers) * 1e3:.0f}"
+        f"; +{grown / 2**20:.1f} MiB; processor: {control:.1%} of one in the control plane, {whole:.1%} in all"
     )
     assert sent >= 0.8 * rate * FLOOD_S
     assert came_up is not None
