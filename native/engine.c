@@ -11,6 +11,7 @@
 #include "aead.h"
 #include "child.h"
 #include "cookie.h"
+#include "early.h"
 #include "epoch.h"
 #include "events.h"
 #include "examples.h"
@@ -140,6 +141,8 @@ static int open_parts(struct dp *dp) {
     if (error == 0)
         error = dp_ike_port_open(dp);
     if (error == 0)
+        error = dp_early_open(dp);
+    if (error == 0)
         error = dp_punt_open(dp);
     for (uint32_t w = 0; w < dp->config.workers && error == 0; w++) {
         error = loop_open(dp, &dp->worker[w].inbound, w, DP_INBOUND);
@@ -192,6 +195,7 @@ void dp_destroy(struct dp *dp) {
     dp_ike_port_close(dp);
     dp_cookie_secret_finish(dp);
     dp_ike_quiet_finish(dp);
+    dp_early_close(dp);
     dp_policy_free(atomic_load_explicit(&dp->policy, memory_order_relaxed));
     for (uint32_t w = 0; dp->worker != NULL && w < dp->config.workers; w++) {
         loop_close(dp, &dp->worker[w].inbound);
@@ -262,6 +266,7 @@ void dp_counters_read(const struct dp *dp, struct dp_counters *out) {
     out->drops[DP_DROP_punt_full] += atomic_load_explicit(&dp->ike_port.lost, memory_order_relaxed);
     out->drops[DP_DROP_ike_icv] += atomic_load_explicit(&dp->ike_port.forged, memory_order_relaxed);
     out->cookies_sent += atomic_load_explicit(&dp->ike_port.gate.answered, memory_order_relaxed);
+    out->drops[DP_DROP_reserved_dropped] += dp_early_dropped(dp);
 }
 
 int dp_worker_counters_read(const struct dp *dp, uint32_t worker, struct dp_counters *out) {

@@ -49,6 +49,8 @@ struct dp_loop {
     struct dp_examples *examples;      /* of what it dropped */
     uint32_t switches;                 /* outbound: dp.switches when `hold` was last released */
     struct dp_own_fragments came_back; /* outbound */
+    _Atomic uint32_t early_ready;      /* inbound: SPIs whose packets came before their SA, and go first (early.h) */
+    bool early_taking;                 /* inbound: they are being taken */
     union {
         uint8_t padded[DP_TFC_MAX + DP_ESP_TAILROOM]; /* outbound: where a packet gets its TFC padding */
         struct dp_coalescer coalescer;                /* inbound: what is about to be sent */
@@ -82,6 +84,7 @@ struct dp_worker {
 };
 
 struct dp_fragment_states;
+struct dp_early;
 
 struct dp {
     struct dp_config config;
@@ -94,6 +97,7 @@ struct dp {
     _Atomic(struct dp_cookie_secret *) cookie_secret; /* NULL: none yet */
     uint64_t cookie_serial;                           /* how often it was set */
     _Atomic(struct dp_ike_quiet *) ike_quiet;         /* NULL: nowhere */
+    struct dp_early *early;
     struct dp_tunnel *tunnel;
     uint32_t next_child;
     _Atomic(struct dp_policy *) policy;

@@ -10,8 +10,8 @@ import pytest
 from ipsec_dp.ike import dh
 from ipsec_dp.ike.actions import Cause, Kind, Origin, Send
 from ipsec_dp.ike.auth import PreSharedKey
+from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.identity import Identity
-from ipsec_dp.ike.manager import MAX_OF_ENDS
 from ipsec_dp.ike.peer import SharedKeyAuth
 from ipsec_dp.ike.peer_table import PeerTable
 from ipsec_dp.ike.proposal import parse_ike
@@ -135,6 +135,25 @@ def test_a_configured_peer_comes_up_while_its_own_address_is_forged():
     ladder.initiate("a")
     ladder.settle()
     ladder.check()
+
+
+def test_whose_a_message_is_shows_in_its_spi():
+    """So that a peer's need not wait behind strangers': those of a half-open IKE SA are a stranger's."""
+    ladder = Ladder(b=[peer("b", remotes=())])
+    ladder.initiate("a")
+    known = []
+    while (delivery := ladder.wire.take("b") or ladder.wire.take("a")) is not None:
+        datagram, path = delivery.data
+        site = ladder.sites[delivery.receiver]
+        known.append((delivery.receiver, site.core.knows(datagram)))
+        site.do(site.core.receive(datagram, ladder.translate(path, delivery.receiver), ladder.clock()))
+    assert known == [("b", False), ("a", True), ("b", False), ("a", True)]
+    ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock(), ike=True))
+    delivery = ladder.wire.take("b")
+    assert delivery is not None
+    assert ladder.b.core.knows(delivery.data[0])
+    forged = bytes(8) + delivery.data[0][8:16]
+    assert not any(ladder.b.core.knows(one) for one in (b"", bytes(7), bytes(28), forged + bytes(12), init_request(), b"\xff" * 64))
 
 
 def test_status_and_tunnels_show_nothing_of_strangers():
@@ -325,11 +344,11 @@ def test_a_value_that_is_unfit_is_refused_before_ours_is_computed(monkeypatch, g
 def test_a_peer_that_leaves_what_it_has_rekeyed_may_have_so_many_and_no_more():
     """A15: one authenticated peer made four hundred IKE SAs of one."""
     ladder = Ladder().up()
-    for _ in range(3 * MAX_OF_ENDS):
+    for _ in range(3 * PEER_LIMITS.ike_sas):
         ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock(), ike=True))
         ladder.deliver("b")
         ladder.deliver("a")
         while ladder.wire.take("b") is not None:  # the DELETE of the old one
             pass
-    assert MAX_OF_ENDS - 1 <= len(ladder.b.core.sessions("to-a")) <= MAX_OF_ENDS
+    assert PEER_LIMITS.ike_sas - 1 <= len(ladder.b.core.sessions("to-a")) <= PEER_LIMITS.ike_sas
     assert ladder.b.ups, "and what it has stays up"

@@ -234,6 +234,7 @@ ELSEWHERE = {
     "ike_limited": "test_punt",
     "ike_icv": "test_ike_gate",
     "handover_full": "test_workers",
+    "reserved_dropped": "test_early_packets",
     "punt_full": "test_punt",
     "crypto_fault": "a cryptographic library that fails: tests/native",
 }
