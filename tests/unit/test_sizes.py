@@ -38,7 +38,6 @@ LARGE = {
     "ipsec_dp/dataplane/plane.py: DataPlane": "a method for each call of dp.h",
     "ipsec_dp/ike/manager.py: IkeManager": "the interface IkeCore, and the tables of IKE SAs that its calls share",
     "ipsec_dp/ike/peer.py: Peer": "all that the configuration says of a peer, frozen",
-    "ipsec_dp/ike/wanted.py: Wanted": "what a tunnel is to have, has and lacks: one state, which each question is about",
     "ipsec_dp/ike/strangers.py: Limits": "every limit on what is not authenticated, frozen",
     "ipsec_dp/ike/v2/sa.py: Child": "one CHILD_SA as RFC 7296 has it, a value",
     "ipsec_dp/keying/ike_driver.py: IkeDriver": "a method for each action of the core, each event and each verb",
