@@ -172,6 +172,10 @@ def _in_a_tunnel(s: Scene) -> bool:
     return s.tunnel is not None
 
 
+def _in_a_tunnel_that_is_up(s: Scene) -> bool:
+    return s.tunnel_state == "up"
+
+
 def _from_a_peer(s: Scene) -> bool:
     return s.peer is not None
 
@@ -231,6 +235,7 @@ CAUSES: Final = (
         "fragment_refused", _always, "somebody tries to get round the ports that are checked, or a network delivers fragments twice"
     ),
     Case("multicast_shared", _always, "give the tunnel that is to carry the group an interface of its own"),
+    Case("no_sa", _in_a_tunnel_that_is_up, 'tunnel "{s.tunnel}" is up now, and had no CHILD_SA for it when it came'),
     Case("no_sa", _in_a_tunnel, 'tunnel "{s.tunnel}" is {s.tunnel_state}'),
     Case("no_sa", _always, "the tunnel is not up"),
     Case(
@@ -259,6 +264,11 @@ CAUSES: Final = (
         "were replaced and it does not know",
     ),
     Case("unknown_spi", _always, "no tunnel names this peer: a stranger, or a peer that moved"),
+    Case(
+        "reserved_dropped",
+        _always,
+        "the peer sent on an SA that then was refused or answered too late, or somebody floods what is under negotiation",
+    ),
     Case("runt esp_length", _always, "no ESP as our SAs have it: a stranger, or cut on the way"),
     Case("replay", _always, "the network delivered it twice, or somebody sends again what was recorded"),
     Case("too_old", _always, "more packets overtook it than replay_window holds"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Action, Endpoint, Path
     from ipsec_dp.ike.effect import Effect
     from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.wanted import Lack
     from ipsec_dp.ipsec.selectors import SelectorPair
 
 IkeState = Literal["negotiating", "up", "rekeying", "closing"]
@@ -52,6 +53,7 @@ class IkeStatus:
     age_s: float
     rekey_in_s: float
     children: tuple[ChildStatus, ...]
+    lacking: tuple[Lack, ...] = ()  # of what is wanted, that which has no CHILD_SA
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Counters:
     unknown_spi: int
     unauthenticated: int  # the ICV did not hold
     out_of_window: int
+    limited: int  # of peers whose requests have to wait (`authenticated`)
     refused: int  # IKE_SA_INIT beyond the half-open limits
     no_peer: int  # IKE_SA_INIT from where no tunnel expects anybody
     cookies_sent: int
@@ -79,6 +82,10 @@ class IkeCore(Protocol):
     def reconfigure(self, peers: Iterable[Peer], effects: Mapping[str, Effect], now: float) -> list[Action]:
         """The tunnels from now on, and what that means for the IKE SAs of those that changed or are gone (`effects`, by name).
         Those of other tunnels are not touched."""
+
+    def judge_again(self, tunnel: str, now: float) -> list[Action]:
+        """The certificates by which the peer of a tunnel has proven itself, by what the tunnel says now: CRLs that are new. The IKE
+        SAs end that they do not hold for any more."""
 
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
         """A datagram as it came, the non-ESP marker taken off."""

@@ -15,12 +15,14 @@ from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.host import HostError
 from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
 from ipsec_dp.ike import actions as act
+from ipsec_dp.ike.authenticated import Lines
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
 from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus
+from ipsec_dp.keying.tunnel_state import UP, tunnel_state
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ LEVELS = {
     act.Kind.IKEV1: logging.WARNING,
 }
 ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
+ENDS = frozenset({act.Kind.IKE_DOWN, act.Kind.IKE_FAILED})
 UNPROVEN = frozenset({act.Origin.CLAIMED, act.Origin.STRANGER})
 
 
@@ -92,6 +95,7 @@ class IkeDriver:
         self._held_back = False  # attempts are due that CALLS_AT_ONCE does not let begin
         self._timer: Timer | None = None
         self._fault_told = -LIMITS.event_seconds
+        self._lines = Lines()
         core.set_peers(self._peers.values())
 
     def _chance(self) -> float:
@@ -127,6 +131,7 @@ class IkeDriver:
         for name in effects.keys() - new.keys():
             for kept in (self._tunnels, self._peers, self._intents, self._planned, self._packets, self._fresh):
                 kept.pop(name, None)
+            self._lines.forget(name)
         for name, tunnel in new.items():
             effect, before = effects.get(name, Effect.RESTART), self._tunnels.get(name)
             peer = peers[name]
@@ -140,6 +145,14 @@ class IkeDriver:
             else:
                 self._intents[name].reconfigure(tunnel, now)
         self._carry_out(self._core.reconfigure(self._peers.values(), effects, now))
+
+    async def judge_again(self, peers: Mapping[str, Peer]) -> None:
+        """What proves tunnels' peers has changed (CRLs, by name of the tunnel): IKE SAs end that it no longer holds for."""
+        known = {name: peer for name, peer in peers.items() if name in self._peers}
+        self._peers |= {name: replace(peer, remotes=self._peers[name].remotes) for name, peer in known.items()}
+        self._core.set_peers(self._peers.values())
+        async for name in in_slices(tuple(known)):
+            self._carry_out(self._core.judge_again(name, self._clock.now()))
 
     def peer(self, name: str) -> Peer | None:
         """Of the tunnel of this name, with its secrets."""
@@ -185,7 +198,8 @@ class IkeDriver:
         except HostError as error:
             log.warning('tunnel "%s": %s', name, error)
             if self._tunnels.get(name) is tunnel:
-                self._intents[name].failed(str(error), self._clock.now())
+                now = self._clock.now()
+                self._intents[name].failed(str(error), now, others=self._has_ike_sa(name, now))
             self._fresh.pop(name, None)
             return
         if self._tunnels.get(name) is not tunnel:  # configured otherwise meanwhile: the next attempt knows
@@ -326,14 +340,14 @@ class IkeDriver:
         """What IKE knows of a tunnel: of the newest IKE SA that is up, else of the newest that is to come up."""
         now = self._clock.now()
         sas, intent = self._core.status(name, now), self._intents[name]
-        up = [sa for sa in sas if sa.state in ("up", "rekeying")]
-        state = up[-1].state if up else "negotiating" if sas else intent.state
+        up = [sa for sa in sas if sa.state in UP]
         newest = up[-1] if up else sas[-1] if sas else None
+        state, text, error = tunnel_state(sas, intent, now)
         return KeyingStatus(
             state=state,
-            state_text=state if up else intent.text,
+            state_text=text,
             remote=", ".join(map(str, self._tunnels[name].remotes)) or "any" if newest is None else str(newest.path.remote.address),
-            last_error=intent.last_error,
+            last_error=error,
             nat="none" if newest is None else newest.nat,
             ike=_ike_sa(up[-1]) if up else None,
             up_at=intent.up_at,
@@ -374,6 +388,17 @@ class IkeDriver:
                 )
             case act.SendKeepalive():
                 self._links.send_keepalive(action.path.local.address, outer_endpoint(action.path.remote))
+            case act.ProbeResult():
+                self._probed(action)
+            case act.Report():
+                self._report(action.event)
+            case _:
+                self._do_in_sad(action)
+
+    def _do_in_sad(self, action: Action) -> None:
+        match action:
+            case act.ExpectInbound():
+                self._children.expect(action)
             case act.InstallInbound():
                 self._children.install_inbound(action)
             case act.InstallOutbound():
@@ -390,22 +415,31 @@ class IkeDriver:
                 self._children.release_spi(action.spi)
             case act.MovePath():
                 self._children.move(action)
-            case act.ProbeResult():
-                self._probed(action)
-            case act.Report():
-                self._report(action.event)
+
+    def _log(self, event: Event) -> None:
+        """A peer causes most of these lines, as many as it likes; those of strangers are few already."""
+        peer = self._peers.get(event.tunnel)
+        missed = 0 if peer is None else self._lines.left_out(event.tunnel, len(peer.proxy_ids), self._clock.now())
+        if missed:
+            log.warning('tunnel "%s": %d lines about its IKE SAs were left out', event.tunnel, missed)
+        if missed is not None:
+            log.log(LEVELS.get(event.kind, logging.INFO), "%s", event)
 
     def _report(self, event: Event) -> None:
-        log.log(LEVELS.get(event.kind, logging.INFO), "%s", event)
+        self._log(event)
         intent = self._intents.get(event.tunnel)
         if intent is not None and event.origin is act.Origin.CLAIMED:
             intent.claimed(event)
         if intent is None or event.origin in UNPROVEN:
             return
         now = self._clock.now()
-        intent.event(event, now)
+        intent.event(event, now, others=event.kind in ENDS and self._has_ike_sa(event.tunnel, now))
         if event.kind in ANSWERED and self._fresh.pop(event.tunnel, None) is not None and self._held_back:
             self._call_due(now)
+
+    def _has_ike_sa(self, name: str, now: float) -> bool:
+        """Whether a tunnel has an IKE SA that is up or under way."""
+        return any(sa.state != "closing" for sa in self._core.status(name, now))
 
     def _schedule(self) -> None:
         due = self._core.next_timeout()

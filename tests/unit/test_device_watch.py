@@ -165,7 +165,7 @@ def test_in_a_fight_it_is_restored_each_time_and_told_now_and_then(lived, caplog
             await site.clock.advance(0.1)
         assert len(site.restored) == 100
         (text,) = site.host.conditions.texts
-        assert text.endswith("it is restored for the 64th time")
+        assert text.endswith("it is restored, 64 times until now")
 
     lived(story)
     assert caplog.text.count("was set down") < 10

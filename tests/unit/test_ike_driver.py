@@ -102,7 +102,7 @@ def made(tmp_path):
 
 
 def event(kind, name="to-b", cause=None):
-    return act.Report(act.Event(kind, name, bytes(8), bytes(8), "", "why", cause=cause))
+    return act.Report(act.Event(kind, name, bytes(8), bytes(8), "", "why", cause=cause, origin=act.Origin.OURS))
 
 
 @pytest.mark.parametrize("origin", [act.Origin.STRANGER, act.Origin.CLAIMED])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import lifetimes, traffic_selectors
 from ipsec_dp.ike.actions import Cause, InstallInbound, InstallOutbound, Kind, RemoveOutbound, SwitchOutbound
+from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.proposal import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
@@ -19,14 +20,12 @@ from ipsec_dp.ike.v2.deadlines import reprieve, start_child
 from ipsec_dp.ike.v2.sa import Child, ChildState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ipsec_dp.ike import proposal
     from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
     from ipsec_dp.ike.v2.context import Context
 
 MAX_OFFERED: Final = 64  # selectors of a side in one exchange; further proxy IDs get exchanges of their own
-MAX_PAIRS: Final = 256  # pairs of selectors that one CHILD_SA may have here
+MAX_PAIRS: Final = PEER_LIMITS.selectors  # pairs of selectors that one CHILD_SA may have here
 
 
 class ChildError(IkeError):
@@ -73,8 +72,11 @@ def install(
         replaces=None if old is None else old.number,
     )
     context.children[new.number] = new
+    context.host.holdings.hold(new, peer, context.ends.theirs)
     limits = start_child(new, peer.child_life, now, context.host.environment.rng)
     context.deadlines.failures = 0
+    if not agreed.initiator and old is None:
+        replacement.made_by_peer(context, now)
     ike_suite, ike_keys = context.sa.suite, context.sa.keys
     if ike_suite is None or ike_keys is None:
         raise ChildError("no IKE keys", Cause.LOCAL)
@@ -145,24 +147,6 @@ def _sending_before(context: Context, new: Child) -> Child | None:
 def is_held(context: Context, pair: ProxyId) -> bool:
     """True when a CHILD_SA that is there to stay holds all of `pair`."""
     return any(child.state is ChildState.UP and child.holds(pair) for child in context.children.values())
-
-
-def serves(children: Iterable[Child], proxy_id: ProxyId, configured: Iterable[ProxyId]) -> bool:
-    """True when one of `children` came of `proxy_id`, be it that the peer narrowed it: nothing more is to be had by asking again.
-
-    Of several proxy IDs that hold what was agreed on it came of the narrowest; a single packet's selectors come of none.
-    """
-    inside = [other for other in configured if other != proxy_id and proxy_id.covers(other)]
-    return any(
-        pair.covers(proxy_id)
-        or (proxy_id.covers(pair) and not _of_one_packet(pair) and not any(other.covers(pair) for other in inside))
-        for child in children
-        for pair in child.pairs
-    )
-
-
-def _of_one_packet(pair: ProxyId) -> bool:
-    return pair.local.start == pair.local.end and pair.remote.start == pair.remote.end
 
 
 def by_spi_out(context: Context, spi: bytes) -> Child | None:

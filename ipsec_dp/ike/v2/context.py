@@ -12,25 +12,29 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from ipsec_dp.ike import lifetimes
-from ipsec_dp.ike.actions import Action, Cause, Event, Kind, MovePath, Origin, ReleaseSpi, Report
+from ipsec_dp.ike.actions import Action, Cause, Event, ExpectInbound, Kind, MovePath, Origin, ReleaseSpi, Report
 from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.v2.deadlines import Deadlines
 from ipsec_dp.ike.v2.exchanges import Queue, Request, Window
 from ipsec_dp.ike.v2.sa import State
+from ipsec_dp.ike.wanted import Wanted
 from ipsec_dp.util.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
 
     from cryptography import x509
 
     from ipsec_dp.ike.actions import Endpoint, Path
+    from ipsec_dp.ike.authenticated import Account
     from ipsec_dp.ike.environment import Environment
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.exchanges import UnprovenError
+    from ipsec_dp.ike.v2.holdings import Holdings
     from ipsec_dp.ike.v2.payloads import Notify, Payload
     from ipsec_dp.ike.v2.sa import Child, IkeSa, ReceivedMessage
 
@@ -39,6 +43,7 @@ class IkeHost(Protocol):
     """What an IKE SA asks of the gateway around it."""
 
     environment: Environment
+    holdings: Holdings  # what the peers have of the address space
 
     def next_child(self) -> int:
         """A number for a CHILD_SA, never given twice."""
@@ -55,6 +60,9 @@ class IkeHost(Protocol):
     def configured(self, peer: Peer) -> Peer:
         """What the tunnel of `peer` says now; `peer` itself when it says nothing any more."""
 
+    def children(self, context: Context) -> int:
+        """How many CHILD_SAs the IKE SAs between these two identities have."""
+
     def has_room(self, context: Context) -> bool:
         """False when so many IKE SAs are held between these two identities that a peer may not make another by a rekey."""
 
@@ -70,6 +78,11 @@ class IkeHost(Protocol):
 
 class Task(Request, ABC):
     """One request of ours, from the wish to the answer."""
+
+    @property
+    def spi_in(self) -> int | None:
+        """The SPI that it names for an inbound SA of ours."""
+        return None
 
     @abstractmethod
     def build(self, context: Context, now: float) -> list[Payload] | None:
@@ -116,19 +129,19 @@ class Ends:
     called: bool  # we began the IKE SA that was authenticated: rekeys leave it
     identities: tuple[Identity, Identity] | None = None  # ours, the peer's
     certificates: tuple[x509.Certificate, ...] = ()  # by which the peer proved itself
-    initial_contact: bool = False  # the peer sent it
+    until: datetime | None = None  # when the first of them, or of those above them, runs out
+    renew_at: datetime | None = None  # when it is tried to have others before that
+    initial_contact: bool = False  # whoever called sent it
+    account: Account | None = None  # what its requests have cost, of this identity's IKE SAs together
+
+    @property
+    def theirs(self) -> Identity | None:
+        """The peer's identity, once it is known or expected."""
+        return None if self.identities is None else self.identities[1]
 
     def meaning(self) -> object:
         """The same for the same two identities, however they are written; None before they are known."""
         return None if self.identities is None else tuple(identity.meaning() for identity in self.identities)
-
-
-@dataclass(slots=True)
-class Coverage:
-    """Which proxy IDs are to have a CHILD_SA without any traffic, and for which one was asked."""
-
-    wanted: tuple[ProxyId, ...] = ()
-    attempted: set[ProxyId] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -165,7 +178,7 @@ class Context(ABC):
         self.window: Window[Task] = Window()
         self.queue: Queue[Task] = Queue()
         self.children: dict[int, Child] = {}
-        self.coverage = Coverage()
+        self.wanted = Wanted(self.peer.proxy_ids, lasting=self.peer.start == "start")
         self.succession = Succession()
         self.withdrawn = False  # its tunnel is configured otherwise now: what becomes of it concerns nobody
         self.deadlines = Deadlines()
@@ -223,6 +236,7 @@ class Context(ABC):
     def settle_on(self, peer: Peer) -> None:
         """It is known who it is."""
         self.peer, self.handshake.candidates = peer, Candidates((peer,))
+        self.wanted.configure(peer.proxy_ids, lasting=peer.start == "start")
 
     # ---- what a handler has done by others
 
@@ -235,8 +249,10 @@ class Context(ABC):
         return actions
 
     def report(self, kind: Kind, text: str, *, cause: Cause | None = None, child: int | None = None, again: bool = False) -> None:
+        if kind is Kind.CHILD_DOWN and child is not None:
+            self.wanted.told(child, text)
         spis = self.sa.spi_i, self.sa.spi_r
-        self.emit(Report(Event(kind, self.peer.tunnel, *spis, self.exchange, shown(text), cause, child, again, self.origin)))
+        self.emit(Report(Event(kind, self.peer.tunnel, *spis, self.exchange, shown(text), cause, child, again, origin=self.origin)))
 
     def release_spi(self, spi: int) -> None:
         self.emit(ReleaseSpi(spi))
@@ -248,6 +264,8 @@ class Context(ABC):
         self.deadlines.move_at = now + lifetimes.MOVE_EVERY
         self.path = path
         self.emit(MovePath(self.peer.tunnel, tuple(self.children), path))
+        if self.task is not None and self.task.spi_in is not None:
+            self.emit(expected_on(self, self.task.spi_in))
         self.report(Kind.PATH, f"the peer's address is now {path.remote}: its NAT changed the mapping")
 
     def start_deadlines(self, now: float) -> None:
@@ -257,9 +275,9 @@ class Context(ABC):
 
     # ---- what it leaves to the machine
 
-    def enqueue(self, task: Task) -> bool:
-        """A request to send when its turn comes; false when too many wait."""
-        return self.queue.add(task)
+    def enqueue(self, task: Task) -> None:
+        """A request to send when its turn comes."""
+        self.queue.add(task)
 
     def defer(self, step: Callable[[], None]) -> None:
         """Do it right after the reply that a handler is preparing was sent."""
@@ -292,3 +310,8 @@ class Context(ABC):
     @abstractmethod
     def end(self, cause: Cause, text: str, now: float, *, again: bool = False, linger: bool = False, quiet: bool = False) -> None:
         """Nothing of this SA is left but, with `linger`, the answer to a duplicate. `quiet`: it is not worth an event."""
+
+
+def expected_on(context: Context, spi: int) -> ExpectInbound:
+    """For a request that names this SPI: before it is sent, and again when the peer moved while it is under way."""
+    return ExpectInbound(context.peer.tunnel, spi, context.path, context.udp)

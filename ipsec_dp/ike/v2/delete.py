@@ -72,6 +72,14 @@ def ike(context: Context, cause: Cause, text: str, now: float, *, again: bool = 
         context.end(cause, text, now, again=again)
 
 
+def withdraw(context: Context, now: float) -> None:
+    """Delete it at the peer, and here at once all that carries traffic. Nothing that still comes of it concerns its tunnel."""
+    context.withdrawn = True
+    ike(context, Cause.LOCAL, "it is withdrawn", now)
+    for one in list(context.children.values()):
+        forget(context, one)
+
+
 def child(context: Context, one: Child, now: float, *, at_once: bool = False) -> None:
     """Delete a CHILD_SA. What is under way to us may still come in for a while, unless it must end `at_once`."""
     del now
@@ -97,6 +105,7 @@ def finish(context: Context, one: Child, now: float) -> None:
     if not one.installed:
         context.children.pop(one.number, None)
         return
+    context.host.holdings.let_go(one)
     one.enter(ChildState.DELETED)
     one.soft = one.hard = one.idle_at = one.switch_at = lifetimes.NEVER_DUE
     one.remove_at = now + lifetimes.GRACE
@@ -104,6 +113,7 @@ def finish(context: Context, one: Child, now: float) -> None:
 
 def remove(context: Context, one: Child) -> None:
     """Take its SAs out of the data plane."""
+    context.host.holdings.let_go(one)
     if one.installed:
         one.installed = one.sending = False
         context.emit(RemoveChild(context.peer.tunnel, one.number))
@@ -126,8 +136,15 @@ def hand_over(old: Context, now: float) -> bool:
     for one in list(old.children.values()):
         finish(old, one, now)
     new.children, old.children = old.children | new.children, {}
-    new.succession.before = old.succession.after = None
+    new.succession.before, old.succession.before = old.succession.before, None
+    if new.succession.before is not None:
+        new.succession.before.succession.after = new
+    old.succession.after = None
     old.succession.handed_over = True
-    new.report(Kind.IKE_REAUTHENTICATED, f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}")
+    at_once = replacement.overlap(old, new)
+    if not at_once:
+        new.report(Kind.IKE_REAUTHENTICATED, f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}")
     old.emit(*new.take())
+    if at_once:
+        old.report(Kind.IKE_DOWN, "both sides began at once; the other IKE SA stays", cause=Cause.REPLACED)
     return True

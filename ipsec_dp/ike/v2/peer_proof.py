@@ -13,11 +13,13 @@ from ipsec_dp.ike import auth, certificates
 from ipsec_dp.ike.auth import AuthenticationError, method_text
 from ipsec_dp.ike.certificates import Revocation, Trust
 from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
+from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2.cert_payloads import from_payloads
 from ipsec_dp.ike.v2.payloads import Certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
+    from datetime import datetime
 
     from cryptography import x509
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class PeerProof:
-    """One AUTH payload with all that belongs to it, for the tunnels `tried`."""
+    """One AUTH payload with all that belongs to it, for one tunnel after the other."""
 
     def __init__(
         self,
@@ -40,17 +42,19 @@ class PeerProof:
         body: bytes,
         payload: Authentication,
         received: ReceivedMessage,
-        tried: Sequence[Peer],
+        tunnels: Sequence[Peer],
     ) -> None:
-        """`body`: of the peer's ID payload, which says that it is `theirs`."""
+        """`body`: of the peer's ID payload, which says that it is `theirs`. `tunnels`: those that it may be for."""
         keys, suite, role = keys_of(context)
         secret, ni_or_nr = (keys.sk_pr, context.handshake.nonces[0]) if role else (keys.sk_pi, context.handshake.nonces[1])
         self._signed = [auth.signed_octets(suite.prf, first, ni_or_nr, secret, body) for first in _first_messages(context)]
         self._context, self._suite, self._theirs, self._message = context, suite, theirs, received.message
         self._at = context.host.environment.utc(received.now)
         self._proof = auth.Proof(payload.method, payload.data)
-        self._trusts = tuple(dict.fromkeys(peer.auth.trust for peer in tried if isinstance(peer.auth, SignatureAuth)))
+        trusts = dict.fromkeys(peer.auth.trust for peer in tunnels if isinstance(peer.auth, SignatureAuth))
+        self._trusts = tuple(trusts)[: LIMITS.proofs]  # no others are asked
         self._certificates: tuple[x509.Certificate, ...] = ()
+        self._until: dict[Trust, datetime] = {}
         self._known: dict[Hashable, AuthenticationError | None] = {}
 
     def check(self, peer: Peer) -> None:
@@ -66,7 +70,7 @@ class PeerProof:
         if len(self._trusts) > 1:
             self._once("anybody", self._check_anybody)
         self._once(how.trust, lambda: self._check_chain(how.trust))
-        self._context.ends.certificates = self._certificates
+        self._context.ends.certificates, self._context.ends.until = self._certificates, self._until[how.trust]
 
     def _once(self, what: Hashable, compute: Callable[[], object]) -> None:
         """Computes it the first time; raises what that raised each time."""
@@ -92,7 +96,7 @@ class PeerProof:
         self._check_chain(Trust(tuple(authorities), revocation=Revocation.OFF))
 
     def _check_chain(self, trust: Trust) -> None:
-        certificates.verify(self._certificates, self._theirs, trust, self._at)
+        self._until[trust] = certificates.judge(self._certificates, self._theirs, trust, self._at).until
 
 
 def keys_of(context: Context) -> tuple[IkeKeys, IkeSuite, bool]:
