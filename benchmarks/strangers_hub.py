@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 NOW = 1000.0
 TODAY = datetime(2026, 1, 1, tzinfo=UTC)
 HERE = Endpoint(ip_address("192.0.2.1"), 500)
+Anchor = tuple[x509.Certificate, Any]  # an authority with its key
 STRANGERS = 0x0B000000  # the first address that they come from
 ADDRESSES_OF_A_PEER = 64
 EVERYTHING = ("aes128gcm16-aes256gcm16-prfsha256-prfsha384-x25519-ecp256-ecp384-ecp521-modp2048-modp3072-modp4096",)
@@ -51,7 +52,7 @@ def certificate(
 ) -> x509.Certificate:
     """`extensions`: each with whether it is critical."""
     builder = x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number())
-    builder = builder.not_valid_before(TODAY - timedelta(days=1)).not_valid_after(TODAY + timedelta(days=365))
+    builder = builder.not_valid_before(TODAY - timedelta(days=1)).not_valid_after(TODAY + timedelta(days=3650))
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
     return builder.sign(signer, hashes.SHA256())
@@ -61,7 +62,7 @@ CA = (x509.BasicConstraints(ca=True, path_length=None), True)
 
 
 @cache
-def authority(subject: str) -> tuple[x509.Certificate, Any]:
+def authority(subject: str) -> Anchor:
     key = ec.generate_private_key(ec.SECP256R1())
     return certificate(name(subject), key.public_key(), name(subject), key, CA), key
 

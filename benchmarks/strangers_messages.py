@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from benchmarks.strangers_hub import CA, SMALL, authority, certificate, name, sent
+from benchmarks.strangers_hub import CA, SMALL, Anchor, authority, certificate, name, sent
 from ipsec_dp.ike import auth, dh
 from ipsec_dp.ike.identity import Identity, IdType
 from ipsec_dp.ike.proposal import Proposal, ProtocolId, parse_esp, parse_ike
@@ -234,10 +234,9 @@ def _payloads(certificates: Iterable[x509.Certificate]) -> tuple[p.Certificate, 
     return tuple(p.Certificate(4, one.public_bytes(Encoding.DER)) for one in certificates)
 
 
-@cache
-def borrowed() -> tuple[p.Certificate, ...]:
+def borrowed(anchor: Anchor) -> tuple[p.Certificate, ...]:
     """Another peer's good certificates, which anybody may have seen: the largest key, many names, an authority with constraints."""
-    root, signer = authority("root")
+    root, signer = anchor
     between = ec.generate_private_key(ec.SECP521R1())
     sub = certificate(name("sub"), between.public_key(), name("root"), signer, CA, (_constraints(31, "example"), True))
     key = rsa.RSAPublicNumbers(65537, (1 << 8191) | 1).public_key()
@@ -255,6 +254,13 @@ EXTENSIONS_OF: dict[str, tuple[Extensions, Extensions]] = {  # of the first cert
     "31 extensions": (_unknown(31), _unknown(31)),
     "300 extensions": (_unknown(300), ()),
 }
+
+
+@cache
+def _ours() -> tuple[p.Certificate, ...]:
+    return borrowed(authority("root"))
+
+
 CHAINS = {  # what is said of them
     "P-521": "does not lead to one of our",
     "constraints": "does not lead to one of our",
@@ -272,7 +278,7 @@ CHAINS = {  # what is said of them
 
 def chain(kind: str) -> tuple[p.Certificate, ...]:
     """One of `CHAINS`, or what was "borrowed"."""
-    return borrowed() if kind == "borrowed" else _six(kind)[0]
+    return _ours() if kind == "borrowed" else _six(kind)[0]
 
 
 def chain_key(kind: str) -> Any:
@@ -319,13 +325,13 @@ IDENTITIES: dict[str, tuple[int, bytes]] = {
 }
 
 
-def sealed(hub: Hub, session: IkeSession, payloads: Iterable[p.Payload], room: int = MESSAGE_MOST, **how: int) -> Sequence[bytes]:
+def sealed(by: Sender, session: IkeSession, payloads: Iterable[p.Payload], room: int = MESSAGE_MOST, **how: int) -> Sequence[bytes]:
     """Datagrams of IKE_AUTH, or of `exchange`, from the stranger's end; `how` may also have `flags` and a message `number`."""
     flags, number = how.get("flags", session.sa.request_flags), how.get("number", 1)
     header = Header(session.sa.spi_i, session.sa.spi_r, how.get("exchange", ExchangeType.IKE_AUTH), flags, number)
     if session.sa.outgoing is None:
         raise RuntimeError("no keys")
-    return seal_datagrams(session.sa.outgoing, header, list(payloads), hub.random, room=room, fragment=True)
+    return seal_datagrams(session.sa.outgoing, header, list(payloads), by.random, room=room, fragment=True)
 
 
 def _proving(hub: Hub, payloads: tuple[p.Payload, ...], **how: int) -> tuple[bytes, Path]:
@@ -378,7 +384,7 @@ def _auths() -> Iterator[Kind]:
     by_name = p.IdentificationInitiator(*NAME)
     for kind, says in CHAINS.items():
         yield Kind(f"IKE_AUTH, six certificates, {kind}", partial(_certified, kind=kind), says, tunnels=2)
-    yield _auth("another peer's certificates", "signature", (by_name, *borrowed(), SIGNATURE, ESP, *FEW))
+    yield _auth("another peer's certificates", "signature", (by_name, *_ours(), SIGNATURE, ESP, *FEW))
     yield _auth("100 certificates by name", "6 are the most", (by_name, *LARGEST["100 certificates"], SIGNATURE, ESP, *FEW))
     for exchange in (ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL, ExchangeType.IKE_INTERMEDIATE):
         yield Kind(f"{exchange.name} before AUTH", partial(_proving, payloads=(ESP, NONCE, *MOST), exchange=exchange))
@@ -436,6 +442,50 @@ def _answers() -> Iterator[Kind]:
     )
     for kind, says in CHAINS.items():
         yield Kind(f"answer to IKE_AUTH, six certificates, {kind}", partial(_certified, kind=kind, tunnel="w1"), says, tunnels=2)
+
+
+# ---- the same without a hub, for gateways that are asked over a network -----------------------------------------------------------
+
+
+class Sender(Protocol):
+    """Whoever makes a message: a source of octets."""
+
+    def random(self, octets: int) -> bytes: ...
+
+
+class _Nowhere:
+    """In the place of a hub, for messages that ask nothing of one."""
+
+    def __init__(self, by: Sender) -> None:
+        self.random = by.random
+
+    def path(self) -> None:
+        """Whichever it is."""
+
+
+def inits() -> Iterator[tuple[str, Callable[[Sender], bytes]]]:
+    """What is no IKE_AUTH of an IKE SA that is there: the kind, who makes one."""
+
+    def alone(by: Sender, make: Callable[[Any], tuple[bytes, Any]]) -> bytes:
+        return make(_Nowhere(by))[0]
+
+    for kind in _inits():
+        if kind.make not in (_demanded, _returned, _repeated):
+            yield kind.name, partial(alone, make=kind.make)
+
+
+def auths(anchor: Anchor) -> Iterator[tuple[str, str, tuple[p.Payload, ...]]]:
+    """IKE_AUTH requests whose proof is wrong: the kind, what the gateway says of it, the payloads. `anchor`: what it trusts."""
+    by_name = p.IdentificationInitiator(*NAME)
+    for kind in _auths():
+        if isinstance(kind.make, partial) and "room" not in kind.make.keywords and "payloads" in kind.make.keywords:
+            yield kind.name.removeprefix("IKE_AUTH, "), kind.says, kind.make.keywords["payloads"]
+    for chain_of in CHAINS:
+        yield f"six certificates, {chain_of}", "signature", (by_name, *chain(chain_of), SIGNATURE, ESP, *FEW)
+    yield "another peer's certificates", "signature", (by_name, *borrowed(anchor), SIGNATURE, ESP, *FEW)
+
+
+# ----
 
 
 def kinds() -> Iterator[Kind]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,17 @@ if TYPE_CHECKING:
 FAILED = 1
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb and returns the exit status; without `arguments` those of the process."""
+def main(arguments: Sequence[str] | None = None, *, interruptible: bool = False) -> int:
+    """Runs one verb and returns the exit status; without `arguments` those of the process.
+
+    `interruptible`: Ctrl-C ends the verb from here on, and not the process.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever the locale, what it cannot write is no failure
     try:
+        if interruptible:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         status = program.main(args=None if arguments is None else list(arguments), prog_name="ipsec-dp", standalone_mode=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0

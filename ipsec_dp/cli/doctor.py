@@ -15,6 +15,7 @@ from ipsec_dp.cli.network_checks import (
     packet_filter,
     ports,
     reverse_path_filter,
+    saved_ruleset,
     xfrm_policies,
 )
 from ipsec_dp.cli.options import show_json
@@ -157,6 +158,7 @@ CHECKS: tuple[Callable[[Host], list[Check]], ...] = (
     reverse_path_filter,
     ipv6,
     packet_filter,
+    saved_ruleset,
     xfrm_policies,
     generation,
     interface_names,

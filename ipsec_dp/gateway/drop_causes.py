@@ -204,7 +204,8 @@ CAUSES: Final = (
     Case(
         "policy_none selectors fragment_ports",
         _without_ports,
-        "a later fragment shows no ports, and {s.near_text} wants them: make the sender's packets smaller, or leave the ports out",
+        "a later fragment shows no ports, and {s.near_text} wants them: make the sender's packets smaller, leave the ports out, or "
+        "have a proxy_id with opaque ports at both ends",
     ),
     Case("policy_none", _near, "the addresses are those of {s.near_text}, protocol or ports are not"),
     Case(

@@ -21,12 +21,12 @@ from ipsec_dp.ike.interface import Counters, IkeStatus
 from ipsec_dp.ike.peer_table import PeerTable
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.ike.timer_queue import TimerQueue
-from ipsec_dp.ike.traffic_selectors import proxy_id_of
+from ipsec_dp.ike.traffic_selectors import asked_by
 from ipsec_dp.ike.v2 import acquire, delete, ike_rekey, reconfigure, replacement, report, timers, uniqueness
 from ipsec_dp.ike.v2.admission import Admission
 from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError
 from ipsec_dp.ike.v2.holdings import Holdings
-from ipsec_dp.ike.v2.message import Header, Message, parse_message
+from ipsec_dp.ike.v2.message import Header, Message, parse_message, receivers_spi
 from ipsec_dp.ike.v2.probe import PathProbe
 from ipsec_dp.ike.v2.sa import State
 from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
@@ -139,6 +139,10 @@ class IkeManager:
 
     # ---- datagrams
 
+    def knows(self, datagram: bytes) -> bool:
+        session = self._sessions.get(receivers_spi(datagram))
+        return session is not None and (session.sa.initiator or session.authenticated)
+
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
         try:
             message = parse_message(datagram)
@@ -228,7 +232,7 @@ class IkeManager:
             return self._run(up, now, partial(_acquire, up, packet, now))
         session = initiator(self, peer, path, now)
         self._sessions.add(session)
-        asked = None if packet is None else proxy_id_of(packet)
+        asked = None if packet is None else asked_by(packet, peer.proxy_ids)
         acquire.want(session, asked)
         return self._run(session, now, lambda: session.initiate(now, packet=asked))
 

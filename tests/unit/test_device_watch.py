@@ -72,6 +72,7 @@ def lived(tmp_path):
         (Fault.DOWN, "", "was set down, as `ip link set … down`"),
         (Fault.RESIZED, "9000", "was given an MTU of 9000"),
         (Fault.CARRIER, "off", "had its carrier set off, as `ip link set … carrier` does"),
+        (Fault.UNSET, "net.ipv4.conf.ipsec0.rp_filter = 1", "has net.ipv4.conf.ipsec0.rp_filter = 1 now, as `sysctl -w`"),
         (Fault.UNADDRESSED, "169.254.10.1/30", "lost 169.254.10.1/30, as `ip address flush`"),
     ],
 )

@@ -57,6 +57,7 @@ class Offer:
     ts_local: tuple[TrafficSelector, ...]
     ts_remote: tuple[TrafficSelector, ...]
     pairs: tuple[ProxyId, ...]
+    configured: tuple[ProxyId, ...] = ()
 
     @property
     def notifies(self) -> list[Payload]:
@@ -65,7 +66,7 @@ class Offer:
 
     @property
     def wants_fragments(self) -> bool:
-        return traffic_selectors.ask_ports(*self.pairs)
+        return traffic_selectors.ask_ports(*self.pairs) and not traffic_selectors.go_apart(self.pairs, self.configured)
 
     def payloads(self) -> list[Payload]:
         """SA, TSi, TSr of a request."""
@@ -85,15 +86,20 @@ def _announced(context: Context) -> int | None:
 
 
 def make_offer(context: Context, pairs: tuple[ProxyId, ...], packet: ProxyId | None, *, in_auth: bool) -> Offer | None:
-    """None when no SPI is free. `packet`: its selectors go first, so that narrowing keeps them (RFC 7296 §2.9)."""
+    """None when no SPI is free. `packet`: its selectors go first, so that narrowing keeps them (RFC 7296 §2.9).
+
+    Of `pairs` those of one kind, as of the packet or the first: SAs for later fragments are others' (RFC 4301 §7.2).
+    """
     spi = _announced(context)
     if spi is None:
         return None
     ours = context.peer.esp_proposals
     proposals = proposal.with_spi(proposal.without_key_exchange(ours) if in_auth else ours, spi.to_bytes(4, "big"))
+    first = packet if packet is not None else next(iter(pairs), None)
+    pairs = traffic_selectors.of_one_kind(pairs, first is not None and first.opaque)
     offered = pairs if packet is None or context.abilities.single_pair else (packet, *pairs)
     local, remote = (tuple(dict.fromkeys(side))[:MAX_OFFERED] for side in zip(*offered, strict=True))
-    return Offer(spi, proposals, local, remote, pairs)
+    return Offer(spi, proposals, local, remote, pairs, context.peer.proxy_ids)
 
 
 def offer_again(context: Context, old: Child, pairs: tuple[ProxyId, ...], *, any_suite: bool) -> Offer | None:
@@ -103,7 +109,9 @@ def offer_again(context: Context, old: Child, pairs: tuple[ProxyId, ...], *, any
         return None
     ours = context.peer.esp_proposals
     proposals = (() if any_suite else proposal.keeping(old.suite, ours)) or ours
-    return Offer(spi, proposal.with_spi(proposals, spi.to_bytes(4, "big")), old.ts_local, old.ts_remote, pairs)
+    return Offer(
+        spi, proposal.with_spi(proposals, spi.to_bytes(4, "big")), old.ts_local, old.ts_remote, pairs, context.peer.proxy_ids
+    )
 
 
 class ChildCreate(Task):
@@ -182,12 +190,12 @@ class ChildCreate(Task):
 
     def _settle(self, context: Context, new: Child, now: float) -> None:
         """What the question has brought of what it was for."""
-        if context.wanted.has_shrunk(self.pairs):  # what it was narrowed to before is part of this one
+        if context.wanted.served.has_shrunk(self.pairs):  # what it was narrowed to before is part of this one
             inside = [one for one in context.children.values() if one is not new and all(map(new.holds, one.pairs))]
             for one in inside:
                 delete.child(context, one, now)
-        context.wanted.granted(self.pairs)
-        if not context.wanted.serves(new.pairs, self.pairs) and not (self.packet is not None and new.holds(self.packet)):
+        context.wanted.served.granted(self.pairs)
+        if not context.wanted.served.any_of(new.pairs, self.pairs) and not (self.packet is not None and new.holds(self.packet)):
             made = f"{traffic_selectors.text(new.ts_local)} <-> {traffic_selectors.text(new.ts_remote)}"
             why, rng = f"the peer made a CHILD_SA for {made} instead", context.host.environment.rng
             context.wanted.were_refused(self.pairs, why, now, rng)
