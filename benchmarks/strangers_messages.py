@@ -444,7 +444,7 @@ def _answers() -> Iterator[Kind]:
         yield Kind(f"answer to IKE_AUTH, six certificates, {kind}", partial(_certified, kind=kind, tunnel="w1"), says, tunnels=2)
 
 
-# ---- the same without a hub, for gateways that are asked over a network -----------------------------------------------------------
+# ---- the same without a hub, for gateways that are asked over a network ------------------------------------------------------
 
 
 class Sender(Protocol):

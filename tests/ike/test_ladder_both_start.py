@@ -10,6 +10,7 @@ import itertools
 import random
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -122,7 +123,7 @@ class Starts:
     def __init__(self, seed, offset, latency, lost=()):
         self.ladder, self.random, self.latency = two(seed), random.Random(seed), latency
         self.begin = {"a": self.ladder.clock(), "b": self.ladder.clock() + offset}
-        tunnel = SimpleNamespace(start="start", remotes=("there",), ike=SimpleNamespace(liveness=LIVENESS))
+        tunnel: Any = SimpleNamespace(start="start", remotes=("there",), ike=SimpleNamespace(liveness=LIVENESS))
         self.intents = {site: Intent(tunnel, self.random.random) for site in "ab"}
         self.seen, self.under_way, self.numbers = {"a": 0, "b": 0}, [], itertools.count()
         self.watch, self.started = Watch(self.ladder), set()

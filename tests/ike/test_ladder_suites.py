@@ -13,7 +13,7 @@ from ipsec_dp.ike.v2.ike_rekey import IkeRekey
 from ipsec_dp.ike.v2.message import parse_message
 from ipsec_dp.ike.v2.payloads import Encrypted, KeyExchangePayload, SecurityAssociation
 from ipsec_dp.ike.v2.protect import open_payload, parse_inner
-from ipsec_dp.ipsec.transforms import BY_TRANSFORM, GROUP_OF_ID
+from ipsec_dp.ipsec.transforms import BY_TRANSFORM, GROUP_OF_ID, Encryption
 
 from .ladder import OTHER, Ladder, peer
 
@@ -45,6 +45,7 @@ def inside(ladder, receiver):
     message = parse_message(datagram)
     session = next(one for one in ladder.sites[receiver].core.sessions() if one.sa.spi_i == message.header.spi_i)
     sealed = message.get(Encrypted)
+    assert sealed is not None
     return message.with_payloads(parse_inner(sealed.first_inner, open_payload(session.sa.incoming, datagram, sealed)))
 
 
@@ -91,12 +92,12 @@ def rekey_offering_all(ladder, site, *, ike=False):
     who = ladder.sites[site]
     (session,) = who.core.sessions()
     if ike:
-        task = IkeRekey()
-        task.any_suite = True
+        rekey = IkeRekey()
+        rekey.any_suite = True
+        session.enqueue(rekey)
     else:
         (child,) = session.children.values()
-        task = ChildCreate(child.pairs, rekeys=child, any_suite=True)
-    session.enqueue(task)
+        session.enqueue(ChildCreate(child.pairs, rekeys=child, any_suite=True))
     who.do(session.timer(ladder.clock()))
 
 
@@ -253,6 +254,8 @@ def test_every_algorithm_of_an_ike_suite_is_offered_again():
 )
 def test_what_is_configured_with_the_suite_in_use(configured, kept):
     (cipher, *_) = parse_esp(["aes128gcm16"])[0].transforms
-    found = keeping(EspSuite(BY_TRANSFORM[cipher], None, None, esn=False), parse_esp(configured))
+    encryption = BY_TRANSFORM[cipher]
+    assert isinstance(encryption, Encryption)
+    found = keeping(EspSuite(encryption, None, None, esn=False), parse_esp(configured))
     assert text(found) == kept
     assert [one.number for one in found] == list(range(1, len(found) + 1))
