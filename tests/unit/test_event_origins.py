@@ -9,6 +9,7 @@ import pytest
 
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.authenticated import PEER_LIMITS
+from tests.doubles.clock import settle
 from tests.doubles.config import tunnel
 from tests.unit.test_ike_driver import ON_DEMAND, Site, event
 
@@ -35,16 +36,20 @@ def test_no_event_reaches_a_tunnel_unless_it_is_ours_or_its_peers(tmp_path, kind
     async def life():
         if is_up:
             site.hand(event(act.Kind.IKE_UP), event(act.Kind.CHILD_UP))
+            await settle()
         before = site.driver.status("to-b")
         site.hand(*everything_of(kind, act.Origin.STRANGER))
+        await settle()
         assert site.driver.status("to-b") == before
         site.hand(*everything_of(kind, act.Origin.CLAIMED))
+        await settle()
         assert site.driver.status("to-b") == msgspec.structs.replace(before, last_error=None if is_up else "why")
         await site.clock.advance(100.0)
         assert (site.called(), site.changed) == ([], [])
         if not is_up:
             claimed = site.driver.status("to-b")
             site.hand(*everything_of(kind, act.Origin.PEER, "genuine"))
+            await settle()
             said = site.driver.status("to-b") != claimed
             assert said is (kind not in SAY_NOTHING_OF_A_TUNNEL), "while the peer's own does, by kind"
 
@@ -61,12 +66,15 @@ def test_lines_about_one_tunnel_are_bounded_and_say_how_many_were_left_out(tmp_p
 
     async def life():
         site.hand(*(event(act.Kind.CHILD_FAILED) for _ in range(5000)))
+        await settle()
         assert len(lines()) <= PEER_LIMITS.lines_at_once + 2 * PEER_LIMITS.lines_of_proxy_id + 1
         assert site.driver.status("to-b").last_error == "why", "what they say of the tunnel is heard"
         before = len(lines())
         site.hand(event(act.Kind.CHILD_FAILED, "to-c"))
+        await settle()
         await site.clock.advance(1.0)
         site.hand(event(act.Kind.CHILD_FAILED))
+        await settle()
         assert lines()[before + 1] == f'tunnel "to-b": {5000 - before} lines about its IKE SAs were left out'
 
     site.run(life)
