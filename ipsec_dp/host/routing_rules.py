@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 NEWRULE, DELRULE, GETRULE = 32, 33, 34
 FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_GOTO, FRA_PRIORITY, FRA_FWMARK = 1, 2, 3, 4, 6, 10
 FRA_TUN_ID, FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK, FRA_OIFNAME = 12, 13, 14, 15, 16, 17
+FRA_SPORT_MASK, FRA_DPORT_MASK = 28, 29  # shown beside each single port since Linux 6.15, all bits set where none was asked for
 FRA_L3MDEV, FRA_UID_RANGE, FRA_PROTOCOL, FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE = 19, 20, 21, 22, 23, 24
 LOOKUP, GOTO, NOP, BLACKHOLE, UNREACHABLE, PROHIBIT = 1, 2, 3, 6, 7, 8  # FR_ACT_*, named as `ip rule` does
 REJECTS = {BLACKHOLE: "blackhole", UNREACHABLE: "unreachable", PROHIBIT: "prohibit"}
@@ -214,6 +215,8 @@ def _text(value: bytes) -> str:
 
 def _says_something(number: int, value: bytes) -> bool:
     """All bits 0 or all 1 is what the kernel shows where nothing is set; but there is an interface group 0."""
+    if number in (FRA_SPORT_MASK, FRA_DPORT_MASK) and value == b"\xff\xff":
+        return False
     return value != b"\xff\xff\xff\xff" and (any(value) or number == FRA_SUPPRESS_IFGROUP)
 
 

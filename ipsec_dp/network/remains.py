@@ -106,8 +106,7 @@ async def find(gateway: str) -> Remains:
 async def remove(gateway: str) -> None:
     """Takes all of it away: routes and rules first, the guard last. Raises HostError."""
     await RouteTable(gateway).remove()
-    async with open_netlink() as ipr:
-        await BypassRules(ipr, gateway).remove()
+    await BypassRules(gateway).remove()
     await nft_state.delete([zones.table_name(gateway), guard.table_name(gateway), guard.stand_in_name(gateway)])
 
 

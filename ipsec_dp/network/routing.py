@@ -46,7 +46,7 @@ class LinuxRouting:
         self._config, self._netlink, self._interfaces, self._foreign = config, netlink, interfaces, foreign
         self.notes: list[str] = []
         self.table = routes.RouteTable(config.name)  # one, so that `change` knows what it left
-        self.bypass = bypass.HeldBypass(netlink, config.name)
+        self.bypass = bypass.HeldBypass(config.name)
         self._turn = asyncio.Lock()
         self._withdrawn: frozenset[str] = frozenset()  # interfaces that get no routes if others have them, see `withdraw`
         self._open = False  # routes lead into the interfaces

@@ -152,8 +152,7 @@ def open_guard(namespace: Namespace, gateway: str) -> None:
 
     async def remove() -> None:
         await RouteTable(gateway).remove()
-        async with open_netlink() as ipr:
-            await BypassRules(ipr, gateway).remove()
+        await BypassRules(gateway).remove()
         await Zones(gateway).remove()
         await Guard(gateway).remove()
 

@@ -19,7 +19,6 @@ import pytest
 from ipsec_dp.host.bypass import HeldBypass
 from ipsec_dp.host.guard import GuardRule
 from ipsec_dp.host.guard_table import Guard
-from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.routes import Route, RouteTable
 from ipsec_dp.host.zones import Zones
 from ipsec_dp.ipsec.addresses import AddressRange
@@ -125,9 +124,7 @@ async def looked_at(count):
     guard, table, clock = Guard("gwA"), RouteTable("gwA"), SystemClock()
     await guard.apply([GuardRule(SelectorPair(local, AddressRange.of(each))) for each in prefixes], [(7, "ipsec0")])
     await table.apply(prefixes, [Route(each, 1) for each in prefixes])
-    async with open_netlink() as ipr:
-        bypass = HeldBypass(lambda: ipr, "gwA")
-    watch = KernelWatch(guard, Zones("gwA"), table.held, bypass, Conditions(clock), clock)
+    watch = KernelWatch(guard, Zones("gwA"), table.held, HeldBypass("gwA"), Conditions(clock), clock)
     await watch.look()  # the first one reads the rules
     turns: list[float] = []
 

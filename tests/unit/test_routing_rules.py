@@ -107,6 +107,15 @@ def test_a_rule_that_is_made_is_read_as_it_was_asked_for(rule):
 OURS = body_of(RoutingRule(version=4, priority=20209, target=0xE5000018, mark=(0xE5, 0xFFFFFFFF), invert=True, owner=229))
 
 
+@pytest.mark.parametrize("number", [28, 29])
+def test_a_mask_of_a_port_that_says_nothing_makes_it_no_other(number):
+    """Linux shows one beside each single port since 6.15."""
+    shown = FULL + attribute(number, b"\xff\xff")
+    assert routing_rule_of(shown, 0, len(shown)) == routing_rule_of(FULL, 0, len(FULL))
+    some = FULL + attribute(number, b"\xff\x00")
+    assert routing_rule_of(some, 0, len(some)) != routing_rule_of(FULL, 0, len(FULL))
+
+
 @pytest.mark.parametrize(
     ("number", "value", "same"),
     [
