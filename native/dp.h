@@ -67,7 +67,8 @@ struct dp_path {
 };
 
 /* A traffic selector pair (RFC 4301 §4.4.1.1, RFC 7296 §3.13), all bounds inclusive. 256 as protocol and 65536 as port stand for
- * OPAQUE, so "any" is 0..256 and 0..65536. ICMP type and code lie in both ports as type << 8 | code. */
+ * OPAQUE, so "any" is 0..256 and 0..65536. Ports 65536..65536 hold later fragments (RFC 4301 §7.2) and protocols without
+ * ports, and no whole packet whose ports are cut off. ICMP type and code lie in both ports as type << 8 | code. */
 struct dp_selector {
     uint8_t family; /* 4 or 6 */
     uint8_t pad;

@@ -62,7 +62,9 @@ def _is_outer(selector: SelectorPair) -> bool:
     protocol, ports = selector.protocol, selector.remote_ports
     if protocol.low <= ESP <= protocol.high:
         return True
-    return protocol.low <= UDP <= protocol.high and any(ports.low <= port <= ports.high for port in OUTER_PORTS)
+    return protocol.low <= UDP <= protocol.high and (
+        selector.opaque or any(ports.low <= port <= ports.high for port in OUTER_PORTS)
+    )
 
 
 class Nesting:

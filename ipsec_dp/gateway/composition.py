@@ -158,6 +158,7 @@ class Composition:
             locate=self._locate,
             changed=lambda name: self._children_changed(name, children),
             probed=self.mtus.probed,
+            conditions=self.host.conditions,
             clock=self.clock,
             refuses=self._refuses_stranger,
         )

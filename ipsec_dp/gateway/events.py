@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.databases.sad import Acquire, DeviceFailure, IkeDatagram, OffloadLoss, SendRefusal, UnknownSpi
 from ipsec_dp.dataplane import Channel, SaCondition, SaFlag
 from ipsec_dp.ike import actions as act
+from ipsec_dp.util.slices import within_slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +67,7 @@ class Events:
             stack.callback(loop.remove_reader, descriptor)
 
     def _read(self, channel: Channel) -> None:
-        for event in self._sad.events(channel):
+        for event in within_slice(self._sad.events(channel)):
             self.handle(event)
 
     def handle(self, event: Event) -> None:

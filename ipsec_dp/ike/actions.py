@@ -79,6 +79,7 @@ class Kind(StrEnum):
     CHILD_REKEYED = "CHILD_SA rekeyed"  # `child` is the new one
     CHILD_DOWN = "CHILD_SA down"  # not replaced by another
     CHILD_FAILED = "CHILD_SA failed"
+    WHOLE = "CHILD_SAs complete"  # nothing that is wanted lacks any more
     PATH = "path changed"
     HINT = "hint"  # something unauthenticated that may explain a failure; it changes nothing
     IKEV1 = "IKEv1"

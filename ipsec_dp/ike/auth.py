@@ -109,6 +109,9 @@ class PreSharedKey:
     def __repr__(self) -> str:
         return "<PreSharedKey>"
 
+    def is_same(self, other: "PreSharedKey") -> bool:
+        return bytes_eq(bytes(self._key), bytes(other._key))
+
     @property
     def warning(self) -> str | None:
         """A sentence for people when the key is short enough to be guessed."""

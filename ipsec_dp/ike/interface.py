@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Action, Endpoint, Path
     from ipsec_dp.ike.effect import Effect
     from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.wanted import Lack
     from ipsec_dp.ipsec.selectors import SelectorPair
 
 IkeState = Literal["negotiating", "up", "rekeying", "closing"]
@@ -52,6 +53,7 @@ class IkeStatus:
     age_s: float
     rekey_in_s: float
     children: tuple[ChildStatus, ...]
+    lacking: tuple[Lack, ...] = ()  # of what is wanted, that which has no CHILD_SA
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,9 @@ class IkeCore(Protocol):
 
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
         """A datagram as it came, the non-ESP marker taken off."""
+
+    def knows(self, datagram: bytes) -> bool:
+        """Whether it bears the SPI of an IKE SA that we began or whose peer has proven who it is. Nothing else is looked at."""
 
     def next_timeout(self) -> float | None:
         """When `timer` wants to be called, None: not at all. It may lie in the past."""

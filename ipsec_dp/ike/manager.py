@@ -21,12 +21,12 @@ from ipsec_dp.ike.interface import Counters, IkeStatus
 from ipsec_dp.ike.peer_table import PeerTable
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.ike.timer_queue import TimerQueue
-from ipsec_dp.ike.traffic_selectors import proxy_id_of
+from ipsec_dp.ike.traffic_selectors import asked_by
 from ipsec_dp.ike.v2 import acquire, delete, ike_rekey, reconfigure, replacement, report, timers, uniqueness
 from ipsec_dp.ike.v2.admission import Admission
 from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError
 from ipsec_dp.ike.v2.holdings import Holdings
-from ipsec_dp.ike.v2.message import Header, Message, parse_message
+from ipsec_dp.ike.v2.message import Header, Message, parse_message, receivers_spi
 from ipsec_dp.ike.v2.probe import PathProbe
 from ipsec_dp.ike.v2.sa import CARRYING, State
 from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
@@ -139,6 +139,10 @@ class IkeManager:
 
     # ---- datagrams
 
+    def knows(self, datagram: bytes) -> bool:
+        session = self._sessions.get(receivers_spi(datagram))
+        return session is not None and (session.sa.initiator or session.authenticated)
+
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
         try:
             message = parse_message(datagram)
@@ -230,9 +234,9 @@ class IkeManager:
         for expired in self._sessions.of_tunnel(tunnel):
             if expired.state is State.EXPIRED and expired.in_use and expired.succession.after is None:
                 session.succession.before, expired.succession.after = expired, session
-        session.coverage.wanted = peer.proxy_ids if packet is None else ()
         self._sessions.add(session)
-        asked = None if packet is None else proxy_id_of(packet)
+        asked = None if packet is None else asked_by(packet, peer.proxy_ids)
+        acquire.want(session, asked)
         return self._run(session, now, lambda: session.initiate(now, packet=asked))
 
     def acquire(self, tunnel: str, packet: SelectorPair, now: float) -> list[Action] | None:
@@ -431,7 +435,7 @@ def _push_out(session: IkeSession, now: float) -> list[Action]:
 
 
 def _acquire(session: IkeSession, packet: SelectorPair | None, now: float) -> list[Action]:
-    acquire.acquire(session, packet, now)
+    acquire.acquire(session, packet)
     return _send_next(session, now)
 
 

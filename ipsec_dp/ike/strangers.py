@@ -41,12 +41,14 @@ class Limits:
     cookie_above_rate: float = 50.0  # requests a second without one, in all
     cookie_seconds: float = 60.0  # a secret's; the one before is still taken
     answers_a_second: float = 10.0  # to messages of no IKE SA here
+    waiting: int = 64  # messages that have come and are looked at when it is their turn
     proofs: int = 8  # shared keys, or sets of authorities, that one AUTH is tried with
     certificates: int = 6  # of one message
     certificate_octets: int = 32_768  # together
     fragment_octets: int = 32_768  # of a message that is not whole yet
     repeats_a_second: float = 4.0  # stored replies of one IKE SA, sent again
-    events_a_second: float = 5.0  # lines of the log, in all; as many again about what comes from the addresses of peers
+    events_a_second: float = 3.0  # lines of the log, in all; as many again about what comes from the addresses of peers
+    events_at_once: float = 2.0  # of them; so ten in a second at the most, whatever comes
     event_seconds: float = 10.0  # between two about the same
     ikev1_event_seconds: float = 60.0
     texts: int = 1024  # things whose last line is remembered
@@ -57,17 +59,18 @@ _SECRET: Final = 32
 
 
 class Allowance:
-    """A token bucket: `rate` a second, as many at once."""
+    """A token bucket: `rate` a second, as many at once, or `at_once`."""
 
-    __slots__ = ("_at", "_left", "_rate")
+    __slots__ = ("_at", "_at_once", "_left", "_rate")
 
-    def __init__(self, rate: float) -> None:
-        self._rate = self._left = rate
+    def __init__(self, rate: float, at_once: float | None = None) -> None:
+        self._rate = rate
+        self._at_once = self._left = rate if at_once is None else at_once
         self._at = 0.0
 
     def any_left(self, now: float) -> bool:
         """Whether `take` gives one now."""
-        self._left = min(self._left + max(now - self._at, 0.0) * self._rate, self._rate)
+        self._left = min(self._left + max(now - self._at, 0.0) * self._rate, self._at_once)
         self._at = now
         return self._left >= 1.0
 
@@ -84,7 +87,9 @@ class StrangersEvents:
 
     def __init__(self) -> None:
         self._quiet_until: OrderedDict[Hashable, float] = OrderedDict()
-        self._all = {Origin.STRANGER: Allowance(LIMITS.events_a_second), Origin.CLAIMED: Allowance(LIMITS.events_a_second)}
+        self._all = {
+            origin: Allowance(LIMITS.events_a_second, LIMITS.events_at_once) for origin in (Origin.STRANGER, Origin.CLAIMED)
+        }
 
     def may_tell(self, what: Hashable, now: float, every: float = LIMITS.event_seconds, origin: Origin = Origin.STRANGER) -> bool:
         """True when the last one about `what` is `every` seconds ago and there were not too many others; it is told now, then."""

@@ -19,8 +19,11 @@ from ipsec_dp.ike.authenticated import Lines
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
+from ipsec_dp.keying.inbox import Inbox
 from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus
+from ipsec_dp.keying.tunnel_state import UP, tunnel_state
+from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from ipsec_dp.keying.child_installer import IkeChildren
     from ipsec_dp.network.host import OuterLinks
     from ipsec_dp.util.clock import Clock, Timer
+    from ipsec_dp.util.conditions import Conditions
 
 log = logging.getLogger("ipsec_dp")
 
@@ -56,7 +60,7 @@ LEVELS = {
     act.Kind.IKEV1: logging.WARNING,
 }
 ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
-UP = ("up", "rekeying")  # of an IKE SA
+ENDS = frozenset({act.Kind.IKE_DOWN, act.Kind.IKE_FAILED})
 UNPROVEN = frozenset({act.Origin.CLAIMED, act.Origin.STRANGER})
 
 
@@ -79,6 +83,7 @@ class IkeDriver:
         locate: Callable[[Tunnel, Address | str, int], Awaitable[tuple[Address, Address]]],
         changed: Callable[[str], None],
         clock: Clock,
+        conditions: Conditions,
         probed: Callable[[act.ProbeResult], None] = lambda _: None,
         refuses: Callable[[Address], bool] = lambda _: False,
     ) -> None:
@@ -86,6 +91,7 @@ class IkeDriver:
         self._peers = dict(peers)
         self._core, self._children, self._links, self._locate, self._changed = core, children, links, locate, changed
         self._probed, self._refuses, self._clock = probed, refuses, clock
+        self._ticks = Rounds("calling peers", conditions, clock)
         self._planned: dict[str, None] = {}  # tunnels that are to be called
         self._intents = {name: self._intent(tunnel) for name, tunnel in self._tunnels.items()}
         self._packets: dict[str, SelectorPair] = {}  # what asked for a tunnel that is about to be called
@@ -93,6 +99,8 @@ class IkeDriver:
         self._fresh: dict[str, float] = {}  # when the attempts that have no answer yet began
         self._held_back = False  # attempts are due that CALLS_AT_ONCE does not let begin
         self._timer: Timer | None = None
+        self._timer_at = 0.0
+        self._inbox = Inbox(self._handle)
         self._fault_told = -FAULT_QUIET_S
         self._lines = Lines()
         core.set_peers(self._peers.values())
@@ -119,7 +127,7 @@ class IkeDriver:
         now = self._clock.now()
         for intent in self._intents.values():
             intent.start(now)
-        ticking = asyncio.get_running_loop().create_task(self._tick())
+        ticking = asyncio.get_running_loop().create_task(self._ticks.run(self._tick))
         stack.push_async_callback(self._end, ticking)
 
     def reconfigure(self, tunnels: Iterable[Tunnel], peers: Mapping[str, Peer], effects: Mapping[str, Effect]) -> None:
@@ -165,15 +173,15 @@ class IkeDriver:
         """Every IKE SA is deleted at the peer too, as far as one message can."""
         for task in (ticking, *self._calls):
             task.cancel()
+        self._inbox.close()
         await asyncio.gather(ticking, *self._calls, return_exceptions=True)
         self._carry_out(self._core.close(self._clock.now()))
         if self._timer is not None:
             self._timer.cancel()
 
     async def _tick(self) -> None:
-        while True:
-            self._call_due(self._clock.now())
-            await self._clock.sleep(TICK_S)
+        self._call_due(self._clock.now())
+        await self._clock.sleep(TICK_S)
 
     def _call_due(self, now: float) -> None:
         """Begins the attempts that are due, as many as may be under way."""
@@ -197,7 +205,8 @@ class IkeDriver:
         except HostError as error:
             log.warning('tunnel "%s": %s', name, error)
             if self._tunnels.get(name) is tunnel:
-                self._intents[name].failed(str(error), self._clock.now())
+                now = self._clock.now()
+                self._intents[name].failed(str(error), now, others=self._has_ike_sa(name, now))
             self._fresh.pop(name, None)
             return
         if self._tunnels.get(name) is not tunnel:  # configured otherwise meanwhile: the next attempt knows
@@ -226,9 +235,12 @@ class IkeDriver:
         self._receive(event.message, act.Path(_of_ike(event.local), _of_ike(event.remote), natt=True))
 
     def _receive(self, message: bytes, path: act.Path) -> None:
+        if not self._refuses(path.remote.address):
+            self._inbox.put((message, path), ours=self._core.knows(message))
+
+    def _handle(self, received: tuple[bytes, act.Path]) -> None:
         """Whatever a stranger sends, it costs one datagram at the most: an exception here is a fault of ours."""
-        if self._refuses(path.remote.address):
-            return
+        message, path = received
         now = self._clock.now()
         try:
             actions = self._core.receive(message, path, now)
@@ -339,13 +351,13 @@ class IkeDriver:
         now = self._clock.now()
         sas, intent = self._core.status(name, now), self._intents[name]
         up = [sa for sa in sas if sa.state in UP]
-        state = up[-1].state if up else "negotiating" if sas else intent.state
         newest = up[-1] if up else sas[-1] if sas else None
+        state, text, error = tunnel_state(sas, intent, now)
         return KeyingStatus(
             state=state,
-            state_text=state if up else intent.text,
+            state_text=text,
             remote=", ".join(map(str, self._tunnels[name].remotes)) or "any" if newest is None else str(newest.path.remote.address),
-            last_error=intent.last_error,
+            last_error=error,
             nat="none" if newest is None else newest.nat,
             ike=_ike_sa(up[-1]) if up else None,
             up_at=intent.up_at,
@@ -431,18 +443,25 @@ class IkeDriver:
         if intent is None or event.origin in UNPROVEN:
             return
         now = self._clock.now()
-        up = event.kind is act.Kind.IKE_DOWN and any(sa.state in UP for sa in self._core.status(event.tunnel, now))
-        intent.event(event, now, up=up)
+        intent.event(event, now, others=event.kind in ENDS and self._has_ike_sa(event.tunnel, now))
         if event.kind in ANSWERED and self._fresh.pop(event.tunnel, None) is not None and self._held_back:
             self._call_due(now)
 
+    def _has_ike_sa(self, name: str, now: float) -> bool:
+        """Whether a tunnel has an IKE SA that is up or under way."""
+        return any(sa.state != "closing" for sa in self._core.status(name, now))
+
     def _schedule(self) -> None:
+        """Asks for the next timer of the core. One that is due already stays: it would never have its turn if each datagram put it
+        off to the next one."""
         due = self._core.next_timeout()
         if self._timer is not None:
+            if due == self._timer_at or self._timer_at <= self._clock.now():
+                return
             self._timer.cancel()
             self._timer = None
         if due is not None:
-            self._timer = self._clock.call_at(due, self._due)
+            self._timer, self._timer_at = self._clock.call_at(due, self._due), due
 
     def _due(self) -> None:
         self._timer = None

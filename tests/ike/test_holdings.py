@@ -142,7 +142,7 @@ def test_a_further_child_sa_and_a_rekey_ask_like_the_first():
     call(ladder, "alice")
     for session in ladder.a.core.sessions("bob"):
         session.settle_on(peer("a", tunnel="bob", proxy_ids=mirrored(proxy_id(HOME, "10.9.7.0/24"), proxy_id(HOME, "10.9.0.0/24"))))
-        session.coverage.attempted.clear()
+        session.wanted.begin_anew()
     ladder.a.do(ladder.a.core.initiate("bob", ladder.path("a"), ladder.clock()))
     ladder.settle()
     assert held(ladder, "bob") == ["10.9.7.0/24"]

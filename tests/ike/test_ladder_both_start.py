@@ -20,6 +20,8 @@ from ipsec_dp.keying.initiation import Intent
 
 from .ladder import ADDRESSES, OTHER, TUNNEL, Ladder, peer, proxy_id
 
+ENDS = frozenset({Kind.IKE_DOWN, Kind.IKE_FAILED})
+ENDS = (Kind.IKE_DOWN, Kind.IKE_FAILED)
 LIVENESS = SimpleNamespace(action="restart", retries=5, interval_s=10)
 
 
@@ -39,7 +41,7 @@ def made(ladder):
 
 
 class Watch:
-    """Fails as soon as a packet is lost after one has passed in each direction."""
+    """Fails as soon as a packet is lost after one has passed each way, or a side sends by two CHILD_SAs of the same pair."""
 
     def __init__(self, ladder):
         self.ladder, self.passed = ladder, False
@@ -47,6 +49,7 @@ class Watch:
     def look(self):
         both = arrives(self.ladder.a, self.ladder.b), arrives(self.ladder.b, self.ladder.a)
         assert all(both) or not self.passed, self.ladder.messages()
+        assert all(len(site.sad.sending) <= 1 for site in self.ladder.sites.values()), self.ladder.messages()
         self.passed = all(both)
 
 
@@ -164,7 +167,7 @@ class Starts:
         ladder, who, now = self.ladder, self.ladder.sites[site], self.ladder.clock()
         for event in who.events[self.seen[site] :]:
             if event.origin in (Origin.OURS, Origin.PEER):
-                self.intents[site].event(event, now, up=event.kind is Kind.IKE_DOWN and bool(who.ups))
+                self.intents[site].event(event, now, others=event.kind in ENDS and any(sa.state != "closing" for sa in who.status))
         self.seen[site] = len(who.events)
         while (delivery := ladder.wire.take(OTHER[site])) is not None:
             at = now + self.random.uniform(*self.latency)
@@ -220,7 +223,7 @@ def test_what_it_was_made_for_is_wanted_of_the_peer_s():
     ladder = two()
     called_in_vain(ladder)
     (session,) = ladder.a.core.sessions("to-b")
-    assert session.coverage.wanted == session.peer.proxy_ids
+    assert session.wanted.all == session.peer.proxy_ids
 
 
 def test_a_call_to_another_address_goes_on():

@@ -28,6 +28,7 @@ def begin_rekey(ladder):
 
 def begin_another(ladder):
     ladder.up()
+    ladder.clock.advance(600)  # B refused it at first
     ladder.initiate("a", asks=packet("10.1.1.5", "10.2.1.5"))
 
 

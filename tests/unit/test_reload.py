@@ -376,6 +376,20 @@ def test_a_reload_that_changed_nothing_leaves_the_way_back_as_it_was(site):
     assert site.in_force[-1] == site.config
 
 
+def test_going_back_that_is_refused_says_what_is_in_force(site):
+    """Not the former configuration, nor after a trial that broke off half-way all of any."""
+    site.reload(TEXT + MORE, on_trial=True)
+    site.host.fails = "guard widened"
+    with pytest.raises(ReloadFailedError, match=r"; nothing was changed, the configuration on trial runs on$"):
+        asyncio.run(site.reloader.go_back())
+    site.host.fails = "zones applied"
+    with pytest.raises(ReloadFailedError, match="broke off half-way"):
+        site.reload(TEXT, on_trial=True)
+    site.host.fails = "guard widened"
+    with pytest.raises(ReloadFailedError, match="nothing more was changed: the reload before broke off half-way"):
+        asyncio.run(site.reloader.go_back())
+
+
 @pytest.mark.parametrize("how", ["not on trial", "confirmed"])
 def test_secrets_that_are_not_in_force_are_kept_for_a_trial_alone(site, how):
     site.reload(TEXT + MORE, on_trial=how == "confirmed")

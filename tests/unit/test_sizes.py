@@ -27,6 +27,7 @@ LONG = {
     "tests/netns/test_reload.py": "what each kind of changed key does to a gateway that carries packets",
     "tests/unit/test_config.py": "the rules of the configuration, in the order of its tables",
     "tests/unit/test_dataplane.py": "the interface of the data plane, call by call",
+    "tests/unit/test_ike_driver.py": "whom the driver calls and when, and what becomes of each action of the core",
     "tests/unit/test_interfaces.py": "the life of an interface, and what others may do to it",
     "tests/unit/test_kernel_watch.py": "what others may do to each part of the kernel's state, and what follows",
     "tests/unit/test_offloads.py": "what is merged and cut on the way in and on the way out, which are looked at side by side",
@@ -40,6 +41,7 @@ LARGE = {
     "ipsec_dp/ike/strangers.py: Limits": "every limit on what is not authenticated, frozen",
     "ipsec_dp/ike/v2/sa.py: Child": "one CHILD_SA as RFC 7296 has it, a value",
     "ipsec_dp/keying/ike_driver.py: IkeDriver": "a method for each action of the core, each event and each verb",
+    "tests/interop/strongswan_meeting.py: Agreement": "all that two peers are configured with, frozen",
     "ipsec_dp/services/path_mtu.py: PathMtuDiscovery": "one tunnel after the other through the same tables",
 }
 

@@ -20,8 +20,6 @@ from ipsec_dp.ike.v2.deadlines import reprieve, start_child
 from ipsec_dp.ike.v2.sa import Child, ChildState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ipsec_dp.ike import proposal
     from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
     from ipsec_dp.ike.v2.context import Context
@@ -77,6 +75,8 @@ def install(
     context.host.holdings.hold(new, peer, context.ends.theirs)
     limits = start_child(new, peer.child_life, now, context.host.environment.rng)
     context.deadlines.failures = 0
+    if not agreed.initiator and old is None:
+        replacement.made_by_peer(context, now)
     ike_suite, ike_keys = context.sa.suite, context.sa.keys
     if ike_suite is None or ike_keys is None:
         raise ChildError("no IKE keys", Cause.LOCAL)
@@ -147,24 +147,6 @@ def _sending_before(context: Context, new: Child) -> Child | None:
 def is_held(context: Context, pair: ProxyId) -> bool:
     """True when a CHILD_SA that is there to stay holds all of `pair`."""
     return any(child.state is ChildState.UP and child.holds(pair) for child in context.children.values())
-
-
-def serves(children: Iterable[Child], proxy_id: ProxyId, configured: Iterable[ProxyId]) -> bool:
-    """True when one of `children` came of `proxy_id`, be it that the peer narrowed it: nothing more is to be had by asking again.
-
-    Of several proxy IDs that hold what was agreed on it came of the narrowest; a single packet's selectors come of none.
-    """
-    inside = [other for other in configured if other != proxy_id and proxy_id.covers(other)]
-    return any(
-        pair.covers(proxy_id)
-        or (proxy_id.covers(pair) and not _of_one_packet(pair) and not any(other.covers(pair) for other in inside))
-        for child in children
-        for pair in child.pairs
-    )
-
-
-def _of_one_packet(pair: ProxyId) -> bool:
-    return pair.local.start == pair.local.end and pair.remote.start == pair.remote.end
 
 
 def by_spi_out(context: Context, spi: bytes) -> Child | None:

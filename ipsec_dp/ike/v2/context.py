@@ -18,6 +18,7 @@ from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.v2.deadlines import Deadlines
 from ipsec_dp.ike.v2.exchanges import Queue, Request, Window
 from ipsec_dp.ike.v2.sa import State
+from ipsec_dp.ike.wanted import Wanted
 from ipsec_dp.util.text import shown
 
 if TYPE_CHECKING:
@@ -144,14 +145,6 @@ class Ends:
 
 
 @dataclass(slots=True)
-class Coverage:
-    """Which proxy IDs are to have a CHILD_SA without any traffic, and for which one was asked."""
-
-    wanted: tuple[ProxyId, ...] = ()
-    attempted: set[ProxyId] = field(default_factory=set)
-
-
-@dataclass(slots=True)
 class Succession:
     """The IKE SAs in whose place this one is, or that are in its place (`replacement`, `ike_rekey`)."""
 
@@ -185,7 +178,7 @@ class Context(ABC):
         self.window: Window[Task] = Window()
         self.queue: Queue[Task] = Queue()
         self.children: dict[int, Child] = {}
-        self.coverage = Coverage()
+        self.wanted = Wanted(self.peer.proxy_ids, lasting=self.peer.start == "start")
         self.succession = Succession()
         self.withdrawn = False  # its tunnel is configured otherwise now: what becomes of it concerns nobody
         self.deadlines = Deadlines()
@@ -243,6 +236,7 @@ class Context(ABC):
     def settle_on(self, peer: Peer) -> None:
         """It is known who it is."""
         self.peer, self.handshake.candidates = peer, Candidates((peer,))
+        self.wanted.configure(peer.proxy_ids, lasting=peer.start == "start")
 
     # ---- what a handler has done by others
 
@@ -255,6 +249,8 @@ class Context(ABC):
         return actions
 
     def report(self, kind: Kind, text: str, *, cause: Cause | None = None, child: int | None = None, again: bool = False) -> None:
+        if kind is Kind.CHILD_DOWN and child is not None:
+            self.wanted.told(child, text)
         spis = self.sa.spi_i, self.sa.spi_r
         self.emit(Report(Event(kind, self.peer.tunnel, *spis, self.exchange, shown(text), cause, child, again, origin=self.origin)))
 
@@ -279,9 +275,9 @@ class Context(ABC):
 
     # ---- what it leaves to the machine
 
-    def enqueue(self, task: Task) -> bool:
-        """A request to send when its turn comes; false when too many wait."""
-        return self.queue.add(task)
+    def enqueue(self, task: Task) -> None:
+        """A request to send when its turn comes."""
+        self.queue.add(task)
 
     def defer(self, step: Callable[[], None]) -> None:
         """Do it right after the reply that a handler is preparing was sent."""

@@ -21,7 +21,6 @@ BACK_OFF: Final = 1.8
 LONGEST_WAIT: Final = 20.0
 TRIES: Final = 7  # retransmissions before an exchange is given up: 1 + 1.8 + 3.2 + 5.8 + 10.5 + 18.9 + 20 + 20 s
 LAST_MESSAGE_ID: Final = 0xFFFF_FFFF
-MAX_WAITING: Final = 256  # requests of ours for which the window is not free
 REKEY_MESSAGE_ID: Final = LAST_MESSAGE_ID - 0x1_0000  # the IKE SA is rekeyed from here on: IDs never wrap (RFC 7296 §2.2)
 
 
@@ -140,37 +139,24 @@ class Window(Generic[R]):
 
 
 class Queue(Generic[R]):
-    """Requests of ours that wait for the window to be free, or, `delayed`, until a time (RFC 7296 §2.25)."""
+    """Requests of ours that wait for the window to be free.
 
-    __slots__ = ("delayed", "waiting")
+    It refuses none, so none is lost, and it needs no bound of its own: each is about something that is held already, and about each
+    such thing one waits at the most (a rekey or DELETE of a CHILD_SA; a rekey, DELETE, liveness check or probe of the IKE SA).
+    CHILD_SAs that are wanted do not wait here: `wanted.Wanted` finds the next one when the window is free.
+    """
+
+    __slots__ = ("waiting",)
 
     def __init__(self) -> None:
         self.waiting: list[R] = []
-        self.delayed: list[tuple[float, R]] = []
 
     @property
     def empty(self) -> bool:
-        """True when nothing waits, for whatever."""
-        return not self.waiting and not self.delayed
+        return not self.waiting
 
-    @property
-    def next_due(self) -> float:
-        """When the first of those that wait until a time is due; inf: there is none."""
-        return min((at for at, _ in self.delayed), default=inf)
-
-    def add(self, request: R) -> bool:
-        """False when too many wait."""
-        if len(self.waiting) >= MAX_WAITING:
-            return False
+    def add(self, request: R) -> None:
         self.waiting.append(request)
-        return True
-
-    def wake(self, now: float) -> None:
-        """Those whose time has come wait for the window."""
-        ready = [request for at, request in self.delayed if at <= now]
-        self.delayed = [(at, request) for at, request in self.delayed if at > now]
-        for request in ready:
-            self.add(request)
 
     def pop(self) -> R:
         """The oldest of the most urgent, which is then off the queue."""

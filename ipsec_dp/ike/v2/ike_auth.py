@@ -231,17 +231,18 @@ def _proven(
     """Those of the tunnels that AUTH holds for: several may have one key, or trust one authority. It comes before all else."""
     proven: list[Peer] = []
     refused: AuthenticationError | None = None
-    checked: dict[object, bool] = {}
-    for peer in fitting[: LIMITS.proofs]:
-        what: object = peer.auth.trust if isinstance(peer.auth, SignatureAuth) else peer.tunnel
-        if what not in checked and len(checked) < LIMITS.proofs:
+    checked: list[tuple[SharedKeyAuth | SignatureAuth, bool]] = []
+    for peer in fitting:
+        holds = next((held for how, held in checked if how.asks_the_same(peer.auth)), None)
+        if holds is None and len(checked) < LIMITS.proofs:
             try:
                 _check(context, peer, theirs, body, proof, received.message, received.now)
             except AuthenticationError as error:
-                refused, checked[what] = refused or error, False
+                refused, holds = refused or error, False
             else:
-                checked[what] = True
-        if checked.get(what):
+                holds = True
+            checked.append((peer.auth, holds))
+        if holds:
             proven.append(peer)
     if not proven:
         raise refused or AuthenticationError("no tunnel expects it")

@@ -196,8 +196,7 @@ def hand_over(old: Context, new: Context, now: float) -> None:
     of_the_old = (IkeRekey, delete.IkeDelete, liveness.LivenessCheck)
     new.queue.waiting += [task for task in old.queue.waiting if not isinstance(task, of_the_old)]
     old.queue.waiting = []
-    new.queue.delayed, old.queue.delayed = old.queue.delayed, []
-    new.coverage = old.coverage
+    new.wanted = old.wanted
     replacement.replaced_by(old, new)
     if old.withdrawn:
         delete.withdraw(new, now)

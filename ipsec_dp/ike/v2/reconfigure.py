@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.effect import Effect
-from ipsec_dp.ike.v2 import child_create, delete, proof, timers
+from ipsec_dp.ike.v2 import delete, proof, timers
 from ipsec_dp.ike.v2.sa import CARRYING, ChildState, State
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def reconfigure(context: Context, peer: Peer | None, effect: Effect, now: float)
     if effect >= Effect.SELECTORS:
         for child in list(context.children.values()):
             _fit_selectors(context, child, peer, now)
-        context.coverage.attempted.clear()
-        child_create.cover(context, now)
+        context.wanted.begin_anew()
     if effect >= Effect.REKEY:
         for child in list(context.children.values()):
             timers.rekey_child(context, child, now, any_suite=True)

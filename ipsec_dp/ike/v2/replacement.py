@@ -87,6 +87,14 @@ def begin(new: Context, old: Context, now: float) -> None:
         old.deadlines.leave_at = now + LEFT_AFTER
 
 
+def made_by_peer(new: Context, now: float) -> None:
+    """The peer has made a CHILD_SA on `new`: it may make further ones, and deletes the IKE SA that they replace after the last."""
+    new.wanted.leave_to_peer(now, new.host.environment.rng)
+    old = new.succession.before
+    if old is not None and old.deadlines.leave_at < inf:
+        old.deadlines.leave_at = now + LEFT_AFTER
+
+
 def replaced_by(old: Context, new: Context) -> None:
     """A rekey of the IKE SA has put `new` in the place of `old`."""
     gone, here = old.succession, new.succession

@@ -41,6 +41,7 @@ def status(context: Context, now: float) -> IkeStatus:
         now - began,
         _remaining(context.deadlines.soft, now),
         tuple(_child(child, now) for child in context.children.values() if child.state is ChildState.UP or child.sending),
+        context.wanted.lacking(),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike.actions import NO_SPI, Action, Cause, Kind, Path
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.peer_table import Candidates
-from ipsec_dp.ike.v2 import delete, reauth, receiving, timers, transitions
+from ipsec_dp.ike.v2 import acquire, delete, reauth, receiving, timers, transitions
 from ipsec_dp.ike.v2.context import Context, Task
 from ipsec_dp.ike.v2.errors import IntegrityError
 from ipsec_dp.ike.v2.exchanges import Shape
@@ -116,8 +116,11 @@ class IkeSession(Context):
     # ---- our requests
 
     def send_next(self, now: float) -> None:
-        while self.window.outstanding is None and self.queue.waiting and self.state in transitions.MAY_REQUEST:
-            task = self.queue.pop()
+        acquire.look(self, now)
+        while self.window.outstanding is None and self.state in transitions.MAY_REQUEST:
+            task = self.queue.pop() if self.queue.waiting else acquire.next_wanted(self, now)
+            if task is None:
+                break
             if task.exchange in transitions.MAY_REQUEST[self.state]:
                 self.request(task, now)
             else:

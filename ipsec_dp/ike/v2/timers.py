@@ -9,8 +9,8 @@ from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind, SendKeepalive
 from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.peer import NAT_KEEPALIVE
+from ipsec_dp.ike.v2 import acquire, child_create, delete, expiry, ike_rekey, proof, reauth
 from ipsec_dp.ike.v2 import child as children
-from ipsec_dp.ike.v2 import child_create, delete, expiry, ike_rekey, proof, reauth
 from ipsec_dp.ike.v2.deadlines import reprieve
 from ipsec_dp.ike.v2.liveness import LivenessCheck
 from ipsec_dp.ike.v2.sa import Child, ChildState, State
@@ -24,13 +24,12 @@ def next_due(context: Context) -> float:
     found = context.deadlines.next
     for child in context.children.values():
         found = min(found, child.soft, child.hard, child.idle_at, child.switch_at, child.remove_at)
-    return min(found, context.queue.next_due)
+    return min(found, acquire.next_due(context))
 
 
 def due(context: Context, now: float) -> None:
     """Do what is due; everything that was has another time afterwards, or none."""
     deadlines = context.deadlines
-    context.queue.wake(now)
     for child in list(context.children.values()):
         _child_due(context, child, now)
     if now >= deadlines.hard:
@@ -105,8 +104,6 @@ def expire(context: Context, child: Child, now: float) -> None:
     delete.remove(context, child)
     if alone:
         context.report(Kind.CHILD_DOWN, "it reached its hard limit", cause=Cause.LIFETIME, child=child.number, again=True)
-        if context.peer.start == "start":
-            context.enqueue(child_create.ChildCreate(child.pairs))
 
 
 def _idle(context: Context, child: Child, now: float) -> None:
@@ -117,6 +114,7 @@ def _idle(context: Context, child: Child, now: float) -> None:
         child.idle_at = max(child.idle_at, now + 1.0)
         return
     text = f"no packets for {context.peer.child_life.idle_s:g} s"
+    context.wanted.dismiss(child.number)
     delete.child(context, child, now)
     context.report(Kind.CHILD_DOWN, text, cause=Cause.IDLE, child=child.number)
     if not any(other.state is ChildState.UP for other in context.children.values()):

@@ -32,9 +32,20 @@ def consequences(new: C, others: Iterable[C], now: float) -> Iterator[tuple[C, C
         if replacement.linked(other, new):
             yield other, partial(other.send_next, now)  # the one that stays may be waiting for nothing else
         elif new.ends.initial_contact and new.peer.unique is not Unique.NEVER:
-            yield other, partial(other.end, Cause.REPLACED, "the peer began anew (INITIAL_CONTACT)", now)
+            if other.sa.established_at <= new.sa.started:  # else the peer did not know of it when it said that it has no other
+                yield other, partial(other.end, Cause.REPLACED, _began_anew(new, other), now)
         elif new.peer.unique is Unique.REPLACE and new.peer.tunnel == other.peer.tunnel:
             yield other, partial(_delete, other, "a newer IKE SA is between the same identities", now)
+
+
+def _began_anew(new: Context, other: Context) -> str:
+    text = "the peer began anew (INITIAL_CONTACT)"
+    if new.peer.tunnel == other.peer.tunnel:
+        return text
+    return (
+        f'{text} with tunnel "{new.peer.tunnel}", which has the same identities: it says that it has no other IKE SA between them. '
+        'Give each tunnel identities of its own, or write unique = "never"'
+    )
 
 
 def _delete(one: Context, text: str, now: float) -> None:
@@ -56,5 +67,5 @@ def in_vain(new: Context, calls: Iterable[C]) -> Iterator[C]:
 
 def give_up(one: Context, new: Context, now: float) -> None:
     """A call in vain: what it was made for is wanted of `new`."""
-    new.coverage.wanted = new.coverage.wanted or one.coverage.wanted
+    new.wanted.inherit(one.wanted)
     one.end(Cause.REPLACED, "the peer called first", now, quiet=True)
