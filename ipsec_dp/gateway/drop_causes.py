@@ -288,6 +288,7 @@ CAUSES: Final = (
     Case("tun_full", _always, "the host reads its packets more slowly than they come"),
     Case("tun_gone", _always, "the interface was deleted or is down"),
     Case("ike_limited", _always, "many in a short time: somebody floods, or a peer repeats itself without an end"),
+    Case("ike_icv", _always, "forged, by somebody who can see the messages of this IKE SA or guess their SPIs"),
     Case("punt_full handover_full", _always, "this host is too busy"),
 )
 BY_REASON: Final = {

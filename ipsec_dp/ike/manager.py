@@ -28,6 +28,7 @@ from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError
 from ipsec_dp.ike.v2.holdings import Holdings
 from ipsec_dp.ike.v2.message import Header, Message, parse_message, receivers_spi
 from ipsec_dp.ike.v2.probe import PathProbe
+from ipsec_dp.ike.v2.reception import Reception
 from ipsec_dp.ike.v2.sa import CARRYING, State
 from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
 from ipsec_dp.ike.v2.session_index import SessionIndex
@@ -62,6 +63,8 @@ class IkeManager:
         self._spawned: list[IkeSession] = []  # by the session that acts just now
         self._met: list[IkeSession] = []  # whose place it takes, or the other way round
         self._admission: Admission[IkeSession] = Admission(environment.rng)
+        self._reception = Reception(environment.watcher)
+        environment.watcher.cookie_secret(self._admission.cookie_secret)
         self._accounts = Accounts()
         self._counts: Counter[str] = Counter()
         self._unsolicited = UnsolicitedAnswers()
@@ -203,6 +206,7 @@ class IkeManager:
         remote = session.path.remote
         self._sessions.add_stranger(session)
         self._timers.set(session, session.next_timeout())
+        self._reception.note(session)
         pushed_out = self._admission.half_open.add(session, remote.address, reserved=configured)
         if pushed_out is None:
             return []
@@ -317,6 +321,7 @@ class IkeManager:
 
     def forget(self, now: float) -> list[Action]:
         self._admission.renew()
+        self.environment.watcher.cookie_secret(self._admission.cookie_secret)
         actions: list[Action] = []
         for session in self._sessions.all():
             actions += self._run(session, now, partial(session.forget, now))
@@ -396,9 +401,11 @@ class IkeManager:
             self._drop(session)
         elif session.sa.own_spi in self._sessions:
             self._timers.set(session, session.next_timeout())
+            self._reception.note(session)
 
     def _drop(self, session: IkeSession) -> None:
         self._sessions.drop(session)
+        self._reception.gone(session)
         self._timers.discard(session)
         self._admission.half_open.discard(session)
 

@@ -32,6 +32,17 @@ class Limits:
 
     datagrams_a_second: int = 50  # of one network that the data plane passes on: IKE on port 4500, unknown SPIs
     datagrams_at_once: int = 200
+    begun_a_second: int = 50  # IKE_SA_INIT without a good cookie that the data plane passes on, in all; beyond, it asks for one
+    others_a_second: int = 50  # messages of no IKE SA and unknown SPIs that it passes on, in all
+    proven_a_second: int = 200  # of one network, with a good cookie or the SPIs of an IKE SA that is begun
+    proven_at_once: int = 400
+    proven_a_second_in_all: int = 500
+    old_a_second: int = 16  # authentic messages of one IKE SA that are not new: repeats, further fragments, recorded ones
+    old_at_once: int = 64
+    cookies_a_second: int = 25_000  # the data plane's own answers to requests on port 500, of networks that asked before
+    cookies_a_second_on_nat_port: int = 4_000  # where they take time from ESP
+    first_cookies_a_second: int = 1_000  # to whoever asks for the first time, at each port; in a flood he asks again
+    asked_seconds: int = 8  # for which it is remembered at least
     half_open: int = 4000  # IKE SAs without AUTH, some 10 KB each; beyond, the oldest goes
     half_open_of_network: int = 256  # many hosts may stand behind one NAT
     half_open_reserved: int = 512  # besides, for peers whose configured address brought a cookie back
@@ -121,7 +132,7 @@ class Cookies:
     """Makes cookies and knows its own again, without keeping any. Secrets follow from the time."""
 
     def __init__(self, rng: Rng) -> None:
-        self._master = rng(_SECRET)
+        self.secret: Final = rng(_SECRET)  # the data plane makes the same cookies of it
 
     def make(self, nonce: bytes, spi_i: bytes, remote: Endpoint, now: float) -> bytes:
         """The cookie that a request with this nonce and SPI, from there, must bring back."""
@@ -137,7 +148,7 @@ class Cookies:
         return int(now // LIMITS.cookie_seconds)
 
     def _cookie(self, period: int, nonce: bytes, spi_i: bytes, remote: Endpoint) -> bytes:
-        secret = hmac.digest(self._master, period.to_bytes(8, "big", signed=True), hashlib.sha256)
+        secret = hmac.digest(self.secret, period.to_bytes(8, "big", signed=True), hashlib.sha256)
         parts = (nonce, spi_i, remote.address.packed)
         return hmac.digest(secret, b"".join(len(part).to_bytes(2, "big") + part for part in parts), hashlib.sha256)
 

@@ -35,7 +35,7 @@ def reached(context: Context, now: float) -> None:
         return
     for waiting in context.queue.waiting:
         waiting.dropped(context)
-    context.queue.waiting = []
+    context.queue.waiting.clear()
     context.enter(State.EXPIRED)
     context.deadlines.check_at, context.deadlines.keep_until = inf, until
     text = f"{TEXT} while {context.path.remote} had not answered {task.name}; its CHILD_SAs go on for at most {until - now:.0f} s"
