@@ -16,6 +16,11 @@ class IpsecDpError(Exception):
 
     exit_status: ClassVar[int] = 1
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """As people are told of it."""
+        return (str(self),)
+
 
 class BadValueError(IpsecDpError, ValueError):
     """A text that does not mean what its place asks for: what is wrong with it, and what would be right."""
@@ -42,12 +47,7 @@ class Finding:
     def __str__(self) -> str:
         place = ": ".join(part for part in (self.file, self.where, self.key) if part != "")
         word = "warning: " if self.severity == "warning" else ""
-        return _printable(f"{place}: {word}{self.wrong}; {self.right}")
-
-
-def _printable(text: str) -> str:
-    """The text on one line: what a file wrote must neither break it nor steer the terminal it is shown on."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+        return f"{place}: {word}{self.wrong}; {self.right}"
 
 
 class ConfigError(IpsecDpError):
@@ -58,6 +58,10 @@ class ConfigError(IpsecDpError):
     def __init__(self, findings: Sequence[Finding]) -> None:
         super().__init__("\n".join(str(finding) for finding in findings))
         self.findings = tuple(findings)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return tuple(map(str, self.findings))
 
 
 class NoDaemonError(IpsecDpError):

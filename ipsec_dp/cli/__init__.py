@@ -5,6 +5,7 @@ Exit status: 0 done; 1 failed; 2 usage or configuration; 3 no daemon.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ipsec_dp.cli.commands import program
+from ipsec_dp.cli.options import say
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.util.faults import log_to_stderr, unexpected
 
@@ -27,6 +29,9 @@ def main(arguments: Sequence[str] | None = None, *, interruptible: bool = False)
 
     `interruptible`: Ctrl-C ends the verb from here on, and not the process.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever the locale, what it cannot write is no failure
     try:
         if interruptible:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,7 +44,8 @@ def main(arguments: Sequence[str] | None = None, *, interruptible: bool = False)
         error.show()
         return error.exit_code
     except IpsecDpError as error:
-        click.echo(str(error), err=True)
+        for line in error.lines:
+            say(line, err=True)
         return error.exit_status
     except (KeyboardInterrupt, click.Abort):
         return FAILED
@@ -48,7 +54,7 @@ def main(arguments: Sequence[str] | None = None, *, interruptible: bool = False)
         return FAILED
     except Exception as error:  # noqa: BLE001 - no fault of ours is shown as a traceback
         log_to_stderr()
-        click.echo(str(unexpected("ipsec-dp", error)), err=True)
+        say(str(unexpected("ipsec-dp", error)), err=True)
         return FAILED
 
 

@@ -12,6 +12,7 @@ import msgspec
 from ipsec_dp.cli.options import loading
 from ipsec_dp.config.model import CONTROL_DIRECTORY, control_socket
 from ipsec_dp.errors import ControlError, NoDaemonError
+from ipsec_dp.util.text import shown_all
 
 if TYPE_CHECKING:
     from ipsec_dp.gateway.messages import ControlRequest
@@ -40,7 +41,7 @@ def ask(control: Path | None, request: ControlRequest, timeout: float | None = N
     with loading():
         from ipsec_dp.gateway.control import request as send
     message = {name: value for name, value in msgspec.to_builtins(request).items() if value is not None}
-    answer = send(path, message, **limit)
+    answer = shown_all(send(path, message, **limit))
     if answer is not None and not isinstance(answer, dict):
         raise ControlError(f"{path}: the answer to {message['verb']} is not an object")
     return answer or {}

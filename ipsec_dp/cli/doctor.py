@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import resource
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -19,9 +18,11 @@ from ipsec_dp.cli.network_checks import (
     saved_ruleset,
     xfrm_policies,
 )
+from ipsec_dp.cli.options import show_json
 from ipsec_dp.cli.route_checks import configurations, peer_ways, rules_before_ours
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host import HostError, probe
+from ipsec_dp.util.text import shown_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,9 +175,9 @@ def checks(host: Host | None = None) -> list[Check]:
 
 def run(json: bool = False) -> int:
     """Prints what was found, as a table or as one JSON object. 1 when something fails, else 0."""
-    findings = checks()
+    findings = [Check(**shown_all(asdict(finding))) for finding in checks()]
     if json:
-        print(jsonlib.dumps({"schema": 1, "findings": [asdict(finding) for finding in findings]}, indent=1))
+        show_json({"schema": 1, "findings": [asdict(finding) for finding in findings]}, 1)
     else:
         _show(findings)
     return 1 if any(finding.state == "fail" for finding in findings) else 0

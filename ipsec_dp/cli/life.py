@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import platform
 import signal
 import sys
@@ -24,7 +23,9 @@ from ipsec_dp.cli.options import (
     heed_interrupts,
     json_option,
     loading,
+    say,
     show_findings,
+    show_json,
 )
 from ipsec_dp.config import examine, load, load_to_close
 from ipsec_dp.config.model import control_socket
@@ -85,7 +86,10 @@ def down(control: Path | None, as_json: bool) -> int:
             from ipsec_dp.gateway.stopped import advice
         left = advice([platform.node() if control is None else control.stem])
         raise NoDaemonError(f"{error}; {left}" if left else str(error)) from error
-    click.echo(json.dumps(result) if as_json else "stopped")
+    if as_json:
+        show_json(result)
+    else:
+        say("stopped")
     return 0
 
 
@@ -104,7 +108,7 @@ def guard(file: Path) -> int:
     with loading():
         from ipsec_dp.gateway.stopped import close
     log_to_stderr()
-    click.echo(f"gateway {config.name}: {asyncio.run(close(config)).text}")
+    say(f"gateway {config.name}: {asyncio.run(close(config)).text}")
     return 0
 
 
@@ -121,7 +125,7 @@ def open_(name: str, yes_in_clear: bool) -> int:
         from ipsec_dp.gateway.stopped import left, open_up
     found = asyncio.run(left(name))
     if not found and not found.unseen:
-        click.echo(f"gateway {name} left nothing here: nothing is closed in its name")
+        say(f"gateway {name} left nothing here: nothing is closed in its name")
         return 0
     if found.unseen:
         raise ControlError(f"what gateway {name} left cannot be seen, and nothing was changed: {found.unseen}")
@@ -140,18 +144,18 @@ def _show_held(name: str, held: Sequence[str], unlisted: str) -> None:
     """`unlisted`: why it is not known what the guard holds beside these."""
     dead = f"Gateway {name} does not run. What it left"
     if unlisted:
-        click.echo(f"{dead} is a guard too; to which prefixes cannot be listed: {unlisted}", err=True)
+        say(f"{dead} is a guard too; to which prefixes cannot be listed: {unlisted}", err=True)
     if not held:
         if unlisted:
             return
-        click.echo(f"{dead} are zones or routing rules, which hold no prefix by themselves.", err=True)
+        say(f"{dead} are zones or routing rules, which hold no prefix by themselves.", err=True)
         return
-    click.echo(f"{dead} keeps traffic to these prefixes from leaving in clear:", err=True)
+    say(f"{dead} keeps traffic to these prefixes from leaving in clear:", err=True)
     for prefix in held[:PREFIXES_SHOWN]:
-        click.echo(f"  {prefix}", err=True)
+        say(f"  {prefix}", err=True)
     if len(held) > PREFIXES_SHOWN:
-        click.echo(f"  and {len(held) - PREFIXES_SHOWN} more", err=True)
-    click.echo("`ipsec-dp up FILE` protects them again, without a packet in clear.", err=True)
+        say(f"  and {len(held) - PREFIXES_SHOWN} more", err=True)
+    say("`ipsec-dp up FILE` protects them again, without a packet in clear.", err=True)
 
 
 @click.command(
@@ -172,13 +176,13 @@ def check(file: Path, as_json: bool) -> int:
     if as_json:
         findings += () if lockout is None else (lockout.finding(str(file)),)
         rows = [{name: getattr(finding, name) for name in Finding.__slots__} for finding in findings]
-        click.echo(json.dumps({"schema": 1, "file": str(file), "ok": config is not None, "findings": rows}, indent=2))
+        show_json({"schema": 1, "file": str(file), "ok": config is not None, "findings": rows}, 2)
     else:
         show_findings(findings)
         _show_lockout(lockout, file)
         if config is not None:
             tunnels, policies, routes = len(config.tunnels), len(config.policies), len(config.routes)
-            click.echo(f"{file}: good: {counted(tunnels, 'tunnel')}, {counted(policies, 'policy')}, {counted(routes, 'route')}")
+            say(f"{file}: good: {counted(tunnels, 'tunnel')}, {counted(policies, 'policy')}, {counted(routes, 'route')}")
     return 2 if config is None else 0
 
 
@@ -197,16 +201,14 @@ def reload(file: Path | None, control: Path | None, confirm_s: int | None, as_js
     answer = ask(control, request, RELOAD_TIMEOUT_S)
     outcome = read(answer, messages.ReloadAnswer)
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        show_json(answer, 2)
     else:
         show_findings(outcome.findings)
         if outcome.applied:
             result = read(answer, messages.ReloadResult)
             render.print_reload(result)
             if result.confirm_within_s is not msgspec.UNSET:
-                click.echo(
-                    f"`ipsec-dp confirm` within {result.confirm_within_s:g} s keeps it; else the former configuration comes back"
-                )
+                say(f"`ipsec-dp confirm` within {result.confirm_within_s:g} s keeps it; else the former configuration comes back")
     if confirm_s is not None and outcome.applied and "confirm_within_s" not in answer:
         raise ControlError("this gateway knows no --confirm: the configuration is taken over, and does not go back by itself")
     return 0 if outcome.applied else 2
@@ -225,9 +227,9 @@ def confirm(name: str | None, control: Path | None, as_json: bool) -> int:
     path = control_socket(name) if control is None and name is not None else control
     answer = ask(path, messages.ConfirmRequest(name=name))
     if as_json:
-        click.echo(json.dumps(answer))
+        show_json(answer)
     else:
-        click.echo(f"{read(answer, messages.ConfirmAnswer).confirmed} is kept")
+        say(f"{read(answer, messages.ConfirmAnswer).confirmed} is kept")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import click
 from ipsec_dp.config.quantities import parse_duration
 from ipsec_dp.errors import BadValueError, IpsecDpError
 from ipsec_dp.gateway.messages import CONFIRM_MAX_S
+from ipsec_dp.util.text import LINE, shown, shown_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,9 +60,19 @@ def heed_interrupts(handler: Callable[[int, FrameType | None], object] | signal.
     signal.signal(signal.SIGINT, handler)
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """One line for people, whatever is in it."""
+    click.echo(shown(text, LINE), err=err)
+
+
+def show_json(value: object, indent: int | None = None) -> None:
+    """For programs."""
+    click.echo(json.dumps(shown_all(value), indent=indent))
+
+
 def show_findings(findings: tuple[Finding, ...]) -> None:
     for finding in findings:
-        click.echo(str(finding), err=True)
+        say(str(finding), err=True)
 
 
 @contextlib.contextmanager

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from pathlib import Path
 
 import click
 
 from ipsec_dp import __version__
-from ipsec_dp.cli.options import FILE, examples, heed_interrupts, json_option, loading
+from ipsec_dp.cli.options import FILE, examples, heed_interrupts, json_option, loading, say, show_json
 
 port_option = click.option(
     "--port", type=click.IntRange(0, 65535), default=5202, show_default=True, help="TCP and UDP port of the server."
@@ -96,7 +95,7 @@ def bench_client(host: str, names: tuple[str, ...], port: int, as_json: bool) ->
 def version(as_json: bool) -> int:
     """Print the version."""
     if as_json:
-        click.echo(json.dumps({"version": __version__, "python": platform.python_version(), "machine": platform.machine()}))
+        show_json({"version": __version__, "python": platform.python_version(), "machine": platform.machine()})
     else:
-        click.echo(f"ipsec-dp {__version__} (Python {platform.python_version()}, {platform.machine()})")
+        say(f"ipsec-dp {__version__} (Python {platform.python_version()}, {platform.machine()})")
     return 0

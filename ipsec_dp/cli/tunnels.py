@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +12,12 @@ import msgspec
 
 from ipsec_dp.cli import monitoring, render
 from ipsec_dp.cli.asking import ask, read
-from ipsec_dp.cli.options import FILE, control_option, examples, json_option, loading
+from ipsec_dp.cli.options import FILE, control_option, examples, json_option, loading, say, show_json
 from ipsec_dp.config import load
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway import messages
 from ipsec_dp.gateway.status import GatewayStatus
+from ipsec_dp.util.text import shown_all
 
 if TYPE_CHECKING:
     from ipsec_dp.gateway.messages import NegotiationRequest
@@ -59,7 +59,7 @@ def status(name: str | None, control: Path | None, state: str | None, as_json: b
         return 0
     answer = ask(control, request)
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        show_json(answer, 2)
     else:
         render.print_status(read(answer, GatewayStatus))
     return 0
@@ -79,7 +79,10 @@ def _check(control: Path | None, request: messages.StatusRequest) -> int:
 def _negotiate(control: Path | None, as_json: bool, text: str, request: NegotiationRequest) -> int:
     """Asks the gateway; what comes of it shows in its log and in `status`."""
     result = ask(control, request)
-    click.echo(json.dumps(result) if as_json else text)
+    if as_json:
+        show_json(result)
+    else:
+        say(text)
     return 0
 
 
@@ -167,14 +170,14 @@ def explain(
         from ipsec_dp.gateway.question import question_of
     question = question_of(src, dst, proto, sport, dport, inbound=inbound, iif=iif)
     if file is not None:
-        answer = msgspec.to_builtins(asyncio.run(explain(load(file), question, None)).answer)
+        answer = shown_all(msgspec.to_builtins(asyncio.run(explain(load(file), question, None)).answer))
     else:
         packet = messages.ExplainRequest(
             source=src, destination=dst, protocol=proto, sport=sport, dport=dport, inbound=inbound, iif=iif
         )
         answer = ask(control, packet)
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        show_json(answer, 2)
     else:
         render.print_explanation(read(answer, ExplainAnswer))
     return 0

@@ -7,6 +7,7 @@ following a symbolic link, checked on the open descriptor, and bounded in size.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -57,7 +58,7 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
     except ValueError:
         raise BadValueError(f"{str(path)!r} is no file name", "name a file, relative to this one") from None
     except OSError as error:
-        if flags & os.O_NOFOLLOW and path.is_symlink():
+        if flags & os.O_NOFOLLOW and error.errno == errno.ELOOP and path.is_symlink():
             raise BadValueError(f"{path} is a symbolic link", "name the file itself") from None
         raise BadValueError(f"cannot read {path}: {error.strerror}", "name a readable file") from None
     try:

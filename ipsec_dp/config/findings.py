@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from ipsec_dp.errors import BadValueError, Finding, Severity
+from ipsec_dp.util.text import LINE, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,9 +40,10 @@ class Place:
         return Place(self.findings, self.where, f"{self.prefix}{key}.")
 
     def _add(self, severity: Severity, key: str, wrong: str, right: str) -> None:
-        path = f"{self.prefix}{key}".rstrip(".")
+        """What a file says is part of every text."""
+        path, file = f"{self.prefix}{key}".rstrip("."), shown(self.findings.file, LINE)
         self.findings.errors += severity == "error"
-        self.findings.found.append(Finding(severity, self.findings.file, self.where, path, wrong, right))
+        self.findings.found.append(Finding(severity, file, *map(shown, (self.where, path, wrong, right))))
 
     def error(self, key: str, wrong: str, right: str) -> None:
         self._add("error", key, wrong, right)

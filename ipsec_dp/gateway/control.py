@@ -22,6 +22,7 @@ import msgspec
 from ipsec_dp.errors import ControlError, IpsecDpError, NoDaemonError
 from ipsec_dp.util import os_errors
 from ipsec_dp.util.faults import explained
+from ipsec_dp.util.text import shown_all
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -63,7 +64,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def line(self) -> bytes:
-        return json.dumps(msgspec.to_builtins(self)).encode() + b"\n"
+        return json.dumps(shown_all(msgspec.to_builtins(self))).encode() + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +77,12 @@ class LongAnswer:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The text of the whole line."""
-        fields = {name: value for name, value in msgspec.to_builtins(self.head).items() if name != self.key}
+        fields = {name: value for name, value in shown_all(msgspec.to_builtins(self.head)).items() if name != self.key}
         before, after = json.dumps({"ok": True, "result": fields | {self.key: []}})[:-3], "]}}\n"
         text, sizes = [before], len(before)
         separator = ""
         async for row in self.rows:
-            text.append(separator + json.dumps(msgspec.to_builtins(row)))
+            text.append(separator + json.dumps(shown_all(msgspec.to_builtins(row))))
             sizes += len(text[-1])
             separator = ", "
             if sizes >= PIECE_OCTETS:

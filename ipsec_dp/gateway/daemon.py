@@ -68,5 +68,6 @@ def run(config: Config, control_path: Path, trial: Trial | None = None) -> int:
             sys.setswitchinterval(SWITCH_S)
             return asyncio.run(_serve(Gateway(config, control_path, trial=trial)))
     except IpsecDpError as error:
-        log.error("%s", error)
+        for line in error.lines:
+            log.error("%s", line)
         return error.exit_status

@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from ipsec_dp.ike.strangers import LIMITS
+from ipsec_dp.util.text import LINE, shown
+
 if TYPE_CHECKING:
     from ipsec_dp.config import Config
     from ipsec_dp.ike.strangers import StrangersEvents
@@ -13,7 +16,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("ipsec_dp")
 
 QUIET_S = 10.0  # between two log lines about the same thing
-KEYS_MAX = 1024  # things remembered for that: strangers choose some of them
 
 
 class LastError(NamedTuple):
@@ -39,13 +41,13 @@ class Notices:
 
     def add(self, level: int, text: str, *, tunnel: str | None = None, key: str | None = None) -> None:
         """Logs, the same thing (`key`, else the text) once in QUIET_S; for a tunnel it is its last error too."""
-        now = self._clock.now()
+        now, text = self._clock.now(), shown(text, LINE)
         if tunnel is not None:
             self._last_error[tunnel] = LastError(text, now)
         key = text if key is None else key
         if now - self._logged.get(key, -QUIET_S) < QUIET_S:
             return
-        if len(self._logged) >= KEYS_MAX:
+        if len(self._logged) >= LIMITS.texts:
             self._logged.clear()
         self._logged[key] = now
         log.log(level, "%s", text)
@@ -53,7 +55,7 @@ class Notices:
     def add_of_stranger(self, level: int, text: str, what: str) -> None:
         """Logs what anybody can cause, from as many addresses as he likes: rarely about the same `what`, and little in all."""
         if self._strangers.may_tell(what, self._clock.now()):
-            log.log(level, "%s", text)
+            log.log(level, "%s", shown(text))
 
     def last_error(self, tunnel: str) -> LastError | None:
         return self._last_error.get(tunnel)

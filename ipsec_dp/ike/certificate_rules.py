@@ -7,11 +7,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
+from ipsec_dp.ike.strangers import LIMITS
+
 MIN_RSA_BITS: Final = 2048  # RFC 8247 §4.1.1
-MAX_RSA_BITS: Final = 8192  # the time of a verification grows with the square, and a chain has several
 CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
-MAX_NAMES: Final = 100  # in a subjectAltName
-MAX_CONSTRAINTS: Final = 32  # subtrees of a nameConstraints extension: each is compared with each name of the chain
 UNDERSTOOD: Final = (x509.DNSName, x509.IPAddress)  # kinds of constraints that the library applies to what we compare
 
 # RFC 4945 §5.1.3.12, and the two TLS usages that certificates for VPNs commonly carry instead.
@@ -34,9 +33,11 @@ class RuleError(ValueError):
 
 
 def _rsa(key: rsa.RSAPublicKey) -> str | None:
-    if MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
-        return None
-    return f"an RSA key of {key.key_size} bits; {MIN_RSA_BITS} to {MAX_RSA_BITS} are admitted"
+    if not MIN_RSA_BITS <= key.key_size <= LIMITS.rsa_bits:
+        return f"an RSA key of {key.key_size} bits; {MIN_RSA_BITS} to {LIMITS.rsa_bits} are admitted"
+    if (bits := key.public_numbers().e.bit_length()) > LIMITS.exponent_bits:
+        return f"an RSA key whose exponent has {bits} bits; {LIMITS.exponent_bits} are the most"
+    return None
 
 
 def _ec(key: ec.EllipticCurvePublicKey) -> str | None:
@@ -64,14 +65,20 @@ def key_text(key: object) -> str:
 
 
 def check_rules(certificate: x509.Certificate) -> None:
-    """RuleError for a key, a number of names or a constraint that is not admitted. ValueError for what cannot be read."""
+    """RuleError for a key, a number of extensions or names or a constraint that is not admitted. ValueError for what cannot be
+    read."""
     key = certificate.public_key()
     unfit = next((why(key) for kind, why in KEYS if isinstance(key, kind)), f"{key_text(key)}; {KINDS} are admitted")
     if unfit is not None:
         raise RuleError(f"a certificate with {unfit}")
+    for name in (certificate.subject, certificate.issuer):
+        if sum(1 for _ in name) > LIMITS.name_attributes:
+            raise RuleError(f"a certificate with a name of more than {LIMITS.name_attributes} attributes")
+    if len(certificate.extensions) > LIMITS.extensions:
+        raise RuleError(f"a certificate with more than {LIMITS.extensions} extensions")
     for extension in certificate.extensions:
-        if isinstance(extension.value, x509.SubjectAlternativeName) and len(list(extension.value)) > MAX_NAMES:
-            raise RuleError(f"a certificate with more than {MAX_NAMES} names")
+        if isinstance(extension.value, x509.SubjectAlternativeName) and len(list(extension.value)) > LIMITS.names:
+            raise RuleError(f"a certificate with more than {LIMITS.names} names")
     check_constraints(certificate)
 
 
@@ -82,8 +89,8 @@ def check_constraints(certificate: x509.Certificate) -> None:
     except x509.ExtensionNotFound:
         return
     subtrees = [*(constraints.permitted_subtrees or ()), *(constraints.excluded_subtrees or ())]
-    if len(subtrees) > MAX_CONSTRAINTS:
-        raise RuleError(f"a CA certificate with more than {MAX_CONSTRAINTS} name constraints")
+    if len(subtrees) > LIMITS.constraints:
+        raise RuleError(f"a CA certificate with more than {LIMITS.constraints} name constraints")
     other = next((one for one in subtrees if not isinstance(one, UNDERSTOOD)), None)
     if other is not None:
         raise RuleError(f"a CA certificate that constrains names of a kind which is not understood here ({type(other).__name__})")

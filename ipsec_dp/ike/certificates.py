@@ -4,7 +4,8 @@ Nothing is ever fetched: a certificate that comes as hash and URL is refused, di
 files. The time is handed in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,7 +25,6 @@ from ipsec_dp.ike.certificate_rules import IKE_USAGES, KINDS, RuleError, check_c
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType, canonical_name
 from ipsec_dp.ike.strangers import LIMITS
 
-MAX_DEPTH: Final = 5  # CA certificates between an end entity and a root
 MAX_FILE: Final = 16 * 1024 * 1024  # octets; CRLs grow large
 _PEM: Final = b"-----BEGIN "
 # What `cryptography` raises over content it cannot hold: some at once, some when a part is first looked at.
@@ -170,8 +170,12 @@ def from_der(encoded: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
         raise CertificateError("the peer sent no certificate")
     if len(encoded) > LIMITS.certificates:
         raise CertificateError(f"the peer sent {len(encoded)} certificates, {LIMITS.certificates} are the most")
-    if (octets := sum(map(len, encoded))) > LIMITS.certificate_octets:
-        raise CertificateError(f"the peer sent certificates of {octets} octets, {LIMITS.certificate_octets} are the most")
+    for octets, most, what in (
+        (max(map(len, encoded)), LIMITS.certificate_octets, "a certificate"),
+        (sum(map(len, encoded)), LIMITS.chain_octets, "certificates"),
+    ):
+        if octets > most:
+            raise CertificateError(f"the peer sent {what} of {octets} octets, {most} are the most")
     try:
         return tuple(x509.load_der_x509_certificate(octets) for octets in encoded)
     except _UNREADABLE:
@@ -189,18 +193,37 @@ def judge(received: Sequence[x509.Certificate], identity: Identity, trust: Trust
 
     `received` is the peer's certificate and others in any order; `at` carries its time zone. CertificateError with the reason.
     """
-    try:
+    with _explained():
         return _verify(received, identity, trust, at)
+
+
+def key_of(received: Sequence[x509.Certificate]) -> PublicKey:
+    """The key that the peer's certificate holds, whoever vouches for it. CertificateError for what no rule admits."""
+    with _explained():
+        return _key_by_rules(received)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
     except RuleError as error:
         raise CertificateError(f"the peer's certificates do not do: {error}") from None
     except (*_UNREADABLE, IdentityError):
         raise CertificateError("a certificate of the peer's cannot be read") from None
 
 
-def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> Verified:
+def _key_by_rules(received: Sequence[x509.Certificate]) -> PublicKey:
     for certificate in received:  # before anything is computed with their keys
         check_rules(certificate)
-    leaf = received[0]
+    key = received[0].public_key()
+    if not isinstance(key, PublicKey):
+        raise CertificateError("the peer's certificate holds a key of no kind that is used here")
+    return key
+
+
+def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> Verified:
+    leaf, key = received[0], _key_by_rules(received)
     _check_time(leaf, at)
     chain = _chain(leaf, received[1:], trust, at)
     if identity_in(leaf, identity) is None:
@@ -208,9 +231,6 @@ def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Tru
     if trust.revocation is not Revocation.OFF:
         for certificate, issuer in pairwise(chain):
             _check_revocation(certificate, issuer, trust, at)
-    key = leaf.public_key()
-    if not isinstance(key, PublicKey):
-        raise CertificateError("the peer's certificate holds a key of no kind that is used here")
     return Verified(key, min(certificate.not_valid_after_utc for certificate in chain))
 
 
@@ -218,19 +238,15 @@ def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], trust: Tr
     if not trust.authorities:
         raise CertificateError("no certificate authorities are configured")
     builder = PolicyBuilder().store(Store(list(trust.authorities))).time(at.astimezone(UTC).replace(tzinfo=None))
-    builder = builder.max_chain_depth(MAX_DEPTH).extension_policies(ca_policy=_CA_POLICY, ee_policy=_END_ENTITY_POLICY)
+    builder = builder.max_chain_depth(LIMITS.chain).extension_policies(ca_policy=_CA_POLICY, ee_policy=_END_ENTITY_POLICY)
     try:
         chain = builder.build_client_verifier().verify(leaf, list(others)).chain
         for certificate in chain[1:]:
             check_constraints(certificate)
         return chain
     except VerificationError as error:
-        issuers = {canonical_name(certificate.subject.public_bytes()) for certificate in (*trust.authorities, *others)}
-        why = (
-            str(error)
-            if canonical_name(leaf.issuer.public_bytes()) in issuers
-            else f"its issuer {_subject(leaf.issuer)} is not known"
-        )
+        known = any(leaf.issuer == certificate.subject for certificate in (*trust.authorities, *others))
+        why = str(error) if known else f"its issuer {_subject(leaf.issuer)} is not known"
         raise CertificateError(
             f"the peer's certificate {_subject(leaf.subject)} does not lead to one of our authorities: {why}"
         ) from None
@@ -285,7 +301,8 @@ def identity_in(certificate: x509.Certificate, identity: Identity) -> Identity |
     Addresses, domain names and e-mail addresses come from the subjectAltName alone, a DN from the subject; wildcards match
     nothing. A KEY_ID never is in a certificate.
     """
-    return next((held for held in _identities(certificate) if held.matches(identity)), None)
+    wanted = identity.meaning()
+    return next((held for held in _identities(certificate) if held.meaning() == wanted), None)
 
 
 def _identities(certificate: x509.Certificate) -> list[Identity]:

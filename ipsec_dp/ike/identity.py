@@ -11,10 +11,8 @@ from cryptography.hazmat import asn1
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.util.text import shown
-
-MAX_IDENTITY: Final = 1024  # octets; longer than any name a person writes or a certificate holds
-MAX_SHOWN: Final = 300  # characters
 
 
 class IdType(IntEnum):
@@ -114,7 +112,7 @@ class Identity:
     @classmethod
     def from_wire(cls, id_type: int, data: bytes) -> Self:
         """What a peer sent. IdentityError for octets that its type forbids; a type we do not know is kept and matches nothing."""
-        if not 0 < len(data) <= MAX_IDENTITY or len(data) != ID_OCTETS.get(id_type, len(data)):
+        if not 0 < len(data) <= LIMITS.identity_octets or len(data) != ID_OCTETS.get(id_type, len(data)):
             raise IdentityError(f"identity of type {id_type} with {len(data)} octets")
         if id_type == IdType.FQDN and not _FQDN.fullmatch(data.decode("latin-1")):
             raise IdentityError("identity is no domain name")
@@ -130,7 +128,6 @@ class Identity:
 
     def meaning(self) -> tuple[int, object]:
         """What `matches` compares: hashable, equal for two that name the same."""
-        """What `matches` compares: hashable, equal for two that name the same."""
         if self.type == IdType.FQDN:
             return self.type, self.data.lower().rstrip(b".")
         if self.type == IdType.RFC822_ADDR:
@@ -142,7 +139,7 @@ class Identity:
 
     def __str__(self) -> str:
         """The text `from_text` would read; what is not printable is escaped and what is long is cut, so that it can be shown."""
-        return shown(self._text(), MAX_SHOWN)
+        return shown(self._text(), LIMITS.identity_shown)
 
     def _text(self) -> str:
         if self.type in (IdType.IPV4_ADDR, IdType.IPV6_ADDR) and len(self.data) in (4, 16):
@@ -169,14 +166,14 @@ def _key_id(text: str) -> bytes:
         data = bytes.fromhex(text[2:]) if text.startswith("0x") else text.encode()
     except ValueError:
         raise IdentityError(f"keyid {text!r} is no hexadecimal") from None
-    if not 0 < len(data) <= MAX_IDENTITY:
+    if not 0 < len(data) <= LIMITS.identity_octets:
         raise IdentityError(f"keyid of {len(data)} octets")
     return data
 
 
 def _name_or_mail(text: str) -> tuple[IdType, bytes]:
     for kind, form, candidate in ((IdType.FQDN, _FQDN, text.removeprefix("@")), (IdType.RFC822_ADDR, _EMAIL, text)):
-        if len(candidate) <= MAX_IDENTITY and form.fullmatch(candidate):
+        if len(candidate) <= LIMITS.identity_octets and form.fullmatch(candidate):
             return kind, candidate.encode("ascii")
     raise IdentityError(f"{text!r} is no address, domain name, e-mail address, DN or keyid")
 
@@ -214,7 +211,10 @@ def _decode_name(der: bytes) -> list[list[tuple[str, str]]]:
     """(dotted OID, value) of each attribute of each RDN; a value that is no string as "#hex" (RFC 4514 §2.4)."""
     try:
         rdns = asn1.decode_der(_NameHolder, _der_sequence(der)).rdns
-        return [[(a.type.dotted_string, _value(a.value)) for a in rdn.as_list()] for rdn in rdns]
+        named = [rdn.as_list() for rdn in rdns]
+        if sum(map(len, named)) > LIMITS.name_attributes:
+            raise IdentityError(f"a distinguished name of more than {LIMITS.name_attributes} attributes")
+        return [[(a.type.dotted_string, _value(a.value)) for a in rdn] for rdn in named]
     except ValueError:
         raise IdentityError("identity is no distinguished name") from None
 

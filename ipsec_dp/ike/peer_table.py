@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ipsec_dp.ike.certificates import Trust
 from ipsec_dp.ike.peer import SignatureAuth
+from ipsec_dp.ike.strangers import LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +37,12 @@ class Candidates:
         """Of all that authenticate by certificates."""
         trusts = [peer.auth.trust for peer in self.peers if isinstance(peer.auth, SignatureAuth)]
         return tuple(dict.fromkeys(authority for trust in trusts for authority in trust.authorities))
+
+    @cached_property
+    def authority_hashes(self) -> bytes:
+        """As a CERTREQ to a stranger names them. Of too many none, which asks for a certificate of whomever, so that the answer
+        stays short."""
+        return Trust(self.authorities).authority_hashes() if len(self.authorities) <= LIMITS.authorities_named else b""
 
     @cached_property
     def _by_identity(self) -> dict[object, tuple[Peer, ...]]:

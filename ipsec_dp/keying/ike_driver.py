@@ -17,6 +17,7 @@ from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.authenticated import Lines
 from ipsec_dp.ike.effect import Effect
+from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
 from ipsec_dp.keying.inbox import Inbox
@@ -51,7 +52,6 @@ TICK_S = 0.25  # how late an attempt may be
 # and the limit on half-open IKE SAs of the peer, and be repeated. One that has no answer after CALL_FRESH_S does not count.
 CALLS_AT_ONCE = 24
 CALL_FRESH_S = 1.0
-FAULT_QUIET_S = 10.0  # between two log lines about datagrams that made us fail
 
 LEVELS = {
     act.Kind.IKE_FAILED: logging.ERROR,
@@ -101,7 +101,7 @@ class IkeDriver:
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self._inbox = Inbox(self._handle)
-        self._fault_told = -FAULT_QUIET_S
+        self._fault_told = -LIMITS.event_seconds
         self._lines = Lines()
         core.set_peers(self._peers.values())
 
@@ -245,7 +245,7 @@ class IkeDriver:
         try:
             actions = self._core.receive(message, path, now)
         except Exception:  # whichever it is, the tunnels of everybody else go on
-            if now - self._fault_told >= FAULT_QUIET_S:
+            if now - self._fault_told >= LIMITS.event_seconds:
                 self._fault_told = now
                 log.exception("a datagram from %s could not be handled; please report this", path.remote)
             return

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ipsec_dp.util.text import LINE, shown
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -31,6 +33,7 @@ class Conditions:
 
     def begin(self, source: str, key: str, text: str) -> None:
         """It holds now. A WARNING when it did not before, or reads otherwise; the same line once in QUIET_S."""
+        text = shown(text, LINE)
         before = self._present.get((source, key))
         self._present[source, key] = text
         if before != text:

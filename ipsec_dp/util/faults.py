@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.util import os_errors
+from ipsec_dp.util.text import LINE, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +25,21 @@ class UnexpectedError(IpsecDpError):
     """What nobody raised on purpose: a refusal of the system that no part foresaw, or a fault of ours."""
 
 
+class LineFormatter(logging.Formatter):
+    """Whatever a message holds, it is one line; so is each of a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.message = shown(record.getMessage(), LINE)
+        record.asctime = self.formatTime(record)
+        trace = self.formatException(record.exc_info).split("\n") if record.exc_info else []
+        return "\n".join((self.formatMessage(record), *(shown(line, LINE) for line in trace)))
+
+
 def log_to_stderr() -> None:
     """One line for each event, from INFO on; from DEBUG on where IPSEC_DP_LOG says so."""
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler])
     log.setLevel(logging.DEBUG if os.environ.get(LOG_VARIABLE) == "debug" else logging.INFO)
 
 

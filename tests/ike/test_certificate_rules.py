@@ -15,7 +15,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from ipsec_dp.ike import certificates
 from ipsec_dp.ike.auth import SecretError
-from ipsec_dp.ike.certificate_rules import MAX_CONSTRAINTS, MAX_NAMES, MAX_RSA_BITS
 from ipsec_dp.ike.certificates import CertificateError, Credential, Trust
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.strangers import LIMITS
@@ -66,12 +65,12 @@ def rsa_key(bits):
     return rsa.RSAPublicNumbers(65537, (1 << (bits - 1)) | 1).public_key()
 
 
-@pytest.mark.parametrize("bits", [2048, 4096, MAX_RSA_BITS])
+@pytest.mark.parametrize("bits", [2048, 4096, LIMITS.rsa_bits])
 def test_rsa_keys_that_are_admitted(bits):
     assert verify(below_root(rsa_key(bits))).key_size == bits
 
 
-@pytest.mark.parametrize("bits", [1024, MAX_RSA_BITS + 8, 16384])
+@pytest.mark.parametrize("bits", [1024, LIMITS.rsa_bits + 8, 16384])
 def test_rsa_keys_that_are_not(bits):
     with pytest.raises(CertificateError, match=f"an RSA key of {bits} bits; 2048 to 8192 are admitted"):
         verify(below_root(rsa_key(bits)))
@@ -126,9 +125,9 @@ def test_a_key_that_is_not_admitted_counts_in_a_ca_that_is_sent_along_too():
 
 def test_too_many_names():
     key, names = SUB_KEY.public_key(), [x509.DNSName("gw.example")]
-    verify(below_root(key, (x509.SubjectAlternativeName(names * MAX_NAMES), False)))
-    with pytest.raises(CertificateError, match=f"more than {MAX_NAMES} names"):
-        verify(below_root(key, (x509.SubjectAlternativeName(names * (MAX_NAMES + 1)), False)))
+    verify(below_root(key, (x509.SubjectAlternativeName(names * LIMITS.names), False)))
+    with pytest.raises(CertificateError, match=f"more than {LIMITS.names} names"):
+        verify(below_root(key, (x509.SubjectAlternativeName(names * (LIMITS.names + 1)), False)))
 
 
 def constrained(*permitted, excluded=(), critical=True):
@@ -165,8 +164,8 @@ def test_name_constraints_of_an_authority_that_is_configured_count_too():
 
 
 def test_too_many_name_constraints():
-    many = [x509.DNSName(f"d{number}.example") for number in range(MAX_CONSTRAINTS + 1)]
-    with pytest.raises(CertificateError, match=f"more than {MAX_CONSTRAINTS} name constraints"):
+    many = [x509.DNSName(f"d{number}.example") for number in range(LIMITS.constraints + 1)]
+    with pytest.raises(CertificateError, match=f"more than {LIMITS.constraints} name constraints"):
         verify(below_sub(), sub(constrained(x509.DNSName("example"), excluded=many)))
 
 
@@ -192,5 +191,35 @@ def test_how_many_and_how_long():
     assert len(certificates.from_der([octets] * LIMITS.certificates)) == LIMITS.certificates
     with pytest.raises(CertificateError, match=f"{LIMITS.certificates + 1} certificates, {LIMITS.certificates} are the most"):
         certificates.from_der([octets] * (LIMITS.certificates + 1))
-    with pytest.raises(CertificateError, match=r"octets, .* are the most"):
-        certificates.from_der([octets, bytes(LIMITS.certificate_octets)])
+    for several in ([octets, bytes(LIMITS.certificate_octets + 1)], [bytes(LIMITS.certificate_octets)] * 3):
+        with pytest.raises(CertificateError, match=r"octets, .* are the most"):
+            certificates.from_der(several)
+
+
+def test_an_exponent_that_is_longer_than_anybody_needs():
+    """OpenSSL takes one as long as the modulus, and a verification then costs a hundred times as much."""
+    with pytest.raises(CertificateError, match="exponent has 3000 bits; 64 are the most"):
+        verify(below_root(rsa.RSAPublicNumbers(1 << 2999 | 1, 1 << 3071 | 1).public_key()))
+
+
+def test_how_many_extensions():
+    def extensions(number):
+        kinds = (ObjectIdentifier(f"1.3.6.1.4.1.99999.{each}") for each in range(number))
+        return [(x509.UnrecognizedExtension(kind, b"\x05\0"), False) for kind in kinds]
+
+    key = SUB_KEY.public_key()
+    verify(below_root(key, GW, *extensions(LIMITS.extensions - 1)))
+    with pytest.raises(CertificateError, match=f"more than {LIMITS.extensions} extensions"):
+        verify(below_root(key, GW, *extensions(LIMITS.extensions)))
+
+
+def test_how_long_a_name_may_be():
+    def named(number):
+        wide = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, str(each)) for each in range(number)]
+        builder = x509.CertificateBuilder(name("root"), x509.Name(wide), SUB_KEY.public_key(), 1)
+        builder = builder.not_valid_before(NOW - timedelta(days=1)).not_valid_after(NOW + timedelta(days=1))
+        return builder.add_extension(*GW).sign(ROOT_KEY, hashes.SHA256())
+
+    verify(named(LIMITS.name_attributes))
+    with pytest.raises(CertificateError, match=f"a name of more than {LIMITS.name_attributes} attributes"):
+        verify(named(LIMITS.name_attributes + 1))

@@ -13,7 +13,6 @@ from ipsec_dp.ike.v2 import protect
 from ipsec_dp.ike.v2.errors import IntegrityError
 from ipsec_dp.ike.v2.fragment import Reassembler, message_room, seal_datagrams
 from ipsec_dp.ike.v2.message import parse_message
-from ipsec_dp.ike.v2.wire import FRAGMENT_TIMEOUT, MAX_FRAGMENTS
 
 from .test_protect import HEADER, SUITES, any_suite, both_ends
 
@@ -127,9 +126,9 @@ def test_a_new_message_replaces_an_unfinished_one_and_an_old_one_changes_nothing
 def test_fragments_that_do_not_all_come_in_time_are_forgotten():
     reassembler = Reassembler()
     reassembler.add(1, piece(1, 2), b"x", 10.0)
-    reassembler.expire(10.0 + FRAGMENT_TIMEOUT - 0.001)
+    reassembler.expire(10.0 + LIMITS.fragment_seconds - 0.001)
     assert reassembler.octets == 1
-    assert reassembler.add(1, piece(2, 2), b"y", 10.0 + FRAGMENT_TIMEOUT) is None
+    assert reassembler.add(1, piece(2, 2), b"y", 10.0 + LIMITS.fragment_seconds) is None
     assert reassembler.octets == 1
 
 
@@ -138,14 +137,25 @@ def test_memory_stays_bounded_whatever_an_authenticated_peer_sends():
     reassembler = Reassembler()
     source = random.Random(1)
     for _ in range(20_000):
-        total = source.randint(2, MAX_FRAGMENTS)
+        total = source.randint(2, LIMITS.fragments)
         reassembler.add(source.randint(0, 3), piece(source.randint(1, total), total), bytes(source.randint(0, 4_000)), 0.0)
         assert reassembler.octets <= LIMITS.fragment_octets
 
 
 def test_what_is_not_whole_is_bounded():
     """Whoever has made a key exchange, and shown nothing else, can have us hold it."""
-    reassembler, half = Reassembler(), bytes(LIMITS.fragment_octets // 2 + 1)
-    assert reassembler.add(1, piece(1, 3), half, 0) is None
-    assert reassembler.add(1, piece(2, 3), half, 0) is None
+    reassembler, large = Reassembler(), bytes(LIMITS.fragment_most)
+    most = LIMITS.fragment_octets // LIMITS.fragment_most
+    for number in range(1, 1 + most):
+        assert reassembler.add(1, piece(number, 9), large, 0) is None
+    assert reassembler.octets == most * LIMITS.fragment_most
+    assert reassembler.add(1, piece(1 + most, 9), large, 0) is None
     assert reassembler.octets == 0
+
+
+def test_a_fragment_that_no_path_could_need_is_ignored():
+    reassembler = Reassembler()
+    assert reassembler.add(1, piece(1, 2), bytes(LIMITS.fragment_most + 1), 0) is None
+    assert reassembler.octets == 0
+    assert reassembler.add(1, piece(1, 2), b"x", 0) is None
+    assert reassembler.add(1, piece(2, 2), b"y", 0) is not None

@@ -7,7 +7,8 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.ike.identity import MAX_IDENTITY, Identity, IdentityError, IdType, canonical_name, explain_mismatch
+from ipsec_dp.ike.identity import Identity, IdentityError, IdType, canonical_name, explain_mismatch
+from ipsec_dp.ike.strangers import LIMITS
 
 TEXTS = {
     "192.0.2.1": (IdType.IPV4_ADDR, bytes([192, 0, 2, 1])),
@@ -56,7 +57,7 @@ def test_a_text_that_is_no_identity_is_refused(text):
         (9, b"\x30\x03\x02\x01\x01"),
         (9, b"\x30\x80\x00\x00"),
         (9, bytes.fromhex("300d310b300906035504030c02ffff")),
-        (11, bytes(MAX_IDENTITY + 1)),
+        (11, bytes(LIMITS.identity_octets + 1)),
     ],
 )
 def test_octets_that_their_type_forbids_are_refused(id_type, data):

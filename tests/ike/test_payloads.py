@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Reader, Writer
 from ipsec_dp.ike.proposal import Proposal
+from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.traffic_selectors import TrafficSelector
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.message import PARSERS, build_chain, parse_chain
@@ -189,9 +190,9 @@ def test_too_many_transforms_are_refused():
 
 
 def test_too_many_attributes_are_refused():
-    nine = Transform(1, 20, None, ((0x8063, b"\0\x01"),) * 9)
-    with pytest.raises(IkeSyntaxError, match="more than 8 attributes"):
-        parse(p.SecurityAssociation, body(p.SecurityAssociation((Proposal(1, 1, b"", (nine,)),))))
+    many = Transform(1, 20, None, ((0x8063, b"\0\x01"),) * (LIMITS.attributes + 1))
+    with pytest.raises(IkeSyntaxError, match="more than 64 attributes"):
+        parse(p.SecurityAssociation, body(p.SecurityAssociation((Proposal(1, 1, b"", (many,)),))))
     with pytest.raises(IkeSyntaxError, match="more than 256 configuration attributes"):
         parse(p.Configuration, body(p.Configuration(1, ((1, b""),) * 257)))
 

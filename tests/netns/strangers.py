@@ -27,7 +27,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from benchmarks import strangers as messages
+from benchmarks import strangers_messages as messages
+from benchmarks.strangers_hub import certificate as certified
+from benchmarks.strangers_hub import name as common_name
 from ipsec_dp.host.sockets import IP_PKTINFO
 from ipsec_dp.ike.actions import Endpoint, Event, Kind, Report, Send
 from ipsec_dp.ike.actions import Path as Ends
@@ -271,7 +273,7 @@ CONTROLS = "w1\n2026-01-01 00:00:00,000 ERROR down\x1b[2Jowned\x07\u202egnp"
 def with_controls(rest: tuple[p.Payload, ...]) -> dict[str, tuple[p.Payload, ...]]:
     """Names that would write into a log or a terminal, each before the `rest` of a request."""
     key = ec.generate_private_key(ec.SECP256R1())
-    certificate = messages.certificate(CONTROLS, key.public_key(), CONTROLS, key)
+    certificate = certified(common_name(CONTROLS), key.public_key(), common_name(CONTROLS), key)
     encoded = p.Certificate(4, certificate.public_bytes(Encoding.DER))
     dn = p.IdentificationInitiator(IdType.DER_ASN1_DN, certificate.subject.public_bytes())
     of_w1 = Identity.from_text("C=DE, O=Organisation, OU=Unit, CN=w1")

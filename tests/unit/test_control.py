@@ -62,7 +62,7 @@ class Rows(msgspec.Struct):
 
 
 class Text(msgspec.Struct):
-    text: str
+    text: list[str]
 
 
 async def rows(count):
@@ -77,7 +77,7 @@ async def echo(asked):
         case Core():
             raise DataPlaneError(22, "installing the SA: Invalid argument")
         case Large():
-            return Text("x" * 3_000_000)
+            return Text(["x" * 3000] * 1000)
         case List(count=count):
             return LongAnswer(Rows(), "rows", rows(count))
         case Slow():
@@ -187,7 +187,7 @@ def test_keys_that_a_verb_does_not_have_are_passed_over(gateway):
 
 def test_an_answer_may_be_longer_than_a_request(gateway):
     """The status of thousands of tunnels."""
-    assert len(request(gateway, {"verb": "large"})["text"]) == 3_000_000
+    assert sum(map(len, request(gateway, {"verb": "large"})["text"])) == 3_000_000
 
 
 def test_a_request_without_end_is_cut_off_and_others_are_served(gateway):

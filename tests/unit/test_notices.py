@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from ipsec_dp.gateway.notices import KEYS_MAX, QUIET_S, Notices
+from ipsec_dp.gateway.notices import QUIET_S, Notices
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from tests.doubles.clock import FakeClock
 from tests.unit.gateway_doubles import config_of
@@ -60,7 +60,7 @@ def test_what_strangers_cause_is_one_budget_whatever_it_is_about(notices, clock,
 
 
 def test_what_is_remembered_is_bounded(notices, caplog):
-    for stranger in range(KEYS_MAX):
+    for stranger in range(LIMITS.texts):
         notices.add(logging.DEBUG, "one of many", key=str(stranger))
     notices.add(logging.WARNING, "one more")
     notices.add(logging.WARNING, "still there", key="0")

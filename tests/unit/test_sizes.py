@@ -15,7 +15,7 @@ DIRECTORIES = ("ipsec_dp", "native", "tests", "benchmarks")
 LINES, METHODS, ATTRIBUTES = 400, 25, 18
 
 LONG = {
-    "benchmarks/strangers.py": "every kind of message of a stranger, with all that it is made of",
+    "benchmarks/strangers_messages.py": "every kind of message of a stranger, with all that it is made of",
     "ipsec_dp/ike/manager.py": "a method for each call of IkeCore, and what sessions ask of those around them",
     "ipsec_dp/keying/ike_driver.py": "a method for each action of the core, each event and each verb",
     "native/inbound.c": "the flow of a datagram, in the order of its steps",

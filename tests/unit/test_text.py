@@ -25,6 +25,10 @@ PACKAGE = Path(__file__).resolve().parents[2] / "ipsec_dp"
         ("user\u202egnp.exe", "user\\u202egnp.exe"),
         ("\u200b\ufeff\x85\u2028", "\\u200b\\ufeff\\x85\\u2028"),
         ("\udc80", "\\udc80"),
+        ("nai\u0308ve", "nai\u0308ve"),
+        ("a" + "\u0301" * 4, "a" + "\u0301" * 3 + "\\u0301"),
+        ("\u0301a", "\\u0301a"),
+        ("a\u115f\ufe0fb", "a\\u115f\\ufe0fb"),
         ("", ""),
     ],
 )
@@ -61,6 +65,7 @@ def test_how_many_more_there_are_is_said_in_one_place():
 def test_what_is_long_is_cut():
     assert shown("x" * 65536) == "x" * (LONGEST - 1) + "…"
     assert shown("x" * 5, 4) == "xxx…"
+    assert shown("\x1b" * 65536, 20) == "\\x1b" * 4 + "…", "what is escaped is longer, and counts as it is shown"
 
 
 @given(st.text(st.characters(codec=None), max_size=2000))

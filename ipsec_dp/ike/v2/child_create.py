@@ -34,6 +34,7 @@ from ipsec_dp.ike.v2.payloads import (
     TrafficSelectorsInitiator,
     TrafficSelectorsResponder,
 )
+from ipsec_dp.ike.v2.refusals import rekey_refused
 from ipsec_dp.ike.v2.sa import Child, ChildState, nonce
 from ipsec_dp.ike.v2.ts import permitted
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
@@ -182,7 +183,7 @@ class ChildCreate(Task):
         agreed = Agreement((self.nonce, peer_nonce.data), initiator=True, secrets=secrets, rekeys=self.rekeys)
         new = _accept(context, offer, message, received.now, agreed)
         if new is None:
-            self._failed_rekey(context, received.now)
+            self._failed_rekey(context, received.now, None, "the peer's answer cannot be used")
         elif self.rekeys is None:
             _begin(context, new, received.now)
             self._settle(context, new, received.now)
@@ -236,7 +237,7 @@ class ChildCreate(Task):
             self.any_suite = True
             context.enqueue(self)
         elif self.rekeys is not None:
-            self._failed_rekey(context, now, kind)
+            self._failed_rekey(context, now, kind, text)
         elif kind == NotifyType.TEMPORARY_FAILURE:
             context.wanted.were_put_off(self.pairs, text, now, context.host.environment.rng)
         else:
@@ -252,7 +253,7 @@ class ChildCreate(Task):
         context.enqueue(self)
         return True
 
-    def _failed_rekey(self, context: Context, now: float, kind: int | None = None) -> None:
+    def _failed_rekey(self, context: Context, now: float, kind: int | None, text: str) -> None:
         old, rival = self.rekeys, self.rival
         if old is None or old.state is not ChildState.UP:
             return
@@ -262,7 +263,7 @@ class ChildCreate(Task):
             delete.forget(context, old)
             context.report(Kind.CHILD_DOWN, "the peer no longer has it", cause=Cause.PEER, child=old.number, again=True)
         else:
-            retry_child(old, now, context.host.environment.rng)
+            rekey_refused(context, old, kind, text, now)
 
     def dropped(self, context: Context) -> None:
         if self.offer is not None:

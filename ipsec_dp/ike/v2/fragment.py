@@ -14,7 +14,7 @@ from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2.message import Header, build_chain
 from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Payload
 from ipsec_dp.ike.v2.protect import Protection, seal_payload
-from ipsec_dp.ike.v2.wire import FRAGMENT_TIMEOUT, IKE_HEADER, MAX_FRAGMENTS, PAYLOAD_HEADER
+from ipsec_dp.ike.v2.wire import IKE_HEADER, PAYLOAD_HEADER
 
 _IP_HEADER: Final = {4: 20, 6: 40}
 _UDP_HEADER: Final = 8
@@ -32,7 +32,7 @@ def seal_datagrams(
 ) -> tuple[bytes, ...]:
     """`payloads` sealed as one SK message if it fits `room` octets or the peer takes no fragments, else as SKF messages.
 
-    ValueError when not even `MAX_FRAGMENTS` fragments of that size hold the message.
+    ValueError when not even `LIMITS.fragments` fragments of that size hold the message.
     """
     writer = Writer()
     first = build_chain(writer, payloads)
@@ -40,9 +40,9 @@ def seal_datagrams(
     if not fragment or _sealed_octets(protection, len(plaintext)) <= room:
         return (seal_payload(protection, header, Encrypted(first, b""), plaintext, rng),)
     piece = _piece_octets(protection, room)
-    total = -(-len(plaintext) // piece) if piece > 0 else MAX_FRAGMENTS + 1
-    if total > MAX_FRAGMENTS:
-        raise ValueError(f"a message of {len(plaintext)} octets does not fit {MAX_FRAGMENTS} fragments of {room} octets")
+    total = -(-len(plaintext) // piece) if piece > 0 else LIMITS.fragments + 1
+    if total > LIMITS.fragments:
+        raise ValueError(f"a message of {len(plaintext)} octets does not fit {LIMITS.fragments} fragments of {room} octets")
     return tuple(
         seal_payload(
             protection,
@@ -98,17 +98,17 @@ class Reassembler:
         """One opened fragment; (first inner payload type, whole plaintext) once all are there, else None.
 
         `now` is in seconds. A repeated fragment and one of an earlier message are ignored. A larger total replaces what is there:
-        the peer has gone over to smaller fragments; a smaller one is ignored (RFC 7383 §2.6). Beyond the bounds everything
-        collected is given up.
+        the peer has gone over to smaller fragments; a smaller one is ignored (RFC 7383 §2.6), as is one that no path could need.
+        Beyond the bounds everything collected is given up.
         """
         self.expire(now)
         if message_id < self._message_id:
             return None
         if self._partial is None or message_id != self._message_id or piece.total > self._partial.total:
             self._message_id = message_id
-            self._partial = _Partial(piece.total, now + FRAGMENT_TIMEOUT)
+            self._partial = _Partial(piece.total, now + LIMITS.fragment_seconds)
         partial = self._partial
-        if piece.total < partial.total or piece.number in partial.pieces:
+        if piece.total < partial.total or piece.number in partial.pieces or len(plaintext) > LIMITS.fragment_most:
             return None
         partial.octets += len(plaintext)
         if partial.octets > LIMITS.fragment_octets:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike import auth, certificates, identity
+from ipsec_dp.ike import auth, identity
 from ipsec_dp.ike.actions import Cause, Kind
-from ipsec_dp.ike.auth import AuthenticationError, method_text
+from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType
 from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
 from ipsec_dp.ike.proposal import Proposal, ProtocolId, select
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2 import child_create, child_respond, proof
-from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request, from_payloads
+from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.payloads import (
     Authentication,
-    Certificate,
     IdentificationInitiator,
     IdentificationResponder,
     Notify,
@@ -25,19 +24,17 @@ from ipsec_dp.ike.v2.payloads import (
     TrafficSelectorsInitiator,
     TrafficSelectorsResponder,
 )
+from ipsec_dp.ike.v2.peer_proof import PeerProof, keys_of
 from ipsec_dp.ike.v2.sa import State
 from ipsec_dp.ike.v2.ts import permitted
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ipsec_dp.ike.actions import Endpoint
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.proposal import IkeSuite
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.context import Context
-    from ipsec_dp.ike.v2.keymat import IkeKeys
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.sa import ReceivedMessage
 
@@ -107,7 +104,7 @@ class IkeAuth(Task):
             theirs = Identity.from_wire(claimed.id_type, claimed.data)
             if not context.ends.identities[1].matches(theirs):
                 raise IdentityError(identity.explain_mismatch(context.ends.identities[1], theirs))
-            _check(context, context.peer, theirs, claimed.body(), proof, message, received.now)
+            PeerProof(context, theirs, claimed.body(), proof, received, (context.peer,)).check(context.peer)
         except (AuthenticationError, IdentityError) as error:
             self._reject(context, error, received.now)
             return
@@ -186,7 +183,7 @@ def _authenticate(context: Context, received: ReceivedMessage) -> Authentication
         raise AuthenticationError("it wants to authenticate by EAP, which is not offered here")
     theirs = Identity.from_wire(claimed.id_type, claimed.data)
     proven = _proven(context, _fitting(context, theirs, message), theirs, claimed.body(), proof, received)
-    _, suite, _ = _keys(context)
+    _, suite, _ = keys_of(context)
     admitting = [peer for peer in proven if _admits_suite(peer, suite)]
     if not admitting:
         raise AuthenticationError(f"tunnel {proven[0].tunnel} does not admit the IKE proposal {suite}")
@@ -229,6 +226,7 @@ def _proven(
     received: ReceivedMessage,
 ) -> list[Peer]:
     """Those of the tunnels that AUTH holds for: several may have one key, or trust one authority. It comes before all else."""
+    of_peer = PeerProof(context, theirs, body, proof, received, fitting)
     proven: list[Peer] = []
     refused: AuthenticationError | None = None
     checked: list[tuple[SharedKeyAuth | SignatureAuth, bool]] = []
@@ -236,7 +234,7 @@ def _proven(
         holds = next((held for how, held in checked if how.asks_the_same(peer.auth)), None)
         if holds is None and len(checked) < LIMITS.proofs:
             try:
-                _check(context, peer, theirs, body, proof, received.message, received.now)
+                of_peer.check(peer)
             except AuthenticationError as error:
                 refused, holds = refused or error, False
             else:
@@ -285,7 +283,7 @@ def _certificates(peer: Peer, *, request: bool) -> list[Payload]:
 
 def _prove(context: Context, body: bytes) -> Authentication:
     """AUTH over our first message, the peer's nonce and our identity (RFC 7296 §2.15)."""
-    keys, suite, role = _keys(context)
+    keys, suite, role = keys_of(context)
     own = context.handshake.messages[0 if role else 1]
     octets = auth.signed_octets(
         suite.prf, own, context.handshake.nonces[1 if role else 0], keys.sk_pi if role else keys.sk_pr, body
@@ -296,48 +294,3 @@ def _prove(context: Context, body: bytes) -> Authentication:
     else:
         proof = auth.sign(how.credential.key, octets, context.abilities.hashes, sha1=how.sha1)
     return Authentication(proof.method, proof.data)
-
-
-def _check(
-    context: Context, peer: Peer, theirs: Identity, body: bytes, payload: Authentication, message: Message, now: float
-) -> None:
-    """Raises AuthenticationError unless the peer's AUTH proves that it is `theirs`."""
-    keys, suite, role = _keys(context)
-    secret, ni_or_nr = (keys.sk_pr, context.handshake.nonces[0]) if role else (keys.sk_pi, context.handshake.nonces[1])
-    signed = [auth.signed_octets(suite.prf, first, ni_or_nr, secret, body) for first in _first_messages(context)]
-    how, proof = peer.auth, auth.Proof(payload.method, payload.data)
-    if isinstance(how, SharedKeyAuth):
-        key = how.key
-        _verify_one(lambda octets: key.verify(suite.prf, octets, proof), signed)
-        return
-    if proof.method == auth.AuthMethod.SHARED_KEY:
-        raise AuthenticationError(f"it authenticates by {method_text(proof.method)}, certificates are configured")
-    received = from_payloads(message.all(Certificate))
-    found, sha1 = certificates.judge(received, theirs, how.trust, context.host.environment.utc(now)), how.sha1
-    _verify_one(lambda octets: auth.verify(found.key, octets, proof, sha1=sha1), signed)
-    context.ends.certificates, context.ends.until = received, found.until
-
-
-def _first_messages(context: Context) -> list[bytes]:
-    """What the peer's AUTH may be over: its response, or any of its requests that we have answered with ours."""
-    if context.sa.initiator:
-        return [context.handshake.messages[1]]
-    return [request for request in (context.handshake.messages[0], context.handshake.other_request) if request]
-
-
-def _verify_one(verify: Callable[[bytes], object], signed: list[bytes]) -> None:
-    """Raises AuthenticationError unless the proof is over one of `signed`, of which there is one at least."""
-    for octets in signed[:-1]:
-        try:
-            verify(octets)
-        except AuthenticationError:
-            continue
-        return
-    verify(signed[-1])
-
-
-def _keys(context: Context) -> tuple[IkeKeys, IkeSuite, bool]:
-    keys, suite = context.sa.keys, context.sa.suite
-    if keys is None or suite is None:
-        raise AuthenticationError("no keys yet")
-    return keys, suite, context.sa.initiator

@@ -11,16 +11,23 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import NO_SPI, Cause, Kind
 from ipsec_dp.ike.auth import hash_algorithms_data, parse_hash_algorithms
-from ipsec_dp.ike.certificates import Trust
 from ipsec_dp.ike.nat import detect, detection_hash
+from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2 import ike_auth, keymat
-from ipsec_dp.ike.v2.cert_payloads import certificate_request
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.exchanges import TRIES, UnprovenError
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
-from ipsec_dp.ike.v2.payloads import KeyExchangePayload, Nonce, Notify, Payload, SecurityAssociation
+from ipsec_dp.ike.v2.payloads import (
+    CERT_X509_SIGNATURE,
+    CertificateRequest,
+    KeyExchangePayload,
+    Nonce,
+    Notify,
+    Payload,
+    SecurityAssociation,
+)
 from ipsec_dp.ike.v2.sa import State, nonce, nonzero_spi
-from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
+from ipsec_dp.ike.v2.wire import MAX_COOKIE, ExchangeType, NotifyType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.peer import Peer
@@ -30,9 +37,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.sa import ReceivedMessage
 
-MAX_COOKIE: Final = 64  # octets (RFC 7296 §2.6)
 FAIL_OVER_TRIES: Final = 3  # retransmissions to one of several addresses: 1 + 1.8 + 3.2 + 5.8 s
-MAX_ROUNDS: Final = 6  # of COOKIE and INVALID_KE_PAYLOAD answers that one attempt follows
 
 
 class IkeSaInit(Task):
@@ -88,7 +93,7 @@ class IkeSaInit(Task):
         cookie, other = message.notify(NotifyType.COOKIE), message.notify(NotifyType.INVALID_KE_PAYLOAD)
         if (cookie is None and other is None) or message.get(SecurityAssociation) is not None:
             return False
-        if self.rounds == MAX_ROUNDS:
+        if self.rounds == LIMITS.rounds:
             raise UnprovenError("the peer asks for a cookie or another group again and again", Cause.KEY_EXCHANGE)
         if cookie is not None and 0 < len(cookie.data) <= MAX_COOKIE:
             self.cookie = cookie.data
@@ -136,7 +141,7 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
 
 def _certificate_request(candidates: Candidates) -> list[Payload]:
     """CERTREQ of every tunnel that it may turn out to be: many initiators send a certificate only when asked (RFC 7296 §1.2)."""
-    return [certificate_request(Trust(candidates.authorities))] if candidates.authorities else []
+    return [CertificateRequest(CERT_X509_SIGNATURE, candidates.authority_hashes)] if candidates.authorities else []
 
 
 def _nat_detection(context: Context, spi_i: bytes, spi_r: bytes) -> list[Payload]:

@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Buffer, Reader, Writer
+from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError, UnsupportedCriticalPayloadError
 from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Payload
@@ -14,9 +15,7 @@ from ipsec_dp.ike.v2.wire import (
     IKE_HEADER,
     IKE_SPI,
     MAJOR_VERSION,
-    MAX_FRAGMENTS,
     MAX_MESSAGE,
-    MAX_PAYLOADS,
     PAYLOAD_HEADER,
     Flag,
     NotifyType,
@@ -131,7 +130,7 @@ def parse_chain(first: int, reader: Reader, *, inside: bool = False) -> tuple[Pa
     found: list[Payload] = []
     seen: set[int] = set()
     payload_type = first
-    for _ in range(MAX_PAYLOADS + 1):
+    for _ in range(LIMITS.payloads + 1):
         if payload_type == PayloadType.NONE:
             reader.end("message")
             return tuple(found)
@@ -151,14 +150,14 @@ def parse_chain(first: int, reader: Reader, *, inside: bool = False) -> tuple[Pa
         elif flags & CRITICAL:
             raise UnsupportedCriticalPayloadError(payload_type)
         payload_type = following
-    raise IkeSyntaxError(f"more than {MAX_PAYLOADS} payloads")
+    raise IkeSyntaxError(f"more than {LIMITS.payloads} payloads")
 
 
 def _parse_protected(payload_type: int, first_inner: int, body: Reader) -> Payload:
     if payload_type == PayloadType.SK:
         return Encrypted(first_inner, body.rest())
     number, total = body.u16(), body.u16()
-    if not 1 <= number <= total <= MAX_FRAGMENTS:
+    if not 1 <= number <= total <= LIMITS.fragments:
         raise IkeSyntaxError(f"fragment {number} of {total}")
     if (number == 1) != (first_inner != PayloadType.NONE):
         raise IkeSyntaxError("only the first fragment names a payload (RFC 7383 §2.5)")

@@ -10,6 +10,7 @@ from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.identity import ID_OCTETS
 from ipsec_dp.ike.octets import Reader, Writer
 from ipsec_dp.ike.proposal import Proposal, ProtocolId
+from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.traffic_selectors import TrafficSelector
 from ipsec_dp.ike.v2.sa_payload import build_proposals, parse_proposals
 from ipsec_dp.ike.v2.ts import build_selectors, parse_selectors
@@ -17,8 +18,6 @@ from ipsec_dp.ike.v2.wire import (
     CA_HASH,
     ESP_SPI,
     FIRST_STATUS_NOTIFY,
-    MAX_CONFIG_ATTRIBUTES,
-    MAX_DELETES,
     MAX_NONCE,
     MIN_NONCE,
     PayloadType,
@@ -246,8 +245,8 @@ class Delete(Payload):
             wanted = ESP_SPI
         else:
             raise IkeSyntaxError(f"DELETE for protocol {protocol}")
-        if count > MAX_DELETES:
-            raise IkeSyntaxError(f"DELETE of more than {MAX_DELETES} SPIs")
+        if count > LIMITS.deletes:
+            raise IkeSyntaxError(f"DELETE of more than {LIMITS.deletes} SPIs")
         if spi_octets != wanted or reader.remaining != count * wanted:
             raise IkeSyntaxError(f"DELETE of {count} SPIs with {spi_octets} octets each, {reader.remaining} octets follow")
         return cls(protocol, tuple(dict.fromkeys(reader.octets(wanted) for _ in range(count))))
@@ -345,8 +344,8 @@ class Configuration(Payload):
         reader.octets(3)  # reserved, ignored
         attributes: list[tuple[int, bytes]] = []
         while reader.remaining:
-            if len(attributes) == MAX_CONFIG_ATTRIBUTES:
-                raise IkeSyntaxError(f"more than {MAX_CONFIG_ATTRIBUTES} configuration attributes")
+            if len(attributes) == LIMITS.config_attributes:
+                raise IkeSyntaxError(f"more than {LIMITS.config_attributes} configuration attributes")
             attribute = reader.u16() & 0x7FFF  # the reserved bit is ignored
             attributes.append((attribute, reader.octets(reader.u16())))
         return cls(cfg_type, tuple(attributes))

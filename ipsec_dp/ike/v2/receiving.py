@@ -5,7 +5,7 @@ Until the ICV has held, nothing here changes an IKE SA; the first function that 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind
@@ -21,13 +21,12 @@ from ipsec_dp.ike.v2.protect import open_payload, parse_inner
 from ipsec_dp.ike.v2.sa import ReceivedMessage, State
 from ipsec_dp.ike.v2.sending import seal, transmit
 from ipsec_dp.ike.v2.wire import ExchangeType, Flag, NotifyType
+from ipsec_dp.util.text import shown
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context, Task
     from ipsec_dp.ike.v2.exchanges import OutstandingRequest
     from ipsec_dp.ike.v2.fragment import Reassembler
-
-MAX_HINTS: Final = 4  # of one IKE SA; whoever can send datagrams can cause them
 
 
 def receive(context: Context, received: ReceivedMessage) -> None:
@@ -51,7 +50,9 @@ def receive(context: Context, received: ReceivedMessage) -> None:
 def _receive_init(context: Context, received: ReceivedMessage) -> None:
     """Nothing in it is authenticated before IKE_AUTH covers it."""
     outstanding = context.window.outstanding
-    if received.message.header.is_response:
+    if len(received.datagram) > LIMITS.init_octets:
+        context.host.count("malformed")
+    elif received.message.header.is_response:
         if context.state is State.INIT_SENT and outstanding is not None:
             _init_response(context, outstanding, received)
     elif context.state is State.NEW:
@@ -98,8 +99,9 @@ def _init_response(context: Context, outstanding: OutstandingRequest[Task], rece
 
 def _hint(context: Context, error: IkeError, outstanding: OutstandingRequest[Task], now: float) -> None:
     """Keep asking, but not for long once the peer, as it seems, refuses."""
-    hint = error if isinstance(error, UnprovenError) else UnprovenError(str(error))
-    if any(str(known) == str(hint) for known in context.handshake.hints) or len(context.handshake.hints) == MAX_HINTS:
+    cause = error.cause if isinstance(error, UnprovenError) else None
+    hint = UnprovenError(shown(str(error)), cause)  # one that was raised would hold all that its frames do, the datagram too
+    if any(str(known) == str(hint) for known in context.handshake.hints) or len(context.handshake.hints) == LIMITS.hints:
         return
     context.handshake.hints.append(hint)
     context.report(Kind.HINT, str(hint), cause=hint.cause)

@@ -9,15 +9,13 @@ from typing import Final
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Reader, Writer
 from ipsec_dp.ike.proposal import Proposal, ProtocolId
+from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2.wire import (
     ATTRIBUTE_TV,
     ESP_SPI,
     FIRST_ESP_SPI,
     IKE_SPI,
     KEY_LENGTH_ATTRIBUTE,
-    MAX_ATTRIBUTES,
-    MAX_PROPOSALS,
-    MAX_TRANSFORMS,
 )
 from ipsec_dp.ipsec.transforms import Transform
 
@@ -32,12 +30,12 @@ def parse_proposals(reader: Reader) -> tuple[Proposal, ...]:
     proposals: list[Proposal] = []
     more = True
     while more:
-        if len(proposals) == MAX_PROPOSALS:
-            raise IkeSyntaxError(f"more than {MAX_PROPOSALS} proposals")
+        if len(proposals) == LIMITS.proposals:
+            raise IkeSyntaxError(f"more than {LIMITS.proposals} proposals")
         more, body = _substructure(reader, _MORE_PROPOSALS, "proposal")
         proposals.append(_parse_proposal(body))
-        if sum(len(proposal.transforms) for proposal in proposals) > MAX_TRANSFORMS:
-            raise IkeSyntaxError(f"more than {MAX_TRANSFORMS} transforms")
+        if sum(len(proposal.transforms) for proposal in proposals) > LIMITS.transforms:
+            raise IkeSyntaxError(f"more than {LIMITS.transforms} transforms")
     reader.end("SA payload")
     _check_numbers(proposals)
     return tuple(proposals)
@@ -66,12 +64,14 @@ def _parse_proposal(reader: Reader) -> Proposal:
     number, protocol, spi_octets, count = reader.u8(), reader.u8(), reader.u8(), reader.u8()
     spi = reader.octets(spi_octets)
     _check_spi(protocol, spi)
-    transforms = []
+    transforms: list[Transform] = []
+    room = LIMITS.attributes
     for left in reversed(range(count)):
         more, body = _substructure(reader, _MORE_TRANSFORMS, "transform")
         if more != (left > 0):
             raise IkeSyntaxError("transform count and last-substructure octets differ")
-        transforms.append(_parse_transform(body))
+        transforms.append(_parse_transform(body, room))
+        room -= len(transforms[-1].unknown)
     reader.end("proposal")
     if not transforms:
         raise IkeSyntaxError("proposal without transforms")
@@ -90,7 +90,8 @@ def _check_spi(protocol: int, spi: bytes) -> None:
         raise IkeSyntaxError("reserved SPI in a proposal")
 
 
-def _parse_transform(reader: Reader) -> Transform:
+def _parse_transform(reader: Reader, room: int) -> Transform:
+    """`room`: attributes that may follow, besides Key Length."""
     transform_type = reader.u8()
     reader.u8()  # reserved, ignored
     transform_id = reader.u16()
@@ -101,8 +102,8 @@ def _parse_transform(reader: Reader) -> Transform:
         value = reader.octets(2) if attribute & ATTRIBUTE_TV else reader.octets(reader.u16())
         if attribute & ~ATTRIBUTE_TV != KEY_LENGTH_ATTRIBUTE:
             unknown.append((attribute, value))
-            if len(unknown) > MAX_ATTRIBUTES:
-                raise IkeSyntaxError(f"more than {MAX_ATTRIBUTES} attributes in a transform")
+            if len(unknown) > room:
+                raise IkeSyntaxError(f"more than {LIMITS.attributes} attributes in a proposal")
             continue
         if not attribute & ATTRIBUTE_TV or key_length is not None or value == b"\0\0":
             raise IkeSyntaxError("Key Length is one non-zero type/value attribute (RFC 7296 §3.3.5)")

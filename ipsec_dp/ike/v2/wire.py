@@ -102,16 +102,8 @@ ESP_SPI: Final = 4
 FIRST_ESP_SPI: Final = 256  # RFC 4303 §2.1: 0 is local, 1..255 reserved by IANA
 CA_HASH: Final = 20  # RFC 7296 §3.7: SHA-1 of a CA's SubjectPublicKeyInfo
 
-# Limits. What a peer can make us hold or walk through is bounded here and nowhere else.
-MAX_MESSAGE: Final = 65_535 - 8  # octets: the payload of one UDP datagram; also of a reassembled message
-MAX_PAYLOADS: Final = 128  # in one chain
-MAX_PROPOSALS: Final = 64  # in one SA payload
-MAX_TRANSFORMS: Final = 512  # in one SA payload
-MAX_ATTRIBUTES: Final = 8  # in one transform
-MAX_SELECTORS: Final = 64  # in an answer of ours
-MAX_DELETES: Final = 1024  # SPIs in one DELETE
-MAX_CONFIG_ATTRIBUTES: Final = 256  # in one CP payload
-MIN_NONCE: Final = 16  # octets, RFC 7296 §3.9
+MAX_MESSAGE: Final = 65_535 - 8  # the payload of one UDP datagram; also of a reassembled message
+MIN_NONCE: Final = 16  # RFC 7296 §3.9
 MAX_NONCE: Final = 256
-MAX_FRAGMENTS: Final = 128  # of one message (RFC 7383 leaves 65,535)
-FRAGMENT_TIMEOUT: Final = 30.0  # seconds an unfinished set of fragments is kept
+MAX_COOKIE: Final = 64  # RFC 7296 §2.6
+MAX_SELECTORS: Final = 64  # traffic selectors in an answer of ours

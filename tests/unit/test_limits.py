@@ -1,0 +1,131 @@
+"""Every number of ike/, keying/ and gateway/ has an owner: what bounds strangers stands in `ike.strangers.Limits` alone.
+
+A number that is new is asked whose it is: of strangers it belongs into that table (and into docs/security.md), else here.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from ipsec_dp.ike.strangers import LIMITS
+
+PACKAGE = Path(__file__).resolve().parents[2] / "ipsec_dp"
+ROOMS = ("ike", "keying", "gateway")
+
+STANDARD = "a code, a size or a format that a standard, the kernel or the library gives"
+OURS = "what we do by ourselves, and when"
+PEER = "what a peer may do that has proven who it is"
+FILES = "what the administrator's own files and commands may hold"
+SHOWN = "how much of a text a person is shown"
+
+OWNERS = {
+    "gateway/absence.py": {OURS: "GAP_S"},
+    "gateway/composition.py": {OURS: "HOLD_OCTETS"},
+    "gateway/control.py": {
+        FILES: "PIECE_OCTETS LINE_MAX ANSWER_MAX CLIENTS_MAX IDLE_TIMEOUT_S REQUEST_TIMEOUT_S LAST_ANSWER_S",
+        STANDARD: "PATH_OCTETS_MAX",
+    },
+    "gateway/daemon.py": {OURS: "SWITCH_S"},
+    "gateway/drop_examples.py": {SHOWN: "SHOWN_MOST", STANDARD: "NS_PER_S", OURS: "LOOK_S OVER_S AGAIN_S"},
+    "gateway/events.py": {OURS: "ACQUIRE_AGAIN_S"},
+    "gateway/explanation.py": {STANDARD: "SCHEMA"},
+    "gateway/gateway.py": {OURS: "PROGRESS_FROM"},
+    "gateway/housekeeping.py": {OURS: "RESCAN_S RECLAIM_S"},
+    "gateway/inspection.py": {STANDARD: "NS_PER_S"},
+    "gateway/management.py": {OURS: "ANY_CLIENT_PORT PEERS_ASKED"},
+    "gateway/messages.py": {STANDARD: "SCHEMA", FILES: "CONFIRM_MAX_S"},
+    "gateway/notices.py": {OURS: "QUIET_S"},
+    "gateway/reload.py": {OURS: "CLOSE_S AT_ONCE"},
+    "gateway/second_line.py": {OURS: "LASTS_S"},
+    "gateway/status.py": {STANDARD: "SCHEMA"},
+    "gateway/stopped.py": {SHOWN: "NAMED_MOST"},
+    "ike/actions.py": {STANDARD: "IKE_PORT NATT_PORT"},
+    "ike/auth.py": {FILES: "STRONG_PSK _MAX_SECRET_FILE"},
+    "ike/authenticated.py": {PEER: "KEPT TOLD"},
+    "ike/certificate_rules.py": {STANDARD: "MIN_RSA_BITS"},
+    "ike/certificates.py": {FILES: "MAX_FILE"},
+    "ike/dh.py": {STANDARD: "_MODP_EXPONENT _X25519 _SPARE"},
+    "ike/lifetimes.py": {OURS: "REKEY_TIME GRACE SWITCH_LOOK HINT_PATIENCE RETRY RETRY_LONGEST", PEER: "MOVE_EVERY UNPROVEN"},
+    "ike/manager.py": {OURS: "TIMERS_AT_ONCE"},
+    "ike/modp.py": {STANDARD: "GENERATOR"},
+    "ike/peer.py": {OURS: "NAT_KEEPALIVE DEFAULT_DATAGRAM"},
+    "ike/proposal.py": {SHOWN: "_SHOWN"},
+    "ike/strangers.py": {OURS: "_SECRET"},
+    "ike/traffic_selectors.py": {STANDARD: "ANY_PROTOCOL MAX_PORT", SHOWN: "_SHOWN"},
+    "ike/v2/child.py": {OURS: "MAX_OFFERED"},
+    "ike/v2/child_create.py": {PEER: "MAX_ROUNDS"},
+    "ike/v2/exchanges.py": {
+        OURS: "FIRST_WAIT BACK_OFF LONGEST_WAIT TRIES REKEY_MESSAGE_ID",
+        STANDARD: "LAST_MESSAGE_ID",
+    },
+    "ike/v2/fragment.py": {STANDARD: "_UDP_HEADER _NON_ESP_MARKER _FRAGMENT_FIELDS"},
+    "ike/v2/ike_init.py": {OURS: "FAIL_OVER_TRIES"},
+    "ike/v2/ike_rekey.py": {PEER: "MAX_ROUNDS AWAIT_DELETE"},
+    "ike/v2/keymat.py": {STANDARD: "_MAX_BLOCKS"},
+    "ike/v2/message.py": {STANDARD: "_FIRST_PAYLOAD _FLAGS"},
+    "ike/v2/payloads.py": {STANDARD: "CERT_X509_SIGNATURE _EAP_HEADER"},
+    "ike/v2/probe.py": {STANDARD: "PADDING_NOTIFY NOTIFY_OCTETS"},
+    "ike/v2/prices.py": {PEER: "FRAGMENT OTHER SELECTOR SELECTOR_AND_PROXY_ID SPI"},
+    "ike/v2/proof.py": {OURS: "LOOK AHEAD TRY SOON"},
+    "ike/v2/protect.py": {STANDARD: "_CHACHA20 _LAST_IV"},
+    "ike/v2/replacement.py": {PEER: "PATIENCE DOUBLED LEFT_AFTER"},
+    "ike/v2/sa.py": {OURS: "NONCE_OCTETS"},
+    "ike/v2/sa_payload.py": {STANDARD: "_LAST _MORE_PROPOSALS _MORE_TRANSFORMS"},
+    "ike/v2/session.py": {PEER: "LINGER"},
+    "ike/v2/ts.py": {STANDARD: "TS_IPV4_ADDR_RANGE TS_IPV6_ADDR_RANGE _HEAD"},
+    "ike/v2/wire.py": {
+        STANDARD: "FIRST_STATUS_NOTIFY CRITICAL MAJOR_VERSION KEY_LENGTH_ATTRIBUTE ATTRIBUTE_TV IKE_HEADER PAYLOAD_HEADER IKE_SPI "
+        "ESP_SPI FIRST_ESP_SPI CA_HASH MAX_MESSAGE MIN_NONCE MAX_NONCE MAX_COOKIE",
+        OURS: "MAX_SELECTORS",
+    },
+    "ike/wanted.py": {OURS: "SOON AGAIN_EVERY ASKED", PEER: "THEIR_TURN PATIENCE MAX_DELAYS", SHOWN: "SHOWN"},
+    "keying/child_installer.py": {STANDARD: "NS_PER_S"},
+    "keying/ike_driver.py": {OURS: "TICK_S CALLS_AT_ONCE CALL_FRESH_S"},
+    "keying/initiation.py": {OURS: "BACKOFF_FIRST_S BACKOFF_MAX_S JITTER SOON_S"},
+    "keying/manual.py": {OURS: "SOFT_PART"},
+}
+
+
+def is_number(value: ast.expr | None, known: set[str]) -> bool:
+    """A literal, or what is computed of literals and of numbers before it."""
+    if isinstance(value, ast.BinOp):
+        return is_number(value.left, known) and is_number(value.right, known)
+    if isinstance(value, ast.UnaryOp):
+        return is_number(value.operand, known)
+    if isinstance(value, ast.Name):
+        return value.id in known
+    return isinstance(value, ast.Constant) and type(value.value) in (int, float)
+
+
+def numbers(path: Path) -> set[str]:
+    """Names of the numbers that a module has, outside of functions and classes."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and is_number(node.value, found):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and is_number(node.value, found):
+            found.add(node.target.id)
+    return found
+
+
+def test_every_number_has_an_owner():
+    found = {
+        path.relative_to(PACKAGE).as_posix(): names
+        for room in ROOMS
+        for path in sorted((PACKAGE / room).rglob("*.py"))
+        if (names := numbers(path))
+    }
+    assert found == {module: set(" ".join(owners.values()).split()) for module, owners in OWNERS.items()}
+
+
+def test_each_limit_of_strangers_is_used_and_by_its_name():
+    """A field that nobody reads bounds nothing."""
+    text = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    assert [name for name in LIMITS.__slots__ if f"LIMITS.{name}" not in text] == []
+
+
+def test_the_data_plane_takes_its_limits_on_strangers_from_there():
+    composed = (PACKAGE / "gateway" / "composition.py").read_text()
+    assert "stranger_rate=LIMITS.datagrams_a_second" in composed
+    assert "stranger_burst=LIMITS.datagrams_at_once" in composed
