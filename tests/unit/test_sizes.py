@@ -18,7 +18,6 @@ LONG = {
     "benchmarks/strangers_messages.py": "every kind of message of a stranger, with all that it is made of",
     "ipsec_dp/ike/manager.py": "a method for each call of IkeCore, and what sessions ask of those around them",
     "ipsec_dp/keying/ike_driver.py": "a method for each action of the core, each event and each verb",
-    "native/inbound.c": "the flow of a datagram, in the order of its steps",
     "native/dp.h": "all that Python calls: cffi reads it whole",
     "tests/doubles/host.py": "one host in memory: every part of the interface Host",
     "tests/mutants/run.py": "a program that takes nothing from the tree that it copies",
