@@ -22,6 +22,7 @@ from ipsec_dp.keying.initiation import Intent
 from .ladder import ADDRESSES, OTHER, TUNNEL, Ladder, peer, proxy_id
 
 ENDS = frozenset({Kind.IKE_DOWN, Kind.IKE_FAILED})
+ENDS = (Kind.IKE_DOWN, Kind.IKE_FAILED)
 LIVENESS = SimpleNamespace(action="restart", retries=5, interval_s=10)
 
 
@@ -41,7 +42,7 @@ def made(ladder):
 
 
 class Watch:
-    """Fails as soon as a packet is lost after one has passed in each direction."""
+    """Fails as soon as a packet is lost after one has passed each way, or a side sends by two CHILD_SAs of the same pair."""
 
     def __init__(self, ladder):
         self.ladder, self.passed = ladder, False
@@ -49,6 +50,7 @@ class Watch:
     def look(self):
         both = arrives(self.ladder.a, self.ladder.b), arrives(self.ladder.b, self.ladder.a)
         assert all(both) or not self.passed, self.ladder.messages()
+        assert all(len(site.sad.sending) <= 1 for site in self.ladder.sites.values()), self.ladder.messages()
         self.passed = all(both)
 
 

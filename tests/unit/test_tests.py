@@ -79,6 +79,8 @@ def test_a_private_name_is_found(line, found):
 
 # File and argument of a sleep -> why time has to pass there, and nothing can be waited for.
 SLEEPS = {
+    ("tests/interop/test_ike_strongswan_both_start.py", "offset"): "starts that lie apart are what is tested",
+    ("tests/netns/test_both_start.py", "offset"): "starts that lie apart are what is tested",
     ("tests/netns/test_idle.py", "WATCHED_S"): "the time in which processor time is measured",
     ("tests/netns/test_kept_many.py", "WATCHED_S"): "the time in which processor time is measured",
     ("tests/netns/test_ike_bars.py", "SETTLED_SECONDS"): "memory is measured when what a start leaves behind is over",
