@@ -133,6 +133,7 @@ class Sad:
         self._of_tunnel: dict[int, dict[int, ChildSa]] = {}
         self._by_spi: dict[int, set[SaHandle]] = {}  # outbound SAs: peers choose these SPIs, so two may have one
         self._senders: dict[int, set[SaHandle]] = {}  # outbound SAs of a tunnel
+        self._users: dict[SaHandle, dict[int, ChildSa]] = {}  # CHILD_SAs that send or receive by an SA
 
     def allocate_spi(self, random: int, receiver: int = 0) -> int:
         """An SPI to announce to the peer, kept until it is installed or released. Its datagrams come to worker `receiver`."""
@@ -181,14 +182,23 @@ class Sad:
         number = self._plane.add_child(tunnel, selectors)
         child = ChildSa(number, tunnel, tuple(selectors), inbound)
         self.children[number] = self._of_tunnel.setdefault(tunnel, {})[number] = child
+        if inbound is not None:
+            self._users.setdefault(inbound, {})[number] = child
         return child
+
+    def receive_by(self, child: ChildSa, inbound: SaHandle) -> None:
+        """The CHILD_SA receives by this SA too from now on, the newest it has."""
+        child.inbound = inbound
+        self._users.setdefault(inbound, {})[child.number] = child
 
     def switch(self, child: ChildSa, outbound: SaHandle | None, inbound: SaHandle | None = None) -> None:
         """The CHILD sends by `outbound` from now on; `inbound`, where given, is what it receives by from now on."""
         self._plane.switch(child.tunnel, child.number, outbound)
         child.outbound = outbound
+        if outbound is not None:
+            self._users.setdefault(outbound, {})[child.number] = child
         if inbound is not None:
-            child.inbound = inbound
+            self.receive_by(child, inbound)
 
     def remove(self, handle: SaHandle) -> None:
         """Ends an SA at once; its key is wiped as soon as no loop holds it (`reclaim`)."""
@@ -199,7 +209,7 @@ class Sad:
                 index[key].discard(handle)
                 if not index[key]:
                     del index[key]
-        for child in self.children_of(record.tunnel):
+        for child in self._users.pop(handle, {}).values():
             if child.outbound == handle:
                 child.outbound = None
             if child.inbound == handle:
@@ -245,6 +255,10 @@ class Sad:
 
     def children_of(self, tunnel: int) -> list[ChildSa]:
         return list(self._of_tunnel.get(tunnel, {}).values())
+
+    def holds(self, child: ChildSa) -> bool:
+        """Whether a CHILD_SA was not removed yet."""
+        return self.children.get(child.number) is child
 
     # ---- events
 

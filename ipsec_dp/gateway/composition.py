@@ -279,7 +279,7 @@ class Composition:
 
     def _has_child(self, name: str) -> bool:
         """Whether packets of a tunnel that IKE negotiates find an SA."""
-        return self._children is not None and any(child.child is not None for child in self._children.of(name))
+        return self._children is not None and self._children.sends(name)
 
     def _children_changed(self, name: str, children: IkeChildren) -> None:
         """Carrier and MTU follow what was negotiated."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.databases.sad import Acquire, DeviceFailure, IkeDatagram, OffloadLoss, SendRefusal, UnknownSpi
 from ipsec_dp.dataplane import Channel, SaCondition, SaFlag
 from ipsec_dp.ike import actions as act
+from ipsec_dp.util.slices import Slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,8 +67,11 @@ class Events:
             stack.callback(loop.remove_reader, descriptor)
 
     def _read(self, channel: Channel) -> None:
+        time = Slice()
         for event in self._sad.events(channel):
             self.handle(event)
+            if time.over:  # the channel stays readable
+                return
 
     def handle(self, event: Event) -> None:
         match event:

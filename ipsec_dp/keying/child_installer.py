@@ -68,6 +68,7 @@ class IkeChildren:
         self._interfaces = interfaces
         self._children: dict[int, IkeChild] = {}
         self._by_handle: dict[SaHandle, int] = {}
+        self._of_tunnel: dict[str, dict[int, IkeChild]] = {}
 
     def named(self, handle: SaHandle) -> tuple[str, int] | None:
         """Tunnel and number of the CHILD_SA that an SA belongs to."""
@@ -76,7 +77,11 @@ class IkeChildren:
 
     def of(self, tunnel: str) -> list[IkeChild]:
         """Those of a tunnel, oldest first."""
-        return [child for child in self._children.values() if child.tunnel == tunnel]
+        return list(self._of_tunnel.get(tunnel, {}).values())
+
+    def sends(self, tunnel: str) -> bool:
+        """Whether packets of a tunnel find an SA."""
+        return any(child.child is not None for child in self._of_tunnel.get(tunnel, {}).values())
 
     def paths(self) -> dict[str, OuterPath]:
         """Each tunnel's newest way out."""
@@ -107,7 +112,8 @@ class IkeChildren:
                 fragments_also=action.fragments_also,
             )
         )
-        self._children[action.child] = IkeChild(action.tunnel, action.suite, action.selectors, action.path, action.udp, handle)
+        child = IkeChild(action.tunnel, action.suite, action.selectors, action.path, action.udp, handle)
+        self._children[action.child] = self._of_tunnel.setdefault(action.tunnel, {})[action.child] = child
         self._by_handle[handle] = action.child
 
     def install_outbound(self, action: InstallOutbound) -> None:
@@ -147,6 +153,9 @@ class IkeChildren:
         child = self._children.pop(number, None)
         if child is None:
             return
+        del self._of_tunnel[child.tunnel][number]
+        if not self._of_tunnel[child.tunnel]:
+            del self._of_tunnel[child.tunnel]
         if child.child is not None:
             self._sad.switch(child.child, None)
             child.child.inbound = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.errors import DataPlaneError, IpsecDpError
@@ -16,11 +17,12 @@ from ipsec_dp.host import HostError
 from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.effect import Effect
+from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
 from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus
-from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.slices import Slice, in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -84,7 +86,7 @@ class IkeDriver:
         self._peers = dict(peers)
         self._core, self._children, self._links, self._locate, self._changed = core, children, links, locate, changed
         self._probed, self._refuses, self._clock = probed, refuses, clock
-        self._planned: dict[str, None] = {}  # tunnels that are to be called
+        self._planned: TimerQueue[str] = TimerQueue()  # tunnels that are to be called
         self._intents = {name: self._intent(tunnel) for name, tunnel in self._tunnels.items()}
         self._packets: dict[str, SelectorPair] = {}  # what asked for a tunnel that is about to be called
         self._calls: set[asyncio.Task[None]] = set()
@@ -99,13 +101,7 @@ class IkeDriver:
         return int.from_bytes(self._clock.random(4)) / 2**32
 
     def _intent(self, tunnel: Tunnel) -> Intent:
-        def planned(is_planned: bool) -> None:
-            if is_planned:
-                self._planned[tunnel.name] = None
-            else:
-                self._planned.pop(tunnel.name, None)
-
-        return Intent(tunnel, self._chance, planned)
+        return Intent(tunnel, self._chance, lambda at: self._planned.set(tunnel.name, inf if at is None else at))
 
     # ---- life
 
@@ -125,7 +121,8 @@ class IkeDriver:
         now = self._clock.now()
         new = {tunnel.name: tunnel for tunnel in tunnels}
         for name in effects.keys() - new.keys():
-            for kept in (self._tunnels, self._peers, self._intents, self._planned, self._packets, self._fresh):
+            self._planned.discard(name)
+            for kept in (self._tunnels, self._peers, self._intents, self._packets, self._fresh):
                 kept.pop(name, None)
         for name, tunnel in new.items():
             effect, before = effects.get(name, Effect.RESTART), self._tunnels.get(name)
@@ -134,12 +131,12 @@ class IkeDriver:
                 peer = replace(peer, remotes=self._peers[name].remotes)
             self._tunnels[name], self._peers[name] = tunnel, peer
             if before is None or effect is Effect.RESTART:
-                self._planned.pop(name, None)
+                self._planned.discard(name)
                 self._intents[name] = self._intent(tunnel)
                 self._intents[name].start(now)
             else:
                 self._intents[name].reconfigure(tunnel, now)
-        self._carry_out(self._core.reconfigure(self._peers.values(), effects, now))
+        self._carry_out(self._core.reconfigure([self._peers[name] for name in new], effects, now))
 
     def peer(self, name: str) -> Peer | None:
         """Of the tunnel of this name, with its secrets."""
@@ -155,6 +152,9 @@ class IkeDriver:
             task.cancel()
         await asyncio.gather(ticking, *self._calls, return_exceptions=True)
         self._carry_out(self._core.close(self._clock.now()))
+        while self._core.unfinished():
+            self._due()
+            await asyncio.sleep(0)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -167,15 +167,15 @@ class IkeDriver:
         """Begins the attempts that are due, as many as may be under way."""
         self._fresh = {name: began for name, began in self._fresh.items() if now - began < CALL_FRESH_S}
         self._held_back = False
-        for name in tuple(self._planned):
+        while (due := self._planned.next()) is not None and due <= now:
             if len(self._fresh) >= CALLS_AT_ONCE:
                 self._held_back = True
                 return
-            remote = self._intents[name].attempt(now)
-            if remote is None:
-                continue
-            self._fresh[name] = now
-            self._begin(self._call(name, *remote))
+            name = self._planned.pop(now)
+            remote = None if name is None else self._intents[name].attempt(now)
+            if name is not None and remote is not None:
+                self._fresh[name] = now
+                self._begin(self._call(name, *remote))
 
     async def _call(self, name: str, index: int, turn: int) -> None:
         tunnel, peer = self._tunnels[name], self._peers[name]
@@ -195,7 +195,7 @@ class IkeDriver:
             return
         if remote not in peer.remotes:  # a name that means another address now
             self._peers[name] = replace(peer, remotes=(remote, *(one for one in tunnel.remotes if not isinstance(one, str))))
-            self._core.set_peers(self._peers.values())
+            self._core.set_peer(self._peers[name])
         natt = self._peers[name].natt_first
         port = NAT_PORT if natt else IKE_PORT
         path = act.Path(act.Endpoint(local, port), act.Endpoint(remote, port), natt)
@@ -292,7 +292,7 @@ class IkeDriver:
 
     def rekey(self, name: str, *, ike: bool) -> None:
         """New keys for its CHILD_SAs, or for its IKE SA. Raises IpsecDpError when it has none."""
-        if not self._core.status(name, self._clock.now()):
+        if self._core.newest(name, self._clock.now()) is None:
             raise IpsecDpError(f'tunnel "{name}" has no IKE SA; start it with: ipsec-dp initiate {name}')
         self._carry_out(self._core.rekey(name, self._clock.now(), ike=ike))
 
@@ -302,7 +302,7 @@ class IkeDriver:
 
     def leaves(self, name: str, remote: Address, local: Address) -> bool:
         """Whether an IKE SA that we called, or are calling, goes from this address of ours to that remote."""
-        sas = self._core.status(name, self._clock.now())
+        sas = self._core.status(name, self._clock.now()) if self._intents[name].can_call else ()
         return any(sa.role == "initiator" and (sa.path.remote.address, sa.path.local.address) == (remote, local) for sa in sas)
 
     def leave(self, name: str) -> None:
@@ -325,20 +325,24 @@ class IkeDriver:
     def status(self, name: str) -> KeyingStatus:
         """What IKE knows of a tunnel: of the newest IKE SA that is up, else of the newest that is to come up."""
         now = self._clock.now()
-        sas, intent = self._core.status(name, now), self._intents[name]
-        up = [sa for sa in sas if sa.state in ("up", "rekeying")]
-        state = up[-1].state if up else "negotiating" if sas else intent.state
-        newest = up[-1] if up else sas[-1] if sas else None
+        newest, intent = self._core.newest(name, now), self._intents[name]
+        up = newest is not None and newest.state in ("up", "rekeying")
+        state = intent.state if newest is None else newest.state if up else "negotiating"
         return KeyingStatus(
             state=state,
             state_text=state if up else intent.text,
             remote=", ".join(map(str, self._tunnels[name].remotes)) or "any" if newest is None else str(newest.path.remote.address),
             last_error=intent.last_error,
             nat="none" if newest is None else newest.nat,
-            ike=_ike_sa(up[-1]) if up else None,
+            ike=_ike_sa(newest) if up and newest is not None else None,
             up_at=intent.up_at,
-            rekey_in_s={child.spi_in: round(child.rekey_in_s, 1) for sa in up for child in sa.children},
         )
+
+    def rekey_in_s(self, handle: SaHandle) -> float | None:
+        """Seconds until the CHILD_SA that an SA belongs to is rekeyed; None: it is not."""
+        named = self._children.named(handle)
+        seconds = None if named is None else self._core.rekey_in(named[1], self._clock.now())
+        return None if seconds is None else round(seconds, 1)
 
     def cloned(self) -> None:
         """This machine is a copy of another: IKE SAs end without a message, and are negotiated anew when wanted."""
@@ -352,6 +356,10 @@ class IkeDriver:
     # ---- actions
 
     def _carry_out(self, actions: Iterable[Action]) -> None:
+        self._do_all(actions)
+        self._schedule()
+
+    def _do_all(self, actions: Iterable[Action]) -> None:
         for action in actions:
             try:
                 self._do(action)
@@ -359,8 +367,7 @@ class IkeDriver:
                 log.error("%s: %s", type(action).__name__, error)
                 child, tunnel = getattr(action, "child", None), getattr(action, "tunnel", None)
                 if child is not None and tunnel is not None:
-                    self._carry_out(self._core.delete_child(tunnel, child, self._clock.now()))
-        self._schedule()
+                    self._do_all(self._core.delete_child(tunnel, child, self._clock.now()))
 
     def _do(self, action: Action) -> None:
         match action:
@@ -416,8 +423,13 @@ class IkeDriver:
             self._timer = self._clock.call_at(due, self._due)
 
     def _due(self) -> None:
+        """What is due by now, as far as a slice goes."""
         self._timer = None
-        self._carry_out(self._core.timer(self._clock.now()))
+        now, time = self._clock.now(), Slice()
+        self._do_all(self._core.timer(now))
+        while not time.over and (due := self._core.next_timeout()) is not None and due <= now:
+            self._do_all(self._core.timer(now))
+        self._schedule()
 
 
 def _of_ike(end: dataplane.Endpoint) -> act.Endpoint:

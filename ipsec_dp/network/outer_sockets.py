@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ipsec_dp.dataplane import Df, Encapsulation, Endpoint
 from ipsec_dp.host import HostError, sockets
 from ipsec_dp.host.steering import Steering
+from ipsec_dp.util.slices import Slice
 
 if TYPE_CHECKING:
     import socket
@@ -31,7 +32,7 @@ log = logging.getLogger("ipsec_dp")
 
 NON_ESP_MARKER = bytes(4)
 MESSAGE_MAX = 65535
-MESSAGES_AT_ONCE = 64  # of one socket, before the rest of the control plane has its turn
+MESSAGES_AT_ONCE = 64  # of one socket, as far as a slice goes, before the rest of the control plane has its turn
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class SocketLinks:
 
 def _read(source: socket.socket, received: Callable[[bytes, Endpoint, Endpoint], None]) -> None:
     """Passes on what waits at a socket for IKE."""
-    local = _endpoint(source.getsockname())
+    local, time = _endpoint(source.getsockname()), Slice()
     for _ in range(MESSAGES_AT_ONCE):
         try:
             message, sender = source.recvfrom(MESSAGE_MAX)
@@ -158,6 +159,8 @@ def _read(source: socket.socket, received: Callable[[bytes, Endpoint, Endpoint],
         except OSError:  # an ICMP error about something we sent; unauthenticated, so it says nothing
             continue
         received(message, local, _endpoint(sender))
+        if time.over:  # the socket stays readable
+            return
 
 
 def _endpoint(name: Any) -> Endpoint:

@@ -146,6 +146,9 @@ class MemorySad:
     def children_of(self, tunnel: int) -> list[ChildSa]:
         return self.children.get(tunnel, [])
 
+    def holds(self, child: ChildSa) -> bool:
+        return child in self.children[child.tunnel]
+
     def remove_child(self, child: ChildSa) -> None:
         self.children[child.tunnel].remove(child)
 
@@ -201,6 +204,15 @@ class MemoryCore:
 
     def status(self, tunnel: str, _now: float) -> tuple[IkeStatus, ...]:
         return self.sas.get(tunnel, ())
+
+    def newest(self, tunnel: str, now: float) -> IkeStatus | None:
+        sas = self.status(tunnel, now)
+        up = [sa for sa in sas if sa.state in ("up", "rekeying")]
+        return up[-1] if up else sas[-1] if sas else None
+
+    def rekey_in(self, child: int, _now: float) -> float | None:
+        children = [each for sas in self.sas.values() for sa in sas for each in sa.children]
+        return next((each.rekey_in_s for each in children if each.child == child), None)
 
 
 def ike_sa(remote: str, **fields: Any) -> IkeStatus:

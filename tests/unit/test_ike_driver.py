@@ -55,7 +55,7 @@ class Site:
 
     def __init__(self, directory: Any, *tables: str) -> None:
         self.directory, self.clock, self.lost = directory, FakeClock(), set[str]()
-        self.core = Double(next_timeout=None, acquire=None, status=(), probe=None)
+        self.core = Double(next_timeout=None, acquire=None, newest=None, probe=None)
         self.children, self.links, self.changed, self.stack = Double(), Double(), list[str](), AsyncExitStack()
         self.turns = list[int]()
         self.probed = list[act.ProbeResult]()

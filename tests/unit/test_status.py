@@ -79,9 +79,10 @@ def site(tmp_path):
     sad.add(numbers["up"], None, None)
     child = ChildStatus(1, 0xC0000001, 0x2002, "aes256gcm16", True, (), 61.26, 2961.04)
     core, nothing = cast("Any", MemoryCore(up=(ike_sa("192.0.2.3", children=(child,)),))), cast("Any", None)
+    children = cast("Any", Calls("children", named={sad.children[numbers["up"]][0].inbound: ("up", 1)}.get))
     tunnels = [tunnel for tunnel in config.tunnels if tunnel.auth is not None]
     peers = {tunnel.name: peer_of(tunnel) for tunnel in tunnels}
-    ike = IkeDriver(tunnels, peers, core=core, children=nothing, links=nothing, locate=nothing, changed=nothing, clock=clock)
+    ike = IkeDriver(tunnels, peers, core=core, children=children, links=nothing, locate=nothing, changed=nothing, clock=clock)
     manual = ManualSas(cast("Any", sad), spd, clock.random)
     manual.paths["by-hand"] = path_to("192.0.2.2")
     notices = Notices(clock, StrangersEvents())

@@ -13,13 +13,14 @@ from ipsec_dp.ike import lifetimes, traffic_selectors
 from ipsec_dp.ike.actions import Cause, InstallInbound, InstallOutbound, Kind, RemoveOutbound, SwitchOutbound
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.proposal import suite_of
+from ipsec_dp.ike.proxy_ids import near
 from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v2 import keymat, replacement
 from ipsec_dp.ike.v2.deadlines import reprieve, start_child
 from ipsec_dp.ike.v2.sa import Child, ChildState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from ipsec_dp.ike import proposal
     from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
@@ -73,6 +74,7 @@ def install(
         replaces=None if old is None else old.number,
     )
     context.children[new.number] = new
+    context.host.holds(new)
     limits = start_child(new, peer.child_life, now, context.host.environment.rng)
     context.deadlines.failures = 0
     ike_suite, ike_keys = context.sa.suite, context.sa.keys
@@ -144,19 +146,23 @@ def _sending_before(context: Context, new: Child) -> Child | None:
 
 def is_held(context: Context, pair: ProxyId) -> bool:
     """True when a CHILD_SA that is there to stay holds all of `pair`."""
-    return any(child.state is ChildState.UP and child.holds(pair) for child in context.children.values())
+    return any(child.state is ChildState.UP and child.holds(pair) for child in context.children.near(pair))
 
 
-def serves(children: Iterable[Child], proxy_id: ProxyId, configured: Iterable[ProxyId]) -> bool:
-    """True when one of `children` came of `proxy_id`, be it that the peer narrowed it: nothing more is to be had by asking again.
+def serves(context: Context, proxy_id: ProxyId, configured: Sequence[ProxyId]) -> bool:
+    """True when a CHILD_SA that is up came of `proxy_id`, be it that the peer narrowed it: nothing more is to be had by asking
+    again.
 
     Of several proxy IDs that hold what was agreed on it came of the narrowest; a single packet's selectors come of none.
     """
-    inside = [other for other in configured if other != proxy_id and proxy_id.covers(other)]
+
+    def narrower(pair: ProxyId) -> bool:
+        return any(one != proxy_id and proxy_id.covers(one) and one.covers(pair) for one in near(configured, pair))
+
     return any(
-        pair.covers(proxy_id)
-        or (proxy_id.covers(pair) and not _of_one_packet(pair) and not any(other.covers(pair) for other in inside))
-        for child in children
+        pair.covers(proxy_id) or (proxy_id.covers(pair) and not _of_one_packet(pair) and not narrower(pair))
+        for child in context.children.near(proxy_id)
+        if child.state is ChildState.UP
         for pair in child.pairs
     )
 
@@ -167,5 +173,4 @@ def _of_one_packet(pair: ProxyId) -> bool:
 
 def by_spi_out(context: Context, spi: bytes) -> Child | None:
     """The newest CHILD_SA that sends on `spi`."""
-    number = int.from_bytes(spi, "big")
-    return next((child for child in reversed(context.children.values()) if child.spi_out == number), None)
+    return context.children.by_spi_out(int.from_bytes(spi, "big"))

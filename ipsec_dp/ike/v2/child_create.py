@@ -40,6 +40,8 @@ from ipsec_dp.ike.v2.ts import permitted
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
     from ipsec_dp.ike.v2.context import Context
@@ -90,8 +92,18 @@ def make_offer(
     if rekeys is not None:
         return Offer(spi, proposals, rekeys.ts_local, rekeys.ts_remote, pairs)
     offered = pairs if packet is None or context.abilities.single_pair else (packet, *pairs)
-    local, remote = (tuple(dict.fromkeys(side))[:MAX_OFFERED] for side in zip(*offered, strict=True))
+    local, remote = _first_of(pair.local for pair in offered), _first_of(pair.remote for pair in offered)
     return Offer(spi, proposals, local, remote, pairs)
+
+
+def _first_of(selectors: Iterable[TrafficSelector]) -> tuple[TrafficSelector, ...]:
+    """Each once, MAX_OFFERED at the most."""
+    found: dict[TrafficSelector, None] = {}
+    for each in selectors:
+        found[each] = None
+        if len(found) == MAX_OFFERED:
+            break
+    return tuple(found)
 
 
 class ChildCreate(Task):
@@ -300,11 +312,13 @@ def cover(context: Context, now: float, *, every: bool = False) -> None:
     """Ask for proxy IDs that have no CHILD_SA yet, one exchange each: all of them where the tunnel is to be up as a whole, or where
     the peer did not take several at once. An IKE SA of ours for which the peer makes no CHILD_SA at all is given up."""
     configured = context.peer.proxy_ids
-    up = [child for child in context.children.values() if child.state is ChildState.UP]
-    for proxy_id in configured if every or context.peer.start == "start" else context.coverage.wanted:
-        if proxy_id not in context.coverage.attempted and not serves(up, proxy_id, configured):
+    wanted = configured if every or context.peer.start == "start" else context.coverage.wanted
+    while not context.queue.full and (proxy_id := context.coverage.next_of(wanted)) is not None:
+        if not serves(context, proxy_id, configured):
             context.coverage.attempted.add(proxy_id)
             context.enqueue(ChildCreate((proxy_id,)))
+    if context.queue.full:  # the others have their turn when these are answered
+        context.coverage.wanted = wanted
     if context.sa.initiator and not context.children and context.queue.empty:
         delete.ike(context, Cause.SELECTORS, "the peer makes no CHILD_SA", now, again=True)
 

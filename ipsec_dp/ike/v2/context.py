@@ -15,8 +15,9 @@ from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Action, Cause, Event, Kind, MovePath, Origin, ReleaseSpi, Report
 from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
+from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.deadlines import Deadlines
-from ipsec_dp.ike.v2.exchanges import Queue, Request, Window
+from ipsec_dp.ike.v2.exchanges import Priority, Queue, Request, Window
 from ipsec_dp.ike.v2.sa import State
 from ipsec_dp.util.text import shown
 
@@ -42,6 +43,9 @@ class IkeHost(Protocol):
 
     def next_child(self) -> int:
         """A number for a CHILD_SA, never given twice."""
+
+    def holds(self, child: Child) -> None:
+        """A CHILD_SA was made, whose `table` knows who has it from now on."""
 
     def spawn(self, candidates: Candidates, sa: IkeSa, path: Path, now: float) -> Context:
         """A further IKE SA, in state NEW: one that is to take the place of the one that asks."""
@@ -125,10 +129,34 @@ class Ends:
 
 @dataclass(slots=True)
 class Coverage:
-    """Which proxy IDs are to have a CHILD_SA without any traffic, and for which one was asked."""
+    """Which proxy IDs are to have a CHILD_SA without any traffic, and for which one was asked.
+
+    They are looked at one after the other, each once, until a CHILD_SA goes or `look_again` is called for another reason.
+    """
 
     wanted: tuple[ProxyId, ...] = ()
     attempted: set[ProxyId] = field(default_factory=set)
+    _looking_at: tuple[ProxyId, ...] = ()
+    _place: int = 0
+
+    def look_again(self) -> None:
+        """What was covered may not be any more."""
+        self._place = 0
+
+    def ask_again(self) -> None:
+        """For those too that were asked for."""
+        self.attempted.clear()
+        self.look_again()
+
+    def next_of(self, proxy_ids: tuple[ProxyId, ...]) -> ProxyId | None:
+        """The next one to look at that was not asked for; None: all were looked at."""
+        if proxy_ids is not self._looking_at:
+            self._looking_at, self._place = proxy_ids, 0
+        while self._place < len(proxy_ids):
+            self._place += 1
+            if proxy_ids[self._place - 1] not in self.attempted:
+                return proxy_ids[self._place - 1]
+        return None
 
 
 @dataclass(slots=True)
@@ -155,7 +183,7 @@ class Context(ABC):
         """`candidates`: who it may be; one when we initiate, and once IKE_AUTH has shown who."""
         sa.started = now
         self.host = host
-        self.peer = candidates.peers[0]  # who it is, or the likeliest before IKE_AUTH
+        self.peer = candidates.first  # who it is, or the likeliest before IKE_AUTH
         self.sa = sa
         self.path = path
         self.nat = Nat()
@@ -164,8 +192,8 @@ class Context(ABC):
         self.ends = Ends(called=sa.initiator)
         self.window: Window[Task] = Window()
         self.queue: Queue[Task] = Queue()
-        self.children: dict[int, Child] = {}
         self.coverage = Coverage()
+        self.children = ChildTable(self, self.coverage.look_again)
         self.succession = Succession()
         self.withdrawn = False  # its tunnel is configured otherwise now: what becomes of it concerns nobody
         self.deadlines = Deadlines()
@@ -214,11 +242,11 @@ class Context(ABC):
         """What our outstanding request is about."""
         return None if self.window.outstanding is None else self.window.outstanding.task
 
-    def pending(self) -> Iterator[Task]:
-        """Our requests: the outstanding one, then those that wait for the window."""
+    def pending(self, *priorities: Priority) -> Iterator[Task]:
+        """Our requests: the outstanding one, then those that wait for the window; of these `priorities`, none: of all."""
         if self.window.outstanding is not None:
             yield self.window.outstanding.task
-        yield from self.queue.waiting
+        yield from self.queue.waiting(*priorities)
 
     def settle_on(self, peer: Peer) -> None:
         """It is known who it is."""

@@ -9,6 +9,7 @@ from ipsec_dp.ike.actions import Cause, Kind, RemoveChild, RemoveOutbound
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2 import replacement
+from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.payloads import Delete, Payload
@@ -66,8 +67,8 @@ class IkeDelete(Task):
 def ike(context: Context, cause: Cause, text: str, now: float, *, again: bool = False) -> None:
     """End an IKE SA properly: by a DELETE once it is up, by forgetting it before."""
     if context.state in (State.ESTABLISHED, State.AUTH_SENT):
-        if not any(isinstance(task, IkeDelete) for task in context.queue.waiting):
-            context.queue.waiting.append(IkeDelete(cause, text, again=again))
+        if not any(isinstance(task, IkeDelete) for task in context.queue.waiting(Priority.DELETE_IKE)):
+            context.queue.force(IkeDelete(cause, text, again=again))
     elif context.state in (State.INIT_SENT, State.INIT_ANSWERED):
         context.end(cause, text, now, again=again)
 
@@ -86,7 +87,7 @@ def child(context: Context, one: Child, now: float, *, at_once: bool = False) ->
     elif one.sending:
         one.sending = False
         context.emit(RemoveOutbound(context.peer.tunnel, one.number))
-    context.enqueue(ChildDelete(one.spi_in, one))
+    context.queue.force(ChildDelete(one.spi_in, one))
 
 
 def finish(context: Context, one: Child, now: float) -> None:
@@ -95,7 +96,7 @@ def finish(context: Context, one: Child, now: float) -> None:
         one.sending = False
         context.emit(RemoveOutbound(context.peer.tunnel, one.number))
     if not one.installed:
-        context.children.pop(one.number, None)
+        context.children.discard(one.number)
         return
     one.enter(ChildState.DELETED)
     one.soft = one.hard = one.idle_at = one.switch_at = lifetimes.NEVER_DUE
@@ -113,7 +114,7 @@ def forget(context: Context, one: Child) -> None:
     """Remove it and know it no more."""
     remove(context, one)
     one.enter(ChildState.DELETED)
-    context.children.pop(one.number, None)
+    context.children.discard(one.number)
 
 
 def hand_over(old: Context, now: float) -> bool:
@@ -125,7 +126,10 @@ def hand_over(old: Context, now: float) -> bool:
     children.switch_waiting(new)
     for one in list(old.children.values()):
         finish(old, one, now)
-    new.children, old.children = old.children | new.children, {}
+    together = ChildTable(new, new.coverage.look_again)
+    for one in (*old.children.values(), *new.children.values()):
+        together[one.number] = one
+    new.children, old.children = together, ChildTable(old, old.coverage.look_again)
     new.succession.before = old.succession.after = None
     old.succession.handed_over = True
     new.report(Kind.IKE_REAUTHENTICATED, f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}")

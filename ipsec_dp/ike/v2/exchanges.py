@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from math import inf
@@ -14,6 +15,8 @@ from ipsec_dp.ike.v2.fragment import Reassembler
 from ipsec_dp.ike.v2.wire import ExchangeType
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ipsec_dp.ike.v2.payloads import Payload
 
 FIRST_WAIT: Final = 1.0  # seconds before the first retransmission
@@ -142,16 +145,27 @@ class Window(Generic[R]):
 class Queue(Generic[R]):
     """Requests of ours that wait for the window to be free, or, `delayed`, until a time (RFC 7296 §2.25)."""
 
-    __slots__ = ("delayed", "waiting")
+    __slots__ = ("_waiting", "count", "delayed")
 
     def __init__(self) -> None:
-        self.waiting: list[R] = []
+        self._waiting: dict[Priority, deque[R]] = {}
+        self.count = 0  # of those that wait for the window
         self.delayed: list[tuple[float, R]] = []
 
     @property
     def empty(self) -> bool:
         """True when nothing waits, for whatever."""
-        return not self.waiting and not self.delayed
+        return not self.count and not self.delayed
+
+    @property
+    def full(self) -> bool:
+        """True when too many wait for the window."""
+        return self.count >= MAX_WAITING
+
+    def waiting(self, *priorities: Priority) -> Iterator[R]:
+        """Those that wait for the window, the most urgent first; of these `priorities`, none: of all."""
+        for priority in priorities or sorted(self._waiting):
+            yield from self._waiting.get(priority, ())
 
     @property
     def next_due(self) -> float:
@@ -160,10 +174,22 @@ class Queue(Generic[R]):
 
     def add(self, request: R) -> bool:
         """False when too many wait."""
-        if len(self.waiting) >= MAX_WAITING:
+        if self.full:
             return False
-        self.waiting.append(request)
+        self.force(request)
         return True
+
+    def force(self, request: R) -> None:
+        """However many wait: there is one for each SA at the most."""
+        self._waiting.setdefault(request.priority, deque()).append(request)
+        self.count += 1
+
+    def take_all(self) -> list[R]:
+        """All that wait for the window, which are then off the queue."""
+        taken = list(self.waiting())
+        self._waiting.clear()
+        self.count = 0
+        return taken
 
     def wake(self, now: float) -> None:
         """Those whose time has come wait for the window."""
@@ -174,6 +200,9 @@ class Queue(Generic[R]):
 
     def pop(self) -> R:
         """The oldest of the most urgent, which is then off the queue."""
-        first = min(self.waiting, key=lambda request: request.priority)
-        self.waiting.remove(first)
+        priority = min(self._waiting)
+        first = self._waiting[priority].popleft()
+        if not self._waiting[priority]:
+            del self._waiting[priority]
+        self.count -= 1
         return first

@@ -14,7 +14,7 @@ from ipsec_dp.ike.actions import Cause
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2 import delete
-from ipsec_dp.ike.v2.sa import ChildState, IkeSa, State, nonzero_spi
+from ipsec_dp.ike.v2.sa import IkeSa, State, nonzero_spi
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
@@ -41,8 +41,7 @@ def _begin(old: Context, now: float) -> None:
     sa = IkeSa(initiator=True, spi_i=nonzero_spi(old.host.environment.rng))
     new = old.host.spawn(Candidates((peer,)), sa, old.path, now)
     new.succession.before, old.succession.after = old, new
-    up = [child for child in old.children.values() if child.state is ChildState.UP]
-    new.coverage.wanted = tuple(p for p in peer.proxy_ids if children.serves(up, p, peer.proxy_ids)) or peer.proxy_ids
+    new.coverage.wanted = tuple(p for p in peer.proxy_ids if children.serves(old, p, peer.proxy_ids)) or peer.proxy_ids
     old.emit(*new.initiate(now, new.coverage.wanted))
 
 

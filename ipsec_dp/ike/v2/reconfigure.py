@@ -10,6 +10,7 @@ from ipsec_dp.ike.actions import Cause
 from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.peer import SignatureAuth
+from ipsec_dp.ike.proxy_ids import near
 from ipsec_dp.ike.v2 import child_create, delete, timers
 from ipsec_dp.ike.v2.sa import ChildState, State
 
@@ -36,7 +37,7 @@ def reconfigure(context: Context, peer: Peer | None, effect: Effect, now: float)
         for child in list(context.children.values()):
             if child.state is ChildState.UP and not _configured(child, peer):
                 delete.child(context, child, now)
-        context.coverage.attempted.clear()
+        context.coverage.ask_again()
         child_create.cover(context, now)
     if effect >= Effect.REKEY:
         for child in list(context.children.values()):
@@ -65,4 +66,4 @@ def _judge_again(context: Context, peer: Peer, now: float) -> None:
 
 def _configured(child: Child, peer: Peer) -> bool:
     """Whether everything that may pass there is still written."""
-    return all(any(one.covers(pair) for one in peer.proxy_ids) for pair in child.pairs)
+    return all(any(one.covers(pair) for one in near(peer.proxy_ids, pair)) for pair in child.pairs)

@@ -87,4 +87,5 @@ def taken_over(new: Context, child: Child) -> list[Child]:
 
 def _holders(old: Context, child: Child) -> list[Child]:
     """What sends of `old` and lies within `child`, which holds most of it at least: no packet is left without an SA."""
-    return [one for one in old.children.values() if one.sending and any(child.holds(pair) for pair in one.pairs)]
+    near = old.children.near_any(child.pairs)
+    return [one for one in near if one.sending and any(child.holds(pair) for pair in one.pairs)]

@@ -113,7 +113,7 @@ class IkeSession(Context):
     # ---- our requests
 
     def send_next(self, now: float) -> None:
-        while self.window.outstanding is None and self.queue.waiting and self.state in transitions.MAY_REQUEST:
+        while self.window.outstanding is None and self.queue.count and self.state in transitions.MAY_REQUEST:
             self.request(self.queue.pop(), now)
         if self.succession.before is not None and self.window.outstanding is None:
             reauth.finish(self, now)
@@ -159,9 +159,8 @@ class IkeSession(Context):
         if not quiet and not self.succession.handed_over:
             kind = Kind.IKE_DOWN if self.authenticated else Kind.IKE_FAILED
             self.report(kind, text, cause=cause, again=again)
-        for waiting in self.queue.waiting:
+        for waiting in self.queue.take_all():
             waiting.dropped(self)
-        self.queue.waiting.clear()
         if not self.succession.handed_over:
             for child in list(self.children.values()):
                 delete.forget(self, child)

@@ -12,6 +12,7 @@ from ipsec_dp.ike.peer import NAT_KEEPALIVE
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2 import child_create, delete, ike_rekey, reauth
 from ipsec_dp.ike.v2.deadlines import reprieve
+from ipsec_dp.ike.v2.exchanges import Priority
 from ipsec_dp.ike.v2.liveness import LivenessCheck
 from ipsec_dp.ike.v2.sa import Child, ChildState
 
@@ -21,17 +22,14 @@ if TYPE_CHECKING:
 
 def next_due(context: Context) -> float:
     """When `due` has something to do."""
-    found = context.deadlines.next
-    for child in context.children.values():
-        found = min(found, child.soft, child.hard, child.idle_at, child.switch_at, child.remove_at)
-    return min(found, context.queue.next_due)
+    return min(context.deadlines.next, context.children.next_due, context.queue.next_due)
 
 
 def due(context: Context, now: float) -> None:
-    """Do what is due; everything that was has another time afterwards, or none."""
+    """Do what is due; everything that was has another time afterwards, or none. Of very many CHILD_SAs some stay due."""
     deadlines = context.deadlines
     context.queue.wake(now)
-    for child in list(context.children.values()):
+    for child in context.children.due(now):
         _child_due(context, child, now)
     if now >= deadlines.hard:
         deadlines.hard = deadlines.soft = inf
@@ -81,6 +79,9 @@ def rekey_child(context: Context, child: Child, now: float) -> None:
     if child.switch_at < inf:
         child.soft = now + lifetimes.SWITCH_LOOK
         return
+    if context.queue.full and child.state is ChildState.UP:
+        child.soft = now + lifetimes.RETRY
+        return
     child.soft = inf
     if child.state is ChildState.UP and not rekeying(context, child):
         context.enqueue(child_create.ChildCreate(child.pairs, rekeys=child))
@@ -88,7 +89,8 @@ def rekey_child(context: Context, child: Child, now: float) -> None:
 
 def rekeying(context: Context, child: Child) -> bool:
     """True when a rekey of ours is waiting or under way."""
-    return any(isinstance(task, child_create.ChildCreate) and task.rekeys is child for task in context.pending())
+    tasks = context.pending(Priority.REKEY_CHILD)
+    return any(isinstance(task, child_create.ChildCreate) and task.rekeys is child for task in tasks)
 
 
 def expire(context: Context, child: Child, now: float) -> None:
@@ -115,7 +117,7 @@ def _idle(context: Context, child: Child, now: float) -> None:
     text = f"no packets for {context.peer.child_life.idle_s:g} s"
     delete.child(context, child, now)
     context.report(Kind.CHILD_DOWN, text, cause=Cause.IDLE, child=child.number)
-    if not any(other.state is ChildState.UP for other in context.children.values()):
+    if not context.children.any_up:
         delete.ike(context, Cause.IDLE, text, now)
 
 
