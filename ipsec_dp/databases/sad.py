@@ -9,7 +9,7 @@ flight.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ipsec_dp.dataplane import Channel, Direction, Offload, PuntKind, SaCondition, SaFlag, SaHandle, SaParams, owner_of
 from ipsec_dp.errors import DataPlaneError
@@ -122,6 +122,21 @@ def _device(punt: Punt) -> tuple[int | None, int | None]:
     return None if punt.interface == _NONE else punt.interface, None if punt.link == _NO_LINK else punt.link
 
 
+K = TypeVar("K")
+_Ends = tuple["Address", "Address"] | None
+
+
+def _ends(path: OuterPath | None) -> _Ends:
+    """Where packets go, and from where."""
+    return None if path is None else (path.remote.address, path.local.address)
+
+
+def _take_out(index: dict[K, set[SaHandle]], key: K, handle: SaHandle) -> None:
+    index[key].discard(handle)
+    if not index[key]:
+        del index[key]
+
+
 class Sad:
     """SAs and CHILD_SAs of one data plane. `now` gives seconds of a monotonic clock, `random` octets that nobody can foretell."""
 
@@ -132,7 +147,7 @@ class Sad:
         self.children: dict[int, ChildSa] = {}
         self._of_tunnel: dict[int, dict[int, ChildSa]] = {}
         self._by_spi: dict[int, set[SaHandle]] = {}  # outbound SAs: peers choose these SPIs, so two may have one
-        self._senders: dict[int, set[SaHandle]] = {}  # outbound SAs of a tunnel
+        self._senders: dict[_Ends, set[SaHandle]] = {}  # outbound SAs by both ends of their path
         self._users: dict[SaHandle, dict[int, ChildSa]] = {}  # CHILD_SAs that send or receive by an SA
 
     def allocate_spi(self, random: int, receiver: int = 0) -> int:
@@ -166,7 +181,7 @@ class Sad:
         )
         if params.direction is Direction.OUTBOUND:
             self._by_spi.setdefault(params.spi, set()).add(handle)
-            self._senders.setdefault(params.tunnel, set()).add(handle)
+            self._senders.setdefault(_ends(params.path), set()).add(handle)
         return handle
 
     def install_inbound(self, **values: Any) -> SaHandle:
@@ -205,10 +220,8 @@ class Sad:
         self._plane.remove(handle)
         record = self.records.pop(handle)
         if record.direction is Direction.OUTBOUND:
-            for index, key in ((self._by_spi, record.spi), (self._senders, record.tunnel)):
-                index[key].discard(handle)
-                if not index[key]:
-                    del index[key]
+            _take_out(self._by_spi, record.spi, handle)
+            _take_out(self._senders, _ends(record.path), handle)
         for child in self._users.pop(handle, {}).values():
             if child.outbound == handle:
                 child.outbound = None
@@ -228,7 +241,10 @@ class Sad:
     def set_path(self, handle: SaHandle, path: OuterPath) -> None:
         """An outbound SA's packets go there from now on."""
         self._plane.set_path(handle, path)
-        self.records[handle].path = path
+        record = self.records[handle]
+        _take_out(self._senders, _ends(record.path), handle)
+        self._senders.setdefault(_ends(path), set()).add(handle)
+        record.path = path
 
     def reclaim(self) -> int:
         """Wipes and frees what was removed; how much still waits for a loop to let go."""
@@ -237,9 +253,10 @@ class Sad:
     def read(self, handle: SaHandle) -> SaInfo:
         return self._plane.read_sa(handle)
 
-    def sent(self, tunnel: int) -> int:
-        """Sequence numbers that a tunnel's outbound SAs have used, in all."""
-        return sum(self._plane.read_sa(handle).sequence for handle in self._senders.get(tunnel, ()))
+    def sent(self, remote: Address, local: Address | None) -> int:
+        """Sequence numbers that the outbound SAs from an address of ours to one of a peer have used, in all."""
+        handles = () if local is None else self._senders.get((remote, local), ())
+        return sum(self._plane.read_sa(handle).sequence for handle in handles)
 
     def sent_recently(self, spi: int, sequence: int, local: Address, remote: Address) -> bool:
         """Whether an SA with this SPI sent a packet with the low 32 bits `sequence` from `local` to `remote` in the last

@@ -284,9 +284,6 @@ class Composition:
     def _children_changed(self, name: str, children: IkeChildren) -> None:
         """Carrier and MTU follow what was negotiated."""
         self.carriers.changed(name)
+        came, gone = ({OuterShape(*way) for way in ways} for ways in children.new_ways(name))
         if self.config.has_tunnel(name):
-            shapes = {
-                OuterShape(child.suite, child.udp, child.path.remote.address, child.path.local.address)
-                for child in children.of(name)
-            }
-            self.mtus.negotiated(self.config.tunnel(name), shapes)
+            self.mtus.negotiated(self.config.tunnel(name), came, gone)

@@ -20,6 +20,7 @@ from ipsec_dp.host import HostError
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.peer import Peer
+from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -44,7 +45,6 @@ FIXED: Final = {
     "offloads": "devices get them when they are made",
 }
 CLOSE_S = 30.0  # for which a reload that changes the host is waited for when the gateway stops
-AT_ONCE = 256  # peers whose secrets are loaded before the rest of the control plane has its turn
 
 
 class ReloadFailedError(IpsecDpError):
@@ -110,7 +110,7 @@ class Reloader:
             wrong = [*_fixed(self._config, difference.new)]
             peers: dict[str, Peer] = {}
             if not wrong:
-                peers, wrong = await _load_peers(difference, self._clock)
+                peers, wrong = await _load_peers(difference)
             if wrong:
                 return _refusal(path, (*findings, *wrong))
             read = self._clock.now()
@@ -165,7 +165,7 @@ class Reloader:
             parts.spd.reconfigure(new)
             await parts.host.verify()
             await parts.host.guard.widen(new)
-            mtus = {tunnel.name: await self._mtu(tunnel, difference) for tunnel in _new_or_changed(difference)}
+            mtus = await self._first_mtus(difference)
             await parts.host.reconfigure(new, mtus)
             by_hand = [tunnel for tunnel in _begun(difference) if tunnel.manual is not None]
             paths = {tunnel.name: await parts.host.peers.path(tunnel, parts.links) for tunnel in by_hand}
@@ -194,9 +194,13 @@ class Reloader:
             self._incomplete = True
             raise ReloadFailedError(f"the configuration is complete, but {error}") from error
 
-    async def _mtu(self, tunnel: Tunnel, difference: Difference) -> int:
-        begun = any(tunnel is one for one in _begun(difference))
-        return await self._parts.first_mtu(tunnel) if begun else self._parts.host.interfaces.mtu_of(tunnel.name)
+    async def _first_mtus(self, difference: Difference) -> dict[str, int]:
+        """Of the tunnels that are new or changed, by name."""
+        mtus, begun = {}, {tunnel.name for tunnel in _begun(difference)}
+        async for tunnel in in_slices(_new_or_changed(difference)):
+            name = tunnel.name
+            mtus[name] = await self._parts.first_mtu(tunnel) if name in begun else self._parts.host.interfaces.mtu_of(name)
+        return mtus
 
     async def _undo(self, difference: Difference) -> None:
         """Everything as it was."""
@@ -255,13 +259,11 @@ def _fixed(old: Config, new: Config) -> Iterable[Finding]:
             yield Finding("error", str(new.path), "gateway", key, "cannot be changed by a reload", right)
 
 
-async def _load_peers(difference: Difference, clock: Clock) -> tuple[dict[str, Peer], list[Finding]]:
+async def _load_peers(difference: Difference) -> tuple[dict[str, Peer], list[Finding]]:
     """Peers of tunnels that are new or changed, with their secrets; what cannot be read."""
     peers: dict[str, Peer] = {}
     wrong: list[Finding] = []
-    for index, tunnel in enumerate(_new_or_changed(difference)):
-        if index % AT_ONCE == AT_ONCE - 1:
-            await clock.sleep(0)
+    async for tunnel in in_slices(_new_or_changed(difference)):
         if tunnel.auth is None:
             continue
         try:
