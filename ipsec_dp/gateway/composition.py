@@ -3,6 +3,7 @@ order."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ from ipsec_dp.services.service import Services
 from ipsec_dp.services.tunnel_monitor import TunnelMonitors
 from ipsec_dp.services.tunnel_mtu import OuterShape
 from ipsec_dp.services.zone_log import ZoneLog
+from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,6 +76,8 @@ def wanted_provider(environment: Mapping[str, str]) -> Provider:
 
 def _state_of(tunnel: Tunnel, ike: IkeDriver, manual: ManualSas) -> str:
     """How a tunnel is, in words."""
+    if tunnel.auth is not None and not ike.has(tunnel.name):
+        return "gone"
     keying = manual.status(tunnel.name) if tunnel.auth is None else ike.status(tunnel.name)
     return keying.state if keying.state_text in ("", keying.state) else f"{keying.state}: {keying.state_text}"
 
@@ -216,14 +220,16 @@ class Composition:
         watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock)
         return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch)
 
-    def reconfigure(self, config: Config) -> None:
+    async def reconfigure(self, config: Config) -> None:
         """Another configuration is in force; outer headers are as it says."""
-        self.config, self._nesting = config, Nesting.of(config)
-        if self._children is not None and self.ike is not None:
-            for name, path in self._children.paths().items():
-                if self._nested(name, path.remote.address, path.local.address) is not None:
-                    self.ike.leave(name)
-            self._children.set_outer_headers()
+        nesting = await asyncio.to_thread(Nesting.of, config)
+        self.config, self._nesting = config, nesting
+        if self._children is None:
+            return
+        async for name, path in in_slices(tuple(self._children.paths().items())):
+            if self.ike is not None and self._nested(name, path.remote.address, path.local.address) is not None:
+                self.ike.leave(name)
+        await self._children.set_outer_headers()
 
     # ---- peers behind another tunnel
 

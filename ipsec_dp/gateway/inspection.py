@@ -194,9 +194,10 @@ class Inspection:
         """Each tunnel, or the one of this name, or those in this state; without what ends meanwhile."""
         names = tuple(tunnel.name for tunnel in self._config.tunnels) if name is None else (name,)
         async for each in in_slices(names):
-            if not self._config.has_tunnel(each):
+            tunnel = self._config.tunnel(each) if self._config.has_tunnel(each) else None
+            if tunnel is None or (tunnel.manual is None and not self._ike.has(each)):
                 continue
-            status = await self._tunnel(self._config.tunnel(each))
+            status = await self._tunnel(tunnel)
             if state in (None, status.state):
                 yield status
 

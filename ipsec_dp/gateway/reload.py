@@ -86,7 +86,7 @@ class ReloadParts:
 class Reloader:
     """Reloads one gateway, one at a time. `reconfigured` gets the configuration that is in force from then on."""
 
-    def __init__(self, config: Config, parts: ReloadParts, reconfigured: Callable[[Config], None], clock: Clock) -> None:
+    def __init__(self, config: Config, parts: ReloadParts, reconfigured: Callable[[Config], Awaitable[None]], clock: Clock) -> None:
         self._config, self._parts, self._reconfigured, self._clock = config, parts, reconfigured, clock
         self._one_at_a_time = asyncio.Lock()
         self._incomplete = False  # the last reload is not all in the kernel
@@ -184,7 +184,7 @@ class Reloader:
             ) from error
         finally:
             self._config = new
-            self._reconfigured(new)
+            await self._reconfigured(new)
         gone = parts.host.remove_unused_interfaces()
         for number in parts.spd.forget((tunnel.name for tunnel in difference.removed), gone):
             parts.plane.take_acquire(number)  # or the number's next owner would find it asked already
@@ -220,22 +220,22 @@ class Reloader:
             parts.ike.listen(local)
         policy = await asyncio.to_thread(parts.spd.snapshot)
         parts.plane.install_policy(policy)
-        self._change_sas(difference, peers, paths)
+        await self._change_sas(difference, peers, paths)
         await parts.host.guard.apply_zones(new)
         await parts.before_routes(new)
         await parts.host.routing.apply(known=not self._incomplete)
         await parts.services.apply(new)
         await parts.host.guard.settle()
 
-    def _change_sas(self, difference: Difference, peers: dict[str, Peer], paths: dict[str, OuterPath]) -> None:
-        """Without a pause in between: no event finds a tunnel half there."""
+    async def _change_sas(self, difference: Difference, peers: dict[str, Peer], paths: dict[str, OuterPath]) -> None:
+        """No event finds a tunnel half there; of very many some are changed before others."""
         parts = self._parts
         for tunnel in (*difference.removed, *(change.old for change in difference.changed if change.effect is Effect.RESTART)):
             if tunnel.manual is not None:
                 parts.manual.remove(tunnel)
         effects = {change.new.name: change.effect for change in difference.changed if change.old.auth is not None}
         effects |= {tunnel.name: Effect.RESTART for tunnel in difference.removed if tunnel.auth is not None}
-        parts.ike.reconfigure([tunnel for tunnel in _new_or_changed(difference) if tunnel.auth is not None], peers, effects)
+        await parts.ike.reconfigure([tunnel for tunnel in _new_or_changed(difference) if tunnel.auth is not None], peers, effects)
         parts.manual.install(_begun(difference), paths)
         for observer in parts.observers:
             observer.reconfigure(difference.new)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ipsec_dp import dataplane
 from ipsec_dp.dataplane import Direction, Encapsulation, Limits, OuterPath, SaParams
 from ipsec_dp.ike.environment import NEVER, SILENT, Activity
+from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -215,9 +216,9 @@ class IkeChildren:
                 child.outer = self._path(child.tunnel, action.path, udp=child.udp)
                 self._sad.set_path(child.outbound, child.outer)
 
-    def set_outer_headers(self) -> None:
+    async def set_outer_headers(self) -> None:
         """The configuration changed: SAs that stay get the outer headers that it says now."""
-        for child in self._children.values():
+        async for child in in_slices(tuple(self._children.values())):
             if child.outbound is not None and child.outer is not None:
                 outer = self._outer_header(child.tunnel, child.outer)
                 if outer != child.outer:

@@ -115,28 +115,36 @@ class IkeDriver:
         ticking = asyncio.get_running_loop().create_task(self._tick())
         stack.push_async_callback(self._end, ticking)
 
-    def reconfigure(self, tunnels: Iterable[Tunnel], peers: Mapping[str, Peer], effects: Mapping[str, Effect]) -> None:
+    async def reconfigure(self, tunnels: Iterable[Tunnel], peers: Mapping[str, Peer], effects: Mapping[str, Effect]) -> None:
         """Takes tunnels over that are new or changed, with their peers. `effects`: what becomes of those that were there
-        already, by name; also of those that are gone."""
-        now = self._clock.now()
+        already, by name; also of those that are gone, which go first. Each is changed as a whole, very many in slices."""
         new = {tunnel.name: tunnel for tunnel in tunnels}
-        for name in effects.keys() - new.keys():
-            self._planned.discard(name)
-            for kept in (self._tunnels, self._peers, self._intents, self._packets, self._fresh):
-                kept.pop(name, None)
-        for name, tunnel in new.items():
-            effect, before = effects.get(name, Effect.RESTART), self._tunnels.get(name)
-            peer = peers[name]
-            if before is not None and before.remotes == tunnel.remotes:  # names keep the addresses they had
-                peer = replace(peer, remotes=self._peers[name].remotes)
-            self._tunnels[name], self._peers[name] = tunnel, peer
-            if before is None or effect is Effect.RESTART:
-                self._planned.discard(name)
-                self._intents[name] = self._intent(tunnel)
-                self._intents[name].start(now)
+        async for name in in_slices((*(name for name in effects if name not in new), *new)):
+            if name in new:
+                self._take_over(new[name], peers[name], effects.get(name, Effect.RESTART))
             else:
-                self._intents[name].reconfigure(tunnel, now)
-        self._carry_out(self._core.reconfigure([self._peers[name] for name in new], effects, now))
+                self._planned.discard(name)
+                for kept in (self._tunnels, self._peers, self._intents, self._packets, self._fresh):
+                    kept.pop(name, None)
+            changed = {name: effects[name]} if name in effects else {}
+            self._carry_out(self._core.reconfigure([self._peers[name]] if name in new else [], changed, self._clock.now()))
+
+    def _take_over(self, tunnel: Tunnel, peer: Peer, effect: Effect) -> None:
+        name, now = tunnel.name, self._clock.now()
+        before = self._tunnels.get(name)
+        if before is not None and before.remotes == tunnel.remotes:  # names keep the addresses they had
+            peer = replace(peer, remotes=self._peers[name].remotes)
+        self._tunnels[name], self._peers[name] = tunnel, peer
+        if before is None or effect is Effect.RESTART:
+            self._planned.discard(name)
+            self._intents[name] = self._intent(tunnel)
+            self._intents[name].start(now)
+        else:
+            self._intents[name].reconfigure(tunnel, now)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a tunnel of this name (a reload may be under way)."""
+        return name in self._tunnels
 
     def peer(self, name: str) -> Peer | None:
         """Of the tunnel of this name, with its secrets."""

@@ -111,9 +111,10 @@ class PathMtuDiscovery:
         self._host.conditions.become(self.name, {})
         for name in [name for name in self._applied if not config.has_tunnel(name)]:
             del self._applied[name]
-        for tunnel in changed:
+        async for tunnel in in_slices(changed):
             self._set_plane(tunnel.name)
             self._applied[tunnel.name] = tunnel
+        await asyncio.sleep(0)
         await self._host.apply_mtus(self._mtus.of_host(config))
 
     async def close(self) -> None:
@@ -272,8 +273,8 @@ class PathMtuDiscovery:
         self._quiet_ticks = 0 if busy else self._quiet_ticks + 1
         if self._quiet_ticks % QUIET_TICKS == 0:
             await self._look_at_links()
-        now = self._clock.now()
-        for ends, path in list(self._mtus.paths.items()):
+        async for ends, path in in_slices(tuple(self._mtus.paths.items())):
+            now = self._clock.now()
             if now >= path.due and (busy or not path.waits_for_traffic):
                 self._ask(ends, path, now)
 

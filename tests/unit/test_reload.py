@@ -83,13 +83,13 @@ class Site:
             cast("Any", Calls("sad", self.calls, reclaim=lambda: self.waiting)),
             cast("Any", Calls("links", [], link=0)),
             cast("Any", Calls("manual", self.calls)),
-            cast("Any", Calls("ike", self.calls, peer=lambda name: f"the peer of {name}")),
+            cast("Any", Calls("ike", self.calls, peer=lambda name: f"the peer of {name}", reconfigure=self._changed)),
             cast("Any", self.service),
             (cast("Any", self.observer),),
             self._first_mtu,
             self._before_routes,
         )
-        self.reloader = Reloader(self.config, parts, self.in_force.append, clock)
+        self.reloader = Reloader(self.config, parts, self._reconfigured, clock)
         asyncio.run(self._start())
 
     async def _start(self):
@@ -101,6 +101,12 @@ class Site:
 
     async def _applied(self, _config):
         return None
+
+    async def _changed(self, *_arguments):
+        return None
+
+    async def _reconfigured(self, config):
+        self.in_force.append(config)
 
     async def _before_routes(self, config):
         self.calls.append(("before routes", config))

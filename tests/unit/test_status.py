@@ -187,7 +187,7 @@ def test_a_tunnel_that_goes_while_others_are_shown_is_left_out(site):
 def test_the_last_error(site, says, up_after_s, shown):
     site.notices.add(30, "no way out", tunnel="waiting")
     keying = KeyingStatus(state="up", state_text="up", remote="any", last_error=says, up_at=site.clock.now() + up_after_s)
-    site.inspection = site.inspection_of(Calls("ike", status=lambda _name: keying))
+    site.inspection = site.inspection_of(Calls("ike", status=lambda _name: keying, has=lambda _name: True))
     assert tunnels(site)["waiting"]["last_error"] == shown
     assert tunnels(site)["up"]["last_error"] == TROUBLE
 
