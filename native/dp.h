@@ -173,6 +173,11 @@ void dp_spi_release(struct dp *dp, uint32_t spi);
 /* The same with a slot whose datagrams the sockets are to steer to `worker`, see dp_spi_receiver. -EINVAL, -ENOSPC: of its share.
  */
 int dp_spi_allocate_for(struct dp *dp, uint32_t worker, uint32_t random, uint32_t *spi);
+/* A request that names this allocated SPI is about to be sent to `peer` (its UDP port; IP protocol 50 is taken from any): what
+ * comes from there on the SPI before dp_sa_install is kept, each packet for 2 s, 1 MiB of an SPI, 32 MiB in all, and goes first
+ * then (RFC 7296 §2.8). dp_spi_release wipes it (reserved_dropped). Again with another `peer`: it moved. -EINVAL: not allocated, or
+ * no address; -ENOSPC: 4096 are under way. */
+int dp_spi_expect(struct dp *dp, uint32_t spi, const struct dp_addr *peer);
 /* The worker whose sockets are to receive an SPI: its slot modulo the workers. An SA's owner may be another one. */
 uint32_t dp_spi_receiver(const struct dp *dp, uint32_t spi);
 

@@ -46,6 +46,7 @@
     X(tun_full, "the TUN device did not take the packet")                                                                          \
     X(tun_gone, "the TUN device is gone")                                                                                          \
     X(ike_limited, "IKE or unknown-SPI datagram over the rate allowed for its source")                                             \
+    X(reserved_dropped, "came before its SA was there, and none came of it in time, or too much came")                             \
     X(punt_full, "the channel to the control plane was full")                                                                      \
     /* either direction: from worker to worker */                                                                                  \
     X(handover_full, "the worker that owns the SA is too busy: no room to hand the packet over to it")

@@ -10,6 +10,7 @@
 
 #include "aead.h"
 #include "child.h"
+#include "early.h"
 #include "epoch.h"
 #include "events.h"
 #include "examples.h"
@@ -134,6 +135,8 @@ static int open_parts(struct dp *dp) {
     if (error == 0)
         error = dp_own_outer_init(dp);
     if (error == 0)
+        error = dp_early_open(dp);
+    if (error == 0)
         error = dp_punt_open(dp);
     for (uint32_t w = 0; w < dp->config.workers && error == 0; w++) {
         error = loop_open(dp, &dp->worker[w].inbound, w, DP_INBOUND);
@@ -181,6 +184,7 @@ void dp_destroy(struct dp *dp) {
     dp_children_finish(dp);
     dp_sa_table_finish(dp);
     dp_own_outer_finish(dp);
+    dp_early_close(dp);
     dp_policy_free(atomic_load_explicit(&dp->policy, memory_order_relaxed));
     for (uint32_t w = 0; dp->worker != NULL && w < dp->config.workers; w++) {
         loop_close(dp, &dp->worker[w].inbound);
@@ -246,6 +250,7 @@ void dp_counters_read(const struct dp *dp, struct dp_counters *out) {
     memset(out, 0, sizeof *out);
     for (uint32_t w = 0; w < dp->config.workers; w++)
         add_worker(out, &dp->worker[w]);
+    out->drops[DP_DROP_reserved_dropped] += dp_early_dropped(dp);
 }
 
 int dp_worker_counters_read(const struct dp *dp, uint32_t worker, struct dp_counters *out) {

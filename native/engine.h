@@ -46,6 +46,8 @@ struct dp_loop {
     struct dp_examples *examples;      /* of what it dropped */
     uint32_t switches;                 /* outbound: dp.switches when `hold` was last released */
     struct dp_own_fragments came_back; /* outbound */
+    _Atomic uint32_t early_ready;      /* inbound: SPIs whose packets came before their SA, and go first (early.h) */
+    bool early_taking;                 /* inbound: they are being taken */
     union {
         uint8_t padded[DP_TFC_MAX + DP_ESP_TAILROOM]; /* outbound: where a packet gets its TFC padding */
         struct dp_coalescer coalescer;                /* inbound: what is about to be sent */
@@ -79,6 +81,7 @@ struct dp_worker {
 };
 
 struct dp_fragment_states;
+struct dp_early;
 
 struct dp {
     struct dp_config config;
@@ -86,6 +89,7 @@ struct dp {
     struct dp_arena *arena;
     struct dp_sa_table sas;
     struct dp_own_outer own_outer;
+    struct dp_early *early;
     struct dp_tunnel *tunnel;
     uint32_t next_child;
     _Atomic(struct dp_policy *) policy;

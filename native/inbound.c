@@ -3,12 +3,14 @@
  * everything written.
  *
  *  1. dp_inbound_step   takes bursts, in this order:
+ *       dp_early_take       what came before an SA that is there now (take_early)
  *       dp_handover_take    those that another worker's inbound thread has received (inbound_taken)
  *       dp_loop_visit       those that the links have now (inbound_device)
  *  2. inbound_burst     takes each datagram of a burst by itself:
  *       belongs_elsewhere   its SA is another worker's: dp_hand_over, and that worker's inbound thread goes on at 1
  *       not_esp             keepalive or IKE: to the control thread
  *  3. dp_open_packet    finds the SA and opens the packet where it lies (open_for):
+ *       came_early          it has none yet, and a request of ours under way names its SPI: kept until then (early.h)
  *       life_over, dp_replay_check, dp_esp_open, dp_replay_commit
  *       check_inner         the inner header, the SA's selectors
  *  4. inbound_datagram  judges what is authentic: note_peer, policy_allows (SPD), dp_ecn_decapsulate, follow_settings
@@ -21,6 +23,7 @@
 
 #include "child.h"
 #include "coalesce.h"
+#include "early.h"
 #include "esp.h"
 #include "examples.h"
 #include "flow.h"
@@ -133,6 +136,8 @@ enum dp_drop dp_open_packet(struct dp_loop *loop, const uint8_t *packet, size_t 
     struct dp_sa *sa = dp_sa_by_spi(&loop->dp->sas, load_be32(packet));
     if (sa == NULL || sa->worker != loop->worker) /* one window, one writer */
         return DP_DROP_unknown_spi;
+    if (dp_early_due(loop)) /* asked after the SA was found, since it may be one that packets wait for */
+        return DP_DROP_unknown_spi;
     result->sa = sa;
     enum dp_drop reason = open_for(loop, sa, packet, octets, plain, now, result);
     if (reason == DP_OK)
@@ -239,10 +244,42 @@ static void follow_settings(const struct dp_tunnel *tunnel, struct dp_inbound_re
         (void)dp_mss_clamp(r->plain, &r->inner, mss, false);
 }
 
+static int inbound_burst(struct dp_loop *loop, const struct dp_burst *b, uint64_t now);
+
+static void inbound_early(struct dp_loop *loop, const struct dp_burst *b, uint64_t now) {
+    (void)inbound_burst(loop, b, now);
+}
+
+static void take_early(struct dp_loop *loop, uint64_t now) {
+    dp_early_take(loop, now, inbound_early, flush);
+}
+
+/* No SA was found for a datagram, or others go first. true: it is kept until there is one. Else `reason` is what it is after all;
+ * an SA may have come between two looks. */
+__attribute__((noinline)) static bool came_early(struct dp_loop *loop, const struct dp_burst *b, uint8_t *data, uint32_t octets,
+                                                 uint64_t now, struct dp_inbound_result *r, enum dp_drop *reason) {
+    for (int look = 0; look < 2 && *reason == DP_DROP_unknown_spi; look++) {
+        enum dp_early_answer answer = DP_EARLY_STRANGE;
+        if (dp_early_due(loop))
+            take_early(loop, now);
+        else
+            answer = dp_early_keep(loop, b, data, octets, now);
+        if (answer == DP_EARLY_KEPT)
+            return true;
+        if (answer == DP_EARLY_FULL)
+            *reason = DP_DROP_reserved_dropped;
+        else if (dp_sa_by_spi(&loop->dp->sas, load_be32(data)) != NULL)
+            *reason = dp_open_packet(loop, data, octets, data, now, r);
+    }
+    return false;
+}
+
 /* One datagram of a burst: opened where it lies, so the burst's memory is not needed again before it is sent. */
 static enum dp_drop inbound_datagram(struct dp_loop *loop, const struct dp_burst *b, uint8_t *data, uint32_t octets, uint64_t now,
                                      struct dp_inbound_result *r) {
     enum dp_drop reason = dp_open_packet(loop, data, octets, data, now, r);
+    if (reason == DP_DROP_unknown_spi && came_early(loop, b, data, octets, now, r, &reason))
+        return DP_OK;
     if (reason == DP_DROP_unknown_spi) {
         size_t quoted = octets < DP_PUNT_INNER_MAX ? octets : DP_PUNT_INNER_MAX;
         punt_stranger(loop, DP_PUNT_UNKNOWN_SPI, b, data, quoted, now);
@@ -377,6 +414,8 @@ int dp_inbound_step(struct dp *dp, uint32_t worker, uint32_t budget, uint64_t no
     struct dp_loop *loop = &dp->worker[worker].inbound;
     dp_epoch_online(&loop->epoch, &dp->epoch);
     loop->last_verdict.policy = NULL;
+    if (dp_early_due(loop))
+        take_early(loop, now);
     int moved = loop->from != NULL ? dp_handover_take(loop, budget, now, inbound_taken, flush) : 0;
     moved +=
         dp_loop_visit(loop, atomic_load_explicit(&dp->worker[worker].links, memory_order_acquire), budget, now, inbound_device);

@@ -6,8 +6,10 @@
 
 #include "aead.h"
 #include "child.h"
+#include "early.h"
 #include "engine.h"
 #include "epoch.h"
+#include "events.h"
 #include "flow.h"
 #include "keys.h"
 #include "own_outer.h"
@@ -76,6 +78,13 @@ uint32_t dp_spi_receiver(const struct dp *dp, uint32_t spi) {
 void dp_spi_release(struct dp *dp, uint32_t spi) {
     uint32_t slot = spi & dp->sas.slot_mask;
     dp->sas.reserved[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
+    dp_early_forget(dp, spi);
+}
+
+int dp_spi_expect(struct dp *dp, uint32_t spi, const struct dp_addr *peer) {
+    if (!reserved(&dp->sas, spi & dp->sas.slot_mask) || (peer->family != 4 && peer->family != 6))
+        return -EINVAL;
+    return dp_early_begin(dp, spi, peer);
 }
 
 static bool path_valid(const struct dp_path *p) {
@@ -203,13 +212,18 @@ static struct dp_sa *sa_new(struct dp *dp, unsigned direction, const struct dp_s
     return sa;
 }
 
-static int publish_inbound(struct dp_sa_table *t, struct dp_sa *sa) {
+static int publish_inbound(struct dp *dp, struct dp_sa *sa) {
+    struct dp_sa_table *t = &dp->sas;
     uint32_t slot = sa->esp.spi & t->slot_mask;
     if (atomic_load_explicit(&t->inbound[slot], memory_order_relaxed) != NULL)
         return -EEXIST;
     sa->id = make_id(t, DP_INBOUND, slot);
     t->reserved[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
+    /* Whoever finds the SA also sees that packets wait for it. */
+    bool early = dp_early_ready(dp, sa->esp.spi, sa->worker);
     atomic_store_explicit(&t->inbound[slot], sa, memory_order_release);
+    if (early)
+        dp_loop_wake(&dp->worker[sa->worker].inbound);
     return 0;
 }
 
@@ -250,7 +264,7 @@ int dp_sa_install(struct dp *dp, unsigned direction, const struct dp_sa_params *
     if (error == 0)
         error = sa_set_direction(sa, params, selectors, selector_count);
     if (error == 0)
-        error = direction == DP_INBOUND ? publish_inbound(&dp->sas, sa) : publish_outbound(dp, sa);
+        error = direction == DP_INBOUND ? publish_inbound(dp, sa) : publish_outbound(dp, sa);
     if (error != 0)
         sa_free(dp, sa);
     else

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.status import GatewayStatus, TunnelStatus, ZoneStatus
     from ipsec_dp.services.monitor_health import MonitorStatus
 
-STATE_STYLES = {"up": "green", "rekeying": "green", "waiting": "cyan", "negotiating": "yellow", "down": "red", "failed": "bold red"}
+STATE_STYLES = {
+    "up": "green",
+    "rekeying": "green",
+    "partial": "yellow",
+    "waiting": "cyan",
+    "negotiating": "yellow",
+    "down": "red",
+    "failed": "bold red",
+}
 EXPLAINED_MOST = 20  # tunnels whose state is said in words too
 VERDICT_STYLES = {"protect": "green", "bypass": "yellow", "accept": "yellow", "clear": "yellow", "allow": "green"} | dict.fromkeys(
     ("discard", "drop", "deny"), "red"

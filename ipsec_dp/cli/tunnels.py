@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from ipsec_dp.cli import render
+from ipsec_dp.cli import monitoring, render
 from ipsec_dp.cli.asking import ask, read
 from ipsec_dp.cli.options import FILE, control_option, examples, json_option, loading
 from ipsec_dp.config import load
+from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway import messages
 from ipsec_dp.gateway.status import GatewayStatus
 
@@ -31,6 +32,7 @@ STATES = tuple(render.STATE_STYLES)
         "ipsec-dp status to-b",
         "ipsec-dp status --state failed",
         "ipsec-dp status --watch",
+        "ipsec-dp status --check to-b                           for monitoring",
         "ipsec-dp status --json | jq '.tunnels[].state'",
     )
 )
@@ -39,12 +41,17 @@ STATES = tuple(render.STATE_STYLES)
 @click.option("--state", type=click.Choice(STATES), help="Only the tunnels in this state.")
 @json_option
 @click.option("--watch", is_flag=True, help="Show it again each second, until Ctrl-C.")
-def status(name: str | None, control: Path | None, state: str | None, as_json: bool, watch: bool) -> int:
+@click.option("--check", is_flag=True, help="For monitoring: one line, and exit status 0 OK, 1 warning, 2 critical, 3 unknown.")
+def status(name: str | None, control: Path | None, state: str | None, as_json: bool, watch: bool, check: bool) -> int:
     """Show tunnels, their SAs, what was dropped and why.
 
     NAME: this tunnel alone. What was dropped is always that of the whole gateway.
     """
     request = messages.StatusRequest(name=name, state=state)
+    if check:
+        if watch or as_json or state is not None:
+            raise click.UsageError("--check is for monitoring: it takes none of --watch, --json and --state")
+        return _check(control, request)
     if watch and as_json:
         raise click.UsageError("--watch is for people, --json for programs: take one of both")
     if watch:
@@ -56,6 +63,17 @@ def status(name: str | None, control: Path | None, state: str | None, as_json: b
     else:
         render.print_status(read(answer, GatewayStatus))
     return 0
+
+
+def _check(control: Path | None, request: messages.StatusRequest) -> int:
+    """Whatever hinders the question is UNKNOWN, on standard output: that is where a monitor looks."""
+    try:
+        level, text = monitoring.check(read(ask(control, request), GatewayStatus))
+    except IpsecDpError as error:
+        level = monitoring.Level.UNKNOWN
+        text = monitoring.line(level, str(error))
+    click.echo(text)
+    return int(level)
 
 
 def _negotiate(control: Path | None, as_json: bool, text: str, request: NegotiationRequest) -> int:

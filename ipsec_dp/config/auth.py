@@ -146,7 +146,7 @@ def check_certificates(auth: model.CertificateAuth, below: Place, at: datetime) 
     try:
         key = certificates.load_private_key(auth.private_key)
     except SecretError as error:
-        below.error("private_key", str(error), "name the unencrypted RSA, ECDSA or Ed25519 key of the certificate")
+        below.error("private_key", str(error), "name the unencrypted RSA, ECDSA, Ed25519 or Ed448 key of the certificate")
         return
     try:
         credential = certificates.Credential(certificates.load_certificates(auth.certificate), key)

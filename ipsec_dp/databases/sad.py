@@ -8,6 +8,7 @@ flight.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -160,6 +161,17 @@ class Sad:
             return self._plane.allocate_spi(int.from_bytes(self._random(4)), receiver)
         except DataPlaneError:
             return None
+
+    def expect_spi(self, spi: int, peer: Endpoint) -> bool:
+        """A request is about to name this SPI to `peer`, an address with the UDP port that IKE is spoken with: what comes on it
+        before `install` is kept for the SA, for a short time and within limits. False: too many are under way, so it is lost."""
+        try:
+            self._plane.expect_spi(spi, peer)
+        except DataPlaneError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return False
+        return True
 
     def release_spi(self, spi: int) -> None:
         self._plane.release_spi(spi)

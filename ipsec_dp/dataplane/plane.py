@@ -110,6 +110,13 @@ class DataPlane(Devices):
         check(lib.dp_spi_allocate_for(self.c, receiver, random, spi), "allocating an SPI")
         return int(spi[0])
 
+    def expect_spi(self, spi: int, peer: Endpoint) -> None:
+        """An allocated SPI is about to be named to `peer`: what comes from there on it is kept until it is installed, 2 s and 1 MiB
+        at the most, and goes first then; `release_spi` wipes it. Raises DataPlaneError (ENOSPC: too many are under way)."""
+        c = ffi.new("struct dp_addr *")
+        set_endpoint(c, peer)
+        check(lib.dp_spi_expect(self.c, spi, c), f"expecting packets on SPI {spi:#x}")
+
     def release_spi(self, spi: int) -> None:
         lib.dp_spi_release(self.c, spi)
 

@@ -36,6 +36,7 @@ from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network import workers
 from ipsec_dp.network.carrier import InterfaceCarriers
 from ipsec_dp.network.outer_header import with_outer_header
+from ipsec_dp.services.crl_watch import CrlWatch
 from ipsec_dp.services.device_watch import DeviceWatch
 from ipsec_dp.services.host_watch import HostWatch
 from ipsec_dp.services.nat_flows import NatFlows
@@ -108,7 +109,8 @@ class Composition:
         self.devices = DeviceWatch(host, lambda: self._links, self._interface_restored, clock)
         host_watch = HostWatch(host, lambda: self.ike, clock)
         self.nat_flows = NatFlows(host, clock)
-        beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows
+        crls = CrlWatch(lambda: self.ike, host.conditions, clock)
+        beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows, crls
         self.services = Services((self.carriers, self.mtus, *beside))
         self.confirmation = Confirmation(host.conditions, clock)
         self.engine: Engine | None = None

@@ -259,6 +259,11 @@ CAUSES: Final = (
         "were replaced and it does not know",
     ),
     Case("unknown_spi", _always, "no tunnel names this peer: a stranger, or a peer that moved"),
+    Case(
+        "reserved_dropped",
+        _always,
+        "the peer sent on an SA that then was refused or answered too late, or somebody floods what is under negotiation",
+    ),
     Case("runt esp_length", _always, "no ESP as our SAs have it: a stranger, or cut on the way"),
     Case("replay", _always, "the network delivered it twice, or somebody sends again what was recorded"),
     Case("too_old", _always, "more packets overtook it than replay_window holds"),

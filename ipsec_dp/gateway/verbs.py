@@ -154,6 +154,6 @@ class GatewayVerbs:
 
     def _ike_of(self, request: NegotiationRequest) -> IkeDriver:
         known = [tunnel.name for tunnel in self._parts.config.tunnels if tunnel.auth is not None]
-        if self._parts.ike is None or request.name not in known:
+        if request.name not in known:
             raise ControlError(f'no tunnel "{request.name}" that IKE negotiates; there are: {", ".join(known) or "none"}')
-        return self._parts.ike
+        return self._engine.ike

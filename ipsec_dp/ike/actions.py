@@ -79,6 +79,7 @@ class Kind(StrEnum):
     CHILD_REKEYED = "CHILD_SA rekeyed"  # `child` is the new one
     CHILD_DOWN = "CHILD_SA down"  # not replaced by another
     CHILD_FAILED = "CHILD_SA failed"
+    WHOLE = "CHILD_SAs complete"  # nothing that is wanted lacks any more
     PATH = "path changed"
     HINT = "hint"  # something unauthenticated that may explain a failure; it changes nothing
     IKEV1 = "IKEv1"
@@ -107,7 +108,7 @@ class Event:
     cause: Cause | None = None
     child: int | None = None
     again: bool = False  # IKE_DOWN, IKE_FAILED, CHILD_DOWN, CHILD_FAILED: trying again later may help
-    origin: Origin = Origin.OURS
+    origin: Origin = field(kw_only=True)  # no default: whoever makes one knows whose it is
 
     def __str__(self) -> str:
         where = " ".join(part for part in (self.tunnel, self.exchange, f"{self.spi_i.hex()}_{self.spi_r.hex()}") if part)
@@ -138,6 +139,18 @@ class ChildLimits:
     hard_octets: int = 0
     soft_packets: int = 0
     hard_packets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectInbound:
+    """The next message names `spi`, which `Environment.allocate_spi` gave, to the peer at the end of `path`, which may send on it
+    before its answer is here (RFC 7296 §2.8). `InstallInbound` or `ReleaseSpi` follows. Once more for the same SPI: the peer moved.
+    """
+
+    tunnel: str
+    spi: int
+    path: Path
+    udp: bool  # ESP in UDP, not IP protocol 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +252,7 @@ class Report:
 Action = (
     Send
     | SendKeepalive
+    | ExpectInbound
     | InstallInbound
     | InstallOutbound
     | SwitchOutbound

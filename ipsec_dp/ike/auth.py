@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
@@ -21,8 +21,8 @@ from ipsec_dp.ike.octets import Buffer
 from ipsec_dp.ike.prf import HASHES, prf
 from ipsec_dp.ipsec.transforms import Prf
 
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
-PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
 
 STRONG_PSK: Final = 16  # octets; below it guessing the key from a recorded handshake is a real danger (RFC 7296 §2.15)
 _MAX_SECRET_FILE: Final = 65_536  # octets
@@ -109,6 +109,9 @@ class PreSharedKey:
     def __repr__(self) -> str:
         return "<PreSharedKey>"
 
+    def is_same(self, other: "PreSharedKey") -> bool:
+        return bytes_eq(bytes(self._key), bytes(other._key))
+
     @property
     def warning(self) -> str | None:
         """A sentence for people when the key is short enough to be guessed."""
@@ -126,6 +129,10 @@ class PreSharedKey:
             raise AuthenticationError(f"the peer authenticates by {method_text(received.method)}, a shared key is configured")
         if not bytes_eq(self.sign(algorithm, octets).data, received.data):
             raise AuthenticationError("the peer's AUTH does not fit: the shared keys differ, or the peer is not who it says")
+
+    def same_as(self, other: "PreSharedKey") -> bool:
+        """Compared in constant time."""
+        return bytes_eq(bytes(self._key), bytes(other._key))
 
     def wipe(self) -> None:
         """Overwrite the key."""
@@ -193,6 +200,7 @@ SCHEMES: Final = (
     Scheme("ECDSA-SHA384", ec.EllipticCurvePublicKey, HashAlgorithm.SHA2_384, (bytes.fromhex("300a06082a8648ce3d040303"),)),
     Scheme("ECDSA-SHA512", ec.EllipticCurvePublicKey, HashAlgorithm.SHA2_512, (bytes.fromhex("300a06082a8648ce3d040304"),)),
     Scheme("Ed25519", ed25519.Ed25519PublicKey, HashAlgorithm.IDENTITY, (bytes.fromhex("300506032b6570"),)),
+    Scheme("Ed448", ed448.Ed448PublicKey, HashAlgorithm.IDENTITY, (bytes.fromhex("300506032b6571"),)),
 )
 _BY_IDENTIFIER: Final = {identifier: scheme for scheme in SCHEMES for identifier in scheme.identifiers}
 OUR_HASHES: Final = tuple(sorted({scheme.hash for scheme in SCHEMES}))
@@ -314,7 +322,7 @@ def _rsa_padding(hash_algorithm: HashAlgorithm, *, pss: bool) -> padding.PSS | p
 
 
 def _raw_sign(key: PrivateKey, octets: bytes, hash_algorithm: HashAlgorithm, *, pss: bool) -> bytes:
-    if isinstance(key, ed25519.Ed25519PrivateKey):
+    if isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey):
         return key.sign(octets)
     digest = HASHES[_HASH_NAMES[hash_algorithm]]
     if isinstance(key, rsa.RSAPrivateKey):
@@ -324,7 +332,7 @@ def _raw_sign(key: PrivateKey, octets: bytes, hash_algorithm: HashAlgorithm, *, 
 
 def _raw_verify(key: PublicKey, octets: bytes, signature: bytes, hash_algorithm: HashAlgorithm, *, pss: bool) -> None:
     try:
-        if isinstance(key, ed25519.Ed25519PublicKey):
+        if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
             key.verify(signature, octets)
         elif isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, octets, _rsa_padding(hash_algorithm, pss=pss), HASHES[_HASH_NAMES[hash_algorithm]])

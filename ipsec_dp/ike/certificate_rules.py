@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 MIN_RSA_BITS: Final = 2048  # RFC 8247 §4.1.1
@@ -52,13 +52,21 @@ KEYS: Final[tuple[tuple[type, Callable[..., str | None]], ...]] = (
     (rsa.RSAPublicKey, _rsa),
     (ec.EllipticCurvePublicKey, _ec),
     (ed25519.Ed25519PublicKey, _admitted),
+    (ed448.Ed448PublicKey, _admitted),
 )
+KINDS: Final = "RSA, ECDSA, Ed25519 and Ed448 keys"
+
+
+def key_text(key: object) -> str:
+    """The kind of a key that is not admitted, by its name: "an X448 key"."""
+    name = type(key).__name__.removesuffix("PublicKey").removesuffix("PrivateKey")
+    return f"{'an' if name[:1] in 'AEIOUX' else 'a'} {name} key"
 
 
 def check_rules(certificate: x509.Certificate) -> None:
     """RuleError for a key, a number of names or a constraint that is not admitted. ValueError for what cannot be read."""
     key = certificate.public_key()
-    unfit = next((why(key) for kind, why in KEYS if isinstance(key, kind)), "a key that is none of RSA, ECDSA, Ed25519")
+    unfit = next((why(key) for kind, why in KEYS if isinstance(key, kind)), f"{key_text(key)}; {KINDS} are admitted")
     if unfit is not None:
         raise RuleError(f"a certificate with {unfit}")
     for extension in certificate.extensions:

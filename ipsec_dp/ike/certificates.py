@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
 from ipsec_dp.ike.auth import AuthenticationError, PrivateKey, PublicKey, SecretError, read_secret_file
-from ipsec_dp.ike.certificate_rules import IKE_USAGES, RuleError, check_constraints, check_rules
+from ipsec_dp.ike.certificate_rules import IKE_USAGES, KINDS, RuleError, check_constraints, check_rules, key_text
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType, canonical_name
 from ipsec_dp.ike.strangers import LIMITS
 
@@ -40,6 +40,14 @@ _UNREADABLE: Final = (
 
 class CertificateError(AuthenticationError):
     """A certificate, chain, CRL or file that cannot be relied on; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a chain shows: the peer's public key, and until when all of its certificates are valid."""
+
+    key: PublicKey
+    until: datetime
 
 
 class Revocation(StrEnum):
@@ -130,20 +138,20 @@ def load_crl(path: str | Path) -> x509.CertificateRevocationList:
 
 
 def load_private_key(path: str | Path) -> PrivateKey:
-    """An unencrypted RSA, ECDSA or Ed25519 key, PEM or DER. SecretError also when others can read the file."""
+    """An unencrypted RSA, ECDSA, Ed25519 or Ed448 key, PEM or DER. SecretError also when others can read the file."""
     content = read_secret_file(path)
     try:
         key = load_pem_private_key(content, None) if _PEM in content else load_der_private_key(content, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: encrypted
         raise SecretError(f"{path}: holds no unencrypted private key") from None
     if not isinstance(key, PrivateKey):
-        raise SecretError(f"{path}: RSA, ECDSA and Ed25519 keys can be used, this is another")
+        raise SecretError(f"{path}: {key_text(key)}; {KINDS} can be used")
     return key
 
 
 def _public_octets(key: object) -> bytes:
     if not isinstance(key, PublicKey):
-        raise CertificateError("RSA, ECDSA and Ed25519 keys can be used, this certificate holds another")
+        raise CertificateError(f"a certificate with {key_text(key)}; {KINDS} can be used")
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -171,7 +179,13 @@ def from_der(encoded: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
 
 
 def verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> PublicKey:
-    """The peer's public key, once its certificate chains to an authority, is valid at `at`, not revoked, and holds `identity`.
+    """As `judge`; the key alone."""
+    return judge(received, identity, trust, at).key
+
+
+def judge(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> Verified:
+    """The peer's public key and its end, once its certificate chains to an authority, is valid at `at`, not revoked, and holds
+    `identity`.
 
     `received` is the peer's certificate and others in any order; `at` carries its time zone. CertificateError with the reason.
     """
@@ -183,7 +197,7 @@ def verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trus
         raise CertificateError("a certificate of the peer's cannot be read") from None
 
 
-def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> PublicKey:
+def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> Verified:
     for certificate in received:  # before anything is computed with their keys
         check_rules(certificate)
     leaf = received[0]
@@ -197,7 +211,7 @@ def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Tru
     key = leaf.public_key()
     if not isinstance(key, PublicKey):
         raise CertificateError("the peer's certificate holds a key of no kind that is used here")
-    return key
+    return Verified(key, min(certificate.not_valid_after_utc for certificate in chain))
 
 
 def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], trust: Trust, at: datetime) -> list[x509.Certificate]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Action, Endpoint, Path
     from ipsec_dp.ike.effect import Effect
     from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.wanted import Lack
     from ipsec_dp.ipsec.selectors import SelectorPair
 
 IkeState = Literal["negotiating", "up", "rekeying", "closing"]
@@ -52,6 +53,7 @@ class IkeStatus:
     age_s: float
     rekey_in_s: float
     children: tuple[ChildStatus, ...]
+    lacking: tuple[Lack, ...] = ()  # of what is wanted, that which has no CHILD_SA
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Counters:
     unknown_spi: int
     unauthenticated: int  # the ICV did not hold
     out_of_window: int
+    limited: int  # of peers whose requests have to wait (`authenticated`)
     refused: int  # IKE_SA_INIT beyond the half-open limits
     no_peer: int  # IKE_SA_INIT from where no tunnel expects anybody
     cookies_sent: int
@@ -82,6 +85,10 @@ class IkeCore(Protocol):
     def reconfigure(self, peers: Iterable[Peer], effects: Mapping[str, Effect], now: float) -> list[Action]:
         """`peers`: of the tunnels that are new or changed. `effects`: what that means for the IKE SAs of those that changed, by
         name; one that has no peer is gone. Other tunnels are not touched."""
+
+    def judge_again(self, tunnel: str, now: float) -> list[Action]:
+        """The certificates by which the peer of a tunnel has proven itself, by what the tunnel says now: CRLs that are new. The IKE
+        SAs end that they do not hold for any more."""
 
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
         """A datagram as it came, the non-ESP marker taken off."""
@@ -143,8 +150,9 @@ class IkeCore(Protocol):
     def status(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
         """The IKE SAs of a tunnel, oldest first."""
 
-    def newest(self, tunnel: str, now: float) -> IkeStatus | None:
-        """Of the IKE SAs of a tunnel the newest that is up, else the newest; without its CHILD_SAs. None: there is none."""
+    def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
+        """The last few IKE SAs of a tunnel, oldest first, each with one CHILD_SA at the most: enough to say how the tunnel is,
+        however many peers it has."""
 
     def rekey_in(self, child: int, now: float) -> float | None:
         """Seconds until a CHILD_SA of an IKE SA that is up is rekeyed; None: it carries no traffic."""

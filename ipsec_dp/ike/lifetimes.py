@@ -23,6 +23,8 @@ UNPROVEN: Final = 1.5  # times `reauth_s` that an IKE SA may live without
 
 # Parts of a hard limit at which a side rekeys: the one that made the SA first, the other only if that did not happen.
 _PARTS: Final = {True: (0.80, 0.85), False: (0.90, 0.95)}
+# Parts of `Life.soft_s` by which a side rekeys later than that: in the same order.
+_LATE: Final = {True: (0.0, 0.05), False: (0.10, 0.15)}
 # How much later than asked for a side authenticates again: the one that called first, the other only if that did not happen.
 _LATER: Final = {True: (0.0, 0.05), False: (0.20, 0.25)}
 
@@ -37,7 +39,7 @@ def soft_after(life: Life, *, initiator: bool, rng: Rng) -> float:
     if life.soft_s is None:
         return life.hard_s * jitter(rng, *_PARTS[initiator])
     spare = max(life.hard_s - life.soft_s, 0.0)
-    return life.soft_s + spare * (jitter(rng, 0.0, 0.05) if initiator else jitter(rng, 0.40, 0.60))
+    return life.soft_s + min(life.soft_s, spare) * jitter(rng, *_LATE[initiator])
 
 
 def limits_of(life: Life, *, initiator: bool, rng: Rng) -> ChildLimits:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
 from ipsec_dp.ike.actions import NO_SPI, Action, Cause, Kind, Send
+from ipsec_dp.ike.authenticated import PEER_LIMITS, Accounts
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.interface import Counters, IkeStatus
@@ -28,6 +29,7 @@ from ipsec_dp.ike.traffic_selectors import proxy_id_of
 from ipsec_dp.ike.v2 import acquire, delete, ike_rekey, reconfigure, replacement, report, timers, uniqueness
 from ipsec_dp.ike.v2.admission import Admission
 from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError
+from ipsec_dp.ike.v2.holdings import Holdings
 from ipsec_dp.ike.v2.message import Header, Message, parse_message
 from ipsec_dp.ike.v2.probe import PathProbe
 from ipsec_dp.ike.v2.sa import State
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.sa import Child, IkeSa
     from ipsec_dp.ipsec.selectors import SelectorPair
 
-MAX_OF_ENDS: Final = 32  # IKE SAs that one identity may have with one of ours
+LATEST: Final = 32  # IKE SAs of a tunnel by which its state is judged
 AT_ONCE: Final = 4  # sessions in one call: the others that are due, or that a command is about, come next
 
 
@@ -60,6 +62,7 @@ class IkeManager:
     def __init__(self, environment: Environment, peers: Iterable[Peer] = (), events: StrangersEvents | None = None) -> None:
         """`events`: which of those that strangers cause are told, where others have a part in it too."""
         self.environment = environment
+        self.holdings = Holdings()
         self._peers = PeerTable(peers)
         self._sessions = SessionIndex()
         self._timers: TimerQueue[IkeSession] = TimerQueue()
@@ -67,7 +70,9 @@ class IkeManager:
         self._spawned: list[IkeSession] = []  # by the session that acts just now
         self._later: OrderedDict[IkeSession, list[_Step]] = OrderedDict()  # what is still to happen to whom, in this order
         self._children: WeakValueDictionary[int, Child] = WeakValueDictionary()
+        self._met: list[IkeSession] = []  # whose place it takes, or the other way round
         self._admission: Admission[IkeSession] = Admission(environment.rng)
+        self._accounts = Accounts()
         self._counts: Counter[str] = Counter()
         self._unsolicited = UnsolicitedAnswers()
         self._events = StrangersEvents() if events is None else events
@@ -86,15 +91,22 @@ class IkeManager:
             self._peers.discard(tunnel)
         concerned: list[tuple[IkeSession, _Step]] = []
         for tunnel, effect in effects.items():
-            for session in self._sessions.of_tunnel(tunnel):
-                if session.in_use:
-                    session.withdrawn = effect is Effect.RESTART  # at once: a new one may begin before its turn has come
-                    concerned.append((session, partial(self._reconfigure, session, effect)))
+            concerned += self._to_reconfigure(tunnel, effect)
+        for session, _ in concerned:
+            if effects.get(session.peer.tunnel) is Effect.RESTART:
+                session.withdrawn = True  # at once: a new one may begin before its turn has come
         return self._each(concerned, now)
+
+    def _to_reconfigure(self, tunnel: str, effect: Effect) -> list[tuple[IkeSession, _Step]]:
+        sessions = (session for session in self._sessions.of_tunnel(tunnel) if session.in_use)
+        return [(session, partial(self._reconfigure, session, effect)) for session in sessions]
 
     def _reconfigure(self, session: IkeSession, effect: Effect, now: float) -> list[Action]:
         reconfigure.reconfigure(session, self._peers.get(session.peer.tunnel), effect, now)
         return _send_next(session, now)
+
+    def judge_again(self, tunnel: str, now: float) -> list[Action]:
+        return self._each(self._to_reconfigure(tunnel, Effect.RECHECK), now)
 
     # ---- many at once
 
@@ -128,11 +140,15 @@ class IkeManager:
     def first_contact(self, session: Context) -> bool:
         return not self._others(session) and not self._admission.half_open.any_from(session.path.remote.address)
 
+    def children(self, session: Context) -> int:
+        tables = {id(one.children): len(one.children) for one in self._sessions.of_ends(session)}  # two may see the same ones
+        return sum(tables.values())
+
     def has_room(self, session: Context) -> bool:
-        return len(tuple(self._sessions.of_ends(session))) < MAX_OF_ENDS
+        return len(tuple(self._sessions.of_ends(session))) < PEER_LIMITS.ike_sas
 
     def admits(self, session: Context) -> bool:
-        return self.has_room(session) and uniqueness.admits(session, self._others(session))
+        return uniqueness.admits(session, self._others(session))
 
     def expected(self, peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
         return tuple(peer for one in peers if (peer := self._peers.get(one.tunnel)) is not None)
@@ -141,8 +157,13 @@ class IkeManager:
         return self._peers.get(peer.tunnel) or peer
 
     def came_up(self, session: Context, now: float) -> None:
-        old = next((other for other in self._others(session) if replacement.replaces(session, other)), None)
-        if old is not None:
+        others = self._others(session)
+        for other in others:
+            if replacement.overlap(other, session):
+                replacement.settle(session, other, now)
+                self._met.append(other)
+        old = next((other for other in others if replacement.replaces(session, other)), None)
+        if old is not None and not replacement.overlap(old, session):
             replacement.begin(session, old, now)
 
     def _others(self, session: Context) -> list[IkeSession]:
@@ -240,9 +261,9 @@ class IkeManager:
         if up is not None:
             return self._run(up, now, partial(_acquire, up, packet, now))
         session = initiator(self, peer, path, now)
-        session.coverage.wanted = peer.proxy_ids if packet is None else ()
         self._sessions.add(session)
         asked = None if packet is None else proxy_id_of(packet)
+        acquire.want(session, asked)
         return self._run(session, now, lambda: session.initiate(now, packet=asked))
 
     def acquire(self, tunnel: str, packet: SelectorPair, now: float) -> list[Action] | None:
@@ -319,14 +340,9 @@ class IkeManager:
         sessions = self._sessions.of_tunnel(tunnel)
         return tuple(report.status(session, now) for session in sessions if session.in_use)
 
-    def newest(self, tunnel: str, now: float) -> IkeStatus | None:
-        newest = None
-        for session in self._sessions.newest_of_tunnel(tunnel):
-            if session.in_use:
-                newest = newest or session
-                if session.state is State.ESTABLISHED:
-                    return report.summary(session, now)
-        return None if newest is None else report.summary(newest, now)
+    def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
+        newest = islice((one for one in self._sessions.newest_of_tunnel(tunnel) if one.in_use), LATEST)
+        return tuple(report.summary(session, now) for session in reversed(tuple(newest)))
 
     def rekey_in(self, child: int, now: float) -> float | None:
         one, session = self._child(child)
@@ -390,7 +406,8 @@ class IkeManager:
             actions += self._run(new, now, partial(_send_next, new, now))
         if session.authenticated and not was_up:
             actions += self._came_up(session, now)
-        for one in {**before, **_succession(session)}:
+        met, self._met = self._met, []
+        for one in {**before, **_succession(session), **dict.fromkeys(met)}:
             self._settle(one)
         return self._events.allowed(actions, now)
 
@@ -399,8 +416,11 @@ class IkeManager:
         actions: list[Action] = []
         self._admission.half_open.discard(session)
         self._sessions.add(session)
+        session.ends.account = self._accounts.of(session.ends.meaning(), len(session.peer.proxy_ids))
         for one, consequence in uniqueness.consequences(session, self._others(session), now):
             actions += self._run(one, now, partial(_do, one, consequence))
+        for one in uniqueness.in_vain(session, self._sessions.of_tunnel(session.peer.tunnel)):
+            actions += self._run(one, now, partial(_do, one, partial(uniqueness.give_up, one, session, now)))
         return actions
 
     def _settle(self, session: IkeSession) -> None:
@@ -447,7 +467,7 @@ def _push_out(session: IkeSession, now: float) -> list[Action]:
 
 
 def _acquire(session: IkeSession, packet: SelectorPair | None, now: float) -> list[Action]:
-    acquire.acquire(session, packet, now)
+    acquire.acquire(session, packet)
     return _send_next(session, now)
 
 

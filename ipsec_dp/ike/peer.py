@@ -36,6 +36,10 @@ class SharedKeyAuth:
 
     key: PreSharedKey
 
+    def asks_the_same(self, other: SharedKeyAuth | SignatureAuth) -> bool:
+        """True when what proves itself to one proves itself to the other."""
+        return isinstance(other, SharedKeyAuth) and self.key.is_same(other.key)
+
 
 @dataclass(frozen=True, slots=True)
 class SignatureAuth:
@@ -44,6 +48,10 @@ class SignatureAuth:
     credential: Credential
     trust: Trust
     sha1: bool = False
+
+    def asks_the_same(self, other: SharedKeyAuth | SignatureAuth) -> bool:
+        """True when what proves itself to one proves itself to the other."""
+        return isinstance(other, SignatureAuth) and (self.trust, self.sha1) == (other.trust, other.sha1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,11 @@ class IkeSuite:
     integrity: Integrity | None
     group: Group
 
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """As a proposal names it: every algorithm there is, each additional key exchange among them."""
+        return _transforms(self.encryption, self.prf, self.integrity, self.group)
+
     def __str__(self) -> str:
         return _joined(self.encryption, self.integrity, self.prf, self.group)
 
@@ -86,8 +91,17 @@ class EspSuite:
     group: Group | None
     esn: bool
 
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """What protects packets: without the key exchange by which the keys were made."""
+        return (*_transforms(self.encryption, self.integrity), ESN if self.esn else NO_ESN)
+
     def __str__(self) -> str:
         return _joined(self.encryption, self.integrity, self.group) + ("-esn" if self.esn else "")
+
+
+def _transforms(*algorithms: Encryption | Prf | Integrity | Group | None) -> tuple[Transform, ...]:
+    return tuple(algorithm.transform for algorithm in algorithms if algorithm is not None)
 
 
 def _joined(*algorithms: Algorithm | None) -> str:
@@ -172,6 +186,28 @@ def without_key_exchange(proposals: Sequence[Proposal]) -> tuple[Proposal, ...]:
     """The same proposals as IKE_AUTH carries them: its CHILD_SA never has a key exchange of its own (RFC 7296 §1.2)."""
     kept = dict.fromkeys(tuple(t for t in proposal.transforms if t.type != TransformType.KE) for proposal in proposals)
     return tuple(Proposal(number, proposals[0].protocol, proposals[0].spi, ts) for number, ts in enumerate(kept, 1))
+
+
+def keeping(suite: IkeSuite | EspSuite, ours: Sequence[Proposal]) -> tuple[Proposal, ...]:
+    """What of ours keeps a suite in use (RFC 7296 §2.8); empty where the configuration no longer admits it.
+
+    Key exchanges that `suite` does not name are those configured: a CHILD_SA of IKE_AUTH had none, its rekey has.
+    """
+    kept = _by_type(suite.transforms)
+    free = {TransformType.KE, *ADDITIONAL_KEY_EXCHANGES} - kept.keys() if isinstance(suite, EspSuite) else set()
+    found: dict[tuple[Transform, ...], Proposal] = {}
+    for mine in ours:
+        types = _by_type(mine.transforms)
+        if types.keys() - free == kept.keys() and all(transforms[0] in types[t] for t, transforms in kept.items()):
+            transforms = tuple(t for t in mine.transforms if t.type in free or t in kept[t.type])
+            found.setdefault(transforms, replace(mine, number=len(found) + 1, transforms=transforms))
+    return tuple(found.values())
+
+
+def select_keeping(suite: IkeSuite | EspSuite | None, ours: Sequence[Proposal], offered: Sequence[Proposal]) -> Proposal | None:
+    """`select` where an SA is rekeyed: its suite before all others, if both sides still admit it."""
+    kept = None if suite is None else select(keeping(suite, ours), offered)
+    return select(ours, offered) if kept is None else kept
 
 
 def select(ours: Sequence[Proposal], offered: Sequence[Proposal]) -> Proposal | None:

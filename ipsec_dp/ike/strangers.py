@@ -65,11 +65,15 @@ class Allowance:
         self._rate = self._left = rate
         self._at = 0.0
 
-    def take(self, now: float) -> bool:
-        """One more; false when there is none left."""
+    def any_left(self, now: float) -> bool:
+        """Whether `take` gives one now."""
         self._left = min(self._left + max(now - self._at, 0.0) * self._rate, self._rate)
         self._at = now
-        if self._left < 1.0:
+        return self._left >= 1.0
+
+    def take(self, now: float) -> bool:
+        """One more; false when there is none left."""
+        if not self.any_left(now):
             return False
         self._left -= 1.0
         return True

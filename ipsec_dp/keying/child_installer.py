@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
     from ipsec_dp.databases.sad import ChildSa, Sad
     from ipsec_dp.dataplane import SaHandle
-    from ipsec_dp.ike.actions import ChildLimits, Endpoint, InstallInbound, InstallOutbound, MovePath, Path, SwitchOutbound
+    from ipsec_dp.ike.actions import (
+        ChildLimits,
+        Endpoint,
+        ExpectInbound,
+        InstallInbound,
+        InstallOutbound,
+        MovePath,
+        Path,
+        SwitchOutbound,
+    )
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
     from ipsec_dp.ipsec.suites import Suite
@@ -128,6 +137,11 @@ class IkeChildren:
         return self._outer_header(
             tunnel, OuterPath(local, outer_endpoint(path.remote, udp=udp), encapsulation, self._link(local, encapsulation))
         )
+
+    def expect(self, action: ExpectInbound) -> None:
+        """What comes on this SPI from the peer is kept for the SA that is under negotiation. Raises DataPlaneError."""
+        self._path(action.tunnel, action.path, udp=action.udp)  # it must find a socket
+        self._sad.expect_spi(action.spi, outer_endpoint(action.path.remote))
 
     def install_inbound(self, action: InstallInbound) -> None:
         """Receives from now on. Raises DataPlaneError."""

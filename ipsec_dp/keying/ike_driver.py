@@ -16,12 +16,14 @@ from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.host import HostError
 from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
 from ipsec_dp.ike import actions as act
+from ipsec_dp.ike.authenticated import Lines
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
 from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus
+from ipsec_dp.keying.tunnel_state import UP, tunnel_state
 from ipsec_dp.util.slices import Slice, in_slices
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ LEVELS = {
     act.Kind.IKEV1: logging.WARNING,
 }
 ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
+ENDS = frozenset({act.Kind.IKE_DOWN, act.Kind.IKE_FAILED})
 UNPROVEN = frozenset({act.Origin.CLAIMED, act.Origin.STRANGER})
 
 
@@ -94,6 +97,7 @@ class IkeDriver:
         self._held_back = False  # attempts are due that CALLS_AT_ONCE does not let begin
         self._timer: Timer | None = None
         self._fault_told = -FAULT_QUIET_S
+        self._lines = Lines()
         core.set_peers(self._peers.values())
 
     def _chance(self) -> float:
@@ -126,6 +130,7 @@ class IkeDriver:
                 self._planned.discard(name)
                 for kept in (self._tunnels, self._peers, self._intents, self._packets, self._fresh):
                     kept.pop(name, None)
+                self._lines.forget(name)
             changed = {name: effects[name]} if name in effects else {}
             self._carry_out(self._core.reconfigure([self._peers[name]] if name in new else [], changed, self._clock.now()))
 
@@ -145,6 +150,14 @@ class IkeDriver:
     def has(self, name: str) -> bool:
         """Whether there is a tunnel of this name (a reload may be under way)."""
         return name in self._tunnels
+
+    async def judge_again(self, peers: Mapping[str, Peer]) -> None:
+        """What proves tunnels' peers has changed (CRLs, by name of the tunnel): IKE SAs end that it no longer holds for."""
+        known = {name: peer for name, peer in peers.items() if name in self._peers}
+        self._peers |= {name: replace(peer, remotes=self._peers[name].remotes) for name, peer in known.items()}
+        async for name in in_slices(tuple(known)):
+            self._core.set_peer(self._peers[name])
+            self._carry_out(self._core.judge_again(name, self._clock.now()))
 
     def peer(self, name: str) -> Peer | None:
         """Of the tunnel of this name, with its secrets."""
@@ -193,7 +206,8 @@ class IkeDriver:
         except HostError as error:
             log.warning('tunnel "%s": %s', name, error)
             if self._tunnels.get(name) is tunnel:
-                self._intents[name].failed(str(error), self._clock.now())
+                now = self._clock.now()
+                self._intents[name].failed(str(error), now, others=self._has_ike_sa(name, now))
             self._fresh.pop(name, None)
             return
         if self._tunnels.get(name) is not tunnel:  # configured otherwise meanwhile: the next attempt knows
@@ -300,7 +314,7 @@ class IkeDriver:
 
     def rekey(self, name: str, *, ike: bool) -> None:
         """New keys for its CHILD_SAs, or for its IKE SA. Raises IpsecDpError when it has none."""
-        if self._core.newest(name, self._clock.now()) is None:
+        if not self._core.latest(name, self._clock.now()):
             raise IpsecDpError(f'tunnel "{name}" has no IKE SA; start it with: ipsec-dp initiate {name}')
         self._carry_out(self._core.rekey(name, self._clock.now(), ike=ike))
 
@@ -333,16 +347,17 @@ class IkeDriver:
     def status(self, name: str) -> KeyingStatus:
         """What IKE knows of a tunnel: of the newest IKE SA that is up, else of the newest that is to come up."""
         now = self._clock.now()
-        newest, intent = self._core.newest(name, now), self._intents[name]
-        up = newest is not None and newest.state in ("up", "rekeying")
-        state = intent.state if newest is None else newest.state if up else "negotiating"
+        sas, intent = self._core.latest(name, now), self._intents[name]
+        up = [sa for sa in sas if sa.state in UP]
+        newest = up[-1] if up else sas[-1] if sas else None
+        state, text, error = tunnel_state(sas, intent, now)
         return KeyingStatus(
             state=state,
-            state_text=state if up else intent.text,
+            state_text=text,
             remote=", ".join(map(str, self._tunnels[name].remotes)) or "any" if newest is None else str(newest.path.remote.address),
-            last_error=intent.last_error,
+            last_error=error,
             nat="none" if newest is None else newest.nat,
-            ike=_ike_sa(newest) if up and newest is not None else None,
+            ike=_ike_sa(up[-1]) if up else None,
             up_at=intent.up_at,
         )
 
@@ -389,6 +404,17 @@ class IkeDriver:
                 )
             case act.SendKeepalive():
                 self._links.send_keepalive(action.path.local.address, outer_endpoint(action.path.remote))
+            case act.ProbeResult():
+                self._probed(action)
+            case act.Report():
+                self._report(action.event)
+            case _:
+                self._do_in_sad(action)
+
+    def _do_in_sad(self, action: Action) -> None:
+        match action:
+            case act.ExpectInbound():
+                self._children.expect(action)
             case act.InstallInbound():
                 self._children.install_inbound(action)
             case act.InstallOutbound():
@@ -405,22 +431,31 @@ class IkeDriver:
                 self._children.release_spi(action.spi)
             case act.MovePath():
                 self._children.move(action)
-            case act.ProbeResult():
-                self._probed(action)
-            case act.Report():
-                self._report(action.event)
+
+    def _log(self, event: Event) -> None:
+        """A peer causes most of these lines, as many as it likes; those of strangers are few already."""
+        peer = self._peers.get(event.tunnel)
+        missed = 0 if peer is None else self._lines.left_out(event.tunnel, len(peer.proxy_ids), self._clock.now())
+        if missed:
+            log.warning('tunnel "%s": %d lines about its IKE SAs were left out', event.tunnel, missed)
+        if missed is not None:
+            log.log(LEVELS.get(event.kind, logging.INFO), "%s", event)
 
     def _report(self, event: Event) -> None:
-        log.log(LEVELS.get(event.kind, logging.INFO), "%s", event)
+        self._log(event)
         intent = self._intents.get(event.tunnel)
         if intent is not None and event.origin is act.Origin.CLAIMED:
             intent.claimed(event)
         if intent is None or event.origin in UNPROVEN:
             return
         now = self._clock.now()
-        intent.event(event, now)
+        intent.event(event, now, others=event.kind in ENDS and self._has_ike_sa(event.tunnel, now))
         if event.kind in ANSWERED and self._fresh.pop(event.tunnel, None) is not None and self._held_back:
             self._call_due(now)
+
+    def _has_ike_sa(self, name: str, now: float) -> bool:
+        """Whether a tunnel has an IKE SA that is up or under way."""
+        return any(sa.state != "closing" for sa in self._core.latest(name, now))
 
     def _schedule(self) -> None:
         due = self._core.next_timeout()

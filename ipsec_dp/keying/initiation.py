@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Tunnel
     from ipsec_dp.ike.actions import Event
 
-State = Literal["down", "waiting", "negotiating", "up", "rekeying", "failed"]
+State = Literal["down", "waiting", "negotiating", "partial", "up", "rekeying", "failed"]
 
 BACKOFF_FIRST_S: Final = 1.0
 BACKOFF_MAX_S: Final = 60.0
+SOON_S: Final = 60.0  # what goes sooner after it came up is called again after a pause that grows
 JITTER: Final = 0.25  # part of each pause that is left to chance, so that many tunnels do not call at once
 
 # What follows the end of an IKE SA that was up. "again": negotiate anew; "wait": for traffic or the peer; "off": only when asked.
 AFTER_DOWN: Final[dict[Cause, dict[str, str]]] = {
     Cause.LOCAL: {"start": "off", "on-demand": "wait", "respond": "wait"},
     Cause.IDLE: {"start": "wait", "on-demand": "wait", "respond": "wait"},
-    Cause.REPLACED: {"start": "wait", "on-demand": "wait", "respond": "wait"},
 }
 AFTER_DOWN_ELSE: Final = {"start": "again", "on-demand": "wait", "respond": "wait"}
 # A peer that no longer answers: what liveness.action says, whatever `start` is.
@@ -43,6 +43,7 @@ class Intent:
         self._tunnel = tunnel
         self._chance = chance
         self._failures = 0
+        self._short_lives = 0  # in a row
         self._remote = 0
         self.state: State = "waiting"
         self._planned = planned
@@ -52,6 +53,7 @@ class Intent:
         self._off = False
         self._no_child: str | None = None  # why the IKE SA has no CHILD_SA
         self._error_of: bytes | None = None  # the IKE SA that is up and lacks a CHILD_SA because of `_error`
+        self._came_up_at: float | None = None
         self.up_at = float("-inf")  # when the last CHILD_SA that rekeyed no other came up
         self._not_before = float("-inf")  # for traffic after a failure
 
@@ -72,19 +74,27 @@ class Intent:
         return bool(self._tunnel.remotes)
 
     @property
+    def waits_for(self) -> str:
+        """Who begins, where nothing else does."""
+        return "waiting for traffic" if self.can_call and self._tunnel.start != "respond" else "waiting for the peer to call"
+
+    @property
+    def refusal(self) -> str | None:
+        """Why there is no CHILD_SA, where one was refused, here or there, since the last one came up."""
+        return self._no_child
+
+    @property
     def text(self) -> str:
         """The state in words."""
         match self.state:
-            case "waiting" if self.can_call and self._tunnel.start != "respond":
-                return "waiting for traffic"
             case "waiting":
-                return "waiting for the peer to call"
+                return self.waits_for
             case "down":
                 return "stopped; `ipsec-dp initiate` starts it again"
             case "negotiating":
                 return "negotiating"
             case "failed":
-                return "the last attempt failed" + ("" if self.next_attempt is None else ", it will be repeated")
+                return "the last attempt failed" + (f"; {self.waits_for}" if self.next_attempt is None else ", it will be repeated")
             case _:
                 return self.state
 
@@ -102,7 +112,7 @@ class Intent:
 
     def reconfigure(self, tunnel: Tunnel, now: float) -> None:
         """The tunnel is configured differently now, in a way that ends no IKE SA."""
-        begins = tunnel.start == "start" != self._tunnel.start and self.state in ("down", "waiting")
+        begins = tunnel.start == "start" != self._tunnel.start and self.state in ("down", "waiting", "failed")
         self._tunnel = tunnel
         if begins:
             self._off = False
@@ -149,8 +159,8 @@ class Intent:
         """Somebody at the peer's address, or who says so, came to nothing: worth reading, and nothing else."""
         self._claim = event.text
 
-    def event(self, event: Event, now: float) -> None:
-        """What the core reports of this tunnel and of nobody else."""
+    def event(self, event: Event, now: float, *, others: bool = False) -> None:
+        """What the core reports of this tunnel and of nobody else. `others`: it has another IKE SA, up or under way."""
         match event.kind:
             case Kind.IKE_UP | Kind.IKE_REKEYED | Kind.IKE_REAUTHENTICATED:
                 self.state, self._off, self.next_attempt = "up", False, None
@@ -159,41 +169,53 @@ class Intent:
                 self._failures, self._no_child = 0, None
                 if event.kind is Kind.CHILD_UP:
                     self._carries(event, now)
+            case Kind.WHOLE:
+                self._error = self._error_of = self._claim = self._no_child = None
             case Kind.IKE_FAILED:
-                self.failed(event.text, now)
+                self.failed(event.text, now, others=others)
             case Kind.CHILD_FAILED:
                 self._error = self._no_child = event.text
                 self._error_of = event.spi_i
+            case Kind.WARNING if event.cause is Cause.AUTHENTICATION:  # a proof was withdrawn, and the tunnel begins anew
+                self._error, self._error_of = event.text, None
             case Kind.IKE_DOWN:
-                self._down(event, now)
+                self._down(event, now, others=others)
             case _:
                 return
 
     def _carries(self, event: Event, now: float) -> None:
         """The tunnel is up, so what was wrong is so no longer; what this very IKE SA lacks besides is still worth telling."""
+        if self._came_up_at is None:
+            self._came_up_at = now
         self.up_at = now
         if event.spi_i != self._error_of:
             self._error = self._error_of = self._claim = None
 
-    def failed(self, why: str, now: float) -> None:
+    def failed(self, why: str, now: float, *, others: bool = False) -> None:
         """An attempt came to nothing: the next one goes to the next remote, after a pause that grows."""
         self._error, self._error_of = why, None
-        if self.state == "up":  # a second SA that was not needed
+        if others:  # it was not needed, or is not the last hope
             return
         self.state = "failed"
         self._remote += 1
-        pause = min(BACKOFF_FIRST_S * 2.0**self._failures, BACKOFF_MAX_S)
+        again_at = now + self._pause(self._failures)
         self._failures = min(self._failures + 1, 16)
-        again_at = now + pause * (1.0 - JITTER * self._chance())
         if self._tunnel.start == "start" and self.can_call:
             self.next_attempt = again_at
         elif self._tunnel.start == "on-demand":
             self._not_before = again_at
-            self.state = "waiting"
             self.next_attempt = None
 
-    def _down(self, event: Event, now: float) -> None:
+    def _pause(self, failures: int) -> float:
+        return min(BACKOFF_FIRST_S * 2.0**failures, BACKOFF_MAX_S) * (1.0 - JITTER * self._chance())
+
+    def _down(self, event: Event, now: float, *, others: bool) -> None:
         cause = event.cause or Cause.PEER
+        if others:  # they are this tunnel's
+            return
+        since, self._came_up_at = self._came_up_at, None
+        short = since is not None and now - since < SOON_S
+        self._short_lives = min(self._short_lives + 1, 16) if short else 0
         start = self._tunnel.start
         what = AFTER_DEATH[self._tunnel.ike.liveness.action] if cause in DEATHS else AFTER_DOWN.get(cause, AFTER_DOWN_ELSE)[start]
         if cause not in (Cause.LOCAL, Cause.IDLE, Cause.REPLACED):
@@ -204,5 +226,9 @@ class Intent:
             self.state = "failed"
             if self._no_child is not None:  # it would end in the same way
                 self.failed(self._no_child, now)
+            elif self._short_lives > 1:  # it may end in the same way
+                self.next_attempt = now + self._pause(self._short_lives - 1)
             else:
                 self.next_attempt = now + BACKOFF_FIRST_S * self._chance()
+        elif what == "wait" and self._no_child is not None:
+            self.state = "failed"

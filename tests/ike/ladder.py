@@ -77,6 +77,7 @@ class FakeSad:
         self.outbound: dict[int, act.InstallOutbound] = {}
         self.sending: list[int] = []  # numbers of CHILD_SAs that send now
         self.log: list[tuple[str, int]] = []
+        self.expected: dict[int, act.ExpectInbound] = {}  # by SPI, in requests under way
         self._next = itertools.count(0x1000)
 
     def allocate_spi(self, _tunnel):
@@ -87,10 +88,15 @@ class FakeSad:
     def carry_out(self, action):
         name = type(action).__name__
         child: int = getattr(action, "child", 0)
-        self.log.append((name, child))
+        if not isinstance(action, act.ExpectInbound):  # it changes no SA
+            self.log.append((name, child))
         match action:
+            case act.ExpectInbound():
+                assert action.spi in self.reserved
+                self.expected[action.spi] = action
             case act.InstallInbound():
                 assert action.spi in self.reserved
+                self.expected.pop(action.spi, None)
                 assert len(action.keymat) == action.suite.keymat_octets
                 assert any(action.keymat)
                 self.reserved.remove(action.spi)
@@ -117,6 +123,7 @@ class FakeSad:
                     self.sending.remove(child)
             case act.ReleaseSpi():
                 self.reserved.remove(action.spi)
+                self.expected.pop(action.spi, None)
 
 
 class Site:
@@ -129,11 +136,12 @@ class Site:
         self.keepalives: list[Path] = []
         self.moved: list[act.MovePath] = []
         self.activity: defaultdict[int, Activity] = defaultdict(lambda: SILENT)
+        self.calendar = epoch  # what it shows at second 0 of the clock
         self.randbytes = random.Random(f"{name}{seed}").randbytes
         environment = Environment(
             self.randbytes,
             self.sad.allocate_spi,
-            lambda now: epoch + timedelta(seconds=now),
+            lambda now: self.calendar + timedelta(seconds=now),
             lambda child: self.activity[child],
         )
         self.core = IkeManager(environment, peers)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +30,7 @@ def keys():
         "p384": ec.generate_private_key(ec.SECP384R1()),
         "p521": ec.generate_private_key(ec.SECP521R1()),
         "ed25519": ed25519.Ed25519PrivateKey.generate(),
+        "ed448": ed448.Ed448PrivateKey.generate(),
     }
 
 
@@ -148,6 +149,7 @@ def test_a_missing_special_huge_or_binary_secret_file_is_refused(tmp_path):
         ("p521", ALL_HASHES, "ECDSA-SHA512"),
         ("p521", {HashAlgorithm.SHA2_256, HashAlgorithm.SHA1}, "ECDSA-SHA256"),
         ("ed25519", ALL_HASHES, "Ed25519"),
+        ("ed448", ALL_HASHES, "Ed448"),
         ("p256", None, "ECDSA_P256"),
         ("p384", None, "ECDSA_P384"),
         ("p521", None, "ECDSA_P521"),
@@ -174,7 +176,9 @@ def test_the_sha1_form_of_the_classic_method_is_off_by_default(keys):
     assert auth.verify(keys["rsa"].public_key(), OCTETS, proof, sha1=True) == "RSA-SHA1 (method 1)"
 
 
-@pytest.mark.parametrize(("key", "peer_hashes"), [("ed25519", None), ("ed25519", {2}), ("rsa", {1}), ("p256", {5}), ("rsa", set())])
+@pytest.mark.parametrize(
+    ("key", "peer_hashes"), [("ed25519", None), ("ed448", None), ("ed25519", {2}), ("rsa", {1}), ("p256", {5}), ("rsa", set())]
+)
 def test_no_signature_is_made_that_the_peer_could_not_verify(keys, key, peer_hashes):
     with pytest.raises(AuthenticationError):
         auth.sign(keys[key], OCTETS, None if peer_hashes is None else frozenset(peer_hashes))
@@ -187,8 +191,8 @@ def test_signature_hash_algorithms_both_ways():
     assert auth.parse_hash_algorithms(b"") == frozenset()
 
 
-@pytest.mark.parametrize("signer", ["rsa", "p256", "ed25519"])
-@pytest.mark.parametrize("verifier", ["rsa", "p256", "p384", "ed25519"])
+@pytest.mark.parametrize("signer", ["rsa", "p256", "ed25519", "ed448"])
+@pytest.mark.parametrize("verifier", ["rsa", "p256", "p384", "ed25519", "ed448"])
 def test_a_signature_of_one_key_never_verifies_with_another(keys, signer, verifier):
     if signer == verifier:
         return
@@ -297,13 +301,14 @@ SELF_SIGNED = {  # scheme: kind of key, what makes openssl sign that way
     "ECDSA-SHA384": ("ec", ["-sha384"]),
     "ECDSA-SHA512": ("ec", ["-sha512"]),
     "Ed25519": ("ed25519", []),
+    "Ed448": ("ed448", []),
 }
 
 
 def test_algorithm_identifiers_are_those_openssl_writes(tmp_path):
     """A certificate holds its AlgorithmIdentifier twice: the table is checked against an implementation that is not ours."""
     openssl = OpenSsl(tmp_path)
-    keys = {kind: openssl.key(kind, kind) for kind in ("rsa", "ec", "ed25519")}
+    keys = {kind: openssl.key(kind, kind) for kind in ("rsa", "ec", "ed25519", "ed448")}
     for scheme in auth.SCHEMES:
         kind, options = SELF_SIGNED[scheme.name]
         der = run("openssl", "req", "-x509", "-key", keys[kind], "-subj", "/CN=x", *options, "-outform", "DER")

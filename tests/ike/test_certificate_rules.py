@@ -9,17 +9,18 @@ from ipaddress import ip_network
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x448, x25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from ipsec_dp.ike import certificates
+from ipsec_dp.ike.auth import SecretError
 from ipsec_dp.ike.certificate_rules import MAX_CONSTRAINTS, MAX_NAMES, MAX_RSA_BITS
-from ipsec_dp.ike.certificates import CertificateError, Trust
+from ipsec_dp.ike.certificates import CertificateError, Credential, Trust
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.strangers import LIMITS
 
-from .pki import NOW
+from .pki import NOW, OpenSsl
 
 ROOT_KEY = ec.generate_private_key(ec.SECP256R1())
 SUB_KEY = ec.generate_private_key(ec.SECP256R1())
@@ -87,6 +88,34 @@ def test_curves_that_are_admitted(curve):
 def test_curves_that_are_not(curve):
     with pytest.raises(CertificateError, match=f"a key on {curve.name}; secp256r1, secp384r1, secp521r1 are admitted"):
         verify(below_root(ec.generate_private_key(curve).public_key()))
+
+
+@pytest.mark.parametrize("kind", [ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey], ids=lambda kind: kind.__name__)
+def test_edwards_curves_that_are_admitted(kind):
+    key = kind.generate()
+    assert verify(below_root(key.public_key())) == key.public_key()
+
+
+def test_keys_of_other_kinds_are_refused_by_name():
+    other = {
+        "an X25519 key": x25519.X25519PrivateKey.generate().public_key(),
+        "an X448 key": x448.X448PrivateKey.generate().public_key(),
+        "a DSA key": dsa.generate_private_key(2048).public_key(),
+    }
+    for name, key in other.items():
+        with pytest.raises(CertificateError, match=f"{name}; RSA, ECDSA, Ed25519 and Ed448 keys are admitted"):
+            verify(below_root(key))
+
+
+def test_a_key_of_ours_of_another_kind_is_refused_by_name_too(tmp_path):
+    made = OpenSsl(tmp_path)
+    with pytest.raises(SecretError, match="an X448 key; RSA, ECDSA, Ed25519 and Ed448 keys can be used"):
+        certificates.load_private_key(made.key("other", "x448"))
+    credential = Credential(
+        (below_root(x448.X448PrivateKey.generate().public_key()),), certificates.load_private_key(made.key("gw"))
+    )
+    with pytest.raises(CertificateError, match="with an X448 key"):
+        credential.check_key("gw.key", "other.crt")
 
 
 def test_a_key_that_is_not_admitted_counts_in_a_ca_that_is_sent_along_too():

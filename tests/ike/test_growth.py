@@ -92,7 +92,7 @@ def has_a_timer_due(scene: Scene) -> Operation:
 
 def shows_one(scene: Scene) -> Operation:
     number = up(first(scene))
-    return lambda: [core(scene).newest(scene.concerned, scene.now), core(scene).rekey_in(number, scene.now), core(scene).counters()]
+    return lambda: [core(scene).latest(scene.concerned, scene.now), core(scene).rekey_in(number, scene.now), core(scene).counters()]
 
 
 def changes_one(scene: Scene) -> Operation:

@@ -159,6 +159,31 @@ def test_soft_limits_lie_before_hard_ones_and_apart_by_role(initiator):
     assert (none.soft_octets, none.hard_octets, none.soft_packets, none.hard_packets) == (0, 0, 0, 0)
 
 
+@pytest.mark.parametrize("soft", [6.0, 3000.0])
+@pytest.mark.parametrize(("initiator", "at_most"), [(True, 1.05), (False, 1.15)], ids=["initiator", "responder"])
+def test_rekey_after_is_that_time_in_both_roles(initiator, at_most, soft):
+    """Six seconds meant half an hour to a responder: the stagger was a part of what the lifetime of an hour leaves."""
+    rng = Ladder().a.randbytes
+    drawn = [lifetimes.soft_after(Life(3600.0, soft_s=soft), initiator=initiator, rng=rng) for _ in range(200)]
+    assert soft <= min(drawn) < max(drawn) <= min(soft * at_most, 3600.0)
+
+
+def test_rekey_after_is_staggered_by_role():
+    rng = Ladder().a.randbytes
+    first, later = (
+        [lifetimes.soft_after(Life(60.0, soft_s=6.0), initiator=made, rng=rng) for _ in range(200)] for made in (True, False)
+    )
+    assert max(first) + 0.2 < min(later)
+
+
+@pytest.mark.parametrize("ike", [False, True], ids=["CHILD_SA", "IKE SA"])
+def test_the_side_that_was_called_rekeys_after_that_time_too(ike):
+    life = {"ike_life" if ike else "child_life": Life(3600.0, soft_s=6.0)}
+    ladder = Ladder(a=[peer("a")], b=[peer("b", **life)]).up()
+    ladder.run(7)
+    assert (Kind.IKE_REKEYED if ike else Kind.CHILD_REKEYED) in ladder.b.kinds()
+
+
 def test_one_second_soft_limits_rekey_twenty_times_and_nothing_is_missing():
     lives = {"child_life": Life(10.0, soft_s=1.0), "ike_life": Life(20.0, soft_s=2.5)}
     ladder = Ladder(a=[peer("a", **lives)], b=[peer("b", **lives)]).up()

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from ipsec_dp.ike.actions import Endpoint
+from ipsec_dp.ike.actions import Endpoint, Event, Kind, Origin, Report
 from ipsec_dp.ike.strangers import LIMITS, Allowance, Cookies, HalfOpenSas, Limits, StrangersEvents
 
 ONE, OTHER = (ip_address(f"192.0.2.{number}") for number in (1, 2))
@@ -125,6 +125,23 @@ def test_events_are_few_about_the_same_and_few_in_all():
     assert sum(events.may_tell(number, NOW + 30.0) for number in range(1000)) == LIMITS.events_a_second
 
 
+def test_what_strangers_use_up_is_theirs_alone():
+    """By every kind of event: those of peers that have proven themselves, and of IKE SAs that we began, all are told."""
+    events = StrangersEvents()
+
+    def told(origin, tunnel="t"):
+        reports = [Report(Event(kind, tunnel, SPI, SPI, "", "text", origin=origin)) for kind in Kind]
+        return [one.event.kind for one in events.allowed(reports, NOW) if isinstance(one, Report)]
+
+    assert len(told(Origin.STRANGER)) == LIMITS.events_a_second
+    assert told(Origin.STRANGER) == []
+    assert len(told(Origin.CLAIMED)) == LIMITS.events_a_second
+    assert told(Origin.CLAIMED, "other") == []
+    for _ in range(3):
+        assert told(Origin.PEER) == told(Origin.OURS) == list(Kind)
+
+
 def test_the_table_of_the_document_is_that_of_the_limits():
-    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", (ROOT / "docs/security.md").read_text(), re.MULTILINE)
+    text = (ROOT / "docs/security.md").read_text().partition("## What a stranger may cost")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", text, re.MULTILINE)
     assert {name: float(value) for name, value in rows} == {name: float(getattr(LIMITS, name)) for name in Limits.__slots__}

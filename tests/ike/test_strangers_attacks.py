@@ -10,8 +10,8 @@ import pytest
 from ipsec_dp.ike import dh
 from ipsec_dp.ike.actions import Cause, Kind, Origin, Send
 from ipsec_dp.ike.auth import PreSharedKey
+from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.identity import Identity
-from ipsec_dp.ike.manager import MAX_OF_ENDS
 from ipsec_dp.ike.peer import SharedKeyAuth
 from ipsec_dp.ike.peer_table import PeerTable
 from ipsec_dp.ike.proposal import parse_ike
@@ -325,11 +325,11 @@ def test_a_value_that_is_unfit_is_refused_before_ours_is_computed(monkeypatch, g
 def test_a_peer_that_leaves_what_it_has_rekeyed_may_have_so_many_and_no_more():
     """A15: one authenticated peer made four hundred IKE SAs of one."""
     ladder = Ladder().up()
-    for _ in range(3 * MAX_OF_ENDS):
+    for _ in range(3 * PEER_LIMITS.ike_sas):
         ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock(), ike=True))
         ladder.deliver("b")
         ladder.deliver("a")
         while ladder.wire.take("b") is not None:  # the DELETE of the old one
             pass
-    assert MAX_OF_ENDS - 1 <= len(ladder.b.core.sessions("to-a")) <= MAX_OF_ENDS
+    assert PEER_LIMITS.ike_sas - 1 <= len(ladder.b.core.sessions("to-a")) <= PEER_LIMITS.ike_sas
     assert ladder.b.ups, "and what it has stays up"

@@ -205,10 +205,8 @@ class MemoryCore:
     def status(self, tunnel: str, _now: float) -> tuple[IkeStatus, ...]:
         return self.sas.get(tunnel, ())
 
-    def newest(self, tunnel: str, now: float) -> IkeStatus | None:
-        sas = self.status(tunnel, now)
-        up = [sa for sa in sas if sa.state in ("up", "rekeying")]
-        return up[-1] if up else sas[-1] if sas else None
+    def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
+        return self.status(tunnel, now)
 
     def rekey_in(self, child: int, _now: float) -> float | None:
         children = [each for sas in self.sas.values() for sa in sas for each in sa.children]

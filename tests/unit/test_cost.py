@@ -127,7 +127,7 @@ class SlowCore(driver.Double):
     """A core that takes a third of a slice for each of `left` things that are due."""
 
     def __init__(self, left: int) -> None:
-        super().__init__(acquire=None, newest=None, probe=None)
+        super().__init__(acquire=None, latest=(), probe=None)
         self.left = left
 
     def next_timeout(self) -> float | None:

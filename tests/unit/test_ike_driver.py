@@ -55,7 +55,7 @@ class Site:
 
     def __init__(self, directory: Any, *tables: str) -> None:
         self.directory, self.clock, self.lost = directory, FakeClock(), set[str]()
-        self.core = Double(next_timeout=None, acquire=None, newest=None, probe=None)
+        self.core = Double(next_timeout=None, acquire=None, latest=(), probe=None)
         self.children, self.links, self.changed, self.stack = Double(), Double(), list[str](), AsyncExitStack()
         self.turns = list[int]()
         self.probed = list[act.ProbeResult]()
@@ -102,7 +102,7 @@ def made(tmp_path):
 
 
 def event(kind, name="to-b", cause=None):
-    return act.Report(act.Event(kind, name, bytes(8), bytes(8), "", "why", cause=cause))
+    return act.Report(act.Event(kind, name, bytes(8), bytes(8), "", "why", cause=cause, origin=act.Origin.OURS))
 
 
 @pytest.mark.parametrize("origin", [act.Origin.STRANGER, act.Origin.CLAIMED])

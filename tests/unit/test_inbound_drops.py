@@ -233,6 +233,7 @@ ELSEWHERE = {
     "own_outer": "test_own_outer",
     "ike_limited": "test_punt",
     "handover_full": "test_workers",
+    "reserved_dropped": "test_early_packets",
     "punt_full": "test_punt",
     "crypto_fault": "a cryptographic library that fails: tests/native",
 }

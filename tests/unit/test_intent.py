@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from ipsec_dp.ike.actions import Cause, Event, Kind
-from ipsec_dp.keying.initiation import BACKOFF_MAX_S, Intent
+from ipsec_dp.ike.actions import Cause, Event, Kind, Origin
+from ipsec_dp.keying.initiation import BACKOFF_MAX_S, SOON_S, Intent
 
 NOW = 1000.0
 
@@ -21,7 +21,7 @@ def intent(start: str = "start", action: str = "restart", remotes: tuple[str, ..
 
 
 def event(kind: Kind, cause: Cause | None = None) -> Event:
-    return Event(kind, "t", bytes(8), bytes(8), "", "why", cause=cause)
+    return Event(kind, "t", bytes(8), bytes(8), "", "why", cause=cause, origin=Origin.OURS)
 
 
 def up(one: Intent, now: float = NOW) -> Intent:
@@ -113,12 +113,13 @@ def test_each_failure_goes_on_to_the_next_remote():
     assert called == [(0, 0), (1, 0), (2, 0), (0, 1)]
 
 
-def test_on_demand_waits_for_traffic_after_a_failure():
+def test_on_demand_a_failure_is_a_failure_and_traffic_calls_again():
     one = intent("on-demand")
     one.traffic(NOW)
     one.attempt(NOW)
     one.event(event(Kind.IKE_FAILED, Cause.AUTHENTICATION), NOW)
-    assert (one.state, one.next_attempt, one.last_error) == ("waiting", None, "why")
+    assert (one.state, one.next_attempt, one.last_error) == ("failed", None, "why")
+    assert one.text == "the last attempt failed; waiting for traffic"
     assert one.traffic(NOW + 1)
 
 
@@ -140,7 +141,7 @@ def test_an_ike_sa_without_a_child_sa_is_a_failure_too_and_keeps_its_reason():
     for pause in (1, 2, 4):
         assert one.attempt(now) is not None
         one.event(event(Kind.IKE_UP), now)
-        one.event(Event(Kind.CHILD_FAILED, "t", bytes(8), bytes(8), "", "no proposal in common"), now)
+        one.event(Event(Kind.CHILD_FAILED, "t", bytes(8), bytes(8), "", "no proposal in common", origin=Origin.OURS), now)
         one.event(event(Kind.IKE_DOWN, Cause.SELECTORS), now)
         assert (one.state, one.next_attempt, one.last_error) == ("failed", now + pause, "no proposal in common")
         now += pause
@@ -150,16 +151,16 @@ def test_an_ike_sa_without_a_child_sa_is_a_failure_too_and_keeps_its_reason():
 def test_a_side_that_waits_keeps_the_reason_too(start):
     one = intent(start)
     one.event(event(Kind.IKE_UP), NOW)
-    one.event(Event(Kind.CHILD_FAILED, "t", bytes(8), bytes(8), "", "no proxy ID fits"), NOW)
+    one.event(Event(Kind.CHILD_FAILED, "t", bytes(8), bytes(8), "", "no proxy ID fits", origin=Origin.OURS), NOW)
     one.event(event(Kind.IKE_DOWN, Cause.PEER), NOW)
-    assert (one.state, one.last_error) == ("waiting", "no proxy ID fits")
+    assert (one.state, one.last_error) == ("failed", "no proxy ID fits")
 
 
 # ---- last_error
 
 
 def child_failed(spi: bytes, text: str = "no proxy ID fits") -> Event:
-    return Event(Kind.CHILD_FAILED, "t", spi, bytes(8), "", text)
+    return Event(Kind.CHILD_FAILED, "t", spi, bytes(8), "", text, origin=Origin.OURS)
 
 
 def read(one):
@@ -185,14 +186,27 @@ def test_what_nobody_has_proven_is_read_only_while_nothing_better_is_known():
     one.start(NOW)
     one.attempt(NOW)
     before = (one.state, one.next_attempt, one.pending)
-    one.claimed(Event(Kind.IKE_FAILED, "t", bytes(8), bytes(8), "IKE_SA_INIT", "no proposal in common"))
+    one.claimed(Event(Kind.IKE_FAILED, "t", bytes(8), bytes(8), "IKE_SA_INIT", "no proposal in common", origin=Origin.CLAIMED))
     assert (one.state, one.next_attempt, one.pending) == before
     assert read(one) == "no proposal in common"
     one.event(event(Kind.IKE_FAILED, Cause.TIMEOUT), NOW)
     assert read(one) == "why"
     one = up(intent("start"))
-    one.claimed(Event(Kind.IKE_FAILED, "t", bytes(8), bytes(8), "IKE_AUTH", "shared keys differ"))
+    one.claimed(Event(Kind.IKE_FAILED, "t", bytes(8), bytes(8), "IKE_AUTH", "shared keys differ", origin=Origin.CLAIMED))
     assert read(one) is None
+
+
+def test_a_proof_that_a_reload_withdrew_is_read_until_the_tunnel_is_up_again():
+    """The tunnel begins anew by itself: neither its state nor the next attempt follow from it."""
+    one = intent("start")
+    one.start(NOW)
+    before = (one.state, one.next_attempt)
+    one.event(event(Kind.WARNING, Cause.PROPOSAL), NOW)
+    assert read(one) is None
+    one.event(event(Kind.WARNING, Cause.AUTHENTICATION), NOW)
+    assert (one.state, one.next_attempt) == before
+    assert read(one) == "why"
+    assert read(up(one)) is None
 
 
 def test_a_proxy_id_that_the_peer_refused_is_told_as_long_as_this_ike_sa_is_up():
@@ -213,6 +227,14 @@ def test_a_rekey_says_nothing_about_what_failed_before():
     assert one.last_error == "why"
 
 
+def test_what_was_refused_is_no_longer_told_once_nothing_lacks():
+    one = up(intent("start"))
+    one.event(child_failed(bytes(8)), NOW)
+    assert (one.last_error, one.refusal) == ("no proxy ID fits", "no proxy ID fits")
+    one.event(event(Kind.WHOLE), NOW + 9)
+    assert (one.last_error, one.refusal) == (None, None)
+
+
 # ---- the end of an SA
 
 
@@ -222,6 +244,8 @@ def test_a_rekey_says_nothing_about_what_failed_before():
         ("start", "restart", Cause.PEER, "failed", True),
         ("start", "restart", Cause.LOCAL, "down", False),
         ("start", "restart", Cause.IDLE, "waiting", False),
+        ("start", "restart", Cause.REPLACED, "failed", True),
+        ("on-demand", "restart", Cause.REPLACED, "waiting", False),
         ("start", "restart", Cause.CLONED, "failed", True),
         ("on-demand", "restart", Cause.CLONED, "waiting", False),
         ("on-demand", "restart", Cause.PEER, "waiting", False),
@@ -254,8 +278,42 @@ def test_a_cleared_tunnel_ignores_traffic_until_it_is_asked_for():
 
 def test_a_failed_second_sa_does_not_bring_a_tunnel_down():
     one = up(intent())
-    one.event(event(Kind.IKE_FAILED, Cause.TIMEOUT), NOW)
+    one.event(event(Kind.IKE_FAILED, Cause.TIMEOUT), NOW, others=True)
     assert (one.state, one.next_attempt) == ("up", None)
+    one.event(event(Kind.IKE_DOWN, Cause.LIVENESS), NOW, others=True)
+    assert (one.state, one.next_attempt) == ("up", None)
+    one.event(event(Kind.IKE_DOWN, Cause.LIVENESS), NOW)
+    assert one.due(NOW + 1)
+
+
+def test_the_last_attempt_that_fails_is_repeated_whatever_was_up_before():
+    """One of two IKE SAs was replaced by the other, and that one came to nothing: `start` is for ever."""
+    one = up(intent())
+    one.event(event(Kind.IKE_DOWN, Cause.REPLACED), NOW, others=True)
+    one.event(event(Kind.IKE_FAILED, Cause.TIMEOUT), NOW)
+    assert one.due(NOW + 1)
+
+
+def test_what_another_tunnels_ike_sa_ended_is_called_again():
+    """INITIAL_CONTACT says that there is no other IKE SA between the same identities."""
+    one = up(intent())
+    one.event(event(Kind.IKE_DOWN, Cause.REPLACED), NOW)
+    assert one.due(NOW + 1)
+
+
+def test_an_ike_sa_that_ends_soon_again_and_again_is_made_after_pauses_that_double():
+    one, now, pauses = intent(chance=0.0), NOW, []
+    for _ in range(9):
+        up(one, now)
+        now += 1
+        one.event(event(Kind.IKE_DOWN, Cause.PEER), now)
+        assert one.next_attempt is not None
+        pauses.append(one.next_attempt - now)
+        now = one.next_attempt
+    assert pauses == [0, 2, 4, 8, 16, 32, BACKOFF_MAX_S, BACKOFF_MAX_S, BACKOFF_MAX_S]
+    up(one, now)
+    one.event(event(Kind.IKE_DOWN, Cause.PEER), now + SOON_S)
+    assert one.next_attempt == now + SOON_S, "it was up for long"
 
 
 # ---- a way to the peer

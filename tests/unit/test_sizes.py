@@ -18,6 +18,7 @@ LONG = {
     "benchmarks/strangers.py": "every kind of message of a stranger, with all that it is made of",
     "ipsec_dp/ike/manager.py": "a method for each call of IkeCore, and what sessions ask of those around them",
     "ipsec_dp/keying/ike_driver.py": "a method for each action of the core, each event and each verb",
+    "native/inbound.c": "the flow of a datagram, in the order of its steps",
     "native/dp.h": "all that Python calls: cffi reads it whole",
     "tests/doubles/host.py": "one host in memory: every part of the interface Host",
     "tests/mutants/run.py": "a program that takes nothing from the tree that it copies",
@@ -33,9 +34,11 @@ LONG = {
 }
 LARGE = {
     "ipsec_dp/config/tables.py: Tunnel": "the keys of [[tunnel]], which the schema is made of",
+    "ipsec_dp/databases/sad.py: Sad": "a method for each step in the life of an SA, and for what is asked of those that are there",
     "ipsec_dp/dataplane/plane.py: DataPlane": "a method for each call of dp.h",
     "ipsec_dp/ike/manager.py: IkeManager": "the interface IkeCore, and the tables of IKE SAs that its calls share",
     "ipsec_dp/ike/peer.py: Peer": "all that the configuration says of a peer, frozen",
+    "ipsec_dp/ike/wanted.py: Wanted": "what a tunnel is to have, has and lacks: one state, which each question is about",
     "ipsec_dp/ike/strangers.py: Limits": "every limit on what is not authenticated, frozen",
     "ipsec_dp/ike/v2/sa.py: Child": "one CHILD_SA as RFC 7296 has it, a value",
     "ipsec_dp/keying/ike_driver.py: IkeDriver": "a method for each action of the core, each event and each verb",

@@ -133,9 +133,11 @@ def test_while_it_starts_or_stops_it_says_so(site, verb, fields):
     assert error(site, verb, **fields) == "the gateway is starting or stopping; ask again"
 
 
-def test_while_it_starts_or_stops_ike_is_asked_nothing(site):
-    site.ike = None
-    assert "no tunnel" in error(site, "initiate", name="up")
+@pytest.mark.parametrize("verb", ["initiate", "rekey", "terminate"])
+def test_while_it_starts_or_stops_ike_is_asked_nothing_and_the_tunnel_is_not_denied(site, verb):
+    site.ike = site.engine = None
+    assert error(site, verb, name="up") == "the gateway is starting or stopping; ask again"
+    assert error(site, verb, name="nobody") == 'no tunnel "nobody" that IKE negotiates; there are: up, waiting'
 
 
 @pytest.mark.parametrize(

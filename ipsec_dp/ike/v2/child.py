@@ -11,23 +11,21 @@ from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import lifetimes, traffic_selectors
 from ipsec_dp.ike.actions import Cause, InstallInbound, InstallOutbound, Kind, RemoveOutbound, SwitchOutbound
+from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.proposal import suite_of
-from ipsec_dp.ike.proxy_ids import near
 from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v2 import keymat, replacement
 from ipsec_dp.ike.v2.deadlines import reprieve, start_child
 from ipsec_dp.ike.v2.sa import Child, ChildState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ipsec_dp.ike import proposal
     from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
     from ipsec_dp.ike.v2.context import Context
 
 MAX_OFFERED: Final = 64  # selectors of a side in one exchange; further proxy IDs get exchanges of their own
-MAX_PAIRS: Final = 256  # pairs of selectors that one CHILD_SA may have here
+MAX_PAIRS: Final = PEER_LIMITS.selectors  # pairs of selectors that one CHILD_SA may have here
 
 
 class ChildError(IkeError):
@@ -75,8 +73,11 @@ def install(
     )
     context.children[new.number] = new
     context.host.holds(new)
+    context.host.holdings.hold(new, peer, context.ends.theirs)
     limits = start_child(new, peer.child_life, now, context.host.environment.rng)
     context.deadlines.failures = 0
+    if not agreed.initiator and old is None:
+        replacement.made_by_peer(context, now)
     ike_suite, ike_keys = context.sa.suite, context.sa.keys
     if ike_suite is None or ike_keys is None:
         raise ChildError("no IKE keys", Cause.LOCAL)
@@ -147,28 +148,6 @@ def _sending_before(context: Context, new: Child) -> Child | None:
 def is_held(context: Context, pair: ProxyId) -> bool:
     """True when a CHILD_SA that is there to stay holds all of `pair`."""
     return any(child.state is ChildState.UP and child.holds(pair) for child in context.children.near(pair))
-
-
-def serves(context: Context, proxy_id: ProxyId, configured: Sequence[ProxyId]) -> bool:
-    """True when a CHILD_SA that is up came of `proxy_id`, be it that the peer narrowed it: nothing more is to be had by asking
-    again.
-
-    Of several proxy IDs that hold what was agreed on it came of the narrowest; a single packet's selectors come of none.
-    """
-
-    def narrower(pair: ProxyId) -> bool:
-        return any(one != proxy_id and proxy_id.covers(one) and one.covers(pair) for one in near(configured, pair))
-
-    return any(
-        pair.covers(proxy_id) or (proxy_id.covers(pair) and not _of_one_packet(pair) and not narrower(pair))
-        for child in context.children.near(proxy_id)
-        if child.state is ChildState.UP
-        for pair in child.pairs
-    )
-
-
-def _of_one_packet(pair: ProxyId) -> bool:
-    return pair.local.start == pair.local.end and pair.remote.start == pair.remote.end
 
 
 def by_spi_out(context: Context, spi: bytes) -> Child | None:

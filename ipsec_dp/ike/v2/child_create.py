@@ -19,10 +19,9 @@ from ipsec_dp.ike.v2.child import (
     is_held,
     replaced_by,
     report_up,
-    serves,
     switch,
 )
-from ipsec_dp.ike.v2.context import Task
+from ipsec_dp.ike.v2.context import Task, expected_on
 from ipsec_dp.ike.v2.deadlines import retry_child
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 MAX_ROUNDS: Final = 3  # INVALID_KE_PAYLOAD answers that one request follows
-MAX_DELAYS: Final = 16  # TEMPORARY_FAILURE answers after which a request is asked again
 
 
 @dataclass(slots=True, eq=False)
@@ -80,17 +78,21 @@ class Offer:
         ]
 
 
-def make_offer(
-    context: Context, pairs: tuple[ProxyId, ...], packet: ProxyId | None, *, in_auth: bool, rekeys: Child | None = None
-) -> Offer | None:
-    """None when no SPI is free. `packet`: its selectors go first, so that narrowing keeps them (RFC 7296 §2.9)."""
+def _announced(context: Context) -> int | None:
+    """An SPI that a request is about to name; None when no SPI is free."""
     spi = context.host.environment.allocate_spi(context.peer.tunnel)
+    if spi is not None:
+        context.emit(expected_on(context, spi))
+    return spi
+
+
+def make_offer(context: Context, pairs: tuple[ProxyId, ...], packet: ProxyId | None, *, in_auth: bool) -> Offer | None:
+    """None when no SPI is free. `packet`: its selectors go first, so that narrowing keeps them (RFC 7296 §2.9)."""
+    spi = _announced(context)
     if spi is None:
         return None
     ours = context.peer.esp_proposals
     proposals = proposal.with_spi(proposal.without_key_exchange(ours) if in_auth else ours, spi.to_bytes(4, "big"))
-    if rekeys is not None:
-        return Offer(spi, proposals, rekeys.ts_local, rekeys.ts_remote, pairs)
     offered = pairs if packet is None or context.abilities.single_pair else (packet, *pairs)
     local, remote = _first_of(pair.local for pair in offered), _first_of(pair.remote for pair in offered)
     return Offer(spi, proposals, local, remote, pairs)
@@ -106,13 +108,28 @@ def _first_of(selectors: Iterable[TrafficSelector]) -> tuple[TrafficSelector, ..
     return tuple(found)
 
 
+def offer_again(context: Context, old: Child, pairs: tuple[ProxyId, ...], *, any_suite: bool) -> Offer | None:
+    """For a rekey of `old`: its selectors and, unless it may be any, its suite (RFC 7296 §2.8). None when no SPI is free."""
+    spi = _announced(context)
+    if spi is None:
+        return None
+    ours = context.peer.esp_proposals
+    proposals = (() if any_suite else proposal.keeping(old.suite, ours)) or ours
+    return Offer(spi, proposal.with_spi(proposals, spi.to_bytes(4, "big")), old.ts_local, old.ts_remote, pairs)
+
+
 class ChildCreate(Task):
-    """A CHILD_SA for `pairs`, or one that takes the place of `rekeys`. `rival`: what the peer made of `rekeys` in the meantime."""
+    """A CHILD_SA for `pairs`, or one that takes the place of `rekeys`. `rival`: what the peer made of `rekeys` in the meantime.
+
+    `any_suite`: all that is configured is offered, and not only what keeps the suite in use.
+    """
 
     exchange = ExchangeType.CREATE_CHILD_SA
 
-    def __init__(self, pairs: tuple[ProxyId, ...], packet: ProxyId | None = None, rekeys: Child | None = None) -> None:
-        self.pairs, self.packet, self.rekeys = pairs, packet, rekeys
+    def __init__(
+        self, pairs: tuple[ProxyId, ...], packet: ProxyId | None = None, rekeys: Child | None = None, *, any_suite: bool = False
+    ) -> None:
+        self.pairs, self.packet, self.rekeys, self.any_suite = pairs, packet, rekeys, any_suite
         self.shape = Shape.NEW_CHILD if rekeys is None else Shape.REKEY_CHILD
         self.priority = Priority.NEW_CHILD if rekeys is None else Priority.REKEY_CHILD
         self.rival: Child | None = None
@@ -122,16 +139,25 @@ class ChildCreate(Task):
         self.rounds = 0
         self.nonce = b""
 
+    @property
+    def spi_in(self) -> int | None:
+        return None if self.offer is None else self.offer.spi
+
     def build(self, context: Context, now: float) -> list[Payload] | None:
         if self.rekeys is not None and self.rekeys.state is not ChildState.UP:
             return None
         if self.rekeys is None and self.pairs and all(is_held(context, pair) for pair in self.pairs):
             return None
-        self.offer = make_offer(context, self.pairs, self.packet, in_auth=False, rekeys=self.rekeys)
+        if self.rekeys is None:
+            self.offer = make_offer(context, self.pairs, self.packet, in_auth=False)
+        else:
+            self.offer = offer_again(context, self.rekeys, self.pairs, any_suite=self.any_suite)
         if self.offer is None:
-            context.report(Kind.CHILD_FAILED, "no SPI is free", cause=Cause.RESOURCES, again=True)
+            rng, why = context.host.environment.rng, "no SPI is free"
             if self.rekeys is not None:
-                retry_child(self.rekeys, now, context.host.environment.rng)
+                retry_child(self.rekeys, now, rng)
+            if self.rekeys is not None or context.wanted.were_refused(self.pairs, why, now, rng):
+                context.report(Kind.CHILD_FAILED, why, cause=Cause.RESOURCES, again=True)
             return None
         rng = context.host.environment.rng
         self.nonce = nonce(rng)
@@ -162,9 +188,21 @@ class ChildCreate(Task):
             self._failed_rekey(context, received.now)
         elif self.rekeys is None:
             _begin(context, new, received.now)
-            cover(context, received.now)
+            self._settle(context, new, received.now)
         else:
             self._rekeyed(context, self.rekeys, new, received.now)
+
+    def _settle(self, context: Context, new: Child, now: float) -> None:
+        """What the question has brought of what it was for."""
+        if context.wanted.has_shrunk(self.pairs):  # what it was narrowed to before is part of this one
+            inside = [one for one in context.children.values() if one is not new and all(map(new.holds, one.pairs))]
+            for one in inside:
+                delete.child(context, one, now)
+        context.wanted.granted(self.pairs)
+        if not context.wanted.serves(new.pairs, self.pairs) and not (self.packet is not None and new.holds(self.packet)):
+            made = f"{traffic_selectors.text(new.ts_local)} <-> {traffic_selectors.text(new.ts_remote)}"
+            why, rng = f"the peer made a CHILD_SA for {made} instead", context.host.environment.rng
+            context.wanted.were_refused(self.pairs, why, now, rng)
 
     def _secret(self, message: Message) -> tuple[bytearray, ...]:
         """g^ir when both sides sent KE. Raises KeyExchangeError."""
@@ -195,33 +233,27 @@ class ChildCreate(Task):
         offer = self.offer
         self.dropped(context)
         kind = None if notify is None else notify.notify_type
-        if kind == NotifyType.INVALID_KE_PAYLOAD and notify is not None and self._other_group(context, notify):
+        if kind == NotifyType.INVALID_KE_PAYLOAD and notify is not None and self._other_group(context, offer, notify):
             return
-        if self.rekeys is not None:
+        if self.rekeys is not None and kind == NotifyType.NO_PROPOSAL_CHOSEN and not self.any_suite:
+            self.any_suite = True
+            context.enqueue(self)
+        elif self.rekeys is not None:
             self._failed_rekey(context, now, kind)
         elif kind == NotifyType.TEMPORARY_FAILURE:
-            self._later(context, now)
-        elif kind in (NotifyType.TS_UNACCEPTABLE, NotifyType.SINGLE_PAIR_REQUIRED) and len(self.pairs) > 1:
-            context.abilities.single_pair = True
-            cover(context, now, every=True)
+            context.wanted.were_put_off(self.pairs, text, now, context.host.environment.rng)
         else:
-            report_refusal(context, offer, kind, text)
-            cover(context, now)
+            report_refusal(context, offer, self.pairs, kind, text, now)
 
-    def _later(self, context: Context, now: float) -> None:
-        """It met TEMPORARY_FAILURE (RFC 7296 §2.25): again after a while."""
-        context.deadlines.failures += 1
-        if context.deadlines.failures <= MAX_DELAYS:  # then whoever wants it asks again
-            wait = lifetimes.retry_after(context.deadlines.failures, context.host.environment.rng)
-            context.queue.delayed.append((now + wait, self))
-
-    def _other_group(self, context: Context, notify: Notify) -> bool:
+    def _other_group(self, context: Context, offer: Offer | None, notify: Notify) -> bool:
         tried = None if self.key is None else self.key.group
         self.rounds += 1
         if tried is None or self.rounds > MAX_ROUNDS:
             return False
         self.group = wanted_group(notify, context.peer.esp_proposals, tried)
-        return context.enqueue(self)
+        self.any_suite = self.any_suite or (offer is not None and self.group not in groups_of(offer.proposals))
+        context.enqueue(self)
+        return True
 
     def _failed_rekey(self, context: Context, now: float, kind: int | None = None) -> None:
         old, rival = self.rekeys, self.rival
@@ -232,8 +264,6 @@ class ChildCreate(Task):
         elif kind == NotifyType.CHILD_SA_NOT_FOUND:  # RFC 7296 §2.25: the peer has lost it, so must we
             delete.forget(context, old)
             context.report(Kind.CHILD_DOWN, "the peer no longer has it", cause=Cause.PEER, child=old.number, again=True)
-            if context.peer.start == "start":
-                context.enqueue(ChildCreate(old.pairs))
         else:
             retry_child(old, now, context.host.environment.rng)
 
@@ -254,18 +284,14 @@ def accept_first(context: Context, offer: Offer, message: Message, now: float) -
         new = _accept(context, offer, message, now, Agreement(context.handshake.nonces, initiator=True))
         if new is not None:
             _begin(context, new, now)
-        cover(context, now)
         return
     context.release_spi(offer.spi)
     kinds = [notify.notify_type for notify in message.all(Notify) if notify.is_error]
     kind = kinds[0] if kinds else None
     if kind in (NotifyType.TS_UNACCEPTABLE, NotifyType.SINGLE_PAIR_REQUIRED) and len(offer.pairs) > 1:
         context.abilities.single_pair = True
-        cover(context, now, every=True)
         return
-    report_refusal(context, offer, kind, "the peer made no CHILD_SA")
-    context.coverage.attempted.update(offer.pairs)
-    cover(context, now)
+    report_refusal(context, offer, offer.pairs, kind, "the peer made no CHILD_SA", now)
 
 
 def _begin(context: Context, new: Child, now: float) -> None:
@@ -295,9 +321,13 @@ def _accept(context: Context, offer: Offer, message: Message, now: float, agreed
                 f"nothing that is configured is in {traffic_selectors.text(local)} <-> {traffic_selectors.text(remote)}",
                 Cause.SELECTORS,
             )
+        if (others := context.host.holdings.refusal(pairs, context.peer, context.ends.theirs)) is not None:
+            raise ChildError(others, Cause.SELECTORS)
     except IkeError as error:
         cause = error.cause if isinstance(error, ChildError) else Cause.PROPOSAL
-        context.report(Kind.CHILD_FAILED, str(error), cause=cause)
+        rng = context.host.environment.rng
+        if agreed.rekeys is not None or context.wanted.were_refused(offer.pairs, str(error), now, rng):
+            context.report(Kind.CHILD_FAILED, str(error), cause=cause)
         context.release_spi(offer.spi)
         context.enqueue(delete.ChildDelete(offer.spi))
         return None
@@ -308,31 +338,21 @@ def _accept(context: Context, offer: Offer, message: Message, now: float, agreed
     return install(context, (offer.spi, int.from_bytes(chosen.spi, "big")), suite, (local, remote), pairs, now, agreed)
 
 
-def cover(context: Context, now: float, *, every: bool = False) -> None:
-    """Ask for proxy IDs that have no CHILD_SA yet, one exchange each: all of them where the tunnel is to be up as a whole, or where
-    the peer did not take several at once. An IKE SA of ours for which the peer makes no CHILD_SA at all is given up."""
-    configured = context.peer.proxy_ids
-    wanted = configured if every or context.peer.start == "start" else context.coverage.wanted
-    while not context.queue.full and (proxy_id := context.coverage.next_of(wanted)) is not None:
-        if not serves(context, proxy_id, configured):
-            context.coverage.attempted.add(proxy_id)
-            context.enqueue(ChildCreate((proxy_id,)))
-    if context.queue.full:  # the others have their turn when these are answered
-        context.coverage.wanted = wanted
-    if context.sa.initiator and not context.children and context.queue.empty:
-        delete.ike(context, Cause.SELECTORS, "the peer makes no CHILD_SA", now, again=True)
-
-
-def report_refusal(context: Context, offer: Offer | None, kind: int | None, text: str) -> None:
+def report_refusal(
+    context: Context, offer: Offer | None, pairs: tuple[ProxyId, ...], kind: int | None, text: str, now: float
+) -> None:
     """Why the peer made no CHILD_SA, as far as we can know: our side of it, and where to look."""
     ours = "" if offer is None else f"{traffic_selectors.text(offer.ts_local)} <-> {traffic_selectors.text(offer.ts_remote)}"
+    cause = Cause.REFUSED
     if kind in (NotifyType.TS_UNACCEPTABLE, NotifyType.SINGLE_PAIR_REQUIRED):
         text = f"the peer accepts none of our selectors ({ours}): its proxy IDs must have something in common with ours, mirrored"
-        context.report(Kind.CHILD_FAILED, text, cause=Cause.SELECTORS, again=True)
+        cause = Cause.SELECTORS
     elif kind == NotifyType.NO_PROPOSAL_CHOSEN:
         text = (
             f"the peer accepts none of our ESP proposals ({proposal.text(context.peer.esp_proposals)}); its log tells what it would"
         )
-        context.report(Kind.CHILD_FAILED, text, cause=Cause.PROPOSAL, again=True)
+        cause = Cause.PROPOSAL
     else:
-        context.report(Kind.CHILD_FAILED, f"{text} ({ours})", cause=Cause.REFUSED, again=True)
+        text = f"{text} ({ours})"
+    if context.wanted.were_refused(pairs, text, now, context.host.environment.rng):
+        context.report(Kind.CHILD_FAILED, text, cause=cause, again=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.selector_index import SelectorIndex
 from ipsec_dp.ike.traffic_selectors import ProxyId, ask_ports
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.sa import ReceivedMessage
 
-SPARE_CHILDREN: Final = 64  # CHILD_SAs of an IKE SA beyond four for each proxy ID: rekeys in progress, and what is dying
-
 
 def answer_first(context: Context, received: ReceivedMessage) -> list[Payload]:
     """SA, TSi, TSr of an IKE_AUTH response, or why there is no CHILD_SA."""
@@ -45,7 +44,7 @@ def answer_first(context: Context, received: ReceivedMessage) -> list[Payload]:
 def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     """A CREATE_CHILD_SA request for a new CHILD_SA or a rekey of one."""
     message = received.message
-    if context.task is not None and context.task.shape is Shape.REKEY_IKE:
+    if context.withdrawn or (context.task is not None and context.task.shape is Shape.REKEY_IKE):
         return [Notify(NotifyType.TEMPORARY_FAILURE)]  # RFC 7296 §2.25.2
     rekeys = None
     notify = message.notify(NotifyType.REKEY_SA)
@@ -55,12 +54,25 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
             return [Notify(NotifyType.CHILD_SA_NOT_FOUND, b"", notify.protocol, notify.spi)]
         if rekeys.state is not ChildState.UP:
             return [Notify(NotifyType.TEMPORARY_FAILURE)]  # RFC 7296 §2.25.1: it is being closed
-    if len(context.children) >= SPARE_CHILDREN + 4 * len(context.peer.proxy_ids):
+    if not _has_room(context):
         return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
+    if rekeys is not None and _undeleted(context) >= PEER_LIMITS.undeleted + len(context.peer.proxy_ids):
+        return [Notify(NotifyType.TEMPORARY_FAILURE)]
     own = message.get(Nonce)
     reply_nonce = nonce(context.host.environment.rng)
     agreed = Agreement((b"" if own is None else own.data, reply_nonce), initiator=False, rekeys=rekeys)
     return _answer(context, received, agreed, in_auth=False)
+
+
+def _has_room(context: Context) -> bool:
+    """False when all IKE SAs of this identity together have so many CHILD_SAs that it may not make another."""
+    most = PEER_LIMITS.children + PEER_LIMITS.children_of_proxy_id * len(context.peer.proxy_ids)
+    return context.host.children(context) < most
+
+
+def _undeleted(context: Context) -> int:
+    """How many CHILD_SAs the peer has rekeyed and not deleted since."""
+    return sum(one.state is ChildState.REKEYED for one in context.children.values())
 
 
 def _rekeyed_child(context: Context, notify: Notify) -> Child | None:
@@ -75,7 +87,11 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
     sa, tsi, tsr = message.get(SecurityAssociation), message.get(TrafficSelectorsInitiator), message.get(TrafficSelectorsResponder)
     if sa is None or tsi is None or tsr is None:
         return [Notify(NotifyType.INVALID_SYNTAX)]
-    chosen = (proposal.select_child if in_auth else proposal.select)(peer.esp_proposals, sa.proposals)
+    if in_auth:
+        chosen = proposal.select_child(peer.esp_proposals, sa.proposals)
+    else:
+        in_use = None if agreed.rekeys is None else agreed.rekeys.suite
+        chosen = proposal.select_keeping(in_use, peer.esp_proposals, sa.proposals)
     if chosen is None or len(chosen.spi) != 4:
         text = proposal.explain_mismatch(peer.esp_proposals, sa.proposals)
         context.report(Kind.CHILD_FAILED, f"no ESP proposal in common: {text}", cause=Cause.PROPOSAL)
@@ -86,6 +102,10 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
         ours = ([p.local for p in peer.proxy_ids], [p.remote for p in peer.proxy_ids])
         text = ts.explain_mismatch(ours, (tsr.selectors, tsi.selectors))
         context.report(Kind.CHILD_FAILED, f"no proxy ID fits: {text}", cause=Cause.SELECTORS)
+        return [Notify(NotifyType.TS_UNACCEPTABLE)]
+    others = context.host.holdings.refusal(pairs, context.peer, context.ends.theirs)
+    if others is not None:
+        context.report(Kind.CHILD_FAILED, others, cause=Cause.SELECTORS)
         return [Notify(NotifyType.TS_UNACCEPTABLE)]
     ke = message.get(KeyExchangePayload)
     extra: list[Payload] = [] if in_auth else [Nonce(agreed.nonces[1])]

@@ -10,7 +10,7 @@ from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ike.v2.sa import Child, ChildState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from ipsec_dp.ike.traffic_selectors import ProxyId
 
@@ -18,13 +18,12 @@ DUE_AT_ONCE: Final = 64
 
 
 class ChildTable(dict[int, Child]):
-    """By number, oldest first. `holder`: the IKE SA they are on now; a rekey of it gives the whole table to another. `lost` is
-    called when one is no longer up."""
+    """By number, oldest first. `holder`: the IKE SA they are on now; a rekey of it gives the whole table to another."""
 
-    def __init__(self, holder: Any, lost: Callable[[], None]) -> None:
+    def __init__(self, holder: Any) -> None:
         super().__init__()
         self.holder = holder
-        self._lost = lost
+        self._seen: tuple[dict[int, tuple[ProxyId, ...]], set[int]] | None = None
         self._timers: TimerQueue[Child] = TimerQueue()
         self._changed: dict[Child, None] = {}  # whose times are not in `_timers` yet
         self._up: dict[Child, None] = {}
@@ -53,7 +52,7 @@ class ChildTable(dict[int, Child]):
         for kept in (self._changed, self._up):
             kept.pop(child, None)
         self._timers.discard(child)
-        self._lost()
+        self._seen = None
 
     def clear(self) -> None:
         for number in list(self):
@@ -62,11 +61,21 @@ class ChildTable(dict[int, Child]):
     def changed(self, child: Child) -> None:
         """A time or the state of one is another now."""
         self._changed[child] = None
+        if (child.state is ChildState.UP) is (child in self._up):
+            return
+        self._seen = None
         if child.state is ChildState.UP:
             self._up[child] = None
-        elif child in self._up:
+        else:
             del self._up[child]
-            self._lost()
+
+    @property
+    def seen(self) -> tuple[dict[int, tuple[ProxyId, ...]], set[int]]:
+        """Those that are up, with their selectors, and those that we delete: the same objects until one came, went or changed."""
+        if self._seen is None:
+            up = {child.number: child.pairs for child in self.values() if child.state is ChildState.UP}
+            self._seen = up, {child.number for child in self.values() if child.state is ChildState.DELETING}
+        return self._seen
 
     def _set_timers(self) -> None:
         for child in self._changed:

@@ -12,26 +12,30 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from ipsec_dp.ike import lifetimes
-from ipsec_dp.ike.actions import Action, Cause, Event, Kind, MovePath, Origin, ReleaseSpi, Report
+from ipsec_dp.ike.actions import Action, Cause, Event, ExpectInbound, Kind, MovePath, Origin, ReleaseSpi, Report
 from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.deadlines import Deadlines
 from ipsec_dp.ike.v2.exchanges import Priority, Queue, Request, Window
 from ipsec_dp.ike.v2.sa import State
+from ipsec_dp.ike.wanted import Wanted
 from ipsec_dp.util.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
 
     from cryptography import x509
 
     from ipsec_dp.ike.actions import Endpoint, Path
+    from ipsec_dp.ike.authenticated import Account
     from ipsec_dp.ike.environment import Environment
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.exchanges import UnprovenError
+    from ipsec_dp.ike.v2.holdings import Holdings
     from ipsec_dp.ike.v2.payloads import Notify, Payload
     from ipsec_dp.ike.v2.sa import Child, IkeSa, ReceivedMessage
 
@@ -40,6 +44,7 @@ class IkeHost(Protocol):
     """What an IKE SA asks of the gateway around it."""
 
     environment: Environment
+    holdings: Holdings  # what the peers have of the address space
 
     def next_child(self) -> int:
         """A number for a CHILD_SA, never given twice."""
@@ -59,6 +64,9 @@ class IkeHost(Protocol):
     def configured(self, peer: Peer) -> Peer:
         """What the tunnel of `peer` says now; `peer` itself when it says nothing any more."""
 
+    def children(self, context: Context) -> int:
+        """How many CHILD_SAs the IKE SAs between these two identities have."""
+
     def has_room(self, context: Context) -> bool:
         """False when so many IKE SAs are held between these two identities that a peer may not make another by a rekey."""
 
@@ -74,6 +82,11 @@ class IkeHost(Protocol):
 
 class Task(Request, ABC):
     """One request of ours, from the wish to the answer."""
+
+    @property
+    def spi_in(self) -> int | None:
+        """The SPI that it names for an inbound SA of ours."""
+        return None
 
     @abstractmethod
     def build(self, context: Context, now: float) -> list[Payload] | None:
@@ -120,43 +133,19 @@ class Ends:
     called: bool  # we began the IKE SA that was authenticated: rekeys leave it
     identities: tuple[Identity, Identity] | None = None  # ours, the peer's
     certificates: tuple[x509.Certificate, ...] = ()  # by which the peer proved itself
-    initial_contact: bool = False  # the peer sent it
+    until: datetime | None = None  # when the first of them, or of those above them, runs out
+    renew_at: datetime | None = None  # when it is tried to have others before that
+    initial_contact: bool = False  # whoever called sent it
+    account: Account | None = None  # what its requests have cost, of this identity's IKE SAs together
+
+    @property
+    def theirs(self) -> Identity | None:
+        """The peer's identity, once it is known or expected."""
+        return None if self.identities is None else self.identities[1]
 
     def meaning(self) -> object:
         """The same for the same two identities, however they are written; None before they are known."""
         return None if self.identities is None else tuple(identity.meaning() for identity in self.identities)
-
-
-@dataclass(slots=True)
-class Coverage:
-    """Which proxy IDs are to have a CHILD_SA without any traffic, and for which one was asked.
-
-    They are looked at one after the other, each once, until a CHILD_SA goes or `look_again` is called for another reason.
-    """
-
-    wanted: tuple[ProxyId, ...] = ()
-    attempted: set[ProxyId] = field(default_factory=set)
-    _looking_at: tuple[ProxyId, ...] = ()
-    _place: int = 0
-
-    def look_again(self) -> None:
-        """What was covered may not be any more."""
-        self._place = 0
-
-    def ask_again(self) -> None:
-        """For those too that were asked for."""
-        self.attempted.clear()
-        self.look_again()
-
-    def next_of(self, proxy_ids: tuple[ProxyId, ...]) -> ProxyId | None:
-        """The next one to look at that was not asked for; None: all were looked at."""
-        if proxy_ids is not self._looking_at:
-            self._looking_at, self._place = proxy_ids, 0
-        while self._place < len(proxy_ids):
-            self._place += 1
-            if proxy_ids[self._place - 1] not in self.attempted:
-                return proxy_ids[self._place - 1]
-        return None
 
 
 @dataclass(slots=True)
@@ -192,8 +181,8 @@ class Context(ABC):
         self.ends = Ends(called=sa.initiator)
         self.window: Window[Task] = Window()
         self.queue: Queue[Task] = Queue()
-        self.coverage = Coverage()
-        self.children = ChildTable(self, self.coverage.look_again)
+        self.children: ChildTable = ChildTable(self)
+        self.wanted = Wanted(self.peer.proxy_ids, lasting=self.peer.start == "start")
         self.succession = Succession()
         self.withdrawn = False  # its tunnel is configured otherwise now: what becomes of it concerns nobody
         self.deadlines = Deadlines()
@@ -251,6 +240,7 @@ class Context(ABC):
     def settle_on(self, peer: Peer) -> None:
         """It is known who it is."""
         self.peer, self.handshake.candidates = peer, Candidates((peer,))
+        self.wanted.configure(peer.proxy_ids, lasting=peer.start == "start")
 
     # ---- what a handler has done by others
 
@@ -263,8 +253,10 @@ class Context(ABC):
         return actions
 
     def report(self, kind: Kind, text: str, *, cause: Cause | None = None, child: int | None = None, again: bool = False) -> None:
+        if kind is Kind.CHILD_DOWN and child is not None:
+            self.wanted.told(child, text)
         spis = self.sa.spi_i, self.sa.spi_r
-        self.emit(Report(Event(kind, self.peer.tunnel, *spis, self.exchange, shown(text), cause, child, again, self.origin)))
+        self.emit(Report(Event(kind, self.peer.tunnel, *spis, self.exchange, shown(text), cause, child, again, origin=self.origin)))
 
     def release_spi(self, spi: int) -> None:
         self.emit(ReleaseSpi(spi))
@@ -276,6 +268,8 @@ class Context(ABC):
         self.deadlines.move_at = now + lifetimes.MOVE_EVERY
         self.path = path
         self.emit(MovePath(self.peer.tunnel, tuple(self.children), path))
+        if self.task is not None and self.task.spi_in is not None:
+            self.emit(expected_on(self, self.task.spi_in))
         self.report(Kind.PATH, f"the peer's address is now {path.remote}: its NAT changed the mapping")
 
     def start_deadlines(self, now: float) -> None:
@@ -285,9 +279,9 @@ class Context(ABC):
 
     # ---- what it leaves to the machine
 
-    def enqueue(self, task: Task) -> bool:
-        """A request to send when its turn comes; false when too many wait."""
-        return self.queue.add(task)
+    def enqueue(self, task: Task) -> None:
+        """A request to send when its turn comes."""
+        self.queue.add(task)
 
     def defer(self, step: Callable[[], None]) -> None:
         """Do it right after the reply that a handler is preparing was sent."""
@@ -320,3 +314,8 @@ class Context(ABC):
     @abstractmethod
     def end(self, cause: Cause, text: str, now: float, *, again: bool = False, linger: bool = False, quiet: bool = False) -> None:
         """Nothing of this SA is left but, with `linger`, the answer to a duplicate. `quiet`: it is not worth an event."""
+
+
+def expected_on(context: Context, spi: int) -> ExpectInbound:
+    """For a request that names this SPI: before it is sent, and again when the peer moved while it is under way."""
+    return ExpectInbound(context.peer.tunnel, spi, context.path, context.udp)

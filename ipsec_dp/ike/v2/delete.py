@@ -68,9 +68,17 @@ def ike(context: Context, cause: Cause, text: str, now: float, *, again: bool = 
     """End an IKE SA properly: by a DELETE once it is up, by forgetting it before."""
     if context.state in (State.ESTABLISHED, State.AUTH_SENT):
         if not any(isinstance(task, IkeDelete) for task in context.queue.waiting(Priority.DELETE_IKE)):
-            context.queue.force(IkeDelete(cause, text, again=again))
+            context.queue.add(IkeDelete(cause, text, again=again))
     elif context.state in (State.INIT_SENT, State.INIT_ANSWERED):
         context.end(cause, text, now, again=again)
+
+
+def withdraw(context: Context, now: float) -> None:
+    """Delete it at the peer, and here at once all that carries traffic. Nothing that still comes of it concerns its tunnel."""
+    context.withdrawn = True
+    ike(context, Cause.LOCAL, "it is withdrawn", now)
+    for one in list(context.children.values()):
+        forget(context, one)
 
 
 def child(context: Context, one: Child, now: float, *, at_once: bool = False) -> None:
@@ -87,7 +95,7 @@ def child(context: Context, one: Child, now: float, *, at_once: bool = False) ->
     elif one.sending:
         one.sending = False
         context.emit(RemoveOutbound(context.peer.tunnel, one.number))
-    context.queue.force(ChildDelete(one.spi_in, one))
+    context.queue.add(ChildDelete(one.spi_in, one))
 
 
 def finish(context: Context, one: Child, now: float) -> None:
@@ -98,6 +106,7 @@ def finish(context: Context, one: Child, now: float) -> None:
     if not one.installed:
         context.children.discard(one.number)
         return
+    context.host.holdings.let_go(one)
     one.enter(ChildState.DELETED)
     one.soft = one.hard = one.idle_at = one.switch_at = lifetimes.NEVER_DUE
     one.remove_at = now + lifetimes.GRACE
@@ -105,6 +114,7 @@ def finish(context: Context, one: Child, now: float) -> None:
 
 def remove(context: Context, one: Child) -> None:
     """Take its SAs out of the data plane."""
+    context.host.holdings.let_go(one)
     if one.installed:
         one.installed = one.sending = False
         context.emit(RemoveChild(context.peer.tunnel, one.number))
@@ -126,12 +136,19 @@ def hand_over(old: Context, now: float) -> bool:
     children.switch_waiting(new)
     for one in list(old.children.values()):
         finish(old, one, now)
-    together = ChildTable(new, new.coverage.look_again)
+    together = ChildTable(new)
     for one in (*old.children.values(), *new.children.values()):
         together[one.number] = one
-    new.children, old.children = together, ChildTable(old, old.coverage.look_again)
-    new.succession.before = old.succession.after = None
+    new.children, old.children = together, ChildTable(old)
+    new.succession.before, old.succession.before = old.succession.before, None
+    if new.succession.before is not None:
+        new.succession.before.succession.after = new
+    old.succession.after = None
     old.succession.handed_over = True
-    new.report(Kind.IKE_REAUTHENTICATED, f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}")
+    at_once = replacement.overlap(old, new)
+    if not at_once:
+        new.report(Kind.IKE_REAUTHENTICATED, f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}")
     old.emit(*new.take())
+    if at_once:
+        old.report(Kind.IKE_DOWN, "both sides began at once; the other IKE SA stays", cause=Cause.REPLACED)
     return True

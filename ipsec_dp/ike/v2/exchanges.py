@@ -24,7 +24,6 @@ BACK_OFF: Final = 1.8
 LONGEST_WAIT: Final = 20.0
 TRIES: Final = 7  # retransmissions before an exchange is given up: 1 + 1.8 + 3.2 + 5.8 + 10.5 + 18.9 + 20 + 20 s
 LAST_MESSAGE_ID: Final = 0xFFFF_FFFF
-MAX_WAITING: Final = 256  # requests of ours for which the window is not free
 REKEY_MESSAGE_ID: Final = LAST_MESSAGE_ID - 0x1_0000  # the IKE SA is rekeyed from here on: IDs never wrap (RFC 7296 §2.2)
 
 
@@ -65,6 +64,7 @@ class Request:
     priority: Priority = Priority.NEW_CHILD
     tries: int = TRIES
     first_wait: float = FIRST_WAIT
+    waits: bool = False  # for the window to be free
     whole: bool = False  # it leaves in one datagram that nobody may fragment
 
     def instead(self) -> list[Payload] | None:
@@ -143,60 +143,38 @@ class Window(Generic[R]):
 
 
 class Queue(Generic[R]):
-    """Requests of ours that wait for the window to be free, or, `delayed`, until a time (RFC 7296 §2.25)."""
+    """Requests of ours that wait for the window to be free.
 
-    __slots__ = ("_waiting", "count", "delayed")
+    It refuses none, so none is lost, and it needs no bound of its own: each is about something that is held already, and about each
+    such thing one waits at the most (a rekey or DELETE of a CHILD_SA; a rekey, DELETE, liveness check or probe of the IKE SA).
+    CHILD_SAs that are wanted do not wait here: `wanted.Wanted` finds the next one when the window is free.
+    """
+
+    __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: dict[Priority, deque[R]] = {}
-        self.count = 0  # of those that wait for the window
-        self.delayed: list[tuple[float, R]] = []
+        self._waiting: dict[Priority, deque[R]] = {}  # without empty ones
 
     @property
     def empty(self) -> bool:
-        """True when nothing waits, for whatever."""
-        return not self.count and not self.delayed
-
-    @property
-    def full(self) -> bool:
-        """True when too many wait for the window."""
-        return self.count >= MAX_WAITING
+        return not self._waiting
 
     def waiting(self, *priorities: Priority) -> Iterator[R]:
-        """Those that wait for the window, the most urgent first; of these `priorities`, none: of all."""
+        """Those that wait, the most urgent first; of these `priorities`, none: of all."""
         for priority in priorities or sorted(self._waiting):
             yield from self._waiting.get(priority, ())
 
-    @property
-    def next_due(self) -> float:
-        """When the first of those that wait until a time is due; inf: there is none."""
-        return min((at for at, _ in self.delayed), default=inf)
-
-    def add(self, request: R) -> bool:
-        """False when too many wait."""
-        if self.full:
-            return False
-        self.force(request)
-        return True
-
-    def force(self, request: R) -> None:
-        """However many wait: there is one for each SA at the most."""
+    def add(self, request: R) -> None:
         self._waiting.setdefault(request.priority, deque()).append(request)
-        self.count += 1
+        request.waits = True
 
     def take_all(self) -> list[R]:
-        """All that wait for the window, which are then off the queue."""
+        """All that wait, which are then off the queue."""
         taken = list(self.waiting())
         self._waiting.clear()
-        self.count = 0
+        for request in taken:
+            request.waits = False
         return taken
-
-    def wake(self, now: float) -> None:
-        """Those whose time has come wait for the window."""
-        ready = [request for at, request in self.delayed if at <= now]
-        self.delayed = [(at, request) for at, request in self.delayed if at > now]
-        for request in ready:
-            self.add(request)
 
     def pop(self) -> R:
         """The oldest of the most urgent, which is then off the queue."""
@@ -204,5 +182,5 @@ class Queue(Generic[R]):
         first = self._waiting[priority].popleft()
         if not self._waiting[priority]:
             del self._waiting[priority]
-        self.count -= 1
+        first.waits = False
         return first

@@ -12,7 +12,7 @@ from ipsec_dp.ike.identity import Identity, IdentityError, IdType
 from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
 from ipsec_dp.ike.proposal import Proposal, ProtocolId, select
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import child_create, child_respond
+from ipsec_dp.ike.v2 import child_create, child_respond, proof
 from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request, from_payloads
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.payloads import (
@@ -71,6 +71,10 @@ class IkeAuth(Task):
         self.pairs, self.packet = pairs, packet
         self.offer: child_create.Offer | None = None
 
+    @property
+    def spi_in(self) -> int | None:
+        return None if self.offer is None else self.offer.spi
+
     def build(self, context: Context, now: float) -> list[Payload] | None:
         own, expected = own_identity(context), expected_identity(context.peer, context.path.remote)
         context.ends.identities = (own, expected)
@@ -83,7 +87,7 @@ class IkeAuth(Task):
         if self.offer is None:
             context.end(Cause.RESOURCES, "no SPI is free for a CHILD_SA", now, again=True)
             return None
-        first = context.succession.before is None and context.host.first_contact(context)
+        context.ends.initial_contact = first = context.succession.before is None and context.host.first_contact(context)
         return [
             IdentificationInitiator(own.type, own.data),
             *_certificates(context.peer, request=True),
@@ -188,6 +192,8 @@ def _authenticate(context: Context, received: ReceivedMessage) -> Authentication
         raise AuthenticationError(f"tunnel {proven[0].tunnel} does not admit the IKE proposal {suite}")
     context.settle_on(_choose(admitting, message))
     context.ends.identities, context.path = (own_identity(context), theirs), received.path
+    if not context.host.has_room(context):
+        raise AuthenticationError(f"{theirs} has as many IKE SAs as one identity may have")
     if not context.host.admits(context):
         raise AuthenticationError(f"{theirs} has an IKE SA already, and unique = keep")
     own = own_identity(context)
@@ -225,17 +231,18 @@ def _proven(
     """Those of the tunnels that AUTH holds for: several may have one key, or trust one authority. It comes before all else."""
     proven: list[Peer] = []
     refused: AuthenticationError | None = None
-    checked: dict[object, bool] = {}
-    for peer in fitting[: LIMITS.proofs]:
-        what: object = peer.auth.trust if isinstance(peer.auth, SignatureAuth) else peer.tunnel
-        if what not in checked and len(checked) < LIMITS.proofs:
+    checked: list[tuple[SharedKeyAuth | SignatureAuth, bool]] = []
+    for peer in fitting:
+        holds = next((held for how, held in checked if how.asks_the_same(peer.auth)), None)
+        if holds is None and len(checked) < LIMITS.proofs:
             try:
                 _check(context, peer, theirs, body, proof, received.message, received.now)
             except AuthenticationError as error:
-                refused, checked[what] = refused or error, False
+                refused, holds = refused or error, False
             else:
-                checked[what] = True
-        if checked.get(what):
+                holds = True
+            checked.append((peer.auth, holds))
+        if holds:
             proven.append(peer)
     if not proven:
         raise refused or AuthenticationError("no tunnel expects it")
@@ -264,6 +271,7 @@ def established(context: Context, now: float) -> None:
     context.deadlines.close_at = inf
     context.handshake.messages, context.handshake.other_request = (b"", b""), b""
     context.start_deadlines(now)
+    proof.begin(context, now)
     theirs = "" if context.ends.identities is None else f" with {context.ends.identities[1]}"
     udp = ", ESP in UDP" if context.udp else ""
     context.report(Kind.IKE_UP, f"IKE SA up{theirs} at {context.path.remote}, {context.sa.suite}{udp}")
@@ -305,9 +313,9 @@ def _check(
     if proof.method == auth.AuthMethod.SHARED_KEY:
         raise AuthenticationError(f"it authenticates by {method_text(proof.method)}, certificates are configured")
     received = from_payloads(message.all(Certificate))
-    public, sha1 = certificates.verify(received, theirs, how.trust, context.host.environment.utc(now)), how.sha1
-    _verify_one(lambda octets: auth.verify(public, octets, proof, sha1=sha1), signed)
-    context.ends.certificates = received
+    found, sha1 = certificates.judge(received, theirs, how.trust, context.host.environment.utc(now)), how.sha1
+    _verify_one(lambda octets: auth.verify(found.key, octets, proof, sha1=sha1), signed)
+    context.ends.certificates, context.ends.until = received, found.until
 
 
 def _first_messages(context: Context) -> list[bytes]:

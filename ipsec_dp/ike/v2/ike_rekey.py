@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.v2 import child_create, delete, keymat, liveness, replacement
-from ipsec_dp.ike.v2.context import Ends, Task
+from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
 from ipsec_dp.ike.v2.payloads import KeyExchangePayload, Nonce, Notify, Payload, SecurityAssociation
@@ -16,7 +17,7 @@ from ipsec_dp.ike.v2.sa import IkeSa, State, nonce, nonzero_spi
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike.proposal import IkeSuite, Proposal
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.sa import ReceivedMessage
 
@@ -25,7 +26,11 @@ AWAIT_DELETE: Final = 60.0  # seconds an SA that was replaced waits for the peer
 
 
 class IkeRekey(Task):
-    """Our request for another IKE SA in place of this one. `rival`: what the peer made in the meantime."""
+    """Our request for another IKE SA in place of this one. `rival`: what the peer made in the meantime.
+
+    It offers the suite in use alone, and all that is configured only to a peer that no longer takes it: some derive the new keys by
+    the PRF of the old IKE SA (against RFC 7296 §2.18), so that one with another PRF would be dead from its first message.
+    """
 
     exchange = ExchangeType.CREATE_CHILD_SA
     shape = Shape.REKEY_IKE
@@ -33,20 +38,24 @@ class IkeRekey(Task):
 
     def __init__(self) -> None:
         self.rival: Context | None = None
+        self.offer: tuple[Proposal, ...] = ()
+        self.any_suite = False
         self.rounds = 0
         self.spi = self.nonce = b""
         self.key: dh.KeyExchange | None = None
 
     def build(self, context: Context, now: float) -> list[Payload]:
         del now
-        rng, ours = context.host.environment.rng, context.peer.ike_proposals
-        groups = groups_of(ours)
-        current = None if context.sa.suite is None else context.sa.suite.group
+        rng, ours, suite = context.host.environment.rng, context.peer.ike_proposals, context.sa.suite
+        kept = () if suite is None or self.any_suite else proposal.keeping(suite, ours)
+        self.spi, self.nonce = nonzero_spi(rng), nonce(rng)
+        self.offer = proposal.with_spi(kept or ours, self.spi)
+        groups = groups_of(self.offer)
+        current = None if suite is None else suite.group
         wanted = self.key.group if self.key is not None else current
         self.key = dh.initiate(wanted if wanted in groups else groups[0], rng)
-        self.spi, self.nonce = nonzero_spi(rng), nonce(rng)
         return [
-            SecurityAssociation(proposal.with_spi(ours, self.spi)),
+            SecurityAssociation(self.offer),
             Nonce(self.nonce),
             KeyExchangePayload(self.key.group.id, self.key.public),
         ]
@@ -56,7 +65,7 @@ class IkeRekey(Task):
         sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
         if sa is None or ke is None or peer_nonce is None or self.key is None:
             return
-        chosen = proposal.accept(proposal.with_spi(context.peer.ike_proposals, self.spi), sa.proposals)
+        chosen = proposal.accept(self.offer, sa.proposals)
         suite = proposal.ike_suite(chosen)
         if ke.group != self.key.group.id or suite.group.id != ke.group or not any(chosen.spi):
             raise dh.KeyExchangeError(f"the peer answers {self.key.group.keyword} with group {ke.group}")
@@ -81,11 +90,16 @@ class IkeRekey(Task):
             delete.ike(context, Cause.REPLACED, "it was rekeyed", now)
 
     def refused(self, context: Context, notify: Notify | None, text: str, now: float) -> None:
-        if notify is not None and notify.notify_type == NotifyType.INVALID_KE_PAYLOAD and self.key is not None:
+        kind = None if notify is None else notify.notify_type
+        if kind == NotifyType.NO_PROPOSAL_CHOSEN and not self.any_suite:
+            self.any_suite = True
+            context.enqueue(self)
+            return
+        if notify is not None and kind == NotifyType.INVALID_KE_PAYLOAD and self.key is not None:
             self.rounds += 1
             if self.rounds <= MAX_ROUNDS:
                 group = wanted_group(notify, context.peer.ike_proposals, self.key.group)
-                self.key = dh.initiate(group, context.host.environment.rng)
+                self.key, self.any_suite = dh.initiate(group, context.host.environment.rng), True
                 context.enqueue(self)
                 return
         if self.rival is not None and self.rival.alive:
@@ -119,12 +133,12 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     task = context.task
     if isinstance(task, child_create.ChildCreate | delete.ChildDelete) or (isinstance(task, IkeRekey) and task.rival is not None):
         return [Notify(NotifyType.TEMPORARY_FAILURE)]
-    if not context.host.has_room(context):  # it leaves those that it has rekeyed
+    if context.withdrawn or not context.host.has_room(context):  # it leaves those that it has rekeyed
         return [Notify(NotifyType.TEMPORARY_FAILURE)]
     sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
     if sa is None or ke is None or peer_nonce is None:
         return [Notify(NotifyType.INVALID_SYNTAX)]
-    chosen = proposal.select(context.peer.ike_proposals, sa.proposals)
+    chosen = proposal.select_keeping(context.sa.suite, context.peer.ike_proposals, sa.proposals)
     if chosen is None or not any(chosen.spi):
         text = proposal.explain_mismatch(context.peer.ike_proposals, sa.proposals)
         context.report(Kind.WARNING, f"rekey refused, no IKE proposal in common: {text}", cause=Cause.PROPOSAL)
@@ -161,10 +175,11 @@ def _successor(context: Context, sa: IkeSa, suite: IkeSuite, nonces: tuple[bytes
     new = context.host.spawn(context.handshake.candidates, sa, context.path, now)
     new.enter(State.PROVISIONAL)  # until it is decided that this is the one
     sa.established_at, sa.lowest_nonce = now, min(nonces)
-    new.ends = Ends(context.ends.called, context.ends.identities, context.ends.certificates)
+    new.ends = replace(context.ends, initial_contact=False)
     new.nat, new.abilities = context.nat, context.abilities
     new.start_deadlines(now)
     new.deadlines.reauth_at, new.deadlines.proof_until = context.deadlines.reauth_at, context.deadlines.proof_until
+    new.deadlines.proof_at = context.deadlines.proof_at
     return new
 
 
@@ -173,7 +188,6 @@ def hand_over(old: Context, new: Context, now: float) -> None:
 
     Both see the same CHILD_SAs from now on: a DELETE for one of them may still come on the old IKE SA.
     """
-    del now
     if old.succession.handed_over:
         return
     old.succession.handed_over = True
@@ -182,10 +196,14 @@ def hand_over(old: Context, new: Context, now: float) -> None:
     of_the_old = (IkeRekey, delete.IkeDelete, liveness.LivenessCheck)
     for task in old.queue.take_all():
         if not isinstance(task, of_the_old):
-            new.queue.force(task)
-    new.queue.delayed, old.queue.delayed = old.queue.delayed, []
-    new.coverage = old.coverage
+            new.queue.add(task)
+    new.wanted = old.wanted
     replacement.replaced_by(old, new)
+    if old.withdrawn:
+        delete.withdraw(new, now)
+        new.send_next(now)
+        old.emit(*new.take())
+        return
     new.report(Kind.IKE_REKEYED, f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}")
     old.emit(*new.take())
 

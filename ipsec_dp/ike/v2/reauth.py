@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.ike.actions import Cause
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.v2 import child as children
-from ipsec_dp.ike.v2 import delete
+from ipsec_dp.ike.v2 import delete, replacement
 from ipsec_dp.ike.v2.sa import IkeSa, State, nonzero_spi
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def due(old: Context, now: float) -> None:
     """Begin; or end an IKE SA that was replaced and not deleted, or whose peer has not proven itself again for too long."""
     deadlines = old.deadlines
-    if now >= deadlines.leave_at:
+    if now >= deadlines.leave_at and not replacement.lacking(old, now):
         deadlines.leave_at = inf
         delete.ike(old, Cause.REPLACED, "another IKE SA stands in its place, and the peer has not deleted it", now)
     if now >= deadlines.proof_until:
@@ -41,21 +41,21 @@ def _begin(old: Context, now: float) -> None:
     sa = IkeSa(initiator=True, spi_i=nonzero_spi(old.host.environment.rng))
     new = old.host.spawn(Candidates((peer,)), sa, old.path, now)
     new.succession.before, old.succession.after = old, new
-    new.coverage.wanted = tuple(p for p in peer.proxy_ids if children.serves(old, p, peer.proxy_ids)) or peer.proxy_ids
-    old.emit(*new.initiate(now, new.coverage.wanted))
+    new.wanted.inherit(old.wanted)
+    old.emit(*new.initiate(now, new.wanted.all))
 
 
 def finish(new: Context, now: float) -> None:
     """As initiator, once no request of ours waits: the CHILD_SAs that there will be are up."""
-    old = new.succession.before
-    if old is None or not new.sa.initiator or new.state is not State.ESTABLISHED or new.succession.handed_over:
+    if not new.sa.initiator or new.state is not State.ESTABLISHED or new.succession.handed_over or replacement.replaced(new):
         return
-    if not new.queue.empty or not new.children:
+    if not new.queue.empty or not new.children or new.wanted.untried:
         return
-    children.switch_waiting(new)
-    delete.ike(old, Cause.REPLACED, "it was authenticated anew", now)
-    old.send_next(now)
-    new.emit(*old.take())
+    for old in tuple(replacement.before(new)):
+        children.switch_waiting(new)
+        delete.ike(old, Cause.REPLACED, "another is in its place", now)
+        old.send_next(now)
+        new.emit(*old.take())
 
 
 def ended(one: Context, now: float) -> None:
@@ -66,7 +66,11 @@ def ended(one: Context, now: float) -> None:
     if old is None or old.succession.after is not one:
         return
     old.succession.after = None
-    if any(child.sending for child in one.children.values()):
+    if any(child.waits for child in old.children.values()):  # it never came to send, and can
+        old.deadlines.leave_at = inf
+        children.switch_waiting(old)
+        one.emit(*old.take())
+    elif any(child.sending for child in one.children.values()):
         old.deadlines.leave_at = now
     else:
         old.deadlines.leave_at = inf

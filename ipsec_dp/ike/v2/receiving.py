@@ -11,7 +11,7 @@ from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import transitions
+from ipsec_dp.ike.v2 import prices, transitions
 from ipsec_dp.ike.v2.context import StepsAfterReply
 from ipsec_dp.ike.v2.errors import IntegrityError, UnsupportedCriticalPayloadError, notify_of
 from ipsec_dp.ike.v2.exchanges import UnprovenError
@@ -110,8 +110,11 @@ def _hint(context: Context, error: IkeError, outstanding: OutstandingRequest[Tas
 
 def _receive_request(context: Context, received: ReceivedMessage) -> None:
     payloads: list[Payload] | None
+    if _must_wait(context, received.now):
+        return
     try:
         message = _open(context, received, context.window.requests)
+        _charge(context, message, received.now)
         payloads = None if message is None else _answered(context, message, received)
     except IntegrityError:
         raise  # anybody may have sent it
@@ -122,6 +125,24 @@ def _receive_request(context: Context, received: ReceivedMessage) -> None:
         context.fail(Cause.SYNTAX, str(error))
     if payloads is not None:
         _reply(context, payloads, received)
+
+
+def _must_wait(context: Context, now: float) -> bool:
+    """True when the peer has used up what its requests may cost: it repeats this one."""
+    account = context.ends.account
+    if account is None or not account.overdrawn(now):
+        return False
+    context.host.count("limited")
+    if account.may_tell(now):
+        context.report(Kind.WARNING, f"{context.ends.theirs} asks for more than its share: its requests have to wait")
+    return True
+
+
+def _charge(context: Context, message: Message | None, now: float) -> None:
+    """The ICV has held. None: of a fragment."""
+    if context.ends.account is not None:
+        amount = prices.FRAGMENT if message is None else prices.price(message, len(context.peer.proxy_ids))
+        context.ends.account.spend(amount, now)
 
 
 def _answered(context: Context, message: Message, received: ReceivedMessage) -> list[Payload] | None:
@@ -165,7 +186,7 @@ def _reply(context: Context, payloads: list[Payload], received: ReceivedMessage)
 def _repeat_reply(context: Context, received: ReceivedMessage) -> None:
     """A duplicate: its sender may have the reply again, of a fragmented request for the first fragment (RFC 7383 §2.6.1)."""
     sealed = received.message.get(Encrypted) or received.message.get(EncryptedFragment)
-    if sealed is None or context.sa.incoming is None:
+    if sealed is None or context.sa.incoming is None or not context.window.repeats.any_left(received.now):
         return
     open_payload(context.sa.incoming, received.datagram, sealed)
     if (isinstance(sealed, Encrypted) or sealed.number == 1) and context.window.repeats.take(received.now):

@@ -5,13 +5,10 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike import certificates
-from ipsec_dp.ike.actions import Cause
-from ipsec_dp.ike.auth import AuthenticationError
+from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.effect import Effect
-from ipsec_dp.ike.peer import SignatureAuth
 from ipsec_dp.ike.proxy_ids import near
-from ipsec_dp.ike.v2 import child_create, delete, timers
+from ipsec_dp.ike.v2 import delete, proof, timers
 from ipsec_dp.ike.v2.sa import ChildState, State
 
 if TYPE_CHECKING:
@@ -23,7 +20,10 @@ if TYPE_CHECKING:
 def reconfigure(context: Context, peer: Peer | None, effect: Effect, now: float) -> None:
     """`peer` is what its tunnel says now, None: that there is none any more."""
     if peer is None or effect is Effect.RESTART:
-        withdraw(context, now)
+        why = proof.withdrawn(context, peer, now)
+        if why is not None:
+            context.report(Kind.WARNING, f"ended by a reload: {why}", cause=Cause.AUTHENTICATION)
+        delete.withdraw(context, now)
         return
     interval, before = peer.liveness.interval_s, context.peer.liveness.interval_s
     context.settle_on(peer)
@@ -31,37 +31,29 @@ def reconfigure(context: Context, peer: Peer | None, effect: Effect, now: float)
         return
     if interval != before:
         context.deadlines.check_at = now + interval if interval else inf
-    if effect >= Effect.RECHECK:
-        _judge_again(context, peer, now)
+    if effect >= Effect.RECHECK and not proof.judge(context, now):
+        return
     if effect >= Effect.SELECTORS:
         for child in list(context.children.values()):
-            if child.state is ChildState.UP and not _configured(child, peer):
-                delete.child(context, child, now)
-        context.coverage.ask_again()
-        child_create.cover(context, now)
+            _fit_selectors(context, child, peer, now)
+        context.wanted.begin_anew()
     if effect >= Effect.REKEY:
         for child in list(context.children.values()):
-            timers.rekey_child(context, child, now)
+            timers.rekey_child(context, child, now, any_suite=True)
 
 
-def withdraw(context: Context, now: float) -> None:
-    """Delete it at the peer, and here at once all that carries traffic. Nothing that still comes of it concerns its tunnel."""
-    context.withdrawn = True
-    delete.ike(context, Cause.LOCAL, "it is configured otherwise now", now)
-    for child in list(context.children.values()):
-        delete.forget(context, child)
-
-
-def _judge_again(context: Context, peer: Peer, now: float) -> None:
-    """A peer whose certificate has been revoked since is ended."""
-    if not isinstance(peer.auth, SignatureAuth) or not context.ends.certificates or context.ends.identities is None:
+def _fit_selectors(context: Context, child: Child, peer: Peer, now: float) -> None:
+    """It ends when something in it is no longer written, or is written now so that it is another identity's."""
+    if child.state is not ChildState.UP:
         return
-    try:
-        certificates.verify(
-            context.ends.certificates, context.ends.identities[1], peer.auth.trust, context.host.environment.utc(now)
-        )
-    except AuthenticationError as error:
-        delete.ike(context, Cause.AUTHENTICATION, f"the peer's certificate is no longer good: {error}", now, again=True)
+    if not _configured(child, peer):
+        delete.child(context, child, now)
+        return
+    context.host.holdings.hold(child, peer, context.ends.theirs)
+    others = context.host.holdings.refusal(child.pairs, peer, context.ends.theirs)
+    if others is not None:
+        delete.child(context, child, now)
+        context.report(Kind.CHILD_FAILED, others, cause=Cause.SELECTORS, child=child.number)
 
 
 def _configured(child: Child, peer: Peer) -> bool:

@@ -27,7 +27,8 @@ def status(context: Context, now: float) -> IkeStatus:
 
 
 def summary(context: Context, now: float) -> IkeStatus:
-    """One IKE SA without its CHILD_SAs."""
+    """One IKE SA with one of the CHILD_SAs that carry traffic, if any does."""
+    carries = next(filter(_carries, context.children.values()), None)
     state = _STATES.get(context.state, "negotiating")
     if context.task is not None and context.task.shape in (Shape.REKEY_IKE, Shape.REKEY_CHILD):
         state = "rekeying"
@@ -43,7 +44,8 @@ def summary(context: Context, now: float) -> IkeStatus:
         "" if context.ends.identities is None else str(context.ends.identities[1]),
         now - began,
         _remaining(context.deadlines.soft, now),
-        (),
+        () if carries is None else (_child(carries, now),),
+        context.wanted.lacking(),
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Path
     from ipsec_dp.ike.proposal import EspSuite, IkeSuite
     from ipsec_dp.ike.traffic_selectors import ProxyId
+    from ipsec_dp.ike.v2.exchanges import Request
     from ipsec_dp.ike.v2.keymat import IkeKeys
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.protect import Protection
@@ -152,6 +153,7 @@ class Child:
     waits: bool = False  # one of the IKE SA before still sends (`replacement`)
     failures: int = 0  # attempts to rekey it in a row
     reprieved: bool = False  # its hard limit has made way for a rekey, which happens once
+    asked: Request | None = None  # our last request for another in its place
     replaces: int | None = None
     successor: Child | None = None
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike.actions import NO_SPI, Action, Cause, Kind, Path
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.peer_table import Candidates
-from ipsec_dp.ike.v2 import delete, reauth, receiving, timers, transitions
+from ipsec_dp.ike.v2 import acquire, delete, reauth, receiving, timers, transitions
 from ipsec_dp.ike.v2.context import Context, Task
 from ipsec_dp.ike.v2.errors import IntegrityError
 from ipsec_dp.ike.v2.exchanges import Shape
@@ -105,7 +105,10 @@ class IkeSession(Context):
     def close(self, now: float) -> list[Action]:
         """End it with one DELETE, of which nobody waits for the answer."""
         if self.state is State.ESTABLISHED:
+            replaced = self.task
             self.request(delete.IkeDelete(Cause.LOCAL, ""), now)
+            if replaced is not None and replaced.spi_in is not None:
+                replaced.dropped(self)
         if self.alive:
             self.end(Cause.LOCAL, "closed here", now)
         return self.take()
@@ -113,8 +116,12 @@ class IkeSession(Context):
     # ---- our requests
 
     def send_next(self, now: float) -> None:
-        while self.window.outstanding is None and self.queue.count and self.state in transitions.MAY_REQUEST:
-            self.request(self.queue.pop(), now)
+        acquire.look(self, now)
+        while self.window.outstanding is None and self.state in transitions.MAY_REQUEST:
+            task = acquire.next_wanted(self, now) if self.queue.empty else self.queue.pop()
+            if task is None:
+                break
+            self.request(task, now)
         if self.succession.before is not None and self.window.outstanding is None:
             reauth.finish(self, now)
 

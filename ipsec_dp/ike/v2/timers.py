@@ -9,10 +9,9 @@ from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind, SendKeepalive
 from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.peer import NAT_KEEPALIVE
+from ipsec_dp.ike.v2 import acquire, child_create, delete, ike_rekey, proof, reauth
 from ipsec_dp.ike.v2 import child as children
-from ipsec_dp.ike.v2 import child_create, delete, ike_rekey, reauth
 from ipsec_dp.ike.v2.deadlines import reprieve
-from ipsec_dp.ike.v2.exchanges import Priority
 from ipsec_dp.ike.v2.liveness import LivenessCheck
 from ipsec_dp.ike.v2.sa import Child, ChildState
 
@@ -22,13 +21,12 @@ if TYPE_CHECKING:
 
 def next_due(context: Context) -> float:
     """When `due` has something to do."""
-    return min(context.deadlines.next, context.children.next_due, context.queue.next_due)
+    return min(context.deadlines.next, context.children.next_due, acquire.next_due(context))
 
 
 def due(context: Context, now: float) -> None:
     """Do what is due; everything that was has another time afterwards, or none. Of very many CHILD_SAs some stay due."""
     deadlines = context.deadlines
-    context.queue.wake(now)
     for child in context.children.due(now):
         _child_due(context, child, now)
     if now >= deadlines.hard:
@@ -41,6 +39,8 @@ def due(context: Context, now: float) -> None:
         deadlines.soft = inf
         reprieve(deadlines, now)
         ike_rekey.rekey(context)
+    if now >= deadlines.proof_at:
+        proof.look(context, now)
     reauth.due(context, now)
     if now >= deadlines.check_at:
         _check(context, now)
@@ -73,24 +73,21 @@ def _switch(context: Context, child: Child, now: float) -> None:
         child.switch_at = now + lifetimes.SWITCH_LOOK
 
 
-def rekey_child(context: Context, child: Child, now: float) -> None:
-    """Make another in its place before it ends; not while the peer may not know it yet."""
+def rekey_child(context: Context, child: Child, now: float, *, any_suite: bool = False) -> None:
+    """Make another in its place before it ends; not while the peer may not know it yet. `any_suite`: the configuration changed."""
     reprieve(child, now)
     if child.switch_at < inf:
         child.soft = now + lifetimes.SWITCH_LOOK
         return
-    if context.queue.full and child.state is ChildState.UP:
-        child.soft = now + lifetimes.RETRY
-        return
     child.soft = inf
     if child.state is ChildState.UP and not rekeying(context, child):
-        context.enqueue(child_create.ChildCreate(child.pairs, rekeys=child))
+        child.asked = child_create.ChildCreate(child.pairs, rekeys=child, any_suite=any_suite)
+        context.enqueue(child.asked)
 
 
 def rekeying(context: Context, child: Child) -> bool:
     """True when a rekey of ours is waiting or under way."""
-    tasks = context.pending(Priority.REKEY_CHILD)
-    return any(isinstance(task, child_create.ChildCreate) and task.rekeys is child for task in tasks)
+    return child.asked is not None and (child.asked.waits or context.task is child.asked)
 
 
 def expire(context: Context, child: Child, now: float) -> None:
@@ -103,8 +100,6 @@ def expire(context: Context, child: Child, now: float) -> None:
     delete.remove(context, child)
     if alone:
         context.report(Kind.CHILD_DOWN, "it reached its hard limit", cause=Cause.LIFETIME, child=child.number, again=True)
-        if context.peer.start == "start":
-            context.enqueue(child_create.ChildCreate(child.pairs))
 
 
 def _idle(context: Context, child: Child, now: float) -> None:
@@ -115,6 +110,7 @@ def _idle(context: Context, child: Child, now: float) -> None:
         child.idle_at = max(child.idle_at, now + 1.0)
         return
     text = f"no packets for {context.peer.child_life.idle_s:g} s"
+    context.wanted.dismiss(child.number)
     delete.child(context, child, now)
     context.report(Kind.CHILD_DOWN, text, cause=Cause.IDLE, child=child.number)
     if not context.children.any_up:

@@ -1,0 +1,108 @@
+"""Selectors belong to identities: whose a prefix is while an IKE SA that carries it lives (RFC 4301 §4.4.3.4).
+
+A peer that may call from anywhere is known by its identity alone, and what it may ask for is often wider than what it is to have:
+the first one that asks for the prefix of another would get its packets. So what one identity holds no other one gets, until nobody
+holds it any more. The same identity may have it as often as `unique` says, from wherever it calls.
+
+Where one proxy ID lies within another, the operator has nested them: each may hold exactly what is written for it, side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ipsec_dp.ike.v2.sa import ChildState
+from ipsec_dp.ipsec.overlaps import Addresses, Overlaps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ipsec_dp.ike.identity import Identity
+    from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
+    from ipsec_dp.ike.v2.sa import Child
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Holding:
+    """One pair of selectors of a CHILD_SA, and whose it is."""
+
+    pair: ProxyId
+    child: Child
+    peer: Peer
+    identity: Identity
+    meaning: object
+
+    @property
+    def stands(self) -> bool:
+        """False once packets of it may only still arrive."""
+        return self.child.installed and self.child.state in (ChildState.UP, ChildState.REKEYED)
+
+
+class Holdings:
+    """Of all IKE SAs of a gateway."""
+
+    def __init__(self) -> None:
+        self._by_remote: Overlaps[Holding] = Overlaps()
+        self._of_child: dict[int, tuple[Holding, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._of_child)
+
+    def hold(self, child: Child, peer: Peer, theirs: Identity | None) -> None:
+        """A CHILD_SA has been made, or is configured otherwise now."""
+        self.let_go(child)
+        if theirs is None:
+            return
+        meaning = theirs.meaning()
+        held = tuple(Holding(pair, child, peer, theirs, meaning) for pair in child.pairs)
+        self._of_child[child.number] = held
+        for one in held:
+            self._by_remote.add(_addresses(one.pair.remote), one)
+
+    def let_go(self, child: Child) -> None:
+        """It sends no more."""
+        for one in self._of_child.pop(child.number, ()):
+            self._by_remote.discard(_addresses(one.pair.remote), one)
+
+    def refusal(self, pairs: Iterable[ProxyId], peer: Peer, theirs: Identity | None) -> str | None:
+        """Why a peer that may call from anywhere gets none of `pairs`: another identity has one of them. None: it may have them."""
+        if peer.remotes or theirs is None:
+            return None
+        meaning = theirs.meaning()
+        for pair in pairs:
+            for one in self._by_remote.meeting(_addresses(pair.remote)):
+                if one.stands and one.meaning != meaning and _collide(pair, peer, one):
+                    return (
+                        f"{theirs} asks for {pair}, and {one.pair.remote} is that of {one.identity} while it is up "
+                        f'(tunnel "{one.peer.tunnel}")'
+                    )
+        return None
+
+
+def _addresses(selector: TrafficSelector) -> Addresses:
+    return Addresses(selector.version, selector.start, selector.end)
+
+
+def _collide(pair: ProxyId, peer: Peer, held: Holding) -> bool:
+    if pair.local.intersection(held.pair.local) is None or pair.remote.intersection(held.pair.remote) is None:
+        return False
+    ours, theirs = _written(peer, pair), _written(held.peer, held.pair)
+    return not (_nested(pair, ours, theirs) or _nested(held.pair, theirs, ours))
+
+
+def _nested(outer: ProxyId, written: ProxyId | None, inner: ProxyId | None) -> bool:
+    """True when `outer` is just what is written for it, and holds all that is written for the other."""
+    return inner is not None and outer == written and outer != inner and outer.covers(inner)
+
+
+def _written(peer: Peer, pair: ProxyId) -> ProxyId | None:
+    """The proxy ID that a pair came of: itself, or the narrowest that holds it."""
+    if pair in peer.proxy_ids:
+        return pair
+    found: ProxyId | None = None
+    for one in peer.proxy_ids:
+        if one.covers(pair) and (found is None or found.covers(one)):
+            found = one
+    return found

@@ -1,0 +1,387 @@
+"""What CHILD_SAs a tunnel is to have, what of that lacks and why, and what is asked for next: the one place that decides it.
+
+Pure: `now` is an argument. It is looked at whenever a CHILD_SA came, went or changed (`Wanted.look`), and asked when the window is
+free (`Wanted.next`). Nothing is queued, so nothing is lost: what could not be asked for yet lacks, and is found the next time.
+
+    start = "start"     every proxy ID, for ever; what a person or an idle timeout ended comes back when it is asked for
+    any other           what traffic or a person asked for, until it is there, or refused
+
+What is refused, or goes soon after it came, is asked for again after a pause that doubles, and of all such proxy IDs together one
+in AGAIN_EVERY seconds: a peer that deletes each CHILD_SA at once costs less than one message a second, however many there are.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from functools import cached_property, partial
+from math import inf
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ipsec_dp.ike.lifetimes import jitter, retry_after
+from ipsec_dp.ike.proxy_ids import near
+from ipsec_dp.ike.traffic_selectors import ANY, ProxyId
+from ipsec_dp.util.text import named
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from ipsec_dp.ike.environment import Rng
+
+SOON: Final = 60.0  # seconds: what goes sooner after it came is a failure
+AGAIN_EVERY: Final = 4.0  # seconds between two questions for what failed before
+THEIR_TURN: Final = 1.0  # seconds that a peer which deleted a CHILD_SA has to make another itself
+PATIENCE: Final = 5.0  # seconds that a peer which called has to ask for its next CHILD_SA
+ASKED: Final = 1.0  # seconds before a question that was not sent is looked at again
+MAX_DELAYS: Final = 16  # TEMPORARY_FAILURE answers after which it counts as refused
+SHOWN: Final = 3  # proxy IDs that a line of text names
+
+EITHER: Final = tuple(ProxyId(one, one) for one in ANY)
+"""What an unset proxy ID stands for: one IP version of both is enough, where the peer does not have the other."""
+
+
+class Lack(NamedTuple):
+    """A proxy ID that is wanted and has no CHILD_SA. `failed`: it was refused, or went. `again_at`: inf: when somebody asks."""
+
+    proxy_id: ProxyId
+    why: str
+    failed: bool
+    again_at: float
+
+    def text(self, now: float) -> str:
+        """ "10.1.1.0/24 <-> 10.2.1.0/24: the peer deleted it; asked for again in 4 s"."""
+        wait = max(self.again_at - now, 0.0)
+        again = "" if not self.failed else "; asked for again with the next packet" if wait == inf else f"; again in {wait:.0f} s"
+        return f"{self.proxy_id}: {self.why or 'asked for'}{again}"
+
+
+@dataclass(slots=True)
+class Wish:
+    """What is known of one proxy ID. `failures`: refused, or gone soon, so often in a row. `whole`: the peer has once taken all."""
+
+    not_before: float = -inf
+    failures: int = 0
+    delays: int = 0
+    why: str = ""
+    refused: bool = False
+    whole: bool = False
+    up_at: float = inf
+
+    def failed(self, why: str, now: float, rng: Rng) -> None:
+        self.not_before = now + retry_after(self.failures, rng)
+        self.failures += 1
+        self.why = why
+
+
+class Wanted:
+    """Of one IKE SA, and of those that rekey it. `lasting`: every one of the proxy IDs `configured`, for ever."""
+
+    def __init__(self, configured: tuple[ProxyId, ...], *, lasting: bool) -> None:
+        self._configured, self._lasting = Configured(configured), lasting
+        self._wishes: dict[ProxyId, Wish] = {}
+        self._asked: dict[ProxyId, bool] = {}  # by a person (True) or by traffic alone
+        self._packets: dict[ProxyId, ProxyId] = {}  # what the traffic was
+        self._dismissed: set[ProxyId] = set()  # ended as intended: wanted when somebody asks
+        self._up: dict[int, tuple[ProxyId, ...]] = {}  # CHILD_SAs at the last look, and their selectors
+        self._serving: dict[ProxyId, dict[int, bool]] = {}  # which of them came of a proxy ID: of all of it, or narrowed
+        self._held: set[ProxyId] = set()
+        self._lacks: dict[ProxyId, None] | None = None  # None: to be found out
+        self._told: dict[int, str] = {}  # why a CHILD_SA went
+        self._troubled = False  # something failed since everything was there
+        self._next_again = -inf
+        self._patient_until = -inf
+
+    def configure(self, configured: tuple[ProxyId, ...], *, lasting: bool) -> None:
+        """What the tunnel says now."""
+        self._lasting, self._lacks = lasting, None
+        if configured != self._configured.all:
+            self._configured = Configured(configured)
+            for kept in (self._wishes, self._asked, self._packets):
+                for gone in kept.keys() - set(configured):
+                    kept.pop(gone, None)
+            self._serving.clear()
+            for number, pairs in self._up.items():
+                self._came(number, pairs)
+            self._held = {one for one in self._serving if self._is_held(one)}
+
+    # ---- what is wanted
+
+    def ask_for_all(self) -> None:
+        """A person says so: at once, whatever failed before."""
+        self._asked = dict.fromkeys(self._configured.all, True)
+        self.begin_anew()
+
+    def ask_for(self, packet: ProxyId) -> None:
+        """Traffic does. It shortens no pause."""
+        proxy_id = next((one for one in near(self._configured.all, packet) if one.covers(packet)), None)
+        if proxy_id is not None:
+            self._lacks = None
+            self._asked.setdefault(proxy_id, False)
+            self._packets.setdefault(proxy_id, packet)
+            self._wish(proxy_id).refused = False
+            self._dismissed.discard(proxy_id)
+
+    def begin_anew(self) -> None:
+        """What is known of failures is no longer true."""
+        self._lacks = None
+        self._dismissed.clear()
+        self._patient_until = self._next_again = -inf
+        for wish in self._wishes.values():
+            wish.not_before, wish.failures, wish.delays, wish.refused = -inf, 0, 0, False
+
+    def dismiss(self, child: int) -> None:
+        """This CHILD_SA ends as intended: what it served is wanted when somebody asks for it."""
+        self._lacks = None
+        self._dismissed.update(one for one, bearers in self._serving.items() if child in bearers)
+
+    def inherit(self, old: Wanted) -> None:
+        """On a new IKE SA in the place of `old`'s: what was there or asked for, and nothing of what failed."""
+        self._asked = dict.fromkeys((one for one in self._configured.all if one in old._asked or one in old._held), True)
+        self._dismissed, self._lacks = set(old._dismissed), None
+
+    @property
+    def all(self) -> tuple[ProxyId, ...]:
+        """Every proxy ID that is wanted, in the order of the configuration."""
+        return tuple(one for one in self._configured.all if self._is_wanted(one))
+
+    def _is_wanted(self, proxy_id: ProxyId) -> bool:
+        return proxy_id in self._asked or (self._lasting and proxy_id not in self._dismissed)
+
+    def _wish(self, proxy_id: ProxyId) -> Wish:
+        return self._wishes.setdefault(proxy_id, Wish())
+
+    # ---- what is there
+
+    def told(self, child: int, why: str) -> None:
+        """Why a CHILD_SA is about to go."""
+        self._told[child] = why
+
+    def look(self, up: dict[int, tuple[ProxyId, ...]], ended_here: Collection[int], now: float, rng: Rng) -> bool:
+        """`up`: the CHILD_SAs that are there to stay, with their selectors; `ended_here`: those that we delete. True when nothing
+        lacks any more after something did."""
+        if (up is not self._up and up.keys() != self._up.keys()) or self._packets:
+            self._settle_packets(up)
+            gone = self._up.keys() - up.keys()
+            changed = [self._came(number, up[number]) for number in up.keys() - self._up.keys()]
+            affected: dict[ProxyId, int] = {one: -1 for served in changed for one in served}  # and the last that went
+            for number in sorted(gone):
+                affected |= dict.fromkeys(self._left(number), number)
+            self._up = up
+            for proxy_id, last in affected.items():
+                self._compare(proxy_id, last, last in ended_here, now, rng)
+            self._told.clear()
+        whole = self._troubled and bool(self._held) and not self._lacking()
+        self._troubled = self._troubled and not whole
+        return whole
+
+    def _settle_packets(self, up: Mapping[int, tuple[ProxyId, ...]]) -> None:
+        """What traffic asked for is there where a CHILD_SA holds the packet."""
+        for proxy_id, packet in list(self._packets.items()):
+            if any(pair.covers(packet) for pairs in up.values() for pair in pairs):
+                self._lacks = None
+                del self._packets[proxy_id]
+                if not self._asked.get(proxy_id, True):
+                    del self._asked[proxy_id]
+
+    def _came(self, number: int, pairs: tuple[ProxyId, ...]) -> Collection[ProxyId]:
+        served = self._configured.served(pairs)
+        for proxy_id, whole in served.items():
+            self._serving.setdefault(proxy_id, {})[number] = whole
+        return served
+
+    def _left(self, number: int) -> Collection[ProxyId]:
+        served = self._configured.served(self._up[number])
+        for proxy_id in served:
+            self._serving.get(proxy_id, {}).pop(number, None)
+        return served
+
+    def _is_held(self, proxy_id: ProxyId) -> bool:
+        """By all of it where the peer once took all of it."""
+        bearers = self._serving.get(proxy_id)
+        return bearers is not None and len(bearers) > 0 and (not self._wish(proxy_id).whole or any(bearers.values()))
+
+    def _compare(self, proxy_id: ProxyId, last: int, here: bool, now: float, rng: Rng) -> None:
+        """With the last look. `last`: the CHILD_SA that went, and whether we ended it."""
+        wish, was, is_held = self._wish(proxy_id), proxy_id in self._held, self._is_held(proxy_id)
+        wish.whole = wish.whole or any(self._serving.get(proxy_id, {}).values())
+        if is_held and not was:
+            self._held.add(proxy_id)
+            wish.up_at, wish.why, wish.refused, wish.delays = now, "", False, 0
+            self._dismissed.discard(proxy_id)
+            if not self._lasting:
+                self._asked.pop(proxy_id, None)
+            if self._lacks is not None:
+                self._lacks.pop(proxy_id, None)
+        elif was and not is_held:
+            self._held.discard(proxy_id)
+            self._lacks = None
+            self._went(wish, now, rng, here=here)
+            if self._is_wanted(proxy_id):
+                self._troubled = True
+                wish.why = self._told.get(last, "the peer took less of it at a rekey")
+
+    @staticmethod
+    def _went(wish: Wish, now: float, rng: Rng, *, here: bool) -> None:
+        if now - wish.up_at < SOON:
+            wish.failed("", now, rng)
+        else:
+            wish.failures = 0
+            wish.not_before = now if here else now + THEIR_TURN * jitter(rng, 1.0, 1.5)
+
+    def has_shrunk(self, proxy_ids: Iterable[ProxyId]) -> bool:
+        """True when the peer once took all of one of these, and takes less now."""
+        return any(self._serving.get(one) and one not in self._held for one in proxy_ids)
+
+    def granted(self, proxy_ids: Iterable[ProxyId]) -> None:
+        """The peer has answered the question for these: what it gives now is what there is, be it less than before."""
+        for proxy_id in proxy_ids:
+            self._wish(proxy_id).whole = False
+
+    def serves(self, pairs: tuple[ProxyId, ...], proxy_ids: Iterable[ProxyId]) -> bool:
+        """True when a CHILD_SA with these selectors came of one of `proxy_ids`."""
+        served = self._configured.served(pairs)
+        return any(one in served for one in proxy_ids)
+
+    # ---- what lacks
+
+    def _lacking(self) -> dict[ProxyId, None]:
+        if self._lacks is None:
+            self._lacks = {one: None for one in self._configured.all if one not in self._held and self._is_wanted(one)}
+        if self._held and self._configured.all == EITHER:
+            return {one: None for one in self._lacks if not self._wish(one).refused}
+        return self._lacks
+
+    def lacking(self) -> tuple[Lack, ...]:
+        """Of what is wanted, that which has no CHILD_SA."""
+        found = []
+        for proxy_id in self._lacking():
+            wish = self._wish(proxy_id)
+            found.append(Lack(proxy_id, wish.why, wish.failures > 0 or bool(wish.why), self._due(proxy_id)))
+        return tuple(found)
+
+    @property
+    def untried(self) -> bool:
+        """True while something lacks that the peer was not asked for yet, or that it put off."""
+        return any(not (wish := self._wish(one)).refused and not wish.failures for one in self._lacking())
+
+    @property
+    def refused(self) -> bool:
+        """True when the peer has refused all that is wanted."""
+        lacking = self._lacking()
+        return not self._held and bool(lacking) and all(self._wish(one).refused for one in lacking)
+
+    # ---- when it is asked for
+
+    def leave_to_peer(self, now: float, rng: Rng) -> None:
+        """The peer called, or has just made a CHILD_SA: the next question is its own for a while, lest each is asked twice."""
+        self._patient_until = now + PATIENCE * jitter(rng, 1.0, 1.2)
+
+    def next(self, now: float) -> tuple[ProxyId, ProxyId | None] | None:
+        """The proxy ID to ask for now, and the packet that asked; None: none. It is then not given again for a moment."""
+        ready = (one for one in (*self._packets, *self._lacking()) if self._due(one) <= now)
+        again: ProxyId | None = None
+        for proxy_id in ready:  # what did not fail yet goes first
+            if not self._wish(proxy_id).failures:
+                break
+            again = proxy_id if again is None or self._wish(proxy_id).not_before < self._wish(again).not_before else again
+        else:
+            if again is None:
+                return None
+            proxy_id, self._next_again = again, now + AGAIN_EVERY
+        self._wish(proxy_id).not_before = now + ASKED
+        return proxy_id, self._packets.get(proxy_id)
+
+    def next_due(self) -> float:
+        """When `next` has something; inf: never. It may lie in the past."""
+        return min((self._due(one) for one in (*self._packets, *self._lacking())), default=inf)
+
+    def _due(self, proxy_id: ProxyId) -> float:
+        wish = self._wish(proxy_id)
+        if wish.refused and not self._lasting:
+            return inf
+        at = max(wish.not_before, self._next_again) if wish.failures else wish.not_before
+        return at if proxy_id in self._asked else max(at, self._patient_until)
+
+    # ---- what the peer says
+
+    def were_refused(self, proxy_ids: Iterable[ProxyId], why: str, now: float, rng: Rng) -> bool:
+        """The peer, or this host, makes no CHILD_SA for these. False when that is known, so that it is told once."""
+        news = False
+        for proxy_id in proxy_ids:
+            wish = self._wish(proxy_id)
+            news = news or why != wish.why
+            wish.failed(why, now, rng)
+            wish.refused = self._troubled = True
+            self._packets.pop(proxy_id, None)
+        return news
+
+    def were_put_off(self, proxy_ids: Iterable[ProxyId], why: str, now: float, rng: Rng) -> None:
+        """TEMPORARY_FAILURE (RFC 7296 §2.25): asked for again after a while."""
+        for proxy_id in proxy_ids:
+            wish = self._wish(proxy_id)
+            wish.delays += 1
+            if wish.delays > MAX_DELAYS:
+                self.were_refused((proxy_id,), why, now, rng)
+            else:
+                wish.not_before = now + retry_after(wish.delays, rng)
+
+
+class Configured:
+    """The proxy IDs of a tunnel, found by the selectors of a CHILD_SA without looking at each."""
+
+    def __init__(self, proxy_ids: tuple[ProxyId, ...]) -> None:
+        self.all = proxy_ids
+
+    @cached_property
+    def _known(self) -> frozenset[ProxyId]:
+        return frozenset(self.all)
+
+    @cached_property
+    def _ordered(self) -> tuple[list[ProxyId], ...]:
+        """By the first address of each side."""
+        return tuple(sorted(self.all, key=partial(_start, side)) for side in _SIDES)
+
+    @cached_property
+    def _starts(self) -> tuple[list[tuple[int, int]], ...]:
+        return tuple([_start(side, one) for one in self._ordered[side]] for side in _SIDES)
+
+    def served(self, pairs: tuple[ProxyId, ...]) -> dict[ProxyId, bool]:
+        """The proxy IDs that a CHILD_SA with these selectors came of: of all of it (True), or narrowed by the peer.
+
+        Of several that hold what was agreed on it came of the narrowest; a single packet's selectors come of none.
+        """
+        found: dict[ProxyId, bool] = {}
+        for pair in pairs:
+            found |= dict.fromkeys((one for one in self._within(pair) if pair.covers(one)), True)
+            if pair not in self._known and not _of_one_packet(pair):
+                around = [one for one in self.all if one.covers(pair)]
+                narrowest = [one for one in around if not any(other != one and one.covers(other) for other in around)]
+                for one in narrowest:
+                    found.setdefault(one, False)
+        return found
+
+    def _within(self, pair: ProxyId) -> list[ProxyId]:
+        """Those that begin within `pair`, on the side where fewer do."""
+        slices = []
+        for side in _SIDES:
+            low = bisect_left(self._starts[side], _start(side, pair))
+            slices.append((bisect_right(self._starts[side], (pair[side].version, pair[side].end)) - low, low, side))
+        count, low, side = min(slices)
+        return self._ordered[side][low : low + count]
+
+
+_SIDES: Final = (0, 1)
+
+
+def _start(side: int, pair: ProxyId) -> tuple[int, int]:
+    return pair[side].version, pair[side].start
+
+
+def text(lacking: Iterable[Lack], now: float) -> str:
+    """What lacks and why, as one line: failures first."""
+    found = sorted(lacking, key=lambda one: not one.failed)
+    return named([one.text(now) for one in found], SHOWN)
+
+
+def _of_one_packet(pair: ProxyId) -> bool:
+    return pair.local.start == pair.local.end and pair.remote.start == pair.remote.end
