@@ -22,7 +22,7 @@ from functools import cache, partial
 from ipaddress import ip_address
 from itertools import count
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.ike.v2.session import IkeSession
 
-    Made = Callable[["Hub"], "Iterator[bytes]"]
+    Anchor = tuple[x509.Certificate, Any]
 
 CEILING_S, CEILING_OCTETS = 0.010, 16 * 1024
 NOW = 1000.0
@@ -80,9 +80,9 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _certificate(subject: str, key: Any, issuer: str, signer: Any, *extensions: tuple[Any, bool]) -> x509.Certificate:
+def certificate(subject: str, key: Any, issuer: str, signer: Any, *extensions: tuple[Any, bool]) -> x509.Certificate:
     builder = x509.CertificateBuilder(_name(issuer), _name(subject), key, x509.random_serial_number())
-    builder = builder.not_valid_before(TODAY - timedelta(days=1)).not_valid_after(TODAY + timedelta(days=365))
+    builder = builder.not_valid_before(TODAY - timedelta(days=1)).not_valid_after(TODAY + timedelta(days=3650))
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
     return builder.sign(signer, hashes.SHA256())
@@ -92,16 +92,17 @@ CA = (x509.BasicConstraints(ca=True, path_length=None), True)
 
 
 @cache
-def _authority() -> tuple[x509.Certificate, Any]:
+def authority() -> Anchor:
+    """The one that the gateway trusts, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
-    return _certificate("root", key.public_key(), "root", key, CA), key
+    return certificate("root", key.public_key(), "root", key, CA), key
 
 
 @cache
 def _signature() -> SignatureAuth:
-    root, signer = _authority()
+    root, signer = authority()
     key = ec.generate_private_key(ec.SECP256R1())
-    return SignatureAuth(Credential((_certificate("hub", key.public_key(), "root", signer),), key), Trust((root,)))
+    return SignatureAuth(Credential((certificate("hub", key.public_key(), "root", signer),), key), Trust((root,)))
 
 
 def _proxy_ids(count: int) -> tuple[ProxyId, ...]:
@@ -117,11 +118,11 @@ def _peers(tunnels: int) -> list[Peer]:
         "proxy_ids": _proxy_ids(50),
     }
     texts = ("w{}.example", "C=DE, O=Organisation, OU=Unit, CN=w{}", "w{}@example", "keyid:w{}")
-    auths = (lambda: SharedKeyAuth(PreSharedKey.from_text("a secret that nobody has")), _signature)
+    proofs = (lambda: SharedKeyAuth(PreSharedKey.from_text("a secret that nobody has")), _signature)
     return [
         Peer(
             tunnel=f"w{number}",
-            auth=auths[number % 2](),
+            auth=proofs[number % 2](),
             local_id=Identity.from_text("hub.example"),
             remote_id=Identity.from_text(texts[number % 4].format(number)),
             **common,
@@ -176,21 +177,27 @@ class Hub:
 # ---- what a stranger sends -------------------------------------------------------------------------------------------------------
 
 
-def _init(hub: Hub, *payloads: p.Payload) -> bytes:
-    return build_message(Message(Header(hub.random(8), bytes(8), ExchangeType.IKE_SA_INIT, Flag.INITIATOR, 0), payloads))
+class Sender(Protocol):
+    """Whoever makes a message: a source of octets."""
+
+    def random(self, octets: int) -> bytes: ...
+
+
+def _init(by: Sender, *payloads: p.Payload) -> bytes:
+    return build_message(Message(Header(by.random(8), bytes(8), ExchangeType.IKE_SA_INIT, Flag.INITIATOR, 0), payloads))
 
 
 def _offer() -> p.SecurityAssociation:
     return p.SecurityAssociation(parse_ike(["aes128gcm16-prfsha256-x25519"]))
 
 
-def _ke(hub: Hub) -> p.KeyExchangePayload:
-    return p.KeyExchangePayload(31, hub.random(32))
+def _ke(by: Sender) -> p.KeyExchangePayload:
+    return p.KeyExchangePayload(31, by.random(32))
 
 
-def _of_group(hub: Hub, keyword: str, group: int, public: bytes) -> bytes:
+def _of_group(by: Sender, keyword: str, group: int, public: bytes) -> bytes:
     offer = p.SecurityAssociation(parse_ike([f"aes128gcm16-prfsha256-{keyword}"], legacy=True))
-    return _init(hub, offer, p.KeyExchangePayload(group, public), p.Nonce(hub.random(32)))
+    return _init(by, offer, p.KeyExchangePayload(group, public), p.Nonce(by.random(32)))
 
 
 def _proposals(number: int) -> tuple[Proposal, ...]:
@@ -199,7 +206,8 @@ def _proposals(number: int) -> tuple[Proposal, ...]:
     return tuple(Proposal(1 + at, ProtocolId.IKE, b"", wrong.transforms) for at in range(number))
 
 
-def _inits() -> Iterator[tuple[str, Callable[[Hub], bytes]]]:
+def inits() -> Iterator[tuple[str, Callable[[Sender], bytes]]]:
+    """What is no IKE_AUTH of an IKE SA that is there: the kind, who makes one."""
     for group in GROUPS:
         key = dh.initiate(group, Random(2).randbytes)
         yield f"IKE_SA_INIT, {group.keyword}", partial(_of_group, keyword=group.keyword, group=group.id, public=key.public)
@@ -211,18 +219,18 @@ def _inits() -> Iterator[tuple[str, Callable[[Hub], bytes]]]:
     many = tuple(p.Notify(NotifyType.NAT_DETECTION_SOURCE_IP, bytes(20)) for _ in range(PAYLOADS_MOST))
     long_ = tuple(p.VendorId(bytes(500)) for _ in range(PAYLOADS_MOST))
     cookie = p.Notify(NotifyType.COOKIE, bytes(64))
-    yield "IKE_SA_INIT, 60 proposals, none fits", lambda hub: _init(hub, p.SecurityAssociation(_proposals(60)), _ke(hub), nonce)
-    yield "IKE_SA_INIT, 120 NAT_DETECTION notifies", lambda hub: _init(hub, _offer(), _ke(hub), nonce, *many)
-    yield "IKE_SA_INIT, 60 KB of vendor IDs", lambda hub: _init(hub, _offer(), _ke(hub), nonce, *long_)
-    yield "IKE_SA_INIT, a cookie of somebody else's", lambda hub: _init(hub, cookie, _offer(), _ke(hub), nonce)
-    yield "IKE_SA_INIT, a payload missing", lambda hub: _init(hub, _offer(), nonce)
+    yield "IKE_SA_INIT, 60 proposals, none fits", lambda by: _init(by, p.SecurityAssociation(_proposals(60)), _ke(by), nonce)
+    yield "IKE_SA_INIT, 120 NAT_DETECTION notifies", lambda by: _init(by, _offer(), _ke(by), nonce, *many)
+    yield "IKE_SA_INIT, 60 KB of vendor IDs", lambda by: _init(by, _offer(), _ke(by), nonce, *long_)
+    yield "IKE_SA_INIT, a cookie of somebody else's", lambda by: _init(by, cookie, _offer(), _ke(by), nonce)
+    yield "IKE_SA_INIT, a payload missing", lambda by: _init(by, _offer(), nonce)
     yield (
         "IKE_AUTH, of no IKE SA",
-        lambda hub: hub.random(16) + bytes([46, 0x20, 35, 8]) + bytes(4) + (64).to_bytes(4, "big") + bytes(36),
+        lambda by: by.random(16) + bytes([46, 0x20, 35, 8]) + bytes(4) + (64).to_bytes(4, "big") + bytes(36),
     )
-    yield "IKEv1", lambda hub: hub.random(8) + bytes(8) + bytes([1, 0x10, 2, 0]) + bytes(4) + (28).to_bytes(4, "big")
-    yield "IKEv3", lambda hub: hub.random(8) + bytes(8) + bytes([33, 0x30, 34, 8]) + bytes(4) + (28).to_bytes(4, "big")
-    yield "no IKE at all, 64 KB", lambda hub: hub.random(65_000)
+    yield "IKEv1", lambda by: by.random(8) + bytes(8) + bytes([1, 0x10, 2, 0]) + bytes(4) + (28).to_bytes(4, "big")
+    yield "IKEv3", lambda by: by.random(8) + bytes(8) + bytes([33, 0x30, 34, 8]) + bytes(4) + (28).to_bytes(4, "big")
+    yield "no IKE at all, 64 KB", lambda by: by.random(65_000)
 
 
 def _selectors(number: int, prefix: str, protocol: int) -> tuple[TrafficSelector, ...]:
@@ -246,32 +254,31 @@ def _chain(kind: str) -> tuple[p.Certificate, ...]:
         publics = [rsa.RSAPublicNumbers(65537, (1 << 16383) | (2 * number + 1)).public_key() for number in range(6)]
     else:
         publics = [key.public_key() for key in keys]
-    made = [_certificate("leaf", publics[0], "c1", keys[1], (names, False))]
+    made = [certificate("leaf", publics[0], "c1", keys[1], (names, False))]
     for number in range(1, 6):
         extensions = (CA, (constraints, True)) if kind == "constraints" else (CA,)
-        made.append(_certificate(f"c{number}", publics[number], f"c{number + 1}", keys[(number + 1) % 6], *extensions))
+        made.append(certificate(f"c{number}", publics[number], f"c{number + 1}", keys[(number + 1) % 6], *extensions))
     return tuple(p.Certificate(4, one.public_bytes(Encoding.DER)) for one in made)
 
 
-@cache
-def _borrowed() -> tuple[p.Certificate, ...]:
+def _borrowed(anchor: Anchor) -> tuple[p.Certificate, ...]:
     """Another peer's good certificates, which anybody may have seen: the largest key, many names, an authority with constraints."""
-    root, signer = _authority()
+    root, signer = anchor
     between = ec.generate_private_key(ec.SECP521R1())
     names = [x509.DNSName(f"n{number}.example") for number in range(100)]
     constraints = x509.NameConstraints(
         [x509.DNSName(f"n{number}.example") for number in range(31)] + [x509.DNSName("example")], None
     )
-    sub = _certificate("sub", between.public_key(), "root", signer, CA, (constraints, True))
+    sub = certificate("sub", between.public_key(), "root", signer, CA, (constraints, True))
     key = rsa.RSAPublicNumbers(65537, (1 << 8191) | 1).public_key()
     builder = x509.CertificateBuilder(_name("sub"), x509.Name.from_rfc4514_string("CN=w1,OU=Unit,O=Organisation,C=DE"), key, 7)
-    builder = builder.not_valid_before(TODAY - timedelta(days=1)).not_valid_after(TODAY + timedelta(days=365))
+    builder = builder.not_valid_before(TODAY - timedelta(days=1)).not_valid_after(TODAY + timedelta(days=3650))
     leaf = builder.add_extension(x509.SubjectAlternativeName(names), critical=False).sign(between, hashes.SHA256())
     return tuple(p.Certificate(4, one.public_bytes(Encoding.DER)) for one in (leaf, sub, root))
 
 
-def _auths() -> Iterator[tuple[str, str, tuple[p.Payload, ...]]]:
-    """IKE_AUTH requests whose proof is wrong: the kind, what the gateway says of it, the payloads."""
+def auths(anchor: Anchor) -> Iterator[tuple[str, str, tuple[p.Payload, ...]]]:
+    """IKE_AUTH requests whose proof is wrong: the kind, what the gateway says of it, the payloads. `anchor`: what it trusts."""
     name = p.IdentificationInitiator(IdType.FQDN, b"w0.example")
     dn = p.IdentificationInitiator(IdType.DER_ASN1_DN, Identity.from_text("C=DE, O=Organisation, OU=Unit, CN=w1").data)
     proof = p.Authentication(2, bytes(32))
@@ -303,14 +310,15 @@ def _auths() -> Iterator[tuple[str, str, tuple[p.Payload, ...]]]:
     for chain in ("P-521", "constraints", "RSA"):
         yield f"six certificates, {chain}", "does not lead to one of our", (dn, *_chain(chain), signature, esp, *few)
     yield "six certificates, RSA of 16384 bits", "16384 bits", (dn, *_chain("RSA of 16384 bits"), signature, esp, *few)
-    yield "another peer's certificates", "signature", (dn, *_borrowed(), signature, esp, *few)
+    yield "another peer's certificates", "signature", (dn, *_borrowed(anchor), signature, esp, *few)
 
 
-def _sealed(hub: Hub, session: IkeSession, payloads: Iterable[p.Payload], room: int) -> Sequence[bytes]:
+def sealed(by: Sender, session: IkeSession, payloads: Iterable[p.Payload], room: int) -> Sequence[bytes]:
+    """The IKE_AUTH request of a session that has keys."""
     header = Header(session.sa.spi_i, session.sa.spi_r, ExchangeType.IKE_AUTH, Flag.INITIATOR, 1)
     if session.sa.outgoing is None:
         raise RuntimeError("no keys")
-    return seal_datagrams(session.sa.outgoing, header, list(payloads), hub.random, room=room, fragment=True)
+    return seal_datagrams(session.sa.outgoing, header, list(payloads), by.random, room=room, fragment=True)
 
 
 # ---- what it costs ---------------------------------------------------------------------------------------------------------------
@@ -357,19 +365,19 @@ def costs(tunnels: int, each: int) -> Iterator[Cost]:
 
 
 def _costs(tunnels: int, each: int) -> Iterator[Cost]:
-    for kind, make in _inits():
+    for kind, make in inits():
         hub = Hub(tunnels)
 
-        def fresh(hub: Hub = hub, make: Callable[[Hub], bytes] = make) -> tuple[bytes, Path]:
+        def fresh(hub: Hub = hub, make: Callable[[Sender], bytes] = make) -> tuple[bytes, Path]:
             return make(hub), hub.path()
 
         yield _measured(hub, kind, tunnels, each, fresh)
-    for kind, says, payloads in _auths():
+    for kind, says, payloads in auths(authority()):
         hub = Hub(max(tunnels, 2))  # one that authenticates by a shared key, one by certificates
 
         def whole(hub: Hub = hub, payloads: tuple[p.Payload, ...] = payloads) -> tuple[bytes, Path]:
             session, path = hub.half_open()
-            return _sealed(hub, session, payloads, 65_000)[0], path
+            return sealed(hub, session, payloads, 65_000)[0], path
 
         _check(hub, says, *whole())
         yield _measured(hub, f"IKE_AUTH, {kind}", tunnels, each, whole)
@@ -377,7 +385,7 @@ def _costs(tunnels: int, each: int) -> Iterator[Cost]:
 
     def fragment(hub: Hub = hub) -> tuple[bytes, Path]:
         session, path = hub.half_open()
-        return _sealed(hub, session, [p.VendorId(hub.random(14_000)), p.VendorId(hub.random(14_000))], 15_000)[0], path
+        return sealed(hub, session, [p.VendorId(hub.random(14_000)), p.VendorId(hub.random(14_000))], 15_000)[0], path
 
     yield _measured(hub, "IKE_AUTH, a fragment of 15 KB", tunnels, each, fragment)
 

@@ -5,16 +5,18 @@ import sys
 
 
 def run() -> int:
-    """The command as a process. Ctrl-C while it is loaded, or when it has ended, ends it at once: there is nothing to take away."""
+    """The command as a process. Ctrl-C while it is loaded, or when it has ended, ends it at once: there is nothing to take away.
+
+    `tools/ipsec-dp` blocks SIGINT until here, so that it never meets the interpreter's own start.
+    """
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heeded:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from ipsec_dp.cli import main
 
-    if heeded:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return main()
+        return main(interruptible=heeded)
     finally:
         if heeded:
             signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -88,6 +88,8 @@ int dp_child_switch(struct dp *dp, uint32_t tunnel, uint32_t child, dp_sa_id out
         if (sa == NULL || sa->direction != DP_OUTBOUND || sa->tunnel != tunnel)
             return -EINVAL;
     }
+    if (sa != NULL)
+        sa->opaque = c->selectors->opaque;
     atomic_fetch_add_explicit(&dp->switches, 1, memory_order_relaxed);
     atomic_store_explicit(&c->outbound, sa, memory_order_seq_cst);
     atomic_fetch_add_explicit(&dp->switches, 1, memory_order_release);
@@ -127,14 +129,20 @@ void dp_children_finish(struct dp *dp) {
     }
 }
 
-struct dp_sa *dp_tunnel_outbound(const struct dp_tunnel *tunnel, const struct dp_flow *flow) {
-    const struct dp_children *list = atomic_load_explicit(&tunnel->children, memory_order_acquire);
+static inline struct dp_sa *first_of(const struct dp_children *list, const struct dp_flow *flow, bool opaque) {
     for (uint32_t i = 0; list != NULL && i < list->count; i++) {
         struct dp_sa *sa = atomic_load_explicit(&list->child[i]->outbound, memory_order_acquire);
-        if (sa != NULL && dp_selectors_hold(list->child[i]->selectors, flow))
+        const struct dp_selectors *selectors = list->child[i]->selectors;
+        if (sa != NULL && (!opaque || selectors->opaque) && dp_selectors_hold(selectors, flow))
             return sa;
     }
     return NULL;
+}
+
+struct dp_sa *dp_tunnel_outbound(const struct dp_tunnel *tunnel, const struct dp_flow *flow) {
+    const struct dp_children *list = atomic_load_explicit(&tunnel->children, memory_order_acquire);
+    struct dp_sa *sa = flow->portless ? first_of(list, flow, true) : NULL;
+    return sa != NULL ? sa : first_of(list, flow, false);
 }
 
 int dp_tunnel_set(struct dp *dp, uint32_t tunnel, const struct dp_tunnel_settings *settings) {

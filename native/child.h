@@ -35,7 +35,8 @@ static inline struct dp_tunnel_settings dp_tunnel_settings_of(const struct dp_tu
 
 /* Drops the CHILDren of every tunnel; for dp_destroy. */
 void dp_children_finish(struct dp *dp);
-/* The SA of the first CHILD whose selectors hold the flow and that has one; NULL. */
+/* The SA of the first CHILD whose selectors hold the flow and that has one; NULL. A later fragment goes by an OPAQUE one where
+ * there is one. */
 struct dp_sa *dp_tunnel_outbound(const struct dp_tunnel *tunnel, const struct dp_flow *flow);
 
 #endif

@@ -67,7 +67,8 @@ struct dp_path {
 };
 
 /* A traffic selector pair (RFC 4301 §4.4.1.1, RFC 7296 §3.13), all bounds inclusive. 256 as protocol and 65536 as port stand for
- * OPAQUE, so "any" is 0..256 and 0..65536. ICMP type and code lie in both ports as type << 8 | code. */
+ * OPAQUE, so "any" is 0..256 and 0..65536. Ports 65536..65536 hold later fragments (RFC 4301 §7.2) and protocols without
+ * ports, and no whole packet whose ports are cut off. ICMP type and code lie in both ports as type << 8 | code. */
 struct dp_selector {
     uint8_t family; /* 4 or 6 */
     uint8_t pad;
@@ -96,6 +97,16 @@ struct dp_config {
     uint32_t stranger_rate;  /* punts a second and source that strangers may cause, ≥ 1 */
     uint32_t stranger_burst; /* and at once, ≥ 1 */
     uint32_t hold_octets;    /* of packets that wait for an SA, for one tunnel, 0..2^20; 0: none wait, each is dropped */
+    /* Of IKE, a second; 0: no limit. Each at port 500 and at port 4500. A network is as for stranger_rate. */
+    uint32_t begin_rate;                   /* requests for a new IKE SA without a good COOKIE that are passed on, in all */
+    uint32_t other_rate;                   /* messages of no IKE SA and ESP of unknown SPIs that are passed on, in all */
+    uint32_t proven_rate, proven_burst;    /* messages of one network that show that their sender receives there */
+    uint32_t proven_rate_in_all;           /* and of all */
+    uint32_t repeat_rate, repeat_burst;    /* authentic messages of one IKE SA that are not new */
+    uint32_t cookie_rate, cookie_nat_rate; /* COOKIE answers from here, at port 500 and at port 4500; 0: none */
+    uint32_t cookie_first_rate;            /* of these, to networks that did not ask before; the others are for those that did */
+    uint32_t cookie_seen_seconds;          /* how long it is remembered at least who asked, ≥ 1 where there are any answers */
+    uint32_t cookie_seconds;               /* the life of a cookie's key; the one before is still good. 0: no cookies */
 };
 
 /* Loads the providers (each passes its known-answer tests or the call fails with -EBADMSG). -EINVAL: a value out of range;
@@ -234,6 +245,49 @@ void dp_sa_expire_all(struct dp *dp);
 /* An IKE message (without the non-ESP marker, `octets` long) is about to be sent from `local` to `remote`: should it come out of a
  * TUN interface, it is ours and is dropped (own_outer), as ESP of our outbound SAs is. The last 4096 messages are known. */
 void dp_ike_sent(struct dp *dp, const struct dp_addr *local, const struct dp_addr *remote, const uint8_t *message, size_t octets);
+
+/* ---- IKE SAs: whose messages reach the control plane, whoever floods ----------------------------------------------------------
+ */
+
+/* One as the control plane has it, by its own SPI. */
+struct dp_ike_sa_params {
+    uint8_t own_spi[8], peer_spi[8]; /* peer_spi 0: not known yet */
+    uint8_t initiator;               /* we are the original initiator */
+    uint8_t nat_port;                /* the peer's messages come to port 4500, else to port 500 */
+    uint16_t encr, integ, key_octets;
+};
+/* An IKE SA is there from now on, or as it is now. `keymat`: what the peer's messages are protected with: encryption key, salt
+ * (AEAD), integrity key; `octets` 0: the peer has not shown who it is. Where a key is given, messages whose ICV does not hold go no
+ * further (ike_icv), and no count of anything keeps one back that is authentic and new; the caller wipes its own copy. -ENOSPC
+ * beyond 65,536; -ENOTSUP: no provider for the suite; -EINVAL: another length of key; -ENOMEM. */
+int dp_ike_sa_set(struct dp *dp, const struct dp_ike_sa_params *params, const uint8_t *keymat, size_t octets);
+/* -ENOENT. */
+int dp_ike_sa_remove(struct dp *dp, const uint8_t own_spi[8]);
+
+/* The secret (32 octets) that cookies follow from; those of an earlier one are good no more. -EINVAL: no cookie_seconds. */
+int dp_ike_cookie_secret(struct dp *dp, const uint8_t *secret, size_t octets);
+
+struct dp_range {
+    uint8_t family; /* 4 or 6 */
+    uint8_t pad[7];
+    uint8_t low[16], high[16]; /* inclusive; IPv4 in the first four, the others zero */
+};
+/* Where no COOKIE answer goes: ranges in order (IPv4 first) that do not meet. -EINVAL, -ENOMEM. */
+int dp_ike_quiet_set(struct dp *dp, const struct dp_range *ranges, size_t count);
+
+/* The sockets of port 500, one for each local address: read by a thread of their own, which writes what the control plane is to see
+ * into a channel, as records of kind IKE with the socket's number as `link`. The descriptor is duplicated. The number, -errno,
+ * -ENOSPC beyond 1024. */
+int dp_ike_port_add(struct dp *dp, int fd, const struct dp_addr *local);
+/* -ENOENT. */
+int dp_ike_port_remove(struct dp *dp, uint32_t number);
+/* The channel's non-blocking descriptor, as dp_punt_fd. */
+int dp_ike_port_fd(const struct dp *dp);
+/* Starts the thread and ends it. -EALREADY, -errno. */
+int dp_ike_port_start(struct dp *dp);
+void dp_ike_port_stop(struct dp *dp);
+/* What the thread repeats, for rigs: one look at each socket. Datagrams that were read. */
+int dp_ike_port_step(struct dp *dp, uint64_t now);
 
 /* ---- CHILD_SAs: which outbound SA a tunnel's packets take ------------------------------------------------------------------- */
 
@@ -423,8 +477,9 @@ struct dp_counters {
     uint64_t keepalives_in; /* RFC 3948 §2.3 */
     uint64_t ike_in;        /* datagrams with the non-ESP marker */
     uint64_t punts_limited, punts_lost;
-    uint64_t handed_over; /* packets that arrived at a worker and whose SA is another's; both directions */
-    uint64_t taken_over;  /* the same at the other end: what the owners have taken */
+    uint64_t handed_over;  /* packets that arrived at a worker and whose SA is another's; both directions */
+    uint64_t taken_over;   /* the same at the other end: what the owners have taken */
+    uint64_t cookies_sent; /* COOKIE answers from here (dp_config.cookie_rate) */
 };
 void dp_counters_read(const struct dp *dp, struct dp_counters *out);
 /* Those of one worker. -EINVAL. */

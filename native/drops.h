@@ -48,6 +48,7 @@
     X(ike_limited, "IKE or unknown-SPI datagram over the rate allowed for its source")                                             \
     X(reserved_dropped, "came before its SA was there, and none came of it in time, or too much came")                             \
     X(punt_full, "the channel to the control plane was full")                                                                      \
+    X(ike_icv, "IKE message with the SPIs of an IKE SA of ours whose integrity check value is wrong")                              \
     /* either direction: from worker to worker */                                                                                  \
     X(handover_full, "the worker that owns the SA is too busy: no room to hand the packet over to it")
 

@@ -10,6 +10,7 @@
 
 #include "aead.h"
 #include "child.h"
+#include "cookie.h"
 #include "early.h"
 #include "epoch.h"
 #include "events.h"
@@ -17,6 +18,7 @@
 #include "fragment_state.h"
 #include "handover.h"
 #include "hold.h"
+#include "ike_quiet.h"
 #include "io_set.h"
 #include "keys.h"
 #include "punt.h"
@@ -99,8 +101,7 @@ static int loop_open(struct dp *dp, struct dp_loop *loop, uint32_t worker, unsig
         loop->limiter = dp_punt_limiter_new(DP_TOO_BIG_RATE, DP_TOO_BIG_BURST, seed);
         return loop->hold != NULL && loop->limiter != NULL ? 0 : -ENOMEM;
     }
-    loop->limiter = dp_punt_limiter_new(dp->config.stranger_rate, dp->config.stranger_burst, seed);
-    return loop->limiter != NULL ? 0 : -ENOMEM;
+    return dp_ike_gate_open(&loop->gate, dp, true, worker == 0); /* to whose sockets IKE comes */
 }
 
 static void loop_close(struct dp *dp, struct dp_loop *loop) {
@@ -108,6 +109,7 @@ static void loop_close(struct dp *dp, struct dp_loop *loop) {
     area_close(&loop->received);
     area_close(&loop->built);
     free(loop->limiter);
+    dp_ike_gate_close(&loop->gate);
     dp_hold_free(loop->hold);
     dp_examples_free(loop->examples);
     dp_loop_close_events(loop);
@@ -134,6 +136,10 @@ static int open_parts(struct dp *dp) {
         error = dp_sa_table_init(dp);
     if (error == 0)
         error = dp_own_outer_init(dp);
+    if (error == 0)
+        error = dp_ike_sas_init(dp);
+    if (error == 0)
+        error = dp_ike_port_open(dp);
     if (error == 0)
         error = dp_early_open(dp);
     if (error == 0)
@@ -177,6 +183,7 @@ void dp_destroy(struct dp *dp) {
         return;
     for (uint32_t w = 0; dp->worker != NULL && w < dp->config.workers; w++)
         (void)dp_worker_stop(dp, w);
+    dp_ike_port_stop(dp);
     if (dp->worker != NULL) {
         (void)dp_epoch_reclaim(dp);
         dp_io_finish(dp);
@@ -184,6 +191,10 @@ void dp_destroy(struct dp *dp) {
     dp_children_finish(dp);
     dp_sa_table_finish(dp);
     dp_own_outer_finish(dp);
+    dp_ike_sas_finish(dp);
+    dp_ike_port_close(dp);
+    dp_cookie_secret_finish(dp);
+    dp_ike_quiet_finish(dp);
     dp_early_close(dp);
     dp_policy_free(atomic_load_explicit(&dp->policy, memory_order_relaxed));
     for (uint32_t w = 0; dp->worker != NULL && w < dp->config.workers; w++) {
@@ -239,6 +250,7 @@ static void add_loop(struct dp_counters *out, const struct dp_loop *loop) {
     out->punts_lost += atomic_load_explicit(&loop->punts_lost, memory_order_relaxed);
     out->handed_over += atomic_load_explicit(&loop->handed_over, memory_order_relaxed);
     out->taken_over += atomic_load_explicit(&loop->taken_over, memory_order_relaxed);
+    out->cookies_sent += atomic_load_explicit(&loop->gate.answered, memory_order_relaxed);
 }
 
 static void add_worker(struct dp_counters *out, const struct dp_worker *worker) {
@@ -250,6 +262,10 @@ void dp_counters_read(const struct dp *dp, struct dp_counters *out) {
     memset(out, 0, sizeof *out);
     for (uint32_t w = 0; w < dp->config.workers; w++)
         add_worker(out, &dp->worker[w]);
+    out->drops[DP_DROP_ike_limited] += atomic_load_explicit(&dp->ike_port.limited, memory_order_relaxed);
+    out->drops[DP_DROP_punt_full] += atomic_load_explicit(&dp->ike_port.lost, memory_order_relaxed);
+    out->drops[DP_DROP_ike_icv] += atomic_load_explicit(&dp->ike_port.forged, memory_order_relaxed);
+    out->cookies_sent += atomic_load_explicit(&dp->ike_port.gate.answered, memory_order_relaxed);
     out->drops[DP_DROP_reserved_dropped] += dp_early_dropped(dp);
 }
 

@@ -6,6 +6,8 @@
 
 #include "coalesce.h"
 #include "epoch.h"
+#include "ike_port.h"
+#include "ike_sas.h"
 #include "io.h"
 #include "own_outer.h"
 #include "sa.h"
@@ -40,7 +42,8 @@ struct dp_loop {
     struct dp_ring **from;             /* by worker: what it hands over to this loop; NULL with one worker */
     uint64_t to_wake;                  /* a bit a worker: it was handed something */
     _Atomic bool asleep;               /* whoever hands something over has to wake this loop */
-    struct dp_punt_limiter *limiter;   /* inbound: of strangers' punts; outbound: of ICMP messages to the senders of packets */
+    struct dp_punt_limiter *limiter;   /* outbound: of ICMP messages to the senders of packets */
+    struct dp_ike_gate gate;           /* inbound: what strangers may cause */
     struct dp_verdict last_verdict;    /* inbound */
     struct dp_hold *hold;              /* outbound */
     struct dp_examples *examples;      /* of what it dropped */
@@ -89,6 +92,11 @@ struct dp {
     struct dp_arena *arena;
     struct dp_sa_table sas;
     struct dp_own_outer own_outer;
+    struct dp_ike_sas ike_sas;
+    struct dp_ike_port ike_port;
+    _Atomic(struct dp_cookie_secret *) cookie_secret; /* NULL: none yet */
+    uint64_t cookie_serial;                           /* how often it was set */
+    _Atomic(struct dp_ike_quiet *) ike_quiet;         /* NULL: nowhere */
     struct dp_early *early;
     struct dp_tunnel *tunnel;
     uint32_t next_child;

@@ -16,7 +16,9 @@ void dp_epoch_init(struct dp_epoch *e) {
 
 /* The oldest epoch that a reader may still be in; UINT64_MAX when all are offline. */
 static uint64_t oldest_reader(const struct dp *dp) {
-    uint64_t oldest = UINT64_MAX;
+    uint64_t oldest = UINT64_MAX, port = atomic_load_explicit(&dp->ike_port.epoch.seen, memory_order_seq_cst);
+    if (port != 0)
+        oldest = port;
     for (uint32_t w = 0; w < dp->config.workers; w++) {
         const struct dp_loop *loops[2] = {&dp->worker[w].inbound, &dp->worker[w].outbound};
         for (int i = 0; i < 2; i++) {

@@ -45,6 +45,7 @@ bool dp_flow_from_key(struct dp_flow *flow, const struct dp_flow_key *key) {
     if (key->protocol > DP_PROTOCOL_OPAQUE || key->local_port > DP_PORT_OPAQUE || key->remote_port > DP_PORT_OPAQUE)
         return false;
     flow->family = key->family;
+    flow->portless = key->local_port == DP_PORT_OPAQUE || key->remote_port == DP_PORT_OPAQUE;
     flow->protocol = key->protocol;
     flow->port[DP_LOCAL] = key->local_port;
     flow->port[DP_REMOTE] = key->remote_port;
@@ -68,13 +69,17 @@ static bool addresses_held(const struct dp_box *box, const struct dp_flow *flow,
     return flow->address.v6[end] >= box->low.v6[end] && flow->address.v6[end] <= box->high.v6[end];
 }
 
-bool dp_box_holds(const struct dp_box *box, const struct dp_flow *flow) {
+bool dp_box_bounds(const struct dp_box *box, const struct dp_flow *flow) {
     if (flow->family != box->family || flow->protocol < box->protocol_low || flow->protocol > box->protocol_high)
         return false;
     for (int end = DP_LOCAL; end <= DP_REMOTE; end++)
         if (flow->port[end] < box->port_low[end] || flow->port[end] > box->port_high[end] || !addresses_held(box, flow, end))
             return false;
     return true;
+}
+
+bool dp_box_holds(const struct dp_box *box, const struct dp_flow *flow) {
+    return (flow->portless || !dp_box_opaque(box)) && dp_box_bounds(box, flow);
 }
 
 struct dp_selectors *dp_selectors_new(const struct dp_selector *selectors, size_t count) {
@@ -86,12 +91,14 @@ struct dp_selectors *dp_selectors_new(const struct dp_selector *selectors, size_
     if (s == NULL)
         return NULL;
     s->count = (uint32_t)count;
+    s->opaque = true;
     for (size_t i = 0; i < count; i++) {
         if (!dp_box_from_selector(&s->box[i], &selectors[i])) {
             free(s);
             errno = EINVAL;
             return NULL;
         }
+        s->opaque = s->opaque && dp_box_opaque(&s->box[i]);
     }
     return s;
 }

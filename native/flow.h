@@ -16,6 +16,7 @@ enum {
 
 struct dp_flow {
     uint8_t family;    /* 4 or 6 */
+    bool portless;     /* a later fragment, or a protocol without ports; else OPAQUE ports are those of a header cut off */
     uint16_t protocol; /* or DP_PROTOCOL_OPAQUE */
     uint32_t port[2];  /* or DP_PORT_OPAQUE; ICMP: type << 8 | code in both */
     union {
@@ -26,8 +27,8 @@ struct dp_flow {
 
 /* Whether a policy answers both alike, whatever it is: the same addresses, protocol and ports. */
 static inline bool dp_flow_same(const struct dp_flow *a, const struct dp_flow *b) {
-    if (a->family != b->family || a->protocol != b->protocol || a->port[DP_LOCAL] != b->port[DP_LOCAL] ||
-        a->port[DP_REMOTE] != b->port[DP_REMOTE])
+    if (a->family != b->family || a->portless != b->portless || a->protocol != b->protocol ||
+        a->port[DP_LOCAL] != b->port[DP_LOCAL] || a->port[DP_REMOTE] != b->port[DP_REMOTE])
         return false;
     if (a->family == 6)
         return a->address.v6[DP_LOCAL] == b->address.v6[DP_LOCAL] && a->address.v6[DP_REMOTE] == b->address.v6[DP_REMOTE];
@@ -49,14 +50,23 @@ struct dp_box {
     } low, high;
 };
 
+/* Whether it is for what shows no ports alone (OPAQUE), which is later fragments (RFC 4301 §7.2), or protocols without any. */
+static inline bool dp_box_opaque(const struct dp_box *box) {
+    return ((box->port_low[DP_LOCAL] | box->port_low[DP_REMOTE]) & DP_PORT_OPAQUE) != 0;
+}
+
 /* From the form of dp.h. false: unknown family, a bound out of range, or low above high. */
 bool dp_box_from_selector(struct dp_box *box, const struct dp_selector *selector);
+/* A key without ports is that of a packet that has none to show. */
 bool dp_flow_from_key(struct dp_flow *flow, const struct dp_flow_key *key);
 bool dp_box_holds(const struct dp_box *box, const struct dp_flow *flow);
+/* The same by addresses and numbers alone, be the box OPAQUE or not. */
+bool dp_box_bounds(const struct dp_box *box, const struct dp_flow *flow);
 
 /* Selectors of an SA or CHILD: a packet is inside when any box holds it. */
 struct dp_selectors {
     uint32_t count;
+    bool opaque; /* every box is */
     struct dp_box box[];
 };
 /* NULL: -EINVAL (0 or more than 256, or a bad one) or -ENOMEM, in errno. */

@@ -1,5 +1,6 @@
 /* What becomes of a fragment where selectors ask for ports that only the first of its datagram shows (RFC 4301 §7.3): where both
- * sides agreed on it (N(NON_FIRST_FRAGMENTS_ALSO), dp_sa.fragments_also) the later ones follow the first, with its ports. */
+ * sides agreed on it (N(NON_FIRST_FRAGMENTS_ALSO), dp_sa.fragments_also) the later ones follow the first, with its ports. Where an
+ * SA with OPAQUE ports is for them (§7.2), they go by that, as policy says, and are checked all the same. */
 #ifndef DP_FRAGMENT_FOLLOW_H
 #define DP_FRAGMENT_FOLLOW_H
 
@@ -11,7 +12,8 @@
  * where that leads into an SA by which it may follow. DP_OK, DP_DROP_fragment_refused. */
 enum dp_drop dp_fragment_lend(struct dp_loop *loop, const struct dp_policy *policy, struct dp_burst *b, struct dp_inner *inner,
                               uint64_t now);
-/* When its SA is known (NULL: it is being negotiated): the first fragment is remembered, a later one goes where it may. DP_OK,
+/* When its SA is known (NULL: it is being negotiated): the first fragment is remembered, a later one goes where it may, and is
+ * checked by itself where its SA is for such alone. DP_OK,
  * DP_DROP_fragment_refused, DP_DROP_fragment_ports. */
 enum dp_drop dp_fragment_admit(struct dp_loop *loop, const struct dp_policy *policy, struct dp_burst *b,
                                const struct dp_inner *inner, uint32_t tunnel, const struct dp_sa *sa, uint64_t now);

@@ -200,52 +200,84 @@ static bool within(const struct entry *e, const struct dp_fragment *f) {
     return f->more || f->to >= e->run[e->count - 1].to;
 }
 
+static bool first_came(const struct entry *e) {
+    return e->run[0].from == 0;
+}
+
 static bool whole(const struct entry *e) {
-    return e->end != 0 && e->count == 1 && e->run[0].to == e->end;
+    return e->end != 0 && e->count == 1 && first_came(e) && e->run[0].to == e->end;
+}
+
+/* The first that is seen of its datagram. */
+static void begin(struct set *set, const struct dp_fragment *f, uint64_t now) {
+    *take(set, now) = (struct entry){
+        .since = now,
+        .order = set->made++,
+        .flow = f->flow,
+        .place = f->place,
+        .id = f->id,
+        .end = f->more ? 0 : f->to,
+        .count = 1,
+        .run = {{(uint16_t)f->from, (uint16_t)f->to}},
+    };
+}
+
+/* One more of a datagram. DP_OK or DP_DROP_fragment_refused. */
+static enum dp_drop add(struct entry *e, const struct dp_fragment *f) {
+    if (e->refused || !f->sound || !within(e, f) || !add_run(e, (uint16_t)f->from, (uint16_t)f->to)) {
+        e->refused = true;
+        return DP_DROP_fragment_refused;
+    }
+    if (!f->more)
+        e->end = f->to;
+    if (whole(e))
+        e->count = 0;
+    return DP_OK;
 }
 
 enum dp_drop dp_fragment_first(struct dp_fragment_states *states, const struct dp_fragment *f, uint64_t now) {
     struct set *set = set_of(states, f);
     struct entry *e = find(set, f, now);
-    if (e != NULL)
-        e->refused = true;
-    else if (f->sound)
-        *take(set, now) = (struct entry){
-            .since = now,
-            .order = set->made++,
-            .flow = f->flow,
-            .place = f->place,
-            .id = f->id,
-            .count = 1,
-            .run = {{0, (uint16_t)f->to}},
-        };
+    enum dp_drop reason = f->sound ? DP_OK : DP_DROP_fragment_refused;
+    if (e != NULL) {
+        e->refused = e->refused || first_came(e) || e->flow.protocol != f->flow.protocol;
+        reason = add(e, f);
+        e->flow = f->flow;
+    } else if (f->sound) {
+        begin(set, f, now);
+    }
     unlock(states, set);
-    return e == NULL && f->sound ? DP_OK : DP_DROP_fragment_refused;
+    return reason;
 }
 
 bool dp_fragment_known(struct dp_fragment_states *states, const struct dp_fragment *f, uint64_t now, struct dp_flow *flow) {
     struct set *set = set_of(states, f);
     const struct entry *e = find(set, f, now);
-    if (e != NULL)
+    bool known = e != NULL && first_came(e);
+    if (known)
         *flow = e->flow;
     unlock(states, set);
-    return e != NULL;
+    return known;
 }
 
 enum dp_drop dp_fragment_later(struct dp_fragment_states *states, const struct dp_fragment *f, uint64_t now) {
     struct set *set = set_of(states, f);
     struct entry *e = find(set, f, now);
-    enum dp_drop reason = e != NULL ? DP_OK : DP_DROP_fragment_ports;
+    enum dp_drop reason = e != NULL && first_came(e) ? add(e, f) : DP_DROP_fragment_ports;
+    unlock(states, set);
+    return reason;
+}
+
+enum dp_drop dp_fragment_alone(struct dp_fragment_states *states, const struct dp_fragment *f, uint64_t now) {
+    bool in_header = f->flow.protocol > UINT8_MAX || f->from < upper_header[f->flow.protocol];
+    struct set *set = set_of(states, f);
+    struct entry *e = find(set, f, now);
+    enum dp_drop reason = f->sound && !in_header ? DP_OK : DP_DROP_fragment_refused;
     if (e != NULL) {
-        if (e->refused || !f->sound || !within(e, f) || !add_run(e, (uint16_t)f->from, (uint16_t)f->to)) {
-            e->refused = true;
-            reason = DP_DROP_fragment_refused;
-        } else {
-            if (!f->more)
-                e->end = f->to;
-            if (whole(e))
-                e->count = 0;
-        }
+        e->refused = e->refused || in_header || e->flow.protocol != f->flow.protocol;
+        reason = add(e, f);
+    } else if (reason == DP_OK) {
+        begin(set, f, now);
     }
     unlock(states, set);
     return reason;

@@ -35,10 +35,10 @@
 #include "loop.h"
 #include "mss.h"
 #include "policy.h"
-#include "punt.h"
 #include "replay.h"
 #include "sa.h"
 #include "seal.h"
+#include "strangers.h"
 
 /* A packet that was opened where it lay has its ESP header and IV before it; no cipher has a shorter IV (dp_burst.piece). */
 static_assert((int)DP_ESP_HEADER + (int)DP_AEAD_IV >= (int)DP_TUN_HEADROOM, "the TUN device's header takes their place");
@@ -180,27 +180,6 @@ static enum dp_drop policy_allows(struct dp_loop *loop, uint32_t interface, cons
     return last->verdict;
 }
 
-static void punt_stranger(struct dp_loop *loop, unsigned kind, const struct dp_burst *b, const uint8_t *data, size_t octets,
-                          uint64_t now) {
-    if (!dp_punt_allowed(loop->limiter, &b->remote, now)) {
-        dp_add(&loop->punts_limited, 1);
-        if (kind == DP_PUNT_IKE)
-            dp_drop_datagrams(loop, DP_DROP_ike_limited, b, 0, NULL, 1, now);
-        return;
-    }
-    struct dp_punt punt = {
-        .kind = (uint16_t)kind,
-        .link = (uint16_t)b->link,
-        .spi = kind == DP_PUNT_UNKNOWN_SPI ? load_be32(data) : 0,
-        .interface = UINT32_MAX,
-        .now = now,
-        .local = b->local,
-        .remote = b->remote,
-    };
-    if (!dp_punt_send(loop, DP_CHANNEL_STRANGER, &punt, data, octets) && kind == DP_PUNT_IKE)
-        dp_drop_datagrams(loop, DP_DROP_punt_full, b, 0, NULL, 1, now);
-}
-
 /* RFC 3948 §2.2, §2.3: what shares the port with ESP. true: the datagram was that. */
 static bool not_esp(struct dp_loop *loop, const struct dp_burst *b, const uint8_t *data, uint32_t octets, uint64_t now) {
     if (b->encapsulation != DP_ENCAPSULATION_UDP)
@@ -211,8 +190,7 @@ static bool not_esp(struct dp_loop *loop, const struct dp_burst *b, const uint8_
     }
     if (octets < DP_NON_ESP_MARKER || load_be32(data) != 0)
         return false;
-    dp_add(&loop->ike, 1);
-    punt_stranger(loop, DP_PUNT_IKE, b, data + DP_NON_ESP_MARKER, octets - DP_NON_ESP_MARKER, now);
+    dp_strangers_ike(loop, b, data + DP_NON_ESP_MARKER, octets - DP_NON_ESP_MARKER, now);
     return true;
 }
 
@@ -280,10 +258,8 @@ static enum dp_drop inbound_datagram(struct dp_loop *loop, const struct dp_burst
     enum dp_drop reason = dp_open_packet(loop, data, octets, data, now, r);
     if (reason == DP_DROP_unknown_spi && came_early(loop, b, data, octets, now, r, &reason))
         return DP_OK;
-    if (reason == DP_DROP_unknown_spi) {
-        size_t quoted = octets < DP_PUNT_INNER_MAX ? octets : DP_PUNT_INNER_MAX;
-        punt_stranger(loop, DP_PUNT_UNKNOWN_SPI, b, data, quoted, now);
-    }
+    if (reason == DP_DROP_unknown_spi)
+        dp_strangers_esp(loop, b, data, octets, now);
     if (reason != DP_OK)
         return reason;
     if (r->sa->replay.highest == r->sequence)

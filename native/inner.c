@@ -60,6 +60,8 @@ static void read_ports(struct dp_flow *flow, const uint8_t *upper, size_t octets
         if (octets >= 2)
             flow->port[DP_LOCAL] = flow->port[DP_REMOTE] = dp_read_16(upper);
         break;
+    default:
+        flow->portless = true;
     }
 }
 
@@ -78,7 +80,9 @@ static enum dp_drop read_v4(const uint8_t *packet, size_t octets, int source, st
     inner->flow.protocol = packet[9];
     inner->flow.address.v4[source] = dp_read_32(packet + 12);
     inner->flow.address.v4[!source] = dp_read_32(packet + 16);
-    if (!inner->later_fragment)
+    if (inner->later_fragment)
+        inner->flow.portless = true;
+    else
         read_ports(&inner->flow, packet + inner->header, inner->octets - inner->header, source);
     return DP_OK;
 }
@@ -120,7 +124,9 @@ static enum dp_drop read_v6_chain(const uint8_t *packet, int source, struct dp_i
     }
     inner->header = (uint16_t)at;
     inner->flow.protocol = is_extension(next) ? DP_PROTOCOL_OPAQUE : next;
-    if (!inner->later_fragment)
+    if (inner->later_fragment)
+        inner->flow.portless = true;
+    else
         read_ports(&inner->flow, packet + at, inner->octets - at, source);
     return DP_OK;
 }
@@ -151,6 +157,7 @@ static enum dp_drop read_header(const uint8_t *packet, size_t octets, int source
     inner->fragment = inner->later_fragment = false;
     inner->flow.family = inner->version;
     inner->flow.port[DP_LOCAL] = inner->flow.port[DP_REMOTE] = DP_PORT_OPAQUE;
+    inner->flow.portless = false;
     switch (inner->version) {
     case 4:
         return read_v4(packet, octets, source, inner);
@@ -190,6 +197,8 @@ static void read_quoted(const uint8_t *packet, int source, struct dp_inner *inne
     if (read_beginning(packet + at, inner->octets - at, !source, &about) != DP_OK || about.version != inner->version)
         return;
     inner->quoted = about.flow;
+    if (about.later_fragment)
+        inner->quoted.portless = false; /* the error itself is no fragment: no OPAQUE selector holds it */
     inner->quotes = inner->version == 4 ? about.flow.address.v4[!source] == inner->flow.address.v4[!source]
                                         : about.flow.address.v6[!source] == inner->flow.address.v6[!source];
 }

@@ -39,6 +39,9 @@ struct dp_link {
 /* Descriptors are duplicated; see dp_link_attach. NULL with errno. */
 struct dp_io *dp_link_open(uint32_t link, unsigned encapsulation, const struct dp_addr *local, int fd_receive, int receive_df,
                            int fd_other);
+/* One datagram from a socket of ours, whole or not at all. 0 or -errno. */
+int dp_link_answer(int fd, const struct dp_addr *remote, const uint8_t *data, size_t octets);
+void dp_from_sockaddr(struct dp_addr *a, const union dp_sockaddr *s);
 int dp_link_send(struct dp_io *io, const struct dp_burst *b, unsigned n);
 
 #endif

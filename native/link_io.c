@@ -17,7 +17,7 @@
 #include "link.h"
 #include "udp_check.h"
 
-static void from_sockaddr(struct dp_addr *a, const union dp_sockaddr *s) {
+void dp_from_sockaddr(struct dp_addr *a, const union dp_sockaddr *s) {
     memset(a, 0, sizeof *a);
     if (s->any.sa_family == AF_INET) {
         a->family = 4;
@@ -110,7 +110,7 @@ static int link_receive(struct dp_io *io, struct dp_area *area, struct dp_burst 
             .link = io->number,
             .local = io->local,
         };
-        from_sockaddr(&k->remote, &l->receive.address[i]);
+        dp_from_sockaddr(&k->remote, &l->receive.address[i]);
         read_control(k, &l->receive.message[i].msg_hdr);
         if (io->encapsulation == DP_ENCAPSULATION_ESP) {
             k->remote.port = 0; /* a raw IPv6 socket names the protocol there */

@@ -163,3 +163,8 @@ int dp_link_send(struct dp_io *io, const struct dp_burst *b, unsigned n) {
     }
     return sent;
 }
+
+int dp_link_answer(int fd, const struct dp_addr *remote, const uint8_t *data, size_t octets) {
+    union dp_sockaddr to;
+    return sendto(fd, data, octets, MSG_DONTWAIT | MSG_NOSIGNAL, &to.any, to_sockaddr(&to, remote)) >= 0 ? 0 : -errno;
+}

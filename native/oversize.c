@@ -42,8 +42,9 @@ enum dp_drop dp_oversize(struct dp_loop *loop, const struct dp_sa *sa, const str
     uint32_t mtu = inner->version == 6 && settings.mtu < IPV6_MTU_MIN ? IPV6_MTU_MIN : settings.mtu;
     if (s->octets_most > mtu && !dp_segments_limit(s, mtu)) {
         bool ports = dp_fragment_shows_too_little(loop->dp, sa, &inner->flow);
-        /* Told, a sender of IPv6 would send fragments from then on, which the peer may discard. */
-        bool untold = ports && inner->version == 6;
+        /* Told, a sender of IPv6 would send fragments from then on, which the peer may discard; of a later fragment it hears
+         * nothing, since it looks for the ports that the quoted one does not show. */
+        bool untold = (ports || sa->opaque) && inner->version == 6;
         if (inner->dont_fragment && !untold) {
             tell_sender(loop, b, inner, mtu, now);
             return DP_DROP_mtu;

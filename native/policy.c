@@ -134,7 +134,7 @@ static void sort_records(struct dp_policy *p, int version, const struct dp_rule 
         s->regions[record] = region_of(&given->box);
         s->records[s->ends[given->interface]++] = record;
         p->decisions[version][record] =
-            (struct dp_decision){.rule = (int32_t)i, .tunnel = rules[i].tunnel, .action = rules[i].action};
+            (struct dp_decision){(int32_t)i, rules[i].tunnel, rules[i].action, dp_box_opaque(&given->box)};
         put_record(p, version, record++, &given->box);
     }
 }

@@ -8,9 +8,11 @@ struct dp_decision {
     int32_t rule; /* index in the order given, -1: none holds the packet */
     uint32_t tunnel;
     uint8_t action; /* enum dp_action; DP_DISCARD when there is no rule */
+    bool opaque;    /* the rule is for later fragments alone */
 };
 
-/* The first rule of `interface` that holds the flow. Wait-free, allocates nothing. A NULL policy decides "none". */
+/* The first rule of `interface` that holds the flow; none where that is OPAQUE and the flow lacks ports that it should
+ * show, as no sound packet does. Wait-free, allocates nothing. A NULL policy decides "none". */
 struct dp_decision dp_policy_decide(const struct dp_policy *policy, uint32_t interface, const struct dp_flow *flow);
 /* The first rule of `interface` that holds the packet or, where it is an ICMP error, the packet that it quotes (RFC 4301 §6). A
  * rule that lets what is quoted bypass says nothing of the error: no rule of the kernel's routing could have known. */

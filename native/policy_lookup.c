@@ -85,7 +85,10 @@ static inline struct dp_decision decide(struct walk *w, int version, uint32_t in
         struct dp_node node = descend(w, tree->root);
         best = DP_NODE_KIND(node) == DP_NODE_LEAF ? search_leaf(w, version, node, best) : search_sieve(w, version, node, best);
     }
-    return best == UINT32_MAX ? none : p->decisions[version][best];
+    if (best == UINT32_MAX)
+        return none;
+    struct dp_decision decision = p->decisions[version][best];
+    return decision.opaque && !w->flow->portless ? none : decision;
 }
 
 static inline void key_put_v6(uint64_t words[DP_ADDRESS_WORDS_V6], dp_u128 address) {
@@ -123,8 +126,8 @@ struct dp_decision dp_policy_decide(const struct dp_policy *policy, uint32_t int
 
 static int32_t decide_linearly(const struct dp_policy *policy, uint32_t interface, const struct dp_flow *flow) {
     for (uint32_t i = 0; policy != NULL && i < policy->count; i++)
-        if (policy->given[i].interface == interface && dp_box_holds(&policy->given[i].box, flow))
-            return (int32_t)i;
+        if (policy->given[i].interface == interface && dp_box_bounds(&policy->given[i].box, flow))
+            return dp_box_holds(&policy->given[i].box, flow) ? (int32_t)i : -1;
     return -1;
 }
 

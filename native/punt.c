@@ -7,21 +7,22 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "bucket.h"
 #include "engine.h"
-#include "mix.h"
+#include "network.h"
 
 enum {
     DP_PUNT_BUCKETS = 1024,
     DP_PUNT_SEND_BUFFER = 1 << 20,
 };
-#define DP_SECOND UINT64_C(1000000000)
 
 struct dp_punt_limiter {
-    uint64_t seed, interval, span;   /* ns a token; ns for all of them */
-    uint64_t since[DP_PUNT_BUCKETS]; /* the time since which a bucket's tokens have run in: now - tokens × interval */
+    uint64_t seed;
+    struct dp_rate rate;
+    uint64_t since[DP_PUNT_BUCKETS];
 };
 
-static bool open_pair(int pair[2]) {
+bool dp_punt_pair(int pair[2]) {
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0)
         return false;
     int octets = DP_PUNT_SEND_BUFFER;
@@ -33,7 +34,7 @@ static bool open_pair(int pair[2]) {
 
 int dp_punt_open(struct dp *dp) {
     for (int c = 0; c < 2; c++)
-        if (!open_pair(dp->punt_fd[c]))
+        if (!dp_punt_pair(dp->punt_fd[c]))
             return -errno;
     return 0;
 }
@@ -54,31 +55,25 @@ struct dp_punt_limiter *dp_punt_limiter_new(uint32_t rate, uint32_t burst, uint6
     if (l == NULL)
         return NULL;
     l->seed = seed;
-    l->interval = DP_SECOND / rate;
-    l->span = l->interval * burst;
+    l->rate = dp_rate_of(rate, burst);
     return l;
 }
 
 bool dp_punt_allowed(struct dp_punt_limiter *l, const struct dp_addr *source, uint64_t now) {
-    uint64_t prefix = 0;
-    memcpy(&prefix, source->ip, source->family == 6 ? 8 : 4);
     /* A source that shares a bucket with a busy one shares its rate: bounded memory errs on the strict side. */
-    uint64_t *since = &l->since[dp_mix(dp_mix(l->seed ^ prefix) + source->family) % DP_PUNT_BUCKETS];
-    uint64_t full = now; /* all times here are later by the span, so that buckets are full when the clock begins */
-    now += l->span;
-    if (*since < full)
-        *since = full;
-    if (now - *since < l->interval)
-        return false;
-    *since += l->interval;
-    return true;
+    uint64_t *since = &l->since[dp_network_hash(l->seed, source) % DP_PUNT_BUCKETS];
+    return dp_bucket_take(&l->rate, since, now);
 }
 
-bool dp_punt_send(struct dp_loop *loop, unsigned channel, struct dp_punt *punt, const uint8_t *payload, size_t octets) {
+bool dp_punt_write(int fd, struct dp_punt *punt, const uint8_t *payload, size_t octets) {
     punt->octets = (uint32_t)octets;
     struct iovec iov[2] = {{punt, sizeof *punt}, {(void *)(uintptr_t)payload, octets}};
     struct msghdr m = {.msg_iov = iov, .msg_iovlen = octets != 0 ? 2 : 1};
-    if (sendmsg(loop->dp->punt_fd[channel][0], &m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+    return sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+}
+
+bool dp_punt_send(struct dp_loop *loop, unsigned channel, struct dp_punt *punt, const uint8_t *payload, size_t octets) {
+    if (dp_punt_write(loop->dp->punt_fd[channel][0], punt, payload, octets))
         return true;
     dp_add(&loop->punts_lost, 1);
     return false;

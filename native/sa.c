@@ -181,6 +181,7 @@ static int sa_set_direction(struct dp_sa *sa, const struct dp_sa_params *p, cons
     sa->selectors = dp_selectors_new(selectors, count);
     if (sa->selectors == NULL)
         return -errno;
+    sa->opaque = sa->selectors->opaque;
     sa->ring_octets = dp_replay_octets(p->replay_window);
     sa->ring = calloc(1, sa->ring_octets);
     if (sa->ring == NULL)

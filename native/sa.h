@@ -37,6 +37,7 @@ struct dp_sa {
     uint32_t worker;
     uint8_t direction;
     bool fragments_also; /* later fragments too, though its selectors ask for ports (dp_sa_params) */
+    bool opaque;         /* later fragments alone (RFC 4301 §7.2); outbound: since its CHILD was pointed at it */
     uint64_t *ring;
     size_t ring_octets;
     /* `peer` as others may read it: odd version while it is written. */

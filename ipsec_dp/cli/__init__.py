@@ -6,6 +6,7 @@ Exit status: 0 done; 1 failed; 2 usage or configuration; 3 no daemon.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,14 @@ if TYPE_CHECKING:
 FAILED = 1
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb and returns the exit status; without `arguments` those of the process."""
+def main(arguments: Sequence[str] | None = None, *, interruptible: bool = False) -> int:
+    """Runs one verb and returns the exit status; without `arguments` those of the process.
+
+    `interruptible`: Ctrl-C ends the verb from here on, and not the process.
+    """
     try:
+        if interruptible:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         status = program.main(args=None if arguments is None else list(arguments), prog_name="ipsec-dp", standalone_mode=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0

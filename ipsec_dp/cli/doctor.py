@@ -16,6 +16,7 @@ from ipsec_dp.cli.network_checks import (
     packet_filter,
     ports,
     reverse_path_filter,
+    saved_ruleset,
     xfrm_policies,
 )
 from ipsec_dp.cli.route_checks import configurations, peer_ways, rules_before_ours
@@ -156,6 +157,7 @@ CHECKS: tuple[Callable[[Host], list[Check]], ...] = (
     reverse_path_filter,
     ipv6,
     packet_filter,
+    saved_ruleset,
     xfrm_policies,
     generation,
     interface_names,

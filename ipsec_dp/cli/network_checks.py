@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from ipsec_dp.cli.checks import Check
-from ipsec_dp.host import PROTOCOL, HostError, probe, xfrm
+from ipsec_dp.host import PROTOCOL, HostError, guard, probe, xfrm
 from ipsec_dp.host.bulk import FAMILIES, Bulk
 from ipsec_dp.host.filter_listing import host_filter
 from ipsec_dp.host.filter_remedies import dropped, of_tunnels, outer, remedy
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 USUAL_INTERFACE = "ipsec0"  # where no gateway runs
 INTERFACES_MAX = 16
 POLICIES_SHOWN = 3
+RULESETS = (("etc", "nftables.conf"), ("etc", "nftables.rules"), ("etc/nftables", "*.nft"), ("etc/sysconfig", "nftables.conf"))
 
 
 def ports(_: Host) -> list[Check]:
@@ -91,6 +92,17 @@ def ipv6(host: Host) -> list[Check]:
     means = "tunnels over IPv6 or for IPv6 carry nothing; IPv4 works"
     remedy = "; ".join(f"sysctl -w net.ipv6.conf.{name}.disable_ipv6=0" for name in off)
     return [Check("IPv6", "warn", f"disabled by sysctl ({', '.join(off)})", means, remedy)]
+
+
+def saved_ruleset(host: Host) -> list[Check]:
+    """Files that are loaded at boot and have tables of a gateway, as one has that was saved while it ran."""
+    paths = [f"{place}/{name}" for place, pattern in RULESETS for name in host.names(f"{place}/{pattern}")]
+    found = [f"/{path}" for path in paths if f"table inet {guard.TABLE_PREFIX.rstrip('_')}" in host.read(path)]
+    if not found:
+        return [Check("saved rulesets", "ok", "none has tables of a gateway")]
+    means = "at boot they close what a gateway protected when they were saved, whether one runs or not"
+    remedy = f"take the tables whose names begin with {guard.TABLE_PREFIX.rstrip('_')} out of them; a gateway makes its own"
+    return [Check("saved rulesets", "warn", f"{', '.join(found)}: tables of a gateway are in there", means, remedy)]
 
 
 def packet_filter(_: Host) -> list[Check]:

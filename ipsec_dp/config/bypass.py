@@ -96,6 +96,8 @@ def _first_met(waiting: Sequence[tuple[int, tuple[int, ...]]], mine: tuple[int, 
 
 def express(selector: SelectorPair, *, past: bool) -> list[KernelMatch]:
     """The selector as rules. Raises BadValueError for what no short list of them can say."""
+    if selector.opaque:
+        raise BadValueError("later fragments", "leave the ports out")
     if selector.icmp is not None:
         raise BadValueError("the ICMP type", "leave icmp_type out of it")
     pairs = len(selector.local.prefixes) * len(selector.remote.prefixes)

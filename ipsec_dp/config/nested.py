@@ -7,15 +7,18 @@ for everything (a default route) says nothing of where a peer is, so there it is
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from bisect import bisect_left, bisect_right
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
+
+from ipsec_dp.ipsec.addresses import AddressRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ipsec_dp.config.model import Config, Policy, Route, Tunnel
-    from ipsec_dp.ipsec.addresses import Address, AddressRange, Network
+    from ipsec_dp.ipsec.addresses import Address, Network
     from ipsec_dp.ipsec.selectors import SelectorPair
 
 ESP, UDP = 50, 17
@@ -62,7 +65,9 @@ def _is_outer(selector: SelectorPair) -> bool:
     protocol, ports = selector.protocol, selector.remote_ports
     if protocol.low <= ESP <= protocol.high:
         return True
-    return protocol.low <= UDP <= protocol.high and any(ports.low <= port <= ports.high for port in OUTER_PORTS)
+    return protocol.low <= UDP <= protocol.high and (
+        selector.opaque or any(ports.low <= port <= ports.high for port in OUTER_PORTS)
+    )
 
 
 class Nesting:
@@ -134,6 +139,50 @@ class Nesting:
     def of_stranger(self, peer: Address) -> Holder | None:
         """The tunnel that somebody lies behind who cannot be that tunnel's own peer: an answer would leave beside it."""
         return self._first(peer, None, 1, lambda tunnel: peer in tunnel.remotes or not _peers_known(tunnel))
+
+    def silent(self) -> list[AddressRange]:
+        """Where nobody is who may have an answer at once, whatever he asks: what tunnels to known peers protect, those peers apart,
+        in order. Bypasses make no difference here, so it may be more than `of_stranger` refuses."""
+        found = []
+        for (version, length), rows in self._covers.items():
+            bits = (32 if version == 4 else 128) - length
+            for low, covers in rows.items():
+                if length and any(cover.tunnel is not None and _peers_known(self._tunnels[cover.tunnel]) for cover in covers):
+                    found.append((version, low, low + (1 << bits) - 1))
+        peers = {one for tunnel in self._tunnels.values() for one in tunnel.remotes if not isinstance(one, str)}
+        holes = sorted((one.version, int(one)) for one in peers if self.of_stranger(one) is None)
+        return [_range(*one) for one in _without(_merged(sorted(found)), holes)]
+
+
+_Span = tuple[int, int, int]  # IP version, first and last address
+
+
+def _merged(spans: Iterable[_Span]) -> list[_Span]:
+    """The same addresses without overlaps; `spans` are in order."""
+    merged: list[_Span] = []
+    for version, low, high in spans:
+        if merged and merged[-1][0] == version and low <= merged[-1][2] + 1:
+            merged[-1] = version, merged[-1][1], max(high, merged[-1][2])
+        else:
+            merged.append((version, low, high))
+    return merged
+
+
+def _without(spans: Iterable[_Span], holes: Sequence[tuple[int, int]]) -> Iterator[_Span]:
+    """What is left when single addresses are taken out; both are in order."""
+    for version, low, high in spans:
+        begin = low
+        for _, hole in holes[bisect_left(holes, (version, low)) : bisect_right(holes, (version, high))]:
+            if begin < hole:
+                yield version, begin, hole - 1
+            begin = hole + 1
+        if begin <= high:
+            yield version, begin, high
+
+
+def _range(version: int, low: int, high: int) -> AddressRange:
+    kind = IPv4Address if version == 4 else IPv6Address
+    return AddressRange(kind(low), kind(high))
 
 
 def _prefixes(remote: AddressRange) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ipsec.addresses import AddressRange
-from ipsec_dp.ipsec.selectors import ANY_CODE, ANY_PORT, ANY_PROTOCOL, Range
+from ipsec_dp.ipsec.selectors import ANY_CODE, ANY_PORT, ANY_PROTOCOL, OPAQUE_PORTS, Range
 
 if TYPE_CHECKING:
     from ipsec_dp.ipsec.addresses import Address, Interface, Network
@@ -28,6 +28,7 @@ _DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _PREFIX = re.compile(r"[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+OPAQUE = "opaque"  # what a later fragment shows as ports, or ICMP type
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
 
 
@@ -138,12 +139,15 @@ def parse_protocol(value: str | int) -> Range:
 
 
 def parse_ports(value: str | int) -> Range:
-    """A port, a range of ports, or all of them for "any", which IKE writes as 0 to 65535 (RFC 7296 §3.13.1)."""
+    """A port, a range of ports, or all of them for "any", which IKE writes as 0 to 65535 (RFC 7296 §3.13.1); "opaque": those that
+    are not shown."""
     if value == "any":
         return ANY_PORT
+    if value == OPAQUE:
+        return OPAQUE_PORTS
     match = _PORTS.fullmatch(str(value))
     if match is None:
-        raise BadValueError(f'"{value}" is not a port or range of ports', 'write "any", 443 or "5000-5010"')
+        raise BadValueError(f'"{value}" is not a port or range of ports', 'write "any", 443, "5000-5010" or "opaque"')
     low = int(match[1])
     high = int(match[2]) if match[2] is not None else low
     if low > high:

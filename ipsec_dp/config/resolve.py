@@ -13,29 +13,16 @@ from ipsec_dp.config.monitors import resolve_monitor
 from ipsec_dp.config.packets import resolve_packets
 from ipsec_dp.config.quantities import (
     parse_address,
-    parse_addresses,
     parse_duration,
-    parse_icmp_code,
-    parse_icmp_type,
     parse_interface_address,
-    parse_ports,
     parse_prefix,
-    parse_protocol,
     parse_remote,
     parse_size,
 )
+from ipsec_dp.config.selectors import resolve_selectors
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ike.proposal import ProposalError, parse_esp, parse_ike
 from ipsec_dp.ipsec.selectors import (
-    ANY_CODE,
-    ANY_IPV4,
-    ANY_IPV6,
-    ANY_PORT,
-    ANY_PROTOCOL,
-    ICMP_OF_VERSION,
-    ICMP_PROTOCOLS,
-    PORT_PROTOCOLS,
-    Range,
     SelectorPair,
 )
 from ipsec_dp.ipsec.suites import ESN_KEYWORDS
@@ -108,56 +95,6 @@ def resolve_offloads(table: tables.Gateway) -> frozenset[str]:
     if table.offloads == "all":
         return frozenset(get_args(tables.OffloadName))
     return frozenset() if table.offloads == "none" else frozenset(table.offloads)
-
-
-def resolve_selectors(table: tables.Selectors, place: Place) -> tuple[SelectorPair, ...]:
-    """One selector, or one for each IP version when no prefix tells which; empty when something is wrong."""
-    before = place.findings.errors
-    local = place.optional("local", parse_addresses, table.local)
-    remote = place.optional("remote", parse_addresses, table.remote)
-    protocol = place.value("protocol", parse_protocol, table.protocol, ANY_PROTOCOL)
-    local_ports = place.value("local_ports", parse_ports, table.local_ports, ANY_PORT)
-    remote_ports = place.value("remote_ports", parse_ports, table.remote_ports, ANY_PORT)
-    icmp = _resolve_icmp(table, protocol, place)
-    if place.findings.errors > before:
-        return ()
-    ports_key = "local_ports" if local_ports != ANY_PORT else "remote_ports"
-    if (local_ports, remote_ports) != (ANY_PORT, ANY_PORT) and protocol.single not in PORT_PROTOCOLS:
-        place.error(ports_key, f'protocol "{table.protocol}" has no ports', 'write protocol = "tcp" or "udp", or leave ports out')
-    if local is not None and remote is not None and local.version != remote.version:
-        wrong = f"{remote.prefix_text} is not of the IP version of local = {local.prefix_text}"
-        place.error("remote", wrong, "write both as IPv4 or both as IPv6")
-    if place.findings.errors > before:
-        return ()
-    versions = [prefix.version for prefix in (local, remote) if prefix is not None][:1] or [4, 6]
-    made = []
-    for everything in (ANY_IPV4, ANY_IPV6):
-        if everything.version in versions and protocol.single != _foreign_icmp(everything.version):
-            left = everything.local if local is None else local
-            right = everything.remote if remote is None else remote
-            made.append(SelectorPair(left, right, protocol, *((local_ports, remote_ports) if icmp is None else (icmp, icmp))))
-    if not made:
-        right_one = "icmpv6" if versions == [6] else "icmp"
-        place.error("protocol", f'"{table.protocol}" is not of IPv{versions[0]}', f'write "{right_one}"')
-    return tuple(made)
-
-
-def _foreign_icmp(version: int) -> int:
-    return ICMP_OF_VERSION[6 if version == 4 else 4]
-
-
-def _resolve_icmp(table: tables.Selectors, protocol: Range, place: Place) -> Range | None:
-    """Type and codes as they stand in both ports of a selector (RFC 4301 §4.4.1.1); None: any."""
-    kind = place.value("icmp_type", parse_icmp_type, table.icmp_type, None)
-    codes = place.value("icmp_code", parse_icmp_code, table.icmp_code, ANY_CODE)
-    if kind is None:
-        if codes != ANY_CODE:
-            place.error("icmp_code", "means nothing without a type", "write icmp_type too, or leave icmp_code out")
-        return None
-    if protocol.single not in ICMP_PROTOCOLS:
-        place.error("icmp_type", f'protocol "{table.protocol}" has no ICMP types', 'write protocol = "icmp" or "icmpv6"')
-        return None
-    return Range(kind << 8 | codes.low, kind << 8 | codes.high)
 
 
 def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:

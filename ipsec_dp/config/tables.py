@@ -50,11 +50,17 @@ Prefix = Annotated[str, Meta(description="an IPv4 or IPv6 prefix", examples=["10
 Addresses = Annotated[
     str, Meta(description="an IPv4 or IPv6 prefix, or a range of addresses", examples=["10.1.0.0/24", "10.1.0.10-10.1.0.20"])
 ]
-IcmpType = Annotated[str | int, Meta(description='"any" or an ICMP type, 0-255', examples=["any", 8])]
+IcmpType = Annotated[str | int, Meta(description='"any" or an ICMP type, 0-255; "opaque": later fragments', examples=["any", 8])]
 IcmpCode = Annotated[
     str | int, Meta(description='"any", an ICMP code, or a range of them; needs icmp_type', examples=["any", 4, "0-3"])
 ]
-Ports = Annotated[str | int, Meta(description='"any", a port, or a range', examples=["any", 443, "5000-5010"])]
+Ports = Annotated[
+    str | int,
+    Meta(
+        description='"any", a port, or a range; "opaque": later fragments, which show none',
+        examples=["any", 443, "5000-5010", "opaque"],
+    ),
+]
 Protocol = Annotated[
     str | int, Meta(description="any, tcp, udp, icmp, icmpv6, or an IP protocol number 1-255", examples=["any", "tcp", 47])
 ]

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config import model, tables
 from ipsec_dp.config.findings import Findings, Place, suggest
+from ipsec_dp.config.quantities import OPAQUE
 from ipsec_dp.config.read import array_of, read_table
-from ipsec_dp.config.resolve import check_interface, check_name, resolve_selectors
+from ipsec_dp.config.resolve import check_interface, check_name
+from ipsec_dp.config.selectors import resolve_selectors
 from ipsec_dp.config.shadows import find_shadowed
 from ipsec_dp.config.zone_policy import GATEWAY, ZonePolicy, covers
 from ipsec_dp.ipsec.rules import Rule
@@ -72,11 +74,19 @@ def resolve_zone_rules(document: dict[str, Any], findings: Findings) -> tuple[mo
             local_ports=table.source_ports,
             remote_ports=table.destination_ports,
         )
+        place = _SourceAndDestination(findings, f"zone_rule #{number}")
+        resolved = resolve_selectors(selectors, place)
+        if any(selector.opaque for selector in resolved):
+            place.error(
+                "local_ports" if table.source_ports == OPAQUE else "remote_ports",
+                "zones judge connections, to which later fragments belong",
+                "leave the ports out, or write those of the connection",
+            )
         rules.append(
             model.ZoneRule(
                 from_zone=table.from_ or "",
                 to_zone=table.to or "",
-                selectors=resolve_selectors(selectors, _SourceAndDestination(findings, f"zone_rule #{number}")),
+                selectors=resolved,
                 allow=table.action == "allow",
                 log=table.log,
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ipsec_dp.dataplane.ike import IkeRates, IkeSaKey
 from ipsec_dp.dataplane.plane import DataPlane, protect_process
 from ipsec_dp.dataplane.policy import Policy
 from ipsec_dp.dataplane.types import (
@@ -75,6 +76,8 @@ __all__ = [
     "Encapsulation",
     "Endpoint",
     "Gso",
+    "IkeRates",
+    "IkeSaKey",
     "Limits",
     "MemoryDatagram",
     "MemoryPacket",

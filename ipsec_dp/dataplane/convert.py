@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp._native import ffi, lib
-from ipsec_dp.dataplane.types import DROP_NAMES, Direction, DropExample, Endpoint, OuterPath, SaParams
+from ipsec_dp.dataplane.types import (
+    DROP_NAMES,
+    Direction,
+    DropExample,
+    Endpoint,
+    OuterPath,
+    Punt,
+    PuntKind,
+    SaFlag,
+    SaHandle,
+    SaParams,
+)
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import Range, SelectorPair
@@ -44,6 +56,27 @@ def endpoint_of(c: Any) -> Endpoint | None:
         return None
     packed = bytes(ffi.buffer(c.ip, 4 if c.family == 4 else 16))
     return Endpoint(ipaddress.ip_address(packed), c.port, c.scope)
+
+
+def punt_of(record: bytearray, octets: int) -> Punt:
+    """A record of so many octets, as it was read. DataPlaneError when it is none."""
+    c, header = ffi.from_buffer("struct dp_punt *", record), ffi.sizeof("struct dp_punt")
+    if octets < header or octets != header + c.octets:
+        raise DataPlaneError(errno.EPROTO, f"punt record of {octets} octets")
+    return Punt(
+        PuntKind(c.kind),
+        c.link,
+        c.tunnel,
+        SaHandle(c.sa),
+        c.spi,
+        SaFlag(c.flags),
+        c.interface,
+        c.error,
+        c.now,
+        endpoint_of(c.local),
+        endpoint_of(c.remote),
+        bytes(record[header:octets]),
+    )
 
 
 def set_path(c: Any, path: OuterPath) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp._native import ffi, lib
@@ -17,12 +17,11 @@ from ipsec_dp.dataplane.convert import (
     set_endpoint,
     set_path,
 )
-from ipsec_dp.dataplane.devices import Devices
+from ipsec_dp.dataplane.ike import IkeGate, IkeRates
 from ipsec_dp.dataplane.types import (
     ALL_OFFLOADS,
     DROP_NAMES,
     DROP_SENTENCES,
-    PUNT_OCTETS_MAX,
     ArenaInfo,
     Channel,
     Counters,
@@ -33,7 +32,6 @@ from ipsec_dp.dataplane.types import (
     OuterPath,
     Provider,
     Punt,
-    PuntKind,
     SaCondition,
     SaFlag,
     SaHandle,
@@ -56,12 +54,12 @@ def protect_process() -> None:
     check(lib.dp_process_protect(), "making the process undumpable")
 
 
-class DataPlane(Devices):
+class DataPlane(IkeGate):
     """One data plane: SA table, policy, devices, loops. Close it (or use `with`): that wipes every key.
 
     sa_slots: inbound SAs at the most, a power of two. stranger_rate: punts a second that one unknown source may cause.
     hold_octets: packets of one tunnel that wait for an SA, while it is negotiated; 0: they are dropped.
-    offloads: those that a device may have when it is attached.
+    offloads: those that a device may have when it is attached. ike: how many messages of whom reach the control plane.
     """
 
     def __init__(
@@ -76,15 +74,13 @@ class DataPlane(Devices):
         stranger_burst: int = 200,
         hold_octets: int = 0,
         offloads: Offload = ALL_OFFLOADS,
+        ike: IkeRates = IkeRates(),  # noqa: B008 - frozen
     ) -> None:
-        config = ffi.new(
-            "struct dp_config *",
-            [sa_slots, tunnels, interfaces, workers, int(provider), stranger_rate, stranger_burst, hold_octets],
-        )
+        sizes = sa_slots, tunnels, interfaces, workers, int(provider), stranger_rate, stranger_burst, hold_octets
+        config = ffi.new("struct dp_config *", [*sizes, *astuple(ike)])
         out = ffi.new("struct dp **")
         check(lib.dp_create(config, out), "creating the data plane")
         super().__init__(out[0], offloads)
-        self._punt = bytearray(PUNT_OCTETS_MAX)
         self.workers = workers
         self.sa_slots = sa_slots
 
@@ -245,6 +241,7 @@ class DataPlane(Devices):
     def stop(self) -> None:
         for worker in range(self.workers):
             check(lib.dp_worker_stop(self.c, worker), "stopping a worker")
+        lib.dp_ike_port_stop(self.c)
 
     # ---- what the loops report
 
@@ -253,28 +250,7 @@ class DataPlane(Devices):
 
     def read_punt(self, channel: Channel) -> Punt | None:
         """The oldest record of a channel, or None."""
-        try:
-            n = os.readv(self.punt_descriptor(channel), [self._punt])
-        except BlockingIOError:
-            return None
-        c = ffi.from_buffer("struct dp_punt *", self._punt)
-        header = ffi.sizeof("struct dp_punt")
-        if n < header or n != header + c.octets:
-            raise DataPlaneError(errno.EPROTO, f"punt record of {n} octets")
-        return Punt(
-            PuntKind(c.kind),
-            c.link,
-            c.tunnel,
-            SaHandle(c.sa),
-            c.spi,
-            SaFlag(c.flags),
-            c.interface,
-            c.error,
-            c.now,
-            endpoint_of(c.local),
-            endpoint_of(c.remote),
-            bytes(self._punt[header:n]),
-        )
+        return self.read_record(self.punt_descriptor(channel))
 
     def counters(self) -> Counters:
         """Of all workers together."""
@@ -303,6 +279,7 @@ class DataPlane(Devices):
             c.punts_lost,
             c.handed_over,
             c.taken_over,
+            c.cookies_sent,
         )
 
     def drop_examples(self, reason: str) -> list[DropExample]:

@@ -280,6 +280,7 @@ class Counters:
     punts_lost: int
     handed_over: int
     taken_over: int
+    cookies_sent: int = 0  # COOKIE answers of the data plane's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from ipsec_dp.ike.manager import IkeManager
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
+from ipsec_dp.keying.ike_watch import IkeWatch, ike_rates
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network import workers
 from ipsec_dp.network.carrier import InterfaceCarriers
@@ -115,6 +116,7 @@ class Composition:
         self.confirmation = Confirmation(host.conditions, clock)
         self.engine: Engine | None = None
         self._children: IkeChildren | None = None
+        self._watch: IkeWatch | None = None
         self._notices: Notices | None = None
         self._strangers = StrangersEvents()
         self._links: OuterLinks | None = None
@@ -134,15 +136,18 @@ class Composition:
             hold_octets=HOLD_OCTETS,
             offloads=offloads_named(self.config.offloads),
             workers=self.config.workers,
+            ike=ike_rates(LIMITS),
         )
 
-    def ike_driver(self, sad: Sad, links: OuterLinks) -> IkeDriver:
+    def ike_driver(self, plane: DataPlane, sad: Sad, links: OuterLinks) -> IkeDriver:
         """For the tunnels that have [tunnel.auth], whose secrets are read. Raises GatewayFailedError."""
         tunnels = [tunnel for tunnel in self.config.tunnels if tunnel.auth is not None]
         try:
             peers = {tunnel.name: peer_of(tunnel) for tunnel in tunnels}
         except (IkeError, OSError, ValueError) as error:
             raise GatewayFailedError(str(error)) from error
+        self._watch = watch = IkeWatch(plane)
+        watch.silent_towards(self._nesting.silent())
         self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of, self._outer_header)
         core = IkeManager(
             Environment(
@@ -150,6 +155,7 @@ class Composition:
                 lambda name: sad.try_allocate_spi(workers.receiver(self.config, self.spd.tunnel_numbers, name)),
                 lambda _now: self.clock.utc(),
                 activity=children.activity,
+                watcher=watch,
             ),
             events=self._strangers,
         )
@@ -162,6 +168,7 @@ class Composition:
             locate=self._locate,
             changed=lambda name: self._children_changed(name, children),
             probed=self.mtus.probed,
+            conditions=self.host.conditions,
             clock=self.clock,
             refuses=self._refuses_stranger,
         )
@@ -226,6 +233,8 @@ class Composition:
         """Another configuration is in force; outer headers are as it says."""
         nesting = await asyncio.to_thread(Nesting.of, config)
         self.config, self._nesting = config, nesting
+        if self._watch is not None:
+            self._watch.silent_towards(self._nesting.silent())
         if self._children is None:
             return
         async for name, path in in_slices(tuple(self._children.paths().items())):

@@ -172,6 +172,10 @@ def _in_a_tunnel(s: Scene) -> bool:
     return s.tunnel is not None
 
 
+def _in_a_tunnel_that_is_up(s: Scene) -> bool:
+    return s.tunnel_state == "up"
+
+
 def _from_a_peer(s: Scene) -> bool:
     return s.peer is not None
 
@@ -200,7 +204,8 @@ CAUSES: Final = (
     Case(
         "policy_none selectors fragment_ports",
         _without_ports,
-        "a later fragment shows no ports, and {s.near_text} wants them: make the sender's packets smaller, or leave the ports out",
+        "a later fragment shows no ports, and {s.near_text} wants them: make the sender's packets smaller, leave the ports out, or "
+        "have a proxy_id with opaque ports at both ends",
     ),
     Case("policy_none", _near, "the addresses are those of {s.near_text}, protocol or ports are not"),
     Case(
@@ -231,6 +236,7 @@ CAUSES: Final = (
         "fragment_refused", _always, "somebody tries to get round the ports that are checked, or a network delivers fragments twice"
     ),
     Case("multicast_shared", _always, "give the tunnel that is to carry the group an interface of its own"),
+    Case("no_sa", _in_a_tunnel_that_is_up, 'tunnel "{s.tunnel}" is up now, and had no CHILD_SA for it when it came'),
     Case("no_sa", _in_a_tunnel, 'tunnel "{s.tunnel}" is {s.tunnel_state}'),
     Case("no_sa", _always, "the tunnel is not up"),
     Case(
@@ -282,6 +288,7 @@ CAUSES: Final = (
     Case("tun_full", _always, "the host reads its packets more slowly than they come"),
     Case("tun_gone", _always, "the interface was deleted or is down"),
     Case("ike_limited", _always, "many in a short time: somebody floods, or a peer repeats itself without an end"),
+    Case("ike_icv", _always, "forged, by somebody who can see the messages of this IKE SA or guess their SPIs"),
     Case("punt_full handover_full", _always, "this host is too busy"),
 )
 BY_REASON: Final = {

@@ -39,7 +39,20 @@ OVER_S = 60.0  # a reason that dropped nothing for so long begins anew
 AGAIN_S = 600.0  # while it goes on
 # What a stranger can cause, and what is no fault: not worth a warning. Those of the last line are told elsewhere or harmless.
 QUIET: Final = frozenset(
-    {"runt", "esp_length", "replay", "too_old", "icv", "ike_limited", "punt_full", "mtu", "ecn", "policy_discard", "policy_inbound"}
+    {
+        "runt",
+        "esp_length",
+        "replay",
+        "too_old",
+        "icv",
+        "ike_limited",
+        "ike_icv",
+        "punt_full",
+        "mtu",
+        "ecn",
+        "policy_discard",
+        "policy_inbound",
+    }
 )
 SILENT: Final = frozenset({"dummy", "unknown_spi"})
 

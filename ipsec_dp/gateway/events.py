@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.databases.sad import Acquire, DeviceFailure, IkeDatagram, OffloadLoss, SendRefusal, UnknownSpi
 from ipsec_dp.dataplane import Channel, SaCondition, SaFlag
 from ipsec_dp.ike import actions as act
-from ipsec_dp.util.slices import Slice
+from ipsec_dp.util.slices import within_slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,11 +68,8 @@ class Events:
 
     def read(self, channel: Channel) -> None:
         """Handles what a channel holds, as far as a slice goes: it stays readable, and what is left comes next."""
-        time = Slice()
-        for event in self._sad.events(channel):
+        for event in within_slice(self._sad.events(channel)):
             self.handle(event)
-            if time.over:
-                return
 
     def handle(self, event: Event) -> None:
         match event:

@@ -71,7 +71,7 @@ async def explain(config: Config, question: PacketQuestion, view: GatewayView | 
     if question.protocol == PROTOCOL_OPAQUE:
         made.add("packet", "incomplete", "no protocol given: only rules for any protocol can hold it")
     elif question.local_port == PORT_OPAQUE and question.protocol in PORT_PROTOCOLS:
-        made.add("packet", "incomplete", "no ports given, as in a later fragment: only rules for any ports can hold it")
+        made.add("packet", "incomplete", "no ports given, as in a later fragment: only rules for any ports or opaque ones hold it")
     return await (_inbound if question.inbound else _outbound)(config, question, view, made)
 
 

@@ -137,7 +137,7 @@ class Gateway:
         manual = ManualSas(sad, parts.spd, parts.clock.random)
         paths = {tunnel.name: await host.peers.path(tunnel, links) for tunnel in tunnels if tunnel.manual is not None}
         manual.install(tunnels, paths)
-        ike = parts.ike_driver(sad, links)
+        ike = parts.ike_driver(plane, sad, links)
         engine = parts.make_engine(plane, sad, links, manual, ike)
         engine.events.listen(stack)
         engine.housekeeping.start(stack)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -238,5 +239,5 @@ class Inspection:
             held = next((pair for pair in child.selectors if holds(pair, question)), None)
             if held is not None:
                 spis = [None if handle is None else self._sad.records[handle].spi for handle in (child.inbound, child.outbound)]
-                found.append(HoldingChild(spis[0], spis[1], f"{held.local_text} <-> {held.remote_text}"))
-        return found
+                found.append((not held.opaque, HoldingChild(spis[0], spis[1], f"{held.local_text} <-> {held.remote_text}")))
+        return [child for _, child in sorted(found, key=itemgetter(0))]

@@ -131,7 +131,7 @@ class Reloader:
             if former is None:
                 raise ReloadFailedError("there is no former configuration to go back to")
             async with self._parts.host.changing:
-                await self._change(former.difference, former.peers, None)
+                await self._change(former.difference, former.peers, None, "the configuration on trial runs on")
             log.warning("the former configuration is in force again, that of %s", former.difference.new.path)
 
     async def close(self) -> None:
@@ -153,10 +153,22 @@ class Reloader:
         found = {tunnel.name: self._parts.ike.peer(tunnel.name) for tunnel in concerned if tunnel.auth is not None}
         return {name: peer for name, peer in found.items() if peer is not None}
 
-    async def _change(self, difference: Difference, peers: dict[str, Peer], former: _Former | None) -> None:
+    def _unchanged(self, runs_on: str) -> str:
+        """What is in force after a change that was refused; `runs_on` is where the one before is whole."""
+        if self._incomplete:
+            return "nothing more was changed: the reload before broke off half-way, and what it closed stays so until one succeeds"
+        return f"nothing was changed, {runs_on}"
+
+    async def _change(
+        self,
+        difference: Difference,
+        peers: dict[str, Peer],
+        former: _Former | None,
+        runs_on: str = "the former configuration runs on",
+    ) -> None:
         """`former`: what leads back when the host has changed."""
         if self._closing:
-            raise ReloadFailedError("the gateway is stopping; nothing was changed")
+            raise ReloadFailedError(f"the gateway is stopping; {self._unchanged(runs_on)}")
         parts, new = self._parts, difference.new
         if parts.sad.reclaim() == 0:
             parts.spd.tunnels.reuse()
@@ -171,7 +183,7 @@ class Reloader:
             paths = {tunnel.name: await parts.host.peers.path(tunnel, parts.links) for tunnel in by_hand}
         except IpsecDpError as error:
             await self._undo(difference)
-            raise ReloadFailedError(f"{error}; nothing was changed, the former configuration runs on") from error
+            raise ReloadFailedError(f"{error}; {self._unchanged(runs_on)}") from error
         self._former = former
         try:
             await self._complete(difference, peers, paths)

@@ -3,7 +3,6 @@
 pyroute2 takes about a third of a millisecond for each request and for each row, which a gateway with 10,000 prefixes feels at each
 start, reload and end. The kernel carries out what a send holds before that send returns: nothing here waits, the answers are there.
 
-    struct nlmsghdr  length 4, type 2, flags 2, sequence 4, port 4
     struct rtmsg     family 1, dst_len 1, src_len 1, tos 1, table 1, protocol 1, scope 1, type 1, flags 4
     struct ifaddrmsg family 1, prefixlen 1, flags 1, scope 1, index 4
     struct rtattr    length 2, type 2, then the value, padded to 4 octets
@@ -19,21 +18,20 @@ import socket
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ipsec_dp.host import HostError
+from ipsec_dp.host.requests import HEADER, NLMSG_DONE, NLMSG_ERROR, REQUEST, NetlinkAnswer, NetlinkRefusedError, Requests, messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import TracebackType
 
     from ipsec_dp.ipsec.addresses import Network
 
 
 # <linux/netlink.h>, <linux/rtnetlink.h>
-SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK = 270, 10, 12
-NLMSG_ERROR, NLMSG_DONE = 2, 3
-REQUEST, ACK, DUMP_INTR, DUMP, REPLACE, EXCL, CREATE = 0x1, 0x4, 0x10, 0x300, 0x100, 0x200, 0x400
+NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK = 10, 12
+ACK, DUMP_INTR, DUMP, REPLACE, EXCL, CREATE = 0x4, 0x10, 0x300, 0x100, 0x200, 0x400
 NEWADDR, GETADDR = 20, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 IFA_ADDRESS, IFA_LOCAL = 1, 2
@@ -42,15 +40,13 @@ RTAX_MTU = 2
 SCOPE_UNIVERSE, SCOPE_NOWHERE = 0, 255
 UNICAST = 1
 
-HEADER, ROUTE, ATTRIBUTE, U32 = struct.Struct("=IHHII"), struct.Struct("=8BI"), struct.Struct("=HH"), struct.Struct("=I")
+ROUTE, ATTRIBUTE, U32 = struct.Struct("=8BI"), struct.Struct("=HH"), struct.Struct("=I")
 DONE_OCTETS = HEADER.size + 4
 ADDRESS = struct.Struct("=4BI")
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 ANYWHERE = {socket.AF_INET: bytes(4), socket.AF_INET6: bytes(16)}
 
 AT_ONCE = 64  # requests in one send: their answers fit the default receive buffer several times over
-READ_OCTETS = 1 << 16  # the kernel's parts of a dump are half of that at the most
-ANSWER_SECONDS = 5.0  # only a broken kernel takes that long
 DUMP_ATTEMPTS = 5
 DIGEST_SEQUENCE = 0xE55EEDD1  # of requests whose answers are hashed; nothing in a table is likely to look like it
 DIGEST_PORT = 0xE5 << 24
@@ -109,17 +105,6 @@ def attributes(data: bytes, at: int, end: int) -> Iterator[tuple[int, bytes]]:
         at += (length + 3) & ~3
 
 
-def messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
-    """Type, flags and sequence number of each message of a datagram, and where its body begins and ends."""
-    at = 0
-    while at + HEADER.size <= len(data):
-        length, kind, flags, sequence, _ = HEADER.unpack_from(data, at)
-        if length < HEADER.size:
-            return
-        yield kind, flags, sequence, at + HEADER.size, at + length
-        at += (length + 3) & ~3
-
-
 def _ends(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
     """As `messages`, the first one of a datagram and that which ends a dump alone."""
     length, kind, flags, sequence, _ = HEADER.unpack_from(data, 0)
@@ -131,11 +116,10 @@ def _ends(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
             yield kind, flags, sequence, at + HEADER.size, len(data)
 
 
-def _raise(data: bytes, at: int) -> None:
+def _raise(answer: NetlinkAnswer) -> None:
     """What ends a dump is no error, or that of a table that does not exist: it has no routes."""
-    code = -int(struct.unpack_from("=i", data, at)[0])
-    if code not in (0, errno.ENOENT):
-        raise HostError(f"the kernel's tables cannot be read: {os.strerror(code)}")
+    if answer.code not in (0, errno.ENOENT):
+        raise NetlinkRefusedError("the kernel's tables cannot be read", answer.code)
 
 
 def _routes_request(version: int, table: int | None, protocol: int, sequence: int) -> bytes:
@@ -186,26 +170,12 @@ def address_of(data: bytes, at: int, end: int) -> InterfaceAddress:
     return InterfaceAddress(interface, found.get(IFA_LOCAL) or found.get(IFA_ADDRESS, b""), length)
 
 
-class Bulk:
+class Bulk(Requests):
     """An rtnetlink socket in the network namespace of the calling thread, for `with`. Every method may raise HostError."""
 
     def __init__(self, port: int = 0) -> None:
         """`port`: the netlink port to ask from, 0: any."""
-        try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-            self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
-            self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
-            self._socket.bind((port, 0))
-            self._socket.settimeout(ANSWER_SECONDS)
-        except OSError as error:
-            raise HostError(f"rtnetlink: {error.strerror or error}") from error
-        self._sequence = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._socket.close()
+        super().__init__(socket.NETLINK_ROUTE, "rtnetlink", port=port, options=(NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK))
 
     async def replace(self, routes: Sequence[KernelRoute]) -> None:
         """Makes each route, in this order, in the place of one with the same table, prefix and metric."""
@@ -242,16 +212,15 @@ class Bulk:
             several = requests[start : start + AT_ONCE]
             first, packed = self._sequence + 1, []
             for _, body in several:
-                self._sequence += 1
-                packed.append(HEADER.pack(HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
-            self._send(b"".join(packed))
+                packed.append(self.next_message(kind, flags, body))
+            self.send(b"".join(packed))
             self._answers(first, several, done)
             await asyncio.sleep(0)
 
     def _answers(self, first: int, requests: Sequence[tuple[str, bytes]], done: tuple[int, ...]) -> None:
         waiting, refused = len(requests), None
         while waiting:
-            data = self._receive()
+            data = self.receive()
             for kind, _, sequence, at, _ in messages(data):
                 if kind != NLMSG_ERROR or not 0 <= sequence - first < len(requests):
                     continue
@@ -273,52 +242,35 @@ class Bulk:
 
     async def _dumped(self, request: bytes, wanted: int, read: Callable[[bytes, int, int], Row]) -> list[Row] | None:
         """None when the tables changed while they were read."""
-        self._send(request)
+        self.send(request)
         found: list[Row] = []
         whole = True
-        while True:
-            data = self._receive()
-            for number, (kind, flags, sequence, at, end) in enumerate(messages(data), 1):
-                if sequence != self._sequence:
-                    continue
-                whole = whole and not flags & DUMP_INTR
-                if kind in (NLMSG_DONE, NLMSG_ERROR):
-                    _raise(data, at)
-                    return found if whole else None
-                if kind == wanted:
-                    found.append(read(data, at, end))
-                if number % AT_ONCE == 0:
-                    await asyncio.sleep(0)
-            await asyncio.sleep(0)
+        for number, answer in enumerate(self.answers(), 1):
+            whole = whole and not answer.flags & DUMP_INTR
+            if answer.kind in (NLMSG_DONE, NLMSG_ERROR):
+                _raise(answer)
+            elif answer.kind == wanted:
+                found.append(read(answer.data, answer.at, answer.end))
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return found if whole else None
 
     async def hash(self, request: bytes, into: hashlib.blake2b) -> bool:
         """Adds the whole answer to a dump request of DIGEST_SEQUENCE to a hash; False: it changed while it was read.
 
         As cheap as can be: in the kernel's own order, without a look at each message.
         """
-        self._send(request)
+        self.send(request)
         whole = True
         while True:
-            data = self._receive()
+            data = self.receive()
             into.update(data)
-            for kind, flags, _, at, _ in _ends(data):
+            for kind, flags, _, at, end in _ends(data):
                 whole = whole and not flags & DUMP_INTR
                 if kind in (NLMSG_DONE, NLMSG_ERROR):
-                    _raise(data, at)
+                    _raise(NetlinkAnswer(kind, flags, data, at, end))
                     return whole
             await asyncio.sleep(0)
-
-    def _send(self, data: bytes) -> None:
-        try:
-            self._socket.send(data)
-        except OSError as error:
-            raise HostError(f"rtnetlink: {error.strerror or error}") from error
-
-    def _receive(self) -> bytes:
-        try:
-            return self._socket.recv(READ_OCTETS)
-        except OSError as error:
-            raise HostError(f"rtnetlink: {error.strerror or error}") from error
 
 
 async def digest(requests: Iterable[Callable[[int], bytes]]) -> bytes | None:

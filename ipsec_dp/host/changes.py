@@ -11,7 +11,16 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from ipsec_dp.host import PROTOCOL, HostError
-from ipsec_dp.host.bulk import ANYWHERE, DELROUTE, NEWROUTE, READ_OCTETS, ROUTE, U32, KernelRoute, messages, route_of
+from ipsec_dp.host.bulk import (
+    ANYWHERE,
+    DELROUTE,
+    NEWROUTE,
+    ROUTE,
+    U32,
+    KernelRoute,
+    route_of,
+)
+from ipsec_dp.host.requests import READ_OCTETS, messages
 from ipsec_dp.host.routing_rules import DELRULE, NEWRULE, RoutingRule, routing_rule_of
 
 if TYPE_CHECKING:

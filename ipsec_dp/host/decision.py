@@ -8,19 +8,13 @@ import socket
 import struct
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from ipsec_dp.host import PROTOCOL, HostError
+from ipsec_dp.host import PROTOCOL
 from ipsec_dp.host.bulk import (
-    ANSWER_SECONDS,
     FAMILIES,
     GETROUTE,
-    HEADER,
     NEWROUTE,
-    NLMSG_DONE,
-    NLMSG_ERROR,
-    READ_OCTETS,
-    REQUEST,
     ROUTE,
     RTA_DST,
     RTA_OIF,
@@ -28,21 +22,18 @@ from ipsec_dp.host.bulk import (
     U32,
     attribute,
     attributes,
-    messages,
     route_of,
 )
+from ipsec_dp.host.requests import NLMSG_ERROR, REQUEST, Requests
 from ipsec_dp.host.routing_rules import GOTO, LOOKUP, NEWRULE, REJECTS, RouteQuestion, RoutingRule, dump_request, routing_rule_of
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ipsec_dp.ipsec.addresses import Network
 
 # <linux/rtnetlink.h>
 RTA_SRC, RTA_IIF, RTA_MARK, RTA_UID, RTA_IP_PROTO, RTA_SPORT, RTA_DPORT = 2, 3, 16, 25, 27, 28, 29
 LOOKUP_TABLE, FIB_MATCH = 0x1000, 0x2000
 ASKABLE = (1, 6, 17, 58)  # protocols that the kernel takes in such a question
-MULTIPART = 2  # <linux/netlink.h>
 # What an error of the answer means where the packet comes from another host; <errno.h> is about system calls.
 FORWARDED = {
     errno.EXDEV: "the reverse path filter of {} refuses its source, which is not reached by it",
@@ -62,33 +53,19 @@ class Way:
     why: str = ""
 
 
-class Decisions:
-    """A netlink socket to ask by, in the network namespace of the calling thread, for `with`. Every method may raise HostError.
-
-    The kernel answers within the call that asks: nothing here waits.
-    """
+class Decisions(Requests):
+    """A netlink socket to ask by, in the network namespace of the calling thread, for `with`. Every method may raise HostError."""
 
     def __init__(self) -> None:
-        try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-            self._socket.settimeout(ANSWER_SECONDS)
-        except OSError as error:
-            raise HostError(f"rtnetlink: {error.strerror or error}") from error
-        self._sequence = 0
+        super().__init__(socket.NETLINK_ROUTE, "rtnetlink")
         self._rules: dict[int, list[RoutingRule]] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._socket.close()
 
     def rules(self, version: int) -> list[RoutingRule]:
         """All rules of an IP version in their order, read once."""
         if version not in self._rules:
             self._sequence += 1
-            answers = self._ask(dump_request(version, self._sequence))
-            found = (routing_rule_of(data, at, end) for kind, data, at, end in answers if kind == NEWRULE)
+            self.send(dump_request(version, self._sequence))
+            found = [routing_rule_of(each.data, each.at, each.end) for each in self.answers() if each.kind == NEWRULE]
             self._rules[version] = [rule for rule in found if rule is not None]
         return self._rules[version]
 
@@ -143,33 +120,13 @@ class Decisions:
             iif = socket.if_nametoindex(asked.iif) if asked.iif else 0
         except OSError:
             return errno.ENODEV
-        self._sequence += 1
-        body = _request(asked, iif, flags)
-        request = HEADER.pack(HEADER.size + len(body), GETROUTE, REQUEST, self._sequence, 0) + body
-        for kind, data, at, end in self._ask(request):
-            if kind == NLMSG_ERROR:
-                return -int(struct.unpack_from("=i", data, at)[0])
-            if kind == NEWROUTE:
-                return data, at, end
+        self.send(self.next_message(GETROUTE, REQUEST, _request(asked, iif, flags)))
+        for answer in self.answers():
+            if answer.kind == NLMSG_ERROR:
+                return answer.code
+            if answer.kind == NEWROUTE:
+                return answer.data, answer.at, answer.end
         return errno.EPROTO
-
-    def _ask(self, request: bytes) -> list[tuple[int, bytes, int, int]]:
-        """The answers to one request: the whole dump, or the only one."""
-        found: list[tuple[int, bytes, int, int]] = []
-        try:
-            self._socket.send(request)
-            while True:
-                data = self._socket.recv(READ_OCTETS)
-                for kind, flags, sequence, at, end in messages(data):
-                    if sequence != self._sequence:
-                        continue
-                    if kind == NLMSG_DONE:
-                        return found
-                    found.append((kind, data, at, end))
-                    if not flags & MULTIPART:
-                        return found
-        except OSError as error:
-            raise HostError(f"rtnetlink: {error.strerror or error}") from error
 
 
 def _request(asked: RouteQuestion, iif: int, flags: int) -> bytes:

@@ -151,6 +151,8 @@ def _lines(rule: GuardRule, *, outbound: bool, passes: str = "accept") -> list[s
     addresses = f"{ip} {local} {selector.local} {ip} {remote} {selector.remote}"
     if selector.protocol == ANY_PROTOCOL:
         return [f"{addresses} {verdict}"]
+    if selector.opaque:
+        return [f"{addresses} {FRAGMENT[selector.version, True]} {verdict}"]
     upper = upper_match(selector, *(("sport", "dport") if outbound else ("dport", "sport")))
     lines = [f"{addresses} meta l4proto {selector.protocol}{upper} {verdict}"]
     fragment = FRAGMENT[selector.version, bool(upper)]

@@ -7,8 +7,15 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from ipsec_dp.host import HostError, routing_rules
-from ipsec_dp.host.bulk import AT_ONCE, FAMILIES, Bulk, KernelRoute, digest, table_request
+from ipsec_dp.host import PROTOCOL, HostError, routing_rules
+from ipsec_dp.host.bulk import (
+    AT_ONCE,
+    FAMILIES,
+    Bulk,
+    KernelRoute,
+    digest,
+    table_request,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,6 +38,7 @@ class Held:
     def __init__(self) -> None:
         self.routes: dict[Place, KernelRoute] = {}
         self.rules: frozenset[RoutingRule] = frozenset()
+        self.foreign: tuple[KernelRoute, ...] = ()  # somebody else's in our tables, when those were read last
         self._digests: dict[Kind, bytes | None] = {}  # of what the kernel showed when it was compared last
 
     async def present_rules(self) -> list[RoutingRule]:
@@ -50,11 +58,21 @@ class Held:
         return made
 
     async def missing_routes(self) -> list[KernelRoute]:
-        """Of those that are held, what the kernel does not have as it should be. HostError."""
+        """Of those that are held, what the kernel does not have as it should be; `foreign` is known then. HostError."""
         held = self.routes
         with Bulk() as bulk:
             found = {place(row): row for version, table in self._tables() for row in await bulk.routes(version, table=table)}
-        return await asyncio.to_thread(lambda: [route for at, route in held.items() if found.get(at) != route])
+        missing, foreign = await asyncio.to_thread(_compare, held, found)
+        self.foreign = tuple(foreign)
+        return missing
+
+    async def remove_foreign(self) -> int:
+        """Takes somebody else's routes out of our tables; how many those were. HostError."""
+        foreign, self.foreign = self.foreign, ()
+        if foreign:
+            with Bulk() as bulk:
+                await bulk.remove(foreign)
+        return len(foreign)
 
     async def restore_routes(self, routes: Iterable[KernelRoute]) -> int:
         """Makes those of them that are held, `unreachable` ones first; how many it made.
@@ -97,3 +115,9 @@ class Held:
     def _tables(self) -> list[tuple[int, int]]:
         """IP version and table of the routes."""
         return sorted({(rule.version, rule.target) for rule in self.rules if rule.suppress is None})
+
+
+def _compare(held: dict[Place, KernelRoute], found: dict[Place, KernelRoute]) -> tuple[list[KernelRoute], list[KernelRoute]]:
+    """What is held and not there as it should be, and what is there and nobody's of ours."""
+    missing = [route for at, route in held.items() if found.get(at) != route]
+    return missing, [route for at, route in found.items() if at not in held and route.protocol != PROTOCOL]

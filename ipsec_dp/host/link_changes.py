@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ipsec_dp.host.bulk import U32, messages
+from ipsec_dp.host.bulk import U32
 from ipsec_dp.host.changes import ADDRESSES, AT_ONCE, LINKS, RouteReports
+from ipsec_dp.host.requests import messages
 
 GROUPS = 0x1 | 0x10 | 0x100  # links; IPv4 and IPv6 addresses
 INDEX_AT = 4  # of struct ifinfomsg and of struct ifaddrmsg

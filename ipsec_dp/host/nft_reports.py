@@ -13,8 +13,9 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ipsec_dp.host.bulk import HEADER, attributes, messages
+from ipsec_dp.host.bulk import attributes
 from ipsec_dp.host.changes import AT_ONCE, open_reports, received
+from ipsec_dp.host.requests import HEADER, messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +43,10 @@ class Transaction:
     def deleted(self, table: str) -> bool:
         """Whether a table was taken away, and not made again."""
         return self.tables.get(table, set()) & {NEWTABLE, DELTABLE} == {DELTABLE}
+
+    def remade(self, table: str) -> bool:
+        """Whether a table was taken away and made, as a saved ruleset does that has it."""
+        return {NEWTABLE, DELTABLE} <= self.tables.get(table, set())
 
 
 @dataclass

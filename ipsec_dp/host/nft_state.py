@@ -10,31 +10,24 @@ import errno
 import hashlib
 import os
 import socket
-import struct
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from ipsec_dp.host import HostError
 from ipsec_dp.host.bulk import (
     ACK,
-    ANSWER_SECONDS,
+    AT_ONCE,
     DUMP,
     DUMP_ATTEMPTS,
     DUMP_INTR,
-    HEADER,
-    NLMSG_DONE,
-    NLMSG_ERROR,
-    READ_OCTETS,
-    REQUEST,
     attribute,
     attributes,
-    messages,
 )
 from ipsec_dp.host.nft import Count
 from ipsec_dp.host.nft_reports import DELTABLE, GENMSG, INET, NETLINK_NETFILTER, SUBSYSTEM
+from ipsec_dp.host.requests import NLMSG_DONE, NLMSG_ERROR, REQUEST, NetlinkRefusedError, Requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
-    from types import TracebackType
 
 # <linux/netfilter/nfnetlink.h>, <linux/netfilter/nf_tables.h>
 BATCH_BEGIN, BATCH_END = 16, 17  # around a transaction
@@ -57,24 +50,16 @@ class NoNftablesError(HostError):
 ABSENT = frozenset((errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP))
 
 
-class NftState:
+class NftState(Requests):
     """A nfnetlink socket in the network namespace of the calling thread, for `with`. Every method may raise HostError."""
 
     def __init__(self) -> None:
         try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
-            self._socket.bind((0, 0))
-            self._socket.settimeout(ANSWER_SECONDS)
-        except OSError as error:
-            kind = NoNftablesError if error.errno in ABSENT else HostError
-            raise kind(f"nfnetlink: {error.strerror or error}") from error
-        self._sequence = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._socket.close()
+            super().__init__(NETLINK_NETFILTER, "nfnetlink")
+        except NetlinkRefusedError as error:
+            if error.code in ABSENT:
+                raise NoNftablesError(str(error)) from error
+            raise
 
     async def generation(self) -> int:
         """The number of the rule set, which every transaction of anybody changes."""
@@ -100,11 +85,12 @@ class NftState:
 
     async def delete(self, table: str) -> None:
         """Takes a table of the family inet away with all that is in it, if there is one."""
-        self._sequence += 1
-        begin, end = (self._message(kind, REQUEST, b"", socket.AF_UNSPEC, SUBSYSTEM) for kind in (BATCH_BEGIN, BATCH_END))
         name = attribute(NAME_OF_TABLE, table.encode() + b"\0")
-        self._send(begin + self._message(SUBSYSTEM << 8 | DELTABLE, REQUEST | ACK, name, INET) + end)
-        async for _ in self._read(REQUEST, f"the table {table} cannot be taken away"):
+        batch = _body(socket.AF_UNSPEC, SUBSYSTEM)
+        begin = self.next_message(BATCH_BEGIN, REQUEST, batch)
+        deletion = self.message(SUBSYSTEM << 8 | DELTABLE, REQUEST | ACK, _body(INET) + name)
+        self.send(begin + deletion + self.message(BATCH_END, REQUEST, batch))
+        async for _ in self._read(f"the table {table} cannot be taken away"):
             pass
 
     async def digest(self, table: str) -> bytes | None:
@@ -151,46 +137,28 @@ class NftState:
 
     async def _answers(self, kind: int, flags: int, body: bytes, *, family: int = INET) -> AsyncIterator[tuple[bytes, int, int]]:
         """Each message of an answer: its datagram, where it begins and ends. None where what is asked for does not exist."""
-        self._sequence += 1
-        self._send(self._message(SUBSYSTEM << 8 | kind, flags, body, family))
-        async for each in self._read(flags, "the nftables cannot be read"):
+        self.send(self.next_message(SUBSYSTEM << 8 | kind, flags, _body(family) + body))
+        async for each in self._read("the nftables cannot be read"):
             yield each
 
-    def _message(self, kind: int, flags: int, body: bytes, family: int, resource: int = 0) -> bytes:
-        head = HEADER.pack(HEADER.size + GENMSG.size + len(body), kind, flags, self._sequence, 0)
-        return head + GENMSG.pack(family, 0, socket.htons(resource)) + body
-
-    async def _read(self, flags: int, refused: str) -> AsyncIterator[tuple[bytes, int, int]]:
+    async def _read(self, refused: str) -> AsyncIterator[tuple[bytes, int, int]]:
         whole = True
-        while True:
-            data = self._receive()
-            for got, got_flags, sequence, at, end in messages(data):
-                if sequence != self._sequence:
-                    continue
-                whole = whole and not got_flags & DUMP_INTR
-                if got in (NLMSG_DONE, NLMSG_ERROR):
-                    code = -int(struct.unpack_from("=i", data, at)[0])
-                    if code not in (0, errno.ENOENT):
-                        raise (NoNftablesError if code in ABSENT else HostError)(f"{refused}: {os.strerror(code)}")
-                    if not whole:
-                        raise _ChangedError
-                    return
-                yield data, at, end
-                if not flags & DUMP:
-                    return
-            await asyncio.sleep(0)
+        for number, answer in enumerate(self.answers(), 1):
+            whole = whole and not answer.flags & DUMP_INTR
+            if answer.kind in (NLMSG_DONE, NLMSG_ERROR):
+                if answer.code not in (0, errno.ENOENT):
+                    raise (NoNftablesError if answer.code in ABSENT else HostError)(f"{refused}: {os.strerror(answer.code)}")
+                if not whole:
+                    raise _ChangedError
+                return
+            yield answer.data, answer.at, answer.end
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
 
-    def _send(self, data: bytes) -> None:
-        try:
-            self._socket.send(data)
-        except OSError as error:
-            raise HostError(f"nfnetlink: {error.strerror or error}") from error
 
-    def _receive(self) -> bytes:
-        try:
-            return self._socket.recv(READ_OCTETS)
-        except OSError as error:
-            raise HostError(f"nfnetlink: {error.strerror or error}") from error
+def _body(family: int, resource: int = 0) -> bytes:
+    """What begins a message of nfnetlink."""
+    return GENMSG.pack(family, 0, socket.htons(resource))
 
 
 def _name(data: bytes, at: int, end: int) -> str:

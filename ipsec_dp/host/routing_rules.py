@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING
 
-from ipsec_dp.host.bulk import ACK, CREATE, DUMP, EXCL, FAMILIES, HEADER, REQUEST, U32, attribute, attributes
+from ipsec_dp.host.bulk import (
+    ACK,
+    CREATE,
+    DUMP,
+    EXCL,
+    FAMILIES,
+    U32,
+    attribute,
+    attributes,
+)
+from ipsec_dp.host.requests import HEADER, REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -24,7 +24,7 @@ from ipsec_dp.host import INTERFACE_NAME, HostError
 from ipsec_dp.host.netlink import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pyroute2 import AsyncIPRoute
 
@@ -77,6 +77,7 @@ class Fault(Enum):
     DOWN = "was set down, as `ip link set … down`, ifdown or a network manager does"
     RESIZED = "was given an MTU of {}, as `ip link set … mtu` or a network manager does"
     CARRIER = "had its carrier set {}, as `ip link set … carrier` does"
+    UNSET = "has {} now, as `sysctl -w` or a network manager sets"
     UNADDRESSED = "lost {}, as `ip address flush` or a network manager that tidies up does"
 
     @property
@@ -106,6 +107,7 @@ class Tun:
     alias: str = ""  # what a person reads at the interface, and `check`: whose it is
     carrier: bool = True  # as we set it
     unset: list[str] = field(default_factory=list)  # settings that this host does not let us write, as "path: reason"
+    written: list[tuple[str, str]] = field(default_factory=list)  # those that it did, as family and name
 
     def vanished(self) -> bool:
         """Whether the device was taken away under us (`ip link delete`, or its namespace went)."""
@@ -139,7 +141,21 @@ class Tun:
             return Trouble(Fault.DOWN)
         if now != mtu:
             return Trouble(Fault.RESIZED, str(now))
-        return None if carrier == self.carrier else Trouble(Fault.CARRIER, "on" if carrier else "off")
+        if carrier != self.carrier:
+            return Trouble(Fault.CARRIER, "on" if carrier else "off")
+        changed = ", ".join(self._changed_settings())
+        return Trouble(Fault.UNSET, changed) if changed else None
+
+    def _changed_settings(self) -> Iterator[str]:
+        """What somebody else wrote since, as sysctl names it."""
+        wanted = {(family, setting): value for family, setting, value in _settings()}
+        for family, setting in self.written:
+            try:
+                now = _setting(family, self.name, setting).read_text().strip()
+            except OSError:
+                continue
+            if now != wanted[family, setting]:
+                yield f"net.{family}.conf.{self.name}.{setting} = {now}"
 
     def _own_name(self) -> str:
         """As its descriptor has it, wherever the device is. OSError."""
@@ -221,15 +237,27 @@ def has_ipv6(name: str) -> bool:
         return False
 
 
+def _settings() -> Iterable[tuple[str, str, str]]:
+    """Family, name and value of each, as they should be now."""
+    return ("ipv4", "rp_filter", _reverse_path_filter()), *SETTINGS
+
+
+def _setting(family: str, interface: str, name: str) -> Path:
+    return Path("/proc/sys/net", family, "conf", interface, name)
+
+
 def _write_settings(tun: Tun) -> None:
-    for family, setting, value in (("ipv4", "rp_filter", _reverse_path_filter()), *SETTINGS):
-        path = Path("/proc/sys/net", family, "conf", tun.name, setting)
+    tun.written.clear()
+    for family, setting, value in _settings():
+        path = _setting(family, tun.name, setting)
         try:
             path.write_text(value)
         except FileNotFoundError:
             continue  # a kernel without IPv6
         except OSError as error:  # a read-only /proc/sys in a container
             tun.unset.append(f"{path}: {error.strerror}")
+        else:
+            tun.written.append((family, setting))
 
 
 async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface | str], mtu: int) -> set[Interface]:

@@ -9,15 +9,14 @@ struct nlmsghdr, then struct xfrm_userpolicy_info of <linux/xfrm.h>, 168 octets:
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING
 
-from ipsec_dp.host import HostError
-from ipsec_dp.host.bulk import ANSWER_SECONDS, DUMP, HEADER, NLMSG_DONE, NLMSG_ERROR, READ_OCTETS, REQUEST, messages
+from ipsec_dp.host.bulk import DUMP
+from ipsec_dp.host.requests import NLMSG_ERROR, REQUEST, NetlinkAnswer, NetlinkRefusedError, Requests
 
 if TYPE_CHECKING:
     from ipsec_dp.ipsec.addresses import Network
@@ -61,30 +60,19 @@ def _network(family: int, address: bytes, length: int) -> Network:
 
 def policies() -> list[XfrmPolicy]:
     """Those of the network namespace of the calling thread; empty where the kernel has no such thing. HostError."""
-    request = HEADER.pack(HEADER.size + ID_OCTETS, GETPOLICY, REQUEST | DUMP, 1, 0) + bytes(ID_OCTETS)
-    found: list[XfrmPolicy] = []
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_XFRM) as asking:
-            asking.settimeout(ANSWER_SECONDS)
-            asking.send(request)
-            while _read(asking.recv(READ_OCTETS), found):
-                pass
-    except OSError as error:
-        if error.errno in ABSENT:
+        with Requests(NETLINK_XFRM, "policies of the kernel's IPsec") as asking:
+            asking.send(asking.next_message(GETPOLICY, REQUEST | DUMP, bytes(ID_OCTETS)))
+            found = [_policy(each) for each in asking.answers()]
+    except NetlinkRefusedError as error:
+        if error.code in ABSENT:
             return []
-        raise HostError(f"policies of the kernel's IPsec: {error.strerror or error}") from error
-    return found
+        raise
+    return [policy for policy in found if policy is not None]
 
 
-def _read(data: bytes, found: list[XfrmPolicy]) -> bool:
-    """Adds the policies of a datagram; whether more will come. OSError."""
-    for kind, _, _, at, end in messages(data):
-        if kind == NLMSG_DONE:
-            return False
-        if kind == NLMSG_ERROR:
-            code = -int(struct.unpack_from("=i", data, at)[0])
-            raise OSError(code, os.strerror(code))
-        policy = xfrm_policy_of(data, at, end) if kind == NEWPOLICY else None
-        if policy is not None:
-            found.append(policy)
-    return True
+def _policy(answer: NetlinkAnswer) -> XfrmPolicy | None:
+    """None: it is none that counts, or the end of the list. Raises NetlinkRefusedError."""
+    if answer.kind == NLMSG_ERROR and answer.code:
+        raise NetlinkRefusedError("policies of the kernel's IPsec", answer.code)
+    return xfrm_policy_of(answer.data, answer.at, answer.end) if answer.kind == NEWPOLICY else None

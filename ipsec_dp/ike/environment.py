@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,6 +25,56 @@ SILENT = Activity(NEVER, NEVER)
 
 
 @dataclass(frozen=True, slots=True)
+class IncomingKey:
+    """What the peer's messages are protected with: transforms by number, the encryption key's octets without salt; encryption key,
+    salt and integrity key behind each other, wiped when the call is over."""
+
+    encryption: int
+    integrity: int  # 0 with an AEAD
+    key_octets: int
+    keymat: bytearray = field(repr=False)
+
+
+class IkeSaTraits(NamedTuple):
+    """By what a message of an IKE SA is known before anybody has read it. `peer_spi`: zeros until it is known."""
+
+    own_spi: bytes
+    peer_spi: bytes
+    initiator: bool
+    natt: bool
+    authenticated: bool
+
+
+class Watcher(Protocol):
+    """Who looks at datagrams before they come here, so that strangers do not stand in the way of peers. Nothing may raise."""
+
+    def known(self, traits: IkeSaTraits, key: IncomingKey | None) -> None:
+        """An IKE SA is there, or is otherwise now. `key`: once its peer has proven who it is."""
+
+    def gone(self, own_spi: bytes) -> None:
+        """Nothing that comes for this IKE SA means anything any more."""
+
+    def cookie_secret(self, secret: bytes) -> None:
+        """What cookies follow from, from now on (`strangers.Cookies`)."""
+
+
+class NoWatcher:
+    """Every datagram comes here."""
+
+    def known(self, traits: IkeSaTraits, key: IncomingKey | None) -> None:
+        pass
+
+    def gone(self, own_spi: bytes) -> None:
+        pass
+
+    def cookie_secret(self, secret: bytes) -> None:
+        pass
+
+
+NO_WATCHER = NoWatcher()
+
+
+@dataclass(frozen=True, slots=True)
 class Environment:
     """`allocate_spi`: an SPI for an inbound SA of a tunnel, by its name, ≥ 256, held until an action installs or
     releases it; None when there is none left.
@@ -37,3 +87,4 @@ class Environment:
     allocate_spi: Callable[[str], int | None]
     utc: Callable[[float], datetime]
     activity: Callable[[int], Activity] = lambda _child: SILENT
+    watcher: Watcher = NO_WATCHER

@@ -93,6 +93,9 @@ class IkeCore(Protocol):
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
         """A datagram as it came, the non-ESP marker taken off."""
 
+    def knows(self, datagram: bytes) -> bool:
+        """Whether it bears the SPI of an IKE SA that we began or whose peer has proven who it is. Nothing else is looked at."""
+
     def next_timeout(self) -> float | None:
         """When `timer` wants to be called, None: not at all. It may lie in the past: work on many IKE SAs is left to `timer`."""
 

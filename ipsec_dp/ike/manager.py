@@ -25,14 +25,15 @@ from ipsec_dp.ike.interface import Counters, IkeStatus
 from ipsec_dp.ike.peer_table import PeerTable
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.ike.timer_queue import TimerQueue
-from ipsec_dp.ike.traffic_selectors import proxy_id_of
+from ipsec_dp.ike.traffic_selectors import asked_by
 from ipsec_dp.ike.v2 import acquire, delete, ike_rekey, reconfigure, replacement, report, timers, uniqueness
 from ipsec_dp.ike.v2.admission import Admission
 from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError
 from ipsec_dp.ike.v2.holdings import Holdings
-from ipsec_dp.ike.v2.message import Header, Message, parse_message
+from ipsec_dp.ike.v2.message import Header, Message, parse_message, receivers_spi
 from ipsec_dp.ike.v2.probe import PathProbe
-from ipsec_dp.ike.v2.sa import State
+from ipsec_dp.ike.v2.reception import Reception
+from ipsec_dp.ike.v2.sa import CARRYING, State
 from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
 from ipsec_dp.ike.v2.session_index import SessionIndex
 from ipsec_dp.ike.v2.unsolicited import UnsolicitedAnswers
@@ -72,6 +73,8 @@ class IkeManager:
         self._children: WeakValueDictionary[int, Child] = WeakValueDictionary()
         self._met: list[IkeSession] = []  # whose place it takes, or the other way round
         self._admission: Admission[IkeSession] = Admission(environment.rng)
+        self._reception = Reception(environment.watcher)
+        environment.watcher.cookie_secret(self._admission.cookie_secret)
         self._accounts = Accounts()
         self._counts: Counter[str] = Counter()
         self._unsolicited = UnsolicitedAnswers()
@@ -169,9 +172,13 @@ class IkeManager:
     def _others(self, session: Context) -> list[IkeSession]:
         """Further IKE SAs that are up between the same identities, of whatever tunnel."""
         up = (other for other in self._sessions.of_ends(session) if other is not session)
-        return [one for one in up if one.state is State.ESTABLISHED and one.in_use]
+        return [one for one in up if one.state in CARRYING and one.in_use]
 
     # ---- datagrams
+
+    def knows(self, datagram: bytes) -> bool:
+        session = self._sessions.get(receivers_spi(datagram))
+        return session is not None and (session.sa.initiator or session.authenticated)
 
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
         try:
@@ -233,6 +240,7 @@ class IkeManager:
         remote = session.path.remote
         self._sessions.add_stranger(session)
         self._timers.set(session, session.next_timeout())
+        self._reception.note(session)
         pushed_out = self._admission.half_open.add(session, remote.address, reserved=configured)
         if pushed_out is None:
             return []
@@ -261,8 +269,11 @@ class IkeManager:
         if up is not None:
             return self._run(up, now, partial(_acquire, up, packet, now))
         session = initiator(self, peer, path, now)
+        for expired in self._sessions.of_tunnel(tunnel):
+            if expired.state is State.EXPIRED and expired.in_use and expired.succession.after is None:
+                session.succession.before, expired.succession.after = expired, session
         self._sessions.add(session)
-        asked = None if packet is None else proxy_id_of(packet)
+        asked = None if packet is None else asked_by(packet, peer.proxy_ids)
         acquire.want(session, asked)
         return self._run(session, now, lambda: session.initiate(now, packet=asked))
 
@@ -331,6 +342,7 @@ class IkeManager:
 
     def forget(self, now: float) -> list[Action]:
         self._admission.renew()
+        self.environment.watcher.cookie_secret(self._admission.cookie_secret)
         return self._each([(one, one.forget) for one in self._sessions.all()], now)
 
     def unfinished(self) -> bool:
@@ -367,7 +379,7 @@ class IkeManager:
         """The newest IKE SA of a tunnel that is up, else one that we are making."""
         ours = None
         for session in self._sessions.newest_of_tunnel(tunnel):
-            if not session.in_use or session.state is State.DELETING:
+            if not session.in_use or session.state in (State.EXPIRED, State.DELETING):
                 continue
             if session.state is State.ESTABLISHED and not replacement.replaced(session):
                 return session
@@ -429,10 +441,12 @@ class IkeManager:
             self._drop(session)
         elif session.sa.own_spi in self._sessions:
             self._timers.set(session, session.next_timeout())
+            self._reception.note(session)
 
     def _drop(self, session: IkeSession) -> None:
         self._later.pop(session, None)
         self._sessions.drop(session)
+        self._reception.gone(session)
         self._timers.discard(session)
         self._admission.half_open.discard(session)
 

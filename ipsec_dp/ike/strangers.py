@@ -32,6 +32,17 @@ class Limits:
 
     datagrams_a_second: int = 50  # of one network that the data plane passes on: IKE on port 4500, unknown SPIs
     datagrams_at_once: int = 200
+    begun_a_second: int = 50  # IKE_SA_INIT without a good cookie that the data plane passes on, in all; beyond, it asks for one
+    others_a_second: int = 50  # messages of no IKE SA and unknown SPIs that it passes on, in all
+    proven_a_second: int = 200  # of one network, with a good cookie or the SPIs of an IKE SA that is begun
+    proven_at_once: int = 400
+    proven_a_second_in_all: int = 500
+    old_a_second: int = 16  # authentic messages of one IKE SA that are not new: repeats, further fragments, recorded ones
+    old_at_once: int = 64
+    cookies_a_second: int = 25_000  # the data plane's own answers to requests on port 500, of networks that asked before
+    cookies_a_second_on_nat_port: int = 4_000  # where they take time from ESP
+    first_cookies_a_second: int = 1_000  # to whoever asks for the first time, at each port; in a flood he asks again
+    asked_seconds: int = 8  # for which it is remembered at least
     half_open: int = 4000  # IKE SAs without AUTH, some 10 KB each; beyond, the oldest goes
     half_open_of_network: int = 256  # many hosts may stand behind one NAT
     half_open_reserved: int = 512  # besides, for peers whose configured address brought a cookie back
@@ -41,12 +52,14 @@ class Limits:
     cookie_above_rate: float = 50.0  # requests a second without one, in all
     cookie_seconds: float = 60.0  # a secret's; the one before is still taken
     answers_a_second: float = 10.0  # to messages of no IKE SA here
+    waiting: int = 64  # messages that have come and are looked at when it is their turn
     proofs: int = 8  # shared keys, or sets of authorities, that one AUTH is tried with
     certificates: int = 6  # of one message
     certificate_octets: int = 32_768  # together
     fragment_octets: int = 32_768  # of a message that is not whole yet
     repeats_a_second: float = 4.0  # stored replies of one IKE SA, sent again
-    events_a_second: float = 5.0  # lines of the log, in all; as many again about what comes from the addresses of peers
+    events_a_second: float = 3.0  # lines of the log, in all; as many again about what comes from the addresses of peers
+    events_at_once: float = 2.0  # of them; so ten in a second at the most, whatever comes
     event_seconds: float = 10.0  # between two about the same
     ikev1_event_seconds: float = 60.0
     texts: int = 1024  # things whose last line is remembered
@@ -57,17 +70,18 @@ _SECRET: Final = 32
 
 
 class Allowance:
-    """A token bucket: `rate` a second, as many at once."""
+    """A token bucket: `rate` a second, as many at once, or `at_once`."""
 
-    __slots__ = ("_at", "_left", "_rate")
+    __slots__ = ("_at", "_at_once", "_left", "_rate")
 
-    def __init__(self, rate: float) -> None:
-        self._rate = self._left = rate
+    def __init__(self, rate: float, at_once: float | None = None) -> None:
+        self._rate = rate
+        self._at_once = self._left = rate if at_once is None else at_once
         self._at = 0.0
 
     def any_left(self, now: float) -> bool:
         """Whether `take` gives one now."""
-        self._left = min(self._left + max(now - self._at, 0.0) * self._rate, self._rate)
+        self._left = min(self._left + max(now - self._at, 0.0) * self._rate, self._at_once)
         self._at = now
         return self._left >= 1.0
 
@@ -84,7 +98,9 @@ class StrangersEvents:
 
     def __init__(self) -> None:
         self._quiet_until: OrderedDict[Hashable, float] = OrderedDict()
-        self._all = {Origin.STRANGER: Allowance(LIMITS.events_a_second), Origin.CLAIMED: Allowance(LIMITS.events_a_second)}
+        self._all = {
+            origin: Allowance(LIMITS.events_a_second, LIMITS.events_at_once) for origin in (Origin.STRANGER, Origin.CLAIMED)
+        }
 
     def may_tell(self, what: Hashable, now: float, every: float = LIMITS.event_seconds, origin: Origin = Origin.STRANGER) -> bool:
         """True when the last one about `what` is `every` seconds ago and there were not too many others; it is told now, then."""
@@ -116,7 +132,7 @@ class Cookies:
     """Makes cookies and knows its own again, without keeping any. Secrets follow from the time."""
 
     def __init__(self, rng: Rng) -> None:
-        self._master = rng(_SECRET)
+        self.secret: Final = rng(_SECRET)  # the data plane makes the same cookies of it
 
     def make(self, nonce: bytes, spi_i: bytes, remote: Endpoint, now: float) -> bytes:
         """The cookie that a request with this nonce and SPI, from there, must bring back."""
@@ -132,7 +148,7 @@ class Cookies:
         return int(now // LIMITS.cookie_seconds)
 
     def _cookie(self, period: int, nonce: bytes, spi_i: bytes, remote: Endpoint) -> bytes:
-        secret = hmac.digest(self._master, period.to_bytes(8, "big", signed=True), hashlib.sha256)
+        secret = hmac.digest(self.secret, period.to_bytes(8, "big", signed=True), hashlib.sha256)
         parts = (nonce, spi_i, remote.address.packed)
         return hmac.digest(secret, b"".join(len(part).to_bytes(2, "big") + part for part in parts), hashlib.sha256)
 

@@ -12,14 +12,13 @@ in AGAIN_EVERY seconds: a peer that deletes each CHILD_SA at once costs less tha
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from functools import cached_property, partial
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipsec_dp.ike.lifetimes import jitter, retry_after
 from ipsec_dp.ike.proxy_ids import near
+from ipsec_dp.ike.served import Served
 from ipsec_dp.ike.traffic_selectors import ANY, ProxyId
 from ipsec_dp.util.text import named
 
@@ -57,14 +56,13 @@ class Lack(NamedTuple):
 
 @dataclass(slots=True)
 class Wish:
-    """What is known of one proxy ID. `failures`: refused, or gone soon, so often in a row. `whole`: the peer has once taken all."""
+    """What is known of one proxy ID. `failures`: refused, or gone soon, so often in a row."""
 
     not_before: float = -inf
     failures: int = 0
     delays: int = 0
     why: str = ""
     refused: bool = False
-    whole: bool = False
     up_at: float = inf
 
     def failed(self, why: str, now: float, rng: Rng) -> None:
@@ -72,18 +70,24 @@ class Wish:
         self.failures += 1
         self.why = why
 
+    def went(self, now: float, rng: Rng, *, here: bool) -> None:
+        """What was there since `up_at` is so no longer; `here`: we ended it."""
+        if now - self.up_at < SOON:
+            self.failed("", now, rng)
+        else:
+            self.failures = 0
+            self.not_before = now if here else now + THEIR_TURN * jitter(rng, 1.0, 1.5)
+
 
 class Wanted:
     """Of one IKE SA, and of those that rekey it. `lasting`: every one of the proxy IDs `configured`, for ever."""
 
     def __init__(self, configured: tuple[ProxyId, ...], *, lasting: bool) -> None:
-        self._configured, self._lasting = Configured(configured), lasting
+        self.served, self._lasting = Served(configured), lasting
         self._wishes: dict[ProxyId, Wish] = {}
         self._asked: dict[ProxyId, bool] = {}  # by a person (True) or by traffic alone
         self._packets: dict[ProxyId, ProxyId] = {}  # what the traffic was
         self._dismissed: set[ProxyId] = set()  # ended as intended: wanted when somebody asks
-        self._up: dict[int, tuple[ProxyId, ...]] = {}  # CHILD_SAs at the last look, and their selectors
-        self._serving: dict[ProxyId, dict[int, bool]] = {}  # which of them came of a proxy ID: of all of it, or narrowed
         self._held: set[ProxyId] = set()
         self._lacks: dict[ProxyId, None] | None = None  # None: to be found out
         self._told: dict[int, str] = {}  # why a CHILD_SA went
@@ -94,26 +98,23 @@ class Wanted:
     def configure(self, configured: tuple[ProxyId, ...], *, lasting: bool) -> None:
         """What the tunnel says now."""
         self._lasting, self._lacks = lasting, None
-        if configured != self._configured.all:
-            self._configured = Configured(configured)
+        if configured != self.served.configured.all:
+            self.served.configure(configured)
             for kept in (self._wishes, self._asked, self._packets):
                 for gone in kept.keys() - set(configured):
                     kept.pop(gone, None)
-            self._serving.clear()
-            for number, pairs in self._up.items():
-                self._came(number, pairs)
-            self._held = {one for one in self._serving if self._is_held(one)}
+            self._held = self.served.held()
 
     # ---- what is wanted
 
     def ask_for_all(self) -> None:
         """A person says so: at once, whatever failed before."""
-        self._asked = dict.fromkeys(self._configured.all, True)
+        self._asked = dict.fromkeys(self.served.configured.all, True)
         self.begin_anew()
 
     def ask_for(self, packet: ProxyId) -> None:
         """Traffic does. It shortens no pause."""
-        proxy_id = next((one for one in near(self._configured.all, packet) if one.covers(packet)), None)
+        proxy_id = next((one for one in near(self.served.configured.all, packet) if one.covers(packet)), None)
         if proxy_id is not None:
             self._lacks = None
             self._asked.setdefault(proxy_id, False)
@@ -132,17 +133,18 @@ class Wanted:
     def dismiss(self, child: int) -> None:
         """This CHILD_SA ends as intended: what it served is wanted when somebody asks for it."""
         self._lacks = None
-        self._dismissed.update(one for one, bearers in self._serving.items() if child in bearers)
+        self._dismissed.update(self.served.by(child))
 
     def inherit(self, old: Wanted) -> None:
-        """On a new IKE SA in the place of `old`'s: what was there or asked for, and nothing of what failed."""
-        self._asked = dict.fromkeys((one for one in self._configured.all if one in old._asked or one in old._held), True)
-        self._dismissed, self._lacks = set(old._dismissed), None
+        """On an IKE SA in the place of `old`'s: what was there or asked for too, and nothing of what failed."""
+        self._asked |= dict.fromkeys((one for one in self.served.configured.all if one in old._asked or one in old._held), True)
+        self._dismissed |= old._dismissed
+        self._lacks = None
 
     @property
     def all(self) -> tuple[ProxyId, ...]:
         """Every proxy ID that is wanted, in the order of the configuration."""
-        return tuple(one for one in self._configured.all if self._is_wanted(one))
+        return tuple(one for one in self.served.configured.all if self._is_wanted(one))
 
     def _is_wanted(self, proxy_id: ProxyId) -> bool:
         return proxy_id in self._asked or (self._lasting and proxy_id not in self._dismissed)
@@ -159,17 +161,10 @@ class Wanted:
     def look(self, up: dict[int, tuple[ProxyId, ...]], ended_here: Collection[int], now: float, rng: Rng) -> bool:
         """`up`: the CHILD_SAs that are there to stay, with their selectors; `ended_here`: those that we delete. True when nothing
         lacks any more after something did."""
-        if (up is not self._up and up.keys() != self._up.keys()) or self._packets:
-            self._settle_packets(up)
-            gone = self._up.keys() - up.keys()
-            changed = [self._came(number, up[number]) for number in up.keys() - self._up.keys()]
-            affected: dict[ProxyId, int] = {one: -1 for served in changed for one in served}  # and the last that went
-            for number in sorted(gone):
-                affected |= dict.fromkeys(self._left(number), number)
-            self._up = up
-            for proxy_id, last in affected.items():
-                self._compare(proxy_id, last, last in ended_here, now, rng)
-            self._told.clear()
+        self._settle_packets(up)
+        for proxy_id, last in self.served.look(up).items():
+            self._compare(proxy_id, last, last in ended_here, now, rng)
+        self._told.clear()
         whole = self._troubled and bool(self._held) and not self._lacking()
         self._troubled = self._troubled and not whole
         return whole
@@ -183,27 +178,9 @@ class Wanted:
                 if not self._asked.get(proxy_id, True):
                     del self._asked[proxy_id]
 
-    def _came(self, number: int, pairs: tuple[ProxyId, ...]) -> Collection[ProxyId]:
-        served = self._configured.served(pairs)
-        for proxy_id, whole in served.items():
-            self._serving.setdefault(proxy_id, {})[number] = whole
-        return served
-
-    def _left(self, number: int) -> Collection[ProxyId]:
-        served = self._configured.served(self._up[number])
-        for proxy_id in served:
-            self._serving.get(proxy_id, {}).pop(number, None)
-        return served
-
-    def _is_held(self, proxy_id: ProxyId) -> bool:
-        """By all of it where the peer once took all of it."""
-        bearers = self._serving.get(proxy_id)
-        return bearers is not None and len(bearers) > 0 and (not self._wish(proxy_id).whole or any(bearers.values()))
-
     def _compare(self, proxy_id: ProxyId, last: int, here: bool, now: float, rng: Rng) -> None:
         """With the last look. `last`: the CHILD_SA that went, and whether we ended it."""
-        wish, was, is_held = self._wish(proxy_id), proxy_id in self._held, self._is_held(proxy_id)
-        wish.whole = wish.whole or any(self._serving.get(proxy_id, {}).values())
+        wish, was, is_held = self._wish(proxy_id), proxy_id in self._held, self.served.holds(proxy_id)
         if is_held and not was:
             self._held.add(proxy_id)
             wish.up_at, wish.why, wish.refused, wish.delays = now, "", False, 0
@@ -215,39 +192,17 @@ class Wanted:
         elif was and not is_held:
             self._held.discard(proxy_id)
             self._lacks = None
-            self._went(wish, now, rng, here=here)
+            wish.went(now, rng, here=here)
             if self._is_wanted(proxy_id):
                 self._troubled = True
                 wish.why = self._told.get(last, "the peer took less of it at a rekey")
-
-    @staticmethod
-    def _went(wish: Wish, now: float, rng: Rng, *, here: bool) -> None:
-        if now - wish.up_at < SOON:
-            wish.failed("", now, rng)
-        else:
-            wish.failures = 0
-            wish.not_before = now if here else now + THEIR_TURN * jitter(rng, 1.0, 1.5)
-
-    def has_shrunk(self, proxy_ids: Iterable[ProxyId]) -> bool:
-        """True when the peer once took all of one of these, and takes less now."""
-        return any(self._serving.get(one) and one not in self._held for one in proxy_ids)
-
-    def granted(self, proxy_ids: Iterable[ProxyId]) -> None:
-        """The peer has answered the question for these: what it gives now is what there is, be it less than before."""
-        for proxy_id in proxy_ids:
-            self._wish(proxy_id).whole = False
-
-    def serves(self, pairs: tuple[ProxyId, ...], proxy_ids: Iterable[ProxyId]) -> bool:
-        """True when a CHILD_SA with these selectors came of one of `proxy_ids`."""
-        served = self._configured.served(pairs)
-        return any(one in served for one in proxy_ids)
 
     # ---- what lacks
 
     def _lacking(self) -> dict[ProxyId, None]:
         if self._lacks is None:
-            self._lacks = {one: None for one in self._configured.all if one not in self._held and self._is_wanted(one)}
-        if self._held and self._configured.all == EITHER:
+            self._lacks = {one: None for one in self.served.configured.all if one not in self._held and self._is_wanted(one)}
+        if self._held and self.served.configured.all == EITHER:
             return {one: None for one in self._lacks if not self._wish(one).refused}
         return self._lacks
 
@@ -326,62 +281,7 @@ class Wanted:
                 wish.not_before = now + retry_after(wish.delays, rng)
 
 
-class Configured:
-    """The proxy IDs of a tunnel, found by the selectors of a CHILD_SA without looking at each."""
-
-    def __init__(self, proxy_ids: tuple[ProxyId, ...]) -> None:
-        self.all = proxy_ids
-
-    @cached_property
-    def _known(self) -> frozenset[ProxyId]:
-        return frozenset(self.all)
-
-    @cached_property
-    def _ordered(self) -> tuple[list[ProxyId], ...]:
-        """By the first address of each side."""
-        return tuple(sorted(self.all, key=partial(_start, side)) for side in _SIDES)
-
-    @cached_property
-    def _starts(self) -> tuple[list[tuple[int, int]], ...]:
-        return tuple([_start(side, one) for one in self._ordered[side]] for side in _SIDES)
-
-    def served(self, pairs: tuple[ProxyId, ...]) -> dict[ProxyId, bool]:
-        """The proxy IDs that a CHILD_SA with these selectors came of: of all of it (True), or narrowed by the peer.
-
-        Of several that hold what was agreed on it came of the narrowest; a single packet's selectors come of none.
-        """
-        found: dict[ProxyId, bool] = {}
-        for pair in pairs:
-            found |= dict.fromkeys((one for one in self._within(pair) if pair.covers(one)), True)
-            if pair not in self._known and not _of_one_packet(pair):
-                around = [one for one in self.all if one.covers(pair)]
-                narrowest = [one for one in around if not any(other != one and one.covers(other) for other in around)]
-                for one in narrowest:
-                    found.setdefault(one, False)
-        return found
-
-    def _within(self, pair: ProxyId) -> list[ProxyId]:
-        """Those that begin within `pair`, on the side where fewer do."""
-        slices = []
-        for side in _SIDES:
-            low = bisect_left(self._starts[side], _start(side, pair))
-            slices.append((bisect_right(self._starts[side], (pair[side].version, pair[side].end)) - low, low, side))
-        count, low, side = min(slices)
-        return self._ordered[side][low : low + count]
-
-
-_SIDES: Final = (0, 1)
-
-
-def _start(side: int, pair: ProxyId) -> tuple[int, int]:
-    return pair[side].version, pair[side].start
-
-
 def text(lacking: Iterable[Lack], now: float) -> str:
     """What lacks and why, as one line: failures first."""
     found = sorted(lacking, key=lambda one: not one.failed)
     return named([one.text(now) for one in found], SHOWN)
-
-
-def _of_one_packet(pair: ProxyId) -> bool:
-    return pair.local.start == pair.local.end and pair.remote.start == pair.remote.end

@@ -5,26 +5,28 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from ipsec_dp.ipsec.addresses import AddressRange
-from ipsec_dp.ipsec.selectors import ANY_PORT, ICMP_PROTOCOLS, PORT_PROTOCOLS, Range, SelectorPair
+from ipsec_dp.ipsec.selectors import ANY_PORT, ICMP_PROTOCOLS, OPAQUE_PORTS, PORT_PROTOCOLS, Range, SelectorPair
 
 _IPV4_HEADER, _IPV6_HEADER = 20, 40
 _ICMP_ERRORS = {1: frozenset({3, 11, 12}), 58: frozenset({1, 2, 3, 4})}
 _ICMP_HEADER = 8
 _FRAGMENT_OFFSET = 0x1FFF
+_IPV6_FRAGMENT, _IPV6_FRAGMENT_HEADER, _IPV6_OFFSET = 44, 8, 0xFFF8
 
 
 def selectors_of_packet(packet: bytes) -> SelectorPair | None:
     """Single addresses, protocol and ports of the beginning of an inner packet, seen from its sender; None when it is none.
 
-    Ports that are not there or cannot be seen are any; so is the protocol behind IPv6 extension headers' own numbers, which are
-    taken as they stand: selectors only hint at what is wanted, and the data plane has checked the packet. An ICMP error asks for
-    the traffic that it is about: that of the packet it quotes, which went the other way (RFC 4301 §6).
+    Ports that are not there are any, those that a later fragment does not show are OPAQUE; the protocol behind IPv6 extension
+    headers other than the fragment header is their own number: selectors only hint at what is wanted, and the data plane has
+    checked the packet. An ICMP error asks for the traffic that it is about: that of the packet it quotes, which went the other way
+    (RFC 4301 §6).
     """
     read = _read(packet)
     if read is None:
         return None
     own, upper = read
-    quotes = own.local_ports != ANY_PORT and own.local_ports.low >> 8 in _ICMP_ERRORS.get(own.protocol.low, ())
+    quotes = own.local_ports not in (ANY_PORT, OPAQUE_PORTS) and own.local_ports.low >> 8 in _ICMP_ERRORS.get(own.protocol.low, ())
     quoted = _read(upper[_ICMP_HEADER:]) if quotes else None
     if quoted is None:
         return own
@@ -41,9 +43,12 @@ def _read(packet: bytes) -> tuple[SelectorPair, bytes] | None:
     elif len(packet) >= _IPV6_HEADER and packet[0] >> 4 == 6:
         source, destination, protocol = packet[8:24], packet[24:40], packet[6]
         later, upper = False, packet[_IPV6_HEADER:]
+        if protocol == _IPV6_FRAGMENT and len(upper) >= _IPV6_FRAGMENT_HEADER:
+            later = int.from_bytes(upper[2:4], "big") & _IPV6_OFFSET != 0
+            protocol, upper = upper[0], upper[_IPV6_FRAGMENT_HEADER:]
     else:
         return None
-    local, remote = ANY_PORT, ANY_PORT
+    local = remote = OPAQUE_PORTS if later and protocol in PORT_PROTOCOLS | ICMP_PROTOCOLS else ANY_PORT
     if not later and protocol in PORT_PROTOCOLS and len(upper) >= 4:
         local, remote = (Range(port, port) for port in (int.from_bytes(upper[:2], "big"), int.from_bytes(upper[2:4], "big")))
     elif not later and protocol in ICMP_PROTOCOLS and len(upper) >= 2:

@@ -41,6 +41,7 @@ class Range(NamedTuple):
 ANY_PROTOCOL = Range(0, PROTOCOL_OPAQUE)
 ANY_PORT = Range(0, PORT_OPAQUE)
 ANY_CODE = Range(0, 255)
+OPAQUE_PORTS = Range(PORT_OPAQUE, PORT_OPAQUE)
 
 PORT_PROTOCOLS = frozenset({6, 17, 33, 132, 136})  # TCP, UDP, DCCP, SCTP, UDP-Lite: their headers begin with two ports
 ICMP_OF_VERSION = {4: 1, 6: 58}
@@ -51,8 +52,9 @@ ICMP_PROTOCOLS = frozenset(ICMP_OF_VERSION.values())
 class SelectorPair:
     """Local and remote addresses of one IP version (ValueError: of two), protocol, and ports on either side.
 
-    Protocol 256 and port 65536 stand for OPAQUE, which "any" includes; so ports 0 to 65535 are fewer than any. Under ICMP both
-    sides' ports are the same and stand for one type with a range of codes, as type << 8 | code.
+    Protocol 256 and port 65536 stand for OPAQUE, which "any" includes; so ports 0 to 65535 are fewer than any. OPAQUE_PORTS on both
+    sides hold later fragments and nothing else (RFC 4301 §7.2). Under ICMP both sides' ports are the same and stand for one type
+    with a range of codes, as type << 8 | code.
     """
 
     local: AddressRange
@@ -72,12 +74,17 @@ class SelectorPair:
     @property
     def asks_ports(self) -> bool:
         """Whether ports (or an ICMP type) are bounded, so that it holds no packet that does not show them: no later fragment."""
-        return not self.local_ports == self.remote_ports == ANY_PORT
+        return not self.opaque and not self.local_ports == self.remote_ports == ANY_PORT
+
+    @property
+    def opaque(self) -> bool:
+        """Whether it is for later fragments, which show no ports, and nothing else."""
+        return self.local_ports == self.remote_ports == OPAQUE_PORTS
 
     @property
     def icmp(self) -> tuple[int, Range] | None:
         """ICMP type and codes where they are bounded; None: any, or no ICMP at all."""
-        if self.protocol.single not in ICMP_PROTOCOLS or self.local_ports == ANY_PORT:
+        if self.protocol.single not in ICMP_PROTOCOLS or self.local_ports in (ANY_PORT, OPAQUE_PORTS):
             return None
         return self.local_ports.low >> 8, Range(self.local_ports.low & 255, self.local_ports.high & 255)
 
@@ -131,13 +138,15 @@ class SelectorPair:
         if self.icmp is not None:
             kind, codes = self.icmp
             text += f" ICMP type {kind}" + (f" code {codes}" if codes != ANY_CODE else "")
+        elif self.opaque:
+            text += " ports opaque"
         elif self.local_ports != ANY_PORT or self.remote_ports != ANY_PORT:
             text += f" ports {_numbers(self.local_ports, ANY_PORT)} <-> {_numbers(self.remote_ports, ANY_PORT)}"
         return text
 
 
 def _numbers(value: Range, everything: Range) -> str:
-    return "any" if value == everything else str(value)
+    return "any" if value == everything else "opaque" if value == OPAQUE_PORTS else str(value)
 
 
 ANY_IPV4 = SelectorPair(AddressRange.of("0.0.0.0/0"), AddressRange.of("0.0.0.0/0"))

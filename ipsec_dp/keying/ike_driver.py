@@ -21,9 +21,11 @@ from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
+from ipsec_dp.keying.inbox import Inbox
 from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus
 from ipsec_dp.keying.tunnel_state import UP, tunnel_state
+from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.slices import Slice, in_slices
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from ipsec_dp.keying.child_installer import IkeChildren
     from ipsec_dp.network.host import OuterLinks
     from ipsec_dp.util.clock import Clock, Timer
+    from ipsec_dp.util.conditions import Conditions
 
 log = logging.getLogger("ipsec_dp")
 
@@ -82,6 +85,7 @@ class IkeDriver:
         locate: Callable[[Tunnel, Address | str, int], Awaitable[tuple[Address, Address]]],
         changed: Callable[[str], None],
         clock: Clock,
+        conditions: Conditions,
         probed: Callable[[act.ProbeResult], None] = lambda _: None,
         refuses: Callable[[Address], bool] = lambda _: False,
     ) -> None:
@@ -89,6 +93,7 @@ class IkeDriver:
         self._peers = dict(peers)
         self._core, self._children, self._links, self._locate, self._changed = core, children, links, locate, changed
         self._probed, self._refuses, self._clock = probed, refuses, clock
+        self._ticks = Rounds("calling peers", conditions, clock)
         self._planned: TimerQueue[str] = TimerQueue()  # tunnels that are to be called
         self._intents = {name: self._intent(tunnel) for name, tunnel in self._tunnels.items()}
         self._packets: dict[str, SelectorPair] = {}  # what asked for a tunnel that is about to be called
@@ -96,6 +101,8 @@ class IkeDriver:
         self._fresh: dict[str, float] = {}  # when the attempts that have no answer yet began
         self._held_back = False  # attempts are due that CALLS_AT_ONCE does not let begin
         self._timer: Timer | None = None
+        self._timer_at = 0.0
+        self._inbox = Inbox(self._handle)
         self._fault_told = -FAULT_QUIET_S
         self._lines = Lines()
         core.set_peers(self._peers.values())
@@ -116,7 +123,7 @@ class IkeDriver:
         now = self._clock.now()
         for intent in self._intents.values():
             intent.start(now)
-        ticking = asyncio.get_running_loop().create_task(self._tick())
+        ticking = asyncio.get_running_loop().create_task(self._ticks.run(self._tick))
         stack.push_async_callback(self._end, ticking)
 
     async def reconfigure(self, tunnels: Iterable[Tunnel], peers: Mapping[str, Peer], effects: Mapping[str, Effect]) -> None:
@@ -171,6 +178,7 @@ class IkeDriver:
         """Every IKE SA is deleted at the peer too, as far as one message can."""
         for task in (ticking, *self._calls):
             task.cancel()
+        self._inbox.close()
         await asyncio.gather(ticking, *self._calls, return_exceptions=True)
         self._carry_out(self._core.close(self._clock.now()))
         while self._core.unfinished():
@@ -180,9 +188,8 @@ class IkeDriver:
             self._timer.cancel()
 
     async def _tick(self) -> None:
-        while True:
-            self._call_due(self._clock.now())
-            await self._clock.sleep(TICK_S)
+        self._call_due(self._clock.now())
+        await self._clock.sleep(TICK_S)
 
     def _call_due(self, now: float) -> None:
         """Begins the attempts that are due, as many as may be under way."""
@@ -236,9 +243,12 @@ class IkeDriver:
         self._receive(event.message, act.Path(_of_ike(event.local), _of_ike(event.remote), natt=True))
 
     def _receive(self, message: bytes, path: act.Path) -> None:
+        if not self._refuses(path.remote.address):
+            self._inbox.put((message, path), ours=self._core.knows(message))
+
+    def _handle(self, received: tuple[bytes, act.Path]) -> None:
         """Whatever a stranger sends, it costs one datagram at the most: an exception here is a fault of ours."""
-        if self._refuses(path.remote.address):
-            return
+        message, path = received
         now = self._clock.now()
         try:
             actions = self._core.receive(message, path, now)
@@ -458,12 +468,16 @@ class IkeDriver:
         return any(sa.state != "closing" for sa in self._core.latest(name, now))
 
     def _schedule(self) -> None:
+        """Asks for the next timer of the core. One that is due already stays: it would never have its turn if each datagram put it
+        off to the next one."""
         due = self._core.next_timeout()
         if self._timer is not None:
+            if due == self._timer_at or self._timer_at <= self._clock.now():
+                return
             self._timer.cancel()
             self._timer = None
         if due is not None:
-            self._timer = self._clock.call_at(due, self._due)
+            self._timer, self._timer_at = self._clock.call_at(due, self._due), due
 
     def _due(self) -> None:
         """What is due by now, as far as a slice goes."""

@@ -113,8 +113,8 @@ class OuterLinks(LinkSource, Protocol):
     def listen_ike(self, local: Address, received: Callable[[bytes, Endpoint, Endpoint], None]) -> None:
         """Opens ports 500 and 4500 of an address, once.
 
-        `received` gets each message that comes to port 500 with its local and remote end; those that come to port 4500 pass through
-        the data plane.
+        `received` gets each message that comes to port 500 and passes the data plane's gate, with its local and remote end; those
+        that come to port 4500 are events of the data plane.
         """
 
     def send_ike(self, local: Address, remote: Endpoint, message: bytes, *, natt: bool, whole: bool = False) -> None:

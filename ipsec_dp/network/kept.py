@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ipsec_dp.host import PROTOCOL
 from ipsec_dp.host.held import place
+from ipsec_dp.util.text import named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,15 +17,23 @@ if TYPE_CHECKING:
 
 RESTART = "`nft flush ruleset` does that, the first line of /etc/nftables.conf, so each `systemctl restart nftables` does too"
 MANY = 256  # routes
+CHANGED = "was not as it was made"
+NAMED = 3  # routes of others that a message names
 NETWORKD = "systemd-networkd does that to what is not its own, unless networkd.conf has {}=no"
 
 
 class Kept(Protocol):
-    """One part. `name` is its key in `status`, `what` what messages call it, and `usual` who usually takes it away."""
+    """One part. `name` is its key in `status`, `what` what messages call it, and `usual` who usually takes it away.
+
+    `how`: what it was like when it was found not to be whole, for a sentence that `what` begins.
+    """
 
     name: str
     what: str
     usual: str
+
+    @property
+    def how(self) -> str: ...
 
     async def is_whole(self, *, cheaply: bool = True) -> bool:
         """Whether the kernel has it as it was made; what it lacks is remembered for `restore`.
@@ -51,7 +60,7 @@ class NftTable(Protocol):
 class KeptNft:
     """A table of nftables."""
 
-    usual = RESTART
+    usual, how = RESTART, CHANGED
 
     def __init__(self, name: str, what: str, table: NftTable) -> None:
         self.name, self._table = name, table
@@ -69,7 +78,7 @@ class KeptRules:
     """The rules that lead to the routing tables of the gateway."""
 
     name, what = "rules", f"routing rules (protocol {PROTOCOL})"
-    usual = NETWORKD.format("ManageForeignRoutingPolicyRules")
+    usual, how = NETWORKD.format("ManageForeignRoutingPolicyRules"), CHANGED
 
     def __init__(self, held: Held) -> None:
         self._held = held
@@ -92,7 +101,7 @@ class KeptBypass:
     """The rules that lead past the tunnels what may bypass them."""
 
     name, what = "bypass", f"routing rules of bypass policies (protocol {PROTOCOL})"
-    usual = NETWORKD.format("ManageForeignRoutingPolicyRules")
+    usual, how = NETWORKD.format("ManageForeignRoutingPolicyRules"), CHANGED
 
     def __init__(self, bypass: HeldBypass) -> None:
         self._bypass = bypass
@@ -129,14 +138,21 @@ class KeptRoutes:
         if cheaply and await self._held.unchanged("routes"):
             return True
         missing = await self._held.missing_routes()
-        if not missing:
+        if not missing and not self._held.foreign:
             await self._held.compared("routes")
-        return not self.lose(missing)
+        return not self.lose(missing) and not self._held.foreign
+
+    @property
+    def how(self) -> str:
+        if not self._held.foreign:
+            return CHANGED
+        routes = named([f"{route.prefix} (protocol {route.protocol})" for route in self._held.foreign], NAMED)
+        return f"had routes of somebody else's in their tables, {routes}, which took what is to enter a tunnel"
 
     async def restore(self) -> bool:
         gone, self._gone = self._gone, {}
         try:
-            made = await self._held.restore_routes(gone.values())
+            made = await self._held.restore_routes(gone.values()) + await self._held.remove_foreign()
         except BaseException:
             self._gone = gone | self._gone
             raise

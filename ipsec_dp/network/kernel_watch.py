@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 LOOK_S = 10.0  # between two looks
 LOOK_REST = 1000.0  # and no less than that many times what a look takes, as far as `rest` goes
 CHANGED = "nobody but this gateway may write to it: give it or the other program another name"
+SAVED = (
+    "nobody but this gateway may write to it: a saved ruleset that has it (`nft list ruleset` into a file while a gateway ran) "
+    "makes it anew, as it was then; take the tables ipsec_dp… out of that file"
+)
 
 
 class KernelWatch:
@@ -116,7 +120,7 @@ class KernelWatch:
                 if each.deleted(table):
                     lost.lose(f"was deleted{by}", lost.part.usual)
                 else:
-                    lost.lose(f"was changed{by}", CHANGED)
+                    lost.lose(f"was changed{by}", SAVED if each.remade(table) else CHANGED)
 
     def lose(self, losses: Losses) -> None:
         """Routes and rules that went, of ours and of others."""

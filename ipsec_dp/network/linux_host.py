@@ -143,6 +143,7 @@ class LinuxHost:
     def start_workers(self, plane: DataPlane) -> None:
         plane.start(workers.pins(self._config.pin, plane.workers))
         workers.prefer_control_plane()
+        plane.start_ike()  # like the control plane before the loops: late, its queue overflows, and messages of peers are lost
 
     async def reconfigure(self, config: Config, mtus: Mapping[str, int]) -> None:
         self._config = config

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from ipsec_dp.dataplane import Df, Encapsulation, Endpoint
 from ipsec_dp.host import HostError, sockets
 from ipsec_dp.host.steering import Steering
-from ipsec_dp.util.slices import Slice
 
 if TYPE_CHECKING:
     import socket
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ipsec_dp")
 
 NON_ESP_MARKER = bytes(4)
-MESSAGE_MAX = 65535
-MESSAGES_AT_ONCE = 64  # of one socket, as far as a slice goes, before the rest of the control plane has its turn
+MESSAGES_AT_ONCE = 64  # before the rest of the control plane has its turn
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,15 @@ class SocketLinks:
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
+        self._listeners: dict[int, tuple[Endpoint, Callable[[bytes, Endpoint, Endpoint], None]]] = {}  # by number of the socket
         self._links: dict[tuple[Address, Encapsulation], int] = {}
         self._pairs: dict[Address, OuterSockets] = {}
         self._ike: dict[Address, socket.socket] = {}
         self._opened: dict[str, _Opened] = {}  # by what they are, in order
 
     def close(self) -> None:
+        if self._ike:
+            asyncio.get_running_loop().remove_reader(self._plane.ike_descriptor())
         for each in reversed(self._opened.values()):
             each.stack.close()
         self._opened.clear()
@@ -123,10 +124,23 @@ class SocketLinks:
     ) -> Sequence[socket.socket]:
         self._ike[local] = made = sockets.ike_socket(local)
         stack.callback(made.close)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(made.fileno(), _read, made, received)
-        stack.callback(loop.remove_reader, made.fileno())
+        here = _endpoint(made.getsockname())
+        number = self._plane.attach_ike(here, made.fileno())
+        stack.callback(self._plane.detach_ike, number)
+        self._listeners[number] = here, received
+        stack.callback(self._listeners.pop, number)
+        asyncio.get_running_loop().add_reader(self._plane.ike_descriptor(), self._read)
         return (made,)
+
+    def _read(self) -> None:
+        """Passes on what came to port 500 and is for the control plane."""
+        for _ in range(MESSAGES_AT_ONCE):
+            punt = self._plane.read_ike()
+            if punt is None:
+                return
+            here, received = self._listeners.get(punt.link, (None, None))
+            if here is not None and received is not None and punt.remote is not None:
+                received(punt.payload, here, punt.remote)
 
     def send_ike(self, local: Address, remote: Endpoint, message: bytes, *, natt: bool, whole: bool = False) -> None:
         self._plane.ike_sent(Endpoint(local, sockets.NAT_PORT if natt else sockets.IKE_PORT), remote, message)
@@ -146,21 +160,6 @@ class SocketLinks:
             target.sendto(datagram, name)
         except OSError as error:
             log.debug("sending %d octets to %s port %d: %s", len(datagram), *name, os.strerror(error.errno or 0))
-
-
-def _read(source: socket.socket, received: Callable[[bytes, Endpoint, Endpoint], None]) -> None:
-    """Passes on what waits at a socket for IKE."""
-    local, time = _endpoint(source.getsockname()), Slice()
-    for _ in range(MESSAGES_AT_ONCE):
-        try:
-            message, sender = source.recvfrom(MESSAGE_MAX)
-        except BlockingIOError:
-            return
-        except OSError:  # an ICMP error about something we sent; unauthenticated, so it says nothing
-            continue
-        received(message, local, _endpoint(sender))
-        if time.over:  # the socket stays readable
-            return
 
 
 def _endpoint(name: Any) -> Endpoint:

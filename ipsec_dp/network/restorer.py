@@ -53,7 +53,7 @@ class Restorer:
     async def check(self, *, cheaply: bool = True) -> None:
         """Compares it with the kernel; what is not there will be made. HostError when it cannot be compared."""
         if not self._gone.is_set() and not await self.part.is_whole(cheaply=cheaply):
-            self.lose("was not as it was made")
+            self.lose(self.part.how)
 
     async def settled(self) -> None:
         """Comes back when it is as it should be, as far as anybody knows. HostError: it cannot be made, or is kept no longer."""

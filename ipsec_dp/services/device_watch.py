@@ -124,7 +124,7 @@ class DeviceWatch:
         self._lasting.discard(name)
         self._times[name] = times = self._times.get(name, 0) + 1
         often = 1 << (times.bit_length() - 1)  # each doubling is news
-        again = f" for the {often}th time" if often > 1 else ""
+        again = f", {often} times until now" if often > 1 else ""
         self._host.conditions.begin(SOURCE, name, f"interface {name} {trouble}; it is restored{again}")
         self._clock.call_at(self._clock.now() + SETTLED_S, self._settle, name, times)
         return True

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
 SLICE_S = 0.005
 
@@ -37,3 +37,13 @@ async def in_slices(things: Iterable[T], slice_s: float = SLICE_S) -> AsyncItera
             await asyncio.sleep(0)
             began = time.monotonic()
         yield thing
+
+
+def within_slice(things: Iterable[T], slice_s: float = SLICE_S) -> Iterator[T]:
+    """The first of `things`, and as many more as are begun within `slice_s` seconds. What is left comes with the loop's next turn,
+    where something calls again for it, as a reader is called while its descriptor has something to read."""
+    ends = time.monotonic() + slice_s
+    for thing in things:
+        yield thing
+        if time.monotonic() >= ends:
+            return

@@ -1,5 +1,5 @@
 /* Any sequence of fragments, with time passing, against what stateful fragment checking promises: nothing is let through before a
- * first fragment, and no octet of a datagram twice. */
+ * first fragment but what goes alone, and no octet of a datagram twice. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,11 +29,19 @@ static void any_packet(const uint8_t *input, size_t octets) {
     free(packet);
 }
 
-/* What was let through of one datagram since its first fragment. */
+/* What was let through of one datagram. */
 struct model {
     uint64_t since;
+    uint32_t end; /* 0: the last one has not been seen */
     bool first, there[UNITS];
 };
+
+static bool is_whole(const struct model *m) {
+    for (uint32_t i = 0; i < m->end; i++)
+        if (!m->there[i])
+            return false;
+    return m->end != 0;
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t octets) {
     static struct dp_fragment_states *states;
@@ -48,7 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t octets) {
     for (; octets >= STEP; input += STEP, octets -= STEP) {
         struct model *m = &model[input[0] % IDS];
         uint32_t from = input[1] % UNITS, to = from + 1 + input[2] % (UNITS - from);
-        bool more = input[3] & 1;
+        bool more = input[3] & 1, alone = input[3] & 2;
         now += (uint64_t)input[4] * (DP_FRAGMENT_NS / 512);
         struct dp_fragment f = {.flow = {.family = 4, .protocol = 17},
                                 .id = input[0] % IDS,
@@ -58,12 +66,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t octets) {
                                 .sound = true};
         if (now - m->since >= DP_FRAGMENT_NS)
             *m = (struct model){.first = false};
-        enum dp_drop reason = from == 0 ? dp_fragment_first(states, &f, now) : dp_fragment_later(states, &f, now);
+        enum dp_drop reason = from == 0 ? dp_fragment_first(states, &f, now)
+                              : alone   ? dp_fragment_alone(states, &f, now)
+                                        : dp_fragment_later(states, &f, now);
         if (reason != DP_OK)
             continue;
-        require(from == 0 || m->first);
-        if (from == 0)
-            *m = (struct model){.since = now, .first = true}; /* the one before it was whole, or too old */
+        require(from == 0 || alone || m->first);
+        if (m->since == 0 || is_whole(m)) /* the one before it was whole, or too old */
+            *m = (struct model){.since = now};
+        m->first = m->first || from == 0;
+        m->end = more ? m->end : to;
         for (uint32_t i = from; i < to; i++) {
             require(!m->there[i]);
             m->there[i] = true;

@@ -8,9 +8,10 @@ import atheris
 from tests.fuzz import target
 
 with atheris.instrument_imports(include=["ipsec_dp.host"]):
-    from ipsec_dp.host.bulk import HEADER, ROUTE, attribute
+    from ipsec_dp.host.bulk import ROUTE, attribute
     from ipsec_dp.host.changes import Losses, add_losses
     from ipsec_dp.host.nft_reports import NAME_OCTETS, Transaction, add_transactions
+    from ipsec_dp.host.requests import HEADER
 
 V4, V6 = 2, 10
 

@@ -27,8 +27,11 @@ from ipsec_dp.ipsec.selectors import Range, SelectorPair
 from ipsec_dp.rig.clock import Clock
 from ipsec_dp.rig.wire import Wire
 
+from .watcher import NotingWatcher
+
 IKE = parse_ike(["aes128gcm16-prfsha256-x25519-ecp256"])
 ESP = parse_esp(["aes128gcm16-esn-noesn"])
+
 ADDRESSES = {"a": "192.0.2.1", "b": "192.0.2.2"}
 OTHER = {"a": "b", "b": "a"}
 TUNNEL = {"a": "to-b", "b": "to-a"}
@@ -135,6 +138,7 @@ class Site:
         self.events: list[act.Event] = []
         self.keepalives: list[Path] = []
         self.moved: list[act.MovePath] = []
+        self.watcher = NotingWatcher()
         self.activity: defaultdict[int, Activity] = defaultdict(lambda: SILENT)
         self.calendar = epoch  # what it shows at second 0 of the clock
         self.randbytes = random.Random(f"{name}{seed}").randbytes
@@ -143,6 +147,7 @@ class Site:
             self.sad.allocate_spi,
             lambda now: self.calendar + timedelta(seconds=now),
             lambda child: self.activity[child],
+            self.watcher,
         )
         self.core = IkeManager(environment, peers)
 

@@ -152,9 +152,9 @@ def test_child_sas_are_counted_over_all_ike_sas_of_an_identity():
     assert errors(second.child(b"\0\0\x77\2")) == [NotifyType.NO_ADDITIONAL_SAS]
 
 
-def test_ike_sas_of_one_identity_are_bounded_and_the_reason_is_named():
+def test_ike_sas_of_one_identity_are_bounded_and_the_reason_is_named(monkeypatch):
     ladder = Ladder(b=[peer("b", unique=Unique.NEVER)])
-    ladder.a.core.first_contact = lambda _session: False
+    monkeypatch.setattr(ladder.a.core, "first_contact", lambda _session: False)
     for _ in range(PEER_LIMITS.ike_sas + 1):
         ladder.initiate("a")
         ladder.settle()

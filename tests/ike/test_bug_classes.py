@@ -12,6 +12,7 @@ from ipsec_dp.ike.v2.message import Header, Message, build_message
 from ipsec_dp.ike.v2.wire import ExchangeType, Flag
 from ipsec_dp.keying.ike_driver import IkeDriver
 from ipsec_dp.util.clock import SystemClock
+from ipsec_dp.util.conditions import Conditions
 
 from .ladder import Ladder
 
@@ -157,6 +158,7 @@ class Failing:
 def test_a_datagram_that_makes_the_core_fail_costs_that_datagram_alone(caplog):
     core = Failing()
     parts: Any = {"core": core, "children": None, "links": None, "locate": None, "changed": None, "clock": SystemClock()}
+    parts["conditions"] = Conditions(parts["clock"])
     driver = IkeDriver([], {}, **parts)
     local, remote = (Endpoint(ip_address(end), 4500) for end in ("192.0.2.2", "192.0.2.1"))
     for message in (b"bad", b"bad", b"good"):

@@ -146,4 +146,110 @@ def test_what_was_not_offered_cannot_be_agreed_to(site, monkeypatch):
 def test_the_offer_says_so_by_one_notify():
     offers = [child_create.Offer(1, (), (pair.local,), (pair.remote,), (pair,)) for pair in (bounded("a"), NETS["a"])]
     assert [offer.notifies for offer in offers] == [[Notify(16395)], []]
-    assert replace(bounded("a").remote, start_port=65535, end_port=0).asks_ports, "OPAQUE is no port at all"
+    assert not replace(bounded("a").remote, start_port=65535, end_port=0).asks_ports, "OPAQUE is for later fragments alone"
+
+
+# ---- an SA for later fragments alone (RFC 4301 §7.2)
+
+HIDDEN = (65535, 0)
+
+
+def opaque(nets=("10.1.0.0/24", "10.2.0.0/24"), protocol=UDP):
+    """The proxy ID of a for later fragments."""
+    ends = (replace(TrafficSelector.from_prefix(net, protocol), start_port=HIDDEN[0], end_port=HIDDEN[1]) for net in nets)
+    return ProxyId(*ends)
+
+
+def carried(ladder, site="a"):
+    """The selectors of each CHILD_SA that sends, as the data plane has them."""
+    sad = ladder.sites[site].sad
+    return {tuple(pair.local_text for pair in sad.inbound[child].selectors) for child in sad.sending}
+
+
+SHOWN = ("10.1.0.0/24[17/any]",)
+LATER = ("10.1.0.0/24[17/opaque]",)
+
+
+@pytest.mark.parametrize("site", SIDES)
+def test_later_fragments_get_an_sa_of_their_own(site):
+    ladder = ladder_of(bounded("a"), opaque()).up(site)
+    ladder.run(30)
+    assert carried(ladder) == {SHOWN, LATER}
+    assert agreed(ladder) == NONE * 2, "there is nothing to agree on"
+
+
+@pytest.mark.parametrize("site", SIDES)
+def test_the_order_does_not_matter(site):
+    ladder = ladder_of(opaque(), bounded("a")).up(site)
+    ladder.run(30)
+    assert carried(ladder) == {SHOWN, LATER}
+
+
+@pytest.mark.parametrize("site", SIDES)
+def test_a_rekey_keeps_each_as_it_is(site):
+    ladder = ladder_of(bounded("a"), opaque()).up(site)
+    ladder.run(30)
+    who = ladder.sites[site]
+    who.do(who.core.rekey(who.tunnel, ladder.clock()))
+    ladder.run(100)
+    ladder.check()
+    assert carried(ladder) == {SHOWN, LATER}
+
+
+@pytest.mark.parametrize("site", SIDES)
+def test_a_later_fragment_asks_for_its_own(site):
+    """Whoever has no SA yet: the first exchange makes the one that the packet is for, and no other."""
+    ladder = ladder_of(bounded("a"), opaque(), start="trap")
+    ends = ("10.1.0.9", "10.2.0.9") if site == "a" else ("10.2.0.9", "10.1.0.9")
+    ladder.initiate(site, asks=packet(*ends, ports=(65536, 65536)))
+    ladder.settle()
+    assert {ports for pair in carried(ladder) for ports in pair} <= {*LATER, "10.1.0.9/32[17/opaque]"}
+    who = ladder.sites[site]
+    shown = (1000, 5000) if site == "a" else (5000, 1000)
+    who.do(who.core.acquire(who.tunnel, packet(*ends, ports=shown), ladder.clock()))
+    ladder.settle()
+    assert len(carried(ladder)) == 2
+
+
+@pytest.mark.parametrize("site", SIDES)
+def test_one_for_any_ports_takes_later_fragments_too(site):
+    """And asks for no other, as a peer that knows OPAQUE for itself alone would refuse it."""
+    ladder = Ladder()
+    ends = ("10.1.0.9", "10.2.0.9") if site == "a" else ("10.2.0.9", "10.1.0.9")
+    ladder.initiate(site, asks=packet(*ends, ports=(65536, 65536)))
+    ladder.settle()
+    assert not any("opaque" in text for pair in carried(ladder) for text in pair)
+    assert len(carried(ladder)) == 1
+
+
+@pytest.mark.parametrize("site", SIDES)
+def test_a_peer_for_any_ports_makes_none_for_later_fragments(site):
+    """OPAQUE meets OPAQUE alone; the SA with ports is up all the same."""
+    other = bounded("b", ports=(0, 65535))
+    ladder = Ladder(a=[peer("a", proxy_ids=(bounded("a"), opaque()))], b=[peer("b", proxy_ids=(other,))])
+    ladder.up(site)
+    ladder.run(30)
+    assert carried(ladder) == {SHOWN}
+
+
+def both_at_once(context, pairs, packet, *, in_auth):
+    """The offer of a peer that puts ports and OPAQUE into one CHILD_SA."""
+    made = make_offer(context, pairs, packet, in_auth=in_auth)
+    assert made is not None
+    sides = zip(*pairs, strict=True)
+    local, remote = (tuple(dict.fromkeys(side)) for side in sides)
+    return replace(made, ts_local=local, ts_remote=remote, pairs=pairs)
+
+
+make_offer = child_create.make_offer
+
+
+@pytest.mark.parametrize("first", ["ports", "opaque"])
+def test_of_both_in_one_offer_those_of_the_first_kind_are_taken(monkeypatch, first):
+    monkeypatch.setattr(child_create, "make_offer", both_at_once)
+    pairs = (bounded("a"), opaque())[:: 1 if first == "ports" else -1]
+    ladder = ladder_of(*pairs, start="trap")
+    ladder.initiate("a")
+    ladder.settle()
+    assert (SHOWN if first == "ports" else LATER) in carried(ladder, "a")
+    assert all(len({"opaque" in text for text in pair}) == 1 for pair in carried(ladder, "a"))

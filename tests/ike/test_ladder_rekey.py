@@ -8,6 +8,7 @@ import pytest
 from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.peer import Life
+from ipsec_dp.ike.v2 import expiry
 
 from .ladder import OTHER, TUNNEL, Ladder, peer
 
@@ -287,9 +288,10 @@ def test_a_lifetime_of_a_second_leaves_a_rekey_the_time_it_takes(ike):
 
 @pytest.mark.parametrize("ike", [False, True], ids=["CHILD_SA", "IKE SA"])
 def test_a_peer_that_does_not_answer_a_rekey_puts_the_end_off_once(ike):
+    """An IKE SA's CHILD_SAs have a minute more, in which another IKE SA may take over (`test_ladder_expired`)."""
     life = {"ike_life" if ike else "child_life": Life(1.0)}
     ladder = Ladder(a=[peer("a", **life)], b=[peer("b")]).up()
-    for _ in range(1 + int(lifetimes.REKEY_TIME)):
+    for _ in range(1 + int(lifetimes.REKEY_TIME + expiry.KEEP * ike)):
         _unheard(ladder, 1.0)
         ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock(), ike=ike))  # asking again does not help
     assert not ladder.a.sad.sending

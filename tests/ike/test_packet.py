@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6
+from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6, IPv6ExtHdrFragment
 from scapy.packet import Raw
 
 from ipsec_dp.ipsec.packet import selectors_of_packet
-from ipsec_dp.ipsec.selectors import ANY_PORT, Range
+from ipsec_dp.ipsec.selectors import ANY_PORT, OPAQUE_PORTS, Range
 
 V4: dict[str, Any] = {"src": "10.1.0.5", "dst": "10.2.0.9"}
 V6: dict[str, Any] = {"src": "2001:db8:1::5", "dst": "2001:db8:2::9"}
@@ -25,7 +25,10 @@ ECHO = Range(8 << 8, 8 << 8)
         (IP(**V4) / UDP(sport=4711, dport=443) / Raw(b"x"), 17, PORT),
         (IP(**V4) / ICMP(), 1, (ECHO, ECHO)),
         (IP(**V4, proto=47) / Raw(b"12345678"), 47, (ANY_PORT, ANY_PORT)),
-        (IP(**V4, frag=10, proto=17) / Raw(b"12345678"), 17, (ANY_PORT, ANY_PORT)),
+        (IP(**V4, frag=10, proto=17) / Raw(b"12345678"), 17, (OPAQUE_PORTS, OPAQUE_PORTS)),
+        (IP(**V4, frag=10, proto=47) / Raw(b"12345678"), 47, (ANY_PORT, ANY_PORT)),
+        (IPv6(**V6) / IPv6ExtHdrFragment(offset=10, nh=17) / Raw(b"12345678"), 17, (OPAQUE_PORTS, OPAQUE_PORTS)),
+        (IPv6(**V6) / IPv6ExtHdrFragment(offset=0, m=1) / UDP(sport=4711, dport=443), 17, PORT),
         (IPv6(**V6) / UDP(sport=4711, dport=443), 17, PORT),
         (IPv6(**V6) / ICMPv6EchoRequest(), 58, (Range(128 << 8, 128 << 8), Range(128 << 8, 128 << 8))),
     ],

@@ -122,7 +122,18 @@ def test_an_allowance_fills_with_time_up_to_one_second():
 def test_events_are_few_about_the_same_and_few_in_all():
     events = StrangersEvents()
     assert [events.may_tell("a", NOW + second) for second in (0.0, 1.0, LIMITS.event_seconds)] == [True, False, True]
-    assert sum(events.may_tell(number, NOW + 30.0) for number in range(1000)) == LIMITS.events_a_second
+    assert sum(events.may_tell(number, NOW + 30.0) for number in range(1000)) == LIMITS.events_at_once
+
+
+def test_of_everything_that_strangers_cause_no_second_tells_more_than_ten():
+    """Whatever comes, from peers' addresses and from others, at every hundredth of a second."""
+    events, told = StrangersEvents(), []
+    for hundredth in range(1000):
+        now = NOW + hundredth / 100
+        told += [now for origin in (Origin.STRANGER, Origin.CLAIMED) if events.may_tell((hundredth, origin), now, origin=origin)]
+    worst = max(sum(1 for at in told if since <= at < since + 1.0) for since in told)
+    assert 2 * LIMITS.events_at_once < worst <= 10
+    assert len(told) == pytest.approx(10.0 * 2 * LIMITS.events_a_second, abs=2 * LIMITS.events_at_once)
 
 
 def test_what_strangers_use_up_is_theirs_alone():
@@ -133,9 +144,9 @@ def test_what_strangers_use_up_is_theirs_alone():
         reports = [Report(Event(kind, tunnel, SPI, SPI, "", "text", origin=origin)) for kind in Kind]
         return [one.event.kind for one in events.allowed(reports, NOW) if isinstance(one, Report)]
 
-    assert len(told(Origin.STRANGER)) == LIMITS.events_a_second
+    assert len(told(Origin.STRANGER)) == LIMITS.events_at_once
     assert told(Origin.STRANGER) == []
-    assert len(told(Origin.CLAIMED)) == LIMITS.events_a_second
+    assert len(told(Origin.CLAIMED)) == LIMITS.events_at_once
     assert told(Origin.CLAIMED, "other") == []
     for _ in range(3):
         assert told(Origin.PEER) == told(Origin.OURS) == list(Kind)

@@ -137,6 +137,25 @@ def test_a_configured_peer_comes_up_while_its_own_address_is_forged():
     ladder.check()
 
 
+def test_whose_a_message_is_shows_in_its_spi():
+    """So that a peer's need not wait behind strangers': those of a half-open IKE SA are a stranger's."""
+    ladder = Ladder(b=[peer("b", remotes=())])
+    ladder.initiate("a")
+    known = []
+    while (delivery := ladder.wire.take("b") or ladder.wire.take("a")) is not None:
+        datagram, path = delivery.data
+        site = ladder.sites[delivery.receiver]
+        known.append((delivery.receiver, site.core.knows(datagram)))
+        site.do(site.core.receive(datagram, ladder.translate(path, delivery.receiver), ladder.clock()))
+    assert known == [("b", False), ("a", True), ("b", False), ("a", True)]
+    ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock(), ike=True))
+    delivery = ladder.wire.take("b")
+    assert delivery is not None
+    assert ladder.b.core.knows(delivery.data[0])
+    forged = bytes(8) + delivery.data[0][8:16]
+    assert not any(ladder.b.core.knows(one) for one in (b"", bytes(7), bytes(28), forged + bytes(12), init_request(), b"\xff" * 64))
+
+
 def test_status_and_tunnels_show_nothing_of_strangers():
     ladder = Ladder(b=[peer("b")])
     forged(ladder.b, ladder.path("b"), ladder.clock(), 3)

@@ -12,7 +12,7 @@ import pytest
 
 import ipsec_dp.ike
 from ipsec_dp.ike.auth import PreSharedKey
-from ipsec_dp.ike.peer import SharedKeyAuth
+from ipsec_dp.ike.peer import Life, SharedKeyAuth
 from ipsec_dp.ike.v2 import transitions
 from ipsec_dp.ike.v2.message import Header
 from ipsec_dp.ike.v2.payloads import Encrypted
@@ -89,6 +89,44 @@ def replaced():
     rekey(ladder, "a")
     ladder.deliver("b")
     return ladder
+
+
+def expired():
+    """A's IKE SA is over, with its rekey under way."""
+    ladder = Ladder(a=[peer("a", ike_life=Life(100.0))], b=[peer("b")]).up()
+    ladder.wire.cut("a", "b")
+    rekey(ladder, "a")
+    ladder.clock.advance(101.0)
+    ladder.a.do(ladder.a.core.timer(ladder.clock()))
+    assert ladder.a.core.sessions()[0].state is S.EXPIRED
+    return ladder
+
+
+def expired_undecided():
+    """B has rekeyed it too, and whose rekey stands A sees only after the end of its own."""
+    for seed in range(8):  # by chance each side's is the redundant one
+        ladder = Ladder(a=[peer("a", ike_life=Life(100.0))], b=[peer("b")], seed=seed).up()
+        rekey(ladder, "a", "b")
+        ladder.wire.hold("b", "a", ladder.wire.sent("b", "a") + 1)  # B's answer
+        ladder.deliver("b")
+        ladder.deliver("a")
+        ladder.clock.advance(101.0)
+        ladder.a.do(ladder.a.core.timer(ladder.clock()))
+        ladder.wire.release("b", "a", 4)
+        ladder.settle()
+
+
+def deleting_expired():
+    """The peer is there again."""
+    ladder = expired()
+    ladder.wire.mend("a", "b")
+    ladder.run(40)
+
+
+def told_to_delete_expired():
+    ladder = expired()
+    ladder.b.do(ladder.b.core.terminate("to-a", ladder.clock()))
+    ladder.settle()
 
 
 def deleting():
@@ -178,6 +216,11 @@ WAYS: dict[tuple[State, State], Callable[[], object]] = {
     (S.ESTABLISHED, S.DELETING): deleting,
     (S.ESTABLISHED, S.LINGERING): lingering,
     (S.ESTABLISHED, S.CLOSED): lambda: forget(Ladder().up(), "a"),
+    (S.ESTABLISHED, S.EXPIRED): expired,
+    (S.EXPIRED, S.REKEYED): expired_undecided,
+    (S.EXPIRED, S.DELETING): deleting_expired,
+    (S.EXPIRED, S.LINGERING): told_to_delete_expired,
+    (S.EXPIRED, S.CLOSED): lambda: forget(expired(), "a"),
     (S.REKEYED, S.LINGERING): lambda: replaced().settle(),
     (S.REKEYED, S.CLOSED): lambda: forget(replaced(), "b"),
     (S.DELETING, S.LINGERING): crossing_deletes,

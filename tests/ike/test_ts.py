@@ -1,11 +1,13 @@
 """Traffic selectors: text, intersection, narrowing (RFC 7296 §2.9)."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.ike.traffic_selectors import ANY, MAX_PORT, TrafficSelector
-from ipsec_dp.ike.v2.ts import explain_mismatch, is_narrowing, narrow
+from ipsec_dp.ike.traffic_selectors import ANY, MAX_PORT, ProxyId, TrafficSelector
+from ipsec_dp.ike.v2.ts import explain_mismatch, is_narrowing, narrow, permitted
 
 from . import strategies
 
@@ -58,10 +60,26 @@ def test_protocol_and_ports_narrow_too():
     assert narrow([ts("10.1.0.0/24", 6)], [ts("10.1.0.0/24", 17)]) == ()
 
 
-def test_opaque_ports_are_never_agreed_to():
-    opaque = TrafficSelector(4, 0, 0xFFFFFFFF, 6, MAX_PORT, 0)
+def hidden(prefix, protocol):
+    """Later fragments of a protocol."""
+    return replace(ts(prefix, protocol), start_port=MAX_PORT, end_port=0)
+
+
+def test_opaque_ports_meet_opaque_ones_alone():
+    """RFC 4301 §7.2: an SA for later fragments is one apart, which one for any ports does not need."""
+    opaque, part = TrafficSelector(4, 0, 0xFFFFFFFF, 6, MAX_PORT, 0), hidden("10.1.0.0/24", 6)
     assert opaque.opaque
-    assert narrow(ANY, [opaque]) == ()
+    assert narrow([opaque], [part]) == narrow([part], [opaque]) == (part,)
+    assert narrow([opaque], [replace(part, protocol=0)]) == (part,)
+    assert narrow(ANY, [opaque]) == narrow([opaque], ANY) == narrow([opaque], [replace(part, protocol=17)]) == ()
+    assert narrow([opaque], [ts("10.1.0.0/24", 6, MAX_PORT, MAX_PORT), ts("10.1.0.0/24", 6, 0, 0)]) == ()
+
+
+def test_one_end_with_ports_and_the_other_opaque_is_no_pair():
+    shown, later = ts("10.1.0.0/24", 17, 53, 53), hidden("10.1.0.0/24", 17)
+    ours = [ProxyId(shown, shown), ProxyId(later, later)]
+    assert permitted(ours, [shown, later], [shown, later], 8) == tuple(ours)
+    assert permitted([ProxyId(shown, later)], [shown], [later], 8) == ()
 
 
 @given(st.lists(strategies.selectors(), max_size=4), st.lists(strategies.selectors(), max_size=4))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipsec_dp.ike.lifetimes import RETRY, RETRY_LONGEST
+from ipsec_dp.ike.served import Configured
 from ipsec_dp.ike.traffic_selectors import ANY, ProxyId, TrafficSelector
 from ipsec_dp.ike.wanted import (
     AGAIN_EVERY,
@@ -19,7 +20,6 @@ from ipsec_dp.ike.wanted import (
     PATIENCE,
     SOON,
     THEIR_TURN,
-    Configured,
     Lack,
     Wanted,
     text,

@@ -101,11 +101,14 @@ class Net:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """What both sides are configured with. Proposals are in strongSwan's keywords; the peer's are ours unless given."""
+    """What both sides are configured with. Proposals are in strongSwan's keywords; the peer's are ours unless given.
+
+    `ike`, `esp` None: neither side says any, so that each has its defaults. `usr`: that of another strongSwan than Debian's.
+    """
 
     auth: Psk | Certificates = field(default=Psk())
-    ike: str = "aes128gcm16-prfsha256-x25519"
-    esp: str = "aes128gcm16"
+    ike: str | None = "aes128gcm16-prfsha256-x25519"
+    esp: str | None = "aes128gcm16"
     their_ike: str | None = None
     their_esp: str | None = None
     proxy_ids: tuple[tuple[str, str], ...] = ((netns.SITE_A_NETS[0], netns.SITE_B_NETS[0]),)
@@ -122,6 +125,7 @@ class Agreement:
     strongswan_conf: str = ""
     their_connection: str = ""
     their_child: str = "rekey_time = 1h"
+    usr: Path | None = None
 
     def ours(self, directory: Path) -> str:
         """Our configuration file."""
@@ -147,10 +151,10 @@ remote_id = "{self.our_remote_id}"
 unique = "{self.unique}"
 {self.auth.our_lines(directory)}
   [tunnel.ike]
-proposals = ["{self.ike}"]
+{"" if self.ike is None else f'proposals = ["{self.ike}"]'}
 {self.our_ike}
   [tunnel.esp]
-proposals = ["{self.esp}-noesn"]
+{"" if self.esp is None else f'proposals = ["{self.esp}-noesn"]'}
 replay_window = 128
 {self.our_esp}
 """
@@ -158,7 +162,8 @@ replay_window = 128
     def theirs(self) -> str:
         """strongSwan's swanctl.conf."""
         children = "".join(
-            f"{net.name} {{\n local_ts = {net.theirs}\n remote_ts = {net.ours}\n esp_proposals = {self.their_esp or self.esp}\n"
+            f"{net.name} {{\n local_ts = {net.theirs}\n remote_ts = {net.ours}\n"
+            f" esp_proposals = {self.their_esp or self.esp or 'default'}\n"
             f" replay_window = 128\n {self.their_child}\n}}\n"
             for net in self.nets
         )
@@ -168,7 +173,7 @@ connections {{ gw {{
  local_addrs = {self.outer[1]}
  remote_addrs = {self.outer[0]}
  encap = yes
- proposals = {self.their_ike or self.ike}
+ proposals = {self.their_ike or self.ike or "default"}
  {self.their_connection}
  local {{
   id = {IDENTITIES[1]}
@@ -198,7 +203,7 @@ class Meeting:
         config = directory / "gwA.toml"
         config.write_text(agreement.ours(directory))
         self.ours = GatewayProcess(sites.gw_a, config)
-        self.theirs = StrongSwan(sites.gw_b, directory / "strongswan", agreement.theirs(), agreement.strongswan_conf)
+        self.theirs = StrongSwan(sites.gw_b, directory / "strongswan", agreement.theirs(), agreement.strongswan_conf, agreement.usr)
         agreement.auth.give(self.theirs)
         self.lost_early: dict[str, int] = {}  # what a Stream found lost that may begin before the SA is up on both sides
         self._stack = ExitStack()

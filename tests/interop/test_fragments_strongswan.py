@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ipsec_dp.rig import netns
-from tests.interop.strongswan_meeting import ROLES, Net
+from tests.interop.strongswan_meeting import ROLES, TUNNEL, Net
 from tests.netns.test_fragments import PORT, TIMES, Talk
 
 pytestmark = pytest.mark.root
@@ -34,3 +34,28 @@ def test_what_came_whole_passes_and_hosts_own_fragments_do_not(meet, version, ro
         assert {octets: talk.arrived(octets) for octets in IN_FRAGMENTS} == dict.fromkeys(IN_FRAGMENTS, (0, 0))
     assert meeting.ours.status()["drops"]["fragment_ports"] >= TIMES * len(IN_FRAGMENTS)
     assert meeting.lost() == {}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_it_negotiates_an_sa_for_later_fragments(meet, role):
+    """RFC 4301 §7.2 in swanctl's words, as a child of its own, rekeyed too."""
+    ours, theirs = netns.SITE_A_NETS[0], netns.SITE_B_NETS[0]
+    meeting = meet(
+        proxy_ids=((ours, theirs),) * 2,
+        proxy_lines=(f'protocol = "udp"\n  remote_ports = {PORT}', 'protocol = "udp"\n  remote_ports = "opaque"'),
+        nets=(
+            Net("net", ours=f"{ours}[udp]", theirs=f"{theirs}[udp/{PORT}]"),
+            Net("later", ours=f"{ours}[udp/opaque]", theirs=f"{theirs}[udp/opaque]"),
+        ),
+    )
+    meeting.bring_up(role)
+    wanted = {f"{theirs}[17/{PORT}]", f"{theirs}[17/opaque]"}
+
+    def up():
+        (tunnel,) = meeting.ours.status()["tunnels"]
+        return {text for child in tunnel["children"] for text in child["remote_ts"]}
+
+    meeting.eventually(lambda: up() == wanted, "both CHILD_SAs are up")
+    before = meeting.spis()
+    meeting.ours.ask("rekey", name=TUNNEL)
+    meeting.eventually(lambda: up() == wanted and before.isdisjoint(meeting.spis()), "both are rekeyed")

@@ -263,6 +263,62 @@ static void workers_share_it(void **state) {
     }
 }
 
+static enum dp_drop alone(struct dp_fragment_states *s, struct dp_fragment f) {
+    return dp_fragment_alone(s, &f, NOW);
+}
+
+static void alone_they_need_no_first_and_overlap_nothing(void **state) {
+    struct dp_flow flow;
+    struct dp_fragment f = part_of(7, 800, 1600, true);
+    assert_int_equal(alone(*state, f), DP_OK);
+    assert_false(dp_fragment_known(*state, &f, NOW, &flow)); /* none follows it */
+    assert_int_equal(later(*state, part_of(7, 1600, 2400, true)), DP_DROP_fragment_ports);
+    assert_int_equal(alone(*state, part_of(7, 2400, 2500, false)), DP_OK);
+    assert_int_equal(first(*state, part_of(7, 0, 800, true)), DP_OK);
+    assert_true(dp_fragment_known(*state, &f, NOW, &flow));
+    assert_int_equal(alone(*state, part_of(7, 1600, 2400, true)), DP_OK);
+    assert_false(dp_fragment_known(*state, &f, NOW, &flow)); /* all were there: forgotten */
+    assert_int_equal(alone(*state, part_of(7, 1600, 2400, true)), DP_OK);
+    assert_int_equal(alone(*state, part_of(7, 2392, 2500, true)), DP_DROP_fragment_refused);
+    assert_int_equal(first(*state, part_of(7, 0, 800, true)), DP_DROP_fragment_refused);
+}
+
+static void a_first_one_that_overlaps_those_before_it_is_refused(void **state) {
+    assert_int_equal(alone(*state, part_of(7, 800, 1600, true)), DP_OK);
+    assert_int_equal(first(*state, part_of(7, 0, 808, true)), DP_DROP_fragment_refused);
+    assert_int_equal(alone(*state, part_of(7, 1600, 2400, true)), DP_DROP_fragment_refused);
+    assert_int_equal(alone(*state, part_of(8, 800, 1600, false)), DP_OK);
+    assert_int_equal(first(*state, part_of(8, 0, 1608, true)), DP_DROP_fragment_refused);
+}
+
+static void none_lies_in_the_transport_header(void **state) {
+    static const struct {
+        uint8_t protocol;
+        uint32_t least;
+    } headers[] = {{6, 24}, {17, 8}, {33, 16}, {132, 16}, {1, 8}};
+    for (uint32_t i = 0; i < sizeof headers / sizeof *headers; i++)
+        for (uint32_t at = 8; at <= headers[i].least; at += 8) {
+            struct dp_fragment f = part_of(100 * i + at, at, at + 64, true);
+            f.flow.protocol = headers[i].protocol;
+            assert_int_equal(alone(*state, f), at < headers[i].least ? DP_DROP_fragment_refused : DP_OK);
+        }
+    struct dp_fragment hidden = part_of(99, 800, 1600, true);
+    hidden.flow.protocol = DP_PROTOCOL_OPAQUE;
+    assert_int_equal(alone(*state, hidden), DP_DROP_fragment_refused);
+}
+
+static void of_ipv6_none_claims_another_protocol_than_its_first(void **state) {
+    for (int first_comes = 0; first_comes < 2; first_comes++) {
+        struct dp_fragment a = part_of(40 + first_comes, 0, 1200, true), b = part_of(40 + first_comes, 1200, 1300, false);
+        a.flow.family = b.flow.family = 6;
+        for (int end = 0; end < 2; end++)
+            a.flow.address.v6[end] = b.flow.address.v6[end] = (dp_u128)0x20010db8 << 96 | (unsigned)end;
+        b.flow.protocol = 6;
+        assert_int_equal(first_comes ? first(*state, a) : alone(*state, b), DP_OK);
+        assert_int_equal(first_comes ? alone(*state, b) : first(*state, a), DP_DROP_fragment_refused);
+    }
+}
+
 #define STATEFUL(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void) {
@@ -281,6 +337,10 @@ int main(void) {
         cmocka_unit_test(what_no_sender_would_make_is_not_sound),
         STATEFUL(an_unsound_one_is_refused),
         STATEFUL(workers_share_it),
+        STATEFUL(alone_they_need_no_first_and_overlap_nothing),
+        STATEFUL(a_first_one_that_overlaps_those_before_it_is_refused),
+        STATEFUL(none_lies_in_the_transport_header),
+        STATEFUL(of_ipv6_none_claims_another_protocol_than_its_first),
     };
     return cmocka_run_group_tests_name("fragment state", tests, NULL, NULL);
 }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ipsec_dp.rig import netns
-from ipsec_dp.rig.process import GatewayPair, ManualPair
+from ipsec_dp.rig.process import GatewayPair, GatewayProcess, ManualPair
 from tests.netns import harness
+from tests.netns.under_attack import Attacked, took_up
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,3 +62,21 @@ def pair(sites_opened_again, tmp_path):
     yield made
     made.a.kill()
     made.b.kill()
+
+
+@pytest.fixture
+def attacked(lab, sites, tmp_path):
+    """Starts gwA and gwB with tunnels that a test says, and lets strangers in; unless it says otherwise, gwA's is up then."""
+    running: list[GatewayProcess] = []
+
+    def attacked(*, up=True, **tunnels):
+        found = Attacked.started(lab, sites, tmp_path, running, **tunnels)
+        if up:
+            took_up(found)
+        return found
+
+    yield attacked
+    for gateway in running:
+        assert gateway.terminate() == 0
+        assert "Traceback" not in gateway.text()
+        assert "could not be handled" not in gateway.text()

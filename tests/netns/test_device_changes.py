@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -121,6 +122,16 @@ def test_it_is_closed_named_and_undone(sites, pair, elsewhere, tmp_path, change)
     assert pair.a.process.poll() is None
     until(lambda: not [text for text in pair.a.status()["warnings"] if "ipsec0" in text], "no warning any more")
     assert pair.stop() == (0, 0)
+
+
+def test_settings_that_others_write_are_named_and_written_again(sites, pair):
+    """Strict reverse path filtering, as many hardening guides want it, would stop what comes out of the tunnel."""
+    pair.start()
+    ours = "net/ipv4/conf/ipsec0/rp_filter"
+    read = Path("/proc/sys", ours).read_text
+    sites.gw_a.sysctl(("net/ipv4/conf/all/rp_filter", "0"), (ours, "1"))
+    until(lambda: "interface ipsec0 has net.ipv4.conf.ipsec0.rp_filter = 1 now, as `sysctl -w`" in pair.a.text(), "a warning", 15)
+    assert sites.gw_a.call(read).strip() == "0"
 
 
 def test_ipv6_that_is_disabled_on_it_is_told_and_not_fought(sites, pair):

@@ -33,13 +33,17 @@ def sites():
         yield netns.two_sites(lab)
 
 
+PROXY_ID = re.compile(r"\[\[tunnel\.proxy_id\]\]\n((?:  \w+ = .*\n)+)")
+
+
 @contextmanager
-def ported(sites, directory, pair):
-    """Both gateways, whose proxy IDs are for UDP port 9000 of site B."""
+def ported(sites, directory, pair, *, opaque=(False, False)):
+    """Both gateways, whose proxy IDs are for UDP port 9000 of site B, each with one for later fragments beside it or without."""
     made = GatewayPair(sites, directory, pair)
-    for gateway, key in ((made.a, "remote_ports"), (made.b, "local_ports")):
-        lines = f'[[tunnel.proxy_id]]\n  protocol = "udp"\n  {key} = {PORT}'
-        gateway.config.write_text(re.sub(r"\[\[tunnel\.proxy_id\]\]", lines, gateway.config.read_text()))
+    for gateway, key, later in zip((made.a, made.b), ("remote_ports", "local_ports"), opaque, strict=True):
+        ports = [str(PORT), '"opaque"'] if later else [str(PORT)]
+        lines = "".join(rf'[[tunnel.proxy_id]]\n  protocol = "udp"\n  {key} = {each}\n\1' for each in ports)
+        gateway.config.write_text(PROXY_ID.sub(lines, gateway.config.read_text()))
     with made as gateways:
         if isinstance(pair, IkePair):
             gateways.a.wait_negotiated()
@@ -111,6 +115,42 @@ def test_without_an_agreement_what_came_whole_passes_and_hosts_own_fragments_do_
         assert {octets: talk.arrived(octets) for octets in IN_FRAGMENTS} == dict.fromkeys(IN_FRAGMENTS, (0, 0))
         for gateway in (gateways.a, gateways.b):
             assert gateway.status()["drops"]["fragment_ports"] >= TIMES * len(IN_FRAGMENTS)
+
+
+def children_of(gateway):
+    """The remote selectors of its CHILD_SAs, and the packets that each has sent."""
+    (tunnel,) = gateway.status()["tunnels"]
+    return {text: child["packets_out"] for child in tunnel["children"] for text in child["remote_ts"]}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("encapsulation", ["udp", "esp"])
+def test_later_fragments_pass_by_an_sa_of_their_own(sites, tmp_path, version, encapsulation):
+    """RFC 4301 §7.2: nothing has to be agreed on, and each packet goes by the SA for it."""
+    with (
+        ported(sites, tmp_path, IkePair(encapsulation=encapsulation), opaque=(True, True)) as gateways,
+        Talk(sites, version) as talk,
+    ):
+        sizes = (*WHOLE[version], *IN_FRAGMENTS)
+        until(lambda: len(children_of(gateways.a)) == 4, "both kinds of CHILD_SA of both IP versions")
+        assert {octets: talk.arrived(octets) for octets in sizes} == dict.fromkeys(sizes, ALL)
+        for gateway in (gateways.a, gateways.b):
+            drops = gateway.status()["drops"]
+            assert (drops["fragment_ports"], drops["fragment_refused"], drops["selectors"]) == (0, 0, 0)
+            sent = {text: packets for text, packets in children_of(gateway).items() if (":" in text) == (version == 6)}
+            assert all(sent.values()), sent
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_first_fragment_alone_is_no_datagram(sites, tmp_path, version):
+    """The control: one side alone has a proxy ID for the later ones."""
+    with (
+        ported(sites, tmp_path, IkePair(encapsulation="udp"), opaque=(True, False)) as gateways,
+        Talk(sites, version) as talk,
+    ):
+        assert talk.arrived(WHOLE[version][0]) == ALL
+        assert talk.arrived(IN_FRAGMENTS[0]) == (0, 0)
+        assert not any("opaque" in text for text in children_of(gateways.b))
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -5,12 +5,14 @@ hostA eth0 -- lan gwA wan == wan gwB lan -- eth0 hostB
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 
 import pytest
 
 from ipsec_dp.host.bypass import BEGIN, END, FIRST
+from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayPair, ManualPair
 from tests.netns import harness
 from tests.netns.foreign import (
@@ -122,6 +124,23 @@ def test_rules_of_bypass_policies_are_there_again_at_once_told_and_counted(sites
     told = "routing rules of bypass policies (protocol 229)"
     assert [warning for warning in status["warnings"] if warning.startswith(told)], status["warnings"]
     assert f"WARNING {told}: were deleted" in up.a.text()
+
+
+def routed(gateway):
+    """What leads to site B's first network, of all tables."""
+    return gateway.run("ip", "route", "show", "table", "all", netns.SITE_B_NETS[0]).stdout
+
+
+def test_a_route_of_somebody_elses_in_our_tables_is_named_and_goes(sites, up):
+    """By its metric it took what is to enter the tunnel; the guard dropped that, and nobody said why."""
+    wanted, before = routed(sites.gw_a), up.a.status()["restored"]
+    table = re.search(r"table (38\d{8})", wanted)
+    assert table is not None, wanted
+    sites.gw_a.ip(f"route add {netns.SITE_B_NETS[0]} dev lan metric 1 protocol static table {table[1]}")
+    until_restored(up.a, before, {"routes"})
+    assert routed(sites.gw_a) == wanted
+    named = f"had routes of somebody else's in their tables, {netns.SITE_B_NETS[0]} (protocol 4)"
+    until(lambda: named in up.a.text(), "a line that names it, at once or with what came before", 15)
 
 
 def test_a_fight_is_won_each_time_and_told_now_and_then(sites, up, tmp_path):

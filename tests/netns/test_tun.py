@@ -72,6 +72,29 @@ def test_a_carrier_that_somebody_else_set_is_seen_and_ours_is_not_one(alone, tun
     assert alone.call(trouble) is None
 
 
+def test_a_setting_that_somebody_else_wrote_is_seen(alone, tun):
+    """rp_filter follows the host's: what it has to be depends on that for all interfaces."""
+
+    def trouble():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            return tun.trouble(1400, asking)
+
+    assert alone.call(trouble) is None
+    for family, name, value in (
+        ("ipv4", "rp_filter", "1"),
+        ("ipv6", "accept_ra", "2"),
+        ("ipv4", "ignore_routes_with_linkdown", "0"),
+    ):
+        path = f"net/{family}/conf/ipsec0/{name}"
+        before = alone.call(Path("/proc/sys", path).read_text)
+        alone.sysctl((path, value))
+        assert alone.call(trouble) == Trouble(Fault.UNSET, f"net.{family}.conf.ipsec0.{name} = {value}")
+        alone.sysctl((path, before))
+    assert alone.call(trouble) is None
+    alone.sysctl(("net/ipv4/conf/all/rp_filter", "1"))
+    assert alone.call(trouble) == Trouble(Fault.UNSET, "net.ipv4.conf.ipsec0.rp_filter = 0")
+
+
 def test_descriptor_is_not_inherited_by_programs(tun):
     assert not os.get_inheritable(tun.descriptors[0])
 

@@ -10,8 +10,9 @@ from ipaddress import ip_network
 import pytest
 
 from ipsec_dp.host import HostError, changes
-from ipsec_dp.host.bulk import DELROUTE, HEADER, NEWROUTE, ROUTE, U32, attribute
+from ipsec_dp.host.bulk import DELROUTE, NEWROUTE, ROUTE, U32, attribute
 from ipsec_dp.host.changes import Changes, ChangesSocket, Losses, LossesSocket, add_losses
+from ipsec_dp.host.requests import HEADER
 from ipsec_dp.host.routing_rules import (
     DELRULE,
     FRA_FWMARK,

@@ -36,6 +36,24 @@ def test_a_peer_behind_another_tunnel_is_refused_with_cause_and_remedy(tmp_path)
     assert 'action = "bypass", protocol = 50 and remote = "10.2.0.9/32"' in finding.right
 
 
+def silent(config):
+    return [(str(one.low), str(one.high)) for one in Nesting.of(config).silent()]
+
+
+def test_where_the_data_plane_answers_nobody_is_what_tunnels_to_known_peers_protect_but_for_those_peers(tmp_path):
+    further = tunnel("far", remote="198.51.100.7", interface="ipsec1")
+    both = OUTER + proxy_id("10.1.0.0/16", "10.3.0.0/16") + further + proxy_id("10.1.0.0/16", "198.51.100.0/24")
+    assert silent(configured(tmp_path, both)) == [
+        ("10.2.0.0", "10.3.255.255"),
+        ("198.51.100.0", "198.51.100.6"),
+        ("198.51.100.8", "198.51.100.255"),
+    ]
+    assert silent(configured(tmp_path, tunnel("outer"))) == [], "a tunnel for everything says nothing of where anybody is"
+    assert silent(configured(tmp_path, ANYBODY)) == [], "whose peer may be anywhere"
+    six = tunnel("outer") + proxy_id("2001:db8:1::/48", "2001:db8:2::/48")
+    assert silent(configured(tmp_path, six)) == [("2001:db8:2::", "2001:db8:2:ffff:ffff:ffff:ffff:ffff")]
+
+
 REFUSED = {
     "one of several remotes": (OUTER, tunnel("inner", interface="ipsec1").replace('"192.0.2.2"', '["198.51.100.1", "10.2.0.9"]')),
     "the order does not matter": (inner(), OUTER),

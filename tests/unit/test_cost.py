@@ -146,6 +146,7 @@ def test_what_is_due_at_once_is_done_in_slices(tmp_path):
     site = driver.Site(tmp_path, tunnel("to-b", driver.ON_DEMAND))
     core = SlowCore(50)
     parts: dict[str, Any] = {"core": core, "children": site.children, "links": site.links, "clock": site.clock}
+    parts["conditions"] = Conditions(site.clock)
     tunnels, peers = site.read(tunnel("to-b", driver.ON_DEMAND))
     site.driver = IkeDriver(tunnels, peers, locate=site.locate, changed=site.changed.append, **parts)
 

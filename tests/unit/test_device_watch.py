@@ -72,6 +72,7 @@ def lived(tmp_path):
         (Fault.DOWN, "", "was set down, as `ip link set … down`"),
         (Fault.RESIZED, "9000", "was given an MTU of 9000"),
         (Fault.CARRIER, "off", "had its carrier set off, as `ip link set … carrier` does"),
+        (Fault.UNSET, "net.ipv4.conf.ipsec0.rp_filter = 1", "has net.ipv4.conf.ipsec0.rp_filter = 1 now, as `sysctl -w`"),
         (Fault.UNADDRESSED, "169.254.10.1/30", "lost 169.254.10.1/30, as `ip address flush`"),
     ],
 )
@@ -165,7 +166,7 @@ def test_in_a_fight_it_is_restored_each_time_and_told_now_and_then(lived, caplog
             await site.clock.advance(0.1)
         assert len(site.restored) == 100
         (text,) = site.host.conditions.texts
-        assert text.endswith("it is restored for the 64th time")
+        assert text.endswith("it is restored, 64 times until now")
 
     lived(story)
     assert caplog.text.count("was set down") < 10

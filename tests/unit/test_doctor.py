@@ -53,6 +53,7 @@ FILE_CHECKS = (
     doctor.processor,
     network_checks.forwarding,
     network_checks.reverse_path_filter,
+    network_checks.saved_ruleset,
     doctor.generation,
 )
 
@@ -348,3 +349,13 @@ def test_rules_of_others_that_take_what_is_to_enter_a_tunnel(routing, tmp_path, 
     assert (found.state, "10.1.0.1 to 10.2.0.1 leaves by eth0" in found.found) == ("warn", True)
     assert found.remedy == taken.remedy(0)
     assert [each.state for each in rules([])] == ["ok"]
+
+
+@pytest.mark.parametrize("path", ["etc/nftables.conf", "etc/nftables/saved.nft", "etc/sysconfig/nftables.conf"])
+def test_a_ruleset_that_was_saved_while_a_gateway_ran_is_named(host, path):
+    """At boot it closes the host as it was then, and every restart of nftables makes it anew."""
+    saved = "flush ruleset\ntable inet filter {\n}\ntable inet ipsec_dp_site_2da {\n}\n"
+    (found,) = network_checks.saved_ruleset(host(**{path: saved}))
+    assert (found.state, f"/{path}" in found.found, "ipsec_dp" in (found.remedy or "")) == ("warn", True, True)
+    (good,) = network_checks.saved_ruleset(host(**{path: "flush ruleset\ntable inet filter {\n}\n"}))
+    assert good.state == "ok"

@@ -28,8 +28,8 @@ def packet(source=None, destination=None, protocol=17, ports=(5555, 53), directi
     return DropExample(1, direction, ends[0], ends[1], protocol, ports[0], ports[1], 0, None, spi, spi is not None)
 
 
-def cause(config, reason, example, carrier=None):
-    return cause_of(reason, Scene(example, config.rules, config.tunnels, OWN, "ipsec0", carrier, lambda _: "down: no answer"))
+def cause(config, reason, example, carrier=None, state="down: no answer"):
+    return cause_of(reason, Scene(example, config.rules, config.tunnels, OWN, "ipsec0", carrier, lambda _: state))
 
 
 NO_PORTS = (PORT_OPAQUE, PORT_OPAQUE)
@@ -64,6 +64,11 @@ ROWS = {
 def test_a_packet_has_its_cause(config, name):
     reason, example, expected = ROWS[name]
     assert re.search(expected, cause(config, reason, example)), cause(config, reason, example)
+
+
+def test_a_packet_that_came_before_its_tunnel_was_up_is_not_explained_by_what_is_now(config):
+    text = cause(config, "no_sa", packet("10.1.0.2", "10.2.0.2"), state="up")
+    assert text == 'tunnel "to-b" is up now, and had no CHILD_SA for it when it came'
 
 
 def test_every_reason_has_a_cause_that_is_more_than_its_sentence(config):

@@ -8,7 +8,7 @@ from ipsec_dp.host.guard import CLOSING_RANGES, GuardRule, narrow, plan, render_
 from ipsec_dp.host.guard import render as render_plan
 from ipsec_dp.host.nft import Count
 from ipsec_dp.ipsec.addresses import AddressRange
-from ipsec_dp.ipsec.selectors import Range, SelectorPair
+from ipsec_dp.ipsec.selectors import OPAQUE_PORTS, Range, SelectorPair
 
 R = AddressRange.of
 LOCAL, REMOTE, ALL, ALL6 = R("10.1.0.0/24"), R("10.2.0.0/24"), R("0.0.0.0/0"), R("::/0")
@@ -150,6 +150,12 @@ def test_ports_change_sides_with_the_direction_and_later_fragments_go_with_the_p
         f"{addresses} ip frag-off & 0x1fff != 0 counter name cleartext_out4 drop",
     ]
     assert "meta l4proto 6 th dport 1024-2000 th sport 443-443 counter" in chain(text, "in4")[HEAD]
+
+
+def test_opaque_ports_are_later_fragments_and_nothing_else():
+    text = render("a", [guarded(LOCAL, REMOTE, protocol=TCP, local_ports=OPAQUE_PORTS, remote_ports=OPAQUE_PORTS)], [])
+    addresses = "ip saddr 10.1.0.0-10.1.0.255 ip daddr 10.2.0.0-10.2.0.255"
+    assert chain(text, "out4")[HEAD:-1] == [f"{addresses} ip frag-off & 0x1fff != 0 counter name cleartext_out4 drop"]
 
 
 def test_icmp_type_and_codes_are_compared_and_later_fragments_go_with_them():

@@ -20,6 +20,7 @@ from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.keying.ike_driver import CALLS_AT_ONCE, TICK_S, IkeDriver
 from ipsec_dp.keying.initiation import BACKOFF_FIRST_S, Intent
+from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import PSK, configured, tunnel
 from tests.unit.sites import to_b
@@ -59,8 +60,9 @@ class Site:
         self.children, self.links, self.changed, self.stack = Double(), Double(), list[str](), AsyncExitStack()
         self.turns = list[int]()
         self.probed = list[act.ProbeResult]()
+        self.conditions = Conditions(self.clock)
         tunnels, peers = self.read(*tables)
-        parts: dict[str, Any] = {"core": self.core, "children": self.children, "links": self.links}
+        parts: dict[str, Any] = {"core": self.core, "children": self.children, "links": self.links, "conditions": self.conditions}
         self.driver = IkeDriver(
             tunnels, peers, locate=self.locate, changed=self.changed.append, clock=self.clock, probed=self.probed.append, **parts
         )
@@ -283,6 +285,23 @@ def test_actions_go_where_they_belong_in_their_order(made):
     site.run(life)
 
 
+def test_the_end_of_an_ike_sa_beside_another_calls_nobody(made):
+    site = made()
+
+    async def life():
+        site.core.answers["latest"] = (SimpleNamespace(state="up"),)
+        site.hand(event(act.Kind.IKE_UP))
+        site.hand(event(act.Kind.IKE_DOWN, cause=act.Cause.PEER))
+        await site.clock.advance(5.0)
+        assert site.called() == ["to-b"], "only at the start"
+        site.core.answers["latest"] = ()
+        site.hand(event(act.Kind.IKE_DOWN, cause=act.Cause.PEER))
+        await site.clock.advance(5.0)
+        assert site.called() == ["to-b", "to-b"]
+
+    site.run(life)
+
+
 def test_the_core_is_woken_when_it_wants(made):
     site = made(tunnel("to-b", ON_DEMAND))
 
@@ -349,6 +368,46 @@ def test_a_message_without_its_ends_is_nobodys(made):
     assert site.core.of("receive") == []
 
 
+@pytest.mark.parametrize(("knows", "handled"), [(False, 1), (True, 3)], ids=["strangers", "peers"])
+def test_strangers_have_their_turn_and_peers_do_not_wait_behind_them(made, knows, handled):
+    site = made(tunnel("to-b", ON_DEMAND))
+    site.core.answers["knows"] = knows
+
+    async def life():
+        for _ in range(3):
+            site.hand()
+        assert len(site.core.of("receive")) == handled
+        await settle()
+        assert len(site.core.of("receive")) == 3
+
+    site.run(life)
+
+
+def test_timers_have_their_turn_in_a_flood(made):
+    """Each datagram put the timer off to the next turn of the event loop, where another datagram came first: no rekey for 10 s."""
+    site = made(tunnel("to-b", ON_DEMAND))
+
+    async def life():
+        loop, left = asyncio.get_running_loop(), 20
+
+        def datagram() -> None:
+            nonlocal left
+            left -= 1
+            if left:
+                loop.call_soon(datagram)
+            site.hand()
+
+        site.core.answers["next_timeout"] = site.clock.now()
+        datagram()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert left > 10
+        assert site.core.of("timer")
+        site.core.answers["next_timeout"] = None
+
+    site.run(life)
+
+
 def test_what_the_core_counted_is_told_by_name(made):
     site = made()
     site.core.answers["counters"] = SimpleNamespace(__slots__=("malformed", "ikev1"), malformed=3, ikev1=1)
@@ -361,6 +420,7 @@ def test_nothing_goes_to_an_address_that_is_refused(tmp_path):
     refused = act.Endpoint(ip_address("10.2.0.9"), 4500)
     parts: dict[str, Any] = {"core": site.core, "children": site.children, "links": site.links, "clock": site.clock}
     tunnels, peers = site.read(tunnel("to-b", ON_DEMAND))
+    parts["conditions"] = site.conditions
     parts["refuses"] = lambda address: address == refused.address
     site.driver = IkeDriver(tunnels, peers, locate=site.locate, changed=site.changed.append, **parts)
 

@@ -232,6 +232,7 @@ ELSEWHERE = {
     "offload_fields": "test_offloads",
     "own_outer": "test_own_outer",
     "ike_limited": "test_punt",
+    "ike_icv": "test_ike_gate",
     "handover_full": "test_workers",
     "reserved_dropped": "test_early_packets",
     "punt_full": "test_punt",

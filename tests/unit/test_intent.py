@@ -267,6 +267,14 @@ def test_what_follows_the_end_of_an_ike_sa(start, action, cause, state, again):
     assert (one.attempt(NOW + 2) is not None) is again
 
 
+@pytest.mark.parametrize("cause", [Cause.PEER, Cause.REPLACED, Cause.LIFETIME])
+def test_the_end_of_one_of_two_ike_sas_calls_nobody(cause):
+    """Both sides began at once: a third one would take the place of the one that stays."""
+    one = up(intent("start"))
+    one.event(event(Kind.IKE_DOWN, cause), NOW, others=True)
+    assert (one.state, one.next_attempt, one.last_error) == ("up", None, None)
+
+
 def test_a_cleared_tunnel_ignores_traffic_until_it_is_asked_for():
     one = up(intent("on-demand", "clear"))
     one.event(event(Kind.IKE_DOWN, Cause.LIVENESS), NOW)

@@ -62,6 +62,7 @@ class Held:
         self.kernel_rules = {RULE}
         self.kernel_routes = dict(self.routes)
         self.digests = True  # they tell of changes
+        self.foreign: tuple[KernelRoute, ...] = ()
 
     async def unchanged(self, kind: str) -> bool:
         there = self.rules <= self.kernel_rules if kind == "rules" else self.kernel_routes == self.routes
@@ -82,7 +83,14 @@ class Held:
 
     async def missing_routes(self) -> list[KernelRoute]:
         self._calls.append("read routes")
+        self.foreign = tuple(route for at, route in self.kernel_routes.items() if at not in self.routes)
         return [route for at, route in self.routes.items() if self.kernel_routes.get(at) != route]
+
+    async def remove_foreign(self) -> int:
+        gone, self.foreign = len(self.foreign), ()
+        for at in self.kernel_routes.keys() - self.routes.keys():
+            del self.kernel_routes[at]
+        return gone
 
     async def restore_routes(self, routes: Any) -> int:
         found = [route for route in routes if place(route) in self.routes]
@@ -172,7 +180,17 @@ def test_what_another_writes_into_our_table_goes_and_is_told_as_that(caplog):
         await settle()
 
     assert lived(story).made() == [f"make {GUARD}"]
-    assert "was changed by evil, and made again at once; nobody but this gateway may write to it" in caplog.text
+    told = "was changed by evil, and made again at once; nobody but this gateway may write to it: "
+    assert f"{told}a saved ruleset that has it" in caplog.text
+
+
+def test_one_that_is_only_written_to_is_no_saved_ruleset(caplog):
+    async def story(site):
+        site.watch.report([Transaction(SOMEBODY, "evil", {GUARD: {NEWRULE}})])
+        await settle()
+
+    lived(story)
+    assert "may write to it: give it or the other program another name" in caplog.text
 
 
 def test_a_table_with_the_name_of_zones_that_are_not_configured_is_not_made_again_and_not_counted(caplog):
@@ -245,6 +263,21 @@ def test_routes_that_are_held_are_made_again_those_alone(caplog):
 
     assert lived(story).made() == ["make 2 routes"]
     assert "ManageForeignRoutes=no" in caplog.text
+
+
+def test_routes_of_others_in_our_tables_are_named_and_go(caplog):
+    """One with a lower metric would take what is to enter a tunnel."""
+
+    async def story(site):
+        theirs = replace(LED, metric=1, protocol=4, interface=9)
+        site.held.kernel_routes[place(theirs)] = theirs
+        await site.watch.look()
+        await settle()
+        assert site.held.kernel_routes == site.held.routes
+        assert site.watch.restored["routes"] == 1
+        assert f"had routes of somebody else's in their tables, {LED.prefix} (protocol 4), which took" in caplog.text
+
+    lived(story)
 
 
 def test_what_the_kernel_takes_with_an_interface_is_no_loss_but_what_closes_is():

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from ipsec_dp.host import changes
-from ipsec_dp.host.bulk import HEADER
 from ipsec_dp.host.changes import AT_ONCE
 from ipsec_dp.host.link_changes import LinkChangesSocket
+from ipsec_dp.host.requests import HEADER
 
 NEWLINK, DELADDR, NEWROUTE = 16, 21, 24
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ipsec_dp.host import nft_reports
-from ipsec_dp.host.bulk import HEADER, attribute
+from ipsec_dp.host.bulk import attribute
 from ipsec_dp.host.nft_reports import DELTABLE, GENMSG, INET, NEWGEN, NEWTABLE, NftReports, Transaction, add_transactions
+from ipsec_dp.host.requests import HEADER
 from tests.doubles.netlink import MemoryNetlink
 
 NEWRULE, DELRULE, IP = 6, 8, 2

@@ -56,7 +56,7 @@ def test_what_strangers_cause_is_one_budget_whatever_it_is_about(notices, clock,
         for number in range(1000):
             notices.add_of_stranger(logging.WARNING, "a stranger calls", f"{second} {number}")
         asyncio.run(clock.advance(1))
-    assert len(lines(caplog)) == 3 * LIMITS.events_a_second
+    assert len(lines(caplog)) == 3 * LIMITS.events_at_once
 
 
 def test_what_is_remembered_is_bounded(notices, caplog):

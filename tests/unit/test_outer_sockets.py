@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import select
 import socket
 from ipaddress import ip_address
 from typing import Any, cast
 
 import pytest
 
-from ipsec_dp.dataplane import Df, Encapsulation, Endpoint
+from ipsec_dp.dataplane import Df, Encapsulation, Endpoint, Punt, PuntKind, SaFlag, SaHandle
 from ipsec_dp.host import HostError, sockets
 from ipsec_dp.host.sockets import OuterSockets
 from ipsec_dp.network.outer_sockets import MESSAGES_AT_ONCE, SocketLinks
@@ -25,6 +27,7 @@ class Plane:
     def __init__(self, workers: int = 1) -> None:
         self.workers, self.sa_slots = workers, 256
         self.calls: list[tuple[Any, ...]] = []
+        self.waiting = select.epoll()
         self._links: dict[tuple[Any, ...], int] = {}
 
     def attach_link(self, encapsulation: Any, local: Any, receive: int, df: Any, other: int, worker: int) -> int:
@@ -38,6 +41,27 @@ class Plane:
     def ike_sent(self, local: Any, remote: Any, message: bytes) -> None:
         del remote
         self.calls.append(("sent", local.port, message))
+
+    def attach_ike(self, local: Any, descriptor: int) -> int:
+        self.ike = socket.socket(fileno=os.dup(descriptor))
+        self.waiting.register(self.ike, select.EPOLLIN)
+        self.calls.append(("attach ike", local.port))
+        return 7
+
+    def detach_ike(self, number: int) -> None:
+        self.calls.append(("detach ike", number))
+        self.ike.close()
+
+    def ike_descriptor(self) -> int:
+        return self.waiting.fileno()
+
+    def read_ike(self) -> Punt | None:
+        try:
+            message, (address, port) = self.ike.recvfrom(65535)
+        except BlockingIOError:
+            return None
+        sender = Endpoint(ip_address(address), port)
+        return Punt(PuntKind.IKE, 7, 0, SaHandle(0), 0, SaFlag(0), 0, 0, 0, None, sender, message)
 
     def reclaim(self) -> int:
         return 0

@@ -83,7 +83,7 @@ class Site:
             cast("Any", Calls("sad", self.calls, reclaim=lambda: self.waiting)),
             cast("Any", Calls("links", [], link=0)),
             cast("Any", Calls("manual", self.calls)),
-            cast("Any", Calls("ike", self.calls, peer=lambda name: f"the peer of {name}", reconfigure=self._changed)),
+            cast("Any", Calls("ike", self.calls, peer=lambda name: f"the peer of {name}", reconfigure=self._applied)),
             cast("Any", self.service),
             (cast("Any", self.observer),),
             self._first_mtu,
@@ -99,10 +99,7 @@ class Site:
             self.host.start_workers(self.plane)
         self.calls.clear()
 
-    async def _applied(self, _config):
-        return None
-
-    async def _changed(self, *_arguments):
+    async def _applied(self, *_arguments):
         return None
 
     async def _reconfigured(self, config):
@@ -380,6 +377,20 @@ def test_a_reload_that_changed_nothing_leaves_the_way_back_as_it_was(site):
     site.host.fails = None
     asyncio.run(site.reloader.go_back())
     assert site.in_force[-1] == site.config
+
+
+def test_going_back_that_is_refused_says_what_is_in_force(site):
+    """Not the former configuration, nor after a trial that broke off half-way all of any."""
+    site.reload(TEXT + MORE, on_trial=True)
+    site.host.fails = "guard widened"
+    with pytest.raises(ReloadFailedError, match=r"; nothing was changed, the configuration on trial runs on$"):
+        asyncio.run(site.reloader.go_back())
+    site.host.fails = "zones applied"
+    with pytest.raises(ReloadFailedError, match="broke off half-way"):
+        site.reload(TEXT, on_trial=True)
+    site.host.fails = "guard widened"
+    with pytest.raises(ReloadFailedError, match="nothing more was changed: the reload before broke off half-way"):
+        asyncio.run(site.reloader.go_back())
 
 
 @pytest.mark.parametrize("how", ["not on trial", "confirmed"])

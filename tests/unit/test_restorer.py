@@ -17,7 +17,7 @@ from tests.doubles.clock import FakeClock, settle
 class Part:
     """A table in memory, and the times at which it was made."""
 
-    name, what, usual = "guard", "the guard", "a restart does that"
+    name, what, usual, how = "guard", "the guard", "a restart does that", "was not as it was made"
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.slices import in_slices, within_slice
 
 
 def taken(slice_s):
@@ -35,3 +35,9 @@ def test_everything_else_has_its_turn_when_a_slice_is_used_up():
 
 def test_within_a_slice_nothing_is_interrupted():
     assert taken(60.0) == (0, list(range(1000)))
+
+
+def test_what_is_begun_when_a_slice_is_used_up_is_the_last():
+    things = iter(range(10))
+    assert list(within_slice(things, 0.0)) == [0]
+    assert list(within_slice(things, 60.0)) == list(range(1, 10)), "and what is left is not lost"

@@ -82,7 +82,8 @@ def site(tmp_path):
     children = cast("Any", Calls("children", named={sad.children[numbers["up"]][0].inbound: ("up", 1)}.get))
     tunnels = [tunnel for tunnel in config.tunnels if tunnel.auth is not None]
     peers = {tunnel.name: peer_of(tunnel) for tunnel in tunnels}
-    ike = IkeDriver(tunnels, peers, core=core, children=children, links=nothing, locate=nothing, changed=nothing, clock=clock)
+    parts = {"core": core, "children": children, "links": nothing, "locate": nothing, "changed": nothing}
+    ike = IkeDriver(tunnels, peers, **parts, clock=clock, conditions=Conditions(clock))
     manual = ManualSas(cast("Any", sad), spd, clock.random)
     manual.paths["by-hand"] = path_to("192.0.2.2")
     notices = Notices(clock, StrangersEvents())

@@ -6,7 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ipsec_dp.ike.actions import Cause, Kind
-from ipsec_dp.ike.traffic_selectors import proxy_id_of
+from ipsec_dp.ike.traffic_selectors import asked_by
 from ipsec_dp.ike.v2 import child_create, delete, replacement
 from ipsec_dp.ike.v2.sa import ChildState, State
 
@@ -26,7 +26,7 @@ def want(context: Context, asked: ProxyId | None) -> None:
 
 def acquire(context: Context, packet: SelectorPair | None) -> None:
     """A CHILD_SA for `packet`, unless one is there that may carry it, or for everything."""
-    asked = None if packet is None else proxy_id_of(packet)
+    asked = None if packet is None else asked_by(packet, context.peer.proxy_ids)
     if asked is not None and any(
         child.holds(asked) and child.state in (ChildState.UP, ChildState.REKEYED) for child in context.children.near(asked)
     ):
@@ -47,7 +47,7 @@ def look(context: Context, now: float) -> None:
 
 def _may_ask(context: Context) -> bool:
     """Whether what lacks is this IKE SA's to ask for."""
-    free = context.window.outstanding is None and context.queue.empty
+    free = context.state is State.ESTABLISHED and context.window.outstanding is None and context.queue.empty
     return free and not context.withdrawn and not context.succession.handed_over and not replacement.replaced(context)
 
 

@@ -29,6 +29,11 @@ class Admission(Generic[S]):
         """No cookie that was given is good any more."""
         self._cookies = Cookies(self._rng)
 
+    @property
+    def cookie_secret(self) -> bytes:
+        """What cookies follow from now."""
+        return self._cookies.secret
+
     def demand(self, request: Message, path: Path, now: float) -> Send | None:
         """The COOKIE that a request without a good one gets in the place of an IKE SA; None: it may have one."""
         if self.returned(request, path, now) or not self.half_open.needs_cookie(path.remote.address, now):

@@ -34,6 +34,7 @@ from ipsec_dp.ike.v2.payloads import (
     TrafficSelectorsInitiator,
     TrafficSelectorsResponder,
 )
+from ipsec_dp.ike.v2.refusals import rekey_refused
 from ipsec_dp.ike.v2.sa import Child, ChildState, nonce
 from ipsec_dp.ike.v2.ts import permitted
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
@@ -59,6 +60,7 @@ class Offer:
     ts_local: tuple[TrafficSelector, ...]
     ts_remote: tuple[TrafficSelector, ...]
     pairs: tuple[ProxyId, ...]
+    configured: tuple[ProxyId, ...] = ()
 
     @property
     def notifies(self) -> list[Payload]:
@@ -67,7 +69,7 @@ class Offer:
 
     @property
     def wants_fragments(self) -> bool:
-        return traffic_selectors.ask_ports(*self.pairs)
+        return traffic_selectors.ask_ports(*self.pairs) and not traffic_selectors.go_apart(self.pairs, self.configured)
 
     def payloads(self) -> list[Payload]:
         """SA, TSi, TSr of a request."""
@@ -87,15 +89,20 @@ def _announced(context: Context) -> int | None:
 
 
 def make_offer(context: Context, pairs: tuple[ProxyId, ...], packet: ProxyId | None, *, in_auth: bool) -> Offer | None:
-    """None when no SPI is free. `packet`: its selectors go first, so that narrowing keeps them (RFC 7296 §2.9)."""
+    """None when no SPI is free. `packet`: its selectors go first, so that narrowing keeps them (RFC 7296 §2.9).
+
+    Of `pairs` those of one kind, as of the packet or the first: SAs for later fragments are others' (RFC 4301 §7.2).
+    """
     spi = _announced(context)
     if spi is None:
         return None
     ours = context.peer.esp_proposals
     proposals = proposal.with_spi(proposal.without_key_exchange(ours) if in_auth else ours, spi.to_bytes(4, "big"))
+    first = packet if packet is not None else next(iter(pairs), None)
+    pairs = traffic_selectors.of_one_kind(pairs, first is not None and first.opaque)
     offered = pairs if packet is None or context.abilities.single_pair else (packet, *pairs)
     local, remote = _first_of(pair.local for pair in offered), _first_of(pair.remote for pair in offered)
-    return Offer(spi, proposals, local, remote, pairs)
+    return Offer(spi, proposals, local, remote, pairs, context.peer.proxy_ids)
 
 
 def _first_of(selectors: Iterable[TrafficSelector]) -> tuple[TrafficSelector, ...]:
@@ -113,9 +120,12 @@ def offer_again(context: Context, old: Child, pairs: tuple[ProxyId, ...], *, any
     spi = _announced(context)
     if spi is None:
         return None
+    context.emit(expected_on(context, spi))
     ours = context.peer.esp_proposals
     proposals = (() if any_suite else proposal.keeping(old.suite, ours)) or ours
-    return Offer(spi, proposal.with_spi(proposals, spi.to_bytes(4, "big")), old.ts_local, old.ts_remote, pairs)
+    return Offer(
+        spi, proposal.with_spi(proposals, spi.to_bytes(4, "big")), old.ts_local, old.ts_remote, pairs, context.peer.proxy_ids
+    )
 
 
 class ChildCreate(Task):
@@ -185,7 +195,7 @@ class ChildCreate(Task):
         agreed = Agreement((self.nonce, peer_nonce.data), initiator=True, secrets=secrets, rekeys=self.rekeys)
         new = _accept(context, offer, message, received.now, agreed)
         if new is None:
-            self._failed_rekey(context, received.now)
+            self._failed_rekey(context, received.now, None, "the peer's answer cannot be used")
         elif self.rekeys is None:
             _begin(context, new, received.now)
             self._settle(context, new, received.now)
@@ -194,12 +204,12 @@ class ChildCreate(Task):
 
     def _settle(self, context: Context, new: Child, now: float) -> None:
         """What the question has brought of what it was for."""
-        if context.wanted.has_shrunk(self.pairs):  # what it was narrowed to before is part of this one
+        if context.wanted.served.has_shrunk(self.pairs):  # what it was narrowed to before is part of this one
             inside = [one for one in context.children.values() if one is not new and all(map(new.holds, one.pairs))]
             for one in inside:
                 delete.child(context, one, now)
-        context.wanted.granted(self.pairs)
-        if not context.wanted.serves(new.pairs, self.pairs) and not (self.packet is not None and new.holds(self.packet)):
+        context.wanted.served.granted(self.pairs)
+        if not context.wanted.served.any_of(new.pairs, self.pairs) and not (self.packet is not None and new.holds(self.packet)):
             made = f"{traffic_selectors.text(new.ts_local)} <-> {traffic_selectors.text(new.ts_remote)}"
             why, rng = f"the peer made a CHILD_SA for {made} instead", context.host.environment.rng
             context.wanted.were_refused(self.pairs, why, now, rng)
@@ -239,7 +249,7 @@ class ChildCreate(Task):
             self.any_suite = True
             context.enqueue(self)
         elif self.rekeys is not None:
-            self._failed_rekey(context, now, kind)
+            self._failed_rekey(context, now, kind, text)
         elif kind == NotifyType.TEMPORARY_FAILURE:
             context.wanted.were_put_off(self.pairs, text, now, context.host.environment.rng)
         else:
@@ -255,7 +265,7 @@ class ChildCreate(Task):
         context.enqueue(self)
         return True
 
-    def _failed_rekey(self, context: Context, now: float, kind: int | None = None) -> None:
+    def _failed_rekey(self, context: Context, now: float, kind: int | None, text: str) -> None:
         old, rival = self.rekeys, self.rival
         if old is None or old.state is not ChildState.UP:
             return
@@ -265,7 +275,7 @@ class ChildCreate(Task):
             delete.forget(context, old)
             context.report(Kind.CHILD_DOWN, "the peer no longer has it", cause=Cause.PEER, child=old.number, again=True)
         else:
-            retry_child(old, now, context.host.environment.rng)
+            rekey_refused(context, old, kind, text, now)
 
     def dropped(self, context: Context) -> None:
         if self.offer is not None:

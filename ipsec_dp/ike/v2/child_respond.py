@@ -10,7 +10,7 @@ from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.selector_index import SelectorIndex
-from ipsec_dp.ike.traffic_selectors import ProxyId, ask_ports
+from ipsec_dp.ike.traffic_selectors import ProxyId, ask_ports, go_apart, of_one_kind
 from ipsec_dp.ike.v2 import replacement, ts
 from ipsec_dp.ike.v2.child import MAX_OFFERED, MAX_PAIRS, Agreement, by_spi_out, install, replaced_by, report_up, switch
 from ipsec_dp.ike.v2.child_create import ChildCreate
@@ -97,7 +97,9 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
         context.report(Kind.CHILD_FAILED, f"no ESP proposal in common: {text}", cause=Cause.PROPOSAL)
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
     suite = proposal.esp_suite(chosen)
-    pairs = _outermost_pairs(permitted(peer.proxy_ids, tsr.selectors, tsi.selectors, MAX_PAIRS))
+    first = next(iter(tsi.selectors), None)  # what the initiator wants most (RFC 7296 §2.9)
+    fitting = permitted(peer.proxy_ids, tsr.selectors, tsi.selectors, MAX_PAIRS)
+    pairs = _outermost_pairs(of_one_kind(fitting, first is not None and first.opaque))
     if not pairs:
         ours = ([p.local for p in peer.proxy_ids], [p.remote for p in peer.proxy_ids])
         text = ts.explain_mismatch(ours, (tsr.selectors, tsi.selectors))
@@ -119,7 +121,8 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
     if spi is None:
         return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
     local, remote = outermost(pair.local for pair in pairs), outermost(pair.remote for pair in pairs)
-    also = ask_ports(local, remote) and message.notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO) is not None
+    wanted = ask_ports(local, remote) and not go_apart(pairs, peer.proxy_ids)
+    also = wanted and message.notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO) is not None
     agreed = replace(agreed, fragments_also=also)
     new = install(context, (spi, int.from_bytes(chosen.spi, "big")), suite, (local, remote), pairs, received.now, agreed)
     _take_place(context, new, agreed.rekeys, received.now)

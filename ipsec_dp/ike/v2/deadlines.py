@@ -30,6 +30,7 @@ class Deadlines:
     move_at: float = NEVER  # from when on the peer's address may change again
     reauth_at: float = inf  # authenticate anew
     proof_until: float = inf  # when nobody has, it ends
+    keep_until: float = inf  # it has expired, and its CHILD_SAs with it then
     proof_at: float = inf  # look whether the certificates by which the peer proved itself run out
     leave_at: float = inf  # another IKE SA is in its place, and the peer had time enough to delete this one
     failures: int = 0
@@ -50,7 +51,8 @@ class Deadlines:
     def next(self) -> float:
         """The first of those that an IKE SA has while it is up."""
         first = min(self.soft, self.hard, self.check_at, self.keepalive_at)
-        return min(first, self.reauth_at, self.proof_until, self.proof_at, self.leave_at)
+        first = min(first, self.reauth_at, self.proof_until, self.proof_at)
+        return min(first, self.leave_at, self.keep_until)
 
     def retry_rekey(self, now: float, rng: Rng) -> None:
         """A rekey of the IKE SA failed: again after a while, as long as the hard limit allows."""

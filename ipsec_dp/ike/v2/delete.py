@@ -13,7 +13,7 @@ from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.payloads import Delete, Payload
-from ipsec_dp.ike.v2.sa import ChildState, State
+from ipsec_dp.ike.v2.sa import CARRYING, ChildState, State
 from ipsec_dp.ike.v2.wire import ExchangeType
 
 if TYPE_CHECKING:
@@ -65,8 +65,11 @@ class IkeDelete(Task):
 
 
 def ike(context: Context, cause: Cause, text: str, now: float, *, again: bool = False) -> None:
-    """End an IKE SA properly: by a DELETE once it is up, by forgetting it before."""
-    if context.state in (State.ESTABLISHED, State.AUTH_SENT):
+    """End an IKE SA properly: by a DELETE once it is up, by forgetting it before. One that has expired waits for no answer."""
+    waits = context.state is State.EXPIRED and context.window.outstanding is not None
+    if context.state is State.EXPIRED and not context.succession.handed_over and not hand_over(context, now) and waits:
+        context.end(cause, text, now, again=again)
+    elif context.state in (*CARRYING, State.AUTH_SENT):
         if not any(isinstance(task, IkeDelete) for task in context.queue.waiting(Priority.DELETE_IKE)):
             context.queue.add(IkeDelete(cause, text, again=again))
     elif context.state in (State.INIT_SENT, State.INIT_ANSWERED):
@@ -98,8 +101,11 @@ def child(context: Context, one: Child, now: float, *, at_once: bool = False) ->
     context.queue.add(ChildDelete(one.spi_in, one))
 
 
-def finish(context: Context, one: Child, now: float) -> None:
-    """Both sides have deleted it. It receives for a little longer: ESP may be slower than IKE (RFC 7296 §2.8)."""
+def finish(context: Context, one: Child, now: float, longer: float = 0.0) -> None:
+    """Both sides have deleted it. It receives for a little longer: ESP may be slower than IKE (RFC 7296 §2.8).
+
+    Where the peer is told only later, that is up to `longer` seconds more, if its hard limit allows.
+    """
     if one.sending:
         one.sending = False
         context.emit(RemoveOutbound(context.peer.tunnel, one.number))
@@ -108,8 +114,8 @@ def finish(context: Context, one: Child, now: float) -> None:
         return
     context.host.holdings.let_go(one)
     one.enter(ChildState.DELETED)
+    one.remove_at = now + lifetimes.GRACE + max(min(longer, one.hard - now - lifetimes.GRACE), 0.0)
     one.soft = one.hard = one.idle_at = one.switch_at = lifetimes.NEVER_DUE
-    one.remove_at = now + lifetimes.GRACE
 
 
 def remove(context: Context, one: Child) -> None:
@@ -134,8 +140,9 @@ def hand_over(old: Context, now: float) -> bool:
     if new is None or not replacement.replaced(old):
         return False
     children.switch_waiting(new)
+    longer = replacement.PATIENCE if old.state is State.EXPIRED else 0.0
     for one in list(old.children.values()):
-        finish(old, one, now)
+        finish(old, one, now, longer)
     together = ChildTable(new)
     for one in (*old.children.values(), *new.children.values()):
         together[one.number] = one

@@ -24,6 +24,7 @@ from ipsec_dp.ike.v2.wire import (
 )
 
 _FIRST_PAYLOAD: Final = 16  # of the header: its type
+_FLAGS: Final = 19
 
 _CLASSES: Final[tuple[type[Payload], ...]] = (
     p.SecurityAssociation,
@@ -196,6 +197,12 @@ def build_message(message: Message) -> bytes:
     writer = Writer()
     first = build_chain(writer, message.payloads)
     return build_header(message.header, first, IKE_HEADER + len(writer)) + writer.take()
+
+
+def receivers_spi(datagram: bytes) -> bytes:
+    """The SPI by which whoever gets a message finds its IKE SA; octets of any kind, and fewer than 8, where it is none."""
+    at = IKE_SPI if len(datagram) > _FLAGS and datagram[_FLAGS] & Flag.INITIATOR else 0
+    return datagram[at : at + IKE_SPI]
 
 
 def same_request(one: bytes, other: bytes) -> bool:

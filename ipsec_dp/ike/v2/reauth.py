@@ -8,7 +8,7 @@ way is received for a while (`delete.hand_over`). The other half, that of the re
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike.actions import Cause
 from ipsec_dp.ike.peer_table import Candidates
@@ -18,6 +18,8 @@ from ipsec_dp.ike.v2.sa import IkeSa, State, nonzero_spi
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
+
+UNPROVEN: Final = frozenset({Cause.AUTHENTICATION, Cause.IDENTITY})
 
 
 def due(old: Context, now: float) -> None:
@@ -32,8 +34,13 @@ def due(old: Context, now: float) -> None:
         delete.ike(old, Cause.AUTHENTICATION, text, now, again=True)
     elif now >= deadlines.reauth_at:
         deadlines.reauth_at = inf
-        if old.succession.after is None and (old.ends.called or old.peer.start != "respond"):
+        if old.succession.after is None and may_call(old):
             _begin(old, now)
+
+
+def may_call(old: Context) -> bool:
+    """Whether another IKE SA beside it is for us to begin, be it that the peer does not."""
+    return old.ends.called or old.peer.start != "respond"
 
 
 def _begin(old: Context, now: float) -> None:
@@ -58,15 +65,20 @@ def finish(new: Context, now: float) -> None:
         new.emit(*old.take())
 
 
-def ended(one: Context, now: float) -> None:
-    """`one` ends. The IKE SA that it was to replace goes on and is replaced another time, or goes too when it no longer sends."""
+def ended(one: Context, cause: Cause, now: float) -> None:
+    """`one` ends, and why. The IKE SA that it was to replace goes on and is replaced another time, or goes too when it no longer
+    sends, or when it has expired and `one` did not authenticate."""
     if one.succession.after is not None:
         one.succession.after.succession.before = None
     old, one.succession.before = one.succession.before, None
     if old is None or old.succession.after is not one:
         return
     old.succession.after = None
-    if any(child.waits for child in old.children.values()):  # it never came to send, and can
+    if old.state is State.EXPIRED and cause in UNPROVEN:
+        delete.ike(old, cause, "the IKE SA that was to take its place did not authenticate", now, again=True)
+        old.send_next(now)
+        one.emit(*old.take())
+    elif any(child.waits for child in old.children.values()):  # it never came to send, and can
         old.deadlines.leave_at = inf
         children.switch_waiting(old)
         one.emit(*old.take())

@@ -9,7 +9,7 @@ from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.proxy_ids import near
 from ipsec_dp.ike.v2 import delete, proof, timers
-from ipsec_dp.ike.v2.sa import ChildState, State
+from ipsec_dp.ike.v2.sa import CARRYING, ChildState, State
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.peer import Peer
@@ -27,12 +27,12 @@ def reconfigure(context: Context, peer: Peer | None, effect: Effect, now: float)
         return
     interval, before = peer.liveness.interval_s, context.peer.liveness.interval_s
     context.settle_on(peer)
+    if context.state in CARRYING and effect >= Effect.RECHECK and not proof.judge(context, now):
+        return
     if context.state is not State.ESTABLISHED:
         return
     if interval != before:
         context.deadlines.check_at = now + interval if interval else inf
-    if effect >= Effect.RECHECK and not proof.judge(context, now):
-        return
     if effect >= Effect.SELECTORS:
         for child in list(context.children.values()):
             _fit_selectors(context, child, peer, now)

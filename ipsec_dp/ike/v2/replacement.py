@@ -44,8 +44,6 @@ def replaces(new: Context, old: Context) -> bool:
 def overlap(one: Context, other: Context) -> bool:
     """True when each side began one for the same tunnel before it had the other's (`settle`)."""
     mine, theirs = one.sa, other.sa
-    if one.peer.tunnel != other.peer.tunnel:
-        return False
     at_once = mine.started <= theirs.established_at and theirs.started <= mine.established_at
     return mine.initiator != theirs.initiator and one.peer.tunnel == other.peer.tunnel and at_once
 

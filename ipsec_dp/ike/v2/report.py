@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.sa import Child
 
-_STATES: Final[dict[State, IkeState]] = {State.ESTABLISHED: "up", State.REKEYED: "rekeying", State.DELETING: "closing"}
+_STATES: Final[dict[State, IkeState]] = {
+    State.ESTABLISHED: "up",
+    State.EXPIRED: "rekeying",
+    State.REKEYED: "rekeying",
+    State.DELETING: "closing",
+}
 
 
 def status(context: Context, now: float) -> IkeStatus:

@@ -34,10 +34,15 @@ class State(StrEnum):
     AUTH_SENT = "IKE_AUTH sent"
     ESTABLISHED = "established"
     PROVISIONAL = "provisional"  # a rekey made it, and whether it is the one that stands is not decided yet
+    EXPIRED = "expired"  # its time is over; its CHILD_SAs wait for those of another
     REKEYED = "rekeyed"  # another has the CHILD_SAs, and the peer is to delete this one
     DELETING = "deleting"  # our DELETE is next or under way
     LINGERING = "lingering"  # closed; only a duplicate of the last request is still answered
     CLOSED = "closed"
+
+
+CARRYING: Final = frozenset({State.ESTABLISHED, State.EXPIRED})
+"""Those in which CHILD_SAs are its own and carry packets."""
 
 
 class ChildState(StrEnum):

@@ -19,7 +19,7 @@ from ipsec_dp.ike.v2.exchanges import Shape
 from ipsec_dp.ike.v2.ike_init import IkeSaInit
 from ipsec_dp.ike.v2.liveness import silence_text
 from ipsec_dp.ike.v2.message import Message
-from ipsec_dp.ike.v2.sa import IkeSa, ReceivedMessage, State, nonzero_spi
+from ipsec_dp.ike.v2.sa import CARRYING, IkeSa, ReceivedMessage, State, nonzero_spi
 from ipsec_dp.ike.v2.sending import request_header, seal, transmit
 from ipsec_dp.ike.v2.wire import ExchangeType
 
@@ -74,7 +74,7 @@ class IkeSession(Context):
             self._retransmit(outstanding, now)
         if now >= self.deadlines.close_at:
             self._expired(now)
-        if self.state is State.ESTABLISHED and not self.succession.handed_over:
+        if self.state in CARRYING and not self.succession.handed_over:
             timers.due(self, now)
         self.send_next(now)
         return self.take()
@@ -88,7 +88,7 @@ class IkeSession(Context):
     def next_timeout(self) -> float:
         """When `timer` wants to be called; inf: never."""
         first = min(self.window.deadline, self.deadlines.close_at)
-        if self.state is State.ESTABLISHED and not self.succession.handed_over:
+        if self.state in CARRYING and not self.succession.handed_over:
             return min(first, timers.next_due(self))
         return first
 
@@ -104,7 +104,7 @@ class IkeSession(Context):
 
     def close(self, now: float) -> list[Action]:
         """End it with one DELETE, of which nobody waits for the answer."""
-        if self.state is State.ESTABLISHED:
+        if self.state in CARRYING:
             replaced = self.task
             self.request(delete.IkeDelete(Cause.LOCAL, ""), now)
             if replaced is not None and replaced.spi_in is not None:
@@ -121,7 +121,10 @@ class IkeSession(Context):
             task = acquire.next_wanted(self, now) if self.queue.empty else self.queue.pop()
             if task is None:
                 break
-            self.request(task, now)
+            if task.exchange in transitions.MAY_REQUEST[self.state]:
+                self.request(task, now)
+            else:
+                task.dropped(self)
         if self.succession.before is not None and self.window.outstanding is None:
             reauth.finish(self, now)
 
@@ -162,7 +165,7 @@ class IkeSession(Context):
         if task is not None:
             task.dropped(self)  # a rekey by the peer may take everything over here
         quiet = self.withdrawn or (not self.succession.handed_over and delete.hand_over(self, now)) or quiet
-        reauth.ended(self, now)
+        reauth.ended(self, cause, now)
         if not quiet and not self.succession.handed_over:
             kind = Kind.IKE_DOWN if self.authenticated else Kind.IKE_FAILED
             self.report(kind, text, cause=cause, again=again)
@@ -184,6 +187,11 @@ class IkeSession(Context):
         self.deadlines.close_at = inf
 
     def _unanswered(self, task: Task, now: float) -> None:
+        if self.state is State.EXPIRED and not self.succession.handed_over:  # whether the peer is there another IKE SA shows
+            self.window.outstanding = None
+            task.dropped(self)
+            if not self.succession.handed_over:
+                return
         if self.state is State.DELETING or self.succession.handed_over:
             self.end(Cause.TIMEOUT, "the peer did not answer the DELETE", now)
             return

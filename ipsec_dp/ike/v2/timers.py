@@ -9,11 +9,11 @@ from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind, SendKeepalive
 from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.peer import NAT_KEEPALIVE
-from ipsec_dp.ike.v2 import acquire, child_create, delete, ike_rekey, proof, reauth
+from ipsec_dp.ike.v2 import acquire, child_create, delete, expiry, ike_rekey, proof, reauth
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2.deadlines import reprieve
 from ipsec_dp.ike.v2.liveness import LivenessCheck
-from ipsec_dp.ike.v2.sa import Child, ChildState
+from ipsec_dp.ike.v2.sa import Child, ChildState, State
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
@@ -31,17 +31,15 @@ def due(context: Context, now: float) -> None:
         _child_due(context, child, now)
     if now >= deadlines.hard:
         deadlines.hard = deadlines.soft = inf
-        if not context.succession.handed_over:
-            for child in list(context.children.values()):  # now, for the DELETE waits for what is under way
-                delete.forget(context, child)
-        delete.ike(context, Cause.LIFETIME, "the IKE SA reached its hard limit", now, again=True)
-    elif now >= deadlines.soft or context.window.nearly_exhausted:
+        expiry.reached(context, now)
+    elif now >= deadlines.soft or (context.window.nearly_exhausted and context.state is State.ESTABLISHED):
         deadlines.soft = inf
         reprieve(deadlines, now)
         ike_rekey.rekey(context)
     if now >= deadlines.proof_at:
         proof.look(context, now)
     reauth.due(context, now)
+    expiry.due(context, now)
     if now >= deadlines.check_at:
         _check(context, now)
     if now >= deadlines.keepalive_at:
@@ -74,9 +72,13 @@ def _switch(context: Context, child: Child, now: float) -> None:
 
 
 def rekey_child(context: Context, child: Child, now: float, *, any_suite: bool = False) -> None:
-    """Make another in its place before it ends; not while the peer may not know it yet. `any_suite`: the configuration changed."""
-    reprieve(child, now)
-    if child.switch_at < inf:
+    """Make another in its place before it ends; not while the peer may not know it yet, nor on an IKE SA that is over.
+
+    `any_suite`: the configuration changed, and the suite in use with it.
+    """
+    if context.state is not State.EXPIRED:
+        reprieve(child, now)
+    if child.switch_at < inf or context.state is State.EXPIRED:
         child.soft = now + lifetimes.SWITCH_LOOK
         return
     child.soft = inf

@@ -9,6 +9,9 @@ A state into which no row leads from the one before is never entered: `session.I
     by a rekey NEW -> PROVISIONAL -> ESTABLISHED                     it stands
                       PROVISIONAL -> REKEYED                         each side made one, and the other stands
     both       ESTABLISHED -> REKEYED      the peer's rekey took its place; the peer deletes it
+               ESTABLISHED -> EXPIRED      its hard limit, with a request of ours under way (`expiry`)
+               EXPIRED -> REKEYED          that was a rekey, and its answer came after all
+               EXPIRED -> DELETING         another has taken over, or nobody has in time
                ESTABLISHED -> DELETING     our DELETE is under way
                any but NEW and INIT_SENT -> LINGERING -> CLOSED      our answer to the message that ended it may be asked for again
                any but NEW -> CLOSED
@@ -89,11 +92,12 @@ REQUESTS: Final = (
     Row(S.ESTABLISHED, CREATE, Shape.REKEY_IKE, (S.REKEYED,), ike_rekey.answer, _IKE, (P.NOTIFY,), "§1.3.2, §2.18"),
     *(
         Row(state, CREATE, shape, (), ike_rekey.not_now, (), (), "§2.25.2")
-        for state in (S.PROVISIONAL, S.REKEYED, S.DELETING)
+        for state in (S.PROVISIONAL, S.EXPIRED, S.REKEYED, S.DELETING)
         for shape in (Shape.NEW_CHILD, Shape.REKEY_CHILD, Shape.REKEY_IKE)
     ),
     Row(S.PROVISIONAL, INFORMATIONAL, Shape.ANY, (S.LINGERING,), informational.answer, (), _INFO_OPTIONS, "§1.4, §2.8.1"),
     Row(S.ESTABLISHED, INFORMATIONAL, Shape.ANY, (S.LINGERING,), informational.answer, (), _INFO_OPTIONS, "§1.4, §2.21"),
+    Row(S.EXPIRED, INFORMATIONAL, Shape.ANY, (S.LINGERING,), informational.answer, (), _INFO_OPTIONS, "§1.4, §2.8"),
     Row(S.REKEYED, INFORMATIONAL, Shape.ANY, (S.LINGERING,), informational.answer, (), _INFO_OPTIONS, "§1.4, §2.8"),
     Row(S.DELETING, INFORMATIONAL, Shape.ANY, (S.LINGERING,), informational.answer, (), _INFO_OPTIONS, "§1.4, §2.25"),
 )
@@ -104,16 +108,22 @@ RESPONSES: Final = (
     Row(S.ESTABLISHED, CREATE, Shape.REKEY_CHILD, (), None, _CHILD, (P.KE, P.NOTIFY), "§1.3.3"),
     Row(S.ESTABLISHED, CREATE, Shape.REKEY_IKE, (S.REKEYED,), None, _IKE, (P.NOTIFY,), "§1.3.2, §2.8.1"),
     Row(S.ESTABLISHED, INFORMATIONAL, Shape.ANY, (S.CLOSED,), None, (), _INFO_OPTIONS, "§1.4"),
+    Row(S.EXPIRED, CREATE, Shape.NEW_CHILD, (), None, _CHILD, (P.KE, P.NOTIFY), "§1.3.1"),
+    Row(S.EXPIRED, CREATE, Shape.REKEY_CHILD, (), None, _CHILD, (P.KE, P.NOTIFY), "§1.3.3"),
+    Row(S.EXPIRED, CREATE, Shape.REKEY_IKE, (S.REKEYED,), None, _IKE, (P.NOTIFY,), "§1.3.2, §2.8.1"),
+    Row(S.EXPIRED, INFORMATIONAL, Shape.ANY, (), None, (), _INFO_OPTIONS, "§1.4"),
     Row(S.REKEYED, INFORMATIONAL, Shape.ANY, (S.CLOSED,), None, (), _INFO_OPTIONS, "§1.4"),
     Row(S.DELETING, INFORMATIONAL, Shape.ANY, (S.CLOSED,), None, (), _INFO_OPTIONS, "§1.4.1"),
 )
-_WITH_KEYS: Final = (S.INIT_ANSWERED, S.AUTH_SENT, S.PROVISIONAL, S.ESTABLISHED, S.REKEYED, S.DELETING)
+_WITH_KEYS: Final = (S.INIT_ANSWERED, S.AUTH_SENT, S.PROVISIONAL, S.ESTABLISHED, S.EXPIRED, S.REKEYED, S.DELETING)
 STEPS: Final = (
     Step(S.NEW, S.INIT_SENT, "we begin (§1.2)"),
     Step(S.NEW, S.PROVISIONAL, "a rekey makes it (§2.18)"),
     Step(S.PROVISIONAL, S.ESTABLISHED, "it stands; or it does not, and is ours to delete (§2.8.1)"),
     Step(S.PROVISIONAL, S.REKEYED, "another stands, and this one is the peer's to delete (§2.8.1)"),
+    Step(S.ESTABLISHED, S.EXPIRED, "its hard limit, with a request under way: another is made beside it (§2.8)"),
     Step(S.ESTABLISHED, S.DELETING, "our DELETE leaves (§1.4.1)"),
+    Step(S.EXPIRED, S.DELETING, "our DELETE leaves (§1.4.1)"),
     *(Step(state, S.LINGERING, "a request was answered by an error that ends it (§2.21)") for state in _WITH_KEYS),
     *(Step(state, S.CLOSED, "its time is over, or it is ended here") for state in (S.INIT_SENT, *_WITH_KEYS, S.LINGERING)),
 )
@@ -122,8 +132,8 @@ PAIRS: Final = frozenset(
 )
 """(from, to): everything that `enter` lets pass."""
 
-MAY_REQUEST: Final = frozenset({State.ESTABLISHED})
-"""Where our own requests leave; those of IKE_SA_INIT, IKE_AUTH and the last DELETE lead into the other states."""
+MAY_REQUEST: Final = {S.ESTABLISHED: frozenset({CREATE, INFORMATIONAL}), S.EXPIRED: frozenset({INFORMATIONAL})}
+"""Where our own requests leave, and of which exchanges; those of IKE_SA_INIT, IKE_AUTH and a last DELETE lead elsewhere."""
 MAY_RECEIVE: Final = frozenset(row.state for row in RESPONSES)
 
 _REQUESTS: Final = {(row.state, row.exchange, row.shape): row for row in REQUESTS}

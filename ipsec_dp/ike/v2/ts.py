@@ -120,7 +120,9 @@ def permitted(
             fitting.setdefault((right.version, right.protocol), []).append(right)
         for left in lefts:
             for right in _beside(left, rights, fitting):
-                found[ProxyId(left, right)] = None
+                pair = ProxyId(left, right)
+                if not pair.mixed:
+                    found[pair] = None
                 if len(found) == most:
                     return tuple(found)
     return tuple(found)

@@ -22,7 +22,7 @@ def admits(new: Context, others: Iterable[Context]) -> bool:
     """False when `unique` forbids `new`, which has just been authenticated, beside `others` of the same identities."""
     if new.peer.unique is not Unique.KEEP:
         return True
-    same = [other for other in others if other.peer.tunnel == new.peer.tunnel]
+    same = [other for other in others if other.peer.tunnel == new.peer.tunnel and other.state is State.ESTABLISHED]
     return all(replacement.overlap(other, new) or replacement.succeeds(new, other) for other in same)
 
 

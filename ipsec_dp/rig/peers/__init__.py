@@ -90,6 +90,7 @@ class Daemon:
     environment: dict[str, str] = field(default_factory=dict)
     unpacked: bool = False  # its programs, or what they were copied from, are in UNPACKED
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    usr: Path | None = None  # it runs with this in the place of /usr, wherever UNPACKED is
 
     @property
     def run_directory(self) -> Path:
@@ -103,7 +104,7 @@ class Daemon:
         """The command line that runs `argv` in the peer's mount namespace; each step replaces the one before, the pid stays."""
         script = 'mount --bind "$0" /run && if [ -n "$1" ]; then mount --bind "$1" /usr; fi && shift && exec "$@"'
         settings = [f"{name}={value}" for name, value in self.environment.items()]
-        usr = str(UNPACKED / "usr") if self.unpacked else ""
+        usr = str(self.usr or (UNPACKED / "usr" if self.unpacked else ""))
         if is_unpacked(argv[0]):  # UNPACKED itself may be below the /usr that is covered
             argv = (f"/{Path(argv[0]).relative_to(UNPACKED)}", *argv[1:])
         return ["env", *settings, "unshare", "--mount", "sh", "-c", script, str(self.run_directory), usr, *argv]

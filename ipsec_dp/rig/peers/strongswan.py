@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from ipsec_dp.rig.netns import NetnsError
-from ipsec_dp.rig.peers import Daemon, PeerError, find, is_unpacked
+from ipsec_dp.rig.peers import SEARCH, Daemon, PeerError, find, is_unpacked
 from ipsec_dp.rig.peers.vici import Message, Vici, ViciError
 
 if TYPE_CHECKING:
@@ -51,13 +51,15 @@ charon {{
 class StrongSwan:
     """One strongSwan. `swanctl_conf` is the whole file; `strongswan_conf` comes after STRONGSWAN_CONF and overrides it.
 
-    Credentials are put below `credentials(kind)` before `start`.
+    Credentials are put below `credentials(kind)` before `start`. `usr`: it is the strongSwan in there, which runs with that /usr,
+    and not the one of the unpacked peers or of the host.
     """
 
     namespace: Namespace
     directory: Path
     swanctl_conf: str
     strongswan_conf: str = ""
+    usr: Path | None = None
     daemon: Daemon = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -84,11 +86,21 @@ class StrongSwan:
             self.credentials(kind)
         (self.directory / "strongswan.conf").write_text(STRONGSWAN_CONF + self.strongswan_conf)
         self.socket.unlink(missing_ok=True)
-        charon = find("charon", PACKAGES, CHARON_DIRECTORIES)
-        self.daemon.unpacked = is_unpacked(charon)
+        charon = self._found("charon", CHARON_DIRECTORIES)
+        self.daemon.unpacked, self.daemon.usr = is_unpacked(charon), self.usr
         self.daemon.start(self._copied("charon", charon))
         self.daemon.wait_for(self._listens, START_SECONDS, "up")
         self.load(self.swanctl_conf)
+
+    def _found(self, name: str, search: str = SEARCH) -> str:
+        """The path of one of its programs. PeerError when it is not there."""
+        if self.usr is None:
+            return find(name, PACKAGES, search)
+        directories = [f"{self.usr}{one.removeprefix('/usr')}" for one in search.split(":") if one.startswith("/usr/")]
+        path = shutil.which(name, path=":".join(directories))
+        if path is None:
+            raise PeerError(f"{self.usr} holds no {name}")
+        return path
 
     def _copied(self, name: str, program: str) -> str:
         """A copy: where AppArmor confines the installed program to files in /etc, it does so by the program's path."""
@@ -109,7 +121,7 @@ class StrongSwan:
         """Replaces connections and credentials; PeerError when swanctl or charon dislike one."""
         self.swanctl_conf = swanctl_conf
         (self.directory / "swanctl" / "swanctl.conf").write_text(swanctl_conf)
-        swanctl = self._copied("swanctl", find("swanctl", PACKAGES))
+        swanctl = self._copied("swanctl", self._found("swanctl"))
         try:
             self.daemon.run(swanctl, "--load-all", "--clear", "--noprompt", "--uri", "unix:///run/charon.vici")
         except NetnsError as error:

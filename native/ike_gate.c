@@ -1,0 +1,127 @@
+#include "ike_gate.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "engine.h"
+#include "ike_quiet.h"
+#include "ike_sas.h"
+#include "punt.h"
+#include "seen.h"
+
+static struct dp_punt_limiter *limiter_new(uint32_t rate, uint32_t burst) {
+    uint64_t seed;
+    return getrandom(&seed, sizeof seed, 0) == sizeof seed ? dp_punt_limiter_new(rate, burst, seed) : NULL;
+}
+
+static struct dp_seen *seen_new(uint32_t seconds) {
+    uint64_t secret;
+    return getrandom(&secret, sizeof secret, 0) == sizeof secret ? dp_seen_new(secret, seconds) : NULL;
+}
+
+int dp_ike_gate_open(struct dp_ike_gate *gate, const struct dp *dp, bool nat_port, bool keeps_keys) {
+    const struct dp_config *c = &dp->config;
+    uint32_t answers = nat_port ? c->cookie_nat_rate : c->cookie_rate;
+    *gate = (struct dp_ike_gate){
+        .dp = dp,
+        .nat_port = nat_port,
+        .keeps_keys = keeps_keys,
+        .networks = limiter_new(c->stranger_rate, c->stranger_burst),
+        .proven_networks = limiter_new(c->proven_rate, c->proven_burst),
+        .begin_rate = dp_rate_of(c->begin_rate, c->begin_rate),
+        .other_rate = dp_rate_of(c->other_rate, c->other_rate),
+        .proven_rate = dp_rate_of(c->proven_rate_in_all, c->proven_rate_in_all),
+        .answer_rate = dp_rate_of(answers, answers / 10 + 1),
+        .first_rate = dp_rate_of(c->cookie_first_rate, c->cookie_first_rate / 10 + 1),
+        .asked = seen_new(c->cookie_seen_seconds),
+        .repeat_rate = dp_rate_of(c->repeat_rate, c->repeat_burst),
+        .scratch = malloc(DP_IP_MAX),
+    };
+    bool made = gate->networks != NULL && gate->proven_networks != NULL && gate->asked != NULL && gate->scratch != NULL;
+    return made ? 0 : -ENOMEM;
+}
+
+void dp_ike_gate_close(struct dp_ike_gate *gate) {
+    free(gate->networks);
+    free(gate->proven_networks);
+    free(gate->asked);
+    free(gate->scratch);
+    dp_cookies_finish(&gate->cookies);
+}
+
+/* Both have one, or neither gives one: a flood that empties the one does not empty the other. */
+static bool take(struct dp_punt_limiter *networks, const struct dp_addr *remote, const struct dp_rate *rate, uint64_t *of_all,
+                 uint64_t now) {
+    return dp_bucket_has(rate, *of_all, now) && dp_punt_allowed(networks, remote, now) && dp_bucket_take(rate, of_all, now);
+}
+
+bool dp_ike_stranger(struct dp_ike_gate *gate, const struct dp_addr *remote, uint64_t now) {
+    return take(gate->networks, remote, &gate->other_rate, &gate->other, now);
+}
+
+static enum dp_ike_verdict proven(struct dp_ike_gate *gate, const struct dp_addr *remote, uint64_t now) {
+    return take(gate->proven_networks, remote, &gate->proven_rate, &gate->proven, now) ? DP_IKE_PASS : DP_IKE_LIMITED;
+}
+
+/* An authentic message passes once. A repeat of it, a further fragment and what was recorded share a bucket. */
+static enum dp_ike_verdict of_peer(struct dp_ike_gate *gate, struct dp_ike_sa *sa, const struct dp_ike_message *m, uint64_t now) {
+    if (!dp_ike_authentic(sa, m, gate->scratch))
+        return DP_IKE_FORGED;
+    _Atomic uint64_t *newest = &sa->newest[(m->flags & DP_IKE_RESPONSE) != 0];
+    if (m->id >= atomic_load_explicit(newest, memory_order_relaxed)) {
+        atomic_store_explicit(newest, (uint64_t)m->id + 1, memory_order_relaxed);
+        return DP_IKE_PASS;
+    }
+    uint64_t repeats = atomic_load_explicit(&sa->repeats, memory_order_relaxed);
+    bool taken = dp_bucket_take(&gate->repeat_rate, &repeats, now);
+    atomic_store_explicit(&sa->repeats, repeats, memory_order_relaxed);
+    return taken ? DP_IKE_PASS : DP_IKE_LIMITED;
+}
+
+/* Whether this request may have an answer. Answers to forged addresses trouble those who have them, and cost as much as all else
+ * here together: whoever asks for the first time waits in a flood until he asks again, which no random address does. */
+static bool may_answer(struct dp_ike_gate *gate, const struct dp_addr *remote, uint64_t now) {
+    if (gate->answer_rate.interval == 0)
+        return false;
+    bool again = dp_seen_before(gate->asked, remote, now);
+    return dp_bucket_take(&gate->first_rate, &gate->first, now) ||
+           (again && dp_bucket_take(&gate->answer_rate, &gate->answers, now));
+}
+
+static bool makes_cookie(struct dp_ike_gate *gate, const struct dp_addr *remote, const struct dp_ike_message *m,
+                         const struct dp_ike_begin *begin, uint64_t now) {
+    uint8_t cookie[DP_IKE_COOKIE];
+    if (m->octets < DP_IKE_COOKIE_ANSWER || dp_ike_is_quiet(gate->dp, remote) || !may_answer(gate, remote, now) ||
+        !dp_cookie_make(gate->dp, &gate->cookies, m, begin, remote, now, cookie))
+        return false;
+    dp_ike_write_cookie(m, cookie, gate->answer + DP_NON_ESP_MARKER);
+    dp_add(&gate->answered, 1);
+    return true;
+}
+
+static enum dp_ike_verdict of_new(struct dp_ike_gate *gate, const struct dp_addr *remote, const struct dp_ike_message *m,
+                                  const struct dp_ike_begin *begin, uint64_t now) {
+    if (dp_cookie_good(gate->dp, &gate->cookies, m, begin, remote, now))
+        return proven(gate, remote, now);
+    if (take(gate->networks, remote, &gate->begin_rate, &gate->begin, now))
+        return DP_IKE_PASS;
+    return makes_cookie(gate, remote, m, begin, now) ? DP_IKE_ANSWER : DP_IKE_LIMITED;
+}
+
+enum dp_ike_verdict dp_ike_judge(struct dp_ike_gate *gate, const struct dp_addr *remote, const uint8_t *message, size_t octets,
+                                 uint64_t now) {
+    struct dp_ike_message m;
+    struct dp_ike_begin begin;
+    if (dp_ike_read(message, octets, &m)) {
+        struct dp_ike_sa *sa = dp_ike_sa_of(gate->dp, &m);
+        if (sa != NULL && sa->context == NULL)
+            return proven(gate, remote, now);
+        if (sa != NULL && sa->nat_port == gate->nat_port && gate->keeps_keys && dp_ike_protected(&m) != 0)
+            return of_peer(gate, sa, &m, now);
+        if (dp_ike_begins(&m, &begin))
+            return of_new(gate, remote, &m, &begin, now);
+    }
+    return dp_ike_stranger(gate, remote, now) ? DP_IKE_PASS : DP_IKE_LIMITED;
+}
