@@ -99,8 +99,7 @@ class Site:
             self.host.start_workers(self.plane)
         self.calls.clear()
 
-    async def _applied(self, *_arguments):
-        return None
+    async def _applied(self, *_arguments): ...
 
     async def _reconfigured(self, config):
         self.in_force.append(config)
