@@ -10,6 +10,7 @@ from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certificates, load_crl
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.peer import Life, Liveness, Peer, SharedKeyAuth, SignatureAuth, Unique
+from ipsec_dp.ike.proxy_ids import ProxyIds
 from ipsec_dp.ike.traffic_selectors import proxy_id_of
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         else _signature_auth(tunnel.auth, sha1=tunnel.legacy),
         ike_proposals=tunnel.ike.proposals,
         esp_proposals=tunnel.esp.proposals,
-        proxy_ids=tuple(map(proxy_id_of, tunnel.selectors)),
+        proxy_ids=ProxyIds(map(proxy_id_of, tunnel.selectors)),
         local=tunnel.local,
         remotes=remotes if remotes is not None else () if names else addresses,
         local_id=_identity(tunnel.auth.local_id),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ipsec_dp.dataplane import Channel, Direction, Offload, PuntKind, SaCondition, SaFlag, SaHandle, SaParams, owner_of
 from ipsec_dp.errors import DataPlaneError
@@ -123,6 +123,21 @@ def _device(punt: Punt) -> tuple[int | None, int | None]:
     return None if punt.interface == _NONE else punt.interface, None if punt.link == _NO_LINK else punt.link
 
 
+K = TypeVar("K")
+_Ends = tuple["Address", "Address"] | None
+
+
+def _ends(path: OuterPath | None) -> _Ends:
+    """Where packets go, and from where."""
+    return None if path is None else (path.remote.address, path.local.address)
+
+
+def _take_out(index: dict[K, set[SaHandle]], key: K, handle: SaHandle) -> None:
+    index[key].discard(handle)
+    if not index[key]:
+        del index[key]
+
+
 class Sad:
     """SAs and CHILD_SAs of one data plane. `now` gives seconds of a monotonic clock, `random` octets that nobody can foretell."""
 
@@ -133,7 +148,8 @@ class Sad:
         self.children: dict[int, ChildSa] = {}
         self._of_tunnel: dict[int, dict[int, ChildSa]] = {}
         self._by_spi: dict[int, set[SaHandle]] = {}  # outbound SAs: peers choose these SPIs, so two may have one
-        self._senders: dict[int, set[SaHandle]] = {}  # outbound SAs of a tunnel
+        self._senders: dict[_Ends, set[SaHandle]] = {}  # outbound SAs by both ends of their path
+        self._users: dict[SaHandle, dict[int, ChildSa]] = {}  # CHILD_SAs that send or receive by an SA
 
     def allocate_spi(self, random: int, receiver: int = 0) -> int:
         """An SPI to announce to the peer, kept until it is installed or released. Its datagrams come to worker `receiver`."""
@@ -177,7 +193,7 @@ class Sad:
         )
         if params.direction is Direction.OUTBOUND:
             self._by_spi.setdefault(params.spi, set()).add(handle)
-            self._senders.setdefault(params.tunnel, set()).add(handle)
+            self._senders.setdefault(_ends(params.path), set()).add(handle)
         return handle
 
     def install_inbound(self, **values: Any) -> SaHandle:
@@ -193,25 +209,32 @@ class Sad:
         number = self._plane.add_child(tunnel, selectors)
         child = ChildSa(number, tunnel, tuple(selectors), inbound)
         self.children[number] = self._of_tunnel.setdefault(tunnel, {})[number] = child
+        if inbound is not None:
+            self._users.setdefault(inbound, {})[number] = child
         return child
+
+    def receive_by(self, child: ChildSa, inbound: SaHandle) -> None:
+        """The CHILD_SA receives by this SA too from now on, the newest it has."""
+        child.inbound = inbound
+        self._users.setdefault(inbound, {})[child.number] = child
 
     def switch(self, child: ChildSa, outbound: SaHandle | None, inbound: SaHandle | None = None) -> None:
         """The CHILD sends by `outbound` from now on; `inbound`, where given, is what it receives by from now on."""
         self._plane.switch(child.tunnel, child.number, outbound)
         child.outbound = outbound
+        if outbound is not None:
+            self._users.setdefault(outbound, {})[child.number] = child
         if inbound is not None:
-            child.inbound = inbound
+            self.receive_by(child, inbound)
 
     def remove(self, handle: SaHandle) -> None:
         """Ends an SA at once; its key is wiped as soon as no loop holds it (`reclaim`)."""
         self._plane.remove(handle)
         record = self.records.pop(handle)
         if record.direction is Direction.OUTBOUND:
-            for index, key in ((self._by_spi, record.spi), (self._senders, record.tunnel)):
-                index[key].discard(handle)
-                if not index[key]:
-                    del index[key]
-        for child in self.children_of(record.tunnel):
+            _take_out(self._by_spi, record.spi, handle)
+            _take_out(self._senders, _ends(record.path), handle)
+        for child in self._users.pop(handle, {}).values():
             if child.outbound == handle:
                 child.outbound = None
             if child.inbound == handle:
@@ -230,7 +253,10 @@ class Sad:
     def set_path(self, handle: SaHandle, path: OuterPath) -> None:
         """An outbound SA's packets go there from now on."""
         self._plane.set_path(handle, path)
-        self.records[handle].path = path
+        record = self.records[handle]
+        _take_out(self._senders, _ends(record.path), handle)
+        self._senders.setdefault(_ends(path), set()).add(handle)
+        record.path = path
 
     def reclaim(self) -> int:
         """Wipes and frees what was removed; how much still waits for a loop to let go."""
@@ -239,9 +265,10 @@ class Sad:
     def read(self, handle: SaHandle) -> SaInfo:
         return self._plane.read_sa(handle)
 
-    def sent(self, tunnel: int) -> int:
-        """Sequence numbers that a tunnel's outbound SAs have used, in all."""
-        return sum(self._plane.read_sa(handle).sequence for handle in self._senders.get(tunnel, ()))
+    def sent(self, remote: Address, local: Address | None) -> int:
+        """Sequence numbers that the outbound SAs from an address of ours to one of a peer have used, in all."""
+        handles = () if local is None else self._senders.get((remote, local), ())
+        return sum(self._plane.read_sa(handle).sequence for handle in handles)
 
     def sent_recently(self, spi: int, sequence: int, local: Address, remote: Address) -> bool:
         """Whether an SA with this SPI sent a packet with the low 32 bits `sequence` from `local` to `remote` in the last
@@ -257,6 +284,10 @@ class Sad:
 
     def children_of(self, tunnel: int) -> list[ChildSa]:
         return list(self._of_tunnel.get(tunnel, {}).values())
+
+    def holds(self, child: ChildSa) -> bool:
+        """Whether a CHILD_SA was not removed yet."""
+        return self.children.get(child.number) is child
 
     # ---- events
 

@@ -3,6 +3,7 @@ order."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ from ipsec_dp.services.service import Services
 from ipsec_dp.services.tunnel_monitor import TunnelMonitors
 from ipsec_dp.services.tunnel_mtu import OuterShape
 from ipsec_dp.services.zone_log import ZoneLog
+from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,6 +78,8 @@ def wanted_provider(environment: Mapping[str, str]) -> Provider:
 
 def _state_of(tunnel: Tunnel, ike: IkeDriver, manual: ManualSas) -> str:
     """How a tunnel is, in words."""
+    if tunnel.auth is not None and not ike.has(tunnel.name):
+        return "gone"
     keying = manual.status(tunnel.name) if tunnel.auth is None else ike.status(tunnel.name)
     return keying.state if keying.state_text in ("", keying.state) else f"{keying.state}: {keying.state_text}"
 
@@ -225,16 +229,18 @@ class Composition:
         watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock)
         return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch)
 
-    def reconfigure(self, config: Config) -> None:
+    async def reconfigure(self, config: Config) -> None:
         """Another configuration is in force; outer headers are as it says."""
-        self.config, self._nesting = config, Nesting.of(config)
+        nesting = await asyncio.to_thread(Nesting.of, config)
+        self.config, self._nesting = config, nesting
         if self._watch is not None:
             self._watch.silent_towards(self._nesting.silent())
-        if self._children is not None and self.ike is not None:
-            for name, path in self._children.paths().items():
-                if self._nested(name, path.remote.address, path.local.address) is not None:
-                    self.ike.leave(name)
-            self._children.set_outer_headers()
+        if self._children is None:
+            return
+        async for name, path in in_slices(tuple(self._children.paths().items())):
+            if self.ike is not None and self._nested(name, path.remote.address, path.local.address) is not None:
+                self.ike.leave(name)
+        await self._children.set_outer_headers()
 
     # ---- peers behind another tunnel
 
@@ -290,14 +296,11 @@ class Composition:
 
     def _has_child(self, name: str) -> bool:
         """Whether packets of a tunnel that IKE negotiates find an SA."""
-        return self._children is not None and any(child.child is not None for child in self._children.of(name))
+        return self._children is not None and self._children.sends(name)
 
     def _children_changed(self, name: str, children: IkeChildren) -> None:
         """Carrier and MTU follow what was negotiated."""
         self.carriers.changed(name)
+        came, gone = ({OuterShape(*way) for way in ways} for ways in children.new_ways(name))
         if self.config.has_tunnel(name):
-            shapes = {
-                OuterShape(child.suite, child.udp, child.path.remote.address, child.path.local.address)
-                for child in children.of(name)
-            }
-            self.mtus.negotiated(self.config.tunnel(name), shapes)
+            self.mtus.negotiated(self.config.tunnel(name), came, gone)

@@ -22,12 +22,14 @@ import msgspec
 from ipsec_dp.errors import ControlError, IpsecDpError, NoDaemonError
 from ipsec_dp.util import os_errors
 from ipsec_dp.util.faults import explained
+from ipsec_dp.util.slices import in_slices
 from ipsec_dp.util.text import shown_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 
 PIECE_OCTETS = 1 << 16  # of an answer that is sent in pieces
+LIST_LONG = 16  # things in a field of a row, beyond which it is made text in parts
 LINE_MAX = 1 << 20  # octets of a request
 TOO_LONG = f"a request has no more than {LINE_MAX} octets"
 ANSWER_MAX = 1 << 28  # octets of an answer: the status of every tunnel there can be
@@ -82,13 +84,37 @@ class LongAnswer:
         text, sizes = [before], len(before)
         separator = ""
         async for row in self.rows:
-            text.append(separator + json.dumps(shown_all(msgspec.to_builtins(row))))
-            sizes += len(text[-1])
+            text.append(separator)
             separator = ", "
-            if sizes >= PIECE_OCTETS:
-                yield "".join(text).encode()
-                text, sizes = [], 0
+            async for part in in_slices(_texts(row)):
+                text.append(part)
+                sizes += len(part)
+                if sizes >= PIECE_OCTETS:
+                    yield "".join(text).encode()
+                    text, sizes = [], 0
         yield "".join((*text, after)).encode()
+
+
+def _texts(row: msgspec.Struct) -> Iterator[str]:
+    """The JSON text of a row in parts: of its long lists (a tunnel may have thousands of CHILD_SAs) each thing is one."""
+    values = {name: getattr(row, name) for name in row.__struct_fields__}
+    if not any(isinstance(value, tuple) and len(value) > LIST_LONG for value in values.values()):
+        yield _json(row)
+        return
+    separator = "{"
+    for name, value in zip(row.__struct_encode_fields__, values.values(), strict=True):
+        yield f"{separator}{json.dumps(name)}: "
+        separator = ", "
+        if isinstance(value, tuple) and value:
+            yield from (f"{', ' if number else '['}{_json(each)}" for number, each in enumerate(value))
+            yield "]"
+        else:
+            yield _json(value)
+    yield "}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(shown_all(msgspec.to_builtins(value)))
 
 
 class ControlServer:

@@ -63,10 +63,11 @@ class Events:
         loop = asyncio.get_running_loop()
         for channel in Channel:
             descriptor = self._plane.punt_descriptor(channel)
-            loop.add_reader(descriptor, self._read, channel)
+            loop.add_reader(descriptor, self.read, channel)
             stack.callback(loop.remove_reader, descriptor)
 
-    def _read(self, channel: Channel) -> None:
+    def read(self, channel: Channel) -> None:
+        """Handles what a channel holds, as far as a slice goes: it stays readable, and what is left comes next."""
         for event in within_slice(self._sad.events(channel)):
             self.handle(event)
 

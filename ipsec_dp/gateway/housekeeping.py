@@ -7,6 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ipsec_dp.util.loops import Rounds
+from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +48,7 @@ class Housekeeping:
             for number, look in enumerate(self._looks):
                 with self._rounds.told(f"look {number}"):
                     look()
-        for event in self._sad.rescan():
+        async for event in in_slices(tuple(self._sad.rescan())):
             with self._rounds.told("event"):
                 self._handle(event)
         await self._clock.sleep(RECLAIM_S if self._sad.reclaim() else RESCAN_S)

@@ -21,7 +21,6 @@ from ipsec_dp.gateway.status import (
     ZoneStatus,
 )
 from ipsec_dp.keying.manual import WARNING
-from ipsec_dp.keying.status import NO_TIMES
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
@@ -65,8 +64,8 @@ def _traffic(sad: Sad, handle: SaHandle | None, now: float) -> SaTraffic:
     return SaTraffic(info.packets, info.octets, info.sequence, last_s, info.drops)
 
 
-def child_sa_status(sad: Sad, child: ChildSa, now: float, rekey_in_s: Mapping[int, float] = NO_TIMES) -> ChildSaStatus:
-    """One CHILD_SA. `rekey_in_s`: by inbound SPI."""
+def child_sa_status(sad: Sad, child: ChildSa, now: float, rekey_in_s: float | None = None) -> ChildSaStatus:
+    """One CHILD_SA."""
     inbound = None if child.inbound is None else sad.records[child.inbound]
     outbound = None if child.outbound is None else sad.records[child.outbound]
     record = outbound or inbound
@@ -83,7 +82,7 @@ def child_sa_status(sad: Sad, child: ChildSa, now: float, rekey_in_s: Mapping[in
         local_ts=tuple(dict.fromkeys(pair.local_text for pair in child.selectors)),
         remote_ts=tuple(dict.fromkeys(pair.remote_text for pair in child.selectors)),
         age_s=None if record is None else round(now - record.installed, 1),
-        rekey_in_s=None if inbound is None else rekey_in_s.get(inbound.spi),
+        rekey_in_s=rekey_in_s,
         packets_in=received.packets,
         octets_in=received.octets,
         sequence_in=received.sequence,
@@ -196,14 +195,15 @@ class Inspection:
         """Each tunnel, or the one of this name, or those in this state; without what ends meanwhile."""
         names = tuple(tunnel.name for tunnel in self._config.tunnels) if name is None else (name,)
         async for each in in_slices(names):
-            if not self._config.has_tunnel(each):
+            tunnel = self._config.tunnel(each) if self._config.has_tunnel(each) else None
+            if tunnel is None or (tunnel.manual is None and not self._ike.has(each)):
                 continue
-            status = self._tunnel(self._config.tunnel(each))
+            status = await self._tunnel(tunnel)
             if state in (None, status.state):
                 yield status
 
-    def _tunnel(self, tunnel: Tunnel) -> TunnelStatus:
-        name, now = tunnel.name, self._clock.now()
+    async def _tunnel(self, tunnel: Tunnel) -> TunnelStatus:
+        name = tunnel.name
         keying = self._ike.status(name) if tunnel.manual is None else self._manual.status(name)
         last_error, noticed = keying.last_error, self._notices.last_error(name)
         if last_error is None and noticed is not None and noticed.at > keying.up_at:
@@ -219,12 +219,18 @@ class Inspection:
             ike=keying.ike,
             mtu=mtus.mtu,
             path_mtu=mtus.path_mtu,
-            children=tuple(
-                child_sa_status(self._sad, child, now, keying.rekey_in_s)
-                for child in self._sad.children_of(self._spd.tunnel_numbers[name])
-            ),
+            children=await self._children(self._spd.tunnel_numbers[name]),
             monitor=self._monitors.status(name),
         )
+
+    async def _children(self, number: int) -> tuple[ChildSaStatus, ...]:
+        """Of the tunnel with this number, which may have thousands; without what ends meanwhile."""
+        found = []
+        async for child in in_slices(self._sad.children_of(number)):
+            if self._sad.holds(child):
+                rekey_in_s = None if child.inbound is None else self._ike.rekey_in_s(child.inbound)
+                found.append(child_sa_status(self._sad, child, self._clock.now(), rekey_in_s))
+        return tuple(found)
 
     def children_holding(self, tunnel: str, question: PacketQuestion) -> list[HoldingChild]:
         """The CHILD_SAs of a tunnel whose negotiated selectors hold a packet, in the order in which the data plane tries them."""

@@ -20,6 +20,7 @@ from ipsec_dp.host import HostError
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.peer import Peer
+from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -44,7 +45,6 @@ FIXED: Final = {
     "offloads": "devices get them when they are made",
 }
 CLOSE_S = 30.0  # for which a reload that changes the host is waited for when the gateway stops
-AT_ONCE = 256  # peers whose secrets are loaded before the rest of the control plane has its turn
 
 
 class ReloadFailedError(IpsecDpError):
@@ -86,7 +86,7 @@ class ReloadParts:
 class Reloader:
     """Reloads one gateway, one at a time. `reconfigured` gets the configuration that is in force from then on."""
 
-    def __init__(self, config: Config, parts: ReloadParts, reconfigured: Callable[[Config], None], clock: Clock) -> None:
+    def __init__(self, config: Config, parts: ReloadParts, reconfigured: Callable[[Config], Awaitable[None]], clock: Clock) -> None:
         self._config, self._parts, self._reconfigured, self._clock = config, parts, reconfigured, clock
         self._one_at_a_time = asyncio.Lock()
         self._incomplete = False  # the last reload is not all in the kernel
@@ -110,7 +110,7 @@ class Reloader:
             wrong = [*_fixed(self._config, difference.new)]
             peers: dict[str, Peer] = {}
             if not wrong:
-                peers, wrong = await _load_peers(difference, self._clock)
+                peers, wrong = await _load_peers(difference)
             if wrong:
                 return _refusal(path, (*findings, *wrong))
             read = self._clock.now()
@@ -177,7 +177,7 @@ class Reloader:
             parts.spd.reconfigure(new)
             await parts.host.verify()
             await parts.host.guard.widen(new)
-            mtus = {tunnel.name: await self._mtu(tunnel, difference) for tunnel in _new_or_changed(difference)}
+            mtus = await self._first_mtus(difference)
             await parts.host.reconfigure(new, mtus)
             by_hand = [tunnel for tunnel in _begun(difference) if tunnel.manual is not None]
             paths = {tunnel.name: await parts.host.peers.path(tunnel, parts.links) for tunnel in by_hand}
@@ -196,7 +196,7 @@ class Reloader:
             ) from error
         finally:
             self._config = new
-            self._reconfigured(new)
+            await self._reconfigured(new)
         gone = parts.host.remove_unused_interfaces()
         for number in parts.spd.forget((tunnel.name for tunnel in difference.removed), gone):
             parts.plane.take_acquire(number)  # or the number's next owner would find it asked already
@@ -206,9 +206,13 @@ class Reloader:
             self._incomplete = True
             raise ReloadFailedError(f"the configuration is complete, but {error}") from error
 
-    async def _mtu(self, tunnel: Tunnel, difference: Difference) -> int:
-        begun = any(tunnel is one for one in _begun(difference))
-        return await self._parts.first_mtu(tunnel) if begun else self._parts.host.interfaces.mtu_of(tunnel.name)
+    async def _first_mtus(self, difference: Difference) -> dict[str, int]:
+        """Of the tunnels that are new or changed, by name."""
+        mtus, begun = {}, {tunnel.name for tunnel in _begun(difference)}
+        async for tunnel in in_slices(_new_or_changed(difference)):
+            name = tunnel.name
+            mtus[name] = await self._parts.first_mtu(tunnel) if name in begun else self._parts.host.interfaces.mtu_of(name)
+        return mtus
 
     async def _undo(self, difference: Difference) -> None:
         """Everything as it was."""
@@ -228,22 +232,22 @@ class Reloader:
             parts.ike.listen(local)
         policy = await asyncio.to_thread(parts.spd.snapshot)
         parts.plane.install_policy(policy)
-        self._change_sas(difference, peers, paths)
+        await self._change_sas(difference, peers, paths)
         await parts.host.guard.apply_zones(new)
         await parts.before_routes(new)
         await parts.host.routing.apply(known=not self._incomplete)
         await parts.services.apply(new)
         await parts.host.guard.settle()
 
-    def _change_sas(self, difference: Difference, peers: dict[str, Peer], paths: dict[str, OuterPath]) -> None:
-        """Without a pause in between: no event finds a tunnel half there."""
+    async def _change_sas(self, difference: Difference, peers: dict[str, Peer], paths: dict[str, OuterPath]) -> None:
+        """No event finds a tunnel half there; of very many some are changed before others."""
         parts = self._parts
         for tunnel in (*difference.removed, *(change.old for change in difference.changed if change.effect is Effect.RESTART)):
             if tunnel.manual is not None:
                 parts.manual.remove(tunnel)
         effects = {change.new.name: change.effect for change in difference.changed if change.old.auth is not None}
         effects |= {tunnel.name: Effect.RESTART for tunnel in difference.removed if tunnel.auth is not None}
-        parts.ike.reconfigure([tunnel for tunnel in _new_or_changed(difference) if tunnel.auth is not None], peers, effects)
+        await parts.ike.reconfigure([tunnel for tunnel in _new_or_changed(difference) if tunnel.auth is not None], peers, effects)
         parts.manual.install(_begun(difference), paths)
         for observer in parts.observers:
             observer.reconfigure(difference.new)
@@ -267,13 +271,11 @@ def _fixed(old: Config, new: Config) -> Iterable[Finding]:
             yield Finding("error", str(new.path), "gateway", key, "cannot be changed by a reload", right)
 
 
-async def _load_peers(difference: Difference, clock: Clock) -> tuple[dict[str, Peer], list[Finding]]:
+async def _load_peers(difference: Difference) -> tuple[dict[str, Peer], list[Finding]]:
     """Peers of tunnels that are new or changed, with their secrets; what cannot be read."""
     peers: dict[str, Peer] = {}
     wrong: list[Finding] = []
-    for index, tunnel in enumerate(_new_or_changed(difference)):
-        if index % AT_ONCE == AT_ONCE - 1:
-            await clock.sleep(0)
+    async for tunnel in in_slices(_new_or_changed(difference)):
         if tunnel.auth is None:
             continue
         try:

@@ -79,9 +79,12 @@ class IkeCore(Protocol):
     def set_peers(self, peers: Iterable[Peer]) -> None:
         """The tunnels from now on. IKE SAs that exist keep what they were made with."""
 
+    def set_peer(self, peer: Peer) -> None:
+        """One tunnel from now on. IKE SAs that exist keep what they were made with."""
+
     def reconfigure(self, peers: Iterable[Peer], effects: Mapping[str, Effect], now: float) -> list[Action]:
-        """The tunnels from now on, and what that means for the IKE SAs of those that changed or are gone (`effects`, by name).
-        Those of other tunnels are not touched."""
+        """`peers`: of the tunnels that are new or changed. `effects`: what that means for the IKE SAs of those that changed, by
+        name; one that has no peer is gone. Other tunnels are not touched."""
 
     def judge_again(self, tunnel: str, now: float) -> list[Action]:
         """The certificates by which the peer of a tunnel has proven itself, by what the tunnel says now: CRLs that are new. The IKE
@@ -94,10 +97,10 @@ class IkeCore(Protocol):
         """Whether it bears the SPI of an IKE SA that we began or whose peer has proven who it is. Nothing else is looked at."""
 
     def next_timeout(self) -> float | None:
-        """When `timer` wants to be called, None: not at all. It may lie in the past."""
+        """When `timer` wants to be called, None: not at all. It may lie in the past: work on many IKE SAs is left to `timer`."""
 
     def timer(self, now: float) -> list[Action]:
-        """Everything that is due by `now`."""
+        """A part of what is due by `now`, on a few IKE SAs; `next_timeout` says whether there is more."""
 
     def initiate(self, tunnel: str, path: Path, now: float, packet: SelectorPair | None = None) -> list[Action]:
         """Begin an IKE SA with its first CHILD_SA, or, where an IKE SA is up, the CHILD_SAs that lack. `path` is only the start:
@@ -144,8 +147,18 @@ class IkeCore(Protocol):
     def forget(self, now: float) -> list[Action]:
         """This machine was cloned or restored, and its twin has the same keys: end everything without a word, wipe the keys."""
 
+    def unfinished(self) -> bool:
+        """Whether a command is not carried out on all that it is about: `timer` goes on with it, however early it is called."""
+
     def status(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
         """The IKE SAs of a tunnel, oldest first."""
+
+    def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
+        """The last few IKE SAs of a tunnel, oldest first, each with one CHILD_SA at the most: enough to say how the tunnel is,
+        however many peers it has."""
+
+    def rekey_in(self, child: int, now: float) -> float | None:
+        """Seconds until a CHILD_SA of an IKE SA that is up is rekeyed; None: it carries no traffic."""
 
     def counters(self) -> Counters:
         """What was counted since the start."""

@@ -2,16 +2,20 @@
 
 Implements `interface.IkeCore`. What it keeps for strangers is bounded (`strangers`, `admission`) and belongs to no tunnel
 before AUTH has shown whose it is; IKE SAs that authenticated peers make are bounded for each pair of identities. Whatever happens
-to one session, no other is looked at but those in its succession.
+to one session, no other is looked at but those in its succession. What is to happen to many at once is begun with a few, and waits
+for the others (`later`) until `timer` comes to them, or anything else wants to happen to them.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import count
+from itertools import count, islice
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakValueDictionary
 
 from ipsec_dp.ike.actions import NO_SPI, Action, Cause, Kind, Send
 from ipsec_dp.ike.authenticated import PEER_LIMITS, Accounts
@@ -36,7 +40,7 @@ from ipsec_dp.ike.v2.unsolicited import UnsolicitedAnswers
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from ipsec_dp.ike.actions import Endpoint, Path
     from ipsec_dp.ike.environment import Environment
@@ -46,7 +50,11 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.sa import Child, IkeSa
     from ipsec_dp.ipsec.selectors import SelectorPair
 
-TIMERS_AT_ONCE: Final = 64  # sessions in one call of `timer`: those that are due with them come next
+LATEST: Final = 32  # IKE SAs of a tunnel by which its state is judged
+AT_ONCE: Final = 4  # sessions in one call: the others that are due, or that a command is about, come next
+
+
+_Step = Callable[[float], list[Action]]  # of `now`
 
 
 class IkeManager:
@@ -61,6 +69,8 @@ class IkeManager:
         self._timers: TimerQueue[IkeSession] = TimerQueue()
         self._numbers = count(1)
         self._spawned: list[IkeSession] = []  # by the session that acts just now
+        self._later: OrderedDict[IkeSession, list[_Step]] = OrderedDict()  # what is still to happen to whom, in this order
+        self._children: WeakValueDictionary[int, Child] = WeakValueDictionary()
         self._met: list[IkeSession] = []  # whose place it takes, or the other way round
         self._admission: Admission[IkeSession] = Admission(environment.rng)
         self._reception = Reception(environment.watcher)
@@ -73,31 +83,55 @@ class IkeManager:
     def set_peers(self, peers: Iterable[Peer]) -> None:
         self._peers = PeerTable(peers)
 
-    def reconfigure(self, peers: Iterable[Peer], effects: Mapping[str, Effect], now: float) -> list[Action]:
-        self.set_peers(peers)
-        actions: list[Action] = []
-        for tunnel, effect in effects.items():
-            actions += self._reconfigure_all(tunnel, effect, now)
-        return actions
+    def set_peer(self, peer: Peer) -> None:
+        self._peers.set(peer)
 
-    def _reconfigure_all(self, tunnel: str, effect: Effect, now: float) -> list[Action]:
-        actions: list[Action] = []
-        for session in self._sessions.of_tunnel(tunnel):
-            if session.in_use:
-                actions += self._run(session, now, partial(self._reconfigure, session, effect, now))
-        return actions
+    def reconfigure(self, peers: Iterable[Peer], effects: Mapping[str, Effect], now: float) -> list[Action]:
+        new = {peer.tunnel: peer for peer in peers}
+        for peer in new.values():
+            self._peers.set(peer)
+        for tunnel in effects.keys() - new.keys():
+            self._peers.discard(tunnel)
+        concerned: list[tuple[IkeSession, _Step]] = []
+        for tunnel, effect in effects.items():
+            concerned += self._to_reconfigure(tunnel, effect)
+        for session, _ in concerned:
+            if effects.get(session.peer.tunnel) is Effect.RESTART:
+                session.withdrawn = True  # at once: a new one may begin before its turn has come
+        return self._each(concerned, now)
+
+    def _to_reconfigure(self, tunnel: str, effect: Effect) -> list[tuple[IkeSession, _Step]]:
+        sessions = (session for session in self._sessions.of_tunnel(tunnel) if session.in_use)
+        return [(session, partial(self._reconfigure, session, effect)) for session in sessions]
 
     def _reconfigure(self, session: IkeSession, effect: Effect, now: float) -> list[Action]:
         reconfigure.reconfigure(session, self._peers.get(session.peer.tunnel), effect, now)
         return _send_next(session, now)
 
     def judge_again(self, tunnel: str, now: float) -> list[Action]:
-        return self._reconfigure_all(tunnel, Effect.RECHECK, now)
+        return self._each(self._to_reconfigure(tunnel, Effect.RECHECK), now)
+
+    # ---- many at once
+
+    def _each(self, steps: Iterable[tuple[IkeSession, _Step]], now: float) -> list[Action]:
+        """Lets something happen to each of many sessions: to AT_ONCE of them now."""
+        for session, step in steps:
+            self._later.setdefault(session, []).append(step)
+        return self._go_on(now)
+
+    def _go_on(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for session in list(islice(self._later, AT_ONCE)):
+            actions += self._run(session, now, list)
+        return actions
 
     # ---- what sessions ask
 
     def next_child(self) -> int:
         return next(self._numbers)
+
+    def holds(self, child: Child) -> None:
+        self._children[child.number] = child
 
     def count(self, counter: str) -> None:
         self._counts[counter] += 1
@@ -197,7 +231,7 @@ class IkeManager:
         session = responder(self, candidates, header.spi_i, path, now)
         actions = session.receive(datagram, message, path, now)
         if session.state is State.INIT_ANSWERED:
-            configured = bool(candidates.peers[0].remotes) and self._admission.returned(message, path, now)
+            configured = bool(candidates.first.remotes) and self._admission.returned(message, path, now)
             return actions + self._hold(session, configured=configured, now=now)
         return self._events.allowed(actions, now)
 
@@ -216,11 +250,11 @@ class IkeManager:
     # ---- time
 
     def next_timeout(self) -> float | None:
-        return self._timers.next()
+        return -inf if self._later else self._timers.next()
 
     def timer(self, now: float) -> list[Action]:
-        actions: list[Action] = []
-        for _ in range(TIMERS_AT_ONCE):
+        actions = self._go_on(now)
+        for _ in range(AT_ONCE if not self._later else 1):
             session = self._timers.pop(now)
             if session is None:
                 break
@@ -265,19 +299,12 @@ class IkeManager:
         return self._run(session, now, step)
 
     def terminate(self, tunnel: str, now: float) -> list[Action]:
-        actions: list[Action] = []
-        for session in self._sessions.of_tunnel(tunnel):
-            if session.alive and not session.succession.handed_over:
-                actions += self._end(session, Cause.LOCAL, "terminated here", now)
-        return actions
+        sessions = (one for one in self._sessions.of_tunnel(tunnel) if one.alive and not one.succession.handed_over)
+        return self._each([(one, partial(_terminate, one)) for one in sessions], now)
 
     def leave(self, tunnel: str, now: float) -> list[Action]:
         """Ends a tunnel's IKE SAs at once, each with one DELETE whose answer nobody waits for: the way to the peer is gone."""
-        actions: list[Action] = []
-        for session in self._sessions.of_tunnel(tunnel):
-            if session.alive:
-                actions += self._run(session, now, partial(session.close, now))
-        return actions
+        return self._each([(one, one.close) for one in self._sessions.of_tunnel(tunnel) if one.alive], now)
 
     def delete_child(self, tunnel: str, child: int, now: float) -> list[Action]:
         def step(session: IkeSession, one: Child) -> None:
@@ -306,30 +333,32 @@ class IkeManager:
         return self._run(session, now, lambda: _send_next(session, now))
 
     def check_liveness(self, tunnel: str, now: float) -> list[Action]:
-        actions: list[Action] = []
-        for session in self._sessions.of_tunnel(tunnel):
-            if session.state is State.ESTABLISHED and session.in_use:
-                actions += self._run(session, now, partial(session.check_liveness, now))
-        return actions
+        sessions = (one for one in self._sessions.of_tunnel(tunnel) if one.state is State.ESTABLISHED and one.in_use)
+        return self._each([(one, one.check_liveness) for one in sessions], now)
 
     def close(self, now: float) -> list[Action]:
-        actions: list[Action] = []
-        for session in self._sessions.all():
-            if session.alive and not session.succession.handed_over:
-                actions += self._run(session, now, partial(session.close, now))
-        return actions
+        sessions = (one for one in self._sessions.all() if one.alive and not one.succession.handed_over)
+        return self._each([(one, one.close) for one in sessions], now)
 
     def forget(self, now: float) -> list[Action]:
         self._admission.renew()
         self.environment.watcher.cookie_secret(self._admission.cookie_secret)
-        actions: list[Action] = []
-        for session in self._sessions.all():
-            actions += self._run(session, now, partial(session.forget, now))
-        return actions
+        return self._each([(one, one.forget) for one in self._sessions.all()], now)
+
+    def unfinished(self) -> bool:
+        return bool(self._later)
 
     def status(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
         sessions = self._sessions.of_tunnel(tunnel)
         return tuple(report.status(session, now) for session in sessions if session.in_use)
+
+    def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
+        newest = islice((one for one in self._sessions.newest_of_tunnel(tunnel) if one.in_use), LATEST)
+        return tuple(report.summary(session, now) for session in reversed(tuple(newest)))
+
+    def rekey_in(self, child: int, now: float) -> float | None:
+        one, session = self._child(child)
+        return None if one is None or session is None or session.state is not State.ESTABLISHED else report.rekey_in(one, now)
 
     def sessions(self, tunnel: str | None = None) -> tuple[IkeSession, ...]:
         """The IKE SAs that are held of a tunnel, or of all, oldest first: those too that are replaced or linger."""
@@ -348,29 +377,40 @@ class IkeManager:
 
     def _current(self, tunnel: str) -> IkeSession | None:
         """The newest IKE SA of a tunnel that is up, else one that we are making."""
-        sessions = [
-            one for one in self._sessions.of_tunnel(tunnel) if one.in_use and one.state not in (State.EXPIRED, State.DELETING)
-        ]
-        up = [session for session in sessions if session.state is State.ESTABLISHED and not replacement.replaced(session)]
-        ours = [session for session in sessions if session.sa.initiator]
-        return up[-1] if up else ours[-1] if ours else None
+        ours = None
+        for session in self._sessions.newest_of_tunnel(tunnel):
+            if not session.in_use or session.state in (State.EXPIRED, State.DELETING):
+                continue
+            if session.state is State.ESTABLISHED and not replacement.replaced(session):
+                return session
+            if ours is None and session.sa.initiator:
+                ours = session
+        return ours
+
+    def _child(self, number: int) -> tuple[Child | None, IkeSession | None]:
+        """A CHILD_SA, and the IKE SA that has it; None: not any more."""
+        one = self._children.get(number)
+        return one, None if one is None or one.table is None else self._sessions.get(one.table.holder.sa.own_spi)
 
     def _child_step(self, tunnel: str, child: int, now: float, step: Callable[[IkeSession, Child], None]) -> list[Action]:
-        for session in self._sessions.of_tunnel(tunnel):
-            one = session.children.get(child)
-            if one is not None and not session.succession.handed_over:
+        one, session = self._child(child)
+        if one is None or session is None or session.peer.tunnel != tunnel or session.succession.handed_over:
+            return []
 
-                def run(session: IkeSession = session, one: Child = one) -> list[Action]:
-                    step(session, one)
-                    return _send_next(session, now)
+        def run() -> list[Action]:
+            if child in session.children:
+                step(session, one)
+            return _send_next(session, now)
 
-                return self._run(session, now, run)
-        return []
+        return self._run(session, now, run)
 
     def _run(self, session: IkeSession, now: float, step: Callable[[], list[Action]]) -> list[Action]:
         """Let a session act, then see what became of it, and of those in its succession."""
         was_up, before = session.authenticated, _succession(session)
-        actions = step()
+        actions: list[Action] = []
+        for waiting in self._later.pop(session, ()):
+            actions += waiting(now)
+        actions += step()
         spawned, self._spawned = self._spawned, []
         for new in spawned:
             self._sessions.add(new)
@@ -404,17 +444,11 @@ class IkeManager:
             self._reception.note(session)
 
     def _drop(self, session: IkeSession) -> None:
+        self._later.pop(session, None)
         self._sessions.drop(session)
         self._reception.gone(session)
         self._timers.discard(session)
         self._admission.half_open.discard(session)
-
-    def _end(self, session: IkeSession, cause: Cause, text: str, now: float) -> list[Action]:
-        def step() -> list[Action]:
-            delete.ike(session, cause, text, now)
-            return _send_next(session, now)
-
-        return self._run(session, now, step)
 
 
 def _fits(session: IkeSession, header: Header) -> bool:
@@ -434,6 +468,11 @@ def _succession(session: IkeSession) -> dict[IkeSession, None]:
             rival = one.task.rival if isinstance(one.task, ike_rekey.IkeRekey) else None
             waiting += [one.succession.before, one.succession.after, rival]
     return found
+
+
+def _terminate(session: IkeSession, now: float) -> list[Action]:
+    delete.ike(session, Cause.LOCAL, "terminated here", now)
+    return _send_next(session, now)
 
 
 def _push_out(session: IkeSession, now: float) -> list[Action]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING
+from collections import Counter
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar
 
 from ipsec_dp.ike.certificates import Trust
 from ipsec_dp.ike.peer import SignatureAuth
@@ -17,57 +18,153 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Path
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ipsec.addresses import Address
 
 
+K = TypeVar("K")
+
+
+class _Group:
+    """The peers of one place, by tunnel. What messages are compared with is found once for all of them, at the first question, and
+    follows them one by one."""
+
+    def __init__(self, peers: Iterable[Peer] = ()) -> None:
+        self.peers = {peer.tunnel: peer for peer in peers}
+        self._offers: dict[tuple[Proposal, ...], dict[str, Peer]] | None = None
+        self._by_identity: dict[object, dict[str, Peer]] = {}
+        self._trusted: Counter[x509.Certificate] = Counter()
+        self._authorities: tuple[x509.Certificate, ...] | None = None
+
+    def add(self, peer: Peer) -> None:
+        self.peers[peer.tunnel] = peer
+        if self._offers is not None:
+            self._note(peer, self._offers)
+
+    def discard(self, peer: Peer) -> None:
+        del self.peers[peer.tunnel]
+        if self._offers is None:
+            return
+        _take_out(self._offers, peer.ike_proposals, peer)
+        _take_out(self._by_identity, _meaning(peer), peer)
+        self._trusted -= Counter(_authorities(peer))
+        self._authorities = None
+
+    def _note(self, peer: Peer, offers: dict[tuple[Proposal, ...], dict[str, Peer]]) -> None:
+        offers.setdefault(peer.ike_proposals, {})[peer.tunnel] = peer
+        self._by_identity.setdefault(_meaning(peer), {})[peer.tunnel] = peer
+        self._trusted.update(_authorities(peer))
+        self._authorities = None
+
+    @property
+    def offers(self) -> dict[tuple[Proposal, ...], dict[str, Peer]]:
+        """The peers with each set of IKE proposals."""
+        if self._offers is None:
+            self._offers = {}
+            for peer in self.peers.values():
+                self._note(peer, self._offers)
+        return self._offers
+
+    def expecting(self, meaning: object) -> Iterable[Peer]:
+        """Those with an identity that means this; None: without one."""
+        return self._by_identity.get(meaning, {}).values() if self.offers else ()
+
+    @property
+    def authorities(self) -> tuple[x509.Certificate, ...]:
+        """Of those that authenticate by certificates."""
+        if self._authorities is None:
+            self._authorities = tuple(self._trusted) if self.offers else ()
+        return self._authorities
+
+
+def _take_out(index: dict[K, dict[str, Peer]], key: K, peer: Peer) -> None:
+    del index[key][peer.tunnel]
+    if not index[key]:
+        del index[key]
+
+
+def _meaning(peer: Peer) -> object:
+    return None if peer.remote_id is None else peer.remote_id.meaning()
+
+
+def _authorities(peer: Peer) -> tuple[x509.Certificate, ...]:
+    return peer.auth.trust.authorities if isinstance(peer.auth, SignatureAuth) else ()
+
+
+@lru_cache(maxsize=8)
+def _hashes(authorities: tuple[x509.Certificate, ...]) -> bytes:
+    return Trust(authorities).authority_hashes()
+
+
 class Candidates:
-    """Who somebody may be: `peers`, the likeliest first. What messages are compared with is found once for all of them, so that a
-    stranger's message costs the same however many tunnels there are."""
+    """Who somebody may be, the likeliest first. A stranger's message costs the same however many tunnels there are."""
 
-    def __init__(self, peers: tuple[Peer, ...]) -> None:
-        self.peers = peers
+    def __init__(self, peers: Iterable[Peer] = (), groups: tuple[_Group, ...] = ()) -> None:
+        self._groups = groups or (_Group(peers),)
 
-    @cached_property
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """All of them."""
+        return tuple(peer for group in self._groups for peer in group.peers.values())
+
+    @property
+    def first(self) -> Peer:
+        """The likeliest."""
+        return next(iter(self._groups[0].peers.values()))
+
+    @property
     def offers(self) -> tuple[Peer, ...]:
-        """One peer for each set of IKE proposals that there is."""
-        return tuple({peer.ike_proposals: peer for peer in reversed(self.peers)}.values())[::-1]
+        """One peer for each set of IKE proposals that there is at a place."""
+        return tuple(next(iter(peers.values())) for group in self._groups for peers in group.offers.values())
 
-    @cached_property
+    @property
     def authorities(self) -> tuple[x509.Certificate, ...]:
         """Of all that authenticate by certificates."""
-        trusts = [peer.auth.trust for peer in self.peers if isinstance(peer.auth, SignatureAuth)]
-        return tuple(dict.fromkeys(authority for trust in trusts for authority in trust.authorities))
+        if len(self._groups) == 1:
+            return self._groups[0].authorities
+        return tuple(dict.fromkeys(authority for group in self._groups for authority in group.authorities))
 
-    @cached_property
+    @property
     def authority_hashes(self) -> bytes:
         """As a CERTREQ to a stranger names them. Of too many none, which asks for a certificate of whomever, so that the answer
         stays short."""
-        return Trust(self.authorities).authority_hashes() if len(self.authorities) <= LIMITS.authorities_named else b""
-
-    @cached_property
-    def _by_identity(self) -> dict[object, tuple[Peer, ...]]:
-        found: dict[object, list[Peer]] = {}
-        for peer in self.peers:
-            found.setdefault(None if peer.remote_id is None else peer.remote_id.meaning(), []).append(peer)
-        return {meaning: tuple(peers) for meaning, peers in found.items()}
+        return _hashes(self.authorities) if len(self.authorities) <= LIMITS.authorities_named else b""
 
     def expecting(self, identity: Identity, address: Identity) -> tuple[Peer, ...]:
         """Those that expect this identity; `address` is that of the peer's address, which stands for one that is not configured."""
         meaning = identity.meaning()
-        by_address = self._by_identity.get(None, ()) if meaning == address.meaning() else ()
-        return self._by_identity.get(meaning, ()) + by_address
+        meanings = (meaning, None) if meaning == address.meaning() else (meaning,)
+        return tuple(peer for each in meanings for group in self._groups for peer in group.expecting(each))
+
+
+_Place = tuple["Address | None", "Address | None"]
 
 
 class PeerTable:
     """What the tunnels say now."""
 
     def __init__(self, peers: Iterable[Peer] = ()) -> None:
-        self._of_tunnel = {peer.tunnel: peer for peer in peers}
-        self._at: dict[tuple[Address | None, Address | None], list[Peer]] = {}  # by remote and local address; None: any
-        self._candidates: dict[tuple[tuple[Address | None, Address | None], ...], Candidates] = {}  # by the keys of `_at` that fit
-        for peer in self._of_tunnel.values():
-            for address in peer.remotes or (None,):
-                self._at.setdefault((address, peer.local), []).append(peer)
+        self._of_tunnel: dict[str, Peer] = {}
+        self._at: dict[_Place, _Group] = {}
+        for peer in peers:
+            self.set(peer)
+
+    def set(self, peer: Peer) -> None:
+        """What its tunnel says from now on, in the place of what it said."""
+        self.discard(peer.tunnel)
+        self._of_tunnel[peer.tunnel] = peer
+        for place in _places(peer):
+            self._at.setdefault(place, _Group()).add(peer)
+
+    def discard(self, tunnel: str) -> None:
+        """There is no such tunnel any more."""
+        peer = self._of_tunnel.pop(tunnel, None)
+        if peer is None:
+            return
+        for place in _places(peer):
+            self._at[place].discard(peer)
+            if not self._at[place].peers:
+                del self._at[place]
 
     def __getitem__(self, tunnel: str) -> Peer:
         """KeyError: no such tunnel."""
@@ -79,9 +176,10 @@ class PeerTable:
     def candidates(self, path: Path) -> Candidates | None:
         """Who may be calling: tunnels with that very address before those that take any; None: nobody."""
         remotes, locals_ = (path.remote.address, None), (path.local.address, None)
-        keys = tuple(key for remote in remotes for local in locals_ if (key := (remote, local)) in self._at)
-        if not keys:
-            return None
-        if keys not in self._candidates:
-            self._candidates[keys] = Candidates(tuple(peer for key in keys for peer in self._at[key]))
-        return self._candidates[keys]
+        groups = tuple(self._at[place] for remote in remotes for local in locals_ if (place := (remote, local)) in self._at)
+        return Candidates(groups=groups) if groups else None
+
+
+def _places(peer: Peer) -> list[_Place]:
+    """Where it may call from, and to: remote and local address, None: any."""
+    return [(address, peer.local) for address in dict.fromkeys(peer.remotes) or (None,)]

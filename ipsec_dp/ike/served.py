@@ -31,7 +31,7 @@ class Served:
 
     def look(self, up: dict[int, tuple[ProxyId, ...]]) -> dict[ProxyId, int]:
         """`up`: what is there now. The proxy IDs that this may concern, each with the CHILD_SA of it that went last, -1: none."""
-        if up.keys() == self._up.keys():
+        if up is self._up or up.keys() == self._up.keys():
             return {}
         came = [self._came(number, up[number]) for number in up.keys() - self._up.keys()]
         affected = {one: -1 for served in came for one in served}

@@ -5,13 +5,16 @@ from __future__ import annotations
 import heapq
 from itertools import count
 from math import inf
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
 
+STALE_LEAST: Final = 64
+
+
 class TimerQueue(Generic[T]):
-    """One time for each owner; times that were changed since stay in the heap until their turn comes."""
+    """One time for each owner; times that were changed since stay in the heap until their turn comes or they are most of it."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, T]] = []
@@ -28,6 +31,13 @@ class TimerQueue(Generic[T]):
         elif self._at.get(owner) != at:
             self._at[owner] = at
             heapq.heappush(self._heap, (at, next(self._order), owner))
+            if len(self._heap) > 2 * len(self._at) + STALE_LEAST:
+                self._compact()
+
+    def _compact(self) -> None:
+        last = {owner: entry for entry in self._heap if self._at.get(owner := entry[2]) == entry[0]}
+        self._heap = list(last.values())
+        heapq.heapify(self._heap)
 
     def discard(self, owner: T) -> None:
         self._at.pop(owner, None)

@@ -17,6 +17,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipsec_dp.ike.lifetimes import jitter, retry_after
+from ipsec_dp.ike.proxy_ids import near
 from ipsec_dp.ike.served import Served
 from ipsec_dp.ike.traffic_selectors import ANY, ProxyId
 from ipsec_dp.util.text import named
@@ -113,7 +114,7 @@ class Wanted:
 
     def ask_for(self, packet: ProxyId) -> None:
         """Traffic does. It shortens no pause."""
-        proxy_id = next((one for one in self.served.configured.all if one.covers(packet)), None)
+        proxy_id = next((one for one in near(self.served.configured.all, packet) if one.covers(packet)), None)
         if proxy_id is not None:
             self._lacks = None
             self._asked.setdefault(proxy_id, False)

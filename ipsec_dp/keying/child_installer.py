@@ -6,12 +6,14 @@ and switches it to the new outbound SA in one store, so that no packet finds it 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ipsec_dp import dataplane
 from ipsec_dp.dataplane import Direction, Encapsulation, Limits, OuterPath, SaParams
 from ipsec_dp.ike.environment import NEVER, SILENT, Activity
+from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
         Path,
         SwitchOutbound,
     )
+    from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
     from ipsec_dp.ipsec.suites import Suite
 
@@ -48,6 +51,10 @@ class IkeChild:
     outer: OuterPath | None = None  # of `outbound`
     child: ChildSa | None = None
 
+    @property
+    def way(self) -> OuterWay:
+        return OuterWay(self.suite, self.udp, self.path.remote.address, self.path.local.address)
+
 
 def _limits(limits: ChildLimits) -> Limits:
     return Limits(limits.soft_octets, limits.hard_octets, limits.soft_packets, limits.hard_packets)
@@ -56,6 +63,15 @@ def _limits(limits: ChildLimits) -> Limits:
 def outer_endpoint(endpoint: Endpoint, *, udp: bool = True) -> dataplane.Endpoint:
     """An end of IKE's as the data plane names it; without `udp` it has no port."""
     return dataplane.Endpoint(endpoint.address, endpoint.port if udp else 0, endpoint.scope)
+
+
+class OuterWay(NamedTuple):
+    """How packets of a CHILD_SA travel."""
+
+    suite: Suite
+    udp: bool
+    remote: Address
+    local: Address
 
 
 class IkeChildren:
@@ -77,6 +93,9 @@ class IkeChildren:
         self._interfaces = interfaces
         self._children: dict[int, IkeChild] = {}
         self._by_handle: dict[SaHandle, int] = {}
+        self._of_tunnel: dict[str, dict[int, IkeChild]] = {}
+        self._ways: dict[str, Counter[OuterWay]] = {}  # of each tunnel's CHILD_SAs
+        self._touched: dict[str, dict[OuterWay, bool]] = {}  # whether there was such a one at the last `new_ways`
 
     def named(self, handle: SaHandle) -> tuple[str, int] | None:
         """Tunnel and number of the CHILD_SA that an SA belongs to."""
@@ -85,7 +104,28 @@ class IkeChildren:
 
     def of(self, tunnel: str) -> list[IkeChild]:
         """Those of a tunnel, oldest first."""
-        return [child for child in self._children.values() if child.tunnel == tunnel]
+        return list(self._of_tunnel.get(tunnel, {}).values())
+
+    def new_ways(self, tunnel: str) -> tuple[set[OuterWay], set[OuterWay]]:
+        """The ways that its CHILD_SAs have now and had not at the last call; those that no CHILD_SA has any more."""
+        touched = self._touched.pop(tunnel, {})
+        ways: Mapping[OuterWay, int] = self._ways.get(tunnel, {})
+        return {way for way, had in touched.items() if way in ways and not had}, {
+            way for way, had in touched.items() if had and way not in ways
+        }
+
+    def _count_way(self, tunnel: str, way: OuterWay, more: int) -> None:
+        ways = self._ways.setdefault(tunnel, Counter())
+        self._touched.setdefault(tunnel, {}).setdefault(way, way in ways)
+        ways[way] += more
+        if not ways[way]:
+            del ways[way]
+        if not ways:
+            del self._ways[tunnel]
+
+    def sends(self, tunnel: str) -> bool:
+        """Whether packets of a tunnel find an SA."""
+        return any(child.child is not None for child in self._of_tunnel.get(tunnel, {}).values())
 
     def paths(self) -> dict[str, OuterPath]:
         """Each tunnel's newest way out."""
@@ -121,7 +161,9 @@ class IkeChildren:
                 fragments_also=action.fragments_also,
             )
         )
-        self._children[action.child] = IkeChild(action.tunnel, action.suite, action.selectors, action.path, action.udp, handle)
+        child = IkeChild(action.tunnel, action.suite, action.selectors, action.path, action.udp, handle)
+        self._children[action.child] = self._of_tunnel.setdefault(action.tunnel, {})[action.child] = child
+        self._count_way(action.tunnel, child.way, 1)
         self._by_handle[handle] = action.child
 
     def install_outbound(self, action: InstallOutbound) -> None:
@@ -161,6 +203,10 @@ class IkeChildren:
         child = self._children.pop(number, None)
         if child is None:
             return
+        self._count_way(child.tunnel, child.way, -1)
+        del self._of_tunnel[child.tunnel][number]
+        if not self._of_tunnel[child.tunnel]:
+            del self._of_tunnel[child.tunnel]
         if child.child is not None:
             self._sad.switch(child.child, None)
             child.child.inbound = None
@@ -178,13 +224,15 @@ class IkeChildren:
         for number in action.children:
             child = self._children.get(number)
             if child is not None and child.outbound is not None:
+                self._count_way(child.tunnel, child.way, -1)
                 child.path = action.path
+                self._count_way(child.tunnel, child.way, 1)
                 child.outer = self._path(child.tunnel, action.path, udp=child.udp)
                 self._sad.set_path(child.outbound, child.outer)
 
-    def set_outer_headers(self) -> None:
+    async def set_outer_headers(self) -> None:
         """The configuration changed: SAs that stay get the outer headers that it says now."""
-        for child in self._children.values():
+        async for child in in_slices(tuple(self._children.values())):
             if child.outbound is not None and child.outer is not None:
                 outer = self._outer_header(child.tunnel, child.outer)
                 if outer != child.outer:

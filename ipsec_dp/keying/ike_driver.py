@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.errors import DataPlaneError, IpsecDpError
@@ -18,6 +19,7 @@ from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.authenticated import Lines
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.strangers import LIMITS
+from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
 from ipsec_dp.keying.inbox import Inbox
@@ -25,7 +27,7 @@ from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus
 from ipsec_dp.keying.tunnel_state import UP, tunnel_state
 from ipsec_dp.util.loops import Rounds
-from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.slices import Slice, in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -92,7 +94,7 @@ class IkeDriver:
         self._core, self._children, self._links, self._locate, self._changed = core, children, links, locate, changed
         self._probed, self._refuses, self._clock = probed, refuses, clock
         self._ticks = Rounds("calling peers", conditions, clock)
-        self._planned: dict[str, None] = {}  # tunnels that are to be called
+        self._planned: TimerQueue[str] = TimerQueue()  # tunnels that are to be called
         self._intents = {name: self._intent(tunnel) for name, tunnel in self._tunnels.items()}
         self._packets: dict[str, SelectorPair] = {}  # what asked for a tunnel that is about to be called
         self._calls: set[asyncio.Task[None]] = set()
@@ -110,13 +112,7 @@ class IkeDriver:
         return int.from_bytes(self._clock.random(4)) / 2**32
 
     def _intent(self, tunnel: Tunnel) -> Intent:
-        def planned(is_planned: bool) -> None:
-            if is_planned:
-                self._planned[tunnel.name] = None
-            else:
-                self._planned.pop(tunnel.name, None)
-
-        return Intent(tunnel, self._chance, planned)
+        return Intent(tunnel, self._chance, lambda at: self._planned.set(tunnel.name, inf if at is None else at))
 
     # ---- life
 
@@ -130,35 +126,44 @@ class IkeDriver:
         ticking = asyncio.get_running_loop().create_task(self._ticks.run(self._tick))
         stack.push_async_callback(self._end, ticking)
 
-    def reconfigure(self, tunnels: Iterable[Tunnel], peers: Mapping[str, Peer], effects: Mapping[str, Effect]) -> None:
+    async def reconfigure(self, tunnels: Iterable[Tunnel], peers: Mapping[str, Peer], effects: Mapping[str, Effect]) -> None:
         """Takes tunnels over that are new or changed, with their peers. `effects`: what becomes of those that were there
-        already, by name; also of those that are gone."""
-        now = self._clock.now()
+        already, by name; also of those that are gone, which go first. Each is changed as a whole, very many in slices."""
         new = {tunnel.name: tunnel for tunnel in tunnels}
-        for name in effects.keys() - new.keys():
-            for kept in (self._tunnels, self._peers, self._intents, self._planned, self._packets, self._fresh):
-                kept.pop(name, None)
-            self._lines.forget(name)
-        for name, tunnel in new.items():
-            effect, before = effects.get(name, Effect.RESTART), self._tunnels.get(name)
-            peer = peers[name]
-            if before is not None and before.remotes == tunnel.remotes:  # names keep the addresses they had
-                peer = replace(peer, remotes=self._peers[name].remotes)
-            self._tunnels[name], self._peers[name] = tunnel, peer
-            if before is None or effect is Effect.RESTART:
-                self._planned.pop(name, None)
-                self._intents[name] = self._intent(tunnel)
-                self._intents[name].start(now)
+        async for name in in_slices((*(name for name in effects if name not in new), *new)):
+            if name in new:
+                self._take_over(new[name], peers[name], effects.get(name, Effect.RESTART))
             else:
-                self._intents[name].reconfigure(tunnel, now)
-        self._carry_out(self._core.reconfigure(self._peers.values(), effects, now))
+                self._planned.discard(name)
+                for kept in (self._tunnels, self._peers, self._intents, self._packets, self._fresh):
+                    kept.pop(name, None)
+                self._lines.forget(name)
+            changed = {name: effects[name]} if name in effects else {}
+            self._carry_out(self._core.reconfigure([self._peers[name]] if name in new else [], changed, self._clock.now()))
+
+    def _take_over(self, tunnel: Tunnel, peer: Peer, effect: Effect) -> None:
+        name, now = tunnel.name, self._clock.now()
+        before = self._tunnels.get(name)
+        if before is not None and before.remotes == tunnel.remotes:  # names keep the addresses they had
+            peer = replace(peer, remotes=self._peers[name].remotes)
+        self._tunnels[name], self._peers[name] = tunnel, peer
+        if before is None or effect is Effect.RESTART:
+            self._planned.discard(name)
+            self._intents[name] = self._intent(tunnel)
+            self._intents[name].start(now)
+        else:
+            self._intents[name].reconfigure(tunnel, now)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a tunnel of this name (a reload may be under way)."""
+        return name in self._tunnels
 
     async def judge_again(self, peers: Mapping[str, Peer]) -> None:
         """What proves tunnels' peers has changed (CRLs, by name of the tunnel): IKE SAs end that it no longer holds for."""
         known = {name: peer for name, peer in peers.items() if name in self._peers}
         self._peers |= {name: replace(peer, remotes=self._peers[name].remotes) for name, peer in known.items()}
-        self._core.set_peers(self._peers.values())
         async for name in in_slices(tuple(known)):
+            self._core.set_peer(self._peers[name])
             self._carry_out(self._core.judge_again(name, self._clock.now()))
 
     def peer(self, name: str) -> Peer | None:
@@ -176,6 +181,9 @@ class IkeDriver:
         self._inbox.close()
         await asyncio.gather(ticking, *self._calls, return_exceptions=True)
         self._carry_out(self._core.close(self._clock.now()))
+        while self._core.unfinished():
+            self._due()
+            await asyncio.sleep(0)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -187,15 +195,15 @@ class IkeDriver:
         """Begins the attempts that are due, as many as may be under way."""
         self._fresh = {name: began for name, began in self._fresh.items() if now - began < CALL_FRESH_S}
         self._held_back = False
-        for name in tuple(self._planned):
+        while (due := self._planned.next()) is not None and due <= now:
             if len(self._fresh) >= CALLS_AT_ONCE:
                 self._held_back = True
                 return
-            remote = self._intents[name].attempt(now)
-            if remote is None:
-                continue
-            self._fresh[name] = now
-            self._begin(self._call(name, *remote))
+            name = self._planned.pop(now)
+            remote = None if name is None else self._intents[name].attempt(now)
+            if name is not None and remote is not None:
+                self._fresh[name] = now
+                self._begin(self._call(name, *remote))
 
     async def _call(self, name: str, index: int, turn: int) -> None:
         tunnel, peer = self._tunnels[name], self._peers[name]
@@ -216,7 +224,7 @@ class IkeDriver:
             return
         if remote not in peer.remotes:  # a name that means another address now
             self._peers[name] = replace(peer, remotes=(remote, *(one for one in tunnel.remotes if not isinstance(one, str))))
-            self._core.set_peers(self._peers.values())
+            self._core.set_peer(self._peers[name])
         natt = self._peers[name].natt_first
         port = NAT_PORT if natt else IKE_PORT
         path = act.Path(act.Endpoint(local, port), act.Endpoint(remote, port), natt)
@@ -316,7 +324,7 @@ class IkeDriver:
 
     def rekey(self, name: str, *, ike: bool) -> None:
         """New keys for its CHILD_SAs, or for its IKE SA. Raises IpsecDpError when it has none."""
-        if not self._core.status(name, self._clock.now()):
+        if not self._core.latest(name, self._clock.now()):
             raise IpsecDpError(f'tunnel "{name}" has no IKE SA; start it with: ipsec-dp initiate {name}')
         self._carry_out(self._core.rekey(name, self._clock.now(), ike=ike))
 
@@ -326,7 +334,7 @@ class IkeDriver:
 
     def leaves(self, name: str, remote: Address, local: Address) -> bool:
         """Whether an IKE SA that we called, or are calling, goes from this address of ours to that remote."""
-        sas = self._core.status(name, self._clock.now())
+        sas = self._core.status(name, self._clock.now()) if self._intents[name].can_call else ()
         return any(sa.role == "initiator" and (sa.path.remote.address, sa.path.local.address) == (remote, local) for sa in sas)
 
     def leave(self, name: str) -> None:
@@ -349,7 +357,7 @@ class IkeDriver:
     def status(self, name: str) -> KeyingStatus:
         """What IKE knows of a tunnel: of the newest IKE SA that is up, else of the newest that is to come up."""
         now = self._clock.now()
-        sas, intent = self._core.status(name, now), self._intents[name]
+        sas, intent = self._core.latest(name, now), self._intents[name]
         up = [sa for sa in sas if sa.state in UP]
         newest = up[-1] if up else sas[-1] if sas else None
         state, text, error = tunnel_state(sas, intent, now)
@@ -361,8 +369,13 @@ class IkeDriver:
             nat="none" if newest is None else newest.nat,
             ike=_ike_sa(up[-1]) if up else None,
             up_at=intent.up_at,
-            rekey_in_s={child.spi_in: round(child.rekey_in_s, 1) for sa in up for child in sa.children},
         )
+
+    def rekey_in_s(self, handle: SaHandle) -> float | None:
+        """Seconds until the CHILD_SA that an SA belongs to is rekeyed; None: it is not."""
+        named = self._children.named(handle)
+        seconds = None if named is None else self._core.rekey_in(named[1], self._clock.now())
+        return None if seconds is None else round(seconds, 1)
 
     def cloned(self) -> None:
         """This machine is a copy of another: IKE SAs end without a message, and are negotiated anew when wanted."""
@@ -376,6 +389,10 @@ class IkeDriver:
     # ---- actions
 
     def _carry_out(self, actions: Iterable[Action]) -> None:
+        self._do_all(actions)
+        self._schedule()
+
+    def _do_all(self, actions: Iterable[Action]) -> None:
         for action in actions:
             try:
                 self._do(action)
@@ -383,8 +400,7 @@ class IkeDriver:
                 log.error("%s: %s", type(action).__name__, error)
                 child, tunnel = getattr(action, "child", None), getattr(action, "tunnel", None)
                 if child is not None and tunnel is not None:
-                    self._carry_out(self._core.delete_child(tunnel, child, self._clock.now()))
-        self._schedule()
+                    self._do_all(self._core.delete_child(tunnel, child, self._clock.now()))
 
     def _do(self, action: Action) -> None:
         match action:
@@ -449,7 +465,7 @@ class IkeDriver:
 
     def _has_ike_sa(self, name: str, now: float) -> bool:
         """Whether a tunnel has an IKE SA that is up or under way."""
-        return any(sa.state != "closing" for sa in self._core.status(name, now))
+        return any(sa.state != "closing" for sa in self._core.latest(name, now))
 
     def _schedule(self) -> None:
         """Asks for the next timer of the core. One that is due already stays: it would never have its turn if each datagram put it
@@ -464,8 +480,13 @@ class IkeDriver:
             self._timer, self._timer_at = self._clock.call_at(due, self._due), due
 
     def _due(self) -> None:
+        """What is due by now, as far as a slice goes."""
         self._timer = None
-        self._carry_out(self._core.timer(self._clock.now()))
+        now, time = self._clock.now(), Slice()
+        self._do_all(self._core.timer(now))
+        while not time.over and (due := self._core.next_timeout()) is not None and due <= now:
+            self._do_all(self._core.timer(now))
+        self._schedule()
 
 
 def _of_ike(end: dataplane.Endpoint) -> act.Endpoint:

@@ -34,9 +34,12 @@ DEATHS: Final = frozenset({Cause.LIVENESS, Cause.TIMEOUT})
 
 
 class Intent:
-    """One tunnel's wishes. `chance` gives from 0 to 1; `planned` hears whether an attempt is to come, when that changes."""
+    """One tunnel's wishes. `chance` gives from 0 to 1; `planned` hears when the next attempt is to come, when that changes; None:
+    none is."""
 
-    def __init__(self, tunnel: Tunnel, chance: Callable[[], float], planned: Callable[[bool], None] = lambda _: None) -> None:
+    def __init__(
+        self, tunnel: Tunnel, chance: Callable[[], float], planned: Callable[[float | None], None] = lambda _: None
+    ) -> None:
         self._tunnel = tunnel
         self._chance = chance
         self._failures = 0
@@ -61,8 +64,8 @@ class Intent:
 
     @next_attempt.setter
     def next_attempt(self, at: float | None) -> None:
-        if (at is None) != (self._next_attempt is None):
-            self._planned(at is not None)
+        if at != self._next_attempt:
+            self._planned(at)
         self._next_attempt = at
 
     @property

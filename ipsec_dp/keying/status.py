@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
-
 import msgspec
-
-NO_TIMES: Final[Mapping[int, float]] = {}
 
 
 class IkeSaStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +18,7 @@ class IkeSaStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One tunnel. `up_at`: when it last came up, -inf: never, or not by IKE. `rekey_in_s`: of its CHILD_SAs, by inbound SPI."""
+    """One tunnel. `up_at`: when it last came up, -inf: never, or not by IKE."""
 
     state: str
     state_text: str
@@ -32,4 +27,3 @@ class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
     nat: str = "none"
     ike: IkeSaStatus | None = None
     up_at: float = float("-inf")
-    rekey_in_s: Mapping[int, float] = NO_TIMES

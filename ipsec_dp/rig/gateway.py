@@ -222,7 +222,7 @@ class Pair:
     def _install_inbound(self, gateway: Gateway) -> int:
         spi = gateway.sad.allocate_spi(0x5A000000 | self._generation << 12)
         child = self.children[gateway.name]
-        child.inbound = gateway.sad.install(
+        handle = gateway.sad.install(
             SaParams(
                 direction=Direction.INBOUND,
                 spi=spi,
@@ -236,6 +236,7 @@ class Pair:
                 peer=self.peer(gateway).endpoint,
             )
         )
+        gateway.sad.receive_by(child, handle)
         return spi
 
     def switch(self, *, sequence: int = 0) -> None:

@@ -192,7 +192,7 @@ class NatFlows:
         if not flows:
             return []
         if self._judges is None or self._judges[0] is not config:
-            self._judges = config, CaughtFlows(config)
+            self._judges = config, await asyncio.to_thread(CaughtFlows, config)
         judge = self._judges[1].judge
         return [found async for flow in in_slices(flows) if (found := judge(flow)) is not None]
 

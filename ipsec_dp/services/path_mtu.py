@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config.packets import IPV6_MTU_MIN
@@ -18,10 +19,12 @@ from ipsec_dp.network.peer_routes import OUTER_MTU
 from ipsec_dp.services.path_mtu_state import Intervals, PathMtu, TunnelMtus
 from ipsec_dp.services.tunnel_mtu import WHOLE, MtuTable, OuterEnds, OuterShape, asks_ports, ends_of, settings_of
 from ipsec_dp.util.loops import Rounds
+from ipsec_dp.util.rest import Rest
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Set as AbstractSet
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.sad import Sad, SendRefusal
@@ -36,6 +39,7 @@ log = logging.getLogger("ipsec_dp")
 
 INTERVALS = Intervals()
 REFRESHED_AT_ONCE = 32  # peers whose first hop is looked at again in one tick
+REST = 10.0  # between two times that the host gets the MTUs of all tunnels, in times of what that takes
 QUIET_TICKS = 5  # between two looks at the links where nothing is sent
 
 
@@ -58,16 +62,20 @@ class PathMtuDiscovery:
         self._asked: set[OuterEnds] = set()  # paths whose first hop is asked for anew now
         self._messages: Closable | None = None
         self._listeners: dict[OuterEnds, Closable] = {}  # by path: `_listen`
+        self._news: deque[tuple[str, AbstractSet[OuterShape], AbstractSet[OuterShape]]] = deque()
         self._next_link = 0
         self._quiet_ticks = 0
         self._host_waits = False  # the host is about to get MTUs that changed
+        self._host_rest = Rest(clock, REST, self._intervals.together_s)
 
     # ---- life
 
     async def first(self) -> None:
         """Before anything is negotiated: what fits under every suite that may be. Interfaces get it."""
         async for tunnel in in_slices(self._config.tunnels):
-            await self._set_shapes(tunnel, await self._first_shapes(tunnel))
+            shapes = await self._first_shapes(tunnel)
+            await self._add_paths(shapes)
+            self._mtus.assume(tunnel, shapes)
         await self._host.interfaces.set_mtus(self._mtus.of_host(self._config))
 
     async def first_of(self, tunnel: Tunnel) -> int:
@@ -97,15 +105,16 @@ class PathMtuDiscovery:
         """Takes a changed configuration over: what is negotiated stays."""
         changed = [tunnel for tunnel in config.tunnels if self._applied.get(tunnel.name) is not tunnel]
         async for tunnel in in_slices(changed):
-            await self._set_shapes(tunnel, set(self._mtus.shapes(tunnel.name)) or await self._first_shapes(tunnel))
+            await self._take_over(tunnel)
         self._config = config
         self._mtus.forget(config)
         self._host.conditions.become(self.name, {})
         for name in [name for name in self._applied if not config.has_tunnel(name)]:
             del self._applied[name]
-        for tunnel in changed:
+        async for tunnel in in_slices(changed):
             self._set_plane(tunnel.name)
             self._applied[tunnel.name] = tunnel
+        await asyncio.sleep(0)
         await self._host.apply_mtus(self._mtus.of_host(config))
 
     async def close(self) -> None:
@@ -130,23 +139,38 @@ class PathMtuDiscovery:
         """Of `status`."""
         return self._mtus.status(tunnel)
 
-    def negotiated(self, tunnel: Tunnel, shapes: set[OuterShape]) -> None:
-        """CHILD_SAs of a tunnel were installed or removed."""
-        if shapes and shapes != self._mtus.shapes(tunnel.name):
-            self._spawn(self._negotiated(tunnel, shapes))
+    def negotiated(self, tunnel: Tunnel, came: set[OuterShape], gone: AbstractSet[OuterShape] = frozenset()) -> None:
+        """CHILD_SAs of a tunnel were installed or removed: the first with these shapes, the last with those."""
+        if came or gone:
+            self._news.append((tunnel.name, came, gone))
+            if len(self._news) == 1:
+                self._spawn(self._take_news())
 
-    async def _negotiated(self, tunnel: Tunnel, shapes: set[OuterShape]) -> None:
-        if not self._config.has_tunnel(tunnel.name):
+    async def _take_news(self) -> None:
+        """In their order, the tunnel of each as it is configured by then."""
+        while self._news:
+            name, came, gone = self._news[0]
+            await self._add_paths(came)
+            if self._config.has_tunnel(name):
+                self._mtus.change_shapes(self._config.tunnel(name), came, gone)
+                self._publish(name)
+            self._news.popleft()
+
+    async def _take_over(self, tunnel: Tunnel) -> None:
+        """A tunnel that is new, or configured otherwise."""
+        present = set(self._mtus.shapes(tunnel.name))
+        if present:
+            self._mtus.reconsider(tunnel)
             return
-        await self._set_shapes(tunnel, shapes)
-        self._publish(tunnel.name)
+        shapes = await self._first_shapes(tunnel)
+        await self._add_paths(shapes)
+        self._mtus.assume(tunnel, shapes)
 
-    async def _set_shapes(self, tunnel: Tunnel, shapes: set[OuterShape]) -> None:
+    async def _add_paths(self, shapes: AbstractSet[OuterShape]) -> None:
         now, paths = self._clock.now(), self._mtus.paths
-        for ends in ends_of(shapes) - paths.keys():
+        for ends in [ends for ends in ends_of(shapes) if ends not in paths]:
             link = await self._host.peers.mtu(*ends)
             paths.setdefault(ends, PathMtu(ends.remote.version, link, self._intervals, now))
-        self._mtus.set_shapes(tunnel, shapes)
 
     # ---- who needs to know
 
@@ -162,10 +186,11 @@ class PathMtuDiscovery:
             self._spawn(self._set_host())
 
     async def _set_host(self) -> None:
-        await self._clock.sleep(self._intervals.together_s)
+        await self._clock.sleep(self._host_rest.seconds)
         self._host_waits = False
         try:
-            await self._host.apply_mtus(self._mtus.of_host(self._config))
+            with self._host_rest.work():
+                await self._host.apply_mtus(self._mtus.of_host(self._config))
         except IpsecDpError as error:
             log.warning("MTU: %s", error)
 
@@ -174,7 +199,7 @@ class PathMtuDiscovery:
         self._listen(ends)
         for name in filter(self._config.has_tunnel, self._mtus.bound(ends)):
             tunnel = self._config.tunnel(name)
-            if self._mtus.update(tunnel):
+            if self._mtus.update(tunnel, ends):
                 mtu = self._mtus[name]
                 if mtu < IPV6_MTU_MIN and any(selector.version == 6 for selector in tunnel.selectors):
                     log.info(
@@ -248,8 +273,8 @@ class PathMtuDiscovery:
         self._quiet_ticks = 0 if busy else self._quiet_ticks + 1
         if self._quiet_ticks % QUIET_TICKS == 0:
             await self._look_at_links()
-        now = self._clock.now()
-        for ends, path in list(self._mtus.paths.items()):
+        async for ends, path in in_slices(tuple(self._mtus.paths.items())):
+            now = self._clock.now()
             if now >= path.due and (busy or not path.waits_for_traffic):
                 self._ask(ends, path, now)
 
@@ -286,8 +311,7 @@ class PathMtuDiscovery:
 
     def _active(self, ends: OuterEnds) -> bool:
         """Whether SAs sent anything by a path since the last call."""
-        numbers = self._numbers()
-        sent = 0 if self._sad is None else sum(self._sad.sent(numbers[name]) for name in self._mtus.bound(ends))
+        sent = 0 if self._sad is None else self._sad.sent(*ends)
         before, self._sent[ends] = self._sent.get(ends, 0), sent
         return sent != before
 

@@ -6,6 +6,7 @@ after a kill are the same call, so that a service needs no code of its own for a
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
@@ -52,6 +53,7 @@ class Services:
     async def apply(self, config: Config) -> None:
         """Raises ServiceError for the first that fails; those after it are left as they were."""
         for service in self._services:
+            await asyncio.sleep(0)  # each looks at all tunnels once: others have their turn in between
             try:
                 await service.apply(config)
             except IpsecDpError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from ipsec_dp.config.packets import IPV6_MTU_MIN, Packets
@@ -69,7 +70,10 @@ class MtuTable:
 
     def __init__(self) -> None:
         self.paths: dict[OuterEnds, PathMtu] = {}
-        self._shapes: dict[str, set[OuterShape]] = {}
+        self._shapes: dict[str, dict[OuterShape, int]] = {}  # of each tunnel, with the largest inner packet that each leaves
+        self._inner: dict[str, Counter[int]] = {}  # those numbers, of each tunnel: few, however many peers it has
+        self._at: dict[OuterEnds, dict[str, dict[OuterShape, None]]] = {}  # the shapes that go by a path, of each tunnel
+        self._assumed: set[str] = set()  # tunnels whose shapes are not those of SAs that are there
         self._bound: dict[OuterEnds, set[str]] = {}  # tunnels whose packets must fit a path
         self._mtus: dict[str, int] = {}
         self._cut_outside: set[str] = set()  # tunnels whose outer packets may have to be fragmented
@@ -85,43 +89,90 @@ class MtuTable:
 
     def shapes(self, name: str) -> AbstractSet[OuterShape]:
         """Of a tunnel; empty when it has none yet."""
-        return self._shapes.get(name, set())
+        return self._shapes.get(name, {}).keys()
 
     def bound(self, ends: OuterEnds) -> AbstractSet[str]:
         """The tunnels whose packets must fit a path."""
         return self._bound.get(ends, set())
 
-    def set_shapes(self, tunnel: Tunnel, shapes: set[OuterShape]) -> None:
+    def set_shapes(self, tunnel: Tunnel, shapes: AbstractSet[OuterShape]) -> None:
         """A tunnel's packets look like these from now on, and must fit the paths to their peers."""
-        self._unbind(tunnel.name)
-        self._shapes[tunnel.name] = shapes
-        for ends in ends_of(shapes):
-            if _must_fit(tunnel, ends):
-                self._bound.setdefault(ends, set()).add(tunnel.name)
-        self._mtus[tunnel.name] = self._inner(tunnel)
+        for shape in list(self.shapes(tunnel.name)):
+            self._take_out(tunnel.name, shape)
+        for shape in shapes:
+            self._put_in(tunnel, shape)
+        self._assumed.discard(tunnel.name)
+        self._settle(tunnel)
         cut = tunnel.packets.fragment == "after" or asks_ports(tunnel)
         (self._cut_outside.add if cut else self._cut_outside.discard)(tunnel.name)
+
+    def assume(self, tunnel: Tunnel, shapes: AbstractSet[OuterShape]) -> None:
+        """`set_shapes`, until there is an SA."""
+        self.set_shapes(tunnel, shapes)
+        self._assumed.add(tunnel.name)
+
+    def reconsider(self, tunnel: Tunnel) -> None:
+        """It is configured otherwise: the same shapes leave it something else."""
+        assumed = tunnel.name in self._assumed
+        self.set_shapes(tunnel, set(self.shapes(tunnel.name)))
+        if assumed:
+            self._assumed.add(tunnel.name)
+
+    def change_shapes(self, tunnel: Tunnel, came: AbstractSet[OuterShape], gone: AbstractSet[OuterShape]) -> None:
+        """SAs with these shapes came or went; the last ones that a tunnel had are assumed while it has none."""
+        if tunnel.name in self._assumed:
+            if came:
+                self.set_shapes(tunnel, came)
+            return
+        if not came and len(gone) == len(self.shapes(tunnel.name)):
+            self._assumed.add(tunnel.name)
+            return
+        for shape in came:
+            self._put_in(tunnel, shape)
+        for shape in gone:
+            self._take_out(tunnel.name, shape)
+        self._settle(tunnel)
+
+    def _put_in(self, tunnel: Tunnel, shape: OuterShape) -> None:
+        self._take_out(tunnel.name, shape)
+        inner = self._shapes.setdefault(tunnel.name, {})[shape] = shape.inner(self._outer(tunnel, shape.ends))
+        self._inner.setdefault(tunnel.name, Counter())[inner] += 1
+        if shape.ends is not None:
+            self._at.setdefault(shape.ends, {}).setdefault(tunnel.name, {})[shape] = None
+            if _must_fit(tunnel, shape.ends):
+                self._bound.setdefault(shape.ends, set()).add(tunnel.name)
+
+    def _take_out(self, name: str, shape: OuterShape) -> None:
+        inner = self._shapes.get(name, {}).pop(shape, None)
+        if inner is None:
+            return
+        self._inner[name] -= Counter((inner,))
+        if shape.ends is not None:
+            at = self._at[shape.ends]
+            del at[name][shape]
+            if not at[name]:
+                del at[name]
+                self._bound.get(shape.ends, set()).discard(name)
 
     def forget(self, config: Config) -> None:
         """Drops the tunnels that `config` has no more."""
         for name in [name for name in self._shapes if not config.has_tunnel(name)]:
-            self._unbind(name)
-            del self._shapes[name], self._mtus[name]
+            for shape in list(self.shapes(name)):
+                self._take_out(name, shape)
+            del self._shapes[name], self._mtus[name], self._inner[name]
+            self._assumed.discard(name)
             self._cut_outside.discard(name)
 
-    def _unbind(self, name: str) -> None:
-        for ends in ends_of(self.shapes(name)):
-            self._bound.get(ends, set()).discard(name)
-
-    def update(self, tunnel: Tunnel) -> bool:
-        """The paths to its peers changed; whether its MTU did."""
-        before, self._mtus[tunnel.name] = self._mtus[tunnel.name], self._inner(tunnel)
+    def update(self, tunnel: Tunnel, ends: OuterEnds) -> bool:
+        """The path changed; whether the tunnel's MTU did."""
+        before = self._mtus[tunnel.name]
+        for shape in list(self._at.get(ends, {}).get(tunnel.name, ())):
+            self._put_in(tunnel, shape)
+        self._settle(tunnel)
         return self._mtus[tunnel.name] != before
 
-    def _inner(self, tunnel: Tunnel) -> int:
-        if tunnel.packets.mtu:
-            return tunnel.packets.mtu
-        return min(shape.inner(self._outer(tunnel, shape.ends)) for shape in self._shapes[tunnel.name])
+    def _settle(self, tunnel: Tunnel) -> None:
+        self._mtus[tunnel.name] = tunnel.packets.mtu or min(self._inner[tunnel.name])
 
     def _outer(self, tunnel: Tunnel, ends: OuterEnds | None) -> int:
         """Octets of the largest outer packet by a path."""
@@ -157,8 +208,8 @@ class MtuTable:
         return any(
             shape.inner(path.outer) < IPV6_MTU_MIN or (name in self._cut_outside and path.outer < path.link)
             for name in self.bound(ends)
-            for shape in self._shapes[name]
-            if shape.ends == ends and not shape.udp
+            for shape in self._at[ends][name]
+            if not shape.udp
         )
 
     def status(self, name: str) -> TunnelMtus:

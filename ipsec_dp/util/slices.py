@@ -14,6 +14,17 @@ SLICE_S = 0.005
 T = TypeVar("T")
 
 
+class Slice:
+    """One that begins now, for work that nobody awaits: whoever does it leaves the rest for later once it is over."""
+
+    def __init__(self, slice_s: float = SLICE_S) -> None:
+        self._end = time.monotonic() + slice_s
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() >= self._end
+
+
 async def in_slices(things: Iterable[T], slice_s: float = SLICE_S) -> AsyncIterator[T]:
     """Each of `things`; once `slice_s` seconds are used up, the loop does what else is due before the next one.
 

@@ -141,7 +141,8 @@ def test_memory_for_strangers_is_bounded():
         ladder.b.core.receive(init_request(number), from_address(f"198.51.{number >> 8}.{number & 255}"), 1000.0)
     assert ladder.b.core.counters().half_open == LIMITS.cookie_above
     assert ladder.b.core.counters().sessions == LIMITS.cookie_above
-    ladder.b.core.timer(1031.0)
+    while (ladder.b.core.next_timeout() or 1032.0) <= 1031.0:
+        ladder.b.core.timer(1031.0)
     assert ladder.b.core.counters().half_open == ladder.b.core.counters().sessions == 0
     assert ladder.b.core.next_timeout() is None
 

@@ -146,6 +146,9 @@ class MemorySad:
     def children_of(self, tunnel: int) -> list[ChildSa]:
         return self.children.get(tunnel, [])
 
+    def holds(self, child: ChildSa) -> bool:
+        return child in self.children[child.tunnel]
+
     def remove_child(self, child: ChildSa) -> None:
         self.children[child.tunnel].remove(child)
 
@@ -201,6 +204,13 @@ class MemoryCore:
 
     def status(self, tunnel: str, _now: float) -> tuple[IkeStatus, ...]:
         return self.sas.get(tunnel, ())
+
+    def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
+        return self.status(tunnel, now)
+
+    def rekey_in(self, child: int, _now: float) -> float | None:
+        children = [each for sas in self.sas.values() for sa in sas for each in sa.children]
+        return next((each.rekey_in_s for each in children if each.child == child), None)
 
 
 def ike_sa(remote: str, **fields: Any) -> IkeStatus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -165,7 +166,7 @@ def test_sas_that_stay_get_the_outer_headers_of_a_changed_configuration(site):
     site.receive(2)
     site.dscp = 46
     assert [datagram.tos >> 2 for datagram in site.sent()] == [0]
-    site.children.set_outer_headers()
+    asyncio.run(site.children.set_outer_headers())
     assert [datagram.tos >> 2 for datagram in site.sent()] == [46]
 
 

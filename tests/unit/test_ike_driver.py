@@ -56,7 +56,7 @@ class Site:
 
     def __init__(self, directory: Any, *tables: str) -> None:
         self.directory, self.clock, self.lost = directory, FakeClock(), set[str]()
-        self.core = Double(next_timeout=None, acquire=None, status=(), probe=None, knows=True)  # all at once, not in turn
+        self.core = Double(next_timeout=None, acquire=None, latest=(), probe=None, knows=True)  # all at once, not in turn
         self.children, self.links, self.changed, self.stack = Double(), Double(), list[str](), AsyncExitStack()
         self.turns = list[int]()
         self.probed = list[act.ProbeResult]()
@@ -289,12 +289,12 @@ def test_the_end_of_an_ike_sa_beside_another_calls_nobody(made):
     site = made()
 
     async def life():
-        site.core.answers["status"] = (SimpleNamespace(state="up"),)
+        site.core.answers["latest"] = (SimpleNamespace(state="up"),)
         site.hand(event(act.Kind.IKE_UP))
         site.hand(event(act.Kind.IKE_DOWN, cause=act.Cause.PEER))
         await site.clock.advance(5.0)
         assert site.called() == ["to-b"], "only at the start"
-        site.core.answers["status"] = ()
+        site.core.answers["latest"] = ()
         site.hand(event(act.Kind.IKE_DOWN, cause=act.Cause.PEER))
         await site.clock.advance(5.0)
         assert site.called() == ["to-b", "to-b"]
@@ -328,10 +328,9 @@ def test_a_tunnel_that_is_gone_is_gone_and_a_new_one_is_called(made):
 
     async def life():
         tunnels, peers = site.read(tunnel("to-c", AT_ONCE, remote="192.0.2.3"))
-        site.driver.reconfigure(tunnels, peers, {"to-b": Effect.RESTART})
-        ((_, given, effects, _),) = site.core.of("reconfigure")
-        assert [peer.tunnel for peer in given] == ["to-c"]
-        assert effects == {"to-b": Effect.RESTART}
+        await site.driver.reconfigure(tunnels, peers, {"to-b": Effect.RESTART})
+        told = [([peer.tunnel for peer in given], effects) for _, given, effects, _ in site.core.of("reconfigure")]
+        assert told == [([], {"to-b": Effect.RESTART}), (["to-c"], {})]
         assert not site.driver.acquire("to-b", to_b())
         await site.clock.advance(TICK_S)
         assert site.called() == ["to-b", "to-c"]
@@ -344,7 +343,7 @@ def test_a_tunnel_that_changes_in_place_is_not_called_again(made):
 
     async def life():
         site.hand(event(act.Kind.IKE_UP))
-        site.driver.reconfigure(*site.read(tunnel("to-b", AT_ONCE)), {"to-b": Effect.IN_PLACE})
+        await site.driver.reconfigure(*site.read(tunnel("to-b", AT_ONCE)), {"to-b": Effect.IN_PLACE})
         await site.clock.advance(60.0)
         assert site.called() == ["to-b"]
 

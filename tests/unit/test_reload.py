@@ -83,13 +83,13 @@ class Site:
             cast("Any", Calls("sad", self.calls, reclaim=lambda: self.waiting)),
             cast("Any", Calls("links", [], link=0)),
             cast("Any", Calls("manual", self.calls)),
-            cast("Any", Calls("ike", self.calls, peer=lambda name: f"the peer of {name}")),
+            cast("Any", Calls("ike", self.calls, peer=lambda name: f"the peer of {name}", reconfigure=self._applied)),
             cast("Any", self.service),
             (cast("Any", self.observer),),
             self._first_mtu,
             self._before_routes,
         )
-        self.reloader = Reloader(self.config, parts, self.in_force.append, clock)
+        self.reloader = Reloader(self.config, parts, self._reconfigured, clock)
         asyncio.run(self._start())
 
     async def _start(self):
@@ -99,8 +99,10 @@ class Site:
             self.host.start_workers(self.plane)
         self.calls.clear()
 
-    async def _applied(self, _config):
-        return None
+    async def _applied(self, *_arguments): ...
+
+    async def _reconfigured(self, config):
+        self.in_force.append(config)
 
     async def _before_routes(self, config):
         self.calls.append(("before routes", config))

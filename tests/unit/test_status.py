@@ -79,9 +79,10 @@ def site(tmp_path):
     sad.add(numbers["up"], None, None)
     child = ChildStatus(1, 0xC0000001, 0x2002, "aes256gcm16", True, (), 61.26, 2961.04)
     core, nothing = cast("Any", MemoryCore(up=(ike_sa("192.0.2.3", children=(child,)),))), cast("Any", None)
+    children = cast("Any", Calls("children", named={sad.children[numbers["up"]][0].inbound: ("up", 1)}.get))
     tunnels = [tunnel for tunnel in config.tunnels if tunnel.auth is not None]
     peers = {tunnel.name: peer_of(tunnel) for tunnel in tunnels}
-    parts = {"core": core, "children": nothing, "links": nothing, "locate": nothing, "changed": nothing}
+    parts = {"core": core, "children": children, "links": nothing, "locate": nothing, "changed": nothing}
     ike = IkeDriver(tunnels, peers, **parts, clock=clock, conditions=Conditions(clock))
     manual = ManualSas(cast("Any", sad), spd, clock.random)
     manual.paths["by-hand"] = path_to("192.0.2.2")
@@ -187,7 +188,7 @@ def test_a_tunnel_that_goes_while_others_are_shown_is_left_out(site):
 def test_the_last_error(site, says, up_after_s, shown):
     site.notices.add(30, "no way out", tunnel="waiting")
     keying = KeyingStatus(state="up", state_text="up", remote="any", last_error=says, up_at=site.clock.now() + up_after_s)
-    site.inspection = site.inspection_of(Calls("ike", status=lambda _name: keying))
+    site.inspection = site.inspection_of(Calls("ike", status=lambda _name: keying, has=lambda _name: True))
     assert tunnels(site)["waiting"]["last_error"] == shown
     assert tunnels(site)["up"]["last_error"] == TROUBLE
 

@@ -68,8 +68,8 @@ def test_a_change_of_the_path_is_one_for_the_tunnels_that_it_binds(table, config
         table.set_shapes(each, {OuterShape(GCM, True, PEER)})
     narrow(table, PEER, 1400)
     assert table.bound(OuterEnds(PEER)) == {"t0", "t1"}
-    assert [table.update(each) for each in tunnels] == [True, True]
-    assert [table.update(each) for each in tunnels] == [False, False], "it is known already"
+    assert [table.update(each, OuterEnds(PEER)) for each in tunnels] == [True, True]
+    assert [table.update(each, OuterEnds(PEER)) for each in tunnels] == [False, False], "it is known already"
     assert table["t0"] == inner_mtu(1400, GCM, "udp", 4)
 
 
@@ -81,7 +81,7 @@ def test_a_change_of_the_path_is_one_for_the_tunnels_that_it_binds(table, config
 def test_whom_a_path_binds(table, one, line, remote, bound):
     table.set_shapes(one(line), {OuterShape(GCM, True, remote)})
     narrow(table, remote, 1400)
-    table.update(one(line))
+    table.update(one(line), OuterEnds(remote))
     assert (table.bound(OuterEnds(remote)) == {"t0"}) is bound
     assert (table["t0"] == inner_mtu(1400, GCM, "udp", remote.version)) is bound
 

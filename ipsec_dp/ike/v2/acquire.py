@@ -28,7 +28,7 @@ def acquire(context: Context, packet: SelectorPair | None) -> None:
     """A CHILD_SA for `packet`, unless one is there that may carry it, or for everything."""
     asked = None if packet is None else asked_by(packet, context.peer.proxy_ids)
     if asked is not None and any(
-        child.holds(asked) and child.state in (ChildState.UP, ChildState.REKEYED) for child in context.children.values()
+        child.holds(asked) and child.state in (ChildState.UP, ChildState.REKEYED) for child in context.children.near(asked)
     ):
         return
     want(context, asked)
@@ -38,10 +38,8 @@ def look(context: Context, now: float) -> None:
     """A CHILD_SA may have come, gone or changed. An IKE SA of ours for which the peer makes no CHILD_SA at all is given up."""
     if context.state is not State.ESTABLISHED or context.succession.handed_over:
         return
-    wanted, children = context.wanted, context.children.values()
-    up = {child.number: child.pairs for child in children if child.state is ChildState.UP}
-    ended_here = {child.number for child in children if child.state is ChildState.DELETING}
-    if wanted.look(up, ended_here, now, context.host.environment.rng):
+    wanted = context.wanted
+    if wanted.look(*context.children.seen, now, context.host.environment.rng):
         context.report(Kind.WHOLE, "everything that is wanted has a CHILD_SA again")
     if context.sa.initiator and not context.children and wanted.refused and not any(context.pending()):
         delete.ike(context, Cause.SELECTORS, "the peer makes no CHILD_SA", now, again=True)

@@ -72,6 +72,7 @@ def install(
         replaces=None if old is None else old.number,
     )
     context.children[new.number] = new
+    context.host.holds(new)
     context.host.holdings.hold(new, peer, context.ends.theirs)
     limits = start_child(new, peer.child_life, now, context.host.environment.rng)
     context.deadlines.failures = 0
@@ -146,10 +147,9 @@ def _sending_before(context: Context, new: Child) -> Child | None:
 
 def is_held(context: Context, pair: ProxyId) -> bool:
     """True when a CHILD_SA that is there to stay holds all of `pair`."""
-    return any(child.state is ChildState.UP and child.holds(pair) for child in context.children.values())
+    return any(child.state is ChildState.UP and child.holds(pair) for child in context.children.near(pair))
 
 
 def by_spi_out(context: Context, spi: bytes) -> Child | None:
     """The newest CHILD_SA that sends on `spi`."""
-    number = int.from_bytes(spi, "big")
-    return next((child for child in reversed(context.children.values()) if child.spi_out == number), None)
+    return context.children.by_spi_out(int.from_bytes(spi, "big"))

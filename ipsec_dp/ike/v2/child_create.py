@@ -40,6 +40,8 @@ from ipsec_dp.ike.v2.ts import permitted
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
     from ipsec_dp.ike.v2.context import Context
@@ -99,8 +101,18 @@ def make_offer(context: Context, pairs: tuple[ProxyId, ...], packet: ProxyId | N
     first = packet if packet is not None else next(iter(pairs), None)
     pairs = traffic_selectors.of_one_kind(pairs, first is not None and first.opaque)
     offered = pairs if packet is None or context.abilities.single_pair else (packet, *pairs)
-    local, remote = (tuple(dict.fromkeys(side))[:MAX_OFFERED] for side in zip(*offered, strict=True))
+    local, remote = _first_of(pair.local for pair in offered), _first_of(pair.remote for pair in offered)
     return Offer(spi, proposals, local, remote, pairs, context.peer.proxy_ids)
+
+
+def _first_of(selectors: Iterable[TrafficSelector]) -> tuple[TrafficSelector, ...]:
+    """Each once, MAX_OFFERED at the most."""
+    found: dict[TrafficSelector, None] = {}
+    for each in selectors:
+        found[each] = None
+        if len(found) == MAX_OFFERED:
+            break
+    return tuple(found)
 
 
 def offer_again(context: Context, old: Child, pairs: tuple[ProxyId, ...], *, any_suite: bool) -> Offer | None:

@@ -9,7 +9,8 @@ from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.proposal import ProtocolId
-from ipsec_dp.ike.traffic_selectors import ask_ports, go_apart, of_one_kind
+from ipsec_dp.ike.selector_index import SelectorIndex
+from ipsec_dp.ike.traffic_selectors import ProxyId, ask_ports, go_apart, of_one_kind
 from ipsec_dp.ike.v2 import replacement, ts
 from ipsec_dp.ike.v2.child import MAX_OFFERED, MAX_PAIRS, Agreement, by_spi_out, install, replaced_by, report_up, switch
 from ipsec_dp.ike.v2.child_create import ChildCreate
@@ -30,7 +31,7 @@ from ipsec_dp.ike.v2.wire import NotifyType
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
+    from ipsec_dp.ike.traffic_selectors import TrafficSelector
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.sa import ReceivedMessage
 
@@ -152,10 +153,10 @@ def _take_place(context: Context, new: Child, old: Child | None, now: float) -> 
 
 def outermost(selectors: Iterable[TrafficSelector]) -> tuple[TrafficSelector, ...]:
     """Each once, and none that another holds, the first `MAX_OFFERED`."""
-    each = list(dict.fromkeys(selectors))
-    kept = [one for one in each if not any(other is not one and other.covers(one) for other in each)]
-    return tuple(kept[:MAX_OFFERED])
+    kept = _outermost_pairs([ProxyId(each, each) for each in dict.fromkeys(selectors)])
+    return tuple(pair.local for pair in kept[:MAX_OFFERED])
 
 
 def _outermost_pairs(pairs: Sequence[ProxyId]) -> tuple[ProxyId, ...]:
-    return tuple(one for one in pairs if not any(other is not one and other.covers(one) for other in pairs))
+    index = SelectorIndex((pair, pair) for pair in pairs)
+    return tuple(one for one in pairs if not any(other is not one and other.covers(one) for other in index.near(one)))

@@ -15,8 +15,9 @@ from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Action, Cause, Event, ExpectInbound, Kind, MovePath, Origin, ReleaseSpi, Report
 from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
+from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.deadlines import Deadlines
-from ipsec_dp.ike.v2.exchanges import Queue, Request, Window
+from ipsec_dp.ike.v2.exchanges import Priority, Queue, Request, Window
 from ipsec_dp.ike.v2.sa import State
 from ipsec_dp.ike.wanted import Wanted
 from ipsec_dp.util.text import shown
@@ -47,6 +48,9 @@ class IkeHost(Protocol):
 
     def next_child(self) -> int:
         """A number for a CHILD_SA, never given twice."""
+
+    def holds(self, child: Child) -> None:
+        """A CHILD_SA was made, whose `table` knows who has it from now on."""
 
     def spawn(self, candidates: Candidates, sa: IkeSa, path: Path, now: float) -> Context:
         """A further IKE SA, in state NEW: one that is to take the place of the one that asks."""
@@ -168,7 +172,7 @@ class Context(ABC):
         """`candidates`: who it may be; one when we initiate, and once IKE_AUTH has shown who."""
         sa.started = now
         self.host = host
-        self.peer = candidates.peers[0]  # who it is, or the likeliest before IKE_AUTH
+        self.peer = candidates.first  # who it is, or the likeliest before IKE_AUTH
         self.sa = sa
         self.path = path
         self.nat = Nat()
@@ -177,7 +181,7 @@ class Context(ABC):
         self.ends = Ends(called=sa.initiator)
         self.window: Window[Task] = Window()
         self.queue: Queue[Task] = Queue()
-        self.children: dict[int, Child] = {}
+        self.children: ChildTable = ChildTable(self)
         self.wanted = Wanted(self.peer.proxy_ids, lasting=self.peer.start == "start")
         self.succession = Succession()
         self.withdrawn = False  # its tunnel is configured otherwise now: what becomes of it concerns nobody
@@ -227,11 +231,11 @@ class Context(ABC):
         """What our outstanding request is about."""
         return None if self.window.outstanding is None else self.window.outstanding.task
 
-    def pending(self) -> Iterator[Task]:
-        """Our requests: the outstanding one, then those that wait for the window."""
+    def pending(self, *priorities: Priority) -> Iterator[Task]:
+        """Our requests: the outstanding one, then those that wait for the window; of these `priorities`, none: of all."""
         if self.window.outstanding is not None:
             yield self.window.outstanding.task
-        yield from self.queue.waiting
+        yield from self.queue.waiting(*priorities)
 
     def settle_on(self, peer: Peer) -> None:
         """It is known who it is."""

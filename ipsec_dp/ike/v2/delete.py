@@ -9,6 +9,7 @@ from ipsec_dp.ike.actions import Cause, Kind, RemoveChild, RemoveOutbound
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2 import replacement
+from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.payloads import Delete, Payload
@@ -69,8 +70,8 @@ def ike(context: Context, cause: Cause, text: str, now: float, *, again: bool = 
     if context.state is State.EXPIRED and not context.succession.handed_over and not hand_over(context, now) and waits:
         context.end(cause, text, now, again=again)
     elif context.state in (*CARRYING, State.AUTH_SENT):
-        if not any(isinstance(task, IkeDelete) for task in context.queue.waiting):
-            context.queue.waiting.append(IkeDelete(cause, text, again=again))
+        if not any(isinstance(task, IkeDelete) for task in context.queue.waiting(Priority.DELETE_IKE)):
+            context.queue.add(IkeDelete(cause, text, again=again))
     elif context.state in (State.INIT_SENT, State.INIT_ANSWERED):
         context.end(cause, text, now, again=again)
 
@@ -97,7 +98,7 @@ def child(context: Context, one: Child, now: float, *, at_once: bool = False) ->
     elif one.sending:
         one.sending = False
         context.emit(RemoveOutbound(context.peer.tunnel, one.number))
-    context.enqueue(ChildDelete(one.spi_in, one))
+    context.queue.add(ChildDelete(one.spi_in, one))
 
 
 def finish(context: Context, one: Child, now: float, longer: float = 0.0) -> None:
@@ -109,7 +110,7 @@ def finish(context: Context, one: Child, now: float, longer: float = 0.0) -> Non
         one.sending = False
         context.emit(RemoveOutbound(context.peer.tunnel, one.number))
     if not one.installed:
-        context.children.pop(one.number, None)
+        context.children.discard(one.number)
         return
     context.host.holdings.let_go(one)
     one.enter(ChildState.DELETED)
@@ -129,7 +130,7 @@ def forget(context: Context, one: Child) -> None:
     """Remove it and know it no more."""
     remove(context, one)
     one.enter(ChildState.DELETED)
-    context.children.pop(one.number, None)
+    context.children.discard(one.number)
 
 
 def hand_over(old: Context, now: float) -> bool:
@@ -142,7 +143,10 @@ def hand_over(old: Context, now: float) -> bool:
     longer = replacement.PATIENCE if old.state is State.EXPIRED else 0.0
     for one in list(old.children.values()):
         finish(old, one, now, longer)
-    new.children, old.children = old.children | new.children, {}
+    together = ChildTable(new)
+    for one in (*old.children.values(), *new.children.values()):
+        together[one.number] = one
+    new.children, old.children = together, ChildTable(old)
     new.succession.before, old.succession.before = old.succession.before, None
     if new.succession.before is not None:
         new.succession.before.succession.after = new

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from math import inf
@@ -14,6 +15,8 @@ from ipsec_dp.ike.v2.fragment import Reassembler
 from ipsec_dp.ike.v2.wire import ExchangeType
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ipsec_dp.ike.v2.payloads import Payload
 
 FIRST_WAIT: Final = 1.0  # seconds before the first retransmission
@@ -61,6 +64,7 @@ class Request:
     priority: Priority = Priority.NEW_CHILD
     tries: int = TRIES
     first_wait: float = FIRST_WAIT
+    waits: bool = False  # for the window to be free
     whole: bool = False  # it leaves in one datagram that nobody may fragment
 
     def instead(self) -> list[Payload] | None:
@@ -146,20 +150,37 @@ class Queue(Generic[R]):
     CHILD_SAs that are wanted do not wait here: `wanted.Wanted` finds the next one when the window is free.
     """
 
-    __slots__ = ("waiting",)
+    __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self.waiting: list[R] = []
+        self._waiting: dict[Priority, deque[R]] = {}  # without empty ones
 
     @property
     def empty(self) -> bool:
-        return not self.waiting
+        return not self._waiting
+
+    def waiting(self, *priorities: Priority) -> Iterator[R]:
+        """Those that wait, the most urgent first; of these `priorities`, none: of all."""
+        for priority in priorities or sorted(self._waiting):
+            yield from self._waiting.get(priority, ())
 
     def add(self, request: R) -> None:
-        self.waiting.append(request)
+        self._waiting.setdefault(request.priority, deque()).append(request)
+        request.waits = True
+
+    def take_all(self) -> list[R]:
+        """All that wait, which are then off the queue."""
+        taken = list(self.waiting())
+        self._waiting.clear()
+        for request in taken:
+            request.waits = False
+        return taken
 
     def pop(self) -> R:
         """The oldest of the most urgent, which is then off the queue."""
-        first = min(self.waiting, key=lambda request: request.priority)
-        self.waiting.remove(first)
+        priority = min(self._waiting)
+        first = self._waiting[priority].popleft()
+        if not self._waiting[priority]:
+            del self._waiting[priority]
+        first.waits = False
         return first

@@ -33,9 +33,8 @@ def reached(context: Context, now: float) -> None:
                 delete.forget(context, child)
         delete.ike(context, Cause.LIFETIME, TEXT, now, again=True)
         return
-    for waiting in context.queue.waiting:
+    for waiting in context.queue.take_all():
         waiting.dropped(context)
-    context.queue.waiting.clear()
     context.enter(State.EXPIRED)
     context.deadlines.check_at, context.deadlines.keep_until = inf, until
     text = f"{TEXT} while {context.path.remote} had not answered {task.name}; its CHILD_SAs go on for at most {until - now:.0f} s"

@@ -117,7 +117,7 @@ class IkeRekey(Task):
 
 def rekey(context: Context) -> None:
     """Rekey the IKE SA when our turn comes."""
-    if not any(isinstance(task, IkeRekey) for task in context.pending()):
+    if not any(isinstance(task, IkeRekey) for task in context.pending(Priority.REKEY_IKE)):
         context.enqueue(IkeRekey())
 
 
@@ -192,10 +192,11 @@ def hand_over(old: Context, new: Context, now: float) -> None:
         return
     old.succession.handed_over = True
     new.enter(State.ESTABLISHED)
-    new.children = old.children
+    new.children, old.children.holder = old.children, new
     of_the_old = (IkeRekey, delete.IkeDelete, liveness.LivenessCheck)
-    new.queue.waiting += [task for task in old.queue.waiting if not isinstance(task, of_the_old)]
-    old.queue.waiting = []
+    for task in old.queue.take_all():
+        if not isinstance(task, of_the_old):
+            new.queue.add(task)
     new.wanted = old.wanted
     replacement.replaced_by(old, new)
     if old.withdrawn:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.effect import Effect
+from ipsec_dp.ike.proxy_ids import near
 from ipsec_dp.ike.v2 import delete, proof, timers
 from ipsec_dp.ike.v2.sa import CARRYING, ChildState, State
 
@@ -57,4 +58,4 @@ def _fit_selectors(context: Context, child: Child, peer: Peer, now: float) -> No
 
 def _configured(child: Child, peer: Peer) -> bool:
     """Whether everything that may pass there is still written."""
-    return all(any(one.covers(pair) for one in peer.proxy_ids) for pair in child.pairs)
+    return all(any(one.covers(pair) for one in near(peer.proxy_ids, pair)) for pair in child.pairs)

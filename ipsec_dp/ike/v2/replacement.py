@@ -143,10 +143,5 @@ def taken_over(new: Context, child: Child) -> list[Child]:
 
 def _holders(new: Context, child: Child) -> list[Child]:
     """What sends of those before and lies within `child`, which holds most of it at least: no packet is left without an SA."""
-    return [
-        one
-        for old in before(new)
-        if old.alive
-        for one in old.children.values()
-        if one.sending and any(child.holds(pair) for pair in one.pairs)
-    ]
+    near = (one for old in before(new) if old.alive for one in old.children.near_any(child.pairs))
+    return [one for one in near if one.sending and any(child.holds(pair) for pair in one.pairs)]

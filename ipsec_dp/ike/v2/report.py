@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,14 @@ _STATES: Final[dict[State, IkeState]] = {
 
 def status(context: Context, now: float) -> IkeStatus:
     """One IKE SA with the CHILD_SAs that carry traffic."""
+    return replace(
+        summary(context, now), children=tuple(_child(child, now) for child in context.children.values() if _carries(child))
+    )
+
+
+def summary(context: Context, now: float) -> IkeStatus:
+    """One IKE SA with one of the CHILD_SAs that carry traffic, if any does."""
+    carries = next(filter(_carries, context.children.values()), None)
     state = _STATES.get(context.state, "negotiating")
     if context.task is not None and context.task.shape in (Shape.REKEY_IKE, Shape.REKEY_CHILD):
         state = "rekeying"
@@ -40,9 +49,18 @@ def status(context: Context, now: float) -> IkeStatus:
         "" if context.ends.identities is None else str(context.ends.identities[1]),
         now - began,
         _remaining(context.deadlines.soft, now),
-        tuple(_child(child, now) for child in context.children.values() if child.state is ChildState.UP or child.sending),
+        () if carries is None else (_child(carries, now),),
         context.wanted.lacking(),
     )
+
+
+def rekey_in(child: Child, now: float) -> float | None:
+    """Seconds until a CHILD_SA that carries traffic is rekeyed; None: it carries none."""
+    return _remaining(child.soft, now) if _carries(child) else None
+
+
+def _carries(child: Child) -> bool:
+    return child.state is ChildState.UP or child.sending
 
 
 def _child(child: Child, now: float) -> ChildStatus:

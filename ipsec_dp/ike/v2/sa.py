@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ipsec_dp.ike.actions import NO_SPI
 from ipsec_dp.ike.environment import Rng
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Path
     from ipsec_dp.ike.proposal import EspSuite, IkeSuite
     from ipsec_dp.ike.traffic_selectors import ProxyId
+    from ipsec_dp.ike.v2.exchanges import Request
     from ipsec_dp.ike.v2.keymat import IkeKeys
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.protect import Protection
@@ -106,11 +107,35 @@ class IkeSa:
             self.incoming = None
 
 
-@dataclass(slots=True, eq=False)
+class Table(Protocol):
+    """Where a CHILD_SA is held."""
+
+    holder: Any  # the IKE SA that it is on
+
+    def changed(self, child: Child) -> None:
+        """A time or the state of one is another now."""
+
+
+class _Due:
+    """A time of a CHILD_SA at which it has something to do."""
+
+    def __set_name__(self, owner: type[Child], name: str) -> None:
+        self._name = name
+
+    def __get__(self, child: Child, owner: type[Child] | None = None) -> float:
+        return child.times.get(self._name, inf)
+
+    def __set__(self, child: Child, at: float) -> None:
+        child.times[self._name] = at
+        child.tell()
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Child:
     """One CHILD_SA; times are those of `now`, inf: never. `lowest_nonce` decides between two of one origin (RFC 7296 §2.8.1).
 
-    `ts_local`, `ts_remote`: as negotiated. `pairs`: what of that is configured, and so may pass.
+    `ts_local`, `ts_remote`: as negotiated. `pairs`: what of that is configured, and so may pass. `table`: where it is held,
+    and told when it has something to do at another time.
     """
 
     number: int
@@ -124,26 +149,41 @@ class Child:
     created: float
     used: float
     lowest_nonce: bytes
+    table: Table | None = None
+    times: dict[str, float] = field(default_factory=dict)
     state: ChildState = ChildState.UP
     installed: bool = True
     sending: bool = False
-    soft: float = inf
-    hard: float = inf
-    idle_at: float = inf
-    switch_at: float = inf
     switch_by: float = inf
     waits: bool = False  # one of the IKE SA before still sends (`replacement`)
-    remove_at: float = inf
     failures: int = 0  # attempts to rekey it in a row
     reprieved: bool = False  # its hard limit has made way for a rekey, which happens once
+    asked: Request | None = None  # our last request for another in its place
     replaces: int | None = None
     successor: Child | None = None
+
+    soft = _Due()
+    hard = _Due()
+    idle_at = _Due()
+    switch_at = _Due()
+    remove_at = _Due()
+
+    def tell(self) -> None:
+        """Its state or a time is another now."""
+        if self.table is not None:
+            self.table.changed(self)
+
+    @property
+    def due_at(self) -> float:
+        """When it has something to do next."""
+        return min(self.times.values(), default=inf)
 
     def enter(self, state: ChildState) -> None:
         """It is in `state` from now on. RuntimeError, a fault of ours, when that leads back."""
         if _CHILD_ORDER.index(state) < _CHILD_ORDER.index(self.state):
             raise RuntimeError(f"no CHILD_SA goes from {self.state} to {state}")
         self.state = state
+        self.tell()
 
     def holds(self, pair: ProxyId) -> bool:
         """True when all of `pair` may pass here."""

@@ -118,7 +118,7 @@ class IkeSession(Context):
     def send_next(self, now: float) -> None:
         acquire.look(self, now)
         while self.window.outstanding is None and self.state in transitions.MAY_REQUEST:
-            task = self.queue.pop() if self.queue.waiting else acquire.next_wanted(self, now)
+            task = acquire.next_wanted(self, now) if self.queue.empty else self.queue.pop()
             if task is None:
                 break
             if task.exchange in transitions.MAY_REQUEST[self.state]:
@@ -169,9 +169,8 @@ class IkeSession(Context):
         if not quiet and not self.succession.handed_over:
             kind = Kind.IKE_DOWN if self.authenticated else Kind.IKE_FAILED
             self.report(kind, text, cause=cause, again=again)
-        for waiting in self.queue.waiting:
+        for waiting in self.queue.take_all():
             waiting.dropped(self)
-        self.queue.waiting.clear()
         if not self.succession.handed_over:
             for child in list(self.children.values()):
                 delete.forget(self, child)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ipsec_dp.ike.actions import Endpoint
     from ipsec_dp.ike.v2.context import Context
@@ -49,6 +49,10 @@ class SessionIndex:
     def of_tunnel(self, tunnel: str) -> tuple[IkeSession, ...]:
         """Those that we began and those whose peer has authenticated itself, oldest first."""
         return tuple(self._of_tunnel.get(tunnel, ()))
+
+    def newest_of_tunnel(self, tunnel: str) -> Iterator[IkeSession]:
+        """The same, newest first, one by one."""
+        return reversed(self._of_tunnel.get(tunnel, {}))
 
     def of_ends(self, session: Context) -> Iterable[IkeSession]:
         """Those between the same two identities, itself too, once they are proven."""

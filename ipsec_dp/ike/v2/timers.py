@@ -21,16 +21,13 @@ if TYPE_CHECKING:
 
 def next_due(context: Context) -> float:
     """When `due` has something to do."""
-    found = context.deadlines.next
-    for child in context.children.values():
-        found = min(found, child.soft, child.hard, child.idle_at, child.switch_at, child.remove_at)
-    return min(found, acquire.next_due(context))
+    return min(context.deadlines.next, context.children.next_due, acquire.next_due(context))
 
 
 def due(context: Context, now: float) -> None:
-    """Do what is due; everything that was has another time afterwards, or none."""
+    """Do what is due; everything that was has another time afterwards, or none. Of very many CHILD_SAs some stay due."""
     deadlines = context.deadlines
-    for child in list(context.children.values()):
+    for child in context.children.due(now):
         _child_due(context, child, now)
     if now >= deadlines.hard:
         deadlines.hard = deadlines.soft = inf
@@ -86,12 +83,13 @@ def rekey_child(context: Context, child: Child, now: float, *, any_suite: bool =
         return
     child.soft = inf
     if child.state is ChildState.UP and not rekeying(context, child):
-        context.enqueue(child_create.ChildCreate(child.pairs, rekeys=child, any_suite=any_suite))
+        child.asked = child_create.ChildCreate(child.pairs, rekeys=child, any_suite=any_suite)
+        context.enqueue(child.asked)
 
 
 def rekeying(context: Context, child: Child) -> bool:
     """True when a rekey of ours is waiting or under way."""
-    return any(isinstance(task, child_create.ChildCreate) and task.rekeys is child for task in context.pending())
+    return child.asked is not None and (child.asked.waits or context.task is child.asked)
 
 
 def expire(context: Context, child: Child, now: float) -> None:
@@ -117,7 +115,7 @@ def _idle(context: Context, child: Child, now: float) -> None:
     context.wanted.dismiss(child.number)
     delete.child(context, child, now)
     context.report(Kind.CHILD_DOWN, text, cause=Cause.IDLE, child=child.number)
-    if not any(other.state is ChildState.UP for other in context.children.values()):
+    if not context.children.any_up:
         delete.ike(context, Cause.IDLE, text, now)
 
 

@@ -1,10 +1,13 @@
 """TS payloads: the wire form of traffic selectors (RFC 7296 §3.13) and their narrowing (RFC 7296 §2.9)."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Reader, Writer
+from ipsec_dp.ike.proxy_ids import ProxyIds
 from ipsec_dp.ike.traffic_selectors import ANY_PROTOCOL, MAX_PORT, ProxyId, TrafficSelector, text
 from ipsec_dp.ike.v2.wire import MAX_SELECTORS
 
@@ -82,11 +85,24 @@ def explain_mismatch(
     theirs: tuple[Sequence[TrafficSelector], Sequence[TrafficSelector]],
 ) -> str:
     """Both sides' (local, remote as we see it) selectors and what has nothing in common, as one line for an event."""
-    sides = [name for name, mine, other in zip(("local", "remote"), ours, theirs, strict=True) if not narrow(mine, other)]
+    sides = [name for name, mine, other in zip(("local", "remote"), ours, theirs, strict=True) if not _meet(mine, other)]
     differs = f"no common {' and no common '.join(sides)} selector" if sides else "both sides have selectors in common"
     return (
         f"ours: local {text(ours[0])} remote {text(ours[1])}; peer's: local {text(theirs[0])} remote {text(theirs[1])}; {differs}"
     )
+
+
+def _meet(ours: Sequence[TrafficSelector], theirs: Sequence[TrafficSelector]) -> bool:
+    """Whether any of them have something in common. Most of many are told apart by their addresses alone."""
+    ordered = sorted(set(theirs))
+    starts = [(one.version, one.start) for one in ordered]
+    ends = list(accumulate(((one.version, one.end) for one in ordered), max))
+
+    def may_meet(mine: TrafficSelector) -> bool:
+        before = bisect_right(starts, (mine.version, mine.end))
+        return before > 0 and ends[before - 1] >= (mine.version, mine.start)
+
+    return any(mine.intersection(one) is not None for mine in set(ours) if may_meet(mine) for one in ordered)
 
 
 def permitted(
@@ -97,7 +113,7 @@ def permitted(
     Each side is cut down first, and only what can stand together is multiplied: it costs as much as the payloads are long.
     """
     found: dict[ProxyId, None] = {}
-    for proxy_id in configured:
+    for proxy_id in configured.near(local, remote) if isinstance(configured, ProxyIds) else configured:
         lefts, rights = _common(proxy_id.local, local), _common(proxy_id.remote, remote)
         fitting: dict[tuple[int, int], list[TrafficSelector]] = {}
         for right in rights:

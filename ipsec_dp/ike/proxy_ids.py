@@ -1,0 +1,31 @@
+"""The proxy IDs of one tunnel, of which those that concern a message or a packet are found without looking at the others."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ipsec_dp.ike.selector_index import SelectorIndex
+from ipsec_dp.ike.traffic_selectors import ProxyId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ipsec_dp.ike.traffic_selectors import TrafficSelector
+
+
+class ProxyIds(tuple[ProxyId, ...]):  # noqa: SLOT001 - each keeps its index
+    """In the order of the configuration."""
+
+    @cached_property
+    def _index(self) -> SelectorIndex[ProxyId]:
+        return SelectorIndex((each, each) for each in self)
+
+    def near(self, local: Iterable[TrafficSelector], remote: Iterable[TrafficSelector]) -> list[ProxyId]:
+        """Those that meet one of `local` and one of `remote`, and perhaps some more."""
+        return self._index.near_any(local, remote)
+
+
+def near(proxy_ids: Sequence[ProxyId], pair: ProxyId) -> Sequence[ProxyId]:
+    """Those of a tunnel that meet `pair`, and perhaps some more, in their order."""
+    return proxy_ids.near(pair[:1], pair[1:]) if isinstance(proxy_ids, ProxyIds) else proxy_ids
