@@ -201,7 +201,7 @@ def reload_table(answer: ReloadResult) -> Table:
         for name in names:
             table.add_row(_cell(name), Text(what, style=style), "", "")
     for change in answer.changed:
-        table.add_row(_cell(change.name), Text("changed", style="yellow"), _cell(", ".join(change.keys)), change.effect)
+        table.add_row(_cell(change.name), Text("changed", style="yellow"), _cell(", ".join(change.keys)), _cell(change.effect))
     return table
 
 

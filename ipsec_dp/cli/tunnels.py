@@ -72,7 +72,7 @@ def _check(control: Path | None, request: messages.StatusRequest) -> int:
     except IpsecDpError as error:
         level = monitoring.Level.UNKNOWN
         text = monitoring.line(level, str(error))
-    click.echo(text)
+    say(text)
     return int(level)
 
 

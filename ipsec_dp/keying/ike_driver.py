@@ -200,10 +200,18 @@ class IkeDriver:
                 self._held_back = True
                 return
             name = self._planned.pop(now)
-            remote = None if name is None else self._intents[name].attempt(now)
-            if name is not None and remote is not None:
-                self._fresh[name] = now
-                self._begin(self._call(name, *remote))
+            if name is not None:
+                self._attempt(name, now)
+
+    def _attempt(self, name: str, now: float) -> None:
+        try:
+            remote = self._intents[name].attempt(now)
+        except Exception:
+            self._planned.set(name, now + TICK_S)  # or nobody would ever call it again
+            raise
+        if remote is not None:
+            self._fresh[name] = now
+            self._begin(self._call(name, *remote))
 
     async def _call(self, name: str, index: int, turn: int) -> None:
         tunnel, peer = self._tunnels[name], self._peers[name]

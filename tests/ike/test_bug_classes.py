@@ -147,6 +147,9 @@ class Failing:
     def next_timeout(self):
         return None
 
+    def knows(self, _message):
+        return True
+
     def receive(self, message, path, now):
         del path, now
         self.heard.append(message)

@@ -22,7 +22,6 @@ from ipsec_dp.keying.initiation import Intent
 from .ladder import ADDRESSES, OTHER, TUNNEL, Ladder, peer, proxy_id
 
 ENDS = frozenset({Kind.IKE_DOWN, Kind.IKE_FAILED})
-ENDS = (Kind.IKE_DOWN, Kind.IKE_FAILED)
 LIVENESS = SimpleNamespace(action="restart", retries=5, interval_s=10)
 
 

@@ -273,7 +273,7 @@ def test_conditions_of_thousands_of_sas_leave_others_their_turn():
 
             return await turns_of_others(all_handled())
 
-    assert asyncio.run(run()) > 10
+    assert asyncio.run(run()) >= 5
 
 
 def test_what_the_loops_report_is_handled_as_far_as_a_slice_goes():

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import enum
 import io
 import json
 import logging
+import re
+import sys
 import types
 import typing
 from pathlib import Path
@@ -61,7 +64,9 @@ def filled(kind: Any, text: str) -> Any:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind(**{field.name: filled(field.type, text) for field in msgspec.structs.fields(kind)})
     if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__"):
-        return kind(**dict.fromkeys(kind.__dataclass_fields__, text))
+        return kind(**{name: filled(each, text) for name, each in typing.get_type_hints(kind).items()})
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return next(iter(kind))
     if origin in (types.UnionType, typing.Union):
         return filled(next(one for one in arguments if one is not types.NoneType), text)
     if origin is dict:
@@ -160,8 +165,8 @@ def log_calls():
             of, level = ast.unparse(node.func.value), node.func.attr
             if of != "log" or level not in ("debug", "info", "warning", "error", "exception", "critical", "log"):
                 continue
-            template, *arguments = node.args[1:] if level == "log" else node.args
-            yield f"{path.stem}:{node.lineno}", template, len(arguments)
+            template = node.args[1 if level == "log" else 0]
+            yield f"{path.stem}:{node.lineno}", template, len(re.findall("%[a-z]", ast.unparse(template)))
 
 
 CALLS = list(log_calls())
@@ -264,6 +269,6 @@ def test_the_command_shows_names_of_files_harmless(capfd, words, text):
 def test_what_a_locale_cannot_write_is_no_failure(monkeypatch):
     """An output in Latin-1, as some cron daemons give it."""
     raw = io.BytesIO()
-    monkeypatch.setattr("sys.stderr", io.TextIOWrapper(raw, encoding="latin-1", write_through=True))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding="latin-1", write_through=True))
     assert main(["check", "東京.toml"]) == 2
     assert b"\\u6771\\u4eac.toml: " in raw.getvalue()
