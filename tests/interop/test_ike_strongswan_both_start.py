@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.interop.strongswan_meeting import Agreement, Meeting
-from tests.interop.strongswan_versions import VERSIONS, usr_of
+from tests.interop.strongswan_versions import OWN, VERSIONS, usr_of
 from tests.netns.pings import PINGS, Pings
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -52,4 +52,4 @@ def test_both_start(sites, tmp_path, version, first, offset):
 @pytest.mark.slow
 @pytest.mark.parametrize("run", range(len(OFFSETS)))
 def test_twenty_starts_apart(sites, tmp_path, run):
-    both_start(sites, tmp_path, VERSIONS[0], ("we", "they")[run % 2], OFFSETS[run])
+    both_start(sites, tmp_path, OWN, ("we", "they")[run % 2], OFFSETS[run])
