@@ -239,9 +239,10 @@ class Meeting:
         """Whether both have the same CHILD_SAs in the same single IKE SA.
 
         One that strongSwan calls rekeyed carries nothing: it made it in answer to a rekey of ours that lost, and waits for a DELETE
-        which we cannot send when its answer never reached us (RFC 7296 §2.25.2); its own timer takes it away.
+        which we cannot send when its answer never reached us (RFC 7296 §2.25.2); its own timer takes it away. The same holds for
+        one that it has answered and we gave up, since it had called us meanwhile.
         """
-        ours, theirs = self.tunnel(), [sa for _, sa in self.theirs.list_sas() if sa["state"] != "REKEYED"]
+        ours, theirs = self.tunnel(), [sa for _, sa in self.theirs.list_sas() if sa["state"] not in ("REKEYED", "CONNECTING")]
         if ours["state"] != "up" or len(theirs) != 1 or theirs[0]["state"] != "ESTABLISHED":
             return False
         ike = (theirs[0]["initiator-spi"], theirs[0]["responder-spi"])
