@@ -1,5 +1,6 @@
 """The heap of timers: one time for each owner, the last one that was set."""
 
+import tracemalloc
 from math import inf
 
 from ipsec_dp.ike.timer_queue import TimerQueue
@@ -45,3 +46,17 @@ def test_who_has_no_time_any_more_is_never_due():
     queue.discard("nobody")
     assert (queue.next(), len(queue)) == (None, 0)
     assert due(queue, 9.0) == []
+
+
+def test_times_that_were_changed_are_not_kept_until_their_turn_comes():
+    """Each request of an IKE SA and its answer change one."""
+    queue: TimerQueue[int] = TimerQueue()
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            queue.set(1, 1000.0 + number)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 100_000
+    assert queue.next() == 20_999.0
