@@ -6,7 +6,7 @@
 
 #include "engine.h"
 #include "epoch.h"
-#include "keys.h"
+#include "keyed.h"
 #include "mix.h"
 #include "octets.h"
 
@@ -34,33 +34,9 @@ static _Atomic(struct dp_ike_sa *) *place_of(const struct dp *dp, uint64_t own_s
 
 static void ike_sa_free(struct dp *dp, void *thing) {
     struct dp_ike_sa *sa = thing;
-    if (sa->context != NULL) {
-        sa->cipher->finish(sa->context);
-        dp_arena_free(dp->arena, sa->context, sa->cipher->context_octets);
-    }
+    dp_keyed_free(dp, sa->cipher, sa->context);
     explicit_bzero(sa, sizeof *sa);
     free(sa);
-}
-
-static int set_key(struct dp *dp, struct dp_ike_sa *sa, const struct dp_ike_sa_params *p, const uint8_t *keymat, size_t octets) {
-    const struct dp_cipher *c = dp_cipher_find(dp->config.provider, p->encr, p->integ, p->key_octets);
-    if (c == NULL)
-        return -ENOTSUP;
-    if (octets != (size_t)c->key_octets + c->salt_octets + c->integ_key_octets)
-        return -EINVAL;
-    void *context = dp_arena_alloc(dp->arena, c->context_octets);
-    if (context == NULL)
-        return -ENOMEM;
-    const uint8_t *salt = keymat + c->key_octets;
-    int error = c->init(c, context, keymat, c->integ_key_octets != 0 ? salt + c->salt_octets : NULL);
-    if (error != 0) {
-        dp_arena_free(dp->arena, context, c->context_octets);
-        return error;
-    }
-    memcpy(sa->salt, salt, c->salt_octets);
-    sa->cipher = c;
-    sa->context = context;
-    return 0;
 }
 
 static int make(struct dp *dp, const struct dp_ike_sa_params *p, const uint8_t *keymat, size_t octets, struct dp_ike_sa **out) {
@@ -71,7 +47,9 @@ static int make(struct dp *dp, const struct dp_ike_sa_params *p, const uint8_t *
     sa->peer_spi = read_64(p->peer_spi);
     sa->initiator = p->initiator != 0;
     sa->nat_port = p->nat_port != 0;
-    int error = octets != 0 ? set_key(dp, sa, p, keymat, octets) : 0;
+    int error = 0;
+    if (octets != 0)
+        error = dp_keyed_new(dp, p->encr, p->integ, p->key_octets, keymat, octets, &sa->cipher, &sa->context, sa->salt);
     if (error != 0)
         ike_sa_free(dp, sa);
     else

@@ -11,7 +11,7 @@
 #include "epoch.h"
 #include "events.h"
 #include "flow.h"
-#include "keys.h"
+#include "keyed.h"
 #include "own_outer.h"
 #include "replay.h"
 
@@ -108,36 +108,12 @@ static uint64_t limit(uint64_t n) {
 /* Frees everything an SA owns; its key is wiped by the arena. */
 static void sa_free(struct dp *dp, void *thing) {
     struct dp_sa *sa = thing;
-    if (sa->esp.context != NULL) {
-        sa->esp.cipher->finish(sa->esp.context);
-        dp_arena_free(dp->arena, sa->esp.context, sa->esp.cipher->context_octets);
-    }
+    dp_keyed_free(dp, sa->esp.cipher, sa->esp.context);
     free((void *)(uintptr_t)sa->selectors);
     free(atomic_load_explicit(&sa->path, memory_order_relaxed));
     free(sa->ring);
     explicit_bzero(sa, sizeof *sa); /* the salt is half of the nonce */
     free(sa);
-}
-
-static int sa_set_key(struct dp *dp, struct dp_sa *sa, const struct dp_sa_params *p, const uint8_t *keymat, size_t octets) {
-    const struct dp_cipher *c = dp_cipher_find(dp->config.provider, p->encr, p->integ, p->key_octets);
-    if (c == NULL)
-        return -ENOTSUP;
-    if (octets != (size_t)c->key_octets + c->salt_octets + c->integ_key_octets)
-        return -EINVAL;
-    void *context = dp_arena_alloc(dp->arena, c->context_octets);
-    if (context == NULL)
-        return -ENOMEM;
-    const uint8_t *salt = keymat + c->key_octets;
-    int error = c->init(c, context, keymat, c->integ_key_octets != 0 ? salt + c->salt_octets : NULL);
-    if (error != 0) {
-        dp_arena_free(dp->arena, context, c->context_octets);
-        return error;
-    }
-    memcpy(sa->esp.salt, salt, c->salt_octets);
-    sa->esp.cipher = c;
-    sa->esp.context = context;
-    return 0;
 }
 
 /* The words are released after the odd version, so whoever reads a new word sees that version, or a later one, afterwards. */
@@ -261,7 +237,8 @@ int dp_sa_install(struct dp *dp, unsigned direction, const struct dp_sa_params *
     struct dp_sa *sa = sa_new(dp, direction, params);
     if (sa == NULL)
         return -ENOMEM;
-    int error = sa_set_key(dp, sa, params, keymat, keymat_octets);
+    int error = dp_keyed_new(dp, params->encr, params->integ, params->key_octets, keymat, keymat_octets, &sa->esp.cipher,
+                             &sa->esp.context, sa->esp.salt);
     if (error == 0)
         error = sa_set_direction(sa, params, selectors, selector_count);
     if (error == 0)
