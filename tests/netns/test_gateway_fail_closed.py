@@ -36,10 +36,8 @@ KEEP_CLOSED = ManualPair(gateway="keep_closed = true")
 
 
 @pytest.fixture
-def sites(shared_sites):
-    yield shared_sites
-    for namespace, name in ((shared_sites.gw_a, "gwA"), (shared_sites.gw_b, "gwB")):
-        harness.open_guard(namespace, name)
+def sites(sites_opened_again):
+    return sites_opened_again
 
 
 @pytest.fixture
