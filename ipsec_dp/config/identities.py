@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.config.check import tunnel_place
@@ -46,7 +47,7 @@ def _taken(
 ) -> tuple[SelectorPair, model.Tunnel, SelectorPair] | None:
     who = _who(tunnel)
     for selector in tunnel.selectors:
-        for other, theirs in index.some(proxy_id_of(selector), LOOKED_AT):
+        for other, theirs in islice(index.meeting(proxy_id_of(selector)), LOOKED_AT):
             if selector.overlaps(theirs) and not _lies_within(selector, theirs) and _who(other) != who:
                 return selector, other, theirs
     return None

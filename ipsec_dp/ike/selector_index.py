@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from itertools import chain, count, islice
+from itertools import chain, count
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -129,12 +129,12 @@ class SelectorIndex(Generic[T]):
         found = self._found(self._sides, local, remote)
         return _once(self._things[number][1] for number in sorted(set(found)))
 
-    def some(self, pair: ProxyId, most: int) -> list[T]:
-        """As `near`, and no more than `most`: where too many meet to look at each of them."""
+    def meeting(self, pair: ProxyId) -> Iterator[T]:
+        """As `near`, one by one, in no order, and perhaps twice: where whoever asks may do with a few. Nothing may be added or
+        taken away before the last one."""
         if self._sides is None:
-            return self.near(pair)[:most]
-        found = dict.fromkeys(islice(self._found(self._sides, (pair.local,), (pair.remote,)), most))
-        return _once(self._things[number][1] for number in found)
+            return (thing for _, thing in self._things.values())
+        return (self._things[number][1] for number in self._found(self._sides, (pair.local,), (pair.remote,)))
 
     @staticmethod
     def _found(its: tuple[_Ranges, ...], local: Iterable[TrafficSelector], remote: Iterable[TrafficSelector]) -> Iterator[int]:

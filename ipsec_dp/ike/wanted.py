@@ -103,9 +103,9 @@ class Wanted:
         self._untried: set[ProxyId] = set()  # the peer was not asked yet, or has put it off
         self._refused: set[ProxyId] = set()
         self._questions = Questions()
+        self._placed = False  # these five are yet to be found out: whoever does not ask does not pay for it
         self._told: dict[int, str] = {}  # why a CHILD_SA went
         self._troubled = False  # something failed since everything was there
-        self._place_all()
 
     def configure(self, configured: tuple[ProxyId, ...], *, lasting: bool) -> None:
         """What the tunnel says now."""
@@ -122,7 +122,7 @@ class Wanted:
                 for gone in kept.keys() - known:
                     del kept[gone]
             self._held = self.served.held()
-        self._place_all()
+        self._placed = False
 
     # ---- what is wanted
 
@@ -150,7 +150,7 @@ class Wanted:
         self._questions.floors |= dict.fromkeys(PLACES, -inf)
         for wish in self._wishes.values():
             wish.not_before, wish.failures, wish.delays, wish.refused = -inf, 0, 0, False
-        self._place_all()
+        self._placed = False
 
     def dismiss(self, child: int) -> None:
         """This CHILD_SA ends as intended: what it served is wanted when somebody asks for it."""
@@ -162,7 +162,7 @@ class Wanted:
         """On an IKE SA in the place of `old`'s: what was there or asked for too, and nothing of what failed."""
         self._asked |= dict.fromkeys((one for one in self.served.configured.all if one in old._asked or one in old._held), True)
         self._dismissed |= old._dismissed
-        self._place_all()
+        self._placed = False
 
     @property
     def all(self) -> tuple[ProxyId, ...]:
@@ -189,7 +189,7 @@ class Wanted:
         for proxy_id, last in self.served.look(came, went).items():
             self._compare(proxy_id, last, went.get(last, False), now, rng)
         self._told.clear()
-        whole = self._troubled and bool(self._held) and not self._lacks
+        whole = self._troubled and bool(self._held) and not self._lacking()
         self._troubled = self._troubled and not whole
         return whole
 
@@ -227,7 +227,13 @@ class Wanted:
 
     # ---- what lacks
 
+    def _lacking(self) -> set[ProxyId]:
+        if not self._placed:
+            self._place_all()
+        return self._lacks
+
     def _place_all(self) -> None:
+        self._placed = True
         self._questions.clear()
         for kept in (self._lacks, self._untried, self._refused):
             kept.clear()
@@ -236,6 +242,8 @@ class Wanted:
 
     def _place(self, proxy_id: ProxyId) -> None:
         """Something about it is another thing now: whether it lacks, and when it may be asked for."""
+        if not self._placed:
+            return
         for one in EITHER if self.served.configured.all == EITHER else (proxy_id,):  # where one depends on the other
             self._place_one(one)
 
@@ -269,7 +277,7 @@ class Wanted:
     def lacking(self) -> tuple[Lack, ...]:
         """Of what is wanted, that which has no CHILD_SA."""
         found = []
-        for proxy_id in self.served.configured.all if self._lacks else ():
+        for proxy_id in self.served.configured.all if self._lacking() else ():
             if proxy_id in self._lacks:
                 wish = self._wishes.get(proxy_id, _NEW)
                 place, at = self._turn(proxy_id, wish)
@@ -280,12 +288,12 @@ class Wanted:
     @property
     def untried(self) -> bool:
         """True while something lacks that the peer was not asked for yet, or that it put off."""
-        return bool(self._untried)
+        return bool(self._lacking()) and bool(self._untried)
 
     @property
     def refused(self) -> bool:
         """True when the peer has refused all that is wanted."""
-        return not self._held and bool(self._lacks) and len(self._refused) == len(self._lacks)
+        return not self._held and bool(self._lacking()) and len(self._refused) == len(self._lacks)
 
     # ---- when it is asked for
 
@@ -301,6 +309,7 @@ class Wanted:
 
     def next(self, now: float) -> tuple[ProxyId, ProxyId | None] | None:
         """The proxy ID to ask for now, and the packet that asked; None: none. It is then not given again for a moment."""
+        self._lacking()
         found = self._questions.take(now)
         if found is None:
             return None
@@ -313,6 +322,7 @@ class Wanted:
 
     def next_due(self) -> float:
         """When `next` has something; inf: never. It may lie in the past."""
+        self._lacking()
         return self._questions.next_due()
 
     # ---- what the peer says

@@ -28,6 +28,7 @@ class ChildTable(dict[int, Child]):
         self._timers: TimerQueue[Child] = TimerQueue()
         self._changed: dict[Child, None] = {}  # whose times are not in `_timers` yet
         self._up: dict[Child, None] = {}
+        self._rekeyed: set[Child] = set()
         self._by_spi_out: dict[int, dict[Child, None]] = {}  # peers choose them, so two may have one
         self._selectors: SelectorIndex[Child] = SelectorIndex()
 
@@ -54,6 +55,7 @@ class ChildTable(dict[int, Child]):
             self._left(child, here=False)
         for kept in (self._changed, self._up):
             kept.pop(child, None)
+        self._rekeyed.discard(child)
         self._timers.discard(child)
 
     def clear(self) -> None:
@@ -63,6 +65,10 @@ class ChildTable(dict[int, Child]):
     def changed(self, child: Child) -> None:
         """A time or the state of one is another now."""
         self._changed[child] = None
+        if child.state is ChildState.REKEYED:
+            self._rekeyed.add(child)
+        else:
+            self._rekeyed.discard(child)
         if child.state is ChildState.UP:
             if child not in self._up:
                 self._up[child] = None
@@ -106,6 +112,11 @@ class ChildTable(dict[int, Child]):
             found.append(child)
         self._changed |= dict.fromkeys(found)
         return sorted(found, key=lambda child: child.number)
+
+    @property
+    def undeleted(self) -> int:
+        """How many the peer has rekeyed and not deleted since."""
+        return len(self._rekeyed)
 
     @property
     def any_up(self) -> bool:

@@ -17,7 +17,7 @@ from ipsec_dp.ike.selector_index import SelectorIndex
 from ipsec_dp.ike.v2.sa import ChildState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
 
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
@@ -36,16 +36,22 @@ class Holding:
     meaning: object
 
     @property
+    def key(self) -> Hashable:
+        """The same for all that are looked at as one."""
+        return self.pair, self.meaning, self.peer.tunnel
+
+    @property
     def stands(self) -> bool:
         """False once packets of it may only still arrive."""
         return self.child.installed and self.child.state in (ChildState.UP, ChildState.REKEYED)
 
 
 class Holdings:
-    """Of all IKE SAs of a gateway."""
+    """Of all IKE SAs of a gateway. However many carry one pair for one identity and tunnel, they are looked at as one."""
 
     def __init__(self) -> None:
-        self._held: SelectorIndex[Holding] = SelectorIndex()
+        self._same: dict[Hashable, dict[Holding, None]] = {}
+        self._index: SelectorIndex[dict[Holding, None]] = SelectorIndex()
         self._of_child: dict[int, tuple[Holding, ...]] = {}
 
     def __len__(self) -> int:
@@ -60,12 +66,18 @@ class Holdings:
         held = tuple(Holding(pair, child, peer, theirs, meaning) for pair in child.pairs)
         self._of_child[child.number] = held
         for one in held:
-            self._held.add(one.pair, one)
+            if one.key not in self._same:
+                self._same[one.key] = {}
+                self._index.add(one.pair, self._same[one.key])
+            self._same[one.key][one] = None
 
     def let_go(self, child: Child) -> None:
         """It sends no more."""
         for one in self._of_child.pop(child.number, ()):
-            self._held.discard(one.pair, one)
+            same = self._same[one.key]
+            del same[one]
+            if not same:
+                self._index.discard(one.pair, self._same.pop(one.key))
 
     def refusal(self, pairs: Iterable[ProxyId], peer: Peer, theirs: Identity | None) -> str | None:
         """Why a peer that may call from anywhere gets none of `pairs`: another identity has one of them. None: it may have them."""
@@ -73,8 +85,9 @@ class Holdings:
             return None
         meaning = theirs.meaning()
         for pair in pairs:
-            for one in self._held.near(pair):
-                if one.stands and one.meaning != meaning and _collide(pair, peer, one):
+            for same in self._index.meeting(pair):
+                one = next((one for one in same if one.meaning == meaning or one.stands), None)
+                if one is not None and one.meaning != meaning and _collide(pair, peer, one):
                     return (
                         f"{theirs} asks for {pair}, and {one.pair.remote} is that of {one.identity} while it is up "
                         f'(tunnel "{one.peer.tunnel}")'
