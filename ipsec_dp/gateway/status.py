@@ -55,7 +55,7 @@ class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrafficStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What all workers did."""
+    """What all workers did. `cookies_sent`: strangers' requests for an IKE SA that the data plane itself answered with a cookie."""
 
     packets_in: int = 0
     octets_in: int = 0
@@ -63,6 +63,7 @@ class TrafficStatus(msgspec.Struct, frozen=True, kw_only=True):
     octets_out: int = 0
     keepalives_in: int = 0
     ike_in: int = 0
+    cookies_sent: int = 0
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
