@@ -7,9 +7,12 @@ from enum import IntEnum
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
+from ipsec_dp.ike.selector_index import SelectorIndex
 from ipsec_dp.ike.timer_queue import TimerQueue
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ipsec_dp.ike.traffic_selectors import ProxyId
 
 
@@ -57,6 +60,15 @@ class Questions:
         for proxy_id in list(self._where):
             self.drop(proxy_id)
 
+    def hold_back(self, until: float, *places: Place) -> None:
+        """Nothing is asked for from there before."""
+        for place in places:
+            self.floors[place] = max(until, self.floors[place])
+
+    def release(self) -> None:
+        """Nothing is held back any more."""
+        self.floors |= dict.fromkeys(PLACES, -inf)
+
     def next_due(self) -> float:
         """When `take` has something; inf: never. It may lie in the past."""
         return min(map(self._due, PLACES))
@@ -77,3 +89,30 @@ class Questions:
             return None
         del self._where[proxy_id]
         return proxy_id, place
+
+
+class Packets(dict["ProxyId", "ProxyId"]):
+    """The first packet that asked for a proxy ID, by proxy ID; found by the selectors of a CHILD_SA."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._index: SelectorIndex[ProxyId] = SelectorIndex()
+        self._asks_for: dict[ProxyId, ProxyId] = {}
+
+    def wait(self, packet: ProxyId, proxy_id: ProxyId) -> None:
+        if proxy_id not in self:
+            self[proxy_id], self._asks_for[packet] = packet, proxy_id
+            self._index.add(packet, packet)
+
+    def pop(self, proxy_id: ProxyId, *_default: object) -> ProxyId | None:  # type: ignore[override]
+        """It waits no more, if any did."""
+        packet = super().pop(proxy_id, None)
+        if packet is not None:
+            self._index.discard(packet, packet)
+            del self._asks_for[packet]
+        return packet
+
+    def held_by(self, pairs: Iterable[ProxyId]) -> list[ProxyId]:
+        """The proxy IDs of those that a CHILD_SA with these selectors holds."""
+        packets = (packet for pair in pairs for packet in self._index.near(pair) if pair.covers(packet))
+        return [self._asks_for[packet] for packet in dict.fromkeys(packets)]

@@ -41,6 +41,7 @@ LARGE = {
     "ipsec_dp/ike/peer.py: Peer": "all that the configuration says of a peer, frozen",
     "ipsec_dp/ike/strangers.py: Limits": "every limit on what is not authenticated, frozen",
     "ipsec_dp/ike/v2/sa.py: Child": "one CHILD_SA as RFC 7296 has it, a value",
+    "ipsec_dp/ike/wanted.py: Wanted": "what may happen to a proxy ID, and what is asked about it",
     "ipsec_dp/keying/ike_driver.py: IkeDriver": "a method for each action of the core, each event and each verb",
     "tests/interop/strongswan_meeting.py: Agreement": "all that two peers are configured with, frozen",
     "ipsec_dp/services/path_mtu.py: PathMtuDiscovery": "one tunnel after the other through the same tables",
