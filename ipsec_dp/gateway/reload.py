@@ -20,6 +20,7 @@ from ipsec_dp.host import HostError
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.peer import Peer
+from ipsec_dp.util.collection import no_full_collection
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
@@ -103,23 +104,27 @@ class Reloader:
         """Takes `path` over, or says all that is wrong with it. `on_trial`: `go_back` can take it back. Raises ReloadFailedError,
         ReadError."""
         async with self._one_at_a_time:
-            began = self._clock.now()
-            difference, findings = await read_again(self._config, path)
-            if difference is None:
-                return _refusal(path, findings)
-            wrong = [*_fixed(self._config, difference.new)]
-            peers: dict[str, Peer] = {}
-            if not wrong:
-                peers, wrong = await _load_peers(difference)
-            if wrong:
-                return _refusal(path, (*findings, *wrong))
-            read = self._clock.now()
-            former = _Former(backwards(difference), self._present_peers(difference)) if on_trial else None
-            async with self._parts.host.changing:
-                await self._change(difference, peers, former)
-            result = _result(path, difference, read - began, self._clock.now() - read)
-            log.info("reloaded %s: %s", path, result.summary)
-            return result
+            with no_full_collection():
+                return await self._reload(path, on_trial=on_trial)
+
+    async def _reload(self, path: Path, *, on_trial: bool) -> ReloadResult | ReloadRefusal:
+        began = self._clock.now()
+        difference, findings = await read_again(self._config, path)
+        if difference is None:
+            return _refusal(path, findings)
+        wrong = [*_fixed(self._config, difference.new)]
+        peers: dict[str, Peer] = {}
+        if not wrong:
+            peers, wrong = await _load_peers(difference)
+        if wrong:
+            return _refusal(path, (*findings, *wrong))
+        read = self._clock.now()
+        former = _Former(backwards(difference), self._present_peers(difference)) if on_trial else None
+        async with self._parts.host.changing:
+            await self._change(difference, peers, former)
+        result = _result(path, difference, read - began, self._clock.now() - read)
+        log.info("reloaded %s: %s", path, result.summary)
+        return result
 
     async def go_back(self) -> None:
         """The configuration before the last reload is in force again, with the secrets of then (keys set by hand are read again).
@@ -130,8 +135,9 @@ class Reloader:
             former = self._former
             if former is None:
                 raise ReloadFailedError("there is no former configuration to go back to")
-            async with self._parts.host.changing:
-                await self._change(former.difference, former.peers, None, "the configuration on trial runs on")
+            with no_full_collection():
+                async with self._parts.host.changing:
+                    await self._change(former.difference, former.peers, None, "the configuration on trial runs on")
             log.warning("the former configuration is in force again, that of %s", former.difference.new.path)
 
     async def close(self) -> None:
