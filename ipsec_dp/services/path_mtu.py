@@ -43,8 +43,8 @@ REST = 10.0  # between two times that the host gets the MTUs of all tunnels, in 
 QUIET_TICKS = 5  # between two looks at the links where nothing is sent
 BLACK_HOLES = "MTU black holes"
 BLACK_HOLE = (
-    "path to {}: longer packets are lost on the way and no ICMP message says so (an MTU black hole); its tunnels send shorter ones by "
-    "themselves: have the firewalls between let ICMP (fragmentation needed, packet too big) through, or write a smaller mtu"
+    "path to {}: longer packets are lost on the way and no ICMP message says so (an MTU black hole); its tunnels send shorter ones "
+    "by themselves: have the firewalls between let ICMP (fragmentation needed, packet too big) through, or write a smaller mtu"
 )
 
 
