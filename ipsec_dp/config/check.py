@@ -198,7 +198,7 @@ def check_sides(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
             if selector.local == selector.remote and not selector.local.everything:
                 findings.at(tunnel_place(tunnel.name)).warn(
                     "proxy_id",
-                    f"{selector.local.prefix_text} is the prefix of both sides, and hosts look for it on their own link, never here",
+                    f"{selector.local.prefix_text} is the prefix of both sides, and hosts look for it on their own link, not here",
                     "renumber one side, or translate it (NAT) into a prefix that neither side has, and write that one",
                 )
 
