@@ -40,6 +40,7 @@ from ipsec_dp.dataplane.types import (
     TunnelSettings,
 )
 from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,7 +112,7 @@ class DataPlane(IkeGate):
         at the most, and goes first then; `release_spi` wipes it. Raises DataPlaneError (ENOSPC: too many are under way)."""
         c = ffi.new("struct dp_addr *")
         set_endpoint(c, peer)
-        check(lib.dp_spi_expect(self.c, spi, c), f"expecting packets on SPI {spi:#x}")
+        check(lib.dp_spi_expect(self.c, spi, c), f"expecting packets on SPI {spi_text(spi)}")
 
     def release_spi(self, spi: int) -> None:
         lib.dp_spi_release(self.c, spi)
@@ -125,7 +126,7 @@ class DataPlane(IkeGate):
         c, handle = sa_params_of(params, worker), ffi.new("dp_sa_id *")
         key, selectors = ffi.from_buffer("uint8_t[]", keymat), selectors_of(params.selectors)
         result = lib.dp_sa_install(self.c, direction, c, key, len(keymat), selectors, len(selectors), handle)
-        check(result, f"installing the {direction.name.lower()} SA {params.spi:#x}")
+        check(result, f"installing the {direction.name.lower()} SA {spi_text(params.spi)}")
         return SaHandle(handle[0])
 
     def install_inbound(self, *, worker: int = 0, **values: Any) -> SaHandle:

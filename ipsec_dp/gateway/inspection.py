@@ -20,6 +20,7 @@ from ipsec_dp.gateway.status import (
     WorkerStatus,
     ZoneStatus,
 )
+from ipsec_dp.ipsec.spi import spi_text
 from ipsec_dp.keying.manual import WARNING
 from ipsec_dp.util.slices import in_slices
 
@@ -75,8 +76,8 @@ def child_sa_status(sad: Sad, child: ChildSa, now: float, rekey_in_s: float | No
         if count:
             drops[reason] = drops.get(reason, 0) + count
     return ChildSaStatus(
-        spi_in=None if inbound is None else f"{inbound.spi:#x}",
-        spi_out=None if outbound is None else f"{outbound.spi:#x}",
+        spi_in=None if inbound is None else spi_text(inbound.spi),
+        spi_out=None if outbound is None else spi_text(outbound.spi),
         suite=None if record is None else record.suite.keyword,
         esn=None if record is None else record.suite.esn,
         local_ts=tuple(dict.fromkeys(pair.local_text for pair in child.selectors)),
