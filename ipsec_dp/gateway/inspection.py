@@ -17,6 +17,7 @@ from ipsec_dp.gateway.status import (
     PuntStatus,
     TrafficStatus,
     TunnelStatus,
+    TunnelTotals,
     WorkerStatus,
     ZoneStatus,
 )
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.sad import ChildSa, Sad
     from ipsec_dp.databases.spd import Spd
-    from ipsec_dp.dataplane import DataPlane, SaHandle
+    from ipsec_dp.dataplane import DataPlane, SaHandle, TunnelTraffic
     from ipsec_dp.gateway.drop_examples import DropExamples
     from ipsec_dp.gateway.notices import Notices
     from ipsec_dp.gateway.question import PacketQuestion
@@ -96,6 +97,16 @@ def child_sa_status(sad: Sad, child: ChildSa, now: float, rekey_in_s: float | No
     )
 
 
+def _totals(traffic: TunnelTraffic) -> TunnelTotals:
+    return TunnelTotals(
+        packets_in=traffic.packets_in,
+        octets_in=traffic.octets_in,
+        packets_out=traffic.packets_out,
+        octets_out=traffic.octets_out,
+        drops={reason: count for reason, count in traffic.drops.items() if count},
+    )
+
+
 def gateway_status(
     name: str,
     plane: DataPlane,
@@ -104,6 +115,7 @@ def gateway_status(
     zones: ZoneStatus | None = None,
     drop_examples: Mapping[str, tuple[DropExampleStatus, ...]] | None = None,
     restored: Mapping[str, int] | None = None,
+    ike_counters: Mapping[str, int] | None = None,
 ) -> GatewayStatus:
     """The whole answer but for `tunnels`. `guard`: what it dropped, by counter; `restored`: what was made again, by part."""
     counters, arena = plane.counters(), plane.arena()
@@ -130,6 +142,7 @@ def gateway_status(
         zones=zones,
         drop_examples=dict(drop_examples or {}),
         restored=dict(restored or {}),
+        ike_counters=dict(ike_counters or {}),
     )
 
 
@@ -190,6 +203,7 @@ class Inspection:
             None if zones is None else msgspec.convert(zones, ZoneStatus),
             await self._drop_examples.of(dropped),
             self._host.restored,
+            self._ike.counters(),
         )
 
     async def tunnels(self, name: str | None = None, state: str | None = None) -> AsyncIterator[TunnelStatus]:
@@ -209,7 +223,7 @@ class Inspection:
         last_error, noticed = keying.last_error, self._notices.last_error(name)
         if last_error is None and noticed is not None and noticed.at > keying.up_at:
             last_error = noticed.text
-        mtus = self._mtus.status(name)
+        mtus, number = self._mtus.status(name), self._spd.tunnel_numbers[name]
         return TunnelStatus(
             name=name,
             state=keying.state,
@@ -220,8 +234,12 @@ class Inspection:
             ike=keying.ike,
             mtu=mtus.mtu,
             path_mtu=mtus.path_mtu,
-            children=await self._children(self._spd.tunnel_numbers[name]),
+            children=await self._children(number),
             monitor=self._monitors.status(name),
+            encapsulation=keying.encapsulation,
+            encapsulation_why=keying.encapsulation_why,
+            totals=_totals(self._sad.traffic(number)),
+            **msgspec.structs.asdict(keying.tally),
         )
 
     async def _children(self, number: int) -> tuple[ChildSaStatus, ...]:

@@ -111,8 +111,8 @@ def site(tmp_path):
         )
 
     return SimpleNamespace(
-        config=config, inspection=inspection(ike), inspection_of=inspection, host=host, notices=notices, clock=clock, sad=sad
-    )
+        config=config, inspection=inspection(ike), inspection_of=inspection, host=host, notices=notices, clock=clock, sad=sad,
+    )  # fmt: skip
 
 
 def line(site, **asked):
@@ -191,6 +191,14 @@ def test_the_last_error(site, says, up_after_s, shown):
     site.inspection = site.inspection_of(Calls("ike", status=lambda _name: keying, has=lambda _name: True))
     assert tunnels(site)["waiting"]["last_error"] == shown
     assert tunnels(site)["up"]["last_error"] == TROUBLE
+
+
+def test_what_a_tunnel_carried_and_what_happened_to_it_is_of_all_its_sas(site):
+    assert tunnels(site)["up"]["totals"] == {
+        "packets_in": 101, "octets_in": 200, "packets_out": 300, "octets_out": 400, "drops": {"icv": 5}
+    }  # fmt: skip
+    counted = {name: tunnels(site)["up"][name] for name in ("attempts", "failures", "flaps", "retransmissions")}
+    assert counted == {"attempts": 0, "failures": 0, "flaps": 0, "retransmissions": 2}
 
 
 def test_a_manual_tunnel_without_an_sa_is_down(site):
