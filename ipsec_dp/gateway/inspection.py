@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ipsec_dp.network.host import Host
     from ipsec_dp.services.path_mtu import PathMtuDiscovery
     from ipsec_dp.services.tunnel_monitor import TunnelMonitors
+    from ipsec_dp.services.unanswered import UnansweredTraffic
     from ipsec_dp.util.clock import Clock
 
 NS_PER_S = 1e9
@@ -178,13 +179,14 @@ class Inspection:
         host: Host,
         mtus: PathMtuDiscovery,
         monitors: TunnelMonitors,
+        unanswered: UnansweredTraffic,
         drop_examples: DropExamples,
         notices: Notices,
         clock: Clock,
     ) -> None:
         self._config, self._spd, self._plane, self._sad, self._manual, self._ike = config, spd, plane, sad, manual, ike
         self._host, self._mtus, self._monitors, self._notices, self._clock = host, mtus, monitors, notices, clock
-        self._drop_examples = drop_examples
+        self._drop_examples, self._unanswered = drop_examples, unanswered
 
     def reconfigure(self, config: Config) -> None:
         """Looks at these tunnels from now on."""
@@ -228,7 +230,7 @@ class Inspection:
             name=name,
             state=keying.state,
             state_text=keying.state_text,
-            last_error=self._monitors.trouble(name) or last_error,
+            last_error=self._monitors.trouble(name) or self._unanswered.trouble(name) or last_error,
             remote=keying.remote,
             nat=keying.nat,
             ike=keying.ike,
