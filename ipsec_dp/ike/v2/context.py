@@ -80,6 +80,9 @@ class IkeHost(Protocol):
     def count(self, counter: str) -> None:
         """One datagram led to nothing: "unauthenticated", "out_of_window" or "malformed"."""
 
+    def retransmitted(self, tunnel: str) -> None:
+        """A request of ours to this tunnel's peer was sent once more."""
+
 
 class Task(Request, ABC):
     """One request of ours, from the wish to the answer."""
