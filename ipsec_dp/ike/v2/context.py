@@ -19,6 +19,7 @@ from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.deadlines import Deadlines
 from ipsec_dp.ike.v2.exchanges import Priority, Queue, Request, Window
 from ipsec_dp.ike.v2.sa import State
+from ipsec_dp.ike.v2.tolerance import Notes
 from ipsec_dp.ike.wanted import Wanted
 from ipsec_dp.util.text import shown
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Endpoint, Path
     from ipsec_dp.ike.authenticated import Account
     from ipsec_dp.ike.environment import Environment
+    from ipsec_dp.ike.errors import IkeError
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.traffic_selectors import ProxyId
@@ -100,6 +102,10 @@ class Task(Request, ABC):
         """A response without them; `notify` is the error in it, if there is one. By default that ends the IKE SA."""
         del notify
         context.end(Cause.REFUSED, text, now, again=True)
+
+    def unusable(self, context: Context, error: IkeError, now: float) -> None:
+        """A response that is no refusal and cannot be used. By default as if it were one."""
+        self.refused(context, None, f"the peer's answer cannot be used: {error}", now)
 
     def dropped(self, context: Context) -> None:
         """The IKE SA ends before the answer: give back what was set aside."""
@@ -188,6 +194,7 @@ class Context(ABC):
         self.deadlines = Deadlines()
         self.exchange = ""  # what events are about
         self.after_reply = StepsAfterReply()
+        self.notes = Notes()
         self._actions: list[Action] = []
 
     # ---- what it is
