@@ -225,11 +225,19 @@ def _fitting(context: Context, theirs: Identity, message: Message) -> list[Peer]
     peers = context.host.expected(context.handshake.candidates.expecting(theirs, address))
     if not peers:
         raise IdentityError(identity.explain_mismatch(expected_identity(context.peer, context.path.remote), theirs))
-    meant, default = message.get(IdentificationResponder), address_identity(context.path.local)
-    wanted = None if meant is None else Identity(meant.id_type, meant.data)  # a hint, which may be anything
+    wanted, default = _meant(message), address_identity(context.path.local)
     fitting = sorted(peers, key=lambda peer: wanted is not None and not (peer.local_id or default).matches(wanted))
     context.peer = fitting[0]  # whom events name
     return fitting
+
+
+def _meant(message: Message) -> Identity | None:
+    """Whom the initiator hopes to meet: a wish, so that what is no identity is none (RFC 7296 §1.2)."""
+    meant = message.get(IdentificationResponder)
+    try:
+        return None if meant is None else Identity.from_wire(meant.id_type, meant.data)
+    except IdentityError:
+        return None
 
 
 def _proven(
