@@ -118,6 +118,7 @@ class Abilities:
     fragmentation: bool = False  # RFC 7383
     hashes: frozenset[int] | None = None  # of its signatures (RFC 7427); None: it knows only the classic methods
     single_pair: bool = False  # it takes one pair of selectors in an exchange
+    notes: Notes = field(default_factory=Notes)  # what they say besides
 
 
 @dataclass(slots=True)
@@ -194,7 +195,6 @@ class Context(ABC):
         self.deadlines = Deadlines()
         self.exchange = ""  # what events are about
         self.after_reply = StepsAfterReply()
-        self.notes = Notes()
         self._actions: list[Action] = []
 
     # ---- what it is

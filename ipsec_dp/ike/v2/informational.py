@@ -61,7 +61,7 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
 def _complaint(context: Context, notify: Notify, now: float) -> None:
     """About ESP packets of ours, which the peer does not take: told now and then, and nothing is done about it."""
     says = _COMPLAINTS.get(notify.notify_type)
-    if says is None or not context.notes.complaints.take(now):
+    if says is None or not context.abilities.notes.complaints.take(now):
         return
     spi = notify.data if notify.notify_type == NotifyType.INVALID_SPI else notify.spi
     one = children.by_spi_out(context, spi) if len(spi) == ESP_SPI else None

@@ -103,7 +103,7 @@ def _init_response(context: Context, outstanding: OutstandingRequest[Task], rece
 def _note(context: Context, message: Message) -> None:
     """What of it means nothing here, once."""
     text = passed_over(message)
-    if text and context.notes.first(text):
+    if text and context.abilities.notes.first(text):
         context.report(Kind.NOTE, text)
 
 

@@ -29,7 +29,7 @@ _KNOWN_TRANSFORMS: Final = frozenset({*TransformType, *ADDITIONAL_KEY_EXCHANGES}
 
 
 class Notes:
-    """What was told of one IKE SA of this kind: each text once, and not many."""
+    """What was told of this kind of one IKE SA, and of those that it is rekeyed to: each text once, and not many."""
 
     def __init__(self) -> None:
         self._told: set[str] = set()
