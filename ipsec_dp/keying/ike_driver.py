@@ -62,6 +62,7 @@ LEVELS = {
     act.Kind.CHILD_FAILED: logging.ERROR,
     act.Kind.WARNING: logging.WARNING,
     act.Kind.IKEV1: logging.WARNING,
+    act.Kind.NOTE: logging.DEBUG,
 }
 ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
 ENDS = frozenset({act.Kind.IKE_DOWN, act.Kind.IKE_FAILED})
