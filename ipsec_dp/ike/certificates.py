@@ -305,8 +305,8 @@ def identity_in(certificate: x509.Certificate, identity: Identity) -> Identity |
     Addresses, domain names and e-mail addresses come from the subjectAltName alone, a DN from the subject; wildcards match
     nothing. A KEY_ID never is in a certificate.
     """
-    wanted = identity.meaning()
-    return next((held for held in _identities(certificate) if held.meaning() == wanted), None)
+    wanted = identity.certified()
+    return next((held for held in _identities(certificate) if held.certified() == wanted), None)
 
 
 def _identities(certificate: x509.Certificate) -> list[Identity]:

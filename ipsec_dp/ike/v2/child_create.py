@@ -242,6 +242,8 @@ class ChildCreate(Task):
     def refused(self, context: Context, notify: Notify | None, text: str, now: float) -> None:
         offer = self.offer
         self.dropped(context)
+        if notify is None and offer is not None:  # the peer may have made one
+            context.enqueue(delete.ChildDelete(offer.spi))
         kind = None if notify is None else notify.notify_type
         if kind == NotifyType.INVALID_KE_PAYLOAD and notify is not None and self._other_group(context, offer, notify):
             return
