@@ -24,25 +24,25 @@ class Rank(IntEnum):
     FAILED = 2  # it was refused, or went soon after it came
 
 
-class Place(NamedTuple):
+class Turn(NamedTuple):
     """Where a proxy ID waits. `asked`: somebody asks for it, so that it waits for no peer."""
 
     rank: Rank
     asked: bool
 
 
-PLACES = tuple(Place(rank, asked) for rank in Rank for asked in (True, False))
+TURNS = tuple(Turn(rank, asked) for rank in Rank for asked in (True, False))
 
 
 @dataclass(slots=True)
 class Questions:
     """Those that may be asked for, each from its own time on, and no place before its `floors`."""
 
-    floors: dict[Place, float] = field(default_factory=lambda: dict.fromkeys(PLACES, -inf))
-    _queues: dict[Place, TimerQueue[ProxyId]] = field(default_factory=lambda: {place: TimerQueue() for place in PLACES})
-    _where: dict[ProxyId, Place] = field(default_factory=dict)
+    floors: dict[Turn, float] = field(default_factory=lambda: dict.fromkeys(TURNS, -inf))
+    _queues: dict[Turn, TimerQueue[ProxyId]] = field(default_factory=lambda: {place: TimerQueue() for place in TURNS})
+    _where: dict[ProxyId, Turn] = field(default_factory=dict)
 
-    def put(self, proxy_id: ProxyId, place: Place, at: float) -> None:
+    def put(self, proxy_id: ProxyId, place: Turn, at: float) -> None:
         """It waits there, and nowhere else, for `at` seconds of the clock; inf: for ever."""
         before = self._where.get(proxy_id)
         if before is not None and before != place:
@@ -60,27 +60,27 @@ class Questions:
         for proxy_id in list(self._where):
             self.drop(proxy_id)
 
-    def hold_back(self, until: float, *places: Place) -> None:
+    def hold_back(self, until: float, *places: Turn) -> None:
         """Nothing is asked for from there before."""
         for place in places:
             self.floors[place] = max(until, self.floors[place])
 
     def release(self) -> None:
         """Nothing is held back any more."""
-        self.floors |= dict.fromkeys(PLACES, -inf)
+        self.floors |= dict.fromkeys(TURNS, -inf)
 
     def next_due(self) -> float:
         """When `take` has something; inf: never. It may lie in the past."""
-        return min(map(self._due, PLACES))
+        return min(map(self._due, TURNS))
 
-    def _due(self, place: Place) -> float:
+    def _due(self, place: Turn) -> float:
         first = self._queues[place].next()
         return inf if first is None else max(first, self.floors[place])
 
-    def take(self, now: float) -> tuple[ProxyId, Place] | None:
+    def take(self, now: float) -> tuple[ProxyId, Turn] | None:
         """The first of those that are due by now, of the first rank that has any; of one rank who waits longest. It waits no more
         until it is put somewhere again."""
-        due = [(place.rank, self._queues[place].next() or 0.0, place) for place in PLACES if self._due(place) <= now]
+        due = [(place.rank, self._queues[place].next() or 0.0, place) for place in TURNS if self._due(place) <= now]
         if not due:
             return None
         *_, place = min(due)
@@ -91,7 +91,7 @@ class Questions:
         return proxy_id, place
 
 
-class Packets(dict["ProxyId", "ProxyId"]):
+class WaitingPackets(dict["ProxyId", "ProxyId"]):
     """The first packet that asked for a proxy ID, by proxy ID; found by the selectors of a CHILD_SA."""
 
     def __init__(self) -> None:

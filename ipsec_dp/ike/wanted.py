@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipsec_dp.ike.lifetimes import jitter, retry_after
 from ipsec_dp.ike.proxy_ids import near
-from ipsec_dp.ike.questions import PLACES, Packets, Place, Questions, Rank
+from ipsec_dp.ike.questions import TURNS, Questions, Rank, Turn, WaitingPackets
 from ipsec_dp.ike.served import Served
 from ipsec_dp.ike.traffic_selectors import ANY, ProxyId
 from ipsec_dp.util.text import named
@@ -93,7 +93,7 @@ class Wanted:
         self.served, self._lasting = Served(configured), lasting
         self._wishes: dict[ProxyId, Wish] = {}
         self._asked: dict[ProxyId, bool] = {}  # by a person (True) or by traffic alone
-        self._packets = Packets()
+        self._packets = WaitingPackets()
         self._dismissed: set[ProxyId] = set()  # ended as intended: wanted when somebody asks
         self._held: set[ProxyId] = set()
         self._lacks: set[ProxyId] = set()  # wanted, and not there; of these:
@@ -251,11 +251,11 @@ class Wanted:
         else:
             self._questions.drop(proxy_id)
 
-    def _turn(self, proxy_id: ProxyId, wish: Wish) -> tuple[Place, float]:
+    def _turn(self, proxy_id: ProxyId, wish: Wish) -> tuple[Turn, float]:
         """Where it waits, and until when."""
         rank = Rank.FAILED if wish.failures else Rank.PACKET if proxy_id in self._packets else Rank.UNTRIED
         never = wish.refused and not self._lasting
-        return Place(rank, proxy_id in self._asked), inf if never else wish.not_before
+        return Turn(rank, proxy_id in self._asked), inf if never else wish.not_before
 
     def lacking(self) -> tuple[Lack, ...]:
         """Of what is wanted, that which has no CHILD_SA."""
@@ -283,7 +283,7 @@ class Wanted:
     def leave_to_peer(self, now: float, rng: Rng) -> None:
         """The peer called, or has just made a CHILD_SA: the next question is its own for a while, lest each is asked twice."""
         until = now + PATIENCE * jitter(rng, 1.0, 1.2)
-        self._questions.hold_back(until, *(place for place in PLACES if not place.asked))
+        self._questions.hold_back(until, *(place for place in TURNS if not place.asked))
 
     def next(self, now: float) -> tuple[ProxyId, ProxyId | None] | None:
         """The proxy ID to ask for now, and the packet that asked; None: none. It is then not given again for a moment."""
@@ -293,7 +293,7 @@ class Wanted:
             return None
         proxy_id, place = found
         if place.rank is Rank.FAILED:
-            self._questions.hold_back(now + AGAIN_EVERY, *(one for one in PLACES if one.rank is Rank.FAILED))
+            self._questions.hold_back(now + AGAIN_EVERY, *(one for one in TURNS if one.rank is Rank.FAILED))
         self._wish(proxy_id).not_before = now + ASKED
         self._place(proxy_id)
         return proxy_id, self._packets.get(proxy_id)
