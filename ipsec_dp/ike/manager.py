@@ -28,9 +28,10 @@ from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ike.traffic_selectors import asked_by
 from ipsec_dp.ike.v2 import acquire, delete, ike_rekey, reconfigure, replacement, report, timers, uniqueness
 from ipsec_dp.ike.v2.admission import Admission
-from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError
+from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError, UnsupportedCriticalPayloadError, notify_of
 from ipsec_dp.ike.v2.holdings import Holdings
-from ipsec_dp.ike.v2.message import Header, Message, parse_message, receivers_spi
+from ipsec_dp.ike.v2.message import Header, Message, begins, parse_message, receivers_spi
+from ipsec_dp.ike.v2.payloads import Notify
 from ipsec_dp.ike.v2.probe import PathProbe
 from ipsec_dp.ike.v2.reception import Reception
 from ipsec_dp.ike.v2.sa import CARRYING, State
@@ -193,9 +194,10 @@ class IkeManager:
             self.count("ikev1")
             text = f"{path.remote} offers IKEv1, which is not spoken here"
             return self._events.report(Kind.IKEV1, text, now, LIMITS.ikev1_event_seconds)
-        except InvalidMajorVersionError:
+        except (InvalidMajorVersionError, UnsupportedCriticalPayloadError) as error:
             self.count("malformed")
-            return self._answer(NotifyType.INVALID_MAJOR_VERSION, datagram, path, now)
+            due = isinstance(error, InvalidMajorVersionError) or begins(datagram)
+            return self._answer(notify_of(error), datagram, path, now) if due else []
         except IkeSyntaxError:
             self.count("malformed")
             return []
@@ -209,11 +211,11 @@ class IkeManager:
             known = (
                 header.spi_i in self._sessions or header.spi_r in self._sessions
             )  # one of our own messages, come back, or half of one
-            return [] if known else self._answer(NotifyType.INVALID_IKE_SPI, datagram, path, now)
+            return [] if known else self._answer(Notify(NotifyType.INVALID_IKE_SPI), datagram, path, now)
         return self._run(session, now, lambda: session.receive(datagram, message, path, now))
 
-    def _answer(self, notify_type: NotifyType, datagram: bytes, path: Path, now: float) -> list[Action]:
-        reply = self._unsolicited.answer(notify_type, datagram, now)
+    def _answer(self, notify: Notify | None, datagram: bytes, path: Path, now: float) -> list[Action]:
+        reply = None if notify is None else self._unsolicited.answer(notify, datagram, now)
         return [] if reply is None else [Send(reply, path)]
 
     def _receive_init(self, datagram: bytes, message: Message, path: Path, now: float) -> list[Action]:

@@ -62,6 +62,7 @@ LEVELS = {
     act.Kind.CHILD_FAILED: logging.ERROR,
     act.Kind.WARNING: logging.WARNING,
     act.Kind.IKEV1: logging.WARNING,
+    act.Kind.NOTE: logging.DEBUG,
 }
 ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
 ENDS = frozenset({act.Kind.IKE_DOWN, act.Kind.IKE_FAILED})
@@ -157,18 +158,23 @@ class IkeDriver:
             self._intents[name].start(now)
         else:
             self._intents[name].reconfigure(tunnel, now)
+            if effect in (Effect.RECHECK, Effect.REAUTH):  # who could not prove himself may do so now
+                self._intents[name].reachable(now)
 
     def has(self, name: str) -> bool:
         """Whether there is a tunnel of this name (a reload may be under way)."""
         return name in self._tunnels
 
     async def judge_again(self, peers: Mapping[str, Peer]) -> None:
-        """What proves tunnels' peers has changed (CRLs, by name of the tunnel): IKE SAs end that it no longer holds for."""
+        """What proves tunnels' peers has changed (CRLs, by name of the tunnel): IKE SAs end that it no longer holds for, and who
+        could not prove himself is called anew."""
         known = {name: peer for name, peer in peers.items() if name in self._peers}
         self._peers |= {name: replace(peer, remotes=self._peers[name].remotes) for name, peer in known.items()}
         async for name in in_slices(tuple(known)):
+            now = self._clock.now()
             self._core.set_peer(self._peers[name])
-            self._carry_out(self._core.judge_again(name, self._clock.now()))
+            self._intents[name].reachable(now)
+            self._carry_out(self._core.judge_again(name, now))
 
     def peer(self, name: str) -> Peer | None:
         """Of the tunnel of this name, with its secrets."""
