@@ -199,8 +199,7 @@ class Reloader:
             await self._reconfigured(new)
         gone = parts.host.remove_unused_interfaces()
         for number in parts.spd.forget((tunnel.name for tunnel in difference.removed), gone):
-            parts.plane.take_acquire(number)  # or the number's next owner would find it asked already
-            parts.plane.forget_tunnel(number)
+            parts.plane.forget_tunnel(number)  # or its next owner would find what it carried, and that it asked already
         try:
             await parts.host.verify()
         except HostError as error:

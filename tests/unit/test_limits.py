@@ -78,6 +78,7 @@ OWNERS = {
     "ike/v2/sa.py": {OURS: "NONCE_OCTETS"},
     "ike/v2/sa_payload.py": {STANDARD: "_LAST _MORE_PROPOSALS _MORE_TRANSFORMS"},
     "ike/v2/session.py": {PEER: "LINGER"},
+    "ike/v2/silence.py": {OURS: "TOLD_AFTER LONG"},
     "ike/v2/ts.py": {STANDARD: "TS_IPV4_ADDR_RANGE TS_IPV6_ADDR_RANGE _HEAD"},
     "ike/v2/wire.py": {
         STANDARD: "FIRST_STATUS_NOTIFY CRITICAL MAJOR_VERSION KEY_LENGTH_ATTRIBUTE ATTRIBUTE_TV IKE_HEADER PAYLOAD_HEADER IKE_SPI "

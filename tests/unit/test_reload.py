@@ -165,7 +165,7 @@ def test_the_guard_is_closed_for_both_first_and_for_the_new_one_last(site):
         "guard settled",
         "plane.detach_tun",
         "interface ipsec0 removed",
-        "plane.take_acquire",
+        "plane.forget_tunnel",
         "host verified",
     ]
     assert [config.has_tunnel("more") for config in site.host.guard.closed_for] == [True]
@@ -185,7 +185,7 @@ def test_a_tunnel_less_is_ended_and_its_number_is_free(site):
     result = site.reload(WITHOUT_UP)
     assert (result.added, result.removed, result.kept) == ((), ("up",), 2)
     assert site.asked("ike.reconfigure")[0][1:] == ([], {}, {"up": Effect.RESTART})
-    assert site.asked("plane.take_acquire") == [("plane.take_acquire", number)]
+    assert site.asked("plane.forget_tunnel") == [("plane.forget_tunnel", number)]
     assert "up" not in site.spd.tunnel_numbers
 
 

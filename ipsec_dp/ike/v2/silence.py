@@ -62,13 +62,13 @@ def _cause(context: Context, outstanding: OutstandingRequest[Task], now: float) 
     match outstanding.task.exchange:
         case ExchangeType.IKE_SA_INIT:
             return (
-                f"is that its address, and is it up (ping it)? Does IKE run there, does it expect {local}, and does UDP port {port}"
-                f" pass, there and back (look there with: tcpdump -n -i any udp port {port})?"
+                f"is that its address, or is it down (ping it)? Does IKE run there, and does it expect {local}? Let UDP port"
+                f" {port} pass, there and back (look there with: tcpdump -n -i any udp port {port})"
             )
         case ExchangeType.IKE_AUTH if context.path.natt and not context.peer.natt_first:
             return (
-                f"it did answer IKE_SA_INIT on UDP port {IKE_PORT}, so most likely UDP port {port} is blocked: let it pass, there"
-                f" and back{_fragments(outstanding)}"
+                f"it did answer IKE_SA_INIT on UDP port {IKE_PORT}, so most likely UDP port {port} is blocked: let UDP port {port}"
+                f" pass, there and back{_fragments(outstanding)}"
             )
         case ExchangeType.IKE_AUTH:
             lost = _fragments(outstanding) or "; what differs now is only that the message is longer, and protected"
