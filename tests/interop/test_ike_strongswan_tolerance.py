@@ -55,13 +55,9 @@ def test_items_that_mean_nothing_here(meet, pki):
 
 @dataclass(frozen=True)
 class Named(Psk):
-    """The peer says that it is `who`, in strongSwan's words."""
+    """The peer says that it is another than it is elsewhere."""
 
-    who: str = ""
-
-    @property
-    def their_local(self) -> str:
-        return f'auth = psk\n id = "{self.who}"'
+    their_local: str = ""
 
 
 @pytest.mark.parametrize(
@@ -74,7 +70,7 @@ class Named(Psk):
     ],
 )
 def test_identities_of_every_type(meet, who, ours, shown):
-    meeting = meet(auth=Named(who=who), our_remote_id=ours)
+    meeting = meet(auth=Named(their_local=f'auth = psk\n id = "{who}"'), our_remote_id=ours)
     meeting.bring_up("they")
     assert meeting.tunnel()["ike"]["remote_id"] == shown
     meeting.assert_carries()
