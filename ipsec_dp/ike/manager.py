@@ -78,6 +78,7 @@ class IkeManager:
         environment.watcher.cookie_secret(self._admission.cookie_secret)
         self._accounts = Accounts()
         self._counts: Counter[str] = Counter()
+        self._retransmissions: Counter[str] = Counter()  # by tunnel
         self._unsolicited = UnsolicitedAnswers()
         self._events = StrangersEvents() if events is None else events
 
@@ -93,6 +94,7 @@ class IkeManager:
             self._peers.set(peer)
         for tunnel in effects.keys() - new.keys():
             self._peers.discard(tunnel)
+            self._retransmissions.pop(tunnel, None)
         concerned: list[tuple[IkeSession, _Step]] = []
         for tunnel, effect in effects.items():
             concerned += self._to_reconfigure(tunnel, effect)
@@ -136,6 +138,10 @@ class IkeManager:
 
     def count(self, counter: str) -> None:
         self._counts[counter] += 1
+
+    def retransmitted(self, tunnel: str) -> None:
+        self._retransmissions[tunnel] += 1
+        self.count("retransmissions")
 
     def spawn(self, candidates: Candidates, sa: IkeSa, path: Path, now: float) -> IkeSession:
         self._spawned.append(IkeSession(self, candidates, sa, path, now))
@@ -361,6 +367,9 @@ class IkeManager:
     def rekey_in(self, child: int, now: float) -> float | None:
         one, session = self._child(child)
         return None if one is None or session is None or session.state is not State.ESTABLISHED else report.rekey_in(one, now)
+
+    def retransmissions(self, tunnel: str) -> int:
+        return self._retransmissions[tunnel]
 
     def sessions(self, tunnel: str | None = None) -> tuple[IkeSession, ...]:
         """The IKE SAs that are held of a tunnel, or of all, oldest first: those too that are replaced or linger."""

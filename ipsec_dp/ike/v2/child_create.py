@@ -205,7 +205,7 @@ class ChildCreate(Task):
     def _settle(self, context: Context, new: Child, now: float) -> None:
         """What the question has brought of what it was for."""
         if context.wanted.served.has_shrunk(self.pairs):  # what it was narrowed to before is part of this one
-            inside = [one for one in context.children.values() if one is not new and all(map(new.holds, one.pairs))]
+            inside = [one for one in context.children.near_any(new.pairs) if one is not new and all(map(new.holds, one.pairs))]
             for one in inside:
                 delete.child(context, one, now)
         context.wanted.served.granted(self.pairs)

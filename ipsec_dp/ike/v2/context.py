@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.ike.actions import Endpoint, Path
     from ipsec_dp.ike.authenticated import Account
+    from ipsec_dp.ike.certificates import Verified
     from ipsec_dp.ike.environment import Environment
     from ipsec_dp.ike.errors import IkeError
     from ipsec_dp.ike.identity import Identity
@@ -80,6 +81,9 @@ class IkeHost(Protocol):
 
     def count(self, counter: str) -> None:
         """One datagram led to nothing: "unauthenticated", "out_of_window" or "malformed"."""
+
+    def retransmitted(self, tunnel: str) -> None:
+        """A request of ours to this tunnel's peer was sent once more."""
 
 
 class Task(Request, ABC):
@@ -141,9 +145,14 @@ class Ends:
     identities: tuple[Identity, Identity] | None = None  # ours, the peer's
     certificates: tuple[x509.Certificate, ...] = ()  # by which the peer proved itself
     until: datetime | None = None  # when the first of them, or of those above them, runs out
+    listed_until: datetime | None = None  # when the first CRL does that has to say that they are not revoked
     renew_at: datetime | None = None  # when it is tried to have others before that
     initial_contact: bool = False  # whoever called sent it
     account: Account | None = None  # what its requests have cost, of this identity's IKE SAs together
+
+    def hold(self, verified: Verified) -> None:
+        """The peer's certificates have been judged: they are good for so long."""
+        self.until, self.listed_until = verified.until, verified.listed_until
 
     @property
     def theirs(self) -> Identity | None:
