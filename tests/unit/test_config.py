@@ -272,7 +272,7 @@ ONE_LINE = [
     (TUNNEL + 'local = "%any"' + AUTH, 'local: "%any" is not an IP address; leave it out, or write one address'),
     (TUNNEL.replace("192.0.2.2", "%any") + AUTH, 'remote: "%any" is neither an IP address nor a DNS name; write remote = "any"'),
     (TUNNEL + AUTH + 'local_id = "any"\n', 'auth.local_id: "any" is nobody; write an address, an FQDN'),
-    (TUNNEL + AUTH + 'remote_id = "*.example"\n', "auth.remote_id: '*.example' is a pattern, which nobody fits; write"),
+    (TUNNEL + AUTH + 'remote_id = "*.example"\n', r"auth.remote_id: '\*.example' is a pattern, which nobody fits; write"),
     (TUNNEL + AUTH + PROXY.replace("10.1.0.0/24", "any"), 'proxy_id #1.local: "any" is not a prefix; leave it out, or write'),
     (TUNNEL.replace("192.0.2.2", "192.0.2.256") + AUTH, 'remote: "192.0.2.256" is neither an IP address nor a DNS name; '),
     (TUNNEL.replace("192.0.2.2", "224.0.0.1") + AUTH, "remote: 224.0.0.1 is no address of one host; "),
