@@ -126,7 +126,8 @@ class IkeAuth(Task):
     def refused(self, context: Context, notify: Notify | None, text: str, now: float) -> None:
         if notify is not None and notify.notify_type == NotifyType.AUTHENTICATION_FAILED:
             ours, expected = context.ends.identities or (own_identity(context), None)
-            text = f"the peer refused us ({ours}, expecting {expected}): {CANDIDATES}"
+            said = text.removeprefix("the peer refuses: ")
+            text = f"the peer refused us ({ours}, expecting {expected}; it says {said}): {CANDIDATES}"
             context.end(Cause.AUTHENTICATION, text, now, again=True)
             return
         context.end(Cause.REFUSED, text, now, again=True)
