@@ -76,7 +76,11 @@ class Intent:
     @property
     def waits_for(self) -> str:
         """Who begins, where nothing else does."""
-        return "waiting for traffic" if self.can_call and self._tunnel.start != "respond" else "waiting for the peer to call"
+        if not self.can_call:
+            return "waiting for the peer to call"
+        if self._tunnel.start == "respond":
+            return "waiting for the peer to call; should it wait too, `ipsec-dp initiate` calls it from here"
+        return "waiting for traffic"
 
     @property
     def refusal(self) -> str | None:

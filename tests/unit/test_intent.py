@@ -51,6 +51,10 @@ def test_nobody_calls_a_peer_that_may_be_anywhere():
     assert one.text == "waiting for the peer to call"
 
 
+def test_who_waits_for_the_peer_is_told_what_to_do_where_it_waits_too():
+    assert "waiting for the peer to call; should it wait too, `ipsec-dp initiate`" in intent("respond").text
+
+
 @pytest.mark.parametrize(("start", "calls"), [("start", True), ("on-demand", True), ("respond", False)])
 def test_traffic_calls_unless_only_the_peer_may(start, calls):
     one = intent(start)
