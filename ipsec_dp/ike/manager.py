@@ -26,7 +26,18 @@ from ipsec_dp.ike.peer_table import PeerTable
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ike.traffic_selectors import asked_by
-from ipsec_dp.ike.v2 import acquire, delete, first_message, ike_rekey, reconfigure, replacement, report, timers, uniqueness
+from ipsec_dp.ike.v2 import (
+    acquire,
+    delete,
+    elsewhere,
+    first_message,
+    ike_rekey,
+    reconfigure,
+    replacement,
+    report,
+    timers,
+    uniqueness,
+)
 from ipsec_dp.ike.v2.admission import Admission
 from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError
 from ipsec_dp.ike.v2.holdings import Holdings
@@ -333,7 +344,7 @@ class IkeManager:
 
     def peer_moved(self, tunnel: str, child: int, remote: Endpoint, now: float) -> list[Action]:
         def step(session: IkeSession, _one: Child) -> None:
-            session.move(replace(session.path, remote=remote), now)
+            elsewhere.follow(session, replace(session.path, remote=remote), now)
 
         return self._child_step(tunnel, child, now, step)
 

@@ -18,6 +18,7 @@ from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.host import HostError
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.effect import Effect
+from ipsec_dp.ike.environment import NO_TRACE
 from ipsec_dp.keying.ike_driver import CALLS_AT_ONCE, TICK_S, IkeDriver
 from ipsec_dp.keying.initiation import BACKOFF_FIRST_S, Intent
 from ipsec_dp.util.conditions import Conditions
@@ -54,6 +55,8 @@ class Double:
 class Site:
     """A driver of the tunnels of a configuration, between doubles; every name and address is found but those in `lost`."""
 
+    trace: Any = NO_TRACE
+
     def __init__(self, directory: Any, *tables: str) -> None:
         self.directory, self.clock, self.lost = directory, FakeClock(), set[str]()
         self.core = Double(next_timeout=None, acquire=None, latest=(), probe=None, knows=True)  # all at once, not in turn
@@ -63,6 +66,7 @@ class Site:
         self.conditions = Conditions(self.clock)
         tunnels, peers = self.read(*tables)
         parts: dict[str, Any] = {"core": self.core, "children": self.children, "links": self.links, "conditions": self.conditions}
+        parts["trace"] = self.trace
         self.driver = IkeDriver(
             tunnels, peers, locate=self.locate, changed=self.changed.append, clock=self.clock, probed=self.probed.append, **parts
         )

@@ -81,6 +81,7 @@ OWNERS = {
     "ike/v2/sa.py": {OURS: "NONCE_OCTETS"},
     "ike/v2/sa_payload.py": {STANDARD: "_LAST _MORE_PROPOSALS _MORE_TRANSFORMS"},
     "ike/v2/session.py": {PEER: "LINGER"},
+    "ike/v2/trace.py": {SHOWN: "SHOWN", OURS: "REMEMBERED"},
     "ike/v2/ts.py": {STANDARD: "TS_IPV4_ADDR_RANGE TS_IPV6_ADDR_RANGE _HEAD"},
     "ike/v2/wire.py": {
         STANDARD: "FIRST_STATUS_NOTIFY CRITICAL MAJOR_VERSION KEY_LENGTH_ATTRIBUTE ATTRIBUTE_TV IKE_HEADER PAYLOAD_HEADER IKE_SPI "
@@ -90,6 +91,7 @@ OWNERS = {
     "ike/wanted.py": {OURS: "SOON AGAIN_EVERY ASKED", PEER: "THEIR_TURN PATIENCE MAX_DELAYS", SHOWN: "SHOWN"},
     "keying/child_installer.py": {STANDARD: "NS_PER_S"},
     "keying/ike_driver.py": {OURS: "TICK_S CALLS_AT_ONCE CALL_FRESH_S"},
+    "keying/ike_trace.py": {OURS: "LINES_A_SECOND"},
     "keying/initiation.py": {OURS: "BACKOFF_FIRST_S BACKOFF_MAX_S JITTER SOON_S"},
     "keying/manual.py": {OURS: "SOFT_PART"},
 }

@@ -15,7 +15,6 @@ from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Action, Cause, Event, ExpectInbound, Kind, MovePath, Origin, ReleaseSpi, Report
 from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
-from ipsec_dp.ike.v2 import elsewhere
 from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.deadlines import Deadlines
 from ipsec_dp.ike.v2.exchanges import Priority, Queue, Request, Window
@@ -264,10 +263,7 @@ class Context(ABC):
 
     def move(self, path: Path, now: float) -> None:
         """Go after a peer behind a NAT to a new address, unless we are behind one ourselves (RFC 7296 §2.23)."""
-        if not self.nat.remote or self.nat.local:
-            elsewhere.tell(self, path, now)
-            return
-        if path.natt != self.path.natt or now < self.deadlines.move_at:
+        if not self.nat.remote or self.nat.local or path.natt != self.path.natt or now < self.deadlines.move_at:
             return
         self.deadlines.move_at = now + lifetimes.MOVE_EVERY
         self.path = path

@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
 
 
-def tell(context: Context, path: Path, now: float) -> None:
-    """Authenticated messages come by `path`, and it is not followed: told now and then, or whoever looks finds no reason."""
+def follow(context: Context, path: Path, now: float) -> None:
+    """Something authentic came by `path`: a peer behind a NAT is gone after, of any other it is told now and then."""
     known = context.path.remote
+    if context.nat.remote and not context.nat.local:
+        context.move(path, now)
+        return
     if path.remote.address == known.address or now < context.deadlines.elsewhere_at:
         return
     context.deadlines.elsewhere_at = now + lifetimes.ELSEWHERE_EVERY

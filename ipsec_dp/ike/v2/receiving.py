@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import hints, prices, refusals, transitions
+from ipsec_dp.ike.v2 import elsewhere, hints, prices, refusals, transitions
 from ipsec_dp.ike.v2.context import StepsAfterReply
 from ipsec_dp.ike.v2.errors import IntegrityError, UnsupportedCriticalPayloadError, notify_of
 from ipsec_dp.ike.v2.message import Header, Message, same_request
@@ -226,6 +226,13 @@ def _refused(context: Context, task: Task, message: Message, now: float) -> None
 
 def _open(context: Context, received: ReceivedMessage, reassembler: Reassembler) -> Message | None:
     """The message with what was protected in it; None while fragments are missing. Raises IntegrityError, IkeSyntaxError."""
+    message = _opened(context, received, reassembler)
+    if message is not None:
+        context.host.environment.trace.opened(message)
+    return message
+
+
+def _opened(context: Context, received: ReceivedMessage, reassembler: Reassembler) -> Message | None:
     incoming, message = context.sa.incoming, received.message
     sealed = message.get(Encrypted)
     piece = message.get(EncryptedFragment)
@@ -242,4 +249,4 @@ def _heard(context: Context, received: ReceivedMessage) -> None:
     """An authenticated message that was not here before: the peer lives, and where it is (RFC 7296 §2.23)."""
     context.deadlines.heard = received.now
     if context.authenticated and received.path.remote != context.path.remote:
-        context.move(received.path, received.now)
+        elsewhere.follow(context, received.path, received.now)
