@@ -11,21 +11,19 @@ from ipsec_dp.ipsec import iana
 from ipsec_dp.ipsec.transforms import ADDITIONAL_KEY_EXCHANGES, NONE, Transform, TransformType, transform_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from ipsec_dp.ike.proposal import Proposal
+    from collections.abc import Callable, Iterable, Sequence
 
 _AES_BITS: Final = (128, 192, 256)
 _SALT_BITS: Final = (24, 32)  # of CCM and of GCM
 _IKE, _AH, _ESP = 1, 2, 3  # security protocol identifiers (RFC 7296 §3.3.1)
 
 
-def of(proposals: Iterable[Proposal]) -> list[str]:
-    """Each once, those of transforms first; empty when there is nothing odd."""
+def of(proposals: Iterable[tuple[int, Sequence[Transform]]]) -> list[str]:
+    """Each once, those of transforms first; empty when there is nothing odd. `proposals`: protocol and transforms of each."""
     proposals = tuple(proposals)
-    transforms = dict.fromkeys(transform for proposal in proposals for transform in proposal.transforms)
+    transforms = dict.fromkeys(transform for _, of_one in proposals for transform in of_one)
     found = dict.fromkeys(text for transform in transforms if (text := _of_transform(transform)) is not None)
-    found |= dict.fromkeys(text for one in proposals for text in _of_proposal(one))
+    found |= dict.fromkeys(text for protocol, of_one in proposals for text in _of_proposal(protocol, of_one))
     return list(found)
 
 
@@ -100,8 +98,8 @@ _RULES: Final[tuple[_Holds, ...]] = (  # the first that holds
 # ---- proposals
 
 
-def _of_proposal(proposal: Proposal) -> list[str]:
-    ids = {kind: [t.id for t in proposal.transforms if t.type == kind] for kind in {t.type for t in proposal.transforms}}
+def _of_proposal(protocol: int, transforms: Sequence[Transform]) -> list[str]:
+    ids = {kind: [t.id for t in transforms if t.type == kind] for kind in {t.type for t in transforms}}
     ciphers = ids.get(TransformType.ENCR, [])
     aead = [number in iana.AEAD for number in ciphers]
     integrity = any(number != NONE for number in ids.get(TransformType.INTEG, []))
@@ -109,9 +107,9 @@ def _of_proposal(proposal: Proposal) -> list[str]:
         "AEAD and other ciphers in one proposal: RFC 7296 §3.3 wants one for each kind": any(aead) and not all(aead),
         "an AEAD cipher beside an integrity algorithm: it has its own (RFC 5282 §8)": bool(aead) and all(aead) and integrity,
         "a cipher without an integrity algorithm protects nothing from change": bool(aead) and not any(aead) and not integrity,
-        "an IKE proposal without a PRF (RFC 7296 §3.3.3)": proposal.protocol == _IKE and TransformType.PRF not in ids,
-        "an IKE proposal without a key exchange (RFC 7296 §3.3.3)": proposal.protocol == _IKE and TransformType.KE not in ids,
-        "AH is not spoken here: ask for ESP": proposal.protocol == _AH,
-        "an ESP proposal with a PRF (RFC 7296 §3.3.3)": proposal.protocol == _ESP and TransformType.PRF in ids,
+        "an IKE proposal without a PRF (RFC 7296 §3.3.3)": protocol == _IKE and TransformType.PRF not in ids,
+        "an IKE proposal without a key exchange (RFC 7296 §3.3.3)": protocol == _IKE and TransformType.KE not in ids,
+        "AH is not spoken here: ask for ESP": protocol == _AH,
+        "an ESP proposal with a PRF (RFC 7296 §3.3.3)": protocol == _ESP and TransformType.PRF in ids,
     }
     return [text for text, holds in wrong.items() if holds]

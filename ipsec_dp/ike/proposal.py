@@ -356,7 +356,7 @@ def explain_mismatch(ours: Sequence[Proposal], theirs: Sequence[Proposal]) -> st
 
 
 def _odd(theirs: Sequence[Proposal]) -> str:
-    found = oddities.of(theirs)
+    found = oddities.of((proposal.protocol, proposal.transforms) for proposal in theirs)
     return f"; {named(found, _ODDITIES, '; ')}" if found else ""
 
 

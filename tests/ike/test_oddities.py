@@ -22,6 +22,10 @@ GCM, CHACHA, CBC = Transform(1, 20, 256), Transform(1, 28), Transform(1, 12, 128
 PRF, SHA256, X25519 = Transform(2, 5), Transform(3, 12), Transform(4, 31)
 
 
+def odd(*proposals):
+    return oddities.of((proposal.protocol, proposal.transforms) for proposal in proposals)
+
+
 def ike(*transforms):
     return Proposal(1, 1, b"", transforms)
 
@@ -48,7 +52,7 @@ def esp(*transforms):
     ],
 )
 def test_an_odd_transform_is_explained(transform, words):
-    (said, *_) = oddities.of([esp(transform)])
+    (said, *_) = odd(esp(transform))
     assert said.startswith(words)
 
 
@@ -65,17 +69,17 @@ def test_an_odd_transform_is_explained(transform, words):
     ],
 )
 def test_an_odd_proposal_is_explained(proposal, words):
-    assert any(said.startswith(words) for said in oddities.of([proposal]))
+    assert any(said.startswith(words) for said in odd(proposal))
 
 
 def test_nothing_is_odd_about_what_we_offer_nor_about_a_cipher_that_we_do_not_have():
-    assert oddities.of((*parse_ike(DEFAULT_IKE), *parse_esp(DEFAULT_ESP))) == []
-    assert oddities.of([esp(Transform(1, 3), SHA256), esp(CHACHA), ike(Transform(1, 23, 256), PRF, Transform(3, 1), X25519)]) == []
-    assert oddities.of([ike(GCM, PRF, X25519, Transform(6, 36), Transform(7, 0))]) == [], "an additional key exchange"
+    assert odd(*parse_ike(DEFAULT_IKE), *parse_esp(DEFAULT_ESP)) == []
+    assert odd(esp(Transform(1, 3), SHA256), esp(CHACHA), ike(Transform(1, 23, 256), PRF, Transform(3, 1), X25519)) == []
+    assert odd(ike(GCM, PRF, X25519, Transform(6, 36), Transform(7, 0))) == [], "an additional key exchange"
 
 
 def test_each_is_said_once():
-    assert len(oddities.of([esp(Transform(1, 28, 256), ESN), esp(Transform(1, 28, 256))])) == 1
+    assert len(odd(esp(Transform(1, 28, 256), ESN), esp(Transform(1, 28, 256)))) == 1
 
 
 def test_both_roles_say_so():
