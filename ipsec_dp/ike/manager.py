@@ -48,7 +48,7 @@ from ipsec_dp.ike.v2.sa import CARRYING, State
 from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
 from ipsec_dp.ike.v2.session_index import SessionIndex
 from ipsec_dp.ike.v2.unsolicited import UnsolicitedAnswers
-from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
+from ipsec_dp.ike.v2.wire import IKE_SPI, ExchangeType, NotifyType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -347,6 +347,13 @@ class IkeManager:
             elsewhere.follow(session, replace(session.path, remote=remote), now)
 
         return self._child_step(tunnel, child, now, step)
+
+    def unreachable(self, message: bytes, path: Path, reason: str, now: float) -> list[Action]:
+        session = self._sessions.get(message[:IKE_SPI]) or self._sessions.get(message[IKE_SPI : 2 * IKE_SPI])
+        if session is None or (path.remote.address, path.remote.port) != (session.path.remote.address, session.path.remote.port):
+            return []
+        text = f"an ICMP message says that UDP port {path.remote.port} of {path.remote.address} is not reached: {reason}"
+        return self._run(session, now, partial(session.unusable, text, session.path))
 
     def probe(self, tunnel: str, octets: int, first_wait: float, now: float) -> list[Action] | None:
         session = self._current(tunnel)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Tunnel
     from ipsec_dp.databases.sad import IkeDatagram
     from ipsec_dp.dataplane import OuterPath, SaHandle
+    from ipsec_dp.host.unreachable import Unreachable
     from ipsec_dp.ike.actions import Action, Event
     from ipsec_dp.ike.environment import Trace
     from ipsec_dp.ike.interface import IkeCore, IkeStatus
@@ -307,6 +308,12 @@ class IkeDriver:
     def peer_moved(self, name: str, child: int, remote: act.Endpoint) -> None:
         if not self._refuses(remote.address):
             self._carry_out(self._core.peer_moved(name, child, remote, self._clock.now()))
+
+    def unreachable(self, report: Unreachable) -> None:
+        """An ICMP message that quotes one of ours, or says so."""
+        local, remote = act.Endpoint(report.local, report.local_port), act.Endpoint(report.remote, report.remote_port)
+        path = act.Path(local, remote, report.local_port == NAT_PORT)
+        self._carry_out(self._core.unreachable(report.message, path, report.reason, self._clock.now()))
 
     def check_liveness(self) -> None:
         """Every peer is asked whether it is there, since nothing is known of the last while."""

@@ -211,6 +211,33 @@ def test_a_message_of_our_own_that_comes_back_is_no_answer():
     assert "did not answer" in call.last_text()
 
 
+# ---- ICMP
+
+
+def unreachable(call, remote="192.0.2.2", port=500, octets=None, reason="its port is closed"):
+    request = call.ladder.wire.log[0][0].data[0]
+    path = Path(Endpoint(ip_address("192.0.2.1"), 500), Endpoint(ip_address(remote), port))
+    call.ladder.a.do(call.ladder.a.core.unreachable(request[:octets], path, reason, call.ladder.clock()))
+
+
+def test_an_icmp_message_about_our_request_is_told_at_once_and_in_the_end():
+    call = Call()
+    unreachable(call)
+    unreachable(call)
+    words = "an ICMP message says that UDP port 500 of 192.0.2.2 is not reached: its port is closed"
+    assert call.told == [f"{words} (not authenticated)"]
+    call.ladder.run(30)
+    assert call.ladder.a.causes() == [], "it may be forged: the attempt goes on"
+    assert words in call.last_text()
+
+
+@pytest.mark.parametrize("change", [{"remote": "192.0.2.3"}, {"port": 4500}, {"octets": 7}, {"octets": 0}])
+def test_one_that_does_not_quote_our_request_says_nothing(change):
+    call = Call()
+    unreachable(call, **change)
+    assert call.told == []
+
+
 # ---- first messages of others
 
 
