@@ -24,7 +24,7 @@ NON_ESP_MARKER = bytes(4)  # RFC 3948 §2.2
 _REJECTED: Final = "a firewall rejects it"
 _NO_ROUTE: Final = "there is no route to it"
 _SILENT: Final = "nothing answers there on its own network"
-_CLOSED: Final = "its port is closed: no IKE runs on it"
+_CLOSED: Final = "port unreachable: no IKE runs on it; start it there"
 REASONS: Final[dict[int, dict[int, str]]] = {  # by IP version and code; "packet too big" is another's concern
     4: {
         0: _NO_ROUTE,

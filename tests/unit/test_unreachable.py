@@ -33,7 +33,7 @@ def v6(payload=IKE, *, code=4, sport=500, cut=None):
     return bytes(ICMPv6DestUnreach(code=code) / Raw(bytes(ours)[:cut]))
 
 
-CLOSED = "its port is closed: no IKE runs on it"
+CLOSED = "port unreachable: no IKE runs on it; start it there"
 
 
 def test_the_quoted_message_and_its_ends_are_read():
