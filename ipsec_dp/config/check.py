@@ -10,6 +10,7 @@ from ipsec_dp.config.findings import Findings, Place, suggest
 from ipsec_dp.config.nested import Nesting
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -235,7 +236,9 @@ def check_manual(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
         other = spis.setdefault(manual.spi_in, tunnel.name)
         if other != tunnel.name:
             place.error(
-                "spi_in", f'{manual.spi_in:#x} is also that of tunnel "{other}"', "inbound SPIs are this gateway's: write another"
+                "spi_in",
+                f'{spi_text(manual.spi_in)} is also that of tunnel "{other}"',
+                "inbound SPIs are this gateway's: write another",
             )
         for key, path in (("key_in_file", manual.key_in_file), ("key_out_file", manual.key_out_file)):
             try:

@@ -1,7 +1,7 @@
 """How loud an event of the IKE core is in the log.
 
 ERROR is for what stays wrong until somebody does something about it. WARNING: something went wrong that is tried again, or may be a
-sign of something. INFO: what somebody asked for, and what is routine; a clean `down` has nothing else.
+sign of something. INFO: what somebody asked for, and what is routine; a clean `down` has nothing else. DEBUG: what changes nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ _UNPROVEN: Final = frozenset({Origin.CLAIMED, Origin.STRANGER})
 
 def level(event: Event) -> int:
     """One of logging's."""
+    if event.kind is Kind.NOTE:
+        return logging.DEBUG
     if event.kind in _WARNINGS:
         return logging.WARNING
     if event.kind not in _ENDED | _FAILED or event.cause in _ROUTINE:

@@ -663,7 +663,7 @@ def test_two_manual_tunnels_need_two_spis(errors_of):
     lines = errors_of(TUNNEL + MANUAL + second)
     expect(
         lines,
-        'tunnel "to-c": manual_unsafe.spi_in: 0x1001 is also that of tunnel "to-b"',
+        'tunnel "to-c": manual_unsafe.spi_in: 0x00001001 is also that of tunnel "to-b"',
         "key_in_file: holds the same key",
         "key_out_file: holds the same key",
     )

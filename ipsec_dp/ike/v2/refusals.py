@@ -11,6 +11,7 @@ from ipsec_dp.ike.v2.groups import groups_of
 from ipsec_dp.ike.v2.payloads import Notify
 from ipsec_dp.ike.v2.wire import NotifyType
 from ipsec_dp.ipsec import iana
+from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,7 +83,7 @@ def rekey_refused(context: Context, old: Child, kind: int | None, text: str, now
     A peer that makes no further SA on this IKE SA (NO_ADDITIONAL_SAS) may make them on another: we call beside it, in time.
     """
     if old.failures == 0 and kind != NotifyType.TEMPORARY_FAILURE:
-        told = f"{old.spi_in:#010x} is not rekeyed: {text}{_suspicion(context, old, kind)}{instead(kind)}"
+        told = f"{spi_text(old.spi_in)} is not rekeyed: {text}{_suspicion(context, old, kind)}{instead(kind)}"
         context.report(Kind.WARNING, told, cause=Cause.REFUSED, child=old.number)
     retry_child(old, now, context.host.environment.rng)
     call_beside(context, kind, now)
