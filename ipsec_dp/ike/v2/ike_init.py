@@ -124,7 +124,8 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     context.peer, chosen = next(((peer, choice) for peer, choice in found if choice is not None), (context.peer, None))
     if chosen is None:
         text = proposal.explain_mismatch(context.peer.ike_proposals, sa.proposals)
-        context.report(Kind.IKE_FAILED, f"no IKE proposal in common with {received.path.remote}: {text}", cause=Cause.PROPOSAL)
+        text = f"no IKE proposal in common with {received.path.remote}: {text}; write one of the peer's into ike.proposals"
+        context.report(Kind.IKE_FAILED, text, cause=Cause.PROPOSAL)
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
     suite = proposal.ike_suite(chosen)
     if ke.group != suite.group.id:
@@ -192,7 +193,7 @@ def _refusal(peer: Peer, message: Message) -> UnprovenError:
         text = (
             f"{refusals.in_words(errors)}: the peer accepts none of our IKE proposals ({proposal.text(peer.ike_proposals)}) "
             "or expects nobody from our address; "
-            "its log tells which, and what it would accept"
+            "its log tells which, and what it would accept: add that to ike.proposals here"
         )
         return UnprovenError(text, Cause.PROPOSAL)
     return UnprovenError(f"the peer refuses IKE_SA_INIT: {refusals.in_words(errors)}", Cause.REFUSED)

@@ -45,6 +45,12 @@ def in_words(kinds: Iterable[int]) -> str:
     return "; ".join(f"{iana.notify_text(kind)}{f' ({_MEANINGS[kind]})' if kind in _MEANINGS else ''}" for kind in kinds)
 
 
+def besides(text: str, known: int) -> str:
+    """What `in_words` said besides one error that is explained otherwise."""
+    others = [part for part in text.partition(": ")[2].split("; ") if part != iana.notify_text(known)]
+    return f"; it says besides: {'; '.join(others)}" if others else ""
+
+
 def of_child(peer: Peer, offered: str, kinds: Iterable[int], text: str) -> tuple[str, Cause]:
     """Why the peer made no CHILD_SA, as far as we can know. `offered`: our selectors; `text`: where it names no error."""
     kinds = tuple(kinds)
@@ -55,13 +61,14 @@ def of_child(peer: Peer, offered: str, kinds: Iterable[int], text: str) -> tuple
             cause = Cause.SELECTORS
             said.append(
                 f"{iana.notify_text(kind)}: the peer accepts none of our selectors ({offered}): its proxy IDs must have something "
-                "in common with ours, mirrored"
+                "in common with ours, mirrored (proxy_id here)"
             )
         elif kind == NotifyType.NO_PROPOSAL_CHOSEN:
             cause = Cause.PROPOSAL
             ours = proposal.text(peer.esp_proposals)
             said.append(
-                f"{iana.notify_text(kind)}: the peer accepts none of our ESP proposals ({ours}); its log tells what it would"
+                f"{iana.notify_text(kind)}: the peer accepts none of our ESP proposals ({ours}); its log tells what it would: "
+                "add that to esp.proposals here"
             )
     others = [kind for kind in kinds if kind not in SELECTORS and kind != NotifyType.NO_PROPOSAL_CHOSEN]
     if others or not said:
