@@ -49,7 +49,9 @@ RELOAD_TIMEOUT_S = 600.0  # ten thousand tunnels are read in seconds, several re
 @click.argument("file", type=FILE)
 @control_option
 @confirm_option("Go back to closed after TIME unless `ipsec-dp confirm` comes before: for a host that is administered from afar.")
-def up(file: Path, control: Path | None, confirm_s: int | None) -> int:
+@click.option("-v", "--verbose", is_flag=True, help="Log what is of use to whoever looks for a fault, too.")
+@click.option("--trace-ike", is_flag=True, help="Log a line for each IKE message: what it is and holds, by names and sizes.")
+def up(file: Path, control: Path | None, confirm_s: int | None, *, verbose: bool, trace_ike: bool) -> int:
     """Bring FILE's tunnels up and keep them up.
 
     It runs in the foreground until SIGTERM, Ctrl-C or `ipsec-dp down`, and then takes everything away again. After a crash a guard
@@ -66,9 +68,10 @@ def up(file: Path, control: Path | None, confirm_s: int | None) -> int:
         from ipsec_dp.gateway.management import with_bypass
     path = config.control_path if control is None else control
     if confirm_s is None:
-        return int(run(config, path))
+        return int(run(config, path, verbose=verbose, trace_ike=trace_ike))
     kept = "" if lockout is None else lockout.kept
-    return int(run(config, path, Trial(confirm_s, with_bypass(config, lockout), kept)))
+    trial = Trial(confirm_s, with_bypass(config, lockout), kept)
+    return int(run(config, path, trial, verbose=verbose, trace_ike=trace_ike))
 
 
 @click.command(epilog=examples("ipsec-dp down", "ipsec-dp down --control /run/ipsec-dp/site-a.sock"))

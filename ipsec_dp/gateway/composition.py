@@ -32,6 +32,7 @@ from ipsec_dp.ike.manager import IkeManager
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
+from ipsec_dp.keying.ike_trace import ike_trace
 from ipsec_dp.keying.ike_watch import IkeWatch, ike_rates
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network import workers
@@ -150,6 +151,7 @@ class Composition:
         self._watch = watch = IkeWatch(plane)
         watch.silent_towards(self._nesting.silent())
         self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of, self._outer_header)
+        trace = ike_trace(self.clock)
         core = IkeManager(
             Environment(
                 self.clock.random,
@@ -157,6 +159,7 @@ class Composition:
                 lambda _now: self.clock.utc(),
                 activity=children.activity,
                 watcher=watch,
+                trace=trace,
             ),
             events=self._strangers,
         )
@@ -172,6 +175,7 @@ class Composition:
             conditions=self.host.conditions,
             clock=self.clock,
             refuses=self._refuses_stranger,
+            trace=trace,
         )
 
     def make_engine(self, plane: DataPlane, sad: Sad, links: OuterLinks, manual: ManualSas, ike: IkeDriver) -> Engine:

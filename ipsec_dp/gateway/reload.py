@@ -289,7 +289,7 @@ async def _load_peers(difference: Difference) -> tuple[dict[str, Peer], list[Fin
 def _refusal(path: Path, findings: Iterable[Finding]) -> ReloadRefusal:
     log.error("%s is not taken over, nothing changed:", path)
     for finding in findings:
-        log.error("%s", finding)
+        log.log(logging.WARNING if finding.severity == "warning" else logging.ERROR, "%s", finding)
     return ReloadRefusal(file=str(path), findings=tuple(findings))
 
 

@@ -128,7 +128,10 @@ class PreSharedKey:
         if received.method != AuthMethod.SHARED_KEY:
             raise AuthenticationError(f"the peer authenticates by {method_text(received.method)}, a shared key is configured")
         if not bytes_eq(self.sign(algorithm, octets).data, received.data):
-            raise AuthenticationError("the peer's AUTH does not fit: the shared keys differ, or the peer is not who it says")
+            raise AuthenticationError(
+                "the peer's AUTH does not fit: the shared keys differ (compare psk_file on both sides, octet by octet), "
+                "or the peer is not who it says"
+            )
 
     def same_as(self, other: "PreSharedKey") -> bool:
         """Compared in constant time."""

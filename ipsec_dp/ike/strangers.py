@@ -85,6 +85,7 @@ class Limits:
     events_at_once: float = 2.0  # of them; so ten in a second at the most, whatever comes
     event_seconds: float = 10.0  # between two about the same
     ikev1_event_seconds: float = 60.0
+    trace_a_second: float = 50.0  # lines of `up --trace-ike` about messages that are not authentic
     texts: int = 1024  # things whose last line is remembered
 
 

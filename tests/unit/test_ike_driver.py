@@ -16,8 +16,10 @@ from ipsec_dp.databases.sad import IkeDatagram
 from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.host import HostError
+from ipsec_dp.host.unreachable import Unreachable
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.effect import Effect
+from ipsec_dp.ike.environment import NO_TRACE
 from ipsec_dp.keying.ike_driver import CALLS_AT_ONCE, TICK_S, IkeDriver
 from ipsec_dp.keying.initiation import BACKOFF_FIRST_S, Intent
 from ipsec_dp.util.conditions import Conditions
@@ -54,6 +56,8 @@ class Double:
 class Site:
     """A driver of the tunnels of a configuration, between doubles; every name and address is found but those in `lost`."""
 
+    trace: Any = NO_TRACE
+
     def __init__(self, directory: Any, *tables: str) -> None:
         self.directory, self.clock, self.lost = directory, FakeClock(), set[str]()
         self.core = Double(next_timeout=None, acquire=None, latest=(), probe=None, knows=True)  # all at once, not in turn
@@ -63,6 +67,7 @@ class Site:
         self.conditions = Conditions(self.clock)
         tunnels, peers = self.read(*tables)
         parts: dict[str, Any] = {"core": self.core, "children": self.children, "links": self.links, "conditions": self.conditions}
+        parts["trace"] = self.trace
         self.driver = IkeDriver(
             tunnels, peers, locate=self.locate, changed=self.changed.append, clock=self.clock, probed=self.probed.append, **parts
         )
@@ -122,6 +127,20 @@ def test_what_strangers_do_is_nobodys_failure(made, origin):
         site.driver.acquire("to-b", to_b())
         await settle()
         assert site.called() == ["to-b"], "at once, without a pause"
+
+    site.run(life)
+
+
+def test_an_icmp_message_about_an_ike_message_is_handed_to_the_core_with_its_path(made):
+    site = made()
+
+    async def life():
+        for port in (500, 4500):
+            site.driver.unreachable(Unreachable("closed", LOCAL, port, ip_address("192.0.2.2"), port, b"message"))
+        handed = site.core.of("unreachable")
+        assert [(call[1], call[2].remote, call[2].natt, call[3]) for call in handed] == [
+            (b"message", act.Endpoint(ip_address("192.0.2.2"), port), port == 4500, "closed") for port in (500, 4500)
+        ]
 
     site.run(life)
 

@@ -17,6 +17,7 @@ LINES, METHODS, ATTRIBUTES = 400, 25, 18
 LONG = {
     "benchmarks/strangers_messages.py": "every kind of message of a stranger, with all that it is made of",
     "ipsec_dp/ike/manager.py": "a method for each call of IkeCore, and what sessions ask of those around them",
+    "ipsec_dp/ike/proposal.py": "proposals from their text to what is said when none fits: one order of preference all the way",
     "ipsec_dp/keying/ike_driver.py": "a method for each action of the core, each event and each verb",
     "native/dp.h": "all that Python calls: cffi reads it whole",
     "native/inbound.c": "one packet's way in, from the link to the TUN",

@@ -44,7 +44,7 @@ def text(context: Context, now: float) -> str | None:
         f"{context.path.remote} has not answered {_name(outstanding.task)} (message {outstanding.message_id}) for "
         f"{max(now - outstanding.began, 0.0):.0f} s, sent {outstanding.attempt + 1} times"
     )
-    if context.handshake.hints and not context.authenticated:
+    if context.handshake.hints:
         return f"{waits}, in a way that can be used; what came is not authenticated: {context.handshake.hints[-1]}"
     return f"{waits}: {_cause(context, outstanding, now)}"
 
