@@ -25,7 +25,6 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
     """
     if tunnel.auth is None:
         raise ValueError(f"tunnel {tunnel.name} has no [tunnel.auth]")
-    names = [remote for remote in tunnel.remotes if isinstance(remote, str)]
     addresses = tuple(remote for remote in tunnel.remotes if not isinstance(remote, str))
     return Peer(
         tunnel=tunnel.name,
@@ -36,7 +35,8 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         esp_proposals=tunnel.esp.proposals,
         proxy_ids=ProxyIds(map(proxy_id_of, tunnel.selectors)),
         local=tunnel.local,
-        remotes=remotes if remotes is not None else () if names else addresses,
+        remotes=addresses if remotes is None else remotes,
+        named=bool(tunnel.names),
         local_id=_identity(tunnel.auth.local_id),
         remote_id=_identity(tunnel.auth.remote_id),
         ike_life=Life(float(tunnel.ike.lifetime_s), tunnel.ike.rekey_after_s or None),
@@ -53,7 +53,7 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         unique=Unique(tunnel.auth.unique),
         reauth_s=float(tunnel.ike.reauth_after_s),
         replay_window=tunnel.esp.replay_window,
-        fail_over=len(tunnel.remotes) > 1 or bool(names),
+        fail_over=len(tunnel.remotes) > 1 or bool(tunnel.names),
         natt_first=tunnel.ike.port == NATT_PORT,
         datagram=tunnel.ike.fragment_size,
     )

@@ -221,6 +221,7 @@ class Inspection:
             path_mtu=mtus.path_mtu,
             children=await self._children(self._spd.tunnel_numbers[name]),
             monitor=self._monitors.status(name),
+            remote_in_dns=keying.remote_in_dns,
         )
 
     async def _children(self, number: int) -> tuple[ChildSaStatus, ...]:

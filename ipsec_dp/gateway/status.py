@@ -39,7 +39,8 @@ class ChildSaStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One tunnel. `mtu`: octets of the largest inner packet; `path_mtu`: of the largest outer one, None while there is no peer."""
+    """One tunnel. `mtu`: octets of the largest inner packet; `path_mtu`: of the largest outer one, None while there is no peer.
+    `remote_in_dns`: whether the peer has an address that its DNS names in `remote` mean now; None: there are none, or no peer."""
 
     name: str = "?"
     state: str = "?"
@@ -52,6 +53,7 @@ class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
     path_mtu: int | None = None
     children: tuple[ChildSaStatus, ...] = ()
     monitor: MonitorStatus | None = None
+    remote_in_dns: bool | None = None
 
 
 class TrafficStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,8 @@ class IkeSaStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One tunnel. `up_at`: when it last came up, -inf: never, or not by IKE."""
+    """One tunnel. `up_at`: when it last came up, -inf: never, or not by IKE. `remote_in_dns`: whether the peer's
+    address is one that its names in `remote` mean; None: it has no names, or no address yet."""
 
     state: str
     state_text: str
@@ -26,4 +27,5 @@ class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str | None = None
     nat: str = "none"
     ike: IkeSaStatus | None = None
+    remote_in_dns: bool | None = None
     up_at: float = float("-inf")
