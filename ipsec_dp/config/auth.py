@@ -157,20 +157,21 @@ def check_certificates(auth: model.CertificateAuth, below: Place, at: datetime) 
     except (CertificateError, IdentityError) as error:
         below.error("certificate", str(error), "name a valid certificate of private_key that holds local_id")
     for path in auth.ca:
-        try:
-            authorities = certificates.load_certificates(path)
-        except CertificateError as error:
-            below.error("ca", str(error), "name a PEM file of CA certificates")
-            continue
-        for authority in authorities:
-            if not authority.not_valid_before_utc <= at <= authority.not_valid_after_utc:
-                wrong = f"{path}: {authority.subject.rfc4514_string()} is valid from {authority.not_valid_before_utc:%Y-%m-%d}"
-                below.warn("ca", f"{wrong} to {authority.not_valid_after_utc:%Y-%m-%d}", "no peer can be verified by it now")
+        _check_authorities(path, below, at)
     for path in auth.crl:
         try:
             certificates.load_crl(path)
         except CertificateError as error:
             below.error("crl", str(error), "name a file with one CRL, PEM or DER")
+
+
+def _check_authorities(path: Path, below: Place, at: datetime) -> None:
+    try:
+        for authority in certificates.load_certificates(path):
+            for wrong, right in certificates.remarks(authority, at):
+                below.warn("ca", f"{path}: {wrong}", right)
+    except CertificateError as error:
+        below.error("ca", str(error), "name a PEM file of CA certificates")
 
 
 def resolve_manual(

@@ -210,7 +210,7 @@ def canonical_name(der: bytes) -> tuple[Rdn, ...]:
 def _decode_name(der: bytes) -> list[list[tuple[str, str]]]:
     """(dotted OID, value) of each attribute of each RDN; a value that is no string as "#hex" (RFC 4514 §2.4)."""
     try:
-        rdns = asn1.decode_der(_NameHolder, _der_sequence(der)).rdns
+        rdns = asn1.decode_der(_NameHolder, der_sequence(der)).rdns
         named = [rdn.as_list() for rdn in rdns]
         if sum(map(len, named)) > LIMITS.name_attributes:
             raise IdentityError(f"a distinguished name of more than {LIMITS.name_attributes} attributes")
@@ -219,7 +219,8 @@ def _decode_name(der: bytes) -> list[list[tuple[str, str]]]:
         raise IdentityError("identity is no distinguished name") from None
 
 
-def _der_sequence(content: bytes) -> bytes:
+def der_sequence(content: bytes) -> bytes:
+    """DER of a SEQUENCE of this content, of 65,535 octets at the most."""
     size = len(content)
     length = bytes([size]) if size < 0x80 else b"\x82" + size.to_bytes(2, "big") if size > 0xFF else bytes([0x81, size])
     return b"\x30" + length + content
