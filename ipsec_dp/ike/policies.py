@@ -14,7 +14,7 @@ from cryptography.hazmat import asn1
 from cryptography.x509.oid import ObjectIdentifier
 
 from ipsec_dp.ike.certificate_rules import RuleError
-from ipsec_dp.ike.identity import der_sequence
+from ipsec_dp.ike.distinguished_names import tlv
 from ipsec_dp.ike.strangers import LIMITS
 
 ANY_POLICY: Final = "2.5.29.32.0"
@@ -72,7 +72,7 @@ def _named(value: x509.CertificatePolicies) -> frozenset[str]:
 
 
 def _mapped(octets: bytes) -> dict[str, set[str]]:
-    pairs = asn1.decode_der(_MappingsHolder, der_sequence(octets)).pairs
+    pairs = asn1.decode_der(_MappingsHolder, tlv(b"\x30", octets)).pairs
     if len(pairs) > LIMITS.policies:
         raise RuleError(f"a CA certificate that maps more than {LIMITS.policies} policies")
     found: dict[str, set[str]] = {}

@@ -18,6 +18,7 @@ from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.host import HostError
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.effect import Effect
+from ipsec_dp.ike.interface import IkeStatus
 from ipsec_dp.keying.ike_driver import CALLS_AT_ONCE, TICK_S, IkeDriver
 from ipsec_dp.keying.initiation import BACKOFF_FIRST_S, Intent
 from ipsec_dp.util.conditions import Conditions
@@ -350,6 +351,24 @@ def test_a_tunnel_that_changes_in_place_is_not_called_again(made):
     site.run(life)
 
 
+@pytest.mark.parametrize(("effect", "called"), [(Effect.RECHECK, 2), (Effect.REAUTH, 2), (Effect.IN_PLACE, 1)])
+def test_who_could_not_prove_himself_may_do_so_after_a_reload_of_certificates(made, effect, called):
+    """What is up is the core's; a pause after a failure is over."""
+    site = made()
+
+    async def life():
+        site.hand(event(act.Kind.IKE_FAILED))
+        await site.driver.reconfigure(*site.read(tunnel("to-b", AT_ONCE)), {"to-b": effect})
+        await site.clock.advance(TICK_S)
+        assert site.called() == ["to-b"] * called
+        site.hand(event(act.Kind.IKE_UP))
+        await site.driver.reconfigure(*site.read(tunnel("to-b", AT_ONCE)), {"to-b": effect})
+        await site.clock.advance(60.0)
+        assert site.called() == ["to-b"] * called
+
+    site.run(life)
+
+
 def test_at_the_end_the_peers_are_told_and_nobody_is_called_any_more(made):
     site = made()
     goodbye = act.Send(b"goodbye", PATH)
@@ -484,7 +503,7 @@ def test_a_reload_keeps_what_a_name_means(made):
 @pytest.mark.parametrize(("known", "shown"), [((), None), ((MEANT,), True), ((MEANT_NOW,), False)])
 def test_status_says_whether_the_peer_is_where_its_name_says(made, known, shown):
     site = made(named())
-    newest = SimpleNamespace(state="negotiating", path=PATH, nat="none", children=(), lacking=())
+    newest = IkeStatus("negotiating", bytes(8), bytes(8), "responder", "", PATH, "none", "", 0.0, 0.0, ())
 
     async def life():
         site.driver.located("to-b", known)
