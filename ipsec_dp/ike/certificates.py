@@ -286,29 +286,16 @@ def _check_extended_usage(_policy: Policy, _certificate: x509.Certificate, usage
         raise ValueError("its extended key usage is not for IKE (RFC 4945 §5.1.3.12)")
 
 
-class _PolicyMappings(x509.ExtensionType):
-    """Of which the library has no class."""
-
-    oid = policies.MAPPINGS
-
-
-def _with_policies() -> ExtensionPolicy:
-    policy = ExtensionPolicy.permit_all()
-    for extension in (x509.CertificatePolicies, x509.PolicyConstraints, x509.InhibitAnyPolicy, _PolicyMappings):
-        policy = policy.may_be_present(extension, Criticality.AGNOSTIC, None)
-    return policy
-
-
 # Stricter than the library's bare rules where RFC 4945 asks for it, laxer than its web profile, which wants SAN and TLS usages.
 # Critical extensions that nobody here knows are refused by the library; those of policies are `ike.policies`'s.
 _CA_POLICY: Final = (
-    _with_policies()
+    policies.admitted()
     .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
     .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_ca_usage)
     .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _check_extended_usage)
 )
 _END_ENTITY_POLICY: Final = (
-    _with_policies()
+    policies.admitted()
     .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_usage)
     .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _check_extended_usage)
 )

@@ -12,6 +12,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat import asn1
 from cryptography.x509.oid import ObjectIdentifier
+from cryptography.x509.verification import Criticality, ExtensionPolicy
 
 from ipsec_dp.ike.certificate_rules import RuleError
 from ipsec_dp.ike.distinguished_names import tlv
@@ -19,6 +20,20 @@ from ipsec_dp.ike.strangers import LIMITS
 
 ANY_POLICY: Final = "2.5.29.32.0"
 MAPPINGS: Final = ObjectIdentifier("2.5.29.33")
+
+
+class _PolicyMappings(x509.ExtensionType):
+    """Of which the library has no class."""
+
+    oid = MAPPINGS
+
+
+def admitted() -> ExtensionPolicy:
+    """A verifier's policy that leaves the extensions of policies to `check_policies`."""
+    policy = ExtensionPolicy.permit_all()
+    for extension in (x509.CertificatePolicies, x509.PolicyConstraints, x509.InhibitAnyPolicy, _PolicyMappings):
+        policy = policy.may_be_present(extension, Criticality.AGNOSTIC, None)
+    return policy
 
 
 @asn1.sequence
