@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key, load_pem_private_key
-from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
+from cryptography.x509.verification import Criticality, Policy, PolicyBuilder, Store, VerificationError
 
 from ipsec_dp.ike import authorities, policies
 from ipsec_dp.ike.auth import AuthenticationError, PrivateKey, PublicKey, SecretError, read_secret_file
