@@ -27,7 +27,7 @@ from ipsec_dp.cli.options import (
     show_findings,
     show_json,
 )
-from ipsec_dp.config import examine, load, load_to_close
+from ipsec_dp.config import examine, load, load_to_close, located
 from ipsec_dp.config.model import control_socket
 from ipsec_dp.errors import ControlError, Finding, NoDaemonError
 from ipsec_dp.gateway import messages
@@ -174,10 +174,10 @@ def check(file: Path, as_json: bool) -> int:
     alone leave it 0.
     """
     config, findings = examine(file)
-    findings = findings if config is None else (*findings, *names_in_use(config))
+    findings = findings if config is None else located((*findings, *names_in_use(config)), file)
     lockout = None if config is None else _look(config)
     if as_json:
-        findings += () if lockout is None else (lockout.finding(str(file)),)
+        findings += () if lockout is None else located((lockout.finding(str(file)),), file)
         rows = [{name: getattr(finding, name) for name in Finding.__slots__} for finding in findings]
         show_json({"schema": 1, "file": str(file), "ok": config is not None, "findings": rows}, 2)
     else:
@@ -245,7 +245,7 @@ def _look(config: Config) -> Lockout | None:
 
 def _show_lockout(lockout: Lockout | None, file: Path) -> None:
     if lockout is not None:
-        show_findings((lockout.finding(str(file)),))
+        show_findings(located((lockout.finding(str(file)),), file))
         click.echo(lockout.toml, err=True, nl=False)
 
 

@@ -41,6 +41,7 @@ from ipsec_dp.network.outer_header import with_outer_header
 from ipsec_dp.services.crl_watch import CrlWatch
 from ipsec_dp.services.device_watch import DeviceWatch
 from ipsec_dp.services.host_watch import HostWatch
+from ipsec_dp.services.name_watch import NameWatch
 from ipsec_dp.services.nat_flows import NatFlows
 from ipsec_dp.services.path_mtu import PathMtuDiscovery
 from ipsec_dp.services.service import Services
@@ -113,7 +114,8 @@ class Composition:
         host_watch = HostWatch(host, lambda: self.ike, clock)
         self.nat_flows = NatFlows(host, clock)
         crls = CrlWatch(lambda: self.ike, host.conditions, clock)
-        beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows, crls
+        names = NameWatch(host, lambda: self.ike, host_watch.look, clock)
+        beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows, crls, names
         self.services = Services((self.carriers, self.mtus, *beside))
         self.confirmation = Confirmation(host.conditions, clock)
         self.engine: Engine | None = None

@@ -262,7 +262,7 @@ class IkeManager:
         session = responder(self, candidates, header.spi_i, path, now)
         actions = session.receive(datagram, message, path, now)
         if session.state is State.INIT_ANSWERED:
-            configured = bool(candidates.first.remotes) and self._admission.returned(message, path, now)
+            configured = path.remote.address in candidates.first.remotes and self._admission.returned(message, path, now)
             return actions + self._hold(session, configured=configured, now=now)
         return self._events.allowed(actions, now)
 

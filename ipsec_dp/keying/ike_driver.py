@@ -60,6 +60,7 @@ TICK_S = 0.25  # how late an attempt may be
 # and the limit on half-open IKE SAs of the peer, and be repeated. One that has no answer after CALL_FRESH_S does not count.
 CALLS_AT_ONCE = 24
 CALL_FRESH_S = 1.0
+ADDRESSES_KEPT = 64  # of one peer, between two answers to all of its names
 
 ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
 ENDS = frozenset({act.Kind.IKE_DOWN, act.Kind.IKE_FAILED})
@@ -174,6 +175,13 @@ class IkeDriver:
             self._intents[name].reachable(now)
             self._carry_out(self._core.judge_again(name, now))
 
+    def located(self, name: str, addresses: tuple[Address, ...]) -> None:
+        """What the remotes of a tunnel mean now, its names among them. IKE SAs stay as they are, and the next call asks anew."""
+        peer = self._peers.get(name)
+        if peer is not None and peer.remotes != addresses:
+            self._peers[name] = replace(peer, remotes=addresses)
+            self._core.set_peer(self._peers[name])
+
     def peer(self, name: str) -> Peer | None:
         """Of the tunnel of this name, with its secrets."""
         return self._peers.get(name)
@@ -239,8 +247,7 @@ class IkeDriver:
                 self._intents[name].asked(self._clock.now())
             return
         if remote not in peer.remotes:  # a name that means another address now
-            self._peers[name] = replace(peer, remotes=(remote, *(one for one in tunnel.remotes if not isinstance(one, str))))
-            self._core.set_peer(self._peers[name])
+            self.located(name, (remote, *peer.remotes)[:ADDRESSES_KEPT])
         natt = self._peers[name].natt_first
         port = NAT_PORT if natt else IKE_PORT
         path = act.Path(act.Endpoint(local, port), act.Endpoint(remote, port), natt)
@@ -393,12 +400,17 @@ class IkeDriver:
             last_error=error,
             nat="none" if newest is None else newest.nat,
             ike=_ike_sa(up[-1]) if up else None,
+            remote_in_dns=self._in_dns(self._peers[name], newest),
             up_at=intent.up_at,
             **({} if newest is None or newest not in up else _encapsulation(newest)),
             silent=any(sa.silence is not None for sa in sas),
             heard_at=max((sa.heard for sa in sas), default=-inf),
             tally=msgspec.structs.replace(intent.tally, retransmissions=self._core.retransmissions(name)),
         )
+
+    @staticmethod
+    def _in_dns(peer: Peer, newest: IkeStatus | None) -> bool | None:
+        return newest.path.remote.address in peer.remotes if newest is not None and peer.named and peer.remotes else None
 
     def rekey_in_s(self, handle: SaHandle) -> float | None:
         """Seconds until the CHILD_SA that an SA belongs to is rekeyed; None: it is not."""

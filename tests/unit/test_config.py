@@ -63,7 +63,8 @@ def errors_of(write):
     def errors_of(text: str) -> list[str]:
         path = write(text)
         config, findings = examine(path)
-        errors = [str(finding).removeprefix(f"{path}: ") for finding in findings if finding.severity == "error"]
+        errors = [str(finding).removeprefix(f"{path}:").split(" ", 1)[1] for finding in findings if finding.severity == "error"]
+        assert all(finding.line for finding in findings), "each finding has its place"
         assert (config is None) == bool(errors)
         return errors
 
@@ -428,14 +429,25 @@ def test_everything_wrong_is_said_at_once(errors_of):
 
 def test_a_finding_names_file_tunnel_key_wrong_and_right(write):
     path = write(TUNNEL + AUTH + "[tunnel.esp]\nreplay_window = 1000")
+    last = len(path.read_text().splitlines())
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert caught.value.findings == (
         Finding(
-            "error", str(path), 'tunnel "to-b"', "esp.replay_window", "1000 is not a power of two from 64 to 8192", "write 1024"
+            "error",
+            str(path),
+            'tunnel "to-b"',
+            "esp.replay_window",
+            "1000 is not a power of two from 64 to 8192",
+            "write 1024",
+            line=last,
+            column=1,
         ),
     )
-    assert str(caught.value) == f'{path}: tunnel "to-b": esp.replay_window: 1000 is not a power of two from 64 to 8192; write 1024'
+    assert (
+        str(caught.value)
+        == f'{path}:{last}:1: tunnel "to-b": esp.replay_window: 1000 is not a power of two from 64 to 8192; write 1024'
+    )
     assert caught.value.exit_status == 2
 
 

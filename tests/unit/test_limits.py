@@ -91,7 +91,7 @@ OWNERS = {
     },
     "ike/wanted.py": {OURS: "SOON AGAIN_EVERY ASKED", PEER: "THEIR_TURN PATIENCE MAX_DELAYS", SHOWN: "SHOWN"},
     "keying/child_installer.py": {STANDARD: "NS_PER_S"},
-    "keying/ike_driver.py": {OURS: "TICK_S CALLS_AT_ONCE CALL_FRESH_S"},
+    "keying/ike_driver.py": {OURS: "TICK_S CALLS_AT_ONCE CALL_FRESH_S ADDRESSES_KEPT"},
     "keying/ike_trace.py": {OURS: "LINES_A_SECOND"},
     "keying/initiation.py": {OURS: "BACKOFF_FIRST_S BACKOFF_MAX_S JITTER SOON_S"},
     "keying/manual.py": {OURS: "SOFT_PART"},

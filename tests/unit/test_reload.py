@@ -252,7 +252,7 @@ def test_what_the_process_was_made_with_cannot_be_changed(site, line):
 def test_a_refusal_has_the_keys_that_programs_know(site):
     refusal = msgspec.to_builtins(site.reload(TEXT.replace('name = "a"', 'name = "b"', 1)))
     assert list(refusal) == ["schema", "applied", "file", "findings"]
-    assert list(refusal["findings"][0]) == ["severity", "file", "where", "key", "wrong", "right"]
+    assert list(refusal["findings"][0]) == ["severity", "file", "where", "key", "wrong", "right", "line", "column"]
 
 
 # ---- one that fails --------------------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ LARGE = {
     "ipsec_dp/config/tables.py: Tunnel": "the keys of [[tunnel]], which the schema is made of",
     "ipsec_dp/databases/sad.py: Sad": "a method for each step in the life of an SA, and for what is asked of those that are there",
     "ipsec_dp/dataplane/plane.py: DataPlane": "a method for each call of dp.h",
+    "ipsec_dp/gateway/status.py: TunnelStatus": "what `status --json` says of a tunnel, field by field",
     "ipsec_dp/ike/interface.py: IkeCore": "a method for each call of the driver",
     "ipsec_dp/ike/manager.py: IkeManager": "the interface IkeCore, and the tables of IKE SAs that its calls share",
     "ipsec_dp/ike/peer.py: Peer": "all that the configuration says of a peer, frozen",

@@ -300,7 +300,13 @@ def established(context: Context, now: float) -> None:
     proof.begin(context, now)
     theirs = "" if context.ends.identities is None else f" with {context.ends.identities[1]}"
     udp = ", ESP in UDP" if context.udp else ""
-    context.report(Kind.IKE_UP, f"IKE SA up{theirs} at {context.path.remote}, {context.sa.suite}{udp}")
+    context.report(Kind.IKE_UP, f"IKE SA up{theirs} at {context.path.remote}{_told_of(context)}, {context.sa.suite}{udp}")
+
+
+def _told_of(context: Context) -> str:
+    """A name in `remote` says whom to call; that the peer called from elsewhere is worth a word, and no more."""
+    elsewhere = context.peer.named and bool(context.peer.remotes) and context.path.remote.address not in context.peer.remotes
+    return " (none of the addresses that its name means)" if elsewhere else ""
 
 
 def _certificates(peer: Peer, *, request: bool) -> list[Payload]:
