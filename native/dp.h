@@ -311,14 +311,14 @@ int dp_tunnel_set(struct dp *dp, uint32_t tunnel, const struct dp_tunnel_setting
 /* What a tunnel has carried, by all SAs that it ever had: they come and go, and this goes on. */
 struct dp_tunnel_traffic {
     uint64_t packets_in, octets_in, packets_out, octets_out; /* inner */
-    uint64_t asked_in, asked_out;     /* of these: echo requests, first segments of TCP connections, DNS queries */
+    uint64_t asked_in, asked_out;     /* of these: echo requests, DNS queries, TCP: first segments, data sent again */
     uint64_t last_in, last_out;       /* when the last authentic packet came, and the last one was sealed; 0: never */
     uint64_t goes_on_in, goes_on_out; /* 1: a TCP segment acknowledged what its sender had received */
 };
 /* `ids`: the SAs that the tunnel has now; `drops`: DP_DROP_COUNT of them, by reason, those that an SA can know. -EINVAL. */
 int dp_tunnel_read(const struct dp *dp, uint32_t tunnel, const dp_sa_id *ids, size_t n, struct dp_tunnel_traffic *traffic,
                    uint64_t *drops);
-/* Begins with nothing: the number is another tunnel's from now on. -EINVAL. */
+/* Begins with nothing, and has not asked for an SA: the number is another tunnel's from now on. -EINVAL. */
 int dp_tunnel_forget(struct dp *dp, uint32_t tunnel);
 
 /* Packets that want an answer went one way since the last one came the other way, as far as looks show that are a second apart. */

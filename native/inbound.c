@@ -143,7 +143,7 @@ enum dp_drop dp_open_packet(struct dp_loop *loop, const uint8_t *packet, size_t 
     enum dp_drop reason = open_for(loop, sa, packet, octets, plain, now, result);
     if (reason == DP_OK) {
         count_packet(loop, sa, result->inner.octets, now);
-        dp_talk_count(sa, dp_talk_of(result->plain, &result->inner, DP_LOCAL));
+        dp_talk_count(sa, dp_talk_of(sa, result->plain, &result->inner, DP_LOCAL));
     } else {
         dp_add(&sa->drops[reason], 1);
     }

@@ -254,7 +254,7 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
         release_held(loop, now);
     if (sa->worker != loop->worker && !b->handed)
         return dp_hand_over(loop, sa->worker, b);
-    enum dp_talk talk = dp_talk_of(b->data, &inner, DP_REMOTE); /* sealing may change the headers */
+    enum dp_talk talk = dp_talk_of(sa, b->data, &inner, DP_REMOTE); /* sealing may change the headers */
     reason = send_burst(loop, sa, b, &inner, &s, now);
     if (reason == DP_OK)
         dp_talk_count(sa, talk);

@@ -26,6 +26,7 @@ struct dp_sa {
     uint64_t soft_octets, hard_octets, soft_packets, hard_packets; /* UINT64_MAX: no limit */
     _Atomic uint64_t packets, octets, sequence_shown, first_use, last_use, recent;
     _Atomic uint64_t asked; /* packets that want an answer (traffic.h), of a super-packet one */
+    uint64_t segment;       /* the last TCP data: its ports and where it began */
     _Atomic uint32_t flags;
     _Atomic bool goes_on; /* a packet was such that its sender has heard the other end */
     uint32_t generation;  /* of the machine, see dp_sa_expire_all */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "child.h"
 #include "engine.h"
 
 static uint64_t get(const _Atomic uint64_t *counter) {
@@ -14,8 +15,7 @@ static uint64_t later(uint64_t a, uint64_t b) {
     return a > b ? a : b;
 }
 
-/* Adds what an SA has counted since the last dp_traffic_keep. */
-static void add_sa(struct dp_tunnel_traffic *sum, const struct dp_sa *sa) {
+void dp_traffic_add(struct dp_tunnel_traffic *sum, const struct dp_sa *sa) {
     bool out = sa->direction == DP_OUTBOUND;
     *(out ? &sum->packets_out : &sum->packets_in) += get(&sa->packets) - sa->kept.packets;
     *(out ? &sum->octets_out : &sum->octets_in) += get(&sa->octets) - sa->kept.octets;
@@ -26,7 +26,7 @@ static void add_sa(struct dp_tunnel_traffic *sum, const struct dp_sa *sa) {
 }
 
 void dp_traffic_keep(struct dp *dp, struct dp_sa *sa) {
-    add_sa(&dp->traffic[sa->tunnel].gone, sa);
+    dp_traffic_add(&dp->traffic[sa->tunnel].gone, sa);
     sa->kept.packets = get(&sa->packets);
     sa->kept.octets = get(&sa->octets);
     sa->kept.asked = get(&sa->asked);
@@ -43,30 +43,12 @@ void dp_traffic_keep_drops(struct dp *dp, const struct dp_sa *sa) {
     }
 }
 
-int dp_tunnel_read(const struct dp *dp, uint32_t tunnel, const dp_sa_id *ids, size_t n, struct dp_tunnel_traffic *traffic,
-                   uint64_t *drops) {
-    if (tunnel >= dp->config.tunnels)
-        return -EINVAL;
-    const struct dp_traffic *t = &dp->traffic[tunnel];
-    *traffic = t->gone;
-    for (unsigned r = 0; r < DP_DROP_COUNT; r++)
-        drops[r] = t->drops != NULL ? t->drops[r] : 0;
-    for (size_t i = 0; i < n; i++) {
-        const struct dp_sa *sa = dp_sa_by_id(dp, ids[i]);
-        if (sa == NULL || sa->tunnel != tunnel)
-            continue;
-        add_sa(traffic, sa);
-        for (unsigned r = 0; r < DP_DROP_COUNT; r++)
-            drops[r] += get(&sa->drops[r]);
-    }
-    return 0;
-}
-
 int dp_tunnel_forget(struct dp *dp, uint32_t tunnel) {
     if (tunnel >= dp->config.tunnels)
         return -EINVAL;
     free(dp->traffic[tunnel].drops);
     dp->traffic[tunnel] = (struct dp_traffic){0};
+    atomic_store_explicit(&dp->tunnel[tunnel].acquire, false, memory_order_relaxed);
     return 0;
 }
 
@@ -81,14 +63,14 @@ static void sum_up(struct dp *dp) {
         const struct dp_sa *sa = atomic_load_explicit(&table->inbound[slot], memory_order_relaxed);
         if (sa == NULL)
             continue;
-        add_sa(&dp->traffic[sa->tunnel].sum, sa);
+        dp_traffic_add(&dp->traffic[sa->tunnel].sum, sa);
         dp->traffic[sa->tunnel].receivers++;
     }
     for (uint32_t i = 0; i < table->outbound_count; i++) {
         const struct dp_sa *sa = table->outbound[i];
         if (sa == NULL)
             continue;
-        add_sa(&dp->traffic[sa->tunnel].sum, sa);
+        dp_traffic_add(&dp->traffic[sa->tunnel].sum, sa);
         dp->traffic[sa->tunnel].senders++;
     }
 }

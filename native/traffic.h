@@ -23,10 +23,22 @@ enum dp_talk {
     DP_TALK_OTHER,
     DP_TALK_ASKS,    /* whoever gets it answers: an echo request, the first segment of a TCP connection, a DNS query */
     DP_TALK_GOES_ON, /* a TCP segment that acknowledges: its sender has heard the other end, by whatever way */
+    DP_TALK_REPEATS, /* one with the data of the one before it: its sender has not heard of that */
 };
 
-/* Of a packet that passed dp_inner_read, `far` being the end that it goes to. */
-static inline enum dp_talk dp_talk_of(const uint8_t *packet, const struct dp_inner *inner, int far) {
+/* Of a TCP segment that acknowledges; data that is sent again begins where the last data of the SA began. */
+static inline enum dp_talk dp_talk_of_data(struct dp_sa *sa, const uint8_t *tcp, uint32_t octets) {
+    uint64_t segment = (uint64_t)dp_read_32(tcp) << 32 | dp_read_32(tcp + DP_TCP_SEQUENCE); /* ports, sequence number */
+    if (octets <= (tcp[DP_TCP_OFFSET] >> 4) * 4u)
+        return DP_TALK_GOES_ON;
+    if (segment == sa->segment)
+        return DP_TALK_REPEATS;
+    sa->segment = segment;
+    return DP_TALK_GOES_ON;
+}
+
+/* Of a packet of this SA that passed dp_inner_read, `far` being the end that it goes to. By the loop that owns the SA. */
+static inline enum dp_talk dp_talk_of(struct dp_sa *sa, const uint8_t *packet, const struct dp_inner *inner, int far) {
     enum {
         SYN = 0x02,
         RST = 0x04,
@@ -43,12 +55,12 @@ static inline enum dp_talk dp_talk_of(const uint8_t *packet, const struct dp_inn
         return DP_TALK_OTHER;
     switch (flow->protocol) {
     case DP_PROTOCOL_TCP: {
-        if (inner->octets <= inner->header + (uint32_t)DP_TCP_FLAGS)
+        const uint8_t *tcp = packet + inner->header;
+        if (inner->octets <= inner->header + (uint32_t)DP_TCP_FLAGS || (tcp[DP_TCP_FLAGS] & RST) != 0)
             return DP_TALK_OTHER;
-        uint8_t flags = packet[inner->header + DP_TCP_FLAGS];
-        if ((flags & (ACK | RST)) != 0)
-            return (flags & RST) != 0 ? DP_TALK_OTHER : DP_TALK_GOES_ON;
-        return (flags & SYN) != 0 ? DP_TALK_ASKS : DP_TALK_OTHER;
+        if ((tcp[DP_TCP_FLAGS] & ACK) != 0)
+            return dp_talk_of_data(sa, tcp, inner->octets - inner->header);
+        return (tcp[DP_TCP_FLAGS] & SYN) != 0 ? DP_TALK_ASKS : DP_TALK_OTHER;
     }
     case UDP:
         return flow->port[far] == DNS ? DP_TALK_ASKS : DP_TALK_OTHER;
@@ -61,14 +73,15 @@ static inline enum dp_talk dp_talk_of(const uint8_t *packet, const struct dp_inn
     }
 }
 
-/* By the loop that owns the SA. */
 static inline void dp_talk_count(struct dp_sa *sa, enum dp_talk talk) {
-    if (talk == DP_TALK_ASKS)
+    if (talk == DP_TALK_ASKS || talk == DP_TALK_REPEATS)
         dp_add(&sa->asked, 1);
-    else if (talk == DP_TALK_GOES_ON && !atomic_load_explicit(&sa->goes_on, memory_order_relaxed))
+    if (talk >= DP_TALK_GOES_ON && !atomic_load_explicit(&sa->goes_on, memory_order_relaxed))
         atomic_store_explicit(&sa->goes_on, true, memory_order_relaxed);
 }
 
+/* Adds what an SA has counted since the last dp_traffic_keep. */
+void dp_traffic_add(struct dp_tunnel_traffic *sum, const struct dp_sa *sa);
 /* An SA is about to go: its tunnel keeps what it counted. Again when no loop holds it any more: what was under way meanwhile. */
 void dp_traffic_keep(struct dp *dp, struct dp_sa *sa);
 void dp_traffic_keep_drops(struct dp *dp, const struct dp_sa *sa);

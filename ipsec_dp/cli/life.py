@@ -27,7 +27,7 @@ from ipsec_dp.cli.options import (
     show_findings,
     show_json,
 )
-from ipsec_dp.config import examine, load, load_to_close
+from ipsec_dp.config import examine, load, load_to_close, located
 from ipsec_dp.config.model import control_socket
 from ipsec_dp.errors import ControlError, Finding, NoDaemonError
 from ipsec_dp.gateway import messages
@@ -49,7 +49,9 @@ RELOAD_TIMEOUT_S = 600.0  # ten thousand tunnels are read in seconds, several re
 @click.argument("file", type=FILE)
 @control_option
 @confirm_option("Go back to closed after TIME unless `ipsec-dp confirm` comes before: for a host that is administered from afar.")
-def up(file: Path, control: Path | None, confirm_s: int | None) -> int:
+@click.option("-v", "--verbose", is_flag=True, help="Log what is of use to whoever looks for a fault, too.")
+@click.option("--trace-ike", is_flag=True, help="Log a line for each IKE message: what it is and holds, by names and sizes.")
+def up(file: Path, control: Path | None, confirm_s: int | None, *, verbose: bool, trace_ike: bool) -> int:
     """Bring FILE's tunnels up and keep them up.
 
     It runs in the foreground until SIGTERM, Ctrl-C or `ipsec-dp down`, and then takes everything away again. After a crash a guard
@@ -66,9 +68,10 @@ def up(file: Path, control: Path | None, confirm_s: int | None) -> int:
         from ipsec_dp.gateway.management import with_bypass
     path = config.control_path if control is None else control
     if confirm_s is None:
-        return int(run(config, path))
+        return int(run(config, path, verbose=verbose, trace_ike=trace_ike))
     kept = "" if lockout is None else lockout.kept
-    return int(run(config, path, Trial(confirm_s, with_bypass(config, lockout), kept)))
+    trial = Trial(confirm_s, with_bypass(config, lockout), kept)
+    return int(run(config, path, trial, verbose=verbose, trace_ike=trace_ike))
 
 
 @click.command(epilog=examples("ipsec-dp down", "ipsec-dp down --control /run/ipsec-dp/site-a.sock"))
@@ -171,10 +174,10 @@ def check(file: Path, as_json: bool) -> int:
     alone leave it 0.
     """
     config, findings = examine(file)
-    findings = findings if config is None else (*findings, *names_in_use(config))
+    findings = findings if config is None else located((*findings, *names_in_use(config)), file)
     lockout = None if config is None else _look(config)
     if as_json:
-        findings += () if lockout is None else (lockout.finding(str(file)),)
+        findings += () if lockout is None else located((lockout.finding(str(file)),), file)
         rows = [{name: getattr(finding, name) for name in Finding.__slots__} for finding in findings]
         show_json({"schema": 1, "file": str(file), "ok": config is not None, "findings": rows}, 2)
     else:
@@ -242,7 +245,7 @@ def _look(config: Config) -> Lockout | None:
 
 def _show_lockout(lockout: Lockout | None, file: Path) -> None:
     if lockout is not None:
-        show_findings((lockout.finding(str(file)),))
+        show_findings(located((lockout.finding(str(file)),), file))
         click.echo(lockout.toml, err=True, nl=False)
 
 

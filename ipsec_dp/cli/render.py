@@ -83,7 +83,7 @@ def tunnel_table(tunnels: Iterable[TunnelStatus]) -> Table:
         table.add_row(
             _cell(tunnel.name),
             Text(tunnel.state, style=STATE_STYLES.get(tunnel.state, "")),
-            _cell(tunnel.remote),
+            _cell(tunnel.remote) + (" (not in DNS)" if tunnel.remote_in_dns is False else ""),
             escape(_outside(tunnel)),
             _mtu(tunnel),
             "-" if ike is None else f"{_cell(ike.role)}, {_cell(ike.proposal)}",

@@ -150,6 +150,16 @@ class Tunnel:
     written: bytes = field(default=b"", repr=False, compare=False)  # digest of the table as written; see `difference`
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The DNS names in `remotes`: they say whom to call, and the identity alone who may call."""
+        return tuple(remote for remote in self.remotes if isinstance(remote, str))
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether the peer may call from any address."""
+        return not self.remotes or bool(self.names)
+
+    @property
     def selectors(self) -> tuple[SelectorPair, ...]:
         """What the tunnel protects: its proxy IDs, or everything of both IP versions when it has none."""
         return self.proxy_ids or (ANY_IPV4, ANY_IPV6)

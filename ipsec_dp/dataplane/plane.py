@@ -227,7 +227,7 @@ class DataPlane(IkeGate):
         return TunnelTraffic(c.packets_in, c.octets_in, c.packets_out, c.octets_out, drops_of(drops))
 
     def forget_tunnel(self, tunnel: int) -> None:
-        """The number is another tunnel's from now on, which has carried nothing yet."""
+        """The number is another tunnel's from now on, which has carried nothing and asked for nothing yet."""
         check(lib.dp_tunnel_forget(self.c, tunnel), "forgetting a tunnel")
 
     def unanswered(self) -> list[Unanswered]:

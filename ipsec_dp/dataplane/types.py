@@ -256,8 +256,9 @@ class TunnelTraffic:
 class Unanswered:
     """Packets of a tunnel that went one way and want an answer, since the last packet came the other way.
 
-    `asked`: echo requests, first segments of TCP connections and DNS queries among `packets`. `goes_on`: TCP segments that went
-    this way, now or before, acknowledge what came: by this tunnel or another. `last`: ns of the monotonic clock, 0: none ever came.
+    `asked`: among `packets`, echo requests, DNS queries, first segments of TCP connections and data that TCP sent again.
+    `goes_on`: TCP segments that went this way, now or before, acknowledge what came: by this tunnel or another. `last`: ns of the
+    monotonic clock, 0: none ever came.
     """
 
     tunnel: int

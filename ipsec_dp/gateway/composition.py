@@ -32,6 +32,7 @@ from ipsec_dp.ike.manager import IkeManager
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
+from ipsec_dp.keying.ike_trace import ike_trace
 from ipsec_dp.keying.ike_watch import IkeWatch, ike_rates
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network import workers
@@ -40,6 +41,7 @@ from ipsec_dp.network.outer_header import with_outer_header
 from ipsec_dp.services.crl_watch import CrlWatch
 from ipsec_dp.services.device_watch import DeviceWatch
 from ipsec_dp.services.host_watch import HostWatch
+from ipsec_dp.services.name_watch import NameWatch
 from ipsec_dp.services.nat_flows import NatFlows
 from ipsec_dp.services.path_mtu import PathMtuDiscovery
 from ipsec_dp.services.service import Services
@@ -112,7 +114,8 @@ class Composition:
         host_watch = HostWatch(host, lambda: self.ike, clock)
         self.nat_flows = NatFlows(host, clock)
         crls = CrlWatch(lambda: self.ike, host.conditions, clock)
-        beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows, crls
+        names = NameWatch(host, lambda: self.ike, host_watch.look, clock)
+        beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows, crls, names
         self.services = Services((self.carriers, self.mtus, *beside))
         self.confirmation = Confirmation(host.conditions, clock)
         self.engine: Engine | None = None
@@ -150,6 +153,7 @@ class Composition:
         self._watch = watch = IkeWatch(plane)
         watch.silent_towards(self._nesting.silent())
         self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of, self._outer_header)
+        trace = ike_trace(self.clock)
         core = IkeManager(
             Environment(
                 self.clock.random,
@@ -157,6 +161,7 @@ class Composition:
                 lambda _now: self.clock.utc(),
                 activity=children.activity,
                 watcher=watch,
+                trace=trace,
             ),
             events=self._strangers,
         )
@@ -172,6 +177,7 @@ class Composition:
             conditions=self.host.conditions,
             clock=self.clock,
             refuses=self._refuses_stranger,
+            trace=trace,
         )
 
     def make_engine(self, plane: DataPlane, sad: Sad, links: OuterLinks, manual: ManualSas, ike: IkeDriver) -> Engine:

@@ -209,7 +209,7 @@ class ControlServer:
         verb = self._verbs[name]
         try:
             request = msgspec.convert(asked, verb.request)
-        except msgspec.ValidationError as error:  # it names the field
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:  # it names the field; half of a surrogate pair
             return Answer(ok=False, error=f'the request "{name}" is wrong: {error}')
         try:
             with explained(f'the request "{name}" failed'):

@@ -143,6 +143,7 @@ class Gateway:
         engine.housekeeping.start(stack)
         engine.drop_watch.start(stack)
         stack.callback(host.reports.machine_clones(engine.clone_watch.cloned).close)
+        stack.callback(host.reports.unreachable(ike.unreachable).close)
         parts.mtus.begin(plane, sad, ike)
         stack.push_async_callback(parts.mtus.close)
         host.start_workers(plane)

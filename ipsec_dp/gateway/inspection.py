@@ -242,6 +242,7 @@ class Inspection:
             encapsulation=keying.encapsulation,
             encapsulation_why=keying.encapsulation_why,
             totals=_totals(self._sad.traffic(number)),
+            remote_in_dns=keying.remote_in_dns,
             **msgspec.structs.asdict(keying.tally),
         )
 

@@ -205,8 +205,7 @@ class Reloader:
             await self._reconfigured(new)
         gone = parts.host.remove_unused_interfaces()
         for number in parts.spd.forget((tunnel.name for tunnel in difference.removed), gone):
-            parts.plane.take_acquire(number)  # or the number's next owner would find it asked already
-            parts.plane.forget_tunnel(number)
+            parts.plane.forget_tunnel(number)  # or its next owner would find what it carried, and that it asked already
         try:
             await parts.host.verify()
         except HostError as error:
@@ -296,7 +295,7 @@ async def _load_peers(difference: Difference) -> tuple[dict[str, Peer], list[Fin
 def _refusal(path: Path, findings: Iterable[Finding]) -> ReloadRefusal:
     log.error("%s is not taken over, nothing changed:", path)
     for finding in findings:
-        log.error("%s", finding)
+        log.log(logging.WARNING if finding.severity == "warning" else logging.ERROR, "%s", finding)
     return ReloadRefusal(file=str(path), findings=tuple(findings))
 
 

@@ -56,7 +56,8 @@ class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     `encapsulation`: "udp" or "esp" (IP protocol 50), None while there is no IKE SA; `encapsulation_why`, of "udp": "configured"
     here, or "nat" (`nat`: where it was found; a peer that wants UDP looks as if it were behind one). `attempts` to
-    `retransmissions` count from the start of the gateway.
+    `retransmissions` count from the start of the gateway. `remote_in_dns`: whether the peer has an address that its DNS names in
+    `remote` mean now; None: there are none, or no peer.
     """
 
     name: str = "?"
@@ -77,6 +78,7 @@ class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
     failures: int = 0
     flaps: int = 0
     retransmissions: int = 0
+    remote_in_dns: bool | None = None
 
 
 class TrafficStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,8 +18,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key, load_pem_private_key
-from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
+from cryptography.x509.verification import Criticality, Policy, PolicyBuilder, Store, VerificationError
 
+from ipsec_dp.ike import authorities, policies
 from ipsec_dp.ike.auth import AuthenticationError, PrivateKey, PublicKey, SecretError, read_secret_file
 from ipsec_dp.ike.certificate_rules import IKE_USAGES, KINDS, RuleError, check_constraints, check_rules, key_text
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType, canonical_name
@@ -163,6 +164,15 @@ def _key_hash(certificate: x509.Certificate) -> bytes:
     return digest.finalize()
 
 
+def remarks(authority: x509.Certificate, at: datetime) -> list[tuple[str, str]]:
+    """What is to be said about a certificate in `ca`, and what would be right. CertificateError for what cannot be read."""
+    try:
+        found = list(authorities.remarks(authority, at))
+        return [(f"{_subject(authority.subject)} {wrong}" if wrong.startswith("is ") else wrong, right) for wrong, right in found]
+    except (*_UNREADABLE, IdentityError):
+        raise CertificateError("a certificate in it holds a key, a name or an extension that cannot be read") from None
+
+
 # --- the peer's certificates -----------------------------------------------------------------------------------------
 
 
@@ -228,6 +238,8 @@ def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Tru
     leaf, key = received[0], _key_by_rules(received)
     _check_time(leaf, at)
     chain = _chain(leaf, received[1:], trust, at)
+    if len(chain) > 1:  # from below the anchor, which by itself asks for nothing
+        policies.check_policies(chain[-2::-1])
     if identity_in(leaf, identity) is None:
         raise CertificateError(f"the peer says it is {identity}; its certificate holds {_held(leaf)}")
     until, listed_until = min(certificate.not_valid_after_utc for certificate in chain), None
@@ -241,7 +253,11 @@ def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Tru
 def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], trust: Trust, at: datetime) -> list[x509.Certificate]:
     if not trust.authorities:
         raise CertificateError("no certificate authorities are configured")
-    builder = PolicyBuilder().store(Store(list(trust.authorities))).time(at.astimezone(UTC).replace(tzinfo=None))
+    if leaf.version is x509.Version.v1:  # it holds nothing but a name and a key
+        if leaf in trust.authorities:
+            return [leaf]
+        raise CertificateError(f"the peer's certificate {_subject(leaf.subject)} is of X.509 version 1, and not itself in `ca`")
+    builder = PolicyBuilder().store(Store(authorities.anchors(trust.authorities))).time(at.astimezone(UTC).replace(tzinfo=None))
     builder = builder.max_chain_depth(LIMITS.chain).extension_policies(ca_policy=_CA_POLICY, ee_policy=_END_ENTITY_POLICY)
     try:
         chain = builder.build_client_verifier().verify(leaf, list(others)).chain
@@ -249,8 +265,7 @@ def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], trust: Tr
             check_constraints(certificate)
         return chain
     except VerificationError as error:
-        known = any(leaf.issuer == certificate.subject for certificate in (*trust.authorities, *others))
-        why = str(error) if known else f"its issuer {_subject(leaf.issuer)} is not known"
+        why = authorities.why_not(leaf, others, trust.authorities, at) or str(error)
         raise CertificateError(
             f"the peer's certificate {_subject(leaf.subject)} does not lead to one of our authorities: {why}"
         ) from None
@@ -272,28 +287,27 @@ def _check_extended_usage(_policy: Policy, _certificate: x509.Certificate, usage
 
 
 # Stricter than the library's bare rules where RFC 4945 asks for it, laxer than its web profile, which wants SAN and TLS usages.
-# Critical extensions that nobody here knows are refused by the library.
+# Critical extensions that nobody here knows are refused by the library; those of policies are `ike.policies`'s.
 _CA_POLICY: Final = (
-    ExtensionPolicy.permit_all()
+    policies.admitted()
     .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
     .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_ca_usage)
     .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _check_extended_usage)
 )
 _END_ENTITY_POLICY: Final = (
-    ExtensionPolicy.permit_all()
+    policies.admitted()
     .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_usage)
     .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _check_extended_usage)
 )
 
 
 def _check_time(certificate: x509.Certificate, at: datetime) -> None:
-    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if not start <= at <= end:
-        raise CertificateError(f"the certificate {_subject(certificate.subject)} is valid from {start} to {end}; it is {at}")
+    fault = authorities.time_fault(certificate, at)
+    if fault is not None:
+        raise CertificateError(fault)
 
 
-def _subject(name: x509.Name) -> str:
-    return str(Identity(IdType.DER_ASN1_DN, name.public_bytes()))
+_subject = authorities.subject_text
 
 
 # --- identities ------------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def canonical(der: bytes) -> tuple[Rdn, ...]:
 
 def _decoded(der: bytes) -> list[list[tuple[str, Value]]]:
     try:
-        rdns = asn1.decode_der(_NameHolder, _tlv(b"\x30", der)).rdns
+        rdns = asn1.decode_der(_NameHolder, tlv(b"\x30", der)).rdns
         named = [rdn.as_list() for rdn in rdns]
         if sum(map(len, named)) > LIMITS.name_attributes:
             raise DistinguishedNameError(f"a distinguished name of more than {LIMITS.name_attributes} attributes")
@@ -93,7 +93,7 @@ def _decoded(der: bytes) -> list[list[tuple[str, Value]]]:
         raise DistinguishedNameError("identity is no distinguished name") from None
 
 
-def _tlv(tag: bytes, content: bytes) -> bytes:
+def tlv(tag: bytes, content: bytes) -> bytes:
     size = len(content)
     length = bytes([size]) if size < 0x80 else b"\x82" + size.to_bytes(2, "big") if size > 0xFF else bytes([0x81, size])
     return tag + length + content
@@ -101,7 +101,7 @@ def _tlv(tag: bytes, content: bytes) -> bytes:
 
 def _value(tag: bytes, content: bytes) -> Value:
     codec = _STRING_CODECS.get(tag[0])
-    return content.decode(codec) if codec else _tlv(bytes(tag), content)
+    return content.decode(codec) if codec else tlv(bytes(tag), content)
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def _plain(raw: str, *, strip: bool) -> str:
 
 def _of_der(der: bytes) -> str:
     try:
-        value = _decoded(_tlv(b"\x30", _tlv(b"\x31", _tlv(b"\x30", b"\x06\x03\x55\x04\x03" + der))))[0][0][1]
+        value = _decoded(tlv(b"\x30", tlv(b"\x31", tlv(b"\x30", b"\x06\x03\x55\x04\x03" + der))))[0][0][1]
     except DistinguishedNameError:
         value = b""
     if isinstance(value, bytes):

@@ -138,6 +138,9 @@ class IkeCore(Protocol):
     def peer_moved(self, tunnel: str, child: int, remote: Endpoint, now: float) -> list[Action]:
         """Authenticated ESP with the highest sequence number yet came from another outer address (RFC 7296 §2.23)."""
 
+    def unreachable(self, message: bytes, path: Path, reason: str, now: float) -> list[Action]:
+        """Somebody says that a message of ours did not get to the end of `path`, and why; `message` is what he has of it."""
+
     def probe(self, tunnel: str, octets: int, first_wait: float, now: float) -> list[Action] | None:
         """Ask whether an IP datagram of `octets` reaches the peer; `ProbeResult` tells. It is repeated once, after `first_wait`
         seconds. None: there is no IKE SA, or it has something more important to do.

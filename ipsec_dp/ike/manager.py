@@ -17,7 +17,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
-from ipsec_dp.ike.actions import NO_SPI, Action, Cause, Kind, Send
+from ipsec_dp.ike.actions import NO_SPI, Action, Cause, Kind, Report, Send
 from ipsec_dp.ike.authenticated import PEER_LIMITS, Accounts
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.errors import IkeSyntaxError
@@ -26,7 +26,18 @@ from ipsec_dp.ike.peer_table import PeerTable
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ike.traffic_selectors import asked_by
-from ipsec_dp.ike.v2 import acquire, delete, ike_rekey, reconfigure, replacement, report, timers, uniqueness
+from ipsec_dp.ike.v2 import (
+    acquire,
+    delete,
+    elsewhere,
+    first_message,
+    ike_rekey,
+    reconfigure,
+    replacement,
+    report,
+    timers,
+    uniqueness,
+)
 from ipsec_dp.ike.v2.admission import Admission
 from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError, UnsupportedCriticalPayloadError, notify_of
 from ipsec_dp.ike.v2.holdings import Holdings
@@ -38,7 +49,7 @@ from ipsec_dp.ike.v2.sa import CARRYING, State
 from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
 from ipsec_dp.ike.v2.session_index import SessionIndex
 from ipsec_dp.ike.v2.unsolicited import UnsolicitedAnswers
-from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
+from ipsec_dp.ike.v2.wire import IKE_SPI, ExchangeType, NotifyType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -190,17 +201,19 @@ class IkeManager:
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
         try:
             message = parse_message(datagram)
-        except Ikev1MessageError:
+        except Ikev1MessageError as error:
             self.count("ikev1")
+            about = self._unusable(datagram, error, path, now, Kind.IKEV1)
             text = f"{path.remote} offers IKEv1, which is not spoken here"
-            return self._events.report(Kind.IKEV1, text, now, LIMITS.ikev1_event_seconds)
+            return self._events.report(Kind.IKEV1, text, now, LIMITS.ikev1_event_seconds) if about is None else about
         except (InvalidMajorVersionError, UnsupportedCriticalPayloadError) as error:
             self.count("malformed")
+            about = self._unusable(datagram, error, path, now) or []
             due = isinstance(error, InvalidMajorVersionError) or begins(datagram)
-            return self._answer(notify_of(error), datagram, path, now) if due else []
-        except IkeSyntaxError:
+            return about + (self._answer(notify_of(error), datagram, path, now) if due else [])
+        except IkeSyntaxError as error:
             self.count("malformed")
-            return []
+            return self._unusable(datagram, error, path, now) or []
         header = message.header
         spi = header.spi_r if header.from_initiator else header.spi_i
         session = self._sessions.get(spi)
@@ -213,6 +226,16 @@ class IkeManager:
             )  # one of our own messages, come back, or half of one
             return [] if known else self._answer(Notify(NotifyType.INVALID_IKE_SPI), datagram, path, now)
         return self._run(session, now, lambda: session.receive(datagram, message, path, now))
+
+    def _unusable(
+        self, datagram: bytes, error: IkeSyntaxError, path: Path, now: float, kind: Kind = Kind.IKE_FAILED
+    ) -> list[Action] | None:
+        """A datagram that is no message of IKEv2. It may be for a request of ours, or a peer's first one; None: of nobody's."""
+        session = self._sessions.get(receivers_spi(datagram))
+        if session is not None:
+            return self._run(session, now, partial(session.unusable, f"a message that cannot be read: {error}", path))
+        event = first_message.unreadable(self._peers.candidates(path), datagram, error, path, kind)
+        return None if event is None else self._events.allowed([Report(event)], now)
 
     def _answer(self, notify: Notify | None, datagram: bytes, path: Path, now: float) -> list[Action]:
         reply = None if notify is None else self._unsolicited.answer(notify, datagram, now)
@@ -239,7 +262,7 @@ class IkeManager:
         session = responder(self, candidates, header.spi_i, path, now)
         actions = session.receive(datagram, message, path, now)
         if session.state is State.INIT_ANSWERED:
-            configured = bool(candidates.first.remotes) and self._admission.returned(message, path, now)
+            configured = path.remote.address in candidates.first.remotes and self._admission.returned(message, path, now)
             return actions + self._hold(session, configured=configured, now=now)
         return self._events.allowed(actions, now)
 
@@ -329,9 +352,16 @@ class IkeManager:
 
     def peer_moved(self, tunnel: str, child: int, remote: Endpoint, now: float) -> list[Action]:
         def step(session: IkeSession, _one: Child) -> None:
-            session.move(replace(session.path, remote=remote), now)
+            elsewhere.follow(session, replace(session.path, remote=remote), now)
 
         return self._child_step(tunnel, child, now, step)
+
+    def unreachable(self, message: bytes, path: Path, reason: str, now: float) -> list[Action]:
+        session = self._sessions.get(message[:IKE_SPI]) or self._sessions.get(message[IKE_SPI : 2 * IKE_SPI])
+        if session is None or (path.remote.address, path.remote.port) != (session.path.remote.address, session.path.remote.port):
+            return []
+        text = f"an ICMP message says that UDP port {path.remote.port} of {path.remote.address} is not reached: {reason}"
+        return self._run(session, now, partial(session.unusable, text, session.path))
 
     def probe(self, tunnel: str, octets: int, first_wait: float, now: float) -> list[Action] | None:
         session = self._current(tunnel)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
+from ipsec_dp.ike import oddities
 from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.ipsec import iana
 from ipsec_dp.ipsec.suites import Encr, Integ, Suite
 from ipsec_dp.ipsec.transforms import (
     ADDITIONAL_KEY_EXCHANGES,
@@ -275,13 +277,14 @@ def accept(offered: Sequence[Proposal], answer: Sequence[Proposal]) -> Proposal:
     chosen = answer[0]
     mine = next((p for p in offered if (p.number, p.protocol) == (chosen.number, chosen.protocol)), None)
     if mine is None or len(chosen.spi) != len(mine.spi) or (chosen.spi and not chosen.spi_holds):
-        raise ProposalError(f"the peer chose a proposal that was not offered: {text(answer)}")
+        raise ProposalError(f"the peer chose a proposal that was not offered: {text(answer)}{_odd(answer)}")
     ours, theirs = _by_type(mine.transforms), _by_type(chosen.transforms)
     for transform_type in ours.keys() | theirs.keys():
         picked = theirs.get(transform_type, [])
         if not _is_choice(transform_type, picked, ours.get(transform_type, [])):
             raise ProposalError(
-                f"the peer chose no {type_text(transform_type)} of ours; we offered {text([mine])}, it chose {text(answer)}"
+                f"the peer chose no {type_text(transform_type)} of ours; we offered {text([mine])}, "
+                f"it chose {text(answer)}{_odd(answer)}"
             )
     return chosen
 
@@ -336,6 +339,7 @@ def _integrity_of(encryption: Encryption, integrity: Algorithm | None, chosen: P
 # --- for people ------------------------------------------------------------------------------------------------------
 
 _SHOWN: Final = 8  # proposals, and transforms of a type, that a text shows: a peer can send thousands
+_ODDITIES: Final = 2  # that it explains
 
 
 def text(proposals: Sequence[Proposal]) -> str:
@@ -345,7 +349,8 @@ def text(proposals: Sequence[Proposal]) -> str:
 
 def _one_text(proposal: Proposal) -> str:
     parts = (_names(transforms) for _, transforms in sorted(_by_type(proposal.transforms).items()))
-    prefix = "" if proposal.protocol in (ProtocolId.IKE, ProtocolId.ESP) else f"protocol {proposal.protocol}: "
+    known = proposal.protocol in (ProtocolId.IKE, ProtocolId.ESP)
+    prefix = "" if known else f"{iana.name(iana.PROTOCOLS, 'protocol', proposal.protocol)}: "
     return prefix + "-".join(parts)
 
 
@@ -354,7 +359,16 @@ def _names(transforms: Sequence[Transform]) -> str:
 
 
 def explain_mismatch(ours: Sequence[Proposal], theirs: Sequence[Proposal]) -> str:
-    """Both sides' proposals and, for the pair that comes closest, each type in which they differ; one line for an event."""
+    """Both sides' proposals, each type in which the closest pair differs, what is odd about the peer's; one line for an event."""
+    return _compared(ours, theirs) + _odd(theirs)
+
+
+def _odd(theirs: Sequence[Proposal]) -> str:
+    found = oddities.of((proposal.protocol, proposal.transforms) for proposal in theirs)
+    return f"; {named(found, _ODDITIES, '; ')}" if found else ""
+
+
+def _compared(ours: Sequence[Proposal], theirs: Sequence[Proposal]) -> str:
     both = f"ours: {text(ours)}; peer's: {text(theirs)}"
     pairs = [_differences(mine, other) for mine in ours for other in theirs if mine.protocol == other.protocol]
     if not pairs:

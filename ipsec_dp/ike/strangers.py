@@ -60,6 +60,7 @@ class Limits:
     chain: int = 5  # CA certificates between an end entity and a root
     extensions: int = 32  # of a certificate
     names: int = 100  # in a subjectAltName
+    policies: int = 64  # that a certificate names, or maps
     constraints: int = 32  # subtrees of a nameConstraints extension: each is compared with each name of the chain
     rsa_bits: int = 8192  # the time of a verification grows with the square, and a chain has several
     exponent_bits: int = 64  # of an RSA key: it grows with these too
@@ -85,6 +86,7 @@ class Limits:
     events_at_once: float = 2.0  # of them; so ten in a second at the most, whatever comes
     event_seconds: float = 10.0  # between two about the same
     ikev1_event_seconds: float = 60.0
+    trace_a_second: float = 50.0  # lines of `up --trace-ike` about messages that are not authentic
     texts: int = 1024  # things whose last line is remembered
 
 

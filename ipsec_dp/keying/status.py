@@ -34,7 +34,8 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
 
 class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One tunnel. `up_at`: when it last came up, `heard_at`: when the last IKE message came from its peer; -inf: never, or not by
-    IKE. `silent`: a request to the peer is not answered."""
+    IKE. `silent`: a request to the peer is not answered. `remote_in_dns`: whether the peer's address is one that its names
+    in `remote` mean; None: it has no names, or no address yet."""
 
     state: str
     state_text: str
@@ -42,6 +43,7 @@ class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str | None = None
     nat: str = "none"
     ike: IkeSaStatus | None = None
+    remote_in_dns: bool | None = None
     up_at: float = float("-inf")
     encapsulation: Encapsulation | None = None
     encapsulation_why: EncapsulationReason | None = None

@@ -1,9 +1,10 @@
 """Traffic that goes one way alone: a tunnel that is up, and over which what wants an answer gets none.
 
-A flow may go one way by its nature (a stream, syslog), so only packets count that every receiver answers: echo requests, first
-segments of TCP connections, DNS queries (`native/traffic.h`). They are evidence as long as nothing at all comes the other way over
-the tunnel, by any of its SAs, whatever flow it is of. None, where the tunnel's monitor has answers, or where nothing ever came and
-TCP connections go on all the same: then the answers take another way (another tunnel), which is for the routes to say.
+A flow may go one way by its nature (a stream, syslog), so only packets count that every receiver answers: echo requests, DNS
+queries, first segments of TCP connections, and data that TCP sends again since it was not acknowledged (`native/traffic.h`). They
+are evidence as long as nothing at all comes the other way over the tunnel, by any of its SAs, whatever flow it is of. None, where
+the tunnel's monitor has answers, or where nothing ever came and TCP connections go on all the same: then the answers take another
+way (another tunnel), which is for the routes to say.
 
 The data plane counts (`DataPlane.unanswered`), and names of all tunnels only those of which that is so. Nothing is done about it
 but that it is told.
@@ -31,7 +32,7 @@ PATIENCE_S: Final = (
     14.0  # in which it must show whether IKE passes: the peer is asked after 10 s of silence, and told of 2.8 s later
 )
 LEAST_EVER: Final = 4  # questions, where nothing ever came: one TCP connection that is tried has asked so often by then
-LEAST: Final = 8  # where something came before
+LEAST: Final = 6  # where something came before: one TCP connection that hangs has sent its data again so often after 12.6 s
 NAMED: Final = 16  # tunnels with a warning of their own
 NS_PER_S: Final = 1e9
 

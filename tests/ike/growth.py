@@ -86,10 +86,10 @@ def prefixes(count: int) -> ProxyIds:
     return ProxyIds(proxy_id("10.2.0.0/24", net(number)) for number in range(1, count + 1))
 
 
-# Of B, the tunnel with a number: each of its own peer, by its address, by a name that was not resolved yet, or by its identity.
+# Of B, the tunnel with a number: each of its own peer, by its address, by a name that means one, or by its identity.
 KINDS: dict[str, Callable[[int], dict[str, Any]]] = {
     "static": lambda number: {"remotes": (address(number),)},
-    "name": lambda number: {"remotes": (), "remote_id": Identity.from_text(f"peer{number}.example")},
+    "name": lambda number: {"remotes": (address(number),), "named": True, "remote_id": Identity.from_text(f"peer{number}.example")},
     "any with DN": lambda number: {"remotes": (), "remote_id": Identity.from_text(f"CN=peer {number}, O=Example")},
 }
 

@@ -94,7 +94,7 @@ def test_a_word_for_anybody_is_refused_with_what_to_write(text):
 
 @pytest.mark.parametrize("text", ["@#c0ffee", "@[blue]", "@@a@b", "@~3000"])
 def test_what_others_write_for_another_type_is_no_domain_name(text):
-    with pytest.raises(IdentityError, match="write (keyid|email|dn):"):
+    with pytest.raises(IdentityError, match=r"write (keyid|email|dn):"):
         Identity.from_text(text)
 
 

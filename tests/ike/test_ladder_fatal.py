@@ -229,7 +229,7 @@ def test_an_error_refuses_a_request_for_an_sa_whatever_stands_beside_it(kind, mo
     ladder.settle()
     assert list(ladder.a.sad.inbound) == [child]
     assert not ladder.a.sad.reserved
-    assert f"the peer refuses: {'notify type 8000' if kind == 8000 else kind.name}" in events(ladder.a, Kind.WARNING)[0].text
+    assert f"the peer refuses: {'notify 8000' if kind == 8000 else kind.name}" in events(ladder.a, Kind.WARNING)[0].text
 
 
 def test_a_child_sa_of_an_answer_that_cannot_be_read_is_deleted_at_the_peer(monkeypatch):

@@ -51,7 +51,7 @@ def test_a_peer_that_answers_nothing_is_told_after_the_second_retransmission():
     (line,) = told(ladder.a)
     assert silences(ladder.a) == [line]
     assert line.startswith("192.0.2.2:500 has not answered IKE_SA_INIT (message 0) for 3 s, sent 3 times: is that its address")
-    for words in ("ping it", "does it expect 192.0.2.1", "UDP port 500", "tcpdump -n -i any udp port 500"):
+    for words in ("is it down (ping it)", "does it expect 192.0.2.1", "Let UDP port 500 pass", "tcpdump -n -i any udp port 500"):
         assert words in line
     ladder.run(20)
     assert told(ladder.a) == [line], "once for each attempt"

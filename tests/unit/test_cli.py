@@ -146,9 +146,9 @@ def test_check_prints_one_line_for_each_finding_and_exits_2(capsys, good):
     assert main(["check", str(good)]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        f'{good}: tunnel "to-b": remoet: unknown key; did you mean "remote"?',
-        f'{good}: tunnel "to-b": auth.psk: unknown key; did you mean "psk_file"?',
-        f'{good}: tunnel "to-b": remote: is missing; write a string or an array, each a string, e.g. "192.0.2.2"',
+        f'{good}:6:1: tunnel "to-b": remoet: unknown key; did you mean "remote"?',
+        f'{good}:9:1: tunnel "to-b": auth.psk: unknown key; did you mean "psk_file"?',
+        f'{good}:4:1: tunnel "to-b": remote: is missing; write a string or an array, each a string, e.g. "192.0.2.2"',
     ]
 
 

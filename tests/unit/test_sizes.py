@@ -17,6 +17,7 @@ LINES, METHODS, ATTRIBUTES = 400, 25, 18
 LONG = {
     "benchmarks/strangers_messages.py": "every kind of message of a stranger, with all that it is made of",
     "ipsec_dp/ike/manager.py": "a method for each call of IkeCore, and what sessions ask of those around them",
+    "ipsec_dp/ike/proposal.py": "proposals from their text to what is said when none fits: one order of preference all the way",
     "ipsec_dp/keying/ike_driver.py": "a method for each action of the core, each event and each verb",
     "native/dp.h": "all that Python calls: cffi reads it whole",
     "native/inbound.c": "one packet's way in, from the link to the TUN",
@@ -31,12 +32,14 @@ LONG = {
     "tests/unit/test_interfaces.py": "the life of an interface, and what others may do to it",
     "tests/unit/test_kernel_watch.py": "what others may do to each part of the kernel's state, and what follows",
     "tests/unit/test_offloads.py": "what is merged and cut on the way in and on the way out, which are looked at side by side",
+    "tests/unit/test_reload.py": "what a reload asks of each part of a gateway, in which order, and what comes of a failure at each step",
     "tests/unit/test_outbound.py": "one packet's way out, from the TUN to the wire",
 }
 LARGE = {
     "ipsec_dp/config/tables.py: Tunnel": "the keys of [[tunnel]], which the schema is made of",
     "ipsec_dp/databases/sad.py: Sad": "a method for each step in the life of an SA, and for what is asked of those that are there",
     "ipsec_dp/dataplane/plane.py: DataPlane": "a method for each call of dp.h",
+    "ipsec_dp/gateway/status.py: TunnelStatus": "what `status --json` says of a tunnel, field by field",
     "ipsec_dp/ike/interface.py: IkeCore": "a method for each call of the driver",
     "ipsec_dp/ike/manager.py: IkeManager": "the interface IkeCore, and the tables of IKE SAs that its calls share",
     "ipsec_dp/ike/peer.py: Peer": "all that the configuration says of a peer, frozen",

@@ -18,8 +18,13 @@ A, B = HOST[4, "a"], HOST[4, "b"]
 A6, B6 = HOST[6, "a"], HOST[6, "b"]
 
 
-def tcp(flags):
-    return struct.pack("!HHIIBBHHH", 40000, 443, 1, 1, 5 << 4, flags, 1000, 0, 0)
+def tcp(flags, sequence=1, data=b"", acknowledges=1):
+    return struct.pack("!HHIIBBHHH", 40000, 443, sequence, acknowledges, 5 << 4, flags, 1000, 0, 0) + data
+
+
+def data(sequence, octets=10, **more):
+    """A TCP segment that acknowledges and carries data."""
+    return ipv4(A, B, tcp(ACK, sequence, bytes(octets), **more), protocol=TCP)
 
 
 ECHO = ipv4(A, B, struct.pack("!BBHHH", 8, 0, 0, 1, 1), protocol=ICMP)
@@ -96,6 +101,10 @@ def test_another_tunnel_of_the_same_number_begins_with_nothing(site):
     assert traffic(site, "a").packets_out == 1
     site.a.plane.forget_tunnel(0)
     assert traffic(site, "a").packets_out == 0
+    site.a.push(to_b())
+    site.a.step()
+    site.a.plane.forget_tunnel(0)
+    assert site.a.plane.take_acquire(0) is False
     with pytest.raises(DataPlaneError):
         site.a.plane.forget_tunnel(99)
     with pytest.raises(DataPlaneError):
@@ -115,6 +124,16 @@ def test_what_wants_an_answer_and_has_none(site, packet):
 def test_a_flow_that_goes_one_way_by_its_nature_wants_none(site, packet):
     assert lost(site, *[packet] * 20) == []
     assert lost(site, ECHO) == [Unanswered(0, Direction.OUTBOUND, packet == GOES_ON, 1, 21, 0)], "the counter-test"
+
+
+def test_data_that_tcp_sends_again_wants_an_answer(site):
+    assert lost(site, data(1), data(11), data(21)) == []
+    assert lost(site, data(21), data(21)) == [Unanswered(0, Direction.OUTBOUND, True, 2, 5, 0)]
+
+
+def test_acknowledgements_alone_are_nothing_sent_again(site):
+    """Of data that comes by another way."""
+    assert lost(site, *[data(1, 0, acknowledges=number) for number in range(20)]) == []
 
 
 def test_a_later_fragment_is_no_question(site):

@@ -17,7 +17,7 @@ from ipsec_dp.services.unanswered import LEAST, LEAST_EVER, NAMED, PATIENCE_S, W
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import NS_PER_S, FakeClock
 from tests.unit.sites import to_a, to_b
-from tests.unit.test_tunnel_traffic import ECHO, ECHO_REPLY, GOES_ON, OPENS
+from tests.unit.test_tunnel_traffic import ECHO, ECHO_REPLY, GOES_ON, OPENS, data
 
 ESP = KeyingStatus(state="up", state_text="up", remote="192.0.2.2", encapsulation="esp", heard_at=float("inf"))
 LOST = Unanswered(0, Direction.OUTBOUND, False, 20, 30, 0)
@@ -234,6 +234,16 @@ def test_a_path_that_works_and_rests_in_between(path):
     for _ in range(20):
         path.second(to_b(b"stream"), back=[to_a(b"now and then")])
     assert path.told() == set()
+
+
+@pytest.mark.parametrize("blocked", ["a", "b"])
+def test_a_tcp_connection_that_hangs(path, blocked):
+    path.second(data(1), back=[to_a(b"acknowledges")])
+    path.blocked = {blocked}
+    sent = {0: 3, 1: 1, 3: 1, 6: 1, 12: 1}  # at 0, 0.2, 0.6, 1.4, 3, 6.2 and 12.6 s (RFC 6298)
+    for second in range(15):
+        path.second(*[data(11)] * sent.get(second, 0))
+    assert path.told() == {"a"} | ({"b"} if blocked == "b" else set())
 
 
 def test_tcp_whose_answers_take_another_way(path):

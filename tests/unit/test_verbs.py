@@ -106,7 +106,7 @@ def test_explain_asks_the_hosts_routing_and_the_sas(site):
     assert list(made) == ["schema", "direction", "packet", "verdict", "text", "route", "rule", "sa", "steps"]
     assert made["packet"] == {"source": "10.1.0.5", "destination": "10.3.0.9", "protocol": 6, "sport": 40000, "dport": 443}
     assert (made["verdict"], made["route"]["interface"]) == ("protect", "ipsec1")
-    assert made["sa"] == {"tunnel": "up", "spi_out": "0x2001", "selectors": "10.1.0.0/16 <-> 10.3.0.0/16"}
+    assert made["sa"] == {"tunnel": "up", "spi_out": "0x00002001", "selectors": "10.1.0.0/16 <-> 10.3.0.0/16"}
 
 
 def test_explain_of_what_is_no_packet_says_so(site):

@@ -89,7 +89,11 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
         chosen = proposal.select_keeping(in_use, peer.esp_proposals, sa.proposals)
     if chosen is None or len(chosen.spi) != 4:
         text = proposal.explain_mismatch(peer.esp_proposals, sa.proposals)
-        context.report(Kind.CHILD_FAILED, f"no ESP proposal in common: {text}", cause=Cause.PROPOSAL)
+        context.report(
+            Kind.CHILD_FAILED,
+            f"no ESP proposal in common: {text}; write one of the peer's into esp.proposals",
+            cause=Cause.PROPOSAL,
+        )
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
     suite = proposal.esp_suite(chosen)
     first = next(iter(tsi.selectors), None)  # what the initiator wants most (RFC 7296 §2.9)
@@ -101,7 +105,9 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
         if context.ends.account is not None:
             amount = prices.of_explanation(len(tsi.selectors) + len(tsr.selectors), peer.proxy_ids)
             context.ends.account.spend(amount, received.now)
-        context.report(Kind.CHILD_FAILED, f"no proxy ID fits: {text}", cause=Cause.SELECTORS)
+        context.report(
+            Kind.CHILD_FAILED, f"no proxy ID fits: {text}; each side's proxy_id is the other's, mirrored", cause=Cause.SELECTORS
+        )
         return [Notify(NotifyType.TS_UNACCEPTABLE)]
     others = context.host.holdings.refusal(pairs, context.peer, context.ends.theirs)
     if others is not None:

@@ -28,6 +28,7 @@ class Deadlines:
     check_at: float = inf
     keepalive_at: float = inf
     move_at: float = NEVER  # from when on the peer's address may change again
+    elsewhere_at: float = NEVER  # from when on it is told again that it sends from another
     reauth_at: float = inf  # authenticate anew
     proof_until: float = inf  # when nobody has, it ends
     keep_until: float = inf  # it has expired, and its CHILD_SAs with it then

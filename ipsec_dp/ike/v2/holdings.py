@@ -81,7 +81,7 @@ class Holdings:
 
     def refusal(self, pairs: Iterable[ProxyId], peer: Peer, theirs: Identity | None) -> str | None:
         """Why a peer that may call from anywhere gets none of `pairs`: another identity has one of them. None: it may have them."""
-        if peer.remotes or theirs is None:
+        if peer.remotes or peer.named or theirs is None:
             return None
         meaning = theirs.meaning()
         for pair in pairs:

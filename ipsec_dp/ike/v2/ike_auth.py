@@ -12,7 +12,7 @@ from ipsec_dp.ike.identity import Identity, IdentityError, IdType
 from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
 from ipsec_dp.ike.proposal import Proposal, ProtocolId, select
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import child_create, child_respond, proof
+from ipsec_dp.ike.v2 import child_create, child_respond, proof, refusals
 from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.errors import notify_of
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
 CANDIDATES = (
     "either the secrets differ, or the identities do, or it does not trust our certificate; a peer does not say which: its log "
-    "names the identity it expected; when that is ours, compare the secrets octet by octet, or the authorities it trusts"
+    "names the identity it expected (remote_id there, local_id here); when that is ours, compare the secrets octet by octet "
+    "(psk_file on both sides), or the authorities it trusts"
 )
 
 
@@ -60,6 +61,10 @@ def own_identity(context: Context) -> Identity:
 def expected_identity(peer: Peer, remote: Endpoint) -> Identity:
     """Who the peer must be."""
     return peer.remote_id or address_identity(remote)
+
+
+def _mismatch(expected: Identity, theirs: Identity) -> str:
+    return f"{identity.explain_mismatch(expected, theirs)}: write remote_id here as it is there, or local_id there as it is here"
 
 
 class IkeAuth(Task):
@@ -106,7 +111,7 @@ class IkeAuth(Task):
         try:
             theirs = Identity.from_wire(claimed.id_type, claimed.data)
             if not context.ends.identities[1].matches(theirs):
-                raise IdentityError(identity.explain_mismatch(context.ends.identities[1], theirs))
+                raise IdentityError(_mismatch(context.ends.identities[1], theirs))
             PeerProof(context, theirs, claimed.body(), proof, received, (context.peer,)).check(context.peer)
         except (AuthenticationError, IdentityError) as error:
             self._reject(context, error, received.now)
@@ -138,7 +143,7 @@ class IkeAuth(Task):
     def refused(self, context: Context, notify: Notify | None, text: str, now: float) -> None:
         if notify is not None and notify.notify_type == NotifyType.AUTHENTICATION_FAILED:
             ours, expected = context.ends.identities or (own_identity(context), None)
-            text = f"the peer refused us ({ours}, expecting {expected}): {CANDIDATES}"
+            text = f"the peer refused us ({ours}, expecting {expected}): {CANDIDATES}{refusals.besides(text, notify.notify_type)}"
             context.end(Cause.AUTHENTICATION, text, now, again=True)
             return
         context.end(Cause.REFUSED, text, now, again=True)
@@ -224,7 +229,7 @@ def _fitting(context: Context, theirs: Identity, message: Message) -> list[Peer]
     address = address_identity(context.path.remote)
     peers = context.host.expected(context.handshake.candidates.expecting(theirs, address))
     if not peers:
-        raise IdentityError(identity.explain_mismatch(expected_identity(context.peer, context.path.remote), theirs))
+        raise IdentityError(_mismatch(expected_identity(context.peer, context.path.remote), theirs))
     wanted, default = _meant(message), address_identity(context.path.local)
     fitting = sorted(peers, key=lambda peer: wanted is not None and not (peer.local_id or default).matches(wanted))
     context.peer = fitting[0]  # whom events name
@@ -295,7 +300,13 @@ def established(context: Context, now: float) -> None:
     proof.begin(context, now)
     theirs = "" if context.ends.identities is None else f" with {context.ends.identities[1]}"
     udp = ", ESP in UDP" if context.udp else ""
-    context.report(Kind.IKE_UP, f"IKE SA up{theirs} at {context.path.remote}, {context.sa.suite}{udp}")
+    context.report(Kind.IKE_UP, f"IKE SA up{theirs} at {context.path.remote}{_told_of(context)}, {context.sa.suite}{udp}")
+
+
+def _told_of(context: Context) -> str:
+    """A name in `remote` says whom to call; that the peer called from elsewhere is worth a word, and no more."""
+    elsewhere = context.peer.named and bool(context.peer.remotes) and context.path.remote.address not in context.peer.remotes
+    return " (none of the addresses that its name means)" if elsewhere else ""
 
 
 def _certificates(peer: Peer, *, request: bool) -> list[Payload]:

@@ -105,7 +105,7 @@ def parse_header(reader: Reader, datagram_octets: int) -> tuple[Header, int]:
     first, version, exchange, flags = reader.u8(), reader.u8(), reader.u8(), reader.u8()
     message_id, length = reader.u32(), reader.u32()
     if version >> 4 == 1:
-        raise Ikev1MessageError("IKEv1 datagram")
+        raise Ikev1MessageError("it is IKEv1, which is not spoken here")
     if version >> 4 < MAJOR_VERSION:
         raise IkeSyntaxError(f"major version {version >> 4}")
     if version >> 4 > MAJOR_VERSION:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike.actions import NO_SPI, Action, Cause, Kind, Path
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.peer_table import Candidates
-from ipsec_dp.ike.v2 import acquire, delete, reauth, receiving, silence, timers, transitions
+from ipsec_dp.ike.v2 import acquire, delete, first_message, hints, reauth, receiving, silence, timers, transitions
 from ipsec_dp.ike.v2.context import Context, Task
 from ipsec_dp.ike.v2.errors import IntegrityError
 from ipsec_dp.ike.v2.exchanges import Shape
@@ -57,13 +57,22 @@ class IkeSession(Context):
 
     def receive(self, datagram: bytes, message: Message, path: Path, now: float) -> list[Action]:
         """A message for this SA, `message` being what was parsed from `datagram`. Never raises for what is in it."""
+        begins = self.state is State.NEW
         try:
             receiving.receive(self, ReceivedMessage(message, datagram, path, now))
         except IntegrityError:
             self.host.count("unauthenticated")
-        except IkeError:
+            hints.unopened(self, message, path)
+        except IkeError as error:
             self.host.count("malformed")
+            if begins:
+                first_message.unacceptable(self, error, path)
         self.send_next(now)
+        return self.take()
+
+    def unusable(self, text: str, path: Path) -> list[Action]:
+        """Something came for this SA that is no message of IKEv2."""
+        hints.note(self, text, path)
         return self.take()
 
     def timer(self, now: float) -> list[Action]:
@@ -202,7 +211,7 @@ class IkeSession(Context):
             self.end(hint.cause or Cause.REFUSED, f"{hint} (not authenticated)", now, again=True)
             return
         cause = Cause.LIVENESS if task.shape is Shape.ANY and self.state is State.ESTABLISHED else Cause.TIMEOUT
-        self.end(cause, silence_text(self, task), now, again=True)
+        self.end(cause, hints.instead_of_silence(self, task) or silence_text(self, task), now, again=True)
 
     def _expired(self, now: float) -> None:
         if self.state is State.INIT_ANSWERED:

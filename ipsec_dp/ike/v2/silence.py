@@ -44,7 +44,7 @@ def text(context: Context, now: float) -> str | None:
         f"{context.path.remote} has not answered {_name(outstanding.task)} (message {outstanding.message_id}) for "
         f"{max(now - outstanding.began, 0.0):.0f} s, sent {outstanding.attempt + 1} times"
     )
-    if context.handshake.hints and not context.authenticated:
+    if context.handshake.hints:
         return f"{waits}, in a way that can be used; what came is not authenticated: {context.handshake.hints[-1]}"
     return f"{waits}: {_cause(context, outstanding, now)}"
 
@@ -62,13 +62,13 @@ def _cause(context: Context, outstanding: OutstandingRequest[Task], now: float) 
     match outstanding.task.exchange:
         case ExchangeType.IKE_SA_INIT:
             return (
-                f"is that its address, and is it up (ping it)? Does IKE run there, does it expect {local}, and does UDP port {port}"
-                f" pass, there and back (look there with: tcpdump -n -i any udp port {port})?"
+                f"is that its address, or is it down (ping it)? Does IKE run there, and does it expect {local}? Let UDP port"
+                f" {port} pass, there and back (look there with: tcpdump -n -i any udp port {port})"
             )
         case ExchangeType.IKE_AUTH if context.path.natt and not context.peer.natt_first:
             return (
-                f"it did answer IKE_SA_INIT on UDP port {IKE_PORT}, so most likely UDP port {port} is blocked: let it pass, there"
-                f" and back{_fragments(outstanding)}"
+                f"it did answer IKE_SA_INIT on UDP port {IKE_PORT}, so most likely UDP port {port} is blocked: let UDP port {port}"
+                f" pass, there and back{_fragments(outstanding)}"
             )
         case ExchangeType.IKE_AUTH:
             lost = _fragments(outstanding) or "; what differs now is only that the message is longer, and protected"
