@@ -186,17 +186,24 @@ def check(file: Path, as_json: bool) -> int:
     return 2 if config is None else 0
 
 
-@click.command(epilog=examples("ipsec-dp reload", "ipsec-dp reload /etc/ipsec-dp/new.toml", "ipsec-dp reload --json | jq .changed"))
+@click.command(
+    epilog=examples("ipsec-dp reload", "ipsec-dp reload /etc/ipsec-dp/new.toml --dry-run", "ipsec-dp reload --json | jq .changed")
+)
 @click.argument("file", type=FILE, required=False)
 @control_option
 @confirm_option("The former configuration comes back after TIME unless `ipsec-dp confirm` comes before.")
+@click.option("--dry-run", is_flag=True, help="Say what would change for which tunnel, and change nothing.")
 @json_option
-def reload(file: Path | None, control: Path | None, confirm_s: int | None, as_json: bool) -> int:
+def reload(file: Path | None, control: Path | None, confirm_s: int | None, dry_run: bool, as_json: bool) -> int:
     """Take what changed in the configuration over, and nothing else.
 
     FILE: another file than the one taken over last. Tunnels that nothing changes for lose no packet. Secrets, certificates and CRLs
     are read again too. A file with an error changes nothing: it is shown as `check` does, exit status 2.
     """
+    if dry_run:
+        if confirm_s is not None:
+            raise click.UsageError("--dry-run changes nothing, so there is nothing to --confirm: take one of both")
+        return _preview(file, control, as_json)
     request = messages.ReloadRequest(file=None if file is None else str(file.absolute()), confirm_s=confirm_s)
     answer = ask(control, request, RELOAD_TIMEOUT_S)
     outcome = read(answer, messages.ReloadAnswer)
@@ -212,6 +219,19 @@ def reload(file: Path | None, control: Path | None, confirm_s: int | None, as_js
     if confirm_s is not None and outcome.applied and "confirm_within_s" not in answer:
         raise ControlError("this gateway knows no --confirm: the configuration is taken over, and does not go back by itself")
     return 0 if outcome.applied else 2
+
+
+def _preview(file: Path | None, control: Path | None, as_json: bool) -> int:
+    request = messages.PreviewRequest(file=None if file is None else str(file.absolute()))
+    answer = ask(control, request, RELOAD_TIMEOUT_S)
+    outcome = read(answer, messages.ReloadAnswer)
+    if as_json:
+        show_json(answer, 2)
+    else:
+        show_findings(outcome.findings)
+        if outcome.dry_run:
+            render.print_reload(read(answer, messages.ReloadResult))
+    return 0 if outcome.dry_run else 2
 
 
 @click.command(epilog=examples("ipsec-dp confirm", "ipsec-dp confirm site-a"))

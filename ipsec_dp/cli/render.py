@@ -193,10 +193,10 @@ def view(answer: GatewayStatus) -> RenderableType:
 
 
 def reload_table(answer: ReloadResult) -> Table:
-    """What a reload did, tunnel by tunnel."""
+    """What a reload did, or would do, tunnel by tunnel."""
     table = Table(show_edge=False, pad_edge=False)
     for column in ("tunnel", "what", "keys", "by"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold", no_wrap=column == "what")
     for what, style, names in (("added", "green", answer.added), ("removed", "red", answer.removed)):
         for name in names:
             table.add_row(_cell(name), Text(what, style=style), "", "")
@@ -206,13 +206,16 @@ def reload_table(answer: ReloadResult) -> Table:
 
 
 def print_reload(answer: ReloadResult, console: Console | None = None) -> None:
-    """Writes what a reload did."""
+    """Writes what a reload did, or would do."""
     console = console or Console(soft_wrap=False)
     if not console.is_terminal:
         console.width = 240
     if answer.added or answer.removed or answer.changed:
         console.print(reload_table(answer))
-    console.print(f"{answer.kept} kept as they are; read in {answer.read_s:g} s, applied in {answer.applied_s:g} s")
+    if answer.dry_run is True:
+        console.print(f"{answer.kept} would be kept as they are; nothing was changed")
+    else:
+        console.print(f"{answer.kept} kept as they are; read in {answer.read_s:g} s, applied in {answer.applied_s:g} s")
 
 
 def print_status(answer: GatewayStatus, console: Console | None = None) -> None:
