@@ -31,6 +31,7 @@ from ipsec_dp.config import examine, load, load_to_close
 from ipsec_dp.config.model import control_socket
 from ipsec_dp.errors import ControlError, Finding, NoDaemonError
 from ipsec_dp.gateway import messages
+from ipsec_dp.host import privilege
 from ipsec_dp.util.faults import log_to_stderr
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ def open_(name: str, yes_in_clear: bool) -> int:
         say(f"gateway {name} left nothing here: nothing is closed in its name")
         return 0
     if found.unseen:
-        raise ControlError(f"what gateway {name} left cannot be seen, and nothing was changed: {found.unseen}")
+        helps = "" if privilege.has(privilege.NET_ADMIN) else "; run as root"
+        raise ControlError(f"what gateway {name} left cannot be seen, and nothing was changed: {found.unseen}{helps}")
     _show_held(name, found.held, found.unlisted)
     if not yes_in_clear:
         if not sys.stdin.isatty():

@@ -45,6 +45,7 @@ FIXED: Final = {
     "name": "the guard, the control socket and the routing tables have it in their names",
     "workers": "the data plane is made with them",
     "offloads": "devices get them when they are made",
+    "control_group": "the control socket is made for it",
 }
 CLOSE_S = 30.0  # for which a reload that changes the host is waited for when the gateway stops
 

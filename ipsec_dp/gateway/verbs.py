@@ -54,11 +54,11 @@ class GatewayVerbs:
         self._going_back: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()  # from the question whether something waits to be confirmed until this one does
         self.table: tuple[Verb[Any], ...] = (
-            Verb(StatusRequest, self.status),
+            Verb(StatusRequest, self.status, reads=True),
             Verb(DownRequest, self.down),
             Verb(ReloadRequest, self.reload),
             Verb(PreviewRequest, self.preview),
-            Verb(ExplainRequest, self.explain),
+            Verb(ExplainRequest, self.explain, reads=True),
             Verb(InitiateRequest, self.initiate),
             Verb(RekeyRequest, self.rekey),
             Verb(TerminateRequest, self.terminate),

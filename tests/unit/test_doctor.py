@@ -13,7 +13,7 @@ import pytest
 
 from ipsec_dp.cli import doctor, network_checks, route_checks
 from ipsec_dp.cli.checks import Check, Host
-from ipsec_dp.host import MARK, HostError, link_names, probe, xfrm
+from ipsec_dp.host import MARK, HostError, link_names, privilege, probe, xfrm
 from ipsec_dp.host.decision import Way
 from ipsec_dp.host.filters import Filter
 from ipsec_dp.host.foreign_rules import Taken
@@ -92,6 +92,17 @@ def test_lack_is_named_with_what_helps(host, check, files, state, found, helps):
     assert found in lack.found
     assert lack.means
     assert helps in lack.remedy
+
+
+def test_who_may_make_no_interface_is_not_told_that_the_module_lacks(host, monkeypatch):
+    def refuse():
+        raise HostError("not permitted: making an interface takes CAP_NET_ADMIN (run as root)")
+
+    monkeypatch.setattr(probe, "tun_offloads", refuse)
+    for permitted, remedy in ((True, "modprobe tun"), (False, "run as root")):
+        monkeypatch.setattr(privilege, "has", lambda _, permitted=permitted: permitted)
+        (check,) = doctor.tun_device(host())
+        assert (check.state, check.remedy) == ("fail", remedy)
 
 
 def test_loose_filter_on_all_relaxes_a_strict_interface(host):
