@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # <linux/capability.h>: number, name, how bad its absence is, what it is for
 CAPABILITIES: tuple[tuple[int, str, State, str], ...] = (
+    (10, "CAP_NET_BIND_SERVICE", "fail", "IKE's port 500 needs it"),
     (12, "CAP_NET_ADMIN", "fail", "TUN interfaces, routes, the guard and marks need it"),
     (13, "CAP_NET_RAW", "fail", "raw sockets for IP protocol 50 need it"),
     (14, "CAP_IPC_LOCK", "warn", "without it, only as much key memory as `ulimit -l` says stays out of swap"),
