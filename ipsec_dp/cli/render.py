@@ -34,6 +34,7 @@ STATE_STYLES = {
     "down": "red",
     "failed": "bold red",
 }
+HELD = ("half_open", "sessions")  # of the counters of IKE: what is there now
 EXPLAINED_MOST = 20  # tunnels whose state is said in words too
 VERDICT_STYLES = {"protect": "green", "bypass": "yellow", "accept": "yellow", "clear": "yellow", "allow": "green"} | dict.fromkeys(
     ("discard", "drop", "deny"), "red"
@@ -82,7 +83,7 @@ TUNNEL_COLUMNS = (
     Column("tunnel"),
     Column("state"),
     Column("peer"),
-    Column("NAT", 4),
+    Column("outside", 4),
     Column("MTU", 3),
     Column("IKE", 5),
     Column("rekey in", 2),
@@ -109,13 +110,44 @@ def tunnel_table(tunnels: Iterable[TunnelStatus]) -> FittedTable:
             tunnel.name,
             Text(tunnel.state, style=STATE_STYLES.get(tunnel.state, "")),
             _said(tunnel.remote),
-            _said(tunnel.nat),
+            _outside(tunnel),
             _mtu(tunnel),
             "-" if ike is None else f"{ike.role}, {ike.proposal}",
             "-" if ike is None else duration(ike.rekey_in_s),
             *([_monitor(tunnel.monitor)] if monitored else []),
         )
     return table
+
+
+def _outside(tunnel: TunnelStatus) -> str:
+    """How ESP travels: "ESP", "UDP (configured)", "UDP (NAT remote)"; a dash while there is no IKE SA."""
+    nat = f"NAT {tunnel.nat}" if tunnel.nat not in (None, "none") else ""
+    if tunnel.encapsulation is None:
+        return nat or "-"
+    why = [*(["configured"] if tunnel.encapsulation_why == "configured" else []), *([nat] if nat else [])]
+    return tunnel.encapsulation.upper() + (f" ({', '.join(why)})" if why else "")
+
+
+def _in_all(tunnel: TunnelStatus) -> str:
+    """ "since the start 12 packets (3.4 kB) in, 10 (2.0 kB) out; 3 attempts, 1 failure"; nothing where nothing happened."""
+    sums = tunnel.totals
+    carried = f"{sums.packets_in} packets ({octets(sums.octets_in)}) in, {sums.packets_out} ({octets(sums.octets_out)}) out"
+    counts = {
+        "packets dropped": sum(sums.drops.values()),
+        "attempts": tunnel.attempts,
+        "failures": tunnel.failures,
+        "flaps": tunnel.flaps,
+        "retransmissions": tunnel.retransmissions,
+    }
+    happened = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    parts = [*([carried] if sums.packets_in or sums.packets_out else []), *([happened] if happened else [])]
+    return f"since the start {'; '.join(parts)}" if parts else ""
+
+
+def ike_line(counters: dict[str, int]) -> str:
+    """Of the IKE datagrams that led to nothing; nothing where there were none."""
+    found = [f"{count} {name.replace('_', ' ')}" for name, count in counters.items() if count and name not in HELD]
+    return f"IKE since the start: {', '.join(found)}" if found else ""
 
 
 def _mtu(tunnel: TunnelStatus) -> str:
@@ -198,11 +230,15 @@ def view(answer: GatewayStatus) -> RenderableType:
     parts += [Text(f"warning: {warning}", style="yellow") for warning in folded(answer.warnings)]
     parts += ["", Text(summary(tunnels)), tunnel_table(tunnels)]
     if len(tunnels) <= EXPLAINED_MOST:  # of many the table is enough; what went wrong is always shown
-        parts += [Text(f"{tunnel.name}: {tunnel.state_text}") for tunnel in tunnels if tunnel.state_text]
+        for tunnel in tunnels:
+            parts += [Text(f"{tunnel.name}: {tunnel.state_text}")] if tunnel.state_text else []
+            parts += [Text(f"{tunnel.name}: {in_all}", style="dim")] if (in_all := _in_all(tunnel)) else []
     wrong = [(tunnel.name, tunnel.remote, tunnel.last_error) for tunnel in tunnels if tunnel.last_error]
     parts += [Text(line, style="red") for line in errors(wrong)]
     if any(tunnel.children for tunnel in tunnels):
         parts += ["", child_table(tunnels)]
+    if line := ike_line(answer.ike_counters):
+        parts += ["", Text(line)]
     if answer.zones is not None:
         parts += ["", zone_table(answer.zones)]
     if any(count > 0 for count in answer.drops.values()):

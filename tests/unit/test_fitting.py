@@ -57,7 +57,7 @@ def test_fifty_tunnels_fit_80_columns_with_names_and_peers_whole():
     text = plain({"tunnels": list(tunnels())})
     assert max(map(len, text.splitlines())) <= 80
     assert [(row[0], row[2]) for row in rows(text, "Tunnels")] == list(zip(NAMES, PEERS, strict=True))
-    assert "not shown: NAT, IKE (125 columns show all, or --json)" in text
+    assert "not shown: outside, IKE (128 columns show all, or --json)" in text
 
 
 def test_children_are_shown_by_name_and_selectors_first():
