@@ -110,6 +110,10 @@ static enum dp_ike_verdict of_new(struct dp_ike_gate *gate, const struct dp_addr
     return makes_cookie(gate, remote, m, begin, now) ? DP_IKE_ANSWER : DP_IKE_LIMITED;
 }
 
+void dp_ike_expect(const struct dp_ike_gate *gate, const struct dp_addr *remote) {
+    dp_seen_prefetch(gate->asked, remote);
+}
+
 enum dp_ike_verdict dp_ike_judge(struct dp_ike_gate *gate, const struct dp_addr *remote, const uint8_t *message, size_t octets,
                                  uint64_t now) {
     struct dp_ike_message m;

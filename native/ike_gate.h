@@ -43,6 +43,8 @@ enum dp_ike_verdict {
     DP_IKE_LIMITED,
     DP_IKE_FORGED,
 };
+/* A message from there is judged next. */
+void dp_ike_expect(const struct dp_ike_gate *gate, const struct dp_addr *remote);
 /* What becomes of a message without its marker. */
 enum dp_ike_verdict dp_ike_judge(struct dp_ike_gate *gate, const struct dp_addr *remote, const uint8_t *message, size_t octets,
                                  uint64_t now);

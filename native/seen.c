@@ -37,9 +37,19 @@ static void turn(struct dp_seen *seen, uint64_t now) {
     seen->began = now;
 }
 
+static uint64_t place_of(const struct dp_seen *seen, const struct dp_addr *address) {
+    return dp_network_hash(seen->secret, address) % BITS;
+}
+
+void dp_seen_prefetch(const struct dp_seen *seen, const struct dp_addr *address) {
+    uint64_t at = place_of(seen, address);
+    for (unsigned i = 0; i < 2; i++)
+        __builtin_prefetch(&seen->words[i][at / 64], 1);
+}
+
 bool dp_seen_before(struct dp_seen *seen, const struct dp_addr *address, uint64_t now) {
     turn(seen, now);
-    uint64_t at = dp_network_hash(seen->secret, address) % BITS, bit = UINT64_C(1) << at % 64;
+    uint64_t at = place_of(seen, address), bit = UINT64_C(1) << at % 64;
     bool before = ((seen->words[0][at / 64] | seen->words[1][at / 64]) & bit) != 0;
     seen->words[seen->current][at / 64] |= bit;
     return before;

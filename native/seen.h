@@ -13,5 +13,7 @@ struct dp_seen;
 struct dp_seen *dp_seen_new(uint64_t secret, uint32_t seconds);
 /* Whether somebody of this network was here; he was from now on. */
 bool dp_seen_before(struct dp_seen *seen, const struct dp_addr *address, uint64_t now);
+/* That is going to be asked about somebody: what it takes is fetched from memory meanwhile. */
+void dp_seen_prefetch(const struct dp_seen *seen, const struct dp_addr *address);
 
 #endif
