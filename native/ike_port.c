@@ -18,6 +18,7 @@
 enum {
     BUDGET = 2048, /* datagrams of a socket, then the others have their turn */
     EVENTS = 16,
+    LOOK_MS = 50, /* in a flood, whether it is over */
     WAKE = UINT16_MAX,
 };
 
@@ -118,21 +119,40 @@ int dp_ike_port_step(struct dp *dp, uint64_t now) {
 
 /* ---- the thread */
 
+/* What the kernel has not even let wait. */
+static uint32_t dropped_before(struct dp_ike_port *port) {
+    uint32_t dropped = dp_ike_filter_dropped(&port->filter);
+    dp_add(&port->limited, dropped);
+    return dropped;
+}
+
+/* In a pause no more of those that ask for the first time are to wait than the gate may let have anything after it. */
+static void let_wait(struct dp *dp, uint64_t pause) {
+    const struct dp_config *c = &dp->config;
+    if (pause != 0 && c->begin_rate != 0)
+        dp_ike_filter_after(&dp->ike_port.filter, (uint32_t)((c->begin_rate + c->cookie_first_rate) * pause / DP_SECOND) + 1);
+    else
+        dp_ike_filter_end(&dp->ike_port.filter);
+}
+
 static void *run(void *argument) {
     struct dp *dp = argument;
     struct dp_ike_port *port = &dp->ike_port;
     while (!atomic_load_explicit(&port->stop, memory_order_acquire)) {
         struct epoll_event events[EVENTS];
-        struct look look = {0};
-        int count = epoll_wait(port->epoll_fd, events, EVENTS, -1);
+        int count = epoll_wait(port->epoll_fd, events, EVENTS, port->pause.ns != 0 ? LOOK_MS : -1);
+        struct look look = {.kept = dropped_before(port)};
         uint64_t now = dp_boottime();
         for (int i = 0; i < count; i++)
             if (events[i].data.u32 != WAKE)
                 visit(dp, events[i].data.u32, now, &look);
         struct timespec pause = {.tv_nsec = (long)dp_ike_pause(&port->pause, look.kept, look.filled, now)};
+        let_wait(dp, (uint64_t)pause.tv_nsec);
         if (pause.tv_nsec != 0 && !look.left)
             (void)nanosleep(&pause, NULL);
     }
+    dp_ike_filter_end(&port->filter);
+    (void)dropped_before(port);
     return NULL;
 }
 
@@ -186,6 +206,7 @@ int dp_ike_port_add(struct dp *dp, int fd, const struct dp_addr *local) {
     port->socket[number] = (struct dp_ike_socket){mine, *local};
     pthread_mutex_unlock(&port->lock);
     port->count = number < port->count ? port->count : number + 1;
+    dp_ike_filter_attach(&port->filter, mine);
     int error = watch(port, mine, number);
     if (error != 0)
         (void)dp_ike_port_remove(dp, number);
@@ -198,6 +219,7 @@ int dp_ike_port_remove(struct dp *dp, uint32_t number) {
         return -ENOENT;
     pthread_mutex_lock(&port->lock);
     (void)epoll_ctl(port->epoll_fd, EPOLL_CTL_DEL, port->socket[number].fd, NULL); /* duplicates of it may live on */
+    dp_ike_filter_detach(&port->filter, port->socket[number].fd);
     close(port->socket[number].fd);
     port->socket[number].fd = -1;
     pthread_mutex_unlock(&port->lock);
@@ -217,12 +239,15 @@ int dp_ike_port_open(struct dp *dp) {
     port->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     port->batch = dp_ike_batch_new();
     pthread_mutex_init(&port->lock, NULL);
+    port->filter = (struct dp_ike_filter){.map = -1, .program = -1};
     port->made = true;
     if (port->epoll_fd < 0 || port->wake_fd < 0 || !dp_punt_pair(port->channel))
         return -errno;
     int error = watch(port, port->wake_fd, WAKE);
     if (error == 0)
         error = port->batch != NULL ? dp_ike_gate_open(&port->gate, dp, false, true) : -ENOMEM;
+    if (error == 0)
+        (void)dp_ike_filter_open(&port->filter, port->gate.asked);
     return error;
 }
 
@@ -242,4 +267,5 @@ void dp_ike_port_close(struct dp *dp) {
     dp_ike_batch_free(port->batch);
     pthread_mutex_destroy(&port->lock);
     dp_ike_gate_close(&port->gate);
+    dp_ike_filter_close(&port->filter);
 }

@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #include "epoch.h"
+#include "ike_filter.h"
 #include "ike_gate.h"
 #include "ike_pause.h"
 
@@ -31,6 +32,7 @@ struct dp_ike_port {
     int epoll_fd, wake_fd;
     struct dp_ike_batch *batch; /* those just received */
     struct dp_ike_pause pause;
+    struct dp_ike_filter filter;
     pthread_mutex_t lock; /* of the sockets: the thread has it while it reads a batch of one */
     struct dp_ike_socket socket[DP_IKE_SOCKETS];
     uint32_t count; /* those from here on were never used */
