@@ -32,6 +32,7 @@ STATE_STYLES = {
     "down": "red",
     "failed": "bold red",
 }
+HELD = ("half_open", "sessions")  # of the counters of IKE: what is there now
 EXPLAINED_MOST = 20  # tunnels whose state is said in words too
 VERDICT_STYLES = {"protect": "green", "bypass": "yellow", "accept": "yellow", "clear": "yellow", "allow": "green"} | dict.fromkeys(
     ("discard", "drop", "deny"), "red"
@@ -75,7 +76,7 @@ def summary(tunnels: Sequence[TunnelStatus]) -> str:
 def tunnel_table(tunnels: Iterable[TunnelStatus]) -> Table:
     table = Table(title="Tunnels", title_justify="left", show_edge=False, pad_edge=False)
     monitored = any(tunnel.monitor is not None for tunnel in tunnels)
-    for column in ("tunnel", "state", "peer", "NAT", "MTU", "IKE", "rekey in", *(["monitor"] if monitored else [])):
+    for column in ("tunnel", "state", "peer", "outside", "MTU", "IKE", "rekey in", *(["monitor"] if monitored else [])):
         table.add_column(column)
     for tunnel in tunnels:
         ike = tunnel.ike
@@ -83,13 +84,44 @@ def tunnel_table(tunnels: Iterable[TunnelStatus]) -> Table:
             _cell(tunnel.name),
             Text(tunnel.state, style=STATE_STYLES.get(tunnel.state, "")),
             _cell(tunnel.remote),
-            _cell(tunnel.nat),
+            escape(_outside(tunnel)),
             _mtu(tunnel),
             "-" if ike is None else f"{_cell(ike.role)}, {_cell(ike.proposal)}",
             "-" if ike is None else duration(ike.rekey_in_s),
             *([_monitor(tunnel.monitor)] if monitored else []),
         )
     return table
+
+
+def _outside(tunnel: TunnelStatus) -> str:
+    """How ESP travels: "ESP", "UDP (configured)", "UDP (NAT remote)"; a dash while there is no IKE SA."""
+    nat = f"NAT {tunnel.nat}" if tunnel.nat not in (None, "none") else ""
+    if tunnel.encapsulation is None:
+        return nat or "-"
+    why = [*(["configured"] if tunnel.encapsulation_why == "configured" else []), *([nat] if nat else [])]
+    return tunnel.encapsulation.upper() + (f" ({', '.join(why)})" if why else "")
+
+
+def _in_all(tunnel: TunnelStatus) -> str:
+    """ "since the start 12 packets (3.4 kB) in, 10 (2.0 kB) out; 3 attempts, 1 failure"; nothing where nothing happened."""
+    sums = tunnel.totals
+    carried = f"{sums.packets_in} packets ({octets(sums.octets_in)}) in, {sums.packets_out} ({octets(sums.octets_out)}) out"
+    counts = {
+        "packets dropped": sum(sums.drops.values()),
+        "attempts": tunnel.attempts,
+        "failures": tunnel.failures,
+        "flaps": tunnel.flaps,
+        "retransmissions": tunnel.retransmissions,
+    }
+    happened = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    parts = [*([carried] if sums.packets_in or sums.packets_out else []), *([happened] if happened else [])]
+    return f"since the start {'; '.join(parts)}" if parts else ""
+
+
+def ike_line(counters: dict[str, int]) -> str:
+    """Of the IKE datagrams that led to nothing; nothing where there were none."""
+    found = [f"{count} {name.replace('_', ' ')}" for name, count in counters.items() if count and name not in HELD]
+    return f"IKE since the start: {', '.join(found)}" if found else ""
 
 
 def _mtu(tunnel: TunnelStatus) -> str:
@@ -179,10 +211,14 @@ def view(answer: GatewayStatus) -> RenderableType:
         # Of many tunnels the table is enough; what went wrong is always shown.
         if tunnel.state_text and len(tunnels) <= EXPLAINED_MOST:
             parts.append(Text(f"{tunnel.name}: {tunnel.state_text}"))
+        if len(tunnels) <= EXPLAINED_MOST and (in_all := _in_all(tunnel)):
+            parts.append(Text(f"{tunnel.name}: {in_all}", style="dim"))
         if tunnel.last_error:
             parts.append(Text(f"{tunnel.name}: {tunnel.last_error}", style="red"))
     if any(tunnel.children for tunnel in tunnels):
         parts += ["", child_table(tunnels)]
+    if line := ike_line(answer.ike_counters):
+        parts += ["", Text(line)]
     if answer.zones is not None:
         parts += ["", zone_table(answer.zones)]
     if any(count > 0 for count in answer.drops.values()):

@@ -136,8 +136,8 @@ def _resolve_certificate(
     )
     if below.findings.errors == before:
         check_certificates(made, below, datetime.now(UTC))
-        material = _material(below, (made.certificate, *made.ca)) + fingerprint
-        made = replace(made, material=material, crl_material=_material(below, made.crl))
+        material = _material(below, (made.certificate,)) + fingerprint
+        made = replace(made, material=material, ca_material=_material(below, made.ca), crl_material=_material(below, made.crl))
     return made
 
 
@@ -168,9 +168,13 @@ def check_certificates(auth: model.CertificateAuth, below: Place, at: datetime) 
                 below.warn("ca", f"{wrong} to {authority.not_valid_after_utc:%Y-%m-%d}", "no peer can be verified by it now")
     for path in auth.crl:
         try:
-            certificates.load_crl(path)
+            crl = certificates.load_crl(path)
         except CertificateError as error:
             below.error("crl", str(error), "name a file with one CRL, PEM or DER")
+            continue
+        why = certificates.not_current(crl, at)
+        if why is not None:
+            below.warn("crl", f"{path}: {why}", "fetch the one that its authority has issued since")
 
 
 def resolve_manual(

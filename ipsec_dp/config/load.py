@@ -138,6 +138,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
     check.check_rules(sound_policies, sound_tunnels, findings)
     check.check_bypass(sound_policies, findings)
     check.check_routes(config, sound_tunnels, findings)
+    check.check_sides(sound_tunnels, findings)
     check.check_nesting(config, sound_tunnels, findings)
     check_addresses(tunnels, findings)
     check_zones(config, findings)

@@ -62,7 +62,8 @@ class CertificateAuth:
     crl: tuple[Path, ...]
     revocation: Revocation
     unique: Unique = "replace"
-    material: bytes = field(default=b"", repr=False)  # fingerprint of certificate, key and authorities
+    material: bytes = field(default=b"", repr=False)  # fingerprint of certificate and key
+    ca_material: bytes = field(default=b"", repr=False)  # of the authorities
     crl_material: bytes = field(default=b"", repr=False)  # of the CRLs
 
 

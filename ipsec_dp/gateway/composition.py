@@ -45,6 +45,7 @@ from ipsec_dp.services.path_mtu import PathMtuDiscovery
 from ipsec_dp.services.service import Services
 from ipsec_dp.services.tunnel_monitor import TunnelMonitors
 from ipsec_dp.services.tunnel_mtu import OuterShape
+from ipsec_dp.services.unanswered import UnansweredTraffic
 from ipsec_dp.services.zone_log import ZoneLog
 from ipsec_dp.util.slices import in_slices
 
@@ -196,6 +197,14 @@ class Composition:
             state=lambda tunnel: _state_of(tunnel, ike, manual),
             clock=clock,
         )
+        unanswered = UnansweredTraffic(
+            plane.unanswered,
+            spd.tunnel_names.get,
+            lambda name: ike.status(name) if ike.has(name) else manual.status(name) if name in manual.paths else None,
+            self.monitors.status,
+            host.conditions,
+            clock,
+        )
         inspection = Inspection(
             self.config,
             spd=spd,
@@ -206,6 +215,7 @@ class Composition:
             host=host,
             mtus=self.mtus,
             monitors=self.monitors,
+            unanswered=unanswered,
             drop_examples=examples,
             notices=notices,
             clock=clock,
@@ -224,7 +234,8 @@ class Composition:
             self.nat_flows.before_routes,
         )
         reloader = Reloader(self.config, parts, self.reconfigure, clock)
-        looks = SecondLine(plane, host.conditions, clock).look, Absence(clock, notices, ike.check_liveness).look
+        second_line, absence = SecondLine(plane, host.conditions, clock), Absence(clock, notices, ike.check_liveness)
+        looks = second_line.look, absence.look, unanswered.look
         housekeeping = Housekeeping(sad, events.handle, host.conditions, clock, looks)
         watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock)
         return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch)

@@ -200,6 +200,7 @@ class Reloader:
         gone = parts.host.remove_unused_interfaces()
         for number in parts.spd.forget((tunnel.name for tunnel in difference.removed), gone):
             parts.plane.take_acquire(number)  # or the number's next owner would find it asked already
+            parts.plane.forget_tunnel(number)
         try:
             await parts.host.verify()
         except HostError as error:

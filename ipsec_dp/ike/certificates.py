@@ -44,10 +44,12 @@ class CertificateError(AuthenticationError):
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a chain shows: the peer's public key, and until when all of its certificates are valid."""
+    """What a chain shows: the peer's public key, until when all of its certificates are valid, and, where revocation is strict,
+    until when a CRL says of each that it is not revoked."""
 
     key: PublicKey
     until: datetime
+    listed_until: datetime | None = None
 
 
 class Revocation(StrEnum):
@@ -63,7 +65,7 @@ class Trust:
     """Whom to believe: root certificates, CRLs, and what to do about revocation."""
 
     authorities: tuple[x509.Certificate, ...]
-    crls: tuple[x509.CertificateRevocationList, ...] = ()
+    crls: tuple[x509.CertificateRevocationList, ...] = field(default=(), hash=False)  # the library's have no hash
     revocation: Revocation = Revocation.IF_PRESENT
 
     def authority_hashes(self) -> bytes:
@@ -228,10 +230,12 @@ def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Tru
     chain = _chain(leaf, received[1:], trust, at)
     if identity_in(leaf, identity) is None:
         raise CertificateError(f"the peer says it is {identity}; its certificate holds {_held(leaf)}")
+    until, listed_until = min(certificate.not_valid_after_utc for certificate in chain), None
     if trust.revocation is not Revocation.OFF:
-        for certificate, issuer in pairwise(chain):
-            _check_revocation(certificate, issuer, trust, at)
-    return Verified(key, min(certificate.not_valid_after_utc for certificate in chain))
+        ends = [_check_revocation(certificate, issuer, trust, at) for certificate, issuer in pairwise(chain)]
+        if trust.revocation is Revocation.STRICT:
+            listed_until = min((end for end in ends if end is not None), default=None)
+    return Verified(key, until, listed_until)
 
 
 def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], trust: Trust, at: datetime) -> list[x509.Certificate]:
@@ -301,8 +305,8 @@ def identity_in(certificate: x509.Certificate, identity: Identity) -> Identity |
     Addresses, domain names and e-mail addresses come from the subjectAltName alone, a DN from the subject; wildcards match
     nothing. A KEY_ID never is in a certificate.
     """
-    wanted = identity.meaning()
-    return next((held for held in _identities(certificate) if held.meaning() == wanted), None)
+    wanted = identity.certified()
+    return next((held for held in _identities(certificate) if held.certified() == wanted), None)
 
 
 def _identities(certificate: x509.Certificate) -> list[Identity]:
@@ -328,22 +332,31 @@ def _held(certificate: x509.Certificate) -> str:
 # --- revocation ------------------------------------------------------------------------------------------------------
 
 
-def _check_revocation(certificate: x509.Certificate, issuer: x509.Certificate, trust: Trust, at: datetime) -> None:
-    """A revoked serial counts even from a CRL that is out of date; only a current CRL counts as proof of the opposite."""
-    current = False
+def _check_revocation(certificate: x509.Certificate, issuer: x509.Certificate, trust: Trust, at: datetime) -> datetime | None:
+    """A revoked serial counts even from a CRL that is out of date; only a current CRL counts as proof of the opposite. Until when
+    the last of those is current; None: there is none."""
+    current: datetime | None = None
     for crl in trust.crls:
         if not _is_from(crl, issuer):
             continue
         if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
             raise CertificateError(f"the certificate {_subject(certificate.subject)} is revoked")
-        current = current or _is_current(crl, at)
-    if trust.revocation is Revocation.STRICT and not current:
+        end = crl.next_update_utc
+        if end is not None and not_current(crl, at) is None:
+            current = end if current is None else max(current, end)
+    if trust.revocation is Revocation.STRICT and current is None:
         raise CertificateError(f"no current CRL of {_subject(issuer.subject)}, and revocation is strict")
+    return current
 
 
-def _is_current(crl: x509.CertificateRevocationList, at: datetime) -> bool:
-    end = crl.next_update_utc
-    return end is not None and crl.last_update_utc <= at <= end
+def not_current(crl: x509.CertificateRevocationList, at: datetime) -> str | None:
+    """Why a CRL is no proof at that time that a certificate is not revoked (RFC 5280 §6.3.3); None: it is."""
+    begin, end, of = crl.last_update_utc, crl.next_update_utc, f"the CRL of {_subject(crl.issuer)}"
+    if end is None:
+        return f"{of} does not say when the next one comes"
+    if begin > at:
+        return f"{of} is from {begin}, which is still to come"
+    return f"{of} is out of date since {end}" if end < at else None
 
 
 def _is_from(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:

@@ -10,6 +10,7 @@ back-off, traps for packets without an SA, sockets, and the SAD. What it never d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class IkeStatus:
     rekey_in_s: float
     children: tuple[ChildStatus, ...]
     lacking: tuple[Lack, ...] = ()  # of what is wanted, that which has no CHILD_SA
+    udp: bool = False  # ESP goes in UDP
+    forced: bool = False  # because the configuration says so
+    silence: str | None = None  # which request of ours is not answered, and what may be the cause
+    heard: float = -inf  # when the last message came whose ICV held; -inf: none yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Counters:
     cookies_sent: int
     half_open: int
     sessions: int
+    retransmissions: int = 0  # of our requests
 
 
 class IkeCore(Protocol):
@@ -159,6 +165,9 @@ class IkeCore(Protocol):
 
     def rekey_in(self, child: int, now: float) -> float | None:
         """Seconds until a CHILD_SA of an IKE SA that is up is rekeyed; None: it carries no traffic."""
+
+    def retransmissions(self, tunnel: str) -> int:
+        """How often a request to the peer of a tunnel was sent once more, since the start."""
 
     def counters(self) -> Counters:
         """What was counted since the start."""

@@ -28,10 +28,11 @@ from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ike.traffic_selectors import asked_by
 from ipsec_dp.ike.v2 import acquire, delete, ike_rekey, reconfigure, replacement, report, timers, uniqueness
 from ipsec_dp.ike.v2.admission import Admission
-from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError
+from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError, UnsupportedCriticalPayloadError, notify_of
 from ipsec_dp.ike.v2.holdings import Holdings
 from ipsec_dp.ike.v2.lingering import Lingering
-from ipsec_dp.ike.v2.message import Header, Message, parse_message, receivers_spi
+from ipsec_dp.ike.v2.message import Header, Message, begins, parse_message, receivers_spi
+from ipsec_dp.ike.v2.payloads import Notify
 from ipsec_dp.ike.v2.probe import PathProbe
 from ipsec_dp.ike.v2.reception import Reception
 from ipsec_dp.ike.v2.sa import CARRYING, State
@@ -79,6 +80,7 @@ class IkeManager:
         self._lingering: Lingering[IkeSession] = Lingering()
         self._accounts = Accounts()
         self._counts: Counter[str] = Counter()
+        self._retransmissions: Counter[str] = Counter()  # by tunnel
         self._unsolicited = UnsolicitedAnswers()
         self._events = StrangersEvents() if events is None else events
 
@@ -94,6 +96,7 @@ class IkeManager:
             self._peers.set(peer)
         for tunnel in effects.keys() - new.keys():
             self._peers.discard(tunnel)
+            self._retransmissions.pop(tunnel, None)
         concerned: list[tuple[IkeSession, _Step]] = []
         for tunnel, effect in effects.items():
             concerned += self._to_reconfigure(tunnel, effect)
@@ -137,6 +140,10 @@ class IkeManager:
 
     def count(self, counter: str) -> None:
         self._counts[counter] += 1
+
+    def retransmitted(self, tunnel: str) -> None:
+        self._retransmissions[tunnel] += 1
+        self.count("retransmissions")
 
     def spawn(self, candidates: Candidates, sa: IkeSa, path: Path, now: float) -> IkeSession:
         self._spawned.append(IkeSession(self, candidates, sa, path, now))
@@ -190,9 +197,10 @@ class IkeManager:
             self.count("ikev1")
             text = f"{path.remote} offers IKEv1, which is not spoken here"
             return self._events.report(Kind.IKEV1, text, now, LIMITS.ikev1_event_seconds)
-        except InvalidMajorVersionError:
+        except (InvalidMajorVersionError, UnsupportedCriticalPayloadError) as error:
             self.count("malformed")
-            return self._answer(NotifyType.INVALID_MAJOR_VERSION, datagram, path, now)
+            due = isinstance(error, InvalidMajorVersionError) or begins(datagram)
+            return self._answer(notify_of(error), datagram, path, now) if due else []
         except IkeSyntaxError:
             self.count("malformed")
             return []
@@ -206,11 +214,11 @@ class IkeManager:
             known = (
                 header.spi_i in self._sessions or header.spi_r in self._sessions
             )  # one of our own messages, come back, or half of one
-            return [] if known else self._answer(NotifyType.INVALID_IKE_SPI, datagram, path, now)
+            return [] if known else self._answer(Notify(NotifyType.INVALID_IKE_SPI), datagram, path, now)
         return self._run(session, now, lambda: session.receive(datagram, message, path, now))
 
-    def _answer(self, notify_type: NotifyType, datagram: bytes, path: Path, now: float) -> list[Action]:
-        reply = self._unsolicited.answer(notify_type, datagram, now)
+    def _answer(self, notify: Notify | None, datagram: bytes, path: Path, now: float) -> list[Action]:
+        reply = None if notify is None else self._unsolicited.answer(notify, datagram, now)
         return [] if reply is None else [Send(reply, path)]
 
     def _receive_init(self, datagram: bytes, message: Message, path: Path, now: float) -> list[Action]:
@@ -362,6 +370,9 @@ class IkeManager:
     def rekey_in(self, child: int, now: float) -> float | None:
         one, session = self._child(child)
         return None if one is None or session is None or session.state is not State.ESTABLISHED else report.rekey_in(one, now)
+
+    def retransmissions(self, tunnel: str) -> int:
+        return self._retransmissions[tunnel]
 
     def sessions(self, tunnel: str | None = None) -> tuple[IkeSession, ...]:
         """The IKE SAs that are held of a tunnel, or of all, oldest first: those too that are replaced or linger."""

@@ -39,6 +39,7 @@ DEFAULT_IKE: Final = (
 DEFAULT_ESP: Final = ("aes256gcm16-aes128gcm16-esn-noesn", "chacha20poly1305-esn-noesn", "aes256-aes128-sha256-esn-noesn")
 
 _MAY_BE_NONE: Final = frozenset({TransformType.INTEG, TransformType.KE, *ADDITIONAL_KEY_EXCHANGES})
+_FIRST_SPI: Final = 256  # of AH and ESP (RFC 4303 §2.1): those below are reserved
 
 
 class ProposalError(IkeError):
@@ -62,6 +63,13 @@ class Proposal:
     protocol: int
     spi: bytes
     transforms: tuple[Transform, ...]
+
+    @property
+    def spi_holds(self) -> bool:
+        """Whether its SPI is one that an SA of its protocol may have; IKE has none in IKE_SA_INIT (RFC 7296 §3.3.1)."""
+        if self.protocol == ProtocolId.IKE:
+            return not self.spi or (len(self.spi) == 8 and any(self.spi))
+        return len(self.spi) == 4 and int.from_bytes(self.spi, "big") >= _FIRST_SPI
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +225,7 @@ def select(ours: Sequence[Proposal], offered: Sequence[Proposal]) -> Proposal | 
     """
     for mine in ours:
         for theirs in offered:
-            transforms = _match(mine, theirs) if mine.protocol == theirs.protocol else None
+            transforms = _match(mine, theirs) if mine.protocol == theirs.protocol and theirs.spi_holds else None
             if transforms is not None:
                 return replace(theirs, transforms=transforms)
     return None
@@ -266,7 +274,7 @@ def accept(offered: Sequence[Proposal], answer: Sequence[Proposal]) -> Proposal:
         raise ProposalError(f"the peer chose {len(answer)} proposals")
     chosen = answer[0]
     mine = next((p for p in offered if (p.number, p.protocol) == (chosen.number, chosen.protocol)), None)
-    if mine is None or len(chosen.spi) != len(mine.spi):
+    if mine is None or len(chosen.spi) != len(mine.spi) or (chosen.spi and not chosen.spi_holds):
         raise ProposalError(f"the peer chose a proposal that was not offered: {text(answer)}")
     ours, theirs = _by_type(mine.transforms), _by_type(chosen.transforms)
     for transform_type in ours.keys() | theirs.keys():
@@ -352,6 +360,8 @@ def explain_mismatch(ours: Sequence[Proposal], theirs: Sequence[Proposal]) -> st
     if not pairs:
         return f"{both}; no proposals for the same protocol"
     closest = min(pairs, key=len)
+    if not closest and any(other.spi for other in theirs) and not any(other.spi_holds for other in theirs):
+        return f"{both}; no SPI of the peer's is one that an SA may have"
     return f"{both}; " + ("they have a proposal in common" if not closest else "differs: " + "; ".join(closest))
 
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
-from ipsec_dp.ike.actions import NO_SPI, Event, Origin, Report
+from ipsec_dp.ike.actions import NO_SPI, Event, Kind, Origin, Report
 from ipsec_dp.util.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
-    from ipsec_dp.ike.actions import Action, Endpoint, Kind
+    from ipsec_dp.ike.actions import Action, Endpoint
     from ipsec_dp.ike.environment import Rng
     from ipsec_dp.ipsec.addresses import Address
 
@@ -141,6 +141,8 @@ class StrangersEvents:
         def told(event: Event) -> bool:
             if event.origin in (Origin.OURS, Origin.PEER):
                 return True
+            if event.kind is Kind.NOTE:
+                return False
             return self.may_tell((event.kind, event.tunnel if event.origin is Origin.CLAIMED else ""), now, origin=event.origin)
 
         return [one for one in actions if not isinstance(one, Report) or told(one.event)]

@@ -12,6 +12,8 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.host import HostError
 from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
@@ -60,6 +62,7 @@ LEVELS = {
     act.Kind.CHILD_FAILED: logging.ERROR,
     act.Kind.WARNING: logging.WARNING,
     act.Kind.IKEV1: logging.WARNING,
+    act.Kind.NOTE: logging.DEBUG,
 }
 ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
 ENDS = frozenset({act.Kind.IKE_DOWN, act.Kind.IKE_FAILED})
@@ -149,22 +152,29 @@ class IkeDriver:
         self._tunnels[name], self._peers[name] = tunnel, peer
         if before is None or effect is Effect.RESTART:
             self._planned.discard(name)
-            self._intents[name] = self._intent(tunnel)
+            former, self._intents[name] = self._intents.get(name), self._intent(tunnel)
+            if former is not None:
+                self._intents[name].tally = former.tally
             self._intents[name].start(now)
         else:
             self._intents[name].reconfigure(tunnel, now)
+            if effect in (Effect.RECHECK, Effect.REAUTH):  # who could not prove himself may do so now
+                self._intents[name].reachable(now)
 
     def has(self, name: str) -> bool:
         """Whether there is a tunnel of this name (a reload may be under way)."""
         return name in self._tunnels
 
     async def judge_again(self, peers: Mapping[str, Peer]) -> None:
-        """What proves tunnels' peers has changed (CRLs, by name of the tunnel): IKE SAs end that it no longer holds for."""
+        """What proves tunnels' peers has changed (CRLs, by name of the tunnel): IKE SAs end that it no longer holds for, and who
+        could not prove himself is called anew."""
         known = {name: peer for name, peer in peers.items() if name in self._peers}
         self._peers |= {name: replace(peer, remotes=self._peers[name].remotes) for name, peer in known.items()}
         async for name in in_slices(tuple(known)):
+            now = self._clock.now()
             self._core.set_peer(self._peers[name])
-            self._carry_out(self._core.judge_again(name, self._clock.now()))
+            self._intents[name].reachable(now)
+            self._carry_out(self._core.judge_again(name, now))
 
     def peer(self, name: str) -> Peer | None:
         """Of the tunnel of this name, with its secrets."""
@@ -377,6 +387,10 @@ class IkeDriver:
             nat="none" if newest is None else newest.nat,
             ike=_ike_sa(up[-1]) if up else None,
             up_at=intent.up_at,
+            **({} if newest is None or newest not in up else _encapsulation(newest)),
+            silent=any(sa.silence is not None for sa in sas),
+            heard_at=max((sa.heard for sa in sas), default=-inf),
+            tally=msgspec.structs.replace(intent.tally, retransmissions=self._core.retransmissions(name)),
         )
 
     def rekey_in_s(self, handle: SaHandle) -> float | None:
@@ -499,6 +513,12 @@ class IkeDriver:
 
 def _of_ike(end: dataplane.Endpoint) -> act.Endpoint:
     return act.Endpoint(end.address, end.port, end.scope)
+
+
+def _encapsulation(sa: IkeStatus) -> dict[str, Any]:
+    """How its ESP travels, and why in UDP."""
+    why = None if not sa.udp else "configured" if sa.forced else "nat"
+    return {"encapsulation": "udp" if sa.udp else "esp", "encapsulation_why": why}
 
 
 def _ike_sa(sa: IkeStatus) -> IkeSaStatus:

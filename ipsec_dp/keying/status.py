@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+Encapsulation = Literal["udp", "esp"]
+EncapsulationReason = Literal["configured", "nat"]
 
 
 class IkeSaStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,8 +22,19 @@ class IkeSaStatus(msgspec.Struct, frozen=True, kw_only=True):
     remote_id: str = ""
 
 
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened since the gateway started: calls of ours; what came to nothing, calls and peers' alike; how often it was up and
+    then was not, though nobody here wanted that; requests that were sent once more."""
+
+    attempts: int = 0
+    failures: int = 0
+    flaps: int = 0
+    retransmissions: int = 0
+
+
 class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One tunnel. `up_at`: when it last came up, -inf: never, or not by IKE."""
+    """One tunnel. `up_at`: when it last came up, `heard_at`: when the last IKE message came from its peer; -inf: never, or not by
+    IKE. `silent`: a request to the peer is not answered."""
 
     state: str
     state_text: str
@@ -27,3 +43,8 @@ class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
     nat: str = "none"
     ike: IkeSaStatus | None = None
     up_at: float = float("-inf")
+    encapsulation: Encapsulation | None = None
+    encapsulation_why: EncapsulationReason | None = None
+    silent: bool = False
+    heard_at: float = float("-inf")
+    tally: Tally = Tally()

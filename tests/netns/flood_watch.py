@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -98,7 +98,7 @@ def busy_s(gateway):
 
 def threads_s(gateway):
     """Processor time of a gateway's threads until now, to the nanosecond, by name; "control": all that are not the data plane's."""
-    spent: Counter[str] = Counter()
+    spent: defaultdict[str, float] = defaultdict(float)
     for task in Path(f"/proc/{gateway.process.pid}/task").iterdir():
         name = (task / "comm").read_text().strip()
         ours = name == "ike-port" or name.startswith("esp")

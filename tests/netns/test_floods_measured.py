@@ -99,7 +99,7 @@ def crowd(directory, side):
 
 def longest_pause(log, began, ended):
     """Seconds in which a tunnel's CHILD_SA was not rekeyed, at most: of TUNNELS, between these two times of the clock."""
-    at = defaultdict(lambda: [began])
+    at: defaultdict[str, list[float]] = defaultdict(lambda: [began])
     for when, tunnel in REKEYED.findall(log):
         at[tunnel].append(datetime.strptime(when, "%Y-%m-%d %H:%M:%S,%f").astimezone().timestamp())
     return max(after - before for number in range(TUNNELS) for before, after in pairwise([*at[f"t{number}"], ended]))
@@ -192,7 +192,7 @@ class Spent:
 
     def __exit__(self, *_):
         (before, dropped, began), (after, drops, now) = self._began, self._now()
-        spent = after - before
+        spent = {name: after[name] - before[name] for name in after}
         self.port_s += spent[PORT_THREAD]
         self.control_s += spent[CONTROL_THREAD]
         self.data_plane_s += sum(spent[name] for name in spent if name.startswith("esp"))

@@ -79,6 +79,9 @@ def test_setting_up_enables_nothing(debian):
     assert debian.packages() - start <= 95
     debian.run("/src/tools/packages.sh", "install", *sorted(named("install", "setup-dev")))
     debian.run("/src/tools/packages.sh", "unpack", "/src/peers", *sorted(named("unpack", "setup-dev")))
+    newer = [name.strip("'") for name in named("unpack-suite", "setup-dev") - {"forky", "build/strongswan6"}]
+    debian.run("/src/tools/packages.sh", "unpack-suite", "forky", "/src/strongswan6", *sorted(newer))
+    assert (debian.path / "src/strongswan6/usr/lib/ipsec/charon").exists()
     assert debian.enabled() == before
     for program in ("sbin/bird", "sbin/swanctl", "lib/ipsec/charon", "sbin/openvpn", "bin/wireguard-go", "bin/wg"):
         assert (debian.path / "src/peers/usr" / program).exists(), program

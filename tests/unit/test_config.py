@@ -613,6 +613,21 @@ def test_a_peer_inside_its_own_tunnel_is_warned_of(write, remote, prefix, warned
 
 
 @pytest.mark.parametrize(
+    ("local", "remote", "warned"),
+    [
+        ("10.1.0.0/24", "10.1.0.0/24", True),
+        ("fd00:1::/64", "fd00:1::/64", True),
+        ("10.1.0.0/24", "10.0.0.0/8", False),
+        ("0.0.0.0/0", "0.0.0.0/0", False),
+    ],
+)
+def test_one_prefix_on_both_sides_is_warned_of(write, local, remote, warned):
+    text = tunnel_text("x", "i0", (local, remote), keys=UNROUTED)
+    told = [str(finding) for finding in load(write(text)).warnings]
+    assert any(f"{local} is the prefix of both sides" in line and "renumber one side" in line for line in told) == warned
+
+
+@pytest.mark.parametrize(
     ("keys", "carried"),
     [
         ({"remote": "10.2.0.128/25"}, True),
@@ -648,7 +663,7 @@ def test_two_manual_tunnels_need_two_spis(errors_of):
     lines = errors_of(TUNNEL + MANUAL + second)
     expect(
         lines,
-        'tunnel "to-c": manual_unsafe.spi_in: 0x1001 is also that of tunnel "to-b"',
+        'tunnel "to-c": manual_unsafe.spi_in: 0x00001001 is also that of tunnel "to-b"',
         "key_in_file: holds the same key",
         "key_out_file: holds the same key",
     )

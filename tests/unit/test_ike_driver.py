@@ -350,6 +350,24 @@ def test_a_tunnel_that_changes_in_place_is_not_called_again(made):
     site.run(life)
 
 
+@pytest.mark.parametrize(("effect", "called"), [(Effect.RECHECK, 2), (Effect.REAUTH, 2), (Effect.IN_PLACE, 1)])
+def test_who_could_not_prove_himself_may_do_so_after_a_reload_of_certificates(made, effect, called):
+    """What is up is the core's; a pause after a failure is over."""
+    site = made()
+
+    async def life():
+        site.hand(event(act.Kind.IKE_FAILED))
+        await site.driver.reconfigure(*site.read(tunnel("to-b", AT_ONCE)), {"to-b": effect})
+        await site.clock.advance(TICK_S)
+        assert site.called() == ["to-b"] * called
+        site.hand(event(act.Kind.IKE_UP))
+        await site.driver.reconfigure(*site.read(tunnel("to-b", AT_ONCE)), {"to-b": effect})
+        await site.clock.advance(60.0)
+        assert site.called() == ["to-b"] * called
+
+    site.run(life)
+
+
 def test_at_the_end_the_peers_are_told_and_nobody_is_called_any_more(made):
     site = made()
     goodbye = act.Send(b"goodbye", PATH)

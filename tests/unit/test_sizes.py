@@ -19,6 +19,7 @@ LONG = {
     "ipsec_dp/ike/manager.py": "a method for each call of IkeCore, and what sessions ask of those around them",
     "ipsec_dp/keying/ike_driver.py": "a method for each action of the core, each event and each verb",
     "native/dp.h": "all that Python calls: cffi reads it whole",
+    "native/inbound.c": "one packet's way in, from the link to the TUN",
     "tests/doubles/host.py": "one host in memory: every part of the interface Host",
     "tests/mutants/run.py": "a program that takes nothing from the tree that it copies",
     "tests/native/test_coalesce.c": "which packets of a burst become one, case by case",

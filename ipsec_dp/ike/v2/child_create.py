@@ -205,7 +205,7 @@ class ChildCreate(Task):
     def _settle(self, context: Context, new: Child, now: float) -> None:
         """What the question has brought of what it was for."""
         if context.wanted.served.has_shrunk(self.pairs):  # what it was narrowed to before is part of this one
-            inside = [one for one in context.children.values() if one is not new and all(map(new.holds, one.pairs))]
+            inside = [one for one in context.children.near_any(new.pairs) if one is not new and all(map(new.holds, one.pairs))]
             for one in inside:
                 delete.child(context, one, now)
         context.wanted.served.granted(self.pairs)
@@ -242,6 +242,8 @@ class ChildCreate(Task):
     def refused(self, context: Context, notify: Notify | None, text: str, now: float) -> None:
         offer = self.offer
         self.dropped(context)
+        if notify is None and offer is not None:  # the peer may have made one
+            context.enqueue(delete.ChildDelete(offer.spi))
         kind = None if notify is None else notify.notify_type
         if kind == NotifyType.INVALID_KE_PAYLOAD and notify is not None and self._other_group(context, offer, notify):
             return

@@ -56,7 +56,7 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
             return [Notify(NotifyType.TEMPORARY_FAILURE)]  # RFC 7296 §2.25.1: it is being closed
     if not _has_room(context):
         return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
-    if rekeys is not None and _undeleted(context) >= PEER_LIMITS.undeleted + len(context.peer.proxy_ids):
+    if rekeys is not None and context.children.undeleted >= PEER_LIMITS.undeleted + len(context.peer.proxy_ids):
         return [Notify(NotifyType.TEMPORARY_FAILURE)]
     own = message.get(Nonce)
     reply_nonce = nonce(context.host.environment.rng)
@@ -68,11 +68,6 @@ def _has_room(context: Context) -> bool:
     """False when all IKE SAs of this identity together have so many CHILD_SAs that it may not make another."""
     most = PEER_LIMITS.children + PEER_LIMITS.children_of_proxy_id * len(context.peer.proxy_ids)
     return context.host.children(context) < most
-
-
-def _undeleted(context: Context) -> int:
-    """How many CHILD_SAs the peer has rekeyed and not deleted since."""
-    return sum(one.state is ChildState.REKEYED for one in context.children.values())
 
 
 def _rekeyed_child(context: Context, notify: Notify) -> Child | None:

@@ -44,7 +44,7 @@ class Deadlines:
         self.check_at = now + peer.liveness.interval_s if peer.liveness.interval_s else inf
         self.keepalive_at = now + NAT_KEEPALIVE if behind_nat else inf
         if peer.reauth_s:
-            self.reauth_at = now + lifetimes.reauth_after(peer.reauth_s, called=called, rng=rng)
+            self.reauth_at = min(self.reauth_at, now + lifetimes.reauth_after(peer.reauth_s, called=called, rng=rng))
             self.proof_until = now + peer.reauth_s * lifetimes.UNPROVEN
 
     @property

@@ -138,8 +138,9 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
     if sa is None or ke is None or peer_nonce is None:
         return [Notify(NotifyType.INVALID_SYNTAX)]
-    chosen = proposal.select_keeping(context.sa.suite, context.peer.ike_proposals, sa.proposals)
-    if chosen is None or not any(chosen.spi):
+    offered = [one for one in sa.proposals if one.spi]
+    chosen = proposal.select_keeping(context.sa.suite, context.peer.ike_proposals, offered)
+    if chosen is None:
         text = proposal.explain_mismatch(context.peer.ike_proposals, sa.proposals)
         context.report(Kind.WARNING, f"rekey refused, no IKE proposal in common: {text}", cause=Cause.PROPOSAL)
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]

@@ -9,6 +9,7 @@ from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.v2.deadlines import retry_child
 from ipsec_dp.ike.v2.groups import groups_of
 from ipsec_dp.ike.v2.wire import NotifyType
+from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
@@ -21,7 +22,7 @@ def rekey_refused(context: Context, old: Child, kind: int | None, text: str, now
     A peer that makes no further SA on this IKE SA (NO_ADDITIONAL_SAS) may make them on another: we call beside it, in time.
     """
     if old.failures == 0 and kind != NotifyType.TEMPORARY_FAILURE:
-        told = f"{old.spi_in:#010x} is not rekeyed: {text}{_suspicion(context, old, kind)}"
+        told = f"{spi_text(old.spi_in)} is not rekeyed: {text}{_suspicion(context, old, kind)}"
         context.report(Kind.WARNING, told, cause=Cause.REFUSED, child=old.number)
     retry_child(old, now, context.host.environment.rng)
     if kind == NotifyType.NO_ADDITIONAL_SAS:

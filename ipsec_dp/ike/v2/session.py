@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike.actions import NO_SPI, Action, Cause, Kind, Path
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.peer_table import Candidates
-from ipsec_dp.ike.v2 import acquire, delete, reauth, receiving, timers, transitions
+from ipsec_dp.ike.v2 import acquire, delete, reauth, receiving, silence, timers, transitions
 from ipsec_dp.ike.v2.context import Context, Task
 from ipsec_dp.ike.v2.errors import IntegrityError
 from ipsec_dp.ike.v2.exchanges import Shape
@@ -154,7 +154,9 @@ class IkeSession(Context):
         """Once more; then what the task has instead of it; then it is given up."""
         task = outstanding.task
         if outstanding.again(now):
+            self.host.retransmitted(self.peer.tunnel)
             transmit(self, outstanding.datagrams, self.path, whole=task.whole)
+            silence.tell(self, now)
         elif (payloads := task.instead()) is not None:
             outstanding.restart(seal(self, request_header(self, task.exchange, outstanding.message_id), payloads), now)
             transmit(self, outstanding.datagrams, self.path)
