@@ -48,7 +48,7 @@ MEMORY_MOST = 16 << 20  # octets
 MONITOR = '[tunnel.monitor]\ntarget = "{target}"\nsource = "{source}"\ninterval = "3s"\nthreshold = 2\naction = "wait-recover"\n'
 PAIRS, PAIR_S = 24, 1.25
 SHARE_LEAST = 0.95
-PORT_SHARE_MOST = 0.025  # of what the data plane takes itself
+PORT_SHARE_MOST = 0.05  # of what the data plane takes itself
 PORT_THREAD, CONTROL_THREAD = "ike-port", "control"
 CLOSED_PORT = 501
 REKEY_S = 20
