@@ -31,6 +31,7 @@ from ipsec_dp.config import examine, load, load_to_close, located
 from ipsec_dp.config.model import control_socket
 from ipsec_dp.errors import ControlError, Finding, NoDaemonError
 from ipsec_dp.gateway import messages
+from ipsec_dp.host import privilege
 from ipsec_dp.util.faults import log_to_stderr
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def open_(name: str, yes_in_clear: bool) -> int:
         say(f"gateway {name} left nothing here: nothing is closed in its name")
         return 0
     if found.unseen:
-        raise ControlError(f"what gateway {name} left cannot be seen, and nothing was changed: {found.unseen}")
+        helps = "" if privilege.has(privilege.NET_ADMIN) else "; run as root"
+        raise ControlError(f"what gateway {name} left cannot be seen, and nothing was changed: {found.unseen}{helps}")
     _show_held(name, found.held, found.unlisted)
     if not yes_in_clear:
         if not sys.stdin.isatty():
@@ -189,17 +191,24 @@ def check(file: Path, as_json: bool) -> int:
     return 2 if config is None else 0
 
 
-@click.command(epilog=examples("ipsec-dp reload", "ipsec-dp reload /etc/ipsec-dp/new.toml", "ipsec-dp reload --json | jq .changed"))
+@click.command(
+    epilog=examples("ipsec-dp reload", "ipsec-dp reload /etc/ipsec-dp/new.toml --dry-run", "ipsec-dp reload --json | jq .changed")
+)
 @click.argument("file", type=FILE, required=False)
 @control_option
 @confirm_option("The former configuration comes back after TIME unless `ipsec-dp confirm` comes before.")
+@click.option("--dry-run", is_flag=True, help="Say what would change for which tunnel, and change nothing.")
 @json_option
-def reload(file: Path | None, control: Path | None, confirm_s: int | None, as_json: bool) -> int:
+def reload(file: Path | None, control: Path | None, confirm_s: int | None, dry_run: bool, as_json: bool) -> int:
     """Take what changed in the configuration over, and nothing else.
 
     FILE: another file than the one taken over last. Tunnels that nothing changes for lose no packet. Secrets, certificates and CRLs
     are read again too. A file with an error changes nothing: it is shown as `check` does, exit status 2.
     """
+    if dry_run:
+        if confirm_s is not None:
+            raise click.UsageError("--dry-run changes nothing, so there is nothing to --confirm: take one of both")
+        return _preview(file, control, as_json)
     request = messages.ReloadRequest(file=None if file is None else str(file.absolute()), confirm_s=confirm_s)
     answer = ask(control, request, RELOAD_TIMEOUT_S)
     outcome = read(answer, messages.ReloadAnswer)
@@ -215,6 +224,19 @@ def reload(file: Path | None, control: Path | None, confirm_s: int | None, as_js
     if confirm_s is not None and outcome.applied and "confirm_within_s" not in answer:
         raise ControlError("this gateway knows no --confirm: the configuration is taken over, and does not go back by itself")
     return 0 if outcome.applied else 2
+
+
+def _preview(file: Path | None, control: Path | None, as_json: bool) -> int:
+    request = messages.PreviewRequest(file=None if file is None else str(file.absolute()))
+    answer = ask(control, request, RELOAD_TIMEOUT_S)
+    outcome = read(answer, messages.ReloadAnswer)
+    if as_json:
+        show_json(answer, 2)
+    else:
+        show_findings(outcome.findings)
+        if outcome.dry_run:
+            render.print_reload(read(answer, messages.ReloadResult))
+    return 0 if outcome.dry_run else 2
 
 
 @click.command(epilog=examples("ipsec-dp confirm", "ipsec-dp confirm site-a"))

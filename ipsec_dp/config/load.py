@@ -17,7 +17,7 @@ from ipsec_dp.config.interfaces import check_addresses
 from ipsec_dp.config.monitors import check_monitors
 from ipsec_dp.config.positions import positioned
 from ipsec_dp.config.read import array_of, parse_toml, read_table
-from ipsec_dp.config.resolve import resolve_gateway, resolve_offloads, resolve_policy, resolve_route, resolve_tunnel
+from ipsec_dp.config.resolve import check_group, resolve_gateway, resolve_offloads, resolve_policy, resolve_route, resolve_tunnel
 from ipsec_dp.config.zones import check_zones, resolve_zone_rules, resolve_zones
 from ipsec_dp.errors import ConfigError, Finding
 
@@ -114,7 +114,8 @@ def _read_text(path: Path, findings: Findings) -> str | None:
         with path.open("rb") as file:
             data = file.read(FILE_OCTETS_MAX + 1)
     except OSError as error:
-        place.error("", f"cannot be read: {error.strerror}", "name a configuration file; conf/ has examples")
+        right = "run as root" if isinstance(error, PermissionError) else "name a configuration file; conf/ has examples"
+        place.error("", f"cannot be read: {error.strerror}", right)
         return None
     if len(data) > FILE_OCTETS_MAX:
         place.error("", "is larger than 64 MiB", "split it over several gateways")
@@ -153,6 +154,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
         zones=resolve_zones(document, findings),
         zone_rules=resolve_zone_rules(document, findings),
         nat_flows=gateway.nat_flows,
+        control_group=place.optional("control_group", check_group, gateway.control_group),
     )
     if not names and not findings.errors:
         findings.at("").warn("tunnel", "there is none", "write a [[tunnel]] for each peer")

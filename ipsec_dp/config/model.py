@@ -217,6 +217,7 @@ class Config:
     zones: tuple[Zone, ...] = ()
     zone_rules: tuple[ZoneRule, ...] = ()
     nat_flows: NatFlowAction = "tell"
+    control_group: str | None = None  # whose members may read
     warnings: tuple[Finding, ...] = ()
     _by_name: dict[str, Tunnel] = field(init=False, repr=False, compare=False)
 

@@ -55,7 +55,7 @@ class Gateway:
         clock = SystemClock() if clock is None else clock
         self._parts = Composition(config, LinuxHost(config, clock) if host is None else host, clock)
         self._verbs = GatewayVerbs(self._parts, self._down)
-        self._control = ControlServer(control_path, self._verbs.table)
+        self._control = ControlServer(control_path, self._verbs.table, config.control_group)
         self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
         self._torn_down = asyncio.Event()

@@ -41,6 +41,7 @@ from ipsec_dp.ike.v2 import (
 from ipsec_dp.ike.v2.admission import Admission
 from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError, UnsupportedCriticalPayloadError, notify_of
 from ipsec_dp.ike.v2.holdings import Holdings
+from ipsec_dp.ike.v2.lingering import Lingering
 from ipsec_dp.ike.v2.message import Header, Message, begins, parse_message, receivers_spi
 from ipsec_dp.ike.v2.payloads import Notify
 from ipsec_dp.ike.v2.probe import PathProbe
@@ -87,6 +88,7 @@ class IkeManager:
         self._admission: Admission[IkeSession] = Admission(environment.rng)
         self._reception = Reception(environment.watcher)
         environment.watcher.cookie_secret(self._admission.cookie_secret)
+        self._lingering: Lingering[IkeSession] = Lingering()
         self._accounts = Accounts()
         self._counts: Counter[str] = Counter()
         self._retransmissions: Counter[str] = Counter()  # by tunnel
@@ -166,7 +168,8 @@ class IkeManager:
         return sum(tables.values())
 
     def has_room(self, session: Context) -> bool:
-        return len(tuple(self._sessions.of_ends(session))) < PEER_LIMITS.ike_sas
+        held = (one for one in self._sessions.of_ends(session) if one.state is not State.LINGERING)
+        return sum(1 for _ in held) < PEER_LIMITS.ike_sas
 
     def admits(self, session: Context) -> bool:
         return uniqueness.admits(session, self._others(session))
@@ -408,7 +411,7 @@ class IkeManager:
     @property
     def empty(self) -> bool:
         """True when nothing at all is held of any peer."""
-        return self._sessions.empty and not self._timers and not self._admission.half_open
+        return self._sessions.empty and not self._timers and not self._admission.half_open and not self._lingering
 
     def counters(self) -> Counters:
         counted = {name: self._counts[name] for name in Counters.__dataclass_fields__ if name not in ("half_open", "sessions")}
@@ -483,12 +486,21 @@ class IkeManager:
         elif session.sa.own_spi in self._sessions:
             self._timers.set(session, session.next_timeout())
             self._reception.note(session)
+            if session.state is State.LINGERING and session.authenticated and session not in self._lingering:
+                self._release(self._lingering.add(session, session.ends.meaning()))
+
+    def _release(self, oldest: IkeSession | None) -> None:
+        """One that has ended makes room for others that have."""
+        if oldest is not None:
+            oldest.release()
+            self._drop(oldest)
 
     def _drop(self, session: IkeSession) -> None:
         self._later.pop(session, None)
         self._sessions.drop(session)
         self._reception.gone(session)
         self._timers.discard(session)
+        self._lingering.discard(session)
         self._admission.half_open.discard(session)
 
 

@@ -41,7 +41,7 @@ class Limits:
     old_at_once: int = 64
     cookies_a_second: int = 25_000  # the data plane's own answers to requests on port 500, of networks that asked before
     cookies_a_second_on_nat_port: int = 4_000  # where they take time from ESP
-    first_cookies_a_second: int = 1_000  # to whoever asks for the first time, at each port; in a flood he asks again
+    first_cookies_a_second: int = 100  # to whoever asks for the first time, at each port; in a flood he asks again
     asked_seconds: int = 8  # for which it is remembered at least
     half_open: int = 4000  # IKE SAs without AUTH, some 10 KB each; beyond, the oldest goes
     half_open_of_network: int = 256  # many hosts may stand behind one NAT

@@ -107,9 +107,13 @@ class IkeSession(Context):
         if self.alive:
             text = "this virtual machine was cloned or restored, and its keys are another's too"
             self.end(Cause.CLONED, text, now, again=True, quiet=self.state is State.INIT_ANSWERED)
-        elif self.state is State.LINGERING:
-            self._close()
+        self.release()
         return self.take()
+
+    def release(self) -> None:
+        """Not even a repeat of the last request is answered any more."""
+        if self.state is State.LINGERING:
+            self._close()
 
     def close(self, now: float) -> list[Action]:
         """End it with one DELETE, of which nobody waits for the answer."""
