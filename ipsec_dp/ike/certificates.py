@@ -25,7 +25,9 @@ from ipsec_dp.ike.auth import AuthenticationError, PrivateKey, PublicKey, Secret
 from ipsec_dp.ike.certificate_rules import IKE_USAGES, KINDS, RuleError, check_constraints, check_rules, key_text
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType, canonical_name
 from ipsec_dp.ike.strangers import LIMITS
+from ipsec_dp.util.text import named
 
+SHOWN: Final = 3  # of a peer's certificates that do not do, of why
 MAX_FILE: Final = 16 * 1024 * 1024  # octets; CRLs grow large
 _PEM: Final = b"-----BEGIN "
 # What `cryptography` raises over content it cannot hold: some at once, some when a part is first looked at.
@@ -177,7 +179,8 @@ def remarks(authority: x509.Certificate, at: datetime) -> list[tuple[str, str]]:
 
 
 def from_der(encoded: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
-    """What the peer sent, its own certificate first. CertificateError for none, for too many and for too long ones."""
+    """What the peer sent, its own certificate first. What is no X.509 is passed over where there is something else (RFC 7296 §3.6).
+    CertificateError for nothing else, for none, for too many and for too long ones."""
     if not encoded:
         raise CertificateError("the peer sent no certificate")
     if len(encoded) > LIMITS.certificates:
@@ -188,10 +191,33 @@ def from_der(encoded: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
     ):
         if octets > most:
             raise CertificateError(f"the peer sent {what} of {octets} octets, {most} are the most")
+    found = tuple(one for one in map(_readable, encoded) if one is not None)
+    if not found:
+        raise CertificateError("the peer sent a certificate that is no X.509")
+    return found
+
+
+def _readable(octets: bytes) -> x509.Certificate | None:
     try:
-        return tuple(x509.load_der_x509_certificate(octets) for octets in encoded)
+        return x509.load_der_x509_certificate(octets)
     except _UNREADABLE:
-        raise CertificateError("the peer sent a certificate that is no X.509") from None
+        return None
+
+
+def unusable(octets: bytes) -> str | None:
+    """Why nothing is made of a certificate that came beside others, as a noun phrase; None: it may be part of a chain."""
+    certificate = _readable(octets)
+    return "a certificate that is no X.509" if certificate is None else _unfit(certificate)
+
+
+def _unfit(certificate: x509.Certificate) -> str | None:
+    try:
+        check_rules(certificate)
+    except RuleError as error:
+        return str(error)
+    except _UNREADABLE:
+        return "a certificate with a key, a name or an extension that cannot be read"
+    return None
 
 
 def verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> PublicKey:
@@ -212,7 +238,7 @@ def judge(received: Sequence[x509.Certificate], identity: Identity, trust: Trust
 def key_of(received: Sequence[x509.Certificate]) -> PublicKey:
     """The key that the peer's certificate holds, whoever vouches for it. CertificateError for what no rule admits."""
     with _explained():
-        return _key_by_rules(received)
+        return _key_by_rules(received[0])
 
 
 @contextmanager
@@ -225,17 +251,16 @@ def _explained() -> Iterator[None]:
         raise CertificateError("a certificate of the peer's cannot be read") from None
 
 
-def _key_by_rules(received: Sequence[x509.Certificate]) -> PublicKey:
-    for certificate in received:  # before anything is computed with their keys
-        check_rules(certificate)
-    key = received[0].public_key()
+def _key_by_rules(leaf: x509.Certificate) -> PublicKey:
+    check_rules(leaf)  # before anything is computed with its key
+    key = leaf.public_key()
     if not isinstance(key, PublicKey):
         raise CertificateError("the peer's certificate holds a key of no kind that is used here")
     return key
 
 
 def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> Verified:
-    leaf, key = received[0], _key_by_rules(received)
+    leaf, key = received[0], _key_by_rules(received[0])
     _check_time(leaf, at)
     chain = _chain(leaf, received[1:], trust, at)
     if len(chain) > 1:  # from below the anchor, which by itself asks for nothing
@@ -257,6 +282,10 @@ def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], trust: Tr
         if leaf in trust.authorities:
             return [leaf]
         raise CertificateError(f"the peer's certificate {_subject(leaf.subject)} is of X.509 version 1, and not itself in `ca`")
+    unfit: dict[x509.Certificate, str] = {
+        one: why for one in others if (why := _unfit(one)) is not None
+    }  # passed over (RFC 7296 §3.6)
+    others = [one for one in others if one not in unfit]
     builder = PolicyBuilder().store(Store(authorities.anchors(trust.authorities))).time(at.astimezone(UTC).replace(tzinfo=None))
     builder = builder.max_chain_depth(LIMITS.chain).extension_policies(ca_policy=_CA_POLICY, ee_policy=_END_ENTITY_POLICY)
     try:
@@ -266,8 +295,11 @@ def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], trust: Tr
         return chain
     except VerificationError as error:
         why = authorities.why_not(leaf, others, trust.authorities, at) or str(error)
+        besides = (
+            f"; of what it sent besides, this does not do: {named(list(dict.fromkeys(unfit.values())), SHOWN)}" if unfit else ""
+        )
         raise CertificateError(
-            f"the peer's certificate {_subject(leaf.subject)} does not lead to one of our authorities: {why}"
+            f"the peer's certificate {_subject(leaf.subject)} does not lead to one of our authorities: {why}{besides}"
         ) from None
 
 
