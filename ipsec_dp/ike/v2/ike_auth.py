@@ -14,7 +14,7 @@ from ipsec_dp.ike.proposal import Proposal, ProtocolId, select
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2 import child_create, child_respond, proof, refusals
 from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request
-from ipsec_dp.ike.v2.context import Task
+from ipsec_dp.ike.v2.context import Farewell, Task
 from ipsec_dp.ike.v2.errors import notify_of
 from ipsec_dp.ike.v2.payloads import (
     Authentication,
@@ -152,23 +152,6 @@ class IkeAuth(Task):
         if self.offer is not None:
             context.release_spi(self.offer.spi)
             self.offer = None
-
-
-class Farewell(Task):
-    """To a responder that did not prove itself, or whose answer cannot be read (RFC 7296 §2.21.2)."""
-
-    exchange = ExchangeType.INFORMATIONAL
-    tries = 0
-
-    def __init__(self, payloads: list[Payload]) -> None:
-        self._payloads = payloads
-
-    def build(self, context: Context, now: float) -> list[Payload]:
-        del context, now
-        return self._payloads
-
-    def answered(self, context: Context, received: ReceivedMessage) -> None:
-        """Never: the IKE SA is gone."""
 
 
 # --- responder -------------------------------------------------------------------------------------------------------
