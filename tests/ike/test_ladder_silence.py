@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ipsec_dp.ike.actions import Kind, Origin
@@ -185,7 +187,8 @@ class KeptBack:
     def __init__(self, name, **peers):
         self.ladder = ladder = Ladder(**peers)
         self.site = site = ladder.sites[name]
-        send = ladder.wire.send
+        wire: Any = ladder.wire
+        send = wire.send
 
         def leave(sender, receiver, data):
             if sender == name and self.why:
@@ -193,7 +196,7 @@ class KeptBack:
             else:
                 send(sender, receiver, data)
 
-        ladder.wire.send = leave
+        wire.send = leave
 
 
 def test_what_this_host_refuses_to_send_is_no_silence_of_the_peer():

@@ -212,7 +212,10 @@ def _fitting(context: Context, theirs: Identity, message: Message) -> list[Peer]
     address = address_identity(context.path.remote)
     peers = context.host.expected(context.handshake.candidates.expecting(theirs, address))
     if not peers:
-        raise IdentityError(_mismatch(expected_identity(context.peer, context.path.remote), theirs))
+        expected = expected_identity(context.peer, context.path.remote)
+        if expected.matches(theirs):
+            raise IdentityError(f'tunnel "{context.peer.tunnel}" expected {theirs} when it began, and does so no longer')
+        raise IdentityError(_mismatch(expected, theirs))
     wanted, default = _meant(message), address_identity(context.path.local)
     fitting = sorted(peers, key=lambda peer: wanted is not None and not (peer.local_id or default).matches(wanted))
     context.peer = fitting[0]  # whom events name
