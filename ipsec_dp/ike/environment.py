@@ -49,7 +49,7 @@ class Watcher(Protocol):
     """Who looks at datagrams before they come here, so that strangers do not stand in the way of peers. Nothing may raise."""
 
     def known(self, traits: IkeSaTraits, key: IncomingKey | None) -> None:
-        """An IKE SA is there, or is otherwise now. `key`: once its peer has proven who it is."""
+        """An IKE SA is there, or is otherwise now. `key`: once its peer has proven who it is; an ISAKMP SA of IKEv1 has none."""
 
     def gone(self, own_spi: bytes) -> None:
         """Nothing that comes for this IKE SA means anything any more."""

@@ -1,6 +1,6 @@
 """The interface between the IKE core and its driver: everything the driver calls, nothing it must know besides.
 
-`manager.IkeManager` is the implementation. Every call returns actions, to be carried out in order and at once; none raises for
+`core.IkeVersions` is the implementation. Every call returns actions, to be carried out in order and at once; none raises for
 anything a peer sent. Times are seconds of one monotonic clock, SPIs of IKE SAs 8 octets, numbers of CHILD_SAs those in the actions.
 
 What the driver does by itself: resolve names and pick the local address, retry after IKE_DOWN and IKE_FAILED (`Event.again`) with
@@ -54,6 +54,7 @@ class IkeStatus:
     rekey_in_s: float
     children: tuple[ChildStatus, ...]
     lacking: tuple[Lack, ...] = ()  # of what is wanted, that which has no CHILD_SA
+    version: Literal[1, 2] = 2
 
 
 @dataclass(frozen=True, slots=True)
