@@ -3,7 +3,8 @@
 #
 # Variables: PYTHON=python3 (3.11 or newer, for .venv), APT=0 (print which Debian packages are missing, install nothing),
 # APT_WAIT=600 (seconds that another apt or dpkg is waited for), JOBS (compilers at once), TESTERS=2 (processes that run tests at
-# once), FUZZ_SECONDS=60 (for each fuzzer), QUICK=1 (a short `make bench-tunnel`).
+# once), FUZZ_SECONDS=60 (for each fuzzer), QUICK=1 (a short `make bench-tunnel`), STRONGSWAN6_SUITE=forky (the suite of Debian's
+# that has strongSwan 6.1), DEBIAN_MIRROR (where that is, if not at the mirror of this host).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -24,6 +25,7 @@ AS_ROOT := $(if $(SUDO),sudo )# with the space that separates it from the comman
 EXTENSION := ipsec_dp/_native.abi3.so
 READY := .venv/.ready $(EXTENSION)
 PEERS := .venv/peers
+STRONGSWAN6 := build/strongswan6
 JUNIT := build/junit
 PARTS := build/junit/parts
 CLANG_FORMAT := $(BIN)/clang-format --dry-run -Werror --ferror-limit=20
@@ -43,6 +45,10 @@ PACKAGES_FUZZ := clang-14 libclang-rt-14-dev patch
 # Each would be a service of the host, enabled for its next boot, so they are unpacked into $(PEERS) (ipsec_dp/rig/peers).
 PACKAGES_PEERS := strongswan-charon strongswan-swanctl strongswan-pki libcharon-extra-plugins libstrongswan-standard-plugins \
   libstrongswan-extra-plugins bird2 wireguard-go wireguard-tools openvpn firewalld
+# A newer strongSwan than that of Debian 12, from the suite that has it, with what it runs with: tests/interop/strongswan_versions.py.
+STRONGSWAN6_SUITE ?= forky
+PACKAGES_STRONGSWAN6 := 'strongswan-charon>=6.1' strongswan-swanctl libcharon-extra-plugins libstrongswan-standard-plugins \
+  libstrongswan-extra-plugins
 
 # Tests marked `alone` come after those that share the machine, which are handed out by files in the order of their names (the long
 # ones first); each process has a host of its own (tests/own_host.py). Every test that MARKERS select is in one of both.
@@ -107,6 +113,7 @@ setup: packages $(READY) ## install Debian packages (prints the line first; APT=
 
 setup-dev: packages-dev $(READY) .venv/.ready-dev ## setup, and what tests, lint and benchmarks need; they call it. No service comes of it
 	@tools/packages.sh unpack $(PEERS) $(PACKAGES_PEERS)
+	@tools/packages.sh unpack-suite $(STRONGSWAN6_SUITE) $(STRONGSWAN6) $(PACKAGES_STRONGSWAN6)
 
 demo: packages-demo $(READY) ## two gateways and two hosts in network namespaces, real traffic through ESP, a report (root)
 	@$(AS_ROOT)$(BIN)/ipsec-dp demo

@@ -43,9 +43,12 @@ class Finding:
     key: str  # "esp.lifetime"; empty for a whole table
     wrong: str
     right: str
+    line: int | None = None  # from 1, as the column; None: it is about no place in a file
+    column: int | None = None
 
     def __str__(self) -> str:
-        place = ": ".join(part for part in (self.file, self.where, self.key) if part != "")
+        file = self.file if self.line is None else f"{self.file}:{self.line}:{self.column}"
+        place = ": ".join(part for part in (file, self.where, self.key) if part != "")
         word = "warning: " if self.severity == "warning" else ""
         return f"{place}: {word}{self.wrong}; {self.right}"
 

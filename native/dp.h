@@ -308,6 +308,32 @@ struct dp_tunnel_settings {
 /* -EINVAL: no such tunnel. */
 int dp_tunnel_set(struct dp *dp, uint32_t tunnel, const struct dp_tunnel_settings *settings);
 
+/* What a tunnel has carried, by all SAs that it ever had: they come and go, and this goes on. */
+struct dp_tunnel_traffic {
+    uint64_t packets_in, octets_in, packets_out, octets_out; /* inner */
+    uint64_t asked_in, asked_out;     /* of these: echo requests, DNS queries, TCP: first segments, data sent again */
+    uint64_t last_in, last_out;       /* when the last authentic packet came, and the last one was sealed; 0: never */
+    uint64_t goes_on_in, goes_on_out; /* 1: a TCP segment acknowledged what its sender had received */
+};
+/* `ids`: the SAs that the tunnel has now; `drops`: DP_DROP_COUNT of them, by reason, those that an SA can know. -EINVAL. */
+int dp_tunnel_read(const struct dp *dp, uint32_t tunnel, const dp_sa_id *ids, size_t n, struct dp_tunnel_traffic *traffic,
+                   uint64_t *drops);
+/* Begins with nothing, and has not asked for an SA: the number is another tunnel's from now on. -EINVAL. */
+int dp_tunnel_forget(struct dp *dp, uint32_t tunnel);
+
+/* Packets that want an answer went one way since the last one came the other way, as far as looks show that are a second apart. */
+struct dp_unanswered {
+    uint32_t tunnel;
+    uint8_t direction; /* enum dp_direction of what is unanswered */
+    uint8_t goes_on;   /* dp_tunnel_traffic.goes_on_* of this direction */
+    uint8_t pad[2];
+    uint64_t asked, packets; /* since then */
+    uint64_t last;           /* when that was; 0: never */
+};
+/* The tunnels that have SAs in both directions and of which that is so, up to `n` (≥ 2) answers from `*cursor` (0 to begin, which
+ * looks anew) on; the count. `*cursor` is 0 again after the last. */
+int dp_unanswered_scan(struct dp *dp, struct dp_unanswered *out, size_t n, uint32_t *cursor);
+
 /* Sticky: a packet of this tunnel found no SA since the last call (see DP_PUNT_ACQUIRE). */
 int dp_tunnel_take_acquire(struct dp *dp, uint32_t tunnel);
 

@@ -24,6 +24,7 @@
 #include "punt.h"
 #include "sa.h"
 #include "sharing.h"
+#include "traffic.h"
 
 enum {
     DP_TUNNELS_MAX = 1 << 20,
@@ -124,10 +125,12 @@ static int open_parts(struct dp *dp) {
         dp->worker[w].inbound.wake_fd = dp->worker[w].inbound.epoll_fd = dp->worker[w].outbound.wake_fd =
             dp->worker[w].outbound.epoll_fd = -1;
     dp->tunnel = calloc(dp->config.tunnels, sizeof *dp->tunnel);
+    dp->traffic = calloc(dp->config.tunnels, sizeof *dp->traffic);
     dp->arena = dp_arena_create();
     for (unsigned direction = DP_INBOUND; direction <= DP_OUTBOUND; direction++)
         dp->fragments[direction] = dp_fragment_states_new(dp->flow_seed);
-    if (dp->tunnel == NULL || dp->arena == NULL || dp->fragments[DP_INBOUND] == NULL || dp->fragments[DP_OUTBOUND] == NULL)
+    if (dp->tunnel == NULL || dp->traffic == NULL || dp->arena == NULL || dp->fragments[DP_INBOUND] == NULL ||
+        dp->fragments[DP_OUTBOUND] == NULL)
         return -ENOMEM;
     int error = 0;
     for (uint32_t w = 0; w < dp->config.workers && error == 0; w++)
@@ -207,6 +210,7 @@ void dp_destroy(struct dp *dp) {
     for (unsigned direction = DP_INBOUND; direction <= DP_OUTBOUND; direction++)
         dp_fragment_states_free(dp->fragments[direction]);
     free(dp->tunnel);
+    dp_traffic_finish(dp);
     free(dp->worker);
     free(dp);
 }

@@ -85,6 +85,7 @@ struct dp_worker {
 
 struct dp_fragment_states;
 struct dp_early;
+struct dp_traffic;
 
 struct dp {
     struct dp_config config;
@@ -99,6 +100,8 @@ struct dp {
     _Atomic(struct dp_ike_quiet *) ike_quiet;         /* NULL: nowhere */
     struct dp_early *early;
     struct dp_tunnel *tunnel;
+    struct dp_traffic *traffic; /* by tunnel; control thread only */
+    uint32_t tunnels_used;      /* no tunnel from here on ever had an SA */
     uint32_t next_child;
     _Atomic(struct dp_policy *) policy;
     _Atomic uint32_t generation;             /* SAs of another one are dead */

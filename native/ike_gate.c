@@ -101,13 +101,30 @@ static bool makes_cookie(struct dp_ike_gate *gate, const struct dp_addr *remote,
     return true;
 }
 
+/* Whether a request may be the control plane's without a cookie. Once more came than may, for a second none is: what is passed on
+ * of a flood is the flood's, and the others lose nothing but the time that a cookie takes. */
+static bool may_begin(struct dp_ike_gate *gate, const struct dp_addr *remote, uint64_t now) {
+    if (!dp_bucket_has(&gate->begin_rate, gate->begin, now)) {
+        gate->cookies_until = now + DP_SECOND;
+        return false;
+    }
+    if (now >= gate->cookies_until || gate->answer_rate.interval == 0)
+        return take(gate->networks, remote, &gate->begin_rate, &gate->begin, now);
+    (void)dp_bucket_take(&gate->begin_rate, &gate->begin, now);
+    return false;
+}
+
 static enum dp_ike_verdict of_new(struct dp_ike_gate *gate, const struct dp_addr *remote, const struct dp_ike_message *m,
                                   const struct dp_ike_begin *begin, uint64_t now) {
     if (dp_cookie_good(gate->dp, &gate->cookies, m, begin, remote, now))
         return proven(gate, remote, now);
-    if (take(gate->networks, remote, &gate->begin_rate, &gate->begin, now))
+    if (may_begin(gate, remote, now))
         return DP_IKE_PASS;
     return makes_cookie(gate, remote, m, begin, now) ? DP_IKE_ANSWER : DP_IKE_LIMITED;
+}
+
+void dp_ike_expect(const struct dp_ike_gate *gate, const struct dp_addr *remote) {
+    dp_seen_prefetch(gate->asked, remote);
 }
 
 enum dp_ike_verdict dp_ike_judge(struct dp_ike_gate *gate, const struct dp_addr *remote, const uint8_t *message, size_t octets,

@@ -4,9 +4,9 @@
  *    IKE SA.
  * 2. One of an IKE SA that is begun, or of any of IKEv1's, and a request with a good COOKIE: their sender receives at his address, or
  *    is on the way to it. By buckets of his network, and of all such.
- * 3. The request of a new IKE SA: by buckets of its network, and of all such. Beyond, a COOKIE is the answer, for which nothing is
- *    kept (RFC 7296 §2.6): to whoever asks for the first time from a small bucket, to whoever asks again from a large one. Beyond
- *    these it is dropped.
+ * 3. The request of a new IKE SA: by buckets of its network, and of all such. Beyond, and for a second after it, a COOKIE is the
+ * answer, for which nothing is kept (RFC 7296 §2.6): to whoever asks for the first time from a small bucket, to whoever asks again
+ * from a large one. Beyond these it is dropped.
  * 4. Anything else: by buckets of its network, and of all such. */
 #ifndef DP_IKE_GATE_H
 #define DP_IKE_GATE_H
@@ -27,6 +27,7 @@ struct dp_ike_gate {
     struct dp_punt_limiter *networks, *proven_networks;
     struct dp_rate begin_rate, other_rate, proven_rate, answer_rate, first_rate, repeat_rate;
     uint64_t begin, other, proven, answers, first; /* buckets */
+    uint64_t cookies_until;                        /* until when each new IKE SA takes one */
     struct dp_seen *asked;                         /* who had no answer or only a cookie */
     struct dp_cookies cookies;
     uint8_t *scratch;
@@ -43,6 +44,8 @@ enum dp_ike_verdict {
     DP_IKE_LIMITED,
     DP_IKE_FORGED,
 };
+/* A message from there is judged next. */
+void dp_ike_expect(const struct dp_ike_gate *gate, const struct dp_addr *remote);
 /* What becomes of a message without its marker. */
 enum dp_ike_verdict dp_ike_judge(struct dp_ike_gate *gate, const struct dp_addr *remote, const uint8_t *message, size_t octets,
                                  uint64_t now);

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -12,25 +11,36 @@
 
 #include "clock.h"
 #include "engine.h"
+#include "ike_batch.h"
 #include "link.h"
 #include "punt.h"
 
 enum {
-    BUDGET = 2048,       /* datagrams of a socket, then the others have their turn */
-    PAUSE_NS = 10000000, /* while any are kept back: a flood does not wake the thread for each of its datagrams */
+    BUDGET = 2048, /* datagrams of a socket, then the others have their turn */
     EVENTS = 16,
+    LOOK_MS = 50, /* in a flood, whether it is over */
     WAKE = UINT16_MAX,
 };
 
-/* ---- one datagram */
+/* What one look at the sockets has found. */
+struct look {
+    uint32_t seen, kept; /* datagrams; of them, those that did not pass */
+    uint32_t filled;     /* the fullest socket before it was read, of DP_IKE_FULL; 0 unless there is a flood */
+    bool left;           /* a socket was not read to its end */
+};
 
-static bool judge(struct dp_ike_port *port, int fd, const struct dp_addr *remote, size_t octets, uint64_t now) {
+/* ---- one datagram, by its place in the batch */
+
+/* Whether it passes. */
+static bool judge(struct dp_ike_port *port, unsigned place, uint64_t now) {
     struct dp_ike_gate *gate = &port->gate;
-    switch (dp_ike_judge(gate, remote, port->message, octets, now)) {
+    size_t octets;
+    const uint8_t *message = dp_ike_batch_message(port->batch, place, &octets);
+    switch (dp_ike_judge(gate, dp_ike_batch_remote(port->batch, place), message, octets, now)) {
     case DP_IKE_PASS:
         return true;
     case DP_IKE_ANSWER:
-        (void)dp_link_answer(fd, remote, gate->answer + DP_NON_ESP_MARKER, DP_IKE_COOKIE_ANSWER);
+        dp_ike_batch_answer(port->batch, place, gate->answer + DP_NON_ESP_MARKER);
         return false;
     case DP_IKE_FORGED:
         dp_add(&port->forged, 1);
@@ -41,61 +51,108 @@ static bool judge(struct dp_ike_port *port, int fd, const struct dp_addr *remote
     }
 }
 
-/* Whether it passed. */
-static bool received(struct dp_ike_port *port, uint32_t number, const union dp_sockaddr *from, size_t octets, uint64_t now) {
-    const struct dp_ike_socket *s = &port->socket[number];
-    struct dp_punt punt = {.kind = DP_PUNT_IKE, .link = (uint16_t)number, .interface = UINT32_MAX, .now = now, .local = s->local};
-    dp_from_sockaddr(&punt.remote, from);
-    if (!judge(port, s->fd, &punt.remote, octets, now))
-        return false;
-    if (!dp_punt_write(port->channel[0], &punt, port->message, octets))
+static void pass(struct dp_ike_port *port, uint32_t number, unsigned place, uint64_t now) {
+    struct dp_punt punt = {
+        .kind = DP_PUNT_IKE,
+        .link = (uint16_t)number,
+        .interface = UINT32_MAX,
+        .now = now,
+        .local = port->socket[number].local,
+        .remote = *dp_ike_batch_remote(port->batch, place),
+    };
+    size_t octets;
+    const uint8_t *message = dp_ike_batch_message(port->batch, place, &octets);
+    if (!dp_punt_write(port->channel[0], &punt, message, octets))
         dp_add(&port->lost, 1);
-    return true;
 }
 
-/* Reads what waits at a socket; how many datagrams, and through `kept` how many of them did not pass. */
-static uint32_t visit(struct dp *dp, uint32_t number, uint64_t now, uint32_t *kept) {
+/* ---- one socket */
+
+/* Reads a batch. Whether more may wait. */
+static bool read_some(struct dp *dp, uint32_t number, uint64_t now, struct look *look) {
     struct dp_ike_port *port = &dp->ike_port;
-    uint32_t seen = 0;
-    pthread_mutex_lock(&port->lock);
-    dp_epoch_online(&port->epoch, &dp->epoch);
-    while (port->socket[number].fd >= 0 && seen < BUDGET) {
-        union dp_sockaddr from;
-        socklen_t room = sizeof from;
-        ssize_t got = recvfrom(port->socket[number].fd, port->message, DP_IP_MAX, MSG_DONTWAIT, &from.any, &room);
-        if (got < 0 && errno == EAGAIN)
-            break;
-        seen++; /* an error is an ICMP message about something that was sent; anybody may have made it */
-        *kept += got < 0 || !received(port, number, &from, (size_t)got, now);
+    int fd = port->socket[number].fd, got = fd >= 0 ? dp_ike_batch_receive(port->batch, fd) : -EAGAIN;
+    if (got == -EAGAIN)
+        return false;
+    if (got < 0) { /* an ICMP message about something that was sent; anybody may have made it */
+        look->seen++;
+        look->kept++;
+        return true;
     }
+    for (unsigned i = 0; i < (unsigned)got; i++)
+        dp_ike_expect(&port->gate, dp_ike_batch_remote(port->batch, i));
+    dp_epoch_online(&port->epoch, &dp->epoch);
+    for (unsigned i = 0; i < (unsigned)got; i++)
+        if (judge(port, i, now))
+            pass(port, number, i, now);
+        else
+            look->kept++;
     dp_epoch_offline(&port->epoch);
-    pthread_mutex_unlock(&port->lock);
-    return seen;
+    dp_ike_batch_send(port->batch, fd);
+    look->seen += (uint32_t)got;
+    return got == DP_IKE_BATCH;
+}
+
+/* Reads what waits at a socket. */
+static void visit(struct dp *dp, uint32_t number, uint64_t now, struct look *look) {
+    struct dp_ike_port *port = &dp->ike_port;
+    uint32_t most = look->seen + BUDGET;
+    for (bool more = true, first = true; more; first = false) {
+        pthread_mutex_lock(&port->lock);
+        if (first && port->pause.ns != 0 && port->socket[number].fd >= 0) {
+            uint32_t filled = dp_ike_batch_filled(port->socket[number].fd);
+            look->filled = look->filled < filled ? filled : look->filled;
+        }
+        more = read_some(dp, number, now, look);
+        pthread_mutex_unlock(&port->lock);
+        look->left |= more && look->seen >= most;
+        more = more && look->seen < most;
+    }
 }
 
 int dp_ike_port_step(struct dp *dp, uint64_t now) {
-    uint32_t seen = 0, kept = 0;
+    struct look look = {0};
     for (uint32_t i = 0; i < dp->ike_port.count; i++)
-        seen += visit(dp, i, now, &kept);
-    return (int)seen;
+        visit(dp, i, now, &look);
+    return (int)look.seen;
 }
 
 /* ---- the thread */
 
+/* What the kernel has not even let wait. */
+static uint32_t dropped_before(struct dp_ike_port *port) {
+    uint32_t dropped = dp_ike_filter_dropped(&port->filter);
+    dp_add(&port->limited, dropped);
+    return dropped;
+}
+
+/* In a pause no more of those that ask for the first time are to wait than the gate may let have anything after it. */
+static void let_wait(struct dp *dp, uint64_t pause) {
+    const struct dp_config *c = &dp->config;
+    if (pause != 0 && c->begin_rate != 0)
+        dp_ike_filter_after(&dp->ike_port.filter, (uint32_t)((c->begin_rate + c->cookie_first_rate) * pause / DP_SECOND) + 1);
+    else
+        dp_ike_filter_end(&dp->ike_port.filter);
+}
+
 static void *run(void *argument) {
     struct dp *dp = argument;
     struct dp_ike_port *port = &dp->ike_port;
-    const struct timespec pause = {.tv_nsec = PAUSE_NS};
     while (!atomic_load_explicit(&port->stop, memory_order_acquire)) {
         struct epoll_event events[EVENTS];
-        int count = epoll_wait(port->epoll_fd, events, EVENTS, -1);
-        uint32_t kept = 0;
+        int count = epoll_wait(port->epoll_fd, events, EVENTS, port->pause.ns != 0 ? LOOK_MS : -1);
+        struct look look = {.kept = dropped_before(port)};
+        uint64_t now = dp_boottime();
         for (int i = 0; i < count; i++)
             if (events[i].data.u32 != WAKE)
-                (void)visit(dp, events[i].data.u32, dp_boottime(), &kept);
-        if (kept != 0)
+                visit(dp, events[i].data.u32, now, &look);
+        struct timespec pause = {.tv_nsec = (long)dp_ike_pause(&port->pause, look.kept, look.filled, now)};
+        let_wait(dp, (uint64_t)pause.tv_nsec);
+        if (pause.tv_nsec != 0 && !look.left)
             (void)nanosleep(&pause, NULL);
     }
+    dp_ike_filter_end(&port->filter);
+    (void)dropped_before(port);
     return NULL;
 }
 
@@ -149,6 +206,7 @@ int dp_ike_port_add(struct dp *dp, int fd, const struct dp_addr *local) {
     port->socket[number] = (struct dp_ike_socket){mine, *local};
     pthread_mutex_unlock(&port->lock);
     port->count = number < port->count ? port->count : number + 1;
+    dp_ike_filter_attach(&port->filter, mine);
     int error = watch(port, mine, number);
     if (error != 0)
         (void)dp_ike_port_remove(dp, number);
@@ -161,6 +219,7 @@ int dp_ike_port_remove(struct dp *dp, uint32_t number) {
         return -ENOENT;
     pthread_mutex_lock(&port->lock);
     (void)epoll_ctl(port->epoll_fd, EPOLL_CTL_DEL, port->socket[number].fd, NULL); /* duplicates of it may live on */
+    dp_ike_filter_detach(&port->filter, port->socket[number].fd);
     close(port->socket[number].fd);
     port->socket[number].fd = -1;
     pthread_mutex_unlock(&port->lock);
@@ -178,14 +237,17 @@ int dp_ike_port_open(struct dp *dp) {
     port->channel[0] = port->channel[1] = -1;
     port->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     port->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    port->message = malloc(DP_IP_MAX);
+    port->batch = dp_ike_batch_new();
     pthread_mutex_init(&port->lock, NULL);
+    port->filter = (struct dp_ike_filter){.map = -1, .program = -1};
     port->made = true;
     if (port->epoll_fd < 0 || port->wake_fd < 0 || !dp_punt_pair(port->channel))
         return -errno;
     int error = watch(port, port->wake_fd, WAKE);
     if (error == 0)
-        error = port->message != NULL ? dp_ike_gate_open(&port->gate, dp, false, true) : -ENOMEM;
+        error = port->batch != NULL ? dp_ike_gate_open(&port->gate, dp, false, true) : -ENOMEM;
+    if (error == 0)
+        (void)dp_ike_filter_open(&port->filter, port->gate.asked);
     return error;
 }
 
@@ -202,7 +264,8 @@ void dp_ike_port_close(struct dp *dp) {
         close(port->wake_fd);
     if (port->epoll_fd >= 0)
         close(port->epoll_fd);
-    free(port->message);
+    dp_ike_batch_free(port->batch);
     pthread_mutex_destroy(&port->lock);
     dp_ike_gate_close(&port->gate);
+    dp_ike_filter_close(&port->filter);
 }

@@ -39,6 +39,7 @@
 #include "sa.h"
 #include "seal.h"
 #include "strangers.h"
+#include "traffic.h"
 
 /* A packet that was opened where it lay has its ESP header and IV before it; no cipher has a shorter IV (dp_burst.piece). */
 static_assert((int)DP_ESP_HEADER + (int)DP_AEAD_IV >= (int)DP_TUN_HEADROOM, "the TUN device's header takes their place");
@@ -140,10 +141,12 @@ enum dp_drop dp_open_packet(struct dp_loop *loop, const uint8_t *packet, size_t 
         return DP_DROP_unknown_spi;
     result->sa = sa;
     enum dp_drop reason = open_for(loop, sa, packet, octets, plain, now, result);
-    if (reason == DP_OK)
+    if (reason == DP_OK) {
         count_packet(loop, sa, result->inner.octets, now);
-    else
+        dp_talk_count(sa, dp_talk_of(sa, result->plain, &result->inner, DP_LOCAL));
+    } else {
         dp_add(&sa->drops[reason], 1);
+    }
     return reason;
 }
 

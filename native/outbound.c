@@ -39,6 +39,7 @@
 #include "punt.h"
 #include "seal.h"
 #include "segment.h"
+#include "traffic.h"
 
 /* What UDP_SEGMENT takes: one UDP payload's worth of octets over IPv4, in at most 64 datagrams (128 only since Linux 6.9). */
 enum {
@@ -253,7 +254,10 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
         release_held(loop, now);
     if (sa->worker != loop->worker && !b->handed)
         return dp_hand_over(loop, sa->worker, b);
+    enum dp_talk talk = dp_talk_of(sa, b->data, &inner, DP_REMOTE); /* sealing may change the headers */
     reason = send_burst(loop, sa, b, &inner, &s, now);
+    if (reason == DP_OK)
+        dp_talk_count(sa, talk);
     b->packets = s.count; /* a super-packet may have been cut into more */
     return reason;
 }

@@ -14,6 +14,7 @@
 #include "keyed.h"
 #include "own_outer.h"
 #include "replay.h"
+#include "traffic.h"
 
 enum {
     DP_SLOTS_MIN = 256,
@@ -243,11 +244,19 @@ int dp_sa_install(struct dp *dp, unsigned direction, const struct dp_sa_params *
         error = sa_set_direction(sa, params, selectors, selector_count);
     if (error == 0)
         error = direction == DP_INBOUND ? publish_inbound(dp, sa) : publish_outbound(dp, sa);
-    if (error != 0)
+    if (error != 0) {
         sa_free(dp, sa);
-    else
-        *id = sa->id;
-    return error;
+        return error;
+    }
+    dp->tunnels_used = sa->tunnel < dp->tunnels_used ? dp->tunnels_used : sa->tunnel + 1;
+    *id = sa->id;
+    return 0;
+}
+
+/* No loop holds it any more. */
+static void sa_let_go(struct dp *dp, void *thing) {
+    dp_traffic_keep(dp, thing);
+    sa_free(dp, thing);
 }
 
 /* No CHILD of the SA's tunnel points at it any more. */
@@ -283,7 +292,9 @@ int dp_sa_remove(struct dp *dp, dp_sa_id id) {
         atomic_store_explicit(&dp->sas.inbound[index], NULL, memory_order_seq_cst);
         dp->sas.slot_hint = index < dp->sas.slot_hint ? index : dp->sas.slot_hint;
     }
-    dp_epoch_retire(dp, sa_free, sa);
+    dp_traffic_keep(dp, sa);
+    dp_traffic_keep_drops(dp, sa);
+    dp_epoch_retire(dp, sa_let_go, sa);
     return 0;
 }
 

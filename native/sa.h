@@ -25,8 +25,11 @@ struct dp_sa {
     struct dp_replay replay;                                       /* inbound */
     uint64_t soft_octets, hard_octets, soft_packets, hard_packets; /* UINT64_MAX: no limit */
     _Atomic uint64_t packets, octets, sequence_shown, first_use, last_use, recent;
+    _Atomic uint64_t asked; /* packets that want an answer (traffic.h), of a super-packet one */
+    uint64_t segment;       /* the last TCP data: its ports and where it began */
     _Atomic uint32_t flags;
-    uint32_t generation; /* of the machine, see dp_sa_expire_all */
+    _Atomic bool goes_on; /* a packet was such that its sender has heard the other end */
+    uint32_t generation;  /* of the machine, see dp_sa_expire_all */
     uint32_t interface, tunnel;
     const struct dp_selectors *selectors; /* inbound */
     _Atomic(struct dp_path *) path;       /* outbound */
@@ -40,6 +43,9 @@ struct dp_sa {
     bool opaque;         /* later fragments alone (RFC 4301 §7.2); outbound: since its CHILD was pointed at it */
     uint64_t *ring;
     size_t ring_octets;
+    struct {
+        uint64_t packets, octets, asked;
+    } kept; /* what its tunnel has of these already, see dp_traffic_keep */
     /* `peer` as others may read it: odd version while it is written. */
     _Atomic uint32_t peer_version;
     _Atomic uint64_t peer_words[3];

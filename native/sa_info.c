@@ -4,6 +4,7 @@
 
 #include "engine.h"
 #include "sa.h"
+#include "traffic.h"
 
 static uint64_t get(const _Atomic uint64_t *counter) {
     return atomic_load_explicit(counter, memory_order_relaxed);
@@ -51,4 +52,23 @@ int dp_sa_scan(const struct dp *dp, struct dp_sa_condition *out, size_t n, uint6
     }
     *cursor = at < end ? at : 0;
     return (int)found;
+}
+
+int dp_tunnel_read(const struct dp *dp, uint32_t tunnel, const dp_sa_id *ids, size_t n, struct dp_tunnel_traffic *traffic,
+                   uint64_t *drops) {
+    if (tunnel >= dp->config.tunnels)
+        return -EINVAL;
+    const struct dp_traffic *t = &dp->traffic[tunnel];
+    *traffic = t->gone;
+    for (unsigned r = 0; r < DP_DROP_COUNT; r++)
+        drops[r] = t->drops != NULL ? t->drops[r] : 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct dp_sa *sa = dp_sa_by_id(dp, ids[i]);
+        if (sa == NULL || sa->tunnel != tunnel)
+            continue;
+        dp_traffic_add(traffic, sa);
+        for (unsigned r = 0; r < DP_DROP_COUNT; r++)
+            drops[r] += get(&sa->drops[r]);
+    }
+    return 0;
 }

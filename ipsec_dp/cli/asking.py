@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -12,6 +13,7 @@ import msgspec
 from ipsec_dp.cli.options import loading
 from ipsec_dp.config.model import CONTROL_DIRECTORY, control_socket
 from ipsec_dp.errors import ControlError, NoDaemonError
+from ipsec_dp.gateway.control_rights import how_to_read
 from ipsec_dp.util.text import shown_all
 
 if TYPE_CHECKING:
@@ -21,9 +23,21 @@ Answered = TypeVar("Answered", bound=msgspec.Struct)
 
 
 def find_control(directory: Path = CONTROL_DIRECTORY, host: str | None = None) -> Path:
-    """The control socket when none was named: that of the host's own name, else the only one. Raises NoDaemonError, UsageError."""
+    """The control socket when none was named: that of the host's own name, else the only one. Raises NoDaemonError, UsageError,
+    ControlError where it may not be looked for."""
     own = directory / control_socket(platform.node() if host is None else host).name
-    sockets = sorted(path for path in directory.glob("*.sock") if path.is_socket())
+    sockets: list[Path] = []
+    try:
+        sockets += sorted(
+            path for name in os.listdir(directory) if name.endswith(".sock") and (path := directory / name).is_socket()
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # no gateway of this machine has started since it booted
+    except PermissionError as error:
+        how = how_to_read(own)
+        raise ControlError(
+            f"cannot read {directory}, so whether a gateway runs here is not known: {error.strerror}; {how}"
+        ) from error
     if own in sockets:
         return own
     if len(sockets) > 1:

@@ -52,6 +52,7 @@ class VerbGroup(click.Group):
     )
     + "\n\n\b\nExit status: 0 done; 1 failed; 2 usage or configuration; 3 no daemon.",
 )
+@click.version_option(message=tools.version_text())
 def program() -> None:
     """Userspace IPsec for Linux: ESP tunnels between networks, to any standards-compliant peer."""
 

@@ -21,7 +21,7 @@ from ipsec_dp.cli.network_checks import (
 from ipsec_dp.cli.options import show_json
 from ipsec_dp.cli.route_checks import configurations, peer_ways, rules_before_ours
 from ipsec_dp.errors import IpsecDpError
-from ipsec_dp.host import HostError, probe
+from ipsec_dp.host import HostError, privilege, probe
 from ipsec_dp.util.text import shown_all
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # <linux/capability.h>: number, name, how bad its absence is, what it is for
 CAPABILITIES: tuple[tuple[int, str, State, str], ...] = (
+    (10, "CAP_NET_BIND_SERVICE", "fail", "IKE's port 500 needs it"),
     (12, "CAP_NET_ADMIN", "fail", "TUN interfaces, routes, the guard and marks need it"),
     (13, "CAP_NET_RAW", "fail", "raw sockets for IP protocol 50 need it"),
     (14, "CAP_IPC_LOCK", "warn", "without it, only as much key memory as `ulimit -l` says stays out of swap"),
@@ -53,6 +54,8 @@ def tun_device(_: Host) -> list[Check]:
     try:
         offloads = probe.tun_offloads()
     except (HostError, OSError) as error:
+        if not privilege.has(privilege.NET_ADMIN):
+            return [Check("TUN device", "fail", str(error), "whether interfaces can be made is not known", "run as root")]
         return [Check("TUN device", "fail", str(error), "no tunnel interface can be made", "modprobe tun")]
     missing = [name for name, there in offloads.items() if not there]
     found = Check("TUN device", "ok", "/dev/net/tun makes interfaces")
@@ -74,8 +77,7 @@ def udp_offloads(_: Host) -> list[Check]:
 
 def capabilities(host: Host) -> list[Check]:
     """The effective capabilities of this process, which are those that `up` would have."""
-    rows = (line.split() for line in host.read("proc/self/status").splitlines())
-    effective = int(next((row[1] for row in rows if row[0] == "CapEff:"), "0"), 16)
+    effective = privilege.effective(host.read("proc/self/status"))
     return [
         Check("privilege", "ok", name)
         if effective >> number & 1

@@ -27,10 +27,11 @@ from ipsec_dp.cli.options import (
     show_findings,
     show_json,
 )
-from ipsec_dp.config import examine, load, load_to_close
+from ipsec_dp.config import examine, load, load_to_close, located
 from ipsec_dp.config.model import control_socket
 from ipsec_dp.errors import ControlError, Finding, NoDaemonError
 from ipsec_dp.gateway import messages
+from ipsec_dp.host import privilege
 from ipsec_dp.util.faults import log_to_stderr
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ RELOAD_TIMEOUT_S = 600.0  # ten thousand tunnels are read in seconds, several re
 @click.argument("file", type=FILE)
 @control_option
 @confirm_option("Go back to closed after TIME unless `ipsec-dp confirm` comes before: for a host that is administered from afar.")
-def up(file: Path, control: Path | None, confirm_s: int | None) -> int:
+@click.option("-v", "--verbose", is_flag=True, help="Log what is of use to whoever looks for a fault, too.")
+@click.option("--trace-ike", is_flag=True, help="Log a line for each IKE message: what it is and holds, by names and sizes.")
+def up(file: Path, control: Path | None, confirm_s: int | None, *, verbose: bool, trace_ike: bool) -> int:
     """Bring FILE's tunnels up and keep them up.
 
     It runs in the foreground until SIGTERM, Ctrl-C or `ipsec-dp down`, and then takes everything away again. After a crash a guard
@@ -66,9 +69,10 @@ def up(file: Path, control: Path | None, confirm_s: int | None) -> int:
         from ipsec_dp.gateway.management import with_bypass
     path = config.control_path if control is None else control
     if confirm_s is None:
-        return int(run(config, path))
+        return int(run(config, path, verbose=verbose, trace_ike=trace_ike))
     kept = "" if lockout is None else lockout.kept
-    return int(run(config, path, Trial(confirm_s, with_bypass(config, lockout), kept)))
+    trial = Trial(confirm_s, with_bypass(config, lockout), kept)
+    return int(run(config, path, trial, verbose=verbose, trace_ike=trace_ike))
 
 
 @click.command(epilog=examples("ipsec-dp down", "ipsec-dp down --control /run/ipsec-dp/site-a.sock"))
@@ -128,7 +132,8 @@ def open_(name: str, yes_in_clear: bool) -> int:
         say(f"gateway {name} left nothing here: nothing is closed in its name")
         return 0
     if found.unseen:
-        raise ControlError(f"what gateway {name} left cannot be seen, and nothing was changed: {found.unseen}")
+        helps = "" if privilege.has(privilege.NET_ADMIN) else "; run as root"
+        raise ControlError(f"what gateway {name} left cannot be seen, and nothing was changed: {found.unseen}{helps}")
     _show_held(name, found.held, found.unlisted)
     if not yes_in_clear:
         if not sys.stdin.isatty():
@@ -171,10 +176,10 @@ def check(file: Path, as_json: bool) -> int:
     alone leave it 0.
     """
     config, findings = examine(file)
-    findings = findings if config is None else (*findings, *names_in_use(config))
+    findings = findings if config is None else located((*findings, *names_in_use(config)), file)
     lockout = None if config is None else _look(config)
     if as_json:
-        findings += () if lockout is None else (lockout.finding(str(file)),)
+        findings += () if lockout is None else located((lockout.finding(str(file)),), file)
         rows = [{name: getattr(finding, name) for name in Finding.__slots__} for finding in findings]
         show_json({"schema": 1, "file": str(file), "ok": config is not None, "findings": rows}, 2)
     else:
@@ -186,17 +191,24 @@ def check(file: Path, as_json: bool) -> int:
     return 2 if config is None else 0
 
 
-@click.command(epilog=examples("ipsec-dp reload", "ipsec-dp reload /etc/ipsec-dp/new.toml", "ipsec-dp reload --json | jq .changed"))
+@click.command(
+    epilog=examples("ipsec-dp reload", "ipsec-dp reload /etc/ipsec-dp/new.toml --dry-run", "ipsec-dp reload --json | jq .changed")
+)
 @click.argument("file", type=FILE, required=False)
 @control_option
 @confirm_option("The former configuration comes back after TIME unless `ipsec-dp confirm` comes before.")
+@click.option("--dry-run", is_flag=True, help="Say what would change for which tunnel, and change nothing.")
 @json_option
-def reload(file: Path | None, control: Path | None, confirm_s: int | None, as_json: bool) -> int:
+def reload(file: Path | None, control: Path | None, confirm_s: int | None, dry_run: bool, as_json: bool) -> int:
     """Take what changed in the configuration over, and nothing else.
 
     FILE: another file than the one taken over last. Tunnels that nothing changes for lose no packet. Secrets, certificates and CRLs
     are read again too. A file with an error changes nothing: it is shown as `check` does, exit status 2.
     """
+    if dry_run:
+        if confirm_s is not None:
+            raise click.UsageError("--dry-run changes nothing, so there is nothing to --confirm: take one of both")
+        return _preview(file, control, as_json)
     request = messages.ReloadRequest(file=None if file is None else str(file.absolute()), confirm_s=confirm_s)
     answer = ask(control, request, RELOAD_TIMEOUT_S)
     outcome = read(answer, messages.ReloadAnswer)
@@ -212,6 +224,19 @@ def reload(file: Path | None, control: Path | None, confirm_s: int | None, as_js
     if confirm_s is not None and outcome.applied and "confirm_within_s" not in answer:
         raise ControlError("this gateway knows no --confirm: the configuration is taken over, and does not go back by itself")
     return 0 if outcome.applied else 2
+
+
+def _preview(file: Path | None, control: Path | None, as_json: bool) -> int:
+    request = messages.PreviewRequest(file=None if file is None else str(file.absolute()))
+    answer = ask(control, request, RELOAD_TIMEOUT_S)
+    outcome = read(answer, messages.ReloadAnswer)
+    if as_json:
+        show_json(answer, 2)
+    else:
+        show_findings(outcome.findings)
+        if outcome.dry_run:
+            render.print_reload(read(answer, messages.ReloadResult))
+    return 0 if outcome.dry_run else 2
 
 
 @click.command(epilog=examples("ipsec-dp confirm", "ipsec-dp confirm site-a"))
@@ -242,7 +267,7 @@ def _look(config: Config) -> Lockout | None:
 
 def _show_lockout(lockout: Lockout | None, file: Path) -> None:
     if lockout is not None:
-        show_findings((lockout.finding(str(file)),))
+        show_findings(located((lockout.finding(str(file)),), file))
         click.echo(lockout.toml, err=True, nl=False)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.errors import Finding
 
-FILE = click.Path(path_type=Path)
+FILE = click.Path(path_type=Path, readable=False)  # why it cannot be read is said by who reads it
 
 control_option = click.option(
     "--control", type=FILE, metavar="PATH", help="The gateway's control socket, when it is not this host's only one."
@@ -30,7 +30,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 
 class DurationType(click.ParamType[int]):
-    """ "90s", "15m"; seconds."""
+    """ "90s", "15m"; seconds, from one to a day."""
 
     name = "duration"
 
@@ -42,12 +42,24 @@ class DurationType(click.ParamType[int]):
         except BadValueError as error:
             self.fail(str(error), param, ctx)
         if not 1 <= seconds <= CONFIRM_MAX_S:
-            self.fail(f'{value} is no time to answer in; write "1s" to "1d"', param, ctx)
+            self.fail(f'{value} is no time to wait for; write "1s" to "1d"', param, ctx)
         return seconds
 
 
 def confirm_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option("--confirm", "confirm_s", type=DurationType(), metavar="TIME", help=help_text)
+
+
+wait_option = click.option("--wait", is_flag=True, help="Wait for what comes of it: exit status 0 only if it is done.")
+timeout_option = click.option(
+    "--timeout",
+    "limit_s",
+    type=DurationType(),
+    default="60s",
+    show_default=True,
+    metavar="TIME",
+    help="With --wait: at most so long.",
+)
 
 
 def examples(*lines: str) -> str:

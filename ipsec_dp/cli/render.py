@@ -13,6 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ipsec_dp.cli.fitting import Column, FittedTable, errors, folded
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -32,6 +34,7 @@ STATE_STYLES = {
     "down": "red",
     "failed": "bold red",
 }
+HELD = ("half_open", "sessions")  # of the counters of IKE: what is there now
 EXPLAINED_MOST = 20  # tunnels whose state is said in words too
 VERDICT_STYLES = {"protect": "green", "bypass": "yellow", "accept": "yellow", "clear": "yellow", "allow": "green"} | dict.fromkeys(
     ("discard", "drop", "deny"), "red"
@@ -61,8 +64,12 @@ def octets(count: int) -> str:
     raise AssertionError("the last unit holds every count")
 
 
+def _said(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
 def _cell(value: object) -> str:
-    return "-" if value is None else escape(str(value))
+    return escape(_said(value))
 
 
 def summary(tunnels: Sequence[TunnelStatus]) -> str:
@@ -72,29 +79,80 @@ def summary(tunnels: Sequence[TunnelStatus]) -> str:
     return f"{len(tunnels)} tunnel{'' if len(tunnels) == 1 else 's'}" + (f": {counts}" if counts else "")
 
 
-def tunnel_table(tunnels: Iterable[TunnelStatus]) -> Table:
-    table = Table(title="Tunnels", title_justify="left", show_edge=False, pad_edge=False)
+TUNNEL_COLUMNS = (
+    Column("tunnel"),
+    Column("state"),
+    Column("peer"),
+    Column("outside", 4),
+    Column("MTU", 3),
+    Column("IKE", 5),
+    Column("rekey in", 2),
+)
+MONITOR = Column("monitor", 1)
+CHILD_COLUMNS = (
+    Column("tunnel"),
+    Column("SPI in / out", 5),
+    Column("suite", 6),
+    Column("local <-> remote", wraps=True),
+    Column("in", 1, right=True),
+    Column("out", 2, right=True),
+    Column("age", 4, right=True),
+    Column("rekey in", 3, right=True),
+)
+
+
+def tunnel_table(tunnels: Iterable[TunnelStatus]) -> FittedTable:
     monitored = any(tunnel.monitor is not None for tunnel in tunnels)
-    for column in ("tunnel", "state", "peer", "NAT", "MTU", "IKE", "rekey in", *(["monitor"] if monitored else [])):
-        table.add_column(column)
+    table = FittedTable("Tunnels", (*TUNNEL_COLUMNS, *([MONITOR] if monitored else [])))
     for tunnel in tunnels:
         ike = tunnel.ike
-        table.add_row(
-            _cell(tunnel.name),
+        table.add(
+            tunnel.name,
             Text(tunnel.state, style=STATE_STYLES.get(tunnel.state, "")),
-            _cell(tunnel.remote),
-            _cell(tunnel.nat),
+            _said(tunnel.remote) + (" (not in DNS)" if tunnel.remote_in_dns is False else ""),
+            _outside(tunnel),
             _mtu(tunnel),
-            "-" if ike is None else f"{_cell(ike.role)}, {_cell(ike.proposal)}",
+            "-" if ike is None else f"{ike.role}, {ike.proposal}",
             "-" if ike is None else duration(ike.rekey_in_s),
             *([_monitor(tunnel.monitor)] if monitored else []),
         )
     return table
 
 
+def _outside(tunnel: TunnelStatus) -> str:
+    """How ESP travels: "ESP", "UDP (configured)", "UDP (NAT remote)"; a dash while there is no IKE SA."""
+    nat = f"NAT {tunnel.nat}" if tunnel.nat not in (None, "none") else ""
+    if tunnel.encapsulation is None:
+        return nat or "-"
+    why = [*(["configured"] if tunnel.encapsulation_why == "configured" else []), *([nat] if nat else [])]
+    return tunnel.encapsulation.upper() + (f" ({', '.join(why)})" if why else "")
+
+
+def _in_all(tunnel: TunnelStatus) -> str:
+    """ "since the start 12 packets (3.4 kB) in, 10 (2.0 kB) out; 3 attempts, 1 failure"; nothing where nothing happened."""
+    sums = tunnel.totals
+    carried = f"{sums.packets_in} packets ({octets(sums.octets_in)}) in, {sums.packets_out} ({octets(sums.octets_out)}) out"
+    counts = {
+        "packets dropped": sum(sums.drops.values()),
+        "attempts": tunnel.attempts,
+        "failures": tunnel.failures,
+        "flaps": tunnel.flaps,
+        "retransmissions": tunnel.retransmissions,
+    }
+    happened = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    parts = [*([carried] if sums.packets_in or sums.packets_out else []), *([happened] if happened else [])]
+    return f"since the start {'; '.join(parts)}" if parts else ""
+
+
+def ike_line(counters: dict[str, int]) -> str:
+    """Of the IKE datagrams that led to nothing; nothing where there were none."""
+    found = [f"{count} {name.replace('_', ' ')}" for name, count in counters.items() if count and name not in HELD]
+    return f"IKE since the start: {', '.join(found)}" if found else ""
+
+
 def _mtu(tunnel: TunnelStatus) -> str:
     """ "1438 of 1500": the largest inner packet, and the largest outer one; the first alone while there is no peer."""
-    inner = _cell(tunnel.mtu)
+    inner = _said(tunnel.mtu)
     return inner if tunnel.path_mtu is None else f"{inner} of {tunnel.path_mtu}"
 
 
@@ -107,19 +165,15 @@ def _monitor(monitor: MonitorStatus | None) -> Text:
     return Text(f"{monitor.state}, {'no answer yet' if monitor.rtt_ms is None else f'{monitor.rtt_ms} ms'}", style="green")
 
 
-def child_table(tunnels: Iterable[TunnelStatus]) -> Table:
-    table = Table(title="CHILD_SAs", title_justify="left", show_edge=False, pad_edge=False)
-    for column in ("tunnel", "SPI in / out", "suite", "local <-> remote"):
-        table.add_column(column)
-    for column in ("in", "out", "age", "rekey in"):
-        table.add_column(column, justify="right")
+def child_table(tunnels: Iterable[TunnelStatus]) -> FittedTable:
+    table = FittedTable("CHILD_SAs", CHILD_COLUMNS)
     for tunnel in tunnels:
         for child in tunnel.children:
-            table.add_row(
-                _cell(tunnel.name),
-                escape(f"{child.spi_in} / {child.spi_out}"),
-                _cell(f"{child.suite}-esn" if child.esn else child.suite),
-                escape(f"{', '.join(child.local_ts)} <-> {', '.join(child.remote_ts)}"),
+            table.add(
+                tunnel.name,
+                f"{child.spi_in} / {child.spi_out}",
+                _said(f"{child.suite}-esn" if child.esn else child.suite),
+                f"{', '.join(child.local_ts)} <-> {', '.join(child.remote_ts)}",
                 f"{child.packets_in} ({octets(child.octets_in)})",
                 f"{child.packets_out} ({octets(child.octets_out)})",
                 duration(child.age_s),
@@ -173,16 +227,18 @@ def view(answer: GatewayStatus) -> RenderableType:
     head = Text.assemble(("gateway ", "dim"), answer.gateway, ("  provider ", "dim"), answer.provider, ("  offloads ", "dim"))
     head.append(offloads)
     parts: list[RenderableType] = [head]
-    parts += [Text(f"warning: {warning}", style="yellow") for warning in answer.warnings]
+    parts += [Text(f"warning: {warning}", style="yellow") for warning in folded(answer.warnings)]
     parts += ["", Text(summary(tunnels)), tunnel_table(tunnels)]
-    for tunnel in tunnels:
-        # Of many tunnels the table is enough; what went wrong is always shown.
-        if tunnel.state_text and len(tunnels) <= EXPLAINED_MOST:
-            parts.append(Text(f"{tunnel.name}: {tunnel.state_text}"))
-        if tunnel.last_error:
-            parts.append(Text(f"{tunnel.name}: {tunnel.last_error}", style="red"))
+    if len(tunnels) <= EXPLAINED_MOST:  # of many the table is enough; what went wrong is always shown
+        for tunnel in tunnels:
+            parts += [Text(f"{tunnel.name}: {tunnel.state_text}")] if tunnel.state_text else []
+            parts += [Text(f"{tunnel.name}: {in_all}", style="dim")] if (in_all := _in_all(tunnel)) else []
+    wrong = [(tunnel.name, tunnel.remote, tunnel.last_error) for tunnel in tunnels if tunnel.last_error]
+    parts += [Text(line, style="red") for line in errors(wrong)]
     if any(tunnel.children for tunnel in tunnels):
         parts += ["", child_table(tunnels)]
+    if line := ike_line(answer.ike_counters):
+        parts += ["", Text(line)]
     if answer.zones is not None:
         parts += ["", zone_table(answer.zones)]
     if any(count > 0 for count in answer.drops.values()):
@@ -193,10 +249,10 @@ def view(answer: GatewayStatus) -> RenderableType:
 
 
 def reload_table(answer: ReloadResult) -> Table:
-    """What a reload did, tunnel by tunnel."""
+    """What a reload did, or would do, tunnel by tunnel."""
     table = Table(show_edge=False, pad_edge=False)
     for column in ("tunnel", "what", "keys", "by"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold", no_wrap=column == "what")
     for what, style, names in (("added", "green", answer.added), ("removed", "red", answer.removed)):
         for name in names:
             table.add_row(_cell(name), Text(what, style=style), "", "")
@@ -206,13 +262,16 @@ def reload_table(answer: ReloadResult) -> Table:
 
 
 def print_reload(answer: ReloadResult, console: Console | None = None) -> None:
-    """Writes what a reload did."""
+    """Writes what a reload did, or would do."""
     console = console or Console(soft_wrap=False)
     if not console.is_terminal:
         console.width = 240
     if answer.added or answer.removed or answer.changed:
         console.print(reload_table(answer))
-    console.print(f"{answer.kept} kept as they are; read in {answer.read_s:g} s, applied in {answer.applied_s:g} s")
+    if answer.dry_run is True:
+        console.print(f"{answer.kept} would be kept as they are; nothing was changed")
+    else:
+        console.print(f"{answer.kept} kept as they are; read in {answer.read_s:g} s, applied in {answer.applied_s:g} s")
 
 
 def print_status(answer: GatewayStatus, console: Console | None = None) -> None:

@@ -97,5 +97,10 @@ def version(as_json: bool) -> int:
     if as_json:
         show_json({"version": __version__, "python": platform.python_version(), "machine": platform.machine()})
     else:
-        say(f"ipsec-dp {__version__} (Python {platform.python_version()}, {platform.machine()})")
+        say(version_text())
     return 0
+
+
+def version_text() -> str:
+    """What `version` and `--version` print."""
+    return f"ipsec-dp {__version__} (Python {platform.python_version()}, {platform.machine()})"

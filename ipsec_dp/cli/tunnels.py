@@ -12,11 +12,22 @@ import msgspec
 
 from ipsec_dp.cli import monitoring, render
 from ipsec_dp.cli.asking import ask, read
-from ipsec_dp.cli.options import FILE, control_option, examples, json_option, loading, say, show_json
+from ipsec_dp.cli.options import (
+    FILE,
+    control_option,
+    examples,
+    json_option,
+    loading,
+    say,
+    show_json,
+    timeout_option,
+    wait_option,
+)
+from ipsec_dp.cli.waiting import Outcome, Wait
 from ipsec_dp.config import load
-from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.gateway import messages
-from ipsec_dp.gateway.status import GatewayStatus
+from ipsec_dp.gateway.status import GatewayStatus, TunnelStatus
 from ipsec_dp.util.text import shown_all
 
 if TYPE_CHECKING:
@@ -86,16 +97,48 @@ def _negotiate(control: Path | None, as_json: bool, text: str, request: Negotiat
     return 0
 
 
-@click.command(epilog=examples("ipsec-dp initiate to-b", "ipsec-dp initiate to-b && ipsec-dp status --watch"))
+def _tunnel(control: Path | None, name: str) -> TunnelStatus:
+    """How it is now. ControlError where a reload has taken it away."""
+    tunnels = read(ask(control, messages.StatusRequest(name=name)), GatewayStatus).tunnels
+    if not tunnels:
+        raise ControlError(f'no tunnel "{name}" any more')
+    return tunnels[0]
+
+
+def _begin_wait(control: Path | None, request: NegotiationRequest, limit_s: int) -> Wait:
+    """Asks the gateway, and is ready to wait for what comes of it."""
+    before = _tunnel(control, request.name)
+    ask(control, request)
+    return Wait(before, lambda: _tunnel(control, request.name), limit_s=limit_s, now=time.monotonic, sleep=time.sleep)
+
+
+def _show_outcome(verb: str, outcome: Outcome, as_json: bool, done: str) -> int:
+    """`done`: how it is called where it is."""
+    tunnel = outcome.tunnel
+    if as_json:
+        found = {"state": tunnel.state, "state_text": tunnel.state_text, "last_error": tunnel.last_error}
+        show_json({"tunnel": tunnel.name, "verb": verb, "done": outcome.done, "waited_s": round(outcome.waited_s, 1), **found})
+    else:
+        say(f"{tunnel.name}: {done if outcome.done else outcome.why}", err=not outcome.done)
+    return 0 if outcome.done else 1
+
+
+@click.command(epilog=examples("ipsec-dp initiate to-b", "ipsec-dp initiate to-b --wait --timeout 20s && ping 10.2.0.1"))
 @click.argument("name")
+@wait_option
+@timeout_option
 @control_option
 @json_option
-def initiate(name: str, control: Path | None, as_json: bool) -> int:
+def initiate(name: str, wait: bool, limit_s: int, control: Path | None, as_json: bool) -> int:
     """Negotiate tunnel NAME now.
 
-    It returns at once; `status` and the gateway's log show what comes of it.
+    It returns at once; `status` and the gateway's log show what comes of it. With --wait it returns when the tunnel is up, or with
+    exit status 1 and the reason when the attempt failed or took too long.
     """
-    return _negotiate(control, as_json, f"{name}: calling", messages.InitiateRequest(name=name))
+    request = messages.InitiateRequest(name=name)
+    if wait:
+        return _show_outcome("initiate", _begin_wait(control, request, limit_s).until_up(), as_json, "up")
+    return _negotiate(control, as_json, f"{name}: calling", request)
 
 
 @click.command(epilog=examples("ipsec-dp rekey to-b", "ipsec-dp rekey to-b --ike"))
@@ -111,16 +154,22 @@ def rekey(name: str, ike: bool, control: Path | None, as_json: bool) -> int:
     return _negotiate(control, as_json, f"{name}: rekeying", messages.RekeyRequest(name=name, ike=ike))
 
 
-@click.command(epilog=examples("ipsec-dp terminate to-b"))
+@click.command(epilog=examples("ipsec-dp terminate to-b", "ipsec-dp terminate to-b --wait"))
 @click.argument("name")
+@wait_option
+@timeout_option
 @control_option
 @json_option
-def terminate(name: str, control: Path | None, as_json: bool) -> int:
+def terminate(name: str, wait: bool, limit_s: int, control: Path | None, as_json: bool) -> int:
     """Delete the SAs of tunnel NAME, here and at the peer.
 
-    Its traffic stays protected: it waits, or is dropped, until the tunnel is up again.
+    Its traffic stays protected: it waits, or is dropped, until the tunnel is up again. With --wait it returns when the SAs are
+    gone; where traffic or the peer calls, others may have come by then.
     """
-    return _negotiate(control, as_json, f"{name}: terminated", messages.TerminateRequest(name=name))
+    request = messages.TerminateRequest(name=name)
+    if wait:
+        return _show_outcome("terminate", _begin_wait(control, request, limit_s).until_gone(), as_json, "its SAs are gone")
+    return _negotiate(control, as_json, f"{name}: terminated", request)
 
 
 @click.group()

@@ -5,7 +5,7 @@ all of it together, `files` reads the secrets it names.
 """
 
 from ipsec_dp.config.files import ManualKeys, load_manual_keys
-from ipsec_dp.config.load import examine, load, load_to_close
+from ipsec_dp.config.load import examine, load, load_to_close, located
 from ipsec_dp.config.model import (
     CertificateAuth,
     Config,
@@ -43,4 +43,5 @@ __all__ = [
     "load",
     "load_manual_keys",
     "load_to_close",
+    "located",
 ]

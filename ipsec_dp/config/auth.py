@@ -10,7 +10,7 @@ from ipsec_dp.config import files, model, tables
 from ipsec_dp.config.quantities import parse_identity
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ike import certificates
-from ipsec_dp.ike.auth import SecretError
+from ipsec_dp.ike.auth import PreSharedKey, SecretError, doubts
 from ipsec_dp.ike.certificates import CertificateError
 from ipsec_dp.ike.identity import Identity, IdentityError
 from ipsec_dp.ipsec.suites import parse_suite
@@ -88,15 +88,30 @@ def _identities(
 
 
 def _check_psk(path: Path, below: Place) -> bytes:
-    """The fingerprint of a secret; nothing when there is none that can be read."""
+    """The fingerprint of a secret, read as `up` reads it; nothing when there is none that can be read."""
     try:
-        octets, fingerprint = files.weigh_secret(path)
+        _, fingerprint = files.weigh_secret(path)
+        content = files.read_secret(path)
     except BadValueError as error:
         below.error("psk_file", error.wrong, error.right)
         return b""
-    if octets == 0:
-        below.error("psk_file", f"{path} is empty", "write a random secret, e.g. from: openssl rand -base64 32")
-    elif octets < PSK_OCTETS_SHORT:
+    try:
+        key = PreSharedKey.from_octets(content)
+        octets, remarks = len(key), doubts(content)
+        key.wipe()
+    except SecretError as error:
+        if bytes(content).isspace() or not content:
+            below.error("psk_file", f"{path} is empty", "write a random secret, e.g. from: openssl rand -base64 32")
+        else:
+            below.error(
+                "psk_file", f"{path}: {error}", "see [tunnel.auth] in docs/configuration.md for what a secret may look like"
+            )
+        return fingerprint
+    finally:
+        files.wipe(content)
+    for wrong, right in remarks:
+        below.warn("psk_file", f"{path} {wrong}", right)
+    if octets < PSK_OCTETS_SHORT:
         below.warn("psk_file", f"{path} holds {octets} octets, few enough to guess", "take e.g.: openssl rand -base64 32")
     return fingerprint
 
@@ -136,8 +151,8 @@ def _resolve_certificate(
     )
     if below.findings.errors == before:
         check_certificates(made, below, datetime.now(UTC))
-        material = _material(below, (made.certificate, *made.ca)) + fingerprint
-        made = replace(made, material=material, crl_material=_material(below, made.crl))
+        material = _material(below, (made.certificate,)) + fingerprint
+        made = replace(made, material=material, ca_material=_material(below, made.ca), crl_material=_material(below, made.crl))
     return made
 
 
@@ -157,20 +172,25 @@ def check_certificates(auth: model.CertificateAuth, below: Place, at: datetime) 
     except (CertificateError, IdentityError) as error:
         below.error("certificate", str(error), "name a valid certificate of private_key that holds local_id")
     for path in auth.ca:
-        try:
-            authorities = certificates.load_certificates(path)
-        except CertificateError as error:
-            below.error("ca", str(error), "name a PEM file of CA certificates")
-            continue
-        for authority in authorities:
-            if not authority.not_valid_before_utc <= at <= authority.not_valid_after_utc:
-                wrong = f"{path}: {authority.subject.rfc4514_string()} is valid from {authority.not_valid_before_utc:%Y-%m-%d}"
-                below.warn("ca", f"{wrong} to {authority.not_valid_after_utc:%Y-%m-%d}", "no peer can be verified by it now")
+        _check_authorities(path, below, at)
     for path in auth.crl:
         try:
-            certificates.load_crl(path)
+            crl = certificates.load_crl(path)
         except CertificateError as error:
             below.error("crl", str(error), "name a file with one CRL, PEM or DER")
+            continue
+        why = certificates.not_current(crl, at)
+        if why is not None:
+            below.warn("crl", f"{path}: {why}", "fetch the one that its authority has issued since")
+
+
+def _check_authorities(path: Path, below: Place, at: datetime) -> None:
+    try:
+        for authority in certificates.load_certificates(path):
+            for wrong, right in certificates.remarks(authority, at):
+                below.warn("ca", f"{path}: {wrong}", right)
+    except CertificateError as error:
+        below.error("ca", str(error), "name a PEM file of CA certificates")
 
 
 def resolve_manual(

@@ -60,11 +60,13 @@ EFFECTS: Final[dict[type, dict[str, Effect]]] = {
     model.PskAuth: {**_AUTH, "psk_file": P},  # another file with the same secret changes nothing
     model.CertificateAuth: {
         **_AUTH,
+        "material": Effect.REAUTH,
         "certificate": P,
         "private_key": P,
         "ca": P,
         "crl": P,
         "revocation": Effect.RECHECK,
+        "ca_material": Effect.RECHECK,
         "crl_material": Effect.RECHECK,
     },
     model.ManualSa: dict.fromkeys(("suite", "spi_in", "spi_out", "key_in_file", "key_out_file", "material"), R),

@@ -10,6 +10,7 @@ from ipsec_dp.config.findings import Findings, Place, suggest
 from ipsec_dp.config.nested import Nesting
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -191,6 +192,18 @@ def _check_peer_inside(tunnel: model.Tunnel, place: Place) -> None:
                 place.warn("remote", wrong, f"if that is not meant, leave {remote} out of the routes")
 
 
+def check_sides(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
+    """Hosts look for their own prefix on their own link: what has it on both sides of a tunnel gets nothing through."""
+    for tunnel in tunnels:
+        for selector in tunnel.selectors:
+            if selector.local == selector.remote and not selector.local.everything:
+                findings.at(tunnel_place(tunnel.name)).warn(
+                    "proxy_id",
+                    f"{selector.local.prefix_text} is the prefix of both sides, and hosts look for it on their own link, not here",
+                    "renumber one side, or translate it (NAT) into a prefix that neither side has, and write that one",
+                )
+
+
 def check_nesting(config: model.Config, tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
     """No peer lies behind another tunnel. Peers without an address here are to be looked at when they have one."""
     nesting = Nesting(config.policies, tunnels, config.routes)
@@ -223,7 +236,9 @@ def check_manual(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
         other = spis.setdefault(manual.spi_in, tunnel.name)
         if other != tunnel.name:
             place.error(
-                "spi_in", f'{manual.spi_in:#x} is also that of tunnel "{other}"', "inbound SPIs are this gateway's: write another"
+                "spi_in",
+                f'{spi_text(manual.spi_in)} is also that of tunnel "{other}"',
+                "inbound SPIs are this gateway's: write another",
             )
         for key, path in (("key_in_file", manual.key_in_file), ("key_out_file", manual.key_out_file)):
             try:

@@ -74,7 +74,7 @@ def known(tunnel: model.Tunnel) -> bytes:
     parts = [tunnel.written]
     if tunnel.auth is not None:
         parts += [tunnel.auth.material]
-        parts += [tunnel.auth.crl_material] if isinstance(tunnel.auth, model.CertificateAuth) else []
+        parts += [tunnel.auth.ca_material, tunnel.auth.crl_material] if isinstance(tunnel.auth, model.CertificateAuth) else []
     if tunnel.manual is not None:
         parts.append(tunnel.manual.material)
     return b"".join(parts)

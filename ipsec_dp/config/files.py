@@ -60,7 +60,8 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
     except OSError as error:
         if flags & os.O_NOFOLLOW and error.errno == errno.ELOOP and path.is_symlink():
             raise BadValueError(f"{path} is a symbolic link", "name the file itself") from None
-        raise BadValueError(f"cannot read {path}: {error.strerror}", "name a readable file") from None
+        right = "run as root, or name a readable file" if isinstance(error, PermissionError) else "name a readable file"
+        raise BadValueError(f"cannot read {path}: {error.strerror}", right) from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise BadValueError(f"{path} is not a regular file", "name a file")

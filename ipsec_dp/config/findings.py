@@ -43,7 +43,7 @@ class Place:
         """What a file says is part of every text."""
         path, file = f"{self.prefix}{key}".rstrip("."), shown(self.findings.file, LINE)
         self.findings.errors += severity == "error"
-        self.findings.found.append(Finding(severity, file, *map(shown, (self.where, path, wrong, right))))
+        self.findings.found.append(Finding(severity, file, shown(self.where), shown(path), shown(wrong), shown(right)))
 
     def error(self, key: str, wrong: str, right: str) -> None:
         self._add("error", key, wrong, right)

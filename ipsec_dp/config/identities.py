@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.config.check import tunnel_place
 from ipsec_dp.ike.identity import Identity
-from ipsec_dp.ipsec.overlaps import Addresses, Overlaps
+from ipsec_dp.ike.selector_index import SelectorIndex
+from ipsec_dp.ike.traffic_selectors import proxy_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -22,14 +24,14 @@ LOOKED_AT: Final = 1000  # selectors of others beside one: those that may stand 
 def check_identities(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
     """Warns of selectors of a tunnel with remote = "any" that hold addresses of another identity's. One that lies wholly within
     another's takes nothing that is not written for it."""
-    index: Overlaps[tuple[int, int]] = Overlaps()
-    for number, tunnel in enumerate(tunnels):
-        for place, selector in enumerate(tunnel.selectors if tunnel.auth is not None else ()):
-            index.add(_addresses(selector.remote), (number, place))
+    index: SelectorIndex[tuple[model.Tunnel, SelectorPair]] = SelectorIndex()
+    for tunnel in tunnels:
+        for selector in tunnel.selectors if tunnel.auth is not None else ():
+            index.add(proxy_id_of(selector), (tunnel, selector))
     for tunnel in tunnels:
         if tunnel.auth is None or tunnel.remotes:
             continue
-        found = _taken(tunnel, tunnels, index)
+        found = _taken(tunnel, index)
         if found is not None:
             selector, other, theirs = found
             key = "proxy_id" if tunnel.proxy_ids else "interface"
@@ -41,16 +43,13 @@ def check_identities(tunnels: Sequence[model.Tunnel], findings: Findings) -> Non
 
 
 def _taken(
-    tunnel: model.Tunnel, tunnels: Sequence[model.Tunnel], index: Overlaps[tuple[int, int]]
+    tunnel: model.Tunnel, index: SelectorIndex[tuple[model.Tunnel, SelectorPair]]
 ) -> tuple[SelectorPair, model.Tunnel, SelectorPair] | None:
     who = _who(tunnel)
     for selector in tunnel.selectors:
-        for looked_at, (number, place) in enumerate(index.meeting(_addresses(selector.remote))):
-            other, theirs = tunnels[number], tunnels[number].selectors[place]
+        for other, theirs in islice(index.meeting(proxy_id_of(selector)), LOOKED_AT):
             if selector.overlaps(theirs) and not _lies_within(selector, theirs) and _who(other) != who:
                 return selector, other, theirs
-            if looked_at == LOOKED_AT:
-                break
     return None
 
 
@@ -59,10 +58,6 @@ def _who(tunnel: model.Tunnel) -> Hashable:
     if tunnel.auth is None or tunnel.auth.remote_id is None:
         return tunnel.remotes
     return Identity.from_text(tunnel.auth.remote_id).meaning()
-
-
-def _addresses(addresses: AddressRange) -> Addresses:
-    return Addresses(addresses.version, int(addresses.low), int(addresses.high))
 
 
 def _lies_within(one: SelectorPair, other: SelectorPair) -> bool:

@@ -16,13 +16,14 @@ from ipsec_dp.config.identities import check_identities
 from ipsec_dp.config.ikev1 import check_secrets
 from ipsec_dp.config.interfaces import check_addresses
 from ipsec_dp.config.monitors import check_monitors
+from ipsec_dp.config.positions import positioned
 from ipsec_dp.config.read import array_of, parse_toml, read_table
-from ipsec_dp.config.resolve import resolve_gateway, resolve_offloads, resolve_policy, resolve_route, resolve_tunnel
+from ipsec_dp.config.resolve import check_group, resolve_gateway, resolve_offloads, resolve_policy, resolve_route, resolve_tunnel
 from ipsec_dp.config.zones import check_zones, resolve_zone_rules, resolve_zones
 from ipsec_dp.errors import ConfigError, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 FILE_OCTETS_MAX = 64 * 1024 * 1024
@@ -44,9 +45,18 @@ def examine(path: Path) -> tuple[model.Config | None, tuple[Finding, ...]]:
     with _all_stays():
         document = None if text is None else parse_toml(text, findings)
         if document is None:
-            return None, tuple(findings.found)
+            return None, _unread(findings, text)
         config = resolve_document(document, path, findings)
-    return (None if findings.errors else config), tuple(findings.found)
+    found = positioned(findings.found, text or "", document)
+    return (None if findings.errors else replace(config, warnings=_warnings(found))), found
+
+
+def located(findings: Iterable[Finding], path: Path) -> tuple[Finding, ...]:
+    """Findings that others than `examine` have made about this file, with their places in it."""
+    findings = tuple(findings)
+    read = Findings(str(path))
+    text = _read_text(path, read) if any(finding.line is None for finding in findings) else None
+    return findings if text is None else positioned(findings, text, parse_toml(text, read))
 
 
 def load_to_close(path: Path) -> model.Config:
@@ -59,12 +69,22 @@ def load_to_close(path: Path) -> model.Config:
     text = _read_text(path, findings)
     document = None if text is None else parse_toml(text, findings)
     if document is None:
-        raise ConfigError(findings.found)
+        raise ConfigError(_unread(findings, text))
     config = resolve_document(document, path, findings)
-    found = [_of_keys(finding) for finding in findings.found]
+    positions = positioned(findings.found, text or "", document)
+    found = [_of_keys(finding) for finding in positions]
     if any(finding.severity == "error" for finding in found) or len(config.tunnels) != len(document.get("tunnel", ())):
-        raise ConfigError(findings.found)
-    return replace(config, warnings=tuple(finding for finding in found if finding.severity == "warning"))
+        raise ConfigError(positions)
+    return replace(config, warnings=_warnings(found))
+
+
+def _unread(findings: Findings, text: str | None) -> tuple[Finding, ...]:
+    """What is wrong with a file that is no TOML, or cannot be read at all."""
+    return tuple(findings.found) if text is None else positioned(findings.found, text, None)
+
+
+def _warnings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(finding for finding in findings if finding.severity == "warning")
 
 
 def _of_keys(finding: Finding) -> Finding:
@@ -95,15 +115,18 @@ def _read_text(path: Path, findings: Findings) -> str | None:
         with path.open("rb") as file:
             data = file.read(FILE_OCTETS_MAX + 1)
     except OSError as error:
-        place.error("", f"cannot be read: {error.strerror}", "name a configuration file; conf/ has examples")
+        right = "run as root" if isinstance(error, PermissionError) else "name a configuration file; conf/ has examples"
+        place.error("", f"cannot be read: {error.strerror}", right)
         return None
     if len(data) > FILE_OCTETS_MAX:
         place.error("", "is larger than 64 MiB", "split it over several gateways")
         return None
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")  # TOML 1.1 passes over a byte order mark
     except UnicodeDecodeError as error:
         place.error("", f"octet {error.start} is not UTF-8", "save it as UTF-8")
+        line, begin = data.count(b"\n", 0, error.start) + 1, data.rfind(b"\n", 0, error.start) + 1
+        findings.found[-1] = replace(findings.found[-1], line=line, column=error.start - begin + 1)
         return None
 
 
@@ -132,6 +155,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
         zones=resolve_zones(document, findings),
         zone_rules=resolve_zone_rules(document, findings),
         nat_flows=gateway.nat_flows,
+        control_group=place.optional("control_group", check_group, gateway.control_group),
     )
     if not names and not findings.errors:
         findings.at("").warn("tunnel", "there is none", "write a [[tunnel]] for each peer")
@@ -139,6 +163,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
     check.check_rules(sound_policies, sound_tunnels, findings)
     check.check_bypass(sound_policies, findings)
     check.check_routes(config, sound_tunnels, findings)
+    check.check_sides(sound_tunnels, findings)
     check.check_nesting(config, sound_tunnels, findings)
     check_addresses(tunnels, findings)
     check_zones(config, findings)
@@ -147,8 +172,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
     check_identities(sound_tunnels, findings)
     check_secrets(sound_tunnels, findings)
     check_fragments(sound_policies, sound_tunnels, findings)
-    warnings = tuple(finding for finding in findings.found if finding.severity == "warning")
-    return replace(config, warnings=warnings)
+    return config
 
 
 def _resolve_tunnels(

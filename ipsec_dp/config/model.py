@@ -62,7 +62,8 @@ class CertificateAuth:
     crl: tuple[Path, ...]
     revocation: Revocation
     unique: Unique = "replace"
-    material: bytes = field(default=b"", repr=False)  # fingerprint of certificate, key and authorities
+    material: bytes = field(default=b"", repr=False)  # fingerprint of certificate and key
+    ca_material: bytes = field(default=b"", repr=False)  # of the authorities
     crl_material: bytes = field(default=b"", repr=False)  # of the CRLs
 
 
@@ -150,6 +151,16 @@ class Tunnel:
     written: bytes = field(default=b"", repr=False, compare=False)  # digest of the table as written; see `difference`
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The DNS names in `remotes`: they say whom to call, and the identity alone who may call."""
+        return tuple(remote for remote in self.remotes if isinstance(remote, str))
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether the peer may call from any address."""
+        return not self.remotes or bool(self.names)
+
+    @property
     def selectors(self) -> tuple[SelectorPair, ...]:
         """What the tunnel protects: its proxy IDs, or everything of both IP versions when it has none."""
         return self.proxy_ids or (ANY_IPV4, ANY_IPV6)
@@ -207,6 +218,7 @@ class Config:
     zones: tuple[Zone, ...] = ()
     zone_rules: tuple[ZoneRule, ...] = ()
     nat_flows: NatFlowAction = "tell"
+    control_group: str | None = None  # whose members may read
     warnings: tuple[Finding, ...] = ()
     _by_name: dict[str, Tunnel] = field(init=False, repr=False, compare=False)
 

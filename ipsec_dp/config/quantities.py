@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ipsec_dp.errors import BadValueError
+from ipsec_dp.ike.identity import FORMS, Identity, IdentityError
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import ANY_CODE, ANY_PORT, ANY_PROTOCOL, OPAQUE_PORTS, Range
 
@@ -27,6 +28,7 @@ SAME_TEXTS = 256  # read once: of ten thousand tunnels many name the same networ
 _DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _PREFIX = re.compile(r"[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?")
+_ANY = frozenset({"any", "%any", "%any4", "%any6", "*", "%defaultroute"})  # words for any address, here or in other programs
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 OPAQUE = "opaque"  # what a later fragment shows as ports, or ICMP type
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
@@ -60,7 +62,8 @@ def parse_address(text: str) -> Address:
     try:
         address = ipaddress.ip_address(text)
     except ValueError as error:
-        raise BadValueError(f'"{text}" is not an IP address', 'write e.g. "192.0.2.1" or "2001:db8::1"') from error
+        right = "leave it out, or write one address" if text in _ANY else 'write e.g. "192.0.2.1" or "2001:db8::1"'
+        raise BadValueError(f'"{text}" is not an IP address', right) from error
     if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None and not _ZONE.fullmatch(address.scope_id):
         raise BadValueError(f'"{text}" has no interface as its zone', 'write e.g. "fe80::1%eth0"')
     if address.is_unspecified or address.is_multicast or address == ipaddress.IPv4Address(0xFFFFFFFF):
@@ -78,14 +81,16 @@ def parse_remote(text: str) -> Address | str:
         name = len(text) <= 253 and all(_DNS_LABEL.fullmatch(label) for label in labels) and not labels[-1].isdigit()
         if name:
             return text
-        raise BadValueError(f'"{text}" is neither an IP address nor a DNS name', 'write e.g. "192.0.2.2" or "gw.example"') from None
+        right = 'write remote = "any", by itself' if text in _ANY else 'write e.g. "192.0.2.2" or "gw.example"'
+        raise BadValueError(f'"{text}" is neither an IP address nor a DNS name', right) from None
     return parse_address(text)
 
 
 def parse_prefix(text: str) -> Network:
     """An IPv4 or IPv6 prefix without host bits; an address alone is a prefix of full length. Masks and zones are refused."""
     if _PREFIX.fullmatch(text) is None:
-        raise BadValueError(f'"{text}" is not a prefix', 'write e.g. "10.1.0.0/24" or "2001:db8::/32"')
+        right = 'leave it out, or write "0.0.0.0/0" or "::/0"' if text in _ANY else 'write e.g. "10.1.0.0/24" or "2001:db8::/32"'
+        raise BadValueError(f'"{text}" is not a prefix', right)
     try:
         return ipaddress.ip_network(text)
     except ValueError:
@@ -178,8 +183,11 @@ def parse_icmp_code(value: str | int) -> Range:
 
 
 def parse_identity(text: str) -> str:
-    """An identity stays text; only what can be none of the five kinds is refused."""
-    bare = text.removeprefix("keyid:")
-    if bare.strip() == "" or not bare.isprintable() or len(text) > 1024:
-        raise BadValueError(f"{text!r} is no identity", 'write an address, FQDN, e-mail, DN, or "keyid:…"')
+    """An identity stays text."""
+    if not text.isprintable():
+        raise BadValueError(f"{text!r} is no identity", f"{FORMS}, where there are controls in it")
+    try:
+        Identity.from_text(text)
+    except IdentityError as error:
+        raise BadValueError(error.wrong, error.right or FORMS) from None
     return text

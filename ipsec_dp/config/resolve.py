@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import grp
 import re
 import socket
 from typing import TYPE_CHECKING, Any, get_args
@@ -89,6 +90,15 @@ def resolve_gateway(table: tables.Gateway, place: Place) -> tuple[str, int]:
             if not 0 <= cpu <= CPU_MAX:
                 place.error("pin", f"{cpu} is the number of no CPU", f"write numbers from 0 to {CPU_MAX}")
     return name, table.workers
+
+
+def check_group(text: str) -> str:
+    """A group of this host. Raises BadValueError."""
+    try:
+        grp.getgrnam(text)
+    except (KeyError, ValueError):  # ValueError: a NUL in it
+        raise BadValueError(f"this host has no group {text!r}", "make it with groupadd --system, or name another") from None
+    return text
 
 
 def resolve_offloads(table: tables.Gateway) -> frozenset[str]:

@@ -124,6 +124,9 @@ class Gateway(Table, frozen=True, kw_only=True):
             description="connections that NAT gave another source before they were routed into a tunnel: tell of them, delete them"
         ),
     ] = "tell"
+    control_group: (
+        Annotated[str, Meta(description="a group of this host whose members may read `status`", examples=["ipsec"])] | None
+    ) = None
 
 
 class Selectors(Table, frozen=True, kw_only=True):

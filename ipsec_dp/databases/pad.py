@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ipsec_dp.config import files
 from ipsec_dp.config.model import PskAuth
 from ipsec_dp.ike.actions import NATT_PORT
-from ipsec_dp.ike.auth import PreSharedKey
+from ipsec_dp.ike.auth import PreSharedKey, SecretError
 from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certificates, load_crl
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.peer import Life, Liveness, Peer, SharedKeyAuth, SignatureAuth, Unique
@@ -15,6 +16,8 @@ from ipsec_dp.ike.traffic_selectors import proxy_id_of
 from ipsec_dp.ipsec.selectors import ANY_IPV4
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ipsec_dp.config.model import CertificateAuth, Tunnel
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
@@ -23,15 +26,15 @@ if TYPE_CHECKING:
 def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
     """The peer of a tunnel that has [tunnel.auth]; reads its key files. `remotes`: its addresses, those of DNS names among them.
 
-    Raises SecretError, CertificateError or IdentityError for what cannot be used, ValueError for a tunnel with manual keys.
+    Raises SecretError, CertificateError, IdentityError or BadValueError for what cannot be used, ValueError under
+    manual keys.
     """
     if tunnel.auth is None:
         raise ValueError(f"tunnel {tunnel.name} has no [tunnel.auth]")
-    names = [remote for remote in tunnel.remotes if isinstance(remote, str)]
     addresses = tuple(remote for remote in tunnel.remotes if not isinstance(remote, str))
     return Peer(
         tunnel=tunnel.name,
-        auth=SharedKeyAuth(PreSharedKey.from_file(tunnel.auth.psk_file))
+        auth=SharedKeyAuth(_shared_key(tunnel.auth.psk_file))
         if isinstance(tunnel.auth, PskAuth)
         else _signature_auth(tunnel.auth, sha1=tunnel.legacy),
         ike_proposals=tunnel.ike.proposals,
@@ -39,7 +42,8 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         proxy_ids=ProxyIds(map(proxy_id_of, _selectors(tunnel))),
         version=tunnel.ike.version,
         local=tunnel.local,
-        remotes=remotes if remotes is not None else () if names else addresses,
+        remotes=addresses if remotes is None else remotes,
+        named=bool(tunnel.names),
         local_id=_identity(tunnel.auth.local_id),
         remote_id=_identity(tunnel.auth.remote_id),
         ike_life=Life(float(tunnel.ike.lifetime_s), tunnel.ike.rekey_after_s or None),
@@ -56,7 +60,7 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         unique=Unique(tunnel.auth.unique),
         reauth_s=float(tunnel.ike.reauth_after_s),
         replay_window=tunnel.esp.replay_window,
-        fail_over=len(tunnel.remotes) > 1 or bool(names),
+        fail_over=len(tunnel.remotes) > 1 or bool(tunnel.names),
         natt_first=tunnel.ike.port == NATT_PORT,
         datagram=tunnel.ike.fragment_size,
     )
@@ -69,6 +73,17 @@ def _selectors(tunnel: Tunnel) -> tuple[SelectorPair, ...]:
 
 def _identity(text: str | None) -> Identity | None:
     return None if text is None else Identity.from_text(text)
+
+
+def _shared_key(path: Path) -> PreSharedKey:
+    """As `check` has read it."""
+    content = files.read_secret(path)
+    try:
+        return PreSharedKey.from_octets(content)
+    except SecretError as error:
+        raise SecretError(f"{path}: {error}") from None
+    finally:
+        files.wipe(content)
 
 
 def _signature_auth(auth: CertificateAuth, *, sha1: bool) -> SignatureAuth:

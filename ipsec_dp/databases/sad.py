@@ -18,7 +18,7 @@ from ipsec_dp.errors import DataPlaneError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ipsec_dp.dataplane import DataPlane, Endpoint, Limits, OuterPath, Punt, SaInfo
+    from ipsec_dp.dataplane import DataPlane, Endpoint, Limits, OuterPath, Punt, SaInfo, TunnelTraffic
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
     from ipsec_dp.ipsec.suites import Suite
@@ -147,6 +147,7 @@ class Sad:
         self.records: dict[SaHandle, SaRecord] = {}
         self.children: dict[int, ChildSa] = {}
         self._of_tunnel: dict[int, dict[int, ChildSa]] = {}
+        self._handles: dict[int, set[SaHandle]] = {}  # by tunnel
         self._by_spi: dict[int, set[SaHandle]] = {}  # outbound SAs: peers choose these SPIs, so two may have one
         self._senders: dict[_Ends, set[SaHandle]] = {}  # outbound SAs by both ends of their path
         self._users: dict[SaHandle, dict[int, ChildSa]] = {}  # CHILD_SAs that send or receive by an SA
@@ -191,6 +192,7 @@ class Sad:
             self._now(),
             params.path,
         )
+        self._handles.setdefault(params.tunnel, set()).add(handle)
         if params.direction is Direction.OUTBOUND:
             self._by_spi.setdefault(params.spi, set()).add(handle)
             self._senders.setdefault(_ends(params.path), set()).add(handle)
@@ -231,6 +233,7 @@ class Sad:
         """Ends an SA at once; its key is wiped as soon as no loop holds it (`reclaim`)."""
         self._plane.remove(handle)
         record = self.records.pop(handle)
+        _take_out(self._handles, record.tunnel, handle)
         if record.direction is Direction.OUTBOUND:
             _take_out(self._by_spi, record.spi, handle)
             _take_out(self._senders, _ends(record.path), handle)
@@ -264,6 +267,10 @@ class Sad:
 
     def read(self, handle: SaHandle) -> SaInfo:
         return self._plane.read_sa(handle)
+
+    def traffic(self, tunnel: int) -> TunnelTraffic:
+        """What a tunnel has carried by all SAs that it has and had."""
+        return self._plane.tunnel_traffic(tunnel, self._handles.get(tunnel, ()))
 
     def sent(self, remote: Address, local: Address | None) -> int:
         """Sequence numbers that the outbound SAs from an address of ours to one of a peer have used, in all."""

@@ -47,6 +47,8 @@ from ipsec_dp.dataplane.types import (
     SaInfo,
     SaParams,
     TunnelSettings,
+    TunnelTraffic,
+    Unanswered,
     offloads_named,
     owner_of,
 )
@@ -95,6 +97,8 @@ __all__ = [
     "SaInfo",
     "SaParams",
     "TunnelSettings",
+    "TunnelTraffic",
+    "Unanswered",
     "offloads_named",
     "owner_of",
     "protect_process",

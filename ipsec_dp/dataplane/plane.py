@@ -38,11 +38,14 @@ from ipsec_dp.dataplane.types import (
     SaInfo,
     SaParams,
     TunnelSettings,
+    TunnelTraffic,
+    Unanswered,
 )
 from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from ipsec_dp.dataplane.batch import Batch
     from ipsec_dp.dataplane.policy import Policy
@@ -111,7 +114,7 @@ class DataPlane(IkeGate):
         at the most, and goes first then; `release_spi` wipes it. Raises DataPlaneError (ENOSPC: too many are under way)."""
         c = ffi.new("struct dp_addr *")
         set_endpoint(c, peer)
-        check(lib.dp_spi_expect(self.c, spi, c), f"expecting packets on SPI {spi:#x}")
+        check(lib.dp_spi_expect(self.c, spi, c), f"expecting packets on SPI {spi_text(spi)}")
 
     def release_spi(self, spi: int) -> None:
         lib.dp_spi_release(self.c, spi)
@@ -125,7 +128,7 @@ class DataPlane(IkeGate):
         c, handle = sa_params_of(params, worker), ffi.new("dp_sa_id *")
         key, selectors = ffi.from_buffer("uint8_t[]", keymat), selectors_of(params.selectors)
         result = lib.dp_sa_install(self.c, direction, c, key, len(keymat), selectors, len(selectors), handle)
-        check(result, f"installing the {direction.name.lower()} SA {params.spi:#x}")
+        check(result, f"installing the {direction.name.lower()} SA {spi_text(params.spi)}")
         return SaHandle(handle[0])
 
     def install_inbound(self, *, worker: int = 0, **values: Any) -> SaHandle:
@@ -215,6 +218,29 @@ class DataPlane(IkeGate):
     def take_acquire(self, tunnel: int) -> bool:
         """Whether a packet of this tunnel found no SA since the last call."""
         return bool(check(lib.dp_tunnel_take_acquire(self.c, tunnel), "reading the acquire flag"))
+
+    def tunnel_traffic(self, tunnel: int, handles: Collection[SaHandle]) -> TunnelTraffic:
+        """What a tunnel has carried since `forget_tunnel`; `handles`: its SAs now."""
+        c, drops = ffi.new("struct dp_tunnel_traffic *"), ffi.new("uint64_t[]", len(DROP_NAMES))
+        ids = ffi.new("dp_sa_id[]", list(handles))
+        check(lib.dp_tunnel_read(self.c, tunnel, ids, len(ids), c, drops), "reading a tunnel")
+        return TunnelTraffic(c.packets_in, c.octets_in, c.packets_out, c.octets_out, drops_of(drops))
+
+    def forget_tunnel(self, tunnel: int) -> None:
+        """The number is another tunnel's from now on, which has carried nothing and asked for nothing yet."""
+        check(lib.dp_tunnel_forget(self.c, tunnel), "forgetting a tunnel")
+
+    def unanswered(self) -> list[Unanswered]:
+        """The tunnels of which packets that want an answer went one way alone lately. One caller, about once a second."""
+        found: list[Unanswered] = []
+        array, cursor = ffi.new("struct dp_unanswered[256]"), ffi.new("uint32_t *")
+        while True:
+            n = check(lib.dp_unanswered_scan(self.c, array, 256, cursor), "looking at tunnels")
+            found.extend(
+                Unanswered(c.tunnel, Direction(c.direction), bool(c.goes_on), c.asked, c.packets, c.last) for c in array[0:n]
+            )
+            if cursor[0] == 0:
+                return found
 
     # ---- policy
 

@@ -242,6 +242,34 @@ class SaInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class TunnelTraffic:
+    """What all SAs of a tunnel carried, those that are gone included; octets are inner ones."""
+
+    packets_in: int = 0
+    octets_in: int = 0
+    packets_out: int = 0
+    octets_out: int = 0
+    drops: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """Packets of a tunnel that went one way and want an answer, since the last packet came the other way.
+
+    `asked`: among `packets`, echo requests, DNS queries, first segments of TCP connections and data that TCP sent again.
+    `goes_on`: TCP segments that went this way, now or before, acknowledge what came: by this tunnel or another. `last`: ns of the
+    monotonic clock, 0: none ever came.
+    """
+
+    tunnel: int
+    direction: Direction
+    goes_on: bool
+    asked: int
+    packets: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class SaCondition:
     handle: SaHandle
     tunnel: int

@@ -22,4 +22,4 @@ class CloneWatch:
         """This machine is a copy of another. ESP ends first: there a nonce would be used twice soonest."""
         self._plane.expire_all()
         self._ike.cloned()
-        log.error("this virtual machine was cloned or restored: every SA is ended, so that no nonce is used twice")
+        log.warning("this virtual machine was cloned or restored: every SA is ended, so that no nonce is used twice")

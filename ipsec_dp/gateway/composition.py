@@ -32,6 +32,7 @@ from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
+from ipsec_dp.keying.ike_trace import ike_trace
 from ipsec_dp.keying.ike_watch import IkeWatch, ike_rates
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network import workers
@@ -40,11 +41,13 @@ from ipsec_dp.network.outer_header import with_outer_header
 from ipsec_dp.services.crl_watch import CrlWatch
 from ipsec_dp.services.device_watch import DeviceWatch
 from ipsec_dp.services.host_watch import HostWatch
+from ipsec_dp.services.name_watch import NameWatch
 from ipsec_dp.services.nat_flows import NatFlows
 from ipsec_dp.services.path_mtu import PathMtuDiscovery
 from ipsec_dp.services.service import Services
 from ipsec_dp.services.tunnel_monitor import TunnelMonitors
 from ipsec_dp.services.tunnel_mtu import OuterShape
+from ipsec_dp.services.unanswered import UnansweredTraffic
 from ipsec_dp.services.zone_log import ZoneLog
 from ipsec_dp.util.slices import in_slices
 
@@ -111,7 +114,8 @@ class Composition:
         host_watch = HostWatch(host, lambda: self.ike, clock)
         self.nat_flows = NatFlows(host, clock)
         crls = CrlWatch(lambda: self.ike, host.conditions, clock)
-        beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows, crls
+        names = NameWatch(host, lambda: self.ike, host_watch.look, clock)
+        beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows, crls, names
         self.services = Services((self.carriers, self.mtus, *beside))
         self.confirmation = Confirmation(host.conditions, clock)
         self.engine: Engine | None = None
@@ -149,6 +153,7 @@ class Composition:
         self._watch = watch = IkeWatch(plane)
         watch.silent_towards(self._nesting.silent())
         self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of, self._outer_header)
+        trace = ike_trace(self.clock)
         core = IkeVersions(
             Environment(
                 self.clock.random,
@@ -156,6 +161,7 @@ class Composition:
                 lambda _now: self.clock.utc(),
                 activity=children.activity,
                 watcher=watch,
+                trace=trace,
             ),
             events=self._strangers,
         )
@@ -171,6 +177,7 @@ class Composition:
             conditions=self.host.conditions,
             clock=self.clock,
             refuses=self._refuses_stranger,
+            trace=trace,
         )
 
     def make_engine(self, plane: DataPlane, sad: Sad, links: OuterLinks, manual: ManualSas, ike: IkeDriver) -> Engine:
@@ -196,6 +203,14 @@ class Composition:
             state=lambda tunnel: _state_of(tunnel, ike, manual),
             clock=clock,
         )
+        unanswered = UnansweredTraffic(
+            plane.unanswered,
+            spd.tunnel_names.get,
+            lambda name: ike.status(name) if ike.has(name) else manual.status(name) if name in manual.paths else None,
+            self.monitors.status,
+            host.conditions,
+            clock,
+        )
         inspection = Inspection(
             self.config,
             spd=spd,
@@ -206,6 +221,7 @@ class Composition:
             host=host,
             mtus=self.mtus,
             monitors=self.monitors,
+            unanswered=unanswered,
             drop_examples=examples,
             notices=notices,
             clock=clock,
@@ -224,7 +240,8 @@ class Composition:
             self.nat_flows.before_routes,
         )
         reloader = Reloader(self.config, parts, self.reconfigure, clock)
-        looks = SecondLine(plane, host.conditions, clock).look, Absence(clock, notices, ike.check_liveness).look
+        second_line, absence = SecondLine(plane, host.conditions, clock), Absence(clock, notices, ike.check_liveness)
+        looks = second_line.look, absence.look, unanswered.look
         housekeeping = Housekeeping(sad, events.handle, host.conditions, clock, looks)
         watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock)
         return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch)

@@ -2,7 +2,8 @@
 
 A request is ``{"verb": "status", …}``, an answer ``{"ok": true, "result": …}`` or ``{"ok": false, "error": "…"}``. Keys that a
 verb does not have are passed over, so that a newer command can ask an older gateway. The socket's mode is 0600: whoever may connect
-is root (or the daemon's own user). Nothing a client does or leaves undone holds the daemon up.
+is root (or the daemon's own user); with a group it is 0660, and its members may only read. Nothing a client does or leaves undone
+holds the daemon up.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from ipsec_dp.errors import ControlError, IpsecDpError, NoDaemonError
+from ipsec_dp.gateway.control_rights import OURSELVES, client_of, how_to_read, make_directory, share
 from ipsec_dp.util import os_errors
 from ipsec_dp.util.faults import explained
 from ipsec_dp.util.slices import in_slices
@@ -28,13 +30,17 @@ from ipsec_dp.util.text import shown_all
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 
+    from ipsec_dp.gateway.control_rights import Client
+
 PIECE_OCTETS = 1 << 16  # of an answer that is sent in pieces
 LIST_LONG = 16  # things in a field of a row, beyond which it is made text in parts
 LINE_MAX = 1 << 20  # octets of a request
 TOO_LONG = f"a request has no more than {LINE_MAX} octets"
 ANSWER_MAX = 1 << 28  # octets of an answer: the status of every tunnel there can be
 CLIENTS_MAX = 32
+READERS_MAX = 24  # of them such as may only read: root is always heard
 TOO_MANY = f"the gateway talks to {CLIENTS_MAX} clients already, which is all it can; end some of them (`status --watch` is one)"
+TOO_MANY_READERS = f"the gateway talks to {READERS_MAX} clients that may only read, and to no more; end some of them"
 IDLE_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 10.0
 LAST_ANSWER_S = 1.0
@@ -47,10 +53,14 @@ Asked = TypeVar("Asked", bound=msgspec.Struct)
 
 @dataclass(frozen=True, slots=True)
 class Verb(Generic[Asked]):
-    """What a client may ask: `request` has the verb for its tag, `answer` carries it out. IpsecDpError becomes the error text."""
+    """What a client may ask: `request` has the verb for its tag, `answer` carries it out. IpsecDpError becomes the error text.
+
+    `reads`: it changes nothing, and shows nothing but what the gateway has: members of the control group may ask it.
+    """
 
     request: type[Asked]
     answer: Callable[[Asked], Awaitable[msgspec.Struct | LongAnswer]]
+    reads: bool = False
 
     @property
     def name(self) -> str:
@@ -118,26 +128,28 @@ def _json(value: object) -> str:
 
 
 class ControlServer:
-    """Listens at `path` until closed."""
+    """Listens at `path` until closed; for members of `group` too, if one is given."""
 
-    def __init__(self, path: Path, verbs: Iterable[Verb[Any]]) -> None:
-        self.path = path
+    def __init__(self, path: Path, verbs: Iterable[Verb[Any]], group: str | None = None) -> None:
+        self.path, self._group = path, group
         self._verbs = {verb.name: verb for verb in verbs}
         self._server: asyncio.Server | None = None
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], Client] = {}
         self._answering: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Raises ControlError when another daemon answers there already, or there can be no socket."""
         _check_length(self.path)
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self.path.parent, self._group)
             _take_over(self.path)
             before = os.umask(0o177)
             try:
                 self._server = await asyncio.start_unix_server(self._accept, self.path, limit=LINE_MAX)
             finally:
                 os.umask(before)
+            if self._group is not None:
+                share(self.path, self._group)
         except OSError as error:
             raise ControlError(f"the control socket {self.path} cannot be made: {os_errors.text_of(error)}{ELSEWHERE}") from error
 
@@ -154,23 +166,25 @@ class ControlServer:
             self._server = None
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._clients) >= CLIENTS_MAX:
-            writer.write(Answer(ok=False, error=TOO_MANY).line)
+        client = client_of(writer.get_extra_info("socket"))
+        readers = 0 if client.may_change else sum(not other.may_change for other in self._clients.values())
+        if len(self._clients) >= CLIENTS_MAX or readers >= READERS_MAX:
+            writer.write(Answer(ok=False, error=TOO_MANY_READERS if readers >= READERS_MAX else TOO_MANY).line)
             writer.close()
             return
-        task = asyncio.get_running_loop().create_task(self._client(reader, writer))
-        self._clients.add(task)
-        task.add_done_callback(self._clients.discard)
+        task = asyncio.get_running_loop().create_task(self._client(reader, writer, client))
+        self._clients[task] = client
+        task.add_done_callback(self._clients.pop)
 
-    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: Client) -> None:
         try:
-            await self._serve(reader, writer)
+            await self._serve(reader, writer, client)
         except (ConnectionError, TimeoutError, asyncio.LimitOverrunError, ValueError):
             pass  # the client went away, or sent what no request is
         finally:
             writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: Client) -> None:
         while True:
             try:
                 async with asyncio.timeout(IDLE_TIMEOUT_S):  # wait_for of Python 3.11 can swallow a cancellation
@@ -180,13 +194,13 @@ class ControlServer:
                 return
             if not line:
                 return
-            answering = asyncio.ensure_future(self._write_answer(line, writer))
+            answering = asyncio.ensure_future(self._write_answer(line, writer, client))
             self._answering.add(answering)
             answering.add_done_callback(self._answering.discard)
             await answering
 
-    async def _write_answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
-        answer = await self.answer(line)
+    async def _write_answer(self, line: bytes, writer: asyncio.StreamWriter, client: Client) -> None:
+        answer = await self.answer(line, client)
         if isinstance(answer, LongAnswer):
             async for piece in answer.pieces():
                 writer.write(piece)
@@ -195,8 +209,8 @@ class ControlServer:
             writer.write(answer.line)
             await _drain(writer)
 
-    async def answer(self, line: bytes) -> Answer | LongAnswer:
-        """Carries out the request that a line holds."""
+    async def answer(self, line: bytes, client: Client = OURSELVES) -> Answer | LongAnswer:
+        """Carries out the request that a line holds, if the client may ask it."""
         try:
             asked = json.loads(line)
         except (ValueError, RecursionError):  # nested beyond all reason
@@ -207,9 +221,11 @@ class ControlServer:
         if name not in self._verbs:
             return Answer(ok=False, error=f'"{name}" is no verb of this gateway')
         verb = self._verbs[name]
+        if not verb.reads and not client.may_change:
+            return Answer(ok=False, error=self._may_only_read(name, client))
         try:
             request = msgspec.convert(asked, verb.request)
-        except msgspec.ValidationError as error:  # it names the field
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:  # it names the field; half of a surrogate pair
             return Answer(ok=False, error=f'the request "{name}" is wrong: {error}')
         try:
             with explained(f'the request "{name}" failed'):
@@ -217,6 +233,10 @@ class ControlServer:
         except IpsecDpError as error:
             return Answer(ok=False, error=str(error))
         return result if isinstance(result, LongAnswer) else Answer(ok=True, result=result)
+
+    def _may_only_read(self, name: str, client: Client) -> str:
+        reading = ", ".join(verb.name for verb in self._verbs.values() if verb.reads)
+        return f"{client.name} may only read ({reading}): `{name}` takes root"
 
 
 async def _drain(writer: asyncio.StreamWriter) -> None:
@@ -268,7 +288,7 @@ def request(path: Path, message: Mapping[str, object], timeout: float = REQUEST_
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
             raise NoDaemonError(f"no gateway listens at {path}; start one with: ipsec-dp up FILE") from error
         except PermissionError as error:
-            raise ControlError(f"{path}: not permitted; the control socket belongs to the gateway's user, usually root") from error
+            raise ControlError(f"cannot read the control socket {path}: {error.strerror}; {how_to_read(path)}") from error
         except OSError as error:
             raise ControlError(f"the gateway at {path} cannot be asked: {os_errors.text_of(error)}") from error
         try:

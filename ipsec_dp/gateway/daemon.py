@@ -59,9 +59,9 @@ async def _serve(gateway: Gateway) -> int:
         await gateway.close()
 
 
-def run(config: Config, control_path: Path, trial: Trial | None = None) -> int:
+def run(config: Config, control_path: Path, trial: Trial | None = None, *, verbose: bool = False, trace_ike: bool = False) -> int:
     """Runs the gateway, with `trial` on trial; its exit status. Errors are logged in one line each, with what would help."""
-    log_to_stderr()
+    log_to_stderr(verbose=verbose, trace_ike=trace_ike)
     try:
         with explained("the gateway ended"):
             protect_process()

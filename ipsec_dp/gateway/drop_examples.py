@@ -14,6 +14,7 @@ from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.drop_causes import Scene, cause_of
 from ipsec_dp.gateway.status import DropExampleStatus
 from ipsec_dp.ipsec.flow import flow_text, icmp_of, port_of, protocol_text
+from ipsec_dp.ipsec.spi import spi_text
 from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.slices import in_slices
 
@@ -111,7 +112,7 @@ class DropExamples:
             icmp_code=None if icmp is None else icmp[1],
             interface=interface,
             tunnel=carrier,
-            spi=None if example.spi is None else f"{example.spi:#x}",
+            spi=None if example.spi is None else spi_text(example.spi),
             outer=example.outer,
             at=(self._clock.utc() - timedelta(seconds=ago)).isoformat(timespec="seconds"),
             ago_s=round(ago, 1),
@@ -140,7 +141,7 @@ def _text(example: DropExample, interface: str | None, tunnel: str | None) -> st
     ends = (example.source, example.source_port, example.destination, example.destination_port)
     text = flow_text(example.protocol, *ends)
     if example.outer and example.spi is not None:
-        text += f", SPI {example.spi:#x}"
+        text += f", SPI {spi_text(example.spi)}"
     if tunnel is not None:
         text += f', tunnel "{tunnel}"'
     return text if interface is None else f"{text}, {interface}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.databases.sad import Acquire, DeviceFailure, IkeDatagram, OffloadLoss, SendRefusal, UnknownSpi
 from ipsec_dp.dataplane import Channel, SaCondition, SaFlag
 from ipsec_dp.ike import actions as act
+from ipsec_dp.ipsec.spi import spi_text
 from ipsec_dp.util.slices import within_slice
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Events:
                 self._ike.datagram(event)
             case UnknownSpi(spi=spi, remote=remote):
                 source = "somebody" if remote is None else remote.address
-                text = f"ESP from {source} for the unknown SPI {spi:#x}"
+                text = f"ESP from {source} for the unknown SPI {spi_text(spi)}"
                 self._notices.add_of_stranger(logging.INFO, text, f"unknown SPI from {source}")
             case DeviceFailure(interface=interface, error=error) if interface is not None:
                 name = self._spd.interface_names.get(interface)
@@ -135,6 +136,6 @@ class Events:
         for flag, level, text in CONDITIONS:
             if flag in event.flags:
                 tunnel = name if level >= logging.ERROR else None
-                self._notices.add(level, f'tunnel "{name}": SA {event.spi:#x}: {text}', tunnel=tunnel)
+                self._notices.add(level, f'tunnel "{name}": SA {spi_text(event.spi)}: {text}', tunnel=tunnel)
         if SaFlag.PEER_MOVED in event.flags:
             self._sad.acted(event.handle, SaFlag.PEER_MOVED)

@@ -16,6 +16,7 @@ from ipsec_dp.config.zone_policy import Packet, ZonePolicy
 from ipsec_dp.gateway.explanation import Explanation, RouteText, RuleText, SaText
 from ipsec_dp.gateway.host_steps import as_asked, comes_by, decided, elsewhere, route_text, tell_filters
 from ipsec_dp.ipsec.selectors import PORT_OPAQUE, PORT_PROTOCOLS, PROTOCOL_OPAQUE
+from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,9 +181,9 @@ def _tell_sa(config: Config, question: PacketQuestion, view: GatewayView | None,
         return made.end("protect", sealed)
     child = next((each for each in view.children(tunnel, question) if each.spi_out is not None), None)
     if child is not None:
-        made.sa = SaText(tunnel=tunnel, spi_out=f"{child.spi_out:#x}", selectors=child.text)
-        made.add("sa", f"{child.spi_out:#x}", f"the first CHILD_SA of the tunnel that holds it: {child.text}")
-        return made.end("protect", f"{sealed}, SPI {child.spi_out:#x}")
+        made.sa = SaText(tunnel=tunnel, spi_out=spi_text(child.spi_out), selectors=child.text)
+        made.add("sa", spi_text(child.spi_out), f"the first CHILD_SA of the tunnel that holds it: {child.text}")
+        return made.end("protect", f"{sealed}, SPI {spi_text(child.spi_out)}")
     asks = config.tunnel(tunnel).auth is not None
     made.add(
         "sa", "none", "no CHILD_SA of the tunnel holds it" + ("; IKE asks for one, and the packet waits a moment" if asks else "")
@@ -281,8 +282,8 @@ def _tell_carriers(config: Config, question: PacketQuestion, view: GatewayView |
             made.add("sa", "none", f'tunnel "{tunnel.name}" may carry it by its selectors, but has no SA now that does')
             continue
         if child is not None:
-            made.sa = made.sa or SaText(tunnel=tunnel.name, spi_in=f"{child.spi_in:#x}", selectors=child.text)
-        what = "its selectors hold it" if child is None else f"SA {child.spi_in:#x} holds it: {child.text}"
+            made.sa = made.sa or SaText(tunnel=tunnel.name, spi_in=spi_text(child.spi_in), selectors=child.text)
+        what = "its selectors hold it" if child is None else f"SA {spi_text(child.spi_in)} holds it: {child.text}"
         made.add("sa", tunnel.name, f'tunnel "{tunnel.name}" may bring it: {what}')
         carriers.append(tunnel.name)
     if not carriers:

@@ -55,7 +55,7 @@ class Gateway:
         clock = SystemClock() if clock is None else clock
         self._parts = Composition(config, LinuxHost(config, clock) if host is None else host, clock)
         self._verbs = GatewayVerbs(self._parts, self._down)
-        self._control = ControlServer(control_path, self._verbs.table)
+        self._control = ControlServer(control_path, self._verbs.table, config.control_group)
         self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
         self._torn_down = asyncio.Event()
@@ -143,6 +143,7 @@ class Gateway:
         engine.housekeeping.start(stack)
         engine.drop_watch.start(stack)
         stack.callback(host.reports.machine_clones(engine.clone_watch.cloned).close)
+        stack.callback(host.reports.unreachable(ike.unreachable).close)
         parts.mtus.begin(plane, sad, ike)
         stack.push_async_callback(parts.mtus.close)
         host.start_workers(plane)

@@ -17,9 +17,11 @@ from ipsec_dp.gateway.status import (
     PuntStatus,
     TrafficStatus,
     TunnelStatus,
+    TunnelTotals,
     WorkerStatus,
     ZoneStatus,
 )
+from ipsec_dp.ipsec.spi import spi_text
 from ipsec_dp.keying.manual import WARNING
 from ipsec_dp.util.slices import in_slices
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.sad import ChildSa, Sad
     from ipsec_dp.databases.spd import Spd
-    from ipsec_dp.dataplane import DataPlane, SaHandle
+    from ipsec_dp.dataplane import DataPlane, SaHandle, TunnelTraffic
     from ipsec_dp.gateway.drop_examples import DropExamples
     from ipsec_dp.gateway.notices import Notices
     from ipsec_dp.gateway.question import PacketQuestion
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from ipsec_dp.network.host import Host
     from ipsec_dp.services.path_mtu import PathMtuDiscovery
     from ipsec_dp.services.tunnel_monitor import TunnelMonitors
+    from ipsec_dp.services.unanswered import UnansweredTraffic
     from ipsec_dp.util.clock import Clock
 
 NS_PER_S = 1e9
@@ -75,8 +78,8 @@ def child_sa_status(sad: Sad, child: ChildSa, now: float, rekey_in_s: float | No
         if count:
             drops[reason] = drops.get(reason, 0) + count
     return ChildSaStatus(
-        spi_in=None if inbound is None else f"{inbound.spi:#x}",
-        spi_out=None if outbound is None else f"{outbound.spi:#x}",
+        spi_in=None if inbound is None else spi_text(inbound.spi),
+        spi_out=None if outbound is None else spi_text(outbound.spi),
         suite=None if record is None else record.suite.keyword,
         esn=None if record is None else record.suite.esn,
         local_ts=tuple(dict.fromkeys(pair.local_text for pair in child.selectors)),
@@ -95,6 +98,16 @@ def child_sa_status(sad: Sad, child: ChildSa, now: float, rekey_in_s: float | No
     )
 
 
+def _totals(traffic: TunnelTraffic) -> TunnelTotals:
+    return TunnelTotals(
+        packets_in=traffic.packets_in,
+        octets_in=traffic.octets_in,
+        packets_out=traffic.packets_out,
+        octets_out=traffic.octets_out,
+        drops={reason: count for reason, count in traffic.drops.items() if count},
+    )
+
+
 def gateway_status(
     name: str,
     plane: DataPlane,
@@ -103,6 +116,7 @@ def gateway_status(
     zones: ZoneStatus | None = None,
     drop_examples: Mapping[str, tuple[DropExampleStatus, ...]] | None = None,
     restored: Mapping[str, int] | None = None,
+    ike_counters: Mapping[str, int] | None = None,
 ) -> GatewayStatus:
     """The whole answer but for `tunnels`. `guard`: what it dropped, by counter; `restored`: what was made again, by part."""
     counters, arena = plane.counters(), plane.arena()
@@ -129,6 +143,7 @@ def gateway_status(
         zones=zones,
         drop_examples=dict(drop_examples or {}),
         restored=dict(restored or {}),
+        ike_counters=dict(ike_counters or {}),
     )
 
 
@@ -164,13 +179,14 @@ class Inspection:
         host: Host,
         mtus: PathMtuDiscovery,
         monitors: TunnelMonitors,
+        unanswered: UnansweredTraffic,
         drop_examples: DropExamples,
         notices: Notices,
         clock: Clock,
     ) -> None:
         self._config, self._spd, self._plane, self._sad, self._manual, self._ike = config, spd, plane, sad, manual, ike
         self._host, self._mtus, self._monitors, self._notices, self._clock = host, mtus, monitors, notices, clock
-        self._drop_examples = drop_examples
+        self._drop_examples, self._unanswered = drop_examples, unanswered
 
     def reconfigure(self, config: Config) -> None:
         """Looks at these tunnels from now on."""
@@ -189,6 +205,7 @@ class Inspection:
             None if zones is None else msgspec.convert(zones, ZoneStatus),
             await self._drop_examples.of(dropped),
             self._host.restored,
+            self._ike.counters(),
         )
 
     async def tunnels(self, name: str | None = None, state: str | None = None) -> AsyncIterator[TunnelStatus]:
@@ -208,19 +225,24 @@ class Inspection:
         last_error, noticed = keying.last_error, self._notices.last_error(name)
         if last_error is None and noticed is not None and noticed.at > keying.up_at:
             last_error = noticed.text
-        mtus = self._mtus.status(name)
+        mtus, number = self._mtus.status(name), self._spd.tunnel_numbers[name]
         return TunnelStatus(
             name=name,
             state=keying.state,
             state_text=keying.state_text,
-            last_error=self._monitors.trouble(name) or last_error,
+            last_error=self._monitors.trouble(name) or self._unanswered.trouble(name) or last_error,
             remote=keying.remote,
             nat=keying.nat,
             ike=keying.ike,
             mtu=mtus.mtu,
             path_mtu=mtus.path_mtu,
-            children=await self._children(self._spd.tunnel_numbers[name]),
+            children=await self._children(number),
             monitor=self._monitors.status(name),
+            encapsulation=keying.encapsulation,
+            encapsulation_why=keying.encapsulation_why,
+            totals=_totals(self._sad.traffic(number)),
+            remote_in_dns=keying.remote_in_dns,
+            **msgspec.structs.asdict(keying.tally),
         )
 
     async def _children(self, number: int) -> tuple[ChildSaStatus, ...]:

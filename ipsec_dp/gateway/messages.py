@@ -37,6 +37,12 @@ class ReloadRequest(ControlRequest, frozen=True, tag="reload"):
     confirm_s: float | None = None
 
 
+class PreviewRequest(ControlRequest, frozen=True, tag="preview"):
+    """Say what a reload would do, and do nothing. A verb of its own: a gateway that does not know it must not reload."""
+
+    file: str | None = None
+
+
 class ConfirmRequest(ControlRequest, frozen=True, tag="confirm"):
     """Keep what waits to be confirmed. `name`: the gateway's, if it is to be this one."""
 
@@ -115,7 +121,10 @@ class TunnelChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReloadResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reload did. `kept`: how many tunnels nothing changed for; `confirm_within_s`: it goes back unless it is confirmed."""
+    """What a reload did. `kept`: how many tunnels nothing changed for; `confirm_within_s`: it goes back unless it is confirmed.
+
+    `dry_run`: what it would do; then `applied` is false.
+    """
 
     schema: int = SCHEMA
     applied: bool = True
@@ -128,6 +137,7 @@ class ReloadResult(msgspec.Struct, frozen=True, kw_only=True):
     read_s: float
     applied_s: float
     confirm_within_s: float | msgspec.UnsetType = msgspec.UNSET
+    dry_run: bool | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def summary(self) -> str:
@@ -140,4 +150,5 @@ class ReloadAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What both answers to `reload` have."""
 
     applied: bool
+    dry_run: bool = False
     findings: tuple[Finding, ...] = ()

@@ -12,6 +12,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+import msgspec
+
 from ipsec_dp.config.difference import Difference, backwards, read_again
 from ipsec_dp.databases.pad import peer_of
 from ipsec_dp.errors import Finding, IpsecDpError
@@ -43,6 +45,7 @@ FIXED: Final = {
     "name": "the guard, the control socket and the routing tables have it in their names",
     "workers": "the data plane is made with them",
     "offloads": "devices get them when they are made",
+    "control_group": "the control socket is made for it",
 }
 CLOSE_S = 30.0  # for which a reload that changes the host is waited for when the gateway stops
 
@@ -104,15 +107,10 @@ class Reloader:
         ReadError."""
         async with self._one_at_a_time:
             began = self._clock.now()
-            difference, findings = await read_again(self._config, path)
-            if difference is None:
-                return _refusal(path, findings)
-            wrong = [*_fixed(self._config, difference.new)]
-            peers: dict[str, Peer] = {}
-            if not wrong:
-                peers, wrong = await _load_peers(difference)
-            if wrong:
-                return _refusal(path, (*findings, *wrong))
+            found = await self._read(path)
+            if isinstance(found, ReloadRefusal):
+                return _logged(found)
+            difference, peers = found
             read = self._clock.now()
             former = _Former(backwards(difference), self._present_peers(difference)) if on_trial else None
             async with self._parts.host.changing:
@@ -120,6 +118,27 @@ class Reloader:
             result = _result(path, difference, read - began, self._clock.now() - read)
             log.info("reloaded %s: %s", path, result.summary)
             return result
+
+    async def preview(self, path: Path) -> ReloadResult | ReloadRefusal:
+        """What `reload` would do, as far as the file decides about it: nothing changes, and nothing is kept. Raises ReadError."""
+        async with self._one_at_a_time:
+            began = self._clock.now()
+            found = await self._read(path)
+            if isinstance(found, ReloadRefusal):
+                return found
+            result = _result(path, found[0], self._clock.now() - began, 0.0)
+            return msgspec.structs.replace(result, applied=False, dry_run=True)
+
+    async def _read(self, path: Path) -> tuple[Difference, dict[str, Peer]] | ReloadRefusal:
+        """What a file changes, with the secrets of what is new or changed; or all that is wrong with it."""
+        difference, findings = await read_again(self._config, path)
+        if difference is None:
+            return ReloadRefusal(file=str(path), findings=tuple(findings))
+        wrong = [*_fixed(self._config, difference.new)]
+        peers: dict[str, Peer] = {}
+        if not wrong:
+            peers, wrong = await _load_peers(difference)
+        return ReloadRefusal(file=str(path), findings=(*findings, *wrong)) if wrong else (difference, peers)
 
     async def go_back(self) -> None:
         """The configuration before the last reload is in force again, with the secrets of then (keys set by hand are read again).
@@ -199,7 +218,7 @@ class Reloader:
             await self._reconfigured(new)
         gone = parts.host.remove_unused_interfaces()
         for number in parts.spd.forget((tunnel.name for tunnel in difference.removed), gone):
-            parts.plane.take_acquire(number)  # or the number's next owner would find it asked already
+            parts.plane.forget_tunnel(number)  # or its next owner would find what it carried, and that it asked already
         try:
             await parts.host.verify()
         except HostError as error:
@@ -286,11 +305,11 @@ async def _load_peers(difference: Difference) -> tuple[dict[str, Peer], list[Fin
     return peers, wrong
 
 
-def _refusal(path: Path, findings: Iterable[Finding]) -> ReloadRefusal:
-    log.error("%s is not taken over, nothing changed:", path)
-    for finding in findings:
-        log.error("%s", finding)
-    return ReloadRefusal(file=str(path), findings=tuple(findings))
+def _logged(refusal: ReloadRefusal) -> ReloadRefusal:
+    log.error("%s is not taken over, nothing changed:", refusal.file)
+    for finding in refusal.findings:
+        log.log(logging.WARNING if finding.severity == "warning" else logging.ERROR, "%s", finding)
+    return refusal
 
 
 def _result(path: Path, difference: Difference, read_s: float, applied_s: float) -> ReloadResult:

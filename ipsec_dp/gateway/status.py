@@ -38,8 +38,27 @@ class ChildSaStatus(msgspec.Struct, frozen=True, kw_only=True):
     drops: dict[str, int] = {}
 
 
+class TunnelTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tunnel has carried by all SAs that it has and had since the gateway started: rekeys do not begin it anew.
+
+    Octets are inner ones. `drops`: those that an SA can know, by reason.
+    """
+
+    packets_in: int = 0
+    octets_in: int = 0
+    packets_out: int = 0
+    octets_out: int = 0
+    drops: dict[str, int] = {}
+
+
 class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One tunnel. `mtu`: octets of the largest inner packet; `path_mtu`: of the largest outer one, None while there is no peer."""
+    """One tunnel. `mtu`: octets of the largest inner packet; `path_mtu`: of the largest outer one, None while there is no peer.
+
+    `encapsulation`: "udp" or "esp" (IP protocol 50), None while there is no IKE SA; `encapsulation_why`, of "udp": "configured"
+    here, or "nat" (`nat`: where it was found; a peer that wants UDP looks as if it were behind one). `attempts` to
+    `retransmissions` count from the start of the gateway. `remote_in_dns`: whether the peer has an address that its DNS names in
+    `remote` mean now; None: there are none, or no peer.
+    """
 
     name: str = "?"
     state: str = "?"
@@ -52,6 +71,14 @@ class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
     path_mtu: int | None = None
     children: tuple[ChildSaStatus, ...] = ()
     monitor: MonitorStatus | None = None
+    encapsulation: str | None = None
+    encapsulation_why: str | None = None
+    totals: TunnelTotals = TunnelTotals()
+    attempts: int = 0
+    failures: int = 0
+    flaps: int = 0
+    retransmissions: int = 0
+    remote_in_dns: bool | None = None
 
 
 class TrafficStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +166,8 @@ class DropExampleStatus(msgspec.Struct, frozen=True, kw_only=True):
 class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer. `restored`: how often guard, zones, rules and routes were gone and made again.
 
+    `ike_counters`: IKE datagrams that led to nothing, by reason, and what is held (`ipsec_dp.ike.interface.Counters`).
+
     `tunnels` is last: it is sent one by one.
     """
 
@@ -158,4 +187,5 @@ class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     zones: ZoneStatus | None = None
     drop_examples: dict[str, tuple[DropExampleStatus, ...]] = {}
     restored: dict[str, int] = {}
+    ike_counters: dict[str, int] = {}
     tunnels: tuple[TunnelStatus, ...] = ()

@@ -23,6 +23,7 @@ from ipsec_dp.gateway.messages import (
     ExplainRequest,
     InitiateRequest,
     NegotiationAnswer,
+    PreviewRequest,
     RekeyRequest,
     ReloadRequest,
     ReloadResult,
@@ -53,10 +54,11 @@ class GatewayVerbs:
         self._going_back: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()  # from the question whether something waits to be confirmed until this one does
         self.table: tuple[Verb[Any], ...] = (
-            Verb(StatusRequest, self.status),
+            Verb(StatusRequest, self.status, reads=True),
             Verb(DownRequest, self.down),
             Verb(ReloadRequest, self.reload),
-            Verb(ExplainRequest, self.explain),
+            Verb(PreviewRequest, self.preview),
+            Verb(ExplainRequest, self.explain, reads=True),
             Verb(InitiateRequest, self.initiate),
             Verb(RekeyRequest, self.rekey),
             Verb(TerminateRequest, self.terminate),
@@ -110,6 +112,10 @@ class GatewayVerbs:
             self._parts.config.name, f"the reload of {path}", request.confirm_s, otherwise, self._begin_going_back
         )
         return msgspec.structs.replace(result, confirm_within_s=request.confirm_s)
+
+    async def preview(self, request: PreviewRequest) -> ReloadResult | ReloadRefusal:
+        """What a reload would do now. Nothing changes."""
+        return await self._engine.reloader.preview(self._parts.config.path if request.file is None else Path(request.file))
 
     def _begin_going_back(self) -> None:
         self._going_back = asyncio.get_running_loop().create_task(self._go_back())

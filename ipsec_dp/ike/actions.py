@@ -81,6 +81,7 @@ class Kind(StrEnum):
     CHILD_FAILED = "CHILD_SA failed"
     WHOLE = "CHILD_SAs complete"  # nothing that is wanted lacks any more
     PATH = "path changed"
+    NOTE = "note"  # what stood in a message and means nothing here: for whoever looks closely
     HINT = "hint"  # something unauthenticated that may explain a failure; it changes nothing
     IKEV1 = "IKEv1"
     WARNING = "warning"

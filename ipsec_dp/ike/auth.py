@@ -5,6 +5,7 @@ Signatures are only ever verified by `cryptography`, against one exact scheme at
 
 import os
 import stat
+from base64 import b64decode
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -89,28 +90,47 @@ class PreSharedKey:
 
     @classmethod
     def from_text(cls, text: str) -> "PreSharedKey":
-        """ "0x" and hexadecimal digits, or any other text as UTF-8; white space around it is no part of it."""
+        """ "0x" and hexadecimal digits, "0s" and base64, or any other text as UTF-8; white space around it is no part of it."""
         stripped = text.strip()
-        if not stripped.startswith("0x"):
-            return cls(stripped.encode())
         try:
-            return cls(bytes.fromhex(stripped[2:]))
+            if stripped.startswith("0x"):
+                return cls(bytes.fromhex(stripped[2:]))
+            if stripped.startswith("0s"):
+                return cls(b64decode(stripped[2:] + "=" * (-len(stripped[2:]) % 4), validate=True))
         except ValueError:
-            raise SecretError("the shared key starts with 0x but is not hexadecimal") from None
+            kind = "hexadecimal" if stripped.startswith("0x") else "base64"
+            raise SecretError(f"the shared key starts with {stripped[:2]} but is not {kind}") from None
+        return cls(stripped.encode())
+
+    @classmethod
+    def from_octets(cls, octets: Buffer) -> "PreSharedKey":
+        """The key that a file of this content holds, as `from_text`. SecretError for what is no text."""
+        try:
+            text = bytes(octets).decode()
+        except UnicodeDecodeError:
+            raise SecretError("not UTF-8 text; write binary keys as 0x and hexadecimal digits") from None
+        if text.startswith("\ufeff"):
+            raise SecretError("begins with a byte order mark, which no peer has in its key; save it as UTF-8 without one")
+        return cls.from_text(text)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "PreSharedKey":
-        """The key a file holds, as `from_text`. SecretError when it is missing or not kept from others."""
+        """The key a file holds, as `from_octets`. SecretError when it is missing or not kept from others."""
+        content = read_secret_file(path)
         try:
-            return cls.from_text(read_secret_file(path).decode())
-        except UnicodeDecodeError:
-            raise SecretError(f"{path}: not UTF-8 text; write binary keys as 0x and hexadecimal digits") from None
+            return cls.from_octets(content)
+        except SecretError as error:
+            raise SecretError(f"{path}: {error}") from None
 
     def __repr__(self) -> str:
         return "<PreSharedKey>"
 
     def is_same(self, other: "PreSharedKey") -> bool:
         return bytes_eq(bytes(self._key), bytes(other._key))
+
+    def __len__(self) -> int:
+        """Octets."""
+        return len(self._key)
 
     @property
     def warning(self) -> str | None:
@@ -132,7 +152,10 @@ class PreSharedKey:
         if received.method != AuthMethod.SHARED_KEY:
             raise AuthenticationError(f"the peer authenticates by {method_text(received.method)}, a shared key is configured")
         if not bytes_eq(self.sign(algorithm, octets).data, received.data):
-            raise AuthenticationError("the peer's AUTH does not fit: the shared keys differ, or the peer is not who it says")
+            raise AuthenticationError(
+                "the peer's AUTH does not fit: the shared keys differ (compare psk_file on both sides, octet by octet), "
+                "or the peer is not who it says"
+            )
 
     def same_as(self, other: "PreSharedKey") -> bool:
         """Compared in constant time."""
@@ -159,6 +182,26 @@ def read_secret_file(path: str | Path) -> bytes:
     if len(content) > _MAX_SECRET_FILE:
         raise SecretError(f"{path}: longer than {_MAX_SECRET_FILE} octets")
     return content
+
+
+def doubts(content: Buffer) -> list[tuple[str, str]]:
+    """What of a shared key's notation may be meant otherwise, and what to do then. `content`: what `from_octets` takes."""
+    text = bytes(content).decode().strip()
+    found = []
+    if text.startswith("0s"):
+        found.append(
+            (
+                "begins with 0s, so what follows is base64, as strongSwan and Libreswan write it (it was text in former versions)",
+                "if the text itself is the key, write its octets as 0x and hexadecimal digits",
+            )
+        )
+    if text[:2] in ("0X", "0S"):
+        found.append((f"begins with {text[:2]}, and is taken as text", f"write {text[:2].lower()} if it is a notation"))
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        found.append(("stands in quotes, which are a part of the key here", "take them out, unless the peer has them too"))
+    if "\n" in text or "\r" in text:
+        found.append(("holds several lines, and line ends are a part of the key", "write the key on one line"))
+    return found
 
 
 # --- digital signatures ----------------------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ class PeerLimits:
     work_at_once: float = 250.0  # of it, after a pause
     work_of_proxy_id: float = 8.0  # besides, at once, for each of its proxy IDs: all may be set up or rekeyed in one go
     ike_sas: int = 32  # with one identity of ours: those that it rekeyed and did not delete among them
+    lingering: int = 32  # besides: ended ones, which only answer a repeat of the last request; for the next one the oldest goes
+    lingering_in_all: int = 2048  # of all identities
     children: int = 64  # CHILD_SAs, rekeyed ones and those that are dying among them; and besides
     children_of_proxy_id: int = 4
     undeleted: int = 16  # CHILD_SAs of an IKE SA that it rekeyed and did not delete, beyond one for each proxy ID

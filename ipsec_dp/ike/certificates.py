@@ -18,8 +18,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key, load_pem_private_key
-from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
+from cryptography.x509.verification import Criticality, Policy, PolicyBuilder, Store, VerificationError
 
+from ipsec_dp.ike import authorities, policies
 from ipsec_dp.ike.auth import AuthenticationError, PrivateKey, PublicKey, SecretError, read_secret_file
 from ipsec_dp.ike.certificate_rules import IKE_USAGES, KINDS, RuleError, check_constraints, check_rules, key_text
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType, canonical_name
@@ -44,10 +45,12 @@ class CertificateError(AuthenticationError):
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a chain shows: the peer's public key, and until when all of its certificates are valid."""
+    """What a chain shows: the peer's public key, until when all of its certificates are valid, and, where revocation is strict,
+    until when a CRL says of each that it is not revoked."""
 
     key: PublicKey
     until: datetime
+    listed_until: datetime | None = None
 
 
 class Revocation(StrEnum):
@@ -63,7 +66,7 @@ class Trust:
     """Whom to believe: root certificates, CRLs, and what to do about revocation."""
 
     authorities: tuple[x509.Certificate, ...]
-    crls: tuple[x509.CertificateRevocationList, ...] = ()
+    crls: tuple[x509.CertificateRevocationList, ...] = field(default=(), hash=False)  # the library's have no hash
     revocation: Revocation = Revocation.IF_PRESENT
 
     def authority_hashes(self) -> bytes:
@@ -161,6 +164,15 @@ def _key_hash(certificate: x509.Certificate) -> bytes:
     return digest.finalize()
 
 
+def remarks(authority: x509.Certificate, at: datetime) -> list[tuple[str, str]]:
+    """What is to be said about a certificate in `ca`, and what would be right. CertificateError for what cannot be read."""
+    try:
+        found = list(authorities.remarks(authority, at))
+        return [(f"{_subject(authority.subject)} {wrong}" if wrong.startswith("is ") else wrong, right) for wrong, right in found]
+    except (*_UNREADABLE, IdentityError):
+        raise CertificateError("a certificate in it holds a key, a name or an extension that cannot be read") from None
+
+
 # --- the peer's certificates -----------------------------------------------------------------------------------------
 
 
@@ -226,18 +238,26 @@ def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Tru
     leaf, key = received[0], _key_by_rules(received)
     _check_time(leaf, at)
     chain = _chain(leaf, received[1:], trust, at)
+    if len(chain) > 1:  # from below the anchor, which by itself asks for nothing
+        policies.check_policies(chain[-2::-1])
     if identity_in(leaf, identity) is None:
         raise CertificateError(f"the peer says it is {identity}; its certificate holds {_held(leaf)}")
+    until, listed_until = min(certificate.not_valid_after_utc for certificate in chain), None
     if trust.revocation is not Revocation.OFF:
-        for certificate, issuer in pairwise(chain):
-            _check_revocation(certificate, issuer, trust, at)
-    return Verified(key, min(certificate.not_valid_after_utc for certificate in chain))
+        ends = [_check_revocation(certificate, issuer, trust, at) for certificate, issuer in pairwise(chain)]
+        if trust.revocation is Revocation.STRICT:
+            listed_until = min((end for end in ends if end is not None), default=None)
+    return Verified(key, until, listed_until)
 
 
 def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], trust: Trust, at: datetime) -> list[x509.Certificate]:
     if not trust.authorities:
         raise CertificateError("no certificate authorities are configured")
-    builder = PolicyBuilder().store(Store(list(trust.authorities))).time(at.astimezone(UTC).replace(tzinfo=None))
+    if leaf.version is x509.Version.v1:  # it holds nothing but a name and a key
+        if leaf in trust.authorities:
+            return [leaf]
+        raise CertificateError(f"the peer's certificate {_subject(leaf.subject)} is of X.509 version 1, and not itself in `ca`")
+    builder = PolicyBuilder().store(Store(authorities.anchors(trust.authorities))).time(at.astimezone(UTC).replace(tzinfo=None))
     builder = builder.max_chain_depth(LIMITS.chain).extension_policies(ca_policy=_CA_POLICY, ee_policy=_END_ENTITY_POLICY)
     try:
         chain = builder.build_client_verifier().verify(leaf, list(others)).chain
@@ -245,8 +265,7 @@ def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], trust: Tr
             check_constraints(certificate)
         return chain
     except VerificationError as error:
-        known = any(leaf.issuer == certificate.subject for certificate in (*trust.authorities, *others))
-        why = str(error) if known else f"its issuer {_subject(leaf.issuer)} is not known"
+        why = authorities.why_not(leaf, others, trust.authorities, at) or str(error)
         raise CertificateError(
             f"the peer's certificate {_subject(leaf.subject)} does not lead to one of our authorities: {why}"
         ) from None
@@ -268,28 +287,27 @@ def _check_extended_usage(_policy: Policy, _certificate: x509.Certificate, usage
 
 
 # Stricter than the library's bare rules where RFC 4945 asks for it, laxer than its web profile, which wants SAN and TLS usages.
-# Critical extensions that nobody here knows are refused by the library.
+# Critical extensions that nobody here knows are refused by the library; those of policies are `ike.policies`'s.
 _CA_POLICY: Final = (
-    ExtensionPolicy.permit_all()
+    policies.admitted()
     .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
     .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_ca_usage)
     .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _check_extended_usage)
 )
 _END_ENTITY_POLICY: Final = (
-    ExtensionPolicy.permit_all()
+    policies.admitted()
     .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_usage)
     .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _check_extended_usage)
 )
 
 
 def _check_time(certificate: x509.Certificate, at: datetime) -> None:
-    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if not start <= at <= end:
-        raise CertificateError(f"the certificate {_subject(certificate.subject)} is valid from {start} to {end}; it is {at}")
+    fault = authorities.time_fault(certificate, at)
+    if fault is not None:
+        raise CertificateError(fault)
 
 
-def _subject(name: x509.Name) -> str:
-    return str(Identity(IdType.DER_ASN1_DN, name.public_bytes()))
+_subject = authorities.subject_text
 
 
 # --- identities ------------------------------------------------------------------------------------------------------
@@ -301,8 +319,8 @@ def identity_in(certificate: x509.Certificate, identity: Identity) -> Identity |
     Addresses, domain names and e-mail addresses come from the subjectAltName alone, a DN from the subject; wildcards match
     nothing. A KEY_ID never is in a certificate.
     """
-    wanted = identity.meaning()
-    return next((held for held in _identities(certificate) if held.meaning() == wanted), None)
+    wanted = identity.certified()
+    return next((held for held in _identities(certificate) if held.certified() == wanted), None)
 
 
 def _identities(certificate: x509.Certificate) -> list[Identity]:
@@ -328,22 +346,31 @@ def _held(certificate: x509.Certificate) -> str:
 # --- revocation ------------------------------------------------------------------------------------------------------
 
 
-def _check_revocation(certificate: x509.Certificate, issuer: x509.Certificate, trust: Trust, at: datetime) -> None:
-    """A revoked serial counts even from a CRL that is out of date; only a current CRL counts as proof of the opposite."""
-    current = False
+def _check_revocation(certificate: x509.Certificate, issuer: x509.Certificate, trust: Trust, at: datetime) -> datetime | None:
+    """A revoked serial counts even from a CRL that is out of date; only a current CRL counts as proof of the opposite. Until when
+    the last of those is current; None: there is none."""
+    current: datetime | None = None
     for crl in trust.crls:
         if not _is_from(crl, issuer):
             continue
         if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
             raise CertificateError(f"the certificate {_subject(certificate.subject)} is revoked")
-        current = current or _is_current(crl, at)
-    if trust.revocation is Revocation.STRICT and not current:
+        end = crl.next_update_utc
+        if end is not None and not_current(crl, at) is None:
+            current = end if current is None else max(current, end)
+    if trust.revocation is Revocation.STRICT and current is None:
         raise CertificateError(f"no current CRL of {_subject(issuer.subject)}, and revocation is strict")
+    return current
 
 
-def _is_current(crl: x509.CertificateRevocationList, at: datetime) -> bool:
-    end = crl.next_update_utc
-    return end is not None and crl.last_update_utc <= at <= end
+def not_current(crl: x509.CertificateRevocationList, at: datetime) -> str | None:
+    """Why a CRL is no proof at that time that a certificate is not revoked (RFC 5280 §6.3.3); None: it is."""
+    begin, end, of = crl.last_update_utc, crl.next_update_utc, f"the CRL of {_subject(crl.issuer)}"
+    if end is None:
+        return f"{of} does not say when the next one comes"
+    if begin > at:
+        return f"{of} is from {begin}, which is still to come"
+    return f"{of} is out of date since {end}" if end < at else None
 
 
 def _is_from(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:

@@ -134,6 +134,9 @@ class IkeVersions:
     def peer_moved(self, tunnel: str, child: int, remote: Endpoint, now: float) -> list[Action]:
         return self._of(tunnel).peer_moved(tunnel, child, remote, now)
 
+    def unreachable(self, message: bytes, path: Path, reason: str, now: float) -> list[Action]:
+        return self._reader(message).unreachable(message, path, reason, now)
+
     def probe(self, tunnel: str, octets: int, first_wait: float, now: float) -> list[Action] | None:
         """IKEv1 has no message that is padded and answered."""
         return None if tunnel in self._of_ikev1 else self.ikev2.probe(tunnel, octets, first_wait, now)
@@ -161,6 +164,9 @@ class IkeVersions:
     def rekey_in(self, child: int, now: float) -> float | None:
         found = (one.rekey_in(child, now) for one in self._both)
         return next((seconds for seconds in found if seconds is not None), None)
+
+    def retransmissions(self, tunnel: str) -> int:
+        return self._of(tunnel).retransmissions(tunnel)
 
     def counters(self) -> Counters:
         counted, ikev1 = self.ikev2.counters(), self.ikev1

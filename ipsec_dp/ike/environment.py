@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from ipsec_dp.ike.actions import Path
 
 Rng = Callable[[int], bytes]
 """Octets wanted -> that many unpredictable octets."""
@@ -74,6 +76,47 @@ class NoWatcher:
 NO_WATCHER = NoWatcher()
 
 
+class Trace(Protocol):
+    """Who wants a line for each message. Messages and payloads are those of the version of IKE that was met. Nothing may raise."""
+
+    def arrived(self, datagram: bytes, path: Path) -> None:
+        """A datagram is about to be handled."""
+
+    def opened(self, message: Any) -> None:
+        """Its ICV holds, and this is what was protected in it."""
+
+    def handled(self) -> None:
+        """That is over, whether it was opened or not."""
+
+    def sealed(self, payloads: Any, datagrams: tuple[bytes, ...]) -> None:
+        """Datagrams were made of these payloads."""
+
+    def left(self, datagram: bytes, path: Path) -> None:
+        """One is about to be sent, maybe again."""
+
+
+class NoTrace:
+    """Nobody wants to see messages."""
+
+    def arrived(self, datagram: bytes, path: Path) -> None:
+        pass
+
+    def opened(self, message: Any) -> None:
+        pass
+
+    def handled(self) -> None:
+        pass
+
+    def sealed(self, payloads: Any, datagrams: tuple[bytes, ...]) -> None:
+        pass
+
+    def left(self, datagram: bytes, path: Path) -> None:
+        pass
+
+
+NO_TRACE = NoTrace()
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """`allocate_spi`: an SPI for an inbound SA of a tunnel, by its name, ≥ 256, held until an action installs or
@@ -88,3 +131,4 @@ class Environment:
     utc: Callable[[float], datetime]
     activity: Callable[[int], Activity] = lambda _child: SILENT
     watcher: Watcher = NO_WATCHER
+    trace: Trace = NO_TRACE

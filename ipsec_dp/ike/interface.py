@@ -10,6 +10,7 @@ back-off, traps for packets without an SA, sockets, and the SAD. What it never d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class IkeStatus:
     rekey_in_s: float
     children: tuple[ChildStatus, ...]
     lacking: tuple[Lack, ...] = ()  # of what is wanted, that which has no CHILD_SA
+    udp: bool = False  # ESP goes in UDP
+    forced: bool = False  # because the configuration says so
+    silence: str | None = None  # which request of ours is not answered, and what may be the cause
+    heard: float = -inf  # when the last message came whose ICV held; -inf: none yet
     version: Literal[1, 2] = 2
 
 
@@ -72,6 +77,7 @@ class Counters:
     cookies_sent: int
     half_open: int
     sessions: int
+    retransmissions: int = 0  # of our requests
 
 
 class IkeCore(Protocol):
@@ -133,6 +139,9 @@ class IkeCore(Protocol):
     def peer_moved(self, tunnel: str, child: int, remote: Endpoint, now: float) -> list[Action]:
         """Authenticated ESP with the highest sequence number yet came from another outer address (RFC 7296 §2.23)."""
 
+    def unreachable(self, message: bytes, path: Path, reason: str, now: float) -> list[Action]:
+        """Somebody says that a message of ours did not get to the end of `path`, and why; `message` is what he has of it."""
+
     def probe(self, tunnel: str, octets: int, first_wait: float, now: float) -> list[Action] | None:
         """Ask whether an IP datagram of `octets` reaches the peer; `ProbeResult` tells. It is repeated once, after `first_wait`
         seconds. None: there is no IKE SA, or it has something more important to do.
@@ -160,6 +169,9 @@ class IkeCore(Protocol):
 
     def rekey_in(self, child: int, now: float) -> float | None:
         """Seconds until a CHILD_SA of an IKE SA that is up is rekeyed; None: it carries no traffic."""
+
+    def retransmissions(self, tunnel: str) -> int:
+        """How often a request to the peer of a tunnel was sent once more, since the start."""
 
     def counters(self) -> Counters:
         """What was counted since the start."""

@@ -17,6 +17,7 @@ GRACE: Final = 5.0  # seconds a deleted CHILD_SA still receives
 SWITCH_LOOK: Final = 1.0  # seconds between two looks whether the peer uses a new SA without having deleted the old one
 HINT_PATIENCE: Final = 2.0  # seconds a genuine answer still has after an unauthenticated refusal
 MOVE_EVERY: Final = 1.0  # seconds between two changes of the peer's address
+ELSEWHERE_EVERY: Final = 60.0  # between two lines about a peer that sends from an address which is not followed
 RETRY: Final = 1.0  # seconds before a refused rekey is tried again, doubling
 RETRY_LONGEST: Final = 60.0
 UNPROVEN: Final = 1.5  # times `reauth_s` that an IKE SA may live without

@@ -17,7 +17,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
-from ipsec_dp.ike.actions import NO_SPI, Action, Cause, Kind, Send
+from ipsec_dp.ike.actions import NO_SPI, Action, Cause, Kind, Report, Send
 from ipsec_dp.ike.authenticated import PEER_LIMITS, Accounts
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.errors import IkeSyntaxError
@@ -26,18 +26,31 @@ from ipsec_dp.ike.peer_table import PeerTable
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ike.traffic_selectors import asked_by
-from ipsec_dp.ike.v2 import acquire, delete, ike_rekey, reconfigure, replacement, report, timers, uniqueness
+from ipsec_dp.ike.v2 import (
+    acquire,
+    delete,
+    elsewhere,
+    first_message,
+    ike_rekey,
+    reconfigure,
+    replacement,
+    report,
+    timers,
+    uniqueness,
+)
 from ipsec_dp.ike.v2.admission import Admission
-from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError
+from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError, UnsupportedCriticalPayloadError, notify_of
 from ipsec_dp.ike.v2.holdings import Holdings
-from ipsec_dp.ike.v2.message import Header, Message, parse_message, receivers_spi
+from ipsec_dp.ike.v2.lingering import Lingering
+from ipsec_dp.ike.v2.message import Header, Message, begins, parse_message, receivers_spi
+from ipsec_dp.ike.v2.payloads import Notify
 from ipsec_dp.ike.v2.probe import PathProbe
 from ipsec_dp.ike.v2.reception import Reception
 from ipsec_dp.ike.v2.sa import CARRYING, State
 from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
 from ipsec_dp.ike.v2.session_index import SessionIndex
 from ipsec_dp.ike.v2.unsolicited import UnsolicitedAnswers
-from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
+from ipsec_dp.ike.v2.wire import IKE_SPI, ExchangeType, NotifyType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -75,8 +88,10 @@ class IkeManager:
         self._admission: Admission[IkeSession] = Admission(environment.rng)
         self._reception = Reception(environment.watcher)
         environment.watcher.cookie_secret(self._admission.cookie_secret)
+        self._lingering: Lingering[IkeSession] = Lingering()
         self._accounts = Accounts()
         self._counts: Counter[str] = Counter()
+        self._retransmissions: Counter[str] = Counter()  # by tunnel
         self._unsolicited = UnsolicitedAnswers()
         self._events = StrangersEvents() if events is None else events
 
@@ -92,6 +107,7 @@ class IkeManager:
             self._peers.set(peer)
         for tunnel in effects.keys() - new.keys():
             self._peers.discard(tunnel)
+            self._retransmissions.pop(tunnel, None)
         concerned: list[tuple[IkeSession, _Step]] = []
         for tunnel, effect in effects.items():
             concerned += self._to_reconfigure(tunnel, effect)
@@ -136,6 +152,10 @@ class IkeManager:
     def count(self, counter: str) -> None:
         self._counts[counter] += 1
 
+    def retransmitted(self, tunnel: str) -> None:
+        self._retransmissions[tunnel] += 1
+        self.count("retransmissions")
+
     def spawn(self, candidates: Candidates, sa: IkeSa, path: Path, now: float) -> IkeSession:
         self._spawned.append(IkeSession(self, candidates, sa, path, now))
         return self._spawned[-1]
@@ -148,7 +168,8 @@ class IkeManager:
         return sum(tables.values())
 
     def has_room(self, session: Context) -> bool:
-        return len(tuple(self._sessions.of_ends(session))) < PEER_LIMITS.ike_sas
+        held = (one for one in self._sessions.of_ends(session) if one.state is not State.LINGERING)
+        return sum(1 for _ in held) < PEER_LIMITS.ike_sas
 
     def admits(self, session: Context) -> bool:
         return uniqueness.admits(session, self._others(session))
@@ -183,16 +204,19 @@ class IkeManager:
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
         try:
             message = parse_message(datagram)
-        except Ikev1MessageError:
+        except Ikev1MessageError as error:
             self.count("ikev1")
+            about = self._unusable(datagram, error, path, now, Kind.IKEV1)
             text = f"{path.remote} offers IKEv1, which is not spoken here"
-            return self._events.report(Kind.IKEV1, text, now, LIMITS.ikev1_event_seconds)
-        except InvalidMajorVersionError:
+            return self._events.report(Kind.IKEV1, text, now, LIMITS.ikev1_event_seconds) if about is None else about
+        except (InvalidMajorVersionError, UnsupportedCriticalPayloadError) as error:
             self.count("malformed")
-            return self._answer(NotifyType.INVALID_MAJOR_VERSION, datagram, path, now)
-        except IkeSyntaxError:
+            about = self._unusable(datagram, error, path, now) or []
+            due = isinstance(error, InvalidMajorVersionError) or begins(datagram)
+            return about + (self._answer(notify_of(error), datagram, path, now) if due else [])
+        except IkeSyntaxError as error:
             self.count("malformed")
-            return []
+            return self._unusable(datagram, error, path, now) or []
         header = message.header
         spi = header.spi_r if header.from_initiator else header.spi_i
         session = self._sessions.get(spi)
@@ -203,11 +227,21 @@ class IkeManager:
             known = (
                 header.spi_i in self._sessions or header.spi_r in self._sessions
             )  # one of our own messages, come back, or half of one
-            return [] if known else self._answer(NotifyType.INVALID_IKE_SPI, datagram, path, now)
+            return [] if known else self._answer(Notify(NotifyType.INVALID_IKE_SPI), datagram, path, now)
         return self._run(session, now, lambda: session.receive(datagram, message, path, now))
 
-    def _answer(self, notify_type: NotifyType, datagram: bytes, path: Path, now: float) -> list[Action]:
-        reply = self._unsolicited.answer(notify_type, datagram, now)
+    def _unusable(
+        self, datagram: bytes, error: IkeSyntaxError, path: Path, now: float, kind: Kind = Kind.IKE_FAILED
+    ) -> list[Action] | None:
+        """A datagram that is no message of IKEv2. It may be for a request of ours, or a peer's first one; None: of nobody's."""
+        session = self._sessions.get(receivers_spi(datagram))
+        if session is not None:
+            return self._run(session, now, partial(session.unusable, f"a message that cannot be read: {error}", path))
+        event = first_message.unreadable(self._peers.candidates(path), datagram, error, path, kind)
+        return None if event is None else self._events.allowed([Report(event)], now)
+
+    def _answer(self, notify: Notify | None, datagram: bytes, path: Path, now: float) -> list[Action]:
+        reply = None if notify is None else self._unsolicited.answer(notify, datagram, now)
         return [] if reply is None else [Send(reply, path)]
 
     def _receive_init(self, datagram: bytes, message: Message, path: Path, now: float) -> list[Action]:
@@ -231,7 +265,7 @@ class IkeManager:
         session = responder(self, candidates, header.spi_i, path, now)
         actions = session.receive(datagram, message, path, now)
         if session.state is State.INIT_ANSWERED:
-            configured = bool(candidates.first.remotes) and self._admission.returned(message, path, now)
+            configured = path.remote.address in candidates.first.remotes and self._admission.returned(message, path, now)
             return actions + self._hold(session, configured=configured, now=now)
         return self._events.allowed(actions, now)
 
@@ -321,9 +355,16 @@ class IkeManager:
 
     def peer_moved(self, tunnel: str, child: int, remote: Endpoint, now: float) -> list[Action]:
         def step(session: IkeSession, _one: Child) -> None:
-            session.move(replace(session.path, remote=remote), now)
+            elsewhere.follow(session, replace(session.path, remote=remote), now)
 
         return self._child_step(tunnel, child, now, step)
+
+    def unreachable(self, message: bytes, path: Path, reason: str, now: float) -> list[Action]:
+        session = self._sessions.get(message[:IKE_SPI]) or self._sessions.get(message[IKE_SPI : 2 * IKE_SPI])
+        if session is None or (path.remote.address, path.remote.port) != (session.path.remote.address, session.path.remote.port):
+            return []
+        text = f"an ICMP message says that UDP port {path.remote.port} of {path.remote.address} is not reached: {reason}"
+        return self._run(session, now, partial(session.unusable, text, session.path))
 
     def probe(self, tunnel: str, octets: int, first_wait: float, now: float) -> list[Action] | None:
         session = self._current(tunnel)
@@ -360,6 +401,9 @@ class IkeManager:
         one, session = self._child(child)
         return None if one is None or session is None or session.state is not State.ESTABLISHED else report.rekey_in(one, now)
 
+    def retransmissions(self, tunnel: str) -> int:
+        return self._retransmissions[tunnel]
+
     def sessions(self, tunnel: str | None = None) -> tuple[IkeSession, ...]:
         """The IKE SAs that are held of a tunnel, or of all, oldest first: those too that are replaced or linger."""
         return self._sessions.all() if tunnel is None else self._sessions.of_tunnel(tunnel)
@@ -367,7 +411,7 @@ class IkeManager:
     @property
     def empty(self) -> bool:
         """True when nothing at all is held of any peer."""
-        return self._sessions.empty and not self._timers and not self._admission.half_open
+        return self._sessions.empty and not self._timers and not self._admission.half_open and not self._lingering
 
     def counters(self) -> Counters:
         counted = {name: self._counts[name] for name in Counters.__dataclass_fields__ if name not in ("half_open", "sessions")}
@@ -442,12 +486,21 @@ class IkeManager:
         elif session.sa.own_spi in self._sessions:
             self._timers.set(session, session.next_timeout())
             self._reception.note(session)
+            if session.state is State.LINGERING and session.authenticated and session not in self._lingering:
+                self._release(self._lingering.add(session, session.ends.meaning()))
+
+    def _release(self, oldest: IkeSession | None) -> None:
+        """One that has ended makes room for others that have."""
+        if oldest is not None:
+            oldest.release()
+            self._drop(oldest)
 
     def _drop(self, session: IkeSession) -> None:
         self._later.pop(session, None)
         self._sessions.drop(session)
         self._reception.gone(session)
         self._timers.discard(session)
+        self._lingering.discard(session)
         self._admission.half_open.discard(session)
 
 

@@ -81,8 +81,8 @@ class Liveness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """One tunnel's peer. `local` None: any address of ours. `remotes` empty: it may come from anywhere (`any`, or DNS names
-    that are not resolved yet). `remote_id` None: the address it has; `local_id` None: ours.
+    """One tunnel's peer. `local` None: any address of ours. `remotes` empty: it may come from anywhere. `named`: so it
+    may too, and `remotes` are what its DNS names are known to mean. `remote_id` None: the address it has; `local_id` None: ours.
 
     `fail_over`: it has further addresses, so that one that does not answer is given up early. `reauth_s`: seconds after which the
     peers authenticate anew, 0: never. `natt_first`: start on port 4500. `datagram`: octets of IP datagram beyond which messages are
@@ -96,6 +96,7 @@ class Peer:
     proxy_ids: tuple[ProxyId, ...]
     local: Address | None = None
     remotes: tuple[Address, ...] = ()
+    named: bool = False
     local_id: Identity | None = None
     remote_id: Identity | None = None
     ike_life: Life = field(default=Life(8 * 3600.0))

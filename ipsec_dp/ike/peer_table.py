@@ -113,7 +113,7 @@ class Candidates:
     @property
     def peers(self) -> tuple[Peer, ...]:
         """All of them."""
-        return tuple(peer for group in self._groups for peer in group.peers.values())
+        return tuple(_once(peer for group in self._groups for peer in group.peers.values()))
 
     @property
     def first(self) -> Peer:
@@ -142,7 +142,12 @@ class Candidates:
         """Those that expect this identity; `address` is that of the peer's address, which stands for one that is not configured."""
         meaning = identity.meaning()
         meanings = (meaning, None) if meaning == address.meaning() else (meaning,)
-        return tuple(peer for each in meanings for group in self._groups for peer in group.expecting(each))
+        return tuple(_once(peer for each in meanings for group in self._groups for peer in group.expecting(each)))
+
+
+def _once(peers: Iterable[Peer]) -> Iterable[Peer]:
+    """Who has a name may stand at its address and at any."""
+    return {peer.tunnel: peer for peer in peers}.values()
 
 
 _Place = tuple["Address | None", "Address | None"]
@@ -190,4 +195,5 @@ class PeerTable:
 
 def _places(peer: Peer) -> list[_Place]:
     """Where it may call from, and to: remote and local address, None: any."""
-    return [(address, peer.local) for address in dict.fromkeys(peer.remotes) or (None,)]
+    anywhere = (None,) if peer.named or not peer.remotes else ()
+    return [(address, peer.local) for address in (*dict.fromkeys(peer.remotes), *anywhere)]

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
+from ipsec_dp.ike import oddities
 from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.ipsec import iana
 from ipsec_dp.ipsec.suites import Encr, Integ, Suite
 from ipsec_dp.ipsec.transforms import (
     ADDITIONAL_KEY_EXCHANGES,
@@ -39,6 +41,7 @@ DEFAULT_IKE: Final = (
 DEFAULT_ESP: Final = ("aes256gcm16-aes128gcm16-esn-noesn", "chacha20poly1305-esn-noesn", "aes256-aes128-sha256-esn-noesn")
 
 _MAY_BE_NONE: Final = frozenset({TransformType.INTEG, TransformType.KE, *ADDITIONAL_KEY_EXCHANGES})
+_FIRST_SPI: Final = 256  # of AH and ESP (RFC 4303 §2.1): those below are reserved
 
 
 class ProposalError(IkeError):
@@ -62,6 +65,13 @@ class Proposal:
     protocol: int
     spi: bytes
     transforms: tuple[Transform, ...]
+
+    @property
+    def spi_holds(self) -> bool:
+        """Whether its SPI is one that an SA of its protocol may have; IKE has none in IKE_SA_INIT (RFC 7296 §3.3.1)."""
+        if self.protocol == ProtocolId.IKE:
+            return not self.spi or (len(self.spi) == 8 and any(self.spi))
+        return len(self.spi) == 4 and int.from_bytes(self.spi, "big") >= _FIRST_SPI
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +227,7 @@ def select(ours: Sequence[Proposal], offered: Sequence[Proposal]) -> Proposal | 
     """
     for mine in ours:
         for theirs in offered:
-            transforms = _match(mine, theirs) if mine.protocol == theirs.protocol else None
+            transforms = _match(mine, theirs) if mine.protocol == theirs.protocol and theirs.spi_holds else None
             if transforms is not None:
                 return replace(theirs, transforms=transforms)
     return None
@@ -266,14 +276,15 @@ def accept(offered: Sequence[Proposal], answer: Sequence[Proposal]) -> Proposal:
         raise ProposalError(f"the peer chose {len(answer)} proposals")
     chosen = answer[0]
     mine = next((p for p in offered if (p.number, p.protocol) == (chosen.number, chosen.protocol)), None)
-    if mine is None or len(chosen.spi) != len(mine.spi):
-        raise ProposalError(f"the peer chose a proposal that was not offered: {text(answer)}")
+    if mine is None or len(chosen.spi) != len(mine.spi) or (chosen.spi and not chosen.spi_holds):
+        raise ProposalError(f"the peer chose a proposal that was not offered: {text(answer)}{_odd(answer)}")
     ours, theirs = _by_type(mine.transforms), _by_type(chosen.transforms)
     for transform_type in ours.keys() | theirs.keys():
         picked = theirs.get(transform_type, [])
         if not _is_choice(transform_type, picked, ours.get(transform_type, [])):
             raise ProposalError(
-                f"the peer chose no {type_text(transform_type)} of ours; we offered {text([mine])}, it chose {text(answer)}"
+                f"the peer chose no {type_text(transform_type)} of ours; we offered {text([mine])}, "
+                f"it chose {text(answer)}{_odd(answer)}"
             )
     return chosen
 
@@ -328,6 +339,7 @@ def _integrity_of(encryption: Encryption, integrity: Algorithm | None, chosen: P
 # --- for people ------------------------------------------------------------------------------------------------------
 
 _SHOWN: Final = 8  # proposals, and transforms of a type, that a text shows: a peer can send thousands
+_ODDITIES: Final = 2  # that it explains
 
 
 def text(proposals: Sequence[Proposal]) -> str:
@@ -337,7 +349,8 @@ def text(proposals: Sequence[Proposal]) -> str:
 
 def _one_text(proposal: Proposal) -> str:
     parts = (_names(transforms) for _, transforms in sorted(_by_type(proposal.transforms).items()))
-    prefix = "" if proposal.protocol in (ProtocolId.IKE, ProtocolId.ESP) else f"protocol {proposal.protocol}: "
+    known = proposal.protocol in (ProtocolId.IKE, ProtocolId.ESP)
+    prefix = "" if known else f"{iana.name(iana.PROTOCOLS, 'protocol', proposal.protocol)}: "
     return prefix + "-".join(parts)
 
 
@@ -346,12 +359,23 @@ def _names(transforms: Sequence[Transform]) -> str:
 
 
 def explain_mismatch(ours: Sequence[Proposal], theirs: Sequence[Proposal]) -> str:
-    """Both sides' proposals and, for the pair that comes closest, each type in which they differ; one line for an event."""
+    """Both sides' proposals, each type in which the closest pair differs, what is odd about the peer's; one line for an event."""
+    return _compared(ours, theirs) + _odd(theirs)
+
+
+def _odd(theirs: Sequence[Proposal]) -> str:
+    found = oddities.of((proposal.protocol, proposal.transforms) for proposal in theirs)
+    return f"; {named(found, _ODDITIES, '; ')}" if found else ""
+
+
+def _compared(ours: Sequence[Proposal], theirs: Sequence[Proposal]) -> str:
     both = f"ours: {text(ours)}; peer's: {text(theirs)}"
     pairs = [_differences(mine, other) for mine in ours for other in theirs if mine.protocol == other.protocol]
     if not pairs:
         return f"{both}; no proposals for the same protocol"
     closest = min(pairs, key=len)
+    if not closest and any(other.spi for other in theirs) and not any(other.spi_holds for other in theirs):
+        return f"{both}; no SPI of the peer's is one that an SA may have"
     return f"{both}; " + ("they have a proposal in common" if not closest else "differs: " + "; ".join(closest))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -71,12 +71,13 @@ class _Ranges:
         low, high = self._inside(where)
         return high - low + sum(map(len, self._over(where[0])))
 
-    def meeting(self, where: _Range) -> set[int]:
+    def meeting(self, where: _Range) -> Iterator[int]:
+        """Some twice. Nothing may be added or taken away meanwhile."""
         low, high = self._inside(where)
-        found = {number for _, number in self._starts[low:high]}
+        for index in range(low, high):
+            yield self._starts[index][1]
         for numbers in self._over(where[0]):
-            found.update(number for number in numbers if self._ends[number] >= where[0])
-        return found
+            yield from (number for number in numbers if self._ends[number] >= where[0])
 
 
 class SelectorIndex(Generic[T]):
@@ -114,6 +115,9 @@ class SelectorIndex(Generic[T]):
         for side, where in zip(self._sides or (), _ranges(pair), strict=False):
             side.discard(number, where)
 
+    def __len__(self) -> int:
+        return len(self._things)
+
     def near(self, pair: ProxyId) -> list[T]:
         """Everything that meets a pair, each once, and perhaps some more."""
         return self.near_any((pair.local,), (pair.remote,))
@@ -122,14 +126,25 @@ class SelectorIndex(Generic[T]):
         """Everything that meets one of `local` and one of `remote`, and perhaps some more: by the side where that is less."""
         if self._sides is None:
             return _once(thing for _, thing in self._things.values())
+        found = self._found(self._sides, local, remote)
+        return _once(self._things[number][1] for number in sorted(set(found)))
+
+    def meeting(self, pair: ProxyId) -> Iterator[T]:
+        """As `near`, one by one, in no order, and perhaps twice: where whoever asks may do with a few. Nothing may be added or
+        taken away before the last one."""
+        if self._sides is None:
+            return (thing for _, thing in self._things.values())
+        return (self._things[number][1] for number in self._found(self._sides, (pair.local,), (pair.remote,)))
+
+    @staticmethod
+    def _found(its: tuple[_Ranges, ...], local: Iterable[TrafficSelector], remote: Iterable[TrafficSelector]) -> Iterator[int]:
         sides = (remote, _addresses), (local, _addresses), (remote, _ports), (local, _ports)
         asked = [
             (ranges, [where(one) for one in dict.fromkeys(selectors)])
-            for ranges, (selectors, where) in zip(self._sides, sides, strict=True)
+            for ranges, (selectors, where) in zip(its, sides, strict=True)
         ]
         ranges, wheres = min(asked, key=lambda one: sum(map(one[0].count, one[1])))
-        found = set().union(*map(ranges.meeting, wheres))
-        return _once(self._things[number][1] for number in sorted(found))
+        return chain.from_iterable(map(ranges.meeting, wheres))
 
 
 def _once(things: Iterable[T]) -> list[T]:

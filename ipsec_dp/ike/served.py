@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Final
+from collections import Counter
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ipsec_dp.ike.proxy_ids import near
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from ipsec_dp.ike.traffic_selectors import ProxyId
 
@@ -19,6 +21,7 @@ class Served:
         self.configured = Configured(configured)
         self._up: dict[int, tuple[ProxyId, ...]] = {}  # at the last look, and their selectors
         self._bearers: dict[ProxyId, dict[int, bool]] = {}  # True: of all of the proxy ID
+        self._wholes: Counter[ProxyId] = Counter()  # how many of them are
         self._whole: set[ProxyId] = set()
 
     def configure(self, configured: tuple[ProxyId, ...]) -> None:
@@ -26,36 +29,38 @@ class Served:
         self.configured = Configured(configured)
         self._whole.intersection_update(configured)
         self._bearers.clear()
+        self._wholes.clear()
         for number, pairs in self._up.items():
             self._came(number, pairs)
 
-    def look(self, up: dict[int, tuple[ProxyId, ...]]) -> dict[ProxyId, int]:
-        """`up`: what is there now. The proxy IDs that this may concern, each with the CHILD_SA of it that went last, -1: none."""
-        if up is self._up or up.keys() == self._up.keys():
-            return {}
-        came = [self._came(number, up[number]) for number in up.keys() - self._up.keys()]
-        affected = {one: -1 for served in came for one in served}
-        for number in sorted(self._up.keys() - up.keys()):
-            affected |= dict.fromkeys(self._left(number), number)
-        self._up = up
+    def look(self, came: Mapping[int, tuple[ProxyId, ...]], went: Iterable[int]) -> dict[ProxyId, int]:
+        """What is there now and was not, and what is no longer. The proxy IDs that this may concern, each with the CHILD_SA of it
+        that went last, -1: none."""
+        new = {number: pairs for number, pairs in came.items() if number not in self._up}
+        self._up |= new
+        affected = {one: -1 for number, pairs in new.items() for one in self._came(number, pairs)}
+        for number in sorted(went):
+            pairs = self._up.pop(number, None)
+            if pairs is not None:
+                affected |= dict.fromkeys(self._left(number, pairs), number)
         return affected
 
     def _came(self, number: int, pairs: tuple[ProxyId, ...]) -> Collection[ProxyId]:
         served = self.configured.served(pairs)
         for proxy_id, whole in served.items():
             self._bearers.setdefault(proxy_id, {})[number] = whole
+            self._wholes[proxy_id] += whole
         return served
 
-    def _left(self, number: int) -> Collection[ProxyId]:
-        served = self.configured.served(self._up[number])
+    def _left(self, number: int, pairs: tuple[ProxyId, ...]) -> Collection[ProxyId]:
+        served = self.configured.served(pairs)
         for proxy_id in served:
-            self._bearers.get(proxy_id, {}).pop(number, None)
+            self._wholes[proxy_id] -= self._bearers.get(proxy_id, {}).pop(number, False)
         return served
 
     def holds(self, proxy_id: ProxyId) -> bool:
-        bearers = self._bearers.get(proxy_id, {})
-        whole = any(bearers.values())
-        held = len(bearers) > 0 and (whole or proxy_id not in self._whole)
+        whole = self._wholes[proxy_id] > 0
+        held = bool(self._bearers.get(proxy_id)) and (whole or proxy_id not in self._whole)
         if whole:
             self._whole.add(proxy_id)
         return held
@@ -64,9 +69,9 @@ class Served:
         """All of them."""
         return {one for one in self._bearers if self.holds(one)}
 
-    def by(self, child: int) -> list[ProxyId]:
+    def by(self, child: int) -> Collection[ProxyId]:
         """What a CHILD_SA serves."""
-        return [one for one, bearers in self._bearers.items() if child in bearers]
+        return self.configured.served(self._up.get(child, ()))
 
     def has_shrunk(self, proxy_ids: Iterable[ProxyId]) -> bool:
         """True when the peer once took all of one of these, and takes less now."""
@@ -92,15 +97,6 @@ class Configured:
     def _known(self) -> frozenset[ProxyId]:
         return frozenset(self.all)
 
-    @cached_property
-    def _ordered(self) -> tuple[list[ProxyId], ...]:
-        """By the first address of each side."""
-        return tuple(sorted(self.all, key=partial(_start, side)) for side in _SIDES)
-
-    @cached_property
-    def _starts(self) -> tuple[list[tuple[int, int]], ...]:
-        return tuple([_start(side, one) for one in self._ordered[side]] for side in _SIDES)
-
     def served(self, pairs: tuple[ProxyId, ...]) -> dict[ProxyId, bool]:
         """The proxy IDs that a CHILD_SA with these selectors came of: of all of it (True), or narrowed by the peer.
 
@@ -108,29 +104,14 @@ class Configured:
         """
         found: dict[ProxyId, bool] = {}
         for pair in pairs:
-            found |= dict.fromkeys((one for one in self._within(pair) if pair.covers(one)), True)
+            meeting = near(self.all, pair)
+            found |= dict.fromkeys((one for one in meeting if pair.covers(one)), True)
             if pair not in self._known and not _of_one_packet(pair):
-                around = [one for one in self.all if one.covers(pair)]
+                around = [one for one in meeting if one.covers(pair)]
                 narrowest = [one for one in around if not any(other != one and one.covers(other) for other in around)]
                 for one in narrowest:
                     found.setdefault(one, False)
         return found
-
-    def _within(self, pair: ProxyId) -> list[ProxyId]:
-        """Those that begin within `pair`, on the side where fewer do."""
-        slices = []
-        for side in _SIDES:
-            low = bisect_left(self._starts[side], _start(side, pair))
-            slices.append((bisect_right(self._starts[side], (pair[side].version, pair[side].end)) - low, low, side))
-        count, low, side = min(slices)
-        return self._ordered[side][low : low + count]
-
-
-_SIDES: Final = (0, 1)
-
-
-def _start(side: int, pair: ProxyId) -> tuple[int, int]:
-    return pair[side].version, pair[side].start
 
 
 def _of_one_packet(pair: ProxyId) -> bool:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
-from ipsec_dp.ike.actions import NO_SPI, Event, Origin, Report
+from ipsec_dp.ike.actions import NO_SPI, Event, Kind, Origin, Report
 from ipsec_dp.util.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
-    from ipsec_dp.ike.actions import Action, Endpoint, Kind
+    from ipsec_dp.ike.actions import Action, Endpoint
     from ipsec_dp.ike.environment import Rng
     from ipsec_dp.ipsec.addresses import Address
 
@@ -41,7 +41,7 @@ class Limits:
     old_at_once: int = 64
     cookies_a_second: int = 25_000  # the data plane's own answers to requests on port 500, of networks that asked before
     cookies_a_second_on_nat_port: int = 4_000  # where they take time from ESP
-    first_cookies_a_second: int = 1_000  # to whoever asks for the first time, at each port; in a flood he asks again
+    first_cookies_a_second: int = 100  # to whoever asks for the first time, at each port; in a flood he asks again
     asked_seconds: int = 8  # for which it is remembered at least
     half_open: int = 4000  # IKE SAs without AUTH, some 10 KB each; beyond, the oldest goes
     half_open_of_network: int = 256  # many hosts may stand behind one NAT
@@ -60,6 +60,7 @@ class Limits:
     chain: int = 5  # CA certificates between an end entity and a root
     extensions: int = 32  # of a certificate
     names: int = 100  # in a subjectAltName
+    policies: int = 64  # that a certificate names, or maps
     constraints: int = 32  # subtrees of a nameConstraints extension: each is compared with each name of the chain
     rsa_bits: int = 8192  # the time of a verification grows with the square, and a chain has several
     exponent_bits: int = 64  # of an RSA key: it grows with these too
@@ -85,6 +86,7 @@ class Limits:
     events_at_once: float = 2.0  # of them; so ten in a second at the most, whatever comes
     event_seconds: float = 10.0  # between two about the same
     ikev1_event_seconds: float = 60.0
+    trace_a_second: float = 50.0  # lines of `up --trace-ike` about messages that are not authentic
     texts: int = 1024  # things whose last line is remembered
 
 
@@ -141,6 +143,8 @@ class StrangersEvents:
         def told(event: Event) -> bool:
             if event.origin in (Origin.OURS, Origin.PEER):
                 return True
+            if event.kind is Kind.NOTE:
+                return False
             return self.may_tell((event.kind, event.tunnel if event.origin is Origin.CLAIMED else ""), now, origin=event.origin)
 
         return [one for one in actions if not isinstance(one, Report) or told(one.event)]

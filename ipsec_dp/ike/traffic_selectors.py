@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network, summarize_address_ra
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from ipsec_dp.ipsec.addresses import AddressRange
-from ipsec_dp.ipsec.selectors import ANY_PORT, OPAQUE_PORTS, Range, SelectorPair
+from ipsec_dp.ipsec.selectors import ANY_PORT, ICMP_PROTOCOLS, OPAQUE_PORTS, Range, SelectorPair, icmp_text
 from ipsec_dp.ipsec.selectors import ANY_PROTOCOL as ANY_RANGE
 from ipsec_dp.util.text import named
 
@@ -79,7 +79,7 @@ class TrafficSelector:
         return self.intersection(other) == other
 
     def __str__(self) -> str:
-        """ "10.1.0.0/24", "10.1.0.1-10.1.0.9", with "[tcp/443]" or "[17/5000-5010]" appended where restricted."""
+        """ "10.1.0.0/24", "10.1.0.1-10.1.0.9", with "[tcp/443]", "[17/5000-5010]" or "[icmp/type 8]" appended where restricted."""
         address = IPv4Address if self.version == 4 else IPv6Address
         first, last = address(self.start), address(self.end)
         prefixes = list(summarize_address_range(first, last))
@@ -94,6 +94,8 @@ class TrafficSelector:
             return "/opaque"
         if (self.start_port, self.end_port) == (0, MAX_PORT):
             return ""
+        if self.protocol in ICMP_PROTOCOLS:
+            return f"/{icmp_text(Range(self.start_port, self.end_port))}"
         return f"/{self.start_port}" if self.start_port == self.end_port else f"/{self.start_port}-{self.end_port}"
 
 

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipsec_dp.ike.lifetimes import jitter, retry_after
 from ipsec_dp.ike.proxy_ids import near
+from ipsec_dp.ike.questions import PLACES, Place, Questions, Rank
+from ipsec_dp.ike.selector_index import SelectorIndex
 from ipsec_dp.ike.served import Served
 from ipsec_dp.ike.traffic_selectors import ANY, ProxyId
 from ipsec_dp.util.text import named
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from ipsec_dp.ike.environment import Rng
 
@@ -79,31 +81,48 @@ class Wish:
             self.not_before = now if here else now + THEIR_TURN * jitter(rng, 1.0, 1.5)
 
 
+_NEW: Final = Wish()  # of what nothing is known yet
+
+
 class Wanted:
-    """Of one IKE SA, and of those that rekey it. `lasting`: every one of the proxy IDs `configured`, for ever."""
+    """Of one IKE SA, and of those that rekey it. `lasting`: every one of the proxy IDs `configured`, for ever.
+
+    Whatever happens to one proxy ID, no other is looked at: there may be thousands, and all come up one after the other.
+    """
 
     def __init__(self, configured: tuple[ProxyId, ...], *, lasting: bool) -> None:
         self.served, self._lasting = Served(configured), lasting
         self._wishes: dict[ProxyId, Wish] = {}
         self._asked: dict[ProxyId, bool] = {}  # by a person (True) or by traffic alone
         self._packets: dict[ProxyId, ProxyId] = {}  # what the traffic was
+        self._proxy_id_of: dict[ProxyId, ProxyId] = {}  # by packet
+        self._near: SelectorIndex[ProxyId] = SelectorIndex()  # packets
         self._dismissed: set[ProxyId] = set()  # ended as intended: wanted when somebody asks
         self._held: set[ProxyId] = set()
-        self._lacks: dict[ProxyId, None] | None = None  # None: to be found out
+        self._lacks: set[ProxyId] = set()  # wanted, and not there; of these:
+        self._untried: set[ProxyId] = set()  # the peer was not asked yet, or has put it off
+        self._refused: set[ProxyId] = set()
+        self._questions = Questions()
+        self._placed = False  # these five are yet to be found out: whoever does not ask does not pay for it
         self._told: dict[int, str] = {}  # why a CHILD_SA went
         self._troubled = False  # something failed since everything was there
-        self._next_again = -inf
-        self._patient_until = -inf
 
     def configure(self, configured: tuple[ProxyId, ...], *, lasting: bool) -> None:
         """What the tunnel says now."""
-        self._lasting, self._lacks = lasting, None
-        if configured != self.served.configured.all:
+        others = configured != self.served.configured.all
+        if not others and lasting is self._lasting:
+            return
+        self._lasting = lasting
+        if others:
             self.served.configure(configured)
-            for kept in (self._wishes, self._asked, self._packets):
-                for gone in kept.keys() - set(configured):
-                    kept.pop(gone, None)
+            known = set(configured)
+            for packet in [packet for packet, proxy_id in self._proxy_id_of.items() if proxy_id not in known]:
+                self._forget_packet(packet)
+            for kept in (self._wishes, self._asked):
+                for gone in kept.keys() - known:
+                    del kept[gone]
             self._held = self.served.held()
+        self._placed = False
 
     # ---- what is wanted
 
@@ -115,31 +134,35 @@ class Wanted:
     def ask_for(self, packet: ProxyId) -> None:
         """Traffic does. It shortens no pause."""
         proxy_id = next((one for one in near(self.served.configured.all, packet) if one.covers(packet)), None)
-        if proxy_id is not None:
-            self._lacks = None
-            self._asked.setdefault(proxy_id, False)
-            self._packets.setdefault(proxy_id, packet)
-            self._wish(proxy_id).refused = False
-            self._dismissed.discard(proxy_id)
+        if proxy_id is None:
+            return
+        self._asked.setdefault(proxy_id, False)
+        if proxy_id not in self._packets:
+            self._packets[proxy_id], self._proxy_id_of[packet] = packet, proxy_id
+            self._near.add(packet, packet)
+        self._wish(proxy_id).refused = False
+        self._dismissed.discard(proxy_id)
+        self._place(proxy_id)
 
     def begin_anew(self) -> None:
         """What is known of failures is no longer true."""
-        self._lacks = None
         self._dismissed.clear()
-        self._patient_until = self._next_again = -inf
+        self._questions.floors |= dict.fromkeys(PLACES, -inf)
         for wish in self._wishes.values():
             wish.not_before, wish.failures, wish.delays, wish.refused = -inf, 0, 0, False
+        self._placed = False
 
     def dismiss(self, child: int) -> None:
         """This CHILD_SA ends as intended: what it served is wanted when somebody asks for it."""
-        self._lacks = None
-        self._dismissed.update(self.served.by(child))
+        for proxy_id in self.served.by(child):
+            self._dismissed.add(proxy_id)
+            self._place(proxy_id)
 
     def inherit(self, old: Wanted) -> None:
         """On an IKE SA in the place of `old`'s: what was there or asked for too, and nothing of what failed."""
         self._asked |= dict.fromkeys((one for one in self.served.configured.all if one in old._asked or one in old._held), True)
         self._dismissed |= old._dismissed
-        self._lacks = None
+        self._placed = False
 
     @property
     def all(self) -> tuple[ProxyId, ...]:
@@ -158,25 +181,32 @@ class Wanted:
         """Why a CHILD_SA is about to go."""
         self._told[child] = why
 
-    def look(self, up: dict[int, tuple[ProxyId, ...]], ended_here: Collection[int], now: float, rng: Rng) -> bool:
-        """`up`: the CHILD_SAs that are there to stay, with their selectors; `ended_here`: those that we delete. True when nothing
-        lacks any more after something did."""
-        self._settle_packets(up)
-        for proxy_id, last in self.served.look(up).items():
-            self._compare(proxy_id, last, last in ended_here, now, rng)
+    def look(self, came: Mapping[int, tuple[ProxyId, ...]], went: Mapping[int, bool], now: float, rng: Rng) -> bool:
+        """Since the last look. `came`: CHILD_SAs that are there to stay, with their selectors; `went`: those that are so no longer,
+        True: we delete it. True when nothing lacks any more after something did."""
+        for pairs in came.values():
+            self._settle_packets(pairs)
+        for proxy_id, last in self.served.look(came, went).items():
+            self._compare(proxy_id, last, went.get(last, False), now, rng)
         self._told.clear()
         whole = self._troubled and bool(self._held) and not self._lacking()
         self._troubled = self._troubled and not whole
         return whole
 
-    def _settle_packets(self, up: Mapping[int, tuple[ProxyId, ...]]) -> None:
+    def _settle_packets(self, pairs: Iterable[ProxyId]) -> None:
         """What traffic asked for is there where a CHILD_SA holds the packet."""
-        for proxy_id, packet in list(self._packets.items()):
-            if any(pair.covers(packet) for pairs in up.values() for pair in pairs):
-                self._lacks = None
-                del self._packets[proxy_id]
-                if not self._asked.get(proxy_id, True):
-                    del self._asked[proxy_id]
+        settled = [packet for pair in pairs for packet in self._near.near(pair) if pair.covers(packet)]
+        for packet in dict.fromkeys(settled):
+            proxy_id = self._forget_packet(packet)
+            if not self._asked.get(proxy_id, True):
+                del self._asked[proxy_id]
+            self._place(proxy_id)
+
+    def _forget_packet(self, packet: ProxyId) -> ProxyId:
+        """Nobody waits with it any more; the proxy ID that it was for."""
+        proxy_id = self._proxy_id_of.pop(packet)
+        self._near.discard(packet, self._packets.pop(proxy_id))
+        return proxy_id
 
     def _compare(self, proxy_id: ProxyId, last: int, here: bool, now: float, rng: Rng) -> None:
         """With the last look. `last`: the CHILD_SA that went, and whether we ended it."""
@@ -187,75 +217,113 @@ class Wanted:
             self._dismissed.discard(proxy_id)
             if not self._lasting:
                 self._asked.pop(proxy_id, None)
-            if self._lacks is not None:
-                self._lacks.pop(proxy_id, None)
         elif was and not is_held:
             self._held.discard(proxy_id)
-            self._lacks = None
             wish.went(now, rng, here=here)
             if self._is_wanted(proxy_id):
                 self._troubled = True
                 wish.why = self._told.get(last, "the peer took less of it at a rekey")
+        self._place(proxy_id)
 
     # ---- what lacks
 
-    def _lacking(self) -> dict[ProxyId, None]:
-        if self._lacks is None:
-            self._lacks = {one: None for one in self.served.configured.all if one not in self._held and self._is_wanted(one)}
-        if self._held and self.served.configured.all == EITHER:
-            return {one: None for one in self._lacks if not self._wish(one).refused}
+    def _lacking(self) -> set[ProxyId]:
+        if not self._placed:
+            self._place_all()
         return self._lacks
+
+    def _place_all(self) -> None:
+        self._placed = True
+        self._questions.clear()
+        for kept in (self._lacks, self._untried, self._refused):
+            kept.clear()
+        for proxy_id in self.served.configured.all:
+            self._place_one(proxy_id)
+
+    def _place(self, proxy_id: ProxyId) -> None:
+        """Something about it is another thing now: whether it lacks, and when it may be asked for."""
+        if not self._placed:
+            return
+        for one in EITHER if self.served.configured.all == EITHER else (proxy_id,):  # where one depends on the other
+            self._place_one(one)
+
+    def _place_one(self, proxy_id: ProxyId) -> None:
+        wish = self._wishes.get(proxy_id, _NEW)
+        lacks = proxy_id not in self._held and self._is_wanted(proxy_id) and not (wish.refused and self._is_enough())
+        for kept, belongs in (
+            (self._lacks, lacks),
+            (self._untried, lacks and not wish.failures),
+            (self._refused, lacks and wish.refused),
+        ):
+            if belongs:
+                kept.add(proxy_id)
+            else:
+                kept.discard(proxy_id)
+        if lacks or proxy_id in self._packets:
+            self._questions.put(proxy_id, *self._turn(proxy_id, wish))
+        else:
+            self._questions.drop(proxy_id)
+
+    def _is_enough(self) -> bool:
+        """Whether what there is does, though something was refused: one IP version of both that an unset proxy ID stands for."""
+        return bool(self._held) and self.served.configured.all == EITHER
+
+    def _turn(self, proxy_id: ProxyId, wish: Wish) -> tuple[Place, float]:
+        """Where it waits, and until when."""
+        rank = Rank.FAILED if wish.failures else Rank.PACKET if proxy_id in self._packets else Rank.UNTRIED
+        never = wish.refused and not self._lasting
+        return Place(rank, proxy_id in self._asked), inf if never else wish.not_before
 
     def lacking(self) -> tuple[Lack, ...]:
         """Of what is wanted, that which has no CHILD_SA."""
         found = []
-        for proxy_id in self._lacking():
-            wish = self._wish(proxy_id)
-            found.append(Lack(proxy_id, wish.why, wish.failures > 0 or bool(wish.why), self._due(proxy_id)))
+        for proxy_id in self.served.configured.all if self._lacking() else ():
+            if proxy_id in self._lacks:
+                wish = self._wishes.get(proxy_id, _NEW)
+                place, at = self._turn(proxy_id, wish)
+                again_at = max(at, self._questions.floors[place])
+                found.append(Lack(proxy_id, wish.why, wish.failures > 0 or bool(wish.why), again_at))
         return tuple(found)
 
     @property
     def untried(self) -> bool:
         """True while something lacks that the peer was not asked for yet, or that it put off."""
-        return any(not (wish := self._wish(one)).refused and not wish.failures for one in self._lacking())
+        return bool(self._lacking()) and bool(self._untried)
 
     @property
     def refused(self) -> bool:
         """True when the peer has refused all that is wanted."""
-        lacking = self._lacking()
-        return not self._held and bool(lacking) and all(self._wish(one).refused for one in lacking)
+        return not self._held and bool(self._lacking()) and len(self._refused) == len(self._lacks)
 
     # ---- when it is asked for
 
     def leave_to_peer(self, now: float, rng: Rng) -> None:
         """The peer called, or has just made a CHILD_SA: the next question is its own for a while, lest each is asked twice."""
-        self._patient_until = now + PATIENCE * jitter(rng, 1.0, 1.2)
+        until = now + PATIENCE * jitter(rng, 1.0, 1.2)
+        self._raise(until, *(place for place in PLACES if not place.asked))
+
+    def _raise(self, until: float, *places: Place) -> None:
+        """Nothing is asked for from there before."""
+        for place in places:
+            self._questions.floors[place] = max(until, self._questions.floors[place])
 
     def next(self, now: float) -> tuple[ProxyId, ProxyId | None] | None:
         """The proxy ID to ask for now, and the packet that asked; None: none. It is then not given again for a moment."""
-        ready = (one for one in (*self._packets, *self._lacking()) if self._due(one) <= now)
-        again: ProxyId | None = None
-        for proxy_id in ready:  # what did not fail yet goes first
-            if not self._wish(proxy_id).failures:
-                break
-            again = proxy_id if again is None or self._wish(proxy_id).not_before < self._wish(again).not_before else again
-        else:
-            if again is None:
-                return None
-            proxy_id, self._next_again = again, now + AGAIN_EVERY
+        self._lacking()
+        found = self._questions.take(now)
+        if found is None:
+            return None
+        proxy_id, place = found
+        if place.rank is Rank.FAILED:
+            self._raise(now + AGAIN_EVERY, *(one for one in PLACES if one.rank is Rank.FAILED))
         self._wish(proxy_id).not_before = now + ASKED
+        self._place(proxy_id)
         return proxy_id, self._packets.get(proxy_id)
 
     def next_due(self) -> float:
         """When `next` has something; inf: never. It may lie in the past."""
-        return min((self._due(one) for one in (*self._packets, *self._lacking())), default=inf)
-
-    def _due(self, proxy_id: ProxyId) -> float:
-        wish = self._wish(proxy_id)
-        if wish.refused and not self._lasting:
-            return inf
-        at = max(wish.not_before, self._next_again) if wish.failures else wish.not_before
-        return at if proxy_id in self._asked else max(at, self._patient_until)
+        self._lacking()
+        return self._questions.next_due()
 
     # ---- what the peer says
 
@@ -267,7 +335,9 @@ class Wanted:
             news = news or why != wish.why
             wish.failed(why, now, rng)
             wish.refused = self._troubled = True
-            self._packets.pop(proxy_id, None)
+            if proxy_id in self._packets:
+                self._forget_packet(self._packets[proxy_id])
+            self._place(proxy_id)
         return news
 
     def were_put_off(self, proxy_ids: Iterable[ProxyId], why: str, now: float, rng: Rng) -> None:
@@ -279,6 +349,7 @@ class Wanted:
                 self.were_refused((proxy_id,), why, now, rng)
             else:
                 wish.not_before = now + retry_after(wish.delays, rng)
+                self._place(proxy_id)
 
 
 def text(lacking: Iterable[Lack], now: float) -> str:

@@ -84,9 +84,12 @@ class SelectorPair:
     @property
     def icmp(self) -> tuple[int, Range] | None:
         """ICMP type and codes where they are bounded; None: any, or no ICMP at all."""
-        if self.protocol.single not in ICMP_PROTOCOLS or self.local_ports in (ANY_PORT, OPAQUE_PORTS):
+        if not self._bounds_icmp(self.local_ports):
             return None
         return self.local_ports.low >> 8, Range(self.local_ports.low & 255, self.local_ports.high & 255)
+
+    def _bounds_icmp(self, ports: Range) -> bool:
+        return self.protocol.single in ICMP_PROTOCOLS and ports not in (ANY_PORT, OPAQUE_PORTS)
 
     def holds(
         self,
@@ -117,13 +120,15 @@ class SelectorPair:
 
     def _side(self, addresses: AddressRange, ports: Range) -> str:
         text = addresses.prefix_text
-        if self.protocol != ANY_PROTOCOL or ports != ANY_PORT:
+        if self._bounds_icmp(ports):
+            text += f"[{self.protocol}/{icmp_text(ports)}]"
+        elif self.protocol != ANY_PROTOCOL or ports != ANY_PORT:
             text += f"[{_numbers(self.protocol, ANY_PROTOCOL)}/{_numbers(ports, ANY_PORT)}]"
         return text
 
     @property
     def local_text(self) -> str:
-        """As `status` prints it: prefix or range, with [protocol/ports] where they are bounded."""
+        """As `status` prints it: prefix or range, with [protocol/ports] where they are bounded; ICMP has type and code there."""
         return self._side(self.local, self.local_ports)
 
     @property
@@ -136,13 +141,20 @@ class SelectorPair:
         if self.protocol != ANY_PROTOCOL:
             text += f" protocol {self.protocol}"
         if self.icmp is not None:
-            kind, codes = self.icmp
-            text += f" ICMP type {kind}" + (f" code {codes}" if codes != ANY_CODE else "")
+            text += f" ICMP {icmp_text(self.local_ports)}"
         elif self.opaque:
             text += " ports opaque"
         elif self.local_ports != ANY_PORT or self.remote_ports != ANY_PORT:
             text += f" ports {_numbers(self.local_ports, ANY_PORT)} <-> {_numbers(self.remote_ports, ANY_PORT)}"
         return text
+
+
+def icmp_text(ports: Range) -> str:
+    """What ports are under ICMP: "type 8", "type 3 code 0-4", "type 3-5"; of others "type 3 code 1 to type 5 code 0"."""
+    (first, low), (last, high) = divmod(ports.low, 256), divmod(ports.high, 256)
+    if (low, high) == ANY_CODE:
+        return f"type {Range(first, last)}"
+    return f"type {first} code {Range(low, high)}" if first == last else f"type {first} code {low} to type {last} code {high}"
 
 
 def _numbers(value: Range, everything: Range) -> str:

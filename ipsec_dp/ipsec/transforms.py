@@ -3,9 +3,11 @@
 An algorithm that is not here cannot be configured, chosen, or agreed to; so no key length ever comes from a peer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
+
+from ipsec_dp.ipsec import iana
 
 
 class TransformType(IntEnum):
@@ -159,41 +161,6 @@ BY_TRANSFORM: Final = {algorithm.transform: algorithm for algorithm in _ALL}
 PRF_OF_INTEGRITY: Final = {integrity: prf for integrity in INTEGRITIES for prf in PRFS if prf.hash == integrity.hash}
 GROUP_OF_ID: Final = {group.id: group for group in GROUPS}
 
-# Names, for people only, of what peers offer and this project does not support (IANA "IKEv2 Parameters").
-_FOREIGN: Final = {
-    Transform(TransformType.ENCR, 3): "3des",
-    Transform(TransformType.ENCR, 11): "null",
-    Transform(TransformType.PRF, 1): "prfmd5",
-    Transform(TransformType.PRF, 4): "prfaesxcbc",
-    Transform(TransformType.INTEG, 1): "md5",
-    Transform(TransformType.INTEG, 5): "aesxcbc",
-    Transform(TransformType.KE, 1): "modp768",
-    Transform(TransformType.KE, 17): "modp6144",
-    Transform(TransformType.KE, 18): "modp8192",
-    Transform(TransformType.KE, 22): "modp1024s160",
-    Transform(TransformType.KE, 23): "modp2048s224",
-    Transform(TransformType.KE, 24): "modp2048s256",
-    Transform(TransformType.KE, 28): "ecp256bp",
-    Transform(TransformType.KE, 29): "ecp384bp",
-    Transform(TransformType.KE, 30): "ecp512bp",
-    Transform(TransformType.KE, 32): "x448",
-    Transform(TransformType.KE, 35): "mlkem512",
-    Transform(TransformType.KE, 36): "mlkem768",
-    Transform(TransformType.KE, 37): "mlkem1024",
-    NO_ESN: "noesn",
-    ESN: "esn",
-}
-_SIZED: Final = {
-    13: "aes{}ctr",
-    14: "aes{}ccm8",
-    15: "aes{}ccm12",
-    16: "aes{}ccm16",
-    18: "aes{}gcm8",
-    19: "aes{}gcm12",
-    23: "camellia{}",
-}
-_TYPE_NAMES: Final = {1: "encryption", 2: "prf", 3: "integrity", 4: "key exchange", 5: "extended sequence numbers"}
-
 
 def by_keyword(keyword: str) -> Algorithm | None:
     """The algorithm a keyword names ("aes256gcm16", "modp2048"), in any case; None when there is no such."""
@@ -202,21 +169,23 @@ def by_keyword(keyword: str) -> Algorithm | None:
 
 
 def transform_text(transform: Transform) -> str:
-    """A transform's keyword, or its numbers when it has none: "aes256gcm16", "encr3", "ke99"."""
+    """A transform's keyword, or as it is called elsewhere, or its numbers: "aes256gcm16", "aes256ctr", "ke1_mlkem768", "encr99"."""
     known = BY_TRANSFORM.get(transform)
     if known is not None:
         return known.keyword
-    if transform.type == TransformType.ENCR and transform.id in _SIZED and transform.key_length:
-        return _SIZED[transform.id].format(transform.key_length)
-    name = _FOREIGN.get(transform)
-    if name is not None:
-        return name
-    if transform.id == NONE and transform.type != TransformType.ENCR:
-        return "none"
-    kind = TransformType(transform.type).name.lower() if transform.type in _TYPE_NAMES else f"type{transform.type}-"
-    return f"{kind}{transform.id}" + (f"/{transform.key_length}" if transform.key_length else "")
+    if transform.unknown:
+        return f"{transform_text(replace(transform, unknown=()))}+attribute"
+    name = iana.TRANSFORMS.get(transform.type, {}).get(transform.id)
+    if name is None:
+        kind = TransformType(transform.type).name.lower() if transform.type in list(TransformType) else f"type{transform.type}-"
+        name = f"{kind}{transform.id}"
+    elif transform.type in ADDITIONAL_KEY_EXCHANGES and transform.id != NONE:
+        name = f"ke{transform.type - ADDITIONAL_KEY_EXCHANGES.start + 1}_{name}"
+    elif "{}" in name:
+        return name.format(transform.key_length or "")
+    return name + (f"/{transform.key_length}" if transform.key_length else "")
 
 
 def type_text(transform_type: int) -> str:
     """A transform type in words."""
-    return _TYPE_NAMES.get(transform_type, f"transform type {transform_type}")
+    return iana.name(iana.TRANSFORM_TYPES, "transform type", transform_type)

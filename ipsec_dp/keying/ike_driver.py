@@ -12,18 +12,22 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.host import HostError
 from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.authenticated import Lines
 from ipsec_dp.ike.effect import Effect
+from ipsec_dp.ike.environment import NO_TRACE
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
 from ipsec_dp.keying.inbox import Inbox
 from ipsec_dp.keying.initiation import Intent
+from ipsec_dp.keying.levels import level
 from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus
 from ipsec_dp.keying.tunnel_state import UP, tunnel_state
 from ipsec_dp.util.loops import Rounds
@@ -37,7 +41,9 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Tunnel
     from ipsec_dp.databases.sad import IkeDatagram
     from ipsec_dp.dataplane import OuterPath, SaHandle
+    from ipsec_dp.host.unreachable import Unreachable
     from ipsec_dp.ike.actions import Action, Event
+    from ipsec_dp.ike.environment import Trace
     from ipsec_dp.ike.interface import IkeCore, IkeStatus
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ipsec.addresses import Address
@@ -54,13 +60,8 @@ TICK_S = 0.25  # how late an attempt may be
 # and the limit on half-open IKE SAs of the peer, and be repeated. One that has no answer after CALL_FRESH_S does not count.
 CALLS_AT_ONCE = 24
 CALL_FRESH_S = 1.0
+ADDRESSES_KEPT = 64  # of one peer, between two answers to all of its names
 
-LEVELS = {
-    act.Kind.IKE_FAILED: logging.ERROR,
-    act.Kind.CHILD_FAILED: logging.ERROR,
-    act.Kind.WARNING: logging.WARNING,
-    act.Kind.IKEV1: logging.WARNING,
-}
 ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
 ENDS = frozenset({act.Kind.IKE_DOWN, act.Kind.IKE_FAILED})
 UNPROVEN = frozenset({act.Origin.CLAIMED, act.Origin.STRANGER})
@@ -88,11 +89,12 @@ class IkeDriver:
         conditions: Conditions,
         probed: Callable[[act.ProbeResult], None] = lambda _: None,
         refuses: Callable[[Address], bool] = lambda _: False,
+        trace: Trace = NO_TRACE,
     ) -> None:
         self._tunnels = {tunnel.name: tunnel for tunnel in tunnels}
         self._peers = dict(peers)
         self._core, self._children, self._links, self._locate, self._changed = core, children, links, locate, changed
-        self._probed, self._refuses, self._clock = probed, refuses, clock
+        self._probed, self._refuses, self._clock, self._trace = probed, refuses, clock, trace
         self._ticks = Rounds("calling peers", conditions, clock)
         self._planned: TimerQueue[str] = TimerQueue()  # tunnels that are to be called
         self._intents = {name: self._intent(tunnel) for name, tunnel in self._tunnels.items()}
@@ -149,22 +151,36 @@ class IkeDriver:
         self._tunnels[name], self._peers[name] = tunnel, peer
         if before is None or effect is Effect.RESTART:
             self._planned.discard(name)
-            self._intents[name] = self._intent(tunnel)
+            former, self._intents[name] = self._intents.get(name), self._intent(tunnel)
+            if former is not None:
+                self._intents[name].tally = former.tally
             self._intents[name].start(now)
         else:
             self._intents[name].reconfigure(tunnel, now)
+            if effect in (Effect.RECHECK, Effect.REAUTH):  # who could not prove himself may do so now
+                self._intents[name].reachable(now)
 
     def has(self, name: str) -> bool:
         """Whether there is a tunnel of this name (a reload may be under way)."""
         return name in self._tunnels
 
     async def judge_again(self, peers: Mapping[str, Peer]) -> None:
-        """What proves tunnels' peers has changed (CRLs, by name of the tunnel): IKE SAs end that it no longer holds for."""
+        """What proves tunnels' peers has changed (CRLs, by name of the tunnel): IKE SAs end that it no longer holds for, and who
+        could not prove himself is called anew."""
         known = {name: peer for name, peer in peers.items() if name in self._peers}
         self._peers |= {name: replace(peer, remotes=self._peers[name].remotes) for name, peer in known.items()}
         async for name in in_slices(tuple(known)):
+            now = self._clock.now()
             self._core.set_peer(self._peers[name])
-            self._carry_out(self._core.judge_again(name, self._clock.now()))
+            self._intents[name].reachable(now)
+            self._carry_out(self._core.judge_again(name, now))
+
+    def located(self, name: str, addresses: tuple[Address, ...]) -> None:
+        """What the remotes of a tunnel mean now, its names among them. IKE SAs stay as they are, and the next call asks anew."""
+        peer = self._peers.get(name)
+        if peer is not None and peer.remotes != addresses:
+            self._peers[name] = replace(peer, remotes=addresses)
+            self._core.set_peer(self._peers[name])
 
     def peer(self, name: str) -> Peer | None:
         """Of the tunnel of this name, with its secrets."""
@@ -231,8 +247,7 @@ class IkeDriver:
                 self._intents[name].asked(self._clock.now())
             return
         if remote not in peer.remotes:  # a name that means another address now
-            self._peers[name] = replace(peer, remotes=(remote, *(one for one in tunnel.remotes if not isinstance(one, str))))
-            self._core.set_peer(self._peers[name])
+            self.located(name, (remote, *peer.remotes)[:ADDRESSES_KEPT])
         natt = self._peers[name].natt_first
         port = NAT_PORT if natt else IKE_PORT
         path = act.Path(act.Endpoint(local, port), act.Endpoint(remote, port), natt)
@@ -258,6 +273,7 @@ class IkeDriver:
         """Whatever a stranger sends, it costs one datagram at the most: an exception here is a fault of ours."""
         message, path = received
         now = self._clock.now()
+        self._trace.arrived(message, path)
         try:
             actions = self._core.receive(message, path, now)
         except Exception:  # whichever it is, the tunnels of everybody else go on
@@ -265,6 +281,8 @@ class IkeDriver:
                 self._fault_told = now
                 log.exception("a datagram from %s could not be handled; please report this", path.remote)
             return
+        finally:
+            self._trace.handled()
         self._carry_out(actions)
 
     def paths(self) -> dict[str, OuterPath]:
@@ -306,6 +324,12 @@ class IkeDriver:
     def peer_moved(self, name: str, child: int, remote: act.Endpoint) -> None:
         if not self._refuses(remote.address):
             self._carry_out(self._core.peer_moved(name, child, remote, self._clock.now()))
+
+    def unreachable(self, report: Unreachable) -> None:
+        """An ICMP message that quotes one of ours, or says so."""
+        local, remote = act.Endpoint(report.local, report.local_port), act.Endpoint(report.remote, report.remote_port)
+        path = act.Path(local, remote, report.local_port == NAT_PORT)
+        self._carry_out(self._core.unreachable(report.message, path, report.reason, self._clock.now()))
 
     def check_liveness(self) -> None:
         """Every peer is asked whether it is there, since nothing is known of the last while."""
@@ -376,8 +400,17 @@ class IkeDriver:
             last_error=error,
             nat="none" if newest is None else newest.nat,
             ike=_ike_sa(up[-1]) if up else None,
+            remote_in_dns=self._in_dns(self._peers[name], newest),
             up_at=intent.up_at,
+            **({} if newest is None or newest not in up else _encapsulation(newest)),
+            silent=any(sa.silence is not None for sa in sas),
+            heard_at=max((sa.heard for sa in sas), default=-inf),
+            tally=msgspec.structs.replace(intent.tally, retransmissions=self._core.retransmissions(name)),
         )
+
+    @staticmethod
+    def _in_dns(peer: Peer, newest: IkeStatus | None) -> bool | None:
+        return newest.path.remote.address in peer.remotes if newest is not None and peer.named and peer.remotes else None
 
     def rekey_in_s(self, handle: SaHandle) -> float | None:
         """Seconds until the CHILD_SA that an SA belongs to is rekeyed; None: it is not."""
@@ -413,6 +446,7 @@ class IkeDriver:
     def _do(self, action: Action) -> None:
         match action:
             case act.Send():
+                self._trace.left(action.datagram, action.path)
                 self._links.send_ike(
                     action.path.local.address,
                     outer_endpoint(action.path.remote),
@@ -457,7 +491,7 @@ class IkeDriver:
         if missed:
             log.warning('tunnel "%s": %d lines about its IKE SAs were left out', event.tunnel, missed)
         if missed is not None:
-            log.log(LEVELS.get(event.kind, logging.INFO), "%s", event)
+            log.log(level(event), "%s", event)
 
     def _report(self, event: Event) -> None:
         self._log(event)
@@ -499,6 +533,12 @@ class IkeDriver:
 
 def _of_ike(end: dataplane.Endpoint) -> act.Endpoint:
     return act.Endpoint(end.address, end.port, end.scope)
+
+
+def _encapsulation(sa: IkeStatus) -> dict[str, Any]:
+    """How its ESP travels, and why in UDP."""
+    why = None if not sa.udp else "configured" if sa.forced else "nat"
+    return {"encapsulation": "udp" if sa.udp else "esp", "encapsulation_why": why}
 
 
 def _ike_sa(sa: IkeStatus) -> IkeSaStatus:

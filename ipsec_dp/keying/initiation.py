@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.keying.status import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,7 @@ AFTER_DOWN: Final[dict[Cause, dict[str, str]]] = {
 AFTER_DOWN_ELSE: Final = {"start": "again", "on-demand": "wait", "respond": "wait"}
 # A peer that no longer answers: what liveness.action says, whatever `start` is.
 AFTER_DEATH: Final = {"restart": "again", "trap": "wait", "clear": "off"}
+INTENDED: Final = frozenset({Cause.LOCAL, Cause.IDLE, Cause.REPLACED})
 DEATHS: Final = frozenset({Cause.LIVENESS, Cause.TIMEOUT})
 
 
@@ -56,6 +58,7 @@ class Intent:
         self._came_up_at: float | None = None
         self.up_at = float("-inf")  # when the last CHILD_SA that rekeyed no other came up
         self._not_before = float("-inf")  # for traffic after a failure
+        self.tally = Tally()
 
     @property
     def next_attempt(self) -> float | None:
@@ -76,7 +79,11 @@ class Intent:
     @property
     def waits_for(self) -> str:
         """Who begins, where nothing else does."""
-        return "waiting for traffic" if self.can_call and self._tunnel.start != "respond" else "waiting for the peer to call"
+        if not self.can_call:
+            return "waiting for the peer to call"
+        if self._tunnel.start == "respond":
+            return "waiting for the peer to call; should it wait too, `ipsec-dp initiate` calls it from here"
+        return "waiting for traffic"
 
     @property
     def refusal(self) -> str | None:
@@ -152,8 +159,13 @@ class Intent:
             return None
         self.next_attempt = None
         self.state = "negotiating"
+        self._count(attempts=1)
         turn, index = divmod(self._remote, len(self._tunnel.remotes))
         return index, turn
+
+    def _count(self, attempts: int = 0, failures: int = 0, flaps: int = 0) -> None:
+        before = self.tally
+        self.tally = Tally(attempts=before.attempts + attempts, failures=before.failures + failures, flaps=before.flaps + flaps)
 
     def claimed(self, event: Event) -> None:
         """Somebody at the peer's address, or who says so, came to nothing: worth reading, and nothing else."""
@@ -194,6 +206,7 @@ class Intent:
     def failed(self, why: str, now: float, *, others: bool = False) -> None:
         """An attempt came to nothing: the next one goes to the next remote, after a pause that grows."""
         self._error, self._error_of = why, None
+        self._count(failures=1)
         if others:  # it was not needed, or is not the last hope
             return
         self.state = "failed"
@@ -218,7 +231,8 @@ class Intent:
         self._short_lives = min(self._short_lives + 1, 16) if short else 0
         start = self._tunnel.start
         what = AFTER_DEATH[self._tunnel.ike.liveness.action] if cause in DEATHS else AFTER_DOWN.get(cause, AFTER_DOWN_ELSE)[start]
-        if cause not in (Cause.LOCAL, Cause.IDLE, Cause.REPLACED):
+        if cause not in INTENDED:
+            self._count(flaps=int(since is not None))
             self._error, self._error_of = self._no_child or event.text, None
         self.state = "down" if what == "off" else "waiting"
         self._off = what == "off"

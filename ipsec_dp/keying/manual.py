@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ipsec_dp.config import load_manual_keys
-from ipsec_dp.dataplane import Direction, Limits, OuterPath, SaParams
+from ipsec_dp.dataplane import Direction, Encapsulation, Limits, OuterPath, SaParams
 from ipsec_dp.keying.status import KeyingStatus
 
 if TYPE_CHECKING:
@@ -118,4 +118,6 @@ class ManualSas:
             state="up" if up else "down",
             state_text="manual keys" if up else "no SA",
             remote=str(self.paths[name].remote.address),
+            encapsulation="udp" if self.paths[name].encapsulation is Encapsulation.UDP else "esp",
+            encapsulation_why="configured" if self.paths[name].encapsulation is Encapsulation.UDP else None,
         )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+Encapsulation = Literal["udp", "esp"]
+EncapsulationReason = Literal["configured", "nat"]
 
 
 class IkeSaStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,8 +23,20 @@ class IkeSaStatus(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 2
 
 
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened since the gateway started: calls of ours; what came to nothing, calls and peers' alike; how often it was up and
+    then was not, though nobody here wanted that; requests that were sent once more."""
+
+    attempts: int = 0
+    failures: int = 0
+    flaps: int = 0
+    retransmissions: int = 0
+
+
 class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One tunnel. `up_at`: when it last came up, -inf: never, or not by IKE."""
+    """One tunnel. `up_at`: when it last came up, `heard_at`: when the last IKE message came from its peer; -inf: never, or not by
+    IKE. `silent`: a request to the peer is not answered. `remote_in_dns`: whether the peer's address is one that its names
+    in `remote` mean; None: it has no names, or no address yet."""
 
     state: str
     state_text: str
@@ -27,4 +44,10 @@ class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str | None = None
     nat: str = "none"
     ike: IkeSaStatus | None = None
+    remote_in_dns: bool | None = None
     up_at: float = float("-inf")
+    encapsulation: Encapsulation | None = None
+    encapsulation_why: EncapsulationReason | None = None
+    silent: bool = False
+    heard_at: float = float("-inf")
+    tally: Tally = Tally()

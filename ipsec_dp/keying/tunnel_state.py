@@ -40,10 +40,10 @@ def tunnel_state(sas: Sequence[IkeStatus], intent: Intent, now: float) -> Tunnel
     if not up:
         under_way = any(sa.state == "negotiating" for sa in sas)
         state: State = "negotiating" if under_way else intent.state
-        return TunnelState(state, state if under_way else intent.text, intent.last_error)
+        return TunnelState(state, state if under_way else intent.text, _silence(sas) or intent.last_error)
     lacking = _lacking(up)
     said, failed = wanted.text(lacking, now), [lack for lack in lacking if lack.failed]
-    error = f"{failed[0].proxy_id}: {failed[0].why}" if failed else intent.last_error
+    error = _silence(sas) or (f"{failed[0].proxy_id}: {failed[0].why}" if failed else intent.last_error)
     if any(sa.children for sa in up):
         if lacking:
             return TunnelState("partial", f"lacks {said}", error)
@@ -56,6 +56,11 @@ def tunnel_state(sas: Sequence[IkeStatus], intent: Intent, now: float) -> Tunnel
     if intent.refusal is not None:
         return TunnelState("failed", "the IKE SA is up, without a CHILD_SA: the last one was refused", intent.refusal)
     return TunnelState("waiting", f"the IKE SA is up, without a CHILD_SA; {intent.waits_for}", error)
+
+
+def _silence(sas: Sequence[IkeStatus]) -> str | None:
+    """What the newest IKE SA waits for in vain: nothing else is known to be wrong as long as that is so."""
+    return next((sa.silence for sa in reversed(sas) if sa.silence is not None), None)
 
 
 def _lacking(up: Sequence[IkeStatus]) -> list[Lack]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ipsec_dp.host.nflog import Line
     from ipsec_dp.host.too_big import TooBig
     from ipsec_dp.host.tun import Trouble
+    from ipsec_dp.host.unreachable import Unreachable
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.network.peer_routes import PeerRoutes
     from ipsec_dp.network.remains import Remains
@@ -180,6 +181,9 @@ class HostReports(Protocol):
 
     def packets_too_big(self, reported: Callable[[TooBig], None]) -> Closable:
         """ICMP messages that an outer packet was too big. They may be forged."""
+
+    def unreachable(self, reported: Callable[[Unreachable], None]) -> Closable:
+        """ICMP messages that an IKE message did not reach its peer. They may be forged."""
 
     def hear_too_big(self, remote: Address, local: Address | None = None) -> Closable:
         """The kernel itself learns that bare ESP from `local` to this IPv6 peer was too big, and fragments it."""

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ipsec_dp.host import HostError, claim
+from ipsec_dp.host import HostError, claim, privilege
 from ipsec_dp.host.conntrack import KernelFlows
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.network import remains, workers
@@ -108,7 +108,8 @@ class LinuxHost:
                 refused[str(error)] = None
                 denied.append(os.strerror(errno.EPERM) in str(error))
         if refused:  # nobody owns routes: whoever may change those is denied by an owner
-            remedy = [NOT_PERMITTED] if denied[-1] else [OWNED] if any(denied) else []
+            unprivileged = denied[-1] or not privilege.has(privilege.NET_ADMIN)
+            remedy = [] if not any(denied) else [NOT_PERMITTED] if unprivileged else [OWNED]
             raise HostError("; ".join([*refused, *remedy]))
 
     async def remains(self) -> remains.Remains:

@@ -11,6 +11,7 @@ from ipsec_dp.host.decision import Decisions
 from ipsec_dp.host.names import RouteSource, routes_to
 from ipsec_dp.host.outer import OuterRoutes, link_mtus, own_addresses
 from ipsec_dp.network.outer_header import with_outer_header
+from ipsec_dp.network.peer_names import PeerNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,6 +75,7 @@ class PeerRoutes:
 
     def __init__(self, routes: RouteLookup) -> None:
         self._routes = routes
+        self.names = PeerNames()
         self._logged: set[str] = set()
 
     def forget(self) -> None:
@@ -83,9 +85,9 @@ class PeerRoutes:
     async def locate(self, tunnel: Tunnel, remote: Address | str, turn: int = 0) -> tuple[Address, Address]:
         """The address of a remote and ours towards it, as routing and DNS are now. Raises HostError.
 
-        Of several addresses with a route, each `turn` takes the next one.
+        Of several addresses with a route, each `turn` takes the next one. A name is asked for.
         """
-        found = await self._routes_to(tunnel, remote)
+        found = await routes_to(remote, await self.names.addresses_to_call(remote), tunnel.local, self._routes)
         address, route = found[turn % len(found)]
         return address, tunnel.local or route.source
 
@@ -93,8 +95,12 @@ class PeerRoutes:
         """What the host's routing decides about a packet that is not our own. Raises HostError."""
         return await self._routes.way(asked)
 
-    async def _routes_to(self, tunnel: Tunnel, remote: Address | str) -> list[tuple[Address, OuterRoute]]:
-        return await routes_to(remote, tunnel.local, self._routes)
+    async def _routes_known(self, tunnel: Tunnel, remote: Address | str) -> list[tuple[Address, OuterRoute]]:
+        """By what a name is known to mean, without asking again."""
+        ((_, addresses),) = await self.names.addresses([remote])
+        if not addresses:
+            raise HostError(f"{remote} has no address that is known")
+        return await routes_to(remote, addresses, tunnel.local, self._routes)
 
     async def own_addresses(self) -> set[Address]:
         """The addresses of this host that others can call."""
@@ -103,7 +109,7 @@ class PeerRoutes:
     async def listen_at(self, tunnels: Iterable[Tunnel]) -> set[Address]:
         """Our addresses at which peers may call these tunnels, of those that this host has now.
 
-        A remote without a route or a name without an address gives none yet; nor does a `local` that is not ours.
+        Who has a name may call from anywhere. A remote without a route gives none yet; nor does a `local` that is not ours.
         """
         found: set[Address] = set()
         own = await self.own_addresses()
@@ -115,7 +121,7 @@ class PeerRoutes:
                     found.add(tunnel.local)
                 else:
                     self._log_once(f'tunnel "{tunnel.name}": local {tunnel.local} is not an address of this host; waiting for it')
-            elif not tunnel.remotes:
+            elif tunnel.anywhere:
                 found |= own
             else:
                 found |= await self._starts(tunnel)
@@ -125,7 +131,7 @@ class PeerRoutes:
         found: set[Address] = set()
         for remote in tunnel.remotes:
             try:
-                found |= {route.source for _, route in await self._routes_to(tunnel, remote)}
+                found |= {route.source for _, route in await self._routes_known(tunnel, remote)}
             except HostError as error:
                 self._log_once(f'tunnel "{tunnel.name}": {error}')
         return found
@@ -134,7 +140,10 @@ class PeerRoutes:
         """The peer that is called first and our address towards it; None when any peer may call, or its name means nothing now."""
         try:
             to = next(iter(tunnel.remotes), None)
-            return None if to is None else await self.locate(tunnel, to)
+            if to is None:
+                return None
+            address, route = (await self._routes_known(tunnel, to))[0]
+            return address, tunnel.local or route.source
         except HostError as error:
             log.warning('tunnel "%s": %s; taking an MTU of %d octets', tunnel.name, error, OUTER_MTU)
             return None
@@ -168,10 +177,11 @@ class PeerRoutes:
     async def outer_interfaces(self, config: Config) -> set[int]:
         """Indices of the interfaces by which peers are reached now; a peer without a route has none."""
         found: set[int] = set()
+        await self.names.addresses(remote for tunnel in config.tunnels for remote in tunnel.remotes)
         for tunnel in config.tunnels:
             for remote in tunnel.remotes:
                 try:
-                    found.update(route.interface for _, route in await self._routes_to(tunnel, remote))
+                    found.update(route.interface for _, route in await self._routes_known(tunnel, remote))
                 except HostError as error:
                     self._log_once(f'tunnel "{tunnel.name}": {error}')
         return found

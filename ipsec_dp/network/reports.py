@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from ipsec_dp.host import HostError, too_big, vmgenid
+from ipsec_dp.host import HostError, too_big, unreachable, vmgenid
 from ipsec_dp.host.changes import Changes, ChangesSocket
 from ipsec_dp.host.echo import EchoSockets
 from ipsec_dp.host.link_changes import LinkChangesSocket
@@ -14,16 +14,19 @@ from ipsec_dp.host.nflog import LogReader
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ipsec_dp.host.echo import Echo
     from ipsec_dp.host.nflog import Line
     from ipsec_dp.host.too_big import TooBig
+    from ipsec_dp.host.unreachable import Unreachable
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.network.host import Closable
     from ipsec_dp.util.clock import Clock
 
 log = logging.getLogger("ipsec_dp")
+
+R = TypeVar("R")
 
 MESSAGES_AT_ONCE = 32  # ICMP messages of one socket, before the rest of the control plane has its turn
 MESSAGES_A_SECOND = 200  # more are a flood, which the kernel drops meanwhile
@@ -68,7 +71,11 @@ class KernelReports:
         return LogReader(group, logged)
 
     def packets_too_big(self, reported: Callable[[TooBig], None]) -> Closable:
-        return TooBigSockets(reported, self._clock)
+        return IcmpSockets(too_big.open_socket, too_big.READERS, reported, self._clock, "path MTUs are found by probes alone")
+
+    def unreachable(self, reported: Callable[[Unreachable], None]) -> Closable:
+        lost = "peers that cannot be reached look silent"
+        return IcmpSockets(unreachable.open_socket, unreachable.READERS, reported, self._clock, lost)
 
     def hear_too_big(self, remote: Address, local: Address | None = None) -> Closable:
         return too_big.listener(remote, local)
@@ -97,19 +104,29 @@ class _Reader:
         self._source.close()
 
 
-class TooBigSockets:
-    """Raw ICMP sockets of both IP versions; `reported` gets what quotes a packet of ours. A flood is read in pauses only."""
+class IcmpSockets(Generic[R]):
+    """Raw ICMP sockets of both IP versions; `reported` gets what quotes a packet of ours. A flood is read in pauses only.
 
-    def __init__(self, reported: Callable[[TooBig], None], clock: Clock) -> None:
-        self._reported, self._clock = reported, clock
+    `otherwise`: what it means that there is no such socket.
+    """
+
+    def __init__(
+        self,
+        open_socket: Callable[[int], socket.socket],
+        readers: Mapping[int, Callable[[bytes], R | None]],
+        reported: Callable[[R], None],
+        clock: Clock,
+        otherwise: str,
+    ) -> None:
+        self._readers, self._reported, self._clock = readers, reported, clock
         self._sockets: list[socket.socket] = []
         self._counted_from = clock.now()
         self._messages = 0  # since then
         for version in (4, 6):
             try:
-                made = too_big.open_socket(version)
+                made = open_socket(version)
             except HostError as error:
-                log.info("%s: path MTUs are found by probes alone", error)
+                log.info("%s: %s", error, otherwise)
                 continue
             self._sockets.append(made)
             self._listen(made, version)
@@ -130,7 +147,7 @@ class TooBigSockets:
                 message = source.recv(too_big.MESSAGE_MAX)
             except OSError:  # no more
                 return
-            found = too_big.READERS[version](message)
+            found = self._readers[version](message)
             if found is not None:
                 self._reported(found)
             if self._is_flood():

@@ -1,21 +1,24 @@
 """Certificate revocation lists are files, which something else fetches: whenever one changes, it is in force.
 
-A file that cannot be read, or holds no CRL, takes nothing away: what it held before stays in force, and `status` says so.
+A file that cannot be read, or holds no CRL, takes nothing away: what it held before stays in force, and `status` says so. It
+warns of a CRL that is out of date too, and, if revocation is strict, for a while before: IKE SAs end with it (`ike.v2.proof`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ipsec_dp.config.model import CertificateAuth
-from ipsec_dp.ike.certificates import CertificateError, load_crl
+from ipsec_dp.ike.certificates import CertificateError, load_crl, not_current
 from ipsec_dp.ike.peer import SignatureAuth
 from ipsec_dp.util.loops import Rounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from datetime import datetime
     from pathlib import Path
 
     from cryptography import x509
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     Mark = tuple[int, ...]
 
 LOOK_S = 5.0  # between two looks at the files
+AHEAD_MOST = timedelta(days=1)  # before the end of a CRL, from when on it is told that there is no newer one
+AHEAD_PART = 10  # of its life; the lesser of both
 SOURCE = "revocation"  # of conditions
 
 
@@ -41,6 +46,7 @@ class CrlWatch:
         self._ike, self._conditions, self._clock = ike, conditions, clock
         self._rounds = Rounds(self.name, conditions, clock)
         self._files: dict[str, tuple[Path, ...]] = {}  # by tunnel
+        self._strict: set[Path] = set()
         self._marks: dict[Path, Mark] = {}  # of the files as they were when they were read
         self._lists: dict[Path, x509.CertificateRevocationList] = {}
         self._task: asyncio.Task[None] | None = None
@@ -48,6 +54,7 @@ class CrlWatch:
     async def apply(self, config: Config) -> None:
         auths = {tunnel.name: tunnel.auth for tunnel in config.tunnels if isinstance(tunnel.auth, CertificateAuth)}
         self._files = {name: auth.crl for name, auth in auths.items() if auth.crl and auth.revocation != "off"}
+        self._strict = {path for name in self._files if auths[name].revocation == "strict" for path in auths[name].crl}
         wanted = {path for files in self._files.values() for path in files}
         for path in self._marks.keys() - wanted:
             del self._marks[path]
@@ -70,11 +77,13 @@ class CrlWatch:
         marks, read, wrong = await asyncio.to_thread(_read, wanted, dict(self._marks))
         self._marks |= marks
         self._lists |= read
-        for path in wanted:
-            if path in wrong:
-                self._conditions.begin(SOURCE, str(path), f"{wrong[path]}; the CRL that was there before stays in force")
-            else:
-                self._conditions.end(SOURCE, str(path))
+        found = {f"{path} unread": f"{text}; the CRL that was there before stays in force" for path, text in wrong.items()}
+        utc = self._clock.utc()
+        for path in wanted & self._lists.keys():
+            text = _age(self._lists[path], utc, strict=path in self._strict)
+            if text is not None:
+                found[f"{path} age"] = f"{path}: {text}"
+        self._conditions.become(SOURCE, found)
         ike = self._ike()
         if ike is not None and read:
             renewed = {name: peer for name in self._files if (peer := self._renewed(ike.peer(name), name)) is not None}
@@ -92,6 +101,21 @@ class CrlWatch:
         if crls == former:
             return None
         return replace(peer, auth=replace(peer.auth, trust=replace(peer.auth.trust, crls=crls)))
+
+
+def _age(crl: x509.CertificateRevocationList, at: datetime, *, strict: bool) -> str | None:
+    """What there is to say of a CRL that is no proof any more, or soon will not be. None: nothing."""
+    why, end = not_current(crl, at), crl.next_update_utc
+    if why is not None:
+        means = (
+            "revocation is strict, so nobody whose certificate it is about is authenticated, and their IKE SAs have ended"
+            if strict
+            else "what it revokes stays revoked, and what was revoked since is not known"
+        )
+        return f"{why}; {means}: put the one into its place that its authority has issued since"
+    if not strict or end is None or end - at > min((end - crl.last_update_utc) / AHEAD_PART, AHEAD_MOST):
+        return None
+    return f"out of date from {end} on; revocation is strict, so IKE SAs that it is about end then: put a newer one into its place"
 
 
 def _read(

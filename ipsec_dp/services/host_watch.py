@@ -65,6 +65,10 @@ class HostWatch:
             self._reports = self._host.reports.network_changes(self._changed.set)
             self._task = asyncio.get_running_loop().create_task(self._rounds.run(self._watch))
 
+    def look(self) -> None:
+        """Something that routes and the guard follow has changed elsewhere: what names of peers mean."""
+        self._changed.set()
+
     async def close(self) -> None:
         if self._task is not None and self._reports is not None:
             self._task.cancel()

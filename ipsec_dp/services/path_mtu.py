@@ -41,6 +41,11 @@ INTERVALS = Intervals()
 REFRESHED_AT_ONCE = 32  # peers whose first hop is looked at again in one tick
 REST = 10.0  # between two times that the host gets the MTUs of all tunnels, in times of what that takes
 QUIET_TICKS = 5  # between two looks at the links where nothing is sent
+BLACK_HOLES = "MTU black holes"
+BLACK_HOLE = (
+    "path to {}: longer packets are lost on the way and no ICMP message says so (an MTU black hole); its tunnels send shorter ones "
+    "by themselves: have the firewalls between let ICMP (fragmentation needed, packet too big) through, or write a smaller mtu"
+)
 
 
 class PathMtuDiscovery:
@@ -53,6 +58,7 @@ class PathMtuDiscovery:
         self._intervals = INTERVALS
         self._mtus = MtuTable()
         self._applied: dict[str, Tunnel] = {}  # the tunnels as the last `apply` took them over
+        self._unused: dict[OuterEnds, float] = {}  # paths that no SA goes by, and since when
         self._sent: dict[OuterEnds, int] = {}  # what SAs had sent by a path when it was last looked at
         self._packets_out = -1
         self._plane: DataPlane | None = None
@@ -135,6 +141,11 @@ class PathMtuDiscovery:
 
     # ---- what is known of tunnels
 
+    @property
+    def paths(self) -> AbstractSet[OuterEnds]:
+        """Those of which something is known."""
+        return self._mtus.paths.keys()
+
     def status(self, tunnel: str) -> TunnelMtus:
         """Of `status`."""
         return self._mtus.status(tunnel)
@@ -168,6 +179,8 @@ class PathMtuDiscovery:
 
     async def _add_paths(self, shapes: AbstractSet[OuterShape]) -> None:
         now, paths = self._clock.now(), self._mtus.paths
+        for ends in ends_of(shapes):
+            self._unused.pop(ends, None)
         for ends in [ends for ends in ends_of(shapes) if ends not in paths]:
             link = await self._host.peers.mtu(*ends)
             paths.setdefault(ends, PathMtu(ends.remote.version, link, self._intervals, now))
@@ -197,6 +210,7 @@ class PathMtuDiscovery:
     def _changed(self, ends: OuterEnds, why: str) -> None:
         log.info("path to %s: MTU %d octets: %s", ends, self._mtus.paths[ends].outer, why)
         self._listen(ends)
+        self._tell_black_hole(ends)
         for name in filter(self._config.has_tunnel, self._mtus.bound(ends)):
             tunnel = self._config.tunnel(name)
             if self._mtus.update(tunnel, ends):
@@ -206,6 +220,12 @@ class PathMtuDiscovery:
                         'tunnel "%s": an MTU of %d octets: longer IPv6 packets are fragmented outside (RFC 8200 §5)', name, mtu
                     )
                 self._publish(name)
+
+    def _tell_black_hole(self, ends: OuterEnds) -> None:
+        if self._mtus.paths[ends].black_hole:
+            self._host.conditions.begin(BLACK_HOLES, str(ends), BLACK_HOLE.format(ends))
+        else:
+            self._host.conditions.end(BLACK_HOLES, str(ends))
 
     def _listen(self, ends: OuterEnds) -> None:
         """Where bare ESP over IPv6 must be fragmented, the kernel is to do it, and must learn its MTU."""
@@ -245,7 +265,9 @@ class PathMtuDiscovery:
         self._host.peers.forget()
         link = await self._host.peers.mtu(*ends)
         self._asked.discard(ends)
-        path, now = self._mtus.paths[ends], self._clock.now()
+        path, now = self._mtus.paths.get(ends), self._clock.now()
+        if path is None:
+            return
         before = path.outer
         path.link_is(link, now)
         ours = {tunnel.interface for tunnel in self._config.tunnels}
@@ -289,6 +311,8 @@ class PathMtuDiscovery:
         chosen = [known[(self._next_link + i) % len(known)] for i in range(min(REFRESHED_AT_ONCE, len(known)))]
         self._next_link += len(chosen)
         for ends in chosen:
+            if self._forgotten(ends):
+                continue
             link, path = await self._host.peers.mtu(*ends), self._mtus.paths[ends]
             before = path.outer
             path.link_is(link, self._clock.now())
@@ -296,6 +320,21 @@ class PathMtuDiscovery:
                 self._changed(ends, "MTU of the first hop")
                 self._host.conditions.become(self.name, {})
             self._listen(ends)  # other tunnels may use this path now
+
+    def _forgotten(self, ends: OuterEnds) -> bool:
+        """A path that no SA has gone by for a while is forgotten: peers that call from anywhere leave many behind."""
+        if self._mtus.used(ends):
+            self._unused.pop(ends, None)
+            return False
+        now = self._clock.now()
+        if now - self._unused.setdefault(ends, now) < self._intervals.raise_s:
+            return False
+        for known in (self._mtus.paths, self._unused, self._sent):
+            known.pop(ends, None)
+        if ends in self._listeners:
+            self._listeners.pop(ends).close()
+        self._host.conditions.end(BLACK_HOLES, str(ends))
+        return True
 
     def _ask(self, ends: OuterEnds, path: PathMtu, now: float) -> None:
         names = [

@@ -66,6 +66,12 @@ class PathMtu:
         self._deaf_until = now  # ICMP messages are not believed
         self._under_way = 0  # the size that is being probed
         self._forget_at = now
+        self._found_by_loss = False
+
+    @property
+    def black_hole(self) -> bool:
+        """Whether it takes less than its first hop, and nothing but lost probes showed that."""
+        return self._found_by_loss and self.outer < self.link
 
     @property
     def due(self) -> float:
@@ -85,6 +91,7 @@ class PathMtu:
         if link == self.link:
             return
         self.link = self.outer = link
+        self._found_by_loss = False
         self._ask(ProbePurpose.CONFIRM, now)
 
     def reported(self, mtu: int, now: float) -> bool:
@@ -93,6 +100,7 @@ class PathMtu:
             return False
         self._former = self._former if self._asking is ProbePurpose.REFUTE else self.outer
         self.outer = mtu
+        self._found_by_loss = False
         self._raise_at = now + self._intervals.raise_s
         self._ask(ProbePurpose.REFUTE, now)
         return True
@@ -172,6 +180,7 @@ class PathMtu:
         if passed or self.outer <= self.floor:
             self._settle(now)
             return
+        self._found_by_loss = True
         lost, self.outer = self.outer, BASE if self.floor <= BASE < self.outer else self.floor
         self._raise_at = now + self._intervals.raise_s
         self._search(self.floor, lost, now)

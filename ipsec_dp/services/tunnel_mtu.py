@@ -95,6 +95,10 @@ class MtuTable:
         """The tunnels whose packets must fit a path."""
         return self._bound.get(ends, set())
 
+    def used(self, ends: OuterEnds) -> bool:
+        """Whether packets of any tunnel go by a path."""
+        return bool(self._at.get(ends))
+
     def set_shapes(self, tunnel: Tunnel, shapes: AbstractSet[OuterShape]) -> None:
         """A tunnel's packets look like these from now on, and must fit the paths to their peers."""
         for shape in list(self.shapes(tunnel.name)):

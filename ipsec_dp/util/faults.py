@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("ipsec_dp")
 
 LOG_VARIABLE: Final = "IPSEC_DP_LOG"  # "debug": the log says everything
+JOURNAL_VARIABLE: Final = "JOURNAL_STREAM"  # systemd.exec(5)
+TRACE_LOG: Final = "ipsec_dp.keying.ike_trace"  # the logger of IKE messages
 
 
 class UnexpectedError(IpsecDpError):
@@ -35,12 +37,46 @@ class LineFormatter(logging.Formatter):
         return "\n".join((self.formatMessage(record), *(shown(line, LINE) for line in trace)))
 
 
-def log_to_stderr() -> None:
-    """One line for each event, from INFO on; from DEBUG on where IPSEC_DP_LOG says so."""
+class JournalFormatter(LineFormatter):
+    """Each line begins with its priority, which the journal takes off it (sd-daemon(3)) and keeps beside the time that it came."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = next((number for level, number in _PRIORITIES if record.levelno >= level), _DEBUG)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
+
+
+_PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))  # of syslog(3)
+_DEBUG: Final = 7
+
+
+def is_journal(descriptor: int, stream: str | None) -> bool:
+    """Whether a descriptor leads to the journal: `stream` is JOURNAL_STREAM, its device and inode (systemd.exec(5))."""
+    try:
+        there = os.fstat(descriptor)
+    except OSError:
+        return False
+    return stream == f"{there.st_dev}:{there.st_ino}"
+
+
+def log_to_stderr(*, verbose: bool = False, trace_ike: bool = False) -> None:
+    """One line for each event, from INFO on; from DEBUG on if `verbose` or where IPSEC_DP_LOG says so. To the journal each with its
+    priority. `trace_ike`: a line for each IKE message too."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
+    if _stderr_is_journal():
+        handler.setFormatter(JournalFormatter("%(message)s"))
+    else:
+        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler])
-    log.setLevel(logging.DEBUG if os.environ.get(LOG_VARIABLE) == "debug" else logging.INFO)
+    log.setLevel(logging.DEBUG if verbose or os.environ.get(LOG_VARIABLE) == "debug" else logging.INFO)
+    logging.getLogger(TRACE_LOG).setLevel(logging.DEBUG if trace_ike else logging.INFO)
+
+
+def _stderr_is_journal() -> bool:
+    try:
+        descriptor = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # it is none, or a test's
+        return False
+    return is_journal(descriptor, os.environ.get(JOURNAL_VARIABLE))
 
 
 def unexpected(what: str, error: Exception) -> UnexpectedError:

@@ -306,6 +306,9 @@ class MemoryReports:
     def packets_too_big(self, reported: Callable[..., None]) -> Listener:
         return self._listen("too big", reported)
 
+    def unreachable(self, reported: Callable[..., None]) -> Listener:
+        return self._listen("unreachable", reported)
+
     def hear_too_big(self, remote: Address, local: Address | None = None) -> Listener:
         del local
         return self._listen(f"too big of {remote}", lambda: None)

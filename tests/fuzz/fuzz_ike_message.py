@@ -20,9 +20,11 @@ with atheris.instrument_imports(include=["ipsec_dp.ike"]):
     from ipsec_dp.ike.v2.errors import IntegrityError
     from ipsec_dp.ike.v2.fragment import Reassembler
     from ipsec_dp.ike.v2.message import Header, Message, build_chain, build_message, parse_message
+    from ipsec_dp.ike.v2.tolerance import passed_over
     from ipsec_dp.ike.v2.ts import narrow
     from ipsec_dp.ike.v2.wire import IKE_HEADER
     from ipsec_dp.ipsec.packet import selectors_of_packet
+    from ipsec_dp.util.text import shown
 
 from tests.fuzz import target
 
@@ -47,6 +49,7 @@ SEEDS: tuple[tuple[p.Payload, ...], ...] = (
         p.TrafficSelectorsInitiator(ANY),
         p.TrafficSelectorsResponder(ANY),
     ),
+    (p.Delete(77, (bytes(8),)), p.CertificateRequest(4, bytes(19)), p.Certificate(12, b"x"), p.Notify(50000, b"", 9, bytes(8))),
     (p.Delete(3, (SPI,)), p.Delete(1), p.Notify(16393, b"", 3, SPI), p.Configuration(1, ((1, b""),)), p.Eap(1, 1, b"\1")),
     (p.Encrypted(35, bytes(40)),),
     (p.EncryptedFragment(35, 1, 2, bytes(40)),),
@@ -69,11 +72,14 @@ def one(data: bytes) -> None:
     message = parse_message(data)
     for payload in message.payloads:
         use(payload)
+    assert shown(passed_over(message)) == passed_over(message)
     if all(getattr(payload, "selectors", True) for payload in message.payloads):
         assert parse_message(build_message(message)) == message
     if message.get(p.Encrypted) is not None:
-        for payload in protect.open_message(_Open(), data, message).payloads:
+        inside = protect.open_message(_Open(), data, message)
+        for payload in inside.payloads:
             use(payload)
+        assert passed_over(inside).isprintable()
     fragment = message.get(p.EncryptedFragment)
     if fragment is not None:
         Reassembler().add(message.header.message_id, fragment, protect.open_payload(_Open(), data, fragment), 0.0)

@@ -97,12 +97,14 @@ def identity(data: bytes) -> None:
     assert str(received).isprintable()
     assert explain_mismatch(EXPECTED, received).isprintable()
     received.matches(EXPECTED)
+    assert Identity.from_text(received.text()).matches(received), "printed as another"
     if received.type == 9:
         canonical_name(received.data)
 
 
 def words(data: bytes) -> None:
-    assert str(Identity.from_text(data.decode(errors="replace"))).isprintable()
+    read = Identity.from_text(data.decode(errors="replace"))
+    assert Identity.from_text(read.text()).matches(read), "printed as another"
 
 
 READINGS: tuple[Callable[[bytes], None], ...] = (certificate, revocations, signature, hashes, identity, words)

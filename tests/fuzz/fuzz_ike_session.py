@@ -136,6 +136,8 @@ def seeds() -> Iterator[bytes]:
         (0, (p.IdentificationInitiator(2, b"gwa.example"), p.Authentication(2, bytes(32)), offer, *selectors)),
         (1, (p.Notify(NotifyType.TEMPORARY_FAILURE),)),
         (1, (p.Notify(NotifyType.NO_PROPOSAL_CHOSEN),)),
+        (2, (p.Notify(NotifyType.INVALID_SYNTAX),)),
+        (2, (p.Notify(NotifyType.INVALID_SELECTORS, bytes(28), 3, b"\0\0\x10\0"), p.Delete(77, (bytes(8),)))),
     )
     for state in range(len(STATES)):
         for how in (1, 0, 2, 3):

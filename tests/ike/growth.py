@@ -86,10 +86,10 @@ def prefixes(count: int) -> ProxyIds:
     return ProxyIds(proxy_id("10.2.0.0/24", net(number)) for number in range(1, count + 1))
 
 
-# Of B, the tunnel with a number: each of its own peer, by its address, by a name that was not resolved yet, or by its identity.
+# Of B, the tunnel with a number: each of its own peer, by its address, by a name that means one, or by its identity.
 KINDS: dict[str, Callable[[int], dict[str, Any]]] = {
     "static": lambda number: {"remotes": (address(number),)},
-    "name": lambda number: {"remotes": (), "remote_id": Identity.from_text(f"peer{number}.example")},
+    "name": lambda number: {"remotes": (address(number),), "named": True, "remote_id": Identity.from_text(f"peer{number}.example")},
     "any with DN": lambda number: {"remotes": (), "remote_id": Identity.from_text(f"CN=peer {number}, O=Example")},
 }
 
@@ -106,11 +106,20 @@ class Scene:
     """A and B with an IKE SA and a CHILD_SA, and B with many other things beside it. `concerned`: the tunnel of B of which it has
     many, or the one with A."""
 
-    def __init__(self, others: Iterable[Peer] = (), pairs: Iterable[ProxyId] = (), concerned: str = "to-a") -> None:
+    def __init__(
+        self,
+        others: Iterable[Peer] = (),
+        pairs: Iterable[ProxyId] = (),
+        concerned: str = "to-a",
+        *,
+        known: bool = True,
+        **changes: Any,
+    ) -> None:
+        """`pairs`: proxy IDs of the tunnel with A, which A has too if it is `known`; `changes` of B's end of it."""
         mine = ProxyIds((NETS["b"], *pairs))
-        theirs = ProxyIds(type(one)(one.remote, one.local) for one in mine)
+        theirs = ProxyIds(type(one)(one.remote, one.local) for one in (mine if known else mine[:1]))
         self.concerned, self.count = concerned, 0
-        self.ladder = Ladder(a=[peer("a", proxy_ids=theirs)], b=[peer("b", proxy_ids=mine), *others])
+        self.ladder = Ladder(a=[peer("a", proxy_ids=theirs)], b=[peer("b", proxy_ids=mine, **changes), *others])
         self.ladder.initiate("a", asks=packet("10.1.0.1", "10.2.0.1"))
         self.ladder.settle()
         assert len(self.site.core.sessions("to-a")) == 1
@@ -204,6 +213,16 @@ def child_sas(count: int) -> Scene:
     scene.site.do(session.take())
     scene.settle()
     return scene
+
+
+def wanted(count: int) -> Scene:
+    """Proxy IDs that B is to have CHILD_SAs for, and waits with for A, which called; besides those that A's first one holds."""
+    return Scene(pairs=prefixes(count + child.MAX_OFFERED), start="start")
+
+
+def unwanted(count: int) -> Scene:
+    """The same, and A has none of them."""
+    return Scene(pairs=prefixes(count), start="start", known=False)
 
 
 def proxy_ids(count: int) -> Scene:

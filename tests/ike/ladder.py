@@ -16,7 +16,7 @@ from typing import Any
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.actions import Endpoint, Kind, Path
 from ipsec_dp.ike.auth import PreSharedKey
-from ipsec_dp.ike.environment import SILENT, Activity, Environment
+from ipsec_dp.ike.environment import NO_TRACE, SILENT, Activity, Environment
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.manager import IkeManager
 from ipsec_dp.ike.peer import Life, Liveness, Peer, SharedKeyAuth
@@ -132,8 +132,8 @@ class FakeSad:
 class Site:
     """One gateway's core and the little that a driver adds."""
 
-    def __init__(self, name, wire, clock, peers, seed, epoch):
-        self.name, self.wire, self.clock = name, wire, clock
+    def __init__(self, name, wire, clock, peers, seed, epoch, trace=NO_TRACE):
+        self.name, self.wire, self.clock, self.trace = name, wire, clock, trace
         self.sad = FakeSad()
         self.events: list[act.Event] = []
         self.keepalives: list[Path] = []
@@ -148,6 +148,7 @@ class Site:
             lambda now: self.calendar + timedelta(seconds=now),
             lambda child: self.activity[child],
             self.watcher,
+            trace,
         )
         self.core = IkeManager(environment, peers)
 
@@ -157,6 +158,7 @@ class Site:
         for action in actions:
             match action:
                 case act.Send():
+                    self.trace.left(action.datagram, action.path)
                     self.wire.send(self.name, OTHER[self.name], (action.datagram, action.path))
                 case act.Report():
                     self.events.append(action.event)
@@ -201,10 +203,11 @@ def _as_received(path, _receiver):
 class Ladder:
     """Both sites and the wire between them."""
 
-    def __init__(self, a=None, b=None, seed=0, epoch=EPOCH):
+    def __init__(self, a=None, b=None, seed=0, epoch=EPOCH, trace=NO_TRACE):
+        """`trace`: of what A gets and sends."""
         self.clock = Clock()
         self.wire: Wire[tuple[bytes, Path]] = Wire()
-        self.a = Site("a", self.wire, self.clock, a or [peer("a")], seed, epoch)
+        self.a = Site("a", self.wire, self.clock, a or [peer("a")], seed, epoch, trace)
         self.b = Site("b", self.wire, self.clock, b or [peer("b")], seed, epoch)
         self.sites = {"a": self.a, "b": self.b}
         self.translate = _as_received
@@ -224,8 +227,11 @@ class Ladder:
         if delivery is None:
             return False
         datagram, path = delivery.data
-        site = self.sites[receiver]
-        site.do(site.core.receive(datagram, self.translate(path, receiver), self.clock()))
+        site, path = self.sites[receiver], self.translate(path, receiver)
+        site.trace.arrived(datagram, path)
+        actions = site.core.receive(datagram, path, self.clock())
+        site.trace.handled()
+        site.do(actions)
         return True
 
     def settle(self):

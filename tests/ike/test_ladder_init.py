@@ -185,7 +185,8 @@ def test_a_peer_that_is_down_or_blocked_is_told_apart_as_far_as_can_be():
     ladder.wire.cut("a", "b")
     ladder.initiate("a")
     ladder.run(200)
-    (told,) = ladder.a.events
+    early, told = ladder.a.events
+    assert early.kind is Kind.WARNING
     assert (told.kind, told.cause, told.again) == (Kind.IKE_FAILED, Cause.TIMEOUT, True)
     for words in ("192.0.2.2:500", "down", "UDP port 500 is blocked"):
         assert words in told.text

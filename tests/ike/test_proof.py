@@ -55,16 +55,17 @@ def credential(site, seconds=LONG, through=None):
     return Credential(tuple(chain), key)
 
 
-def crl(*revoked):
-    builder = x509.CertificateRevocationListBuilder(ROOT.subject, EPOCH, EPOCH + timedelta(days=30))
+def crl(*revoked, seconds=30 * 86_400.0):
+    """Good for so long."""
+    builder = x509.CertificateRevocationListBuilder(ROOT.subject, EPOCH, EPOCH + timedelta(seconds=seconds))
     for one in revoked:
         entry = x509.RevokedCertificateBuilder().serial_number(one.serial_number).revocation_date(EPOCH).build()
         builder = builder.add_revoked_certificate(entry)
     return builder.sign(ROOT_KEY, hashes.SHA256())
 
 
-def signed(site, own, crls=(), authority=ROOT, **changes):
-    return peer(site, auth=SignatureAuth(own, Trust((authority,), tuple(crls), Revocation.IF_PRESENT)), **changes)
+def signed(site, own, crls=(), authority=ROOT, revocation=Revocation.IF_PRESENT, also=(), **changes):
+    return peer(site, auth=SignatureAuth(own, Trust((authority, *also), tuple(crls), revocation)), **changes)
 
 
 def up(caller="a", short="b", seconds=END, through=None, **changes):
@@ -186,7 +187,8 @@ def revoke(ladder, *revoked, site="a"):
 
 
 def leaf(ladder, site):
-    (session,) = ladder.sites[OTHER[site]].core.sessions((OTHER[site] == "a" and "to-b") or "to-a")
+    other = ladder.sites[OTHER[site]]
+    (session,) = [one for one in other.core.sessions(other.tunnel) if one.in_use]
     return session.ends.certificates[0]
 
 

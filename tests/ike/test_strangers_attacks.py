@@ -293,7 +293,7 @@ def test_an_identity_finds_its_tunnel_at_once():
     candidates = table.candidates(from_address("203.0.113.1"))
     assert candidates is not None
     there = Identity.from_text("203.0.113.1")
-    assert [one.tunnel for one in candidates.expecting(Identity.from_text("W7.example"), there)] == ["w7"]
+    assert [one.tunnel for one in candidates.expecting(Identity.from_text("w7.example"), there)] == ["w7"]
     assert [one.tunnel for one in candidates.expecting(there, there)] == ["address"]
     assert candidates.expecting(Identity.from_text("else.example"), there) == ()
 

@@ -70,11 +70,19 @@ def test_only_groups_2_and_5_are_legacy():
     [
         (Transform(1, 3), "3des"),
         (Transform(1, 13, 128), "aes128ctr"),
-        (Transform(1, 12), "encr12"),
-        (Transform(1, 20, 512), "encr20/512"),
+        (Transform(1, 12), "aes"),
+        (Transform(1, 20, 512), "aes512gcm16"),
+        (Transform(1, 28, 256), "chacha20poly1305/256"),
+        (Transform(1, 99), "encr99"),
+        (Transform(1, 99, 64), "encr99/64"),
+        (Transform(3, 12, 256), "sha256/256"),
         (Transform(4, 0), "none"),
         (Transform(4, 99), "ke99"),
-        (Transform(6, 36), "type6-36"),
+        (Transform(4, 36), "mlkem768"),
+        (Transform(6, 36), "ke1_mlkem768"),
+        (Transform(12, 0), "none"),
+        (Transform(99, 7), "type99-7"),
+        (Transform(1, 12, 128, ((5, b"x"),)), "aes128+attribute"),
     ],
 )
 def test_what_we_do_not_speak_still_has_a_name(transform, text):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from itertools import pairwise
 from math import inf
+from weakref import WeakKeyDictionary
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipsec_dp.ike.lifetimes import RETRY, RETRY_LONGEST
+from ipsec_dp.ike.proxy_ids import ProxyIds
 from ipsec_dp.ike.served import Configured
 from ipsec_dp.ike.traffic_selectors import ANY, ProxyId, TrafficSelector
 from ipsec_dp.ike.wanted import (
@@ -41,9 +43,19 @@ def wanted(*configured: ProxyId, lasting: bool = True) -> Wanted:
     return Wanted(configured or (A, B, C), lasting=lasting)
 
 
+UP: WeakKeyDictionary[Wanted, dict[int, tuple[ProxyId, ...]]] = WeakKeyDictionary()  # at the last look
+
+
+def look_at(one: Wanted, up: dict[int, tuple[ProxyId, ...]], now: float, ended_here: tuple[int, ...] = ()) -> bool:
+    """`up`: what is there now, by number, with its selectors."""
+    before, UP[one] = UP.get(one, {}), dict(up)
+    came = {number: pairs for number, pairs in up.items() if number not in before}
+    return one.look(came, {number: number in ended_here for number in before if number not in up}, now, rng)
+
+
 def look(one: Wanted, now: float = NOW, ended_here: tuple[int, ...] = (), **up: tuple[ProxyId, ...]) -> bool:
     """`up`: c1=(A, B): CHILD_SA 1 with these selectors."""
-    return one.look({int(name[1:]): pairs for name, pairs in up.items()}, ended_here, now, rng)
+    return look_at(one, {int(name[1:]): pairs for name, pairs in up.items()}, now, ended_here)
 
 
 def lacks(one: Wanted) -> tuple[ProxyId, ...]:
@@ -289,6 +301,7 @@ def test_what_came_of_which_proxy_id_is_found_as_by_looking_at_each(configured, 
             if found is not None:
                 expected[one] = expected.get(one, False) or found
     assert Configured(tuple(configured)).served(tuple(pairs)) == expected
+    assert Configured(ProxyIds(configured)).served(tuple(pairs)) == expected, "by the index"
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -307,7 +320,7 @@ def test_however_it_goes_on_nothing_wanted_is_forgotten(seed):
                 one.were_refused((proxy,), "no", now, rng)
             case "put off" if (proxy := asked(one, now)) is not None:
                 one.were_put_off((proxy,), "later", now, rng)
-        one.look(dict(up), (), now, rng)
+        look_at(one, up, now)
         held = {pair for pairs in up.values() for pair in pairs}
         assert set(lacks(one)) == {A, B, C} - held
         assert (one.next_due() < now + 2 * RETRY_LONGEST) is bool(lacks(one))

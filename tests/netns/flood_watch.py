@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -93,6 +94,24 @@ def busy_s(gateway):
         return (int(fields[11]) + int(fields[12])) / 100
 
     return spent(Path(f"/proc/{pid}/task/{pid}/stat")), spent(Path(f"/proc/{pid}/stat"))
+
+
+def threads_s(gateway):
+    """Processor time of a gateway's threads until now, to the nanosecond, by name; "control": all that are not the data plane's."""
+    spent: defaultdict[str, float] = defaultdict(float)
+    for task in Path(f"/proc/{gateway.process.pid}/task").iterdir():
+        name = (task / "comm").read_text().strip()
+        ours = name == "ike-port" or name.startswith("esp")
+        spent[name if ours else "control"] += int((task / "schedstat").read_text().split()[0]) / 1e9
+    return spent
+
+
+def overflowed(gateway):
+    """Datagrams that the kernel has dropped in a gateway's namespace since a socket had no room for them."""
+    names, values = (
+        row for row in Path(f"/proc/{gateway.process.pid}/net/snmp").read_text().splitlines() if row.startswith("Udp:")
+    )
+    return int(values.split()[names.split().index("RcvbufErrors")])
 
 
 def resident(gateway):

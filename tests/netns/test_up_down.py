@@ -210,7 +210,7 @@ def test_status_has_every_field(sites, pair):
     (tunnel,) = status["tunnels"]
     assert (tunnel["name"], tunnel["state"], tunnel["remote"], tunnel["nat"]) == ("a-to-b", "up", "192.0.2.2", "none")
     (child,) = tunnel["children"]
-    assert (child["spi_in"], child["spi_out"], child["suite"], child["esn"]) == ("0x1002", "0x1001", "aes128gcm16", True)
+    assert (child["spi_in"], child["spi_out"], child["suite"], child["esn"]) == ("0x00001002", "0x00001001", "aes128gcm16", True)
     assert (child["local_ts"], child["remote_ts"]) == (list(netns.SITE_A_NETS), list(netns.SITE_B_NETS))
     assert (child["packets_in"], child["packets_out"]) == (6, 6)
     assert (child["octets_in"], child["octets_out"]) == (3 * 84 + 3 * 104, 3 * 84 + 3 * 104)

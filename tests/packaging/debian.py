@@ -14,13 +14,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.packaging.openpgp import Signer
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tools" / "packages.sh"
+ARCHITECTURE = subprocess.run(("dpkg", "--print-architecture"), capture_output=True, text=True, check=True).stdout.strip()
+DATE = "Tue, 14 Nov 2023 22:13:20 UTC"
 PROGRAMS = """
-    apt-get bash cat chmod dpkg-deb dpkg-query env find grep gzip id ln mkdir mktemp mv rm sed sh sleep sort tar true xz zstd
+    apt-get bash cat chmod cmp cp cut dpkg-deb dpkg-query env find gpgv grep gzip head id ln mkdir mktemp mv readlink rm sed sh
+    sleep sort tar touch tr true uname wc xz zstd
 """.split()
 # What debhelper makes of a package with a unit: the first installation enables it for the next boot.
 POSTINST = """\
@@ -81,7 +86,11 @@ class Debian:
         for program in PROGRAMS:
             if path := shutil.which(program):
                 (self.programs / program).symlink_to(path)
-        self.stub("dpkg", f'case "$*" in *--print-*) ;; *) echo "$*" >>{directory}/dpkg.log ;; esac\n')
+        real = shutil.which("dpkg")
+        self.stub(
+            "dpkg",
+            f'case "$*" in *--print-*) ;; *--compare*) exec {real} "$@" ;; *) echo "$*" >>{directory}/dpkg.log ;; esac\n',
+        )
         self.stub("id", "echo 0\n")
         self._repository()
         (directory / "apt.conf").write_text(
@@ -113,6 +122,23 @@ class Debian:
             entries.append(f"{files['DEBIAN/control']}Filename: ./{deb.name}\nSize: {deb.stat().st_size}\nSHA256: {digest}\n")
         (repository / "Packages").write_text("\n".join(entries))
         (self.root / "etc/apt/sources.list").write_text(f"deb [trusted=yes] file:{repository} ./\n")
+
+    def suite(self, name: str) -> Path:
+        """Another suite, with the same packages and signed; the keyring for it. Its mirror is `directory`/mirror."""
+        mirror, signer = self.directory / "mirror", Signer()
+        index = mirror / "dists" / name / "main" / f"binary-{ARCHITECTURE}" / "Packages"
+        index.parent.mkdir(parents=True)
+        index.write_text((self.directory / "repository/Packages").read_text().replace("./", "pool/"))
+        (mirror / "pool").symlink_to(self.directory / "repository")
+        files = f" {hashlib.sha256(index.read_bytes()).hexdigest()} {index.stat().st_size} main/binary-{ARCHITECTURE}/Packages\n"
+        release = (
+            f"Origin: Debian\nCodename: {name}\nArchitectures: {ARCHITECTURE}\nComponents: main\nDate: {DATE}\nSHA256:\n{files}"
+        )
+        (mirror / "dists" / name / "Release").write_text(release)
+        (mirror / "dists" / name / "Release.gpg").write_bytes(signer.sign(release.encode()))
+        keyring = self.directory / f"{name}.gpg"
+        keyring.write_bytes(signer.keyring)
+        return keyring
 
     def installed(self, *names: str) -> None:
         """Has dpkg believe that these are installed."""

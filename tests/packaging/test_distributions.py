@@ -66,6 +66,19 @@ def test_the_wheel_holds_the_extension_and_the_typing_marker_and_no_sources(dist
     assert not [name for name in names if name.endswith((".c", ".h"))]
 
 
+def test_the_wheel_holds_schema_examples_and_units_where_a_service_finds_them(distributions, tmp_path):
+    wheel = one(distributions, "*.whl")
+    run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--prefix", tmp_path, wheel, cwd=tmp_path)
+    shared = tmp_path / "share" / "ipsec-dp"
+    assert {path.name: path.read_bytes() for path in shared.iterdir()} == {
+        path.name: path.read_bytes() for path in (ROOT / "conf").iterdir()
+    }
+    assert {"schema.json", "site-a.toml", "ipsec-dp@.service", "ipsec-dp-guard@.service"} <= {
+        path.name for path in shared.iterdir()
+    }
+    assert (tmp_path / "bin" / "ipsec-dp").stat().st_mode & 0o111
+
+
 def test_neither_the_wheel_nor_what_is_installed_here_has_the_benchmarks_ceiling(distributions):
     """That is built with a cipher that copies instead of encrypting; benchmarks/ceiling.c marks it."""
     with zipfile.ZipFile(one(distributions, "*.whl")) as archive:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.packaging.debian import ROOT, Debian, contents
+from tests.packaging.openpgp import Signer
 
 DEV_TARGETS = "setup-dev test test-unit test-interop test-netns test-slow mutants asan tsan fuzz lint bench bench-tunnel".split()
 INFO = Path("/var/lib/dpkg/info")
@@ -84,6 +85,75 @@ def test_what_cannot_be_fetched_is_said_and_what_was_there_stays(debian, tmp_pat
     assert (peers / "usr/lib/libserviced.so").is_file()
 
 
+# ---- from another suite of Debian's ----------------------------------------------------------------------------------------------
+
+
+def from_suite(debian, root, *names, suite="newer", **variables):
+    variables = {"DEBIAN_MIRROR": f"file:{debian.directory}/mirror", "KEYRING": str(debian.directory / "newer.gpg")} | variables
+    return debian.run("unpack-suite", suite, str(root), *names, **variables)
+
+
+def test_another_suite_is_unpacked_once_whatever_the_host_has(debian, tmp_path):
+    debian.suite("newer")
+    debian.installed("serviced", "libserviced")
+    before, root = contents(debian.root), tmp_path / "newer"
+    done = from_suite(debian, root, "serviced>=1", "libserviced")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"Unpacking from Debian's newer (file:{debian.directory}/mirror) into {root}, where they start")
+    assert contents(debian.root) == before
+    assert (root / "packages").read_text().split("\n") == ["libserviced 2", "serviced 1", ""]
+    assert (root / "usr/sbin/serviced").stat().st_mode & 0o7777 == 0o755
+    debian.stub("apt-get", "echo asked; exit 1\n")
+    done = from_suite(debian, root, "serviced>=1", "libserviced")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert from_suite(debian, root, "serviced", "libserviced", suite="another").returncode == 1  # whoever is asked for, fails
+
+
+def test_a_suite_that_another_key_signed_is_refused(debian, tmp_path):
+    debian.suite("newer")
+    (debian.directory / "another.gpg").write_bytes(Signer().keyring)
+    done = from_suite(debian, tmp_path / "newer", "libserviced", KEYRING=str(debian.directory / "another.gpg"))
+    assert done.returncode == 1
+    assert "NO_PUBKEY" in done.stderr
+    assert done.stderr.splitlines()[-1].endswith("a newer debian-archive-keyring, or its file in KEYRING.")
+    assert not (tmp_path / "newer").exists()
+
+
+def test_a_suite_that_was_changed_after_it_was_signed_is_refused(debian, tmp_path):
+    debian.suite("newer")
+    release = debian.directory / "mirror/dists/newer/Release"
+    release.write_text(release.read_text().replace("Origin: Debian", "Origin: Nobody"))
+    done = from_suite(debian, tmp_path / "newer", "libserviced")
+    assert done.returncode == 1
+    assert "BADSIG" in done.stderr
+    assert not (tmp_path / "newer").exists()
+
+
+def test_without_a_keyring_it_says_what_brings_one(debian, tmp_path):
+    done = from_suite(debian, tmp_path / "newer", "libserviced")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "apt-get install debian-archive-keyring" in done.stderr
+
+
+def test_a_suite_that_has_gone_is_said_with_what_to_change(debian, tmp_path):
+    debian.suite("newer")
+    done = from_suite(debian, tmp_path / "gone", "libserviced", suite="gone")
+    assert done.returncode == 1
+    assert "does not have a Release file" in done.stderr
+    assert "another mirror in DEBIAN_MIRROR (old releases are at http://archive.debian.org/debian), or another suite" in done.stderr
+
+
+def test_a_suite_that_has_only_an_older_version_is_refused(debian, tmp_path):
+    debian.suite("newer")
+    done = from_suite(debian, tmp_path / "newer", "serviced>=1.1")
+    assert done.returncode == 1
+    assert done.stderr == "Debian's newer has serviced 1, and 1.1 or newer is needed: name a newer suite in the Makefile.\n"
+    assert not list(tmp_path.glob("newer*/usr"))
+
+
+# ---- what enables a service ------------------------------------------------------------------------------------------------------
+
+
 def with_dependencies(names: set[str]) -> set[str]:
     """These packages and what they depend on, as far as it is installed and not part of every Debian."""
     listed = subprocess.run(
@@ -141,12 +211,14 @@ def test_setup_installs_what_building_and_running_need():
     assert named("unpack", "setup") == set()
     assert named("install", "demo") <= building | {"nftables", "iproute2", "iputils-ping", "iperf3"}
     assert named("unpack", "demo") == set()
+    assert named("unpack-suite", "setup") == named("unpack-suite", "demo") == set()
 
 
 @pytest.mark.parametrize("target", DEV_TARGETS)
 def test_what_tests_measures_or_lints_sets_up_all_that_it_needs(target):
     assert named("install", target) >= named("install", "setup-dev") >= named("install", "demo")
     assert named("unpack", target) == named("unpack", "setup-dev") >= {"strongswan-charon", "bird2", "openvpn", "wireguard-go"}
+    assert named("unpack-suite", target) >= {"forky", "build/strongswan6", "'strongswan-charon>=6.1'", "strongswan-swanctl"}
 
 
 # ---- what is installed -----------------------------------------------------------------------------------------------------------
@@ -169,12 +241,12 @@ def test_apt_is_not_asked_for_what_is_there(debian, verb):
     assert debian.run(*verb, "libserviced").returncode == 1  # whoever is asked for, fails
 
 
-@pytest.mark.parametrize("verb", [("install",), ("unpack", "peers")])
+@pytest.mark.parametrize("verb", [("install",), ("unpack", "peers"), ("unpack-suite", "newer", "peers")])
 def test_apt_0_says_what_is_missing_and_does_nothing(debian, verb):
     debian.stub("apt-get", "echo asked; exit 1\n")
     done = debian.run(*verb, "serviced", APT="0")
     assert done.returncode == 0
-    assert done.stdout.startswith("Missing Debian packages;")
+    assert re.match("Missing (Debian packages|packages of Debian's newer);", done.stdout)
     assert done.stdout.endswith(" serviced\n")
 
 

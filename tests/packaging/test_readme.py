@@ -28,6 +28,25 @@ def test_the_example_configuration_is_good(tmp_path):
     assert [tunnel.name for tunnel in load(tmp_path / "site-a.toml").tunnels] == ["to-b"]
 
 
+def blocks(heading: str) -> list[str]:
+    """The shell commands below a heading."""
+    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+
+
+def test_the_service_s_commands_name_what_there_is():
+    """tests/packaging/test_fresh_root.py runs them in a Debian of its own."""
+    install, start = blocks("As a service")
+    shared = set(re.findall(r"/opt/ipsec-dp/share/ipsec-dp/(\S+)", install))
+    assert shared == {"site-a.toml", "ipsec-dp*.service"}
+    assert all(list((ROOT / "conf").glob(name)) for name in shared)
+    said = subprocess.run(["make", "-n", "setup", "PYTHON=/usr/bin/python3"], cwd=ROOT, capture_output=True, text=True, check=True)
+    (needed,) = re.findall(r"packages\.sh install (.*)", said.stdout)
+    (named,) = re.findall(r"apt-get install -y --no-install-recommends (.*)", install)
+    assert set(needed.split()) <= set(named.split())
+    assert "systemctl enable --now ipsec-dp@site-a" in start
+
+
 def test_make_alone_explains_exactly_the_agreed_targets():
     explained = re.findall(r"^  make (\S+) +\S", make().stdout, re.MULTILINE)
     assert explained == ["help", *TARGETS]

@@ -22,8 +22,10 @@ from ipsec_dp.dataplane import (
     SaFlag,
     SaHandle,
     SaInfo,
+    TunnelTraffic,
 )
 from ipsec_dp.ike import actions as act
+from ipsec_dp.ike.interface import Counters as IkeCounters
 from ipsec_dp.ike.interface import IkeStatus
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig.gateway import selectors_of
@@ -155,6 +157,9 @@ class MemorySad:
     def read(self, handle: SaHandle) -> SaInfo:
         return self.infos[handle]
 
+    def traffic(self, tunnel: int) -> TunnelTraffic:
+        return TunnelTraffic(100 + tunnel, 200, 300, 400, {"icv": 5, "replay": 0})
+
     def acted(self, handle: SaHandle, flags: SaFlag) -> None:
         self.cleared.append((handle, flags))
 
@@ -207,6 +212,12 @@ class MemoryCore:
 
     def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
         return self.status(tunnel, now)
+
+    def retransmissions(self, tunnel: str) -> int:
+        return len(tunnel)
+
+    def counters(self) -> IkeCounters:
+        return IkeCounters(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)
 
     def rekey_in(self, child: int, _now: float) -> float | None:
         children = [each for sas in self.sas.values() for sa in sas for each in sa.children]

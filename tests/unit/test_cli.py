@@ -47,6 +47,14 @@ VERBS = [
     "bench",
     "version",
 ]
+FINDING = {
+    "severity": "error",
+    "file": "b.toml",
+    "where": "gateway",
+    "key": "name",
+    "wrong": "cannot be changed",
+    "right": "write the former",
+}
 STATUS = {"schema": 1, "gateway": "site-a", "tunnels": [], "drops": {}}
 
 
@@ -127,8 +135,38 @@ def test_verbs_of_a_negotiation_ask_the_gateway(monkeypatch, capsys, arguments, 
 def test_version(capsys):
     assert main(["version"]) == 0
     assert capsys.readouterr().out.startswith(f"ipsec-dp {__version__} ")
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith(f"ipsec-dp {__version__} (Python ")
     assert main(["version", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["version"] == __version__
+
+
+DRY = {"schema": 1, "file": "b.toml", "added": ["new"], "removed": [], "kept": 3, "findings": [], "read_s": 0.1, "applied_s": 0}
+CHANGES = [{"name": "to-b", "keys": ["esp.lifetime_s"], "effect": "new CHILD_SAs"}]
+
+
+def test_a_dry_run_shows_what_would_change_and_asks_for_no_reload(monkeypatch, capsys):
+    asked = []
+
+    def request(path, message, **_):
+        asked.append(message)
+        return {**DRY, "applied": False, "dry_run": True, "changed": CHANGES}
+
+    monkeypatch.setattr(control, "request", request)
+    assert main(["reload", "/etc/b.toml", "--dry-run", "--control", "x"]) == 0
+    assert asked == [{"verb": "preview", "file": "/etc/b.toml"}]
+    lines = [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines()]
+    assert ["new", "added"] in lines
+    assert ["to-b", "changed", "esp.lifetime_s", "new", "CHILD_SAs"] in lines
+    assert "3 would be kept as they are; nothing was changed".split() in lines
+    assert main(["reload", "--dry-run", "--confirm", "60s", "--control", "x"]) == 2
+
+
+def test_a_dry_run_of_a_bad_file_is_exit_status_2(monkeypatch, capsys):
+    refusal = {"schema": 1, "applied": False, "file": "b.toml", "findings": [FINDING]}
+    monkeypatch.setattr(control, "request", lambda *_, **__: refusal)
+    assert main(["reload", "b.toml", "--dry-run", "--control", "x"]) == 2
+    assert capsys.readouterr().err == "b.toml: gateway: name: cannot be changed; write the former\n"
 
 
 # ---- check and up ----------------------------------------------------------------------------------------------------------------
@@ -146,9 +184,9 @@ def test_check_prints_one_line_for_each_finding_and_exits_2(capsys, good):
     assert main(["check", str(good)]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        f'{good}: tunnel "to-b": remoet: unknown key; did you mean "remote"?',
-        f'{good}: tunnel "to-b": auth.psk: unknown key; did you mean "psk_file"?',
-        f'{good}: tunnel "to-b": remote: is missing; write a string or an array, each a string, e.g. "192.0.2.2"',
+        f'{good}:6:1: tunnel "to-b": remoet: unknown key; did you mean "remote"?',
+        f'{good}:9:1: tunnel "to-b": auth.psk: unknown key; did you mean "psk_file"?',
+        f'{good}:4:1: tunnel "to-b": remote: is missing; write a string or an array, each a string, e.g. "192.0.2.2"',
     ]
 
 

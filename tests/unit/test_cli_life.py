@@ -157,7 +157,7 @@ def test_check_as_json_has_it_among_the_findings(lockout, capsys):
 def test_up_on_trial_goes_back_to_closed_with_the_way_of_the_session_open(lockout, monkeypatch, capsys):
     trials = []
 
-    def run(_config: object, _control: Path, trial: Any) -> int:
+    def run(_config: object, _control: Path, trial: Any, **_: object) -> int:
         trials.append(trial)
         return 0
 
@@ -168,6 +168,19 @@ def test_up_on_trial_goes_back_to_closed_with_the_way_of_the_session_open(lockou
     assert trial.otherwise.endswith("of what it protects nothing but TCP port 22 of 192.0.2.1 to 198.51.100.7 passes")
     assert [policy.action for policy in trial.retreat.policies] == ["bypass"]
     assert "is cut off" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ("", {"verbose": False, "trace_ike": False}),
+        ("-v", {"verbose": True, "trace_ike": False}),
+        ("--verbose --trace-ike --confirm 90s", {"verbose": True, "trace_ike": True}),
+    ],
+)
+def test_up_says_how_much_is_logged(lockout, monkeypatch, words, asked):
+    monkeypatch.setattr(daemon, "run", lambda *_, **options: 0 if options == asked else 5)
+    assert main(["up", str(lockout), *words.split()]) == 0
 
 
 @pytest.mark.parametrize("time", ["soon", "0s", "2d", "60"])

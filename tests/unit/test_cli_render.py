@@ -80,6 +80,43 @@ def test_the_mtu_inside_and_that_of_the_path():
     assert " of " not in shown({**ANSWER, "tunnels": [{**tunnel, "path_mtu": None}]})
 
 
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"encapsulation": "esp"}, "ESP"),
+        ({"encapsulation": "udp", "encapsulation_why": "configured"}, "UDP (configured)"),
+        ({"encapsulation": "udp", "encapsulation_why": "nat", "nat": "remote"}, "UDP (NAT remote)"),
+        ({"encapsulation": "udp", "encapsulation_why": "configured", "nat": "both"}, "UDP (configured, NAT both)"),
+        ({"nat": "local"}, "NAT local"),
+        ({}, "-"),
+    ],
+)
+def test_how_esp_travels_and_why(fields, text):
+    (tunnel,) = ANSWER["tunnels"]
+    answer = msgspec.convert({**ANSWER, "tunnels": [{**tunnel, **fields}]}, GatewayStatus)
+    file = io.StringIO()
+    render.print_status(answer, Console(file=file, width=200))
+    row = next(line for line in file.getvalue().splitlines() if line.startswith("to-b") and "192.0.2.2" in line)
+    assert [cell.strip() for cell in row.split("\u2502")][3] == text
+
+
+def test_what_a_tunnel_carried_in_all_and_what_happened_to_it():
+    (tunnel,) = ANSWER["tunnels"]
+    totals = {"packets_in": 12, "octets_in": 3400, "packets_out": 10, "octets_out": 2000, "drops": {"icv": 2, "replay": 1}}
+    happened = {"attempts": 3, "failures": 1, "flaps": 0, "retransmissions": 4}
+    text = " ".join(shown({**ANSWER, "tunnels": [{**tunnel, "totals": totals, **happened}]}).split())
+    assert "to-b: since the start 12 packets (3.4 kB) in, 10 (2.0 kB) out; 3 packets dropped, 3 attempts, 1 failures" in text
+    assert "4 retransmissions" in text
+    assert "since the start 3 attempts" in " ".join(shown({**ANSWER, "tunnels": [{**tunnel, "attempts": 3}]}).split())
+    assert "since the start" not in shown(ANSWER)
+
+
+def test_what_ike_counted_where_it_led_to_nothing():
+    text = shown({**ANSWER, "ike_counters": {"malformed": 3, "out_of_window": 1, "unauthenticated": 0, "sessions": 7}})
+    assert "IKE since the start: 3 malformed, 1 out of window" in text
+    assert "IKE since" not in shown({**ANSWER, "ike_counters": {"sessions": 7, "half_open": 1}})
+
+
 def test_each_zone_rule_with_what_it_held_and_what_none_did():
     rules = [
         {"from": "lan", "to": "vpn", "action": "allow", "packets": 12, "octets": 3400},

@@ -63,7 +63,8 @@ def errors_of(write):
     def errors_of(text: str) -> list[str]:
         path = write(text)
         config, findings = examine(path)
-        errors = [str(finding).removeprefix(f"{path}: ") for finding in findings if finding.severity == "error"]
+        errors = [str(finding).removeprefix(f"{path}:").split(" ", 1)[1] for finding in findings if finding.severity == "error"]
+        assert all(finding.line for finding in findings), "each finding has its place"
         assert (config is None) == bool(errors)
         return errors
 
@@ -269,6 +270,11 @@ ONE_LINE = [
     (TUNNEL + 'local = "2001:db8::1"' + AUTH, "remote: 192.0.2.2 is not of the IP version of local = 2001:db8::1; write an IPv6"),
     (TUNNEL + 'local = "192.0.2.2"' + AUTH, "remote: 192.0.2.2 is also local; "),
     (TUNNEL + 'local = "192.0.2.256"' + AUTH, 'local: "192.0.2.256" is not an IP address; '),
+    (TUNNEL + 'local = "%any"' + AUTH, 'local: "%any" is not an IP address; leave it out, or write one address'),
+    (TUNNEL.replace("192.0.2.2", "%any") + AUTH, 'remote: "%any" is neither an IP address nor a DNS name; write remote = "any"'),
+    (TUNNEL + AUTH + 'local_id = "any"\n', 'auth.local_id: "any" is nobody; write an address, an FQDN'),
+    (TUNNEL + AUTH + 'remote_id = "*.example"\n', r"auth.remote_id: '\*.example' is a pattern, which nobody fits; write"),
+    (TUNNEL + AUTH + PROXY.replace("10.1.0.0/24", "any"), 'proxy_id #1.local: "any" is not a prefix; leave it out, or write'),
     (TUNNEL.replace("192.0.2.2", "192.0.2.256") + AUTH, 'remote: "192.0.2.256" is neither an IP address nor a DNS name; '),
     (TUNNEL.replace("192.0.2.2", "224.0.0.1") + AUTH, "remote: 224.0.0.1 is no address of one host; "),
     (TUNNEL.replace('"192.0.2.2"', '["any", "192.0.2.2"]') + AUTH, 'remote: "any" stands in a list; '),
@@ -423,14 +429,25 @@ def test_everything_wrong_is_said_at_once(errors_of):
 
 def test_a_finding_names_file_tunnel_key_wrong_and_right(write):
     path = write(TUNNEL + AUTH + "[tunnel.esp]\nreplay_window = 1000")
+    last = len(path.read_text().splitlines())
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert caught.value.findings == (
         Finding(
-            "error", str(path), 'tunnel "to-b"', "esp.replay_window", "1000 is not a power of two from 64 to 8192", "write 1024"
+            "error",
+            str(path),
+            'tunnel "to-b"',
+            "esp.replay_window",
+            "1000 is not a power of two from 64 to 8192",
+            "write 1024",
+            line=last,
+            column=1,
         ),
     )
-    assert str(caught.value) == f'{path}: tunnel "to-b": esp.replay_window: 1000 is not a power of two from 64 to 8192; write 1024'
+    assert (
+        str(caught.value)
+        == f'{path}:{last}:1: tunnel "to-b": esp.replay_window: 1000 is not a power of two from 64 to 8192; write 1024'
+    )
     assert caught.value.exit_status == 2
 
 
@@ -613,6 +630,21 @@ def test_a_peer_inside_its_own_tunnel_is_warned_of(write, remote, prefix, warned
 
 
 @pytest.mark.parametrize(
+    ("local", "remote", "warned"),
+    [
+        ("10.1.0.0/24", "10.1.0.0/24", True),
+        ("fd00:1::/64", "fd00:1::/64", True),
+        ("10.1.0.0/24", "10.0.0.0/8", False),
+        ("0.0.0.0/0", "0.0.0.0/0", False),
+    ],
+)
+def test_one_prefix_on_both_sides_is_warned_of(write, local, remote, warned):
+    text = tunnel_text("x", "i0", (local, remote), keys=UNROUTED)
+    told = [str(finding) for finding in load(write(text)).warnings]
+    assert any(f"{local} is the prefix of both sides" in line and "renumber one side" in line for line in told) == warned
+
+
+@pytest.mark.parametrize(
     ("keys", "carried"),
     [
         ({"remote": "10.2.0.128/25"}, True),
@@ -648,7 +680,7 @@ def test_two_manual_tunnels_need_two_spis(errors_of):
     lines = errors_of(TUNNEL + MANUAL + second)
     expect(
         lines,
-        'tunnel "to-c": manual_unsafe.spi_in: 0x1001 is also that of tunnel "to-b"',
+        'tunnel "to-c": manual_unsafe.spi_in: 0x00001001 is also that of tunnel "to-b"',
         "key_in_file: holds the same key",
         "key_out_file: holds the same key",
     )

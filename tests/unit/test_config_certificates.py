@@ -63,9 +63,17 @@ def test_each_file_that_cannot_be_used_is_named(made, given, severity, key, says
 
 
 def test_an_expired_certificate_is_refused_and_an_expired_authority_told(made):
-    found = findings(made, NOW + timedelta(days=366))
+    found = findings(made, NOW + timedelta(days=366), crl=())
     assert [(severity, key) for severity, key, _ in found] == [("error", "auth.certificate"), ("warning", "auth.ca")]
     assert all("is valid from" in wrong for _, _, wrong in found)
+
+
+def test_a_crl_that_is_out_of_date_is_told(made):
+    assert findings(made) == []
+    ((severity, key, wrong),) = findings(made, NOW + timedelta(days=1))
+    assert (severity, key) == ("warning", "auth.crl")
+    assert "crl.crl: the CRL of CN=" in wrong
+    assert "is out of date since" in wrong
 
 
 def test_a_certificate_of_tomorrow_is_refused(made):

@@ -10,6 +10,7 @@ from ipsec_dp.config import load
 from ipsec_dp.config.change import EFFECTS, compare
 from ipsec_dp.config.difference import known
 from ipsec_dp.ike.effect import Effect
+from tests.ike.pki import CA, OpenSsl
 
 TUNNEL = """
 [[tunnel]]
@@ -96,3 +97,48 @@ def test_another_content_of_a_secret_is_another_authentication(write):
     assert (change.keys, change.effect) == (("auth.material",), Effect.RESTART)
     assert before.auth is not None
     assert b"secret" not in before.auth.material
+
+
+CERTIFIED = """
+[[tunnel]]
+name = "a"
+local = "192.0.2.1"
+remote = "192.0.2.2"
+interface = "ipsec0"
+  [tunnel.auth]
+  certificate = "gw.crt"
+  private_key = "gw.key"
+  ca = ["ca.crt"]
+  crl = ["ca.crl"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("renewed", "key", "effect"),
+    [
+        ("gw", "auth.material", Effect.REAUTH),
+        ("ca", "auth.ca_material", Effect.RECHECK),
+        ("crl", "auth.crl_material", Effect.RECHECK),
+    ],
+)
+def test_another_content_of_a_file_asks_for_what_it_is_there_for(tmp_path, renewed, key, effect):
+    """Our certificate is shown again, and by authorities and CRLs the peer's is judged again: no traffic stops."""
+    pki = OpenSsl(tmp_path)
+    for name in ("ca", "other"):
+        pki.certificate(name, f"/CN={name}", extensions=CA)
+    pki.crl("ca", "ca")
+    pki.certificate("gw", "/CN=gw", "ca", "subjectAltName=IP:192.0.2.1")
+    (tmp_path / "a.toml").write_text(CERTIFIED)
+    (before,) = load(tmp_path / "a.toml").tunnels
+    match renewed:
+        case "gw":
+            pki.certificate("gw", "/CN=gw", "ca", "subjectAltName=IP:192.0.2.1")
+        case "ca":
+            (tmp_path / "ca.crt").write_bytes((tmp_path / "ca.crt").read_bytes() + (tmp_path / "other.crt").read_bytes())
+        case "crl":
+            pki.crl("ca", "ca", ("gw",))
+    (after,) = load(tmp_path / "a.toml").tunnels
+    assert known(before) != known(after)
+    change = compare(before, after)
+    assert change is not None
+    assert (change.keys, change.effect) == ((key,), effect)

@@ -35,7 +35,7 @@ def test_both_are_warned_of_with_identity_tunnel_and_prefix(tmp_path):
 GOOD = {
     "prefixes of their own": (road("a", "10.9.1.0/24"), road("b", "10.9.2.0/24")),
     "one identity for both": (road("a", "10.9.0.0/24"), road("b", "10.9.0.0/24", who="a")),
-    "the same in other letters": (road("a", "10.9.0.0/24"), road("b", "10.9.0.0/24", who="A")),
+    "the same name in other letters": (road("a", "10.9.0.0/24", who="CN=a"), road("b", "10.9.0.0/24", who="cn=A")),
     "other local addresses": (road("a", "10.9.0.0/24"), road("b", "10.9.0.0/24", local="10.1.0.0/16")),
     "wholly within a site's": (road("a", "10.9.0.0/24"), road("b", "10.0.0.0/8", at="192.0.2.9")),
     "two sites with addresses": (road("a", "10.9.0.0/24", at="192.0.2.8"), road("b", "10.9.0.0/24", at="192.0.2.9")),

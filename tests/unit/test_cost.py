@@ -28,9 +28,10 @@ from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.keying.ike_driver import IkeDriver
 from ipsec_dp.keying.initiation import BACKOFF_MAX_S
-from ipsec_dp.rig.gateway import Gateway
+from ipsec_dp.rig.gateway import Gateway, selectors_of
 from ipsec_dp.services.path_mtu_state import Intervals, PathMtu
 from ipsec_dp.services.tunnel_mtu import MtuTable, OuterEnds, OuterShape
+from ipsec_dp.services.unanswered import UnansweredTraffic
 from ipsec_dp.util.conditions import Conditions
 from ipsec_dp.util.slices import SLICE_S, Slice
 from tests.doubles.clock import FakeClock, settle
@@ -316,6 +317,27 @@ def test_a_tunnel_with_thousands_of_child_sas_is_shown_in_parts(count):
     whole = {"ok": True, "result": msgspec.to_builtins(GatewayStatus()) | {"tunnels": [msgspec.to_builtins(row) for row in rows]}}
     assert sent.decode() == json.dumps(whole) + "\n", "the same text as of the whole"
     assert others > 0 or count < 3000
+
+
+def test_a_look_for_traffic_without_answers_costs_the_same_however_many_tunnels_have_them():
+    counts = {}
+    for count in (FEW, MANY):
+        with Gateway("a", "192.0.2.1", tunnels=MANY, sa_slots=4 * 256) as site:
+            for number in range(count):
+                child_sa(site, number)
+            nothing: Any = None
+            service = UnansweredTraffic(site.plane.unanswered, str, nothing, nothing, Conditions(FakeClock()), FakeClock())
+            counts[count] = opcodes(service.look)
+    assert counts[MANY] == counts[FEW]
+
+
+def child_sa(site: Gateway, tunnel: int) -> None:
+    """A CHILD_SA of a tunnel, with both its SAs."""
+    keys = {"suite": GCM, "tunnel": tunnel, "keymat": bytearray(GCM.keymat_octets)}
+    spi = site.sad.allocate_spi(0)
+    inbound = site.sad.install_inbound(spi=spi, selectors=selectors_of("a"), interface=0, replay_window=64, **keys)
+    child = site.sad.add_child(tunnel, selectors_of("a"), inbound)
+    site.sad.switch(child, site.sad.install_outbound(spi=0x9000, path=site.path_to(site.endpoint), **keys))
 
 
 def test_a_slice_ends():

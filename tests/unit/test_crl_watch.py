@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from ipsec_dp.databases.pad import peer_of
-from ipsec_dp.ike.certificates import load_crl
+from ipsec_dp.ike.certificates import load_crl, load_private_key
 from ipsec_dp.services.crl_watch import LOOK_S, CrlWatch
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock
@@ -32,7 +36,8 @@ def made(tmp_path):
 class Ike:
     """In the driver's place: what it is to judge by."""
 
-    def __init__(self, config) -> None:
+    def __init__(self, config, clock) -> None:
+        self.clock = clock
         self.peers: dict[str, Any] = {one.name: peer_of(one) for one in config.tunnels}
         self.judged: list[list[str]] = []
         self.done = asyncio.Event()
@@ -49,13 +54,26 @@ class Ike:
         return self.peers[name].auth.trust.crls
 
 
+class Calendar(FakeClock):
+    """A clock whose date can be set: the program of the authority gives its CRLs the date of today."""
+
+    ahead = timedelta(0)
+
+    def set_calendar(self, at):
+        self.ahead += at - self.utc()
+
+    def utc(self):
+        return super().utc() + self.ahead
+
+
 def run(directory, *tables, life):
     """`life` with the watch and what it tells."""
 
     async def whole():
         config = configured(directory, *tables)
-        clock = FakeClock()
-        ike, conditions = Ike(config), Conditions(clock)
+        clock = Calendar()
+        clock.set_calendar(datetime.now(UTC))
+        ike, conditions = Ike(config, clock), Conditions(clock)
         watch = CrlWatch(lambda: cast("Any", ike), conditions, clock)
 
         async def look():
@@ -118,6 +136,35 @@ def test_a_file_that_is_no_crl_takes_nothing_away_and_is_told_while_it_lasts(mad
         assert (ike.crls(), conditions.texts) == (before, [])
 
     run(tmp_path, certified(), life=life)
+
+
+@pytest.mark.parametrize("revocation", ["strict", "if-present"])
+def test_a_crl_that_is_out_of_date_is_told_until_a_newer_one_is_there(made, tmp_path, revocation):
+    """Where IKE SAs are to end with it, before it is."""
+
+    async def life(ike, conditions, look, config, watch):
+        (crl,) = ike.crls()
+        for at, told in ((crl.last_update_utc, False), (crl.next_update_utc - timedelta(hours=1), revocation == "strict")):
+            ike.clock.set_calendar(at)
+            await look()
+            assert bool(conditions.texts) is told
+        ike.clock.set_calendar(crl.next_update_utc + timedelta(seconds=1))
+        await look()
+        (text,) = conditions.texts
+        assert text.startswith(f"{tmp_path / 'now.crl'}: the CRL of CN=Root is out of date since")
+        assert ("their IKE SAs have ended" in text) is (revocation == "strict")
+        (tmp_path / "now.crl").write_bytes(crl_of(made, crl.next_update_utc))
+        await look()
+        assert conditions.texts == []
+
+    run(tmp_path, certified("to-b", 'crl = ["now.crl"]', f'revocation = "{revocation}"'), life=life)
+
+
+def crl_of(made, begin):
+    """A CRL of the authority's that is good for a day from then on."""
+    authority = x509.load_pem_x509_certificate(made.path("ca.crt").read_bytes())
+    builder = x509.CertificateRevocationListBuilder(authority.subject, begin, begin + timedelta(days=1))
+    return builder.sign(load_private_key(made.path("ca.key")), hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
 def test_a_reload_takes_files_in_and_out(made, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from ipsec_dp.cli import doctor, network_checks, route_checks
 from ipsec_dp.cli.checks import Check, Host
-from ipsec_dp.host import MARK, HostError, link_names, probe, xfrm
+from ipsec_dp.host import MARK, HostError, link_names, privilege, probe, xfrm
 from ipsec_dp.host.decision import Way
 from ipsec_dp.host.filters import Filter
 from ipsec_dp.host.foreign_rules import Taken
@@ -23,7 +23,7 @@ from ipsec_dp.host.xfrm import XfrmPolicy
 from tests.doubles.config import configured, tunnel
 
 GOOD = {
-    "proc/self/status": "Name:\tx\nCapEff:\t0000000000007000\n",
+    "proc/self/status": "Name:\tx\nCapEff:\t0000000000007400\n",
     "proc/cpuinfo": "processor : 0\nflags\t\t: fpu aes pclmulqdq avx2 vaes hypervisor\n",
     "proc/sys/net/ipv4/ip_forward": "1\n",
     "proc/sys/net/ipv6/conf/all/forwarding": "1\n",
@@ -66,9 +66,10 @@ def test_all_well(host):
 
 STRICT = "proc/sys/net/ipv4/conf/{}/rp_filter"
 LACKS = [
-    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000006000\n"}, "fail", "no CAP_NET_ADMIN", "root"),
-    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000005000\n"}, "fail", "no CAP_NET_RAW", "root"),
-    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000003000\n"}, "warn", "no CAP_IPC_LOCK", "root"),
+    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000007000\n"}, "fail", "no CAP_NET_BIND_SERVICE", "root"),
+    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000006400\n"}, "fail", "no CAP_NET_ADMIN", "root"),
+    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000005400\n"}, "fail", "no CAP_NET_RAW", "root"),
+    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000003400\n"}, "warn", "no CAP_IPC_LOCK", "root"),
     (doctor.processor, {"proc/cpuinfo": "flags : fpu sse2\n"}, "warn", "no AES instructions", "chacha20poly1305"),
     (network_checks.forwarding, {"proc/sys/net/ipv4/ip_forward": "0\n"}, "warn", "off", "net.ipv4.ip_forward=1"),
     (network_checks.forwarding, {"proc/sys/net/ipv6/conf/all/forwarding": "0\n"}, "warn", "off", "net.ipv6.conf.all.forwarding=1"),
@@ -92,6 +93,17 @@ def test_lack_is_named_with_what_helps(host, check, files, state, found, helps):
     assert found in lack.found
     assert lack.means
     assert helps in lack.remedy
+
+
+def test_who_may_make_no_interface_is_not_told_that_the_module_lacks(host, monkeypatch):
+    def refuse():
+        raise HostError("not permitted: making an interface takes CAP_NET_ADMIN (run as root)")
+
+    monkeypatch.setattr(probe, "tun_offloads", refuse)
+    for permitted, remedy in ((True, "modprobe tun"), (False, "run as root")):
+        monkeypatch.setattr(privilege, "has", lambda _, permitted=permitted: permitted)
+        (check,) = doctor.tun_device(host())
+        assert (check.state, check.remedy) == ("fail", remedy)
 
 
 def test_loose_filter_on_all_relaxes_a_strict_interface(host):

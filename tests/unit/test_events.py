@@ -134,7 +134,7 @@ def test_a_manual_sa_that_is_used_up_is_its_tunnels_last_error(site):
 def test_a_manual_sa_whose_soft_limit_is_reached_is_a_warning_alone(site, caplog):
     site.events.handle(condition(site, "by-hand", SaFlag.SOFT_LIMIT | SaFlag.PEER_MOVED))
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.WARNING]
-    assert 'tunnel "by-hand": SA 0x2001: its soft limit' in caplog.text
+    assert 'tunnel "by-hand": SA 0x00002001: its soft limit' in caplog.text
     assert last_error(site, "by-hand") is None
     assert [flags for _, flags in site.sad.cleared] == [SaFlag.PEER_MOVED]
 
@@ -155,8 +155,8 @@ def test_unknown_spis_of_one_stranger_are_one_line(site, caplog):
         site.events.handle(UnknownSpi(spi, None, stranger))
     site.events.handle(UnknownSpi(0x102, None, None))
     assert [record.getMessage() for record in caplog.records] == [
-        "ESP from 198.51.100.7 for the unknown SPI 0x100",
-        "ESP from somebody for the unknown SPI 0x102",
+        "ESP from 198.51.100.7 for the unknown SPI 0x00000100",
+        "ESP from somebody for the unknown SPI 0x00000102",
     ]
 
 

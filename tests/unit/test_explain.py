@@ -119,9 +119,9 @@ def test_a_running_gateway_names_the_sa(config):
     made = answer(
         config, "10.1.0.5", "10.2.0.7", "udp", view=view(children=[HoldingChild(0x1001, 0x2001, "10.1.0.0/24 <-> 10.2.0.0/24")])
     )
-    assert (made.outcome, made.sa.spi_out) == ("protect", "0x2001")
+    assert (made.outcome, made.sa.spi_out) == ("protect", "0x00002001")
     back = answer(config, "10.2.0.7", "10.1.0.5", "udp", inbound=True, view=view(children=[HoldingChild(0x1001, None, "…")]))
-    assert (back.outcome, back.sa.spi_in) == ("protect", "0x1001")
+    assert (back.outcome, back.sa.spi_in) == ("protect", "0x00001001")
 
 
 def test_without_an_sa_it_is_dropped_and_says_so(config):

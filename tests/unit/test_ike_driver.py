@@ -16,8 +16,11 @@ from ipsec_dp.databases.sad import IkeDatagram
 from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.host import HostError
+from ipsec_dp.host.unreachable import Unreachable
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.effect import Effect
+from ipsec_dp.ike.environment import NO_TRACE
+from ipsec_dp.ike.interface import IkeStatus
 from ipsec_dp.keying.ike_driver import CALLS_AT_ONCE, TICK_S, IkeDriver
 from ipsec_dp.keying.initiation import BACKOFF_FIRST_S, Intent
 from ipsec_dp.util.conditions import Conditions
@@ -54,6 +57,8 @@ class Double:
 class Site:
     """A driver of the tunnels of a configuration, between doubles; every name and address is found but those in `lost`."""
 
+    trace: Any = NO_TRACE
+
     def __init__(self, directory: Any, *tables: str) -> None:
         self.directory, self.clock, self.lost = directory, FakeClock(), set[str]()
         self.core = Double(next_timeout=None, acquire=None, latest=(), probe=None, knows=True)  # all at once, not in turn
@@ -63,6 +68,7 @@ class Site:
         self.conditions = Conditions(self.clock)
         tunnels, peers = self.read(*tables)
         parts: dict[str, Any] = {"core": self.core, "children": self.children, "links": self.links, "conditions": self.conditions}
+        parts["trace"] = self.trace
         self.driver = IkeDriver(
             tunnels, peers, locate=self.locate, changed=self.changed.append, clock=self.clock, probed=self.probed.append, **parts
         )
@@ -122,6 +128,20 @@ def test_what_strangers_do_is_nobodys_failure(made, origin):
         site.driver.acquire("to-b", to_b())
         await settle()
         assert site.called() == ["to-b"], "at once, without a pause"
+
+    site.run(life)
+
+
+def test_an_icmp_message_about_an_ike_message_is_handed_to_the_core_with_its_path(made):
+    site = made()
+
+    async def life():
+        for port in (500, 4500):
+            site.driver.unreachable(Unreachable("closed", LOCAL, port, ip_address("192.0.2.2"), port, b"message"))
+        handed = site.core.of("unreachable")
+        assert [(call[1], call[2].remote, call[2].natt, call[3]) for call in handed] == [
+            (b"message", act.Endpoint(ip_address("192.0.2.2"), port), port == 4500, "closed") for port in (500, 4500)
+        ]
 
     site.run(life)
 
@@ -350,6 +370,24 @@ def test_a_tunnel_that_changes_in_place_is_not_called_again(made):
     site.run(life)
 
 
+@pytest.mark.parametrize(("effect", "called"), [(Effect.RECHECK, 2), (Effect.REAUTH, 2), (Effect.IN_PLACE, 1)])
+def test_who_could_not_prove_himself_may_do_so_after_a_reload_of_certificates(made, effect, called):
+    """What is up is the core's; a pause after a failure is over."""
+    site = made()
+
+    async def life():
+        site.hand(event(act.Kind.IKE_FAILED))
+        await site.driver.reconfigure(*site.read(tunnel("to-b", AT_ONCE)), {"to-b": effect})
+        await site.clock.advance(TICK_S)
+        assert site.called() == ["to-b"] * called
+        site.hand(event(act.Kind.IKE_UP))
+        await site.driver.reconfigure(*site.read(tunnel("to-b", AT_ONCE)), {"to-b": effect})
+        await site.clock.advance(60.0)
+        assert site.called() == ["to-b"] * called
+
+    site.run(life)
+
+
 def test_at_the_end_the_peers_are_told_and_nobody_is_called_any_more(made):
     site = made()
     goodbye = act.Send(b"goodbye", PATH)
@@ -443,3 +481,60 @@ def test_every_peer_is_asked_whether_it_is_there(made):
         assert [name for _, name, _ in site.core.of("check_liveness")] == ["to-b", "to-c"]
 
     site.run(life)
+
+
+# ---- peers with DNS names
+
+
+NAMED = PSK + '  remote_id = "b.example"\n'
+MEANT, MEANT_NOW = ip_address("192.0.2.2"), ip_address("192.0.2.9")
+
+
+def named(*lines):
+    return tunnel("to-b", ON_DEMAND, *lines, remote="gw.example", keys=NAMED)
+
+
+def test_what_a_name_means_is_told_to_the_core_when_it_changes(made):
+    site = made(named())
+
+    async def life():
+        assert site.driver.peer("to-b").named
+        for addresses in ((MEANT,), (MEANT,), (MEANT_NOW,)):
+            site.driver.located("to-b", addresses)
+        site.driver.located("gone", (MEANT,))
+        assert [peer.remotes for _, peer in site.core.of("set_peer")] == [(MEANT,), (MEANT_NOW,)]
+        assert site.core.of("terminate", "leave", "reconfigure") == []
+
+    site.run(life)
+
+
+def test_a_reload_keeps_what_a_name_means(made):
+    site = made(named())
+
+    async def life():
+        site.driver.located("to-b", (MEANT,))
+        await site.driver.reconfigure(*site.read(named("mtu = 1400")), {"to-b": Effect.IN_PLACE})
+        assert site.driver.peer("to-b").remotes == (MEANT,)
+
+    site.run(life)
+
+
+@pytest.mark.parametrize(("known", "shown"), [((), None), ((MEANT,), True), ((MEANT_NOW,), False)])
+def test_status_says_whether_the_peer_is_where_its_name_says(made, known, shown):
+    site = made(named())
+    newest = IkeStatus("negotiating", bytes(8), bytes(8), "responder", "", PATH, "none", "", 0.0, 0.0, ())
+
+    async def life():
+        site.driver.located("to-b", known)
+        assert site.driver.status("to-b").remote_in_dns is None, "there is no peer yet"
+        site.core.answers["latest"] = (newest,)
+        assert site.driver.status("to-b").remote_in_dns is shown
+
+    site.run(life)
+    fixed = made(tunnel("to-b", ON_DEMAND))
+
+    async def of_an_address():
+        fixed.core.answers["latest"] = (newest,)
+        assert fixed.driver.status("to-b").remote_in_dns is None
+
+    fixed.run(of_an_address)

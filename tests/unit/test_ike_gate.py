@@ -263,6 +263,17 @@ def test_beyond_what_is_passed_on_the_answer_is_a_cookie_that_the_control_plane_
     assert gateway.drops == {}, "who is answered was not dropped"
 
 
+def test_once_more_came_than_may_be_passed_on_everybody_brings_a_cookie_for_a_second(gateway):
+    """Otherwise the control plane has a steady part of a flood, all of it a stranger's."""
+    assert came(gateway, request(), RATES.begin + 1) == RATES.begin
+    gateway.sent()
+    gateway.clock.advance(0.9)
+    assert came(gateway, request(), source=ELSEWHERE) == 0
+    assert [each.remote for each in gateway.sent()] == [ELSEWHERE]
+    gateway.clock.advance(0.2)
+    assert came(gateway, request(), source=ELSEWHERE) == 1
+
+
 def test_answers_are_bounded_too(gateway):
     came(gateway, request(), 1000)
     bound = RATES.cookies_on_nat_port // 10 + 1 + RATES.first_cookies // 10 + 1

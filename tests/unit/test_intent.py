@@ -51,6 +51,10 @@ def test_nobody_calls_a_peer_that_may_be_anywhere():
     assert one.text == "waiting for the peer to call"
 
 
+def test_who_waits_for_the_peer_is_told_what_to_do_where_it_waits_too():
+    assert "waiting for the peer to call; should it wait too, `ipsec-dp initiate`" in intent("respond").text
+
+
 @pytest.mark.parametrize(("start", "calls"), [("start", True), ("on-demand", True), ("respond", False)])
 def test_traffic_calls_unless_only_the_peer_may(start, calls):
     one = intent(start)
@@ -342,3 +346,38 @@ def test_a_way_to_the_peer_starts_nothing_that_was_not_wanted():
     one.event(event(Kind.IKE_DOWN, Cause.LOCAL), NOW)
     one.reachable(NOW)
     assert not one.due(NOW)
+
+
+# ---- what is counted
+
+
+def tally(one):
+    counted = one.tally
+    return counted.attempts, counted.failures, counted.flaps
+
+
+def test_attempts_failures_and_flaps_are_counted_from_the_start():
+    one = up(intent())
+    assert tally(one) == (1, 0, 0)
+    one.event(event(Kind.IKE_DOWN, Cause.LIVENESS), NOW + 100)
+    assert tally(one) == (1, 0, 1)
+    assert one.attempt(NOW + 200) is not None
+    one.event(event(Kind.IKE_FAILED, Cause.TIMEOUT), NOW + 300)
+    assert tally(one) == (2, 1, 1)
+    one.event(event(Kind.IKE_DOWN, Cause.PEER), NOW + 300)
+    assert tally(one) == (2, 1, 1), "it was not up"
+    up(one, NOW + 400)
+    assert tally(one) == (3, 1, 1)
+
+
+@pytest.mark.parametrize("cause", [Cause.LOCAL, Cause.IDLE, Cause.REPLACED])
+def test_an_end_that_was_intended_is_no_flap(cause):
+    one = up(intent())
+    one.event(event(Kind.IKE_DOWN, cause), NOW + 100)
+    assert tally(one) == (1, 0, 0)
+
+
+def test_an_ike_sa_beside_another_is_no_flap():
+    one = up(intent())
+    one.event(event(Kind.IKE_DOWN, Cause.PEER), NOW + 100, others=True)
+    assert tally(one) == (1, 0, 0)

@@ -48,11 +48,14 @@ OWNERS = {
     "ike/certificates.py": {FILES: "MAX_FILE"},
     "ike/core.py": {STANDARD: "_VERSION _IKEV1"},
     "ike/dh.py": {STANDARD: "_MODP_EXPONENT _X25519 _SPARE"},
-    "ike/lifetimes.py": {OURS: "REKEY_TIME GRACE SWITCH_LOOK HINT_PATIENCE RETRY RETRY_LONGEST", PEER: "MOVE_EVERY UNPROVEN"},
+    "ike/lifetimes.py": {
+        OURS: "REKEY_TIME GRACE SWITCH_LOOK HINT_PATIENCE RETRY RETRY_LONGEST",
+        PEER: "MOVE_EVERY ELSEWHERE_EVERY UNPROVEN",
+    },
     "ike/manager.py": {OURS: "AT_ONCE LATEST"},
     "ike/modp.py": {STANDARD: "GENERATOR"},
     "ike/peer.py": {OURS: "NAT_KEEPALIVE DEFAULT_DATAGRAM"},
-    "ike/proposal.py": {SHOWN: "_SHOWN"},
+    "ike/proposal.py": {SHOWN: "_SHOWN _ODDITIES"},
     "ike/selector_index.py": {OURS: "FEW", STANDARD: "VERSION_SHIFT"},
     "ike/strangers.py": {OURS: "_SECRET"},
     "ike/timer_queue.py": {OURS: "STALE_LEAST"},
@@ -97,6 +100,8 @@ OWNERS = {
     "ike/v2/sa.py": {OURS: "NONCE_OCTETS"},
     "ike/v2/sa_payload.py": {STANDARD: "_LAST _MORE_PROPOSALS _MORE_TRANSFORMS"},
     "ike/v2/session.py": {PEER: "LINGER"},
+    "ike/v2/silence.py": {OURS: "TOLD_AFTER LONG"},
+    "ike/v2/trace.py": {SHOWN: "SHOWN", OURS: "REMEMBERED"},
     "ike/v2/ts.py": {STANDARD: "TS_IPV4_ADDR_RANGE TS_IPV6_ADDR_RANGE _HEAD"},
     "ike/v2/wire.py": {
         STANDARD: "FIRST_STATUS_NOTIFY CRITICAL MAJOR_VERSION KEY_LENGTH_ATTRIBUTE ATTRIBUTE_TV IKE_HEADER PAYLOAD_HEADER IKE_SPI "
@@ -105,7 +110,8 @@ OWNERS = {
     },
     "ike/wanted.py": {OURS: "SOON AGAIN_EVERY ASKED", PEER: "THEIR_TURN PATIENCE MAX_DELAYS", SHOWN: "SHOWN"},
     "keying/child_installer.py": {STANDARD: "NS_PER_S"},
-    "keying/ike_driver.py": {OURS: "TICK_S CALLS_AT_ONCE CALL_FRESH_S"},
+    "keying/ike_driver.py": {OURS: "TICK_S CALLS_AT_ONCE CALL_FRESH_S ADDRESSES_KEPT"},
+    "keying/ike_trace.py": {OURS: "LINES_A_SECOND"},
     "keying/initiation.py": {OURS: "BACKOFF_FIRST_S BACKOFF_MAX_S JITTER SOON_S"},
     "keying/manual.py": {OURS: "SOFT_PART"},
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ipsec_dp.host import HostError, claim
+from ipsec_dp.host import HostError, claim, privilege
 from ipsec_dp.network import linux_host
 from ipsec_dp.network.linux_host import LinuxHost
 from tests.doubles.clock import FakeClock
@@ -122,8 +122,19 @@ def test_who_may_change_routes_but_not_the_guard_is_told_that_another_program_ow
     async def denied() -> None:
         raise HostError("nft -f -: Error: Could not process rule: Operation not permitted")
 
+    monkeypatch.setattr(privilege, "has", lambda _: True)
     monkeypatch.setattr(host.guard, "narrow", denied, raising=False)
     with pytest.raises(HostError, match=r"Operation not permitted; another program keeps that table for itself \(`flags owner`"):
+        asyncio.run(host.close_guard())
+
+
+def test_who_may_change_nothing_is_not_told_of_another_program(host, monkeypatch):
+    async def denied() -> None:
+        raise HostError("the nftables cannot be read: Operation not permitted")
+
+    monkeypatch.setattr(privilege, "has", lambda _: False)
+    monkeypatch.setattr(host.guard, "narrow", denied, raising=False)
+    with pytest.raises(HostError, match=r"Operation not permitted; run it as root, or by the service unit: .* CAP_NET_ADMIN$"):
         asyncio.run(host.close_guard())
 
 

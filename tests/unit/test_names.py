@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from ipsec_dp.host import HostError
-from ipsec_dp.host.names import addresses_of, routes_to
+from ipsec_dp.host.names import ADDRESSES_MAX, addresses_of, routes_to
 
 NAME = "gw.example"
 V4, V6 = ("192.0.2.2", "192.0.2.9"), ("2001:db8::2", "2001:db8::9")
@@ -45,7 +45,11 @@ def resolver(monkeypatch):
 
 def found(local: str | None = None, routes: Routes | None = None, remote: Any = NAME) -> list[str]:
     start = None if local is None else ip_address(local)
-    ways = asyncio.run(routes_to(remote, start, cast("Any", routes or Routes(*V4, *V6))))
+
+    async def ask() -> Any:
+        return await routes_to(remote, await addresses_of(remote), start, cast("Any", routes or Routes(*V4, *V6)))
+
+    ways = asyncio.run(ask())
     assert all(way == f"by {address}" for address, way in cast("Any", ways))
     return [str(address) for address, _ in ways]
 
@@ -83,6 +87,16 @@ def test_without_any_way_each_is_told(resolver):
 def test_a_name_without_an_address_names_the_cause_and_the_remedy(resolver):
     resolver.append(OSError(-2, "Name or service not known"))
     with pytest.raises(HostError, match=r"gw\.example has no address: Name or service not known; check the name"):
+        found()
+
+
+def test_answers_are_bounded_and_name_one_host_each(resolver):
+    resolver.extend(f"198.51.100.{number}" for number in range(1, 200))
+    assert len(asyncio.run(addresses_of(NAME))) == ADDRESSES_MAX
+    resolver[:] = ["0.0.0.0", "224.0.0.1", "255.255.255.255", *V4]  # noqa: S104 - an answer
+    assert found() == [*V4]
+    resolver[:] = ["::", "ff02::1"]
+    with pytest.raises(HostError, match="no address of one host"):
         found()
 
 

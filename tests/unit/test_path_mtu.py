@@ -14,7 +14,7 @@ from ipsec_dp.databases.sad import SendRefusal
 from ipsec_dp.host.too_big import TooBig
 from ipsec_dp.ike.actions import ProbeResult
 from ipsec_dp.ipsec.suites import inner_mtu, parse_suite
-from ipsec_dp.services.path_mtu import INTERVALS, PathMtuDiscovery
+from ipsec_dp.services.path_mtu import INTERVALS, QUIET_TICKS, PathMtuDiscovery
 from ipsec_dp.services.path_mtu_state import TunnelMtus
 from ipsec_dp.services.tunnel_mtu import OuterShape
 from tests.doubles.clock import FakeClock, settle
@@ -244,6 +244,41 @@ def test_a_probe_that_is_lost_narrows_the_path(tmp_path):
         assert site.mtu == (inner_mtu(1280, GCM, "udp", 4),) * 2
         await site.ticks(1)
         assert site.ike.probes == [1500, 1280], "what nearly every path takes, before a search between"
+
+    lived(tmp_path, story)
+
+
+def test_a_black_hole_is_told_while_it_lasts_and_a_hop_that_speaks_is_not(tmp_path):
+    async def story(site):
+        await site.up()
+        await site.ticks(10)
+        site.too_big(1400)
+        assert site.host.conditions.texts == []
+        await site.ticks(1)
+        site.service.probed(ProbeResult("to-b", 1500, 1500, passed=False))
+        await site.ticks(1)
+        site.service.probed(ProbeResult("to-b", 1400, 1400, passed=False))
+        (told,) = site.host.conditions.texts
+        assert "path to 192.0.2.2 from 192.0.2.1: longer packets are lost on the way and no ICMP message says so" in told
+        site.host.routes.mtu = 1300
+        await site.ticks(20)
+        assert site.host.conditions.texts == []
+
+    lived(tmp_path, story)
+
+
+def test_a_path_that_no_sa_goes_by_is_forgotten_after_a_while_and_not_before(tmp_path):
+    roaming = OuterShape(GCM, True, ip_address("198.51.100.7"), OURS)
+
+    async def story(site):
+        await site.up()
+        site.service.negotiated(site.config.tunnels[0], {roaming})
+        await site.clock.advance(INTERVALS.together_s)
+        site.service.negotiated(site.config.tunnels[0], set(), {roaming})
+        await site.ticks(int(INTERVALS.raise_s))
+        assert roaming.ends in site.service.paths
+        await site.ticks(2 * QUIET_TICKS)
+        assert set(site.service.paths) == {(PEER, OURS)}
 
     lived(tmp_path, story)
 

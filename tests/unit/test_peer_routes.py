@@ -85,8 +85,9 @@ def test_without_a_route_there_is_nothing_to_call(tmp_path, peers, routes):
         ([tunnel("to-b", f'local = "{OTHER}"')], {OTHER}),
         ([tunnel("to-b", 'local = "203.0.113.1"')], set()),
         ([tunnel("to-b", keys=KEYED)], set()),
+        ([tunnel("named", remote="nowhere.example", keys=ANYBODY)], {OURS, OURS6, OTHER}),
     ],
-    ids=["towards the peer", "both versions", "any peer", "local", "a local that is not ours", "manual keys"],
+    ids=["towards the peer", "both versions", "any peer", "local", "a local that is not ours", "manual keys", "a name"],
 )
 def test_where_peers_may_call(tmp_path, peers, tunnels, expected):
     assert asyncio.run(peers.listen_at(configured(tmp_path, *tunnels).tunnels)) == expected

@@ -165,7 +165,7 @@ def test_the_guard_is_closed_for_both_first_and_for_the_new_one_last(site):
         "guard settled",
         "plane.detach_tun",
         "interface ipsec0 removed",
-        "plane.take_acquire",
+        "plane.forget_tunnel",
         "host verified",
     ]
     assert [config.has_tunnel("more") for config in site.host.guard.closed_for] == [True]
@@ -185,7 +185,7 @@ def test_a_tunnel_less_is_ended_and_its_number_is_free(site):
     result = site.reload(WITHOUT_UP)
     assert (result.added, result.removed, result.kept) == ((), ("up",), 2)
     assert site.asked("ike.reconfigure")[0][1:] == ([], {}, {"up": Effect.RESTART})
-    assert site.asked("plane.take_acquire") == [("plane.take_acquire", number)]
+    assert site.asked("plane.forget_tunnel") == [("plane.forget_tunnel", number)]
     assert "up" not in site.spd.tunnel_numbers
 
 
@@ -252,7 +252,7 @@ def test_what_the_process_was_made_with_cannot_be_changed(site, line):
 def test_a_refusal_has_the_keys_that_programs_know(site):
     refusal = msgspec.to_builtins(site.reload(TEXT.replace('name = "a"', 'name = "b"', 1)))
     assert list(refusal) == ["schema", "applied", "file", "findings"]
-    assert list(refusal["findings"][0]) == ["severity", "file", "where", "key", "wrong", "right"]
+    assert list(refusal["findings"][0]) == ["severity", "file", "where", "key", "wrong", "right", "line", "column"]
 
 
 # ---- one that fails --------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 
 from ipsec_dp.host import HostError, too_big, vmgenid
 from ipsec_dp.network import reports
-from ipsec_dp.network.reports import MESSAGES_A_SECOND, PAUSE_S, KernelReports, TooBigSockets
+from ipsec_dp.network.reports import MESSAGES_A_SECOND, PAUSE_S, IcmpSockets, KernelReports
 from tests.doubles.clock import FakeClock, settle
 
 
@@ -41,7 +41,7 @@ class Icmp:
 
 @contextmanager
 def listening(heard: list[Any], clock: FakeClock):
-    made = TooBigSockets(heard.append, clock)
+    made = IcmpSockets(too_big.open_socket, too_big.READERS, heard.append, clock, "path MTUs are found by probes alone")
     yield made
     made.close()
 

@@ -90,6 +90,7 @@ def ask(path: Path, asked: object) -> dict[str, Any]:
 @example(("reload", {"confirm_s": 2**70}))
 @example(("explain", {"source": "10.1.0.5", "destination": "10.3.0.9", "iif": "a\x00b"}))
 @example(("explain", {"source": "10.1.0.5", "destination": "10.3.0.9", "protocol": 2**70}))
+@example(("explain", {"inbound": "\ud800"}))
 @example(("explain", {"source": "fe80::1%\x00", "destination": "fe80::2"}))
 def test_every_verb_answers_whatever_its_fields_hold(gateway, caplog, asked):
     path, faults = gateway
@@ -110,4 +111,4 @@ def test_what_is_no_request_is_told_so(gateway, value):
 
 
 def test_every_verb_is_asked():
-    assert sorted(REQUESTS) == ["confirm", "down", "explain", "initiate", "rekey", "reload", "status", "terminate"]
+    assert sorted(REQUESTS) == ["confirm", "down", "explain", "initiate", "preview", "rekey", "reload", "status", "terminate"]

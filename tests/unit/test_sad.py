@@ -150,7 +150,7 @@ def test_the_path_of_a_childs_traffic_shows_in_its_status():
         site.transfer([to_a()], back=True)
         site.clock.advance(2)
         status = child_sa_status(site.a.sad, site.children["a"], site.clock.seconds)
-        assert (status.spi_in, status.spi_out) == (f"{site.spis['a']:#x}", f"{site.spis['b']:#x}")
+        assert (status.spi_in, status.spi_out) == (f"{site.spis['a']:#010x}", f"{site.spis['b']:#010x}")
         assert (status.suite, status.esn) == ("aes256gcm16", True)
         assert (status.local_ts, status.remote_ts) == (("10.1.0.0/16", "2001:db8:1::/48"), ("10.2.0.0/16", "2001:db8:2::/48"))
         assert (status.packets_out, status.octets_out, status.packets_in) == (3, 3 * len(to_b(b"xyz")), 1)

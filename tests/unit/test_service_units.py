@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from ipsec_dp.cli.commands import program
+from ipsec_dp.cli.doctor import CAPABILITIES
+from ipsec_dp.errors import ConfigError
+from ipsec_dp.gateway.control_rights import DIRECTORY_OPEN
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 GUARD, GATEWAY = "ipsec-dp-guard@.service", "ipsec-dp@.service"
@@ -42,6 +45,19 @@ def test_every_unit_starts_a_verb_with_the_gateways_file(name):
     assert command[:2] == ["/usr/bin/env", "ipsec-dp"]
     assert command[2] in program.commands
     assert command[3] == "/etc/ipsec-dp/%i.toml"
+
+
+def test_a_configuration_that_is_refused_is_not_started_again_and_again():
+    service = unit(GATEWAY)["Service"]
+    assert service["Restart"] == "on-failure"
+    assert service["RestartPreventExitStatus"] == str(ConfigError.exit_status) == "2"
+
+
+def test_the_gateway_may_do_what_it_has_to():
+    needed = {name for _, name, _, _ in CAPABILITIES} | {"CAP_CHOWN"}  # that of control_group
+    for key in ("AmbientCapabilities", "CapabilityBoundingSet"):
+        assert set(words(GATEWAY, "Service", key)) == needed
+    assert unit(GATEWAY)["Service"]["RuntimeDirectoryMode"] == f"{DIRECTORY_OPEN:04o}"
 
 
 def test_the_guard_is_closed_before_the_network_and_after_what_flushes_rulesets():

@@ -94,6 +94,8 @@ def site(tmp_path):
         config, plane=cast("Any", plane), spd=spd, own_addresses=no_addresses, state=lambda _: "up", clock=clock
     )
 
+    site_trouble: dict[str, str] = {}
+
     def inspection(ike: Any) -> Inspection:
         return Inspection(
             config,
@@ -105,14 +107,16 @@ def site(tmp_path):
             host=cast("Any", host),
             mtus=cast("Any", Calls("mtus", status=MTUS.__getitem__)),
             monitors=cast("Any", monitors),
+            unanswered=cast("Any", Calls("unanswered", trouble=site_trouble.get)),
             drop_examples=examples,
             notices=notices,
             clock=clock,
         )
 
     return SimpleNamespace(
-        config=config, inspection=inspection(ike), inspection_of=inspection, host=host, notices=notices, clock=clock, sad=sad
-    )
+        config=config, inspection=inspection(ike), inspection_of=inspection, host=host, notices=notices, clock=clock, sad=sad,
+        unanswered=site_trouble,
+    )  # fmt: skip
 
 
 def line(site, **asked):
@@ -191,6 +195,23 @@ def test_the_last_error(site, says, up_after_s, shown):
     site.inspection = site.inspection_of(Calls("ike", status=lambda _name: keying, has=lambda _name: True))
     assert tunnels(site)["waiting"]["last_error"] == shown
     assert tunnels(site)["up"]["last_error"] == TROUBLE
+
+
+def test_what_a_tunnel_carried_and_what_happened_to_it_is_of_all_its_sas(site):
+    assert tunnels(site)["up"]["totals"] == {
+        "packets_in": 101, "octets_in": 200, "packets_out": 300, "octets_out": 400, "drops": {"icv": 5}
+    }  # fmt: skip
+    counted = {name: tunnels(site)["up"][name] for name in ("attempts", "failures", "flaps", "retransmissions")}
+    assert counted == {"attempts": 0, "failures": 0, "flaps": 0, "retransmissions": 2}
+
+
+def test_a_way_without_answers_is_the_last_error_while_that_is_so(site):
+    site.unanswered["waiting"] = "nothing comes back"
+    site.unanswered["up"] = "of which the monitor knows more"
+    assert tunnels(site)["waiting"]["last_error"] == "nothing comes back"
+    assert tunnels(site)["up"]["last_error"] == TROUBLE
+    site.unanswered.clear()
+    assert tunnels(site)["waiting"]["last_error"] is None
 
 
 def test_a_manual_tunnel_without_an_sa_is_down(site):

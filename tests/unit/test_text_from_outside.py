@@ -253,7 +253,8 @@ def test_check_shows_what_a_file_holds_harmless(tmp_path, text):
     assert config is None
     assert len(findings) > 4
     for finding in findings:
-        assert all(is_harmless(getattr(finding, field), LINE) for field in finding.__slots__), finding
+        numbers = {"line", "column"}
+        assert all(is_harmless(getattr(finding, field), LINE) for field in finding.__slots__ if field not in numbers), finding
 
 
 @each([text for text in TEXTS if "\0" not in text and "/" not in text])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -60,6 +61,25 @@ def test_the_table(sas, state, text, error):
     assert (found.state, found.text) == (state, text)
     if error is not ...:
         assert found.error == error
+
+
+@pytest.mark.parametrize(
+    ("sas", "state"),
+    [
+        ([sa(state="negotiating")], "negotiating"),
+        ([sa(children=CHILD)], "up"),
+        ([sa(REFUSED, children=CHILD)], "partial"),
+        ([sa(REFUSED)], "failed"),
+        ([sa(ASKED)], "negotiating"),
+    ],
+)
+def test_what_is_waited_for_in_vain_is_what_is_wrong_while_that_is_so(sas, state):
+    """In every state, whatever went wrong before."""
+    silent = [replace(one, silence="192.0.2.2:500 has not answered") for one in sas]
+    found = tunnel_state(silent, intent(), NOW)
+    assert (found.state, found.error) == (state, "192.0.2.2:500 has not answered")
+    assert tunnel_state(sas, intent(), NOW).error != found.error
+    assert tunnel_state([*sas, replace(sa(state="negotiating"), silence="the new one")], intent(), NOW).error == "the new one"
 
 
 def test_a_refusal_here_or_there_is_a_failure_while_there_is_no_child_sa():

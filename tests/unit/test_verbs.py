@@ -101,12 +101,20 @@ def test_reload_takes_the_file_that_is_named_or_the_last_one(site):
     assert result(site, "reload", file="/etc/b.toml")["file"] == "/etc/b.toml"
 
 
+def test_a_dry_run_is_a_verb_of_its_own_that_reloads_nothing(site):
+    """A gateway that does not know it says so, and does not reload."""
+    site.engine.reloader = Calls("reloader", preview=refusal)
+    assert result(site, "preview", file="/etc/b.toml")["file"] == "/etc/b.toml"
+    assert result(site, "preview")["file"] == str(site.config.path)
+    assert [call[0] for call in site.engine.reloader.calls] == ["reloader.preview"] * 2
+
+
 def test_explain_asks_the_hosts_routing_and_the_sas(site):
     made = result(site, "explain", source="10.1.0.5", destination="10.3.0.9", protocol="tcp", sport=40000, dport="443")
     assert list(made) == ["schema", "direction", "packet", "verdict", "text", "route", "rule", "sa", "steps"]
     assert made["packet"] == {"source": "10.1.0.5", "destination": "10.3.0.9", "protocol": 6, "sport": 40000, "dport": 443}
     assert (made["verdict"], made["route"]["interface"]) == ("protect", "ipsec1")
-    assert made["sa"] == {"tunnel": "up", "spi_out": "0x2001", "selectors": "10.1.0.0/16 <-> 10.3.0.0/16"}
+    assert made["sa"] == {"tunnel": "up", "spi_out": "0x00002001", "selectors": "10.1.0.0/16 <-> 10.3.0.0/16"}
 
 
 def test_explain_of_what_is_no_packet_says_so(site):
@@ -165,7 +173,8 @@ def test_a_field_of_the_wrong_type_is_named_and_nobody_is_asked(site, asked, fie
 
 def test_every_request_has_a_verb_of_its_own():
     table = GatewayVerbs(cast("Any", None), nothing).table
-    assert [verb.name for verb in table] == ["status", "down", "reload", "explain", "initiate", "rekey", "terminate", "confirm"]
+    names = "status down reload preview explain initiate rekey terminate confirm".split()
+    assert [verb.name for verb in table] == names
     assert all(msgspec.structs.fields(verb.request) is not None for verb in table)
 
 

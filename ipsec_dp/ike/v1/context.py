@@ -61,6 +61,9 @@ class IsakmpHost(Protocol):
     def count(self, counter: str) -> None:
         """One datagram led to nothing."""
 
+    def retransmitted(self, tunnel: str) -> None:
+        """A message of ours that is to be answered was sent once more."""
+
     def may_refuse(self, now: float) -> bool:
         """Whether somebody who has proven nothing may have a refusal in answer."""
 
@@ -310,6 +313,7 @@ class Peering:
         self.sas: dict[int, IpsecSa] = {}  # by number, oldest first
         self.wanted = Wanted(peer.proxy_ids, lasting=peer.start == "start")
         self.account: Account | None = None
+        self.seen: dict[int, tuple[ProxyId, ...]] = {}  # `up` as it was when somebody looked last
         self.withdrawn = False  # its tunnel is configured otherwise now
         self.calling = False  # another main mode of ours is under way
         self.wait_until = inf  # without an ISAKMP SA

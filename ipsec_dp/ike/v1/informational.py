@@ -83,6 +83,8 @@ def ask(context: IsakmpContext, now: float) -> None:
     data = alive.number.to_bytes(_NUMBER, "big")
     context.send_informational([NotificationPayload(Protocol.ISAKMP, NotifyCode.R_U_THERE, context.sa.cookies, data)])
     context.deadlines.ask_at = now + wait_after(alive.attempts)
+    if alive.attempts:
+        context.host.retransmitted(context.peer.tunnel)
     alive.attempts += 1
 
 

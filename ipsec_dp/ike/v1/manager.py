@@ -66,6 +66,7 @@ class IsakmpManager:
         self.counts: Counter[str] = Counter()
         self._told: dict[bytes, IkeSaTraits] = {}  # to the watcher, by our cookie
         self._of_child: WeakValueDictionary[int, Peering] = WeakValueDictionary()
+        self._retransmissions: Counter[str] = Counter()  # by tunnel
         self._actions: list[Action] = []
 
     # ---- what ISAKMP SAs ask (`context.IsakmpHost`)
@@ -78,6 +79,10 @@ class IsakmpManager:
 
     def count(self, counter: str) -> None:
         self.counts[counter] += 1
+
+    def retransmitted(self, tunnel: str) -> None:
+        self._retransmissions[tunnel] += 1
+        self.count("retransmissions")
 
     def may_refuse(self, now: float) -> bool:
         return self._refusals.take(now)
@@ -173,6 +178,7 @@ class IsakmpManager:
         for tunnel in effects.keys() - new.keys():
             self._peers.discard(tunnel)
             self._tunnels.discard(tunnel)
+            self._retransmissions.pop(tunnel, None)
         for tunnel, effect in effects.items():
             self._reconfigure(tunnel, new.get(tunnel), effect, now)
         return self._take(now)
@@ -224,7 +230,7 @@ class IsakmpManager:
             return []
         returned = session.state is IsakmpState.SA_ANSWERED
         receiving.receive(session, received)
-        if returned and session.state is IsakmpState.KE_ANSWERED and session.peer.remotes:
+        if returned and session.state is IsakmpState.KE_ANSWERED and path.remote.address in session.peer.remotes:
             self._half_open.discard(session)
             self._push_out(self._half_open.add(session, path.remote.address, reserved=True))
         return self._done(session, now)
@@ -453,6 +459,14 @@ class IsakmpManager:
 
         return self._step(tunnel, child, now, step)
 
+    def unreachable(self, message: bytes, path: Path, reason: str, now: float) -> list[Action]:
+        session = self._find(message[:COOKIE], message[COOKIE : 2 * COOKIE])
+        if session is None or session.waiting is None or path.remote[:2] != session.path.remote[:2]:
+            return []
+        end = path.remote
+        session.hint(f"an ICMP message says that UDP port {end.port} of {end.address} is not reached: {reason}")
+        return self._done(session, now)
+
     def check_liveness(self, tunnel: str, now: float) -> list[Action]:
         for peering in list(self._of_tunnel.get(tunnel, ())):
             if peering.current is not None:
@@ -476,6 +490,9 @@ class IsakmpManager:
     def rekey_in(self, child: int, now: float) -> float | None:
         holder = self._of_child.get(child)
         return None if holder is None else report.rekey_in(holder, child, now)
+
+    def retransmissions(self, tunnel: str) -> int:
+        return self._retransmissions[tunnel]
 
     def sessions(self, tunnel: str) -> tuple[IsakmpContext, ...]:
         """The ISAKMP SAs of a tunnel, oldest first: those too that are replaced."""
@@ -511,7 +528,9 @@ def _fit(peering: Peering, effect: Effect, now: float) -> None:
     for sa in list(peering.sas.values()):
         if effect >= Effect.SELECTORS and sa.pair not in peering.peer.proxy_ids:
             ipsec_sas.delete(peering, sa, now)
-        elif effect >= Effect.REKEY:
+        elif effect is Effect.REKEY:
             upkeep.renew(sa, now)
+    if effect is Effect.REAUTH:
+        peering.host.call(peering, now)
     if effect >= Effect.SELECTORS:
         peering.wanted.begin_anew()

@@ -52,9 +52,11 @@ def work(peering: Peering, now: float) -> None:
 
 
 def _look(peering: Peering, context: IsakmpContext, now: float) -> None:
-    wanted = peering.wanted
-    ended = {number for number, one in peering.sas.items() if one.state is IpsecSaState.DELETED}
-    if wanted.look(peering.up, ended, now, peering.host.environment.rng):
+    wanted, before, up = peering.wanted, peering.seen, peering.up
+    came = {number: pairs for number, pairs in up.items() if number not in before}
+    went = {number: number in peering.sas and peering.sas[number].told for number in before if number not in up}
+    peering.seen = up
+    if wanted.look(came, went, now, peering.host.environment.rng):
         context.report(Kind.WHOLE, "everything that is wanted has a CHILD_SA again")
     if context.sa.initiator and not peering.sas and wanted.refused and not asks(peering):
         end(peering, Cause.SELECTORS, "the peer makes no CHILD_SA", again=True)

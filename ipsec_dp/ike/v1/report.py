@@ -34,6 +34,9 @@ def status(context: IsakmpContext, now: float, most: int | None = None) -> IkeSt
         _remaining(context.deadlines.soft, now),
         tuple(_child(one, now) for one in carrying[:most]),
         () if peering is None else peering.wanted.lacking(),
+        context.udp,
+        context.udp and context.peer.encapsulation == "udp",
+        heard=context.liveliness.heard,
         version=1,
     )
 

@@ -78,6 +78,7 @@ def _retransmit(context: IsakmpContext, now: float) -> None:
         return
     if waiting.again(now):
         context.send(waiting.datagram)
+        context.host.retransmitted(context.peer.tunnel)
         return
     said = next((hint for hint in reversed(context.negotiation.hints) if hint[1] is not None), None)
     if said is not None:
@@ -115,6 +116,7 @@ def _exchange_due(context: IsakmpContext, exchange: QuickMode, now: float) -> No
         return
     if exchange.waiting.again(now):
         context.send(exchange.last_out)
+        context.host.retransmitted(context.peer.tunnel)
     elif exchange.stage is QuickStage.ANSWERED:
         quick_mode.look(context, exchange, now)
     elif now - context.liveliness.heard <= ALIVE + context.peer.liveness.interval_s:

@@ -39,7 +39,7 @@ def look(context: Context, now: float) -> None:
     if context.state is not State.ESTABLISHED or context.succession.handed_over:
         return
     wanted = context.wanted
-    if wanted.look(*context.children.seen, now, context.host.environment.rng):
+    if wanted.look(*context.children.take_changes(), now, context.host.environment.rng):
         context.report(Kind.WHOLE, "everything that is wanted has a CHILD_SA again")
     if context.sa.initiator and not context.children and wanted.refused and not any(context.pending()):
         delete.ike(context, Cause.SELECTORS, "the peer makes no CHILD_SA", now, again=True)

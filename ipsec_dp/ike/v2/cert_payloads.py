@@ -8,6 +8,7 @@ from ipsec_dp.ike import certificates
 from ipsec_dp.ike.certificates import CertificateError
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2.payloads import CERT_X509_SIGNATURE, Certificate, CertificateRequest
+from ipsec_dp.util.text import named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +29,10 @@ def certificate_request(trust: Trust) -> CertificateRequest:
 
 
 def from_payloads(payloads: Sequence[Certificate]) -> tuple[x509.Certificate, ...]:
-    """What the peer sent, its own certificate first. Encodings other than X.509 Signature are refused, URLs among them."""
-    if len(payloads) <= LIMITS.certificates:  # more are refused for their number
-        for payload in payloads:
-            if payload.encoding != CERT_X509_SIGNATURE:
-                raise CertificateError(f"certificate encoding {payload.encoding} is not admitted (never fetched from a URL)")
-    return certificates.from_der([payload.data for payload in payloads])
+    """What the peer sent, its own certificate first. Encodings other than X.509 Signature are passed over, URLs among them; where
+    there is nothing else, that is refused."""
+    usable = [payload.data for payload in payloads if payload.encoding == CERT_X509_SIGNATURE]
+    if payloads and not usable:
+        encodings = named(sorted({payload.encoding for payload in payloads}), LIMITS.certificates)
+        raise CertificateError(f"certificate encoding {encodings} is not admitted (never fetched from a URL)")
+    return certificates.from_der(usable)

@@ -18,6 +18,7 @@ from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v2 import keymat, replacement
 from ipsec_dp.ike.v2.deadlines import reprieve, start_child
 from ipsec_dp.ike.v2.sa import Child, ChildState
+from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
     from ipsec_dp.ike import proposal
@@ -99,7 +100,7 @@ def install(
 
 def report_up(context: Context, new: Child) -> None:
     local, remote = traffic_selectors.text(new.ts_local), traffic_selectors.text(new.ts_remote)
-    text = f"{new.spi_in:#x} in, {new.spi_out:#x} out, {new.suite}, {local} <-> {remote}"
+    text = f"{spi_text(new.spi_in)} in, {spi_text(new.spi_out)} out, {new.suite}, {local} <-> {remote}"
     context.report(Kind.CHILD_UP if new.replaces is None else Kind.CHILD_REKEYED, text, child=new.number)
 
 

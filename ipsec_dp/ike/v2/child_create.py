@@ -9,7 +9,7 @@ from ipsec_dp.ike import dh, lifetimes, proposal, traffic_selectors
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.proposal import ProtocolId
-from ipsec_dp.ike.v2 import delete, replacement, ts
+from ipsec_dp.ike.v2 import delete, refusals, replacement, ts
 from ipsec_dp.ike.v2.child import (
     MAX_OFFERED,
     MAX_PAIRS,
@@ -34,7 +34,6 @@ from ipsec_dp.ike.v2.payloads import (
     TrafficSelectorsInitiator,
     TrafficSelectorsResponder,
 )
-from ipsec_dp.ike.v2.refusals import rekey_refused
 from ipsec_dp.ike.v2.sa import Child, ChildState, nonce
 from ipsec_dp.ike.v2.ts import permitted
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
@@ -205,7 +204,7 @@ class ChildCreate(Task):
     def _settle(self, context: Context, new: Child, now: float) -> None:
         """What the question has brought of what it was for."""
         if context.wanted.served.has_shrunk(self.pairs):  # what it was narrowed to before is part of this one
-            inside = [one for one in context.children.values() if one is not new and all(map(new.holds, one.pairs))]
+            inside = [one for one in context.children.near_any(new.pairs) if one is not new and all(map(new.holds, one.pairs))]
             for one in inside:
                 delete.child(context, one, now)
         context.wanted.served.granted(self.pairs)
@@ -242,6 +241,8 @@ class ChildCreate(Task):
     def refused(self, context: Context, notify: Notify | None, text: str, now: float) -> None:
         offer = self.offer
         self.dropped(context)
+        if notify is None and offer is not None:  # the peer may have made one
+            context.enqueue(delete.ChildDelete(offer.spi))
         kind = None if notify is None else notify.notify_type
         if kind == NotifyType.INVALID_KE_PAYLOAD and notify is not None and self._other_group(context, offer, notify):
             return
@@ -253,14 +254,14 @@ class ChildCreate(Task):
         elif kind == NotifyType.TEMPORARY_FAILURE:
             context.wanted.were_put_off(self.pairs, text, now, context.host.environment.rng)
         else:
-            report_refusal(context, offer, self.pairs, kind, text, now)
+            report_refusal(context, offer, self.pairs, () if kind is None else (kind,), text, now)
 
     def _other_group(self, context: Context, offer: Offer | None, notify: Notify) -> bool:
         tried = None if self.key is None else self.key.group
         self.rounds += 1
         if tried is None or self.rounds > MAX_ROUNDS:
             return False
-        self.group = wanted_group(notify, context.peer.esp_proposals, tried)
+        self.group = wanted_group(notify, context.peer.esp_proposals, tried, "esp.proposals")
         self.any_suite = self.any_suite or (offer is not None and self.group not in groups_of(offer.proposals))
         context.enqueue(self)
         return True
@@ -275,7 +276,7 @@ class ChildCreate(Task):
             delete.forget(context, old)
             context.report(Kind.CHILD_DOWN, "the peer no longer has it", cause=Cause.PEER, child=old.number, again=True)
         else:
-            rekey_refused(context, old, kind, text, now)
+            refusals.rekey_refused(context, old, kind, text, now)
 
     def dropped(self, context: Context) -> None:
         if self.offer is not None:
@@ -294,14 +295,14 @@ def accept_first(context: Context, offer: Offer, message: Message, now: float) -
         new = _accept(context, offer, message, now, Agreement(context.handshake.nonces, initiator=True))
         if new is not None:
             _begin(context, new, now)
+            refusals.beside_an_answer(context, refusals.errors_in(message), new.number)
         return
     context.release_spi(offer.spi)
-    kinds = [notify.notify_type for notify in message.all(Notify) if notify.is_error]
-    kind = kinds[0] if kinds else None
-    if kind in (NotifyType.TS_UNACCEPTABLE, NotifyType.SINGLE_PAIR_REQUIRED) and len(offer.pairs) > 1:
+    kinds = refusals.errors_in(message)
+    if kinds and refusals.SELECTORS.issuperset(kinds) and len(offer.pairs) > 1:
         context.abilities.single_pair = True
         return
-    report_refusal(context, offer, offer.pairs, kind, "the peer made no CHILD_SA", now)
+    report_refusal(context, offer, offer.pairs, kinds, "the peer made no CHILD_SA", now)
 
 
 def _begin(context: Context, new: Child, now: float) -> None:
@@ -349,20 +350,10 @@ def _accept(context: Context, offer: Offer, message: Message, now: float, agreed
 
 
 def report_refusal(
-    context: Context, offer: Offer | None, pairs: tuple[ProxyId, ...], kind: int | None, text: str, now: float
+    context: Context, offer: Offer | None, pairs: tuple[ProxyId, ...], kinds: Iterable[int], text: str, now: float
 ) -> None:
-    """Why the peer made no CHILD_SA, as far as we can know: our side of it, and where to look."""
+    """The peer made no CHILD_SA. `kinds`: the errors in its response; `text`: where it names none."""
     ours = "" if offer is None else f"{traffic_selectors.text(offer.ts_local)} <-> {traffic_selectors.text(offer.ts_remote)}"
-    cause = Cause.REFUSED
-    if kind in (NotifyType.TS_UNACCEPTABLE, NotifyType.SINGLE_PAIR_REQUIRED):
-        text = f"the peer accepts none of our selectors ({ours}): its proxy IDs must have something in common with ours, mirrored"
-        cause = Cause.SELECTORS
-    elif kind == NotifyType.NO_PROPOSAL_CHOSEN:
-        text = (
-            f"the peer accepts none of our ESP proposals ({proposal.text(context.peer.esp_proposals)}); its log tells what it would"
-        )
-        cause = Cause.PROPOSAL
-    else:
-        text = f"{text} ({ours})"
+    text, cause = refusals.of_child(context.peer, ours, kinds, text)
     if context.wanted.were_refused(pairs, text, now, context.host.environment.rng):
         context.report(Kind.CHILD_FAILED, text, cause=cause, again=True)

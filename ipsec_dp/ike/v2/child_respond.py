@@ -56,7 +56,7 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
             return [Notify(NotifyType.TEMPORARY_FAILURE)]  # RFC 7296 §2.25.1: it is being closed
     if not _has_room(context):
         return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
-    if rekeys is not None and _undeleted(context) >= PEER_LIMITS.undeleted + len(context.peer.proxy_ids):
+    if rekeys is not None and context.children.undeleted >= PEER_LIMITS.undeleted + len(context.peer.proxy_ids):
         return [Notify(NotifyType.TEMPORARY_FAILURE)]
     own = message.get(Nonce)
     reply_nonce = nonce(context.host.environment.rng)
@@ -68,11 +68,6 @@ def _has_room(context: Context) -> bool:
     """False when all IKE SAs of this identity together have so many CHILD_SAs that it may not make another."""
     most = PEER_LIMITS.children + PEER_LIMITS.children_of_proxy_id * len(context.peer.proxy_ids)
     return context.host.children(context) < most
-
-
-def _undeleted(context: Context) -> int:
-    """How many CHILD_SAs the peer has rekeyed and not deleted since."""
-    return sum(one.state is ChildState.REKEYED for one in context.children.values())
 
 
 def _rekeyed_child(context: Context, notify: Notify) -> Child | None:
@@ -94,7 +89,11 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
         chosen = proposal.select_keeping(in_use, peer.esp_proposals, sa.proposals)
     if chosen is None or len(chosen.spi) != 4:
         text = proposal.explain_mismatch(peer.esp_proposals, sa.proposals)
-        context.report(Kind.CHILD_FAILED, f"no ESP proposal in common: {text}", cause=Cause.PROPOSAL)
+        context.report(
+            Kind.CHILD_FAILED,
+            f"no ESP proposal in common: {text}; write one of the peer's into esp.proposals",
+            cause=Cause.PROPOSAL,
+        )
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
     suite = proposal.esp_suite(chosen)
     first = next(iter(tsi.selectors), None)  # what the initiator wants most (RFC 7296 §2.9)
@@ -103,7 +102,9 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
     if not pairs:
         ours = ([p.local for p in peer.proxy_ids], [p.remote for p in peer.proxy_ids])
         text = ts.explain_mismatch(ours, (tsr.selectors, tsi.selectors))
-        context.report(Kind.CHILD_FAILED, f"no proxy ID fits: {text}", cause=Cause.SELECTORS)
+        context.report(
+            Kind.CHILD_FAILED, f"no proxy ID fits: {text}; each side's proxy_id is the other's, mirrored", cause=Cause.SELECTORS
+        )
         return [Notify(NotifyType.TS_UNACCEPTABLE)]
     others = context.host.holdings.refusal(pairs, context.peer, context.ends.theirs)
     if others is not None:

@@ -23,10 +23,12 @@ class ChildTable(dict[int, Child]):
     def __init__(self, holder: Any) -> None:
         super().__init__()
         self.holder = holder
-        self._seen: tuple[dict[int, tuple[ProxyId, ...]], set[int]] | None = None
+        self._came: dict[int, tuple[ProxyId, ...]] = {}
+        self._went: dict[int, bool] = {}
         self._timers: TimerQueue[Child] = TimerQueue()
         self._changed: dict[Child, None] = {}  # whose times are not in `_timers` yet
         self._up: dict[Child, None] = {}
+        self._rekeyed: set[Child] = set()
         self._by_spi_out: dict[int, dict[Child, None]] = {}  # peers choose them, so two may have one
         self._selectors: SelectorIndex[Child] = SelectorIndex()
 
@@ -49,10 +51,12 @@ class ChildTable(dict[int, Child]):
             del self._by_spi_out[child.spi_out]
         for pair in child.pairs:
             self._selectors.discard(pair, child)
+        if child in self._up or number in self._went:
+            self._left(child, here=False)
         for kept in (self._changed, self._up):
             kept.pop(child, None)
+        self._rekeyed.discard(child)
         self._timers.discard(child)
-        self._seen = None
 
     def clear(self) -> None:
         for number in list(self):
@@ -61,21 +65,32 @@ class ChildTable(dict[int, Child]):
     def changed(self, child: Child) -> None:
         """A time or the state of one is another now."""
         self._changed[child] = None
-        if (child.state is ChildState.UP) is (child in self._up):
-            return
-        self._seen = None
-        if child.state is ChildState.UP:
-            self._up[child] = None
+        if child.state is ChildState.REKEYED:
+            self._rekeyed.add(child)
         else:
-            del self._up[child]
+            self._rekeyed.discard(child)
+        if child.state is ChildState.UP:
+            if child not in self._up:
+                self._up[child] = None
+                self._came[child.number] = child.pairs
+        elif child in self._up or child.number in self._went:
+            self._up.pop(child, None)
+            self._left(child, here=child.state is ChildState.DELETING)
 
-    @property
-    def seen(self) -> tuple[dict[int, tuple[ProxyId, ...]], set[int]]:
-        """Those that are up, with their selectors, and those that we delete: the same objects until one came, went or changed."""
-        if self._seen is None:
-            up = {child.number: child.pairs for child in self.values() if child.state is ChildState.UP}
-            self._seen = up, {child.number for child in self.values() if child.state is ChildState.DELETING}
-        return self._seen
+    def _left(self, child: Child, *, here: bool) -> None:
+        if self._came.pop(child.number, None) is None:
+            self._went[child.number] = here
+
+    def take_changes(self) -> tuple[dict[int, tuple[ProxyId, ...]], dict[int, bool]]:
+        """Since the last time: those that are up now, with their selectors, and those that are so no longer, True: we delete it."""
+        changes = self._came, self._went
+        if self._came or self._went:
+            self._came, self._went = {}, {}
+        return changes
+
+    def goes_on_from(self, other: ChildTable) -> None:
+        """It stands in the place of `other`, whose last changes nobody has taken yet; what it got from elsewhere is none."""
+        self._came, self._went = other._came, other._went
 
     def _set_timers(self) -> None:
         for child in self._changed:
@@ -97,6 +112,11 @@ class ChildTable(dict[int, Child]):
             found.append(child)
         self._changed |= dict.fromkeys(found)
         return sorted(found, key=lambda child: child.number)
+
+    @property
+    def undeleted(self) -> int:
+        """How many the peer has rekeyed and not deleted since."""
+        return len(self._rekeyed)
 
     @property
     def any_up(self) -> bool:

@@ -19,6 +19,7 @@ from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.deadlines import Deadlines
 from ipsec_dp.ike.v2.exchanges import Priority, Queue, Request, Window
 from ipsec_dp.ike.v2.sa import State
+from ipsec_dp.ike.v2.tolerance import Notes
 from ipsec_dp.ike.wanted import Wanted
 from ipsec_dp.util.text import shown
 
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
     from ipsec_dp.ike.actions import Endpoint, Path
     from ipsec_dp.ike.authenticated import Account
+    from ipsec_dp.ike.certificates import Verified
     from ipsec_dp.ike.environment import Environment
+    from ipsec_dp.ike.errors import IkeError
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.traffic_selectors import ProxyId
@@ -79,6 +82,9 @@ class IkeHost(Protocol):
     def count(self, counter: str) -> None:
         """One datagram led to nothing: "unauthenticated", "out_of_window" or "malformed"."""
 
+    def retransmitted(self, tunnel: str) -> None:
+        """A request of ours to this tunnel's peer was sent once more."""
+
 
 class Task(Request, ABC):
     """One request of ours, from the wish to the answer."""
@@ -101,6 +107,10 @@ class Task(Request, ABC):
         del notify
         context.end(Cause.REFUSED, text, now, again=True)
 
+    def unusable(self, context: Context, error: IkeError, now: float) -> None:
+        """A response that is no refusal and cannot be used. By default as if it were one."""
+        self.refused(context, None, f"the peer's answer cannot be used: {error}", now)
+
     def dropped(self, context: Context) -> None:
         """The IKE SA ends before the answer: give back what was set aside."""
 
@@ -112,6 +122,7 @@ class Abilities:
     fragmentation: bool = False  # RFC 7383
     hashes: frozenset[int] | None = None  # of its signatures (RFC 7427); None: it knows only the classic methods
     single_pair: bool = False  # it takes one pair of selectors in an exchange
+    notes: Notes = field(default_factory=Notes)  # what they say besides
 
 
 @dataclass(slots=True)
@@ -134,9 +145,14 @@ class Ends:
     identities: tuple[Identity, Identity] | None = None  # ours, the peer's
     certificates: tuple[x509.Certificate, ...] = ()  # by which the peer proved itself
     until: datetime | None = None  # when the first of them, or of those above them, runs out
+    listed_until: datetime | None = None  # when the first CRL does that has to say that they are not revoked
     renew_at: datetime | None = None  # when it is tried to have others before that
     initial_contact: bool = False  # whoever called sent it
     account: Account | None = None  # what its requests have cost, of this identity's IKE SAs together
+
+    def hold(self, verified: Verified) -> None:
+        """The peer's certificates have been judged: they are good for so long."""
+        self.until, self.listed_until = verified.until, verified.listed_until
 
     @property
     def theirs(self) -> Identity | None:

@@ -28,6 +28,7 @@ class Deadlines:
     check_at: float = inf
     keepalive_at: float = inf
     move_at: float = NEVER  # from when on the peer's address may change again
+    elsewhere_at: float = NEVER  # from when on it is told again that it sends from another
     reauth_at: float = inf  # authenticate anew
     proof_until: float = inf  # when nobody has, it ends
     keep_until: float = inf  # it has expired, and its CHILD_SAs with it then
@@ -44,7 +45,7 @@ class Deadlines:
         self.check_at = now + peer.liveness.interval_s if peer.liveness.interval_s else inf
         self.keepalive_at = now + NAT_KEEPALIVE if behind_nat else inf
         if peer.reauth_s:
-            self.reauth_at = now + lifetimes.reauth_after(peer.reauth_s, called=called, rng=rng)
+            self.reauth_at = min(self.reauth_at, now + lifetimes.reauth_after(peer.reauth_s, called=called, rng=rng))
             self.proof_until = now + peer.reauth_s * lifetimes.UNPROVEN
 
     @property

@@ -146,6 +146,7 @@ def hand_over(old: Context, now: float) -> bool:
     together = ChildTable(new)
     for one in (*old.children.values(), *new.children.values()):
         together[one.number] = one
+    together.goes_on_from(new.children)
     new.children, old.children = together, ChildTable(old)
     new.succession.before, old.succession.before = old.succession.before, None
     if new.succession.before is not None:

@@ -86,6 +86,7 @@ class OutstandingRequest(Generic[R]):
     datagrams: tuple[bytes, ...] = field(repr=False)
     attempt: int
     deadline: float
+    began: float = inf  # when it was sent first
 
     def again(self, now: float) -> bool:
         """True when it is to be sent once more, with the next deadline set; false when it was sent often enough."""
@@ -97,7 +98,7 @@ class OutstandingRequest(Generic[R]):
 
     def restart(self, datagrams: tuple[bytes, ...], now: float) -> None:
         """Other datagrams take the place of those that were sent (see `Request.instead`)."""
-        self.datagrams, self.attempt, self.deadline = datagrams, 0, now + self.task.first_wait
+        self.datagrams, self.attempt, self.deadline, self.began = datagrams, 0, now + self.task.first_wait, now
 
 
 class Window(Generic[R]):
@@ -130,7 +131,7 @@ class Window(Generic[R]):
 
     def sent(self, task: R, datagrams: tuple[bytes, ...], now: float) -> None:
         """Our request `next_id` is on its way."""
-        self.outstanding = OutstandingRequest(self.next_id, task, datagrams, 0, now + task.first_wait)
+        self.outstanding = OutstandingRequest(self.next_id, task, datagrams, 0, now + task.first_wait, now)
         self.next_id += 1
 
     def replied(self, datagrams: tuple[bytes, ...]) -> None:

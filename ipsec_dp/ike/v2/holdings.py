@@ -12,15 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ipsec_dp.ike.proxy_ids import near
+from ipsec_dp.ike.selector_index import SelectorIndex
 from ipsec_dp.ike.v2.sa import ChildState
-from ipsec_dp.ipsec.overlaps import Addresses, Overlaps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
 
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
-    from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
+    from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.sa import Child
 
 
@@ -35,16 +36,22 @@ class Holding:
     meaning: object
 
     @property
+    def key(self) -> Hashable:
+        """The same for all that are looked at as one."""
+        return self.pair, self.meaning, self.peer.tunnel
+
+    @property
     def stands(self) -> bool:
         """False once packets of it may only still arrive."""
         return self.child.installed and self.child.state in (ChildState.UP, ChildState.REKEYED)
 
 
 class Holdings:
-    """Of all IKE SAs of a gateway."""
+    """Of all IKE SAs of a gateway. However many carry one pair for one identity and tunnel, they are looked at as one."""
 
     def __init__(self) -> None:
-        self._by_remote: Overlaps[Holding] = Overlaps()
+        self._same: dict[Hashable, dict[Holding, None]] = {}
+        self._index: SelectorIndex[dict[Holding, None]] = SelectorIndex()
         self._of_child: dict[int, tuple[Holding, ...]] = {}
 
     def __len__(self) -> int:
@@ -59,30 +66,33 @@ class Holdings:
         held = tuple(Holding(pair, child, peer, theirs, meaning) for pair in child.pairs)
         self._of_child[child.number] = held
         for one in held:
-            self._by_remote.add(_addresses(one.pair.remote), one)
+            if one.key not in self._same:
+                self._same[one.key] = {}
+                self._index.add(one.pair, self._same[one.key])
+            self._same[one.key][one] = None
 
     def let_go(self, child: Child) -> None:
         """It sends no more."""
         for one in self._of_child.pop(child.number, ()):
-            self._by_remote.discard(_addresses(one.pair.remote), one)
+            same = self._same[one.key]
+            del same[one]
+            if not same:
+                self._index.discard(one.pair, self._same.pop(one.key))
 
     def refusal(self, pairs: Iterable[ProxyId], peer: Peer, theirs: Identity | None) -> str | None:
         """Why a peer that may call from anywhere gets none of `pairs`: another identity has one of them. None: it may have them."""
-        if peer.remotes or theirs is None:
+        if peer.remotes or peer.named or theirs is None:
             return None
         meaning = theirs.meaning()
         for pair in pairs:
-            for one in self._by_remote.meeting(_addresses(pair.remote)):
-                if one.stands and one.meaning != meaning and _collide(pair, peer, one):
+            for same in self._index.meeting(pair):
+                one = next((one for one in same if one.meaning == meaning or one.stands), None)
+                if one is not None and one.meaning != meaning and _collide(pair, peer, one):
                     return (
                         f"{theirs} asks for {pair}, and {one.pair.remote} is that of {one.identity} while it is up "
                         f'(tunnel "{one.peer.tunnel}")'
                     )
         return None
-
-
-def _addresses(selector: TrafficSelector) -> Addresses:
-    return Addresses(selector.version, selector.start, selector.end)
 
 
 def _collide(pair: ProxyId, peer: Peer, held: Holding) -> bool:
@@ -99,10 +109,10 @@ def _nested(outer: ProxyId, written: ProxyId | None, inner: ProxyId | None) -> b
 
 def _written(peer: Peer, pair: ProxyId) -> ProxyId | None:
     """The proxy ID that a pair came of: itself, or the narrowest that holds it."""
-    if pair in peer.proxy_ids:
-        return pair
     found: ProxyId | None = None
-    for one in peer.proxy_ids:
+    for one in near(peer.proxy_ids, pair):
+        if one == pair:
+            return pair
         if one.covers(pair) and (found is None or found.covers(one)):
             found = one
     return found

@@ -12,11 +12,13 @@ from ipsec_dp.ike.identity import Identity, IdentityError, IdType
 from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
 from ipsec_dp.ike.proposal import Proposal, ProtocolId, select
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import child_create, child_respond, proof
+from ipsec_dp.ike.v2 import child_create, child_respond, proof, refusals
 from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request
 from ipsec_dp.ike.v2.context import Task
+from ipsec_dp.ike.v2.errors import notify_of
 from ipsec_dp.ike.v2.payloads import (
     Authentication,
+    Delete,
     IdentificationInitiator,
     IdentificationResponder,
     Notify,
@@ -31,6 +33,7 @@ from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Endpoint
+    from ipsec_dp.ike.errors import IkeError
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.proposal import IkeSuite
     from ipsec_dp.ike.traffic_selectors import ProxyId
@@ -40,7 +43,8 @@ if TYPE_CHECKING:
 
 CANDIDATES = (
     "either the secrets differ, or the identities do, or it does not trust our certificate; a peer does not say which: its log "
-    "names the identity it expected; when that is ours, compare the secrets octet by octet, or the authorities it trusts"
+    "names the identity it expected (remote_id there, local_id here); when that is ours, compare the secrets octet by octet "
+    "(psk_file on both sides), or the authorities it trusts"
 )
 
 
@@ -57,6 +61,10 @@ def own_identity(context: Context) -> Identity:
 def expected_identity(peer: Peer, remote: Endpoint) -> Identity:
     """Who the peer must be."""
     return peer.remote_id or address_identity(remote)
+
+
+def _mismatch(expected: Identity, theirs: Identity) -> str:
+    return f"{identity.explain_mismatch(expected, theirs)}: write remote_id here as it is there, or local_id there as it is here"
 
 
 class IkeAuth(Task):
@@ -103,7 +111,7 @@ class IkeAuth(Task):
         try:
             theirs = Identity.from_wire(claimed.id_type, claimed.data)
             if not context.ends.identities[1].matches(theirs):
-                raise IdentityError(identity.explain_mismatch(context.ends.identities[1], theirs))
+                raise IdentityError(_mismatch(context.ends.identities[1], theirs))
             PeerProof(context, theirs, claimed.body(), proof, received, (context.peer,)).check(context.peer)
         except (AuthenticationError, IdentityError) as error:
             self._reject(context, error, received.now)
@@ -117,16 +125,25 @@ class IkeAuth(Task):
 
     def _reject(self, context: Context, error: Exception, now: float) -> None:
         """The peer believes the SA is up: one word of why, not repeated (RFC 7296 §2.21.2), then forget it."""
-        outstanding = context.window.outstanding
-        context.request(AuthenticationFailed(), now)
-        context.window.outstanding = outstanding
+        self._say(context, [Notify(NotifyType.AUTHENTICATION_FAILED)], now)
         cause = Cause.IDENTITY if isinstance(error, IdentityError) else Cause.AUTHENTICATION
         context.end(cause, f"the peer at {context.path.remote} did not prove who it is: {error}", now, again=True)
+
+    def unusable(self, context: Context, error: IkeError, now: float) -> None:
+        """The peer believes the SA is up here too: a word of why, and a DELETE for those that do not know the word."""
+        notify = notify_of(error)
+        self._say(context, [*([] if notify is None else [notify]), Delete(ProtocolId.IKE)], now)
+        context.end(Cause.SYNTAX, f"the peer's answer cannot be used: {error}", now, again=True)
+
+    def _say(self, context: Context, payloads: list[Payload], now: float) -> None:
+        outstanding = context.window.outstanding
+        context.request(Farewell(payloads), now)
+        context.window.outstanding = outstanding
 
     def refused(self, context: Context, notify: Notify | None, text: str, now: float) -> None:
         if notify is not None and notify.notify_type == NotifyType.AUTHENTICATION_FAILED:
             ours, expected = context.ends.identities or (own_identity(context), None)
-            text = f"the peer refused us ({ours}, expecting {expected}): {CANDIDATES}"
+            text = f"the peer refused us ({ours}, expecting {expected}): {CANDIDATES}{refusals.besides(text, notify.notify_type)}"
             context.end(Cause.AUTHENTICATION, text, now, again=True)
             return
         context.end(Cause.REFUSED, text, now, again=True)
@@ -137,15 +154,18 @@ class IkeAuth(Task):
             self.offer = None
 
 
-class AuthenticationFailed(Task):
-    """AUTHENTICATION_FAILED to a responder that did not prove itself."""
+class Farewell(Task):
+    """To a responder that did not prove itself, or whose answer cannot be read (RFC 7296 §2.21.2)."""
 
     exchange = ExchangeType.INFORMATIONAL
     tries = 0
 
+    def __init__(self, payloads: list[Payload]) -> None:
+        self._payloads = payloads
+
     def build(self, context: Context, now: float) -> list[Payload]:
         del context, now
-        return [Notify(NotifyType.AUTHENTICATION_FAILED)]
+        return self._payloads
 
     def answered(self, context: Context, received: ReceivedMessage) -> None:
         """Never: the IKE SA is gone."""
@@ -209,12 +229,20 @@ def _fitting(context: Context, theirs: Identity, message: Message) -> list[Peer]
     address = address_identity(context.path.remote)
     peers = context.host.expected(context.handshake.candidates.expecting(theirs, address))
     if not peers:
-        raise IdentityError(identity.explain_mismatch(expected_identity(context.peer, context.path.remote), theirs))
-    meant, default = message.get(IdentificationResponder), address_identity(context.path.local)
-    wanted = None if meant is None else Identity.from_wire(meant.id_type, meant.data)
+        raise IdentityError(_mismatch(expected_identity(context.peer, context.path.remote), theirs))
+    wanted, default = _meant(message), address_identity(context.path.local)
     fitting = sorted(peers, key=lambda peer: wanted is not None and not (peer.local_id or default).matches(wanted))
     context.peer = fitting[0]  # whom events name
     return fitting
+
+
+def _meant(message: Message) -> Identity | None:
+    """Whom the initiator hopes to meet: a wish, so that what is no identity is none (RFC 7296 §1.2)."""
+    meant = message.get(IdentificationResponder)
+    try:
+        return None if meant is None else Identity.from_wire(meant.id_type, meant.data)
+    except IdentityError:
+        return None
 
 
 def _proven(
@@ -272,7 +300,13 @@ def established(context: Context, now: float) -> None:
     proof.begin(context, now)
     theirs = "" if context.ends.identities is None else f" with {context.ends.identities[1]}"
     udp = ", ESP in UDP" if context.udp else ""
-    context.report(Kind.IKE_UP, f"IKE SA up{theirs} at {context.path.remote}, {context.sa.suite}{udp}")
+    context.report(Kind.IKE_UP, f"IKE SA up{theirs} at {context.path.remote}{_told_of(context)}, {context.sa.suite}{udp}")
+
+
+def _told_of(context: Context) -> str:
+    """A name in `remote` says whom to call; that the peer called from elsewhere is worth a word, and no more."""
+    elsewhere = context.peer.named and bool(context.peer.remotes) and context.path.remote.address not in context.peer.remotes
+    return " (none of the addresses that its name means)" if elsewhere else ""
 
 
 def _certificates(peer: Peer, *, request: bool) -> list[Payload]:

@@ -14,7 +14,7 @@ from ipsec_dp.ike.auth import hash_algorithms_data, parse_hash_algorithms
 from ipsec_dp.ike.nat import detect, detection_hash
 from ipsec_dp.ike.retransmission import FAIL_OVER_TRIES, TRIES
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import ike_auth, keymat
+from ipsec_dp.ike.v2 import ike_auth, keymat, refusals
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.exchanges import UnprovenError
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.sa import ReceivedMessage
+    from ipsec_dp.ipsec.transforms import Group
 
 
 class IkeSaInit(Task):
@@ -97,12 +98,19 @@ class IkeSaInit(Task):
         if cookie is not None and 0 < len(cookie.data) <= MAX_COOKIE:
             self.cookie = cookie.data
         elif other is not None:
-            self.key = dh.initiate(wanted_group(other, context.peer.ike_proposals, self.key.group), context.host.environment.rng)
+            self.key = dh.initiate(_wanted_group(context.peer, other, self.key), context.host.environment.rng)
         else:
             raise UnprovenError("the peer sends a cookie of a length that cannot be", None)
         self.rounds += 1
         context.request_again(self, now)
         return True
+
+
+def _wanted_group(peer: Peer, notify: Notify, tried: dh.KeyExchange) -> Group:
+    try:
+        return wanted_group(notify, peer.ike_proposals, tried.group, "ike.proposals")
+    except dh.KeyExchangeError as error:
+        raise UnprovenError(str(error), Cause.KEY_EXCHANGE) from None
 
 
 def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
@@ -115,7 +123,8 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     context.peer, chosen = next(((peer, choice) for peer, choice in found if choice is not None), (context.peer, None))
     if chosen is None:
         text = proposal.explain_mismatch(context.peer.ike_proposals, sa.proposals)
-        context.report(Kind.IKE_FAILED, f"no IKE proposal in common with {received.path.remote}: {text}", cause=Cause.PROPOSAL)
+        text = f"no IKE proposal in common with {received.path.remote}: {text}; write one of the peer's into ike.proposals"
+        context.report(Kind.IKE_FAILED, text, cause=Cause.PROPOSAL)
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
     suite = proposal.ike_suite(chosen)
     if ke.group != suite.group.id:
@@ -176,13 +185,14 @@ def establish_keys(context: Context, suite: proposal.IkeSuite, nonces: tuple[byt
 
 def _refusal(peer: Peer, message: Message) -> UnprovenError:
     """What an error notify in an IKE_SA_INIT response may mean; anybody can have sent it."""
-    errors = [notify for notify in message.all(Notify) if notify.is_error]
+    errors = refusals.errors_in(message)
     if not errors:
         return UnprovenError("an IKE_SA_INIT response lacks payloads it must have", None)
-    if errors[0].notify_type == NotifyType.NO_PROPOSAL_CHOSEN:
+    if NotifyType.NO_PROPOSAL_CHOSEN in errors:
         text = (
-            f"the peer accepts none of our IKE proposals ({proposal.text(peer.ike_proposals)}) or expects nobody from our address; "
-            "its log tells which, and what it would accept"
+            f"{refusals.in_words(errors)}: the peer accepts none of our IKE proposals ({proposal.text(peer.ike_proposals)}) "
+            "or expects nobody from our address; "
+            "its log tells which, and what it would accept: add that to ike.proposals here"
         )
         return UnprovenError(text, Cause.PROPOSAL)
-    return UnprovenError(f"the peer refuses IKE_SA_INIT: notify {errors[0].notify_type}", Cause.REFUSED)
+    return UnprovenError(f"the peer refuses IKE_SA_INIT: {refusals.in_words(errors)}", Cause.REFUSED)

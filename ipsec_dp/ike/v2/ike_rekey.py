@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError
-from ipsec_dp.ike.v2 import child_create, delete, keymat, liveness, replacement
+from ipsec_dp.ike.v2 import child_create, delete, keymat, liveness, refusals, replacement
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
@@ -98,7 +98,7 @@ class IkeRekey(Task):
         if notify is not None and kind == NotifyType.INVALID_KE_PAYLOAD and self.key is not None:
             self.rounds += 1
             if self.rounds <= MAX_ROUNDS:
-                group = wanted_group(notify, context.peer.ike_proposals, self.key.group)
+                group = wanted_group(notify, context.peer.ike_proposals, self.key.group, "ike.proposals")
                 self.key, self.any_suite = dh.initiate(group, context.host.environment.rng), True
                 context.enqueue(self)
                 return
@@ -107,7 +107,8 @@ class IkeRekey(Task):
             _await_delete(context, now)
             return
         context.deadlines.retry_rekey(now, context.host.environment.rng)
-        context.report(Kind.WARNING, f"the IKE SA is not rekeyed yet: {text}", cause=Cause.REFUSED)
+        context.report(Kind.WARNING, f"the IKE SA is not rekeyed yet: {text}{refusals.instead(kind)}", cause=Cause.REFUSED)
+        refusals.call_beside(context, kind, now)
 
     def dropped(self, context: Context) -> None:
         """The old one ends while the peer's new one stands: that one has taken over."""
@@ -138,8 +139,9 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
     if sa is None or ke is None or peer_nonce is None:
         return [Notify(NotifyType.INVALID_SYNTAX)]
-    chosen = proposal.select_keeping(context.sa.suite, context.peer.ike_proposals, sa.proposals)
-    if chosen is None or not any(chosen.spi):
+    offered = [one for one in sa.proposals if one.spi]
+    chosen = proposal.select_keeping(context.sa.suite, context.peer.ike_proposals, offered)
+    if chosen is None:
         text = proposal.explain_mismatch(context.peer.ike_proposals, sa.proposals)
         context.report(Kind.WARNING, f"rekey refused, no IKE proposal in common: {text}", cause=Cause.PROPOSAL)
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]

@@ -1,7 +1,7 @@
 """IKE messages: header, payload chain, and the rules a chain keeps whatever the exchange (RFC 7296 §3.1, §3.2)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from ipsec_dp.ike.errors import IkeSyntaxError
@@ -17,12 +17,14 @@ from ipsec_dp.ike.v2.wire import (
     MAJOR_VERSION,
     MAX_MESSAGE,
     PAYLOAD_HEADER,
+    ExchangeType,
     Flag,
     NotifyType,
     PayloadType,
 )
 
 _FIRST_PAYLOAD: Final = 16  # of the header: its type
+_EXCHANGE: Final = 18
 _FLAGS: Final = 19
 
 _CLASSES: Final[tuple[type[Payload], ...]] = (
@@ -78,6 +80,7 @@ class Message:
 
     header: Header
     payloads: tuple[Payload, ...]
+    unknown: tuple[int, ...] = field(default=(), compare=False)  # types of payloads that were passed over
 
     def get(self, wanted: type[P]) -> P | None:
         """The first payload of that class, or None."""
@@ -91,9 +94,9 @@ class Message:
         """The first notify of that type, or None."""
         return next((notify for notify in self.all(p.Notify) if notify.notify_type == notify_type), None)
 
-    def with_payloads(self, payloads: Iterable[Payload]) -> "Message":
+    def with_payloads(self, payloads: Iterable[Payload], unknown: Iterable[int] = ()) -> "Message":
         """The same header over other payloads: a protected message once opened."""
-        return replace(self, payloads=tuple(payloads))
+        return replace(self, payloads=tuple(payloads), unknown=tuple(unknown))
 
 
 def parse_header(reader: Reader, datagram_octets: int) -> tuple[Header, int]:
@@ -102,7 +105,7 @@ def parse_header(reader: Reader, datagram_octets: int) -> tuple[Header, int]:
     first, version, exchange, flags = reader.u8(), reader.u8(), reader.u8(), reader.u8()
     message_id, length = reader.u32(), reader.u32()
     if version >> 4 == 1:
-        raise Ikev1MessageError("IKEv1 datagram")
+        raise Ikev1MessageError("it is IKEv1, which is not spoken here")
     if version >> 4 < MAJOR_VERSION:
         raise IkeSyntaxError(f"major version {version >> 4}")
     if version >> 4 > MAJOR_VERSION:
@@ -118,11 +121,12 @@ def parse_message(datagram: Buffer) -> Message:
     """A datagram (without non-ESP marker) as header and payloads, protected payloads still closed."""
     reader = Reader(datagram)
     header, first = parse_header(reader, len(datagram))
-    return Message(header, parse_chain(first, reader))
+    unknown: list[int] = []
+    return Message(header, parse_chain(first, reader, unknown=unknown), tuple(unknown))
 
 
-def parse_chain(first: int, reader: Reader, *, inside: bool = False) -> tuple[Payload, ...]:
-    """All payloads until the chain ends, which must be where the octets end.
+def parse_chain(first: int, reader: Reader, *, inside: bool = False, unknown: list[int] | None = None) -> tuple[Payload, ...]:
+    """All payloads until the chain ends, which must be where the octets end. `unknown` gets the types that were passed over.
 
     Unknown payloads are passed over, or refused when critical (RFC 7296 §2.5). SK and SKF end the outer chain and never stand
     `inside` a protected one. The critical bit of a payload we know is ignored (§3.2).
@@ -149,6 +153,8 @@ def parse_chain(first: int, reader: Reader, *, inside: bool = False) -> tuple[Pa
             found.append(parser.parse(body))
         elif flags & CRITICAL:
             raise UnsupportedCriticalPayloadError(payload_type)
+        elif unknown is not None:
+            unknown.append(payload_type)
         payload_type = following
     raise IkeSyntaxError(f"more than {LIMITS.payloads} payloads")
 
@@ -196,6 +202,11 @@ def build_message(message: Message) -> bytes:
     writer = Writer()
     first = build_chain(writer, message.payloads)
     return build_header(message.header, first, IKE_HEADER + len(writer)) + writer.take()
+
+
+def begins(datagram: bytes) -> bool:
+    """Whether it says that it is an IKE_SA_INIT message, which nothing protects."""
+    return datagram[_EXCHANGE : _EXCHANGE + 1] == bytes([ExchangeType.IKE_SA_INIT])
 
 
 def receivers_spi(datagram: bytes) -> bytes:

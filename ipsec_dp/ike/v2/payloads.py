@@ -20,6 +20,7 @@ from ipsec_dp.ike.v2.wire import (
     FIRST_STATUS_NOTIFY,
     MAX_NONCE,
     MIN_NONCE,
+    NotifyType,
     PayloadType,
 )
 
@@ -138,18 +139,21 @@ class Certificate(Payload):
 
 @dataclass(frozen=True, slots=True)
 class CertificateRequest(Payload):
-    """CERTREQ (§3.7): for X.509, `authorities` is a row of 20-octet SHA-1 hashes of CA keys, maybe none."""
+    """CERTREQ (§3.7): a wish. For X.509, `authorities` should be a row of 20-octet SHA-1 hashes of CA keys, maybe none; whatever it
+    is, the one who has it passes over what he cannot use."""
 
     type: ClassVar = PayloadType.CERTREQ
     encoding: int
     authorities: bytes
 
+    @property
+    def usable(self) -> bool:
+        """Whether it names authorities in the way that is known here."""
+        return self.encoding == CERT_X509_SIGNATURE and len(self.authorities) % CA_HASH == 0
+
     @classmethod
     def parse(cls, reader: Reader) -> Self:
-        encoding, authorities = reader.u8(), reader.rest()
-        if encoding == CERT_X509_SIGNATURE and len(authorities) % CA_HASH:
-            raise IkeSyntaxError(f"CERTREQ of {len(authorities)} octets holds no whole number of hashes")
-        return cls(encoding, authorities)
+        return cls(reader.u8(), reader.rest())
 
     def build(self, writer: Writer) -> None:
         writer.u8(self.encoding)
@@ -195,7 +199,8 @@ class Nonce(Payload):
 
 @dataclass(frozen=True, slots=True)
 class Notify(Payload):
-    """N (§3.10). `protocol` is 0 unless there is an `spi`, then AH or ESP with 4 octets."""
+    """N (§3.10). `protocol` is 0 unless there is an `spi`, which may be as long as the peer likes: of a type whose SPI nobody reads
+    the shape of the SPI is no reason to refuse the message. REKEY_SA names an SA by it: AH or ESP, 4 octets."""
 
     type: ClassVar = PayloadType.NOTIFY
     notify_type: int
@@ -213,8 +218,9 @@ class Notify(Payload):
         protocol, spi_octets, notify_type = reader.u8(), reader.u8(), reader.u16()
         if spi_octets == 0:  # the protocol then means nothing
             return cls(notify_type, reader.rest())
-        if protocol not in (ProtocolId.AH, ProtocolId.ESP) or spi_octets != ESP_SPI:
-            raise IkeSyntaxError(f"notify with an SPI of {spi_octets} octets for protocol {protocol}")
+        fits = protocol in (ProtocolId.AH, ProtocolId.ESP) and spi_octets == ESP_SPI
+        if notify_type == NotifyType.REKEY_SA and not fits:
+            raise IkeSyntaxError(f"REKEY_SA with an SPI of {spi_octets} octets for protocol {protocol}")
         spi = reader.octets(spi_octets)
         return cls(notify_type, reader.rest(), protocol, spi)
 
@@ -228,7 +234,10 @@ class Notify(Payload):
 
 @dataclass(frozen=True, slots=True)
 class Delete(Payload):
-    """D (§3.11): no SPI for the IKE SA itself, else SPIs of 4 octets, each once however often the peer wrote it."""
+    """D (§3.11): no SPI for the IKE SA itself, else SPIs of 4 octets, each once however often the peer wrote it.
+
+    Of a protocol that is not known here they may be of any length: it has no SA, so there is nothing to delete.
+    """
 
     type: ClassVar = PayloadType.DELETE
     protocol: int
@@ -241,10 +250,8 @@ class Delete(Payload):
             wanted = 0
             if count:
                 raise IkeSyntaxError("DELETE of an IKE SA with SPIs")
-        elif protocol in (ProtocolId.AH, ProtocolId.ESP):
-            wanted = ESP_SPI
         else:
-            raise IkeSyntaxError(f"DELETE for protocol {protocol}")
+            wanted = ESP_SPI if protocol in (ProtocolId.AH, ProtocolId.ESP) else spi_octets
         if count > LIMITS.deletes:
             raise IkeSyntaxError(f"DELETE of more than {LIMITS.deletes} SPIs")
         if spi_octets != wanted or reader.remaining != count * wanted:
@@ -253,7 +260,7 @@ class Delete(Payload):
 
     def build(self, writer: Writer) -> None:
         writer.u8(self.protocol)
-        writer.u8(0 if self.protocol == ProtocolId.IKE else ESP_SPI)
+        writer.u8(len(self.spis[0]) if self.spis else 0 if self.protocol == ProtocolId.IKE else ESP_SPI)
         writer.u16(len(self.spis))
         for spi in self.spis:
             writer.octets(spi)
@@ -276,13 +283,15 @@ class VendorId(Payload):
 
 @dataclass(frozen=True, slots=True)
 class _TrafficSelectors(Payload):
-    """TS (§3.13). Empty after parsing when the peer sent only types we do not know; such a one cannot be built."""
+    """TS (§3.13). Empty after parsing when the peer sent only types we do not know; such a one cannot be built. `unknown`: those
+    types."""
 
     selectors: tuple[TrafficSelector, ...]
+    unknown: tuple[int, ...] = field(default=(), compare=False)
 
     @classmethod
     def parse(cls, reader: Reader) -> Self:
-        return cls(parse_selectors(reader))
+        return cls(*parse_selectors(reader))
 
     def build(self, writer: Writer) -> None:
         build_selectors(writer, self.selectors)

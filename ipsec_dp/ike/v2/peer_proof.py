@@ -19,10 +19,10 @@ from ipsec_dp.ike.v2.payloads import Certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
-    from datetime import datetime
 
     from cryptography import x509
 
+    from ipsec_dp.ike.certificates import Verified
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.proposal import IkeSuite
@@ -54,7 +54,7 @@ class PeerProof:
         trusts = dict.fromkeys(peer.auth.trust for peer in tunnels if isinstance(peer.auth, SignatureAuth))
         self._trusts = tuple(trusts)[: LIMITS.proofs]  # no others are asked
         self._certificates: tuple[x509.Certificate, ...] = ()
-        self._until: dict[Trust, datetime] = {}
+        self._verified: dict[Trust, Verified] = {}
         self._known: dict[Hashable, AuthenticationError | None] = {}
 
     def check(self, peer: Peer) -> None:
@@ -70,7 +70,8 @@ class PeerProof:
         if len(self._trusts) > 1:
             self._once("anybody", self._check_anybody)
         self._once(how.trust, lambda: self._check_chain(how.trust))
-        self._context.ends.certificates, self._context.ends.until = self._certificates, self._until[how.trust]
+        self._context.ends.certificates = self._certificates
+        self._context.ends.hold(self._verified[how.trust])
 
     def _once(self, what: Hashable, compute: Callable[[], object]) -> None:
         """Computes it the first time; raises what that raised each time."""
@@ -96,7 +97,7 @@ class PeerProof:
         self._check_chain(Trust(tuple(authorities), revocation=Revocation.OFF))
 
     def _check_chain(self, trust: Trust) -> None:
-        self._until[trust] = certificates.judge(self._certificates, self._theirs, trust, self._at).until
+        self._verified[trust] = certificates.judge(self._certificates, self._theirs, trust, self._at)
 
 
 def keys_of(context: Context) -> tuple[IkeKeys, IkeSuite, bool]:

@@ -1,4 +1,5 @@
 """The end of a proof ends the IKE SA: a certificate runs out or is revoked, a secret, an authority or an identity is withdrawn.
+Where revocation is strict it also ends with the CRL that says that nothing is revoked, unless there is a newer one by then.
 
 A rekey proves nothing anew, so an IKE SA would outlive what its peer has shown for weeks. Before a certificate of the peer's runs
 out the side that may call authenticates again, make-before-break (`reauth`), in case the peer has another one by now. When the
@@ -20,6 +21,8 @@ from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
 from ipsec_dp.ike.v2 import delete, replacement
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.v2.context import Context
 
@@ -30,13 +33,22 @@ SOON: Final = 0.1  # seconds at the least to the next look
 
 
 def begin(context: Context, now: float) -> None:
-    """The peer has proven itself. The next look is at the latest in LOOK seconds; never, where it proved itself by a shared key."""
+    """The peer has proven itself. The next look is at the latest in LOOK seconds; never, where it proved itself by a shared key.
+
+    Another certificate may be had by authenticating again, another CRL may not.
+    """
     until = context.ends.until
     if until is None:
         return
-    left = (until - context.host.environment.utc(now)).total_seconds()
+    utc = context.host.environment.utc(now)
+    left = (until - utc).total_seconds()
     ahead = AHEAD * lifetimes.jitter(context.host.environment.rng, 0.75, 1.25)
-    _next(context, now, left, left - ahead if left > 2.0 * ahead else max(left / 2.0, TRY))
+    _next(context, now, _left(context, utc), left - ahead if left > 2.0 * ahead else max(left / 2.0, TRY))
+
+
+def _left(context: Context, utc: datetime) -> float:
+    """Seconds of the calendar for which the proof still holds; negative: it may be over. Of a peer with certificates."""
+    return min((until - utc).total_seconds() for until in (context.ends.until, context.ends.listed_until) if until is not None)
 
 
 def look(context: Context, now: float) -> None:
@@ -45,14 +57,15 @@ def look(context: Context, now: float) -> None:
     if ends.until is None or ends.renew_at is None:
         return
     utc = context.host.environment.utc(now)
-    left, to_renewal = (ends.until - utc).total_seconds(), (ends.renew_at - utc).total_seconds()
+    left = _left(context, utc)
     if left < 0.0:
         if not judge(context, now):
             return
-        left, to_renewal = ((at - utc).total_seconds() for at in (ends.until, ends.renew_at))
+        left = _left(context, utc)
+    to_renewal = (ends.renew_at - utc).total_seconds()
     if to_renewal <= 0.0:
         deadlines.reauth_at = min(deadlines.reauth_at, now)
-        to_renewal = max(left / 2.0, TRY)
+        to_renewal = max((ends.until - utc).total_seconds() / 2.0, TRY)
     _next(context, now, left, to_renewal)
 
 
@@ -73,7 +86,7 @@ def judge(context: Context, now: float) -> bool:
     except AuthenticationError as error:
         gone(context, f"the peer's certificate is no longer good: {error}", now)
         return False
-    ends.until = found.until
+    ends.hold(found)
     begin(context, now)
     return True
 

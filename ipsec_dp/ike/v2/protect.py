@@ -163,9 +163,15 @@ def open_message(protection: Protection, datagram: Buffer, message: Message) -> 
     sealed = message.get(Encrypted)
     if sealed is None:
         raise IkeSyntaxError("message without an Encrypted payload")
-    return message.with_payloads(parse_inner(sealed.first_inner, open_payload(protection, datagram, sealed)))
+    return opened(message, sealed.first_inner, open_payload(protection, datagram, sealed))
 
 
-def parse_inner(first: int, plaintext: Buffer) -> tuple[Payload, ...]:
-    """The chain inside a protected payload, or inside all fragments of one together."""
-    return parse_chain(first, Reader(plaintext), inside=True)
+def opened(message: Message, first: int, plaintext: Buffer) -> Message:
+    """`message` with what was inside its protected payload, or inside all fragments of one together."""
+    unknown: list[int] = []
+    return message.with_payloads(parse_inner(first, plaintext, unknown), unknown)
+
+
+def parse_inner(first: int, plaintext: Buffer, unknown: list[int] | None = None) -> tuple[Payload, ...]:
+    """The chain inside a protected payload, or inside all fragments of one together. `unknown` gets types that are passed over."""
+    return parse_chain(first, Reader(plaintext), inside=True, unknown=unknown)

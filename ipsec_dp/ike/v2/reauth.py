@@ -10,11 +10,11 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike.actions import Cause
+from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2 import delete, replacement
-from ipsec_dp.ike.v2.sa import IkeSa, State, nonzero_spi
+from ipsec_dp.ike.v2.sa import CARRYING, IkeSa, State, nonzero_spi
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
@@ -41,6 +41,18 @@ def due(old: Context, now: float) -> None:
 def may_call(old: Context) -> bool:
     """Whether another IKE SA beside it is for us to begin, be it that the peer does not."""
     return old.ends.called or old.peer.start != "respond"
+
+
+def demand(one: Context, now: float) -> None:
+    """What we prove ourselves with is another thing now: the peer is to see it, without a break. IKE_AUTH that is still to come
+    shows it anyway."""
+    if one.state not in (*CARRYING, State.AUTH_SENT) or replacement.replaced(one):
+        return
+    if may_call(one):
+        one.deadlines.reauth_at = now
+        return
+    text = "our certificate or key is another one now; the peer, which calls, sees it when it authenticates again"
+    one.report(Kind.WARNING, text, cause=Cause.LOCAL)
 
 
 def _begin(old: Context, now: float) -> None:

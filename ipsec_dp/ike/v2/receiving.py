@@ -7,21 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import prices, transitions
+from ipsec_dp.ike.v2 import elsewhere, hints, prices, refusals, transitions
 from ipsec_dp.ike.v2.context import StepsAfterReply
 from ipsec_dp.ike.v2.errors import IntegrityError, UnsupportedCriticalPayloadError, notify_of
-from ipsec_dp.ike.v2.exchanges import UnprovenError
 from ipsec_dp.ike.v2.message import Header, Message, same_request
 from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Notify, Payload
-from ipsec_dp.ike.v2.protect import open_payload, parse_inner
+from ipsec_dp.ike.v2.protect import open_payload, opened
 from ipsec_dp.ike.v2.sa import ReceivedMessage, State
 from ipsec_dp.ike.v2.sending import seal, transmit
+from ipsec_dp.ike.v2.tolerance import passed_over
 from ipsec_dp.ike.v2.wire import ExchangeType, Flag, NotifyType
-from ipsec_dp.util.text import shown
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context, Task
@@ -94,20 +92,18 @@ def _init_response(context: Context, outstanding: OutstandingRequest[Task], rece
         outstanding.task.answered(context, received)
     except IkeError as error:  # whoever sent it: the genuine answer may still come
         context.window.outstanding = outstanding
-        _hint(context, error, outstanding, received.now)
+        hints.refusal(context, error, outstanding, received.path, received.now)
+    else:
+        if context.state is not State.INIT_SENT:
+            context.handshake.hints.clear()  # they were about a request that is answered
+        _note(context, received.message)
 
 
-def _hint(context: Context, error: IkeError, outstanding: OutstandingRequest[Task], now: float) -> None:
-    """Keep asking, but not for long once the peer, as it seems, refuses."""
-    cause = error.cause if isinstance(error, UnprovenError) else None
-    hint = UnprovenError(shown(str(error)), cause)  # one that was raised would hold all that its frames do, the datagram too
-    if any(str(known) == str(hint) for known in context.handshake.hints) or len(context.handshake.hints) == LIMITS.hints:
-        return
-    context.handshake.hints.append(hint)
-    context.report(Kind.HINT, str(hint), cause=hint.cause)
-    if hint.cause is not None:
-        outstanding.attempt = outstanding.task.tries
-        outstanding.deadline = min(outstanding.deadline, now + lifetimes.HINT_PATIENCE)
+def _note(context: Context, message: Message) -> None:
+    """What of it means nothing here, once."""
+    text = passed_over(message)
+    if text and context.abilities.notes.first(text):
+        context.report(Kind.NOTE, text)
 
 
 def _receive_request(context: Context, received: ReceivedMessage) -> None:
@@ -156,7 +152,10 @@ def _answered(context: Context, message: Message, received: ReceivedMessage) -> 
     _heard(context, received)
     if row.missing(message):
         raise IkeSyntaxError(f"{row.exchange.name} request without {', '.join(kind.name for kind in row.missing(message))}")
-    return row.answer(context, ReceivedMessage(message, received.datagram, received.path, received.now))
+    payloads = row.answer(context, ReceivedMessage(message, received.datagram, received.path, received.now))
+    if context.authenticated:
+        _note(context, message)
+    return payloads
 
 
 def _syntax_error(context: Context, error: IkeSyntaxError) -> list[Payload]:
@@ -211,52 +210,62 @@ def _receive_response(context: Context, received: ReceivedMessage) -> None:
         if message is None:
             return
         _heard(context, received)
+        context.handshake.hints.clear()
         row = transitions.response_row(context.state, task.exchange, task.shape)
         if row is None:
             raise IkeSyntaxError("a response that nobody waits for")
-        missing = row.missing(message)
-        if missing:
-            _refused(context, task, message, received.now)
-        else:
-            task.answered(context, ReceivedMessage(message, received.datagram, received.path, received.now))
+        _response(context, task, row, ReceivedMessage(message, received.datagram, received.path, received.now))
     except IntegrityError:
         raise
     except IkeError as error:
-        task.refused(context, None, f"the peer's answer cannot be used: {error}", received.now)
+        task.unusable(context, error, received.now)
     if context.window.outstanding is outstanding:
         context.window.outstanding = None
 
 
-def _refused(context: Context, task: Task, message: Message, now: float) -> None:
+def _response(context: Context, task: Task, row: transitions.Row, received: ReceivedMessage) -> None:
+    """An error refuses a request for an SA whatever stands beside it (RFC 7296 §3.10.1); in IKE_AUTH it may be the CHILD_SA's
+    alone. INVALID_SYNTAX says that the peer has ended the IKE SA, and so do we, without a DELETE (§2.21.3): unless that is what we
+    asked for."""
+    message, now = received.message, received.now
     errors = [notify for notify in message.all(Notify) if notify.is_error]
-    if errors:
-        task.refused(context, errors[0], f"the peer refuses: {notify_text(errors[0])}", now)
+    missing = row.missing(message)
+    if message.notify(NotifyType.INVALID_SYNTAX) is not None and context.state is not State.DELETING:
+        text = f"the peer could not read our {task.name} request (INVALID_SYNTAX), which ends the IKE SA on both sides"
+        context.end(Cause.SYNTAX, text, now, again=True)
+    elif errors and (missing or task.exchange is ExchangeType.CREATE_CHILD_SA):
+        worst = next((notify for notify in errors if notify.notify_type == NotifyType.AUTHENTICATION_FAILED), errors[0])
+        task.refused(context, worst, f"the peer refuses: {refusals.in_words(refusals.errors_in(message))}", now)
+    elif missing:
+        raise IkeSyntaxError(f"it lacks {', '.join(kind.name for kind in missing)}")
     else:
-        task.refused(context, None, "the peer's answer lacks payloads it must have", now)
+        task.answered(context, received)
+        _note(context, message)
 
 
 def _open(context: Context, received: ReceivedMessage, reassembler: Reassembler) -> Message | None:
     """The message with what was protected in it; None while fragments are missing. Raises IntegrityError, IkeSyntaxError."""
+    message = _opened(context, received, reassembler)
+    if message is not None:
+        context.host.environment.trace.opened(message)
+    return message
+
+
+def _opened(context: Context, received: ReceivedMessage, reassembler: Reassembler) -> Message | None:
     incoming, message = context.sa.incoming, received.message
     sealed = message.get(Encrypted)
     piece = message.get(EncryptedFragment)
     if incoming is not None and sealed is not None:
-        return message.with_payloads(parse_inner(sealed.first_inner, open_payload(incoming, received.datagram, sealed)))
+        return opened(message, sealed.first_inner, open_payload(incoming, received.datagram, sealed))
     if incoming is None or piece is None or not context.abilities.fragmentation:
         raise IntegrityError("nothing protected in it")
     plaintext = open_payload(incoming, received.datagram, piece)
     whole = reassembler.add(message.header.message_id, piece, plaintext, received.now)
-    return None if whole is None else message.with_payloads(parse_inner(*whole))
+    return None if whole is None else opened(message, *whole)
 
 
 def _heard(context: Context, received: ReceivedMessage) -> None:
     """An authenticated message that was not here before: the peer lives, and where it is (RFC 7296 §2.23)."""
     context.deadlines.heard = received.now
     if context.authenticated and received.path.remote != context.path.remote:
-        context.move(received.path, received.now)
-
-
-def notify_text(notify: Notify) -> str:
-    """A notify's type in words."""
-    known = notify.notify_type in list(NotifyType)
-    return NotifyType(notify.notify_type).name if known else f"notify type {notify.notify_type}"
+        elsewhere.follow(context, received.path, received.now)

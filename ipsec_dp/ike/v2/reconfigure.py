@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.proxy_ids import near
-from ipsec_dp.ike.v2 import delete, proof, timers
+from ipsec_dp.ike.v2 import delete, proof, reauth, timers
 from ipsec_dp.ike.v2.sa import CARRYING, ChildState, State
 
 if TYPE_CHECKING:
@@ -25,21 +25,29 @@ def reconfigure(context: Context, peer: Peer | None, effect: Effect, now: float)
             context.report(Kind.WARNING, f"ended by a reload: {why}", cause=Cause.AUTHENTICATION)
         delete.withdraw(context, now)
         return
-    interval, before = peer.liveness.interval_s, context.peer.liveness.interval_s
+    before = context.peer
+    interval = peer.liveness.interval_s
     context.settle_on(peer)
     if context.state in CARRYING and effect >= Effect.RECHECK and not proof.judge(context, now):
         return
+    if effect is Effect.REAUTH:
+        reauth.demand(context, now)
     if context.state is not State.ESTABLISHED:
         return
-    if interval != before:
+    if interval != before.liveness.interval_s:
         context.deadlines.check_at = now + interval if interval else inf
     if effect >= Effect.SELECTORS:
         for child in list(context.children.values()):
             _fit_selectors(context, child, peer, now)
         context.wanted.begin_anew()
-    if effect >= Effect.REKEY:
+    if effect is Effect.REKEY or (effect is Effect.REAUTH and _esp(peer) != _esp(before) and not reauth.may_call(context)):
         for child in list(context.children.values()):
             timers.rekey_child(context, child, now, any_suite=True)
+
+
+def _esp(peer: Peer) -> object:
+    """What a CHILD_SA that is there does not take over: another one has to come."""
+    return peer.esp_proposals, peer.replay_window
 
 
 def _fit_selectors(context: Context, child: Child, peer: Peer, now: float) -> None:

@@ -112,7 +112,7 @@ def lacking(old: Context, now: float) -> bool:
     if new is None or now >= new.sa.established_at + LEFT_AFTER:
         return False
     sending = [pair for one in old.children.values() if one.sending for pair in one.pairs]
-    if all(any(child.holds(pair) for child in new.children.values()) for pair in sending):
+    if all(any(child.holds(pair) for child in new.children.near(pair)) for pair in sending):
         return False
     old.deadlines.leave_at = now + DOUBLED
     return True

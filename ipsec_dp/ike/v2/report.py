@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike.interface import ChildStatus, IkeState, IkeStatus
 from ipsec_dp.ike.proposal import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
+from ipsec_dp.ike.v2 import silence
 from ipsec_dp.ike.v2.exchanges import Shape
 from ipsec_dp.ike.v2.sa import ChildState, State
 
@@ -51,6 +52,10 @@ def summary(context: Context, now: float) -> IkeStatus:
         _remaining(context.deadlines.soft, now),
         () if carries is None else (_child(carries, now),),
         context.wanted.lacking(),
+        context.udp,
+        context.udp and context.peer.encapsulation == "udp",
+        silence.text(context, now),
+        context.deadlines.heard,
     )
 
 

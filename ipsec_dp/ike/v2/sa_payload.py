@@ -1,25 +1,23 @@
 """The Security Association payload: proposals, transforms and attributes as they are on the wire (RFC 7296 §3.3).
 
-Only syntax. Whether a proposal is acceptable is `proposal`'s concern: an unknown protocol, transform or attribute is kept as
-it came, so that it can be reported and never be chosen (RFC 7296 §3.3.6).
+Only syntax. Whether a proposal is acceptable is `proposal`'s concern: an unknown protocol, transform or attribute, a proposal
+without transforms, an SPI or a Key Length that cannot be, are kept as they came, so that they can be reported and never be chosen,
+and the proposals and transforms beside them are looked at all the same (RFC 7296 §3.3.6).
 """
 
 from typing import Final
 
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Reader, Writer
-from ipsec_dp.ike.proposal import Proposal, ProtocolId
+from ipsec_dp.ike.proposal import Proposal
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2.wire import (
     ATTRIBUTE_TV,
-    ESP_SPI,
-    FIRST_ESP_SPI,
-    IKE_SPI,
     KEY_LENGTH_ATTRIBUTE,
 )
 from ipsec_dp.ipsec.transforms import Transform
 
-_SPI_OCTETS: Final[dict[int, int]] = {ProtocolId.IKE: IKE_SPI, ProtocolId.AH: ESP_SPI, ProtocolId.ESP: ESP_SPI}
+_NO_LENGTH: Final = bytes(2)  # of a key, which is no length of any
 _LAST = 0
 _MORE_PROPOSALS = 2
 _MORE_TRANSFORMS = 3
@@ -63,7 +61,6 @@ def _check_numbers(proposals: list[Proposal]) -> None:
 def _parse_proposal(reader: Reader) -> Proposal:
     number, protocol, spi_octets, count = reader.u8(), reader.u8(), reader.u8(), reader.u8()
     spi = reader.octets(spi_octets)
-    _check_spi(protocol, spi)
     transforms: list[Transform] = []
     room = LIMITS.attributes
     for left in reversed(range(count)):
@@ -73,25 +70,12 @@ def _parse_proposal(reader: Reader) -> Proposal:
         transforms.append(_parse_transform(body, room))
         room -= len(transforms[-1].unknown)
     reader.end("proposal")
-    if not transforms:
-        raise IkeSyntaxError("proposal without transforms")
     return Proposal(number, protocol, spi, tuple(transforms))
 
 
-def _check_spi(protocol: int, spi: bytes) -> None:
-    """SPI size by protocol; IKE has none in IKE_SA_INIT and one when it rekeys (RFC 7296 §3.3.1)."""
-    wanted = _SPI_OCTETS.get(protocol)
-    if wanted is None or (protocol == ProtocolId.IKE and not spi):
-        return
-    if len(spi) != wanted:
-        raise IkeSyntaxError(f"SPI of {len(spi)} octets in a proposal for protocol {protocol}")
-    first = 1 if protocol == ProtocolId.IKE else FIRST_ESP_SPI
-    if int.from_bytes(spi, "big") < first:
-        raise IkeSyntaxError("reserved SPI in a proposal")
-
-
 def _parse_transform(reader: Reader, room: int) -> Transform:
-    """`room`: attributes that may follow, besides Key Length."""
+    """`room`: attributes that may follow, besides Key Length. That is one non-zero type/value attribute (RFC 7296 §3.3.5): anything
+    else of its type is an attribute that is not understood."""
     transform_type = reader.u8()
     reader.u8()  # reserved, ignored
     transform_id = reader.u16()
@@ -100,14 +84,12 @@ def _parse_transform(reader: Reader, room: int) -> Transform:
     while reader.remaining:
         attribute = reader.u16()
         value = reader.octets(2) if attribute & ATTRIBUTE_TV else reader.octets(reader.u16())
-        if attribute & ~ATTRIBUTE_TV != KEY_LENGTH_ATTRIBUTE:
-            unknown.append((attribute, value))
-            if len(unknown) > room:
-                raise IkeSyntaxError(f"more than {LIMITS.attributes} attributes in a proposal")
+        if attribute == ATTRIBUTE_TV | KEY_LENGTH_ATTRIBUTE and key_length is None and value != _NO_LENGTH:
+            key_length = int.from_bytes(value, "big")
             continue
-        if not attribute & ATTRIBUTE_TV or key_length is not None or value == b"\0\0":
-            raise IkeSyntaxError("Key Length is one non-zero type/value attribute (RFC 7296 §3.3.5)")
-        key_length = int.from_bytes(value, "big")
+        unknown.append((attribute, value))
+        if len(unknown) > room:
+            raise IkeSyntaxError(f"more than {LIMITS.attributes} attributes in a proposal")
     return Transform(transform_type, transform_id, key_length, tuple(unknown))
 
 

@@ -24,6 +24,12 @@ def request_header(context: Context, exchange: ExchangeType, message_id: int) ->
 
 def seal(context: Context, header: Header, payloads: list[Payload], *, whole: bool = False) -> tuple[bytes, ...]:
     """The datagrams of a message; a `whole` one is not divided, however long it is. Those of IKE_SA_INIT are not protected."""
+    datagrams = _sealed(context, header, payloads, whole=whole)
+    context.host.environment.trace.sealed(payloads, datagrams)
+    return datagrams
+
+
+def _sealed(context: Context, header: Header, payloads: list[Payload], *, whole: bool) -> tuple[bytes, ...]:
     if header.exchange == ExchangeType.IKE_SA_INIT or context.sa.outgoing is None:
         return (build_message(Message(header, tuple(payloads))),)
     room = message_room(context.path.remote.address.version, marker=context.path.natt, datagram=context.peer.datagram)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike.actions import NO_SPI, Action, Cause, Kind, Path
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.peer_table import Candidates
-from ipsec_dp.ike.v2 import acquire, delete, reauth, receiving, timers, transitions
+from ipsec_dp.ike.v2 import acquire, delete, first_message, hints, reauth, receiving, silence, timers, transitions
 from ipsec_dp.ike.v2.context import Context, Task
 from ipsec_dp.ike.v2.errors import IntegrityError
 from ipsec_dp.ike.v2.exchanges import Shape
@@ -57,13 +57,22 @@ class IkeSession(Context):
 
     def receive(self, datagram: bytes, message: Message, path: Path, now: float) -> list[Action]:
         """A message for this SA, `message` being what was parsed from `datagram`. Never raises for what is in it."""
+        begins = self.state is State.NEW
         try:
             receiving.receive(self, ReceivedMessage(message, datagram, path, now))
         except IntegrityError:
             self.host.count("unauthenticated")
-        except IkeError:
+            hints.unopened(self, message, path)
+        except IkeError as error:
             self.host.count("malformed")
+            if begins:
+                first_message.unacceptable(self, error, path)
         self.send_next(now)
+        return self.take()
+
+    def unusable(self, text: str, path: Path) -> list[Action]:
+        """Something came for this SA that is no message of IKEv2."""
+        hints.note(self, text, path)
         return self.take()
 
     def timer(self, now: float) -> list[Action]:
@@ -98,9 +107,13 @@ class IkeSession(Context):
         if self.alive:
             text = "this virtual machine was cloned or restored, and its keys are another's too"
             self.end(Cause.CLONED, text, now, again=True, quiet=self.state is State.INIT_ANSWERED)
-        elif self.state is State.LINGERING:
-            self._close()
+        self.release()
         return self.take()
+
+    def release(self) -> None:
+        """Not even a repeat of the last request is answered any more."""
+        if self.state is State.LINGERING:
+            self._close()
 
     def close(self, now: float) -> list[Action]:
         """End it with one DELETE, of which nobody waits for the answer."""
@@ -150,7 +163,9 @@ class IkeSession(Context):
         """Once more; then what the task has instead of it; then it is given up."""
         task = outstanding.task
         if outstanding.again(now):
+            self.host.retransmitted(self.peer.tunnel)
             transmit(self, outstanding.datagrams, self.path, whole=task.whole)
+            silence.tell(self, now)
         elif (payloads := task.instead()) is not None:
             outstanding.restart(seal(self, request_header(self, task.exchange, outstanding.message_id), payloads), now)
             transmit(self, outstanding.datagrams, self.path)
@@ -200,7 +215,7 @@ class IkeSession(Context):
             self.end(hint.cause or Cause.REFUSED, f"{hint} (not authenticated)", now, again=True)
             return
         cause = Cause.LIVENESS if task.shape is Shape.ANY and self.state is State.ESTABLISHED else Cause.TIMEOUT
-        self.end(cause, silence_text(self, task), now, again=True)
+        self.end(cause, hints.instead_of_silence(self, task) or silence_text(self, task), now, again=True)
 
     def _expired(self, now: float) -> None:
         if self.state is State.INIT_ANSWERED:

@@ -18,23 +18,25 @@ _TYPE_OF_VERSION: Final = {4: TS_IPV4_ADDR_RANGE, 6: TS_IPV6_ADDR_RANGE}
 _HEAD: Final = 8  # octets before the two addresses
 
 
-def parse_selectors(reader: Reader) -> tuple[TrafficSelector, ...]:
-    """The body of a TS payload: 1..255 selectors. Types other than IPv4 and IPv6 ranges are passed over."""
+def parse_selectors(reader: Reader) -> tuple[tuple[TrafficSelector, ...], tuple[int, ...]]:
+    """The body of a TS payload, 1..255 selectors; types other than IPv4 and IPv6 ranges, which are passed over."""
     count = reader.u8()
     reader.octets(3)  # reserved, ignored
     if count == 0:
         raise IkeSyntaxError("TS payload without selectors")
-    selectors = [_parse_selector(reader) for _ in range(count)]
+    found = [_parse_selector(reader) for _ in range(count)]
     reader.end("TS payload")
-    return tuple(selector for selector in selectors if selector is not None)
+    unknown = dict.fromkeys(each for each in found if isinstance(each, int))
+    return tuple(each for each in found if isinstance(each, TrafficSelector)), tuple(unknown)
 
 
-def _parse_selector(reader: Reader) -> TrafficSelector | None:
+def _parse_selector(reader: Reader) -> TrafficSelector | int:
+    """The type of one that is not known."""
     ts_type, protocol, length = reader.u8(), reader.u8(), reader.u16()
     body = reader.sub(length - 4)
     size = _ADDRESS_OCTETS.get(ts_type)
     if size is None:
-        return None
+        return ts_type
     if length != _HEAD + 2 * size:
         raise IkeSyntaxError(f"traffic selector of type {ts_type} with {length} octets")
     start_port, end_port = body.u16(), body.u16()

@@ -61,7 +61,8 @@ def in_vain(new: Context, calls: Iterable[C]) -> Iterator[C]:
     if new.sa.initiator or new.peer.unique is Unique.NEVER:
         return
     for one in calls:
-        if one.state is State.INIT_SENT and new.path.remote.address in (one.path.remote.address, *one.peer.remotes):
+        its = one.peer.named or new.path.remote.address in (one.path.remote.address, *one.peer.remotes)
+        if one.state is State.INIT_SENT and its:
             yield one
 
 

@@ -28,7 +28,8 @@ def test_a_gateway_without_such_a_tunnel_reads_the_header_and_answers_nothing():
     assert gateways.modes() == ["ab main"]
     assert gateways.b.core.counters().ikev1 == 1
     (event,) = gateways.b.events
-    assert (event.kind, event.text) == (Kind.IKEV1, "192.0.2.1:500 offers IKEv1, which is not spoken here")
+    assert event.kind is Kind.IKEV1
+    assert "it is IKEv1, which is not spoken here" in event.text
 
 
 def test_nor_does_one_whose_last_such_tunnel_is_gone():

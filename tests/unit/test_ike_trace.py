@@ -1,0 +1,75 @@
+"""The lines of `up --trace-ike` in the log: none unless asked for, and few whatever arrives."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from ipsec_dp.databases.sad import IkeDatagram
+from ipsec_dp.dataplane import Endpoint
+from ipsec_dp.ike import actions as act
+from ipsec_dp.ike.environment import NO_TRACE
+from ipsec_dp.ike.strangers import LIMITS
+from ipsec_dp.keying.ike_trace import LINES_A_SECOND, TraceLog, ike_trace
+from ipsec_dp.util.faults import TRACE_LOG
+from tests.doubles.clock import FakeClock, settle
+from tests.doubles.config import tunnel
+from tests.unit.test_ike_driver import LOCAL, ON_DEMAND, PATH, Double, Site
+
+
+@pytest.fixture
+def traced(caplog):
+    """The trace is on, as `--trace-ike` has it."""
+    caplog.set_level(logging.DEBUG, TRACE_LOG)
+    return caplog
+
+
+class TracedSite(Site):
+    trace = Double()
+
+
+def test_there_is_none_unless_it_was_asked_for(caplog):
+    caplog.set_level(logging.INFO, TRACE_LOG)
+    assert ike_trace(FakeClock()) is NO_TRACE
+    caplog.set_level(logging.DEBUG, TRACE_LOG)
+    assert ike_trace(FakeClock()) is not NO_TRACE
+
+
+def test_each_datagram_that_comes_and_goes_is_seen(tmp_path):
+    """In this order; those too that lead to nothing, or to a fault of ours."""
+    site = TracedSite(tmp_path, tunnel("to-b", ON_DEMAND))
+    seen = site.trace.calls
+
+    async def life():
+        site.hand(act.Send(b"answer", PATH))
+        await settle()
+        assert [call[:2] for call in seen] == [("arrived", b"message"), ("handled",), ("left", b"answer")]
+        site.core.answers["receive"] = RuntimeError("a fault")
+        end = Endpoint(LOCAL, 4500)
+        site.driver.datagram(IkeDatagram(0, end, end, b"another"))
+        await settle()
+        assert [call[:2] for call in seen[3:]] == [("arrived", b"another"), ("handled",)]
+
+    site.run(life)
+
+
+def lines(caplog):
+    return [record.getMessage() for record in caplog.records if record.name == TRACE_LOG]
+
+
+def test_a_flood_of_strangers_leaves_few_lines_and_none_of_a_peers_out(traced):
+    clock = FakeClock()
+    log = TraceLog(clock)
+    for number in range(10_000):
+        log.write(f"stranger {number}", proven=False)
+    log.write("peer", proven=True)
+    assert len(lines(traced)) == LIMITS.trace_a_second + 2
+    assert lines(traced)[-2:] == [f"{10_000 - LIMITS.trace_a_second:g} messages were left out of this trace", "peer"]
+
+
+def test_a_peer_that_floods_leaves_few_too(traced):
+    log = TraceLog(FakeClock())
+    for number in range(10_000):
+        log.write(f"peer {number}", proven=True)
+    assert len(lines(traced)) == LINES_A_SECOND
