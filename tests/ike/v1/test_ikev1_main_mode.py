@@ -240,9 +240,11 @@ def test_a_mapping_follows_what_is_authentic_and_new_alone():
     gateways.b.do(gateways.b.core.receive(datagram, gateways.translate(path, "b"), gateways.clock()))
     assert gateways.b.status[0].path.remote.port == 32001
     assert [moved.path.remote.port for moved in gateways.b.moved] == [32001]
-    gateways.run(5)
+    gateways.clock.advance(2.0)
     gateways.b.do(gateways.b.core.receive(datagram, elsewhere, gateways.clock()))
     assert gateways.b.status[0].path.remote.port == 32001
+    gateways.run(5)
+    gateways.check()
 
 
 # --- what strangers cost ---------------------------------------------------------------------------------------------
@@ -318,6 +320,22 @@ def test_an_altered_datagram_changes_nothing(number):
         else:
             assert number in (3, 4, 5, 6), "whoever is on the way can end a main mode that is not done yet, and nothing else"
         assert not [event for one in gateways.sites.values() for event in one.events if event.kind is Kind.CHILD_DOWN]
+
+
+def test_a_hash_that_does_not_fit_proves_nothing():
+    """Message 6 with another last block: identity and form are as they were, the hash is not."""
+    gateways = Gateways()
+    gateways.initiate("a")
+    for receiver in ("b", "a", "b", "a", "b"):
+        assert gateways.deliver(receiver)
+    datagram, path = gateways.taken("a")
+    forged = datagram[:-20] + bytes([datagram[-20] ^ 1]) + datagram[-19:]
+    gateways.a.do(gateways.a.core.receive(forged, gateways.translate(path, "a"), gateways.clock()))
+    assert not gateways.a.ups
+    assert "its hash does not fit" in gateways.a.events[-1].text
+    gateways.a.do(gateways.a.core.receive(datagram, gateways.translate(path, "a"), gateways.clock()))
+    gateways.settle()
+    gateways.check()
 
 
 def test_a_forged_message_6_that_is_faster_does_not_end_the_attempt():

@@ -6,13 +6,13 @@ import pytest
 
 from ipsec_dp.ike.actions import Kind
 from ipsec_dp.ike.environment import Activity
+from ipsec_dp.ike.lifetimes import GRACE
 from ipsec_dp.ike.peer import Life
 from ipsec_dp.ike.proposal import parse_esp
+from ipsec_dp.ike.v1.ipsec_sas import OVERLAP
 from tests.ike.ladder import NETS, OTHER, proxy_id
 
 from .gateways import MIRRORED, THREE, Gateways, peer, texts
-
-# --- quick mode ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("esp", ["aes128gcm16-ecp256", "aes256-sha256-modp2048", "aes128-sha1", "aes256gcm16-esn"])
@@ -82,7 +82,17 @@ def test_a_renewal_makes_before_it_breaks(shorter):
         names = [name for name, child in site.sad.log if child in (1, 2)]
         order = ["InstallInbound", "InstallOutbound", "SwitchOutbound"] * 2 + ["RemoveOutbound", "RemoveChild"]
         assert names[:8] == order
-    assert gateways.faults() == {"a": {}, "b": {}}
+
+
+def test_both_receive_on_the_old_one_for_a_while():
+    """What is under way when the other side changes must find it."""
+    gateways = Gateways().start()
+    gateways.a.do(gateways.a.core.rekey("to-b", gateways.clock()))
+    gateways.settle()
+    gateways.run(OVERLAP + 1)
+    assert [sorted(site.sad.inbound) for site in gateways.sites.values()] == [[1, 2], [1, 2]]
+    gateways.run(GRACE)
+    assert [sorted(site.sad.inbound) for site in gateways.sites.values()] == [[2], [2]]
 
 
 def gateways_has_one(site):
