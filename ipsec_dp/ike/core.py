@@ -135,7 +135,8 @@ class IkeVersions:
         return self._of(tunnel).peer_moved(tunnel, child, remote, now)
 
     def unreachable(self, message: bytes, path: Path, reason: str, now: float) -> list[Action]:
-        return self._reader(message).unreachable(message, path, reason, now)
+        """What is quoted of a message may end before its version."""
+        return [action for one in self._both for action in one.unreachable(message, path, reason, now)]
 
     def probe(self, tunnel: str, octets: int, first_wait: float, now: float) -> list[Action] | None:
         """IKEv1 has no message that is padded and answered."""

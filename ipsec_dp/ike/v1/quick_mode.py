@@ -28,6 +28,7 @@ from ipsec_dp.ike.v1.states import IpsecSaState
 from ipsec_dp.ike.v1.wire import ESP_SPI, EncapsulationMode, ExchangeMode, NotifyCode, Phase2, Protocol, notify_text
 
 if TYPE_CHECKING:
+    from ipsec_dp.ike.peer import Life
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v1.context import IsakmpContext, Peering
     from ipsec_dp.ike.v1.message import IsakmpMessage
@@ -105,22 +106,28 @@ def take_answer(context: IsakmpContext, exchange: QuickMode, received: ReceivedD
     """Message 2 has come; message 3 leaves, and packets take the new SA."""
     try:
         choice, shared = _accepted(context, exchange, message)
+        life = _life(context, choice, message)
     except IkeError as error:
         cause = error.cause if isinstance(error, QuickModeError | ProxyIdError) else Cause.SYNTAX
         cause = Cause.PROPOSAL if isinstance(error, ProposalError) else cause
         _refuse_answer(context, exchange, error)
         refused(context, exchange, f"the peer's answer cannot be used: {error}", cause, received.now)
         return
-    life = ipsec_sas.agreed_life(context.peer.child_life, choice.life)
-    for one in message.all(NotificationPayload):
-        if one.code == NotifyCode.RESPONDER_LIFETIME and one.protocol == Protocol.ESP:
-            said = offers.life_of(parse_attributes(one.data))
-            life = life if said is None else ipsec_sas.agreed_life(life, said._replace(seconds=said.seconds or int(life.hard_s)))
     new = ipsec_sas.install(context, exchange, choice, choice.proposal.spi, shared, life, received.now)
     exchange.stage, exchange.waiting, exchange.key = QuickStage.DONE, None, None
     exchange.forget_at = received.now + REMEMBERED
     _send(context, exchange, ())
     ipsec_sas.switch(context, new, received.now)
+
+
+def _life(context: IsakmpContext, choice: Phase2Choice, message: IsakmpMessage) -> Life:
+    """The shorter of both sides', by the transform and by RESPONDER-LIFETIME. Raises IkeSyntaxError."""
+    life = ipsec_sas.agreed_life(context.peer.child_life, choice.life)
+    for one in message.all(NotificationPayload):
+        if one.code == NotifyCode.RESPONDER_LIFETIME and one.protocol == Protocol.ESP:
+            said = offers.life_of(parse_attributes(one.data))
+            life = life if said is None else ipsec_sas.agreed_life(life, said._replace(seconds=said.seconds or int(life.hard_s)))
+    return life
 
 
 def _accepted(context: IsakmpContext, exchange: QuickMode, message: IsakmpMessage) -> tuple[Phase2Choice, bytes]:

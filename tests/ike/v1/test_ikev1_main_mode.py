@@ -349,3 +349,30 @@ def test_a_forged_message_6_that_is_faster_does_not_end_the_attempt():
         gateways.a.do(gateways.a.core.receive(each, gateways.translate(path, "a"), gateways.clock()))
     gateways.settle()
     gateways.check()
+
+
+def test_what_is_sent_again_is_counted_and_when_the_peer_was_heard():
+    gateways = Gateways()
+    gateways.wire.drop("a", "b", 1, 2)
+    gateways.initiate("a")
+    gateways.run(30)
+    gateways.check()
+    assert (gateways.a.core.retransmissions("to-b"), gateways.b.core.retransmissions("to-a")) == (2, 0)
+    assert gateways.a.core.counters().retransmissions == 2
+    assert gateways.a.status[0].heard > gateways.clock() - 31
+    assert not gateways.a.status[0].udp
+
+
+def test_an_icmp_message_about_the_port_explains_a_silence():
+    gateways = Gateways()
+    gateways.wire.cut("a", "b")
+    gateways.initiate("a")
+    message = gateways.wire.log[0][0].data[0]
+    core, path = gateways.a.core, gateways.path("a")
+    gateways.a.do(core.unreachable(message[:16], path, "port unreachable", gateways.clock()))
+    gateways.a.do(core.unreachable(b"another!" + message[8:16], path, "port unreachable", gateways.clock()))
+    assert gateways.a.kinds() == [Kind.HINT]
+    assert "UDP port 500 of 192.0.2.2 is not reached: port unreachable" in gateways.a.events[0].text
+    gateways.wire.mend("a", "b")
+    gateways.run(10)
+    gateways.check()
