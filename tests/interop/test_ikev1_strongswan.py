@@ -220,14 +220,20 @@ def fail(meeting: Meeting, role: str) -> None:
             meeting.theirs.initiate("net", seconds=3.0)
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_proxy_ids_that_differ(meet1, role):
-    meeting = meet1(nets=(Net(ours="10.1.0.0/16"),))
+# The peer's own network of our side, who begins, what we say. strongSwan takes what lies within its own, and answers a part of it.
+DIFFERENT = [
+    ("10.9.0.0/24", "we", "the peer has other proxy IDs than ours, which are 10.1.0.0/24 <-> 10.2.0.0/24"),
+    ("10.1.0.0/25", "we", "it answers 10.1.0.0/24 <-> 10.2.0.0/24 with other proxy IDs: 10.1.0.0/25 <-> 10.2.0.0/24"),
+    ("10.1.0.0/16", "they", "differs from 10.1.0.0/24 <-> 10.2.0.0/24 in local addresses"),
+]
+
+
+@pytest.mark.parametrize(("net", "role", "said"), DIFFERENT)
+def test_proxy_ids_that_differ(meet1, net, role, said):
+    meeting = meet1(nets=(Net(ours=net),))
     fail(meeting, role)
-    said = (
-        "the peer has other proxy IDs than ours" if role == "we" else "differs from 10.1.0.0/24 <-> 10.2.0.0/24 in local addresses"
-    )
     meeting.eventually(lambda: said in meeting.ours.text(), "it is explained")
+    assert not meeting.children()
 
 
 @pytest.mark.parametrize("role", ROLES)
