@@ -379,8 +379,7 @@ def _auths() -> Iterator[Kind]:
     yield _auth("64 proposals of 8 transforms", differ, (by_key, PROOF, p.SecurityAssociation(transforms(64, 8)), *FEW))
     yield _auth("without AUTH (EAP)", "EAP", (by_key, ESP, *FEW))
     for text, payloads in LARGEST.items():
-        says = "60000 octets" if text.startswith("IDr") else differ
-        yield _auth(text, says, (by_key, PROOF, ESP, *FEW, *payloads))
+        yield _auth(text, differ, (by_key, PROOF, ESP, *FEW, *payloads))
     by_name = p.IdentificationInitiator(*NAME)
     for kind, says in CHAINS.items():
         yield Kind(f"IKE_AUTH, six certificates, {kind}", partial(_certified, kind=kind), says, tunnels=2)

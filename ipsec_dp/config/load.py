@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gc
 import hashlib
 import json
@@ -122,7 +123,7 @@ def _read_text(path: Path, findings: Findings) -> str | None:
         place.error("", "is larger than 64 MiB", "split it over several gateways")
         return None
     try:
-        return data.decode("utf-8-sig")  # TOML 1.1 passes over a byte order mark
+        return data.removeprefix(codecs.BOM_UTF8).decode()  # TOML 1.1 passes over a byte order mark
     except UnicodeDecodeError as error:
         place.error("", f"octet {error.start} is not UTF-8", "save it as UTF-8")
         line, begin = data.count(b"\n", 0, error.start) + 1, data.rfind(b"\n", 0, error.start) + 1

@@ -33,7 +33,7 @@ _AT: Final = re.compile(r"\(at line (\d+), column (\d+)\)")
 _LINES_OF_END: Final = re.compile(r"\(at end of document\)")
 
 
-class _Reader:
+class _Scanner:
     """Reads a text that is TOML. `found`: where each path begins, as an offset."""
 
     def __init__(self, text: str) -> None:
@@ -137,7 +137,7 @@ class _Reader:
 def _offsets(text: str) -> dict[Path, int]:
     """Where each table and key begins; as far as that is known, for a text that is no TOML."""
     try:
-        return _Reader(text).found
+        return _Scanner(text).found
     except (ValueError, IndexError, RecursionError):
         return {}
 

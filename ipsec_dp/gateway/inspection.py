@@ -135,6 +135,7 @@ def gateway_status(
             octets_out=counters.octets_out,
             keepalives_in=counters.keepalives_in,
             ike_in=counters.ike_in,
+            cookies_sent=counters.cookies_sent,
         ),
         workers=worker_statuses(plane),
         punts=PuntStatus(limited=counters.punts_limited, lost=counters.punts_lost),

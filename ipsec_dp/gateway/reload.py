@@ -22,6 +22,7 @@ from ipsec_dp.host import HostError
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.peer import Peer
+from ipsec_dp.util.collection import no_full_collection
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
@@ -106,18 +107,22 @@ class Reloader:
         """Takes `path` over, or says all that is wrong with it. `on_trial`: `go_back` can take it back. Raises ReloadFailedError,
         ReadError."""
         async with self._one_at_a_time:
-            began = self._clock.now()
-            found = await self._read(path)
-            if isinstance(found, ReloadRefusal):
-                return _logged(found)
-            difference, peers = found
-            read = self._clock.now()
-            former = _Former(backwards(difference), self._present_peers(difference)) if on_trial else None
-            async with self._parts.host.changing:
-                await self._change(difference, peers, former)
-            result = _result(path, difference, read - began, self._clock.now() - read)
-            log.info("reloaded %s: %s", path, result.summary)
-            return result
+            with no_full_collection():
+                return await self._reload(path, on_trial=on_trial)
+
+    async def _reload(self, path: Path, *, on_trial: bool) -> ReloadResult | ReloadRefusal:
+        began = self._clock.now()
+        found = await self._read(path)
+        if isinstance(found, ReloadRefusal):
+            return _logged(found)
+        difference, peers = found
+        read = self._clock.now()
+        former = _Former(backwards(difference), self._present_peers(difference)) if on_trial else None
+        async with self._parts.host.changing:
+            await self._change(difference, peers, former)
+        result = _result(path, difference, read - began, self._clock.now() - read)
+        log.info("reloaded %s: %s", path, result.summary)
+        return result
 
     async def preview(self, path: Path) -> ReloadResult | ReloadRefusal:
         """What `reload` would do, as far as the file decides about it: nothing changes, and nothing is kept. Raises ReadError."""
@@ -149,8 +154,9 @@ class Reloader:
             former = self._former
             if former is None:
                 raise ReloadFailedError("there is no former configuration to go back to")
-            async with self._parts.host.changing:
-                await self._change(former.difference, former.peers, None, "the configuration on trial runs on")
+            with no_full_collection():
+                async with self._parts.host.changing:
+                    await self._change(former.difference, former.peers, None, "the configuration on trial runs on")
             log.warning("the former configuration is in force again, that of %s", former.difference.new.path)
 
     async def close(self) -> None:

@@ -82,7 +82,7 @@ class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrafficStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What all workers did."""
+    """What all workers did. `cookies_sent`: strangers' requests for an IKE SA that the data plane itself answered with a cookie."""
 
     packets_in: int = 0
     octets_in: int = 0
@@ -90,6 +90,7 @@ class TrafficStatus(msgspec.Struct, frozen=True, kw_only=True):
     octets_out: int = 0
     keepalives_in: int = 0
     ike_in: int = 0
+    cookies_sent: int = 0
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,16 @@ class ProxyIds(tuple[ProxyId, ...]):  # noqa: SLOT001 - each keeps its index
         """Those that meet one of `local` and one of `remote`, and perhaps some more."""
         return self._index.near_any(local, remote)
 
+    def count_near(self, local: Iterable[TrafficSelector], remote: Iterable[TrafficSelector]) -> int:
+        """No fewer than `near` looks at, found without doing so."""
+        return self._index.count_near(local, remote)
+
 
 def near(proxy_ids: Sequence[ProxyId], pair: ProxyId) -> Sequence[ProxyId]:
     """Those of a tunnel that meet `pair`, and perhaps some more, in their order."""
     return proxy_ids.near(pair[:1], pair[1:]) if isinstance(proxy_ids, ProxyIds) else proxy_ids
+
+
+def count_near(proxy_ids: Sequence[ProxyId], local: Iterable[TrafficSelector], remote: Iterable[TrafficSelector]) -> int:
+    """How many of a tunnel's proxy IDs are compared with `local` and `remote`, at the most."""
+    return proxy_ids.count_near(local, remote) if isinstance(proxy_ids, ProxyIds) else len(proxy_ids)

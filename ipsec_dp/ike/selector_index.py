@@ -136,15 +136,28 @@ class SelectorIndex(Generic[T]):
             return (thing for _, thing in self._things.values())
         return (self._things[number][1] for number in self._found(self._sides, (pair.local,), (pair.remote,)))
 
+    def count_near(self, local: Iterable[TrafficSelector], remote: Iterable[TrafficSelector]) -> int:
+        """No fewer than `near_any` looks at, found without doing so."""
+        if self._sides is None:
+            return len(self._things)
+        ranges, wheres = _least(self._sides, local, remote)
+        return sum(map(ranges.count, wheres))
+
     @staticmethod
     def _found(its: tuple[_Ranges, ...], local: Iterable[TrafficSelector], remote: Iterable[TrafficSelector]) -> Iterator[int]:
-        sides = (remote, _addresses), (local, _addresses), (remote, _ports), (local, _ports)
-        asked = [
-            (ranges, [where(one) for one in dict.fromkeys(selectors)])
-            for ranges, (selectors, where) in zip(its, sides, strict=True)
-        ]
-        ranges, wheres = min(asked, key=lambda one: sum(map(one[0].count, one[1])))
+        ranges, wheres = _least(its, local, remote)
         return chain.from_iterable(map(ranges.meeting, wheres))
+
+
+def _least(
+    its: tuple[_Ranges, ...], local: Iterable[TrafficSelector], remote: Iterable[TrafficSelector]
+) -> tuple[_Ranges, list[_Range]]:
+    """The side where the fewest meet, and what is looked for there."""
+    sides = (remote, _addresses), (local, _addresses), (remote, _ports), (local, _ports)
+    asked = [
+        (ranges, [where(one) for one in dict.fromkeys(selectors)]) for ranges, (selectors, where) in zip(its, sides, strict=True)
+    ]
+    return min(asked, key=lambda one: sum(map(one[0].count, one[1])))
 
 
 def _once(things: Iterable[T]) -> list[T]:

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipsec_dp.ike.lifetimes import jitter, retry_after
 from ipsec_dp.ike.proxy_ids import near
-from ipsec_dp.ike.questions import PLACES, Place, Questions, Rank
-from ipsec_dp.ike.selector_index import SelectorIndex
+from ipsec_dp.ike.questions import TURNS, Questions, Rank, Turn, WaitingPackets
 from ipsec_dp.ike.served import Served
 from ipsec_dp.ike.traffic_selectors import ANY, ProxyId
 from ipsec_dp.util.text import named
@@ -94,9 +93,7 @@ class Wanted:
         self.served, self._lasting = Served(configured), lasting
         self._wishes: dict[ProxyId, Wish] = {}
         self._asked: dict[ProxyId, bool] = {}  # by a person (True) or by traffic alone
-        self._packets: dict[ProxyId, ProxyId] = {}  # what the traffic was
-        self._proxy_id_of: dict[ProxyId, ProxyId] = {}  # by packet
-        self._near: SelectorIndex[ProxyId] = SelectorIndex()  # packets
+        self._packets = WaitingPackets()
         self._dismissed: set[ProxyId] = set()  # ended as intended: wanted when somebody asks
         self._held: set[ProxyId] = set()
         self._lacks: set[ProxyId] = set()  # wanted, and not there; of these:
@@ -116,11 +113,9 @@ class Wanted:
         if others:
             self.served.configure(configured)
             known = set(configured)
-            for packet in [packet for packet, proxy_id in self._proxy_id_of.items() if proxy_id not in known]:
-                self._forget_packet(packet)
-            for kept in (self._wishes, self._asked):
+            for kept in (self._wishes, self._asked, self._packets):
                 for gone in kept.keys() - known:
-                    del kept[gone]
+                    kept.pop(gone)
             self._held = self.served.held()
         self._placed = False
 
@@ -137,9 +132,7 @@ class Wanted:
         if proxy_id is None:
             return
         self._asked.setdefault(proxy_id, False)
-        if proxy_id not in self._packets:
-            self._packets[proxy_id], self._proxy_id_of[packet] = packet, proxy_id
-            self._near.add(packet, packet)
+        self._packets.wait(packet, proxy_id)
         self._wish(proxy_id).refused = False
         self._dismissed.discard(proxy_id)
         self._place(proxy_id)
@@ -147,7 +140,7 @@ class Wanted:
     def begin_anew(self) -> None:
         """What is known of failures is no longer true."""
         self._dismissed.clear()
-        self._questions.floors |= dict.fromkeys(PLACES, -inf)
+        self._questions.release()
         for wish in self._wishes.values():
             wish.not_before, wish.failures, wish.delays, wish.refused = -inf, 0, 0, False
         self._placed = False
@@ -195,18 +188,11 @@ class Wanted:
 
     def _settle_packets(self, pairs: Iterable[ProxyId]) -> None:
         """What traffic asked for is there where a CHILD_SA holds the packet."""
-        settled = [packet for pair in pairs for packet in self._near.near(pair) if pair.covers(packet)]
-        for packet in dict.fromkeys(settled):
-            proxy_id = self._forget_packet(packet)
+        for proxy_id in self._packets.held_by(pairs):
+            self._packets.pop(proxy_id)
             if not self._asked.get(proxy_id, True):
                 del self._asked[proxy_id]
             self._place(proxy_id)
-
-    def _forget_packet(self, packet: ProxyId) -> ProxyId:
-        """Nobody waits with it any more; the proxy ID that it was for."""
-        proxy_id = self._proxy_id_of.pop(packet)
-        self._near.discard(packet, self._packets.pop(proxy_id))
-        return proxy_id
 
     def _compare(self, proxy_id: ProxyId, last: int, here: bool, now: float, rng: Rng) -> None:
         """With the last look. `last`: the CHILD_SA that went, and whether we ended it."""
@@ -249,7 +235,8 @@ class Wanted:
 
     def _place_one(self, proxy_id: ProxyId) -> None:
         wish = self._wishes.get(proxy_id, _NEW)
-        lacks = proxy_id not in self._held and self._is_wanted(proxy_id) and not (wish.refused and self._is_enough())
+        enough = bool(self._held) and self.served.configured.all == EITHER  # one IP version of both does
+        lacks = proxy_id not in self._held and self._is_wanted(proxy_id) and not (wish.refused and enough)
         for kept, belongs in (
             (self._lacks, lacks),
             (self._untried, lacks and not wish.failures),
@@ -264,15 +251,11 @@ class Wanted:
         else:
             self._questions.drop(proxy_id)
 
-    def _is_enough(self) -> bool:
-        """Whether what there is does, though something was refused: one IP version of both that an unset proxy ID stands for."""
-        return bool(self._held) and self.served.configured.all == EITHER
-
-    def _turn(self, proxy_id: ProxyId, wish: Wish) -> tuple[Place, float]:
+    def _turn(self, proxy_id: ProxyId, wish: Wish) -> tuple[Turn, float]:
         """Where it waits, and until when."""
         rank = Rank.FAILED if wish.failures else Rank.PACKET if proxy_id in self._packets else Rank.UNTRIED
         never = wish.refused and not self._lasting
-        return Place(rank, proxy_id in self._asked), inf if never else wish.not_before
+        return Turn(rank, proxy_id in self._asked), inf if never else wish.not_before
 
     def lacking(self) -> tuple[Lack, ...]:
         """Of what is wanted, that which has no CHILD_SA."""
@@ -300,12 +283,7 @@ class Wanted:
     def leave_to_peer(self, now: float, rng: Rng) -> None:
         """The peer called, or has just made a CHILD_SA: the next question is its own for a while, lest each is asked twice."""
         until = now + PATIENCE * jitter(rng, 1.0, 1.2)
-        self._raise(until, *(place for place in PLACES if not place.asked))
-
-    def _raise(self, until: float, *places: Place) -> None:
-        """Nothing is asked for from there before."""
-        for place in places:
-            self._questions.floors[place] = max(until, self._questions.floors[place])
+        self._questions.hold_back(until, *(place for place in TURNS if not place.asked))
 
     def next(self, now: float) -> tuple[ProxyId, ProxyId | None] | None:
         """The proxy ID to ask for now, and the packet that asked; None: none. It is then not given again for a moment."""
@@ -315,7 +293,7 @@ class Wanted:
             return None
         proxy_id, place = found
         if place.rank is Rank.FAILED:
-            self._raise(now + AGAIN_EVERY, *(one for one in PLACES if one.rank is Rank.FAILED))
+            self._questions.hold_back(now + AGAIN_EVERY, *(one for one in TURNS if one.rank is Rank.FAILED))
         self._wish(proxy_id).not_before = now + ASKED
         self._place(proxy_id)
         return proxy_id, self._packets.get(proxy_id)
@@ -335,8 +313,7 @@ class Wanted:
             news = news or why != wish.why
             wish.failed(why, now, rng)
             wish.refused = self._troubled = True
-            if proxy_id in self._packets:
-                self._forget_packet(self._packets[proxy_id])
+            self._packets.pop(proxy_id)
             self._place(proxy_id)
         return news
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from ipsec_dp.util.text import LINE, shown
@@ -24,6 +25,7 @@ class Conditions:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._present: dict[tuple[str, str], str] = {}
+        self._of: defaultdict[str, set[str]] = defaultdict(set)  # keys, by source
         self._logged: dict[tuple[str, str], tuple[str, float]] = {}  # the last line about it, and when
 
     @property
@@ -36,18 +38,19 @@ class Conditions:
         text = shown(text, LINE)
         before = self._present.get((source, key))
         self._present[source, key] = text
+        self._of[source].add(key)
         if before != text:
             self._log((source, key), text)
 
     def end(self, source: str, key: str) -> None:
         """It holds no longer, or never did."""
         self._present.pop((source, key), None)
+        self._of[source].discard(key)
 
     def become(self, source: str, found: Mapping[str, str]) -> None:
         """Everything that `source` sees now, text by key: what it saw before and does not now has ended."""
-        for known, key in list(self._present):
-            if known == source and key not in found:
-                self.end(source, key)
+        for key in self._of[source] - found.keys():
+            self.end(source, key)
         for key, text in found.items():
             self.begin(source, key, text)
 

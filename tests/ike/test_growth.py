@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 STEP = 0.25  # opcodes that each thing more may add to what happens to one of them: whoever looks at each takes several
 LOOK_UP = 300  # opcodes that twice as many may add besides: a look-up in a heap, or a prefix more
 LINEAR = 2.3  # all of them, when there are twice as many
+NEGOTIATED = 2000  # CHILD_SAs: each takes a while
 SHORT, LONG = (200, 800), (500, 8000)
 SIZES = [pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=[pytest.mark.slow, pytest.mark.measure])]
 
@@ -189,7 +190,8 @@ def too_much(cost: dict[int, int], most: float) -> str:
 
 def sized(row: Any, sizes: Iterable[int]) -> list[int]:
     """As many as there can be."""
-    return sorted({min(size, LIMITS.half_open) if row is growth.half_open else size for size in sizes})
+    most = {growth.half_open: LIMITS.half_open, growth.wanted: NEGOTIATED, growth.unwanted: NEGOTIATED}.get(row, max(sizes))
+    return sorted({min(size, most) for size in sizes})
 
 
 def ends_of(sizes: list[int], part: int = 1) -> tuple[int, int]:

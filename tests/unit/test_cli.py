@@ -202,7 +202,7 @@ def test_check_as_json(capsys, good):
 def test_up_runs_the_daemon_with_the_configuration_and_its_socket(good, monkeypatch):
     calls = []
 
-    def run(config, control):
+    def run(config, control, _trial=None, **_log):
         calls.append((config.name, control))
         return 7
 

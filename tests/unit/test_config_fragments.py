@@ -58,7 +58,7 @@ def test_nothing_is_said_where_nothing_is_lost(tmp_path, bounds):
 
 PORTED = f'{PAIR}protocol = "udp"\nremote_ports = 53\n'
 OPAQUE = f'{PAIR}protocol = "udp"\nremote_ports = "opaque"\n'
-WIDER = proxy_id("10.0.0.0/8", "10.0.0.0/8") + 'protocol = "udp"\nlocal_ports = "opaque"\n'
+WIDER = proxy_id("10.1.0.0/16", "10.0.0.0/8") + 'protocol = "udp"\nlocal_ports = "opaque"\n'
 ECHO = f'{PAIR}protocol = "icmp"\nicmp_type = 8\n'
 LATER_ICMP = f'{PAIR}protocol = "icmp"\nicmp_type = "opaque"\n'
 

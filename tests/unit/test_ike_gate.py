@@ -13,6 +13,7 @@ import pytest
 
 from ipsec_dp.dataplane import Channel, DataPlane, Endpoint, IkeSaKey, MemoryDatagram
 from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.gateway.inspection import gateway_status
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2 import payloads as p
@@ -259,7 +260,7 @@ def test_beyond_what_is_passed_on_the_answer_is_a_cookie_that_the_control_plane_
     remote = act.Endpoint(source.address, source.port)
     assert COOKIES.good(cookie.data, NONCE, SPI_I, remote, gateway.clock.seconds)
     assert build_message(Message(answer.header, (cookie,))) == answers[0].data[4:], "octet for octet as the control plane has it"
-    assert gateway.plane.counters().cookies_sent == 3
+    assert gateway.plane.counters().cookies_sent == gateway_status("a", gateway.plane).traffic.cookies_sent == 3
     assert gateway.drops == {}, "who is answered was not dropped"
 
 

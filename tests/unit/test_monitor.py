@@ -127,7 +127,7 @@ def lines_of(tmp_path):
         file = tmp_path / "a.toml"
         file.write_text(TUNNEL.format(name="to-b", number=2, interface=interface, lines=lines, monitor=monitor) + more)
         _, findings = examine(file)
-        return [str(each).removeprefix(f'{file}: tunnel "to-b": ') for each in findings]
+        return [str(each).partition(": ")[2].removeprefix('tunnel "to-b": ') for each in findings]
 
     return lines_of
 

@@ -6,6 +6,7 @@ The file is read in this process; the host is in memory, the data plane and what
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 from contextlib import AsyncExitStack
@@ -178,6 +179,16 @@ def test_the_new_configuration_is_in_force_for_everybody(site):
     assert site.asked("observer.reconfigure") == [("observer.reconfigure", config)]
     assert site.asked("services.apply") == [("services.apply", config)]
     assert site.reload(TEXT + MORE).kept == 4, "the next one is compared with it"
+
+
+def test_nothing_waits_for_the_garbage_collector_while_it_is_taken_over(site):
+    """A full collection looks through all that thousands of tunnels are made of."""
+    gc.collect()
+    before, threshold = gc.get_freeze_count(), gc.get_threshold()
+    site.reload(TEXT + MORE)
+    assert gc.get_freeze_count() > before, "it is kept out of later ones too"
+    assert gc.get_threshold() == threshold
+    gc.unfreeze()
 
 
 def test_a_tunnel_less_is_ended_and_its_number_is_free(site):

@@ -33,6 +33,7 @@ LONG = {
     "tests/unit/test_interfaces.py": "the life of an interface, and what others may do to it",
     "tests/unit/test_kernel_watch.py": "what others may do to each part of the kernel's state, and what follows",
     "tests/unit/test_offloads.py": "what is merged and cut on the way in and on the way out, which are looked at side by side",
+    "tests/unit/test_reload.py": "what a reload asks of each part of a gateway, in which order, and what a failure leaves",
     "tests/unit/test_outbound.py": "one packet's way out, from the TUN to the wire",
 }
 LARGE = {
@@ -48,6 +49,7 @@ LARGE = {
     "ipsec_dp/ike/v1/manager.py: IsakmpManager": "the interface IkeCore, and the tables of ISAKMP SAs that its calls share",
     "ipsec_dp/ike/v1/sa.py: IpsecSa": "one pair of IPsec SAs with all its times, a value",
     "ipsec_dp/ike/v2/sa.py: Child": "one CHILD_SA as RFC 7296 has it, a value",
+    "ipsec_dp/ike/wanted.py: Wanted": "what may happen to a proxy ID, and what is asked about it",
     "ipsec_dp/keying/ike_driver.py: IkeDriver": "a method for each action of the core, each event and each verb",
     "tests/interop/strongswan_meeting.py: Agreement": "all that two peers are configured with, frozen",
     "ipsec_dp/services/path_mtu.py: PathMtuDiscovery": "one tunnel after the other through the same tables",

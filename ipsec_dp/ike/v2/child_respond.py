@@ -11,7 +11,7 @@ from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.selector_index import SelectorIndex
 from ipsec_dp.ike.traffic_selectors import ProxyId, ask_ports, go_apart, of_one_kind
-from ipsec_dp.ike.v2 import replacement, ts
+from ipsec_dp.ike.v2 import prices, replacement, ts
 from ipsec_dp.ike.v2.child import MAX_OFFERED, MAX_PAIRS, Agreement, by_spi_out, install, replaced_by, report_up, switch
 from ipsec_dp.ike.v2.child_create import ChildCreate
 from ipsec_dp.ike.v2.exchanges import Shape
@@ -102,6 +102,9 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
     if not pairs:
         ours = ([p.local for p in peer.proxy_ids], [p.remote for p in peer.proxy_ids])
         text = ts.explain_mismatch(ours, (tsr.selectors, tsi.selectors))
+        if context.ends.account is not None:
+            amount = prices.of_explanation(len(tsi.selectors) + len(tsr.selectors), peer.proxy_ids)
+            context.ends.account.spend(amount, received.now)
         context.report(
             Kind.CHILD_FAILED, f"no proxy ID fits: {text}; each side's proxy_id is the other's, mirrored", cause=Cause.SELECTORS
         )

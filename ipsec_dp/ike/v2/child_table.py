@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
 
 from ipsec_dp.ike.selector_index import SelectorIndex
 from ipsec_dp.ike.timer_queue import TimerQueue
@@ -22,7 +23,7 @@ class ChildTable(dict[int, Child]):
 
     def __init__(self, holder: Any) -> None:
         super().__init__()
-        self.holder = holder
+        self._holder = ref(holder)  # no cycle: an IKE SA that ends is gone without the garbage collector
         self._came: dict[int, tuple[ProxyId, ...]] = {}
         self._went: dict[int, bool] = {}
         self._timers: TimerQueue[Child] = TimerQueue()
@@ -31,6 +32,14 @@ class ChildTable(dict[int, Child]):
         self._rekeyed: set[Child] = set()
         self._by_spi_out: dict[int, dict[Child, None]] = {}  # peers choose them, so two may have one
         self._selectors: SelectorIndex[Child] = SelectorIndex()
+
+    @property
+    def holder(self) -> Any:
+        return self._holder()
+
+    @holder.setter
+    def holder(self, holder: Any) -> None:
+        self._holder = ref(holder)
 
     def __setitem__(self, number: int, child: Child) -> None:
         super().__setitem__(number, child)

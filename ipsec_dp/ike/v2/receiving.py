@@ -139,7 +139,7 @@ def _must_wait(context: Context, now: float) -> bool:
 def _charge(context: Context, message: Message | None, now: float) -> None:
     """The ICV has held. None: of a fragment."""
     if context.ends.account is not None:
-        amount = prices.FRAGMENT if message is None else prices.price(message, len(context.peer.proxy_ids))
+        amount = prices.FRAGMENT if message is None else prices.price(message, context.peer.proxy_ids)
         context.ends.account.spend(amount, now)
 
 
