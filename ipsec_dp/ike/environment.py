@@ -91,6 +91,10 @@ class Trace(Protocol):
     def sealed(self, payloads: Any, datagrams: tuple[bytes, ...]) -> None:
         """Datagrams were made of these payloads."""
 
+    def described(self, datagram: bytes, text: Callable[[], str], *, proven: bool) -> None:
+        """What the datagram that is being handled is, or one of ours that is about to be sent; `proven`: it is authentic, or for
+        somebody who has keys."""
+
     def left(self, datagram: bytes, path: Path) -> None:
         """One is about to be sent, maybe again."""
 
@@ -108,6 +112,9 @@ class NoTrace:
         pass
 
     def sealed(self, payloads: Any, datagrams: tuple[bytes, ...]) -> None:
+        pass
+
+    def described(self, datagram: bytes, text: Callable[[], str], *, proven: bool) -> None:
         pass
 
     def left(self, datagram: bytes, path: Path) -> None:

@@ -75,6 +75,7 @@ OWNERS = {
     "ike/v1/sa.py": {OURS: "NONCE"},
     "ike/v1/sa_payload.py": {STANDARD: "_MOST_SPI _NUMBER"},
     "ike/v1/upkeep.py": {OURS: "PROOF_LOOK LOOK_AGAIN ALIVE"},
+    "ike/v1/words.py": {SHOWN: "SHOWN"},
     "ike/v1/wire.py": {
         STANDARD: "VERSION HEADER GENERIC_HEADER COOKIE ESP_SPI DOI_IPSEC SITUATION_IDENTITY_ONLY KEY_IKE BASIC X509_SIGNATURE "
         "MAX_MESSAGE FIRST_STATUS MOST_PADDING"

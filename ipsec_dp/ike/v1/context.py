@@ -7,6 +7,7 @@ goes on as it is. So both hang on a `Peering`, and each exchange goes over the n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +17,7 @@ from ipsec_dp.ike.lifetimes import MOVE_EVERY
 from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.strangers import LIMITS, Allowance
+from ipsec_dp.ike.v1 import words
 from ipsec_dp.ike.v1.keymat import BLOCK, encrypt, exchange_iv, phase2_hash
 from ipsec_dp.ike.v1.message import IsakmpHeader, build_clear, build_isakmp, build_payloads
 from ipsec_dp.ike.v1.payloads import HashPayload
@@ -25,7 +27,7 @@ from ipsec_dp.ike.wanted import Wanted
 from ipsec_dp.util.text import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from cryptography import x509
@@ -241,17 +243,26 @@ class IsakmpContext:
     def send(self, datagram: bytes) -> None:
         self.host.emit(Send(datagram, self.path))
 
+    def describe(self, datagram: bytes, header: IsakmpHeader, payloads: Sequence[IsakmpPayload], *, proven: bool) -> None:
+        """To whoever wants a line for each message."""
+        text = partial(words.line, header, payloads, len(datagram))
+        self.host.environment.trace.described(datagram, text, proven=proven)
+
     def send_clear(self, payloads: Iterable[IsakmpPayload]) -> bytes:
         """A message of main mode that anybody may read; the datagram."""
-        datagram = build_clear(self.header(ExchangeMode.MAIN), payloads)
+        header, chain = self.header(ExchangeMode.MAIN), tuple(payloads)
+        datagram = build_clear(header, chain)
+        self.describe(datagram, header, chain, proven=False)
         self.send(datagram)
         return datagram
 
     def send_chained(self, header: IsakmpHeader, iv: bytes, payloads: Iterable[IsakmpPayload]) -> tuple[bytes, bytes]:
         """An encrypted message; the datagram, and the IV of the next one."""
-        first, plaintext = build_payloads(payloads)
+        chain = tuple(payloads)
+        first, plaintext = build_payloads(chain)
         ciphertext = encrypt(self.keyed[1].cipher, iv, plaintext)
         datagram = build_isakmp(header, first, ciphertext)
+        self.describe(datagram, header, chain, proven=True)
         self.send(datagram)
         return datagram, ciphertext[-BLOCK:]
 

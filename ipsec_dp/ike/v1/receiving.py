@@ -70,6 +70,7 @@ def _main_mode(context: IsakmpContext, received: ReceivedDatagram) -> None:
     if row.encrypted != received.header.encrypted:
         raise IkeSyntaxError("encrypted where it must not be, or not where it must")
     message = _read(context, received, row.encrypted)
+    context.describe(received.datagram, received.header, message.payloads, proven=False)
     missing = row.missing(message)
     if missing:
         raise IkeSyntaxError(f"message {row.number} without {', '.join(kind.name for kind in missing)}")
@@ -160,6 +161,7 @@ def _phase2(context: IsakmpContext, received: ReceivedDatagram) -> None:
         context.host.count("out_of_window")
         return
     message = _open(context, received, exchange)
+    context.describe(received.datagram, header, message.payloads, proven=True)
     context.seen.add(header.message_id)
     if 2 * len(context.seen) > SEEN_MOST:
         context.deadlines.soft = min(context.deadlines.soft, received.now)

@@ -4,6 +4,7 @@ from typing import Any
 
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.core import IkeVersions
+from ipsec_dp.ike.environment import NO_TRACE
 from ipsec_dp.ike.peer import Liveness
 from ipsec_dp.ike.proposal import parse_esp, parse_ike
 from tests.ike import ladder as v2
@@ -23,8 +24,8 @@ def peer(site: str, **changes: Any):
 class Gateways(v2.Ladder):
     """Both with the whole core, as a gateway has it."""
 
-    def __init__(self, a: Any = None, b: Any = None, seed: Any = 0, epoch: Any = v2.EPOCH) -> None:
-        super().__init__(a or [peer("a")], b or [peer("b")], seed, epoch)
+    def __init__(self, a: Any = None, b: Any = None, seed: Any = 0, epoch: Any = v2.EPOCH, trace: Any = NO_TRACE) -> None:
+        super().__init__(a or [peer("a")], b or [peer("b")], seed, epoch, trace)
         for site, peers in ((self.a, a or [peer("a")]), (self.b, b or [peer("b")])):
             site.core = IkeVersions(site.core.environment, peers)  # type: ignore[assignment]
 
