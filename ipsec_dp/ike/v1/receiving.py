@@ -22,7 +22,7 @@ from ipsec_dp.ike.v1.payloads import HashPayload, KePayload, NotificationPayload
 from ipsec_dp.ike.v1.quick import QuickStage
 from ipsec_dp.ike.v1.states import IsakmpState
 from ipsec_dp.ike.v1.transitions import ROW_IN
-from ipsec_dp.ike.v1.wire import HEADER, ExchangeMode, NotifyCode, Protocol, notify_text
+from ipsec_dp.ike.v1.wire import HEADER, TRANSACTION, ExchangeMode, NotifyCode, Protocol, notify_text
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v1.context import IsakmpContext
@@ -48,11 +48,18 @@ def receive(context: IsakmpContext, received: ReceivedDatagram) -> None:
         elif received.header.exchange in (ExchangeMode.QUICK, ExchangeMode.INFORMATIONAL):
             _phase2(context, received)
         else:
-            context.host.count("out_of_window")
+            _other(context, received)
     except UnprovenHashError:
         context.host.count("unauthenticated")
     except IkeError:
         context.host.count("malformed")
+
+
+def _other(context: IsakmpContext, received: ReceivedDatagram) -> None:
+    """An exchange that is not there. It gets no answer, and one line, for it may be why a peer does not go on."""
+    context.host.count("out_of_window")
+    if received.header.exchange == TRANSACTION and context.established:
+        context.hint("the peer asks for XAUTH or mode config, which are not spoken here: it must be told to do without")
 
 
 # ---- main mode -----------------------------------------------------------------------------------------------------------------

@@ -47,7 +47,19 @@ INTEGRITY_PHASE2: Final = {AUTHENTICATION_PHASE2[one.hash]: one for one in INTEG
 # Names, for people only.
 CIPHER_NAMES_PHASE1: Final = {1: "des", 2: "idea", 3: "blowfish", 4: "rc5", 5: "3des", 6: "cast", 7: "aes", 8: "camellia"}
 HASH_NAMES_PHASE1: Final = {1: "md5", 3: "tiger", **{number: name for name, number in HASHES_PHASE1.items()}}
-METHOD_NAMES: Final = {1: "psk", 2: "dss", 3: "rsa", 4: "rsa-encryption", 9: "ecdsa256", 10: "ecdsa384", 11: "ecdsa521"}
+METHOD_NAMES: Final = {
+    1: "psk",
+    2: "dss",
+    3: "rsa",
+    4: "rsa-encryption",
+    5: "rsa-encryption",
+    9: "ecdsa256",
+    10: "ecdsa384",
+    11: "ecdsa521",
+    64221: "hybrid",
+    65001: "psk with XAUTH",
+    65005: "rsa with XAUTH",
+}
 CIPHER_NAMES_PHASE2: Final = {
     2: "des",
     3: "3des",

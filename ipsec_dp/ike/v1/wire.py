@@ -16,6 +16,7 @@ MIN_NONCE, MAX_NONCE = 8, 256  # RFC 2409 §5
 X509_SIGNATURE: Final = 4  # RFC 2408 §3.9
 MAX_MESSAGE: Final = 65_535 - 8  # the payload of one UDP datagram
 FIRST_STATUS: Final = 16384  # below it a notification reports an error
+TRANSACTION: Final = 6  # the exchange of XAUTH and mode config, which are not there
 MOST_PADDING: Final = 255  # octets behind the last payload of an encrypted message
 
 

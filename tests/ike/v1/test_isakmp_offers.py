@@ -188,3 +188,8 @@ def test_the_same_of_esp():
         'IKEv1 has no number for "x25519"',
     )
     assert registry.refusals_phase2(parse_esp(registry.DEFAULT_PHASE2)) == ()
+
+
+def test_xauth_is_named():
+    ours, sa = phase1("aes256-sha256-ecp256"), offer1("aes256-sha256-ecp256", method=65001)
+    assert offers.phase1_mismatch(ours, PSK, sa).endswith("differs: authentication (ours psk, peer's psk with XAUTH)")
