@@ -112,7 +112,7 @@ def tunnel_table(tunnels: Iterable[TunnelStatus]) -> FittedTable:
             _said(tunnel.remote) + (" (not in DNS)" if tunnel.remote_in_dns is False else ""),
             _outside(tunnel),
             _mtu(tunnel),
-            "-" if ike is None else f"{ike.role}, {ike.proposal}",
+            "-" if ike is None else f"{'' if ike.version == 2 else 'IKEv1 '}{ike.role}, {ike.proposal}",
             "-" if ike is None else duration(ike.rekey_in_s),
             *([_monitor(tunnel.monitor)] if monitored else []),
         )

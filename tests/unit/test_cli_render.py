@@ -57,6 +57,14 @@ def shown(answer) -> str:
     return file.getvalue()
 
 
+def test_status_says_so_where_a_tunnel_speaks_ikev1():
+    ike = {"spi_i": "1", "spi_r": "2", "role": "initiator", "proposal": "aes256", "rekey_in_s": 60.0}
+    for version, said in ((2, "initiator"), (1, "IKEv1")):
+        tunnel = ANSWER["tunnels"][0] | {"ike": ike | {"version": version}}
+        assert said in shown(ANSWER | {"tunnels": [tunnel]})
+    assert "IKEv1" not in shown(ANSWER | {"tunnels": [ANSWER["tunnels"][0] | {"ike": ike}]})
+
+
 def test_status_shows_tunnels_children_warnings_and_drops_with_their_meaning():
     text = shown(ANSWER)
     for part in (
