@@ -22,23 +22,22 @@ from cryptography.x509.verification import Criticality, Policy, PolicyBuilder, S
 
 from ipsec_dp.ike import authorities, policies
 from ipsec_dp.ike.auth import AuthenticationError, PrivateKey, PublicKey, SecretError, read_secret_file
-from ipsec_dp.ike.certificate_rules import IKE_USAGES, KINDS, RuleError, check_constraints, check_rules, key_text
+from ipsec_dp.ike.certificate_rules import (
+    IKE_USAGES,
+    KINDS,
+    UNREADABLE,
+    RuleError,
+    check_constraints,
+    check_rules,
+    key_text,
+    unfit_reason,
+)
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType, canonical_name
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.util.text import named
 
-SHOWN: Final = 3  # of a peer's certificates that do not do, of why
 MAX_FILE: Final = 16 * 1024 * 1024  # octets; CRLs grow large
 _PEM: Final = b"-----BEGIN "
-# What `cryptography` raises over content it cannot hold: some at once, some when a part is first looked at.
-_UNREADABLE: Final = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
 
 
 class CertificateError(AuthenticationError):
@@ -129,7 +128,7 @@ def load_certificates(path: str | Path) -> tuple[x509.Certificate, ...]:
     content = _read(path)
     try:
         return tuple(x509.load_pem_x509_certificates(content)) if _PEM in content else (x509.load_der_x509_certificate(content),)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise CertificateError(f"{path}: holds no certificate") from None
 
 
@@ -138,7 +137,7 @@ def load_crl(path: str | Path) -> x509.CertificateRevocationList:
     content = _read(path)
     try:
         return x509.load_pem_x509_crl(content) if _PEM in content else x509.load_der_x509_crl(content)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise CertificateError(f"{path}: holds no CRL") from None
 
 
@@ -171,7 +170,7 @@ def remarks(authority: x509.Certificate, at: datetime) -> list[tuple[str, str]]:
     try:
         found = list(authorities.remarks(authority, at))
         return [(f"{_subject(authority.subject)} {wrong}" if wrong.startswith("is ") else wrong, right) for wrong, right in found]
-    except (*_UNREADABLE, IdentityError):
+    except (*UNREADABLE, IdentityError):
         raise CertificateError("a certificate in it holds a key, a name or an extension that cannot be read") from None
 
 
@@ -191,33 +190,18 @@ def from_der(encoded: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
     ):
         if octets > most:
             raise CertificateError(f"the peer sent {what} of {octets} octets, {most} are the most")
-    found = tuple(one for one in map(_readable, encoded) if one is not None)
+    found = tuple(one for one in map(readable, encoded) if one is not None)
     if not found:
         raise CertificateError("the peer sent a certificate that is no X.509")
     return found
 
 
-def _readable(octets: bytes) -> x509.Certificate | None:
+def readable(octets: bytes) -> x509.Certificate | None:
+    """None: it is no X.509."""
     try:
         return x509.load_der_x509_certificate(octets)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
-
-
-def unusable(octets: bytes) -> str | None:
-    """Why nothing is made of a certificate that came beside others, as a noun phrase; None: it may be part of a chain."""
-    certificate = _readable(octets)
-    return "a certificate that is no X.509" if certificate is None else _unfit(certificate)
-
-
-def _unfit(certificate: x509.Certificate) -> str | None:
-    try:
-        check_rules(certificate)
-    except RuleError as error:
-        return str(error)
-    except _UNREADABLE:
-        return "a certificate with a key, a name or an extension that cannot be read"
-    return None
 
 
 def verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> PublicKey:
@@ -247,7 +231,7 @@ def _explained() -> Iterator[None]:
         yield
     except RuleError as error:
         raise CertificateError(f"the peer's certificates do not do: {error}") from None
-    except (*_UNREADABLE, IdentityError):
+    except (*UNREADABLE, IdentityError):
         raise CertificateError("a certificate of the peer's cannot be read") from None
 
 
@@ -283,7 +267,7 @@ def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], trust: Tr
             return [leaf]
         raise CertificateError(f"the peer's certificate {_subject(leaf.subject)} is of X.509 version 1, and not itself in `ca`")
     unfit: dict[x509.Certificate, str] = {
-        one: why for one in others if (why := _unfit(one)) is not None
+        one: why for one in others if (why := unfit_reason(one)) is not None
     }  # passed over (RFC 7296 §3.6)
     others = [one for one in others if one not in unfit]
     builder = PolicyBuilder().store(Store(authorities.anchors(trust.authorities))).time(at.astimezone(UTC).replace(tzinfo=None))
@@ -296,7 +280,9 @@ def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], trust: Tr
     except VerificationError as error:
         why = authorities.why_not(leaf, others, trust.authorities, at) or str(error)
         besides = (
-            f"; of what it sent besides, this does not do: {named(list(dict.fromkeys(unfit.values())), SHOWN)}" if unfit else ""
+            f"; of what it sent besides, this does not do: {named(list(dict.fromkeys(unfit.values())), LIMITS.certificates)}"
+            if unfit
+            else ""
         )
         raise CertificateError(
             f"the peer's certificate {_subject(leaf.subject)} does not lead to one of our authorities: {why}{besides}"
@@ -416,7 +402,7 @@ def _is_from(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> b
         return (
             isinstance(key, PublicKey) and not isinstance(crl.signature_hash_algorithm, hashes.SHA1) and crl.is_signature_valid(key)
         )
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
 
 

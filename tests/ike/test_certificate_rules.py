@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from ipsec_dp.ike import certificates
+from ipsec_dp.ike import certificate_rules, certificates
 from ipsec_dp.ike.auth import SecretError
 from ipsec_dp.ike.certificates import CertificateError, Credential, Trust
 from ipsec_dp.ike.identity import Identity
@@ -123,7 +123,7 @@ def test_a_key_that_is_not_admitted_is_in_no_chain_and_spoils_none_that_it_stand
     with pytest.raises(CertificateError, match=r"does not lead.*of what it sent besides, this does not do: .*16384 bits"):
         verify(below_sub(), certificate("sub", rsa_key(16384), "root", ROOT_KEY, CA))
     verify(below_sub(), certificate("sub", rsa_key(16384), "root", ROOT_KEY, CA), sub())
-    monkeypatch.setattr(certificates, "check_rules", lambda _: None)
+    monkeypatch.setattr(certificate_rules, "check_rules", lambda _: None)
     with pytest.raises(CertificateError, match="does not lead") as refused:
         verify(below_sub(), certificate("sub", rsa_key(16384), "root", ROOT_KEY, CA))
     assert "besides" not in str(refused.value)

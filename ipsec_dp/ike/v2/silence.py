@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike.actions import IKE_PORT, Kind
+from ipsec_dp.ike.retransmission import TOLD_AFTER
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.message import is_response
 from ipsec_dp.ike.v2.sa import State
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context, Task
     from ipsec_dp.ike.v2.exchanges import OutstandingRequest
 
-TOLD_AFTER: Final = 2  # retransmissions: 2.8 s
 _OURS: Final = "this host itself refuses to send"
 LONG: Final = 1200  # octets of a datagram that may be fragmented on the way
 

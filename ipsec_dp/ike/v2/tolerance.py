@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import certificates
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.strangers import Allowance
 from ipsec_dp.ike.v2 import payloads as p
+from ipsec_dp.ike.v2.cert_payloads import unusable
 from ipsec_dp.ike.v2.wire import NotifyType, PayloadType
 from ipsec_dp.ipsec.transforms import ADDITIONAL_KEY_EXCHANGES, TransformType
 from ipsec_dp.util.text import named
@@ -57,8 +57,8 @@ def _items(message: Message) -> Iterator[str]:
         match payload:
             case p.SecurityAssociation():
                 yield from _of_proposals(payload)
-            case p.Certificate():
-                yield from _of_certificate(payload)
+            case p.Certificate() if (why := unusable(payload)) is not None:
+                yield why
             case p.CertificateRequest() if not payload.usable:
                 yield f"CERTREQ of encoding {payload.encoding} with {len(payload.authorities)} octets"
             case p.Notify():
@@ -87,13 +87,6 @@ def _of_proposals(payload: p.SecurityAssociation) -> Iterator[str]:
             if transform.type not in _KNOWN_TRANSFORMS:
                 yield f"proposal with transform type {transform.type}"
             yield from (f"transform with attribute {kind & 0x7FFF}" for kind, _ in transform.unknown)
-
-
-def _of_certificate(payload: p.Certificate) -> Iterator[str]:
-    if payload.encoding != p.CERT_X509_SIGNATURE:
-        yield f"certificate of encoding {payload.encoding}"
-    elif (why := certificates.unusable(payload.data)) is not None:
-        yield why
 
 
 def _of_notify(notify: p.Notify, *, response: bool) -> Iterator[str]:
