@@ -314,7 +314,8 @@ def test_what_one_identity_has_no_other_gets():
 
 def test_a_day_and_more_leaves_what_an_hour_does():
     """Phase 1 is renewed each eight hours, phase 2 each hour: nothing is left over, and nothing goes."""
-    gateways = Gateways([peer("a", **ASKS)], [peer("b", **ASKS)]).start()
+    seldom = Liveness(600.0, 3)
+    gateways = Gateways([peer("a", liveness=seldom)], [peer("b", liveness=seldom)]).start()
     gateways.run(26 * 3600)
     gateways.check()
     assert gateways.faults() == {"a": {}, "b": {}}
