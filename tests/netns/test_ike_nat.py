@@ -105,10 +105,14 @@ def tunnel(gateway):
     return only
 
 
-def test_a_nat_is_found_and_passed_in_udp(topology, pair, tmp_path):
+VERSIONS = {"IKEv2": ("", ""), "IKEv1": ('  version = "1"', '  version = "1"')}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_nat_is_found_and_passed_in_udp(topology, pair, tmp_path, version):
     sites, _ = topology
     with capture.Capture(sites.gw_b, "wan", tmp_path / "wan") as recording:
-        gateways = pair(any_peer)
+        gateways = pair(any_peer, ike=VERSIONS[version])
         gateways.a.wait_negotiated()
         gateways.b.wait_negotiated()
         ping(sites.host_a, HOST_B)
@@ -121,9 +125,10 @@ def test_a_nat_is_found_and_passed_in_udp(topology, pair, tmp_path):
     assert capture.scan(tmp_path / "wan").packets.get("esp-udp", 0) >= 6
 
 
-def test_a_new_mapping_of_the_nat_is_followed(topology, pair):
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_new_mapping_of_the_nat_is_followed(topology, pair, version):
     sites, router = topology
-    gateways = pair(any_peer)
+    gateways = pair(any_peer, ike=VERSIONS[version])
     gateways.a.wait_negotiated()
     gateways.b.wait_negotiated()
     ping(sites.host_a, HOST_B)

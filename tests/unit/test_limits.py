@@ -65,7 +65,7 @@ OWNERS = {
     "ike/v1/ipsec_sas.py": {OURS: "OVERLAP DELETES"},
     "ike/v1/keymat.py": {STANDARD: "BLOCK"},
     "ike/v1/manager.py": {OURS: "LATEST AT_ONCE"},
-    "ike/v1/offers.py": {STANDARD: "MOST_TRANSFORMS DEFAULT_LIFE KILOBYTE", SHOWN: "_SHOWN"},
+    "ike/v1/offers.py": {STANDARD: "MOST_TRANSFORMS DEFAULT_LIFE KILOBYTE", SHOWN: "_SHOWN _COMPARED"},
     "ike/v1/payloads.py": {STANDARD: "_MOST_HASH"},
     "ike/v1/peerings.py": {OURS: "LEAVE YOUNG WAIT"},
     "ike/v1/proxy.py": {SHOWN: "_SHOWN"},

@@ -26,6 +26,7 @@ from ipsec_dp.ike.v1.payloads import DeletePayload
 from ipsec_dp.ike.v1.sa import IpsecSa
 from ipsec_dp.ike.v1.states import IpsecSaState
 from ipsec_dp.ike.v1.wire import ESP_SPI, Protocol
+from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.octets import Buffer
@@ -105,7 +106,7 @@ def switch(context: IsakmpContext, sa: IpsecSa, now: float) -> None:
         peering.host.emit(RemoveOutbound(peering.peer.tunnel, one.number))
     for one in others:
         _replaced(one, now, ours=sa.initiator or _made_at_once(one, sa))
-    text = f"{sa.spi_in:#x} in, {sa.spi_out:#x} out, {sa.suite}, {sa.pair}"
+    text = f"{spi_text(sa.spi_in)} in, {spi_text(sa.spi_out)} out, {sa.suite}, {sa.pair}"
     context.report(Kind.CHILD_REKEYED if others else Kind.CHILD_UP, text, child=sa.number, exchange="quick mode")
 
 

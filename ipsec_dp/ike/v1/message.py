@@ -90,7 +90,7 @@ def parse_isakmp_header(datagram: Buffer) -> tuple[IsakmpHeader, int]:
     first, version, exchange, flags = reader.u8(), reader.u8(), reader.u8(), reader.u8()
     message_id, length = reader.u32(), reader.u32()
     if version != VERSION:
-        raise IkeSyntaxError(f"version {version:#x}")
+        raise IkeSyntaxError(f"version {version >> 4}.{version & 15}")
     if length != len(datagram) or length > MAX_MESSAGE:
         raise IkeSyntaxError(f"length field {length} in a datagram of {len(datagram)} octets")
     if not any(cookie_i):

@@ -24,6 +24,7 @@ MOST_TRANSFORMS: Final = 255  # their numbers have an octet
 DEFAULT_LIFE: Final = 28_800  # seconds, where nothing is said (RFC 2407 §4.5)
 KILOBYTE: Final = 1024  # octets
 _SHOWN: Final = 8
+_COMPARED: Final = 24  # transforms of a side that the closest are looked for among: a peer can send hundreds
 
 Numbers = dict[int, tuple[int | None, ...]]
 
@@ -189,7 +190,8 @@ def phase1_mismatch(suites: Sequence[IkeSuite], method: int, offered: SaPayload)
 
 def _mismatch(ours: Sequence[Words], theirs: Sequence[Words], parts: Words) -> str:
     both = f"ours: {_list(ours)}; peer's: {_list(theirs)}"
-    pairs = [(mine, other) for mine in ours for other in theirs]
+    distinct = list(dict.fromkeys(theirs))[:_COMPARED]
+    pairs = [(mine, other) for mine in ours[:_COMPARED] for other in distinct]
     if not pairs:
         return both
     mine, other = min(pairs, key=lambda pair: sum(one != two for one, two in zip(*pair, strict=True)))

@@ -1,5 +1,6 @@
 """Two gateways that speak IKEv1, on the wire of `tests.ike.ladder`: main mode and quick mode as message ladders."""
 
+from collections.abc import Callable
 from typing import Any
 
 from ipsec_dp.ike import actions as act
@@ -26,8 +27,15 @@ class Gateways(v2.Ladder):
 
     def __init__(self, a: Any = None, b: Any = None, seed: Any = 0, epoch: Any = v2.EPOCH, trace: Any = NO_TRACE) -> None:
         super().__init__(a or [peer("a")], b or [peer("b")], seed, epoch, trace)
+        self.loses: Callable[[], bool] = lambda: False
         for site, peers in ((self.a, a or [peer("a")]), (self.b, b or [peer("b")])):
             site.core = IkeVersions(site.core.environment, peers)  # type: ignore[assignment]
+
+    def deliver(self, receiver: str) -> bool:
+        """As a ladder does, but for what the wire loses at random."""
+        if self.loses() and self.wire.take(receiver) is not None:
+            return True
+        return super().deliver(receiver)
 
     def start(self, site: str = "a"):
         """A main mode with one quick mode, begun by `site`, until nothing waits."""

@@ -1,6 +1,7 @@
 """The life of both phases as ladders: renewal of phase 1, deletes, liveness, beginning anew, on demand, a changed configuration."""
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -309,3 +310,44 @@ def test_what_one_identity_has_no_other_gets():
     assert len(gateways.b.sad.sending) == 1
     gateways = two_peers_for_anybody(proxy_id("10.2.0.0/24", "10.9.0.0/24"))
     assert len(gateways.b.sad.sending) == 2
+
+
+def test_a_day_and_more_leaves_what_an_hour_does():
+    """Phase 1 is renewed each eight hours, phase 2 each hour: nothing is left over, and nothing goes."""
+    seldom = Liveness(600.0, 3)
+    gateways = Gateways([peer("a", liveness=seldom)], [peer("b", liveness=seldom)]).start()
+    gateways.run(26 * 3600)
+    gateways.check()
+    assert gateways.faults() == {"a": {}, "b": {}}
+    for site in gateways.sites.values():
+        assert not {Kind.IKE_DOWN, Kind.CHILD_DOWN, Kind.IKE_FAILED, Kind.CHILD_FAILED} & set(site.kinds())
+        assert (len(site.core.ikev1.sessions(site.tunnel)), len(site.sad.inbound)) == (1, 1)
+        assert len(texts(site, Kind.IKE_REKEYED)) >= 3
+        assert len(texts(site, Kind.CHILD_REKEYED)) >= 25
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wire_that_loses_a_quarter_at_random(seed):
+    """Both sides renew both phases, delete and call as they please; when the wire is mended they agree in a minute."""
+    chance = Random(seed)
+    lives = {"start": "start", "child_life": Life(60.0), "ike_life": Life(300.0), **ASKS}
+    gateways = Gateways([peer("a", **lives)], [peer("b", **(lives | {"start": "respond"}))], seed=seed)
+    gateways.loses = lambda: chance.random() < 0.25
+    gateways.initiate("a")
+    for _ in range(30):
+        gateways.run(20)
+        if not gateways.a.status:
+            gateways.initiate("a")
+        who = gateways.sites[chance.choice("ab")]
+        if who.sad.sending and chance.random() < 0.3:
+            who.do(who.core.rekey(who.tunnel, gateways.clock(), ike=chance.random() < 0.5))
+    gateways.loses = lambda: False
+    for _ in range(6):
+        gateways.run(30)
+        if not gateways.a.status:
+            gateways.initiate("a")
+    gateways.run(120)
+    assert gateways.a.sad.sending
+    receives = gateways.b.receives_on()
+    assert all(spi in receives for spi in gateways.a.sends_to())
+    assert all(len(site.sad.inbound) <= 8 for site in gateways.sites.values())
