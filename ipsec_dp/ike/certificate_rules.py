@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
@@ -25,6 +26,17 @@ IKE_USAGES: Final = frozenset(
         ExtendedKeyUsageOID.SERVER_AUTH,
         ExtendedKeyUsageOID.CLIENT_AUTH,
     }
+)
+
+
+# What `cryptography` raises over content it cannot hold: some at once, some when a part is first looked at.
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
 )
 
 
@@ -80,6 +92,17 @@ def check_rules(certificate: x509.Certificate) -> None:
         if isinstance(extension.value, x509.SubjectAlternativeName) and len(list(extension.value)) > LIMITS.names:
             raise RuleError(f"a certificate with more than {LIMITS.names} names")
     check_constraints(certificate)
+
+
+def unfit_reason(certificate: x509.Certificate) -> str | None:
+    """Why it is part of no chain, as a noun phrase; None: it may be."""
+    try:
+        check_rules(certificate)
+    except RuleError as error:
+        return str(error)
+    except UNREADABLE:
+        return "a certificate with a key, a name or an extension that cannot be read"
+    return None
 
 
 def check_constraints(certificate: x509.Certificate) -> None:

@@ -22,21 +22,22 @@ from cryptography.x509.verification import Criticality, Policy, PolicyBuilder, S
 
 from ipsec_dp.ike import authorities, policies
 from ipsec_dp.ike.auth import AuthenticationError, PrivateKey, PublicKey, SecretError, read_secret_file
-from ipsec_dp.ike.certificate_rules import IKE_USAGES, KINDS, RuleError, check_constraints, check_rules, key_text
+from ipsec_dp.ike.certificate_rules import (
+    IKE_USAGES,
+    KINDS,
+    UNREADABLE,
+    RuleError,
+    check_constraints,
+    check_rules,
+    key_text,
+    unfit_reason,
+)
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType, canonical_name
 from ipsec_dp.ike.strangers import LIMITS
+from ipsec_dp.util.text import named
 
 MAX_FILE: Final = 16 * 1024 * 1024  # octets; CRLs grow large
 _PEM: Final = b"-----BEGIN "
-# What `cryptography` raises over content it cannot hold: some at once, some when a part is first looked at.
-_UNREADABLE: Final = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
 
 
 class CertificateError(AuthenticationError):
@@ -127,7 +128,7 @@ def load_certificates(path: str | Path) -> tuple[x509.Certificate, ...]:
     content = _read(path)
     try:
         return tuple(x509.load_pem_x509_certificates(content)) if _PEM in content else (x509.load_der_x509_certificate(content),)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise CertificateError(f"{path}: holds no certificate") from None
 
 
@@ -136,7 +137,7 @@ def load_crl(path: str | Path) -> x509.CertificateRevocationList:
     content = _read(path)
     try:
         return x509.load_pem_x509_crl(content) if _PEM in content else x509.load_der_x509_crl(content)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise CertificateError(f"{path}: holds no CRL") from None
 
 
@@ -169,7 +170,7 @@ def remarks(authority: x509.Certificate, at: datetime) -> list[tuple[str, str]]:
     try:
         found = list(authorities.remarks(authority, at))
         return [(f"{_subject(authority.subject)} {wrong}" if wrong.startswith("is ") else wrong, right) for wrong, right in found]
-    except (*_UNREADABLE, IdentityError):
+    except (*UNREADABLE, IdentityError):
         raise CertificateError("a certificate in it holds a key, a name or an extension that cannot be read") from None
 
 
@@ -177,7 +178,8 @@ def remarks(authority: x509.Certificate, at: datetime) -> list[tuple[str, str]]:
 
 
 def from_der(encoded: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
-    """What the peer sent, its own certificate first. CertificateError for none, for too many and for too long ones."""
+    """What the peer sent, its own certificate first. What is no X.509 is passed over where there is something else (RFC 7296 §3.6).
+    CertificateError for nothing else, for none, for too many and for too long ones."""
     if not encoded:
         raise CertificateError("the peer sent no certificate")
     if len(encoded) > LIMITS.certificates:
@@ -188,10 +190,18 @@ def from_der(encoded: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
     ):
         if octets > most:
             raise CertificateError(f"the peer sent {what} of {octets} octets, {most} are the most")
+    found = tuple(one for one in map(readable, encoded) if one is not None)
+    if not found:
+        raise CertificateError("the peer sent a certificate that is no X.509")
+    return found
+
+
+def readable(octets: bytes) -> x509.Certificate | None:
+    """None: it is no X.509."""
     try:
-        return tuple(x509.load_der_x509_certificate(octets) for octets in encoded)
-    except _UNREADABLE:
-        raise CertificateError("the peer sent a certificate that is no X.509") from None
+        return x509.load_der_x509_certificate(octets)
+    except UNREADABLE:
+        return None
 
 
 def verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> PublicKey:
@@ -212,7 +222,7 @@ def judge(received: Sequence[x509.Certificate], identity: Identity, trust: Trust
 def key_of(received: Sequence[x509.Certificate]) -> PublicKey:
     """The key that the peer's certificate holds, whoever vouches for it. CertificateError for what no rule admits."""
     with _explained():
-        return _key_by_rules(received)
+        return _key_by_rules(received[0])
 
 
 @contextmanager
@@ -221,21 +231,20 @@ def _explained() -> Iterator[None]:
         yield
     except RuleError as error:
         raise CertificateError(f"the peer's certificates do not do: {error}") from None
-    except (*_UNREADABLE, IdentityError):
+    except (*UNREADABLE, IdentityError):
         raise CertificateError("a certificate of the peer's cannot be read") from None
 
 
-def _key_by_rules(received: Sequence[x509.Certificate]) -> PublicKey:
-    for certificate in received:  # before anything is computed with their keys
-        check_rules(certificate)
-    key = received[0].public_key()
+def _key_by_rules(leaf: x509.Certificate) -> PublicKey:
+    check_rules(leaf)  # before anything is computed with its key
+    key = leaf.public_key()
     if not isinstance(key, PublicKey):
         raise CertificateError("the peer's certificate holds a key of no kind that is used here")
     return key
 
 
 def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> Verified:
-    leaf, key = received[0], _key_by_rules(received)
+    leaf, key = received[0], _key_by_rules(received[0])
     _check_time(leaf, at)
     chain = _chain(leaf, received[1:], trust, at)
     if len(chain) > 1:  # from below the anchor, which by itself asks for nothing
@@ -257,6 +266,10 @@ def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], trust: Tr
         if leaf in trust.authorities:
             return [leaf]
         raise CertificateError(f"the peer's certificate {_subject(leaf.subject)} is of X.509 version 1, and not itself in `ca`")
+    unfit: dict[x509.Certificate, str] = {
+        one: why for one in others if (why := unfit_reason(one)) is not None
+    }  # passed over (RFC 7296 §3.6)
+    others = [one for one in others if one not in unfit]
     builder = PolicyBuilder().store(Store(authorities.anchors(trust.authorities))).time(at.astimezone(UTC).replace(tzinfo=None))
     builder = builder.max_chain_depth(LIMITS.chain).extension_policies(ca_policy=_CA_POLICY, ee_policy=_END_ENTITY_POLICY)
     try:
@@ -266,8 +279,13 @@ def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], trust: Tr
         return chain
     except VerificationError as error:
         why = authorities.why_not(leaf, others, trust.authorities, at) or str(error)
+        besides = (
+            f"; of what it sent besides, this does not do: {named(list(dict.fromkeys(unfit.values())), LIMITS.certificates)}"
+            if unfit
+            else ""
+        )
         raise CertificateError(
-            f"the peer's certificate {_subject(leaf.subject)} does not lead to one of our authorities: {why}"
+            f"the peer's certificate {_subject(leaf.subject)} does not lead to one of our authorities: {why}{besides}"
         ) from None
 
 
@@ -384,7 +402,7 @@ def _is_from(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> b
         return (
             isinstance(key, PublicKey) and not isinstance(crl.signature_hash_algorithm, hashes.SHA1) and crl.is_signature_valid(key)
         )
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
 
 

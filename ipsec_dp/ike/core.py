@@ -138,6 +138,9 @@ class IkeVersions:
         """What is quoted of a message may end before its version."""
         return [action for one in self._both for action in one.unreachable(message, path, reason, now)]
 
+    def unsent(self, datagram: bytes, why: str, now: float) -> list[Action]:
+        return [action for one in self._both for action in one.unsent(datagram, why, now)]
+
     def probe(self, tunnel: str, octets: int, first_wait: float, now: float) -> list[Action] | None:
         """IKEv1 has no message that is padded and answered."""
         return None if tunnel in self._of_ikev1 else self.ikev2.probe(tunnel, octets, first_wait, now)

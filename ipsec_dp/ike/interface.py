@@ -142,6 +142,9 @@ class IkeCore(Protocol):
     def unreachable(self, message: bytes, path: Path, reason: str, now: float) -> list[Action]:
         """Somebody says that a message of ours did not get to the end of `path`, and why; `message` is what he has of it."""
 
+    def unsent(self, datagram: bytes, why: str, now: float) -> list[Action]:
+        """This host refused to send a datagram of a `Send`, and why."""
+
     def probe(self, tunnel: str, octets: int, first_wait: float, now: float) -> list[Action] | None:
         """Ask whether an IP datagram of `octets` reaches the peer; `ProbeResult` tells. It is repeated once, after `first_wait`
         seconds. None: there is no IKE SA, or it has something more important to do.

@@ -360,11 +360,19 @@ class IkeManager:
         return self._child_step(tunnel, child, now, step)
 
     def unreachable(self, message: bytes, path: Path, reason: str, now: float) -> list[Action]:
-        session = self._sessions.get(message[:IKE_SPI]) or self._sessions.get(message[IKE_SPI : 2 * IKE_SPI])
+        session = self._sender(message)
         if session is None or (path.remote.address, path.remote.port) != (session.path.remote.address, session.path.remote.port):
             return []
         text = f"an ICMP message says that UDP port {path.remote.port} of {path.remote.address} is not reached: {reason}"
         return self._run(session, now, partial(session.unusable, text, session.path))
+
+    def unsent(self, datagram: bytes, why: str, now: float) -> list[Action]:
+        session = self._sender(datagram)
+        return [] if session is None else self._run(session, now, partial(session.unsent, datagram, why))
+
+    def _sender(self, message: bytes) -> IkeSession | None:
+        """Whose a message of ours is."""
+        return self._sessions.get(message[:IKE_SPI]) or self._sessions.get(message[IKE_SPI : 2 * IKE_SPI])
 
     def probe(self, tunnel: str, octets: int, first_wait: float, now: float) -> list[Action] | None:
         session = self._current(tunnel)

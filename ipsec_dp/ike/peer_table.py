@@ -163,18 +163,26 @@ class PeerTable:
             self.set(peer)
 
     def set(self, peer: Peer) -> None:
-        """What its tunnel says from now on, in the place of what it said."""
-        self.discard(peer.tunnel)
+        """What its tunnel says from now on, in the place of what it said. Where it stays, its group does: whoever has begun there
+        has this one, and is not proven yet."""
+        before, places = self._of_tunnel.get(peer.tunnel), _places(peer)
         self._of_tunnel[peer.tunnel] = peer
-        for place in _places(peer):
-            self._at.setdefault(place, _Group()).add(peer)
+        for place in places:
+            group = self._at.setdefault(place, _Group())
+            if peer.tunnel in group.peers:
+                group.discard(group.peers[peer.tunnel])
+            group.add(peer)
+        if before is not None:
+            self._leave(before, set(_places(before)).difference(places))
 
     def discard(self, tunnel: str) -> None:
         """There is no such tunnel any more."""
         peer = self._of_tunnel.pop(tunnel, None)
-        if peer is None:
-            return
-        for place in _places(peer):
+        if peer is not None:
+            self._leave(peer, _places(peer))
+
+    def _leave(self, peer: Peer, places: Iterable[_Place]) -> None:
+        for place in places:
             self._at[place].discard(peer)
             if not self._at[place].peers:
                 del self._at[place]

@@ -446,14 +446,7 @@ class IkeDriver:
     def _do(self, action: Action) -> None:
         match action:
             case act.Send():
-                self._trace.left(action.datagram, action.path)
-                self._links.send_ike(
-                    action.path.local.address,
-                    outer_endpoint(action.path.remote),
-                    action.datagram,
-                    natt=action.path.natt,
-                    whole=action.whole,
-                )
+                self._send(action)
             case act.SendKeepalive():
                 self._links.send_keepalive(action.path.local.address, outer_endpoint(action.path.remote))
             case act.ProbeResult():
@@ -462,6 +455,13 @@ class IkeDriver:
                 self._report(action.event)
             case _:
                 self._do_in_sad(action)
+
+    def _send(self, action: act.Send) -> None:
+        self._trace.left(action.datagram, action.path)
+        local, remote, natt = action.path.local.address, outer_endpoint(action.path.remote), action.path.natt
+        refused = self._links.send_ike(local, remote, action.datagram, natt=natt, whole=action.whole)
+        if refused is not None:
+            self._do_all(self._core.unsent(action.datagram, refused, self._clock.now()))
 
     def _do_in_sad(self, action: Action) -> None:
         match action:

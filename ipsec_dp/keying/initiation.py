@@ -168,8 +168,10 @@ class Intent:
         self.tally = Tally(attempts=before.attempts + attempts, failures=before.failures + failures, flaps=before.flaps + flaps)
 
     def claimed(self, event: Event) -> None:
-        """Somebody at the peer's address, or who says so, came to nothing: worth reading, and nothing else."""
-        self._claim = event.text
+        """Somebody at the peer's address, or who says so, came to nothing: worth reading, and nothing else. While the tunnel is up
+        it says nothing about why it may be down later."""
+        if self.state not in ("up", "rekeying"):
+            self._claim = event.text
 
     def event(self, event: Event, now: float, *, others: bool = False) -> None:
         """What the core reports of this tunnel and of nobody else. `others`: it has another IKE SA, up or under way."""

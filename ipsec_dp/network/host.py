@@ -118,10 +118,11 @@ class OuterLinks(LinkSource, Protocol):
         that come to port 4500 are events of the data plane.
         """
 
-    def send_ike(self, local: Address, remote: Endpoint, message: bytes, *, natt: bool, whole: bool = False) -> None:
+    def send_ike(self, local: Address, remote: Endpoint, message: bytes, *, natt: bool, whole: bool = False) -> str | None:
         """Sends an IKE message from port 500, or with `natt` behind the non-ESP marker from port 4500; `whole`: with the DF bit.
 
-        A datagram that the host refuses is lost, as one that the network loses; it is repeated.
+        A datagram that the host refuses is lost, as one that the network loses; it is repeated. Why it refuses, in words; None: it
+        does not, or for the moment, or because of what this one is.
         """
 
     def send_keepalive(self, local: Address, remote: Endpoint) -> None:

@@ -371,6 +371,7 @@ class MemoryLinks:
         self._mine: dict[tuple[Address, Encapsulation], _Link] = {}
         self.faults: dict[str, str] = {}  # by what the socket is
         self.unmendable: dict[str, str] = {}
+        self.refuses: str | None = None  # why the host sends no IKE message
 
     def link(self, local: Endpoint, encapsulation: Encapsulation) -> int:
         key = local.address, encapsulation
@@ -385,11 +386,14 @@ class MemoryLinks:
         self.link(Endpoint(local, NAT_PORT), Encapsulation.UDP)
         self._network.port_500[local] = received
 
-    def send_ike(self, local: Address, remote: Endpoint, message: bytes, *, natt: bool, whole: bool = False) -> None:
+    def send_ike(self, local: Address, remote: Endpoint, message: bytes, *, natt: bool, whole: bool = False) -> str | None:
         del whole
         here = Endpoint(local, NAT_PORT if natt else 500)
         self._plane.ike_sent(here, remote, message)
+        if self.refuses is not None:
+            return self.refuses
         self._network.send_ike(here, remote, message, natt=natt)
+        return None
 
     def send_keepalive(self, local: Address, remote: Endpoint) -> None:
         del local, remote

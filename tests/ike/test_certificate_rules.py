@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from ipsec_dp.ike import certificates
+from ipsec_dp.ike import certificate_rules, certificates
 from ipsec_dp.ike.auth import SecretError
 from ipsec_dp.ike.certificates import CertificateError, Credential, Trust
 from ipsec_dp.ike.identity import Identity
@@ -117,10 +117,16 @@ def test_a_key_of_ours_of_another_kind_is_refused_by_name_too(tmp_path):
         credential.check_key("gw.key", "other.crt")
 
 
-def test_a_key_that_is_not_admitted_counts_in_a_ca_that_is_sent_along_too():
-    huge = certificate("other", rsa_key(16384), "root", ROOT_KEY, CA)
-    with pytest.raises(CertificateError, match="16384 bits"):
-        verify(below_sub(), sub(), huge)
+def test_a_key_that_is_not_admitted_is_in_no_chain_and_spoils_none_that_it_stands_beside(monkeypatch):
+    """RFC 7296 §3.6. Nothing is computed with it either: the verifier never sees it."""
+    verify(below_sub(), sub(), certificate("other", rsa_key(16384), "root", ROOT_KEY, CA))
+    with pytest.raises(CertificateError, match=r"does not lead.*of what it sent besides, this does not do: .*16384 bits"):
+        verify(below_sub(), certificate("sub", rsa_key(16384), "root", ROOT_KEY, CA))
+    verify(below_sub(), certificate("sub", rsa_key(16384), "root", ROOT_KEY, CA), sub())
+    monkeypatch.setattr(certificate_rules, "check_rules", lambda _: None)
+    with pytest.raises(CertificateError, match="does not lead") as refused:
+        verify(below_sub(), certificate("sub", rsa_key(16384), "root", ROOT_KEY, CA))
+    assert "besides" not in str(refused.value)
 
 
 def test_too_many_names():

@@ -211,6 +211,56 @@ def test_invalid_syntax_outside_sk_ends_nothing():
     ladder.check()
 
 
+def unreadable_answers(header, payloads):
+    return [*payloads, SHORT_NONCE] if header.is_response else payloads
+
+
+def test_an_answer_to_a_liveness_check_that_cannot_be_used_ends_the_peers_sa_too(monkeypatch):
+    """RFC 7296 §2.21.3: the two do not have the same state. INFORMATIONAL -->, <-- unreadable, INFORMATIONAL: DELETE -->"""
+    ladder = Ladder(a=[peer("a", liveness=Liveness(1000.0))]).up()
+    says(monkeypatch, ladder.b.core, unreadable_answers)
+    before = len(ladder.messages())
+    liveness(ladder)
+    ladder.settle()
+    assert ladder.messages("a")[-2:] == ["ab INFORMATIONAL"] * 2
+    assert len(ladder.messages()) == before + 4, "it is not repeated, and no word follows the answer to it"
+    (down,) = events(ladder.a, Kind.IKE_DOWN)
+    assert (down.cause, down.again) == (Cause.SYNTAX, True)
+    assert "the peer's answer to INFORMATIONAL cannot be used" in down.text
+    assert ladder.b.causes() == [Cause.PEER]
+    nothing_left(ladder)
+
+
+def test_an_answer_to_our_last_delete_that_cannot_be_used_is_an_answer(monkeypatch):
+    ladder = Ladder().up()
+    says(monkeypatch, ladder.b.core, unreadable_answers)
+    ladder.a.do(ladder.a.core.terminate("to-b", ladder.clock()))
+    ladder.settle()
+    assert ladder.messages("a")[-1:] == ["ab INFORMATIONAL"]
+    assert len(ladder.messages()) == 6
+    nothing_left(ladder)
+
+
+def test_an_answer_to_an_ike_rekey_that_cannot_be_used_leads_to_a_new_ike_sa_beside_it(monkeypatch):
+    """The peer has another one in its place, and we have no keys for that: both start over, and no CHILD_SA lacks meanwhile."""
+    ladder = Ladder().up()
+    lying = [True]
+    says(monkeypatch, ladder.b.core, lambda header, payloads: unreadable_answers(header, payloads) if lying[0] else payloads)
+    new_ike_sa(ladder)
+    ladder.settle()
+    lying[0] = False
+    (told,) = events(ladder.a, Kind.WARNING)
+    assert "cannot be used" in told.text
+    assert "a new IKE SA is made instead" in told.text
+    sending = []
+    ladder.run(10, step=lambda: sending.append(bool(ladder.a.sad.sending and ladder.b.sad.sending)))
+    assert all(sending)
+    ladder.run(60)
+    ladder.check()
+    assert len(ladder.b.sad.inbound) == 1, "the peer too has left the one that only it had"
+    assert events(ladder.a, Kind.IKE_DOWN) == []
+
+
 def in_answers(more):
     """Payloads besides, in a CREATE_CHILD_SA response."""
     return lambda header, payloads: [*payloads, *more] if header.is_response and header.exchange == CREATE else payloads

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from ipsec_dp.ike.actions import Kind
+from ipsec_dp.ike.actions import Kind, Origin
 from ipsec_dp.ike.effect import Effect
+from ipsec_dp.ike.environment import Activity
 from ipsec_dp.ike.peer import Life, Liveness
 from ipsec_dp.ike.retransmission import BACK_OFF, FIRST_WAIT
 from ipsec_dp.ike.v2.silence import LONG
@@ -155,6 +158,93 @@ def test_that_the_peer_still_talks_is_said():
     ladder.b.do(ladder.b.core.check_liveness("to-a", ladder.clock()))
     ladder.run(3)
     assert "its own messages do come, so ours are lost on the way" in told(ladder.a)[0]
+
+
+@pytest.mark.parametrize("site", ["a", "b"])
+def test_a_peer_whose_packets_come_is_not_called_down(site):
+    """Packets of its SAs are read, whatever becomes of IKE."""
+    ladder = Ladder(a=[peer("a", **LONG_LIVES)], b=[peer("b", **LONG_LIVES)]).up()
+    who = ladder.sites[site]
+    ladder.run(100)
+    ladder.wire.cut(site, OTHER[site])
+    who.do(who.core.rekey(who.tunnel, ladder.clock()))
+    (child,) = who.sad.inbound
+    who.activity[child] = Activity(ladder.clock() + 0.5, 0.0)
+    ladder.run(3)
+    (line,) = told(who)
+    assert "packets do come by its SAs, so it is up and the way is there" in line
+    assert "last heard" not in line
+
+
+# --- what this host itself does not send ------------------------------------------------------------------------------------------
+
+
+class KeptBack:
+    """A ladder of which one site's host refuses to send, as long as there is a reason why."""
+
+    why = "EPERM: its own packet filter"
+
+    def __init__(self, name, **peers):
+        self.ladder = ladder = Ladder(**peers)
+        self.site = site = ladder.sites[name]
+        wire: Any = ladder.wire
+        send = wire.send
+
+        def leave(sender, receiver, data):
+            if sender == name and self.why:
+                site.do(site.core.unsent(data[0], self.why, ladder.clock()))
+            else:
+                send(sender, receiver, data)
+
+        wire.send = leave
+
+
+def test_what_this_host_refuses_to_send_is_no_silence_of_the_peer():
+    kept = KeptBack("a", a=[peer("a", **LONG_LIVES)])
+    kept.ladder.initiate()
+    kept.ladder.run(SECOND - 0.1)
+    assert told(kept.site) == [], "the next attempt may leave"
+    kept.ladder.run(0.2)
+    (line,) = told(kept.site)
+    own = "does not leave: this host itself refuses to send: EPERM: its own packet filter"
+    assert line == f"IKE_SA_INIT (message 0) to 192.0.2.2:500 {own}"
+    assert silences(kept.site) == [line]
+    kept.ladder.run(200)
+    (failed,) = [event for event in kept.site.events if event.kind is Kind.IKE_FAILED]
+    assert own in failed.text
+    assert "did not answer" not in failed.text
+
+
+def test_once_it_sends_again_the_peer_is_waited_for():
+    kept = KeptBack("a", a=[peer("a", **LONG_LIVES)])
+    kept.ladder.wire.cut("b", "a")
+    kept.ladder.initiate()
+    kept.ladder.run(3)
+    kept.why = ""
+    kept.ladder.run(20)
+    assert "has not answered IKE_SA_INIT" in silences(kept.site)[0]
+    kept.ladder.wire.mend("b", "a")
+    kept.ladder.run(30)
+    kept.ladder.check()
+    assert silences(kept.site) == [None]
+
+
+def test_answers_that_do_not_leave_are_told_once():
+    kept = KeptBack("b", a=[peer("a", **LONG_LIVES)], b=[peer("b", **LONG_LIVES)])
+    kept.ladder.initiate()
+    kept.ladder.run(20)
+    (event,) = kept.site.events
+    assert event.kind is Kind.WARNING
+    assert event.text == (
+        "our answers to 192.0.2.1:500 do not leave: this host itself refuses to send: EPERM: its own packet filter"
+    )
+    assert event.origin is Origin.CLAIMED, "it is only an answer to somebody"
+
+
+def test_what_is_no_message_of_an_ike_sa_is_nobodys():
+    ladder = Ladder().up()
+    assert ladder.a.core.unsent(bytes(28), "EPERM", ladder.clock()) == []
+    assert ladder.a.core.unsent(b"", "EPERM", ladder.clock()) == []
 
 
 def test_a_probe_of_the_path_is_lost_without_a_word():

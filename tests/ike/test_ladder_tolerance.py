@@ -20,7 +20,7 @@ from ipsec_dp.ike.v2.tolerance import NOTED
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 from ipsec_dp.ipsec.transforms import ESN, NO_ESN, Transform
 
-from .ladder import ESP, NETS, Ladder, peer
+from .ladder import ESP, NETS, OTHER, Ladder, peer
 from .pki import CA, NOW, OpenSsl
 from .saying import events, notes, raw, says
 from .test_session_attacks import Traitor, errors, taken
@@ -281,6 +281,39 @@ def test_certificates_of_other_encodings_beside_a_good_one(alone, pki, monkeypat
     else:
         ladder.check()
         assert "certificate of encoding 11" in notes(ladder.b)
+
+
+def spoil(octets):
+    """No X.509 any more, of the same length."""
+    return octets[:4] + bytes(len(octets) - 4)
+
+
+@pytest.mark.parametrize("site", ["a", "b"])
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_is_no_x509_beside_a_good_certificate(alone, site, pki, monkeypatch):
+    """RFC 7296 §3.6, in both roles, wherever it stands. By itself it is refused."""
+    trust = Trust(load_certificates(pki.path("root.crt")))
+    sites = {
+        one: [peer(one, auth=SignatureAuth(Credential.from_files(pki.path(f"gw{one}.crt"), pki.path(f"gw{one}.key")), trust))]
+        for one in "ab"
+    }
+    bad = p.Certificate(4, spoil(sites["a"][0].auth.credential.encoded()[0])), p.Certificate(4, b"x")
+
+    def change(header, payloads):
+        if header.exchange != AUTH:
+            return payloads
+        return [bad[0], *(one for one in payloads if not (alone and isinstance(one, p.Certificate))), bad[1]]
+
+    ladder = Ladder(**sites, epoch=NOW)
+    says(monkeypatch, ladder.sites[site].core, change)
+    ladder.initiate("a")
+    ladder.settle()
+    hearer = ladder.sites[OTHER[site]]
+    if alone:
+        assert "the peer sent a certificate that is no X.509" in events(hearer, Kind.IKE_FAILED)[0].text
+    else:
+        ladder.check()
+        assert notes(hearer).count("a certificate that is no X.509") == 1
 
 
 class MoreSelectors(p.TrafficSelectorsInitiator):

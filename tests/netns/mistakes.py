@@ -32,6 +32,7 @@ IPSEC_DP = (sys.executable, "-m", "ipsec_dp")
 BOTH = "ab"
 ALONE = "mount --make-rprivate /; mount --bind /dev/null {path}; exec "
 DROP = "table inet blocked {{\nchain in {{\ntype filter hook prerouting priority -300\niifname wan {rule} drop\n}}\n}}\n"
+FILTERED_HERE = "table inet own {\nchain out {\ntype filter hook output priority 0\nudp dport { 500, 4500 } drop\n}\n}\n"
 ELSEWHEN = (
     "import datetime, runpy, sys; from ipsec_dp.util.clock import SystemClock; "
     "SystemClock.utc = lambda self: datetime.datetime.now(datetime.UTC) + datetime.timedelta(days={days}); "
@@ -211,6 +212,11 @@ def esp_blocked(case: Case) -> None:
     case.back = (netns.HOST_A[0],)
 
 
+def filtered_here(case: Case) -> None:
+    """By gateway A's own packet filter: what it sends, and what it answers."""
+    case.sites.gw_a.run("nft", "-f", "-", stdin=FILTERED_HERE)
+
+
 def unreadable_key(case: Case) -> None:
     certificates()(case)
     case.change("a", "gw0.key", "gone.key")
@@ -309,6 +315,9 @@ MISTAKES: dict[str, Mistake] = {
             "a": Told(r"IKE_AUTH[\s\S]*4500", r"(?i)let UDP (port 4500|500 and 4500) pass"),
             "b": Told(r"4500", r"(?i)let UDP (port 4500|500 and 4500) pass"),
         },
+    ),
+    "this host's own packet filter": Mistake(
+        filtered_here, {"a": Told(r"IKE_SA_INIT[^\n]*this host itself refuses to send: EPERM", r"look at the output chains")}
     ),
     "IP protocol 50 blocked": Mistake(
         esp_blocked,

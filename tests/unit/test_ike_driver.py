@@ -62,7 +62,7 @@ class Site:
     def __init__(self, directory: Any, *tables: str) -> None:
         self.directory, self.clock, self.lost = directory, FakeClock(), set[str]()
         self.core = Double(next_timeout=None, acquire=None, latest=(), probe=None, knows=True)  # all at once, not in turn
-        self.children, self.links, self.changed, self.stack = Double(), Double(), list[str](), AsyncExitStack()
+        self.children, self.links, self.changed, self.stack = Double(), Double(send_ike=None), list[str](), AsyncExitStack()
         self.turns = list[int]()
         self.probed = list[act.ProbeResult]()
         self.conditions = Conditions(self.clock)
@@ -450,6 +450,18 @@ def test_what_the_core_counted_is_told_by_name(made):
     site = made()
     site.core.answers["counters"] = SimpleNamespace(__slots__=("malformed", "ikev1"), malformed=3, ikev1=1)
     assert site.driver.counters() == {"malformed": 3, "ikev1": 1}
+
+
+@pytest.mark.parametrize("refused", [None, "EPERM: its own packet filter"])
+def test_what_the_host_refuses_to_send_is_said_to_the_core(made, refused):
+    site = made()
+    site.links.answers["send_ike"] = refused
+
+    async def life():
+        site.hand(act.Send(b"an answer", PATH))
+        assert site.core.of("unsent") == ([] if refused is None else [("unsent", b"an answer", refused, site.clock.now())])
+
+    site.run(life)
 
 
 def test_nothing_goes_to_an_address_that_is_refused(tmp_path):

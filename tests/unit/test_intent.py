@@ -198,6 +198,8 @@ def test_what_nobody_has_proven_is_read_only_while_nothing_better_is_known():
     one = up(intent("start"))
     one.claimed(Event(Kind.IKE_FAILED, "t", bytes(8), bytes(8), "IKE_AUTH", "shared keys differ", origin=Origin.CLAIMED))
     assert read(one) is None
+    one.event(event(Kind.IKE_DOWN, Cause.LOCAL), NOW)
+    assert read(one) is None, "nor later, of a tunnel that was up then"
 
 
 def test_a_proof_that_a_reload_withdrew_is_read_until_the_tunnel_is_up_again():

@@ -255,6 +255,25 @@ def test_what_the_host_refuses_to_send_is_lost_as_on_the_way(kernel, peer, caplo
     links.close()
 
 
+@pytest.mark.parametrize(
+    ("address", "port", "said"),
+    [("255.255.255.255", 9, "EACCES: a route or rule that says prohibit"), ("127.0.0.1", 0, "EINVAL: a route or rule that says")],
+)
+@pytest.mark.parametrize("natt", [False, True])
+def test_why_the_host_refuses_is_said(kernel, peer, address, port, said, natt):
+    async def life() -> None:
+        links = links_of(Plane())
+        links.listen_ike(LOCAL, lambda *_: None)
+        refused = links.send_ike(LOCAL, Endpoint(ip_address(address), port), b"IKE", natt=natt)
+        assert refused is not None
+        assert refused.startswith(said)
+        assert links.send_ike(LOCAL, end(peer), b"IKE", natt=natt) is None
+        assert links.send_ike(LOCAL, end(peer), bytes(70000), natt=natt) is None, "because of its length"
+        links.close()
+
+    asyncio.run(life())
+
+
 # ---- sockets that do their work no longer
 
 

@@ -19,6 +19,7 @@ from ipsec_dp.ike.environment import IkeSaTraits
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.peer import Unique
 from ipsec_dp.ike.peer_table import Candidates, PeerTable
+from ipsec_dp.ike.retransmission import TOLD_AFTER
 from ipsec_dp.ike.strangers import LIMITS, Allowance, HalfOpenSas
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ike.traffic_selectors import asked_by
@@ -465,6 +466,16 @@ class IsakmpManager:
             return []
         end = path.remote
         session.hint(f"an ICMP message says that UDP port {end.port} of {end.address} is not reached: {reason}")
+        return self._done(session, now)
+
+    def unsent(self, datagram: bytes, why: str, now: float) -> list[Action]:
+        """Of main mode it is told as early as IKEv2's."""
+        session = self._find(datagram[:COOKIE], datagram[COOKIE : 2 * COOKIE])
+        if session is None or session.waiting is None or session.waiting.datagram != datagram:
+            return []
+        session.waiting.kept_back = f"this host itself refuses to send to {session.path.remote}: {why}"
+        if session.waiting.attempt == TOLD_AFTER:
+            session.report(Kind.WARNING, session.waiting.kept_back)
         return self._done(session, now)
 
     def check_liveness(self, tunnel: str, now: float) -> list[Action]:

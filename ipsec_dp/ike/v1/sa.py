@@ -111,6 +111,7 @@ class Waiting:
     deadline: float
     tries: int = TRIES
     attempt: int = 0
+    kept_back: str = ""  # why this host itself refused to send it the last time
 
     @classmethod
     def sent(cls, datagram: bytes, now: float, tries: int = TRIES) -> Waiting:
@@ -121,6 +122,7 @@ class Waiting:
         if self.attempt >= self.tries:
             return False
         self.attempt += 1
+        self.kept_back = ""
         self.deadline = now + wait_after(self.attempt)
         return True
 

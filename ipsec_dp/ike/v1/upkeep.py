@@ -85,6 +85,9 @@ def _retransmit(context: IsakmpContext, now: float) -> None:
         _gave_up(context, f"{said[0]} (not authenticated)", said[1] or Cause.REFUSED)
         return
     number = {IsakmpState.SA_SENT: 1, IsakmpState.KE_SENT: 3, IsakmpState.AUTH_SENT: 5}[context.state]
+    if waiting.kept_back:
+        _gave_up(context, f"message {number} of main mode does not leave: {waiting.kept_back}", Cause.TIMEOUT)
+        return
     asked = f"{context.path.remote} did not answer message {number} of main mode ({waiting.attempt + 1} times)"
     _gave_up(context, f"{asked}: {_WHY[number].format(port=context.path.remote.port)}", Cause.TIMEOUT)
 

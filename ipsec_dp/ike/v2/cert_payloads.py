@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ipsec_dp.ike import certificates
+from ipsec_dp.ike.certificate_rules import unfit_reason
 from ipsec_dp.ike.certificates import CertificateError
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2.payloads import CERT_X509_SIGNATURE, Certificate, CertificateRequest
@@ -26,6 +27,14 @@ def certificate_payloads(credential: Credential) -> tuple[Certificate, ...]:
 def certificate_request(trust: Trust) -> CertificateRequest:
     """CERTREQ naming our authorities by the SHA-1 of their keys."""
     return CertificateRequest(CERT_X509_SIGNATURE, trust.authority_hashes())
+
+
+def unusable(payload: Certificate) -> str | None:
+    """Why nothing is made of it where it stands beside others, as a noun phrase; None: it may be part of a chain."""
+    if payload.encoding != CERT_X509_SIGNATURE:
+        return f"certificate of encoding {payload.encoding}"
+    certificate = certificates.readable(payload.data)
+    return "a certificate that is no X.509" if certificate is None else unfit_reason(certificate)
 
 
 def from_payloads(payloads: Sequence[Certificate]) -> tuple[x509.Certificate, ...]:

@@ -256,6 +256,10 @@ class ChildCreate(Task):
         else:
             report_refusal(context, offer, self.pairs, () if kind is None else (kind,), text, now)
 
+    def unusable(self, context: Context, error: IkeError, now: float) -> None:
+        """The CHILD_SA that the peer may have made is deleted, and the IKE SA goes on."""
+        self.refused(context, None, f"the peer's answer cannot be used: {error}", now)
+
     def _other_group(self, context: Context, offer: Offer | None, notify: Notify) -> bool:
         tried = None if self.key is None else self.key.group
         self.rounds += 1

@@ -32,6 +32,7 @@ class ChildTable(dict[int, Child]):
         self._rekeyed: set[Child] = set()
         self._by_spi_out: dict[int, dict[Child, None]] = {}  # peers choose them, so two may have one
         self._selectors: SelectorIndex[Child] = SelectorIndex()
+        self.busy = 0  # the one whose packets were the last, when that was asked
 
     @property
     def holder(self) -> Any:

@@ -15,11 +15,14 @@ from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Action, Cause, Event, ExpectInbound, Kind, MovePath, Origin, ReleaseSpi, Report
 from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
+from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.deadlines import Deadlines
 from ipsec_dp.ike.v2.exchanges import Priority, Queue, Request, Window
+from ipsec_dp.ike.v2.payloads import Delete
 from ipsec_dp.ike.v2.sa import State
 from ipsec_dp.ike.v2.tolerance import Notes
+from ipsec_dp.ike.v2.wire import ExchangeType
 from ipsec_dp.ike.wanted import Wanted
 from ipsec_dp.util.text import shown
 
@@ -108,11 +111,31 @@ class Task(Request, ABC):
         context.end(Cause.REFUSED, text, now, again=True)
 
     def unusable(self, context: Context, error: IkeError, now: float) -> None:
-        """A response that is no refusal and cannot be used. By default as if it were one."""
-        self.refused(context, None, f"the peer's answer cannot be used: {error}", now)
+        """A response that is no refusal and cannot be used: the two sides do not have the same state. By default they start over
+        (RFC 7296 §2.21.3), with a DELETE for the peer, unless this was ours."""
+        if context.state is not State.DELETING:
+            context.request(Farewell([Delete(ProtocolId.IKE)]), now)
+        context.end(Cause.SYNTAX, f"the peer's answer to {self.name} cannot be used: {error}", now, again=True)
 
     def dropped(self, context: Context) -> None:
         """The IKE SA ends before the answer: give back what was set aside."""
+
+
+class Farewell(Task):
+    """The last that a peer is told of an IKE SA that it takes to be up: not repeated, and nobody waits for the answer."""
+
+    exchange = ExchangeType.INFORMATIONAL
+    tries = 0
+
+    def __init__(self, payloads: list[Payload]) -> None:
+        self._payloads = payloads
+
+    def build(self, context: Context, now: float) -> list[Payload]:
+        del context, now
+        return self._payloads
+
+    def answered(self, context: Context, received: ReceivedMessage) -> None:
+        """Never: the IKE SA is gone."""
 
 
 @dataclass(slots=True)

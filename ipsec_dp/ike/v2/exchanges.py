@@ -87,6 +87,7 @@ class OutstandingRequest(Generic[R]):
     attempt: int
     deadline: float
     began: float = inf  # when it was sent first
+    kept_back: tuple[int, str] | None = None  # the last attempt that this host itself refused to send, and why
 
     def again(self, now: float) -> bool:
         """True when it is to be sent once more, with the next deadline set; false when it was sent often enough."""

@@ -14,7 +14,7 @@ from ipsec_dp.ike.proposal import Proposal, ProtocolId, select
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2 import child_create, child_respond, proof, refusals
 from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request
-from ipsec_dp.ike.v2.context import Task
+from ipsec_dp.ike.v2.context import Farewell, Task
 from ipsec_dp.ike.v2.errors import notify_of
 from ipsec_dp.ike.v2.payloads import (
     Authentication,
@@ -154,23 +154,6 @@ class IkeAuth(Task):
             self.offer = None
 
 
-class Farewell(Task):
-    """To a responder that did not prove itself, or whose answer cannot be read (RFC 7296 §2.21.2)."""
-
-    exchange = ExchangeType.INFORMATIONAL
-    tries = 0
-
-    def __init__(self, payloads: list[Payload]) -> None:
-        self._payloads = payloads
-
-    def build(self, context: Context, now: float) -> list[Payload]:
-        del context, now
-        return self._payloads
-
-    def answered(self, context: Context, received: ReceivedMessage) -> None:
-        """Never: the IKE SA is gone."""
-
-
 # --- responder -------------------------------------------------------------------------------------------------------
 
 
@@ -229,7 +212,10 @@ def _fitting(context: Context, theirs: Identity, message: Message) -> list[Peer]
     address = address_identity(context.path.remote)
     peers = context.host.expected(context.handshake.candidates.expecting(theirs, address))
     if not peers:
-        raise IdentityError(_mismatch(expected_identity(context.peer, context.path.remote), theirs))
+        expected = expected_identity(context.peer, context.path.remote)
+        if expected.matches(theirs):
+            raise IdentityError(f'tunnel "{context.peer.tunnel}" expected {theirs} when it began, and does so no longer')
+        raise IdentityError(_mismatch(expected, theirs))
     wanted, default = _meant(message), address_identity(context.path.local)
     fitting = sorted(peers, key=lambda peer: wanted is not None and not (peer.local_id or default).matches(wanted))
     context.peer = fitting[0]  # whom events name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError
-from ipsec_dp.ike.v2 import child_create, delete, keymat, liveness, refusals, replacement
+from ipsec_dp.ike.v2 import child_create, delete, keymat, liveness, reauth, refusals, replacement
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
@@ -109,6 +109,16 @@ class IkeRekey(Task):
         context.deadlines.retry_rekey(now, context.host.environment.rng)
         context.report(Kind.WARNING, f"the IKE SA is not rekeyed yet: {text}{refusals.instead(kind)}", cause=Cause.REFUSED)
         refusals.call_beside(context, kind, now)
+
+    def unusable(self, context: Context, error: IkeError, now: float) -> None:
+        """To the peer another one stands in its place, with the CHILD_SAs on it, and we have no keys for that: start over (RFC 7296
+        §2.21.3), beside it where we may call, so that nothing is lost meanwhile."""
+        if (self.rival is not None and self.rival.alive) or not reauth.may_call(context):
+            super().unusable(context, error, now)
+            return
+        text = f"the peer's answer to the rekey of the IKE SA cannot be used: {error}; a new IKE SA is made instead"
+        context.report(Kind.WARNING, text, cause=Cause.SYNTAX)
+        context.deadlines.reauth_at = min(context.deadlines.reauth_at, now)
 
     def dropped(self, context: Context) -> None:
         """The old one ends while the peer's new one stands: that one has taken over."""

@@ -209,6 +209,11 @@ def begins(datagram: bytes) -> bool:
     return datagram[_EXCHANGE : _EXCHANGE + 1] == bytes([ExchangeType.IKE_SA_INIT])
 
 
+def is_response(datagram: bytes) -> bool:
+    """Whether it says that it is an answer."""
+    return len(datagram) > _FLAGS and bool(datagram[_FLAGS] & Flag.RESPONSE)
+
+
 def receivers_spi(datagram: bytes) -> bytes:
     """The SPI by which whoever gets a message finds its IKE SA; octets of any kind, and fewer than 8, where it is none."""
     at = IKE_SPI if len(datagram) > _FLAGS and datagram[_FLAGS] & Flag.INITIATOR else 0

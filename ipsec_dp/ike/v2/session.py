@@ -75,6 +75,11 @@ class IkeSession(Context):
         hints.note(self, text, path)
         return self.take()
 
+    def unsent(self, datagram: bytes, why: str) -> list[Action]:
+        """This host did not let it leave."""
+        silence.unsent(self, datagram, why)
+        return self.take()
+
     def timer(self, now: float) -> list[Action]:
         """Retransmissions, lifetimes, liveness, whatever is due."""
         outstanding = self.window.outstanding
@@ -215,7 +220,8 @@ class IkeSession(Context):
             self.end(hint.cause or Cause.REFUSED, f"{hint} (not authenticated)", now, again=True)
             return
         cause = Cause.LIVENESS if task.shape is Shape.ANY and self.state is State.ESTABLISHED else Cause.TIMEOUT
-        self.end(cause, hints.instead_of_silence(self, task) or silence_text(self, task), now, again=True)
+        text = silence.kept_back(self) or hints.instead_of_silence(self, task) or silence_text(self, task)
+        self.end(cause, text, now, again=True)
 
     def _expired(self, now: float) -> None:
         if self.state is State.INIT_ANSWERED:

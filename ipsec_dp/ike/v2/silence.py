@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike.actions import IKE_PORT, Kind
+from ipsec_dp.ike.retransmission import TOLD_AFTER
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
+from ipsec_dp.ike.v2.message import is_response
 from ipsec_dp.ike.v2.sa import State
 from ipsec_dp.ike.v2.wire import ExchangeType
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context, Task
     from ipsec_dp.ike.v2.exchanges import OutstandingRequest
 
-TOLD_AFTER: Final = 2  # retransmissions: 2.8 s
+_OURS: Final = "this host itself refuses to send"
 LONG: Final = 1200  # octets of a datagram that may be fragmented on the way
 
 _INFORMATIONAL: Final = {
@@ -40,6 +42,8 @@ def text(context: Context, now: float) -> str | None:
         return None
     if context.state is State.DELETING or context.succession.handed_over:  # nobody depends on the answer
         return None
+    if (ours := kept_back(context)) is not None:
+        return ours
     waits = (
         f"{context.path.remote} has not answered {_name(outstanding.task)} (message {outstanding.message_id}) for "
         f"{max(now - outstanding.began, 0.0):.0f} s, sent {outstanding.attempt + 1} times"
@@ -47,6 +51,27 @@ def text(context: Context, now: float) -> str | None:
     if context.handshake.hints:
         return f"{waits}, in a way that can be used; what came is not authenticated: {context.handshake.hints[-1]}"
     return f"{waits}: {_cause(context, outstanding, now)}"
+
+
+def kept_back(context: Context) -> str | None:
+    """What this host says to our request, where it let the last attempt not leave; None: it did, as far as anybody knows."""
+    outstanding = context.window.outstanding
+    if outstanding is None or outstanding.kept_back is None or outstanding.kept_back[0] < outstanding.attempt - 1:
+        return None
+    request = f"{_name(outstanding.task)} (message {outstanding.message_id})"
+    return f"{request} to {context.path.remote} does not leave: {_OURS}: {outstanding.kept_back[1]}"
+
+
+def unsent(context: Context, datagram: bytes, why: str) -> None:
+    """This host refused to send one of ours. A request is repeated, and told when it was so often; of answers it is told once."""
+    outstanding = context.window.outstanding
+    if outstanding is not None and datagram in outstanding.datagrams:
+        outstanding.kept_back = outstanding.attempt, why
+    if not is_response(datagram):
+        return
+    text = f"our answers to {context.path.remote} do not leave: {_OURS}: {why}"
+    if context.abilities.notes.first(text):
+        context.report(Kind.WARNING, text)
 
 
 def _name(task: Task) -> str:
@@ -74,6 +99,10 @@ def _cause(context: Context, outstanding: OutstandingRequest[Task], now: float) 
             lost = _fragments(outstanding) or "; what differs now is only that the message is longer, and protected"
             return f"it did answer IKE_SA_INIT on UDP port {port}, so its log may tell more{lost}"
     heard = context.deadlines.heard
+    activity = context.host.environment.activity
+    if heard < outstanding.began and any(activity(number).received >= outstanding.began for number in context.children):
+        way = f"it passes over this one, or UDP port {port} is blocked, there or back{_fragments(outstanding)}"
+        return f"packets do come by its SAs, so it is up and the way is there: {way}; its log may tell more"
     if heard >= outstanding.began:
         return f"its own messages do come, so ours are lost on the way, or it passes over this one{_fragments(outstanding)}"
     return (

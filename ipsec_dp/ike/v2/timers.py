@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ from ipsec_dp.ike.v2.liveness import LivenessCheck
 from ipsec_dp.ike.v2.sa import Child, ChildState, State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipsec_dp.ike.environment import Activity
     from ipsec_dp.ike.v2.context import Context
 
 
@@ -122,11 +126,23 @@ def _idle(context: Context, child: Child, now: float) -> None:
 def _check(context: Context, now: float) -> None:
     """Ask only a peer that was silent in IKE and in ESP (RFC 7296 §2.4)."""
     deadlines, interval = context.deadlines, context.peer.liveness.interval_s
-    activity = context.host.environment.activity
-    deadlines.heard = max([deadlines.heard, *(activity(number).received for number in context.children)])
+    deadlines.heard = max(deadlines.heard, _last(context, lambda activity: activity.received, now - interval / 2))
     deadlines.check_at = max(deadlines.heard, now - interval) + interval
     if deadlines.check_at <= now:
         check_liveness(context, now)
+
+
+def _last(context: Context, when: Callable[[Activity], float], enough: float) -> float:
+    """When packets of any of its CHILD_SAs last came or went; the first that is found to be as late as `enough` will do, and of
+    very many the one that was found the last time is looked at first."""
+    table, found = context.children, NEVER
+    for number in chain((table.busy,) if table.busy in table else (), table):
+        at = when(context.host.environment.activity(number))
+        if at > found:
+            found, table.busy = at, number
+        if found >= enough:
+            break
+    return found
 
 
 def check_liveness(context: Context, now: float) -> None:
@@ -140,8 +156,7 @@ def check_liveness(context: Context, now: float) -> None:
 
 def _keepalive(context: Context, now: float) -> None:
     """Only while nothing else keeps the mapping (RFC 3948 §4)."""
-    activity = context.host.environment.activity
-    sent = max((activity(number).sent for number in context.children), default=NEVER)
+    sent = _last(context, lambda activity: activity.sent, now - NAT_KEEPALIVE / 2)
     context.deadlines.keepalive_at = max(sent, now - NAT_KEEPALIVE) + NAT_KEEPALIVE
     if context.deadlines.keepalive_at <= now:
         context.deadlines.keepalive_at = now + NAT_KEEPALIVE

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.strangers import Allowance
 from ipsec_dp.ike.v2 import payloads as p
+from ipsec_dp.ike.v2.cert_payloads import unusable
 from ipsec_dp.ike.v2.wire import NotifyType, PayloadType
 from ipsec_dp.ipsec.transforms import ADDITIONAL_KEY_EXCHANGES, TransformType
 from ipsec_dp.util.text import named
@@ -56,8 +57,8 @@ def _items(message: Message) -> Iterator[str]:
         match payload:
             case p.SecurityAssociation():
                 yield from _of_proposals(payload)
-            case p.Certificate() if payload.encoding != p.CERT_X509_SIGNATURE:
-                yield f"certificate of encoding {payload.encoding}"
+            case p.Certificate() if (why := unusable(payload)) is not None:
+                yield why
             case p.CertificateRequest() if not payload.usable:
                 yield f"CERTREQ of encoding {payload.encoding} with {len(payload.authorities)} octets"
             case p.Notify():

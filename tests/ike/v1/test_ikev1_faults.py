@@ -70,3 +70,31 @@ def test_without_a_fault_nothing_is_left_over(first):
     assert [len(site.sad.inbound) for site in gateways.sites.values()] == [1, 1]
     assert [site.core.counters().sessions for site in gateways.sites.values()] == [1, 1]
     assert gateways.faults() == {"a": {}, "b": {}}
+
+
+def test_what_this_host_refuses_to_send_is_no_silence_of_the_peer():
+    """As IKEv2's: after the second retransmission, and in the last text; no longer once it leaves."""
+    why = "EPERM: its own packet filter"
+    for mended in (False, True):
+        gateways = Gateways()
+        site, wire = gateways.a, gateways.wire
+
+        def leave(sender, receiver, data, site=site, clock=gateways.clock):
+            if sender == "a":
+                site.do(site.core.unsent(data[0], why, clock()))
+
+        send, wire.send = wire.send, leave  # type: ignore[method-assign]
+        gateways.initiate("a")
+        gateways.run(2.7)
+        assert site.events == [], "the next attempt may leave"
+        gateways.run(0.3)
+        (told,) = site.events
+        assert (told.kind, told.text) == (Kind.WARNING, f"this host itself refuses to send to 192.0.2.2:500: {why}")
+        if mended:
+            wire.send = send  # type: ignore[method-assign]
+            gateways.run(20)
+            gateways.check()
+        else:
+            gateways.run(200)
+            (failed,) = (event for event in site.events if event.kind is Kind.IKE_FAILED)
+            assert failed.text == f"message 1 of main mode does not leave: {told.text}"
