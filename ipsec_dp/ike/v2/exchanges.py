@@ -90,10 +90,11 @@ class OutstandingRequest(Generic[R]):
     attempt: int
     deadline: float
     began: float = inf  # when it was sent first
+    last: bool = False  # it is not sent again: the peer, as it seems, refuses
 
     def again(self, now: float) -> bool:
         """True when it is to be sent once more, with the next deadline set; false when it was sent often enough."""
-        if self.attempt >= self.task.tries:
+        if self.last or self.attempt >= self.task.tries:
             return False
         self.attempt += 1
         self.deadline = now + min(self.task.first_wait * BACK_OFF**self.attempt, LONGEST_WAIT)
