@@ -139,6 +139,10 @@ enum dp_ike_verdict dp_ike_judge(struct dp_ike_gate *gate, const struct dp_addr 
             return of_peer(gate, sa, &m, now);
         if (dp_ike_begins(&m, &begin))
             return of_new(gate, remote, &m, &begin, now);
+    } else if (dp_ike_read_v1(message, octets, &m)) { /* nothing in it is authentic before it is decrypted: by its cookies alone */
+        struct dp_ike_sa *sa = dp_ike_sa_of_v1(gate->dp, &m);
+        if (sa != NULL && sa->context == NULL)
+            return proven(gate, remote, now);
     }
     return dp_ike_stranger(gate, remote, now) ? DP_IKE_PASS : DP_IKE_LIMITED;
 }

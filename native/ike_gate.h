@@ -2,8 +2,8 @@
  *
  * 1. A message of an IKE SA whose peer is authenticated: by its ICV alone, whatever floods. What is not new shares a bucket of that
  *    IKE SA.
- * 2. One of an IKE SA that is begun, and a request with a good COOKIE: their sender receives at his address. By buckets of his
- *    network, and of all such.
+ * 2. One of an IKE SA that is begun, or of any of IKEv1's, and a request with a good COOKIE: their sender receives at his address, or
+ *    is on the way to it. By buckets of his network, and of all such.
  * 3. The request of a new IKE SA: by buckets of its network, and of all such. Beyond, and for a second after it, a COOKIE is the
  * answer, for which nothing is kept (RFC 7296 §2.6): to whoever asks for the first time from a small bucket, to whoever asks again
  * from a large one. Beyond these it is dropped.

@@ -26,8 +26,8 @@ static uint64_t read_64(const uint8_t *octets) {
     return (uint64_t)dp_read_32(octets) << 32 | dp_read_32(octets + 4);
 }
 
-bool dp_ike_read(const uint8_t *message, size_t octets, struct dp_ike_message *m) {
-    if (octets < DP_IKE_HEADER || message[VERSION] >> 4 != DP_IKE_VERSION >> 4 || dp_read_32(message + LENGTH) != octets)
+static bool read_header(uint8_t version, const uint8_t *message, size_t octets, struct dp_ike_message *m) {
+    if (octets < DP_IKE_HEADER || message[VERSION] >> 4 != version >> 4 || dp_read_32(message + LENGTH) != octets)
         return false;
     *m = (struct dp_ike_message){
         .start = message,
@@ -40,6 +40,14 @@ bool dp_ike_read(const uint8_t *message, size_t octets, struct dp_ike_message *m
         .flags = message[FLAGS],
     };
     return true;
+}
+
+bool dp_ike_read(const uint8_t *message, size_t octets, struct dp_ike_message *m) {
+    return read_header(DP_IKE_VERSION, message, octets, m);
+}
+
+bool dp_ike_read_v1(const uint8_t *message, size_t octets, struct dp_ike_message *m) {
+    return read_header(DP_IKE_VERSION_1, message, octets, m);
 }
 
 uint32_t dp_ike_protected(const struct dp_ike_message *m) {

@@ -14,6 +14,7 @@ enum {
     DP_IKE_RESPONSE = 0x20, /* flags */
     DP_IKE_INITIATOR = 0x08,
     DP_IKE_VERSION = 0x20, /* 2.0 */
+    DP_IKE_VERSION_1 = 0x10,
     DP_IKE_NONCE_MIN = 16,
     DP_IKE_NONCE_MAX = 256,
     DP_IKE_PAYLOADS_MAX = 64, /* of a message that is looked at */
@@ -30,6 +31,9 @@ struct dp_ike_message {
 
 /* Reads a header. false: not IKEv2, or its length is not the datagram's. */
 bool dp_ike_read(const uint8_t *message, size_t octets, struct dp_ike_message *m);
+
+/* The same of IKEv1, whose header has cookies in the places of the SPIs, and no flag that says who began (RFC 2408 §3.1). */
+bool dp_ike_read_v1(const uint8_t *message, size_t octets, struct dp_ike_message *m);
 
 /* Where the IV of a message begins that is one protected payload, SK or SKF, and nothing else (RFC 7296 §3.14, RFC 7383 §2.5);
  * 0: it is not. */

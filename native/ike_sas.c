@@ -111,13 +111,21 @@ void dp_ike_sas_finish(struct dp *dp) {
 
 /* ---- the readers' */
 
-struct dp_ike_sa *dp_ike_sa_of(const struct dp *dp, const struct dp_ike_message *m) {
-    bool from_initiator = (m->flags & DP_IKE_INITIATOR) != 0;
+static struct dp_ike_sa *sa_of(const struct dp *dp, const struct dp_ike_message *m, bool from_initiator) {
     uint64_t own = from_initiator ? m->spi_r : m->spi_i, peer = from_initiator ? m->spi_i : m->spi_r;
     struct dp_ike_sa *sa = next_of(place_of(dp, own));
     if (sa == NULL || sa->initiator == from_initiator || (sa->peer_spi != 0 && sa->peer_spi != peer))
         return NULL;
     return sa;
+}
+
+struct dp_ike_sa *dp_ike_sa_of(const struct dp *dp, const struct dp_ike_message *m) {
+    return sa_of(dp, m, (m->flags & DP_IKE_INITIATOR) != 0);
+}
+
+struct dp_ike_sa *dp_ike_sa_of_v1(const struct dp *dp, const struct dp_ike_message *m) {
+    struct dp_ike_sa *sa = sa_of(dp, m, true);
+    return sa != NULL ? sa : sa_of(dp, m, false);
 }
 
 bool dp_ike_authentic(struct dp_ike_sa *sa, const struct dp_ike_message *m, uint8_t *scratch) {

@@ -42,6 +42,8 @@ void dp_ike_sas_finish(struct dp *dp);
 
 /* The IKE SA that a message is for, whose SPIs and direction it has; NULL: none. It stays for as long as the reader is online. */
 struct dp_ike_sa *dp_ike_sa_of(const struct dp *dp, const struct dp_ike_message *m);
+/* The same of IKEv1: by the responder's cookie, or the initiator's. */
+struct dp_ike_sa *dp_ike_sa_of_v1(const struct dp *dp, const struct dp_ike_message *m);
 /* Whether the ICV of a message for this SA, which has a key, holds. `scratch` has room for the message and is wiped. */
 bool dp_ike_authentic(struct dp_ike_sa *sa, const struct dp_ike_message *m, uint8_t *scratch);
 

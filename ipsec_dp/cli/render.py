@@ -112,7 +112,7 @@ def tunnel_table(tunnels: Iterable[TunnelStatus]) -> FittedTable:
             _said(tunnel.remote) + (" (not in DNS)" if tunnel.remote_in_dns is False else ""),
             _outside(tunnel),
             _mtu(tunnel),
-            "-" if ike is None else f"{ike.role}, {ike.proposal}",
+            "-" if ike is None else f"{'' if ike.version == 2 else 'IKEv1 '}{ike.role}, {ike.proposal}",
             "-" if ike is None else duration(ike.rekey_in_s),
             *([_monitor(tunnel.monitor)] if monitored else []),
         )
@@ -133,13 +133,13 @@ def _in_all(tunnel: TunnelStatus) -> str:
     sums = tunnel.totals
     carried = f"{sums.packets_in} packets ({octets(sums.octets_in)}) in, {sums.packets_out} ({octets(sums.octets_out)}) out"
     counts = {
-        "packets dropped": sum(sums.drops.values()),
-        "attempts": tunnel.attempts,
-        "failures": tunnel.failures,
-        "flaps": tunnel.flaps,
-        "retransmissions": tunnel.retransmissions,
+        "packet{} dropped": sum(sums.drops.values()),
+        "attempt{}": tunnel.attempts,
+        "failure{}": tunnel.failures,
+        "flap{}": tunnel.flaps,
+        "retransmission{}": tunnel.retransmissions,
     }
-    happened = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    happened = ", ".join(f"{count} {what.format('' if count == 1 else 's')}" for what, count in counts.items() if count)
     parts = [*([carried] if sums.packets_in or sums.packets_out else []), *([happened] if happened else [])]
     return f"since the start {'; '.join(parts)}" if parts else ""
 

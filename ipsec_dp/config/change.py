@@ -44,6 +44,7 @@ EFFECTS: Final[dict[type, dict[str, Effect]]] = {
         "liveness": P,
         "port": R,
         "fragment_size": P,
+        "version": R,
     },
     model.Monitor: dict.fromkeys(("target", "source", "interval_s", "threshold", "action"), P),
     model.Liveness: {"interval_s": P, "retries": P, "action": P},

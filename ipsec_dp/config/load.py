@@ -14,6 +14,7 @@ from ipsec_dp.config import check, model, tables
 from ipsec_dp.config.findings import Findings, suggest
 from ipsec_dp.config.fragments import check_fragments
 from ipsec_dp.config.identities import check_identities
+from ipsec_dp.config.ikev1 import check_secrets
 from ipsec_dp.config.interfaces import check_addresses
 from ipsec_dp.config.monitors import check_monitors
 from ipsec_dp.config.positions import positioned
@@ -170,6 +171,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
     check_monitors(config, sound_tunnels, findings)
     check.check_manual(tunnels, findings)
     check_identities(sound_tunnels, findings)
+    check_secrets(sound_tunnels, findings)
     check_fragments(sound_policies, sound_tunnels, findings)
     return config
 

@@ -16,7 +16,7 @@ from ipsec_dp.ipsec.selectors import ANY_IPV4, ANY_IPV6
 
 if TYPE_CHECKING:
     from ipsec_dp.errors import Finding
-    from ipsec_dp.ike.peer import Encapsulation, LivenessAction, Start
+    from ipsec_dp.ike.peer import Encapsulation, LivenessAction, Start, Version
     from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ipsec.addresses import Address, Interface, Network
     from ipsec_dp.ipsec.rules import Action
@@ -76,7 +76,7 @@ class Liveness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ike:
-    """`proposals` in the form of the wire, numbered, with no SPI."""
+    """`proposals` in the form of the wire, numbered, with no SPI. `version` in both roles."""
 
     proposals: tuple[Proposal, ...]
     lifetime_s: int
@@ -85,6 +85,7 @@ class Ike:
     reauth_after_s: int = 0  # 0: never
     port: IkePort = 500
     fragment_size: int = 1280  # octets of IP datagram
+    version: Version = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from ipsec_dp.config import model, tables
 from ipsec_dp.config.auth import resolve_auth, resolve_manual
+from ipsec_dp.config.ikev1 import check_ikev1, phase1_texts, phase2_texts
 from ipsec_dp.config.monitors import resolve_monitor
 from ipsec_dp.config.packets import resolve_packets
 from ipsec_dp.config.quantities import (
@@ -108,6 +109,7 @@ def resolve_offloads(table: tables.Gateway) -> frozenset[str]:
 
 
 def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
+    texts = phase1_texts(table)
     lifetime = place.value("lifetime", parse_duration, table.lifetime, 3600)
     _check_lifetime(place, "lifetime", lifetime)
     alive = place.below("liveness")
@@ -115,7 +117,8 @@ def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
     if not 1 <= table.liveness.retries <= 100:
         alive.error("retries", f"{table.liveness.retries} retries cannot be", "write a number from 1 to 100")
     return model.Ike(
-        proposals=_resolve_proposals(place, parse_ike, table.proposals, legacy, "aes256gcm16-prfsha384-ecp384"),
+        version=2 if table.version == "2" else 1,
+        proposals=_resolve_proposals(place, parse_ike, texts, legacy, "aes256gcm16-prfsha384-ecp384"),
         lifetime_s=lifetime,
         rekey_after_s=_resolve_rekey_after(place, table.rekey_after, lifetime),
         reauth_after_s=_resolve_reauth_after(place, table.reauth_after),
@@ -198,7 +201,7 @@ def _resolve_rekey_after(place: Place, text: str, lifetime: int) -> int:
     return seconds
 
 
-def _resolve_esp(table: tables.Esp, legacy: bool, place: Place) -> model.Esp:
+def _resolve_esp(table: tables.Esp, version: str, legacy: bool, place: Place) -> model.Esp:
     lifetime = place.value("lifetime", parse_duration, table.lifetime, 3600)
     _check_lifetime(place, "lifetime", lifetime)
     idle = place.value("idle_timeout", parse_duration, table.idle_timeout, 0)
@@ -213,7 +216,7 @@ def _resolve_esp(table: tables.Esp, legacy: bool, place: Place) -> model.Esp:
     if idle > lifetime:
         place.warn("idle_timeout", f"{idle}s is longer than the lifetime of {lifetime}s", "write a shorter one, or 0s (never)")
     return model.Esp(
-        proposals=_resolve_proposals(place, parse_esp, table.proposals, legacy, "aes256gcm16-esn"),
+        proposals=_resolve_proposals(place, parse_esp, phase2_texts(table, version), legacy, "aes256gcm16-esn"),
         lifetime_s=lifetime,
         rekey_after_s=_resolve_rekey_after(place, table.rekey_after, lifetime),
         life_octets=octets,
@@ -297,12 +300,13 @@ def resolve_tunnel(table: tables.Tunnel, given: Mapping[str, Any], place: Place,
         proxy_ids=tuple(proxy_ids),
         auth=resolve_auth(table, given, (local, remotes), place, base),
         ike=_resolve_ike(table.ike, table.legacy, place.below("ike")),
-        esp=_resolve_esp(table.esp, table.legacy, place.below("esp")),
+        esp=_resolve_esp(table.esp, table.ike.version, table.legacy, place.below("esp")),
         manual=manual,
         monitor=resolve_monitor(table.monitor, place.below("monitor")),
         packets=resolve_packets(table, proxy_ids, place),
     )
     _check_ends(tunnel, place)
+    check_ikev1(tunnel, table, given, place)
     return tunnel
 
 

@@ -176,6 +176,10 @@ class Liveness(Table, frozen=True, kw_only=True):
 class Ike(Table, frozen=True, kw_only=True):
     """Phase 1."""
 
+    version: Annotated[
+        Literal["1", "2"],
+        Meta(description="of IKE, in both roles; 1: main and quick mode, for peers that speak nothing newer"),
+    ] = "2"
     proposals: tuple[IkeKeywords, ...] = DEFAULT_IKE
     lifetime: Duration = "8h"
     rekey_after: RekeyAfter = "0s"

@@ -13,12 +13,14 @@ from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.peer import Life, Liveness, Peer, SharedKeyAuth, SignatureAuth, Unique
 from ipsec_dp.ike.proxy_ids import ProxyIds
 from ipsec_dp.ike.traffic_selectors import proxy_id_of
+from ipsec_dp.ipsec.selectors import ANY_IPV4
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config.model import CertificateAuth, Tunnel
     from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.ipsec.selectors import SelectorPair
 
 
 def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
@@ -37,7 +39,8 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         else _signature_auth(tunnel.auth, sha1=tunnel.legacy),
         ike_proposals=tunnel.ike.proposals,
         esp_proposals=tunnel.esp.proposals,
-        proxy_ids=ProxyIds(map(proxy_id_of, tunnel.selectors)),
+        proxy_ids=ProxyIds(map(proxy_id_of, _selectors(tunnel))),
+        version=tunnel.ike.version,
         local=tunnel.local,
         remotes=addresses if remotes is None else remotes,
         named=bool(tunnel.names),
@@ -61,6 +64,11 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         natt_first=tunnel.ike.port == NATT_PORT,
         datagram=tunnel.ike.fragment_size,
     )
+
+
+def _selectors(tunnel: Tunnel) -> tuple[SelectorPair, ...]:
+    """Peers that speak IKEv1 take an unset proxy ID for 0.0.0.0/0 on both sides, and know no other."""
+    return (ANY_IPV4,) if tunnel.ike.version == 1 and not tunnel.proxy_ids else tunnel.selectors
 
 
 def _identity(text: str | None) -> Identity | None:

@@ -26,9 +26,9 @@ from ipsec_dp.gateway.notices import Notices
 from ipsec_dp.gateway.reload import Reloader, ReloadParts
 from ipsec_dp.gateway.second_line import SecondLine
 from ipsec_dp.host import HostError
+from ipsec_dp.ike.core import IkeVersions
 from ipsec_dp.ike.environment import Environment
 from ipsec_dp.ike.errors import IkeError
-from ipsec_dp.ike.manager import IkeManager
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
@@ -154,7 +154,7 @@ class Composition:
         watch.silent_towards(self._nesting.silent())
         self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of, self._outer_header)
         trace = ike_trace(self.clock)
-        core = IkeManager(
+        core = IkeVersions(
             Environment(
                 self.clock.random,
                 lambda name: sad.try_allocate_spi(workers.receiver(self.config, self.spd.tunnel_numbers, name)),

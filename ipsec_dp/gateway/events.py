@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.notices import Notices
     from ipsec_dp.keying.ike_driver import IkeDriver
     from ipsec_dp.keying.manual import ManualSas
-    from ipsec_dp.util.clock import Clock
+    from ipsec_dp.util.clock import Clock, Timer
 
 ACQUIRE_AGAIN_S = 1.0  # pause between two questions for one tunnel
 
@@ -58,6 +58,7 @@ class Events:
     ) -> None:
         self._spd, self._plane, self._sad, self._manual, self._ike = spd, plane, sad, manual, ike
         self._notices, self._device_failed, self._refused, self._clock = notices, device_failed, refused, clock
+        self._again: dict[int, Timer] = {}  # by tunnel: when its packets may ask once more
 
     def listen(self, stack: AsyncExitStack) -> None:
         """Handles what the loops report until the stack is left."""
@@ -66,6 +67,7 @@ class Events:
             descriptor = self._plane.punt_descriptor(channel)
             loop.add_reader(descriptor, self.read, channel)
             stack.callback(loop.remove_reader, descriptor)
+        stack.callback(self._ask_no_more)
 
     def read(self, channel: Channel) -> None:
         """Handles what a channel holds, as far as a slice goes: it stays readable, and what is left comes next."""
@@ -115,7 +117,18 @@ class Events:
             return
         if not self._ike.acquire(name, event.packet):
             self._notices.add(logging.WARNING, f'tunnel "{name}": traffic, but no SA to carry it', tunnel=name)
-        self._clock.call_at(self._clock.now() + ACQUIRE_AGAIN_S, self._sad.acquired, event.tunnel)
+        if (before := self._again.pop(event.tunnel, None)) is not None:
+            before.cancel()
+        self._again[event.tunnel] = self._clock.call_at(self._clock.now() + ACQUIRE_AGAIN_S, self._ask_again, event.tunnel)
+
+    def _ask_again(self, tunnel: int) -> None:
+        del self._again[tunnel]
+        self._sad.acquired(tunnel)
+
+    def _ask_no_more(self) -> None:
+        """The data plane is about to close."""
+        while self._again:
+            self._again.popitem()[1].cancel()
 
     def _condition(self, event: SaCondition) -> None:
         child = self._ike.named(event.handle)

@@ -157,7 +157,8 @@ class Gateway:
         parts.engine = engine
         gc.collect()
         gc.freeze()  # what the configuration is made of stays: looking through it again and again would hold IKE up
-        log.info("gateway %s is up: %d tunnels, provider %s", self.config.name, len(tunnels), plane.provider)
+        count = f"{len(tunnels)} tunnel{'' if len(tunnels) == 1 else 's'}"
+        log.info("gateway %s is up: %s, provider %s", self.config.name, count, plane.provider)
 
     def _log_progress(self, text: str) -> None:
         if len(self.config.tunnels) >= PROGRESS_FROM:

@@ -139,6 +139,10 @@ class PreSharedKey:
             return None
         return f"the shared key has {len(self._key)} octets; fewer than {STRONG_PSK} can be guessed from a recorded handshake"
 
+    def octets(self) -> bytes:
+        """The key itself, of which SKEYID is made (RFC 2409 §5.4)."""
+        return bytes(self._key)
+
     def sign(self, algorithm: Prf, octets: Buffer) -> Proof:
         """AUTH = prf(prf(key, "Key Pad for IKEv2"), octets) (RFC 7296 §2.15)."""
         return Proof(AuthMethod.SHARED_KEY, prf(algorithm, prf(algorithm, self._key, _KEY_PAD), octets))

@@ -32,7 +32,8 @@ def time_fault(certificate: x509.Certificate, at: datetime) -> str | None:
             f"{which} is not yet valid: is this host's clock right? it says {now}; the certificate is valid from {start} to {end}"
         )
     if at > end:
-        return f"{which} has expired: it is valid from {start} to {end}, and this host's clock says {now}"
+        valid = f"it is valid from {start} to {end}, and this host's clock says {now}"
+        return f"{which} has expired: {valid}: if that is right, it must be renewed"
     return None
 
 
@@ -130,7 +131,11 @@ def why_not(
     for _ in range(LIMITS.chain + 1):
         issuers = [one for one in (*authorities, *others) if one.subject == below.issuer and one != below]
         if not issuers:
-            return f"its issuer {subject_text(below.issuer)} is not known" if below not in authorities else None
+            return (
+                f"its issuer {subject_text(below.issuer)} is not known: add that authority to `ca`"
+                if below not in authorities
+                else None
+            )
         faults = [_fault(one, authorities, at) for one in issuers]
         if all(fault is not None for fault in faults):
             return faults[0]

@@ -51,7 +51,7 @@ class Watcher(Protocol):
     """Who looks at datagrams before they come here, so that strangers do not stand in the way of peers. Nothing may raise."""
 
     def known(self, traits: IkeSaTraits, key: IncomingKey | None) -> None:
-        """An IKE SA is there, or is otherwise now. `key`: once its peer has proven who it is."""
+        """An IKE SA is there, or is otherwise now. `key`: once its peer has proven who it is; an ISAKMP SA of IKEv1 has none."""
 
     def gone(self, own_spi: bytes) -> None:
         """Nothing that comes for this IKE SA means anything any more."""
@@ -91,6 +91,10 @@ class Trace(Protocol):
     def sealed(self, payloads: Any, datagrams: tuple[bytes, ...]) -> None:
         """Datagrams were made of these payloads."""
 
+    def described(self, datagram: bytes, text: Callable[[], str], *, proven: bool) -> None:
+        """What the datagram that is being handled is, or one of ours that is about to be sent; `proven`: it is authentic, or for
+        somebody who has keys."""
+
     def left(self, datagram: bytes, path: Path) -> None:
         """One is about to be sent, maybe again."""
 
@@ -108,6 +112,9 @@ class NoTrace:
         pass
 
     def sealed(self, payloads: Any, datagrams: tuple[bytes, ...]) -> None:
+        pass
+
+    def described(self, datagram: bytes, text: Callable[[], str], *, proven: bool) -> None:
         pass
 
     def left(self, datagram: bytes, path: Path) -> None:

@@ -1,6 +1,6 @@
 """The interface between the IKE core and its driver: everything the driver calls, nothing it must know besides.
 
-`manager.IkeManager` is the implementation. Every call returns actions, to be carried out in order and at once; none raises for
+`core.IkeVersions` is the implementation. Every call returns actions, to be carried out in order and at once; none raises for
 anything a peer sent. Times are seconds of one monotonic clock, SPIs of IKE SAs 8 octets, numbers of CHILD_SAs those in the actions.
 
 What the driver does by itself: resolve names and pick the local address, retry after IKE_DOWN and IKE_FAILED (`Event.again`) with
@@ -59,6 +59,7 @@ class IkeStatus:
     forced: bool = False  # because the configuration says so
     silence: str | None = None  # which request of ours is not answered, and what may be the cause
     heard: float = -inf  # when the last message came whose ICV held; -inf: none yet
+    version: Literal[1, 2] = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,16 +39,20 @@ class Nat:
         return self.supported and (self.local or self.remote or encapsulation == "udp")
 
 
-def detection_hash(spi_i: bytes, spi_r: bytes, end: Endpoint) -> bytes:
-    """SHA-1 of SPIs, address and port: it only has to differ when a NAT changed something."""
-    return hashlib.sha1(spi_i + spi_r + end.address.packed + end.port.to_bytes(2, "big"), usedforsecurity=False).digest()
+def detection_hash(spi_i: bytes, spi_r: bytes, end: Endpoint, algorithm: str = "sha1") -> bytes:
+    """SPIs, address and port, hashed: by SHA-1, in IKEv1 by the hash agreed on (RFC 3947 §3.2). It only has to differ when a NAT
+    changed something."""
+    octets = spi_i + spi_r + end.address.packed + end.port.to_bytes(2, "big")
+    return hashlib.new(algorithm, octets, usedforsecurity=False).digest()
 
 
-def detect(spi_i: bytes, spi_r: bytes, path: Path, sources: Sequence[bytes], destination: bytes | None) -> Nat:
+def detect(
+    spi_i: bytes, spi_r: bytes, path: Path, sources: Sequence[bytes], destination: bytes | None, algorithm: str = "sha1"
+) -> Nat:
     """What the hashes that the peer sent say, of its addresses as source and of ours as destination; without both: nothing."""
     if not sources or destination is None:
         return Nat()
-    seen, ours = detection_hash(spi_i, spi_r, path.remote), detection_hash(spi_i, spi_r, path.local)
+    seen, ours = (detection_hash(spi_i, spi_r, end, algorithm) for end in (path.remote, path.local))
     return Nat(
         supported=True,
         local=not bytes_eq(ours, destination),

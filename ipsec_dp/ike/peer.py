@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Start = Literal["start", "on-demand", "respond"]
 Encapsulation = Literal["auto", "udp", "esp"]
+Version = Literal[1, 2]
 LivenessAction = Literal["restart", "trap", "clear"]
 
 NAT_KEEPALIVE: Final = 20.0  # seconds (RFC 3948 §4)
@@ -85,7 +86,7 @@ class Peer:
 
     `fail_over`: it has further addresses, so that one that does not answer is given up early. `reauth_s`: seconds after which the
     peers authenticate anew, 0: never. `natt_first`: start on port 4500. `datagram`: octets of IP datagram beyond which messages are
-    sent in fragments (RFC 7383).
+    sent in fragments (RFC 7383). `version`: of IKE, both as initiator and as responder.
     """
 
     tunnel: str
@@ -109,3 +110,4 @@ class Peer:
     natt_first: bool = False
     fail_over: bool = False
     datagram: int = DEFAULT_DATAGRAM
+    version: Version = 2

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.ike.actions import Path
     from ipsec_dp.ike.identity import Identity
-    from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.peer import Peer, SharedKeyAuth
     from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ipsec.addresses import Address
 
@@ -31,7 +31,7 @@ class _Group:
 
     def __init__(self, peers: Iterable[Peer] = ()) -> None:
         self.peers = {peer.tunnel: peer for peer in peers}
-        self._offers: dict[tuple[Proposal, ...], dict[str, Peer]] | None = None
+        self._offers: dict[_Offer, dict[str, Peer]] | None = None
         self._by_identity: dict[object, dict[str, Peer]] = {}
         self._trusted: Counter[x509.Certificate] = Counter()
         self._authorities: tuple[x509.Certificate, ...] | None = None
@@ -45,20 +45,20 @@ class _Group:
         del self.peers[peer.tunnel]
         if self._offers is None:
             return
-        _take_out(self._offers, peer.ike_proposals, peer)
+        _take_out(self._offers, _offer(peer), peer)
         _take_out(self._by_identity, _meaning(peer), peer)
         self._trusted -= Counter(_authorities(peer))
         self._authorities = None
 
-    def _note(self, peer: Peer, offers: dict[tuple[Proposal, ...], dict[str, Peer]]) -> None:
-        offers.setdefault(peer.ike_proposals, {})[peer.tunnel] = peer
+    def _note(self, peer: Peer, offers: dict[_Offer, dict[str, Peer]]) -> None:
+        offers.setdefault(_offer(peer), {})[peer.tunnel] = peer
         self._by_identity.setdefault(_meaning(peer), {})[peer.tunnel] = peer
         self._trusted.update(_authorities(peer))
         self._authorities = None
 
     @property
-    def offers(self) -> dict[tuple[Proposal, ...], dict[str, Peer]]:
-        """The peers with each set of IKE proposals."""
+    def offers(self) -> dict[_Offer, dict[str, Peer]]:
+        """The peers with each set of IKE proposals and kind of proof."""
         if self._offers is None:
             self._offers = {}
             for peer in self.peers.values():
@@ -75,6 +75,14 @@ class _Group:
         if self._authorities is None:
             self._authorities = tuple(self._trusted) if self.offers else ()
         return self._authorities
+
+
+_Offer = tuple["tuple[Proposal, ...]", "type[SharedKeyAuth | SignatureAuth]"]
+
+
+def _offer(peer: Peer) -> _Offer:
+    """What the first answer to a stranger depends on: IKEv1 agrees on the kind of proof with the algorithms."""
+    return peer.ike_proposals, type(peer.auth)
 
 
 def _take_out(index: dict[K, dict[str, Peer]], key: K, peer: Peer) -> None:
@@ -114,7 +122,7 @@ class Candidates:
 
     @property
     def offers(self) -> tuple[Peer, ...]:
-        """One peer for each set of IKE proposals that there is at a place."""
+        """One peer for each set of IKE proposals and kind of proof that there is at a place."""
         return tuple(next(iter(peers.values())) for group in self._groups for peers in group.offers.values())
 
     @property

@@ -550,4 +550,5 @@ def _ike_sa(sa: IkeStatus) -> IkeSaStatus:
         age_s=round(sa.age_s, 1),
         rekey_in_s=round(sa.rekey_in_s, 1),
         remote_id=sa.remote_id,
+        version=sa.version,
     )

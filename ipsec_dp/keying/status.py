@@ -20,6 +20,7 @@ class IkeSaStatus(msgspec.Struct, frozen=True, kw_only=True):
     age_s: float | None = None
     rekey_in_s: float | None = None
     remote_id: str = ""
+    version: int = 2
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):

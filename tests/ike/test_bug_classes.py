@@ -62,6 +62,16 @@ ATTACKS = {
         "test_ladder_init.test_ikev1_is_counted_and_told_at_most_once_a_minute",
         "test_certificates.test_nothing_in_the_ike_core_can_open_a_socket_read_a_clock_or_decrypt_with_rsa",
     ),
+    "IKEv1: delete without authentication, message IDs used again, IV chaining, hash over too little, amplification": (
+        "v1/test_ikev1_threats.test_a_delete_without_authentication_does_nothing",
+        "v1/test_ikev1_threats.test_a_hash_covers_all_that_follows_it",
+        "v1/test_ikev1_threats.test_a_recorded_message_does_nothing_a_second_time",
+        "v1/test_ikev1_threats.test_a_message_that_fails_leaves_the_ivs_as_they_are",
+        "v1/test_ikev1_threats.test_nothing_of_phase_2_happens_before_phase_1_is_done",
+        "v1/test_ikev1_threats.test_there_is_no_decryption_by_rsa",
+        "v1/test_ikev1_main_mode.test_what_is_not_authenticated_gets_one_answer_of_one_datagram_at_the_most",
+        "v1/test_ikev1_main_mode.test_of_one_network_there_are_so_many_and_the_oldest_goes",
+    ),
     "fetching a URL that an unauthenticated certificate names": (
         "test_session_attacks.test_a_certificate_by_url_is_never_fetched_and_never_taken",
         "test_certificates.test_nothing_in_the_ike_core_can_open_a_socket_read_a_clock_or_decrypt_with_rsa",

@@ -6,7 +6,7 @@ from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.actions import Cause
 from ipsec_dp.ike.peer import Liveness
 from ipsec_dp.ike.proposal import parse_ike
-from ipsec_dp.ike.v2.exchanges import FIRST_WAIT
+from ipsec_dp.ike.retransmission import FIRST_WAIT
 
 from .ladder import Ladder, peer
 

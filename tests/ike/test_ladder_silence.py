@@ -10,9 +10,9 @@ import pytest
 from ipsec_dp.ike.actions import Kind, Origin
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.peer import Life, Liveness
+from ipsec_dp.ike.retransmission import BACK_OFF, FIRST_WAIT
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2 import half_open
-from ipsec_dp.ike.v2.exchanges import BACK_OFF, FIRST_WAIT
 from ipsec_dp.ike.v2.silence import LONG
 
 from .ladder import OTHER, Ladder, peer, proxy_id

@@ -310,7 +310,7 @@ def test_the_state_is_written_only_by_enter():
             if written(node) in ("state", "_state"):
                 writers.add((path.name, name))
             assert not by_name(node), f"{path.name}:{node.lineno}"
-    assert writers == {("session.py", "enter"), ("sa.py", "enter")}
+    assert writers == {("session.py", "enter"), ("sa.py", "enter"), ("context.py", "enter")}
 
 
 def test_the_states_that_the_code_enters_are_those_of_the_table():

@@ -126,6 +126,7 @@ class Agreement:
     their_connection: str = ""
     their_child: str = "rekey_time = 1h"
     usr: Path | None = None
+    version: int = 2  # of IKE
 
     def ours(self, directory: Path) -> str:
         """Our configuration file."""
@@ -151,6 +152,7 @@ remote_id = "{self.our_remote_id}"
 unique = "{self.unique}"
 {self.auth.our_lines(directory)}
   [tunnel.ike]
+version = "{self.version}"
 {"" if self.ike is None else f'proposals = ["{self.ike}"]'}
 {self.our_ike}
   [tunnel.esp]
@@ -169,7 +171,7 @@ replay_window = 128
         )
         return f"""\
 connections {{ gw {{
- version = 2
+ version = {self.version}
  local_addrs = {self.outer[1]}
  remote_addrs = {self.outer[0]}
  encap = yes

@@ -57,6 +57,14 @@ def shown(answer) -> str:
     return file.getvalue()
 
 
+def test_status_says_so_where_a_tunnel_speaks_ikev1():
+    ike = {"spi_i": "1", "spi_r": "2", "role": "initiator", "proposal": "aes256", "rekey_in_s": 60.0}
+    for version, said in ((2, "initiator"), (1, "IKEv1")):
+        tunnel = ANSWER["tunnels"][0] | {"ike": ike | {"version": version}}
+        assert said in shown(ANSWER | {"tunnels": [tunnel]})
+    assert "IKEv1" not in shown(ANSWER | {"tunnels": [ANSWER["tunnels"][0] | {"ike": ike}]})
+
+
 def test_status_shows_tunnels_children_warnings_and_drops_with_their_meaning():
     text = shown(ANSWER)
     for part in (
@@ -105,7 +113,7 @@ def test_what_a_tunnel_carried_in_all_and_what_happened_to_it():
     totals = {"packets_in": 12, "octets_in": 3400, "packets_out": 10, "octets_out": 2000, "drops": {"icv": 2, "replay": 1}}
     happened = {"attempts": 3, "failures": 1, "flaps": 0, "retransmissions": 4}
     text = " ".join(shown({**ANSWER, "tunnels": [{**tunnel, "totals": totals, **happened}]}).split())
-    assert "to-b: since the start 12 packets (3.4 kB) in, 10 (2.0 kB) out; 3 packets dropped, 3 attempts, 1 failures" in text
+    assert "to-b: since the start 12 packets (3.4 kB) in, 10 (2.0 kB) out; 3 packets dropped, 3 attempts, 1 failure" in text
     assert "4 retransmissions" in text
     assert "since the start 3 attempts" in " ".join(shown({**ANSWER, "tunnels": [{**tunnel, "attempts": 3}]}).split())
     assert "since the start" not in shown(ANSWER)

@@ -67,6 +67,26 @@ def last_error(site, tunnel):
 # ---- traffic without an SA -------------------------------------------------------------------------------------------------------
 
 
+def test_nothing_is_asked_again_once_the_loops_are_no_longer_heard(site):
+    async def life():
+        for channel in Channel:
+            site.pipes[channel] = os.pipe()
+        async with AsyncExitStack() as stack:
+            site.events.listen(stack)
+            site.events.handle(Acquire(site.spd.tunnel_numbers["up"], 0, b"packet"))
+            site.events.handle(Acquire(site.spd.tunnel_numbers["waiting"], 0, b"packet"))
+            await site.clock.advance(ACQUIRE_AGAIN_S)
+            assert len(site.sad.asked) == 2
+            site.events.handle(Acquire(site.spd.tunnel_numbers["up"], 0, b"packet"))
+        await site.clock.advance(ACQUIRE_AGAIN_S)
+        for pair in site.pipes.values():
+            for descriptor in pair:
+                os.close(descriptor)
+
+    asyncio.run(life())
+    assert len(site.sad.asked) == 2
+
+
 def test_a_packet_without_an_sa_goes_to_ike(site):
     site.events.handle(Acquire(site.spd.tunnel_numbers["up"], 0, b"packet"))
     assert site.ike.calls == [("ike.acquire", "up", b"packet")]

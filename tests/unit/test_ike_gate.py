@@ -188,6 +188,28 @@ def test_who_knows_the_spis_of_a_begun_ike_sa_has_buckets_apart_from_strangers(g
     assert came(gateway, peer.message(1), 10, source=ELSEWHERE) == RATES.proven_in_all - RATES.proven_at_once
 
 
+def isakmp(cookie_i, cookie_r, octets=60):
+    """A message of IKEv1, of which nobody can say more before it is decrypted."""
+    return cookie_i + cookie_r + bytes([8, 0x10, 5, 1]) + bytes(4) + octets.to_bytes(4, "big") + bytes(octets - 28)
+
+
+@pytest.mark.parametrize("initiator", [False, True])
+def test_who_knows_the_cookies_of_an_isakmp_sa_has_them_too(gateway, initiator):
+    """A flood of strangers keeps no peer away that speaks IKEv1; other cookies are a stranger's, as is half of them."""
+    own, peer = (SPI_I, SPI_R) if initiator else (SPI_R, SPI_I)
+    gateway.plane.set_ike_sa(own, peer, initiator=initiator, nat_port=False, key=None)
+    assert came(gateway, isakmp(SPI_I, bytes(8)), 100) == RATES.other
+    assert came(gateway, isakmp(SPI_I, b"another!"), 10) == 0
+    assert came(gateway, isakmp(SPI_I, SPI_R)[:-1], 10) == 0
+    assert came(gateway, isakmp(SPI_I, SPI_R), 10) == RATES.proven_at_once
+
+
+def test_the_keys_of_an_ike_sa_are_not_gone_round_by_a_header_of_ikev1(gateway):
+    Peer().known_to(gateway.plane)
+    assert came(gateway, b"\1" * 60, 100) == RATES.other
+    assert came(gateway, isakmp(SPI_I, SPI_R), 10) == 0
+
+
 def test_the_answer_to_our_own_request_is_awaited_before_the_peers_spi_is_known(gateway):
     gateway.plane.set_ike_sa(SPI_I, bytes(8), initiator=True, nat_port=True, key=None)
     answer = build_message(Message(Header(SPI_I, SPI_R, ExchangeType.IKE_SA_INIT, Flag.RESPONSE, 0), (p.Nonce(NONCE),)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
 
 from ipsec_dp.ike.actions import Cause
 from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.ike.retransmission import FIRST_WAIT, TRIES, wait_after
 from ipsec_dp.ike.strangers import LIMITS, Allowance
 from ipsec_dp.ike.v2.fragment import Reassembler
 from ipsec_dp.ike.v2.wire import ExchangeType
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
     from ipsec_dp.ike.v2.payloads import Payload
 
-FIRST_WAIT: Final = 1.0  # seconds before the first retransmission
-BACK_OFF: Final = 1.8
-LONGEST_WAIT: Final = 20.0
-TRIES: Final = 7  # retransmissions before an exchange is given up: 1 + 1.8 + 3.2 + 5.8 + 10.5 + 18.9 + 20 + 20 s
 LAST_MESSAGE_ID: Final = 0xFFFF_FFFF
 REKEY_MESSAGE_ID: Final = LAST_MESSAGE_ID - 0x1_0000  # the IKE SA is rekeyed from here on: IDs never wrap (RFC 7296 §2.2)
 
@@ -97,7 +94,7 @@ class OutstandingRequest(Generic[R]):
         if self.last or self.attempt >= self.task.tries:
             return False
         self.attempt += 1
-        self.deadline = now + min(self.task.first_wait * BACK_OFF**self.attempt, LONGEST_WAIT)
+        self.deadline = now + wait_after(self.attempt, self.task.first_wait)
         return True
 
     def restart(self, datagrams: tuple[bytes, ...], now: float) -> None:

@@ -6,16 +6,17 @@ refused leaves no state behind.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import NO_SPI, Cause, Kind
 from ipsec_dp.ike.auth import hash_algorithms_data, parse_hash_algorithms
 from ipsec_dp.ike.nat import detect, detection_hash
+from ipsec_dp.ike.retransmission import FAIL_OVER_TRIES, TRIES
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2 import ike_auth, keymat, refusals
 from ipsec_dp.ike.v2.context import Task
-from ipsec_dp.ike.v2.exchanges import TRIES, UnprovenError
+from ipsec_dp.ike.v2.exchanges import UnprovenError
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
 from ipsec_dp.ike.v2.payloads import (
     CERT_X509_SIGNATURE,
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.sa import ReceivedMessage
     from ipsec_dp.ipsec.transforms import Group
-
-FAIL_OVER_TRIES: Final = 3  # retransmissions to one of several addresses: 1 + 1.8 + 3.2 + 5.8 s
 
 
 class IkeSaInit(Task):

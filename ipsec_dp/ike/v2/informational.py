@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FAREWELLS: Final = {
     NotifyType.AUTHENTICATION_FAILED: (
         Cause.AUTHENTICATION,
-        "the peer says that we did not prove who we are: compare secrets and identities",
+        "the peer says that we did not prove who we are: compare secrets and identities; our certificate must lead to its `ca`",
     ),
     NotifyType.INVALID_SYNTAX: (Cause.SYNTAX, "the peer could not read what we sent (INVALID_SYNTAX), which ends the IKE SA"),
     NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD: (

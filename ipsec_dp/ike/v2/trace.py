@@ -36,6 +36,7 @@ class MessageTrace:
         self._write = write
         self._arrived: tuple[bytes, Path] | None = None  # not written yet: it may be opened first
         self._made: OrderedDict[bytes, str] = OrderedDict()
+        self._described: OrderedDict[bytes, tuple[str, bool]] = OrderedDict()  # datagrams of another version
 
     def arrived(self, datagram: bytes, path: Path) -> None:
         self._arrived = datagram, path
@@ -50,7 +51,9 @@ class MessageTrace:
         if self._arrived is not None:
             datagram, path = self._arrived
             self._arrived = None
-            self._write(_unopened("in", datagram, _remote_first(path)), False)
+            text, proven = self._described.pop(datagram, (None, False))
+            ends = _remote_first(path)
+            self._write(_unopened("in", datagram, ends) if text is None else f"in {ends} {text}", proven)
 
     def sealed(self, payloads: Sequence[Payload], datagrams: Sequence[bytes]) -> None:
         for number, datagram in enumerate(datagrams, 1):
@@ -59,8 +62,18 @@ class MessageTrace:
             if len(self._made) > REMEMBERED:
                 self._made.popitem(last=False)
 
+    def described(self, datagram: bytes, text: Callable[[], str], *, proven: bool) -> None:
+        self._described[datagram] = text(), proven
+        if len(self._described) > REMEMBERED:
+            self._described.popitem(last=False)
+
     def left(self, datagram: bytes, path: Path) -> None:
         ends = f"{path.local} > {path.remote}"
+        if datagram in self._described:
+            text, proven = self._described[datagram]
+            self._described[datagram] = text if text.startswith("again: ") else f"again: {text}", proven
+            self._write(f"out {ends} {text}", proven)
+            return
         content = self._made.get(datagram)
         if content is None:
             self._write(_unopened("out", datagram, ends), False)

@@ -1,0 +1,98 @@
+"""What a tunnel that is to speak IKEv1 cannot have, told by name; IKEv1 is loaded for such a tunnel alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ipsec_dp.config import model
+from ipsec_dp.config.check import tunnel_place
+from ipsec_dp.ike import certificates
+from ipsec_dp.ike.auth import SecretError
+from ipsec_dp.ike.proposal import DEFAULT_ESP, DEFAULT_IKE
+from ipsec_dp.ike.traffic_selectors import proxy_id_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ipsec_dp.config import tables
+    from ipsec_dp.config.findings import Findings, Place
+
+
+def phase1_texts(table: tables.Ike) -> tuple[str, ...]:
+    """The proposals as written, or the version's own where none are."""
+    if table.version == "2" or table.proposals != DEFAULT_IKE:
+        return table.proposals
+    from ipsec_dp.ike.v1.registry import DEFAULT_PHASE1
+
+    return DEFAULT_PHASE1
+
+
+def phase2_texts(table: tables.Esp, version: str) -> tuple[str, ...]:
+    """The same for ESP."""
+    if version == "2" or table.proposals != DEFAULT_ESP:
+        return table.proposals
+    from ipsec_dp.ike.v1.registry import DEFAULT_PHASE2
+
+    return DEFAULT_PHASE2
+
+
+def check_ikev1(tunnel: model.Tunnel, table: tables.Tunnel, given: Mapping[str, Any], place: Place) -> None:
+    """Everything that IKEv1 has not, or cannot say."""
+    if tunnel.ike.version == 2 or tunnel.manual is not None:
+        return
+    from ipsec_dp.ike.v1.proxy import is_expressible
+    from ipsec_dp.ike.v1.registry import refusals_phase1, refusals_phase2
+
+    for sentence in refusals_phase1(tunnel.ike.proposals):
+        place.error("ike.proposals", sentence, 'write e.g. "aes256-sha256-modp2048", or version = "2"')
+    for sentence in refusals_phase2(tunnel.esp.proposals):
+        place.error("esp.proposals", sentence, 'write e.g. "aes256gcm16" or "aes256-sha256-modp2048", or version = "2"')
+    for number, selector in enumerate(tunnel.proxy_ids, 1):
+        if not is_expressible(proxy_id_of(selector)):
+            wrong = "IKEv1 can say any port or one, and no ICMP types, ranges of ports or later fragments alone"
+            place.error(f"proxy_id #{number}", wrong, 'leave it out, write one port, or version = "2"')
+    _check_auth(tunnel, place)
+    written = given.get("ike")
+    if isinstance(written, dict) and "fragment_size" in written:
+        place.warn("ike.fragment_size", "has no meaning in IKEv1, whose messages are not sent in fragments here", "leave it out")
+    if not table.remote or table.remote == "any":
+        place.warn(
+            "ike.version",
+            'IKEv1 with remote = "any" chooses a shared key before it knows the peer\'s identity',
+            "use certificates, or one shared key for all who may come from anywhere",
+        )
+
+
+def _check_auth(tunnel: model.Tunnel, place: Place) -> None:
+    auth = tunnel.auth
+    if auth is None:
+        return
+    if auth.unique == "keep":
+        wrong = '"keep" would refuse the renewal of phase 1, which in IKEv1 is another main mode of the same two identities'
+        place.error("auth.unique", wrong, 'write "replace" or "never", or version = "2"')
+    if isinstance(auth, model.CertificateAuth):
+        from ipsec_dp.ike.v1.proof import method_of_key
+
+        try:
+            key = certificates.load_private_key(auth.private_key)
+        except SecretError:
+            return  # it is told where the key is looked at
+        if method_of_key(key) is None:
+            wrong = "IKEv1 has signatures by RSA, and by ECDSA with P-256, P-384 or P-521, and no others"
+            place.error("auth.private_key", wrong, 'use such a key and certificate, or version = "2"')
+
+
+def check_secrets(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
+    """Main mode chooses the secret by the peer's address alone: two tunnels to one address cannot have two of them."""
+    found: dict[object, model.Tunnel] = {}
+    for tunnel in tunnels:
+        if tunnel.ike.version == 2 or not isinstance(tunnel.auth, model.PskAuth):
+            continue
+        for where in tunnel.remotes or (None,):
+            other = found.setdefault((tunnel.local, where), tunnel)
+            if isinstance(other.auth, model.PskAuth) and other.auth.material != tunnel.auth.material:
+                wrong = f'is another secret than that of tunnel "{other.name}", and IKEv1 chooses it by the peer\'s address'
+                findings.at(tunnel_place(tunnel.name)).error(
+                    "auth.psk_file", wrong, 'write the same secret, use certificates, or version = "2"'
+                )
+                break

@@ -1,0 +1,16 @@
+"""When a message that is not answered is sent again, in every version of IKE (RFC 7296 §2.4, RFC 2408 §5.1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FIRST_WAIT: Final = 1.0  # seconds before the first retransmission
+BACK_OFF: Final = 1.8
+LONGEST_WAIT: Final = 20.0
+TRIES: Final = 7  # retransmissions before an exchange is given up: 1 + 1.8 + 3.2 + 5.8 + 10.5 + 18.9 + 20 + 20 s
+FAIL_OVER_TRIES: Final = 3  # the first message to one of several addresses: 1 + 1.8 + 3.2 + 5.8 s
+
+
+def wait_after(attempt: int, first: float = FIRST_WAIT) -> float:
+    """Seconds to wait for an answer to the message that was sent again so many times."""
+    return min(first * BACK_OFF**attempt, LONGEST_WAIT)

@@ -1,0 +1,536 @@
+"""All ISAKMP SAs of one gateway: whose a datagram is, who may begin one, what is with each peer.
+
+It has the calls of `interface.IkeCore` for the tunnels that are to speak IKEv1; `core` puts it beside IKEv2's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from itertools import islice
+from math import inf
+from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
+
+from ipsec_dp.ike.actions import NO_SPI, Cause, Kind
+from ipsec_dp.ike.authenticated import Accounts
+from ipsec_dp.ike.effect import Effect
+from ipsec_dp.ike.environment import IkeSaTraits
+from ipsec_dp.ike.errors import IkeSyntaxError
+from ipsec_dp.ike.peer import Unique
+from ipsec_dp.ike.peer_table import Candidates, PeerTable
+from ipsec_dp.ike.strangers import LIMITS, Allowance, HalfOpenSas
+from ipsec_dp.ike.timer_queue import TimerQueue
+from ipsec_dp.ike.traffic_selectors import asked_by
+from ipsec_dp.ike.v1 import informational, ipsec_sas, main_mode, peerings, receiving, report, upkeep
+from ipsec_dp.ike.v1.context import IsakmpContext, Peering
+from ipsec_dp.ike.v1.message import parse_isakmp_header
+from ipsec_dp.ike.v1.sa import IsakmpSa, ReceivedDatagram, fresh_cookie
+from ipsec_dp.ike.v1.states import IpsecSaState, IsakmpState
+from ipsec_dp.ike.v1.wire import COOKIE, ExchangeMode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from ipsec_dp.ike.actions import Action, Endpoint, Path
+    from ipsec_dp.ike.environment import Environment
+    from ipsec_dp.ike.interface import IkeStatus
+    from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.strangers import StrangersEvents
+    from ipsec_dp.ike.traffic_selectors import ProxyId
+    from ipsec_dp.ike.v1.sa import IpsecSa
+    from ipsec_dp.ipsec.selectors import SelectorPair
+
+LATEST: Final = 32  # ISAKMP SAs of a tunnel by which its state is judged
+AT_ONCE: Final = 4  # of those that are due, in one call
+
+
+class IsakmpManager:
+    """See `interface.IkeCore` for its calls. `numbers`: of IPsec SAs, which no version gives twice."""
+
+    def __init__(self, environment: Environment, numbers: Callable[[], int], events: StrangersEvents) -> None:
+        self.environment = environment
+        self.next_child = numbers
+        self._peers = PeerTable()
+        self._tunnels: set[str] = set()
+        self._events = events
+        self._sessions: dict[bytes, IsakmpContext] = {}  # by our cookie
+        self._requests: dict[tuple[bytes, Endpoint], IsakmpContext] = {}  # of messages 1 that we answered
+        self._calls: dict[str, dict[IsakmpContext, None]] = {}  # main modes of ours, by tunnel
+        self._peerings: dict[object, Peering] = {}
+        self._of_tunnel: dict[str, dict[Peering, None]] = {}
+        self._timers: TimerQueue[IsakmpContext | Peering] = TimerQueue()
+        self._half_open: HalfOpenSas[IsakmpContext] = HalfOpenSas()
+        self._refusals = Allowance(LIMITS.answers_a_second)
+        self._accounts = Accounts()
+        self.counts: Counter[str] = Counter()
+        self._told: dict[bytes, IkeSaTraits] = {}  # to the watcher, by our cookie
+        self._of_child: WeakValueDictionary[int, Peering] = WeakValueDictionary()
+        self._retransmissions: Counter[str] = Counter()  # by tunnel
+        self._actions: list[Action] = []
+
+    # ---- what ISAKMP SAs ask (`context.IsakmpHost`)
+
+    def emit(self, *actions: Action) -> None:
+        self._actions += actions
+
+    def holds(self, number: int, peering: Peering) -> None:
+        self._of_child[number] = peering
+
+    def count(self, counter: str) -> None:
+        self.counts[counter] += 1
+
+    def retransmitted(self, tunnel: str) -> None:
+        self._retransmissions[tunnel] += 1
+        self.count("retransmissions")
+
+    def may_refuse(self, now: float) -> bool:
+        return self._refusals.take(now)
+
+    def expected(self, peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
+        return tuple(peer for one in peers if (peer := self._peers.get(one.tunnel)) is not None)
+
+    def first_contact(self, context: IsakmpContext) -> bool:
+        there = context.path.remote.address
+        held = (one.current or one.last for one in self._peerings.values())
+        return not any(one is not None and one.path.remote.address == there for one in held)
+
+    def came_up(self, context: IsakmpContext, now: float) -> None:
+        self._half_open.discard(context)
+        self._calls.get(context.peer.tunnel, {}).pop(context, None)
+        key = self._key(context)
+        peering = self._peerings.get(key)
+        if peering is None or peering.over:
+            peering = self._peerings[key] = Peering(self, context.peer, key)
+            self._of_tunnel.setdefault(context.peer.tunnel, {})[peering] = None
+            if not context.sa.initiator:
+                peering.wanted.leave_to_peer(now, self.environment.rng)
+        peering.configure(context.peer)
+        peering.account = self._accounts.of(key, len(context.peer.proxy_ids))
+        peerings.joined(peering, context, now)
+        self._in_vain(context)
+        if context.negotiation.initial_contact and not context.sa.initiator:
+            peerings.began_anew(context, now)
+        for asked in context.negotiation.asked:
+            if asked is None:
+                peering.wanted.ask_for_all()
+            else:
+                peering.wanted.ask_for(asked)
+        self._settle(peering, now)
+
+    def _in_vain(self, context: IsakmpContext) -> None:
+        """Of our calls those that nobody has answered, by which the very peer has called us: what they were for is wanted here."""
+        if context.sa.initiator or context.peer.unique is Unique.NEVER:
+            return
+        for call in list(self._calls.get(context.peer.tunnel, ())):
+            if call.state is IsakmpState.SA_SENT:
+                context.negotiation.asked += call.negotiation.asked
+                call.close()
+                self._drop(call)
+
+    def _key(self, context: IsakmpContext) -> object:
+        identities = context.proven.identities or ()
+        where = context.path.remote if context.peer.unique is Unique.NEVER else None
+        return context.peer.tunnel, tuple(one.meaning() for one in identities), where
+
+    def taken_by(self, peering: Peering, pair: ProxyId) -> str | None:
+        if peering.peer.remotes:
+            return None
+        ours = peering.current and peering.current.proven.identities
+        for other in self._peerings.values():
+            held = [one.pair for one in other.sas.values() if one.state in (IpsecSaState.UP, IpsecSaState.WAITING)]
+            if other is peering or not any(_meet(pair, one) for one in held):
+                continue
+            theirs = other.current and other.current.proven.identities
+            if ours and theirs and not ours[1].matches(theirs[1]):
+                return f'{ours[1]} asks for {pair}, and {theirs[1]} has it while it is up (tunnel "{other.peer.tunnel}")'
+        return None
+
+    def call(self, peering: Peering, now: float) -> None:
+        tunnel, last = peering.peer.tunnel, peering.current or peering.last
+        if last is None or peering.calling or self._peers.get(tunnel) is None:
+            return
+        peering.calling = True
+        self._begin(self._peers[tunnel], last.path, now, ())
+
+    # ---- tunnels
+
+    @property
+    def idle(self) -> bool:
+        """True when no tunnel is to speak IKEv1 and nothing is held."""
+        return not self._tunnels and not self._sessions and not self._peerings
+
+    def set_peers(self, peers: Iterable[Peer]) -> None:
+        for tunnel in self._tunnels:
+            self._peers.discard(tunnel)
+        self._tunnels.clear()
+        for peer in peers:
+            self.set_peer(peer)
+
+    def set_peer(self, peer: Peer) -> None:
+        self._tunnels.add(peer.tunnel)
+        self._peers.set(peer)
+
+    def reconfigure(self, peers: Iterable[Peer], effects: Mapping[str, Effect], now: float) -> list[Action]:
+        new = {peer.tunnel: peer for peer in peers}
+        for peer in new.values():
+            self.set_peer(peer)
+        for tunnel in effects.keys() - new.keys():
+            self._peers.discard(tunnel)
+            self._tunnels.discard(tunnel)
+            self._retransmissions.pop(tunnel, None)
+        for tunnel, effect in effects.items():
+            self._reconfigure(tunnel, new.get(tunnel), effect, now)
+        return self._take(now)
+
+    def _reconfigure(self, tunnel: str, peer: Peer | None, effect: Effect, now: float) -> None:
+        if peer is None or effect is Effect.RESTART:
+            for context in self._calls.pop(tunnel, {}):
+                context.close()
+                self._drop(context)
+        for peering in list(self._of_tunnel.get(tunnel, ())):
+            if peer is None or effect is Effect.RESTART:
+                peerings.withdraw(peering)
+            else:
+                peering.configure(peer)
+                _fit(peering, effect, now)
+            self._settle(peering, now)
+
+    def judge_again(self, tunnel: str, now: float) -> list[Action]:
+        peer = self._peers.get(tunnel)
+        return [] if peer is None else self.reconfigure((peer,), {tunnel: Effect.RECHECK}, now)
+
+    # ---- datagrams
+
+    def knows(self, datagram: bytes) -> bool:
+        session = self._find(datagram[:COOKIE], datagram[COOKIE : 2 * COOKIE])
+        return session is not None and (session.sa.initiator or session.established)
+
+    def _find(self, cookie_i: bytes, cookie_r: bytes) -> IsakmpContext | None:
+        for own in (cookie_r, cookie_i):
+            session = self._sessions.get(own)
+            if session is not None and session.sa.cookie_i == cookie_i:
+                other = session.sa.cookie_r
+                if other == cookie_r or (session.state is IsakmpState.SA_SENT and session.sa.initiator):
+                    return session
+        return None
+
+    def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
+        try:
+            header, first = parse_isakmp_header(datagram)
+        except IkeSyntaxError:
+            self.count("malformed")
+            return []
+        received = ReceivedDatagram(header, first, datagram, path, now)
+        session = self._find(header.cookie_i, header.cookie_r)
+        if session is None and header.cookie_r == NO_SPI and header.exchange == ExchangeMode.MAIN and not header.encrypted:
+            return self._receive_first(received)
+        if session is None:
+            self.count("unknown_spi")
+            return []
+        returned = session.state is IsakmpState.SA_ANSWERED
+        receiving.receive(session, received)
+        if returned and session.state is IsakmpState.KE_ANSWERED and path.remote.address in session.peer.remotes:
+            self._half_open.discard(session)
+            self._push_out(self._half_open.add(session, path.remote.address, reserved=True))
+        return self._done(session, now)
+
+    def _receive_first(self, received: ReceivedDatagram) -> list[Action]:
+        """Somebody begins. State is made for a proposal that a tunnel admits, from where a peer may come, within the limits."""
+        header, path, now = received.header, received.path, received.now
+        if len(received.datagram) > LIMITS.init_octets or header.cookie_i in self._sessions:
+            self.count("malformed")
+            return []
+        known = self._requests.get((header.cookie_i, path.remote))
+        if known is not None:
+            receiving.receive(known, received)
+            return self._done(known, now)
+        candidates = self._peers.candidates(path)
+        if candidates is None:
+            self.count("no_peer")
+            text = f"{path.remote} begins IKEv1 with {path.local.address}, and no tunnel expects anybody from there"
+            return self._events.report(Kind.WARNING, text, now)
+        session = IsakmpContext(self, candidates, IsakmpSa(initiator=False, cookie_i=header.cookie_i), path, now)
+        receiving.receive(session, received)
+        if session.state is IsakmpState.SA_ANSWERED:
+            self._sessions[session.sa.cookie_r] = self._requests[session.request_key] = session
+            self._push_out(self._half_open.add(session, path.remote.address))
+        return self._done(session, now)
+
+    def _push_out(self, session: IsakmpContext | None) -> None:
+        """Others came after it."""
+        if session is not None:
+            self.count("refused")
+            session.close()
+            self._drop(session)
+
+    # ---- time
+
+    def next_timeout(self) -> float | None:
+        return self._timers.next()
+
+    def timer(self, now: float) -> list[Action]:
+        for _ in range(AT_ONCE):
+            owner = self._timers.pop(now)
+            if owner is None:
+                break
+            if isinstance(owner, Peering):
+                upkeep.peering_due(owner, now)
+                self._settle(owner, now)
+            else:
+                upkeep.due(owner, now)
+                self._settle_session(owner, now)
+        return self._take(now)
+
+    def _done(self, session: IsakmpContext, now: float) -> list[Action]:
+        self._settle_session(session, now)
+        return self._take(now)
+
+    def _settle_session(self, session: IsakmpContext, now: float) -> None:
+        """Its timer or its end, and what is with its peer."""
+        peering = session.peering
+        if not session.alive:
+            self._drop(session)
+        elif session.sa.own_cookie in self._sessions:
+            self._timers.set(session, upkeep.next_of(session))
+            self._tell(session)
+        if peering is not None:
+            self._settle(peering, now)
+
+    def _settle(self, peering: Peering, now: float) -> None:
+        if not peering.over:
+            peerings.work(peering, now)
+        gone, peering.gone = peering.gone, []
+        for session in gone:
+            self._drop(session)
+        for session in peering.sessions:
+            self._timers.set(session, upkeep.next_of(session))
+        if peering.over:
+            self._timers.discard(peering)
+            if self._peerings.get(peering.key) is peering:
+                del self._peerings[peering.key]
+            self._of_tunnel.get(peering.peer.tunnel, {}).pop(peering, None)
+        else:
+            self._timers.set(peering, upkeep.next_of_peering(peering))
+
+    def _tell(self, session: IsakmpContext) -> None:
+        """Whoever looks at datagrams first knows it by its cookies: there is no ICV by which he could know more."""
+        sa = session.sa
+        own, peer = (sa.cookie_i, sa.cookie_r) if sa.initiator else (sa.cookie_r, sa.cookie_i)
+        traits = IkeSaTraits(own, peer, sa.initiator, session.path.natt, authenticated=False)
+        if self._told.get(own) != traits:
+            self._told[own] = traits
+            self.environment.watcher.known(traits, None)
+
+    def _drop(self, session: IsakmpContext) -> None:
+        if self._told.pop(session.sa.own_cookie, None) is not None:
+            self.environment.watcher.gone(session.sa.own_cookie)
+        if self._sessions.get(session.sa.own_cookie) is session:
+            del self._sessions[session.sa.own_cookie]
+        if self._requests.get(session.request_key) is session:
+            del self._requests[session.request_key]
+        was_call = self._calls.get(session.peer.tunnel, {}).pop(session, session) is None
+        self._timers.discard(session)
+        self._half_open.discard(session)
+        if was_call:
+            for peering in self._of_tunnel.get(session.peer.tunnel, ()):
+                peering.calling = False
+
+    def _take(self, now: float) -> list[Action]:
+        actions, self._actions = self._actions, []
+        return self._events.allowed(actions, now)
+
+    # ---- commands
+
+    def _current(self, tunnel: str) -> Peering | None:
+        return next((one for one in reversed(self._of_tunnel.get(tunnel, {})) if not one.over), None)
+
+    def _begin(self, peer: Peer, path: Path, now: float, asked: tuple[ProxyId | None, ...]) -> None:
+        sa = IsakmpSa(initiator=True, cookie_i=fresh_cookie(self.environment.rng))
+        session = IsakmpContext(self, Candidates((peer,)), sa, path, now)
+        session.negotiation.asked = asked
+        self._sessions[sa.cookie_i] = session
+        self._calls.setdefault(peer.tunnel, {})[session] = None
+        main_mode.begin(session, now)
+        self._settle_session(session, now)
+
+    def initiate(self, tunnel: str, path: Path, now: float, packet: SelectorPair | None = None) -> list[Action]:
+        peer = self._peers[tunnel]
+        asked = None if packet is None else asked_by(packet, peer.proxy_ids)
+        if not self._want(tunnel, asked, now):
+            self._begin(peer, path, now, (asked,))
+        return self._take(now)
+
+    def _want(self, tunnel: str, asked: ProxyId | None, now: float) -> bool:
+        """Ask for it where something is up or under way; false where nothing is."""
+        peering = self._current(tunnel)
+        if peering is not None:
+            if asked is None:
+                peering.wanted.ask_for_all()
+            elif not any(pairs[0].covers(asked) for pairs in peering.up.values()):
+                peering.wanted.ask_for(asked)
+            self._settle(peering, now)
+            return True
+        call = next(iter(self._calls.get(tunnel, {})), None)
+        if call is not None and asked not in call.negotiation.asked:
+            call.negotiation.asked = (*call.negotiation.asked, asked)[-LIMITS.hints :]
+        return call is not None
+
+    def acquire(self, tunnel: str, packet: SelectorPair, now: float) -> list[Action] | None:
+        peer = self._peers.get(tunnel)
+        if peer is None or not self._want(tunnel, asked_by(packet, peer.proxy_ids), now):
+            return None
+        return self._take(now)
+
+    def rekey(self, tunnel: str, now: float, *, ike: bool = False) -> list[Action]:
+        peering = self._current(tunnel)
+        if peering is not None and ike:
+            self.call(peering, now)
+        elif peering is not None:
+            for sa in peering.sas.values():
+                upkeep.renew(sa, now)
+        if peering is not None:
+            self._settle(peering, now)
+        return self._take(now)
+
+    def terminate(self, tunnel: str, now: float) -> list[Action]:
+        return self._end(tunnel, "terminated here", now)
+
+    def leave(self, tunnel: str, now: float) -> list[Action]:
+        return self._end(tunnel, "closed here", now)
+
+    def _end(self, tunnel: str, text: str, now: float) -> list[Action]:
+        for call in list(self._calls.get(tunnel, ())):
+            call.report(Kind.IKE_FAILED, text, cause=Cause.LOCAL)
+            call.close()
+            self._drop(call)
+        for peering in list(self._of_tunnel.get(tunnel, ())):
+            peerings.end(peering, Cause.LOCAL, text)
+            self._settle(peering, now)
+        return self._take(now)
+
+    def close(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for tunnel in {*self._of_tunnel, *self._calls}:
+            actions += self._end(tunnel, "closed here", now)
+        return actions
+
+    def forget(self, now: float) -> list[Action]:
+        for peering in list(self._peerings.values()):
+            text = "this virtual machine was cloned or restored, and its keys are another's too"
+            peerings.end(peering, Cause.CLONED, text, again=True, quiet=True)
+            self._settle(peering, now)
+        for session in list(self._sessions.values()):
+            session.close()
+            self._drop(session)
+        return self._take(now)
+
+    def _step(self, tunnel: str, child: int, now: float, step: Callable[[Peering, IpsecSa], None]) -> list[Action]:
+        for peering in list(self._of_tunnel.get(tunnel, ())):
+            if child in peering.sas:
+                step(peering, peering.sas[child])
+                self._settle(peering, now)
+        return self._take(now)
+
+    def delete_child(self, tunnel: str, child: int, now: float) -> list[Action]:
+        def step(peering: Peering, sa: IpsecSa) -> None:
+            ipsec_sas.delete(peering, sa, now)
+            if peering.current is not None:
+                peering.current.report(Kind.CHILD_DOWN, "deleted here", cause=Cause.LOCAL, child=child)
+
+        return self._step(tunnel, child, now, step)
+
+    def soft_limit(self, tunnel: str, child: int, now: float) -> list[Action]:
+        return self._step(tunnel, child, now, lambda _, sa: upkeep.renew(sa, now))
+
+    def hard_limit(self, tunnel: str, child: int, now: float) -> list[Action]:
+        def step(peering: Peering, sa: IpsecSa) -> None:
+            if peering.current is None:
+                ipsec_sas.remove(peering, sa)
+            else:
+                ipsec_sas.expire(peering.current, sa)
+
+        return self._step(tunnel, child, now, step)
+
+    def peer_moved(self, tunnel: str, child: int, remote: Endpoint, now: float) -> list[Action]:
+        def step(peering: Peering, _sa: IpsecSa) -> None:
+            if peering.current is not None:
+                peering.current.move(_towards(peering.current.path, remote), now)
+
+        return self._step(tunnel, child, now, step)
+
+    def unreachable(self, message: bytes, path: Path, reason: str, now: float) -> list[Action]:
+        session = self._find(message[:COOKIE], message[COOKIE : 2 * COOKIE])
+        if session is None or session.waiting is None or path.remote[:2] != session.path.remote[:2]:
+            return []
+        end = path.remote
+        session.hint(f"an ICMP message says that UDP port {end.port} of {end.address} is not reached: {reason}")
+        return self._done(session, now)
+
+    def check_liveness(self, tunnel: str, now: float) -> list[Action]:
+        for peering in list(self._of_tunnel.get(tunnel, ())):
+            if peering.current is not None:
+                informational.check(peering.current, now)
+                self._settle(peering, now)
+        return self._take(now)
+
+    # ---- what is there
+
+    def status(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
+        return tuple(report.status(one, now) for one in self._in_use(tunnel))
+
+    def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
+        newest = list(islice(reversed(self._in_use(tunnel)), LATEST))
+        return tuple(report.status(one, now, 1) for one in reversed(newest))
+
+    def _in_use(self, tunnel: str) -> list[IsakmpContext]:
+        up = [one for peering in self._of_tunnel.get(tunnel, ()) for one in peering.sessions]
+        return [one for one in (*self._calls.get(tunnel, ()), *up) if one.in_use and (one.established or not up)]
+
+    def rekey_in(self, child: int, now: float) -> float | None:
+        holder = self._of_child.get(child)
+        return None if holder is None else report.rekey_in(holder, child, now)
+
+    def retransmissions(self, tunnel: str) -> int:
+        return self._retransmissions[tunnel]
+
+    def sessions(self, tunnel: str) -> tuple[IsakmpContext, ...]:
+        """The ISAKMP SAs of a tunnel, oldest first: those too that are replaced."""
+        return tuple(one for peering in self._of_tunnel.get(tunnel, ()) for one in peering.sessions)
+
+    @property
+    def half_open(self) -> int:
+        return len(self._half_open)
+
+    @property
+    def held(self) -> int:
+        """ISAKMP SAs, whoever's."""
+        return len(self._sessions)
+
+
+def _meet(one: ProxyId, other: ProxyId) -> bool:
+    return one.local.intersection(other.local) is not None and one.remote.intersection(other.remote) is not None
+
+
+def _towards(path: Path, remote: Endpoint) -> Path:
+    return replace(path, remote=remote)
+
+
+def _fit(peering: Peering, effect: Effect, now: float) -> None:
+    """The least that makes what is there what is written now."""
+    context = peering.current
+    if context is None:
+        return
+    interval = peering.peer.liveness.interval_s
+    context.deadlines.check_at = min(context.deadlines.check_at, now + interval) if interval and context.abilities.dpd else inf
+    if effect >= Effect.RECHECK and not upkeep.judge(context, now):
+        return
+    for sa in list(peering.sas.values()):
+        if effect >= Effect.SELECTORS and sa.pair not in peering.peer.proxy_ids:
+            ipsec_sas.delete(peering, sa, now)
+        elif effect is Effect.REKEY:
+            upkeep.renew(sa, now)
+    if effect is Effect.REAUTH:
+        peering.host.call(peering, now)
+    if effect >= Effect.SELECTORS:
+        peering.wanted.begin_anew()

@@ -1,0 +1,171 @@
+"""ISAKMP messages: header, payload chain, and the rules a chain keeps whatever the exchange (RFC 2408 §3.1, §3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from ipsec_dp.ike.errors import IkeSyntaxError
+from ipsec_dp.ike.octets import Buffer, Reader, Writer
+from ipsec_dp.ike.strangers import LIMITS
+from ipsec_dp.ike.v1 import payloads as p
+from ipsec_dp.ike.v1.payloads import IsakmpPayload
+from ipsec_dp.ike.v1.sa_payload import SaPayload
+from ipsec_dp.ike.v1.wire import COOKIE, GENERIC_HEADER, HEADER, MAX_MESSAGE, MOST_PADDING, VERSION, HeaderFlag, PayloadKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_CLASSES: Final[tuple[type[IsakmpPayload], ...]] = (
+    SaPayload,
+    p.KePayload,
+    p.IdPayload,
+    p.CertPayload,
+    p.CertRequestPayload,
+    p.HashPayload,
+    p.SignaturePayload,
+    p.NoncePayload,
+    p.NotificationPayload,
+    p.DeletePayload,
+    p.VendorIdPayload,
+    p.NatDPayload,
+)
+PARSERS: Final[dict[int, type[IsakmpPayload]]] = {each.kind: each for each in _CLASSES}
+OFTEN: Final = frozenset(
+    {
+        PayloadKind.CERT,
+        PayloadKind.CR,
+        PayloadKind.NOTIFICATION,
+        PayloadKind.DELETE,
+        PayloadKind.VENDOR_ID,
+        PayloadKind.NAT_D,
+    }
+)
+"""Payloads that may stand in a message any number of times; ID twice at the most, every other once."""
+
+P = TypeVar("P", bound=IsakmpPayload)
+
+
+@dataclass(frozen=True, slots=True)
+class IsakmpHeader:
+    """The header without next payload and length: cookies of 8 octets, exchange type, flag octet, message ID."""
+
+    cookie_i: bytes
+    cookie_r: bytes
+    exchange: int
+    flags: int
+    message_id: int
+
+    @property
+    def encrypted(self) -> bool:
+        return bool(self.flags & HeaderFlag.ENCRYPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class IsakmpMessage:
+    """A header and its payloads. `behind_hash`: the octets from behind the first payload to the end of the last, which the hash of
+    a message of phase 2 covers."""
+
+    header: IsakmpHeader
+    payloads: tuple[IsakmpPayload, ...]
+    behind_hash: bytes = b""
+
+    def get(self, wanted: type[P]) -> P | None:
+        """The first payload of that class, or None."""
+        return next((payload for payload in self.payloads if type(payload) is wanted), None)
+
+    def all(self, wanted: type[P]) -> tuple[P, ...]:
+        """Every payload of that class, in order."""
+        return tuple(payload for payload in self.payloads if type(payload) is wanted)
+
+    def has_code(self, code: int) -> bool:
+        """Whether it notifies of that."""
+        return any(one.code == code for one in self.all(p.NotificationPayload))
+
+
+def parse_isakmp_header(datagram: Buffer) -> tuple[IsakmpHeader, int]:
+    """Header and first payload's type. The length field must be the datagram's: nothing may trail."""
+    reader = Reader(datagram)
+    cookie_i, cookie_r = reader.octets(COOKIE), reader.octets(COOKIE)
+    first, version, exchange, flags = reader.u8(), reader.u8(), reader.u8(), reader.u8()
+    message_id, length = reader.u32(), reader.u32()
+    if version != VERSION:
+        raise IkeSyntaxError(f"version {version:#x}")
+    if length != len(datagram) or length > MAX_MESSAGE:
+        raise IkeSyntaxError(f"length field {length} in a datagram of {len(datagram)} octets")
+    if not any(cookie_i):
+        raise IkeSyntaxError("initiator's cookie is zero")
+    return IsakmpHeader(cookie_i, cookie_r, exchange, flags, message_id), first
+
+
+def parse_payloads(header: IsakmpHeader, first: int, body: Buffer, *, padded: bool = False) -> IsakmpMessage:
+    """All payloads until the chain ends, which must be where the octets end; `padded`: up to MOST_PADDING may follow.
+
+    Kinds that are not known here are passed over, as is whatever stands in a kind of RFC 3947's that means nothing in tunnels.
+    """
+    reader = Reader(body)
+    found: list[IsakmpPayload] = []
+    kind, behind_first = first, 0
+    for count in range(LIMITS.payloads + 1):
+        if kind == PayloadKind.NONE:
+            end = reader.position
+            if reader.remaining > (MOST_PADDING if padded else 0):
+                raise IkeSyntaxError(f"{reader.remaining} octets behind the last payload")
+            return IsakmpMessage(header, tuple(found), bytes(memoryview(body)[behind_first:end]))
+        following, reserved, length = reader.u8(), reader.u8(), reader.u16()
+        if reserved:
+            raise IkeSyntaxError("a reserved octet is not zero")
+        payload = _parse_one(kind, reader.sub(length - GENERIC_HEADER))
+        if payload is not None:
+            found.append(payload)
+            _check_number(payload, found)
+        if count == 0:
+            behind_first = reader.position
+        kind = following
+    raise IkeSyntaxError(f"more than {LIMITS.payloads} payloads")
+
+
+def _parse_one(kind: int, body: Reader) -> IsakmpPayload | None:
+    parser = PARSERS.get(kind)
+    if parser is None:
+        return None
+    payload = parser.parse(body)
+    body.end(f"payload {kind}")
+    return payload
+
+
+def _check_number(payload: IsakmpPayload, found: list[IsakmpPayload]) -> None:
+    if payload.kind not in OFTEN:
+        most = 2 if payload.kind == PayloadKind.ID else 1
+        if sum(one.kind == payload.kind for one in found) > most:
+            raise IkeSyntaxError(f"{payload.kind.name} more than {most} times")
+
+
+def build_payloads(payloads: Iterable[IsakmpPayload]) -> tuple[int, bytes]:
+    """The type of the first payload, 0 when there is none, and all of them with their generic headers."""
+    writer, chain = Writer(), tuple(payloads)
+    kinds = (*(payload.kind for payload in chain), PayloadKind.NONE)
+    for payload, following in zip(chain, kinds[1:], strict=True):
+        writer.u8(following)
+        writer.u8(0)
+        length_at = writer.reserve_u16()
+        payload.build(writer)
+        writer.fill_u16(length_at, len(writer) - length_at + 2)
+    return int(kinds[0]), writer.take()
+
+
+def build_isakmp(header: IsakmpHeader, first: int, body: bytes) -> bytes:
+    """A datagram (without non-ESP marker) from a header and what follows it."""
+    writer = Writer()
+    writer.octets(header.cookie_i)
+    writer.octets(header.cookie_r)
+    for value in (first, VERSION, header.exchange, header.flags):
+        writer.u8(value)
+    writer.u32(header.message_id)
+    writer.u32(HEADER + len(body))
+    return writer.take() + body
+
+
+def build_clear(header: IsakmpHeader, payloads: Iterable[IsakmpPayload]) -> bytes:
+    """A datagram that anybody may read."""
+    return build_isakmp(header, *build_payloads(payloads))

@@ -1,0 +1,205 @@
+"""Payloads of RFC 2408 §3 and RFC 3947 §3.2 as frozen values; the SA payload is in `sa_payload`.
+
+A class for each payload knows its body; `message` knows the generic header and the chain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final, Self
+
+from ipsec_dp.ike.errors import IkeSyntaxError
+from ipsec_dp.ike.octets import Reader, Writer
+from ipsec_dp.ike.strangers import LIMITS
+from ipsec_dp.ike.v1.wire import DOI_IPSEC, FIRST_STATUS, MAX_NONCE, MIN_NONCE, PayloadKind
+
+_MOST_HASH: Final = 64  # octets
+
+
+class IsakmpPayload:
+    """Base of all payloads: `kind` on the wire, `parse` and `build` of the body without the generic header."""
+
+    __slots__ = ()
+    kind: ClassVar[PayloadKind]
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        raise NotImplementedError
+
+    def build(self, writer: Writer) -> None:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class _Octets(IsakmpPayload):
+    """A body that is octets and nothing else."""
+
+    data: bytes
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        return cls(reader.rest())
+
+    def build(self, writer: Writer) -> None:
+        writer.octets(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class KePayload(_Octets):
+    """KE (§3.7): g^x; which group the SA payload says."""
+
+    kind: ClassVar = PayloadKind.KE
+
+
+@dataclass(frozen=True, slots=True)
+class NoncePayload(_Octets):
+    """NONCE (§3.13), 8 to 256 octets (RFC 2409 §5)."""
+
+    kind: ClassVar = PayloadKind.NONCE
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        if not MIN_NONCE <= reader.remaining <= MAX_NONCE:
+            raise IkeSyntaxError(f"nonce of {reader.remaining} octets")
+        return cls(reader.rest())
+
+
+@dataclass(frozen=True, slots=True)
+class HashPayload(_Octets):
+    """HASH (§3.11)."""
+
+    kind: ClassVar = PayloadKind.HASH
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        if not 0 < reader.remaining <= _MOST_HASH:
+            raise IkeSyntaxError(f"hash of {reader.remaining} octets")
+        return cls(reader.rest())
+
+
+@dataclass(frozen=True, slots=True)
+class SignaturePayload(_Octets):
+    """SIG (§3.12)."""
+
+    kind: ClassVar = PayloadKind.SIG
+
+
+@dataclass(frozen=True, slots=True)
+class VendorIdPayload(_Octets):
+    """VID (§3.16)."""
+
+    kind: ClassVar = PayloadKind.VENDOR_ID
+
+
+@dataclass(frozen=True, slots=True)
+class NatDPayload(_Octets):
+    """NAT-D (RFC 3947 §3.2): a hash of cookies, address and port."""
+
+    kind: ClassVar = PayloadKind.NAT_D
+
+
+@dataclass(frozen=True, slots=True)
+class IdPayload(IsakmpPayload):
+    """ID (§3.8, RFC 2407 §4.6.2): who is at an end, or what networks are behind it."""
+
+    kind: ClassVar = PayloadKind.ID
+    id_type: int
+    protocol: int
+    port: int
+    data: bytes
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        if reader.remaining > LIMITS.identity_octets + 4:
+            raise IkeSyntaxError(f"identity of {reader.remaining} octets")
+        return cls(reader.u8(), reader.u8(), reader.u16(), reader.rest())
+
+    def build(self, writer: Writer) -> None:
+        writer.u8(self.id_type)
+        writer.u8(self.protocol)
+        writer.u16(self.port)
+        writer.octets(self.data)
+
+    def body(self) -> bytes:
+        """IDii_b or IDir_b: the body without the generic header."""
+        writer = Writer()
+        self.build(writer)
+        return writer.take()
+
+
+@dataclass(frozen=True, slots=True)
+class CertPayload(IsakmpPayload):
+    """CERT (§3.9)."""
+
+    kind: ClassVar = PayloadKind.CERT
+    encoding: int
+    data: bytes
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        return cls(reader.u8(), reader.rest())
+
+    def build(self, writer: Writer) -> None:
+        writer.u8(self.encoding)
+        writer.octets(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class CertRequestPayload(CertPayload):
+    """CR (§3.10): the DER of an authority's name, or nothing."""
+
+    kind: ClassVar = PayloadKind.CR
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationPayload(IsakmpPayload):
+    """N (§3.14)."""
+
+    kind: ClassVar = PayloadKind.NOTIFICATION
+    protocol: int
+    code: int
+    spi: bytes = b""
+    data: bytes = b""
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        doi, protocol, spi_octets, code = reader.u32(), reader.u8(), reader.u8(), reader.u16()
+        if doi not in (0, DOI_IPSEC):
+            raise IkeSyntaxError(f"notification of DOI {doi}")
+        return cls(protocol, code, reader.octets(spi_octets), reader.rest())
+
+    def build(self, writer: Writer) -> None:
+        writer.u32(DOI_IPSEC)
+        writer.u8(self.protocol)
+        writer.u8(len(self.spi))
+        writer.u16(self.code)
+        writer.octets(self.spi)
+        writer.octets(self.data)
+
+    @property
+    def is_error(self) -> bool:
+        return self.code < FIRST_STATUS
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePayload(IsakmpPayload):
+    """D (§3.15): SPIs of one protocol, of one length."""
+
+    kind: ClassVar = PayloadKind.DELETE
+    protocol: int
+    spis: tuple[bytes, ...]
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        doi, protocol, spi_octets, count = reader.u32(), reader.u8(), reader.u8(), reader.u16()
+        if doi != DOI_IPSEC or count > LIMITS.deletes or spi_octets * count != reader.remaining or (count and not spi_octets):
+            raise IkeSyntaxError(f"DELETE of {count} SPIs of {spi_octets} octets, DOI {doi}")
+        return cls(protocol, tuple(reader.octets(spi_octets) for _ in range(count)))
+
+    def build(self, writer: Writer) -> None:
+        writer.u32(DOI_IPSEC)
+        writer.u8(self.protocol)
+        writer.u8(len(self.spis[0]) if self.spis else 0)
+        writer.u16(len(self.spis))
+        for spi in self.spis:
+            writer.octets(spi)

@@ -1,0 +1,232 @@
+"""A datagram on its way to what it may do: state, encryption, duplicates, message IDs, hash, the table.
+
+CBC proves nothing: what was decrypted is believed when its hash holds. Until then nothing here changes an ISAKMP SA, its IVs least
+of all, and the first function that may is named in a row of `transitions` or below.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cryptography.hazmat.primitives.constant_time import bytes_eq
+
+from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.ike.auth import AuthenticationError
+from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
+from ipsec_dp.ike.identity import IdentityError
+from ipsec_dp.ike.lifetimes import HINT_PATIENCE
+from ipsec_dp.ike.v1 import informational, quick_mode
+from ipsec_dp.ike.v1.keymat import BLOCK, decrypt, exchange_iv, phase2_hash
+from ipsec_dp.ike.v1.message import parse_payloads
+from ipsec_dp.ike.v1.payloads import HashPayload, KePayload, NotificationPayload
+from ipsec_dp.ike.v1.quick import QuickStage
+from ipsec_dp.ike.v1.states import IsakmpState
+from ipsec_dp.ike.v1.transitions import ROW_IN
+from ipsec_dp.ike.v1.wire import HEADER, TRANSACTION, ExchangeMode, NotifyCode, Protocol, notify_text
+
+if TYPE_CHECKING:
+    from ipsec_dp.ike.v1.context import IsakmpContext
+    from ipsec_dp.ike.v1.message import IsakmpMessage
+    from ipsec_dp.ike.v1.quick import QuickMode
+    from ipsec_dp.ike.v1.sa import ReceivedDatagram
+
+SEEN_MOST: Final = 32_768  # message IDs of one ISAKMP SA; half of them make it be renewed
+PRICE: Final = 1.0  # milliseconds of processor time (`authenticated`)
+PRICE_OF_PFS: Final = 4.0
+_SECRETS: Final = "cannot be read: the shared keys differ, or somebody else sent it"
+
+
+class UnprovenHashError(IkeError):
+    """The hash of a message does not hold. Such a message changes nothing and is not answered."""
+
+
+def receive(context: IsakmpContext, received: ReceivedDatagram) -> None:
+    """A message for this SA. Never raises for what is in it."""
+    try:
+        if received.header.exchange == ExchangeMode.MAIN:
+            _main_mode(context, received)
+        elif received.header.exchange in (ExchangeMode.QUICK, ExchangeMode.INFORMATIONAL):
+            _phase2(context, received)
+        else:
+            _other(context, received)
+    except UnprovenHashError:
+        context.host.count("unauthenticated")
+    except IkeError:
+        context.host.count("malformed")
+
+
+def _other(context: IsakmpContext, received: ReceivedDatagram) -> None:
+    """An exchange that is not there. It gets no answer, and one line, for it may be why a peer does not go on."""
+    context.host.count("out_of_window")
+    if received.header.exchange == TRANSACTION and context.established:
+        context.hint("the peer asks for XAUTH or mode config, which are not spoken here: it must be told to do without")
+
+
+# ---- main mode -----------------------------------------------------------------------------------------------------------------
+
+
+def _main_mode(context: IsakmpContext, received: ReceivedDatagram) -> None:
+    said, row = context.negotiation, ROW_IN.get(context.state)
+    if said.last_in and received.datagram == said.last_in:
+        if said.last_out and context.repeats.take(received.now):
+            context.send(said.last_out)
+        return
+    if row is None or received.header.message_id:
+        context.host.count("out_of_window")
+        return
+    if row.encrypted != received.header.encrypted:
+        raise IkeSyntaxError("encrypted where it must not be, or not where it must")
+    message = _read(context, received, row.encrypted)
+    context.describe(received.datagram, received.header, message.payloads, proven=False)
+    missing = row.missing(message)
+    if missing:
+        raise IkeSyntaxError(f"message {row.number} without {', '.join(kind.name for kind in missing)}")
+    try:
+        row.take(context, received, message)
+    except (AuthenticationError, IdentityError) as error:
+        _not_proven(context, error, received)
+        return
+    except IkeError as error:
+        if context.sa.initiator:  # whoever sent it: the genuine answer may still come
+            _hint(context, str(error), Cause.PROPOSAL, received.now)
+        raise
+    if context.state is row.next:
+        said.last_in = received.datagram
+
+
+def _read(context: IsakmpContext, received: ReceivedDatagram, encrypted: bool) -> IsakmpMessage:
+    body = received.datagram[HEADER:]
+    if not encrypted:
+        return parse_payloads(received.header, received.first, body)
+    try:
+        plaintext = decrypt(context.keyed[1].cipher, context.negotiation.iv, body)
+        return parse_payloads(received.header, received.first, plaintext, padded=True)
+    except IkeSyntaxError:
+        context.hint(f"the message of {received.path.remote} that says who it is {_SECRETS}", Cause.AUTHENTICATION)
+        raise
+
+
+def _not_proven(context: IsakmpContext, error: IkeError, received: ReceivedDatagram) -> None:
+    """It has keys with us, and is not who it must be."""
+    cause = Cause.IDENTITY if isinstance(error, IdentityError) else Cause.AUTHENTICATION
+    text = f"{received.path.remote} did not prove who it is: {error}"
+    if context.sa.initiator:  # a forged one may have been faster than the genuine one
+        context.negotiation.refused = received.datagram[-BLOCK:]
+        _hint(context, text, cause, received.now)
+        return
+    context.sa.last_block = received.datagram[-BLOCK:]
+    if context.host.may_refuse(received.now):
+        context.send_informational([NotificationPayload(Protocol.ISAKMP, NotifyCode.AUTHENTICATION_FAILED)])
+    context.report(Kind.IKE_FAILED, text, cause=cause, again=True, exchange="main mode")
+    context.close()
+
+
+def _hint(context: IsakmpContext, text: str, cause: Cause, now: float) -> None:
+    """Keep asking, but not for long once the peer, as it seems, refuses."""
+    context.hint(text, cause)
+    if context.waiting is not None:
+        context.waiting.attempt = context.waiting.tries
+        context.waiting.deadline = min(context.waiting.deadline, now + HINT_PATIENCE)
+
+
+def _refusal_in_clear(context: IsakmpContext, received: ReceivedDatagram) -> None:
+    """Anybody may have sent it."""
+    if not context.sa.initiator or context.waiting is None or received.header.encrypted:
+        context.host.count("unauthenticated")
+        return
+    message = parse_payloads(received.header, received.first, received.datagram[HEADER:])
+    errors = [one for one in message.all(NotificationPayload) if one.is_error]
+    if errors:
+        code = errors[0].code
+        cause = Cause.PROPOSAL if code == NotifyCode.NO_PROPOSAL_CHOSEN else Cause.REFUSED
+        _hint(context, f"the peer refuses main mode: {notify_text(code)}", cause, received.now)
+
+
+# ---- under phase 1 -------------------------------------------------------------------------------------------------------------
+
+
+def _phase2(context: IsakmpContext, received: ReceivedDatagram) -> None:
+    header = received.header
+    negotiating = context.state in (IsakmpState.SA_SENT, IsakmpState.KE_SENT, IsakmpState.AUTH_SENT)
+    if header.exchange == ExchangeMode.INFORMATIONAL and negotiating:
+        if header.encrypted and context.state is IsakmpState.AUTH_SENT:
+            _refused_encrypted(context, received)
+        else:
+            _refusal_in_clear(context, received)
+        return
+    if not context.established or not header.encrypted or not header.message_id:
+        context.host.count("out_of_window" if not context.established else "unauthenticated")
+        return
+    if _must_wait(context, received.now):
+        return
+    exchange = context.exchanges.get(header.message_id) if header.exchange == ExchangeMode.QUICK else None
+    if exchange is not None and received.datagram == exchange.last_in:
+        if exchange.last_out and context.repeats.take(received.now):
+            context.send(exchange.last_out)
+        return
+    if (exchange is None and header.message_id in context.seen) or (exchange is not None and exchange.stage is QuickStage.DONE):
+        context.host.count("out_of_window")
+        return
+    message = _open(context, received, exchange)
+    context.describe(received.datagram, header, message.payloads, proven=True)
+    context.seen.add(header.message_id)
+    if 2 * len(context.seen) > SEEN_MOST:
+        context.deadlines.soft = min(context.deadlines.soft, received.now)
+    context.heard(received.path, received.now)
+    _charge(context, message, received.now)
+    _dispatch(context, exchange, received, message)
+
+
+def _must_wait(context: IsakmpContext, now: float) -> bool:
+    """True when the peer has used up what its messages may cost: it repeats this one."""
+    account = None if context.peering is None else context.peering.account
+    if account is None or (not account.overdrawn(now) and len(context.seen) < SEEN_MOST):
+        return False
+    context.host.count("limited")
+    if account.may_tell(now):
+        context.report(Kind.WARNING, "the peer asks for more than its share: its messages have to wait")
+    return True
+
+
+def _charge(context: IsakmpContext, message: IsakmpMessage, now: float) -> None:
+    if context.peering is not None and context.peering.account is not None:
+        context.peering.account.spend(PRICE if message.get(KePayload) is None else PRICE_OF_PFS, now)
+
+
+def _open(context: IsakmpContext, received: ReceivedDatagram, exchange: QuickMode | None) -> IsakmpMessage:
+    """The payloads of a message whose hash holds. Raises UnprovenHashError for all others."""
+    (suite, keys), number = context.keyed, received.header.message_id
+    last_block = context.sa.last_block or context.negotiation.iv
+    iv = exchange_iv(suite.prf, last_block, number) if exchange is None else exchange.iv
+    try:
+        message = parse_payloads(received.header, received.first, decrypt(keys.cipher, iv, received.datagram[HEADER:]), padded=True)
+    except IkeSyntaxError:
+        raise UnprovenHashError("what was decrypted is no message") from None
+    proof = message.payloads[0] if message.payloads else None
+    if type(proof) is not HashPayload:
+        raise UnprovenHashError("no hash in front")
+    expected = phase2_hash(suite.prf, keys.a, *quick_mode.covered(exchange, number, message.behind_hash))
+    if not bytes_eq(expected, proof.data):
+        raise UnprovenHashError("the hash does not hold")
+    return message
+
+
+def _refused_encrypted(context: IsakmpContext, received: ReceivedDatagram) -> None:
+    """The peer says why it does not answer message 5; who it is has not been shown."""
+    context.sa.last_block = b""
+    for one in _open(context, received, None).all(NotificationPayload):
+        if one.is_error:
+            _hint(context, f"the peer refuses us: {notify_text(one.code)}; its log tells why", Cause.AUTHENTICATION, received.now)
+
+
+def _dispatch(context: IsakmpContext, exchange: QuickMode | None, received: ReceivedDatagram, message: IsakmpMessage) -> None:
+    if received.header.exchange == ExchangeMode.INFORMATIONAL:
+        informational.take(context, received, message)
+    elif exchange is None:
+        quick_mode.answer(context, received, message)
+    else:
+        exchange.iv, exchange.last_in = received.datagram[-BLOCK:], received.datagram
+        if exchange.initiator:
+            quick_mode.take_answer(context, exchange, received, message)
+        else:
+            quick_mode.take_last(context, exchange, received)

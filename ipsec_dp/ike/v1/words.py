@@ -1,0 +1,47 @@
+"""An ISAKMP message in words, for a trace: what it is and what is in it, by names and sizes. Never a value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ipsec_dp.ike.v1 import payloads as p
+from ipsec_dp.ike.v1.sa_payload import SaPayload
+from ipsec_dp.ike.v1.wire import ExchangeMode, PayloadKind, notify_text
+from ipsec_dp.util.text import named
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ipsec_dp.ike.v1.message import IsakmpHeader
+    from ipsec_dp.ike.v1.payloads import IsakmpPayload
+
+SHOWN: Final = 24  # payloads of a line
+_EXCHANGES: Final = {ExchangeMode.MAIN: "main mode", ExchangeMode.QUICK: "quick mode", ExchangeMode.INFORMATIONAL: "informational"}
+
+
+def line(header: IsakmpHeader, payloads: Sequence[IsakmpPayload], octets: int) -> str:
+    """ "IKEv1 main mode [] 124 octets 1c…_00…: SA(1 proposal) VENDOR-ID(16 octets)"; "[E]": it is encrypted."""
+    known = header.exchange in list(ExchangeMode)
+    exchange = _EXCHANGES[ExchangeMode(header.exchange)] if known else f"exchange {header.exchange}"
+    number = f" {header.message_id:#010x}" if header.message_id else ""
+    cookies = f"{header.cookie_i.hex()}_{header.cookie_r.hex()}"
+    inside = named(payloads, SHOWN, " ", text=_text) or "empty"
+    return f"IKEv1 {exchange}{number} [{'E' if header.encrypted else ''}] {octets} octets {cookies}: {inside}"
+
+
+def _text(payload: IsakmpPayload) -> str:
+    name = PayloadKind(payload.kind).name.replace("_", "-")
+    match payload:
+        case SaPayload():
+            return f"{name}({_counted(sum(len(one.transforms) for one in payload.proposals), 'transform')})"
+        case p.NotificationPayload():
+            return f"{name}({notify_text(payload.code)})"
+        case p.DeletePayload():
+            return f"{name}({_counted(len(payload.spis), 'SPI')})"
+        case p.IdPayload():
+            return f"{name}(type {payload.id_type}, {len(payload.data)} octets)"
+    return f"{name}({len(getattr(payload, 'data', b''))} octets)"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,18 @@
+"""Messages as the peer of an ISAKMP SA would make them, true or not: tests have both sides' keys."""
+
+from ipsec_dp.ike.v1 import payloads as p
+from ipsec_dp.ike.v1.keymat import encrypt, exchange_iv, phase2_hash
+from ipsec_dp.ike.v1.message import IsakmpHeader, build_isakmp, build_payloads
+from ipsec_dp.ike.v1.wire import ExchangeMode, HeaderFlag
+
+
+def sealed(context, payloads, exchange=ExchangeMode.INFORMATIONAL, message_id=77, *, hashed=None, behind=b""):
+    """A message as the peer of `context` would make it; `hashed`: the octets that its hash covers instead of all."""
+    suite, keys = context.keyed
+    _, octets = build_payloads(payloads)
+    number = message_id.to_bytes(4, "big")
+    proof = p.HashPayload(phase2_hash(suite.prf, keys.a, number, octets if hashed is None else hashed))
+    first, plaintext = build_payloads((proof, *payloads))
+    iv = exchange_iv(suite.prf, context.sa.last_block, message_id)
+    header = IsakmpHeader(context.sa.cookie_i, context.sa.cookie_r, exchange, HeaderFlag.ENCRYPTED, message_id)
+    return build_isakmp(header, first, encrypt(keys.cipher, iv, plaintext + behind))

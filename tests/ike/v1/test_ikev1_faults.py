@@ -1,0 +1,72 @@
+"""Every datagram of a script lost, doubled or delivered late: the gateways always end up agreeing.
+
+The script is a tunnel's life in short: up, a renewal of phase 2, one of phase 1, another of phase 2 by the other side.
+"""
+
+import pytest
+
+from ipsec_dp.ike.actions import Kind
+from tests.ike.ladder import OTHER
+
+from .gateways import Gateways
+
+LENGTH = 12  # datagrams each side sends in the script
+FAULTS = ["drop", "double", "delay"]
+
+
+def script(gateways, first, *, crossing):
+    """`crossing`: both sides renew at the same time."""
+    who, other = gateways.sites[first], gateways.sites[OTHER[first]]
+    gateways.initiate(first)
+    gateways.run(60)
+    for ike in (False, True, False):
+        who.do(who.core.rekey(who.tunnel, gateways.clock(), ike=ike))
+        if crossing:
+            other.do(other.core.rekey(other.tunnel, gateways.clock(), ike=ike))
+        gateways.run(60)
+        who, other = other, who
+    gateways.run(200)
+
+
+def converged(gateways):
+    """One ISAKMP SA, and one pair of IPsec SAs that both send on; one more may wait for the hard limit where a DELETE was lost."""
+    gateways.check()
+    for site in gateways.sites.values():
+        assert len(site.sad.sending) == 1
+        assert len(site.sad.inbound) <= 3
+        assert Kind.IKE_DOWN not in site.kinds()
+        assert Kind.CHILD_DOWN not in site.kinds()
+        assert Kind.IKE_FAILED not in site.kinds()
+
+
+@pytest.mark.parametrize("crossing", [False, True], ids=["in turn", "crossing"])
+@pytest.mark.parametrize("first", ["a", "b"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_at_any_place_changes_nothing_in_the_end(fault, first, crossing):
+    for sender in ("a", "b"):
+        for number in range(1, LENGTH + 1):
+            gateways = Gateways(seed=number)
+            getattr(gateways.wire, fault)(sender, OTHER[sender], number)
+            script(gateways, first, crossing=crossing)
+            assert gateways.wire.sent(sender, OTHER[sender]) >= min(number, 9)
+            converged(gateways)
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_a_lossy_wire_only_takes_longer(first):
+    """Every third datagram is lost in both directions."""
+    gateways = Gateways()
+    for sender in ("a", "b"):
+        gateways.wire.drop(sender, OTHER[sender], *range(2, 200, 3))
+    script(gateways, first, crossing=True)
+    converged(gateways)
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_without_a_fault_nothing_is_left_over(first):
+    gateways = Gateways()
+    script(gateways, first, crossing=False)
+    converged(gateways)
+    assert [len(site.sad.inbound) for site in gateways.sites.values()] == [1, 1]
+    assert [site.core.counters().sessions for site in gateways.sites.values()] == [1, 1]
+    assert gateways.faults() == {"a": {}, "b": {}}

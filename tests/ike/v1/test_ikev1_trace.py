@@ -1,0 +1,42 @@
+"""`up --trace-ike`: a line for each ISAKMP message too, with what it is and holds, and never a value."""
+
+import re
+
+from tests.ike.test_trace import Lines
+
+from .gateways import Gateways
+
+
+def without_values(line):
+    """Without addresses, sizes, cookies and message IDs."""
+    line = re.sub(r"[0-9.]+:[0-9]+ > [0-9.]+:[0-9]+ ", "", line)
+    return re.sub(r" 0x[0-9a-f]{8}| [0-9]+ octets [0-9a-f]{16}_[0-9a-f]{16}", "", line)
+
+
+def test_a_tunnel_comes_up_in_lines():
+    lines = Lines()
+    gateways = Gateways(trace=lines)
+    gateways.start("a")
+    assert [without_values(line) for line in lines.all] == [
+        "out IKEv1 main mode []: SA(1 transform) VENDOR-ID(16 octets) VENDOR-ID(16 octets)",
+        "in IKEv1 main mode []: SA(1 transform) VENDOR-ID(16 octets) VENDOR-ID(16 octets)",
+        "out IKEv1 main mode []: KE(64 octets) NONCE(32 octets) NAT-D(32 octets) NAT-D(32 octets)",
+        "in IKEv1 main mode []: KE(64 octets) NONCE(32 octets) NAT-D(32 octets) NAT-D(32 octets)",
+        "out IKEv1 main mode [E]: ID(type 2, 11 octets) HASH(32 octets) NOTIFICATION(INITIAL-CONTACT)",
+        "in IKEv1 main mode [E]: ID(type 2, 11 octets) HASH(32 octets)",
+        "out IKEv1 quick mode [E]: HASH(32 octets) SA(1 transform) NONCE(32 octets) ID(type 4, 8 octets) ID(type 4, 8 octets)",
+        "in IKEv1 quick mode [E]: HASH(32 octets) SA(1 transform) NONCE(32 octets) ID(type 4, 8 octets) ID(type 4, 8 octets)",
+        "out IKEv1 quick mode [E]: HASH(32 octets)",
+    ]
+
+
+def test_a_repeat_and_what_nobody_can_read_are_told_apart():
+    lines = Lines()
+    gateways = Gateways(trace=lines)
+    gateways.wire.drop("a", "b", 1)
+    gateways.initiate("a")
+    gateways.run(2)
+    assert "again: IKEv1 main mode" in lines.all[1]
+    gateways.a.trace.arrived(b"x" * 40, gateways.path("a"))
+    gateways.a.trace.handled()
+    assert "cannot be read" in lines.all[-1]
