@@ -12,8 +12,9 @@ from ipsec_dp.errors import BadValueError
 from ipsec_dp.ike import certificates
 from ipsec_dp.ike.auth import PreSharedKey, SecretError, doubts
 from ipsec_dp.ike.certificates import CertificateError
-from ipsec_dp.ike.identity import Identity, IdentityError
+from ipsec_dp.ike.identity import Identity, IdentityError, IdType
 from ipsec_dp.ipsec.suites import parse_suite
+from ipsec_dp.util.text import named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,13 +25,19 @@ if TYPE_CHECKING:
 
 # RFC 7296 §2.15 asks for a secret with as much randomness as the strongest key negotiated; below this nobody has that.
 PSK_OCTETS_SHORT = 16
+IDENTITIES_NAMED = 8
 _SPI_MIN, _SPI_MAX = 0x100, 0xFFFFFFFF
 
 
 def resolve_auth(
-    table: tables.Tunnel, given: Mapping[str, Any], remotes: tuple[Address | str, ...], place: Place, base: Path
+    table: tables.Tunnel,
+    given: Mapping[str, Any],
+    ends: tuple[Address | None, tuple[Address | str, ...]],
+    place: Place,
+    base: Path,
 ) -> model.PskAuth | model.CertificateAuth | None:
-    """The tunnel's [tunnel.auth]; None under manual keys or when something is wrong."""
+    """The tunnel's [tunnel.auth]; None under manual keys or when something is wrong. `ends`: its local address and its remotes."""
+    local, remotes = ends
     if "manual_unsafe" in given:
         for key in ("auth", "ike"):
             if key in given:
@@ -52,7 +59,7 @@ def resolve_auth(
         psk_file = base / auth.psk_file
         material = _check_psk(psk_file, below)
         return model.PskAuth(local_id=local_id, remote_id=remote_id, psk_file=psk_file, unique=auth.unique, material=material)
-    return _resolve_certificate(auth, local_id, remote_id, below, base)
+    return _resolve_certificate(auth, local, (local_id, remote_id), below, base)
 
 
 def _material(below: Place, paths: Sequence[Path]) -> bytes:
@@ -117,7 +124,7 @@ def _check_psk(path: Path, below: Place) -> bytes:
 
 
 def _resolve_certificate(
-    auth: tables.Auth, local_id: str | None, remote_id: str | None, below: Place, base: Path
+    auth: tables.Auth, local: Address | None, ids: tuple[str | None, str | None], below: Place, base: Path
 ) -> model.CertificateAuth | None:
     missing = [key for key in ("certificate", "private_key", "ca") if not getattr(auth, key)]
     if auth.certificate is None or auth.private_key is None or not auth.ca:
@@ -140,8 +147,8 @@ def _resolve_certificate(
     certificate = base / auth.certificate
     before = below.findings.errors
     made = model.CertificateAuth(
-        local_id=local_id,
-        remote_id=remote_id,
+        local_id=ids[0],
+        remote_id=ids[1],
         certificate=below.value("certificate", files.check_readable, certificate, certificate),
         private_key=key_file,
         ca=below.values("ca", files.check_readable, (base / name for name in auth.ca)),
@@ -150,14 +157,26 @@ def _resolve_certificate(
         unique=auth.unique,
     )
     if below.findings.errors == before:
-        check_certificates(made, below, datetime.now(UTC))
+        check_certificates(made, local, below, datetime.now(UTC))
         material = _material(below, (made.certificate,)) + fingerprint
         made = replace(made, material=material, ca_material=_material(below, made.ca), crl_material=_material(below, made.crl))
     return made
 
 
-def check_certificates(auth: model.CertificateAuth, below: Place, at: datetime) -> None:
-    """Reports files that hold no certificate, key or CRL, a key that is not the certificate's, and what is not valid then."""
+def _check_address(credential: certificates.Credential, local: Address | None, below: Place) -> None:
+    """Without `local_id` we are the address that we call from; while that is not known, the certificate must hold any at all."""
+    held = credential.identities()
+    addresses = {one.data for one in held if one.type in (IdType.IPV4_ADDR, IdType.IPV6_ADDR)}
+    if addresses if local is None else local.packed in addresses:
+        return
+    holds = named(held, IDENTITIES_NAMED)
+    wrong = f"is missing, so it is {local or 'our address'}, which the certificate does not hold; it holds {holds}"
+    below.error("local_id", wrong, "write one of these as local_id, or take a certificate of that address")
+
+
+def check_certificates(auth: model.CertificateAuth, local: Address | None, below: Place, at: datetime) -> None:
+    """Reports files that hold no certificate, key or CRL, a key that is not the certificate's, an identity that it does not hold
+    (`local`, where none is configured), and what is not valid then."""
     try:
         key = certificates.load_private_key(auth.private_key)
     except SecretError as error:
@@ -169,6 +188,8 @@ def check_certificates(auth: model.CertificateAuth, below: Place, at: datetime) 
         credential.check_time(at)
         if auth.local_id is not None:
             credential.check(Identity.from_text(auth.local_id), at)
+        else:
+            _check_address(credential, local, below)
     except (CertificateError, IdentityError) as error:
         below.error("certificate", str(error), "name a valid certificate of private_key that holds local_id")
     for path in auth.ca:

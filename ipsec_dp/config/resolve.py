@@ -285,9 +285,11 @@ def resolve_tunnel(table: tables.Tunnel, given: Mapping[str, Any], place: Place,
         proxy_ids.extend(resolve_selectors(proxy_id, place.below(f"proxy_id #{number}")))
     remotes = _resolve_remotes(table, place)
     manual = resolve_manual(table, given, remotes, place, base)
+    name = place.optional("name", check_name, table.name) or ""
+    local = place.optional("local", parse_address, table.local)
     tunnel = model.Tunnel(
-        name=place.optional("name", check_name, table.name) or "",
-        local=place.optional("local", parse_address, table.local),
+        name=name,
+        local=local,
         remotes=remotes,
         interface=place.value("interface", check_interface, table.interface, table.interface),
         addresses=place.values("address", parse_interface_address, table.address),
@@ -296,7 +298,7 @@ def resolve_tunnel(table: tables.Tunnel, given: Mapping[str, Any], place: Place,
         routes=_resolve_routes(table, tuple(proxy_ids), place),
         legacy=table.legacy,
         proxy_ids=tuple(proxy_ids),
-        auth=resolve_auth(table, given, remotes, place, base),
+        auth=resolve_auth(table, given, (local, remotes), place, base),
         ike=_resolve_ike(table.ike, table.legacy, place.below("ike")),
         esp=_resolve_esp(table.esp, table.ike.version, table.legacy, place.below("esp")),
         manual=manual,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
+from ipsec_dp.config import located
 from ipsec_dp.config.difference import Difference, backwards, read_again
 from ipsec_dp.databases.pad import peer_of
 from ipsec_dp.errors import Finding, IpsecDpError
@@ -143,7 +144,10 @@ class Reloader:
         peers: dict[str, Peer] = {}
         if not wrong:
             peers, wrong = await _load_peers(difference)
-        return ReloadRefusal(file=str(path), findings=(*findings, *wrong)) if wrong else (difference, peers)
+        if wrong:
+            wrong = [*await asyncio.to_thread(located, wrong, path)]
+            return ReloadRefusal(file=str(path), findings=(*findings, *wrong))
+        return difference, peers
 
     async def go_back(self) -> None:
         """The configuration before the last reload is in force again, with the secrets of then (keys set by hand are read again).

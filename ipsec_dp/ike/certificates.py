@@ -104,6 +104,10 @@ class Credential:
         if identity_in(self.certificates[0], identity) is None:
             raise CertificateError(f"our certificate does not hold the identity {identity}; it holds {_held(self.certificates[0])}")
 
+    def identities(self) -> list[Identity]:
+        """Those that our own certificate holds."""
+        return _identities(self.certificates[0])
+
     def encoded(self) -> tuple[bytes, ...]:
         """The DER of each certificate, ours first."""
         return tuple(certificate.public_bytes(Encoding.DER) for certificate in self.certificates)

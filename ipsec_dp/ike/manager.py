@@ -180,6 +180,10 @@ class IkeManager:
     def configured(self, peer: Peer) -> Peer:
         return self._peers.get(peer.tunnel) or peer
 
+    def lacks(self, session: Context) -> bool:
+        current = self._current(session.peer.tunnel)
+        return self._peers.get(session.peer.tunnel) is not None and (current is None or current.state is not State.ESTABLISHED)
+
     def came_up(self, session: Context, now: float) -> None:
         others = self._others(session)
         for other in others:

@@ -77,6 +77,20 @@ def wrong_public_value(call):
     call.hear(build_message(parsed.with_payloads(bad)))
 
 
+@pytest.mark.parametrize(("waited", "times"), [(0, None), (4, 3)])
+def test_a_refusal_does_not_count_as_repetitions(waited, times):
+    """It is not asked again, and what is said of its silence is how often it was asked."""
+    call = Call()
+    call.ladder.run(waited)
+    call.answer(Notify(NotifyType.NO_PROPOSAL_CHOSEN))
+    (status,) = call.ladder.a.status
+    assert (status.silence is None) == (times is None)
+    assert times is None or f"sent {times} times" in status.silence
+    asked = len(call.ladder.messages("a"))
+    assert "NO_PROPOSAL_CHOSEN" in call.last_text()
+    assert len(call.ladder.messages("a")) == asked
+
+
 CAME = [
     (malformed, 0, "a message that cannot be read: length field"),
     (ikev1, 0, "it is IKEv1, which is not spoken here"),

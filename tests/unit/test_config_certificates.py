@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 
 import pytest
 
@@ -21,12 +22,13 @@ def made(tmp_path_factory):
     pki = OpenSsl(tmp_path_factory.mktemp("pki"))
     pki.certificate("ca", "/CN=Root", extensions=CA)
     pki.certificate("gw", "/CN=gw", "ca", "subjectAltName=DNS:gw.example")
+    pki.certificate("addressed", "/CN=gw", "ca", "subjectAltName=IP:192.0.2.1,IP:2001:db8::1")
     pki.key("other")
     pki.crl("crl", "ca")
     return pki
 
 
-def findings(made, at=NOW, *, certificate="gw.crt", key="gw.key", ca="ca.crt", crl=("crl.crl",), local_id="gw.example"):
+def findings(made, at=NOW, *, certificate="gw.crt", key="gw.key", ca="ca.crt", crl=("crl.crl",), local_id="gw.example", local=None):
     found = Findings("x.toml")
     auth = CertificateAuth(
         local_id=local_id,
@@ -37,7 +39,7 @@ def findings(made, at=NOW, *, certificate="gw.crt", key="gw.key", ca="ca.crt", c
         crl=tuple(made.path(name) for name in crl),
         revocation="if-present",
     )
-    check_certificates(auth, found.at('tunnel "t"').below("auth"), at)
+    check_certificates(auth, local, found.at('tunnel "t"').below("auth"), at)
     return [(each.severity, each.key, each.wrong) for each in found.found]
 
 
@@ -60,6 +62,31 @@ def test_each_file_that_cannot_be_used_is_named(made, given, severity, key, says
     ((found_severity, found_key, wrong),) = findings(made, **given)
     assert (found_severity, found_key) == (severity, key)
     assert says in wrong
+
+
+HERE = ip_address("192.0.2.1")
+ELSEWHERE = ip_address("192.0.2.77")
+
+
+@pytest.mark.parametrize(
+    ("name", "local", "says"),
+    [
+        ("gw", HERE, "is missing, so it is 192.0.2.1, which the certificate does not hold; it holds CN=gw, gw.example"),
+        ("gw", None, "is missing, so it is our address, which the certificate does not hold; it holds CN=gw, gw.example"),
+        ("addressed", ELSEWHERE, "is missing, so it is 192.0.2.77, which the certificate does not hold; it holds CN=gw, 192.0.2.1"),
+        ("addressed", HERE, None),
+        ("addressed", ip_address("2001:db8::1"), None),
+        ("addressed", None, None),  # which address it will be is not known yet
+    ],
+)
+def test_without_local_id_the_certificate_must_hold_the_address(made, name, local, says):
+    found = findings(made, certificate=f"{name}.crt", key=f"{name}.key", local_id=None, local=local)
+    assert [(severity, key) for severity, key, _ in found] == ([] if says is None else [("error", "auth.local_id")])
+    assert says is None or says in found[0][2]
+
+
+def test_with_local_id_the_address_is_nobodys_business(made):
+    assert findings(made, local=ELSEWHERE) == []
 
 
 def test_an_expired_certificate_is_refused_and_an_expired_authority_told(made):

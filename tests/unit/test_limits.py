@@ -89,6 +89,7 @@ OWNERS = {
     },
     "ike/v2/expiry.py": {OURS: "KEEP"},
     "ike/v2/fragment.py": {STANDARD: "_UDP_HEADER _NON_ESP_MARKER _FRAGMENT_FIELDS"},
+    "ike/v2/half_open.py": {OURS: "TOLD_AFTER"},
     "ike/v2/ike_rekey.py": {PEER: "MAX_ROUNDS AWAIT_DELETE"},
     "ike/v2/keymat.py": {STANDARD: "_MAX_BLOCKS"},
     "ike/v2/message.py": {STANDARD: "_EXCHANGE _FIRST_PAYLOAD _FLAGS"},

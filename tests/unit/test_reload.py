@@ -260,6 +260,28 @@ def test_what_the_process_was_made_with_cannot_be_changed(site, line):
     assert refused(site, text) == [("gateway", line.split()[0])]
 
 
+def places(refusal):
+    return [(finding.key, finding.line, finding.column) for finding in refusal.findings if finding.severity == "error"]
+
+
+def test_what_cannot_be_changed_is_said_with_its_place(site):
+    text = TEXT.replace('name = "a"', 'name = "a"\n  workers = 2', 1)
+    line = text[: text.index("workers")].count("\n") + 1
+    assert places(site.reload(text)) == [("workers", line, 3)]
+
+
+def test_a_secret_that_is_gone_after_the_check_is_said_with_the_place_of_its_table(site, monkeypatch):
+    def answer_and_lose(request):
+        made = difference.answer(request)
+        (site.directory / "all.psk").unlink()
+        return made
+
+    monkeypatch.setattr(difference, "ask", answer_and_lose)
+    refusal = site.reload(TEXT + MORE)
+    assert places(refusal) == [("auth", (TEXT + MORE)[: (TEXT + MORE).rindex("[tunnel.auth]")].count("\n") + 1, 3)]
+    assert (refusal.applied, site.calls, site.in_force) == (False, [], [])
+
+
 def test_a_refusal_has_the_keys_that_programs_know(site):
     refusal = msgspec.to_builtins(site.reload(TEXT.replace('name = "a"', 'name = "b"', 1)))
     assert list(refusal) == ["schema", "applied", "file", "findings"]

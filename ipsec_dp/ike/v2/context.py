@@ -79,6 +79,9 @@ class IkeHost(Protocol):
     def admits(self, context: Context) -> bool:
         """False when `unique` forbids a peer that has just authenticated a further IKE SA."""
 
+    def lacks(self, context: Context) -> bool:
+        """True when the tunnel that this one may be of is there, and has no IKE SA that is up."""
+
     def came_up(self, context: Context, now: float) -> None:
         """It has just been authenticated: find out which IKE SA it replaces (`replacement.begin`)."""
 
@@ -156,6 +159,7 @@ class Handshake:
     candidates: Candidates  # who it may be
     nonces: tuple[bytes, bytes] = (b"", b"")  # Ni, Nr, for AUTH
     messages: tuple[bytes, bytes] = (b"", b"")  # request and response as sent, for AUTH
+    repeated: int = 0  # times that the peer asked again, unauthenticated, for what we had answered
     other_request: bytes = b""  # the peer's same request with a COOKIE, or without the one that the first had
     hints: list[UnprovenError] = field(default_factory=list)  # unauthenticated refusals
 

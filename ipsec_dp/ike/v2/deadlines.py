@@ -22,6 +22,7 @@ class Deadlines:
     """Of an IKE SA."""
 
     close_at: float = inf  # it ends, whatever its state
+    tell_at: float = inf  # that what was begun with us goes no further (`half_open`)
     soft: float = inf
     hard: float = inf
     heard: float = NEVER  # when the peer was last heard

@@ -88,10 +88,11 @@ class OutstandingRequest(Generic[R]):
     deadline: float
     began: float = inf  # when it was sent first
     kept_back: tuple[int, str] | None = None  # the last attempt that this host itself refused to send, and why
+    last: bool = False  # it is not sent again: the peer, as it seems, refuses
 
     def again(self, now: float) -> bool:
         """True when it is to be sent once more, with the next deadline set; false when it was sent often enough."""
-        if self.attempt >= self.task.tries:
+        if self.last or self.attempt >= self.task.tries:
             return False
         self.attempt += 1
         self.deadline = now + wait_after(self.attempt, self.task.first_wait)

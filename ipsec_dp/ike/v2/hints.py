@@ -52,7 +52,7 @@ def refusal(context: Context, error: IkeError, outstanding: OutstandingRequest[T
     """Keep asking, but not for long once the peer, as it seems, refuses."""
     cause = error.cause if isinstance(error, UnprovenError) else None
     if note(context, str(error), path, cause) and cause is not None:
-        outstanding.attempt = outstanding.task.tries
+        outstanding.last = True
         outstanding.deadline = min(outstanding.deadline, now + lifetimes.HINT_PATIENCE)
 
 

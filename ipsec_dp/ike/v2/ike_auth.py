@@ -280,7 +280,7 @@ def established(context: Context, now: float) -> None:
     """Both sides have proven themselves."""
     context.enter(State.ESTABLISHED)
     context.sa.established_at = now
-    context.deadlines.close_at = inf
+    context.deadlines.close_at = context.deadlines.tell_at = inf
     context.handshake.messages, context.handshake.other_request = (b"", b""), b""
     context.start_deadlines(now)
     proof.begin(context, now)

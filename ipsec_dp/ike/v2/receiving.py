@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import elsewhere, hints, prices, refusals, transitions
+from ipsec_dp.ike.v2 import elsewhere, half_open, hints, prices, refusals, transitions
 from ipsec_dp.ike.v2.context import StepsAfterReply
 from ipsec_dp.ike.v2.errors import IntegrityError, UnsupportedCriticalPayloadError, notify_of
 from ipsec_dp.ike.v2.message import Header, Message, same_request
@@ -56,6 +56,7 @@ def _receive_init(context: Context, received: ReceivedMessage) -> None:
     elif context.state is State.NEW:
         _init_request(context, received)
     elif context.state is State.INIT_ANSWERED and same_request(received.datagram, context.handshake.messages[0]):
+        context.handshake.repeated += 1
         _note_other_request(context, received.datagram)
         if context.window.repeats.take(received.now):
             transmit(context, context.window.reply, received.path)
@@ -79,7 +80,7 @@ def _init_request(context: Context, received: ReceivedMessage) -> None:
     if context.state is State.INIT_ANSWERED:
         context.handshake.messages = (received.datagram, datagrams[0])
         context.window.replied(datagrams)
-        context.deadlines.close_at = received.now + LIMITS.half_open_seconds
+        half_open.begins(context, received.now)
     transmit(context, datagrams, received.path)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike.actions import NO_SPI, Action, Cause, Kind, Path
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.peer_table import Candidates
-from ipsec_dp.ike.v2 import acquire, delete, first_message, hints, reauth, receiving, silence, timers, transitions
+from ipsec_dp.ike.v2 import acquire, delete, first_message, half_open, hints, reauth, receiving, silence, timers, transitions
 from ipsec_dp.ike.v2.context import Context, Task
 from ipsec_dp.ike.v2.errors import IntegrityError
 from ipsec_dp.ike.v2.exchanges import Shape
@@ -88,6 +88,8 @@ class IkeSession(Context):
             self._retransmit(outstanding, now)
         if now >= self.deadlines.close_at:
             self._expired(now)
+        if now >= self.deadlines.tell_at:
+            half_open.due(self, now)
         if self.state in CARRYING and not self.succession.handed_over:
             timers.due(self, now)
         self.send_next(now)
@@ -101,7 +103,7 @@ class IkeSession(Context):
 
     def next_timeout(self) -> float:
         """When `timer` wants to be called; inf: never."""
-        first = min(self.window.deadline, self.deadlines.close_at)
+        first = min(self.window.deadline, self.deadlines.close_at, self.deadlines.tell_at)
         if self.state in CARRYING and not self.succession.handed_over:
             return min(first, timers.next_due(self))
         return first
@@ -197,14 +199,14 @@ class IkeSession(Context):
         if linger:
             self.sa.wipe(keep_incoming=True)
             self.enter(State.LINGERING)
-            self.deadlines.close_at = now + LINGER
+            self.deadlines.close_at, self.deadlines.tell_at = now + LINGER, inf
         else:
             self._close()
 
     def _close(self) -> None:
         self.sa.wipe()
         self.enter(State.CLOSED)
-        self.deadlines.close_at = inf
+        self.deadlines.close_at = self.deadlines.tell_at = inf
 
     def _unanswered(self, task: Task, now: float) -> None:
         if self.state is State.EXPIRED and not self.succession.handed_over:  # whether the peer is there another IKE SA shows
