@@ -49,6 +49,7 @@ LARGE = {
     "ipsec_dp/ike/strangers.py: Limits": "every limit on what is not authenticated, frozen",
     "ipsec_dp/ike/v1/manager.py: IsakmpManager": "the interface IkeCore, and the tables of ISAKMP SAs that its calls share",
     "ipsec_dp/ike/v1/sa.py: IpsecSa": "one pair of IPsec SAs with all its times, a value",
+    "ipsec_dp/ike/v2/context.py: Context": "what handlers may ask of an IKE SA, and change in it",
     "ipsec_dp/ike/v2/sa.py: Child": "one CHILD_SA as RFC 7296 has it, a value",
     "ipsec_dp/ike/wanted.py: Wanted": "what may happen to a proxy ID, and what is asked about it",
     "ipsec_dp/keying/ike_driver.py: IkeDriver": "a method for each action of the core, each event and each verb",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
@@ -225,7 +226,6 @@ class Context(ABC):
         self.window: Window[Task] = Window()
         self.queue: Queue[Task] = Queue()
         self.children: ChildTable = ChildTable(self)
-        self.wanted = Wanted(self.peer.proxy_ids, lasting=self.peer.start == "start")
         self.succession = Succession()
         self.withdrawn = False  # its tunnel is configured otherwise now: what becomes of it concerns nobody
         self.deadlines = Deadlines()
@@ -234,6 +234,11 @@ class Context(ABC):
         self._actions: list[Action] = []
 
     # ---- what it is
+
+    @cached_property
+    def wanted(self) -> Wanted:
+        """Its CHILD_SAs, and those that lack; made when something asks, since nothing does while it is half-open."""
+        return Wanted(self.peer.proxy_ids, lasting=self.peer.start == "start")
 
     @property
     @abstractmethod
