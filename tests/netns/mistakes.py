@@ -215,6 +215,7 @@ def esp_blocked(case: Case) -> None:
 def filtered_here(case: Case) -> None:
     """By gateway A's own packet filter: what it sends, and what it answers."""
     case.sites.gw_a.run("nft", "-f", "-", stdin=FILTERED_HERE)
+    case.undo.append(lambda: case.sites.gw_a.run("nft", "delete", "table", "inet", "own"))
 
 
 def unreadable_key(case: Case) -> None:
@@ -312,8 +313,8 @@ MISTAKES: dict[str, Mistake] = {
     "UDP port 4500 blocked": Mistake(
         blocked("udp dport 4500", "udp"),
         {
-            "a": Told(r"IKE_AUTH[\s\S]*4500", r"(?i)let UDP (port 4500|500 and 4500) pass"),
-            "b": Told(r"4500", r"(?i)let UDP (port 4500|500 and 4500) pass"),
+            "a": Told(r"IKE_AUTH[\s\S]*4500", r"(?i)let UDP (port 4500|ports 500 and 4500) pass"),
+            "b": Told(r"4500", r"(?i)let UDP (port 4500|ports 500 and 4500) pass"),
         },
     ),
     "this host's own packet filter": Mistake(
