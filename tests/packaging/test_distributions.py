@@ -70,20 +70,7 @@ def test_the_wheel_holds_the_extension_and_the_typing_marker_and_no_sources(dist
 
 def test_the_wheel_holds_schema_examples_and_units_where_a_service_finds_them(distributions, tmp_path):
     wheel = one(distributions, "*.whl")
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--ignore-installed",
-        "--no-deps",
-        "--no-index",
-        "--prefix",
-        tmp_path,
-        wheel,
-        cwd=tmp_path,
-    )
+    run(*INSTALL, "--prefix", tmp_path, wheel, cwd=tmp_path)
     shared = tmp_path / "share" / "ipsec-dp"
     assert {path.name: path.read_bytes() for path in shared.iterdir()} == {
         path.name: path.read_bytes() for path in (ROOT / "conf").iterdir()
@@ -132,20 +119,7 @@ def test_one_wheel_serves_every_python_from_3_11_on(distributions):
 @pytest.mark.timeout(300)
 def test_the_wheel_alone_imports_and_knows_its_version(distributions, tmp_path):
     wheel = one(distributions, "*.whl")
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--ignore-installed",
-        "--no-deps",
-        "--no-index",
-        "--target",
-        tmp_path,
-        wheel,
-        cwd=tmp_path,
-    )
+    run(*INSTALL, "--target", tmp_path, wheel, cwd=tmp_path)
     program = "import ipsec_dp, ipsec_dp._native as native; print(ipsec_dp.__file__, ipsec_dp.__version__, native.lib.DP_OK)"
     printed = run(sys.executable, "-c", program, cwd=tmp_path, PYTHONPATH=str(tmp_path)).split()
     assert printed == [str(tmp_path / "ipsec_dp" / "__init__.py"), ipsec_dp.__version__, "0"]
