@@ -107,6 +107,10 @@ struct dp_config {
     uint32_t cookie_first_rate;            /* of these, to networks that did not ask before; the others are for those that did */
     uint32_t cookie_seen_seconds;          /* how long it is remembered at least who asked, ≥ 1 where there are any answers */
     uint32_t cookie_seconds;               /* the life of a cookie's key; the one before is still good. 0: no cookies */
+    /* For rigs: whatever is random here follows from `seed`, CBC's IVs too, and no real device may be attached (-EPERM). 0: the
+     * system's randomness. */
+    uint8_t seeded;
+    uint64_t seed;
 };
 
 /* Loads the providers (each passes its known-answer tests or the call fails with -EBADMSG). -EINVAL: a value out of range;

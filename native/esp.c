@@ -10,6 +10,7 @@
 #include <sys/random.h>
 
 #include "octets.h"
+#include "random.h"
 
 /* RFC 4303 §2.4. Sealing copies from the front of it, opening compares with it. */
 static const uint8_t padding[DP_ESP_PAD_MAX] = {
@@ -88,6 +89,14 @@ static bool random_iv(uint8_t *iv, size_t octets) {
     return true;
 }
 
+/* The same of a plane that has a seed. */
+static void seeded_iv(struct dp_esp *esp, uint8_t *iv, size_t octets) {
+    for (size_t at = 0; at < octets; at += sizeof(uint64_t)) {
+        uint64_t number = htobe64(dp_random_follow(&esp->iv));
+        memcpy(iv + at, &number, sizeof number);
+    }
+}
+
 /* TFC padding, ESP padding and trailer behind the inner packet, up to `octets` in all. */
 static void pad(const struct dp_esp *esp, uint8_t *inner, size_t inner_octets, size_t octets, uint8_t next_header) {
     size_t padded = padded_inner(esp, inner_octets);
@@ -110,7 +119,9 @@ enum dp_drop dp_esp_seal(struct dp_esp *esp, uint64_t sequence, uint8_t *inner, 
     uint8_t *ciphertext = iv + cipher->iv_octets;
     struct dp_crypt c = {.iv = iv, .src = inner, .dst = ciphertext, .octets = (uint32_t)octets, .icv = ciphertext + octets};
     octets_16 nonce;
-    if (cipher->random_iv) {
+    if (cipher->random_iv && esp->seeded) {
+        seeded_iv(esp, iv, cipher->iv_octets);
+    } else if (cipher->random_iv) {
         if (!random_iv(iv, cipher->iv_octets))
             return DP_DROP_crypto_fault;
     } else {

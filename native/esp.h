@@ -14,6 +14,7 @@ struct dp_esp {
     uint32_t spi;  /* host order */
     bool esn;
     uint8_t salt[DP_AEAD_SALT];
+    bool seeded;         /* CBC: IVs follow from `iv` (random.h), in rigs alone */
     uint64_t iv;         /* AEAD, outbound: the next IV; one writer */
     uint32_t tfc_octets; /* outbound: pad inner packets to this size at least */
 };

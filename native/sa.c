@@ -190,6 +190,14 @@ static struct dp_sa *sa_new(struct dp *dp, unsigned direction, const struct dp_s
     return sa;
 }
 
+/* In a rig with a seed. */
+static int seed_ivs(struct dp *dp, struct dp_sa *sa) {
+    sa->esp.seeded = dp->random.seeded && sa->esp.cipher->random_iv;
+    if (!sa->esp.seeded)
+        return 0;
+    return dp_random_next(&dp->random, &sa->esp.iv) ? 0 : -EIO;
+}
+
 static int publish_inbound(struct dp *dp, struct dp_sa *sa) {
     struct dp_sa_table *t = &dp->sas;
     uint32_t slot = sa->esp.spi & t->slot_mask;
@@ -240,6 +248,8 @@ int dp_sa_install(struct dp *dp, unsigned direction, const struct dp_sa_params *
         return -ENOMEM;
     int error = dp_keyed_new(dp, params->encr, params->integ, params->key_octets, keymat, keymat_octets, &sa->esp.cipher,
                              &sa->esp.context, sa->esp.salt);
+    if (error == 0)
+        error = seed_ivs(dp, sa);
     if (error == 0)
         error = sa_set_direction(sa, params, selectors, selector_count);
     if (error == 0)
