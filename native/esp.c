@@ -107,17 +107,14 @@ static void pad(const struct dp_esp *esp, uint8_t *inner, size_t inner_octets, s
     inner[octets - 1] = next_header;
 }
 
-enum dp_drop dp_esp_seal(struct dp_esp *esp, uint64_t sequence, uint8_t *inner, size_t inner_octets, uint8_t next_header,
-                         uint8_t *out) {
+/* Seals plaintext of `octets`, trailer included. */
+static inline enum dp_drop seal_plain(struct dp_esp *esp, uint64_t sequence, const uint8_t *plain, size_t octets, uint8_t *out) {
     const struct dp_cipher *cipher = esp->cipher;
-    size_t octets = ciphertext_octets(esp, inner_octets);
-    pad(esp, inner, inner_octets, octets, next_header);
-
     const uint64_t header = header_octets(esp, sequence);
     memcpy(out, &header, DP_ESP_HEADER);
     uint8_t *iv = out + DP_ESP_HEADER;
     uint8_t *ciphertext = iv + cipher->iv_octets;
-    struct dp_crypt c = {.iv = iv, .src = inner, .dst = ciphertext, .octets = (uint32_t)octets, .icv = ciphertext + octets};
+    struct dp_crypt c = {.iv = iv, .src = plain, .dst = ciphertext, .octets = (uint32_t)octets, .icv = ciphertext + octets};
     octets_16 nonce;
     if (cipher->random_iv && esp->seeded) {
         seeded_iv(esp, iv, cipher->iv_octets);
@@ -134,6 +131,21 @@ enum dp_drop dp_esp_seal(struct dp_esp *esp, uint64_t sequence, uint8_t *inner, 
     struct authenticated a;
     authenticate(&c, &a, esp, sequence, out);
     return cipher->seal(esp->context, &c) == 0 ? DP_OK : DP_DROP_crypto_fault;
+}
+
+enum dp_drop dp_esp_seal(struct dp_esp *esp, uint64_t sequence, uint8_t *inner, size_t inner_octets, uint8_t next_header,
+                         uint8_t *out) {
+    size_t octets = ciphertext_octets(esp, inner_octets);
+    pad(esp, inner, inner_octets, octets, next_header);
+    return seal_plain(esp, sequence, inner, octets, out);
+}
+
+enum dp_drop dp_esp_seal_whole(struct dp_esp *esp, uint64_t sequence, const uint8_t *plain, size_t octets, uint8_t *out) {
+    return seal_plain(esp, sequence, plain, octets, out);
+}
+
+size_t dp_esp_alignment(const struct dp_esp *esp) {
+    return alignment(esp->cipher);
 }
 
 /* RFC 4303 §2.4, §3.4.4.1: the padding is 1, 2, 3, … and lies within the packet. */

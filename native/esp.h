@@ -33,6 +33,12 @@ size_t dp_esp_sealed_octets(const struct dp_esp *esp, size_t inner_octets);
 enum dp_drop dp_esp_seal(struct dp_esp *esp, uint64_t sequence, uint8_t *inner, size_t inner_octets, uint8_t next_header,
                          uint8_t *out);
 
+/* Seals `plain`, which ends in padding and trailer already, whatever they say: dp_esp_sealed_octets of what is before them, a
+ * multiple of dp_esp_alignment. Else as dp_esp_seal. */
+enum dp_drop dp_esp_seal_whole(struct dp_esp *esp, uint64_t sequence, const uint8_t *plain, size_t octets, uint8_t *out);
+/* What the length of plaintext with its trailer is a multiple of (RFC 4303 §2.4). */
+size_t dp_esp_alignment(const struct dp_esp *esp);
+
 /* Opens an ESP packet of `octets` (≥ DP_ESP_HEADER; its SPI is this SA's, its sequence number is `sequence`) into `plain`, which
  * has room for `octets`, or is where its ciphertext lies. Checks length, ICV, padding and pad length; not the replay window and not
  * the inner packet. DP_OK or DP_DROP_esp_length, _icv, _pad, _crypto_fault. */

@@ -63,8 +63,8 @@ class DataPlane(IkeGate):
     sa_slots: inbound SAs at the most, a power of two. stranger_rate: punts a second that one unknown source may cause.
     hold_octets: packets of one tunnel that wait for an SA, while it is negotiated; 0: they are dropped.
     offloads: those that a device may have when it is attached. ike: how many messages of whom reach the control plane.
-    seed: 0 to 2**64 - 1, for rigs: what the core draws at random follows from it, CBC's IVs too, so that the same calls make the same
-    octets; such a plane takes in-memory devices alone (DataPlaneError, EPERM). None: the system's randomness.
+    seed: 0 to 2**64 - 1, for rigs: what the core draws at random follows from it, CBC's IVs too, so that the same calls make the
+    same octets; such a plane takes in-memory devices alone (DataPlaneError, EPERM). None: the system's randomness.
     """
 
     def __init__(
