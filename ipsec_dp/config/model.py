@@ -47,7 +47,7 @@ class PskAuth:
     remote_id: str | None
     psk_file: Path
     unique: Unique = "replace"
-    octets: int = 0  # of the secret
+    octets: int = field(default=0, compare=False)  # of the secret
     material: bytes = field(default=b"", repr=False)  # fingerprint of what the file holds
 
 

@@ -2,8 +2,8 @@
 
 from ipsec_dp.ike.v1 import payloads as p
 from ipsec_dp.ike.v1.keymat import encrypt, exchange_iv, phase2_hash
-from ipsec_dp.ike.v1.message import IsakmpHeader, build_isakmp, build_payloads
-from ipsec_dp.ike.v1.wire import ExchangeMode, HeaderFlag
+from ipsec_dp.ike.v1.message import IsakmpHeader, build_isakmp, build_payloads, parse_isakmp_header, parse_payloads
+from ipsec_dp.ike.v1.wire import HEADER, ExchangeMode, HeaderFlag
 
 
 def sealed(context, payloads, exchange=ExchangeMode.INFORMATIONAL, message_id=77, *, hashed=None, behind=b""):
@@ -16,3 +16,24 @@ def sealed(context, payloads, exchange=ExchangeMode.INFORMATIONAL, message_id=77
     iv = exchange_iv(suite.prf, context.sa.last_block, message_id)
     header = IsakmpHeader(context.sa.cookie_i, context.sa.cookie_r, exchange, HeaderFlag.ENCRYPTED, message_id)
     return build_isakmp(header, first, encrypt(keys.cipher, iv, plaintext + behind))
+
+
+def in_words(datagram):
+    """A message in clear, read."""
+    header, first = parse_isakmp_header(datagram)
+    return parse_payloads(header, first, datagram[HEADER:])
+
+
+def sent(gateways, sender, number):
+    """A datagram that somebody has sent, counted from 1."""
+    return [delivery.data[0] for delivery, _ in gateways.wire.log if delivery.sender == sender][number - 1]
+
+
+def bodies(datagram):
+    """Of the first four payloads, which are SA, KE, NONCE and ID in aggressive mode; by their lengths alone."""
+    found, at = [], HEADER
+    for _ in range(4):
+        length = int.from_bytes(datagram[at + 2 : at + 4], "big")
+        found.append(datagram[at + 4 : at + length])
+        at += length
+    return found

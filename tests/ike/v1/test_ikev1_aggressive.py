@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-from ipaddress import ip_address
 
 import pytest
 
@@ -15,13 +14,13 @@ from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
 from ipsec_dp.ike.proposal import parse_ike
 from ipsec_dp.ike.v1 import payloads as p
 from ipsec_dp.ike.v1.keymat import decrypt
-from ipsec_dp.ike.v1.message import build_clear, build_isakmp, build_payloads, parse_isakmp_header, parse_payloads
-from ipsec_dp.ike.v1.sa_payload import SaPayload
+from ipsec_dp.ike.v1.message import build_isakmp, build_payloads, parse_isakmp_header, parse_payloads
 from ipsec_dp.ike.v1.wire import HEADER, PayloadKind
-from tests.ike.ladder import ADDRESSES, OTHER, proxy_id
+from tests.ike.ladder import OTHER, proxy_id
 from tests.ike.pki import CA, NOW, OpenSsl
 
-from .gateways import Gateways, aggressive, peer, texts
+from .gateways import Gateways, aggressive, texts
+from .isakmp_peer import bodies, in_words, sent
 
 UP = [Kind.IKE_UP, Kind.CHILD_UP]
 SECRET = b"a secret both of them know"
@@ -32,19 +31,8 @@ def both(**changes):
     return Gateways([aggressive("a", **changes.pop("of_a", {}))], [aggressive("b", **changes.pop("of_b", {}))], **changes)
 
 
-def message(datagram):
-    """One in clear."""
-    header, first = parse_isakmp_header(datagram)
-    return parse_payloads(header, first, datagram[HEADER:])
-
-
 def kinds(datagram):
-    return [payload.kind.name for payload in message(datagram).payloads]
-
-
-def sent(gateways, sender, number):
-    """A datagram that somebody has sent, counted from 1."""
-    return [delivery.data[0] for delivery, _ in gateways.wire.log if delivery.sender == sender][number - 1]
+    return [payload.kind.name for payload in in_words(datagram).payloads]
 
 
 @pytest.mark.parametrize("site", ["a", "b"])
@@ -87,22 +75,12 @@ def test_the_hashes_are_those_of_the_words_of_rfc_2409():
         [aggressive("b", ike_proposals=parse_ike(["aes128-sha256-ecp256"]))],
     ).start()
     one, two, three = sent(gateways, "a", 1), sent(gateways, "b", 1), sent(gateways, "a", 2)
-
-    def bodies(datagram):
-        """SA, KE, NONCE and ID by position: each body without its generic header, whatever our classes make of it."""
-        found, at = [], HEADER
-        for _ in range(4):
-            length = int.from_bytes(datagram[at + 2 : at + 4], "big")
-            found.append(datagram[at + 4 : at + length])
-            at += length
-        return found
-
     (sa_i, ke_i, ni, id_i), (sa_r, ke_r, nr, id_r) = bodies(one), bodies(two)
     assert sa_i != sa_r, "two transforms were offered, one chosen"
     cookie_i, cookie_r = two[:8], two[8:16]
     skeyid = hmac.digest(SECRET, ni + nr, "sha256")
     hash_r = hmac.digest(skeyid, ke_r + ke_i + cookie_r + cookie_i + sa_i + id_r, "sha256")
-    assert message(two).get(p.HashPayload) == p.HashPayload(hash_r)
+    assert in_words(two).get(p.HashPayload) == p.HashPayload(hash_r)
     suite, keys = gateways.a.core.ikev1.sessions("to-b")[0].keyed
     iv = hashlib.sha256(ke_i + ke_r).digest()[:16]
     header, first = parse_isakmp_header(three)
@@ -140,23 +118,6 @@ def test_the_group_is_that_of_the_first_proposal(site):
     gateways.check()
     group = {"a": "ecp256", "b": "ecp384"}[site]
     assert [str(session.sa.suite).endswith(group) for session in gateways.a.core.ikev1.sessions("to-b")] == [True]
-
-
-def test_a_public_value_of_another_group_is_explained():
-    gateways = both(of_b={"ike_proposals": parse_ike(["aes256-sha256-ecp384"])})
-    two = Gateways([aggressive("a", ike_proposals=parse_ike(["aes256-sha256-ecp384"]))])
-    two.initiate("a")
-    other, mine = message(sent(two, "a", 1)), message_of_begin(gateways)
-    mixed = [mine.get(p.KePayload) if type(one) is p.KePayload else one for one in other.payloads]
-    give(gateways, "b", build_clear(other.header, mixed))
-    assert "offers ecp384, and brings a public value of another group" in gateways.b.events[0].text
-    assert gateways.faults()["b"] == {"refused": 1}
-
-
-def message_of_begin(gateways):
-    gateways.initiate("a")
-    gateways.taken("b")
-    return message(sent(gateways, "a", 1))
 
 
 def give(gateways, site, datagram):
@@ -362,81 +323,3 @@ def test_another_authoritys_certificate_proves_nothing(ca, site):
     (failed,) = [event for event in gateways.sites[OTHER[site]].events if event.kind is Kind.IKE_FAILED]
     assert "does not lead to one of our authorities" in failed.text
     assert not gateways.sites[OTHER[site]].ups
-
-
-# --- refusals, told on both sides ------------------------------------------------------------------------------------
-
-
-REFUSED = {
-    "main mode is expected": (
-        {"of_b": {"mode": "main"}},
-        "the peer refuses aggressive mode: INVALID-EXCHANGE-TYPE (not authenticated)",
-        "192.0.2.1:500 begins aggressive mode, and the tunnel is to speak main mode: both sides must be told the same one",
-    ),
-    "aggressive mode is expected": (
-        {"of_a": {"mode": "main"}},
-        "the peer refuses main mode: INVALID-EXCHANGE-TYPE (not authenticated)",
-        "192.0.2.1:500 begins main mode, and the tunnel is to speak aggressive mode: both sides must be told the same one",
-    ),
-    "another identity": (
-        {"of_b": {"remote_id": Identity.from_text("else.example")}},
-        "the peer refuses aggressive mode: AUTHENTICATION-FAILED (not authenticated)",
-        "192.0.2.1:500 did not prove who it is: expected else.example; the peer says it is gwa.example; they differ in value",
-    ),
-    "proposals": (
-        {"of_b": {"ike_proposals": parse_ike(["aes128-sha256-ecp256"])}},
-        "the peer refuses aggressive mode: NO-PROPOSAL-CHOSEN (not authenticated)",
-        "differs: encryption (ours aes256, peer's aes128)",
-    ),
-}
-
-
-@pytest.mark.parametrize("why", REFUSED)
-def test_a_refusal_is_counted_and_told_on_both_sides(why):
-    changes, ours, theirs = REFUSED[why]
-    gateways = both(**changes)
-    gateways.initiate("a")
-    gateways.run(200)
-    (failed,) = [event for event in gateways.a.events if event.kind is Kind.IKE_FAILED]
-    assert failed.text == ours
-    (told,) = gateways.b.events
-    assert told.kind is Kind.IKE_FAILED
-    assert theirs in told.text or told.text.endswith("differs: encryption (ours aes128, peer's aes256)")
-    assert gateways.faults()["b"] == {"refused": 1}
-    assert len(gateways.modes()) == 2
-    assert [one.core.counters().sessions for one in gateways.sites.values()] == [0, 0]
-
-
-def test_another_secret_is_found_by_whoever_begins_and_told_to_the_other():
-    gateways = both(of_b={"auth": SharedKeyAuth(PreSharedKey.from_text("another secret"))})
-    gateways.initiate("a")
-    gateways.run(200)
-    (failed,) = [event for event in gateways.a.events if event.kind is Kind.IKE_FAILED]
-    assert "did not prove who it is: its hash does not fit: the shared keys differ" in failed.text
-    (told,) = [event for event in gateways.b.events if event.kind is Kind.IKE_FAILED]
-    assert told.text.endswith("the peer does not take our proof: AUTHENTICATION-FAILED: the shared keys or the identities differ")
-    assert not any(one.ups for one in gateways.sites.values())
-
-
-def test_an_answer_in_the_other_mode_is_explained():
-    """As initiator: somebody answers main mode by aggressive mode, which is counted and does not end the attempt."""
-    gateways = Gateways()
-    gateways.initiate("a")
-    first, second = sent(gateways, "a", 1), both().start()
-    answer = sent(second, "b", 1)
-    give(gateways, "a", first[:8] + answer[8:])
-    assert gateways.faults()["a"] == {"out_of_window": 1}
-    assert gateways.a.events[0].text == "192.0.2.2:500 answers in aggressive mode, and the tunnel is to speak main mode"
-    gateways.settle()
-    gateways.check()
-
-
-def test_tunnels_of_both_modes_may_share_an_address():
-    one = peer(
-        "b", tunnel="main", remote_id=Identity.from_text("other.example"), proxy_ids=(proxy_id("10.9.0.0/24", "10.8.0.0/24"),)
-    )
-    gateways = Gateways([aggressive("a")], [one, aggressive("b")]).start("a")
-    gateways.check()
-    assert {event.tunnel for event in gateways.b.events} == {"to-a"}
-    assert ip_address(ADDRESSES["a"]) in one.remotes
-    assert message(sent(gateways, "b", 1)).get(SaPayload) is not None

@@ -13,6 +13,7 @@ from ipsec_dp.ike.v1.wire import HEADER, HeaderFlag
 from tests.ike.ladder import OTHER
 
 from .gateways import Gateways, aggressive, peer, texts
+from .isakmp_peer import bodies
 
 
 def both():
@@ -31,16 +32,6 @@ def give(gateways, site, datagram, path=None):
     """As it comes from the address of the peer, or by another path."""
     who = gateways.sites[site]
     who.do(who.core.receive(datagram, path or gateways.path(site), gateways.clock()))
-
-
-def bodies(datagram):
-    """Of the first four payloads: SA, KE, NONCE and ID."""
-    found, at = [], HEADER
-    for _ in range(4):
-        length = int.from_bytes(datagram[at + 2 : at + 4], "big")
-        found.append(datagram[at + 4 : at + length])
-        at += length
-    return found
 
 
 def test_whoever_listens_can_try_secrets_offline():
