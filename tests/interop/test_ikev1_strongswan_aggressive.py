@@ -102,6 +102,11 @@ def fail(meeting: Meeting, role: str) -> None:
             meeting.theirs.initiate("net", seconds=3.0)
 
 
+AGREED: dict[str, dict[str, Any]] = {
+    "another secret": {"auth": Psk(theirs="another secret of thirty characters")},
+    "main mode there": {"theirs": "no"},
+    "main mode here": {"ours": "main"},
+}
 DIFFERENT = {
     ("we", "another secret"): "did not prove who it is: its hash does not fit: the shared keys differ",
     ("they", "another secret"): "says of message 2 cannot be read: the shared keys differ",
@@ -113,12 +118,7 @@ DIFFERENT = {
 
 @pytest.mark.parametrize(("role", "why"), DIFFERENT)
 def test_what_differs_is_explained(meet_aggressive, role, why):
-    agreed: dict[str, Any] = {
-        "another secret": {"auth": Psk(theirs="another secret of thirty characters")},
-        "main mode there": {"theirs": "no"},
-        "main mode here": {"ours": "main"},
-    }[why]
-    meeting = meet_aggressive(**agreed)
+    meeting = meet_aggressive(**AGREED[why])
     fail(meeting, role)
     meeting.eventually(lambda: DIFFERENT[role, why] in meeting.ours.text(), "it is explained", seconds=45)
     assert not meeting.children()

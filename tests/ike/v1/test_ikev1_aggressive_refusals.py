@@ -1,5 +1,7 @@
 """What is refused in aggressive mode, and what is then said on both sides: alike main mode."""
 
+from typing import Any
+
 import pytest
 
 from ipsec_dp.ike.actions import Kind
@@ -26,7 +28,7 @@ def give(gateways, site, datagram):
     who.do(who.core.receive(datagram, gateways.path(site), gateways.clock()))
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "main mode is expected": (
         {"of_b": {"mode": "main"}},
         "the peer refuses aggressive mode: INVALID-EXCHANGE-TYPE (not authenticated)",
@@ -45,7 +47,7 @@ REFUSED = {
     "proposals": (
         {"of_b": {"ike_proposals": parse_ike(["aes128-sha256-ecp256"])}},
         "the peer refuses aggressive mode: NO-PROPOSAL-CHOSEN (not authenticated)",
-        "differs: encryption (ours aes256, peer's aes128)",
+        "differs: encryption (ours aes128, peer's aes256)",
     ),
 }
 
@@ -60,7 +62,7 @@ def test_a_refusal_is_counted_and_told_on_both_sides(why):
     assert failed.text == ours
     (told,) = gateways.b.events
     assert told.kind is Kind.IKE_FAILED
-    assert theirs in told.text or told.text.endswith("differs: encryption (ours aes128, peer's aes256)")
+    assert told.text.endswith(theirs)
     assert gateways.faults()["b"] == {"refused": 1}
     assert len(gateways.modes()) == 2
     assert [one.core.counters().sessions for one in gateways.sites.values()] == [0, 0]
