@@ -8,7 +8,7 @@ import gc
 import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config.difference import read_again
 from ipsec_dp.config.nested import Nesting
@@ -116,11 +116,12 @@ def _freeze() -> None:
 @dataclass(frozen=True, slots=True)
 class Substitutes:
     """What a rig puts in the place of parts that are neither host nor clock. `plane` makes the data plane, `reported` hears of each
-    event of IKE, `reread` reads the configuration anew, `settled` is called when the gateway is up."""
+    event of IKE, `shaped` is `Environment`'s, `reread` reads the configuration anew, `settled` is called when the gateway is up."""
 
     plane: Callable[..., DataPlane] = DataPlane
     reported: Callable[[Event], None] = lambda _: None
     trace: Callable[[Clock], Trace] = ike_trace
+    shaped: Callable[[Any, list[Any]], list[Any]] = lambda _header, payloads: payloads
     reread: Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]] = read_again
     settled: Callable[[], None] = _freeze
 
@@ -190,6 +191,7 @@ class Composition:
                 activity=children.activity,
                 watcher=watch,
                 trace=trace,
+                shaped=self.substitutes.shaped,
             ),
             events=self._strangers,
         )
