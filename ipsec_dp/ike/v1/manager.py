@@ -449,7 +449,7 @@ class IsakmpManager:
             if peering.current is None:
                 ipsec_sas.remove(peering, sa)
             else:
-                ipsec_sas.expire(peering.current, sa)
+                ipsec_sas.expire(peering.current, sa, now)
 
         return self._step(tunnel, child, now, step)
 
