@@ -45,7 +45,7 @@ def fail(meeting: Meeting, role: str) -> None:
 # The peer's own network of our side, who begins, what we say. strongSwan takes what lies within its own, and answers a part of it.
 DIFFERENT = [
     ("10.9.0.0/24", "we", "the peer has other proxy IDs than ours, which are 10.1.0.0/24 <-> 10.2.0.0/24"),
-    ("10.1.0.0/25", "we", "it answers 10.1.0.0/24 <-> 10.2.0.0/24 with other proxy IDs: 10.1.0.0/25 <-> 10.2.0.0/24"),
+    ("10.1.0.0/25", "we", "the peer's: 10.1.0.0/25 <-> 10.2.0.0/24; differs from 10.1.0.0/24 <-> 10.2.0.0/24 in local addresses"),
     ("10.1.0.0/16", "they", "differs from 10.1.0.0/24 <-> 10.2.0.0/24 in local addresses"),
 ]
 

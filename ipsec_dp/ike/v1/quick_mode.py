@@ -213,6 +213,7 @@ def answer(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpMe
 def _answer(context: IsakmpContext, peering: Peering, received: ReceivedDatagram, message: IsakmpMessage) -> None:
     offered, nonce, ke, ids = message.get(SaPayload), message.get(NoncePayload), message.get(KePayload), message.all(IdPayload)
     if offered is None or nonce is None or len(ids) not in (0, 2):
+        context.host.count("malformed")
         raise QuickModeError("message 1 lacks payloads", Cause.SYNTAX, NotifyCode.PAYLOAD_MALFORMED)
     pair = _agreed_pair(context, peering, ids)
     choice = _agreed_choice(context, offered, ke)
@@ -248,6 +249,7 @@ def _agreed_pair(context: IsakmpContext, peering: Peering, ids: tuple[IdPayload,
     try:
         pair = pair_of(*ids, initiator=False) if ids else host_pair(context.path.local.address, context.path.remote.address)
     except ProxyIdError as error:
+        context.host.count("malformed")
         raise QuickModeError(f"the peer asks for {error}", Cause.SELECTORS, NotifyCode.INVALID_ID_INFORMATION) from None
     if pair not in context.peer.proxy_ids:
         text = f"the peer's proxy IDs are not ours: {explain(context.peer.proxy_ids, pair)}"
