@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.rig import netns
 from tests.ike.pki import CA, OpenSsl
@@ -12,7 +12,7 @@ from tests.interop.strongswan_meeting import IDENTITIES, TUNNEL, Certificates, M
 if TYPE_CHECKING:
     from pathlib import Path
 
-AGREED = {"version": 1, "ike": "aes256-sha256-ecp256", "esp": "aes128gcm16"}
+AGREED: dict[str, Any] = {"version": 1, "ike": "aes256-sha256-ecp256", "esp": "aes128gcm16"}
 DEAD_SECONDS = 20.0  # until a peer that does not answer is dead
 DIES = 'liveness = { interval = "1s", retries = 1, action = "restart" }'
 THEY_SEE = "dpd_delay = 1s\n dpd_timeout = 3s"  # of their connection

@@ -5,7 +5,7 @@ IKEv1 does not say when to change from an IPsec SA to the one that renews it, so
     the responder receives on the new one before message 2 leaves, the initiator before message 3 does
     the responder sends on it once message 3 has come, or ESP on it, or a DELETE of the old one
     the initiator sends on it AFTER_MESSAGE_3 seconds after that: there are responders that receive on it only when they have read
-    message 3; with message 3, where there is no old one; at once, when the old one ends
+    message 3; with message 3, where there is no old one or its octets or packets are soon used up; at once, when the old one ends
     both receive on the old one for OVERLAP seconds at the least; then who began the renewal deletes it, and it receives for GRACE
     seconds more; a peer that deletes none leaves it to its own hard limit
     two quick modes at once for one proxy ID: that with the lowest of the four nonces is the one whose initiator deletes it
@@ -97,9 +97,9 @@ def install(
 
 
 def switch_soon(context: IsakmpContext, sa: IpsecSa, now: float) -> None:
-    """Message 3 of ours leaves: send by `sa` when the peer has read it, or at once where nothing else sends."""
+    """Message 3 of ours leaves: send by `sa` when the peer has read it, or at once where nothing else sends for as long."""
     peering = context.peering
-    if peering is not None and any(one.sending for one in peering.of_pair(sa.pair)):
+    if peering is not None and any(one.sending and not one.spent for one in peering.of_pair(sa.pair)):
         sa.look_at = now + AFTER_MESSAGE_3
     else:
         switch(context, sa, now)

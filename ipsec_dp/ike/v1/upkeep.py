@@ -219,6 +219,12 @@ def _look(context: IsakmpContext, peering: Peering, sa: IpsecSa, now: float) -> 
         sa.look_at = now + lifetimes.SWITCH_LOOK
 
 
+def spent(sa: IpsecSa, now: float) -> None:
+    """A soft limit of octets or packets: nobody knows how soon the hard one comes."""
+    sa.spent = True
+    renew(sa, now)
+
+
 def renew(sa: IpsecSa, now: float) -> None:
     """Make another in its place before it ends, which for this once may take REKEY_TIME."""
     if sa.state is not IpsecSaState.UP or sa.asked:

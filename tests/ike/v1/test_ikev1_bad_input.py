@@ -22,7 +22,8 @@ class _Raw(p.IsakmpPayload):
     """A payload of any kind with any body."""
 
     def __init__(self, kind, body):
-        self.kind, self.body = kind, body
+        self.kind = kind  # type: ignore[misc]
+        self.body = body
 
     def build(self, writer):
         writer.octets(self.body)

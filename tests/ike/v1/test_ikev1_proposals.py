@@ -1,6 +1,7 @@
 """SA payloads as makers of appliances send them, lives in seconds and kilobytes, and RESPONDER-LIFETIME, whoever begins."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -201,7 +202,7 @@ def test_a_limit_of_kilobytes_counts_for_both():
 
 def calling():
     """a has sent message 1 of quick mode, and b's answer is another's to make: (gateways, b's ISAKMP SA, message 1)."""
-    gateways = Gateways([peer("a", esp_proposals=OURS)], [peer("b", esp_proposals=OURS)])
+    gateways: Any = Gateways([peer("a", esp_proposals=OURS)], [peer("b", esp_proposals=OURS)])
     gateways.initiate("a")
     for receiver in ("b", "a") * 3:
         assert gateways.deliver(receiver)

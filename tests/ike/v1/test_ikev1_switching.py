@@ -48,6 +48,14 @@ def test_the_first_one_is_sent_by_with_message_3():
     assert gateways.installs("a") == ["InstallInbound", "InstallOutbound", "SwitchOutbound"]
 
 
+def test_one_whose_octets_are_soon_used_up_is_not_waited_for():
+    gateways = Gateways().start()
+    gateways.run(60)
+    gateways.a.do(gateways.a.core.soft_limit("to-b", 1, gateways.clock()))
+    gateways.settle()
+    assert (gateways.a.sad.sending, gateways.b.sad.sending) == ([2], [2])
+
+
 def test_one_that_waits_to_be_sent_by_is_not_made_twice():
     gateways = renewing()
     asked = len(gateways.modes())
