@@ -4,6 +4,8 @@ The bar, on a machine with nothing else to do (three of three, CHILD and IKE SA,
 
     IPSEC_DP_BAR_MBIT=200 python -m pytest -m slow -s tests/interop/test_rekey_bar.py
 
+Those of IKEv1 alone, of which only what we lose is judged: the same with `-k ikev1`.
+
 IPSEC_DP_BAR_MBIT is the stream's rate, 200 if not given; it must be at most half of what the peer carries without loss, which is
 measured first. strongSwan's userspace ESP is given its own limits out of the way: with `rekey_time` alone it would end SAs instead.
 """

@@ -7,12 +7,14 @@ import pytest
 
 from ipsec_dp.ike.actions import Kind
 from ipsec_dp.ike.peer import Life
-from ipsec_dp.ike.proposal import parse_esp
+from ipsec_dp.ike.proposal import parse_esp, parse_ike
 from ipsec_dp.ike.v1 import offers, proxy
 from ipsec_dp.ike.v1 import payloads as p
+from ipsec_dp.ike.v1.keymat import BLOCK, decrypt
+from ipsec_dp.ike.v1.message import IsakmpHeader, build_clear, parse_isakmp_header, parse_payloads
 from ipsec_dp.ike.v1.registry import suites_phase2
 from ipsec_dp.ike.v1.sa_payload import SaAttribute, SaPayload, SaProposal, SaTransform, attribute_octets, parse_attributes
-from ipsec_dp.ike.v1.wire import EncapsulationMode, ExchangeMode, NotifyCode, Phase2, Protocol
+from ipsec_dp.ike.v1.wire import HEADER, EncapsulationMode, ExchangeMode, NotifyCode, Phase1, Phase2, Protocol
 
 from .gateways import Gateways, peer, texts
 from .isakmp_peer import opened, sealed, second
@@ -130,6 +132,54 @@ def test_what_cannot_be_is_refused_with_both_sides_proposals(offer):
     assert gateways.modes()[-1] == "ba info"
 
 
+# --- phase 1 ---------------------------------------------------------------------------------------------------------
+
+AES_CBC, SHA1, PSK, MODP2048 = 7, 2, 1, 14
+
+
+def phase_1(number, cipher=AES_CBC, digest=SHA1, method=PSK, lives=None):
+    """A transform with group 14; 128 bits where it is AES; a life as makers have it."""
+    key = (basic(Phase1.KEY_LENGTH, 128),) if cipher == AES_CBC else ()
+    words = ((Phase1.ENCRYPTION, cipher), (Phase1.HASH, digest), (Phase1.GROUP, MODP2048), (Phase1.AUTHENTICATION, method))
+    said = (basic(Phase1.LIFE_TYPE, SECONDS), long(Phase1.LIFE_DURATION, 86_400, 4)) if lives is None else lives
+    return SaTransform(number, 1, (*(basic(kind, value) for kind, value in words), *key, *said))
+
+
+AMOUNT = (basic(Phase1.LIFE_TYPE, KILOBYTES), long(Phase1.LIFE_DURATION, 2**40, 8))
+OFFERS_1 = {
+    "behind 3DES, DES with MD5, and one with XAUTH": [
+        SaProposal(1, 1, b"", (phase_1(1, 5), phase_1(2, 1, 1), phase_1(3, method=65_001), phase_1(4))),
+    ],
+    "in the second proposal, with cookies as SPI": [
+        SaProposal(1, 1, bytes(8), (phase_1(1, 5),)),
+        SaProposal(2, 1, b"initiate", (phase_1(1),)),
+    ],
+    "behind one that nobody knows": [SaProposal(1, 1, b"", (UNKNOWN, phase_1(8)))],
+    "with a life of two octets": [
+        SaProposal(1, 1, b"", (phase_1(1, lives=(basic(Phase1.LIFE_TYPE, 1), basic(Phase1.LIFE_DURATION, 28_800))),)),
+    ],
+    "with a life of eight octets": [
+        SaProposal(1, 1, b"", (phase_1(1, lives=(basic(Phase1.LIFE_TYPE, 1), long(Phase1.LIFE_DURATION, 2**64 - 1, 8))),)),
+    ],
+    "with a life in kilobytes": [SaProposal(1, 1, b"", (phase_1(1, lives=AMOUNT),))],
+    "without a life": [SaProposal(1, 1, b"", (phase_1(1, lives=()),))],
+}
+
+
+@pytest.mark.parametrize("offer", OFFERS_1)
+def test_phase_1_as_makers_offer_it(offer):
+    """The responder sends it back as it came, in a proposal of the same number, and never lives longer than it says itself."""
+    gateways = Gateways(b=[peer("b", ike_proposals=parse_ike(["aes128-sha1-modp2048"]))])
+    header = IsakmpHeader(b"initiate", bytes(8), ExchangeMode.MAIN, 0, 0)
+    datagram = build_clear(header, [SaPayload(tuple(OFFERS_1[offer])), p.VendorIdPayload(b"who made it")])
+    gateways.b.do(gateways.b.core.receive(datagram, gateways.path("b"), gateways.clock()))
+    sent, _ = gateways.taken("a")
+    answer_header, first = parse_isakmp_header(sent)
+    own = parse_payloads(answer_header, first, sent[HEADER:]).get(SaPayload)
+    assert own is not None
+    assert own.proposals == (replace(OFFERS_1[offer][-1], transforms=OFFERS_1[offer][-1].transforms[-1:]),)
+
+
 # --- how long it lives -----------------------------------------------------------------------------------------------
 
 
@@ -171,10 +221,6 @@ def test_the_shorter_life_counts_and_the_peer_is_told_where_it_is_ours(offer, ou
 
 def answered(gateways):
     """Message 2 of b's, read by who has asked."""
-    from ipsec_dp.ike.v1.keymat import BLOCK, decrypt
-    from ipsec_dp.ike.v1.message import parse_isakmp_header, parse_payloads
-    from ipsec_dp.ike.v1.wire import HEADER
-
     context = gateways.b.core.ikev1.sessions("to-a")[-1]
     (exchange,) = (one for one in context.exchanges.values() if not one.initiator and one.message_id == 77)
     datagram = exchange.last_out
