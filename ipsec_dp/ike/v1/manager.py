@@ -450,14 +450,14 @@ class IsakmpManager:
         return self._step(tunnel, child, now, step)
 
     def soft_limit(self, tunnel: str, child: int, now: float) -> list[Action]:
-        return self._step(tunnel, child, now, lambda _, sa: upkeep.renew(sa, now))
+        return self._step(tunnel, child, now, lambda _, sa: upkeep.spent(sa, now))
 
     def hard_limit(self, tunnel: str, child: int, now: float) -> list[Action]:
         def step(peering: Peering, sa: IpsecSa) -> None:
             if peering.current is None:
                 ipsec_sas.remove(peering, sa)
             else:
-                ipsec_sas.expire(peering.current, sa)
+                ipsec_sas.expire(peering.current, sa, now)
 
         return self._step(tunnel, child, now, step)
 

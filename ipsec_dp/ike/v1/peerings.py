@@ -19,7 +19,9 @@ from ipsec_dp.ike.v1.states import IpsecSaState
 from ipsec_dp.ike.v1.wire import Protocol
 
 if TYPE_CHECKING:
+    from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v1.context import IsakmpContext, Peering
+    from ipsec_dp.ike.v1.sa import IpsecSa
 
 LEAVE: Final = 10.0  # seconds
 YOUNG: Final = 5.0
@@ -42,13 +44,24 @@ def work(peering: Peering, now: float) -> None:
     _look(peering, context, now)
     if not context.established or asks(peering):
         return
-    due = next((one for one in peering.sas.values() if one.asked and one.state is IpsecSaState.UP), None)
+    due = _due(peering)
     if due is not None:
         quick_mode.begin(context, due.pair, now, due.number)
         return
     found = peering.wanted.next(now)
-    if found is not None and not any(one.state is IpsecSaState.WAITING for one in peering.of_pair(found[0])):
+    if found is not None and not _waits(peering, found[0]):
         quick_mode.begin(context, found[0], now)
+
+
+def _due(peering: Peering) -> IpsecSa | None:
+    """An IPsec SA to be renewed in whose place none is made yet."""
+    asked = (one for one in peering.sas.values() if one.asked and one.state is IpsecSaState.UP)
+    return next((one for one in asked if not _waits(peering, one.pair)), None)
+
+
+def _waits(peering: Peering, pair: ProxyId) -> bool:
+    """Whether one for a proxy ID is made that does not send yet."""
+    return any(one.state is IpsecSaState.WAITING for one in peering.of_pair(pair))
 
 
 def _look(peering: Peering, context: IsakmpContext, now: float) -> None:
@@ -66,7 +79,7 @@ def next_ask(peering: Peering) -> float:
     """When `work` has something to begin; inf: never, or when what is under way is over."""
     if peering.withdrawn or peering.current is None or asks(peering):
         return inf
-    if any(one.asked and one.state is IpsecSaState.UP for one in peering.sas.values()):
+    if _due(peering) is not None:
         return -inf
     return peering.wanted.next_due()
 

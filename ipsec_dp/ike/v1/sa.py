@@ -72,6 +72,7 @@ class IpsecSa:
     lowest_nonce: bytes
     state: IpsecSaState = IpsecSaState.WAITING
     sending: bool = False
+    spent: bool = False  # octets or packets are soon used up
     asked: bool = False  # a quick mode for another in its place is due or under way
     failures: int = 0  # of such in a row
     reprieved: bool = False

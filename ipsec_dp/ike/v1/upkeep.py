@@ -208,7 +208,7 @@ def peering_due(peering: Peering, now: float) -> None:
 
 def _sa_due(context: IsakmpContext, peering: Peering, sa: IpsecSa, now: float) -> None:
     if now >= sa.hard:
-        ipsec_sas.expire(context, sa)
+        ipsec_sas.expire(context, sa, now)
     elif now >= sa.tell_at:
         ipsec_sas.delete(peering, sa, now)
     else:
@@ -221,10 +221,16 @@ def _sa_due(context: IsakmpContext, peering: Peering, sa: IpsecSa, now: float) -
 
 
 def _look(context: IsakmpContext, peering: Peering, sa: IpsecSa, now: float) -> None:
-    if ipsec_sas.used_by_peer(peering, sa):
+    if sa.initiator or ipsec_sas.used_by_peer(peering, sa):
         ipsec_sas.switch(context, sa, now)
     else:
         sa.look_at = now + lifetimes.SWITCH_LOOK
+
+
+def spent(sa: IpsecSa, now: float) -> None:
+    """A soft limit of octets or packets: nobody knows how soon the hard one comes."""
+    sa.spent = True
+    renew(sa, now)
 
 
 def renew(sa: IpsecSa, now: float) -> None:

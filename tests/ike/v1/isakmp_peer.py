@@ -1,7 +1,7 @@
 """Messages as the peer of an ISAKMP SA would make them, true or not: tests have both sides' keys."""
 
 from ipsec_dp.ike.v1 import payloads as p
-from ipsec_dp.ike.v1.keymat import encrypt, exchange_iv, phase2_hash
+from ipsec_dp.ike.v1.keymat import BLOCK, decrypt, encrypt, exchange_iv, phase2_hash
 from ipsec_dp.ike.v1.message import IsakmpHeader, build_isakmp, build_payloads, parse_isakmp_header, parse_payloads
 from ipsec_dp.ike.v1.wire import HEADER, ExchangeMode, HeaderFlag
 
@@ -37,3 +37,24 @@ def bodies(datagram):
         found.append(datagram[at + 4 : at + length])
         at += length
     return found
+
+
+def opened(context, datagram):
+    """Message 1 of a quick mode, as its receiver reads it."""
+    suite, keys = context.keyed
+    header, first = parse_isakmp_header(datagram)
+    iv = exchange_iv(suite.prf, context.sa.last_block, header.message_id)
+    return parse_payloads(header, first, decrypt(keys.cipher, iv, datagram[HEADER:]), padded=True)
+
+
+def second(context, datagram, payloads):
+    """Message 2 in answer to that message 1, with these payloads behind the hash."""
+    suite, keys = context.keyed
+    asked = opened(context, datagram)
+    _, octets = build_payloads(payloads)
+    nonce = asked.get(p.NoncePayload)
+    assert nonce is not None
+    number = asked.header.message_id.to_bytes(4, "big")
+    proof = p.HashPayload(phase2_hash(suite.prf, keys.a, number, nonce.data, octets))
+    first, plaintext = build_payloads((proof, *payloads))
+    return build_isakmp(asked.header, first, encrypt(keys.cipher, datagram[-BLOCK:], plaintext))
