@@ -1,6 +1,7 @@
 """A gateway under test in memory: site B of a `Ladder` behind an `OddWire`, with an ESP that answers echo requests.
 
-Time is the ladder's and passes only while the odd peer waits. `flaws` take one rule of ESP away each; `bend` changes what B sends.
+Time is the ladder's and passes only while the odd peer waits. `flaws` take one rule of ESP away each; `bend` makes something else
+of what B sends, `mend` makes datagrams of what it gets, which are tried until B answers one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.proposal import parse_esp, parse_ike
 from ipsec_dp.ike.traffic_selectors import TrafficSelector
+from ipsec_dp.ike.v2.message import parse_message
+from ipsec_dp.ike.v2.payloads import Encrypted
+from ipsec_dp.ike.v2.protect import open_message, seal_message
 from ipsec_dp.rig.conformance.echoes import answer_to
 from ipsec_dp.rig.conformance.kit import Echo, Kit
 from ipsec_dp.rig.odd_esp import DUMMY, EspDirection, EspError
@@ -58,7 +62,7 @@ class EchoingEsp:
 
     def __init__(self, sad, flaws=frozenset()):
         self.sad, self.flaws = sad, flaws
-        self.windows, self.sent, self.last = {}, {}, b""
+        self.windows, self.sent = {}, {}
 
     def __call__(self, packet):
         """The ESP packet that answers, None when there is none."""
@@ -77,13 +81,12 @@ class EchoingEsp:
         try:
             opened = direction.open(packet)
         except EspError:
-            if "wrong ICVs are taken" in self.flaws:
-                return self._sealed(self.last)
-            return None
+            if "wrong ICVs are taken" not in self.flaws:
+                return None
+            opened = direction.open(packet[:-1] + bytes([packet[-1] ^ 1]))
         window.take(sequence)
-        if opened.next_header == DUMMY:
+        if opened.next_header == DUMMY and "dummies are taken" not in self.flaws:
             return None
-        self.last = opened.payload
         source = ip_address(opened.payload[12:16])
         if source not in ip_network("10.1.0.0/24") and "selectors are not checked" not in self.flaws:
             return None
@@ -106,10 +109,10 @@ def keys(action):
 class LadderWire:
     """An OddWire whose other end is site B."""
 
-    def __init__(self, flaws=frozenset(), bend=lambda octets: [octets], **changes):
+    def __init__(self, flaws=frozenset(), bend=None, mend=None, **changes):
         self.ladder = Ladder(b=[peer("b", **({"ike_proposals": parse_ike([SUITE])} | changes))])
         self.esp = EchoingEsp(self.ladder.b.sad, flaws)
-        self.bend = bend
+        self.bend, self.mend = bend, mend
         self.waiting = []
         self.port = 40_000
         self.sent = 0
@@ -134,21 +137,26 @@ class LadderWire:
     def send(self, octets, *, natt):
         self.sent += 1
         if natt and octets[:4] != MARKER:
-            answer = self.esp(octets) if len(octets) > 8 else None
+            answer = self.esp(octets) if len(octets) > 8 and not isinstance(self, Mute) else None
             if answer is not None:
                 self.waiting.append(UdpPayload(answer, True))
             return
         port = 4500 if natt else 500
         local, remote = Endpoint(ip_address(ADDRESSES["b"]), port), Endpoint(ip_address(ADDRESSES["a"]), self.port + natt)
         b = self.ladder.b
-        b.do(b.core.receive(octets[4 * natt :], Path(local, remote, natt), self.now()))
-        self._collect()
+        datagram, waiting = octets[4 * natt :], len(self.waiting)
+        for each in [datagram] if self.mend is None else self.mend(datagram):
+            b.do(b.core.receive(each, Path(local, remote, natt), self.now()))
+            self.collect()
+            if len(self.waiting) > waiting:
+                return
 
-    def _collect(self):
+    def collect(self):
         while (delivery := self.ladder.wire.take("a")) is not None:
             octets, path = delivery.data
             if path.remote.port == self.port + path.natt:
-                self.waiting += [UdpPayload(path.natt * MARKER + each, path.natt) for each in self.bend(octets)]
+                made = octets if self.bend is None else self.bend(self, octets)
+                self.waiting.append(UdpPayload(path.natt * MARKER + made, path.natt))
 
     def receive(self, seconds):
         end = self.now() + seconds
@@ -159,8 +167,41 @@ class LadderWire:
             if at >= end:
                 return None
             self.ladder.b.do(self.ladder.b.core.timer(self.now()))
-            self._collect()
+            self.collect()
         return self.waiting.pop(0)
+
+
+def protections(wire, octets):
+    """(B's own direction, the peer's) of the IKE SA that a message is of; None where it is of none that has keys."""
+    for session in wire.ladder.b.core.sessions("to-a"):
+        if octets[:16] == session.sa.spi_i + session.sa.spi_r and session.sa.outgoing is not None:
+            return session.sa.outgoing, session.sa.incoming
+    return None
+
+
+def resealed(change):
+    """A `bend` that makes other payloads of those in protected messages of B, the same of the same. What it says of an IKE SA that
+    is not up stays as it is."""
+    made = {}
+
+    def bend(wire, octets):
+        message, keys = parse_message(octets), protections(wire, octets)
+        if keys is None or message.get(Encrypted) is None:
+            return octets
+        if octets not in made:
+            whole = open_message(keys[0], octets, message)
+            made[octets] = seal_message(keys[0], message.header, change(whole.payloads), wire.ladder.b.randbytes)
+        return made[octets]
+
+    return bend
+
+
+class Mute(LadderWire):
+    """A gateway that gets everything and says nothing."""
+
+    def collect(self):
+        while self.ladder.wire.take("a") is not None:
+            pass
 
 
 def kit(wire=None, echo=ECHO, **changes):

@@ -143,7 +143,7 @@ def main(
         with UdpWire(host, ports, source, rate) as wire:
             verdicts = run_cases(Kit(agreed, wire, echo=target), cases, progress.tell)
     except UnreachableError as error:
-        click.echo(f"{shown(host)}: {error}", err=True)
+        click.echo(shown(str(error)), err=True)
         sys.exit(UNUSABLE)
     finally:
         progress.end()
