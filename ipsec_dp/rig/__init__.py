@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ipsec_dp.rig.aio import AsyncGateway
     from ipsec_dp.rig.clock import Clock
+    from ipsec_dp.rig.inner import InnerHost
     from ipsec_dp.rig.loop import RigError
     from ipsec_dp.rig.memory_gateway import Gateway
     from ipsec_dp.rig.network import Network
@@ -13,19 +15,21 @@ if TYPE_CHECKING:
     from ipsec_dp.rig.security_association import SecurityAssociation as SecurityAssociation
     from ipsec_dp.rig.wires import NatBox, Wire
 
-__all__ = ["Clock", "Gateway", "NatBox", "Network", "PlaneRig", "RigError", "Wire"]
+__all__ = ["AsyncGateway", "Clock", "Gateway", "InnerHost", "NatBox", "Network", "PlaneRig", "RigError", "Wire"]
 
 
 def _whole_gateways() -> dict[str, Any]:
     """Loaded when one of them is asked for: who wants a namespace or a capture needs no gateway."""
+    from ipsec_dp.rig.aio import AsyncGateway
     from ipsec_dp.rig.clock import Clock
+    from ipsec_dp.rig.inner import InnerHost
     from ipsec_dp.rig.loop import RigError
     from ipsec_dp.rig.memory_gateway import Gateway
     from ipsec_dp.rig.network import Network
     from ipsec_dp.rig.plane import PlaneRig
     from ipsec_dp.rig.wires import NatBox, Wire
 
-    found = Clock, Gateway, NatBox, Network, PlaneRig, RigError, Wire
+    found = AsyncGateway, Clock, Gateway, InnerHost, NatBox, Network, PlaneRig, RigError, Wire
     return {each.__name__: each for each in found}
 
 

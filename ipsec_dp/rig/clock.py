@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import heapq
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from math import ceil, inf
 from typing import TYPE_CHECKING, Any
@@ -150,6 +151,9 @@ class GatewayClock:
     def __init__(self, clock: Clock, name: str) -> None:
         self._clock = clock
         self.random = Randomness(f"{clock.seed}/{name}")
+        self._since: float | None = None  # when it was frozen
+        self._stood = 0.0  # seconds in which it was
+        self._gated: list[Callable[[], object]] = []
         self._happened = {True: 0, False: 0}  # to IKE or anything else; to data plane or host
         self._seen: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()  # what had happened when each looked last
         self._dormant: dict[bool, dict[asyncio.Future[None], tuple[float, float]]] = {True: {}, False: {}}
@@ -166,12 +170,42 @@ class GatewayClock:
         return self._clock.utc()
 
     def skipped(self) -> float:
-        return self._clock.lived
+        return self._clock.lived - self._stood
+
+    # ---- a gateway that stands still
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it does."""
+        return self._since is not None
+
+    def gate(self, call: Callable[[], object]) -> None:
+        """Calls now, or when the gateway goes on."""
+        if self.frozen:
+            self._gated.append(call)
+        else:
+            call()
+
+    def freeze(self) -> None:
+        """Whatever is due waits until `thaw`. Nothing when it is frozen."""
+        if self._since is None:
+            self._since = self._clock.now()
+
+    def thaw(self) -> None:
+        """What was due meanwhile comes now, in its order; nobody lived through that time."""
+        if self._since is None:
+            return
+        self._stood += self._clock.now() - self._since
+        self._since = None
+        gated, self._gated = self._gated, []
+        for call in gated:
+            self._clock.at(self._clock.now(), RigTimer(call))
+        self.touch(packets=True)
 
     def call_at(self, when: float, callback: Callable[[*Ts], object], *arguments: *Ts) -> RigTimer:
         def run() -> None:
             self.touch()
-            callback(*arguments)
+            self.gate(partial(callback, *arguments))
 
         timer = RigTimer(run)
         if when > self._clock.now():
@@ -196,11 +230,11 @@ class GatewayClock:
         due = now + seconds
         timer = None
         if task is None or self._seen.get(task) != self._happened[all_of_it]:
-            timer = self._clock.at(due, RigTimer(_end, (over,)))
+            timer = self._clock.at(due, RigTimer(self.gate, (partial(_end, over),)))
         else:
             self._dormant[all_of_it][over] = due, seconds
             if until is not None and until < inf:
-                timer = self._clock.at(_later(due, seconds, until), RigTimer(_end, (over,)))
+                timer = self._clock.at(_later(due, seconds, until), RigTimer(self.gate, (partial(_end, over),)))
         try:
             await over
         finally:
@@ -216,7 +250,7 @@ class GatewayClock:
         for kind in (True, False) if packets else (True,):
             self._happened[kind] += 1
             for over, (due, seconds) in self._dormant[kind].items():
-                self._clock.at(_later(due, seconds, now), RigTimer(_end, (over,)))
+                self._clock.at(_later(due, seconds, now), RigTimer(self.gate, (partial(_end, over),)))
             self._dormant[kind].clear()
 
     def wake(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,7 @@ from ipsec_dp.ipsec import iana
 from ipsec_dp.rig import packets
 from ipsec_dp.rig.capture import LINKTYPE_RAW, Writer
 from ipsec_dp.rig.clock import EPOCH, NS_PER_S, Clock, RigTimer
+from ipsec_dp.rig.ladder import Arrow, drawn
 from ipsec_dp.rig.loop import RigError, RigLoop
 from ipsec_dp.rig.memory_links import OuterNetwork
 from ipsec_dp.rig.wires import Wire
@@ -47,6 +49,9 @@ class Member(Protocol):
     def touch(self, *, packets: bool = False) -> None:
         """Something reaches it; `packets`: its data plane."""
 
+    def meet(self, arrival: Callable[[], None]) -> None:
+        """A datagram arrives by this call, which is made when the gateway can take it."""
+
     def wake(self) -> None:
         """Time was moved on purpose."""
 
@@ -66,6 +71,12 @@ class Sent:
 
     passing: Passing
     arrivals: int
+
+    @property
+    def arrow(self) -> Arrow:
+        """As it is drawn."""
+        one = self.passing
+        return Arrow(one.at, one.sender, one.receiver, f"{described(one.datagram)}, {one.datagram.octets}", self.arrivals)
 
     def __str__(self) -> str:
         one, datagram = self.passing, self.passing.datagram
@@ -290,7 +301,7 @@ class Medium:
             self.outer.lost += 1
             return
         self.gateways[receiver].touch()
-        self.outer.arrive(there)
+        self.gateways[receiver].meet(partial(self.outer.arrive, there))
 
     def pull(self, links: Iterable[OuterLink]) -> int:
         """What data planes have sent leaves; how many datagrams."""
@@ -299,8 +310,8 @@ class Medium:
     # ---- what happened
 
     def ladder(self, last: int | None = None) -> str:
-        """The datagrams that were sent, a line each; `last`: no more than so many, the newest."""
-        return "\n".join(map(str, self.log if last is None else self.log[-last:]))
+        """The datagrams that were sent, as a drawing; `last`: no more than so many, the newest."""
+        return drawn(each.arrow for each in (self.log if last is None else self.log[-last:]))
 
     def capture(self, gateway: str | None = None) -> bytes:
         """Every datagram that was sent (to or by one gateway), whatever became of it, as a pcapng file of IP packets."""

@@ -49,7 +49,7 @@ class Gateway:
     config: TOML text, a dictionary of its tables, or the name of a file. wire: one or several, which join it to the other gateways
     that are made with them; None: the wire of `network`. clock: None, that of its wire's network. network: None, the wire's. files:
     what the configuration's secrets and certificates hold, by name; a `psk_file` that is not among them is made from its name.
-    addresses: the outer ones; None: each `local` of its tunnels.
+    addresses: the outer ones; None: each `local` of its tunnels. `site` is its inside.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class Gateway:
             if not found:
                 raise RigError(f"gateway {read.name} has no outer address: write local = in a [[tunnel]], or give addresses=")
             self.network = _medium_of(wires, clock, network)
-            self._site = MemorySite(self.network, read, wires or [self.network.wire], found)
-            self._site.at_end = self._directory.cleanup
-            self._goals = Goals(self._site)
-            self._site.start()
+            self.site = MemorySite(self.network, read, wires or [self.network.wire], found)
+            self.site.at_end = self._directory.cleanup
+            self._goals = Goals(self.site)
+            self.site.start()
         except BaseException:
             self._directory.cleanup()
             raise
@@ -87,7 +87,7 @@ class Gateway:
     def close(self) -> None:
         """As `RigGateway`. A network that was made for it is closed with its last gateway."""
         try:
-            self._site.close()
+            self.site.close()
         finally:
             if self.network.owned and not self.network.gateways:
                 self.network.close()
@@ -95,12 +95,12 @@ class Gateway:
     @property
     def name(self) -> str:
         """As `RigGateway`."""
-        return self._site.name
+        return self.site.name
 
     @property
     def config(self) -> Config:
         """The configuration in force."""
-        return self._site.gateway.config
+        return self.site.gateway.config
 
     @property
     def clock(self) -> Clock:
@@ -110,15 +110,15 @@ class Gateway:
     @property
     def host(self) -> MemoryHost:
         """The double of its host, which can be told that something happened to it."""
-        return self._site.host
+        return self.site.host
 
     @property
     def plane(self) -> DataPlane:
         """The C core."""
         self._engine()
-        if self._site.plane is None:
+        if self.site.plane is None:
             raise RigError(f"gateway {self.name} has no data plane")
-        return self._site.plane
+        return self.site.plane
 
     # ---- verbs
 
@@ -137,9 +137,9 @@ class Gateway:
     def reload(self, config: Written | None = None, files: Mapping[str, str | bytes] | None = None) -> ReloadResult:
         """As `RigGateway`."""
         self._engine()
-        self._site.touch(packets=True)
+        self.site.touch(packets=True)
         path = self.config.path if config is None else loaded(config, Path(self._directory.name), files or {}).path
-        result = self.network.loop.call(self._site.gateway.verbs.reload(ReloadRequest(file=str(path))), START_S)
+        result = self.network.loop.call(self.site.gateway.verbs.reload(ReloadRequest(file=str(path))), START_S)
         if isinstance(result, ReloadRefusal):
             raise ConfigError(result.findings)
         return result
@@ -151,7 +151,7 @@ class Gateway:
         if version not in (4, 6) or len(packet) < (20 if version == 4 else 40):
             raise RigError(f"{len(packet)} octets that begin with {packet[:1].hex() or 'nothing'} are no IP packet")
         destination = ip_address(packet[16:20] if version == 4 else packet[24:40])
-        interface = self._site.leading(destination)
+        interface = self.site.leading(destination)
         if interface is None:
             raise RigError(f"no route of gateway {self.name} leads to {destination}: the packet would pass by every tunnel")
         self.host.push(interface, packet)
@@ -205,23 +205,23 @@ class Gateway:
     def received(self) -> list[bytes]:
         """As `RigGateway`."""
         self._engine()
-        got, self._site.inbox = self._site.inbox, []
+        got, self.site.inbox = self.site.inbox, []
         return got
 
     def explain(self, source: str, destination: str, protocol: str | int | None = None) -> ExplainAnswer:
         """As `RigGateway`."""
         self._engine()
         asked = ExplainRequest(source=source, destination=destination, protocol=protocol)
-        return self.network.loop.call(self._site.gateway.verbs.explain(asked), START_S)
+        return self.network.loop.call(self.site.gateway.verbs.explain(asked), START_S)
 
     def events(self) -> tuple[RigEvent, ...]:
         """As `RigGateway`."""
-        return tuple(self._site.events)
+        return tuple(self.site.events)
 
     def keylog(self) -> str:
         """As `RigGateway`."""
         self._engine()
-        return "".join(f"{line}\n" for line in self._site.key_lines())
+        return "".join(f"{line}\n" for line in self.site.key_lines())
 
     def capture(self) -> bytes:
         """As `RigGateway`."""
@@ -231,16 +231,16 @@ class Gateway:
     def story(self, last: int = 40) -> str:
         """The newest datagrams to and from it and its newest events, a line each, in the order of time."""
         mine = [sent for sent in self.network.log if self.name in (sent.passing.sender, sent.passing.receiver)]
-        lines = [*((sent.passing.at, str(sent)) for sent in mine), *((event.at, str(event)) for event in self._site.events)]
+        lines = [*((sent.passing.at, str(sent)) for sent in mine), *((event.at, str(event)) for event in self.site.events)]
         return "\n".join(line for _, line in sorted(lines, key=lambda each: each[0])[-last:])
 
     # ---- which of its tunnels
 
     def _engine(self) -> Engine:
-        if self._site.closed:
+        if self.site.closed:
             raise RigError(f"gateway {self.name} is closed")
         self.network.check()
-        engine = self._site.gateway.engine
+        engine = self.site.gateway.engine
         if engine is None:
             raise RigError(f"gateway {self.name} is not up")
         return engine
@@ -263,7 +263,7 @@ class Gateway:
 
     def _ask(self, verb: Callable[[Engine, str], None], tunnel: str | None) -> None:
         engine, name = self._engine(), self._negotiated(tunnel)
-        self._site.touch()
+        self.site.touch()
 
         async def ask() -> None:
             verb(engine, name)

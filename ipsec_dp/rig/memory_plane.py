@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import DataPlane, Direction
@@ -28,10 +29,13 @@ class MemoryPlane(DataPlane):
         self.closed = False
         self._busy = busy
         self.keys: list[str] = []
+        self.first_sequence = 0  # the last number that new outbound SAs have used already
 
     def install(self, params: SaParams, worker: int = 0) -> SaHandle:
         self._busy()
         self.keys.append(self._line(params))
+        if self.first_sequence and params.direction is Direction.OUTBOUND:
+            params = replace(params, sequence=self.first_sequence)
         return super().install(params, worker)
 
     @staticmethod

@@ -78,7 +78,7 @@ def test_captures_keys_and_counters_are_those_of_what_was_sent():
         assert len(keys) == 2
         assert all(line.count('"') == 16 for line in keys)
         assert len(a.capture()) > 5 * 40, "four messages of IKE and a packet"
-        assert "IKE_SA_INIT request 0" in a.network.ladder()
+        assert "|-- IKE_SA_INIT request 0, 448 ---" in a.network.ladder()
 
 
 def test_nothing_is_left_and_nothing_of_the_machine_is_used(tmp_path, monkeypatch):

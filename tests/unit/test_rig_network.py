@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 
-from ipsec_dp.rig import Network
+from ipsec_dp.rig import AsyncGateway, InnerHost, Network, Wire
+from ipsec_dp.rig.packets import udp
+from tests.unit.rig_sites import site, sites
 
 SPOKES = 200
+HELLO = udp("10.1.0.5", "10.2.0.5", b"hello")
 HUB = '[gateway]\nname = "hub"\n'
 TUNNEL = """
 [[tunnel]]
@@ -83,3 +87,44 @@ def test_a_small_star_talks_through_its_hub_only():
         hub.terminate("spoke3")
         spokes[3].wait("IKE SA down")
         assert spokes[2].tunnel().state == "up"
+
+
+def test_hosts_behind_gateways_send_and_answer():
+    with sites() as (a, b):
+        here, there = InnerHost(a, "10.1.0.5"), InnerHost(b, "10.2.0.5")
+        here.send("10.2.0.5", b"hello")
+        a.clock.advance(1)
+        assert [packet[28:] for packet in there.received()] == [b"hello"]
+        assert b.received() == [], "what is a host's is nobody else's"
+        assert here.ping("10.2.0.5")
+        there.silent = True
+        assert not here.ping("10.2.0.5")
+        assert not here.ping("10.2.0.9"), "nobody is there"
+        assert len(b.received()) == 1
+
+
+def test_the_same_questions_can_be_awaited():
+    async def life():
+        wire = Wire()
+        async with AsyncGateway(site("b"), wire=wire) as b, AsyncGateway(site("a"), wire=wire) as a:
+            await a.wait("up")
+            await a.inject(HELLO)
+            await b.wait("packet")
+            assert await b.received() == [HELLO]
+            await a.rekey()
+            await a.wait("CHILD_SA rekeyed")
+            await a.advance(60)
+            assert len(await a.sas()) == len(await b.sas()) == 1
+            assert (await a.counters())["packets_out"] == 1
+            assert (await a.explain("10.1.0.5", "10.2.0.5")).verdict == "protect"
+            assert (await a.tunnel()).state == "up"
+            assert (await a.status()).gateway == "a"
+            assert not (await a.reload()).changed
+            await a.terminate()
+            await a.wait("IKE SA down")
+            await a.initiate()
+            await a.wait("up")
+
+    asyncio.run(life())
+    with pytest.raises(RuntimeError, match="not started"):
+        _ = AsyncGateway(site("a")).plain
