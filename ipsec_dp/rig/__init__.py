@@ -12,10 +12,21 @@ if TYPE_CHECKING:
     from ipsec_dp.rig.memory_gateway import Gateway
     from ipsec_dp.rig.network import Network
     from ipsec_dp.rig.plane import PlaneRig
-    from ipsec_dp.rig.security_association import SecurityAssociation as SecurityAssociation
+    from ipsec_dp.rig.security_association import SecurityAssociation
     from ipsec_dp.rig.wires import NatBox, Wire
 
-__all__ = ["AsyncGateway", "Clock", "Gateway", "InnerHost", "NatBox", "Network", "PlaneRig", "RigError", "Wire"]
+__all__ = [
+    "AsyncGateway",
+    "Clock",
+    "Gateway",
+    "InnerHost",
+    "NatBox",
+    "Network",
+    "PlaneRig",
+    "RigError",
+    "SecurityAssociation",
+    "Wire",
+]
 
 
 def _whole_gateways() -> dict[str, Any]:
