@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config.difference import read_again
+from ipsec_dp.config.ikev1 import aggressive_risk
 from ipsec_dp.config.nested import Nesting
 from ipsec_dp.databases.pad import peer_of
 from ipsec_dp.databases.sad import Sad
@@ -175,6 +176,7 @@ class Composition:
     def ike_driver(self, plane: DataPlane, sad: Sad, links: OuterLinks) -> IkeDriver:
         """For the tunnels that have [tunnel.auth], whose secrets are read. Raises GatewayFailedError."""
         tunnels = [tunnel for tunnel in self.config.tunnels if tunnel.auth is not None]
+        self._tell_risks()
         try:
             peers = {tunnel.name: peer_of(tunnel) for tunnel in tunnels}
         except (IkeError, OSError, ValueError) as error:
@@ -281,6 +283,7 @@ class Composition:
         """Another configuration is in force; outer headers are as it says."""
         nesting = await asyncio.to_thread(Nesting.of, config)
         self.config, self._nesting = config, nesting
+        self._tell_risks()
         if self._watch is not None:
             self._watch.silent_towards(self._nesting.silent())
         if self._children is None:
@@ -289,6 +292,11 @@ class Composition:
             if self.ike is not None and self._nested(name, path.remote.address, path.local.address) is not None:
                 self.ike.leave(name)
         await self._children.set_outer_headers()
+
+    def _tell_risks(self) -> None:
+        """What tunnels give away by how they are configured, for as long as they are."""
+        risks = {tunnel.name: risk for tunnel in self.config.tunnels if (risk := aggressive_risk(tunnel)) is not None}
+        self.host.conditions.become("aggressive", {name: f'tunnel "{name}": {risk}' for name, risk in risks.items()})
 
     # ---- peers behind another tunnel
 
