@@ -14,7 +14,7 @@ from ipsec_dp.rig.odd_esp import DUMMY, OpenedEsp, monotonic
 from ipsec_dp.rig.odd_exchanges import create_child, delete_child
 
 if TYPE_CHECKING:
-    from ipsec_dp.rig.conformance.kit import Echo
+    from ipsec_dp.rig.conformance.kit import EchoEnds
     from ipsec_dp.rig.odd_parts import Heard
     from ipsec_dp.rig.odd_peer import OddChild, OddPeer
 
@@ -38,7 +38,7 @@ class Pings:
     def child(self) -> OddChild:
         return self.peer.children[-1]
 
-    def request(self, echo: Echo | None = None) -> bytes:
+    def request(self, echo: EchoEnds | None = None) -> bytes:
         """The next echo request."""
         self.number += 1
         return echoes.request(echo or self.echo, self.number)
