@@ -17,6 +17,8 @@ LEFT_OUT = frozenset({"config/tables.py", "config/model.py"})
 
 # Name -> why several classes may have it.
 EXCEPTIONS: dict[str, str] = {
+    "Fault": "host/tun.py has what is wrong with an interface, rig/impair.py what a rig does to a gateway",
+    "SecurityAssociation": "ike/v2/payloads.py has the payload of that name, rig/security_association.py the SA",
     "Clock": "util/clock.py says what one is, rig/clock.py is that of a rig",
     "Writer": "ike/octets.py writes a message, rig/capture.py a file",
     "Gateway": "owned by gateway/gateway.py and rig/memory_gateway.py, which runs that one in memory",
