@@ -45,6 +45,7 @@ EFFECTS: Final[dict[type, dict[str, Effect]]] = {
         "port": R,
         "fragment_size": P,
         "version": R,
+        "ikev1_proposals": R,
     },
     model.Monitor: dict.fromkeys(("target", "source", "interval_s", "threshold", "action"), P),
     model.Liveness: {"interval_s": P, "retries": P, "action": P},
@@ -56,6 +57,7 @@ EFFECTS: Final[dict[type, dict[str, Effect]]] = {
         "life_packets": P,
         "idle_timeout_s": P,
         "replay_window": K,
+        "ikev1_proposals": R,
     },
     model.PskAuth: {**_AUTH, "psk_file": P},  # another file with the same secret changes nothing
     model.CertificateAuth: {

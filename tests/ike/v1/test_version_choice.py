@@ -1,0 +1,496 @@
+"""`version = "2-preferred"`: IKEv1 after two whole attempts by IKEv2 that came to nothing, and never once the peer has shown who it
+is by IKEv2."""
+
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.ike.actions import Cause, Event, Kind, Origin
+from ipsec_dp.ike.effect import Effect
+from ipsec_dp.ike.environment import RememberedPins
+from ipsec_dp.ike.peer import Life
+from ipsec_dp.ike.v2.message import Header, Message, build_message
+from ipsec_dp.ike.v2.payloads import Notify
+from ipsec_dp.ike.v2.wire import ExchangeType, Flag, NotifyType
+from ipsec_dp.ike.version_choice import APART, VersionChoice
+from tests.ike import ladder as v2
+
+from .gateways import Gateways, peer
+from .preferring import Falling, preferring
+
+LONG = 600.0  # seconds
+
+
+def fallen(**further: Any) -> Falling:
+    """The peer has IKEv1 alone, and is up by that."""
+    gateways = Falling(b=[peer("b")], **further)
+    gateways.call_until(gateways.up_by, LONG)
+    gateways.check()
+    return gateways
+
+
+def pinned() -> Falling:
+    """The peer has both, and has authenticated with IKEv2."""
+    gateways = Falling(b=[preferring("b")])
+    gateways.call()
+    gateways.settle()
+    gateways.check()
+    return gateways
+
+
+# --- the way down ------------------------------------------------------------------------------------------------------
+
+
+def test_a_peer_that_has_ikev1_alone_is_met_by_that_after_two_whole_attempts():
+    gateways = fallen()
+    assert gateways.up_by() == [1]
+    assert gateways.versions[-1] == 1
+    assert set(gateways.versions[:-1]) == {2}
+    begun = [at for at, number in gateways.calls if number == 2]
+    assert begun[-1] - begun[0] >= APART, "the second attempt that counts"
+    assert gateways.calls[-1][0] > begun[-1] + 10.0, "and it was a whole one"
+    assert "did not answer IKEv2" in str(gateways.fallback)
+
+
+def test_attempts_less_than_thirty_seconds_apart_do_not_count():
+    gateways = Falling(b=[peer("b")])
+    gateways.call()
+    gateways.run(APART - 2.0)
+    gateways.call()
+    gateways.run(APART)
+    gateways.call()
+    gateways.run(APART)
+    gateways.call()
+    assert gateways.versions == [2, 2, 2, 1]
+    assert gateways.calls[2][0] - gateways.calls[0][0] >= APART
+
+
+def test_where_main_mode_is_not_answered_either_it_begins_again_with_ikev2():
+    gateways = Falling(b=[peer("b")])
+    gateways.passes = lambda _: False
+    gateways.call_until(lambda: gateways.versions.count(1) == 2, LONG)
+    first = gateways.versions.index(1)
+    assert first >= 2
+    assert gateways.versions[first + 1 : first + 3] == [2, 2], "twice again"
+    assert gateways.a.ups == []
+    assert gateways.fallback is None
+
+
+MAJOR = NotifyType.INVALID_MAJOR_VERSION
+
+
+def by_ikev2(*kinds: int):
+    """Answers an IKE_SA_INIT request with these notifies."""
+
+    def answer(datagram: bytes) -> bytes | None:
+        if datagram[17] != 0x20 or datagram[18] != ExchangeType.IKE_SA_INIT:
+            return None
+        header = Header(datagram[:8], bytes(8), ExchangeType.IKE_SA_INIT, Flag.RESPONSE, 0)
+        return build_message(Message(header, tuple(Notify(kind, b"c" * 8 if kind == NotifyType.COOKIE else b"") for kind in kinds)))
+
+    return answer
+
+
+def by_ikev1(datagram: bytes) -> bytes | None:
+    """An informational exchange of IKEv1, of 28 octets and a notification that says INVALID-MAJOR-VERSION."""
+    if datagram[17] != 0x20:
+        return None
+    notification = bytes([0, 0, 0, 12, 0, 0, 0, 1, 1, 0, 0, 5])
+    return (
+        datagram[:8] + b"theirspi" + bytes([11, 0x10, 5, 0]) + bytes(4) + (28 + len(notification)).to_bytes(4, "big") + notification
+    )
+
+
+@pytest.mark.parametrize("refuses", [by_ikev2(MAJOR), by_ikev2(NotifyType.NO_PROPOSAL_CHOSEN), by_ikev1])
+def test_a_version_that_is_refused_counts_as_one_that_is_not_answered(refuses):
+    gateways = Falling(b=[peer("b")])
+    gateways.answers = refuses
+    gateways.call_until(gateways.up_by, LONG)
+    assert gateways.up_by() == [1]
+    begun = [at for at, number in gateways.calls if number == 2]
+    assert begun[-1] - begun[0] >= APART
+
+
+def test_an_answer_by_ikev1_is_told_and_leads_to_no_message_of_ikev1():
+    gateways = Falling(b=[peer("b")])
+    gateways.answers = by_ikev1
+    gateways.call()
+    gateways.settle()
+    assert any("it is IKEv1" in text for text in gateways.said(Kind.HINT))
+    gateways.run(APART - 5.0)
+    assert gateways.main_modes() == 0
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [(NotifyType.INVALID_SYNTAX,), (NotifyType.COOKIE,), (MAJOR, NotifyType.INVALID_SYNTAX), (14, NotifyType.INVALID_KE_PAYLOAD)],
+)
+def test_any_other_answer_by_ikev2_counts_for_ikev2(kinds):
+    """It speaks that, as it seems: what is wrong there is not the version."""
+    gateways = Falling(b=[peer("b")])
+    gateways.answers = by_ikev2(*kinds)
+    gateways.call_until(gateways.main_modes, LONG)
+    assert gateways.main_modes() == 0
+    assert len(gateways.versions) > 4
+
+
+def test_what_this_host_refuses_to_send_was_no_attempt():
+    gateways = Falling(b=[peer("b")])
+    end = gateways.clock() + 200.0
+    while gateways.clock() < end:
+        if not gateways.a.status:
+            gateways.call()
+        while (delivery := gateways.wire.take("b")) is not None:
+            gateways.a.do(gateways.a.core.unsent(delivery.data[0], "the network is unreachable", gateways.clock()))
+        gateways.run(0.5)
+    assert set(gateways.versions) == {2}
+    assert len(gateways.versions) > 4
+
+
+def test_what_only_ike_auth_does_not_get_through_to_speaks_ikev2():
+    gateways = Falling(b=[v2.peer("b")])
+    gateways.passes = lambda datagram: datagram[18] != ExchangeType.IKE_AUTH
+    gateways.call_until(gateways.main_modes, LONG)
+    assert set(gateways.versions) == {2}
+
+
+def test_every_address_has_its_turn():
+    addresses = tuple(map(ip_address, ("192.0.2.2", "192.0.2.3", "192.0.2.4")))
+    gateways = Falling(a=[preferring("a", remotes=addresses, places=3)], b=[peer("b")])
+    gateways.passes = lambda _: False
+    turns: list[tuple[int, int]] = []
+    for number in range(18):
+        gateways.call(addresses[number % 3])
+        turns.append((number % 3, gateways.versions[-1]))
+        gateways.run(15.0)
+    assert turns[:9] == [(n % 3, 2) for n in range(6)] + [(n % 3, 1) for n in range(3)]
+    assert turns[9:15] == [(n % 3, 2) for n in range(6)]
+
+
+def test_a_second_address_that_is_never_called_leaves_the_attempt_half_done():
+    addresses = tuple(map(ip_address, ("192.0.2.2", "192.0.2.3")))
+    gateways = Falling(a=[preferring("a", remotes=addresses, places=2)], b=[peer("b")])
+    gateways.call_until(gateways.main_modes, LONG)
+    assert set(gateways.versions) == {2}
+
+
+# --- both, and the way back --------------------------------------------------------------------------------------------
+
+
+def test_a_peer_that_has_both_is_met_by_ikev2_and_pinned():
+    gateways = pinned()
+    assert (gateways.up_by("a"), gateways.up_by("b")) == ([2], [2])
+    for site in gateways.sites.values():
+        assert site.core.environment.pins.tunnels == {site.tunnel}
+    assert gateways.fallback is None
+
+
+def test_with_a_box_between_that_drops_ikev2_a_pinned_peer_is_never_met_by_ikev1():
+    gateways = pinned()
+    gateways.a.do(gateways.a.core.leave("to-b", gateways.clock()))
+    gateways.drop_ikev2()
+    gateways.call_until(gateways.main_modes, LONG)
+    gateways.run(10)
+    assert gateways.main_modes() == 0
+    assert gateways.up_by() == []
+    gateways.passes = lambda _: True
+    gateways.call_until(gateways.up_by, 60)
+    assert gateways.up_by() == [2]
+
+
+def test_nor_after_a_restart():
+    gateways = pinned()
+    gateways.restart()
+    gateways.drop_ikev2()
+    gateways.call_until(gateways.main_modes, LONG)
+    assert gateways.main_modes() == 0
+    assert gateways.a.core.ikev1 is None, "it is not even loaded"
+
+
+def test_a_box_that_drops_ikev2_from_the_first_message_on_does_make_it_fall():
+    """Positive control: what holds above is the pin."""
+    gateways = Falling(b=[preferring("b")])
+    gateways.drop_ikev2()
+    gateways.call_until(gateways.up_by, LONG)
+    assert gateways.up_by("a") == gateways.up_by("b") == [1]
+    assert gateways.fallback is not None
+
+
+def test_unpinned_by_a_person_it_may_fall_and_the_peer_may_call_by_ikev1():
+    gateways = pinned()
+    gateways.restart()
+    gateways.a.core.unpin("to-b")
+    gateways.drop_ikev2()
+    gateways.b.do(gateways.b.core.leave("to-a", gateways.clock()))
+    gateways.b.core.unpin("to-a")
+    gateways.call_until(gateways.up_by, LONG)
+    assert gateways.up_by() == [1]
+
+
+def test_a_tunnel_of_one_version_has_nothing_to_unpin():
+    gateways = Gateways()
+    with pytest.raises(IpsecDpError, match="2-preferred"):
+        gateways.a.core.unpin("to-b")
+
+
+def test_where_nobody_can_tell_it_is_pinned():
+    class Unreadable(RememberedPins):
+        def holds(self, tunnel: str) -> bool:
+            del tunnel
+            return True
+
+    gateways = Falling(b=[peer("b")])
+    environment = replace(gateways.a.core.environment, pins=Unreadable())
+    gateways.a.core = type(gateways.a.core)(environment, [preferring("a")])  # type: ignore[call-arg]
+    gateways.call_until(gateways.main_modes, LONG)
+    assert set(gateways.versions) == {2}
+    gateways.initiate("b")
+    gateways.run(5)
+    assert gateways.up_by("a") == []
+
+
+# --- phase 1 is renewed ------------------------------------------------------------------------------------------------
+
+
+def sends(gateways: Falling) -> bool:
+    return all(site.sad.sending for site in gateways.sites.values())
+
+
+def assert_never_silent(gateways: Falling, seconds: float) -> None:
+    gaps: list[float] = []
+
+    def look() -> None:
+        if not sends(gateways):
+            gaps.append(gateways.clock())
+
+    gateways.run(seconds, look)
+    assert gaps == []
+
+
+LIFE = Life(400.0)
+
+
+def test_while_the_peer_has_nothing_newer_phase_1_is_renewed_by_main_mode_after_ikev2_was_tried():
+    gateways = Falling(a=[preferring("a", ike_life=LIFE)], b=[peer("b", ike_life=LIFE)])
+    gateways.call_until(gateways.up_by, LONG)
+    tried = len(gateways.wire.log)
+    assert_never_silent(gateways, 1200.0)
+    assert gateways.up_by() == [1]
+    later = [version_of for delivery, _ in gateways.wire.log[tried:] if (version_of := delivery.data[0][17] >> 4)]
+    assert later.count(2) >= 2 * 4, "each renewal is tried by IKEv2 too"
+    assert sum("IKEv2 was tried in vain" in text for text in gateways.said(Kind.NOTE)) >= 2
+    assert gateways.a.core.latest("to-b", gateways.clock())[-1].state == "up"
+    assert gateways.fallback is not None
+
+
+def test_a_peer_that_has_been_given_ikev2_is_met_by_that_at_the_next_renewal_without_a_gap():
+    gateways = Falling(a=[preferring("a", ike_life=LIFE)], b=[peer("b", ike_life=LIFE)])
+    gateways.call_until(gateways.up_by, LONG)
+    b = gateways.b
+    b.do(b.core.reconfigure([preferring("b", ike_life=LIFE)], {"to-a": Effect.IN_PLACE}, gateways.clock()))
+    gateways.settle()
+    if not gateways.up_by():
+        gateways.call_until(gateways.up_by, LONG)
+    gateways.run(450)
+    assert gateways.up_by("a") == gateways.up_by("b") == [2]
+    gateways.check()
+    assert gateways.fallback is None
+    assert gateways.a.core.environment.pins.holds("to-b")
+
+
+def test_the_change_to_ikev2_leaves_no_gap():
+    gateways = Falling(a=[preferring("a", ike_life=LIFE)], b=[preferring("b", ike_life=LIFE)])
+    gateways.drop_ikev2()
+    gateways.call_until(gateways.up_by, LONG)
+    assert gateways.up_by() == [1]
+    gateways.passes = lambda _: True
+    assert_never_silent(gateways, 450)
+    assert gateways.up_by("a") == gateways.up_by("b") == [2]
+    gateways.check()
+    for site in gateways.sites.values():
+        assert len(site.sad.inbound) == 1, "nothing is left of IKEv1"
+        assert site.core.counters().sessions == 1
+
+
+def test_an_operator_renews_phase_1_by_ikev2_too():
+    gateways = Falling(b=[preferring("b")])
+    gateways.drop_ikev2()
+    gateways.call_until(gateways.up_by, LONG)
+    gateways.passes = lambda _: True
+    gateways.a.do(gateways.a.core.rekey("to-b", gateways.clock(), ike=True))
+    gateways.settle()
+    assert gateways.up_by("a") == gateways.up_by("b") == [2]
+
+
+def test_a_life_too_short_for_both_does_not_wait_for_ikev2():
+    life = Life(12.0, 4.0)
+    gateways = Falling(a=[preferring("a", ike_life=life)], b=[peer("b", ike_life=life)])
+    gateways.call_until(gateways.up_by, LONG)
+    assert_never_silent(gateways, 60.0)
+    assert gateways.up_by() == [1]
+
+
+def test_what_has_fallen_is_tried_by_ikev2_once_before_the_next_call_by_ikev1():
+    gateways = fallen()
+    gateways.calls.clear()
+    gateways.b.do(gateways.b.core.leave("to-a", gateways.clock()))
+    gateways.settle()
+    gateways.run(40)
+    gateways.call_until(gateways.up_by, LONG)
+    assert gateways.versions == [2, 1]
+    assert gateways.up_by() == [1]
+
+
+# --- the configuration changes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("effect", "versions"), [(Effect.IN_PLACE, [2, 1]), (Effect.RESTART, [2, 2])])
+def test_what_is_known_of_a_peer_lasts_as_long_as_its_ike_sas(effect, versions):
+    gateways = fallen()
+    a = gateways.a
+    a.do(a.core.reconfigure([preferring("a")], {"to-b": effect}, gateways.clock()))
+    gateways.settle()
+    assert bool(gateways.up_by()) is (effect is Effect.IN_PLACE)
+    gateways.b.do(gateways.b.core.leave("to-a", gateways.clock()))
+    gateways.run(40)
+    gateways.calls.clear()
+    gateways.call_until(lambda: len(gateways.calls) == 2, LONG)
+    assert gateways.versions == versions
+
+
+@pytest.mark.parametrize("effect", [Effect.IN_PLACE, Effect.RESTART])
+def test_a_reload_takes_no_pin_away(effect):
+    gateways = pinned()
+    a = gateways.a
+    a.do(a.core.reconfigure([preferring("a")], {"to-b": effect}, gateways.clock()))
+    a.do(a.core.leave("to-b", gateways.clock()))
+    gateways.drop_ikev2()
+    gateways.call_until(gateways.main_modes, LONG)
+    assert gateways.main_modes() == 0
+
+
+def test_a_tunnel_that_may_no_longer_fall_ends_what_is_up_by_ikev1():
+    gateways = fallen()
+    a = gateways.a
+    a.do(a.core.reconfigure([v2.peer("a")], {"to-b": Effect.RESTART}, gateways.clock()))
+    gateways.settle()
+    assert gateways.up_by() == []
+    gateways.initiate("b")
+    gateways.run(5)
+    assert gateways.up_by() == []
+
+
+def test_a_tunnel_that_is_gone_leaves_nothing():
+    gateways = fallen()
+    gateways.a.do(gateways.a.core.reconfigure([], {"to-b": Effect.RESTART}, gateways.clock()))
+    gateways.settle()
+    assert (gateways.a.core.ikev1.idle, gateways.a.core.counters().sessions) == (True, 0)
+
+
+# --- called ------------------------------------------------------------------------------------------------------------
+
+
+def called(a: Any, by: Any = None) -> Falling:
+    """b, which speaks IKEv1 alone, calls a."""
+    gateways = Falling(a=[a], b=by or [peer("b")])
+    gateways.initiate("b")
+    gateways.settle()
+    return gateways
+
+
+def test_it_takes_ikev1_from_its_peers_address_and_says_so():
+    gateways = called(preferring("a"))
+    assert gateways.up_by() == [1]
+    assert "calls by IKEv1" in str(gateways.fallback)
+
+
+def test_by_its_name_only_from_where_that_is_known_to_be():
+    assert called(preferring("a", named=True)).up_by() == [1]
+    elsewhere = (ip_address("192.0.2.77"),)
+    assert called(preferring("a", named=True, remotes=elsewhere)).up_by() == []
+    assert called(preferring("a", named=True, remotes=())).up_by() == []
+    assert called(replace(preferring("a"), fallback=None, named=True, remotes=()), [v2.peer("b")]).up_by() == [2], (
+        "IKEv2 from anywhere"
+    )
+
+
+def test_a_name_that_is_resolved_later():
+    gateways = called(preferring("a", named=True, remotes=()))
+    assert gateways.up_by() == []
+    gateways.a.core.set_peer(preferring("a", named=True))
+    gateways.run(5)
+    gateways.initiate("b")
+    gateways.settle()
+    assert gateways.up_by() == [1]
+
+
+def test_once_the_peer_has_authenticated_with_ikev2_its_main_mode_is_not_answered():
+    gateways = pinned()
+    b = gateways.b
+    b.do(b.core.reconfigure([peer("b")], {"to-a": Effect.RESTART}, gateways.clock()))
+    gateways.run(10)
+    sent = gateways.main_modes()
+    gateways.initiate("b")
+    gateways.run(5)
+    assert gateways.main_modes() == sent == 0
+    assert gateways.up_by() == []
+
+
+def test_a_peer_that_calls_by_ikev2_ends_what_was_up_by_ikev1():
+    gateways = Falling(b=[preferring("b")])
+    gateways.drop_ikev2()
+    gateways.call_until(gateways.up_by, LONG)
+    gateways.passes = lambda _: True
+    b = gateways.b
+    b.do(b.core.ikev2.initiate("to-a", gateways.path("b"), gateways.clock()))
+    gateways.settle()
+    assert gateways.up_by("a") == gateways.up_by("b") == [2]
+    gateways.check()
+
+
+def test_both_call_by_ikev2_while_a_box_lets_ikev1_alone_pass():
+    gateways = Falling(b=[preferring("b")])
+    gateways.drop_ikev2()
+    gateways.initiate("b")
+    gateways.call_until(gateways.up_by, LONG)
+    gateways.run(30)
+    assert gateways.up_by("a") == gateways.up_by("b") == [1]
+    gateways.check()
+
+
+# --- the table by itself -----------------------------------------------------------------------------------------------
+
+
+def failed(*, unspoken: bool = True, cause: Cause = Cause.TIMEOUT) -> Event:
+    return Event(Kind.IKE_FAILED, "to-b", bytes(8), bytes(8), "", "", cause, unspoken=unspoken, origin=Origin.OURS)
+
+
+def after(*calls: tuple[float, Event]) -> int:
+    """By which version the next call goes, after these to one address."""
+    choice = VersionChoice(preferring("a"), pinned=False)
+    there = ip_address("192.0.2.2")
+    for at, event in calls:
+        choice.call(there, at)
+        choice.failed(event)
+    return choice.call(there, 1000.0)
+
+
+@pytest.mark.parametrize(
+    ("calls", "version"),
+    [
+        ((), 2),
+        (((0.0, failed()),), 2),
+        (((0.0, failed()), (29.9, failed())), 2),
+        (((0.0, failed()), (30.0, failed())), 1),
+        (((0.0, failed()), (15.0, failed()), (30.0, failed())), 1),
+        (((0.0, failed()), (15.0, failed(unspoken=False)), (30.0, failed())), 2),
+        (((0.0, failed()), (30.0, failed(unspoken=False))), 2),
+        (((0.0, failed()), (30.0, failed(cause=Cause.LOCAL))), 2),
+        (((0.0, failed()), (30.0, failed()), (60.0, failed())), 2),
+    ],
+)
+def test_calls_and_the_next_one(calls, version):
+    assert after(*calls) == version
