@@ -21,7 +21,7 @@ from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.interface import Counters
 from ipsec_dp.ike.manager import IkeManager
 from ipsec_dp.ike.strangers import StrangersEvents
-from ipsec_dp.ike.version_choice import PATIENCE, VersionChoice
+from ipsec_dp.ike.version_choice import PATIENCE, Call, VersionChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -174,14 +174,20 @@ class IkeVersions:
             return event, [] if self.ikev1 is None else self.ikev1.reconfigure((), {tunnel: Effect.RESTART}, now)
         if event.kind is not Kind.IKE_FAILED or event.origin is not Origin.OURS:
             return event, []
-        waits, actions = choice.main_mode_waits, []
+        actions: list[Action] = []
         if self.ikev1 is not None and self._is_up(self.ikev1, tunnel, now):
-            actions = self.ikev1.rekey(tunnel, now, ike=True) if waits else []
+            actions = self.ikev1.rekey(tunnel, now, ike=True) if choice.main_mode_waits else []
             event = replace(event, kind=Kind.NOTE, text=f"IKEv1 goes on, since IKEv2 was tried in vain: {event.text}")
-        elif not choice.renewing:
-            choice.failed(event)
+        elif not choice.renewing and choice.failed(event) and choice.last is not None:
+            actions = self._call(choice, choice.last, now)
+            event = replace(event, kind=Kind.WARNING, text=f"IKEv1 is tried now, since IKEv2 came to nothing again: {event.text}")
         choice.renewing = choice.main_mode_waits = False
         return event, actions
+
+    def _call(self, choice: VersionChoice, call: Call, now: float) -> list[Action]:
+        """Nothing is up or under way: a call begins, by the version whose turn it is."""
+        manager = self._loaded() if choice.call(call, now) == _IKEV1 else self.ikev2
+        return self._noted(manager, manager.initiate(choice.peer.tunnel, call.path, now, call.packet), now)
 
     def _of_other(self, choice: VersionChoice, event: Event, now: float) -> None:
         if event.kind in (Kind.IKE_UP, Kind.IKE_REKEYED):
@@ -245,7 +251,7 @@ class IkeVersions:
     def initiate(self, tunnel: str, path: Path, now: float, packet: SelectorPair | None = None) -> list[Action]:
         manager, choice = self._of(tunnel, now), self._choices.get(tunnel)
         if choice is not None and manager is self.ikev2 and not self.ikev2.latest(tunnel, now):
-            manager = self._loaded() if choice.call(path.remote.address, now) == _IKEV1 else self.ikev2
+            return self._call(choice, Call(path, packet), now)
         return self._noted(manager, manager.initiate(tunnel, path, now, packet), now)
 
     def acquire(self, tunnel: str, packet: SelectorPair, now: float) -> list[Action] | None:

@@ -5,7 +5,7 @@ The way down is long, the way up short:
 | what happened | what follows |
 | --- | --- |
 | IKEv2 unanswered, or refused by version, at every address: a whole attempt | another one |
-| the second such attempt, which began APART seconds after the first or later | main mode, once at every address |
+| the second such attempt, which began APART seconds after the first or later | main mode at once, and once at every address |
 | the peer has authenticated by IKEv1 | the tunnel has fallen: from now on one whole attempt is enough |
 | main mode came to nothing everywhere | IKEv2 again, from the beginning, or once where the tunnel has fallen |
 | anything else that may be the peer's answer to IKEv2 | everything so far is forgotten |
@@ -17,14 +17,15 @@ Neither silence nor a refusal is authenticated: whoever sits on the way can make
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ipsec_dp.ike.actions import Cause
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.actions import Event
+    from ipsec_dp.ike.actions import Event, Path
     from ipsec_dp.ike.peer import Peer, Version
     from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.ipsec.selectors import SelectorPair
 
 APART: Final = 30.0  # seconds from the beginning of one whole attempt to that of the one that confirms it
 PATIENCE: Final = 15.0  # seconds that a renewal of phase 1 leaves to IKEv2, before main mode: longer than a call to one address
@@ -34,6 +35,13 @@ _OURS: Final = frozenset({Cause.LOCAL, Cause.REPLACED, Cause.CLONED})
 
 _FELL: Final = f"it did not answer IKEv2, or refused that version, twice and {APART:g} s or more apart"
 _CALLED: Final = "it calls by IKEv1, and has not authenticated with IKEv2 so far"
+
+
+class Call(NamedTuple):
+    """To one address, and the packet that asked for it."""
+
+    path: Path
+    packet: SelectorPair | None = None
 
 
 @dataclass(slots=True)
@@ -62,7 +70,7 @@ class VersionChoice:
         self._next: Version = 2
         self._round: _Round | None = None
         self._first: float | None = None  # when the whole attempt began that one more is to confirm
-        self._called: Address | None = None
+        self.last: Call | None = None  # what is under way, or came to nothing last
 
     @property
     def ikev1_peer(self) -> Peer | None:
@@ -71,28 +79,29 @@ class VersionChoice:
         may = fallback is not None and not self.pinned and bool(self.peer.remotes)
         return replace(fallback, remotes=self.peer.remotes) if may and fallback is not None else None
 
-    def call(self, address: Address, now: float) -> Version:
-        """A call to an address begins, when nothing of the tunnel is up or under way: by which version."""
+    def call(self, call: Call, now: float) -> Version:
+        """One begins, when nothing of the tunnel is up or under way: by which version."""
         if self.ikev1_peer is None:
             self._next = 2
         if self._round is None:
             self._round = _Round(now)
-        self._called = address
+        self.last = call
         return self._next
 
-    def failed(self, event: Event) -> None:
-        """That call came to nothing."""
-        called, self._called = self._called, None
-        if self._round is None or called is None or event.cause in _OURS:
-            return
+    def failed(self, event: Event) -> bool:
+        """That call came to nothing. True: it was the last by IKEv2 that was needed, and main mode is due."""
+        before = self._next
+        if self._round is None or self.last is None or event.cause in _OURS:
+            return False
         if self._next == 2 and not event.unspoken:
             self._begin_anew()
-            return
+            return False
         self._round.calls += 1
-        self._round.failed.add(called)
+        self._round.failed.add(self.last.path.remote.address)
         if self._round.whole(self.peer):
             began, self._round = self._round.began, None
             self._passed(began)
+        return before != self._next == 1
 
     def _passed(self, began: float) -> None:
         """Every address had its turn."""

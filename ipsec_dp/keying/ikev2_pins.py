@@ -121,8 +121,8 @@ class PinFiles:
 
     def _fails(self, error: OSError) -> None:
         text = (
-            f"{self._directory}: {os_errors.text_of(error)}; so nobody knows which peers have authenticated with IKEv2, and every tunnel "
-            'with version = "2-preferred" speaks that alone; make it a directory of this user, in which nobody else may write'
+            f"{self._directory}: {os_errors.text_of(error)}; so nobody knows which peers have authenticated with IKEv2, and "
+            'tunnels with version = "2-preferred" speak that alone; make it a directory of this user where nobody else may write'
         )
         self._conditions.begin(SOURCE, "directory", text)
 

@@ -135,7 +135,12 @@ def test_verbs_of_a_negotiation_ask_the_gateway(monkeypatch, capsys, arguments, 
 
 def test_unpin_asks_the_gateway_and_says_for_how_long(monkeypatch, capsys):
     requests = []
-    monkeypatch.setattr(control, "request", lambda _path, message: requests.append(message) or {"tunnel": "to-b", "verb": "unpin"})
+
+    def request(_path, message):
+        requests.append(message)
+        return {"tunnel": "to-b", "verb": "unpin"}
+
+    monkeypatch.setattr(control, "request", request)
     assert main(["unpin", "to-b", "--control", "/tmp/x.sock"]) == 0
     assert requests == [{"verb": "unpin", "name": "to-b"}]
     assert "until it has authenticated with IKEv2 again" in capsys.readouterr().out

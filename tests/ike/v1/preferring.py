@@ -31,13 +31,16 @@ class Falling(Gateways):
         super().__init__(self.of_a, b, **further)
         self.passes: Callable[[bytes], bool] = lambda _: True
         self.answers: Callable[[bytes], bytes | None] = lambda _: None
-        self.calls: list[tuple[float, int]] = []  # when each began, by which version
+        self.calls: list[tuple[float, int]] = []  # when each of a's began, by which version
+        self._seen: set[bytes] = set()
 
     def deliver(self, receiver: str) -> bool:
         delivery = self.wire.take(receiver)
         if delivery is None:
             return False
         datagram, path = delivery.data
+        if receiver == "b":
+            self.note(datagram)
         path = Path(path.remote, path.local, path.natt)
         reply = self.answers(datagram) if receiver == "b" else None
         if reply is not None:
@@ -50,13 +53,18 @@ class Falling(Gateways):
     def drop_ikev2(self):
         self.passes = lambda datagram: version(datagram) == 1
 
+    def note(self, datagram: bytes) -> None:
+        """Of a's: whether it is the first of a call."""
+        if datagram[8:16] == bytes(8) and datagram[:8] not in self._seen:
+            self._seen.add(datagram[:8])
+            self.calls.append((self.clock(), version(datagram)))
+
     def call(self, remote: Any = None) -> None:
-        """To b, or to another of its addresses."""
-        path, sent = self.path("a"), len(self.wire.log)
+        """To b, or to another of its addresses; the first message is on its way."""
+        path = self.path("a")
         if remote is not None:
             path = replace(path, remote=Endpoint(remote, path.remote.port))
         self.a.do(self.a.core.initiate(self.a.tunnel, path, self.clock()))
-        self.calls += [(self.clock(), version(delivery.data[0])) for delivery, _ in self.wire.log[sent : sent + 1]]
 
     def call_until(self, over: Callable[[], object], seconds: float, pause: float = PAUSE) -> None:
         """As a driver does: each time that nothing is up or under way, and a pause later."""
