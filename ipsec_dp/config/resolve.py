@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from ipsec_dp.config import model, tables
 from ipsec_dp.config.auth import resolve_auth, resolve_manual
-from ipsec_dp.config.ikev1 import check_ikev1, ikev1_phase1, ikev1_phase2, phase1_texts, phase2_texts
+from ipsec_dp.config.ikev1 import check_ikev1, phase1_texts, phase2_texts
 from ipsec_dp.config.monitors import resolve_monitor
 from ipsec_dp.config.packets import resolve_packets
+from ipsec_dp.config.preferred import check_preferred, fallback_phase1, fallback_phase2
 from ipsec_dp.config.quantities import (
     parse_address,
     parse_duration,
@@ -119,7 +120,7 @@ def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
     return model.Ike(
         version=1 if table.version == "1" else 2,
         proposals=_resolve_proposals(place, parse_ike, texts, legacy, "aes256gcm16-prfsha384-ecp384"),
-        ikev1_proposals=ikev1_phase1(table, legacy),
+        ikev1_proposals=fallback_phase1(table, legacy),
         lifetime_s=lifetime,
         rekey_after_s=_resolve_rekey_after(place, table.rekey_after, lifetime),
         reauth_after_s=_resolve_reauth_after(place, table.reauth_after),
@@ -218,7 +219,7 @@ def _resolve_esp(table: tables.Esp, version: str, legacy: bool, place: Place) ->
         place.warn("idle_timeout", f"{idle}s is longer than the lifetime of {lifetime}s", "write a shorter one, or 0s (never)")
     return model.Esp(
         proposals=_resolve_proposals(place, parse_esp, phase2_texts(table, version), legacy, "aes256gcm16-esn"),
-        ikev1_proposals=ikev1_phase2(table, version, legacy),
+        ikev1_proposals=fallback_phase2(table, version, legacy),
         lifetime_s=lifetime,
         rekey_after_s=_resolve_rekey_after(place, table.rekey_after, lifetime),
         life_octets=octets,
@@ -309,6 +310,7 @@ def resolve_tunnel(table: tables.Tunnel, given: Mapping[str, Any], place: Place,
     )
     _check_ends(tunnel, place)
     check_ikev1(tunnel, table, given, place)
+    check_preferred(tunnel, table, place)
     return tunnel
 
 

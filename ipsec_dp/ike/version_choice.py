@@ -91,7 +91,7 @@ class VersionChoice:
     def failed(self, event: Event) -> bool:
         """That call came to nothing. True: it was the last by IKEv2 that was needed, and main mode is due."""
         before = self._next
-        if self._round is None or self.last is None or event.cause in _OURS:
+        if self._round is None or self.last is None or event.cause in _OURS or self.ikev1_peer is None:
             return False
         if self._next == 2 and not event.unspoken:
             self._begin_anew()

@@ -22,7 +22,7 @@ class Fallbacks:
             self._conditions.end(SOURCE, tunnel)
             return
         text = (
-            f'tunnel "{tunnel}": its peer is met by IKEv1, a fallback:  {why}; IKEv2 is tried anew at each renewal of phase 1; '
+            f'tunnel "{tunnel}": its peer is met by IKEv1, a fallback: {why}; IKEv2 is tried anew at each renewal of phase 1; '
             'set the peer to IKEv2 where it can, else write version = "1" here'
         )
         self._conditions.begin(SOURCE, tunnel, text)

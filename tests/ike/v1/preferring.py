@@ -8,15 +8,16 @@ from ipsec_dp.ike.actions import Endpoint, Kind, Path
 from ipsec_dp.ike.core import IkeVersions
 from tests.ike import ladder as v2
 
-from .gateways import ESP, IKE, Gateways
+from .gateways import ESP, IKE, Gateways, peer
 
+LONG = 600.0  # seconds
 PAUSE = 2.0  # seconds between the end of a call and the next one
 
 
 def preferring(site: str, **changes: Any):
     """As `ladder.peer`, with `version = "2-preferred"`."""
-    peer = v2.peer(site, **({"fail_over": True} | changes))
-    return replace(peer, fallback=replace(peer, version=1, named=False, ike_proposals=IKE, esp_proposals=ESP))
+    found = v2.peer(site, **({"fail_over": True} | changes))
+    return replace(found, fallback=replace(found, version=1, named=False, ike_proposals=IKE, esp_proposals=ESP))
 
 
 def version(datagram: bytes) -> int:
@@ -99,3 +100,20 @@ class Falling(Gateways):
 
     def said(self, kind: Kind) -> list[str]:
         return [event.text for event in self.a.events if event.kind is kind]
+
+
+def fallen(**further: Any) -> Any:
+    """The peer has IKEv1 alone, and is up by that."""
+    gateways = Falling(b=[peer("b")], **further)
+    gateways.call_until(gateways.up_by, LONG)
+    gateways.check()
+    return gateways
+
+
+def pinned() -> Any:
+    """The peer has both, and has authenticated with IKEv2."""
+    gateways: Any = Falling(b=[preferring("b")])
+    gateways.call()
+    gateways.settle()
+    gateways.check()
+    return gateways
