@@ -46,6 +46,7 @@ EFFECTS: Final[dict[type, dict[str, Effect]]] = {
         "fragment_size": P,
         "version": R,
         "ikev1_proposals": R,
+        "mode": R,
     },
     model.Monitor: dict.fromkeys(("target", "source", "interval_s", "threshold", "action"), P),
     model.Liveness: {"interval_s": P, "retries": P, "action": P},
@@ -59,7 +60,7 @@ EFFECTS: Final[dict[type, dict[str, Effect]]] = {
         "replay_window": K,
         "ikev1_proposals": R,
     },
-    model.PskAuth: {**_AUTH, "psk_file": P},  # another file with the same secret changes nothing
+    model.PskAuth: {**_AUTH, "psk_file": P, "octets": P},  # another file with the same secret changes nothing
     model.CertificateAuth: {
         **_AUTH,
         "material": Effect.REAUTH,

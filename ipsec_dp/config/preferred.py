@@ -27,11 +27,9 @@ class Refused(NamedTuple):
     why: str
 
 
-# What a fall would take away without a word. Further keys that IKEv1 has no counterpart of get a row each.
-REFUSED: Final = (
-    Refused("mode", "aggressive", "who makes IKEv2 fail would have a shared key to guess offline, and both identities"),
-    Refused("post_quantum", "required", "IKEv1 has no key exchange that a quantum computer does not break"),
-)
+# What a fall would take away without a word: keys that IKEv1 has no counterpart of, from when there are such; `mode = "aggressive"`
+# is refused for every version but "1".
+REFUSED: Final = (Refused("post_quantum", "required", "IKEv1 has no key exchange that a quantum computer does not break"),)
 
 
 def fallback_phase1(table: tables.Ike, legacy: bool) -> tuple[Proposal, ...]:

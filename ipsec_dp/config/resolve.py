@@ -119,6 +119,7 @@ def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
         alive.error("retries", f"{table.liveness.retries} retries cannot be", "write a number from 1 to 100")
     return model.Ike(
         version=1 if table.version == "1" else 2,
+        mode=table.mode,
         proposals=_resolve_proposals(place, parse_ike, texts, legacy, "aes256gcm16-prfsha384-ecp384"),
         ikev1_proposals=fallback_phase1(table, legacy),
         lifetime_s=lifetime,

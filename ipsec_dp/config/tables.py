@@ -183,6 +183,12 @@ class Ike(Table, frozen=True, kw_only=True):
             "where the peer does not answer IKEv2, until it has authenticated with that"
         ),
     ] = "2"
+    mode: Annotated[
+        Literal["main", "aggressive"],
+        Meta(
+            description="of phase 1 in IKEv1, in both roles; aggressive: identities in clear, a shared key can be guessed offline"
+        ),
+    ] = "main"
     proposals: tuple[IkeKeywords, ...] = DEFAULT_IKE
     lifetime: Duration = "8h"
     rekey_after: RekeyAfter = "0s"

@@ -163,7 +163,7 @@ class IkeVersions:
                 further += more
             else:
                 found.append(action)
-                self._of_other(choice, action.event, now)
+                further += self._of_other(choice, action.event, now)
         return found + further
 
     def _of_ikev2(self, choice: VersionChoice, event: Event, now: float) -> tuple[Event, list[Action]]:
@@ -189,22 +189,30 @@ class IkeVersions:
         manager = self._loaded() if choice.call(call, now) == _IKEV1 else self.ikev2
         return self._noted(manager, manager.initiate(choice.peer.tunnel, call.path, now, call.packet), now)
 
-    def _of_other(self, choice: VersionChoice, event: Event, now: float) -> None:
+    def _of_other(self, choice: VersionChoice, event: Event, now: float) -> list[Action]:
+        ours = event.origin is Origin.OURS
         if event.kind in (Kind.IKE_UP, Kind.IKE_REKEYED):
-            choice.authenticated(1, called=event.origin is Origin.OURS)
-        elif event.kind is Kind.IKE_FAILED and event.origin is Origin.OURS and not self._is_up(self.ikev1, event.tunnel, now):
+            choice.authenticated(1, called=ours)
+        elif event.kind is Kind.IKE_FAILED and ours and not self._is_up(self.ikev1, event.tunnel, now):
             choice.failed(event)
+        if event.kind is not Kind.IKE_REKEYED or ours or self.ikev1 is None:
+            return []
+        return self._try_ikev2(choice, self.ikev1.latest(event.tunnel, now)[-1].path, now)
+
+    def _try_ikev2(self, choice: VersionChoice, path: Path, now: float) -> list[Action]:
+        """In the place of what is up by IKEv1, unless that is under way."""
+        if choice.renewing or self.ikev2.latest(choice.peer.tunnel, now):
+            return []
+        choice.renewing = True
+        return self.ikev2.initiate(choice.peer.tunnel, path, now)
 
     def _tries_ikev2(self, tunnel: str, path: Path, seconds: float, now: float) -> bool:
         """Phase 1 of IKEv1 is due to be renewed: whether that waits for what comes of IKEv2."""
         choice = self._choices.get(tunnel)
         if choice is None or self.ikev1 is None:
             return False
-        under_way = bool(self.ikev2.latest(tunnel, now))
-        if not choice.renewing and not under_way:
-            choice.renewing = under_way = True
-            self.ikev1.emit(*self.ikev2.initiate(tunnel, path, now))
-        choice.main_mode_waits = under_way and seconds > PATIENCE
+        self.ikev1.emit(*self._try_ikev2(choice, path, now))
+        choice.main_mode_waits = seconds > PATIENCE and bool(self.ikev2.latest(tunnel, now))
         return choice.main_mode_waits
 
     def fallback(self, tunnel: str, now: float) -> str | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Start = Literal["start", "on-demand", "respond"]
 Encapsulation = Literal["auto", "udp", "esp"]
 Version = Literal[1, 2]
+Mode = Literal["main", "aggressive"]
 LivenessAction = Literal["restart", "trap", "clear"]
 
 NAT_KEEPALIVE: Final = 20.0  # seconds (RFC 3948 §4)
@@ -86,7 +87,8 @@ class Peer:
 
     `fail_over`: it has further addresses, or may be met by another version, so that a call without an answer is given up early.
     `reauth_s`: seconds after which the peers authenticate anew, 0: never. `natt_first`: start on port 4500. `datagram`: octets of
-    IP datagram beyond which messages are sent in fragments (RFC 7383). `version`: of IKE, both as initiator and as responder.
+    IP datagram beyond which messages are sent in fragments (RFC 7383). `version`: of IKE, both as initiator and as responder;
+    `mode`: of phase 1 in IKEv1, in both roles.
 
     `fallback`: the same peer by IKEv1, to which the tunnel may fall; `remotes` are then its only addresses, wherever it may come
     from by IKEv2. `places`: how many addresses and names there are to call.
@@ -116,3 +118,4 @@ class Peer:
     version: Version = 2
     fallback: Peer | None = None
     places: int = 1
+    mode: Mode = "main"

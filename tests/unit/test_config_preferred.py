@@ -84,6 +84,10 @@ def test_what_it_cannot_be_with(tmp_path, texts, key, said):
     assert 'version = "2"' in found[key]
 
 
+def test_aggressive_mode(tmp_path):
+    assert list(refusals(tmp_path, ike=f'{PREFERRED}\nmode = "aggressive"')) == ["ike.mode"]
+
+
 def test_two_secrets_for_one_address(tmp_path):
     assert len(load(two(tmp_path, "to-b.psk", PREFERRED)).tunnels) == 2
     _, found = examine(two(tmp_path, "to-c.psk", PREFERRED))

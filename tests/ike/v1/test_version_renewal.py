@@ -77,6 +77,14 @@ def test_the_change_to_ikev2_leaves_no_gap():
         assert site.core.counters().sessions == 1
 
 
+def test_a_renewal_by_the_peer_is_followed_by_ikev2_too():
+    gateways = called(preferring("a", ike_life=LIFE), [peer("b", ike_life=LIFE)])
+    assert gateways.calls == []
+    assert_never_silent(gateways, 450)
+    assert gateways.versions == [2]
+    assert gateways.up_by("a") == gateways.up_by("b") == [1]
+
+
 def test_an_operator_renews_phase_1_by_ikev2_too():
     gateways: Any = Falling(b=[preferring("b")])
     gateways.drop_ikev2()
