@@ -60,7 +60,7 @@ EFFECTS: Final[dict[type, dict[str, Effect]]] = {
         "replay_window": K,
         "ikev1_proposals": R,
     },
-    model.PskAuth: {**_AUTH, "psk_file": P, "octets": P},  # another file with the same secret changes nothing
+    model.PskAuth: {**_AUTH, "psk_file": P},  # another file with the same secret changes nothing
     model.CertificateAuth: {
         **_AUTH,
         "material": Effect.REAUTH,
