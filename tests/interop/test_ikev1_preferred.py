@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ipsec_dp.ike.v1.peerings import YOUNG
 from ipsec_dp.ike.version_choice import APART
 from ipsec_dp.rig import netns
 from tests.interop.strongswan_meeting import TUNNEL, Meeting
@@ -86,8 +87,9 @@ def test_one_that_has_ikev1_alone(meet_preferring, pin):
     assert meeting.ours.text().count(warning) == 1
     meeting.assert_carries()
     assert not pin.exists()
-    meeting.ours.ask("rekey", name=TUNNEL, ike=True)
+    meeting.eventually(lambda: meeting.tunnel()["ike"]["age_s"] > YOUNG, "an ISAKMP SA that is no longer young")
     before = meeting.ike_spis()
+    meeting.ours.ask("rekey", name=TUNNEL, ike=True)
     meeting.eventually(partial(meeting.has_another_ike_sa, before), "renewed by IKEv1 after IKEv2 was tried", seconds=A_CALL)
     assert meeting.tunnel()["ike"]["version"] == 1
     meeting.assert_carries()
