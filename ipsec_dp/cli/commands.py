@@ -25,6 +25,7 @@ VERBS: Final = (
     tunnels.initiate,
     tunnels.rekey,
     tunnels.terminate,
+    tunnels.unpin,
     tunnels.policy,
     tools.doctor,
     tools.demo,

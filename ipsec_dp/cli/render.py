@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.explanation import ExplainAnswer
     from ipsec_dp.gateway.messages import ReloadResult
     from ipsec_dp.gateway.status import GatewayStatus, TunnelStatus, ZoneStatus
+    from ipsec_dp.keying.status import IkeSaStatus
     from ipsec_dp.services.monitor_health import MonitorStatus
 
 STATE_STYLES = {
@@ -112,11 +113,16 @@ def tunnel_table(tunnels: Iterable[TunnelStatus]) -> FittedTable:
             _said(tunnel.remote) + (" (not in DNS)" if tunnel.remote_in_dns is False else ""),
             _outside(tunnel),
             _mtu(tunnel),
-            "-" if ike is None else f"{'' if ike.version == 2 else 'IKEv1 '}{ike.role}, {ike.proposal}",
+            "-" if ike is None else f"{_version(ike)}{ike.role}, {ike.proposal}",
             "-" if ike is None else duration(ike.rekey_in_s),
             *([_monitor(tunnel.monitor)] if monitored else []),
         )
     return table
+
+
+def _version(ike: IkeSaStatus) -> str:
+    """Of IKE, where it is not the usual one."""
+    return "" if ike.version == 2 else "IKEv1 " if ike.fallback is None else "IKEv1 (fallback) "
 
 
 def _outside(tunnel: TunnelStatus) -> str:

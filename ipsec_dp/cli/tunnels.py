@@ -172,6 +172,20 @@ def terminate(name: str, wait: bool, limit_s: int, control: Path | None, as_json
     return _negotiate(control, as_json, f"{name}: terminated", request)
 
 
+@click.command(epilog=examples("ipsec-dp unpin to-b"))
+@click.argument("name")
+@control_option
+@json_option
+def unpin(name: str, control: Path | None, as_json: bool) -> int:
+    """Let tunnel NAME fall to IKEv1 again.
+
+    For a tunnel with version = "2-preferred" whose peer has authenticated with IKEv2 and now, known to you, speaks IKEv1 alone.
+    Nothing of the tunnel ends; the next time that its peer authenticates with IKEv2 it stays with that again.
+    """
+    text = f"{name}: IKEv1 may be spoken where the peer does not answer IKEv2, until it has authenticated with IKEv2 again"
+    return _negotiate(control, as_json, text, messages.UnpinRequest(name=name))
+
+
 @click.group()
 def policy() -> None:
     """Ask the policy database."""

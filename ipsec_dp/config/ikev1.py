@@ -22,7 +22,7 @@ AGGRESSIVE_OCTETS = 32  # of a shared key: as many as make guessing hopeless, wh
 
 def phase1_texts(table: tables.Ike) -> tuple[str, ...]:
     """The proposals as written, or the version's own where none are."""
-    if table.version == "2" or table.proposals != DEFAULT_IKE:
+    if table.version != "1" or table.proposals != DEFAULT_IKE:
         return table.proposals
     from ipsec_dp.ike.v1.registry import DEFAULT_PHASE1
 
@@ -31,7 +31,7 @@ def phase1_texts(table: tables.Ike) -> tuple[str, ...]:
 
 def phase2_texts(table: tables.Esp, version: str) -> tuple[str, ...]:
     """The same for ESP."""
-    if version == "2" or table.proposals != DEFAULT_ESP:
+    if version != "1" or table.proposals != DEFAULT_ESP:
         return table.proposals
     from ipsec_dp.ike.v1.registry import DEFAULT_PHASE2
 
@@ -43,18 +43,14 @@ def check_ikev1(tunnel: model.Tunnel, table: tables.Tunnel, given: Mapping[str, 
     _check_mode(tunnel, table, place)
     if tunnel.ike.version == 2 or tunnel.manual is not None:
         return
-    from ipsec_dp.ike.v1.proxy import is_expressible
     from ipsec_dp.ike.v1.registry import refusals_phase1, refusals_phase2
 
     for sentence in refusals_phase1(tunnel.ike.proposals):
         place.error("ike.proposals", sentence, 'write e.g. "aes256-sha256-modp2048", or version = "2"')
     for sentence in refusals_phase2(tunnel.esp.proposals):
         place.error("esp.proposals", sentence, 'write e.g. "aes256gcm16" or "aes256-sha256-modp2048", or version = "2"')
-    for number, selector in enumerate(tunnel.proxy_ids, 1):
-        if not is_expressible(proxy_id_of(selector)):
-            wrong = "IKEv1 can say any port or one, and no ICMP types, ranges of ports or later fragments alone"
-            place.error(f"proxy_id #{number}", wrong, 'leave it out, write one port, or version = "2"')
-    _check_auth(tunnel, place)
+    check_proxy_ids(tunnel, place)
+    check_auth(tunnel, place)
     written = given.get("ike")
     if isinstance(written, dict) and "fragment_size" in written:
         place.warn("ike.fragment_size", "has no meaning in IKEv1, whose messages are not sent in fragments here", "leave it out")
@@ -95,7 +91,18 @@ def _check_mode(tunnel: model.Tunnel, table: tables.Tunnel, place: Place) -> Non
         place.error("auth.psk_file", wrong, 'take e.g.: openssl rand -base64 32, or write mode = "main"')
 
 
-def _check_auth(tunnel: model.Tunnel, place: Place) -> None:
+def check_proxy_ids(tunnel: model.Tunnel, place: Place) -> None:
+    """Whether IKEv1 can say them."""
+    from ipsec_dp.ike.v1.proxy import is_expressible
+
+    for number, selector in enumerate(tunnel.proxy_ids, 1):
+        if not is_expressible(proxy_id_of(selector)):
+            wrong = "IKEv1 can say any port or one, and no ICMP types, ranges of ports or later fragments alone"
+            place.error(f"proxy_id #{number}", wrong, 'leave it out, write one port, or version = "2"')
+
+
+def check_auth(tunnel: model.Tunnel, place: Place) -> None:
+    """Whether both sides can prove by IKEv1 who they are."""
     auth = tunnel.auth
     if auth is None:
         return
@@ -119,7 +126,8 @@ def check_secrets(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
     chooses it by the identity."""
     found: dict[object, model.Tunnel] = {}
     for tunnel in tunnels:
-        if tunnel.ike.version == 2 or tunnel.ike.mode == "aggressive" or not isinstance(tunnel.auth, model.PskAuth):
+        speaks = tunnel.ike.version == 1 or tunnel.ike.prefers_ikev2
+        if not speaks or tunnel.ike.mode == "aggressive" or not isinstance(tunnel.auth, model.PskAuth):
             continue
         for where in tunnel.remotes or (None,):
             other = found.setdefault((tunnel.local, where), tunnel)

@@ -13,6 +13,7 @@ from ipsec_dp.config.auth import resolve_auth, resolve_manual
 from ipsec_dp.config.ikev1 import check_ikev1, phase1_texts, phase2_texts
 from ipsec_dp.config.monitors import resolve_monitor
 from ipsec_dp.config.packets import resolve_packets
+from ipsec_dp.config.preferred import check_preferred, fallback_phase1, fallback_phase2
 from ipsec_dp.config.quantities import (
     parse_address,
     parse_duration,
@@ -117,9 +118,10 @@ def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
     if not 1 <= table.liveness.retries <= 100:
         alive.error("retries", f"{table.liveness.retries} retries cannot be", "write a number from 1 to 100")
     return model.Ike(
-        version=2 if table.version == "2" else 1,
+        version=1 if table.version == "1" else 2,
         mode=table.mode,
         proposals=_resolve_proposals(place, parse_ike, texts, legacy, "aes256gcm16-prfsha384-ecp384"),
+        ikev1_proposals=fallback_phase1(table, legacy),
         lifetime_s=lifetime,
         rekey_after_s=_resolve_rekey_after(place, table.rekey_after, lifetime),
         reauth_after_s=_resolve_reauth_after(place, table.reauth_after),
@@ -218,6 +220,7 @@ def _resolve_esp(table: tables.Esp, version: str, legacy: bool, place: Place) ->
         place.warn("idle_timeout", f"{idle}s is longer than the lifetime of {lifetime}s", "write a shorter one, or 0s (never)")
     return model.Esp(
         proposals=_resolve_proposals(place, parse_esp, phase2_texts(table, version), legacy, "aes256gcm16-esn"),
+        ikev1_proposals=fallback_phase2(table, version, legacy),
         lifetime_s=lifetime,
         rekey_after_s=_resolve_rekey_after(place, table.rekey_after, lifetime),
         life_octets=octets,
@@ -308,6 +311,7 @@ def resolve_tunnel(table: tables.Tunnel, given: Mapping[str, Any], place: Place,
     )
     _check_ends(tunnel, place)
     check_ikev1(tunnel, table, given, place)
+    check_preferred(tunnel, table, place)
     return tunnel
 
 

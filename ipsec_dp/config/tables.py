@@ -177,8 +177,11 @@ class Ike(Table, frozen=True, kw_only=True):
     """Phase 1."""
 
     version: Annotated[
-        Literal["1", "2"],
-        Meta(description="of IKE, in both roles; 1: main and quick mode, for peers that speak nothing newer"),
+        Literal["1", "2", "2-preferred"],
+        Meta(
+            description="of IKE, in both roles; 1: main and quick mode, for peers that speak nothing newer; 2-preferred: IKEv1 "
+            "where the peer does not answer IKEv2, until it has authenticated with that"
+        ),
     ] = "2"
     mode: Annotated[
         Literal["main", "aggressive"],

@@ -37,6 +37,7 @@ from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
 from ipsec_dp.keying.ike_trace import ike_trace
 from ipsec_dp.keying.ike_watch import IkeWatch, ike_rates
+from ipsec_dp.keying.ikev2_pins import PinFiles, pins_of
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network import workers
 from ipsec_dp.network.carrier import InterfaceCarriers
@@ -193,6 +194,7 @@ class Composition:
                 activity=children.activity,
                 watcher=watch,
                 trace=trace,
+                pins=PinFiles(pins_of(self.config.name, os.environ), self.host.conditions),
                 shaped=self.substitutes.shaped,
             ),
             events=self._strangers,

@@ -80,7 +80,13 @@ class TerminateRequest(ControlRequest, frozen=True, tag="terminate"):
     name: str
 
 
-NegotiationRequest = InitiateRequest | RekeyRequest | TerminateRequest
+class UnpinRequest(ControlRequest, frozen=True, tag="unpin"):
+    """Forget that a tunnel's peer has authenticated with IKEv2."""
+
+    name: str
+
+
+NegotiationRequest = InitiateRequest | RekeyRequest | TerminateRequest | UnpinRequest
 
 
 class DownAnswer(msgspec.Struct, frozen=True, kw_only=True):

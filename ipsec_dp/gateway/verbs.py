@@ -29,6 +29,7 @@ from ipsec_dp.gateway.messages import (
     ReloadResult,
     StatusRequest,
     TerminateRequest,
+    UnpinRequest,
 )
 from ipsec_dp.gateway.question import question_of
 from ipsec_dp.gateway.reload import ReloadFailedError
@@ -62,6 +63,7 @@ class GatewayVerbs:
             Verb(InitiateRequest, self.initiate),
             Verb(RekeyRequest, self.rekey),
             Verb(TerminateRequest, self.terminate),
+            Verb(UnpinRequest, self.unpin),
             Verb(ConfirmRequest, self.confirm),
         )
 
@@ -157,6 +159,10 @@ class GatewayVerbs:
     async def terminate(self, request: TerminateRequest) -> NegotiationAnswer:
         self._ike_of(request).terminate(request.name)
         return NegotiationAnswer(tunnel=request.name, verb="terminate")
+
+    async def unpin(self, request: UnpinRequest) -> NegotiationAnswer:
+        self._ike_of(request).unpin(request.name)
+        return NegotiationAnswer(tunnel=request.name, verb="unpin")
 
     def _ike_of(self, request: NegotiationRequest) -> IkeDriver:
         known = [tunnel.name for tunnel in self._parts.config.tunnels if tunnel.auth is not None]

@@ -109,6 +109,7 @@ class Event:
     cause: Cause | None = None
     child: int | None = None
     again: bool = False  # IKE_DOWN, IKE_FAILED, CHILD_DOWN, CHILD_FAILED: trying again later may help
+    unspoken: bool = field(default=False, kw_only=True)  # IKE_FAILED: nothing shows that the peer speaks this version of IKE
     origin: Origin = field(kw_only=True)  # no default: whoever makes one knows whose it is
 
     def __str__(self) -> str:

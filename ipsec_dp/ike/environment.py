@@ -124,6 +124,35 @@ class NoTrace:
 NO_TRACE = NoTrace()
 
 
+class Pins(Protocol):
+    """Whose peers have authenticated with IKEv2, which outlasts the gateway, until a person says otherwise."""
+
+    def holds(self, tunnel: str) -> bool:
+        """Whether the peer of a tunnel has; True too where nobody can tell, or could note it down. It does not raise."""
+
+    def keep(self, tunnel: str) -> None:
+        """It has, just now. It does not raise."""
+
+    def clear(self, tunnel: str) -> None:
+        """It is as if it never had. Raises IpsecDpError where that cannot be noted down."""
+
+
+class RememberedPins:
+    """In memory, for as long as it lasts."""
+
+    def __init__(self) -> None:
+        self.tunnels: set[str] = set()
+
+    def holds(self, tunnel: str) -> bool:
+        return tunnel in self.tunnels
+
+    def keep(self, tunnel: str) -> None:
+        self.tunnels.add(tunnel)
+
+    def clear(self, tunnel: str) -> None:
+        self.tunnels.discard(tunnel)
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """`allocate_spi`: an SPI for an inbound SA of a tunnel, by its name, ≥ 256, held until an action installs or
@@ -140,4 +169,5 @@ class Environment:
     activity: Callable[[int], Activity] = lambda _child: SILENT
     watcher: Watcher = NO_WATCHER
     trace: Trace = NO_TRACE
+    pins: Pins = field(default_factory=RememberedPins)
     shaped: Callable[[Any, list[Any]], list[Any]] = lambda _header, payloads: payloads

@@ -97,6 +97,13 @@ class IkeCore(Protocol):
         """The certificates by which the peer of a tunnel has proven itself, by what the tunnel says now: CRLs that are new. The IKE
         SAs end that they do not hold for any more."""
 
+    def fallback(self, tunnel: str, now: float) -> str | None:
+        """Why a tunnel that prefers IKEv2 is up by IKEv1; None: it is not."""
+
+    def unpin(self, tunnel: str) -> None:
+        """The peer of a tunnel that prefers IKEv2 may be met by IKEv1 again, though it has authenticated with IKEv2. Raises
+        IpsecDpError where that cannot be noted down, or the tunnel speaks one version alone."""
+
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
         """A datagram as it came, the non-ESP marker taken off."""
 

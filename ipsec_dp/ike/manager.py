@@ -240,6 +240,7 @@ class IkeManager:
         """A datagram that is no message of IKEv2. It may be for a request of ours, or a peer's first one; None: of nobody's."""
         session = self._sessions.get(receivers_spi(datagram))
         if session is not None:
+            session.handshake.spoken |= not isinstance(error, Ikev1MessageError)
             return self._run(session, now, partial(session.unusable, f"a message that cannot be read: {error}", path))
         event = first_message.unreadable(self._peers.candidates(path), datagram, error, path, kind)
         return None if event is None else self._events.allowed([Report(event)], now)

@@ -25,6 +25,7 @@ from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
+from ipsec_dp.keying.fallbacks import Fallbacks
 from ipsec_dp.keying.inbox import Inbox
 from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.keying.levels import level
@@ -109,6 +110,7 @@ class IkeDriver:
         self._inbox = Inbox(self._handle)
         self._fault_told = -LIMITS.event_seconds
         self._lines = Lines()
+        self._fallbacks = Fallbacks(conditions)
         core.set_peers(self._peers.values())
 
     def _chance(self) -> float:
@@ -142,6 +144,7 @@ class IkeDriver:
                 for kept in (self._tunnels, self._peers, self._intents, self._packets, self._fresh):
                     kept.pop(name, None)
                 self._lines.forget(name)
+                self._fallbacks.look(name, None)
             changed = {name: effects[name]} if name in effects else {}
             self._carry_out(self._core.reconfigure([self._peers[name]] if name in new else [], changed, self._clock.now()))
 
@@ -367,6 +370,10 @@ class IkeDriver:
         """Deletes its SAs, here and at the peer."""
         self._carry_out(self._core.terminate(name, self._clock.now()))
 
+    def unpin(self, name: str) -> None:
+        """The peer of a tunnel may be met by an older version again. Raises IpsecDpError where it may not."""
+        self._core.unpin(name)
+
     def leaves(self, name: str, remote: Address, local: Address) -> bool:
         """Whether an IKE SA that we called, or are calling, goes from this address of ours to that remote."""
         sas = self._core.status(name, self._clock.now()) if self._intents[name].can_call else ()
@@ -402,7 +409,7 @@ class IkeDriver:
             remote=", ".join(map(str, self._tunnels[name].remotes)) or "any" if newest is None else str(newest.path.remote.address),
             last_error=error,
             nat="none" if newest is None else newest.nat,
-            ike=_ike_sa(up[-1]) if up else None,
+            ike=_ike_sa(up[-1], self._core.fallback(name, now)) if up else None,
             remote_in_dns=self._in_dns(self._peers[name], newest),
             up_at=intent.up_at,
             **({} if newest is None or newest not in up else _encapsulation(newest)),
@@ -505,6 +512,7 @@ class IkeDriver:
         if intent is None or event.origin in UNPROVEN:
             return
         now = self._clock.now()
+        self._fallbacks.look(event.tunnel, self._core.fallback(event.tunnel, now))
         intent.event(event, now, others=event.kind in ENDS and self._has_ike_sa(event.tunnel, now))
         if event.kind in ANSWERED and self._fresh.pop(event.tunnel, None) is not None and self._held_back:
             self._call_due(now)
@@ -545,7 +553,7 @@ def _encapsulation(sa: IkeStatus) -> dict[str, Any]:
     return {"encapsulation": "udp" if sa.udp else "esp", "encapsulation_why": why}
 
 
-def _ike_sa(sa: IkeStatus) -> IkeSaStatus:
+def _ike_sa(sa: IkeStatus, fallback: str | None) -> IkeSaStatus:
     return IkeSaStatus(
         spi_i=sa.spi_i.hex(),
         spi_r=sa.spi_r.hex(),
@@ -555,4 +563,5 @@ def _ike_sa(sa: IkeStatus) -> IkeSaStatus:
         rekey_in_s=round(sa.rekey_in_s, 1),
         remote_id=sa.remote_id,
         version=sa.version,
+        fallback=fallback,
     )

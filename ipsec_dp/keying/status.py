@@ -21,6 +21,7 @@ class IkeSaStatus(msgspec.Struct, frozen=True, kw_only=True):
     rekey_in_s: float | None = None
     remote_id: str = ""
     version: int = 2
+    fallback: str | None = None  # why it is this one, where the configuration prefers another
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):

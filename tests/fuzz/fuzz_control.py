@@ -31,7 +31,7 @@ remote = "192.0.2.2"
 [tunnel.auth]
 psk_file = "none.psk"
 """
-VERBS = ("status", "down", "initiate", "rekey", "terminate", "reload", "explain", "nonsense")
+VERBS = ("status", "down", "initiate", "rekey", "terminate", "unpin", "reload", "explain", "nonsense")
 
 
 class Asked:

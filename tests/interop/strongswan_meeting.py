@@ -128,7 +128,8 @@ class Agreement:
     their_connection: str = ""
     their_child: str = "rekey_time = 1h"
     usr: Path | None = None
-    version: int = 2  # of IKE
+    version: int = 2  # of IKE; 0: strongSwan's "both"
+    our_version: str | None = None  # in our file; None: the same
 
     def ours(self, directory: Path) -> str:
         """Our configuration file."""
@@ -154,7 +155,7 @@ remote_id = "{self.our_remote_id}"
 unique = "{self.unique}"
 {self.auth.our_lines(directory)}
   [tunnel.ike]
-version = "{self.version}"
+version = "{self.our_version or self.version}"
 {"" if self.ike is None else f'proposals = ["{self.ike}"]'}
 {self.our_ike}
   [tunnel.esp]

@@ -213,6 +213,9 @@ class MemoryCore:
     def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
         return self.status(tunnel, now)
 
+    def fallback(self, _tunnel: str, _now: float) -> str | None:
+        return None
+
     def retransmissions(self, tunnel: str) -> int:
         return len(tunnel)
 

@@ -34,6 +34,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "initiate": {"name": "to-b"},
     "rekey": {"name": "to-b"},
     "terminate": {"name": "to-b"},
+    "unpin": {"name": "to-b"},
     "confirm": {},
 }
 ASKED = [{"verb": verb, **fields} for verb, fields in REQUESTS.items()]
@@ -212,6 +213,7 @@ ASKING = [
     "initiate to-b --wait",
     "rekey to-b",
     "terminate to-b",
+    "unpin to-b",
     "policy explain 10.1.0.1 10.2.0.1",
 ]
 

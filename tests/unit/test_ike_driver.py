@@ -61,7 +61,9 @@ class Site:
 
     def __init__(self, directory: Any, *tables: str) -> None:
         self.directory, self.clock, self.lost = directory, FakeClock(), set[str]()
-        self.core = Double(next_timeout=None, acquire=None, latest=(), probe=None, knows=True)  # all at once, not in turn
+        self.core = Double(
+            next_timeout=None, acquire=None, latest=(), probe=None, knows=True, fallback=None
+        )  # all at once, not in turn
         self.children, self.links, self.changed, self.stack = Double(), Double(send_ike=None), list[str](), AsyncExitStack()
         self.turns = list[int]()
         self.probed = list[act.ProbeResult]()

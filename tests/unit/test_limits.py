@@ -111,6 +111,7 @@ OWNERS = {
         "ESP_SPI FIRST_ESP_SPI CA_HASH MAX_MESSAGE MIN_NONCE MAX_NONCE MAX_COOKIE",
         OURS: "MAX_SELECTORS",
     },
+    "ike/version_choice.py": {OURS: "APART PATIENCE"},
     "ike/wanted.py": {OURS: "SOON AGAIN_EVERY ASKED", PEER: "THEIR_TURN PATIENCE MAX_DELAYS", SHOWN: "SHOWN"},
     "keying/child_installer.py": {STANDARD: "NS_PER_S"},
     "keying/ike_driver.py": {OURS: "TICK_S CALLS_AT_ONCE CALL_FRESH_S ADDRESSES_KEPT"},

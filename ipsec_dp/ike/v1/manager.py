@@ -49,11 +49,22 @@ BEGUN: Final = frozenset({IsakmpState.SA_SENT, IsakmpState.AGGRESSIVE_SENT})  # 
 
 
 class IsakmpManager:
-    """See `interface.IkeCore` for its calls. `numbers`: of IPsec SAs, which no version gives twice."""
+    """See `interface.IkeCore` for its calls. `numbers`: of IPsec SAs, which no version gives twice.
 
-    def __init__(self, environment: Environment, numbers: Callable[[], int], events: StrangersEvents) -> None:
+    `tries_first`: an ISAKMP SA of a tunnel is to be renewed, on this path and within so many seconds; whether something else is
+    tried before that, so that nothing is begun here.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        numbers: Callable[[], int],
+        events: StrangersEvents,
+        tries_first: Callable[[str, Path, float, float], bool] = lambda *_: False,
+    ) -> None:
         self.environment = environment
         self.next_child = numbers
+        self.tries_first = tries_first
         self._peers = PeerTable()
         self._tunnels: set[str] = set()
         self._events = events
@@ -156,6 +167,8 @@ class IsakmpManager:
     def call(self, peering: Peering, now: float) -> None:
         tunnel, last = peering.peer.tunnel, peering.current or peering.last
         if last is None or peering.calling or self._peers.get(tunnel) is None:
+            return
+        if self.tries_first(tunnel, last.path, min(last.deadlines.hard, peering.wait_until) - now, now):
             return
         peering.calling = True
         self._begin(self._peers[tunnel], last.path, now, ())

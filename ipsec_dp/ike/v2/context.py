@@ -163,6 +163,8 @@ class Handshake:
     repeated: int = 0  # times that the peer asked again, unauthenticated, for what we had answered
     other_request: bytes = b""  # the peer's same request with a COOKIE, or without the one that the first had
     hints: list[UnprovenError] = field(default_factory=list)  # unauthenticated refusals
+    spoken: bool = False  # something came for our request that is IKEv2, and does not refuse it
+    unspoken: bool = False  # our request was sent as often as it is, and nothing such came
 
 
 @dataclass(slots=True)
@@ -303,8 +305,11 @@ class Context(ABC):
     def report(self, kind: Kind, text: str, *, cause: Cause | None = None, child: int | None = None, again: bool = False) -> None:
         if kind is Kind.CHILD_DOWN and child is not None:
             self.wanted.told(child, text)
-        spis = self.sa.spi_i, self.sa.spi_r
-        self.emit(Report(Event(kind, self.peer.tunnel, *spis, self.exchange, shown(text), cause, child, again, origin=self.origin)))
+        spis, unspoken = (self.sa.spi_i, self.sa.spi_r), kind is Kind.IKE_FAILED and self.handshake.unspoken
+        event = Event(
+            kind, self.peer.tunnel, *spis, self.exchange, shown(text), cause, child, again, unspoken=unspoken, origin=self.origin
+        )
+        self.emit(Report(event))
 
     def release_spi(self, spi: int) -> None:
         self.emit(ReleaseSpi(spi))

@@ -70,6 +70,7 @@ class IkeSaInit(Task):
     def answered(self, context: Context, received: ReceivedMessage) -> None:
         """Raises IkeError for what is not to be acted on."""
         message = received.message
+        context.handshake.spoken |= not refusals.of_version(message)
         if self._again(context, message, received.now):
             return
         sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)

@@ -217,6 +217,8 @@ class IkeSession(Context):
         if self.state is State.DELETING or self.succession.handed_over:
             self.end(Cause.TIMEOUT, "the peer did not answer the DELETE", now)
             return
+        sent = self.window.outstanding is not None and self.window.outstanding.kept_back is None
+        self.handshake.unspoken = sent and self.state is State.INIT_SENT and not self.handshake.spoken
         hint = next((hint for hint in reversed(self.handshake.hints) if hint.cause is not None), None)
         if hint is not None and self.state is State.INIT_SENT:
             self.end(hint.cause or Cause.REFUSED, f"{hint} (not authenticated)", now, again=True)
