@@ -319,7 +319,11 @@ class Meeting:
         a, b = (hosts[version == 6] for hosts in (netns.HOST_A, netns.HOST_B))
         before = (self.counter("packets_in"), self.counter("packets_out"))
         for source, destination in ((self.sites.host_a, b), (self.sites.host_b, a)):
-            assert ping(source, destination), f"{source.label} has no answer from {destination}\n{self.both_logs()}"
+            reached = ping(source, destination)
+            ours = (
+                f"opened and sealed {self.counter('packets_in')}, {self.counter('packets_out')} after {before}, lost {self.lost()}"
+            )
+            assert reached, f"{source.label} has no answer from {destination}; {ours}\n{self.both_logs()}"
         carried = tuple(counter + 2 * PINGS for counter in before)
         # A packet is counted a moment after it was passed on, which a busy machine makes a long one.
         self.eventually(lambda: (self.counter("packets_in"), self.counter("packets_out")) == carried, "each packet counted as ESP")
