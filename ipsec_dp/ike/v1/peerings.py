@@ -101,7 +101,7 @@ def joined(peering: Peering, context: IsakmpContext, now: float) -> None:
     kind = Kind.IKE_UP if old is None and not peering.sas else Kind.IKE_REKEYED
     vendors = f", {', '.join(context.abilities.vendors)}" if context.abilities.vendors else ""
     text = f"IKEv1 with {context.proven.identities and context.proven.identities[1]}, {context.sa.suite}{vendors}"
-    context.report(kind, text, exchange="main mode")
+    context.report(kind, text, exchange=context.mode)
 
 
 def _at_once(old: IsakmpContext, new: IsakmpContext) -> bool:
@@ -123,15 +123,19 @@ def _leave(context: IsakmpContext, now: float, *, ours: bool) -> None:
 
 
 def began_anew(context: IsakmpContext, now: float) -> None:
-    """INITIAL-CONTACT, authenticated: of all that was with this identity before, the peer knows nothing any more."""
+    """INITIAL-CONTACT, authenticated: of all that was with this identity before, the peer knows nothing any more. What both sides
+    make at the same time is not before."""
     del now
     peering = context.peering
     if peering is None:
         return
-    for one in [each for each in peering.sessions if each is not context]:
-        drop(one)
+    others = [one for one in peering.sessions if one is not context]
+    crossing = [one for one in others if _at_once(one, context)]
+    for one in others:
+        if one not in crossing:
+            drop(one)
     for sa in list(peering.sas.values()):
-        if sa.created <= context.sa.established_at:
+        if sa.created < context.sa.started or (not crossing and sa.created <= context.sa.established_at):
             if sa.state is IpsecSaState.UP:
                 text = "the peer began anew (INITIAL-CONTACT)"
                 context.report(Kind.CHILD_DOWN, text, cause=Cause.REPLACED, child=sa.number, again=True)

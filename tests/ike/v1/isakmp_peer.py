@@ -18,6 +18,27 @@ def sealed(context, payloads, exchange=ExchangeMode.INFORMATIONAL, message_id=77
     return build_isakmp(header, first, encrypt(keys.cipher, iv, plaintext + behind))
 
 
+def in_words(datagram):
+    """A message in clear, read."""
+    header, first = parse_isakmp_header(datagram)
+    return parse_payloads(header, first, datagram[HEADER:])
+
+
+def sent(gateways, sender, number):
+    """A datagram that somebody has sent, counted from 1."""
+    return [delivery.data[0] for delivery, _ in gateways.wire.log if delivery.sender == sender][number - 1]
+
+
+def bodies(datagram):
+    """Of the first four payloads, which are SA, KE, NONCE and ID in aggressive mode; by their lengths alone."""
+    found, at = [], HEADER
+    for _ in range(4):
+        length = int.from_bytes(datagram[at + 2 : at + 4], "big")
+        found.append(datagram[at + 4 : at + length])
+        at += length
+    return found
+
+
 def opened(context, datagram):
     """Message 1 of a quick mode, as its receiver reads it."""
     suite, keys = context.keyed
