@@ -462,6 +462,7 @@ class IkeDriver:
             case act.ProbeResult():
                 self._probed(action)
             case act.Report():
+                self._reported(action.event)
                 self._report(action.event)
             case _:
                 self._do_in_sad(action)
@@ -505,7 +506,6 @@ class IkeDriver:
 
     def _report(self, event: Event) -> None:
         self._log(event)
-        self._reported(event)
         intent = self._intents.get(event.tunnel)
         if intent is not None and event.origin is act.Origin.CLAIMED:
             intent.claimed(event)
