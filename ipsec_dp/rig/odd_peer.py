@@ -87,6 +87,9 @@ class OddPeer:
         self.natt = False  # whether IKE goes over the port that ESP uses
         self.authentic = False  # both sides have proven who they are
         self.gone = False  # the IKE SA was deleted
+        self.answering: Callable[[OddPeer, Message], Sequence[Part] | None] = (
+            shortest  # what requests of the gateway are answered with; None: not now
+        )
         self.nonces = (os.urandom(NONCE_OCTETS), b"")
         self.init_messages = (b"", b"")
         self.spi_in = os.urandom(4)[:1].replace(b"\0", b"\1") + os.urandom(3)
@@ -123,7 +126,9 @@ class OddPeer:
             return Heard(heard, natt, marked)
         found = self._opened(heard, message) if self.sa.incoming is not None else None
         if found is not None and not found.header.is_response:
-            self._answer(found)
+            parts = self.answering(self, found)
+            if parts is not None:
+                self.answer(found, parts)
         return Heard(heard, natt, marked, found or message, found is not None)
 
     def _opened_esp(self, octets: bytes) -> OpenedEsp | None:
@@ -150,18 +155,11 @@ class OddPeer:
             return None
         return None
 
-    def _answer(self, request: Message) -> None:
-        """The shortest response: a DELETE is taken, a new SA is not wanted, all else is heard."""
-        parts: list[Part] = []
-        if request.header.exchange == ExchangeType.CREATE_CHILD_SA:
-            parts = [p.Notify(NotifyType.NO_ADDITIONAL_SAS)]
-        for delete in request.all(p.Delete):
-            self.gone = self.gone or delete.protocol == ProtocolId.IKE
-            for child in [each for each in self.children if each.outgoing.spi in delete.spis]:
-                parts.append(p.Delete(ProtocolId.ESP, (child.incoming.spi,)))
-                self.children.remove(child)
+    def answer(self, request: Message, parts: Sequence[Part]) -> None:
+        """A response to a request of the gateway, now, and once more at each call."""
+        header = request.header
         flags = Flag.INITIATOR | Flag.RESPONSE
-        self.send(self.sealed(request.header.exchange, parts, message_id=request.header.message_id, flags=flags))
+        self.send(self.sealed(header.exchange, parts, message_id=header.message_id, flags=flags))
 
     # ---- requests
 
@@ -356,6 +354,19 @@ class OddPeer:
             )
         )
         return True
+
+
+def shortest(peer: OddPeer, request: Message) -> list[Part] | None:
+    """The shortest response: a DELETE is taken, a new SA is not wanted, all else is heard."""
+    if request.header.exchange == ExchangeType.CREATE_CHILD_SA:
+        return [p.Notify(NotifyType.NO_ADDITIONAL_SAS)]
+    parts: list[Part] = []
+    for delete in request.all(p.Delete):
+        peer.gone = peer.gone or delete.protocol == ProtocolId.IKE
+        for child in [each for each in peer.children if each.outgoing.spi in delete.spis]:
+            parts.append(p.Delete(ProtocolId.ESP, (child.incoming.spi,)))
+            peer.children.remove(child)
+    return parts
 
 
 def _there(value: T | None) -> T:

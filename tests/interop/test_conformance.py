@@ -35,7 +35,7 @@ def conformance(sites, directory, *more):
         *(sys.executable, "-m", "ipsec_dp.rig.conformance", netns.GW_B_OUTER[0], "--psk-file", str(psk), "--format", "json"),
         *("--id", IDENTITIES[0], "--peer-id", IDENTITIES[1], "--proposal", SUITE, "--esp-proposal", ESP_SUITE),
         *("--local-ts", netns.SITE_A_NETS[0], "--remote-ts", netns.SITE_B_NETS[0], "--echo", netns.HOST_B[0]),
-        *("--echo-from", netns.HOST_A[0], "--rate", "20", "--output", str(report), *more),
+        *("--echo-from", netns.HOST_A[0], "--rate", "50", "--output", str(report), *more),
         check=False,
         timeout=SECONDS,
     )

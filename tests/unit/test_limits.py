@@ -62,7 +62,7 @@ OWNERS = {
     "ike/traffic_selectors.py": {STANDARD: "ANY_PROTOCOL MAX_PORT", SHOWN: "_SHOWN"},
     "ike/retransmission.py": {OURS: "FIRST_WAIT BACK_OFF LONGEST_WAIT TRIES FAIL_OVER_TRIES TOLD_AFTER"},
     "ike/v1/informational.py": {STANDARD: "_NUMBER"},
-    "ike/v1/ipsec_sas.py": {OURS: "OVERLAP DELETES"},
+    "ike/v1/ipsec_sas.py": {OURS: "OVERLAP AFTER_MESSAGE_3 DELETES", STANDARD: "MOST_OCTETS"},
     "ike/v1/keymat.py": {STANDARD: "BLOCK"},
     "ike/v1/manager.py": {OURS: "LATEST AT_ONCE"},
     "ike/v1/offers.py": {STANDARD: "MOST_TRANSFORMS DEFAULT_LIFE KILOBYTE", SHOWN: "_SHOWN _COMPARED"},

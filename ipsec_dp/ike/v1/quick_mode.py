@@ -262,7 +262,8 @@ def _agreed_pair(context: IsakmpContext, peering: Peering, ids: tuple[IdPayload,
 
 def _agreed_choice(context: IsakmpContext, offered: SaPayload, ke: KePayload | None) -> Phase2Choice:
     suites, mode = suites_phase2(context.peer.esp_proposals), _mode(context)
-    choice = offers.phase2_select(suites, mode, offered)
+    fitting = tuple(one for one in suites if (one.group is None) == (ke is None))  # there are peers that offer both
+    choice = offers.phase2_select(fitting, mode, offered) or offers.phase2_select(suites, mode, offered)
     if choice is None:
         text = f"no ESP proposal in common: {offers.phase2_mismatch(suites, mode, offered)}"
         raise QuickModeError(text, Cause.PROPOSAL, NotifyCode.NO_PROPOSAL_CHOSEN)

@@ -190,7 +190,9 @@ def _keepalive(context: IsakmpContext, now: float) -> None:
 
 def next_of_peering(peering: Peering) -> float:
     """When `peering_due` has something to do."""
-    return min([peering.wait_until, peerings.next_ask(peering), *(one.due_at for one in peering.sas.values())])
+    without = peering.current is None  # then no message can be sent
+    times = (min(one.hard, one.remove_at) if without else one.due_at for one in peering.sas.values())
+    return min([peering.wait_until, peerings.next_ask(peering), *times])
 
 
 def peering_due(peering: Peering, now: float) -> None:

@@ -15,7 +15,7 @@ from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.proposal import parse_esp, parse_ike
 from ipsec_dp.ike.traffic_selectors import TrafficSelector
-from ipsec_dp.rig.conformance.kit import Echo, Kit, RequirementLevel
+from ipsec_dp.rig.conformance.kit import EchoEnds, Kit, RequirementLevel
 from ipsec_dp.rig.conformance.report import FORMATS
 from ipsec_dp.rig.conformance.run import all_passed, run_cases
 from ipsec_dp.rig.conformance.table import CASES
@@ -55,7 +55,7 @@ def _selectors(texts: tuple[str, ...], option: str) -> tuple[TrafficSelector, ..
         raise _Usage(f"{option}: {error}; write a prefix such as 10.1.0.0/24") from None
 
 
-def _echo(destination: str | None, source: str | None, local: tuple[TrafficSelector, ...]) -> Echo | None:
+def _echo(destination: str | None, source: str | None, local: tuple[TrafficSelector, ...]) -> EchoEnds | None:
     if destination is None:
         return None
     try:
@@ -69,7 +69,7 @@ def _echo(destination: str | None, source: str | None, local: tuple[TrafficSelec
         raise _Usage(f"--echo: {error}; write an address behind the gateway that answers echo requests") from None
     if origin.version != to.version:
         raise _Usage("--echo and --echo-from are of different IP versions; write both of one")
-    return Echo(origin, to)
+    return EchoEnds(origin, to)
 
 
 @click.command(help="Runs conformance cases against the gateway HOST, which must be your own and expect us as its peer.")

@@ -111,7 +111,7 @@ class BoundedWire:
 
 
 @dataclass(frozen=True, slots=True)
-class Echo:
+class EchoEnds:
     """Inner addresses for echo requests: ours, and one behind the gateway that answers them."""
 
     source: IPv4Address | IPv6Address
@@ -122,7 +122,7 @@ class Kit:
     """Odd peers by one wire, one case after the other. `grace`: seconds after an answered control that a stray answer may take."""
 
     def __init__(
-        self, agreed: Agreed, wire: OddWire, *, echo: Echo | None = None, grace: float = 0.1, case_seconds: float = 20.0
+        self, agreed: Agreed, wire: OddWire, *, echo: EchoEnds | None = None, grace: float = 0.1, case_seconds: float = 20.0
     ) -> None:
         self.agreed, self.echo, self.grace = agreed, echo, grace
         self.wire = BoundedWire(wire, case_seconds)

@@ -109,6 +109,23 @@ def test_and_ends_where_no_other_comes():
     assert not gateways.a.sad.inbound
 
 
+def test_what_falls_due_without_a_phase_1_waits_for_it_at_rest():
+    """A renewal of phase 2: no exchange can begin, and nobody is woken for it before there is another ISAKMP SA."""
+    gateways = Gateways([peer("a", child_life=Life(100.0, 60.0))], [peer("b")]).start()
+    gateways.run(55)
+    (session,) = gateways.a.core.ikev1.sessions("to-b")
+    gateways.wire.cut("a", "b")
+    deletion = sealed(session, [DeletePayload(Protocol.ISAKMP, (session.sa.cookies,))])
+    gateways.a.do(gateways.a.core.receive(deletion, gateways.path("a"), gateways.clock()))
+    woken: list[float] = []
+    gateways.run(15, lambda: woken.append(gateways.clock()))
+    assert len(woken) < 40, "what is sent again, and no more"
+    gateways.wire.mend("a", "b")
+    gateways.run(20)
+    gateways.check()
+    assert texts(gateways.a, Kind.CHILD_REKEYED)
+
+
 @pytest.mark.parametrize("site", ["a", "b"])
 def test_one_pair_is_deleted(site):
     gateways = Gateways([peer("a", proxy_ids=THREE)], [peer("b", proxy_ids=MIRRORED)]).start()
