@@ -18,13 +18,14 @@ from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.environment import IkeSaTraits
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.peer import Unique
-from ipsec_dp.ike.peer_table import Candidates, PeerTable
+from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.retransmission import TOLD_AFTER
 from ipsec_dp.ike.strangers import LIMITS, Allowance, HalfOpenSas
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ike.traffic_selectors import asked_by
 from ipsec_dp.ike.v1 import informational, ipsec_sas, main_mode, peerings, receiving, report, upkeep
 from ipsec_dp.ike.v1.context import IsakmpContext, Peering
+from ipsec_dp.ike.v1.expected_peers import ExpectedPeers
 from ipsec_dp.ike.v1.message import parse_isakmp_header
 from ipsec_dp.ike.v1.sa import IsakmpSa, ReceivedDatagram, fresh_cookie
 from ipsec_dp.ike.v1.states import IpsecSaState, IsakmpState
@@ -52,8 +53,7 @@ class IsakmpManager:
     def __init__(self, environment: Environment, numbers: Callable[[], int], events: StrangersEvents) -> None:
         self.environment = environment
         self.next_child = numbers
-        self._peers = PeerTable()
-        self._tunnels: set[str] = set()
+        self._peers = ExpectedPeers(environment.watcher)
         self._events = events
         self._sessions: dict[bytes, IsakmpContext] = {}  # by our cookie
         self._requests: dict[tuple[bytes, Endpoint], IsakmpContext] = {}  # of messages 1 that we answered
@@ -159,17 +159,14 @@ class IsakmpManager:
     @property
     def idle(self) -> bool:
         """True when no tunnel is to speak IKEv1 and nothing is held."""
-        return not self._tunnels and not self._sessions and not self._peerings
+        return not self._peers and not self._sessions and not self._peerings
 
     def set_peers(self, peers: Iterable[Peer]) -> None:
-        for tunnel in self._tunnels:
-            self._peers.discard(tunnel)
-        self._tunnels.clear()
+        self._peers.clear()
         for peer in peers:
             self.set_peer(peer)
 
     def set_peer(self, peer: Peer) -> None:
-        self._tunnels.add(peer.tunnel)
         self._peers.set(peer)
 
     def reconfigure(self, peers: Iterable[Peer], effects: Mapping[str, Effect], now: float) -> list[Action]:
@@ -178,7 +175,6 @@ class IsakmpManager:
             self.set_peer(peer)
         for tunnel in effects.keys() - new.keys():
             self._peers.discard(tunnel)
-            self._tunnels.discard(tunnel)
             self._retransmissions.pop(tunnel, None)
         for tunnel, effect in effects.items():
             self._reconfigure(tunnel, new.get(tunnel), effect, now)
@@ -318,7 +314,7 @@ class IsakmpManager:
         """Whoever looks at datagrams first knows it by its cookies: there is no ICV by which he could know more."""
         sa = session.sa
         own, peer = (sa.cookie_i, sa.cookie_r) if sa.initiator else (sa.cookie_r, sa.cookie_i)
-        traits = IkeSaTraits(own, peer, sa.initiator, session.path.natt, authenticated=False)
+        traits = IkeSaTraits(own, peer, sa.initiator, session.path.natt, session.established)
         if self._told.get(own) != traits:
             self._told[own] = traits
             self.environment.watcher.known(traits, None)
