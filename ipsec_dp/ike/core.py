@@ -155,7 +155,7 @@ class IkeVersions:
         return [action for one in self._both for action in one.forget(now)]
 
     def unfinished(self) -> bool:
-        return self.ikev2.unfinished()
+        return any(one.unfinished() for one in self._both)
 
     # ---- what is there
 
