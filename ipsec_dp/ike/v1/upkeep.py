@@ -82,34 +82,42 @@ def _retransmit(context: IsakmpContext, now: float) -> None:
         context.send(waiting.datagram)
         context.host.retransmitted(context.peer.tunnel)
         return
+    if context.established:  # message 3 of aggressive mode, which is acknowledged by whatever comes next
+        context.waiting = None
+        return
     said = next((hint for hint in reversed(context.negotiation.hints) if hint[1] is not None), None)
     if said is not None:
         _gave_up(context, f"{said[0]} (not authenticated)", said[1] or Cause.REFUSED)
         return
-    number = {IsakmpState.SA_SENT: 1, IsakmpState.KE_SENT: 3, IsakmpState.AUTH_SENT: 5}[context.state]
+    number, why = _UNANSWERED[context.state]
     if waiting.kept_back:
-        _gave_up(context, f"message {number} of main mode does not leave: {waiting.kept_back}", Cause.TIMEOUT)
+        _gave_up(context, f"message {number} of {context.mode} does not leave: {waiting.kept_back}", Cause.TIMEOUT)
         return
-    asked = f"{context.path.remote} did not answer message {number} of main mode ({waiting.attempt + 1} times)"
-    _gave_up(context, f"{asked}: {_WHY[number].format(port=context.path.remote.port)}", Cause.TIMEOUT)
+    asked = f"{context.path.remote} did not answer message {number} of {context.mode} ({waiting.attempt + 1} times)"
+    _gave_up(context, f"{asked}: {why.format(port=context.path.remote.port)}", Cause.TIMEOUT)
 
 
-_WHY = {
-    1: "it is down (ping it), UDP port {port} is blocked on the way (capture there), or it expects nobody from here",
-    3: "it is down or the way to it is, or it has no secret for our address",
-    5: "the shared keys or the identities differ (a peer says so in its log alone), or UDP port {port} is blocked",
+_DOWN = "it is down (ping it), UDP port {port} is blocked on the way (capture there), or it expects nobody from here"
+_UNANSWERED = {
+    IsakmpState.SA_SENT: (1, _DOWN),
+    IsakmpState.KE_SENT: (3, "it is down or the way to it is, or it has no secret for our address"),
+    IsakmpState.AUTH_SENT: (
+        5,
+        "the shared keys or the identities differ (a peer says so in its log alone), or UDP port {port} is blocked",
+    ),
+    IsakmpState.AGGRESSIVE_SENT: (1, f"{_DOWN}, or nobody in aggressive mode"),
 }
 
 
 def _gave_up(context: IsakmpContext, text: str, cause: Cause) -> None:
-    """Main mode came to nothing; a responder that believes otherwise is told."""
+    """Phase 1 came to nothing; a responder that believes otherwise is told."""
     if context.negotiation.refused:
         context.sa.last_block = context.negotiation.refused
         context.send_informational([NotificationPayload(Protocol.ISAKMP, NotifyCode.AUTHENTICATION_FAILED)])
     stranger = not context.sa.initiator and not context.negotiation.hints
     if not stranger and context.in_use:
         hints = "" if context.sa.initiator else f": {context.negotiation.hints[-1][0]}"
-        context.report(Kind.IKE_FAILED, f"{text}{hints}", cause=cause, again=True, exchange="main mode")
+        context.report(Kind.IKE_FAILED, f"{text}{hints}", cause=cause, again=True, exchange=context.mode)
     context.close()
 
 
@@ -202,7 +210,7 @@ def peering_due(peering: Peering, now: float) -> None:
 
 def _sa_due(context: IsakmpContext, peering: Peering, sa: IpsecSa, now: float) -> None:
     if now >= sa.hard:
-        ipsec_sas.expire(context, sa)
+        ipsec_sas.expire(context, sa, now)
     elif now >= sa.tell_at:
         ipsec_sas.delete(peering, sa, now)
     else:
@@ -215,10 +223,16 @@ def _sa_due(context: IsakmpContext, peering: Peering, sa: IpsecSa, now: float) -
 
 
 def _look(context: IsakmpContext, peering: Peering, sa: IpsecSa, now: float) -> None:
-    if ipsec_sas.used_by_peer(peering, sa):
+    if sa.initiator or ipsec_sas.used_by_peer(peering, sa):
         ipsec_sas.switch(context, sa, now)
     else:
         sa.look_at = now + lifetimes.SWITCH_LOOK
+
+
+def spent(sa: IpsecSa, now: float) -> None:
+    """A soft limit of octets or packets: nobody knows how soon the hard one comes."""
+    sa.spent = True
+    renew(sa, now)
 
 
 def renew(sa: IpsecSa, now: float) -> None:

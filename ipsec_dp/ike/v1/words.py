@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v1.payloads import IsakmpPayload
 
 SHOWN: Final = 24  # payloads of a line
-_EXCHANGES: Final = {ExchangeMode.MAIN: "main mode", ExchangeMode.QUICK: "quick mode", ExchangeMode.INFORMATIONAL: "informational"}
+_EXCHANGES: Final = {
+    ExchangeMode.MAIN: "main mode",
+    ExchangeMode.AGGRESSIVE: "aggressive mode",
+    ExchangeMode.QUICK: "quick mode",
+    ExchangeMode.INFORMATIONAL: "informational",
+}
 
 
 def line(header: IsakmpHeader, payloads: Sequence[IsakmpPayload], octets: int) -> str:
