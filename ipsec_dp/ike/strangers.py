@@ -34,6 +34,10 @@ class Limits:
     datagrams_at_once: int = 200
     begun_a_second: int = 50  # IKE_SA_INIT without a good cookie that the data plane passes on, in all; beyond, it asks for one
     others_a_second: int = 50  # messages of no IKE SA and unknown SPIs that it passes on, in all
+    ikev1_begun_a_second: int = 25  # besides, messages 1 of IKEv1's main mode from one network where such a peer is configured
+    ikev1_begun_at_once: int = 50
+    ikev1_begun_a_second_in_all: int = 50
+    ikev1_known_a_second: int = 200  # besides proven ones, messages of ISAKMP SAs that are up, in all; of one of them old_a_second
     proven_a_second: int = 200  # of one network, with a good cookie or the SPIs of an IKE SA that is begun
     proven_at_once: int = 400
     proven_a_second_in_all: int = 500

@@ -91,7 +91,8 @@ class IsakmpHost(Protocol):
 
 @dataclass(slots=True)
 class Negotiation:
-    """Phase 1 as it goes on. `last_in`, `last_out`: the peer's last message, and our answer to it, for its duplicate."""
+    """Phase 1 as it goes on. `last_in`, `last_out`: the digest of the peer's last message, and our answer to it, for its
+    duplicate: whoever begins has not shown that he may have us keep 64 KB."""
 
     candidates: Candidates  # who it may be
     sa_body: bytes = b""  # SAi_b

@@ -11,7 +11,7 @@ from typing import ClassVar, Final, Self
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Reader, Writer
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v1.wire import DOI_IPSEC, FIRST_STATUS, MAX_NONCE, MIN_NONCE, PayloadKind
+from ipsec_dp.ike.v1.wire import DOI_IPSEC, ESP_SPI, FIRST_STATUS, MAX_NONCE, MIN_NONCE, PayloadKind
 
 _MOST_HASH: Final = 64  # octets
 
@@ -183,7 +183,7 @@ class NotificationPayload(IsakmpPayload):
 
 @dataclass(frozen=True, slots=True)
 class DeletePayload(IsakmpPayload):
-    """D (§3.15): SPIs of one protocol, of one length."""
+    """D (§3.15): SPIs of one protocol, of one length: none is shorter than ESP's."""
 
     kind: ClassVar = PayloadKind.DELETE
     protocol: int
@@ -192,9 +192,10 @@ class DeletePayload(IsakmpPayload):
     @classmethod
     def parse(cls, reader: Reader) -> Self:
         doi, protocol, spi_octets, count = reader.u32(), reader.u8(), reader.u8(), reader.u16()
-        if doi != DOI_IPSEC or count > LIMITS.deletes or spi_octets * count != reader.remaining or (count and not spi_octets):
+        if doi != DOI_IPSEC or count > LIMITS.deletes or spi_octets * count != reader.remaining or (count and spi_octets < ESP_SPI):
             raise IkeSyntaxError(f"DELETE of {count} SPIs of {spi_octets} octets, DOI {doi}")
-        return cls(protocol, tuple(reader.octets(spi_octets) for _ in range(count)))
+        spis = reader.rest()
+        return cls(protocol, tuple(spis[at : at + spi_octets] for at in range(0, len(spis), max(spi_octets, 1))))
 
     def build(self, writer: Writer) -> None:
         writer.u32(DOI_IPSEC)

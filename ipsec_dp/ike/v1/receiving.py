@@ -70,7 +70,7 @@ def _other(context: IsakmpContext, received: ReceivedDatagram) -> None:
 def _phase1(context: IsakmpContext, received: ReceivedDatagram) -> None:
     said, exchange = context.negotiation, ExchangeMode(received.header.exchange)
     row = ROW_IN.get((context.state, exchange))
-    if said.last_in and received.datagram == said.last_in:
+    if said.last_in and received.digest == said.last_in:
         if said.last_out and context.repeats.take(received.now):
             context.send(said.last_out)
         return
@@ -99,7 +99,7 @@ def _phase1(context: IsakmpContext, received: ReceivedDatagram) -> None:
             _hint(context, str(error), Cause.PROPOSAL, received.now)
         raise
     if context.state is row.next:
-        said.last_in = received.datagram
+        said.last_in = received.digest
 
 
 def _read(context: IsakmpContext, received: ReceivedDatagram, encrypted: bool) -> IsakmpMessage:

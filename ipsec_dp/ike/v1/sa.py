@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -105,6 +106,11 @@ class ReceivedDatagram:
     datagram: bytes
     path: Path
     now: float
+
+    @property
+    def digest(self) -> bytes:
+        """By which the same is known again."""
+        return hashlib.sha256(self.datagram).digest()
 
 
 @dataclass(slots=True)

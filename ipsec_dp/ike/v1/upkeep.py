@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind, SendKeepalive
 from ipsec_dp.ike.auth import AuthenticationError
+from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.peer import NAT_KEEPALIVE
 from ipsec_dp.ike.v1 import informational, ipsec_sas, peerings, proof, quick_mode
@@ -17,6 +18,7 @@ from ipsec_dp.ike.v1.states import IpsecSaState, IsakmpState
 from ipsec_dp.ike.v1.wire import NotifyCode, Protocol
 
 if TYPE_CHECKING:
+    from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.v1.context import IsakmpContext, Peering
     from ipsec_dp.ike.v1.quick import QuickMode
     from ipsec_dp.ike.v1.sa import IpsecSa
@@ -259,3 +261,27 @@ def _idle(context: IsakmpContext, peering: Peering, sa: IpsecSa, now: float) -> 
     context.report(Kind.CHILD_DOWN, text, cause=Cause.IDLE, child=sa.number)
     if not peering.up:
         peerings.end(peering, Cause.IDLE, text)
+
+
+# ---- another configuration -----------------------------------------------------------------------------------------------------
+
+
+def fit(peering: Peering, peer: Peer, effect: Effect, now: float) -> None:
+    """The least that makes what is there what is written now."""
+    peering.configure(peer)
+    context = peering.current
+    if context is None:
+        return
+    interval = peering.peer.liveness.interval_s
+    context.deadlines.check_at = min(context.deadlines.check_at, now + interval) if interval and context.abilities.dpd else inf
+    if effect >= Effect.RECHECK and not judge(context, now):
+        return
+    for sa in list(peering.sas.values()):
+        if effect >= Effect.SELECTORS and sa.pair not in peering.peer.proxy_ids:
+            ipsec_sas.delete(peering, sa, now)
+        elif effect is Effect.REKEY:
+            renew(sa, now)
+    if effect is Effect.REAUTH:
+        peering.host.call(peering, now)
+    if effect >= Effect.SELECTORS:
+        peering.wanted.begin_anew()

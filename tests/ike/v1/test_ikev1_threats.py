@@ -95,6 +95,12 @@ def test_a_recorded_message_does_nothing_a_second_time(up):
     assert len(up.b.sad.inbound) == 1
 
 
+@pytest.mark.parametrize("site", ["a", "b"])
+def test_of_what_came_before_a_proof_no_more_than_a_digest_is_kept(up, site):
+    """A stranger's message 3 may have 64 KB."""
+    assert len(session(up, site).negotiation.last_in) == 32
+
+
 def test_message_id_0_is_phase_1s(up):
     give(up, "b", sealed(session(up, "b"), [deletion(up, "b")], message_id=0))
     assert up.b.sad.sending == [1]
