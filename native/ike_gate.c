@@ -143,6 +143,8 @@ enum dp_ike_verdict dp_ike_judge(struct dp_ike_gate *gate, const struct dp_addr 
         struct dp_ike_sa *sa = dp_ike_sa_of_v1(gate->dp, &m);
         if (sa != NULL && sa->context == NULL)
             return proven(gate, remote, now);
+        if (m.first == DP_IKE_V1_FRAGMENT) /* there is nothing that it could be a part of */
+            return DP_IKE_LIMITED;
     }
     return dp_ike_stranger(gate, remote, now) ? DP_IKE_PASS : DP_IKE_LIMITED;
 }

@@ -551,4 +551,6 @@ def _ike_sa(sa: IkeStatus) -> IkeSaStatus:
         rekey_in_s=round(sa.rekey_in_s, 1),
         remote_id=sa.remote_id,
         version=sa.version,
+        vendors=sa.vendors,
+        unknown_vendors=sa.unknown_vendors,
     )

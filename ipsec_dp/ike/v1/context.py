@@ -17,7 +17,7 @@ from ipsec_dp.ike.lifetimes import MOVE_EVERY
 from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.strangers import LIMITS, Allowance
-from ipsec_dp.ike.v1 import words
+from ipsec_dp.ike.v1 import fragment, vendors, words
 from ipsec_dp.ike.v1.keymat import BLOCK, encrypt, exchange_iv, phase2_hash
 from ipsec_dp.ike.v1.message import IsakmpHeader, build_clear, build_isakmp, build_payloads
 from ipsec_dp.ike.v1.payloads import HashPayload
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v1.payloads import IsakmpPayload
     from ipsec_dp.ike.v1.quick import QuickMode
     from ipsec_dp.ike.v1.sa import IpsecSa, IsakmpSa, Waiting
+    from ipsec_dp.ipsec.addresses import Address
 
 
 class IsakmpHost(Protocol):
@@ -65,6 +66,15 @@ class IsakmpHost(Protocol):
 
     def retransmitted(self, tunnel: str) -> None:
         """A message of ours that is to be answered was sent once more."""
+
+    def may_hold(self, context: IsakmpContext, address: Address, octets: int) -> bool:
+        """Whether so many octets of fragments may be kept for it, before anybody has proven who he is."""
+
+    def holds_nothing(self, context: IsakmpContext) -> None:
+        """No fragments are kept for it any more."""
+
+    def lacks(self, context: IsakmpContext) -> bool:
+        """Whether its tunnel has nothing that is up."""
 
     def may_refuse(self, now: float) -> bool:
         """Whether somebody who has proven nothing may have a refusal in answer."""
@@ -101,15 +111,24 @@ class Negotiation:
     hints: list[tuple[str, Cause | None]] = field(default_factory=list)  # unauthenticated refusals
     asked: tuple[ProxyId | None, ...] = ()  # what the ISAKMP SA is made for; None: all that is configured
     initial_contact: bool = False
+    repeated: bool = False  # the peer sent its last message again
+    answers_kept_back: bool = False  # which was told
 
 
 @dataclass(slots=True)
 class PeersAbilities:
     """What its vendor IDs say."""
 
-    nat_t: bool = False
+    nat_t: bytes = b""  # the vendor ID of the best that both know
     dpd: bool = False
-    vendors: tuple[str, ...] = ()
+    fragmentation: bool = False
+    vendors: tuple[str, ...] = ()  # by name
+    unknown_vendors: int = 0
+
+    @property
+    def nat_t_draft(self) -> bool:
+        """True when it is one before RFC 3947, which has other numbers."""
+        return self.nat_t not in (b"", vendors.NAT_T.octets)
 
 
 @dataclass(slots=True)
@@ -133,11 +152,13 @@ class IsakmpDeadlines:
     keepalive_at: float = inf
     leave_at: float = inf  # another has taken its place
     proof_at: float = inf
+    fragments_at: float = inf  # those of a message that is not whole are forgotten
+    tell_at: float = inf  # that the initiator does not go on
 
     @property
     def next(self) -> float:
         first = min(self.close_at, self.soft, self.hard, self.check_at)
-        return min(first, self.ask_at, self.keepalive_at, self.leave_at, self.proof_at)
+        return min(first, self.ask_at, self.keepalive_at, self.leave_at, self.proof_at, self.fragments_at, self.tell_at)
 
 
 @dataclass(slots=True)
@@ -147,6 +168,7 @@ class Liveliness:
     heard: float = NEVER
     number: int = 0
     attempts: int = 0
+    asked_at: float = NEVER  # for the first time
     move_at: float = NEVER  # from when on the peer's address may change again
 
 
@@ -166,6 +188,7 @@ class IsakmpContext:
         self.liveliness = Liveliness(number=int.from_bytes(host.environment.rng(3), "big"))
         self.nat = Nat()
         self.waiting: Waiting | None = None  # a message of main mode
+        self.fragments: fragment.Reassembler | None = None  # of the peer's
         self.repeats = Allowance(LIMITS.repeats_a_second)
         self.exchanges: dict[int, QuickMode] = {}  # by message ID
         self.seen: set[int] = set()  # message IDs of the peer's exchanges and of ours: each is used once
@@ -241,7 +264,8 @@ class IsakmpContext:
         return IsakmpHeader(self.sa.cookie_i, self.sa.cookie_r, exchange, flags, message_id)
 
     def send(self, datagram: bytes) -> None:
-        self.host.emit(Send(datagram, self.path))
+        """In fragments, where it does not fit and the peer takes them."""
+        self.host.emit(*(Send(one, self.path) for one in fragment.leaving(self, datagram)))
 
     def describe(self, datagram: bytes, header: IsakmpHeader, payloads: Sequence[IsakmpPayload], *, proven: bool) -> None:
         """To whoever wants a line for each message."""
@@ -311,7 +335,7 @@ class IsakmpContext:
     def close(self) -> None:
         """Nothing of it is left."""
         self.sa.wipe()
-        self.waiting = None
+        self.waiting = self.fragments = None
         self.enter(IsakmpState.CLOSED)
 
 

@@ -50,7 +50,9 @@ class QuickModeError(IkeError):
 
 
 def _mode(context: IsakmpContext) -> EncapsulationMode:
-    return EncapsulationMode.UDP_TUNNEL if context.udp else EncapsulationMode.TUNNEL
+    if not context.udp:
+        return EncapsulationMode.TUNNEL
+    return EncapsulationMode.UDP_TUNNEL_DRAFT if context.abilities.nat_t_draft else EncapsulationMode.UDP_TUNNEL
 
 
 def covered(exchange: QuickMode | None, message_id: int, behind: bytes) -> tuple[bytes, ...]:

@@ -15,14 +15,14 @@ from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
 from ipsec_dp.ike.identity import IdentityError
 from ipsec_dp.ike.lifetimes import HINT_PATIENCE
-from ipsec_dp.ike.v1 import informational, quick_mode
+from ipsec_dp.ike.v1 import fragment, informational, quick_mode, transaction, vendors
 from ipsec_dp.ike.v1.keymat import BLOCK, decrypt, exchange_iv, phase2_hash
 from ipsec_dp.ike.v1.message import parse_payloads
 from ipsec_dp.ike.v1.payloads import HashPayload, KePayload, NotificationPayload
 from ipsec_dp.ike.v1.quick import QuickStage
 from ipsec_dp.ike.v1.states import IsakmpState
 from ipsec_dp.ike.v1.transitions import ROW_IN
-from ipsec_dp.ike.v1.wire import HEADER, TRANSACTION, ExchangeMode, NotifyCode, Protocol, notify_text
+from ipsec_dp.ike.v1.wire import HEADER, ExchangeMode, NotifyCode, PayloadKind, Protocol, notify_text
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v1.context import IsakmpContext
@@ -43,23 +43,25 @@ class UnprovenHashError(IkeError):
 def receive(context: IsakmpContext, received: ReceivedDatagram) -> None:
     """A message for this SA. Never raises for what is in it."""
     try:
-        if received.header.exchange == ExchangeMode.MAIN:
-            _main_mode(context, received)
-        elif received.header.exchange in (ExchangeMode.QUICK, ExchangeMode.INFORMATIONAL):
-            _phase2(context, received)
-        else:
-            _other(context, received)
+        message = fragment.collect(context, received) if received.first == PayloadKind.FRAGMENT else received
+        if message is not None:
+            _receive(context, message)
     except UnprovenHashError:
         context.host.count("unauthenticated")
     except IkeError:
         context.host.count("malformed")
 
 
-def _other(context: IsakmpContext, received: ReceivedDatagram) -> None:
-    """An exchange that is not there. It gets no answer, and one line, for it may be why a peer does not go on."""
-    context.host.count("out_of_window")
-    if received.header.exchange == TRANSACTION and context.established:
-        context.hint("the peer asks for XAUTH or mode config, which are not spoken here: it must be told to do without")
+def _receive(context: IsakmpContext, received: ReceivedDatagram) -> None:
+    if received.header.exchange == ExchangeMode.MAIN:
+        _main_mode(context, received)
+    elif received.header.exchange in _UNDER_PHASE_1:
+        _phase2(context, received)
+    else:  # an exchange that is not there gets no answer
+        context.host.count("out_of_window")
+
+
+_UNDER_PHASE_1: Final = frozenset({ExchangeMode.QUICK, ExchangeMode.INFORMATIONAL, ExchangeMode.TRANSACTION})
 
 
 # ---- main mode -----------------------------------------------------------------------------------------------------------------
@@ -68,6 +70,7 @@ def _other(context: IsakmpContext, received: ReceivedDatagram) -> None:
 def _main_mode(context: IsakmpContext, received: ReceivedDatagram) -> None:
     said, row = context.negotiation, ROW_IN.get(context.state)
     if said.last_in and received.datagram == said.last_in:
+        said.repeated = True
         if said.last_out and context.repeats.take(received.now):
             context.send(said.last_out)
         return
@@ -77,7 +80,7 @@ def _main_mode(context: IsakmpContext, received: ReceivedDatagram) -> None:
     if row.encrypted != received.header.encrypted:
         raise IkeSyntaxError("encrypted where it must not be, or not where it must")
     message = _read(context, received, row.encrypted)
-    context.describe(received.datagram, received.header, message.payloads, proven=False)
+    context.describe(received.outside, received.header, message.payloads, proven=False)
     missing = row.missing(message)
     if missing:
         raise IkeSyntaxError(f"message {row.number} without {', '.join(kind.name for kind in missing)}")
@@ -92,6 +95,8 @@ def _main_mode(context: IsakmpContext, received: ReceivedDatagram) -> None:
         raise
     if context.state is row.next:
         said.last_in = received.datagram
+        if row.required == (PayloadKind.KE, PayloadKind.NONCE):
+            vendors.note_further(context, message)
 
 
 def _read(context: IsakmpContext, received: ReceivedDatagram, encrypted: bool) -> IsakmpMessage:
@@ -168,7 +173,7 @@ def _phase2(context: IsakmpContext, received: ReceivedDatagram) -> None:
         context.host.count("out_of_window")
         return
     message = _open(context, received, exchange)
-    context.describe(received.datagram, header, message.payloads, proven=True)
+    context.describe(received.outside, header, message.payloads, proven=True)
     context.seen.add(header.message_id)
     if 2 * len(context.seen) > SEEN_MOST:
         context.deadlines.soft = min(context.deadlines.soft, received.now)
@@ -222,6 +227,8 @@ def _refused_encrypted(context: IsakmpContext, received: ReceivedDatagram) -> No
 def _dispatch(context: IsakmpContext, exchange: QuickMode | None, received: ReceivedDatagram, message: IsakmpMessage) -> None:
     if received.header.exchange == ExchangeMode.INFORMATIONAL:
         informational.take(context, received, message)
+    elif received.header.exchange == ExchangeMode.TRANSACTION:
+        transaction.refuse(context, message)
     elif exchange is None:
         quick_mode.answer(context, received, message)
     else:

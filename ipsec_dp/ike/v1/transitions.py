@@ -45,13 +45,14 @@ class MainModeRow:
 
 
 _KE: Final = (P.KE, P.NONCE)
+_KE_ALSO: Final = (P.NAT_D, P.NAT_D_DRAFT, P.CR, P.VENDOR_ID)
 _PROOFS: Final = (P.HASH, P.SIG, P.CERT, P.CR, P.NOTIFICATION)
 MAIN_MODE: Final = (
     #           in state, message, encrypted, required, optional, next state, taken by (RFC 2409 §5)
     MainModeRow(S.NEW, 1, False, (P.SA,), (P.VENDOR_ID,), S.SA_ANSWERED, main_mode.answer_sa),
     MainModeRow(S.SA_SENT, 2, False, (P.SA,), (P.VENDOR_ID,), S.KE_SENT, main_mode.take_sa),
-    MainModeRow(S.SA_ANSWERED, 3, False, _KE, (P.NAT_D, P.CR, P.VENDOR_ID), S.KE_ANSWERED, main_mode.answer_ke),
-    MainModeRow(S.KE_SENT, 4, False, _KE, (P.NAT_D, P.CR, P.VENDOR_ID), S.AUTH_SENT, main_mode.take_ke),
+    MainModeRow(S.SA_ANSWERED, 3, False, _KE, _KE_ALSO, S.KE_ANSWERED, main_mode.answer_ke),
+    MainModeRow(S.KE_SENT, 4, False, _KE, _KE_ALSO, S.AUTH_SENT, main_mode.take_ke),
     MainModeRow(S.KE_ANSWERED, 5, True, (P.ID,), _PROOFS, S.ESTABLISHED, main_mode.answer_auth),
     MainModeRow(S.AUTH_SENT, 6, True, (P.ID,), _PROOFS, S.ESTABLISHED, main_mode.take_auth),
 )

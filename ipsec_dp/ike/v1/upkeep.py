@@ -10,7 +10,7 @@ from ipsec_dp.ike.actions import Cause, Kind, SendKeepalive
 from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.peer import NAT_KEEPALIVE
-from ipsec_dp.ike.v1 import informational, ipsec_sas, peerings, proof, quick_mode
+from ipsec_dp.ike.v1 import fragment, informational, ipsec_sas, peerings, proof, quick_mode, silence
 from ipsec_dp.ike.v1.payloads import NotificationPayload
 from ipsec_dp.ike.v1.quick import QuickStage
 from ipsec_dp.ike.v1.states import IpsecSaState, IsakmpState
@@ -42,6 +42,10 @@ def due(context: IsakmpContext, now: float) -> None:
     deadlines = context.deadlines
     if context.waiting is not None and now >= context.waiting.deadline:
         _retransmit(context, now)
+    if now >= deadlines.fragments_at:
+        fragment.forget(context, now)
+    if now >= deadlines.tell_at:
+        silence.does_not_go_on(context)
     if now >= deadlines.close_at:
         _gave_up(context, "the initiator did not authenticate in time", Cause.TIMEOUT)
     for exchange in list(context.exchanges.values()):
@@ -79,23 +83,25 @@ def _retransmit(context: IsakmpContext, now: float) -> None:
     if waiting.again(now):
         context.send(waiting.datagram)
         context.host.retransmitted(context.peer.tunnel)
+        silence.tell(context, now, waiting.attempt)
         return
     said = next((hint for hint in reversed(context.negotiation.hints) if hint[1] is not None), None)
     if said is not None:
         _gave_up(context, f"{said[0]} (not authenticated)", said[1] or Cause.REFUSED)
         return
-    number = {IsakmpState.SA_SENT: 1, IsakmpState.KE_SENT: 3, IsakmpState.AUTH_SENT: 5}[context.state]
-    if waiting.kept_back:
-        _gave_up(context, f"message {number} of main mode does not leave: {waiting.kept_back}", Cause.TIMEOUT)
+    if (ours := silence.kept_back(context)) is not None:
+        _gave_up(context, ours, Cause.TIMEOUT)
         return
-    asked = f"{context.path.remote} did not answer message {number} of main mode ({waiting.attempt + 1} times)"
-    _gave_up(context, f"{asked}: {_WHY[number].format(port=context.path.remote.port)}", Cause.TIMEOUT)
+    asked = f"{context.path.remote} did not answer {silence.asked_for(context)} ({waiting.attempt + 1} times)"
+    why = _WHY[context.state].format(port=context.path.remote.port)
+    _gave_up(context, f"{asked}: {why}", Cause.TIMEOUT)
 
 
 _WHY = {
-    1: "it is down (ping it), UDP port {port} is blocked on the way (capture there), or it expects nobody from here",
-    3: "it is down or the way to it is, or it has no secret for our address",
-    5: "the shared keys or the identities differ (a peer says so in its log alone), or UDP port {port} is blocked",
+    IsakmpState.SA_SENT: "it is down (ping it), UDP port {port} is blocked on the way (capture there), or it expects nobody from "
+    "here",
+    IsakmpState.KE_SENT: "it is down or the way to it is, or it has no secret for our address",
+    IsakmpState.AUTH_SENT: silence.DIFFER + ", or UDP port {port} is blocked",
 }
 
 
@@ -120,6 +126,7 @@ def _exchange_due(context: IsakmpContext, exchange: QuickMode, now: float) -> No
     if exchange.waiting.again(now):
         context.send(exchange.last_out)
         context.host.retransmitted(context.peer.tunnel)
+        silence.tell(context, now, exchange.waiting.attempt)
     elif exchange.stage is QuickStage.ANSWERED:
         quick_mode.look(context, exchange, now)
     elif now - context.liveliness.heard <= ALIVE + context.peer.liveness.interval_s:

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v1.payloads import IsakmpPayload
 
 SHOWN: Final = 24  # payloads of a line
-_EXCHANGES: Final = {ExchangeMode.MAIN: "main mode", ExchangeMode.QUICK: "quick mode", ExchangeMode.INFORMATIONAL: "informational"}
+_EXCHANGES: Final = {
+    ExchangeMode.MAIN: "main mode",
+    ExchangeMode.INFORMATIONAL: "informational",
+    ExchangeMode.TRANSACTION: "transaction",
+    ExchangeMode.QUICK: "quick mode",
+}
 
 
 def line(header: IsakmpHeader, payloads: Sequence[IsakmpPayload], octets: int) -> str:
@@ -27,6 +32,11 @@ def line(header: IsakmpHeader, payloads: Sequence[IsakmpPayload], octets: int) -
     cookies = f"{header.cookie_i.hex()}_{header.cookie_r.hex()}"
     inside = named(payloads, SHOWN, " ", text=_text) or "empty"
     return f"IKEv1 {exchange}{number} [{'E' if header.encrypted else ''}] {octets} octets {cookies}: {inside}"
+
+
+def fragment(header: IsakmpHeader, number: int, octets: int) -> str:
+    """ "IKEv1 fragment 2 1252 octets 1c…_00…"."""
+    return f"IKEv1 fragment {number} {octets} octets {header.cookie_i.hex()}_{header.cookie_r.hex()}"
 
 
 def _text(payload: IsakmpPayload) -> str:

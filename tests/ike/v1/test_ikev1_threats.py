@@ -204,14 +204,3 @@ def test_a_peer_is_slowed_down_that_asks_for_more_than_its_share(up):
     up.run(10)
     give(up, "b", sealed(context, [question], message_id=5000))
     assert len([mode for mode in up.modes("b") if mode == "ba info"]) == answered + 1
-
-
-def test_a_peer_that_insists_on_xauth_is_told_of_once(up):
-    context = session(up, "b")
-    for number in range(1, 20):
-        header = IsakmpHeader(context.sa.cookie_i, context.sa.cookie_r, 6, HeaderFlag.ENCRYPTED, number)
-        give(up, "b", build_isakmp(header, PayloadKind.HASH, bytes(64)))
-    assert [event.text for event in up.b.events if event.kind is Kind.HINT] == [
-        "the peer asks for XAUTH or mode config, which are not spoken here: it must be told to do without"
-    ]
-    up.check()

@@ -18,8 +18,8 @@ def test_a_tunnel_comes_up_in_lines():
     gateways = Gateways(trace=lines)
     gateways.start("a")
     assert [without_values(line) for line in lines.all] == [
-        "out IKEv1 main mode []: SA(1 transform) VENDOR-ID(16 octets) VENDOR-ID(16 octets)",
-        "in IKEv1 main mode []: SA(1 transform) VENDOR-ID(16 octets) VENDOR-ID(16 octets)",
+        f"out IKEv1 main mode []: SA(1 transform) {'VENDOR-ID(16 octets) ' * 5}VENDOR-ID(20 octets)",
+        "in IKEv1 main mode []: SA(1 transform) VENDOR-ID(16 octets) VENDOR-ID(16 octets) VENDOR-ID(20 octets)",
         "out IKEv1 main mode []: KE(64 octets) NONCE(32 octets) NAT-D(32 octets) NAT-D(32 octets)",
         "in IKEv1 main mode []: KE(64 octets) NONCE(32 octets) NAT-D(32 octets) NAT-D(32 octets)",
         "out IKEv1 main mode [E]: ID(type 2, 11 octets) HASH(32 octets) NOTIFICATION(INITIAL-CONTACT)",
