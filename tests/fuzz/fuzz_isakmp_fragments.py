@@ -12,7 +12,7 @@ import atheris
 with atheris.instrument_imports(include=["ipsec_dp.ike"]):
     from ipsec_dp.ike.errors import IkeError
     from ipsec_dp.ike.strangers import LIMITS
-    from ipsec_dp.ike.v1.fragment import Reassembler, is_whole
+    from ipsec_dp.ike.v1.fragment import IsakmpFragments, is_whole
     from ipsec_dp.ike.v1.message import IsakmpHeader, build_clear, parse_fragment
     from ipsec_dp.ike.v1.payloads import FragmentPayload
     from ipsec_dp.ike.v1.wire import HEADER
@@ -32,7 +32,7 @@ def datagrams(data: bytes) -> Iterator[bytes]:
 
 def receive(data: bytes) -> None:
     """One ISAKMP SA gets them all, a second apart."""
-    reassembler, limited, came = Reassembler(), bool(data[:1] and data[0] & 1), set[bytes]()
+    reassembler, limited, came = IsakmpFragments(), bool(data[:1] and data[0] & 1), set[bytes]()
 
     def may_hold(octets: int) -> bool:
         return not limited or octets <= MAY_HOLD

@@ -188,7 +188,7 @@ class IsakmpContext:
         self.liveliness = Liveliness(number=int.from_bytes(host.environment.rng(3), "big"))
         self.nat = Nat()
         self.waiting: Waiting | None = None  # a message of main mode
-        self.fragments: fragment.Reassembler | None = None  # of the peer's
+        self.fragments: fragment.IsakmpFragments | None = None  # of the peer's
         self.repeats = Allowance(LIMITS.repeats_a_second)
         self.exchanges: dict[int, QuickMode] = {}  # by message ID
         self.seen: set[int] = set()  # message IDs of the peer's exchanges and of ours: each is used once

@@ -74,7 +74,7 @@ def leaving(context: IsakmpContext, datagram: bytes) -> tuple[bytes, ...]:
 # ---- the peer's ----------------------------------------------------------------------------------------------------------------
 
 
-class Reassembler:
+class IsakmpFragments:
     """Of one ISAKMP SA: what has come of one message, and the last one that became whole, whose parts may come again."""
 
     __slots__ = ("_last", "_last_ends", "_pieces", "_total", "_whose", "deadline")
@@ -163,7 +163,7 @@ def collect(context: IsakmpContext, received: ReceivedDatagram) -> ReceivedDatag
     text = partial(words.fragment, header, piece.number, len(received.datagram))
     context.host.environment.trace.described(received.datagram, text, proven=False)
     if context.fragments is None:
-        context.fragments = Reassembler()
+        context.fragments = IsakmpFragments()
     whose = (received.path, header.exchange, header.message_id, piece.id)
     whole = context.fragments.add(whose, piece, received.now, partial(_may_hold, context, received))
     context.deadlines.fragments_at = context.fragments.deadline

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v1.message import IsakmpMessage
 
 
-class VendorId(NamedTuple):
+class KnownVendor(NamedTuple):
     """`octets` in whole, or with a version, a release or capabilities behind them."""
 
     octets: bytes
@@ -21,8 +21,8 @@ class VendorId(NamedTuple):
     whole: bool = True
 
 
-def _known(octets: str, name: str, *, whole: bool = True) -> VendorId:
-    return VendorId(bytes.fromhex(octets), name, whole)
+def _known(octets: str, name: str, *, whole: bool = True) -> KnownVendor:
+    return KnownVendor(bytes.fromhex(octets), name, whole)
 
 
 NAT_T: Final = _known("4a131c81070358455c5728f20e95452f", "NAT-T")  # RFC 3947 §3.1
@@ -41,14 +41,14 @@ MAKERS: Final = (
     _known("3e984048", "Cisco IOS", whole=False),
     _known("1d6e178f6c2c0be284985465450fe9d4", "FortiGate"),
     _known("882fe56d6fd20dbc2251613b2ebe5beb", "strongSwan"),
-    VendorId(b"OE-Libreswan-", "Libreswan", whole=False),
+    KnownVendor(b"OE-Libreswan-", "Libreswan", whole=False),
     _known("1e2b516905991c7d7c96fcbfb587e461", "Windows", whole=False),
     _known("f4ed19e0c114eb516faaac0ee37daf2807b4381f", "Check Point", whole=False),
     _known("404bf439522ca3f6", "SonicWall"),
     _known("7003cbc1097dbe9c2600ba6983bc8b35", "racoon"),
     _known("f14b94b7bff1fef02773b8c49feded26", "Shrew Soft"),
     _known("101fb0b35c5a4f4c08b919f1cb9777b0", "NCP"),
-    VendorId(b"HeartBeat_Notify", "ScreenOS", whole=False),
+    KnownVendor(b"HeartBeat_Notify", "ScreenOS", whole=False),
     _known("625027749d5ab97f5616c1602765cf480a3b7d0b", "ZyXEL"),
 )
 VENDOR_IDS: Final = (NAT_T, *DRAFTS, DPD, FRAGMENTATION, *MAKERS)

@@ -5,11 +5,13 @@ from random import Random
 import pytest
 
 from ipsec_dp.ike.actions import Kind, Send
+from ipsec_dp.ike.certificates import load_certificates
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v1 import vendors
+from ipsec_dp.ike.v1 import proof, vendors
 from ipsec_dp.ike.v1.message import IsakmpHeader, build_clear
 from ipsec_dp.ike.v1.payloads import FragmentPayload
 from tests.ike.ladder import OTHER
+from tests.ike.pki import CA, OpenSsl
 
 from .gateways import Gateways, peer
 
@@ -282,3 +284,17 @@ def test_what_this_host_refuses_of_a_message_in_fragments_is_told():
     assert f"message 3 of main mode to 192.0.2.2:500 does not leave: this host itself refuses to send: {why}" in [
         event.text for event in site.events
     ]
+
+
+def test_message_4_asks_for_certificates_by_names_that_fit_one_datagram(tmp_path):
+    """One answer of one datagram: for more authorities it asks for a certificate of whomever."""
+    openssl = OpenSsl(tmp_path)
+    authorities = tuple(
+        load_certificates(openssl.certificate(f"ca{number}", f"/CN=authority {number}", extensions=CA))[0] for number in range(3)
+    )
+    named = [payload.data for payload in proof.certificate_requests(authorities)]
+    assert len(named) == 3
+    fits = sum(len(name) + 5 for name in named)
+    assert [payload.data for payload in proof.certificate_requests(authorities, fits)] == named
+    assert [payload.data for payload in proof.certificate_requests(authorities, fits - 1)] == [b""]
+    assert proof.certificate_requests((), 0) == []

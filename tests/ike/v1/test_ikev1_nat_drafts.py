@@ -83,7 +83,7 @@ def test_the_rfc_is_preferred_where_both_know_it(offered):
 @pytest.mark.parametrize("draft", vendors.DRAFTS, ids=IDS)
 def test_a_responder_of_a_draft_chooses_it(draft, monkeypatch, offered):
     """It answers with the one that it knows of those that we offer."""
-    monkeypatch.setattr(vendors, "NAT_T", vendors.VendorId(b"of the future", "unknown"))
+    monkeypatch.setattr(vendors, "NAT_T", vendors.KnownVendor(b"of the future", "unknown"))
     monkeypatch.setattr(vendors, "DRAFTS", (draft,))
     gateways = behind_nat(Gateways()).start("a")
     gateways.check()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v1.fragment import Reassembler
+from ipsec_dp.ike.v1.fragment import IsakmpFragments
 from ipsec_dp.ike.v1.message import IsakmpHeader, build_clear, parse_fragment
 from ipsec_dp.ike.v1.payloads import FragmentPayload
 from ipsec_dp.ike.v1.wire import HEADER
@@ -75,7 +75,7 @@ def test_they_become_whole_once_in_any_order(octets, size, seed, doubled):
     whole = seed.randbytes(24) + octets.to_bytes(4, "big") + seed.randbytes(octets - 28)
     parts = pieces(whole, size) * (2 if doubled else 1)
     seed.shuffle(parts)
-    found = given_all(Reassembler(), parts)
+    found = given_all(IsakmpFragments(), parts)
     assert found in ([whole], [whole, whole]), "a second time by its first fragment, which is a repetition"
     assert found[1:] == [] or doubled
 
@@ -83,12 +83,12 @@ def test_they_become_whole_once_in_any_order(octets, size, seed, doubled):
 def test_a_missing_one_keeps_it_from_becoming_whole():
     parts = pieces(message(256), 60)
     for missing in range(len(parts)):
-        assert given_all(Reassembler(), parts[:missing] + parts[missing + 1 :]) == []
+        assert given_all(IsakmpFragments(), parts[:missing] + parts[missing + 1 :]) == []
 
 
 def test_what_got_there_of_a_first_attempt_counts_when_it_is_sent_again():
     whole = RANDOM.randbytes(24) + (256).to_bytes(4, "big") + RANDOM.randbytes(228)
-    parts, reassembler = pieces(whole, 60), Reassembler()
+    parts, reassembler = pieces(whole, 60), IsakmpFragments()
     assert given_all(reassembler, [parts[0], parts[2], parts[4]]) == []
     assert given_all(reassembler, [parts[0], parts[1], parts[3]]) == [whole]
 
@@ -96,7 +96,7 @@ def test_what_got_there_of_a_first_attempt_counts_when_it_is_sent_again():
 def test_a_message_that_comes_again_is_whole_by_its_first_part_and_leaves_nothing_behind():
     """Most send each message by one identifier: parts of the message before must not become parts of the next."""
     first, second = message(200), message(110, b"x")
-    reassembler = Reassembler()
+    reassembler = IsakmpFragments()
     assert given_all(reassembler, pieces(first, 60)) == [first]
     assert given_all(reassembler, pieces(first, 60)) == [first]
     assert not reassembler.collecting
@@ -108,7 +108,7 @@ def test_a_message_that_comes_again_is_whole_by_its_first_part_and_leaves_nothin
 @pytest.mark.parametrize("octets", [50, 110, 180, 300])
 def test_an_unfinished_message_gives_way_to_the_next_of_the_same_identifier(left, octets):
     """At once where a part contradicts it, else when that one is sent again."""
-    reassembler, parts, following = Reassembler(), pieces(message(200), 60), message(octets, b"x")
+    reassembler, parts, following = IsakmpFragments(), pieces(message(200), 60), message(octets, b"x")
     given_all(reassembler, [parts[number] for number in left])
     found = given_all(reassembler, pieces(following, 60) * 2)
     assert following in found
@@ -118,7 +118,7 @@ def test_an_unfinished_message_gives_way_to_the_next_of_the_same_identifier(left
 @pytest.mark.parametrize("other", [("elsewhere", 1), ("one", 2)], ids=["from elsewhere", "another identifier"])
 def test_parts_of_one_message_come_from_one_place_by_one_identifier(other):
     whose, identifier = other
-    reassembler = Reassembler()
+    reassembler = IsakmpFragments()
     one, two = pieces(message(100, b"a"), 60), pieces(message(100, b"b"), 60, identifier)
     assert reassembler.add(("one", 1), one[0], 0.0, anything) is None
     assert reassembler.add((whose, identifier), two[1], 0.0, anything) is None
@@ -126,7 +126,7 @@ def test_parts_of_one_message_come_from_one_place_by_one_identifier(other):
 
 
 def test_what_is_not_whole_in_time_is_forgotten():
-    parts, reassembler = pieces(bytes(100), 60), Reassembler()
+    parts, reassembler = pieces(bytes(100), 60), IsakmpFragments()
     given_all(reassembler, parts[:1], now=10.0)
     assert reassembler.deadline == 10.0 + LIMITS.fragment_seconds
     reassembler.expire(reassembler.deadline - 0.001)
@@ -137,7 +137,7 @@ def test_what_is_not_whole_in_time_is_forgotten():
 
 def test_memory_stays_bounded_whatever_comes():
     """CVE-2013-6076 and its class: numbers, sizes and ends at random, of several messages at once."""
-    reassembler, source = Reassembler(), random.Random(1)
+    reassembler, source = IsakmpFragments(), random.Random(1)
     for _ in range(20_000):
         number = source.randint(1, LIMITS.fragments)
         piece = FragmentPayload(source.randint(1, 2), number, source.random() < 0.02, bytes(source.randint(1, 4000)))
@@ -146,7 +146,7 @@ def test_memory_stays_bounded_whatever_comes():
 
 
 def test_one_message_has_so_many_octets():
-    reassembler, most = Reassembler(), LIMITS.fragment_octets // LIMITS.fragment_most
+    reassembler, most = IsakmpFragments(), LIMITS.fragment_octets // LIMITS.fragment_most
     for number in range(1, 1 + most):
         assert reassembler.add("one", FragmentPayload(1, number, False, bytes(LIMITS.fragment_most)), 0.0, anything) is None
     assert reassembler.octets == most * LIMITS.fragment_most
@@ -163,7 +163,7 @@ def test_nothing_is_kept_beyond_what_may_be():
         asked.append(octets)
         return octets <= 100
 
-    reassembler, parts = Reassembler(), pieces(bytes(150), 60)
+    reassembler, parts = IsakmpFragments(), pieces(bytes(150), 60)
     for one in parts:
         assert reassembler.add("one", one, 0.0, may) is None
     assert (reassembler.octets, asked) == (90, [60, 120, 90])
