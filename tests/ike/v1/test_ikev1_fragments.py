@@ -8,8 +8,9 @@ from ipsec_dp.ike.actions import Kind, Send
 from ipsec_dp.ike.certificates import load_certificates
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v1 import proof, vendors
-from ipsec_dp.ike.v1.message import IsakmpHeader, build_clear
-from ipsec_dp.ike.v1.payloads import FragmentPayload
+from ipsec_dp.ike.v1.message import IsakmpHeader, build_clear, build_payloads
+from ipsec_dp.ike.v1.payloads import CertRequestPayload, FragmentPayload
+from ipsec_dp.ike.v1.wire import X509_SIGNATURE
 from tests.ike.ladder import OTHER
 from tests.ike.pki import CA, OpenSsl
 
@@ -292,9 +293,9 @@ def test_message_4_asks_for_certificates_by_names_that_fit_one_datagram(tmp_path
     authorities = tuple(
         load_certificates(openssl.certificate(f"ca{number}", f"/CN=authority {number}", extensions=CA))[0] for number in range(3)
     )
-    named = [payload.data for payload in proof.certificate_requests(authorities)]
+    named = proof.certificate_requests(authorities)
+    fits = sum(len(build_payloads([payload])[1]) for payload in named)
     assert len(named) == 3
-    fits = sum(len(name) + 5 for name in named)
-    assert [payload.data for payload in proof.certificate_requests(authorities, fits)] == named
-    assert [payload.data for payload in proof.certificate_requests(authorities, fits - 1)] == [b""]
+    assert proof.certificate_requests(authorities, fits) == named
+    assert proof.certificate_requests(authorities, fits - 1) == [CertRequestPayload(X509_SIGNATURE, b"")]
     assert proof.certificate_requests((), 0) == []
