@@ -17,8 +17,8 @@ from ipsec_dp._native import lib
 
 from ipsec_dp.dataplane import GROWTH, Batch, Provider
 from ipsec_dp.dataplane.convert import check
-from ipsec_dp.rig.gateway import Pair, pair
 from ipsec_dp.rig.packets import udp_of_size
+from ipsec_dp.rig.plane import Pair, pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.bursts import NOW, ROWS, SIZES, Costs, burst_of, fresh, measure, room_for
 from ipsec_dp.dataplane import DataPlane, Provider
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.rig.gateway import pair
+from ipsec_dp.rig.plane import pair
 
 AEADS = ("aes128gcm16", "aes192gcm16", "aes256gcm16", "chacha20poly1305")
 SUITES = (*AEADS, "aes128-sha1", "aes128-sha256", "aes256-sha256", "aes256-sha384", "aes256-sha512")

@@ -23,8 +23,8 @@ from rich.table import Table
 from ipsec_dp import __version__
 from ipsec_dp.dataplane import Batch, Provider
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.rig.gateway import Pair, pair
 from ipsec_dp.rig.packets import udp_of_size
+from ipsec_dp.rig.plane import Pair, pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -57,8 +57,9 @@ def resolve_auth(
             if getattr(auth, key):
                 below.error(key, "stands beside psk_file", "authenticate by a secret or by certificates: take one of both out")
         psk_file = base / auth.psk_file
-        material = _check_psk(psk_file, below)
-        return model.PskAuth(local_id=local_id, remote_id=remote_id, psk_file=psk_file, unique=auth.unique, material=material)
+        octets, material = _check_psk(psk_file, below)
+        ids = {"local_id": local_id, "remote_id": remote_id}
+        return model.PskAuth(**ids, psk_file=psk_file, unique=auth.unique, octets=octets, material=material)
     return _resolve_certificate(auth, local, (local_id, remote_id), below, base)
 
 
@@ -94,14 +95,14 @@ def _identities(
     return local_id, names[0] if names else None
 
 
-def _check_psk(path: Path, below: Place) -> bytes:
-    """The fingerprint of a secret, read as `up` reads it; nothing when there is none that can be read."""
+def _check_psk(path: Path, below: Place) -> tuple[int, bytes]:
+    """Octets and fingerprint of a secret, read as `up` reads it; 0 and nothing when there is none that can be read."""
     try:
         _, fingerprint = files.weigh_secret(path)
         content = files.read_secret(path)
     except BadValueError as error:
         below.error("psk_file", error.wrong, error.right)
-        return b""
+        return 0, b""
     try:
         key = PreSharedKey.from_octets(content)
         octets, remarks = len(key), doubts(content)
@@ -113,14 +114,14 @@ def _check_psk(path: Path, below: Place) -> bytes:
             below.error(
                 "psk_file", f"{path}: {error}", "see [tunnel.auth] in docs/configuration.md for what a secret may look like"
             )
-        return fingerprint
+        return 0, fingerprint
     finally:
         files.wipe(content)
     for wrong, right in remarks:
         below.warn("psk_file", f"{path} {wrong}", right)
     if octets < PSK_OCTETS_SHORT:
         below.warn("psk_file", f"{path} holds {octets} octets, few enough to guess", "take e.g.: openssl rand -base64 32")
-    return fingerprint
+    return octets, fingerprint
 
 
 def _resolve_certificate(

@@ -45,6 +45,7 @@ EFFECTS: Final[dict[type, dict[str, Effect]]] = {
         "port": R,
         "fragment_size": P,
         "version": R,
+        "mode": R,
     },
     model.Monitor: dict.fromkeys(("target", "source", "interval_s", "threshold", "action"), P),
     model.Liveness: {"interval_s": P, "retries": P, "action": P},
@@ -57,7 +58,7 @@ EFFECTS: Final[dict[type, dict[str, Effect]]] = {
         "idle_timeout_s": P,
         "replay_window": K,
     },
-    model.PskAuth: {**_AUTH, "psk_file": P},  # another file with the same secret changes nothing
+    model.PskAuth: {**_AUTH, "psk_file": P, "octets": P},  # another file with the same secret changes nothing
     model.CertificateAuth: {
         **_AUTH,
         "material": Effect.REAUTH,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ipsec_dp.config import tables
     from ipsec_dp.config.findings import Findings, Place
 
+AGGRESSIVE_OCTETS = 32  # of a shared key: as many as make guessing hopeless, whatever they are made of
+
 
 def phase1_texts(table: tables.Ike) -> tuple[str, ...]:
     """The proposals as written, or the version's own where none are."""
@@ -38,6 +40,7 @@ def phase2_texts(table: tables.Esp, version: str) -> tuple[str, ...]:
 
 def check_ikev1(tunnel: model.Tunnel, table: tables.Tunnel, place: Place) -> None:
     """Everything that IKEv1 has not, or cannot say."""
+    _check_mode(tunnel, table, place)
     if tunnel.ike.version == 2 or tunnel.manual is not None:
         return
     from ipsec_dp.ike.v1.proxy import is_expressible
@@ -60,6 +63,35 @@ def check_ikev1(tunnel: model.Tunnel, table: tables.Tunnel, place: Place) -> Non
         )
 
 
+def aggressive_risk(tunnel: model.Tunnel) -> str | None:
+    """What a tunnel gives away by the mode of its phase 1; None: nothing."""
+    if tunnel.ike.mode != "aggressive":
+        return None
+    clear = "aggressive mode says in clear who both sides are"
+    guess = ", and whoever begins it, or listens, can try offline which shared key it was: no secret that a person thought of holds"
+    return clear + (guess if isinstance(tunnel.auth, model.PskAuth) else "")
+
+
+def _check_mode(tunnel: model.Tunnel, table: tables.Tunnel, place: Place) -> None:
+    """Aggressive mode computes, and proves who we are, for whoever asks from the peer's address: there must be one."""
+    risk = aggressive_risk(tunnel)
+    if risk is None:
+        return
+    if table.ike.version != "1":
+        wrong = f'aggressive mode is IKEv1\'s, and version is "{table.ike.version}"'
+        place.error("ike.mode", wrong, 'write version = "1", or leave mode out')
+        return
+    place.warn("ike.mode", risk, 'write mode = "main" where the peer takes it, else certificates instead of a shared key')
+    if not tunnel.remotes or any(isinstance(remote, str) for remote in tunnel.remotes):
+        wrong = "aggressive mode answers nobody but configured addresses, and remote has others than addresses"
+        place.error("ike.mode", wrong, 'write the addresses of the peer as remote, or mode = "main"')
+    auth = tunnel.auth
+    if isinstance(auth, model.PskAuth) and 0 < auth.octets < AGGRESSIVE_OCTETS:
+        holds = f"{auth.psk_file} holds {auth.octets} octets, {AGGRESSIVE_OCTETS} are the least"
+        wrong = f"{holds} where aggressive mode lets a secret be guessed offline"
+        place.error("auth.psk_file", wrong, 'take e.g.: openssl rand -base64 32, or write mode = "main"')
+
+
 def _check_auth(tunnel: model.Tunnel, place: Place) -> None:
     auth = tunnel.auth
     if auth is None:
@@ -80,10 +112,11 @@ def _check_auth(tunnel: model.Tunnel, place: Place) -> None:
 
 
 def check_secrets(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
-    """Main mode chooses the secret by the peer's address alone: two tunnels to one address cannot have two of them."""
+    """Main mode chooses the secret by the peer's address alone: two tunnels to one address cannot have two of them. Aggressive mode
+    chooses it by the identity."""
     found: dict[object, model.Tunnel] = {}
     for tunnel in tunnels:
-        if tunnel.ike.version == 2 or not isinstance(tunnel.auth, model.PskAuth):
+        if tunnel.ike.version == 2 or tunnel.ike.mode == "aggressive" or not isinstance(tunnel.auth, model.PskAuth):
             continue
         for where in tunnel.remotes or (None,):
             other = found.setdefault((tunnel.local, where), tunnel)

@@ -16,7 +16,7 @@ from ipsec_dp.ipsec.selectors import ANY_IPV4, ANY_IPV6
 
 if TYPE_CHECKING:
     from ipsec_dp.errors import Finding
-    from ipsec_dp.ike.peer import Encapsulation, LivenessAction, Start, Version
+    from ipsec_dp.ike.peer import Encapsulation, LivenessAction, Mode, Start, Version
     from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ipsec.addresses import Address, Interface, Network
     from ipsec_dp.ipsec.rules import Action
@@ -47,6 +47,7 @@ class PskAuth:
     remote_id: str | None
     psk_file: Path
     unique: Unique = "replace"
+    octets: int = field(default=0, compare=False)  # of the secret
     material: bytes = field(default=b"", repr=False)  # fingerprint of what the file holds
 
 
@@ -76,7 +77,7 @@ class Liveness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ike:
-    """`proposals` in the form of the wire, numbered, with no SPI. `version` in both roles."""
+    """`proposals` in the form of the wire, numbered, with no SPI. `version` and `mode` in both roles."""
 
     proposals: tuple[Proposal, ...]
     lifetime_s: int
@@ -86,6 +87,7 @@ class Ike:
     port: IkePort = 500
     fragment_size: int = 1280  # octets of IP datagram
     version: Version = 2
+    mode: Mode = "main"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,6 +118,7 @@ def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
         alive.error("retries", f"{table.liveness.retries} retries cannot be", "write a number from 1 to 100")
     return model.Ike(
         version=2 if table.version == "2" else 1,
+        mode=table.mode,
         proposals=_resolve_proposals(place, parse_ike, texts, legacy, "aes256gcm16-prfsha384-ecp384"),
         lifetime_s=lifetime,
         rekey_after_s=_resolve_rekey_after(place, table.rekey_after, lifetime),

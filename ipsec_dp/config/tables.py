@@ -180,6 +180,12 @@ class Ike(Table, frozen=True, kw_only=True):
         Literal["1", "2"],
         Meta(description="of IKE, in both roles; 1: main and quick mode, for peers that speak nothing newer"),
     ] = "2"
+    mode: Annotated[
+        Literal["main", "aggressive"],
+        Meta(
+            description="of phase 1 in IKEv1, in both roles; aggressive: identities in clear, a shared key can be guessed offline"
+        ),
+    ] = "main"
     proposals: tuple[IkeKeywords, ...] = DEFAULT_IKE
     lifetime: Duration = "8h"
     rekey_after: RekeyAfter = "0s"

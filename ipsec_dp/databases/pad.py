@@ -41,6 +41,7 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         esp_proposals=tunnel.esp.proposals,
         proxy_ids=ProxyIds(map(proxy_id_of, _selectors(tunnel))),
         version=tunnel.ike.version,
+        mode=tunnel.ike.mode,
         local=tunnel.local,
         remotes=addresses if remotes is None else remotes,
         named=bool(tunnel.names),

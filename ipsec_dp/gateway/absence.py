@@ -19,11 +19,11 @@ class Absence:
 
     def __init__(self, clock: Clock, notices: Notices, returned: Callable[[], None]) -> None:
         self._clock, self._notices, self._returned = clock, notices, returned
-        self._looked = clock.now()
+        self._looked = clock.now() - clock.skipped()
 
     def look(self) -> None:
         """Tells how long nothing ran, and asks the peers whether they are there."""
-        now = self._clock.now()
+        now = self._clock.now() - self._clock.skipped()
         gap, self._looked = now - self._looked, now
         if gap < GAP_S:
             return

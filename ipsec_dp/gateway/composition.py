@@ -4,11 +4,14 @@ order."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ipsec_dp.config.difference import read_again
+from ipsec_dp.config.ikev1 import aggressive_risk
 from ipsec_dp.config.nested import Nesting
 from ipsec_dp.databases.pad import peer_of
 from ipsec_dp.databases.sad import Sad
@@ -52,10 +55,15 @@ from ipsec_dp.services.zone_log import ZoneLog
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
 
     from ipsec_dp.config import Config, Tunnel
+    from ipsec_dp.config.difference import Difference
     from ipsec_dp.dataplane import OuterPath
+    from ipsec_dp.errors import Finding
+    from ipsec_dp.ike.actions import Event
+    from ipsec_dp.ike.environment import Trace
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.network.host import Host, OuterLinks
     from ipsec_dp.util.clock import Clock
@@ -100,11 +108,33 @@ class Engine:
     drop_watch: DropWatch
 
 
+def _freeze() -> None:
+    """What the configuration is made of stays: looking through it again and again would hold IKE up."""
+    gc.collect()
+    gc.freeze()
+
+
+@dataclass(frozen=True, slots=True)
+class Substitutes:
+    """What a rig puts in the place of parts that are neither host nor clock. `plane` makes the data plane, `reported` hears of each
+    event of IKE, `shaped` is `Environment`'s, `reread` reads the configuration anew, `settled` is called when the gateway is up."""
+
+    plane: Callable[..., DataPlane] = DataPlane
+    reported: Callable[[Event], None] = lambda _: None
+    trace: Callable[[Clock], Trace] = ike_trace
+    shaped: Callable[[Any, list[Any]], list[Any]] = lambda _header, payloads: payloads
+    reread: Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]] = read_again
+    settled: Callable[[], None] = _freeze
+
+
+NO_SUBSTITUTES = Substitutes()
+
+
 class Composition:
     """The parts of one gateway. `config` is the configuration in force; `engine` is there while the gateway is up."""
 
-    def __init__(self, config: Config, host: Host, clock: Clock) -> None:
-        self.config, self.host, self.clock = config, host, clock
+    def __init__(self, config: Config, host: Host, clock: Clock, substitutes: Substitutes = NO_SUBSTITUTES) -> None:
+        self.config, self.host, self.clock, self.substitutes = config, host, clock, substitutes
         self._nesting = Nesting.of(config)
         self.spd = Spd(config)
         self.carriers = InterfaceCarriers(host.interfaces.set_carrier, self._has_child)
@@ -131,7 +161,7 @@ class Composition:
 
     def data_plane(self) -> DataPlane:
         """Raises GatewayFailedError, DataPlaneError."""
-        return DataPlane(
+        return self.substitutes.plane(
             provider=wanted_provider(os.environ),
             tunnels=self.spd.tunnels.capacity,
             interfaces=self.spd.interfaces.capacity,
@@ -146,6 +176,7 @@ class Composition:
     def ike_driver(self, plane: DataPlane, sad: Sad, links: OuterLinks) -> IkeDriver:
         """For the tunnels that have [tunnel.auth], whose secrets are read. Raises GatewayFailedError."""
         tunnels = [tunnel for tunnel in self.config.tunnels if tunnel.auth is not None]
+        self._tell_risks()
         try:
             peers = {tunnel.name: peer_of(tunnel) for tunnel in tunnels}
         except (IkeError, OSError, ValueError) as error:
@@ -153,7 +184,7 @@ class Composition:
         self._watch = watch = IkeWatch(plane)
         watch.silent_towards(self._nesting.silent())
         self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of, self._outer_header)
-        trace = ike_trace(self.clock)
+        trace = self.substitutes.trace(self.clock)
         core = IkeVersions(
             Environment(
                 self.clock.random,
@@ -162,6 +193,7 @@ class Composition:
                 activity=children.activity,
                 watcher=watch,
                 trace=trace,
+                shaped=self.substitutes.shaped,
             ),
             events=self._strangers,
         )
@@ -178,6 +210,7 @@ class Composition:
             clock=self.clock,
             refuses=self._refuses_stranger,
             trace=trace,
+            reported=self.substitutes.reported,
         )
 
     def make_engine(self, plane: DataPlane, sad: Sad, links: OuterLinks, manual: ManualSas, ike: IkeDriver) -> Engine:
@@ -239,7 +272,7 @@ class Composition:
             self.mtus.first_of,
             self.nat_flows.before_routes,
         )
-        reloader = Reloader(self.config, parts, self.reconfigure, clock)
+        reloader = Reloader(self.config, parts, self.reconfigure, clock, self.substitutes.reread)
         second_line, absence = SecondLine(plane, host.conditions, clock), Absence(clock, notices, ike.check_liveness)
         looks = second_line.look, absence.look, unanswered.look
         housekeeping = Housekeeping(sad, events.handle, host.conditions, clock, looks)
@@ -250,6 +283,7 @@ class Composition:
         """Another configuration is in force; outer headers are as it says."""
         nesting = await asyncio.to_thread(Nesting.of, config)
         self.config, self._nesting = config, nesting
+        self._tell_risks()
         if self._watch is not None:
             self._watch.silent_towards(self._nesting.silent())
         if self._children is None:
@@ -258,6 +292,11 @@ class Composition:
             if self.ike is not None and self._nested(name, path.remote.address, path.local.address) is not None:
                 self.ike.leave(name)
         await self._children.set_outer_headers()
+
+    def _tell_risks(self) -> None:
+        """What tunnels give away by how they are configured, for as long as they are."""
+        risks = {tunnel.name: risk for tunnel in self.config.tunnels if (risk := aggressive_risk(tunnel)) is not None}
+        self.host.conditions.become("aggressive", {name: f'tunnel "{name}": {risk}' for name, risk in risks.items()})
 
     # ---- peers behind another tunnel
 

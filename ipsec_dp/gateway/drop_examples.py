@@ -171,7 +171,7 @@ class DropWatch:
         stack.callback(task.cancel)
 
     async def _turn(self) -> None:
-        await self._clock.sleep(LOOK_S)
+        await self._clock.pause(LOOK_S)
         await self.look()
 
     async def look(self) -> None:

@@ -8,14 +8,13 @@ crash does; the next start adopts it.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.errors import ControlError, IpsecDpError
-from ipsec_dp.gateway.composition import Composition, GatewayFailedError
+from ipsec_dp.gateway.composition import NO_SUBSTITUTES, Composition, GatewayFailedError
 from ipsec_dp.gateway.control import ControlServer
 from ipsec_dp.gateway.messages import ReloadRequest
 from ipsec_dp.gateway.verbs import GatewayVerbs
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config import Config
+    from ipsec_dp.gateway.composition import Engine, Substitutes
     from ipsec_dp.gateway.confirmation import Trial, Unconfirmed
     from ipsec_dp.network.host import Host
     from ipsec_dp.util.clock import Clock
@@ -45,17 +45,19 @@ class Gateway:
     def __init__(
         self,
         config: Config,
-        control_path: Path,
+        control_path: Path | None,
         *,
         host: Host | None = None,
         clock: Clock | None = None,
         trial: Trial | None = None,
+        substitutes: Substitutes = NO_SUBSTITUTES,
     ) -> None:
-        """`host` None: this machine; `clock` None: the system's. `trial`: the start has to be confirmed."""
+        """`control_path` None: no control socket. `host` None: this machine; `clock` None: the system's. `trial`: the start has to
+        be confirmed. `substitutes`: what a rig puts in the place of other parts."""
         clock = SystemClock() if clock is None else clock
-        self._parts = Composition(config, LinuxHost(config, clock) if host is None else host, clock)
+        self._parts = Composition(config, LinuxHost(config, clock) if host is None else host, clock, substitutes)
         self._verbs = GatewayVerbs(self._parts, self._down)
-        self._control = ControlServer(control_path, self._verbs.table, config.control_group)
+        self._control = None if control_path is None else ControlServer(control_path, self._verbs.table, config.control_group)
         self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
         self._torn_down = asyncio.Event()
@@ -71,6 +73,16 @@ class Gateway:
     def config(self) -> Config:
         """The configuration in force."""
         return self._parts.config
+
+    @property
+    def verbs(self) -> GatewayVerbs:
+        """What may be asked of it."""
+        return self._verbs
+
+    @property
+    def engine(self) -> Engine | None:
+        """Its parts that need a data plane; None: it is not up."""
+        return self._parts.engine
 
     # ---- up
 
@@ -101,7 +113,8 @@ class Gateway:
         try:
             with explained("the gateway could not be started"):
                 await self._parts.host.close_guard()
-                await self._control.start()
+                if self._control is not None:
+                    await self._control.start()
                 await self._start_inside()
         except RunningError:
             raise
@@ -155,8 +168,7 @@ class Gateway:
         await parts.services.apply(self.config)
         ike.start(stack, await host.peers.listen_at(tunnels))
         parts.engine = engine
-        gc.collect()
-        gc.freeze()  # what the configuration is made of stays: looking through it again and again would hold IKE up
+        parts.substitutes.settled()
         count = f"{len(tunnels)} tunnel{'' if len(tunnels) == 1 else 's'}"
         log.info("gateway %s is up: %s, provider %s", self.config.name, count, plane.provider)
 
@@ -232,4 +244,5 @@ class Gateway:
         finally:
             self._torn_down.set()
             await self._parts.host.close()
-            await self._control.close()
+            if self._control is not None:
+                await self._control.close()

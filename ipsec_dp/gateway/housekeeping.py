@@ -51,4 +51,4 @@ class Housekeeping:
         async for event in in_slices(tuple(self._sad.rescan())):
             with self._rounds.told("event"):
                 self._handle(event)
-        await self._clock.sleep(RECLAIM_S if self._sad.reclaim() else RESCAN_S)
+        await self._clock.pause(RECLAIM_S if self._sad.reclaim() else RESCAN_S)

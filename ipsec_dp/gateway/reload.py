@@ -91,8 +91,16 @@ class ReloadParts:
 class Reloader:
     """Reloads one gateway, one at a time. `reconfigured` gets the configuration that is in force from then on."""
 
-    def __init__(self, config: Config, parts: ReloadParts, reconfigured: Callable[[Config], Awaitable[None]], clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        parts: ReloadParts,
+        reconfigured: Callable[[Config], Awaitable[None]],
+        clock: Clock,
+        reread: Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]] = read_again,
+    ) -> None:
         self._config, self._parts, self._reconfigured, self._clock = config, parts, reconfigured, clock
+        self._reread = reread
         self._one_at_a_time = asyncio.Lock()
         self._incomplete = False  # the last reload is not all in the kernel
         self._closing = False
@@ -137,7 +145,7 @@ class Reloader:
 
     async def _read(self, path: Path) -> tuple[Difference, dict[str, Peer]] | ReloadRefusal:
         """What a file changes, with the secrets of what is new or changed; or all that is wrong with it."""
-        difference, findings = await read_again(self._config, path)
+        difference, findings = await self._reread(self._config, path)
         if difference is None:
             return ReloadRefusal(file=str(path), findings=tuple(findings))
         wrong = [*_fixed(self._config, difference.new)]

@@ -130,7 +130,8 @@ class Environment:
     releases it; None when there is none left.
 
     `utc`: the date and time, with time zone, at `now`; for certificates. `activity`: of a CHILD_SA by its number, `SILENT` when it
-    is not known; it is asked when a timer is due, not for every packet. None of them may raise.
+    is not known; it is asked when a timer is due, not for every packet. `shaped`: the payloads that a message of ours leaves
+    with, by its header and those that it would; a rig makes gateways odd by it. None of them may raise.
     """
 
     rng: Rng
@@ -139,3 +140,4 @@ class Environment:
     activity: Callable[[int], Activity] = lambda _child: SILENT
     watcher: Watcher = NO_WATCHER
     trace: Trace = NO_TRACE
+    shaped: Callable[[Any, list[Any]], list[Any]] = lambda _header, payloads: payloads

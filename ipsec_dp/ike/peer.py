@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Start = Literal["start", "on-demand", "respond"]
 Encapsulation = Literal["auto", "udp", "esp"]
 Version = Literal[1, 2]
+Mode = Literal["main", "aggressive"]
 LivenessAction = Literal["restart", "trap", "clear"]
 
 NAT_KEEPALIVE: Final = 20.0  # seconds (RFC 3948 §4)
@@ -86,7 +87,8 @@ class Peer:
 
     `fail_over`: it has further addresses, so that one that does not answer is given up early. `reauth_s`: seconds after which the
     peers authenticate anew, 0: never. `natt_first`: start on port 4500. `datagram`: octets of IP datagram beyond which messages are
-    sent in fragments (RFC 7383). `version`: of IKE, both as initiator and as responder.
+    sent in fragments (RFC 7383). `version`: of IKE, both as initiator and as responder; `mode`: of phase 1 in
+    IKEv1, in both roles.
     """
 
     tunnel: str
@@ -111,3 +113,4 @@ class Peer:
     fail_over: bool = False
     datagram: int = DEFAULT_DATAGRAM
     version: Version = 2
+    mode: Mode = "main"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.ike.actions import Path
     from ipsec_dp.ike.identity import Identity
-    from ipsec_dp.ike.peer import Peer, SharedKeyAuth
+    from ipsec_dp.ike.peer import Mode, Peer, SharedKeyAuth
     from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ipsec.addresses import Address
 
@@ -77,12 +77,12 @@ class _Group:
         return self._authorities
 
 
-_Offer = tuple["tuple[Proposal, ...]", "type[SharedKeyAuth | SignatureAuth]"]
+_Offer = tuple["tuple[Proposal, ...]", "type[SharedKeyAuth | SignatureAuth]", "Mode"]
 
 
 def _offer(peer: Peer) -> _Offer:
-    """What the first answer to a stranger depends on: IKEv1 agrees on the kind of proof with the algorithms."""
-    return peer.ike_proposals, type(peer.auth)
+    """What the first answer to a stranger depends on: IKEv1 agrees on the kind of proof with the algorithms, and has two modes."""
+    return peer.ike_proposals, type(peer.auth), peer.mode
 
 
 def _take_out(index: dict[K, dict[str, Peer]], key: K, peer: Peer) -> None:
@@ -122,7 +122,7 @@ class Candidates:
 
     @property
     def offers(self) -> tuple[Peer, ...]:
-        """One peer for each set of IKE proposals and kind of proof that there is at a place."""
+        """One peer for each set of IKE proposals, kind of proof and mode that there is at a place."""
         return tuple(next(iter(peers.values())) for group in self._groups for peers in group.offers.values())
 
     @property

@@ -52,6 +52,8 @@ class Limits:
     cookie_above_rate: float = 50.0  # requests a second without one, in all
     cookie_seconds: float = 60.0  # a secret's; the one before is still taken
     answers_a_second: float = 10.0  # to messages of no IKE SA here
+    aggressive_a_second: float = 50.0  # IKEv1 aggressive modes that are answered in all: a key exchange, and perhaps a signature
+    aggressive_of_network_a_second: float = 10.0  # of those; there is no cookie, so whoever forges a peer's address uses up its own
     waiting: int = 64  # messages that have come and are looked at when it is their turn
     proofs: int = 8  # shared keys, or sets of authorities, that one AUTH is tried with
     certificates: int = 6  # of one message
@@ -118,6 +120,21 @@ class Allowance:
             return False
         self._left -= 1.0
         return True
+
+
+class KeyExchanges:
+    """Those that are computed for whoever asks, since nothing can be asked of him first: so many in all, and of one network."""
+
+    def __init__(self) -> None:
+        self._in_all = Allowance(LIMITS.aggressive_a_second)
+        self._of_network: dict[bytes, Allowance] = {}
+
+    def take(self, address: Address, now: float) -> bool:
+        """One more, for somebody there who may be anybody; false when there is none left."""
+        if len(self._of_network) > LIMITS.half_open:
+            self._of_network.clear()
+        rate = LIMITS.aggressive_of_network_a_second
+        return self._of_network.setdefault(network_of(address), Allowance(rate)).take(now) and self._in_all.take(now)
 
 
 class StrangersEvents:

@@ -72,7 +72,7 @@ class IkeDriver:
 
     `locate` finds address and local address for a remote (an address or a name, which may mean several addresses: another one in
     each turn), or raises HostError. `changed` is called each time CHILD_SAs were installed or removed, `probed` with the outcome of
-    a probe of the path's MTU. `refuses`: whether an address is one that nothing may be sent to.
+    a probe of the path's MTU. `refuses`: whether an address is one that nothing may be sent to. `reported` hears of each event.
     """
 
     def __init__(
@@ -90,11 +90,13 @@ class IkeDriver:
         probed: Callable[[act.ProbeResult], None] = lambda _: None,
         refuses: Callable[[Address], bool] = lambda _: False,
         trace: Trace = NO_TRACE,
+        reported: Callable[[Event], None] = lambda _: None,
     ) -> None:
         self._tunnels = {tunnel.name: tunnel for tunnel in tunnels}
         self._peers = dict(peers)
         self._core, self._children, self._links, self._locate, self._changed = core, children, links, locate, changed
         self._probed, self._refuses, self._clock, self._trace = probed, refuses, clock, trace
+        self._reported = reported
         self._ticks = Rounds("calling peers", conditions, clock)
         self._planned: TimerQueue[str] = TimerQueue()  # tunnels that are to be called
         self._intents = {name: self._intent(tunnel) for name, tunnel in self._tunnels.items()}
@@ -205,7 +207,8 @@ class IkeDriver:
 
     async def _tick(self) -> None:
         self._call_due(self._clock.now())
-        await self._clock.sleep(TICK_S)
+        due = self._planned.next()
+        await self._clock.pause(TICK_S, inf if due is None else due)
 
     def _call_due(self, now: float) -> None:
         """Begins the attempts that are due, as many as may be under way."""
@@ -495,6 +498,7 @@ class IkeDriver:
 
     def _report(self, event: Event) -> None:
         self._log(event)
+        self._reported(event)
         intent = self._intents.get(event.tunnel)
         if intent is not None and event.origin is act.Origin.CLAIMED:
             intent.claimed(event)

@@ -1,27 +1,272 @@
-"""A clock that moves only when it is advanced, so that hours pass at once for whatever takes `now`."""
+"""A clock that moves only when it is advanced, so that hours pass at once for whatever takes `now`.
+
+`Clock` is the time of a rig. Each gateway has a `GatewayClock` of it, which is `ipsec_dp.util.clock.Clock`: randomness of its own,
+and pauses that last as long as nothing happens to this gateway, so that a day without traffic is a few events.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import heapq
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
+from math import ceil, inf
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipsec_dp.util.clock import Ts
+
 NS_PER_S = 1_000_000_000
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)  # of the calendar, where a clock begins
+
+
+class RigTimer:
+    """A call that is to come, unless it is cancelled."""
+
+    __slots__ = ("_arguments", "_callback", "cancelled")
+
+    def __init__(self, callback: Callable[..., object], arguments: tuple[Any, ...] = ()) -> None:
+        self._callback, self._arguments = callback, arguments
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def run(self) -> None:
+        if not self.cancelled:
+            self._callback(*self._arguments)
 
 
 class Clock:
     """Monotonic time for a rig. Called, it gives seconds, as `time.monotonic` does; the data plane takes `ns`."""
 
-    def __init__(self, seconds: float = 1000.0) -> None:
-        """`seconds`: where it starts. Not at 0 by default, since 0 means "never" in an SA's times."""
-        self.ns: int = round(seconds * NS_PER_S)
+    def __init__(self, seconds: float = 1000.0, *, seed: int | str = 0) -> None:
+        """`seconds`: where it starts. Not at 0 by default, since 0 means "never" in an SA's times. `seed`: of all randomness of the
+        gateways that go by this clock."""
+        self._seconds = self._began = float(seconds)
+        self._leapt = 0.0
+        self.seed = seed
+        self._numbers = count()
+        self._pending: list[tuple[float, int, RigTimer]] = []
+        self.runner: Callable[[float], None] | None = None  # of the network whose clock it is: lets so many seconds happen
 
     def __call__(self) -> float:
-        return self.seconds
+        return self._seconds
+
+    def now(self) -> float:
+        return self._seconds
 
     @property
     def seconds(self) -> float:
-        return self.ns / NS_PER_S
+        return self._seconds
+
+    @property
+    def ns(self) -> int:
+        return round(self._seconds * NS_PER_S)
+
+    def utc(self) -> datetime:
+        """The date and time; a clock begins with the year 2026."""
+        return EPOCH + timedelta(seconds=self._seconds - self._began)
 
     def advance(self, seconds: float) -> int:
-        """Moves on by `seconds` and returns the new time in nanoseconds. Raises ValueError for a step back."""
+        """Moves on by `seconds` and returns the new time in nanoseconds; what is due on the way happens, in order. Raises
+        ValueError for a step back."""
         if seconds < 0:
-            raise ValueError(f"time does not go back by {-seconds} s")
-        self.ns += round(seconds * NS_PER_S)
+            raise ValueError(f"time does not go back by {-seconds:g} s")
+        if self.runner is None:
+            self._seconds += seconds
+        else:
+            self.runner(seconds)
         return self.ns
+
+    def leap(self, seconds: float) -> int:
+        """Moves on by `seconds` at once, as the clock of a host does that is suspended: what was due on the way is due then."""
+        if seconds < 0:
+            raise ValueError(f"time does not go back by {-seconds:g} s")
+        self._seconds += seconds
+        self._leapt += seconds
+        return self.advance(0)
+
+    # ---- what is to come
+
+    @property
+    def next_event(self) -> float | None:
+        """When something happens next; None: nothing is to come."""
+        while self._pending and self._pending[0][2].cancelled:
+            heapq.heappop(self._pending)
+        return self._pending[0][0] if self._pending else None
+
+    def at(self, when: float, timer: RigTimer) -> RigTimer:
+        """`timer` runs when time gets to `when`, or with the next step where that is over."""
+        heapq.heappush(self._pending, (when, next(self._numbers), timer))
+        return timer
+
+    def jump(self, until: float) -> RigTimer | None:
+        """Moves to the next event if it is due by `until`, and takes it; None: there is none until then, and time is `until`."""
+        when = self.next_event
+        if when is None or when > until:
+            self._seconds = max(self._seconds, until)
+            return None
+        self._seconds = max(self._seconds, when)
+        return heapq.heappop(self._pending)[2]
+
+    @property
+    def lived(self) -> float:
+        """Seconds that passed but for leaps."""
+        return self._seconds - self._began - self._leapt
+
+
+class Randomness:
+    """Octets that are the same in each run with one seed."""
+
+    def __init__(self, seed: str) -> None:
+        self._seed, self._drawn = seed, 0
+
+    def __call__(self, octets: int) -> bytes:
+        self._drawn += 1
+        return hashlib.shake_256(f"{self._seed} {self._drawn}".encode()).digest(octets)
+
+    def chance(self) -> float:
+        """From 0 up to 1."""
+        return int.from_bytes(self(4)) / 2**32
+
+    def number(self, below: int) -> int:
+        """From 0 up to `below` without it."""
+        return int.from_bytes(self(8)) % below
+
+
+class GatewayClock:
+    """`ipsec_dp.util.clock.Clock` of one gateway.
+
+    A pause ends in time when something happened to the gateway since the last look of whoever pauses (with `until` anything, else
+    to its data plane or host); else it lasts until something does, or until the time that was named, and ends where a pause of the
+    asked length would have.
+    """
+
+    def __init__(self, clock: Clock, name: str) -> None:
+        self._clock = clock
+        self.random = Randomness(f"{clock.seed}/{name}")
+        self._since: float | None = None  # when it was frozen
+        self._stood = 0.0  # seconds in which it was
+        self._gated: list[Callable[[], object]] = []
+        self._happened = {True: 0, False: 0}  # to IKE or anything else; to data plane or host
+        self._seen: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()  # what had happened when each looked last
+        self._dormant: dict[bool, dict[asyncio.Future[None], tuple[float, float]]] = {True: {}, False: {}}
+        # when each is due, and how long it pauses; by whether it looks at IKE too
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    @property
+    def ns(self) -> int:
+        return self._clock.ns
+
+    def utc(self) -> datetime:
+        return self._clock.utc()
+
+    def skipped(self) -> float:
+        return self._clock.lived - self._stood
+
+    # ---- a gateway that stands still
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it does."""
+        return self._since is not None
+
+    def gate(self, call: Callable[[], object]) -> None:
+        """Calls now, or when the gateway goes on."""
+        if self.frozen:
+            self._gated.append(call)
+        else:
+            call()
+
+    def freeze(self) -> None:
+        """Whatever is due waits until `thaw`. Nothing when it is frozen."""
+        if self._since is None:
+            self._since = self._clock.now()
+
+    def thaw(self) -> None:
+        """What was due meanwhile comes now, in its order; nobody lived through that time."""
+        if self._since is None:
+            return
+        self._stood += self._clock.now() - self._since
+        self._since = None
+        gated, self._gated = self._gated, []
+        for call in gated:
+            self._clock.at(self._clock.now(), RigTimer(call))
+        self.touch(packets=True)
+
+    def call_at(self, when: float, callback: Callable[[*Ts], object], *arguments: *Ts) -> RigTimer:
+        def run() -> None:
+            self.touch()
+            self.gate(partial(callback, *arguments))
+
+        timer = RigTimer(run)
+        if when > self._clock.now():
+            return self._clock.at(when, timer)
+        asyncio.get_running_loop().call_soon(timer.run)
+        return timer
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        over = asyncio.get_running_loop().create_future()
+        timer = self.call_at(self._clock.now() + seconds, _end, over)
+        try:
+            await over
+        finally:
+            timer.cancel()
+
+    async def pause(self, seconds: float, until: float | None = None) -> None:
+        task, now, all_of_it = asyncio.current_task(), self._clock.now(), until is not None
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        due = now + seconds
+        timer = None
+        if task is None or self._seen.get(task) != self._happened[all_of_it]:
+            timer = self._clock.at(due, RigTimer(self.gate, (partial(_end, over),)))
+        else:
+            self._dormant[all_of_it][over] = due, seconds
+            if until is not None and until < inf:
+                timer = self._clock.at(_later(due, seconds, until), RigTimer(self.gate, (partial(_end, over),)))
+        try:
+            await over
+        finally:
+            self._dormant[all_of_it].pop(over, None)
+            if timer is not None:
+                timer.cancel()
+        if task is not None:
+            self._seen[task] = self._happened[all_of_it]
+
+    def touch(self, *, packets: bool = False) -> None:
+        """Something happens to the gateway (`packets`: to its data plane or host): whoever looks at that does so once more."""
+        now = self._clock.now()
+        for kind in (True, False) if packets else (True,):
+            self._happened[kind] += 1
+            for over, (due, seconds) in self._dormant[kind].items():
+                self._clock.at(_later(due, seconds, now), RigTimer(self.gate, (partial(_end, over),)))
+            self._dormant[kind].clear()
+
+    def wake(self) -> None:
+        """Time was moved to where it is now on purpose: whoever would have looked on the way does so now."""
+        now = self._clock.now()
+        for dormant in self._dormant.values():
+            for over in [over for over, (due, _) in dormant.items() if due <= now]:
+                del dormant[over]
+                _end(over)
+
+
+def _later(due: float, seconds: float, now: float) -> float:
+    """The first end of a pause, one after the other, that is not before `now`."""
+    return due if due >= now or seconds <= 0 else due + ceil((now - due) / seconds) * seconds
+
+
+def _end(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)

@@ -1,6 +1,6 @@
 """An in-memory wire between named endpoints that loses, doubles, holds back and alters exactly the datagrams that a test chooses.
 
-    wire: Wire[bytes] = Wire()
+    wire: LadderWire[bytes] = LadderWire()
     wire.drop("a", "b", 2)             # the second datagram from a to b
     wire.send("a", "b", request)
     answer(wire.take("b"))
@@ -42,7 +42,7 @@ class Fate(Enum):
     HELD = "held"
 
 
-class Wire(Generic[T]):
+class LadderWire(Generic[T]):
     """Queues between endpoints, with faults. `log` has every datagram sent, in order, with its fate."""
 
     def __init__(self) -> None:
@@ -133,3 +133,6 @@ class Wire(Generic[T]):
     def _number(number: int) -> None:
         if number < 1:
             raise ValueError("datagrams are numbered from 1")
+
+
+Wire = LadderWire  # the name that it had first

@@ -138,7 +138,7 @@ class DeviceWatch:
         self._host.conditions.end(SOURCE, name)
 
     async def _sweep(self) -> None:
-        await self._clock.sleep(max(SWEEP_S if self._good else RETRY_S, self._sweep_rest.seconds))
+        await self._clock.pause(max(SWEEP_S if self._good else RETRY_S, self._sweep_rest.seconds))
         with self._sweeps.told(SOCKETS):
             self._good = self._look_at_sockets()
         with self._sweeps.told():

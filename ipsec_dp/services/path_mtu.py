@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config.packets import IPV6_MTU_MIN
@@ -290,7 +291,7 @@ class PathMtuDiscovery:
     # ---- time and probes
 
     async def _tick(self) -> None:
-        await self._clock.sleep(self._intervals.tick_s)
+        await self._clock.pause(self._intervals.tick_s, self._next_due())
         busy = self._busy()
         self._quiet_ticks = 0 if busy else self._quiet_ticks + 1
         if self._quiet_ticks % QUIET_TICKS == 0:
@@ -299,6 +300,10 @@ class PathMtuDiscovery:
             now = self._clock.now()
             if now >= path.due and (busy or not path.waits_for_traffic):
                 self._ask(ends, path, now)
+
+    def _next_due(self) -> float:
+        """When something is to be asked although nothing is sent; inf: never."""
+        return min((path.due for path in self._mtus.paths.values() if not path.waits_for_traffic), default=inf)
 
     def _busy(self) -> bool:
         """Whether anything at all was sent since the last tick."""

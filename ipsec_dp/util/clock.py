@@ -36,6 +36,14 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Comes back after `seconds`, at the earliest after everything else that is due now."""
 
+    async def pause(self, seconds: float, until: float | None = None) -> None:
+        """`sleep`, between two looks at what tells nobody. A rig's may be longer, while nothing happens that a look could find:
+        without `until` it is at what packets and the host do; with it at what IKE does too, and something is due by itself at
+        `until` of `now` (inf: nothing)."""
+
+    def skipped(self) -> float:
+        """Seconds of `now` that passed because nothing was due, and that nobody lived through; 0.0 but in rigs."""
+
     def random(self, octets: int) -> bytes:
         """Octets fit for keys."""
 
@@ -127,6 +135,13 @@ class SystemClock:
             await over
         finally:
             timer.cancel()
+
+    async def pause(self, seconds: float, until: float | None = None) -> None:
+        del until
+        await self.sleep(seconds)
+
+    def skipped(self) -> float:
+        return 0.0
 
     def random(self, octets: int) -> bytes:
         return os.urandom(octets)

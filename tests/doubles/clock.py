@@ -78,6 +78,13 @@ class FakeClock:
         finally:
             timer.cancel()
 
+    async def pause(self, seconds: float, until: float | None = None) -> None:
+        del until
+        await self.sleep(seconds)
+
+    def skipped(self) -> float:
+        return 0.0
+
     def random(self, octets: int) -> bytes:
         return hashlib.shake_256(f"{self._seed} {next(self._numbers)}".encode()).digest(octets)
 

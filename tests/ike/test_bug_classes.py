@@ -72,6 +72,15 @@ ATTACKS = {
         "v1/test_ikev1_main_mode.test_what_is_not_authenticated_gets_one_answer_of_one_datagram_at_the_most",
         "v1/test_ikev1_main_mode.test_of_one_network_there_are_so_many_and_the_oldest_goes",
     ),
+    "IKEv1's aggressive mode: offline guess, amplification, key exchanges for strangers": (
+        "v1/test_ikev1_aggressive_threats.test_whoever_listens_can_try_secrets_offline",
+        "v1/test_ikev1_aggressive_threats.test_message_2_is_never_sent_again_unasked",
+        "v1/test_ikev1_aggressive_threats.test_a_duplicate_of_message_1_gets_the_stored_reply_and_few_of_them",
+        "v1/test_ikev1_aggressive_threats.test_key_exchanges_for_strangers_are_rationed",
+        "v1/test_ikev1_aggressive_threats.test_a_flood_in_one_peers_name_leaves_others_their_own",
+        "v1/test_ikev1_aggressive.test_what_is_owed_encryption_is_not_taken_in_clear",
+        "v1/test_ikev1_aggressive_threats.test_a_tunnel_in_main_mode_computes_nothing_for_it",
+    ),
     "fetching a URL that an unauthenticated certificate names": (
         "test_session_attacks.test_a_certificate_by_url_is_never_fetched_and_never_taken",
         "test_certificates.test_nothing_in_the_ike_core_can_open_a_socket_read_a_clock_or_decrypt_with_rsa",

@@ -5,6 +5,8 @@ alice, bob -- wire -- B, which lets both of them call from anywhere
 
 from dataclasses import replace
 from ipaddress import ip_address
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,10 @@ from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.peer import Unique
 from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
+from ipsec_dp.ike.v2.holdings import Holdings
+from ipsec_dp.ike.v2.sa import ChildState
 
+from . import growth
 from .ladder import ADDRESSES, Ladder, peer, proxy_id
 
 HOME, ROAD = "10.2.0.0/16", "10.9.0.0/16"
@@ -212,3 +217,21 @@ def test_a_reload_that_makes_it_anothers_ends_the_child_sa():
     ladder.b.do(ladder.b.core.reconfigure(peers, {"bob": Effect.SELECTORS}, ladder.clock()))
     assert held(ladder, "bob") == []
     assert [(event.kind, event.tunnel) for event in refusals(ladder)] == [(Kind.CHILD_FAILED, "bob")]
+
+
+@pytest.mark.parametrize("asks", ["alice", "bob"])
+def test_a_pair_that_one_identity_carries_often_is_looked_at_once(asks):
+    """As with `unique = "never"`; steps of the interpreter, so that it is exact."""
+    identities = {name: Identity.from_text(f"{name}.example") for name in ("alice", "bob")}
+    callers = {name: peer("b", tunnel=name, remotes=(), proxy_ids=(WIDE,)) for name in identities}
+    cost, answers = {}, {}
+    for count in (10, 1000):
+        holdings = Holdings()
+        for number in range(count):
+            child: Any = SimpleNamespace(number=number, pairs=SAME, installed=True, state=ChildState.UP)
+            holdings.hold(child, callers["alice"], identities["alice"])
+        with growth.opcodes() as steps:
+            answers[count] = holdings.refusal(SAME, callers[asks], identities[asks])
+        cost[count] = steps.count
+    assert cost[1000] == cost[10]
+    assert [answer is None for answer in answers.values()] == [asks == "alice"] * 2

@@ -8,7 +8,16 @@ from random import Random
 import pytest
 
 from ipsec_dp.ike.actions import Endpoint, Event, Kind, Origin, Report
-from ipsec_dp.ike.strangers import LIMITS, Allowance, Cookies, HalfOpenSas, HeldOctets, Limits, StrangersEvents
+from ipsec_dp.ike.strangers import (
+    LIMITS,
+    Allowance,
+    Cookies,
+    HalfOpenSas,
+    HeldOctets,
+    KeyExchanges,
+    Limits,
+    StrangersEvents,
+)
 
 ONE, OTHER = (ip_address(f"192.0.2.{number}") for number in (1, 2))
 END = Endpoint(ONE, 500)
@@ -136,6 +145,14 @@ def test_an_allowance_fills_with_time_up_to_one_second():
     assert [allowance.take(NOW + 0.5) for _ in range(3)] == [True, True, False]
     assert [allowance.take(NOW - 100.0), allowance.take(NOW - 99.0)] == [False, True], "a clock that jumps back gives nothing away"
     assert [allowance.take(NOW + 9999.0) for _ in range(5)] == [True] * 4 + [False]
+
+
+def test_key_exchanges_for_whoever_asks_are_few_in_all_and_of_one_network():
+    exchanges, of_one = KeyExchanges(), int(LIMITS.aggressive_of_network_a_second)
+    assert [exchanges.take(ONE, NOW) for _ in range(of_one + 1)] == [True] * of_one + [False]
+    others = [exchanges.take(ip_address(f"198.51.100.{number}"), NOW) for number in range(100)]
+    assert sum(others) == LIMITS.aggressive_a_second - of_one
+    assert [exchanges.take(ONE, NOW + 1.0) for _ in range(of_one + 1)] == [True] * of_one + [False]
 
 
 def test_events_are_few_about_the_same_and_few_in_all():

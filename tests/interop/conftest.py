@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ipsec_dp.rig import netns
+from tests.interop.ikev1_meeting import AGREED
 from tests.interop.strongswan_meeting import Agreement, Meeting
 
 
@@ -26,3 +27,13 @@ def meet(sites, tmp_path):
             return stack.enter_context(Meeting(sites, tmp_path, Agreement(**agreed)))
 
         yield made
+
+
+@pytest.fixture
+def meet1(meet):
+    """Makes meetings by IKEv1."""
+
+    def made(**agreed: Any) -> Meeting:
+        return meet(**(AGREED | agreed))
+
+    return made

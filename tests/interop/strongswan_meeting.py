@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from ipsec_dp.rig import capture, netns
@@ -114,6 +114,8 @@ class Agreement:
     proxy_ids: tuple[tuple[str, str], ...] = ((netns.SITE_A_NETS[0], netns.SITE_B_NETS[0]),)
     nets: tuple[Net, ...] = (Net(),)
     outer: tuple[str, str] = (netns.GW_A_OUTER[0], netns.GW_B_OUTER[0])
+    their_outer: tuple[str, str] | None = None  # ours and its own as the peer has them, where a NAT is between
+    forced: bool = True  # ESP in UDP, whether there is a NAT or not
     start: str = "respond"
     our_remote_id: str = IDENTITIES[1]
     unique: str = "replace"
@@ -142,7 +144,7 @@ name = "{TUNNEL}"
 local = "{self.outer[0]}"
 remote = "{self.outer[1]}"
 interface = "ipsec0"
-encapsulation = "udp"
+encapsulation = "{"udp" if self.forced else "auto"}"
 start = "{self.start}"
 {self.our_tunnel}
 {proxy_ids}
@@ -169,12 +171,13 @@ replay_window = 128
             f" replay_window = 128\n {self.their_child}\n}}\n"
             for net in self.nets
         )
+        ours, theirs = self.their_outer or self.outer
         return f"""\
 connections {{ gw {{
  version = {self.version}
- local_addrs = {self.outer[1]}
- remote_addrs = {self.outer[0]}
- encap = yes
+ local_addrs = {theirs}
+ remote_addrs = {ours}
+ encap = {"yes" if self.forced else "no"}
  proposals = {self.their_ike or self.ike or "default"}
  {self.their_connection}
  local {{
@@ -201,7 +204,7 @@ class Meeting:
     """Both of an agreement, up when entered, with no SA yet unless one of them starts by itself."""
 
     def __init__(self, sites: TwoSites, directory: Path, agreement: Agreement) -> None:
-        self.sites, self.agreement = sites, agreement
+        self.sites, self.agreement, self.directory = sites, agreement, directory
         config = directory / "gwA.toml"
         config.write_text(agreement.ours(directory))
         self.ours = GatewayProcess(sites.gw_a, config)
@@ -227,6 +230,14 @@ class Meeting:
             self.ours.terminate()
 
     # ---- what they do
+
+    def agree(self, **changes: Any) -> None:
+        """Both take another configuration, ours by a reload; it stands until the next one."""
+        self.agreement = replace(self.agreement, **changes)
+        self.agreement.auth.give(self.theirs)
+        self.ours.config.write_text(self.agreement.ours(self.directory))
+        self.ours.ask("reload")
+        self.theirs.load(self.agreement.theirs())
 
     def bring_up(self, role: str) -> None:
         """One IKE SA and the peer's nets' CHILD_SAs, up on both sides; `role` is who initiates."""
@@ -274,8 +285,8 @@ class Meeting:
         return self.ike_spis() not in (None, before)
 
     def spis(self) -> set[tuple[int, int]]:
-        """(the SPI that we receive on, that the peer does) of every CHILD_SA by what we say."""
-        return {(int(child["spi_in"], 16), int(child["spi_out"], 16)) for child in self.children()}
+        """(the SPI that we receive on, that the peer does) of every CHILD_SA by what we say, but for those that only receive."""
+        return {(int(child["spi_in"], 16), int(child["spi_out"], 16)) for child in self.children() if child["spi_out"]}
 
     def their_spis(self) -> set[tuple[int, int]]:
         """The same by what the peer says."""

@@ -4,6 +4,8 @@ The bar, on a machine with nothing else to do (three of three, CHILD and IKE SA,
 
     IPSEC_DP_BAR_MBIT=200 python -m pytest -m slow -s tests/interop/test_rekey_bar.py
 
+Those of IKEv1 alone, of which only what we lose is judged: the same with `-k ikev1`.
+
 IPSEC_DP_BAR_MBIT is the stream's rate, 200 if not given; it must be at most half of what the peer carries without loss, which is
 measured first. strongSwan's userspace ESP is given its own limits out of the way: with `rekey_time` alone it would end SAs instead.
 """
@@ -16,6 +18,7 @@ import pytest
 
 from benchmarks.tunnels import generator
 from tests.interop import rekey_bar
+from tests.interop.ikev1_meeting import AGREED
 from tests.interop.rekey_bar import DIRECTIONS, FOUND, OCTETS
 from tests.interop.strongswan_versions import VERSIONS, usr_of
 
@@ -39,6 +42,12 @@ BY_EITHER = {
     ("they", "IKE SA"): ({"their_connection": "rekey_time = 1s\n over_time = 10s\n rand_time = 0"}, "IKE SA rekeyed ["),
 }
 TEN, TEN_SECONDS = 10, 16.0
+# By IKEv1: who renews which phase.
+BY_IKEV1 = {
+    "phase 2 by us": ({"our_esp": SOON}, "CHILD_SA rekeyed ["),
+    "phase 2 by them": ({"their_child": "rekey_time = 1s\n life_time = 10s\n rand_time = 0"}, "CHILD_SA rekeyed ["),
+    "phase 1 by us": ({"our_ike": SOON}, "IKE SA rekeyed ["),
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,6 +115,26 @@ def test_twenty_rekeys_under_a_fast_stream(meet, tmp_path, table, record_propert
         f"{kind:8} {direction:13} run {run}: {rekeys} rekeys, {crossing.mbit_per_s:.0f} Mb/s (peer loss-free at {free:.0f}), "
         f"sent {crossing.sent}, at our end {crossing.ours}, at the peer's {crossing.theirs}, received {crossing.received}; "
         f"missing {crossing.missing}: lost in {crossing.steps}; ours {found}"
+    )
+    table.append(row)
+    record_property("figures", row)
+    lost_nothing(crossing, found, meeting.both_logs())
+    assert rekeys >= BAR_REKEYS
+    assert crossing.mbit_per_s >= BAR_MBIT
+
+
+@pytest.mark.slow
+@pytest.mark.measure
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("who", BY_IKEV1)
+def test_twenty_renewals_by_ikev1(meet, tmp_path, table, record_property, who, direction):
+    configured, told = BY_IKEV1[who]
+    meeting, told = rekeyed(meet, AGREED | configured, told)
+    rate = BAR_MBIT * 1e6 / 8 / OCTETS * 1.01
+    crossing, rekeys, found = crossed(meeting, told, direction, rate, BAR_SECONDS, tmp_path)
+    row = (
+        f"IKEv1, {who:15} {direction:13}: {rekeys} renewals, {crossing.mbit_per_s:.0f} Mb/s, "
+        f"sent {crossing.sent}, received {crossing.received}; missing {crossing.missing}: lost in {crossing.steps}; ours {found}"
     )
     table.append(row)
     record_property("figures", row)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scapy.layers.ipsec import IPSecIntegrityError
 
 from ipsec_dp.dataplane import Encapsulation, MemoryDatagram, Provider
-from ipsec_dp.rig.gateway import Pair, keymat, pair
 from ipsec_dp.rig.packets import udp_of_size
+from ipsec_dp.rig.plane import Pair, keymat, pair
 from tests.interop.scapy_peer import ALL_SUITES, association, open_datagram, seal_packet
 
 HOSTS = {4: ("10.1.0.1", "10.2.0.1"), 6: ("2001:db8:1::1", "2001:db8:2::1")}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def program():
     generator.build()
 
 
-def numbered_stream(sites):
+def numbered_stream(sites, meanwhile=lambda: None):
     """A numbered stream from hostA to hostB; how many packets were sent, and what the receiver counted."""
     run, pipe = str(secrets.randbits(63)), -1
     planned = PACKETS_PER_S * SECONDS
@@ -50,6 +51,7 @@ def numbered_stream(sites):
     )
     assert receiver.stdout.readline() == b"ready\n"
     sender = generator.sender(sites, Traffic("1400"), PACKETS_PER_S, SECONDS, run)
+    meanwhile()
     sent = json.loads(sender.communicate(timeout=SECONDS + 20)[0])
     harness.settle(sites.host_b, "eth0", DRAIN_S)
     receiver.terminate()
@@ -85,6 +87,39 @@ def test_twenty_rekeys_lose_and_double_no_packet(shared_sites, tmp_path, lives, 
     assert rekeys >= REKEYS
     assert mbit_per_s >= 200
     assert (missing, received["duplicates"]) == (0, 0)
+
+
+def each_second(gateways, seconds):
+    """Both begin the renewal of phase 2 at once, each second."""
+    for _ in range(seconds):
+        began = time.monotonic()
+        for gateway in gateways:
+            gateway.ask("rekey", name=gateway.status()["tunnels"][0]["name"], ike=False)
+        time.sleep(max(0.0, began + 1.0 - time.monotonic()))
+
+
+@pytest.mark.parametrize("who", ["a", "b", "both at once"])
+def test_twenty_renewals_of_phase_2_by_ikev1(shared_sites, tmp_path, who, record_property):
+    """Whoever begins them. Of two at once one stays, so that no more than one is told for each pair."""
+    soon = (SOON, "") if who == "a" else ("", SOON) if who == "b" else ("", "")
+    version = '  version = "1"'
+    with GatewayPair(shared_sites, tmp_path, IkePair(ike=(version, version), esp=soon)) as gateways:
+        gateways.a.wait_negotiated()
+        ping(shared_sites.host_a, netns.HOST_B[0])
+        both = (gateways.a, gateways.b)
+        at_once = partial(each_second, both, REKEYS + 2) if who == "both at once" else lambda: None
+        before = counted(gateways.a.text(), "CHILD_SA rekeyed")
+        sent, received = numbered_stream(shared_sites, at_once)
+        renewals = counted(gateways.a.text(), "CHILD_SA rekeyed") - before
+        drops = [{name: count for name, count in gateway.status()["drops"].items() if count} for gateway in both]
+    missing = sent["sent"] - received["received"]
+    mbit_per_s = sent["sent"] * 1400 * 8 / sent["seconds"] / 1e6
+    figures = f"{who}: {renewals} renewals, {mbit_per_s:.1f} Mb/s, sent {sent['sent']}, {missing} missing, {received}, {drops}"
+    record_property("figures", figures)
+    print(figures)
+    assert renewals >= REKEYS
+    assert mbit_per_s >= 200
+    assert (missing, received["duplicates"], drops) == (0, 0, [{}, {}])
 
 
 def crowd(directory, side, others, tunnels):

@@ -100,7 +100,7 @@ def test_the_ceiling_is_built_apart_bears_its_mark_and_copies(tmp_path):
     program = """
 from benchmarks.tunnels import ceiling
 ceiling.load()
-from ipsec_dp.rig.gateway import pair
+from ipsec_dp.rig.plane import pair
 from ipsec_dp.rig.packets import udp
 with pair("aes128gcm16") as site:
     site.a.push(udp("10.1.0.1", "10.2.0.1", b"in clear"))

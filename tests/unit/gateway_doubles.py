@@ -28,7 +28,7 @@ from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.interface import Counters as IkeCounters
 from ipsec_dp.ike.interface import IkeStatus
 from ipsec_dp.ipsec.suites import parse_suite
-from ipsec_dp.rig.gateway import selectors_of
+from ipsec_dp.rig.plane import selectors_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipsec_dp.ipsec.selectors import OPAQUE_PORTS
-from ipsec_dp.rig.gateway import INNER, keymat, selector
+from ipsec_dp.rig.plane import INNER, keymat, selector
 from tests.unit.ported_sites import SUITE, UDP_PROTOCOL, Sites, ported
 
 SPI = 0x2002

@@ -10,7 +10,7 @@ from ipsec_dp.dataplane import TunnelSettings
 from ipsec_dp.ipsec.selectors import Range
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig.clock import Clock
-from ipsec_dp.rig.gateway import INNER, OUTER, Gateway, keymat, selector
+from ipsec_dp.rig.plane import INNER, OUTER, PlaneRig, keymat, selector
 from tests.unit.sites import HOST
 
 MTU = 1400
@@ -33,7 +33,7 @@ class Sites:
 
     def __init__(self, agreed=(False, False), workers=1):
         self.clock = Clock()
-        self.a, self.b = (Gateway(name, OUTER[4][name], clock=self.clock, workers=workers) for name in ("a", "b"))
+        self.a, self.b = (PlaneRig(name, OUTER[4][name], clock=self.clock, workers=workers) for name in ("a", "b"))
         self.agreed = dict(zip("ab", agreed, strict=True))
         self.children = {}
         for gateway in (self.a, self.b):

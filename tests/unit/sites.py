@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ipsec_dp.dataplane import NO_LIMITS, Limits, MemoryDatagram
-from ipsec_dp.rig.gateway import Gateway, Pair, keymat, selectors_of
 from ipsec_dp.rig.packets import udp
+from ipsec_dp.rig.plane import Pair, PlaneRig, keymat, selectors_of
 
 if TYPE_CHECKING:
     from ipsec_dp.dataplane import SaHandle, SaInfo
@@ -85,7 +85,7 @@ def outbound(site: Pair) -> SaInfo:
     return site.a.sad.read(site.outbound("a"))
 
 
-def arrive(gateway: Gateway, *datagrams: MemoryDatagram) -> list[bytes]:
+def arrive(gateway: PlaneRig, *datagrams: MemoryDatagram) -> list[bytes]:
     """Lets datagrams arrive; what comes out of the TUN."""
     gateway.arrive(*datagrams)
     gateway.step()

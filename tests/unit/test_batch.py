@@ -9,8 +9,8 @@ import pytest
 
 from ipsec_dp.dataplane import GROWTH, TAILROOM, Batch, SaHandle
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.rig.gateway import pair
 from ipsec_dp.rig.packets import udp_of_size
+from ipsec_dp.rig.plane import pair
 from tests.unit.sites import inbound, outbound, padded, seal, to_b
 
 SIZES = (28, 29, 64, 65, 256, 1420, 9000)

@@ -14,7 +14,7 @@ from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.environment import NEVER, SILENT
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.keying.child_installer import IkeChildren, outer_endpoint
-from ipsec_dp.rig.gateway import Gateway, keymat, selector, selectors_of
+from ipsec_dp.rig.plane import PlaneRig, keymat, selector, selectors_of
 from tests.unit.sites import spi_of, to_b
 
 SUITE = parse_suite("aes128gcm16")
@@ -28,7 +28,7 @@ SELECTORS = selectors_of("a")
 class Site:
     """A data plane in memory, and the CHILD_SAs of its one tunnel; `dscp` is what the configuration says."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: PlaneRig) -> None:
         self.gateway, self.sad, self.dscp = gateway, gateway.sad, 0
         self.opened = list[tuple[str, int, Encapsulation]]()
         self.children = IkeChildren(gateway.sad, self.link, {"to-b": NUMBER}, {"to-b": 0}, self.outer_header)
@@ -71,7 +71,7 @@ class Site:
 
 @pytest.fixture
 def site():
-    with Gateway("a", "192.0.2.1") as gateway:
+    with PlaneRig("a", "192.0.2.1") as gateway:
         yield Site(gateway)
 
 

@@ -7,8 +7,8 @@ import pytest
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.ipsec.selectors import Range
 from ipsec_dp.ipsec.suites import parse_suite
-from ipsec_dp.rig.gateway import Gateway, keymat, selector
 from ipsec_dp.rig.packets import udp
+from ipsec_dp.rig.plane import PlaneRig, keymat, selector
 from tests.unit.sites import spi_of
 
 GCM = parse_suite("aes128gcm16")
@@ -20,7 +20,7 @@ PACKET = udp("10.1.0.1", "10.2.0.1")
 
 @pytest.fixture
 def gateway():
-    with Gateway("a", "192.0.2.1") as made:
+    with PlaneRig("a", "192.0.2.1") as made:
         made.protect([selector("0.0.0.0/0", "0.0.0.0/0"), selector("::/0", "::/0")])
         yield made
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ipsec_dp.config.change import compare
+from ipsec_dp.config.ikev1 import aggressive_risk
 from ipsec_dp.config.load import examine, load
 from ipsec_dp.databases.pad import peer_of
 from ipsec_dp.ike.effect import Effect
@@ -60,9 +61,10 @@ def test_what_is_written_is_taken(tmp_path):
     assert [str(suite) for suite in suites_phase2(peer.esp_proposals)] == ["aes128-sha1-modp2048"]
 
 
-def test_a_change_of_version_begins_anew(tmp_path):
+@pytest.mark.parametrize("ike", ["version = '2'", f"{V1}\nmode = 'aggressive'"])
+def test_a_change_of_version_or_mode_begins_anew(tmp_path, ike):
     one = load(written(tmp_path)).tunnel("to-b")
-    other = load(written(tmp_path, ike="version = '2'")).tunnel("to-b")
+    other = load(written(tmp_path, ike=ike)).tunnel("to-b")
     change = compare(one, other)
     assert change is not None
     assert change.effect is Effect.RESTART
@@ -115,6 +117,75 @@ def test_warnings(tmp_path):
     assert any("chooses a shared key before it knows the peer's identity" in text for text in warnings(path))
 
 
+# ---- aggressive mode -----------------------------------------------------------------------------------------------------------
+
+
+AGGRESSIVE = f'{V1}\nmode = "aggressive"'
+
+
+def test_main_mode_is_spoken_unless_something_is_said(tmp_path):
+    assert peer_of(load(written(tmp_path)).tunnel("to-b")).mode == "main"
+    assert peer_of(load(written(tmp_path, ike=AGGRESSIVE)).tunnel("to-b")).mode == "aggressive"
+
+
+def test_aggressive_mode_is_warned_of_and_why(tmp_path):
+    path = written(tmp_path, ike=AGGRESSIVE)
+    (said,) = (text for text in warnings(path) if text.startswith("ike.mode"))
+    assert "says in clear who both sides are, and whoever begins it, or listens, can try offline which shared key it was" in said
+    assert aggressive_risk(load(path).tunnel("to-b")) == said.removeprefix("ike.mode: ")
+    assert aggressive_risk(load(written(tmp_path)).tunnel("to-b")) is None
+
+
+def secret_of(directory: Path, octets: int, ike: str, remote: str = "192.0.2.2") -> Path:
+    path = written(directory, ike=ike, auth=f'{PSK}\nremote_id = "b.example"')
+    (directory / "to-b.psk").write_text("x" * octets + "\n")
+    path.write_text(path.read_text().replace('"192.0.2.2"', f'"{remote}"'))
+    return path
+
+
+REFUSED_AGGRESSIVE = [
+    ("mode = 'aggressive'", 40, "192.0.2.2", 'ike.mode: aggressive mode is IKEv1\'s, and version is "2"'),
+    (AGGRESSIVE, 40, "any", "ike.mode: aggressive mode answers nobody but configured addresses"),
+    (AGGRESSIVE, 40, "peer.example", "ike.mode: aggressive mode answers nobody but configured addresses"),
+    (AGGRESSIVE, 31, "192.0.2.2", "holds 31 octets, 32 are the least where aggressive mode lets a secret be guessed offline"),
+]
+
+
+@pytest.mark.parametrize(("ike", "octets", "remote", "said"), REFUSED_AGGRESSIVE)
+def test_aggressive_mode_is_refused_where_it_cannot_be_safe(tmp_path, ike, octets, remote, said):
+    config, findings = examine(secret_of(tmp_path, octets, ike, remote))
+    assert config is None
+    (error,) = (finding for finding in findings if finding.severity == "error")
+    assert said in f"{error.key}: {error.wrong}"
+
+
+@pytest.mark.parametrize(("octets", "notation"), [(32, "x" * 32), (32, "0x" + "1a" * 32)])
+def test_32_octets_of_the_secret_itself_are_enough(tmp_path, octets, notation):
+    path = secret_of(tmp_path, octets, AGGRESSIVE)
+    (tmp_path / "to-b.psk").write_text(notation)
+    assert load(path).tunnel("to-b").ike.mode == "aggressive"
+    (tmp_path / "to-b.psk").write_text(notation[:-2])
+    assert examine(path)[0] is None
+
+
+def test_aggressive_mode_is_taken_with_certificates_whatever_they_are_long(tmp_path):
+    made = OpenSsl(tmp_path)
+    made.certificate("ca", "/CN=authority", extensions=CA)
+    made.certificate("a", "/CN=a.example", "ca", "subjectAltName=DNS:a.example", "ec")
+    lines = 'local_id = "a.example"\ncertificate = "a.crt"\nprivate_key = "a.key"\nca = ["ca.crt"]'
+    (said,) = (text for text in warnings(written(tmp_path, ike=AGGRESSIVE, auth=lines)) if text.startswith("ike.mode"))
+    assert "offline" not in said
+
+
+@pytest.mark.parametrize("ike", [V1, AGGRESSIVE, "version = '2'"], ids=["main mode", "aggressive mode", "IKEv2"])
+def test_a_secret_that_can_be_guessed_is_told_in_every_mode(tmp_path, ike):
+    """Whoever answers in the peer's place can try it offline in main mode and in IKEv2, too."""
+    for octets in (15, 16):
+        _, findings = examine(secret_of(tmp_path, octets, ike))
+        told = [finding for finding in findings if "few enough to guess" in finding.wrong]
+        assert len(told) == (octets == 15)
+
+
 def two(directory: Path, secret: str, version: str = V1) -> Path:
     path = written(directory, proxy_id='[[tunnel.proxy_id]]\nlocal = "10.1.0.0/24"\nremote = "10.2.0.0/24"\n')
     further = TUNNEL.replace('"to-b"', '"to-c"').format(
@@ -131,6 +202,7 @@ def two(directory: Path, secret: str, version: str = V1) -> Path:
 def test_one_address_has_one_secret(tmp_path):
     assert len(load(two(tmp_path, "to-b.psk")).tunnels) == 2
     assert len(load(two(tmp_path, "to-c.psk", "version = '2'")).tunnels) == 2
+    assert len(load(two(tmp_path, "to-c.psk", AGGRESSIVE)).tunnels) == 2, "there the identity chooses it"
     config, findings = examine(two(tmp_path, "to-c.psk"))
     assert config is None
     (found,) = (finding for finding in findings if finding.severity == "error")

@@ -28,7 +28,7 @@ from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.keying.ike_driver import IkeDriver
 from ipsec_dp.keying.initiation import BACKOFF_MAX_S
-from ipsec_dp.rig.gateway import Gateway, selectors_of
+from ipsec_dp.rig.plane import PlaneRig, selectors_of
 from ipsec_dp.services.path_mtu_state import Intervals, PathMtu
 from ipsec_dp.services.tunnel_mtu import MtuTable, OuterEnds, OuterShape
 from ipsec_dp.services.unanswered import UnansweredTraffic
@@ -181,7 +181,7 @@ def one_less(site: installer.Site) -> None:
 def test_one_child_sa_costs_the_same_beside_many_of_its_tunnel():
     cost: dict[str, dict[int, int]] = {"up": {}, "away": {}}
     for count in (FEW, MANY):
-        with Gateway("a", "192.0.2.1") as gateway:
+        with PlaneRig("a", "192.0.2.1") as gateway:
             site = installer.Site(gateway)
             for number in range(1, count + 1):
                 site.up(number)
@@ -322,7 +322,7 @@ def test_a_tunnel_with_thousands_of_child_sas_is_shown_in_parts(count):
 def test_a_look_for_traffic_without_answers_costs_the_same_however_many_tunnels_have_them():
     counts = {}
     for count in (FEW, MANY):
-        with Gateway("a", "192.0.2.1", tunnels=MANY, sa_slots=4 * 256) as site:
+        with PlaneRig("a", "192.0.2.1", tunnels=MANY, sa_slots=4 * 256) as site:
             for number in range(count):
                 child_sa(site, number)
             nothing: Any = None
@@ -331,7 +331,7 @@ def test_a_look_for_traffic_without_answers_costs_the_same_however_many_tunnels_
     assert counts[MANY] == counts[FEW]
 
 
-def child_sa(site: Gateway, tunnel: int) -> None:
+def child_sa(site: PlaneRig, tunnel: int) -> None:
     """A CHILD_SA of a tunnel, with both its SAs."""
     keys = {"suite": GCM, "tunnel": tunnel, "keymat": bytearray(GCM.keymat_octets)}
     spi = site.sad.allocate_spi(0)

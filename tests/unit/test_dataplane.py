@@ -32,7 +32,7 @@ from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.inspection import gateway_status
 from ipsec_dp.ipsec.selectors import Range, SelectorPair
 from ipsec_dp.ipsec.suites import Encr, Integ, Suite, parse_suite
-from ipsec_dp.rig.gateway import keymat, pair, selector
+from ipsec_dp.rig.plane import keymat, pair, selector
 from tests.unit.sites import arrive, from_a, padded, seal, to_b
 
 GCM = parse_suite("aes128gcm16")

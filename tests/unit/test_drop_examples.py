@@ -16,8 +16,8 @@ from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.drop_examples import AGAIN_S, LOOK_S, OVER_S, SHOWN_MOST, DropExamples, DropWatch
 from ipsec_dp.gateway.notices import Notices
 from ipsec_dp.ike.strangers import StrangersEvents
-from ipsec_dp.rig.gateway import pair
 from ipsec_dp.rig.packets import udp
+from ipsec_dp.rig.plane import pair
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock
 from tests.unit.gateway_doubles import config_of

@@ -16,8 +16,8 @@ from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.manager import IkeManager
 from ipsec_dp.keying.child_installer import IkeChildren
-from ipsec_dp.rig.gateway import Gateway, selector
 from ipsec_dp.rig.packets import udp
+from ipsec_dp.rig.plane import PlaneRig, selector
 from tests.ike.ladder import ADDRESSES, TUNNEL, Ladder, peer
 
 STREAM = 64
@@ -28,7 +28,7 @@ class PlaneSad:
     """Carries the core's actions out in a data plane; `installed` hears of each outbound SA."""
 
     def __init__(self, name, clock, encapsulation):
-        self.gateway = Gateway(name, ADDRESSES[name], clock=clock, encapsulation=encapsulation)
+        self.gateway = PlaneRig(name, ADDRESSES[name], clock=clock, encapsulation=encapsulation)
         self.gateway.protect([selector(*NETS[name])])
         tunnel = TUNNEL[name]
         self.children = IkeChildren(self.gateway.sad, lambda *_: self.gateway.link, {tunnel: 0}, {tunnel: 0})

@@ -11,8 +11,8 @@ from scapy.packet import Raw
 
 from ipsec_dp.dataplane import Action, Df, PolicyRule
 from ipsec_dp.ipsec.selectors import Range
-from ipsec_dp.rig.gateway import INNER, OUTER, Gateway, keymat, selector
 from ipsec_dp.rig.offload import run_of, super_packet
+from ipsec_dp.rig.plane import INNER, OUTER, PlaneRig, keymat, selector
 from tests.unit.ported_sites import ANYTHING, MTU, PORT, SUITE, TCP_TO_PORT, Sites, datagram, joined, pieces, ported
 from tests.unit.sites import HOST
 from tests.unit.test_offloads import content, segment, turn_on
@@ -254,7 +254,7 @@ def test_a_rekey_after_which_the_peer_no_longer_agrees_does(sites):
 
 def test_they_wait_for_their_sa_together(sites):
     """The first datagram of a tunnel that comes up on demand."""
-    with Gateway("a", OUTER[4]["a"], hold_octets=1 << 20) as a:
+    with PlaneRig("a", OUTER[4]["a"], hold_octets=1 << 20) as a:
         selectors = [ported("a", 4)]
         a.protect(selectors)
         child = a.sad.add_child(0, selectors)
@@ -262,7 +262,7 @@ def test_they_wait_for_their_sa_together(sites):
         a.push(*parts)
         a.step()
         assert a.sent() == []
-        peer = Gateway("b", OUTER[4]["b"])
+        peer = PlaneRig("b", OUTER[4]["b"])
         path = a.path_to(peer.endpoint)
         peer.close()
         handle = a.sad.install_outbound(

@@ -6,7 +6,7 @@ import pytest
 
 from ipsec_dp.databases.sad import Acquire
 from ipsec_dp.dataplane import Action, Direction, PolicyRule
-from ipsec_dp.rig.gateway import pair, selectors_of
+from ipsec_dp.rig.plane import pair, selectors_of
 from tests.unit.sites import to_b
 
 HELD = 4096

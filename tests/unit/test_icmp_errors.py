@@ -11,7 +11,7 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6, IPv6
 
 from ipsec_dp.dataplane import Action, PolicyRule
 from ipsec_dp.ipsec.selectors import Range
-from ipsec_dp.rig.gateway import pair, selector, selectors_of
+from ipsec_dp.rig.plane import pair, selector, selectors_of
 from tests.unit.sites import arrive, from_a, padded, seal
 
 ROUTER = {4: "172.16.0.1", 6: "fd00:ffff::1"}

@@ -21,7 +21,7 @@ from ipsec_dp.ike.v2.message import Header, Message, build_message, parse_messag
 from ipsec_dp.ike.v2.wire import ExchangeType, Flag, NotifyType
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.keying.ike_watch import ike_rates
-from ipsec_dp.rig.gateway import Gateway
+from ipsec_dp.rig.plane import PlaneRig
 from tests.unit.ike_gate_peer import (
     COOKIES,
     ELSEWHERE,
@@ -44,7 +44,7 @@ from tests.unit.sites import arrive
 @pytest.fixture
 def gateway():
     """The peer is the initiator of the IKE SA that a test tells of; each network of strangers has 4 at once, all together fewer."""
-    with Gateway("b", "192.0.2.2", stranger_rate=1, stranger_burst=4, ike=RATES) as made:
+    with PlaneRig("b", "192.0.2.2", stranger_rate=1, stranger_burst=4, ike=RATES) as made:
         made.plane.set_cookie_secret(COOKIES.secret)
         yield made
 

@@ -6,8 +6,8 @@ import pytest
 
 from ipsec_dp.dataplane import Action, Encapsulation, Endpoint, MemoryDatagram, PolicyRule, SaFlag
 from ipsec_dp.ipsec.selectors import Range
-from ipsec_dp.rig.gateway import keymat, pair, selector, selectors_of
 from ipsec_dp.rig.packets import ipv4, ipv6, udp
+from ipsec_dp.rig.plane import keymat, pair, selector, selectors_of
 from tests.unit.sites import HOST, arrive, from_a, inbound, install_inbound_anew, padded, seal, to_a, to_b
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from ipsec_dp.databases.sad import DeviceFailure
 from ipsec_dp.dataplane import DROP_NAMES, Action, Limits, MemoryDatagram, PolicyRule
-from ipsec_dp.rig.gateway import Pair, pair, selector, selectors_of
 from ipsec_dp.rig.packets import ipv6, udp
+from ipsec_dp.rig.plane import Pair, pair, selector, selectors_of
 from tests.unit.sites import HOST, arrive, from_a, inbound, padded, seal, to_a, to_b
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import pytest
 
 from ipsec_dp.dataplane import Limits, SaCondition, SaFlag
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.rig.gateway import pair
+from ipsec_dp.rig.plane import pair
 from tests.unit.sites import inbound, install_inbound_anew, outbound, sequence_of, to_a, to_b
 
 PACKET = to_b(bytes(72))  # 100 octets

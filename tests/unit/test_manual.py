@@ -11,7 +11,7 @@ from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import Limits
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.keying.manual import WARNING, ManualSas, limits_of
-from ipsec_dp.rig.gateway import Gateway
+from ipsec_dp.rig.plane import PlaneRig
 from tests.unit.gateway_doubles import TEXT, config_of, path_to
 from tests.unit.sites import to_b
 
@@ -25,7 +25,7 @@ def config(tmp_path):
 def site(config):
     """A data plane in memory; `manual` for its tunnels."""
     spd = Spd(config)
-    with Gateway("a", "192.0.2.1", tunnels=spd.tunnels.capacity, interfaces=spd.interfaces.capacity) as gateway:
+    with PlaneRig("a", "192.0.2.1", tunnels=spd.tunnels.capacity, interfaces=spd.interfaces.capacity) as gateway:
         yield gateway, ManualSas(gateway.sad, spd, os.urandom), spd.tunnel_numbers["by-hand"]
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from ipsec_dp.dataplane import Action, MemoryDatagram, PolicyRule
 from ipsec_dp.ipsec.suites import parse_suite
-from ipsec_dp.rig.gateway import Gateway, keymat, selector
 from ipsec_dp.rig.packets import udp
+from ipsec_dp.rig.plane import PlaneRig, keymat, selector
 
 SUITE = parse_suite("aes128gcm16")
 ANYTHING = (selector("0.0.0.0/0", "0.0.0.0/0"), selector("::/0", "::/0"))
@@ -23,7 +23,7 @@ SECOND = PolicyRule(selector("10.1.0.0/16", "10.9.0.0/16"), Action.PROTECT, 0, 1
 @contextmanager
 def route_based():
     """Gateways with one CHILD_SA for everything between them; each with the policy of one tunnel on its interface."""
-    with Gateway("a", "192.0.2.1") as a, Gateway("b", "192.0.2.2") as b:
+    with PlaneRig("a", "192.0.2.1") as a, PlaneRig("b", "192.0.2.2") as b:
         for gateway, peer, spi in ((a, b, 0x1001), (b, a, 0x1001)):
             gateway.set_policy(ONE_TUNNEL)
             keys_in, keys_out = (keymat(SUITE, f"to {each.name}") for each in (gateway, peer))

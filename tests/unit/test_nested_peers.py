@@ -25,10 +25,10 @@ class Watched(Network):
         super().__init__()
         self.destinations: set[str] = set()
 
-    def send_ike(self, local, remote, message, *, natt):
-        if str(local.address) == "192.0.2.1":
-            self.destinations.add(str(remote.address))
-        super().send_ike(local, remote, message, natt=natt)
+    def send(self, datagram):
+        if str(datagram.source.address) == "192.0.2.1":
+            self.destinations.add(str(datagram.destination.address))
+        super().send(datagram)
 
 
 async def passing(clock, network, seconds):

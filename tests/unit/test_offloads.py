@@ -30,9 +30,9 @@ from ipsec_dp.dataplane import (
     offloads_named,
 )
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.rig.gateway import pair
 from ipsec_dp.rig.offload import ACK, CWR, ECE, FIN, PSH, TCP, Segment, aggregate, cut, run_of, super_packet
 from ipsec_dp.rig.packets import UDP
+from ipsec_dp.rig.plane import pair
 from tests.unit.sites import HOST, outbound, sequence_of, to_b
 
 ALL = ~Offload(0)

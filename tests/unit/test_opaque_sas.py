@@ -9,7 +9,7 @@ from scapy.packet import Raw
 
 from ipsec_dp.dataplane import Action, Df, PolicyRule
 from ipsec_dp.ipsec.selectors import OPAQUE_PORTS, Range
-from ipsec_dp.rig.gateway import INNER, selector
+from ipsec_dp.rig.plane import INNER, selector
 from tests.unit.opaque_sites import SPI, OpaqueSites, opaque
 from tests.unit.ported_sites import MTU, PORT, Sites, datagram, joined, pieces, ported
 from tests.unit.sites import HOST

@@ -23,8 +23,8 @@ from ipsec_dp.dataplane import (
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.ipsec.selectors import Range
 from ipsec_dp.ipsec.suites import parse_suite
-from ipsec_dp.rig.gateway import Gateway, keymat, pair, selector, selectors_of
 from ipsec_dp.rig.packets import ipv4, ipv6, udp
+from ipsec_dp.rig.plane import PlaneRig, keymat, pair, selector, selectors_of
 from tests.unit.sites import arrive, outbound, sequence_of, spi_of, to_b
 
 GCM = parse_suite("aes128gcm16")
@@ -36,14 +36,14 @@ def site():
         yield made
 
 
-def send(gateway: Gateway, *packets: bytes, interface: int = 0):
+def send(gateway: PlaneRig, *packets: bytes, interface: int = 0):
     """Pushes packets and steps; what left by the link."""
     gateway.push(*packets, interface=interface)
     gateway.step()
     return gateway.sent()
 
 
-def install(gateway: Gateway, spi: int, tunnel: int = 0, **parameters: int):
+def install(gateway: PlaneRig, spi: int, tunnel: int = 0, **parameters: int):
     return gateway.plane.install_outbound(
         spi=spi,
         suite=GCM,
@@ -54,7 +54,7 @@ def install(gateway: Gateway, spi: int, tunnel: int = 0, **parameters: int):
     )
 
 
-def to_peer(gateway: Gateway, **settings) -> OuterPath:
+def to_peer(gateway: PlaneRig, **settings) -> OuterPath:
     return gateway.path_to(Endpoint(ipaddress.ip_address("192.0.2.2"), 4500), **settings)
 
 
@@ -100,7 +100,7 @@ def test_what_no_rule_holds_is_dropped(site, packet):
 
 
 def test_without_any_policy_nothing_leaves():
-    with Gateway("a", "192.0.2.1") as gateway:
+    with PlaneRig("a", "192.0.2.1") as gateway:
         assert send(gateway, to_b()) == []
         assert gateway.drops == {"policy_none": 1}
 
@@ -119,7 +119,7 @@ def test_rules_belong_to_their_interface():
 
 
 def test_several_interfaces_and_tunnels_each_take_their_own_sa():
-    with Gateway("a", "192.0.2.1", interfaces=2) as gateway:
+    with PlaneRig("a", "192.0.2.1", interfaces=2) as gateway:
         anything = selector("0.0.0.0/0", "0.0.0.0/0")
         gateway.set_policy(
             [
@@ -180,7 +180,7 @@ def test_without_an_sa_the_packet_is_dropped_and_asked_for_once_until_taken(site
 
 
 def test_the_acquire_flag_is_of_one_tunnel_and_is_taken_once():
-    with Gateway("a", "192.0.2.1") as gateway:
+    with PlaneRig("a", "192.0.2.1") as gateway:
         gateway.set_policy([PolicyRule(selectors_of("a")[0], Action.PROTECT, 0, 7)])
         assert not gateway.plane.take_acquire(7)
         send(gateway, to_b())
@@ -191,7 +191,7 @@ def test_the_acquire_flag_is_of_one_tunnel_and_is_taken_once():
 
 def test_a_lost_acquire_is_asked_again_by_the_next_packet():
     """Nobody scans tunnels for the flag, so a full channel must not silence it for ever."""
-    with Gateway("a", "192.0.2.1") as gateway:
+    with PlaneRig("a", "192.0.2.1") as gateway:
         gateway.protect(selectors_of("a"))
         while gateway.plane.counters().punts_lost == 0:
             gateway.plane.take_acquire(0)
@@ -281,7 +281,7 @@ def test_a_tun_that_fails_is_reported_and_not_read_again():
     """A write-only descriptor stands for a device that was deleted."""
     ours, theirs = os.pipe()
     try:
-        with Gateway("a", "192.0.2.1", interfaces=1) as gateway:
+        with PlaneRig("a", "192.0.2.1", interfaces=1) as gateway:
             gateway.plane.attach_tun(1, theirs)
             gateway.plane.step_outbound(gateway.clock.ns)
             (event,) = gateway.events()

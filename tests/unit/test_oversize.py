@@ -10,8 +10,8 @@ from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 
 from ipsec_dp.dataplane import Channel, Df, Dscp, Outer, TunnelSettings
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.rig.gateway import pair
 from ipsec_dp.rig.offload import run_of, super_packet
+from ipsec_dp.rig.plane import pair
 from tests.unit.sites import HOST, from_a, outbound, to_b
 from tests.unit.test_offloads import content, segment, turn_on
 

@@ -12,8 +12,8 @@ import pytest
 from ipsec_dp.dataplane import Encapsulation, Endpoint, MemoryPacket, OuterPath
 from ipsec_dp.gateway.second_line import LASTS_S, SecondLine
 from ipsec_dp.ipsec.suites import parse_suite
-from ipsec_dp.rig.gateway import Gateway, keymat, selector
 from ipsec_dp.rig.packets import ipv4, udp
+from ipsec_dp.rig.plane import PlaneRig, keymat, selector
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock
 
@@ -29,14 +29,14 @@ GSO_UDP = 5  # VIRTIO_NET_HDR_GSO_UDP_L4
 def gateway():
     """Everything goes into one tunnel, the peer's own address too."""
     anything = selector("0.0.0.0/0", "0.0.0.0/0")
-    with Gateway("a", OURS) as made:
+    with PlaneRig("a", OURS) as made:
         made.protect([anything])
         sa = made.plane.install_outbound(spi=SPI, suite=GCM, keymat=keymat(GCM, "k"), tunnel=0, path=made.path_to(THERE))
         made.plane.switch(0, made.plane.add_child(0, [anything]), sa)
         yield made
 
 
-def sealed(gateway: Gateway, packet: bytes | MemoryPacket) -> int:
+def sealed(gateway: PlaneRig, packet: bytes | MemoryPacket) -> int:
     """How many ESP packets leave for it."""
     gateway.plane.push_tun(0, packet)
     gateway.step()

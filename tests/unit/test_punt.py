@@ -8,7 +8,7 @@ import pytest
 
 from ipsec_dp.databases.sad import Acquire, IkeDatagram, UnknownSpi
 from ipsec_dp.dataplane import Channel, DataPlane, Encapsulation, Endpoint, MemoryDatagram, PuntKind, SaCondition, SaFlag
-from ipsec_dp.rig.gateway import Gateway, pair, selectors_of
+from ipsec_dp.rig.plane import PlaneRig, pair, selectors_of
 from tests.unit.sites import arrive, from_a, padded, seal, to_b
 
 MARKER = bytes(4)  # RFC 3948 §2.2
@@ -18,7 +18,7 @@ NO_SA = (0x77777777).to_bytes(4) + bytes(36)
 @pytest.fixture
 def gateway():
     """Three punts at once for each stranger, one a second after that."""
-    with Gateway("b", "192.0.2.2", stranger_rate=1, stranger_burst=3) as made:
+    with PlaneRig("b", "192.0.2.2", stranger_rate=1, stranger_burst=3) as made:
         yield made
 
 
@@ -127,7 +127,7 @@ def test_the_limit_holds_from_the_clocks_beginning():
 
 
 def test_ike_that_finds_the_channel_full_is_dropped_and_counted():
-    with Gateway("b", "192.0.2.2", stranger_burst=10**6) as gateway:
+    with PlaneRig("b", "192.0.2.2", stranger_burst=10**6) as gateway:
         big = MemoryDatagram(MARKER + bytes(60000), gateway.endpoint, stranger())
         for _ in range(200):
             arrive(gateway, big)

@@ -9,7 +9,7 @@ from ipsec_dp.dataplane import Direction, Limits, SaCondition, SaFlag, SaParams
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.inspection import child_sa_status
 from ipsec_dp.ipsec.suites import parse_suite
-from ipsec_dp.rig.gateway import Gateway, keymat, pair, selector, selectors_of
+from ipsec_dp.rig.plane import PlaneRig, keymat, pair, selector, selectors_of
 from tests.unit.sites import to_a, to_b
 
 GCM = parse_suite("aes256gcm16-esn")
@@ -18,7 +18,7 @@ PAIRS = selectors_of("a")
 
 @pytest.fixture
 def gateway():
-    with Gateway("a", "192.0.2.1") as made:
+    with PlaneRig("a", "192.0.2.1") as made:
         made.protect(PAIRS)
         yield made
 
@@ -131,7 +131,7 @@ def test_a_condition_is_told_once_by_punt_or_scan_and_not_of_an_sa_that_is_gone(
 
 
 def test_a_scan_finds_every_condition_of_a_large_table():
-    with Gateway("a", "192.0.2.1", sa_slots=1024) as gateway:
+    with PlaneRig("a", "192.0.2.1", sa_slots=1024) as gateway:
         gateway.protect(PAIRS)
         child = gateway.sad.add_child(0, PAIRS)
         handles = set()

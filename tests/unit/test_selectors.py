@@ -7,7 +7,7 @@ import ipaddress
 import pytest
 
 from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, Range, SelectorPair
-from ipsec_dp.rig.gateway import selector
+from ipsec_dp.rig.plane import selector
 
 
 def test_any_includes_what_cannot_be_seen():

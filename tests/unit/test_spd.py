@@ -8,8 +8,8 @@ from ipsec_dp.config import load
 from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import Action
 from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, Range
-from ipsec_dp.rig.gateway import Gateway, selector
 from ipsec_dp.rig.packets import udp
+from ipsec_dp.rig.plane import PlaneRig, selector
 
 MANUAL = """
   [tunnel.manual_unsafe]
@@ -119,7 +119,7 @@ def test_a_rule_has_its_selector_as_it_was_written(spd_of, tmp_path):
 )
 def test_the_snapshot_decides_like_the_configuration(spd_of, source, destination, interface, drop):
     """No tunnel has an SA here: a protected packet is dropped as no_sa, whatever else for another reason."""
-    with Gateway("a", "192.0.2.1", interfaces=2) as gateway:
+    with PlaneRig("a", "192.0.2.1", interfaces=2) as gateway:
         gateway.plane.install_policy(spd_of(TUNNELS + POLICIES).snapshot())
         gateway.push(udp(source, destination), interface=interface)
         gateway.step()

@@ -8,8 +8,8 @@ import pytest
 
 from ipsec_dp.dataplane import Direction, Unanswered
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.rig.gateway import pair
 from ipsec_dp.rig.packets import ICMP, ICMPV6, ipv4, ipv6, udp
+from ipsec_dp.rig.plane import pair
 from tests.unit.sites import HOST, arrive, from_a, seal, to_a, to_b
 
 TCP = 6

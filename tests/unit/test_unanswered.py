@@ -11,7 +11,7 @@ import pytest
 
 from ipsec_dp.dataplane import Direction, Unanswered
 from ipsec_dp.keying.status import KeyingStatus
-from ipsec_dp.rig.gateway import pair
+from ipsec_dp.rig.plane import pair
 from ipsec_dp.services.monitor_health import MonitorStatus
 from ipsec_dp.services.unanswered import LEAST, LEAST_EVER, NAMED, PATIENCE_S, WAIT_S, UnansweredTraffic
 from ipsec_dp.util.conditions import Conditions

@@ -22,8 +22,8 @@ from ipsec_dp.host import HostError
 from ipsec_dp.host.steering import Steering, queue_program
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.network import workers
-from ipsec_dp.rig.gateway import Gateway, keymat, selector
 from ipsec_dp.rig.packets import udp
+from ipsec_dp.rig.plane import PlaneRig, keymat, selector
 
 SUITE = parse_suite("aes128gcm16")
 HOLD_OCTETS = 65536
@@ -42,7 +42,7 @@ def number_of(packet: bytes) -> int:
 class Site:
     """A gateway that sends to itself: SAs of every tunnel in both directions, a TUN and a link at each worker."""
 
-    gateway: Gateway
+    gateway: PlaneRig
     count: int
     spis: list[int]
     children: list
@@ -84,7 +84,7 @@ class Site:
 
 
 def site_of(count: int, tunnels: int = 4) -> Site:
-    gateway = Gateway("a", "192.0.2.1", workers=count, hold_octets=HOLD_OCTETS)
+    gateway = PlaneRig("a", "192.0.2.1", workers=count, hold_octets=HOLD_OCTETS)
     for worker in range(1, count):
         gateway.plane.attach_memory_tun(0, 4096, worker)
         assert gateway.plane.attach_memory_link(Encapsulation.UDP, gateway.endpoint, 4096, worker) == gateway.link

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ipsec_dp.ike.actions import Cause, Event, Kind, MovePath, Origin, Report, Send
 from ipsec_dp.ike.environment import NEVER
@@ -76,6 +76,9 @@ class IsakmpHost(Protocol):
     def lacks(self, context: IsakmpContext) -> bool:
         """Whether its tunnel has nothing that is up."""
 
+    def may_begin(self, address: Address, now: float) -> bool:
+        """Whether a key exchange may be computed for somebody there who has not shown that he receives there."""
+
     def may_refuse(self, now: float) -> bool:
         """Whether somebody who has proven nothing may have a refusal in answer."""
 
@@ -97,7 +100,7 @@ class IsakmpHost(Protocol):
 
 @dataclass(slots=True)
 class Negotiation:
-    """Main mode as it goes on. `last_in`, `last_out`: the peer's last message, and our answer to it, for its duplicate."""
+    """Phase 1 as it goes on. `last_in`, `last_out`: the peer's last message, and our answer to it, for its duplicate."""
 
     candidates: Candidates  # who it may be
     sa_body: bytes = b""  # SAi_b
@@ -105,6 +108,7 @@ class Negotiation:
     publics: tuple[bytes, bytes] = (b"", b"")  # g^xi, g^xr
     key: KeyExchange | None = None
     iv: bytes = b""
+    peer_id: bytes = b""  # IDii_b of message 1 of aggressive mode
     last_in: bytes = b""
     last_out: bytes = b""
     refused: bytes = b""  # the last block of a message 6 that proved nothing
@@ -172,6 +176,9 @@ class Liveliness:
     move_at: float = NEVER  # from when on the peer's address may change again
 
 
+MODES: Final = {ExchangeMode.MAIN: "main mode", ExchangeMode.AGGRESSIVE: "aggressive mode"}
+
+
 class IsakmpContext:
     """One ISAKMP SA."""
 
@@ -187,7 +194,7 @@ class IsakmpContext:
         self.abilities, self.proven, self.deadlines = PeersAbilities(), Proven(), IsakmpDeadlines()
         self.liveliness = Liveliness(number=int.from_bytes(host.environment.rng(3), "big"))
         self.nat = Nat()
-        self.waiting: Waiting | None = None  # a message of main mode
+        self.waiting: Waiting | None = None  # a message of phase 1
         self.fragments: fragment.IsakmpFragments | None = None  # of the peer's
         self.repeats = Allowance(LIMITS.repeats_a_second)
         self.exchanges: dict[int, QuickMode] = {}  # by message ID
@@ -214,6 +221,15 @@ class IsakmpContext:
     @property
     def established(self) -> bool:
         return self._state is IsakmpState.ESTABLISHED
+
+    @property
+    def aggressive(self) -> bool:
+        return self.sa.exchange is ExchangeMode.AGGRESSIVE
+
+    @property
+    def mode(self) -> str:
+        """By which it is made, in words."""
+        return MODES[self.sa.exchange]
 
     @property
     def in_use(self) -> bool:
@@ -273,8 +289,8 @@ class IsakmpContext:
         self.host.environment.trace.described(datagram, text, proven=proven)
 
     def send_clear(self, payloads: Iterable[IsakmpPayload]) -> bytes:
-        """A message of main mode that anybody may read; the datagram."""
-        header, chain = self.header(ExchangeMode.MAIN), tuple(payloads)
+        """A message of phase 1 that anybody may read; the datagram."""
+        header, chain = self.header(self.sa.exchange), tuple(payloads)
         datagram = build_clear(header, chain)
         self.describe(datagram, header, chain, proven=False)
         self.send(datagram)
@@ -318,6 +334,7 @@ class IsakmpContext:
         """An authenticated message that was not here before: the peer lives, and where it is."""
         self.liveliness.heard = now
         self.liveliness.attempts = 0
+        self.waiting = None  # phase 1 is done on its side, too
         self.deadlines.ask_at = inf
         if path.remote != self.path.remote:
             self.move(path, now)

@@ -23,7 +23,8 @@ from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v1 import words
 from ipsec_dp.ike.v1.message import build_clear, parse_fragment, parse_isakmp_header
 from ipsec_dp.ike.v1.payloads import FragmentPayload
-from ipsec_dp.ike.v1.wire import GENERIC_HEADER, HEADER, ExchangeMode, PayloadKind
+from ipsec_dp.ike.v1.states import IsakmpState
+from ipsec_dp.ike.v1.wire import GENERIC_HEADER, HEADER, PayloadKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 FRAGMENT_FIELDS: Final = 4  # octets: identifier, number, flags
 LENGTH_AT: Final = 24  # in the header
 _IDENTIFIERS: Final = 65_535
+_UNSHOWN: Final = frozenset({IsakmpState.NEW, IsakmpState.SA_ANSWERED, IsakmpState.AGGRESSIVE_ANSWERED})  # nobody has our cookie
+_ASKED: Final = frozenset({IsakmpState.SA_SENT, IsakmpState.AGGRESSIVE_SENT})  # we announced them, and the peer could not yet
 
 
 # ---- ours ----------------------------------------------------------------------------------------------------------------------
@@ -53,9 +56,10 @@ def cut(context: IsakmpContext, datagram: bytes) -> tuple[bytes, ...]:
     """
     most = room(context)
     piece = most - HEADER - GENERIC_HEADER - FRAGMENT_FIELDS
-    if not context.abilities.fragmentation or len(datagram) <= most or len(datagram) > piece * LIMITS.fragments:
+    takes = context.abilities.fragmentation and context.state not in _UNSHOWN  # to whom it may not concern goes one datagram
+    if not takes or len(datagram) <= most or len(datagram) > piece * LIMITS.fragments:
         return (datagram,)
-    header, number = context.header(ExchangeMode.MAIN), zlib.crc32(datagram) % _IDENTIFIERS + 1
+    header, number = context.header(context.sa.exchange), zlib.crc32(datagram) % _IDENTIFIERS + 1
     total = -(-len(datagram) // piece)
     parts = [datagram[at : at + piece] for at in range(0, len(datagram), piece)]
     return tuple(build_clear(header, [FragmentPayload(number, count, count == total, part)]) for count, part in enumerate(parts, 1))
@@ -66,7 +70,7 @@ def leaving(context: IsakmpContext, datagram: bytes) -> tuple[bytes, ...]:
     sent = cut(context, datagram)
     for count, one in enumerate(sent, 1):
         if one is not datagram:
-            text = partial(words.fragment, context.header(ExchangeMode.MAIN), count, len(one))
+            text = partial(words.fragment, context.header(context.sa.exchange), count, len(one))
             context.host.environment.trace.described(one, text, proven=context.established)
     return sent
 
@@ -156,7 +160,8 @@ def is_whole(octets: bytes) -> bool:
 def collect(context: IsakmpContext, received: ReceivedDatagram) -> ReceivedDatagram | None:
     """The message that a fragment has made whole; None: others lack, or it is not due. Raises IkeSyntaxError."""
     header = received.header
-    if not context.abilities.fragmentation or header.cookie_r == NO_SPI:
+    due = context.abilities.fragmentation or context.state in _ASKED
+    if not due or header.cookie_r == NO_SPI:
         context.host.count("out_of_window")
         return None
     piece = parse_fragment(received.datagram[HEADER:])

@@ -46,10 +46,10 @@ def _notified(context: IsakmpContext, notification: NotificationPayload, now: fl
 
 
 def _refused(context: IsakmpContext, notification: NotificationPayload, now: float) -> None:
-    """By the SPI that it names, else of the one quick mode of ours that is under way."""
+    """By the SPI that it names, else of the one quick mode of ours that is under way; but who we are concerns all of them."""
     asked = [one for one in context.exchanges.values() if one.initiator and one.stage is QuickStage.ASKED]
     named = [one for one in asked if notification.spi == one.spi_in.to_bytes(ESP_SPI, "big")]
-    if not asked and notification.code == NotifyCode.AUTHENTICATION_FAILED:
+    if not named and notification.code == NotifyCode.AUTHENTICATION_FAILED:
         peerings.end(context.peering, Cause.AUTHENTICATION, "the peer says that we are not who we say", again=True, quiet=True)
     elif not asked:
         context.report(Kind.WARNING, f"the peer says {notify_text(notification.code)}", exchange="informational")

@@ -3,7 +3,9 @@
 IKEv1 does not say when to change from an IPsec SA to the one that renews it, so this does:
 
     the responder receives on the new one before message 2 leaves, the initiator before message 3 does
-    the initiator sends on it with message 3, the responder once message 3 has come, or ESP on it, or a DELETE of the old one
+    the responder sends on it once message 3 has come, or ESP on it, or a DELETE of the old one
+    the initiator sends on it AFTER_MESSAGE_3 seconds after that: there are responders that receive on it only when they have read
+    message 3; with message 3, where there is no old one or its octets or packets are soon used up; at once, when the old one ends
     both receive on the old one for OVERLAP seconds at the least; then who began the renewal deletes it, and it receives for GRACE
     seconds more; a peer that deletes none leaves it to its own hard limit
     two quick modes at once for one proxy ID: that with the lowest of the four nonces is the one whose initiator deletes it
@@ -35,15 +37,22 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v1.quick import QuickMode
 
 OVERLAP: Final = 5.0  # seconds
+MOST_OCTETS: Final = 2**64 - 1  # that are counted; a limit beyond is none
+AFTER_MESSAGE_3: Final = 0.5  # seconds
 DELETES: Final = 64  # SPIs in one DELETE of ours
+
+
+def octets_of(life: SaLife) -> int:
+    """0: no limit."""
+    octets = (life.kilobytes or 0) * KILOBYTE
+    return octets if octets <= MOST_OCTETS else 0
 
 
 def agreed_life(ours: Life, theirs: SaLife) -> Life:
     """The shorter of both; a soft limit keeps its place in it."""
     hard = min(ours.hard_s, float(theirs.seconds or DEFAULT_LIFE))
     soft = None if ours.soft_s is None or ours.soft_s >= hard else ours.soft_s
-    octets = (theirs.kilobytes or 0) * KILOBYTE
-    least = min((one for one in (ours.octets, octets) if one), default=0)
+    least = min((one for one in (ours.octets, octets_of(theirs)) if one), default=0)
     return Life(hard, soft, least, ours.packets, ours.idle_s)
 
 
@@ -87,13 +96,22 @@ def install(
     return new
 
 
+def switch_soon(context: IsakmpContext, sa: IpsecSa, now: float) -> None:
+    """Message 3 of ours leaves: send by `sa` when the peer has read it, or at once where nothing else sends for as long."""
+    peering = context.peering
+    if peering is not None and any(one.sending and not one.spent for one in peering.of_pair(sa.pair)):
+        sa.look_at = now + AFTER_MESSAGE_3
+    else:
+        switch(context, sa, now)
+
+
 def switch(context: IsakmpContext, sa: IpsecSa, now: float) -> None:
     """Send by `sa` from now on, unless one that was made at once with it stands."""
     peering = context.peering
     sa.look_at = inf
     if peering is None or sa.sending or sa.number not in peering.sas or sa.state not in (IpsecSaState.WAITING, IpsecSaState.UP):
         return
-    others = [one for one in peering.of_pair(sa.pair) if one is not sa and one.state is IpsecSaState.UP]
+    others = [one for one in peering.of_pair(sa.pair) if one is not sa and (one.state is IpsecSaState.UP or _made(one))]
     sa.enter(IpsecSaState.UP)
     if any(_made_at_once(one, sa) and one.lowest_nonce > sa.lowest_nonce for one in others):
         sa.soft = sa.idle_at = inf  # a spare, which its initiator deletes
@@ -105,14 +123,25 @@ def switch(context: IsakmpContext, sa: IpsecSa, now: float) -> None:
         one.sending = False
         peering.host.emit(RemoveOutbound(peering.peer.tunnel, one.number))
     for one in others:
-        _replaced(one, now, ours=sa.initiator or _made_at_once(one, sa))
+        if not _is_peers_spare(one, sa):
+            _replaced(one, now, ours=sa.initiator or _made_at_once(one, sa))
     text = f"{spi_text(sa.spi_in)} in, {spi_text(sa.spi_out)} out, {sa.suite}, {sa.pair}"
     context.report(Kind.CHILD_REKEYED if others else Kind.CHILD_UP, text, child=sa.number, exchange="quick mode")
+
+
+def _made(sa: IpsecSa) -> bool:
+    """Whether it is one of ours that the peer knows, and waits to be sent by."""
+    return sa.initiator and sa.state is IpsecSaState.WAITING
 
 
 def _made_at_once(one: IpsecSa, sa: IpsecSa) -> bool:
     """Whether we have made `one` while `sa`, which the peer made, was under way."""
     return one.initiator and not sa.initiator and one.created >= sa.created
+
+
+def _is_peers_spare(one: IpsecSa, sa: IpsecSa) -> bool:
+    """Whether the peer has made `one` in the place of the same one as we `sa`, which goes before it."""
+    return sa.initiator and not one.initiator and sa.replaces is not None and one.replaces == sa.replaces
 
 
 def _replaced(sa: IpsecSa, now: float, *, ours: bool) -> None:
@@ -158,12 +187,15 @@ def remove(peering: Peering, sa: IpsecSa) -> None:
         peering.host.emit(RemoveChild(peering.peer.tunnel, sa.number))
 
 
-def expire(context: IsakmpContext, sa: IpsecSa) -> None:
+def expire(context: IsakmpContext, sa: IpsecSa, now: float) -> None:
     """A hard limit: it ends at once, replaced or not."""
     if context.peering is None:
         return
     tell(context.peering, [sa])
-    if sa.sending:
+    waits = next((one for one in reversed(context.peering.of_pair(sa.pair)) if _made(one)), None)
+    if sa.sending and waits is not None:
+        switch(context, waits, now)
+    elif sa.sending:
         text = "it reached its hard limit"
         context.report(Kind.CHILD_DOWN, text, cause=Cause.LIFETIME, child=sa.number, again=True)
     remove(context.peering, sa)

@@ -7,7 +7,7 @@ before anything costly is computed for him.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import dh, identity
 from ipsec_dp.ike.actions import NO_SPI, Cause, Kind
@@ -20,6 +20,7 @@ from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.retransmission import FAIL_OVER_TRIES, TRIES
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v1 import fragment, keymat, offers, proof, silence, vendors
+from ipsec_dp.ike.v1.context import MODES
 from ipsec_dp.ike.v1.message import build_clear, build_payloads
 from ipsec_dp.ike.v1.payloads import (
     IdPayload,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v1.payloads import IsakmpPayload
     from ipsec_dp.ike.v1.sa import ReceivedDatagram
 
+EXCHANGE: Final = ExchangeMode.MAIN
 _ENDS = {(0, 0), (17, 0), (17, 500), (17, 4500)}  # protocol and port in the ID of somebody who speaks ISAKMP (RFC 2407 §4.6.2)
 
 
@@ -77,15 +79,18 @@ def answer_sa(context: IsakmpContext, received: ReceivedDatagram, message: Isakm
     offered = message.get(SaPayload)
     if offered is None:
         return
-    found = ((peer, _chosen(peer, offered)) for peer in context.negotiation.candidates.offers)
-    peer, choice = next(((peer, one) for peer, one in found if one is not None), (context.peer, None))
+    peers = [peer for peer in context.negotiation.candidates.offers if peer.mode == "main"]
+    if not peers:
+        refuse_mode(context, received.now)
+        return
+    found = ((peer, _chosen(peer, offered)) for peer in peers)
+    peer, choice = next(((peer, one) for peer, one in found if one is not None), (peers[0], None))
     context.peer = peer
     if choice is None:
-        _refuse(context, offered, received.now)
+        refuse_proposals(context, offered, received.now)
         return
     sa = context.sa
-    sa.suite, sa.method = choice.suite, choice.method
-    sa.life_s = min(peer.ike_life.hard_s, choice.life.seconds or offers.DEFAULT_LIFE)
+    agreed(context, choice)
     sa.cookie_r = fresh_cookie(context.host.environment.rng)
     context.negotiation.sa_body = offered.body()
     vendors.note(context, message)
@@ -99,13 +104,34 @@ def _chosen(peer: Peer, offered: SaPayload) -> offers.Phase1Choice | None:
     return offers.phase1_select(suites_phase1(peer.ike_proposals), proof.method_of(peer), offered)
 
 
-def _refuse(context: IsakmpContext, offered: SaPayload, now: float) -> None:
+def agreed(context: IsakmpContext, choice: offers.Phase1Choice) -> None:
+    """What the responder chose is what counts."""
+    sa = context.sa
+    sa.suite, sa.method = choice.suite, choice.method
+    sa.life_s = min(context.peer.ike_life.hard_s, choice.life.seconds or offers.DEFAULT_LIFE)
+
+
+def refuse_proposals(context: IsakmpContext, offered: SaPayload, now: float) -> None:
+    """Both sides' algorithms are told, and where they differ."""
     text = offers.phase1_mismatch(suites_phase1(context.peer.ike_proposals), proof.method_of(context.peer), offered)
     where = f"no phase-1 proposal in common with {context.path.remote}"
-    context.report(Kind.IKE_FAILED, f"{where}: {text}", cause=Cause.PROPOSAL, exchange="main mode")
+    refuse(context, f"{where}: {text}", Cause.PROPOSAL, NotifyCode.NO_PROPOSAL_CHOSEN, now)
+
+
+def refuse_mode(context: IsakmpContext, now: float) -> None:
+    """The tunnels that expect somebody from there are to speak the other mode."""
+    asked, ours = MODES[context.sa.exchange], context.peer.mode
+    text = f"{context.path.remote} begins {asked}, and the tunnel is to speak {ours} mode: both sides must be told the same one"
+    refuse(context, text, Cause.REFUSED, NotifyCode.INVALID_EXCHANGE_TYPE, now)
+
+
+def refuse(context: IsakmpContext, text: str, cause: Cause, code: NotifyCode, now: float) -> None:
+    """Message 1 leads to nothing. Whoever sent it is told in clear, as far as strangers are answered."""
+    context.host.count("refused")
+    context.report(Kind.IKE_FAILED, text, cause=cause, exchange=context.mode)
     if context.host.may_refuse(now):
-        code = NotificationPayload(Protocol.ISAKMP, NotifyCode.NO_PROPOSAL_CHOSEN)
-        context.send(build_clear(context.header(ExchangeMode.INFORMATIONAL), [code]))
+        header = context.header(ExchangeMode.INFORMATIONAL)
+        context.send(build_clear(header, [NotificationPayload(Protocol.ISAKMP, code)]))
 
 
 def take_sa(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpMessage) -> None:
@@ -114,14 +140,14 @@ def take_sa(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpM
     if answer is None or received.header.cookie_r == NO_SPI:
         raise IkeSyntaxError("message 2 without a cookie")
     choice = offers.phase1_accept(suites_phase1(peer.ike_proposals), proof.method_of(peer), answer)
-    sa, rng = context.sa, context.host.environment.rng
-    sa.suite, sa.method, sa.cookie_r = choice.suite, choice.method, received.header.cookie_r
-    sa.life_s = min(peer.ike_life.hard_s, choice.life.seconds or offers.DEFAULT_LIFE)
+    rng = context.host.environment.rng
+    agreed(context, choice)
+    context.sa.cookie_r = received.header.cookie_r
     vendors.note(context, message)
     said = context.negotiation
     said.key, said.nonces = dh.initiate(choice.suite.group, rng), (rng(NONCE), b"")
     context.enter(IsakmpState.KE_SENT)
-    datagram = context.send_clear([KePayload(said.key.public), NoncePayload(said.nonces[0]), *_nat_detection(context)])
+    datagram = context.send_clear([KePayload(said.key.public), NoncePayload(said.nonces[0]), *nat_detection(context)])
     context.waiting = Waiting.sent(datagram, received.now)
 
 
@@ -132,7 +158,7 @@ def _nat_d(context: IsakmpContext) -> type[NatDPayload | NatDDraftPayload]:
     return NatDDraftPayload if context.abilities.nat_t_draft else NatDPayload
 
 
-def _nat_detection(context: IsakmpContext) -> list[IsakmpPayload]:
+def nat_detection(context: IsakmpContext) -> list[IsakmpPayload]:
     """The destination first, then the source (RFC 3947 §3.2). Forced encapsulation: a source that cannot be, so that the peer sees
     a NAT before us and takes UDP."""
     if not context.abilities.nat_t or context.sa.suite is None:
@@ -145,7 +171,8 @@ def _nat_detection(context: IsakmpContext) -> list[IsakmpPayload]:
     return [kind(detection_hash(*cookies, context.path.remote, algorithm)), kind(source)]
 
 
-def _detect(context: IsakmpContext, message: IsakmpMessage) -> None:
+def detect_nat(context: IsakmpContext, message: IsakmpMessage) -> None:
+    """By the ends that the peer says the message has, and those that it has."""
     sent = [one.data for one in message.all(_nat_d(context))]
     if context.abilities.nat_t and context.sa.suite is not None and len(sent) > 1:
         algorithm = context.sa.suite.prf.hash
@@ -160,23 +187,23 @@ def answer_ke(context: IsakmpContext, received: ReceivedDatagram, message: Isakm
     rng, said = context.host.environment.rng, context.negotiation
     public, shared = dh.respond(suite.group, ke.data, rng)
     said.publics, said.nonces = (ke.data, public), (nonce.data, rng(NONCE))
-    _keys(context, suite, shared)
-    _detect(context, message)
-    asked = said.candidates.authorities if context.sa.method in _SIGNING else ()
+    derive_keys(context, suite, shared)
+    detect_nat(context, message)
+    asked = said.candidates.authorities if context.sa.method in SIGNING else ()
     context.enter(IsakmpState.KE_ANSWERED)
-    payloads = [KePayload(public), NoncePayload(said.nonces[1]), *_nat_detection(context)]
+    payloads = [KePayload(public), NoncePayload(said.nonces[1]), *nat_detection(context)]
     room = fragment.room(context) - HEADER - len(build_payloads(payloads)[1])
     silence.answered(context, received.now)
     said.last_out = context.send_clear([*payloads, *proof.certificate_requests(asked, room)])
 
 
-_SIGNING = frozenset({Method.RSA, *proof.CURVES})
+SIGNING = frozenset({Method.RSA, *proof.CURVES})
 
 
-def _keys(context: IsakmpContext, suite: IkeSuite, shared: bytearray) -> None:
+def derive_keys(context: IsakmpContext, suite: IkeSuite, shared: bytearray) -> None:
     """SKEYID and everything from it; `shared` is overwritten."""
     said, sa = context.negotiation, context.sa
-    if sa.method in _SIGNING:
+    if sa.method in SIGNING:
         skeyid = keymat.skeyid_of_signatures(suite.prf, shared, said.nonces)
     else:
         skeyid = keymat.skeyid_of_secret(suite.prf, _secret(context), said.nonces)
@@ -200,8 +227,8 @@ def take_ke(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpM
         return
     shared = said.key.shared_secret(ke.data)
     said.publics, said.nonces = (said.key.public, ke.data), (said.nonces[0], nonce.data)
-    _keys(context, suite, shared)
-    _detect(context, message)
+    derive_keys(context, suite, shared)
+    detect_nat(context, message)
     if context.udp and not context.path.natt:
         context.path = context.path.floated()
     said.key, said.initial_contact = None, context.host.first_contact(context)
@@ -224,7 +251,8 @@ def _identify(context: IsakmpContext, own: Identity, further: list[IsakmpPayload
 # ---- messages 5 and 6: who is who ----------------------------------------------------------------------------------------------
 
 
-def _claimed(message: IsakmpMessage) -> tuple[Identity, bytes]:
+def claimed(message: IsakmpMessage) -> tuple[Identity, bytes]:
+    """Who the peer says it is, and the body that says so. Raises IdentityError."""
     payload = message.get(IdPayload)
     if payload is None or (payload.protocol, payload.port) not in _ENDS:
         raise IdentityError("an ID payload for another protocol or port than IKE's")
@@ -233,34 +261,39 @@ def _claimed(message: IsakmpMessage) -> tuple[Identity, bytes]:
 
 def take_auth(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpMessage) -> None:
     """Message 6 has come. Raises AuthenticationError, IdentityError."""
-    theirs, body = _claimed(message)
+    theirs, body = claimed(message)
     own, expected = context.proven.identities or (own_identity(context), theirs)
     if not expected.matches(theirs):
         raise IdentityError(identity.explain_mismatch(expected, theirs))
     proof.check(context, context.peer, theirs, body, message, context.host.environment.utc(received.now))
     context.proven.identities = (own, theirs)
-    _established(context, received, received.datagram[-keymat.BLOCK :])
+    established(context, received, received.datagram[-keymat.BLOCK :])
 
 
 def answer_auth(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpMessage) -> None:
     """Message 5 has come: which tunnel's peer it is, and our own proof. Raises AuthenticationError, IdentityError."""
-    theirs, body = _claimed(message)
+    theirs, body = claimed(message)
     at = context.host.environment.utc(received.now)
     context.path, context.negotiation.iv = received.path, received.datagram[-keymat.BLOCK :]
-    fitting = _fitting(context, theirs)
-    peer = _proven(context, fitting, theirs, body, message, at)
+    peer = proven_to(context, fitting(context, theirs), theirs, body, message, at)
     context.peer, context.negotiation.candidates = peer, Candidates((peer,))
     own = own_identity(context)
     context.proven.identities = (own, theirs)
     context.negotiation.initial_contact = message.has_code(NotifyCode.INITIAL_CONTACT)
     context.negotiation.last_out, last_block = _identify(context, own, [])
-    _established(context, received, last_block)
+    established(context, received, last_block)
 
 
-def _fitting(context: IsakmpContext, theirs: Identity) -> list[Peer]:
+def expecting(context: IsakmpContext, theirs: Identity) -> list[Peer]:
+    """The tunnels that expect this identity from there, in the mode that it speaks."""
+    found = context.negotiation.candidates.expecting(theirs, address_identity(context.path.remote))
+    return [peer for peer in context.host.expected(found) if (peer.mode == "aggressive") is context.aggressive]
+
+
+def fitting(context: IsakmpContext, theirs: Identity) -> list[Peer]:
     """The tunnels that expect this identity, and admit what messages 1 to 4 agreed on."""
     address = address_identity(context.path.remote)
-    peers = context.host.expected(context.negotiation.candidates.expecting(theirs, address))
+    peers = expecting(context, theirs)
     if not peers:
         raise IdentityError(identity.explain_mismatch(context.peer.remote_id or address, theirs))
     sa = context.sa
@@ -273,12 +306,12 @@ def _fitting(context: IsakmpContext, theirs: Identity) -> list[Peer]:
     return admitting[: LIMITS.proofs]
 
 
-def _proven(
-    context: IsakmpContext, fitting: list[Peer], theirs: Identity, body: bytes, message: IsakmpMessage, at: datetime
+def proven_to(
+    context: IsakmpContext, peers: list[Peer], theirs: Identity, body: bytes, message: IsakmpMessage, at: datetime
 ) -> Peer:
     """The first of the tunnels to which the message proves it."""
     refused: AuthenticationError | None = None
-    for peer in fitting:
+    for peer in peers:
         try:
             proof.check(context, peer, theirs, body, message, at)
         except AuthenticationError as error:
@@ -288,7 +321,8 @@ def _proven(
     raise refused or AuthenticationError(f"no tunnel expects {theirs}")
 
 
-def _established(context: IsakmpContext, received: ReceivedDatagram, last_block: bytes) -> None:
+def established(context: IsakmpContext, received: ReceivedDatagram, last_block: bytes) -> None:
+    """Both sides have proven who they are."""
     context.sa.last_block, context.sa.established_at = last_block, received.now
     context.waiting = None
     context.enter(IsakmpState.ESTABLISHED)

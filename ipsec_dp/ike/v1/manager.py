@@ -19,11 +19,11 @@ from ipsec_dp.ike.environment import IkeSaTraits
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.peer import Unique
 from ipsec_dp.ike.peer_table import Candidates, PeerTable
-from ipsec_dp.ike.strangers import LIMITS, Allowance, HalfOpenSas, HeldOctets
+from ipsec_dp.ike.strangers import LIMITS, Allowance, HalfOpenSas, HeldOctets, KeyExchanges
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ike.traffic_selectors import asked_by
-from ipsec_dp.ike.v1 import informational, ipsec_sas, main_mode, peerings, receiving, report, silence, upkeep
-from ipsec_dp.ike.v1.context import IsakmpContext, Peering
+from ipsec_dp.ike.v1 import aggressive_mode, informational, ipsec_sas, main_mode, peerings, receiving, report, silence, upkeep
+from ipsec_dp.ike.v1.context import MODES, IsakmpContext, Peering
 from ipsec_dp.ike.v1.message import parse_isakmp_header
 from ipsec_dp.ike.v1.sa import IsakmpSa, ReceivedDatagram, fresh_cookie
 from ipsec_dp.ike.v1.states import IpsecSaState, IsakmpState
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 LATEST: Final = 32  # ISAKMP SAs of a tunnel by which its state is judged
 AT_ONCE: Final = 4  # of those that are due, in one call
+BEGUN: Final = frozenset({IsakmpState.SA_SENT, IsakmpState.AGGRESSIVE_SENT})  # by us, and the peer has not answered
 
 
 class IsakmpManager:
@@ -64,6 +65,7 @@ class IsakmpManager:
         self._half_open: HalfOpenSas[IsakmpContext] = HalfOpenSas()
         self._fragments: HeldOctets[IsakmpContext] = HeldOctets()
         self._refusals = Allowance(LIMITS.answers_a_second)
+        self._key_exchanges = KeyExchanges()
         self._accounts = Accounts()
         self.counts: Counter[str] = Counter()
         self._told: dict[bytes, IkeSaTraits] = {}  # to the watcher, by our cookie
@@ -98,6 +100,9 @@ class IsakmpManager:
 
     def may_refuse(self, now: float) -> bool:
         return self._refusals.take(now)
+
+    def may_begin(self, address: Address, now: float) -> bool:
+        return self._key_exchanges.take(address, now)
 
     def expected(self, peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
         return tuple(peer for one in peers if (peer := self._peers.get(one.tunnel)) is not None)
@@ -136,7 +141,7 @@ class IsakmpManager:
         if context.sa.initiator or context.peer.unique is Unique.NEVER:
             return
         for call in list(self._calls.get(context.peer.tunnel, ())):
-            if call.state is IsakmpState.SA_SENT:
+            if call.state in BEGUN:
                 context.negotiation.asked += call.negotiation.asked
                 call.close()
                 self._drop(call)
@@ -224,7 +229,7 @@ class IsakmpManager:
             session = self._sessions.get(own)
             if session is not None and session.sa.cookie_i == cookie_i:
                 other = session.sa.cookie_r
-                if other == cookie_r or (session.state is IsakmpState.SA_SENT and session.sa.initiator):
+                if other == cookie_r or session.state in BEGUN:
                     return session
         return None
 
@@ -236,7 +241,7 @@ class IsakmpManager:
             return []
         received = ReceivedDatagram(header, first, datagram, path, now)
         session = self._find(header.cookie_i, header.cookie_r)
-        if session is None and header.cookie_r == NO_SPI and header.exchange == ExchangeMode.MAIN and not header.encrypted:
+        if session is None and header.cookie_r == NO_SPI and header.exchange in MODES and not header.encrypted:
             return self._receive_first(received)
         if session is None:
             self.count("unknown_spi")
@@ -264,9 +269,10 @@ class IsakmpManager:
             self.count("no_peer")
             text = f"{path.remote} begins IKEv1 with {path.local.address}, and no tunnel expects anybody from there"
             return self._events.report(Kind.WARNING, text, now)
-        session = IsakmpContext(self, candidates, IsakmpSa(initiator=False, cookie_i=header.cookie_i), path, now)
+        sa = IsakmpSa(initiator=False, cookie_i=header.cookie_i, exchange=ExchangeMode(header.exchange))
+        session = IsakmpContext(self, candidates, sa, path, now)
         receiving.receive(session, received)
-        if session.state is IsakmpState.SA_ANSWERED:
+        if session.state in (IsakmpState.SA_ANSWERED, IsakmpState.AGGRESSIVE_ANSWERED):
             self._sessions[session.sa.cookie_r] = self._requests[session.request_key] = session
             self._push_out(self._half_open.add(session, path.remote.address))
         return self._done(session, now)
@@ -361,12 +367,13 @@ class IsakmpManager:
         return next((one for one in reversed(self._of_tunnel.get(tunnel, {})) if not one.over), None)
 
     def _begin(self, peer: Peer, path: Path, now: float, asked: tuple[ProxyId | None, ...]) -> None:
-        sa = IsakmpSa(initiator=True, cookie_i=fresh_cookie(self.environment.rng))
+        mode = aggressive_mode if peer.mode == "aggressive" else main_mode
+        sa = IsakmpSa(initiator=True, cookie_i=fresh_cookie(self.environment.rng), exchange=mode.EXCHANGE)
         session = IsakmpContext(self, Candidates((peer,)), sa, path, now)
         session.negotiation.asked = asked
         self._sessions[sa.cookie_i] = session
         self._calls.setdefault(peer.tunnel, {})[session] = None
-        main_mode.begin(session, now)
+        mode.begin(session, now)
         self._settle_session(session, now)
 
     def initiate(self, tunnel: str, path: Path, now: float, packet: SelectorPair | None = None) -> list[Action]:
@@ -456,14 +463,14 @@ class IsakmpManager:
         return self._step(tunnel, child, now, step)
 
     def soft_limit(self, tunnel: str, child: int, now: float) -> list[Action]:
-        return self._step(tunnel, child, now, lambda _, sa: upkeep.renew(sa, now))
+        return self._step(tunnel, child, now, lambda _, sa: upkeep.spent(sa, now))
 
     def hard_limit(self, tunnel: str, child: int, now: float) -> list[Action]:
         def step(peering: Peering, sa: IpsecSa) -> None:
             if peering.current is None:
                 ipsec_sas.remove(peering, sa)
             else:
-                ipsec_sas.expire(peering.current, sa)
+                ipsec_sas.expire(peering.current, sa, now)
 
         return self._step(tunnel, child, now, step)
 

@@ -19,7 +19,9 @@ from ipsec_dp.ike.v1.states import IpsecSaState
 from ipsec_dp.ike.v1.wire import Protocol
 
 if TYPE_CHECKING:
+    from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v1.context import IsakmpContext, Peering
+    from ipsec_dp.ike.v1.sa import IpsecSa
 
 LEAVE: Final = 10.0  # seconds
 YOUNG: Final = 5.0
@@ -42,13 +44,24 @@ def work(peering: Peering, now: float) -> None:
     _look(peering, context, now)
     if not context.established or asks(peering):
         return
-    due = next((one for one in peering.sas.values() if one.asked and one.state is IpsecSaState.UP), None)
+    due = _due(peering)
     if due is not None:
         quick_mode.begin(context, due.pair, now, due.number)
         return
     found = peering.wanted.next(now)
-    if found is not None and not any(one.state is IpsecSaState.WAITING for one in peering.of_pair(found[0])):
+    if found is not None and not _waits(peering, found[0]):
         quick_mode.begin(context, found[0], now)
+
+
+def _due(peering: Peering) -> IpsecSa | None:
+    """An IPsec SA to be renewed in whose place none is made yet."""
+    asked = (one for one in peering.sas.values() if one.asked and one.state is IpsecSaState.UP)
+    return next((one for one in asked if not _waits(peering, one.pair)), None)
+
+
+def _waits(peering: Peering, pair: ProxyId) -> bool:
+    """Whether one for a proxy ID is made that does not send yet."""
+    return any(one.state is IpsecSaState.WAITING for one in peering.of_pair(pair))
 
 
 def _look(peering: Peering, context: IsakmpContext, now: float) -> None:
@@ -66,7 +79,7 @@ def next_ask(peering: Peering) -> float:
     """When `work` has something to begin; inf: never, or when what is under way is over."""
     if peering.withdrawn or peering.current is None or asks(peering):
         return inf
-    if any(one.asked and one.state is IpsecSaState.UP for one in peering.sas.values()):
+    if _due(peering) is not None:
         return -inf
     return peering.wanted.next_due()
 
@@ -88,7 +101,7 @@ def joined(peering: Peering, context: IsakmpContext, now: float) -> None:
     kind = Kind.IKE_UP if old is None and not peering.sas else Kind.IKE_REKEYED
     vendors = f", {', '.join(context.abilities.vendors)}" if context.abilities.vendors else ""
     text = f"IKEv1 with {context.proven.identities and context.proven.identities[1]}, {context.sa.suite}{vendors}"
-    context.report(kind, text, exchange="main mode")
+    context.report(kind, text, exchange=context.mode)
 
 
 def _at_once(old: IsakmpContext, new: IsakmpContext) -> bool:
@@ -110,15 +123,19 @@ def _leave(context: IsakmpContext, now: float, *, ours: bool) -> None:
 
 
 def began_anew(context: IsakmpContext, now: float) -> None:
-    """INITIAL-CONTACT, authenticated: of all that was with this identity before, the peer knows nothing any more."""
+    """INITIAL-CONTACT, authenticated: of all that was with this identity before, the peer knows nothing any more. What both sides
+    make at the same time is not before."""
     del now
     peering = context.peering
     if peering is None:
         return
-    for one in [each for each in peering.sessions if each is not context]:
-        drop(one)
+    others = [one for one in peering.sessions if one is not context]
+    crossing = [one for one in others if _at_once(one, context)]
+    for one in others:
+        if one not in crossing:
+            drop(one)
     for sa in list(peering.sas.values()):
-        if sa.created <= context.sa.established_at:
+        if sa.created < context.sa.started or (not crossing and sa.created <= context.sa.established_at):
             if sa.state is IpsecSaState.UP:
                 text = "the peer began anew (INITIAL-CONTACT)"
                 context.report(Kind.CHILD_DOWN, text, cause=Cause.REPLACED, child=sa.number, again=True)

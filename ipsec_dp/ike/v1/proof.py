@@ -1,4 +1,4 @@
-"""HASH_I, HASH_R and signatures over them: who both sides of main mode are (RFC 2409 §5.1, §5.4, RFC 4754).
+"""HASH_I, HASH_R and signatures over them: who both sides of phase 1 are (RFC 2409 §5.1, §5.4, RFC 4754).
 
 An RSA signature is over the hash itself, without the DigestInfo that PKCS #1 has around it, and is compared as a whole; so is
 nothing decrypted that a peer chose. ECDSA takes the hash as the digest, and has a hash function of its own for it.

@@ -119,7 +119,7 @@ def take_answer(context: IsakmpContext, exchange: QuickMode, received: ReceivedD
     exchange.stage, exchange.waiting, exchange.key = QuickStage.DONE, None, None
     exchange.forget_at = received.now + REMEMBERED
     _send(context, exchange, ())
-    ipsec_sas.switch(context, new, received.now)
+    ipsec_sas.switch_soon(context, new, received.now)
 
 
 def _life(context: IsakmpContext, choice: Phase2Choice, message: IsakmpMessage) -> Life:
@@ -142,8 +142,8 @@ def _accepted(context: IsakmpContext, exchange: QuickMode, message: IsakmpMessag
         raise QuickModeError("an SPI that cannot be", Cause.SYNTAX, None)
     ids = message.all(IdPayload)
     if len(ids) != 2 or pair_of(*ids, initiator=True) != exchange.pair:
-        theirs = str(pair_of(*ids, initiator=True)) if len(ids) == 2 else "none"
-        raise ProxyIdError(f"it answers {exchange.pair} with other proxy IDs: {theirs}")
+        said = explain((exchange.pair,), pair_of(*ids, initiator=True)) if len(ids) == 2 else f"ours: {exchange.pair}; its: none"
+        raise ProxyIdError(f"it answers with other proxy IDs than it was asked for: {said}")
     exchange.nonces = exchange.nonces[0], nonce.data
     if (ke is None) != (exchange.key is None):
         raise QuickModeError("message 2 with another PFS than was agreed on", Cause.KEY_EXCHANGE, None)
@@ -215,6 +215,7 @@ def answer(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpMe
 def _answer(context: IsakmpContext, peering: Peering, received: ReceivedDatagram, message: IsakmpMessage) -> None:
     offered, nonce, ke, ids = message.get(SaPayload), message.get(NoncePayload), message.get(KePayload), message.all(IdPayload)
     if offered is None or nonce is None or len(ids) not in (0, 2):
+        context.host.count("malformed")
         raise QuickModeError("message 1 lacks payloads", Cause.SYNTAX, NotifyCode.PAYLOAD_MALFORMED)
     pair = _agreed_pair(context, peering, ids)
     choice = _agreed_choice(context, offered, ke)
@@ -250,6 +251,7 @@ def _agreed_pair(context: IsakmpContext, peering: Peering, ids: tuple[IdPayload,
     try:
         pair = pair_of(*ids, initiator=False) if ids else host_pair(context.path.local.address, context.path.remote.address)
     except ProxyIdError as error:
+        context.host.count("malformed")
         raise QuickModeError(f"the peer asks for {error}", Cause.SELECTORS, NotifyCode.INVALID_ID_INFORMATION) from None
     if pair not in context.peer.proxy_ids:
         text = f"the peer's proxy IDs are not ours: {explain(context.peer.proxy_ids, pair)}"
@@ -280,11 +282,12 @@ def _check_room(peering: Peering, pair: ProxyId) -> None:
 
 
 def _responder_lifetime(context: IsakmpContext, choice: Phase2Choice, spi: int) -> tuple[NotificationPayload, ...]:
-    """Ours, where it is the shorter one (RFC 2407 §4.6.3.1)."""
-    ours = context.peer.child_life
-    if (choice.life.seconds or offers.DEFAULT_LIFE) <= ours.hard_s:
+    """What counts, where one of ours is shorter than the peer's (RFC 2407 §4.6.3.1)."""
+    said = offers.SaLife(choice.life.seconds or offers.DEFAULT_LIFE, choice.life.kilobytes)
+    life = ipsec_sas.agreed_life(context.peer.child_life, said)
+    if life.hard_s == said.seconds and life.octets == ipsec_sas.octets_of(said):
         return ()
-    data = b"".join(map(attribute_octets, offers.life_attributes(Phase2.LIFE_TYPE, Phase2.LIFE_DURATION, ours, amount=True)))
+    data = b"".join(map(attribute_octets, offers.life_attributes(Phase2.LIFE_TYPE, Phase2.LIFE_DURATION, life, amount=True)))
     return (NotificationPayload(Protocol.ESP, NotifyCode.RESPONDER_LIFETIME, spi.to_bytes(ESP_SPI, "big"), data),)
 
 

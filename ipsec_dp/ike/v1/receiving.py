@@ -15,7 +15,8 @@ from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
 from ipsec_dp.ike.identity import IdentityError
 from ipsec_dp.ike.lifetimes import HINT_PATIENCE
-from ipsec_dp.ike.v1 import fragment, informational, quick_mode, transaction, vendors
+from ipsec_dp.ike.v1 import aggressive_mode, fragment, informational, main_mode, quick_mode, transaction, vendors
+from ipsec_dp.ike.v1.context import MODES
 from ipsec_dp.ike.v1.keymat import BLOCK, decrypt, exchange_iv, phase2_hash
 from ipsec_dp.ike.v1.message import parse_payloads
 from ipsec_dp.ike.v1.payloads import HashPayload, KePayload, NotificationPayload
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 SEEN_MOST: Final = 32_768  # message IDs of one ISAKMP SA; half of them make it be renewed
 PRICE: Final = 1.0  # milliseconds of processor time (`authenticated`)
 PRICE_OF_PFS: Final = 4.0
+S = IsakmpState
 _SECRETS: Final = "cannot be read: the shared keys differ, or somebody else sent it"
 
 
@@ -53,8 +55,8 @@ def receive(context: IsakmpContext, received: ReceivedDatagram) -> None:
 
 
 def _receive(context: IsakmpContext, received: ReceivedDatagram) -> None:
-    if received.header.exchange == ExchangeMode.MAIN:
-        _main_mode(context, received)
+    if received.header.exchange in MODES:
+        _phase1(context, received)
     elif received.header.exchange in _UNDER_PHASE_1:
         _phase2(context, received)
     else:  # an exchange that is not there gets no answer
@@ -64,11 +66,12 @@ def _receive(context: IsakmpContext, received: ReceivedDatagram) -> None:
 _UNDER_PHASE_1: Final = frozenset({ExchangeMode.QUICK, ExchangeMode.INFORMATIONAL, ExchangeMode.TRANSACTION})
 
 
-# ---- main mode -----------------------------------------------------------------------------------------------------------------
+# ---- phase 1 -------------------------------------------------------------------------------------------------------------------
 
 
-def _main_mode(context: IsakmpContext, received: ReceivedDatagram) -> None:
-    said, row = context.negotiation, ROW_IN.get(context.state)
+def _phase1(context: IsakmpContext, received: ReceivedDatagram) -> None:
+    said, exchange = context.negotiation, ExchangeMode(received.header.exchange)
+    row = ROW_IN.get((context.state, exchange))
     if said.last_in and received.datagram == said.last_in:
         said.repeated = True
         if said.last_out and context.repeats.take(received.now):
@@ -76,12 +79,17 @@ def _main_mode(context: IsakmpContext, received: ReceivedDatagram) -> None:
         return
     if row is None or received.header.message_id:
         context.host.count("out_of_window")
+        if context.sa.initiator and context.waiting is not None and exchange is not context.sa.exchange:
+            text = f"{received.path.remote} answers in {MODES[exchange]}, and the tunnel is to speak {context.mode}"
+            _hint(context, text, Cause.REFUSED, received.now)
         return
-    if row.encrypted != received.header.encrypted:
+    if row.encrypted not in (None, received.header.encrypted):
         raise IkeSyntaxError("encrypted where it must not be, or not where it must")
-    message = _read(context, received, row.encrypted)
+    message = _read(context, received, received.header.encrypted)
     context.describe(received.outside, received.header, message.payloads, proven=False)
-    missing = row.missing(message)
+    missing, bare = row.missing(message), row.bare(message)
+    if bare:
+        raise IkeSyntaxError(f"message {row.number} has {', '.join(kind.name for kind in bare)} in clear")
     if missing:
         raise IkeSyntaxError(f"message {row.number} without {', '.join(kind.name for kind in missing)}")
     try:
@@ -95,8 +103,7 @@ def _main_mode(context: IsakmpContext, received: ReceivedDatagram) -> None:
         raise
     if context.state is row.next:
         said.last_in = received.datagram
-        if row.required == (PayloadKind.KE, PayloadKind.NONCE):
-            vendors.note_further(context, message)
+        vendors.note_further(context, row.required, message)
 
 
 def _read(context: IsakmpContext, received: ReceivedDatagram, encrypted: bool) -> IsakmpMessage:
@@ -112,17 +119,24 @@ def _read(context: IsakmpContext, received: ReceivedDatagram, encrypted: bool) -
 
 
 def _not_proven(context: IsakmpContext, error: IkeError, received: ReceivedDatagram) -> None:
-    """It has keys with us, and is not who it must be."""
+    """It is not who it must be."""
     cause = Cause.IDENTITY if isinstance(error, IdentityError) else Cause.AUTHENTICATION
     text = f"{received.path.remote} did not prove who it is: {error}"
+    if context.sa.initiator and context.aggressive:
+        aggressive_mode.disbelieve(context, received)
+        _hint(context, text, cause, received.now)
+        return
     if context.sa.initiator:  # a forged one may have been faster than the genuine one
         context.negotiation.refused = received.datagram[-BLOCK:]
         _hint(context, text, cause, received.now)
         return
-    context.sa.last_block = received.datagram[-BLOCK:]
+    if context.sa.keys is None:  # message 1 of aggressive mode says who sent it
+        main_mode.refuse(context, text, cause, NotifyCode.AUTHENTICATION_FAILED, received.now)
+        return
+    context.sa.last_block = received.datagram[-BLOCK:] if received.header.encrypted else context.negotiation.iv
     if context.host.may_refuse(received.now):
         context.send_informational([NotificationPayload(Protocol.ISAKMP, NotifyCode.AUTHENTICATION_FAILED)])
-    context.report(Kind.IKE_FAILED, text, cause=cause, again=True, exchange="main mode")
+    context.report(Kind.IKE_FAILED, text, cause=cause, again=True, exchange=context.mode)
     context.close()
 
 
@@ -136,25 +150,32 @@ def _hint(context: IsakmpContext, text: str, cause: Cause, now: float) -> None:
 
 def _refusal_in_clear(context: IsakmpContext, received: ReceivedDatagram) -> None:
     """Anybody may have sent it."""
-    if not context.sa.initiator or context.waiting is None or received.header.encrypted:
+    asks = context.waiting is not None if context.sa.initiator else context.state is IsakmpState.AGGRESSIVE_ANSWERED
+    if not asks or received.header.encrypted:
         context.host.count("unauthenticated")
         return
     message = parse_payloads(received.header, received.first, received.datagram[HEADER:])
     errors = [one for one in message.all(NotificationPayload) if one.is_error]
-    if errors:
+    if errors and not context.sa.initiator:
+        why = "the shared keys or the identities differ"
+        context.hint(f"the peer does not take our proof: {notify_text(errors[0].code)}: {why}", Cause.AUTHENTICATION)
+    elif errors:
         code = errors[0].code
         cause = Cause.PROPOSAL if code == NotifyCode.NO_PROPOSAL_CHOSEN else Cause.REFUSED
-        _hint(context, f"the peer refuses main mode: {notify_text(code)}", cause, received.now)
+        _hint(context, f"the peer refuses {context.mode}: {notify_text(code)}", cause, received.now)
 
 
 # ---- under phase 1 -------------------------------------------------------------------------------------------------------------
 
 
+_NEGOTIATING: Final = frozenset({S.SA_SENT, S.KE_SENT, S.AUTH_SENT, S.AGGRESSIVE_SENT, S.AGGRESSIVE_ANSWERED})
+_KEYED: Final = frozenset({S.AUTH_SENT, S.AGGRESSIVE_ANSWERED})
+
+
 def _phase2(context: IsakmpContext, received: ReceivedDatagram) -> None:
     header = received.header
-    negotiating = context.state in (IsakmpState.SA_SENT, IsakmpState.KE_SENT, IsakmpState.AUTH_SENT)
-    if header.exchange == ExchangeMode.INFORMATIONAL and negotiating:
-        if header.encrypted and context.state is IsakmpState.AUTH_SENT:
+    if header.exchange == ExchangeMode.INFORMATIONAL and context.state in _NEGOTIATING:
+        if header.encrypted and context.state in _KEYED:
             _refused_encrypted(context, received)
         else:
             _refusal_in_clear(context, received)
@@ -217,9 +238,15 @@ def _open(context: IsakmpContext, received: ReceivedDatagram, exchange: QuickMod
 
 
 def _refused_encrypted(context: IsakmpContext, received: ReceivedDatagram) -> None:
-    """The peer says why it does not answer message 5; who it is has not been shown."""
+    """The peer says why it does not go on; who it is has not been shown."""
     context.sa.last_block = b""
-    for one in _open(context, received, None).all(NotificationPayload):
+    try:
+        message = _open(context, received, None)
+    except UnprovenHashError:
+        if context.aggressive:
+            context.hint(f"what {received.path.remote} says of message 2 {_SECRETS}", Cause.AUTHENTICATION)
+        raise
+    for one in message.all(NotificationPayload):
         if one.is_error:
             _hint(context, f"the peer refuses us: {notify_text(one.code)}; its log tells why", Cause.AUTHENTICATION, received.now)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike.actions import NO_SPI
 from ipsec_dp.ike.retransmission import FIRST_WAIT, TRIES, wait_after
 from ipsec_dp.ike.v1.states import ORDER, IpsecSaState
+from ipsec_dp.ike.v1.wire import ExchangeMode
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Path
@@ -23,13 +24,15 @@ NONCE: Final = 32  # octets of ours
 
 @dataclass(slots=True, eq=False)
 class IsakmpSa:
-    """Cookies, algorithms and keys. `last_block`: of phase 1, from which the IVs of exchanges under it follow."""
+    """Cookies, algorithms and keys. `last_block`: of phase 1, from which the IVs of exchanges under it follow; `exchange`: by which
+    it is made."""
 
     initiator: bool
     cookie_i: bytes
     cookie_r: bytes = NO_SPI
     suite: IkeSuite | None = None
     method: int = 0
+    exchange: ExchangeMode = ExchangeMode.MAIN
     keys: Skeyids | None = field(default=None, repr=False)
     last_block: bytes = b""
     started: float = inf
@@ -69,6 +72,7 @@ class IpsecSa:
     lowest_nonce: bytes
     state: IpsecSaState = IpsecSaState.WAITING
     sending: bool = False
+    spent: bool = False  # octets or packets are soon used up
     asked: bool = False  # a quick mode for another in its place is due or under way
     failures: int = 0  # of such in a row
     reprieved: bool = False

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v1.sa import Waiting
 
 DIFFER: Final = "the shared keys or the identities differ (a peer says so in its log alone)"
-_NUMBERS: Final = {IsakmpState.SA_SENT: 1, IsakmpState.KE_SENT: 3, IsakmpState.AUTH_SENT: 5}
+_NUMBERS: Final = {IsakmpState.SA_SENT: 1, IsakmpState.KE_SENT: 3, IsakmpState.AUTH_SENT: 5, IsakmpState.AGGRESSIVE_SENT: 1}
+_AWAITED: Final = {IsakmpState.SA_ANSWERED: 3, IsakmpState.KE_ANSWERED: 5, IsakmpState.AGGRESSIVE_ANSWERED: 3}
 
 
 class _Asked(NamedTuple):
@@ -37,11 +38,11 @@ class _Asked(NamedTuple):
 
 def asked_for(context: IsakmpContext) -> str:
     """The message of phase 1 that waits for an answer."""
-    return f"message {_NUMBERS.get(context.state, 0)} of main mode"
+    return f"message {_NUMBERS.get(context.state, 3)} of {context.mode}"
 
 
 def _all_asked(context: IsakmpContext) -> Iterator[tuple[str, Waiting]]:
-    if context.waiting is not None:
+    if context.waiting is not None and not context.established:  # nobody answers message 3 of aggressive mode
         yield asked_for(context), context.waiting
     for exchange in context.exchanges.values():
         if exchange.waiting is not None and exchange.stage is QuickStage.ASKED:
@@ -103,7 +104,7 @@ def unsent(context: IsakmpContext, datagram: bytes, why: str) -> None:
 def _cause(context: IsakmpContext, asked: _Asked, now: float) -> str:
     port, lost = context.path.remote.port, say.long_ones_lost(fragment.cut(context, asked.datagram))
     match context.state:
-        case IsakmpState.SA_SENT:
+        case IsakmpState.SA_SENT | IsakmpState.AGGRESSIVE_SENT:
             return say.nobody_there(context.path)
         case IsakmpState.KE_SENT:
             return f"{say.its_log('message 1', port)}: it may have no secret for our address{lost}"
@@ -131,11 +132,11 @@ def answered(context: IsakmpContext, now: float) -> None:
 def does_not_go_on(context: IsakmpContext) -> None:
     """Says, once, that the next message does not come, unless it did and could not be read."""
     context.deadlines.tell_at = inf
-    awaited = {IsakmpState.SA_ANSWERED: 3, IsakmpState.KE_ANSWERED: 5}.get(context.state)
+    awaited = _AWAITED.get(context.state)
     if awaited is None or context.negotiation.hints or not context.host.lacks(context):
         return
     path, held = context.path, context.fragments
     floats = context.udp and not path.natt
     a_part = held is not None and held.collecting
     why = say.why_not(path, a_part=a_part, repeats=context.negotiation.repeated, floats=floats)
-    context.report(Kind.WARNING, say.does_not_go_on(path.remote, "main mode", say.HALF_OPEN_TOLD, f"message {awaited}", why))
+    context.report(Kind.WARNING, say.does_not_go_on(path.remote, context.mode, say.HALF_OPEN_TOLD, f"message {awaited}", why))

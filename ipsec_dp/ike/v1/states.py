@@ -4,6 +4,11 @@
     responder  NEW -> SA_ANSWERED -> KE_ANSWERED -> ESTABLISHED             messages 2, 4 and 6 are
     both       any -> CLOSED
 
+and in aggressive mode, where both sides prove who they are in their second message:
+
+    initiator  NEW -> AGGRESSIVE_SENT -> ESTABLISHED                        messages 1 and 3 are ours
+    responder  NEW -> AGGRESSIVE_ANSWERED -> ESTABLISHED                    message 2 is
+
 What a message may do in a state says `transitions`.
 """
 
@@ -22,6 +27,8 @@ class IsakmpState(StrEnum):
     KE_SENT = "message 3 sent"
     KE_ANSWERED = "message 4 sent"
     AUTH_SENT = "message 5 sent"
+    AGGRESSIVE_SENT = "message 1 of aggressive mode sent"
+    AGGRESSIVE_ANSWERED = "message 2 of aggressive mode sent"
     ESTABLISHED = "established"
     CLOSED = "closed"
 
@@ -35,6 +42,10 @@ STEPS: Final = (
     (S.KE_SENT, S.AUTH_SENT, "its public value is here"),
     (S.KE_ANSWERED, S.ESTABLISHED, "it has proven who it is"),
     (S.AUTH_SENT, S.ESTABLISHED, "it has proven who it is"),
+    (S.NEW, S.AGGRESSIVE_SENT, "we begin"),
+    (S.NEW, S.AGGRESSIVE_ANSWERED, "the peer does"),
+    (S.AGGRESSIVE_SENT, S.ESTABLISHED, "it has proven who it is"),
+    (S.AGGRESSIVE_ANSWERED, S.ESTABLISHED, "it has proven who it is"),
     *((state, S.CLOSED, "its time is over, or it is ended") for state in S if state is not S.CLOSED),
 )
 PAIRS: Final = frozenset((before, after) for before, after, _ in STEPS)

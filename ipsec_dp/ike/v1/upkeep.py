@@ -85,6 +85,9 @@ def _retransmit(context: IsakmpContext, now: float) -> None:
         context.host.retransmitted(context.peer.tunnel)
         silence.tell(context, now, waiting.attempt)
         return
+    if context.established:  # message 3 of aggressive mode, which is acknowledged by whatever comes next
+        context.waiting = None
+        return
     said = next((hint for hint in reversed(context.negotiation.hints) if hint[1] is not None), None)
     if said is not None:
         _gave_up(context, f"{said[0]} (not authenticated)", said[1] or Cause.REFUSED)
@@ -93,27 +96,27 @@ def _retransmit(context: IsakmpContext, now: float) -> None:
         _gave_up(context, ours, Cause.TIMEOUT)
         return
     asked = f"{context.path.remote} did not answer {silence.asked_for(context)} ({waiting.attempt + 1} times)"
-    why = _WHY[context.state].format(port=context.path.remote.port)
-    _gave_up(context, f"{asked}: {why}", Cause.TIMEOUT)
+    _gave_up(context, f"{asked}: {_UNANSWERED[context.state].format(port=context.path.remote.port)}", Cause.TIMEOUT)
 
 
-_WHY = {
-    IsakmpState.SA_SENT: "it is down (ping it), UDP port {port} is blocked on the way (capture there), or it expects nobody from "
-    "here",
+_DOWN = "it is down (ping it), UDP port {port} is blocked on the way (capture there), or it expects nobody from here"
+_UNANSWERED = {
+    IsakmpState.SA_SENT: _DOWN,
     IsakmpState.KE_SENT: "it is down or the way to it is, or it has no secret for our address",
     IsakmpState.AUTH_SENT: silence.DIFFER + ", or UDP port {port} is blocked",
+    IsakmpState.AGGRESSIVE_SENT: f"{_DOWN}, or nobody in aggressive mode",
 }
 
 
 def _gave_up(context: IsakmpContext, text: str, cause: Cause) -> None:
-    """Main mode came to nothing; a responder that believes otherwise is told."""
+    """Phase 1 came to nothing; a responder that believes otherwise is told."""
     if context.negotiation.refused:
         context.sa.last_block = context.negotiation.refused
         context.send_informational([NotificationPayload(Protocol.ISAKMP, NotifyCode.AUTHENTICATION_FAILED)])
     stranger = not context.sa.initiator and not context.negotiation.hints
     if not stranger and context.in_use:
         hints = "" if context.sa.initiator else f": {context.negotiation.hints[-1][0]}"
-        context.report(Kind.IKE_FAILED, f"{text}{hints}", cause=cause, again=True, exchange="main mode")
+        context.report(Kind.IKE_FAILED, f"{text}{hints}", cause=cause, again=True, exchange=context.mode)
     context.close()
 
 
@@ -207,7 +210,7 @@ def peering_due(peering: Peering, now: float) -> None:
 
 def _sa_due(context: IsakmpContext, peering: Peering, sa: IpsecSa, now: float) -> None:
     if now >= sa.hard:
-        ipsec_sas.expire(context, sa)
+        ipsec_sas.expire(context, sa, now)
     elif now >= sa.tell_at:
         ipsec_sas.delete(peering, sa, now)
     else:
@@ -220,10 +223,16 @@ def _sa_due(context: IsakmpContext, peering: Peering, sa: IpsecSa, now: float) -
 
 
 def _look(context: IsakmpContext, peering: Peering, sa: IpsecSa, now: float) -> None:
-    if ipsec_sas.used_by_peer(peering, sa):
+    if sa.initiator or ipsec_sas.used_by_peer(peering, sa):
         ipsec_sas.switch(context, sa, now)
     else:
         sa.look_at = now + lifetimes.SWITCH_LOOK
+
+
+def spent(sa: IpsecSa, now: float) -> None:
+    """A soft limit of octets or packets: nobody knows how soon the hard one comes."""
+    sa.spent = True
+    renew(sa, now)
 
 
 def renew(sa: IpsecSa, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipsec_dp.ike.v1.payloads import VendorIdPayload
+from ipsec_dp.ike.v1.wire import PayloadKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,8 +79,13 @@ def note(context: IsakmpContext, message: IsakmpMessage) -> None:
     _name(context, sent)
 
 
-def note_further(context: IsakmpContext, message: IsakmpMessage) -> None:
-    """Some makers name themselves, and DPD, in a later message. NAT-T and fragments are agreed on before it."""
+def note_further(context: IsakmpContext, kinds: tuple[PayloadKind, ...], message: IsakmpMessage) -> None:
+    """Some makers name themselves, and DPD, in message 3 or 4 of main mode. NAT-T and fragments are agreed on before it.
+
+    `kinds`: what a message of its place must have.
+    """
+    if kinds != (PayloadKind.KE, PayloadKind.NONCE):
+        return
     sent = dict.fromkeys(one.data for one in message.all(VendorIdPayload))
     context.abilities.dpd |= DPD.octets in sent
     _name(context, sent)

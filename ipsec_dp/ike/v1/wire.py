@@ -23,6 +23,7 @@ class ExchangeMode(IntEnum):
     """Exchange types (RFC 2408 §3.1, RFC 2409 appendix A). Those that are not here get no answer."""
 
     MAIN = 2
+    AGGRESSIVE = 4
     INFORMATIONAL = 5
     TRANSACTION = 6  # XAUTH and mode config: refused
     QUICK = 32
@@ -132,6 +133,7 @@ class NotifyCode(IntEnum):
 
     DOI_NOT_SUPPORTED = 2
     INVALID_COOKIE = 4
+    INVALID_EXCHANGE_TYPE = 7
     INVALID_PAYLOAD_TYPE = 1
     PAYLOAD_MALFORMED = 16
     NO_PROPOSAL_CHOSEN = 14

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SHOWN: Final = 24  # payloads of a line
 _EXCHANGES: Final = {
     ExchangeMode.MAIN: "main mode",
+    ExchangeMode.AGGRESSIVE: "aggressive mode",
     ExchangeMode.INFORMATIONAL: "informational",
     ExchangeMode.TRANSACTION: "transaction",
     ExchangeMode.QUICK: "quick mode",

@@ -25,6 +25,7 @@ def request_header(context: Context, exchange: ExchangeType, message_id: int) ->
 
 def seal(context: Context, header: Header, payloads: list[Payload], *, whole: bool = False) -> tuple[bytes, ...]:
     """The datagrams of a message; a `whole` one is not divided, however long it is. Those of IKE_SA_INIT are not protected."""
+    payloads = context.host.environment.shaped(header, payloads)
     datagrams = _sealed(context, header, payloads, whole=whole)
     context.host.environment.trace.sealed(payloads, datagrams)
     return datagrams

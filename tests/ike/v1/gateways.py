@@ -14,12 +14,17 @@ IKE = parse_ike(["aes256-sha256-ecp256"])
 ESP = parse_esp(["aes128gcm16"])
 THREE = tuple(v2.proxy_id(f"10.1.{number}.0/24", f"10.2.{number}.0/24") for number in range(3))
 MIRRORED = tuple(pair._replace(local=pair.remote, remote=pair.local) for pair in THREE)
-NAMES = {2: "main", 5: "info", 32: "quick"}
+NAMES = {2: "main", 4: "aggressive", 5: "info", 32: "quick"}
 
 
 def peer(site: str, **changes: Any):
     """As `ladder.peer`, by IKEv1."""
     return v2.peer(site, **({"version": 1, "ike_proposals": IKE, "esp_proposals": ESP, "liveness": Liveness(0.0)} | changes))
+
+
+def aggressive(site: str, **changes: Any):
+    """The same in aggressive mode."""
+    return peer(site, **({"mode": "aggressive"} | changes))
 
 
 class Gateways(v2.Ladder):

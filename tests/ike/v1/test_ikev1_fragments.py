@@ -299,3 +299,16 @@ def test_message_4_asks_for_certificates_by_names_that_fit_one_datagram(tmp_path
     assert proof.certificate_requests(authorities, fits) == named
     assert proof.certificate_requests(authorities, fits - 1) == [CertRequestPayload(X509_SIGNATURE, b"")]
     assert proof.certificate_requests((), 0) == []
+
+
+@pytest.mark.parametrize("site", ["a", "b"])
+def test_aggressive_mode_answers_a_first_message_in_one_datagram_whatever_it_takes(site):
+    """Who begins may be anybody: what follows his proof goes in fragments."""
+    gateways = Gateways([narrow("a", mode="aggressive")], [narrow("b", mode="aggressive")]).start(site)
+    gateways.check()
+    other = OTHER[site]
+    first = next(delivery.data[0] for delivery, _ in gateways.wire.log if delivery.sender == other)
+    assert len(first) > ROOM
+    assert first[16] != FRAGMENT
+    assert fragments(gateways, other) == [(1, 0), (2, 1)], "the second message of quick mode"
+    assert {delivery.data[0][18] for delivery, _ in gateways.wire.log if delivery.data[0][16] == FRAGMENT} == {4}

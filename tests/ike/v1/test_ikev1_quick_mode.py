@@ -1,6 +1,7 @@
 """Quick mode as ladders: suites, PFS, proxy IDs, the renewal of phase 2 and its limits."""
 
 from math import inf
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from ipsec_dp.ike.environment import Activity
 from ipsec_dp.ike.lifetimes import GRACE
 from ipsec_dp.ike.peer import Life
 from ipsec_dp.ike.proposal import parse_esp
+from ipsec_dp.ike.traffic_selectors import TrafficSelector
 from ipsec_dp.ike.v1.ipsec_sas import OVERLAP
 from tests.ike.ladder import NETS, OTHER, proxy_id
 
@@ -38,6 +40,32 @@ def test_each_proxy_id_has_a_quick_mode(site):
     gateways.check()
     assert len(gateways.a.sad.sending) == len(gateways.b.sad.sending) == 3
     assert len([mode for mode in gateways.modes() if "quick" in mode]) == 9
+
+
+FORMS: dict[str, tuple[tuple[str, str], dict[str, Any]]] = {
+    "hosts": (("10.1.0.7/32", "10.2.0.9/32"), {}),
+    "everything": (("0.0.0.0/0", "0.0.0.0/0"), {}),
+    "IPv6": (("2001:db8:1::/48", "2001:db8:2::1/128"), {}),
+    "a protocol": (("10.1.0.0/24", "10.2.0.0/24"), {"protocol": 6}),
+    "a protocol and a port": (("10.1.0.0/24", "10.2.0.0/24"), {"protocol": 17, "ports": (53, 53)}),
+}
+
+
+@pytest.mark.parametrize("site", ["a", "b"])
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_of_a_proxy_id_in_both_roles(form, site):
+    pair = proxy_id(*FORMS[form][0], **FORMS[form][1])
+    mirrored = pair._replace(local=pair.remote, remote=pair.local)
+    gateways = Gateways([peer("a", proxy_ids=(pair,))], [peer("b", proxy_ids=(mirrored,))]).start(site)
+    gateways.check()
+
+
+@pytest.mark.parametrize("site", ["a", "b"])
+def test_a_range_of_addresses_in_both_roles(site):
+    span = TrafficSelector(4, 0x0A010005, 0x0A010009)
+    pair = NETS["a"]._replace(local=span)
+    gateways = Gateways([peer("a", proxy_ids=(pair,))], [peer("b", proxy_ids=(NETS["b"]._replace(remote=span),))]).start(site)
+    gateways.check()
 
 
 @pytest.mark.parametrize("site", ["a", "b"])

@@ -156,7 +156,7 @@ def test_quick_mode_in_clear_is_none(up):
     assert up.faults()["b"] == {"unauthenticated": 1}
 
 
-@pytest.mark.parametrize("exchange", [4, 6, 1, 99], ids=["aggressive", "transaction", "base", "unknown"])
+@pytest.mark.parametrize("exchange", [6, 1, 99], ids=["transaction", "base", "unknown"])
 def test_other_exchanges_get_no_answer(up, exchange):
     first = up.wire.log[0][0].data[0]
     before = len(up.modes("b"))
