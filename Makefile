@@ -31,7 +31,7 @@ PARTS := build/junit/parts
 CLANG_FORMAT := $(BIN)/clang-format --dry-run -Werror --ferror-limit=20
 NATIVE := $(MAKE) -j$(JOBS) -C native PYTHON=$(BIN)/python
 PYTEST := $(BIN)/python -m pytest
-SOURCE_TREES = $(wildcard ipsec_dp native tests benchmarks)
+SOURCE_TREES = $(wildcard ipsec_dp native tests benchmarks examples)
 C_FILES = $(wildcard native/*.[ch] tests/native/*.[ch] tests/fuzz/*.[ch] benchmarks/*.[ch])
 
 X86_64 := $(filter x86_64,$(shell uname -m))

@@ -107,6 +107,10 @@ struct dp_config {
     uint32_t cookie_first_rate;            /* of these, to networks that did not ask before; the others are for those that did */
     uint32_t cookie_seen_seconds;          /* how long it is remembered at least who asked, ≥ 1 where there are any answers */
     uint32_t cookie_seconds;               /* the life of a cookie's key; the one before is still good. 0: no cookies */
+    /* For rigs: whatever is random here follows from `seed`, CBC's IVs too, and no real device may be attached (-EPERM). 0: the
+     * system's randomness. */
+    uint8_t seeded;
+    uint64_t seed;
 };
 
 /* Loads the providers (each passes its known-answer tests or the call fails with -EBADMSG). -EINVAL: a value out of range;
@@ -545,6 +549,69 @@ int dp_seal_burst(struct dp *dp, dp_sa_id outbound, uint8_t *in, const uint32_t 
  * long as the ESP packets. The number opened, or -EBUSY. */
 int dp_open_burst(struct dp *dp, const uint8_t *in, const uint32_t *in_octets, size_t in_stride, uint8_t *out, uint32_t *out_octets,
                   size_t out_stride, size_t n, uint8_t *reasons, uint64_t now);
+
+/* ---- SAs by themselves, for rigs: keys set by hand, no plane, no tables, no policy, no life -------------------------------- */
+
+struct dp_lone_keys; /* an arena for the keys of lone SAs; any thread may use it */
+struct dp_lone;      /* one SA, which seals and opens under one key; used by one thread at a time (-EBUSY) */
+
+struct dp_lone_params {
+    uint32_t spi;                     /* any but 0 */
+    uint16_t encr, integ, key_octets; /* as in struct dp_sa_params */
+    uint8_t esn;
+    uint8_t seeded;         /* CBC: IVs follow from `seed`; 0: the system's randomness */
+    uint32_t replay_window; /* packets: a power of two, 64..8192 */
+    uint32_t tfc_octets;    /* inner packets are padded to this size at least, 0..9000 */
+    uint64_t sequence;      /* the last sequence number that was used already */
+    uint64_t iv;            /* AEAD: the first IV */
+    uint64_t seed;
+};
+
+struct dp_lone_state {
+    uint64_t sequence;      /* last used */
+    uint64_t highest;       /* received; 0: none yet */
+    uint64_t octets;        /* memory of it, without its key */
+    uint64_t key_octets;    /* in the arena */
+    uint32_t alignment;     /* of plaintext with its trailer */
+    uint32_t packet_octets; /* what ESP adds to plaintext with its trailer: header, IV, ICV */
+};
+
+enum dp_lone_how {
+    DP_LONE_NUMBERED = 1, /* seal: `sequences` are given, and the SA's own goes on where it was */
+    DP_LONE_KEEP = 2,     /* seal: nothing is written to `in` */
+    DP_LONE_RAW = 4,      /* seal: `in` has padding and trailer already; open: any next header, and what was before the padding */
+    DP_LONE_LOOK = 8,     /* open: the window stays as it is */
+};
+
+/* -EBADMSG, -ENOTSUP, -ENOMEM as dp_create. */
+int dp_lone_keys_new(unsigned provider, struct dp_lone_keys **out);
+/* Gone when its last SA is. */
+void dp_lone_keys_free(struct dp_lone_keys *keys);
+void dp_lone_keys_read(struct dp_lone_keys *keys, struct dp_arena_info *info);
+/* `keymat` as for dp_sa_install. -EINVAL, -ENOTSUP, -ENOMEM. */
+int dp_lone_new(struct dp_lone_keys *keys, const struct dp_lone_params *params, const uint8_t *keymat, size_t octets,
+                struct dp_lone **out);
+/* Wipes its key; sealing and opening are -EBADF from now on. -EBUSY. */
+int dp_lone_close(struct dp_lone *lone);
+/* Closes it and frees its memory: nobody uses it. */
+void dp_lone_free(struct dp_lone *lone);
+void dp_lone_read(const struct dp_lone *lone, struct dp_lone_state *state);
+/* The last sequence number that was used. -EINVAL: it has no such one. */
+int dp_lone_set_sequence(struct dp_lone *lone, uint64_t sequence);
+/* The highest one received: the window begins anew, with this one in it alone; 0: with none. -EINVAL. */
+int dp_lone_set_highest(struct dp_lone *lone, uint64_t highest);
+
+/* Seals rows of `in` into rows of `out`, laid out as for dp_seal_burst, with the reasons; `next_header` -1: what the inner packet
+ * is, which is looked at then. A row of `in` that has no DP_ESP_TAILROOM octets behind its packet is padded in `out`, as are all
+ * under DP_LONE_KEEP; a row of `out` has room for the packet and DP_ESP_GROWTH (74) octets. `sequences`: those of the rows, 64
+ * bits. The number sealed; -EBUSY; -ENOKEY: the key is gone, since this process was forked. */
+int dp_lone_seal(struct dp_lone *lone, uint8_t *in, const uint32_t *in_octets, size_t in_stride, uint8_t *out, uint32_t *out_octets,
+                 size_t out_stride, size_t n, uint8_t *reasons, uint64_t *sequences, int next_header, unsigned how);
+/* Opens rows of ESP packets, checked in the order of dp_open_burst: SPI, window, ICV, window again, padding, next header, inner
+ * header. `sequences` and `next_headers` of what was opened, else 0. The number opened; -EBUSY, -ENOKEY. */
+int dp_lone_open(struct dp_lone *lone, const uint8_t *in, const uint32_t *in_octets, size_t in_stride, uint8_t *out,
+                 uint32_t *out_octets, size_t out_stride, size_t n, uint8_t *reasons, uint64_t *sequences, uint8_t *next_headers,
+                 unsigned how);
 
 /* ---- single parts, for tests and benchmarks --------------------------------------------------------------------------------- */
 

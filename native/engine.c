@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "aead.h"
@@ -95,7 +94,7 @@ static int loop_open(struct dp *dp, struct dp_loop *loop, uint32_t worker, unsig
     if (loop->examples == NULL)
         return -ENOMEM;
     uint64_t seed;
-    if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+    if (!dp_random_next(&dp->random, &seed))
         return -EIO;
     if (direction == DP_OUTBOUND) {
         loop->hold = dp_hold_new(dp->config.tunnels, dp->config.hold_octets);
@@ -171,8 +170,9 @@ int dp_create(const struct dp_config *config, struct dp **out) {
     memset(dp, 0, sizeof *dp);
     memset(dp->punt_fd, 0xff, sizeof dp->punt_fd);
     dp->config = *config;
+    dp->random = (struct dp_random){.seeded = config->seeded != 0, .state = config->seed};
     dp_epoch_init(&dp->epoch);
-    error = getrandom(&dp->flow_seed, sizeof dp->flow_seed, 0) == sizeof dp->flow_seed ? open_parts(dp) : -EIO;
+    error = dp_random_next(&dp->random, &dp->flow_seed) ? open_parts(dp) : -EIO;
     if (error != 0) {
         dp_destroy(dp);
         return error;

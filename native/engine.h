@@ -10,6 +10,7 @@
 #include "ike_sas.h"
 #include "io.h"
 #include "own_outer.h"
+#include "random.h"
 #include "sa.h"
 
 /* What policy says of a flow. A loop keeps the last one, since the packets of a burst are mostly of one flow. */
@@ -89,6 +90,7 @@ struct dp_traffic;
 
 struct dp {
     struct dp_config config;
+    struct dp_random random; /* control thread only */
     struct dp_epoch epoch;
     struct dp_arena *arena;
     struct dp_sa_table sas;

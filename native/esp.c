@@ -10,6 +10,7 @@
 #include <sys/random.h>
 
 #include "octets.h"
+#include "random.h"
 
 /* RFC 4303 §2.4. Sealing copies from the front of it, opening compares with it. */
 static const uint8_t padding[DP_ESP_PAD_MAX] = {
@@ -88,6 +89,14 @@ static bool random_iv(uint8_t *iv, size_t octets) {
     return true;
 }
 
+/* The same of a plane that has a seed. */
+static void seeded_iv(struct dp_esp *esp, uint8_t *iv, size_t octets) {
+    for (size_t at = 0; at < octets; at += sizeof(uint64_t)) {
+        uint64_t number = htobe64(dp_random_follow(&esp->iv));
+        memcpy(iv + at, &number, sizeof number);
+    }
+}
+
 /* TFC padding, ESP padding and trailer behind the inner packet, up to `octets` in all. */
 static void pad(const struct dp_esp *esp, uint8_t *inner, size_t inner_octets, size_t octets, uint8_t next_header) {
     size_t padded = padded_inner(esp, inner_octets);
@@ -98,19 +107,18 @@ static void pad(const struct dp_esp *esp, uint8_t *inner, size_t inner_octets, s
     inner[octets - 1] = next_header;
 }
 
-enum dp_drop dp_esp_seal(struct dp_esp *esp, uint64_t sequence, uint8_t *inner, size_t inner_octets, uint8_t next_header,
-                         uint8_t *out) {
+/* Seals plaintext of `octets`, trailer included. */
+static inline enum dp_drop seal_plain(struct dp_esp *esp, uint64_t sequence, const uint8_t *plain, size_t octets, uint8_t *out) {
     const struct dp_cipher *cipher = esp->cipher;
-    size_t octets = ciphertext_octets(esp, inner_octets);
-    pad(esp, inner, inner_octets, octets, next_header);
-
     const uint64_t header = header_octets(esp, sequence);
     memcpy(out, &header, DP_ESP_HEADER);
     uint8_t *iv = out + DP_ESP_HEADER;
     uint8_t *ciphertext = iv + cipher->iv_octets;
-    struct dp_crypt c = {.iv = iv, .src = inner, .dst = ciphertext, .octets = (uint32_t)octets, .icv = ciphertext + octets};
+    struct dp_crypt c = {.iv = iv, .src = plain, .dst = ciphertext, .octets = (uint32_t)octets, .icv = ciphertext + octets};
     octets_16 nonce;
-    if (cipher->random_iv) {
+    if (cipher->random_iv && esp->seeded) {
+        seeded_iv(esp, iv, cipher->iv_octets);
+    } else if (cipher->random_iv) {
         if (!random_iv(iv, cipher->iv_octets))
             return DP_DROP_crypto_fault;
     } else {
@@ -123,6 +131,21 @@ enum dp_drop dp_esp_seal(struct dp_esp *esp, uint64_t sequence, uint8_t *inner, 
     struct authenticated a;
     authenticate(&c, &a, esp, sequence, out);
     return cipher->seal(esp->context, &c) == 0 ? DP_OK : DP_DROP_crypto_fault;
+}
+
+enum dp_drop dp_esp_seal(struct dp_esp *esp, uint64_t sequence, uint8_t *inner, size_t inner_octets, uint8_t next_header,
+                         uint8_t *out) {
+    size_t octets = ciphertext_octets(esp, inner_octets);
+    pad(esp, inner, inner_octets, octets, next_header);
+    return seal_plain(esp, sequence, inner, octets, out);
+}
+
+enum dp_drop dp_esp_seal_whole(struct dp_esp *esp, uint64_t sequence, const uint8_t *plain, size_t octets, uint8_t *out) {
+    return seal_plain(esp, sequence, plain, octets, out);
+}
+
+size_t dp_esp_alignment(const struct dp_esp *esp) {
+    return alignment(esp->cipher);
 }
 
 /* RFC 4303 §2.4, §3.4.4.1: the padding is 1, 2, 3, … and lies within the packet. */

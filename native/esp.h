@@ -14,6 +14,7 @@ struct dp_esp {
     uint32_t spi;  /* host order */
     bool esn;
     uint8_t salt[DP_AEAD_SALT];
+    bool seeded;         /* CBC: IVs follow from `iv` (random.h), in rigs alone */
     uint64_t iv;         /* AEAD, outbound: the next IV; one writer */
     uint32_t tfc_octets; /* outbound: pad inner packets to this size at least */
 };
@@ -31,6 +32,12 @@ size_t dp_esp_sealed_octets(const struct dp_esp *esp, size_t inner_octets);
  * inner packet. `sequence` was never used before under this key. DP_OK, DP_DROP_crypto_fault. */
 enum dp_drop dp_esp_seal(struct dp_esp *esp, uint64_t sequence, uint8_t *inner, size_t inner_octets, uint8_t next_header,
                          uint8_t *out);
+
+/* Seals `plain`, which ends in padding and trailer already, whatever they say: dp_esp_sealed_octets of what is before them, a
+ * multiple of dp_esp_alignment. Else as dp_esp_seal. */
+enum dp_drop dp_esp_seal_whole(struct dp_esp *esp, uint64_t sequence, const uint8_t *plain, size_t octets, uint8_t *out);
+/* What the length of plaintext with its trailer is a multiple of (RFC 4303 §2.4). */
+size_t dp_esp_alignment(const struct dp_esp *esp);
 
 /* Opens an ESP packet of `octets` (≥ DP_ESP_HEADER; its SPI is this SA's, its sequence number is `sequence`) into `plain`, which
  * has room for `octets`, or is where its ciphertext lies. Checks length, ICV, padding and pad length; not the replay window and not

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "engine.h"
 #include "ike_quiet.h"
@@ -11,31 +10,31 @@
 #include "punt.h"
 #include "seen.h"
 
-static struct dp_punt_limiter *limiter_new(uint32_t rate, uint32_t burst) {
+static struct dp_punt_limiter *limiter_new(struct dp *dp, uint32_t rate, uint32_t burst) {
     uint64_t seed;
-    return getrandom(&seed, sizeof seed, 0) == sizeof seed ? dp_punt_limiter_new(rate, burst, seed) : NULL;
+    return dp_random_next(&dp->random, &seed) ? dp_punt_limiter_new(rate, burst, seed) : NULL;
 }
 
-static struct dp_seen *seen_new(uint32_t seconds) {
+static struct dp_seen *seen_new(struct dp *dp, uint32_t seconds) {
     uint64_t secret;
-    return getrandom(&secret, sizeof secret, 0) == sizeof secret ? dp_seen_new(secret, seconds) : NULL;
+    return dp_random_next(&dp->random, &secret) ? dp_seen_new(secret, seconds) : NULL;
 }
 
-int dp_ike_gate_open(struct dp_ike_gate *gate, const struct dp *dp, bool nat_port, bool keeps_keys) {
+int dp_ike_gate_open(struct dp_ike_gate *gate, struct dp *dp, bool nat_port, bool keeps_keys) {
     const struct dp_config *c = &dp->config;
     uint32_t answers = nat_port ? c->cookie_nat_rate : c->cookie_rate;
     *gate = (struct dp_ike_gate){
         .dp = dp,
         .nat_port = nat_port,
         .keeps_keys = keeps_keys,
-        .networks = limiter_new(c->stranger_rate, c->stranger_burst),
-        .proven_networks = limiter_new(c->proven_rate, c->proven_burst),
+        .networks = limiter_new(dp, c->stranger_rate, c->stranger_burst),
+        .proven_networks = limiter_new(dp, c->proven_rate, c->proven_burst),
         .begin_rate = dp_rate_of(c->begin_rate, c->begin_rate),
         .other_rate = dp_rate_of(c->other_rate, c->other_rate),
         .proven_rate = dp_rate_of(c->proven_rate_in_all, c->proven_rate_in_all),
         .answer_rate = dp_rate_of(answers, answers / 10 + 1),
         .first_rate = dp_rate_of(c->cookie_first_rate, c->cookie_first_rate / 10 + 1),
-        .asked = seen_new(c->cookie_seen_seconds),
+        .asked = seen_new(dp, c->cookie_seen_seconds),
         .repeat_rate = dp_rate_of(c->repeat_rate, c->repeat_burst),
         .scratch = malloc(DP_IP_MAX),
     };

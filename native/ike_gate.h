@@ -35,7 +35,7 @@ struct dp_ike_gate {
     _Atomic uint64_t answered;
 };
 
-int dp_ike_gate_open(struct dp_ike_gate *gate, const struct dp *dp, bool nat_port, bool keeps_keys);
+int dp_ike_gate_open(struct dp_ike_gate *gate, struct dp *dp, bool nat_port, bool keeps_keys);
 void dp_ike_gate_close(struct dp_ike_gate *gate);
 
 enum dp_ike_verdict {

@@ -193,6 +193,8 @@ static int watch(struct dp_ike_port *port, int fd, uint32_t what) {
 }
 
 int dp_ike_port_add(struct dp *dp, int fd, const struct dp_addr *local) {
+    if (dp->random.seeded)
+        return -EPERM;
     struct dp_ike_port *port = &dp->ike_port;
     uint32_t number = 0;
     while (number < port->count && port->socket[number].fd >= 0)

@@ -34,7 +34,7 @@ static _Atomic(struct dp_ike_sa *) *place_of(const struct dp *dp, uint64_t own_s
 
 static void ike_sa_free(struct dp *dp, void *thing) {
     struct dp_ike_sa *sa = thing;
-    dp_keyed_free(dp, sa->cipher, sa->context);
+    dp_keyed_free(dp->arena, sa->cipher, sa->context);
     explicit_bzero(sa, sizeof *sa);
     free(sa);
 }
@@ -49,7 +49,8 @@ static int make(struct dp *dp, const struct dp_ike_sa_params *p, const uint8_t *
     sa->nat_port = p->nat_port != 0;
     int error = 0;
     if (octets != 0)
-        error = dp_keyed_new(dp, p->encr, p->integ, p->key_octets, keymat, octets, &sa->cipher, &sa->context, sa->salt);
+        error = dp_keyed_new(dp->arena, dp->config.provider, p->encr, p->integ, p->key_octets, keymat, octets, &sa->cipher,
+                             &sa->context, sa->salt);
     if (error != 0)
         ike_sa_free(dp, sa);
     else

@@ -55,6 +55,8 @@ static int detach(struct dp *dp, uint32_t worker, bool is_link, uint32_t number)
 int dp_tun_attach(struct dp *dp, uint32_t worker, uint32_t interface, int fd) {
     if (worker >= dp->config.workers || interface >= dp->config.interfaces)
         return -EINVAL;
+    if (dp->random.seeded)
+        return -EPERM;
     struct dp_io *io = dp_tun_open(interface, fd);
     return io != NULL ? dp_io_add(dp, worker, false, io) : -errno;
 }
@@ -67,6 +69,8 @@ int dp_link_attach(struct dp *dp, uint32_t worker, unsigned encapsulation, const
                    int receive_df, int fd_other) {
     if (worker >= dp->config.workers || encapsulation > DP_ENCAPSULATION_UDP || (local->family != 4 && local->family != 6))
         return -EINVAL;
+    if (dp->random.seeded)
+        return -EPERM;
     int number = dp_io_free_link(dp, worker);
     if (number < 0)
         return number;

@@ -3,23 +3,22 @@
 #include <errno.h>
 #include <string.h>
 
-#include "engine.h"
 #include "keys.h"
 
-int dp_keyed_new(struct dp *dp, unsigned encr, unsigned integ, unsigned key_octets, const uint8_t *keymat, size_t octets,
-                 const struct dp_cipher **cipher, void **context, uint8_t *salt) {
-    const struct dp_cipher *c = dp_cipher_find(dp->config.provider, encr, integ, key_octets);
+int dp_keyed_new(struct dp_arena *arena, unsigned provider, unsigned encr, unsigned integ, unsigned key_octets,
+                 const uint8_t *keymat, size_t octets, const struct dp_cipher **cipher, void **context, uint8_t *salt) {
+    const struct dp_cipher *c = dp_cipher_find(provider, encr, integ, key_octets);
     if (c == NULL)
         return -ENOTSUP;
     if (octets != (size_t)c->key_octets + c->salt_octets + c->integ_key_octets)
         return -EINVAL;
-    void *keyed = dp_arena_alloc(dp->arena, c->context_octets);
+    void *keyed = dp_arena_alloc(arena, c->context_octets);
     if (keyed == NULL)
         return -ENOMEM;
     const uint8_t *rest = keymat + c->key_octets;
     int error = c->init(c, keyed, keymat, c->integ_key_octets != 0 ? rest + c->salt_octets : NULL);
     if (error != 0) {
-        dp_arena_free(dp->arena, keyed, c->context_octets);
+        dp_arena_free(arena, keyed, c->context_octets);
         return error;
     }
     memcpy(salt, rest, c->salt_octets);
@@ -28,9 +27,9 @@ int dp_keyed_new(struct dp *dp, unsigned encr, unsigned integ, unsigned key_octe
     return 0;
 }
 
-void dp_keyed_free(struct dp *dp, const struct dp_cipher *cipher, void *context) {
+void dp_keyed_free(struct dp_arena *arena, const struct dp_cipher *cipher, void *context) {
     if (context == NULL)
         return;
     cipher->finish(context);
-    dp_arena_free(dp->arena, context, cipher->context_octets);
+    dp_arena_free(arena, context, cipher->context_octets);
 }

@@ -4,14 +4,12 @@
 
 #include "aead.h"
 
-struct dp;
-
-/* The cipher of these algorithms (enum dp_encr, enum dp_integ) and its context in the key arena, keyed with `octets` of `keymat`:
- * the encryption key, the salt, the integrity key (RFC 7296 §2.17, RFC 4106 §8.1). `salt` gets as much as the cipher has. 0;
- * -ENOTSUP: no provider has it; -EINVAL: not so many octets; -ENOMEM; what the provider says. Nothing is written then. */
-int dp_keyed_new(struct dp *dp, unsigned encr, unsigned integ, unsigned key_octets, const uint8_t *keymat, size_t octets,
-                 const struct dp_cipher **cipher, void **context, uint8_t *salt);
+/* The cipher of these algorithms (enum dp_provider, dp_encr, dp_integ) and its context in the arena, keyed with `octets` of
+ * `keymat`: the encryption key, the salt, the integrity key (RFC 7296 §2.17, RFC 4106 §8.1). `salt` gets as much as the cipher has.
+ * 0; -ENOTSUP: no provider has it; -EINVAL: not so many octets; -ENOMEM; what the provider says. Nothing is written then. */
+int dp_keyed_new(struct dp_arena *arena, unsigned provider, unsigned encr, unsigned integ, unsigned key_octets,
+                 const uint8_t *keymat, size_t octets, const struct dp_cipher **cipher, void **context, uint8_t *salt);
 /* The arena wipes the key. `context` NULL: there is none. */
-void dp_keyed_free(struct dp *dp, const struct dp_cipher *cipher, void *context);
+void dp_keyed_free(struct dp_arena *arena, const struct dp_cipher *cipher, void *context);
 
 #endif

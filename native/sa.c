@@ -109,7 +109,7 @@ static uint64_t limit(uint64_t n) {
 /* Frees everything an SA owns; its key is wiped by the arena. */
 static void sa_free(struct dp *dp, void *thing) {
     struct dp_sa *sa = thing;
-    dp_keyed_free(dp, sa->esp.cipher, sa->esp.context);
+    dp_keyed_free(dp->arena, sa->esp.cipher, sa->esp.context);
     free((void *)(uintptr_t)sa->selectors);
     free(atomic_load_explicit(&sa->path, memory_order_relaxed));
     free(sa->ring);
@@ -190,6 +190,14 @@ static struct dp_sa *sa_new(struct dp *dp, unsigned direction, const struct dp_s
     return sa;
 }
 
+/* In a rig with a seed. */
+static int seed_ivs(struct dp *dp, struct dp_sa *sa) {
+    sa->esp.seeded = dp->random.seeded && sa->esp.cipher->random_iv;
+    if (!sa->esp.seeded)
+        return 0;
+    return dp_random_next(&dp->random, &sa->esp.iv) ? 0 : -EIO;
+}
+
 static int publish_inbound(struct dp *dp, struct dp_sa *sa) {
     struct dp_sa_table *t = &dp->sas;
     uint32_t slot = sa->esp.spi & t->slot_mask;
@@ -238,8 +246,10 @@ int dp_sa_install(struct dp *dp, unsigned direction, const struct dp_sa_params *
     struct dp_sa *sa = sa_new(dp, direction, params);
     if (sa == NULL)
         return -ENOMEM;
-    int error = dp_keyed_new(dp, params->encr, params->integ, params->key_octets, keymat, keymat_octets, &sa->esp.cipher,
-                             &sa->esp.context, sa->esp.salt);
+    int error = dp_keyed_new(dp->arena, dp->config.provider, params->encr, params->integ, params->key_octets, keymat, keymat_octets,
+                             &sa->esp.cipher, &sa->esp.context, sa->esp.salt);
+    if (error == 0)
+        error = seed_ivs(dp, sa);
     if (error == 0)
         error = sa_set_direction(sa, params, selectors, selector_count);
     if (error == 0)

@@ -63,6 +63,8 @@ class DataPlane(IkeGate):
     sa_slots: inbound SAs at the most, a power of two. stranger_rate: punts a second that one unknown source may cause.
     hold_octets: packets of one tunnel that wait for an SA, while it is negotiated; 0: they are dropped.
     offloads: those that a device may have when it is attached. ike: how many messages of whom reach the control plane.
+    seed: 0 to 2**64 - 1, for rigs: what the core draws at random follows from it, CBC's IVs too, so that the same calls make the
+    same octets; such a plane takes in-memory devices alone (DataPlaneError, EPERM). None: the system's randomness.
     """
 
     def __init__(
@@ -78,9 +80,12 @@ class DataPlane(IkeGate):
         hold_octets: int = 0,
         offloads: Offload = ALL_OFFLOADS,
         ike: IkeRates = IkeRates(),  # noqa: B008 - frozen
+        seed: int | None = None,
     ) -> None:
+        if seed is not None and not 0 <= seed < 2**64:
+            raise ValueError(f"a seed is a number of 64 bits, not {seed}")
         sizes = sa_slots, tunnels, interfaces, workers, int(provider), stranger_rate, stranger_burst, hold_octets
-        config = ffi.new("struct dp_config *", [*sizes, *astuple(ike)])
+        config = ffi.new("struct dp_config *", [*sizes, *astuple(ike), seed is not None, seed or 0])
         out = ffi.new("struct dp **")
         check(lib.dp_create(config, out), "creating the data plane")
         super().__init__(out[0], offloads)
