@@ -16,12 +16,13 @@ from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.lifetimes import MOVE_EVERY
 from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
+from ipsec_dp.ike.pieces import message_room
 from ipsec_dp.ike.strangers import LIMITS, Allowance
-from ipsec_dp.ike.v1 import fragment, vendors, words
+from ipsec_dp.ike.v1 import fragment, words
 from ipsec_dp.ike.v1.keymat import BLOCK, encrypt, exchange_iv, phase2_hash
 from ipsec_dp.ike.v1.message import IsakmpHeader, build_clear, build_isakmp, build_payloads
 from ipsec_dp.ike.v1.payloads import HashPayload
-from ipsec_dp.ike.v1.states import PAIRS, IpsecSaState, IsakmpState
+from ipsec_dp.ike.v1.states import PAIRS, UNSHOWN, IpsecSaState, IsakmpState
 from ipsec_dp.ike.v1.wire import ExchangeMode, HeaderFlag
 from ipsec_dp.ike.wanted import Wanted
 from ipsec_dp.util.text import shown
@@ -128,11 +129,6 @@ class PeersAbilities:
     fragmentation: bool = False
     vendors: tuple[str, ...] = ()  # by name
     unknown_vendors: int = 0
-
-    @property
-    def nat_t_draft(self) -> bool:
-        """True when it is one before RFC 3947, which has other numbers."""
-        return self.nat_t not in (b"", vendors.NAT_T.octets)
 
 
 @dataclass(slots=True)
@@ -279,9 +275,23 @@ class IsakmpContext:
         flags = HeaderFlag.ENCRYPTED if encrypted else 0
         return IsakmpHeader(self.sa.cookie_i, self.sa.cookie_r, exchange, flags, message_id)
 
-    def send(self, datagram: bytes) -> None:
-        """In fragments, where it does not fit and the peer takes them."""
-        self.host.emit(*(Send(one, self.path) for one in fragment.leaving(self, datagram)))
+    @property
+    def room(self) -> int:
+        """Octets of the longest message that goes in one datagram."""
+        return message_room(self.path.remote.address.version, marker=self.path.natt, datagram=self.peer.datagram)
+
+    def datagrams(self, message: bytes) -> tuple[bytes, ...]:
+        """What a message leaves in: fragments, where it does not fit and the peer takes them; one datagram, where its receiver may
+        be somebody whom it does not concern."""
+        takes = self.abilities.fragmentation and self.state not in UNSHOWN
+        return fragment.cut(message, self.header(self.sa.exchange), self.room) if takes else (message,)
+
+    def send(self, message: bytes) -> None:
+        for count, datagram in enumerate(self.datagrams(message), 1):
+            if datagram is not message:
+                text = partial(words.fragment, self.header(self.sa.exchange), count, len(datagram))
+                self.host.environment.trace.described(datagram, text, proven=self.established)
+            self.host.emit(Send(datagram, self.path))
 
     def describe(self, datagram: bytes, header: IsakmpHeader, payloads: Sequence[IsakmpPayload], *, proven: bool) -> None:
         """To whoever wants a line for each message."""

@@ -11,68 +11,40 @@ contradicts what is there begins another message.
 from __future__ import annotations
 
 import zlib
-from dataclasses import replace
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike.actions import NO_SPI
-from ipsec_dp.ike.errors import IkeSyntaxError
-from ipsec_dp.ike.pieces import Pieces, message_room
+from ipsec_dp.ike.pieces import Pieces
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v1 import words
-from ipsec_dp.ike.v1.message import build_clear, parse_fragment, parse_isakmp_header
+from ipsec_dp.ike.v1.message import build_clear
 from ipsec_dp.ike.v1.payloads import FragmentPayload
-from ipsec_dp.ike.v1.states import IsakmpState
-from ipsec_dp.ike.v1.wire import GENERIC_HEADER, HEADER, PayloadKind
+from ipsec_dp.ike.v1.wire import GENERIC_HEADER, HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ipsec_dp.ike.v1.context import IsakmpContext
-    from ipsec_dp.ike.v1.sa import ReceivedDatagram
+    from ipsec_dp.ike.v1.message import IsakmpHeader
 
 FRAGMENT_FIELDS: Final = 4  # octets: identifier, number, flags
 LENGTH_AT: Final = 24  # in the header
 _IDENTIFIERS: Final = 65_535
-_UNSHOWN: Final = frozenset({IsakmpState.NEW, IsakmpState.SA_ANSWERED, IsakmpState.AGGRESSIVE_ANSWERED})  # nobody has our cookie
-_ASKED: Final = frozenset({IsakmpState.SA_SENT, IsakmpState.AGGRESSIVE_SENT})  # we announced them, and the peer could not yet
 
 
 # ---- ours ----------------------------------------------------------------------------------------------------------------------
 
 
-def room(context: IsakmpContext) -> int:
-    """Octets of the longest message that goes in one datagram."""
-    path = context.path
-    return message_room(path.remote.address.version, marker=path.natt, datagram=context.peer.datagram)
+def cut(datagram: bytes, header: IsakmpHeader, room: int) -> tuple[bytes, ...]:
+    """The datagrams of at most `room` octets that a message leaves in, or itself where it fits, or no number of them does.
 
-
-def cut(context: IsakmpContext, datagram: bytes) -> tuple[bytes, ...]:
-    """The datagrams that a message leaves in: itself, where it fits, or the peer takes no fragments.
-
-    Always of phase 1 and without a message ID, as others send them and expect them. One message has one identifier, also when it is
-    sent again: what got there of the first time counts.
+    `header`: of phase 1 and without a message ID, as others send them and expect them. One message has one identifier, also when
+    it is sent again: what got there of the first time counts.
     """
-    most = room(context)
-    piece = most - HEADER - GENERIC_HEADER - FRAGMENT_FIELDS
-    takes = context.abilities.fragmentation and context.state not in _UNSHOWN  # to whom it may not concern goes one datagram
-    if not takes or len(datagram) <= most or len(datagram) > piece * LIMITS.fragments:
+    piece = room - HEADER - GENERIC_HEADER - FRAGMENT_FIELDS
+    if len(datagram) <= room or len(datagram) > piece * LIMITS.fragments:
         return (datagram,)
-    header, number = context.header(context.sa.exchange), zlib.crc32(datagram) % _IDENTIFIERS + 1
-    total = -(-len(datagram) // piece)
+    number, total = zlib.crc32(datagram) % _IDENTIFIERS + 1, -(-len(datagram) // piece)
     parts = [datagram[at : at + piece] for at in range(0, len(datagram), piece)]
     return tuple(build_clear(header, [FragmentPayload(number, count, count == total, part)]) for count, part in enumerate(parts, 1))
-
-
-def leaving(context: IsakmpContext, datagram: bytes) -> tuple[bytes, ...]:
-    """The same, about to be sent."""
-    sent = cut(context, datagram)
-    for count, one in enumerate(sent, 1):
-        if one is not datagram:
-            text = partial(words.fragment, context.header(context.sa.exchange), count, len(one))
-            context.host.environment.trace.described(one, text, proven=context.established)
-    return sent
 
 
 # ---- the peer's ----------------------------------------------------------------------------------------------------------------
@@ -155,46 +127,3 @@ class IsakmpFragments:
 def is_whole(octets: bytes) -> bool:
     """Whether it has the length that its header says."""
     return len(octets) >= HEADER and int.from_bytes(octets[LENGTH_AT:HEADER], "big") == len(octets)
-
-
-def collect(context: IsakmpContext, received: ReceivedDatagram) -> ReceivedDatagram | None:
-    """The message that a fragment has made whole; None: others lack, or it is not due. Raises IkeSyntaxError."""
-    header = received.header
-    due = context.abilities.fragmentation or context.state in _ASKED
-    if not due or header.cookie_r == NO_SPI:
-        context.host.count("out_of_window")
-        return None
-    piece = parse_fragment(received.datagram[HEADER:])
-    text = partial(words.fragment, header, piece.number, len(received.datagram))
-    context.host.environment.trace.described(received.datagram, text, proven=False)
-    if context.fragments is None:
-        context.fragments = IsakmpFragments()
-    whose = (received.path, header.exchange, header.message_id, piece.id)
-    whole = context.fragments.add(whose, piece, received.now, partial(_may_hold, context, received))
-    context.deadlines.fragments_at = context.fragments.deadline
-    return None if whole is None else _read(received, whole)
-
-
-def _may_hold(context: IsakmpContext, received: ReceivedDatagram, octets: int) -> bool:
-    if context.established or context.host.may_hold(context, received.path.remote.address, octets):
-        return True
-    context.host.count("refused")
-    return False
-
-
-def _read(received: ReceivedDatagram, whole: bytes) -> ReceivedDatagram:
-    """It is of the same ISAKMP SA, and no fragment again."""
-    header, first = parse_isakmp_header(whole)
-    if (header.cookie_i, header.cookie_r) != (received.header.cookie_i, received.header.cookie_r) or first == PayloadKind.FRAGMENT:
-        raise IkeSyntaxError("fragments of another ISAKMP SA's message, or of a fragment")
-    return replace(received, header=header, first=first, datagram=whole, arrived=received.datagram)
-
-
-def forget(context: IsakmpContext, now: float) -> None:
-    """What did not become whole in time."""
-    if context.fragments is not None:
-        context.fragments.expire(now)
-        context.deadlines.fragments_at = context.fragments.deadline
-    if context.deadlines.fragments_at == inf:
-        context.fragments = None
-        context.host.holds_nothing(context)

@@ -19,7 +19,7 @@ from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.retransmission import FAIL_OVER_TRIES, TRIES
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v1 import fragment, keymat, offers, proof, silence, vendors
+from ipsec_dp.ike.v1 import keymat, offers, proof, silence, vendors
 from ipsec_dp.ike.v1.context import MODES
 from ipsec_dp.ike.v1.message import build_clear, build_payloads
 from ipsec_dp.ike.v1.payloads import (
@@ -155,7 +155,7 @@ def take_sa(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpM
 
 
 def _nat_d(context: IsakmpContext) -> type[NatDPayload | NatDDraftPayload]:
-    return NatDDraftPayload if context.abilities.nat_t_draft else NatDPayload
+    return NatDDraftPayload if vendors.is_draft(context) else NatDPayload
 
 
 def nat_detection(context: IsakmpContext) -> list[IsakmpPayload]:
@@ -192,7 +192,7 @@ def answer_ke(context: IsakmpContext, received: ReceivedDatagram, message: Isakm
     asked = said.candidates.authorities if context.sa.method in SIGNING else ()
     context.enter(IsakmpState.KE_ANSWERED)
     payloads = [KePayload(public), NoncePayload(said.nonces[1]), *nat_detection(context)]
-    room = fragment.room(context) - HEADER - len(build_payloads(payloads)[1])
+    room = context.room - HEADER - len(build_payloads(payloads)[1])
     silence.answered(context, received.now)
     said.last_out = context.send_clear([*payloads, *proof.certificate_requests(asked, room)])
 

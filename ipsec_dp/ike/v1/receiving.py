@@ -15,7 +15,7 @@ from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
 from ipsec_dp.ike.identity import IdentityError
 from ipsec_dp.ike.lifetimes import HINT_PATIENCE
-from ipsec_dp.ike.v1 import aggressive_mode, fragment, informational, main_mode, quick_mode, transaction, vendors
+from ipsec_dp.ike.v1 import aggressive_mode, collecting, informational, main_mode, quick_mode, transaction, vendors
 from ipsec_dp.ike.v1.context import MODES
 from ipsec_dp.ike.v1.keymat import BLOCK, decrypt, exchange_iv, phase2_hash
 from ipsec_dp.ike.v1.message import parse_payloads
@@ -45,7 +45,7 @@ class UnprovenHashError(IkeError):
 def receive(context: IsakmpContext, received: ReceivedDatagram) -> None:
     """A message for this SA. Never raises for what is in it."""
     try:
-        message = fragment.collect(context, received) if received.first == PayloadKind.FRAGMENT else received
+        message = collecting.collect(context, received) if received.first == PayloadKind.FRAGMENT else received
         if message is not None:
             _receive(context, message)
     except UnprovenHashError:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ipsec_dp.ike import silence as say
 from ipsec_dp.ike.actions import Kind, Origin
 from ipsec_dp.ike.retransmission import TOLD_AFTER
-from ipsec_dp.ike.v1 import fragment
 from ipsec_dp.ike.v1.quick import QuickStage
 from ipsec_dp.ike.v1.states import IsakmpState
 
@@ -93,7 +92,7 @@ def _kept_back(context: IsakmpContext, asked: _Asked) -> str | None:
 def unsent(context: IsakmpContext, datagram: bytes, why: str) -> None:
     """This host refused to send one of ours. What waits is sent again, and told when it was so often; of others it is told once."""
     for _, waiting in _all_asked(context):
-        if datagram in fragment.cut(context, waiting.datagram):
+        if datagram in context.datagrams(waiting.datagram):
             waiting.kept_back = waiting.attempt, why
             return
     if not context.negotiation.answers_kept_back:
@@ -102,7 +101,7 @@ def unsent(context: IsakmpContext, datagram: bytes, why: str) -> None:
 
 
 def _cause(context: IsakmpContext, asked: _Asked, now: float) -> str:
-    port, lost = context.path.remote.port, say.long_ones_lost(fragment.cut(context, asked.datagram))
+    port, lost = context.path.remote.port, say.long_ones_lost(context.datagrams(asked.datagram))
     match context.state:
         case IsakmpState.SA_SENT | IsakmpState.AGGRESSIVE_SENT:
             return say.nobody_there(context.path)

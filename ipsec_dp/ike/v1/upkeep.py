@@ -10,7 +10,7 @@ from ipsec_dp.ike.actions import Cause, Kind, SendKeepalive
 from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.peer import NAT_KEEPALIVE
-from ipsec_dp.ike.v1 import fragment, informational, ipsec_sas, peerings, proof, quick_mode, silence
+from ipsec_dp.ike.v1 import collecting, informational, ipsec_sas, peerings, proof, quick_mode, silence
 from ipsec_dp.ike.v1.payloads import NotificationPayload
 from ipsec_dp.ike.v1.quick import QuickStage
 from ipsec_dp.ike.v1.states import IpsecSaState, IsakmpState
@@ -43,7 +43,7 @@ def due(context: IsakmpContext, now: float) -> None:
     if context.waiting is not None and now >= context.waiting.deadline:
         _retransmit(context, now)
     if now >= deadlines.fragments_at:
-        fragment.forget(context, now)
+        collecting.forget(context, now)
     if now >= deadlines.tell_at:
         silence.does_not_go_on(context)
     if now >= deadlines.close_at:

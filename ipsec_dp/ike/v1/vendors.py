@@ -79,6 +79,11 @@ def note(context: IsakmpContext, message: IsakmpMessage) -> None:
     _name(context, sent)
 
 
+def is_draft(context: IsakmpContext) -> bool:
+    """True when the way of NAT-T is one before RFC 3947, which has other numbers."""
+    return context.abilities.nat_t not in (b"", NAT_T.octets)
+
+
 def note_further(context: IsakmpContext, kinds: tuple[PayloadKind, ...], message: IsakmpMessage) -> None:
     """Some makers name themselves, and DPD, in message 3 or 4 of main mode. NAT-T and fragments are agreed on before it.
 
