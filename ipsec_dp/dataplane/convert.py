@@ -162,4 +162,6 @@ def example_of(c: Any) -> DropExample:
 
 
 def drops_of(array: Any) -> dict[str, int]:
-    return {name: array[i] for i, name in enumerate(DROP_NAMES) if i != lib.DP_OK}
+    counts = dict(zip(DROP_NAMES, ffi.unpack(array, len(DROP_NAMES)), strict=True))
+    del counts[DROP_NAMES[lib.DP_OK]]
+    return counts

@@ -39,6 +39,16 @@ log = logging.getLogger("ipsec_dp")
 PROGRESS_FROM = 1000  # tunnels: a start with so many takes seconds, and its log says where it is
 
 
+class _NoControl:
+    """A rig asks by `verbs`."""
+
+    async def start(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
 class Gateway:
     """`start`, `wait` until someone calls `stop` (or nobody confirms the start), `close`."""
 
@@ -57,7 +67,9 @@ class Gateway:
         clock = SystemClock() if clock is None else clock
         self._parts = Composition(config, LinuxHost(config, clock) if host is None else host, clock, substitutes)
         self._verbs = GatewayVerbs(self._parts, self._down)
-        self._control = None if control_path is None else ControlServer(control_path, self._verbs.table, config.control_group)
+        self._control: ControlServer | _NoControl = _NoControl()
+        if control_path is not None:
+            self._control = ControlServer(control_path, self._verbs.table, config.control_group)
         self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
         self._torn_down = asyncio.Event()
@@ -113,8 +125,7 @@ class Gateway:
         try:
             with explained("the gateway could not be started"):
                 await self._parts.host.close_guard()
-                if self._control is not None:
-                    await self._control.start()
+                await self._control.start()
                 await self._start_inside()
         except RunningError:
             raise
@@ -244,5 +255,4 @@ class Gateway:
         finally:
             self._torn_down.set()
             await self._parts.host.close()
-            if self._control is not None:
-                await self._control.close()
+            await self._control.close()

@@ -455,6 +455,7 @@ class IkeDriver:
             case act.ProbeResult():
                 self._probed(action)
             case act.Report():
+                self._reported(action.event)
                 self._report(action.event)
             case _:
                 self._do_in_sad(action)
@@ -498,7 +499,6 @@ class IkeDriver:
 
     def _report(self, event: Event) -> None:
         self._log(event)
-        self._reported(event)
         intent = self._intents.get(event.tunnel)
         if intent is not None and event.origin is act.Origin.CLAIMED:
             intent.claimed(event)

@@ -12,9 +12,21 @@ if TYPE_CHECKING:
     from ipsec_dp.rig.memory_gateway import Gateway
     from ipsec_dp.rig.network import Network
     from ipsec_dp.rig.plane import PlaneRig
+    from ipsec_dp.rig.security_association import SecurityAssociation
     from ipsec_dp.rig.wires import NatBox, Wire
 
-__all__ = ["AsyncGateway", "Clock", "Gateway", "InnerHost", "NatBox", "Network", "PlaneRig", "RigError", "Wire"]
+__all__ = [
+    "AsyncGateway",
+    "Clock",
+    "Gateway",
+    "InnerHost",
+    "NatBox",
+    "Network",
+    "PlaneRig",
+    "RigError",
+    "SecurityAssociation",
+    "Wire",
+]
 
 
 def _whole_gateways() -> dict[str, Any]:
@@ -33,6 +45,10 @@ def _whole_gateways() -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "SecurityAssociation":
+        from ipsec_dp.rig.security_association import SecurityAssociation
+
+        return SecurityAssociation
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return _whole_gateways()[name]

@@ -36,7 +36,7 @@ SEQUENCE_END: Final = 1 << 32  # of the sequence numbers that a packet carries (
 _HEADER: Final = 28  # octets of an IKE message's (RFC 7296 §3.1)
 
 
-class Fault:
+class Impairment:
     """One fault. `hits`: how often it did something."""
 
     def __init__(self, end: Callable[[], None]) -> None:
@@ -119,7 +119,7 @@ def nth(which: Which, *numbers: int) -> Which:
 # ---- what becomes of them
 
 
-def become(wire: Wire, which: Which, arrivals: Callable[[Passing], Sequence[Arrival]]) -> Fault:
+def become(wire: Wire, which: Which, arrivals: Callable[[Passing], Sequence[Arrival]]) -> Impairment:
     """Those that are meant arrive as `arrivals` says, whatever else the wire does to others."""
 
     def rule(passing: Passing) -> Sequence[Arrival] | None:
@@ -128,29 +128,29 @@ def become(wire: Wire, which: Which, arrivals: Callable[[Passing], Sequence[Arri
         fault.hits += 1
         return arrivals(passing)
 
-    fault = Fault(lambda: wire.rules.remove(rule))
+    fault = Impairment(lambda: wire.rules.remove(rule))
     wire.rules.insert(0, rule)
     return fault
 
 
-def drop(wire: Wire, which: Which) -> Fault:
+def drop(wire: Wire, which: Which) -> Impairment:
     """They are lost."""
     return become(wire, which, lambda _: ())
 
 
-def double(wire: Wire, which: Which) -> Fault:
+def double(wire: Wire, which: Which) -> Impairment:
     """They arrive twice, one right after the other."""
     return replay(wire, which, 0.0)
 
 
-def delay(wire: Wire, which: Which, seconds: float) -> Fault:
+def delay(wire: Wire, which: Which, seconds: float) -> Impairment:
     """They arrive so much later."""
     if seconds < 0:
         raise RigError(f"seconds={seconds:g}: nothing arrives before it was sent")
     return become(wire, which, lambda passing: (Arrival(wire.delay + seconds, passing.datagram),))
 
 
-def replay(wire: Wire, which: Which, seconds: float, times: int = 1) -> Fault:
+def replay(wire: Wire, which: Which, seconds: float, times: int = 1) -> Impairment:
     """They arrive, and so many times again, each `seconds` after the one before."""
     if seconds < 0 or times < 1:
         raise RigError(f"seconds={seconds:g}, times={times}: what is replayed comes again, and later")
@@ -159,7 +159,7 @@ def replay(wire: Wire, which: Which, seconds: float, times: int = 1) -> Fault:
     )
 
 
-def alter(wire: Wire, which: Which, change: Callable[[bytes], bytes]) -> Fault:
+def alter(wire: Wire, which: Which, change: Callable[[bytes], bytes]) -> Impairment:
     """They arrive as `change` makes them, of what UDP carries or of the ESP packet."""
     return become(
         wire,
@@ -168,19 +168,19 @@ def alter(wire: Wire, which: Which, change: Callable[[bytes], bytes]) -> Fault:
     )
 
 
-def corrupt(wire: Wire, which: Which, bit: int = 0) -> Fault:
+def corrupt(wire: Wire, which: Which, bit: int = 0) -> Impairment:
     """One bit of them is changed, counted from the first octet's highest."""
     return become(wire, which, lambda passing: (Arrival(wire.delay, corrupted(passing.datagram, bit)),))
 
 
-def wrong_icv(wire: Wire, which: Which) -> Fault:
+def wrong_icv(wire: Wire, which: Which) -> Impairment:
     """The last bit of them is changed, which is the ICV's of an ESP packet and of a protected IKE message."""
     return become(
         wire, which, lambda passing: (Arrival(wire.delay, corrupted(passing.datagram, 8 * len(passing.datagram.data) - 1)),)
     )
 
 
-def truncate(wire: Wire, which: Which, octets: int) -> Fault:
+def truncate(wire: Wire, which: Which, octets: int) -> Impairment:
     """They end after so many octets of what UDP carries, or of the ESP packet."""
     if octets < 0:
         raise RigError(f"octets={octets}: nothing is shorter than empty")
@@ -190,7 +190,7 @@ def truncate(wire: Wire, which: Which, octets: int) -> Fault:
 # ---- gateways
 
 
-def shape(gateway: Gateway, which: Callable[[Header], bool], change: Callable[[list[Payload]], list[Payload]]) -> Fault:
+def shape(gateway: Gateway, which: Callable[[Header], bool], change: Callable[[list[Payload]], list[Payload]]) -> Impairment:
     """The IKE messages of a gateway whose header is meant leave with what `change` makes of their payloads, properly protected."""
     site = gateway.site
 
@@ -200,12 +200,12 @@ def shape(gateway: Gateway, which: Callable[[Header], bool], change: Callable[[l
         fault.hits += 1
         return change(payloads)
 
-    fault = Fault(lambda: site.shapers.remove(shaper))
+    fault = Impairment(lambda: site.shapers.remove(shaper))
     site.shapers.append(shaper)
     return fault
 
 
-def refuse(gateway: Gateway, notify: str, exchange: str = "CREATE_CHILD_SA", times: int = 1) -> Fault:
+def refuse(gateway: Gateway, notify: str, exchange: str = "CREATE_CHILD_SA", times: int = 1) -> Impairment:
     """A gateway answers requests of an exchange, so many times, with an error alone ("NO_ADDITIONAL_SAS"), whatever it did itself.
     RigError: there is no such notify or exchange."""
     if notify not in NotifyType.__members__ or exchange not in ExchangeType.__members__:
@@ -219,11 +219,11 @@ def refuse(gateway: Gateway, notify: str, exchange: str = "CREATE_CHILD_SA", tim
     return fault
 
 
-def freeze(gateway: Gateway) -> Fault:
+def freeze(gateway: Gateway) -> Impairment:
     """A gateway stands still as a process that is stopped: what comes to it waits, and what is due is due when this ends."""
     site = gateway.site
     site.freeze()
-    return Fault(site.thaw)
+    return Impairment(site.thaw)
 
 
 def collide(one: Gateway, other: Gateway, tunnels: tuple[str | None, str | None] = (None, None), *, ike: bool = False) -> None:
@@ -232,7 +232,7 @@ def collide(one: Gateway, other: Gateway, tunnels: tuple[str | None, str | None]
     other.rekey(tunnels[1], ike=ike)
 
 
-def used_up(gateway: Gateway, sequence: int) -> Fault:
+def used_up(gateway: Gateway, sequence: int) -> Impairment:
     """The SAs that a gateway sends by from its next negotiation on begin behind this sequence number, as if so many packets had
     been sent: SEQUENCE_END - n for n packets before the high half of an ESN changes (RFC 4303 §3.3.3)."""
     plane = gateway.site.plane
@@ -243,4 +243,4 @@ def used_up(gateway: Gateway, sequence: int) -> Fault:
     def end() -> None:
         plane.first_sequence = before
 
-    return Fault(end)
+    return Impairment(end)

@@ -222,6 +222,15 @@ class Medium:
             gateway.wake()
         self.loop.run(lambda: True)
 
+    def jump(self) -> float:
+        """Lets the next event happen, whenever it is due; the time then. RigError: nothing is to come any more."""
+        self.check()
+        when = self.clock.next_event
+        if when is None:
+            raise RigError(f"nothing is to come any more: {self.standstill()}")
+        self.loop.run(lambda: False, when)
+        return self.clock.now()
+
     def run(self, goal: Callable[[], bool], timeout: float) -> bool:
         """Lets things happen until `goal` holds, which may ask nothing of a gateway, for `timeout` seconds at the most;
         whether it does. RigError: nothing is to come any more, so that it never will."""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ipsec_dp.rig.clock import Clock
     from ipsec_dp.rig.configs import Written
     from ipsec_dp.rig.memory_host import MemoryHost
-    from ipsec_dp.rig.surface import RigEvent
+    from ipsec_dp.rig.surface import RigEvent, RigGateway
     from ipsec_dp.rig.wires import Wire
 
 
@@ -272,6 +272,10 @@ class Gateway:
             self.network.loop.call(ask(), START_S)
         except IpsecDpError as error:
             raise RigError(str(error)) from error
+
+
+if TYPE_CHECKING:
+    _of_the_surface: type[RigGateway] = Gateway  # what a gateway in a namespace is to have too
 
 
 def _locals(config: Config) -> list[Address]:

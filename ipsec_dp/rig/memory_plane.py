@@ -24,8 +24,8 @@ def _wireshark(suite: Any) -> tuple[str, str]:
 class MemoryPlane(DataPlane):
     """`busy` is called whenever it gets something to do."""
 
-    def __init__(self, busy: Callable[[], None], **options: Any) -> None:
-        super().__init__(sa_slots=SA_SLOTS, **options)
+    def __init__(self, busy: Callable[[], None], *, seed: int, **options: Any) -> None:
+        super().__init__(sa_slots=SA_SLOTS, seed=seed, **options)
         self.closed = False
         self._busy = busy
         self.keys: list[str] = []

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ipsec_dp.config.difference import ReadRequest, answer, difference, known
 from ipsec_dp.config.files import fingerprint_key
-from ipsec_dp.dataplane import DataPlane
 from ipsec_dp.gateway.composition import Substitutes
 from ipsec_dp.gateway.gateway import Gateway
 from ipsec_dp.host.too_big import TooBig
@@ -101,9 +99,8 @@ class MemorySite:
             self.at_end()
 
     def _make_plane(self, **options: Any) -> MemoryPlane:
-        if "seed" in inspect.signature(DataPlane).parameters:
-            options["seed"] = int.from_bytes(Randomness(f"{self.medium.clock.seed}/{self.name}/plane")(8))
-        self.plane = MemoryPlane(self._busy, **options)
+        seed = int.from_bytes(Randomness(f"{self.medium.clock.seed}/{self.name}/plane")(8))
+        self.plane = MemoryPlane(self._busy, seed=seed, **options)
         return self.plane
 
     def _busy(self) -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ipsec_dp.rig import AsyncGateway, InnerHost, Network, Wire
+from ipsec_dp.rig import AsyncGateway, InnerHost, Network, RigError, Wire
 from ipsec_dp.rig.packets import udp
 from tests.unit.rig_sites import site, sites
 
@@ -87,6 +87,18 @@ def test_a_small_star_talks_through_its_hub_only():
         hub.terminate("spoke3")
         spokes[3].wait("IKE SA down")
         assert spokes[2].tunnel().state == "up"
+
+
+def test_a_network_jumps_to_the_next_event_until_there_is_none():
+    with Network() as network:
+        network.gateway(site("b"))
+        times = [network.clock.now()]
+        while network.clock.next_event is not None:
+            times.append(network.jump())
+        with pytest.raises(RigError, match=r"nothing is to come any more: b: tunnel \"to-a\""):
+            network.jump()
+        assert times == sorted(times)
+        assert times[-1] == network.clock.now() < 1060
 
 
 def test_hosts_behind_gateways_send_and_answer():
