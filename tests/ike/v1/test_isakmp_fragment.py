@@ -126,7 +126,7 @@ def test_parts_of_one_message_come_from_one_place_by_one_identifier(other):
 
 
 def test_what_is_not_whole_in_time_is_forgotten():
-    parts, reassembler = pieces(bytes(100), 60), IsakmpFragments()
+    parts, reassembler = pieces(message(100), 60), IsakmpFragments()
     given_all(reassembler, parts[:1], now=10.0)
     assert reassembler.deadline == 10.0 + LIMITS.fragment_seconds
     reassembler.expire(reassembler.deadline - 0.001)
