@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ipsec_dp.ike.actions import Action
-    from ipsec_dp.ike.interface import IkeCore
+    from ipsec_dp.ike.core import IkeVersions
     from ipsec_dp.ike.v2.session import IkeSession
 
 NOW = 1000.0
@@ -160,7 +160,7 @@ class Hub:
     def _configured(self, peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
         return peers
 
-    def _core(self) -> IkeCore:
+    def _core(self) -> IkeManager | IkeVersions:
         return IkeManager(self._environment(), self.peers)
 
     def _environment(self) -> Environment:

@@ -164,6 +164,8 @@ enum dp_ike_verdict dp_ike_judge(struct dp_ike_gate *gate, const struct dp_addr 
         struct dp_ike_sa *sa = dp_ike_sa_of_v1(gate->dp, &m);
         if (sa != NULL && sa->context == NULL)
             return of_isakmp(gate, sa, now) ? DP_IKE_PASS : proven(gate, remote, now);
+        if (m.first == DP_IKE_V1_FRAGMENT) /* there is nothing that it could be a part of */
+            return DP_IKE_LIMITED;
         if (reserved(gate, remote, &m, now))
             return DP_IKE_PASS;
     }

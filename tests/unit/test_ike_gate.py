@@ -188,9 +188,9 @@ def test_who_knows_the_spis_of_a_begun_ike_sa_has_buckets_apart_from_strangers(g
     assert came(gateway, peer.message(1), 10, source=ELSEWHERE) == RATES.proven_in_all - RATES.proven_at_once
 
 
-def isakmp(cookie_i, cookie_r, octets=60, exchange=5):
+def isakmp(cookie_i, cookie_r, octets=60, exchange=5, first=8):
     """A message of IKEv1, of which nobody can say more before it is decrypted."""
-    return cookie_i + cookie_r + bytes([8, 0x10, exchange, 1]) + bytes(4) + octets.to_bytes(4, "big") + bytes(octets - 28)
+    return cookie_i + cookie_r + bytes([first, 0x10, exchange, 1]) + bytes(4) + octets.to_bytes(4, "big") + bytes(octets - 28)
 
 
 @pytest.mark.parametrize("initiator", [False, True])
@@ -255,6 +255,15 @@ def test_an_isakmp_sa_that_is_up_has_a_share_that_no_other_takes_from(gateway):
     gateway.clock.advance(1)
     assert came(gateway, isakmp(SPI_I, begun), 100) == RATES.proven
     assert came(gateway, isakmp(SPI_I, SPI_R), 100) == RATES.repeats
+
+
+def test_fragments_of_ikev1_pass_for_an_isakmp_sa_alone(gateway):
+    """Nothing is kept of a message that nobody began: a stranger's first message is no fragment."""
+    assert came(gateway, isakmp(SPI_I, bytes(8), first=132), 10) == 0
+    assert came(gateway, isakmp(SPI_I, SPI_R, first=132), 10) == 0
+    assert came(gateway, isakmp(SPI_I, bytes(8))) == 1
+    gateway.plane.set_ike_sa(SPI_R, SPI_I, initiator=False, nat_port=False, key=None)
+    assert came(gateway, isakmp(SPI_I, SPI_R, first=132), 10) == RATES.proven_at_once
 
 
 def test_the_keys_of_an_ike_sa_are_not_gone_round_by_a_header_of_ikev1(gateway):

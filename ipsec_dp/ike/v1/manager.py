@@ -20,18 +20,17 @@ from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.later import Later
 from ipsec_dp.ike.peer import Unique
 from ipsec_dp.ike.peer_table import Candidates
-from ipsec_dp.ike.retransmission import TOLD_AFTER
-from ipsec_dp.ike.strangers import LIMITS, Allowance, HalfOpenSas, KeyExchanges
+from ipsec_dp.ike.strangers import LIMITS, Allowance, HalfOpenSas, HeldOctets, KeyExchanges
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ike.traffic_selectors import asked_by
-from ipsec_dp.ike.v1 import aggressive_mode, informational, ipsec_sas, main_mode, peerings, receiving, report, upkeep
+from ipsec_dp.ike.v1 import aggressive_mode, informational, ipsec_sas, main_mode, peerings, receiving, report, silence, upkeep
 from ipsec_dp.ike.v1.context import MODES, IsakmpContext, Peering
 from ipsec_dp.ike.v1.expected_peers import ExpectedPeers
 from ipsec_dp.ike.v1.message import parse_isakmp_header
 from ipsec_dp.ike.v1.peering_index import PeeringIndex
 from ipsec_dp.ike.v1.sa import IsakmpSa, ReceivedDatagram, fresh_cookie
 from ipsec_dp.ike.v1.states import IsakmpState
-from ipsec_dp.ike.v1.wire import COOKIE, ExchangeMode
+from ipsec_dp.ike.v1.wire import COOKIE, ExchangeMode, PayloadKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -79,6 +78,7 @@ class IsakmpManager:
         self._later: Later[IsakmpContext | Peering] = Later()
         self._timers: TimerQueue[IsakmpContext | Peering] = TimerQueue()
         self._half_open: HalfOpenSas[IsakmpContext] = HalfOpenSas()
+        self._fragments: HeldOctets[IsakmpContext] = HeldOctets()
         self._refusals = Allowance(LIMITS.answers_a_second)
         self._key_exchanges = KeyExchanges()
         self._accounts = Accounts()
@@ -102,6 +102,16 @@ class IsakmpManager:
         self._retransmissions[tunnel] += 1
         self.count("retransmissions")
 
+    def may_hold(self, context: IsakmpContext, address: Address, octets: int) -> bool:
+        return self._fragments.hold(context, address, octets)
+
+    def holds_nothing(self, context: IsakmpContext) -> None:
+        self._fragments.discard(context)
+
+    def lacks(self, context: IsakmpContext) -> bool:
+        peering = next((one for one in self._peerings.newest_of_tunnel(context.peer.tunnel) if not one.over), None)
+        return self._peers.get(context.peer.tunnel) is not None and (peering is None or peering.current is None)
+
     def may_refuse(self, now: float) -> bool:
         return self._refusals.take(now)
 
@@ -116,6 +126,7 @@ class IsakmpManager:
 
     def came_up(self, context: IsakmpContext, now: float) -> None:
         self._half_open.discard(context)
+        self._fragments.discard(context)
         self._calls.get(context.peer.tunnel, {}).pop(context, None)
         key = self._key(context)
         peering = self._peerings.of_key(key)
@@ -280,7 +291,8 @@ class IsakmpManager:
     def _receive_first(self, received: ReceivedDatagram) -> list[Action]:
         """Somebody begins. State is made for a proposal that a tunnel admits, from where a peer may come, within the limits."""
         header, path, now = received.header, received.path, received.now
-        if len(received.datagram) > LIMITS.init_octets or header.cookie_i in self._sessions:
+        a_part = received.first == PayloadKind.FRAGMENT  # what it would be kept for is not there before somebody shows our cookie
+        if a_part or len(received.datagram) > LIMITS.init_octets or header.cookie_i in self._sessions:
             self.count("malformed")
             return []
         known = self._requests.get((header.cookie_i, path.remote))
@@ -382,6 +394,7 @@ class IsakmpManager:
         self._timers.discard(session)
         self._later.discard(session)
         self._half_open.discard(session)
+        self._fragments.discard(session)
         if was_call:
             for peering in self._peerings.newest_of_tunnel(session.peer.tunnel):
                 peering.calling = False
@@ -519,11 +532,9 @@ class IsakmpManager:
     def unsent(self, datagram: bytes, why: str, now: float) -> list[Action]:
         """Of main mode it is told as early as IKEv2's."""
         session = self._find(datagram[:COOKIE], datagram[COOKIE : 2 * COOKIE])
-        if session is None or session.waiting is None or session.waiting.datagram != datagram:
+        if session is None:
             return []
-        session.waiting.kept_back = f"this host itself refuses to send to {session.path.remote}: {why}"
-        if session.waiting.attempt == TOLD_AFTER:
-            session.report(Kind.WARNING, session.waiting.kept_back)
+        silence.unsent(session, datagram, why)
         return self._done(session, now)
 
     def check_liveness(self, tunnel: str, now: float) -> list[Action]:

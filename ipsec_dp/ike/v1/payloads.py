@@ -13,6 +13,8 @@ from ipsec_dp.ike.octets import Reader, Writer
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v1.wire import DOI_IPSEC, ESP_SPI, FIRST_STATUS, MAX_NONCE, MIN_NONCE, PayloadKind
 
+_LAST_FRAGMENT: Final = 1  # flag
+
 _MOST_HASH: Final = 64  # octets
 
 
@@ -96,6 +98,44 @@ class NatDPayload(_Octets):
     """NAT-D (RFC 3947 §3.2): a hash of cookies, address and port."""
 
     kind: ClassVar = PayloadKind.NAT_D
+
+
+@dataclass(frozen=True, slots=True)
+class NatDDraftPayload(_Octets):
+    """The same by the number of draft-02 and draft-03."""
+
+    kind: ClassVar = PayloadKind.NAT_D_DRAFT
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigPayload(_Octets):
+    """ATTR: XAUTH and mode config. `data`: type, a reserved octet, identifier, attributes."""
+
+    kind: ClassVar = PayloadKind.CONFIG
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentPayload(IsakmpPayload):
+    """A part of a message, from 1 on; the only payload of its datagram, by no standard. Nothing protects it."""
+
+    kind: ClassVar = PayloadKind.FRAGMENT
+    id: int
+    number: int
+    last: bool
+    data: bytes
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        identifier, number, flags = reader.u16(), reader.u8(), reader.u8()
+        if not 1 <= number <= LIMITS.fragments or not reader.remaining:
+            raise IkeSyntaxError(f"fragment {number} of {reader.remaining} octets")
+        return cls(identifier, number, bool(flags & _LAST_FRAGMENT), reader.rest())
+
+    def build(self, writer: Writer) -> None:
+        writer.u16(self.id)
+        writer.u8(self.number)
+        writer.u8(_LAST_FRAGMENT if self.last else 0)
+        writer.octets(self.data)
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,12 @@ class ReceivedDatagram:
     datagram: bytes
     path: Path
     now: float
+    arrived: bytes = b""  # the last fragment of it
+
+    @property
+    def outside(self) -> bytes:
+        """The datagram that came from outside."""
+        return self.arrived or self.datagram
 
     @property
     def digest(self) -> bytes:
@@ -115,24 +121,24 @@ class ReceivedDatagram:
 
 @dataclass(slots=True)
 class Waiting:
-    """A message of ours whose answer is awaited."""
+    """A message of ours whose answer is awaited, since `began`."""
 
     datagram: bytes = field(repr=False)
     deadline: float
     tries: int = TRIES
     attempt: int = 0
-    kept_back: str = ""  # why this host itself refused to send it the last time
+    kept_back: tuple[int, str] | None = None  # the last attempt that this host itself refused to send, and why
+    began: float = inf
 
     @classmethod
     def sent(cls, datagram: bytes, now: float, tries: int = TRIES) -> Waiting:
-        return cls(datagram, now + FIRST_WAIT, tries)
+        return cls(datagram, now + FIRST_WAIT, tries, began=now)
 
     def again(self, now: float) -> bool:
         """True when it is to be sent once more, with the next deadline set; false when it was sent often enough."""
         if self.attempt >= self.tries:
             return False
         self.attempt += 1
-        self.kept_back = ""
         self.deadline = now + wait_after(self.attempt)
         return True
 
