@@ -21,7 +21,6 @@ from ipsec_dp.ike.v1.wire import HEADER, ExchangeMode, HeaderFlag, Method
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ipsec_dp.ike.interface import IkeCore
     from ipsec_dp.ike.proposal import IkeSuite
     from ipsec_dp.ike.v1.keymat import Skeyids
     from ipsec_dp.ike.v1.payloads import IsakmpPayload
@@ -59,7 +58,7 @@ class IsakmpHub(Hub):
     def _configured(self, peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
         return tuple(_spoken(peer) for peer in peers)
 
-    def _core(self) -> IkeCore:
+    def _core(self) -> IkeVersions:
         return IkeVersions(self._environment(), self.peers)
 
     def with_keys(self, keyword: str = "ecp256", method: int = Method.ECDSA_P256) -> Agreed:
