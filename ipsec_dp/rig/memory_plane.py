@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import DataPlane, Direction
+from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,7 @@ class MemoryPlane(DataPlane):
         encryption, integrity = _wireshark(params.suite)
         key = bytes(params.keymat)
         protocol = "IPv6" if any(end is not None and end.address.version == 6 for end in ends) else "IPv4"
-        return f'"{protocol}","{source}","{destination}","0x{params.spi:08x}","{encryption}","0x{key.hex()}","{integrity}",""'
+        return f'"{protocol}","{source}","{destination}","{spi_text(params.spi)}","{encryption}","0x{key.hex()}","{integrity}",""'
 
     def switch(self, tunnel: int, child: int, outbound: SaHandle | None) -> None:
         self._busy()
