@@ -150,6 +150,14 @@ def _in_all(tunnel: TunnelStatus) -> str:
     return f"since the start {'; '.join(parts)}" if parts else ""
 
 
+def _vendors(tunnel: TunnelStatus) -> str:
+    """ "the peer says: strongSwan, DPD, NAT-T, 2 unknown"; nothing where it says nothing, or speaks IKEv2."""
+    if tunnel.ike is None or not (tunnel.ike.vendors or tunnel.ike.unknown_vendors):
+        return ""
+    unknown = [f"{tunnel.ike.unknown_vendors} unknown"] if tunnel.ike.unknown_vendors else []
+    return f"the peer says: {', '.join([*tunnel.ike.vendors, *unknown])}"
+
+
 def ike_line(counters: dict[str, int]) -> str:
     """Of the IKE datagrams that led to nothing; nothing where there were none."""
     found = [f"{count} {name.replace('_', ' ')}" for name, count in counters.items() if count and name not in HELD]
@@ -238,6 +246,7 @@ def view(answer: GatewayStatus) -> RenderableType:
     if len(tunnels) <= EXPLAINED_MOST:  # of many the table is enough; what went wrong is always shown
         for tunnel in tunnels:
             parts += [Text(f"{tunnel.name}: {tunnel.state_text}")] if tunnel.state_text else []
+            parts += [Text(f"{tunnel.name}: {vendors}", style="dim")] if (vendors := _vendors(tunnel)) else []
             parts += [Text(f"{tunnel.name}: {in_all}", style="dim")] if (in_all := _in_all(tunnel)) else []
     wrong = [(tunnel.name, tunnel.remote, tunnel.last_error) for tunnel in tunnels if tunnel.last_error]
     parts += [Text(line, style="red") for line in errors(wrong)]

@@ -564,4 +564,6 @@ def _ike_sa(sa: IkeStatus, fallback: str | None) -> IkeSaStatus:
         remote_id=sa.remote_id,
         version=sa.version,
         fallback=fallback,
+        vendors=sa.vendors,
+        unknown_vendors=sa.unknown_vendors,
     )

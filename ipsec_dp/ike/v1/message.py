@@ -11,7 +11,16 @@ from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v1 import payloads as p
 from ipsec_dp.ike.v1.payloads import IsakmpPayload
 from ipsec_dp.ike.v1.sa_payload import SaPayload
-from ipsec_dp.ike.v1.wire import COOKIE, GENERIC_HEADER, HEADER, MAX_MESSAGE, MOST_PADDING, VERSION, HeaderFlag, PayloadKind
+from ipsec_dp.ike.v1.wire import (
+    COOKIE,
+    GENERIC_HEADER,
+    HEADER,
+    MAX_MESSAGE,
+    MOST_PADDING,
+    VERSION,
+    HeaderFlag,
+    PayloadKind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,6 +38,8 @@ _CLASSES: Final[tuple[type[IsakmpPayload], ...]] = (
     p.DeletePayload,
     p.VendorIdPayload,
     p.NatDPayload,
+    p.NatDDraftPayload,
+    p.ConfigPayload,
 )
 PARSERS: Final[dict[int, type[IsakmpPayload]]] = {each.kind: each for each in _CLASSES}
 OFTEN: Final = frozenset(
@@ -39,6 +50,7 @@ OFTEN: Final = frozenset(
         PayloadKind.DELETE,
         PayloadKind.VENDOR_ID,
         PayloadKind.NAT_D,
+        PayloadKind.NAT_D_DRAFT,
     }
 )
 """Payloads that may stand in a message any number of times; ID twice at the most, every other once."""
@@ -123,6 +135,15 @@ def parse_payloads(header: IsakmpHeader, first: int, body: Buffer, *, padded: bo
             behind_first = reader.position
         kind = following
     raise IkeSyntaxError(f"more than {LIMITS.payloads} payloads")
+
+
+def parse_fragment(body: Buffer) -> p.FragmentPayload:
+    """What follows the header of a fragment: one payload, up to the end of the datagram."""
+    reader = Reader(body)
+    following, reserved, length = reader.u8(), reader.u8(), reader.u16()
+    if following or reserved or length != len(body):
+        raise IkeSyntaxError(f"a fragment of {length} octets in {len(body)}, with {following} behind it")
+    return p.FragmentPayload.parse(reader)
 
 
 def _parse_one(kind: int, body: Reader) -> IsakmpPayload | None:

@@ -11,7 +11,9 @@ from typing import ClassVar, Final, Self
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Reader, Writer
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v1.wire import DOI_IPSEC, FIRST_STATUS, MAX_NONCE, MIN_NONCE, PayloadKind
+from ipsec_dp.ike.v1.wire import DOI_IPSEC, ESP_SPI, FIRST_STATUS, MAX_NONCE, MIN_NONCE, PayloadKind
+
+_LAST_FRAGMENT: Final = 1  # flag
 
 _MOST_HASH: Final = 64  # octets
 
@@ -99,6 +101,44 @@ class NatDPayload(_Octets):
 
 
 @dataclass(frozen=True, slots=True)
+class NatDDraftPayload(_Octets):
+    """The same by the number of draft-02 and draft-03."""
+
+    kind: ClassVar = PayloadKind.NAT_D_DRAFT
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigPayload(_Octets):
+    """ATTR: XAUTH and mode config. `data`: type, a reserved octet, identifier, attributes."""
+
+    kind: ClassVar = PayloadKind.CONFIG
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentPayload(IsakmpPayload):
+    """A part of a message, from 1 on; the only payload of its datagram, by no standard. Nothing protects it."""
+
+    kind: ClassVar = PayloadKind.FRAGMENT
+    id: int
+    number: int
+    last: bool
+    data: bytes
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        identifier, number, flags = reader.u16(), reader.u8(), reader.u8()
+        if not 1 <= number <= LIMITS.fragments or not reader.remaining:
+            raise IkeSyntaxError(f"fragment {number} of {reader.remaining} octets")
+        return cls(identifier, number, bool(flags & _LAST_FRAGMENT), reader.rest())
+
+    def build(self, writer: Writer) -> None:
+        writer.u16(self.id)
+        writer.u8(self.number)
+        writer.u8(_LAST_FRAGMENT if self.last else 0)
+        writer.octets(self.data)
+
+
+@dataclass(frozen=True, slots=True)
 class IdPayload(IsakmpPayload):
     """ID (§3.8, RFC 2407 §4.6.2): who is at an end, or what networks are behind it."""
 
@@ -183,7 +223,7 @@ class NotificationPayload(IsakmpPayload):
 
 @dataclass(frozen=True, slots=True)
 class DeletePayload(IsakmpPayload):
-    """D (§3.15): SPIs of one protocol, of one length."""
+    """D (§3.15): SPIs of one protocol, of one length: none is shorter than ESP's."""
 
     kind: ClassVar = PayloadKind.DELETE
     protocol: int
@@ -192,9 +232,10 @@ class DeletePayload(IsakmpPayload):
     @classmethod
     def parse(cls, reader: Reader) -> Self:
         doi, protocol, spi_octets, count = reader.u32(), reader.u8(), reader.u8(), reader.u16()
-        if doi != DOI_IPSEC or count > LIMITS.deletes or spi_octets * count != reader.remaining or (count and not spi_octets):
+        if doi != DOI_IPSEC or count > LIMITS.deletes or spi_octets * count != reader.remaining or (count and spi_octets < ESP_SPI):
             raise IkeSyntaxError(f"DELETE of {count} SPIs of {spi_octets} octets, DOI {doi}")
-        return cls(protocol, tuple(reader.octets(spi_octets) for _ in range(count)))
+        spis = reader.rest()
+        return cls(protocol, tuple(spis[at : at + spi_octets] for at in range(0, len(spis), max(spi_octets, 1))))
 
     def build(self, writer: Writer) -> None:
         writer.u32(DOI_IPSEC)

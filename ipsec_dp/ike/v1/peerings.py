@@ -214,7 +214,7 @@ def end(peering: Peering | None, cause: Cause, text: str, *, again: bool = False
     peering.over = True
 
 
-def withdraw(peering: Peering) -> None:
+def withdraw(peering: Peering, _now: float) -> None:
     """Its tunnel is configured otherwise: the peer is told, and nothing of it concerns the tunnel any more."""
     peering.withdrawn = True
     end(peering, Cause.LOCAL, "it is withdrawn")

@@ -19,8 +19,9 @@ SHOWN: Final = 24  # payloads of a line
 _EXCHANGES: Final = {
     ExchangeMode.MAIN: "main mode",
     ExchangeMode.AGGRESSIVE: "aggressive mode",
-    ExchangeMode.QUICK: "quick mode",
     ExchangeMode.INFORMATIONAL: "informational",
+    ExchangeMode.TRANSACTION: "transaction",
+    ExchangeMode.QUICK: "quick mode",
 }
 
 
@@ -32,6 +33,11 @@ def line(header: IsakmpHeader, payloads: Sequence[IsakmpPayload], octets: int) -
     cookies = f"{header.cookie_i.hex()}_{header.cookie_r.hex()}"
     inside = named(payloads, SHOWN, " ", text=_text) or "empty"
     return f"IKEv1 {exchange}{number} [{'E' if header.encrypted else ''}] {octets} octets {cookies}: {inside}"
+
+
+def fragment(header: IsakmpHeader, number: int, octets: int) -> str:
+    """ "IKEv1 fragment 2 1252 octets 1c…_00…"."""
+    return f"IKEv1 fragment {number} {octets} octets {header.cookie_i.hex()}_{header.cookie_r.hex()}"
 
 
 def _text(payload: IsakmpPayload) -> str:

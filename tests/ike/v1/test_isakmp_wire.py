@@ -37,6 +37,8 @@ any_payload = st.one_of(
     st.builds(p.SignaturePayload, octets),
     st.builds(p.VendorIdPayload, octets),
     st.builds(p.NatDPayload, octets),
+    st.builds(p.NatDDraftPayload, octets),
+    st.builds(p.ConfigPayload, octets),
     st.builds(p.IdPayload, numbers, numbers, st.integers(0, 65535), octets),
     st.builds(p.CertPayload, numbers, octets),
     st.builds(p.CertRequestPayload, numbers, octets),
