@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import tempfile
 from ipaddress import ip_address
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -161,6 +162,8 @@ class Gateway:
         self._engine()
         if timeout < 0:
             raise RigError(f"timeout={timeout:g}: time does not go back")
+        if not isfinite(timeout):
+            raise RigError(f"timeout={timeout:g}: it may never come; say how many seconds of the clock to wait at the most")
         of_state = isinstance(event, str) and event in STATES
         if tunnel is not None or of_state:
             tunnel = self._negotiated(tunnel)
