@@ -30,7 +30,7 @@ from ipsec_dp.gateway.reload import Reloader, ReloadParts
 from ipsec_dp.gateway.second_line import SecondLine
 from ipsec_dp.host import HostError
 from ipsec_dp.ike.core import IkeVersions
-from ipsec_dp.ike.environment import Environment
+from ipsec_dp.ike.environment import NO_INTERFERENCE, Environment
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.keying.child_installer import IkeChildren
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane import OuterPath
     from ipsec_dp.errors import Finding
     from ipsec_dp.ike.actions import Event
-    from ipsec_dp.ike.environment import Trace
+    from ipsec_dp.ike.environment import Interference, Trace
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.network.host import Host, OuterLinks
     from ipsec_dp.util.clock import Clock
@@ -118,12 +118,14 @@ def _freeze() -> None:
 @dataclass(frozen=True, slots=True)
 class Substitutes:
     """What a rig puts in the place of parts that are neither host nor clock. `plane` makes the data plane, `reported` hears of each
-    event of IKE, `shaped` is `Environment`'s, `reread` reads the configuration anew, `settled` is called when the gateway is up."""
+    event of IKE, `shaped` and `interference` are `Environment`'s, `reread` reads the configuration anew, `settled` is called when
+    the gateway is up."""
 
     plane: Callable[..., DataPlane] = DataPlane
     reported: Callable[[Event], None] = lambda _: None
     trace: Callable[[Clock], Trace] = ike_trace
     shaped: Callable[[Any, list[Any]], list[Any]] = lambda _header, payloads: payloads
+    interference: Interference = NO_INTERFERENCE
     reread: Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]] = read_again
     settled: Callable[[], None] = _freeze
 
@@ -196,6 +198,7 @@ class Composition:
                 trace=trace,
                 pins=PinFiles(pins_of(self.config.name, os.environ), self.host.conditions),
                 shaped=self.substitutes.shaped,
+                interference=self.substitutes.interference,
             ),
             events=self._strangers,
         )
