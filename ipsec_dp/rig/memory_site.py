@@ -10,6 +10,7 @@ from ipsec_dp.config.files import fingerprint_key
 from ipsec_dp.gateway.composition import Substitutes
 from ipsec_dp.gateway.gateway import Gateway
 from ipsec_dp.host.too_big import TooBig
+from ipsec_dp.ike.environment import RememberedPins
 from ipsec_dp.network.desired import routed_prefixes
 from ipsec_dp.rig.clock import GatewayClock, Randomness, RigTimer
 from ipsec_dp.rig.interference import SiteInterference
@@ -85,6 +86,7 @@ class MemorySite:
             reported=self._note,
             shaped=self._shape,
             interference=self.interference,
+            pins=lambda _name, _conditions: RememberedPins(),
             reread=_reread,
             settled=_nothing,
         )
