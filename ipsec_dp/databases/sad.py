@@ -268,6 +268,10 @@ class Sad:
     def read(self, handle: SaHandle) -> SaInfo:
         return self._plane.read_sa(handle)
 
+    def last_use(self, handle: SaHandle) -> int:
+        """When an SA was last used, nanoseconds; 0: never."""
+        return self._plane.last_use(handle)
+
     def traffic(self, tunnel: int) -> TunnelTraffic:
         """What a tunnel has carried by all SAs that it has and had."""
         return self._plane.tunnel_traffic(tunnel, self._handles.get(tunnel, ()))

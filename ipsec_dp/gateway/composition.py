@@ -30,7 +30,7 @@ from ipsec_dp.gateway.reload import Reloader, ReloadParts
 from ipsec_dp.gateway.second_line import SecondLine
 from ipsec_dp.host import HostError
 from ipsec_dp.ike.core import IkeVersions
-from ipsec_dp.ike.environment import Environment
+from ipsec_dp.ike.environment import NO_INTERFERENCE, Environment
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.keying.child_installer import IkeChildren
@@ -64,10 +64,11 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane import OuterPath
     from ipsec_dp.errors import Finding
     from ipsec_dp.ike.actions import Event
-    from ipsec_dp.ike.environment import Trace
+    from ipsec_dp.ike.environment import Interference, Pins, Trace
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.network.host import Host, OuterLinks
     from ipsec_dp.util.clock import Clock
+    from ipsec_dp.util.conditions import Conditions
 
 log = logging.getLogger("ipsec_dp")
 
@@ -115,15 +116,23 @@ def _freeze() -> None:
     gc.freeze()
 
 
+def _pins(gateway: str, conditions: Conditions) -> Pins:
+    """The files of a gateway, by its name."""
+    return PinFiles(pins_of(gateway, os.environ), conditions)
+
+
 @dataclass(frozen=True, slots=True)
 class Substitutes:
     """What a rig puts in the place of parts that are neither host nor clock. `plane` makes the data plane, `reported` hears of each
-    event of IKE, `shaped` is `Environment`'s, `reread` reads the configuration anew, `settled` is called when the gateway is up."""
+    event of IKE, `shaped` and `interference` are `Environment`'s, `pins` gives those of a gateway, `reread` reads the configuration
+    anew, `settled` is called when the gateway is up."""
 
     plane: Callable[..., DataPlane] = DataPlane
     reported: Callable[[Event], None] = lambda _: None
     trace: Callable[[Clock], Trace] = ike_trace
     shaped: Callable[[Any, list[Any]], list[Any]] = lambda _header, payloads: payloads
+    interference: Interference = NO_INTERFERENCE
+    pins: Callable[[str, Conditions], Pins] = _pins
     reread: Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]] = read_again
     settled: Callable[[], None] = _freeze
 
@@ -194,8 +203,9 @@ class Composition:
                 activity=children.activity,
                 watcher=watch,
                 trace=trace,
-                pins=PinFiles(pins_of(self.config.name, os.environ), self.host.conditions),
+                pins=self.substitutes.pins(self.config.name, self.host.conditions),
                 shaped=self.substitutes.shaped,
+                interference=self.substitutes.interference,
             ),
             events=self._strangers,
         )

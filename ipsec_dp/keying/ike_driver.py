@@ -210,8 +210,11 @@ class IkeDriver:
 
     async def _tick(self) -> None:
         self._call_due(self._clock.now())
+        await self._clock.pause(TICK_S, self._next_call)
+
+    def _next_call(self) -> float:
         due = self._planned.next()
-        await self._clock.pause(TICK_S, inf if due is None else due)
+        return inf if due is None else due
 
     def _call_due(self, now: float) -> None:
         """Begins the attempts that are due, as many as may be under way."""

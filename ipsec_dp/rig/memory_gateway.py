@@ -25,6 +25,7 @@ from ipsec_dp.rig.loop import RigError
 from ipsec_dp.rig.medium import Medium
 from ipsec_dp.rig.memory_site import START_S, MemorySite
 from ipsec_dp.rig.surface import WAIT_S
+from ipsec_dp.rig.wireshark import ESP_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -237,10 +238,10 @@ class Gateway:
         """As `RigGateway`."""
         return tuple(self.site.events)
 
-    def keylog(self) -> str:
-        """As `RigGateway`."""
+    def keylog(self, table: str = ESP_TABLE) -> str:
+        """As `RigGateway`; with IKE_TABLE the keys of its IKE SAs."""
         self._engine()
-        return "".join(f"{line}\n" for line in self.site.key_lines())
+        return "".join(f"{line}\n" for line in self.site.key_lines(table))
 
     def capture(self) -> bytes:
         """As `RigGateway`."""

@@ -16,6 +16,7 @@ from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
 from ipsec_dp.ike import actions
 from ipsec_dp.rig.memory_links import OuterDatagram
 from ipsec_dp.rig.odd_wire import UdpPayload
+from ipsec_dp.rig.wireshark import ESP_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,5 +98,5 @@ class OddEnd:
     def waits_for(self) -> str:
         return f"{self.name}: an odd peer"
 
-    def key_lines(self) -> Sequence[str]:
+    def key_lines(self, table: str = ESP_TABLE) -> Sequence[str]:  # noqa: ARG002 (it has none)
         return ()
