@@ -42,6 +42,17 @@ async def _reread(old: Config, path: Path) -> tuple[Difference | None, tuple[Fin
     return (None if got.config is None else difference(old, got)), got.findings
 
 
+class _Unheard:
+    """In the place of the socket that serves metrics: nobody connects."""
+
+    def close(self) -> None:
+        pass
+
+
+async def _listen(*_arguments: object, **_options: object) -> _Unheard:
+    return _Unheard()
+
+
 def _nothing() -> None:
     pass
 
@@ -73,7 +84,9 @@ class MemorySite:
         medium.join(self, wires, addresses)
         self.host = MemoryHost(config, self.clock, medium.outer, addresses=map(str, addresses), mtu=wires[0].mtu)
         self.host.routes.leading = self.leading
-        substitutes = Substitutes(plane=self._make_plane, reported=self._note, shaped=self._shape, reread=_reread, settled=_nothing)
+        substitutes = Substitutes(
+            plane=self._make_plane, reported=self._note, shaped=self._shape, reread=_reread, settled=_nothing, listen=_listen
+        )
         self.gateway = Gateway(config, None, host=self.host, clock=self.clock, substitutes=substitutes)
 
     def start(self) -> None:
