@@ -15,6 +15,7 @@ from ipsec_dp.dataplane import DROP_NAMES
 from ipsec_dp.gateway import exposition
 from ipsec_dp.gateway.exposition import TUNNEL, TUNNELS_MAX, page
 from ipsec_dp.gateway.ike_counts import IkeCounts
+from ipsec_dp.gateway.readings import wanted
 from ipsec_dp.ike.actions import Cause, Event, Kind, Origin
 from ipsec_dp.rig import Gateway, Wire
 from ipsec_dp.rig.packets import udp
@@ -87,6 +88,7 @@ def test_before_it_is_up_every_tunnel_is_configured_and_down(tmp_path):
     config = configured(tmp_path, tunnel("b"), tunnel("c", remote="192.0.2.3", interface="ipsec1"))
     there = Page(b"".join(asyncio.run(page(config, None, IkeCounts(FakeClock())))).decode())
     assert there["ipsec_dp_up"] == 0
+    assert [wanted(each) for each in config.tunnels] == [False, False], "they come up on demand"
     for name in "bc":
         assert there[f'ipsec_dp_tunnel_configured{{tunnel="{name}"}}'] == 1
         assert there[f'ipsec_dp_tunnel_up{{tunnel="{name}"}}'] == 0
