@@ -296,6 +296,10 @@ class Sad:
     def children_of(self, tunnel: int) -> list[ChildSa]:
         return list(self._of_tunnel.get(tunnel, {}).values())
 
+    def count_of(self, tunnel: int) -> int:
+        """How many `children_of` has."""
+        return len(self._of_tunnel.get(tunnel, ()))
+
     def holds(self, child: ChildSa) -> bool:
         """Whether a CHILD_SA was not removed yet."""
         return self.children.get(child.number) is child
