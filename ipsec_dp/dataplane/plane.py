@@ -168,6 +168,7 @@ class DataPlane(IkeGate):
             c.recent,
             endpoint_of(c.peer),
             drops_of(c.drops),
+            DROP_NAMES[c.last_drop] if c.last_drop else None,
         )
 
     def conditions(self) -> list[SaCondition]:

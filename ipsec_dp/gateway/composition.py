@@ -22,6 +22,7 @@ from ipsec_dp.gateway.absence import Absence
 from ipsec_dp.gateway.clone_watch import CloneWatch
 from ipsec_dp.gateway.confirmation import Confirmation
 from ipsec_dp.gateway.drop_examples import DropExamples, DropWatch
+from ipsec_dp.gateway.event_stream import EventStream
 from ipsec_dp.gateway.events import Events
 from ipsec_dp.gateway.housekeeping import Housekeeping
 from ipsec_dp.gateway.inspection import Inspection
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Event
     from ipsec_dp.ike.environment import Trace
     from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.keying.status import KeyingStatus
     from ipsec_dp.network.host import Host, OuterLinks
     from ipsec_dp.util.clock import Clock
 
@@ -139,7 +141,8 @@ class Composition:
         self._nesting = Nesting.of(config)
         self.spd = Spd(config)
         self.carriers = InterfaceCarriers(host.interfaces.set_carrier, self._has_child)
-        self.monitors = TunnelMonitors(host, self._renew, clock)
+        self.stream = EventStream(config.name, self._keying, clock)
+        self.monitors = TunnelMonitors(host, self._renew, clock, self.stream.monitor)
         self.mtus = PathMtuDiscovery(config, host, lambda: self.spd.tunnel_numbers, clock)
         self.devices = DeviceWatch(host, lambda: self._links, self._interface_restored, clock)
         host_watch = HostWatch(host, lambda: self.ike, clock)
@@ -212,7 +215,8 @@ class Composition:
             clock=self.clock,
             refuses=self._refuses_stranger,
             trace=trace,
-            reported=self.substitutes.reported,
+            reported=self._reported,
+            uncalled=self.stream.uncalled,
         )
 
     def make_engine(self, plane: DataPlane, sad: Sad, links: OuterLinks, manual: ManualSas, ike: IkeDriver) -> Engine:
@@ -278,7 +282,7 @@ class Composition:
         second_line, absence = SecondLine(plane, host.conditions, clock), Absence(clock, notices, ike.check_liveness)
         looks = second_line.look, absence.look, unanswered.look
         housekeeping = Housekeeping(sad, events.handle, host.conditions, clock, looks)
-        watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock)
+        watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock, self.stream.drops)
         return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch)
 
     async def reconfigure(self, config: Config) -> None:
@@ -326,6 +330,14 @@ class Composition:
         return holder is not None
 
     # ---- who hears of what
+
+    def _reported(self, event: Event) -> None:
+        self.substitutes.reported(event)
+        self.stream.ike(event)
+
+    def _keying(self, name: str) -> KeyingStatus | None:
+        """How a tunnel is that IKE negotiates."""
+        return None if self.ike is None or not self.ike.has(name) else self.ike.status(name)
 
     def _drops_began(self, reason: str) -> None:
         if reason == "policy_none":
