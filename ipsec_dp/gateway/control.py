@@ -26,7 +26,7 @@ from ipsec_dp.gateway.following import FollowedAnswer
 from ipsec_dp.util import os_errors
 from ipsec_dp.util.faults import explained
 from ipsec_dp.util.slices import in_slices
-from ipsec_dp.util.text import shown_all
+from ipsec_dp.util.text import LINE, shown_all
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
@@ -125,7 +125,10 @@ def _texts(row: msgspec.Struct) -> Iterator[str]:
 
 
 def _json(value: object) -> str:
-    return json.dumps(shown_all(msgspec.to_builtins(value)))
+    """As `shown_all` has it, which is not asked where it would change nothing: no text is too long or has what JSON escapes."""
+    made = msgspec.to_builtins(value)
+    text = json.dumps(made)
+    return text if len(text) <= LINE and "\\" not in text and text.isprintable() else json.dumps(shown_all(made))
 
 
 class ControlServer:
@@ -136,7 +139,7 @@ class ControlServer:
         self._verbs = {verb.name: verb for verb in verbs}
         self._server: asyncio.Server | None = None
         self._clients: dict[asyncio.Task[None], Client] = {}
-        self._answering: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[bool]] = set()
 
     async def start(self) -> None:
         """Raises ControlError when another daemon answers there already, or there can be no socket."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ipsec_dp.util.clock import Clock
 
 QUEUE_MOST = 1024  # events that wait for one follower
-FOLLOWERS_MAX = 16
+FOLLOWERS_MAX = 28  # more than there can be of those who may only read; others find room besides
 
 OF_IKE: Final[dict[Kind, EventName]] = {
     Kind.IKE_UP: "ike_up",

@@ -60,7 +60,6 @@ class GatewayVerbs:
         self._reloading = asyncio.Lock()  # from the question whether something waits to be confirmed until this one does
         self.table: tuple[Verb[Any], ...] = (
             Verb(StatusRequest, self.status, reads=True),
-            Verb(FollowRequest, self.follow, reads=True),
             Verb(DownRequest, self.down),
             Verb(ReloadRequest, self.reload),
             Verb(PreviewRequest, self.preview),
@@ -70,6 +69,7 @@ class GatewayVerbs:
             Verb(TerminateRequest, self.terminate),
             Verb(UnpinRequest, self.unpin),
             Verb(ConfirmRequest, self.confirm),
+            Verb(FollowRequest, self.follow, reads=True),
         )
 
     @property

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ipsec_dp.network.host import Host
     from ipsec_dp.util.clock import Clock
 
+    Told = Callable[[str, bool, str], None]
+
 log = logging.getLogger("ipsec_dp")
 
 SOURCE = "monitors"  # of conditions
@@ -43,13 +45,11 @@ class _Watch:
 
 
 class TunnelMonitors:
-    """A service. `renew` has IKE make new SAs for a tunnel that carries nothing; `told` hears of each that goes down or comes up."""
+    """A service. `renew` has IKE make new SAs for a tunnel that carries nothing; `told` hears of each that goes down or up."""
 
     name = "monitors"
 
-    def __init__(
-        self, host: Host, renew: Callable[[str], None], clock: Clock, told: Callable[[str, bool, str], None] = lambda *_: None
-    ) -> None:
+    def __init__(self, host: Host, renew: Callable[[str], None], clock: Clock, told: Told = lambda *_: None) -> None:
         self._host, self._renew, self._clock, self._told = host, renew, clock, told
         self._watches: dict[str, _Watch] = {}
         self._echoes = host.reports.echoes(int.from_bytes(clock.random(2)), self._answered)
