@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-class Lines(Protocol):
+class FollowedLines(Protocol):
     """What is followed; it bounds itself what it keeps for a reader that does not read."""
 
     def lines(self) -> AsyncIterator[bytes]:
@@ -31,7 +31,7 @@ class FollowedAnswer:
     """An answer after whose line others follow, until the connection ends."""
 
     head: msgspec.Struct
-    followed: Lines
+    followed: FollowedLines
 
     async def send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """All of it. A client that closes, or says anything more, ends it. Raises ConnectionError."""
