@@ -230,7 +230,7 @@ struct dp_sa_info {
     dp_sa_id id;
     uint32_t spi, tunnel;
     uint8_t direction, esn;
-    uint16_t pad;
+    uint16_t last_drop;            /* enum dp_drop: why it dropped the last packet that it did; DP_OK: none */
     uint32_t flags;                /* enum dp_sa_flag */
     uint64_t packets, octets;      /* inner */
     uint64_t sequence;             /* outbound: last used; inbound: highest received */

@@ -22,6 +22,7 @@ from ipsec_dp.gateway.absence import Absence
 from ipsec_dp.gateway.clone_watch import CloneWatch
 from ipsec_dp.gateway.confirmation import Confirmation
 from ipsec_dp.gateway.drop_examples import DropExamples, DropWatch
+from ipsec_dp.gateway.event_stream import EventStream
 from ipsec_dp.gateway.events import Events
 from ipsec_dp.gateway.housekeeping import Housekeeping
 from ipsec_dp.gateway.ike_counts import IkeCounts
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Event
     from ipsec_dp.ike.environment import Interference, Pins, Trace
     from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.keying.status import KeyingStatus
     from ipsec_dp.network.host import Host, OuterLinks
     from ipsec_dp.util.clock import Clock
     from ipsec_dp.util.conditions import Conditions
@@ -158,7 +160,8 @@ class Composition:
         self._nesting = Nesting.of(config)
         self.spd = Spd(config)
         self.carriers = InterfaceCarriers(host.interfaces.set_carrier, self._has_child)
-        self.monitors = TunnelMonitors(host, self._renew, clock)
+        self.stream = EventStream(config.name, self._keying, clock)
+        self.monitors = TunnelMonitors(host, self._renew, clock, self.stream.monitor)
         self.mtus = PathMtuDiscovery(config, host, lambda: self.spd.tunnel_numbers, clock)
         self.devices = DeviceWatch(host, lambda: self._links, self._interface_restored, clock)
         host_watch = HostWatch(host, lambda: self.ike, clock)
@@ -236,6 +239,7 @@ class Composition:
             trace=trace,
             reported=self._reported,
             renewing=self.counts.renewing,
+            uncalled=self.stream.uncalled,
         )
 
     def make_engine(self, plane: DataPlane, sad: Sad, links: OuterLinks, manual: ManualSas, ike: IkeDriver) -> Engine:
@@ -312,7 +316,7 @@ class Composition:
         second_line, absence = SecondLine(plane, host.conditions, clock), Absence(clock, notices, ike.check_liveness)
         looks = second_line.look, absence.look, unanswered.look
         housekeeping = Housekeeping(sad, events.handle, host.conditions, clock, looks)
-        watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock)
+        watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock, self.stream.drops)
         return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch, readings)
 
     async def reconfigure(self, config: Config) -> None:
@@ -370,6 +374,11 @@ class Composition:
     def _reported(self, event: Event) -> None:
         self.counts.event(event)
         self.substitutes.reported(event)
+        self.stream.ike(event)
+
+    def _keying(self, name: str) -> KeyingStatus | None:
+        """How a tunnel is that IKE negotiates."""
+        return None if self.ike is None or not self.ike.has(name) else self.ike.status(name)
 
     def _drops_began(self, reason: str) -> None:
         if reason == "policy_none":

@@ -29,6 +29,7 @@ OWNERS = {
     },
     "gateway/daemon.py": {OURS: "SWITCH_S"},
     "gateway/drop_examples.py": {SHOWN: "SHOWN_MOST", STANDARD: "NS_PER_S", OURS: "LOOK_S OVER_S AGAIN_S"},
+    "gateway/event_stream.py": {FILES: "QUEUE_MOST FOLLOWERS_MAX"},
     "gateway/events.py": {OURS: "ACQUIRE_AGAIN_S"},
     "gateway/explanation.py": {STANDARD: "SCHEMA"},
     "gateway/exposition.py": {OURS: "TUNNELS_MAX CHUNK"},
@@ -43,6 +44,7 @@ OWNERS = {
     "gateway/reload.py": {OURS: "CLOSE_S"},
     "gateway/second_line.py": {OURS: "LASTS_S"},
     "gateway/status.py": {STANDARD: "SCHEMA"},
+    "gateway/stream_event.py": {STANDARD: "SCHEMA"},
     "gateway/stopped.py": {SHOWN: "NAMED_MOST"},
     "ike/actions.py": {STANDARD: "IKE_PORT NATT_PORT"},
     "ike/auth.py": {FILES: "STRONG_PSK _MAX_SECRET_FILE"},
@@ -86,8 +88,7 @@ OWNERS = {
     "ike/v1/upkeep.py": {OURS: "PROOF_LOOK LOOK_AGAIN ALIVE"},
     "ike/v1/words.py": {SHOWN: "SHOWN"},
     "ike/v1/wire.py": {
-        STANDARD: "VERSION ESP_SPI DOI_IPSEC SITUATION_IDENTITY_ONLY KEY_IKE BASIC X509_SIGNATURE "
-        "FIRST_STATUS MOST_PADDING"
+        STANDARD: "VERSION ESP_SPI DOI_IPSEC SITUATION_IDENTITY_ONLY KEY_IKE BASIC X509_SIGNATURE FIRST_STATUS MOST_PADDING"
     },
     "ike/v2/child.py": {OURS: "MAX_OFFERED"},
     "ike/v2/child_create.py": {PEER: "MAX_ROUNDS"},
