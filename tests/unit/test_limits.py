@@ -52,13 +52,14 @@ OWNERS = {
         OURS: "REKEY_TIME GRACE SWITCH_LOOK HINT_PATIENCE RETRY RETRY_LONGEST",
         PEER: "MOVE_EVERY ELSEWHERE_EVERY UNPROVEN",
     },
-    "ike/manager.py": {OURS: "AT_ONCE LATEST"},
+    "ike/later.py": {OURS: "AT_ONCE"},
+    "ike/manager.py": {OURS: "LATEST"},
     "ike/modp.py": {STANDARD: "GENERATOR"},
     "ike/pieces.py": {STANDARD: "_UDP_HEADER _NON_ESP_MARKER"},
     "ike/silence.py": {OURS: "LONG HALF_OPEN_TOLD"},
     "ike/peer.py": {OURS: "NAT_KEEPALIVE DEFAULT_DATAGRAM"},
     "ike/payload.py": {STANDARD: "SPI_OCTETS HEADER_OCTETS GENERIC_OCTETS UDP_MOST"},
-    "ike/proposal.py": {SHOWN: "_SHOWN _ODDITIES", STANDARD: "_FIRST_SPI"},
+    "ike/proposal.py": {SHOWN: "_SHOWN _ODDITIES", STANDARD: "FIRST_SPI"},
     "ike/selector_index.py": {OURS: "FEW", STANDARD: "VERSION_SHIFT"},
     "ike/strangers.py": {OURS: "_SECRET"},
     "ike/timer_queue.py": {OURS: "STALE_LEAST"},
@@ -68,13 +69,13 @@ OWNERS = {
     "ike/v1/informational.py": {STANDARD: "_NUMBER"},
     "ike/v1/ipsec_sas.py": {OURS: "OVERLAP AFTER_MESSAGE_3 DELETES", STANDARD: "MOST_OCTETS"},
     "ike/v1/keymat.py": {STANDARD: "BLOCK"},
-    "ike/v1/manager.py": {OURS: "LATEST AT_ONCE"},
+    "ike/v1/manager.py": {OURS: "LATEST"},
     "ike/v1/offers.py": {STANDARD: "MOST_TRANSFORMS DEFAULT_LIFE KILOBYTE", SHOWN: "_SHOWN _COMPARED"},
     "ike/v1/payloads.py": {STANDARD: "_MOST_HASH _LAST_FRAGMENT"},
     "ike/v1/peerings.py": {OURS: "LEAVE YOUNG WAIT"},
     "ike/v1/proxy.py": {SHOWN: "_SHOWN"},
     "ike/v1/proof.py": {STANDARD: "_CR_HEADER"},
-    "ike/v1/quick_mode.py": {OURS: "REMEMBERED", STANDARD: "FIRST_SPI", PEER: "RESERVED_OF_PAIR"},
+    "ike/v1/quick_mode.py": {OURS: "REMEMBERED", PEER: "RESERVED_OF_PAIR"},
     "ike/v1/receiving.py": {PEER: "SEEN_MOST PRICE PRICE_OF_PFS"},
     "ike/v1/registry.py": {STANDARD: "AES_CBC_PHASE1"},
     "ike/v1/sa.py": {OURS: "NONCE"},
@@ -83,8 +84,7 @@ OWNERS = {
     "ike/v1/upkeep.py": {OURS: "PROOF_LOOK LOOK_AGAIN ALIVE"},
     "ike/v1/words.py": {SHOWN: "SHOWN"},
     "ike/v1/wire.py": {
-        STANDARD: "VERSION ESP_SPI DOI_IPSEC SITUATION_IDENTITY_ONLY KEY_IKE BASIC X509_SIGNATURE "
-        "FIRST_STATUS MOST_PADDING"
+        STANDARD: "VERSION ESP_SPI DOI_IPSEC SITUATION_IDENTITY_ONLY KEY_IKE BASIC X509_SIGNATURE FIRST_STATUS MOST_PADDING"
     },
     "ike/v2/child.py": {OURS: "MAX_OFFERED"},
     "ike/v2/child_create.py": {PEER: "MAX_ROUNDS"},
@@ -112,7 +112,7 @@ OWNERS = {
     "ike/v2/ts.py": {STANDARD: "TS_IPV4_ADDR_RANGE TS_IPV6_ADDR_RANGE _HEAD"},
     "ike/v2/wire.py": {
         STANDARD: "FIRST_STATUS_NOTIFY CRITICAL MAJOR_VERSION KEY_LENGTH_ATTRIBUTE ATTRIBUTE_TV "
-        "ESP_SPI FIRST_ESP_SPI CA_HASH MIN_NONCE MAX_NONCE MAX_COOKIE",
+        "ESP_SPI CA_HASH MIN_NONCE MAX_NONCE MAX_COOKIE",
         OURS: "MAX_SELECTORS",
     },
     "ike/version_choice.py": {OURS: "APART PATIENCE"},
