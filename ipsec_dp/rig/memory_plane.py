@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import DataPlane, Direction
+from ipsec_dp.rig.key_lines import key_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,12 +14,6 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane import MemoryDatagram, MemoryPacket, OuterPath, Policy, SaHandle, SaParams
 
 SA_SLOTS = 4096  # inbound SAs at the most
-
-
-def _wireshark(suite: Any) -> tuple[str, str]:
-    """Names of encryption and integrity as Wireshark has them."""
-    gcm = "gcm" in suite.keyword
-    return ("AES-GCM [RFC4106]" if gcm else suite.keyword), ("NULL" if gcm else "ANY 96 bit authentication [no checking]")
 
 
 class MemoryPlane(DataPlane):
@@ -33,21 +28,10 @@ class MemoryPlane(DataPlane):
 
     def install(self, params: SaParams, worker: int = 0) -> SaHandle:
         self._busy()
-        self.keys.append(self._line(params))
+        self.keys.append(key_line(params))
         if self.first_sequence and params.direction is Direction.OUTBOUND:
             params = replace(params, sequence=self.first_sequence)
         return super().install(params, worker)
-
-    @staticmethod
-    def _line(params: SaParams) -> str:
-        """Of an inbound SA the source is the peer."""
-        inbound = params.direction is Direction.INBOUND
-        ends = (params.peer, None) if inbound or params.path is None else (params.path.local, params.path.remote)
-        source, destination = ("*" if end is None else str(end.address) for end in ends)
-        encryption, integrity = _wireshark(params.suite)
-        key = bytes(params.keymat)
-        protocol = "IPv6" if any(end is not None and end.address.version == 6 for end in ends) else "IPv4"
-        return f'"{protocol}","{source}","{destination}","0x{params.spi:08x}","{encryption}","0x{key.hex()}","{integrity}",""'
 
     def switch(self, tunnel: int, child: int, outbound: SaHandle | None) -> None:
         self._busy()

@@ -122,6 +122,11 @@ class MemorySite:
             return None
         return min(ways[max(ways, key=lambda prefix: prefix.prefixlen)], key=lambda way: way[1])[0]
 
+    def state_of(self, tunnel: str) -> str | None:
+        """What IKE says of a tunnel; None: it has no such."""
+        engine = self.gateway.engine
+        return engine.ike.status(tunnel).state if engine is not None and engine.ike.has(tunnel) else None
+
     # ---- as its medium sees it
 
     def step(self) -> int:
