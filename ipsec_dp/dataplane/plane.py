@@ -173,6 +173,7 @@ class DataPlane(IkeGate):
             c.recent,
             endpoint_of(c.peer),
             drops_of(c.drops),
+            DROP_NAMES[c.last_drop] if c.last_drop else None,
         )
 
     def last_use(self, handle: SaHandle) -> int:

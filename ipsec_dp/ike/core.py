@@ -314,7 +314,7 @@ class IkeVersions:
         return self._all([(one, one.forget) for one in self._both], now)
 
     def unfinished(self) -> bool:
-        return self.ikev2.unfinished()
+        return any(one.unfinished() for one in self._both)
 
     # ---- what is there
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ipsec_dp.ike.actions import Path
+    from ipsec_dp.ipsec.addresses import Address
 
 Rng = Callable[[int], bytes]
 """Octets wanted -> that many unpredictable octets."""
@@ -56,6 +57,9 @@ class Watcher(Protocol):
     def gone(self, own_spi: bytes) -> None:
         """Nothing that comes for this IKE SA means anything any more."""
 
+    def ikev1_peer(self, address: Address, *, there: bool) -> None:
+        """Tunnels that speak IKEv1 expect a peer at this address, or none any longer."""
+
     def cookie_secret(self, secret: bytes) -> None:
         """What cookies follow from, from now on (`strangers.Cookies`)."""
 
@@ -67,6 +71,9 @@ class NoWatcher:
         pass
 
     def gone(self, own_spi: bytes) -> None:
+        pass
+
+    def ikev1_peer(self, address: Address, *, there: bool) -> None:
         pass
 
     def cookie_secret(self, secret: bytes) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
-from math import ceil, inf
+from math import ceil, inf, isfinite
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 NS_PER_S = 1_000_000_000
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)  # of the calendar, where a clock begins
+
+
+def check_step(seconds: float) -> None:
+    """Raises ValueError for a step back, and for one that has no end or is no number."""
+    if seconds < 0:
+        raise ValueError(f"time does not go back by {-seconds:g} s")
+    if not isfinite(seconds):
+        raise ValueError(f"time does not move on by {seconds:g} s: say how many")
 
 
 class RigTimer:
@@ -77,8 +85,7 @@ class Clock:
     def advance(self, seconds: float) -> int:
         """Moves on by `seconds` and returns the new time in nanoseconds; what is due on the way happens, in order. Raises
         ValueError for a step back."""
-        if seconds < 0:
-            raise ValueError(f"time does not go back by {-seconds:g} s")
+        check_step(seconds)
         if self.runner is None:
             self._seconds += seconds
         else:
@@ -87,8 +94,7 @@ class Clock:
 
     def leap(self, seconds: float) -> int:
         """Moves on by `seconds` at once, as the clock of a host does that is suspended: what was due on the way is due then."""
-        if seconds < 0:
-            raise ValueError(f"time does not go back by {-seconds:g} s")
+        check_step(seconds)
         self._seconds += seconds
         self._leapt += seconds
         return self.advance(0)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Final, Self
 
 from ipsec_dp.errors import DataPlaneError
@@ -156,14 +157,14 @@ def double(wire: Wire, which: Which) -> Impairment:
 
 def delay(wire: Wire, which: Which, seconds: float) -> Impairment:
     """They arrive so much later."""
-    if seconds < 0:
-        raise RigError(f"seconds={seconds:g}: nothing arrives before it was sent")
+    if not 0 <= seconds < inf:
+        raise RigError(f"seconds={seconds:g}: nothing arrives before it was sent, nor at the end of time")
     return become(wire, which, lambda passing: (Arrival(wire.delay + seconds, passing.datagram),))
 
 
 def replay(wire: Wire, which: Which, seconds: float, times: int = 1) -> Impairment:
     """They arrive, and so many times again, each `seconds` after the one before."""
-    if seconds < 0 or times < 1:
+    if not 0 <= seconds < inf or times < 1:
         raise RigError(f"seconds={seconds:g}, times={times}: what is replayed comes again, and later")
     return become(
         wire, which, lambda passing: [Arrival(wire.delay + again * seconds, passing.datagram) for again in range(times + 1)]

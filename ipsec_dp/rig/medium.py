@@ -18,7 +18,7 @@ from ipsec_dp.host.sockets import IKE_PORT
 from ipsec_dp.ipsec import iana
 from ipsec_dp.rig import packets
 from ipsec_dp.rig.capture import LINKTYPE_RAW, Writer
-from ipsec_dp.rig.clock import EPOCH, NS_PER_S, Clock, RigTimer
+from ipsec_dp.rig.clock import EPOCH, NS_PER_S, Clock, RigTimer, check_step
 from ipsec_dp.rig.ladder import Arrow, drawn
 from ipsec_dp.rig.loop import RigError, RigLoop
 from ipsec_dp.rig.memory_links import OuterNetwork
@@ -227,8 +227,7 @@ class Medium:
     def advance(self, seconds: float) -> None:
         """Lets so many seconds happen. ValueError for a step back."""
         self.check()
-        if seconds < 0:
-            raise ValueError(f"time does not go back by {-seconds:g} s")
+        check_step(seconds)
         self.loop.run(lambda: False, self.clock.now() + seconds)
         for gateway in self.gateways.values():
             gateway.wake()

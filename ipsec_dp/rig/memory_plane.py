@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import DataPlane, Direction, Limits
 from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.rig.wireshark import esp_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,12 +15,6 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane import MemoryDatagram, MemoryPacket, OuterPath, Policy, SaHandle, SaParams
 
 SA_SLOTS = 4096  # inbound SAs at the most
-
-
-def _wireshark(suite: Any) -> tuple[str, str]:
-    """Names of encryption and integrity as Wireshark has them."""
-    gcm = "gcm" in suite.keyword
-    return ("AES-GCM [RFC4106]" if gcm else suite.keyword), ("NULL" if gcm else "ANY 96 bit authentication [no checking]")
 
 
 class MemoryPlane(DataPlane):
@@ -37,7 +32,7 @@ class MemoryPlane(DataPlane):
 
     def install(self, params: SaParams, worker: int = 0) -> SaHandle:
         self._busy()
-        self.keys.append(self._line(params))
+        self.keys.append(esp_line(params))
         if self.first_sequence and params.direction is Direction.OUTBOUND:
             params = replace(params, sequence=self.first_sequence)
         if self.limitless():
@@ -72,17 +67,6 @@ class MemoryPlane(DataPlane):
     def skip_numbers(self, spi: int, packets: int) -> None:
         """`skip`, of the newest outbound SA of an SPI. Raises DataPlaneError; KeyError: there never was one."""
         self.skip(self._outbound[spi], packets)
-
-    @staticmethod
-    def _line(params: SaParams) -> str:
-        """Of an inbound SA the source is the peer."""
-        inbound = params.direction is Direction.INBOUND
-        ends = (params.peer, None) if inbound or params.path is None else (params.path.local, params.path.remote)
-        source, destination = ("*" if end is None else str(end.address) for end in ends)
-        encryption, integrity = _wireshark(params.suite)
-        key = bytes(params.keymat)
-        protocol = "IPv6" if any(end is not None and end.address.version == 6 for end in ends) else "IPv4"
-        return f'"{protocol}","{source}","{destination}","0x{params.spi:08x}","{encryption}","0x{key.hex()}","{integrity}",""'
 
     def switch(self, tunnel: int, child: int, outbound: SaHandle | None) -> None:
         self._busy()

@@ -48,6 +48,17 @@ async def _reread(old: Config, path: Path) -> tuple[Difference | None, tuple[Fin
     return (None if got.config is None else difference(old, got)), got.findings
 
 
+class _Unheard:
+    """In the place of the socket that serves metrics: nobody connects."""
+
+    def close(self) -> None:
+        pass
+
+
+async def _listen(*_arguments: object, **_options: object) -> _Unheard:
+    return _Unheard()
+
+
 def _nothing() -> None:
     pass
 
@@ -89,6 +100,7 @@ class MemorySite:
             pins=lambda _name, _conditions: RememberedPins(),
             reread=_reread,
             settled=_nothing,
+            listen=_listen,
         )
         self.gateway = Gateway(config, None, host=self.host, clock=self.clock, substitutes=substitutes)
 
@@ -140,6 +152,11 @@ class MemorySite:
         if not ways:
             return None
         return min(ways[max(ways, key=lambda prefix: prefix.prefixlen)], key=lambda way: way[1])[0]
+
+    def state_of(self, tunnel: str) -> str | None:
+        """What IKE says of a tunnel; None: it has no such."""
+        engine = self.gateway.engine
+        return engine.ike.status(tunnel).state if engine is not None and engine.ike.has(tunnel) else None
 
     # ---- as its medium sees it
 
