@@ -198,6 +198,10 @@ class IkeManager:
         up = (other for other in self._sessions.of_ends(session) if other is not session)
         return [one for one in up if one.state in CARRYING and one.in_use]
 
+    def candidates(self, path: Path) -> Candidates | None:
+        """Whom somebody there may be; None: nobody is expected."""
+        return self._peers.candidates(path)
+
     # ---- datagrams
 
     def knows(self, datagram: bytes) -> bool:

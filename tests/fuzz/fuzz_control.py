@@ -15,6 +15,7 @@ from ipsec_dp.config.findings import Findings
 from ipsec_dp.config.load import resolve_document
 from ipsec_dp.config.read import parse_toml
 from ipsec_dp.gateway.explain import HoldingChild
+from ipsec_dp.gateway.following import FollowedAnswer
 from ipsec_dp.gateway.messages import ReloadRefusal
 from ipsec_dp.gateway.status import GatewayStatus, TunnelStatus
 from ipsec_dp.host.decision import Way
@@ -87,6 +88,8 @@ def server() -> tuple[control.ControlServer, Asked]:
 
 async def answered(made: control.ControlServer, line: bytes) -> bytes:
     answer = await made.answer(line)
+    if isinstance(answer, FollowedAnswer):  # it ends with the gateway alone
+        return b""
     return answer.line if isinstance(answer, control.Answer) else b"".join([piece async for piece in answer.pieces()])
 
 

@@ -72,7 +72,7 @@ OWNERS = {
     "ike/retransmission.py": {OURS: "FIRST_WAIT BACK_OFF LONGEST_WAIT TRIES FAIL_OVER_TRIES TOLD_AFTER"},
     "ike/v1/fragment.py": {STANDARD: "FRAGMENT_FIELDS LENGTH_AT _IDENTIFIERS"},
     "ike/v1/informational.py": {STANDARD: "_NUMBER"},
-    "ike/v1/ipsec_sas.py": {OURS: "OVERLAP AFTER_MESSAGE_3 DELETES", STANDARD: "MOST_OCTETS"},
+    "ike/v1/ipsec_sas.py": {OURS: "OVERLAP AFTER_MESSAGE_3 DELETES UNDER_WAY", STANDARD: "MOST_OCTETS"},
     "ike/v1/keymat.py": {STANDARD: "BLOCK"},
     "ike/v1/manager.py": {OURS: "LATEST"},
     "ike/v1/offers.py": {STANDARD: "MOST_TRANSFORMS DEFAULT_LIFE KILOBYTE", SHOWN: "_SHOWN _COMPARED"},

@@ -319,10 +319,13 @@ class IsakmpContext:
         if path.remote != self.path.remote:
             self.move(path, now)
 
+    def follows(self, path: Path) -> bool:
+        """Whether the peer may be at another address than that of one path, since a NAT is before it and none before us."""
+        return self.nat.remote and not self.nat.local and path.natt == self.path.natt and path.remote != self.path.remote
+
     def move(self, path: Path, now: float) -> None:
         """Go after a peer behind a NAT to a new address, unless we are behind one ourselves."""
-        may = self.nat.remote and not self.nat.local and path.natt == self.path.natt and now >= self.liveliness.move_at
-        if not may or self.peering is None:
+        if not self.follows(path) or now < self.liveliness.move_at or self.peering is None:
             return
         self.liveliness.move_at = now + MOVE_EVERY
         self.path = path

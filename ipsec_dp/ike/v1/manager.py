@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.ike.actions import Action, Endpoint, Path
     from ipsec_dp.ike.environment import Environment
+    from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.interface import IkeStatus
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.strangers import StrangersEvents
@@ -70,6 +71,7 @@ class IsakmpManager:
         self.environment = environment
         self.next_child = numbers
         self.tries_first = tries_first
+        self.held_beside: Callable[[ProxyId, Peer, Identity], str | None] = lambda *_: None  # the same as `has_taken`, by IKEv2
         self._peers = ExpectedPeers(environment.watcher)
         self._events = events
         self._sessions: dict[bytes, IsakmpContext] = {}  # by our cookie
@@ -167,7 +169,15 @@ class IsakmpManager:
         return context.peer.tunnel, tuple(one.meaning() for one in identities), where
 
     def taken_by(self, peering: Peering, pair: ProxyId) -> str | None:
-        return self._peerings.taken_by(peering, pair)
+        identities = None if peering.current is None else peering.current.proven.identities
+        if peering.peer.remotes or identities is None:
+            return None
+        theirs = identities[1]
+        return self.has_taken(pair, peering.peer, theirs) or self.held_beside(pair, peering.peer, theirs)
+
+    def has_taken(self, pair: ProxyId, _peer: Peer, theirs: Identity) -> str | None:
+        """Who has a part of `pair` by IKEv1, and is somebody else."""
+        return self._peerings.taken_by(theirs, pair)
 
     def call(self, peering: Peering, now: float) -> None:
         tunnel, last = peering.peer.tunnel, peering.current or peering.last
@@ -244,6 +254,10 @@ class IsakmpManager:
     def judge_again(self, tunnel: str, now: float) -> list[Action]:
         peer = self._peers.get(tunnel)
         return [] if peer is None else self.reconfigure((peer,), {tunnel: Effect.RECHECK}, now)
+
+    def candidates(self, path: Path) -> Candidates | None:
+        """Whom somebody there may be; None: nobody is expected."""
+        return self._peers.candidates(path)
 
     # ---- datagrams
 

@@ -308,8 +308,8 @@ def look(context: IsakmpContext, exchange: QuickMode, now: float) -> None:
     if sa is not None and peering is not None and sa.state is IpsecSaState.WAITING:
         if ipsec_sas.used_by_peer(peering, sa):
             ipsec_sas.switch(context, sa, now)
-        else:
-            ipsec_sas.remove(peering, sa)
+        else:  # the peer may believe that it stands
+            ipsec_sas.delete(peering, sa, now)
 
 
 def abandon(context: IsakmpContext) -> None:
