@@ -111,7 +111,7 @@ def tunnel_table(tunnels: Iterable[TunnelStatus]) -> FittedTable:
             tunnel.name,
             Text(tunnel.state, style=STATE_STYLES.get(tunnel.state, "")),
             _said(tunnel.remote) + (" (not in DNS)" if tunnel.remote_in_dns is False else ""),
-            _outside(tunnel),
+            outside(tunnel),
             _mtu(tunnel),
             "-" if ike is None else f"{_version(ike)}{ike.role}, {ike.proposal}",
             "-" if ike is None else duration(ike.rekey_in_s),
@@ -125,7 +125,7 @@ def _version(ike: IkeSaStatus) -> str:
     return "" if ike.version == 2 else "IKEv1 " if ike.fallback is None else "IKEv1 (fallback) "
 
 
-def _outside(tunnel: TunnelStatus) -> str:
+def outside(tunnel: TunnelStatus) -> str:
     """How ESP travels: "ESP", "UDP (configured)", "UDP (NAT remote)"; a dash while there is no IKE SA."""
     nat = f"NAT {tunnel.nat}" if tunnel.nat not in (None, "none") else ""
     if tunnel.encapsulation is None:

@@ -261,4 +261,5 @@ class Gateway:
         finally:
             self._torn_down.set()
             await self._parts.host.close()
+            self._parts.stream.close()
             await self._control.close()

@@ -75,7 +75,7 @@ class IkeDriver:
     `locate` finds address and local address for a remote (an address or a name, which may mean several addresses: another one in
     each turn), or raises HostError. `changed` is called each time CHILD_SAs were installed or removed, `probed` with the outcome of
     a probe of the path's MTU. `refuses`: whether an address is one that nothing may be sent to. `reported` hears of each event,
-    `renewing` of what has a tunnel's keys renewed before they are due.
+    `renewing` of what has a tunnel's keys renewed before they are due, `uncalled` of a tunnel that could not be called.
     """
 
     def __init__(
@@ -95,12 +95,13 @@ class IkeDriver:
         trace: Trace = NO_TRACE,
         reported: Callable[[Event], None] = lambda _: None,
         renewing: Callable[[str, RenewalTrigger], None] = lambda _name, _why: None,
+        uncalled: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._tunnels = {tunnel.name: tunnel for tunnel in tunnels}
         self._peers = dict(peers)
         self._core, self._children, self._links, self._locate, self._changed = core, children, links, locate, changed
         self._probed, self._refuses, self._clock, self._trace = probed, refuses, clock, trace
-        self._reported, self._renewing = reported, renewing
+        self._reported, self._renewing, self._uncalled = reported, renewing, uncalled
         self._ticks = Rounds("calling peers", conditions, clock)
         self._planned: TimerQueue[str] = TimerQueue()  # tunnels that are to be called
         self._intents = {name: self._intent(tunnel) for name, tunnel in self._tunnels.items()}
@@ -213,8 +214,11 @@ class IkeDriver:
 
     async def _tick(self) -> None:
         self._call_due(self._clock.now())
+        await self._clock.pause(TICK_S, self._next_call)
+
+    def _next_call(self) -> float:
         due = self._planned.next()
-        await self._clock.pause(TICK_S, inf if due is None else due)
+        return inf if due is None else due
 
     def _call_due(self, now: float) -> None:
         """Begins the attempts that are due, as many as may be under way."""
@@ -248,6 +252,7 @@ class IkeDriver:
             if self._tunnels.get(name) is tunnel:
                 now = self._clock.now()
                 self._intents[name].failed(str(error), now, others=self._has_ike_sa(name, now))
+                self._uncalled(name)
             self._fresh.pop(name, None)
             return
         if self._tunnels.get(name) is not tunnel:  # configured otherwise meanwhile: the next attempt knows

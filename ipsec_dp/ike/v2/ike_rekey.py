@@ -183,6 +183,7 @@ def _successor(context: Context, sa: IkeSa, suite: IkeSuite, nonces: tuple[bytes
         raise IkeError("no keys yet")
     seed = keymat.next_skeyseed(old.suite.prf, old.keys.sk_d, *nonces, (secret,))
     sa.install(suite, keymat.ike_keys(suite, seed, *nonces, sa.spi_i, sa.spi_r))
+    context.host.environment.interference.keyed(sa)
     for used in (seed, secret):
         used[:] = bytes(len(used))
     new = context.host.spawn(context.handshake.candidates, sa, context.path, now)
