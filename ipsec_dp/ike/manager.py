@@ -8,7 +8,7 @@ for the others (`later`) until `timer` comes to them, or anything else wants to 
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -22,6 +22,7 @@ from ipsec_dp.ike.authenticated import PEER_LIMITS, Accounts
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.interface import Counters, IkeStatus
+from ipsec_dp.ike.later import AT_ONCE, Later
 from ipsec_dp.ike.peer_table import PeerTable
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.ike.timer_queue import TimerQueue
@@ -64,7 +65,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.selectors import SelectorPair
 
 LATEST: Final = 32  # IKE SAs of a tunnel by which its state is judged
-AT_ONCE: Final = 4  # sessions in one call: the others that are due, or that a command is about, come next
 
 
 _Step = Callable[[float], list[Action]]  # of `now`
@@ -82,7 +82,7 @@ class IkeManager:
         self._timers: TimerQueue[IkeSession] = TimerQueue()
         self._numbers = count(1)
         self._spawned: list[IkeSession] = []  # by the session that acts just now
-        self._later: OrderedDict[IkeSession, list[_Step]] = OrderedDict()  # what is still to happen to whom, in this order
+        self._later: Later[IkeSession, list[Action]] = Later()
         self._children: WeakValueDictionary[int, Child] = WeakValueDictionary()
         self._met: list[IkeSession] = []  # whose place it takes, or the other way round
         self._admission: Admission[IkeSession] = Admission(environment.rng)
@@ -131,13 +131,12 @@ class IkeManager:
 
     def _each(self, steps: Iterable[tuple[IkeSession, _Step]], now: float) -> list[Action]:
         """Lets something happen to each of many sessions: to AT_ONCE of them now."""
-        for session, step in steps:
-            self._later.setdefault(session, []).append(step)
+        self._later.add(steps)
         return self._go_on(now)
 
     def _go_on(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        for session in list(islice(self._later, AT_ONCE)):
+        for session in self._later.first():
             actions += self._run(session, now, list)
         return actions
 
@@ -465,8 +464,8 @@ class IkeManager:
         """Let a session act, then see what became of it, and of those in its succession."""
         was_up, before = session.authenticated, _succession(session)
         actions: list[Action] = []
-        for waiting in self._later.pop(session, ()):
-            actions += waiting(now)
+        for done in self._later.catch_up(session, now):
+            actions += done
         actions += step()
         spawned, self._spawned = self._spawned, []
         for new in spawned:
@@ -509,7 +508,7 @@ class IkeManager:
             self._drop(oldest)
 
     def _drop(self, session: IkeSession) -> None:
-        self._later.pop(session, None)
+        self._later.discard(session)
         self._sessions.drop(session)
         self._reception.gone(session)
         self._timers.discard(session)

@@ -41,7 +41,7 @@ DEFAULT_IKE: Final = (
 DEFAULT_ESP: Final = ("aes256gcm16-aes128gcm16-esn-noesn", "chacha20poly1305-esn-noesn", "aes256-aes128-sha256-esn-noesn")
 
 _MAY_BE_NONE: Final = frozenset({TransformType.INTEG, TransformType.KE, *ADDITIONAL_KEY_EXCHANGES})
-_FIRST_SPI: Final = 256  # of AH and ESP (RFC 4303 §2.1): those below are reserved
+FIRST_SPI: Final = 256  # of AH and ESP (RFC 4303 §2.1): those below are reserved
 
 
 class ProposalError(IkeError):
@@ -71,7 +71,7 @@ class Proposal:
         """Whether its SPI is one that an SA of its protocol may have; IKE has none in IKE_SA_INIT (RFC 7296 §3.3.1)."""
         if self.protocol == ProtocolId.IKE:
             return not self.spi or (len(self.spi) == 8 and any(self.spi))
-        return len(self.spi) == 4 and int.from_bytes(self.spi, "big") >= _FIRST_SPI
+        return len(self.spi) == 4 and int.from_bytes(self.spi, "big") >= FIRST_SPI
 
 
 @dataclass(frozen=True, slots=True)

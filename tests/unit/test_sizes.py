@@ -31,6 +31,7 @@ LONG = {
     "tests/unit/test_config.py": "the rules of the configuration, in the order of its tables",
     "tests/unit/test_dataplane.py": "the interface of the data plane, call by call",
     "tests/unit/test_ike_driver.py": "whom the driver calls and when, and what becomes of each action of the core",
+    "tests/unit/test_ike_gate.py": "what passes the gate in a flood, by whom it is from",
     "tests/unit/test_interfaces.py": "the life of an interface, and what others may do to it",
     "tests/unit/test_kernel_watch.py": "what others may do to each part of the kernel's state, and what follows",
     "tests/unit/test_offloads.py": "what is merged and cut on the way in and on the way out, which are looked at side by side",

@@ -6,6 +6,7 @@ It has the calls of `interface.IkeCore` for the tunnels that are to speak IKEv1;
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -17,7 +18,7 @@ from ipsec_dp.ike.authenticated import Accounts
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.environment import IkeSaTraits
 from ipsec_dp.ike.errors import IkeSyntaxError
-from ipsec_dp.ike.later import Later
+from ipsec_dp.ike.later import AT_ONCE, Later
 from ipsec_dp.ike.peer import Unique
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.strangers import LIMITS, Allowance, HalfOpenSas, HeldOctets, KeyExchanges
@@ -33,12 +34,11 @@ from ipsec_dp.ike.v1.states import IsakmpState
 from ipsec_dp.ike.v1.wire import COOKIE, ExchangeMode, PayloadKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ipsec_dp.ike.actions import Action, Endpoint, Path
     from ipsec_dp.ike.environment import Environment
     from ipsec_dp.ike.interface import IkeStatus
-    from ipsec_dp.ike.later import LaterStep
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.strangers import StrangersEvents
     from ipsec_dp.ike.traffic_selectors import ProxyId
@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.selectors import SelectorPair
 
 LATEST: Final = 32  # ISAKMP SAs of a tunnel by which its state is judged
-AT_ONCE: Final = 4  # of those that are due, in one call
+_Step = Callable[[float], None]  # of `now`
+
 BEGUN: Final = frozenset({IsakmpState.SA_SENT, IsakmpState.AGGRESSIVE_SENT})  # by us, and the peer has not answered
 
 
@@ -75,7 +76,7 @@ class IsakmpManager:
         self._requests: dict[tuple[bytes, Endpoint], IsakmpContext] = {}  # of messages 1 that we answered
         self._calls: dict[str, dict[IsakmpContext, None]] = {}  # main modes of ours, by tunnel
         self._peerings = PeeringIndex()
-        self._later: Later[IsakmpContext | Peering] = Later()
+        self._later: Later[IsakmpContext | Peering, None] = Later()
         self._timers: TimerQueue[IsakmpContext | Peering] = TimerQueue()
         self._half_open: HalfOpenSas[IsakmpContext] = HalfOpenSas()
         self._fragments: HeldOctets[IsakmpContext] = HeldOctets()
@@ -199,12 +200,12 @@ class IsakmpManager:
         for tunnel in effects.keys() - new.keys():
             self._peers.discard(tunnel)
             self._retransmissions.pop(tunnel, None)
-        steps: list[tuple[IsakmpContext | Peering, LaterStep]] = []
+        steps: list[tuple[IsakmpContext | Peering, _Step]] = []
         for tunnel, effect in effects.items():
             steps += self._to_reconfigure(tunnel, effect)
         return self._each(steps, now)
 
-    def _to_reconfigure(self, tunnel: str, effect: Effect) -> Iterator[tuple[IsakmpContext | Peering, LaterStep]]:
+    def _to_reconfigure(self, tunnel: str, effect: Effect) -> Iterator[tuple[IsakmpContext | Peering, _Step]]:
         peer = self._peers.get(tunnel)
         if peer is None or effect is Effect.RESTART:
             for context in self._calls.pop(tunnel, {}):
@@ -219,14 +220,14 @@ class IsakmpManager:
 
     # ---- many at once
 
-    def _each(self, steps: Iterable[tuple[IsakmpContext | Peering, LaterStep]], now: float) -> list[Action]:
+    def _each(self, steps: Iterable[tuple[IsakmpContext | Peering, _Step]], now: float) -> list[Action]:
         """Lets something happen to each of many: to AT_ONCE of them now."""
         self._later.add(steps)
         self._go_on(now)
         return self._take(now)
 
     def _go_on(self, now: float) -> None:
-        for thing in self._later.first(AT_ONCE):
+        for thing in self._later.first():
             self._catch_up(thing, now)
 
     def _catch_up(self, thing: IsakmpContext | Peering | None, now: float) -> None:
@@ -470,7 +471,7 @@ class IsakmpManager:
     def _end(self, tunnel: str, text: str, now: float) -> list[Action]:
         return self._each(self._to_end(tunnel, text), now)
 
-    def _to_end(self, tunnel: str, text: str) -> Iterator[tuple[IsakmpContext | Peering, LaterStep]]:
+    def _to_end(self, tunnel: str, text: str) -> Iterator[tuple[IsakmpContext | Peering, _Step]]:
         for call in tuple(self._calls.get(tunnel, ())):
             yield call, partial(_give_up, call, text)
         for peering in self._peerings.of_tunnel(tunnel):
@@ -482,7 +483,7 @@ class IsakmpManager:
 
     def forget(self, now: float) -> list[Action]:
         text = "this virtual machine was cloned or restored, and its keys are another's too"
-        steps: list[tuple[IsakmpContext | Peering, LaterStep]] = [(one, partial(_forget_all, one, text)) for one in self._peerings]
+        steps: list[tuple[IsakmpContext | Peering, _Step]] = [(one, partial(_forget_all, one, text)) for one in self._peerings]
         alone = (session for session in tuple(self._sessions.values()) if session.peering is None)
         return self._each([*steps, *((session, partial(_close, session)) for session in alone)], now)
 
