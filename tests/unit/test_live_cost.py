@@ -77,7 +77,7 @@ def asked(count: int) -> tuple[float, bytes]:
     return seconds, line
 
 
-def test_top_of_200_tunnels_takes_less_than_5_percent_of_a_core(record_property):
+def test_top_of_200_tunnels_takes_less_than_5_percent_of_a_core():
     gateway_s, line = asked(200)
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
 
@@ -91,13 +91,10 @@ def test_top_of_200_tunnels_takes_less_than_5_percent_of_a_core(record_property)
         console.print(top.drawn)
 
     client_s = least(turn)
-    record_property("percent_gateway", 100 * gateway_s / INTERVAL_S)
-    record_property("percent_client", 100 * client_s / INTERVAL_S)
     assert gateway_s + client_s < 0.05 * INTERVAL_S, (gateway_s, client_s)
 
 
 @pytest.mark.slow
-def test_status_of_1000_tunnels_takes_less_than_200_ms(record_property):
+def test_status_of_1000_tunnels_takes_less_than_200_ms():
     seconds, _ = asked(1000)
-    record_property("ms", 1000 * seconds)
     assert seconds < 0.2

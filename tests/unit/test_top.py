@@ -326,10 +326,19 @@ def test_watch_takes_seconds_and_still_a_name(monkeypatch, arguments, asked, sec
     from ipsec_dp.gateway import control
 
     found: list[Any] = []
-    monkeypatch.setattr(control, "request", lambda _path, message: found.append(message) or {})
-    monkeypatch.setattr(render, "watch", lambda fetch, _sleep, interval_s: found.append((fetch() and None, interval_s)))
+
+    def answered(_path: Path, message: dict[str, str]) -> dict[str, str]:
+        found.append(message)
+        return {}
+
+    def watched(fetch: Any, _sleep: object, interval_s: float) -> None:
+        fetch()
+        found.append(interval_s)
+
+    monkeypatch.setattr(control, "request", answered)
+    monkeypatch.setattr(render, "watch", watched)
     assert main(["status", *arguments, "--control", "/tmp/x.sock"]) == 0
-    assert found == [{"verb": "status"} | asked, (None, seconds)]
+    assert found == [{"verb": "status"} | asked, seconds]
 
 
 @pytest.mark.parametrize("seconds", ["0", "0.1", "99999"])
