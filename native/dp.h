@@ -214,6 +214,10 @@ int dp_sa_remove(struct dp *dp, dp_sa_id id);
 /* New path for an outbound SA (a peer that moved, RFC 7296 §2.23). -ENOENT. */
 int dp_sa_set_path(struct dp *dp, dp_sa_id id, const struct dp_path *path);
 
+/* For rigs: an outbound SA goes on as if so many packets more had been sent. -EPERM: the engine has no seed; -ENOENT; -ERANGE: it
+ * has not so many sequence numbers left. */
+int dp_sa_skip(struct dp *dp, dp_sa_id id, uint64_t packets);
+
 enum dp_sa_flag { /* sticky conditions; each is also punted once */
     DP_SA_SOFT_LIMIT = 1,
     DP_SA_HARD_LIMIT = 2,

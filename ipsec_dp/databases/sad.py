@@ -270,6 +270,10 @@ class Sad:
     def read(self, handle: SaHandle) -> SaInfo:
         return self._plane.read_sa(handle)
 
+    def last_use(self, handle: SaHandle) -> int:
+        """When an SA was last used, nanoseconds; 0: never."""
+        return self._plane.last_use(handle)
+
     def traffic(self, tunnel: int) -> TunnelTraffic:
         """What a tunnel has carried by all SAs that it has and had."""
         return self._plane.tunnel_traffic(tunnel, self._handles.get(tunnel, ()))
@@ -293,6 +297,10 @@ class Sad:
 
     def children_of(self, tunnel: int) -> list[ChildSa]:
         return list(self._of_tunnel.get(tunnel, {}).values())
+
+    def count_of(self, tunnel: int) -> int:
+        """How many `children_of` has."""
+        return len(self._of_tunnel.get(tunnel, ()))
 
     def holds(self, child: ChildSa) -> bool:
         """Whether a CHILD_SA was not removed yet."""

@@ -160,6 +160,36 @@ class RememberedPins:
         self.tunnels.discard(tunnel)
 
 
+class Interference(Protocol):
+    """Who makes a gateway of a rig an odd one. Nothing may raise."""
+
+    def refused(self, message: Any, *, child: bool) -> Any | None:
+        """The notify by which a request is refused before anything is done for it; None: it is answered. `child`: what is asked
+        for is the CHILD_SA of IKE_AUTH alone."""
+
+    def ignores(self, *, hard: bool) -> bool:
+        """Whether a limit that is reached, the hard one or the soft one, is passed over."""
+
+    def keyed(self, sa: Any) -> None:
+        """An IKE SA of IKEv2 has keys from now on."""
+
+
+class NoInterference:
+    """The gateway is as it is."""
+
+    def refused(self, message: Any, *, child: bool) -> None:
+        pass
+
+    def ignores(self, *, hard: bool) -> bool:  # noqa: ARG002 - of neither
+        return False
+
+    def keyed(self, sa: Any) -> None:
+        pass
+
+
+NO_INTERFERENCE = NoInterference()
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """`allocate_spi`: an SPI for an inbound SA of a tunnel, by its name, ≥ 256, held until an action installs or
@@ -178,3 +208,4 @@ class Environment:
     trace: Trace = NO_TRACE
     pins: Pins = field(default_factory=RememberedPins)
     shaped: Callable[[Any, list[Any]], list[Any]] = lambda _header, payloads: payloads
+    interference: Interference = NO_INTERFERENCE

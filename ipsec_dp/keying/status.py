@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 Encapsulation = Literal["udp", "esp"]
+RenewalTrigger = Literal["operator", "monitor", "volume"]
 EncapsulationReason = Literal["configured", "nat"]
 
 

@@ -32,12 +32,15 @@ OWNERS = {
     "gateway/event_stream.py": {FILES: "QUEUE_MOST FOLLOWERS_MAX"},
     "gateway/events.py": {OURS: "ACQUIRE_AGAIN_S"},
     "gateway/explanation.py": {STANDARD: "SCHEMA"},
+    "gateway/exposition.py": {OURS: "TUNNELS_MAX CHUNK"},
     "gateway/gateway.py": {OURS: "PROGRESS_FROM"},
     "gateway/housekeeping.py": {OURS: "RESCAN_S RECLAIM_S"},
+    "gateway/ike_counts.py": {OURS: "WANTED_S"},
     "gateway/inspection.py": {STANDARD: "NS_PER_S"},
     "gateway/management.py": {OURS: "ANY_CLIENT_PORT PEERS_ASKED"},
     "gateway/messages.py": {STANDARD: "SCHEMA", FILES: "CONFIRM_MAX_S"},
     "gateway/notices.py": {OURS: "QUIET_S"},
+    "gateway/readings.py": {OURS: "READING_S"},
     "gateway/reload.py": {OURS: "CLOSE_S"},
     "gateway/second_line.py": {OURS: "LASTS_S"},
     "gateway/status.py": {STANDARD: "SCHEMA"},
@@ -59,6 +62,7 @@ OWNERS = {
     "ike/pieces.py": {STANDARD: "_UDP_HEADER _NON_ESP_MARKER"},
     "ike/silence.py": {OURS: "LONG HALF_OPEN_TOLD"},
     "ike/peer.py": {OURS: "NAT_KEEPALIVE DEFAULT_DATAGRAM"},
+    "ike/payload.py": {STANDARD: "SPI_OCTETS HEADER_OCTETS GENERIC_OCTETS UDP_MOST"},
     "ike/proposal.py": {SHOWN: "_SHOWN _ODDITIES", STANDARD: "_FIRST_SPI"},
     "ike/selector_index.py": {OURS: "FEW", STANDARD: "VERSION_SHIFT"},
     "ike/strangers.py": {OURS: "_SECRET"},
@@ -84,8 +88,7 @@ OWNERS = {
     "ike/v1/upkeep.py": {OURS: "PROOF_LOOK LOOK_AGAIN ALIVE"},
     "ike/v1/words.py": {SHOWN: "SHOWN"},
     "ike/v1/wire.py": {
-        STANDARD: "VERSION HEADER GENERIC_HEADER COOKIE ESP_SPI DOI_IPSEC SITUATION_IDENTITY_ONLY KEY_IKE BASIC X509_SIGNATURE "
-        "MAX_MESSAGE FIRST_STATUS MOST_PADDING"
+        STANDARD: "VERSION ESP_SPI DOI_IPSEC SITUATION_IDENTITY_ONLY KEY_IKE BASIC X509_SIGNATURE FIRST_STATUS MOST_PADDING"
     },
     "ike/v2/child.py": {OURS: "MAX_OFFERED"},
     "ike/v2/child_create.py": {PEER: "MAX_ROUNDS"},
@@ -112,8 +115,8 @@ OWNERS = {
     "ike/v2/trace.py": {SHOWN: "SHOWN", OURS: "REMEMBERED"},
     "ike/v2/ts.py": {STANDARD: "TS_IPV4_ADDR_RANGE TS_IPV6_ADDR_RANGE _HEAD"},
     "ike/v2/wire.py": {
-        STANDARD: "FIRST_STATUS_NOTIFY CRITICAL MAJOR_VERSION KEY_LENGTH_ATTRIBUTE ATTRIBUTE_TV IKE_HEADER PAYLOAD_HEADER IKE_SPI "
-        "ESP_SPI FIRST_ESP_SPI CA_HASH MAX_MESSAGE MIN_NONCE MAX_NONCE MAX_COOKIE",
+        STANDARD: "FIRST_STATUS_NOTIFY CRITICAL MAJOR_VERSION KEY_LENGTH_ATTRIBUTE ATTRIBUTE_TV "
+        "ESP_SPI FIRST_ESP_SPI CA_HASH MIN_NONCE MAX_NONCE MAX_COOKIE",
         OURS: "MAX_SELECTORS",
     },
     "ike/version_choice.py": {OURS: "APART PATIENCE"},

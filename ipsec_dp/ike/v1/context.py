@@ -6,7 +6,7 @@ goes on as it is. So both hang on a `Peering`, and each exchange goes over the n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from ipsec_dp.ike.actions import Action, Path
+    from ipsec_dp.ike.actions import Action, Path, Renewal
     from ipsec_dp.ike.authenticated import Account
     from ipsec_dp.ike.dh import KeyExchange
     from ipsec_dp.ike.environment import Environment
@@ -265,12 +265,13 @@ class IsakmpContext:
         child: int | None = None,
         again: bool = False,
         exchange: str = "",
+        renewal: Renewal | None = None,
     ) -> None:
         if kind is Kind.CHILD_DOWN and child is not None and self.peering is not None:
             self.peering.wanted.told(child, text)
         spis = self.sa.cookie_i, self.sa.cookie_r
         event = Event(kind, self.peer.tunnel, *spis, exchange, shown(text), cause, child, again, origin=self.origin)
-        self.host.emit(Report(event))
+        self.host.emit(Report(replace(event, renewal=renewal, started=self.sa.started)))
 
     def header(self, exchange: ExchangeMode, message_id: int = 0, *, encrypted: bool = False) -> IsakmpHeader:
         flags = HeaderFlag.ENCRYPTED if encrypted else 0

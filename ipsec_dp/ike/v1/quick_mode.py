@@ -171,7 +171,7 @@ def _failed(context: IsakmpContext, pair: ProxyId, text: str, cause: Cause, now:
     if old is not None and old.state is IpsecSaState.UP:
         old.asked, old.soft = False, now + lifetimes.retry_after(old.failures, rng)
         old.failures += 1
-        context.report(Kind.WARNING, f"the renewal of {pair} failed: {text}", cause=cause, exchange="quick mode")
+        context.report(Kind.WARNING, f"the renewal of {pair} failed: {text}", cause=cause, exchange="quick mode", renewal="ours")
     elif peering.wanted.were_refused((pair,), text, now, rng):
         context.report(Kind.CHILD_FAILED, f"{pair}: {text}", cause=cause, again=True, exchange="quick mode")
 

@@ -42,14 +42,14 @@ class Phase1Row:
 
     def missing(self, message: IsakmpMessage) -> tuple[PayloadKind, ...]:
         """Required payloads that are not there."""
-        there = {payload.kind for payload in message.payloads}
+        there = {payload.type for payload in message.payloads}
         return tuple(kind for kind in self.required if kind not in there)
 
     def bare(self, message: IsakmpMessage) -> tuple[PayloadKind, ...]:
         """Payloads in clear that are owed encryption."""
         if self.encrypted is not None or message.header.encrypted:
             return ()
-        return tuple(payload.kind for payload in message.payloads if payload.kind not in self.in_clear)
+        return tuple(payload.type for payload in message.payloads if payload.type not in self.in_clear)
 
 
 _KE: Final = (P.KE, P.NONCE)

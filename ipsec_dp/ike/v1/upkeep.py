@@ -55,6 +55,7 @@ def due(context: IsakmpContext, now: float) -> None:
             _exchange_due(context, exchange, now)
     if not context.established:
         return
+    lifetimes.overlook(deadlines, now, context.host.environment.interference)
     if now >= deadlines.leave_at:
         peerings.drop(context, tell=True)
     elif now >= deadlines.hard:
@@ -213,6 +214,7 @@ def peering_due(peering: Peering, now: float) -> None:
 
 
 def _sa_due(context: IsakmpContext, peering: Peering, sa: IpsecSa, now: float) -> None:
+    lifetimes.overlook(sa, now, context.host.environment.interference)
     if now >= sa.hard:
         ipsec_sas.expire(context, sa, now)
     elif now >= sa.tell_at:

@@ -3,10 +3,12 @@
 from enum import IntEnum, IntFlag
 from typing import Final
 
+from ipsec_dp.ike.payload import GENERIC_OCTETS, HEADER_OCTETS, SPI_OCTETS
+
 VERSION: Final = 0x10  # major 1, minor 0
-HEADER: Final = 28  # octets
-GENERIC_HEADER: Final = 4
-COOKIE: Final = 8
+HEADER: Final = HEADER_OCTETS
+GENERIC_HEADER: Final = GENERIC_OCTETS
+COOKIE: Final = SPI_OCTETS
 ESP_SPI: Final = 4
 DOI_IPSEC: Final = 1
 SITUATION_IDENTITY_ONLY: Final = 1
@@ -14,7 +16,6 @@ KEY_IKE: Final = 1  # the one transform of phase 1 (RFC 2407 §4.4.2.1)
 BASIC: Final = 0x8000  # of an attribute's type: its value has two octets, and no length stands before it (RFC 2408 §3.3)
 MIN_NONCE, MAX_NONCE = 8, 256  # RFC 2409 §5
 X509_SIGNATURE: Final = 4  # RFC 2408 §3.9
-MAX_MESSAGE: Final = 65_535 - 8  # the payload of one UDP datagram
 FIRST_STATUS: Final = 16384  # below it a notification reports an error
 MOST_PADDING: Final = 255  # octets behind the last payload of an encrypted message
 

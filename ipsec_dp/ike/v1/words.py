@@ -41,7 +41,7 @@ def fragment(header: IsakmpHeader, number: int, octets: int) -> str:
 
 
 def _text(payload: IsakmpPayload) -> str:
-    name = PayloadKind(payload.kind).name.replace("_", "-")
+    name = PayloadKind(payload.type).name.replace("_", "-")
     match payload:
         case SaPayload():
             return f"{name}({_counted(sum(len(one.transforms) for one in payload.proposals), 'transform')})"

@@ -9,9 +9,10 @@ from typing import Final
 
 from ipsec_dp.ike.environment import Rng
 from ipsec_dp.ike.octets import Writer
+from ipsec_dp.ike.payload import build_chain
 from ipsec_dp.ike.pieces import Pieces, message_room
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2.message import Header, build_chain
+from ipsec_dp.ike.v2.message import Header
 from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Payload
 from ipsec_dp.ike.v2.protect import Protection, seal_payload
 from ipsec_dp.ike.v2.wire import IKE_HEADER, PAYLOAD_HEADER

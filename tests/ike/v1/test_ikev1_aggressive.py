@@ -32,7 +32,7 @@ def both(**changes):
 
 
 def kinds(datagram):
-    return [payload.kind.name for payload in in_words(datagram).payloads]
+    return [payload.type.name for payload in in_words(datagram).payloads]
 
 
 @pytest.mark.parametrize("site", ["a", "b"])

@@ -18,7 +18,7 @@ def kinds(gateways, number):
     """The payloads of a message of main mode in clear."""
     datagram = gateways.wire.log[number - 1][0].data[0]
     header, first = parse_isakmp_header(datagram)
-    return [payload.kind for payload in parse_payloads(header, first, datagram[HEADER:]).payloads]
+    return [payload.type for payload in parse_payloads(header, first, datagram[HEADER:]).payloads]
 
 
 def knows_only(monkeypatch, draft):
