@@ -29,7 +29,7 @@ from ipsec_dp.util.slices import in_slices
 from ipsec_dp.util.text import LINE, shown_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 
     from ipsec_dp.gateway.control_rights import Client
 
@@ -294,7 +294,7 @@ def request(path: Path, message: Mapping[str, object], timeout: float = REQUEST_
         return _result(path, _asked(path, connection, lines, message, timeout))
 
 
-def follow(path: Path, message: Mapping[str, object], timeout: float = REQUEST_TIMEOUT_S) -> Iterator[dict[str, Any]]:
+def follow(path: Path, message: Mapping[str, object], timeout: float = REQUEST_TIMEOUT_S) -> Generator[dict[str, Any], None, None]:
     """Sends one request to the gateway at `path`, and yields what follows its answer, an object a line, until it ends; the last one
     is {"event": "end"} where the gateway stops. Raises as `request`; ControlError when it breaks off."""
     with _connected(path, timeout) as connection, connection.makefile("rb") as lines:

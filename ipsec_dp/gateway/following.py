@@ -33,6 +33,11 @@ class FollowedAnswer:
     head: msgspec.Struct
     followed: FollowedLines
 
+    @property
+    def line(self) -> bytes:
+        """The answer itself."""
+        return json.dumps({"ok": True, "result": shown_all(msgspec.to_builtins(self.head))}).encode() + b"\n"
+
     async def send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """All of it. A client that closes, or says anything more, ends it. Raises ConnectionError."""
         sending = asyncio.ensure_future(self._send(writer))
@@ -47,7 +52,7 @@ class FollowedAnswer:
                 await asyncio.gather(sending, leaving, return_exceptions=True)
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
-        writer.write(json.dumps({"ok": True, "result": shown_all(msgspec.to_builtins(self.head))}).encode() + b"\n")
+        writer.write(self.line)
         await writer.drain()
         async for line in self.followed.lines():
             writer.write(line)
