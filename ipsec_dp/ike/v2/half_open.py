@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike.actions import NATT_PORT, Kind, Origin
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2.sa import State
+from ipsec_dp.ike.v2.sa import HALF_OPEN, State
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
@@ -29,10 +29,11 @@ def begins(context: Context, now: float) -> None:
 def due(context: Context, now: float) -> None:
     """Says, once, that IKE_AUTH does not come."""
     context.deadlines.tell_at = inf
-    if context.state is State.INIT_ANSWERED and context.host.lacks(context):
+    if context.state in HALF_OPEN and context.host.lacks(context):
         waited = now - context.sa.started
         began = f"{context.path.remote} began (IKE_SA_INIT) and was answered {waited:.0f} s ago"
-        text = f"{began}, and no IKE_AUTH that can be read came since (not authenticated): {_cause(context)}"
+        exchange = "IKE_AUTH" if context.state is State.INIT_ANSWERED else "IKE_INTERMEDIATE"
+        text = f"{began}, and no {exchange} that can be read came since (not authenticated): {_cause(context)}"
         context.report(Kind.WARNING, text)
 
 

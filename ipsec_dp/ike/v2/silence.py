@@ -90,12 +90,17 @@ def _cause(context: Context, outstanding: OutstandingRequest[Task], now: float) 
                 f"is that its address, or is it down (ping it)? Does IKE run there, and does it expect {local}? Let UDP port"
                 f" {port} pass, there and back (look there with: tcpdump -n -i any udp port {port})"
             )
-        case ExchangeType.IKE_AUTH if context.path.natt and not context.peer.natt_first:
+        case ExchangeType.IKE_AUTH if context.handshake.int_auth.of_initiator:
+            return (
+                f"it did answer IKE_INTERMEDIATE, so most likely the two sides have other keys since: somebody changed its key "
+                f"exchange on the way, or one of them computes it otherwise; its log may tell more{_fragments(outstanding)}"
+            )
+        case ExchangeType.IKE_AUTH | ExchangeType.IKE_INTERMEDIATE if context.path.natt and not context.peer.natt_first:
             return (
                 f"it did answer IKE_SA_INIT on UDP port {IKE_PORT}, so most likely UDP port {port} is blocked: let UDP port {port}"
                 f" pass, there and back{_fragments(outstanding)}"
             )
-        case ExchangeType.IKE_AUTH:
+        case ExchangeType.IKE_AUTH | ExchangeType.IKE_INTERMEDIATE:
             lost = _fragments(outstanding) or "; what differs now is only that the message is longer, and protected"
             return f"it did answer IKE_SA_INIT on UDP port {port}, so its log may tell more{lost}"
     heard = context.deadlines.heard
