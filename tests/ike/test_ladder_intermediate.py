@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ipsec_dp.ike.actions import Kind, Send
+from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.peer import Life
 from ipsec_dp.ike.proposal import ProtocolId, parse_ike
 from ipsec_dp.ike.strangers import LIMITS
@@ -290,6 +291,21 @@ def test_whoever_strips_what_was_offered_or_chosen_gets_no_ike_sa(words, strippe
     ladder.settle()
     assert not ladder.a.ups
     assert not ladder.b.ups
+
+
+def test_a_tunnel_that_demands_one_does_not_admit_an_ike_sa_agreed_for_another():
+    """IKE_SA_INIT does not say for whom it is."""
+    demanding = {"tunnel": "other", "ike_proposals": parse_ike([ONE]), "remotes": ()}
+    peers = [peer("b", remotes=(), remote_id=Identity.from_text("else.example")), peer("b", **demanding)]
+    ladder = Ladder(b=peers)
+    ladder.initiate("a")
+    ladder.settle()
+    assert not ladder.b.ups
+    assert "does not admit the IKE proposal" in ladder.b.events[-1].text
+    ladder = Ladder(a=[peer("a", ike_proposals=parse_ike([ONE]))], b=peers)
+    ladder.initiate("a")
+    ladder.settle()
+    assert ladder.a.status[0].proposal == ONE
 
 
 # --- what strangers may have -----------------------------------------------------------------------------------------

@@ -193,3 +193,12 @@ def test_the_same_of_esp():
 def test_xauth_is_named():
     ours, sa = phase1("aes256-sha256-ecp256"), offer1("aes256-sha256-ecp256", method=65001)
     assert offers.phase1_mismatch(ours, PSK, sa).endswith("differs: authentication (ours psk, peer's psk with XAUTH)")
+
+
+def test_what_has_an_additional_key_exchange_is_nothing_of_ikev1():
+    """Not even where it may fall to IKEv1; one that may be left out is."""
+    written = "aes256-sha256-modp2048-ke1_mlkem768"
+    (refusal,) = registry.refusals_phase1(parse_ike([written]))
+    assert refusal == 'IKEv1 has no additional key exchange, "ke1_mlkem768" being one'
+    assert registry.suites_phase1(parse_ike([written])) == ()
+    assert registry.suites_phase1(parse_ike([f"{written}-ke1_none"])) == registry.suites_phase1(parse_ike(["aes256-sha256-modp2048"]))
