@@ -111,7 +111,7 @@ def tunnel_table(tunnels: Iterable[TunnelStatus]) -> FittedTable:
             tunnel.name,
             Text(tunnel.state, style=STATE_STYLES.get(tunnel.state, "")),
             _said(tunnel.remote) + (" (not in DNS)" if tunnel.remote_in_dns is False else ""),
-            _outside(tunnel),
+            outside(tunnel),
             _mtu(tunnel),
             "-" if ike is None else f"{_version(ike)}{ike.role}, {ike.proposal}",
             "-" if ike is None else duration(ike.rekey_in_s),
@@ -125,7 +125,7 @@ def _version(ike: IkeSaStatus) -> str:
     return "" if ike.version == 2 else "IKEv1 " if ike.fallback is None else "IKEv1 (fallback) "
 
 
-def _outside(tunnel: TunnelStatus) -> str:
+def outside(tunnel: TunnelStatus) -> str:
     """How ESP travels: "ESP", "UDP (configured)", "UDP (NAT remote)"; a dash while there is no IKE SA."""
     nat = f"NAT {tunnel.nat}" if tunnel.nat not in (None, "none") else ""
     if tunnel.encapsulation is None:
@@ -148,6 +148,14 @@ def _in_all(tunnel: TunnelStatus) -> str:
     happened = ", ".join(f"{count} {what.format('' if count == 1 else 's')}" for what, count in counts.items() if count)
     parts = [*([carried] if sums.packets_in or sums.packets_out else []), *([happened] if happened else [])]
     return f"since the start {'; '.join(parts)}" if parts else ""
+
+
+def _vendors(tunnel: TunnelStatus) -> str:
+    """ "the peer says: strongSwan, DPD, NAT-T, 2 unknown"; nothing where it says nothing, or speaks IKEv2."""
+    if tunnel.ike is None or not (tunnel.ike.vendors or tunnel.ike.unknown_vendors):
+        return ""
+    unknown = [f"{tunnel.ike.unknown_vendors} unknown"] if tunnel.ike.unknown_vendors else []
+    return f"the peer says: {', '.join([*tunnel.ike.vendors, *unknown])}"
 
 
 def ike_line(counters: dict[str, int]) -> str:
@@ -238,6 +246,7 @@ def view(answer: GatewayStatus) -> RenderableType:
     if len(tunnels) <= EXPLAINED_MOST:  # of many the table is enough; what went wrong is always shown
         for tunnel in tunnels:
             parts += [Text(f"{tunnel.name}: {tunnel.state_text}")] if tunnel.state_text else []
+            parts += [Text(f"{tunnel.name}: {vendors}", style="dim")] if (vendors := _vendors(tunnel)) else []
             parts += [Text(f"{tunnel.name}: {in_all}", style="dim")] if (in_all := _in_all(tunnel)) else []
     wrong = [(tunnel.name, tunnel.remote, tunnel.last_error) for tunnel in tunnels if tunnel.last_error]
     parts += [Text(line, style="red") for line in errors(wrong)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ipsec_dp.config import model
 from ipsec_dp.config.check import tunnel_place
@@ -12,7 +12,7 @@ from ipsec_dp.ike.proposal import DEFAULT_ESP, DEFAULT_IKE
 from ipsec_dp.ike.traffic_selectors import proxy_id_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from ipsec_dp.config import tables
     from ipsec_dp.config.findings import Findings, Place
@@ -38,7 +38,7 @@ def phase2_texts(table: tables.Esp, version: str) -> tuple[str, ...]:
     return DEFAULT_PHASE2
 
 
-def check_ikev1(tunnel: model.Tunnel, table: tables.Tunnel, given: Mapping[str, Any], place: Place) -> None:
+def check_ikev1(tunnel: model.Tunnel, table: tables.Tunnel, place: Place) -> None:
     """Everything that IKEv1 has not, or cannot say."""
     _check_mode(tunnel, table, place)
     if tunnel.ike.version == 2 or tunnel.manual is not None:
@@ -51,9 +51,6 @@ def check_ikev1(tunnel: model.Tunnel, table: tables.Tunnel, given: Mapping[str, 
         place.error("esp.proposals", sentence, 'write e.g. "aes256gcm16" or "aes256-sha256-modp2048", or version = "2"')
     check_proxy_ids(tunnel, place)
     check_auth(tunnel, place)
-    written = given.get("ike")
-    if isinstance(written, dict) and "fragment_size" in written:
-        place.warn("ike.fragment_size", "has no meaning in IKEv1, whose messages are not sent in fragments here", "leave it out")
     if not table.remote or table.remote == "any":
         place.warn(
             "ike.version",

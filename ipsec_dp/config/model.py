@@ -215,6 +215,17 @@ class ZoneRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsListen:
+    """Where `/metrics` is served."""
+
+    address: Address
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One gateway. Names of tunnels are unique; policies and routes name tunnels that exist."""
 
@@ -232,6 +243,7 @@ class Config:
     zone_rules: tuple[ZoneRule, ...] = ()
     nat_flows: NatFlowAction = "tell"
     control_group: str | None = None  # whose members may read
+    metrics: MetricsListen | None = None
     warnings: tuple[Finding, ...] = ()
     _by_name: dict[str, Tunnel] = field(init=False, repr=False, compare=False)
 

@@ -357,10 +357,20 @@ class ZoneRule(Table, frozen=True, kw_only=True, rename={"from_": "from"}):
     log: Annotated[bool, Meta(description="in the gateway's log, ten lines a second at the most")] = False
 
 
+class Metrics(Table, frozen=True, kw_only=True):
+    """What runs, as Prometheus reads it. Without this table nothing listens."""
+
+    listen: Annotated[
+        str,
+        Meta(description="address:port of /metrics; only this host reads it at a loopback address", examples=["127.0.0.1:9551"]),
+    ] = "127.0.0.1:9551"
+
+
 class File(Table, frozen=True, kw_only=True):
     """Configuration of one ipsec-dp gateway."""
 
     gateway: Gateway = Gateway()
+    metrics: Metrics | None = None
     tunnel: tuple[Tunnel, ...] = ()
     policy: tuple[Policy, ...] = ()
     route: tuple[Route, ...] = ()

@@ -22,15 +22,18 @@ from ipsec_dp.gateway.absence import Absence
 from ipsec_dp.gateway.clone_watch import CloneWatch
 from ipsec_dp.gateway.confirmation import Confirmation
 from ipsec_dp.gateway.drop_examples import DropExamples, DropWatch
+from ipsec_dp.gateway.event_stream import EventStream
 from ipsec_dp.gateway.events import Events
 from ipsec_dp.gateway.housekeeping import Housekeeping
+from ipsec_dp.gateway.ike_counts import IkeCounts
 from ipsec_dp.gateway.inspection import Inspection
 from ipsec_dp.gateway.notices import Notices
+from ipsec_dp.gateway.readings import Readings
 from ipsec_dp.gateway.reload import Reloader, ReloadParts
 from ipsec_dp.gateway.second_line import SecondLine
 from ipsec_dp.host import HostError
 from ipsec_dp.ike.core import IkeVersions
-from ipsec_dp.ike.environment import Environment
+from ipsec_dp.ike.environment import NO_INTERFERENCE, Environment
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.keying.child_installer import IkeChildren
@@ -45,6 +48,7 @@ from ipsec_dp.network.outer_header import with_outer_header
 from ipsec_dp.services.crl_watch import CrlWatch
 from ipsec_dp.services.device_watch import DeviceWatch
 from ipsec_dp.services.host_watch import HostWatch
+from ipsec_dp.services.metrics_server import MetricsServer, StartListening, listen_here
 from ipsec_dp.services.name_watch import NameWatch
 from ipsec_dp.services.nat_flows import NatFlows
 from ipsec_dp.services.path_mtu import PathMtuDiscovery
@@ -64,10 +68,12 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane import OuterPath
     from ipsec_dp.errors import Finding
     from ipsec_dp.ike.actions import Event
-    from ipsec_dp.ike.environment import Trace
+    from ipsec_dp.ike.environment import Interference, Pins, Trace
     from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.keying.status import KeyingStatus
     from ipsec_dp.network.host import Host, OuterLinks
     from ipsec_dp.util.clock import Clock
+    from ipsec_dp.util.conditions import Conditions
 
 log = logging.getLogger("ipsec_dp")
 
@@ -107,6 +113,7 @@ class Engine:
     inspection: Inspection
     reloader: Reloader
     drop_watch: DropWatch
+    readings: Readings
 
 
 def _freeze() -> None:
@@ -115,17 +122,31 @@ def _freeze() -> None:
     gc.freeze()
 
 
+def _pins(gateway: str, conditions: Conditions) -> Pins:
+    """The files of a gateway, by its name."""
+    return PinFiles(pins_of(gateway, os.environ), conditions)
+
+
+def _load_exposition() -> None:
+    """Its library, which nobody needs who serves no metrics."""
+    from ipsec_dp.gateway import exposition  # noqa: F401 - it is there from now on
+
+
 @dataclass(frozen=True, slots=True)
 class Substitutes:
     """What a rig puts in the place of parts that are neither host nor clock. `plane` makes the data plane, `reported` hears of each
-    event of IKE, `shaped` is `Environment`'s, `reread` reads the configuration anew, `settled` is called when the gateway is up."""
+    event of IKE, `shaped` and `interference` are `Environment`'s, `pins` gives those of a gateway, `reread` reads the configuration
+    anew, `settled` is called when the gateway is up, `listen` gives the page of metrics its socket."""
 
     plane: Callable[..., DataPlane] = DataPlane
     reported: Callable[[Event], None] = lambda _: None
     trace: Callable[[Clock], Trace] = ike_trace
     shaped: Callable[[Any, list[Any]], list[Any]] = lambda _header, payloads: payloads
+    interference: Interference = NO_INTERFERENCE
+    pins: Callable[[str, Conditions], Pins] = _pins
     reread: Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]] = read_again
     settled: Callable[[], None] = _freeze
+    listen: StartListening = listen_here
 
 
 NO_SUBSTITUTES = Substitutes()
@@ -139,14 +160,17 @@ class Composition:
         self._nesting = Nesting.of(config)
         self.spd = Spd(config)
         self.carriers = InterfaceCarriers(host.interfaces.set_carrier, self._has_child)
-        self.monitors = TunnelMonitors(host, self._renew, clock)
+        self.stream = EventStream(config.name, self._keying, clock)
+        self.monitors = TunnelMonitors(host, self._renew, clock, self.stream.monitor)
         self.mtus = PathMtuDiscovery(config, host, lambda: self.spd.tunnel_numbers, clock)
         self.devices = DeviceWatch(host, lambda: self._links, self._interface_restored, clock)
         host_watch = HostWatch(host, lambda: self.ike, clock)
         self.nat_flows = NatFlows(host, clock)
         crls = CrlWatch(lambda: self.ike, host.conditions, clock)
         names = NameWatch(host, lambda: self.ike, host_watch.look, clock)
-        beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows, crls, names
+        self.counts = IkeCounts(clock)
+        self.metrics = MetricsServer(self.metrics_page, _load_exposition, host.conditions, clock, substitutes.listen)
+        beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows, crls, names, self.metrics
         self.services = Services((self.carriers, self.mtus, *beside))
         self.confirmation = Confirmation(host.conditions, clock)
         self.engine: Engine | None = None
@@ -194,8 +218,9 @@ class Composition:
                 activity=children.activity,
                 watcher=watch,
                 trace=trace,
-                pins=PinFiles(pins_of(self.config.name, os.environ), self.host.conditions),
+                pins=self.substitutes.pins(self.config.name, self.host.conditions),
                 shaped=self.substitutes.shaped,
+                interference=self.substitutes.interference,
             ),
             events=self._strangers,
         )
@@ -212,7 +237,9 @@ class Composition:
             clock=self.clock,
             refuses=self._refuses_stranger,
             trace=trace,
-            reported=self.substitutes.reported,
+            reported=self._reported,
+            renewing=self.counts.renewing,
+            uncalled=self.stream.uncalled,
         )
 
     def make_engine(self, plane: DataPlane, sad: Sad, links: OuterLinks, manual: ManualSas, ike: IkeDriver) -> Engine:
@@ -261,6 +288,17 @@ class Composition:
             notices=notices,
             clock=clock,
         )
+        readings = Readings(
+            self.config,
+            spd=spd,
+            plane=plane,
+            sad=sad,
+            manual=manual,
+            ike=ike,
+            host=host,
+            mtus=self.mtus,
+            monitors=self.monitors,
+        )
         parts = ReloadParts(
             spd,
             host,
@@ -270,7 +308,7 @@ class Composition:
             manual,
             ike,
             self.services,
-            (notices, inspection, examples),
+            (notices, inspection, examples, readings),
             self.mtus.first_of,
             self.nat_flows.before_routes,
         )
@@ -278,8 +316,8 @@ class Composition:
         second_line, absence = SecondLine(plane, host.conditions, clock), Absence(clock, notices, ike.check_liveness)
         looks = second_line.look, absence.look, unanswered.look
         housekeeping = Housekeeping(sad, events.handle, host.conditions, clock, looks)
-        watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock)
-        return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch)
+        watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock, self.stream.drops)
+        return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch, readings)
 
     async def reconfigure(self, config: Config) -> None:
         """Another configuration is in force; outer headers are as it says."""
@@ -325,7 +363,22 @@ class Composition:
             self._notices.add_of_stranger(logging.WARNING, f"IKE is not answered: {holder.refusal(remote)}", "nested")
         return holder is not None
 
+    async def metrics_page(self) -> list[bytes]:
+        """As Prometheus reads it, in pieces."""
+        from ipsec_dp.gateway.exposition import page
+
+        return await page(self.config, None if self.engine is None else self.engine.readings, self.counts)
+
     # ---- who hears of what
+
+    def _reported(self, event: Event) -> None:
+        self.counts.event(event)
+        self.substitutes.reported(event)
+        self.stream.ike(event)
+
+    def _keying(self, name: str) -> KeyingStatus | None:
+        """How a tunnel is that IKE negotiates."""
+        return None if self.ike is None or not self.ike.has(name) else self.ike.status(name)
 
     def _drops_began(self, reason: str) -> None:
         if reason == "policy_none":
@@ -336,7 +389,7 @@ class Composition:
         if self.ike is None or self.config.tunnel(name).auth is None:
             return
         try:
-            self.ike.rekey(name, ike=False)
+            self.ike.rekey(name, ike=False, why="monitor")
         except IpsecDpError as error:
             log.info("%s", error)
 

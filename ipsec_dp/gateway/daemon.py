@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import protect_process
 from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.gateway.composition import NO_SUBSTITUTES
 from ipsec_dp.gateway.gateway import Gateway
 from ipsec_dp.util.faults import explained, log_to_stderr, unexpected
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config import Config
+    from ipsec_dp.gateway.composition import Substitutes
     from ipsec_dp.gateway.confirmation import Trial
 
 log = logging.getLogger("ipsec_dp")
@@ -59,14 +61,24 @@ async def _serve(gateway: Gateway) -> int:
         await gateway.close()
 
 
-def run(config: Config, control_path: Path, trial: Trial | None = None, *, verbose: bool = False, trace_ike: bool = False) -> int:
-    """Runs the gateway, with `trial` on trial; its exit status. Errors are logged in one line each, with what would help."""
+def run(
+    config: Config,
+    control_path: Path,
+    trial: Trial | None = None,
+    *,
+    verbose: bool = False,
+    trace_ike: bool = False,
+    substitutes: Substitutes = NO_SUBSTITUTES,
+) -> int:
+    """Runs the gateway, with `trial` on trial; its exit status. Errors are logged in one line each, with what would help.
+
+    `substitutes`: what a rig puts in the place of parts, to hear of what they do."""
     log_to_stderr(verbose=verbose, trace_ike=trace_ike)
     try:
         with explained("the gateway ended"):
             protect_process()
             sys.setswitchinterval(SWITCH_S)
-            return asyncio.run(_serve(Gateway(config, control_path, trial=trial)))
+            return asyncio.run(_serve(Gateway(config, control_path, trial=trial, substitutes=substitutes)))
     except IpsecDpError as error:
         for line in error.lines:
             log.error("%s", line)

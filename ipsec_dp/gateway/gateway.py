@@ -1,8 +1,8 @@
 """One gateway: brought up in the order that never lets protected traffic out, and taken down in reverse.
 
-Up: its name (one gateway of a name at a time) → guard → control socket → data plane → TUN interfaces → policy → manual SAs →
-loops → routes → services → IKE. Down: the same backwards, the guard last. A start that fails leaves the guard where it is, as a
-crash does; the next start adopts it.
+Up: its name (one gateway of a name at a time) → guard → control socket → metrics → data plane → TUN interfaces → policy → manual
+SAs → loops → routes → services → IKE. Down: the same backwards, the guard last. A start that fails leaves the guard where it is, as
+a crash does; the next start adopts it.
 """
 
 from __future__ import annotations
@@ -96,6 +96,10 @@ class Gateway:
         """Its parts that need a data plane; None: it is not up."""
         return self._parts.engine
 
+    async def metrics_page(self) -> bytes:
+        """As Prometheus reads it, whether it is up or not."""
+        return b"".join(await self._parts.metrics_page())
+
     # ---- up
 
     async def start(self) -> None:
@@ -126,6 +130,8 @@ class Gateway:
             with explained("the gateway could not be started"):
                 await self._parts.host.close_guard()
                 await self._control.start()
+                self._stack.push_async_callback(self._parts.metrics.close)
+                await self._parts.metrics.apply(self.config)
                 await self._start_inside()
         except RunningError:
             raise
@@ -255,4 +261,5 @@ class Gateway:
         finally:
             self._torn_down.set()
             await self._parts.host.close()
+            self._parts.stream.close()
             await self._control.close()

@@ -281,9 +281,13 @@ class IkeVersions:
         return self._all([(one, partial(one.delete_child, tunnel, child)) for one in self._each_of(tunnel)], now)
 
     def soft_limit(self, tunnel: str, child: int, now: float) -> list[Action]:
+        if self.environment.interference.ignores(hard=False):
+            return []
         return self._all([(one, partial(one.soft_limit, tunnel, child)) for one in self._each_of(tunnel)], now)
 
     def hard_limit(self, tunnel: str, child: int, now: float) -> list[Action]:
+        if self.environment.interference.ignores(hard=True):
+            return []
         return self._all([(one, partial(one.hard_limit, tunnel, child)) for one in self._each_of(tunnel)], now)
 
     def peer_moved(self, tunnel: str, child: int, remote: Endpoint, now: float) -> list[Action]:
@@ -310,7 +314,7 @@ class IkeVersions:
         return self._all([(one, one.forget) for one in self._both], now)
 
     def unfinished(self) -> bool:
-        return self.ikev2.unfinished()
+        return any(one.unfinished() for one in self._both)
 
     # ---- what is there
 

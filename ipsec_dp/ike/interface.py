@@ -60,6 +60,8 @@ class IkeStatus:
     silence: str | None = None  # which request of ours is not answered, and what may be the cause
     heard: float = -inf  # when the last message came whose ICV held; -inf: none yet
     version: Literal[1, 2] = 2
+    vendors: tuple[str, ...] = ()  # what the peer says of itself, by name; IKEv1
+    unknown_vendors: int = 0  # vendor IDs besides that nobody here knows
 
 
 @dataclass(frozen=True, slots=True)

@@ -526,6 +526,9 @@ def _fits(session: IkeSession, header: Header) -> bool:
 
 def _succession(session: IkeSession) -> dict[IkeSession, None]:
     """The session and those that are to replace it or be replaced by it: what one step may change."""
+    ways = session.succession
+    if ways.before is ways.after is None and not isinstance(session.task, ike_rekey.IkeRekey):
+        return {session: None}
     found: dict[IkeSession, None] = {}
     waiting: list[Any] = [session]
     while waiting:

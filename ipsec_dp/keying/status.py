@@ -7,11 +7,15 @@ from typing import Literal
 import msgspec
 
 Encapsulation = Literal["udp", "esp"]
+RenewalTrigger = Literal["operator", "monitor", "volume"]
 EncapsulationReason = Literal["configured", "nat"]
 
 
 class IkeSaStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The IKE SA that is up. Every field has a default, so that an answer of another version can be shown too."""
+    """The IKE SA that is up. Every field has a default, so that an answer of another version can be shown too.
+
+    `vendors`: what an IKEv1 peer says of itself by its vendor IDs; `unknown_vendors`: how many of them nobody here knows.
+    """
 
     spi_i: str = ""
     spi_r: str = ""
@@ -22,6 +26,8 @@ class IkeSaStatus(msgspec.Struct, frozen=True, kw_only=True):
     remote_id: str = ""
     version: int = 2
     fallback: str | None = None  # why it is this one, where the configuration prefers another
+    vendors: tuple[str, ...] = ()
+    unknown_vendors: int = 0
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):

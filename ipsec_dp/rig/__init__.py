@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ipsec_dp.rig.inner import InnerHost
     from ipsec_dp.rig.loop import RigError
     from ipsec_dp.rig.memory_gateway import Gateway
+    from ipsec_dp.rig.netns_network import NetnsNetwork, NetnsWire
     from ipsec_dp.rig.network import Network
     from ipsec_dp.rig.plane import PlaneRig
     from ipsec_dp.rig.security_association import SecurityAssociation
@@ -21,6 +22,8 @@ __all__ = [
     "Gateway",
     "InnerHost",
     "NatBox",
+    "NetnsNetwork",
+    "NetnsWire",
     "Network",
     "PlaneRig",
     "RigError",
@@ -36,11 +39,12 @@ def _whole_gateways() -> dict[str, Any]:
     from ipsec_dp.rig.inner import InnerHost
     from ipsec_dp.rig.loop import RigError
     from ipsec_dp.rig.memory_gateway import Gateway
+    from ipsec_dp.rig.netns_network import NetnsNetwork, NetnsWire
     from ipsec_dp.rig.network import Network
     from ipsec_dp.rig.plane import PlaneRig
     from ipsec_dp.rig.wires import NatBox, Wire
 
-    found = AsyncGateway, Clock, Gateway, InnerHost, NatBox, Network, PlaneRig, RigError, Wire
+    found = AsyncGateway, Clock, Gateway, InnerHost, NatBox, NetnsNetwork, NetnsWire, Network, PlaneRig, RigError, Wire
     return {each.__name__: each for each in found}
 
 

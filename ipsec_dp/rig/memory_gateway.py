@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import tempfile
 from ipaddress import ip_address
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ipsec_dp.errors import ConfigError, IpsecDpError
 from ipsec_dp.gateway.messages import ExplainRequest, ReloadRefusal, ReloadRequest
@@ -24,6 +25,7 @@ from ipsec_dp.rig.loop import RigError
 from ipsec_dp.rig.medium import Medium
 from ipsec_dp.rig.memory_site import START_S, MemorySite
 from ipsec_dp.rig.surface import WAIT_S
+from ipsec_dp.rig.wireshark import ESP_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from ipsec_dp.rig.clock import Clock
     from ipsec_dp.rig.configs import Written
     from ipsec_dp.rig.memory_host import MemoryHost
+    from ipsec_dp.rig.netns import Namespace
+    from ipsec_dp.rig.netns_gateway import NetnsGateway
     from ipsec_dp.rig.surface import RigEvent, RigGateway
     from ipsec_dp.rig.wires import Wire
 
@@ -49,8 +53,20 @@ class Gateway:
     config: TOML text, a dictionary of its tables, or the name of a file. wire: one or several, which join it to the other gateways
     that are made with them; None: the wire of `network`. clock: None, that of its wire's network. network: None, the wire's. files:
     what the configuration's secrets and certificates hold, by name; a `psk_file` that is not among them is made from its name.
-    addresses: the outer ones; None: each `local` of its tunnels. `site` is its inside.
+    addresses: the outer ones; None: each `local` of its tunnels. `site` is its inside. netns: a namespace, in which the daemon is
+    started: what is made is a `NetnsGateway` then, which takes `files` alone.
     """
+
+    def __new__(cls, config: Written, *, netns: Namespace | None = None, **options: Any) -> Gateway | NetnsGateway:  # type: ignore[misc]
+        if netns is None:
+            return super().__new__(cls)
+        from ipsec_dp.rig.netns_gateway import NetnsGateway
+
+        if options.keys() - {"files"}:
+            raise RigError(
+                f"{', '.join(sorted(options.keys() - {'files'}))}: of gateways in memory; in a namespace links join them"
+            )
+        return NetnsGateway(config, netns, **options)
 
     def __init__(
         self,
@@ -61,7 +77,9 @@ class Gateway:
         network: Medium | None = None,
         files: Mapping[str, str | bytes] | None = None,
         addresses: Iterable[str] | None = None,
+        netns: None = None,
     ) -> None:
+        del netns  # then it is none of these
         wires: list[Wire] = [] if wire is None else list(wire) if isinstance(wire, list | tuple) else [wire]  # type: ignore[list-item]
         self._directory = tempfile.TemporaryDirectory(prefix="ipsec-dp-rig-")
         try:
@@ -161,6 +179,8 @@ class Gateway:
         self._engine()
         if timeout < 0:
             raise RigError(f"timeout={timeout:g}: time does not go back")
+        if not isfinite(timeout):
+            raise RigError(f"timeout={timeout:g}: it may never come; say how many seconds of the clock to wait at the most")
         of_state = isinstance(event, str) and event in STATES
         if tunnel is not None or of_state:
             tunnel = self._negotiated(tunnel)
@@ -218,10 +238,10 @@ class Gateway:
         """As `RigGateway`."""
         return tuple(self.site.events)
 
-    def keylog(self) -> str:
-        """As `RigGateway`."""
+    def keylog(self, table: str = ESP_TABLE) -> str:
+        """As `RigGateway`; with IKE_TABLE the keys of its IKE SAs."""
         self._engine()
-        return "".join(f"{line}\n" for line in self.site.key_lines())
+        return "".join(f"{line}\n" for line in self.site.key_lines(table))
 
     def capture(self) -> bytes:
         """As `RigGateway`."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ipsec_dp.dataplane import DataPlane, Direction
+from ipsec_dp.dataplane import DataPlane, Direction, Limits
+from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.rig.wireshark import esp_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,12 +15,6 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane import MemoryDatagram, MemoryPacket, OuterPath, Policy, SaHandle, SaParams
 
 SA_SLOTS = 4096  # inbound SAs at the most
-
-
-def _wireshark(suite: Any) -> tuple[str, str]:
-    """Names of encryption and integrity as Wireshark has them."""
-    gcm = "gcm" in suite.keyword
-    return ("AES-GCM [RFC4106]" if gcm else suite.keyword), ("NULL" if gcm else "ANY 96 bit authentication [no checking]")
 
 
 class MemoryPlane(DataPlane):
@@ -30,24 +26,47 @@ class MemoryPlane(DataPlane):
         self._busy = busy
         self.keys: list[str] = []
         self.first_sequence = 0  # the last number that new outbound SAs have used already
+        self.limitless: Callable[[], bool] = lambda: False  # whether new SAs have limits in neither octets nor packets
+        self.next_spis: dict[int, Callable[[], None]] = {}  # reserved ones, which are given next, and who is told
+        self._outbound: dict[int, SaHandle] = {}  # the newest by SPI
 
     def install(self, params: SaParams, worker: int = 0) -> SaHandle:
         self._busy()
-        self.keys.append(self._line(params))
+        self.keys.append(esp_line(params))
         if self.first_sequence and params.direction is Direction.OUTBOUND:
             params = replace(params, sequence=self.first_sequence)
-        return super().install(params, worker)
+        if self.limitless():
+            params = replace(params, limits=Limits())
+        handle = super().install(params, worker)
+        if params.direction is Direction.OUTBOUND:
+            self._outbound[params.spi] = handle
+        return handle
 
-    @staticmethod
-    def _line(params: SaParams) -> str:
-        """Of an inbound SA the source is the peer."""
-        inbound = params.direction is Direction.INBOUND
-        ends = (params.peer, None) if inbound or params.path is None else (params.path.local, params.path.remote)
-        source, destination = ("*" if end is None else str(end.address) for end in ends)
-        encryption, integrity = _wireshark(params.suite)
-        key = bytes(params.keymat)
-        protocol = "IPv6" if any(end is not None and end.address.version == 6 for end in ends) else "IPv4"
-        return f'"{protocol}","{source}","{destination}","0x{params.spi:08x}","{encryption}","0x{key.hex()}","{integrity}",""'
+    def allocate_spi(self, random: int, receiver: int = 0) -> int:
+        if not self.next_spis:
+            return super().allocate_spi(random, receiver)
+        spi = next(iter(self.next_spis))
+        self.next_spis.pop(spi)()
+        return spi
+
+    def reserve_spi(self, spi: int, given: Callable[[], None]) -> bool:
+        """The next SPI that is allocated is this one, and `given` is called then; False: its slot is taken."""
+        tried: list[int] = []
+        try:
+            while spi not in tried:
+                tried.append(super().allocate_spi(spi))
+        except DataPlaneError:
+            return False
+        finally:
+            for other in tried:
+                if other != spi:
+                    self.release_spi(other)
+        self.next_spis[spi] = given
+        return True
+
+    def skip_numbers(self, spi: int, packets: int) -> None:
+        """`skip`, of the newest outbound SA of an SPI. Raises DataPlaneError; KeyError: there never was one."""
+        self.skip(self._outbound[spi], packets)
 
     def switch(self, tunnel: int, child: int, outbound: SaHandle | None) -> None:
         self._busy()

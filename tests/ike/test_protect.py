@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Writer
+from ipsec_dp.ike.payload import build_chain
 from ipsec_dp.ike.proposal import ike_suite, parse_ike
 from ipsec_dp.ike.v2 import keymat, protect
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.errors import IntegrityError
-from ipsec_dp.ike.v2.message import Header, Message, build_chain, build_message, parse_message
+from ipsec_dp.ike.v2.message import Header, Message, build_message, parse_message
 
 from . import strategies
 

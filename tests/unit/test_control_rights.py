@@ -24,7 +24,7 @@ from ipsec_dp.gateway.verbs import GatewayVerbs
 from tests.doubles.config import configured, tunnel
 from tests.unit.other_user import NOBODY, Said, User
 
-READ = {"status", "explain"}
+READ = {"status", "explain", "follow"}
 REQUESTS: dict[str, dict[str, Any]] = {
     "status": {},
     "down": {},
@@ -36,6 +36,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "terminate": {"name": "to-b"},
     "unpin": {"name": "to-b"},
     "confirm": {},
+    "follow": {},
 }
 ASKED = [{"verb": verb, **fields} for verb, fields in REQUESTS.items()]
 GROUP = next(each for each in grp.getgrall() if each.gr_gid not in (0, NOBODY))
@@ -91,7 +92,7 @@ def test_a_member_may_read_and_nothing_else():
         answers = dict(zip(REQUESTS, MEMBER.ask(path, ASKED), strict=True))
     assert {verb for verb, answer in answers.items() if answer["ok"]} == READ
     for verb in REQUESTS.keys() - READ:
-        assert answers[verb]["error"] == f"nobody may only read (status, explain): `{verb}` takes root"
+        assert answers[verb]["error"] == f"nobody may only read (status, explain, follow): `{verb}` takes root"
 
 
 @pytest.mark.root

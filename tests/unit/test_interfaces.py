@@ -151,6 +151,19 @@ def test_a_reload_makes_what_is_new_and_removes_what_is_unused_only_when_asked(t
     lived(tmp_path, story, tunnel("b", keys=KEYED))
 
 
+def test_what_a_path_makes_known_during_a_reload_takes_no_new_tunnel_away(tmp_path, kernel):
+    """MTUs that were worked out for the configuration before come late: the new tunnel's routes need its own."""
+
+    async def story(made, other):
+        config = other(tunnel("b", keys=KEYED), tunnel("c", interface="ipsec1", remote="192.0.2.3", keys=OTHER))
+        await made.reconfigure(config, {"c": 1380})
+        await made.apply_mtus({"b": 1300})
+        assert made.mtus == {"b": 1300, "c": 1380}
+        assert kernel.mtus == {"ipsec0": 1300, "ipsec1": 1380}
+
+    lived(tmp_path, story, tunnel("b", keys=KEYED))
+
+
 def test_addresses_change_by_difference_and_tunnels_that_stay_are_not_touched(tmp_path, kernel):
     first, second = 'address = ["169.254.10.1/30"]', 'address = ["169.254.20.1/30"]'
 

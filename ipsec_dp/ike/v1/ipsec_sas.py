@@ -31,6 +31,7 @@ from ipsec_dp.ike.v1.wire import ESP_SPI, Protocol
 from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
+    from ipsec_dp.ike.actions import Renewal
     from ipsec_dp.ike.octets import Buffer
     from ipsec_dp.ike.v1.context import IsakmpContext, Peering
     from ipsec_dp.ike.v1.offers import Phase2Choice, SaLife
@@ -126,7 +127,9 @@ def switch(context: IsakmpContext, sa: IpsecSa, now: float) -> None:
         if not _is_peers_spare(one, sa):
             _replaced(one, now, ours=sa.initiator or _made_at_once(one, sa))
     text = f"{spi_text(sa.spi_in)} in, {spi_text(sa.spi_out)} out, {sa.suite}, {sa.pair}"
-    context.report(Kind.CHILD_REKEYED if others else Kind.CHILD_UP, text, child=sa.number, exchange="quick mode")
+    renewal: Renewal | None = None if not others else "ours" if sa.initiator else "peer"
+    kind = Kind.CHILD_REKEYED if others else Kind.CHILD_UP
+    context.report(kind, text, child=sa.number, exchange="quick mode", renewal=renewal)
 
 
 def _made(sa: IpsecSa) -> bool:

@@ -19,6 +19,7 @@ from ipsec_dp.ike.v1.states import IpsecSaState
 from ipsec_dp.ike.v1.wire import Protocol
 
 if TYPE_CHECKING:
+    from ipsec_dp.ike.actions import Renewal
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v1.context import IsakmpContext, Peering
     from ipsec_dp.ike.v1.sa import IpsecSa
@@ -101,7 +102,8 @@ def joined(peering: Peering, context: IsakmpContext, now: float) -> None:
     kind = Kind.IKE_UP if old is None and not peering.sas else Kind.IKE_REKEYED
     vendors = f", {', '.join(context.abilities.vendors)}" if context.abilities.vendors else ""
     text = f"IKEv1 with {context.proven.identities and context.proven.identities[1]}, {context.sa.suite}{vendors}"
-    context.report(kind, text, exchange=context.mode)
+    renewal: Renewal | None = None if kind is Kind.IKE_UP else "ours" if context.sa.initiator else "peer"
+    context.report(kind, text, exchange=context.mode, renewal=renewal)
 
 
 def _at_once(old: IsakmpContext, new: IsakmpContext) -> bool:
@@ -214,7 +216,7 @@ def end(peering: Peering | None, cause: Cause, text: str, *, again: bool = False
     peering.over = True
 
 
-def withdraw(peering: Peering) -> None:
+def withdraw(peering: Peering, _now: float) -> None:
     """Its tunnel is configured otherwise: the peer is told, and nothing of it concerns the tunnel any more."""
     peering.withdrawn = True
     end(peering, Cause.LOCAL, "it is withdrawn")

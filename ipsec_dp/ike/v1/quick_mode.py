@@ -15,7 +15,7 @@ from ipsec_dp.ike.actions import Cause, ExpectInbound, Kind, ReleaseSpi
 from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.proposal import ProposalError
-from ipsec_dp.ike.v1 import ipsec_sas, offers
+from ipsec_dp.ike.v1 import ipsec_sas, offers, vendors
 from ipsec_dp.ike.v1.keymat import BLOCK, exchange_iv, phase2_hash
 from ipsec_dp.ike.v1.message import build_payloads
 from ipsec_dp.ike.v1.payloads import HashPayload, IdPayload, KePayload, NoncePayload, NotificationPayload
@@ -50,7 +50,9 @@ class QuickModeError(IkeError):
 
 
 def _mode(context: IsakmpContext) -> EncapsulationMode:
-    return EncapsulationMode.UDP_TUNNEL if context.udp else EncapsulationMode.TUNNEL
+    if not context.udp:
+        return EncapsulationMode.TUNNEL
+    return EncapsulationMode.UDP_TUNNEL_DRAFT if vendors.is_draft(context) else EncapsulationMode.UDP_TUNNEL
 
 
 def covered(exchange: QuickMode | None, message_id: int, behind: bytes) -> tuple[bytes, ...]:
@@ -169,7 +171,7 @@ def _failed(context: IsakmpContext, pair: ProxyId, text: str, cause: Cause, now:
     if old is not None and old.state is IpsecSaState.UP:
         old.asked, old.soft = False, now + lifetimes.retry_after(old.failures, rng)
         old.failures += 1
-        context.report(Kind.WARNING, f"the renewal of {pair} failed: {text}", cause=cause, exchange="quick mode")
+        context.report(Kind.WARNING, f"the renewal of {pair} failed: {text}", cause=cause, exchange="quick mode", renewal="ours")
     elif peering.wanted.were_refused((pair,), text, now, rng):
         context.report(Kind.CHILD_FAILED, f"{pair}: {text}", cause=cause, again=True, exchange="quick mode")
 

@@ -57,10 +57,22 @@ METHOD_NAMES: Final = {
     9: "ecdsa256",
     10: "ecdsa384",
     11: "ecdsa521",
-    64221: "hybrid",
+    64221: "hybrid with XAUTH",
+    64222: "hybrid with XAUTH",
+    64223: "hybrid with XAUTH",
+    64224: "hybrid with XAUTH",
     65001: "psk with XAUTH",
+    65002: "psk with XAUTH",
+    65003: "dss with XAUTH",
+    65004: "dss with XAUTH",
     65005: "rsa with XAUTH",
+    65006: "rsa with XAUTH",
+    65007: "rsa-encryption with XAUTH",
+    65008: "rsa-encryption with XAUTH",
+    65009: "rsa-encryption with XAUTH",
+    65010: "rsa-encryption with XAUTH",
 }
+XAUTH_METHODS: Final = frozenset(number for number, name in METHOD_NAMES.items() if name.endswith("XAUTH"))
 CIPHER_NAMES_PHASE2: Final = {
     2: "des",
     3: "3des",

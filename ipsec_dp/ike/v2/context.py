@@ -7,7 +7,7 @@ the modules named for the exchanges, get a `Context` and know no more.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Protocol
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from ipsec_dp.ike.actions import Endpoint, Path
+    from ipsec_dp.ike.actions import Endpoint, Path, Renewal
     from ipsec_dp.ike.authenticated import Account
     from ipsec_dp.ike.certificates import Verified
     from ipsec_dp.ike.environment import Environment
@@ -308,14 +308,23 @@ class Context(ABC):
         actions, self._actions = self._actions, []
         return actions
 
-    def report(self, kind: Kind, text: str, *, cause: Cause | None = None, child: int | None = None, again: bool = False) -> None:
+    def report(
+        self,
+        kind: Kind,
+        text: str,
+        *,
+        cause: Cause | None = None,
+        child: int | None = None,
+        again: bool = False,
+        renewal: Renewal | None = None,
+    ) -> None:
         if kind is Kind.CHILD_DOWN and child is not None:
             self.wanted.told(child, text)
         spis, unspoken = (self.sa.spi_i, self.sa.spi_r), kind is Kind.IKE_FAILED and self.handshake.unspoken
         event = Event(
             kind, self.peer.tunnel, *spis, self.exchange, shown(text), cause, child, again, unspoken=unspoken, origin=self.origin
         )
-        self.emit(Report(event))
+        self.emit(Report(replace(event, renewal=renewal, started=self.sa.started)))
 
     def release_spi(self, spi: int) -> None:
         self.emit(ReleaseSpi(spi))

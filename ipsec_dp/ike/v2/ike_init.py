@@ -197,6 +197,7 @@ def establish_keys(context: Context, suite: proposal.IkeSuite, nonces: tuple[byt
     """SKEYSEED and everything from it (RFC 7296 §2.14); `secret` is overwritten."""
     seed = keymat.skeyseed(suite.prf, *nonces, secret)
     context.sa.install(suite, keymat.ike_keys(suite, seed, *nonces, context.sa.spi_i, context.sa.spi_r))
+    context.host.environment.interference.keyed(context.sa)
     context.handshake.nonces, context.sa.lowest_nonce = nonces, min(nonces)
     intermediate.agreed(context, suite)
     for used in (seed, secret):

@@ -108,7 +108,8 @@ class IkeRekey(Task):
             _await_delete(context, now)
             return
         context.deadlines.retry_rekey(now, context.host.environment.rng)
-        context.report(Kind.WARNING, f"the IKE SA is not rekeyed yet: {text}{refusals.instead(kind)}", cause=Cause.REFUSED)
+        said = f"the IKE SA is not rekeyed yet: {text}{refusals.instead(kind)}"
+        context.report(Kind.WARNING, said, cause=Cause.REFUSED, renewal="ours")
         refusals.call_beside(context, kind, now)
 
     def unusable(self, context: Context, error: IkeError, now: float) -> None:
@@ -118,7 +119,7 @@ class IkeRekey(Task):
             super().unusable(context, error, now)
             return
         text = f"the peer's answer to the rekey of the IKE SA cannot be used: {error}; a new IKE SA is made instead"
-        context.report(Kind.WARNING, text, cause=Cause.SYNTAX)
+        context.report(Kind.WARNING, text, cause=Cause.SYNTAX, renewal="ours")
         context.deadlines.reauth_at = min(context.deadlines.reauth_at, now)
 
     def dropped(self, context: Context) -> None:
@@ -175,7 +176,7 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     chosen = proposal.select_keeping(context.sa.suite, ours, offered)
     if chosen is None:
         text = proposal.explain_mismatch(ours, sa.proposals)
-        context.report(Kind.WARNING, f"rekey refused, no IKE proposal in common: {text}", cause=Cause.PROPOSAL)
+        context.report(Kind.WARNING, f"rekey refused, no IKE proposal in common: {text}", cause=Cause.PROPOSAL, renewal="peer")
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
     suite = proposal.ike_suite(chosen)
     if ke.group != suite.group.id:
@@ -204,6 +205,7 @@ def _successor(context: Context, sa: IkeSa, suite: IkeSuite, nonces: tuple[bytes
         raise IkeError("no keys yet")
     seed = keymat.next_skeyseed(old.suite.prf, old.keys.sk_d, *nonces, (secret,))
     sa.install(suite, keymat.ike_keys(suite, seed, *nonces, sa.spi_i, sa.spi_r))
+    context.host.environment.interference.keyed(sa)
     for used in (seed, secret):
         used[:] = bytes(len(used))
     new = context.host.spawn(context.handshake.candidates, sa, context.path, now)
@@ -238,7 +240,8 @@ def hand_over(old: Context, new: Context, now: float) -> None:
         new.send_next(now)
         old.emit(*new.take())
         return
-    new.report(Kind.IKE_REKEYED, f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}")
+    text = f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}"
+    new.report(Kind.IKE_REKEYED, text, renewal="ours" if new.sa.initiator else "peer")
     old.emit(*new.take())
 
 

@@ -114,6 +114,7 @@ def _next_keys(context: Context, secret: bytearray) -> None:
     nonces = context.handshake.nonces
     seed = keymat.next_skeyseed(suite.prf, keys.sk_d, *nonces, (secret,))
     context.sa.install(suite, keymat.ike_keys(suite, seed, *nonces, context.sa.spi_i, context.sa.spi_r))
+    context.host.environment.interference.keyed(context.sa)
     keys.wipe()
     for used in (seed, secret):
         used[:] = bytes(len(used))

@@ -15,11 +15,12 @@ from cryptography.hazmat.primitives.constant_time import bytes_eq
 from ipsec_dp.ike.environment import Rng
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Buffer, Reader, Writer
+from ipsec_dp.ike.payload import build_chain
 from ipsec_dp.ike.prf import HASHES
 from ipsec_dp.ike.proposal import IkeSuite
 from ipsec_dp.ike.v2.errors import IntegrityError
 from ipsec_dp.ike.v2.keymat import IkeKeys
-from ipsec_dp.ike.v2.message import Header, Message, build_chain, build_header, parse_chain
+from ipsec_dp.ike.v2.message import Header, Message, build_header, parse_chain
 from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Payload
 from ipsec_dp.ike.v2.wire import IKE_HEADER, PAYLOAD_HEADER
 from ipsec_dp.ipsec.transforms import Encryption, Integrity

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import elsewhere, half_open, hints, prices, refusals, transitions
+from ipsec_dp.ike.v2 import elsewhere, half_open, hints, on_purpose, prices, refusals, transitions
 from ipsec_dp.ike.v2.context import StepsAfterReply
 from ipsec_dp.ike.v2.errors import IntegrityError, UnsupportedCriticalPayloadError, notify_of
 from ipsec_dp.ike.v2.message import Header, Message, same_request
@@ -78,7 +78,7 @@ def _init_request(context: Context, received: ReceivedMessage) -> None:
     row = transitions.request_row(context.state, received.message)
     if row is None or row.answer is None or row.missing(received.message):
         raise IkeSyntaxError("IKE_SA_INIT without its payloads")
-    payloads = row.answer(context, received) or []
+    payloads = on_purpose.refusal(context, received.message) or row.answer(context, received) or []
     header = received.message.header
     reply = Header(header.spi_i, context.sa.spi_r, header.exchange, context.sa.request_flags | Flag.RESPONSE, 0)
     datagrams = seal(context, reply, payloads)
@@ -158,7 +158,9 @@ def _answered(context: Context, message: Message, received: ReceivedMessage) -> 
     _heard(context, received)
     if row.missing(message):
         raise IkeSyntaxError(f"{row.exchange.name} request without {', '.join(kind.name for kind in row.missing(message))}")
-    payloads = row.answer(context, ReceivedMessage(message, received.datagram, received.path, received.now))
+    payloads = on_purpose.refusal(context, message)
+    if payloads is None:
+        payloads = row.answer(context, ReceivedMessage(message, received.datagram, received.path, received.now))
     if payloads is None:
         context.host.count("limited")
     if context.authenticated:

@@ -98,7 +98,7 @@ def rekey_refused(context: Context, old: Child, kind: int | None, text: str, now
     """
     if old.failures == 0 and kind != NotifyType.TEMPORARY_FAILURE:
         told = f"{spi_text(old.spi_in)} is not rekeyed: {text}{_suspicion(context, old, kind)}{instead(kind)}"
-        context.report(Kind.WARNING, told, cause=Cause.REFUSED, child=old.number)
+        context.report(Kind.WARNING, told, cause=Cause.REFUSED, child=old.number, renewal="ours")
     retry_child(old, now, context.host.environment.rng)
     call_beside(context, kind, now)
 

@@ -33,6 +33,7 @@ def due(context: Context, now: float) -> None:
     deadlines = context.deadlines
     for child in context.children.due(now):
         _child_due(context, child, now)
+    lifetimes.overlook(deadlines, now, context.host.environment.interference)
     if now >= deadlines.hard:
         deadlines.hard = deadlines.soft = inf
         expiry.reached(context, now)
@@ -51,6 +52,7 @@ def due(context: Context, now: float) -> None:
 
 
 def _child_due(context: Context, child: Child, now: float) -> None:
+    lifetimes.overlook(child, now, context.host.environment.interference)
     if now >= child.remove_at:
         delete.forget(context, child)
     elif now >= child.hard:

@@ -29,7 +29,8 @@ from ipsec_dp.rig.odd_parts import Part, RawPayload
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.message import Message
-    from ipsec_dp.rig.odd_peer import OddIkeSa, OddPeer
+    from ipsec_dp.rig.odd_peer import OddPeer
+    from ipsec_dp.rig.odd_sas import OddIkeSa
 
 CASES = Cases()
 NO_MORE = "it takes no further CHILD_SA (NO_ADDITIONAL_SAS)"

@@ -16,7 +16,8 @@ from ipsec_dp.rig.odd_exchanges import create_child, delete_child
 if TYPE_CHECKING:
     from ipsec_dp.rig.conformance.kit import EchoEnds
     from ipsec_dp.rig.odd_parts import Heard
-    from ipsec_dp.rig.odd_peer import OddChild, OddPeer
+    from ipsec_dp.rig.odd_peer import OddPeer
+    from ipsec_dp.rig.odd_sas import OddChild
 
 CASES = Cases()
 UNLESS: Final = "there is no --echo address, or it does not answer"

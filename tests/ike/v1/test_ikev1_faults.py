@@ -116,7 +116,8 @@ def test_what_this_host_refuses_to_send_is_no_silence_of_the_peer():
         assert site.events == [], "the next attempt may leave"
         gateways.run(0.3)
         (told,) = site.events
-        assert (told.kind, told.text) == (Kind.WARNING, f"this host itself refuses to send to 192.0.2.2:500: {why}")
+        own = f"message 1 of main mode to 192.0.2.2:500 does not leave: this host itself refuses to send: {why}"
+        assert (told.kind, told.text) == (Kind.WARNING, own)
         if mended:
             wire.send = send  # type: ignore[method-assign]
             gateways.run(20)
@@ -124,4 +125,4 @@ def test_what_this_host_refuses_to_send_is_no_silence_of_the_peer():
         else:
             gateways.run(200)
             (failed,) = (event for event in site.events if event.kind is Kind.IKE_FAILED)
-            assert failed.text == f"message 1 of main mode does not leave: {told.text}"
+            assert failed.text == told.text
