@@ -1,5 +1,6 @@
 """What both versions share, and what is told where the two sides of a tunnel speak different ones."""
 
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from .preferring import fallen, pinned, preferring
 # --- a peer that calls by the other version -----------------------------------------------------------------------------
 
 
-def called(ours: Any, theirs: Any):
+def called(ours: Any, theirs: Any) -> Any:
     """What a says when b calls."""
     gateways = Gateways([ours], [theirs])
     gateways.initiate("b")
@@ -25,7 +26,7 @@ def called(ours: Any, theirs: Any):
 
 
 @pytest.mark.parametrize(
-    "more", [(), (peer("a", tunnel="elsewhere", remotes=(v2.ip_address("192.0.2.9"),)),)], ids=["alone", "beside"]
+    "more", [(), (peer("a", tunnel="elsewhere", remotes=(ip_address("192.0.2.9"),)),)], ids=["alone", "beside"]
 )
 def test_a_peer_that_calls_by_ikev1_is_told_of_with_its_tunnel(more):
     """Whether IKEv1 is there for another tunnel or not."""
@@ -71,7 +72,8 @@ def test_nothing_is_told_of_versions_where_a_tunnel_speaks_that_of_its_peer(ours
 
 
 def test_whether_a_tunnel_is_pinned_is_known():
-    assert Gateways([v2.peer("a")]).a.core.pinned("to-b") is None
+    alone: Any = Gateways([v2.peer("a")])
+    assert alone.a.core.pinned("to-b") is None
     assert fallen().a.core.pinned("to-b") is False
     gateways = pinned()
     assert gateways.a.core.pinned("to-b") is True
