@@ -24,7 +24,7 @@ from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.interface import Counters, IkeStatus
 from ipsec_dp.ike.later import AT_ONCE, Later
 from ipsec_dp.ike.peer_table import PeerTable
-from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
+from ipsec_dp.ike.strangers import LIMITS, KeyExchanges, StrangersEvents
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ike.traffic_selectors import asked_by
 from ipsec_dp.ike.v2 import (
@@ -47,7 +47,7 @@ from ipsec_dp.ike.v2.message import Header, Message, begins, parse_message, rece
 from ipsec_dp.ike.v2.payloads import Notify
 from ipsec_dp.ike.v2.probe import PathProbe
 from ipsec_dp.ike.v2.reception import Reception
-from ipsec_dp.ike.v2.sa import CARRYING, State
+from ipsec_dp.ike.v2.sa import CARRYING, HALF_OPEN, State
 from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
 from ipsec_dp.ike.v2.session_index import SessionIndex
 from ipsec_dp.ike.v2.unsolicited import UnsolicitedAnswers
@@ -77,6 +77,7 @@ class IkeManager:
         """`events`: which of those that strangers cause are told, where others have a part in it too."""
         self.environment = environment
         self.holdings = Holdings()
+        self.further = KeyExchanges(LIMITS.further_a_second, LIMITS.further_of_network_a_second)
         self._peers = PeerTable(peers)
         self._sessions = SessionIndex()
         self._timers: TimerQueue[IkeSession] = TimerQueue()
@@ -272,7 +273,7 @@ class IkeManager:
             return [demand]
         session = responder(self, candidates, header.spi_i, path, now)
         actions = session.receive(datagram, message, path, now)
-        if session.state is State.INIT_ANSWERED:
+        if session.state in HALF_OPEN:
             configured = path.remote.address in candidates.first.remotes and self._admission.returned(message, path, now)
             return actions + self._hold(session, configured=configured, now=now)
         return self._events.allowed(actions, now)
@@ -332,7 +333,7 @@ class IkeManager:
 
         def step() -> list[Action]:
             if ike:
-                ike_rekey.rekey(session)
+                ike_rekey.rekey(session, now)
             else:
                 for child in list(session.children.values()):
                     timers.rekey_child(session, child, now)
