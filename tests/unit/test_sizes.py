@@ -44,6 +44,7 @@ LARGE = {
     "ipsec_dp/dataplane/plane.py: DataPlane": "a method for each call of dp.h",
     "ipsec_dp/ike/core.py: IkeVersions": "the interface IkeCore",
     "ipsec_dp/gateway/composition.py: Composition": "every part of a gateway, once",
+    "ipsec_dp/gateway/status.py: ChildSaStatus": "what `status --json` says of a CHILD_SA, field by field",
     "ipsec_dp/gateway/status.py: TunnelStatus": "what `status --json` says of a tunnel, field by field",
     "ipsec_dp/ike/interface.py: IkeStatus": "all that is said of an IKE SA, frozen",
     "ipsec_dp/ike/interface.py: IkeCore": "a method for each call of the driver",
