@@ -245,7 +245,9 @@ def view(answer: GatewayStatus) -> RenderableType:
     parts += ["", Text(summary(tunnels)), tunnel_table(tunnels)]
     if len(tunnels) <= EXPLAINED_MOST:  # of many the table is enough; what went wrong is always shown
         for tunnel in tunnels:
-            parts += [Text(f"{tunnel.name}: {tunnel.state_text}")] if tunnel.state_text else []
+            pinned = ["pinned to IKEv2"] if tunnel.pinned else []
+            said = "; ".join([*([tunnel.state_text] if tunnel.state_text else []), *pinned])
+            parts += [Text(f"{tunnel.name}: {said}")] if said else []
             parts += [Text(f"{tunnel.name}: {vendors}", style="dim")] if (vendors := _vendors(tunnel)) else []
             parts += [Text(f"{tunnel.name}: {in_all}", style="dim")] if (in_all := _in_all(tunnel)) else []
     wrong = [(tunnel.name, tunnel.remote, tunnel.last_error) for tunnel in tunnels if tunnel.last_error]

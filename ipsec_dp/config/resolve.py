@@ -29,7 +29,7 @@ from ipsec_dp.ipsec.selectors import (
     SelectorPair,
 )
 from ipsec_dp.ipsec.suites import ESN_KEYWORDS
-from ipsec_dp.ipsec.transforms import ENCRYPTIONS, GROUPS, INTEGRITIES, PRFS
+from ipsec_dp.ipsec.transforms import ENCRYPTIONS, GROUPS, INTEGRITIES, KEMS, PRFS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -174,7 +174,8 @@ def _resolve_proposals(
 def _words(parse: Callable[..., tuple[Proposal, ...]]) -> str:
     groups = [group for group in GROUPS if not group.legacy]
     rows = (*ENCRYPTIONS, *INTEGRITIES, *(PRFS if parse is parse_ike else ()), *groups)
-    return " ".join((*(row.keyword for row in rows), *(() if parse is parse_ike else ESN_KEYWORDS)))
+    kems = (f"ke1_{method.keyword}" for method in KEMS)
+    return " ".join((*(row.keyword for row in rows), *((*kems, "ke1_none") if parse is parse_ike else ESN_KEYWORDS)))
 
 
 @functools.lru_cache(maxsize=64)

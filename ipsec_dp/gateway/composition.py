@@ -4,13 +4,11 @@ order."""
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ipsec_dp.config.difference import read_again
 from ipsec_dp.config.ikev1 import aggressive_risk
 from ipsec_dp.config.nested import Nesting
 from ipsec_dp.databases.pad import peer_of
@@ -31,16 +29,15 @@ from ipsec_dp.gateway.notices import Notices
 from ipsec_dp.gateway.readings import Readings
 from ipsec_dp.gateway.reload import Reloader, ReloadParts
 from ipsec_dp.gateway.second_line import SecondLine
+from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES, Substitutes
 from ipsec_dp.host import HostError
 from ipsec_dp.ike.core import IkeVersions
-from ipsec_dp.ike.environment import NO_INTERFERENCE, Environment
+from ipsec_dp.ike.environment import Environment
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
-from ipsec_dp.keying.ike_trace import ike_trace
 from ipsec_dp.keying.ike_watch import IkeWatch, ike_rates
-from ipsec_dp.keying.ikev2_pins import PinFiles, pins_of
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network import workers
 from ipsec_dp.network.carrier import InterfaceCarriers
@@ -48,7 +45,7 @@ from ipsec_dp.network.outer_header import with_outer_header
 from ipsec_dp.services.crl_watch import CrlWatch
 from ipsec_dp.services.device_watch import DeviceWatch
 from ipsec_dp.services.host_watch import HostWatch
-from ipsec_dp.services.metrics_server import MetricsServer, StartListening, listen_here
+from ipsec_dp.services.metrics_server import MetricsServer
 from ipsec_dp.services.name_watch import NameWatch
 from ipsec_dp.services.nat_flows import NatFlows
 from ipsec_dp.services.path_mtu import PathMtuDiscovery
@@ -60,20 +57,15 @@ from ipsec_dp.services.zone_log import ZoneLog
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from ipsec_dp.config import Config, Tunnel
-    from ipsec_dp.config.difference import Difference
     from ipsec_dp.dataplane import OuterPath
-    from ipsec_dp.errors import Finding
     from ipsec_dp.ike.actions import Event
-    from ipsec_dp.ike.environment import Interference, Pins, Trace
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.keying.status import KeyingStatus
     from ipsec_dp.network.host import Host, OuterLinks
     from ipsec_dp.util.clock import Clock
-    from ipsec_dp.util.conditions import Conditions
 
 log = logging.getLogger("ipsec_dp")
 
@@ -116,40 +108,9 @@ class Engine:
     readings: Readings
 
 
-def _freeze() -> None:
-    """What the configuration is made of stays: looking through it again and again would hold IKE up."""
-    gc.collect()
-    gc.freeze()
-
-
-def _pins(gateway: str, conditions: Conditions) -> Pins:
-    """The files of a gateway, by its name."""
-    return PinFiles(pins_of(gateway, os.environ), conditions)
-
-
 def _load_exposition() -> None:
     """Its library, which nobody needs who serves no metrics."""
     from ipsec_dp.gateway import exposition  # noqa: F401 - it is there from now on
-
-
-@dataclass(frozen=True, slots=True)
-class Substitutes:
-    """What a rig puts in the place of parts that are neither host nor clock. `plane` makes the data plane, `reported` hears of each
-    event of IKE, `shaped` and `interference` are `Environment`'s, `pins` gives those of a gateway, `reread` reads the configuration
-    anew, `settled` is called when the gateway is up, `listen` gives the page of metrics its socket."""
-
-    plane: Callable[..., DataPlane] = DataPlane
-    reported: Callable[[Event], None] = lambda _: None
-    trace: Callable[[Clock], Trace] = ike_trace
-    shaped: Callable[[Any, list[Any]], list[Any]] = lambda _header, payloads: payloads
-    interference: Interference = NO_INTERFERENCE
-    pins: Callable[[str, Conditions], Pins] = _pins
-    reread: Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]] = read_again
-    settled: Callable[[], None] = _freeze
-    listen: StartListening = listen_here
-
-
-NO_SUBSTITUTES = Substitutes()
 
 
 class Composition:

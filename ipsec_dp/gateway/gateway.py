@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.errors import ControlError, IpsecDpError
-from ipsec_dp.gateway.composition import NO_SUBSTITUTES, Composition, GatewayFailedError
+from ipsec_dp.gateway.composition import Composition, GatewayFailedError
 from ipsec_dp.gateway.control import ControlServer
 from ipsec_dp.gateway.messages import ReloadRequest
+from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES
 from ipsec_dp.gateway.verbs import GatewayVerbs
 from ipsec_dp.host.claim import RunningError
 from ipsec_dp.keying.manual import ManualSas
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config import Config
-    from ipsec_dp.gateway.composition import Engine, Substitutes
+    from ipsec_dp.gateway.composition import Engine
     from ipsec_dp.gateway.confirmation import Trial, Unconfirmed
+    from ipsec_dp.gateway.substitutes import Substitutes
     from ipsec_dp.network.host import Host
     from ipsec_dp.util.clock import Clock
 

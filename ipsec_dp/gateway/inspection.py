@@ -262,6 +262,7 @@ class Inspection:
             totals=_totals(self._sad.traffic(number)),
             remote_in_dns=keying.remote_in_dns,
             **msgspec.structs.asdict(keying.tally),
+            pinned=keying.pinned,
         )
 
     async def _children(self, number: int) -> tuple[ChildSaStatus, ...]:

@@ -66,7 +66,7 @@ class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
     `encapsulation`: "udp" or "esp" (IP protocol 50), None while there is no IKE SA; `encapsulation_why`, of "udp": "configured"
     here, or "nat" (`nat`: where it was found; a peer that wants UDP looks as if it were behind one). `attempts` to
     `retransmissions` count from the start of the gateway. `remote_in_dns`: whether the peer has an address that its DNS names in
-    `remote` mean now; None: there are none, or no peer.
+    `remote` mean now; None: there are none, or no peer. `pinned`: of one that prefers IKEv2, whether it is kept to that for good.
     """
 
     name: str = "?"
@@ -88,6 +88,7 @@ class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
     flaps: int = 0
     retransmissions: int = 0
     remote_in_dns: bool | None = None
+    pinned: bool | None = None
 
 
 class TrafficStatus(msgspec.Struct, frozen=True, kw_only=True):

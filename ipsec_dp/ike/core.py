@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.ike import other_version
 from ipsec_dp.ike.actions import Kind, Origin, Report
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.interface import Counters
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 
     from ipsec_dp.ike.actions import Action, Endpoint, Event, Path
     from ipsec_dp.ike.environment import Environment
+    from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.interface import IkeStatus
     from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v1.manager import IsakmpManager
     from ipsec_dp.ipsec.selectors import SelectorPair
 
@@ -46,6 +49,7 @@ class IkeVersions:
         self.environment = environment
         self._events = StrangersEvents() if events is None else events
         self.ikev2 = IkeManager(environment, (), self._events)
+        self.ikev2.holdings.beside = self._held_by_ikev1
         self.ikev1: IsakmpManager | None = None
         self._of_ikev1: set[str] = set()  # tunnels that speak nothing else
         self._choices: dict[str, VersionChoice] = {}  # of those that may fall to it
@@ -57,7 +61,12 @@ class IkeVersions:
             from ipsec_dp.ike.v1.manager import IsakmpManager
 
             self.ikev1 = IsakmpManager(self.environment, self.ikev2.next_child, self._events, self._tries_ikev2)
+            self.ikev1.held_beside = self.ikev2.holdings.held
         return self.ikev1
+
+    def _held_by_ikev1(self, pair: ProxyId, peer: Peer, theirs: Identity) -> str | None:
+        """Selectors belong to identities, whatever these speak."""
+        return None if self.ikev1 is None else self.ikev1.has_taken(pair, peer, theirs)
 
     def _of(self, tunnel: str, now: float) -> IkeManager | IsakmpManager:
         """Who has what there is of a tunnel."""
@@ -193,11 +202,12 @@ class IkeVersions:
         ours = event.origin is Origin.OURS
         if event.kind in (Kind.IKE_UP, Kind.IKE_REKEYED):
             choice.authenticated(1, called=ours)
+            if self._is_up(self.ikev2, event.tunnel, now):  # unpinned since: the peer has shown by which it is met now
+                return self.ikev2.reconfigure((choice.peer,), {event.tunnel: Effect.RESTART}, now)
         elif event.kind is Kind.IKE_FAILED and ours and not self._is_up(self.ikev1, event.tunnel, now):
             choice.failed(event)
-        if event.kind is not Kind.IKE_REKEYED or ours or self.ikev1 is None:
-            return []
-        return self._try_ikev2(choice, self.ikev1.latest(event.tunnel, now)[-1].path, now)
+        there = () if self.ikev1 is None or ours else self.ikev1.latest(event.tunnel, now)
+        return self._try_ikev2(choice, there[-1].path, now) if event.kind is Kind.IKE_REKEYED and there else []
 
     def _try_ikev2(self, choice: VersionChoice, path: Path, now: float) -> list[Action]:
         """In the place of what is up by IKEv1, unless that is under way."""
@@ -218,6 +228,10 @@ class IkeVersions:
     def fallback(self, tunnel: str, now: float) -> str | None:
         choice = self._choices.get(tunnel)
         return choice.reason if choice is not None and self._is_up(self.ikev1, tunnel, now) else None
+
+    def pinned(self, tunnel: str) -> bool | None:
+        choice = self._choices.get(tunnel)
+        return None if choice is None else choice.pinned
 
     def unpin(self, tunnel: str) -> None:
         choice = self._choices.get(tunnel)
@@ -240,7 +254,25 @@ class IkeVersions:
 
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
         reader = self._reader(datagram)
+        other = self._by_other_version(datagram, path) if other_version.begins(datagram) else None
+        if other is not None:
+            self.ikev2.count("ikev1" if other.kind is Kind.IKEV1 else "no_peer")
+            return self._events.allowed([Report(other)], now)
         return self._noted(reader, reader.receive(datagram, path, now), now)
+
+    def _by_other_version(self, datagram: bytes, path: Path) -> Event | None:
+        """A first message from the very address of a peer that is to speak the other version; None: it is none."""
+        version = datagram[_VERSION] >> 4 if len(datagram) > _VERSION else 0
+        speakers = {1: self.ikev1, 2: self.ikev2}
+        if version not in speakers or any(one.knows(datagram) for one in self._both):
+            return None
+        speaker, other = speakers[version], speakers[3 - version]
+        theirs = None if other is None else other.candidates(path)
+        expected = speaker is not None and speaker.candidates(path) is not None
+        if expected or theirs is None or path.remote.address not in theirs.first.remotes:
+            return None
+        tunnel = theirs.first.tunnel
+        return other_version.called(tunnel, version, datagram, path.remote, pinned=self.pinned(tunnel) is True)
 
     def next_timeout(self) -> float | None:
         times = [at for one in self._both if (at := one.next_timeout()) is not None]

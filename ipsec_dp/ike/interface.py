@@ -102,6 +102,10 @@ class IkeCore(Protocol):
     def fallback(self, tunnel: str, now: float) -> str | None:
         """Why a tunnel that prefers IKEv2 is up by IKEv1; None: it is not."""
 
+    def pinned(self, tunnel: str) -> bool | None:
+        """Whether a tunnel that prefers IKEv2 never falls to IKEv1, since its peer has authenticated with IKEv2 or nobody can tell;
+        None: it speaks one version."""
+
     def unpin(self, tunnel: str) -> None:
         """The peer of a tunnel that prefers IKEv2 may be met by IKEv1 again, though it has authenticated with IKEv2. Raises
         IpsecDpError where that cannot be noted down, or the tunnel speaks one version alone."""

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 LONG: Final = 1200  # octets of a datagram that may be fragmented on the way
 HALF_OPEN_TOLD: Final = 5.0  # seconds: who got an answer goes on within one
+OTHER_KEYS: Final = (  # of the first message after additional key exchanges
+    "it did answer IKE_INTERMEDIATE, so most likely the two sides have other keys since: its key exchange was changed on the way, "
+    "or one of them computes it otherwise; its log may tell more"
+)
 _OURS: Final = "this host itself refuses to send"
 
 

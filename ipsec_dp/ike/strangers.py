@@ -58,6 +58,8 @@ class Limits:
     answers_a_second: float = 10.0  # to messages of no IKE SA here
     aggressive_a_second: float = 50.0  # IKEv1 aggressive modes that are answered in all: a key exchange, and perhaps a signature
     aggressive_of_network_a_second: float = 10.0  # of those; there is no cookie, so whoever forges a peer's address uses up its own
+    further_a_second: float = 500.0  # additional key exchanges before AUTH, in all: as many as first ones with a good cookie
+    further_of_network_a_second: float = 200.0
     waiting: int = 64  # messages that have come and are looked at when it is their turn
     proofs: int = 8  # shared keys, or sets of authorities, that one AUTH is tried with
     certificates: int = 6  # of one message
@@ -129,16 +131,18 @@ class Allowance:
 class KeyExchanges:
     """Those that are computed for whoever asks, since nothing can be asked of him first: so many in all, and of one network."""
 
-    def __init__(self) -> None:
-        self._in_all = Allowance(LIMITS.aggressive_a_second)
+    def __init__(
+        self, in_all: float = LIMITS.aggressive_a_second, of_network: float = LIMITS.aggressive_of_network_a_second
+    ) -> None:
+        self._in_all = Allowance(in_all)
+        self._rate = of_network
         self._of_network: dict[bytes, Allowance] = {}
 
     def take(self, address: Address, now: float) -> bool:
         """One more, for somebody there who may be anybody; false when there is none left."""
         if len(self._of_network) > LIMITS.half_open:
             self._of_network.clear()
-        rate = LIMITS.aggressive_of_network_a_second
-        return self._of_network.setdefault(network_of(address), Allowance(rate)).take(now) and self._in_all.take(now)
+        return self._of_network.setdefault(network_of(address), Allowance(self._rate)).take(now) and self._in_all.take(now)
 
 
 class StrangersEvents:

@@ -426,6 +426,7 @@ class IkeDriver:
             silent=any(sa.silence is not None for sa in sas),
             heard_at=max((sa.heard for sa in sas), default=-inf),
             tally=msgspec.structs.replace(intent.tally, retransmissions=self._core.retransmissions(name)),
+            pinned=self._core.pinned(name),
         )
 
     @staticmethod

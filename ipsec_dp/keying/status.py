@@ -43,7 +43,8 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
 class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One tunnel. `up_at`: when it last came up, `heard_at`: when the last IKE message came from its peer; -inf: never, or not by
     IKE. `silent`: a request to the peer is not answered. `remote_in_dns`: whether the peer's address is one that its names
-    in `remote` mean; None: it has no names, or no address yet."""
+    in `remote` mean; None: it has no names, or no address yet. `pinned`: to IKEv2, though it might fall to IKEv1; None: it never
+    might."""
 
     state: str
     state_text: str
@@ -58,3 +59,4 @@ class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
     silent: bool = False
     heard_at: float = float("-inf")
     tally: Tally = Tally()
+    pinned: bool | None = None

@@ -85,6 +85,7 @@ class RigLoop(asyncio.SelectorEventLoop):
         super().__init__(self._jumping)
         self._goal: Callable[[], bool] = lambda: True
         self._ready: deque[asyncio.Handle]  # of asyncio: what is to run now
+        self._scheduled: list[asyncio.TimerHandle]
         self._until: float | None = None
         self._waits = False
         self.stuck = False  # the last run ended since nothing was to come
@@ -113,11 +114,11 @@ class RigLoop(asyncio.SelectorEventLoop):
 
     def _idle(self) -> None:
         """Nothing is ready. Packets move on, else time does, as far as it may, until something is."""
-        while not self._ready:
-            if self._carry():
-                return
+        while not self._carry():
             if self._goal() or not self._next():
                 self.stop()
+                return
+            if self._ready or self._scheduled:
                 return
 
     def _next(self) -> bool:

@@ -138,7 +138,7 @@ class Medium:
         self.wire = Wire() if wire is None else wire
         self.gateways: dict[str, Member] = {}
         self.busy: dict[Member, None] = {}  # those whose data planes have something to do
-        self.log = SentLog(log)
+        self.log: SentLog[Sent] = SentLog(log)
         self.outer = _Outer(self)
         self._between: dict[frozenset[str], Wire] = {}
         self._owners: dict[Address, str] = {}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ipsec_dp.config.difference import ReadRequest, answer, difference, known
 from ipsec_dp.config.files import fingerprint_key
-from ipsec_dp.gateway.composition import Substitutes
 from ipsec_dp.gateway.gateway import Gateway
+from ipsec_dp.gateway.substitutes import Substitutes
 from ipsec_dp.host.too_big import TooBig
 from ipsec_dp.ike.environment import RememberedPins
 from ipsec_dp.network.desired import routed_prefixes

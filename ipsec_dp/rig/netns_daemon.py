@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config import load
 from ipsec_dp.dataplane import DataPlane
-from ipsec_dp.gateway.composition import Substitutes
 from ipsec_dp.gateway.daemon import run
+from ipsec_dp.gateway.substitutes import Substitutes
 from ipsec_dp.rig.wireshark import esp_line
 
 if TYPE_CHECKING:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, overload
+from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ipsec_dp.rig.medium import Sent
-
+T = TypeVar("T")
 KEPT_DATAGRAMS: Final = 10_000  # where nothing else is asked for
 
 
-class SentLog(Sequence["Sent"]):
+class SentLog(Sequence[T]):
     """Oldest first. `most`: how many are kept, None: all; `left_out`: how many older ones are gone."""
 
     def __init__(self, most: int | None = KEPT_DATAGRAMS) -> None:
-        self._kept: deque[Sent] = deque(maxlen=most)
+        self._kept: deque[T] = deque(maxlen=most)
         self.left_out = 0
 
     @property
@@ -31,7 +30,7 @@ class SentLog(Sequence["Sent"]):
         self._kept = deque(self._kept, maxlen=most)
         self.left_out += before - len(self._kept)
 
-    def append(self, sent: Sent) -> None:
+    def append(self, sent: T) -> None:
         """The newest."""
         self.left_out += len(self._kept) == self._kept.maxlen
         self._kept.append(sent)
@@ -43,12 +42,12 @@ class SentLog(Sequence["Sent"]):
     def __len__(self) -> int:
         return len(self._kept)
 
-    def __iter__(self) -> Iterator[Sent]:
+    def __iter__(self) -> Iterator[T]:
         return iter(self._kept)
 
     @overload
-    def __getitem__(self, at: int) -> Sent: ...
+    def __getitem__(self, at: int) -> T: ...
     @overload
-    def __getitem__(self, at: slice) -> list[Sent]: ...
-    def __getitem__(self, at: int | slice) -> Sent | list[Sent]:
+    def __getitem__(self, at: slice) -> list[T]: ...
+    def __getitem__(self, at: int | slice) -> T | list[T]:
         return list(self._kept)[at] if isinstance(at, slice) else self._kept[at]

@@ -118,6 +118,16 @@ def test_the_mac_of_sha1_is_cut_to_96_bits():
 
 
 @every_suite
+def test_what_was_made_of_keys_outlives_them(suite):
+    """Repeats of a request are still checked once its keys are wiped: others are in use, or the IKE SA is at its end."""
+    keys = keys_of(suite)
+    opening, _ = protect.protections(suite, keys)
+    datagram = sealed_by(suite)
+    keys.wipe()
+    assert protect.open_message(opening, datagram, parse_message(datagram)).payloads == INNER
+
+
+@every_suite
 def test_the_directions_have_different_keys(suite):
     initiator, responder = protect.protections(suite, keys_of(suite))
     datagram = protect.seal_message(initiator, HEADER, INNER, os.urandom)

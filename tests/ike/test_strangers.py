@@ -153,6 +153,10 @@ def test_key_exchanges_for_whoever_asks_are_few_in_all_and_of_one_network():
     others = [exchanges.take(ip_address(f"198.51.100.{number}"), NOW) for number in range(100)]
     assert sum(others) == LIMITS.aggressive_a_second - of_one
     assert [exchanges.take(ONE, NOW + 1.0) for _ in range(of_one + 1)] == [True] * of_one + [False]
+    further = KeyExchanges(4.0, 2.0)
+    assert [further.take(one, NOW) for one in (ONE, ONE, ONE, *map(ip_address, ["198.51.100.1"] * 2 + ["198.51.100.2"]))] == [
+        *(True, True, False, True, True, False)
+    ]
 
 
 def test_events_are_few_about_the_same_and_few_in_all():

@@ -216,6 +216,9 @@ class MemoryCore:
     def fallback(self, _tunnel: str, _now: float) -> str | None:
         return None
 
+    def pinned(self, tunnel: str) -> bool | None:
+        return True if tunnel == "up" else None
+
     def retransmissions(self, tunnel: str) -> int:
         return len(tunnel)
 

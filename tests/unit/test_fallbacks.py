@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from ipsec_dp.cli.render import tunnel_table
-from ipsec_dp.gateway.status import TunnelStatus
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from ipsec_dp.cli.render import tunnel_table, view
+from ipsec_dp.gateway.status import GatewayStatus, TunnelStatus
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.keying.fallbacks import Fallbacks
@@ -67,3 +72,12 @@ def test_status_says_the_version_where_it_is_not_the_usual_one():
     assert "IKEv1" not in shown(version=2)
     assert "IKEv1 initiator" in shown(version=1)
     assert "IKEv1 (fallback) initiator" in shown(version=1, fallback=WHY)
+
+
+@pytest.mark.parametrize(("pinned", "said"), [(True, "to-b: up; pinned to IKEv2"), (False, "to-b: up"), (None, "to-b: up")])
+def test_status_says_that_a_tunnel_is_pinned(pinned, said):
+    """For good, so also while it is down."""
+    out = StringIO()
+    status = TunnelStatus(name="to-b", state="up", state_text="up", pinned=pinned)
+    Console(file=out, width=80).print(view(GatewayStatus(tunnels=(status,))))
+    assert said in [line.rstrip() for line in out.getvalue().splitlines()]

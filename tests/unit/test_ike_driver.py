@@ -62,7 +62,7 @@ class Site:
     def __init__(self, directory: Any, *tables: str) -> None:
         self.directory, self.clock, self.lost = directory, FakeClock(), set[str]()
         self.core = Double(
-            next_timeout=None, acquire=None, latest=(), probe=None, knows=True, fallback=None
+            next_timeout=None, acquire=None, latest=(), probe=None, knows=True, fallback=None, pinned=None
         )  # all at once, not in turn
         self.children, self.links, self.changed, self.stack = Double(), Double(send_ike=None), list[str](), AsyncExitStack()
         self.turns = list[int]()

@@ -153,6 +153,7 @@ def test_clients_that_do_not_read_keep_nobody_waiting_and_are_let_go():
                 await loop.sock_sendall(each, GET)
             assert await served(it.port), "the last place is free"
             await loop.sock_connect(slow[0], (LOCALHOST, it.port))
+            await loop.sock_sendall(slow[0], GET)
             await settle()
             assert not await served(it.port)
             async with asyncio.timeout(20 * SECONDS):

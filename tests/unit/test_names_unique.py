@@ -6,6 +6,7 @@ A reader who meets `Child` must not have to ask which. The tables of the configu
 from __future__ import annotations
 
 import ast
+import functools
 from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
@@ -55,6 +56,7 @@ def read() -> tuple[dict[str, list[str]], dict[str, set[str]]]:
     return classes, imports
 
 
+@functools.cache
 def clashes() -> dict[str, set[str]]:
     """Names that several classes have, and where."""
     classes, imports = read()

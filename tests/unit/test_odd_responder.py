@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.message import parse_message
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
-from ipsec_dp.rig import packets
+from ipsec_dp.rig import impair, packets
 from ipsec_dp.rig.odd_answers import changing, late, never, redundant, refusing, twice
 from ipsec_dp.rig.odd_exchanges import create_child, delete_child, delete_ike, rekey_ike
 from ipsec_dp.rig.odd_parts import RawPayload
@@ -112,6 +113,23 @@ def test_an_auth_that_does_not_hold_brings_nothing():
         peer.await_call()
         peer.listen(lambda _: False, 1.0, len(peer.heard))
         assert "IKE SA up" not in kinds(a)
+        assert a.sas() == ()
+
+
+def test_a_request_that_is_repeated_has_the_same_response_and_makes_nothing_twice():
+    with calling() as (a, peer):
+        lost = impair.drop(a.network.wire, impair.nth(impair.ike("IKE_AUTH", response=True), 1))
+        assert peer.await_call()
+        agree(a, peer)
+        assert lost.hits == 1
+        assert a.tunnel().state == "up"
+
+
+def test_a_gateway_with_another_key_is_not_believed():
+    with calling(psk=PreSharedKey.from_text("a secret that only one of them knows")) as (a, peer):
+        assert not peer.await_call(30.0)
+        assert peer.calls
+        assert not peer.children
         assert a.sas() == ()
 
 

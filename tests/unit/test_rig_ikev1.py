@@ -59,9 +59,9 @@ def test_ikev1_comes_up_carries_rekeys_and_ends(mode, exchange):
         assert (a.sas(), b.sas()) == ((), ())
 
 
-def test_a_day_of_ikev1_passes_in_a_moment():
+def test_ikev1_outlives_hours_of_loss():
     with sites(Wire(loss=0.1, reorder=0.1, seed=1), tables=IKE.format("1", "")) as (a, b):
-        a.clock.advance(86400)
+        a.clock.advance(2 * 3600)
         a.network.wire.loss = 0
         a.wait("up", timeout=600)
         a.inject(HELLO)

@@ -6,7 +6,7 @@ import pytest
 
 from ipsec_dp.rig import RigError, impair
 from ipsec_dp.rig.packets import udp
-from tests.unit.rig_sites import sites
+from tests.unit.rig_sites import sites, spis_of
 
 HELLO, BACK = udp("10.1.0.5", "10.2.0.5", b"hello"), udp("10.2.0.5", "10.1.0.5", b"back")
 
@@ -31,13 +31,13 @@ def test_whoever_refuses_a_rekey_has_not_made_the_sa_that_it_refuses():
 
 def test_whoever_takes_no_further_sa_gets_it_on_another_ike_sa():
     with sites() as (a, b):
-        before = a.tunnel().ike
+        before = spis_of(a)
         with impair.refuse(b, "NO_ADDITIONAL_SAS", times=100) as refused:
             a.rekey()
             a.clock.advance(60)
         assert refused.hits == 1
         assert "NO_ADDITIONAL_SAS" in told(a)
-        assert a.tunnel().ike.spi_i != before.spi_i
+        assert spis_of(a)[0] != before[0]
         assert len(a.sas()) == len(b.sas()) == 1
 
 
@@ -57,13 +57,13 @@ def test_after_each_refusal_of_a_rekey_packets_go_on_or_come_again(notify):
 
 def test_a_refused_rekey_of_the_ike_sa_leaves_one_ike_sa_on_both_sides():
     with sites() as (a, b):
-        before = a.tunnel().ike
+        before = spis_of(a)
         with impair.refuse(b, "TEMPORARY_FAILURE") as refused:
             a.rekey(ike=True)
             a.clock.advance(0.5)
         assert refused.hits == 1
         assert len(b.keylog("ikev2_decryption_table").splitlines()) == 1, "no other IKE SA has keys"
-        assert (a.tunnel().ike.spi_i, a.tunnel().ike.spi_r) == (before.spi_i, before.spi_r)
+        assert spis_of(a) == before
         a.wait("IKE SA rekeyed", timeout=300)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ipsec_dp.dataplane import DataPlane, Df, Encapsulation, Endpoint, Outer
+from ipsec_dp.dataplane import DataPlane, Df, Encapsulation, Endpoint, Outer, SaHandle
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.rig.gateway import pair
 from tests.unit.sites import to_b
@@ -99,7 +99,7 @@ def test_numbers_are_skipped_in_a_rig_alone():
         assert plane.read_sa(outbound).sequence == 5
         for handle, packets, error in ((outbound, last - 4, errno.ERANGE), (outbound + (1 << 32), 1, errno.ENOENT)):
             with pytest.raises(DataPlaneError) as refused:
-                plane.skip(handle, packets)
+                plane.skip(SaHandle(handle), packets)
             assert refused.value.errno == error
         plane.skip(outbound, last - 5)
         assert plane.read_sa(outbound).sequence == last

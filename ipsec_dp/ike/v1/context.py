@@ -12,13 +12,13 @@ from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ipsec_dp.ike.actions import Cause, Event, Kind, MovePath, Origin, Report, Send
-from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.lifetimes import MOVE_EVERY
 from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.pieces import message_room
 from ipsec_dp.ike.strangers import LIMITS, Allowance
 from ipsec_dp.ike.v1 import fragment, words
+from ipsec_dp.ike.v1.deadlines import IsakmpDeadlines, Liveliness
 from ipsec_dp.ike.v1.keymat import BLOCK, encrypt, exchange_iv, phase2_hash
 from ipsec_dp.ike.v1.message import IsakmpHeader, build_clear, build_isakmp, build_payloads
 from ipsec_dp.ike.v1.payloads import HashPayload
@@ -139,38 +139,6 @@ class Proven:
     identities: tuple[Identity, Identity] | None = None  # ours, the peer's
     certificates: tuple[x509.Certificate, ...] = ()
     until: datetime | None = None  # when the first of them runs out
-
-
-@dataclass(slots=True)
-class IsakmpDeadlines:
-    """When something is due; inf: never."""
-
-    close_at: float = inf
-    soft: float = inf
-    hard: float = inf
-    check_at: float = inf
-    ask_at: float = inf  # R-U-THERE again, or the peer is dead
-    keepalive_at: float = inf
-    leave_at: float = inf  # another has taken its place
-    proof_at: float = inf
-    fragments_at: float = inf  # those of a message that is not whole are forgotten
-    tell_at: float = inf  # that the initiator does not go on
-
-    @property
-    def next(self) -> float:
-        first = min(self.close_at, self.soft, self.hard, self.check_at)
-        return min(first, self.ask_at, self.keepalive_at, self.leave_at, self.proof_at, self.fragments_at, self.tell_at)
-
-
-@dataclass(slots=True)
-class Liveliness:
-    """Is the peer there (RFC 3706)? `number`: of our last R-U-THERE."""
-
-    heard: float = NEVER
-    number: int = 0
-    attempts: int = 0
-    asked_at: float = NEVER  # for the first time
-    move_at: float = NEVER  # from when on the peer's address may change again
 
 
 MODES: Final = {ExchangeMode.MAIN: "main mode", ExchangeMode.AGGRESSIVE: "aggressive mode"}
@@ -351,10 +319,13 @@ class IsakmpContext:
         if path.remote != self.path.remote:
             self.move(path, now)
 
+    def follows(self, path: Path) -> bool:
+        """Whether the peer may be at another address than that of one path, since a NAT is before it and none before us."""
+        return self.nat.remote and not self.nat.local and path.natt == self.path.natt and path.remote != self.path.remote
+
     def move(self, path: Path, now: float) -> None:
         """Go after a peer behind a NAT to a new address, unless we are behind one ourselves."""
-        may = self.nat.remote and not self.nat.local and path.natt == self.path.natt and now >= self.liveliness.move_at
-        if not may or self.peering is None:
+        if not self.follows(path) or now < self.liveliness.move_at or self.peering is None:
             return
         self.liveliness.move_at = now + MOVE_EVERY
         self.path = path

@@ -6,6 +6,7 @@ It has the calls of `interface.IkeCore` for the tunnels that are to speak IKEv1;
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -17,7 +18,7 @@ from ipsec_dp.ike.authenticated import Accounts
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.environment import IkeSaTraits
 from ipsec_dp.ike.errors import IkeSyntaxError
-from ipsec_dp.ike.later import Later
+from ipsec_dp.ike.later import AT_ONCE, Later
 from ipsec_dp.ike.peer import Unique
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.strangers import LIMITS, Allowance, HalfOpenSas, HeldOctets, KeyExchanges
@@ -33,12 +34,12 @@ from ipsec_dp.ike.v1.states import IsakmpState
 from ipsec_dp.ike.v1.wire import COOKIE, ExchangeMode, PayloadKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ipsec_dp.ike.actions import Action, Endpoint, Path
     from ipsec_dp.ike.environment import Environment
+    from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.interface import IkeStatus
-    from ipsec_dp.ike.later import LaterStep
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.strangers import StrangersEvents
     from ipsec_dp.ike.traffic_selectors import ProxyId
@@ -48,7 +49,8 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.selectors import SelectorPair
 
 LATEST: Final = 32  # ISAKMP SAs of a tunnel by which its state is judged
-AT_ONCE: Final = 4  # of those that are due, in one call
+_Step = Callable[[float], None]  # of `now`
+
 BEGUN: Final = frozenset({IsakmpState.SA_SENT, IsakmpState.AGGRESSIVE_SENT})  # by us, and the peer has not answered
 
 
@@ -69,13 +71,14 @@ class IsakmpManager:
         self.environment = environment
         self.next_child = numbers
         self.tries_first = tries_first
+        self.held_beside: Callable[[ProxyId, Peer, Identity], str | None] = lambda *_: None  # the same as `has_taken`, by IKEv2
         self._peers = ExpectedPeers(environment.watcher)
         self._events = events
         self._sessions: dict[bytes, IsakmpContext] = {}  # by our cookie
         self._requests: dict[tuple[bytes, Endpoint], IsakmpContext] = {}  # of messages 1 that we answered
         self._calls: dict[str, dict[IsakmpContext, None]] = {}  # main modes of ours, by tunnel
         self._peerings = PeeringIndex()
-        self._later: Later[IsakmpContext | Peering] = Later()
+        self._later: Later[IsakmpContext | Peering, None] = Later()
         self._timers: TimerQueue[IsakmpContext | Peering] = TimerQueue()
         self._half_open: HalfOpenSas[IsakmpContext] = HalfOpenSas()
         self._fragments: HeldOctets[IsakmpContext] = HeldOctets()
@@ -166,7 +169,15 @@ class IsakmpManager:
         return context.peer.tunnel, tuple(one.meaning() for one in identities), where
 
     def taken_by(self, peering: Peering, pair: ProxyId) -> str | None:
-        return self._peerings.taken_by(peering, pair)
+        identities = None if peering.current is None else peering.current.proven.identities
+        if peering.peer.remotes or identities is None:
+            return None
+        theirs = identities[1]
+        return self.has_taken(pair, peering.peer, theirs) or self.held_beside(pair, peering.peer, theirs)
+
+    def has_taken(self, pair: ProxyId, _peer: Peer, theirs: Identity) -> str | None:
+        """Who has a part of `pair` by IKEv1, and is somebody else."""
+        return self._peerings.taken_by(theirs, pair)
 
     def call(self, peering: Peering, now: float) -> None:
         tunnel, last = peering.peer.tunnel, peering.current or peering.last
@@ -199,12 +210,12 @@ class IsakmpManager:
         for tunnel in effects.keys() - new.keys():
             self._peers.discard(tunnel)
             self._retransmissions.pop(tunnel, None)
-        steps: list[tuple[IsakmpContext | Peering, LaterStep]] = []
+        steps: list[tuple[IsakmpContext | Peering, _Step]] = []
         for tunnel, effect in effects.items():
             steps += self._to_reconfigure(tunnel, effect)
         return self._each(steps, now)
 
-    def _to_reconfigure(self, tunnel: str, effect: Effect) -> Iterator[tuple[IsakmpContext | Peering, LaterStep]]:
+    def _to_reconfigure(self, tunnel: str, effect: Effect) -> Iterator[tuple[IsakmpContext | Peering, _Step]]:
         peer = self._peers.get(tunnel)
         if peer is None or effect is Effect.RESTART:
             for context in self._calls.pop(tunnel, {}):
@@ -219,14 +230,14 @@ class IsakmpManager:
 
     # ---- many at once
 
-    def _each(self, steps: Iterable[tuple[IsakmpContext | Peering, LaterStep]], now: float) -> list[Action]:
+    def _each(self, steps: Iterable[tuple[IsakmpContext | Peering, _Step]], now: float) -> list[Action]:
         """Lets something happen to each of many: to AT_ONCE of them now."""
         self._later.add(steps)
         self._go_on(now)
         return self._take(now)
 
     def _go_on(self, now: float) -> None:
-        for thing in self._later.first(AT_ONCE):
+        for thing in self._later.first():
             self._catch_up(thing, now)
 
     def _catch_up(self, thing: IsakmpContext | Peering | None, now: float) -> None:
@@ -243,6 +254,10 @@ class IsakmpManager:
     def judge_again(self, tunnel: str, now: float) -> list[Action]:
         peer = self._peers.get(tunnel)
         return [] if peer is None else self.reconfigure((peer,), {tunnel: Effect.RECHECK}, now)
+
+    def candidates(self, path: Path) -> Candidates | None:
+        """Whom somebody there may be; None: nobody is expected."""
+        return self._peers.candidates(path)
 
     # ---- datagrams
 
@@ -470,7 +485,7 @@ class IsakmpManager:
     def _end(self, tunnel: str, text: str, now: float) -> list[Action]:
         return self._each(self._to_end(tunnel, text), now)
 
-    def _to_end(self, tunnel: str, text: str) -> Iterator[tuple[IsakmpContext | Peering, LaterStep]]:
+    def _to_end(self, tunnel: str, text: str) -> Iterator[tuple[IsakmpContext | Peering, _Step]]:
         for call in tuple(self._calls.get(tunnel, ())):
             yield call, partial(_give_up, call, text)
         for peering in self._peerings.of_tunnel(tunnel):
@@ -482,7 +497,7 @@ class IsakmpManager:
 
     def forget(self, now: float) -> list[Action]:
         text = "this virtual machine was cloned or restored, and its keys are another's too"
-        steps: list[tuple[IsakmpContext | Peering, LaterStep]] = [(one, partial(_forget_all, one, text)) for one in self._peerings]
+        steps: list[tuple[IsakmpContext | Peering, _Step]] = [(one, partial(_forget_all, one, text)) for one in self._peerings]
         alone = (session for session in tuple(self._sessions.values()) if session.peering is None)
         return self._each([*steps, *((session, partial(_close, session)) for session in alone)], now)
 

@@ -140,12 +140,8 @@ class PeeringIndex:
             self._place[peering] = to
             self._places[to] += 1
 
-    def taken_by(self, peering: Peering, pair: ProxyId) -> str | None:
-        """Why a peer that may call from anywhere gets no IPsec SA for `pair`: another identity has it. None: it may have it."""
-        context = peering.current
-        if peering.peer.remotes or context is None or context.proven.identities is None:
-            return None
-        ours = context.proven.identities[1]
+    def taken_by(self, ours: Identity, pair: ProxyId) -> str | None:
+        """Why somebody who may call from anywhere gets no SA for `pair`: another identity has it. None: it may have it."""
         meaning = ours.meaning()
         for holder in self._selectors.meeting(pair):
             if holder.meaning != meaning and _meet(pair, holder.pair):

@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import lifetimes
-from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.ike.actions import Cause, Kind, MovePath
 from ipsec_dp.ike.peer import NAT_KEEPALIVE, Life
 from ipsec_dp.ike.v1 import ipsec_sas, quick_mode
 from ipsec_dp.ike.v1.payloads import DeletePayload
@@ -99,11 +99,20 @@ def joined(peering: Peering, context: IsakmpContext, now: float) -> None:
     for one in peering.sessions:
         if one is not stays and not one.replaced:
             _leave(one, now, ours=stays.sa.initiator)
+    _follow(peering, old or peering.last, context)
     kind = Kind.IKE_UP if old is None and not peering.sas else Kind.IKE_REKEYED
     vendors = f", {', '.join(context.abilities.vendors)}" if context.abilities.vendors else ""
     text = f"IKEv1 with {context.proven.identities and context.proven.identities[1]}, {context.sa.suite}{vendors}"
     renewal: Renewal | None = None if kind is Kind.IKE_UP else "ours" if context.sa.initiator else "peer"
     context.report(kind, text, exchange=context.mode, renewal=renewal)
+
+
+def _follow(peering: Peering, before: IsakmpContext | None, context: IsakmpContext) -> None:
+    """It may show first that a NAT before the peer has another mapping now: packets go where the peer has just shown itself."""
+    if before is None or not peering.sas or not context.follows(before.path):
+        return
+    context.host.emit(MovePath(peering.peer.tunnel, tuple(peering.sas), context.path))
+    context.report(Kind.PATH, f"the peer's address is now {context.path.remote}: its NAT changed the mapping")
 
 
 def _at_once(old: IsakmpContext, new: IsakmpContext) -> bool:

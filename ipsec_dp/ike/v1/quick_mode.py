@@ -14,7 +14,7 @@ from ipsec_dp.ike import dh, lifetimes
 from ipsec_dp.ike.actions import Cause, ExpectInbound, Kind, ReleaseSpi
 from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.errors import IkeError
-from ipsec_dp.ike.proposal import ProposalError
+from ipsec_dp.ike.proposal import FIRST_SPI, ProposalError
 from ipsec_dp.ike.v1 import ipsec_sas, offers, vendors
 from ipsec_dp.ike.v1.keymat import BLOCK, exchange_iv, phase2_hash
 from ipsec_dp.ike.v1.message import build_payloads
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v1.sa import ReceivedDatagram
 
 REMEMBERED: Final = 60.0  # seconds in which a duplicate of the last message is answered
-FIRST_SPI: Final = 256  # RFC 4303 §2.1
 RESERVED_OF_PAIR: Final = 6  # IPsec SAs of one proxy ID that a peer may leave undeleted
 
 
@@ -309,8 +308,8 @@ def look(context: IsakmpContext, exchange: QuickMode, now: float) -> None:
     if sa is not None and peering is not None and sa.state is IpsecSaState.WAITING:
         if ipsec_sas.used_by_peer(peering, sa):
             ipsec_sas.switch(context, sa, now)
-        else:
-            ipsec_sas.remove(peering, sa)
+        else:  # the peer may believe that it stands
+            ipsec_sas.delete(peering, sa, now)
 
 
 def abandon(context: IsakmpContext) -> None:

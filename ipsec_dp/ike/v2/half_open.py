@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.ike import silence
 from ipsec_dp.ike.actions import Kind, Origin
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2.sa import State
+from ipsec_dp.ike.v2.sa import HALF_OPEN, State
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context
@@ -28,8 +28,9 @@ def begins(context: Context, now: float) -> None:
 def due(context: Context, now: float) -> None:
     """Says, once, that IKE_AUTH does not come."""
     context.deadlines.tell_at = inf
-    if context.state is State.INIT_ANSWERED and context.host.lacks(context):
+    if context.state in HALF_OPEN and context.host.lacks(context):
         path, repeats = context.path, context.handshake.repeated > 0
         why = silence.why_not(path, a_part=bool(context.window.requests.octets), repeats=repeats, floats=not path.natt)
         waited = now - context.sa.started
-        context.report(Kind.WARNING, silence.does_not_go_on(path.remote, "IKE_SA_INIT", waited, "IKE_AUTH", why))
+        exchange = "IKE_AUTH" if context.state is State.INIT_ANSWERED else "IKE_INTERMEDIATE"
+        context.report(Kind.WARNING, silence.does_not_go_on(path.remote, "IKE_SA_INIT", waited, exchange, why))

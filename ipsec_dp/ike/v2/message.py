@@ -79,14 +79,17 @@ class Message(HasPayloads):
     header: Header
     payloads: tuple[Payload, ...]
     unknown: tuple[int, ...] = field(default=(), compare=False)  # types of payloads that were passed over
+    inner: tuple[int, bytes] | None = field(default=None, compare=False, repr=False)  # first type and octets of what was protected
 
     def notify(self, notify_type: int) -> p.Notify | None:
         """The first notify of that type, or None."""
         return next((notify for notify in self.all(p.Notify) if notify.notify_type == notify_type), None)
 
-    def with_payloads(self, payloads: Iterable[Payload], unknown: Iterable[int] = ()) -> "Message":
+    def with_payloads(
+        self, payloads: Iterable[Payload], unknown: Iterable[int] = (), inner: tuple[int, bytes] | None = None
+    ) -> "Message":
         """The same header over other payloads: a protected message once opened."""
-        return replace(self, payloads=tuple(payloads), unknown=tuple(unknown))
+        return replace(self, payloads=tuple(payloads), unknown=tuple(unknown), inner=inner)
 
 
 def parse_header(reader: Reader, datagram_octets: int) -> tuple[Header, int]:

@@ -81,7 +81,7 @@ class _CbcHmac:
         self.block = encryption.block
         self._iv_octets = encryption.iv
         self._icv_octets = integrity.icv
-        self._aes = algorithms.AES(key)
+        self._aes = algorithms.AES(bytes(key))  # a copy: `key` may be wiped while repeats are still checked
         self._mac = hmac.HMAC(integrity_key, HASHES[integrity.hash])
 
     def _icv(self, associated: Buffer, covered: Buffer) -> bytes:
@@ -170,7 +170,7 @@ def open_message(protection: Protection, datagram: Buffer, message: Message) -> 
 def opened(message: Message, first: int, plaintext: Buffer) -> Message:
     """`message` with what was inside its protected payload, or inside all fragments of one together."""
     unknown: list[int] = []
-    return message.with_payloads(parse_inner(first, plaintext, unknown), unknown)
+    return message.with_payloads(parse_inner(first, plaintext, unknown), unknown, (first, bytes(plaintext)))
 
 
 def parse_inner(first: int, plaintext: Buffer, unknown: list[int] | None = None) -> tuple[Payload, ...]:

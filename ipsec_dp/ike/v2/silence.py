@@ -83,9 +83,11 @@ def _cause(context: Context, outstanding: OutstandingRequest[Task], now: float) 
     match outstanding.task.exchange:
         case ExchangeType.IKE_SA_INIT:
             return say.nobody_there(context.path)
-        case ExchangeType.IKE_AUTH if context.path.natt and not context.peer.natt_first:
+        case ExchangeType.IKE_AUTH if context.handshake.int_auth.of_initiator:
+            return say.OTHER_KEYS + lost
+        case ExchangeType.IKE_AUTH | ExchangeType.IKE_INTERMEDIATE if context.path.natt and not context.peer.natt_first:
             return say.port_blocked("IKE_SA_INIT", port) + lost
-        case ExchangeType.IKE_AUTH:
+        case ExchangeType.IKE_AUTH | ExchangeType.IKE_INTERMEDIATE:
             return say.its_log("IKE_SA_INIT", port) + (
                 lost or "; what differs now is only that the message is longer, and protected"
             )

@@ -40,7 +40,7 @@ def due(context: Context, now: float) -> None:
     elif now >= deadlines.soft or (context.window.nearly_exhausted and context.state is State.ESTABLISHED):
         deadlines.soft = inf
         reprieve(deadlines, now)
-        ike_rekey.rekey(context)
+        ike_rekey.rekey(context, now)
     if now >= deadlines.proof_at:
         proof.look(context, now)
     reauth.due(context, now)

@@ -101,7 +101,6 @@ IKE_HEADER: Final = HEADER_OCTETS
 PAYLOAD_HEADER: Final = GENERIC_OCTETS
 IKE_SPI: Final = SPI_OCTETS
 ESP_SPI: Final = 4
-FIRST_ESP_SPI: Final = 256  # RFC 4303 §2.1: 0 is local, 1..255 reserved by IANA
 CA_HASH: Final = 20  # RFC 7296 §3.7: SHA-1 of a CA's SubjectPublicKeyInfo
 
 MAX_MESSAGE: Final = UDP_MOST
