@@ -16,7 +16,6 @@ LINES, METHODS, ATTRIBUTES = 400, 25, 18
 
 LONG = {
     "benchmarks/strangers_messages.py": "every kind of message of a stranger, with all that it is made of",
-    "ipsec_dp/gateway/composition.py": "every part of a gateway, once, and who hears of what",
     "ipsec_dp/ike/certificates.py": "by what a certificate is believed: files, chain, identity, revocation, in the order of use",
     "ipsec_dp/ike/manager.py": "a method for each call of IkeCore, and what sessions ask of those around them",
     "ipsec_dp/ike/v1/context.py": "an ISAKMP SA as its handlers see it, and all that there is with one peer",
