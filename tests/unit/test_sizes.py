@@ -16,7 +16,6 @@ LINES, METHODS, ATTRIBUTES = 400, 25, 18
 
 LONG = {
     "benchmarks/strangers_messages.py": "every kind of message of a stranger, with all that it is made of",
-    "ipsec_dp/gateway/composition.py": "every part of a gateway, once, and who hears of what",
     "ipsec_dp/ike/certificates.py": "by what a certificate is believed: files, chain, identity, revocation, in the order of use",
     "ipsec_dp/ike/manager.py": "a method for each call of IkeCore, and what sessions ask of those around them",
     "ipsec_dp/ike/v1/context.py": "an ISAKMP SA as its handlers see it, and all that there is with one peer",
@@ -46,6 +45,7 @@ LARGE = {
     "ipsec_dp/dataplane/plane.py: DataPlane": "a method for each call of dp.h",
     "ipsec_dp/ike/core.py: IkeVersions": "the interface IkeCore",
     "ipsec_dp/gateway/composition.py: Composition": "every part of a gateway, once",
+    "ipsec_dp/gateway/status.py: ChildSaStatus": "what `status --json` says of a CHILD_SA, field by field",
     "ipsec_dp/gateway/status.py: TunnelStatus": "what `status --json` says of a tunnel, field by field",
     "ipsec_dp/ike/interface.py: IkeStatus": "all that is said of an IKE SA, frozen",
     "ipsec_dp/ike/interface.py: IkeCore": "a method for each call of the driver",
