@@ -1,8 +1,8 @@
 """What a message of somebody who has proven nothing costs a gateway's IKE, in processor time and in memory that stays held.
 
-Every kind that reaches the control plane before AUTH has held: requests and answers, each payload at its largest, each group,
-fragments, certificates, selectors, identities; beside 1, 100 and 1,000 tunnels of each kind. In memory: no socket, no clock but the
-processor's own.
+Every kind that reaches the control plane before AUTH has held, by IKEv2 and by IKEv1: requests and answers, each payload at its
+largest, each group, fragments, certificates, selectors, identities; beside 1, 100 and 1,000 tunnels of each kind. In memory: no
+socket, no clock but the processor's own.
 
     python -m benchmarks.strangers [--tunnels 1 100 1000] [--each 9]
 
@@ -21,13 +21,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks.strangers_hub import KINDS, Hub
-from benchmarks.strangers_messages import Kind, kinds
+from benchmarks.strangers_hub import KINDS
+from benchmarks.strangers_isakmp import isakmp_kinds
+from benchmarks.strangers_messages import kinds
 from ipsec_dp.ike.actions import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from benchmarks.strangers_hub import Hub
+    from benchmarks.strangers_messages import Kind
     from ipsec_dp.ike.actions import Path
 
 CEILING_S, CEILING_OCTETS = 0.010, 16 * 1024
@@ -79,11 +82,13 @@ def costs(tunnels: int, each: int, beside: Iterable[str] = tuple(KINDS)) -> Iter
     """Of every kind, beside so many tunnels of each kind in `beside`; `each`: messages of a kind, whose median counts."""
     try:
         for of in beside:
-            hub = Hub(tunnels, of)
+            every = (*kinds(), *isakmp_kinds())
+            made = [make(tunnels, of) for make in {kind.hub for kind in every}]
             gc.collect()
             gc.freeze()  # what is there before, of whoever asks and of the tunnels, is not looked through for each message
-            for kind in kinds():
-                hub = Hub(max(tunnels, kind.tunnels), of)
+            del made
+            for kind in every:
+                hub = kind.hub(max(tunnels, kind.tunnels), of)
                 _check(hub, kind)
                 yield Cost(kind.name, tunnels, *_measured(hub, each, partial(kind.make, hub)), of)
     finally:

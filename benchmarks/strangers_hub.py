@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ipsec_dp.ike.actions import Action
+    from ipsec_dp.ike.core import IkeVersions
     from ipsec_dp.ike.v2.session import IkeSession
 
 NOW = 1000.0
@@ -152,8 +153,15 @@ class Hub:
     def __init__(self, tunnels: int, kind: str = "any") -> None:
         self._rng = Random(1)
         self._addresses = count(STRANGERS)
-        self.core = IkeManager(self._environment(), _peers(tunnels, kind))
+        self.peers = self._configured(_peers(tunnels, kind))
+        self.core: Any = self._core()
         self.now = NOW
+
+    def _configured(self, peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
+        return peers
+
+    def _core(self) -> IkeManager | IkeVersions:
+        return IkeManager(self._environment(), self.peers)
 
     def _environment(self) -> Environment:
         spis = count(0x1000)

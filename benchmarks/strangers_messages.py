@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from benchmarks.strangers_hub import CA, SMALL, Anchor, authority, certificate, name, sent
+from benchmarks.strangers_hub import CA, SMALL, Anchor, Hub, authority, certificate, name, sent
 from ipsec_dp.ike import auth, dh
 from ipsec_dp.ike.identity import Identity, IdType
 from ipsec_dp.ike.proposal import Proposal, ProtocolId, parse_esp, parse_ike
@@ -27,7 +27,6 @@ from ipsec_dp.ipsec.transforms import GROUPS, Transform
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from benchmarks.strangers_hub import Hub
     from ipsec_dp.ike.actions import Path
     from ipsec_dp.ike.v2.session import IkeSession
 
@@ -39,12 +38,13 @@ DN = "C=DE, O=Organisation, OU=Unit, CN=w1"
 @dataclass(frozen=True)
 class Kind:
     """`make`: one message for a hub, and the way that it comes. `says`: in an event that it must cause, so that what is measured is
-    what it is called; empty: none is looked for. `tunnels`: the fewest that it needs."""
+    what it is called; empty: none is looked for. `tunnels`: the fewest that it needs; `hub`: of which version they are."""
 
     name: str
-    make: Callable[[Hub], tuple[bytes, Path]]
+    make: Callable[[Any], tuple[bytes, Path]]
     says: str = ""
     tunnels: int = 1
+    hub: Callable[[int, str], Hub] = Hub
 
 
 # ---- payloads --------------------------------------------------------------------------------------------------------------------

@@ -100,6 +100,9 @@ struct dp_config {
     /* Of IKE, a second; 0: no limit. Each at port 500 and at port 4500. A network is as for stranger_rate. */
     uint32_t begin_rate;                   /* requests for a new IKE SA without a good COOKIE that are passed on, in all */
     uint32_t other_rate;                   /* messages of no IKE SA and ESP of unknown SPIs that are passed on, in all */
+    uint32_t ikev1_rate, ikev1_burst;      /* messages 1 of main mode that are passed on of one peer with IKEv1, besides these */
+    uint32_t ikev1_rate_in_all;            /* and of all such */
+    uint32_t isakmp_rate;                  /* messages of authenticated ISAKMP SAs, besides; of each by repeat_rate */
     uint32_t proven_rate, proven_burst;    /* messages of one network that show that their sender receives there */
     uint32_t proven_rate_in_all;           /* and of all */
     uint32_t repeat_rate, repeat_burst;    /* authentic messages of one IKE SA that are not new */
@@ -211,6 +214,10 @@ int dp_sa_remove(struct dp *dp, dp_sa_id id);
 /* New path for an outbound SA (a peer that moved, RFC 7296 §2.23). -ENOENT. */
 int dp_sa_set_path(struct dp *dp, dp_sa_id id, const struct dp_path *path);
 
+/* For rigs: an outbound SA goes on as if so many packets more had been sent. -EPERM: the engine has no seed; -ENOENT; -ERANGE: it
+ * has not so many sequence numbers left. */
+int dp_sa_skip(struct dp *dp, dp_sa_id id, uint64_t packets);
+
 enum dp_sa_flag { /* sticky conditions; each is also punted once */
     DP_SA_SOFT_LIMIT = 1,
     DP_SA_HARD_LIMIT = 2,
@@ -223,7 +230,7 @@ struct dp_sa_info {
     dp_sa_id id;
     uint32_t spi, tunnel;
     uint8_t direction, esn;
-    uint16_t pad;
+    uint16_t last_drop;            /* enum dp_drop: why it dropped the last packet that it did; DP_OK: none */
     uint32_t flags;                /* enum dp_sa_flag */
     uint64_t packets, octets;      /* inner */
     uint64_t sequence;             /* outbound: last used; inbound: highest received */
@@ -258,6 +265,7 @@ struct dp_ike_sa_params {
     uint8_t own_spi[8], peer_spi[8]; /* peer_spi 0: not known yet */
     uint8_t initiator;               /* we are the original initiator */
     uint8_t nat_port;                /* the peer's messages come to port 4500, else to port 500 */
+    uint8_t isakmp;                  /* of IKEv1, and the peer is authenticated: its messages are known by their cookies alone */
     uint16_t encr, integ, key_octets;
 };
 /* An IKE SA is there from now on, or as it is now. `keymat`: what the peer's messages are protected with: encryption key, salt
@@ -278,6 +286,11 @@ struct dp_range {
 };
 /* Where no COOKIE answer goes: ranges in order (IPv4 first) that do not meet. -EINVAL, -ENOMEM. */
 int dp_ike_quiet_set(struct dp *dp, const struct dp_range *ranges, size_t count);
+
+/* A peer that speaks IKEv1 is expected at an address, whatever its port: ikev1_rate is its own. -ENOSPC beyond 65,536, -ENOMEM. */
+int dp_ike_peer_add(struct dp *dp, const struct dp_addr *address);
+/* -ENOENT. */
+int dp_ike_peer_remove(struct dp *dp, const struct dp_addr *address);
 
 /* The sockets of port 500, one for each local address: read by a thread of their own, which writes what the control plane is to see
  * into a channel, as records of kind IKE with the socket's number as `link`. The descriptor is duplicated. The number, -errno,

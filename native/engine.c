@@ -17,6 +17,7 @@
 #include "fragment_state.h"
 #include "handover.h"
 #include "hold.h"
+#include "ike_peers.h"
 #include "ike_quiet.h"
 #include "io_set.h"
 #include "keys.h"
@@ -141,6 +142,8 @@ static int open_parts(struct dp *dp) {
     if (error == 0)
         error = dp_ike_sas_init(dp);
     if (error == 0)
+        error = dp_ike_peers_init(dp);
+    if (error == 0)
         error = dp_ike_port_open(dp);
     if (error == 0)
         error = dp_early_open(dp);
@@ -198,6 +201,7 @@ void dp_destroy(struct dp *dp) {
     dp_ike_port_close(dp);
     dp_cookie_secret_finish(dp);
     dp_ike_quiet_finish(dp);
+    dp_ike_peers_finish(dp);
     dp_early_close(dp);
     dp_policy_free(atomic_load_explicit(&dp->policy, memory_order_relaxed));
     for (uint32_t w = 0; dp->worker != NULL && w < dp->config.workers; w++) {

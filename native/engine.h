@@ -6,6 +6,7 @@
 
 #include "coalesce.h"
 #include "epoch.h"
+#include "ike_peers.h"
 #include "ike_port.h"
 #include "ike_sas.h"
 #include "io.h"
@@ -96,6 +97,7 @@ struct dp {
     struct dp_sa_table sas;
     struct dp_own_outer own_outer;
     struct dp_ike_sas ike_sas;
+    struct dp_ike_peers ike_peers;
     struct dp_ike_port ike_port;
     _Atomic(struct dp_cookie_secret *) cookie_secret; /* NULL: none yet */
     uint64_t cookie_serial;                           /* how often it was set */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine.h"
+#include "ike_peers.h"
 #include "ike_quiet.h"
 #include "ike_sas.h"
 #include "punt.h"
@@ -29,8 +30,11 @@ int dp_ike_gate_open(struct dp_ike_gate *gate, struct dp *dp, bool nat_port, boo
         .keeps_keys = keeps_keys,
         .networks = limiter_new(dp, c->stranger_rate, c->stranger_burst),
         .proven_networks = limiter_new(dp, c->proven_rate, c->proven_burst),
+        .ikev1_networks = limiter_new(dp, c->ikev1_rate, c->ikev1_burst),
         .begin_rate = dp_rate_of(c->begin_rate, c->begin_rate),
         .other_rate = dp_rate_of(c->other_rate, c->other_rate),
+        .ikev1_rate = dp_rate_of(c->ikev1_rate_in_all, c->ikev1_rate_in_all),
+        .isakmp_rate = dp_rate_of(c->isakmp_rate, c->isakmp_rate),
         .proven_rate = dp_rate_of(c->proven_rate_in_all, c->proven_rate_in_all),
         .answer_rate = dp_rate_of(answers, answers / 10 + 1),
         .first_rate = dp_rate_of(c->cookie_first_rate, c->cookie_first_rate / 10 + 1),
@@ -38,13 +42,14 @@ int dp_ike_gate_open(struct dp_ike_gate *gate, struct dp *dp, bool nat_port, boo
         .repeat_rate = dp_rate_of(c->repeat_rate, c->repeat_burst),
         .scratch = malloc(DP_IP_MAX),
     };
-    bool made = gate->networks != NULL && gate->proven_networks != NULL && gate->asked != NULL && gate->scratch != NULL;
-    return made ? 0 : -ENOMEM;
+    bool made = gate->networks != NULL && gate->proven_networks != NULL && gate->ikev1_networks != NULL && gate->asked != NULL;
+    return made && gate->scratch != NULL ? 0 : -ENOMEM;
 }
 
 void dp_ike_gate_close(struct dp_ike_gate *gate) {
     free(gate->networks);
     free(gate->proven_networks);
+    free(gate->ikev1_networks);
     free(gate->asked);
     free(gate->scratch);
     dp_cookies_finish(&gate->cookies);
@@ -64,6 +69,13 @@ static enum dp_ike_verdict proven(struct dp_ike_gate *gate, const struct dp_addr
     return take(gate->proven_networks, remote, &gate->proven_rate, &gate->proven, now) ? DP_IKE_PASS : DP_IKE_LIMITED;
 }
 
+static bool take_repeat(const struct dp_ike_gate *gate, struct dp_ike_sa *sa, uint64_t now) {
+    uint64_t repeats = atomic_load_explicit(&sa->repeats, memory_order_relaxed);
+    bool taken = dp_bucket_take(&gate->repeat_rate, &repeats, now);
+    atomic_store_explicit(&sa->repeats, repeats, memory_order_relaxed);
+    return taken;
+}
+
 /* An authentic message passes once. A repeat of it, a further fragment and what was recorded share a bucket. */
 static enum dp_ike_verdict of_peer(struct dp_ike_gate *gate, struct dp_ike_sa *sa, const struct dp_ike_message *m, uint64_t now) {
     if (!dp_ike_authentic(sa, m, gate->scratch))
@@ -73,10 +85,14 @@ static enum dp_ike_verdict of_peer(struct dp_ike_gate *gate, struct dp_ike_sa *s
         atomic_store_explicit(newest, (uint64_t)m->id + 1, memory_order_relaxed);
         return DP_IKE_PASS;
     }
-    uint64_t repeats = atomic_load_explicit(&sa->repeats, memory_order_relaxed);
-    bool taken = dp_bucket_take(&gate->repeat_rate, &repeats, now);
-    atomic_store_explicit(&sa->repeats, repeats, memory_order_relaxed);
-    return taken ? DP_IKE_PASS : DP_IKE_LIMITED;
+    return take_repeat(gate, sa, now) ? DP_IKE_PASS : DP_IKE_LIMITED;
+}
+
+/* Whether one of IKEv1 that is up has something left of its own share, which nobody takes from who has not seen its cookies. */
+static bool of_isakmp(struct dp_ike_gate *gate, struct dp_ike_sa *sa, uint64_t now) {
+    return sa->isakmp && sa->nat_port == gate->nat_port && gate->keeps_keys &&
+           dp_bucket_has(&gate->isakmp_rate, gate->isakmp, now) && take_repeat(gate, sa, now) &&
+           dp_bucket_take(&gate->isakmp_rate, &gate->isakmp, now);
 }
 
 /* Whether this request may have an answer. Answers to forged addresses trouble those who have them, and cost as much as all else
@@ -122,6 +138,12 @@ static enum dp_ike_verdict of_new(struct dp_ike_gate *gate, const struct dp_addr
     return makes_cookie(gate, remote, m, begin, now) ? DP_IKE_ANSWER : DP_IKE_LIMITED;
 }
 
+/* Whether this is message 1 of main mode from where a peer with IKEv1 is expected, and there is reserve left for it. */
+static bool reserved(struct dp_ike_gate *gate, const struct dp_addr *remote, const struct dp_ike_message *m, uint64_t now) {
+    return m->spi_r == 0 && m->exchange == DP_IKE_MAIN_MODE && dp_ike_is_peer(gate->dp, remote) &&
+           take(gate->ikev1_networks, remote, &gate->ikev1_rate, &gate->ikev1, now);
+}
+
 void dp_ike_expect(const struct dp_ike_gate *gate, const struct dp_addr *remote) {
     dp_seen_prefetch(gate->asked, remote);
 }
@@ -141,7 +163,11 @@ enum dp_ike_verdict dp_ike_judge(struct dp_ike_gate *gate, const struct dp_addr 
     } else if (dp_ike_read_v1(message, octets, &m)) { /* nothing in it is authentic before it is decrypted: by its cookies alone */
         struct dp_ike_sa *sa = dp_ike_sa_of_v1(gate->dp, &m);
         if (sa != NULL && sa->context == NULL)
-            return proven(gate, remote, now);
+            return of_isakmp(gate, sa, now) ? DP_IKE_PASS : proven(gate, remote, now);
+        if (m.first == DP_IKE_V1_FRAGMENT) /* there is nothing that it could be a part of */
+            return DP_IKE_LIMITED;
+        if (reserved(gate, remote, &m, now))
+            return DP_IKE_PASS;
     }
     return dp_ike_stranger(gate, remote, now) ? DP_IKE_PASS : DP_IKE_LIMITED;
 }

@@ -2,12 +2,15 @@
  *
  * 1. A message of an IKE SA whose peer is authenticated: by its ICV alone, whatever floods. What is not new shares a bucket of that
  *    IKE SA.
- * 2. One of an IKE SA that is begun, or of any of IKEv1's, and a request with a good COOKIE: their sender receives at his address,
- *    or is on the way to it. By buckets of his network, and of all such.
+ * 2. One of an IKE SA that is begun, and a request with a good COOKIE: their sender receives at his address, or is on the way to
+ *    it. By buckets of his network, and of all such. So too what comes for an ISAKMP SA of IKEv1, which proves nothing before it is
+ *    decrypted; once its peer is authenticated it has a small bucket of its own besides.
  * 3. The request of a new IKE SA: by buckets of its network, and of all such. Beyond, and for a second after it, a COOKIE is the
  * answer, for which nothing is kept (RFC 7296 §2.6): to whoever asks for the first time from a small bucket, to whoever asks again
  * from a large one. Beyond these it is dropped.
- * 4. Anything else: by buckets of its network, and of all such. */
+ * 4. Message 1 of IKEv1's main mode from where such a peer is configured: as anything else, and by a reserve of that network and of
+ *    all such, which no other address takes anything of. IKEv1 has no cookie that would show whether it is from there.
+ * 5. Anything else: by buckets of its network, and of all such. */
 #ifndef DP_IKE_GATE_H
 #define DP_IKE_GATE_H
 
@@ -24,11 +27,11 @@ struct dp_seen;
 struct dp_ike_gate {
     const struct dp *dp;
     bool nat_port, keeps_keys; /* of port 4500; IKE SAs of this port are checked here and nowhere else */
-    struct dp_punt_limiter *networks, *proven_networks;
-    struct dp_rate begin_rate, other_rate, proven_rate, answer_rate, first_rate, repeat_rate;
-    uint64_t begin, other, proven, answers, first; /* buckets */
-    uint64_t cookies_until;                        /* until when each new IKE SA takes one */
-    struct dp_seen *asked;                         /* who had no answer or only a cookie */
+    struct dp_punt_limiter *networks, *proven_networks, *ikev1_networks;
+    struct dp_rate begin_rate, other_rate, ikev1_rate, isakmp_rate, proven_rate, answer_rate, first_rate, repeat_rate;
+    uint64_t begin, other, ikev1, isakmp, proven, answers, first; /* buckets */
+    uint64_t cookies_until;                                       /* until when each new IKE SA takes one */
+    struct dp_seen *asked;                                        /* who had no answer or only a cookie */
     struct dp_cookies cookies;
     uint8_t *scratch;
     uint8_t answer[DP_NON_ESP_MARKER + DP_IKE_COOKIE_ANSWER]; /* the marker before it is what port 4500 sends too */

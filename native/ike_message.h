@@ -11,10 +11,12 @@ enum {
     DP_IKE_PAYLOAD_HEADER = 4,
     DP_IKE_FRAGMENT_FIELDS = 4, /* fragment number, total fragments (RFC 7383 §2.5) */
     DP_IKE_SA_INIT = 34,
+    DP_IKE_MAIN_MODE = 2,   /* of IKEv1 */
     DP_IKE_RESPONSE = 0x20, /* flags */
     DP_IKE_INITIATOR = 0x08,
     DP_IKE_VERSION = 0x20, /* 2.0 */
     DP_IKE_VERSION_1 = 0x10,
+    DP_IKE_V1_FRAGMENT = 132, /* first payload of a part of a message, by no standard */
     DP_IKE_NONCE_MIN = 16,
     DP_IKE_NONCE_MAX = 256,
     DP_IKE_PAYLOADS_MAX = 64, /* of a message that is looked at */

@@ -47,6 +47,7 @@ static int make(struct dp *dp, const struct dp_ike_sa_params *p, const uint8_t *
     sa->peer_spi = read_64(p->peer_spi);
     sa->initiator = p->initiator != 0;
     sa->nat_port = p->nat_port != 0;
+    sa->isakmp = p->isakmp != 0;
     int error = 0;
     if (octets != 0)
         error = dp_keyed_new(dp->arena, dp->config.provider, p->encr, p->integ, p->key_octets, keymat, octets, &sa->cipher,

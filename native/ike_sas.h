@@ -19,11 +19,12 @@ struct dp_ike_sa {
     _Atomic(struct dp_ike_sa *) next;
     uint64_t own_spi, peer_spi; /* peer_spi 0: not known yet */
     bool initiator, nat_port;   /* we began it; its messages come to port 4500 */
+    bool isakmp;                /* of IKEv1, its peer is authenticated */
     const struct dp_cipher *cipher;
     void *context; /* in the arena; NULL: the peer has not shown who it is */
     uint8_t salt[DP_AEAD_SALT];
     /* The reader's own. */
-    _Atomic uint64_t repeats;   /* bucket of authentic messages that are not new */
+    _Atomic uint64_t repeats;   /* bucket of authentic messages that are not new, or of all */
     _Atomic uint64_t newest[2]; /* message ID of the newest authentic request, and response, plus one */
 };
 

@@ -145,7 +145,7 @@ enum dp_drop dp_open_packet(struct dp_loop *loop, const uint8_t *packet, size_t 
         count_packet(loop, sa, result->inner.octets, now);
         dp_talk_count(sa, dp_talk_of(sa, result->plain, &result->inner, DP_LOCAL));
     } else {
-        dp_add(&sa->drops[reason], 1);
+        dp_sa_drop(sa, reason);
     }
     return reason;
 }

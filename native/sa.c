@@ -334,6 +334,19 @@ int dp_sa_set_path(struct dp *dp, dp_sa_id id, const struct dp_path *path) {
     return 0;
 }
 
+int dp_sa_skip(struct dp *dp, dp_sa_id id, uint64_t packets) {
+    if (!dp->random.seeded)
+        return -EPERM;
+    struct dp_sa *sa = dp_sa_by_id(dp, id);
+    if (sa == NULL || sa->direction != DP_OUTBOUND)
+        return -ENOENT;
+    if (packets > sa->sequence_last - sa->sequence)
+        return -ERANGE;
+    sa->sequence += packets;
+    atomic_store_explicit(&sa->sequence_shown, sa->sequence, memory_order_relaxed);
+    return 0;
+}
+
 int dp_sa_clear(struct dp *dp, dp_sa_id id, uint32_t flags) {
     struct dp_sa *sa = dp_sa_by_id(dp, id);
     if (sa == NULL)

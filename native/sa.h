@@ -50,6 +50,7 @@ struct dp_sa {
     _Atomic uint32_t peer_version;
     _Atomic uint64_t peer_words[3];
     _Atomic uint64_t drops[DP_DROP_COUNT];
+    _Atomic uint32_t last_drop; /* enum dp_drop; DP_OK: none */
 };
 static_assert(sizeof(struct dp_addr) == 3 * sizeof(uint64_t), "peer_words holds one address");
 
@@ -77,6 +78,12 @@ struct dp_sa *dp_sa_by_id(const struct dp *dp, dp_sa_id id);
 /* Single writer: no locked instruction. */
 static inline void dp_add(_Atomic uint64_t *counter, uint64_t n) {
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+/* Counts a packet that an SA dropped, and remembers why. By the loop that owns it. */
+static inline void dp_sa_drop(struct dp_sa *sa, enum dp_drop reason) {
+    dp_add(&sa->drops[reason], 1);
+    atomic_store_explicit(&sa->last_drop, (uint32_t)reason, memory_order_relaxed);
 }
 
 /* Notes an inbound SA's peer, for the loop and for whoever reads the SA. By the loop that owns it, or before anybody sees the SA.

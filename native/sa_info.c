@@ -27,6 +27,7 @@ int dp_sa_read(const struct dp *dp, dp_sa_id id, struct dp_sa_info *info) {
     info->first_use = get(&sa->first_use);
     info->last_use = get(&sa->last_use);
     info->recent = get(&sa->recent);
+    info->last_drop = (uint16_t)atomic_load_explicit(&sa->last_drop, memory_order_relaxed);
     dp_sa_get_peer(sa, &info->peer);
     for (unsigned r = 0; r < DP_DROP_COUNT; r++)
         info->drops[r] = get(&sa->drops[r]);

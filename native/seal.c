@@ -62,7 +62,7 @@ enum dp_drop dp_seal_next(struct dp_sa *sa, uint8_t *inner, size_t octets, uint8
     uint64_t sequence = ++sa->sequence;
     enum dp_drop reason = dp_esp_seal(&sa->esp, sequence, inner, octets, version == 4 ? DP_NH_IPV4 : DP_NH_IPV6, out);
     if (reason != DP_OK)
-        dp_add(&sa->drops[reason], 1);
+        dp_sa_drop(sa, reason);
     return reason;
 }
 
@@ -98,7 +98,7 @@ enum dp_drop dp_seal_packet(struct dp_loop *loop, struct dp_sa *sa, uint8_t *inn
         reason = dp_seal_next(sa, inner, octets, version, out);
         dp_seal_end(loop, sa, reason == DP_OK, octets, now);
     } else {
-        dp_add(&sa->drops[reason], 1);
+        dp_sa_drop(sa, reason);
     }
     if (raise != 0)
         dp_sa_raise(loop, sa, raise, now);

@@ -10,13 +10,14 @@ from typing import Final
 
 import click
 
-from ipsec_dp.cli import life, tools, tunnels
+from ipsec_dp.cli import life, tools, top, tunnels
 from ipsec_dp.cli.options import examples
 
 VERBS: Final = (
     life.up,
     life.down,
     tunnels.status,
+    top.top,
     life.check,
     life.reload,
     life.confirm,
@@ -25,6 +26,7 @@ VERBS: Final = (
     tunnels.initiate,
     tunnels.rekey,
     tunnels.terminate,
+    tunnels.unpin,
     tunnels.policy,
     tools.doctor,
     tools.demo,
@@ -49,6 +51,7 @@ class VerbGroup(click.Group):
         "ipsec-dp check conf/manual-a.toml    is this file right?",
         "ipsec-dp up conf/manual-a.toml       bring its tunnels up and keep them up",
         "ipsec-dp status --watch              what they do, each second",
+        "ipsec-dp top                         what they carry and drop, while you look",
     )
     + "\n\n\b\nExit status: 0 done; 1 failed; 2 usage or configuration; 3 no daemon.",
 )

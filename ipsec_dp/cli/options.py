@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from ipsec_dp.errors import Finding
+
+INTERVAL_LEAST_S, INTERVAL_MOST_S = 0.5, 3600.0
 
 FILE = click.Path(path_type=Path, readable=False)  # why it cannot be read is said by who reads it
 
@@ -44,6 +47,26 @@ class DurationType(click.ParamType[int]):
         if not 1 <= seconds <= CONFIRM_MAX_S:
             self.fail(f'{value} is no time to wait for; write "1s" to "1d"', param, ctx)
         return seconds
+
+
+class IntervalType(click.ParamType[float]):
+    """ "2", "0.5", "5s"; seconds between two looks, from half of one to an hour."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = interval_of(str(value))
+        if seconds is None:
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        if not INTERVAL_LEAST_S <= seconds <= INTERVAL_MOST_S:
+            self.fail(f"{value} s: give {INTERVAL_LEAST_S:g} to {INTERVAL_MOST_S:g}", param, ctx)
+        return seconds
+
+
+def interval_of(text: str) -> float | None:
+    """Seconds; None: it is no number."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)s?", text)
+    return None if found is None else float(found[1])
 
 
 def confirm_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.explanation import ExplainAnswer
     from ipsec_dp.gateway.messages import ReloadResult
     from ipsec_dp.gateway.status import GatewayStatus, TunnelStatus, ZoneStatus
+    from ipsec_dp.keying.status import IkeSaStatus
     from ipsec_dp.services.monitor_health import MonitorStatus
 
 STATE_STYLES = {
@@ -110,16 +111,21 @@ def tunnel_table(tunnels: Iterable[TunnelStatus]) -> FittedTable:
             tunnel.name,
             Text(tunnel.state, style=STATE_STYLES.get(tunnel.state, "")),
             _said(tunnel.remote) + (" (not in DNS)" if tunnel.remote_in_dns is False else ""),
-            _outside(tunnel),
+            outside(tunnel),
             _mtu(tunnel),
-            "-" if ike is None else f"{'' if ike.version == 2 else 'IKEv1 '}{ike.role}, {ike.proposal}",
+            "-" if ike is None else f"{_version(ike)}{ike.role}, {ike.proposal}",
             "-" if ike is None else duration(ike.rekey_in_s),
             *([_monitor(tunnel.monitor)] if monitored else []),
         )
     return table
 
 
-def _outside(tunnel: TunnelStatus) -> str:
+def _version(ike: IkeSaStatus) -> str:
+    """Of IKE, where it is not the usual one."""
+    return "" if ike.version == 2 else "IKEv1 " if ike.fallback is None else "IKEv1 (fallback) "
+
+
+def outside(tunnel: TunnelStatus) -> str:
     """How ESP travels: "ESP", "UDP (configured)", "UDP (NAT remote)"; a dash while there is no IKE SA."""
     nat = f"NAT {tunnel.nat}" if tunnel.nat not in (None, "none") else ""
     if tunnel.encapsulation is None:
@@ -142,6 +148,14 @@ def _in_all(tunnel: TunnelStatus) -> str:
     happened = ", ".join(f"{count} {what.format('' if count == 1 else 's')}" for what, count in counts.items() if count)
     parts = [*([carried] if sums.packets_in or sums.packets_out else []), *([happened] if happened else [])]
     return f"since the start {'; '.join(parts)}" if parts else ""
+
+
+def _vendors(tunnel: TunnelStatus) -> str:
+    """ "the peer says: strongSwan, DPD, NAT-T, 2 unknown"; nothing where it says nothing, or speaks IKEv2."""
+    if tunnel.ike is None or not (tunnel.ike.vendors or tunnel.ike.unknown_vendors):
+        return ""
+    unknown = [f"{tunnel.ike.unknown_vendors} unknown"] if tunnel.ike.unknown_vendors else []
+    return f"the peer says: {', '.join([*tunnel.ike.vendors, *unknown])}"
 
 
 def ike_line(counters: dict[str, int]) -> str:
@@ -231,7 +245,10 @@ def view(answer: GatewayStatus) -> RenderableType:
     parts += ["", Text(summary(tunnels)), tunnel_table(tunnels)]
     if len(tunnels) <= EXPLAINED_MOST:  # of many the table is enough; what went wrong is always shown
         for tunnel in tunnels:
-            parts += [Text(f"{tunnel.name}: {tunnel.state_text}")] if tunnel.state_text else []
+            pinned = ["pinned to IKEv2"] if tunnel.pinned else []
+            said = "; ".join([*([tunnel.state_text] if tunnel.state_text else []), *pinned])
+            parts += [Text(f"{tunnel.name}: {said}")] if said else []
+            parts += [Text(f"{tunnel.name}: {vendors}", style="dim")] if (vendors := _vendors(tunnel)) else []
             parts += [Text(f"{tunnel.name}: {in_all}", style="dim")] if (in_all := _in_all(tunnel)) else []
     wrong = [(tunnel.name, tunnel.remote, tunnel.last_error) for tunnel in tunnels if tunnel.last_error]
     parts += [Text(line, style="red") for line in errors(wrong)]

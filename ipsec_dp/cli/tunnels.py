@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from ipsec_dp.cli import monitoring, render
+from ipsec_dp.cli import following, monitoring, render
 from ipsec_dp.cli.asking import ask, read
 from ipsec_dp.cli.options import (
     FILE,
+    IntervalType,
     control_option,
     examples,
+    interval_of,
     json_option,
     loading,
     say,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.messages import NegotiationRequest
 
 WATCH_INTERVAL_S = 1.0
+WATCHED = "--watch"  # what it says without seconds; no tunnel is called so
 STATES = tuple(render.STATE_STYLES)
 
 
@@ -42,7 +45,8 @@ STATES = tuple(render.STATE_STYLES)
         "ipsec-dp status",
         "ipsec-dp status to-b",
         "ipsec-dp status --state failed",
-        "ipsec-dp status --watch",
+        "ipsec-dp status --watch 5",
+        "ipsec-dp status --follow to-b                          what happens to it, a line an event",
         "ipsec-dp status --check to-b                           for monitoring",
         "ipsec-dp status --json | jq '.tunnels[].state'",
     )
@@ -51,22 +55,33 @@ STATES = tuple(render.STATE_STYLES)
 @control_option
 @click.option("--state", type=click.Choice(STATES), help="Only the tunnels in this state.")
 @json_option
-@click.option("--watch", is_flag=True, help="Show it again each second, until Ctrl-C.")
+@click.option(
+    "--watch", is_flag=False, flag_value=WATCHED, metavar="[SECONDS]", help="Show it again each second, or so often, until Ctrl-C."
+)
+@click.option("--follow", is_flag=True, help="Say what happens from now on, an event a line, until Ctrl-C (exit status 0).")
 @click.option("--check", is_flag=True, help="For monitoring: one line, and exit status 0 OK, 1 warning, 2 critical, 3 unknown.")
-def status(name: str | None, control: Path | None, state: str | None, as_json: bool, watch: bool, check: bool) -> int:
+def status(
+    name: str | None, control: Path | None, state: str | None, as_json: bool, watch: str | None, follow: bool, check: bool
+) -> int:
     """Show tunnels, their SAs, what was dropped and why.
 
-    NAME: this tunnel alone. What was dropped is always that of the whole gateway.
+    NAME: this tunnel alone. What was dropped is always that of the whole gateway. --follow ends with exit status 3 when the gateway
+    stops.
     """
+    name, interval_s = _watched(name, watch)
+    if follow:
+        if watch is not None or check or state is not None:
+            raise click.UsageError("--follow tells what happens: it takes none of --watch, --check and --state")
+        return following.follow(control, messages.FollowRequest(name=name), as_json=as_json)
     request = messages.StatusRequest(name=name, state=state)
     if check:
-        if watch or as_json or state is not None:
+        if watch is not None or as_json or state is not None:
             raise click.UsageError("--check is for monitoring: it takes none of --watch, --json and --state")
         return _check(control, request)
-    if watch and as_json:
-        raise click.UsageError("--watch is for people, --json for programs: take one of both")
-    if watch:
-        render.watch(lambda: read(ask(control, request), GatewayStatus), time.sleep, WATCH_INTERVAL_S)
+    if watch is not None and as_json:
+        raise click.UsageError("--watch is for people, --json for programs: take one of both, or --follow --json")
+    if watch is not None:
+        render.watch(lambda: read(ask(control, request), GatewayStatus), time.sleep, interval_s)
         return 0
     answer = ask(control, request)
     if as_json:
@@ -74,6 +89,15 @@ def status(name: str | None, control: Path | None, state: str | None, as_json: b
     else:
         render.print_status(read(answer, GatewayStatus))
     return 0
+
+
+def _watched(name: str | None, watch: str | None) -> tuple[str | None, float]:
+    """The tunnel that is meant, and the seconds between two looks: what stands after --watch may be either."""
+    if watch is None or watch == WATCHED:
+        return name, WATCH_INTERVAL_S
+    if name is None and interval_of(watch) is None:
+        return watch, WATCH_INTERVAL_S
+    return name, IntervalType().convert(watch, None, None)
 
 
 def _check(control: Path | None, request: messages.StatusRequest) -> int:
@@ -170,6 +194,20 @@ def terminate(name: str, wait: bool, limit_s: int, control: Path | None, as_json
     if wait:
         return _show_outcome("terminate", _begin_wait(control, request, limit_s).until_gone(), as_json, "its SAs are gone")
     return _negotiate(control, as_json, f"{name}: terminated", request)
+
+
+@click.command(epilog=examples("ipsec-dp unpin to-b"))
+@click.argument("name")
+@control_option
+@json_option
+def unpin(name: str, control: Path | None, as_json: bool) -> int:
+    """Let tunnel NAME fall to IKEv1 again.
+
+    For a tunnel with version = "2-preferred" whose peer has authenticated with IKEv2 and now, known to you, speaks IKEv1 alone.
+    Nothing of the tunnel ends; the next time that its peer authenticates with IKEv2 it stays with that again.
+    """
+    text = f"{name}: IKEv1 may be spoken where the peer does not answer IKEv2, until it has authenticated with IKEv2 again"
+    return _negotiate(control, as_json, text, messages.UnpinRequest(name=name))
 
 
 @click.group()

@@ -45,6 +45,7 @@ EFFECTS: Final[dict[type, dict[str, Effect]]] = {
         "port": R,
         "fragment_size": P,
         "version": R,
+        "ikev1_proposals": R,
         "mode": R,
     },
     model.Monitor: dict.fromkeys(("target", "source", "interval_s", "threshold", "action"), P),
@@ -57,8 +58,9 @@ EFFECTS: Final[dict[type, dict[str, Effect]]] = {
         "life_packets": P,
         "idle_timeout_s": P,
         "replay_window": K,
+        "ikev1_proposals": R,
     },
-    model.PskAuth: {**_AUTH, "psk_file": P, "octets": P},  # another file with the same secret changes nothing
+    model.PskAuth: {**_AUTH, "psk_file": P},  # another file with the same secret changes nothing
     model.CertificateAuth: {
         **_AUTH,
         "material": Effect.REAUTH,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ipsec_dp.config import model
 from ipsec_dp.config.check import tunnel_place
@@ -12,7 +12,7 @@ from ipsec_dp.ike.proposal import DEFAULT_ESP, DEFAULT_IKE
 from ipsec_dp.ike.traffic_selectors import proxy_id_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from ipsec_dp.config import tables
     from ipsec_dp.config.findings import Findings, Place
@@ -22,7 +22,7 @@ AGGRESSIVE_OCTETS = 32  # of a shared key: as many as make guessing hopeless, wh
 
 def phase1_texts(table: tables.Ike) -> tuple[str, ...]:
     """The proposals as written, or the version's own where none are."""
-    if table.version == "2" or table.proposals != DEFAULT_IKE:
+    if table.version != "1" or table.proposals != DEFAULT_IKE:
         return table.proposals
     from ipsec_dp.ike.v1.registry import DEFAULT_PHASE1
 
@@ -31,33 +31,26 @@ def phase1_texts(table: tables.Ike) -> tuple[str, ...]:
 
 def phase2_texts(table: tables.Esp, version: str) -> tuple[str, ...]:
     """The same for ESP."""
-    if version == "2" or table.proposals != DEFAULT_ESP:
+    if version != "1" or table.proposals != DEFAULT_ESP:
         return table.proposals
     from ipsec_dp.ike.v1.registry import DEFAULT_PHASE2
 
     return DEFAULT_PHASE2
 
 
-def check_ikev1(tunnel: model.Tunnel, table: tables.Tunnel, given: Mapping[str, Any], place: Place) -> None:
+def check_ikev1(tunnel: model.Tunnel, table: tables.Tunnel, place: Place) -> None:
     """Everything that IKEv1 has not, or cannot say."""
     _check_mode(tunnel, table, place)
     if tunnel.ike.version == 2 or tunnel.manual is not None:
         return
-    from ipsec_dp.ike.v1.proxy import is_expressible
     from ipsec_dp.ike.v1.registry import refusals_phase1, refusals_phase2
 
     for sentence in refusals_phase1(tunnel.ike.proposals):
         place.error("ike.proposals", sentence, 'write e.g. "aes256-sha256-modp2048", or version = "2"')
     for sentence in refusals_phase2(tunnel.esp.proposals):
         place.error("esp.proposals", sentence, 'write e.g. "aes256gcm16" or "aes256-sha256-modp2048", or version = "2"')
-    for number, selector in enumerate(tunnel.proxy_ids, 1):
-        if not is_expressible(proxy_id_of(selector)):
-            wrong = "IKEv1 can say any port or one, and no ICMP types, ranges of ports or later fragments alone"
-            place.error(f"proxy_id #{number}", wrong, 'leave it out, write one port, or version = "2"')
-    _check_auth(tunnel, place)
-    written = given.get("ike")
-    if isinstance(written, dict) and "fragment_size" in written:
-        place.warn("ike.fragment_size", "has no meaning in IKEv1, whose messages are not sent in fragments here", "leave it out")
+    check_proxy_ids(tunnel, place)
+    check_auth(tunnel, place)
     if not table.remote or table.remote == "any":
         place.warn(
             "ike.version",
@@ -95,7 +88,18 @@ def _check_mode(tunnel: model.Tunnel, table: tables.Tunnel, place: Place) -> Non
         place.error("auth.psk_file", wrong, 'take e.g.: openssl rand -base64 32, or write mode = "main"')
 
 
-def _check_auth(tunnel: model.Tunnel, place: Place) -> None:
+def check_proxy_ids(tunnel: model.Tunnel, place: Place) -> None:
+    """Whether IKEv1 can say them."""
+    from ipsec_dp.ike.v1.proxy import is_expressible
+
+    for number, selector in enumerate(tunnel.proxy_ids, 1):
+        if not is_expressible(proxy_id_of(selector)):
+            wrong = "IKEv1 can say any port or one, and no ICMP types, ranges of ports or later fragments alone"
+            place.error(f"proxy_id #{number}", wrong, 'leave it out, write one port, or version = "2"')
+
+
+def check_auth(tunnel: model.Tunnel, place: Place) -> None:
+    """Whether both sides can prove by IKEv1 who they are."""
     auth = tunnel.auth
     if auth is None:
         return
@@ -119,7 +123,8 @@ def check_secrets(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
     chooses it by the identity."""
     found: dict[object, model.Tunnel] = {}
     for tunnel in tunnels:
-        if tunnel.ike.version == 2 or tunnel.ike.mode == "aggressive" or not isinstance(tunnel.auth, model.PskAuth):
+        speaks = tunnel.ike.version == 1 or tunnel.ike.prefers_ikev2
+        if not speaks or tunnel.ike.mode == "aggressive" or not isinstance(tunnel.auth, model.PskAuth):
             continue
         for where in tunnel.remotes or (None,):
             other = found.setdefault((tunnel.local, where), tunnel)

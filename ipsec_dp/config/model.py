@@ -32,6 +32,7 @@ NatFlowAction = Literal["tell", "delete", "ignore"]
 ROUTE_METRIC = 50  # of what tunnels route by themselves (`routes`), and of a [[route]] that says none
 
 CONTROL_DIRECTORY = Path("/run/ipsec-dp")
+STATE_DIRECTORY = Path("/var/lib/ipsec-dp")
 
 
 def control_socket(gateway: str) -> Path:
@@ -77,7 +78,10 @@ class Liveness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ike:
-    """`proposals` in the form of the wire, numbered, with no SPI. `version` and `mode` in both roles."""
+    """`proposals` in the form of the wire, numbered, with no SPI. `version` and `mode` in both roles.
+
+    `ikev1_proposals`: those of a tunnel of IKEv2 that may fall to IKEv1; empty: it may not.
+    """
 
     proposals: tuple[Proposal, ...]
     lifetime_s: int
@@ -88,11 +92,17 @@ class Ike:
     fragment_size: int = 1280  # octets of IP datagram
     version: Version = 2
     mode: Mode = "main"
+    ikev1_proposals: tuple[Proposal, ...] = ()
+
+    @property
+    def prefers_ikev2(self) -> bool:
+        """Whether the tunnel may fall to IKEv1."""
+        return bool(self.ikev1_proposals)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Esp:
-    """`proposals` as in `Ike`. Limits are those of each CHILD_SA; 0: no limit of this kind."""
+    """`proposals`, `ikev1_proposals` as in `Ike`. Limits are those of each CHILD_SA; 0: no limit of this kind."""
 
     proposals: tuple[Proposal, ...]
     lifetime_s: int
@@ -101,6 +111,7 @@ class Esp:
     idle_timeout_s: int
     replay_window: int  # packets
     rekey_after_s: int = 0  # as in `Ike`
+    ikev1_proposals: tuple[Proposal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +215,17 @@ class ZoneRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsListen:
+    """Where `/metrics` is served."""
+
+    address: Address
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One gateway. Names of tunnels are unique; policies and routes name tunnels that exist."""
 
@@ -221,6 +243,7 @@ class Config:
     zone_rules: tuple[ZoneRule, ...] = ()
     nat_flows: NatFlowAction = "tell"
     control_group: str | None = None  # whose members may read
+    metrics: MetricsListen | None = None
     warnings: tuple[Finding, ...] = ()
     _by_name: dict[str, Tunnel] = field(init=False, repr=False, compare=False)
 

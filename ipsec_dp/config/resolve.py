@@ -13,6 +13,7 @@ from ipsec_dp.config.auth import resolve_auth, resolve_manual
 from ipsec_dp.config.ikev1 import check_ikev1, phase1_texts, phase2_texts
 from ipsec_dp.config.monitors import resolve_monitor
 from ipsec_dp.config.packets import resolve_packets
+from ipsec_dp.config.preferred import check_preferred, fallback_phase1, fallback_phase2
 from ipsec_dp.config.quantities import (
     parse_address,
     parse_duration,
@@ -28,7 +29,7 @@ from ipsec_dp.ipsec.selectors import (
     SelectorPair,
 )
 from ipsec_dp.ipsec.suites import ESN_KEYWORDS
-from ipsec_dp.ipsec.transforms import ENCRYPTIONS, GROUPS, INTEGRITIES, PRFS
+from ipsec_dp.ipsec.transforms import ENCRYPTIONS, GROUPS, INTEGRITIES, KEMS, PRFS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -117,9 +118,10 @@ def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
     if not 1 <= table.liveness.retries <= 100:
         alive.error("retries", f"{table.liveness.retries} retries cannot be", "write a number from 1 to 100")
     return model.Ike(
-        version=2 if table.version == "2" else 1,
+        version=1 if table.version == "1" else 2,
         mode=table.mode,
         proposals=_resolve_proposals(place, parse_ike, texts, legacy, "aes256gcm16-prfsha384-ecp384"),
+        ikev1_proposals=fallback_phase1(table, legacy),
         lifetime_s=lifetime,
         rekey_after_s=_resolve_rekey_after(place, table.rekey_after, lifetime),
         reauth_after_s=_resolve_reauth_after(place, table.reauth_after),
@@ -172,7 +174,8 @@ def _resolve_proposals(
 def _words(parse: Callable[..., tuple[Proposal, ...]]) -> str:
     groups = [group for group in GROUPS if not group.legacy]
     rows = (*ENCRYPTIONS, *INTEGRITIES, *(PRFS if parse is parse_ike else ()), *groups)
-    return " ".join((*(row.keyword for row in rows), *(() if parse is parse_ike else ESN_KEYWORDS)))
+    kems = (f"ke1_{method.keyword}" for method in KEMS)
+    return " ".join((*(row.keyword for row in rows), *((*kems, "ke1_none") if parse is parse_ike else ESN_KEYWORDS)))
 
 
 @functools.lru_cache(maxsize=64)
@@ -218,6 +221,7 @@ def _resolve_esp(table: tables.Esp, version: str, legacy: bool, place: Place) ->
         place.warn("idle_timeout", f"{idle}s is longer than the lifetime of {lifetime}s", "write a shorter one, or 0s (never)")
     return model.Esp(
         proposals=_resolve_proposals(place, parse_esp, phase2_texts(table, version), legacy, "aes256gcm16-esn"),
+        ikev1_proposals=fallback_phase2(table, version, legacy),
         lifetime_s=lifetime,
         rekey_after_s=_resolve_rekey_after(place, table.rekey_after, lifetime),
         life_octets=octets,
@@ -307,7 +311,8 @@ def resolve_tunnel(table: tables.Tunnel, given: Mapping[str, Any], place: Place,
         packets=resolve_packets(table, proxy_ids, place),
     )
     _check_ends(tunnel, place)
-    check_ikev1(tunnel, table, given, place)
+    check_ikev1(tunnel, table, place)
+    check_preferred(tunnel, table, place)
     return tunnel
 
 

@@ -177,8 +177,11 @@ class Ike(Table, frozen=True, kw_only=True):
     """Phase 1."""
 
     version: Annotated[
-        Literal["1", "2"],
-        Meta(description="of IKE, in both roles; 1: main and quick mode, for peers that speak nothing newer"),
+        Literal["1", "2", "2-preferred"],
+        Meta(
+            description="of IKE, in both roles; 1: main and quick mode, for peers that speak nothing newer; 2-preferred: IKEv1 "
+            "where the peer does not answer IKEv2, until it has authenticated with that"
+        ),
     ] = "2"
     mode: Annotated[
         Literal["main", "aggressive"],
@@ -354,10 +357,20 @@ class ZoneRule(Table, frozen=True, kw_only=True, rename={"from_": "from"}):
     log: Annotated[bool, Meta(description="in the gateway's log, ten lines a second at the most")] = False
 
 
+class Metrics(Table, frozen=True, kw_only=True):
+    """What runs, as Prometheus reads it. Without this table nothing listens."""
+
+    listen: Annotated[
+        str,
+        Meta(description="address:port of /metrics; only this host reads it at a loopback address", examples=["127.0.0.1:9551"]),
+    ] = "127.0.0.1:9551"
+
+
 class File(Table, frozen=True, kw_only=True):
     """Configuration of one ipsec-dp gateway."""
 
     gateway: Gateway = Gateway()
+    metrics: Metrics | None = None
     tunnel: tuple[Tunnel, ...] = ()
     policy: tuple[Policy, ...] = ()
     route: tuple[Route, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ipsec_dp.config import files
@@ -32,14 +33,14 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
     if tunnel.auth is None:
         raise ValueError(f"tunnel {tunnel.name} has no [tunnel.auth]")
     addresses = tuple(remote for remote in tunnel.remotes if not isinstance(remote, str))
-    return Peer(
+    peer = Peer(
         tunnel=tunnel.name,
         auth=SharedKeyAuth(_shared_key(tunnel.auth.psk_file))
         if isinstance(tunnel.auth, PskAuth)
         else _signature_auth(tunnel.auth, sha1=tunnel.legacy),
         ike_proposals=tunnel.ike.proposals,
         esp_proposals=tunnel.esp.proposals,
-        proxy_ids=ProxyIds(map(proxy_id_of, _selectors(tunnel))),
+        proxy_ids=ProxyIds(map(proxy_id_of, _selectors(tunnel, tunnel.ike.version))),
         version=tunnel.ike.version,
         mode=tunnel.ike.mode,
         local=tunnel.local,
@@ -61,15 +62,29 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         unique=Unique(tunnel.auth.unique),
         reauth_s=float(tunnel.ike.reauth_after_s),
         replay_window=tunnel.esp.replay_window,
-        fail_over=len(tunnel.remotes) > 1 or bool(tunnel.names),
+        fail_over=len(tunnel.remotes) > 1 or bool(tunnel.names) or tunnel.ike.prefers_ikev2,
+        places=len(tunnel.remotes),
         natt_first=tunnel.ike.port == NATT_PORT,
         datagram=tunnel.ike.fragment_size,
     )
+    return replace(peer, fallback=_by_ikev1(tunnel, peer)) if tunnel.ike.prefers_ikev2 else peer
 
 
-def _selectors(tunnel: Tunnel) -> tuple[SelectorPair, ...]:
+def _by_ikev1(tunnel: Tunnel, peer: Peer) -> Peer:
+    """The same peer where its tunnel falls to IKEv1: it comes from addresses that are known, and from nowhere else."""
+    return replace(
+        peer,
+        version=1,
+        named=False,
+        ike_proposals=tunnel.ike.ikev1_proposals,
+        esp_proposals=tunnel.esp.ikev1_proposals,
+        proxy_ids=ProxyIds(map(proxy_id_of, _selectors(tunnel, 1))),
+    )
+
+
+def _selectors(tunnel: Tunnel, version: int) -> tuple[SelectorPair, ...]:
     """Peers that speak IKEv1 take an unset proxy ID for 0.0.0.0/0 on both sides, and know no other."""
-    return (ANY_IPV4,) if tunnel.ike.version == 1 and not tunnel.proxy_ids else tunnel.selectors
+    return (ANY_IPV4,) if version == 1 and not tunnel.proxy_ids else tunnel.selectors
 
 
 def _identity(text: str | None) -> Identity | None:

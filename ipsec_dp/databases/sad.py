@@ -101,6 +101,7 @@ class SaRecord:
     installed: float  # seconds of the monotonic clock
     path: OuterPath | None = None  # outbound: where its packets go
     reported: SaFlag = field(default=SaFlag(0))  # conditions that `events` or `rescan` gave already
+    replay_window: int | None = None  # inbound: packets
 
 
 @dataclass(slots=True)
@@ -191,6 +192,7 @@ class Sad:
             params.limits,
             self._now(),
             params.path,
+            replay_window=params.replay_window if params.direction is Direction.INBOUND else None,
         )
         self._handles.setdefault(params.tunnel, set()).add(handle)
         if params.direction is Direction.OUTBOUND:
@@ -268,6 +270,10 @@ class Sad:
     def read(self, handle: SaHandle) -> SaInfo:
         return self._plane.read_sa(handle)
 
+    def last_use(self, handle: SaHandle) -> int:
+        """When an SA was last used, nanoseconds; 0: never."""
+        return self._plane.last_use(handle)
+
     def traffic(self, tunnel: int) -> TunnelTraffic:
         """What a tunnel has carried by all SAs that it has and had."""
         return self._plane.tunnel_traffic(tunnel, self._handles.get(tunnel, ()))
@@ -291,6 +297,10 @@ class Sad:
 
     def children_of(self, tunnel: int) -> list[ChildSa]:
         return list(self._of_tunnel.get(tunnel, {}).values())
+
+    def count_of(self, tunnel: int) -> int:
+        """How many `children_of` has."""
+        return len(self._of_tunnel.get(tunnel, ()))
 
     def holds(self, child: ChildSa) -> bool:
         """Whether a CHILD_SA was not removed yet."""

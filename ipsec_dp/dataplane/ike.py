@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ipsec_dp.dataplane.types import Endpoint, Offload, Punt
-    from ipsec_dp.ipsec.addresses import AddressRange
+    from ipsec_dp.ipsec.addresses import Address, AddressRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,10 @@ class IkeRates:
 
     begin: int = 0
     other: int = 0
+    ikev1: int = 0
+    ikev1_at_once: int = 0
+    ikev1_in_all: int = 0
+    isakmp: int = 0
     proven: int = 0
     proven_at_once: int = 0
     proven_in_all: int = 0
@@ -53,9 +57,12 @@ class IkeGate(Devices):
         super().__init__(dp, wanted)
         self._record = bytearray(PUNT_OCTETS_MAX)
 
-    def set_ike_sa(self, own_spi: bytes, peer_spi: bytes, *, initiator: bool, nat_port: bool, key: IkeSaKey | None) -> None:
-        """An IKE SA is there, or has changed. `key`: of the peer's messages, once the peer is authenticated. DataPlaneError."""
-        c = ffi.new("struct dp_ike_sa_params *", {"initiator": initiator, "nat_port": nat_port})
+    def set_ike_sa(
+        self, own_spi: bytes, peer_spi: bytes, *, initiator: bool, nat_port: bool, key: IkeSaKey | None, isakmp: bool = False
+    ) -> None:
+        """An IKE SA is there, or has changed. `key`: of the peer's messages, once the peer is authenticated; one of IKEv1 has none,
+        and is then `isakmp`. DataPlaneError."""
+        c = ffi.new("struct dp_ike_sa_params *", {"initiator": initiator, "nat_port": nat_port, "isakmp": isakmp})
         ffi.memmove(c.own_spi, own_spi, 8)
         ffi.memmove(c.peer_spi, peer_spi, 8)
         keymat, octets = ffi.NULL, 0
@@ -72,6 +79,13 @@ class IkeGate(Devices):
     def set_cookie_secret(self, secret: bytes) -> None:
         """Cookies follow from it (`ike.strangers.Cookies`), and none is good that followed from another. DataPlaneError."""
         check(lib.dp_ike_cookie_secret(self.c, secret, len(secret)), "setting the secret of cookies")
+
+    def set_ikev1_peer(self, address: Address, *, there: bool) -> None:
+        """A peer that speaks IKEv1 is expected at an address, or no longer. DataPlaneError."""
+        c = ffi.new("struct dp_addr *", {"family": address.version})
+        set_address(c.ip, address)
+        change = lib.dp_ike_peer_add if there else lib.dp_ike_peer_remove
+        check(change(self.c, c), f"telling the data plane of the peer at {address}")
 
     def set_quiet(self, ranges: Iterable[AddressRange]) -> None:
         """No COOKIE answer goes to these addresses, which do not overlap. DataPlaneError."""

@@ -152,6 +152,11 @@ class DataPlane(IkeGate):
         set_path(c, path)
         check(lib.dp_sa_set_path(self.c, handle, c), "changing an SA's path")
 
+    def skip(self, handle: SaHandle, packets: int) -> None:
+        """For rigs: an outbound SA goes on as if so many packets more had been sent. Raises DataPlaneError (EPERM: the plane has no
+        seed; ERANGE: it has not so many sequence numbers left)."""
+        check(lib.dp_sa_skip(self.c, handle, packets), "skipping sequence numbers of an SA")
+
     def read_sa(self, handle: SaHandle) -> SaInfo:
         c = ffi.new("struct dp_sa_info *")
         check(lib.dp_sa_read(self.c, handle, c), "reading an SA")
@@ -168,7 +173,14 @@ class DataPlane(IkeGate):
             c.recent,
             endpoint_of(c.peer),
             drops_of(c.drops),
+            DROP_NAMES[c.last_drop] if c.last_drop else None,
         )
+
+    def last_use(self, handle: SaHandle) -> int:
+        """When an SA was last used, nanoseconds; 0: never."""
+        c = ffi.new("struct dp_sa_info *")
+        check(lib.dp_sa_read(self.c, handle, c), "reading an SA")
+        return int(c.last_use)
 
     def conditions(self) -> list[SaCondition]:
         """Every SA whose sticky flags are raised."""

@@ -239,6 +239,7 @@ class SaInfo:
     recent: int  # outbound: sequence numbers above it were used within the 20 s before last_use
     peer: Endpoint | None
     drops: dict[str, int]
+    last_drop: str | None = None  # why it dropped the last packet that it did
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,11 @@ order."""
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ipsec_dp.config.difference import read_again
 from ipsec_dp.config.ikev1 import aggressive_risk
 from ipsec_dp.config.nested import Nesting
 from ipsec_dp.databases.pad import peer_of
@@ -22,12 +20,16 @@ from ipsec_dp.gateway.absence import Absence
 from ipsec_dp.gateway.clone_watch import CloneWatch
 from ipsec_dp.gateway.confirmation import Confirmation
 from ipsec_dp.gateway.drop_examples import DropExamples, DropWatch
+from ipsec_dp.gateway.event_stream import EventStream
 from ipsec_dp.gateway.events import Events
 from ipsec_dp.gateway.housekeeping import Housekeeping
+from ipsec_dp.gateway.ike_counts import IkeCounts
 from ipsec_dp.gateway.inspection import Inspection
 from ipsec_dp.gateway.notices import Notices
+from ipsec_dp.gateway.readings import Readings
 from ipsec_dp.gateway.reload import Reloader, ReloadParts
 from ipsec_dp.gateway.second_line import SecondLine
+from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES, Substitutes
 from ipsec_dp.host import HostError
 from ipsec_dp.ike.core import IkeVersions
 from ipsec_dp.ike.environment import Environment
@@ -35,7 +37,6 @@ from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
-from ipsec_dp.keying.ike_trace import ike_trace
 from ipsec_dp.keying.ike_watch import IkeWatch, ike_rates
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network import workers
@@ -44,6 +45,7 @@ from ipsec_dp.network.outer_header import with_outer_header
 from ipsec_dp.services.crl_watch import CrlWatch
 from ipsec_dp.services.device_watch import DeviceWatch
 from ipsec_dp.services.host_watch import HostWatch
+from ipsec_dp.services.metrics_server import MetricsServer
 from ipsec_dp.services.name_watch import NameWatch
 from ipsec_dp.services.nat_flows import NatFlows
 from ipsec_dp.services.path_mtu import PathMtuDiscovery
@@ -55,16 +57,13 @@ from ipsec_dp.services.zone_log import ZoneLog
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from ipsec_dp.config import Config, Tunnel
-    from ipsec_dp.config.difference import Difference
     from ipsec_dp.dataplane import OuterPath
-    from ipsec_dp.errors import Finding
     from ipsec_dp.ike.actions import Event
-    from ipsec_dp.ike.environment import Trace
     from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.keying.status import KeyingStatus
     from ipsec_dp.network.host import Host, OuterLinks
     from ipsec_dp.util.clock import Clock
 
@@ -106,28 +105,12 @@ class Engine:
     inspection: Inspection
     reloader: Reloader
     drop_watch: DropWatch
+    readings: Readings
 
 
-def _freeze() -> None:
-    """What the configuration is made of stays: looking through it again and again would hold IKE up."""
-    gc.collect()
-    gc.freeze()
-
-
-@dataclass(frozen=True, slots=True)
-class Substitutes:
-    """What a rig puts in the place of parts that are neither host nor clock. `plane` makes the data plane, `reported` hears of each
-    event of IKE, `shaped` is `Environment`'s, `reread` reads the configuration anew, `settled` is called when the gateway is up."""
-
-    plane: Callable[..., DataPlane] = DataPlane
-    reported: Callable[[Event], None] = lambda _: None
-    trace: Callable[[Clock], Trace] = ike_trace
-    shaped: Callable[[Any, list[Any]], list[Any]] = lambda _header, payloads: payloads
-    reread: Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]] = read_again
-    settled: Callable[[], None] = _freeze
-
-
-NO_SUBSTITUTES = Substitutes()
+def _load_exposition() -> None:
+    """Its library, which nobody needs who serves no metrics."""
+    from ipsec_dp.gateway import exposition  # noqa: F401 - it is there from now on
 
 
 class Composition:
@@ -138,14 +121,17 @@ class Composition:
         self._nesting = Nesting.of(config)
         self.spd = Spd(config)
         self.carriers = InterfaceCarriers(host.interfaces.set_carrier, self._has_child)
-        self.monitors = TunnelMonitors(host, self._renew, clock)
+        self.stream = EventStream(config.name, self._keying, clock)
+        self.monitors = TunnelMonitors(host, self._renew, clock, self.stream.monitor)
         self.mtus = PathMtuDiscovery(config, host, lambda: self.spd.tunnel_numbers, clock)
         self.devices = DeviceWatch(host, lambda: self._links, self._interface_restored, clock)
         host_watch = HostWatch(host, lambda: self.ike, clock)
         self.nat_flows = NatFlows(host, clock)
         crls = CrlWatch(lambda: self.ike, host.conditions, clock)
         names = NameWatch(host, lambda: self.ike, host_watch.look, clock)
-        beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows, crls, names
+        self.counts = IkeCounts(clock)
+        self.metrics = MetricsServer(self.metrics_page, _load_exposition, host.conditions, clock, substitutes.listen)
+        beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows, crls, names, self.metrics
         self.services = Services((self.carriers, self.mtus, *beside))
         self.confirmation = Confirmation(host.conditions, clock)
         self.engine: Engine | None = None
@@ -193,7 +179,9 @@ class Composition:
                 activity=children.activity,
                 watcher=watch,
                 trace=trace,
+                pins=self.substitutes.pins(self.config.name, self.host.conditions),
                 shaped=self.substitutes.shaped,
+                interference=self.substitutes.interference,
             ),
             events=self._strangers,
         )
@@ -210,7 +198,9 @@ class Composition:
             clock=self.clock,
             refuses=self._refuses_stranger,
             trace=trace,
-            reported=self.substitutes.reported,
+            reported=self._reported,
+            renewing=self.counts.renewing,
+            uncalled=self.stream.uncalled,
         )
 
     def make_engine(self, plane: DataPlane, sad: Sad, links: OuterLinks, manual: ManualSas, ike: IkeDriver) -> Engine:
@@ -259,6 +249,17 @@ class Composition:
             notices=notices,
             clock=clock,
         )
+        readings = Readings(
+            self.config,
+            spd=spd,
+            plane=plane,
+            sad=sad,
+            manual=manual,
+            ike=ike,
+            host=host,
+            mtus=self.mtus,
+            monitors=self.monitors,
+        )
         parts = ReloadParts(
             spd,
             host,
@@ -268,7 +269,7 @@ class Composition:
             manual,
             ike,
             self.services,
-            (notices, inspection, examples),
+            (notices, inspection, examples, readings),
             self.mtus.first_of,
             self.nat_flows.before_routes,
         )
@@ -276,8 +277,8 @@ class Composition:
         second_line, absence = SecondLine(plane, host.conditions, clock), Absence(clock, notices, ike.check_liveness)
         looks = second_line.look, absence.look, unanswered.look
         housekeeping = Housekeeping(sad, events.handle, host.conditions, clock, looks)
-        watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock)
-        return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch)
+        watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock, self.stream.drops)
+        return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch, readings)
 
     async def reconfigure(self, config: Config) -> None:
         """Another configuration is in force; outer headers are as it says."""
@@ -323,7 +324,22 @@ class Composition:
             self._notices.add_of_stranger(logging.WARNING, f"IKE is not answered: {holder.refusal(remote)}", "nested")
         return holder is not None
 
+    async def metrics_page(self) -> list[bytes]:
+        """As Prometheus reads it, in pieces."""
+        from ipsec_dp.gateway.exposition import page
+
+        return await page(self.config, None if self.engine is None else self.engine.readings, self.counts)
+
     # ---- who hears of what
+
+    def _reported(self, event: Event) -> None:
+        self.counts.event(event)
+        self.substitutes.reported(event)
+        self.stream.ike(event)
+
+    def _keying(self, name: str) -> KeyingStatus | None:
+        """How a tunnel is that IKE negotiates."""
+        return None if self.ike is None or not self.ike.has(name) else self.ike.status(name)
 
     def _drops_began(self, reason: str) -> None:
         if reason == "policy_none":
@@ -334,7 +350,7 @@ class Composition:
         if self.ike is None or self.config.tunnel(name).auth is None:
             return
         try:
-            self.ike.rekey(name, ike=False)
+            self.ike.rekey(name, ike=False, why="monitor")
         except IpsecDpError as error:
             log.info("%s", error)
 

@@ -16,19 +16,20 @@ import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 
 from ipsec_dp.errors import ControlError, IpsecDpError, NoDaemonError
 from ipsec_dp.gateway.control_rights import OURSELVES, client_of, how_to_read, make_directory, share
+from ipsec_dp.gateway.following import FollowedAnswer
 from ipsec_dp.util import os_errors
 from ipsec_dp.util.faults import explained
 from ipsec_dp.util.slices import in_slices
-from ipsec_dp.util.text import shown_all
+from ipsec_dp.util.text import LINE, shown_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 
     from ipsec_dp.gateway.control_rights import Client
 
@@ -59,7 +60,7 @@ class Verb(Generic[Asked]):
     """
 
     request: type[Asked]
-    answer: Callable[[Asked], Awaitable[msgspec.Struct | LongAnswer]]
+    answer: Callable[[Asked], Awaitable[msgspec.Struct | LongAnswer | FollowedAnswer]]
     reads: bool = False
 
     @property
@@ -124,7 +125,10 @@ def _texts(row: msgspec.Struct) -> Iterator[str]:
 
 
 def _json(value: object) -> str:
-    return json.dumps(shown_all(msgspec.to_builtins(value)))
+    """As `shown_all` has it, which is not asked where it would change nothing: no text is too long or has what JSON escapes."""
+    made = msgspec.to_builtins(value)
+    text = json.dumps(made)
+    return text if len(text) <= LINE and "\\" not in text and text.isprintable() else json.dumps(shown_all(made))
 
 
 class ControlServer:
@@ -135,7 +139,7 @@ class ControlServer:
         self._verbs = {verb.name: verb for verb in verbs}
         self._server: asyncio.Server | None = None
         self._clients: dict[asyncio.Task[None], Client] = {}
-        self._answering: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[bool]] = set()
 
     async def start(self) -> None:
         """Raises ControlError when another daemon answers there already, or there can be no socket."""
@@ -194,13 +198,18 @@ class ControlServer:
                 return
             if not line:
                 return
-            answering = asyncio.ensure_future(self._write_answer(line, writer, client))
+            answering = asyncio.ensure_future(self._write_answer(line, reader, writer, client))
             self._answering.add(answering)
             answering.add_done_callback(self._answering.discard)
-            await answering
+            if not await answering:
+                return
 
-    async def _write_answer(self, line: bytes, writer: asyncio.StreamWriter, client: Client) -> None:
+    async def _write_answer(self, line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: Client) -> bool:
+        """Whether the client may ask more."""
         answer = await self.answer(line, client)
+        if isinstance(answer, FollowedAnswer):
+            await answer.send(reader, writer)
+            return False
         if isinstance(answer, LongAnswer):
             async for piece in answer.pieces():
                 writer.write(piece)
@@ -208,8 +217,9 @@ class ControlServer:
         else:
             writer.write(answer.line)
             await _drain(writer)
+        return True
 
-    async def answer(self, line: bytes, client: Client = OURSELVES) -> Answer | LongAnswer:
+    async def answer(self, line: bytes, client: Client = OURSELVES) -> Answer | LongAnswer | FollowedAnswer:
         """Carries out the request that a line holds, if the client may ask it."""
         try:
             asked = json.loads(line)
@@ -232,7 +242,7 @@ class ControlServer:
                 result = await verb.answer(request)
         except IpsecDpError as error:
             return Answer(ok=False, error=str(error))
-        return result if isinstance(result, LongAnswer) else Answer(ok=True, result=result)
+        return result if isinstance(result, LongAnswer | FollowedAnswer) else Answer(ok=True, result=result)
 
     def _may_only_read(self, name: str, client: Client) -> str:
         reading = ", ".join(verb.name for verb in self._verbs.values() if verb.reads)
@@ -280,6 +290,35 @@ def request(path: Path, message: Mapping[str, object], timeout: float = REQUEST_
     Raises NoDaemonError when nobody listens there, ControlError when the gateway refuses, breaks off, or takes longer than
     `timeout` s.
     """
+    with _connected(path, timeout) as connection, connection.makefile("rb") as lines:
+        return _result(path, _asked(path, connection, lines, message, timeout))
+
+
+def follow(path: Path, message: Mapping[str, object], timeout: float = REQUEST_TIMEOUT_S) -> Generator[dict[str, Any], None, None]:
+    """Sends one request to the gateway at `path`, and yields what follows its answer, an object a line, until it ends; the last one
+    is {"event": "end"} where the gateway stops. Raises as `request`; ControlError when it breaks off."""
+    with _connected(path, timeout) as connection, connection.makefile("rb") as lines:
+        _result(path, _asked(path, connection, lines, message, timeout))
+        connection.settimeout(None)
+        event: Any = None
+        while event is None or event.get("event") != "end":
+            event = _event(path, lines)
+            yield event
+
+
+def _event(path: Path, lines: BinaryIO) -> dict[str, Any]:
+    try:
+        line = lines.readline(LINE_MAX)
+        event = json.loads(line) if line else None
+    except (OSError, ValueError):
+        event = None
+    if not isinstance(event, dict):
+        raise ControlError(f"the gateway at {path} broke off")
+    return event
+
+
+@contextlib.contextmanager
+def _connected(path: Path, timeout: float) -> Iterator[socket.socket]:
     _check_length(path)
     with _connection() as connection:
         connection.settimeout(timeout)
@@ -291,16 +330,19 @@ def request(path: Path, message: Mapping[str, object], timeout: float = REQUEST_
             raise ControlError(f"cannot read the control socket {path}: {error.strerror}; {how_to_read(path)}") from error
         except OSError as error:
             raise ControlError(f"the gateway at {path} cannot be asked: {os_errors.text_of(error)}") from error
-        try:
-            with contextlib.suppress(BrokenPipeError):  # turned away: the reason is there to read
-                connection.sendall(json.dumps(message).encode() + b"\n")
-            with connection.makefile("rb") as lines:
-                line = lines.readline(ANSWER_MAX)
-        except TimeoutError as error:
-            raise ControlError(f"the gateway at {path} did not answer within {timeout:g} s") from error
-        except OSError as error:
-            raise ControlError(f"the gateway at {path} broke off: {error.strerror}") from error
-    return _result(path, line)
+        yield connection
+
+
+def _asked(path: Path, connection: socket.socket, lines: BinaryIO, message: Mapping[str, object], timeout: float) -> bytes:
+    """The line that a request is answered with."""
+    try:
+        with contextlib.suppress(BrokenPipeError):  # turned away: the reason is there to read
+            connection.sendall(json.dumps(message).encode() + b"\n")
+        return lines.readline(ANSWER_MAX)
+    except TimeoutError as error:
+        raise ControlError(f"the gateway at {path} did not answer within {timeout:g} s") from error
+    except OSError as error:
+        raise ControlError(f"the gateway at {path} broke off: {error.strerror}") from error
 
 
 def _connection() -> socket.socket:

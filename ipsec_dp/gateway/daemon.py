@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import protect_process
 from ipsec_dp.errors import IpsecDpError
-from ipsec_dp.gateway.composition import NO_SUBSTITUTES
 from ipsec_dp.gateway.gateway import Gateway
+from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES
 from ipsec_dp.util.faults import explained, log_to_stderr, unexpected
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config import Config
-    from ipsec_dp.gateway.composition import Substitutes
     from ipsec_dp.gateway.confirmation import Trial
+    from ipsec_dp.gateway.substitutes import Substitutes
 
 log = logging.getLogger("ipsec_dp")
 

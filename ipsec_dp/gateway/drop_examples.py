@@ -148,7 +148,8 @@ def _text(example: DropExample, interface: str | None, tunnel: str | None) -> st
 
 
 class DropWatch:
-    """Says in the log when a reason begins to drop packets, with one of them and its likely cause; `began` hears of the reason."""
+    """Says in the log when a reason begins to drop packets, with one of them and its likely cause; `began` hears of the reason,
+    `told` of how many were dropped until then and of the text too."""
 
     def __init__(
         self,
@@ -158,8 +159,9 @@ class DropWatch:
         began: Callable[[str], None],
         conditions: Conditions,
         clock: Clock,
+        told: Callable[[str, int, str], None] = lambda *_: None,
     ) -> None:
-        self._rounds = Rounds("drops", conditions, clock)
+        self._rounds, self._say = Rounds("drops", conditions, clock), told
         self._plane, self._examples, self._notices, self._began, self._clock = plane, examples, notices, began, clock
         self._counts: dict[str, int] = {}
         self._rose: dict[str, float] = {}  # when each last dropped something
@@ -196,3 +198,4 @@ class DropWatch:
         if example is not None:
             text += f", e.g. {example.text}: {example.cause}"
         self._notices.add(logging.INFO if reason in QUIET else logging.WARNING, text, key=f"drops {reason}")
+        self._say(reason, count, text)

@@ -1,8 +1,8 @@
 """One gateway: brought up in the order that never lets protected traffic out, and taken down in reverse.
 
-Up: its name (one gateway of a name at a time) → guard → control socket → data plane → TUN interfaces → policy → manual SAs →
-loops → routes → services → IKE. Down: the same backwards, the guard last. A start that fails leaves the guard where it is, as a
-crash does; the next start adopts it.
+Up: its name (one gateway of a name at a time) → guard → control socket → metrics → data plane → TUN interfaces → policy → manual
+SAs → loops → routes → services → IKE. Down: the same backwards, the guard last. A start that fails leaves the guard where it is, as
+a crash does; the next start adopts it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.errors import ControlError, IpsecDpError
-from ipsec_dp.gateway.composition import NO_SUBSTITUTES, Composition, GatewayFailedError
+from ipsec_dp.gateway.composition import Composition, GatewayFailedError
 from ipsec_dp.gateway.control import ControlServer
 from ipsec_dp.gateway.messages import ReloadRequest
+from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES
 from ipsec_dp.gateway.verbs import GatewayVerbs
 from ipsec_dp.host.claim import RunningError
 from ipsec_dp.keying.manual import ManualSas
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config import Config
-    from ipsec_dp.gateway.composition import Engine, Substitutes
+    from ipsec_dp.gateway.composition import Engine
     from ipsec_dp.gateway.confirmation import Trial, Unconfirmed
+    from ipsec_dp.gateway.substitutes import Substitutes
     from ipsec_dp.network.host import Host
     from ipsec_dp.util.clock import Clock
 
@@ -96,6 +98,10 @@ class Gateway:
         """Its parts that need a data plane; None: it is not up."""
         return self._parts.engine
 
+    async def metrics_page(self) -> bytes:
+        """As Prometheus reads it, whether it is up or not."""
+        return b"".join(await self._parts.metrics_page())
+
     # ---- up
 
     async def start(self) -> None:
@@ -126,6 +132,8 @@ class Gateway:
             with explained("the gateway could not be started"):
                 await self._parts.host.close_guard()
                 await self._control.start()
+                self._stack.push_async_callback(self._parts.metrics.close)
+                await self._parts.metrics.apply(self.config)
                 await self._start_inside()
         except RunningError:
             raise
@@ -255,4 +263,5 @@ class Gateway:
         finally:
             self._torn_down.set()
             await self._parts.host.close()
+            self._parts.stream.close()
             await self._control.close()

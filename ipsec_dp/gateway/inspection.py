@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from ipsec_dp.dataplane import DROP_SENTENCES
+from ipsec_dp.dataplane import DROP_SENTENCES, Direction
+from ipsec_dp.gateway.events import CONDITIONS
 from ipsec_dp.gateway.explain import HoldingChild, holds
 from ipsec_dp.gateway.status import (
     ChildSaStatus,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.sad import ChildSa, Sad
     from ipsec_dp.databases.spd import Spd
-    from ipsec_dp.dataplane import DataPlane, SaHandle, TunnelTraffic
+    from ipsec_dp.dataplane import DataPlane, SaHandle, SaInfo, TunnelTraffic
     from ipsec_dp.gateway.drop_examples import DropExamples
     from ipsec_dp.gateway.notices import Notices
     from ipsec_dp.gateway.question import PacketQuestion
@@ -47,13 +49,15 @@ NS_PER_S = 1e9
 
 
 class SaTraffic(NamedTuple):
-    """What an SA carried. `last_s`: how long ago it carried a packet."""
+    """What an SA carried. `first_s`, `last_s`: how long ago it carried a packet; `error`: what is wrong with it, or was last."""
 
     packets: int = 0
     octets: int = 0
     sequence: int = 0
     last_s: float | None = None
     drops: Mapping[str, int] = {}
+    first_s: float | None = None
+    error: str | None = None
 
 
 NO_TRAFFIC: Final = SaTraffic()
@@ -63,8 +67,18 @@ def _traffic(sad: Sad, handle: SaHandle | None, now: float) -> SaTraffic:
     if handle is None:
         return NO_TRAFFIC
     info = sad.read(handle)
-    last_s = None if info.last_use == 0 else round(now - info.last_use / NS_PER_S, 1)
-    return SaTraffic(info.packets, info.octets, info.sequence, last_s, info.drops)
+    first_s, last_s = (None if at == 0 else round(now - at / NS_PER_S, 1) for at in (info.first_use, info.last_use))
+    return SaTraffic(info.packets, info.octets, info.sequence, last_s, info.drops, first_s, _error(info))
+
+
+def _error(info: SaInfo) -> str | None:
+    for flag, level, text in CONDITIONS:
+        if level >= logging.ERROR and flag in info.flags:
+            return text
+    if info.last_drop is None:
+        return None
+    side = "received" if info.direction is Direction.INBOUND else "to send"
+    return f"the last packet {side} that it dropped: {info.last_drop} ({DROP_SENTENCES[info.last_drop]})"
 
 
 def child_sa_status(sad: Sad, child: ChildSa, now: float, rekey_in_s: float | None = None) -> ChildSaStatus:
@@ -95,6 +109,10 @@ def child_sa_status(sad: Sad, child: ChildSa, now: float, rekey_in_s: float | No
         sequence_out=sent.sequence,
         last_out_s=sent.last_s,
         drops={reason: count for reason, count in drops.items() if count},
+        first_in_s=received.first_s,
+        first_out_s=sent.first_s,
+        window=None if inbound is None else inbound.replay_window,
+        last_error="; ".join(error for error in (received.error, sent.error) if error is not None) or None,
     )
 
 
@@ -244,6 +262,7 @@ class Inspection:
             totals=_totals(self._sad.traffic(number)),
             remote_in_dns=keying.remote_in_dns,
             **msgspec.structs.asdict(keying.tally),
+            pinned=keying.pinned,
         )
 
     async def _children(self, number: int) -> tuple[ChildSaStatus, ...]:

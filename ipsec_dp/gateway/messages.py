@@ -23,6 +23,12 @@ class StatusRequest(ControlRequest, frozen=True, tag="status"):
     state: str | None = None
 
 
+class FollowRequest(ControlRequest, frozen=True, tag="follow"):
+    """The events from now on, of all tunnels or the one of this name, and of the gateway: a line each after the answer."""
+
+    name: str | None = None
+
+
 class DownRequest(ControlRequest, frozen=True, tag="down"):
     """Stop."""
 
@@ -80,7 +86,20 @@ class TerminateRequest(ControlRequest, frozen=True, tag="terminate"):
     name: str
 
 
-NegotiationRequest = InitiateRequest | RekeyRequest | TerminateRequest
+class UnpinRequest(ControlRequest, frozen=True, tag="unpin"):
+    """Forget that a tunnel's peer has authenticated with IKEv2."""
+
+    name: str
+
+
+NegotiationRequest = InitiateRequest | RekeyRequest | TerminateRequest | UnpinRequest
+
+
+class FollowAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What comes after it: events of this schema (`ipsec_dp.gateway.stream_event`)."""
+
+    schema: int
+    gateway: str
 
 
 class DownAnswer(msgspec.Struct, frozen=True, kw_only=True):

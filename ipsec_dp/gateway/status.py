@@ -17,7 +17,12 @@ SCHEMA: Final = 1
 
 
 class ChildSaStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One CHILD_SA; a side that has no SA at the moment has None for its SPI and 0 for its counters."""
+    """One CHILD_SA; a side that has no SA at the moment has None for its SPI and 0 for its counters.
+
+    `first_…_s`, `last_…_s`: how long ago it carried its first and its last packet; None: none yet. `window`: packets of the
+    anti-replay window, below the highest sequence number received (`sequence_in`). `last_error`: why it carries nothing any more,
+    else why each side dropped the last packet that it did.
+    """
 
     spi_in: str | None = None
     spi_out: str | None = None
@@ -36,6 +41,10 @@ class ChildSaStatus(msgspec.Struct, frozen=True, kw_only=True):
     sequence_out: int = 0
     last_out_s: float | None = None
     drops: dict[str, int] = {}
+    first_in_s: float | None = None
+    first_out_s: float | None = None
+    window: int | None = None
+    last_error: str | None = None
 
 
 class TunnelTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +66,7 @@ class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
     `encapsulation`: "udp" or "esp" (IP protocol 50), None while there is no IKE SA; `encapsulation_why`, of "udp": "configured"
     here, or "nat" (`nat`: where it was found; a peer that wants UDP looks as if it were behind one). `attempts` to
     `retransmissions` count from the start of the gateway. `remote_in_dns`: whether the peer has an address that its DNS names in
-    `remote` mean now; None: there are none, or no peer.
+    `remote` mean now; None: there are none, or no peer. `pinned`: of one that prefers IKEv2, whether it is kept to that for good.
     """
 
     name: str = "?"
@@ -79,6 +88,7 @@ class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
     flaps: int = 0
     retransmissions: int = 0
     remote_in_dns: bool | None = None
+    pinned: bool | None = None
 
 
 class TrafficStatus(msgspec.Struct, frozen=True, kw_only=True):

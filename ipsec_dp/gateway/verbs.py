@@ -13,6 +13,7 @@ import msgspec
 from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.gateway.control import LongAnswer, Verb
 from ipsec_dp.gateway.explain import GatewayView, explain
+from ipsec_dp.gateway.following import FollowedAnswer
 from ipsec_dp.gateway.host_steps import HostView
 from ipsec_dp.gateway.messages import (
     CONFIRM_MAX_S,
@@ -21,6 +22,8 @@ from ipsec_dp.gateway.messages import (
     DownAnswer,
     DownRequest,
     ExplainRequest,
+    FollowAnswer,
+    FollowRequest,
     InitiateRequest,
     NegotiationAnswer,
     PreviewRequest,
@@ -29,9 +32,11 @@ from ipsec_dp.gateway.messages import (
     ReloadResult,
     StatusRequest,
     TerminateRequest,
+    UnpinRequest,
 )
 from ipsec_dp.gateway.question import question_of
 from ipsec_dp.gateway.reload import ReloadFailedError
+from ipsec_dp.gateway.stream_event import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -62,7 +67,9 @@ class GatewayVerbs:
             Verb(InitiateRequest, self.initiate),
             Verb(RekeyRequest, self.rekey),
             Verb(TerminateRequest, self.terminate),
+            Verb(UnpinRequest, self.unpin),
             Verb(ConfirmRequest, self.confirm),
+            Verb(FollowRequest, self.follow, reads=True),
         )
 
     @property
@@ -72,11 +79,22 @@ class GatewayVerbs:
         return self._parts.engine
 
     async def status(self, request: StatusRequest) -> LongAnswer:
-        inspection, config, name = self._engine.inspection, self._parts.config, request.name
+        inspection, name = self._engine.inspection, request.name
+        self._check_tunnel(name)
+        return LongAnswer(await inspection.gateway(), "tunnels", inspection.tunnels(name, request.state))
+
+    def _check_tunnel(self, name: str | None) -> None:
+        config = self._parts.config
         if name is not None and not config.has_tunnel(name):
             close = difflib.get_close_matches(name, (tunnel.name for tunnel in config.tunnels), n=1)
             raise ControlError(f'no tunnel "{name}"' + (f'; did you mean "{close[0]}"?' if close else ""))
-        return LongAnswer(await inspection.gateway(), "tunnels", inspection.tunnels(name, request.state))
+
+    async def follow(self, request: FollowRequest) -> FollowedAnswer:
+        """What happens from now on, until the client leaves or the gateway stops."""
+        _, config = self._engine, self._parts.config  # that it is up
+        self._check_tunnel(request.name)
+        follower = await self._parts.stream.follow([tunnel.name for tunnel in config.tunnels], request.name)
+        return FollowedAnswer(FollowAnswer(schema=SCHEMA, gateway=config.name), follower)
 
     async def down(self, _: DownRequest) -> DownAnswer:
         await self._down()
@@ -157,6 +175,10 @@ class GatewayVerbs:
     async def terminate(self, request: TerminateRequest) -> NegotiationAnswer:
         self._ike_of(request).terminate(request.name)
         return NegotiationAnswer(tunnel=request.name, verb="terminate")
+
+    async def unpin(self, request: UnpinRequest) -> NegotiationAnswer:
+        self._ike_of(request).unpin(request.name)
+        return NegotiationAnswer(tunnel=request.name, verb="unpin")
 
     def _ike_of(self, request: NegotiationRequest) -> IkeDriver:
         known = [tunnel.name for tunnel in self._parts.config.tunnels if tunnel.auth is not None]

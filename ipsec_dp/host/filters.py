@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 OURS = ("ipsec_dp_", "ipsec_dp-zones_")  # tables of gateways
-HOOKS = ("forward", "input", "output")
 FAMILIES = {"ip": (4,), "ip6": (6,), "inet": (4, 6)}
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 50: "esp", 51: "ah", 58: "icmpv6", 132: "sctp"}
 SAME = {"ipv6-icmp": "icmpv6"}

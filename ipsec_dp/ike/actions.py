@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
@@ -96,6 +96,9 @@ class Origin(StrEnum):
     STRANGER = "stranger"
 
 
+Renewal = Literal["ours", "peer"]
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One thing a person or the driver should know. `text` is one line, printable, without any secret."""
@@ -109,6 +112,9 @@ class Event:
     cause: Cause | None = None
     child: int | None = None
     again: bool = False  # IKE_DOWN, IKE_FAILED, CHILD_DOWN, CHILD_FAILED: trying again later may help
+    unspoken: bool = field(default=False, kw_only=True)  # IKE_FAILED: nothing shows that the peer speaks this version of IKE
+    renewal: Renewal | None = field(default=None, kw_only=True, compare=False)  # a rekey: who asked for it; also of one that failed
+    started: float | None = field(default=None, kw_only=True, compare=False)  # IKE_UP: when its first message came or left
     origin: Origin = field(kw_only=True)  # no default: whoever makes one knows whose it is
 
     def __str__(self) -> str:

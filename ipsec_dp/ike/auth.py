@@ -67,12 +67,15 @@ class Proof:
     data: bytes = field(repr=False)
 
 
-def signed_octets(algorithm: Prf, message: Buffer, peer_nonce: Buffer, sk_p: Buffer, id_body: Buffer) -> bytes:
+def signed_octets(
+    algorithm: Prf, message: Buffer, peer_nonce: Buffer, sk_p: Buffer, id_body: Buffer, int_auth: bytes = b""
+) -> bytes:
     """What a side's AUTH covers: its first message | the other's nonce | prf(SK_p, its ID payload's body) (RFC 7296 §2.15).
 
     `message` is the IKE_SA_INIT message as sent, without non-ESP marker; `sk_p` is SK_pi for the initiator's side, else SK_pr.
+    `int_auth`: of the IKE_INTERMEDIATE exchanges, where there were any (RFC 9242 §3.3.2).
     """
-    return bytes(message) + bytes(peer_nonce) + prf(algorithm, sk_p, id_body)
+    return bytes(message) + bytes(peer_nonce) + prf(algorithm, sk_p, id_body) + int_auth
 
 
 # --- shared keys -----------------------------------------------------------------------------------------------------

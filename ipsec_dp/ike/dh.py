@@ -1,7 +1,8 @@
 """Key exchange: MODP (RFC 3526), ECP (RFC 5903) and Curve25519 (RFC 8031) behind two functions, through `cryptography`.
 
 `initiate` and `respond` are shaped so that a key encapsulation, whose responder's value depends on the initiator's, fits beside
-these groups (RFC 9370). Public values are checked as RFC 6989 wants; a secret never shows in a `repr`.
+these groups: `kem`, for additional key exchanges (RFC 9370). Public values are checked as RFC 6989 wants; a secret never shows in a
+`repr`.
 """
 
 import warnings
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import dh, ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.utils import CryptographyDeprecationWarning
 
+from ipsec_dp.ike import kem
 from ipsec_dp.ike.environment import Rng
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.modp import GENERATOR, PRIMES
@@ -47,12 +49,16 @@ class KeyExchange:
 
     def shared_secret(self, peer_public: bytes) -> bytearray:
         """g^ir in the octets RFC 7296 §2.14 wants. KeyExchangeError when the peer's value fails its checks."""
+        _check_octets(self.group, peer_public, self.group.ciphertext or self.group.public)
         return _shared_secret(self.group, self._private, peer_public)
 
 
+def _check_octets(group: Group, peer_public: bytes, wanted: int) -> None:
+    if len(peer_public) != wanted:
+        raise KeyExchangeError(f"public value of {len(peer_public)} octets for {group.keyword}, {wanted} wanted")
+
+
 def _shared_secret(group: Group, private: _Private, peer_public: bytes) -> bytearray:
-    if len(peer_public) != group.public:
-        raise KeyExchangeError(f"public value of {len(peer_public)} octets for {group.keyword}, {group.public} wanted")
     try:
         return bytearray(private.exchange(peer_public))
     except ValueError:
@@ -60,19 +66,28 @@ def _shared_secret(group: Group, private: _Private, peer_public: bytes) -> bytea
 
 
 def _private(group: Group, rng: Rng) -> _Private:
+    if group.ciphertext:
+        return kem.Decapsulation(group, rng)
     if group.id == _X25519:
         return Curve25519(rng)
     return Ecp(_CURVES[group.id], rng) if group.id in _CURVES else Modp(PRIMES[group.id], group.public, rng)
 
 
 def initiate(group: Group, rng: Rng) -> KeyExchange:
-    """A fresh half of an exchange in `group`; 32..74 octets are drawn from `rng`."""
+    """A fresh half of an exchange in `group`; 32..74 octets are drawn from `rng`. The initiator's, where it makes a difference."""
     private = _private(group, rng)
     return KeyExchange(group, private.public(), private)
 
 
 def respond(group: Group, peer_public: bytes, rng: Rng) -> tuple[bytes, bytearray]:
     """The responder's public value and the shared secret. KeyExchangeError as for `shared_secret`, before our own is computed."""
+    _check_octets(group, peer_public, group.public)
+    if group.ciphertext:
+        try:
+            ciphertext, secret_of_key = kem.encapsulate(group, peer_public)
+        except ValueError:
+            raise KeyExchangeError(f"public value unfit for {group.keyword}") from None
+        return ciphertext, bytearray(secret_of_key)
     private = _private(group, rng)
     secret = _shared_secret(group, private, peer_public)
     return private.public(), secret

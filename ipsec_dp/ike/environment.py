@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ipsec_dp.ike.actions import Path
+    from ipsec_dp.ipsec.addresses import Address
 
 Rng = Callable[[int], bytes]
 """Octets wanted -> that many unpredictable octets."""
@@ -56,6 +57,9 @@ class Watcher(Protocol):
     def gone(self, own_spi: bytes) -> None:
         """Nothing that comes for this IKE SA means anything any more."""
 
+    def ikev1_peer(self, address: Address, *, there: bool) -> None:
+        """Tunnels that speak IKEv1 expect a peer at this address, or none any longer."""
+
     def cookie_secret(self, secret: bytes) -> None:
         """What cookies follow from, from now on (`strangers.Cookies`)."""
 
@@ -67,6 +71,9 @@ class NoWatcher:
         pass
 
     def gone(self, own_spi: bytes) -> None:
+        pass
+
+    def ikev1_peer(self, address: Address, *, there: bool) -> None:
         pass
 
     def cookie_secret(self, secret: bytes) -> None:
@@ -124,6 +131,65 @@ class NoTrace:
 NO_TRACE = NoTrace()
 
 
+class Pins(Protocol):
+    """Whose peers have authenticated with IKEv2, which outlasts the gateway, until a person says otherwise."""
+
+    def holds(self, tunnel: str) -> bool:
+        """Whether the peer of a tunnel has; True too where nobody can tell, or could note it down. It does not raise."""
+
+    def keep(self, tunnel: str) -> None:
+        """It has, just now. It does not raise."""
+
+    def clear(self, tunnel: str) -> None:
+        """It is as if it never had. Raises IpsecDpError where that cannot be noted down."""
+
+
+class RememberedPins:
+    """In memory, for as long as it lasts."""
+
+    def __init__(self) -> None:
+        self.tunnels: set[str] = set()
+
+    def holds(self, tunnel: str) -> bool:
+        return tunnel in self.tunnels
+
+    def keep(self, tunnel: str) -> None:
+        self.tunnels.add(tunnel)
+
+    def clear(self, tunnel: str) -> None:
+        self.tunnels.discard(tunnel)
+
+
+class Interference(Protocol):
+    """Who makes a gateway of a rig an odd one. Nothing may raise."""
+
+    def refused(self, message: Any, *, child: bool) -> Any | None:
+        """The notify by which a request is refused before anything is done for it; None: it is answered. `child`: what is asked
+        for is the CHILD_SA of IKE_AUTH alone."""
+
+    def ignores(self, *, hard: bool) -> bool:
+        """Whether a limit that is reached, the hard one or the soft one, is passed over."""
+
+    def keyed(self, sa: Any) -> None:
+        """An IKE SA of IKEv2 has keys from now on."""
+
+
+class NoInterference:
+    """The gateway is as it is."""
+
+    def refused(self, message: Any, *, child: bool) -> None:
+        pass
+
+    def ignores(self, *, hard: bool) -> bool:  # noqa: ARG002 - of neither
+        return False
+
+    def keyed(self, sa: Any) -> None:
+        pass
+
+
+NO_INTERFERENCE = NoInterference()
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """`allocate_spi`: an SPI for an inbound SA of a tunnel, by its name, ≥ 256, held until an action installs or
@@ -140,4 +206,6 @@ class Environment:
     activity: Callable[[int], Activity] = lambda _child: SILENT
     watcher: Watcher = NO_WATCHER
     trace: Trace = NO_TRACE
+    pins: Pins = field(default_factory=RememberedPins)
     shaped: Callable[[Any, list[Any]], list[Any]] = lambda _header, payloads: payloads
+    interference: Interference = NO_INTERFERENCE

@@ -60,6 +60,8 @@ class IkeStatus:
     silence: str | None = None  # which request of ours is not answered, and what may be the cause
     heard: float = -inf  # when the last message came whose ICV held; -inf: none yet
     version: Literal[1, 2] = 2
+    vendors: tuple[str, ...] = ()  # what the peer says of itself, by name; IKEv1
+    unknown_vendors: int = 0  # vendor IDs besides that nobody here knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,17 @@ class IkeCore(Protocol):
     def judge_again(self, tunnel: str, now: float) -> list[Action]:
         """The certificates by which the peer of a tunnel has proven itself, by what the tunnel says now: CRLs that are new. The IKE
         SAs end that they do not hold for any more."""
+
+    def fallback(self, tunnel: str, now: float) -> str | None:
+        """Why a tunnel that prefers IKEv2 is up by IKEv1; None: it is not."""
+
+    def pinned(self, tunnel: str) -> bool | None:
+        """Whether a tunnel that prefers IKEv2 never falls to IKEv1, since its peer has authenticated with IKEv2 or nobody can tell;
+        None: it speaks one version."""
+
+    def unpin(self, tunnel: str) -> None:
+        """The peer of a tunnel that prefers IKEv2 may be met by IKEv1 again, though it has authenticated with IKEv2. Raises
+        IpsecDpError where that cannot be noted down, or the tunnel speaks one version alone."""
 
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
         """A datagram as it came, the non-ESP marker taken off."""

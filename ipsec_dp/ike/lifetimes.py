@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ipsec_dp.ike.actions import ChildLimits
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.environment import Rng
+    from ipsec_dp.ike.environment import Interference, Rng
     from ipsec_dp.ike.peer import Life
 
 NEVER_DUE: Final = inf
@@ -52,6 +52,14 @@ def limits_of(life: Life, *, initiator: bool, rng: Rng) -> ChildLimits:
 def reauth_after(reauth_s: float, *, called: bool, rng: Rng) -> float:
     """Seconds until this side authenticates again."""
     return reauth_s * (1.0 + jitter(rng, *_LATER[called]))
+
+
+def overlook(one: Any, now: float, interference: Interference) -> None:
+    """`soft` and `hard` of an SA that come while a rig ignores them do not come again."""
+    if now >= one.hard and interference.ignores(hard=True):
+        one.hard = NEVER_DUE
+    if now >= one.soft and interference.ignores(hard=False):
+        one.soft = NEVER_DUE
 
 
 def retry_after(failures: int, rng: Rng) -> float:

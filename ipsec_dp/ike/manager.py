@@ -8,7 +8,7 @@ for the others (`later`) until `timer` comes to them, or anything else wants to 
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -22,8 +22,9 @@ from ipsec_dp.ike.authenticated import PEER_LIMITS, Accounts
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.interface import Counters, IkeStatus
+from ipsec_dp.ike.later import AT_ONCE, Later
 from ipsec_dp.ike.peer_table import PeerTable
-from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
+from ipsec_dp.ike.strangers import LIMITS, KeyExchanges, StrangersEvents
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ike.traffic_selectors import asked_by
 from ipsec_dp.ike.v2 import (
@@ -46,7 +47,7 @@ from ipsec_dp.ike.v2.message import Header, Message, begins, parse_message, rece
 from ipsec_dp.ike.v2.payloads import Notify
 from ipsec_dp.ike.v2.probe import PathProbe
 from ipsec_dp.ike.v2.reception import Reception
-from ipsec_dp.ike.v2.sa import CARRYING, State
+from ipsec_dp.ike.v2.sa import CARRYING, HALF_OPEN, State
 from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
 from ipsec_dp.ike.v2.session_index import SessionIndex
 from ipsec_dp.ike.v2.unsolicited import UnsolicitedAnswers
@@ -64,7 +65,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.selectors import SelectorPair
 
 LATEST: Final = 32  # IKE SAs of a tunnel by which its state is judged
-AT_ONCE: Final = 4  # sessions in one call: the others that are due, or that a command is about, come next
 
 
 _Step = Callable[[float], list[Action]]  # of `now`
@@ -77,12 +77,13 @@ class IkeManager:
         """`events`: which of those that strangers cause are told, where others have a part in it too."""
         self.environment = environment
         self.holdings = Holdings()
+        self.further = KeyExchanges(LIMITS.further_a_second, LIMITS.further_of_network_a_second)
         self._peers = PeerTable(peers)
         self._sessions = SessionIndex()
         self._timers: TimerQueue[IkeSession] = TimerQueue()
         self._numbers = count(1)
         self._spawned: list[IkeSession] = []  # by the session that acts just now
-        self._later: OrderedDict[IkeSession, list[_Step]] = OrderedDict()  # what is still to happen to whom, in this order
+        self._later: Later[IkeSession, list[Action]] = Later()
         self._children: WeakValueDictionary[int, Child] = WeakValueDictionary()
         self._met: list[IkeSession] = []  # whose place it takes, or the other way round
         self._admission: Admission[IkeSession] = Admission(environment.rng)
@@ -131,13 +132,12 @@ class IkeManager:
 
     def _each(self, steps: Iterable[tuple[IkeSession, _Step]], now: float) -> list[Action]:
         """Lets something happen to each of many sessions: to AT_ONCE of them now."""
-        for session, step in steps:
-            self._later.setdefault(session, []).append(step)
+        self._later.add(steps)
         return self._go_on(now)
 
     def _go_on(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        for session in list(islice(self._later, AT_ONCE)):
+        for session in self._later.first():
             actions += self._run(session, now, list)
         return actions
 
@@ -199,6 +199,10 @@ class IkeManager:
         up = (other for other in self._sessions.of_ends(session) if other is not session)
         return [one for one in up if one.state in CARRYING and one.in_use]
 
+    def candidates(self, path: Path) -> Candidates | None:
+        """Whom somebody there may be; None: nobody is expected."""
+        return self._peers.candidates(path)
+
     # ---- datagrams
 
     def knows(self, datagram: bytes) -> bool:
@@ -240,6 +244,7 @@ class IkeManager:
         """A datagram that is no message of IKEv2. It may be for a request of ours, or a peer's first one; None: of nobody's."""
         session = self._sessions.get(receivers_spi(datagram))
         if session is not None:
+            session.handshake.spoken |= not isinstance(error, Ikev1MessageError)
             return self._run(session, now, partial(session.unusable, f"a message that cannot be read: {error}", path))
         event = first_message.unreadable(self._peers.candidates(path), datagram, error, path, kind)
         return None if event is None else self._events.allowed([Report(event)], now)
@@ -268,7 +273,7 @@ class IkeManager:
             return [demand]
         session = responder(self, candidates, header.spi_i, path, now)
         actions = session.receive(datagram, message, path, now)
-        if session.state is State.INIT_ANSWERED:
+        if session.state in HALF_OPEN:
             configured = path.remote.address in candidates.first.remotes and self._admission.returned(message, path, now)
             return actions + self._hold(session, configured=configured, now=now)
         return self._events.allowed(actions, now)
@@ -328,7 +333,7 @@ class IkeManager:
 
         def step() -> list[Action]:
             if ike:
-                ike_rekey.rekey(session)
+                ike_rekey.rekey(session, now)
             else:
                 for child in list(session.children.values()):
                     timers.rekey_child(session, child, now)
@@ -464,8 +469,8 @@ class IkeManager:
         """Let a session act, then see what became of it, and of those in its succession."""
         was_up, before = session.authenticated, _succession(session)
         actions: list[Action] = []
-        for waiting in self._later.pop(session, ()):
-            actions += waiting(now)
+        for done in self._later.catch_up(session, now):
+            actions += done
         actions += step()
         spawned, self._spawned = self._spawned, []
         for new in spawned:
@@ -508,7 +513,7 @@ class IkeManager:
             self._drop(oldest)
 
     def _drop(self, session: IkeSession) -> None:
-        self._later.pop(session, None)
+        self._later.discard(session)
         self._sessions.drop(session)
         self._reception.gone(session)
         self._timers.discard(session)
@@ -524,6 +529,9 @@ def _fits(session: IkeSession, header: Header) -> bool:
 
 def _succession(session: IkeSession) -> dict[IkeSession, None]:
     """The session and those that are to replace it or be replaced by it: what one step may change."""
+    ways = session.succession
+    if ways.before is ways.after is None and not isinstance(session.task, ike_rekey.IkeRekey):
+        return {session: None}
     found: dict[IkeSession, None] = {}
     waiting: list[Any] = [session]
     while waiting:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ipsec import iana
-from ipsec_dp.ipsec.transforms import ADDITIONAL_KEY_EXCHANGES, NONE, Transform, TransformType, transform_text
+from ipsec_dp.ipsec.transforms import ADDITIONAL_KEY_EXCHANGES, KEMS, NONE, Transform, TransformType, transform_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -71,10 +71,24 @@ def _is_fixed(transform: Transform) -> bool:
     return known and not _has_lengths(transform)
 
 
+def _mlkem(transform: Transform) -> bool:
+    """Of a key exchange, first or additional."""
+    typed = transform.type in (TransformType.KE, *ADDITIONAL_KEY_EXCHANGES)
+    return typed and iana.KEY_EXCHANGES.get(transform.id, "").startswith("mlkem")
+
+
 _Holds = tuple["Callable[[Transform], bool]", str]
 _RULES: Final[tuple[_Holds, ...]] = (  # the first that holds
     (lambda t: bool(t.unknown), "{name} with an attribute other than Key Length: no RFC knows one (RFC 7296 §3.3.5)"),
     (_is_private, "{name} is a number for private use: what it means its maker alone knows"),
+    (
+        lambda t: _mlkem(t) and t.id not in {method.id for method in KEMS},
+        "{name} is not spoken here: of ML-KEM the library has mlkem768 and mlkem1024, so let the peer offer one of these",
+    ),
+    (
+        lambda t: _mlkem(t) and t.type == TransformType.KE,
+        "{name} as the first key exchange: here it is an additional one, after a group",
+    ),
     (
         lambda t: _is_fixed(t) and t.key_length is not None,
         "{name} with Key Length {bits}: RFC 7296 §3.3.5 forbids it; some appliances send it",

@@ -85,10 +85,13 @@ class Peer:
     """One tunnel's peer. `local` None: any address of ours. `remotes` empty: it may come from anywhere. `named`: so it
     may too, and `remotes` are what its DNS names are known to mean. `remote_id` None: the address it has; `local_id` None: ours.
 
-    `fail_over`: it has further addresses, so that one that does not answer is given up early. `reauth_s`: seconds after which the
-    peers authenticate anew, 0: never. `natt_first`: start on port 4500. `datagram`: octets of IP datagram beyond which messages are
-    sent in fragments (RFC 7383). `version`: of IKE, both as initiator and as responder; `mode`: of phase 1 in
-    IKEv1, in both roles.
+    `fail_over`: it has further addresses, or may be met by another version, so that a call without an answer is given up early.
+    `reauth_s`: seconds after which the peers authenticate anew, 0: never. `natt_first`: start on port 4500. `datagram`: octets of
+    IP datagram beyond which messages are sent in fragments (RFC 7383). `version`: of IKE, both as initiator and as responder;
+    `mode`: of phase 1 in IKEv1, in both roles.
+
+    `fallback`: the same peer by IKEv1, to which the tunnel may fall; `remotes` are then its only addresses, wherever it may come
+    from by IKEv2. `places`: how many addresses and names there are to call.
     """
 
     tunnel: str
@@ -113,4 +116,6 @@ class Peer:
     fail_over: bool = False
     datagram: int = DEFAULT_DATAGRAM
     version: Version = 2
+    fallback: Peer | None = None
+    places: int = 1
     mode: Mode = "main"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
-from ipsec_dp.ike import oddities
+from ipsec_dp.ike import kem, oddities
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ipsec import iana
 from ipsec_dp.ipsec.suites import Encr, Integ, Suite
@@ -20,6 +20,7 @@ from ipsec_dp.ipsec.transforms import (
     NO_ESN,
     NONE,
     PRF_OF_INTEGRITY,
+    AdditionalKeyExchange,
     Algorithm,
     Encryption,
     Group,
@@ -41,7 +42,8 @@ DEFAULT_IKE: Final = (
 DEFAULT_ESP: Final = ("aes256gcm16-aes128gcm16-esn-noesn", "chacha20poly1305-esn-noesn", "aes256-aes128-sha256-esn-noesn")
 
 _MAY_BE_NONE: Final = frozenset({TransformType.INTEG, TransformType.KE, *ADDITIONAL_KEY_EXCHANGES})
-_FIRST_SPI: Final = 256  # of AH and ESP (RFC 4303 §2.1): those below are reserved
+_MAY_BE_LEFT_OUT: Final = frozenset({NO_ESN, *(Transform(kind, NONE) for kind in ADDITIONAL_KEY_EXCHANGES)})
+FIRST_SPI: Final = 256  # of AH and ESP (RFC 4303 §2.1): those below are reserved
 
 
 class ProposalError(IkeError):
@@ -71,25 +73,27 @@ class Proposal:
         """Whether its SPI is one that an SA of its protocol may have; IKE has none in IKE_SA_INIT (RFC 7296 §3.3.1)."""
         if self.protocol == ProtocolId.IKE:
             return not self.spi or (len(self.spi) == 8 and any(self.spi))
-        return len(self.spi) == 4 and int.from_bytes(self.spi, "big") >= _FIRST_SPI
+        return len(self.spi) == 4 and int.from_bytes(self.spi, "big") >= FIRST_SPI
 
 
 @dataclass(frozen=True, slots=True)
 class IkeSuite:
-    """What protects an IKE SA. `integrity` is None exactly when `encryption` is an AEAD."""
+    """What protects an IKE SA. `integrity` is None exactly when `encryption` is an AEAD. `additional`: by number; those that are
+    left out are not there."""
 
     encryption: Encryption
     prf: Prf
     integrity: Integrity | None
     group: Group
+    additional: tuple[AdditionalKeyExchange, ...] = ()
 
     @property
     def transforms(self) -> tuple[Transform, ...]:
         """As a proposal names it: every algorithm there is, each additional key exchange among them."""
-        return _transforms(self.encryption, self.prf, self.integrity, self.group)
+        return _transforms(self.encryption, self.prf, self.integrity, self.group, *self.additional)
 
     def __str__(self) -> str:
-        return _joined(self.encryption, self.integrity, self.prf, self.group)
+        return _joined(self.encryption, self.integrity, self.prf, self.group, *self.additional)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ class EspSuite:
         return _joined(self.encryption, self.integrity, self.group) + ("-esn" if self.esn else "")
 
 
-def _transforms(*algorithms: Encryption | Prf | Integrity | Group | None) -> tuple[Transform, ...]:
+def _transforms(*algorithms: Algorithm | None) -> tuple[Transform, ...]:
     return tuple(algorithm.transform for algorithm in algorithms if algorithm is not None)
 
 
@@ -156,11 +160,39 @@ def _parse_words(text: str, protocol: ProtocolId, legacy: bool) -> tuple[list[Al
             continue
         algorithm = by_keyword(word)
         if algorithm is None or (protocol == ProtocolId.ESP and isinstance(algorithm, Prf)):
-            raise ProposalError(f"proposal {text!r}: {word!r} is not known here")
-        if isinstance(algorithm, Group) and algorithm.legacy and not legacy:
+            raise ProposalError(f"proposal {text!r}: {word!r} is not known here{_instead(word)}")
+        method = algorithm.method if isinstance(algorithm, AdditionalKeyExchange) else algorithm
+        if isinstance(method, Group) and method.legacy and not legacy:
             raise ProposalError(f"proposal {text!r}: {word!r} is too weak and only admitted with legacy = true (RFC 8247 §2.4)")
+        if isinstance(method, Group) and (lack := kem.lack(method)) is not None:
+            raise ProposalError(f"proposal {text!r}: {word!r} cannot be computed here: {lack}")
+        if isinstance(algorithm, AdditionalKeyExchange) and protocol == ProtocolId.ESP:
+            why = "the keys of a CHILD_SA follow from those of its IKE SA: write it into ike.proposals"
+            raise ProposalError(f"proposal {text!r}: {word!r} is for IKE SAs alone; {why}")
         algorithms.append(algorithm)
     return algorithms, sequence_numbers
+
+
+def _instead(word: str) -> str:
+    """What a key encapsulation that is not known is to be written as."""
+    name = word.lower().rpartition("_")[2]
+    if name in ("mlkem768", "mlkem1024"):
+        return f": it is an additional key exchange, ke1_{name} to ke7_{name}, beside a group"
+    return ": of ML-KEM there are mlkem768 and mlkem1024, which the library has" if name.startswith("mlkem") else ""
+
+
+def _additions(text: str, algorithms: list[Algorithm]) -> list[AdditionalKeyExchange]:
+    """Additional key exchanges by their number. What is chosen may not hold a method twice (RFC 9370 §2.2.1), so neither does what
+    is written."""
+    found = dict.fromkeys(a for a in algorithms if isinstance(a, AdditionalKeyExchange))
+    numbers: dict[str, int] = {}
+    for one in found:
+        if one.method is not None and numbers.setdefault(one.method.keyword, one.number) != one.number:
+            first = f"ke{numbers[one.method.keyword]}_{one.method.keyword}"
+            raise ProposalError(f"proposal {text!r} has {first} and {one.keyword}: each method counts once (RFC 9370 §2.2.1)")
+        if one.method is None and not any(each.number == one.number for each in found if each is not one):
+            raise ProposalError(f"proposal {text!r} has {one.keyword} without a ke{one.number}_ that may be left out")
+    return sorted(found, key=lambda one: one.number)
 
 
 def _complete(
@@ -178,6 +210,7 @@ def _complete(
             raise ProposalError(f"proposal {text!r} names no {'key exchange' if prfs else 'prf'}")
         chosen += prfs
     chosen += groups
+    chosen += _additions(text, algorithms)
     transforms = [algorithm.transform for algorithm in chosen]
     if protocol == ProtocolId.ESP:
         transforms += sequence_numbers or [NO_ESN]
@@ -192,10 +225,30 @@ def with_spi(proposals: Sequence[Proposal], spi: bytes) -> tuple[Proposal, ...]:
     return tuple(replace(proposal, spi=spi) for proposal in proposals)
 
 
+def _no_key_exchange(proposal: Proposal) -> tuple[Transform, ...]:
+    return tuple(t for t in proposal.transforms if t.type not in (TransformType.KE, *ADDITIONAL_KEY_EXCHANGES))
+
+
 def without_key_exchange(proposals: Sequence[Proposal]) -> tuple[Proposal, ...]:
     """The same proposals as IKE_AUTH carries them: its CHILD_SA never has a key exchange of its own (RFC 7296 §1.2)."""
-    kept = dict.fromkeys(tuple(t for t in proposal.transforms if t.type != TransformType.KE) for proposal in proposals)
+    kept = dict.fromkeys(_no_key_exchange(proposal) for proposal in proposals)
     return tuple(Proposal(number, proposals[0].protocol, proposals[0].spi, ts) for number, ts in enumerate(kept, 1))
+
+
+def with_additional(proposals: Sequence[Proposal]) -> bool:
+    """Whether any of them has an additional key exchange, be it one that may be left out."""
+    return any(t.type in ADDITIONAL_KEY_EXCHANGES and t.id != NONE for proposal in proposals for t in proposal.transforms)
+
+
+def without_additional(proposals: Sequence[Proposal]) -> tuple[Proposal, ...]:
+    """Those of ours that admit that each additional key exchange is left out, without them, numbered anew; empty: there is none."""
+    kept: dict[tuple[Transform, ...], Proposal] = {}
+    for proposal in proposals:
+        types = {t.type for t in proposal.transforms if t.type in ADDITIONAL_KEY_EXCHANGES}
+        if all(Transform(kind, NONE) in proposal.transforms for kind in types):
+            left = tuple(t for t in proposal.transforms if t.type not in types)
+            kept.setdefault(left, replace(proposal, number=len(kept) + 1, transforms=left))
+    return tuple(kept.values())
 
 
 def keeping(suite: IkeSuite | EspSuite, ours: Sequence[Proposal]) -> tuple[Proposal, ...]:
@@ -235,7 +288,7 @@ def select(ours: Sequence[Proposal], offered: Sequence[Proposal]) -> Proposal | 
 
 def select_child(ours: Sequence[Proposal], offered: Sequence[Proposal]) -> Proposal | None:
     """`select` for the CHILD_SA of IKE_AUTH: key exchange transforms of either side count for nothing there."""
-    stripped = [replace(p, transforms=tuple(t for t in p.transforms if t.type != TransformType.KE)) for p in offered]
+    stripped = [replace(p, transforms=_no_key_exchange(p)) for p in offered]
     return select(without_key_exchange(ours), stripped)
 
 
@@ -258,7 +311,7 @@ def _pick(transform_type: int, ours: Sequence[Transform], theirs: Sequence[Trans
     none = Transform(transform_type, NONE)
     if not ours and transform_type in _MAY_BE_NONE and none in theirs:
         return (none,)
-    if not theirs and NO_ESN in ours:  # left out by some peers where §3.3.3 wants it
+    if not theirs and not _MAY_BE_LEFT_OUT.isdisjoint(ours):  # NO_ESN: by some peers where §3.3.3 wants it
         return ()
     return None
 
@@ -292,7 +345,7 @@ def accept(offered: Sequence[Proposal], answer: Sequence[Proposal]) -> Proposal:
 def _is_choice(transform_type: int, picked: list[Transform], ours: list[Transform]) -> bool:
     if not ours:  # a NONE said aloud is no algorithm
         return transform_type in _MAY_BE_NONE and picked == [Transform(transform_type, NONE)]
-    return (len(picked) == 1 and picked[0] in ours) or (not picked and NO_ESN in ours)
+    return (len(picked) == 1 and picked[0] in ours) or (not picked and not _MAY_BE_LEFT_OUT.isdisjoint(ours))
 
 
 def ike_suite(chosen: Proposal) -> IkeSuite:
@@ -303,7 +356,10 @@ def ike_suite(chosen: Proposal) -> IkeSuite:
     )
     if not isinstance(encryption, Encryption) or not isinstance(prf, Prf) or not isinstance(group, Group):
         raise ProposalError(f"incomplete IKE proposal {text([chosen])}")
-    return IkeSuite(encryption, prf, _integrity_of(encryption, integrity, chosen), group)
+    additional = tuple(one for _, one in sorted(found.items()) if isinstance(one, AdditionalKeyExchange))
+    if len({one.method for one in additional}) != len(additional):
+        raise ProposalError(f"an additional key exchange twice (RFC 9370 §2.2.1) in {text([chosen])}")
+    return IkeSuite(encryption, prf, _integrity_of(encryption, integrity, chosen), group, additional)
 
 
 def esp_suite(chosen: Proposal) -> EspSuite:
@@ -312,6 +368,8 @@ def esp_suite(chosen: Proposal) -> EspSuite:
     encryption, integrity, group = (found.get(t) for t in (TransformType.ENCR, TransformType.INTEG, TransformType.KE))
     if not isinstance(encryption, Encryption) or not isinstance(group, Group | None):
         raise ProposalError(f"incomplete ESP proposal {text([chosen])}")
+    if any(isinstance(one, AdditionalKeyExchange) for one in found.values()):
+        raise ProposalError(f"additional key exchanges of a CHILD_SA are not made here: {text([chosen])}")
     return EspSuite(encryption, _integrity_of(encryption, integrity, chosen), group, ESN in chosen.transforms)
 
 

@@ -34,6 +34,10 @@ class Limits:
     datagrams_at_once: int = 200
     begun_a_second: int = 50  # IKE_SA_INIT without a good cookie that the data plane passes on, in all; beyond, it asks for one
     others_a_second: int = 50  # messages of no IKE SA and unknown SPIs that it passes on, in all
+    ikev1_begun_a_second: int = 25  # besides, messages 1 of IKEv1's main mode from one network where such a peer is configured
+    ikev1_begun_at_once: int = 50
+    ikev1_begun_a_second_in_all: int = 50
+    ikev1_known_a_second: int = 200  # besides proven ones, messages of ISAKMP SAs that are up, in all; of one of them old_a_second
     proven_a_second: int = 200  # of one network, with a good cookie or the SPIs of an IKE SA that is begun
     proven_at_once: int = 400
     proven_a_second_in_all: int = 500
@@ -54,6 +58,8 @@ class Limits:
     answers_a_second: float = 10.0  # to messages of no IKE SA here
     aggressive_a_second: float = 50.0  # IKEv1 aggressive modes that are answered in all: a key exchange, and perhaps a signature
     aggressive_of_network_a_second: float = 10.0  # of those; there is no cookie, so whoever forges a peer's address uses up its own
+    further_a_second: float = 500.0  # additional key exchanges before AUTH, in all: as many as first ones with a good cookie
+    further_of_network_a_second: float = 200.0
     waiting: int = 64  # messages that have come and are looked at when it is their turn
     proofs: int = 8  # shared keys, or sets of authorities, that one AUTH is tried with
     certificates: int = 6  # of one message
@@ -81,6 +87,8 @@ class Limits:
     fragment_seconds: float = 30.0  # that an unfinished set of fragments is kept
     fragment_most: int = 9216  # octets of one: fragments are made to fit a path's MTU
     fragment_octets: int = 32_768  # of a message that is not whole yet
+    fragments_of_network: int = 262_144  # octets of IKEv1's, which nothing protects, kept before anybody has proven who he is
+    fragments_in_all: int = 4_194_304
     hints: int = 4  # unauthenticated refusals that are remembered of an attempt of ours
     rounds: int = 6  # of COOKIE and INVALID_KE_PAYLOAD answers that an attempt follows
     repeats_a_second: float = 4.0  # stored replies of one IKE SA, sent again
@@ -123,16 +131,18 @@ class Allowance:
 class KeyExchanges:
     """Those that are computed for whoever asks, since nothing can be asked of him first: so many in all, and of one network."""
 
-    def __init__(self) -> None:
-        self._in_all = Allowance(LIMITS.aggressive_a_second)
+    def __init__(
+        self, in_all: float = LIMITS.aggressive_a_second, of_network: float = LIMITS.aggressive_of_network_a_second
+    ) -> None:
+        self._in_all = Allowance(in_all)
+        self._rate = of_network
         self._of_network: dict[bytes, Allowance] = {}
 
     def take(self, address: Address, now: float) -> bool:
         """One more, for somebody there who may be anybody; false when there is none left."""
         if len(self._of_network) > LIMITS.half_open:
             self._of_network.clear()
-        rate = LIMITS.aggressive_of_network_a_second
-        return self._of_network.setdefault(network_of(address), Allowance(rate)).take(now) and self._in_all.take(now)
+        return self._of_network.setdefault(network_of(address), Allowance(self._rate)).take(now) and self._in_all.take(now)
 
 
 class StrangersEvents:
@@ -198,6 +208,39 @@ class Cookies:
 
 
 S = TypeVar("S")
+
+
+class HeldOctets(Generic[S]):
+    """What is kept for those who have proven nothing: of each so much, of a network and of all no more than the limits."""
+
+    def __init__(self) -> None:
+        self._held: dict[S, tuple[bytes, int]] = {}
+        self._of_network: dict[bytes, int] = {}
+        self._all = 0
+
+    def __len__(self) -> int:
+        """Octets in all."""
+        return self._all
+
+    def hold(self, sa: S, address: Address, octets: int) -> bool:
+        """So many from now on, instead of what it was; false, and nothing changes, where that is too many."""
+        network, (before, had) = network_of(address), self._held.get(sa, (b"", 0))
+        others = self._of_network.get(network, 0) - (had if before == network else 0)
+        if others + octets > LIMITS.fragments_of_network or self._all - had + octets > LIMITS.fragments_in_all:
+            return False
+        self.discard(sa)
+        self._held[sa] = network, octets
+        self._of_network[network] = self._of_network.get(network, 0) + octets
+        self._all += octets
+        return True
+
+    def discard(self, sa: S) -> None:
+        """Nothing is kept for it any more, or it has proven who it is."""
+        network, octets = self._held.pop(sa, (b"", 0))
+        self._all -= octets
+        left = self._of_network.pop(network, 0) - octets
+        if left > 0:
+            self._of_network[network] = left
 
 
 def network_of(address: Address) -> bytes:

@@ -95,17 +95,39 @@ class Integrity:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A key exchange method; `public` octets in KE. `legacy`: SHOULD NOT of RFC 8247 §2.4, only where asked for."""
+    """A key exchange method; `public` octets in KE. `legacy`: SHOULD NOT of RFC 8247 §2.4, only where asked for.
+
+    `ciphertext`: octets in the responder's KE of a key encapsulation, whose initiator sends a key; 0: a group.
+    """
 
     keyword: str
     id: int
     public: int
     legacy: bool = False
+    ciphertext: int = 0
 
     @property
     def transform(self) -> Transform:
         """Its form on the wire."""
         return Transform(TransformType.KE, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class AdditionalKeyExchange:
+    """One that follows the first, in IKE_INTERMEDIATE (RFC 9370): `number` 1..7. `method` None: it may be left out."""
+
+    number: int
+    method: Group | None
+
+    @property
+    def keyword(self) -> str:
+        """As strongSwan writes it: "ke1_mlkem768", "ke1_none"."""
+        return f"ke{self.number}_{'none' if self.method is None else self.method.keyword}"
+
+    @property
+    def transform(self) -> Transform:
+        """Its form on the wire."""
+        return Transform(ADDITIONAL_KEY_EXCHANGES[self.number - 1], NONE if self.method is None else self.method.id)
 
 
 ENCRYPTIONS: Final = (
@@ -141,11 +163,20 @@ GROUPS: Final = (
     Group("ecp521", 21, 132),
     Group("x25519", 31, 32),
 )
+KEMS: Final = (  # FIPS 203; as additional key exchanges alone
+    Group("mlkem768", 36, 1184, ciphertext=1088),
+    Group("mlkem1024", 37, 1568, ciphertext=1568),
+)
+ADDITIONS: Final = tuple(
+    AdditionalKeyExchange(number, method)
+    for number in range(1, len(ADDITIONAL_KEY_EXCHANGES) + 1)
+    for method in (*KEMS, *GROUPS, None)
+)
 NO_ESN: Final = Transform(TransformType.ESN, 0)
 ESN: Final = Transform(TransformType.ESN, 1)
 
-Algorithm = Encryption | Prf | Integrity | Group
-_ALL: Final[tuple[Algorithm, ...]] = (*ENCRYPTIONS, *PRFS, *INTEGRITIES, *GROUPS)
+Algorithm = Encryption | Prf | Integrity | Group | AdditionalKeyExchange
+_ALL: Final[tuple[Algorithm, ...]] = (*ENCRYPTIONS, *PRFS, *INTEGRITIES, *GROUPS, *ADDITIONS)
 _SYNONYMS: Final = {
     "aes128gcm128": "aes128gcm16",
     "aes192gcm128": "aes192gcm16",
@@ -176,7 +207,9 @@ def transform_text(transform: Transform) -> str:
     if transform.unknown:
         return f"{transform_text(replace(transform, unknown=()))}+attribute"
     name = iana.TRANSFORMS.get(transform.type, {}).get(transform.id)
-    if name is None:
+    if name is None and transform.type in ADDITIONAL_KEY_EXCHANGES:
+        name = f"ke{transform.type - ADDITIONAL_KEY_EXCHANGES.start + 1}_{transform.id}"
+    elif name is None:
         kind = TransformType(transform.type).name.lower() if transform.type in list(TransformType) else f"type{transform.type}-"
         name = f"{kind}{transform.id}"
     elif transform.type in ADDITIONAL_KEY_EXCHANGES and transform.id != NONE:

@@ -252,5 +252,5 @@ class IkeChildren:
         return Activity(received, sent)
 
     def _last(self, handle: SaHandle) -> float:
-        last = self._sad.read(handle).last_use
+        last = self._sad.last_use(handle)
         return last / NS_PER_S if last else NEVER

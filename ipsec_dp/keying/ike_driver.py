@@ -25,6 +25,7 @@ from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
+from ipsec_dp.keying.fallbacks import Fallbacks
 from ipsec_dp.keying.inbox import Inbox
 from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.keying.levels import level
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
     from ipsec_dp.keying.child_installer import IkeChildren
+    from ipsec_dp.keying.status import RenewalTrigger
     from ipsec_dp.network.host import OuterLinks
     from ipsec_dp.util.clock import Clock, Timer
     from ipsec_dp.util.conditions import Conditions
@@ -72,7 +74,8 @@ class IkeDriver:
 
     `locate` finds address and local address for a remote (an address or a name, which may mean several addresses: another one in
     each turn), or raises HostError. `changed` is called each time CHILD_SAs were installed or removed, `probed` with the outcome of
-    a probe of the path's MTU. `refuses`: whether an address is one that nothing may be sent to. `reported` hears of each event.
+    a probe of the path's MTU. `refuses`: whether an address is one that nothing may be sent to. `reported` hears of each event,
+    `renewing` of what has a tunnel's keys renewed before they are due, `uncalled` of a tunnel that could not be called.
     """
 
     def __init__(
@@ -91,12 +94,14 @@ class IkeDriver:
         refuses: Callable[[Address], bool] = lambda _: False,
         trace: Trace = NO_TRACE,
         reported: Callable[[Event], None] = lambda _: None,
+        renewing: Callable[[str, RenewalTrigger], None] = lambda _name, _why: None,
+        uncalled: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._tunnels = {tunnel.name: tunnel for tunnel in tunnels}
         self._peers = dict(peers)
         self._core, self._children, self._links, self._locate, self._changed = core, children, links, locate, changed
         self._probed, self._refuses, self._clock, self._trace = probed, refuses, clock, trace
-        self._reported = reported
+        self._reported, self._renewing, self._uncalled = reported, renewing, uncalled
         self._ticks = Rounds("calling peers", conditions, clock)
         self._planned: TimerQueue[str] = TimerQueue()  # tunnels that are to be called
         self._intents = {name: self._intent(tunnel) for name, tunnel in self._tunnels.items()}
@@ -109,6 +114,7 @@ class IkeDriver:
         self._inbox = Inbox(self._handle)
         self._fault_told = -LIMITS.event_seconds
         self._lines = Lines()
+        self._fallbacks = Fallbacks(conditions)
         core.set_peers(self._peers.values())
 
     def _chance(self) -> float:
@@ -142,6 +148,7 @@ class IkeDriver:
                 for kept in (self._tunnels, self._peers, self._intents, self._packets, self._fresh):
                     kept.pop(name, None)
                 self._lines.forget(name)
+                self._fallbacks.look(name, None)
             changed = {name: effects[name]} if name in effects else {}
             self._carry_out(self._core.reconfigure([self._peers[name]] if name in new else [], changed, self._clock.now()))
 
@@ -207,8 +214,11 @@ class IkeDriver:
 
     async def _tick(self) -> None:
         self._call_due(self._clock.now())
+        await self._clock.pause(TICK_S, self._next_call)
+
+    def _next_call(self) -> float:
         due = self._planned.next()
-        await self._clock.pause(TICK_S, inf if due is None else due)
+        return inf if due is None else due
 
     def _call_due(self, now: float) -> None:
         """Begins the attempts that are due, as many as may be under way."""
@@ -242,6 +252,7 @@ class IkeDriver:
             if self._tunnels.get(name) is tunnel:
                 now = self._clock.now()
                 self._intents[name].failed(str(error), now, others=self._has_ike_sa(name, now))
+                self._uncalled(name)
             self._fresh.pop(name, None)
             return
         if self._tunnels.get(name) is not tunnel:  # configured otherwise meanwhile: the next attempt knows
@@ -314,6 +325,7 @@ class IkeDriver:
     def limit(self, name: str, child: int, *, hard: bool) -> None:
         """A CHILD_SA crossed a limit of octets, packets or sequence numbers."""
         now = self._clock.now()
+        self._renewing(name, "volume")
         self._carry_out(self._core.hard_limit(name, child, now) if hard else self._core.soft_limit(name, child, now))
 
     def probe(self, name: str, octets: int, first_wait: float) -> bool:
@@ -357,15 +369,20 @@ class IkeDriver:
         self._intents[name].asked(now)
         self._call_due(now)
 
-    def rekey(self, name: str, *, ike: bool) -> None:
+    def rekey(self, name: str, *, ike: bool, why: RenewalTrigger = "operator") -> None:
         """New keys for its CHILD_SAs, or for its IKE SA. Raises IpsecDpError when it has none."""
         if not self._core.latest(name, self._clock.now()):
             raise IpsecDpError(f'tunnel "{name}" has no IKE SA; start it with: ipsec-dp initiate {name}')
+        self._renewing(name, why)
         self._carry_out(self._core.rekey(name, self._clock.now(), ike=ike))
 
     def terminate(self, name: str) -> None:
         """Deletes its SAs, here and at the peer."""
         self._carry_out(self._core.terminate(name, self._clock.now()))
+
+    def unpin(self, name: str) -> None:
+        """The peer of a tunnel may be met by an older version again. Raises IpsecDpError where it may not."""
+        self._core.unpin(name)
 
     def leaves(self, name: str, remote: Address, local: Address) -> bool:
         """Whether an IKE SA that we called, or are calling, goes from this address of ours to that remote."""
@@ -402,13 +419,14 @@ class IkeDriver:
             remote=", ".join(map(str, self._tunnels[name].remotes)) or "any" if newest is None else str(newest.path.remote.address),
             last_error=error,
             nat="none" if newest is None else newest.nat,
-            ike=_ike_sa(up[-1]) if up else None,
+            ike=_ike_sa(up[-1], self._core.fallback(name, now)) if up else None,
             remote_in_dns=self._in_dns(self._peers[name], newest),
             up_at=intent.up_at,
             **({} if newest is None or newest not in up else _encapsulation(newest)),
             silent=any(sa.silence is not None for sa in sas),
             heard_at=max((sa.heard for sa in sas), default=-inf),
             tally=msgspec.structs.replace(intent.tally, retransmissions=self._core.retransmissions(name)),
+            pinned=self._core.pinned(name),
         )
 
     @staticmethod
@@ -424,6 +442,11 @@ class IkeDriver:
     def cloned(self) -> None:
         """This machine is a copy of another: IKE SAs end without a message, and are negotiated anew when wanted."""
         self._carry_out(self._core.forget(self._clock.now()))
+
+    @property
+    def waiting(self) -> int:
+        """How many messages of strangers wait for their turn."""
+        return self._inbox.waiting
 
     def counters(self) -> dict[str, int]:
         """What the core counted, by name."""
@@ -505,6 +528,7 @@ class IkeDriver:
         if intent is None or event.origin in UNPROVEN:
             return
         now = self._clock.now()
+        self._fallbacks.look(event.tunnel, self._core.fallback(event.tunnel, now))
         intent.event(event, now, others=event.kind in ENDS and self._has_ike_sa(event.tunnel, now))
         if event.kind in ANSWERED and self._fresh.pop(event.tunnel, None) is not None and self._held_back:
             self._call_due(now)
@@ -545,7 +569,7 @@ def _encapsulation(sa: IkeStatus) -> dict[str, Any]:
     return {"encapsulation": "udp" if sa.udp else "esp", "encapsulation_why": why}
 
 
-def _ike_sa(sa: IkeStatus) -> IkeSaStatus:
+def _ike_sa(sa: IkeStatus, fallback: str | None) -> IkeSaStatus:
     return IkeSaStatus(
         spi_i=sa.spi_i.hex(),
         spi_r=sa.spi_r.hex(),
@@ -555,4 +579,7 @@ def _ike_sa(sa: IkeStatus) -> IkeSaStatus:
         rekey_in_s=round(sa.rekey_in_s, 1),
         remote_id=sa.remote_id,
         version=sa.version,
+        fallback=fallback,
+        vendors=sa.vendors,
+        unknown_vendors=sa.unknown_vendors,
     )

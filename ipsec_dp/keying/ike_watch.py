@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.ike.environment import IkeSaTraits, IncomingKey
     from ipsec_dp.ike.strangers import Limits
-    from ipsec_dp.ipsec.addresses import AddressRange
+    from ipsec_dp.ipsec.addresses import Address, AddressRange
 
 log = logging.getLogger("ipsec_dp")
 
@@ -24,6 +24,10 @@ def ike_rates(limits: Limits) -> IkeRates:
     return IkeRates(
         begin=limits.begun_a_second,
         other=limits.others_a_second,
+        ikev1=limits.ikev1_begun_a_second,
+        ikev1_at_once=limits.ikev1_begun_at_once,
+        ikev1_in_all=limits.ikev1_begun_a_second_in_all,
+        isakmp=limits.ikev1_known_a_second,
         proven=limits.proven_a_second,
         proven_at_once=limits.proven_at_once,
         proven_in_all=limits.proven_a_second_in_all,
@@ -45,8 +49,9 @@ class IkeWatch:
 
     def known(self, traits: IkeSaTraits, key: IncomingKey | None) -> None:
         shown = None if key is None else IkeSaKey(key.encryption, key.integrity, key.key_octets, key.keymat)
+        isakmp = traits.authenticated and key is None
         try:
-            self._plane.set_ike_sa(traits.own_spi, traits.peer_spi, initiator=traits.initiator, nat_port=traits.natt, key=shown)
+            self._plane.set_ike_sa(*traits[:2], initiator=traits.initiator, nat_port=traits.natt, key=shown, isakmp=isakmp)
         except DataPlaneError as error:
             log.debug("IKE SA %s: %s", traits.own_spi.hex(), error)
 
@@ -55,6 +60,12 @@ class IkeWatch:
             self._plane.remove_ike_sa(own_spi)
         except DataPlaneError as error:
             log.debug("IKE SA %s: %s", own_spi.hex(), error)
+
+    def ikev1_peer(self, address: Address, *, there: bool) -> None:
+        try:
+            self._plane.set_ikev1_peer(address, there=there)
+        except DataPlaneError as error:
+            log.debug("the peer with IKEv1 at %s: %s", address, error)
 
     def silent_towards(self, ranges: Iterable[AddressRange]) -> None:
         """Nobody there is asked for a cookie by the data plane, whatever the load: the answer would leave beside a tunnel."""

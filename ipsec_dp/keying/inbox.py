@@ -38,6 +38,11 @@ class Inbox(Generic[T]):
             self._begin()
             self._handle(message)
 
+    @property
+    def waiting(self) -> int:
+        """How many strangers' messages wait."""
+        return len(self._waiting)
+
     def close(self) -> None:
         """Nothing that waits is handled any more."""
         self._waiting.clear()

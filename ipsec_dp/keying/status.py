@@ -7,11 +7,15 @@ from typing import Literal
 import msgspec
 
 Encapsulation = Literal["udp", "esp"]
+RenewalTrigger = Literal["operator", "monitor", "volume"]
 EncapsulationReason = Literal["configured", "nat"]
 
 
 class IkeSaStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The IKE SA that is up. Every field has a default, so that an answer of another version can be shown too."""
+    """The IKE SA that is up. Every field has a default, so that an answer of another version can be shown too.
+
+    `vendors`: what an IKEv1 peer says of itself by its vendor IDs; `unknown_vendors`: how many of them nobody here knows.
+    """
 
     spi_i: str = ""
     spi_r: str = ""
@@ -21,6 +25,9 @@ class IkeSaStatus(msgspec.Struct, frozen=True, kw_only=True):
     rekey_in_s: float | None = None
     remote_id: str = ""
     version: int = 2
+    fallback: str | None = None  # why it is this one, where the configuration prefers another
+    vendors: tuple[str, ...] = ()
+    unknown_vendors: int = 0
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +43,8 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
 class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One tunnel. `up_at`: when it last came up, `heard_at`: when the last IKE message came from its peer; -inf: never, or not by
     IKE. `silent`: a request to the peer is not answered. `remote_in_dns`: whether the peer's address is one that its names
-    in `remote` mean; None: it has no names, or no address yet."""
+    in `remote` mean; None: it has no names, or no address yet. `pinned`: to IKEv2, though it might fall to IKEv1; None: it never
+    might."""
 
     state: str
     state_text: str
@@ -51,3 +59,4 @@ class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
     silent: bool = False
     heard_at: float = float("-inf")
     tally: Tally = Tally()
+    pinned: bool | None = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ipsec_dp.rig.memory_gateway import Gateway
 from ipsec_dp.rig.surface import WAIT_S
+from ipsec_dp.rig.wireshark import ESP_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.status import ChildSaStatus, GatewayStatus, TunnelStatus
     from ipsec_dp.ike.actions import Kind
     from ipsec_dp.rig.configs import Written
+    from ipsec_dp.rig.surface import RigEvent
 
 T = TypeVar("T")
 
@@ -112,6 +114,18 @@ class AsyncGateway:
     async def counters(self) -> dict[str, int]:
         """As `RigGateway`."""
         return await _after(self.plain.counters())
+
+    async def events(self) -> tuple[RigEvent, ...]:
+        """As `RigGateway`."""
+        return await _after(self.plain.events())
+
+    async def keylog(self, table: str = ESP_TABLE) -> str:
+        """As `Gateway`."""
+        return await _after(self.plain.keylog(table))
+
+    async def capture(self) -> bytes:
+        """As `RigGateway`."""
+        return await _after(self.plain.capture())
 
     async def explain(self, source: str, destination: str, protocol: str | int | None = None) -> ExplainAnswer:
         """As `RigGateway`."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import heapq
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
-from math import ceil, inf
+from math import ceil, inf, isfinite
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 
 NS_PER_S = 1_000_000_000
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)  # of the calendar, where a clock begins
+
+
+def check_step(seconds: float) -> None:
+    """Raises ValueError for a step back, and for one that has no end or is no number."""
+    if seconds < 0:
+        raise ValueError(f"time does not go back by {-seconds:g} s")
+    if not isfinite(seconds):
+        raise ValueError(f"time does not move on by {seconds:g} s: say how many")
 
 
 class RigTimer:
@@ -76,8 +85,7 @@ class Clock:
     def advance(self, seconds: float) -> int:
         """Moves on by `seconds` and returns the new time in nanoseconds; what is due on the way happens, in order. Raises
         ValueError for a step back."""
-        if seconds < 0:
-            raise ValueError(f"time does not go back by {-seconds:g} s")
+        check_step(seconds)
         if self.runner is None:
             self._seconds += seconds
         else:
@@ -86,8 +94,7 @@ class Clock:
 
     def leap(self, seconds: float) -> int:
         """Moves on by `seconds` at once, as the clock of a host does that is suspended: what was due on the way is due then."""
-        if seconds < 0:
-            raise ValueError(f"time does not go back by {-seconds:g} s")
+        check_step(seconds)
         self._seconds += seconds
         self._leapt += seconds
         return self.advance(0)
@@ -140,12 +147,27 @@ class Randomness:
         return int.from_bytes(self(8)) % below
 
 
+@dataclass(slots=True, eq=False)
+class _Pause:
+    """Of somebody who looks at something again and again: `due` is when it would end by itself. `asked`: `until` will be."""
+
+    over: asyncio.Future[None]
+    due: float
+    seconds: float
+    until: Callable[[], float] | None
+    timer: RigTimer | None = None
+    asked: bool = False
+
+    def end(self) -> None:
+        _end(self.over)
+
+
 class GatewayClock:
     """`ipsec_dp.util.clock.Clock` of one gateway.
 
-    A pause ends in time when something happened to the gateway since the last look of whoever pauses (with `until` anything, else
-    to its data plane or host); else it lasts until something does, or until the time that was named, and ends where a pause of the
-    asked length would have.
+    A pause ends in time when something happened to the gateway's data plane or host since the last look of whoever pauses; else it
+    lasts until something does, or until what `until` says, and ends where a pause of the asked length would have. Whatever else
+    happens to the gateway may change what `until` says, so that it is asked again then.
     """
 
     def __init__(self, clock: Clock, name: str) -> None:
@@ -154,10 +176,9 @@ class GatewayClock:
         self._since: float | None = None  # when it was frozen
         self._stood = 0.0  # seconds in which it was
         self._gated: list[Callable[[], object]] = []
-        self._happened = {True: 0, False: 0}  # to IKE or anything else; to data plane or host
+        self._happened = 0  # to data plane or host
         self._seen: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()  # what had happened when each looked last
-        self._dormant: dict[bool, dict[asyncio.Future[None], tuple[float, float]]] = {True: {}, False: {}}
-        # when each is due, and how long it pauses; by whether it looks at IKE too
+        self._dormant: dict[_Pause, None] = {}
 
     def now(self) -> float:
         return self._clock.now()
@@ -224,42 +245,64 @@ class GatewayClock:
         finally:
             timer.cancel()
 
-    async def pause(self, seconds: float, until: float | None = None) -> None:
-        task, now, all_of_it = asyncio.current_task(), self._clock.now(), until is not None
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        due = now + seconds
-        timer = None
-        if task is None or self._seen.get(task) != self._happened[all_of_it]:
-            timer = self._clock.at(due, RigTimer(self.gate, (partial(_end, over),)))
+    async def pause(self, seconds: float, until: Callable[[], float] | None = None) -> None:
+        task, over = asyncio.current_task(), asyncio.get_running_loop().create_future()
+        pause = _Pause(over, self._clock.now() + seconds, seconds, until)
+        if task is None or self._seen.get(task) != self._happened:
+            self._end_at(pause, pause.due)
         else:
-            self._dormant[all_of_it][over] = due, seconds
-            if until is not None and until < inf:
-                timer = self._clock.at(_later(due, seconds, until), RigTimer(self.gate, (partial(_end, over),)))
+            self._dormant[pause] = None
+            self._ask(pause)
         try:
             await over
         finally:
-            self._dormant[all_of_it].pop(over, None)
-            if timer is not None:
-                timer.cancel()
+            self._dormant.pop(pause, None)
+            if pause.timer is not None:
+                pause.timer.cancel()
         if task is not None:
-            self._seen[task] = self._happened[all_of_it]
+            self._seen[task] = self._happened
+
+    def _end_at(self, pause: _Pause, when: float) -> None:
+        if pause.timer is not None:
+            pause.timer.cancel()
+        pause.timer = self._clock.at(when, RigTimer(self.gate, (pause.end,)))
+
+    def _ask(self, pause: _Pause) -> None:
+        """It ends when `until` says, as far as that is known now."""
+        pause.asked = False
+        until = inf if pause.until is None else pause.until()
+        if until < inf:
+            self._end_at(pause, _later(pause.due, pause.seconds, max(until, self._clock.now())))
+
+    def _ask_later(self, pause: _Pause) -> None:
+        """Where it would have ended, `until` is asked again."""
+        pause.asked = True
+        when = _later(pause.due, pause.seconds, self._clock.now())
+        self._clock.at(when, RigTimer(self.gate, (partial(self._ask_dormant, pause),)))
+
+    def _ask_dormant(self, pause: _Pause) -> None:
+        if pause in self._dormant:
+            self._ask(pause)
 
     def touch(self, *, packets: bool = False) -> None:
         """Something happens to the gateway (`packets`: to its data plane or host): whoever looks at that does so once more."""
+        if not packets:
+            for pause in self._dormant:
+                if pause.until is not None and not pause.asked:
+                    self._ask_later(pause)
+            return
+        self._happened += 1
         now = self._clock.now()
-        for kind in (True, False) if packets else (True,):
-            self._happened[kind] += 1
-            for over, (due, seconds) in self._dormant[kind].items():
-                self._clock.at(_later(due, seconds, now), RigTimer(self.gate, (partial(_end, over),)))
-            self._dormant[kind].clear()
+        for pause in self._dormant:
+            self._end_at(pause, _later(pause.due, pause.seconds, now))
+        self._dormant.clear()
 
     def wake(self) -> None:
         """Time was moved to where it is now on purpose: whoever would have looked on the way does so now."""
         now = self._clock.now()
-        for dormant in self._dormant.values():
-            for over in [over for over, (due, _) in dormant.items() if due <= now]:
-                del dormant[over]
-                _end(over)
+        for pause in [pause for pause in self._dormant if pause.due <= now]:
+            del self._dormant[pause]
+            pause.end()
 
 
 def _later(due: float, seconds: float, now: float) -> float:

@@ -6,24 +6,26 @@
     assert lost.hits == 1
 
 A fault is there until `end`, or while a `with` of it lasts; `hits` says how often it did something, so that a test can tell a
-gateway that stands a fault from a fault that never was. The newest decides. Lifetimes are not negotiated in IKEv2, so a side that
-ignores its soft or hard expiry is one whose configuration has longer ones.
+gateway that stands a fault from a fault that never was. The newest decides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Final, Self
 
+from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.host.sockets import IKE_PORT
 from ipsec_dp.ike.v2.payloads import Notify
-from ipsec_dp.ike.v2.wire import ExchangeType, Flag, NotifyType
+from ipsec_dp.ike.v2.wire import FIRST_STATUS_NOTIFY, ExchangeType, Flag, NotifyType
+from ipsec_dp.ipsec.spi import spi_text
 from ipsec_dp.rig.loop import RigError
 from ipsec_dp.rig.wires import Arrival, corrupted
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.v2.message import Header
+    from ipsec_dp.ike.v2.message import Header, Message
     from ipsec_dp.ike.v2.payloads import Payload
     from ipsec_dp.rig.memory_gateway import Gateway
     from ipsec_dp.rig.memory_links import OuterDatagram
@@ -33,6 +35,16 @@ Which = Callable[["Passing"], bool]
 """Whether a datagram is meant."""
 
 SEQUENCE_END: Final = 1 << 32  # of the sequence numbers that a packet carries (RFC 4303 §2.2)
+_OF_CHILD: Final = frozenset(  # errors of IKE_AUTH that leave the IKE SA (RFC 7296 §1.2)
+    {
+        NotifyType.NO_PROPOSAL_CHOSEN,
+        NotifyType.SINGLE_PAIR_REQUIRED,
+        NotifyType.NO_ADDITIONAL_SAS,
+        NotifyType.INTERNAL_ADDRESS_FAILURE,
+        NotifyType.FAILED_CP_REQUIRED,
+        NotifyType.TS_UNACCEPTABLE,
+    }
+)
 _HEADER: Final = 28  # octets of an IKE message's (RFC 7296 §3.1)
 
 
@@ -145,14 +157,14 @@ def double(wire: Wire, which: Which) -> Impairment:
 
 def delay(wire: Wire, which: Which, seconds: float) -> Impairment:
     """They arrive so much later."""
-    if seconds < 0:
-        raise RigError(f"seconds={seconds:g}: nothing arrives before it was sent")
+    if not 0 <= seconds < inf:
+        raise RigError(f"seconds={seconds:g}: nothing arrives before it was sent, nor at the end of time")
     return become(wire, which, lambda passing: (Arrival(wire.delay + seconds, passing.datagram),))
 
 
 def replay(wire: Wire, which: Which, seconds: float, times: int = 1) -> Impairment:
     """They arrive, and so many times again, each `seconds` after the one before."""
-    if seconds < 0 or times < 1:
+    if not 0 <= seconds < inf or times < 1:
         raise RigError(f"seconds={seconds:g}, times={times}: what is replayed comes again, and later")
     return become(
         wire, which, lambda passing: [Arrival(wire.delay + again * seconds, passing.datagram) for again in range(times + 1)]
@@ -205,17 +217,111 @@ def shape(gateway: Gateway, which: Callable[[Header], bool], change: Callable[[l
     return fault
 
 
-def refuse(gateway: Gateway, notify: str, exchange: str = "CREATE_CHILD_SA", times: int = 1) -> Impairment:
-    """A gateway answers requests of an exchange, so many times, with an error alone ("NO_ADDITIONAL_SAS"), whatever it did itself.
-    RigError: there is no such notify or exchange."""
-    if notify not in NotifyType.__members__ or exchange not in ExchangeType.__members__:
-        raise RigError(f"no notify {notify!r}, or no exchange {exchange!r}")
+def refuse(
+    gateway: Gateway, notify: str, exchange: str = "CREATE_CHILD_SA", times: int = 1, *, data: bytes = b"", after: float = 0.0
+) -> Impairment:
+    """A gateway refuses requests of an exchange, so many times, by an error ("NO_ADDITIONAL_SAS"), and does nothing of them.
 
-    def is_meant(header: Header) -> bool:
-        answers = header.exchange == ExchangeType[exchange] and bool(header.flags & Flag.RESPONSE)
-        return answers and fault.hits < times
+    Of IKE_AUTH the errors that are about a CHILD_SA refuse that alone (RFC 7296 §1.2), any other one the IKE SA. `data`: of the
+    notify, the group of INVALID_KE_PAYLOAD. `after`: seconds by which the answer is late. RigError: no such error or exchange.
+    """
+    if exchange not in ExchangeType.__members__ or not _is_error(notify):
+        raise RigError(f"no notify {notify!r} of an error, or no exchange {exchange!r}")
+    if after < 0:
+        raise RigError(f"after={after:g}: nobody answers before he was asked")
+    kind, site = NotifyType[notify], gateway.site
 
-    fault = shape(gateway, is_meant, lambda _: [Notify(NotifyType[notify])])
+    def refuser(message: Message, child: bool) -> Notify | None:
+        in_auth = message.header.exchange == ExchangeType.IKE_AUTH
+        if message.header.exchange != ExchangeType[exchange] or fault.hits >= times or child != (in_auth and kind in _OF_CHILD):
+            return None
+        fault.hits += 1
+        gone = message.notify(NotifyType.REKEY_SA) if kind is NotifyType.CHILD_SA_NOT_FOUND else None
+        return Notify(kind, data) if gone is None else Notify(kind, data, gone.protocol, gone.spi)
+
+    def end() -> None:
+        site.interference.refusers.remove(refuser)
+        for late in delays:
+            late.end()
+
+    fault = Impairment(end)
+    late_ones = carrying(gateway, notify) if after else None
+    delays = [] if late_ones is None else [delay(wire, late_ones, after) for wire in site.wires]
+    site.interference.refusers.append(refuser)
+    return fault
+
+
+def _is_error(notify: str) -> bool:
+    return notify in NotifyType.__members__ and NotifyType[notify] < FIRST_STATUS_NOTIFY
+
+
+def carrying(gateway: Gateway, notify: str) -> Which:
+    """IKE messages of a gateway that carry a notify ("REKEY_SA", "NO_ADDITIONAL_SAS"), protected or not, and every time that they
+    are sent: from now on. RigError: no such notify."""
+    if notify not in NotifyType.__members__:
+        raise RigError(f"no notify {notify!r}; there are: {', '.join(NotifyType.__members__)}")
+    carriers: set[bytes] = set()
+
+    def read(header: Header, payloads: list[Payload]) -> None:
+        if any(isinstance(payload, Notify) and payload.notify_type == NotifyType[notify] for payload in payloads):
+            carriers.add(header.spi_i + header.spi_r + bytes([header.exchange, header.flags]) + header.message_id.to_bytes(4))
+
+    def is_meant(passing: Passing) -> bool:
+        message = _message(passing.datagram)
+        return message is not None and passing.sender == gateway.name and message[:16] + message[18:24] in carriers
+
+    gateway.site.readers.append(read)
+    return is_meant
+
+
+def ignore_expiry(gateway: Gateway, *, soft: bool = True, hard: bool = True) -> Impairment:
+    """A gateway passes over the limits that its SAs come to meanwhile, in time, octets, packets and sequence numbers: soft ones, at
+    which it would ask for new keys, and hard ones, at which it would end them. They do not come again. SAs that are made while
+    hard ones are ignored have none in octets and packets. It answers as ever."""
+    interference = gateway.site.interference
+    ignored = [is_hard for is_hard, wanted in ((False, soft), (True, hard)) if wanted]
+
+    def passed_over(is_hard: bool) -> None:
+        fault.hits += is_hard in ignored
+
+    def end() -> None:
+        interference.ignored.subtract(ignored)
+        interference.ears.remove(passed_over)
+
+    fault = Impairment(end)
+    interference.ignored.update(ignored)
+    interference.ears.append(passed_over)
+    return fault
+
+
+def jump(gateway: Gateway, packets: int, tunnel: str | None = None) -> None:
+    """The sequence numbers of the SAs that a gateway sends by go on as if so many packets more had been sent and lost, at once.
+    RigError: they have not so many left, or there is no SA."""
+    sas = [sa for sa in gateway.sas(tunnel) if sa.spi_out]
+    if packets < 1 or not sas:
+        raise RigError(f"packets={packets}: no SA of gateway {gateway.name} can go on there")
+    for sa in sas:
+        try:
+            gateway.site.skip_numbers(int(sa.spi_out or "", 16), packets)
+        except DataPlaneError as error:
+            raise RigError(f"packets={packets}: {error}") from error
+
+
+def reuse_spi(gateway: Gateway, spi: int | str) -> Impairment:
+    """The next SA that a gateway makes receives by this SPI, which may have been another SA's, its own or another gateway's.
+    RigError: it has an SA by it now (RFC 4303 §2.1)."""
+    plane, wanted = gateway.site.plane, int(spi, 16) if isinstance(spi, str) else spi
+
+    def given() -> None:
+        fault.hits += 1
+
+    def end() -> None:
+        if plane is not None and plane.next_spis.pop(wanted, None) is not None:
+            plane.release_spi(wanted)
+
+    fault = Impairment(end)
+    if plane is None or not plane.reserve_spi(wanted, given):
+        raise RigError(f"gateway {gateway.name} has an SA by SPI {spi_text(wanted)}, or one in its place")
     return fault
 
 

@@ -15,6 +15,7 @@ from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.util.slices import unsliced
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Coroutine, Iterator
 
     from ipsec_dp.rig.clock import Clock
@@ -83,6 +84,8 @@ class RigLoop(asyncio.SelectorEventLoop):
         self._clock, self._carry = clock, carry
         super().__init__(self._jumping)
         self._goal: Callable[[], bool] = lambda: True
+        self._ready: deque[asyncio.Handle]  # of asyncio: what is to run now
+        self._scheduled: list[asyncio.TimerHandle]
         self._until: float | None = None
         self._waits = False
         self.stuck = False  # the last run ended since nothing was to come
@@ -110,25 +113,26 @@ class RigLoop(asyncio.SelectorEventLoop):
         self._faults.append(context.get("exception") or RigError(context["message"]))
 
     def _idle(self) -> None:
-        """Nothing is ready. Packets move on, else time does, as far as it may."""
-        if self._carry():
-            return
-        if self._goal():
-            self.stop()
-            return
+        """Nothing is ready. Packets move on, else time does, as far as it may, until something is."""
+        while not self._carry():
+            if self._goal() or not self._next():
+                self.stop()
+                return
+            if self._ready or self._scheduled:
+                return
+
+    def _next(self) -> bool:
+        """Time goes to what is to come next, which happens; False: it may go no further."""
         self.stuck = self._waits and self._clock.next_event is None
-        if self.stuck:
-            self.stop()
-            return
         until = self._clock.next_event if self._until is None else self._until
-        timer = None if until is None else self._clock.jump(until)
+        timer = None if self.stuck or until is None else self._clock.jump(until)
         if timer is None:
-            self.stop()
-            return
+            return False
         try:
             timer.run()
         except Exception as error:  # noqa: BLE001 - as of any callback
             self.call_exception_handler({"message": "a timer", "exception": error})
+        return True
 
     def run(self, goal: Callable[[], bool], until: float | None = None, *, waits: bool = False) -> bool:
         """Lets things happen until `goal` holds, which is asked whenever nothing is ready; whether it does. Not beyond `until` of

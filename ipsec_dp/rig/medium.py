@@ -18,11 +18,13 @@ from ipsec_dp.host.sockets import IKE_PORT
 from ipsec_dp.ipsec import iana
 from ipsec_dp.rig import packets
 from ipsec_dp.rig.capture import LINKTYPE_RAW, Writer
-from ipsec_dp.rig.clock import EPOCH, NS_PER_S, Clock, RigTimer
+from ipsec_dp.rig.clock import EPOCH, NS_PER_S, Clock, RigTimer, check_step
 from ipsec_dp.rig.ladder import Arrow, drawn
 from ipsec_dp.rig.loop import RigError, RigLoop
 from ipsec_dp.rig.memory_links import OuterNetwork
+from ipsec_dp.rig.sent_log import KEPT_DATAGRAMS, SentLog
 from ipsec_dp.rig.wires import Wire
+from ipsec_dp.rig.wireshark import ESP_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -61,7 +63,7 @@ class Member(Protocol):
     def waits_for(self) -> str:
         """In words, of each tunnel."""
 
-    def key_lines(self) -> Sequence[str]:
+    def key_lines(self, table: str = ESP_TABLE) -> Sequence[str]:
         """The lines of its `keylog`."""
 
 
@@ -117,16 +119,26 @@ _MEDIA: WeakKeyDictionary[Wire, Medium] = WeakKeyDictionary()  # that each wire 
 
 class Medium:
     """A clock, wires, and the gateways on them. `wire`: what joins gateways that are made without one. `clock`: None, a new one
-    with `seed`. Close it, or use `with`: that closes every gateway."""
+    with `seed`. `log`: how many datagrams are remembered, for drawings and captures; None: all. Close it, or use `with`: that
+    closes every gateway."""
 
-    def __init__(self, *, clock: Clock | None = None, wire: Wire | None = None, seed: int | str = 0) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        wire: Wire | None = None,
+        seed: int | str = 0,
+        log: int | None = KEPT_DATAGRAMS,
+    ) -> None:
+        if log is not None and log < 0:
+            raise RigError(f"log={log}: no fewer than 0 datagrams can be remembered; None means all")
         if clock is not None and clock.runner is not None:
             raise RigError("this clock is another network's: gateways of one clock are on one network")
         self.clock = Clock(seed=seed) if clock is None else clock
         self.wire = Wire() if wire is None else wire
         self.gateways: dict[str, Member] = {}
         self.busy: dict[Member, None] = {}  # those whose data planes have something to do
-        self.log: list[Sent] = []
+        self.log: SentLog[Sent] = SentLog(log)
         self.outer = _Outer(self)
         self._between: dict[frozenset[str], Wire] = {}
         self._owners: dict[Address, str] = {}
@@ -215,8 +227,7 @@ class Medium:
     def advance(self, seconds: float) -> None:
         """Lets so many seconds happen. ValueError for a step back."""
         self.check()
-        if seconds < 0:
-            raise ValueError(f"time does not go back by {-seconds:g} s")
+        check_step(seconds)
         self.loop.run(lambda: False, self.clock.now() + seconds)
         for gateway in self.gateways.values():
             gateway.wake()
@@ -320,7 +331,9 @@ class Medium:
 
     def ladder(self, last: int | None = None) -> str:
         """The datagrams that were sent, as a drawing; `last`: no more than so many, the newest."""
-        return drawn(each.arrow for each in (self.log if last is None else self.log[-last:]))
+        gone = self.log.left_out
+        shown = self.log if last is None else self.log[-last:]
+        return f"{gone} older datagrams are not remembered\n" * bool(gone and last is None) + drawn(each.arrow for each in shown)
 
     def capture(self, gateway: str | None = None) -> bytes:
         """Every datagram that was sent (to or by one gateway), whatever became of it, as a pcapng file of IP packets."""
@@ -333,9 +346,9 @@ class Medium:
             writer.write(epoch + round(sent.passing.at * NS_PER_S), packet_of(sent.passing.datagram))
         return file.getvalue()
 
-    def keylog(self) -> str:
-        """The keys of all gateways, each line once, as Wireshark's table of ESP SAs has them."""
-        return "".join(dict.fromkeys(f"{line}\n" for gateway in self.gateways.values() for line in gateway.key_lines()))
+    def keylog(self, table: str = ESP_TABLE) -> str:
+        """The keys of all gateways, each line once, as that table of Wireshark's has them: ESP_TABLE, IKE_TABLE."""
+        return "".join(dict.fromkeys(f"{line}\n" for gateway in self.gateways.values() for line in gateway.key_lines(table)))
 
 
 def packet_of(datagram: OuterDatagram) -> bytes:

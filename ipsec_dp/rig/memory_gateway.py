@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import tempfile
 from ipaddress import ip_address
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +25,7 @@ from ipsec_dp.rig.loop import RigError
 from ipsec_dp.rig.medium import Medium
 from ipsec_dp.rig.memory_site import START_S, MemorySite
 from ipsec_dp.rig.surface import WAIT_S
+from ipsec_dp.rig.wireshark import ESP_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -177,6 +179,8 @@ class Gateway:
         self._engine()
         if timeout < 0:
             raise RigError(f"timeout={timeout:g}: time does not go back")
+        if not isfinite(timeout):
+            raise RigError(f"timeout={timeout:g}: it may never come; say how many seconds of the clock to wait at the most")
         of_state = isinstance(event, str) and event in STATES
         if tunnel is not None or of_state:
             tunnel = self._negotiated(tunnel)
@@ -234,10 +238,10 @@ class Gateway:
         """As `RigGateway`."""
         return tuple(self.site.events)
 
-    def keylog(self) -> str:
-        """As `RigGateway`."""
+    def keylog(self, table: str = ESP_TABLE) -> str:
+        """As `RigGateway`; with IKE_TABLE the keys of its IKE SAs."""
         self._engine()
-        return "".join(f"{line}\n" for line in self.site.key_lines())
+        return "".join(f"{line}\n" for line in self.site.key_lines(table))
 
     def capture(self) -> bytes:
         """As `RigGateway`."""

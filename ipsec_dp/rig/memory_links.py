@@ -68,6 +68,7 @@ class OuterNetwork:
         self.hosts: list[Stepped] = []
         self.links: dict[tuple[Address, Encapsulation], OuterLink] = {}
         self.port_500: dict[Address, Callable[[bytes, Endpoint, Endpoint], None]] = {}
+        self.takers: dict[Address, Callable[[OuterDatagram], None]] = {}  # of whatever comes there, where no gateway is
         self.lost = 0
 
     def send(self, datagram: OuterDatagram) -> None:
@@ -77,6 +78,9 @@ class OuterNetwork:
     def arrive(self, datagram: OuterDatagram) -> None:
         """It reaches whoever has its destination, by port 500 or by a link; else it is lost."""
         here = datagram.destination
+        if here.address in self.takers:
+            self.takers[here.address](datagram)
+            return
         received = self.port_500.get(here.address)
         if datagram.udp and here.port == IKE_PORT and received is not None:
             self.hand_over(partial(received, datagram.data, here, datagram.source))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ipsec_dp.dataplane import DataPlane, Direction
-from ipsec_dp.rig.key_lines import key_line
+from ipsec_dp.dataplane import DataPlane, Direction, Limits
+from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.rig.wireshark import esp_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,13 +26,47 @@ class MemoryPlane(DataPlane):
         self._busy = busy
         self.keys: list[str] = []
         self.first_sequence = 0  # the last number that new outbound SAs have used already
+        self.limitless: Callable[[], bool] = lambda: False  # whether new SAs have limits in neither octets nor packets
+        self.next_spis: dict[int, Callable[[], None]] = {}  # reserved ones, which are given next, and who is told
+        self._outbound: dict[int, SaHandle] = {}  # the newest by SPI
 
     def install(self, params: SaParams, worker: int = 0) -> SaHandle:
         self._busy()
-        self.keys.append(key_line(params))
+        self.keys.append(esp_line(params))
         if self.first_sequence and params.direction is Direction.OUTBOUND:
             params = replace(params, sequence=self.first_sequence)
-        return super().install(params, worker)
+        if self.limitless():
+            params = replace(params, limits=Limits())
+        handle = super().install(params, worker)
+        if params.direction is Direction.OUTBOUND:
+            self._outbound[params.spi] = handle
+        return handle
+
+    def allocate_spi(self, random: int, receiver: int = 0) -> int:
+        if not self.next_spis:
+            return super().allocate_spi(random, receiver)
+        spi = next(iter(self.next_spis))
+        self.next_spis.pop(spi)()
+        return spi
+
+    def reserve_spi(self, spi: int, given: Callable[[], None]) -> bool:
+        """The next SPI that is allocated is this one, and `given` is called then; False: its slot is taken."""
+        tried: list[int] = []
+        try:
+            while spi not in tried:
+                tried.append(super().allocate_spi(spi))
+        except DataPlaneError:
+            return False
+        finally:
+            for other in tried:
+                if other != spi:
+                    self.release_spi(other)
+        self.next_spis[spi] = given
+        return True
+
+    def skip_numbers(self, spi: int, packets: int) -> None:
+        """`skip`, of the newest outbound SA of an SPI. Raises DataPlaneError; KeyError: there never was one."""
+        self.skip(self._outbound[spi], packets)
 
     def switch(self, tunnel: int, child: int, outbound: SaHandle | None) -> None:
         self._busy()

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ipsec_dp.config.difference import ReadRequest, answer, difference, known
 from ipsec_dp.config.files import fingerprint_key
-from ipsec_dp.gateway.composition import Substitutes
 from ipsec_dp.gateway.gateway import Gateway
+from ipsec_dp.gateway.substitutes import Substitutes
 from ipsec_dp.host.too_big import TooBig
+from ipsec_dp.ike.environment import RememberedPins
 from ipsec_dp.network.desired import routed_prefixes
 from ipsec_dp.rig.clock import GatewayClock, Randomness, RigTimer
+from ipsec_dp.rig.interference import SiteInterference
+from ipsec_dp.rig.loop import RigError
 from ipsec_dp.rig.memory_host import MemoryHost
 from ipsec_dp.rig.memory_plane import MemoryPlane
 from ipsec_dp.rig.surface import RigEvent
+from ipsec_dp.rig.wireshark import ESP_TABLE, IKE_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 
 Shaper = Callable[["Header", list["Payload"]], list["Payload"]]
 """The payloads that an IKE message leaves with, by its header and those that it would."""
+Reader = Callable[["Header", list["Payload"]], None]
+"""Hears of each IKE message as it leaves."""
 START_S = 60.0  # of the clock, for which a gateway may take to come up, or to answer
 
 
@@ -40,6 +46,17 @@ async def _reread(old: Config, path: Path) -> tuple[Difference | None, tuple[Fin
     """As `config.difference.read_again`, in this process."""
     got = answer(ReadRequest(path, {tunnel.name: known(tunnel) for tunnel in old.tunnels}, fingerprint_key()))
     return (None if got.config is None else difference(old, got)), got.findings
+
+
+class _Unheard:
+    """In the place of the socket that serves metrics: nobody connects."""
+
+    def close(self) -> None:
+        pass
+
+
+async def _listen(*_arguments: object, **_options: object) -> _Unheard:
+    return _Unheard()
 
 
 def _nothing() -> None:
@@ -67,13 +84,24 @@ class MemorySite:
         self.inbox: list[bytes] = []
         self.hosts: list[Inner] = []
         self.shapers: list[Shaper] = []
+        self.readers: list[Reader] = []
+        self.interference = SiteInterference()
         self.plane: MemoryPlane | None = None
         self.closed = True
         self.at_end: Callable[[], None] = _nothing
         medium.join(self, wires, addresses)
         self.host = MemoryHost(config, self.clock, medium.outer, addresses=map(str, addresses), mtu=wires[0].mtu)
         self.host.routes.leading = self.leading
-        substitutes = Substitutes(plane=self._make_plane, reported=self._note, shaped=self._shape, reread=_reread, settled=_nothing)
+        substitutes = Substitutes(
+            plane=self._make_plane,
+            reported=self._note,
+            shaped=self._shape,
+            interference=self.interference,
+            pins=lambda _name, _conditions: RememberedPins(),
+            reread=_reread,
+            settled=_nothing,
+            listen=_listen,
+        )
         self.gateway = Gateway(config, None, host=self.host, clock=self.clock, substitutes=substitutes)
 
     def start(self) -> None:
@@ -101,6 +129,7 @@ class MemorySite:
     def _make_plane(self, **options: Any) -> MemoryPlane:
         seed = int.from_bytes(Randomness(f"{self.medium.clock.seed}/{self.name}/plane")(8))
         self.plane = MemoryPlane(self._busy, seed=seed, **options)
+        self.plane.limitless = lambda: bool(self.interference.ignored[True])
         return self.plane
 
     def _busy(self) -> None:
@@ -113,6 +142,8 @@ class MemorySite:
     def _shape(self, header: Header, payloads: list[Payload]) -> list[Payload]:
         for shaper in tuple(self.shapers):
             payloads = shaper(header, payloads)
+        for reader in self.readers:
+            reader(header, payloads)
         return payloads
 
     def leading(self, destination: Address) -> str | None:
@@ -193,6 +224,15 @@ class MemorySite:
         states = (f'tunnel "{name}" {status.state_text or status.state}' for name, status in statuses.items())
         return f"{self.name}: {', '.join(states) or 'no tunnel that IKE negotiates'}"
 
-    def key_lines(self) -> Sequence[str]:
-        """As `Member`."""
+    def skip_numbers(self, spi: int, packets: int) -> None:
+        """An outbound SA goes on as if so many packets more had been sent. Raises DataPlaneError."""
+        if self.plane is not None:
+            self.plane.skip_numbers(spi, packets)
+
+    def key_lines(self, table: str = ESP_TABLE) -> Sequence[str]:
+        """As `Member`. RigError: no such table."""
+        if table not in (ESP_TABLE, IKE_TABLE):
+            raise RigError(f"Wireshark has no table {table!r} of keys; there are: {ESP_TABLE}, {IKE_TABLE}")
+        if table == IKE_TABLE:
+            return tuple(self.interference.keys)
         return () if self.plane is None else tuple(self.plane.keys)

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config import load
 from ipsec_dp.dataplane import DataPlane
-from ipsec_dp.gateway.composition import Substitutes
 from ipsec_dp.gateway.daemon import run
-from ipsec_dp.rig.key_lines import key_line
+from ipsec_dp.gateway.substitutes import Substitutes
+from ipsec_dp.rig.wireshark import esp_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ class RecordedPlane(DataPlane):
         self._note = note
 
     def install(self, params: SaParams, worker: int = 0) -> SaHandle:
-        self._note({"key": key_line(params)})
+        self._note({"key": esp_line(params)})
         return super().install(params, worker)
 
 

@@ -1,4 +1,4 @@
-"""What an `OddPeer` does with an IKE SA that is up: further CHILD_SAs, rekeys, DELETE (RFC 7296 §1.3, §1.4.1)."""
+"""What an odd peer does with an IKE SA that is up: further CHILD_SAs, rekeys, DELETE (RFC 7296 §1.3, §1.4.1)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.groups import groups_of
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 from ipsec_dp.rig.odd_parts import unchanged
-from ipsec_dp.rig.odd_peer import NONCE_OCTETS, OddIkeSa
+from ipsec_dp.rig.odd_sas import OddIkeSa
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.rig.odd_parts import Change, Part
-    from ipsec_dp.rig.odd_peer import OddChild, OddPeer
+    from ipsec_dp.rig.odd_sas import OddChild
+    from ipsec_dp.rig.odd_speaker import OddSpeaker
 
 
 def new_spi() -> bytes:
@@ -30,9 +31,9 @@ def rekey_notify(child: OddChild) -> p.Notify:
     return p.Notify(NotifyType.REKEY_SA, b"", ProtocolId.ESP, child.incoming.spi)
 
 
-def create_child(peer: OddPeer, rekeys: OddChild | None = None, change: Change = unchanged) -> Message | None:
+def create_child(peer: OddSpeaker, rekeys: OddChild | None = None, change: Change = unchanged) -> Message | None:
     """The response to CREATE_CHILD_SA for a further CHILD_SA, or for one in the place of another; it is there where it was made."""
-    agreed, spi, nonce = peer.agreed, new_spi(), os.urandom(NONCE_OCTETS)
+    agreed, spi, nonce = peer.agreed, new_spi(), peer.nonce()
     groups = groups_of(agreed.esp)
     key = dh.initiate(groups[0], os.urandom) if groups else None
     parts: list[Part] = [
@@ -52,7 +53,7 @@ def create_child(peer: OddPeer, rekeys: OddChild | None = None, change: Change =
     return answer
 
 
-def rekey_ike(peer: OddPeer, change: Change = unchanged) -> tuple[Message | None, OddIkeSa]:
+def rekey_ike(peer: OddSpeaker, change: Change = unchanged) -> tuple[Message | None, OddIkeSa]:
     """The response to CREATE_CHILD_SA for an IKE SA in the place of this one, and the old one.
 
     Where there is a new one it is the peer's `sa` from now on, and the old one is still to be deleted.
@@ -60,7 +61,7 @@ def rekey_ike(peer: OddPeer, change: Change = unchanged) -> tuple[Message | None
     old, suite, keys = peer.sa, peer.sa.suite, peer.sa.keys
     if suite is None or keys is None:
         raise RuntimeError("there is no IKE SA to rekey")
-    new, nonce, key = OddIkeSa(os.urandom(8)), os.urandom(NONCE_OCTETS), dh.initiate(suite.group, os.urandom)
+    new, nonce, key = OddIkeSa(os.urandom(8)), peer.nonce(), dh.initiate(suite.group, os.urandom)
     parts: list[Part] = [
         p.SecurityAssociation(proposal.with_spi(peer.agreed.ike, new.spi_i)),
         p.Nonce(nonce),
@@ -76,17 +77,18 @@ def rekey_ike(peer: OddPeer, change: Change = unchanged) -> tuple[Message | None
     seed = keymat.next_skeyseed(suite.prf, keys.sk_d, nonce, theirs.data, [key.shared_secret(ke.data)])
     new.establish(chosen, keymat.ike_keys(chosen, seed, nonce, theirs.data, new.spi_i, new.spi_r))
     peer.sa = new
+    peer.others.append(old)
     return answer, old
 
 
-def delete_child(peer: OddPeer, child: OddChild) -> Message | None:
+def delete_child(peer: OddSpeaker, child: OddChild) -> Message | None:
     """The response to a DELETE of a CHILD_SA, which is no longer ours."""
     if child in peer.children:
         peer.children.remove(child)
     return peer.ask(ExchangeType.INFORMATIONAL, [p.Delete(ProtocolId.ESP, (child.incoming.spi,))])
 
 
-def delete_ike(peer: OddPeer) -> Message | None:
+def delete_ike(peer: OddSpeaker) -> Message | None:
     """The response to a DELETE of the IKE SA."""
     peer.gone = True
     return peer.ask(ExchangeType.INFORMATIONAL, [p.Delete(ProtocolId.IKE)])

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.identity import Identity
-from ipsec_dp.ike.octets import Writer
 from ipsec_dp.ike.proposal import Proposal
 from ipsec_dp.ike.traffic_selectors import TrafficSelector
 from ipsec_dp.ike.v2 import payloads as p
@@ -41,9 +40,7 @@ def as_built(octets: bytes) -> bytes:
 
 def raw(payload: p.Payload, flags: int = 0, length: int | None = None) -> RawPayload:
     """A right payload with a header that is not."""
-    writer = Writer()
-    payload.build(writer)
-    return RawPayload(payload.type, writer.take(), flags, length)
+    return RawPayload(payload.type, payload.body(), flags, length)
 
 
 def build_parts(parts: Sequence[Part]) -> tuple[int, bytes]:

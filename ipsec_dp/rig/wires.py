@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from ipsec_dp.dataplane import Endpoint
@@ -128,7 +129,7 @@ class Wire:
     ) -> None:
         for name, value in (("loss", loss), ("reorder", reorder), ("duplicate", duplicate), ("corrupt", corrupt)):
             _chance(name, value)
-        if delay < 0 or jitter < 0:
+        if not (0 <= delay < inf and 0 <= jitter < inf):
             raise RigError(f"delay={delay:g}, jitter={jitter:g}: a wire delivers nothing before it was sent")
         if mtu < 576:
             raise RigError(f"mtu={mtu}: every path takes 576 octets (RFC 791)")

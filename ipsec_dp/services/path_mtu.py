@@ -291,7 +291,7 @@ class PathMtuDiscovery:
     # ---- time and probes
 
     async def _tick(self) -> None:
-        await self._clock.pause(self._intervals.tick_s, self._next_due())
+        await self._clock.pause(self._intervals.tick_s, self._next_due)
         busy = self._busy()
         self._quiet_ticks = 0 if busy else self._quiet_ticks + 1
         if self._quiet_ticks % QUIET_TICKS == 0:

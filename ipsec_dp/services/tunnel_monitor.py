@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ipsec_dp.network.host import Host
     from ipsec_dp.util.clock import Clock
 
+    Told = Callable[[str, bool, str], None]
+
 log = logging.getLogger("ipsec_dp")
 
 SOURCE = "monitors"  # of conditions
@@ -43,12 +45,12 @@ class _Watch:
 
 
 class TunnelMonitors:
-    """A service. `renew` has IKE make new SAs for a tunnel that carries nothing."""
+    """A service. `renew` has IKE make new SAs for a tunnel that carries nothing; `told` hears of each that goes down or up."""
 
     name = "monitors"
 
-    def __init__(self, host: Host, renew: Callable[[str], None], clock: Clock) -> None:
-        self._host, self._renew, self._clock = host, renew, clock
+    def __init__(self, host: Host, renew: Callable[[str], None], clock: Clock, told: Told = lambda *_: None) -> None:
+        self._host, self._renew, self._clock, self._told = host, renew, clock, told
         self._watches: dict[str, _Watch] = {}
         self._echoes = host.reports.echoes(int.from_bytes(clock.random(2)), self._answered)
         self._by_token: dict[bytes, _Watch] = {}
@@ -121,6 +123,7 @@ class TunnelMonitors:
             self._echoes.send(watch.tunnel.interface, echo)
         if lost:
             log.warning('tunnel "%s": %s', watch.tunnel.name, _trouble(watch))
+            self._told(watch.tunnel.name, False, _trouble(watch))
             self._renew(watch.tunnel.name)
         await self._move()
 
@@ -139,7 +142,9 @@ class TunnelMonitors:
         if watch is None or (echo.source, echo.destination) != (watch.monitor.target, watch.source):
             return
         if watch.health.answered(echo.sequence, self._clock.now()):
-            log.info('tunnel "%s": monitor: %s answers again', watch.tunnel.name, watch.monitor.target)
+            text = f"monitor: {watch.monitor.target} answers again"
+            log.info('tunnel "%s": %s', watch.tunnel.name, text)
+            self._told(watch.tunnel.name, True, text)
             moving = asyncio.get_running_loop().create_task(self._move())
             self._moves.add(moving)
             moving.add_done_callback(self._moves.discard)

@@ -36,10 +36,10 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Comes back after `seconds`, at the earliest after everything else that is due now."""
 
-    async def pause(self, seconds: float, until: float | None = None) -> None:
+    async def pause(self, seconds: float, until: Callable[[], float] | None = None) -> None:
         """`sleep`, between two looks at what tells nobody. A rig's may be longer, while nothing happens that a look could find:
-        without `until` it is at what packets and the host do; with it at what IKE does too, and something is due by itself at
-        `until` of `now` (inf: nothing)."""
+        it is at what packets and the host do, and with `until` besides at what is due by itself, when that says (`now`; inf:
+        nothing is), which what IKE does may change."""
 
     def skipped(self) -> float:
         """Seconds of `now` that passed because nothing was due, and that nobody lived through; 0.0 but in rigs."""
@@ -136,7 +136,7 @@ class SystemClock:
         finally:
             timer.cancel()
 
-    async def pause(self, seconds: float, until: float | None = None) -> None:
+    async def pause(self, seconds: float, until: Callable[[], float] | None = None) -> None:
         del until
         await self.sleep(seconds)
 

@@ -6,7 +6,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 Item = TypeVar("Item")
 
@@ -31,24 +31,27 @@ def shown(text: str, longest: int = LONGEST) -> str:
     turn the direction of writing or take no room, piles of them, surrogates) is escaped, and what is too long is cut."""
     if text.isascii() and text.isprintable():
         return text if len(text) <= longest else text[: longest - 1] + "…"
-    pieces = _pieces(text[: longest + 1])
-    if sum(map(len, pieces)) > longest:
-        room = longest - 1
-        while pieces and sum(map(len, pieces)) > room:
-            pieces.pop()
-        pieces.append("…")
-    return "".join(pieces)
+    pieces: list[str] = []
+    length = 0
+    for piece in _pieces(text):
+        pieces.append(piece)
+        length += len(piece)
+        if length > longest:
+            break
+    else:
+        return "".join(pieces)
+    while length > longest - 1:
+        length -= len(pieces.pop())
+    return "".join((*pieces, "…"))
 
 
-def _pieces(text: str) -> list[str]:
+def _pieces(text: str) -> Iterator[str]:
     """Of each character what is shown for it."""
-    made: list[str] = []
     marks = 0
-    for each in text:
+    for number, each in enumerate(text):
         marks = marks + 1 if unicodedata.category(each) in _MARKS else 0
-        visible = each.isprintable() and each not in _INVISIBLE and (marks == 0 or (bool(made) and marks <= MARKS_MOST))
-        made.append(each if visible else each.encode("unicode_escape").decode("ascii"))
-    return made
+        visible = each.isprintable() and each not in _INVISIBLE and (marks == 0 or (number > 0 and marks <= MARKS_MOST))
+        yield each if visible else each.encode("unicode_escape").decode("ascii")
 
 
 def shown_all(value: Any) -> Any:

@@ -78,7 +78,7 @@ class FakeClock:
         finally:
             timer.cancel()
 
-    async def pause(self, seconds: float, until: float | None = None) -> None:
+    async def pause(self, seconds: float, until: Callable[[], float] | None = None) -> None:
         del until
         await self.sleep(seconds)
 

@@ -14,12 +14,15 @@ with atheris.instrument_imports(include=["ipsec_dp.gateway.control", "ipsec_dp.g
 from ipsec_dp.config.findings import Findings
 from ipsec_dp.config.load import resolve_document
 from ipsec_dp.config.read import parse_toml
+from ipsec_dp.gateway.event_stream import EventStream
 from ipsec_dp.gateway.explain import HoldingChild
+from ipsec_dp.gateway.following import FollowedAnswer
 from ipsec_dp.gateway.messages import ReloadRefusal
 from ipsec_dp.gateway.status import GatewayStatus, TunnelStatus
 from ipsec_dp.host.decision import Way
 from ipsec_dp.host.filters import Filter
 from ipsec_dp.ipsec.addresses import Address
+from ipsec_dp.util.clock import SystemClock
 from tests.fuzz import target
 
 CONFIG = """
@@ -31,7 +34,7 @@ remote = "192.0.2.2"
 [tunnel.auth]
 psk_file = "none.psk"
 """
-VERBS = ("status", "down", "initiate", "rekey", "terminate", "reload", "explain", "nonsense")
+VERBS = ("status", "down", "initiate", "rekey", "terminate", "unpin", "reload", "explain", "follow", "nonsense")
 
 
 class Asked:
@@ -81,12 +84,16 @@ def server() -> tuple[control.ControlServer, Asked]:
     config, asked = resolve_document(document, Path("fuzz.toml"), Findings("fuzz.toml")), Asked()
     engine = SimpleNamespace(inspection=Found(), reloader=Found())
     host = SimpleNamespace(peers=Found(), guard=Found())
-    parts = cast("Any", SimpleNamespace(config=config, ike=asked, engine=engine, host=host))
+    stream = EventStream("fuzz", lambda _: None, SystemClock())
+    parts = cast("Any", SimpleNamespace(config=config, ike=asked, engine=engine, host=host, stream=stream))
     return control.ControlServer(Path("build/fuzz/fuzz.sock"), verbs.GatewayVerbs(parts, down).table), asked
 
 
 async def answered(made: control.ControlServer, line: bytes) -> bytes:
     answer = await made.answer(line)
+    if isinstance(answer, FollowedAnswer):
+        answer.followed.close()
+        return answer.line
     return answer.line if isinstance(answer, control.Answer) else b"".join([piece async for piece in answer.pieces()])
 
 

@@ -13,13 +13,14 @@ with atheris.instrument_imports(include=["ipsec_dp.ike"]):
     from ipsec_dp.ike.errors import IkeError
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.octets import Buffer, Writer
+    from ipsec_dp.ike.payload import build_chain
     from ipsec_dp.ike.proposal import explain_mismatch, ike_suite, parse_esp, parse_ike, select, with_spi
     from ipsec_dp.ike.traffic_selectors import ANY, text
     from ipsec_dp.ike.v2 import keymat, protect
     from ipsec_dp.ike.v2 import payloads as p
     from ipsec_dp.ike.v2.errors import IntegrityError
     from ipsec_dp.ike.v2.fragment import Reassembler
-    from ipsec_dp.ike.v2.message import Header, Message, build_chain, build_message, parse_message
+    from ipsec_dp.ike.v2.message import Header, Message, build_message, parse_message
     from ipsec_dp.ike.v2.tolerance import passed_over
     from ipsec_dp.ike.v2.ts import narrow
     from ipsec_dp.ike.v2.wire import IKE_HEADER

@@ -13,12 +13,13 @@ import atheris
 with atheris.instrument_imports(include=["ipsec_dp.ike"]):
     from ipsec_dp.ike import dh
     from ipsec_dp.ike.octets import Writer
+    from ipsec_dp.ike.payload import build_chain
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.proposal import IkeSuite, parse_esp, with_spi
     from ipsec_dp.ike.traffic_selectors import ANY
     from ipsec_dp.ike.v2 import payloads as p
     from ipsec_dp.ike.v2 import protect
-    from ipsec_dp.ike.v2.message import Header, build_chain
+    from ipsec_dp.ike.v2.message import Header
     from ipsec_dp.ike.v2.protect import seal_payload
     from ipsec_dp.ike.v2.wire import Flag, NotifyType
     from tests.ike.ladder import Ladder, Site

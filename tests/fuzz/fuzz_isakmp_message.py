@@ -107,7 +107,7 @@ def receive(data: bytes) -> None:
             for payload in message.payloads:
                 use(payload)
             for row in ROW_IN.values():
-                assert not set(row.missing(message)) & {payload.kind for payload in message.payloads}
+                assert not set(row.missing(message)) & {payload.type for payload in message.payloads}
                 assert message.header.encrypted or row.encrypted is not None or set(row.bare(message)).isdisjoint(row.in_clear)
             again = build_clear(header, message.payloads)
             assert parse_payloads(header, parse_isakmp_header(again)[1], again[HEADER:]).payloads == message.payloads

@@ -36,7 +36,7 @@ ADDRESSES = {"a": "192.0.2.1", "b": "192.0.2.2"}
 OTHER = {"a": "b", "b": "a"}
 TUNNEL = {"a": "to-b", "b": "to-a"}
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-NAMES = {34: "IKE_SA_INIT", 35: "IKE_AUTH", 36: "CREATE_CHILD_SA", 37: "INFORMATIONAL"}
+NAMES = {34: "IKE_SA_INIT", 35: "IKE_AUTH", 36: "CREATE_CHILD_SA", 37: "INFORMATIONAL", 43: "IKE_INTERMEDIATE"}
 
 
 def proxy_id(local, remote, protocol=0, ports=(0, 65535)):

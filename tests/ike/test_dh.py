@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ipsec_dp.ike import dh
 from ipsec_dp.ike.modp import PRIMES
-from ipsec_dp.ipsec.transforms import GROUP_OF_ID, GROUPS
+from ipsec_dp.ipsec.transforms import GROUP_OF_ID, GROUPS, KEMS
 
 pytestmark = pytest.mark.filterwarnings("ignore:Diffie-Hellman over finite fields")
 
@@ -168,3 +168,39 @@ def test_no_secret_in_repr_or_error():
     ours = dh.initiate(GROUP_OF_ID[31], lambda count: b"\xab" * count)
     assert "abab" not in repr(ours)
     assert "_private" not in repr(ours)
+
+
+# --- key encapsulation -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", KEMS, ids=lambda method: method.keyword)
+def test_an_encapsulation_gives_both_sides_one_secret(method):
+    ours = dh.initiate(method, os.urandom)
+    ciphertext, secret = dh.respond(method, ours.public, os.urandom)
+    assert (len(ours.public), len(ciphertext), len(secret)) == (method.public, method.ciphertext, 32)
+    assert ours.shared_secret(ciphertext) == secret
+    assert isinstance(secret, bytearray)  # can be wiped
+
+
+@pytest.mark.parametrize("method", KEMS, ids=lambda method: method.keyword)
+def test_an_altered_ciphertext_gives_another_secret_and_no_error(method):
+    """FIPS 203 §6.3: it shows in the next ICV."""
+    ours = dh.initiate(method, os.urandom)
+    ciphertext, secret = dh.respond(method, ours.public, os.urandom)
+    other = ours.shared_secret(bytes([ciphertext[0] ^ 1]) + ciphertext[1:])
+    assert len(other) == 32
+    assert other != secret
+
+
+@pytest.mark.parametrize("method", KEMS, ids=lambda method: method.keyword)
+def test_keys_and_ciphertexts_of_the_wrong_form_are_refused(method):
+    ours = dh.initiate(method, os.urandom)
+    ciphertext, _ = dh.respond(method, ours.public, os.urandom)
+    for key in (b"", ours.public[:-1], ours.public + b"\0", bytes(method.ciphertext + 1)):
+        with pytest.raises(dh.KeyExchangeError, match="octets"):
+            dh.respond(method, key, os.urandom)
+    with pytest.raises(dh.KeyExchangeError, match="unfit"):
+        dh.respond(method, bytes([255]) * method.public, os.urandom)  # coefficients beyond the modulus
+    for answer in (b"", ciphertext[:-1], ciphertext + b"\0", bytes(method.public + 1)):
+        with pytest.raises(dh.KeyExchangeError, match="octets"):
+            ours.shared_secret(answer)

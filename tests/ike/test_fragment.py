@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipsec_dp.ike.pieces import message_room
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2 import protect
 from ipsec_dp.ike.v2.errors import IntegrityError
-from ipsec_dp.ike.v2.fragment import Reassembler, message_room, seal_datagrams
+from ipsec_dp.ike.v2.fragment import Reassembler, seal_datagrams
 from ipsec_dp.ike.v2.message import parse_message
 
 from .test_protect import HEADER, SUITES, any_suite, both_ends

@@ -1,30 +1,17 @@
-"""Every datagram of a script lost, doubled, held back or delivered late: the sites always end up agreeing.
-
-The script is a tunnel's life in short: up, a rekey of the CHILD_SA, one of the IKE SA, another of the CHILD_SA by the other side.
-"""
+"""Every datagram of a script lost, doubled, held back or delivered late: the sites always end up agreeing."""
 
 import pytest
 
 from ipsec_dp.ike.actions import Kind
 
+from .fault_script import FAULTS, live, lossy, with_fault
 from .ladder import OTHER, Ladder
 
 LENGTH = 8  # datagrams each side sends in the script
-FAULTS = ["drop", "double", "delay"]
 
 
 def script(ladder, first, *, crossing):
-    """`crossing`: both sides rekey at the same time."""
-    who, other = ladder.sites[first], ladder.sites[OTHER[first]]
-    ladder.initiate(first)
-    ladder.run(40)
-    for ike in (False, True, False):
-        who.do(who.core.rekey(who.tunnel, ladder.clock(), ike=ike))
-        if crossing:
-            other.do(other.core.rekey(other.tunnel, ladder.clock(), ike=ike))
-        ladder.run(40)
-        who, other = other, who
-    ladder.run(400)
+    live(ladder, first, crossing=crossing, between=40, after=400)
 
 
 def converged(ladder):
@@ -40,21 +27,15 @@ def converged(ladder):
 @pytest.mark.parametrize("first", ["a", "b"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_at_any_place_changes_nothing_in_the_end(fault, first, crossing):
-    for sender in ("a", "b"):
-        for number in range(1, LENGTH + 1):
-            ladder = Ladder(seed=number)
-            getattr(ladder.wire, fault)(sender, OTHER[sender], number)
-            script(ladder, first, crossing=crossing)
-            assert ladder.wire.sent(sender, OTHER[sender]) >= number
-            converged(ladder)
+    for sender, number, ladder in with_fault(Ladder, FAULTS[fault], LENGTH):
+        script(ladder, first, crossing=crossing)
+        assert ladder.wire.sent(sender, OTHER[sender]) >= number
+        converged(ladder)
 
 
 @pytest.mark.parametrize("first", ["a", "b"])
 def test_a_lossy_wire_only_takes_longer(first):
-    """Every third datagram is lost in both directions."""
-    ladder = Ladder()
-    for sender in ("a", "b"):
-        ladder.wire.drop(sender, OTHER[sender], *range(2, 200, 3))
+    ladder = lossy(Ladder(), 2)
     script(ladder, first, crossing=True)
     converged(ladder)
 

@@ -8,8 +8,8 @@ import pytest
 
 from ipsec_dp.ike.actions import Kind, Origin
 from ipsec_dp.ike.effect import Effect
+from ipsec_dp.ike.silence import HALF_OPEN_TOLD
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import half_open
 
 from .ladder import Ladder, peer, proxy_id
 from .test_ladder_silence import LONG_LIVES, blocked, call, told
@@ -35,7 +35,7 @@ def another_begins(ladder, seed):
 def test_an_ike_auth_that_does_not_come_is_told_once_with_the_port_that_may_be_blocked():
     ladder = called()
     ladder.initiate()
-    ladder.run(half_open.TOLD_AFTER - 0.1)
+    ladder.run(HALF_OPEN_TOLD - 0.1)
     assert told(ladder.b) == []
     ladder.run(0.2)
     (event,) = [event for event in ladder.b.events if event.kind is Kind.WARNING]

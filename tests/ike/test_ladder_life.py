@@ -7,7 +7,7 @@ from ipsec_dp.ike.actions import Cause, Kind, Send
 from ipsec_dp.ike.peer import Life
 from ipsec_dp.ike.v2 import transitions
 from ipsec_dp.ike.v2.exchanges import Shape
-from ipsec_dp.ike.v2.sa import State
+from ipsec_dp.ike.v2.sa import CALLING, HALF_OPEN, State
 from ipsec_dp.ike.v2.wire import ExchangeType
 
 from .ladder import Ladder, packet, peer, proxy_id
@@ -228,11 +228,17 @@ def test_every_row_cites_its_section_and_stands_once():
     assert all(set(row.required).isdisjoint(row.optional) for row in rows)
 
 
-@pytest.mark.parametrize("dead", [State.LINGERING, State.CLOSED, State.AUTH_SENT, State.INIT_SENT])
+@pytest.mark.parametrize("dead", [State.LINGERING, State.CLOSED, *sorted(CALLING)])
 def test_where_no_request_may_be_served_there_is_no_row(dead):
     assert not [row for row in transitions.REQUESTS if row.state is dead]
 
 
-def test_before_authentication_only_ike_auth_has_a_row():
-    assert [row.exchange for row in transitions.REQUESTS if row.state is State.INIT_ANSWERED] == [ExchangeType.IKE_AUTH]
+def test_before_authentication_only_intermediate_and_then_auth_has_a_row():
+    """Each state has one exchange, so none can be left out or made twice."""
+    of_requests = {(row.state, row.exchange) for row in transitions.REQUESTS if row.state in HALF_OPEN | CALLING}
+    of_responses = {(row.state, row.exchange) for row in transitions.RESPONSES if row.state in HALF_OPEN | CALLING}
+    intermediate, auth = ExchangeType.IKE_INTERMEDIATE, ExchangeType.IKE_AUTH
+    assert of_requests == {(State.INTERMEDIATE_AWAITED, intermediate), (State.INIT_ANSWERED, auth)}
+    init = (State.INIT_SENT, ExchangeType.IKE_SA_INIT)
+    assert of_responses == {init, (State.INTERMEDIATE_SENT, intermediate), (State.AUTH_SENT, auth)}
     assert {row.shape for row in transitions.RESPONSES if row.state is State.AUTH_SENT} == {Shape.ANY}

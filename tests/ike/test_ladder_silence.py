@@ -11,7 +11,7 @@ from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.environment import Activity
 from ipsec_dp.ike.peer import Life, Liveness
 from ipsec_dp.ike.retransmission import BACK_OFF, FIRST_WAIT
-from ipsec_dp.ike.v2.silence import LONG
+from ipsec_dp.ike.silence import LONG
 
 from .ladder import OTHER, Ladder, peer, proxy_id
 from .test_ladder_probe import Probed

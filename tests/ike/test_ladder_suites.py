@@ -13,7 +13,7 @@ from ipsec_dp.ike.v2.ike_rekey import IkeRekey
 from ipsec_dp.ike.v2.message import parse_message
 from ipsec_dp.ike.v2.payloads import Encrypted, KeyExchangePayload, SecurityAssociation
 from ipsec_dp.ike.v2.protect import open_payload, parse_inner
-from ipsec_dp.ipsec.transforms import BY_TRANSFORM, GROUP_OF_ID, Encryption
+from ipsec_dp.ipsec.transforms import BY_TRANSFORM, GROUP_OF_ID, KEMS, AdditionalKeyExchange, Encryption
 
 from .ladder import OTHER, Ladder, peer
 
@@ -236,7 +236,8 @@ def test_every_algorithm_of_an_ike_suite_is_offered_again():
     """Whatever it has: an additional key exchange (RFC 9370) that was left out would be a weaker IKE SA."""
     ladder = ladder_of()
     suite = ladder.a.core.sessions()[0].sa.suite
-    named = [getattr(suite, field.name) for field in fields(IkeSuite)]
+    suite = replace(suite, additional=(AdditionalKeyExchange(1, KEMS[0]), AdditionalKeyExchange(3, KEMS[1])))
+    named = [getattr(suite, field.name) for field in fields(IkeSuite) if field.name != "additional"] + [*suite.additional]
     assert set(suite.transforms) == {one.transform for one in named if one is not None}
 
 

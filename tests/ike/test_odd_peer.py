@@ -74,6 +74,20 @@ def test_it_answers_what_the_gateway_asks():
     assert not b.status
 
 
+def test_it_answers_late_and_twice_when_it_is_told_to():
+    wire = LadderWire()
+    one, b = up(wire), wire.ladder.b
+    asked = []
+    one.answering = lambda _peer, request: asked.append(request)
+    b.do(b.core.terminate("to-a", wire.now()))
+    wire.collect()
+    assert one.listen(lambda _heard: len(asked) == 3, 20.0, len(one.heard)) is not None, "it is asked again and again"
+    assert b.status
+    one.answer(asked[0], [])
+    one.answer(asked[0], [])
+    assert not b.status
+
+
 def test_both_kinds_of_sa_are_rekeyed():
     wire = LadderWire()
     one = up(wire)

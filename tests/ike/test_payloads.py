@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Reader, Writer
+from ipsec_dp.ike.payload import build_chain
 from ipsec_dp.ike.proposal import Proposal, select
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.traffic_selectors import TrafficSelector
 from ipsec_dp.ike.v2 import payloads as p
-from ipsec_dp.ike.v2.message import PARSERS, build_chain, parse_chain
+from ipsec_dp.ike.v2.message import PARSERS, parse_chain
 from ipsec_dp.ike.v2.wire import PayloadType
 from ipsec_dp.ipsec.transforms import Transform
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Writer
+from ipsec_dp.ike.payload import build_chain
 from ipsec_dp.ike.proposal import ike_suite, parse_ike
 from ipsec_dp.ike.v2 import keymat, protect
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.errors import IntegrityError
-from ipsec_dp.ike.v2.message import Header, Message, build_chain, build_message, parse_message
+from ipsec_dp.ike.v2.message import Header, Message, build_message, parse_message
 
 from . import strategies
 
@@ -114,6 +115,16 @@ def test_the_mac_of_sha1_is_cut_to_96_bits():
     suite = SUITES["aes128-sha1"]
     datagram = sealed_by(suite)
     assert datagram[-12:] == hmac.digest(keys_of(suite).sk_ai, datagram[:-12], hashlib.sha1)[:12]
+
+
+@every_suite
+def test_what_was_made_of_keys_outlives_them(suite):
+    """Repeats of a request are still checked once its keys are wiped: others are in use, or the IKE SA is at its end."""
+    keys = keys_of(suite)
+    opening, _ = protect.protections(suite, keys)
+    datagram = sealed_by(suite)
+    keys.wipe()
+    assert protect.open_message(opening, datagram, parse_message(datagram)).payloads == INNER
 
 
 @every_suite

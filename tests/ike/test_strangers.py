@@ -8,7 +8,16 @@ from random import Random
 import pytest
 
 from ipsec_dp.ike.actions import Endpoint, Event, Kind, Origin, Report
-from ipsec_dp.ike.strangers import LIMITS, Allowance, Cookies, HalfOpenSas, KeyExchanges, Limits, StrangersEvents
+from ipsec_dp.ike.strangers import (
+    LIMITS,
+    Allowance,
+    Cookies,
+    HalfOpenSas,
+    HeldOctets,
+    KeyExchanges,
+    Limits,
+    StrangersEvents,
+)
 
 ONE, OTHER = (ip_address(f"192.0.2.{number}") for number in (1, 2))
 END = Endpoint(ONE, 500)
@@ -111,6 +120,25 @@ def test_what_is_authenticated_or_gone_counts_no_more():
     assert not half_open.any_from(ONE)
 
 
+def test_what_is_kept_for_strangers_is_bounded_by_network_and_in_all():
+    held, part = HeldOctets[str](), LIMITS.fragments_of_network // 4
+    assert [held.hold(name, ONE, part) for name in "abcde"] == [True] * 4 + [False]
+    assert held.hold("a", ONE, part // 2), "less than before"
+    assert held.hold("e", ONE, part // 2)
+    assert not held.hold("e", ONE, part // 2 + 1)
+    assert len(held) == 4 * part
+    for name in "abcde":
+        held.discard(name)
+        held.discard(name)
+    assert len(held) == 0
+    networks = LIMITS.fragments_in_all // LIMITS.fragments_of_network
+    for number in range(networks):
+        assert held.hold(str(number), ip_address(f"10.0.0.{number}"), LIMITS.fragments_of_network)
+    assert not held.hold("another", OTHER, 1)
+    assert held.hold("0", OTHER, 1), "it came from elsewhere: one place is enough"
+    assert held.hold("another", OTHER, 1)
+
+
 def test_an_allowance_fills_with_time_up_to_one_second():
     allowance = Allowance(4.0)
     assert [allowance.take(NOW) for _ in range(5)] == [True] * 4 + [False]
@@ -125,6 +153,10 @@ def test_key_exchanges_for_whoever_asks_are_few_in_all_and_of_one_network():
     others = [exchanges.take(ip_address(f"198.51.100.{number}"), NOW) for number in range(100)]
     assert sum(others) == LIMITS.aggressive_a_second - of_one
     assert [exchanges.take(ONE, NOW + 1.0) for _ in range(of_one + 1)] == [True] * of_one + [False]
+    further = KeyExchanges(4.0, 2.0)
+    assert [further.take(one, NOW) for one in (ONE, ONE, ONE, *map(ip_address, ["198.51.100.1"] * 2 + ["198.51.100.2"]))] == [
+        *(True, True, False, True, True, False)
+    ]
 
 
 def test_events_are_few_about_the_same_and_few_in_all():

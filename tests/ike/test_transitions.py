@@ -13,6 +13,7 @@ import pytest
 import ipsec_dp.ike
 from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.peer import Life, SharedKeyAuth
+from ipsec_dp.ike.proposal import parse_ike
 from ipsec_dp.ike.v2 import transitions
 from ipsec_dp.ike.v2.message import Header
 from ipsec_dp.ike.v2.payloads import Encrypted
@@ -54,6 +55,16 @@ def init_sent():
 def half_open():
     """A has sent IKE_AUTH, B has answered IKE_SA_INIT and not got it yet."""
     ladder = init_sent()
+    ladder.deliver("b")
+    ladder.deliver("a")
+    return ladder
+
+
+def half_open_further():
+    """A has sent IKE_INTERMEDIATE, B has answered IKE_SA_INIT and not got it yet."""
+    peers = {site: [peer(site, ike_proposals=parse_ike(["aes128gcm16-prfsha256-x25519-ke1_mlkem768"]))] for site in "ab"}
+    ladder = Ladder(**peers)
+    ladder.initiate("a")
     ladder.deliver("b")
     ladder.deliver("a")
     return ladder
@@ -199,6 +210,14 @@ def crossing_deletes():
 WAYS: dict[tuple[State, State], Callable[[], object]] = {
     (S.NEW, S.INIT_SENT): init_sent,
     (S.NEW, S.INIT_ANSWERED): half_open,
+    (S.NEW, S.INTERMEDIATE_AWAITED): half_open_further,
+    (S.INIT_SENT, S.INTERMEDIATE_SENT): half_open_further,
+    (S.INTERMEDIATE_AWAITED, S.INIT_ANSWERED): lambda: half_open_further().settle(),
+    (S.INTERMEDIATE_AWAITED, S.LINGERING): lambda: ask_brokenly(half_open_further(), "b"),
+    (S.INTERMEDIATE_AWAITED, S.CLOSED): lambda: forget(half_open_further(), "b"),
+    (S.INTERMEDIATE_SENT, S.AUTH_SENT): lambda: half_open_further().settle(),
+    (S.INTERMEDIATE_SENT, S.LINGERING): lambda: ask_brokenly(half_open_further(), "a"),
+    (S.INTERMEDIATE_SENT, S.CLOSED): lambda: forget(half_open_further(), "a"),
     (S.NEW, S.PROVISIONAL): undecided,
     (S.INIT_SENT, S.AUTH_SENT): half_open,
     (S.INIT_SENT, S.CLOSED): lambda: forget(init_sent(), "a"),

@@ -20,7 +20,7 @@ from ipsec_dp.ike.v2.message import parse_message
 from ipsec_dp.ike.v2.payloads import Encrypted
 from ipsec_dp.ike.v2.protect import open_message, seal_message
 from ipsec_dp.rig.conformance.echoes import answer_to
-from ipsec_dp.rig.conformance.kit import Echo, Kit
+from ipsec_dp.rig.conformance.kit import EchoEnds, Kit
 from ipsec_dp.rig.odd_esp import DUMMY, EspDirection, EspError
 from ipsec_dp.rig.odd_parts import Agreed
 from ipsec_dp.rig.odd_wire import UdpPayload
@@ -31,7 +31,7 @@ SUITE = "aes128gcm16-prfsha256-ecp256"
 ESP_SUITE = proposal.esp_suite(parse_esp(["aes128gcm16"])[0])
 WINDOW: Final = 64
 MARKER: Final = bytes(4)
-ECHO = Echo(ip_address("10.1.0.1"), ip_address("10.2.0.9"))
+ECHO = EchoEnds(ip_address("10.1.0.1"), ip_address("10.2.0.9"))
 AGREED = Agreed(
     psk=PreSharedKey.from_text("a secret both of them know"),
     local_id=Identity.from_text("gwa.example"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.environment import IkeSaTraits, IncomingKey
+    from ipsec_dp.ipsec.addresses import Address
 
 
 @dataclass
@@ -18,9 +19,10 @@ class NotingWatcher:
     given: list[IncomingKey] = field(default_factory=list)
     calls: int = 0
     secrets: list[bytes] = field(default_factory=list)
+    ikev1_peers: set[Address] = field(default_factory=set)
 
     def known(self, traits: IkeSaTraits, key: IncomingKey | None) -> None:
-        assert (key is not None) == traits.authenticated
+        assert key is None or traits.authenticated
         assert traits != self.known_now.get(traits.own_spi), "told twice"
         self.calls += 1
         self.known_now[traits.own_spi] = traits
@@ -31,6 +33,12 @@ class NotingWatcher:
     def gone(self, own_spi: bytes) -> None:
         self.calls += 1
         del self.known_now[own_spi]
+
+    def ikev1_peer(self, address: Address, *, there: bool) -> None:
+        if there:
+            self.ikev1_peers.add(address)
+        else:
+            self.ikev1_peers.remove(address)
 
     def cookie_secret(self, secret: bytes) -> None:
         self.secrets.append(secret)

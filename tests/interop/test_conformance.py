@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
 from ipsec_dp.rig import netns
+from ipsec_dp.rig.conformance.table import CALLS
 from ipsec_dp.rig.peers.strongswan import StrongSwan
 from ipsec_dp.rig.process import GatewayProcess
 
@@ -35,7 +37,7 @@ def conformance(sites, directory, *more):
         *(sys.executable, "-m", "ipsec_dp.rig.conformance", netns.GW_B_OUTER[0], "--psk-file", str(psk), "--format", "json"),
         *("--id", IDENTITIES[0], "--peer-id", IDENTITIES[1], "--proposal", SUITE, "--esp-proposal", ESP_SUITE),
         *("--local-ts", netns.SITE_A_NETS[0], "--remote-ts", netns.SITE_B_NETS[0], "--echo", netns.HOST_B[0]),
-        *("--echo-from", netns.HOST_A[0], "--rate", "20", "--output", str(report), *more),
+        *("--echo-from", netns.HOST_A[0], "--rate", "50", "--output", str(report), *more),
         check=False,
         timeout=SECONDS,
     )
@@ -104,9 +106,7 @@ def test_our_gateway_fails_no_case(sites, ours, tmp_path):
     assert set(of(report, "not applicable")) == in_the_document("Not applicable to our gateway")
 
 
-@pytest.fixture
-def strongswan(sites, tmp_path):
-    conf = f"""\
+SWANCTL = f"""\
 connections {{ gw {{
  version = 2
  local_addrs = {netns.GW_B_OUTER[0]}
@@ -129,7 +129,11 @@ connections {{ gw {{
 }} }}
 secrets {{ ike-kit {{ secret = "{SECRET}" }} }}
 """
-    with StrongSwan(sites.gw_b, tmp_path / "strongswan", conf) as peer:
+
+
+@pytest.fixture
+def strongswan(sites, tmp_path):
+    with StrongSwan(sites.gw_b, tmp_path / "strongswan", SWANCTL) as peer:
         yield peer
 
 
@@ -138,3 +142,13 @@ def test_what_strongswan_does_otherwise_is_in_the_documents(sites, strongswan, t
     failed, not_applicable = of(report, "failed"), of(report, "not applicable")
     assert set(failed) == in_the_document("What strongSwan 5.9.8 does otherwise"), failed
     assert set(not_applicable) == in_the_document("Not applicable to strongSwan 5.9.8"), not_applicable
+
+
+def test_what_strongswan_does_otherwise_as_a_caller_is_in_the_documents(sites, strongswan, tmp_path):
+    """swanctl asks charon to call: the socket is found by its path, whatever the namespace."""
+    swanctl = f"{strongswan.directory}/bin/swanctl --initiate --child net --uri unix://{strongswan.socket}"
+    report = conformance(
+        sites, tmp_path, "--responder", "--wait", "10", "--call", shlex.join(strongswan.daemon.argv(*swanctl.split()))
+    )
+    assert len(report["cases"]) == len(CALLS)
+    assert set(of(report, "failed")) == in_the_document("What strongSwan 5.9.8 does otherwise as a caller"), of(report, "failed")

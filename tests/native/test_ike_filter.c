@@ -21,7 +21,7 @@ struct port {
     bool works;
 };
 
-/* A socket behind a filter, with the family's loopback address; a test is skipped where the kernel takes no program. */
+/* A socket behind a filter, with the family's loopback address; `works` where the kernel takes a program. */
 static struct port opened(int family) {
     struct port p = {.seen = dp_seen_new(1, 8), .fd = socket(family, SOCK_DGRAM, 0)};
     int error = dp_ike_filter_open(&p.filter, p.seen);
@@ -46,6 +46,16 @@ static void closed(struct port *p) {
     close(p->fd);
     free(p->seen);
     dp_ike_filter_close(&p->filter);
+}
+
+/* The same, or the test ends here: nothing is to be seen where nothing is dropped. */
+static struct port opened_or_skip(int family) {
+    struct port p = opened(family);
+    if (!p.works) {
+        closed(&p);
+        skip();
+    }
+    return p;
 }
 
 /* The header of a request for a new IKE SA, and what it says is its first payload. */
@@ -91,11 +101,7 @@ static void test_without_a_flood_all_pass(void **state) {
 static void test_in_a_flood_who_asks_for_the_first_time_is_noted_and_dropped(void **state) {
     (void)state;
     for (unsigned v6 = 0; v6 < 2; v6++) {
-        struct port p = opened(v6 ? AF_INET6 : AF_INET);
-        if (!p.works) {
-            closed(&p);
-            skip();
-        }
+        struct port p = opened_or_skip(v6 ? AF_INET6 : AF_INET);
         uint8_t message[MESSAGE];
         request(message, 33);
         uint8_t host = v6 ? 0 : 9;
@@ -115,11 +121,7 @@ static void test_in_a_flood_who_asks_for_the_first_time_is_noted_and_dropped(voi
 
 static void test_so_many_that_ask_for_the_first_time_pass_as_may_have_an_answer(void **state) {
     (void)state;
-    struct port p = opened(AF_INET);
-    if (!p.works) {
-        closed(&p);
-        skip();
-    }
+    struct port p = opened_or_skip(AF_INET);
     uint8_t message[MESSAGE];
     request(message, 33);
     unsigned passed = 0;
@@ -139,11 +141,7 @@ static void test_so_many_that_ask_for_the_first_time_pass_as_may_have_an_answer(
 /* Nothing but a bare request is dropped, whoever sends it and however often. */
 static void test_in_a_flood_all_else_passes(void **state) {
     (void)state;
-    struct port p = opened(AF_INET);
-    if (!p.works) {
-        closed(&p);
-        skip();
-    }
+    struct port p = opened_or_skip(AF_INET);
     uint8_t message[MESSAGE];
     dp_ike_filter_after(&p.filter, 0);
     request(message, 41); /* a cookie */
@@ -166,11 +164,7 @@ static void test_in_a_flood_all_else_passes(void **state) {
 
 static void test_who_asked_is_known_in_both_periods_and_then_forgotten(void **state) {
     (void)state;
-    struct port p = opened(AF_INET);
-    if (!p.works) {
-        closed(&p);
-        skip();
-    }
+    struct port p = opened_or_skip(AF_INET);
     uint8_t message[MESSAGE];
     request(message, 33);
     struct dp_addr other = {.family = 4, .ip = {198, 51, 100, 1}};

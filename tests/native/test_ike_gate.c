@@ -2,6 +2,7 @@
 #include <pthread.h>
 
 #include "ike_gate.h"
+#include "ike_peers.h"
 #include "ike_quiet.h"
 #include "ike_sas.h"
 #include "plane.h"
@@ -19,6 +20,10 @@ static struct dp *plane(void) {
         .stranger_burst = 2,
         .begin_rate = 1,
         .other_rate = 3,
+        .ikev1_rate = 1,
+        .ikev1_burst = 2,
+        .ikev1_rate_in_all = 3,
+        .isakmp_rate = 3,
         .proven_rate = 1,
         .proven_burst = 2,
         .repeat_rate = 1,
@@ -206,6 +211,9 @@ static void test_a_loop_may_read_while_all_changes(void **state) {
         assert_int_equal(dp_ike_cookie_secret(r.dp, secret, sizeof secret), 0);
         struct dp_range quiet = {.family = 4, .high = {(uint8_t)i}};
         assert_int_equal(dp_ike_quiet_set(r.dp, &quiet, i % 2), 0);
+        struct dp_addr peer = {.family = 4, .ip = {198, 51, 100, 1}};
+        assert_int_equal(dp_ike_peer_add(r.dp, &peer), 0);
+        assert_int_equal(dp_ike_peer_remove(r.dp, &peer), 0);
         if (i % 5 == 0)
             assert_int_equal(dp_ike_sa_remove(r.dp, OWN), 0);
         (void)dp_reclaim(r.dp);
@@ -245,6 +253,35 @@ static void test_quiet_addresses_are_found_in_order(void **state) {
     assert_int_equal(dp_ike_quiet_set(dp, ranges, 3), -22);
     assert_int_equal(dp_ike_quiet_set(dp, NULL, 0), 0);
     assert_false(dp_ike_is_quiet(dp, &rows[1].address));
+    dp_destroy(dp);
+}
+
+static void test_peers_are_found_whatever_else_hangs_there(void **state) {
+    (void)state;
+    enum {
+        MANY = 3 * DP_IKE_PEER_HEADS
+    };
+    struct dp *dp = plane();
+    struct dp_addr address = {.family = 6, .ip = {0x20, 1}}, other = {.family = 4, .ip = {0x20, 1}};
+    for (uint32_t round = 0; round < 2; round++) {
+        for (uint32_t i = 0; i < MANY; i++) {
+            memcpy(address.ip + 12, &i, sizeof i);
+            assert_int_equal(dp_ike_peer_add(dp, &address), 0);
+            assert_true(dp_ike_is_peer(dp, &address));
+        }
+        assert_false(dp_ike_is_peer(dp, &other));
+        assert_int_equal(dp_ike_peer_remove(dp, &other), -2);
+        for (uint32_t i = 0; i < MANY; i += 2 - round) {
+            memcpy(address.ip + 12, &i, sizeof i);
+            assert_int_equal(dp_ike_peer_remove(dp, &address), 0);
+            assert_false(dp_ike_is_peer(dp, &address));
+        }
+    }
+    assert_int_equal(dp_ike_peer_add(dp, &other), 0);
+    address.port = other.port = 4500;
+    assert_int_equal(dp_ike_peer_add(dp, &other), 0);
+    assert_int_equal(dp_ike_peer_remove(dp, &other), 0);
+    assert_int_equal(dp_ike_peer_add(dp, &address), 0);
     dp_destroy(dp);
 }
 
@@ -290,10 +327,15 @@ static void test_without_a_secret_there_is_no_answer(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_any_length_is_read_within_its_bounds),  cmocka_unit_test(test_a_request_is_read_only_whole),
-        cmocka_unit_test(test_payloads_without_end_are_not_followed), cmocka_unit_test(test_a_chain_keeps_the_others_when_one_goes),
-        cmocka_unit_test(test_a_loop_may_read_while_all_changes),     cmocka_unit_test(test_quiet_addresses_are_found_in_order),
-        cmocka_unit_test(test_who_was_here_is_known_for_a_while),     cmocka_unit_test(test_without_a_secret_there_is_no_answer),
+        cmocka_unit_test(test_any_length_is_read_within_its_bounds),
+        cmocka_unit_test(test_a_request_is_read_only_whole),
+        cmocka_unit_test(test_payloads_without_end_are_not_followed),
+        cmocka_unit_test(test_a_chain_keeps_the_others_when_one_goes),
+        cmocka_unit_test(test_a_loop_may_read_while_all_changes),
+        cmocka_unit_test(test_quiet_addresses_are_found_in_order),
+        cmocka_unit_test(test_peers_are_found_whatever_else_hangs_there),
+        cmocka_unit_test(test_who_was_here_is_known_for_a_while),
+        cmocka_unit_test(test_without_a_secret_there_is_no_answer),
     };
     return cmocka_run_group_tests_name("ike_gate", tests, NULL, NULL);
 }

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
 import zipfile
-from importlib.metadata import packages_distributions
+from collections.abc import Iterable
+from importlib.metadata import Distribution, distribution, packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import ipsec_dp
 from benchmarks.tunnels import ceiling
@@ -123,6 +127,42 @@ def test_the_wheel_alone_imports_and_knows_its_version(distributions, tmp_path):
     program = "import ipsec_dp, ipsec_dp._native as native; print(ipsec_dp.__file__, ipsec_dp.__version__, native.lib.DP_OK)"
     printed = run(sys.executable, "-c", program, cwd=tmp_path, PYTHONPATH=str(tmp_path)).split()
     assert printed == [str(tmp_path / "ipsec_dp" / "__init__.py"), ipsec_dp.__version__, "0"]
+
+
+def with_all_it_needs(names: Iterable[str]) -> dict[str, Distribution]:
+    """Distributions that are installed here, with those that they require in turn."""
+    found: dict[str, Distribution] = {}
+    wanted = list(names)
+    while wanted:
+        name = canonicalize_name(wanted.pop())
+        if name not in found:
+            found[name] = distribution(name)
+            asked = [Requirement(text) for text in found[name].requires or ()]
+            wanted += [each.name for each in asked if each.marker is None or each.marker.evaluate({"extra": ""})]
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_the_first_test_of_the_document_runs_of_the_wheel_alone_in_a_fresh_venv_and_without_root(distributions, tmp_path):
+    """An index is not asked: what the wheel declares, and pytest, come from here, and pip finds that nothing is lacking."""
+    venv = tmp_path / "venv"
+    run(sys.executable, "-m", "venv", "--without-pip", venv, cwd=tmp_path)
+    (packages,) = venv.glob("lib/python*/site-packages")
+    declared = [Requirement(text).name for text in PROJECT["dependencies"]]
+    for each in with_all_it_needs([*declared, "pytest"]).values():
+        for file in each.files or ():
+            if ".." not in file.parts and "__pycache__" not in file.parts:
+                (packages / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(str(each.locate_file(file)), packages / file)
+    python = venv / "bin" / "python"
+    wheel = one(distributions, "*.whl")
+    run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-index", wheel, cwd=tmp_path)
+    document = (ROOT / "docs" / "rig.md").read_text()
+    (tmp_path / "test_first.py").write_text(re.findall(r"```python\n(.*?)```", document, re.DOTALL)[0])
+    somebody = ("unshare", "--user", "--map-user=1000", "--map-group=1000") if os.geteuid() == 0 else ()
+    where = "import ipsec_dp, os; print(os.geteuid() != 0, ipsec_dp.__file__)"
+    assert run(*somebody, python, "-c", where, cwd=tmp_path).split() == ["True", str(packages / "ipsec_dp" / "__init__.py")]
+    assert "1 passed" in run(*somebody, python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_first.py", cwd=tmp_path)
 
 
 def test_every_dependency_is_bounded_on_both_sides():

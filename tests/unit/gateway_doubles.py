@@ -213,6 +213,12 @@ class MemoryCore:
     def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
         return self.status(tunnel, now)
 
+    def fallback(self, _tunnel: str, _now: float) -> str | None:
+        return None
+
+    def pinned(self, tunnel: str) -> bool | None:
+        return True if tunnel == "up" else None
+
     def retransmissions(self, tunnel: str) -> int:
         return len(tunnel)
 

@@ -26,8 +26,8 @@ ELSEWHERE = Endpoint(ip_address("203.0.113.1"), 4500)
 PEER6 = Endpoint(ip_address("2001:db8:1::1"), 4500)
 COOKIES = Cookies(bytes)
 RATES = IkeRates(
-    begin=2, other=3, proven=4, proven_at_once=4, proven_in_all=6, repeats=2, repeats_at_once=5, cookies=10,
-    cookies_on_nat_port=20, first_cookies=10, cookie_seen_seconds=8, cookie_seconds=60,
+    begin=2, other=3, ikev1=2, ikev1_at_once=4, ikev1_in_all=7, isakmp=8, proven=4, proven_at_once=4, proven_in_all=6,
+    repeats=2, repeats_at_once=5, cookies=10, cookies_on_nat_port=20, first_cookies=10, cookie_seen_seconds=8, cookie_seconds=60,
 )  # fmt: skip
 SUITES = [IkeSuite(encryption, PRFS[0], None, GROUPS[0]) for encryption in ENCRYPTIONS if encryption.is_aead] + [
     IkeSuite(encryption, PRFS[0], integrity, GROUPS[0])

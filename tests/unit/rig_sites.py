@@ -10,6 +10,7 @@ from ipsec_dp.rig import Gateway, Network, Wire
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
 SITE = """
 [gateway]
 name = "{me}"
@@ -66,3 +67,10 @@ def closing(stack: ExitStack, *gateways: Any) -> None:
     """They are closed with the stack."""
     for gateway in gateways:
         stack.callback(gateway.close)
+
+
+def spis_of(gateway: Gateway) -> tuple[str, str]:
+    """The SPIs of its IKE SA, which is up."""
+    ike = gateway.tunnel().ike
+    assert ike is not None
+    return ike.spi_i, ike.spi_r

@@ -41,6 +41,7 @@ VERBS = [
     "initiate",
     "rekey",
     "terminate",
+    "unpin",
     "policy",
     "doctor",
     "demo",
@@ -130,6 +131,19 @@ def test_verbs_of_a_negotiation_ask_the_gateway(monkeypatch, capsys, arguments, 
     assert main([*arguments, "--control", "/tmp/x.sock"]) == 0
     assert requests == [("/tmp/x.sock", asked)]
     assert capsys.readouterr().out == f"{said}\n"
+
+
+def test_unpin_asks_the_gateway_and_says_for_how_long(monkeypatch, capsys):
+    requests = []
+
+    def request(_path, message):
+        requests.append(message)
+        return {"tunnel": "to-b", "verb": "unpin"}
+
+    monkeypatch.setattr(control, "request", request)
+    assert main(["unpin", "to-b", "--control", "/tmp/x.sock"]) == 0
+    assert requests == [{"verb": "unpin", "name": "to-b"}]
+    assert "until it has authenticated with IKEv2 again" in capsys.readouterr().out
 
 
 def test_version(capsys):

@@ -65,6 +65,18 @@ def test_status_says_so_where_a_tunnel_speaks_ikev1():
     assert "IKEv1" not in shown(ANSWER | {"tunnels": [ANSWER["tunnels"][0] | {"ike": ike}]})
 
 
+def test_status_says_what_an_ikev1_peer_says_of_itself():
+    ike = {"role": "initiator", "proposal": "aes256", "rekey_in_s": 60.0, "version": 1}
+    for vendors, unknown, said in (
+        (["strongSwan", "DPD"], 2, "strongSwan, DPD, 2 unknown"),
+        (["DPD"], 0, "DPD"),
+        ([], 1, "1 unknown"),
+    ):
+        tunnel = ANSWER["tunnels"][0] | {"ike": ike | {"vendors": vendors, "unknown_vendors": unknown}}
+        assert f"to-b: the peer says: {said}\n" in " ".join(shown(ANSWER | {"tunnels": [tunnel]}).split(" ")).replace(" \n", "\n")
+    assert "the peer says" not in shown(ANSWER | {"tunnels": [ANSWER["tunnels"][0] | {"ike": ike}]})
+
+
 def test_status_shows_tunnels_children_warnings_and_drops_with_their_meaning():
     text = shown(ANSWER)
     for part in (

@@ -24,7 +24,7 @@ from ipsec_dp.gateway.verbs import GatewayVerbs
 from tests.doubles.config import configured, tunnel
 from tests.unit.other_user import NOBODY, Said, User
 
-READ = {"status", "explain"}
+READ = {"status", "explain", "follow"}
 REQUESTS: dict[str, dict[str, Any]] = {
     "status": {},
     "down": {},
@@ -34,7 +34,9 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "initiate": {"name": "to-b"},
     "rekey": {"name": "to-b"},
     "terminate": {"name": "to-b"},
+    "unpin": {"name": "to-b"},
     "confirm": {},
+    "follow": {},
 }
 ASKED = [{"verb": verb, **fields} for verb, fields in REQUESTS.items()]
 GROUP = next(each for each in grp.getgrall() if each.gr_gid not in (0, NOBODY))
@@ -90,7 +92,7 @@ def test_a_member_may_read_and_nothing_else():
         answers = dict(zip(REQUESTS, MEMBER.ask(path, ASKED), strict=True))
     assert {verb for verb, answer in answers.items() if answer["ok"]} == READ
     for verb in REQUESTS.keys() - READ:
-        assert answers[verb]["error"] == f"nobody may only read (status, explain): `{verb}` takes root"
+        assert answers[verb]["error"] == f"nobody may only read (status, explain, follow): `{verb}` takes root"
 
 
 @pytest.mark.root
@@ -212,6 +214,7 @@ ASKING = [
     "initiate to-b --wait",
     "rekey to-b",
     "terminate to-b",
+    "unpin to-b",
     "policy explain 10.1.0.1 10.2.0.1",
 ]
 

@@ -37,7 +37,16 @@ class Site:
             config, plane=rig.a.plane, spd=Spd(config), own_addresses=self._own, state=lambda _: "down", clock=self.clock
         )
         notices = Notices(self.clock, StrangersEvents())
-        self.watch = DropWatch(rig.a.plane, self.examples, notices, self.began.append, Conditions(self.clock), self.clock)
+        self.events: list[tuple[str, int, str]] = []
+        self.watch = DropWatch(
+            rig.a.plane,
+            self.examples,
+            notices,
+            self.began.append,
+            Conditions(self.clock),
+            self.clock,
+            lambda *event: self.events.append(event),
+        )
 
     async def _own(self) -> Any:
         if self.unreachable:
@@ -129,6 +138,7 @@ def test_a_reason_is_logged_when_it_begins_and_not_for_each_packet(site, caplog)
     assert text.startswith("packets are dropped as policy_none (no policy or proxy ID holds the packet), 2 until now, e.g. ")
     assert "udp 192.0.2.1:5555 -> 10.2.0.2:53, ipsec0: 192.0.2.1 is this host's own address" in text
     assert site.began == ["policy_none"]
+    assert site.events == [("policy_none", 2, text)]
 
 
 @pytest.mark.parametrize(("pause", "lines"), [(OVER_S - 2 * LOOK_S, 1), (OVER_S, 2)])

@@ -61,7 +61,9 @@ class Site:
 
     def __init__(self, directory: Any, *tables: str) -> None:
         self.directory, self.clock, self.lost = directory, FakeClock(), set[str]()
-        self.core = Double(next_timeout=None, acquire=None, latest=(), probe=None, knows=True)  # all at once, not in turn
+        self.core = Double(
+            next_timeout=None, acquire=None, latest=(), probe=None, knows=True, fallback=None, pinned=None
+        )  # all at once, not in turn
         self.children, self.links, self.changed, self.stack = Double(), Double(send_ike=None), list[str](), AsyncExitStack()
         self.turns = list[int]()
         self.probed = list[act.ProbeResult]()
@@ -69,6 +71,8 @@ class Site:
         tunnels, peers = self.read(*tables)
         parts: dict[str, Any] = {"core": self.core, "children": self.children, "links": self.links, "conditions": self.conditions}
         parts["trace"] = self.trace
+        self.uncalled = list[str]()
+        parts["uncalled"] = self.uncalled.append
         self.driver = IkeDriver(
             tunnels, peers, locate=self.locate, changed=self.changed.append, clock=self.clock, probed=self.probed.append, **parts
         )
@@ -190,11 +194,13 @@ def test_a_packet_for_an_ike_sa_that_is_up_is_the_cores(made):
 def test_a_peer_that_is_not_found_is_looked_for_again_after_a_pause(made, caplog):
     site = made()
     site.lost.add("to-b")
+    assert site.uncalled == []
 
     async def life():
         assert site.called() == []
         assert 'tunnel "to-b": no route to 192.0.2.2' in caplog.text
         site.lost.clear()
+        assert set(site.uncalled) == {"to-b"}
         await site.clock.advance(BACKOFF_FIRST_S + TICK_S)
         assert site.called() == ["to-b"]
         assert site.turns == [0, 1], "of several addresses of a name, another one"

@@ -188,9 +188,9 @@ def test_who_knows_the_spis_of_a_begun_ike_sa_has_buckets_apart_from_strangers(g
     assert came(gateway, peer.message(1), 10, source=ELSEWHERE) == RATES.proven_in_all - RATES.proven_at_once
 
 
-def isakmp(cookie_i, cookie_r, octets=60):
+def isakmp(cookie_i, cookie_r, octets=60, exchange=5, first=8):
     """A message of IKEv1, of which nobody can say more before it is decrypted."""
-    return cookie_i + cookie_r + bytes([8, 0x10, 5, 1]) + bytes(4) + octets.to_bytes(4, "big") + bytes(octets - 28)
+    return cookie_i + cookie_r + bytes([first, 0x10, exchange, 1]) + bytes(4) + octets.to_bytes(4, "big") + bytes(octets - 28)
 
 
 @pytest.mark.parametrize("initiator", [False, True])
@@ -202,6 +202,68 @@ def test_who_knows_the_cookies_of_an_isakmp_sa_has_them_too(gateway, initiator):
     assert came(gateway, isakmp(SPI_I, b"another!"), 10) == 0
     assert came(gateway, isakmp(SPI_I, SPI_R)[:-1], 10) == 0
     assert came(gateway, isakmp(SPI_I, SPI_R), 10) == RATES.proven_at_once
+
+
+def first_of_main_mode(number=0):
+    return isakmp(b"begin%03d" % number, bytes(8), exchange=2)
+
+
+def flooded(gateway):
+    """How much passes of strangers who use up all that there is for them."""
+    strangers = [Endpoint(ip_address(f"203.0.113.{number}"), 4500) for number in range(1, 6)]
+    return sum(came(gateway, b"\1" * 60, 100, source=one) for one in strangers)
+
+
+@pytest.mark.parametrize("peer", [PEER, PEER6], ids=["IPv4", "IPv6"])
+def test_where_a_peer_with_ikev1_is_expected_main_mode_begins_beside_any_flood(gateway, peer):
+    """It has no cookie to show. What is reserved is small, and a network's own."""
+    gateway.plane.set_ikev1_peer(peer.address, there=True)
+    gateway.plane.set_ikev1_peer(peer.address, there=True)
+    assert flooded(gateway) == RATES.other
+    assert came(gateway, first_of_main_mode(), 100, source=ELSEWHERE) == 0, "of anybody else"
+    assert came(gateway, isakmp(SPI_I, bytes(8), exchange=4), 10, source=peer) == 0, "aggressive mode, which costs more"
+    assert came(gateway, first_of_main_mode(), 100, source=peer) == RATES.ikev1_at_once
+    gateway.clock.advance(1)
+    assert flooded(gateway) == RATES.other
+    assert came(gateway, first_of_main_mode(), 100, source=peer) == RATES.ikev1
+    gateway.clock.advance(10)
+    gateway.plane.set_ikev1_peer(peer.address, there=False)
+    assert flooded(gateway) == RATES.other
+    assert came(gateway, first_of_main_mode(), 100, source=peer) == 0
+
+
+def test_all_peers_with_ikev1_together_have_so_much_and_take_nothing_from_ikev2(gateway):
+    peers = [Endpoint(ip_address(f"198.51.100.{number}"), 500) for number in range(1, 10)]
+    for peer in peers:
+        gateway.plane.set_ikev1_peer(peer.address, there=True)
+    assert flooded(gateway) == RATES.other
+    assert sum(came(gateway, first_of_main_mode(), 100, source=peer) for peer in peers) == RATES.ikev1_in_all
+    assert came(gateway, request(), 100, source=peers[0]) == RATES.begin
+    gateway.plane.set_ike_sa(SPI_R, SPI_I, initiator=False, nat_port=True, key=None)
+    assert came(gateway, isakmp(SPI_I, SPI_R), 10) == RATES.proven_at_once
+
+
+def test_an_isakmp_sa_that_is_up_has_a_share_that_no_other_takes_from(gateway):
+    """Beside those that are begun, whoever floods for them."""
+    begun, others = b"begun..!", [b"other%03d" % number for number in range(9)]
+    gateway.plane.set_ike_sa(begun, SPI_I, initiator=False, nat_port=True, key=None)
+    for own in (SPI_R, *others):
+        gateway.plane.set_ike_sa(own, SPI_I, initiator=False, nat_port=True, key=None, isakmp=True)
+    assert came(gateway, isakmp(SPI_I, begun), 100) == RATES.proven_at_once
+    assert came(gateway, isakmp(SPI_I, SPI_R), 100) == RATES.repeats_at_once
+    assert sum(came(gateway, isakmp(SPI_I, own), 100) for own in others) == RATES.isakmp - RATES.repeats_at_once
+    gateway.clock.advance(1)
+    assert came(gateway, isakmp(SPI_I, begun), 100) == RATES.proven
+    assert came(gateway, isakmp(SPI_I, SPI_R), 100) == RATES.repeats
+
+
+def test_fragments_of_ikev1_pass_for_an_isakmp_sa_alone(gateway):
+    """Nothing is kept of a message that nobody began: a stranger's first message is no fragment."""
+    assert came(gateway, isakmp(SPI_I, bytes(8), first=132), 10) == 0
+    assert came(gateway, isakmp(SPI_I, SPI_R, first=132), 10) == 0
+    assert came(gateway, isakmp(SPI_I, bytes(8))) == 1
+    gateway.plane.set_ike_sa(SPI_R, SPI_I, initiator=False, nat_port=False, key=None)
+    assert came(gateway, isakmp(SPI_I, SPI_R, first=132), 10) == RATES.proven_at_once
 
 
 def test_the_keys_of_an_ike_sa_are_not_gone_round_by_a_header_of_ikev1(gateway):
@@ -342,4 +404,5 @@ def test_an_answer_is_never_longer_than_the_question(gateway):
 def test_the_rates_are_those_of_the_limits():
     rates = ike_rates(LIMITS)
     assert (rates.begin, rates.other, rates.proven_in_all) == (50, 50, 500)
+    assert (rates.ikev1, rates.ikev1_at_once, rates.ikev1_in_all, rates.isakmp) == (25, 50, 50, 200)
     assert (rates.repeats, rates.cookies, rates.cookies_on_nat_port, rates.cookie_seconds) == (16, 25_000, 4_000, 60)

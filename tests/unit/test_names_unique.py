@@ -6,6 +6,7 @@ A reader who meets `Child` must not have to ask which. The tables of the configu
 from __future__ import annotations
 
 import ast
+import functools
 from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
@@ -17,9 +18,7 @@ LEFT_OUT = frozenset({"config/tables.py", "config/model.py"})
 
 # Name -> why several classes may have it.
 EXCEPTIONS: dict[str, str] = {
-    "SecurityAssociation": "the SA payload of RFC 7296 in ike/v2/payloads.py, and the public name of an SA by itself in rig/",
     "Clock": "util/clock.py says what one is, rig/clock.py is that of a rig",
-    "Echo": "host/echo.py has the message, rig/conformance/kit.py the addresses that it goes between",
     "SecurityAssociation": "ike/v2/payloads.py has the payload, rig/security_association.py one SA by itself",
     "Writer": "ike/octets.py writes a message, rig/capture.py a file",
     "Gateway": "owned by gateway/gateway.py and rig/memory_gateway.py, which runs that one in memory",
@@ -57,6 +56,7 @@ def read() -> tuple[dict[str, list[str]], dict[str, set[str]]]:
     return classes, imports
 
 
+@functools.cache
 def clashes() -> dict[str, set[str]]:
     """Names that several classes have, and where."""
     classes, imports = read()

@@ -63,19 +63,27 @@ def test_what_comes_later_comes_in_order_and_at_its_time():
         (None, None, [101.0]),  # the next pause finds that nothing happened, and lasts
         (None, ("packets", 150.3), [101.0, 151.0]),
         (None, ("ike", 150.3), [101.0]),
-        (inf, ("ike", 150.3), [101.0, 151.0]),
+        (inf, ("packets", 150.3), [101.0, 151.0]),
+        (inf, ("ike", 150.3), [101.0]),
         (170.5, None, [101.0, 171.0]),
+        (170.5, ("ike", 150.3), [101.0, 171.0]),
+        (170.5, ("ike, which changes it to", 150.3), [101.0, 161.0]),
     ],
 )
 def test_a_pause_lasts_as_long_as_nothing_happens_that_its_look_is_at(until, happens, expected):
-    clock, looked = Clock(100.0), []
+    clock, looked, due = Clock(100.0), [], [until]
 
     async def life(own):
+        def happen():
+            own.touch(packets=kind == "packets")
+            if kind == "ike, which changes it to":
+                due[0] = 160.5
+
         if happens is not None:
             kind, when = happens
-            clock.at(when, RigTimer(lambda: own.touch(packets=kind == "packets")))
+            clock.at(when, RigTimer(happen))
         for _ in range(200):
-            await own.pause(1.0, until if until in (None, inf) or own.now() < until else inf)
+            await own.pause(1.0, None if until is None else lambda: due[0] if own.now() < due[0] else inf)
             looked.append(own.now())
 
     run(clock, life, 200.0)

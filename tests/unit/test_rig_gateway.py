@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from ipsec_dp.errors import ConfigError
-from ipsec_dp.rig import Clock, Gateway, Network, RigError, Wire
+from ipsec_dp.rig import Clock, Gateway, Network, RigError, Wire, impair
 from ipsec_dp.rig.packets import udp
 from tests.unit.rig_sites import site, sites
 
@@ -119,6 +119,24 @@ def test_a_gateway_that_is_closed_says_so():
 def test_a_clock_does_not_go_back():
     with sites() as (a, _), pytest.raises(ValueError, match="does not go back"):
         a.clock.advance(-1)
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan")])
+def test_time_without_an_end_is_refused_before_anything_is_waited_for(seconds):
+    with sites() as (a, _):
+        for move in (a.clock.advance, a.clock.leap, a.network.advance, Clock().advance):
+            with pytest.raises(ValueError, match="say how many"):
+                move(seconds)
+        for awaited in ("packet", lambda: False):
+            with pytest.raises(RigError, match="say how many seconds"):
+                a.wait(awaited, timeout=seconds)
+        with pytest.raises(RigError, match="time does not go back"):
+            a.wait("packet", timeout=-1)
+        with pytest.raises(RigError, match="before it was sent"):
+            Wire(delay=seconds)
+        with pytest.raises(RigError, match="before it was sent"):
+            impair.delay(a.network.wire, impair.everything, seconds)
+        assert a.clock.advance(1) == a.clock.ns, "and it goes on"
 
 
 def test_two_ends_of_one_name_are_refused_at_once():

@@ -12,11 +12,11 @@ from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig import NatBox, NetnsWire, RigError
 from ipsec_dp.rig.capture import kind
 from ipsec_dp.rig.configs import loaded
-from ipsec_dp.rig.key_lines import key_line
 from ipsec_dp.rig.netns_host import datagram_of, local_prefixes, nearer
 from ipsec_dp.rig.packets import checksum, ipv4, ipv6, udp
 from ipsec_dp.rig.plane import keymat
 from ipsec_dp.rig.real_clock import ADVANCE_MAX_S, RealClock
+from ipsec_dp.rig.wireshark import esp_line
 from tests.unit.rig_sites import site
 
 PORTS = {"a": "port0", "b": "port1"}
@@ -104,4 +104,4 @@ def test_a_key_is_a_line_of_wiresharks_table():
     suite = parse_suite("aes128gcm16")
     params = SaParams(direction=Direction.INBOUND, spi=0x1001, suite=suite, keymat=keymat(suite, "to a"), tunnel=0, interface=0)
     key = bytes(keymat(suite, "to a")).hex()
-    assert key_line(params) == f'"IPv4","*","*","0x00001001","AES-GCM [RFC4106]","0x{key}","NULL",""'
+    assert esp_line(params) == f'"IPv4","*","*","0x00001001","AES-GCM [RFC4106]","0x{key}","NULL",""'

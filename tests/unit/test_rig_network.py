@@ -56,6 +56,7 @@ def star(network, count):
 
 
 @pytest.mark.slow
+@pytest.mark.measure
 def test_a_star_of_200_each_with_a_rekey_takes_less_than_20_seconds():
     """The processor's, since others may use the machine."""
     began = time.process_time()
@@ -140,3 +141,31 @@ def test_the_same_questions_can_be_awaited():
     asyncio.run(life())
     with pytest.raises(RuntimeError, match="not started"):
         _ = AsyncGateway(site("a")).plain
+
+
+def test_a_network_remembers_the_newest_datagrams_and_all_when_it_is_told_to():
+    with Network(log=10) as network:
+        b, a = network.gateway(site("b")), network.gateway(site("a"))
+        a.wait("up")
+        for _ in range(20):
+            a.inject(HELLO)
+        b.wait("packet")
+        log = network.log
+        assert (len(log), log.left_out, log.most) == (10, 14, 10)
+        assert {str(sent).split()[4] for sent in log} == {"ESP"}
+        assert network.ladder().startswith("14 older datagrams are not remembered\n")
+        assert network.ladder(2).count("ESP") == len(log[-2:]) == 2
+        log.most = 3
+        assert (len(log), log.left_out) == (3, 21)
+        log.most = None
+        for _ in range(20):
+            a.inject(HELLO)
+        b.wait("packet")
+        network.advance(1)
+        assert (len(log), log.left_out) == (25, 21), "two messages of IKE are among them"
+        log.clear()
+        assert list(log) == []
+    with Network() as network:
+        assert network.log.most == 10_000, "docs/rig.md"
+    with pytest.raises(RigError, match="log=-1"):
+        Network(log=-1)

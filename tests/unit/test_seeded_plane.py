@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ipsec_dp.dataplane import DataPlane, Df, Encapsulation, Endpoint, Outer
+from ipsec_dp.dataplane import DataPlane, Df, Encapsulation, Endpoint, Outer, SaHandle
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.rig.gateway import pair
 from tests.unit.sites import to_b
@@ -90,3 +90,19 @@ def test_a_seeded_plane_takes_devices_in_memory():
     with DataPlane(**SIZES, seed=7) as plane:
         plane.attach_memory_tun(0)
         assert plane.attach_memory_link(Encapsulation.UDP, LOOPBACK) == 0
+
+
+def test_numbers_are_skipped_in_a_rig_alone():
+    with pair("aes128gcm16", seed=7) as site:
+        plane, outbound, last = site.a.plane, site.outbound("a"), 2**32 - 1
+        plane.skip(outbound, 5)
+        assert plane.read_sa(outbound).sequence == 5
+        for handle, packets, error in ((outbound, last - 4, errno.ERANGE), (outbound + (1 << 32), 1, errno.ENOENT)):
+            with pytest.raises(DataPlaneError) as refused:
+                plane.skip(SaHandle(handle), packets)
+            assert refused.value.errno == error
+        plane.skip(outbound, last - 5)
+        assert plane.read_sa(outbound).sequence == last
+    with pair("aes128gcm16") as site, pytest.raises(DataPlaneError) as refused:
+        site.a.plane.skip(site.outbound("a"), 5)
+    assert refused.value.errno == errno.EPERM

@@ -10,6 +10,7 @@ import pytest
 
 from ipsec_dp.cli.commands import program
 from ipsec_dp.cli.doctor import CAPABILITIES
+from ipsec_dp.config.model import STATE_DIRECTORY
 from ipsec_dp.errors import ConfigError
 from ipsec_dp.gateway.control_rights import DIRECTORY_OPEN
 
@@ -58,6 +59,8 @@ def test_the_gateway_may_do_what_it_has_to():
     for key in ("AmbientCapabilities", "CapabilityBoundingSet"):
         assert set(words(GATEWAY, "Service", key)) == needed
     assert unit(GATEWAY)["Service"]["RuntimeDirectoryMode"] == f"{DIRECTORY_OPEN:04o}"
+    kept = unit(GATEWAY)["Service"]
+    assert (Path("/var/lib") / kept["StateDirectory"], kept["StateDirectoryMode"]) == (STATE_DIRECTORY, "0700")
 
 
 def test_the_guard_is_closed_before_the_network_and_after_what_flushes_rulesets():

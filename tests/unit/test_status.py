@@ -115,7 +115,7 @@ def site(tmp_path):
 
     return SimpleNamespace(
         config=config, inspection=inspection(ike), inspection_of=inspection, host=host, notices=notices, clock=clock, sad=sad,
-        unanswered=site_trouble,
+        unanswered=site_trouble, core=core,
     )  # fmt: skip
 
 
@@ -138,6 +138,12 @@ def tunnels(site, **asked):
 def test_the_line_is_the_recorded_one(site):
     site.notices.add(30, SOCKET, tunnel="by-hand")
     assert line(site).replace(json.dumps(DROP_SENTENCES), "{}") == RECORDED.read_text()
+
+
+def test_what_an_ikev1_peer_says_of_itself(site):
+    site.core.sas["up"] = (ike_sa("192.0.2.3", version=1, vendors=("strongSwan", "DPD"), unknown_vendors=2),)
+    said = tunnels(site)["up"]["ike"]
+    assert [said[name] for name in ("version", "vendors", "unknown_vendors")] == [1, ["strongSwan", "DPD"], 2]
 
 
 def test_the_recorded_line_is_read_back_whole():

@@ -85,3 +85,20 @@ def test_every_event_of_ike_goes_through_it():
     ]
     assert made
     assert {argument for _, argument in made} == {"shown(text)"}
+
+
+def test_what_a_long_text_costs_grows_no_faster_than_it_is_shown():
+    """Each character of it is looked at once, and what follows the cut never."""
+
+    class Counted(str):
+        __slots__ = ("looked_at",)
+
+        def __iter__(self):
+            self.looked_at = 0
+            for each in str(self):
+                self.looked_at += 1
+                yield each
+
+    text = Counted("\u202e" * 100_000)
+    assert shown(text, 600) == "\\u202e" * 99 + "…"
+    assert text.looked_at == 101

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import enum
+import functools
 import io
 import json
 import logging
@@ -195,15 +196,16 @@ def test_a_traceback_has_its_own_lines_and_no_others(text):
     assert all(is_harmless(line, LINE) for line in lines)
 
 
+@functools.cache
+def calls_of(path):
+    """What a module calls, as it is written there."""
+    return {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+
+
 def made_in(name, rooms=("",)):
     """The modules that call this."""
-    found = set()
-    for room in rooms:
-        for path in (PACKAGE / room).rglob("*.py"):
-            calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
-            if name in map(ast.unparse, calls):
-                found.add(path.relative_to(PACKAGE).as_posix())
-    return found
+    paths = {path for room in rooms for path in (PACKAGE / room).rglob("*.py")}
+    return {path.relative_to(PACKAGE).as_posix() for path in paths if name in calls_of(path)}
 
 
 @pytest.mark.parametrize("name", ["logging.basicConfig", "logging.StreamHandler", "logging.Formatter", "log.addHandler"])

@@ -33,7 +33,8 @@ class Site:
         self.clock = FakeClock()
         self.host = MemoryHost(self.config, self.clock)
         self.renewed: list[str] = []
-        self.monitors = TunnelMonitors(self.host, self.renewed.append, self.clock)
+        self.told: list[tuple[str, bool, str]] = []
+        self.monitors = TunnelMonitors(self.host, self.renewed.append, self.clock, lambda *event: self.told.append(event))
 
     @property
     def echoes(self) -> MemoryEchoes:
@@ -131,8 +132,11 @@ def test_and_takes_them_back_after_as_many_answers(tmp_path):
         await site.rounds(THRESHOLD, answered=False)
         await site.rounds(THRESHOLD - 1, answered=True)
         assert site.host.routing.withdrawn == {"ipsec0"}
+        assert [event[:2] for event in site.told] == [("to-b", False)]
         await site.rounds(1, answered=True)
         assert site.host.routing.withdrawn == frozenset()
+        assert [event[:2] for event in site.told] == [("to-b", False), ("to-b", True)]
+        assert "got no answer through the tunnel" in site.told[0][2]
 
     site = lived(tmp_path, story)
     assert [call for call in site.host.calls if "withdrawn" in call] == [

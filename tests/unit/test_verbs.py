@@ -82,6 +82,7 @@ def error(site, verb, **fields):
         ({"verb": "rekey", "name": "up"}, ("ike.rekey", "up", False)),
         ({"verb": "rekey", "name": "up", "ike": True}, ("ike.rekey", "up", True)),
         ({"verb": "terminate", "name": "up"}, ("ike.terminate", "up")),
+        ({"verb": "unpin", "name": "up"}, ("ike.unpin", "up")),
     ],
 )
 def test_verbs_of_ike_ask_the_driver(site, asked, called):
@@ -89,7 +90,7 @@ def test_verbs_of_ike_ask_the_driver(site, asked, called):
     assert site.ike.calls == [called]
 
 
-@pytest.mark.parametrize("verb", ["initiate", "rekey", "terminate"])
+@pytest.mark.parametrize("verb", ["initiate", "rekey", "terminate", "unpin"])
 @pytest.mark.parametrize("name", ["by-hand", "nobody"])
 def test_a_tunnel_that_ike_does_not_negotiate_is_refused_with_those_that_it_does(site, verb, name):
     assert error(site, verb, name=name) == f'no tunnel "{name}" that IKE negotiates; there are: up, waiting'
@@ -173,7 +174,7 @@ def test_a_field_of_the_wrong_type_is_named_and_nobody_is_asked(site, asked, fie
 
 def test_every_request_has_a_verb_of_its_own():
     table = GatewayVerbs(cast("Any", None), nothing).table
-    names = "status down reload preview explain initiate rekey terminate confirm".split()
+    names = "status down reload preview explain initiate rekey terminate unpin confirm follow".split()
     assert [verb.name for verb in table] == names
     assert all(msgspec.structs.fields(verb.request) is not None for verb in table)
 

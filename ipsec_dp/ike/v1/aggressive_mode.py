@@ -22,9 +22,9 @@ from ipsec_dp.ike.peer import SignatureAuth
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.retransmission import FAIL_OVER_TRIES, TRIES
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v1 import keymat, main_mode, offers, proof
+from ipsec_dp.ike.v1 import keymat, main_mode, offers, proof, silence, vendors
 from ipsec_dp.ike.v1.message import IsakmpHeader, build_clear
-from ipsec_dp.ike.v1.payloads import IdPayload, KePayload, NoncePayload, NotificationPayload, VendorIdPayload
+from ipsec_dp.ike.v1.payloads import IdPayload, KePayload, NoncePayload, NotificationPayload
 from ipsec_dp.ike.v1.registry import suites_phase1
 from ipsec_dp.ike.v1.sa import NONCE, Waiting, fresh_cookie
 from ipsec_dp.ike.v1.sa_payload import SaPayload
@@ -65,7 +65,7 @@ def begin(context: IsakmpContext, now: float) -> None:
     trust = peer.auth.trust.authorities if isinstance(peer.auth, SignatureAuth) else ()
     context.enter(IsakmpState.AGGRESSIVE_SENT)
     keys = (KePayload(said.key.public), NoncePayload(said.nonces[0]))
-    asked = (*proof.certificate_requests(trust), *main_mode.OUR_VENDOR_IDS)
+    asked = (*proof.certificate_requests(trust), *vendors.offered())
     datagram = context.send_clear([offered, *keys, _id_of(own), *asked])
     context.waiting = Waiting.sent(datagram, now, FAIL_OVER_TRIES if peer.fail_over else TRIES)
 
@@ -97,14 +97,14 @@ def answer(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpMe
     said.sa_body, said.peer_id = offered.body(), body
     said.publics, said.nonces = (ke.data, public), (nonce.data, rng(NONCE))
     main_mode.derive_keys(context, choice.suite, shared)
-    main_mode.note_vendors(context, message)
+    vendors.note(context, message)
     own = main_mode.own_identity(context)
     context.proven.identities = (own, theirs)
     payload = _id_of(own)
     proven = proof.prove(context, payload.body())
     trust = context.peer.auth.trust.authorities if isinstance(context.peer.auth, SignatureAuth) else ()
-    known = [one for one in main_mode.OUR_VENDOR_IDS if one in message.all(VendorIdPayload)]
-    further = (*proof.certificate_requests(trust), *known, *main_mode.nat_detection(context))
+    further = (*proof.certificate_requests(trust), *vendors.answered(context), *main_mode.nat_detection(context))
+    silence.answered(context, received.now)
     context.enter(IsakmpState.AGGRESSIVE_ANSWERED)
     context.deadlines.close_at = received.now + LIMITS.half_open_seconds
     keys = (KePayload(public), NoncePayload(said.nonces[1]))
@@ -151,7 +151,7 @@ def take_answer(context: IsakmpContext, received: ReceivedDatagram, message: Isa
         sa.wipe()
         sa.suite, sa.method, sa.cookie_r, sa.life_s, said.nonces, said.publics = before
         raise
-    main_mode.note_vendors(context, message)
+    vendors.note(context, message)
     main_mode.detect_nat(context, message)
     if context.udp and not context.path.natt:
         context.path = context.path.floated()

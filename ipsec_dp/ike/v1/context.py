@@ -6,22 +6,23 @@ goes on as it is. So both hang on a `Peering`, and each exchange goes over the n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ipsec_dp.ike.actions import Cause, Event, Kind, MovePath, Origin, Report, Send
-from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.lifetimes import MOVE_EVERY
 from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
+from ipsec_dp.ike.pieces import message_room
 from ipsec_dp.ike.strangers import LIMITS, Allowance
-from ipsec_dp.ike.v1 import words
+from ipsec_dp.ike.v1 import fragment, words
+from ipsec_dp.ike.v1.deadlines import IsakmpDeadlines, Liveliness
 from ipsec_dp.ike.v1.keymat import BLOCK, encrypt, exchange_iv, phase2_hash
 from ipsec_dp.ike.v1.message import IsakmpHeader, build_clear, build_isakmp, build_payloads
 from ipsec_dp.ike.v1.payloads import HashPayload
-from ipsec_dp.ike.v1.states import PAIRS, IpsecSaState, IsakmpState
+from ipsec_dp.ike.v1.states import PAIRS, UNSHOWN, IpsecSaState, IsakmpState
 from ipsec_dp.ike.v1.wire import ExchangeMode, HeaderFlag
 from ipsec_dp.ike.wanted import Wanted
 from ipsec_dp.util.text import shown
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from ipsec_dp.ike.actions import Action, Path
+    from ipsec_dp.ike.actions import Action, Path, Renewal
     from ipsec_dp.ike.authenticated import Account
     from ipsec_dp.ike.dh import KeyExchange
     from ipsec_dp.ike.environment import Environment
@@ -67,6 +68,15 @@ class IsakmpHost(Protocol):
     def retransmitted(self, tunnel: str) -> None:
         """A message of ours that is to be answered was sent once more."""
 
+    def may_hold(self, context: IsakmpContext, address: Address, octets: int) -> bool:
+        """Whether so many octets of fragments may be kept for it, before anybody has proven who he is."""
+
+    def holds_nothing(self, context: IsakmpContext) -> None:
+        """No fragments are kept for it any more."""
+
+    def lacks(self, context: IsakmpContext) -> bool:
+        """Whether its tunnel has nothing that is up."""
+
     def may_begin(self, address: Address, now: float) -> bool:
         """Whether a key exchange may be computed for somebody there who has not shown that he receives there."""
 
@@ -91,7 +101,8 @@ class IsakmpHost(Protocol):
 
 @dataclass(slots=True)
 class Negotiation:
-    """Phase 1 as it goes on. `last_in`, `last_out`: the peer's last message, and our answer to it, for its duplicate."""
+    """Phase 1 as it goes on. `last_in`, `last_out`: the digest of the peer's last message, and our answer to it, for its
+    duplicate: whoever begins has not shown that he may have us keep 64 KB."""
 
     candidates: Candidates  # who it may be
     sa_body: bytes = b""  # SAi_b
@@ -106,15 +117,19 @@ class Negotiation:
     hints: list[tuple[str, Cause | None]] = field(default_factory=list)  # unauthenticated refusals
     asked: tuple[ProxyId | None, ...] = ()  # what the ISAKMP SA is made for; None: all that is configured
     initial_contact: bool = False
+    repeated: bool = False  # the peer sent its last message again
+    answers_kept_back: bool = False  # which was told
 
 
 @dataclass(slots=True)
 class PeersAbilities:
     """What its vendor IDs say."""
 
-    nat_t: bool = False
+    nat_t: bytes = b""  # the vendor ID of the best that both know
     dpd: bool = False
-    vendors: tuple[str, ...] = ()
+    fragmentation: bool = False
+    vendors: tuple[str, ...] = ()  # by name
+    unknown_vendors: int = 0
 
 
 @dataclass(slots=True)
@@ -124,35 +139,6 @@ class Proven:
     identities: tuple[Identity, Identity] | None = None  # ours, the peer's
     certificates: tuple[x509.Certificate, ...] = ()
     until: datetime | None = None  # when the first of them runs out
-
-
-@dataclass(slots=True)
-class IsakmpDeadlines:
-    """When something is due; inf: never."""
-
-    close_at: float = inf
-    soft: float = inf
-    hard: float = inf
-    check_at: float = inf
-    ask_at: float = inf  # R-U-THERE again, or the peer is dead
-    keepalive_at: float = inf
-    leave_at: float = inf  # another has taken its place
-    proof_at: float = inf
-
-    @property
-    def next(self) -> float:
-        first = min(self.close_at, self.soft, self.hard, self.check_at)
-        return min(first, self.ask_at, self.keepalive_at, self.leave_at, self.proof_at)
-
-
-@dataclass(slots=True)
-class Liveliness:
-    """Is the peer there (RFC 3706)? `number`: of our last R-U-THERE."""
-
-    heard: float = NEVER
-    number: int = 0
-    attempts: int = 0
-    move_at: float = NEVER  # from when on the peer's address may change again
 
 
 MODES: Final = {ExchangeMode.MAIN: "main mode", ExchangeMode.AGGRESSIVE: "aggressive mode"}
@@ -174,6 +160,7 @@ class IsakmpContext:
         self.liveliness = Liveliness(number=int.from_bytes(host.environment.rng(3), "big"))
         self.nat = Nat()
         self.waiting: Waiting | None = None  # a message of phase 1
+        self.fragments: fragment.IsakmpFragments | None = None  # of the peer's
         self.repeats = Allowance(LIMITS.repeats_a_second)
         self.exchanges: dict[int, QuickMode] = {}  # by message ID
         self.seen: set[int] = set()  # message IDs of the peer's exchanges and of ours: each is used once
@@ -246,19 +233,35 @@ class IsakmpContext:
         child: int | None = None,
         again: bool = False,
         exchange: str = "",
+        renewal: Renewal | None = None,
     ) -> None:
         if kind is Kind.CHILD_DOWN and child is not None and self.peering is not None:
             self.peering.wanted.told(child, text)
         spis = self.sa.cookie_i, self.sa.cookie_r
         event = Event(kind, self.peer.tunnel, *spis, exchange, shown(text), cause, child, again, origin=self.origin)
-        self.host.emit(Report(event))
+        self.host.emit(Report(replace(event, renewal=renewal, started=self.sa.started)))
 
     def header(self, exchange: ExchangeMode, message_id: int = 0, *, encrypted: bool = False) -> IsakmpHeader:
         flags = HeaderFlag.ENCRYPTED if encrypted else 0
         return IsakmpHeader(self.sa.cookie_i, self.sa.cookie_r, exchange, flags, message_id)
 
-    def send(self, datagram: bytes) -> None:
-        self.host.emit(Send(datagram, self.path))
+    @property
+    def room(self) -> int:
+        """Octets of the longest message that goes in one datagram."""
+        return message_room(self.path.remote.address.version, marker=self.path.natt, datagram=self.peer.datagram)
+
+    def datagrams(self, message: bytes) -> tuple[bytes, ...]:
+        """What a message leaves in: fragments, where it does not fit and the peer takes them; one datagram, where its receiver may
+        be somebody whom it does not concern."""
+        takes = self.abilities.fragmentation and self.state not in UNSHOWN
+        return fragment.cut(message, self.header(self.sa.exchange), self.room) if takes else (message,)
+
+    def send(self, message: bytes) -> None:
+        for count, datagram in enumerate(self.datagrams(message), 1):
+            if datagram is not message:
+                text = partial(words.fragment, self.header(self.sa.exchange), count, len(datagram))
+                self.host.environment.trace.described(datagram, text, proven=self.established)
+            self.host.emit(Send(datagram, self.path))
 
     def describe(self, datagram: bytes, header: IsakmpHeader, payloads: Sequence[IsakmpPayload], *, proven: bool) -> None:
         """To whoever wants a line for each message."""
@@ -316,10 +319,13 @@ class IsakmpContext:
         if path.remote != self.path.remote:
             self.move(path, now)
 
+    def follows(self, path: Path) -> bool:
+        """Whether the peer may be at another address than that of one path, since a NAT is before it and none before us."""
+        return self.nat.remote and not self.nat.local and path.natt == self.path.natt and path.remote != self.path.remote
+
     def move(self, path: Path, now: float) -> None:
         """Go after a peer behind a NAT to a new address, unless we are behind one ourselves."""
-        may = self.nat.remote and not self.nat.local and path.natt == self.path.natt and now >= self.liveliness.move_at
-        if not may or self.peering is None:
+        if not self.follows(path) or now < self.liveliness.move_at or self.peering is None:
             return
         self.liveliness.move_at = now + MOVE_EVERY
         self.path = path
@@ -329,7 +335,7 @@ class IsakmpContext:
     def close(self) -> None:
         """Nothing of it is left."""
         self.sa.wipe()
-        self.waiting = None
+        self.waiting = self.fragments = None
         self.enter(IsakmpState.CLOSED)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.retransmission import wait_after
-from ipsec_dp.ike.v1 import ipsec_sas, peerings, quick_mode
+from ipsec_dp.ike.v1 import ipsec_sas, peerings, quick_mode, silence
 from ipsec_dp.ike.v1.payloads import DeletePayload, NotificationPayload
 from ipsec_dp.ike.v1.quick import QuickStage
 from ipsec_dp.ike.v1.wire import ESP_SPI, NotifyCode, Protocol, notify_text
@@ -79,13 +79,14 @@ def ask(context: IsakmpContext, now: float) -> None:
         peerings.end(context.peering, Cause.LIVENESS, text, again=True, quiet=True)
         return
     if alive.attempts == 0:
-        alive.number = (alive.number + 1) & 0x7FFF_FFFF
+        alive.number, alive.asked_at = (alive.number + 1) & 0x7FFF_FFFF, now
     data = alive.number.to_bytes(_NUMBER, "big")
     context.send_informational([NotificationPayload(Protocol.ISAKMP, NotifyCode.R_U_THERE, context.sa.cookies, data)])
     context.deadlines.ask_at = now + wait_after(alive.attempts)
     if alive.attempts:
         context.host.retransmitted(context.peer.tunnel)
     alive.attempts += 1
+    silence.tell(context, now, alive.attempts - 1)
 
 
 def check(context: IsakmpContext, now: float) -> None:

@@ -8,7 +8,8 @@ IKEv1 does not say when to change from an IPsec SA to the one that renews it, so
     message 3; with message 3, where there is no old one or its octets or packets are soon used up; at once, when the old one ends
     both receive on the old one for OVERLAP seconds at the least; then who began the renewal deletes it, and it receives for GRACE
     seconds more; a peer that deletes none leaves it to its own hard limit
-    two quick modes at once for one proxy ID: that with the lowest of the four nonces is the one whose initiator deletes it
+    two quick modes at once for one proxy ID: that with the lowest of the four nonces is the one whose initiator deletes it; the
+    peer's is at once with ours also where nothing shows that it has our message 3
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from ipsec_dp.ike.v1.wire import ESP_SPI, Protocol
 from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
+    from ipsec_dp.ike.actions import Renewal
     from ipsec_dp.ike.octets import Buffer
     from ipsec_dp.ike.v1.context import IsakmpContext, Peering
     from ipsec_dp.ike.v1.offers import Phase2Choice, SaLife
@@ -40,6 +42,7 @@ OVERLAP: Final = 5.0  # seconds
 MOST_OCTETS: Final = 2**64 - 1  # that are counted; a limit beyond is none
 AFTER_MESSAGE_3: Final = 0.5  # seconds
 DELETES: Final = 64  # SPIs in one DELETE of ours
+UNDER_WAY: Final = 60.0  # seconds in which message 3 may still be lost, and sent again
 
 
 def octets_of(life: SaLife) -> int:
@@ -113,7 +116,7 @@ def switch(context: IsakmpContext, sa: IpsecSa, now: float) -> None:
         return
     others = [one for one in peering.of_pair(sa.pair) if one is not sa and (one.state is IpsecSaState.UP or _made(one))]
     sa.enter(IpsecSaState.UP)
-    if any(_made_at_once(one, sa) and one.lowest_nonce > sa.lowest_nonce for one in others):
+    if any(_made_at_once(peering, one, sa) and one.lowest_nonce > sa.lowest_nonce for one in others):
         sa.soft = sa.idle_at = inf  # a spare, which its initiator deletes
         return
     sa.sending = True
@@ -121,12 +124,15 @@ def switch(context: IsakmpContext, sa: IpsecSa, now: float) -> None:
     peering.host.emit(SwitchOutbound(peering.peer.tunnel, sa.number, sending[0].number if sending else sa.replaces))
     for one in sending:
         one.sending = False
-        peering.host.emit(RemoveOutbound(peering.peer.tunnel, one.number))
+        if not _is_peers_spare(one, sa):  # which may have to send again
+            peering.host.emit(RemoveOutbound(peering.peer.tunnel, one.number))
     for one in others:
         if not _is_peers_spare(one, sa):
-            _replaced(one, now, ours=sa.initiator or _made_at_once(one, sa))
+            _replaced(one, now, ours=sa.initiator or _made_at_once(peering, one, sa))
     text = f"{spi_text(sa.spi_in)} in, {spi_text(sa.spi_out)} out, {sa.suite}, {sa.pair}"
-    context.report(Kind.CHILD_REKEYED if others else Kind.CHILD_UP, text, child=sa.number, exchange="quick mode")
+    renewal: Renewal | None = None if not others else "ours" if sa.initiator else "peer"
+    kind = Kind.CHILD_REKEYED if others else Kind.CHILD_UP
+    context.report(kind, text, child=sa.number, exchange="quick mode", renewal=renewal)
 
 
 def _made(sa: IpsecSa) -> bool:
@@ -134,9 +140,11 @@ def _made(sa: IpsecSa) -> bool:
     return sa.initiator and sa.state is IpsecSaState.WAITING
 
 
-def _made_at_once(one: IpsecSa, sa: IpsecSa) -> bool:
-    """Whether we have made `one` while `sa`, which the peer made, was under way."""
-    return one.initiator and not sa.initiator and one.created >= sa.created
+def _made_at_once(peering: Peering, one: IpsecSa, sa: IpsecSa) -> bool:
+    """Whether we have made `one` while `sa`, which the peer made, was under way, or before it where the peer may not know that."""
+    if not one.initiator or sa.initiator:
+        return False
+    return one.created >= sa.created or (sa.created < one.created + UNDER_WAY and not used_by_peer(peering, one))
 
 
 def _is_peers_spare(one: IpsecSa, sa: IpsecSa) -> bool:

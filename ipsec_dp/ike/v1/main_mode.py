@@ -19,22 +19,22 @@ from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.retransmission import FAIL_OVER_TRIES, TRIES
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v1 import keymat, offers, proof
+from ipsec_dp.ike.v1 import keymat, offers, proof, silence, vendors
 from ipsec_dp.ike.v1.context import MODES
-from ipsec_dp.ike.v1.message import build_clear
+from ipsec_dp.ike.v1.message import build_clear, build_payloads
 from ipsec_dp.ike.v1.payloads import (
     IdPayload,
     KePayload,
+    NatDDraftPayload,
     NatDPayload,
     NoncePayload,
     NotificationPayload,
-    VendorIdPayload,
 )
 from ipsec_dp.ike.v1.registry import suites_phase1
 from ipsec_dp.ike.v1.sa import NONCE, Waiting, fresh_cookie
 from ipsec_dp.ike.v1.sa_payload import SaPayload
 from ipsec_dp.ike.v1.states import IsakmpState
-from ipsec_dp.ike.v1.wire import VENDOR_DPD, VENDOR_NAT_T, VENDORS, ExchangeMode, Method, NotifyCode, Protocol
+from ipsec_dp.ike.v1.wire import HEADER, ExchangeMode, Method, NotifyCode, Protocol
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v1.sa import ReceivedDatagram
 
 EXCHANGE: Final = ExchangeMode.MAIN
-OUR_VENDOR_IDS: Final = (VendorIdPayload(VENDOR_NAT_T), VendorIdPayload(VENDOR_DPD))
 _ENDS = {(0, 0), (17, 0), (17, 500), (17, 4500)}  # protocol and port in the ID of somebody who speaks ISAKMP (RFC 2407 §4.6.2)
 
 
@@ -71,7 +70,7 @@ def begin(context: IsakmpContext, now: float) -> None:
     offered = offers.phase1_offer(suites_phase1(peer.ike_proposals), proof.method_of(peer), peer.ike_life)
     context.negotiation.sa_body = offered.body()
     context.enter(IsakmpState.SA_SENT)
-    datagram = context.send_clear([offered, *OUR_VENDOR_IDS])
+    datagram = context.send_clear([offered, *vendors.offered()])
     context.waiting = Waiting.sent(datagram, now, FAIL_OVER_TRIES if peer.fail_over else TRIES)
 
 
@@ -94,11 +93,11 @@ def answer_sa(context: IsakmpContext, received: ReceivedDatagram, message: Isakm
     agreed(context, choice)
     sa.cookie_r = fresh_cookie(context.host.environment.rng)
     context.negotiation.sa_body = offered.body()
-    note_vendors(context, message)
-    known = [one for one in OUR_VENDOR_IDS if one in message.all(VendorIdPayload)]
+    vendors.note(context, message)
     context.enter(IsakmpState.SA_ANSWERED)
     context.deadlines.close_at = received.now + LIMITS.half_open_seconds
-    context.negotiation.last_out = context.send_clear([SaPayload((choice.proposal,)), *known])
+    silence.answered(context, received.now)
+    context.negotiation.last_out = context.send_clear([SaPayload((choice.proposal,)), *vendors.answered(context)])
 
 
 def _chosen(peer: Peer, offered: SaPayload) -> offers.Phase1Choice | None:
@@ -144,7 +143,7 @@ def take_sa(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpM
     rng = context.host.environment.rng
     agreed(context, choice)
     context.sa.cookie_r = received.header.cookie_r
-    note_vendors(context, message)
+    vendors.note(context, message)
     said = context.negotiation
     said.key, said.nonces = dh.initiate(choice.suite.group, rng), (rng(NONCE), b"")
     context.enter(IsakmpState.KE_SENT)
@@ -152,15 +151,11 @@ def take_sa(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpM
     context.waiting = Waiting.sent(datagram, received.now)
 
 
-def note_vendors(context: IsakmpContext, message: IsakmpMessage) -> None:
-    """What the peer can do, and who made it."""
-    sent = {one.data for one in message.all(VendorIdPayload)}
-    abilities = context.abilities
-    abilities.nat_t, abilities.dpd = VENDOR_NAT_T in sent, VENDOR_DPD in sent
-    abilities.vendors = tuple(name for octets, name in VENDORS.items() if octets in sent)
-
-
 # ---- messages 3 and 4: key exchange --------------------------------------------------------------------------------------------
+
+
+def _nat_d(context: IsakmpContext) -> type[NatDPayload | NatDDraftPayload]:
+    return NatDDraftPayload if vendors.is_draft(context) else NatDPayload
 
 
 def nat_detection(context: IsakmpContext) -> list[IsakmpPayload]:
@@ -172,12 +167,13 @@ def nat_detection(context: IsakmpContext) -> list[IsakmpPayload]:
     source = detection_hash(*cookies, context.path.local, algorithm)
     if context.peer.encapsulation == "udp":
         source = context.host.environment.rng(len(source))
-    return [NatDPayload(detection_hash(*cookies, context.path.remote, algorithm)), NatDPayload(source)]
+    kind = _nat_d(context)
+    return [kind(detection_hash(*cookies, context.path.remote, algorithm)), kind(source)]
 
 
 def detect_nat(context: IsakmpContext, message: IsakmpMessage) -> None:
     """By the ends that the peer says the message has, and those that it has."""
-    sent = [one.data for one in message.all(NatDPayload)]
+    sent = [one.data for one in message.all(_nat_d(context))]
     if context.abilities.nat_t and context.sa.suite is not None and len(sent) > 1:
         algorithm = context.sa.suite.prf.hash
         context.nat = detect(context.sa.cookie_i, context.sa.cookie_r, context.path, sent[1:], sent[0], algorithm)
@@ -195,9 +191,10 @@ def answer_ke(context: IsakmpContext, received: ReceivedDatagram, message: Isakm
     detect_nat(context, message)
     asked = said.candidates.authorities if context.sa.method in SIGNING else ()
     context.enter(IsakmpState.KE_ANSWERED)
-    payloads = [KePayload(public), NoncePayload(said.nonces[1]), *nat_detection(context), *proof.certificate_requests(asked)]
-    said.last_out = context.send_clear(payloads)
-    del received
+    payloads = [KePayload(public), NoncePayload(said.nonces[1]), *nat_detection(context)]
+    room = context.room - HEADER - len(build_payloads(payloads)[1])
+    silence.answered(context, received.now)
+    said.last_out = context.send_clear([*payloads, *proof.certificate_requests(asked, room)])
 
 
 SIGNING = frozenset({Method.RSA, *proof.CURVES})

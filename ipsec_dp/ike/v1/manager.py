@@ -6,70 +6,87 @@ It has the calls of `interface.IkeCore` for the tunnels that are to speak IKEv1;
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Final
-from weakref import WeakValueDictionary
 
 from ipsec_dp.ike.actions import NO_SPI, Cause, Kind
 from ipsec_dp.ike.authenticated import Accounts
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.environment import IkeSaTraits
 from ipsec_dp.ike.errors import IkeSyntaxError
+from ipsec_dp.ike.later import AT_ONCE, Later
 from ipsec_dp.ike.peer import Unique
-from ipsec_dp.ike.peer_table import Candidates, PeerTable
-from ipsec_dp.ike.retransmission import TOLD_AFTER
-from ipsec_dp.ike.strangers import LIMITS, Allowance, HalfOpenSas, KeyExchanges
+from ipsec_dp.ike.peer_table import Candidates
+from ipsec_dp.ike.strangers import LIMITS, Allowance, HalfOpenSas, HeldOctets, KeyExchanges
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ike.traffic_selectors import asked_by
-from ipsec_dp.ike.v1 import aggressive_mode, informational, ipsec_sas, main_mode, peerings, receiving, report, upkeep
+from ipsec_dp.ike.v1 import aggressive_mode, informational, ipsec_sas, main_mode, peerings, receiving, report, silence, upkeep
 from ipsec_dp.ike.v1.context import MODES, IsakmpContext, Peering
+from ipsec_dp.ike.v1.expected_peers import ExpectedPeers
 from ipsec_dp.ike.v1.message import parse_isakmp_header
+from ipsec_dp.ike.v1.peering_index import PeeringIndex
 from ipsec_dp.ike.v1.sa import IsakmpSa, ReceivedDatagram, fresh_cookie
-from ipsec_dp.ike.v1.states import IpsecSaState, IsakmpState
-from ipsec_dp.ike.v1.wire import COOKIE, ExchangeMode
+from ipsec_dp.ike.v1.states import IsakmpState
+from ipsec_dp.ike.v1.wire import COOKIE, ExchangeMode, PayloadKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ipsec_dp.ike.actions import Action, Endpoint, Path
     from ipsec_dp.ike.environment import Environment
+    from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.interface import IkeStatus
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.strangers import StrangersEvents
     from ipsec_dp.ike.traffic_selectors import ProxyId
+    from ipsec_dp.ike.v1.message import IsakmpHeader
     from ipsec_dp.ike.v1.sa import IpsecSa
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
 
 LATEST: Final = 32  # ISAKMP SAs of a tunnel by which its state is judged
-AT_ONCE: Final = 4  # of those that are due, in one call
+_Step = Callable[[float], None]  # of `now`
+
 BEGUN: Final = frozenset({IsakmpState.SA_SENT, IsakmpState.AGGRESSIVE_SENT})  # by us, and the peer has not answered
 
 
 class IsakmpManager:
-    """See `interface.IkeCore` for its calls. `numbers`: of IPsec SAs, which no version gives twice."""
+    """See `interface.IkeCore` for its calls. `numbers`: of IPsec SAs, which no version gives twice.
 
-    def __init__(self, environment: Environment, numbers: Callable[[], int], events: StrangersEvents) -> None:
+    `tries_first`: an ISAKMP SA of a tunnel is to be renewed, on this path and within so many seconds; whether something else is
+    tried before that, so that nothing is begun here.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        numbers: Callable[[], int],
+        events: StrangersEvents,
+        tries_first: Callable[[str, Path, float, float], bool] = lambda *_: False,
+    ) -> None:
         self.environment = environment
         self.next_child = numbers
-        self._peers = PeerTable()
-        self._tunnels: set[str] = set()
+        self.tries_first = tries_first
+        self.held_beside: Callable[[ProxyId, Peer, Identity], str | None] = lambda *_: None  # the same as `has_taken`, by IKEv2
+        self._peers = ExpectedPeers(environment.watcher)
         self._events = events
         self._sessions: dict[bytes, IsakmpContext] = {}  # by our cookie
         self._requests: dict[tuple[bytes, Endpoint], IsakmpContext] = {}  # of messages 1 that we answered
         self._calls: dict[str, dict[IsakmpContext, None]] = {}  # main modes of ours, by tunnel
-        self._peerings: dict[object, Peering] = {}
-        self._of_tunnel: dict[str, dict[Peering, None]] = {}
+        self._peerings = PeeringIndex()
+        self._later: Later[IsakmpContext | Peering, None] = Later()
         self._timers: TimerQueue[IsakmpContext | Peering] = TimerQueue()
         self._half_open: HalfOpenSas[IsakmpContext] = HalfOpenSas()
+        self._fragments: HeldOctets[IsakmpContext] = HeldOctets()
         self._refusals = Allowance(LIMITS.answers_a_second)
         self._key_exchanges = KeyExchanges()
         self._accounts = Accounts()
         self.counts: Counter[str] = Counter()
         self._told: dict[bytes, IkeSaTraits] = {}  # to the watcher, by our cookie
-        self._of_child: WeakValueDictionary[int, Peering] = WeakValueDictionary()
         self._retransmissions: Counter[str] = Counter()  # by tunnel
         self._actions: list[Action] = []
 
@@ -79,7 +96,7 @@ class IsakmpManager:
         self._actions += actions
 
     def holds(self, number: int, peering: Peering) -> None:
-        self._of_child[number] = peering
+        self._peerings.holds(number, peering)
 
     def count(self, counter: str) -> None:
         self.counts[counter] += 1
@@ -87,6 +104,16 @@ class IsakmpManager:
     def retransmitted(self, tunnel: str) -> None:
         self._retransmissions[tunnel] += 1
         self.count("retransmissions")
+
+    def may_hold(self, context: IsakmpContext, address: Address, octets: int) -> bool:
+        return self._fragments.hold(context, address, octets)
+
+    def holds_nothing(self, context: IsakmpContext) -> None:
+        self._fragments.discard(context)
+
+    def lacks(self, context: IsakmpContext) -> bool:
+        peering = next((one for one in self._peerings.newest_of_tunnel(context.peer.tunnel) if not one.over), None)
+        return self._peers.get(context.peer.tunnel) is not None and (peering is None or peering.current is None)
 
     def may_refuse(self, now: float) -> bool:
         return self._refusals.take(now)
@@ -98,18 +125,19 @@ class IsakmpManager:
         return tuple(peer for one in peers if (peer := self._peers.get(one.tunnel)) is not None)
 
     def first_contact(self, context: IsakmpContext) -> bool:
-        there = context.path.remote.address
-        held = (one.current or one.last for one in self._peerings.values())
-        return not any(one is not None and one.path.remote.address == there for one in held)
+        return not self._peerings.any_at(context.path.remote.address)
 
     def came_up(self, context: IsakmpContext, now: float) -> None:
         self._half_open.discard(context)
+        self._fragments.discard(context)
         self._calls.get(context.peer.tunnel, {}).pop(context, None)
         key = self._key(context)
-        peering = self._peerings.get(key)
+        peering = self._peerings.of_key(key)
+        if peering is not None:
+            self._catch_up(peering, now)
         if peering is None or peering.over:
-            peering = self._peerings[key] = Peering(self, context.peer, key)
-            self._of_tunnel.setdefault(context.peer.tunnel, {})[peering] = None
+            peering = Peering(self, context.peer, key)
+            self._peerings.add(peering)
             if not context.sa.initiator:
                 peering.wanted.leave_to_peer(now, self.environment.rng)
         peering.configure(context.peer)
@@ -141,21 +169,21 @@ class IsakmpManager:
         return context.peer.tunnel, tuple(one.meaning() for one in identities), where
 
     def taken_by(self, peering: Peering, pair: ProxyId) -> str | None:
-        if peering.peer.remotes:
+        identities = None if peering.current is None else peering.current.proven.identities
+        if peering.peer.remotes or identities is None:
             return None
-        ours = peering.current and peering.current.proven.identities
-        for other in self._peerings.values():
-            held = [one.pair for one in other.sas.values() if one.state in (IpsecSaState.UP, IpsecSaState.WAITING)]
-            if other is peering or not any(_meet(pair, one) for one in held):
-                continue
-            theirs = other.current and other.current.proven.identities
-            if ours and theirs and not ours[1].matches(theirs[1]):
-                return f'{ours[1]} asks for {pair}, and {theirs[1]} has it while it is up (tunnel "{other.peer.tunnel}")'
-        return None
+        theirs = identities[1]
+        return self.has_taken(pair, peering.peer, theirs) or self.held_beside(pair, peering.peer, theirs)
+
+    def has_taken(self, pair: ProxyId, _peer: Peer, theirs: Identity) -> str | None:
+        """Who has a part of `pair` by IKEv1, and is somebody else."""
+        return self._peerings.taken_by(theirs, pair)
 
     def call(self, peering: Peering, now: float) -> None:
         tunnel, last = peering.peer.tunnel, peering.current or peering.last
         if last is None or peering.calling or self._peers.get(tunnel) is None:
+            return
+        if self.tries_first(tunnel, last.path, min(last.deadlines.hard, peering.wait_until) - now, now):
             return
         peering.calling = True
         self._begin(self._peers[tunnel], last.path, now, ())
@@ -165,17 +193,14 @@ class IsakmpManager:
     @property
     def idle(self) -> bool:
         """True when no tunnel is to speak IKEv1 and nothing is held."""
-        return not self._tunnels and not self._sessions and not self._peerings
+        return not self._peers and not self._sessions and not self._peerings
 
     def set_peers(self, peers: Iterable[Peer]) -> None:
-        for tunnel in self._tunnels:
-            self._peers.discard(tunnel)
-        self._tunnels.clear()
+        self._peers.clear()
         for peer in peers:
             self.set_peer(peer)
 
     def set_peer(self, peer: Peer) -> None:
-        self._tunnels.add(peer.tunnel)
         self._peers.set(peer)
 
     def reconfigure(self, peers: Iterable[Peer], effects: Mapping[str, Effect], now: float) -> list[Action]:
@@ -184,28 +209,55 @@ class IsakmpManager:
             self.set_peer(peer)
         for tunnel in effects.keys() - new.keys():
             self._peers.discard(tunnel)
-            self._tunnels.discard(tunnel)
             self._retransmissions.pop(tunnel, None)
+        steps: list[tuple[IsakmpContext | Peering, _Step]] = []
         for tunnel, effect in effects.items():
-            self._reconfigure(tunnel, new.get(tunnel), effect, now)
-        return self._take(now)
+            steps += self._to_reconfigure(tunnel, effect)
+        return self._each(steps, now)
 
-    def _reconfigure(self, tunnel: str, peer: Peer | None, effect: Effect, now: float) -> None:
+    def _to_reconfigure(self, tunnel: str, effect: Effect) -> Iterator[tuple[IsakmpContext | Peering, _Step]]:
+        peer = self._peers.get(tunnel)
         if peer is None or effect is Effect.RESTART:
             for context in self._calls.pop(tunnel, {}):
                 context.close()
                 self._drop(context)
-        for peering in list(self._of_tunnel.get(tunnel, ())):
+        for peering in self._peerings.of_tunnel(tunnel):
             if peer is None or effect is Effect.RESTART:
-                peerings.withdraw(peering)
+                peering.withdrawn = True  # at once: a new one may begin before its turn has come
+                yield peering, partial(peerings.withdraw, peering)
             else:
-                peering.configure(peer)
-                _fit(peering, effect, now)
-            self._settle(peering, now)
+                yield peering, partial(upkeep.fit, peering, peer, effect)
+
+    # ---- many at once
+
+    def _each(self, steps: Iterable[tuple[IsakmpContext | Peering, _Step]], now: float) -> list[Action]:
+        """Lets something happen to each of many: to AT_ONCE of them now."""
+        self._later.add(steps)
+        self._go_on(now)
+        return self._take(now)
+
+    def _go_on(self, now: float) -> None:
+        for thing in self._later.first():
+            self._catch_up(thing, now)
+
+    def _catch_up(self, thing: IsakmpContext | Peering | None, now: float) -> None:
+        """What waits for it happens before anything else does to it."""
+        if thing is not None and self._later.catch_up(thing, now):
+            if isinstance(thing, Peering):
+                self._settle(thing, now)
+            else:
+                self._settle_session(thing, now)
+
+    def unfinished(self) -> bool:
+        return bool(self._later)
 
     def judge_again(self, tunnel: str, now: float) -> list[Action]:
         peer = self._peers.get(tunnel)
         return [] if peer is None else self.reconfigure((peer,), {tunnel: Effect.RECHECK}, now)
+
+    def candidates(self, path: Path) -> Candidates | None:
+        """Whom somebody there may be; None: nobody is expected."""
+        return self._peers.candidates(path)
 
     # ---- datagrams
 
@@ -222,6 +274,15 @@ class IsakmpManager:
                     return session
         return None
 
+    def _found(self, header: IsakmpHeader, now: float) -> IsakmpContext | None:
+        """The same, and what waits for it has happened."""
+        session = self._find(header.cookie_i, header.cookie_r)
+        if session is None or not self._later:
+            return session
+        self._catch_up(session, now)
+        self._catch_up(session.peering, now)
+        return self._find(header.cookie_i, header.cookie_r)
+
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Action]:
         try:
             header, first = parse_isakmp_header(datagram)
@@ -229,7 +290,7 @@ class IsakmpManager:
             self.count("malformed")
             return []
         received = ReceivedDatagram(header, first, datagram, path, now)
-        session = self._find(header.cookie_i, header.cookie_r)
+        session = self._found(header, now)
         if session is None and header.cookie_r == NO_SPI and header.exchange in MODES and not header.encrypted:
             return self._receive_first(received)
         if session is None:
@@ -245,11 +306,13 @@ class IsakmpManager:
     def _receive_first(self, received: ReceivedDatagram) -> list[Action]:
         """Somebody begins. State is made for a proposal that a tunnel admits, from where a peer may come, within the limits."""
         header, path, now = received.header, received.path, received.now
-        if len(received.datagram) > LIMITS.init_octets or header.cookie_i in self._sessions:
+        a_part = received.first == PayloadKind.FRAGMENT  # what it would be kept for is not there before somebody shows our cookie
+        if a_part or len(received.datagram) > LIMITS.init_octets or header.cookie_i in self._sessions:
             self.count("malformed")
             return []
         known = self._requests.get((header.cookie_i, path.remote))
-        if known is not None:
+        self._catch_up(known, now)
+        if known is not None and known.alive:
             receiving.receive(known, received)
             return self._done(known, now)
         candidates = self._peers.candidates(path)
@@ -275,18 +338,23 @@ class IsakmpManager:
     # ---- time
 
     def next_timeout(self) -> float | None:
-        return self._timers.next()
+        return -inf if self._later else self._timers.next()
 
     def timer(self, now: float) -> list[Action]:
-        for _ in range(AT_ONCE):
+        self._go_on(now)
+        for _ in range(AT_ONCE if not self._later else 1):
             owner = self._timers.pop(now)
             if owner is None:
                 break
+            self._catch_up(owner, now)
             if isinstance(owner, Peering):
-                upkeep.peering_due(owner, now)
+                if not owner.over:
+                    upkeep.peering_due(owner, now)
                 self._settle(owner, now)
             else:
-                upkeep.due(owner, now)
+                self._catch_up(owner.peering, now)
+                if owner.alive:
+                    upkeep.due(owner, now)
                 self._settle_session(owner, now)
         return self._take(now)
 
@@ -315,17 +383,17 @@ class IsakmpManager:
             self._timers.set(session, upkeep.next_of(session))
         if peering.over:
             self._timers.discard(peering)
-            if self._peerings.get(peering.key) is peering:
-                del self._peerings[peering.key]
-            self._of_tunnel.get(peering.peer.tunnel, {}).pop(peering, None)
+            self._later.discard(peering)
+            self._peerings.discard(peering)
         else:
+            self._peerings.note(peering)
             self._timers.set(peering, upkeep.next_of_peering(peering))
 
     def _tell(self, session: IsakmpContext) -> None:
         """Whoever looks at datagrams first knows it by its cookies: there is no ICV by which he could know more."""
         sa = session.sa
         own, peer = (sa.cookie_i, sa.cookie_r) if sa.initiator else (sa.cookie_r, sa.cookie_i)
-        traits = IkeSaTraits(own, peer, sa.initiator, session.path.natt, authenticated=False)
+        traits = IkeSaTraits(own, peer, sa.initiator, session.path.natt, session.established)
         if self._told.get(own) != traits:
             self._told[own] = traits
             self.environment.watcher.known(traits, None)
@@ -339,9 +407,11 @@ class IsakmpManager:
             del self._requests[session.request_key]
         was_call = self._calls.get(session.peer.tunnel, {}).pop(session, session) is None
         self._timers.discard(session)
+        self._later.discard(session)
         self._half_open.discard(session)
+        self._fragments.discard(session)
         if was_call:
-            for peering in self._of_tunnel.get(session.peer.tunnel, ()):
+            for peering in self._peerings.newest_of_tunnel(session.peer.tunnel):
                 peering.calling = False
 
     def _take(self, now: float) -> list[Action]:
@@ -350,8 +420,12 @@ class IsakmpManager:
 
     # ---- commands
 
-    def _current(self, tunnel: str) -> Peering | None:
-        return next((one for one in reversed(self._of_tunnel.get(tunnel, {})) if not one.over), None)
+    def _current(self, tunnel: str, now: float) -> Peering | None:
+        for one in self._peerings.of_tunnel(tunnel)[::-1] if self._later else self._peerings.newest_of_tunnel(tunnel):
+            self._catch_up(one, now)
+            if not one.over:
+                return one
+        return None
 
     def _begin(self, peer: Peer, path: Path, now: float, asked: tuple[ProxyId | None, ...]) -> None:
         mode = aggressive_mode if peer.mode == "aggressive" else main_mode
@@ -372,7 +446,7 @@ class IsakmpManager:
 
     def _want(self, tunnel: str, asked: ProxyId | None, now: float) -> bool:
         """Ask for it where something is up or under way; false where nothing is."""
-        peering = self._current(tunnel)
+        peering = self._current(tunnel, now)
         if peering is not None:
             if asked is None:
                 peering.wanted.ask_for_all()
@@ -392,7 +466,7 @@ class IsakmpManager:
         return self._take(now)
 
     def rekey(self, tunnel: str, now: float, *, ike: bool = False) -> list[Action]:
-        peering = self._current(tunnel)
+        peering = self._current(tunnel, now)
         if peering is not None and ike:
             self.call(peering, now)
         elif peering is not None:
@@ -409,36 +483,30 @@ class IsakmpManager:
         return self._end(tunnel, "closed here", now)
 
     def _end(self, tunnel: str, text: str, now: float) -> list[Action]:
-        for call in list(self._calls.get(tunnel, ())):
-            call.report(Kind.IKE_FAILED, text, cause=Cause.LOCAL)
-            call.close()
-            self._drop(call)
-        for peering in list(self._of_tunnel.get(tunnel, ())):
-            peerings.end(peering, Cause.LOCAL, text)
-            self._settle(peering, now)
-        return self._take(now)
+        return self._each(self._to_end(tunnel, text), now)
+
+    def _to_end(self, tunnel: str, text: str) -> Iterator[tuple[IsakmpContext | Peering, _Step]]:
+        for call in tuple(self._calls.get(tunnel, ())):
+            yield call, partial(_give_up, call, text)
+        for peering in self._peerings.of_tunnel(tunnel):
+            yield peering, partial(_end_all, peering, Cause.LOCAL, text)
 
     def close(self, now: float) -> list[Action]:
-        actions: list[Action] = []
-        for tunnel in {*self._of_tunnel, *self._calls}:
-            actions += self._end(tunnel, "closed here", now)
-        return actions
+        tunnels = dict.fromkeys((*self._peerings.tunnels, *self._calls))
+        return self._each((step for tunnel in tunnels for step in self._to_end(tunnel, "closed here")), now)
 
     def forget(self, now: float) -> list[Action]:
-        for peering in list(self._peerings.values()):
-            text = "this virtual machine was cloned or restored, and its keys are another's too"
-            peerings.end(peering, Cause.CLONED, text, again=True, quiet=True)
-            self._settle(peering, now)
-        for session in list(self._sessions.values()):
-            session.close()
-            self._drop(session)
-        return self._take(now)
+        text = "this virtual machine was cloned or restored, and its keys are another's too"
+        steps: list[tuple[IsakmpContext | Peering, _Step]] = [(one, partial(_forget_all, one, text)) for one in self._peerings]
+        alone = (session for session in tuple(self._sessions.values()) if session.peering is None)
+        return self._each([*steps, *((session, partial(_close, session)) for session in alone)], now)
 
     def _step(self, tunnel: str, child: int, now: float, step: Callable[[Peering, IpsecSa], None]) -> list[Action]:
-        for peering in list(self._of_tunnel.get(tunnel, ())):
-            if child in peering.sas:
-                step(peering, peering.sas[child])
-                self._settle(peering, now)
+        peering = self._peerings.of_child(child)
+        self._catch_up(peering, now)
+        if peering is not None and peering.peer.tunnel == tunnel and child in peering.sas:
+            step(peering, peering.sas[child])
+            self._settle(peering, now)
         return self._take(now)
 
     def delete_child(self, tunnel: str, child: int, now: float) -> list[Action]:
@@ -479,19 +547,13 @@ class IsakmpManager:
     def unsent(self, datagram: bytes, why: str, now: float) -> list[Action]:
         """Of main mode it is told as early as IKEv2's."""
         session = self._find(datagram[:COOKIE], datagram[COOKIE : 2 * COOKIE])
-        if session is None or session.waiting is None or session.waiting.datagram != datagram:
+        if session is None:
             return []
-        session.waiting.kept_back = f"this host itself refuses to send to {session.path.remote}: {why}"
-        if session.waiting.attempt == TOLD_AFTER:
-            session.report(Kind.WARNING, session.waiting.kept_back)
+        silence.unsent(session, datagram, why)
         return self._done(session, now)
 
     def check_liveness(self, tunnel: str, now: float) -> list[Action]:
-        for peering in list(self._of_tunnel.get(tunnel, ())):
-            if peering.current is not None:
-                informational.check(peering.current, now)
-                self._settle(peering, now)
-        return self._take(now)
+        return self._each([(one, partial(_check, one)) for one in self._peerings.of_tunnel(tunnel)], now)
 
     # ---- what is there
 
@@ -499,15 +561,16 @@ class IsakmpManager:
         return tuple(report.status(one, now) for one in self._in_use(tunnel))
 
     def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
-        newest = list(islice(reversed(self._in_use(tunnel)), LATEST))
+        up = (one for peering in self._peerings.newest_of_tunnel(tunnel) for one in reversed(peering.sessions) if one.in_use)
+        newest = list(islice(up, LATEST)) or [one for one in self._calls.get(tunnel, ()) if one.in_use]
         return tuple(report.status(one, now, 1) for one in reversed(newest))
 
     def _in_use(self, tunnel: str) -> list[IsakmpContext]:
-        up = [one for peering in self._of_tunnel.get(tunnel, ()) for one in peering.sessions]
+        up = [one for peering in self._peerings.of_tunnel(tunnel) for one in peering.sessions]
         return [one for one in (*self._calls.get(tunnel, ()), *up) if one.in_use and (one.established or not up)]
 
     def rekey_in(self, child: int, now: float) -> float | None:
-        holder = self._of_child.get(child)
+        holder = self._peerings.of_child(child)
         return None if holder is None else report.rekey_in(holder, child, now)
 
     def retransmissions(self, tunnel: str) -> int:
@@ -515,7 +578,7 @@ class IsakmpManager:
 
     def sessions(self, tunnel: str) -> tuple[IsakmpContext, ...]:
         """The ISAKMP SAs of a tunnel, oldest first: those too that are replaced."""
-        return tuple(one for peering in self._of_tunnel.get(tunnel, ()) for one in peering.sessions)
+        return tuple(one for peering in self._peerings.of_tunnel(tunnel) for one in peering.sessions)
 
     @property
     def half_open(self) -> int:
@@ -527,29 +590,27 @@ class IsakmpManager:
         return len(self._sessions)
 
 
-def _meet(one: ProxyId, other: ProxyId) -> bool:
-    return one.local.intersection(other.local) is not None and one.remote.intersection(other.remote) is not None
-
-
 def _towards(path: Path, remote: Endpoint) -> Path:
     return replace(path, remote=remote)
 
 
-def _fit(peering: Peering, effect: Effect, now: float) -> None:
-    """The least that makes what is there what is written now."""
-    context = peering.current
-    if context is None:
-        return
-    interval = peering.peer.liveness.interval_s
-    context.deadlines.check_at = min(context.deadlines.check_at, now + interval) if interval and context.abilities.dpd else inf
-    if effect >= Effect.RECHECK and not upkeep.judge(context, now):
-        return
-    for sa in list(peering.sas.values()):
-        if effect >= Effect.SELECTORS and sa.pair not in peering.peer.proxy_ids:
-            ipsec_sas.delete(peering, sa, now)
-        elif effect is Effect.REKEY:
-            upkeep.renew(sa, now)
-    if effect is Effect.REAUTH:
-        peering.host.call(peering, now)
-    if effect >= Effect.SELECTORS:
-        peering.wanted.begin_anew()
+def _give_up(call: IsakmpContext, text: str, _now: float) -> None:
+    call.report(Kind.IKE_FAILED, text, cause=Cause.LOCAL)
+    call.close()
+
+
+def _end_all(peering: Peering, cause: Cause, text: str, _now: float) -> None:
+    peerings.end(peering, cause, text)
+
+
+def _forget_all(peering: Peering, text: str, _now: float) -> None:
+    peerings.end(peering, Cause.CLONED, text, again=True, quiet=True)
+
+
+def _close(session: IsakmpContext, _now: float) -> None:
+    session.close()
+
+
+def _check(peering: Peering, now: float) -> None:
+    if peering.current is not None:
+        informational.check(peering.current, now)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Buffer, Reader, Writer
+from ipsec_dp.ike.payload import HasPayloads, HeaderFields, build_chain, build_fields, check_length, read_header
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v1 import payloads as p
 from ipsec_dp.ike.v1.payloads import IsakmpPayload
 from ipsec_dp.ike.v1.sa_payload import SaPayload
-from ipsec_dp.ike.v1.wire import COOKIE, GENERIC_HEADER, HEADER, MAX_MESSAGE, MOST_PADDING, VERSION, HeaderFlag, PayloadKind
+from ipsec_dp.ike.v1.wire import (
+    GENERIC_HEADER,
+    HEADER,
+    MOST_PADDING,
+    VERSION,
+    HeaderFlag,
+    PayloadKind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,8 +37,10 @@ _CLASSES: Final[tuple[type[IsakmpPayload], ...]] = (
     p.DeletePayload,
     p.VendorIdPayload,
     p.NatDPayload,
+    p.NatDDraftPayload,
+    p.ConfigPayload,
 )
-PARSERS: Final[dict[int, type[IsakmpPayload]]] = {each.kind: each for each in _CLASSES}
+PARSERS: Final[dict[int, type[IsakmpPayload]]] = {each.type: each for each in _CLASSES}
 OFTEN: Final = frozenset(
     {
         PayloadKind.CERT,
@@ -39,11 +49,10 @@ OFTEN: Final = frozenset(
         PayloadKind.DELETE,
         PayloadKind.VENDOR_ID,
         PayloadKind.NAT_D,
+        PayloadKind.NAT_D_DRAFT,
     }
 )
 """Payloads that may stand in a message any number of times; ID twice at the most, every other once."""
-
-P = TypeVar("P", bound=IsakmpPayload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +71,13 @@ class IsakmpHeader:
 
 
 @dataclass(frozen=True, slots=True)
-class IsakmpMessage:
+class IsakmpMessage(HasPayloads):
     """A header and its payloads. `behind_hash`: the octets from behind the first payload to the end of the last, which the hash of
     a message of phase 2 covers."""
 
     header: IsakmpHeader
     payloads: tuple[IsakmpPayload, ...]
     behind_hash: bytes = b""
-
-    def get(self, wanted: type[P]) -> P | None:
-        """The first payload of that class, or None."""
-        return next((payload for payload in self.payloads if type(payload) is wanted), None)
-
-    def all(self, wanted: type[P]) -> tuple[P, ...]:
-        """Every payload of that class, in order."""
-        return tuple(payload for payload in self.payloads if type(payload) is wanted)
 
     def has_code(self, code: int) -> bool:
         """Whether it notifies of that."""
@@ -85,17 +86,13 @@ class IsakmpMessage:
 
 def parse_isakmp_header(datagram: Buffer) -> tuple[IsakmpHeader, int]:
     """Header and first payload's type. The length field must be the datagram's: nothing may trail."""
-    reader = Reader(datagram)
-    cookie_i, cookie_r = reader.octets(COOKIE), reader.octets(COOKIE)
-    first, version, exchange, flags = reader.u8(), reader.u8(), reader.u8(), reader.u8()
-    message_id, length = reader.u32(), reader.u32()
-    if version != VERSION:
-        raise IkeSyntaxError(f"version {version >> 4}.{version & 15}")
-    if length != len(datagram) or length > MAX_MESSAGE:
-        raise IkeSyntaxError(f"length field {length} in a datagram of {len(datagram)} octets")
-    if not any(cookie_i):
+    fields = read_header(Reader(datagram))
+    if fields.version != VERSION:
+        raise IkeSyntaxError(f"version {fields.version >> 4}.{fields.version & 15}")
+    check_length(fields.length, len(datagram))
+    if not any(fields.spi_i):
         raise IkeSyntaxError("initiator's cookie is zero")
-    return IsakmpHeader(cookie_i, cookie_r, exchange, flags, message_id), first
+    return IsakmpHeader(fields.spi_i, fields.spi_r, fields.exchange, fields.flags, fields.message_id), fields.first
 
 
 def parse_payloads(header: IsakmpHeader, first: int, body: Buffer, *, padded: bool = False) -> IsakmpMessage:
@@ -125,6 +122,15 @@ def parse_payloads(header: IsakmpHeader, first: int, body: Buffer, *, padded: bo
     raise IkeSyntaxError(f"more than {LIMITS.payloads} payloads")
 
 
+def parse_fragment(body: Buffer) -> p.FragmentPayload:
+    """What follows the header of a fragment: one payload, up to the end of the datagram."""
+    reader = Reader(body)
+    following, reserved, length = reader.u8(), reader.u8(), reader.u16()
+    if following or reserved or length != len(body):
+        raise IkeSyntaxError(f"a fragment of {length} octets in {len(body)}, with {following} behind it")
+    return p.FragmentPayload.parse(reader)
+
+
 def _parse_one(kind: int, body: Reader) -> IsakmpPayload | None:
     parser = PARSERS.get(kind)
     if parser is None:
@@ -135,35 +141,23 @@ def _parse_one(kind: int, body: Reader) -> IsakmpPayload | None:
 
 
 def _check_number(payload: IsakmpPayload, found: list[IsakmpPayload]) -> None:
-    if payload.kind not in OFTEN:
-        most = 2 if payload.kind == PayloadKind.ID else 1
-        if sum(one.kind == payload.kind for one in found) > most:
-            raise IkeSyntaxError(f"{payload.kind.name} more than {most} times")
+    if payload.type not in OFTEN:
+        most = 2 if payload.type == PayloadKind.ID else 1
+        if sum(one.type == payload.type for one in found) > most:
+            raise IkeSyntaxError(f"{payload.type.name} more than {most} times")
 
 
 def build_payloads(payloads: Iterable[IsakmpPayload]) -> tuple[int, bytes]:
     """The type of the first payload, 0 when there is none, and all of them with their generic headers."""
-    writer, chain = Writer(), tuple(payloads)
-    kinds = (*(payload.kind for payload in chain), PayloadKind.NONE)
-    for payload, following in zip(chain, kinds[1:], strict=True):
-        writer.u8(following)
-        writer.u8(0)
-        length_at = writer.reserve_u16()
-        payload.build(writer)
-        writer.fill_u16(length_at, len(writer) - length_at + 2)
-    return int(kinds[0]), writer.take()
+    writer = Writer()
+    return build_chain(writer, payloads), writer.take()
 
 
 def build_isakmp(header: IsakmpHeader, first: int, body: bytes) -> bytes:
     """A datagram (without non-ESP marker) from a header and what follows it."""
-    writer = Writer()
-    writer.octets(header.cookie_i)
-    writer.octets(header.cookie_r)
-    for value in (first, VERSION, header.exchange, header.flags):
-        writer.u8(value)
-    writer.u32(header.message_id)
-    writer.u32(HEADER + len(body))
-    return writer.take() + body
+    flags, length = header.flags, HEADER + len(body)
+    one = HeaderFields(header.cookie_i, header.cookie_r, first, VERSION, header.exchange, flags, header.message_id, length)
+    return build_fields(one) + body
 
 
 def build_clear(header: IsakmpHeader, payloads: Iterable[IsakmpPayload]) -> bytes:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 MOST_TRANSFORMS: Final = 255  # their numbers have an octet
 DEFAULT_LIFE: Final = 28_800  # seconds, where nothing is said (RFC 2407 §4.5)
 KILOBYTE: Final = 1024  # octets
+WANTS_XAUTH: Final = (
+    "the peer wants XAUTH, a user's name and password after phase 1, which is not spoken here: set it to authenticate by shared "
+    "key or certificate alone"
+)
 _SHOWN: Final = 8
 _COMPARED: Final = 24  # transforms of a side that the closest are looked for among: a peer can send hundreds
 
@@ -148,10 +152,16 @@ def phase1_accept(suites: Sequence[IkeSuite], method: int, answer: SaPayload) ->
     """As initiator: the peer's one choice, which must be among what we offered; else ProposalError."""
     choices = _choices_phase1(answer)
     if len(answer.proposals) != 1 or len(answer.proposals[0].transforms) != 1 or len(choices) != 1:
-        raise ProposalError(f"the peer chose no transform that can be: {_list(_texts_phase1(answer))}")
+        raise ProposalError(f"the peer chose no transform that can be: {_list(_texts_phase1(answer))}{_insists(answer)}")
     if choices[0].suite not in suites or choices[0].method != method:
-        raise ProposalError(f"the peer chose what was not offered: {_list(_texts_phase1(answer))}")
+        raise ProposalError(f"the peer chose what was not offered: {_list(_texts_phase1(answer))}{_insists(answer)}")
     return choices[0]
+
+
+def _insists(sa: SaPayload) -> str:
+    """What a peer wants all of whose transforms are with XAUTH; nothing of any other."""
+    methods = {_one(each.numbers(), Phase1.AUTHENTICATION) for one in sa.proposals for each in one.transforms}
+    return f"; {WANTS_XAUTH}" if methods and methods <= r.XAUTH_METHODS else ""
 
 
 Words = tuple[str, ...]
@@ -185,7 +195,7 @@ def _group_name(group: int | None) -> str:
 def phase1_mismatch(suites: Sequence[IkeSuite], method: int, offered: SaPayload) -> str:
     """Both sides' transforms, and what differs in those that come closest."""
     ours = [(*r.words(one.encryption), one.prf.hash, one.group.keyword, r.METHOD_NAMES.get(method, str(method))) for one in suites]
-    return _mismatch(ours, _texts_phase1(offered), _PARTS_PHASE1)
+    return _mismatch(ours, _texts_phase1(offered), _PARTS_PHASE1) + _insists(offered)
 
 
 def _mismatch(ours: Sequence[Words], theirs: Sequence[Words], parts: Words) -> str:
@@ -234,11 +244,17 @@ def _phase2_attributes(suite: EspSuite, mode: EncapsulationMode, life: Life) -> 
 _PHASE2: Final = frozenset(Phase2)
 
 
+def plain_mode(mode: int) -> int:
+    """RFC 3947's number of it, where a draft had another."""
+    return EncapsulationMode.UDP_TUNNEL if mode == EncapsulationMode.UDP_TUNNEL_DRAFT else mode
+
+
 def _read_phase2(proposal: SaProposal, transform: SaTransform) -> Phase2Choice | None:
     numbers = transform.numbers()
     life = _life(numbers, Phase2.LIFE_TYPE, Phase2.LIFE_DURATION)
     cipher = r.CIPHERS.get((transform.id, _one(numbers, Phase2.KEY_LENGTH)))
-    mode, esn = _one(numbers, Phase2.ENCAPSULATION), _one(numbers, Phase2.ESN) if Phase2.ESN in numbers else 0
+    said, esn = _one(numbers, Phase2.ENCAPSULATION), _one(numbers, Phase2.ESN) if Phase2.ESN in numbers else 0
+    mode = said if said is None else plain_mode(said)
     if life is None or cipher is None or mode is None or esn not in (0, 1) or not numbers.keys() <= _PHASE2:
         return None
     integrity = r.INTEGRITY_PHASE2.get(_one(numbers, Phase2.AUTHENTICATION) or 0)
@@ -259,7 +275,7 @@ def _choices_phase2(sa: SaPayload) -> list[Phase2Choice]:
 
 def phase2_select(suites: Sequence[EspSuite], mode: EncapsulationMode, offered: SaPayload) -> Phase2Choice | None:
     """The responder's choice, our order of preference first."""
-    choices = [one for one in _choices_phase2(offered) if one.mode == mode]
+    choices = [one for one in _choices_phase2(offered) if one.mode == plain_mode(mode)]
     return next((one for suite in suites for one in choices if one.suite == suite), None)
 
 
@@ -269,13 +285,13 @@ def phase2_accept(suites: Sequence[EspSuite], mode: EncapsulationMode, answer: S
     usable = [suite for suite in suites if suite.group == suites[0].group]
     if len(answer.proposals) != 1 or len(answer.proposals[0].transforms) != 1 or len(choices) != 1:
         raise ProposalError(f"the peer chose no transform that can be: {_list(_texts_phase2(answer))}")
-    if choices[0].suite not in usable or choices[0].mode != mode:
+    if choices[0].suite not in usable or choices[0].mode != plain_mode(mode):
         raise ProposalError(f"the peer chose what was not offered: {_list(_texts_phase2(answer))}")
     return choices[0]
 
 
 _PARTS_PHASE2: Final = ("encryption", "integrity", "PFS", "encapsulation")
-_MODES: Final = {1: "tunnel", 2: "transport", 3: "udp-tunnel", 4: "udp-transport"}
+_MODES: Final = {1: "tunnel", 2: "transport", 3: "udp-tunnel", 4: "udp-transport", 61443: "udp-tunnel", 61444: "udp-transport"}
 
 
 def _texts_phase2(sa: SaPayload) -> list[Words]:

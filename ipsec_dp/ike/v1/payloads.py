@@ -10,99 +10,116 @@ from typing import ClassVar, Final, Self
 
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Reader, Writer
+from ipsec_dp.ike.payload import EncodedPayload, IkePayload, OctetsPayload
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v1.wire import DOI_IPSEC, FIRST_STATUS, MAX_NONCE, MIN_NONCE, PayloadKind
+from ipsec_dp.ike.v1.wire import DOI_IPSEC, ESP_SPI, FIRST_STATUS, MAX_NONCE, MIN_NONCE, PayloadKind
+
+_LAST_FRAGMENT: Final = 1  # flag
 
 _MOST_HASH: Final = 64  # octets
 
 
-class IsakmpPayload:
-    """Base of all payloads: `kind` on the wire, `parse` and `build` of the body without the generic header."""
+class IsakmpPayload(IkePayload):
+    """Base of all payloads of ISAKMP."""
 
     __slots__ = ()
-    kind: ClassVar[PayloadKind]
-
-    @classmethod
-    def parse(cls, reader: Reader) -> Self:
-        raise NotImplementedError
-
-    def build(self, writer: Writer) -> None:
-        raise NotImplementedError
+    type: ClassVar[PayloadKind]
 
 
 @dataclass(frozen=True, slots=True)
-class _Octets(IsakmpPayload):
+class _Octets(OctetsPayload, IsakmpPayload):
     """A body that is octets and nothing else."""
-
-    data: bytes
-
-    @classmethod
-    def parse(cls, reader: Reader) -> Self:
-        return cls(reader.rest())
-
-    def build(self, writer: Writer) -> None:
-        writer.octets(self.data)
 
 
 @dataclass(frozen=True, slots=True)
 class KePayload(_Octets):
     """KE (§3.7): g^x; which group the SA payload says."""
 
-    kind: ClassVar = PayloadKind.KE
+    type: ClassVar = PayloadKind.KE
 
 
 @dataclass(frozen=True, slots=True)
 class NoncePayload(_Octets):
     """NONCE (§3.13), 8 to 256 octets (RFC 2409 §5)."""
 
-    kind: ClassVar = PayloadKind.NONCE
-
-    @classmethod
-    def parse(cls, reader: Reader) -> Self:
-        if not MIN_NONCE <= reader.remaining <= MAX_NONCE:
-            raise IkeSyntaxError(f"nonce of {reader.remaining} octets")
-        return cls(reader.rest())
+    type: ClassVar = PayloadKind.NONCE
+    least: ClassVar = MIN_NONCE
+    most: ClassVar = MAX_NONCE
 
 
 @dataclass(frozen=True, slots=True)
 class HashPayload(_Octets):
     """HASH (§3.11)."""
 
-    kind: ClassVar = PayloadKind.HASH
-
-    @classmethod
-    def parse(cls, reader: Reader) -> Self:
-        if not 0 < reader.remaining <= _MOST_HASH:
-            raise IkeSyntaxError(f"hash of {reader.remaining} octets")
-        return cls(reader.rest())
+    type: ClassVar = PayloadKind.HASH
+    least: ClassVar = 1
+    most: ClassVar = _MOST_HASH
 
 
 @dataclass(frozen=True, slots=True)
 class SignaturePayload(_Octets):
     """SIG (§3.12)."""
 
-    kind: ClassVar = PayloadKind.SIG
+    type: ClassVar = PayloadKind.SIG
 
 
 @dataclass(frozen=True, slots=True)
 class VendorIdPayload(_Octets):
     """VID (§3.16)."""
 
-    kind: ClassVar = PayloadKind.VENDOR_ID
+    type: ClassVar = PayloadKind.VENDOR_ID
 
 
 @dataclass(frozen=True, slots=True)
 class NatDPayload(_Octets):
     """NAT-D (RFC 3947 §3.2): a hash of cookies, address and port."""
 
-    kind: ClassVar = PayloadKind.NAT_D
+    type: ClassVar = PayloadKind.NAT_D
+
+
+@dataclass(frozen=True, slots=True)
+class NatDDraftPayload(_Octets):
+    """The same by the number of draft-02 and draft-03."""
+
+    type: ClassVar = PayloadKind.NAT_D_DRAFT
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigPayload(_Octets):
+    """ATTR: XAUTH and mode config. `data`: type, a reserved octet, identifier, attributes."""
+
+    type: ClassVar = PayloadKind.CONFIG
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentPayload(IsakmpPayload):
+    """A part of a message, from 1 on; the only payload of its datagram, by no standard. Nothing protects it."""
+
+    type: ClassVar = PayloadKind.FRAGMENT
+    id: int
+    number: int
+    last: bool
+    data: bytes
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        identifier, number, flags = reader.u16(), reader.u8(), reader.u8()
+        if not 1 <= number <= LIMITS.fragments or not reader.remaining:
+            raise IkeSyntaxError(f"fragment {number} of {reader.remaining} octets")
+        return cls(identifier, number, bool(flags & _LAST_FRAGMENT), reader.rest())
+
+    def build(self, writer: Writer) -> None:
+        writer.u16(self.id)
+        writer.u8(self.number)
+        writer.u8(_LAST_FRAGMENT if self.last else 0)
+        writer.octets(self.data)
 
 
 @dataclass(frozen=True, slots=True)
 class IdPayload(IsakmpPayload):
     """ID (§3.8, RFC 2407 §4.6.2): who is at an end, or what networks are behind it."""
 
-    kind: ClassVar = PayloadKind.ID
+    type: ClassVar = PayloadKind.ID
     id_type: int
     protocol: int
     port: int
@@ -120,42 +137,26 @@ class IdPayload(IsakmpPayload):
         writer.u16(self.port)
         writer.octets(self.data)
 
-    def body(self) -> bytes:
-        """IDii_b or IDir_b: the body without the generic header."""
-        writer = Writer()
-        self.build(writer)
-        return writer.take()
-
 
 @dataclass(frozen=True, slots=True)
-class CertPayload(IsakmpPayload):
+class CertPayload(EncodedPayload, IsakmpPayload):
     """CERT (§3.9)."""
 
-    kind: ClassVar = PayloadKind.CERT
-    encoding: int
-    data: bytes
-
-    @classmethod
-    def parse(cls, reader: Reader) -> Self:
-        return cls(reader.u8(), reader.rest())
-
-    def build(self, writer: Writer) -> None:
-        writer.u8(self.encoding)
-        writer.octets(self.data)
+    type: ClassVar = PayloadKind.CERT
 
 
 @dataclass(frozen=True, slots=True)
-class CertRequestPayload(CertPayload):
+class CertRequestPayload(EncodedPayload, IsakmpPayload):
     """CR (§3.10): the DER of an authority's name, or nothing."""
 
-    kind: ClassVar = PayloadKind.CR
+    type: ClassVar = PayloadKind.CR
 
 
 @dataclass(frozen=True, slots=True)
 class NotificationPayload(IsakmpPayload):
     """N (§3.14)."""
 
-    kind: ClassVar = PayloadKind.NOTIFICATION
+    type: ClassVar = PayloadKind.NOTIFICATION
     protocol: int
     code: int
     spi: bytes = b""
@@ -183,18 +184,19 @@ class NotificationPayload(IsakmpPayload):
 
 @dataclass(frozen=True, slots=True)
 class DeletePayload(IsakmpPayload):
-    """D (§3.15): SPIs of one protocol, of one length."""
+    """D (§3.15): SPIs of one protocol, of one length: none is shorter than ESP's."""
 
-    kind: ClassVar = PayloadKind.DELETE
+    type: ClassVar = PayloadKind.DELETE
     protocol: int
     spis: tuple[bytes, ...]
 
     @classmethod
     def parse(cls, reader: Reader) -> Self:
         doi, protocol, spi_octets, count = reader.u32(), reader.u8(), reader.u8(), reader.u16()
-        if doi != DOI_IPSEC or count > LIMITS.deletes or spi_octets * count != reader.remaining or (count and not spi_octets):
+        if doi != DOI_IPSEC or count > LIMITS.deletes or spi_octets * count != reader.remaining or (count and spi_octets < ESP_SPI):
             raise IkeSyntaxError(f"DELETE of {count} SPIs of {spi_octets} octets, DOI {doi}")
-        return cls(protocol, tuple(reader.octets(spi_octets) for _ in range(count)))
+        spis = reader.rest()
+        return cls(protocol, tuple(spis[at : at + spi_octets] for at in range(0, len(spis), max(spi_octets, 1))))
 
     def build(self, writer: Writer) -> None:
         writer.u32(DOI_IPSEC)

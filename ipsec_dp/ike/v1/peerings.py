@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import lifetimes
-from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.ike.actions import Cause, Kind, MovePath
 from ipsec_dp.ike.peer import NAT_KEEPALIVE, Life
 from ipsec_dp.ike.v1 import ipsec_sas, quick_mode
 from ipsec_dp.ike.v1.payloads import DeletePayload
@@ -19,6 +19,7 @@ from ipsec_dp.ike.v1.states import IpsecSaState
 from ipsec_dp.ike.v1.wire import Protocol
 
 if TYPE_CHECKING:
+    from ipsec_dp.ike.actions import Renewal
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v1.context import IsakmpContext, Peering
     from ipsec_dp.ike.v1.sa import IpsecSa
@@ -98,10 +99,20 @@ def joined(peering: Peering, context: IsakmpContext, now: float) -> None:
     for one in peering.sessions:
         if one is not stays and not one.replaced:
             _leave(one, now, ours=stays.sa.initiator)
+    _follow(peering, old or peering.last, context)
     kind = Kind.IKE_UP if old is None and not peering.sas else Kind.IKE_REKEYED
     vendors = f", {', '.join(context.abilities.vendors)}" if context.abilities.vendors else ""
     text = f"IKEv1 with {context.proven.identities and context.proven.identities[1]}, {context.sa.suite}{vendors}"
-    context.report(kind, text, exchange=context.mode)
+    renewal: Renewal | None = None if kind is Kind.IKE_UP else "ours" if context.sa.initiator else "peer"
+    context.report(kind, text, exchange=context.mode, renewal=renewal)
+
+
+def _follow(peering: Peering, before: IsakmpContext | None, context: IsakmpContext) -> None:
+    """It may show first that a NAT before the peer has another mapping now: packets go where the peer has just shown itself."""
+    if before is None or not peering.sas or not context.follows(before.path):
+        return
+    context.host.emit(MovePath(peering.peer.tunnel, tuple(peering.sas), context.path))
+    context.report(Kind.PATH, f"the peer's address is now {context.path.remote}: its NAT changed the mapping")
 
 
 def _at_once(old: IsakmpContext, new: IsakmpContext) -> bool:
@@ -214,7 +225,7 @@ def end(peering: Peering | None, cause: Cause, text: str, *, again: bool = False
     peering.over = True
 
 
-def withdraw(peering: Peering) -> None:
+def withdraw(peering: Peering, _now: float) -> None:
     """Its tunnel is configured otherwise: the peer is told, and nothing of it concerns the tunnel any more."""
     peering.withdrawn = True
     end(peering, Cause.LOCAL, "it is withdrawn")

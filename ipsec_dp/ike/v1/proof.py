@@ -6,6 +6,7 @@ nothing decrypted that a peer chose. ECDSA takes the hash as the digest, and has
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidSignature
@@ -49,6 +50,7 @@ CURVES: Final[dict[int, tuple[str, hashes.HashAlgorithm, int]]] = {
     Method.ECDSA_P521: ("secp521r1", hashes.SHA512(), 66),
 }
 _METHOD_OF_CURVE: Final = {curve: method for method, (curve, _, _) in CURVES.items()}
+_CR_HEADER: Final = 5  # octets: generic header, encoding
 _PRF_OF_HASH: Final = {prf.hash: prf for prf in PRFS}
 
 
@@ -100,13 +102,14 @@ def _sign(key: PrivateKey, method: int, digest: bytes) -> bytes:
     return r.to_bytes(size, "big") + s.to_bytes(size, "big")
 
 
-def certificate_requests(authorities: tuple[x509.Certificate, ...]) -> list[IsakmpPayload]:
-    """CR for each authority by name; for too many one without, which asks for a certificate of whomever."""
+def certificate_requests(authorities: tuple[x509.Certificate, ...], room: float = inf) -> list[IsakmpPayload]:
+    """CR for each authority by name; for too many, and for more than `room` octets, one without, which asks for a certificate of
+    whomever."""
     if not authorities:
         return []
-    if len(authorities) > LIMITS.authorities_named:
-        return [CertRequestPayload(X509_SIGNATURE, b"")]
     names = dict.fromkeys(one.subject.public_bytes() for one in authorities)
+    if len(authorities) > LIMITS.authorities_named or sum(len(name) + _CR_HEADER for name in names) > room:
+        return [CertRequestPayload(X509_SIGNATURE, b"")]
     return [CertRequestPayload(X509_SIGNATURE, name) for name in names]
 
 

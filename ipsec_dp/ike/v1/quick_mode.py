@@ -14,8 +14,8 @@ from ipsec_dp.ike import dh, lifetimes
 from ipsec_dp.ike.actions import Cause, ExpectInbound, Kind, ReleaseSpi
 from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.errors import IkeError
-from ipsec_dp.ike.proposal import ProposalError
-from ipsec_dp.ike.v1 import ipsec_sas, offers
+from ipsec_dp.ike.proposal import FIRST_SPI, ProposalError
+from ipsec_dp.ike.v1 import ipsec_sas, offers, vendors
 from ipsec_dp.ike.v1.keymat import BLOCK, exchange_iv, phase2_hash
 from ipsec_dp.ike.v1.message import build_payloads
 from ipsec_dp.ike.v1.payloads import HashPayload, IdPayload, KePayload, NoncePayload, NotificationPayload
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v1.sa import ReceivedDatagram
 
 REMEMBERED: Final = 60.0  # seconds in which a duplicate of the last message is answered
-FIRST_SPI: Final = 256  # RFC 4303 §2.1
 RESERVED_OF_PAIR: Final = 6  # IPsec SAs of one proxy ID that a peer may leave undeleted
 
 
@@ -50,7 +49,9 @@ class QuickModeError(IkeError):
 
 
 def _mode(context: IsakmpContext) -> EncapsulationMode:
-    return EncapsulationMode.UDP_TUNNEL if context.udp else EncapsulationMode.TUNNEL
+    if not context.udp:
+        return EncapsulationMode.TUNNEL
+    return EncapsulationMode.UDP_TUNNEL_DRAFT if vendors.is_draft(context) else EncapsulationMode.UDP_TUNNEL
 
 
 def covered(exchange: QuickMode | None, message_id: int, behind: bytes) -> tuple[bytes, ...]:
@@ -169,7 +170,7 @@ def _failed(context: IsakmpContext, pair: ProxyId, text: str, cause: Cause, now:
     if old is not None and old.state is IpsecSaState.UP:
         old.asked, old.soft = False, now + lifetimes.retry_after(old.failures, rng)
         old.failures += 1
-        context.report(Kind.WARNING, f"the renewal of {pair} failed: {text}", cause=cause, exchange="quick mode")
+        context.report(Kind.WARNING, f"the renewal of {pair} failed: {text}", cause=cause, exchange="quick mode", renewal="ours")
     elif peering.wanted.were_refused((pair,), text, now, rng):
         context.report(Kind.CHILD_FAILED, f"{pair}: {text}", cause=cause, again=True, exchange="quick mode")
 
@@ -262,7 +263,8 @@ def _agreed_pair(context: IsakmpContext, peering: Peering, ids: tuple[IdPayload,
 
 def _agreed_choice(context: IsakmpContext, offered: SaPayload, ke: KePayload | None) -> Phase2Choice:
     suites, mode = suites_phase2(context.peer.esp_proposals), _mode(context)
-    choice = offers.phase2_select(suites, mode, offered)
+    fitting = tuple(one for one in suites if (one.group is None) == (ke is None))  # there are peers that offer both
+    choice = offers.phase2_select(fitting, mode, offered) or offers.phase2_select(suites, mode, offered)
     if choice is None:
         text = f"no ESP proposal in common: {offers.phase2_mismatch(suites, mode, offered)}"
         raise QuickModeError(text, Cause.PROPOSAL, NotifyCode.NO_PROPOSAL_CHOSEN)
@@ -306,8 +308,8 @@ def look(context: IsakmpContext, exchange: QuickMode, now: float) -> None:
     if sa is not None and peering is not None and sa.state is IpsecSaState.WAITING:
         if ipsec_sas.used_by_peer(peering, sa):
             ipsec_sas.switch(context, sa, now)
-        else:
-            ipsec_sas.remove(peering, sa)
+        else:  # the peer may believe that it stands
+            ipsec_sas.delete(peering, sa, now)
 
 
 def abandon(context: IsakmpContext) -> None:

@@ -15,7 +15,7 @@ from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
 from ipsec_dp.ike.identity import IdentityError
 from ipsec_dp.ike.lifetimes import HINT_PATIENCE
-from ipsec_dp.ike.v1 import aggressive_mode, informational, main_mode, quick_mode
+from ipsec_dp.ike.v1 import aggressive_mode, collecting, informational, main_mode, quick_mode, transaction, vendors
 from ipsec_dp.ike.v1.context import MODES
 from ipsec_dp.ike.v1.keymat import BLOCK, decrypt, exchange_iv, phase2_hash
 from ipsec_dp.ike.v1.message import parse_payloads
@@ -23,7 +23,7 @@ from ipsec_dp.ike.v1.payloads import HashPayload, KePayload, NotificationPayload
 from ipsec_dp.ike.v1.quick import QuickStage
 from ipsec_dp.ike.v1.states import IsakmpState
 from ipsec_dp.ike.v1.transitions import ROW_IN
-from ipsec_dp.ike.v1.wire import HEADER, TRANSACTION, ExchangeMode, NotifyCode, Protocol, notify_text
+from ipsec_dp.ike.v1.wire import HEADER, ExchangeMode, NotifyCode, PayloadKind, Protocol, notify_text
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.v1.context import IsakmpContext
@@ -45,23 +45,25 @@ class UnprovenHashError(IkeError):
 def receive(context: IsakmpContext, received: ReceivedDatagram) -> None:
     """A message for this SA. Never raises for what is in it."""
     try:
-        if received.header.exchange in MODES:
-            _phase1(context, received)
-        elif received.header.exchange in (ExchangeMode.QUICK, ExchangeMode.INFORMATIONAL):
-            _phase2(context, received)
-        else:
-            _other(context, received)
+        message = collecting.collect(context, received) if received.first == PayloadKind.FRAGMENT else received
+        if message is not None:
+            _receive(context, message)
     except UnprovenHashError:
         context.host.count("unauthenticated")
     except IkeError:
         context.host.count("malformed")
 
 
-def _other(context: IsakmpContext, received: ReceivedDatagram) -> None:
-    """An exchange that is not there. It gets no answer, and one line, for it may be why a peer does not go on."""
-    context.host.count("out_of_window")
-    if received.header.exchange == TRANSACTION and context.established:
-        context.hint("the peer asks for XAUTH or mode config, which are not spoken here: it must be told to do without")
+def _receive(context: IsakmpContext, received: ReceivedDatagram) -> None:
+    if received.header.exchange in MODES:
+        _phase1(context, received)
+    elif received.header.exchange in _UNDER_PHASE_1:
+        _phase2(context, received)
+    else:  # an exchange that is not there gets no answer
+        context.host.count("out_of_window")
+
+
+_UNDER_PHASE_1: Final = frozenset({ExchangeMode.QUICK, ExchangeMode.INFORMATIONAL, ExchangeMode.TRANSACTION})
 
 
 # ---- phase 1 -------------------------------------------------------------------------------------------------------------------
@@ -70,7 +72,8 @@ def _other(context: IsakmpContext, received: ReceivedDatagram) -> None:
 def _phase1(context: IsakmpContext, received: ReceivedDatagram) -> None:
     said, exchange = context.negotiation, ExchangeMode(received.header.exchange)
     row = ROW_IN.get((context.state, exchange))
-    if said.last_in and received.datagram == said.last_in:
+    if said.last_in and received.digest == said.last_in:
+        said.repeated = True
         if said.last_out and context.repeats.take(received.now):
             context.send(said.last_out)
         return
@@ -83,7 +86,7 @@ def _phase1(context: IsakmpContext, received: ReceivedDatagram) -> None:
     if row.encrypted not in (None, received.header.encrypted):
         raise IkeSyntaxError("encrypted where it must not be, or not where it must")
     message = _read(context, received, received.header.encrypted)
-    context.describe(received.datagram, received.header, message.payloads, proven=False)
+    context.describe(received.outside, received.header, message.payloads, proven=False)
     missing, bare = row.missing(message), row.bare(message)
     if bare:
         raise IkeSyntaxError(f"message {row.number} has {', '.join(kind.name for kind in bare)} in clear")
@@ -99,7 +102,8 @@ def _phase1(context: IsakmpContext, received: ReceivedDatagram) -> None:
             _hint(context, str(error), Cause.PROPOSAL, received.now)
         raise
     if context.state is row.next:
-        said.last_in = received.datagram
+        said.last_in = received.digest
+        vendors.note_further(context, row.required, message)
 
 
 def _read(context: IsakmpContext, received: ReceivedDatagram, encrypted: bool) -> IsakmpMessage:
@@ -190,7 +194,7 @@ def _phase2(context: IsakmpContext, received: ReceivedDatagram) -> None:
         context.host.count("out_of_window")
         return
     message = _open(context, received, exchange)
-    context.describe(received.datagram, header, message.payloads, proven=True)
+    context.describe(received.outside, header, message.payloads, proven=True)
     context.seen.add(header.message_id)
     if 2 * len(context.seen) > SEEN_MOST:
         context.deadlines.soft = min(context.deadlines.soft, received.now)
@@ -250,6 +254,8 @@ def _refused_encrypted(context: IsakmpContext, received: ReceivedDatagram) -> No
 def _dispatch(context: IsakmpContext, exchange: QuickMode | None, received: ReceivedDatagram, message: IsakmpMessage) -> None:
     if received.header.exchange == ExchangeMode.INFORMATIONAL:
         informational.take(context, received, message)
+    elif received.header.exchange == ExchangeMode.TRANSACTION:
+        transaction.refuse(context, message)
     elif exchange is None:
         quick_mode.answer(context, received, message)
     else:

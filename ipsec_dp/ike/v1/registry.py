@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from ipsec_dp.ike.proposal import EspSuite, IkeSuite
+from ipsec_dp.ike.proposal import EspSuite, IkeSuite, without_additional
 from ipsec_dp.ipsec.transforms import (
     BY_TRANSFORM,
     ENCRYPTIONS,
@@ -17,6 +17,7 @@ from ipsec_dp.ipsec.transforms import (
     GROUPS,
     INTEGRITIES,
     PRF_OF_INTEGRITY,
+    AdditionalKeyExchange,
     Algorithm,
     Encryption,
     Group,
@@ -56,10 +57,22 @@ METHOD_NAMES: Final = {
     9: "ecdsa256",
     10: "ecdsa384",
     11: "ecdsa521",
-    64221: "hybrid",
+    64221: "hybrid with XAUTH",
+    64222: "hybrid with XAUTH",
+    64223: "hybrid with XAUTH",
+    64224: "hybrid with XAUTH",
     65001: "psk with XAUTH",
+    65002: "psk with XAUTH",
+    65003: "dss with XAUTH",
+    65004: "dss with XAUTH",
     65005: "rsa with XAUTH",
+    65006: "rsa with XAUTH",
+    65007: "rsa-encryption with XAUTH",
+    65008: "rsa-encryption with XAUTH",
+    65009: "rsa-encryption with XAUTH",
+    65010: "rsa-encryption with XAUTH",
 }
+XAUTH_METHODS: Final = frozenset(number for number, name in METHOD_NAMES.items() if name.endswith("XAUTH"))
 CIPHER_NAMES_PHASE2: Final = {
     2: "des",
     3: "3des",
@@ -73,7 +86,7 @@ CIPHER_NAMES_PHASE2: Final = {
 }
 AUTHENTICATION_NAMES_PHASE2: Final = {1: "md5", **{number: name for name, number in AUTHENTICATION_PHASE2.items()}}
 
-A = TypeVar("A", Encryption, Integrity, Group, Prf)
+A = TypeVar("A", Encryption, Integrity, Group, Prf, AdditionalKeyExchange)
 
 
 def _of(proposal: Proposal, kind: type[A]) -> tuple[A, ...]:
@@ -93,6 +106,8 @@ def refusals_phase1(proposals: Iterable[Proposal]) -> tuple[str, ...]:
             if hashes and prf.hash not in hashes:
                 found[f'IKEv1 has one hash for all of phase 1, and "{prf.keyword}" is another than that of the integrity'] = None
         found |= dict.fromkeys(_group_refusals(proposal))
+        for addition in _of(proposal, AdditionalKeyExchange):
+            found[f'IKEv1 has no additional key exchange, "{addition.keyword}" being one'] = None
     return tuple(found)
 
 
@@ -115,7 +130,7 @@ def _group_refusals(proposal: Proposal) -> list[str]:
 def suites_phase1(proposals: tuple[Proposal, ...]) -> tuple[IkeSuite, ...]:
     """Each set of algorithms that they admit, in order of preference."""
     found: dict[IkeSuite, None] = {}
-    for proposal in proposals:
+    for proposal in without_additional(proposals):
         ciphers = [one for one in _of(proposal, Encryption) if one.id == AES_CBC]
         for cipher, integrity, group in product(ciphers, _of(proposal, Integrity), _of(proposal, Group)):
             if group.id in _GROUPS:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.ike.interface import ChildStatus, IkeStatus
 from ipsec_dp.ike.proposal import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
+from ipsec_dp.ike.v1 import silence
 from ipsec_dp.ike.v1.states import IpsecSaState
 
 if TYPE_CHECKING:
@@ -36,8 +37,11 @@ def status(context: IsakmpContext, now: float, most: int | None = None) -> IkeSt
         () if peering is None else peering.wanted.lacking(),
         context.udp,
         context.udp and context.peer.encapsulation == "udp",
+        silence=silence.text(context, now),
         heard=context.liveliness.heard,
         version=1,
+        vendors=context.abilities.vendors,
+        unknown_vendors=context.abilities.unknown_vendors,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -105,28 +106,39 @@ class ReceivedDatagram:
     datagram: bytes
     path: Path
     now: float
+    arrived: bytes = b""  # the last fragment of it
+
+    @property
+    def outside(self) -> bytes:
+        """The datagram that came from outside."""
+        return self.arrived or self.datagram
+
+    @property
+    def digest(self) -> bytes:
+        """By which the same is known again."""
+        return hashlib.sha256(self.datagram).digest()
 
 
 @dataclass(slots=True)
 class Waiting:
-    """A message of ours whose answer is awaited."""
+    """A message of ours whose answer is awaited, since `began`."""
 
     datagram: bytes = field(repr=False)
     deadline: float
     tries: int = TRIES
     attempt: int = 0
-    kept_back: str = ""  # why this host itself refused to send it the last time
+    kept_back: tuple[int, str] | None = None  # the last attempt that this host itself refused to send, and why
+    began: float = inf
 
     @classmethod
     def sent(cls, datagram: bytes, now: float, tries: int = TRIES) -> Waiting:
-        return cls(datagram, now + FIRST_WAIT, tries)
+        return cls(datagram, now + FIRST_WAIT, tries, began=now)
 
     def again(self, now: float) -> bool:
         """True when it is to be sent once more, with the next deadline set; false when it was sent often enough."""
         if self.attempt >= self.tries:
             return False
         self.attempt += 1
-        self.kept_back = ""
         self.deadline = now + wait_after(self.attempt)
         return True
 

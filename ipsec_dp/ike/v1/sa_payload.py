@@ -69,7 +69,7 @@ class SaProposal:
 class SaPayload(IsakmpPayload):
     """SA, situation "identity only". `raw`: the body as it came, which HASH_I and HASH_R cover."""
 
-    kind: ClassVar = PayloadKind.SA
+    type: ClassVar = PayloadKind.SA
     proposals: tuple[SaProposal, ...]
     raw: bytes = field(default=b"", compare=False, repr=False)
 

@@ -48,6 +48,7 @@ STEPS: Final = (
     (S.AGGRESSIVE_ANSWERED, S.ESTABLISHED, "it has proven who it is"),
     *((state, S.CLOSED, "its time is over, or it is ended") for state in S if state is not S.CLOSED),
 )
+UNSHOWN: Final = frozenset({S.NEW, S.SA_ANSWERED, S.AGGRESSIVE_ANSWERED})  # nobody has brought our cookie back
 PAIRS: Final = frozenset((before, after) for before, after, _ in STEPS)
 
 

@@ -42,29 +42,30 @@ class Phase1Row:
 
     def missing(self, message: IsakmpMessage) -> tuple[PayloadKind, ...]:
         """Required payloads that are not there."""
-        there = {payload.kind for payload in message.payloads}
+        there = {payload.type for payload in message.payloads}
         return tuple(kind for kind in self.required if kind not in there)
 
     def bare(self, message: IsakmpMessage) -> tuple[PayloadKind, ...]:
         """Payloads in clear that are owed encryption."""
         if self.encrypted is not None or message.header.encrypted:
             return ()
-        return tuple(payload.kind for payload in message.payloads if payload.kind not in self.in_clear)
+        return tuple(payload.type for payload in message.payloads if payload.type not in self.in_clear)
 
 
 _KE: Final = (P.KE, P.NONCE)
+_KE_ALSO: Final = (P.NAT_D, P.NAT_D_DRAFT, P.CR, P.VENDOR_ID)
 _PROOFS: Final = (P.HASH, P.SIG, P.CERT, P.CR, P.NOTIFICATION)
 MAIN_MODE: Final = (
     #           in state, message, encrypted, required, optional, next state, taken by (RFC 2409 §5)
     Phase1Row(S.NEW, 1, False, (P.SA,), (P.VENDOR_ID,), S.SA_ANSWERED, main_mode.answer_sa),
     Phase1Row(S.SA_SENT, 2, False, (P.SA,), (P.VENDOR_ID,), S.KE_SENT, main_mode.take_sa),
-    Phase1Row(S.SA_ANSWERED, 3, False, _KE, (P.NAT_D, P.CR, P.VENDOR_ID), S.KE_ANSWERED, main_mode.answer_ke),
-    Phase1Row(S.KE_SENT, 4, False, _KE, (P.NAT_D, P.CR, P.VENDOR_ID), S.AUTH_SENT, main_mode.take_ke),
+    Phase1Row(S.SA_ANSWERED, 3, False, _KE, _KE_ALSO, S.KE_ANSWERED, main_mode.answer_ke),
+    Phase1Row(S.KE_SENT, 4, False, _KE, _KE_ALSO, S.AUTH_SENT, main_mode.take_ke),
     Phase1Row(S.KE_ANSWERED, 5, True, (P.ID,), _PROOFS, S.ESTABLISHED, main_mode.answer_auth),
     Phase1Row(S.AUTH_SENT, 6, True, (P.ID,), _PROOFS, S.ESTABLISHED, main_mode.take_auth),
 )
 _BEGIN: Final = (P.SA, P.KE, P.NONCE, P.ID)
-_CERTIFIED: Final = (P.HASH, P.SIG, P.CERT, P.NAT_D, P.VENDOR_ID)
+_CERTIFIED: Final = (P.HASH, P.SIG, P.CERT, P.NAT_D, P.NAT_D_DRAFT, P.VENDOR_ID)
 AGGRESSIVE_MODE: Final = (
     Phase1Row(S.NEW, 1, False, _BEGIN, (P.CR, P.VENDOR_ID), S.AGGRESSIVE_ANSWERED, aggressive_mode.answer),
     Phase1Row(S.AGGRESSIVE_SENT, 2, False, _BEGIN, (*_CERTIFIED, P.CR), S.ESTABLISHED, aggressive_mode.take_answer),

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind, SendKeepalive
 from ipsec_dp.ike.auth import AuthenticationError
+from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.peer import NAT_KEEPALIVE
-from ipsec_dp.ike.v1 import informational, ipsec_sas, peerings, proof, quick_mode
+from ipsec_dp.ike.v1 import collecting, informational, ipsec_sas, peerings, proof, quick_mode, silence
 from ipsec_dp.ike.v1.payloads import NotificationPayload
 from ipsec_dp.ike.v1.quick import QuickStage
 from ipsec_dp.ike.v1.states import IpsecSaState, IsakmpState
 from ipsec_dp.ike.v1.wire import NotifyCode, Protocol
 
 if TYPE_CHECKING:
+    from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.v1.context import IsakmpContext, Peering
     from ipsec_dp.ike.v1.quick import QuickMode
     from ipsec_dp.ike.v1.sa import IpsecSa
@@ -42,6 +44,10 @@ def due(context: IsakmpContext, now: float) -> None:
     deadlines = context.deadlines
     if context.waiting is not None and now >= context.waiting.deadline:
         _retransmit(context, now)
+    if now >= deadlines.fragments_at:
+        collecting.forget(context, now)
+    if now >= deadlines.tell_at:
+        silence.does_not_go_on(context)
     if now >= deadlines.close_at:
         _gave_up(context, "the initiator did not authenticate in time", Cause.TIMEOUT)
     for exchange in list(context.exchanges.values()):
@@ -49,6 +55,7 @@ def due(context: IsakmpContext, now: float) -> None:
             _exchange_due(context, exchange, now)
     if not context.established:
         return
+    lifetimes.overlook(deadlines, now, context.host.environment.interference)
     if now >= deadlines.leave_at:
         peerings.drop(context, tell=True)
     elif now >= deadlines.hard:
@@ -79,6 +86,7 @@ def _retransmit(context: IsakmpContext, now: float) -> None:
     if waiting.again(now):
         context.send(waiting.datagram)
         context.host.retransmitted(context.peer.tunnel)
+        silence.tell(context, now, waiting.attempt)
         return
     if context.established:  # message 3 of aggressive mode, which is acknowledged by whatever comes next
         context.waiting = None
@@ -87,23 +95,19 @@ def _retransmit(context: IsakmpContext, now: float) -> None:
     if said is not None:
         _gave_up(context, f"{said[0]} (not authenticated)", said[1] or Cause.REFUSED)
         return
-    number, why = _UNANSWERED[context.state]
-    if waiting.kept_back:
-        _gave_up(context, f"message {number} of {context.mode} does not leave: {waiting.kept_back}", Cause.TIMEOUT)
+    if (ours := silence.kept_back(context)) is not None:
+        _gave_up(context, ours, Cause.TIMEOUT)
         return
-    asked = f"{context.path.remote} did not answer message {number} of {context.mode} ({waiting.attempt + 1} times)"
-    _gave_up(context, f"{asked}: {why.format(port=context.path.remote.port)}", Cause.TIMEOUT)
+    asked = f"{context.path.remote} did not answer {silence.asked_for(context)} ({waiting.attempt + 1} times)"
+    _gave_up(context, f"{asked}: {_UNANSWERED[context.state].format(port=context.path.remote.port)}", Cause.TIMEOUT)
 
 
 _DOWN = "it is down (ping it), UDP port {port} is blocked on the way (capture there), or it expects nobody from here"
 _UNANSWERED = {
-    IsakmpState.SA_SENT: (1, _DOWN),
-    IsakmpState.KE_SENT: (3, "it is down or the way to it is, or it has no secret for our address"),
-    IsakmpState.AUTH_SENT: (
-        5,
-        "the shared keys or the identities differ (a peer says so in its log alone), or UDP port {port} is blocked",
-    ),
-    IsakmpState.AGGRESSIVE_SENT: (1, f"{_DOWN}, or nobody in aggressive mode"),
+    IsakmpState.SA_SENT: _DOWN,
+    IsakmpState.KE_SENT: "it is down or the way to it is, or it has no secret for our address",
+    IsakmpState.AUTH_SENT: silence.DIFFER + ", or UDP port {port} is blocked",
+    IsakmpState.AGGRESSIVE_SENT: f"{_DOWN}, or nobody in aggressive mode",
 }
 
 
@@ -128,6 +132,7 @@ def _exchange_due(context: IsakmpContext, exchange: QuickMode, now: float) -> No
     if exchange.waiting.again(now):
         context.send(exchange.last_out)
         context.host.retransmitted(context.peer.tunnel)
+        silence.tell(context, now, exchange.waiting.attempt)
     elif exchange.stage is QuickStage.ANSWERED:
         quick_mode.look(context, exchange, now)
     elif now - context.liveliness.heard <= ALIVE + context.peer.liveness.interval_s:
@@ -190,7 +195,9 @@ def _keepalive(context: IsakmpContext, now: float) -> None:
 
 def next_of_peering(peering: Peering) -> float:
     """When `peering_due` has something to do."""
-    return min([peering.wait_until, peerings.next_ask(peering), *(one.due_at for one in peering.sas.values())])
+    without = peering.current is None  # then no message can be sent
+    times = (min(one.hard, one.remove_at) if without else one.due_at for one in peering.sas.values())
+    return min([peering.wait_until, peerings.next_ask(peering), *times])
 
 
 def peering_due(peering: Peering, now: float) -> None:
@@ -207,6 +214,7 @@ def peering_due(peering: Peering, now: float) -> None:
 
 
 def _sa_due(context: IsakmpContext, peering: Peering, sa: IpsecSa, now: float) -> None:
+    lifetimes.overlook(sa, now, context.host.environment.interference)
     if now >= sa.hard:
         ipsec_sas.expire(context, sa, now)
     elif now >= sa.tell_at:
@@ -257,3 +265,27 @@ def _idle(context: IsakmpContext, peering: Peering, sa: IpsecSa, now: float) -> 
     context.report(Kind.CHILD_DOWN, text, cause=Cause.IDLE, child=sa.number)
     if not peering.up:
         peerings.end(peering, Cause.IDLE, text)
+
+
+# ---- another configuration -----------------------------------------------------------------------------------------------------
+
+
+def fit(peering: Peering, peer: Peer, effect: Effect, now: float) -> None:
+    """The least that makes what is there what is written now."""
+    peering.configure(peer)
+    context = peering.current
+    if context is None:
+        return
+    interval = peering.peer.liveness.interval_s
+    context.deadlines.check_at = min(context.deadlines.check_at, now + interval) if interval and context.abilities.dpd else inf
+    if effect >= Effect.RECHECK and not judge(context, now):
+        return
+    for sa in list(peering.sas.values()):
+        if effect >= Effect.SELECTORS and sa.pair not in peering.peer.proxy_ids:
+            ipsec_sas.delete(peering, sa, now)
+        elif effect is Effect.REKEY:
+            renew(sa, now)
+    if effect is Effect.REAUTH:
+        peering.host.call(peering, now)
+    if effect >= Effect.SELECTORS:
+        peering.wanted.begin_anew()

@@ -3,10 +3,12 @@
 from enum import IntEnum, IntFlag
 from typing import Final
 
+from ipsec_dp.ike.payload import GENERIC_OCTETS, HEADER_OCTETS, SPI_OCTETS
+
 VERSION: Final = 0x10  # major 1, minor 0
-HEADER: Final = 28  # octets
-GENERIC_HEADER: Final = 4
-COOKIE: Final = 8
+HEADER: Final = HEADER_OCTETS
+GENERIC_HEADER: Final = GENERIC_OCTETS
+COOKIE: Final = SPI_OCTETS
 ESP_SPI: Final = 4
 DOI_IPSEC: Final = 1
 SITUATION_IDENTITY_ONLY: Final = 1
@@ -14,9 +16,7 @@ KEY_IKE: Final = 1  # the one transform of phase 1 (RFC 2407 §4.4.2.1)
 BASIC: Final = 0x8000  # of an attribute's type: its value has two octets, and no length stands before it (RFC 2408 §3.3)
 MIN_NONCE, MAX_NONCE = 8, 256  # RFC 2409 §5
 X509_SIGNATURE: Final = 4  # RFC 2408 §3.9
-MAX_MESSAGE: Final = 65_535 - 8  # the payload of one UDP datagram
 FIRST_STATUS: Final = 16384  # below it a notification reports an error
-TRANSACTION: Final = 6  # the exchange of XAUTH and mode config, which are not there
 MOST_PADDING: Final = 255  # octets behind the last payload of an encrypted message
 
 
@@ -26,6 +26,7 @@ class ExchangeMode(IntEnum):
     MAIN = 2
     AGGRESSIVE = 4
     INFORMATIONAL = 5
+    TRANSACTION = 6  # XAUTH and mode config: refused
     QUICK = 32
 
 
@@ -38,7 +39,7 @@ class HeaderFlag(IntFlag):
 
 
 class PayloadKind(IntEnum):
-    """Next payload (RFC 2408 §3.1, RFC 3947 §3.2)."""
+    """Next payload (RFC 2408 §3.1, RFC 3947 §3.2); of a private range what all makers use."""
 
     NONE = 0
     SA = 1
@@ -54,8 +55,11 @@ class PayloadKind(IntEnum):
     NOTIFICATION = 11
     DELETE = 12
     VENDOR_ID = 13
+    CONFIG = 14
     NAT_D = 20
     NAT_OA = 21
+    NAT_D_DRAFT = 130  # draft-ietf-ipsec-nat-t-ike-02, -03
+    FRAGMENT = 132
 
 
 class Protocol(IntEnum):
@@ -100,10 +104,11 @@ class Method(IntEnum):
 
 
 class EncapsulationMode(IntEnum):
-    """RFC 2407 §4.5, RFC 3947 §5.1."""
+    """RFC 2407 §4.5, RFC 3947 §5.1; 61443 is UDP_TUNNEL in the drafts before it."""
 
     TUNNEL = 1
     UDP_TUNNEL = 3
+    UDP_TUNNEL_DRAFT = 61443
 
 
 class LifeType(IntEnum):
@@ -138,27 +143,13 @@ class NotifyCode(IntEnum):
     INVALID_HASH_INFORMATION = 23
     AUTHENTICATION_FAILED = 24
     INVALID_SIGNATURE = 25
+    UNSUPPORTED_EXCHANGE_TYPE = 29
     CONNECTED = 16384
     RESPONDER_LIFETIME = 24576
     REPLAY_STATUS = 24577
     INITIAL_CONTACT = 24578
     R_U_THERE = 36136
     R_U_THERE_ACK = 36137
-
-
-VENDOR_DPD: Final = bytes.fromhex("afcad71368a1f1c96b8696fc77570100")  # RFC 3706 §5.1
-VENDOR_NAT_T: Final = bytes.fromhex("4a131c81070358455c5728f20e95452f")  # RFC 3947 §3.1
-VENDORS: Final = {
-    VENDOR_DPD: "DPD",
-    VENDOR_NAT_T: "NAT-T",
-    bytes.fromhex("7d9419a65310ca6f2c179d9215529d56"): "NAT-T draft-03",
-    bytes.fromhex("90cb80913ebb696e086381b5ec427b1f"): "NAT-T draft-02",
-    bytes.fromhex("4048b7d56ebce88525e7de7f00d6c2d3"): "fragmentation",
-    bytes.fromhex("09002689dfd6b712"): "XAUTH",
-    bytes.fromhex("12f5f28c457168a9702d9fe274cc0100"): "Cisco Unity",
-    bytes.fromhex("1d6e178f6c2c0be284985465450fe9d4"): "FortiGate",
-}
-"""Vendor IDs that a person is told of by name."""
 
 
 def notify_text(code: int) -> str:

@@ -19,8 +19,9 @@ SHOWN: Final = 24  # payloads of a line
 _EXCHANGES: Final = {
     ExchangeMode.MAIN: "main mode",
     ExchangeMode.AGGRESSIVE: "aggressive mode",
-    ExchangeMode.QUICK: "quick mode",
     ExchangeMode.INFORMATIONAL: "informational",
+    ExchangeMode.TRANSACTION: "transaction",
+    ExchangeMode.QUICK: "quick mode",
 }
 
 
@@ -34,8 +35,13 @@ def line(header: IsakmpHeader, payloads: Sequence[IsakmpPayload], octets: int) -
     return f"IKEv1 {exchange}{number} [{'E' if header.encrypted else ''}] {octets} octets {cookies}: {inside}"
 
 
+def fragment(header: IsakmpHeader, number: int, octets: int) -> str:
+    """ "IKEv1 fragment 2 1252 octets 1c…_00…"."""
+    return f"IKEv1 fragment {number} {octets} octets {header.cookie_i.hex()}_{header.cookie_r.hex()}"
+
+
 def _text(payload: IsakmpPayload) -> str:
-    name = PayloadKind(payload.kind).name.replace("_", "-")
+    name = PayloadKind(payload.type).name.replace("_", "-")
     match payload:
         case SaPayload():
             return f"{name}({_counted(sum(len(one.transforms) for one in payload.proposals), 'transform')})"

@@ -101,7 +101,10 @@ def install(
 def report_up(context: Context, new: Child) -> None:
     local, remote = traffic_selectors.text(new.ts_local), traffic_selectors.text(new.ts_remote)
     text = f"{spi_text(new.spi_in)} in, {spi_text(new.spi_out)} out, {new.suite}, {local} <-> {remote}"
-    context.report(Kind.CHILD_UP if new.replaces is None else Kind.CHILD_REKEYED, text, child=new.number)
+    if new.replaces is None:
+        context.report(Kind.CHILD_UP, text, child=new.number)
+    else:
+        context.report(Kind.CHILD_REKEYED, text, child=new.number, renewal="ours" if new.initiator else "peer")
 
 
 def replaced_by(old: Child, new: Child, now: float) -> None:

@@ -41,6 +41,7 @@ from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ipsec_dp.ike.actions import Renewal
     from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
     from ipsec_dp.ike.v2.context import Context
@@ -166,7 +167,8 @@ class ChildCreate(Task):
             if self.rekeys is not None:
                 retry_child(self.rekeys, now, rng)
             if self.rekeys is not None or context.wanted.were_refused(self.pairs, why, now, rng):
-                context.report(Kind.CHILD_FAILED, why, cause=Cause.RESOURCES, again=True)
+                renewal: Renewal | None = None if self.rekeys is None else "ours"
+                context.report(Kind.CHILD_FAILED, why, cause=Cause.RESOURCES, again=True, renewal=renewal)
             return None
         rng = context.host.environment.rng
         self.nonce = nonce(rng)
@@ -342,7 +344,7 @@ def _accept(context: Context, offer: Offer, message: Message, now: float, agreed
         cause = error.cause if isinstance(error, ChildError) else Cause.PROPOSAL
         rng = context.host.environment.rng
         if agreed.rekeys is not None or context.wanted.were_refused(offer.pairs, str(error), now, rng):
-            context.report(Kind.CHILD_FAILED, str(error), cause=cause)
+            context.report(Kind.CHILD_FAILED, str(error), cause=cause, renewal=None if agreed.rekeys is None else "ours")
         context.release_spi(offer.spi)
         context.enqueue(delete.ChildDelete(offer.spi))
         return None

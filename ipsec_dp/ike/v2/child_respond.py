@@ -11,7 +11,7 @@ from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.selector_index import SelectorIndex
 from ipsec_dp.ike.traffic_selectors import ProxyId, ask_ports, go_apart, of_one_kind
-from ipsec_dp.ike.v2 import prices, replacement, ts
+from ipsec_dp.ike.v2 import on_purpose, prices, replacement, ts
 from ipsec_dp.ike.v2.child import MAX_OFFERED, MAX_PAIRS, Agreement, by_spi_out, install, replaced_by, report_up, switch
 from ipsec_dp.ike.v2.child_create import ChildCreate
 from ipsec_dp.ike.v2.exchanges import Shape
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 def answer_first(context: Context, received: ReceivedMessage) -> list[Payload]:
     """SA, TSi, TSr of an IKE_AUTH response, or why there is no CHILD_SA."""
+    refused = on_purpose.refusal(context, received.message, child=True)
+    if refused is not None:
+        return refused
     return _answer(context, received, Agreement(context.handshake.nonces, initiator=False), in_auth=True)
 
 

@@ -7,7 +7,7 @@ the modules named for the exchanges, get a `Context` and know no more.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Protocol
@@ -20,6 +20,7 @@ from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.deadlines import Deadlines
 from ipsec_dp.ike.v2.exchanges import Priority, Queue, Request, Window
+from ipsec_dp.ike.v2.int_auth import IntAuth
 from ipsec_dp.ike.v2.payloads import Delete
 from ipsec_dp.ike.v2.sa import State
 from ipsec_dp.ike.v2.tolerance import Notes
@@ -33,18 +34,20 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from ipsec_dp.ike.actions import Endpoint, Path
+    from ipsec_dp.ike.actions import Endpoint, Path, Renewal
     from ipsec_dp.ike.authenticated import Account
     from ipsec_dp.ike.certificates import Verified
     from ipsec_dp.ike.environment import Environment
     from ipsec_dp.ike.errors import IkeError
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.strangers import KeyExchanges
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.exchanges import UnprovenError
     from ipsec_dp.ike.v2.holdings import Holdings
     from ipsec_dp.ike.v2.payloads import Notify, Payload
     from ipsec_dp.ike.v2.sa import Child, IkeSa, ReceivedMessage
+    from ipsec_dp.ipsec.transforms import Group
 
 
 class IkeHost(Protocol):
@@ -52,6 +55,7 @@ class IkeHost(Protocol):
 
     environment: Environment
     holdings: Holdings  # what the peers have of the address space
+    further: KeyExchanges  # additional ones that strangers may still have
 
     def next_child(self) -> int:
         """A number for a CHILD_SA, never given twice."""
@@ -154,15 +158,19 @@ class Abilities:
 
 @dataclass(slots=True)
 class Handshake:
-    """IKE_SA_INIT as it went."""
+    """IKE_SA_INIT as it went, and IKE_INTERMEDIATE."""
 
     request_key: tuple[bytes, Endpoint]  # by which a duplicate request finds its way
     candidates: Candidates  # who it may be
     nonces: tuple[bytes, bytes] = (b"", b"")  # Ni, Nr, for AUTH
     messages: tuple[bytes, bytes] = (b"", b"")  # request and response as sent, for AUTH
+    further: list[Group] = field(default_factory=list)  # additional key exchanges that are still to come
+    int_auth: IntAuth = field(default_factory=IntAuth)
     repeated: int = 0  # times that the peer asked again, unauthenticated, for what we had answered
     other_request: bytes = b""  # the peer's same request with a COOKIE, or without the one that the first had
     hints: list[UnprovenError] = field(default_factory=list)  # unauthenticated refusals
+    spoken: bool = False  # something came for our request that is IKEv2, and does not refuse it
+    unspoken: bool = False  # our request was sent as often as it is, and nothing such came
 
 
 @dataclass(slots=True)
@@ -300,11 +308,23 @@ class Context(ABC):
         actions, self._actions = self._actions, []
         return actions
 
-    def report(self, kind: Kind, text: str, *, cause: Cause | None = None, child: int | None = None, again: bool = False) -> None:
+    def report(
+        self,
+        kind: Kind,
+        text: str,
+        *,
+        cause: Cause | None = None,
+        child: int | None = None,
+        again: bool = False,
+        renewal: Renewal | None = None,
+    ) -> None:
         if kind is Kind.CHILD_DOWN and child is not None:
             self.wanted.told(child, text)
-        spis = self.sa.spi_i, self.sa.spi_r
-        self.emit(Report(Event(kind, self.peer.tunnel, *spis, self.exchange, shown(text), cause, child, again, origin=self.origin)))
+        spis, unspoken = (self.sa.spi_i, self.sa.spi_r), kind is Kind.IKE_FAILED and self.handshake.unspoken
+        event = Event(
+            kind, self.peer.tunnel, *spis, self.exchange, shown(text), cause, child, again, unspoken=unspoken, origin=self.origin
+        )
+        self.emit(Report(replace(event, renewal=renewal, started=self.sa.started)))
 
     def release_spi(self, spi: int) -> None:
         self.emit(ReleaseSpi(spi))

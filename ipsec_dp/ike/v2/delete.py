@@ -13,7 +13,7 @@ from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.payloads import Delete, Payload
-from ipsec_dp.ike.v2.sa import CARRYING, ChildState, State
+from ipsec_dp.ike.v2.sa import CARRYING, HALF_OPEN, ChildState, State
 from ipsec_dp.ike.v2.wire import ExchangeType
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def ike(context: Context, cause: Cause, text: str, now: float, *, again: bool = 
     elif context.state in (*CARRYING, State.AUTH_SENT):
         if not any(isinstance(task, IkeDelete) for task in context.queue.waiting(Priority.DELETE_IKE)):
             context.queue.add(IkeDelete(cause, text, again=again))
-    elif context.state in (State.INIT_SENT, State.INIT_ANSWERED):
+    elif context.state in (State.INIT_SENT, State.INTERMEDIATE_SENT, *HALF_OPEN):
         context.end(cause, text, now, again=again)
 
 

@@ -4,27 +4,20 @@ What is collected is bounded in fragments, octets and time, and a fragment is on
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from ipsec_dp.ike.environment import Rng
 from ipsec_dp.ike.octets import Writer
-from ipsec_dp.ike.peer import DEFAULT_DATAGRAM
+from ipsec_dp.ike.payload import build_chain
+from ipsec_dp.ike.pieces import Pieces, message_room
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2.message import Header, build_chain
+from ipsec_dp.ike.v2.message import Header
 from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Payload
 from ipsec_dp.ike.v2.protect import Protection, seal_payload
 from ipsec_dp.ike.v2.wire import IKE_HEADER, PAYLOAD_HEADER
 
-_IP_HEADER: Final = {4: 20, 6: 40}
-_UDP_HEADER: Final = 8
-_NON_ESP_MARKER: Final = 4
 _FRAGMENT_FIELDS: Final = 4
-
-
-def message_room(ip_version: int, *, marker: bool, datagram: int = DEFAULT_DATAGRAM) -> int:
-    """Octets of IKE message that fit an IP datagram of `datagram` octets, on port 4500 behind a non-ESP `marker`."""
-    return datagram - _IP_HEADER[ip_version] - _UDP_HEADER - (_NON_ESP_MARKER if marker else 0)
 
 
 def seal_datagrams(
@@ -80,9 +73,8 @@ def _piece_octets(protection: Protection, room: int) -> int:
 @dataclass(slots=True)
 class _Partial:
     total: int
-    deadline: float
-    octets: int = 0
-    pieces: dict[int, tuple[int, bytes]] = field(default_factory=dict, repr=False)
+    pieces: Pieces
+    first_inner: int = 0
 
 
 class Reassembler:
@@ -106,26 +98,26 @@ class Reassembler:
             return None
         if self._partial is None or message_id != self._message_id or piece.total > self._partial.total:
             self._message_id = message_id
-            self._partial = _Partial(piece.total, now + LIMITS.fragment_seconds)
+            self._partial = _Partial(piece.total, Pieces(now))
         partial = self._partial
-        if piece.total < partial.total or piece.number in partial.pieces or len(plaintext) > LIMITS.fragment_most:
+        if piece.total < partial.total or not partial.pieces.wants(piece.number, plaintext):
             return None
-        partial.octets += len(plaintext)
-        if partial.octets > LIMITS.fragment_octets:
+        if not partial.pieces.add(piece.number, plaintext):
             self._partial = None
             return None
-        partial.pieces[piece.number] = (piece.first_inner, plaintext)
+        if piece.number == 1:
+            partial.first_inner = piece.first_inner
         if len(partial.pieces) < partial.total:
             return None
         self._partial = None
-        return partial.pieces[1][0], b"".join(partial.pieces[number][1] for number in range(1, partial.total + 1))
+        return partial.first_inner, partial.pieces.joined()
 
     def expire(self, now: float) -> None:
         """Forget a message whose fragments did not all come in time."""
-        if self._partial is not None and now >= self._partial.deadline:
+        if self._partial is not None and now >= self._partial.pieces.deadline:
             self._partial = None
 
     @property
     def octets(self) -> int:
         """Octets held."""
-        return 0 if self._partial is None else self._partial.octets
+        return 0 if self._partial is None else self._partial.pieces.octets

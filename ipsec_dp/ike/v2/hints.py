@@ -13,7 +13,7 @@ from ipsec_dp.ike.actions import Kind
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2.exchanges import UnprovenError
 from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Notify
-from ipsec_dp.ike.v2.sa import State
+from ipsec_dp.ike.v2.sa import CALLING
 from ipsec_dp.ike.v2.wire import NotifyType
 from ipsec_dp.ipsec import iana
 from ipsec_dp.util.text import named, shown
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context, Task
     from ipsec_dp.ike.v2.exchanges import OutstandingRequest
     from ipsec_dp.ike.v2.message import Message
-
-_MAKING = frozenset({State.INIT_SENT, State.AUTH_SENT})
 
 
 def note(context: Context, text: str, path: Path, cause: Cause | None = None) -> bool:
@@ -43,7 +41,7 @@ def note(context: Context, text: str, path: Path, cause: Cause | None = None) ->
             return False
         hints.remove(vague)
     hints.append(hint)
-    if context.state in _MAKING:
+    if context.state in CALLING:
         context.report(Kind.HINT, f"{hint} (not authenticated)", cause=cause)
     return True
 

@@ -17,7 +17,7 @@ from ipsec_dp.ike.selector_index import SelectorIndex
 from ipsec_dp.ike.v2.sa import ChildState
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
@@ -53,6 +53,7 @@ class Holdings:
         self._same: dict[Hashable, dict[Holding, None]] = {}
         self._index: SelectorIndex[dict[Holding, None]] = SelectorIndex()
         self._of_child: dict[int, tuple[Holding, ...]] = {}
+        self.beside: Callable[[ProxyId, Peer, Identity], str | None] = lambda *_: None  # the same as `held`, by another version
 
     def __len__(self) -> int:
         return len(self._of_child)
@@ -83,15 +84,19 @@ class Holdings:
         """Why a peer that may call from anywhere gets none of `pairs`: another identity has one of them. None: it may have them."""
         if peer.remotes or peer.named or theirs is None:
             return None
+        found = (self.held(pair, peer, theirs) or self.beside(pair, peer, theirs) for pair in pairs)
+        return next((text for text in found if text is not None), None)
+
+    def held(self, pair: ProxyId, peer: Peer, theirs: Identity) -> str | None:
+        """Who has a part of `pair` here, and is somebody else."""
         meaning = theirs.meaning()
-        for pair in pairs:
-            for same in self._index.meeting(pair):
-                one = next((one for one in same if one.meaning == meaning or one.stands), None)
-                if one is not None and one.meaning != meaning and _collide(pair, peer, one):
-                    return (
-                        f"{theirs} asks for {pair}, and {one.pair.remote} is that of {one.identity} while it is up "
-                        f'(tunnel "{one.peer.tunnel}")'
-                    )
+        for same in self._index.meeting(pair):
+            one = next((one for one in same if one.meaning == meaning or one.stands), None)
+            if one is not None and one.meaning != meaning and _collide(pair, peer, one):
+                return (
+                    f"{theirs} asks for {pair}, and {one.pair.remote} is that of {one.identity} while it is up "
+                    f'(tunnel "{one.peer.tunnel}")'
+                )
         return None
 
 

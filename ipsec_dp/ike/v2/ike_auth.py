@@ -84,7 +84,7 @@ class IkeAuth(Task):
         own, expected = own_identity(context), expected_identity(context.peer, context.path.remote)
         context.ends.identities = (own, expected)
         try:
-            proof = _prove(context, IdentificationInitiator(own.type, own.data).body())
+            proof = _prove(context, IdentificationInitiator(own.type, own.data).body(), context.window.next_id)
         except AuthenticationError as error:
             context.end(Cause.AUTHENTICATION, str(error), now)
             return None
@@ -197,14 +197,12 @@ def _authenticate(context: Context, received: ReceivedMessage) -> Authentication
     if not context.host.admits(context):
         raise AuthenticationError(f"{theirs} has an IKE SA already, and unique = keep")
     own = own_identity(context)
-    return _prove(context, IdentificationResponder(own.type, own.data).body())
+    return _prove(context, IdentificationResponder(own.type, own.data).body(), message.header.message_id)
 
 
 def _admits_suite(peer: Peer, suite: IkeSuite) -> bool:
     """What IKE_SA_INIT agreed on may have been for another tunnel: is it good enough for this one?"""
-    algorithms = (suite.encryption, suite.prf, suite.integrity, suite.group)
-    transforms = tuple(algorithm.transform for algorithm in algorithms if algorithm is not None)
-    return select(peer.ike_proposals, (Proposal(1, ProtocolId.IKE, b"", transforms),)) is not None
+    return select(peer.ike_proposals, (Proposal(1, ProtocolId.IKE, b"", suite.transforms),)) is not None
 
 
 def _fitting(context: Context, theirs: Identity, message: Message) -> list[Peer]:
@@ -301,12 +299,13 @@ def _certificates(peer: Peer, *, request: bool) -> list[Payload]:
     return [*certificate_payloads(peer.auth.credential), *([certificate_request(peer.auth.trust)] if request else [])]
 
 
-def _prove(context: Context, body: bytes) -> Authentication:
-    """AUTH over our first message, the peer's nonce and our identity (RFC 7296 §2.15)."""
+def _prove(context: Context, body: bytes, message_id: int) -> Authentication:
+    """AUTH over our first message, the peer's nonce, our identity and IKE_INTERMEDIATE (RFC 7296 §2.15, RFC 9242 §3.3.2)."""
     keys, suite, role = keys_of(context)
     own = context.handshake.messages[0 if role else 1]
+    int_auth = context.handshake.int_auth.over(message_id)
     octets = auth.signed_octets(
-        suite.prf, own, context.handshake.nonces[1 if role else 0], keys.sk_pi if role else keys.sk_pr, body
+        suite.prf, own, context.handshake.nonces[1 if role else 0], keys.sk_pi if role else keys.sk_pr, body, int_auth
     )
     how = context.peer.auth
     if isinstance(how, SharedKeyAuth):

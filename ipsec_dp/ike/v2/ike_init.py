@@ -14,7 +14,7 @@ from ipsec_dp.ike.auth import hash_algorithms_data, parse_hash_algorithms
 from ipsec_dp.ike.nat import detect, detection_hash
 from ipsec_dp.ike.retransmission import FAIL_OVER_TRIES, TRIES
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import ike_auth, keymat, refusals
+from ipsec_dp.ike.v2 import intermediate, keymat, refusals
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.exchanges import UnprovenError
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
@@ -65,11 +65,13 @@ class IkeSaInit(Task):
             *_nat_detection(context, context.sa.spi_i, NO_SPI),
             Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
             Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, hash_algorithms_data()),
+            *_intermediate(wanted=proposal.with_additional(context.peer.ike_proposals)),
         ]
 
     def answered(self, context: Context, received: ReceivedMessage) -> None:
         """Raises IkeError for what is not to be acted on."""
         message = received.message
+        context.handshake.spoken |= not refusals.of_version(message)
         if self._again(context, message, received.now):
             return
         sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
@@ -78,6 +80,9 @@ class IkeSaInit(Task):
         suite = proposal.ike_suite(proposal.accept(context.peer.ike_proposals, sa.proposals))
         if ke.group != self.key.group.id or suite.group.id != ke.group:
             raise dh.KeyExchangeError(f"the peer answers {self.key.group.keyword} with group {ke.group}")
+        if suite.additional and message.notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED) is None:
+            chosen = f"the peer chooses {suite.additional[0].keyword}"
+            raise UnprovenError(f"{chosen} without INTERMEDIATE_EXCHANGE_SUPPORTED (RFC 9370 §2.2.1)", Cause.PROPOSAL)
         secret = self.key.shared_secret(ke.data)
         context.sa.spi_r = message.header.spi_r
         establish_keys(context, suite, (self.nonce, peer_nonce.data), secret)
@@ -85,8 +90,7 @@ class IkeSaInit(Task):
         context.handshake.messages = (context.handshake.messages[0], received.datagram)
         if context.udp and not context.path.natt:  # port 4500 once a NAT was seen (RFC 7296 §2.23)
             context.path = context.path.floated()
-        context.enter(State.AUTH_SENT)
-        context.request(ike_auth.IkeAuth(self.pairs, self.packet), received.now)
+        intermediate.proceed(context, self.pairs, self.packet, received.now)
 
     def _again(self, context: Context, message: Message, now: float) -> bool:
         """Ask again with the cookie or the group that the responder wants, a bounded number of times."""
@@ -119,7 +123,8 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
     if sa is None or ke is None or peer_nonce is None:
         return []
-    found = ((peer, proposal.select(peer.ike_proposals, sa.proposals)) for peer in context.handshake.candidates.offers)
+    further = message.notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED) is not None
+    found = ((peer, _select(peer, sa, further=further)) for peer in context.handshake.candidates.offers)
     context.peer, chosen = next(((peer, choice) for peer, choice in found if choice is not None), (context.peer, None))
     if chosen is None:
         text = proposal.explain_mismatch(context.peer.ike_proposals, sa.proposals)
@@ -135,7 +140,10 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     context.sa.spi_r = nonzero_spi(rng)
     establish_keys(context, suite, (peer_nonce.data, own_nonce), secret)
     _note_abilities(context, message)
-    context.enter(State.INIT_ANSWERED)
+    if suite.additional:
+        context.enter(State.INTERMEDIATE_AWAITED)
+    else:
+        context.enter(State.INIT_ANSWERED)
     return [
         SecurityAssociation((chosen,)),
         KeyExchangePayload(suite.group.id, public),
@@ -144,7 +152,18 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
         *_certificate_request(context.handshake.candidates),
         *([Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)] if context.abilities.fragmentation else []),
         *([Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, hash_algorithms_data())] if context.abilities.hashes is not None else []),
+        *_intermediate(wanted=bool(suite.additional)),
     ]
+
+
+def _select(peer: Peer, sa: SecurityAssociation, *, further: bool) -> proposal.Proposal | None:
+    """Our choice. `further`: the initiator can make additional key exchanges (RFC 9370 §2.2.1)."""
+    ours = peer.ike_proposals
+    return proposal.select(ours if further else proposal.without_additional(ours), sa.proposals)
+
+
+def _intermediate(*, wanted: bool) -> list[Payload]:
+    return [Notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED)] if wanted else []
 
 
 def _certificate_request(candidates: Candidates) -> list[Payload]:
@@ -178,7 +197,9 @@ def establish_keys(context: Context, suite: proposal.IkeSuite, nonces: tuple[byt
     """SKEYSEED and everything from it (RFC 7296 §2.14); `secret` is overwritten."""
     seed = keymat.skeyseed(suite.prf, *nonces, secret)
     context.sa.install(suite, keymat.ike_keys(suite, seed, *nonces, context.sa.spi_i, context.sa.spi_r))
+    context.host.environment.interference.keyed(context.sa)
     context.handshake.nonces, context.sa.lowest_nonce = nonces, min(nonces)
+    intermediate.agreed(context, suite)
     for used in (seed, secret):
         used[:] = bytes(len(used))
 

@@ -46,7 +46,8 @@ class IkeRekey(Task):
 
     def build(self, context: Context, now: float) -> list[Payload]:
         del now
-        rng, ours, suite = context.host.environment.rng, context.peer.ike_proposals, context.sa.suite
+        rng, suite = context.host.environment.rng, context.sa.suite
+        ours = proposal.without_additional(context.peer.ike_proposals)
         kept = () if suite is None or self.any_suite else proposal.keeping(suite, ours)
         self.spi, self.nonce = nonzero_spi(rng), nonce(rng)
         self.offer = proposal.with_spi(kept or ours, self.spi)
@@ -107,7 +108,8 @@ class IkeRekey(Task):
             _await_delete(context, now)
             return
         context.deadlines.retry_rekey(now, context.host.environment.rng)
-        context.report(Kind.WARNING, f"the IKE SA is not rekeyed yet: {text}{refusals.instead(kind)}", cause=Cause.REFUSED)
+        said = f"the IKE SA is not rekeyed yet: {text}{refusals.instead(kind)}"
+        context.report(Kind.WARNING, said, cause=Cause.REFUSED, renewal="ours")
         refusals.call_beside(context, kind, now)
 
     def unusable(self, context: Context, error: IkeError, now: float) -> None:
@@ -117,7 +119,7 @@ class IkeRekey(Task):
             super().unusable(context, error, now)
             return
         text = f"the peer's answer to the rekey of the IKE SA cannot be used: {error}; a new IKE SA is made instead"
-        context.report(Kind.WARNING, text, cause=Cause.SYNTAX)
+        context.report(Kind.WARNING, text, cause=Cause.SYNTAX, renewal="ours")
         context.deadlines.reauth_at = min(context.deadlines.reauth_at, now)
 
     def dropped(self, context: Context) -> None:
@@ -126,10 +128,28 @@ class IkeRekey(Task):
             hand_over(context, self.rival, self.rival.sa.established_at)
 
 
-def rekey(context: Context) -> None:
-    """Rekey the IKE SA when our turn comes."""
-    if not any(isinstance(task, IkeRekey) for task in context.pending(Priority.REKEY_IKE)):
+def may_rekey(context: Context) -> bool:
+    """Whether a rekey makes as good an IKE SA. It has no additional key exchanges here (IKE_FOLLOWUP_KE), so where there are to be
+    some another IKE SA is made from the beginning."""
+    suite = context.sa.suite
+    return (suite is None or not suite.additional) and bool(proposal.without_additional(context.peer.ike_proposals))
+
+
+def rekey(context: Context, now: float) -> None:
+    """Rekey the IKE SA when our turn comes; make another one beside it where a rekey would have no additional key exchanges."""
+    if not may_rekey(context):
+        _make_anew(context, now)
+    elif not any(isinstance(task, IkeRekey) for task in context.pending(Priority.REKEY_IKE)):
         context.enqueue(IkeRekey())
+
+
+def _make_anew(context: Context, now: float) -> None:
+    if reauth.may_call(context):
+        context.deadlines.reauth_at = min(context.deadlines.reauth_at, now)
+        return
+    text = "it is time for new keys of the IKE SA: with additional key exchanges the peer, which calls, is to make another one"
+    if context.abilities.notes.first(text):
+        context.report(Kind.WARNING, text)
 
 
 def not_now(context: Context, received: ReceivedMessage) -> list[Payload]:
@@ -146,14 +166,17 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
         return [Notify(NotifyType.TEMPORARY_FAILURE)]
     if context.withdrawn or not context.host.has_room(context):  # it leaves those that it has rekeyed
         return [Notify(NotifyType.TEMPORARY_FAILURE)]
+    if not may_rekey(context):  # RFC 7296 §1.3: whoever gets this makes another one
+        return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
     sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
     if sa is None or ke is None or peer_nonce is None:
         return [Notify(NotifyType.INVALID_SYNTAX)]
     offered = [one for one in sa.proposals if one.spi]
-    chosen = proposal.select_keeping(context.sa.suite, context.peer.ike_proposals, offered)
+    ours = proposal.without_additional(context.peer.ike_proposals)
+    chosen = proposal.select_keeping(context.sa.suite, ours, offered)
     if chosen is None:
-        text = proposal.explain_mismatch(context.peer.ike_proposals, sa.proposals)
-        context.report(Kind.WARNING, f"rekey refused, no IKE proposal in common: {text}", cause=Cause.PROPOSAL)
+        text = proposal.explain_mismatch(ours, sa.proposals)
+        context.report(Kind.WARNING, f"rekey refused, no IKE proposal in common: {text}", cause=Cause.PROPOSAL, renewal="peer")
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
     suite = proposal.ike_suite(chosen)
     if ke.group != suite.group.id:
@@ -182,6 +205,7 @@ def _successor(context: Context, sa: IkeSa, suite: IkeSuite, nonces: tuple[bytes
         raise IkeError("no keys yet")
     seed = keymat.next_skeyseed(old.suite.prf, old.keys.sk_d, *nonces, (secret,))
     sa.install(suite, keymat.ike_keys(suite, seed, *nonces, sa.spi_i, sa.spi_r))
+    context.host.environment.interference.keyed(sa)
     for used in (seed, secret):
         used[:] = bytes(len(used))
     new = context.host.spawn(context.handshake.candidates, sa, context.path, now)
@@ -216,7 +240,8 @@ def hand_over(old: Context, new: Context, now: float) -> None:
         new.send_next(now)
         old.emit(*new.take())
         return
-    new.report(Kind.IKE_REKEYED, f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}")
+    text = f"in place of {old.sa.spi_i.hex()}_{old.sa.spi_r.hex()}, {new.sa.suite}"
+    new.report(Kind.IKE_REKEYED, text, renewal="ours" if new.sa.initiator else "peer")
     old.emit(*new.take())
 
 

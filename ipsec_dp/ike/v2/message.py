@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import Final
 
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Buffer, Reader, Writer
+from ipsec_dp.ike.payload import HasPayloads, HeaderFields, build_chain, build_fields, check_length, read_header
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError, UnsupportedCriticalPayloadError
@@ -15,7 +16,6 @@ from ipsec_dp.ike.v2.wire import (
     IKE_HEADER,
     IKE_SPI,
     MAJOR_VERSION,
-    MAX_MESSAGE,
     PAYLOAD_HEADER,
     ExchangeType,
     Flag,
@@ -50,8 +50,6 @@ REPEATABLE: Final = frozenset(
 )
 """Payloads that may occur more than once in a message (RFC 7296 appendix C); any other twice is INVALID_SYNTAX."""
 
-P = TypeVar("P", bound=Payload)
-
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -75,46 +73,39 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class Message(HasPayloads):
     """A header and its payloads. A protected one, before it is opened, ends in `Encrypted` or `EncryptedFragment`."""
 
     header: Header
     payloads: tuple[Payload, ...]
     unknown: tuple[int, ...] = field(default=(), compare=False)  # types of payloads that were passed over
-
-    def get(self, wanted: type[P]) -> P | None:
-        """The first payload of that class, or None."""
-        return next((payload for payload in self.payloads if isinstance(payload, wanted)), None)
-
-    def all(self, wanted: type[P]) -> tuple[P, ...]:
-        """Every payload of that class, in order."""
-        return tuple(payload for payload in self.payloads if isinstance(payload, wanted))
+    inner: tuple[int, bytes] | None = field(default=None, compare=False, repr=False)  # first type and octets of what was protected
 
     def notify(self, notify_type: int) -> p.Notify | None:
         """The first notify of that type, or None."""
         return next((notify for notify in self.all(p.Notify) if notify.notify_type == notify_type), None)
 
-    def with_payloads(self, payloads: Iterable[Payload], unknown: Iterable[int] = ()) -> "Message":
+    def with_payloads(
+        self, payloads: Iterable[Payload], unknown: Iterable[int] = (), inner: tuple[int, bytes] | None = None
+    ) -> "Message":
         """The same header over other payloads: a protected message once opened."""
-        return replace(self, payloads=tuple(payloads), unknown=tuple(unknown))
+        return replace(self, payloads=tuple(payloads), unknown=tuple(unknown), inner=inner)
 
 
 def parse_header(reader: Reader, datagram_octets: int) -> tuple[Header, int]:
     """Header and first payload type. The length field must be the datagram's: nothing may trail (RFC 7296 §3.1)."""
-    spi_i, spi_r = reader.octets(IKE_SPI), reader.octets(IKE_SPI)
-    first, version, exchange, flags = reader.u8(), reader.u8(), reader.u8(), reader.u8()
-    message_id, length = reader.u32(), reader.u32()
-    if version >> 4 == 1:
+    fields = read_header(reader)
+    version = fields.version >> 4
+    if version == 1:
         raise Ikev1MessageError("it is IKEv1, which is not spoken here")
-    if version >> 4 < MAJOR_VERSION:
-        raise IkeSyntaxError(f"major version {version >> 4}")
-    if version >> 4 > MAJOR_VERSION:
-        raise InvalidMajorVersionError(f"major version {version >> 4}")
-    if length != datagram_octets or length > MAX_MESSAGE:
-        raise IkeSyntaxError(f"length field {length} in a datagram of {datagram_octets} octets")
-    if not any(spi_i):
+    if version < MAJOR_VERSION:
+        raise IkeSyntaxError(f"major version {version}")
+    if version > MAJOR_VERSION:
+        raise InvalidMajorVersionError(f"major version {version}")
+    check_length(fields.length, datagram_octets)
+    if not any(fields.spi_i):
         raise IkeSyntaxError("initiator's SPI is zero")
-    return Header(spi_i, spi_r, exchange, flags, message_id), first
+    return Header(fields.spi_i, fields.spi_r, fields.exchange, fields.flags, fields.message_id), fields.first
 
 
 def parse_message(datagram: Buffer) -> Message:
@@ -170,31 +161,12 @@ def _parse_protected(payload_type: int, first_inner: int, body: Reader) -> Paylo
     return EncryptedFragment(first_inner, number, total, body.rest())
 
 
-def build_chain(writer: Writer, payloads: Iterable[Payload]) -> int:
-    """Append `payloads` with their generic headers; returns the type of the first (0 when there is none)."""
-    chain = tuple(payloads)
-    types = (*(payload.type for payload in chain), PayloadType.NONE)
-    for payload, following in zip(chain, types[1:], strict=True):
-        writer.u8(payload.first_inner if isinstance(payload, Encrypted | EncryptedFragment) else following)
-        writer.u8(0)
-        length_at = writer.reserve_u16()
-        payload.build(writer)
-        writer.fill_u16(length_at, len(writer) - length_at + 2)
-    return types[0]
-
-
 def build_header(header: Header, first: int, length: int) -> bytes:
     """The 28 octets of the IKE header."""
-    writer = Writer()
-    writer.octets(header.spi_i)
-    writer.octets(header.spi_r)
-    writer.u8(first)
-    writer.u8(MAJOR_VERSION << 4)
-    writer.u8(header.exchange)
-    writer.u8(header.flags)
-    writer.u32(header.message_id)
-    writer.u32(length)
-    return writer.take()
+    version = MAJOR_VERSION << 4
+    return build_fields(
+        HeaderFields(header.spi_i, header.spi_r, first, version, header.exchange, header.flags, header.message_id, length)
+    )
 
 
 def build_message(message: Message) -> bytes:

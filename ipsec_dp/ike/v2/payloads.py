@@ -9,6 +9,7 @@ from typing import ClassVar, Final, Self
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.identity import ID_OCTETS
 from ipsec_dp.ike.octets import Reader, Writer
+from ipsec_dp.ike.payload import EncodedPayload, IkePayload, OctetsPayload
 from ipsec_dp.ike.proposal import Proposal, ProtocolId
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.traffic_selectors import TrafficSelector
@@ -29,18 +30,11 @@ EAP_REQUEST, EAP_RESPONSE, EAP_SUCCESS, EAP_FAILURE = 1, 2, 3, 4
 _EAP_HEADER: Final = 4
 
 
-class Payload:
-    """Base of all payloads: `type` on the wire, `parse` and `build` of the body without the generic header."""
+class Payload(IkePayload):
+    """Base of all payloads of IKEv2."""
 
     __slots__ = ()
     type: ClassVar[PayloadType]
-
-    @classmethod
-    def parse(cls, reader: Reader) -> Self:
-        raise NotImplementedError
-
-    def build(self, writer: Writer) -> None:
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +93,6 @@ class _Identification(Payload):
         writer.octets(bytes(3))
         writer.octets(self.data)
 
-    def body(self) -> bytes:
-        """The payload without its generic header: RestOfIDPayload, which AUTH covers (§2.15)."""
-        writer = Writer()
-        self.build(writer)
-        return writer.take()
-
 
 class IdentificationInitiator(_Identification):
     """IDi."""
@@ -121,20 +109,14 @@ class IdentificationResponder(_Identification):
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate(Payload):
+class Certificate(EncodedPayload, Payload):
     """CERT (§3.6). Encodings other than X.509 Signature are carried, never decoded and never fetched from a URL."""
 
     type: ClassVar = PayloadType.CERT
-    encoding: int
-    data: bytes
 
     @classmethod
     def parse(cls, reader: Reader) -> Self:
         return cls(reader.u8(), _some(reader, "CERT"))
-
-    def build(self, writer: Writer) -> None:
-        writer.u8(self.encoding)
-        writer.octets(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,20 +163,12 @@ class Authentication(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class Nonce(Payload):
+class Nonce(OctetsPayload, Payload):
     """Ni, Nr (§3.9): 16..256 octets."""
 
     type: ClassVar = PayloadType.NONCE
-    data: bytes
-
-    @classmethod
-    def parse(cls, reader: Reader) -> Self:
-        if not MIN_NONCE <= reader.remaining <= MAX_NONCE:
-            raise IkeSyntaxError(f"nonce of {reader.remaining} octets")
-        return cls(reader.rest())
-
-    def build(self, writer: Writer) -> None:
-        writer.octets(self.data)
+    least: ClassVar = MIN_NONCE
+    most: ClassVar = MAX_NONCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,18 +241,10 @@ class Delete(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class VendorId(Payload):
+class VendorId(OctetsPayload, Payload):
     """V (§3.12)."""
 
     type: ClassVar = PayloadType.VENDOR_ID
-    data: bytes
-
-    @classmethod
-    def parse(cls, reader: Reader) -> Self:
-        return cls(reader.rest())
-
-    def build(self, writer: Writer) -> None:
-        writer.octets(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +285,9 @@ class Encrypted(Payload):
     first_inner: int
     data: bytes = field(repr=False)
 
+    def next_payload(self, _following: int, /) -> int:
+        return self.first_inner
+
     def build(self, writer: Writer) -> None:
         writer.octets(self.data)
 
@@ -332,6 +301,9 @@ class EncryptedFragment(Payload):
     number: int
     total: int
     data: bytes = field(repr=False)
+
+    def next_payload(self, _following: int, /) -> int:
+        return self.first_inner
 
     def build(self, writer: Writer) -> None:
         writer.u16(self.number)

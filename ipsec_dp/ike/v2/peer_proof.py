@@ -47,7 +47,8 @@ class PeerProof:
         """`body`: of the peer's ID payload, which says that it is `theirs`. `tunnels`: those that it may be for."""
         keys, suite, role = keys_of(context)
         secret, ni_or_nr = (keys.sk_pr, context.handshake.nonces[0]) if role else (keys.sk_pi, context.handshake.nonces[1])
-        self._signed = [auth.signed_octets(suite.prf, first, ni_or_nr, secret, body) for first in _first_messages(context)]
+        covered = context.handshake.int_auth.over(received.message.header.message_id)
+        self._signed = [auth.signed_octets(suite.prf, first, ni_or_nr, secret, body, covered) for first in _first_messages(context)]
         self._context, self._suite, self._theirs, self._message = context, suite, theirs, received.message
         self._at = context.host.environment.utc(received.now)
         self._proof = auth.Proof(payload.method, payload.data)

@@ -15,11 +15,12 @@ from cryptography.hazmat.primitives.constant_time import bytes_eq
 from ipsec_dp.ike.environment import Rng
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Buffer, Reader, Writer
+from ipsec_dp.ike.payload import build_chain
 from ipsec_dp.ike.prf import HASHES
 from ipsec_dp.ike.proposal import IkeSuite
 from ipsec_dp.ike.v2.errors import IntegrityError
 from ipsec_dp.ike.v2.keymat import IkeKeys
-from ipsec_dp.ike.v2.message import Header, Message, build_chain, build_header, parse_chain
+from ipsec_dp.ike.v2.message import Header, Message, build_header, parse_chain
 from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Payload
 from ipsec_dp.ike.v2.wire import IKE_HEADER, PAYLOAD_HEADER
 from ipsec_dp.ipsec.transforms import Encryption, Integrity
@@ -80,7 +81,7 @@ class _CbcHmac:
         self.block = encryption.block
         self._iv_octets = encryption.iv
         self._icv_octets = integrity.icv
-        self._aes = algorithms.AES(key)
+        self._aes = algorithms.AES(bytes(key))  # a copy: `key` may be wiped while repeats are still checked
         self._mac = hmac.HMAC(integrity_key, HASHES[integrity.hash])
 
     def _icv(self, associated: Buffer, covered: Buffer) -> bytes:
@@ -169,7 +170,7 @@ def open_message(protection: Protection, datagram: Buffer, message: Message) -> 
 def opened(message: Message, first: int, plaintext: Buffer) -> Message:
     """`message` with what was inside its protected payload, or inside all fragments of one together."""
     unknown: list[int] = []
-    return message.with_payloads(parse_inner(first, plaintext, unknown), unknown)
+    return message.with_payloads(parse_inner(first, plaintext, unknown), unknown, (first, bytes(plaintext)))
 
 
 def parse_inner(first: int, plaintext: Buffer, unknown: list[int] | None = None) -> tuple[Payload, ...]:

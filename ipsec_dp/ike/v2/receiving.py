@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import elsewhere, half_open, hints, prices, refusals, transitions
+from ipsec_dp.ike.v2 import elsewhere, half_open, hints, on_purpose, prices, refusals, transitions
 from ipsec_dp.ike.v2.context import StepsAfterReply
 from ipsec_dp.ike.v2.errors import IntegrityError, UnsupportedCriticalPayloadError, notify_of
 from ipsec_dp.ike.v2.message import Header, Message, same_request
 from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Notify, Payload
 from ipsec_dp.ike.v2.protect import open_payload, opened
-from ipsec_dp.ike.v2.sa import ReceivedMessage, State
+from ipsec_dp.ike.v2.sa import HALF_OPEN, ReceivedMessage, State
 from ipsec_dp.ike.v2.sending import seal, transmit
 from ipsec_dp.ike.v2.tolerance import passed_over
 from ipsec_dp.ike.v2.wire import ExchangeType, Flag, NotifyType
@@ -55,11 +55,16 @@ def _receive_init(context: Context, received: ReceivedMessage) -> None:
             _init_response(context, outstanding, received)
     elif context.state is State.NEW:
         _init_request(context, received)
-    elif context.state is State.INIT_ANSWERED and same_request(received.datagram, context.handshake.messages[0]):
+    elif _answers_init(context) and same_request(received.datagram, context.handshake.messages[0]):
         context.handshake.repeated += 1
         _note_other_request(context, received.datagram)
         if context.window.repeats.take(received.now):
             transmit(context, context.window.reply, received.path)
+
+
+def _answers_init(context: Context) -> bool:
+    """Whether the answer to IKE_SA_INIT is the last one of ours: where another follows, it has got there."""
+    return context.state in HALF_OPEN and context.window.expected == 1
 
 
 def _note_other_request(context: Context, datagram: bytes) -> None:
@@ -73,11 +78,11 @@ def _init_request(context: Context, received: ReceivedMessage) -> None:
     row = transitions.request_row(context.state, received.message)
     if row is None or row.answer is None or row.missing(received.message):
         raise IkeSyntaxError("IKE_SA_INIT without its payloads")
-    payloads = row.answer(context, received)
+    payloads = on_purpose.refusal(context, received.message) or row.answer(context, received) or []
     header = received.message.header
     reply = Header(header.spi_i, context.sa.spi_r, header.exchange, context.sa.request_flags | Flag.RESPONSE, 0)
     datagrams = seal(context, reply, payloads)
-    if context.state is State.INIT_ANSWERED:
+    if context.state in HALF_OPEN:
         context.handshake.messages = (received.datagram, datagrams[0])
         context.window.replied(datagrams)
         half_open.begins(context, received.now)
@@ -153,7 +158,11 @@ def _answered(context: Context, message: Message, received: ReceivedMessage) -> 
     _heard(context, received)
     if row.missing(message):
         raise IkeSyntaxError(f"{row.exchange.name} request without {', '.join(kind.name for kind in row.missing(message))}")
-    payloads = row.answer(context, ReceivedMessage(message, received.datagram, received.path, received.now))
+    payloads = on_purpose.refusal(context, message)
+    if payloads is None:
+        payloads = row.answer(context, ReceivedMessage(message, received.datagram, received.path, received.now))
+    if payloads is None:
+        context.host.count("limited")
     if context.authenticated:
         _note(context, message)
     return payloads
@@ -176,6 +185,7 @@ def _reply(context: Context, payloads: list[Payload], received: ReceivedMessage)
     flags = context.sa.request_flags | Flag.RESPONSE
     datagrams = seal(context, Header(context.sa.spi_i, context.sa.spi_r, header.exchange, flags, header.message_id), payloads)
     context.window.replied(datagrams)
+    context.sa.answered = context.sa.incoming
     transmit(context, datagrams, received.path)
     later, context.after_reply = context.after_reply, StepsAfterReply()
     for step in later.steps:
@@ -188,9 +198,10 @@ def _reply(context: Context, payloads: list[Payload], received: ReceivedMessage)
 def _repeat_reply(context: Context, received: ReceivedMessage) -> None:
     """A duplicate: its sender may have the reply again, of a fragmented request for the first fragment (RFC 7383 §2.6.1)."""
     sealed = received.message.get(Encrypted) or received.message.get(EncryptedFragment)
-    if sealed is None or context.sa.incoming is None or not context.window.repeats.any_left(received.now):
+    incoming = context.sa.answered or context.sa.incoming
+    if sealed is None or incoming is None or not context.window.repeats.any_left(received.now):
         return
-    open_payload(context.sa.incoming, received.datagram, sealed)
+    open_payload(incoming, received.datagram, sealed)
     if (isinstance(sealed, Encrypted) or sealed.number == 1) and context.window.repeats.take(received.now):
         transmit(context, context.window.reply, received.path)
 

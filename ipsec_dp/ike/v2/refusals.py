@@ -8,7 +8,7 @@ from ipsec_dp.ike import proposal
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.v2.deadlines import retry_child
 from ipsec_dp.ike.v2.groups import groups_of
-from ipsec_dp.ike.v2.payloads import Notify
+from ipsec_dp.ike.v2.payloads import Notify, SecurityAssociation
 from ipsec_dp.ike.v2.wire import NotifyType
 from ipsec_dp.ipsec import iana
 from ipsec_dp.ipsec.spi import spi_text
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.sa import Child
 
+_OF_VERSION: Final = frozenset({NotifyType.INVALID_MAJOR_VERSION, NotifyType.NO_PROPOSAL_CHOSEN})
 SELECTORS: Final = frozenset({NotifyType.TS_UNACCEPTABLE, NotifyType.SINGLE_PAIR_REQUIRED})
 _NO_POOL: Final = "configure this connection there as one between sites, without a pool of addresses"
 _MEANINGS: Final = {  # of errors that say more than their name; NO_PROPOSAL_CHOSEN and those of selectors: with what we offered
@@ -38,6 +39,12 @@ _MEANINGS: Final = {  # of errors that say more than their name; NO_PROPOSAL_CHO
 def errors_in(message: Message) -> tuple[int, ...]:
     """The types of all error notifies, each once."""
     return tuple(dict.fromkeys(notify.notify_type for notify in message.all(Notify) if notify.is_error))
+
+
+def of_version(message: Message) -> bool:
+    """Whether an IKE_SA_INIT response comes from where IKEv2 is not spoken, or not with us: a daemon that knows both versions says
+    NO_PROPOSAL_CHOSEN where it is to speak the other one."""
+    return message.get(SecurityAssociation) is None and bool(kinds := errors_in(message)) and _OF_VERSION.issuperset(kinds)
 
 
 def in_words(kinds: Iterable[int]) -> str:
@@ -91,7 +98,7 @@ def rekey_refused(context: Context, old: Child, kind: int | None, text: str, now
     """
     if old.failures == 0 and kind != NotifyType.TEMPORARY_FAILURE:
         told = f"{spi_text(old.spi_in)} is not rekeyed: {text}{_suspicion(context, old, kind)}{instead(kind)}"
-        context.report(Kind.WARNING, told, cause=Cause.REFUSED, child=old.number)
+        context.report(Kind.WARNING, told, cause=Cause.REFUSED, child=old.number, renewal="ours")
     retry_child(old, now, context.host.environment.rng)
     call_beside(context, kind, now)
 

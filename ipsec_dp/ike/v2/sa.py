@@ -30,7 +30,9 @@ class State(StrEnum):
 
     NEW = "new"
     INIT_SENT = "IKE_SA_INIT sent"
+    INTERMEDIATE_AWAITED = "IKE_INTERMEDIATE awaited"
     INIT_ANSWERED = "IKE_SA_INIT answered"
+    INTERMEDIATE_SENT = "IKE_INTERMEDIATE sent"
     AUTH_SENT = "IKE_AUTH sent"
     ESTABLISHED = "established"
     PROVISIONAL = "provisional"  # a rekey made it, and whether it is the one that stands is not decided yet
@@ -41,6 +43,10 @@ class State(StrEnum):
     CLOSED = "closed"
 
 
+HALF_OPEN: Final = frozenset({State.INTERMEDIATE_AWAITED, State.INIT_ANSWERED})
+"""Those in which whoever began it has proven nothing yet."""
+CALLING: Final = frozenset({State.INIT_SENT, State.INTERMEDIATE_SENT, State.AUTH_SENT})
+"""Those in which we began it, and the peer has proven nothing yet."""
 CARRYING: Final = frozenset({State.ESTABLISHED, State.EXPIRED})
 """Those in which CHILD_SAs are its own and carry packets."""
 
@@ -78,6 +84,7 @@ class IkeSa:
     keys: IkeKeys | None = field(default=None, repr=False)
     outgoing: Protection | None = field(default=None, repr=False)
     incoming: Protection | None = field(default=None, repr=False)
+    answered: Protection | None = field(default=None, repr=False)  # which the request came with that was answered last
     started: float = inf
     established_at: float = inf  # by IKE_AUTH, or by the rekey that made it
     lowest_nonce: bytes = field(default=b"", repr=False)  # of the exchange that made it
@@ -104,7 +111,7 @@ class IkeSa:
             self.keys.wipe()
         self.keys = self.outgoing = None
         if not keep_incoming:
-            self.incoming = None
+            self.incoming = self.answered = None
 
 
 class Table(Protocol):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ipsec_dp.ike.actions import Send
-from ipsec_dp.ike.v2.fragment import message_room, seal_datagrams
+from ipsec_dp.ike.pieces import message_room
+from ipsec_dp.ike.v2.fragment import seal_datagrams
 from ipsec_dp.ike.v2.message import Header, Message, build_message
 from ipsec_dp.ike.v2.wire import ExchangeType
 

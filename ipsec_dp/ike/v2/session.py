@@ -19,7 +19,7 @@ from ipsec_dp.ike.v2.exchanges import Shape
 from ipsec_dp.ike.v2.ike_init import IkeSaInit
 from ipsec_dp.ike.v2.liveness import silence_text
 from ipsec_dp.ike.v2.message import Message
-from ipsec_dp.ike.v2.sa import CARRYING, IkeSa, ReceivedMessage, State, nonzero_spi
+from ipsec_dp.ike.v2.sa import CARRYING, HALF_OPEN, IkeSa, ReceivedMessage, State, nonzero_spi
 from ipsec_dp.ike.v2.sending import request_header, seal, transmit
 from ipsec_dp.ike.v2.wire import ExchangeType
 
@@ -113,7 +113,7 @@ class IkeSession(Context):
         self.succession.after = None
         if self.alive:
             text = "this virtual machine was cloned or restored, and its keys are another's too"
-            self.end(Cause.CLONED, text, now, again=True, quiet=self.state is State.INIT_ANSWERED)
+            self.end(Cause.CLONED, text, now, again=True, quiet=self.state in HALF_OPEN)
         self.release()
         return self.take()
 
@@ -217,6 +217,8 @@ class IkeSession(Context):
         if self.state is State.DELETING or self.succession.handed_over:
             self.end(Cause.TIMEOUT, "the peer did not answer the DELETE", now)
             return
+        sent = self.window.outstanding is not None and self.window.outstanding.kept_back is None
+        self.handshake.unspoken = sent and self.state is State.INIT_SENT and not self.handshake.spoken
         hint = next((hint for hint in reversed(self.handshake.hints) if hint.cause is not None), None)
         if hint is not None and self.state is State.INIT_SENT:
             self.end(hint.cause or Cause.REFUSED, f"{hint} (not authenticated)", now, again=True)
@@ -226,7 +228,7 @@ class IkeSession(Context):
         self.end(cause, text, now, again=True)
 
     def _expired(self, now: float) -> None:
-        if self.state is State.INIT_ANSWERED:
+        if self.state in HALF_OPEN:
             self.end(Cause.TIMEOUT, "the initiator did not authenticate in time", now, quiet=True)
         elif self.state is State.LINGERING:
             self._close()

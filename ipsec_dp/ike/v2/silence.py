@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike.actions import IKE_PORT, Kind
+from ipsec_dp.ike import silence as say
+from ipsec_dp.ike.actions import Kind
 from ipsec_dp.ike.retransmission import TOLD_AFTER
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.message import is_response
@@ -17,9 +18,6 @@ from ipsec_dp.ike.v2.wire import ExchangeType
 if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context, Task
     from ipsec_dp.ike.v2.exchanges import OutstandingRequest
-
-_OURS: Final = "this host itself refuses to send"
-LONG: Final = 1200  # octets of a datagram that may be fragmented on the way
 
 _INFORMATIONAL: Final = {
     Priority.DELETE_CHILD: "DELETE of CHILD_SAs",
@@ -44,12 +42,10 @@ def text(context: Context, now: float) -> str | None:
         return None
     if (ours := kept_back(context)) is not None:
         return ours
-    waits = (
-        f"{context.path.remote} has not answered {_name(outstanding.task)} (message {outstanding.message_id}) for "
-        f"{max(now - outstanding.began, 0.0):.0f} s, sent {outstanding.attempt + 1} times"
-    )
+    request = f"{_name(outstanding.task)} (message {outstanding.message_id})"
+    waits = say.waits(context.path.remote, request, now - outstanding.began, outstanding.attempt + 1)
     if context.handshake.hints:
-        return f"{waits}, in a way that can be used; what came is not authenticated: {context.handshake.hints[-1]}"
+        return say.unusable(waits, str(context.handshake.hints[-1]))
     return f"{waits}: {_cause(context, outstanding, now)}"
 
 
@@ -59,7 +55,7 @@ def kept_back(context: Context) -> str | None:
     if outstanding is None or outstanding.kept_back is None or outstanding.kept_back[0] < outstanding.attempt - 1:
         return None
     request = f"{_name(outstanding.task)} (message {outstanding.message_id})"
-    return f"{request} to {context.path.remote} does not leave: {_OURS}: {outstanding.kept_back[1]}"
+    return say.does_not_leave(request, context.path.remote, outstanding.kept_back[1])
 
 
 def unsent(context: Context, datagram: bytes, why: str) -> None:
@@ -69,7 +65,7 @@ def unsent(context: Context, datagram: bytes, why: str) -> None:
         outstanding.kept_back = outstanding.attempt, why
     if not is_response(datagram):
         return
-    text = f"our answers to {context.path.remote} do not leave: {_OURS}: {why}"
+    text = say.answers_do_not_leave(context.path.remote, why)
     if context.abilities.notes.first(text):
         context.report(Kind.WARNING, text)
 
@@ -83,34 +79,20 @@ def _name(task: Task) -> str:
 
 
 def _cause(context: Context, outstanding: OutstandingRequest[Task], now: float) -> str:
-    port, local = context.path.remote.port, context.path.local.address
+    port, lost = context.path.remote.port, say.long_ones_lost(outstanding.datagrams)
     match outstanding.task.exchange:
         case ExchangeType.IKE_SA_INIT:
-            return (
-                f"is that its address, or is it down (ping it)? Does IKE run there, and does it expect {local}? Let UDP port"
-                f" {port} pass, there and back (look there with: tcpdump -n -i any udp port {port})"
+            return say.nobody_there(context.path)
+        case ExchangeType.IKE_AUTH if context.handshake.int_auth.of_initiator:
+            return say.OTHER_KEYS + lost
+        case ExchangeType.IKE_AUTH | ExchangeType.IKE_INTERMEDIATE if context.path.natt and not context.peer.natt_first:
+            return say.port_blocked("IKE_SA_INIT", port) + lost
+        case ExchangeType.IKE_AUTH | ExchangeType.IKE_INTERMEDIATE:
+            return say.its_log("IKE_SA_INIT", port) + (
+                lost or "; what differs now is only that the message is longer, and protected"
             )
-        case ExchangeType.IKE_AUTH if context.path.natt and not context.peer.natt_first:
-            return (
-                f"it did answer IKE_SA_INIT on UDP port {IKE_PORT}, so most likely UDP port {port} is blocked: let UDP port {port}"
-                f" pass, there and back{_fragments(outstanding)}"
-            )
-        case ExchangeType.IKE_AUTH:
-            lost = _fragments(outstanding) or "; what differs now is only that the message is longer, and protected"
-            return f"it did answer IKE_SA_INIT on UDP port {port}, so its log may tell more{lost}"
     heard = context.deadlines.heard
     activity = context.host.environment.activity
     if heard < outstanding.began and any(activity(number).received >= outstanding.began for number in context.children):
-        way = f"it passes over this one, or UDP port {port} is blocked, there or back{_fragments(outstanding)}"
-        return f"packets do come by its SAs, so it is up and the way is there: {way}; its log may tell more"
-    if heard >= outstanding.began:
-        return f"its own messages do come, so ours are lost on the way, or it passes over this one{_fragments(outstanding)}"
-    return (
-        f"it was last heard {now - heard:.0f} s ago; it is down, has lost this IKE SA, or UDP port {port} is blocked now: ping it,"
-        f" and look there with: tcpdump -n -i any udp port {port}"
-    )
-
-
-def _fragments(outstanding: OutstandingRequest[Task]) -> str:
-    octets = max(map(len, outstanding.datagrams), default=0)
-    return f"; or datagrams of {octets} octets are lost, as fragments are behind some firewalls" if octets > LONG else ""
+        return say.packets_come(port, lost)
+    return say.messages_come(lost) if heard >= outstanding.began else say.went_down(port, now - heard)

@@ -33,13 +33,14 @@ def due(context: Context, now: float) -> None:
     deadlines = context.deadlines
     for child in context.children.due(now):
         _child_due(context, child, now)
+    lifetimes.overlook(deadlines, now, context.host.environment.interference)
     if now >= deadlines.hard:
         deadlines.hard = deadlines.soft = inf
         expiry.reached(context, now)
     elif now >= deadlines.soft or (context.window.nearly_exhausted and context.state is State.ESTABLISHED):
         deadlines.soft = inf
         reprieve(deadlines, now)
-        ike_rekey.rekey(context)
+        ike_rekey.rekey(context, now)
     if now >= deadlines.proof_at:
         proof.look(context, now)
     reauth.due(context, now)
@@ -51,6 +52,7 @@ def due(context: Context, now: float) -> None:
 
 
 def _child_due(context: Context, child: Child, now: float) -> None:
+    lifetimes.overlook(child, now, context.host.environment.interference)
     if now >= child.remove_at:
         delete.forget(context, child)
     elif now >= child.hard:

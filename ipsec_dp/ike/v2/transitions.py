@@ -6,6 +6,7 @@ A state into which no row leads from the one before is never entered: `session.I
 
     initiator  NEW -> INIT_SENT -> AUTH_SENT -> ESTABLISHED          (COOKIE and INVALID_KE_PAYLOAD stay in INIT_SENT)
     responder  NEW -> INIT_ANSWERED -> ESTABLISHED
+    additional key exchanges before these: INIT_SENT -> INTERMEDIATE_SENT -> AUTH_SENT, NEW -> INTERMEDIATE_AWAITED -> INIT_ANSWERED
     by a rekey NEW -> PROVISIONAL -> ESTABLISHED                     it stands
                       PROVISIONAL -> REKEYED                         each side made one, and the other stands
     both       ESTABLISHED -> REKEYED      the peer's rekey took its place; the peer deletes it
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike.proposal import ProtocolId
-from ipsec_dp.ike.v2 import child_respond, ike_auth, ike_init, ike_rekey, informational
+from ipsec_dp.ike.v2 import child_respond, ike_auth, ike_init, ike_rekey, informational, intermediate
 from ipsec_dp.ike.v2.exchanges import Shape
 from ipsec_dp.ike.v2.payloads import SecurityAssociation
 from ipsec_dp.ike.v2.sa import State
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.payloads import Payload
     from ipsec_dp.ike.v2.sa import ReceivedMessage
 
-    Answer = Callable[[Context, ReceivedMessage], list[Payload]]
+    Answer = Callable[[Context, ReceivedMessage], list[Payload] | None]  # None: not now, it is to be asked again
 
 P = PayloadType
 S = State
-INIT, AUTH = ExchangeType.IKE_SA_INIT, ExchangeType.IKE_AUTH
+INIT, INTERMEDIATE, AUTH = ExchangeType.IKE_SA_INIT, ExchangeType.IKE_INTERMEDIATE, ExchangeType.IKE_AUTH
 CREATE, INFORMATIONAL = ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL
 
 
@@ -82,10 +83,14 @@ _AUTH: Final = (P.ID_I, P.SA, P.TS_I, P.TS_R)
 _AUTH_OPTIONS: Final = (P.CERT, P.CERTREQ, P.ID_R, P.AUTH, P.NOTIFY, P.CP)
 _AUTH_ANSWERS: Final = (P.CERT, P.SA, P.TS_I, P.TS_R, P.NOTIFY)
 _INFO_OPTIONS: Final = (P.DELETE, P.NOTIFY)
+_BEGUN: Final = (S.INTERMEDIATE_AWAITED, S.INIT_ANSWERED)
+_FURTHER: Final = "§1.2, RFC 9242 §3.2"
+_CALLED: Final = (S.INTERMEDIATE_SENT, S.AUTH_SENT)
 
 REQUESTS: Final = (
     #   in state, exchange, about; next states; answered by, required, optional, RFC 7296
-    Row(S.NEW, INIT, Shape.ANY, (S.INIT_ANSWERED,), ike_init.answer, (P.SA, P.KE, P.NONCE), (P.NOTIFY,), "§1.2"),
+    Row(S.NEW, INIT, Shape.ANY, _BEGUN, ike_init.answer, (P.SA, P.KE, P.NONCE), (P.NOTIFY,), "§1.2"),
+    Row(S.INTERMEDIATE_AWAITED, INTERMEDIATE, Shape.ANY, (S.INIT_ANSWERED,), intermediate.answer, (P.KE,), (P.NOTIFY,), _FURTHER),
     Row(S.INIT_ANSWERED, AUTH, Shape.ANY, (S.ESTABLISHED,), ike_auth.answer, _AUTH, _AUTH_OPTIONS, "§1.2"),
     Row(S.ESTABLISHED, CREATE, Shape.NEW_CHILD, (), child_respond.answer, _CHILD, (P.KE, P.NOTIFY), "§1.3.1"),
     Row(S.ESTABLISHED, CREATE, Shape.REKEY_CHILD, (), child_respond.answer, _CHILD, (P.KE, P.NOTIFY), "§1.3.3, §2.8"),
@@ -102,7 +107,8 @@ REQUESTS: Final = (
     Row(S.DELETING, INFORMATIONAL, Shape.ANY, (S.LINGERING,), informational.answer, (), _INFO_OPTIONS, "§1.4, §2.25"),
 )
 RESPONSES: Final = (
-    Row(S.INIT_SENT, INIT, Shape.ANY, (S.AUTH_SENT,), None, (P.SA, P.KE, P.NONCE), (P.NOTIFY, P.CERTREQ), "§1.2, §2.6"),
+    Row(S.INIT_SENT, INIT, Shape.ANY, _CALLED, None, (P.SA, P.KE, P.NONCE), (P.NOTIFY, P.CERTREQ), "§1.2, §2.6"),
+    Row(S.INTERMEDIATE_SENT, INTERMEDIATE, Shape.ANY, (S.AUTH_SENT, S.CLOSED), None, (P.KE,), (P.NOTIFY,), _FURTHER),
     Row(S.AUTH_SENT, AUTH, Shape.ANY, (S.ESTABLISHED, S.CLOSED), None, (P.ID_R, P.AUTH), _AUTH_ANSWERS, "§1.2, §2.15"),
     Row(S.ESTABLISHED, CREATE, Shape.NEW_CHILD, (), None, _CHILD, (P.KE, P.NOTIFY), "§1.3.1"),
     Row(S.ESTABLISHED, CREATE, Shape.REKEY_CHILD, (), None, _CHILD, (P.KE, P.NOTIFY), "§1.3.3"),
@@ -115,7 +121,8 @@ RESPONSES: Final = (
     Row(S.REKEYED, INFORMATIONAL, Shape.ANY, (S.CLOSED,), None, (), _INFO_OPTIONS, "§1.4"),
     Row(S.DELETING, INFORMATIONAL, Shape.ANY, (S.CLOSED,), None, (), _INFO_OPTIONS, "§1.4.1"),
 )
-_WITH_KEYS: Final = (S.INIT_ANSWERED, S.AUTH_SENT, S.PROVISIONAL, S.ESTABLISHED, S.EXPIRED, S.REKEYED, S.DELETING)
+_OPEN: Final = (S.INTERMEDIATE_AWAITED, S.INIT_ANSWERED, S.INTERMEDIATE_SENT, S.AUTH_SENT)
+_WITH_KEYS: Final = (*_OPEN, S.PROVISIONAL, S.ESTABLISHED, S.EXPIRED, S.REKEYED, S.DELETING)
 STEPS: Final = (
     Step(S.NEW, S.INIT_SENT, "we begin (§1.2)"),
     Step(S.NEW, S.PROVISIONAL, "a rekey makes it (§2.18)"),

@@ -3,6 +3,8 @@
 from enum import IntEnum
 from typing import Final
 
+from ipsec_dp.ike.payload import GENERIC_OCTETS, HEADER_OCTETS, SPI_OCTETS, UDP_MOST
+
 
 class PayloadType(IntEnum):
     """Next Payload values (RFC 7296 §3.2; RFC 7383 §2.5 for SKF)."""
@@ -95,14 +97,13 @@ KEY_LENGTH_ATTRIBUTE: Final = 14  # RFC 7296 §3.3.5
 ATTRIBUTE_TV: Final = 0x8000  # attribute format bit: type/value, no length
 
 # Sizes, octets.
-IKE_HEADER: Final = 28
-PAYLOAD_HEADER: Final = 4
-IKE_SPI: Final = 8
+IKE_HEADER: Final = HEADER_OCTETS
+PAYLOAD_HEADER: Final = GENERIC_OCTETS
+IKE_SPI: Final = SPI_OCTETS
 ESP_SPI: Final = 4
-FIRST_ESP_SPI: Final = 256  # RFC 4303 §2.1: 0 is local, 1..255 reserved by IANA
 CA_HASH: Final = 20  # RFC 7296 §3.7: SHA-1 of a CA's SubjectPublicKeyInfo
 
-MAX_MESSAGE: Final = 65_535 - 8  # the payload of one UDP datagram; also of a reassembled message
+MAX_MESSAGE: Final = UDP_MOST
 MIN_NONCE: Final = 16  # RFC 7296 §3.9
 MAX_NONCE: Final = 256
 MAX_COOKIE: Final = 64  # RFC 7296 §2.6

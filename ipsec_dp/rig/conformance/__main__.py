@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import ipaddress
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,31 +16,35 @@ from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.proposal import parse_esp, parse_ike
 from ipsec_dp.ike.traffic_selectors import TrafficSelector
-from ipsec_dp.rig.conformance.kit import Echo, Kit, RequirementLevel
+from ipsec_dp.rig.conformance.calls import CallKit
+from ipsec_dp.rig.conformance.kit import EchoEnds, Kit, RequirementLevel
 from ipsec_dp.rig.conformance.report import FORMATS
 from ipsec_dp.rig.conformance.run import all_passed, run_cases
-from ipsec_dp.rig.conformance.table import CASES
+from ipsec_dp.rig.conformance.table import CALLS, CASES
 from ipsec_dp.rig.odd_parts import Agreed
 from ipsec_dp.rig.odd_wire import UdpWire, UnreachableError
 from ipsec_dp.util.text import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ipsec_dp.rig.conformance.kit import ConformanceCase
     from ipsec_dp.rig.conformance.run import Verdict
 
 IKE: Final = "aes128gcm16-prfsha256-ecp256"
 ESP: Final = "aes128gcm16"
 FAILED, UNUSABLE = 1, 2
+ANY_PORTS: Final = (0, 0)
 
 
 class _Usage(click.UsageError):
     """Cause and remedy in one line."""
 
 
-def _wanted(patterns: tuple[str, ...], level: str) -> list[ConformanceCase]:
+def _wanted(cases: Sequence[ConformanceCase], patterns: tuple[str, ...], level: str) -> list[ConformanceCase]:
     found = [
         case
-        for case in CASES
+        for case in cases
         if (level == "all" or case.level is RequirementLevel.MUST)
         and (not patterns or any(fnmatch.fnmatch(case.name, pattern) for pattern in patterns))
     ]
@@ -55,7 +60,7 @@ def _selectors(texts: tuple[str, ...], option: str) -> tuple[TrafficSelector, ..
         raise _Usage(f"{option}: {error}; write a prefix such as 10.1.0.0/24") from None
 
 
-def _echo(destination: str | None, source: str | None, local: tuple[TrafficSelector, ...]) -> Echo | None:
+def _echo(destination: str | None, source: str | None, local: tuple[TrafficSelector, ...]) -> EchoEnds | None:
     if destination is None:
         return None
     try:
@@ -69,7 +74,19 @@ def _echo(destination: str | None, source: str | None, local: tuple[TrafficSelec
         raise _Usage(f"--echo: {error}; write an address behind the gateway that answers echo requests") from None
     if origin.version != to.version:
         raise _Usage("--echo and --echo-from are of different IP versions; write both of one")
-    return Echo(origin, to)
+    return EchoEnds(origin, to)
+
+
+def _calling(command: str | None) -> Callable[[], None]:
+    """Has the gateway call by that command, which nobody waits for: it may end only when the call has."""
+
+    def call() -> None:
+        if command is not None:
+            subprocess.Popen(  # noqa: S602 - a command line of the person who runs this
+                command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+
+    return call
 
 
 @click.command(help="Runs conformance cases against the gateway HOST, which must be your own and expect us as its peer.")
@@ -94,6 +111,9 @@ def _echo(destination: str | None, source: str | None, local: tuple[TrafficSelec
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where the report goes; standard output by default."
 )
+@click.option("--responder", is_flag=True, help="The gateway calls us: cases of an initiator, from ports 500 and 4500 of ours.")
+@click.option("--call", help="With --responder: a command that has the gateway call; without, it calls by itself.")
+@click.option("--wait", type=click.FloatRange(1, 3600), default=60.0, show_default=True, help="Seconds until it has called.")
 @click.option("--list", "listing", is_flag=True, help="Shows the cases and ends.")
 def main(
     host: str | None,
@@ -114,9 +134,12 @@ def main(
     kind: str,
     output: Path | None,
     *,
+    responder: bool,
+    call: str | None,
+    wait: float,
     listing: bool,
 ) -> None:
-    cases = _wanted(patterns, level)
+    cases = _wanted(CALLS if responder else CASES, patterns, level)
     if listing:
         for case in cases:
             click.echo(f"{case.name}\n    {case.level} {case.section}: {case.what}")
@@ -140,8 +163,9 @@ def main(
     target = _echo(echo, echo_from, agreed.local)
     progress = _Progress(len(cases), shown=sys.stderr.isatty())
     try:
-        with UdpWire(host, ports, source, rate) as wire:
-            verdicts = run_cases(Kit(agreed, wire, echo=target), cases, progress.tell)
+        with UdpWire(host, ports, ports if responder and source == ANY_PORTS else source, rate) as wire:
+            kit = CallKit(agreed, wire, _calling(call), wait=wait) if responder else Kit(agreed, wire, echo=target)
+            verdicts = run_cases(kit, cases, progress.tell)
     except UnreachableError as error:
         click.echo(shown(str(error)), err=True)
         sys.exit(UNUSABLE)

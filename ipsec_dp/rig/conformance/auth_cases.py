@@ -77,7 +77,7 @@ def auth_one_proposal_is_chosen(kit: Kit) -> None:
         raise CaseFailedError(str(error)) from None
 
 
-@CASES.add("RFC 7296 §2.15", "an AUTH that does not hold brings no IKE SA")
+@CASES.add("RFC 7296 §1.2", "an AUTH that does not hold brings no IKE SA")
 def auth_wrong_key(kit: Kit) -> None:
     peer, answer = _with_a_wrong_auth(kit)
     demand(answer is None or not (answer.get(p.Authentication) or answer.get(p.SecurityAssociation)), f"it sent: {names(answer)}")
@@ -164,6 +164,17 @@ def auth_narrows_foreign_selectors(kit: Kit) -> None:
     peer = kit.begun(agreed=wide)
     came_up(peer, peer.auth())
     _within(peer, wide.local, wide.remote)
+
+
+@CASES.add("RFC 7296 §2.9", "narrowed selectors include the first of each side where it is in the responder's policy")
+def auth_keeps_the_first_selectors(kit: Kit) -> None:
+    first = tuple((replace(side[0], end=side[0].start),) for side in (kit.agreed.local, kit.agreed.remote))
+    wide = replace(kit.agreed, local=(*first[0], *kit.agreed.local), remote=(*first[1], *kit.agreed.remote))
+    peer = kit.begun(agreed=wide)
+    came_up(peer, peer.auth())
+    _within(peer, wide.local, wide.remote)
+    for wanted, answered in zip(first, peer.children[-1].selectors, strict=True):
+        demand(any(one.covers(wanted[0]) for one in answered), f"{wanted[0]} is not in {', '.join(map(str, answered))}")
 
 
 def _within(peer: OddPeer, local: tuple[TrafficSelector, ...], remote: tuple[TrafficSelector, ...]) -> None:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.rig.packets import ICMP, ICMPV6, checksum, ipv4, ipv6
 
 if TYPE_CHECKING:
-    from ipsec_dp.rig.conformance.kit import Echo
+    from ipsec_dp.rig.conformance.kit import EchoEnds
 
 REQUEST, REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}
 IDENTIFIER: Final = 0x6B69
 _HEADER: Final = {4: 20, 6: 40}
 
 
-def request(echo: Echo, number: int) -> bytes:
+def request(echo: EchoEnds, number: int) -> bytes:
     """An echo request with that sequence number of ICMP."""
     return _packet(
         echo.source, echo.destination, REQUEST[echo.source.version], struct.pack("!HH", IDENTIFIER, number) + b"conformance"

@@ -18,6 +18,7 @@ from ipsec_dp.rig.odd_wire import OddWire, UdpPayload
 if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Path
     from ipsec_dp.ike.v2.message import Message
+    from ipsec_dp.rig.odd_speaker import OddSpeaker
 
 ALIVE_S: Final = 2.0  # for an answer to a control
 FAREWELL_S: Final = (0.2, 0.3)  # for one to the last DELETE, which is sent twice
@@ -50,7 +51,7 @@ class ConformanceCase:
     section: str  # "RFC 7296 §2.5"
     level: RequirementLevel
     what: str
-    run: Callable[[Kit], None]
+    run: Callable[..., None]  # with a `Kit`, or a `CallKit` where the gateway calls
     unless: str = ""
 
 
@@ -59,10 +60,10 @@ class Cases(list[ConformanceCase]):
 
     def add(
         self, section: str, what: str, *, level: RequirementLevel = RequirementLevel.MUST, unless: str = ""
-    ) -> Callable[[Callable[[Kit], None]], Callable[[Kit], None]]:
+    ) -> Callable[[Callable[..., None]], Callable[..., None]]:
         """Decorates the function of a case, whose name the case gets, with hyphens."""
 
-        def added(run: Callable[[Kit], None]) -> Callable[[Kit], None]:
+        def added(run: Callable[..., None]) -> Callable[..., None]:
             self.append(ConformanceCase(run.__name__.replace("_", "-"), section, level, what, run, unless))
             return run
 
@@ -111,7 +112,7 @@ class BoundedWire:
 
 
 @dataclass(frozen=True, slots=True)
-class Echo:
+class EchoEnds:
     """Inner addresses for echo requests: ours, and one behind the gateway that answers them."""
 
     source: IPv4Address | IPv6Address
@@ -122,7 +123,7 @@ class Kit:
     """Odd peers by one wire, one case after the other. `grace`: seconds after an answered control that a stray answer may take."""
 
     def __init__(
-        self, agreed: Agreed, wire: OddWire, *, echo: Echo | None = None, grace: float = 0.1, case_seconds: float = 20.0
+        self, agreed: Agreed, wire: OddWire, *, echo: EchoEnds | None = None, grace: float = 0.1, case_seconds: float = 20.0
     ) -> None:
         self.agreed, self.echo, self.grace = agreed, echo, grace
         self.wire = BoundedWire(wire, case_seconds)
@@ -192,7 +193,7 @@ class Kit:
         self._peers.clear()
 
 
-def farewell(peer: OddPeer) -> None:
+def farewell(peer: OddSpeaker) -> None:
     """A DELETE of its IKE SA, which the gateway may no longer know."""
     match, since = peer.answers(peer.sa.next_id), len(peer.heard)
     octets = peer.sealed(ExchangeType.INFORMATIONAL, [p.Delete(ProtocolId.IKE)])
@@ -246,6 +247,6 @@ def refused(message: Message | None, *kinds: NotifyType) -> p.Notify:
     return found
 
 
-def works(peer: OddPeer) -> None:
+def works(peer: OddSpeaker) -> None:
     """The IKE SA is there: a liveness check is answered (RFC 7296 §2.4)."""
     demand(peer.ask(ExchangeType.INFORMATIONAL) is not None, "the IKE SA does not answer an INFORMATIONAL request afterwards")

@@ -29,7 +29,7 @@ def test_a_gateway_without_such_a_tunnel_reads_the_header_and_answers_nothing():
     assert gateways.b.core.counters().ikev1 == 1
     (event,) = gateways.b.events
     assert event.kind is Kind.IKEV1
-    assert "it is IKEv1, which is not spoken here" in event.text
+    assert "calls by IKEv1, and the tunnel speaks IKEv2" in event.text
 
 
 def test_nor_does_one_whose_last_such_tunnel_is_gone():

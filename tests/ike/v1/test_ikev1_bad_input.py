@@ -21,12 +21,12 @@ IDS = tuple(proxy.id_of(side) for side in OURS.proxy_ids[0])
 class _Raw(p.IsakmpPayload):
     """A payload of any kind with any body."""
 
-    def __init__(self, kind, body):
-        self.kind = kind  # type: ignore[misc]
-        self.body = body
+    def __init__(self, kind, octets):
+        self.type = kind  # type: ignore[misc]
+        self.octets = octets
 
     def build(self, writer):
-        writer.octets(self.body)
+        writer.octets(self.octets)
 
 
 EMPTY_SA = _Raw(PayloadKind.SA, bytes.fromhex("0000000100000001"))

@@ -1,17 +1,16 @@
-"""Every datagram of a script lost, doubled or delivered late: the gateways always end up agreeing.
-
-The script is a tunnel's life in short: up, a renewal of phase 2, one of phase 1, another of phase 2 by the other side.
-"""
+"""Every datagram of a script lost, doubled or delivered late: the gateways always end up agreeing."""
 
 import pytest
 
 from ipsec_dp.ike.actions import Kind
+from tests.ike import fault_script
+from tests.ike.fault_script import live, lossy, with_fault
 from tests.ike.ladder import OTHER
 
 from .gateways import Gateways, aggressive, peer
 
 LENGTH = 12  # datagrams each side sends in the script
-FAULTS = {"drop": {}, "double": {}, "delay": {}, "late": {"by": 3}}
+FAULTS = fault_script.FAULTS | fault_script.LATE
 MODES = {"main": peer, "aggressive": aggressive}
 
 
@@ -27,17 +26,7 @@ def made(request):
 
 
 def script(gateways, first, *, crossing):
-    """`crossing`: both sides renew at the same time."""
-    who, other = gateways.sites[first], gateways.sites[OTHER[first]]
-    gateways.initiate(first)
-    gateways.run(60)
-    for ike in (False, True, False):
-        who.do(who.core.rekey(who.tunnel, gateways.clock(), ike=ike))
-        if crossing:
-            other.do(other.core.rekey(other.tunnel, gateways.clock(), ike=ike))
-        gateways.run(60)
-        who, other = other, who
-    gateways.run(200)
+    live(gateways, first, crossing=crossing, between=60, after=200)
 
 
 def converged(gateways):
@@ -55,36 +44,27 @@ def converged(gateways):
 @pytest.mark.parametrize("first", ["a", "b"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_at_any_place_changes_nothing_in_the_end(made, fault, first, crossing):
-    for sender in ("a", "b"):
-        for number in range(1, LENGTH + 1):
-            gateways = made(seed=number)
-            getattr(gateways.wire, "delay" if fault == "late" else fault)(sender, OTHER[sender], number, **FAULTS[fault])
-            script(gateways, first, crossing=crossing)
-            assert gateways.wire.sent(sender, OTHER[sender]) >= min(number, 7)
-            converged(gateways)
+    for sender, number, gateways in with_fault(made, FAULTS[fault], LENGTH):
+        script(gateways, first, crossing=crossing)
+        assert gateways.wire.sent(sender, OTHER[sender]) >= min(number, 7)
+        converged(gateways)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_both_call_at_once_and_a_fault_at_any_place_changes_nothing_in_the_end(made, fault):
-    for sender in ("a", "b"):
-        for number in range(1, 9):
-            gateways = made(seed=number)
-            getattr(gateways.wire, "delay" if fault == "late" else fault)(sender, OTHER[sender], number, **FAULTS[fault])
-            gateways.initiate("a")
-            gateways.initiate("b")
-            gateways.run(200)
-            gateways.check()
-            for site in gateways.sites.values():
-                assert len(site.sad.sending) == 1
-                assert Kind.IKE_DOWN not in site.kinds()
+    for _, _, gateways in with_fault(made, FAULTS[fault], 8):
+        gateways.initiate("a")
+        gateways.initiate("b")
+        gateways.run(200)
+        gateways.check()
+        for site in gateways.sites.values():
+            assert len(site.sad.sending) == 1
+            assert Kind.IKE_DOWN not in site.kinds()
 
 
 @pytest.mark.parametrize("first", ["a", "b"])
 def test_a_lossy_wire_only_takes_longer(made, first):
-    """Every third datagram is lost in both directions."""
-    gateways = made()
-    for sender in ("a", "b"):
-        gateways.wire.drop(sender, OTHER[sender], *range(3, 200, 3))
+    gateways = lossy(made(), 3)
     script(gateways, first, crossing=True)
     converged(gateways)
 
@@ -116,7 +96,8 @@ def test_what_this_host_refuses_to_send_is_no_silence_of_the_peer():
         assert site.events == [], "the next attempt may leave"
         gateways.run(0.3)
         (told,) = site.events
-        assert (told.kind, told.text) == (Kind.WARNING, f"this host itself refuses to send to 192.0.2.2:500: {why}")
+        own = f"message 1 of main mode to 192.0.2.2:500 does not leave: this host itself refuses to send: {why}"
+        assert (told.kind, told.text) == (Kind.WARNING, own)
         if mended:
             wire.send = send  # type: ignore[method-assign]
             gateways.run(20)
@@ -124,4 +105,4 @@ def test_what_this_host_refuses_to_send_is_no_silence_of_the_peer():
         else:
             gateways.run(200)
             (failed,) = (event for event in site.events if event.kind is Kind.IKE_FAILED)
-            assert failed.text == f"message 1 of main mode does not leave: {told.text}"
+            assert failed.text == told.text

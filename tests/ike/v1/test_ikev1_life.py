@@ -19,6 +19,7 @@ from tests.ike.ladder import NETS, OTHER, packet, proxy_id
 
 from .gateways import MIRRORED, THREE, Gateways, peer, texts
 from .isakmp_peer import sealed
+from .test_ikev1_main_mode import behind_nat
 
 # --- phase 1 ---------------------------------------------------------------------------------------------------------
 
@@ -107,6 +108,23 @@ def test_and_ends_where_no_other_comes():
     gateways.run(31)
     assert gateways.a.causes()[0] is Cause.PEER
     assert not gateways.a.sad.inbound
+
+
+def test_what_falls_due_without_a_phase_1_waits_for_it_at_rest():
+    """A renewal of phase 2: no exchange can begin, and nobody is woken for it before there is another ISAKMP SA."""
+    gateways = Gateways([peer("a", child_life=Life(100.0, 60.0))], [peer("b")]).start()
+    gateways.run(55)
+    (session,) = gateways.a.core.ikev1.sessions("to-b")
+    gateways.wire.cut("a", "b")
+    deletion = sealed(session, [DeletePayload(Protocol.ISAKMP, (session.sa.cookies,))])
+    gateways.a.do(gateways.a.core.receive(deletion, gateways.path("a"), gateways.clock()))
+    woken: list[float] = []
+    gateways.run(15, lambda: woken.append(gateways.clock()))
+    assert len(woken) < 40, "what is sent again, and no more"
+    gateways.wire.mend("a", "b")
+    gateways.run(20)
+    gateways.check()
+    assert texts(gateways.a, Kind.CHILD_REKEYED)
 
 
 @pytest.mark.parametrize("site", ["a", "b"])
@@ -351,3 +369,24 @@ def test_a_wire_that_loses_a_quarter_at_random(seed):
     receives = gateways.b.receives_on()
     assert all(spi in receives for spi in gateways.a.sends_to())
     assert all(len(site.sad.inbound) <= 8 for site in gateways.sites.values())
+
+
+def test_a_mapping_that_changed_before_phase_1_is_renewed_is_followed_by_what_is_up():
+    """The new ISAKMP SA is where the peer is now; so are the IPsec SAs that were made under the old one."""
+    gateways = behind_nat(Gateways()).start("a")
+    gateways.run(60)
+    behind_nat(gateways, 32000)
+    gateways.a.do(gateways.a.core.rekey("to-b", gateways.clock(), ike=True))
+    gateways.settle()
+    gateways.check()
+    assert [(moved.path.remote.port, moved.children) for moved in gateways.b.moved] == [(32001, (1,))]
+    assert gateways.a.moved == []
+    assert texts(gateways.b, Kind.PATH) == ["the peer's address is now 192.0.2.1:32001: its NAT changed the mapping"]
+
+
+def test_one_that_did_not_change_moves_nothing():
+    gateways = behind_nat(Gateways()).start("a")
+    gateways.run(60)
+    gateways.a.do(gateways.a.core.rekey("to-b", gateways.clock(), ike=True))
+    gateways.settle()
+    assert gateways.b.moved == gateways.a.moved == []

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ipsec_dp.ike import dh
 from ipsec_dp.ike.actions import Kind
 from ipsec_dp.ike.peer import Life
 from ipsec_dp.ike.proposal import parse_esp, parse_ike
@@ -12,7 +13,7 @@ from ipsec_dp.ike.v1 import offers, proxy
 from ipsec_dp.ike.v1 import payloads as p
 from ipsec_dp.ike.v1.keymat import BLOCK, decrypt
 from ipsec_dp.ike.v1.message import IsakmpHeader, build_clear, parse_isakmp_header, parse_payloads
-from ipsec_dp.ike.v1.registry import suites_phase2
+from ipsec_dp.ike.v1.registry import GROUP_OF, suites_phase2
 from ipsec_dp.ike.v1.sa_payload import SaAttribute, SaPayload, SaProposal, SaTransform, attribute_octets, parse_attributes
 from ipsec_dp.ike.v1.wire import HEADER, EncapsulationMode, ExchangeMode, NotifyCode, Phase1, Phase2, Protocol
 
@@ -120,6 +121,22 @@ def test_the_one_that_is_admitted_is_found(offer):
     found = installed(gateways)
     assert found is not None, texts(gateways.b, Kind.CHILD_FAILED)
     assert (found.suite.keyword, found.spi) == ("aes128-sha1", 0x2000)
+
+
+@pytest.mark.parametrize("pfs", [False, True])
+def test_a_peer_that_offers_both_gets_pfs_where_it_sends_a_key(pfs):
+    """As strongSwan does: its KE payload, or that there is none, says which of its transforms are meant."""
+    both = parse_esp(["aes128-sha1", "aes128-sha1-ecp256"])
+    gateways: Any = Gateways(b=[peer("b", esp_proposals=both)], a=[peer("a", esp_proposals=OURS)]).start()
+    context = gateways.b.core.ikev1.sessions("to-a")[-1]
+    (pair,) = peer("a").proxy_ids
+    offered = SaProposal(1, 3, SPI, (GOOD, transform(2, further=(basic(Phase2.GROUP, 19),))))
+    ke = (p.KePayload(bytes(dh.initiate(GROUP_OF[19], gateways.a.core.environment.rng).public)),) if pfs else ()
+    payloads = (SaPayload((offered,)), p.NoncePayload(bytes(32)), *ke, proxy.id_of(pair.local), proxy.id_of(pair.remote))
+    message = sealed(context, payloads, ExchangeMode.QUICK)
+    gateways.b.do(gateways.b.core.receive(message, gateways.path("b"), gateways.clock()))
+    assert installed(gateways) is not None, texts(gateways.b, Kind.CHILD_FAILED)
+    assert (answered(gateways).get(p.KePayload) is not None) == pfs
 
 
 @pytest.mark.parametrize("offer", REFUSED)

@@ -1,8 +1,12 @@
 """The classes of faults that IKEv1 implementations have had (REFERENCES), each with its positive control."""
 
+from dataclasses import replace
+from ipaddress import ip_address
+
 import pytest
 
-from ipsec_dp.ike.actions import Kind
+from ipsec_dp.ike.actions import Endpoint, Kind, Send
+from ipsec_dp.ike.peer import Liveness
 from ipsec_dp.ike.v1 import payloads as p
 from ipsec_dp.ike.v1.context import IsakmpContext
 from ipsec_dp.ike.v1.keymat import encrypt, exchange_iv, phase2_hash
@@ -13,6 +17,7 @@ from tests.ike.ladder import OTHER
 
 from .gateways import Gateways, peer
 from .isakmp_peer import sealed
+from .test_ikev1_main_mode import behind_nat
 
 
 @pytest.fixture
@@ -93,6 +98,12 @@ def test_a_recorded_message_does_nothing_a_second_time(up):
     give(up, "b", quick)
     assert up.faults()["b"] == {"out_of_window": 2}
     assert len(up.b.sad.inbound) == 1
+
+
+@pytest.mark.parametrize("site", ["a", "b"])
+def test_of_what_came_before_a_proof_no_more_than_a_digest_is_kept(up, site):
+    """A stranger's message 3 may have 64 KB."""
+    assert len(session(up, site).negotiation.last_in) == 32
 
 
 def test_message_id_0_is_phase_1s(up):
@@ -206,12 +217,22 @@ def test_a_peer_is_slowed_down_that_asks_for_more_than_its_share(up):
     assert len([mode for mode in up.modes("b") if mode == "ba info"]) == answered + 1
 
 
-def test_a_peer_that_insists_on_xauth_is_told_of_once(up):
-    context = session(up, "b")
-    for number in range(1, 20):
-        header = IsakmpHeader(context.sa.cookie_i, context.sa.cookie_r, 6, HeaderFlag.ENCRYPTED, number)
-        give(up, "b", build_isakmp(header, PayloadKind.HASH, bytes(64)))
-    assert [event.text for event in up.b.events if event.kind is Kind.HINT] == [
-        "the peer asks for XAUTH or mode config, which are not spoken here: it must be told to do without"
-    ]
-    up.check()
+@pytest.mark.parametrize("site", ["a", "b"])
+def test_nothing_that_was_there_before_moves_a_mapping_or_is_answered_elsewhere(site):
+    """Every message of the first minute again, recorded, from another address: of both phases, and questions and answers."""
+    gateways = behind_nat(Gateways(a=[peer("a", liveness=Liveness(10.0, 2))])).start("a")
+    gateways.run(60)
+    other = OTHER[site]
+    recorded = [delivery.data for delivery, _ in gateways.wire.log if delivery.sender == other]
+    who, elsewhere = gateways.sites[site], Endpoint(ip_address("192.0.2.66"), 4500)
+    there = who.status[0].path.remote
+    for datagram, path in recorded:
+        seen = gateways.translate(path, site)
+        actions = who.core.receive(datagram, replace(seen, remote=elsewhere), gateways.clock())
+        answers = [action.path.remote for action in actions if isinstance(action, Send)]
+        assert elsewhere not in answers or datagram[8:16] == bytes(8), "but for a first message, which is anybody's"
+    assert len(recorded) >= 9
+    assert who.status[0].path.remote == there
+    assert who.moved == []
+    gateways.settle()
+    gateways.check()

@@ -4,7 +4,7 @@ import re
 
 from tests.ike.test_trace import Lines
 
-from .gateways import Gateways
+from .gateways import Gateways, peer
 
 
 def without_values(line):
@@ -18,8 +18,8 @@ def test_a_tunnel_comes_up_in_lines():
     gateways = Gateways(trace=lines)
     gateways.start("a")
     assert [without_values(line) for line in lines.all] == [
-        "out IKEv1 main mode []: SA(1 transform) VENDOR-ID(16 octets) VENDOR-ID(16 octets)",
-        "in IKEv1 main mode []: SA(1 transform) VENDOR-ID(16 octets) VENDOR-ID(16 octets)",
+        f"out IKEv1 main mode []: SA(1 transform) {'VENDOR-ID(16 octets) ' * 5}VENDOR-ID(20 octets)",
+        "in IKEv1 main mode []: SA(1 transform) VENDOR-ID(16 octets) VENDOR-ID(16 octets) VENDOR-ID(20 octets)",
         "out IKEv1 main mode []: KE(64 octets) NONCE(32 octets) NAT-D(32 octets) NAT-D(32 octets)",
         "in IKEv1 main mode []: KE(64 octets) NONCE(32 octets) NAT-D(32 octets) NAT-D(32 octets)",
         "out IKEv1 main mode [E]: ID(type 2, 11 octets) HASH(32 octets) NOTIFICATION(INITIAL-CONTACT)",
@@ -40,3 +40,16 @@ def test_a_repeat_and_what_nobody_can_read_are_told_apart():
     gateways.a.trace.arrived(b"x" * 40, gateways.path("a"))
     gateways.a.trace.handled()
     assert "cannot be read" in lines.all[-1]
+
+
+def test_a_message_in_fragments_is_a_line_each_and_whole_with_the_last_one():
+    lines = Lines()
+    gateways = Gateways([peer("a", datagram=200)], [peer("b", datagram=200)], trace=lines)
+    gateways.start("a")
+    shown = [without_values(line) for line in lines.all]
+    assert shown[2:6] == [
+        "out IKEv1 fragment 1",
+        "out IKEv1 fragment 2",
+        "in IKEv1 fragment 1",
+        "in IKEv1 main mode []: KE(64 octets) NONCE(32 octets) NAT-D(32 octets) NAT-D(32 octets)",
+    ]

@@ -192,4 +192,20 @@ def test_the_same_of_esp():
 
 def test_xauth_is_named():
     ours, sa = phase1("aes256-sha256-ecp256"), offer1("aes256-sha256-ecp256", method=65001)
-    assert offers.phase1_mismatch(ours, PSK, sa).endswith("differs: authentication (ours psk, peer's psk with XAUTH)")
+    said = offers.phase1_mismatch(ours, PSK, sa)
+    assert f"differs: authentication (ours psk, peer's psk with XAUTH); {offers.WANTS_XAUTH}" in said
+    both = replace(sa, proposals=(*sa.proposals, *offer1("aes128-sha256-ecp256").proposals), raw=b"")
+    assert offers.WANTS_XAUTH not in offers.phase1_mismatch(ours, PSK, both), "it would do without"
+    with pytest.raises(ProposalError, match=r"the peer chose what was not offered: .*psk with XAUTH; the peer wants XAUTH"):
+        offers.phase1_accept(ours, PSK, sa)
+
+
+def test_what_has_an_additional_key_exchange_is_nothing_of_ikev1():
+    """Not even where it may fall to IKEv1; one that may be left out is."""
+    written = "aes256-sha256-modp2048-ke1_mlkem768"
+    (refusal,) = registry.refusals_phase1(parse_ike([written]))
+    assert refusal == 'IKEv1 has no additional key exchange, "ke1_mlkem768" being one'
+    assert registry.suites_phase1(parse_ike([written])) == ()
+    assert registry.suites_phase1(parse_ike([f"{written}-ke1_none"])) == registry.suites_phase1(
+        parse_ike(["aes256-sha256-modp2048"])
+    )

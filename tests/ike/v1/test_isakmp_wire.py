@@ -37,6 +37,8 @@ any_payload = st.one_of(
     st.builds(p.SignaturePayload, octets),
     st.builds(p.VendorIdPayload, octets),
     st.builds(p.NatDPayload, octets),
+    st.builds(p.NatDDraftPayload, octets),
+    st.builds(p.ConfigPayload, octets),
     st.builds(p.IdPayload, numbers, numbers, st.integers(0, 65535), octets),
     st.builds(p.CertPayload, numbers, octets),
     st.builds(p.CertRequestPayload, numbers, octets),
@@ -45,7 +47,7 @@ any_payload = st.one_of(
 )
 
 
-@given(st.lists(any_payload, max_size=8, unique_by=lambda payload: payload.kind))
+@given(st.lists(any_payload, max_size=8, unique_by=lambda payload: payload.type))
 def test_what_is_built_parses_again(payloads):
     datagram = build_clear(CLEAR, payloads)
     message = parse(datagram)
@@ -60,7 +62,7 @@ def test_nothing_but_an_error_comes_of_octets(body, first):
         parse(build_isakmp(CLEAR, first, body))
 
 
-@given(st.lists(any_payload, min_size=1, max_size=4, unique_by=lambda payload: payload.kind), st.data())
+@given(st.lists(any_payload, min_size=1, max_size=4, unique_by=lambda payload: payload.type), st.data())
 def test_nor_of_a_message_that_was_altered_or_cut(payloads, data):
     datagram = bytearray(build_clear(CLEAR, payloads))
     place = data.draw(st.integers(HEADER, len(datagram) - 1))
@@ -130,7 +132,7 @@ def test_an_sa_payload_that_lies_is_refused(body, said):
         p.HashPayload(bytes(65)),
         p.IdPayload(1, 0, 0, bytes(LIMITS.identity_octets + 1)),
     ],
-    ids=lambda payload: f"{payload.kind.name} {len(payload.data)}",
+    ids=lambda payload: f"{payload.type.name} {len(payload.data)}",
 )
 def test_a_payload_of_a_size_that_cannot_be_is_refused(payload):
     with pytest.raises(IkeSyntaxError):

@@ -1,0 +1,135 @@
+"""What the parts of a gateway have at the moment, in numbers, for metrics: less than `status` asks, since thousands cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ipsec_dp.host import HostError
+from ipsec_dp.host.process_load import UdpQueue, cpu_seconds, udp_queues
+from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
+from ipsec_dp.util.slices import in_slices
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from ipsec_dp.config import Config, Tunnel
+    from ipsec_dp.databases.sad import Sad
+    from ipsec_dp.databases.spd import Spd
+    from ipsec_dp.dataplane import Counters, DataPlane, TunnelTraffic
+    from ipsec_dp.keying.ike_driver import IkeDriver
+    from ipsec_dp.keying.manual import ManualSas
+    from ipsec_dp.keying.status import KeyingStatus
+    from ipsec_dp.network.host import Host
+    from ipsec_dp.services.monitor_health import MonitorStatus
+    from ipsec_dp.services.path_mtu import PathMtuDiscovery
+    from ipsec_dp.services.path_mtu_state import TunnelMtus
+    from ipsec_dp.services.tunnel_monitor import TunnelMonitors
+
+CARRIES: Final = frozenset({"up", "rekeying", "partial"})  # states of a tunnel
+WHOLE: Final = frozenset({"up", "rekeying"})
+READING_S: Final = 0.002  # of a slice
+
+
+class TunnelSas(NamedTuple):
+    """What a tunnel has while the gateway is up. `children`: CHILD_SAs."""
+
+    keying: KeyingStatus
+    children: int
+    traffic: TunnelTraffic
+    mtus: TunnelMtus
+    monitor: MonitorStatus | None
+
+
+class TunnelReading(NamedTuple):
+    """One tunnel. `wanted`: it is to be up at all times; `sas` None: the gateway is not up."""
+
+    name: str
+    wanted: bool
+    sas: TunnelSas | None = None
+
+    @property
+    def up(self) -> bool:
+        return self.sas is not None and self.sas.keying.state in CARRIES
+
+    @property
+    def whole(self) -> bool:
+        return self.sas is not None and self.sas.keying.state in WHOLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayReading:
+    """The gateway itself; a part that is not there, or cannot be asked, is empty."""
+
+    provider: str = ""
+    conditions: int = 0
+    counters: Counters | None = None
+    workers: Sequence[Counters] = ()
+    key_octets: int = 0
+    ike: Mapping[str, int] = field(default_factory=dict)
+    waiting: int = 0  # strangers' messages of IKE
+    guard: Mapping[str, int] = field(default_factory=dict)
+    restored: Mapping[str, int] = field(default_factory=dict)
+    cpu: Mapping[str, float] = field(default_factory=dict)
+    udp: Mapping[int, UdpQueue] = field(default_factory=dict)
+
+
+def wanted(tunnel: Tunnel) -> bool:
+    """Whether it is to be up whatever comes: nobody has to ask for it, or call."""
+    return tunnel.auth is None or tunnel.start == "start"
+
+
+class Readings:
+    """Asks the parts of one gateway that is up."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        spd: Spd,
+        plane: DataPlane,
+        sad: Sad,
+        manual: ManualSas,
+        ike: IkeDriver,
+        host: Host,
+        mtus: PathMtuDiscovery,
+        monitors: TunnelMonitors,
+    ) -> None:
+        self._config, self._spd, self._plane, self._sad, self._manual, self._ike = config, spd, plane, sad, manual, ike
+        self._host, self._mtus, self._monitors = host, mtus, monitors
+
+    def reconfigure(self, config: Config) -> None:
+        """Looks at these tunnels from now on."""
+        self._config = config
+
+    async def gateway(self) -> GatewayReading:
+        """Everything but the tunnels."""
+        try:
+            guard = await self._host.guard.counts()
+        except HostError:  # `status` says so
+            guard = {}
+        plane = self._plane
+        return GatewayReading(
+            provider=plane.provider,
+            conditions=len(self._host.conditions.texts),
+            counters=plane.counters(),
+            workers=plane.worker_counters(),
+            key_octets=plane.arena().in_use,
+            ike=self._ike.counters(),
+            waiting=self._ike.waiting,
+            guard=guard,
+            restored=self._host.restored,
+            cpu=cpu_seconds(),
+            udp=udp_queues((IKE_PORT, NAT_PORT)),
+        )
+
+    async def tunnels(self) -> AsyncIterator[TunnelReading]:
+        """Each tunnel of the configuration, without what ends meanwhile."""
+        async for tunnel in in_slices(self._config.tunnels, READING_S):
+            name, number = tunnel.name, self._spd.tunnel_numbers.get(tunnel.name)
+            if number is None or not (self._ike.has(name) if tunnel.manual is None else name in self._manual.paths):
+                continue
+            keying = self._ike.status(name) if tunnel.manual is None else self._manual.status(name)
+            children, traffic = self._sad.count_of(number), self._sad.traffic(number)
+            sas = TunnelSas(keying, children, traffic, self._mtus.status(name), self._monitors.status(name))
+            yield TunnelReading(name, wanted(tunnel), sas)

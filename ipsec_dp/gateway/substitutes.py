@@ -1,0 +1,58 @@
+"""What a rig puts in the place of parts of a gateway that are neither host nor clock."""
+
+from __future__ import annotations
+
+import gc
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ipsec_dp.config.difference import read_again
+from ipsec_dp.dataplane import DataPlane
+from ipsec_dp.ike.environment import NO_INTERFERENCE
+from ipsec_dp.keying.ike_trace import ike_trace
+from ipsec_dp.keying.ikev2_pins import PinFiles, pins_of
+from ipsec_dp.services.metrics_server import StartListening, listen_here
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from ipsec_dp.config import Config
+    from ipsec_dp.config.difference import Difference
+    from ipsec_dp.errors import Finding
+    from ipsec_dp.ike.actions import Event
+    from ipsec_dp.ike.environment import Interference, Pins, Trace
+    from ipsec_dp.util.clock import Clock
+    from ipsec_dp.util.conditions import Conditions
+
+
+def _freeze() -> None:
+    """What the configuration is made of stays: looking through it again and again would hold IKE up."""
+    gc.collect()
+    gc.freeze()
+
+
+def _pins(gateway: str, conditions: Conditions) -> Pins:
+    """The files of a gateway, by its name."""
+    return PinFiles(pins_of(gateway, os.environ), conditions)
+
+
+@dataclass(frozen=True, slots=True)
+class Substitutes:
+    """`plane` makes the data plane, `reported` hears of each
+    event of IKE, `shaped` and `interference` are `Environment`'s, `pins` gives those of a gateway, `reread` reads the configuration
+    anew, `settled` is called when the gateway is up, `listen` gives the page of metrics its socket."""
+
+    plane: Callable[..., DataPlane] = DataPlane
+    reported: Callable[[Event], None] = lambda _: None
+    trace: Callable[[Clock], Trace] = ike_trace
+    shaped: Callable[[Any, list[Any]], list[Any]] = lambda _header, payloads: payloads
+    interference: Interference = NO_INTERFERENCE
+    pins: Callable[[str, Conditions], Pins] = _pins
+    reread: Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]] = read_again
+    settled: Callable[[], None] = _freeze
+    listen: StartListening = listen_here
+
+
+NO_SUBSTITUTES = Substitutes()
