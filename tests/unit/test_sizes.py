@@ -60,6 +60,7 @@ LARGE = {
     "ipsec_dp/ike/wanted.py: Wanted": "what may happen to a proxy ID, and what is asked about it",
     "ipsec_dp/keying/ike_driver.py: IkeDriver": "a method for each action of the core, each event and each verb",
     "ipsec_dp/rig/memory_gateway.py: Gateway": "a method for each thing that a rig's gateway is asked",
+    "ipsec_dp/rig/netns_gateway.py: NetnsGateway": "a method for each thing that a rig's gateway is asked",
     "tests/interop/strongswan_meeting.py: Agreement": "all that two peers are configured with, frozen",
     "ipsec_dp/services/path_mtu.py: PathMtuDiscovery": "one tunnel after the other through the same tables",
 }
