@@ -18,7 +18,6 @@ LONG = {
     "benchmarks/strangers_messages.py": "every kind of message of a stranger, with all that it is made of",
     "ipsec_dp/ike/certificates.py": "by what a certificate is believed: files, chain, identity, revocation, in the order of use",
     "ipsec_dp/ike/manager.py": "a method for each call of IkeCore, and what sessions ask of those around them",
-    "ipsec_dp/ike/v1/context.py": "an ISAKMP SA as its handlers see it, and all that there is with one peer",
     "ipsec_dp/ike/v1/manager.py": "a method for each call of IkeCore, and what ISAKMP SAs ask of those around them",
     "ipsec_dp/ike/proposal.py": "proposals from their text to what is said when none fits: one order of preference all the way",
     "ipsec_dp/keying/ike_driver.py": "a method for each action of the core, each event and each verb",
