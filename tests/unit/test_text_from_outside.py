@@ -218,7 +218,7 @@ def test_one_place_each_writes_for_people_and_for_programs():
     assert made_in("click.echo", ["cli"]) == {"cli/options.py", "cli/life.py"}, "life shows TOML that is made here, line by line"
     rooms = ["cli", "gateway", "keying", "services", "network", "host", "ike", "config"]
     assert made_in("print", rooms) == {"config/schema.py", "gateway/stream_event.py"}
-    programs = {"cli/options.py", "cli/demo.py", "gateway/control.py", "gateway/stream_event.py"}
+    programs = {"cli/options.py", "cli/demo.py", "gateway/control.py", "gateway/following.py", "gateway/stream_event.py"}
     assert made_in("json.dumps", ["cli", "gateway"]) == programs
 
 
