@@ -141,10 +141,8 @@ def _head(screen: Screen) -> list[Text]:
     if screen.trouble:
         made.append(Text(screen.trouble, style="red"))
     if answer.warnings:
-        more = f" and {len(answer.warnings) - 1} more" if len(answer.warnings) > 1 else ""
-        room = max(0, screen.width - cell_len(f"warning: {more}") - 1)
-        text = answer.warnings[0]
-        made.append(Text(f"warning: {text if cell_len(text) <= room else f'{set_cell_size(text, room)}…'}{more}", style="yellow"))
+        several = f" 1 of {len(answer.warnings)}" if len(answer.warnings) > 1 else ""
+        made.append(Text(_cut(f"warning{several}: {answer.warnings[0]}", screen.width).rstrip(), style="yellow"))
     return made
 
 

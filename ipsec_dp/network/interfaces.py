@@ -144,7 +144,7 @@ class LinuxInterfaces:
             await self._configure(name)
 
     async def apply_mtus(self, mtus: Mapping[str, int]) -> None:
-        """The interfaces' part of `Host.apply_mtus`. Tunnels that `mtus` does not know keep theirs: a reload may be adding them."""
+        """The interfaces' part of `Host.apply_mtus`. Tunnels that it does not know keep theirs: a reload adds some."""
         self._mtus = self._mtus | dict(mtus)
         for name in dict.fromkeys(tunnel.interface for tunnel in self._config.tunnels):  # a reload takes others away afterwards
             device, mtu = self._tuns.get(name), await asyncio.to_thread(self._interface_mtu, name)

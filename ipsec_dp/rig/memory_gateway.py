@@ -77,7 +77,7 @@ class Gateway:
         network: Medium | None = None,
         files: Mapping[str, str | bytes] | None = None,
         addresses: Iterable[str] | None = None,
-        netns: None = None,
+        netns: Namespace | None = None,
     ) -> None:
         del netns  # then it is none of these
         wires: list[Wire] = [] if wire is None else list(wire) if isinstance(wire, list | tuple) else [wire]  # type: ignore[list-item]

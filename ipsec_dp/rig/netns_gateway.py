@@ -18,7 +18,7 @@ import tempfile
 import time
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import msgspec
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Tunnel
     from ipsec_dp.gateway.status import ChildSaStatus
     from ipsec_dp.rig.configs import Written
+    from ipsec_dp.rig.memory_links import OuterDatagram
     from ipsec_dp.rig.netns import Namespace
     from ipsec_dp.rig.surface import RigGateway
 
@@ -52,6 +53,14 @@ RELOAD_S: Final = 60.0
 LOOK_S: Final = 0.01  # between two looks of who waits
 LOG_LINES: Final = 20  # of the daemon's log, that an error shows
 PROGRAM: Final = (sys.executable, "-m", "ipsec_dp.rig.netns_daemon")
+
+
+class Passed(NamedTuple):
+    """An outer datagram. `at`: seconds of the clock; `left`: the gateway sent it."""
+
+    at: float
+    left: bool
+    datagram: OuterDatagram
 
 
 class RecordedProcess(GatewayProcess):
@@ -92,15 +101,16 @@ class Observed:
 
     @property
     def events(self) -> list[RigEvent]:
-        self._read_record()
+        self.read()
         return self._events
 
     @property
     def keys(self) -> list[str]:
-        self._read_record()
+        self.read()
         return self._keys
 
-    def _read_record(self) -> None:
+    def read(self) -> None:
+        """Brings events and keys up to date, for as long as the record is there."""
         if not self._process.record.exists():
             return
         with self._process.record.open("rb") as record:
@@ -172,13 +182,15 @@ class NetnsGateway:
     def close(self) -> None:
         """As `RigGateway`."""
         if not self._closed:
-            self._closed = True
             self._end()
+            self._closed = True
 
     def _end(self) -> None:
         try:
             if hasattr(self, "_process") and self._process.process is not None:
                 self._process.terminate()
+                self._observed.read()
+                self._packets()
         finally:
             for part in (self._hosts, self._tap):
                 if part is not None:
@@ -280,7 +292,6 @@ class NetnsGateway:
 
     def events(self) -> tuple[RigEvent, ...]:
         """As `RigGateway`."""
-        self._check_open()
         return tuple(self._observed.events)
 
     def keylog(self) -> str:
@@ -293,7 +304,7 @@ class NetnsGateway:
         self._check_open()
         file = io.BytesIO()
         writer = Writer(file, LINKTYPE_RAW)
-        for at, _, packet in self._passed():
+        for at, _, packet in self._packets():
             writer.write(at, packet)
         return file.getvalue()
 
@@ -304,20 +315,23 @@ class NetnsGateway:
 
     def story(self, last: int = 40) -> str:
         """The newest datagrams to and from it and its newest events, a line each, in the order of time."""
-        self._check_open()
         lines = [(event.at, str(event)) for event in self._observed.events]
-        behind = time.time_ns() - time.monotonic_ns()
-        for at, left, packet in self._passed():
-            datagram = datagram_of(packet)
-            text = f"IP packet, {len(packet)} octets" if datagram is None else f"{described(datagram)}, {datagram.octets} octets"
-            when = (at - behind) / NS_PER_S
-            lines.append((when, f"{when:12.3f}  {self.name} {'->' if left else '<-'} {text}"))
+        for each in self.passed():
+            text = f"{described(each.datagram)}, {each.datagram.octets} octets"
+            lines.append((each.at, f"{each.at:12.3f}  {self.name} {'->' if each.left else '<-'} {text}"))
         return "\n".join(line for _, line in sorted(lines, key=lambda each: each[0])[-last:])
 
-    def _passed(self) -> Sequence[tuple[int, bool, bytes]]:
+    def passed(self) -> list[Passed]:
+        """Its outer datagrams so far, but for later fragments."""
+        behind = time.time_ns() - time.monotonic_ns()
+        found = ((at, left, datagram_of(packet)) for at, left, packet in self._packets())
+        return [Passed((at - behind) / NS_PER_S, left, datagram) for at, left, datagram in found if datagram is not None]
+
+    def _packets(self) -> Sequence[tuple[int, bool, bytes]]:
         if self._tap is None:
             return ()
-        self._tap.read()
+        if not self._closed:
+            self._tap.read()
         return self._tap.log
 
     # ---- the process, and which of its tunnels

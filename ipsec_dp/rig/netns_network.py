@@ -9,18 +9,21 @@ links. Needs root, iproute2 and nftables.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ipsec_dp.rig.configs import loaded
+from ipsec_dp.rig.ladder import Arrow, drawn
 from ipsec_dp.rig.loop import RigError
+from ipsec_dp.rig.medium import described
 from ipsec_dp.rig.netns import Lab, NetnsError, Port
 from ipsec_dp.rig.netns_gateway import NetnsGateway
 from ipsec_dp.rig.real_clock import RealClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.rig.configs import Written
@@ -31,6 +34,11 @@ OUTER: Final = "wan"
 OF_MEMORY: Final = ("delay", "jitter", "reorder", "duplicate", "corrupt", "seed")  # of `Wire`; the kernel needs more than nftables
 THOUSANDTHS: Final = 1000
 NAT_PORTS: Final = "20000-29999"
+
+
+def _alone(address: Address) -> str:
+    """As a prefix."""
+    return f"{address}/{address.max_prefixlen}"
 
 
 class NetnsWire:
@@ -44,6 +52,8 @@ class NetnsWire:
             raise RigError(f"{what}; it has loss, mtu, nat there: use a gateway in memory for the rest")
         if nat is not None and nat.expires is not None:
             raise RigError("a NAT of namespaces does not expire: use a gateway in memory")
+        if nat is not None:
+            nat.of_kernel = True
         self._network: NetnsNetwork | None = None
         self._cut: set[tuple[str | None, str | None]] = set()
         self._loss, self._mtu, self.nat = loss, mtu, nat
@@ -107,7 +117,7 @@ class NetnsWire:
         if self._network is not None:
             self._network.rewire()
 
-    def ruleset(self, ports: Mapping[str, str], inside: Iterable[Address]) -> str:
+    def ruleset(self, ports: Mapping[str, str], inside: Sequence[Address]) -> str:
         """For nftables. `ports`: the router's interface to each gateway; `inside`: addresses behind the NAT."""
         drops = [
             " ".join(
@@ -123,7 +133,7 @@ class NetnsWire:
             drops.append(f"numgen random mod {THOUSANDTHS} < {round(self._loss * THOUSANDTHS)} drop")
         lines = ["table inet wire {", "}", "delete table inet wire", "table inet wire {", "chain forward {"]
         lines += ["type filter hook forward priority 0;", *drops, "}", "}"]
-        if self.nat is not None:
+        if self.nat is not None and inside:  # the gateway is there
             lines += self._nat_rules(self.nat, [address for address in inside if address.version == self.nat.address.version])
         return "\n".join(lines) + "\n"
 
@@ -196,14 +206,11 @@ class NetnsNetwork:
         return self._made(config, name, addresses, files)
 
     def _made(self, config: Written, name: str, addresses: list[str], files: Mapping[str, str | bytes] | None) -> NetnsGateway:
-        from ipaddress import ip_address
-
         namespace = self.lab.namespace(name, forwarding=True)
         port = f"port{len(self._ports)}"
-        own = [f"{address}/{128 if ':' in address else 32}" for address in addresses]
-        self.lab.link(Port(namespace, OUTER, own), Port(self._router, port, (f"{ROUTER[0]}/32", f"{ROUTER[1]}/64")))
         self._ports[name], self._addresses[name] = port, list(map(ip_address, addresses))
-        self._router.ip(*(f"route add {prefix} dev {port}" for prefix in own))
+        own = [*map(_alone, self._addresses[name])]
+        self.lab.link(Port(namespace, OUTER, own), Port(self._router, port, (f"{ROUTER[0]}/32", f"{ROUTER[1]}/64")))
         namespace.ip(f"route add default via {ROUTER[0]} dev {OUTER} onlink", f"route add default via {ROUTER[1]} dev {OUTER}")
         self.rewire()
         gateway = NetnsGateway(config, namespace, files=files)
@@ -216,10 +223,10 @@ class NetnsNetwork:
             return
         nat = self.wire.nat
         inside = self._addresses.get(nat.inside, []) if nat is not None else []
-        if nat is not None and not inside:
-            return  # until the gateway is there
-        for port in self._ports.values():
-            self._router.ip(f"link set {port} mtu {self.wire.mtu}")
+        for name, port in self._ports.items():  # a link of a smaller MTU would take nothing longer in, and tell nobody
+            self._router.ip(
+                *(f"route replace {_alone(each)} dev {port} mtu lock {self.wire.mtu}" for each in self._addresses[name])
+            )
         try:
             self._router.run("nft", "-f", "-", stdin=self.wire.ruleset(self._ports, inside))
         except NetnsError as error:
@@ -228,3 +235,21 @@ class NetnsNetwork:
     def advance(self, seconds: float) -> None:
         """Waits, as `RealClock.advance`."""
         self.clock.advance(seconds)
+
+    # ---- what happened
+
+    def ladder(self, last: int | None = None) -> str:
+        """The datagrams that left gateways, as a drawing; those that did not come to where they were sent are lost."""
+        arrows = sorted(arrow for name in self.gateways for arrow in self._arrows(name))
+        return drawn(arrows if last is None else arrows[-last:], tuple(self.gateways))
+
+    def _arrows(self, name: str) -> Iterator[Arrow]:
+        owners = {address: owner for owner, theirs in self._addresses.items() for address in theirs}
+        if self.wire.nat is not None:
+            owners[self.wire.nat.address] = self.wire.nat.inside
+        came = {owner: {each.datagram.data for each in self.gateways[owner].passed() if not each.left} for owner in self.gateways}
+        for each in self.gateways[name].passed():
+            receiver = owners.get(each.datagram.destination.address)
+            if each.left and receiver in came:
+                text = f"{described(each.datagram)}, {each.datagram.octets}"
+                yield Arrow(each.at, name, receiver, text, int(each.datagram.data in came[receiver]))

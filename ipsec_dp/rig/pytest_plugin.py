@@ -8,6 +8,8 @@
     @pytest.mark.ipsec(wire={"loss": 0.1}, seed=7, tables='[tunnel.esp]\\nlifetime = "1h"')
     def test_a_rekey_loses_nothing(ipsec_pair, ipsec_clock): ...
 
+The same tests run on daemons in network namespaces: `pytest --ipsec-in=netns`, or `both`; the marker's where= says it for a test.
+
 Under a failed test stand each gateway's events, counters and SAs, and the ladder of the messages between them. Nothing is loaded
 before a test asks for it.
 """
@@ -15,21 +17,26 @@ before a test asks for it.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from ipsec_dp.rig import Clock, Gateway, Network
+    from ipsec_dp.rig import Clock, Gateway, NetnsNetwork, Network
     from ipsec_dp.rig.netns import Lab
+    from ipsec_dp.rig.netns_gateway import NetnsGateway
+    from ipsec_dp.rig.real_clock import RealClock
 
 MARKER = (
-    'ipsec(seed=0, wire={}, a=None, b=None, tables=""): of ipsec_clock the seed, of ipsec_network what its wire does (`Wire`), '
-    "of ipsec_pair the configurations of both, or what is added to both"
+    'ipsec(seed=0, wire={}, a=None, b=None, tables="", where=None): of ipsec_clock the seed, of ipsec_network what its wire does '
+    '(`Wire`), of ipsec_pair the configurations of both, or what is added to both; where: "memory", "netns" or "both"'
 )
-KNOWN = {"seed", "wire", "a", "b", "tables"}
+KNOWN = {"seed", "wire", "a", "b", "tables", "where"}
+MEMORY: Final = "memory"
+NETNS: Final = "netns"
+PLACES: Final = {MEMORY: (MEMORY,), NETNS: (NETNS,), "both": (MEMORY, NETNS)}
 LAST = 60  # events and messages that a failure shows
 
 SITE = """
@@ -55,16 +62,16 @@ start = "{start}"
 class IpsecPair(NamedTuple):
     """Site a (10.1.0.0/16), which has called, and site b (10.2.0.0/16)."""
 
-    a: Gateway
-    b: Gateway
+    a: Gateway | NetnsGateway
+    b: Gateway | NetnsGateway
 
 
 class Watched:
     """The networks of one test, and the gateways that it got by fixtures."""
 
     def __init__(self) -> None:
-        self.networks: list[Network] = []
-        self.gateways: list[Gateway] = []
+        self.networks: list[Network | NetnsNetwork] = []
+        self.gateways: list[Gateway | NetnsGateway] = []
 
     def sections(self) -> Iterator[tuple[str, str]]:
         """Title and text for a report, as far as the gateways still say something."""
@@ -89,6 +96,28 @@ WATCHED = pytest.StashKey[Watched]()
 def pytest_configure(config: pytest.Config) -> None:
     """The marker is known, under --strict-markers too."""
     config.addinivalue_line("markers", MARKER)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where the gateways of a test are, whose marker does not say it."""
+    parser.getgroup("ipsec").addoption(
+        "--ipsec-in",
+        choices=tuple(PLACES),
+        default=MEMORY,
+        help="where ipsec_pair and ipsec_network are: memory, netns (root), both",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of gateways runs once in each place."""
+    if "ipsec_place" not in metafunc.fixturenames:
+        return
+    said = next((mark.kwargs["where"] for mark in metafunc.definition.iter_markers("ipsec") if "where" in mark.kwargs), None)
+    where = said or metafunc.config.getoption("--ipsec-in")
+    if where not in PLACES:
+        raise pytest.UsageError(f"{metafunc.definition.nodeid}: where={where!r}: write one of {', '.join(PLACES)}")
+    if PLACES[where] != (MEMORY,):
+        metafunc.parametrize("ipsec_place", PLACES[where], indirect=True)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -118,19 +147,41 @@ def _watched(request: pytest.FixtureRequest) -> Watched:
 
 
 @pytest.fixture
-def ipsec_clock(request: pytest.FixtureRequest) -> Clock:
-    """The time of the test's gateways, which passes when somebody waits; with it the seed of all that is random."""
-    from ipsec_dp.rig import Clock
+def ipsec_place(request: pytest.FixtureRequest) -> str:
+    """Where the test's gateways are: "memory" or "netns", as the marker or --ipsec-in says. Skipped there without root."""
+    place = getattr(request, "param", MEMORY)
+    if place == NETNS:
+        _needs_root()
+    return str(place)
 
-    return Clock(seed=_said(request).get("seed", 0))
+
+def _needs_root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("network namespaces need root")
 
 
 @pytest.fixture
-def ipsec_network(request: pytest.FixtureRequest, ipsec_clock: Clock) -> Iterator[Network]:
-    """A network without gateways: `ipsec_network.gateway(config)` makes one. Closed after the test."""
-    from ipsec_dp.rig import Network, Wire
+def ipsec_clock(request: pytest.FixtureRequest, ipsec_place: str) -> Clock | RealClock:
+    """The time of the test's gateways, which passes when somebody waits; with it the seed of all that is random. In namespaces it
+    is the machine's."""
+    from ipsec_dp.rig import Clock
+    from ipsec_dp.rig.real_clock import RealClock
 
-    watched = _watched(request)
+    return Clock(seed=_said(request).get("seed", 0)) if ipsec_place == MEMORY else RealClock()
+
+
+@pytest.fixture
+def ipsec_network(request: pytest.FixtureRequest, ipsec_place: str, ipsec_clock: Any) -> Iterator[Network | NetnsNetwork]:
+    """A network without gateways: `ipsec_network.gateway(config)` makes one. Closed after the test."""
+    with _network(request, ipsec_place, ipsec_clock) as network:
+        yield network
+
+
+def _network(request: pytest.FixtureRequest, place: str, clock: Any) -> Network | NetnsNetwork:
+    """What a failure tells of."""
+    from ipsec_dp.rig import NetnsNetwork, NetnsWire, Network, Wire
+
+    watched, options = _watched(request), _said(request).get("wire", {})
 
     class WatchedNetwork(Network):
         """One that remembers whom it made."""
@@ -140,30 +191,49 @@ def ipsec_network(request: pytest.FixtureRequest, ipsec_clock: Clock) -> Iterato
             watched.gateways.append(made)
             return made
 
-    with WatchedNetwork(clock=ipsec_clock, wire=Wire(**_said(request).get("wire", {}))) as network:
-        watched.networks.append(network)
-        yield network
+    class WatchedNamespaces(NetnsNetwork):
+        """One that remembers whom it made."""
+
+        def gateway(self, config: Any, **options: Any) -> NetnsGateway:
+            made = super().gateway(config, **options)
+            watched.gateways.append(made)
+            return made
+
+    network = WatchedNetwork(clock=clock, wire=Wire(**options)) if place == MEMORY else WatchedNamespaces(wire=NetnsWire(**options))
+    watched.networks.append(network)
+    return network
 
 
 @pytest.fixture
-def ipsec_pair(request: pytest.FixtureRequest, ipsec_network: Network) -> IpsecPair:
+def ipsec_pair(request: pytest.FixtureRequest, ipsec_network: Network | NetnsNetwork) -> IpsecPair:
     """Two gateways whose tunnel is up: `a, b = ipsec_pair`."""
+    return _pair(request, ipsec_network)
+
+
+def _pair(request: pytest.FixtureRequest, network: Network | NetnsNetwork) -> IpsecPair:
     said = _said(request)
     texts = {
         me: SITE.format(me=me, peer=peer, number=number, other=3 - number, start=start, tables=said.get("tables", ""))
         for me, peer, number, start in (("b", "a", 2, "respond"), ("a", "b", 1, "start"))
     }
-    b, a = (ipsec_network.gateway(said.get(me) or text) for me, text in texts.items())
+    b, a = (network.gateway(said.get(me) or text) for me, text in texts.items())
     a.wait("up")
     return IpsecPair(a, b)
 
 
 @pytest.fixture
-def ipsec_netns() -> Iterator[Lab]:
+def ipsec_netns(request: pytest.FixtureRequest) -> Iterator[IpsecPair]:
+    """`ipsec_pair` of daemons, each in a network namespace of its own. Skipped without root."""
+    _needs_root()
+    with _network(request, NETNS, None) as network:
+        yield _pair(request, network)
+
+
+@pytest.fixture
+def ipsec_lab() -> Iterator[Lab]:
     """Network namespaces, taken away after the test. Skipped without root."""
     from ipsec_dp.rig.netns import Lab
 
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
+    _needs_root()
     with Lab() as lab:
         yield lab

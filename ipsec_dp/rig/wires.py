@@ -68,9 +68,13 @@ class NatBox:
         self.inside, self.address, self.expires = inside, ip_address(address), expires
         self._next = first_port
         self._mappings: dict[tuple[Endpoint, bool], NatMapping] = {}
+        self.of_kernel = False  # in a namespace: then its mappings are the kernel's
 
     def rebind(self) -> None:
-        """Every mapping gets another port with the next datagram from inside, as after the NAT was started anew."""
+        """Every mapping gets another port with the next datagram from inside, as after the NAT was started anew.
+        RigError: in a namespace."""
+        if self.of_kernel:
+            raise RigError("a NAT of namespaces does not rebind: use a gateway in memory")
         self._mappings.clear()
 
     def out(self, datagram: OuterDatagram, now: float) -> OuterDatagram:

@@ -10,9 +10,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from ipsec_dp.ike.proposal import parse_ike
 from ipsec_dp.ike.v2 import fragment, int_auth, protect
 from ipsec_dp.ike.v2.fragment import Reassembler
+from ipsec_dp.ike.v2.ike_init import IkeSaInit
+from ipsec_dp.ike.v2.intermediate import Intermediate
 from ipsec_dp.ike.v2.message import Header, parse_message
 from ipsec_dp.ike.v2.payloads import (
     Authentication,
+    Encrypted,
     EncryptedFragment,
     IdentificationInitiator,
     IdentificationResponder,
@@ -68,7 +71,7 @@ def test_what_is_covered_is_the_same_by_every_cipher_and_in_fragments(suite, way
 def test_payloads_that_mean_nothing_here_are_covered_as_they_came():
     sealing, opening = both_ends(SUITES["aes128gcm16"])
     plaintext = bytes([0, 0, 0, 6, 1, 2])  # a payload of a type that nobody knows
-    datagram = protect.seal_payload(sealing, HEADER, protect.Encrypted(200, b""), plaintext, bytes)
+    datagram = protect.seal_payload(sealing, HEADER, Encrypted(200, b""), plaintext, bytes)
     message = protect.open_message(opening, datagram, parse_message(datagram))
     assert message.payloads == ()
     assert int_auth.came(message).endswith(bytes([200, 0, 0, 10]) + plaintext)
@@ -142,6 +145,7 @@ def test_somebody_else_derives_the_same_keys_intauth_and_auth(words, listener):
     ladder.initiate("a")
     for number in range(3):
         task = ladder.a.core.sessions()[0].task
+        assert isinstance(task, IkeSaInit | Intermediate)
         exchanged = task.key
         ladder.deliver("b")
         request, response = (delivery.data[0] for delivery, _ in ladder.wire.log[-2:])
@@ -153,9 +157,9 @@ def test_somebody_else_derives_the_same_keys_intauth_and_auth(words, listener):
             sent, got = listener.open(request, "i"), listener.open(response, "r")
             int_i = listener.prf(listener.keys["pi"], int_i + covered(request, *sent))
             int_r = listener.prf(listener.keys["pr"], int_r + covered(response, *got))
-            (ke,) = parse_inner(*got)
-            assert isinstance(ke, KeyExchangePayload)
-            listener.following(bytes(exchanged.shared_secret(ke.data)))
+            (answer,) = parse_inner(*got)
+            assert isinstance(answer, KeyExchangePayload)
+            listener.following(bytes(exchanged.shared_secret(answer.data)))
         ladder.deliver("a")
     ladder.settle()
     ladder.check()

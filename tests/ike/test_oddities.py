@@ -47,7 +47,7 @@ def esp(*transforms):
         (Transform(1, 12, 288), "aes with Key Length 288: AES has keys of 128, 192 and 256 bits"),
         (Transform(1, 20, 512), "aesgcm16 with Key Length 512: AES has keys of 128, 192 and 256 bits"),
         (Transform(4, 1030), "ke1030 is a number for private use"),
-        (Transform(6, 1054), "type6-1054 is a number for private use"),
+        (Transform(6, 1054), "ke1_1054 is a number for private use"),
         (Transform(1, 12, 128, ((5, b"x"),)), "aes with an attribute other than Key Length"),
     ],
 )

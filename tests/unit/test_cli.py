@@ -33,6 +33,7 @@ VERBS = [
     "up",
     "down",
     "status",
+    "top",
     "check",
     "reload",
     "confirm",

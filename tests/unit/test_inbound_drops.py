@@ -101,7 +101,7 @@ def site():
 
 
 def without_drops(info):
-    return dataclasses.replace(info, drops={})
+    return dataclasses.replace(info, drops={}, last_drop=None)
 
 
 def sum_of(drops: dict[str, int]) -> int:

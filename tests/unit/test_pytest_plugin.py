@@ -84,7 +84,7 @@ def test_a_pair_that_does_not_come_up_says_why(tmp_path):
 def test_a_marker_says_what_it_takes(tmp_path):
     done = run(tmp_path, "@pytest.mark.ipsec(sed=7)\ndef test_it(ipsec_clock): ...\n")
     assert done.returncode == 1
-    assert "the marker ipsec takes a, b, seed, tables, wire, not sed" in done.stdout
+    assert "the marker ipsec takes a, b, seed, tables, where, wire, not sed" in done.stdout
     assert "@pytest.mark.ipsec(seed=0" in run(tmp_path, "", "--markers").stdout
 
 
@@ -97,3 +97,16 @@ def test_nothing_is_loaded_before_a_test_asks():
 def test_pytest_finds_it_where_the_package_is_installed():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["pytest11"] == {"ipsec_dp": PLUGIN}
+
+
+def test_where_gateways_are_is_said_by_marker_or_option(tmp_path):
+    listed = (
+        "@pytest.mark.ipsec(where='both')\ndef test_both(ipsec_pair): ...\ndef test_one(ipsec_network): ...\ndef test_none(): ...\n"
+    )
+    done = run(tmp_path, listed, "--collect-only", "--ipsec-in=netns")
+    assert re.findall(r"::(\S+)", done.stdout) == ["test_both[memory]", "test_both[netns]", "test_one[netns]", "test_none"]
+    assert re.findall(r"::(\S+)", run(tmp_path, listed, "--collect-only").stdout) == [
+        *("test_both[memory]", "test_both[netns]", "test_one", "test_none"),
+    ]
+    wrong = run(tmp_path, "@pytest.mark.ipsec(where='here')\ndef test_it(ipsec_pair): ...\n")
+    assert "where='here': write one of memory, netns, both" in wrong.stdout

@@ -16,10 +16,8 @@ LINES, METHODS, ATTRIBUTES = 400, 25, 18
 
 LONG = {
     "benchmarks/strangers_messages.py": "every kind of message of a stranger, with all that it is made of",
-    "ipsec_dp/gateway/composition.py": "every part of a gateway, once, and who hears of what",
     "ipsec_dp/ike/certificates.py": "by what a certificate is believed: files, chain, identity, revocation, in the order of use",
     "ipsec_dp/ike/manager.py": "a method for each call of IkeCore, and what sessions ask of those around them",
-    "ipsec_dp/ike/v1/context.py": "an ISAKMP SA as its handlers see it, and all that there is with one peer",
     "ipsec_dp/ike/v1/manager.py": "a method for each call of IkeCore, and what ISAKMP SAs ask of those around them",
     "ipsec_dp/ike/proposal.py": "proposals from their text to what is said when none fits: one order of preference all the way",
     "ipsec_dp/keying/ike_driver.py": "a method for each action of the core, each event and each verb",
@@ -46,6 +44,7 @@ LARGE = {
     "ipsec_dp/dataplane/plane.py: DataPlane": "a method for each call of dp.h",
     "ipsec_dp/ike/core.py: IkeVersions": "the interface IkeCore",
     "ipsec_dp/gateway/composition.py: Composition": "every part of a gateway, once",
+    "ipsec_dp/gateway/status.py: ChildSaStatus": "what `status --json` says of a CHILD_SA, field by field",
     "ipsec_dp/gateway/status.py: TunnelStatus": "what `status --json` says of a tunnel, field by field",
     "ipsec_dp/ike/interface.py: IkeStatus": "all that is said of an IKE SA, frozen",
     "ipsec_dp/ike/interface.py: IkeCore": "a method for each call of the driver",
@@ -60,6 +59,7 @@ LARGE = {
     "ipsec_dp/ike/wanted.py: Wanted": "what may happen to a proxy ID, and what is asked about it",
     "ipsec_dp/keying/ike_driver.py: IkeDriver": "a method for each action of the core, each event and each verb",
     "ipsec_dp/rig/memory_gateway.py: Gateway": "a method for each thing that a rig's gateway is asked",
+    "ipsec_dp/rig/netns_gateway.py: NetnsGateway": "a method for each thing that a rig's gateway is asked",
     "tests/interop/strongswan_meeting.py: Agreement": "all that two peers are configured with, frozen",
     "ipsec_dp/services/path_mtu.py: PathMtuDiscovery": "one tunnel after the other through the same tables",
 }

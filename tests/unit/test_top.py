@@ -147,8 +147,8 @@ def test_all_tunnels_in_80_columns():
     made = shown(many, rates=rates)
     assert made[0] == "ipsec-dp top  site-a  41 tunnels: 40 failed, 1 up"
     assert made[1].startswith("in 15k p/s 12Mb/s  out 7.5k p/s 6.0Mb/s  dropped 0/s")
-    assert made[2].startswith("warning: www")
-    assert made[2].endswith("… and 1 more")
+    assert made[2].startswith("warning 1 of 2: www")
+    assert made[2].endswith("w…")
     assert re.fullmatch(r">a-tunnel-with-a-ra… up +15k +12M +7\.5k +6\.0M +0 +- ▁▂▃▄▅▆▇█", made[5]), made[5]
     assert re.fullmatch(r" to-0 +failed +0 +0 +0 +0 +0 +- +", made[6])
     assert len(made) == 24

@@ -141,10 +141,13 @@ def _made(sa: IpsecSa) -> bool:
 
 
 def _made_at_once(peering: Peering, one: IpsecSa, sa: IpsecSa) -> bool:
-    """Whether we have made `one` while `sa`, which the peer made, was under way, or before it where the peer may not know that."""
+    """Whether we have made `one` while `sa`, which the peer made, was under way, or before it where the peer may not know that: it
+    renews what `one` renews, whose message 3 may be lost."""
     if not one.initiator or sa.initiator:
         return False
-    return one.created >= sa.created or (sa.created < one.created + UNDER_WAY and not used_by_peer(peering, one))
+    if one.created >= sa.created:
+        return True
+    return one.replaces is not None and sa.created < one.created + UNDER_WAY and not used_by_peer(peering, one)
 
 
 def _is_peers_spare(one: IpsecSa, sa: IpsecSa) -> bool:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ipsec_dp.ike.octets import Writer
+from ipsec_dp.ike.payload import build_chain
 from ipsec_dp.ike.prf import prf
-from ipsec_dp.ike.v2.message import build_chain, build_header
+from ipsec_dp.ike.v2.message import build_header
 from ipsec_dp.ike.v2.wire import IKE_HEADER, PAYLOAD_HEADER, PayloadType
 
 if TYPE_CHECKING:
