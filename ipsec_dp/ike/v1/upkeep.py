@@ -102,7 +102,10 @@ def _retransmit(context: IsakmpContext, now: float) -> None:
     _gave_up(context, f"{asked}: {_UNANSWERED[context.state].format(port=context.path.remote.port)}", Cause.TIMEOUT)
 
 
-_DOWN = "it is down (ping it), UDP port {port} is blocked on the way (capture there), no IKEv1 runs on it, or it expects others"
+_DOWN = (
+    "it is down (ping it), UDP port {port} is blocked on the way (capture there), no IKEv1 runs on it,"
+    " or it expects nobody from here"
+)
 _UNANSWERED = {
     IsakmpState.SA_SENT: _DOWN,
     IsakmpState.KE_SENT: "it is down or the way to it is, or it has no secret for our address",
