@@ -43,12 +43,12 @@ def unusable(waiting: str, hint: str) -> str:
 # ---- why -------------------------------------------------------------------------------------------------------------------------
 
 
-def nobody_there(path: Path) -> str:
+def nobody_there(path: Path, version: str = "IKEv2") -> str:
     """Of the very first message."""
     port = path.remote.port
     return (
-        f"is that its address, or is it down (ping it)? Does IKE run there, and does it expect {path.local.address}? Let UDP port"
-        f" {port} pass, there and back (look there with: tcpdump -n -i any udp port {port})"
+        f"is that its address, or is it down (ping it)? Does {version} run there, and does it expect {path.local.address}? Let UDP"
+        f" port {port} pass, there and back (look there with: tcpdump -n -i any udp port {port})"
     )
 
 

@@ -96,8 +96,10 @@ def described(datagram: OuterDatagram) -> str:
     message = data if IKE_PORT in (datagram.source.port, datagram.destination.port) else data[4:]
     if len(message) < 28:
         return "IKE, cut off"
-    way = "response" if message[19] & 0x20 else "request"
-    return f"{iana.name(iana.EXCHANGES, 'exchange', message[18])} {way} {int.from_bytes(message[20:24])}"
+    exchange, number = iana.name(iana.EXCHANGES, "exchange", message[18]), int.from_bytes(message[20:24])
+    if message[17] >> 4 == 1:  # its messages are neither requests nor responses, and their IDs are drawn (RFC 2408 §3.1)
+        return f"{exchange} {number:#010x}" if number else exchange
+    return f"{exchange} {'response' if message[19] & 0x20 else 'request'} {number}"
 
 
 class _Outer(OuterNetwork):

@@ -12,7 +12,7 @@ from tests.unit.rig_sites import site, sites
 
 HELLO, BACK = udp("10.1.0.5", "10.2.0.5", b"hello"), udp("10.2.0.5", "10.1.0.5", b"back")
 IKE = '  [tunnel.ike]\n  version = "{}"\n{}'
-MAIN, AGGRESSIVE, INIT = 2, 4, 34  # exchange types (RFC 2408 §3.1, RFC 7296 §3.1)
+MAIN, AGGRESSIVE, QUICK, INIT = 2, 4, 32, 34  # exchange types (RFC 2408 §3.1, RFC 7296 §3.1)
 
 
 def met(network):
@@ -95,3 +95,13 @@ def test_ikev2_is_spoken_where_both_can_and_never_left_again(tmp_path, monkeypat
         assert {version for version, _ in met(a.network)} == {2}
         assert a.tunnel().state != "up"
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_ladder_has_no_requests_of_ikev1_and_every_octet():
+    with sites(Wire(seed=3), tables=IKE.format("1", "")) as (a, _):
+        drawn = a.network.ladder()
+        quick = [each.passing.datagram for each in a.network.log if each.passing.datagram.data[18] == QUICK]
+    assert "|-- IKEv1 main mode, " in drawn
+    assert not any(word in drawn for word in ("request", "response"))
+    for datagram in quick:
+        assert f"IKEv1 quick mode {int.from_bytes(datagram.data[20:24]):#010x}, {datagram.octets} " in drawn

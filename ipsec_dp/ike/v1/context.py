@@ -308,7 +308,7 @@ class IsakmpContext:
         known = [hint for hint, _ in self.negotiation.hints]
         if shown(text) not in known and len(known) < LIMITS.hints:
             self.negotiation.hints.append((shown(text), cause))
-            self.report(Kind.HINT, text, cause=cause)
+            self.report(Kind.HINT, text if self.established else f"{shown(text)} (not authenticated)", cause=cause)
 
     def heard(self, path: Path, now: float) -> None:
         """An authenticated message that was not here before: the peer lives, and where it is."""

@@ -194,8 +194,17 @@ def _group_name(group: int | None) -> str:
 
 def phase1_mismatch(suites: Sequence[IkeSuite], method: int, offered: SaPayload) -> str:
     """Both sides' transforms, and what differs in those that come closest."""
-    ours = [(*r.words(one.encryption), one.prf.hash, one.group.keyword, r.METHOD_NAMES.get(method, str(method))) for one in suites]
-    return _mismatch(ours, _texts_phase1(offered), _PARTS_PHASE1) + _insists(offered)
+    return _mismatch(_words_phase1(suites, method), _texts_phase1(offered), _PARTS_PHASE1) + _insists(offered)
+
+
+def texts_phase1(suites: Sequence[IkeSuite], method: int) -> str:
+    """What we offer, for people."""
+    return _list(_words_phase1(suites, method))
+
+
+def _words_phase1(suites: Sequence[IkeSuite], method: int) -> list[Words]:
+    name = r.METHOD_NAMES.get(method, str(method))
+    return [(*r.words(one.encryption), one.prf.hash, one.group.keyword, name) for one in suites]
 
 
 def _mismatch(ours: Sequence[Words], theirs: Sequence[Words], parts: Words) -> str:

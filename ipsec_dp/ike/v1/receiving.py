@@ -15,7 +15,7 @@ from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
 from ipsec_dp.ike.identity import IdentityError
 from ipsec_dp.ike.lifetimes import HINT_PATIENCE
-from ipsec_dp.ike.v1 import aggressive_mode, collecting, informational, main_mode, quick_mode, transaction, vendors
+from ipsec_dp.ike.v1 import aggressive_mode, collecting, informational, main_mode, quick_mode, refusals, transaction, vendors
 from ipsec_dp.ike.v1.context import MODES
 from ipsec_dp.ike.v1.keymat import BLOCK, decrypt, exchange_iv, phase2_hash
 from ipsec_dp.ike.v1.message import parse_payloads
@@ -144,7 +144,7 @@ def _hint(context: IsakmpContext, text: str, cause: Cause, now: float) -> None:
     """Keep asking, but not for long once the peer, as it seems, refuses."""
     context.hint(text, cause)
     if context.waiting is not None:
-        context.waiting.attempt = context.waiting.tries
+        context.waiting.tries = context.waiting.attempt
         context.waiting.deadline = min(context.waiting.deadline, now + HINT_PATIENCE)
 
 
@@ -157,12 +157,10 @@ def _refusal_in_clear(context: IsakmpContext, received: ReceivedDatagram) -> Non
     message = parse_payloads(received.header, received.first, received.datagram[HEADER:])
     errors = [one for one in message.all(NotificationPayload) if one.is_error]
     if errors and not context.sa.initiator:
-        why = "the shared keys or the identities differ"
-        context.hint(f"the peer does not take our proof: {notify_text(errors[0].code)}: {why}", Cause.AUTHENTICATION)
+        said = f"the peer does not take our proof: {notify_text(errors[0].code)}: {refusals.KEYS}"
+        context.hint(said, Cause.AUTHENTICATION)
     elif errors:
-        code = errors[0].code
-        cause = Cause.PROPOSAL if code == NotifyCode.NO_PROPOSAL_CHOSEN else Cause.REFUSED
-        _hint(context, f"the peer refuses {context.mode}: {notify_text(code)}", cause, received.now)
+        _hint(context, *refusals.of_phase1(context, errors[0].code), received.now)
 
 
 # ---- under phase 1 -------------------------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def _cause(context: IsakmpContext, asked: _Asked, now: float) -> str:
     port, lost = context.path.remote.port, say.long_ones_lost(context.datagrams(asked.datagram))
     match context.state:
         case IsakmpState.SA_SENT | IsakmpState.AGGRESSIVE_SENT:
-            return say.nobody_there(context.path)
+            return say.nobody_there(context.path, "IKEv1")
         case IsakmpState.KE_SENT:
             return f"{say.its_log('message 1', port)}: it may have no secret for our address{lost}"
         case IsakmpState.AUTH_SENT if context.path.natt and not context.peer.natt_first:

@@ -102,7 +102,10 @@ def _retransmit(context: IsakmpContext, now: float) -> None:
     _gave_up(context, f"{asked}: {_UNANSWERED[context.state].format(port=context.path.remote.port)}", Cause.TIMEOUT)
 
 
-_DOWN = "it is down (ping it), UDP port {port} is blocked on the way (capture there), or it expects nobody from here"
+_DOWN = (
+    "it is down (ping it), UDP port {port} is blocked on the way (capture there), no IKEv1 runs on it,"
+    " or it expects nobody from here"
+)
 _UNANSWERED = {
     IsakmpState.SA_SENT: _DOWN,
     IsakmpState.KE_SENT: "it is down or the way to it is, or it has no secret for our address",
@@ -118,7 +121,7 @@ def _gave_up(context: IsakmpContext, text: str, cause: Cause) -> None:
         context.send_informational([NotificationPayload(Protocol.ISAKMP, NotifyCode.AUTHENTICATION_FAILED)])
     stranger = not context.sa.initiator and not context.negotiation.hints
     if not stranger and context.in_use:
-        hints = "" if context.sa.initiator else f": {context.negotiation.hints[-1][0]}"
+        hints = "" if context.sa.initiator else f": {context.negotiation.hints[-1][0]} (not authenticated)"
         context.report(Kind.IKE_FAILED, f"{text}{hints}", cause=cause, again=True, exchange=context.mode)
     context.close()
 

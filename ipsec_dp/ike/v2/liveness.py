@@ -37,7 +37,7 @@ def silence_text(context: Context, task: Task) -> str:
     asked = f"{context.path.remote} did not answer {task.name} ({task.tries + 1} times)"
     if task.exchange is ExchangeType.IKE_SA_INIT:
         port = context.path.remote.port
-        return f"{asked}: it is down (ping it), UDP port {port} is blocked on the way (capture there), or no IKE runs on it"
+        return f"{asked}: it is down (ping it), UDP port {port} is blocked on the way (capture there), or no IKEv2 runs on it"
     if task.exchange in (ExchangeType.IKE_AUTH, ExchangeType.IKE_INTERMEDIATE):
         return f"{asked}, but did answer IKE_SA_INIT: UDP port {context.path.remote.port} is blocked, or large datagrams are lost"
     return f"{asked}: it is down or the way to it is"

@@ -6,6 +6,7 @@ import fnmatch
 import ipaddress
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 IKE: Final = "aes128gcm16-prfsha256-ecp256"
 ESP: Final = "aes128gcm16"
 FAILED, UNUSABLE = 1, 2
+WIDTH: Final = 80  # columns of the list of cases
 ANY_PORTS: Final = (0, 0)
 
 
@@ -142,9 +144,9 @@ def main(
     cases = _wanted(CALLS if responder else CASES, patterns, level)
     if listing:
         for case in cases:
-            click.echo(f"{case.name}\n    {case.level} {case.section}: {case.what}")
-            if case.unless:
-                click.echo(f"    not applicable where {case.unless}")
+            about = [f"{case.level} {case.section}: {case.what}", *([f"not applicable where {case.unless}"] if case.unless else [])]
+            lines = [textwrap.fill(text, WIDTH, initial_indent="    ", subsequent_indent="      ") for text in about]
+            click.echo("\n".join([case.name, *lines]))
         return
     if host is None or psk_file is None:
         raise _Usage("HOST and --psk-file are needed: whom to ask, and the key that both have")

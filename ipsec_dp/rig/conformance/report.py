@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "ipsec-dp.conformance.v1"
 COLUMNS: Final = 80
-WIDTHS: Final = (14, 6, 19)  # of outcome, level and section; what must happen has the rest
+WIDTHS: Final = (14, 7, 19)  # of outcome, level and section; what must happen has the rest
 _SIGNS: Final = {CaseOutcome.PASSED: "passed", CaseOutcome.FAILED: "FAILED", CaseOutcome.NOT_APPLICABLE: "not applicable"}
 
 

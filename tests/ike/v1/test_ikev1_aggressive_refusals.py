@@ -28,25 +28,28 @@ def give(gateways, site, datagram):
     who.do(who.core.receive(datagram, gateways.path(site), gateways.clock()))
 
 
+KEYS = "the shared keys or the identities differ; its log tells (not authenticated)"
+OTHER_MODE = "it may be told to speak another mode: both sides must be told the same one (ike.mode) (not authenticated)"
+OURS = "aes256-sha256-ecp256-psk), or expects nobody from here; its log tells (not authenticated)"
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "main mode is expected": (
         {"of_b": {"mode": "main"}},
-        "the peer refuses aggressive mode: INVALID-EXCHANGE-TYPE (not authenticated)",
+        "the peer refuses aggressive mode: INVALID-EXCHANGE-TYPE: " + OTHER_MODE,
         "192.0.2.1:500 begins aggressive mode, and the tunnel is to speak main mode: both sides must be told the same one",
     ),
     "aggressive mode is expected": (
         {"of_a": {"mode": "main"}},
-        "the peer refuses main mode: INVALID-EXCHANGE-TYPE (not authenticated)",
+        "the peer refuses main mode: INVALID-EXCHANGE-TYPE: " + OTHER_MODE,
         "192.0.2.1:500 begins main mode, and the tunnel is to speak aggressive mode: both sides must be told the same one",
     ),
     "another identity": (
         {"of_b": {"remote_id": Identity.from_text("else.example")}},
-        "the peer refuses aggressive mode: AUTHENTICATION-FAILED (not authenticated)",
+        "the peer refuses aggressive mode: AUTHENTICATION-FAILED: " + KEYS,
         "192.0.2.1:500 did not prove who it is: expected else.example; the peer says it is gwa.example; they differ in value",
     ),
     "proposals": (
         {"of_b": {"ike_proposals": parse_ike(["aes128-sha256-ecp256"])}},
-        "the peer refuses aggressive mode: NO-PROPOSAL-CHOSEN (not authenticated)",
+        "the peer refuses aggressive mode: NO-PROPOSAL-CHOSEN: it takes none of our phase-1 proposals (" + OURS,
         "differs: encryption (ours aes128, peer's aes256)",
     ),
 }
@@ -75,7 +78,11 @@ def test_another_secret_is_found_by_whoever_begins_and_told_to_the_other():
     (failed,) = [event for event in gateways.a.events if event.kind is Kind.IKE_FAILED]
     assert "did not prove who it is: its hash does not fit: the shared keys differ" in failed.text
     (told,) = [event for event in gateways.b.events if event.kind is Kind.IKE_FAILED]
-    assert told.text.endswith("the peer does not take our proof: AUTHENTICATION-FAILED: the shared keys or the identities differ")
+    assert told.text.endswith(
+        "the peer does not take our proof: AUTHENTICATION-FAILED: the shared keys or the identities differ (not authenticated)"
+    )
+    (hint,) = [event for event in gateways.b.events if event.kind is Kind.HINT]
+    assert hint.text.endswith("the shared keys or the identities differ (not authenticated)")
     assert not any(one.ups for one in gateways.sites.values())
 
 
@@ -105,7 +112,10 @@ def test_an_answer_in_the_other_mode_is_explained():
     answer = sent(second, "b", 1)
     give(gateways, "a", first[:8] + answer[8:])
     assert gateways.faults()["a"] == {"out_of_window": 1}
-    assert gateways.a.events[0].text == "192.0.2.2:500 answers in aggressive mode, and the tunnel is to speak main mode"
+    assert (
+        gateways.a.events[0].text
+        == "192.0.2.2:500 answers in aggressive mode, and the tunnel is to speak main mode (not authenticated)"
+    )
     gateways.settle()
     gateways.check()
 

@@ -101,7 +101,8 @@ def test_proposals_that_differ_are_told_on_both_sides():
     assert gateways.b.events[0].text.endswith("differs: encryption (ours aes128, peer's aes256)")
     (hint, failed) = gateways.a.events
     assert (hint.kind, failed.kind, failed.cause) == (Kind.HINT, Kind.IKE_FAILED, Cause.PROPOSAL)
-    assert failed.text.endswith("NO-PROPOSAL-CHOSEN (not authenticated)")
+    assert "NO-PROPOSAL-CHOSEN: it takes none of our phase-1 proposals (aes256-sha256-ecp256-psk)" in failed.text
+    assert failed.text.endswith("(not authenticated)")
     assert gateways.b.core.counters().sessions == 0
 
 

@@ -36,7 +36,7 @@ def up_to(message, **changes):
 @pytest.mark.parametrize(
     ("message", "why"),
     [
-        (1, "is that its address, or is it down (ping it)? Does IKE run there, and does it expect 192.0.2.1?"),
+        (1, "is that its address, or is it down (ping it)? Does IKEv1 run there, and does it expect 192.0.2.1?"),
         (3, "it did answer message 1 on UDP port 500, so its log may tell more: it may have no secret for our address"),
         (5, "the shared keys or the identities differ"),
     ],
@@ -83,13 +83,29 @@ def test_udp_port_4500_is_named_when_500_passes():
     assert "is UDP port 4500 blocked between you" in said
 
 
+def refusing(gateways):
+    """NO-PROPOSAL-CHOSEN for message 1 of a, in clear."""
+    first = gateways.wire.log[0][0].data[0]
+    return first[:8] + b"cookie_r" + bytes.fromhex("0b10050000000000 00000028 0000000c 00000001 0100000e")
+
+
 def test_what_came_and_cannot_be_used_is_named_instead():
     gateways = up_to(1)
-    first = gateways.wire.log[0][0].data[0]
-    refusal = first[:8] + b"cookie_r" + bytes.fromhex("0b10050000000000 00000028 0000000c 00000001 0100000e")
+    refusal = refusing(gateways)
     gateways.a.do(gateways.a.core.receive(refusal, gateways.path("a"), gateways.clock()))
     gateways.run(4)
     assert all("not authenticated" in line for line in told(gateways.a))
+
+
+def test_a_refusal_ends_the_attempt_soon_and_is_not_counted_as_retransmissions():
+    gateways = up_to(1)
+    refusal = refusing(gateways)
+    gateways.a.do(gateways.a.core.receive(refusal, gateways.path("a"), gateways.clock()))
+    assert silences(gateways.a) == [None], "it was sent once"
+    gateways.run(1.1)
+    (failed,) = [event.text for event in gateways.a.events if event.kind is Kind.IKE_FAILED]
+    assert failed.startswith("the peer refuses main mode: NO-PROPOSAL-CHOSEN: it takes none of our phase-1 proposals (")
+    assert failed.endswith("or expects nobody from here; its log tells (not authenticated)")
 
 
 @pytest.mark.parametrize("site", ["a", "b"])
