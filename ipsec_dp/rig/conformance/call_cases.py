@@ -59,9 +59,11 @@ def call_is_right(kit: CallKit) -> None:
 
 @CASES.add("RFC 7296 §2.1", "a request that has no answer is repeated octet for octet, and a late answer counts")
 def call_is_repeated(kit: CallKit) -> None:
-    peer = kit.up(late(1, rightly_called))
+    peer = kit.called(late(1, rightly_called))
+    comes_up = peer.await_call(kit.wait)
     demand(len(peer.calls) >= 2, "it is not")
     demand(peer.calls[0] == peer.calls[1], "the repetition is another")
+    demand(comes_up, "it comes to no IKE_AUTH that holds")
 
 
 @CASES.add("RFC 7296 §2.1", "a response that comes twice changes nothing")
