@@ -3,7 +3,8 @@
     async with AsyncGateway(SITE_A, wire=wire) as a:
         await a.wait("up")
 
-A rig waits for nothing but its own clock, so each of them does its work and lets the caller's event loop have a turn.
+A rig in memory waits for nothing but its own clock, so each of them does its work and lets the caller's event loop have a turn.
+What a gateway in a namespace is asked takes real time: it is asked in a thread, one question after the other.
 """
 
 from __future__ import annotations
@@ -34,6 +35,15 @@ class AsyncGateway:
     def __init__(self, config: Written, **options: Any) -> None:
         self._config, self._options = config, options
         self._made: Gateway | None = None
+        self._turn: asyncio.Lock | None = None if options.get("netns") is None else asyncio.Lock()
+
+    async def _ask(self, call: Callable[[], T]) -> T:
+        if self._turn is not None:
+            async with self._turn:
+                return await asyncio.to_thread(call)
+        answer = call()
+        await asyncio.sleep(0)
+        return answer
 
     @property
     def plain(self) -> Gateway:
@@ -45,14 +55,12 @@ class AsyncGateway:
     async def start(self) -> None:
         """Comes up, once. Raises what `Gateway` does."""
         if self._made is None:
-            self._made = Gateway(self._config, **self._options)
-        await asyncio.sleep(0)
+            self._made = await self._ask(lambda: Gateway(self._config, **self._options))
 
     async def close(self) -> None:
         """As `RigGateway`."""
         if self._made is not None:
-            self._made.close()
-        await asyncio.sleep(0)
+            await self._ask(self._made.close)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -63,75 +71,64 @@ class AsyncGateway:
 
     async def advance(self, seconds: float) -> None:
         """Lets so many seconds of the clock happen. ValueError for a step back."""
-        self.plain.clock.advance(seconds)
-        await asyncio.sleep(0)
+        await self._ask(lambda: self.plain.clock.advance(seconds))
 
     async def initiate(self, tunnel: str | None = None) -> None:
         """As `RigGateway`."""
-        self.plain.initiate(tunnel)
-        await asyncio.sleep(0)
+        await self._ask(lambda: self.plain.initiate(tunnel))
 
     async def rekey(self, tunnel: str | None = None, *, ike: bool = False) -> None:
         """As `RigGateway`."""
-        self.plain.rekey(tunnel, ike=ike)
-        await asyncio.sleep(0)
+        await self._ask(lambda: self.plain.rekey(tunnel, ike=ike))
 
     async def terminate(self, tunnel: str | None = None) -> None:
         """As `RigGateway`."""
-        self.plain.terminate(tunnel)
-        await asyncio.sleep(0)
+        await self._ask(lambda: self.plain.terminate(tunnel))
 
     async def reload(self, config: Written | None = None, files: Mapping[str, str | bytes] | None = None) -> ReloadResult:
         """As `RigGateway`."""
-        return await _after(self.plain.reload(config, files))
+        return await self._ask(lambda: self.plain.reload(config, files))
 
     async def wait(self, event: str | Kind | Callable[[], bool], timeout: float = WAIT_S, tunnel: str | None = None) -> None:  # noqa: ASYNC109 - of another clock
         """As `RigGateway`."""
-        self.plain.wait(event, timeout, tunnel)
-        await asyncio.sleep(0)
+        await self._ask(lambda: self.plain.wait(event, timeout, tunnel))
 
     async def inject(self, packet: bytes) -> None:
         """As `RigGateway`."""
-        self.plain.inject(packet)
-        await asyncio.sleep(0)
+        await self._ask(lambda: self.plain.inject(packet))
 
     async def received(self) -> list[bytes]:
         """As `RigGateway`."""
-        return await _after(self.plain.received())
+        return await self._ask(self.plain.received)
 
     async def sas(self, tunnel: str | None = None) -> tuple[ChildSaStatus, ...]:
         """As `RigGateway`."""
-        return await _after(self.plain.sas(tunnel))
+        return await self._ask(lambda: self.plain.sas(tunnel))
 
     async def status(self) -> GatewayStatus:
         """As `RigGateway`."""
-        return await _after(self.plain.status())
+        return await self._ask(self.plain.status)
 
     async def tunnel(self, tunnel: str | None = None) -> TunnelStatus:
         """As `RigGateway`."""
-        return await _after(self.plain.tunnel(tunnel))
+        return await self._ask(lambda: self.plain.tunnel(tunnel))
 
     async def counters(self) -> dict[str, int]:
         """As `RigGateway`."""
-        return await _after(self.plain.counters())
+        return await self._ask(self.plain.counters)
 
     async def events(self) -> tuple[RigEvent, ...]:
         """As `RigGateway`."""
-        return await _after(self.plain.events())
+        return await self._ask(self.plain.events)
 
     async def keylog(self, table: str = ESP_TABLE) -> str:
         """As `Gateway`."""
-        return await _after(self.plain.keylog(table))
+        return await self._ask(lambda: self.plain.keylog(table))
 
     async def capture(self) -> bytes:
         """As `RigGateway`."""
-        return await _after(self.plain.capture())
+        return await self._ask(self.plain.capture)
 
     async def explain(self, source: str, destination: str, protocol: str | int | None = None) -> ExplainAnswer:
         """As `RigGateway`."""
-        return await _after(self.plain.explain(source, destination, protocol))
-
-
-async def _after(answer: T) -> T:
-    await asyncio.sleep(0)
-    return answer
+        return await self._ask(lambda: self.plain.explain(source, destination, protocol))

@@ -5,6 +5,7 @@ The table of the scenarios is printed, and stands in build/rig-scenarios.txt.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ipsec_dp.errors import ConfigError
-from ipsec_dp.rig import Gateway, NatBox, NetnsNetwork, NetnsWire, Network, RigError, Wire
+from ipsec_dp.rig import AsyncGateway, Gateway, NatBox, NetnsNetwork, NetnsWire, Network, RigError, Wire
 from ipsec_dp.rig.netns import Lab
 from ipsec_dp.rig.packets import udp
 from tests.netns import rig_runner
@@ -115,6 +116,26 @@ def test_a_gateway_in_a_namespace_of_ones_own():
             assert a.tunnel().state == "waiting"
         with pytest.raises(RigError, match="wire: of gateways in memory"):
             Gateway(site("a"), netns=namespace, wire=Wire())
+
+
+def test_what_is_asked_in_a_namespace_can_be_awaited():
+    """The caller's event loop goes on meanwhile."""
+
+    async def asked(namespace):
+        async with AsyncGateway(site("a", start="respond"), netns=namespace) as a:
+            asking, turns = asyncio.create_task(a.advance(0.2)), 0
+            while not asking.done():
+                turns += 1
+                await asyncio.sleep(0.001)
+            await asking
+            return turns, (await a.tunnel()).state, (await a.status()).gateway, await a.received()
+
+    with Lab() as lab:
+        namespace = lab.namespace("awaited", forwarding=True)
+        namespace.ip("link add wan type veth peer name far", "address add 192.0.2.1/24 dev wan", "link set wan up")
+        turns, *answers = asyncio.run(asked(namespace))
+    assert turns > 10
+    assert answers == ["waiting", "a", []]
 
 
 def test_a_process_that_ends_is_told_with_its_log():
