@@ -91,11 +91,11 @@ def _of_none(hub: IsakmpHub, exchange: int, octets: int) -> tuple[bytes, Path]:
 def _firsts() -> Iterator[Kind]:
     for keyword in GROUPS:
         for method in (Method.SHARED_KEY, Method.ECDSA_P256):
-            yield Kind(f"message 1, {keyword}, {method.name}", partial(_begin, payloads=(offer(keyword, method),)))
+            yield Kind(f"message 1, {keyword}, {method.name}", partial(_begin, payloads=(offer(keyword, method),)), tunnels=2)
     for text, sa in OFFERS.items():
         yield Kind(f"message 1, {text}", partial(_begin, payloads=(sa,)))
     for text, payloads in LARGEST.items():
-        yield Kind(f"message 1, {text}", partial(_begin, payloads=(offer(), *payloads)))
+        yield Kind(f"message 1, {text}", partial(_begin, payloads=(offer(), *payloads)), tunnels=2)
     yield Kind("message 1, without SA", partial(_begin, payloads=(p.NoncePayload(bytes(256)),)))
     yield Kind("message 1, repeated", _repeated)
     for exchange in (1, ExchangeMode.MAIN, 4, ExchangeMode.INFORMATIONAL, 6, ExchangeMode.QUICK):
@@ -123,13 +123,14 @@ def _thirds() -> Iterator[Kind]:
         group = suite_of(keyword).group
         key = dh.initiate(group, Random(2).randbytes)
         for method in (Method.SHARED_KEY, Method.ECDSA_P256):
-            yield Kind(f"message 3, {keyword}, {method.name}", partial(_third, keyword=keyword, public=key.public, method=method))
-        yield Kind(f"message 3, {keyword}, unfit value", partial(_third, keyword=keyword, public=bytes(group.public)))
+            third = partial(_third, keyword=keyword, public=key.public, method=method)
+            yield Kind(f"message 3, {keyword}, {method.name}", third, tunnels=2)
+        yield Kind(f"message 3, {keyword}, unfit value", partial(_third, keyword=keyword, public=bytes(group.public)), tunnels=2)
     key = dh.initiate(suite_of("ecp256").group, Random(2).randbytes)
     usual = partial(_third, keyword="ecp256", public=key.public)
     for text, payloads in LARGEST.items():
-        yield Kind(f"message 3, {text}", partial(usual, payloads=payloads))
-    yield Kind("message 3, a KE value of 60 KB", partial(_third, keyword="ecp256", public=bytes(60_000)))
+        yield Kind(f"message 3, {text}", partial(usual, payloads=payloads), tunnels=2)
+    yield Kind("message 3, a KE value of 60 KB", partial(_third, keyword="ecp256", public=bytes(60_000)), tunnels=2)
 
 
 # ---- message 5: who is who -----------------------------------------------------------------------------------------------------
