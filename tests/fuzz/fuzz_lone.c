@@ -88,7 +88,8 @@ static struct opened opened_of(struct dp_lone *lone, const uint8_t *packet, uint
 static uint32_t seal(struct dp_lone *lone, uint8_t *in, size_t octets, uint8_t *out, size_t room, unsigned how, uint8_t *reason) {
     uint32_t in_octets = (uint32_t)octets, out_octets = 0;
     uint64_t sequence = SEQUENCE;
-    int count = dp_lone_seal(lone, in, &in_octets, octets, out, &out_octets, room, 1, reason, &sequence, -1, how | DP_LONE_NUMBERED);
+    int count =
+        dp_lone_seal(lone, in, &in_octets, octets, out, &out_octets, room, 1, reason, &sequence, -1, how | DP_LONE_NUMBERED);
     require(count == (*reason == DP_OK) && out_octets <= room);
     return out_octets;
 }
