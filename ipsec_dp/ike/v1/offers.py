@@ -150,12 +150,20 @@ def phase1_select(suites: Sequence[IkeSuite], method: int, offered: SaPayload) -
 
 def phase1_accept(suites: Sequence[IkeSuite], method: int, answer: SaPayload) -> Phase1Choice:
     """As initiator: the peer's one choice, which must be among what we offered; else ProposalError."""
+    _require_one(answer)
     choices = _choices_phase1(answer)
-    if len(answer.proposals) != 1 or len(answer.proposals[0].transforms) != 1 or len(choices) != 1:
+    if not choices:
         raise ProposalError(f"the peer chose no transform that can be: {_list(_texts_phase1(answer))}{_insists(answer)}")
     if choices[0].suite not in suites or choices[0].method != method:
         raise ProposalError(f"the peer chose what was not offered: {_list(_texts_phase1(answer))}{_insists(answer)}")
     return choices[0]
+
+
+def _require_one(answer: SaPayload) -> None:
+    """An answer is one transform (RFC 2408 §4.2). What a longer one holds is not looked at: anybody may have made it."""
+    transforms = sum(len(one.transforms) for one in answer.proposals)
+    if (len(answer.proposals), transforms) != (1, 1):
+        raise ProposalError(f"the peer chose {transforms} transforms in {len(answer.proposals)} proposals, where an answer has one")
 
 
 def _insists(sa: SaPayload) -> str:
@@ -290,9 +298,10 @@ def phase2_select(suites: Sequence[EspSuite], mode: EncapsulationMode, offered: 
 
 def phase2_accept(suites: Sequence[EspSuite], mode: EncapsulationMode, answer: SaPayload) -> Phase2Choice:
     """As initiator: the peer's one choice; else ProposalError."""
+    _require_one(answer)
     choices = _choices_phase2(answer)
     usable = [suite for suite in suites if suite.group == suites[0].group]
-    if len(answer.proposals) != 1 or len(answer.proposals[0].transforms) != 1 or len(choices) != 1:
+    if not choices:
         raise ProposalError(f"the peer chose no transform that can be: {_list(_texts_phase2(answer))}")
     if choices[0].suite not in usable or choices[0].mode != plain_mode(mode):
         raise ProposalError(f"the peer chose what was not offered: {_list(_texts_phase2(answer))}")

@@ -343,7 +343,10 @@ LIES = {
     "a KE without PFS": (lambda payloads: [*payloads, p.KePayload(bytes(64))], "another PFS"),
     "an SPI that cannot be": (alters_sa(lambda one: replace(one, spi=b"\0\0\0\7")), "an SPI that cannot be"),
     "an SPI of three octets": (alters_sa(lambda one: replace(one, spi=b"\0\0\7")), "no transform that can be"),
-    "two transforms": (alters_sa(lambda one: replace(one, transforms=one.transforms * 2)), "no transform that can be"),
+    "two transforms": (
+        alters_sa(lambda one: replace(one, transforms=one.transforms * 2)),
+        "the peer chose 2 transforms in 1 proposals, where an answer has one",
+    ),
     "another cipher": (
         alters_sa(lambda one: replace(one, transforms=(transform(1, 3),))),
         "the peer chose no transform that can be: 3des-sha1-tunnel",

@@ -110,6 +110,15 @@ def test_an_initiator_takes_one_transform_of_its_own():
             offers.phase1_accept(ours, PSK, answer)
 
 
+@pytest.mark.parametrize(("proposals", "each"), [(1, 2), (2, 1), (2, 0), (1, 0)])
+def test_an_answer_of_other_than_one_transform_is_counted_and_not_read(proposals, each):
+    """Each of them would do by itself."""
+    ours, good = phase1("aes256-sha256-ecp256"), offer1("aes256-sha256-ecp256").proposals[0]
+    answer = SaPayload((replace(good, transforms=each * good.transforms),) * proposals)
+    with pytest.raises(ProposalError, match=f"the peer chose {proposals * each} transforms in {proposals} proposals, where"):
+        offers.phase1_accept(ours, PSK, answer)
+
+
 def test_3des_and_md5_are_named():
     des = SaPayload(
         (
