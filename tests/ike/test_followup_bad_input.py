@@ -12,6 +12,7 @@ from ipsec_dp.ike.v2.message import Header, parse_message
 from ipsec_dp.ike.v2.payloads import Encrypted, KeyExchangePayload, Notify
 from ipsec_dp.ike.v2.protect import open_payload, opened, seal_message
 from ipsec_dp.ike.v2.sa import State
+from ipsec_dp.ike.v2.series import TheirSeries
 from ipsec_dp.ike.v2.wire import ExchangeType, Flag, NotifyType
 from ipsec_dp.ipsec.transforms import GROUP_OF_ID
 
@@ -146,12 +147,22 @@ def test_an_answer_that_cannot_be_used_makes_nothing_and_the_ike_sa_goes_on(spoi
     assert not ladder.a.sad.reserved
 
 
+class Nothing:
+    """What a series is for that only takes a place."""
+
+    def finish(self, *_):
+        return []
+
+    def release(self, _):
+        """There is nothing to give back."""
+
+
 def test_a_peer_has_so_many_series_open_on_an_ike_sa():
     """Beyond them CREATE_CHILD_SA is answered by TEMPORARY_FAILURE; those that are open go on."""
     ladder = two_proxy_ids()
     (session,) = ladder.b.core.sessions()
     for _ in range(PEER_LIMITS.series):
-        extra = followup.TheirSeries([], [], (b"", b""), lambda *_: [], lambda: None)
+        extra = TheirSeries([], [], (b"", b""), Nothing())
         followup.begin(session, extra, ladder.clock())
     ask_for_child(ladder)
     ladder.settle()

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ipsec_dp.ike.actions import Renewal
-    from ipsec_dp.ike.proposal import EspSuite, Proposal
+    from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message
@@ -153,8 +153,9 @@ class ChildCreate(followup.SerialTask):
         return None if self.offer is None else self.offer.spi
 
     def build(self, context: Context, now: float) -> list[Payload] | None:
+        rng = context.host.environment.rng
         if self.series is not None:
-            return self.series.ask(context.host.environment.rng)
+            return self.series.ask(rng)
         if self.rekeys is not None and self.rekeys.state is not ChildState.UP:
             return None
         if self.rekeys is not None and (theirs := followup.awaited(context, self.rekeys) or followup.awaited(context)) is not None:
@@ -167,28 +168,31 @@ class ChildCreate(followup.SerialTask):
         else:
             self.offer = offer_again(context, self.rekeys, self.pairs, any_suite=self.any_suite)
         if self.offer is None:
-            rng, why = context.host.environment.rng, "no SPI is free"
+            why = "no SPI is free"
             if self.rekeys is not None:
                 retry_child(self.rekeys, now, rng)
             if self.rekeys is not None or context.wanted.were_refused(self.pairs, why, now, rng):
                 renewal: Renewal | None = None if self.rekeys is None else "ours"
                 context.report(Kind.CHILD_FAILED, why, cause=Cause.RESOURCES, again=True, renewal=renewal)
             return None
-        rng = context.host.environment.rng
         self.nonce = nonce(rng)
         groups = groups_of(self.offer.proposals)
         group = self.group if self.group in groups else next(iter(groups), None)
         self.key = None if group is None else dh.initiate(group, rng)
-        sa, tsi, tsr = self.offer.payloads()
+        sa, *selectors = self.offer.payloads()
         return [
-            *(() if self.rekeys is None else (_rekey_notify(self.rekeys),)),
+            *self._named(),
             *self.offer.notifies,
             sa,
             Nonce(self.nonce),
             *(() if self.key is None else (KeyExchangePayload(self.key.group.id, self.key.public),)),
-            tsi,
-            tsr,
+            *selectors,
         ]
+
+    def _named(self) -> list[Payload]:
+        """REKEY_SA names the SPI that we receive on (RFC 7296 §1.3.3)."""
+        spi = b"" if self.rekeys is None else self.rekeys.spi_in.to_bytes(4, "big")
+        return [Notify(NotifyType.REKEY_SA, b"", ProtocolId.ESP, spi)] if spi else []
 
     def answered(self, context: Context, received: ReceivedMessage) -> None:
         message, offer = received.message, self.offer
@@ -196,11 +200,9 @@ class ChildCreate(followup.SerialTask):
             return
         if self.series is None:
             peer_nonce = message.get(Nonce)
-            if peer_nonce is None:
-                return
-            self.nonces = self.nonce, peer_nonce.data
+            self.nonces = self.nonce, b"" if peer_nonce is None else peer_nonce.data
             secrets = self._secret(message)
-            if secrets and (suite := _suite_of(offer, message)) is not None and suite.additional:
+            if secrets and (suite := followup.esp_suite(offer.proposals, message)) is not None and suite.additional:
                 self.begin(suite, secrets[0], message)
                 if not self._has_lost(context, received.now):
                     self.go_on(context, received.now)
@@ -244,28 +246,27 @@ class ChildCreate(followup.SerialTask):
         return (self.key.shared_secret(ke.data),)
 
     def _has_lost(self, context: Context, now: float) -> bool:
-        """Whose series goes on where the peer rekeys it too: by the lowest nonce, as below, but nothing is made yet (RFC 9370
-        §2.2.4)."""
+        """Whose series goes on where the peer rekeys it too: by the lowest nonce, and nothing is made yet (RFC 9370 §2.2.4)."""
         old, rival = self.rekeys, self.rival
         if old is None:
             return False
         stands = rival is not None and rival.state is ChildState.UP and rival.number in context.children
-        lowest = rival.lowest_nonce if rival is not None and stands else _lowest_awaited(context, old)
+        lowest = rival.lowest_nonce if rival is not None and stands else followup.lowest_nonce(context, old)
         if lowest is not None and min(self.nonces) < lowest:
             self.dropped(context)
             if rival is not None and stands:
                 replaced_by(old, rival, now)
             return True
-        _give_up_awaited(context, old)
+        followup.goes_no_further(context, old)
         return False
 
     def _rekeyed(self, context: Context, old: Child, new: Child, now: float) -> None:
         """Switch and delete the old one; or, when the peer rekeyed it too, what the lowest nonce says (RFC 7296 §2.8.1)."""
-        rival, awaited = self.rival, _lowest_awaited(context, old)
+        rival, awaited = self.rival, followup.lowest_nonce(context, old)
         if awaited is not None and new.lowest_nonce < awaited:  # the old one goes on until the peer's series is over
             delete.child(context, new, now)
             return
-        _give_up_awaited(context, old)
+        followup.goes_no_further(context, old)
         if rival is not None and rival.state is ChildState.UP and rival.number in context.children:
             if new.lowest_nonce < rival.lowest_nonce:  # ours is redundant, and ours to delete; the peer deletes the old one
                 replaced_by(old, rival, now)
@@ -332,33 +333,6 @@ class ChildCreate(followup.SerialTask):
             self.offer = None
 
 
-def _suite_of(offer: Offer, message: Message) -> EspSuite | None:
-    """What the peer chose; None: it is looked at, and refused, with all the rest (`_accept`)."""
-    sa = message.get(SecurityAssociation)
-    try:
-        return None if sa is None else proposal.esp_suite(proposal.accept(offer.proposals, sa.proposals))
-    except proposal.ProposalError:
-        return None
-
-
-def _lowest_awaited(context: Context, old: Child) -> bytes | None:
-    """Of the peer's series that is to replace `old`; None: there is none."""
-    theirs = followup.awaited(context, old)
-    return None if theirs is None else theirs.lowest_nonce
-
-
-def _give_up_awaited(context: Context, old: Child) -> None:
-    """The peer goes no further with it: ours stands."""
-    theirs = followup.awaited(context, old)
-    if theirs is not None:
-        followup.give_up(context, theirs)
-
-
-def _rekey_notify(old: Child) -> Notify:
-    """REKEY_SA names the SPI that we receive on (RFC 7296 §1.3.3)."""
-    return Notify(NotifyType.REKEY_SA, b"", ProtocolId.ESP, old.spi_in.to_bytes(4, "big"))
-
-
 def accept_first(context: Context, offer: Offer, message: Message, now: float) -> None:
     """The CHILD_SA part of an IKE_AUTH response; the IKE SA is up whatever it says (RFC 7296 §1.2)."""
     if message.get(SecurityAssociation) is not None:
@@ -398,10 +372,8 @@ def _accept(context: Context, offer: Offer, message: Message, now: float, agreed
             raise ChildError(f"the peer's selectors are not within ours: {text}", Cause.SELECTORS)
         pairs = permitted(context.peer.proxy_ids, local, remote, MAX_PAIRS)
         if not pairs:
-            raise ChildError(
-                f"nothing that is configured is in {traffic_selectors.text(local)} <-> {traffic_selectors.text(remote)}",
-                Cause.SELECTORS,
-            )
+            asked = f"{traffic_selectors.text(local)} <-> {traffic_selectors.text(remote)}"
+            raise ChildError(f"nothing that is configured is in {asked}", Cause.SELECTORS)
         if (others := context.host.holdings.refusal(pairs, context.peer, context.ends.theirs)) is not None:
             raise ChildError(others, Cause.SELECTORS)
     except IkeError as error:

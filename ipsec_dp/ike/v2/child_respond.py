@@ -26,6 +26,7 @@ from ipsec_dp.ike.v2.payloads import (
     TrafficSelectorsResponder,
 )
 from ipsec_dp.ike.v2.sa import Child, ChildState, nonce
+from ipsec_dp.ike.v2.series import TheirSeries
 from ipsec_dp.ike.v2.ts import permitted
 from ipsec_dp.ike.v2.wire import NotifyType
 
@@ -172,6 +173,15 @@ class Prepared:
     pairs: tuple[ProxyId, ...]
     agreed: Agreement
 
+    def finish(self, context: Context, secrets: tuple[bytearray, ...], received: ReceivedMessage) -> list[Payload]:
+        refused = _changed_since(context, self)
+        if not refused:
+            _make(context, replace(self, agreed=replace(self.agreed, secrets=secrets)), received.now)
+        return refused
+
+    def release(self, context: Context) -> None:
+        context.release_spi(self.spis[0])
+
 
 def _make(context: Context, made: Prepared, now: float) -> None:
     new = install(context, made.spis, made.suite, made.selectors, made.pairs, now, made.agreed)
@@ -180,22 +190,9 @@ def _make(context: Context, made: Prepared, now: float) -> None:
 
 def _await_rounds(context: Context, made: Prepared, now: float) -> Payload:
     """Its additional key exchanges come first (`followup`)."""
-
-    def finish(secrets: tuple[bytearray, ...], received: ReceivedMessage) -> list[Payload]:
-        refused = _changed_since(context, made)
-        if not refused:
-            _make(context, replace(made, agreed=replace(made.agreed, secrets=secrets)), received.now)
-        return refused
-
     agreed = made.agreed
-    series = followup.TheirSeries(
-        followup.methods_of(made.suite),
-        list(agreed.secrets),
-        agreed.nonces,
-        finish,
-        lambda: context.release_spi(made.spis[0]),
-        agreed.rekeys,
-    )
+    methods = followup.methods_of(made.suite)
+    series = TheirSeries(methods, list(agreed.secrets), agreed.nonces, made, agreed.rekeys)
     return followup.begin(context, series, now)
 
 

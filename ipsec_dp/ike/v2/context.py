@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.strangers import KeyExchanges
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.exchanges import UnprovenError
-    from ipsec_dp.ike.v2.followup import TheirSeries
     from ipsec_dp.ike.v2.holdings import Holdings
     from ipsec_dp.ike.v2.payloads import Notify, Payload
     from ipsec_dp.ike.v2.sa import Child, IkeSa, ReceivedMessage
+    from ipsec_dp.ike.v2.series import TheirSeries
     from ipsec_dp.ipsec.transforms import Group
 
 

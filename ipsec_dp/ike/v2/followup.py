@@ -1,40 +1,36 @@
 """IKE_FOLLOWUP_KE in both roles: the additional key exchanges of a CREATE_CHILD_SA, one a round (RFC 9370 §2.2.4).
 
 What CREATE_CHILD_SA agreed on is made after the last round, of all shared secrets; before, nothing is there but a series. Ours is
-the task itself, which goes on (`SerialTask`); the peer's wait in `Context.series`, each for PATIENCE seconds and for one link, which
-is good for one round of one method on this IKE SA. Where both sides rekey the same, the nonces of the two CREATE_CHILD_SA exchanges
+the task itself, which goes on (`SerialTask`); the peer's wait in `Context.series`, each for PATIENCE seconds and for one link, good
+for one round of one method on this IKE SA. Where both sides rekey the same, the nonces of the two CREATE_CHILD_SA exchanges
 decide before either series begins, and whoever has lost begins none.
 """
 
 from __future__ import annotations
 
 from abc import ABC
-from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import dh
+from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.deadlines import retry_child
 from ipsec_dp.ike.v2.exchanges import Priority
-from ipsec_dp.ike.v2.payloads import KeyExchangePayload, Notify
+from ipsec_dp.ike.v2.payloads import KeyExchangePayload, Notify, SecurityAssociation
 from ipsec_dp.ike.v2.sa import ChildState
+from ipsec_dp.ike.v2.series import Series, TheirSeries
 from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ipsec_dp.ike.environment import Rng
-    from ipsec_dp.ike.proposal import EspSuite, IkeSuite
+    from ipsec_dp.ike.proposal import EspSuite, IkeSuite, Proposal
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.payloads import Payload
     from ipsec_dp.ike.v2.sa import Child, ReceivedMessage
     from ipsec_dp.ipsec.transforms import Group
-
-    Finish = Callable[[tuple[bytearray, ...], ReceivedMessage], list[Payload]]  # errors; none: it is made
 
 PATIENCE: Final = 30.0  # seconds that a link is good for
 LINK: Final = 16  # octets: none is guessed, and none comes twice
@@ -45,23 +41,19 @@ def methods_of(suite: IkeSuite | EspSuite) -> list[Group]:
     return [one.method for one in suite.additional if one.method is not None]
 
 
-@dataclass(slots=True, eq=False)
-class Rounds:
-    """Of one exchange: the methods that are still to come, and the shared secrets so far."""
-
-    further: list[Group]
-    secrets: list[bytearray] = field(repr=False)
-
-    def wipe(self) -> None:
-        """Nobody needs them any more."""
-        for secret in self.secrets:
-            secret[:] = bytes(len(secret))
+def esp_suite(offered: tuple[Proposal, ...], message: Message) -> EspSuite | None:
+    """What the peer chose; None: it is looked at, and refused, with all the rest."""
+    sa = message.get(SecurityAssociation)
+    try:
+        return None if sa is None else proposal.esp_suite(proposal.accept(offered, sa.proposals))
+    except proposal.ProposalError:
+        return None
 
 
 # --- as initiator ----------------------------------------------------------------------------------------------------
 
 
-class OurSeries(Rounds):
+class OurSeries(Series):
     """`answer`: that to CREATE_CHILD_SA, which says what is made in the end."""
 
     def __init__(self, suite: IkeSuite | EspSuite, secret: bytearray, answer: Message) -> None:
@@ -134,31 +126,23 @@ class SerialTask(Task, ABC):
 # --- as responder ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
-class TheirSeries(Rounds):
-    """`rekeys`: the CHILD_SA that is to be replaced; `of_ike`: the IKE SA is; neither: a further CHILD_SA is to be made.
-
-    `finish` makes it, `release` gives back what was set aside for it. `until`: when the link is good no more.
-    """
-
-    nonces: tuple[bytes, bytes] = field(repr=False)
-    finish: Finish
-    release: Callable[[], None]
-    rekeys: Child | None = None
-    of_ike: bool = False
-    link: bytes = b""
-    until: float = inf
-
-    @property
-    def lowest_nonce(self) -> bytes:
-        """By which two of one origin are told apart (RFC 7296 §2.8.1)."""
-        return min(self.nonces)
-
-
 def awaited(context: Context, child: Child | None = None) -> TheirSeries | None:
     """The peer's series that is to replace `child`, None: the IKE SA."""
     found = (one for one in context.series.values() if (one.of_ike if child is None else one.rekeys is child))
     return next(found, None)
+
+
+def lowest_nonce(context: Context, child: Child | None = None) -> bytes | None:
+    """Of the peer's series that is to replace `child`, or the IKE SA; None: there is none."""
+    theirs = awaited(context, child)
+    return None if theirs is None else theirs.lowest_nonce
+
+
+def goes_no_further(context: Context, child: Child | None = None) -> None:
+    """Ours stands where both rekey the same, so the peer begins no round of its series."""
+    theirs = awaited(context, child)
+    if theirs is not None:
+        give_up(context, theirs)
 
 
 def has_room(context: Context) -> bool:
@@ -197,7 +181,7 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     del series.further[0], context.series[series.link]
     if series.further:
         return [*payloads, _linked(context, series, received.now)]
-    refused = series.finish(tuple(series.secrets), received)
+    refused = series.purpose.finish(context, tuple(series.secrets), received)
     if refused:
         give_up(context, series)
         return refused
@@ -209,7 +193,7 @@ def give_up(context: Context, series: TheirSeries) -> None:
     """It ends before its last round, and leaves nothing."""
     context.series.pop(series.link, None)
     series.wipe()
-    series.release()
+    series.purpose.release(context)
     context.host.count("unfinished")
 
 

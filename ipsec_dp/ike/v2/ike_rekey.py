@@ -13,6 +13,7 @@ from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
 from ipsec_dp.ike.v2.payloads import KeyExchangePayload, Nonce, Notify, Payload, SecurityAssociation
 from ipsec_dp.ike.v2.sa import IkeSa, State, nonce, nonzero_spi
+from ipsec_dp.ike.v2.series import TheirSeries
 from ipsec_dp.ike.v2.wire import NotifyType
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class IkeRekey(followup.SerialTask):
         """Whose series goes on where the peer rekeys too: by the lowest nonce, before anything is made (RFC 9370 §2.2.4)."""
         rival, lowest = self.rival, self._rivals_nonce(context)
         if lowest is None or self.agreed is None or min(self.agreed.nonces) > lowest:
-            _give_up_awaited(context)
+            followup.goes_no_further(context)
             return False
         self.leave_off()
         if rival is not None and rival.alive:
@@ -125,8 +126,7 @@ class IkeRekey(followup.SerialTask):
         """The lowest one of the exchange by which the peer rekeys at the same time; None: it does not."""
         if self.rival is not None and self.rival.alive:
             return self.rival.sa.lowest_nonce
-        theirs = followup.awaited(context)
-        return None if theirs is None else theirs.lowest_nonce
+        return followup.lowest_nonce(context)
 
     def _settle(self, context: Context, new: Context, now: float) -> None:
         """Ours is made: it takes over, unless the peer's is to (RFC 7296 §2.8.1)."""
@@ -143,7 +143,7 @@ class IkeRekey(followup.SerialTask):
             new.send_next(now)
             context.emit(*new.take())
             return
-        _give_up_awaited(context)
+        followup.goes_no_further(context)
         hand_over(context, new, now)
         if rival is not None and rival.alive:
             _await_delete(rival, now)
@@ -203,13 +203,6 @@ def rekey(context: Context, now: float) -> None:
         context.enqueue(IkeRekey())
 
 
-def _give_up_awaited(context: Context) -> None:
-    """The peer goes no further with its series: ours stands."""
-    theirs = followup.awaited(context)
-    if theirs is not None:
-        followup.give_up(context, theirs)
-
-
 def not_now(context: Context, received: ReceivedMessage) -> list[Payload]:
     """A request for an SA on an IKE SA that is on its way out (RFC 7296 §2.25.2)."""
     del context, received
@@ -251,6 +244,23 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     return payloads
 
 
+@dataclass(frozen=True, slots=True)
+class _Successor:
+    """An IKE SA that the peer's series is for. `spi`: ours."""
+
+    agreed: _Agreed
+    spi: bytes
+
+    def finish(self, context: Context, secrets: tuple[bytearray, ...], received: ReceivedMessage) -> list[Payload]:
+        if _is_busy(context) or not context.host.has_room(context):
+            return [Notify(NotifyType.TEMPORARY_FAILURE)]
+        _made_by_peer(context, self.agreed, self.spi, secrets, received.now)
+        return []
+
+    def release(self, context: Context) -> None:
+        """Nothing was."""
+
+
 def _is_busy(context: Context) -> bool:
     """True when a request of ours must be over first (RFC 7296 §2.25.2, RFC 9370 §2.2.4)."""
     task = context.task
@@ -260,15 +270,8 @@ def _is_busy(context: Context) -> bool:
 
 def _await_rounds(context: Context, agreed: _Agreed, spi: bytes, secret: bytearray, now: float) -> Payload:
     """The additional key exchanges come first (`followup`). `spi`: ours of the new one."""
-
-    def finish(secrets: tuple[bytearray, ...], received: ReceivedMessage) -> list[Payload]:
-        if _is_busy(context) or not context.host.has_room(context):
-            return [Notify(NotifyType.TEMPORARY_FAILURE)]
-        _made_by_peer(context, agreed, spi, secrets, received.now)
-        return []
-
     methods = followup.methods_of(agreed.suite)
-    series = followup.TheirSeries(methods, [secret], agreed.nonces, finish, lambda: None, of_ike=True)
+    series = TheirSeries(methods, [secret], agreed.nonces, _Successor(agreed, spi), of_ike=True)
     return followup.begin(context, series, now)
 
 
