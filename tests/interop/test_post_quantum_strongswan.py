@@ -50,6 +50,16 @@ def test_both_agree_whoever_begins(meet, ours, theirs, found, further):
         meeting.eventually(meeting.down, "neither has an SA")
 
 
+def test_a_peer_that_has_none_takes_the_second_proposal(meet):
+    """Debian's strongSwan does not know the transform type, and passes that proposal over; in both roles."""
+    meeting = meet(ike=f'{ADDED}", "{WITHOUT}', their_ike=WITHOUT)
+    for role in ROLES:
+        meeting.bring_up(role)
+        assert agreed(meeting) == WITHOUT
+        meeting.ours.ask("terminate", name=TUNNEL)
+        meeting.eventually(meeting.down, "neither has an SA")
+
+
 @pytest.mark.parametrize(("further", "initiators"), [("", ROLES), ("fragmentation = no", ROLES[:1])], ids=["fragments", "whole"])
 def test_rekeys_of_both_kinds_by_either_side(meet, further, initiators):
     """Two additional key exchanges each, in either role of the IKE SA, under a stream."""

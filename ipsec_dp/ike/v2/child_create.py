@@ -145,8 +145,7 @@ class ChildCreate(followup.SerialTask):
         self.key: dh.KeyExchange | None = None
         self.group = None if rekeys is None else rekeys.suite.group
         self.rounds = 0
-        self.nonce = b""
-        self.nonces = (b"", b"")
+        self.nonce, self.nonces = b"", (b"", b"")
 
     @property
     def spi_in(self) -> int | None:
