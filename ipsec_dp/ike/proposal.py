@@ -17,7 +17,6 @@ from ipsec_dp.ipsec.transforms import (
     ADDITIONAL_KEY_EXCHANGES,
     BY_TRANSFORM,
     ESN,
-    KEMS,
     NO_ESN,
     NONE,
     PRF_OF_INTEGRITY,
@@ -36,8 +35,6 @@ from ipsec_dp.ipsec.transforms import (
 from ipsec_dp.util.text import named
 
 DEFAULT_IKE: Final = (
-    # A peer that has none, or does not know the transform type, passes it over and takes one of the others (RFC 7296 §3.3.6).
-    *(() if kem.lack(KEMS[0]) else ("aes256gcm16-aes128gcm16-prfsha384-prfsha256-x25519-ke1_mlkem768",)),
     "aes256gcm16-aes128gcm16-prfsha384-prfsha256-x25519-ecp384-ecp256-modp3072-modp2048",
     "chacha20poly1305-prfsha256-x25519-ecp256",
     "aes256-aes128-sha384-sha256-prfsha384-prfsha256-x25519-ecp384-ecp256-modp3072-modp2048",

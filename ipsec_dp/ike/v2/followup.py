@@ -16,7 +16,7 @@ from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.v2.context import Task
-from ipsec_dp.ike.v2.deadlines import retry_child
+from ipsec_dp.ike.v2.deadlines import reprieve, retry_child
 from ipsec_dp.ike.v2.exchanges import Priority
 from ipsec_dp.ike.v2.payloads import KeyExchangePayload, Notify, SecurityAssociation
 from ipsec_dp.ike.v2.sa import ChildState
@@ -155,6 +155,8 @@ def begin(context: Context, series: TheirSeries, now: float) -> Payload:
     former = awaited(context, series.rekeys) if series.of_ike or series.rekeys is not None else None
     if former is not None:
         give_up(context, former)
+    if series.of_ike or series.rekeys is not None:
+        reprieve(series.rekeys or context.deadlines, now)  # what it replaces is good for as long as a rekey takes
     return _linked(context, series, now)
 
 
