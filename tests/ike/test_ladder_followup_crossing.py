@@ -113,6 +113,8 @@ def test_a_request_that_comes_while_our_series_goes_on_meets_temporary_failure(i
     (session,) = ladder.a.core.sessions()
     assert session.task.series is not None
     ladder.wire.release("b", "a", number)
+    step(ladder, "a")
+    assert not session.series
     done(ladder)
     assert rounds(ladder) == 2
     made_anew(ladder, before, ike=ike)
