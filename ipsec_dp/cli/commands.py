@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from ipsec_dp.cli import life, tools, top, tunnels
+from ipsec_dp.cli import life, logs, tools, top, tunnels
 from ipsec_dp.cli.options import examples
 
 VERBS: Final = (
@@ -28,6 +28,7 @@ VERBS: Final = (
     tunnels.terminate,
     tunnels.unpin,
     tunnels.policy,
+    logs.log,
     tools.doctor,
     tools.demo,
     tools.bench,

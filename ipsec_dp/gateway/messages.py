@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -92,6 +92,13 @@ class UnpinRequest(ControlRequest, frozen=True, tag="unpin"):
     name: str
 
 
+class LogRequest(ControlRequest, frozen=True, tag="log"):
+    """Say how the log is; with `level`, write from that one on, of `subsystem` or of all."""
+
+    level: Literal["debug", "info", "warning", "error"] | None = None
+    subsystem: str | None = None
+
+
 NegotiationRequest = InitiateRequest | RekeyRequest | TerminateRequest | UnpinRequest
 
 
@@ -100,6 +107,15 @@ class FollowAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: int
     gateway: str
+
+
+class LogAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The log as it is now: the level of each subsystem, how many lines are lost, and why some are at the moment."""
+
+    format: str
+    levels: dict[str, str]
+    left_out: int = 0
+    trouble: str | None = None
 
 
 class DownAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,6 +34,8 @@ OWNERS = {
     "gateway/explanation.py": {STANDARD: "SCHEMA"},
     "gateway/exposition.py": {OURS: "TUNNELS_MAX CHUNK"},
     "gateway/gateway.py": {OURS: "PROGRESS_FROM"},
+    "gateway/log_journal.py": {OURS: "SEND_S AGAIN_S"},
+    "gateway/log_writer.py": {FILES: "QUEUE_MOST", OURS: "FOLD_S FOLD_FREE FOLD_KEYS CLOSE_S"},
     "gateway/housekeeping.py": {OURS: "RESCAN_S RECLAIM_S"},
     "gateway/ike_counts.py": {OURS: "WANTED_S"},
     "gateway/inspection.py": {STANDARD: "NS_PER_S"},
