@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from ipsec_dp.cli import life, logs, tools, top, tunnels
+from ipsec_dp.cli import bugreport, completion, life, logs, tools, top, tunnels
 from ipsec_dp.cli.options import examples
 
 VERBS: Final = (
@@ -30,8 +30,10 @@ VERBS: Final = (
     tunnels.policy,
     logs.log,
     tools.doctor,
+    bugreport.bugreport,
     tools.demo,
     tools.bench,
+    completion.completion,
     tools.version,
 )
 

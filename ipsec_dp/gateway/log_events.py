@@ -24,6 +24,7 @@ JOURNAL_REFUSES: Final = "journal_refuses"
 EVENTS: Final[dict[str, str]] = {
     # the gateway's life
     "gateway_starting": "a start of many tunnels goes on",
+    "bring_up": "how many of the tunnels that are called at start are up",
     "gateway_up": "the gateway is up",
     "gateway_stopping": "it stops, and why",
     "gateway_failed": "it could not start, or had to end, and why",

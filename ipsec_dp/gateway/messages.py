@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -99,6 +99,10 @@ class LogRequest(ControlRequest, frozen=True, tag="log"):
     subsystem: str | None = None
 
 
+class ReportRequest(ControlRequest, frozen=True, tag="bugreport"):
+    """What a report about a fault has from nowhere else."""
+
+
 NegotiationRequest = InitiateRequest | RekeyRequest | TerminateRequest | UnpinRequest
 
 
@@ -116,6 +120,15 @@ class LogAnswer(msgspec.Struct, frozen=True, kw_only=True):
     levels: dict[str, str]
     left_out: int = 0
     trouble: str | None = None
+
+
+class ReportAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The configuration's file, the log as it is, and the last events (of the schema of `status --follow`)."""
+
+    gateway: str
+    config: str
+    log: LogAnswer
+    events: tuple[dict[str, Any], ...] = ()
 
 
 class DownAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,6 +33,8 @@ from ipsec_dp.gateway.messages import (
     RekeyRequest,
     ReloadRequest,
     ReloadResult,
+    ReportAnswer,
+    ReportRequest,
     StatusRequest,
     TerminateRequest,
     UnpinRequest,
@@ -75,6 +77,7 @@ class GatewayVerbs:
             Verb(ConfirmRequest, self.confirm),
             Verb(FollowRequest, self.follow, reads=True),
             Verb(LogRequest, self.log),
+            Verb(ReportRequest, self.report),
         )
 
     @property
@@ -108,6 +111,14 @@ class GatewayVerbs:
         if request.level is not None:
             self._parts.log.set_level(request.level, request.subsystem)
         return self._parts.log.answer
+
+    async def report(self, _: ReportRequest) -> ReportAnswer:
+        """Also of a gateway that is starting or stopping."""
+        parts = self._parts
+        events = tuple(msgspec.to_builtins(event) for event in parts.stream.last())
+        return ReportAnswer(
+            gateway=parts.config.name, config=str(parts.config.path.absolute()), log=parts.log.answer, events=events
+        )
 
     async def down(self, _: DownRequest) -> DownAnswer:
         await self._down()

@@ -174,23 +174,24 @@ def test_what_the_command_line_says_is_stronger(stderr):
 # ---- lines that are lost ---------------------------------------------------------------------------------------------------------
 
 
+def look(log: GatewayLog, conditions: Conditions, wanted: int) -> list[str]:
+    """What `status` warns of, once it is so many things."""
+    while len(conditions.texts) != wanted:
+        log.look(conditions)
+    return conditions.texts
+
+
 def test_a_full_disk_is_a_warning_in_status_while_it_lasts(monkeypatch, tmp_path):
     monkeypatch.setattr(gateway_log, "stderr_descriptor", lambda: os.open("/dev/full", os.O_WRONLY))
     log, conditions = GatewayLog(DEFAULT_LOG), Conditions(FakeClock())
     with log.running():
         say()
-        while log.answer.trouble is None:
-            pass
-        log.look(conditions)
-        assert conditions.texts == ["lines of the log are lost: No space left on device; `ipsec-dp log` counts them"]
+        assert look(log, conditions, 1) == ["lines of the log are lost: No space left on device; `ipsec-dp log` counts them"]
         assert log.answer.left_out >= 1
         monkeypatch.setattr(gateway_log, "stderr_descriptor", lambda: os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT))
         log.reconfigure(config_with(replace(DEFAULT_LOG, form="json")))
         say("there is room again")
-        while log.answer.trouble is not None:
-            pass
-        log.look(conditions)
-        assert conditions.texts == []
+        assert look(log, conditions, 0) == []
     first, *_ = (tmp_path / "log").read_text().splitlines()
     assert json.loads(first)["event"] == "log_left_out"
 

@@ -75,7 +75,7 @@ def test_ten_thousand_lines_to_a_pipe_that_nobody_reads_delay_nobody():
     assert writer.trouble == "its reader does not read"
     lost = writer.left_out
     with open(reading, "rb") as reader:
-        came = []
+        came: list[bytes] = []
         while len(came) < 10_000 - lost:
             came.append(reader.readline())
         writer.put(line("at last"))
