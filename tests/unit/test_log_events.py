@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ipsec_dp.gateway.log_events import EVENTS, LIBRARY, SUBSYSTEMS, loggers_of, subsystem_of
+from ipsec_dp.gateway.log_events import EVENTS, LIBRARY, PACKAGE, SUBSYSTEMS, loggers_of, subsystem_of
 from ipsec_dp.gateway.log_forms import FIELDS
 from ipsec_dp.ike.actions import Kind
 from ipsec_dp.keying.levels import NAMES
@@ -110,6 +110,6 @@ def test_the_document_says_what_the_table_says():
 def test_a_logger_belongs_to_a_subsystem():
     assert subsystem_of("ipsec_dp.keying.ike_driver") == "ike"
     assert subsystem_of("ipsec_dp.util.conditions") == "conditions"
-    assert subsystem_of("ipsec_dp") == subsystem_of("ipsec_dp.new_package") == "gateway"
+    assert subsystem_of(PACKAGE) == subsystem_of(f"{PACKAGE}.new_package") == "gateway"
     assert subsystem_of("asyncio") == LIBRARY
     assert {subsystem_of(f"{name}.x") for each in SUBSYSTEMS for name in loggers_of(each)} == SUBSYSTEMS.keys()
