@@ -55,7 +55,7 @@ def stderr_descriptor() -> int | None:
 
 
 class GatewayLog:
-    """Of one process. Levels are those of Python's loggers, whether anything is written here or not (in a rig nothing is)."""
+    """Of one process. Levels are those of Python's loggers."""
 
     def __init__(self, output: LogOutput, *, form: LogFormat | None = None, verbose: bool = False) -> None:
         """`form`, `verbose`: said on the command line, and stronger than any configuration. So is IPSEC_DP_LOG."""
@@ -103,7 +103,9 @@ class GatewayLog:
             self.set_level(config.log.level)
 
     def set_level(self, level: LogLevel, subsystem: str | None = None) -> None:
-        """Of one subsystem; None: of all, whatever each had."""
+        """Of one subsystem; None: of all, whatever each had. Where nothing is written levels are others' (a rig's, a test's)."""
+        if self._writer is None:
+            return
         number = logging.getLevelNamesMapping()[level.upper()]
         if subsystem is None:
             logging.getLogger(PACKAGE).setLevel(number)

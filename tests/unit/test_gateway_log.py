@@ -140,6 +140,15 @@ def test_each_subsystem_has_a_level_of_its_own_and_one_for_all_is_for_all(stderr
     assert [line.split(" ", 2)[2] for line in stderr.read_text().splitlines()] == ["DEBUG seen"]
 
 
+def test_where_nothing_is_written_no_level_is_changed():
+    """Many gateways of a rig run in one process, which has a log of its own."""
+    before = {name: logging.getLogger(name).level for name in LOGGERS}
+    log = GatewayLog(DEFAULT_LOG)
+    log.set_level("error")
+    log.reconfigure(config_with(LogOutput(level="debug")))
+    assert {name: logging.getLogger(name).level for name in LOGGERS} == before
+
+
 def test_the_trace_of_ike_messages_has_a_switch_of_its_own(stderr):
     for traced in (False, True):
         log = GatewayLog(DEFAULT_LOG, verbose=True)
