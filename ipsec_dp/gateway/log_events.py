@@ -84,7 +84,7 @@ EVENTS: Final[dict[str, str]] = {
     "outer_socket": "an outer socket has lost an offload, or fails",
     "offload_lost": "the kernel refused an offload of an interface",
     "send_refused": "the kernel did not take an IKE datagram, at debug level",
-    "zone_packet": "a packet that a [[zone_rule]] with `log` matched (`rule`, `verb`)",
+    "zone_packet": "a packet that a `[[zone_rule]]` with `log` matched (`rule`, `verb`)",
     # the network
     "name_held": "somebody holds the gateway's name who cannot be one",
     "guard_remade": "the guard is made anew",
