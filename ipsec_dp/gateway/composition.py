@@ -273,7 +273,7 @@ class Composition:
             self.mtus.first_of,
             self.nat_flows.before_routes,
         )
-        reloader = Reloader(self.config, parts, self.reconfigure, clock, self.substitutes.reread)
+        reloader = Reloader(self.config, parts, self.reconfigure, clock, self.substitutes.reread, self.substitutes.reloading)
         second_line, absence = SecondLine(plane, host.conditions, clock), Absence(clock, notices, ike.check_liveness)
         looks = second_line.look, absence.look, unanswered.look
         housekeeping = Housekeeping(sad, events.handle, host.conditions, clock, looks)

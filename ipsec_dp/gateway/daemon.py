@@ -6,14 +6,18 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import protect_process
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.gateway import Gateway
+from ipsec_dp.gateway.service_reports import ServiceReports
 from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES
+from ipsec_dp.host.service_manager import ServiceManager
+from ipsec_dp.util.clock import SystemClock
 from ipsec_dp.util.faults import explained, log_to_stderr, unexpected
 
 if TYPE_CHECKING:
@@ -22,22 +26,11 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Config
     from ipsec_dp.gateway.confirmation import Trial
     from ipsec_dp.gateway.substitutes import Substitutes
+    from ipsec_dp.util.clock import Clock
 
 log = logging.getLogger("ipsec_dp")
 
 SWITCH_S = 0.0005  # after which a thread that computes lets the event loop go on; each of its system calls may have to wait so long
-
-
-def _notify(state: str) -> None:
-    """Tells a service manager, where one asks (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
-            notify.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
-    except OSError as error:
-        log.warning("the service manager at %s could not be told: %s", address, error.strerror or error)
 
 
 def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -46,19 +39,22 @@ def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     log.error("%s", unexpected(message, error) if isinstance(error, Exception) else message)
 
 
-async def _serve(gateway: Gateway) -> int:
+async def _serve(gateway: Gateway, manager: ServiceManager, clock: Clock) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_fault)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.stop, signal.Signals(number).name)
     loop.add_signal_handler(signal.SIGHUP, gateway.start_reload)
-    try:
+    async with AsyncExitStack() as stack:
+        stack.callback(manager.close)
+        stack.push_async_callback(gateway.close)
+        stack.callback(manager.stopping)
         await gateway.start()
-        _notify("READY=1")
+        manager.ready()
+        if manager.asks:
+            reports = loop.create_task(ServiceReports(manager, gateway, clock).run())
+            stack.callback(reports.cancel)
         return await gateway.wait()
-    finally:
-        _notify("STOPPING=1")
-        await gateway.close()
 
 
 def run(
@@ -78,7 +74,10 @@ def run(
         with explained("the gateway ended"):
             protect_process()
             sys.setswitchinterval(SWITCH_S)
-            return asyncio.run(_serve(Gateway(config, control_path, trial=trial, substitutes=substitutes)))
+            manager, clock = ServiceManager.of(os.environ), SystemClock()
+            substitutes = replace(substitutes, reloading=manager.reloading)
+            gateway = Gateway(config, control_path, clock=clock, trial=trial, substitutes=substitutes)
+            return asyncio.run(_serve(gateway, manager, clock))
     except IpsecDpError as error:
         for line in error.lines:
             log.error("%s", line)

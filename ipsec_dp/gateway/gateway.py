@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.substitutes import Substitutes
     from ipsec_dp.network.host import Host
     from ipsec_dp.util.clock import Clock
+    from ipsec_dp.util.conditions import Conditions
 
 log = logging.getLogger("ipsec_dp")
 
@@ -97,6 +98,23 @@ class Gateway:
     def engine(self) -> Engine | None:
         """Its parts that need a data plane; None: it is not up."""
         return self._parts.engine
+
+    @property
+    def conditions(self) -> Conditions:
+        """What is wrong at the moment."""
+        return self._parts.host.conditions
+
+    async def tunnels_up(self) -> tuple[int, int]:
+        """How many are, and how many are configured."""
+        up = 0
+        if self._parts.engine is not None:
+            async for tunnel in self._parts.engine.readings.tunnels():
+                up += tunnel.up
+        return up, len(self.config.tunnels)
+
+    def loops_pass(self) -> bool:
+        """Whether every loop of the data plane has let go of its packets since the last call that said so."""
+        return self._parts.engine is None or self._parts.engine.readings.loops_pass()
 
     async def metrics_page(self) -> bytes:
         """As Prometheus reads it, whether it is up or not."""

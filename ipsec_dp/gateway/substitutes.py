@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ipsec_dp.services.metrics_server import StartListening, listen_here
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from ipsec_dp.config import Config
@@ -40,9 +42,9 @@ def _pins(gateway: str, conditions: Conditions) -> Pins:
 
 @dataclass(frozen=True, slots=True)
 class Substitutes:
-    """`plane` makes the data plane, `reported` hears of each
-    event of IKE, `shaped` and `interference` are `Environment`'s, `pins` gives those of a gateway, `reread` reads the configuration
-    anew, `settled` is called when the gateway is up, `listen` gives the page of metrics its socket."""
+    """`plane` makes the data plane, `reported` hears of each event of IKE, `shaped` and `interference` are `Environment`'s, `pins`
+    gives those of a gateway, `reread` reads the configuration anew, `settled` is called when the gateway is up, `listen` gives the
+    page of metrics its socket, `reloading` is around each reload."""
 
     plane: Callable[..., DataPlane] = DataPlane
     reported: Callable[[Event], None] = lambda _: None
@@ -53,6 +55,7 @@ class Substitutes:
     reread: Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]] = read_again
     settled: Callable[[], None] = _freeze
     listen: StartListening = listen_here
+    reloading: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 NO_SUBSTITUTES = Substitutes()
