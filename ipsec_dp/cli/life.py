@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import platform
 import signal
 import sys
@@ -59,20 +60,22 @@ def up(file: Path, control: Path | None, confirm_s: int | None, *, verbose: bool
     stays that lets no protected traffic out in clear; the next `up` adopts it.
     """
     heed_interrupts(signal.SIG_DFL)  # until the gateway has a handler of its own: nothing is begun before
-    config = load(file)
-    show_findings(config.warnings)
-    lockout = _look(config)
-    _show_lockout(lockout, file)
     with loading():
-        from ipsec_dp.gateway.confirmation import Trial
-        from ipsec_dp.gateway.daemon import run
-        from ipsec_dp.gateway.management import with_bypass
-    path = config.control_path if control is None else control
-    if confirm_s is None:
-        return int(run(config, path, verbose=verbose, trace_ike=trace_ike))
-    kept = "" if lockout is None else lockout.kept
-    trial = Trial(confirm_s, with_bypass(config, lockout), kept)
-    return int(run(config, path, trial, verbose=verbose, trace_ike=trace_ike))
+        from ipsec_dp.gateway.privileges import Privileges
+    with contextlib.closing(Privileges.at_start()) as privileges:
+        config = load(file)
+        show_findings(config.warnings)
+        lockout = _look(config)
+        _show_lockout(lockout, file)
+        with loading():
+            from ipsec_dp.gateway.confirmation import Trial
+            from ipsec_dp.gateway.daemon import run
+            from ipsec_dp.gateway.management import with_bypass
+        path = config.control_path if control is None else control
+        trial = None
+        if confirm_s is not None:
+            trial = Trial(confirm_s, with_bypass(config, lockout), "" if lockout is None else lockout.kept)
+        return int(run(config, path, trial, verbose=verbose, trace_ike=trace_ike, privileges=privileges))
 
 
 @click.command(epilog=examples("ipsec-dp down", "ipsec-dp down --control /run/ipsec-dp/site-a.sock"))

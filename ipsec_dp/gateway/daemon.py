@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ipsec_dp.dataplane import protect_process
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.gateway import Gateway
+from ipsec_dp.gateway.privileges import Privileges
 from ipsec_dp.gateway.service_reports import ServiceReports
 from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES
 from ipsec_dp.host.service_manager import ServiceManager
@@ -39,7 +40,7 @@ def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     log.error("%s", unexpected(message, error) if isinstance(error, Exception) else message)
 
 
-async def _serve(gateway: Gateway, manager: ServiceManager, clock: Clock) -> int:
+async def _serve(gateway: Gateway, manager: ServiceManager, privileges: Privileges, clock: Clock) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_fault)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -49,6 +50,7 @@ async def _serve(gateway: Gateway, manager: ServiceManager, clock: Clock) -> int
         stack.callback(manager.close)
         stack.push_async_callback(gateway.close)
         stack.callback(manager.stopping)
+        privileges.watch(loop, stack, gateway.conditions)
         await gateway.start()
         manager.ready()
         if manager.asks:
@@ -65,19 +67,27 @@ def run(
     verbose: bool = False,
     trace_ike: bool = False,
     substitutes: Substitutes = NO_SUBSTITUTES,
+    privileges: Privileges | None = None,
 ) -> int:
     """Runs the gateway, with `trial` on trial; its exit status. Errors are logged in one line each, with what would help.
 
-    `substitutes`: what a rig puts in the place of parts, to hear of what they do."""
+    `substitutes`: what a rig puts in the place of parts, to hear of what they do. `privileges` are dropped before anything is
+    touched; None: they stay."""
     log_to_stderr(verbose=verbose, trace_ike=trace_ike)
     try:
         with explained("the gateway ended"):
             protect_process()
             sys.setswitchinterval(SWITCH_S)
             manager, clock = ServiceManager.of(os.environ), SystemClock()
+            if privileges is not None:
+                privileges.drop(config, control_path)
+                kept = privileges.reread(substitutes.reread), privileges.place(substitutes.place)
+                substitutes = replace(substitutes, reread=kept[0], place=kept[1])
             substitutes = replace(substitutes, reloading=manager.reloading)
             gateway = Gateway(config, control_path, clock=clock, trial=trial, substitutes=substitutes)
-            return asyncio.run(_serve(gateway, manager, clock))
+            if privileges is not None:
+                privileges.tell(gateway.conditions)
+            return asyncio.run(_serve(gateway, manager, privileges or Privileges(), clock))
     except IpsecDpError as error:
         for line in error.lines:
             log.error("%s", line)

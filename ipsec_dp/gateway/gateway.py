@@ -72,7 +72,7 @@ class Gateway:
         self._verbs = GatewayVerbs(self._parts, self._down)
         self._control: ControlServer | _NoControl = _NoControl()
         if control_path is not None:
-            self._control = ControlServer(control_path, self._verbs.table, config.control_group)
+            self._control = ControlServer(control_path, self._verbs.table, config.control_group, substitutes.place)
         self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
         self._torn_down = asyncio.Event()

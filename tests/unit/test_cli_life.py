@@ -179,7 +179,7 @@ def test_up_on_trial_goes_back_to_closed_with_the_way_of_the_session_open(lockou
     ],
 )
 def test_up_says_how_much_is_logged(lockout, monkeypatch, words, asked):
-    monkeypatch.setattr(daemon, "run", lambda *_, **options: 0 if options == asked else 5)
+    monkeypatch.setattr(daemon, "run", lambda *_, privileges, **options: 0 if privileges and options == asked else 5)
     assert main(["up", str(lockout), *words.split()]) == 0
 
 

@@ -19,6 +19,7 @@ from ipsec_dp.errors import ConfigError
 from ipsec_dp.gateway.control_rights import DIRECTORY_OPEN
 from ipsec_dp.gateway.service_reports import BEATS, STATUS_S
 from ipsec_dp.rig.peers import UNPACKED, find, is_unpacked
+from ipsec_dp.util.service_user import SERVICE_USER
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 GUARD, GATEWAY, ALONE = "ipsec-dp-guard@.service", "ipsec-dp@.service", "ipsec-dp.service"
@@ -75,7 +76,7 @@ def test_the_gateway_may_do_what_it_has_to():
     assert unit(GATEWAY)["Service"]["RuntimeDirectoryMode"] == f"{DIRECTORY_OPEN:04o}"
     kept = unit(GATEWAY)["Service"]
     assert (Path("/var/lib") / kept["StateDirectory"], kept["StateDirectoryMode"]) == (STATE_DIRECTORY, "0700")
-    assert kept["User"] == (CONF / "ipsec-dp.sysusers").read_text().splitlines()[-1].split()[1]
+    assert kept["User"] == SERVICE_USER == (CONF / "ipsec-dp.sysusers").read_text().splitlines()[-1].split()[1]
 
 
 def test_the_watchdog_hears_more_often_than_it_has_to():
