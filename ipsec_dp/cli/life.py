@@ -28,6 +28,7 @@ from ipsec_dp.cli.options import (
     show_findings,
     show_json,
 )
+from ipsec_dp.cli.secrets_in_use import line_of
 from ipsec_dp.config import examine, load, load_to_close, located
 from ipsec_dp.config.model import control_socket
 from ipsec_dp.errors import ControlError, Finding, NoDaemonError
@@ -191,6 +192,8 @@ def check(file: Path, as_json: bool) -> int:
         if config is not None:
             tunnels, policies, routes = len(config.tunnels), len(config.policies), len(config.routes)
             say(f"{file}: good: {counted(tunnels, 'tunnel')}, {counted(policies, 'policy')}, {counted(routes, 'route')}")
+            if (line := line_of(config)) is not None:
+                say(line)
     return 2 if config is None else 0
 
 
