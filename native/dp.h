@@ -357,6 +357,10 @@ int dp_tunnel_take_acquire(struct dp *dp, uint32_t tunnel);
 /* Frees what was removed and no loop holds any more, wiping keys. The number of things still waiting. */
 int dp_reclaim(struct dp *dp);
 
+/* 1: every loop has let go of all that it held since the last call that said so, or never held anything; a loop that waits for
+ * packets holds nothing. 0: one still does. From the control thread. */
+int dp_loops_pass(struct dp *dp);
+
 /* ---- policy ----------------------------------------------------------------------------------------------------------------- */
 
 enum dp_action {

@@ -12,6 +12,7 @@ void dp_epoch_init(struct dp_epoch *e) {
     atomic_init(&e->now, 1);
     e->oldest = e->newest = NULL;
     e->waiting = 0;
+    e->asked = 0;
 }
 
 /* The oldest epoch that a reader may still be in; UINT64_MAX when all are offline. */
@@ -63,4 +64,12 @@ unsigned dp_epoch_reclaim(struct dp *dp) {
         free(r);
     }
     return e->waiting;
+}
+
+int dp_loops_pass(struct dp *dp) {
+    struct dp_epoch *e = &dp->epoch;
+    if (oldest_reader(dp) < e->asked)
+        return 0;
+    e->asked = atomic_fetch_add_explicit(&e->now, 1, memory_order_seq_cst) + 1;
+    return 1;
 }

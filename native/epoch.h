@@ -26,6 +26,7 @@ struct dp_epoch {
     _Alignas(64) _Atomic uint64_t now; /* ≥ 1 */
     struct dp_retired_thing *oldest, *newest;
     unsigned waiting;
+    uint64_t asked; /* by dp_loops_pass; 0: nobody has */
 };
 
 /* ThreadSanitizer does not know fences. A read-modify-write of one variable by everybody orders no less; it only costs more. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import platform
 import signal
 import sys
@@ -28,6 +29,7 @@ from ipsec_dp.cli.options import (
     show_json,
 )
 from ipsec_dp.cli.patience import patience
+from ipsec_dp.cli.secrets_in_use import line_of
 from ipsec_dp.config import examine, load, load_to_close, located
 from ipsec_dp.config.model import LogFormat, control_socket
 from ipsec_dp.errors import ControlError, Finding, NoDaemonError
@@ -64,20 +66,22 @@ def up(
     stays that lets no protected traffic out in clear; the next `up` adopts it.
     """
     heed_interrupts(signal.SIG_DFL)  # until the gateway has a handler of its own: nothing is begun before
-    config = load(file)
-    show_findings(config.warnings)
-    lockout = _look(config)
-    _show_lockout(lockout, file)
     with loading():
-        from ipsec_dp.gateway.confirmation import Trial
-        from ipsec_dp.gateway.daemon import run
-        from ipsec_dp.gateway.management import with_bypass
-    path = config.control_path if control is None else control
-    if confirm_s is None:
-        return int(run(config, path, verbose=verbose, trace_ike=trace_ike, log_format=log_format))
-    kept = "" if lockout is None else lockout.kept
-    trial = Trial(confirm_s, with_bypass(config, lockout), kept)
-    return int(run(config, path, trial, verbose=verbose, trace_ike=trace_ike, log_format=log_format))
+        from ipsec_dp.gateway.privileges import Privileges
+    with contextlib.closing(Privileges.at_start()) as privileges:
+        config = load(file)
+        show_findings(config.warnings)
+        lockout = _look(config)
+        _show_lockout(lockout, file)
+        with loading():
+            from ipsec_dp.gateway.confirmation import Trial
+            from ipsec_dp.gateway.daemon import run
+            from ipsec_dp.gateway.management import with_bypass
+        path = config.control_path if control is None else control
+        trial = None
+        if confirm_s is not None:
+            trial = Trial(confirm_s, with_bypass(config, lockout), "" if lockout is None else lockout.kept)
+        return int(run(config, path, trial, verbose=verbose, trace_ike=trace_ike, log_format=log_format, privileges=privileges))
 
 
 @click.command(epilog=examples("ipsec-dp down", "ipsec-dp down --control /run/ipsec-dp/site-a.sock"))
@@ -195,6 +199,8 @@ def check(file: Path, as_json: bool) -> int:
         if config is not None:
             tunnels, policies, routes = len(config.tunnels), len(config.policies), len(config.routes)
             say(f"{file}: good: {counted(tunnels, 'tunnel')}, {counted(policies, 'policy')}, {counted(routes, 'route')}")
+            if (line := line_of(config)) is not None:
+                say(line)
     return 2 if config is None else 0
 
 

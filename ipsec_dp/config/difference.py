@@ -21,6 +21,7 @@ from ipsec_dp.config.load import examine
 from ipsec_dp.errors import IpsecDpError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ipsec_dp.errors import Finding
@@ -106,12 +107,17 @@ def ask(request: ReadRequest) -> ReadAnswer:
     return made
 
 
-async def read_again(old: model.Config, path: Path) -> tuple[Difference | None, tuple[Finding, ...]]:
-    """What `path` changes in a running configuration; None when the file must be refused. Raises ReadError."""
-    return await asyncio.to_thread(_read_again, old, path)
+async def read_again(
+    old: model.Config, path: Path, ask: Callable[[ReadRequest], ReadAnswer] = ask
+) -> tuple[Difference | None, tuple[Finding, ...]]:
+    """What `path` changes in a running configuration; None when the file must be refused. `ask`: who reads
+    it. Raises ReadError."""
+    return await asyncio.to_thread(_read_again, old, path, ask)
 
 
-def _read_again(old: model.Config, path: Path) -> tuple[Difference | None, tuple[Finding, ...]]:
+def _read_again(
+    old: model.Config, path: Path, ask: Callable[[ReadRequest], ReadAnswer]
+) -> tuple[Difference | None, tuple[Finding, ...]]:
     got = ask(ReadRequest(path, {tunnel.name: known(tunnel) for tunnel in old.tunnels}, files.fingerprint_key()))
     return (None if got.config is None else difference(old, got)), got.findings
 

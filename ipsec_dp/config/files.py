@@ -16,12 +16,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from ipsec_dp.errors import BadValueError
+from ipsec_dp.util.opening import open_to_read
+from ipsec_dp.util.service_user import service_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from ipsec_dp.config.model import ManualSa
+    from ipsec_dp.util.opening import OpenedFile
 
 SECRET_OCTETS_MAX = 64 * 1024
 PUBLIC_OCTETS_MAX = 64 * 1024 * 1024  # of a certificate or CRL file that is compared
@@ -49,25 +52,25 @@ def wipe(buffer: bytearray) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
+def _opened(path: Path, flags: int) -> Iterator[OpenedFile]:
     """A descriptor of the file, or BadValueError saying why there is none."""
     try:
-        descriptor = os.open(path, flags | os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        file = open_to_read(path, flags)
     except FileNotFoundError:
         raise BadValueError(f"no such file: {path}", "create it, or name one that exists (relative to this file)") from None
     except ValueError:
         raise BadValueError(f"{str(path)!r} is no file name", "name a file, relative to this one") from None
     except OSError as error:
-        if flags & os.O_NOFOLLOW and error.errno == errno.ELOOP and path.is_symlink():
+        if flags & os.O_NOFOLLOW and error.errno == errno.ELOOP and os.path.islink(path):
             raise BadValueError(f"{path} is a symbolic link", "name the file itself") from None
         right = "run as root, or name a readable file" if isinstance(error, PermissionError) else "name a readable file"
         raise BadValueError(f"cannot read {path}: {error.strerror}", right) from None
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        if not stat.S_ISREG(os.fstat(file.descriptor).st_mode):
             raise BadValueError(f"{path} is not a regular file", "name a file")
-        yield descriptor
+        yield file
     finally:
-        os.close(descriptor)
+        os.close(file.descriptor)
 
 
 def check_readable(path: Path) -> Path:
@@ -78,17 +81,17 @@ def check_readable(path: Path) -> Path:
 
 def read_secret(path: Path) -> bytearray:
     """The octets of a secret file, which the caller wipes. Raises BadValueError when missing, open to others, or too large."""
-    with _opened(path, os.O_NOFOLLOW) as descriptor:
-        status = os.fstat(descriptor)
+    with _opened(path, os.O_NOFOLLOW) as file:
+        status = os.fstat(file.descriptor)
         mode = stat.S_IMODE(status.st_mode)
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if not file.guarded and mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise BadValueError(f"{path} has mode {mode:04o}: not only its owner can use it", f"chmod 600 {path}")
-        if status.st_uid not in (0, os.geteuid()):
+        if not file.guarded and status.st_uid not in {0, os.geteuid(), *service_ids()}:
             raise BadValueError(f"{path} belongs to user {status.st_uid}", f"chown {os.geteuid()} {path}")
         if status.st_size > SECRET_OCTETS_MAX:
             raise BadValueError(f"{path} holds {status.st_size} octets", f"a secret has {SECRET_OCTETS_MAX} at the most")
         buffer = bytearray(status.st_size)
-        octets = os.readv(descriptor, [buffer])
+        octets = os.readv(file.descriptor, [buffer])
         try:
             return buffer[:octets]
         finally:
@@ -135,7 +138,7 @@ def content_fingerprint(paths: Iterable[Path]) -> bytes:
     """What two lists of files that need no secrecy have in common only when they hold the same. Raises BadValueError."""
     digest = hashlib.blake2b(key=_fingerprint_key, digest_size=32)
     for path in paths:
-        with _opened(path, 0) as descriptor, open(descriptor, "rb", closefd=False) as file:
+        with _opened(path, 0) as opened, open(opened.descriptor, "rb", closefd=False) as file:
             octets = file.read(PUBLIC_OCTETS_MAX)
         digest.update(len(octets).to_bytes(8, "big"))
         digest.update(octets)

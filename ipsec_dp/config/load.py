@@ -24,6 +24,7 @@ from ipsec_dp.config.read import array_of, parse_toml, read_table
 from ipsec_dp.config.resolve import check_group, resolve_gateway, resolve_offloads, resolve_policy, resolve_route, resolve_tunnel
 from ipsec_dp.config.zones import check_zones, resolve_zone_rules, resolve_zones
 from ipsec_dp.errors import ConfigError, Finding
+from ipsec_dp.util.opening import opened_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -115,7 +116,7 @@ def digest_of(row: object) -> bytes:
 def _read_text(path: Path, findings: Findings) -> str | None:
     place = findings.at("")
     try:
-        with path.open("rb") as file:
+        with opened_to_read(path) as opened, open(opened.descriptor, "rb", closefd=False) as file:
             data = file.read(FILE_OCTETS_MAX + 1)
     except OSError as error:
         right = "run as root" if isinstance(error, PermissionError) else "name a configuration file; conf/ has examples"

@@ -281,6 +281,10 @@ class DataPlane(IkeGate):
         for worker in range(self.workers):
             check(lib.dp_worker_start(self.c, worker), "starting a worker")
 
+    def loops_pass(self) -> bool:
+        """Whether every loop has let go of its packets since the last call that said so; one that never does hangs."""
+        return bool(lib.dp_loops_pass(self.c))
+
     def stop(self) -> None:
         for worker in range(self.workers):
             check(lib.dp_worker_stop(self.c, worker), "stopping a worker")

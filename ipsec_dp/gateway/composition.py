@@ -285,7 +285,7 @@ class Composition:
             self.mtus.first_of,
             self.nat_flows.before_routes,
         )
-        reloader = Reloader(self.config, parts, self.reconfigure, clock, self.substitutes.reread)
+        reloader = Reloader(self.config, parts, self.reconfigure, clock, self.substitutes.reread, self.substitutes.reloading)
         second_line, absence = SecondLine(plane, host.conditions, clock), Absence(clock, notices, ike.check_liveness)
         called = sum(tunnel.start == "start" and tunnel.manual is None for tunnel in self.config.tunnels)
         bring_up = BringUp(called, ike.came_up, self.clock.now)

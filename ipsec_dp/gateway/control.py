@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import socket
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
@@ -21,7 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 import msgspec
 
 from ipsec_dp.errors import ControlError, IpsecDpError, NoDaemonError
-from ipsec_dp.gateway.control_rights import OURSELVES, client_of, how_to_read, make_directory, share
+from ipsec_dp.gateway.control_place import ControlPlace, check_length
+from ipsec_dp.gateway.control_rights import OURSELVES, client_of, how_to_read
 from ipsec_dp.gateway.following import FollowedAnswer
 from ipsec_dp.util import os_errors
 from ipsec_dp.util.faults import explained
@@ -31,6 +30,7 @@ from ipsec_dp.util.text import LINE, shown_all
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 
+    from ipsec_dp.gateway.control_place import ListeningPlace
     from ipsec_dp.gateway.control_rights import Client
 
 PIECE_OCTETS = 1 << 16  # of an answer that is sent in pieces
@@ -45,8 +45,6 @@ TOO_MANY_READERS = f"the gateway talks to {READERS_MAX} clients that may only re
 IDLE_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 10.0
 LAST_ANSWER_S = 1.0
-PATH_OCTETS_MAX = 107  # sun_path of unix(7), without the octet that ends it
-ELSEWHERE = "; --control PATH puts it elsewhere"
 
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)
@@ -134,8 +132,14 @@ def _json(value: object) -> str:
 class ControlServer:
     """Listens at `path` until closed; for members of `group` too, if one is given."""
 
-    def __init__(self, path: Path, verbs: Iterable[Verb[Any]], group: str | None = None) -> None:
-        self.path, self._group = path, group
+    def __init__(
+        self,
+        path: Path,
+        verbs: Iterable[Verb[Any]],
+        group: str | None = None,
+        place: Callable[[Path, str | None], ListeningPlace] = ControlPlace,
+    ) -> None:
+        self.path, self._place = path, place(path, group)
         self._verbs = {verb.name: verb for verb in verbs}
         self._server: asyncio.Server | None = None
         self._clients: dict[asyncio.Task[None], Client] = {}
@@ -143,19 +147,8 @@ class ControlServer:
 
     async def start(self) -> None:
         """Raises ControlError when another daemon answers there already, or there can be no socket."""
-        _check_length(self.path)
-        try:
-            make_directory(self.path.parent, self._group)
-            _take_over(self.path)
-            before = os.umask(0o177)
-            try:
-                self._server = await asyncio.start_unix_server(self._accept, self.path, limit=LINE_MAX)
-            finally:
-                os.umask(before)
-            if self._group is not None:
-                share(self.path, self._group)
-        except OSError as error:
-            raise ControlError(f"the control socket {self.path} cannot be made: {os_errors.text_of(error)}{ELSEWHERE}") from error
+        listening = self._place.listen()
+        self._server = await asyncio.start_unix_server(self._accept, sock=listening, limit=LINE_MAX)
 
     async def close(self) -> None:
         if self._server is not None:
@@ -165,9 +158,8 @@ class ControlServer:
             for task in tuple(self._clients):
                 task.cancel()
             await asyncio.gather(*self._clients, return_exceptions=True)
-            with contextlib.suppress(FileNotFoundError):
-                self.path.unlink()
             self._server = None
+            self._place.remove()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = client_of(writer.get_extra_info("socket"))
@@ -254,36 +246,6 @@ async def _drain(writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
 
-def _check_length(path: Path) -> None:
-    """Raises ControlError for what the kernel takes as no socket's path."""
-    octets = len(os.fsencode(path))
-    if octets > PATH_OCTETS_MAX:
-        raise ControlError(
-            f"the control socket's path has {octets} octets, and {PATH_OCTETS_MAX} are the most: {path}; give a shorter one with "
-            "--control PATH"
-        )
-
-
-def _take_over(path: Path) -> None:
-    """Removes a socket that a dead daemon left. Raises ControlError when a living one answers, or something else is there."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise ControlError(f"{path} exists and is no socket; remove it or give another --control path")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-        except BlockingIOError:
-            pass  # too busy to take another client, so alive
-    raise ControlError(f"a gateway is already running at {path}; stop it with: ipsec-dp down --control {path}")
-
-
 def request(path: Path, message: Mapping[str, object], timeout: float = REQUEST_TIMEOUT_S) -> Any:
     """Sends one request to the gateway at `path` and returns its result, as JSON has it.
 
@@ -319,7 +281,7 @@ def _event(path: Path, lines: BinaryIO) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _connected(path: Path, timeout: float) -> Iterator[socket.socket]:
-    _check_length(path)
+    check_length(path)
     with _connection() as connection:
         connection.settimeout(timeout)
         try:

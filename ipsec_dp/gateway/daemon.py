@@ -6,15 +6,20 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import protect_process
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.gateway import Gateway
 from ipsec_dp.gateway.gateway_log import GatewayLog
+from ipsec_dp.gateway.privileges import Privileges
+from ipsec_dp.gateway.service_reports import ServiceReports
 from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES
+from ipsec_dp.host.service_manager import ServiceManager
+from ipsec_dp.util.clock import SystemClock
 from ipsec_dp.util.faults import explained, unexpected
 from ipsec_dp.util.told import told
 
@@ -25,24 +30,11 @@ if TYPE_CHECKING:
     from ipsec_dp.config.model import LogFormat
     from ipsec_dp.gateway.confirmation import Trial
     from ipsec_dp.gateway.substitutes import Substitutes
+    from ipsec_dp.util.clock import Clock
 
 log = logging.getLogger(__name__)
 
 SWITCH_S = 0.0005  # after which a thread that computes lets the event loop go on; each of its system calls may have to wait so long
-
-
-def _notify(state: str) -> None:
-    """Tells a service manager, where one asks (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
-            notify.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
-    except OSError as error:
-        log.warning(
-            "the service manager at %s could not be told: %s", address, error.strerror or error, extra=told("manager_unreached")
-        )
 
 
 def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -51,19 +43,23 @@ def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     log.error("%s", unexpected(message, error) if isinstance(error, Exception) else message, extra=told("task_fault"))
 
 
-async def _serve(gateway: Gateway) -> int:
+async def _serve(gateway: Gateway, manager: ServiceManager, privileges: Privileges, clock: Clock) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_fault)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.stop, signal.Signals(number).name)
     loop.add_signal_handler(signal.SIGHUP, gateway.start_reload)
-    try:
+    async with AsyncExitStack() as stack:
+        stack.callback(manager.close)
+        stack.push_async_callback(gateway.close)
+        stack.callback(manager.stopping)
+        privileges.watch(loop, stack, gateway.conditions)
         await gateway.start()
-        _notify("READY=1")
+        manager.ready()
+        if manager.asks:
+            reports = loop.create_task(ServiceReports(manager, gateway, clock).run())
+            stack.callback(reports.cancel)
         return await gateway.wait()
-    finally:
-        _notify("STOPPING=1")
-        await gateway.close()
 
 
 def run(
@@ -75,18 +71,39 @@ def run(
     trace_ike: bool = False,
     log_format: LogFormat | None = None,
     substitutes: Substitutes = NO_SUBSTITUTES,
+    privileges: Privileges | None = None,
 ) -> int:
     """Runs the gateway, with `trial` on trial; its exit status. Errors are logged in one line each, with what would help.
 
-    `substitutes`: what a rig puts in the place of parts, to hear of what they do."""
+    `substitutes`: what a rig puts in the place of parts, to hear of what they do. `privileges` are dropped before anything is
+    touched; None: they stay."""
     written = GatewayLog(config.log, form=log_format, verbose=verbose)
+    held = privileges or Privileges()
+    undropped = _drop(held, config, control_path) if privileges is not None else None  # before there is a thread
     with written.running(trace_ike=trace_ike):
         try:
             with explained("the gateway ended"):
+                if undropped is not None:
+                    raise undropped
                 protect_process()
                 sys.setswitchinterval(SWITCH_S)
-                return asyncio.run(_serve(Gateway(config, control_path, trial=trial, substitutes=substitutes, log=written)))
+                manager, clock = ServiceManager.of(os.environ), SystemClock()
+                kept = held.reread(substitutes.reread), held.place(substitutes.place)
+                substitutes = replace(substitutes, reread=kept[0], place=kept[1], reloading=manager.reloading)
+                gateway = Gateway(config, control_path, clock=clock, trial=trial, substitutes=substitutes, log=written)
+                held.tell(gateway.conditions)
+                return asyncio.run(_serve(gateway, manager, held, clock))
         except IpsecDpError as error:
             for line in error.lines:
                 log.error("%s", line, extra=told("gateway_failed"))
             return error.exit_status
+
+
+def _drop(privileges: Privileges, config: Config, control_path: Path) -> IpsecDpError | None:
+    """What hindered it, for when there is a log."""
+    try:
+        with explained("the gateway ended"):
+            privileges.drop(config, control_path)
+    except IpsecDpError as error:
+        return error
+    return None

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.substitutes import Substitutes
     from ipsec_dp.network.host import Host
     from ipsec_dp.util.clock import Clock
+    from ipsec_dp.util.conditions import Conditions
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Gateway:
         self._verbs = GatewayVerbs(self._parts, self._down)
         self._control: ControlServer | _NoControl = _NoControl()
         if control_path is not None:
-            self._control = ControlServer(control_path, self._verbs.table, config.control_group)
+            self._control = ControlServer(control_path, self._verbs.table, config.control_group, substitutes.place)
         self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
         self._torn_down = asyncio.Event()
@@ -100,6 +101,23 @@ class Gateway:
     def engine(self) -> Engine | None:
         """Its parts that need a data plane; None: it is not up."""
         return self._parts.engine
+
+    @property
+    def conditions(self) -> Conditions:
+        """What is wrong at the moment."""
+        return self._parts.host.conditions
+
+    async def tunnels_up(self) -> tuple[int, int]:
+        """How many are, and how many are configured."""
+        up = 0
+        if self._parts.engine is not None:
+            async for tunnel in self._parts.engine.readings.tunnels():
+                up += tunnel.up
+        return up, len(self.config.tunnels)
+
+    def loops_pass(self) -> bool:
+        """Whether every loop of the data plane has let go of its packets since the last call that said so."""
+        return self._parts.engine is None or self._parts.engine.readings.loops_pass()
 
     async def metrics_page(self) -> bytes:
         """As Prometheus reads it, whether it is up or not."""

@@ -102,6 +102,10 @@ class Readings:
         """Looks at these tunnels from now on."""
         self._config = config
 
+    def loops_pass(self) -> bool:
+        """Whether every loop of the data plane has let go of its packets since the last call that said so."""
+        return self._plane.loops_pass()
+
     async def gateway(self) -> GatewayReading:
         """Everything but the tunnels."""
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -29,6 +30,7 @@ from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from ipsec_dp.config import Config, Tunnel
@@ -90,7 +92,8 @@ class ReloadParts:
 
 
 class Reloader:
-    """Reloads one gateway, one at a time. `reconfigured` gets the configuration that is in force from then on."""
+    """Reloads one gateway, one at a time. `reconfigured` gets the configuration that is in force from then on;
+    `told` is around each reload."""
 
     def __init__(
         self,
@@ -99,9 +102,10 @@ class Reloader:
         reconfigured: Callable[[Config], Awaitable[None]],
         clock: Clock,
         reread: Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]] = read_again,
+        told: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._config, self._parts, self._reconfigured, self._clock = config, parts, reconfigured, clock
-        self._reread = reread
+        self._reread, self._told = reread, told
         self._one_at_a_time = asyncio.Lock()
         self._incomplete = False  # the last reload is not all in the kernel
         self._closing = False
@@ -117,7 +121,7 @@ class Reloader:
         """Takes `path` over, or says all that is wrong with it. `on_trial`: `go_back` can take it back. Raises ReloadFailedError,
         ReadError."""
         async with self._one_at_a_time:
-            with no_full_collection():
+            with no_full_collection(), self._told():
                 return await self._reload(path, on_trial=on_trial)
 
     async def _reload(self, path: Path, *, on_trial: bool) -> ReloadResult | ReloadRefusal:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config.difference import read_again
 from ipsec_dp.dataplane import DataPlane
+from ipsec_dp.gateway.control_place import ControlPlace
 from ipsec_dp.ike.environment import NO_INTERFERENCE
 from ipsec_dp.keying.ike_trace import ike_trace
 from ipsec_dp.keying.ikev2_pins import PinFiles, pins_of
@@ -16,11 +18,13 @@ from ipsec_dp.services.metrics_server import StartListening, listen_here
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from ipsec_dp.config import Config
     from ipsec_dp.config.difference import Difference
     from ipsec_dp.errors import Finding
+    from ipsec_dp.gateway.control_place import ListeningPlace
     from ipsec_dp.ike.actions import Event
     from ipsec_dp.ike.environment import Interference, Pins, Trace
     from ipsec_dp.util.clock import Clock
@@ -40,9 +44,9 @@ def _pins(gateway: str, conditions: Conditions) -> Pins:
 
 @dataclass(frozen=True, slots=True)
 class Substitutes:
-    """`plane` makes the data plane, `reported` hears of each
-    event of IKE, `shaped` and `interference` are `Environment`'s, `pins` gives those of a gateway, `reread` reads the configuration
-    anew, `settled` is called when the gateway is up, `listen` gives the page of metrics its socket."""
+    """`plane` makes the data plane, `reported` hears of each event of IKE, `shaped` and `interference` are `Environment`'s, `pins`
+    gives those of a gateway, `reread` reads the configuration anew, `settled` is called when the gateway is up, `listen` gives the
+    page of metrics its socket, `place` makes the control socket, `reloading` is around each reload."""
 
     plane: Callable[..., DataPlane] = DataPlane
     reported: Callable[[Event], None] = lambda _: None
@@ -53,6 +57,8 @@ class Substitutes:
     reread: Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]] = read_again
     settled: Callable[[], None] = _freeze
     listen: StartListening = listen_here
+    place: Callable[[Path, str | None], ListeningPlace] = ControlPlace
+    reloading: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 NO_SUBSTITUTES = Substitutes()

@@ -17,6 +17,7 @@ from typing import Self
 
 from ipsec_dp.host import HostError
 from ipsec_dp.util import os_errors
+from ipsec_dp.util.service_user import service_ids
 from ipsec_dp.util.told import told
 
 log = logging.getLogger(__name__)
@@ -45,11 +46,15 @@ class Holder:
 
     @property
     def may_be_a_gateway(self) -> bool:
-        """Whether it is root, or who we are. Others cannot make a guard."""
-        return self.uid in (0, os.geteuid())
+        """Whether it is root, who we are, or whom gateways run as. Others cannot make a guard."""
+        return self.uid in {0, os.geteuid(), *service_ids()}
 
     def __str__(self) -> str:
-        return SOMEBODY if self.uid is None else f"process {self.pid}" + ("" if self.uid == 0 else f" of user {self.uid}")
+        return (
+            SOMEBODY
+            if self.uid is None
+            else f"process {self.pid}" + ("" if self.uid == 0 or self.uid in service_ids() else f" of user {self.uid}")
+        )
 
 
 class Claim:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-NET_ADMIN: Final = 12  # <linux/capability.h>
+# <linux/capability.h>
+CHOWN: Final = 0
+DAC_OVERRIDE: Final = 1
+DAC_READ_SEARCH: Final = 2
+FOWNER: Final = 3
+NET_BIND_SERVICE: Final = 10
+NET_ADMIN: Final = 12
+NET_RAW: Final = 13
+BPF: Final = 39
 
 
 def effective(status: str) -> int:

@@ -5,12 +5,14 @@ struct nlmsghdr  length 4, type 2, flags 2, sequence 4, port 4
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ipsec_dp.host import HostError
+from ipsec_dp.util import os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,7 +32,8 @@ class NetlinkRefusedError(HostError):
     """The kernel refused a socket, or what was asked by it; `code` is an errno."""
 
     def __init__(self, what: str, code: int) -> None:
-        super().__init__(f"{what}: {os.strerror(code)}")
+        short = code in (errno.EMFILE, errno.ENFILE)  # of what a person can give
+        super().__init__(f"{what}: {os_errors.text_of(OSError(code, os.strerror(code))) if short else os.strerror(code)}")
         self.code = code
 
 

@@ -21,6 +21,7 @@ from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.octets import Buffer
 from ipsec_dp.ike.prf import HASHES, prf
 from ipsec_dp.ipsec.transforms import Prf
+from ipsec_dp.util.opening import open_to_read
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
@@ -172,14 +173,14 @@ class PreSharedKey:
 def read_secret_file(path: str | Path) -> bytes:
     """Content of a regular file of at most 64 KiB which others can neither read nor write; else SecretError with the reason."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor, guarded = open_to_read(path)
     except OSError as error:
         raise SecretError(f"{path}: {error.strerror}") from None
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise SecretError(f"{path}: not a regular file")
-        if status.st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        if not guarded and status.st_mode & (stat.S_IROTH | stat.S_IWOTH):
             raise SecretError(f"{path}: open to every user; chmod 0600 it")
         content = file.read(_MAX_SECRET_FILE + 1)
     if len(content) > _MAX_SECRET_FILE:

@@ -34,6 +34,7 @@ from ipsec_dp.ike.certificate_rules import (
 )
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType, canonical_name
 from ipsec_dp.ike.strangers import LIMITS
+from ipsec_dp.util.opening import opened_to_read
 from ipsec_dp.util.text import named
 
 MAX_FILE: Final = 16 * 1024 * 1024  # octets; CRLs grow large
@@ -118,7 +119,7 @@ class Credential:
 
 def _read(path: str | Path) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with opened_to_read(path) as opened, open(opened.descriptor, "rb", closefd=False) as file:
             content = file.read(MAX_FILE + 1)
     except OSError as error:
         raise CertificateError(f"{path}: {error.strerror}") from None

@@ -142,8 +142,9 @@ class LinuxHost:
         return SocketLinks(plane)
 
     def start_workers(self, plane: DataPlane) -> None:
+        before = workers.threads()
         plane.start(workers.pins(self._config.pin, plane.workers))
-        workers.prefer_control_plane()
+        workers.prefer_control_plane(workers.threads() - before)
         plane.start_ike()  # like the control plane before the loops: late, its queue overflows, and messages of peers are lost
 
     async def reconfigure(self, config: Config, mtus: Mapping[str, int]) -> None:

@@ -16,7 +16,7 @@ from ipsec_dp.host.steering import queue_program, steer_queues
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from ipsec_dp.config import Config
     from ipsec_dp.dataplane import DataPlane
@@ -105,11 +105,21 @@ def pins(pin: bool | Sequence[int], workers: int) -> list[tuple[int, int]]:
     return [(cpus[2 * worker % len(cpus)], cpus[(2 * worker + 1) % len(cpus)]) for worker in range(workers)] if cpus else []
 
 
-def prefer_control_plane() -> None:
+def threads() -> frozenset[int]:
+    """Of this process, by their ids."""
+    return frozenset(map(int, os.listdir("/proc/self/task")))
+
+
+def prefer_control_plane(loops: Collection[int] = ()) -> None:
     """Puts the calling thread (nice is each thread's own) before the loops, which are busy as long as there are packets.
 
-    The control plane has little to do, but SAs end when it is late.
+    The control plane has little to do, but SAs end when it is late. `loops`: threads that inherited its priority, where it had that
+    already because it may take it no more.
     """
+    if os.getpriority(os.PRIO_PROCESS, 0) <= CONTROL_NICE:
+        for thread in loops:
+            os.setpriority(os.PRIO_PROCESS, thread, 0)
+        return
     try:
         os.setpriority(os.PRIO_PROCESS, 0, CONTROL_NICE)
     except OSError as error:

@@ -7,6 +7,7 @@ warns of a CRL that is out of date too, and, if revocation is strict, for a whil
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from ipsec_dp.config.model import CertificateAuth
 from ipsec_dp.ike.certificates import CertificateError, load_crl, not_current
 from ipsec_dp.ike.peer import SignatureAuth
 from ipsec_dp.util.loops import Rounds
+from ipsec_dp.util.opening import opened_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -127,7 +129,8 @@ def _read(
     wrong: dict[Path, str] = {}
     for path in paths:
         try:
-            status = path.stat()
+            with opened_to_read(path) as opened:
+                status = os.fstat(opened.descriptor)
             mark = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
             if known.get(path) != mark:
                 read[path] = load_crl(path)

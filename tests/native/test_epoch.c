@@ -94,6 +94,23 @@ static void test_older_things_go_while_newer_ones_wait(void **state) {
     assert_int_equal(freed, 3);
 }
 
+static void test_loops_pass_when_each_has_let_go_since(void **state) {
+    struct dp *dp = *state;
+    struct dp_loop *loop = &dp->worker[1].inbound;
+    for (unsigned again = 0; again < 3; again++)
+        assert_int_equal(dp_loops_pass(dp), 1);
+    online(dp, loop);
+    assert_int_equal(dp_loops_pass(dp), 1); /* it came online since */
+    for (unsigned again = 0; again < 3; again++)
+        assert_int_equal(dp_loops_pass(dp), 0);
+    offline(loop);
+    online(dp, loop); /* the next step */
+    assert_int_equal(dp_loops_pass(dp), 1);
+    assert_int_equal(dp_loops_pass(dp), 0);
+    offline(loop);
+    assert_int_equal(dp_loops_pass(dp), 1);
+}
+
 static void test_nothing_retired_is_nothing_to_free(void **state) {
     dp_epoch_retire(*state, count_free, NULL);
     assert_int_equal(dp_epoch_reclaim(*state), 0);
@@ -151,6 +168,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_loop_that_came_later_does_not_keep_it, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_step_later_is_late_enough, setup, teardown),
         cmocka_unit_test_setup_teardown(test_older_things_go_while_newer_ones_wait, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_loops_pass_when_each_has_let_go_since, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nothing_retired_is_nothing_to_free, setup, teardown),
         cmocka_unit_test(test_the_end_of_a_plane_frees_what_waits),
         cmocka_unit_test_setup_teardown(test_sas_policies_children_paths_and_devices_wait_for_the_loops, setup, teardown),

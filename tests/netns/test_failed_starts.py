@@ -74,8 +74,8 @@ CASES = {
     ),
     "path too long": ("", ("--control", f"/tmp/{LONG}.sock"), r"path has 130 octets, and 107 are the most: .*give a shorter one"),
     "12 file descriptors": ("ulimit -n 12; ", (), r"Too many open files; .*raise the limit with `ulimit -n 1024`"),
-    "9 file descriptors": ("ulimit -n 9; ", (), r"Too many open files; .*raise the limit with `ulimit -n 1024`"),
-    "6 file descriptors": ("ulimit -n 6; ", (), r"Too many open files; .*raise the limit with `ulimit -n 1024`"),
+    "11 file descriptors": ("ulimit -n 11; ", (), r"Too many open files; .*raise the limit with `ulimit -n 1024`"),
+    "7 file descriptors": ("ulimit -n 7; ", (), r"Too many open files; .*raise the limit with `ulimit -n 1024`"),
     "no CAP_NET_ADMIN": (WITHOUT_ADMIN, (), r"Operation not permitted; .*run it as root, .*CAP_NET_ADMIN"),
     "no capability": (
         "exec setpriv --bounding-set -all --inh-caps -all ",

@@ -9,6 +9,7 @@ import socket
 import pytest
 
 from ipsec_dp.host import HostError, claim
+from ipsec_dp.util.service_user import SERVICE_ID, service_user
 
 
 @pytest.fixture
@@ -39,6 +40,14 @@ def test_a_user_who_can_be_no_gateway_hinders_none(name, monkeypatch, caplog):
         monkeypatch.setattr(claim, "holder", lambda _: claim.Holder(12, 65533))
         with claim.take(name):
             assert f"process 12 of user 65533 holds the name of gateway {name} and cannot be one" in caplog.text
+
+
+def test_a_gateway_that_gave_root_up_is_one():
+    """Or `open` of root would take its guard away while it lives."""
+    assert all(claim.Holder(4711, uid).may_be_a_gateway for uid in (0, os.geteuid(), SERVICE_ID, service_user().uid))
+    assert not claim.Holder(4711, 65534).may_be_a_gateway
+    assert str(claim.Holder(4711, SERVICE_ID)) == "process 4711", "it is no news that it is not root"
+    assert str(claim.Holder(4711, 1000)) == "process 4711 of user 1000"
 
 
 def test_what_the_system_refuses_is_one_line(name, monkeypatch):

@@ -193,7 +193,8 @@ def test_a_dry_run_of_a_bad_file_is_exit_status_2(monkeypatch, capsys):
 def test_check_says_that_a_good_file_is_good(capsys, good):
     assert main(["check", str(good)]) == 0
     captured = capsys.readouterr()
-    assert captured.out == f"{good}: good: 1 tunnel, 0 policies, 0 routes\n"
+    first, *_ = captured.out.splitlines()
+    assert first == f"{good}: good: 1 tunnel, 0 policies, 0 routes"
     assert captured.err == ""
 
 

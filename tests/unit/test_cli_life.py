@@ -181,7 +181,11 @@ def test_up_on_trial_goes_back_to_closed_with_the_way_of_the_session_open(lockou
 )
 def test_up_says_how_much_is_logged(lockout, monkeypatch, words, asked):
     usual = {"verbose": False, "trace_ike": False, "log_format": None}
-    monkeypatch.setattr(daemon, "run", lambda *_, **options: 0 if options == usual | asked else 5)
+
+    def run(*_, privileges, **options):
+        return 0 if privileges and options == usual | asked else 5
+
+    monkeypatch.setattr(daemon, "run", run)
     assert main(["up", str(lockout), *words.split()]) == 0
 
 

@@ -25,8 +25,8 @@ OWNERS = {
     "gateway/control.py": {
         FILES: "PIECE_OCTETS LINE_MAX ANSWER_MAX CLIENTS_MAX READERS_MAX IDLE_TIMEOUT_S REQUEST_TIMEOUT_S LAST_ANSWER_S",
         OURS: "LIST_LONG",
-        STANDARD: "PATH_OCTETS_MAX",
     },
+    "gateway/control_place.py": {STANDARD: "PATH_OCTETS_MAX", FILES: "BACKLOG"},
     "gateway/daemon.py": {OURS: "SWITCH_S"},
     "gateway/drop_examples.py": {SHOWN: "SHOWN_MOST", STANDARD: "NS_PER_S", OURS: "LOOK_S OVER_S AGAIN_S"},
     "gateway/event_stream.py": {FILES: "QUEUE_MOST KEPT_MOST FOLLOWERS_MAX"},
@@ -45,7 +45,12 @@ OWNERS = {
     "gateway/notices.py": {OURS: "QUIET_S"},
     "gateway/readings.py": {OURS: "READING_S"},
     "gateway/reload.py": {OURS: "CLOSE_S"},
+    "gateway/root_helper.py": {
+        FILES: "ANSWER_OCTETS_MAX CONFIGURATIONS_MAX ANSWER_S",
+        STANDARD: "REQUEST_OCTETS_MAX",
+    },
     "gateway/second_line.py": {OURS: "LASTS_S"},
+    "gateway/service_reports.py": {OURS: "STATUS_S BEATS"},
     "gateway/status.py": {STANDARD: "SCHEMA"},
     "gateway/stream_event.py": {STANDARD: "SCHEMA"},
     "gateway/stopped.py": {SHOWN: "NAMED_MOST"},

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import configparser
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,13 @@ from ipsec_dp.cli.doctor import CAPABILITIES
 from ipsec_dp.config.model import STATE_DIRECTORY
 from ipsec_dp.errors import ConfigError
 from ipsec_dp.gateway.control_rights import DIRECTORY_OPEN
+from ipsec_dp.gateway.service_reports import BEATS, STATUS_S
+from ipsec_dp.rig.peers import UNPACKED, find, is_unpacked
+from ipsec_dp.util.service_user import SERVICE_USER
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-GUARD, GATEWAY = "ipsec-dp-guard@.service", "ipsec-dp@.service"
+GUARD, GATEWAY, ALONE = "ipsec-dp-guard@.service", "ipsec-dp@.service", "ipsec-dp.service"
+EXPOSURE_MOST = 2.5  # of `systemd-analyze security`, from 0 to 10
 RULESETS = {  # each may begin with `flush ruleset`
     f"{name}.service" for name in "nftables netfilter-persistent ufw firewalld iptables ip6tables ferm shorewall shorewall6".split()
 }
@@ -45,7 +53,13 @@ def test_every_unit_starts_a_verb_with_the_gateways_file(name):
     command = words(name, "Service", "ExecStart")
     assert command[:2] == ["/usr/bin/env", "ipsec-dp"]
     assert command[2] in program.commands
-    assert command[3] == "/etc/ipsec-dp/%i.toml"
+    assert command[3] == ("/etc/ipsec-dp/gateway.toml" if name == ALONE else "/etc/ipsec-dp/%i.toml")
+
+
+def test_the_unit_of_one_gateway_is_that_of_several_with_a_name():
+    """But for the comment in front."""
+    one, several = ((CONF / name).read_text().partition("[Unit]")[2] for name in (ALONE, GATEWAY))
+    assert one == several.replace("gateway %i", "gateway").replace("%i", "gateway")
 
 
 def test_a_configuration_that_is_refused_is_not_started_again_and_again():
@@ -55,12 +69,59 @@ def test_a_configuration_that_is_refused_is_not_started_again_and_again():
 
 
 def test_the_gateway_may_do_what_it_has_to():
-    needed = {name for _, name, _, _ in CAPABILITIES} | {"CAP_CHOWN"}  # that of control_group
+    needed = {name for _, name, _, _ in CAPABILITIES} - {"CAP_IPC_LOCK"}  # LimitMEMLOCK stands in for it
+    assert unit(GATEWAY)["Service"]["LimitMEMLOCK"] == "infinity"
     for key in ("AmbientCapabilities", "CapabilityBoundingSet"):
         assert set(words(GATEWAY, "Service", key)) == needed
     assert unit(GATEWAY)["Service"]["RuntimeDirectoryMode"] == f"{DIRECTORY_OPEN:04o}"
     kept = unit(GATEWAY)["Service"]
     assert (Path("/var/lib") / kept["StateDirectory"], kept["StateDirectoryMode"]) == (STATE_DIRECTORY, "0700")
+    assert kept["User"] == SERVICE_USER == (CONF / "ipsec-dp.sysusers").read_text().splitlines()[-1].split()[1]
+
+
+def test_the_watchdog_hears_more_often_than_it_has_to():
+    seconds = int(unit(GATEWAY)["Service"]["WatchdogSec"])
+    assert seconds >= BEATS * STATUS_S, "a beat that comes late does no harm"
+
+
+@pytest.fixture(params=(GATEWAY, ALONE))
+def installed(request, tmp_path):
+    """The unit as it is installed, beside the others."""
+    for path in CONF.glob("*.service"):
+        text = path.read_text().replace("ExecStart=/usr/bin/env ipsec-dp", f"ExecStart=/usr/bin/env {sys.executable}")
+        for name in {path.name, path.name.replace("@.", "@gateway.")}:
+            (tmp_path / name).write_text(text)
+    return tmp_path / request.param.replace("@.", "@gateway.")
+
+
+def analyze(*arguments):
+    """`systemd-analyze`, on files alone: nothing of the host's manager is asked."""
+    program = find("systemd-analyze", "systemd")
+    libraries = [str(path.parent) for path in UNPACKED.rglob("libsystemd-shared-*.so")] if is_unpacked(program) else []
+    environment = os.environ | ({"LD_LIBRARY_PATH": ":".join((*libraries, str(Path(libraries[0]).parent)))} if libraries else {})
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, env=environment)
+
+
+def test_systemd_finds_nothing_wrong_with_it(installed):
+    done = analyze("verify", "--man=no", str(installed))
+    assert (done.returncode, re.findall(r"ipsec-dp\S*:.*", done.stderr)) == (0, [])
+    installed.write_text(installed.read_text().replace("NoNewPrivileges=yes", "NoNewPrivilege=yes"))
+    assert "NoNewPrivilege" in analyze("verify", "--man=no", str(installed)).stderr, "and it does look"
+
+
+def exposure(path):
+    said = analyze("security", "--offline=yes", "--no-pager", str(path)).stdout
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
+    assert found is not None, said
+    return float(found[1])
+
+
+def test_it_exposes_little(installed):
+    assert exposure(installed) <= EXPOSURE_MOST
+    installed.write_text(
+        "".join(line for line in installed.read_text().splitlines(True) if not line.startswith("SystemCallFilter"))
+    )
+    assert exposure(installed) > EXPOSURE_MOST, "and each line counts"
 
 
 def test_the_guard_is_closed_before_the_network_and_after_what_flushes_rulesets():

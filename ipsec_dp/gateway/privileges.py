@@ -1,0 +1,183 @@
+"""What a gateway does without root once it has begun (docs/running.md): `up` of root gives it up before it touches the host.
+
+What a gateway does while it runs takes CAP_NET_ADMIN, CAP_NET_RAW and CAP_NET_BIND_SERVICE. Files of root's are opened by a helper
+that stays root (`gateway.root_helper`). Whoever is not root already keeps those of his capabilities that are needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import stat
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ipsec_dp.config.difference import read_again
+from ipsec_dp.gateway.root_helper import RootHelper, grants_of
+from ipsec_dp.host import HostError
+from ipsec_dp.host.drop import INHERITED, become, capabilities_for, raise_limits
+from ipsec_dp.keying.ikev2_pins import pins_of
+from ipsec_dp.util import opening, os_errors
+from ipsec_dp.util.service_user import ServiceUser, service_user
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Awaitable, Callable
+
+    from ipsec_dp.config import Config
+    from ipsec_dp.config.difference import Difference
+    from ipsec_dp.errors import Finding
+    from ipsec_dp.gateway.control_place import ListeningPlace
+    from ipsec_dp.util.conditions import Conditions
+
+    Reread = Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]]
+
+SOURCE: Final = "privileges"  # of conditions
+TUN: Final = Path("/dev/net/tun")
+
+
+class Privileges:
+    """Of one process. `helper` None: it was never root's."""
+
+    def __init__(self, helper: RootHelper | None = None) -> None:
+        self._helper = helper
+        self._left: list[str] = []
+
+    @classmethod
+    def at_start(cls) -> Privileges:
+        """Before anything is read. Raises HostError."""
+        try:
+            return cls(RootHelper.start() if os.geteuid() == 0 else None)
+        except OSError as error:
+            raise HostError(f"the helper that stays root cannot be started: {os_errors.text_of(error)}") from error
+
+    def drop(self, config: Config, control: Path) -> None:
+        """For good; before there are threads. What could not be dropped is a condition later (`tell`)."""
+        if self._helper is None:
+            self._left = become(None, capabilities_for(config.workers), INHERITED)
+            return
+        raise_limits()
+        user = _with_groups(service_user(), config)
+        with contextlib.suppress(OSError):  # the pins say so when one is needed
+            _give(pins_of(config.name, os.environ), user)
+        try:
+            self._helper.begin(grants_of(config, control))
+        except OSError as error:  # what stays closed does so by this process alone
+            self._left = [f"the helper that stays root does not answer: {error.strerror}"]
+            return
+        if not _may_load(user):
+            _load_what_comes_later()
+        self._left = become(user, capabilities_for(config.workers), INHERITED)
+        opening.help_by(self._helper.open)
+
+    def tell(self, conditions: Conditions) -> None:
+        """What could not be given up."""
+        conditions.become(SOURCE, {text: f"root's privileges are kept in part: {text}" for text in self._left})
+
+    def reread(self, otherwise: Reread) -> Reread:
+        """How a configuration is read again."""
+        return otherwise if self._helper is None else partial(read_again, ask=self._helper.read)
+
+    def place(self, otherwise: Callable[[Path, str | None], ListeningPlace]) -> Callable[[Path, str | None], ListeningPlace]:
+        """Who makes the control socket."""
+        helper = self._helper
+        return otherwise if helper is None else lambda _path, _group: helper
+
+    def watch(self, loop: AbstractEventLoop, stack: contextlib.AsyncExitStack, conditions: Conditions) -> None:
+        """The helper's end is a condition. Until the stack is left."""
+        helper = self._helper
+        if helper is None:
+            return
+        try:
+            descriptor = os.pidfd_open(helper.process)
+        except OSError:  # its end is noticed when it is asked
+            return
+        stack.callback(os.close, descriptor)
+        stack.callback(loop.remove_reader, descriptor)
+
+        def ended() -> None:
+            loop.remove_reader(descriptor)
+            helper.ended(conditions)
+
+        loop.add_reader(descriptor, ended)
+
+    def close(self) -> None:
+        if self._helper is not None:
+            opening.help_by(None)
+            self._helper.close()
+            self._helper = None
+
+
+def _with_groups(user: ServiceUser, config: Config) -> ServiceUser:
+    """With the groups by which it may use the TUN device, where that asks for one, and give its socket to `control_group`."""
+    groups: set[int] = set()
+    with contextlib.suppress(OSError):
+        found = TUN.stat()
+        needs = stat.S_IRGRP | stat.S_IWGRP
+        if found.st_mode & needs == needs and found.st_gid != 0:
+            groups.add(found.st_gid)
+    with contextlib.suppress(KeyError):
+        if config.control_group is not None:
+            groups.add(grp.getgrnam(config.control_group).gr_gid)
+    return ServiceUser(user.uid, user.gid, tuple(sorted(groups)))
+
+
+def _give(directory: Path, user: ServiceUser) -> None:
+    """The directory of pins and what is in it, with the two above it: what is root's becomes the gateway's. OSError."""
+    base = directory.parent.parent
+    base.mkdir(mode=0o700, exist_ok=True)
+    for path in (base, directory.parent, directory):
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW if path != base else 0))
+            try:
+                _give_file(descriptor, user)
+                if path == directory:
+                    for name in os.listdir(descriptor):
+                        _give_named(descriptor, name, user)
+            finally:
+                os.close(descriptor)
+
+
+def _give_named(directory: int, name: str, user: ServiceUser) -> None:
+    with contextlib.suppress(OSError):  # not a file of ours
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            _give_file(descriptor, user)
+        finally:
+            os.close(descriptor)
+
+
+def _give_file(descriptor: int, user: ServiceUser) -> None:
+    """Unless it has another name besides, which somebody may have given to a file that is not ours."""
+    found = os.fstat(descriptor)
+    if found.st_uid == 0 and (stat.S_ISDIR(found.st_mode) or found.st_nlink == 1):
+        os.fchown(descriptor, user.uid, user.gid)
+
+
+def _load_what_comes_later() -> None:
+    """What is imported when it is first needed."""
+    import concurrent.futures.thread  # noqa: F401
+    import encodings.idna  # noqa: F401
+    import linecache  # noqa: F401
+    import locale  # noqa: F401
+    import multiprocessing  # noqa: F401
+    import stringprep  # noqa: F401
+    import traceback  # noqa: F401
+    import unicodedata  # noqa: F401
+
+    from ipsec_dp.gateway import exposition  # noqa: F401
+    from ipsec_dp.ike.v1 import proof  # noqa: F401
+
+
+def _may_load(user: ServiceUser) -> bool:
+    """Whether the gateway's user reaches the library and the package."""
+    return all(
+        _others_may_enter(parent, user) for file in (os.__file__, opening.__file__) for parent in Path(file).resolve().parents
+    )
+
+
+def _others_may_enter(directory: Path, user: ServiceUser) -> bool:
+    found = directory.stat()
+    return bool(found.st_mode & stat.S_IXOTH) or found.st_uid == user.uid

@@ -1,0 +1,370 @@
+"""The process that stays root when a gateway gives it up, and does what only root may: it opens the files that a checked
+configuration names, reads a configuration again, makes the control socket and takes it away.
+
+It is forked before anything is read, and told once, by `begin`, which configuration this is. After that it takes nobody's word:
+what a configuration names it finds out itself, by reading and checking it in a child of its own, and it reads no other one than
+those beside the first. So a gateway that is taken over gets what its own configuration gives it, and nothing else of root's.
+
+One request at a time, a datagram of a socket that nobody else has: an octet that says what, and a path. The answer is an error
+number with a text, and a descriptor. It ends with the gateway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import pickle
+import signal
+import socket
+import struct
+import threading
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Self
+
+import msgspec
+
+from ipsec_dp.config import model
+from ipsec_dp.config.difference import READ_SECONDS, ReadAnswer, ReadError, ReadRequest, answer
+from ipsec_dp.errors import ControlError, IpsecDpError
+from ipsec_dp.gateway.control_place import ControlPlace
+from ipsec_dp.host.descriptors import content_of, memory_of, received, send
+from ipsec_dp.host.drop import become
+from ipsec_dp.host.privilege import CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
+from ipsec_dp.util.opening import READING
+from ipsec_dp.util.text import LINE, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ipsec_dp.util.conditions import Conditions
+
+BEGIN, OPEN, OPEN_NO_LINK, READ, LISTEN, REMOVE = b"B", b"O", b"N", b"R", b"L", b"X"
+REQUEST_OCTETS_MAX: Final = 1 + 4096  # PATH_MAX
+ANSWER_OCTETS_MAX: Final = 4096
+CONFIGURATIONS_MAX: Final = 64  # that were read, one after the other, beside the first
+ANSWER_S: Final = 30.0  # the files are on this host
+CAPABILITIES: Final = (DAC_READ_SEARCH, DAC_OVERRIDE, CHOWN, FOWNER)
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15  # <linux/prctl.h>
+GONE: Final = "the helper that reads files as root has ended; start the gateway anew"
+_HEAD = struct.Struct("=i")
+
+
+class Grants(msgspec.Struct, frozen=True):
+    """What a gateway begins with: its configuration, the files that are named there, its control socket."""
+
+    configuration: str
+    files: tuple[str, ...]
+    control: str
+    group: str | None
+
+
+class KnownTunnels(msgspec.Struct, frozen=True):
+    """`difference.ReadRequest` without its path."""
+
+    known: dict[str, bytes]
+    fingerprint_key: bytes
+
+
+class Answered(NamedTuple):
+    error: int = 0
+    text: str = ""
+    descriptor: int | None = None
+
+
+def files_of(tunnels: Iterable[model.Tunnel]) -> set[str]:
+    """All files that tunnels name, by their absolute paths."""
+    found: set[Path] = set()
+    for tunnel in tunnels:
+        match tunnel.auth:
+            case model.PskAuth(psk_file=path):
+                found.add(path)
+            case model.CertificateAuth() as auth:
+                found |= {auth.certificate, auth.private_key, *auth.ca, *auth.crl}
+        if tunnel.manual is not None:
+            found |= {tunnel.manual.key_in_file, tunnel.manual.key_out_file}
+    return {os.path.abspath(path) for path in found}
+
+
+def grants_of(config: model.Config, control: Path) -> Grants:
+    group = config.control_group
+    files = tuple(sorted(files_of(config.tunnels)))
+    return Grants(str(config.path.absolute()), files, str(control.absolute()), group)
+
+
+# ---- the helper's side
+
+
+@dataclass(slots=True)
+class _Served:
+    """What the helper grants. `files` by the configuration that names them."""
+
+    grants: Grants
+    files: dict[str, frozenset[str]]
+    place: ControlPlace
+    owner: int  # of the first configuration
+
+
+class Helper:
+    """Answers requests. `serve` is its life."""
+
+    def __init__(self, confine: Callable[[], object]) -> None:
+        """`confine` is called when it has begun."""
+        self._confine = confine
+        self._served: _Served | None = None
+
+    def serve(self, channel: socket.socket) -> None:
+        """Until the other side is gone."""
+        while True:
+            message, descriptors = received(channel, REQUEST_OCTETS_MAX + 1)
+            if not message:
+                return
+            try:
+                given = self.answer(message, descriptors[0] if descriptors else None)
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            text = given.text.encode(errors="replace")[: ANSWER_OCTETS_MAX - _HEAD.size]
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                send(channel, _HEAD.pack(given.error) + text, given.descriptor)
+            if given.descriptor is not None:
+                os.close(given.descriptor)
+
+    def answer(self, message: bytes, descriptor: int | None) -> Answered:
+        """What a request comes to; never raises what a request could cause."""
+        what, path = message[:1], os.fsdecode(message[1:])
+        try:
+            if len(message) > REQUEST_OCTETS_MAX or "\0" in path:
+                return Answered(errno.EINVAL)
+            if self._served is None:
+                return self._begin(descriptor) if what == BEGIN else Answered(errno.EPERM)
+            return self._asked(self._served, what, path, descriptor)
+        except OSError as error:
+            return Answered(error.errno or errno.EIO, os.strerror(error.errno or errno.EIO))
+        except (IpsecDpError, msgspec.MsgspecError) as error:
+            return Answered(errno.EINVAL, str(error))
+
+    def _begin(self, descriptor: int | None) -> Answered:
+        """From here on nothing is taken on trust."""
+        if descriptor is None:
+            return Answered(errno.EINVAL)
+        grants = msgspec.msgpack.decode(content_of(descriptor), type=Grants)
+        place = ControlPlace(Path(grants.control), grants.group)
+        owner = os.stat(grants.configuration).st_uid
+        self._served = _Served(grants, {grants.configuration: frozenset((*grants.files, grants.configuration))}, place, owner)
+        self._confine()
+        return Answered()
+
+    def _asked(self, served: _Served, what: bytes, path: str, descriptor: int | None) -> Answered:
+        if what in (OPEN, OPEN_NO_LINK):
+            if not any(path in files for files in served.files.values()):
+                return Answered(errno.EACCES)
+            return Answered(descriptor=os.open(path, READING | (os.O_NOFOLLOW if what == OPEN_NO_LINK else 0)))
+        if what == LISTEN:
+            with served.place.listen() as made:
+                return Answered(descriptor=made.detach())
+        if what == REMOVE:
+            served.place.remove()
+            return Answered()
+        if what == READ and descriptor is not None:
+            return self._read(served, path, descriptor)
+        return Answered(errno.EINVAL)
+
+    def _read(self, served: _Served, path: str, descriptor: int) -> Answered:
+        """A configuration is read and checked in a child, which takes its memory with it."""
+        if (refusal := _refuses(served, path)) is not None:
+            return Answered(errno.EACCES, refusal)
+        wanted = msgspec.msgpack.decode(content_of(descriptor), type=KnownTunnels)
+        made, names = memory_of(), memory_of()
+        try:
+            child = os.fork()
+            if child == 0:
+                _read_in_child(ReadRequest(Path(path), wanted.known, wanted.fingerprint_key), made, names)
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            if status != 0:
+                os.close(made)
+                return Answered(errno.EIO, f"status {status}")
+            found = msgspec.msgpack.decode(content_of(names), type=tuple[str, ...])
+        finally:
+            os.close(names)
+        if path not in served.files and len(served.files) >= CONFIGURATIONS_MAX:
+            del served.files[next(name for name in served.files if name != served.grants.configuration)]
+        served.files[path] = served.files.get(path, frozenset()) | {path, *found}
+        return Answered(descriptor=made)
+
+
+def _refuses(served: _Served, path: str) -> str | None:
+    """Why a configuration is not read for a gateway that may be anybody's by now. None: it is."""
+    first = served.grants.configuration
+    if path == first:
+        return None
+    directory, real = os.path.realpath(os.path.dirname(first)), os.path.realpath(path)
+    if os.path.dirname(real) != directory:
+        return f"it is not in {directory}, as the one that the gateway was started with: copy it there, or start the gateway anew"
+    try:
+        found = os.stat(real)
+    except FileNotFoundError:
+        return None  # reading it says so
+    if found.st_uid not in (0, served.owner) or found.st_mode & 0o022:
+        return "others than root may write it"
+    return None
+
+
+def _read_in_child(request: ReadRequest, made: int, names: int) -> NoReturn:
+    signal.alarm(int(READ_SECONDS))
+    status = 1
+    try:
+        got = answer(request)
+        for descriptor, content in (
+            (made, pickle.dumps(got)),
+            (names, msgspec.msgpack.encode(tuple(files_of(got.tunnels)))),
+        ):
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(content)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _live(channel: socket.socket, parent: int) -> NoReturn:
+    """The life of the forked process: nothing of what it was forked from."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)  # a terminal's and a manager's are for the gateway, with which this one ends
+        libc = ctypes.CDLL(None)
+        libc.prctl(PR_SET_NAME, b"ipsec-dp-root", 0, 0, 0)
+        libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() == parent:
+            silence = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(silence, stream)
+            Helper(partial(become, None, CAPABILITIES)).serve(channel)
+    finally:
+        os._exit(0)
+
+
+# ---- the gateway's side
+
+
+class RootHelper:
+    """The helper, as the gateway asks it. From any thread, one question at a time."""
+
+    def __init__(self, channel: socket.socket, process: int) -> None:
+        self._channel, self.process = channel, process
+        self._one_at_a_time = threading.Lock()
+
+    @classmethod
+    def start(cls) -> Self:
+        """Before there are threads. Raises OSError."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parent = os.getpid()
+        process = os.fork()
+        if process == 0:
+            ours.close()
+            _live(theirs, parent)
+        theirs.close()
+        return cls(ours, process)
+
+    def begin(self, grants: Grants) -> None:
+        """It takes nothing on trust from now on. Raises OSError."""
+        self._ask(BEGIN, "", msgspec.msgpack.encode(grants)).close()
+
+    def open(self, path: str, flags: int) -> int:
+        """A descriptor to read from. Raises OSError: the file's, EACCES for what the configuration does not name."""
+        return self._ask(OPEN_NO_LINK if flags & os.O_NOFOLLOW else OPEN, path).taken()
+
+    def read(self, request: ReadRequest) -> ReadAnswer:
+        """A configuration as it is now. Raises ReadError."""
+        try:
+            path = str(request.path.absolute())
+            with self._ask(
+                READ, path, msgspec.msgpack.encode(KnownTunnels(request.known, request.fingerprint_key)), READ_SECONDS
+            ) as got:
+                made: ReadAnswer = pickle.loads(got.content())  # noqa: S301 - the helper, which is root, wrote it
+        except OSError as error:
+            raise ReadError(f"{request.path} could not be read again: {error.strerror}") from error
+        return made
+
+    def listen(self) -> socket.socket:
+        """Raises ControlError."""
+        try:
+            return socket.socket(fileno=self._ask(LISTEN, "").taken())
+        except OSError as error:
+            raise ControlError(str(error.strerror)) from error
+
+    def remove(self) -> None:
+        """The control socket. Raises ControlError."""
+        try:
+            self._ask(REMOVE, "").close()
+        except OSError as error:
+            raise ControlError(f"the control socket stays: {error.strerror}") from error
+
+    def close(self) -> None:
+        """It ends."""
+        self._channel.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.process, 0)
+
+    def ended(self, conditions: Conditions) -> None:
+        """It has, and nobody wanted that."""
+        conditions.begin("root helper", "ended", f"secrets and a changed configuration can be read no more: {GONE}")
+
+    def _ask(self, what: bytes, path: str, memory: bytes | None = None, seconds: float = 0.0) -> _Got:
+        if 1 + len(os.fsencode(path)) > REQUEST_OCTETS_MAX:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        given = None if memory is None else memory_of(memory)
+        try:
+            with self._one_at_a_time:
+                self._channel.settimeout(ANSWER_S + seconds)
+                send(self._channel, what + os.fsencode(path), given)
+                message, descriptors = received(self._channel, ANSWER_OCTETS_MAX)
+        except (OSError, ValueError) as error:
+            self._channel.close()  # an answer that comes late would be taken for the next one's
+            raise OSError(errno.EPIPE, GONE) from error
+        finally:
+            if given is not None:
+                os.close(given)
+        got = _Got(descriptors[0] if descriptors else None)
+        if len(message) < _HEAD.size:
+            got.close()
+            self._channel.close()
+            raise OSError(errno.EPIPE, GONE)
+        (error_number,) = _HEAD.unpack_from(message)
+        if error_number != 0:
+            got.close()
+            text = message[_HEAD.size :].decode(errors="replace")
+            raise OSError(error_number, shown(text, LINE * 4) or os.strerror(error_number))
+        return got
+
+
+class _Got:
+    """A descriptor that came with an answer, or none. A context manager: closed when left."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+
+    def taken(self) -> int:
+        """The caller closes it. Raises OSError when there is none."""
+        if self._descriptor is None:
+            raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+        descriptor, self._descriptor = self._descriptor, None
+        return descriptor
+
+    def content(self) -> bytes:
+        if self._descriptor is None:
+            raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+        return content_of(self._descriptor)
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

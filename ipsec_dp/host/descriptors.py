@@ -1,0 +1,49 @@
+"""Messages between two processes of one gateway, each with a descriptor at the most (SCM_RIGHTS of unix(7)); what is long is memory
+that is handed over by its descriptor (memfd_create(2))."""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import socket
+import struct
+
+MEMORY_OCTETS_MAX = 256 << 20  # names, digests and what a configuration says: ten thousand tunnels take a few MB
+_DESCRIPTOR = struct.Struct("=i")
+
+
+def received(channel: socket.socket, octets: int) -> tuple[bytes, list[int]]:
+    """A message, empty at the end, and the descriptors that came with it, which no program that is started inherits.
+
+    recvmsg itself: recv_fds of Python 3.11 passes no flags on.
+    """
+    message, ancillary, _, _ = channel.recvmsg(octets, socket.CMSG_LEN(_DESCRIPTOR.size), socket.MSG_CMSG_CLOEXEC)
+    return message, [
+        _DESCRIPTOR.unpack_from(data)[0]
+        for level, kind, data in ancillary
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) and len(data) >= _DESCRIPTOR.size
+    ]
+
+
+def send(channel: socket.socket, message: bytes, descriptor: int | None = None) -> None:
+    """Raises OSError."""
+    rights = () if descriptor is None else ((socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor])),)
+    channel.sendmsg([message], rights)
+
+
+def memory_of(content: bytes = b"") -> int:
+    """Memory that holds it, by a descriptor that the caller closes."""
+    made = os.memfd_create("ipsec-dp", os.MFD_CLOEXEC)
+    with open(made, "wb", closefd=False) as file:
+        file.write(content)
+    return made
+
+
+def content_of(descriptor: int) -> bytes:
+    """All that is there. Raises OSError when it is too much."""
+    if os.fstat(descriptor).st_size > MEMORY_OCTETS_MAX:
+        raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+    with open(descriptor, "rb", closefd=False) as file:
+        file.seek(0)
+        return file.read(MEMORY_OCTETS_MAX)

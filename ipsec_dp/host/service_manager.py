@@ -1,0 +1,107 @@
+"""What a service manager wants to hear of a daemon that it started, where one asks: sd_notify(3), sd_watchdog_enabled(3).
+
+Datagrams to the socket that NOTIFY_SOCKET names. It is connected at once, so that it is reached whatever is dropped later, and is
+never waited for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Self
+
+from ipsec_dp.util import os_errors
+from ipsec_dp.util.text import LINE, shown
+from ipsec_dp.util.told import told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+log = logging.getLogger(__name__)
+
+READY, STOPPING, ALIVE = "READY=1", "STOPPING=1", "WATCHDOG=1"
+WATCHDOG_MIN_S = 0.01  # less is no time in which anybody could answer
+
+
+class ServiceManager:
+    """One that may be there. `watchdog_s`: it expects to hear `alive` within so many seconds, again and again; None: never."""
+
+    def __init__(self, connection: socket.socket | None = None, watchdog_s: float | None = None) -> None:
+        self._connection, self.watchdog_s = connection, watchdog_s
+        self._told_status = ""
+        self._lost = False
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Self:
+        """The one that started this process; none where it cannot be reached, which is a warning."""
+        address = environment.get("NOTIFY_SOCKET", "")
+        if not address:
+            return cls()
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        try:
+            made.connect("\0" + address[1:] if address.startswith("@") else address)
+        except OSError as error:
+            made.close()
+            where, why = shown(address, LINE), os_errors.text_of(error)
+            log.warning("the service manager at %s could not be told: %s", where, why, extra=told("manager_unreached"))
+            return cls()
+        return cls(made, _watchdog_s(environment))
+
+    @property
+    def asks(self) -> bool:
+        return self._connection is not None
+
+    def ready(self) -> None:
+        self._tell(READY)
+
+    def stopping(self) -> None:
+        self._tell(STOPPING)
+
+    def alive(self) -> None:
+        """For its watchdog."""
+        self._tell(ALIVE)
+
+    def status(self, text: str) -> None:
+        """One line that `systemctl status` shows; nothing where it was told so last."""
+        if text != self._told_status:
+            self._told_status = text
+            self._tell(f"STATUS={shown(text, LINE)}")
+
+    @contextlib.contextmanager
+    def reloading(self) -> Iterator[None]:
+        """A reload begins, and is over, whatever came of it."""
+        microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._tell(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
+        try:
+            yield
+        finally:
+            self._tell(READY)
+
+    def _tell(self, state: str) -> None:
+        if self._connection is None:
+            return
+        try:
+            self._connection.send(state.encode())
+            self._lost = False
+        except OSError as error:
+            if not self._lost:
+                why = os_errors.text_of(error)
+                log.warning("the service manager could not be told: %s", why, extra=told("manager_unreached"))
+            self._lost = True
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _watchdog_s(environment: Mapping[str, str]) -> float | None:
+    """WATCHDOG_USEC, unless WATCHDOG_PID says that another process is meant, or it is no time."""
+    if environment.get("WATCHDOG_PID", "") not in ("", str(os.getpid())):
+        return None
+    text = environment.get("WATCHDOG_USEC", "")
+    seconds = int(text) / 1e6 if text.isascii() and text.isdigit() else 0.0
+    return seconds if seconds >= WATCHDOG_MIN_S else None

@@ -1,0 +1,318 @@
+"""What stays root opens what the checked configuration names, and nothing else, whatever a gateway that was taken over asks."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import stat
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ipsec_dp.config import load
+from ipsec_dp.config.difference import ReadError, ReadRequest, known
+from ipsec_dp.errors import ControlError
+from ipsec_dp.gateway import root_helper
+from ipsec_dp.gateway.control_place import ControlPlace
+from ipsec_dp.gateway.privileges import Privileges
+from ipsec_dp.gateway.root_helper import (
+    BEGIN,
+    CONFIGURATIONS_MAX,
+    LISTEN,
+    OPEN,
+    READ,
+    REQUEST_OCTETS_MAX,
+    Helper,
+    RootHelper,
+    grants_of,
+)
+from ipsec_dp.util import opening
+from ipsec_dp.util.conditions import Conditions
+from tests.doubles.clock import FakeClock
+
+CONFIG = """
+[gateway]
+name = "a"
+[[tunnel]]
+name = "t"
+local = "192.0.2.1"
+remote = "192.0.2.2"
+interface = "ipsec0"
+  [tunnel.auth]
+  local_id = "a.example"
+  remote_id = "b.example"
+  psk_file = "{}"
+"""
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A configuration with a secret, and a secret that it does not name."""
+    tmp_path = tmp_path / "etc"
+    tmp_path.mkdir()
+    for name in ("t.psk", "other.psk"):
+        (tmp_path / name).write_text("a secret of sufficient length for everybody")
+        (tmp_path / name).chmod(0o600)
+    for name, secret in (("a.toml", "t.psk"), ("b.toml", "other.psk")):
+        (tmp_path / name).write_text(CONFIG.format(secret))
+        (tmp_path / name).chmod(0o600)
+    return tmp_path
+
+
+@contextmanager
+def served(place, begun=True):
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    confined: list[bool] = []
+    thread = threading.Thread(target=Helper(lambda: confined.append(True)).serve, args=(theirs,))
+    thread.start()
+    helper = RootHelper(ours, os.getpid())  # no child of ours: there is nobody to be waited for
+    try:
+        if begun:
+            helper.begin(grants_of(load(place / "a.toml"), place.parent / "a.sock"))
+            assert confined == [True]
+        yield helper
+    finally:
+        helper.close()
+        thread.join(5)
+        theirs.close()
+    assert not thread.is_alive(), "it ends with the gateway"
+
+
+def content(helper, path, flags=0):
+    descriptor = helper.open(str(path), flags)
+    with open(descriptor, "rb") as file:
+        assert not os.get_inheritable(descriptor)
+        return file.read()
+
+
+def refused(helper, path):
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - which one is what is looked at
+        helper.open(str(path), 0)
+    return caught.value.errno
+
+
+def test_it_opens_what_the_configuration_names(place):
+    with served(place) as helper:
+        assert content(helper, place / "t.psk") == (place / "t.psk").read_bytes()
+        assert content(helper, place / "a.toml") == (place / "a.toml").read_bytes()
+
+
+def test_it_refuses_everything_else(place):
+    with served(place) as helper:
+        for path in (place / "other.psk", place / "b.toml", Path("/etc/passwd"), f"{place}/../etc/t.psk", "", "t.psk", "/"):
+            assert refused(helper, path) == errno.EACCES, path
+        assert content(helper, place / "t.psk"), "and goes on"
+
+
+def test_a_link_in_the_place_of_a_secret_is_not_followed(place):
+    (place / "t.psk").rename(place / "moved")
+    with served_after_link(place) as helper, pytest.raises(OSError) as caught:  # noqa: PT011
+        helper.open(str(place / "t.psk"), os.O_NOFOLLOW)
+    assert caught.value.errno == errno.ELOOP
+
+
+@contextmanager
+def served_after_link(place):
+    (place / "moved").rename(place / "t.psk")
+    with served(place) as helper:
+        (place / "t.psk").rename(place / "moved")
+        (place / "t.psk").symlink_to("/etc/passwd")
+        yield helper
+
+
+def test_before_it_has_begun_it_does_nothing_and_begins_once(place):
+    with served(place, begun=False) as helper:
+        assert refused(helper, place / "t.psk") == errno.EPERM
+        with pytest.raises(ControlError):
+            helper.listen()
+        helper.begin(grants_of(load(place / "a.toml"), place / "a.sock"))
+        with pytest.raises(OSError, match="Invalid argument"):
+            helper.begin(grants_of(load(place / "b.toml"), place / "a.sock"))
+        assert refused(helper, place / "other.psk") == errno.EACCES
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"?", OPEN, OPEN + b"\0", b"\xff" * 10, OPEN + b"x" * 5000, READ + b"/etc/passwd", BEGIN, LISTEN + b"/etc/x", os.urandom(64)],
+)
+def test_whatever_it_is_asked_it_answers_and_lives(place, message):
+    helper = Helper(lambda: None)
+    for descriptor in (None, os.open(os.devnull, os.O_RDONLY)):
+        assert helper.answer(message, descriptor).error != 0
+        if descriptor is not None:
+            os.close(descriptor)
+    with served(place) as asked:
+        assert content(asked, place / "t.psk")
+
+
+def test_a_path_that_is_too_long_costs_nothing(place):
+    with served(place) as helper:
+        assert refused(helper, "/" + "x" * REQUEST_OCTETS_MAX) == errno.ENAMETOOLONG
+        assert content(helper, place / "t.psk")
+
+
+def request(path):
+    return ReadRequest(path, {}, b"k" * 32)
+
+
+def test_a_configuration_beside_the_first_is_read_and_what_it_names_is_opened(place):
+    with served(place) as helper:
+        assert refused(helper, place / "other.psk") == errno.EACCES
+        got = helper.read(request(place / "b.toml"))
+        assert [tunnel.name for tunnel in got.tunnels] == ["t"]
+        assert content(helper, place / "other.psk")
+        assert content(helper, place / "t.psk"), "the former configuration is in force until another is"
+
+
+def test_what_is_known_is_not_sent_again(place):
+    with served(place) as helper:
+        got = helper.read(request(place / "a.toml"))
+        again = ReadRequest(place / "a.toml", {"t": known(got.tunnels[0])}, b"k" * 32)
+        assert (helper.read(again).order, helper.read(again).tunnels) == (("t",), ())
+        assert content(helper, place / "t.psk")
+
+
+def test_a_configuration_that_is_wrong_names_nothing(place):
+    (place / "b.toml").write_text(CONFIG.format("other.psk").replace("192.0.2.2", "nowhere at all"))
+    with served(place) as helper:
+        got = helper.read(request(place / "b.toml"))
+        assert got.config is None
+        assert got.findings
+        assert refused(helper, place / "other.psk") == errno.EACCES
+
+
+def test_one_that_is_missing_is_a_finding_as_ever(place):
+    with served(place) as helper:
+        assert "cannot be read" in str(helper.read(request(place / "c.toml")).findings[0])
+
+
+@pytest.mark.parametrize("how", ["elsewhere", "by a link", "of others", "writable by others"])
+def test_what_may_be_anybodys_is_not_read(place, tmp_path, how):
+    path = place / "c.toml"
+    if how == "elsewhere":
+        path = tmp_path / "c.toml"
+    elif how == "by a link":
+        (tmp_path / "c.toml").write_text(CONFIG.format("other.psk"))
+        path.symlink_to(tmp_path / "c.toml")
+    if how != "by a link":
+        path.write_text(CONFIG.format("other.psk"))
+    if how == "writable by others":
+        path.chmod(0o666)
+    if how == "of others":
+        if os.geteuid() != 0:
+            pytest.skip("only root gives files away")
+        os.chown(path, 65534, 65534)
+    with served(place) as helper:
+        with pytest.raises(ReadError, match=r"copy it there|others than root"):
+            helper.read(request(path))
+        assert refused(helper, path) == errno.EACCES
+
+
+def test_it_remembers_so_many_configurations_and_the_first(place):
+    with served(place) as helper:
+        for number in range(CONFIGURATIONS_MAX + 1):
+            path = place / f"{number}.toml"
+            path.write_text("")
+            helper.read(request(path))
+        assert refused(helper, place / "0.toml") == errno.EACCES
+        assert content(helper, place / f"{CONFIGURATIONS_MAX}.toml") == b""
+        assert content(helper, place / "t.psk")
+
+
+def test_the_control_socket_is_made_and_taken_away_where_it_was_said(place):
+    path = place.parent / "a.sock"
+    with served(place) as helper:
+        with helper.listen() as listening, socket.socket(socket.AF_UNIX) as client:
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            client.connect(str(path))
+            listening.accept()[0].close()
+            with pytest.raises(ControlError, match="a gateway is already running at"):
+                helper.listen()
+        helper.remove()
+        assert not path.exists()
+        helper.remove()
+
+
+def test_a_helper_that_is_gone_is_said_by_everybody_who_needs_it(place):
+    conditions = Conditions(FakeClock())
+    with served(place) as helper:
+        pass
+    with pytest.raises(OSError, match="has ended"):
+        helper.open(str(place / "t.psk"), 0)
+    with pytest.raises(ReadError, match="has ended; start"):
+        helper.read(request(place / "a.toml"))
+    with pytest.raises(ControlError, match="has ended"):
+        helper.listen()
+    with pytest.raises(ControlError, match="has ended"):
+        helper.remove()
+    helper.ended(conditions)
+    assert "read no more" in conditions.texts[0]
+
+
+def test_the_helper_is_asked_for_what_this_process_may_not_open_alone(place, monkeypatch):
+    asked, really = [], os.open
+
+    def helper(path, flags):
+        asked.append((path, flags))
+        return really(os.devnull, os.O_RDONLY)
+
+    def closed(path, flags=0, **_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    opening.help_by(helper)
+    try:
+        with opening.opened_to_read(place / "t.psk") as file:
+            assert os.read(file.descriptor, 8) == b"a secret"
+        with pytest.raises(FileNotFoundError):
+            opening.open_to_read(place / "none")
+        assert asked == []
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", closed)
+            os.close(opening.open_to_read(place / "t.psk").descriptor)
+        assert asked == [(str(place / "t.psk"), opening.READING)]
+    finally:
+        opening.help_by(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("t.psk", "/etc/ipsec-dp/t.psk"),
+        ("ipsec-dp_t.psk", "/etc/ipsec-dp/t.psk"),
+        ("ipsec-dp_keys_t.psk", "/etc/ipsec-dp/keys/t.psk"),
+    ],
+)
+def test_a_credential_stands_for_a_file(tmp_path, name, path):
+    (tmp_path / name).write_text("secret")
+    environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert opening.credential_of(Path(path), environment) == tmp_path / name
+    assert opening.credential_of(Path("/etc/ipsec-dp/other.psk"), environment) is None
+    assert opening.credential_of(Path(path), {}) is None
+
+
+def test_without_a_helper_everything_is_as_it_was():
+    privileges = Privileges()
+    assert privileges.place(ControlPlace) is ControlPlace
+
+    async def reread(*_):
+        raise AssertionError
+
+    assert privileges.reread(reread) is reread
+    conditions = Conditions(FakeClock())
+    privileges.tell(conditions)
+    assert conditions.texts == []
+    privileges.close()
+
+
+def test_requests_of_many_threads_take_turns(place):
+    with served(place) as helper:
+
+        async def all_at_once():
+            return await asyncio.gather(*(asyncio.to_thread(content, helper, place / "t.psk") for _ in range(20)))
+
+        assert set(asyncio.run(all_at_once())) == {(place / "t.psk").read_bytes()}
+    assert root_helper.GONE

@@ -1,0 +1,119 @@
+"""What a service manager hears of a gateway that is up: its tunnels, and that it lives as long as it does."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+
+from ipsec_dp.gateway.service_reports import BEATS, STATUS_S, ServiceReports
+from ipsec_dp.host.service_manager import ServiceManager
+from ipsec_dp.util.conditions import Conditions
+from tests.doubles.clock import FakeClock, settle
+
+WATCHDOG_S = 30.0
+
+
+class Manager(ServiceManager):
+    """Notes what it is told, with the time."""
+
+    def __init__(self, clock, watchdog_s):
+        super().__init__(None, watchdog_s)
+        self._clock, self.statuses, self.beats = clock, list[str](), list[float]()
+
+    def status(self, text):
+        self.statuses.append(text)
+
+    def alive(self):
+        self.beats.append(self._clock.now())
+
+
+class Site:
+    """A gateway with three tunnels and loops that pass, or do not."""
+
+    def __init__(self, watchdog_s: float | None = WATCHDOG_S):
+        self.clock = FakeClock()
+        self.conditions = Conditions(self.clock)
+        self.manager = Manager(self.clock, watchdog_s)
+        self.up, self.passes, self.fails = 2, True, False
+
+    async def tunnels_up(self):
+        if self.fails:
+            raise KeyError("a tunnel that ends")
+        return self.up, 3
+
+    def loops_pass(self):
+        return self.passes
+
+
+@pytest.fixture
+def lived():
+    def lived(story, watchdog_s: float | None = WATCHDOG_S):
+        async def life():
+            site = Site(watchdog_s)
+            task = asyncio.get_running_loop().create_task(ServiceReports(site.manager, site, site.clock).run())
+            await settle()
+            await story(site)
+            task.cancel()
+            await settle()
+
+        asyncio.run(life())
+
+    return lived
+
+
+def test_it_says_at_once_and_then_as_it_changes_how_many_tunnels_are_up(lived):
+    async def story(site):
+        assert site.manager.statuses == ["2 of 3 tunnels up"]
+        site.up = 3
+        await site.clock.advance(STATUS_S)
+        assert site.manager.statuses[-1] == "3 of 3 tunnels up"
+
+    lived(story)
+
+
+def test_the_watchdog_hears_it_well_within_its_time(lived):
+    async def story(site):
+        await site.clock.advance(10 * WATCHDOG_S)
+        beats = site.manager.beats
+        assert max(later - former for former, later in pairwise(beats)) <= WATCHDOG_S / BEATS
+
+    lived(story)
+
+
+def test_a_loop_that_hangs_silences_it_and_one_that_goes_on_does_not(lived):
+    async def story(site):
+        site.passes = False
+        await site.clock.advance(STATUS_S)
+        beats = len(site.manager.beats)
+        await site.clock.advance(2 * WATCHDOG_S)
+        assert len(site.manager.beats) == beats, "so the manager starts it anew"
+        (text,) = site.conditions.texts
+        assert "does not go on" in text
+        site.passes = True
+        await site.clock.advance(STATUS_S)
+        assert len(site.manager.beats) > beats
+        assert site.conditions.texts == []
+
+    lived(story)
+
+
+def test_a_count_that_fails_stops_no_beat(lived):
+    async def story(site):
+        site.fails = True
+        beats = len(site.manager.beats)
+        await site.clock.advance(WATCHDOG_S)
+        assert len(site.manager.beats) >= beats + BEATS
+        assert "reports to the service manager" in site.conditions.texts[0]
+
+    lived(story)
+
+
+def test_where_no_watchdog_waits_none_hears(lived):
+    async def story(site):
+        await site.clock.advance(WATCHDOG_S)
+        assert site.manager.beats == []
+        assert len(site.manager.statuses) > 1
+
+    lived(story, None)
