@@ -88,6 +88,8 @@ class NotifyType(IntEnum):
     PPK_IDENTITY = 16436  # RFC 8784
     NO_PPK_AUTH = 16437  # RFC 8784
     INTERMEDIATE_EXCHANGE_SUPPORTED = 16438  # RFC 9242
+    USE_PPK_INT = 16445  # RFC 9867
+    PPK_IDENTITY_KEY = 16446  # RFC 9867
 
 
 FIRST_STATUS_NOTIFY: Final = 16384  # RFC 7296 §3.10.1: below it a notify reports an error
