@@ -104,7 +104,9 @@ def test_somebody_else_derives_the_same_by_rfc_8784(words, listener, use, monkey
     assert request[NotifyType.PPK_IDENTITY] == b"\2one"
     assert response[NotifyType.PPK_IDENTITY] == b""
     assert request.get(NotifyType.NO_PPK_AUTH) == (without if use == "if-offered" else None)
-    assert ladder.a.core.sessions()[0].sa.keys.sk_d == mixed["d"]
+    keys = ladder.a.core.sessions()[0].sa.keys
+    assert keys is not None
+    assert keys.sk_d == mixed["d"]
     assert_keymat(ladder, listener, mixed["d"])
 
 

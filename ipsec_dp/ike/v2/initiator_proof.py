@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.ppk import Ppk
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.payloads import Authentication
-    from ipsec_dp.ike.v2.ppk_auth import Verdict
+    from ipsec_dp.ike.v2.ppk_auth import PpkVerdict
     from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 
@@ -52,10 +52,10 @@ class _Checks:
 
     def __init__(self, context: Context, fitting: Sequence[Peer], theirs: Identity, body: bytes, received: ReceivedMessage) -> None:
         self._context, self._fitting, self._theirs, self._body, self._received = context, fitting, theirs, body, received
-        self._proofs: list[tuple[Verdict, PeerProof]] = []
-        self._known: list[tuple[SharedKeyAuth | SignatureAuth, Verdict, AuthenticationError | None]] = []
+        self._proofs: list[tuple[PpkVerdict, PeerProof]] = []
+        self._known: list[tuple[SharedKeyAuth | SignatureAuth, PpkVerdict, AuthenticationError | None]] = []
 
-    def check(self, peer: Peer, verdict: Verdict) -> None:
+    def check(self, peer: Peer, verdict: PpkVerdict) -> None:
         """Raises AuthenticationError unless the proof holds for this tunnel."""
         for how, asked, refused in self._known:
             if how.asks_the_same(peer.auth) and asked.asks_the_same(verdict):
@@ -72,7 +72,7 @@ class _Checks:
             raise told from None
         self._known.append((peer.auth, verdict, None))
 
-    def _of(self, verdict: Verdict) -> PeerProof:
+    def _of(self, verdict: PpkVerdict) -> PeerProof:
         for asked, one in self._proofs:
             if asked.asks_the_same(verdict):
                 return one

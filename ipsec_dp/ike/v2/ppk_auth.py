@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 _LIKELY = "it has no PPK for us, or somebody on the way took the notify out"
 
 
-class Verdict(NamedTuple):
+class PpkVerdict(NamedTuple):
     """What an initiator's IKE_AUTH says to one tunnel: by which PPK, and where the proof is."""
 
     ppk: Ppk | None
     proof: Authentication
 
-    def asks_the_same(self, other: Verdict) -> bool:
+    def asks_the_same(self, other: PpkVerdict) -> bool:
         if self.ppk is None or other.ppk is None:
             return self == other
         return self.ppk.same_as(other.ppk) and self.proof == other.proof
@@ -107,24 +107,24 @@ def named(context: Context) -> Ppk | None:
     return context.peer.ppks[0] if context.handshake.ppk.in_auth else None
 
 
-def judge(context: Context, peer: Peer, message: Message, proof: Authentication) -> Verdict:
+def judge(context: Context, peer: Peer, message: Message, proof: Authentication) -> PpkVerdict:
     """As responder: what IKE_AUTH says to this tunnel (RFC 8784 §3). AuthenticationError where that cannot be enough."""
     why = unmet(context, peer)
     if why is not None:
         raise AuthenticationError(why)
     notify, without = message.notify(NotifyType.PPK_IDENTITY), message.notify(NotifyType.NO_PPK_AUTH)
     if not context.handshake.ppk.in_auth or (notify is None and not peer.needs_ppk):
-        return Verdict(None, proof)
+        return PpkVerdict(None, proof)
     if notify is None:
         raise AuthenticationError('it names no PPK, and ppk = "required"')
     identity = parse_identity(notify.data)
     ppk = next((one for one in peer.ppks if one.id == identity), None)
     if ppk is not None:
-        return Verdict(ppk, proof)
+        return PpkVerdict(ppk, proof)
     name = "of a kind that is not known here" if identity is None else shown(ppk_text(identity))
     if peer.needs_ppk or without is None:
         raise AuthenticationError(f"its PPK is {name}, and tunnel {peer.tunnel} has none of that name (ppk_id)")
-    return Verdict(None, Authentication(proof.method, without.data))
+    return PpkVerdict(None, Authentication(proof.method, without.data))
 
 
 def mix(context: Context, ppk: Ppk) -> None:
