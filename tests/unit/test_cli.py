@@ -47,6 +47,7 @@ VERBS = [
     "doctor",
     "demo",
     "bench",
+    "completion",
     "version",
 ]
 FINDING = {
