@@ -28,7 +28,7 @@ with atheris.instrument_imports(include=["ipsec_dp.ike"]):
 
 from tests.fuzz import target
 
-EXCHANGES = (35, 36, 37, 34, 38, 0, 43)
+EXCHANGES = (35, 36, 37, 34, 38, 0, 43, 44)
 MESSAGES_MAX = 6
 CHILDREN_MAX = 100
 FRONT = 5  # octets before what a message holds: direction and flags, exchange, identifier, first payload, length

@@ -1,12 +1,14 @@
 """Post-quantum preshared keys as message ladders, in both roles: in IKE_AUTH (RFC 8784) and in IKE_INTERMEDIATE (RFC 9867)."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.auth import PreSharedKey
-from ipsec_dp.ike.peer import SharedKeyAuth
+from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certificates
+from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
 from ipsec_dp.ike.ppk import Ppk
 from ipsec_dp.ike.proposal import parse_ike
 from ipsec_dp.ike.strangers import LIMITS
@@ -19,6 +21,7 @@ from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 from ipsec_dp.ipsec.transforms import ADDITIONAL_KEY_EXCHANGES
 
 from .ladder import IKE, OTHER, Ladder, peer
+from .pki import CA, NOW, OpenSsl
 
 ADDED = parse_ike(["aes128gcm16-prfsha256-x25519-ke1_mlkem768"])
 PREFERS = parse_ike(["aes128gcm16-prfsha256-x25519-ke1_mlkem768", "aes128gcm16-prfsha256-x25519"])
@@ -172,6 +175,37 @@ def test_a_ppk_of_another_tunnel_lets_nobody_into_this_one(way):
     ladder.initiate("a")
     ladder.settle()
     ladder.check()
+
+
+# --- certificates ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory):
+    """Each site's peer, as tunnels that authenticate by certificates have it."""
+    openssl = OpenSsl(tmp_path_factory.mktemp("pki"))
+    openssl.certificate("ca", "/CN=Test CA", extensions=CA)
+    trust = Trust(load_certificates(openssl.path("ca.crt")), (), Revocation.OFF)
+    found = {}
+    for site in "ab":
+        openssl.certificate(f"gw{site}", f"/CN=gw{site}", "ca", f"subjectAltName=DNS:gw{site}.example", "ec")
+        own = Credential.from_files(openssl.path(f"gw{site}.crt"), openssl.path(f"gw{site}.key"))
+        found[site] = SignatureAuth(own, trust)
+    return found
+
+
+def with_certificates(certified, **changes):
+    peers = {site: [peer(site, auth=certified[site], **({"ppks": (ONE,)} | changes.get(site, {})))] for site in "ab"}
+    return Ladder(**peers, epoch=NOW - timedelta(seconds=1000))
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_a_ppk_beside_certificates(certified, way, first):
+    assert quantum(with_certificates(certified).up(first))[1] == ("ppk" if way == "RFC 8784" else "inherited")
+    refused(with_certificates(certified, b={"ppks": (OTHER_KEY,)}), first=first)
+    without = {site: {"ppk": "if-offered"} for site in "ab"}
+    without["b"]["ppks"] = (TWO,)
+    assert quantum(with_certificates(certified, **without).up(first)) == (("none", "none"), "none")
 
 
 # --- rekeys ----------------------------------------------------------------------------------------------------------
