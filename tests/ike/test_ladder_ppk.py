@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -203,7 +204,7 @@ def with_certificates(certified, **changes):
 def test_a_ppk_beside_certificates(certified, way, first):
     assert quantum(with_certificates(certified).up(first))[1] == ("ppk" if way == "RFC 8784" else "inherited")
     refused(with_certificates(certified, b={"ppks": (OTHER_KEY,)}), first=first)
-    without = {site: {"ppk": "if-offered"} for site in "ab"}
+    without: dict[str, dict[str, Any]] = {site: {"ppk": "if-offered"} for site in "ab"}
     without["b"]["ppks"] = (TWO,)
     assert quantum(with_certificates(certified, **without).up(first)) == (("none", "none"), "none")
 
