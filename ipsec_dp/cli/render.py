@@ -87,6 +87,7 @@ TUNNEL_COLUMNS = (
     Column("outside", 4),
     Column("MTU", 3),
     Column("IKE", 5),
+    Column("post-quantum", 6),
     Column("rekey in", 2),
 )
 MONITOR = Column("monitor", 1)
@@ -94,6 +95,7 @@ CHILD_COLUMNS = (
     Column("tunnel"),
     Column("SPI in / out", 5),
     Column("suite", 6),
+    Column("post-quantum", 7),
     Column("local <-> remote", wraps=True),
     Column("in", 1, right=True),
     Column("out", 2, right=True),
@@ -114,6 +116,7 @@ def tunnel_table(tunnels: Iterable[TunnelStatus]) -> FittedTable:
             outside(tunnel),
             _mtu(tunnel),
             "-" if ike is None else f"{_version(ike)}{ike.role}, {ike.proposal}",
+            "-" if ike is None else ike.post_quantum.ike,
             "-" if ike is None else duration(ike.rekey_in_s),
             *([_monitor(tunnel.monitor)] if monitored else []),
         )
@@ -187,6 +190,7 @@ def child_table(tunnels: Iterable[TunnelStatus]) -> FittedTable:
                 tunnel.name,
                 f"{child.spi_in} / {child.spi_out}",
                 _said(f"{child.suite}-esn" if child.esn else child.suite),
+                child.post_quantum.child,
                 f"{', '.join(child.local_ts)} <-> {', '.join(child.remote_ts)}",
                 f"{child.packets_in} ({octets(child.octets_in)})",
                 f"{child.packets_out} ({octets(child.octets_out)})",

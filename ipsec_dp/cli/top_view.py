@@ -239,7 +239,7 @@ def _facts(screen: Screen, tunnel: TunnelStatus) -> list[Text]:
         facts.append(tunnel.state_text)
     if (ike := tunnel.ike) is not None:
         facts.append(f"IKEv{ike.version} {ike.role}, {ike.proposal}, {ike.remote_id}")
-        facts.append(f"     age {duration(ike.age_s)}, rekey in {duration(ike.rekey_in_s)}")
+        facts.append(f"     age {duration(ike.age_s)}, rekey in {duration(ike.rekey_in_s)}, post-quantum {ike.post_quantum.ike}")
     if (monitor := tunnel.monitor) is not None:
         answers = "no answer yet" if monitor.rtt_ms is None else f"{monitor.rtt_ms:g} ms"
         facts.append(f"monitor {monitor.state}, {monitor.target}: {answers}, {monitor.lost} of {monitor.sent} lost")
@@ -257,7 +257,7 @@ def _facts(screen: Screen, tunnel: TunnelStatus) -> list[Text]:
 
 def _child(screen: Screen, child: ChildSaStatus) -> list[Text]:
     suite = "-" if child.suite is None else f"{child.suite}-esn" if child.esn else child.suite
-    keys = f"{suite}  age {duration(child.age_s)}  rekey in {duration(child.rekey_in_s)}"
+    keys = f"{suite}  age {duration(child.age_s)}  rekey in {duration(child.rekey_in_s)}  post-quantum {child.post_quantum.child}"
     window = "" if child.window is None else f"  window {child.window} up to {child.sequence_in}"
     received = f"{child.packets_in} packets  {octets(child.octets_in)}  {_used(child.first_in_s, child.last_in_s)}{window}"
     sent = f"{child.packets_out} packets  {octets(child.octets_out)}  {_used(child.first_out_s, child.last_out_s)}"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config import files, model, tables
+from ipsec_dp.config.post_quantum import resolve_ppks
 from ipsec_dp.config.quantities import parse_identity
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ike import certificates
@@ -58,9 +59,19 @@ def resolve_auth(
                 below.error(key, "stands beside psk_file", "authenticate by a secret or by certificates: take one of both out")
         psk_file = base / auth.psk_file
         octets, material = _check_psk(psk_file, below)
-        ids = {"local_id": local_id, "remote_id": remote_id}
-        return model.PskAuth(**ids, psk_file=psk_file, unique=auth.unique, octets=octets, material=material)
-    return _resolve_certificate(auth, local, (local_id, remote_id), below, base)
+        return model.PskAuth(
+            local_id=local_id,
+            remote_id=remote_id,
+            psk_file=psk_file,
+            unique=auth.unique,
+            ppks=resolve_ppks(auth, below, base),
+            ppk=auth.ppk or "required",
+            octets=octets,
+            material=material,
+        )
+    certified = _resolve_certificate(auth, local, (local_id, remote_id), below, base)
+    ppks = resolve_ppks(auth, below, base)
+    return None if certified is None else replace(certified, ppks=ppks, ppk=auth.ppk or "required")
 
 
 def _material(below: Place, paths: Sequence[Path]) -> bytes:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 P, S, K, R = Effect.IN_PLACE, Effect.SELECTORS, Effect.REKEY, Effect.RESTART
-_AUTH: Final = {"local_id": R, "remote_id": R, "material": R, "unique": P}
+_AUTH: Final = {"local_id": R, "remote_id": R, "material": R, "unique": P, "ppks": R, "ppk": R}
 EFFECTS: Final[dict[type, dict[str, Effect]]] = {
     model.Tunnel: {
         "name": R,
@@ -47,6 +47,7 @@ EFFECTS: Final[dict[type, dict[str, Effect]]] = {
         "version": R,
         "ikev1_proposals": R,
         "mode": R,
+        "post_quantum": R,
     },
     model.Monitor: dict.fromkeys(("target", "source", "interval_s", "threshold", "action"), P),
     model.Liveness: {"interval_s": P, "retries": P, "action": P},

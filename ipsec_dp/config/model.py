@@ -17,6 +17,8 @@ from ipsec_dp.ipsec.selectors import ANY_IPV4, ANY_IPV6
 if TYPE_CHECKING:
     from ipsec_dp.errors import Finding
     from ipsec_dp.ike.peer import Encapsulation, LivenessAction, Mode, Start, Version
+    from ipsec_dp.ike.post_quantum import Demand
+    from ipsec_dp.ike.ppk import PpkUse
     from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ipsec.addresses import Address, Interface, Network
     from ipsec_dp.ipsec.rules import Action
@@ -43,6 +45,15 @@ def control_socket(gateway: str) -> Path:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ppk:
+    """A post-quantum preshared key. `id`: as written."""
+
+    id: str
+    file: Path = field(compare=False)  # another one with the same PPK changes nothing
+    material: bytes = field(default=b"", repr=False)  # fingerprint of what the file holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PskAuth:
     """Both sides prove that they know one secret. Identities: None stands for the address of that side."""
 
@@ -50,6 +61,8 @@ class PskAuth:
     remote_id: str | None
     psk_file: Path
     unique: Unique = "replace"
+    ppks: tuple[Ppk, ...] = ()  # the first is that of RFC 8784
+    ppk: PpkUse = "required"
     octets: int = field(default=0, compare=False)  # of the secret
     material: bytes = field(default=b"", repr=False)  # fingerprint of what the file holds
 
@@ -66,6 +79,8 @@ class CertificateAuth:
     crl: tuple[Path, ...]
     revocation: Revocation
     unique: Unique = "replace"
+    ppks: tuple[Ppk, ...] = ()
+    ppk: PpkUse = "required"
     material: bytes = field(default=b"", repr=False)  # fingerprint of certificate and key
     ca_material: bytes = field(default=b"", repr=False)  # of the authorities
     crl_material: bytes = field(default=b"", repr=False)  # of the CRLs
@@ -95,6 +110,7 @@ class Ike:
     version: Version = 2
     mode: Mode = "main"
     ikev1_proposals: tuple[Proposal, ...] = ()
+    post_quantum: Demand = "preferred"
 
     @property
     def prefers_ikev2(self) -> bool:

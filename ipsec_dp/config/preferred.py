@@ -61,6 +61,9 @@ def check_preferred(tunnel: model.Tunnel, table: tables.Tunnel, place: Place) ->
     for row in REFUSED:
         if written.get(row.key) == row.value:
             place.error("ike.version", f'"{PREFERRED}" with {row.key} = "{row.value}": {row.why}', 'write version = "2"')
+    if tunnel.auth is not None and tunnel.auth.ppks and tunnel.auth.ppk == "required":
+        wrong = f'"{PREFERRED}" with a PPK that is required (ppk_id): IKEv1 has none'
+        place.error("ike.version", wrong, 'write version = "2", or ppk = "if-offered"')
     if not tunnel.remotes:
         wrong = f'"{PREFERRED}" takes IKEv1 from the addresses of its peer alone, and remote = "any" has none'
         place.error("ike.version", wrong, 'name the peer\'s address, or write version = "2"')

@@ -13,6 +13,7 @@ from ipsec_dp.config.auth import resolve_auth, resolve_manual
 from ipsec_dp.config.ikev1 import check_ikev1, phase1_texts, phase2_texts
 from ipsec_dp.config.monitors import resolve_monitor
 from ipsec_dp.config.packets import resolve_packets
+from ipsec_dp.config.post_quantum import check_post_quantum, offers
 from ipsec_dp.config.preferred import check_preferred, fallback_phase1, fallback_phase2
 from ipsec_dp.config.quantities import (
     parse_address,
@@ -110,7 +111,7 @@ def resolve_offloads(table: tables.Gateway) -> frozenset[str]:
 
 
 def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
-    texts = phase1_texts(table)
+    texts = offers(table, phase1_texts(table), legacy)
     lifetime = place.value("lifetime", parse_duration, table.lifetime, 3600)
     _check_lifetime(place, "lifetime", lifetime)
     alive = place.below("liveness")
@@ -125,6 +126,7 @@ def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
         mode=table.mode,
         proposals=proposals,
         ikev1_proposals=fallback_phase1(table, legacy),
+        post_quantum=table.post_quantum,
         lifetime_s=lifetime,
         rekey_after_s=_resolve_rekey_after(place, table.rekey_after, lifetime),
         reauth_after_s=_resolve_reauth_after(place, table.reauth_after),
@@ -333,6 +335,7 @@ def resolve_tunnel(table: tables.Tunnel, given: Mapping[str, Any], place: Place,
     _check_ends(tunnel, place)
     check_ikev1(tunnel, table, place)
     check_preferred(tunnel, table, place)
+    check_post_quantum(tunnel, table, place)
     return tunnel
 
 

@@ -145,6 +145,16 @@ class ProxyId(Selectors, frozen=True, kw_only=True):
     """Traffic a tunnel protects, and what it negotiates with its peer."""
 
 
+PpkId = Annotated[str, Meta(description="the name of a PPK, the same on both sides; 0x and hex: octets", examples=["ppk-2026"])]
+
+
+class OtherPpk(Table, frozen=True, kw_only=True):
+    """A further PPK of the same peer (RFC 8784, RFC 9867)."""
+
+    ppk_id: PpkId | None
+    ppk_file: FileName | None
+
+
 class Auth(Table, frozen=True, kw_only=True):
     """Who we are and who the peer must be. Either psk_file, or certificate with private_key and ca."""
 
@@ -163,6 +173,16 @@ class Auth(Table, frozen=True, kw_only=True):
             "(keep); stands beside it (never)"
         ),
     ] = "replace"
+    ppk_id: PpkId | None = None
+    ppk_file: FileName | None = None
+    ppk: (
+        Annotated[
+            Literal["required", "if-offered"],
+            Meta(description="whether there is an IKE SA without a PPK that both have; default: required, where there is one"),
+        ]
+        | None
+    ) = None
+    other_ppk: tuple[OtherPpk, ...] = ()
 
 
 class Liveness(Table, frozen=True, kw_only=True):
@@ -189,6 +209,10 @@ class Ike(Table, frozen=True, kw_only=True):
             description="of phase 1 in IKEv1, in both roles; aggressive: identities in clear, a shared key can be guessed offline"
         ),
     ] = "main"
+    post_quantum: Annotated[
+        Literal["preferred", "required"],
+        Meta(description="required: no IKE_AUTH before ML-KEM, or a PPK by RFC 9867, is in the keys; preferred: a warning"),
+    ] = "preferred"
     proposals: tuple[IkeKeywords, ...] = DEFAULT_IKE
     lifetime: Duration = "8h"
     rekey_after: RekeyAfter = "0s"

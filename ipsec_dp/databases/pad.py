@@ -12,6 +12,7 @@ from ipsec_dp.ike.auth import PreSharedKey, SecretError
 from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certificates, load_crl
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.peer import Life, Liveness, Peer, SharedKeyAuth, SignatureAuth, Unique
+from ipsec_dp.ike.ppk import Ppk, ppk_id
 from ipsec_dp.ike.proxy_ids import ProxyIds
 from ipsec_dp.ike.traffic_selectors import proxy_id_of
 from ipsec_dp.ipsec.selectors import ANY_IPV4
@@ -66,6 +67,9 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         places=len(tunnel.remotes),
         natt_first=tunnel.ike.port == NATT_PORT,
         datagram=tunnel.ike.fragment_size,
+        ppks=tuple(Ppk(ppk_id(one.id), _shared_key(one.file)) for one in tunnel.auth.ppks),
+        ppk=tunnel.auth.ppk,
+        post_quantum=tunnel.ike.post_quantum,
     )
     return replace(peer, fallback=_by_ikev1(tunnel, peer)) if tunnel.ike.prefers_ikev2 else peer
 
@@ -76,6 +80,7 @@ def _by_ikev1(tunnel: Tunnel, peer: Peer) -> Peer:
         peer,
         version=1,
         named=False,
+        ppks=(),
         ike_proposals=tunnel.ike.ikev1_proposals,
         esp_proposals=tunnel.esp.ikev1_proposals,
         proxy_ids=ProxyIds(map(proxy_id_of, _selectors(tunnel, 1))),

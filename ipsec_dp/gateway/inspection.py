@@ -270,9 +270,14 @@ class Inspection:
         found = []
         async for child in in_slices(self._sad.children_of(number)):
             if self._sad.holds(child):
-                rekey_in_s = None if child.inbound is None else self._ike.rekey_in_s(child.inbound)
-                found.append(child_sa_status(self._sad, child, self._clock.now(), rekey_in_s))
+                made = child_sa_status(self._sad, child, self._clock.now())
+                found.append(made if child.inbound is None else self._of_ike(made, child.inbound))
         return tuple(found)
+
+    def _of_ike(self, made: ChildSaStatus, inbound: SaHandle) -> ChildSaStatus:
+        """What IKE knows of it besides."""
+        rekey_in_s, post_quantum = self._ike.rekey_in_s(inbound), self._ike.post_quantum(inbound)
+        return msgspec.structs.replace(made, rekey_in_s=rekey_in_s, post_quantum=post_quantum)
 
     def children_holding(self, tunnel: str, question: PacketQuestion) -> list[HoldingChild]:
         """The CHILD_SAs of a tunnel whose negotiated selectors hold a packet, in the order in which the data plane tries them."""

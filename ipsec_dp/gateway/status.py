@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from ipsec_dp.keying.status import IkeSaStatus
+from ipsec_dp.keying.status import IkeSaStatus, PostQuantumStatus
 from ipsec_dp.services.monitor_health import MonitorStatus
 
 SCHEMA: Final = 1
@@ -45,6 +45,7 @@ class ChildSaStatus(msgspec.Struct, frozen=True, kw_only=True):
     first_out_s: float | None = None
     window: int | None = None
     last_error: str | None = None
+    post_quantum: PostQuantumStatus = PostQuantumStatus()
 
 
 class TunnelTotals(msgspec.Struct, frozen=True, kw_only=True):

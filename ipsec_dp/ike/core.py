@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.interface import IkeStatus
     from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.post_quantum import PostQuantum
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v1.manager import IsakmpManager
     from ipsec_dp.ipsec.selectors import SelectorPair
@@ -359,6 +360,9 @@ class IkeVersions:
     def rekey_in(self, child: int, now: float) -> float | None:
         found = (one.rekey_in(child, now) for one in self._both)
         return next((seconds for seconds in found if seconds is not None), None)
+
+    def post_quantum(self, child: int) -> PostQuantum:
+        return self.ikev2.post_quantum(child)  # IKEv1 has nothing for it
 
     def retransmissions(self, tunnel: str) -> int:
         return sum(one.retransmissions(tunnel) for one in self._each_of(tunnel))

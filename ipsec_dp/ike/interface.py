@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from ipsec_dp.ike.post_quantum import NOTHING
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ipsec_dp.ike.actions import Action, Endpoint, Path
     from ipsec_dp.ike.effect import Effect
     from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.post_quantum import PostQuantum
     from ipsec_dp.ike.wanted import Lack
     from ipsec_dp.ipsec.selectors import SelectorPair
 
@@ -37,6 +40,7 @@ class ChildStatus:
     selectors: tuple[SelectorPair, ...]
     age_s: float
     rekey_in_s: float
+    post_quantum: PostQuantum = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class IkeStatus:
     version: Literal[1, 2] = 2
     vendors: tuple[str, ...] = ()  # what the peer says of itself, by name; IKEv1
     unknown_vendors: int = 0  # vendor IDs besides that nobody here knows
+    post_quantum: PostQuantum = NOTHING  # its own keys, and those of CHILD_SAs that are made of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +191,9 @@ class IkeCore(Protocol):
 
     def rekey_in(self, child: int, now: float) -> float | None:
         """Seconds until a CHILD_SA of an IKE SA that is up is rekeyed; None: it carries no traffic."""
+
+    def post_quantum(self, child: int) -> PostQuantum:
+        """Whether the keys of a CHILD_SA, and those of the IKE SA that has it, withstand a quantum adversary."""
 
     def retransmissions(self, tunnel: str) -> int:
         """How often a request to the peer of a tunnel was sent once more, since the start."""

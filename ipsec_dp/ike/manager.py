@@ -24,6 +24,7 @@ from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.interface import Counters, IkeStatus
 from ipsec_dp.ike.later import AT_ONCE, Later
 from ipsec_dp.ike.peer_table import PeerTable
+from ipsec_dp.ike.post_quantum import NOTHING, PostQuantum
 from ipsec_dp.ike.strangers import LIMITS, KeyExchanges, StrangersEvents
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ike.traffic_selectors import asked_by
@@ -417,6 +418,10 @@ class IkeManager:
     def rekey_in(self, child: int, now: float) -> float | None:
         one, session = self._child(child)
         return None if one is None or session is None or session.state is not State.ESTABLISHED else report.rekey_in(one, now)
+
+    def post_quantum(self, child: int) -> PostQuantum:
+        one, _ = self._child(child)
+        return NOTHING if one is None else report.post_quantum(one)
 
     def retransmissions(self, tunnel: str) -> int:
         return self._retransmissions[tunnel]

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.auth import PreSharedKey
     from ipsec_dp.ike.certificates import Credential, Trust
     from ipsec_dp.ike.identity import Identity
+    from ipsec_dp.ike.post_quantum import Demand
+    from ipsec_dp.ike.ppk import Ppk, PpkUse
     from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ipsec.addresses import Address
@@ -91,7 +93,7 @@ class Peer:
     `mode`: of phase 1 in IKEv1, in both roles.
 
     `fallback`: the same peer by IKEv1, to which the tunnel may fall; `remotes` are then its only addresses, wherever it may come
-    from by IKEv2. `places`: how many addresses and names there are to call.
+    from by IKEv2. `places`: how many addresses and names there are to call. `ppks`: the one that RFC 8784 names first.
     """
 
     tunnel: str
@@ -119,3 +121,11 @@ class Peer:
     fallback: Peer | None = None
     places: int = 1
     mode: Mode = "main"
+    ppks: tuple[Ppk, ...] = ()
+    ppk: PpkUse = "required"
+    post_quantum: Demand = "preferred"
+
+    @property
+    def needs_ppk(self) -> bool:
+        """Whether there is no IKE SA without one of its PPKs."""
+        return bool(self.ppks) and self.ppk == "required"

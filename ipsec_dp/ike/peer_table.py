@@ -11,13 +11,14 @@ from ipsec_dp.ike.peer import SignatureAuth
 from ipsec_dp.ike.strangers import LIMITS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from cryptography import x509
 
     from ipsec_dp.ike.actions import Path
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Mode, Peer, SharedKeyAuth
+    from ipsec_dp.ike.ppk import Ppk
     from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ipsec.addresses import Address
 
@@ -33,6 +34,7 @@ class _Group:
         self.peers = {peer.tunnel: peer for peer in peers}
         self._offers: dict[_Offer, dict[str, Peer]] | None = None
         self._by_identity: dict[object, dict[str, Peer]] = {}
+        self._by_ppk: dict[bytes, dict[str, Peer]] = {}
         self._trusted: Counter[x509.Certificate] = Counter()
         self._authorities: tuple[x509.Certificate, ...] | None = None
 
@@ -47,12 +49,16 @@ class _Group:
             return
         _take_out(self._offers, _offer(peer), peer)
         _take_out(self._by_identity, _meaning(peer), peer)
+        for ppk in peer.ppks:
+            _take_out(self._by_ppk, ppk.id, peer)
         self._trusted -= Counter(_authorities(peer))
         self._authorities = None
 
     def _note(self, peer: Peer, offers: dict[_Offer, dict[str, Peer]]) -> None:
         offers.setdefault(_offer(peer), {})[peer.tunnel] = peer
         self._by_identity.setdefault(_meaning(peer), {})[peer.tunnel] = peer
+        for ppk in peer.ppks:
+            self._by_ppk.setdefault(ppk.id, {})[peer.tunnel] = peer
         self._trusted.update(_authorities(peer))
         self._authorities = None
 
@@ -68,6 +74,13 @@ class _Group:
     def expecting(self, meaning: object) -> Iterable[Peer]:
         """Those with an identity that means this; None: without one."""
         return self._by_identity.get(meaning, {}).values() if self.offers else ()
+
+    def with_ppk(self, ppk_id: bytes | None = None) -> Iterable[Peer]:
+        """Those that have a PPK of this name; None: the first that has any."""
+        if not self.offers:
+            return ()
+        of_name = next(iter(self._by_ppk.values()), {}) if ppk_id is None else self._by_ppk.get(ppk_id, {})
+        return of_name.values()
 
     @property
     def authorities(self) -> tuple[x509.Certificate, ...]:
@@ -137,6 +150,16 @@ class Candidates:
         """As a CERTREQ to a stranger names them. Of too many none, which asks for a certificate of whomever, so that the answer
         stays short."""
         return _hashes(self.authorities) if len(self.authorities) <= LIMITS.authorities_named else b""
+
+    @property
+    def have_ppks(self) -> bool:
+        """Whether one of them has a PPK."""
+        return any(group.with_ppk() for group in self._groups)
+
+    def ppks(self, ppk_id: bytes) -> Iterator[Ppk]:
+        """The PPKs of this name, of whichever of them."""
+        peers = (peer for group in self._groups for peer in group.with_ppk(ppk_id))
+        return (ppk for peer in peers for ppk in peer.ppks if ppk.id == ppk_id)
 
     def expecting(self, identity: Identity, address: Identity) -> tuple[Peer, ...]:
         """Those that expect this identity; `address` is that of the peer's address, which stands for one that is not configured."""

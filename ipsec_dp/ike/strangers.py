@@ -61,6 +61,7 @@ class Limits:
     further_a_second: float = 500.0  # additional key exchanges before AUTH, in all: as many as first ones with a good cookie
     further_of_network_a_second: float = 200.0
     waiting: int = 64  # messages that have come and are looked at when it is their turn
+    ppks: int = 8  # that are compared for one IKE_INTERMEDIATE, and that we offer in ours
     proofs: int = 8  # shared keys, or sets of authorities, that one AUTH is tried with
     certificates: int = 6  # of one message
     certificate_octets: int = 8192  # of one

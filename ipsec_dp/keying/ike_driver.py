@@ -29,7 +29,7 @@ from ipsec_dp.keying.fallbacks import Fallbacks
 from ipsec_dp.keying.inbox import Inbox
 from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.keying.levels import fields, level
-from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus
+from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus, PostQuantumStatus
 from ipsec_dp.keying.tunnel_state import UP, tunnel_state
 from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.slices import Slice, in_slices
@@ -446,6 +446,11 @@ class IkeDriver:
         seconds = None if named is None else self._core.rekey_in(named[1], self._clock.now())
         return None if seconds is None else round(seconds, 1)
 
+    def post_quantum(self, handle: SaHandle) -> PostQuantumStatus:
+        """Whether the keys of the CHILD_SA that an SA belongs to withstand a quantum adversary."""
+        named = self._children.named(handle)
+        return PostQuantumStatus() if named is None else PostQuantumStatus.of(self._core.post_quantum(named[1]))
+
     def cloned(self) -> None:
         """This machine is a copy of another: IKE SAs end without a message, and are negotiated anew when wanted."""
         self._carry_out(self._core.forget(self._clock.now()))
@@ -596,4 +601,5 @@ def _ike_sa(sa: IkeStatus, fallback: str | None) -> IkeSaStatus:
         fallback=fallback,
         vendors=sa.vendors,
         unknown_vendors=sa.unknown_vendors,
+        post_quantum=PostQuantumStatus.of(sa.post_quantum),
     )

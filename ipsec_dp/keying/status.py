@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import msgspec
+
+if TYPE_CHECKING:
+    from ipsec_dp.ike.post_quantum import PostQuantum
 
 Encapsulation = Literal["udp", "esp"]
 RenewalTrigger = Literal["operator", "monitor", "volume"]
 EncapsulationReason = Literal["configured", "nat"]
 
 
+class PostQuantumStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the keys of an IKE SA and of a CHILD_SA withstand a quantum adversary who records today: "mlkem768" or "mlkem1024"
+    by a key exchange of its own, "ppk", "inherited" from an IKE SA whose do, or "none"."""
+
+    ike: str = "none"
+    child: str = "none"
+
+    @classmethod
+    def of(cls, found: PostQuantum) -> Self:
+        return cls(ike=found.ike, child=found.child)
+
+
 class IkeSaStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The IKE SA that is up. Every field has a default, so that an answer of another version can be shown too.
 
+    `post_quantum`: of its own keys, and of those of CHILD_SAs that are made of it.
     `vendors`: what an IKEv1 peer says of itself by its vendor IDs; `unknown_vendors`: how many of them nobody here knows.
     """
 
@@ -28,6 +44,7 @@ class IkeSaStatus(msgspec.Struct, frozen=True, kw_only=True):
     fallback: str | None = None  # why it is this one, where the configuration prefers another
     vendors: tuple[str, ...] = ()
     unknown_vendors: int = 0
+    post_quantum: PostQuantumStatus = PostQuantumStatus()
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):

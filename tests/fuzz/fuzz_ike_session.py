@@ -12,9 +12,11 @@ import atheris
 
 with atheris.instrument_imports(include=["ipsec_dp.ike"]):
     from ipsec_dp.ike import dh
+    from ipsec_dp.ike.auth import PreSharedKey
     from ipsec_dp.ike.octets import Writer
     from ipsec_dp.ike.payload import build_chain
     from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.ppk import Ppk
     from ipsec_dp.ike.proposal import IkeSuite, parse_esp, parse_ike, with_spi
     from ipsec_dp.ike.traffic_selectors import ANY
     from ipsec_dp.ike.v2 import payloads as p
@@ -46,6 +48,17 @@ def up() -> Ladder:
     return Ladder().up()
 
 
+def with_ppks(*, further: bool) -> Ladder:
+    """Both have a PPK. A has asked for the last IKE_INTERMEDIATE, which has it (RFC 9867); or for IKE_AUTH after that."""
+    ppks = (Ppk(b"one", PreSharedKey(bytes(range(32)))),)
+    ladder = Ladder(a=[peer("a", ppks=ppks)], b=[peer("b", ppks=ppks)])
+    ladder.initiate("a")
+    for _ in range(1 if further else 2):
+        ladder.deliver("b")
+        ladder.deliver("a")
+    return ladder
+
+
 def rekeying(*, ike: bool) -> Ladder:
     """A has asked for new keys, and B has not heard of it."""
     ladder = up()
@@ -73,7 +86,16 @@ def _itself(of: object, memo: object) -> object:
 # Made once and copied for each input, which is many times faster than the handshakes.
 for unchanging in (protect._Aead, dh.KeyExchange, Peer, IkeSuite):
     setattr(unchanging, "__deepcopy__", _itself)  # noqa: B010 - no type has it
-STATES = (up(), half_open(), rekeying(ike=False), rekeying(ike=True), in_a_series(ike=False), in_a_series(ike=True))
+STATES = (
+    up(),
+    half_open(),
+    rekeying(ike=False),
+    rekeying(ike=True),
+    in_a_series(ike=False),
+    in_a_series(ike=True),
+    with_ppks(further=True),
+    with_ppks(further=False),
+)
 
 
 def session_of(site: Site):
@@ -146,6 +168,19 @@ def seeds() -> Iterator[bytes]:
         (2, ()),
         (2, (p.Notify(16388, bytes(20)), p.Notify(16389, bytes(20)))),
         (0, (p.IdentificationInitiator(2, b"gwa.example"), p.Authentication(2, bytes(32)), offer, *selectors)),
+        (6, (p.Notify(NotifyType.PPK_IDENTITY_KEY, b"\2one" + bytes(8)), p.Notify(NotifyType.PPK_IDENTITY_KEY, b"\1"))),
+        (6, (p.Notify(NotifyType.PPK_IDENTITY, b"\2one"),)),
+        (
+            0,
+            (
+                p.IdentificationInitiator(2, b"gwa.example"),
+                p.Authentication(2, bytes(32)),
+                p.Notify(NotifyType.PPK_IDENTITY, b"\2one"),
+                p.Notify(NotifyType.NO_PPK_AUTH, bytes(32)),
+                offer,
+                *selectors,
+            ),
+        ),
         (1, (p.Notify(NotifyType.TEMPORARY_FAILURE),)),
         (1, (p.Notify(NotifyType.NO_PROPOSAL_CHOSEN),)),
         (2, (p.Notify(NotifyType.INVALID_SYNTAX),)),

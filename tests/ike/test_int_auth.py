@@ -96,12 +96,12 @@ class Listener:
         assert all(nonces)
         self.nonces = b"".join(one.data for one in nonces)
         self.spis = response.header.spi_i + response.header.spi_r
-        self._derive(self.prf(self.nonces, secret))
+        self.from_seed(self.prf(self.nonces, secret))
 
     def following(self, secret):
-        self._derive(self.prf(self.keys["d"], secret + self.nonces))
+        self.from_seed(self.prf(self.keys["d"], secret + self.nonces))
 
-    def _derive(self, seed):
+    def from_seed(self, seed):
         length = len(self.prf(b"", b""))
         encr, integ = self.sizes
         stream = block = b""
@@ -147,6 +147,7 @@ def test_somebody_else_derives_the_same_keys_intauth_and_auth(words, listener):
         task = ladder.a.core.sessions()[0].task
         assert isinstance(task, IkeSaInit | Intermediate)
         exchanged = task.key
+        assert exchanged is not None
         ladder.deliver("b")
         request, response = (delivery.data[0] for delivery, _ in ladder.wire.log[-2:])
         if number == 0:

@@ -27,6 +27,7 @@ from ipsec_dp.dataplane import (
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.interface import Counters as IkeCounters
 from ipsec_dp.ike.interface import IkeStatus
+from ipsec_dp.ike.post_quantum import NOTHING, PostQuantum
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig.plane import selectors_of
 
@@ -224,6 +225,10 @@ class MemoryCore:
 
     def counters(self) -> IkeCounters:
         return IkeCounters(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)
+
+    def post_quantum(self, child: int) -> PostQuantum:
+        children = [each for sas in self.sas.values() for sa in sas for each in sa.children]
+        return next((each.post_quantum for each in children if each.child == child), NOTHING)
 
     def rekey_in(self, child: int, _now: float) -> float | None:
         children = [each for sas in self.sas.values() for sa in sas for each in sa.children]

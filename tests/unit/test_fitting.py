@@ -57,7 +57,7 @@ def test_fifty_tunnels_fit_80_columns_with_names_and_peers_whole():
     text = plain({"tunnels": list(tunnels())})
     assert max(map(len, text.splitlines())) <= 80
     assert [(row[0], row[2]) for row in rows(text, "Tunnels")] == list(zip(NAMES, PEERS, strict=True))
-    assert "not shown: outside, IKE (128 columns show all, or --json)" in text
+    assert "not shown: outside, IKE, post-quantum (143 columns show all, or --json)" in text
 
 
 def test_children_are_shown_by_name_and_selectors_first():
@@ -67,7 +67,7 @@ def test_children_are_shown_by_name_and_selectors_first():
     words = " ".join(row[1] for row in table).split()
     assert "10.49.0.0/24," in words
     assert "12 (0 B)" in text
-    assert "not shown: SPI in / out, suite (113 columns show all, or --json)" in text
+    assert "not shown: SPI in / out, suite, post-quantum (128 columns show all, or --json)" in text
 
 
 def test_a_wide_terminal_shows_all():

@@ -73,6 +73,7 @@ OWNERS = {
     "ike/silence.py": {OURS: "LONG HALF_OPEN_TOLD"},
     "ike/peer.py": {OURS: "NAT_KEEPALIVE DEFAULT_DATAGRAM"},
     "ike/payload.py": {STANDARD: "SPI_OCTETS HEADER_OCTETS GENERIC_OCTETS UDP_MOST"},
+    "ike/ppk.py": {STANDARD: "FIXED CONFIRMATION"},
     "ike/proposal.py": {SHOWN: "_SHOWN _ODDITIES", STANDARD: "FIRST_SPI"},
     "ike/selector_index.py": {OURS: "FEW", STANDARD: "VERSION_SHIFT"},
     "ike/strangers.py": {OURS: "_SECRET"},

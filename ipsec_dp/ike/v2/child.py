@@ -73,6 +73,7 @@ def install(
         min(agreed.nonces),
         replaces=None if old is None else old.number,
     )
+    new.post_quantum = context.sa.post_quantum.child(suite)
     context.children[new.number] = new
     context.host.holds(new)
     context.host.holdings.hold(new, peer, context.ends.theirs)

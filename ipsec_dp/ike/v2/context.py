@@ -16,6 +16,7 @@ from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Action, Cause, Event, ExpectInbound, Kind, MovePath, Origin, ReleaseSpi, Report
 from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
+from ipsec_dp.ike.ppk import PpkAgreement
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.deadlines import Deadlines
@@ -167,6 +168,7 @@ class Handshake:
     messages: tuple[bytes, bytes] = (b"", b"")  # request and response as sent, for AUTH
     further: list[Group] = field(default_factory=list)  # additional key exchanges that are still to come
     int_auth: IntAuth = field(default_factory=IntAuth)
+    ppk: PpkAgreement = field(default_factory=PpkAgreement)
     repeated: int = 0  # times that the peer asked again, unauthenticated, for what we had answered
     other_request: bytes = b""  # the peer's same request with a COOKIE, or without the one that the first had
     hints: list[UnprovenError] = field(default_factory=list)  # unauthenticated refusals

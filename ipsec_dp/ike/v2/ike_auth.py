@@ -9,10 +9,9 @@ from ipsec_dp.ike import auth, identity
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType
-from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
+from ipsec_dp.ike.peer import SharedKeyAuth
 from ipsec_dp.ike.proposal import Proposal, ProtocolId, select
-from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import child_create, child_respond, proof, refusals
+from ipsec_dp.ike.v2 import child_create, child_respond, initiator_proof, keymat, ppk_auth, proof, refusals
 from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request
 from ipsec_dp.ike.v2.context import Farewell, Task
 from ipsec_dp.ike.v2.errors import notify_of
@@ -34,7 +33,9 @@ from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Endpoint
     from ipsec_dp.ike.errors import IkeError
+    from ipsec_dp.ike.octets import Buffer
     from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.ppk import Ppk
     from ipsec_dp.ike.proposal import IkeSuite
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.context import Context
@@ -84,7 +85,7 @@ class IkeAuth(Task):
         own, expected = own_identity(context), expected_identity(context.peer, context.path.remote)
         context.ends.identities = (own, expected)
         try:
-            proof = _prove(context, IdentificationInitiator(own.type, own.data).body(), context.window.next_id)
+            proofs = _proofs(context, IdentificationInitiator(own.type, own.data).body(), context.window.next_id)
         except AuthenticationError as error:
             context.end(Cause.AUTHENTICATION, str(error), now)
             return None
@@ -98,7 +99,7 @@ class IkeAuth(Task):
             *_certificates(context.peer, request=True),
             *([Notify(NotifyType.INITIAL_CONTACT)] if first else []),
             IdentificationResponder(expected.type, expected.data),
-            proof,
+            *proofs,
             *self.offer.notifies,
             *self.offer.payloads(),
         ]
@@ -112,6 +113,7 @@ class IkeAuth(Task):
             theirs = Identity.from_wire(claimed.id_type, claimed.data)
             if not context.ends.identities[1].matches(theirs):
                 raise IdentityError(_mismatch(context.ends.identities[1], theirs))
+            ppk_auth.confirmed(context, message)
             PeerProof(context, theirs, claimed.body(), proof, received, (context.peer,)).check(context.peer)
         except (AuthenticationError, IdentityError) as error:
             self._reject(context, error, received.now)
@@ -127,7 +129,8 @@ class IkeAuth(Task):
         """The peer believes the SA is up: one word of why, not repeated (RFC 7296 §2.21.2), then forget it."""
         self._say(context, [Notify(NotifyType.AUTHENTICATION_FAILED)], now)
         cause = Cause.IDENTITY if isinstance(error, IdentityError) else Cause.AUTHENTICATION
-        context.end(cause, f"the peer at {context.path.remote} did not prove who it is: {error}", now, again=True)
+        text = f"the peer at {context.path.remote} did not prove who it is: {error}{ppk_auth.blamed(context.handshake.ppk.used)}"
+        context.end(cause, text, now, again=True)
 
     def unusable(self, context: Context, error: IkeError, now: float) -> None:
         """The peer believes the SA is up here too: a word of why, and a DELETE for those that do not know the word."""
@@ -142,8 +145,11 @@ class IkeAuth(Task):
 
     def refused(self, context: Context, notify: Notify | None, text: str, now: float) -> None:
         if notify is not None and notify.notify_type == NotifyType.AUTHENTICATION_FAILED:
+            said = text
             ours, expected = context.ends.identities or (own_identity(context), None)
-            text = f"the peer refused us ({ours}, expecting {expected}): {CANDIDATES}{refusals.besides(text, notify.notify_type)}"
+            text = f"the peer refused us ({ours}, expecting {expected}): {CANDIDATES}"
+            text += ppk_auth.blamed(ppk_auth.named(context) or context.handshake.ppk.used)
+            text += refusals.besides(said, notify.notify_type)
             context.end(Cause.AUTHENTICATION, text, now, again=True)
             return
         context.end(Cause.REFUSED, text, now, again=True)
@@ -174,6 +180,7 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
         IdentificationResponder(own.type, own.data),
         *_certificates(context.peer, request=False),
         proof,
+        *ppk_auth.said(context),
         *child_respond.answer_first(context, received),
     ]
 
@@ -185,17 +192,21 @@ def _authenticate(context: Context, received: ReceivedMessage) -> Authentication
     if claimed is None or proof is None:
         raise AuthenticationError("it wants to authenticate by EAP, which is not offered here")
     theirs = Identity.from_wire(claimed.id_type, claimed.data)
-    proven = _proven(context, _fitting(context, theirs, message), theirs, claimed.body(), proof, received)
+    proven = initiator_proof.proven(context, _fitting(context, theirs, message), theirs, claimed.body(), proof, received)
     _, suite, _ = keys_of(context)
-    admitting = [peer for peer in proven if _admits_suite(peer, suite)]
+    admitting = [(peer, ppk) for peer, ppk in proven if _admits_suite(peer, suite)]
     if not admitting:
-        raise AuthenticationError(f"tunnel {proven[0].tunnel} does not admit the IKE proposal {suite}")
-    context.settle_on(_choose(admitting, message))
+        raise AuthenticationError(f"tunnel {proven[0][0].tunnel} does not admit the IKE proposal {suite}")
+    meant = _choose([peer for peer, _ in admitting], message)
+    context.settle_on(meant)
     context.ends.identities, context.path = (own_identity(context), theirs), received.path
     if not context.host.has_room(context):
         raise AuthenticationError(f"{theirs} has as many IKE SAs as one identity may have")
     if not context.host.admits(context):
         raise AuthenticationError(f"{theirs} has an IKE SA already, and unique = keep")
+    ppk = next(ppk for peer, ppk in admitting if peer is meant)
+    if ppk is not None:
+        ppk_auth.mix(context, ppk)
     own = own_identity(context)
     return _prove(context, IdentificationResponder(own.type, own.data).body(), message.header.message_id)
 
@@ -229,36 +240,6 @@ def _meant(message: Message) -> Identity | None:
         return None
 
 
-def _proven(
-    context: Context,
-    fitting: list[Peer],
-    theirs: Identity,
-    body: bytes,
-    proof: Authentication,
-    received: ReceivedMessage,
-) -> list[Peer]:
-    """Those of the tunnels that AUTH holds for: several may have one key, or trust one authority. It comes before all else."""
-    of_peer = PeerProof(context, theirs, body, proof, received, fitting)
-    proven: list[Peer] = []
-    refused: AuthenticationError | None = None
-    checked: list[tuple[SharedKeyAuth | SignatureAuth, bool]] = []
-    for peer in fitting:
-        holds = next((held for how, held in checked if how.asks_the_same(peer.auth)), None)
-        if holds is None and len(checked) < LIMITS.proofs:
-            try:
-                of_peer.check(peer)
-            except AuthenticationError as error:
-                refused, holds = refused or error, False
-            else:
-                holds = True
-            checked.append((peer.auth, holds))
-        if holds:
-            proven.append(peer)
-    if not proven:
-        raise refused or AuthenticationError("no tunnel expects it")
-    return proven
-
-
 def _choose(proven: list[Peer], message: Message) -> Peer:
     """Of the tunnels that are meant most, the one that carries what the traffic selectors ask for."""
     tsi, tsr = message.get(TrafficSelectorsInitiator), message.get(TrafficSelectorsResponder)
@@ -285,6 +266,7 @@ def established(context: Context, now: float) -> None:
     theirs = "" if context.ends.identities is None else f" with {context.ends.identities[1]}"
     udp = ", ESP in UDP" if context.udp else ""
     context.report(Kind.IKE_UP, f"IKE SA up{theirs} at {context.path.remote}{_told_of(context)}, {context.sa.suite}{udp}")
+    ppk_auth.tell_downgrade(context)
 
 
 def _told_of(context: Context) -> str:
@@ -299,14 +281,28 @@ def _certificates(peer: Peer, *, request: bool) -> list[Payload]:
     return [*certificate_payloads(peer.auth.credential), *([certificate_request(peer.auth.trust)] if request else [])]
 
 
-def _prove(context: Context, body: bytes, message_id: int) -> Authentication:
-    """AUTH over our first message, the peer's nonce, our identity and IKE_INTERMEDIATE (RFC 7296 §2.15, RFC 9242 §3.3.2)."""
+def _proofs(context: Context, body: bytes, message_id: int) -> list[Payload]:
+    """As initiator: AUTH, and the PPK that is in it; where it need not be used, AUTH without it besides (RFC 8784 §3)."""
+    ppk = ppk_auth.named(context)
+    if ppk is None:
+        return [_prove(context, body, message_id)]
+    named = [_prove(context, body, message_id, ppk), Notify(NotifyType.PPK_IDENTITY, ppk.identity())]
+    if context.peer.needs_ppk:
+        return named
+    return [*named, Notify(NotifyType.NO_PPK_AUTH, _prove(context, body, message_id).data)]
+
+
+def _prove(context: Context, body: bytes, message_id: int, ppk: Ppk | None = None) -> Authentication:
+    """AUTH over our first message, the peer's nonce, our identity and IKE_INTERMEDIATE (RFC 7296 §2.15, RFC 9242 §3.3.2).
+
+    `ppk`: what SK_p is yet to be mixed with."""
     keys, suite, role = keys_of(context)
+    sk_p: Buffer = keys.sk_pi if role else keys.sk_pr
+    if ppk is not None:
+        sk_p = keymat.mixed(suite.prf, ppk.key.octets(), sk_p)
     own = context.handshake.messages[0 if role else 1]
     int_auth = context.handshake.int_auth.over(message_id)
-    octets = auth.signed_octets(
-        suite.prf, own, context.handshake.nonces[1 if role else 0], keys.sk_pi if role else keys.sk_pr, body, int_auth
-    )
+    octets = auth.signed_octets(suite.prf, own, context.handshake.nonces[1 if role else 0], sk_p, body, int_auth)
     how = context.peer.auth
     if isinstance(how, SharedKeyAuth):
         proof = how.key.sign(suite.prf, octets)

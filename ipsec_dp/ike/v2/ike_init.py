@@ -14,7 +14,7 @@ from ipsec_dp.ike.auth import hash_algorithms_data, parse_hash_algorithms
 from ipsec_dp.ike.nat import detect, detection_hash
 from ipsec_dp.ike.retransmission import FAIL_OVER_TRIES, TRIES
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import intermediate, keymat, refusals
+from ipsec_dp.ike.v2 import intermediate, keymat, ppk_auth, refusals
 from ipsec_dp.ike.v2.context import Task
 from ipsec_dp.ike.v2.exchanges import UnprovenError
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
@@ -65,7 +65,8 @@ class IkeSaInit(Task):
             *_nat_detection(context, context.sa.spi_i, NO_SPI),
             Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
             Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, hash_algorithms_data()),
-            *_intermediate(wanted=proposal.with_additional(context.peer.ike_proposals)),
+            *_intermediate(wanted=bool(context.peer.ppks) or proposal.with_additional(context.peer.ike_proposals)),
+            *ppk_auth.offered(context.peer),
         ]
 
     def answered(self, context: Context, received: ReceivedMessage) -> None:
@@ -83,7 +84,9 @@ class IkeSaInit(Task):
         if suite.additional and message.notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED) is None:
             chosen = f"the peer chooses {suite.additional[0].keyword}"
             raise UnprovenError(f"{chosen} without INTERMEDIATE_EXCHANGE_SUPPORTED (RFC 9370 §2.2.1)", Cause.PROPOSAL)
+        ppk = ppk_auth.taken(context.peer, suite, message)
         secret = self.key.shared_secret(ke.data)
+        context.handshake.ppk = ppk
         context.sa.spi_r = message.header.spi_r
         establish_keys(context, suite, (self.nonce, peer_nonce.data), secret)
         _note_abilities(context, message)
@@ -140,7 +143,9 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     context.sa.spi_r = nonzero_spi(rng)
     establish_keys(context, suite, (peer_nonce.data, own_nonce), secret)
     _note_abilities(context, message)
-    if suite.additional:
+    ppk = ppk_auth.answered(context, message)
+    rounds = bool(suite.additional) or context.handshake.ppk.in_round
+    if rounds:
         context.enter(State.INTERMEDIATE_AWAITED)
     else:
         context.enter(State.INIT_ANSWERED)
@@ -152,7 +157,8 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
         *_certificate_request(context.handshake.candidates),
         *([Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)] if context.abilities.fragmentation else []),
         *([Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, hash_algorithms_data())] if context.abilities.hashes is not None else []),
-        *_intermediate(wanted=bool(suite.additional)),
+        *_intermediate(wanted=rounds),
+        *ppk,
     ]
 
 

@@ -300,6 +300,7 @@ def _successor(context: Context, sa: IkeSa, agreed: _Agreed, secrets: tuple[byte
     new = context.host.spawn(context.handshake.candidates, sa, context.path, now)
     new.enter(State.PROVISIONAL)  # until it is decided that this is the one
     sa.established_at, sa.lowest_nonce = now, min(nonces)
+    sa.post_quantum = old.post_quantum.rekeyed(sa.suite or old.suite)
     new.ends = replace(context.ends, initial_contact=False)
     new.nat, new.abilities = context.nat, context.abilities
     new.start_deadlines(now)

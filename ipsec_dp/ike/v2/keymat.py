@@ -66,6 +66,11 @@ def prf_plus(algorithm: Prf, key: Buffer, seed: Buffer, octets: int) -> bytearra
     return stream
 
 
+def mixed(algorithm: Prf, ppk: Buffer, sk: Buffer) -> bytearray:
+    """prf+(PPK, SK), as long as SK: of SK_d, SK_pi, SK_pr (RFC 8784 §3), or SKEYSEED' of SK_d (RFC 9867 §3.1.2)."""
+    return prf_plus(algorithm, ppk, sk, len(sk))
+
+
 def skeyseed(algorithm: Prf, nonce_i: bytes, nonce_r: bytes, shared_secret: Buffer) -> bytearray:
     """SKEYSEED = prf(Ni | Nr, g^ir) of IKE_SA_INIT (RFC 7296 §2.14)."""
     return bytearray(prf(algorithm, nonce_i + nonce_r, shared_secret))

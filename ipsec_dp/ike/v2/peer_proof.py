@@ -14,6 +14,7 @@ from ipsec_dp.ike.auth import AuthenticationError, method_text
 from ipsec_dp.ike.certificates import Revocation, Trust
 from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
 from ipsec_dp.ike.strangers import LIMITS
+from ipsec_dp.ike.v2 import keymat
 from ipsec_dp.ike.v2.cert_payloads import from_payloads
 from ipsec_dp.ike.v2.payloads import Certificate
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.certificates import Verified
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.ppk import Ppk
     from ipsec_dp.ike.proposal import IkeSuite
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.keymat import IkeKeys
@@ -43,10 +45,13 @@ class PeerProof:
         payload: Authentication,
         received: ReceivedMessage,
         tunnels: Sequence[Peer],
+        ppk: Ppk | None = None,
     ) -> None:
-        """`body`: of the peer's ID payload, which says that it is `theirs`. `tunnels`: those that it may be for."""
+        """`body`: of the peer's ID payload, which says that it is `theirs`. `tunnels`: those that it may be for. `ppk`: what its
+        SK_p is yet to be mixed with (RFC 8784)."""
         keys, suite, role = keys_of(context)
         secret, ni_or_nr = (keys.sk_pr, context.handshake.nonces[0]) if role else (keys.sk_pi, context.handshake.nonces[1])
+        secret = secret if ppk is None else keymat.mixed(suite.prf, ppk.key.octets(), secret)
         covered = context.handshake.int_auth.over(received.message.header.message_id)
         self._signed = [auth.signed_octets(suite.prf, first, ni_or_nr, secret, body, covered) for first in _first_messages(context)]
         self._context, self._suite, self._theirs, self._message = context, suite, theirs, received.message

@@ -7,6 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike.interface import ChildStatus, IkeState, IkeStatus
+from ipsec_dp.ike.post_quantum import PostQuantum
 from ipsec_dp.ike.proposal import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v2 import silence
@@ -56,12 +57,18 @@ def summary(context: Context, now: float) -> IkeStatus:
         context.udp and context.peer.encapsulation == "udp",
         silence.text(context, now),
         context.deadlines.heard,
+        post_quantum=PostQuantum(context.sa.post_quantum.own, context.sa.post_quantum.child()),
     )
 
 
 def rekey_in(child: Child, now: float) -> float | None:
     """Seconds until a CHILD_SA that carries traffic is rekeyed; None: it carries none."""
     return _remaining(child.soft, now) if _carries(child) else None
+
+
+def post_quantum(child: Child) -> PostQuantum:
+    """Of it and of the IKE SA that has it."""
+    return PostQuantum("none" if child.table is None else child.table.holder.sa.post_quantum.own, child.post_quantum)
 
 
 def _carries(child: Child) -> bool:
@@ -79,6 +86,7 @@ def _child(child: Child, now: float) -> ChildStatus:
         selector_pairs(child.pairs),
         now - child.created,
         _remaining(child.soft, now),
+        post_quantum(child),
     )
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ipsec_dp.ike.actions import NO_SPI
 from ipsec_dp.ike.environment import Rng
+from ipsec_dp.ike.post_quantum import UNPROTECTED
 from ipsec_dp.ike.traffic_selectors import TrafficSelector
 from ipsec_dp.ike.v2.protect import protections
 from ipsec_dp.ike.v2.wire import IKE_SPI, Flag
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Path
+    from ipsec_dp.ike.post_quantum import IkeProtection, Withstands
     from ipsec_dp.ike.proposal import EspSuite, IkeSuite
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.exchanges import Request
@@ -88,6 +90,7 @@ class IkeSa:
     started: float = inf
     established_at: float = inf  # by IKE_AUTH, or by the rekey that made it
     lowest_nonce: bytes = field(default=b"", repr=False)  # of the exchange that made it
+    post_quantum: IkeProtection = UNPROTECTED
 
     @property
     def own_spi(self) -> bytes:
@@ -168,6 +171,7 @@ class Child:
     asked: Request | None = None  # our last request for another in its place
     replaces: int | None = None
     successor: Child | None = None
+    post_quantum: Withstands = "none"
 
     soft = _Due()
     hard = _Due()

@@ -92,7 +92,7 @@ _ROUND: Final = "§2.25, RFC 9370 §2.2.4"
 REQUESTS: Final = (
     #   in state, exchange, about; next states; answered by, required, optional, RFC 7296
     Row(S.NEW, INIT, Shape.ANY, _BEGUN, ike_init.answer, (P.SA, P.KE, P.NONCE), (P.NOTIFY,), "§1.2"),
-    Row(S.INTERMEDIATE_AWAITED, INTERMEDIATE, Shape.ANY, (S.INIT_ANSWERED,), intermediate.answer, (P.KE,), (P.NOTIFY,), _FURTHER),
+    Row(S.INTERMEDIATE_AWAITED, INTERMEDIATE, Shape.ANY, (S.INIT_ANSWERED,), intermediate.answer, (), (P.KE, P.NOTIFY), _FURTHER),
     Row(S.INIT_ANSWERED, AUTH, Shape.ANY, (S.ESTABLISHED,), ike_auth.answer, _AUTH, _AUTH_OPTIONS, "§1.2"),
     Row(S.ESTABLISHED, CREATE, Shape.NEW_CHILD, (), child_respond.answer, _CHILD, (P.KE, P.NOTIFY), "§1.3.1"),
     Row(S.ESTABLISHED, CREATE, Shape.REKEY_CHILD, (), child_respond.answer, _CHILD, (P.KE, P.NOTIFY), "§1.3.3, §2.8"),
@@ -111,7 +111,7 @@ REQUESTS: Final = (
 )
 RESPONSES: Final = (
     Row(S.INIT_SENT, INIT, Shape.ANY, _CALLED, None, (P.SA, P.KE, P.NONCE), (P.NOTIFY, P.CERTREQ), "§1.2, §2.6"),
-    Row(S.INTERMEDIATE_SENT, INTERMEDIATE, Shape.ANY, (S.AUTH_SENT, S.CLOSED), None, (P.KE,), (P.NOTIFY,), _FURTHER),
+    Row(S.INTERMEDIATE_SENT, INTERMEDIATE, Shape.ANY, (S.AUTH_SENT, S.CLOSED), None, (), (P.KE, P.NOTIFY), _FURTHER),
     Row(S.AUTH_SENT, AUTH, Shape.ANY, (S.ESTABLISHED, S.CLOSED), None, (P.ID_R, P.AUTH), _AUTH_ANSWERS, "§1.2, §2.15"),
     Row(S.ESTABLISHED, CREATE, Shape.NEW_CHILD, (), None, _CHILD, (P.KE, P.NOTIFY), "§1.3.1"),
     Row(S.ESTABLISHED, CREATE, Shape.REKEY_CHILD, (), None, _CHILD, (P.KE, P.NOTIFY), "§1.3.3"),
