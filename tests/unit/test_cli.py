@@ -44,6 +44,8 @@ VERBS = [
     "terminate",
     "unpin",
     "policy",
+    "init",
+    "import",
     "doctor",
     "demo",
     "bench",
