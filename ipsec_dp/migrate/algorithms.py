@@ -224,8 +224,9 @@ def _filled(words: list[str], groups: Sequence[str], *, ike: bool) -> list[str]:
     aead = any(is_aead(word) for word in ours)
     hashes = [word for word in ours if kind_of(word) == "integrity"]
     if ike and aead:
-        ours = [word for word in ours if word not in hashes]
-        words = [*ours, *(f"prf{word}" for word in hashes or ([] if "integrity" in kinds else _LIBRESWAN_HASHES)), *lost]
+        prfs = [f"prf{word}" for word in hashes or ([] if "integrity" in kinds else _LIBRESWAN_HASHES)]
+        named = [word for word in ours if kind_of(word) == "group"]
+        words = [*(word for word in ours if word not in (*hashes, *named)), *prfs, *named, *lost]
     elif aead:
         words = [*(word for word in ours if word not in hashes), *lost]
     elif "integrity" not in kinds:

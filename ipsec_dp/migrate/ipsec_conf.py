@@ -40,7 +40,7 @@ def dialect_of(conf: ConfFile) -> Dialect:
         for key, value in section.values.items():
             if key in words or value.text in ipsec_conf_words.LIBRESWAN_VALUES.get(key, ()):
                 return "libreswan"
-            if key in ("ike", "esp") and any(mark in value.text for mark in (";", "+", "_", "dh", "sha2")):
+            if key in ("ike", "esp") and ipsec_conf_words.LIBRESWAN_PROPOSAL.search(value.text):
                 return "libreswan"
     return "strongswan"
 
@@ -51,9 +51,12 @@ def of_conf(
     """The draft of a parsed file."""
     whose = dialect_of(conf) if dialect is None else dialect
     draft = FileDraft(f"ipsec.conf of {NAMES[whose]}")
+    setup: dict[str, str] = {}
     for section in conf.of_kind("config"):
         for key, value in section.values.items():
-            draft.left_out(value.at, f"{key} = {value.text}", reasons.DAEMON)
+            setup[key] = value.text
+            if value.text not in ipsec_conf_words.SETUP.get(key, ()):
+                draft.left_out(value.at, f"{key} = {value.text}", reasons.DAEMON)
     for section in conf.of_kind("ca"):
         draft.left_out(section.at, f"ca {section.name}", reasons.REVOCATION)
     for other in secrets.others:
@@ -68,7 +71,7 @@ def of_conf(
     taken_over = {also.text for section in conf.of_kind("conn") for also in section.also}
     for section in conf.of_kind("conn"):
         if section.name != "%default":
-            _Conn(conf, section, draft, secrets, beside, whose).translate(local, template=section.name in taken_over)
+            _Conn(conf, section, draft, secrets, beside, whose, setup).translate(local, template=section.name in taken_over)
     return draft
 
 
@@ -83,7 +86,9 @@ class _Conn:
         secrets: SecretsFile,
         beside: CertificateFiles,
         dialect: Dialect,
+        setup: dict[str, str],
     ) -> None:
+        self._setup = setup
         self._section, self._draft, self._secrets, self._beside = section, draft, secrets, beside
         self._dialect, self._name = dialect, NAMES[dialect]
         self._values = conf.whole(section)
@@ -181,6 +186,8 @@ class _Conn:
             self._shared_key(tunnel)
         else:
             self._certificates(tunnel)
+        if self._setup.get("uniqueids") in ("never", "keep"):
+            tunnel.put("auth.unique", self._setup["uniqueids"])
 
     def _shared_key(self, tunnel: TunnelDraft) -> None:
         ours, theirs = ((self._text(f"{side}id"), self._text(side)) for side in (self._ours, self._theirs))
@@ -200,6 +207,8 @@ class _Conn:
             return
         key = self._secrets.private[0].text if len(self._secrets.private) == 1 else ""
         put_certificates(tunnel, self._draft, self._beside, (ours, theirs, ""), key)
+        if self._setup.get("strictcrlpolicy") == "yes":
+            tunnel.put("auth.revocation", "strict")
         authority = self._side(self._theirs, "ca")
         if authority is not None and authority.text != "%same":
             what = f"{self._theirs}ca = {authority.text}"

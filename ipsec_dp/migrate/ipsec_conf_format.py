@@ -175,7 +175,7 @@ def _secret(entry: str, at: Origin, made: SecretsFile) -> None:
     match = _KIND.fullmatch(entry)
     if match is None:
         raise SourceError(at, "is no secret: identities, a colon, PSK or RSA, and the secret are to stand here")
-    identities = tuple(word[0] or word[1] for word in _WORD.findall(match[1]) if (word[0] or word[1]) != ":")
+    identities = tuple(word[0] or word[1] for word in _WORD.findall(match[1].rstrip().removesuffix(":")))
     value = _WORD.match(match[3].strip())
     text = "" if value is None else value[1] if value[1] is not None else value[2]
     if match[3].strip().startswith('"') and (value is None or value[1] is None):

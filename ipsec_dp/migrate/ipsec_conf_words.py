@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal
 
 from ipsec_dp.migrate import reasons
@@ -21,6 +22,9 @@ LIBRESWAN_KEYS: Final = frozenset(
     rightsubnets overlapip nic-offload cisco-unity aggrmode leftnexthop rightnexthop leftinterface-ip esn intermediate
     ikev2-allow-narrowing negotiationshunt failureshunt decap-dscp""".split()
 )
+# Of `config setup`, what a tunnel takes over, or what is so anyhow.
+SETUP: Final = {"strictcrlpolicy": ("yes", "no"), "uniqueids": ("yes", "replace", "never", "keep")}
+LIBRESWAN_PROPOSAL: Final = re.compile(r"[;+]|(?:^|[-,\s])(?:sha2|dh[0-9]+|aes_\w+|null)(?:[-,\s]|$)")
 LIBRESWAN_VALUES: Final = {"auto": ("ondemand", "keep"), "authby": ("rsa-sha2", "ecdsa", "null"), "type": ("reject",)}
 
 # Keys of a side stand without left and right.

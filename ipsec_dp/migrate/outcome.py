@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.config.findings import Findings
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ipsec_dp.migrate.draft import FileDraft, Origin, Remark
 
 SECRET_MODE: Final = 0o600
+EVERYTHING: Final = frozenset({"0.0.0.0/0", "::/0"})
 _OF_TUNNEL: Final = re.compile(r'tunnel "([^"]+)"')
 _OF_ROUTE: Final = re.compile(r"route #([0-9]+)")
 
@@ -76,6 +78,7 @@ def settle(draft: FileDraft, target: Path, heading: str, *, with_secrets: bool) 
                     continue
                 write_new(path, content, SECRET_MODE)
                 written.append(path)
+        give_interfaces(draft)
         warnings = _withhold_refused(draft, target)
     except BaseException:
         take_back(written)
@@ -89,6 +92,20 @@ def settle(draft: FileDraft, target: Path, heading: str, *, with_secrets: bool) 
         kept=kept,
         warnings=warnings,
     )
+
+
+def give_interfaces(draft: FileDraft) -> None:
+    """Where everything may go in, routes decide, so each such tunnel has an interface of its own."""
+    taken = {str(tunnel.settings["interface"].value) for tunnel in draft.tunnels if "interface" in tunnel.settings}
+    free = (f"ipsec{number}" for number in count(1) if f"ipsec{number}" not in taken)
+    routed = {route.tunnel for route in draft.routes}
+    for tunnel in draft.tunnels:
+        if not any(each.remote in EVERYTHING for each in tunnel.proxy_ids):
+            continue
+        if "interface" not in tunnel.settings:
+            tunnel.put("interface", next(free), "its own: routes decide what goes in")
+        if tunnel.name not in routed:
+            draft.note(tunnel.origin, tunnel.name, "its selectors hold everything: say by [[route]] or `routes` what goes in")
 
 
 def take_back(paths: list[Path]) -> None:
@@ -114,11 +131,11 @@ def _withhold_refused(draft: FileDraft, target: Path) -> tuple[Finding, ...]:
         errors = [finding for finding in findings.found if finding.severity == "error"]
         if not errors:
             return tuple(findings.found)
-        if not _act(draft, errors):
+        if not _act(draft, target, errors):
             raise IpsecDpError(f"what was made does not pass check: {errors[0]}")
 
 
-def _act(draft: FileDraft, errors: list[Finding]) -> bool:
+def _act(draft: FileDraft, target: Path, errors: list[Finding]) -> bool:
     acted = False
     gone = []
     routes = [route for route in draft.routes if not _is_withheld(draft, route.tunnel)]
@@ -126,7 +143,7 @@ def _act(draft: FileDraft, errors: list[Finding]) -> bool:
         of_tunnel, of_route = _OF_TUNNEL.fullmatch(error.where), _OF_ROUTE.fullmatch(error.where)
         for tunnel in draft.tunnels:
             if of_tunnel is not None and tunnel.name == of_tunnel[1]:
-                tunnel.withhold(f"{error.key}: {error.wrong}; {error.right}")
+                tunnel.withhold(f"{error.key}: {error.wrong}; {error.right}".replace(f"{target.parent}/", ""))
                 acted = True
         if of_route is not None and int(of_route[1]) <= len(routes):
             route = routes[int(of_route[1]) - 1]

@@ -89,6 +89,9 @@ class _Network:
                     tunnel.withhold(f"line {found.at.line}: {word}: {why}")
         if node.text("disabled") == "yes":
             tunnel.withhold("disabled = yes: the source does not use it")
+        if any(node.below(word) for word in ("manual-key", "global-protect-satellite")):
+            tunnel.put("remote", "any")
+            return
         names = node.values("auto-key", "ike-gateway")
         gateway = self._network.below("ike", "gateway", names[0]) if names else None
         if gateway is None:

@@ -87,7 +87,7 @@ def parse_set(text: str, name: str) -> PanosNode:
             continue
         at = Origin(name, number)
         if not stripped.startswith("set "):
-            raise SourceError(at, f"{stripped.split()[0]!r}: every line is to be a set command, or the file an XML export")
+            raise SourceError(at, "every line is to be a set command, or the file an XML export")
         _set(root, _words(stripped, at)[1:], at, growth)
     if not root.children:
         raise SourceError(Origin(name, 1), "holds no set command")

@@ -34,4 +34,4 @@ RAW_KEY: Final = "there are no raw public keys: use certificates, which may be s
 OPPORTUNISTIC: Final = "there is no opportunistic encryption"
 POLICIES: Final = "not a tunnel: write a [[policy]] with bypass or discard"
 ENCRYPTED_KEY: Final = "is encrypted in the source: to be filled in"
-SPLIT: Final = "has other ESP settings than its siblings, so it is a tunnel of its own, with an IKE SA of its own"
+SPLIT: Final = "has other settings than its siblings, so it is a tunnel of its own, with an IKE SA of its own"

@@ -94,7 +94,7 @@ def one_side(text: str, own: str | None) -> OneSide:
 
 
 def proxy_ids(local: Sequence[OneSide], remote: Sequence[OneSide]) -> list[tables.ProxyId]:
-    """Each of one side with each of the other, as far as IP version and protocol agree. BadValueError: none does, or too many do."""
+    """Each of one side with each of the other, as far as IP version and protocol agree. BadValueError: none do, too many do."""
     if len(local) * len(remote) > PROXY_IDS_MOST:
         raise BadValueError(f"{len(local)} × {len(remote)} selectors", f"write {PROXY_IDS_MOST} at the most")
     made = []

@@ -129,7 +129,7 @@ class _SettingsParser:
             return
         self._skip(_BLANK)  # the brace may stand on the next line
         if self._text[self._at : self._at + 1] != "{":
-            raise SourceError(at, f'"{name[0]}" has neither "=" nor "{{"')
+            raise SourceError(at, 'a key has neither "=" nor "{" behind it')
         self._at += 1
         below = section.sections.setdefault(name[0], SettingsSection(name[0], at))
         if references is not None:

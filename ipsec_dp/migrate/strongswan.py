@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT: Final = "strongSwan's default"
 WINDOWS: Final = tuple(2**bits for bits in range(6, 14))  # that [tunnel.esp] replay_window takes
+FROM_ELSEWHERE: Final = ("%fromcert", "%none", "%null", "%defaultroute")  # the certificate or the address says it
 _TIME: Final = re.compile(r"([0-9]{1,9})\s*([smhd]?)")
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _PREFIXES: Final = {"@#": "keyid:0x", "@@": "email:", "@~": "dn:0x", "ipv4:": "", "ipv6:": "", "userfqdn:": "email:"}
@@ -71,7 +72,7 @@ def identity(text: str) -> str:
 
 def put_identity(tunnel: TunnelDraft, draft: FileDraft, key: str, value: SourceText | None) -> None:
     """`auth.local_id` or `auth.remote_id`; a pattern withholds the tunnel, since nobody fits one here."""
-    if value is None or value.text.strip().lower() in ANYBODY or not value.text.strip():
+    if value is None or value.text.strip().lower() in (*ANYBODY, *FROM_ELSEWHERE, ""):
         return
     try:
         tunnel.put(f"auth.{key}", identity(value.text))

@@ -1,4 +1,4 @@
-"""swanctl.conf: a connection with its children becomes a tunnel; children with other ESP settings become tunnels beside it."""
+"""swanctl.conf: a connection with its children becomes a tunnel; children with other settings become tunnels beside it."""
 
 from __future__ import annotations
 

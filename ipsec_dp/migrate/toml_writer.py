@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 100  # of comments
 COLUMN: Final = 44  # where a comment behind a value begins
-SUB_TABLES: Final = ("auth", "ike", "esp", "monitor")
+SUB_TABLES: Final[dict[str, type[tables.Table]]] = {
+    "auth": tables.Auth,
+    "ike": tables.Ike,
+    "esp": tables.Esp,
+    "monitor": tables.Monitor,
+}
 _ESCAPED: Final = str.maketrans({"\x7f": "\\u007f"})
 
 
@@ -69,8 +74,14 @@ def _table(header: str, settings: Mapping[str, Setting], indent: str) -> Iterato
         yield from (indent + line for line in key_lines(key, setting.value, setting.comment))
 
 
+def _ordered(settings: Mapping[str, Setting], of: type[tables.Table]) -> dict[str, Setting]:
+    """Keys in the order of their table, which is that of the documents."""
+    return {key: settings[key] for key in of.__struct_fields__ if key in settings}
+
+
 def _below(tunnel: TunnelDraft, table: str) -> dict[str, Setting]:
-    return {key.partition(".")[2]: setting for key, setting in tunnel.settings.items() if key.startswith(f"{table}.")}
+    found = {key.partition(".")[2]: setting for key, setting in tunnel.settings.items() if key.startswith(f"{table}.")}
+    return _ordered(found, SUB_TABLES[table])
 
 
 def _proxy_id_lines(proxy_id: tables.ProxyId) -> Iterator[str]:
@@ -85,9 +96,8 @@ def tunnel_lines(tunnel: TunnelDraft) -> Iterator[str]:
     """One [[tunnel]] with all that is below it."""
     yield "[[tunnel]]"
     yield key_line("name", tunnel.name)
-    for key, setting in tunnel.settings.items():
-        if "." not in key:
-            yield from key_lines(key, setting.value, setting.comment)
+    for key, setting in _ordered(tunnel.settings, tables.Tunnel).items():
+        yield from key_lines(key, setting.value, setting.comment)
     for proxy_id in tunnel.proxy_ids:
         yield ""
         yield from _proxy_id_lines(proxy_id)
