@@ -12,13 +12,13 @@ import click
 from ipsec_dp.cli.options import FILE, examples, json_option, loading, say, show_findings, show_json
 from ipsec_dp.errors import BadValueError, IpsecDpError
 from ipsec_dp.util.clock import SystemClock
-from ipsec_dp.util.text import LINE, named, shown
+from ipsec_dp.util.text import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ipsec_dp.migrate.draft import FileDraft
-    from ipsec_dp.migrate.outcome import Outcome
+    from ipsec_dp.migrate.outcome import Migration
     from ipsec_dp.migrate.usual_cases import UsualCase
 
 NAMED_MOST = 8
@@ -133,7 +133,7 @@ def _check_answers(case: UsualCase, answers: dict[str, str]) -> None:
                 raise click.UsageError(f"{question.option}: {error}") from error
 
 
-def _write_first(draft: FileDraft, file: Path, case: UsualCase) -> Outcome:
+def _write_first(draft: FileDraft, file: Path, case: UsualCase) -> Migration:
     """The file, or nothing at all where `check` refuses it."""
     from ipsec_dp.migrate.outcome import settle, take_back, write_new
 
@@ -151,7 +151,7 @@ def _write_first(draft: FileDraft, file: Path, case: UsualCase) -> Outcome:
     return outcome
 
 
-def _show_first(outcome: Outcome, case: UsualCase, answers: dict[str, str], file: Path, *, as_json: bool) -> None:
+def _show_first(outcome: Migration, case: UsualCase, answers: dict[str, str], file: Path, *, as_json: bool) -> None:
     from ipsec_dp.migrate.usual_cases import mirrored, other_side
 
     rows, command = other_side(case, answers), mirrored(case, answers)
@@ -172,7 +172,7 @@ def _show_first(outcome: Outcome, case: UsualCase, answers: dict[str, str], file
     if command is not None:
         say("")
         say("Where that is ipsec-dp too, with the same key beside the file:")
-        click.echo(f"  {shown(command, LINE)}")
+        say(f"  {command}")
     say("")
     say(f"Next: ipsec-dp up {file}")
 
@@ -264,7 +264,7 @@ def _bring(read: Callable[[], FileDraft], file: Path, output: Path | None, *, as
     return 0 if outcome.active else 1
 
 
-def _as_json(outcome: Outcome, draft: FileDraft, output: Path | None) -> dict[str, object]:
+def _as_json(outcome: Migration, draft: FileDraft, output: Path | None) -> dict[str, object]:
     remarks = [
         {"kind": each.kind, "file": each.at.file, "line": each.at.line, "what": each.what, "why": each.why}
         for each in outcome.remarks
@@ -281,7 +281,7 @@ def _as_json(outcome: Outcome, draft: FileDraft, output: Path | None) -> dict[st
     }
 
 
-def _report(outcome: Outcome, draft: FileDraft, output: Path | None) -> None:
+def _report(outcome: Migration, draft: FileDraft, output: Path | None) -> None:
     """To standard error where the file itself goes to standard output."""
     err = output is None
     for kind, title in (("left out", "Not translated:"), ("note", "Worth a look:")):

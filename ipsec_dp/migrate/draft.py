@@ -27,7 +27,7 @@ _NO_NAME: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class SourceLine:
     """A line of a source, from 1."""
 
     file: str
@@ -42,7 +42,7 @@ class SourceError(IpsecDpError):
 
     exit_status = 2
 
-    def __init__(self, at: Origin, wrong: str) -> None:
+    def __init__(self, at: SourceLine, wrong: str) -> None:
         super().__init__(f"{at}: {shown(wrong)}")
         self.at = at
 
@@ -52,7 +52,7 @@ class Remark:
     """What became of a line that has no exact counterpart. "left out": nothing of it is in the result."""
 
     kind: Literal["left out", "note"]
-    at: Origin
+    at: SourceLine
     what: str
     why: str
 
@@ -65,7 +65,7 @@ class SourceText:
     """A word or value of a source, and its line."""
 
     text: str
-    at: Origin
+    at: SourceLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class TunnelDraft:
     """One [[tunnel]]. `withheld`: why it is written as a comment alone; empty: it is not."""
 
     name: str
-    origin: Origin
+    origin: SourceLine
     settings: dict[str, Setting] = field(default_factory=dict)
     proxy_ids: list[tables.ProxyId] = field(default_factory=list)
     secret: bytes | None = field(default=None, repr=False)  # what `auth.psk_file` is to hold
@@ -114,17 +114,17 @@ class FileDraft:
     routes: list[RouteDraft] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
 
-    def left_out(self, at: Origin, what: str, why: str) -> None:
+    def left_out(self, at: SourceLine, what: str, why: str) -> None:
         self._remark(Remark("left out", at, what, why))
 
-    def note(self, at: Origin, what: str, why: str) -> None:
+    def note(self, at: SourceLine, what: str, why: str) -> None:
         self._remark(Remark("note", at, what, why))
 
     def _remark(self, remark: Remark) -> None:
         if remark not in self.remarks:
             self.remarks.append(remark)
 
-    def tunnel(self, text: str, at: Origin) -> TunnelDraft:
+    def tunnel(self, text: str, at: SourceLine) -> TunnelDraft:
         """A new one, under a name that a tunnel may have and no other has. SourceError where there are too many."""
         if len(self.tunnels) >= TUNNELS_MOST:
             raise SourceError(at, f"more than {TUNNELS_MOST} tunnels")

@@ -10,7 +10,7 @@ from ipsec_dp.errors import BadValueError
 from ipsec_dp.ike.proposal import parse_esp, parse_ike
 from ipsec_dp.migrate import algorithms, ipsec_conf_words, reasons, strongswan
 from ipsec_dp.migrate.certificate_files import CertificateFiles, put_certificates
-from ipsec_dp.migrate.draft import FileDraft, Origin, Plain, SourceText, TunnelDraft
+from ipsec_dp.migrate.draft import FileDraft, Plain, SourceLine, SourceText, TunnelDraft
 from ipsec_dp.migrate.ipsec_conf_format import ConfFile, ConfSection, SecretsFile, parse_conf, parse_secrets
 from ipsec_dp.migrate.ipsec_conf_words import Dialect
 from ipsec_dp.migrate.secrets_of import give, key_for
@@ -132,7 +132,7 @@ class _Conn:
         value = next((self._values[key] for key in keys if key in self._values), None)
         return default if value is None else strongswan.seconds_of(value, self._draft, default)
 
-    def _refuse(self, tunnel: TunnelDraft, at: Origin, what: str, why: str) -> None:
+    def _refuse(self, tunnel: TunnelDraft, at: SourceLine, what: str, why: str) -> None:
         """A thing without which the rest of the tunnel would mean something else."""
         self._draft.left_out(at, f"conn {self._section.name}: {what}", why)
         tunnel.withhold(f"line {at.line}: {what}: {why}")

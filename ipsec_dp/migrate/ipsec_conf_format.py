@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ipsec_dp.migrate.draft import Origin, SourceError, SourceText
+from ipsec_dp.migrate.draft import SourceError, SourceLine, SourceText
 from ipsec_dp.migrate.secrets_of import SharedKey
 from ipsec_dp.migrate.source_files import SourceFiles
 
@@ -26,7 +26,7 @@ class ConfSection:
 
     kind: str
     name: str
-    at: Origin
+    at: SourceLine
     values: dict[str, SourceText] = field(default_factory=dict)
     also: list[SourceText] = field(default_factory=list)
 
@@ -73,7 +73,7 @@ def parse_conf(text: str, path: Path, files: SourceFiles) -> ConfFile:
 def _read(text: str, path: Path, files: SourceFiles, depth: int, made: ConfFile) -> None:
     section: ConfSection | None = None
     for number, raw in enumerate(text.split("\n"), 1):
-        at = Origin(path.name, number)
+        at = SourceLine(path.name, number)
         line = _without_comment(raw, at)
         if not line.strip():
             continue
@@ -92,7 +92,7 @@ def _read(text: str, path: Path, files: SourceFiles, depth: int, made: ConfFile)
             section = _header(line, at, made)
 
 
-def _without_comment(raw: str, at: Origin) -> str:
+def _without_comment(raw: str, at: SourceLine) -> str:
     line = raw.rstrip("\r").expandtabs(1)
     if "#" not in line:
         return line
@@ -102,7 +102,7 @@ def _without_comment(raw: str, at: Origin) -> str:
     return match[1]
 
 
-def _header(line: str, at: Origin, made: ConfFile) -> ConfSection:
+def _header(line: str, at: SourceLine, made: ConfFile) -> ConfSection:
     header = _HEADER.fullmatch(line)
     if header is None:
         raise SourceError(
@@ -111,7 +111,7 @@ def _header(line: str, at: Origin, made: ConfFile) -> ConfSection:
     return made.sections.setdefault((header[1], header[2]), ConfSection(header[1], header[2], at))
 
 
-def _key(line: str, at: Origin, section: ConfSection | None) -> None:
+def _key(line: str, at: SourceLine, section: ConfSection | None) -> None:
     if section is None:
         raise SourceError(at, "an indented line that is in no section")
     match = _KEY.fullmatch(line)
@@ -124,7 +124,7 @@ def _key(line: str, at: Origin, section: ConfSection | None) -> None:
         section.values[key] = value
 
 
-def _unquoted(text: str, at: Origin) -> str:
+def _unquoted(text: str, at: SourceLine) -> str:
     if not text.startswith('"'):
         return text
     if len(text) < 2 or not text.endswith('"'):
@@ -154,7 +154,7 @@ def parse_secrets(text: str, path: Path, files: SourceFiles) -> SecretsFile:
 def _read_secrets(text: str, path: Path, files: SourceFiles, depth: int, made: SecretsFile) -> None:
     entry, begin = "", 0
     for number, raw in enumerate([*text.split("\n"), "end"], 1):
-        at = Origin(path.name, number)
+        at = SourceLine(path.name, number)
         line = _without_comment(raw, at)
         if line[:1] in (" ", "\t"):
             entry += f" {line.strip()}"
@@ -162,7 +162,7 @@ def _read_secrets(text: str, path: Path, files: SourceFiles, depth: int, made: S
         if not line.strip():
             continue
         if entry:
-            _secret(entry, Origin(path.name, begin), made)
+            _secret(entry, SourceLine(path.name, begin), made)
         entry, begin = line, number
         word, _, rest = line.partition(" ")
         if word == "include":
@@ -171,7 +171,7 @@ def _read_secrets(text: str, path: Path, files: SourceFiles, depth: int, made: S
                 _read_secrets(files.read(included, at), included, files, depth + 1, made)
 
 
-def _secret(entry: str, at: Origin, made: SecretsFile) -> None:
+def _secret(entry: str, at: SourceLine, made: SecretsFile) -> None:
     match = _KIND.fullmatch(entry)
     if match is None:
         raise SourceError(at, "is no secret: identities, a colon, PSK or RSA, and the secret are to stand here")

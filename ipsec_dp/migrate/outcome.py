@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.errors import Finding
-    from ipsec_dp.migrate.draft import FileDraft, Origin, Remark
+    from ipsec_dp.migrate.draft import FileDraft, Remark, SourceLine
 
 SECRET_MODE: Final = 0o600
 EVERYTHING: Final = frozenset({"0.0.0.0/0", "::/0"})
@@ -33,7 +33,7 @@ _OF_ROUTE: Final = re.compile(r"route #([0-9]+)")
 
 
 @dataclass(slots=True)
-class Outcome:
+class Migration:
     """What came of a draft. `secrets`: files that were written; `lacking`: those that a secret would be in, and none was."""
 
     text: str
@@ -65,7 +65,7 @@ def write_new(path: Path, content: bytes, mode: int = 0o644) -> None:
         raise IpsecDpError(f"cannot write {path}: {error.strerror}") from error
 
 
-def settle(draft: FileDraft, target: Path, heading: str, *, with_secrets: bool) -> Outcome:
+def settle(draft: FileDraft, target: Path, heading: str, *, with_secrets: bool) -> Migration:
     """Writes the secrets beside `target` (unless `with_secrets` is False), and gives the text that is to stand there. Raises
     IpsecDpError; no secret that it wrote is then left."""
     written: list[Path] = []
@@ -83,7 +83,7 @@ def settle(draft: FileDraft, target: Path, heading: str, *, with_secrets: bool) 
     except BaseException:
         take_back(written)
         raise
-    return Outcome(
+    return Migration(
         text=document(draft, heading),
         active=tuple(tunnel.name for tunnel in draft.tunnels if not tunnel.withheld),
         withheld={tunnel.name: tuple(tunnel.withheld) for tunnel in draft.tunnels if tunnel.withheld},
@@ -157,5 +157,5 @@ def _is_withheld(draft: FileDraft, name: str) -> bool:
     return any(tunnel.name == name and tunnel.withheld for tunnel in draft.tunnels)
 
 
-def _origin(draft: FileDraft, name: str) -> Origin:
+def _origin(draft: FileDraft, name: str) -> SourceLine:
     return next(tunnel.origin for tunnel in draft.tunnels if tunnel.name == name)

@@ -12,7 +12,7 @@ from ipsec_dp.config.resolve import check_name
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ike.proposal import parse_esp, parse_ike
 from ipsec_dp.migrate import algorithms, panos_words, reasons, strongswan
-from ipsec_dp.migrate.draft import FileDraft, Origin, RouteDraft, Setting, SourceError, SourceText, TunnelDraft
+from ipsec_dp.migrate.draft import FileDraft, RouteDraft, Setting, SourceError, SourceLine, SourceText, TunnelDraft
 from ipsec_dp.migrate.panos_tree import PanosNode, parse_panos
 from ipsec_dp.migrate.secrets_of import SharedKey, give
 from ipsec_dp.migrate.selector_texts import addresses_of, ports_of, protocol_of
@@ -300,7 +300,7 @@ class _Gateway:
             value["retries"] = min(max(_number(liveness.text("retry"), 5), 1), 100)
         self._tunnel.put("ike.liveness", value, "" if liveness.children else DEFAULT)
 
-    def _profile(self, name: str, at: Origin) -> None:
+    def _profile(self, name: str, at: SourceLine) -> None:
         profile = self._network.below("ike", "crypto-profiles", "ike-crypto-profiles", name)
         if profile is None and name not in panos_words.IKE_PROFILES:
             self._draft.left_out(at, f"gateway {self._gateway.name}: profile {name}", "is not in the source")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from xml.parsers import expat
 
-from ipsec_dp.migrate.draft import Origin, SourceError
+from ipsec_dp.migrate.draft import SourceError, SourceLine
 
 DEPTH_MOST: Final = 64
 NODES_MOST: Final = 500_000
@@ -24,7 +24,7 @@ class PanosNode:
     """One word of a command, or one element; `at` is where it first stands."""
 
     name: str
-    at: Origin
+    at: SourceLine
     children: dict[str, PanosNode] = field(default_factory=dict)
 
     def below(self, *names: str) -> PanosNode | None:
@@ -63,7 +63,7 @@ class _Growth:
     def __init__(self) -> None:
         self._left = NODES_MOST
 
-    def child(self, node: PanosNode, name: str, at: Origin) -> PanosNode:
+    def child(self, node: PanosNode, name: str, at: SourceLine) -> PanosNode:
         found = node.children.get(name)
         if found is None:
             self._left -= 1
@@ -80,21 +80,21 @@ def parse_panos(text: str, name: str) -> PanosNode:
 
 def parse_set(text: str, name: str) -> PanosNode:
     """`set` commands, one a line."""
-    root, growth = PanosNode("", Origin(name, 1)), _Growth()
+    root, growth = PanosNode("", SourceLine(name, 1)), _Growth()
     for number, line in enumerate(text.split("\n"), 1):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
-        at = Origin(name, number)
+        at = SourceLine(name, number)
         if not stripped.startswith("set "):
             raise SourceError(at, "every line is to be a set command, or the file an XML export")
         _set(root, _words(stripped, at)[1:], at, growth)
     if not root.children:
-        raise SourceError(Origin(name, 1), "holds no set command")
+        raise SourceError(SourceLine(name, 1), "holds no set command")
     return root
 
 
-def _words(line: str, at: Origin) -> list[str]:
+def _words(line: str, at: SourceLine) -> list[str]:
     words = []
     position = 0
     while position < len(line):
@@ -109,7 +109,7 @@ def _words(line: str, at: Origin) -> list[str]:
     return words
 
 
-def _set(root: PanosNode, words: list[str], at: Origin, growth: _Growth) -> None:
+def _set(root: PanosNode, words: list[str], at: SourceLine, growth: _Growth) -> None:
     if len(words) > DEPTH_MOST and "[" not in words:
         raise SourceError(at, f"more than {DEPTH_MOST} words")
     node = root
@@ -128,7 +128,7 @@ class _XmlReader:
 
     def __init__(self, name: str) -> None:
         self._name, self._growth = name, _Growth()
-        self.root = PanosNode("", Origin(name, 1))
+        self.root = PanosNode("", SourceLine(name, 1))
         self._open = [self.root]
         self._text: list[str] = []
         self._lists: list[bool] = []  # of each open element: whether it is a <member>, whose text stands in its parent
@@ -142,8 +142,8 @@ class _XmlReader:
         self.parser.EntityDeclHandler = self._refuse_dtd
         self.parser.ExternalEntityRefHandler = self._refuse_dtd
 
-    def at(self) -> Origin:
-        return Origin(self._name, self.parser.CurrentLineNumber)
+    def at(self) -> SourceLine:
+        return SourceLine(self._name, self.parser.CurrentLineNumber)
 
     def _refuse_dtd(self, *_: object) -> int:
         raise SourceError(self.at(), "holds a DTD or entities, which no export of PAN-OS does")
@@ -174,7 +174,7 @@ def parse_xml(text: str, name: str) -> PanosNode:
     try:
         reader.parser.Parse(text.encode(), True)
     except expat.ExpatError as error:
-        raise SourceError(Origin(name, error.lineno), f"is no XML: {expat.ErrorString(error.code)}") from None
+        raise SourceError(SourceLine(name, error.lineno), f"is no XML: {expat.ErrorString(error.code)}") from None
     except (ValueError, LookupError):  # an encoding that nobody knows
-        raise SourceError(Origin(name, 1), "is in an encoding that is not known; save it as UTF-8") from None
+        raise SourceError(SourceLine(name, 1), "is in an encoding that is not known; save it as UTF-8") from None
     return reader.root

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ipsec_dp.migrate.draft import Origin, TunnelDraft
+    from ipsec_dp.migrate.draft import SourceLine, TunnelDraft
 
 ANYBODY: Final = frozenset({"%any", "%any4", "%any6", "any", "0.0.0.0", "::", "*"})  # noqa: S104 - words, nothing binds
 _HEX: Final = re.compile(r"0x(?:[0-9A-Fa-f]{2})+")
@@ -24,7 +24,7 @@ _PLAIN: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 class SharedKey:
     """A secret with the identities or addresses that it is for."""
 
-    at: Origin
+    at: SourceLine
     identities: tuple[str, ...]
     text: str = field(repr=False)
 

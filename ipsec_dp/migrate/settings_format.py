@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ipsec_dp.migrate.draft import Origin, SourceError, SourceText
+from ipsec_dp.migrate.draft import SourceError, SourceLine, SourceText
 from ipsec_dp.migrate.source_files import SourceFiles
 
 SECTIONS_DEEP: Final = 32
@@ -35,7 +35,7 @@ class SettingsSection:
     """A section with its own keys and sections, and references to those that it inherits from, as absolute paths."""
 
     name: str
-    at: Origin
+    at: SourceLine
     values: dict[str, SourceText] = field(default_factory=dict)
     sections: dict[str, SettingsSection] = field(default_factory=dict)
     references: list[SourceText] = field(default_factory=list)
@@ -51,7 +51,7 @@ class SettingsSection:
 
 def parse_settings(text: str, path: Path, files: SourceFiles) -> SettingsSection:
     """The whole file, with what it includes, and references resolved."""
-    root = SettingsSection("", Origin(path.name, 1))
+    root = SettingsSection("", SourceLine(path.name, 1))
     budget = _Budget()
     _SettingsParser(text, path, files, budget).run(root)
     _resolve(root, root, budget, 0, ())
@@ -64,7 +64,7 @@ class _Budget:
     def __init__(self) -> None:
         self._left = ENTRIES_MOST
 
-    def take(self, at: Origin) -> None:
+    def take(self, at: SourceLine) -> None:
         self._left -= 1
         if self._left < 0:
             raise SourceError(at, f"more than {ENTRIES_MOST} settings")
@@ -79,10 +79,10 @@ class _SettingsParser:
         self._at = 0
         self._line, self._counted = 1, 0
 
-    def _origin(self) -> Origin:
+    def _origin(self) -> SourceLine:
         self._line += self._text.count("\n", self._counted, self._at)
         self._counted = self._at
-        return Origin(self._path.name, self._line)
+        return SourceLine(self._path.name, self._line)
 
     def _skip(self, form: re.Pattern[str]) -> None:
         match = form.match(self._text, self._at)

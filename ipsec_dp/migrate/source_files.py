@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from ipsec_dp.migrate.draft import Origin, SourceError
+from ipsec_dp.migrate.draft import SourceError, SourceLine
 
 FILE_OCTETS_MOST: Final = 8 * 1024 * 1024
 FILES_MOST: Final = 64  # of one source, with what it includes
@@ -22,8 +22,8 @@ class SourceFiles:
         self._read = 0
         self._follow = follow  # False: nothing is included (a text by itself)
 
-    def read(self, path: Path, at: Origin | None = None) -> str:
-        place = Origin(str(path), 1) if at is None else at
+    def read(self, path: Path, at: SourceLine | None = None) -> str:
+        place = SourceLine(str(path), 1) if at is None else at
         self._read += 1
         if self._read > FILES_MOST:
             raise SourceError(place, f"more than {FILES_MOST} files are included")
@@ -37,7 +37,7 @@ class SourceFiles:
             raise SourceError(place, f"{path} has more than {FILE_OCTETS_MOST // 1024 // 1024} MiB")
         return decoded(data, str(path))
 
-    def included(self, pattern: str, by: Path, depth: int, at: Origin) -> list[Path]:
+    def included(self, pattern: str, by: Path, depth: int, at: SourceLine) -> list[Path]:
         """Files that a pattern names, relative to the file that includes them."""
         if depth > DEPTH_MOST:
             raise SourceError(at, f"files include each other more than {DEPTH_MOST} deep")
@@ -55,9 +55,9 @@ def decoded(data: bytes, name: str) -> str:
     try:
         text = data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise SourceError(Origin(name, data.count(b"\n", 0, error.start) + 1), "is not UTF-8") from None
+        raise SourceError(SourceLine(name, data.count(b"\n", 0, error.start) + 1), "is not UTF-8") from None
     if "\0" in text:
-        raise SourceError(Origin(name, text.count("\n", 0, text.index("\0")) + 1), "holds a NUL: no text file")
+        raise SourceError(SourceLine(name, text.count("\n", 0, text.index("\0")) + 1), "holds a NUL: no text file")
     return text
 
 

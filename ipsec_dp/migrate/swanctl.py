@@ -98,7 +98,7 @@ IKE_REKEY_S, CHILD_REKEY_S, WINDOW = 4 * 3600, 3600, 32  # strongSwan's defaults
 
 
 @dataclass(frozen=True, slots=True)
-class _Round:
+class AuthenticationRound:
     """One `local` or `remote` section."""
 
     path: str
@@ -156,9 +156,9 @@ class _Connection:
         self._path = f"connections.{section.name}"
         self._rounds = {side: self._rounds_of(side) for side in ("local", "remote")}
 
-    def _rounds_of(self, side: str) -> list[_Round]:
+    def _rounds_of(self, side: str) -> list[AuthenticationRound]:
         found = [each for name, each in self._section.sections.items() if name.startswith(side)]
-        return [_Round(f"{self._path}.{each.name}", each) for each in found]
+        return [AuthenticationRound(f"{self._path}.{each.name}", each) for each in found]
 
     def translate(self) -> None:
         self._remark(self._section.values, CONNECTION, CONNECTION_LEFT_OUT, self._path)

@@ -15,7 +15,7 @@ from ipsec_dp.ike.proposal import DEFAULT_ESP, DEFAULT_IKE
 from ipsec_dp.ike.v1.registry import DEFAULT_PHASE1, DEFAULT_PHASE2
 from ipsec_dp.ipsec.transforms import Group, by_keyword
 from ipsec_dp.migrate.algorithms import kind_of
-from ipsec_dp.migrate.draft import FileDraft, Origin, Setting
+from ipsec_dp.migrate.draft import FileDraft, Setting, SourceLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -103,7 +103,7 @@ def draft_of(case: UsualCase, answers: Mapping[str, str], key: bytes | None) -> 
     draft = FileDraft(case.title)
     if "name" in answers:
         draft.gateway["name"] = Setting(answers["name"], "also names the control socket")
-    tunnel = draft.tunnel(answers.get("tunnel", "peer"), Origin(case.name, 1))
+    tunnel = draft.tunnel(answers.get("tunnel", "peer"), SourceLine(case.name, 1))
     tunnel.put("remote", answers.get("remote", "any"), "" if "remote" in answers else "it calls, from wherever it is")
     if "local" in answers:
         tunnel.put("local", answers["local"], "may be left out: then it follows the route to remote")

@@ -86,7 +86,9 @@ def test_the_mirrored_command_makes_the_other_side(tmp_path, capsys):
     assert main([*shlex.split(line)[1:], "--no-input", "--name", "site-b", str(tmp_path / "b" / "b.toml")]) == 0
     (ours,), (theirs,) = load(tmp_path / "a.toml").tunnels, load(tmp_path / "b" / "b.toml").tunnels
     assert (ours.local, ours.remotes) == (*theirs.remotes, (theirs.local,))
-    assert (ours.auth.local_id, ours.auth.material != b"") == (theirs.auth.remote_id, True)
+    assert ours.auth is not None
+    assert theirs.auth is not None
+    assert ours.auth.local_id == theirs.auth.remote_id == "gw-a.example"
     assert {(one.local.prefix_text, one.remote.prefix_text) for one in theirs.proxy_ids} == {("10.2.0.0/24", "10.1.0.0/24")}
 
 

@@ -27,7 +27,7 @@ from ipsec_dp.migrate.algorithms import (
     of_strongswan,
 )
 from ipsec_dp.migrate.certificate_files import CertificateFiles
-from ipsec_dp.migrate.draft import FileDraft, Origin, SourceError, unique_name
+from ipsec_dp.migrate.draft import FileDraft, SourceError, SourceLine, unique_name
 from ipsec_dp.migrate.outcome import settle
 from ipsec_dp.migrate.secrets_of import SharedKey, content_of, key_for
 from ipsec_dp.migrate.selector_texts import one_side, ports_of, protocol_of, proxy_ids
@@ -155,7 +155,7 @@ def test_selectors():
 
 # ---- secrets ---------------------------------------------------------------------------------------------------------------------
 
-AT = Origin("ipsec.secrets", 1)
+AT = SourceLine("ipsec.secrets", 1)
 BOTH = SharedKey(AT, ("@a.example", "b.example"), "both")
 THEIRS = SharedKey(AT, ("b.example",), "theirs")
 ALL = SharedKey(AT, (), "all")
@@ -305,4 +305,4 @@ def test_directories_of_the_products():
 
 
 def test_a_source_error_is_one_line():
-    assert str(SourceError(Origin("a\nb", 3), "wrong\x1b[0m\n")).isprintable()
+    assert str(SourceError(SourceLine("a\nb", 3), "wrong\x1b[0m\n")).isprintable()
