@@ -124,7 +124,7 @@ def put_local(tunnel: TunnelDraft, draft: FileDraft, value: SourceText) -> None:
 
 
 def put_proposals(tunnel: TunnelDraft, draft: FileDraft, table: str, value: SourceText | None, *, adds: bool = False) -> None:
-    """The proposals of [tunnel.ike] or [tunnel.esp]. `adds`: strongSwan's default follows what is written (ipsec.conf without "!")."""
+    """The proposals of [tunnel.ike] or [tunnel.esp]. `adds`: strongSwan's default follows (ipsec.conf without "!")."""
     parse: Callable[..., tuple[Proposal, ...]] = parse_ike if table == "ike" else parse_esp
     made = algorithms.of_strongswan("default" if value is None else value.text, parse)
     comment = DEFAULT if value is None or made.named_default else ""

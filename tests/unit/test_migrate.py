@@ -21,6 +21,7 @@ from ipsec_dp.migrate.algorithms import (
     LIBRESWAN_IKE,
     STRONGSWAN_ESP,
     STRONGSWAN_IKE,
+    for_ikev1,
     groups_of,
     of_libreswan,
     of_panos,
@@ -28,6 +29,7 @@ from ipsec_dp.migrate.algorithms import (
 )
 from ipsec_dp.migrate.certificate_files import CertificateFiles
 from ipsec_dp.migrate.draft import FileDraft, SourceError, SourceLine, unique_name
+from ipsec_dp.migrate.ipsec_conf import read_ipsec_conf
 from ipsec_dp.migrate.outcome import settle
 from ipsec_dp.migrate.secrets_of import SharedKey, content_of, key_for
 from ipsec_dp.migrate.selector_texts import one_side, ports_of, protocol_of, proxy_ids
@@ -151,6 +153,31 @@ def test_selectors():
     with pytest.raises(IpsecDpError):
         proxy_ids([one] * 17, [one] * 17)
     assert len(proxy_ids([one], [one_side("10.3.0.0/16", None), one_side("2001:db8::/32", None)])) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "ike", "made"),
+    [
+        ("aes256-sha256-prfsha256-x25519-modp2048", True, ("aes256-sha256-modp2048",)),
+        ("aes256gcm16-prfsha256-modp2048", True, ()),  # no AEAD protects phase 1
+        ("aes256gcm16-x25519", False, ()),  # without its group it would have no forward secrecy
+        ("aes256gcm16-modp2048-esn-noesn", False, ("aes256gcm16-modp2048-noesn",)),
+        ("chacha20poly1305", False, ()),
+    ],
+)
+def test_what_ikev1_has_of_a_proposal(text, ike, made):
+    assert for_ikev1([text], ike=ike) == made
+
+
+def test_strict_revocation_stays_strict(tmp_path):
+    path = tmp_path / "ipsec.conf"
+    conn = "conn x\n  left=192.0.2.1\n  leftcert=gw-a.pem\n  right=192.0.2.2\n  auto=start\n"
+    for word, expected in (("yes", "strict"), ("no", None)):
+        path.write_text(f"config setup\n  strictcrlpolicy={word}\n  uniqueids=never\n{conn}")
+        (tunnel,) = read_ipsec_conf(path).tunnels
+        revocation = tunnel.settings.get("auth.revocation")
+        assert (None if revocation is None else revocation.value) == expected
+        assert tunnel.settings["auth.unique"].value == "never"
 
 
 # ---- secrets ---------------------------------------------------------------------------------------------------------------------
@@ -306,3 +333,11 @@ def test_directories_of_the_products():
 
 def test_a_source_error_is_one_line():
     assert str(SourceError(SourceLine("a\nb", 3), "wrong\x1b[0m\n")).isprintable()
+
+
+def test_a_failure_leaves_no_secret_behind_that_it_wrote(tmp_path):
+    """The result is to stand where its key was just written."""
+    text = source_of(SOURCES / "swanctl" / "shared-key").read_text()
+    (tmp_path / "swanctl.conf").write_text(text)
+    assert main(["import", "swanctl", str(tmp_path / "swanctl.conf"), "-o", str(tmp_path / "oslo-rome.psk")]) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["swanctl.conf"]
