@@ -17,6 +17,7 @@ _HEADER: Final = re.compile(r"(config|conn|ca)\s+(\S+)\s*")
 _KEY: Final = re.compile(r"([A-Za-z0-9_.-]+)\s*=\s*(.*)")
 _COMMENT: Final = re.compile(r'((?:[^"#]|"[^"]*"|(?<=\S)#)*?)(?:(?:^|\s)#.*)?')
 _KIND: Final = re.compile(r"(.*?)(?:^|[\s:])(PSK|RSA|ECDSA|PKCS8|PKCS12|P12|PIN|EAP|XAUTH|NTLM|PPKS?|BLISS)\s+(.*)", re.DOTALL)
+_SECRET: Final = re.compile(r"\"([^\"]*)\"|'([^']*)'|(\S+)")
 _WORD: Final = re.compile(r'"([^"]*)"|(\S+)')
 
 
@@ -176,12 +177,13 @@ def _secret(entry: str, at: SourceLine, made: SecretsFile) -> None:
     if match is None:
         raise SourceError(at, "is no secret: identities, a colon, PSK or RSA, and the secret are to stand here")
     identities = tuple(word[0] or word[1] for word in _WORD.findall(match[1].rstrip().removesuffix(":")))
-    value = _WORD.match(match[3].strip())
-    text = "" if value is None else value[1] if value[1] is not None else value[2]
-    if match[3].strip().startswith('"') and (value is None or value[1] is None):
+    value = _SECRET.match(match[3].strip())
+    text = "" if value is None else next((each for each in value.groups() if each is not None), "")
+    quoted = value is not None and value[3] is None
+    if match[3].strip().startswith(("'", '"')) and not quoted:
         raise SourceError(at, "a quote has no end")
     if match[2] == "PSK":
-        made.keys.append(SharedKey(at, identities, text))
+        made.keys.append(SharedKey(at, identities, text, literal=quoted))
     elif match[2] in ("RSA", "ECDSA", "PKCS8") and not text.startswith("{"):
         made.private.append(SourceText(text, at))
     else:

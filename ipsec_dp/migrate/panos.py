@@ -81,12 +81,15 @@ class _Network:
 
     def _tunnel(self, node: PanosNode) -> None:
         tunnel = self._draft.tunnel(node.name, node.at)
+        self._unknown(node, panos_words.TUNNEL)
         for word, why in panos_words.TUNNEL_LEFT_OUT.items():
             found = node.below(*word.split("/"))
             if found is not None and found.text() not in ("no", "tunnel"):
                 self._draft.left_out(found.at, f"{node.name}: {word}", why)
                 if word in panos_words.WITHHOLDING:
                     tunnel.withhold(f"line {found.at.line}: {word}: {why}")
+        if node.text("anti-replay") == "no":
+            self._draft.left_out(node.at, f"{node.name}: anti-replay no", "the anti-replay window cannot be switched off")
         if node.text("disabled") == "yes":
             tunnel.withhold("disabled = yes: the source does not use it")
         if any(node.below(word) for word in ("manual-key", "global-protect-satellite")):
@@ -103,11 +106,17 @@ class _Network:
             self._draft.left_out(
                 node.at, f"{node.name}: ike-gateway {more}", "a tunnel has one here; name its peers as a list in remote"
             )
+        self._unknown(gateway, panos_words.GATEWAY)
         _Gateway(gateway, self._network, self._draft, tunnel).translate()
         self._interface(tunnel, node)
         self._phase2(tunnel, node)
         self._proxy_ids(tunnel, node)
         self._monitor(tunnel, node)
+
+    def _unknown(self, node: PanosNode, known: frozenset[str]) -> None:
+        for child in node.children.values():
+            if child.name not in known:
+                self._draft.left_out(child.at, f"{node.name}: {child.name}", "is not known here")
 
     def _interface(self, tunnel: TunnelDraft, node: PanosNode) -> None:
         name = node.text("tunnel-interface")
@@ -270,7 +279,7 @@ class _Gateway:
             self._draft.left_out(at, f"gateway {self._gateway.name}: its pre-shared key", f"{why} ({file})")
             self._tunnel.put("auth.psk_file", file, "to be filled in")
             return
-        give(self._tunnel, SharedKey(at, (), text))
+        give(self._tunnel, SharedKey(at, (), text, literal=True))
 
     def _certificate(self, certificate: PanosNode) -> None:
         local = certificate.below("local-certificate")

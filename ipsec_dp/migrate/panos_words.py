@@ -34,6 +34,13 @@ GATEWAY_LEFT_OUT: Final[dict[str, str]] = {
     "authentication/certificate/strict-validation-revocation": 'is [tunnel.auth] revocation = "strict", with CRL files',
     "comment": "a comment",
 }
+TUNNEL: Final = frozenset(
+    """auto-key tunnel-interface tunnel-monitor anti-replay anti-replay-window copy-tos copy-flow-label enable-gre-encapsulation
+    ipsec-mode disabled comment manual-key global-protect-satellite ipv6""".split()
+)
+GATEWAY: Final = frozenset(
+    "authentication protocol protocol-common local-address peer-address local-id peer-id disabled comment ipv6".split()
+)
 VERSIONS: Final = {"ikev1": "1", "ikev2": "2", "ikev2-preferred": "2-preferred"}
 IDENTITIES: Final = {"ipaddr": "{}", "fqdn": "fqdn:{}", "ufqdn": "email:{}", "keyid": "keyid:0x{}", "dn": "{}"}
 WINDOW: Final = 1024

@@ -22,11 +22,12 @@ _PLAIN: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 @dataclass(frozen=True, slots=True)
 class SharedKey:
-    """A secret with the identities or addresses that it is for."""
+    """A secret with the identities or addresses that it is for. `literal`: 0x and 0s at its beginning are a part of it."""
 
     at: SourceLine
     identities: tuple[str, ...]
     text: str = field(repr=False)
+    literal: bool = False
 
 
 def _bare(identity: str) -> str:
@@ -47,10 +48,10 @@ def key_for(keys: Iterable[SharedKey], ours: Iterable[str], theirs: Iterable[str
     return None if best is None else best[1]
 
 
-def content_of(text: str) -> bytes:
-    """What a psk_file holds so that its key is `text` as strongSwan reads it: 0x… and 0s… as they are, other text as itself where
-    our file can say it, else in hexadecimal."""
-    if _HEX.fullmatch(text) or _BASE64.fullmatch(text):
+def content_of(text: str, *, literal: bool = False) -> bytes:
+    """What a psk_file holds so that its key is what `text` is in the source: 0x… and 0s… as they are, unless it is `literal`; other
+    text as itself where our file can say it, else in hexadecimal."""
+    if not literal and (_HEX.fullmatch(text) or _BASE64.fullmatch(text)):
         return text.encode() + b"\n"
     if _PLAIN.fullmatch(text) and not text.startswith(("0x", "0s", "0X", "0S")) and text[0] not in "\"'":
         return text.encode() + b"\n"
@@ -59,5 +60,5 @@ def content_of(text: str) -> bytes:
 
 def give(tunnel: TunnelDraft, key: SharedKey) -> None:
     """The key to a tunnel, in a file of its name."""
-    tunnel.secret = content_of(key.text)
+    tunnel.secret = content_of(key.text, literal=key.literal)
     tunnel.put("auth.psk_file", f"{tunnel.name}.psk", f"the key of line {key.at.line}")

@@ -115,6 +115,8 @@ def of_settings(root: SettingsSection, beside: CertificateFiles) -> FileDraft:
     """The draft of a parsed file."""
     draft = FileDraft("swanctl.conf")
     keys = _secrets(root.below("secrets"), draft)
+    for key, value in root.values.items():
+        draft.left_out(value.at, key, "is in no section")
     for name, section in root.sections.items():
         if name in TOP_LEFT_OUT:
             for below in section.sections.values():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import stat
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -30,9 +31,13 @@ from ipsec_dp.migrate.algorithms import (
 from ipsec_dp.migrate.certificate_files import CertificateFiles
 from ipsec_dp.migrate.draft import FileDraft, SourceError, SourceLine, unique_name
 from ipsec_dp.migrate.ipsec_conf import read_ipsec_conf
+from ipsec_dp.migrate.ipsec_conf_format import parse_secrets
 from ipsec_dp.migrate.outcome import settle
+from ipsec_dp.migrate.panos import of_tree
+from ipsec_dp.migrate.panos_tree import parse_panos
 from ipsec_dp.migrate.secrets_of import SharedKey, content_of, key_for
 from ipsec_dp.migrate.selector_texts import one_side, ports_of, protocol_of, proxy_ids
+from ipsec_dp.migrate.source_files import SourceFiles
 from ipsec_dp.migrate.toml_writer import document, quoted
 from tests.unit.migration_cases import CASES, SOURCES, converted, source_of
 
@@ -212,6 +217,25 @@ def test_the_key_that_fits_best(keys, chosen):
 )
 def test_a_key_is_the_same_octets_in_our_file(text, key):
     assert PreSharedKey.from_octets(content_of(text)).octets() == key
+
+
+def test_a_quoted_key_of_ipsec_secrets_and_one_of_panos_are_what_they_say():
+    """strongSwan and Libreswan decode 0x and 0s where there are no quotes; swanctl.conf does it always, PAN-OS never."""
+    assert PreSharedKey.from_octets(content_of("0sAQID", literal=True)).octets() == b"0sAQID"
+    assert PreSharedKey.from_octets(content_of("words", literal=True)).octets() == b"words"
+    made = parse_secrets(
+        'a : PSK "0x00ff"\nb : PSK 0x00ff\nc : PSK \'it "is"\'\n', Path("ipsec.secrets"), SourceFiles(follow=False)
+    )
+    assert [(key.text, key.literal) for key in made.keys] == [("0x00ff", True), ("0x00ff", False), ('it "is"', True)]
+    commands = """set network ike gateway g authentication pre-shared-key key 0x00ff
+set network ike gateway g peer-address ip 192.0.2.2
+set network ike gateway g frob yes
+set network tunnel ipsec t auto-key ike-gateway g
+set network tunnel ipsec t anti-replay no
+"""
+    draft = of_tree(parse_panos(commands, "x"))
+    assert draft.tunnels[0].secret == b"0x" + b"0x00ff".hex().encode() + b"\n"
+    assert {"t: anti-replay no", "g: frob"} <= {remark.what for remark in draft.remarks}
 
 
 def test_no_repr_and_no_error_has_a_secret(tmp_path):
