@@ -1,7 +1,7 @@
 """All verbs, in the order in which one meets them.
 
-Each stands with its arguments, help and examples in `life`, `tunnels` or `tools`; it checks what it was given, and calls the
-function that does the work.
+Each stands with its arguments, help and examples in `life`, `tunnels`, `coming` or `tools`; it checks what it was given, and
+calls the function that does the work.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from ipsec_dp.cli import bugreport, completion, life, logs, tools, top, tunnels
+from ipsec_dp.cli import bugreport, coming, completion, life, logs, tools, top, tunnels
 from ipsec_dp.cli.options import examples
 
 VERBS: Final = (
@@ -29,6 +29,8 @@ VERBS: Final = (
     tunnels.unpin,
     tunnels.policy,
     logs.log,
+    coming.init,
+    coming.import_,
     tools.doctor,
     bugreport.bugreport,
     tools.demo,
@@ -51,6 +53,7 @@ class VerbGroup(click.Group):
     epilog=examples(
         "ipsec-dp demo                        see it work, in namespaces of its own",
         "ipsec-dp doctor                      what this host lacks, and what to do",
+        "ipsec-dp init                        write a first configuration",
         "ipsec-dp check conf/manual-a.toml    is this file right?",
         "ipsec-dp up conf/manual-a.toml       bring its tunnels up and keep them up",
         "ipsec-dp status --watch              what they do, each second",

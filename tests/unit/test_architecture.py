@@ -31,7 +31,7 @@ EXTENSION = "_native"
 TOP = {"__init__.py", "__main__.py", "errors.py", "py.typed"}  # and the extension that is built there
 LAYERS = {
     "bench", "cli", "config", "databases", "dataplane", "gateway", "host",
-    "ike", "ipsec", "keying", "network", "rig", "services", "util",
+    "ike", "ipsec", "keying", "migrate", "network", "rig", "services", "util",
 }  # fmt: skip
 
 

@@ -45,6 +45,8 @@ VERBS = [
     "unpin",
     "policy",
     "log",
+    "init",
+    "import",
     "doctor",
     "bugreport",
     "demo",
