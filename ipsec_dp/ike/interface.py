@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from cryptography import x509
+
     from ipsec_dp.ike.actions import Action, Endpoint, Path
     from ipsec_dp.ike.effect import Effect
     from ipsec_dp.ike.peer import Peer
@@ -62,6 +64,9 @@ class IkeStatus:
     version: Literal[1, 2] = 2
     vendors: tuple[str, ...] = ()  # what the peer says of itself, by name; IKEv1
     unknown_vendors: int = 0  # vendor IDs besides that nobody here knows
+    local_id: str = ""
+    certificates: tuple[x509.Certificate, ...] = ()  # by which the peer proved itself
+    fragmentation: bool = False  # both sides may send messages in fragments (RFC 7383; in IKEv1 by vendor ID)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,9 @@ def summary(context: Context, now: float) -> IkeStatus:
         context.udp and context.peer.encapsulation == "udp",
         silence.text(context, now),
         context.deadlines.heard,
+        local_id="" if context.ends.identities is None else str(context.ends.identities[0]),
+        certificates=context.ends.certificates,
+        fragmentation=context.abilities.fragmentation,
     )
 
 
