@@ -1,6 +1,6 @@
 """All verbs, in the order in which one meets them.
 
-Each stands with its arguments, help and examples in `life`, `tunnels` or `tools`; it checks what it was given, and calls the
+Each stands with its arguments, help and examples in a module of its concern; it checks what it was given, and calls the
 function that does the work.
 """
 
@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from ipsec_dp.cli import life, tools, top, tunnels
+from ipsec_dp.cli import life, tools, top, trial, tunnels
 from ipsec_dp.cli.options import examples
 
 VERBS: Final = (
@@ -27,6 +27,7 @@ VERBS: Final = (
     tunnels.rekey,
     tunnels.terminate,
     tunnels.unpin,
+    trial.test,
     tunnels.policy,
     tools.doctor,
     tools.demo,

@@ -1,8 +1,8 @@
 """A tunnel's negotiation on trial: phase 1, phase 2, its keys renewed once, the path, and all of it deleted again.
 
-Pure, and of any version: it drives an `interface.IkeCore` of its own (`Environment.on_trial`), which knows this one tunnel and nothing
-of the gateway's IKE SAs. Of what that core wants done it passes on messages and released SPIs alone: nothing is installed, and keys
-are wiped where they would be.
+Pure, and of any version: it drives an `interface.IkeCore` of its own (`Environment.on_trial`), which knows this one tunnel and
+none of the gateway's IKE SAs. Of what that core wants done it passes on messages and released SPIs alone: nothing is installed, and
+keys are wiped where they would be.
 
     PHASE_1 → PHASE_2 → RENEWAL → PATH → CLOSING → OVER
 
@@ -65,8 +65,8 @@ class AgreedPair:
 class TrialOutcome:
     """What came of it. `failed`: the stage that did; `exchange`: by which message; `error`: why, in the words of the log.
 
-    `told`: all that was said on the way. `ike`: the IKE SA as it was when it was there. `refused`: proxy IDs without an SA, with the
-    reason. `renewal`: why keys are not renewed; None: they are, or it was not tried (`renewed`). `sizes`: of datagrams, and
+    `told`: all that was said on the way. `ike`: the IKE SA as it was when it was there. `refused`: proxy IDs without an SA, and
+    why. `renewal`: why keys are not renewed; None: they are, or it was not tried (`renewed`). `sizes`: of datagrams, and
     whether they pass.
     """
 

@@ -396,8 +396,8 @@ class IkeDriver:
         self._core.unpin(name)
 
     async def attempt(self, name: str) -> tuple[Attempt, ...]:
-        """Negotiates a tunnel on trial (`trial`): nothing is installed, and what the tunnel has stays. Raises IpsecDpError when there
-        is no peer to call, or another trial is under way."""
+        """Negotiates a tunnel on trial: nothing is installed, and what the tunnel has stays. Raises IpsecDpError when there is no
+        peer to call, or another trial is under way."""
         if self._trials is None or not self._intents[name].can_call:
             raise IpsecDpError(f'tunnel "{name}" has remote = "any": only the peer can call')
         pinned = self._core.pinned(name) is True

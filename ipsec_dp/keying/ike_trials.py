@@ -1,4 +1,4 @@
-"""Negotiations on trial in a running gateway: by its ports, its names and its SPIs, beside its IKE SAs and without touching them."""
+"""Negotiations on trial in a running gateway: by its ports, its names and its SPIs, beside its IKE SAs, which they do not touch."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ LINES_MOST: Final = 256  # messages of one attempt that are listed
 
 
 class TrialWatcher(NoWatcher):
-    """Who looks at datagrams first hears of the IKE SAs on trial, and keeps the cookies and the peers that are the gateway's own."""
+    """Who looks at datagrams first hears of the IKE SAs on trial, and keeps the cookies and the peers that the gateway has."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
@@ -60,7 +60,7 @@ class Attempt:
         self._trial = Trial(core, peer, path, release)
         self.peer, self.path = peer, path
 
-    def _write(self, line: str, _proven: bool) -> None:  # noqa: FBT001 - as a trace calls it
+    def _write(self, line: str, _proven: bool) -> None:
         if len(self.messages) < LINES_MOST:
             self.messages.append(line)
 

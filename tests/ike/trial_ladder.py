@@ -79,11 +79,11 @@ class TrialLadder(Ladder):
         """Until it is over, by nothing but what comes and the clock."""
         ends = self.clock() + LONGEST
         self.transmit(self.attempt.begin(self.clock()))
-        while not self.attempt.over:
+        while True:
             while self.deliver("b") or self.hear():
                 pass
             if self.attempt.over:
-                break
+                return self
             times = [self.attempt.next_timeout()]
             times += [at for at in (self.b.core.next_timeout(),) if at is not None]
             at = max(min(times), self.clock())
@@ -91,6 +91,3 @@ class TrialLadder(Ladder):
             self.clock.advance(at - self.clock() + 1e-6)
             self.b.do(self.b.core.timer(self.clock()))
             self.transmit(self.attempt.timer(self.clock()))
-        while self.deliver("b") or self.hear():
-            pass
-        return self
