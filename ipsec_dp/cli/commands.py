@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from ipsec_dp.cli import life, tools, top, trial, tunnels
+from ipsec_dp.cli import life, probe, tools, top, trial, tunnels
 from ipsec_dp.cli.options import examples
 
 VERBS: Final = (
@@ -28,6 +28,7 @@ VERBS: Final = (
     tunnels.terminate,
     tunnels.unpin,
     trial.test,
+    probe.probe,
     tunnels.policy,
     tools.doctor,
     tools.demo,

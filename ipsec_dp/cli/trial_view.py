@@ -28,7 +28,6 @@ def _wrapped(head: str, text: str, indent: int) -> str:
         initial_indent=head.ljust(indent),
         subsequent_indent=" " * indent,
         break_on_hyphens=False,
-        break_long_words=False,
     )
 
 
