@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -117,10 +118,8 @@ def _mark(made: socket.socket) -> None:
     """So that no tunnel of ours carries it; who may not has none."""
     from ipsec_dp.host import MARK
 
-    try:
+    with contextlib.suppress(PermissionError):
         made.setsockopt(socket.SOL_SOCKET, SO_MARK, MARK)
-    except PermissionError:
-        pass
 
 
 def _trouble(error: OSError, natt: bool) -> str:

@@ -20,8 +20,8 @@ SCHEMA: Final = 1
 WIDTH: Final = 80
 VENDOR_SHOWN: Final = 48  # characters of a vendor ID that nobody knows
 UNPROVEN: Final = (
-    "Nothing of this is authenticated: whoever sits between can have made it up. Whom a tunnel meets its secret or its certificates "
-    "decide."
+    "Nothing of this is authenticated: whoever sits between can have made it up. Whom a tunnel meets is decided by its secret or "
+    "its certificates."
 )
 _NAT: Final = {"none": "none", "local": "before us", "remote": "before the peer", "both": "before both"}
 TUNNEL: Final = """\

@@ -11,7 +11,7 @@ from ipsec_dp.config.check import tunnel_place
 from ipsec_dp.ike import proposal
 from ipsec_dp.ike.authorities import subject_text, time_fault
 from ipsec_dp.ike.peer import SignatureAuth
-from ipsec_dp.ike.trial import PAIRS_TRIED, Stage
+from ipsec_dp.ike.trial import PAIRS_TRIED, TrialStage
 from ipsec_dp.keying.initiation import WAITS_TO_BE_CALLED
 from ipsec_dp.services.path_mtu import BLACK_HOLE
 from ipsec_dp.services.tunnel_mtu import OuterEnds
@@ -204,13 +204,13 @@ def _certificate(side: Literal["ours", "peer"], one: x509.Certificate, at: datet
 def _steps(attempt: Attempt) -> Iterable[TrialStep]:
     outcome, ike = attempt.outcome, attempt.outcome.ike
     made = {
-        Stage.PHASE_1: "" if ike is None else f"IKEv{ike.version} with {ike.remote_id} at {ike.path.remote}, {ike.proposal}",
-        Stage.PHASE_2: f"{len(outcome.pairs)} of {len(attempt.peer.proxy_ids)} asked for: " + ", ".join(_agreed(outcome)),
-        Stage.RENEWAL: "a rekey, with its own key exchange where one is configured, is agreed on",
-        Stage.PATH: "",
+        TrialStage.PHASE_1: "" if ike is None else f"IKEv{ike.version} with {ike.remote_id} at {ike.path.remote}, {ike.proposal}",
+        TrialStage.PHASE_2: f"{len(outcome.pairs)} of {len(attempt.peer.proxy_ids)} asked for: " + ", ".join(_agreed(outcome)),
+        TrialStage.RENEWAL: "a rekey, with its own key exchange where one is configured, is agreed on",
+        TrialStage.PATH: "",
     }
     if attempt.peer.version == 1:
-        del made[Stage.RENEWAL]  # quick mode has its key exchange from the first one on
+        del made[TrialStage.RENEWAL]  # quick mode has its key exchange from the first one on
     reached = True
     for stage, text in made.items():
         if outcome.failed is stage:
@@ -218,9 +218,9 @@ def _steps(attempt: Attempt) -> Iterable[TrialStep]:
                 step=stage, state="failed", text=f"{f'{outcome.exchange}: ' if outcome.exchange else ''}{outcome.error}"
             )
             reached = bool(outcome.pairs)
-        elif not reached or (stage is Stage.PATH and not outcome.sizes):
+        elif not reached or (stage is TrialStage.PATH and not outcome.sizes):
             yield TrialStep(step=stage, state="not tried", text=_why_untried(attempt, stage))
-        elif stage is Stage.PATH:
+        elif stage is TrialStage.PATH:
             yield _path(attempt)
         else:
             yield TrialStep(step=stage, state="ok", text=text)
@@ -230,8 +230,8 @@ def _agreed(outcome: TrialOutcome) -> list[str]:
     return [f"{pair.suite.keyword} for {each}" for pair in outcome.pairs for each in pair.selectors]
 
 
-def _why_untried(attempt: Attempt, stage: Stage) -> str:
-    if stage is Stage.PATH and attempt.peer.version == 1:
+def _why_untried(attempt: Attempt, stage: TrialStage) -> str:
+    if stage is TrialStage.PATH and attempt.peer.version == 1:
         return "IKEv1 has no message that could be padded and is answered"
     return "it did not come to that"
 
@@ -242,8 +242,8 @@ def _path(attempt: Attempt) -> TrialStep:
     passed = max((octets for octets, passes in sizes.items() if passes), default=None)
     if passed is None:
         path = OuterEnds(attempt.path.remote.address, attempt.path.local.address)
-        return TrialStep(step=Stage.PATH, state="failed", text=f"{BLACK_HOLE.format(path)} ({min(lost)} octets are lost)")
+        return TrialStep(step=TrialStage.PATH, state="failed", text=f"{BLACK_HOLE.format(path)} ({min(lost)} octets are lost)")
     text = f"datagrams of {passed} octets pass"
     if lost:
         text += f", of {min(lost)} do not: the MTU between is found once the tunnel is up"
-    return TrialStep(step=Stage.PATH, state="ok", text=text)
+    return TrialStep(step=TrialStage.PATH, state="ok", text=text)

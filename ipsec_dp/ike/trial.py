@@ -35,7 +35,7 @@ FIRST_WAIT: Final = 0.5  # seconds before a probe of the path is repeated
 SIZES: Final = (1500, 1400, 1280)  # octets of IP datagrams that are tried, until one passes
 
 
-class Stage(StrEnum):
+class TrialStage(StrEnum):
     """How far it is."""
 
     PHASE_1 = "phase 1"
@@ -46,7 +46,14 @@ class Stage(StrEnum):
     OVER = "over"
 
 
-SECONDS: Final = {Stage.PHASE_1: 10.0, Stage.PHASE_2: 8.0, Stage.RENEWAL: 6.0, Stage.PATH: 8.0, Stage.CLOSING: 2.0, Stage.OVER: inf}
+SECONDS: Final = {
+    TrialStage.PHASE_1: 10.0,
+    TrialStage.PHASE_2: 8.0,
+    TrialStage.RENEWAL: 6.0,
+    TrialStage.PATH: 8.0,
+    TrialStage.CLOSING: 2.0,
+    TrialStage.OVER: inf,
+}
 _PHASE_2: Final = {1: "quick mode", 2: "CREATE_CHILD_SA"}
 _ENDS: Final = frozenset({Kind.IKE_FAILED, Kind.IKE_DOWN})
 _TOLD: Final = frozenset({Kind.HINT, Kind.WARNING, Kind.CHILD_FAILED, Kind.CHILD_DOWN, Kind.IKEV1, *_ENDS})
@@ -70,7 +77,7 @@ class TrialOutcome:
     whether they pass.
     """
 
-    failed: Stage | None = None
+    failed: TrialStage | None = None
     exchange: str = ""
     error: str | None = None
     unspoken: bool = False  # nothing shows that the peer speaks this version of IKE
@@ -101,7 +108,7 @@ class _Record:
 
     def __init__(self, release: Callable[[int], None]) -> None:
         self.outcome = TrialOutcome()
-        self.stage = Stage.PHASE_1
+        self.stage = TrialStage.PHASE_1
         self._release = release
         self._spis: set[int] = set()
         self._sent: list[Send] = []
@@ -140,7 +147,7 @@ class _Record:
 
     def _heard(self, event: Event) -> None:
         outcome = self.outcome
-        if self.stage in (Stage.CLOSING, Stage.OVER):
+        if self.stage in (TrialStage.CLOSING, TrialStage.OVER):
             return
         if event.kind in _TOLD and event.text not in outcome.told and len(outcome.told) < TOLD_MOST:
             outcome.told.append(event.text)
@@ -166,10 +173,10 @@ class _Record:
         """No SPI is held any more."""
         for spi in tuple(self._spis):
             self._free(spi)
-        self.stage = Stage.OVER
+        self.stage = TrialStage.OVER
 
 
-class Trial:
+class NegotiationTrial:
     """One attempt to one address. `core` has `peer` (`peer_on_trial`) and nothing else; `release` gets SPIs that are free again.
 
     `begin`, `receive`, `timer`, `unsent` and `unreachable` return the messages that are to be sent now.
@@ -182,7 +189,7 @@ class Trial:
         self._left: list[int] = []  # sizes to probe
 
     @property
-    def stage(self) -> Stage:
+    def stage(self) -> TrialStage:
         return self._record.stage
 
     @property
@@ -193,12 +200,12 @@ class Trial:
     @property
     def over(self) -> bool:
         """Nothing of it is left, here or, as far as one message can, at the peer."""
-        return self.stage is Stage.OVER
+        return self.stage is TrialStage.OVER
 
     # ---- what is done to it
 
     def begin(self, now: float) -> list[Send]:
-        self._enter(Stage.PHASE_1, now)
+        self._enter(TrialStage.PHASE_1, now)
         return self._step(self._core.initiate(self.peer.tunnel, self.path, now), now)
 
     def knows(self, datagram: bytes) -> bool:
@@ -245,32 +252,32 @@ class Trial:
 
     # ---- how it goes on
 
-    def _enter(self, stage: Stage, now: float) -> None:
+    def _enter(self, stage: TrialStage, now: float) -> None:
         self._record.stage = stage
         self._deadline = now + SECONDS[stage]
 
     def _look(self, now: float) -> None:
         """What came may have ended the stage, and the next one too."""
-        before: Stage | None = None
+        before: TrialStage | None = None
         while before is not self.stage:
             before = self.stage
             self._note(now)
             match self.stage:
-                case Stage.PHASE_1:
+                case TrialStage.PHASE_1:
                     self._in_phase_1(now)
-                case Stage.PHASE_2:
+                case TrialStage.PHASE_2:
                     self._in_phase_2(now)
-                case Stage.RENEWAL:
+                case TrialStage.RENEWAL:
                     self._in_renewal(now)
-                case Stage.PATH:
+                case TrialStage.PATH:
                     self._on_path(now)
-                case Stage.CLOSING:
+                case TrialStage.CLOSING:
                     self._in_closing(now)
 
     def _note(self, now: float) -> None:
         """What the IKE SA is like, for as long as it is there."""
         latest = self._latest(now)
-        if latest is not None and self.stage is not Stage.CLOSING:
+        if latest is not None and self.stage is not TrialStage.CLOSING:
             self.outcome.ike = latest
 
     def _latest(self, now: float) -> IkeStatus | None:
@@ -281,7 +288,7 @@ class Trial:
         if self.outcome.failed is not None:
             self._close(now)
         elif ike is not None and ike.state != "negotiating":
-            self._enter(Stage.PHASE_2, now)
+            self._enter(TrialStage.PHASE_2, now)
 
     def _in_phase_2(self, now: float) -> None:
         """Until every proxy ID has its SAs, or was refused."""
@@ -298,7 +305,7 @@ class Trial:
             if not self.outcome.pairs:
                 self._close(now)
                 return
-            self._enter(Stage.RENEWAL, now)
+            self._enter(TrialStage.RENEWAL, now)
             if ike.version == 1:  # quick mode has its key exchange from the first one on
                 self._probe(now)
             else:
@@ -316,7 +323,7 @@ class Trial:
 
     def _probe(self, now: float) -> None:
         self._left = list(SIZES)
-        self._enter(Stage.PATH, now)
+        self._enter(TrialStage.PATH, now)
 
     def _on_path(self, now: float) -> None:
         """From the longest down, until one passes."""
@@ -330,7 +337,7 @@ class Trial:
                 self._record.do(asked)
 
     def _close(self, now: float) -> None:
-        self._enter(Stage.CLOSING, now)
+        self._enter(TrialStage.CLOSING, now)
         self._record.do(self._core.terminate(self.peer.tunnel, now))
 
     def _in_closing(self, now: float) -> None:
@@ -348,16 +355,16 @@ class Trial:
     def _late(self, now: float) -> None:
         """The time of a stage is over."""
         match self.stage:
-            case Stage.PHASE_1 | Stage.PHASE_2:
+            case TrialStage.PHASE_1 | TrialStage.PHASE_2:
                 silence = None if self.outcome.ike is None else self.outcome.ike.silence
                 self._record.refusals()
                 last = self.outcome.told[-1] if self.outcome.told else None
                 self._record.fail(silence or last or f"{self.path.remote} does not go on: {self.stage} is not done", "")
                 self._close(now)
-            case Stage.RENEWAL:
+            case TrialStage.RENEWAL:
                 self._record.fail(f"the CHILD_SA is not rekeyed: {self.path.remote} does not answer", _PHASE_2[2])
                 self._probe(now)
-            case Stage.PATH:
+            case TrialStage.PATH:
                 self._close(now)
             case _:
                 self._record.do(self._core.close(now))

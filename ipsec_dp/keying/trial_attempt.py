@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike.core import IkeVersions
 from ipsec_dp.ike.environment import NO_INTERFERENCE, NoWatcher, RememberedPins
-from ipsec_dp.ike.trial import Trial, peer_on_trial
+from ipsec_dp.ike.trial import NegotiationTrial, peer_on_trial
 from ipsec_dp.ike.v2.trace import MessageTrace
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Attempt:
         self.messages: list[str] = []
         self._trace = MessageTrace(self._write)
         core = IkeVersions(replace(environment, trace=self._trace), (peer,))
-        self._trial = Trial(core, peer, path, release)
+        self._trial = NegotiationTrial(core, peer, path, release)
         self.peer, self.path = peer, path
 
     def _write(self, line: str, _proven: bool) -> None:

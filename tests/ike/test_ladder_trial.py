@@ -11,7 +11,7 @@ from ipsec_dp.ike.actions import Kind
 from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.peer import SharedKeyAuth
 from ipsec_dp.ike.proposal import parse_esp, parse_ike
-from ipsec_dp.ike.trial import PAIRS_TRIED, SIZES, Stage
+from ipsec_dp.ike.trial import PAIRS_TRIED, SIZES, TrialStage
 from ipsec_dp.keying.trial_attempt import versions_to_try
 
 from .ladder import Ladder, peer, proxy_id
@@ -114,7 +114,7 @@ def test_forward_secrecy_that_the_peer_refuses_shows_at_once_and_not_after_an_ho
     ladder = TrialLadder(peer("a", esp_proposals=PFS), [peer("b", esp_proposals=parse_esp(["aes128gcm16-ecp256-noesn"]))]).try_it()
     outcome = ladder.outcome
     assert len(outcome.pairs) == 1
-    assert (outcome.failed, outcome.renewed) == (Stage.RENEWAL, False)
+    assert (outcome.failed, outcome.renewed) == (TrialStage.RENEWAL, False)
     assert "forward secrecy" in outcome.error
     nothing_stays(ladder)
 
@@ -123,7 +123,7 @@ def test_every_proxy_id_is_asked_for_and_the_one_that_is_refused_is_named():
     ladder = TrialLadder(peer("a", proxy_ids=MANY["a"]), [peer("b", proxy_ids=MANY["b"][:2])]).try_it()
     outcome = ladder.outcome
     assert outcome.pairs
-    assert outcome.failed in (None, Stage.PHASE_2)
+    assert outcome.failed in (None, TrialStage.PHASE_2)
     nothing_stays(ladder)
 
 
@@ -139,7 +139,7 @@ def test_a_peer_that_dies_in_the_middle_ends_the_trial_in_its_time():
         ladder.wire.drop("b", "a", number)
     began = ladder.clock()
     ladder.try_it()
-    assert (ladder.outcome.failed, ladder.outcome.exchange) == (Stage.PHASE_1, "")
+    assert (ladder.outcome.failed, ladder.outcome.exchange) == (TrialStage.PHASE_1, "")
     assert "IKE_AUTH" in ladder.outcome.error
     assert ladder.clock() - began < 15
     assert sorted(ladder.released) == sorted(set(ladder.given))
@@ -184,6 +184,6 @@ def test_a_trial_is_forgotten_without_a_word_where_the_machine_was_cloned():
 def test_a_wrong_secret_is_refused_at_ike_auth():
     wrong = SharedKeyAuth(PreSharedKey.from_text("quite another secret"))
     ladder = TrialLadder(replace(peer("a"), auth=wrong)).try_it()
-    assert (ladder.outcome.failed, ladder.outcome.exchange) == (Stage.PHASE_1, "IKE_AUTH")
+    assert (ladder.outcome.failed, ladder.outcome.exchange) == (TrialStage.PHASE_1, "IKE_AUTH")
     assert "either the secrets differ" in ladder.outcome.error
     nothing_stays(ladder)

@@ -109,7 +109,7 @@ def test_a_gateway_of_ikev1_alone():
     assert not asked.ikev2.found.spoken
     found = asked.ikev1.found
     assert found.spoken
-    assert (found.suite, found.method, found.legacy) == ("aes256-sha256-ecp256", "shared key", False)
+    assert (found.suite, found.method, found.legacy) == ("aes256-sha256-ecp256", "psk", False)
     assert "DPD" in found.vendors
     assert found.fragmentation
 

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.messages import TestRequest
+from ipsec_dp.ike.actions import Kind
+from ipsec_dp.ike.environment import Environment, IkeSaTraits
+from ipsec_dp.keying.ike_trials import IkeTrials
+from ipsec_dp.keying.trial_attempt import environment_on_trial
 from ipsec_dp.rig import Network, Wire
+from tests.doubles.clock import FakeClock
+from tests.ike.watcher import NotingWatcher
+from tests.unit.gateway_doubles import Calls
 from tests.unit.rig_sites import site, sites
 
 SECONDS = 60.0
+
+
+def test_a_trial_changes_neither_the_gateways_cookies_nor_its_peers():
+    """Its core has secrets of its own, of which the data plane must not hear."""
+    watcher = NotingWatcher()
+    environment = environment_on_trial(Environment(bytes, lambda _: None, lambda _: datetime.now(UTC), watcher=watcher))
+    traits = IkeSaTraits(b"own", b"peer", True, False, False)
+    environment.watcher.cookie_secret(b"another")
+    environment.watcher.ikev1_peer(ip_address("192.0.2.2"), there=True)
+    environment.watcher.known(traits, None)
+    assert (watcher.secrets, watcher.ikev1_peers, watcher.known_now) == ([], set(), {b"own": traits})
+    environment.watcher.gone(b"own")
+    assert watcher.known_now == {}
+
+
+def test_where_no_trial_is_under_way_nothing_is_for_one():
+    trials = IkeTrials(Environment(bytes, lambda _: None, lambda _: datetime.now(UTC)), Calls("links"), int, FakeClock())  # type: ignore[arg-type]
+    assert not trials.knows(bytes(28))
+    trials.close()
+    trials.forget()
 
 
 def tried(gateway: Any, *, beside: bool = False, name: str = "to-b") -> Any:
@@ -94,7 +123,7 @@ def test_a_gateway_that_stops_ends_the_trial_at_the_peer():
             return asyncio.ensure_future(a.site.gateway.verbs.test(TestRequest(name="to-b")))
 
         task = a.network.loop.call(begin(), SECONDS)
-        b.wait(lambda: bool(b.sas()), 5.0)
+        b.wait(Kind.CHILD_REKEYED, 5.0)
         a.close()
         b.wait(lambda: not b.sas(), 5.0)
         assert b.sas() == ()

@@ -160,19 +160,12 @@ class Ikev2Survey:
 
     def _about(self, name: str, group: Group, encryption: Encryption | None = None, *, natt: bool = False) -> Interview:
         """Whether it takes them. With the public value of another method."""
-        spi, own_nonce = nonzero_spi(self._rng), nonce(self._rng)
+        spi, own_nonce, cookie = nonzero_spi(self._rng), nonce(self._rng), b""
+        offered = _made_of((group,), ENCRYPTIONS if encryption is None else (encryption,))
         wrong = next(each for each in _GROUPS if each is not group)
-        public = dh.initiate(wrong, self._rng).public
-        cookie = b""
+        key = wrong, dh.initiate(wrong, self._rng).public
         for _ in range(LIMITS.rounds):
-            answer = yield self._question(
-                spi,
-                _made_of((group,), ENCRYPTIONS if encryption is None else (encryption,)),
-                (wrong, public),
-                own_nonce,
-                cookie,
-                natt=natt,
-            )
+            answer = yield self._question(spi, offered, key, own_nonce, cookie, natt=natt)
             message = self._read(answer)
             if message is None:
                 return
