@@ -29,8 +29,8 @@ SO_MARK: Final = 36
 def probe(host: str, as_json: bool) -> int:
     """Ask the gateway HOST which IKE it speaks, and with what.
 
-    It authenticates nothing and sets nothing up. Some forty small datagrams, two a second at most, to one host: a peer of your own,
-    whose log will show them. It ends with a [[tunnel]] that would fit. Exit status 0 where HOST speaks IKE, else 1.
+    It authenticates nothing and sets nothing up. Some thirty small datagrams, three a second at most, to one host: a peer of
+    your own, whose log will show them. It ends with a [[tunnel]] that would fit. Exit status 0 where HOST speaks IKE, else 1.
     """
     heed_interrupts()
     with loading():

@@ -63,7 +63,8 @@ def fitting_tunnel(host: str, address: Address, ikev2: Ikev2Found, ikev1: Ikev1F
 
 
 def fields(host: str, address: Address, source: str, ikev2: Ikev2Found, ikev1: Ikev1Found, trouble: str | None) -> dict[str, Any]:
-    """For programs."""
+    """For programs. `tunnel`: its lines."""
+    tunnel = fitting_tunnel(host, address, ikev2, ikev1)
     return {
         "schema": SCHEMA,
         "host": host,
@@ -98,7 +99,7 @@ def fields(host: str, address: Address, source: str, ikev2: Ikev2Found, ikev1: I
             "vendors": list(ikev1.vendors),
             "unknown_vendors": ikev1.unknown_vendors,
         },
-        "tunnel": fitting_tunnel(host, address, ikev2, ikev1),
+        "tunnel": None if tunnel is None else tunnel.splitlines(),
     }
 
 
@@ -132,22 +133,20 @@ def _of_ikev2(found: Ikev2Found) -> Iterator[tuple[str, str]]:
 def _of_ikev1(found: Ikev1Found) -> Iterator[tuple[str, str]]:
     yield "chooses", f"{found.suite}, authenticated by {found.method}" if found.suite else ""
     yield "says", found.says
-    yield "fragments", "it takes them" if found.fragmentation else "it takes none"
+    yield "fragments", "" if found.suite is None else "it takes them" if found.fragmentation else "it takes none"
     unknown = f"and {found.unknown_vendors} that are not known here" if found.unknown_vendors else ""
     yield "vendor IDs", ", ".join(part for part in (*found.vendors, unknown) if part)
 
 
 def lines(host: str, address: Address, source: str, ikev2: Ikev2Found, ikev1: Ikev1Found, trouble: str | None) -> Iterator[str]:
     """For people."""
-    yield shown(f"{host} ({address}), asked from {source}")
+    yield shown(f"{host}{'' if host == str(address) else f' ({address})'}, asked from {source}")
     if trouble is not None:
         yield shown(trouble, LINE)
-    for title, spoken, says, rows in (
-        ("IKEv2", ikev2.spoken, ikev2.says, _of_ikev2(ikev2)),
-        ("IKEv1", ikev1.spoken, ikev1.says, _of_ikev1(ikev1)),
-    ):
-        yield f"{title}: {'spoken' if spoken else shown(says) if says else 'no answer'}"
-        if spoken:
+    for title, found, rows in (("IKEv2", ikev2, _of_ikev2(ikev2)), ("IKEv1", ikev1, _of_ikev1(ikev1))):
+        answers = "it answers, and takes none of our proposals" if found.suite is None else "spoken"
+        yield f"{title}: {answers if found.spoken else shown(found.says) if found.says else 'no answer'}"
+        if found.spoken:
             yield from (_row(name, value) for name, value in rows if value)
     yield ""
     yield textwrap.fill(UNPROVEN, WIDTH)

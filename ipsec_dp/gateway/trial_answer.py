@@ -124,9 +124,11 @@ def notes_on(tunnel: Tunnel, warnings: Iterable[Finding], conditions: Iterable[s
     return tuple(said)
 
 
-def state_note(status: KeyingStatus) -> tuple[str, ...]:
-    """How the tunnel itself is, where there is more to say than a word."""
-    return (f"the tunnel is {status.state}: {status.state_text}",) if status.state_text not in ("", status.state) else ()
+def state_note(status: KeyingStatus, told: Iterable[str]) -> tuple[str, ...]:
+    """How the tunnel itself is, where there is more to say than a word, and it is not `told` already."""
+    text = status.state_text
+    known = text in ("", status.state) or any(text in note for note in told)
+    return () if known else (f"the tunnel itself is {status.state}: {text}",)
 
 
 # ---- what came of it -------------------------------------------------------------------------------------------------------------

@@ -192,7 +192,7 @@ class GatewayVerbs:
             return asking(tunnel)
         attempts = await ike.attempt(request.name)
         told = notes_on(tunnel, self._parts.config.warnings, self._parts.host.conditions.texts)
-        return answer_of(tunnel, attempts, (*told, *state_note(before)), self._parts.clock.utc())
+        return answer_of(tunnel, attempts, (*told, *state_note(before, told)), self._parts.clock.utc())
 
     def _ike_of(self, request: NegotiationRequest) -> IkeDriver:
         known = [tunnel.name for tunnel in self._parts.config.tunnels if tunnel.auth is not None]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PAUSE: Final = 0.5  # seconds between two datagrams
+PAUSE: Final = 0.35  # seconds between two datagrams
 PATIENCE: Final = 1.5  # seconds for an answer, before the question is asked again or given up
 TIMES: Final = 2  # that a question is asked
 DATAGRAMS_MOST: Final = 80  # in one survey

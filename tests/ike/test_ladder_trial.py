@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.actions import Kind
 from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.peer import SharedKeyAuth
-from ipsec_dp.ike.proposal import parse_esp, parse_ike
-from ipsec_dp.ike.trial import PAIRS_TRIED, SIZES, TrialStage
+from ipsec_dp.ike.proposal import esp_suite, parse_esp, parse_ike, suite_of
+from ipsec_dp.ike.trial import PAIRS_TRIED, SIZES, NegotiationTrial, TrialStage
 from ipsec_dp.keying.trial_attempt import versions_to_try
 
 from .ladder import Ladder, peer, proxy_id
@@ -179,6 +180,30 @@ def test_a_trial_is_forgotten_without_a_word_where_the_machine_was_cloned():
     ladder.attempt.forget(ladder.clock())
     assert ladder.attempt.over
     assert len(ladder.sent) == sent
+
+
+class Installs:
+    """A core that agrees on SAs at once."""
+
+    def __init__(self, *actions):
+        self.actions = actions
+
+    def initiate(self, _tunnel, _path, _now):
+        return self.actions
+
+    def status(self, _tunnel, _now):
+        return ()
+
+
+def test_keys_of_sas_that_nobody_installs_are_wiped():
+    octets = [bytearray(b"k" * 20), bytearray(b"k" * 20)]
+    suite, path = esp_suite(parse_esp(["aes128gcm16"])[0]), Ladder().path("a")
+    child: dict[str, Any] = {"suite": suite_of(suite), "selectors": (), "limits": act.ChildLimits(), "path": path, "udp": False}
+    came = act.InstallInbound("to-b", 1, 0x1000, keymat=octets[0], replay_window=64, **child)
+    trial = NegotiationTrial(Installs(came, act.InstallOutbound("to-b", 1, 0x2000, keymat=octets[1], **child)), peer("a"), path)  # type: ignore[arg-type]
+    trial.begin(0.0)
+    assert octets == [bytearray(20), bytearray(20)]
+    assert len(trial.outcome.pairs) == 1
 
 
 def test_a_wrong_secret_is_refused_at_ike_auth():

@@ -90,6 +90,20 @@ def test_it_is_slow_and_ends():
         assert len(asked.times) <= DATAGRAMS_MOST
 
 
+def test_an_interview_that_never_ends_is_ended():
+    def endless() -> Any:
+        while True:
+            yield Question(b"?", lambda _: True)
+
+    survey, sent, now = Survey((endless(),)), 0, 0.0
+    while not survey.over:
+        now = max(now, survey.next_timeout())
+        if survey.next(now) is not None:
+            sent += 1
+            survey.receive(b"!", natt=False)
+    assert sent == DATAGRAMS_MOST
+
+
 def test_a_question_that_is_lost_is_asked_again_and_silence_ends_an_interview():
     assert Asked(anybody(), lost=1).run().ikev2.found.spoken
     silent = Asked(lost=10_000).run()

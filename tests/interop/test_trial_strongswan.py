@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.interop.strongswan_meeting import Psk
-
 if TYPE_CHECKING:
     from tests.interop.strongswan_meeting import Meeting
 
@@ -48,13 +46,6 @@ def test_a_tunnel_is_tried_beside_itself_and_nothing_of_it_stays(meet):
     meeting.assert_carries()
 
 
-def test_another_secret_is_told_at_the_message_that_fails(meet):
-    meeting = meet(auth=Psk(theirs="another secret of many characters"))
-    status, answer = said(meeting, "test", "to-b", "--control", str(meeting.ours.control))
-    assert (status, answer["failed"], answer["exchange"]) == (1, "phase 1", "IKE_AUTH")
-    assert "either the secrets differ" in answer["error"]
-
-
 def test_a_gateway_is_asked_what_it_answers(meet):
     """Beside our own gateway, which has ports 500 and 4500."""
     meeting = meet(ike="aes128gcm16-prfsha256-x25519")
@@ -67,4 +58,4 @@ def test_a_gateway_is_asked_what_it_answers(meet):
     assert ikev2["fragmentation"]
     assert ikev2["nat_port"]
     assert not answer["authenticated"]
-    assert tomllib.loads(answer["tunnel"])["tunnel"][0]["ike"]["proposals"] == ["aes128gcm16-prfsha256-x25519"]
+    assert tomllib.loads("\n".join(answer["tunnel"]))["tunnel"][0]["ike"]["proposals"] == ["aes128gcm16-prfsha256-x25519"]
