@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from ipsec_dp.cli import life, probe, tools, top, trial, tunnels
+from ipsec_dp.cli import completion, life, probe, tools, top, trial, tunnels
 from ipsec_dp.cli.options import examples
 
 VERBS: Final = (
@@ -33,6 +33,7 @@ VERBS: Final = (
     tools.doctor,
     tools.demo,
     tools.bench,
+    completion.completion,
     tools.version,
 )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipsec_dp.cli.options import examples, heed_interrupts, json_option, loading, show_json
+from ipsec_dp.cli.patience import patience
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.survey import Question, Survey
@@ -45,7 +46,8 @@ def probe(host: str, as_json: bool) -> int:
     with ProbeSockets(local, address) as sockets:
         path = Path(Endpoint(local, sockets.port(natt=False)), Endpoint(address, PORTS[False]))
         ikev2, ikev1 = Ikev2Survey(path, os.urandom), Ikev1Survey(os.urandom)
-        trouble = _ask(Survey((ikev2.interview(), ikev1.interview())), sockets)
+        with patience(f"asking {address}, slowly"):
+            trouble = _ask(Survey((ikev2.interview(), ikev1.interview())), sockets)
         source = f"{local} port {path.local.port}"
     found = host, address, source, ikev2.found, ikev1.found, trouble
     if as_json:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ipsec_dp.cli.asking import ask, read
+from ipsec_dp.cli.completion import tunnel_names
 from ipsec_dp.cli.options import FILE, control_option, examples, json_option, loading, say, show_json
+from ipsec_dp.cli.patience import patience
 from ipsec_dp.gateway import messages
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ TIMEOUT_S = 180.0  # three silent addresses by two versions
     )
     + "\n\n\b\nExit status: 0 it would come up; 1 it would not, or was not tried;\n2 usage or configuration; 3 no daemon.",
 )
-@click.argument("name")
+@click.argument("name", shell_complete=tunnel_names)
 @click.option("--file", type=FILE, metavar="FILE", help="Test what FILE says, where no gateway runs.")
 @click.option("--yes", is_flag=True, help="Also beside a tunnel that is up: do not ask.")
 @click.option("--messages", "with_messages", is_flag=True, help="List the IKE messages.")
@@ -56,20 +58,26 @@ def test(name: str, file: Path | None, yes: bool, with_messages: bool, control: 
 def _alone(name: str, file: Path) -> TrialAnswer:
     with loading():
         from ipsec_dp.cli.lone_trial import run
-    return run(name, file)
+    with patience(f"negotiating {name} on trial"):
+        return run(name, file)
 
 
 def _asked(name: str, control: Path | None, as_json: bool, *, yes: bool) -> TrialAnswer:
     """By the gateway; a person at a terminal is asked where the tunnel is up."""
     with loading():
         from ipsec_dp.gateway.trial_answer import TrialAnswer
-    answer = read(ask(control, messages.TestRequest(name=name, beside=yes), TIMEOUT_S), TrialAnswer)
+
+    def negotiate(*, beside: bool) -> TrialAnswer:
+        with patience(f"negotiating {name} on trial"):
+            return read(ask(control, messages.TestRequest(name=name, beside=beside), TIMEOUT_S), TrialAnswer)
+
+    answer = negotiate(beside=yes)
     if answer.asks is None or as_json or not sys.stdin.isatty():
         return answer
     say(answer.asks)
     if not click.confirm("Test it all the same?"):
         return answer
-    return read(ask(control, messages.TestRequest(name=name, beside=True), TIMEOUT_S), TrialAnswer)
+    return negotiate(beside=True)
 
 
 def _fields(answer: TrialAnswer) -> object:

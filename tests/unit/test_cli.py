@@ -49,6 +49,7 @@ VERBS = [
     "doctor",
     "demo",
     "bench",
+    "completion",
     "version",
 ]
 FINDING = {
