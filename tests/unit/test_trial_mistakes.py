@@ -254,7 +254,7 @@ def test_not_root():
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         file = written(Path(name))
-        file.chmod(0o644)
+        file.chmod(0o600)
         (said,) = User().commands(f"test to-b --file {file}")
     assert (said.status, said.out) == (2, "")
     assert holds(said.err, documented("not root"))
