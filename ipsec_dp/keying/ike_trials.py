@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.host import HostError
 from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
 from ipsec_dp.ike import actions as act
 from ipsec_dp.keying.child_installer import outer_endpoint
@@ -54,15 +55,22 @@ class IkeTrials:
         self._busy = True
         try:
             attempts: list[Attempt] = []
+            no_way: HostError | None = None
             for remote in tunnel.remotes[:REMOTES_MOST]:
-                address, local = await locate(tunnel, remote, 0)
-                listen(local)
+                try:
+                    address, local = await locate(tunnel, remote, 0)
+                    listen(local)
+                except HostError as error:
+                    no_way = no_way or error
+                    continue
                 for each in versions_to_try(peer, pinned=pinned):
                     port = NAT_PORT if each.natt_first else IKE_PORT
                     path = act.Path(act.Endpoint(local, port), act.Endpoint(address, port), each.natt_first)
                     attempts.append(await self._try(each, path))
                     if attempts[-1].answered:
                         return tuple(attempts)
+            if no_way is not None and not attempts:
+                raise no_way
             return tuple(attempts)
         finally:
             self._busy = False

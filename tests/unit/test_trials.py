@@ -93,6 +93,19 @@ def test_a_peer_that_is_silent_is_told_in_ten_seconds():
         assert "Let UDP port 500 pass" in answer.error
 
 
+def test_of_several_addresses_the_one_that_answers_is_tried_last():
+    both = '192.0.2.9", "192.0.2.2'
+    with Network() as network:
+        b = network.gateway(site("b", start="respond"))
+        a = network.gateway(site("a", start="respond").replace('remote = "192.0.2.2"', f'remote = ["{both}"]'))
+        answer = tried(a)
+        assert answer.passed, answer
+        assert answer.remote.startswith("192.0.2.2:")
+        assert len(answer.others) == 1
+        assert answer.others[0].startswith("IKEv2, 192.0.2.9:500: ")
+        b.wait(lambda: not b.sas(), 5.0)
+
+
 def test_one_trial_at_a_time():
     with sites(up=False, start="respond") as (a, _):
         verbs = a.site.gateway.verbs
