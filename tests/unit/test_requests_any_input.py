@@ -111,4 +111,4 @@ def test_what_is_no_request_is_told_so(gateway, value):
 
 
 def test_every_verb_is_asked():
-    assert sorted(REQUESTS) == "confirm down explain follow initiate preview rekey reload status terminate unpin".split()
+    assert sorted(REQUESTS) == "confirm down explain follow initiate preview rekey reload status terminate test unpin".split()
