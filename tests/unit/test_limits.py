@@ -104,6 +104,8 @@ OWNERS = {
         STANDARD: "LAST_MESSAGE_ID",
     },
     "ike/v2/expiry.py": {OURS: "KEEP"},
+    "ike/v2/first_request.py": {STANDARD: "_SHA1"},
+    "ike/v2/followup.py": {PEER: "PATIENCE", OURS: "LINK"},
     "ike/v2/fragment.py": {STANDARD: "_FRAGMENT_FIELDS"},
     "ike/v2/ike_rekey.py": {PEER: "MAX_ROUNDS AWAIT_DELETE"},
     "ike/v2/keymat.py": {STANDARD: "_MAX_BLOCKS"},
