@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ipsec_dp.cli.options import examples, heed_interrupts, json_option, loading, show_json
+from ipsec_dp.cli.options import examples, heed_interrupts, json_option, loading, say, show_json
 from ipsec_dp.cli.patience import patience
 
 if TYPE_CHECKING:
@@ -53,8 +53,9 @@ def probe(host: str, as_json: bool) -> int:
     if as_json:
         show_json(probe_view.fields(*found), 2)
     else:
-        for line in probe_view.lines(*found):
-            click.echo(line)
+        for part in probe_view.lines(*found):
+            for line in part.split("\n"):
+                say(line)
     return 0 if ikev2.found.spoken or ikev1.found.spoken else 1
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Final
 
-import click
-
+from ipsec_dp.cli.options import say
 from ipsec_dp.util.text import LINE, shown
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.trial_answer import TrialAnswer, TrialCertificate
 
 WIDTH: Final = 80
-MARKS: Final = {"ok": ("ok", "green"), "failed": ("failed", "red"), "not tried": ("-", "")}
+MARKS: Final = {"ok": "ok", "failed": "failed", "not tried": "-"}
 _FRAGMENTS: Final = {True: "both sides take them", False: "the peer takes none"}
 _NAT: Final = {"none": "none", "local": "before us", "remote": "before the peer", "both": "before both"}
 
@@ -32,8 +31,9 @@ def _wrapped(head: str, text: str, indent: int) -> str:
 
 
 def print_trial(answer: TrialAnswer, *, messages: bool) -> None:
-    for line in lines(answer, messages=messages):
-        click.echo(line)
+    for part in lines(answer, messages=messages):
+        for line in part.split("\n"):
+            say(line)
 
 
 def lines(answer: TrialAnswer, *, messages: bool) -> Iterator[str]:
@@ -41,10 +41,8 @@ def lines(answer: TrialAnswer, *, messages: bool) -> Iterator[str]:
     yield shown(f"{answer.tunnel}: IKEv{answer.version}, {answer.local} to {answer.remote}")
     yield from (_wrapped("  before", text, 12) for text in answer.others)
     for step in answer.steps:
-        mark, colour = MARKS[step.state]
-        head = f"  {step.step:<9} {mark:<7}"
-        text = _wrapped(head, step.text, len(head) + 1)
-        yield click.style(text[: len(head)], fg=colour or None) + text[len(head) :]
+        head = f"  {step.step:<9} {MARKS[step.state]:<7}"
+        yield _wrapped(head, step.text, len(head) + 1)
     facts = [(name, value) for name, value in _facts(answer) if value]
     yield from (_wrapped(f"  {name}", value, 14) for name, value in facts)
     yield from _also("told on the way", answer.told)
