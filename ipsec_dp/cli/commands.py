@@ -1,7 +1,7 @@
 """All verbs, in the order in which one meets them.
 
-Each stands with its arguments, help and examples in `life`, `tunnels`, `coming` or `tools`; it checks what it was given, and
-calls the function that does the work.
+Each stands with its arguments, help and examples in a module of its concern; it checks what it was given, and calls the
+function that does the work.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from ipsec_dp.cli import bugreport, coming, completion, life, logs, tools, top, tunnels
+from ipsec_dp.cli import bugreport, coming, completion, life, logs, probe, tools, top, trial, tunnels
 from ipsec_dp.cli.options import examples
 
 VERBS: Final = (
@@ -27,6 +27,8 @@ VERBS: Final = (
     tunnels.rekey,
     tunnels.terminate,
     tunnels.unpin,
+    trial.test,
+    probe.probe,
     tunnels.policy,
     logs.log,
     coming.init,

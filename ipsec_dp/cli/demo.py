@@ -58,7 +58,7 @@ class DemoFailedError(IpsecDpError):
 
 
 @dataclass
-class Step:
+class DemoStep:
     """One part of the report."""
 
     name: str
@@ -69,7 +69,7 @@ class Step:
 
 
 @dataclass
-class Stage:
+class DemoStage:
     """What the parts work with."""
 
     sites: TwoSites
@@ -89,7 +89,7 @@ def _preconditions() -> None:
 # ---- the parts ----------------------------------------------------------------------------------------------------------------
 
 
-def _gateways(stage: Stage, step: Step) -> None:
+def _gateways(stage: DemoStage, step: DemoStep) -> None:
     for gateway in stage.gateways:
         gateway.start()
     for gateway in stage.gateways:
@@ -107,7 +107,7 @@ def _gateways(stage: Stage, step: Step) -> None:
     step.said = f"IKE {tunnel['ike']['proposal']}, ESP {child['suite']} by {status['provider']}, interface MTU {tunnel['mtu']}"
 
 
-def _ping(stage: Stage, step: Step) -> None:
+def _ping(stage: DemoStage, step: DemoStep) -> None:
     times = []
     for address in netns.HOST_B:
         # With a deadline it waits for the last answer; without, only for twice the round trip so far.
@@ -148,7 +148,7 @@ def _receive_file(listener: socket.socket, result: dict[str, Any]) -> None:
     result.update(sha256=digest.hexdigest(), octets=octets)
 
 
-def _file(stage: Stage, step: Step) -> None:
+def _file(stage: DemoStage, step: DemoStep) -> None:
     """The file, captured on both sides of the sending gateway."""
     gateway = stage.sites.gw_a
     with (
@@ -170,7 +170,7 @@ def _file(stage: Stage, step: Step) -> None:
     step.said = f"{FILE_OCTETS >> 20} MiB in {seconds:.1f} s, SHA-256 the same at both ends ({sent[:16]}…)"
 
 
-def _captures(stage: Stage, step: Step) -> None:
+def _captures(stage: DemoStage, step: DemoStep) -> None:
     """Only ESP outside; the plaintext inside and not outside."""
     inner, outer = (capture.scan(stage.output / f"{name}.pcapng") for name in ("inner", "outer"))
     step.figures = {
@@ -194,7 +194,7 @@ def _captures(stage: Stage, step: Step) -> None:
     )
 
 
-def _iperf(stage: Stage, step: Step) -> None:
+def _iperf(stage: DemoStage, step: DemoStep) -> None:
     sites = stage.sites
     for name, reverse in (("a_to_b", False), ("b_to_a", True)):
         server = sites.host_b.spawn("iperf3", "--server", "--one-off", "--bind", netns.HOST_B[0])
@@ -221,7 +221,7 @@ def _iperf_client(namespace: Namespace, command: list[str]) -> dict[str, Any]:
     raise DemoFailedError(f"iperf3: {error}")
 
 
-def _rekey(stage: Stage, step: Step) -> None:
+def _rekey(stage: DemoStage, step: DemoStep) -> None:
     """New keys for the CHILD_SA, then for the IKE SA, under a stream of pings that loses none."""
     first = stage.gateways[0]
     before = _spis(first)
@@ -246,7 +246,7 @@ def _spis(gateway: GatewayProcess) -> dict[str, str]:
     return {"esp": tunnel["children"][0]["spi_in"], "ike": tunnel["ike"]["spi_i"]}
 
 
-def _counters(stage: Stage, step: Step) -> None:
+def _counters(stage: DemoStage, step: DemoStep) -> None:
     """What the gateways counted: nothing dropped as unauthentic, replayed or outside the selectors."""
     bad = ("icv", "replay", "too_old", "unknown_spi", "selectors", "pad")
     for gateway in stage.gateways:
@@ -261,7 +261,7 @@ def _counters(stage: Stage, step: Step) -> None:
     )
 
 
-def _down(stage: Stage, step: Step) -> None:
+def _down(stage: DemoStage, step: DemoStep) -> None:
     """Both gateways end cleanly and leave nothing behind."""
     for gateway in stage.gateways:
         if (status := gateway.down()) != 0:
@@ -275,7 +275,7 @@ def _down(stage: Stage, step: Step) -> None:
     step.said = "both gateways stopped, interfaces, routes and guard are gone"
 
 
-PARTS: tuple[tuple[str, Callable[[Stage, Step], None]], ...] = (
+PARTS: tuple[tuple[str, Callable[[DemoStage, DemoStep], None]], ...] = (
     ("gateways", _gateways),
     ("ping", _ping),
     ("file", _file),
@@ -304,8 +304,8 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _play(output: Path, say: Callable[[str], None]) -> list[Step]:
-    steps: list[Step] = []
+def _play(output: Path, say: Callable[[str], None]) -> list[DemoStep]:
+    steps: list[DemoStep] = []
     with ExitStack() as stack:
         stack.enter_context(_interruptible())
         for name in netns.sweep():
@@ -315,9 +315,9 @@ def _play(output: Path, say: Callable[[str], None]) -> list[Step]:
         sites = netns.two_sites(lab)
         files = write_pair(directory, IkePair(encapsulation="udp"))
         gateways = (GatewayProcess(sites.gw_a, files[0]), GatewayProcess(sites.gw_b, files[1]))
-        stage = Stage(sites, gateways, output)
+        stage = DemoStage(sites, gateways, output)
         for name, part in PARTS:
-            step = Step(name)
+            step = DemoStep(name)
             steps.append(step)
             begun = time.monotonic()
             try:
@@ -332,7 +332,7 @@ def _play(output: Path, say: Callable[[str], None]) -> list[Step]:
     return steps
 
 
-def _table(steps: list[Step]) -> Table:
+def _table(steps: list[DemoStep]) -> Table:
     table = Table(title="ipsec-dp demo", title_justify="left", show_edge=False, pad_edge=False)
     for column in ("part", "result", "what was seen"):
         table.add_column(column)

@@ -40,6 +40,7 @@ from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
+from ipsec_dp.keying.ike_trials import IkeTrials
 from ipsec_dp.keying.ike_watch import IkeWatch, ike_rates
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network import workers
@@ -213,6 +214,7 @@ class Composition:
             reported=self._reported,
             renewing=self.counts.renewing,
             uncalled=self.stream.uncalled,
+            trials=IkeTrials(core.environment, links, children.release_spi, self.clock),
         )
 
     def make_engine(self, plane: DataPlane, sad: Sad, links: OuterLinks, manual: ManualSas, ike: IkeDriver) -> Engine:

@@ -103,7 +103,16 @@ class ReportRequest(ControlRequest, frozen=True, tag="bugreport"):
     """What a report about a fault has from nowhere else."""
 
 
-NegotiationRequest = InitiateRequest | RekeyRequest | TerminateRequest | UnpinRequest
+class TestRequest(ControlRequest, frozen=True, tag="test"):
+    """Negotiate a tunnel on trial. `beside`: also beside an IKE SA that is up."""
+
+    __test__ = False  # nor is it one of pytest's
+
+    name: str
+    beside: bool = False
+
+
+NegotiationRequest = InitiateRequest | RekeyRequest | TerminateRequest | UnpinRequest | TestRequest
 
 
 class FollowAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,11 +37,13 @@ from ipsec_dp.gateway.messages import (
     ReportRequest,
     StatusRequest,
     TerminateRequest,
+    TestRequest,
     UnpinRequest,
 )
 from ipsec_dp.gateway.question import question_of
 from ipsec_dp.gateway.reload import ReloadFailedError
 from ipsec_dp.gateway.stream_event import SCHEMA
+from ipsec_dp.gateway.trial_answer import answer_of, asking, notes_on, state_note
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.explanation import ExplainAnswer
     from ipsec_dp.gateway.messages import NegotiationRequest, ReloadRefusal
     from ipsec_dp.gateway.reload import Reloader
+    from ipsec_dp.gateway.trial_answer import TrialAnswer
     from ipsec_dp.keying.ike_driver import IkeDriver
 
 
@@ -74,6 +77,7 @@ class GatewayVerbs:
             Verb(RekeyRequest, self.rekey),
             Verb(TerminateRequest, self.terminate),
             Verb(UnpinRequest, self.unpin),
+            Verb(TestRequest, self.test),
             Verb(ConfirmRequest, self.confirm),
             Verb(FollowRequest, self.follow, reads=True),
             Verb(LogRequest, self.log),
@@ -203,6 +207,16 @@ class GatewayVerbs:
     async def unpin(self, request: UnpinRequest) -> NegotiationAnswer:
         self._ike_of(request).unpin(request.name)
         return NegotiationAnswer(tunnel=request.name, verb="unpin")
+
+    async def test(self, request: TestRequest) -> TrialAnswer:
+        """Where the tunnel is up, and nobody has said that it may be tested all the same, what that may do, and nothing else."""
+        ike, tunnel = self._ike_of(request), self._parts.config.tunnel(request.name)
+        before = ike.status(request.name)
+        if before.ike is not None and not request.beside:
+            return asking(tunnel)
+        attempts = await ike.attempt(request.name)
+        told = notes_on(tunnel, self._parts.config.warnings, self._parts.host.conditions.texts)
+        return answer_of(tunnel, attempts, (*told, *state_note(before, told)), self._parts.clock.utc())
 
     def _ike_of(self, request: NegotiationRequest) -> IkeDriver:
         known = [tunnel.name for tunnel in self._parts.config.tunnels if tunnel.auth is not None]

@@ -72,12 +72,17 @@ def all_read() -> None:
     _unread.clear()
 
 
-async def _nft(*arguments: str, text: str = "", seconds: float = NFT_SECONDS) -> str:
-    program = shutil.which("nft", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
-    if program is None:
+def program() -> str:
+    """Where nft is. Raises HostError."""
+    found = shutil.which("nft", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+    if found is None:
         raise HostError("nft is not installed, and without it there is no guard: apt-get install nftables")
+    return found
+
+
+async def _nft(*arguments: str, text: str = "", seconds: float = NFT_SECONDS) -> str:
     # In a thread: a cancelled asyncio subprocess can leave its task waiting for ever.
-    running = asyncio.ensure_future(asyncio.to_thread(_run, [program, *arguments], text, seconds))
+    running = asyncio.ensure_future(asyncio.to_thread(_run, [program(), *arguments], text, seconds))
     running.add_done_callback(_ended)
     try:
         done = await asyncio.shield(running)

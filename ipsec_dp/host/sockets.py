@@ -12,9 +12,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.host import MARK, HostError
 from ipsec_dp.host import steering as steer
@@ -62,6 +63,19 @@ REASONS = {
     errno.EACCES: "not permitted: a port below 1024 takes CAP_NET_BIND_SERVICE (run as root)",
     errno.EAFNOSUPPORT: "this kernel has no support for the address family",
     errno.EPROTONOSUPPORT: "this kernel has no support for the address family",
+}
+
+
+# Why a datagram does not leave: for a moment, or because of its length; else what about this host may be the cause.
+_PASSING: Final = frozenset({errno.EMSGSIZE, errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EINTR, errno.ECONNREFUSED})
+_NO_ROUTE: Final = "there is no route to it (`ip route get` shows what decides)"
+_REFUSALS: Final = {
+    errno.EPERM: "its own packet filter drops it (look at the output chains: `nft list ruleset`, `iptables-save`)",
+    errno.EACCES: "a route or rule that says prohibit is for it (`ip route get` shows it), or a security module forbids it",
+    errno.ENETUNREACH: _NO_ROUTE,
+    errno.EHOSTUNREACH: "a route or rule that says unreachable is for it (`ip route get` shows it)",
+    errno.EINVAL: "a route or rule that says blackhole is for it (`ip route get` shows it)",
+    errno.ENETDOWN: "the interface that it would leave by is down",
 }
 
 
@@ -126,7 +140,8 @@ def _name(local: Address, port: int) -> tuple[str, int] | tuple[str, int, int, i
     return str(local).partition("%")[0], port, 0, index
 
 
-def _refused(what: str, error: OSError) -> HostError:
+def refused(what: str, error: OSError) -> HostError:
+    """What could not be opened, and why."""
     return HostError(f"{what}: {REASONS.get(error.errno or 0, error.strerror)}")
 
 
@@ -148,7 +163,7 @@ def _sockets(what: str, make: Callable[[list[socket.socket], Steering], OuterSoc
         except steer.RefusedError as error:
             _close(made)
             if shared == steer.ALONE:
-                raise _refused(what, error) from error
+                raise refused(what, error) from error
             log.warning(
                 "%s: one worker receives for all: the kernel does not take the program that shares: %s",
                 what,
@@ -157,7 +172,7 @@ def _sockets(what: str, make: Callable[[list[socket.socket], Steering], OuterSoc
             )
         except OSError as error:
             _close(made)
-            raise _refused(what, error) from error
+            raise refused(what, error) from error
     raise AssertionError("the last try returns or raises")
 
 
@@ -216,7 +231,7 @@ def ike_socket(local: Address, port: int = IKE_PORT, *, buffer: int = BUFFER_OCT
         made[0].bind(_name(local, port))
     except OSError as error:
         _close(made)
-        raise _refused(f"UDP port {port} of {local}", error) from error
+        raise refused(f"UDP port {port} of {local}", error) from error
     return made[0]
 
 
@@ -249,6 +264,13 @@ def unfragmented(target: socket.socket, version: int) -> Iterator[None]:
         target.setsockopt(*MTU_DISCOVER[version], FRAGMENTING[version])
         if version == 6:
             target.setsockopt(*FRAGMENT_OCTETS, IPV6_MTU_MIN)
+
+
+def refusal(code: int) -> str | None:
+    """Why this host does not let a datagram leave, by the errno; None: only for the moment, or because of its length."""
+    if code in _PASSING:
+        return None
+    return f"{errno.errorcode.get(code, str(code))}: {_REFUSALS.get(code, os.strerror(code))}"
 
 
 def _close(sockets: list[socket.socket]) -> None:

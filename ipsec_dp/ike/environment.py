@@ -198,6 +198,8 @@ class Environment:
     `utc`: the date and time, with time zone, at `now`; for certificates. `activity`: of a CHILD_SA by its number, `SILENT` when it
     is not known; it is asked when a timer is due, not for every packet. `shaped`: the payloads that a message of ours leaves
     with, by its header and those that it would; a rig makes gateways odd by it. None of them may raise.
+
+    `on_trial`: what is negotiated is only to show that it can be (`trial`): no peer is told to forget what it has.
     """
 
     rng: Rng
@@ -209,3 +211,4 @@ class Environment:
     pins: Pins = field(default_factory=RememberedPins)
     shaped: Callable[[Any, list[Any]], list[Any]] = lambda _header, payloads: payloads
     interference: Interference = NO_INTERFERENCE
+    on_trial: bool = False

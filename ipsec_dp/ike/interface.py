@@ -18,6 +18,8 @@ from ipsec_dp.ike.post_quantum import NOTHING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from cryptography import x509
+
     from ipsec_dp.ike.actions import Action, Endpoint, Path
     from ipsec_dp.ike.effect import Effect
     from ipsec_dp.ike.peer import Peer
@@ -67,6 +69,9 @@ class IkeStatus:
     vendors: tuple[str, ...] = ()  # what the peer says of itself, by name; IKEv1
     unknown_vendors: int = 0  # vendor IDs besides that nobody here knows
     post_quantum: PostQuantum = NOTHING  # its own keys, and those of CHILD_SAs that are made of it
+    local_id: str = ""
+    certificates: tuple[x509.Certificate, ...] = ()  # by which the peer proved itself
+    fragmentation: bool = False  # both sides may send messages in fragments (RFC 7383; in IKEv1 by vendor ID)
 
 
 @dataclass(frozen=True, slots=True)

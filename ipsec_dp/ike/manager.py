@@ -162,7 +162,8 @@ class IkeManager:
         return self._spawned[-1]
 
     def first_contact(self, session: Context) -> bool:
-        return not self._others(session) and not self._admission.half_open.any_from(session.path.remote.address)
+        alone = not self._others(session) and not self._admission.half_open.any_from(session.path.remote.address)
+        return alone and not self.environment.on_trial
 
     def children(self, session: Context) -> int:
         tables = {id(one.children): len(one.children) for one in self._sessions.of_ends(session)}  # two may see the same ones

@@ -51,7 +51,9 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
     from ipsec_dp.keying.child_installer import IkeChildren
+    from ipsec_dp.keying.ike_trials import IkeTrials
     from ipsec_dp.keying.status import RenewalTrigger
+    from ipsec_dp.keying.trial_attempt import Attempt
     from ipsec_dp.network.host import OuterLinks
     from ipsec_dp.util.clock import Clock, Timer
     from ipsec_dp.util.conditions import Conditions
@@ -97,12 +99,13 @@ class IkeDriver:
         reported: Callable[[Event], None] = lambda _: None,
         renewing: Callable[[str, RenewalTrigger], None] = lambda _name, _why: None,
         uncalled: Callable[[str], None] = lambda _: None,
+        trials: IkeTrials | None = None,
     ) -> None:
         self._tunnels = {tunnel.name: tunnel for tunnel in tunnels}
         self._peers = dict(peers)
         self._core, self._children, self._links, self._locate, self._changed = core, children, links, locate, changed
         self._probed, self._refuses, self._clock, self._trace = probed, refuses, clock, trace
-        self._reported, self._renewing, self._uncalled = reported, renewing, uncalled
+        self._reported, self._renewing, self._uncalled, self._trials = reported, renewing, uncalled, trials
         self._ticks = Rounds("calling peers", conditions, clock)
         self._planned: TimerQueue[str] = TimerQueue()  # tunnels that are to be called
         self._intents = {name: self._intent(tunnel) for name, tunnel in self._tunnels.items()}
@@ -209,6 +212,8 @@ class IkeDriver:
         for task in (ticking, *self._calls):
             task.cancel()
         self._inbox.close()
+        if self._trials is not None:
+            self._trials.close()
         await asyncio.gather(ticking, *self._calls, return_exceptions=True)
         self._carry_out(self._core.close(self._clock.now()))
         while self._core.unfinished():
@@ -286,7 +291,8 @@ class IkeDriver:
 
     def _receive(self, message: bytes, path: act.Path) -> None:
         if not self._refuses(path.remote.address):
-            self._inbox.put((message, path), ours=self._core.knows(message))
+            on_trial = self._trials is not None and self._trials.knows(message)
+            self._inbox.put((message, path), ours=on_trial or self._core.knows(message))
 
     def _handle(self, received: tuple[bytes, act.Path]) -> None:
         """Whatever a stranger sends, it costs one datagram at the most: an exception here is a fault of ours."""
@@ -294,6 +300,9 @@ class IkeDriver:
         now = self._clock.now()
         self._trace.arrived(message, path)
         try:
+            if self._trials is not None and self._trials.knows(message):
+                self._trials.receive(message, path)
+                return
             actions = self._core.receive(message, path, now)
         except Exception:  # whichever it is, the tunnels of everybody else go on
             if now - self._fault_told >= LIMITS.event_seconds:
@@ -352,6 +361,8 @@ class IkeDriver:
         local, remote = act.Endpoint(report.local, report.local_port), act.Endpoint(report.remote, report.remote_port)
         path = act.Path(local, remote, report.local_port == NAT_PORT)
         self._carry_out(self._core.unreachable(report.message, path, report.reason, self._clock.now()))
+        if self._trials is not None:
+            self._trials.unreachable(report.message, path, report.reason)
 
     def check_liveness(self) -> None:
         """Every peer is asked whether it is there, since nothing is known of the last while."""
@@ -390,6 +401,14 @@ class IkeDriver:
     def unpin(self, name: str) -> None:
         """The peer of a tunnel may be met by an older version again. Raises IpsecDpError where it may not."""
         self._core.unpin(name)
+
+    async def attempt(self, name: str) -> tuple[Attempt, ...]:
+        """Negotiates a tunnel on trial: nothing is installed, and what the tunnel has stays. Raises IpsecDpError when there is no
+        peer to call, or another trial is under way."""
+        if self._trials is None or not self._intents[name].can_call:
+            raise IpsecDpError(f'tunnel "{name}" has remote = "any": only the peer can call')
+        pinned = self._core.pinned(name) is True
+        return await self._trials.run(self._tunnels[name], self._peers[name], self._locate, self.listen, pinned=pinned)
 
     def leaves(self, name: str, remote: Address, local: Address) -> bool:
         """Whether an IKE SA that we called, or are calling, goes from this address of ours to that remote."""
@@ -454,6 +473,8 @@ class IkeDriver:
     def cloned(self) -> None:
         """This machine is a copy of another: IKE SAs end without a message, and are negotiated anew when wanted."""
         self._carry_out(self._core.forget(self._clock.now()))
+        if self._trials is not None:
+            self._trials.forget()
 
     @property
     def waiting(self) -> int:

@@ -34,6 +34,8 @@ AFTER_DEATH: Final = {"restart": "again", "trap": "wait", "clear": "off"}
 INTENDED: Final = frozenset({Cause.LOCAL, Cause.IDLE, Cause.REPLACED})
 DEATHS: Final = frozenset({Cause.LIVENESS, Cause.TIMEOUT})
 
+WAITS_TO_BE_CALLED: Final = "waiting for the peer to call; should it wait too, `ipsec-dp initiate` calls it from here"
+
 
 class Intent:
     """One tunnel's wishes. `chance` gives from 0 to 1; `planned` hears when the next attempt is to come, when that changes; None:
@@ -82,7 +84,7 @@ class Intent:
         if not self.can_call:
             return "waiting for the peer to call"
         if self._tunnel.start == "respond":
-            return "waiting for the peer to call; should it wait too, `ipsec-dp initiate` calls it from here"
+            return WAITS_TO_BE_CALLED
         return "waiting for traffic"
 
     @property

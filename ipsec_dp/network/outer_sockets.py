@@ -7,14 +7,13 @@ behind four zero octets on the port that ESP uses) or by port 500.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import Df, Encapsulation, Endpoint
 from ipsec_dp.host import HostError, sockets
@@ -32,17 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NON_ESP_MARKER = bytes(4)
-# Why a datagram does not leave: for a moment, or because of its length; else what about this host may be the cause.
-_PASSING: Final = frozenset({errno.EMSGSIZE, errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EINTR, errno.ECONNREFUSED})
-_NO_ROUTE: Final = "there is no route to it (`ip route get` shows what decides)"
-_REFUSALS: Final = {
-    errno.EPERM: "its own packet filter drops it (look at the output chains: `nft list ruleset`, `iptables-save`)",
-    errno.EACCES: "a route or rule that says prohibit is for it (`ip route get` shows it), or a security module forbids it",
-    errno.ENETUNREACH: _NO_ROUTE,
-    errno.EHOSTUNREACH: "a route or rule that says unreachable is for it (`ip route get` shows it)",
-    errno.EINVAL: "a route or rule that says blackhole is for it (`ip route get` shows it)",
-    errno.ENETDOWN: "the interface that it would leave by is down",
-}
 MESSAGES_AT_ONCE = 64  # before the rest of the control plane has its turn
 
 
@@ -179,14 +167,8 @@ class SocketLinks:
                 os.strerror(error.errno or 0),
                 extra=told("send_refused"),
             )
-            return _refusal(error.errno or 0)
+            return sockets.refusal(error.errno or 0)
         return None
-
-
-def _refusal(code: int) -> str | None:
-    if code in _PASSING:
-        return None
-    return f"{errno.errorcode.get(code, str(code))}: {_REFUSALS.get(code, os.strerror(code))}"
 
 
 def _endpoint(name: Any) -> Endpoint:

@@ -44,6 +44,7 @@ def ask(ladder, *payloads, exchange=ExchangeType.IKE_FOLLOWUP_KE, ahead=0):
     reply = ladder.wire.log[-1][0].data[0]
     message = parse_message(reply)
     sealed = message.get(Encrypted)
+    assert sealed is not None
     return opened(message, sealed.first_inner, open_payload(sender.sa.incoming, reply, sealed))
 
 

@@ -91,7 +91,7 @@ def test_what_the_captures_must_hold(tmp_path, monkeypatch, inner, outer, reason
     monkeypatch.setattr(demo, "FILE_OCTETS", 10 * len(ESP))
     write(tmp_path / "inner.pcapng", inner)
     write(tmp_path / "outer.pcapng", outer)
-    stage, step = mock.Mock(output=tmp_path), demo.Step("captures")
+    stage, step = mock.Mock(output=tmp_path), demo.DemoStep("captures")
     if reason is None:
         PARTS["captures"](stage, step)
         assert "nothing else" in step.said

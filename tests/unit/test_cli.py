@@ -43,6 +43,8 @@ VERBS = [
     "rekey",
     "terminate",
     "unpin",
+    "test",
+    "probe",
     "policy",
     "log",
     "init",

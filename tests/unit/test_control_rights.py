@@ -35,6 +35,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "rekey": {"name": "to-b"},
     "terminate": {"name": "to-b"},
     "unpin": {"name": "to-b"},
+    "test": {"name": "to-b"},
     "confirm": {},
     "follow": {},
     "log": {"level": "debug"},

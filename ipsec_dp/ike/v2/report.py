@@ -58,6 +58,9 @@ def summary(context: Context, now: float) -> IkeStatus:
         silence.text(context, now),
         context.deadlines.heard,
         post_quantum=PostQuantum(context.sa.post_quantum.own, context.sa.post_quantum.child()),
+        local_id="" if context.ends.identities is None else str(context.ends.identities[0]),
+        certificates=context.ends.certificates,
+        fragmentation=context.abilities.fragmentation,
     )
 
 
