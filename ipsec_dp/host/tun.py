@@ -106,7 +106,7 @@ class Tun:
     descriptors: list[int] = field(default_factory=list)
     alias: str = ""  # what a person reads at the interface, and `check`: whose it is
     carrier: bool = True  # as we set it
-    unset: list[str] = field(default_factory=list)  # settings that this host does not let us write, as "path: reason"
+    unset: list[str] = field(default_factory=list)  # what this host does not let us set and is otherwise: "setting: reason"
     written: list[tuple[str, str]] = field(default_factory=list)  # those that it did, as family and name
 
     def vanished(self) -> bool:
@@ -255,7 +255,8 @@ def _write_settings(tun: Tun) -> None:
         except FileNotFoundError:
             continue  # a kernel without IPv6
         except OSError as error:  # a read-only /proc/sys in a container
-            tun.unset.append(f"{path}: {error.strerror}")
+            if path.read_text().strip() != value:
+                tun.unset.append(f"net.{family}.conf.{tun.name}.{setting}: {error.strerror}")
         else:
             tun.written.append((family, setting))
 
