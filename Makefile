@@ -39,7 +39,7 @@ DEBIAN_PYTHON := $(filter /usr,$(shell $(PYTHON) -c 'import sys; print(sys.base_
 PACKAGES_BUILD := gcc libc6-dev libssl-dev $(if $(X86_64),libipsec-mb-dev) $(if $(DEBIAN_PYTHON),python3 python3-venv python3-dev)
 PACKAGES_SETUP := $(PACKAGES_BUILD) nftables
 PACKAGES_DEMO := iproute2 iputils-ping iperf3
-PACKAGES_DEV := $(PACKAGES_DEMO) tcpdump ethtool openssl libcmocka-dev git
+PACKAGES_DEV := $(PACKAGES_DEMO) tcpdump ethtool openssl libcmocka-dev git groff-base
 PACKAGES_FUZZ := clang-14 libclang-rt-14-dev patch
 # What tests and benchmarks meet: an IKE peer (pki makes certificates), a routing daemon that learns through the tunnel, other tunnels.
 # Each would be a service of the host, enabled for its next boot, so they are unpacked into $(PEERS) (ipsec_dp/rig/peers).
@@ -74,7 +74,7 @@ exit $$status
 endef
 
 .PHONY: help packages packages-demo packages-dev setup setup-dev demo test test-unit test-interop test-netns test-slow mutants asan tsan \
-  fuzz lint bench bench-strangers bench-tunnel clean
+  fuzz lint bench bench-strangers bench-tunnel man clean
 
 help: ## this list
 	@echo "ipsec_dp: userspace IPsec. Targets:"
@@ -185,6 +185,14 @@ bench-strangers: setup-dev ## what a message of somebody who has proven nothing 
 
 bench-tunnel: setup-dev ## whole tunnels beside the plain path, strongSwan, wireguard-go and OpenVPN (root; QUICK=1: 2 minutes)
 	@$(AS_ROOT)$(BIN)/python -m benchmarks.tunnel $(if $(QUICK),--quick)
+
+man: setup-dev ## a manual page for each verb, into build/man/, and completion for shells into build/completion/
+	@rm -rf build/man build/completion && mkdir -p build/completion
+	@$(BIN)/python tools/man_pages.py build/man
+	@$(BIN)/ipsec-dp completion bash > build/completion/ipsec-dp
+	@$(BIN)/ipsec-dp completion zsh > build/completion/_ipsec-dp
+	@$(BIN)/ipsec-dp completion fish > build/completion/ipsec-dp.fish
+	@echo "build/man: $$(ls build/man | wc -l) pages; build/completion: $$(ls build/completion | xargs)"
 
 clean: ## remove what was built and measured; .venv stays
 	rm -rf build dist *.egg-info benchmarks/results .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks ipsec_dp/*.so

@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from ipsec_dp.cli import life, tools, top, tunnels
+from ipsec_dp.cli import completion, life, tools, top, tunnels
 from ipsec_dp.cli.options import examples
 
 VERBS: Final = (
@@ -31,6 +31,7 @@ VERBS: Final = (
     tools.doctor,
     tools.demo,
     tools.bench,
+    completion.completion,
     tools.version,
 )
 

@@ -27,6 +27,7 @@ from ipsec_dp.cli.options import (
     show_findings,
     show_json,
 )
+from ipsec_dp.cli.patience import patience
 from ipsec_dp.config import examine, load, load_to_close, located
 from ipsec_dp.config.model import control_socket
 from ipsec_dp.errors import ControlError, Finding, NoDaemonError
@@ -84,7 +85,8 @@ def down(control: Path | None, as_json: bool) -> int:
     Interfaces, routes and keys go, the guard too unless keep_closed is set.
     """
     try:
-        result = ask(control, messages.DownRequest())
+        with patience("stopping: SAs are deleted at the peers, then everything is taken away"):
+            result = ask(control, messages.DownRequest())
     except NoDaemonError as error:
         with loading():
             from ipsec_dp.gateway.stopped import advice
@@ -175,7 +177,8 @@ def check(file: Path, as_json: bool) -> int:
     others, not a key; and whether somebody else's interface has a name that it uses. Exit status 2 when anything is wrong; warnings
     alone leave it 0.
     """
-    config, findings = examine(file)
+    with patience(f"reading {file}"):
+        config, findings = examine(file)
     findings = findings if config is None else located((*findings, *names_in_use(config)), file)
     lockout = None if config is None else _look(config)
     if as_json:
@@ -210,7 +213,8 @@ def reload(file: Path | None, control: Path | None, confirm_s: int | None, dry_r
             raise click.UsageError("--dry-run changes nothing, so there is nothing to --confirm: take one of both")
         return _preview(file, control, as_json)
     request = messages.ReloadRequest(file=None if file is None else str(file.absolute()), confirm_s=confirm_s)
-    answer = ask(control, request, RELOAD_TIMEOUT_S)
+    with patience("reloading"):
+        answer = ask(control, request, RELOAD_TIMEOUT_S)
     outcome = read(answer, messages.ReloadAnswer)
     if as_json:
         show_json(answer, 2)
@@ -228,7 +232,8 @@ def reload(file: Path | None, control: Path | None, confirm_s: int | None, dry_r
 
 def _preview(file: Path | None, control: Path | None, as_json: bool) -> int:
     request = messages.PreviewRequest(file=None if file is None else str(file.absolute()))
-    answer = ask(control, request, RELOAD_TIMEOUT_S)
+    with patience("reloading"):
+        answer = ask(control, request, RELOAD_TIMEOUT_S)
     outcome = read(answer, messages.ReloadAnswer)
     if as_json:
         show_json(answer, 2)

@@ -246,7 +246,8 @@ def view(answer: GatewayStatus) -> RenderableType:
     if len(tunnels) <= EXPLAINED_MOST:  # of many the table is enough; what went wrong is always shown
         for tunnel in tunnels:
             pinned = ["pinned to IKEv2"] if tunnel.pinned else []
-            said = "; ".join([*([tunnel.state_text] if tunnel.state_text else []), *pinned])
+            spoken = [f"by {_version(tunnel.ike).strip()}"] if tunnel.ike and _version(tunnel.ike) else []
+            said = "; ".join([*([tunnel.state_text] if tunnel.state_text else []), *spoken, *pinned])
             parts += [Text(f"{tunnel.name}: {said}")] if said else []
             parts += [Text(f"{tunnel.name}: {vendors}", style="dim")] if (vendors := _vendors(tunnel)) else []
             parts += [Text(f"{tunnel.name}: {in_all}", style="dim")] if (in_all := _in_all(tunnel)) else []

@@ -12,6 +12,7 @@ import msgspec
 
 from ipsec_dp.cli import following, monitoring, render
 from ipsec_dp.cli.asking import ask, read
+from ipsec_dp.cli.completion import tunnel_names
 from ipsec_dp.cli.options import (
     FILE,
     IntervalType,
@@ -25,6 +26,7 @@ from ipsec_dp.cli.options import (
     timeout_option,
     wait_option,
 )
+from ipsec_dp.cli.patience import patience
 from ipsec_dp.cli.waiting import Outcome, Wait
 from ipsec_dp.config import load
 from ipsec_dp.errors import ControlError, IpsecDpError
@@ -51,7 +53,7 @@ STATES = tuple(render.STATE_STYLES)
         "ipsec-dp status --json | jq '.tunnels[].state'",
     )
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=tunnel_names)
 @control_option
 @click.option("--state", type=click.Choice(STATES), help="Only the tunnels in this state.")
 @json_option
@@ -148,7 +150,7 @@ def _show_outcome(verb: str, outcome: Outcome, as_json: bool, done: str) -> int:
 
 
 @click.command(epilog=examples("ipsec-dp initiate to-b", "ipsec-dp initiate to-b --wait --timeout 20s && ping 10.2.0.1"))
-@click.argument("name")
+@click.argument("name", shell_complete=tunnel_names)
 @wait_option
 @timeout_option
 @control_option
@@ -161,12 +163,14 @@ def initiate(name: str, wait: bool, limit_s: int, control: Path | None, as_json:
     """
     request = messages.InitiateRequest(name=name)
     if wait:
-        return _show_outcome("initiate", _begin_wait(control, request, limit_s).until_up(), as_json, "up")
+        with patience(f"waiting for {name} to be up"):
+            outcome = _begin_wait(control, request, limit_s).until_up()
+        return _show_outcome("initiate", outcome, as_json, "up")
     return _negotiate(control, as_json, f"{name}: calling", request)
 
 
 @click.command(epilog=examples("ipsec-dp rekey to-b", "ipsec-dp rekey to-b --ike"))
-@click.argument("name")
+@click.argument("name", shell_complete=tunnel_names)
 @click.option("--ike", is_flag=True, help="Replace the IKE SA instead of its CHILD_SAs.")
 @control_option
 @json_option
@@ -179,7 +183,7 @@ def rekey(name: str, ike: bool, control: Path | None, as_json: bool) -> int:
 
 
 @click.command(epilog=examples("ipsec-dp terminate to-b", "ipsec-dp terminate to-b --wait"))
-@click.argument("name")
+@click.argument("name", shell_complete=tunnel_names)
 @wait_option
 @timeout_option
 @control_option
@@ -192,12 +196,14 @@ def terminate(name: str, wait: bool, limit_s: int, control: Path | None, as_json
     """
     request = messages.TerminateRequest(name=name)
     if wait:
-        return _show_outcome("terminate", _begin_wait(control, request, limit_s).until_gone(), as_json, "its SAs are gone")
+        with patience(f"waiting for the SAs of {name} to be gone"):
+            outcome = _begin_wait(control, request, limit_s).until_gone()
+        return _show_outcome("terminate", outcome, as_json, "its SAs are gone")
     return _negotiate(control, as_json, f"{name}: terminated", request)
 
 
 @click.command(epilog=examples("ipsec-dp unpin to-b"))
-@click.argument("name")
+@click.argument("name", shell_complete=tunnel_names)
 @control_option
 @json_option
 def unpin(name: str, control: Path | None, as_json: bool) -> int:

@@ -17,6 +17,7 @@ from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.absence import Absence
+from ipsec_dp.gateway.bring_up import BringUp
 from ipsec_dp.gateway.clone_watch import CloneWatch
 from ipsec_dp.gateway.confirmation import Confirmation
 from ipsec_dp.gateway.drop_examples import DropExamples, DropWatch
@@ -275,7 +276,9 @@ class Composition:
         )
         reloader = Reloader(self.config, parts, self.reconfigure, clock, self.substitutes.reread)
         second_line, absence = SecondLine(plane, host.conditions, clock), Absence(clock, notices, ike.check_liveness)
-        looks = second_line.look, absence.look, unanswered.look
+        called = sum(tunnel.start == "start" and tunnel.manual is None for tunnel in self.config.tunnels)
+        bring_up = BringUp(called, ike.came_up, self.clock.now)
+        looks = second_line.look, absence.look, unanswered.look, bring_up.look
         housekeeping = Housekeeping(sad, events.handle, host.conditions, clock, looks)
         watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock, self.stream.drops)
         return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch, readings)

@@ -169,6 +169,10 @@ class IkeDriver:
             if effect in (Effect.RECHECK, Effect.REAUTH):  # who could not prove himself may do so now
                 self._intents[name].reachable(now)
 
+    def came_up(self) -> int:
+        """How many of the tunnels that are called at the start have been up."""
+        return sum(tunnel.start == "start" and self._intents[name].up_at > -inf for name, tunnel in self._tunnels.items())
+
     def has(self, name: str) -> bool:
         """Whether there is a tunnel of this name (a reload may be under way)."""
         return name in self._tunnels

@@ -48,6 +48,7 @@ VERBS = [
     "doctor",
     "demo",
     "bench",
+    "completion",
     "version",
 ]
 FINDING = {

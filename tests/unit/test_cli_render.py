@@ -51,9 +51,10 @@ ANSWER: dict[str, Any] = {
 }
 
 
-def shown(answer) -> str:
+def shown(answer, *, terminal=None) -> str:
     file = io.StringIO()
-    render.print_status(msgspec.convert(answer, GatewayStatus), Console(file=file, width=80))
+    console = Console(file=file, width=80, force_terminal=terminal, color_system=None)
+    render.print_status(msgspec.convert(answer, GatewayStatus), console)
     return file.getvalue()
 
 
@@ -63,6 +64,18 @@ def test_status_says_so_where_a_tunnel_speaks_ikev1():
         tunnel = ANSWER["tunnels"][0] | {"ike": ike | {"version": version}}
         assert said in shown(ANSWER | {"tunnels": [tunnel]})
     assert "IKEv1" not in shown(ANSWER | {"tunnels": [ANSWER["tunnels"][0] | {"ike": ike}]})
+
+
+def test_it_says_so_where_the_table_has_no_room_for_it():
+    ike = {"role": "initiator", "proposal": "aes256cbc-sha256-modp2048", "version": 1, "fallback": "refused by version"}
+    tunnel = ANSWER["tunnels"][0] | {
+        "name": "a-name-as-long-as-a-site-may-well-have",
+        "remote": "2001:db8::1234:5678:9abc",
+        "ike": ike,
+    }
+    text = shown(ANSWER | {"tunnels": [tunnel]}, terminal=True)
+    assert "aes256cbc-sha256" not in text
+    assert "both SAs are installed; by IKEv1 (fallback)" in " ".join(text.split())
 
 
 def test_status_says_what_an_ikev1_peer_says_of_itself():

@@ -33,6 +33,7 @@ OWNERS = {
     "gateway/events.py": {OURS: "ACQUIRE_AGAIN_S"},
     "gateway/explanation.py": {STANDARD: "SCHEMA"},
     "gateway/exposition.py": {OURS: "TUNNELS_MAX CHUNK"},
+    "gateway/bring_up.py": {OURS: "BETWEEN_S MANY STILL_S"},
     "gateway/gateway.py": {OURS: "PROGRESS_FROM"},
     "gateway/housekeeping.py": {OURS: "RESCAN_S RECLAIM_S"},
     "gateway/ike_counts.py": {OURS: "WANTED_S"},

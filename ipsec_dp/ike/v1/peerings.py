@@ -102,7 +102,8 @@ def joined(peering: Peering, context: IsakmpContext, now: float) -> None:
     _follow(peering, old or peering.last, context)
     kind = Kind.IKE_UP if old is None and not peering.sas else Kind.IKE_REKEYED
     vendors = f", {', '.join(context.abilities.vendors)}" if context.abilities.vendors else ""
-    text = f"IKEv1 with {context.proven.identities and context.proven.identities[1]}, {context.sa.suite}{vendors}"
+    theirs = f"IKEv1 with {context.proven.identities and context.proven.identities[1]} at {context.path.remote}"
+    text = f"{theirs}, {context.sa.suite}{vendors}"
     renewal: Renewal | None = None if kind is Kind.IKE_UP else "ours" if context.sa.initiator else "peer"
     context.report(kind, text, exchange=context.mode, renewal=renewal)
 

@@ -111,7 +111,8 @@ def explain(ours: Sequence[ProxyId], theirs: ProxyId) -> str:
     closest = min(range(len(ours)), key=lambda place: len(differing[place]))
     if theirs in [ProxyId(mine.remote, mine.local) for mine in ours]:
         return f"{both}; local and remote are exchanged on one side"
-    return f"{both}; differs from {ours[closest]} in {' and '.join(differing[closest])}"
+    differs = " and ".join(differing[closest])
+    return f"{both}; differs from {ours[closest]} in {differs}: IKEv1 wants the very same on both sides, mirrored (proxy_id here)"
 
 
 def _parts(ours: ProxyId, theirs: ProxyId) -> list[tuple[str, object, object]]:

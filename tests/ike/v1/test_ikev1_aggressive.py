@@ -16,7 +16,7 @@ from ipsec_dp.ike.v1 import payloads as p
 from ipsec_dp.ike.v1.keymat import decrypt
 from ipsec_dp.ike.v1.message import build_isakmp, build_payloads, parse_isakmp_header, parse_payloads
 from ipsec_dp.ike.v1.wire import HEADER, PayloadKind
-from tests.ike.ladder import OTHER, proxy_id
+from tests.ike.ladder import ADDRESSES, OTHER, proxy_id
 from tests.ike.pki import CA, NOW, OpenSsl
 
 from .gateways import Gateways, aggressive, texts
@@ -51,6 +51,7 @@ def test_three_and_three_messages_bring_both_phases_up(site):
     assert gateways.sites[site].kinds() == [Kind.IKE_UP]
     assert gateways.deliver(other)
     assert gateways.sites[other].kinds() == [Kind.IKE_UP]
+    assert f" at {ADDRESSES[site]}" in gateways.sites[other].events[0].text
     gateways.settle()
     gateways.check()
     assert gateways.a.kinds() == gateways.b.kinds() == UP

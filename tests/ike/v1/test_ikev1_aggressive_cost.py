@@ -32,7 +32,19 @@ def test_message_1_costs(group, tunnels):
     assert all(ip_address(ADDRESSES["a"]) in one.remotes for one in here)
     gateways.initiate("a")
     (first, _), path, core = gateways.taken("b"), gateways.path("b"), gateways.b.core
-    seconds, octets, now = [], [], gateways.clock()
+    gc.collect()
+    gc.freeze()  # what all the other tests made is not looked through for each message
+    try:
+        seconds, octets = costs(core, path, first, gateways.clock())
+    finally:
+        gc.unfreeze()
+    assert median(seconds) <= CEILING_S
+    assert median(octets) <= CEILING_OCTETS
+
+
+def costs(core, path, first, now):
+    """Seconds of some messages, then octets that stay held of as many others."""
+    seconds, octets = [], []
     for number in range(2 * EACH):
         now += 1.0
         datagram = number.to_bytes(7, "big") + b"x" + first[8:]
@@ -51,5 +63,4 @@ def test_message_1_costs(group, tunnels):
             tracemalloc.stop()
         else:
             seconds.append(spent)
-    assert median(seconds) <= CEILING_S
-    assert median(octets) <= CEILING_OCTETS
+    return seconds, octets

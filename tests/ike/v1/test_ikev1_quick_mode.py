@@ -80,8 +80,8 @@ def test_proxy_ids_that_differ_are_told_with_both_and_the_part(site):
         else (str(NETS["a"]), "10.1.0.0/24 <-> 10.2.0.0/16")
     )
     part = "local" if site == "a" else "remote"
-    said = f"the peer's proxy IDs are not ours: ours: {ours}; the peer's: {theirs}; differs from {ours} in {part} addresses"
-    assert texts(other, Kind.CHILD_FAILED)[0] == said
+    said = f"the peer's proxy IDs are not ours: ours: {ours}; the peer's: {theirs}; differs from {ours} in {part} addresses: "
+    assert texts(other, Kind.CHILD_FAILED)[0] == said + "IKEv1 wants the very same on both sides, mirrored (proxy_id here)"
     assert "the peer has other proxy IDs than ours" in texts(gateways.sites[site], Kind.CHILD_FAILED)[0]
     assert not other.sad.log
     assert not gateways.sites[site].sad.reserved
