@@ -40,6 +40,7 @@ PACKAGES_BUILD := gcc libc6-dev libssl-dev $(if $(X86_64),libipsec-mb-dev) $(if 
 PACKAGES_SETUP := $(PACKAGES_BUILD) nftables
 PACKAGES_DEMO := iproute2 iputils-ping iperf3
 PACKAGES_DEV := $(PACKAGES_DEMO) tcpdump ethtool openssl libcmocka-dev git groff-base
+PACKAGES_DIST := dpkg-dev
 PACKAGES_FUZZ := clang-14 libclang-rt-14-dev patch
 # What tests and benchmarks meet: an IKE peer (pki makes certificates), a routing daemon that learns through the tunnel, other tunnels.
 # Each would be a service of the host, enabled for its next boot, so they are unpacked into $(PEERS) (ipsec_dp/rig/peers).
@@ -74,7 +75,7 @@ exit $$status
 endef
 
 .PHONY: help packages packages-demo packages-dev setup setup-dev demo test test-unit test-interop test-netns test-slow mutants asan tsan \
-  fuzz lint bench bench-strangers bench-tunnel man clean
+  fuzz lint bench bench-strangers bench-tunnel man dist clean
 
 help: ## this list
 	@echo "ipsec_dp: userspace IPsec. Targets:"
@@ -193,6 +194,12 @@ man: setup-dev ## a manual page for each verb, into build/man/, and completion f
 	@$(BIN)/ipsec-dp completion zsh > build/completion/_ipsec-dp
 	@$(BIN)/ipsec-dp completion fish > build/completion/ipsec-dp.fish
 	@echo "build/man: $$(ls build/man | wc -l) pages; build/completion: $$(ls build/completion | xargs)"
+
+# dpkg-shlibdeps says which packages of the system have our libraries.
+dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml)
+dist: man ## into dist/: sdist, wheel with its libraries, .deb for this Debian. SOURCE_DATE_EPOCH: the same octets again
+	@tools/packages.sh install $(PACKAGES_DIST)
+	@$(BIN)/python -m tools.dist
 
 clean: ## remove what was built and measured; .venv stays
 	rm -rf build dist *.egg-info benchmarks/results .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks ipsec_dp/*.so

@@ -39,12 +39,12 @@ LEFT_OUT = re.compile(
 COMMON = re.compile(
     r"(?:GNU GENERAL PUBLIC LICENSE\s+Version (\d)|Apache License\s+Version 2\.0).*?END OF TERMS AND CONDITIONS", re.DOTALL
 )
-# Made by others, into build/: each where its program looks for it.
+# What `make man` leaves in build/: each where its program looks for it.
 GENERATED = {
     "man/*.1": Path("usr/share/man/man1"),
     "man/*.5": Path("usr/share/man/man5"),
-    "completion/ipsec-dp.bash": Path("usr/share/bash-completion/completions/ipsec-dp"),
-    "completion/ipsec-dp.zsh": Path("usr/share/zsh/vendor-completions/_ipsec-dp"),
+    "completion/ipsec-dp": Path("usr/share/bash-completion/completions/ipsec-dp"),
+    "completion/_ipsec-dp": Path("usr/share/zsh/vendor-completions/_ipsec-dp"),
     "completion/ipsec-dp.fish": Path("usr/share/fish/vendor_completions.d/ipsec-dp.fish"),
 }
 REVISION = 1
