@@ -39,8 +39,7 @@ DEBIAN_PYTHON := $(filter /usr,$(shell $(PYTHON) -c 'import sys; print(sys.base_
 PACKAGES_BUILD := gcc libc6-dev libssl-dev $(if $(X86_64),libipsec-mb-dev) $(if $(DEBIAN_PYTHON),python3 python3-venv python3-dev)
 PACKAGES_SETUP := $(PACKAGES_BUILD) nftables
 PACKAGES_DEMO := iproute2 iputils-ping iperf3
-PACKAGES_DEV := $(PACKAGES_DEMO) tcpdump ethtool openssl libcmocka-dev git groff-base
-PACKAGES_DIST := dpkg-dev
+PACKAGES_DEV := $(PACKAGES_DEMO) tcpdump ethtool openssl libcmocka-dev git groff-base dpkg-dev
 PACKAGES_FUZZ := clang-14 libclang-rt-14-dev patch
 # What tests and benchmarks meet: an IKE peer (pki makes certificates), a routing daemon that learns through the tunnel, other tunnels.
 # Each would be a service of the host, enabled for its next boot, so they are unpacked into $(PEERS) (ipsec_dp/rig/peers).
@@ -195,10 +194,8 @@ man: setup-dev ## a manual page for each verb, into build/man/, and completion f
 	@$(BIN)/ipsec-dp completion fish > build/completion/ipsec-dp.fish
 	@echo "build/man: $$(ls build/man | wc -l) pages; build/completion: $$(ls build/completion | xargs)"
 
-# dpkg-shlibdeps says which packages of the system have our libraries.
 dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml)
 dist: man ## into dist/: sdist, wheel with its libraries, .deb for this Debian. SOURCE_DATE_EPOCH: the same octets again
-	@tools/packages.sh install $(PACKAGES_DIST)
 	@$(BIN)/python -m tools.dist
 
 clean: ## remove what was built and measured; .venv stays
