@@ -55,6 +55,8 @@ SETTINGS = (
     ("ipv6", "ignore_routes_with_linkdown", "1"),
 )
 
+AS_GOOD = {"accept_dad": "-1"}  # what the kernel gives an interface without link layer addresses
+
 NO_DEVICE = "load the module (modprobe tun) or give the container the device (--device /dev/net/tun)"
 REASONS = {
     errno.ENOENT: f"/dev/net/tun is not there: {NO_DEVICE}",
@@ -255,7 +257,7 @@ def _write_settings(tun: Tun) -> None:
         except FileNotFoundError:
             continue  # a kernel without IPv6
         except OSError as error:  # a read-only /proc/sys in a container
-            if path.read_text().strip() != value:
+            if path.read_text().strip() not in (value, AS_GOOD.get(setting)):
                 tun.unset.append(f"net.{family}.conf.{tun.name}.{setting}: {error.strerror}")
         else:
             tun.written.append((family, setting))

@@ -28,9 +28,7 @@ CAPABILITIES = ",".join(["-all", *(f"+{name}" for name in (*USUAL, "net_admin"))
 READ_ONLY = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys; "
 WITHOUT_NFT = f"mount --bind /dev/null {shutil.which('nft', path=harness.ENVIRONMENT['PATH'])}; "
 WITHOUT_TUN = "mount -t tmpfs tmpfs /dev/net; "
-REFUSED = re.compile(
-    r"^interface ipsec0: net\.ipv6\.conf\.ipsec0\.addr_gen_mode: Read-only file system, .* and \d+ more; .*--sysctl"
-)
+REFUSED = re.compile(r"^interface ipsec0: net\.ipv[46]\.conf\.ipsec0\.\w+: Read-only file system.*--sysctl")
 
 
 def container(lacks: str = "") -> tuple[str, ...]:
