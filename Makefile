@@ -74,7 +74,7 @@ exit $$status
 endef
 
 .PHONY: help packages packages-demo packages-dev setup setup-dev demo test test-unit test-interop test-netns test-slow mutants asan tsan \
-  fuzz lint bench bench-strangers bench-tunnel man dist clean
+  fuzz lint bench bench-strangers bench-tunnel docs man dist clean
 
 help: ## this list
 	@echo "ipsec_dp: userspace IPsec. Targets:"
@@ -197,6 +197,11 @@ man: setup-dev ## a manual page for each verb, into build/man/, and completion f
 dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml)
 dist: man ## into dist/: sdist, wheel with its libraries, .deb for this Debian. SOURCE_DATE_EPOCH: the same octets again
 	@$(BIN)/python -m tools.dist
+
+docs: setup-dev ## the documentation site, into build/docs/site/; a link that leads nowhere fails it
+	@$(BIN)/python tools/docs_site.py build/docs/pages
+	@$(BIN)/zensical build --strict --config-file zensical.toml
+	@echo "build/docs/site/index.html: open it in a browser, or serve the directory with any web server"
 
 clean: ## remove what was built and measured; .venv stays
 	rm -rf build dist *.egg-info benchmarks/results .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks ipsec_dp/*.so

@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from ipsec_dp.cli import completion, life, tools, top, tunnels
+from ipsec_dp.cli import bugreport, completion, life, logs, tools, top, tunnels
 from ipsec_dp.cli.options import examples
 
 VERBS: Final = (
@@ -28,7 +28,9 @@ VERBS: Final = (
     tunnels.terminate,
     tunnels.unpin,
     tunnels.policy,
+    logs.log,
     tools.doctor,
+    bugreport.bugreport,
     tools.demo,
     tools.bench,
     completion.completion,

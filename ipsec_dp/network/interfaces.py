@@ -18,6 +18,7 @@ from ipsec_dp.network.interface_mtu import interface_mtu
 from ipsec_dp.network.workers import attach_interface, detach_interface
 from ipsec_dp.util.slices import in_slices
 from ipsec_dp.util.text import named
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.addresses import Interface
     from ipsec_dp.util.conditions import Conditions
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 UNSET_SHOWN = 3
 WITHOUT_SETTINGS = (
@@ -195,7 +196,7 @@ class LinuxInterfaces:
         try:
             self._tuns[interface].set_carrier(on)
         except HostError as error:
-            log.warning("%s", error)
+            log.warning("%s", error, extra=told("carrier_refused", interface=interface))
 
     # ---- what others make of them
 
