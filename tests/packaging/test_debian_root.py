@@ -57,7 +57,7 @@ def test_the_wheel_needs_no_more_than_its_name_says(distributions, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         archive.extractall(tmp_path)
-    assert [name for name in names if name.startswith("ipsec_dp.libs/libcrypto-")]
+    assert [name for name in names if ".libs/libcrypto-" in name]
     assert [name for name in names if "/licenses/libssl" in name]
     program = "import sys; sys.path.insert(0, '.'); from ipsec_dp.__main__ import run; sys.argv[1:] = ['version', '--json']; run()"
     ran = subprocess.run([sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
