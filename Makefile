@@ -39,7 +39,7 @@ DEBIAN_PYTHON := $(filter /usr,$(shell $(PYTHON) -c 'import sys; print(sys.base_
 PACKAGES_BUILD := gcc libc6-dev libssl-dev $(if $(X86_64),libipsec-mb-dev) $(if $(DEBIAN_PYTHON),python3 python3-venv python3-dev)
 PACKAGES_SETUP := $(PACKAGES_BUILD) nftables
 PACKAGES_DEMO := iproute2 iputils-ping iperf3
-PACKAGES_DEV := $(PACKAGES_DEMO) tcpdump ethtool openssl libcmocka-dev git groff-base
+PACKAGES_DEV := $(PACKAGES_DEMO) tcpdump ethtool openssl libcmocka-dev git groff-base dpkg-dev
 PACKAGES_FUZZ := clang-14 libclang-rt-14-dev patch
 # What tests and benchmarks meet: an IKE peer (pki makes certificates), a routing daemon that learns through the tunnel, other tunnels.
 # Each would be a service of the host, enabled for its next boot, so they are unpacked into $(PEERS) (ipsec_dp/rig/peers).
@@ -74,7 +74,7 @@ exit $$status
 endef
 
 .PHONY: help packages packages-demo packages-dev setup setup-dev demo test test-unit test-interop test-netns test-slow mutants asan tsan \
-  fuzz lint bench bench-strangers bench-tunnel docs man clean
+  fuzz lint bench bench-strangers bench-tunnel docs man dist clean
 
 help: ## this list
 	@echo "ipsec_dp: userspace IPsec. Targets:"
@@ -193,6 +193,10 @@ man: setup-dev ## a manual page for each verb, into build/man/, and completion f
 	@$(BIN)/ipsec-dp completion zsh > build/completion/_ipsec-dp
 	@$(BIN)/ipsec-dp completion fish > build/completion/ipsec-dp.fish
 	@echo "build/man: $$(ls build/man | wc -l) pages; build/completion: $$(ls build/completion | xargs)"
+
+dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml)
+dist: man ## into dist/: sdist, wheel with its libraries, .deb for this Debian. SOURCE_DATE_EPOCH: the same octets again
+	@$(BIN)/python -m tools.dist
 
 docs: setup-dev ## the documentation site, into build/docs/site/; a link that leads nowhere fails it
 	@$(BIN)/python tools/docs_site.py build/docs/pages

@@ -129,6 +129,9 @@ int dp_process_protect(void);
 const char *dp_provider_name(const struct dp *dp);
 /* Why intel-ipsec-mb is not used; empty when it is. */
 const char *dp_provider_reason(const struct dp *dp);
+/* What the libraries say of their versions ("OpenSSL 3.0.19 27 Jan 2026", "1.3.0"); the second is empty in a build without it. */
+const char *dp_openssl_version(void);
+const char *dp_ipsec_mb_version(void);
 
 struct dp_arena_info {
     uint64_t octets;  /* mapped for keys */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,6 +33,13 @@ class Host:
             return (self.root / path).read_text().strip()
         except OSError:
             return ""
+
+    def is_read_only(self, path: str) -> bool:
+        """Whether a file system that cannot be written is mounted there."""
+        try:
+            return bool(os.statvfs(self.root / path).f_flag & os.ST_RDONLY)
+        except OSError:
+            return False
 
     def names(self, pattern: str) -> list[str]:
         return sorted(path.name for path in self.root.glob(pattern))

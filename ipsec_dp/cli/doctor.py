@@ -16,6 +16,7 @@ from ipsec_dp.cli.network_checks import (
     ports,
     reverse_path_filter,
     saved_ruleset,
+    settings,
     xfrm_policies,
 )
 from ipsec_dp.cli.options import show_json
@@ -81,7 +82,9 @@ def capabilities(host: Host) -> list[Check]:
     return [
         Check("privilege", "ok", name)
         if effective >> number & 1
-        else Check("privilege", state, f"no {name}", means, "run as root, or use the service unit")
+        else Check(
+            "privilege", state, f"no {name}", means, f"run as root, use the service unit, or give it to the container: {name}"
+        )
         for number, name, state, means in CAPABILITIES
     ]
 
@@ -156,6 +159,7 @@ CHECKS: tuple[Callable[[Host], list[Check]], ...] = (
     locked_memory,
     ports,
     nftables,
+    settings,
     forwarding,
     reverse_path_filter,
     ipv6,

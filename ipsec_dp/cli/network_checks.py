@@ -8,23 +8,26 @@ import shutil
 from typing import TYPE_CHECKING
 
 from ipsec_dp.cli.checks import Check
-from ipsec_dp.host import PROTOCOL, HostError, guard, probe, xfrm
+from ipsec_dp.host import PROTOCOL, HostError, claim, guard, nft_state, probe, xfrm
 from ipsec_dp.host.bulk import FAMILIES, Bulk
 from ipsec_dp.host.filter_listing import host_filter
 from ipsec_dp.host.filter_remedies import dropped, of_tunnels, outer, remedy
 from ipsec_dp.host.routes import interface_name
 from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
+from ipsec_dp.util.text import named
 
 if TYPE_CHECKING:
     from ipsec_dp.cli.checks import Host
 
 USUAL_INTERFACE = "ipsec0"  # where no gateway runs
 INTERFACES_MAX = 16
+GATEWAYS_SHOWN = 3
+NO_NFTABLES = "there is no guard, so `up` refuses and leaves what is protected unreachable"
 POLICIES_SHOWN = 3
 RULESETS = (("etc", "nftables.conf"), ("etc", "nftables.rules"), ("etc/nftables", "*.nft"), ("etc/sysconfig", "nftables.conf"))
 
 
-def ports(_: Host) -> list[Check]:
+def ports(host: Host) -> list[Check]:
     """UDP 500 and 4500."""
     findings: list[Check] = []
     for port in (IKE_PORT, NAT_PORT):
@@ -35,7 +38,10 @@ def ports(_: Host) -> list[Check]:
             findings.append(Check(name, "fail", str(error.strerror), "IKE cannot listen here", "run as root"))
             continue
         owners = [] if free else probe.udp_port_owners(port)
-        if free or (owners and all(owner.startswith("ipsec-dp ") for owner in owners)):
+        if not free and not owners and (gateways := claim.names(host.read("proc/thread-self/net/unix"))):
+            # A gateway does not let others look into it, nor does a container that lacks CAP_SYS_PTRACE.
+            findings.append(Check(name, "ok", f"in use, and a gateway runs here: {named(gateways, GATEWAYS_SHOWN)}"))
+        elif free or (owners and all(owner.startswith("ipsec-dp ") for owner in owners)):
             findings.append(Check(name, "ok", "free" if free else f"in use by {', '.join(owners)}"))
         else:
             whose = ", ".join(owners) or "another program"
@@ -47,9 +53,30 @@ def ports(_: Host) -> list[Check]:
 def nftables(_: Host) -> list[Check]:
     """The program that the guard is made with."""
     path = shutil.which("nft", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
-    if path is not None:
-        return [Check("nftables", "ok", path)]
-    return [Check("nftables", "fail", "nft is not installed", "there is no guard, so `up` refuses", "apt-get install nftables")]
+    if path is None:
+        return [Check("nftables", "fail", "nft is not installed", NO_NFTABLES, "apt-get install nftables")]
+    try:
+        asyncio.run(_ask_nftables())
+    except nft_state.NoNftablesError:
+        remedy = "modprobe nf_tables on the machine whose kernel this is, or another kernel"
+        return [Check("nftables", "fail", "this kernel has no nftables", NO_NFTABLES, remedy)]
+    except (HostError, OSError):
+        pass  # whoever may not ask still may see whether the program is there
+    return [Check("nftables", "ok", path)]
+
+
+async def _ask_nftables() -> None:
+    with nft_state.NftState() as state:
+        await state.generation()
+
+
+def settings(host: Host) -> list[Check]:
+    """Whether interfaces can be given the settings that they need: container runtimes mount /proc/sys read-only."""
+    if not host.is_read_only("proc/sys"):
+        return [Check("settings of interfaces", "ok", "/proc/sys can be written")]
+    means = "interfaces keep the settings of new ones: the kernel may send packets of its own into tunnels, which are dropped"
+    remedy = "have the runtime set net.ipv6.conf.default.addr_gen_mode=1 and net.ipv4.conf.default.rp_filter=0 (--sysctl)"
+    return [Check("settings of interfaces", "warn", "/proc/sys is read-only", means, remedy)]
 
 
 def forwarding(host: Host) -> list[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -93,9 +94,15 @@ def bench_client(host: str, names: tuple[str, ...], port: int, as_json: bool) ->
 @click.command(epilog=examples("ipsec-dp version"))
 @json_option
 def version(as_json: bool) -> int:
-    """Print the version."""
+    """Print the version.
+
+    With --json also each cryptographic library, its version, its file, and whether it came with this program or is the system's.
+    """
     if as_json:
-        show_json({"version": __version__, "python": platform.python_version(), "machine": platform.machine()})
+        with loading():
+            from ipsec_dp.cli.libraries import libraries
+        about = {"version": __version__, "python": platform.python_version(), "machine": platform.machine()}
+        show_json(about | {"libraries": [asdict(each) for each in libraries()]})
     else:
         say(version_text())
     return 0

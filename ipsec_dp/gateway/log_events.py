@@ -95,7 +95,6 @@ EVENTS: Final[dict[str, str]] = {
     "name_changed": "a DNS name means other addresses",
     "route_note": "a route is not as it was wanted",
     "rules_unseen": "routing rules of others cannot be seen",
-    "setting_refused": "an interface keeps a setting (`interface`)",
     "carrier_refused": "an interface keeps its carrier (`interface`)",
     "queues_missing": "an interface has no queue for each worker",
     "queues_unsteered": "its queues cannot be steered",

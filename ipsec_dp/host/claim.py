@@ -22,6 +22,7 @@ from ipsec_dp.util.told import told
 
 log = logging.getLogger(__name__)
 
+PREFIX = b"\0ipsec-dp/"
 NAME_OCTETS_MAX = 90  # of a gateway's name that is written as it is; unix(7) allows 107 in all
 UCRED = struct.Struct("3i")  # pid, uid, gid
 SOMEBODY = "somebody"
@@ -118,6 +119,13 @@ def holder(gateway: str) -> Holder | None:
     return Holder(pid, uid)
 
 
+def names(sockets: str) -> list[str]:
+    """The gateways that run in a network namespace, by the text of its /proc/net/unix, where any user can show up."""
+    prefix = "@" + PREFIX.decode().removeprefix("\0")
+    last = (line.split()[-1] for line in sockets.splitlines() if line.strip())
+    return sorted({word.removeprefix(prefix) for word in last if word.startswith(prefix)})
+
+
 def _socket() -> socket.socket:
     try:
         return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -127,4 +135,4 @@ def _socket() -> socket.socket:
 
 def _address(gateway: str) -> bytes:
     name = gateway.encode()
-    return b"\0ipsec-dp/" + (name if len(name) <= NAME_OCTETS_MAX else hashlib.sha256(name).hexdigest().encode())
+    return PREFIX + (name if len(name) <= NAME_OCTETS_MAX else hashlib.sha256(name).hexdigest().encode())

@@ -55,6 +55,8 @@ SETTINGS = (
     ("ipv6", "ignore_routes_with_linkdown", "1"),
 )
 
+AS_GOOD = {"accept_dad": "-1"}  # what the kernel gives an interface without link layer addresses
+
 NO_DEVICE = "load the module (modprobe tun) or give the container the device (--device /dev/net/tun)"
 REASONS = {
     errno.ENOENT: f"/dev/net/tun is not there: {NO_DEVICE}",
@@ -106,7 +108,7 @@ class Tun:
     descriptors: list[int] = field(default_factory=list)
     alias: str = ""  # what a person reads at the interface, and `check`: whose it is
     carrier: bool = True  # as we set it
-    unset: list[str] = field(default_factory=list)  # settings that this host does not let us write, as "path: reason"
+    unset: list[str] = field(default_factory=list)  # what this host does not let us set and is otherwise: "setting: reason"
     written: list[tuple[str, str]] = field(default_factory=list)  # those that it did, as family and name
 
     def vanished(self) -> bool:
@@ -255,7 +257,8 @@ def _write_settings(tun: Tun) -> None:
         except FileNotFoundError:
             continue  # a kernel without IPv6
         except OSError as error:  # a read-only /proc/sys in a container
-            tun.unset.append(f"{path}: {error.strerror}")
+            if path.read_text().strip() not in (value, AS_GOOD.get(setting)):
+                tun.unset.append(f"net.{family}.conf.{tun.name}.{setting}: {error.strerror}")
         else:
             tun.written.append((family, setting))
 

@@ -17,6 +17,7 @@ from ipsec_dp.network.carrier import carrier_interfaces
 from ipsec_dp.network.interface_mtu import interface_mtu
 from ipsec_dp.network.workers import attach_interface, detach_interface
 from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.text import named
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
@@ -29,18 +30,31 @@ if TYPE_CHECKING:
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.ipsec.addresses import Interface
+    from ipsec_dp.util.conditions import Conditions
 
 log = logging.getLogger(__name__)
 
+UNSET_SHOWN = 3
+WITHOUT_SETTINGS = (
+    "the kernel may send packets of its own into it, which no proxy ID holds and which are dropped, and a strict reverse path "
+    "filter drops what comes out; set them for interfaces to come (net.ipv4.conf.default.…, net.ipv6.conf.default.…), in a "
+    "container by its runtime (--sysctl)"
+)
 LOOK_SLICE_S = 0.002  # of the loop at once, while thousands of devices are looked at
 
 
 class LinuxInterfaces:
     """`network.host.HostInterfaces` by /dev/net/tun and rtnetlink, in the network namespace of the calling thread."""
 
-    def __init__(self, config: Config, netlink: Callable[[], AsyncIPRoute], exempt: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        netlink: Callable[[], AsyncIPRoute],
+        exempt: Callable[[], Awaitable[None]],
+        conditions: Conditions | None = None,
+    ) -> None:
         """`exempt` is awaited when interfaces were made, and when they are about to go: what `indices` has is ours."""
-        self._config, self._netlink, self._exempt = config, netlink, exempt
+        self._config, self._netlink, self._exempt, self._conditions = config, netlink, exempt, conditions
         self._plane: DataPlane | None = None
         self._spd: Spd | None = None
         self._tuns: dict[str, tun.Tun] = {}
@@ -87,6 +101,7 @@ class LinuxInterfaces:
     def _detach(self, name: str) -> tun.Tun:
         plane, spd = self._attached_to
         detach_interface(plane, spd.interface_numbers[name])
+        self._tell_unset(name, [])
         return self._tuns.pop(name)
 
     async def _remove_all(self) -> None:
@@ -161,14 +176,18 @@ class LinuxInterfaces:
         device = self._tuns[name]
         addresses = [address for tunnel in self._tunnels_of(name) for address in tunnel.addresses]
         self._interface_mtus[name] = await asyncio.to_thread(self._interface_mtu, name)
-        before, known = self._addresses.get(name, set()), set(device.unset)
+        before = self._addresses.get(name, set())
         self._addresses[name] = await tun.configure(self._netlink(), device, addresses, self._interface_mtus[name])
         await tun.remove_addresses(self._netlink(), device, before - set(addresses))
-        for refused in device.unset:
-            if refused not in known:
-                log.warning(
-                    "interface %s: a setting stays as it was: %s", name, refused, extra=told("setting_refused", interface=name)
-                )
+        self._tell_unset(name, device.unset)
+
+    def _tell_unset(self, name: str, unset: list[str]) -> None:
+        """What the host refused, as long as it does: a read-only /proc/sys, or IPv6 disabled."""
+        settings = [each for each in unset if each.startswith("net.")]
+        texts = {"settings": f"interface {name}: {named(settings, UNSET_SHOWN)}; {WITHOUT_SETTINGS}"} if settings else {}
+        texts |= {each: f"interface {name}: {each}; packets from there cannot be sent" for each in unset if each not in settings}
+        if self._conditions is not None:
+            self._conditions.become(f"interface {name}", texts)
 
     def set_carrier(self, interface: str, on: bool) -> None:
         """One that cannot (before Linux 5.0) keeps its carrier: what finds no SA is dropped."""

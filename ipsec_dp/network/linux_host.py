@@ -48,7 +48,7 @@ class LinuxHost:
         self.changing = asyncio.Lock()
         self.conditions = Conditions(clock)
         self.guard = LinuxGuard(config, lambda: self.peers, self._ipr, lambda: self.interfaces.indices, self.conditions)
-        self.interfaces = LinuxInterfaces(config, self._ipr, self.guard.exempt)
+        self.interfaces = LinuxInterfaces(config, self._ipr, self.guard.exempt, self.conditions)
         self.routing = LinuxRouting(config, self._ipr, self.interfaces, ForeignRules(self.conditions))
         self.flows = KernelFlows()
         self.reports = KernelReports(clock)

@@ -72,13 +72,16 @@ def test_the_wheel_holds_the_extension_and_the_typing_marker_and_no_sources(dist
     assert not [name for name in names if name.endswith((".c", ".h"))]
 
 
+def held(directory: Path) -> dict[str, bytes]:
+    """Every file below it."""
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
 def test_the_wheel_holds_schema_examples_and_units_where_a_service_finds_them(distributions, tmp_path):
     wheel = one(distributions, "*.whl")
     run(*INSTALL, "--prefix", tmp_path, wheel, cwd=tmp_path)
     shared = tmp_path / "share" / "ipsec-dp"
-    assert {path.name: path.read_bytes() for path in shared.iterdir()} == {
-        path.name: path.read_bytes() for path in (ROOT / "conf").iterdir()
-    }
+    assert held(shared) == held(ROOT / "conf")
     assert {"schema.json", "site-a.toml", "ipsec-dp@.service", "ipsec-dp-guard@.service"} <= {
         path.name for path in shared.iterdir()
     }

@@ -2,78 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
-import tomllib
-from pathlib import Path
 
 import pytest
 
 from tests.packaging.debian import ROOT
+from tests.packaging.fresh_root import SUITES
 from tests.packaging.test_distributions import NOT_SOURCE
 from tests.packaging.test_packages import named
 from tests.packaging.test_readme import blocks
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1200)]
-# This process has a host of its own, without a network (tests/own_host.py): its parent has not.
-OUTSIDE = ("nsenter", "--mount", "--net", f"--target={os.getppid()}")
-CHROOT = 'mount --bind "$0" "$0" && mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"'
-SUITES = ("bookworm", "trixie")
-# Where systemd, and what stands in for it, keep what is to run after the next boot.
-ENABLED = ("etc/systemd", *(f"etc/rc{level}.d" for level in "0123456S"))
-
-
-class Root:
-    """A minimal Debian below a directory."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def run(self, *argv: str, check: bool = True) -> str:
-        """Runs a program in it."""
-        environment = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-        command = (*OUTSIDE, "unshare", "--mount", "sh", "-c", CHROOT, str(self.path), *argv)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def enabled(self) -> set[str]:
-        """Every link that starts something at boot."""
-        trees = (self.path / tree for tree in ENABLED)
-        return {str(path.relative_to(self.path)) for tree in trees for path in tree.rglob("*") if path.is_symlink()}
-
-    def packages(self) -> int:
-        return len(self.run("dpkg-query", "-W", "-f", "x").strip())
-
-
-@pytest.fixture(scope="module")
-def debootstrap(tmp_path_factory) -> Path:
-    """The /usr in which debootstrap is."""
-    unpacked = tmp_path_factory.mktemp("debootstrap") / "unpacked"
-    subprocess.run([*OUTSIDE, ROOT / "tools/packages.sh", "unpack", unpacked, "debootstrap"], check=True)
-    return (unpacked if unpacked.exists() else Path("/")) / "usr"
-
-
-@pytest.fixture(params=SUITES)
-def debian(request, debootstrap, tmp_path):
-    """A minimal Debian with the resolver of this host."""
-    path = tmp_path / "root"
-    program = debootstrap / "sbin/debootstrap"
-    environment = {"DEBOOTSTRAP_DIR": str(debootstrap / "share/debootstrap"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    subprocess.run(
-        [*OUTSIDE, "unshare", "--mount", program, "--variant=minbase", request.param, path, "http://deb.debian.org/debian"],
-        env=environment,
-        check=True,
-        capture_output=True,
-    )
-    resolver = subprocess.run([*OUTSIDE, "cat", "/etc/resolv.conf"], capture_output=True, check=True).stdout
-    (path / "etc/resolv.conf").write_bytes(resolver)
-    shutil.copytree(ROOT / "tools", path / "src/tools")
-    yield Root(path)
-    shutil.rmtree(path)
 
 
 @pytest.mark.parametrize("debian", ["bookworm"], indirect=True)
@@ -82,7 +22,7 @@ def test_the_readme_leads_from_a_checkout_to_a_service(debian, tmp_path):
     install, _ = blocks("As a service")
     source = debian.path / "root/ipsec_dp"
     shutil.copytree(ROOT, source, ignore=NOT_SOURCE)
-    _give_packages(debian.path)
+    debian.give_packages()
     debian.run("apt-get", "update", "-qq")
     debian.run("apt-get", "install", "-qq", "-y", "--no-install-recommends", "systemd", "python3-pip")
     assert "externally-managed-environment" in debian.run("sh", "-c", "pip install /root/ipsec_dp 2>&1", check=False)
@@ -96,15 +36,7 @@ def test_the_readme_leads_from_a_checkout_to_a_service(debian, tmp_path):
         assert not re.findall(r"ipsec-dp\S*:\d+:.*", said), said
 
 
-def _give_packages(root: Path) -> None:
-    """Wheels of all that pip will ask for, as this host gets them: the Debian in there may have no way to an index."""
-    wheels = root / "root/wheels"
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = project["build-system"]["requires"] + project["project"]["dependencies"]
-    subprocess.run([*OUTSIDE, sys.executable, "-m", "pip", "wheel", "-q", "-w", wheels, *wanted], check=True)
-    (root / "etc/pip.conf").write_text("[global]\nfind-links = /root/wheels\nno-index = true\n")
-
-
+@pytest.mark.parametrize("debian", SUITES, indirect=True)
 def test_setting_up_enables_nothing(debian):
     setup = {"python3", "python3-venv", "python3-dev", *named("install", "setup")}
     before, start = debian.enabled(), debian.packages()

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 TARGETS = """
     setup setup-dev demo test test-unit test-interop test-netns test-slow mutants asan tsan
-    fuzz lint bench bench-strangers bench-tunnel clean
+    fuzz lint bench bench-strangers bench-tunnel man dist docs clean
 """.split()
 
 

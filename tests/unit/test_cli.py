@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -160,7 +161,13 @@ def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith(f"ipsec-dp {__version__} (Python ")
     assert main(["version", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["version"] == __version__
+    said = json.loads(capsys.readouterr().out)
+    assert said["version"] == __version__
+    libraries = {each["name"]: each for each in said["libraries"]}
+    assert set(libraries) - {"libIPSec_MB"} == {"libcrypto", "libcrypto of cryptography"}
+    assert all(re.search(r"\d+\.\d+\.\d+", each["version"]) and Path(each["file"]).exists() for each in libraries.values())
+    assert not libraries["libcrypto"]["bundled"], "an extension that was built here takes it from the system"
+    assert libraries["libcrypto of cryptography"]["bundled"]
 
 
 DRY = {"schema": 1, "file": "b.toml", "added": ["new"], "removed": [], "kept": 3, "findings": [], "read_s": 0.1, "applied_s": 0}

@@ -18,6 +18,7 @@ from ipsec_dp.network import interfaces
 from ipsec_dp.network.interfaces import LinuxInterfaces
 from ipsec_dp.services.device_watch import DeviceWatch
 from ipsec_dp.util import slices
+from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import PSK, configured, proxy_id, tunnel
 from tests.doubles.host import MemoryHost
@@ -46,6 +47,7 @@ class Kernel:
         self.refuses = ""
         self.configured: Callable[[Any], object] = lambda _device: None  # hears of each one
         self.carriers: dict[str, bool] = {}
+        self.conditions = Conditions(FakeClock())
         Kernel.made = self
         monkeypatch.setattr(interfaces, "attach_interface", self.attach)
         monkeypatch.setattr(interfaces, "detach_interface", lambda _plane, number: self.calls.append(f"detach {number}"))
@@ -98,7 +100,8 @@ def lived(directory, story, *tables: str) -> None:
             EXEMPT.append(dict(made.indices))
 
         EXEMPT.clear()
-        made = LinuxInterfaces(config, lambda: IPR, exempt)
+        conditions = Kernel.made.conditions = Conditions(FakeClock())
+        made = LinuxInterfaces(config, lambda: IPR, exempt, conditions)
         async with AsyncExitStack() as stack:
             await made.make(stack, PLANE, SPD)
             await made.set_mtus({each.name: 1400 for each in config.tunnels})
@@ -399,6 +402,27 @@ def without_ipv6(kernel, faults, monkeypatch):
     monkeypatch.setattr(tun, "has_ipv6", lambda _name: False)
     faults.addresses.append(TUNNEL_ADDRESS)
     return kernel
+
+
+def test_settings_that_the_host_keeps_to_itself_are_listed_while_the_interface_is_there(tmp_path, kernel, caplog):
+    refused = [f"net.ipv6.conf.ipsec0.s{number}: Read-only file system" for number in range(5)]
+    kernel.configured = lambda device: device.unset.__setitem__(slice(None), refused)
+
+    async def story(made, other):
+        (text,) = kernel.conditions.texts
+        assert text.startswith(f"interface ipsec0: {', '.join(refused[:3])} and 2 more; the kernel may send packets of its own")
+        await made.restore("ipsec0", Trouble(Fault.DOWN))
+        assert kernel.conditions.texts == [text]
+        assert caplog.text.count("Read-only") == len(refused[:3])
+        refused.clear()  # somebody made it writable
+        await made.restore("ipsec0", Trouble(Fault.DOWN))
+        assert kernel.conditions.texts == []
+        refused.append("net.ipv4.conf.ipsec0.rp_filter: Read-only file system")
+        await made.restore("ipsec0", Trouble(Fault.DOWN))
+        assert len(kernel.conditions.texts) == 1
+
+    lived(tmp_path, story, tunnel("b", keys=KEYED))
+    assert kernel.conditions.texts == []
 
 
 def test_an_address_that_ipv6_disabled_keeps_away_is_told_once_and_not_fought_for(tmp_path, without_ipv6, caplog):
