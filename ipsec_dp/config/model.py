@@ -243,6 +243,7 @@ class Config:
     zone_rules: tuple[ZoneRule, ...] = ()
     nat_flows: NatFlowAction = "tell"
     control_group: str | None = None  # whose members may read
+    keylog: Path | None = None  # where keys are written
     metrics: MetricsListen | None = None
     warnings: tuple[Finding, ...] = ()
     _by_name: dict[str, Tunnel] = field(init=False, repr=False, compare=False)

@@ -39,6 +39,7 @@ from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
 from ipsec_dp.keying.ike_watch import IkeWatch, ike_rates
+from ipsec_dp.keying.key_log import KeyLog
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network import workers
 from ipsec_dp.network.carrier import InterfaceCarriers
@@ -130,7 +131,7 @@ class Composition:
         self.nat_flows = NatFlows(host, clock)
         crls = CrlWatch(lambda: self.ike, host.conditions, clock)
         names = NameWatch(host, lambda: self.ike, host_watch.look, clock)
-        self.counts = IkeCounts(clock)
+        self.counts, self.key_log = IkeCounts(clock), KeyLog(host.conditions)
         self.metrics = MetricsServer(self.metrics_page, _load_exposition, host.conditions, clock, substitutes.listen)
         beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows, crls, names, self.metrics
         self.services = Services((self.carriers, self.mtus, *beside))
@@ -170,7 +171,9 @@ class Composition:
             raise GatewayFailedError(str(error)) from error
         self._watch = watch = IkeWatch(plane)
         watch.silent_towards(self._nesting.silent())
-        self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of, self._outer_header)
+        self._children = children = IkeChildren(
+            sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of, self._outer_header, self.key_log.esp
+        )
         trace = self.substitutes.trace(self.clock)
         core = IkeVersions(
             Environment(
@@ -183,6 +186,7 @@ class Composition:
                 pins=self.substitutes.pins(self.config.name, self.host.conditions),
                 shaped=self.substitutes.shaped,
                 interference=self.substitutes.interference,
+                keys=self.key_log,
             ),
             events=self._strangers,
         )
@@ -298,7 +302,8 @@ class Composition:
         await self._children.set_outer_headers()
 
     def _tell_risks(self) -> None:
-        """What tunnels give away by how they are configured, for as long as they are."""
+        """What the configuration gives away, for as long as it does."""
+        self.key_log.apply(self.config.keylog)
         risks = {tunnel.name: risk for tunnel in self.config.tunnels if (risk := aggressive_risk(tunnel)) is not None}
         self.host.conditions.become("aggressive", {name: f'tunnel "{name}": {risk}' for name, risk in risks.items()})
 
