@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from ipsec_dp.cli import completion, life, tools, top, tunnels
+from ipsec_dp.cli import capture, completion, life, tools, top, tunnels
 from ipsec_dp.cli.options import examples
 
 VERBS: Final = (
@@ -28,6 +28,7 @@ VERBS: Final = (
     tunnels.terminate,
     tunnels.unpin,
     tunnels.policy,
+    capture.capture,
     tools.doctor,
     tools.demo,
     tools.bench,
@@ -53,6 +54,7 @@ class VerbGroup(click.Group):
         "ipsec-dp up conf/manual-a.toml       bring its tunnels up and keep them up",
         "ipsec-dp status --watch              what they do, each second",
         "ipsec-dp top                         what they carry and drop, while you look",
+        "ipsec-dp capture all.pcapng          their packets, inside and outside, for Wireshark",
     )
     + "\n\n\b\nExit status: 0 done; 1 failed; 2 usage or configuration; 3 no daemon.",
 )

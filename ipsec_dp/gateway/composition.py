@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ipsec_dp.config.ikev1 import aggressive_risk
@@ -15,6 +16,7 @@ from ipsec_dp.databases.pad import peer_of
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
+from ipsec_dp.dataplane.tap import Tap
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.absence import Absence
 from ipsec_dp.gateway.bring_up import BringUp
@@ -59,7 +61,7 @@ from ipsec_dp.services.zone_log import ZoneLog
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.dataplane import OuterPath
@@ -108,6 +110,7 @@ class Engine:
     reloader: Reloader
     drop_watch: DropWatch
     readings: Readings
+    tap: Callable[..., Tap]  # begins a capture
 
 
 def _load_exposition() -> None:
@@ -285,7 +288,7 @@ class Composition:
         looks = second_line.look, absence.look, unanswered.look, bring_up.look
         housekeeping = Housekeeping(sad, events.handle, host.conditions, clock, looks)
         watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock, self.stream.drops)
-        return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch, readings)
+        return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch, readings, partial(Tap, plane))
 
     async def reconfigure(self, config: Config) -> None:
         """Another configuration is in force; outer headers are as it says."""

@@ -44,6 +44,7 @@ VERBS = [
     "terminate",
     "unpin",
     "policy",
+    "capture",
     "doctor",
     "demo",
     "bench",

@@ -37,6 +37,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "unpin": {"name": "to-b"},
     "confirm": {},
     "follow": {},
+    "capture": {},
 }
 ASKED = [{"verb": verb, **fields} for verb, fields in REQUESTS.items()]
 GROUP = next(each for each in grp.getgrall() if each.gr_gid not in (0, NOBODY))
