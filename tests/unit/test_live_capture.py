@@ -127,9 +127,13 @@ def test_it_ends_by_itself_after_a_time_or_a_size(busy, tmp_path, option, least)
 
 def test_ctrl_c_ends_it_with_all_that_was_captured(captured, tmp_path, capsys):
     file = tmp_path / "all.pcapng"
-    timer = threading.Thread(
-        target=lambda: (wait_for(lambda: captured.open), captured.send(50), os.kill(os.getpid(), signal.SIGINT))
-    )
+
+    def interrupt():
+        wait_for(lambda: captured.open)
+        captured.send(50)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Thread(target=interrupt)
     timer.start()
     assert run(captured, file, "--inner") == 0
     timer.join()
@@ -167,7 +171,8 @@ def test_dropped_packets_are_counted(captured, tmp_path, capsys):
 
 
 def test_a_full_disk_is_one_line_and_the_gateway_goes_on(busy, tmp_path, capsys, monkeypatch):
-    file, real, written = tmp_path / "all.pcapng", os.write, []
+    file, real = tmp_path / "all.pcapng", os.write
+    written: list[int] = []
 
     def write(descriptor, data):
         if not written and os.fstat(descriptor).st_size > 1000:
