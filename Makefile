@@ -41,8 +41,7 @@ PACKAGES_SETUP := $(PACKAGES_BUILD) nftables
 PACKAGES_DEMO := iproute2 iputils-ping iperf3
 PACKAGES_DEV := $(PACKAGES_DEMO) tcpdump ethtool openssl libcmocka-dev git groff-base
 PACKAGES_FUZZ := clang-14 libclang-rt-14-dev patch
-# What tests and benchmarks meet: an IKE peer (pki makes certificates), a routing daemon that learns through the tunnel, other tunnels,
-# who reads metrics and captures.
+# What tests and benchmarks meet: an IKE peer (pki makes certificates), a routing daemon that learns through the tunnel, other tunnels.
 # Each would be a service of the host, enabled for its next boot, so they are unpacked into $(PEERS) (ipsec_dp/rig/peers).
 PACKAGES_PEERS := strongswan-charon strongswan-swanctl strongswan-pki libcharon-extra-plugins libstrongswan-standard-plugins \
   libstrongswan-extra-plugins bird2 wireguard-go wireguard-tools openvpn firewalld prometheus tshark

@@ -305,7 +305,7 @@ class Composition:
         await self._children.set_outer_headers()
 
     def _tell_risks(self) -> None:
-        """What the configuration gives away, for as long as it does."""
+        """What tunnels give away by how they are configured, for as long as they are."""
         self.key_log.apply(self.config.keylog)
         risks = {tunnel.name: risk for tunnel in self.config.tunnels if (risk := aggressive_risk(tunnel)) is not None}
         self.host.conditions.become("aggressive", {name: f'tunnel "{name}": {risk}' for name, risk in risks.items()})

@@ -67,6 +67,7 @@ class GatewayVerbs:
             Verb(DownRequest, self.down),
             Verb(ReloadRequest, self.reload),
             Verb(PreviewRequest, self.preview),
+            Verb(CaptureRequest, self.capture),
             Verb(ExplainRequest, self.explain, reads=True),
             Verb(InitiateRequest, self.initiate),
             Verb(RekeyRequest, self.rekey),
@@ -74,7 +75,6 @@ class GatewayVerbs:
             Verb(UnpinRequest, self.unpin),
             Verb(ConfirmRequest, self.confirm),
             Verb(FollowRequest, self.follow, reads=True),
-            Verb(CaptureRequest, self.capture),
         )
 
     @property

@@ -115,9 +115,9 @@ def _next_keys(context: Context, secret: bytearray) -> None:
     seed = keymat.next_skeyseed(suite.prf, keys.sk_d, *nonces, (secret,))
     context.sa.install(suite, keymat.ike_keys(suite, seed, *nonces, context.sa.spi_i, context.sa.spi_r))
     context.host.environment.interference.keyed(context.sa)
+    keys.wipe()
     if context.sa.initiator:
         context.host.environment.keys.ike(context.sa)
-    keys.wipe()
     for used in (seed, secret):
         used[:] = bytes(len(used))
     del context.handshake.further[0]
