@@ -74,7 +74,7 @@ exit $$status
 endef
 
 .PHONY: help packages packages-demo packages-dev setup setup-dev demo test test-unit test-interop test-netns test-slow mutants asan tsan \
-  fuzz lint bench bench-strangers bench-tunnel man clean
+  fuzz lint bench bench-strangers bench-tunnel docs man clean
 
 help: ## this list
 	@echo "ipsec_dp: userspace IPsec. Targets:"
@@ -193,6 +193,11 @@ man: setup-dev ## a manual page for each verb, into build/man/, and completion f
 	@$(BIN)/ipsec-dp completion zsh > build/completion/_ipsec-dp
 	@$(BIN)/ipsec-dp completion fish > build/completion/ipsec-dp.fish
 	@echo "build/man: $$(ls build/man | wc -l) pages; build/completion: $$(ls build/completion | xargs)"
+
+docs: setup-dev ## the documentation site, into build/docs/site/; a link that leads nowhere fails it
+	@$(BIN)/python tools/docs_site.py build/docs/pages
+	@$(BIN)/zensical build --strict --config-file zensical.toml
+	@echo "build/docs/site/index.html: open it in a browser, or serve the directory with any web server"
 
 clean: ## remove what was built and measured; .venv stays
 	rm -rf build dist *.egg-info benchmarks/results .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks ipsec_dp/*.so
