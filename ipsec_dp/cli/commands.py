@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from ipsec_dp.cli import capture, completion, life, tools, top, tunnels
+from ipsec_dp.cli import bugreport, capture, completion, life, logs, tools, top, tunnels
 from ipsec_dp.cli.options import examples
 
 VERBS: Final = (
@@ -29,7 +29,9 @@ VERBS: Final = (
     tunnels.unpin,
     tunnels.policy,
     capture.capture,
+    logs.log,
     tools.doctor,
+    bugreport.bugreport,
     tools.demo,
     tools.bench,
     completion.completion,

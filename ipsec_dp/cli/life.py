@@ -7,7 +7,7 @@ import platform
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 import msgspec
@@ -29,7 +29,7 @@ from ipsec_dp.cli.options import (
 )
 from ipsec_dp.cli.patience import patience
 from ipsec_dp.config import examine, load, load_to_close, located
-from ipsec_dp.config.model import control_socket
+from ipsec_dp.config.model import LogFormat, control_socket
 from ipsec_dp.errors import ControlError, Finding, NoDaemonError
 from ipsec_dp.gateway import messages
 from ipsec_dp.host import privilege
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Config
     from ipsec_dp.gateway.management import Lockout
 
+LOG_FORMATS: tuple[str, ...] = get_args(LogFormat)
 PREFIXES_SHOWN = 20
 RELOAD_TIMEOUT_S = 600.0  # ten thousand tunnels are read in seconds, several reloads wait for each other
 
@@ -52,8 +53,11 @@ RELOAD_TIMEOUT_S = 600.0  # ten thousand tunnels are read in seconds, several re
 @control_option
 @confirm_option("Go back to closed after TIME unless `ipsec-dp confirm` comes before: for a host that is administered from afar.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what is of use to whoever looks for a fault, too.")
+@click.option("--log-format", type=click.Choice(LOG_FORMATS), help="As [log] format, and stronger than that.")
 @click.option("--trace-ike", is_flag=True, help="Log a line for each IKE message: what it is and holds, by names and sizes.")
-def up(file: Path, control: Path | None, confirm_s: int | None, *, verbose: bool, trace_ike: bool) -> int:
+def up(
+    file: Path, control: Path | None, confirm_s: int | None, *, verbose: bool, log_format: LogFormat | None, trace_ike: bool
+) -> int:
     """Bring FILE's tunnels up and keep them up.
 
     It runs in the foreground until SIGTERM, Ctrl-C or `ipsec-dp down`, and then takes everything away again. After a crash a guard
@@ -70,10 +74,10 @@ def up(file: Path, control: Path | None, confirm_s: int | None, *, verbose: bool
         from ipsec_dp.gateway.management import with_bypass
     path = config.control_path if control is None else control
     if confirm_s is None:
-        return int(run(config, path, verbose=verbose, trace_ike=trace_ike))
+        return int(run(config, path, verbose=verbose, trace_ike=trace_ike, log_format=log_format))
     kept = "" if lockout is None else lockout.kept
     trial = Trial(confirm_s, with_bypass(config, lockout), kept)
-    return int(run(config, path, trial, verbose=verbose, trace_ike=trace_ike))
+    return int(run(config, path, trial, verbose=verbose, trace_ike=trace_ike, log_format=log_format))
 
 
 @click.command(epilog=examples("ipsec-dp down", "ipsec-dp down --control /run/ipsec-dp/site-a.sock"))

@@ -16,6 +16,7 @@ from ipsec_dp.config.fragments import check_fragments
 from ipsec_dp.config.identities import check_identities
 from ipsec_dp.config.ikev1 import check_secrets
 from ipsec_dp.config.interfaces import check_addresses
+from ipsec_dp.config.logs import resolve_log
 from ipsec_dp.config.metrics import resolve_metrics
 from ipsec_dp.config.monitors import check_monitors
 from ipsec_dp.config.positions import positioned
@@ -168,6 +169,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
         control_group=place.optional("control_group", check_group, gateway.control_group),
         keylog=resolve_keylog(gateway, path.parent, place),
         metrics=resolve_metrics(document, findings),
+        log=resolve_log(document, findings),
     )
     if not names and not findings.errors:
         findings.at("").warn("tunnel", "there is none", "write a [[tunnel]] for each peer")

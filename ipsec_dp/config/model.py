@@ -27,6 +27,8 @@ MonitorAction = Literal["wait-recover", "fail-over"]
 Revocation = Literal["off", "if-present", "strict"]
 Unique = Literal["replace", "keep", "never"]
 IkePort = Literal[500, 4500]
+LogFormat = Literal["text", "json", "journald"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 NatFlowAction = Literal["tell", "delete", "ignore"]
 
 ROUTE_METRIC = 50  # of what tunnels route by themselves (`routes`), and of a [[route]] that says none
@@ -226,6 +228,17 @@ class MetricsListen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogOutput:
+    """How the log is written, and from which level on."""
+
+    form: LogFormat = "text"
+    level: LogLevel = "info"
+
+
+DEFAULT_LOG = LogOutput()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One gateway. Names of tunnels are unique; policies and routes name tunnels that exist."""
 
@@ -245,6 +258,7 @@ class Config:
     control_group: str | None = None  # whose members may read
     keylog: Path | None = None  # where keys are written
     metrics: MetricsListen | None = None
+    log: LogOutput = DEFAULT_LOG
     warnings: tuple[Finding, ...] = ()
     _by_name: dict[str, Tunnel] = field(init=False, repr=False, compare=False)
 

@@ -132,10 +132,13 @@ def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
     interval = alive.value("interval", parse_duration, table.liveness.interval, 10)
     if not 1 <= table.liveness.retries <= 100:
         alive.error("retries", f"{table.liveness.retries} retries cannot be", "write a number from 1 to 100")
+    proposals = _resolve_proposals(place, parse_ike, texts, legacy, "aes256gcm16-prfsha384-ecp384")
+    if table.version != "1":
+        _check_first_message(place, proposals)
     return model.Ike(
         version=1 if table.version == "1" else 2,
         mode=table.mode,
-        proposals=_resolve_proposals(place, parse_ike, texts, legacy, "aes256gcm16-prfsha384-ecp384"),
+        proposals=proposals,
         ikev1_proposals=fallback_phase1(table, legacy),
         lifetime_s=lifetime,
         rekey_after_s=_resolve_rekey_after(place, table.rekey_after, lifetime),
@@ -186,11 +189,28 @@ def _resolve_proposals(
     return () if place.findings.errors > before else _parsed(parse, texts, legacy)
 
 
+def _check_first_message(place: Place, proposals: tuple[Proposal, ...]) -> None:
+    """A key encapsulation in IKE_SA_INIT, which IKE cannot divide."""
+    methods = [method for method in KEMS if any(method.transform in each.transforms for each in proposals)]
+    if not methods:
+        return
+    from ipsec_dp.ike.v2 import first_request
+
+    large = methods[-1]
+    octets = first_request.octets(proposals, large)
+    place.warn(
+        "proposals",
+        f"{large.keyword} as the first key exchange: IKE_SA_INIT has {octets} octets, which IKE cannot divide (RFC 7383 §2.1); it "
+        "is lost where fragments of IP are, and 1280 octets are what every path takes",
+        f"write x25519-ke1_{large.keyword}: that goes in IKE_INTERMEDIATE, which IKE divides",
+    )
+
+
 def _words(parse: Callable[..., tuple[Proposal, ...]]) -> str:
     groups = [group for group in GROUPS if not group.legacy]
     rows = (*ENCRYPTIONS, *INTEGRITIES, *(PRFS if parse is parse_ike else ()), *groups)
     kems = (f"ke1_{method.keyword}" for method in KEMS)
-    return " ".join((*(row.keyword for row in rows), *((*kems, "ke1_none") if parse is parse_ike else ESN_KEYWORDS)))
+    return " ".join((*(row.keyword for row in rows), *kems, "ke1_none", *(() if parse is parse_ike else ESN_KEYWORDS)))
 
 
 @functools.lru_cache(maxsize=64)

@@ -376,11 +376,24 @@ class Metrics(Table, frozen=True, kw_only=True):
     ] = "127.0.0.1:9551"
 
 
+class Log(Table, frozen=True, kw_only=True):
+    """What is logged, and in which form."""
+
+    format: Annotated[
+        Literal["text", "json", "journald"],
+        Meta(description="text: lines at stderr; json: one object a line there; journald: the journal, with fields"),
+    ] = "text"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="from which level on; `ipsec-dp log` changes it meanwhile")
+    ] = "info"
+
+
 class File(Table, frozen=True, kw_only=True):
     """Configuration of one ipsec-dp gateway."""
 
     gateway: Gateway = Gateway()
     metrics: Metrics | None = None
+    log: Log = Log()
     tunnel: tuple[Tunnel, ...] = ()
     policy: tuple[Policy, ...] = ()
     route: tuple[Route, ...] = ()

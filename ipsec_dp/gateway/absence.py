@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ipsec_dp.util.told import told
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,5 +33,5 @@ class Absence:
             f"this host was suspended, or this process stopped or without a processor, for {gap:.0f} s: lifetimes went on, what "
             "ended meanwhile is negotiated anew, and every peer is asked whether it is still there"
         )
-        self._notices.add(logging.WARNING, text, key="absence")
+        self._notices.add(logging.WARNING, text, told("absence"), key="absence")
         self._returned()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
+from ipsec_dp.util.told import told
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 MANY: Final = 20  # tunnels: the lines of fewer tell by themselves
 BETWEEN_S: Final = 5.0
@@ -34,11 +36,13 @@ class BringUp:
         took = f"{now - self._began:.0f} s after the start"
         if up >= self._called:
             self._ended = True
-            log.info("all %d tunnels that are called at start are up, %s", self._called, took)
+            log.info("all %d tunnels that are called at start are up, %s", self._called, took, extra=told("bring_up"))
         elif now - self._grew_at >= STILL_S:
             self._ended = True
             why = "`ipsec-dp status --state failed` says why others are not"
-            log.info("%d of %d tunnels that are called at start are up, %s; %s", up, self._called, took, why)
+            log.info(
+                "%d of %d tunnels that are called at start are up, %s; %s", up, self._called, took, why, extra=told("bring_up")
+            )
         elif now - self._told_at >= BETWEEN_S:
             self._told_at = now
-            log.info("%d of %d tunnels that are called at start are up, %s", up, self._called, took)
+            log.info("%d of %d tunnels that are called at start are up, %s", up, self._called, took, extra=told("bring_up"))

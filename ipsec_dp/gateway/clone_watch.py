@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ipsec_dp.util.told import told
+
 if TYPE_CHECKING:
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.keying.ike_driver import IkeDriver
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 
 class CloneWatch:
@@ -22,4 +24,6 @@ class CloneWatch:
         """This machine is a copy of another. ESP ends first: there a nonce would be used twice soonest."""
         self._plane.expire_all()
         self._ike.cloned()
-        log.warning("this virtual machine was cloned or restored: every SA is ended, so that no nonce is used twice")
+        log.warning(
+            "this virtual machine was cloned or restored: every SA is ended, so that no nonce is used twice", extra=told("cloned")
+        )

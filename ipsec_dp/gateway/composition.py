@@ -25,6 +25,7 @@ from ipsec_dp.gateway.confirmation import Confirmation
 from ipsec_dp.gateway.drop_examples import DropExamples, DropWatch
 from ipsec_dp.gateway.event_stream import EventStream
 from ipsec_dp.gateway.events import Events
+from ipsec_dp.gateway.gateway_log import GatewayLog
 from ipsec_dp.gateway.housekeeping import Housekeeping
 from ipsec_dp.gateway.ike_counts import IkeCounts
 from ipsec_dp.gateway.inspection import Inspection
@@ -59,6 +60,7 @@ from ipsec_dp.services.tunnel_mtu import OuterShape
 from ipsec_dp.services.unanswered import UnansweredTraffic
 from ipsec_dp.services.zone_log import ZoneLog
 from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,7 +73,7 @@ if TYPE_CHECKING:
     from ipsec_dp.network.host import Host, OuterLinks
     from ipsec_dp.util.clock import Clock
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 PROVIDER_VARIABLE = "IPSEC_DP_PROVIDER"
 PROVIDERS = {"auto": Provider.AUTO, "openssl": Provider.OPENSSL, "intel-ipsec-mb": Provider.IPSEC_MB}
@@ -121,7 +123,15 @@ def _load_exposition() -> None:
 class Composition:
     """The parts of one gateway. `config` is the configuration in force; `engine` is there while the gateway is up."""
 
-    def __init__(self, config: Config, host: Host, clock: Clock, substitutes: Substitutes = NO_SUBSTITUTES) -> None:
+    def __init__(
+        self,
+        config: Config,
+        host: Host,
+        clock: Clock,
+        substitutes: Substitutes = NO_SUBSTITUTES,
+        log: GatewayLog | None = None,
+    ) -> None:
+        self.log = GatewayLog(config.log) if log is None else log
         self.config, self.host, self.clock, self.substitutes = config, host, clock, substitutes
         self._nesting = Nesting.of(config)
         self.spd = Spd(config)
@@ -277,7 +287,7 @@ class Composition:
             manual,
             ike,
             self.services,
-            (notices, inspection, examples, readings),
+            (notices, inspection, examples, readings, self.log),
             self.mtus.first_of,
             self.nat_flows.before_routes,
         )
@@ -285,7 +295,8 @@ class Composition:
         second_line, absence = SecondLine(plane, host.conditions, clock), Absence(clock, notices, ike.check_liveness)
         called = sum(tunnel.start == "start" and tunnel.manual is None for tunnel in self.config.tunnels)
         bring_up = BringUp(called, ike.came_up, self.clock.now)
-        looks = second_line.look, absence.look, unanswered.look, bring_up.look
+        logs = notices.look, partial(self.log.look, host.conditions)
+        looks = second_line.look, absence.look, unanswered.look, bring_up.look, *logs
         housekeeping = Housekeeping(sad, events.handle, host.conditions, clock, looks)
         watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock, self.stream.drops)
         return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch, readings, partial(Tap, plane))
@@ -332,7 +343,8 @@ class Composition:
         """What comes from there gets no answer, which would leave beside a tunnel."""
         holder = self._nesting.of_stranger(remote)
         if holder is not None and self._notices is not None:
-            self._notices.add_of_stranger(logging.WARNING, f"IKE is not answered: {holder.refusal(remote)}", "nested")
+            text = f"IKE is not answered: {holder.refusal(remote)}"
+            self._notices.add_of_stranger(logging.WARNING, text, "nested", told("nested_refused"))
         return holder is not None
 
     async def metrics_page(self) -> list[bytes]:
@@ -363,7 +375,7 @@ class Composition:
         try:
             self.ike.rekey(name, ike=False, why="monitor")
         except IpsecDpError as error:
-            log.info("%s", error)
+            log.info("%s", error, extra=told("rekey_refused", tunnel=name))
 
     def _interface_restored(self, name: str) -> None:
         """It may be another device: its carrier is to show what it did, and the monitors ask by it."""

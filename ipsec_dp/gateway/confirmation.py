@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ipsec_dp.errors import ControlError
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ipsec_dp.util.clock import Clock, Timer
     from ipsec_dp.util.conditions import Conditions
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 SOURCE = "confirmation"
 
@@ -61,7 +62,7 @@ class Confirmation:
 
         def over() -> None:
             self.cancel()
-            log.error("%s was not confirmed within %g s: %s", what, seconds, otherwise)
+            log.error("%s was not confirmed within %g s: %s", what, seconds, otherwise, extra=told("not_confirmed"))
             go_back()
 
         self.cancel()
@@ -76,7 +77,7 @@ class Confirmation:
             raise ControlError("nothing waits to be confirmed")
         what, self._change.confirmed = self._change.what, True
         self.cancel()
-        log.info("%s is confirmed", what)
+        log.info("%s is confirmed", what, extra=told("confirmed"))
         return what
 
     def cancel(self) -> None:

@@ -17,6 +17,7 @@ from ipsec_dp.ipsec.flow import flow_text, icmp_of, port_of, protocol_text
 from ipsec_dp.ipsec.spi import spi_text
 from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.rules import Rule
     from ipsec_dp.util.clock import Clock
     from ipsec_dp.util.conditions import Conditions
-
-log = logging.getLogger("ipsec_dp")
 
 SHOWN_MOST = 4  # of one reason
 NS_PER_S = 1e9
@@ -197,5 +196,6 @@ class DropWatch:
         text = f"packets are dropped as {reason} ({DROP_SENTENCES[reason]}), {count} until now"
         if example is not None:
             text += f", e.g. {example.text}: {example.cause}"
-        self._notices.add(logging.INFO if reason in QUIET else logging.WARNING, text, key=f"drops {reason}")
+        level = logging.INFO if reason in QUIET else logging.WARNING
+        self._notices.add(level, text, told("drops", reason=reason, count=count), key=f"drops {reason}")
         self._say(reason, count, text)

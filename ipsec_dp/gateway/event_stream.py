@@ -1,7 +1,7 @@
 """The events of a gateway for whoever follows them: tunnels, their SAs, monitors, drops that begin.
 
-Nothing is made while nobody follows. What a follower does not read in time is counted and no more: its queue has an end, and the
-oldest events go first.
+While nobody follows, the last few are kept as they came, and no more is made of them. What a follower does not read in time is
+counted and no more: its queue has an end, and the oldest events go first.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from ipsec_dp.util.slices import in_slices, within_slice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
+    from datetime import datetime
 
     from ipsec_dp.gateway.stream_event import EventName
     from ipsec_dp.keying.status import KeyingStatus
     from ipsec_dp.util.clock import Clock
 
 QUEUE_MOST = 1024  # events that wait for one follower
+KEPT_MOST = 256  # events that are remembered whether anybody follows or not
 FOLLOWERS_MAX = 28  # more than there can be of those who may only read; others find room besides
 
 OF_IKE: Final[dict[Kind, EventName]] = {
@@ -103,6 +105,7 @@ class EventStream:
         self._followers: set[Follower] = set()
         self._told: dict[str, tuple[EventName | None, str]] = {}  # of each tunnel: the last event of its state, and the state
         self._changed: dict[str, None] = {}
+        self._last: deque[tuple[datetime, EventName, str, dict[str, Any]]] = deque(maxlen=KEPT_MOST)
 
     # ---- who follows
 
@@ -140,9 +143,9 @@ class EventStream:
 
     def ike(self, event: Event) -> None:
         """One of IKE's; those of strangers are of no tunnel, and are not told."""
-        if not self._followers or not event.tunnel:
+        if not event.tunnel:
             return
-        if event.tunnel not in self._changed:
+        if self._followers and event.tunnel not in self._changed:
             self._look_soon(event.tunnel)
         name = OF_IKE.get(event.kind)
         if name is not None:
@@ -157,6 +160,10 @@ class EventStream:
 
     def monitor(self, tunnel: str, up: bool, text: str) -> None:
         self._put(tunnel, "monitor_up" if up else "monitor_down", text)
+
+    def last(self) -> list[StreamEvent]:
+        """Those that are remembered, the oldest first: of SAs, monitors and drops; of tunnels while somebody followed."""
+        return [_stream_event(at, name, text, fields) for at, name, text, fields in self._last]
 
     def drops(self, reason: str, count: int, text: str) -> None:
         """A reason begins to drop packets."""
@@ -192,6 +199,7 @@ class EventStream:
         self._put(name, event, said if error is None else f"{said}; {error}", state=state, was=was, error=error)
 
     def _put(self, tunnel: str | None, name: EventName, text: str, **fields: Any) -> None:
+        self._last.append((self._clock.utc(), name, text, {"tunnel": tunnel, **fields}))
         those = [follower for follower in self._followers if follower.wants(tunnel)]
         if those:
             line = self._event(name, text, tunnel=tunnel, **fields).line
@@ -199,4 +207,8 @@ class EventStream:
                 follower.put(line)
 
     def _event(self, name: EventName, text: str, **fields: Any) -> StreamEvent:
-        return StreamEvent(schema=SCHEMA, event=name, at=self._clock.utc().isoformat(timespec="milliseconds"), text=text, **fields)
+        return _stream_event(self._clock.utc(), name, text, fields)
+
+
+def _stream_event(at: datetime, name: EventName, text: str, fields: dict[str, Any]) -> StreamEvent:
+    return StreamEvent(schema=SCHEMA, event=name, at=at.isoformat(timespec="milliseconds"), text=text, **fields)

@@ -12,6 +12,7 @@ from ipsec_dp.dataplane import Channel, SaCondition, SaFlag
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ipsec.spi import spi_text
 from ipsec_dp.util.slices import within_slice
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +86,7 @@ class Events:
             case UnknownSpi(spi=spi, remote=remote):
                 source = "somebody" if remote is None else remote.address
                 text = f"ESP from {source} for the unknown SPI {spi_text(spi)}"
-                self._notices.add_of_stranger(logging.INFO, text, f"unknown SPI from {source}")
+                self._notices.add_of_stranger(logging.INFO, text, f"unknown SPI from {source}", told("unknown_spi"))
             case DeviceFailure(interface=interface, error=error) if interface is not None:
                 name = self._spd.interface_names.get(interface)
                 if name is not None:  # else it was removed meanwhile
@@ -99,16 +100,18 @@ class Events:
                 if interface is None:
                     self._link_trouble(link, cause)
                 else:
-                    self._notices.add(logging.WARNING, f"interface {self._spd.interface_names.get(interface)}: {cause}")
+                    text = f"interface {self._spd.interface_names.get(interface)}: {cause}"
+                    self._notices.add(logging.WARNING, text, told("offload_lost"))
 
     def _link_trouble(self, link: int | None, cause: str) -> None:
         """It is the last error of every tunnel that sends by this outer socket."""
         paths = self._manual.paths | self._ike.paths()
         concerned = {name: path for name, path in paths.items() if path.link == link}
         for name, path in concerned.items():
-            self._notices.add(logging.WARNING, f'tunnel "{name}": outer socket of {path.local.address}: {cause}', tunnel=name)
+            text = f'tunnel "{name}": outer socket of {path.local.address}: {cause}'
+            self._notices.add(logging.WARNING, text, told("outer_socket", tunnel=name), tunnel=name)
         if not concerned:
-            self._notices.add(logging.WARNING, f"outer socket {link}: {cause}")
+            self._notices.add(logging.WARNING, f"outer socket {link}: {cause}", told("outer_socket"))
 
     def _acquire(self, event: Acquire) -> None:
         """Traffic without an SA: IKE makes one if it may; the question is asked again after a while."""
@@ -116,7 +119,8 @@ class Events:
         if name is None:  # it was removed meanwhile
             return
         if not self._ike.acquire(name, event.packet):
-            self._notices.add(logging.WARNING, f'tunnel "{name}": traffic, but no SA to carry it', tunnel=name)
+            text = f'tunnel "{name}": traffic, but no SA to carry it'
+            self._notices.add(logging.WARNING, text, told("no_sa", tunnel=name), tunnel=name)
         if (before := self._again.pop(event.tunnel, None)) is not None:
             before.cancel()
         self._again[event.tunnel] = self._clock.call_at(self._clock.now() + ACQUIRE_AGAIN_S, self._ask_again, event.tunnel)
@@ -149,6 +153,7 @@ class Events:
         for flag, level, text in CONDITIONS:
             if flag in event.flags:
                 tunnel = name if level >= logging.ERROR else None
-                self._notices.add(level, f'tunnel "{name}": SA {spi_text(event.spi)}: {text}', tunnel=tunnel)
+                said = f'tunnel "{name}": SA {spi_text(event.spi)}: {text}'
+                self._notices.add(level, said, told("sa_condition", tunnel=name), tunnel=tunnel)
         if SaFlag.PEER_MOVED in event.flags:
             self._sad.acted(event.handle, SaFlag.PEER_MOVED)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 TUNNELS_MAX: Final = 10_000  # tunnels with all series
 CHUNK: Final = 200  # tunnels whose samples are made text at once
 HELD: Final = frozenset({"half_open", "sessions"})  # of IKE's counters: what is there now
-OF_OURS: Final = frozenset({"retransmissions", "cookies_sent"})  # what we did, not what led to nothing
+OF_OURS: Final = frozenset({"retransmissions", "cookies_sent", "unfinished"})  # what we did, not datagrams that led to nothing
 
 Samples = Sequence[tuple[dict[str, str], float]]
 

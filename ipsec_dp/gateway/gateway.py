@@ -25,6 +25,7 @@ from ipsec_dp.network.linux_host import LinuxHost
 from ipsec_dp.network.remains import advice
 from ipsec_dp.util.clock import SystemClock
 from ipsec_dp.util.faults import explained
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Config
     from ipsec_dp.gateway.composition import Engine
     from ipsec_dp.gateway.confirmation import Trial, Unconfirmed
+    from ipsec_dp.gateway.gateway_log import GatewayLog
     from ipsec_dp.gateway.substitutes import Substitutes
     from ipsec_dp.network.host import Host
     from ipsec_dp.util.clock import Clock
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 PROGRESS_FROM = 1000  # tunnels: a start with so many takes seconds, and its log says where it is
 
@@ -63,11 +65,12 @@ class Gateway:
         clock: Clock | None = None,
         trial: Trial | None = None,
         substitutes: Substitutes = NO_SUBSTITUTES,
+        log: GatewayLog | None = None,
     ) -> None:
         """`control_path` None: no control socket. `host` None: this machine; `clock` None: the system's. `trial`: the start has to
-        be confirmed. `substitutes`: what a rig puts in the place of other parts."""
+        be confirmed. `substitutes`: what a rig puts in the place of other parts. `log`: None where nothing is written."""
         clock = SystemClock() if clock is None else clock
-        self._parts = Composition(config, LinuxHost(config, clock) if host is None else host, clock, substitutes)
+        self._parts = Composition(config, LinuxHost(config, clock) if host is None else host, clock, substitutes, log)
         self._verbs = GatewayVerbs(self._parts, self._down)
         self._control: ControlServer | _NoControl = _NoControl()
         if control_path is not None:
@@ -147,10 +150,13 @@ class Gateway:
         """What the kernel has, not what was wanted of it."""
         try:
             with explained("asking the kernel"):
-                log.warning("%s", (await self._parts.host.remains()).advice)
+                log.warning("%s", (await self._parts.host.remains()).advice, extra=told("guard_holds"))
         except IpsecDpError as error:
             log.warning(
-                "what keeps protected traffic from leaving in clear cannot be seen: %s; %s", error, advice(self.config.name)
+                "what keeps protected traffic from leaving in clear cannot be seen: %s; %s",
+                error,
+                advice(self.config.name),
+                extra=told("guard_unseen"),
             )
 
     async def _start_inside(self) -> None:
@@ -159,7 +165,10 @@ class Gateway:
         plane = parts.data_plane()
         stack.callback(plane.close)
         if not plane.arena().locked:
-            log.warning("keys are not locked in memory; raise the limit with `ulimit -l unlimited` or LimitMEMLOCK=infinity")
+            log.warning(
+                "keys are not locked in memory; raise the limit with `ulimit -l unlimited` or LimitMEMLOCK=infinity",
+                extra=told("keys_not_locked"),
+            )
         await host.interfaces.make(stack, plane, parts.spd)
         await parts.mtus.first()
         plane.install_policy(parts.spd.snapshot())
@@ -189,11 +198,11 @@ class Gateway:
         parts.engine = engine
         parts.substitutes.settled()
         count = f"{len(tunnels)} tunnel{'' if len(tunnels) == 1 else 's'}"
-        log.info("gateway %s is up: %s, provider %s", self.config.name, count, plane.provider)
+        log.info("gateway %s is up: %s, provider %s", self.config.name, count, plane.provider, extra=told("gateway_up"))
 
     def _log_progress(self, text: str) -> None:
         if len(self.config.tunnels) >= PROGRESS_FROM:
-            log.info("starting %d tunnels: %s", len(self.config.tunnels), text)
+            log.info("starting %d tunnels: %s", len(self.config.tunnels), text, extra=told("gateway_starting"))
 
     # ---- while it is up
 
@@ -207,11 +216,11 @@ class Gateway:
         try:
             await self._verbs.reload(ReloadRequest())
         except IpsecDpError as error:
-            log.error("%s", error)
+            log.error("%s", error, extra=told("reload_failed"))
 
     def stop(self, why: str) -> None:
         """Ends `wait`."""
-        log.info("stopping: %s", why)
+        log.info("stopping: %s", why, extra=told("gateway_stopping"))
         self._stopping.set()
 
     async def _down(self) -> None:

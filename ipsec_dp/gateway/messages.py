@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -102,6 +102,17 @@ class UnpinRequest(ControlRequest, frozen=True, tag="unpin"):
     name: str
 
 
+class LogRequest(ControlRequest, frozen=True, tag="log"):
+    """Say how the log is; with `level`, write from that one on, of `subsystem` or of all."""
+
+    level: Literal["debug", "info", "warning", "error"] | None = None
+    subsystem: str | None = None
+
+
+class ReportRequest(ControlRequest, frozen=True, tag="bugreport"):
+    """What a report about a fault has from nowhere else."""
+
+
 NegotiationRequest = InitiateRequest | RekeyRequest | TerminateRequest | UnpinRequest
 
 
@@ -116,6 +127,24 @@ class CaptureAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What comes after it: the octets of a pcapng file."""
 
     gateway: str
+
+
+class LogAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The log as it is now: the level of each subsystem, how many lines are lost, and why some are at the moment."""
+
+    format: str
+    levels: dict[str, str]
+    left_out: int = 0
+    trouble: str | None = None
+
+
+class ReportAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The configuration's file, the log as it is, and the last events (of the schema of `status --follow`)."""
+
+    gateway: str
+    config: str
+    log: LogAnswer
+    events: tuple[dict[str, Any], ...] = ()
 
 
 class DownAnswer(msgspec.Struct, frozen=True, kw_only=True):

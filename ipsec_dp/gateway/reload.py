@@ -25,6 +25,7 @@ from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.peer import Peer
 from ipsec_dp.util.collection import no_full_collection
 from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from ipsec_dp.services.service import Services
     from ipsec_dp.util.clock import Clock
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 # Of [gateway], what the process was made with.
 FIXED: Final = {
@@ -130,7 +131,7 @@ class Reloader:
         async with self._parts.host.changing:
             await self._change(difference, peers, former)
         result = _result(path, difference, read - began, self._clock.now() - read)
-        log.info("reloaded %s: %s", path, result.summary)
+        log.info("reloaded %s: %s", path, result.summary, extra=told("reloaded"))
         return result
 
     async def preview(self, path: Path) -> ReloadResult | ReloadRefusal:
@@ -169,7 +170,9 @@ class Reloader:
             with no_full_collection():
                 async with self._parts.host.changing:
                     await self._change(former.difference, former.peers, None, "the configuration on trial runs on")
-            log.warning("the former configuration is in force again, that of %s", former.difference.new.path)
+            log.warning(
+                "the former configuration is in force again, that of %s", former.difference.new.path, extra=told("gone_back")
+            )
 
     async def close(self) -> None:
         """The gateway stops: a reload that changes the host comes to its end first, and none begins to any more."""
@@ -178,7 +181,11 @@ class Reloader:
             async with asyncio.timeout(CLOSE_S), self._parts.host.changing:
                 pass
         except TimeoutError:
-            log.warning("a change of the host is not at its end after %g s, and is not waited for any longer", CLOSE_S)
+            log.warning(
+                "a change of the host is not at its end after %g s, and is not waited for any longer",
+                CLOSE_S,
+                extra=told("change_unfinished"),
+            )
 
     def forget_former(self) -> None:
         """Nothing goes back any more: secrets that are not in force are kept no longer."""
@@ -261,7 +268,7 @@ class Reloader:
             await parts.host.guard.narrow()  # or a name that is free would be exempt
             parts.host.remove_unused_interfaces()
         except HostError as error:
-            log.error("the guard stays closed for both configurations: %s", error)
+            log.error("the guard stays closed for both configurations: %s", error, extra=told("guard_stays_closed"))
 
     async def _complete(self, difference: Difference, peers: dict[str, Peer], paths: dict[str, OuterPath]) -> None:
         parts, new = self._parts, difference.new
@@ -324,9 +331,14 @@ async def _load_peers(difference: Difference) -> tuple[dict[str, Peer], list[Fin
 
 
 def _logged(refusal: ReloadRefusal) -> ReloadRefusal:
-    log.error("%s is not taken over, nothing changed:", refusal.file)
+    log.error("%s is not taken over, nothing changed:", refusal.file, extra=told("reload_refused"))
     for finding in refusal.findings:
-        log.log(logging.WARNING if finding.severity == "warning" else logging.ERROR, "%s", finding)
+        log.log(
+            logging.WARNING if finding.severity == "warning" else logging.ERROR,
+            "%s",
+            finding,
+            extra=told("reload_finding", where=finding.where, key=finding.key),
+        )
     return refusal
 
 

@@ -13,6 +13,7 @@ from ipsec_dp.network.linux_host import LinuxHost
 from ipsec_dp.util.clock import SystemClock
 from ipsec_dp.util.faults import explained
 from ipsec_dp.util.text import named
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ipsec_dp.network.host import Host
     from ipsec_dp.network.remains import Remains
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 NAMED_MOST = 20  # prefixes in one log line
 
@@ -68,6 +69,7 @@ async def open_up(gateway: str) -> None:
         "gateway %s was opened by hand: packets to %s leave in clear now, where this host routes them",
         gateway,
         named(found.held, NAMED_MOST) or "nowhere",
+        extra=told("opened_by_hand"),
     )
 
 

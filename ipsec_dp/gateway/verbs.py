@@ -17,6 +17,7 @@ from ipsec_dp.gateway.explain import GatewayView, explain
 from ipsec_dp.gateway.following import FollowedAnswer
 from ipsec_dp.gateway.host_steps import HostView
 from ipsec_dp.gateway.live_capture import SNAP_MAX, CapturedAnswer, CaptureLines, tapped, wall_offset
+from ipsec_dp.gateway.log_events import SUBSYSTEMS
 from ipsec_dp.gateway.messages import (
     CONFIRM_MAX_S,
     CaptureAnswer,
@@ -29,11 +30,15 @@ from ipsec_dp.gateway.messages import (
     FollowAnswer,
     FollowRequest,
     InitiateRequest,
+    LogAnswer,
+    LogRequest,
     NegotiationAnswer,
     PreviewRequest,
     RekeyRequest,
     ReloadRequest,
     ReloadResult,
+    ReportAnswer,
+    ReportRequest,
     StatusRequest,
     TerminateRequest,
     UnpinRequest,
@@ -41,6 +46,7 @@ from ipsec_dp.gateway.messages import (
 from ipsec_dp.gateway.question import question_of
 from ipsec_dp.gateway.reload import ReloadFailedError
 from ipsec_dp.gateway.stream_event import SCHEMA
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -52,7 +58,7 @@ if TYPE_CHECKING:
     from ipsec_dp.keying.ike_driver import IkeDriver
 
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 
 class GatewayVerbs:
@@ -75,6 +81,8 @@ class GatewayVerbs:
             Verb(UnpinRequest, self.unpin),
             Verb(ConfirmRequest, self.confirm),
             Verb(FollowRequest, self.follow, reads=True),
+            Verb(LogRequest, self.log),
+            Verb(ReportRequest, self.report),
         )
 
     @property
@@ -123,6 +131,22 @@ class GatewayVerbs:
         lines = CaptureLines(tap, spd.interface_names, clock, gateway=config.name, snap=request.snap)
         return CapturedAnswer(CaptureAnswer(gateway=config.name), lines)
 
+    async def log(self, request: LogRequest) -> LogAnswer:
+        """The levels of the log, after they are what is asked for."""
+        if request.subsystem is not None and request.subsystem not in SUBSYSTEMS:
+            raise ControlError(f'no subsystem "{request.subsystem}" of the log; there are: {", ".join(SUBSYSTEMS)}')
+        if request.level is not None:
+            self._parts.log.set_level(request.level, request.subsystem)
+        return self._parts.log.answer
+
+    async def report(self, _: ReportRequest) -> ReportAnswer:
+        """Also of a gateway that is starting or stopping."""
+        parts = self._parts
+        events = tuple(msgspec.to_builtins(event) for event in parts.stream.last())
+        return ReportAnswer(
+            gateway=parts.config.name, config=str(parts.config.path.absolute()), log=parts.log.answer, events=events
+        )
+
     async def down(self, _: DownRequest) -> DownAnswer:
         await self._down()
         return DownAnswer(stopped=self._parts.config.name)
@@ -169,7 +193,7 @@ class GatewayVerbs:
         try:
             await self._engine.reloader.go_back()
         except IpsecDpError as error:
-            log.error("%s", error)
+            log.error("%s", error, extra=told("going_back_failed"))
         finally:
             self._going_back = None
 

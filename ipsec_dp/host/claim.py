@@ -17,8 +17,9 @@ from typing import Self
 
 from ipsec_dp.host import HostError
 from ipsec_dp.util import os_errors
+from ipsec_dp.util.told import told
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 NAME_OCTETS_MAX = 90  # of a gateway's name that is written as it is; unix(7) allows 107 in all
 UCRED = struct.Struct("3i")  # pid, uid, gid
@@ -87,7 +88,12 @@ def take(gateway: str) -> Claim:
     who = holder(gateway) or Holder()
     if who.may_be_a_gateway:
         raise RunningError(gateway, str(who))
-    log.warning("%s holds the name of gateway %s and cannot be one; see `ss -xlp`; going on without it", who, gateway)
+    log.warning(
+        "%s holds the name of gateway %s and cannot be one; see `ss -xlp`; going on without it",
+        who,
+        gateway,
+        extra=told("name_held"),
+    )
     return Claim(None)
 
 

@@ -12,13 +12,14 @@ from ipsec_dp.host.guard import TABLE_PREFIX, plan, render, render_change, rende
 from ipsec_dp.host.kept_table import KeptTable
 from ipsec_dp.host.nft import Count
 from ipsec_dp.host.nft_state import NftState
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from ipsec_dp.host.guard import Device, GuardRule, Plan
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 
 async def leftovers() -> list[str]:
@@ -102,7 +103,7 @@ class Guard:
             for text in transactions:
                 await nft.transact(text)
         except HostError as error:
-            log.warning("the guard is made anew: %s", error)
+            log.warning("the guard is made anew: %s", error, extra=told("guard_remade"))
             return False
         return True
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.host import MARK, HostError
 from ipsec_dp.host import steering as steer
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ipsec_dp.host.steering import Steering
     from ipsec_dp.ipsec.addresses import Address
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 IKE_PORT = 500  # RFC 7296 §2
 NAT_PORT = 4500  # RFC 3948 §2
@@ -148,7 +149,12 @@ def _sockets(what: str, make: Callable[[list[socket.socket], Steering], OuterSoc
             _close(made)
             if shared == steer.ALONE:
                 raise _refused(what, error) from error
-            log.warning("%s: one worker receives for all: the kernel does not take the program that shares: %s", what, error)
+            log.warning(
+                "%s: one worker receives for all: the kernel does not take the program that shares: %s",
+                what,
+                error,
+                extra=told("receivers_unshared"),
+            )
         except OSError as error:
             _close(made)
             raise _refused(what, error) from error

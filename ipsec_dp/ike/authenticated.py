@@ -32,6 +32,7 @@ class PeerLimits:
     lingering_in_all: int = 2048  # of all identities
     children: int = 64  # CHILD_SAs, rekeyed ones and those that are dying among them; and besides
     children_of_proxy_id: int = 4
+    series: int = 4  # CREATE_CHILD_SAs of an IKE SA whose additional key exchanges (IKE_FOLLOWUP_KE) are awaited
     undeleted: int = 16  # CHILD_SAs of an IKE SA that it rekeyed and did not delete, beyond one for each proxy ID
     selectors: int = 256  # pairs of a CHILD_SA
     lines_a_second: float = 10.0  # of the log, about one tunnel

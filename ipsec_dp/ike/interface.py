@@ -80,6 +80,7 @@ class Counters:
     half_open: int
     sessions: int
     retransmissions: int = 0  # of our requests
+    unfinished: int = 0  # series of additional key exchanges that a peer began and that ended before their last round
 
 
 class IkeCore(Protocol):

@@ -86,10 +86,6 @@ _RULES: Final[tuple[_Holds, ...]] = (  # the first that holds
         "{name} is not spoken here: of ML-KEM the library has mlkem768 and mlkem1024, so let the peer offer one of these",
     ),
     (
-        lambda t: _mlkem(t) and t.type == TransformType.KE,
-        "{name} as the first key exchange: here it is an additional one, after a group",
-    ),
-    (
         lambda t: _is_fixed(t) and t.key_length is not None,
         "{name} with Key Length {bits}: RFC 7296 §3.3.5 forbids it; some appliances send it",
     ),

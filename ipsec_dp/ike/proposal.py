@@ -98,12 +98,13 @@ class IkeSuite:
 
 @dataclass(frozen=True, slots=True)
 class EspSuite:
-    """What protects a CHILD_SA; `group` is None without PFS."""
+    """What protects a CHILD_SA; `group` is None without PFS. `additional`: by number; those that are left out are not there."""
 
     encryption: Encryption
     integrity: Integrity | None
     group: Group | None
     esn: bool
+    additional: tuple[AdditionalKeyExchange, ...] = ()
 
     @property
     def transforms(self) -> tuple[Transform, ...]:
@@ -111,7 +112,7 @@ class EspSuite:
         return (*_transforms(self.encryption, self.integrity), ESN if self.esn else NO_ESN)
 
     def __str__(self) -> str:
-        return _joined(self.encryption, self.integrity, self.group) + ("-esn" if self.esn else "")
+        return _joined(self.encryption, self.integrity, self.group, *self.additional) + ("-esn" if self.esn else "")
 
 
 def _transforms(*algorithms: Algorithm | None) -> tuple[Transform, ...]:
@@ -166,9 +167,6 @@ def _parse_words(text: str, protocol: ProtocolId, legacy: bool) -> tuple[list[Al
             raise ProposalError(f"proposal {text!r}: {word!r} is too weak and only admitted with legacy = true (RFC 8247 §2.4)")
         if isinstance(method, Group) and (lack := kem.lack(method)) is not None:
             raise ProposalError(f"proposal {text!r}: {word!r} cannot be computed here: {lack}")
-        if isinstance(algorithm, AdditionalKeyExchange) and protocol == ProtocolId.ESP:
-            why = "the keys of a CHILD_SA follow from those of its IKE SA: write it into ike.proposals"
-            raise ProposalError(f"proposal {text!r}: {word!r} is for IKE SAs alone; {why}")
         algorithms.append(algorithm)
     return algorithms, sequence_numbers
 
@@ -176,8 +174,6 @@ def _parse_words(text: str, protocol: ProtocolId, legacy: bool) -> tuple[list[Al
 def _instead(word: str) -> str:
     """What a key encapsulation that is not known is to be written as."""
     name = word.lower().rpartition("_")[2]
-    if name in ("mlkem768", "mlkem1024"):
-        return f": it is an additional key exchange, ke1_{name} to ke7_{name}, beside a group"
     return ": of ML-KEM there are mlkem768 and mlkem1024, which the library has" if name.startswith("mlkem") else ""
 
 
@@ -209,8 +205,11 @@ def _complete(
         if not prfs or not groups:
             raise ProposalError(f"proposal {text!r} names no {'key exchange' if prfs else 'prf'}")
         chosen += prfs
+    additions = _additions(text, algorithms)
+    if additions and not groups:
+        raise ProposalError(f"proposal {text!r} has {additions[0].keyword} without a group that comes first, e.g. x25519")
     chosen += groups
-    chosen += _additions(text, algorithms)
+    chosen += additions
     transforms = [algorithm.transform for algorithm in chosen]
     if protocol == ProtocolId.ESP:
         transforms += sequence_numbers or [NO_ESN]
@@ -251,18 +250,36 @@ def without_additional(proposals: Sequence[Proposal]) -> tuple[Proposal, ...]:
     return tuple(kept.values())
 
 
+def demanding(ours: Sequence[Proposal]) -> tuple[Proposal, ...]:
+    """Those of ours that have additional key exchanges, of which none may be left out now, numbered anew; empty: there is none."""
+    kept: dict[tuple[Transform, ...], Proposal] = {}
+    for proposal in ours:
+        left = tuple(t for t in proposal.transforms if t.type not in ADDITIONAL_KEY_EXCHANGES or t.id != NONE)
+        if any(t.type in ADDITIONAL_KEY_EXCHANGES for t in left):
+            kept.setdefault(left, replace(proposal, number=len(kept) + 1, transforms=left))
+    return tuple(kept.values())
+
+
+def no_weaker(suite: IkeSuite | EspSuite | None, ours: Sequence[Proposal]) -> tuple[Proposal, ...]:
+    """What of ours may take the place of a suite in use: where that has additional key exchanges, and there still are such, one
+    that has them. A rekey does not lose what the first exchange had."""
+    return (demanding(ours) if suite is not None and suite.additional else ()) or tuple(ours)
+
+
 def keeping(suite: IkeSuite | EspSuite, ours: Sequence[Proposal]) -> tuple[Proposal, ...]:
     """What of ours keeps a suite in use (RFC 7296 §2.8); empty where the configuration no longer admits it.
 
-    Key exchanges that `suite` does not name are those configured: a CHILD_SA of IKE_AUTH had none, its rekey has.
+    Key exchanges of a CHILD_SA are those configured: one of IKE_AUTH had none, its rekey has. Of an IKE SA they are those that it
+    has; one that was left out, as it may be, is not offered again.
     """
     kept = _by_type(suite.transforms)
-    free = {TransformType.KE, *ADDITIONAL_KEY_EXCHANGES} - kept.keys() if isinstance(suite, EspSuite) else set()
+    free = {TransformType.KE, *ADDITIONAL_KEY_EXCHANGES} if isinstance(suite, EspSuite) else set()
     found: dict[tuple[Transform, ...], Proposal] = {}
-    for mine in ours:
+    for mine in no_weaker(suite, ours):
         types = _by_type(mine.transforms)
-        if types.keys() - free == kept.keys() and all(transforms[0] in types[t] for t, transforms in kept.items()):
-            transforms = tuple(t for t in mine.transforms if t.type in free or t in kept[t.type])
+        left_out = {kind for kind in types.keys() - kept.keys() - free if Transform(kind, NONE) in types[kind]}
+        if types.keys() - free - left_out == kept.keys() and all(transforms[0] in types[t] for t, transforms in kept.items()):
+            transforms = tuple(t for t in mine.transforms if t.type in free or t in kept.get(t.type, ()))
             found.setdefault(transforms, replace(mine, number=len(found) + 1, transforms=transforms))
     return tuple(found.values())
 
@@ -270,7 +287,7 @@ def keeping(suite: IkeSuite | EspSuite, ours: Sequence[Proposal]) -> tuple[Propo
 def select_keeping(suite: IkeSuite | EspSuite | None, ours: Sequence[Proposal], offered: Sequence[Proposal]) -> Proposal | None:
     """`select` where an SA is rekeyed: its suite before all others, if both sides still admit it."""
     kept = None if suite is None else select(keeping(suite, ours), offered)
-    return select(ours, offered) if kept is None else kept
+    return select(no_weaker(suite, ours), offered) if kept is None else kept
 
 
 def select(ours: Sequence[Proposal], offered: Sequence[Proposal]) -> Proposal | None:
@@ -356,10 +373,14 @@ def ike_suite(chosen: Proposal) -> IkeSuite:
     )
     if not isinstance(encryption, Encryption) or not isinstance(prf, Prf) or not isinstance(group, Group):
         raise ProposalError(f"incomplete IKE proposal {text([chosen])}")
+    return IkeSuite(encryption, prf, _integrity_of(encryption, integrity, chosen), group, _additional(found, chosen))
+
+
+def _additional(found: dict[int, Algorithm], chosen: Proposal) -> tuple[AdditionalKeyExchange, ...]:
     additional = tuple(one for _, one in sorted(found.items()) if isinstance(one, AdditionalKeyExchange))
     if len({one.method for one in additional}) != len(additional):
         raise ProposalError(f"an additional key exchange twice (RFC 9370 §2.2.1) in {text([chosen])}")
-    return IkeSuite(encryption, prf, _integrity_of(encryption, integrity, chosen), group, additional)
+    return additional
 
 
 def esp_suite(chosen: Proposal) -> EspSuite:
@@ -368,9 +389,10 @@ def esp_suite(chosen: Proposal) -> EspSuite:
     encryption, integrity, group = (found.get(t) for t in (TransformType.ENCR, TransformType.INTEG, TransformType.KE))
     if not isinstance(encryption, Encryption) or not isinstance(group, Group | None):
         raise ProposalError(f"incomplete ESP proposal {text([chosen])}")
-    if any(isinstance(one, AdditionalKeyExchange) for one in found.values()):
-        raise ProposalError(f"additional key exchanges of a CHILD_SA are not made here: {text([chosen])}")
-    return EspSuite(encryption, _integrity_of(encryption, integrity, chosen), group, ESN in chosen.transforms)
+    additional = _additional(found, chosen)
+    if additional and group is None:
+        raise ProposalError(f"additional key exchanges without a first one in {text([chosen])}")
+    return EspSuite(encryption, _integrity_of(encryption, integrity, chosen), group, ESN in chosen.transforms, additional)
 
 
 def _algorithms(chosen: Proposal) -> dict[int, Algorithm]:

@@ -114,7 +114,8 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class AdditionalKeyExchange:
-    """One that follows the first, in IKE_INTERMEDIATE (RFC 9370): `number` 1..7. `method` None: it may be left out."""
+    """One that follows the first, in IKE_INTERMEDIATE or IKE_FOLLOWUP_KE (RFC 9370): `number` 1..7. `method` None: it may be left
+    out."""
 
     number: int
     method: Group | None
@@ -163,7 +164,7 @@ GROUPS: Final = (
     Group("ecp521", 21, 132),
     Group("x25519", 31, 32),
 )
-KEMS: Final = (  # FIPS 203; as additional key exchanges alone
+KEMS: Final = (  # FIPS 203: the first key exchange or an additional one
     Group("mlkem768", 36, 1184, ciphertext=1088),
     Group("mlkem1024", 37, 1568, ciphertext=1568),
 )
@@ -176,7 +177,7 @@ NO_ESN: Final = Transform(TransformType.ESN, 0)
 ESN: Final = Transform(TransformType.ESN, 1)
 
 Algorithm = Encryption | Prf | Integrity | Group | AdditionalKeyExchange
-_ALL: Final[tuple[Algorithm, ...]] = (*ENCRYPTIONS, *PRFS, *INTEGRITIES, *GROUPS, *ADDITIONS)
+_ALL: Final[tuple[Algorithm, ...]] = (*ENCRYPTIONS, *PRFS, *INTEGRITIES, *GROUPS, *KEMS, *ADDITIONS)
 _SYNONYMS: Final = {
     "aes128gcm128": "aes128gcm16",
     "aes192gcm128": "aes192gcm16",
@@ -190,7 +191,7 @@ _SYNONYMS: Final = {
 _BY_KEYWORD: Final = {algorithm.keyword: algorithm for algorithm in _ALL}
 BY_TRANSFORM: Final = {algorithm.transform: algorithm for algorithm in _ALL}
 PRF_OF_INTEGRITY: Final = {integrity: prf for integrity in INTEGRITIES for prf in PRFS if prf.hash == integrity.hash}
-GROUP_OF_ID: Final = {group.id: group for group in GROUPS}
+GROUP_OF_ID: Final = {group.id: group for group in (*GROUPS, *KEMS)}
 
 
 def by_keyword(keyword: str) -> Algorithm | None:

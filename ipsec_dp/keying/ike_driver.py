@@ -28,11 +28,12 @@ from ipsec_dp.keying.child_installer import outer_endpoint
 from ipsec_dp.keying.fallbacks import Fallbacks
 from ipsec_dp.keying.inbox import Inbox
 from ipsec_dp.keying.initiation import Intent
-from ipsec_dp.keying.levels import level
+from ipsec_dp.keying.levels import fields, level
 from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus
 from ipsec_dp.keying.tunnel_state import UP, tunnel_state
 from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.slices import Slice, in_slices
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from ipsec_dp.util.clock import Clock, Timer
     from ipsec_dp.util.conditions import Conditions
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 TICK_S = 0.25  # how late an attempt may be
 # Attempts that wait for an answer at the same time. A thousand requests at once would meet a full receive buffer, and the cookies
@@ -252,7 +253,7 @@ class IkeDriver:
             remote, local = await self._locate(tunnel, tunnel.remotes[index], turn)
             self.listen(local)
         except HostError as error:
-            log.warning('tunnel "%s": %s', name, error)
+            log.warning('tunnel "%s": %s', name, error, extra=told("call_failed", tunnel=name))
             if self._tunnels.get(name) is tunnel:
                 now = self._clock.now()
                 self._intents[name].failed(str(error), now, others=self._has_ike_sa(name, now))
@@ -297,7 +298,9 @@ class IkeDriver:
         except Exception:  # whichever it is, the tunnels of everybody else go on
             if now - self._fault_told >= LIMITS.event_seconds:
                 self._fault_told = now
-                log.exception("a datagram from %s could not be handled; please report this", path.remote)
+                log.exception(
+                    "a datagram from %s could not be handled; please report this", path.remote, extra=told("datagram_fault")
+                )
             return
         finally:
             self._trace.handled()
@@ -468,7 +471,9 @@ class IkeDriver:
             try:
                 self._do(action)
             except (DataPlaneError, HostError) as error:
-                log.error("%s: %s", type(action).__name__, error)
+                log.error(
+                    "%s: %s", type(action).__name__, error, extra=told("action_failed", tunnel=getattr(action, "tunnel", None))
+                )
                 child, tunnel = getattr(action, "child", None), getattr(action, "tunnel", None)
                 if child is not None and tunnel is not None:
                     self._do_all(self._core.delete_child(tunnel, child, self._clock.now()))
@@ -520,9 +525,14 @@ class IkeDriver:
         peer = self._peers.get(event.tunnel)
         missed = 0 if peer is None else self._lines.left_out(event.tunnel, len(peer.proxy_ids), self._clock.now())
         if missed:
-            log.warning('tunnel "%s": %d lines about its IKE SAs were left out', event.tunnel, missed)
+            log.warning(
+                'tunnel "%s": %d lines about its IKE SAs were left out',
+                event.tunnel,
+                missed,
+                extra=told("ike_left_out", tunnel=event.tunnel, count=missed),
+            )
         if missed is not None:
-            log.log(level(event), "%s", event)
+            log.log(level(event), "%s", event, extra=fields(event))
 
     def _report(self, event: Event) -> None:
         self._log(event)

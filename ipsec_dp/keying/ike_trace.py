@@ -9,6 +9,7 @@ from ipsec_dp.ike.environment import NO_TRACE
 from ipsec_dp.ike.strangers import LIMITS, Allowance
 from ipsec_dp.ike.v2.trace import MessageTrace
 from ipsec_dp.util.faults import TRACE_LOG
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.environment import Trace
@@ -33,9 +34,9 @@ class TraceLog:
             self._left_out += 1
             return
         if self._left_out:
-            log.debug("%d messages were left out of this trace", self._left_out)
+            log.debug("%d messages were left out of this trace", self._left_out, extra=told("trace_left_out", count=self._left_out))
             self._left_out = 0
-        log.debug("%s", line)
+        log.debug("%s", line, extra=told("ike_message"))
 
 
 def ike_trace(clock: Clock) -> Trace:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.dataplane import IkeRates, IkeSaKey
 from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.strangers import Limits
     from ipsec_dp.ipsec.addresses import Address, AddressRange
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 
 def ike_rates(limits: Limits) -> IkeRates:
@@ -53,29 +54,29 @@ class IkeWatch:
         try:
             self._plane.set_ike_sa(*traits[:2], initiator=traits.initiator, nat_port=traits.natt, key=shown, isakmp=isakmp)
         except DataPlaneError as error:
-            log.debug("IKE SA %s: %s", traits.own_spi.hex(), error)
+            log.debug("IKE SA %s: %s", traits.own_spi.hex(), error, extra=told("gate_failed"))
 
     def gone(self, own_spi: bytes) -> None:
         try:
             self._plane.remove_ike_sa(own_spi)
         except DataPlaneError as error:
-            log.debug("IKE SA %s: %s", own_spi.hex(), error)
+            log.debug("IKE SA %s: %s", own_spi.hex(), error, extra=told("gate_failed"))
 
     def ikev1_peer(self, address: Address, *, there: bool) -> None:
         try:
             self._plane.set_ikev1_peer(address, there=there)
         except DataPlaneError as error:
-            log.debug("the peer with IKEv1 at %s: %s", address, error)
+            log.debug("the peer with IKEv1 at %s: %s", address, error, extra=told("gate_failed"))
 
     def silent_towards(self, ranges: Iterable[AddressRange]) -> None:
         """Nobody there is asked for a cookie by the data plane, whatever the load: the answer would leave beside a tunnel."""
         try:
             self._plane.set_quiet(ranges)
         except DataPlaneError as error:
-            log.error("%s", error)
+            log.error("%s", error, extra=told("gate_failed"))
 
     def cookie_secret(self, secret: bytes) -> None:
         try:
             self._plane.set_cookie_secret(secret)
         except DataPlaneError as error:
-            log.warning("cookies are made by the control plane alone: %s", error)
+            log.warning("cookies are made by the control plane alone: %s", error, extra=told("cookies_apart"))

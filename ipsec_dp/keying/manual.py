@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.config import load_manual_keys
 from ipsec_dp.dataplane import Direction, Encapsulation, Limits, OuterPath, SaParams
 from ipsec_dp.keying.status import KeyingStatus
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.ipsec.selectors import SelectorPair
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 WARNING = "keys are set by hand and never replaced (manual_unsafe): for rigs and benchmarks only"
 SOFT_PART = 0.9  # of a hard limit: with no one to rekey, it only warns earlier
@@ -102,7 +103,7 @@ class ManualSas:
                 path=self.paths[tunnel.name],
                 random=self._random,
             )
-            log.warning('tunnel "%s": %s', tunnel.name, WARNING)
+            log.warning('tunnel "%s": %s', tunnel.name, WARNING, extra=told("manual_keys", tunnel=tunnel.name))
 
     def remove(self, tunnel: Tunnel) -> None:
         """Ends a tunnel's SAs."""

@@ -12,6 +12,7 @@ from ipsec_dp.host.decision import Decisions
 from ipsec_dp.host.foreign_rules import ProtectedWay
 from ipsec_dp.host.routing_rules import LOOKUP
 from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ipsec_dp.host.routing_rules import RoutingRule
     from ipsec_dp.util.conditions import Conditions
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 SOURCE = "rules before ours"
 LOCALS_MAX = 4  # ranges of one tunnel from which a prefix is asked about
@@ -55,7 +56,7 @@ class ForeignRules:
             texts = {f"{each.rule.version} {each.rule.priority} {each.rule.words}": each.text(number) for number, each in found}
             self._conditions.become(SOURCE, texts)
         except HostError as error:  # nothing is known then, and what was known may still hold
-            log.warning("rules of others: %s", error)
+            log.warning("rules of others: %s", error, extra=told("rules_unseen"))
 
 
 async def taken_rules(config: Config, own: Sequence[OwnAddress], tunnels: Collection[str]) -> list[tuple[int, Taken]]:

@@ -17,6 +17,7 @@ from ipsec_dp.network.carrier import carrier_interfaces
 from ipsec_dp.network.interface_mtu import interface_mtu
 from ipsec_dp.network.workers import attach_interface, detach_interface
 from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.ipsec.addresses import Interface
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 LOOK_SLICE_S = 0.002  # of the loop at once, while thousands of devices are looked at
 
@@ -165,7 +166,9 @@ class LinuxInterfaces:
         await tun.remove_addresses(self._netlink(), device, before - set(addresses))
         for refused in device.unset:
             if refused not in known:
-                log.warning("interface %s: a setting stays as it was: %s", name, refused)
+                log.warning(
+                    "interface %s: a setting stays as it was: %s", name, refused, extra=told("setting_refused", interface=name)
+                )
 
     def set_carrier(self, interface: str, on: bool) -> None:
         """One that cannot (before Linux 5.0) keeps its carrier: what finds no SA is dropped."""
@@ -174,7 +177,7 @@ class LinuxInterfaces:
         try:
             self._tuns[interface].set_carrier(on)
         except HostError as error:
-            log.warning("%s", error)
+            log.warning("%s", error, extra=told("carrier_refused", interface=interface))
 
     # ---- what others make of them
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ipsec_dp.dataplane import Df, Encapsulation, Endpoint
 from ipsec_dp.host import HostError, sockets
 from ipsec_dp.host.steering import Steering
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     import socket
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ipsec_dp.host.sockets import OuterSockets
     from ipsec_dp.ipsec.addresses import Address
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 NON_ESP_MARKER = bytes(4)
 # Why a datagram does not leave: for a moment, or because of its length; else what about this host may be the cause.
@@ -171,7 +172,13 @@ class SocketLinks:
         try:
             target.sendto(datagram, name)
         except OSError as error:
-            log.debug("sending %d octets to %s port %d: %s", len(datagram), *name, os.strerror(error.errno or 0))
+            log.debug(
+                "sending %d octets to %s port %d: %s",
+                len(datagram),
+                *name,
+                os.strerror(error.errno or 0),
+                extra=told("send_refused"),
+            )
             return _refusal(error.errno or 0)
         return None
 

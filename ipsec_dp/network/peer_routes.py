@@ -12,6 +12,7 @@ from ipsec_dp.host.names import RouteSource, routes_to
 from ipsec_dp.host.outer import OuterRoutes, link_mtus, own_addresses
 from ipsec_dp.network.outer_header import with_outer_header
 from ipsec_dp.network.peer_names import PeerNames
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ipsec_dp.host.routing_rules import RouteQuestion
     from ipsec_dp.ipsec.addresses import Address
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 OUTER_MTU = 1500  # where no route says otherwise yet
 
@@ -145,7 +146,13 @@ class PeerRoutes:
             address, route = (await self._routes_known(tunnel, to))[0]
             return address, tunnel.local or route.source
         except HostError as error:
-            log.warning('tunnel "%s": %s; taking an MTU of %d octets', tunnel.name, error, OUTER_MTU)
+            log.warning(
+                'tunnel "%s": %s; taking an MTU of %d octets',
+                tunnel.name,
+                error,
+                OUTER_MTU,
+                extra=told("first_hop_unknown", tunnel=tunnel.name),
+            )
             return None
 
     async def mtu(self, remote: Address, local: Address | None = None) -> int:
@@ -153,7 +160,7 @@ class PeerRoutes:
         try:
             return (await self._routes.get(remote, local)).mtu
         except HostError as error:
-            log.debug("%s; taking an MTU of %d octets", error, OUTER_MTU)
+            log.debug("%s; taking an MTU of %d octets", error, OUTER_MTU, extra=told("first_hop_unknown"))
             return OUTER_MTU
 
     def link_mtus(self) -> dict[str, int]:
@@ -189,4 +196,4 @@ class PeerRoutes:
     def _log_once(self, text: str) -> None:
         if text not in self._logged:
             self._logged.add(text)
-            log.warning("%s", text)
+            log.warning("%s", text, extra=told("way_to_peer"))

@@ -11,6 +11,7 @@ from ipsec_dp.host.changes import Changes, ChangesSocket
 from ipsec_dp.host.echo import EchoSockets
 from ipsec_dp.host.link_changes import LinkChangesSocket
 from ipsec_dp.host.nflog import LogReader
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     import socket
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ipsec_dp.network.host import Closable
     from ipsec_dp.util.clock import Clock
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
@@ -58,7 +59,11 @@ class KernelReports:
         try:
             source = vmgenid.listen()
         except OSError as error:
-            log.info("no kernel uevents here, so a cloned virtual machine goes unnoticed: %s", error.strerror)
+            log.info(
+                "no kernel uevents here, so a cloned virtual machine goes unnoticed: %s",
+                error.strerror,
+                extra=told("clones_unnoticed"),
+            )
             return _Nothing()
 
         def read() -> None:
@@ -126,7 +131,7 @@ class IcmpSockets(Generic[R]):
             try:
                 made = open_socket(version)
             except HostError as error:
-                log.info("%s: %s", error, otherwise)
+                log.info("%s: %s", error, otherwise, extra=told("report_missing"))
                 continue
             self._sockets.append(made)
             self._listen(made, version)

@@ -14,13 +14,14 @@ from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host import HostError
 from ipsec_dp.util.faults import explained
 from ipsec_dp.util.loops import Rounds
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from ipsec_dp.network.kept import Kept
     from ipsec_dp.util.clock import Clock
     from ipsec_dp.util.conditions import Conditions
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 MERGE_S = 0.01
 AGAIN_MOST_S = 1.0  # between two attempts that fail
@@ -129,7 +130,14 @@ class Restorer:
     def _tell_more(self) -> None:
         """The line about a fight, for as long as it goes on."""
         if self._untold:
-            log.warning("%s: %s again %d times in %g s, and made again", self.part.what, self._how, self._untold, QUIET_S)
+            log.warning(
+                "%s: %s again %d times in %g s, and made again",
+                self.part.what,
+                self._how,
+                self._untold,
+                QUIET_S,
+                extra=told("restored_again", part=self.part.name, count=self._untold),
+            )
             self._untold = 0
         if self._clock.now() - self._last < TOLD_S:
             self._clock.call_at(self._clock.now() + QUIET_S, self._tell_more)

@@ -17,6 +17,7 @@ from ipsec_dp.network.desired import routed_prefixes
 from ipsec_dp.network.interface_mtu import route_mtus
 from ipsec_dp.network.route_plan import RouteContext, RoutePlan
 from ipsec_dp.network.source_address import Sources
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ipsec_dp.network.foreign_rules import ForeignRules
     from ipsec_dp.network.interfaces import LinuxInterfaces
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 
 class LinuxRouting:
@@ -132,7 +133,7 @@ class LinuxRouting:
     def _note(self, notes: list[str]) -> None:
         for note in notes:
             if note not in self.notes:
-                log.warning("%s", note)
+                log.warning("%s", note, extra=told("route_note"))
         self.notes = notes
 
     async def probe_source(self, tunnel: Tunnel, target: Address) -> Address | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.dataplane import owner_of
 from ipsec_dp.host import HostError, tun
 from ipsec_dp.host.steering import queue_program, steer_queues
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.ipsec.addresses import Network
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 CONTROL_NICE = -10
 
@@ -67,7 +68,12 @@ def _queues(name: str, workers: int, destinations: Sequence[tuple[Network, int]]
     try:
         device = tun.make(name, queues=workers)
     except HostError as error:
-        log.warning("interface %s: no queue for each worker, so one reads for all: %s", name, error)
+        log.warning(
+            "interface %s: no queue for each worker, so one reads for all: %s",
+            name,
+            error,
+            extra=told("queues_missing", interface=name),
+        )
         return tun.make(name)
     try:
         steer_queues(device.descriptors[0], queue_program(destinations))
@@ -79,6 +85,7 @@ def _queues(name: str, workers: int, destinations: Sequence[tuple[Network, int]]
             "interface %s: its queues cannot be steered, so one worker reads for all: %s; it takes CAP_BPF or root, and bpf(2)",
             name,
             reason,
+            extra=told("queues_unsteered", interface=name),
         )
         return tun.make(name)
     return device
@@ -106,4 +113,6 @@ def prefer_control_plane() -> None:
     try:
         os.setpriority(os.PRIO_PROCESS, 0, CONTROL_NICE)
     except OSError as error:
-        log.info("the control plane runs with the host's usual priority: %s", os.strerror(error.errno or 0))
+        log.info(
+            "the control plane runs with the host's usual priority: %s", os.strerror(error.errno or 0), extra=told("usual_priority")
+        )

@@ -18,6 +18,7 @@ from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.rest import Rest
 from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ipsec_dp.network.host import Closable, Host
     from ipsec_dp.util.clock import Clock
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 SETTLE_S = 0.3  # a change rarely comes alone
 REST = 5.0  # pause, in times of what the last change took: a host whose routes never rest gets only a part of this thread
@@ -121,7 +122,12 @@ class HostWatch:
             self._located[way] = now
             if before is not None and before != now and ike.leaves(name, remote, before):
                 log.warning(
-                    'tunnel "%s": the way to %s begins at %s now, no longer at %s: negotiating anew', name, remote, now, before
+                    'tunnel "%s": the way to %s begins at %s now, no longer at %s: negotiating anew',
+                    name,
+                    remote,
+                    now,
+                    before,
+                    extra=told("way_moved", tunnel=name),
                 )
                 ike.restart(name)
             elif before is None or way in self._cut:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.host import HostError
 from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.text import shown
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ipsec_dp.network.host import Host
     from ipsec_dp.util.clock import Clock
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 EVERY_S: Final = 60.0  # after an answer
 AGAIN_S: Final = 30.0  # after the first failure; each further one doubles it
@@ -95,7 +96,13 @@ class NameWatch:
         self._host.conditions.end(SOURCE, name)
         self._tell(name)
         if before and set(before) != set(now):
-            log.info("%s means %s now, no longer %s: the next call goes there", name, _listed(now), _listed(before))
+            log.info(
+                "%s means %s now, no longer %s: the next call goes there",
+                name,
+                _listed(now),
+                _listed(before),
+                extra=told("name_changed"),
+            )
         if set(before) != set(now):
             self._changed()
 

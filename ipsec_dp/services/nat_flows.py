@@ -22,6 +22,7 @@ from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.rest import Rest
 from ipsec_dp.util.slices import in_slices
 from ipsec_dp.util.text import named
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from ipsec_dp.config import Config
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ipsec_dp.network.host import Host
     from ipsec_dp.util.clock import Clock
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 DELETED_MOST = 1000  # at one transition
 TOLD_MOST = 5  # by name
@@ -204,6 +205,7 @@ class NatFlows:
                 "into a tunnel: %s",
                 len(gone),
                 named(gone, TOLD_MOST, text=lambda flow: flow.text),
+                extra=told("flows_deleted", count=len(gone)),
             )
         return frozenset(gone)
 

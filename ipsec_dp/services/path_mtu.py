@@ -22,6 +22,7 @@ from ipsec_dp.services.tunnel_mtu import WHOLE, MtuTable, OuterEnds, OuterShape,
 from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.rest import Rest
 from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from ipsec_dp.network.host import Closable, Host
     from ipsec_dp.util.clock import Clock
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 INTERVALS = Intervals()
 REFRESHED_AT_ONCE = 32  # peers whose first hop is looked at again in one tick
@@ -206,10 +207,16 @@ class PathMtuDiscovery:
             with self._host_rest.work():
                 await self._host.apply_mtus(self._mtus.of_host(self._config))
         except IpsecDpError as error:
-            log.warning("MTU: %s", error)
+            log.warning("MTU: %s", error, extra=told("mtu_failed"))
 
     def _changed(self, ends: OuterEnds, why: str) -> None:
-        log.info("path to %s: MTU %d octets: %s", ends, self._mtus.paths[ends].outer, why)
+        log.info(
+            "path to %s: MTU %d octets: %s",
+            ends,
+            self._mtus.paths[ends].outer,
+            why,
+            extra=told("path_mtu", octets=self._mtus.paths[ends].outer),
+        )
         self._listen(ends)
         self._tell_black_hole(ends)
         for name in filter(self._config.has_tunnel, self._mtus.bound(ends)):
@@ -218,7 +225,10 @@ class PathMtuDiscovery:
                 mtu = self._mtus[name]
                 if mtu < IPV6_MTU_MIN and any(selector.version == 6 for selector in tunnel.selectors):
                     log.info(
-                        'tunnel "%s": an MTU of %d octets: longer IPv6 packets are fragmented outside (RFC 8200 §5)', name, mtu
+                        'tunnel "%s": an MTU of %d octets: longer IPv6 packets are fragmented outside (RFC 8200 §5)',
+                        name,
+                        mtu,
+                        extra=told("fragmented_outside", tunnel=name, octets=mtu),
                     )
                 self._publish(name)
 
@@ -236,7 +246,9 @@ class PathMtuDiscovery:
                 self._listeners[ends] = self._host.reports.hear_too_big(*ends)
             except IpsecDpError as error:
                 outer = self._mtus.paths[ends].outer
-                log.warning("%s: packets that do not fit may be lost on a path of %d octets", error, outer)
+                log.warning(
+                    "%s: packets that do not fit may be lost on a path of %d octets", error, outer, extra=told("mtu_unheard")
+                )
         elif not wanted and ends in self._listeners:
             self._listeners.pop(ends).close()
 
@@ -249,7 +261,12 @@ class PathMtuDiscovery:
         if path is None or self._sad is None:
             return
         if not self._sad.sent_recently(message.spi, message.sequence, message.local, message.remote):
-            log.debug("ICMP says that %s takes %d octets, but quotes nothing that was sent lately", message.remote, message.mtu)
+            log.debug(
+                "ICMP says that %s takes %d octets, but quotes nothing that was sent lately",
+                message.remote,
+                message.mtu,
+                extra=told("icmp_ignored"),
+            )
         elif path.reported(message.mtu, self._clock.now()):
             self._changed(ends, "a hop on the way says so")
 

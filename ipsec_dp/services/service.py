@@ -11,13 +11,14 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ipsec_dp.config import Config
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 
 class Service(Protocol):
@@ -64,4 +65,4 @@ class Services:
             try:
                 await service.close()
             except IpsecDpError as error:
-                log.warning("%s: %s", service.name, error)
+                log.warning("%s: %s", service.name, error, extra=told("service_failed", service=service.name))

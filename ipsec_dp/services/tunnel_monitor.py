@@ -15,6 +15,7 @@ from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host.echo import Echo
 from ipsec_dp.services.monitor_health import Health, MonitorStatus
 from ipsec_dp.util.loops import Rounds
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     Told = Callable[[str, bool, str], None]
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 SOURCE = "monitors"  # of conditions
 NO_SOURCE = "this host has no address inside the local selectors; write monitor.source"
@@ -122,7 +123,7 @@ class TunnelMonitors:
             echo = Echo(watch.source, target, self._echoes.identifier, sequence, watch.token)
             self._echoes.send(watch.tunnel.interface, echo)
         if lost:
-            log.warning('tunnel "%s": %s', watch.tunnel.name, _trouble(watch))
+            log.warning('tunnel "%s": %s', watch.tunnel.name, _trouble(watch), extra=told("monitor_down", tunnel=watch.tunnel.name))
             self._told(watch.tunnel.name, False, _trouble(watch))
             self._renew(watch.tunnel.name)
         await self._move()
@@ -143,7 +144,7 @@ class TunnelMonitors:
             return
         if watch.health.answered(echo.sequence, self._clock.now()):
             text = f"monitor: {watch.monitor.target} answers again"
-            log.info('tunnel "%s": %s', watch.tunnel.name, text)
+            log.info('tunnel "%s": %s', watch.tunnel.name, text, extra=told("monitor_up", tunnel=watch.tunnel.name))
             self._told(watch.tunnel.name, True, text)
             moving = asyncio.get_running_loop().create_task(self._move())
             self._moves.add(moving)
@@ -163,7 +164,7 @@ class TunnelMonitors:
                 await self._host.routing.withdraw(down)
                 self._withdrawn = down
             except IpsecDpError as error:
-                log.error("monitors: routes stay as they were: %s", error)
+                log.error("monitors: routes stay as they were: %s", error, extra=told("monitor_routes"))
 
     def status(self, tunnel: str) -> MonitorStatus | None:
         """Of a tunnel's monitor; None without one."""

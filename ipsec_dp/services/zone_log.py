@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.host import zones
 from ipsec_dp.ipsec.packet import selectors_of_packet
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from ipsec_dp.config import Config
     from ipsec_dp.host.nflog import Line
     from ipsec_dp.network.host import Closable, HostReports
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 
 class ZoneLog:
@@ -46,7 +47,15 @@ class ZoneLog:
         if 1 <= number <= len(rules):
             rule = rules[number - 1]
             verb = "allows" if rule.allow else "denies"
-            log.info('%s %s from "%s" to "%s": %s', line.prefix, verb, rule.from_zone, rule.to_zone, describe(line.packet))
+            log.info(
+                '%s %s from "%s" to "%s": %s',
+                line.prefix,
+                verb,
+                rule.from_zone,
+                rule.to_zone,
+                describe(line.packet),
+                extra=told("zone_packet", rule=number, verb=verb),
+            )
 
 
 def describe(packet: bytes) -> str:

@@ -7,13 +7,14 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from ipsec_dp.util.text import LINE, shown
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ipsec_dp.util.clock import Clock
 
-log = logging.getLogger("ipsec_dp")
+log = logging.getLogger(__name__)
 
 QUIET_S = 10.0  # between two log lines about the same thing that comes and goes
 KEYS_MAX = 1024  # things whose last line is remembered
@@ -62,4 +63,4 @@ class Conditions:
         if len(self._logged) >= KEYS_MAX:
             self._logged.clear()
         self._logged[key] = text, now
-        log.warning("%s", text)
+        log.warning("%s", text, extra=told("condition", source=key[0], key=key[1]))

@@ -21,7 +21,13 @@ Gene = dict[str, Any]
 Genome = dict[str, Any]
 
 CARRIERS: Final = ("init", "auth", "answer to init", "answer to auth")
-EXCHANGES: Final = (ExchangeType.IKE_AUTH, ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL, ExchangeType.IKE_INTERMEDIATE)
+EXCHANGES: Final = (
+    ExchangeType.IKE_AUTH,
+    ExchangeType.CREATE_CHILD_SA,
+    ExchangeType.INFORMATIONAL,
+    ExchangeType.IKE_INTERMEDIATE,
+    ExchangeType.IKE_FOLLOWUP_KE,
+)
 KNOWN: Final = ("aes128gcm16-prfsha256-x25519", "aes256-sha512-prfsha512-ecp521", "aes128gcm16-prfsha384-modp4096-modp3072-ecp256")
 PREFIXES: Final = ("10.{}.0.0/16", "10.200.{}.0/24", "10.{}.1.0/24", "0.0.0.0/0")
 PUBLIC: Final = {group.id: dh.initiate(group, lambda octets: bytes(range(1, octets + 1))).public for group in GROUPS}

@@ -15,18 +15,18 @@ with atheris.instrument_imports(include=["ipsec_dp.ike"]):
     from ipsec_dp.ike.octets import Writer
     from ipsec_dp.ike.payload import build_chain
     from ipsec_dp.ike.peer import Peer
-    from ipsec_dp.ike.proposal import IkeSuite, parse_esp, with_spi
+    from ipsec_dp.ike.proposal import IkeSuite, parse_esp, parse_ike, with_spi
     from ipsec_dp.ike.traffic_selectors import ANY
     from ipsec_dp.ike.v2 import payloads as p
     from ipsec_dp.ike.v2 import protect
     from ipsec_dp.ike.v2.message import Header
     from ipsec_dp.ike.v2.protect import seal_payload
     from ipsec_dp.ike.v2.wire import Flag, NotifyType
-    from tests.ike.ladder import Ladder, Site
+    from tests.ike.ladder import Ladder, Site, peer
 
 from tests.fuzz import target
 
-EXCHANGES = (35, 36, 37, 34, 38, 0)
+EXCHANGES = (35, 36, 37, 34, 38, 0, 43, 44)
 MESSAGES_MAX = 6
 CHILDREN_MAX = 100
 FRONT = 5  # octets before what a message holds: direction and flags, exchange, identifier, first payload, length
@@ -53,6 +53,17 @@ def rekeying(*, ike: bool) -> Ladder:
     return ladder
 
 
+def in_a_series(*, ike: bool) -> Ladder:
+    """B has answered A's CREATE_CHILD_SA, and A's first IKE_FOLLOWUP_KE is under way."""
+    words = {"ike_proposals": parse_ike(["aes128gcm16-prfsha256-x25519-ke1_ecp256"])}
+    words["esp_proposals"] = parse_esp(["aes128gcm16-x25519-ke1_ecp256-ke2_x25519"])
+    ladder = Ladder(a=[peer("a", **words)], b=[peer("b", **words)]).up()
+    ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock(), ike=ike))
+    ladder.deliver("b")
+    ladder.deliver("a")
+    return ladder
+
+
 def _itself(of: object, memo: object) -> object:
     """For `deepcopy`: ciphers and private keys never change."""
     del memo
@@ -62,7 +73,7 @@ def _itself(of: object, memo: object) -> object:
 # Made once and copied for each input, which is many times faster than the handshakes.
 for unchanging in (protect._Aead, dh.KeyExchange, Peer, IkeSuite):
     setattr(unchanging, "__deepcopy__", _itself)  # noqa: B010 - no type has it
-STATES = (up(), half_open(), rekeying(ike=False), rekeying(ike=True))
+STATES = (up(), half_open(), rekeying(ike=False), rekeying(ike=True), in_a_series(ike=False), in_a_series(ike=True))
 
 
 def session_of(site: Site):

@@ -22,6 +22,7 @@ from ipsec_dp.ike.manager import IkeManager
 from ipsec_dp.ike.peer import Life, Liveness, Peer, SharedKeyAuth
 from ipsec_dp.ike.proposal import parse_esp, parse_ike
 from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
+from ipsec_dp.ike.v2.wire import ExchangeType
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import Range, SelectorPair
 from ipsec_dp.rig.clock import Clock
@@ -36,7 +37,7 @@ ADDRESSES = {"a": "192.0.2.1", "b": "192.0.2.2"}
 OTHER = {"a": "b", "b": "a"}
 TUNNEL = {"a": "to-b", "b": "to-a"}
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-NAMES = {34: "IKE_SA_INIT", 35: "IKE_AUTH", 36: "CREATE_CHILD_SA", 37: "INFORMATIONAL", 43: "IKE_INTERMEDIATE"}
+NAMES = {exchange.value: exchange.name for exchange in ExchangeType}
 
 
 def proxy_id(local, remote, protocol=0, ports=(0, 65535)):

@@ -1,4 +1,4 @@
-"""ML-KEM in additional key exchanges of an IKE SA, with a strongSwan that has it (RFC 9242, RFC 9370).
+"""ML-KEM in additional key exchanges of IKE SAs and CHILD_SAs, with a strongSwan that has it (RFC 9242, RFC 9370).
 
 hostA -- gwA (ours) == gwB (charon) -- hostB
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.interop.strongswan_meeting import ROLES, TUNNEL
+from ipsec_dp.rig import netns
+from tests.interop.stream import Stream
+from tests.interop.strongswan_meeting import ROLES, TUNNEL, Net, ping
 from tests.interop.strongswan_versions import NEWER, usr_of
-from tests.interop.test_ike_strongswan_rekey import rekey
+from tests.interop.test_ike_strongswan_rekey import rekey, rekey_child, rekey_ike, settled
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -18,6 +20,9 @@ ADDED = f"{WITHOUT}-ke1_mlkem768"
 OPTIONAL = f"{ADDED}-ke1_none"
 LARGER = "aes256-sha384-prfsha384-ecp384-ke1_mlkem1024"
 TWO = f"{LARGER}-ke2_ecp256"
+ESP = "aes128gcm16-x25519"
+ESP_ONE = f"{ESP}-ke1_mlkem768"
+ESP_TWO = f"{ESP}-ke1_mlkem1024-ke2_ecp256"
 
 
 def agreed(meeting):
@@ -45,15 +50,69 @@ def test_both_agree_whoever_begins(meet, ours, theirs, found, further):
         meeting.eventually(meeting.down, "neither has an SA")
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_new_keys_of_the_ike_sa_are_those_of_another_with_the_same(meet, role):
-    """Whoever asks for a rekey, in either role: it would have no additional key exchange."""
-    meeting = meet(ike=ADDED, usr=usr_of(NEWER), start="on-demand")
-    meeting.bring_up(role)
-    for asks in ROLES:
-        before = meeting.ike_spis()
-        rekey(meeting, asks, ike=True)
-        anew = f"another IKE SA, asked for by {asks}"
-        meeting.eventually(lambda before=before: meeting.has_another_ike_sa(before) and meeting.is_up(), anew)
-        assert agreed(meeting) == ADDED
+def test_a_peer_that_has_none_takes_the_second_proposal(meet):
+    """Debian's strongSwan does not know the transform type, and passes that proposal over; in both roles."""
+    meeting = meet(ike=f'{ADDED}", "{WITHOUT}', their_ike=WITHOUT)
+    for role in ROLES:
+        meeting.bring_up(role)
+        assert agreed(meeting) == WITHOUT
+        meeting.ours.ask("terminate", name=TUNNEL)
+        meeting.eventually(meeting.down, "neither has an SA")
+
+
+@pytest.mark.parametrize(("further", "initiators"), [("", ROLES), ("fragmentation = no", ROLES[:1])], ids=["fragments", "whole"])
+def test_rekeys_of_both_kinds_by_either_side(meet, further, initiators):
+    """Two additional key exchanges each, in either role of the IKE SA, under a stream."""
+    meeting = meet(ike=TWO, esp=ESP_TWO, usr=usr_of(NEWER), their_connection=further)
+    for initiator in initiators:
+        meeting.bring_up(initiator)
+        for role in ROLES:
+            with Stream(meeting):
+                rekey_child(meeting, role)
+                rekey_ike(meeting, role)
+            meeting.assert_carries()
+        assert agreed(meeting) == TWO
+        meeting.ours.ask("terminate", name=TUNNEL)
+        meeting.eventually(meeting.down, "nothing is left")
+    assert meeting.ours.text().count(f"{ESP_TWO}, 10.") == len(ROLES) * len(initiators)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "found"),
+    [(f"{ESP_ONE}-ke1_none", ESP, ESP), (ESP, f"{ESP_ONE}-ke1_none", ESP)],
+    ids=["refused", "refused by us"],
+)
+def test_a_child_sa_has_what_both_admit(meet, ours, theirs, found):
+    meeting = meet(ike=ADDED, esp=ours, their_esp=theirs, usr=usr_of(NEWER))
+    meeting.bring_up("we")
+    for role in ROLES:
+        rekey_child(meeting, role)
+        meeting.assert_carries()
+    assert meeting.ours.text().count(f"{found}, 10.") == len(ROLES)
+
+
+def test_further_child_sas_by_either_side(meet):
+    """CREATE_CHILD_SA makes the second one."""
+    pairs = tuple(zip(netns.SITE_A_NETS, netns.SITE_B_NETS, strict=True))
+    nets = tuple(Net(f"net{number}", *pair) for number, pair in enumerate(pairs))
+    meeting = meet(ike=ADDED, esp=ESP_ONE, usr=usr_of(NEWER), nets=nets, proxy_ids=pairs, start="on-demand")
+    for role in ROLES:
+        meeting.bring_up(role)
+        if role == "we":
+            assert ping(meeting.sites.host_a, netns.HOST_B[1]), meeting.both_logs()
+        meeting.eventually(lambda: len(meeting.children()) == len(pairs) and meeting.is_up(), "a CHILD_SA for each proxy ID")
+        meeting.assert_carries(6)
+        meeting.ours.ask("terminate", name=TUNNEL)
+        meeting.eventually(meeting.down, "nothing is left")
+    assert meeting.ours.text().count(f"{ESP_ONE}, fd") == len(ROLES)
+
+
+def test_both_sides_rekey_at_once(meet):
+    meeting = meet(ike=ADDED, esp=ESP_ONE, usr=usr_of(NEWER))
+    meeting.bring_up("we")
+    for ike in (False, True):
+        with Stream(meeting):
+            for role in ROLES:
+                rekey(meeting, role, ike=ike)
+            meeting.eventually(lambda: settled(meeting), "one of the two stands")
         meeting.assert_carries()

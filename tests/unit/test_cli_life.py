@@ -173,13 +173,15 @@ def test_up_on_trial_goes_back_to_closed_with_the_way_of_the_session_open(lockou
 @pytest.mark.parametrize(
     ("words", "asked"),
     [
-        ("", {"verbose": False, "trace_ike": False}),
-        ("-v", {"verbose": True, "trace_ike": False}),
+        ("", {}),
+        ("--log-format json", {"log_format": "json"}),
+        ("-v", {"verbose": True}),
         ("--verbose --trace-ike --confirm 90s", {"verbose": True, "trace_ike": True}),
     ],
 )
 def test_up_says_how_much_is_logged(lockout, monkeypatch, words, asked):
-    monkeypatch.setattr(daemon, "run", lambda *_, **options: 0 if options == asked else 5)
+    usual = {"verbose": False, "trace_ike": False, "log_format": None}
+    monkeypatch.setattr(daemon, "run", lambda *_, **options: 0 if options == usual | asked else 5)
     assert main(["up", str(lockout), *words.split()]) == 0
 
 

@@ -686,6 +686,21 @@ def test_two_manual_tunnels_need_two_spis(errors_of):
     )
 
 
+@pytest.mark.parametrize(("words", "octets"), [("mlkem768", 1376), ("x25519-mlkem1024-mlkem768", 1776)])
+def test_ml_kem_as_the_first_key_exchange_is_warned_of_with_the_octets_of_ike_sa_init(write, words, octets):
+    ike = f"[tunnel.ike]\nproposals = ['aes256gcm16-prfsha384-{words}']\n"
+    (finding,) = load(write(TUNNEL + AUTH + ike)).warnings
+    assert finding.key == "ike.proposals"
+    assert f"IKE_SA_INIT has {octets} octets" in str(finding)
+    assert not load(write(TUNNEL + AUTH + ike.replace(words, "x25519-ke1_mlkem768"))).warnings
+
+
+def test_ml_kem_512_cannot_be_written_and_says_why(write):
+    for words in ("mlkem512", "x25519-ke1_mlkem512"):
+        with pytest.raises(ConfigError, match="of ML-KEM there are mlkem768 and mlkem1024"):
+            load(write(TUNNEL + AUTH + f"[tunnel.ike]\nproposals = ['aes256gcm16-prfsha384-{words}']\n"))
+
+
 def test_doubtful_things_are_warned_of_and_taken(write):
     (write("").parent / "to-b.psk").write_text("short\n")
     text = TUNNEL + AUTH + "[tunnel.esp]\nlifetime = '1h'\nidle_timeout = '2h'\nlife_octets = '1B'\n"

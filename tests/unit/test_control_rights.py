@@ -38,6 +38,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "confirm": {},
     "follow": {},
     "capture": {},
+    "log": {"level": "debug"},
+    "bugreport": {},
 }
 ASKED = [{"verb": verb, **fields} for verb, fields in REQUESTS.items()]
 GROUP = next(each for each in grp.getgrall() if each.gr_gid not in (0, NOBODY))

@@ -7,10 +7,12 @@ import os
 import signal
 import socket
 import sys
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from ipsec_dp.config.model import DEFAULT_LOG
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.gateway import daemon
 
@@ -73,7 +75,7 @@ def run(monkeypatch):
 
     def run(gateway: MemoryGateway) -> int:
         monkeypatch.setattr(daemon, "Gateway", lambda *_, **__: gateway)
-        return daemon.run(cast("Any", None), cast("Any", None))
+        return daemon.run(cast("Any", SimpleNamespace(log=DEFAULT_LOG)), cast("Any", None))
 
     yield run
     sys.setswitchinterval(before)

@@ -13,7 +13,7 @@ import pytest
 from ipsec_dp.errors import ControlError
 from ipsec_dp.gateway import event_stream
 from ipsec_dp.gateway.event_stream import EventStream
-from ipsec_dp.gateway.messages import FollowRequest
+from ipsec_dp.gateway.messages import FollowRequest, ReportRequest
 from ipsec_dp.gateway.stream_event import SCHEMA, StreamEvent, schema_text
 from ipsec_dp.ike.actions import NO_SPI, Event, Kind, Origin
 from ipsec_dp.keying.status import KeyingStatus
@@ -101,6 +101,18 @@ def test_the_life_of_a_tunnel():
         a.wait("down")
         *_, down = followed.events()
         assert (down["event"], down["was"], down["state"]) == ("tunnel_down", "up", "down")
+
+
+def test_the_last_are_remembered_though_nobody_follows_and_no_more_than_a_few():
+    with sites() as (a, _):
+        answer = a.network.loop.call(a.site.gateway.verbs.report(ReportRequest()), 10)
+        assert [event["event"] for event in answer.events] == ["ike_up", "child_up"]
+        for event in answer.events:
+            checked(json.dumps(event).encode() + b"\n")
+        stream = stream_of()[0]
+        for number in range(2 * event_stream.KEPT_MOST):
+            stream.drops("replay", number, "dropped")
+        assert [event.count for event in stream.last()] == list(range(event_stream.KEPT_MOST, 2 * event_stream.KEPT_MOST))
 
 
 def test_what_failed_is_told_with_its_explanation_each_time_and_once_for_its_state():

@@ -65,9 +65,9 @@ def test_a_fault_is_one_line_and_the_next_round_comes_a_second_later(caplog):
     with caplog.at_level(logging.DEBUG):
         lived(story)
     assert [record.levelname for record in caplog.records].count("WARNING") == 1
-    assert all(record.exc_info for record in caplog.records if record.name == "ipsec_dp" and record.levelname == "DEBUG"), (
-        "where it was, for who asks for it"
-    )
+    assert all(
+        record.exc_info for record in caplog.records if record.name == "ipsec_dp.util.faults" and record.levelname == "DEBUG"
+    ), "where it was, for who asks for it"
 
 
 def test_a_refusal_that_comes_and_goes_is_no_flood(caplog):

@@ -9,6 +9,7 @@ import pytest
 
 from ipsec_dp.gateway.notices import QUIET_S, Notices
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
+from ipsec_dp.util.told import told
 from tests.doubles.clock import FakeClock
 from tests.unit.gateway_doubles import config_of
 
@@ -83,3 +84,30 @@ def test_a_tunnel_that_is_gone_has_no_error_any_more(notices, tmp_path):
     notices.reconfigure(config_of(tmp_path))
     assert notices.last_error("gone") is None
     assert notices.last_error("up") is not None
+
+
+def test_what_came_meanwhile_is_told_with_a_count_also_where_it_comes_no_more(notices, clock, caplog):
+    for spi in range(10):
+        notices.add(logging.WARNING, f"unknown SPI {spi}", told("unknown_spi"), key="unknown SPI")
+    notices.look()
+    assert len(lines(caplog)) == 1, "not yet"
+    for _ in range(3):
+        asyncio.run(clock.advance(QUIET_S))
+        notices.look()
+    assert lines(caplog)[1:] == [(logging.WARNING, "unknown SPI 9 (9 more in 10 s)")]
+    assert [record.__dict__["event"] for record in caplog.records] == ["unknown_spi"] * 2
+
+
+def test_what_comes_again_after_a_pause_says_how_often_it_came_in_it(notices, clock, caplog):
+    for _ in range(4):
+        notices.add(logging.WARNING, "a link is down")
+    asyncio.run(clock.advance(QUIET_S))
+    notices.add(logging.WARNING, "a link is down")
+    assert lines(caplog)[1:] == [(logging.WARNING, "a link is down (3 more in 10 s)")]
+
+
+def test_what_came_once_is_not_told_again(notices, clock, caplog):
+    notices.add(logging.WARNING, "a link is down")
+    asyncio.run(clock.advance(QUIET_S))
+    notices.look()
+    assert len(lines(caplog)) == 1

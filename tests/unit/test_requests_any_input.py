@@ -111,4 +111,6 @@ def test_what_is_no_request_is_told_so(gateway, value):
 
 
 def test_every_verb_is_asked():
-    assert sorted(REQUESTS) == "confirm down explain follow initiate preview rekey reload status terminate unpin".split()
+    assert (
+        sorted(REQUESTS) == "bugreport confirm down explain follow initiate log preview rekey reload status terminate unpin".split()
+    )

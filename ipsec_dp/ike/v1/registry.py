@@ -106,8 +106,7 @@ def refusals_phase1(proposals: Iterable[Proposal]) -> tuple[str, ...]:
             if hashes and prf.hash not in hashes:
                 found[f'IKEv1 has one hash for all of phase 1, and "{prf.keyword}" is another than that of the integrity'] = None
         found |= dict.fromkeys(_group_refusals(proposal))
-        for addition in _of(proposal, AdditionalKeyExchange):
-            found[f'IKEv1 has no additional key exchange, "{addition.keyword}" being one'] = None
+        found |= dict.fromkeys(_addition_refusals(proposal))
     return tuple(found)
 
 
@@ -119,11 +118,17 @@ def refusals_phase2(proposals: Iterable[Proposal]) -> tuple[str, ...]:
             if (one.id, one.key_length) not in CIPHERS:
                 found[f'IKEv1 has no number for "{one.keyword}"'] = None
         found |= dict.fromkeys(_group_refusals(proposal))
+        found |= dict.fromkeys(_addition_refusals(proposal))
     return tuple(found)
 
 
 def _group_refusals(proposal: Proposal) -> list[str]:
     return [f'IKEv1 has no number for "{one.keyword}"' for one in _of(proposal, Group) if one.id not in _GROUPS]
+
+
+def _addition_refusals(proposal: Proposal) -> list[str]:
+    additions = _of(proposal, AdditionalKeyExchange)
+    return [f'IKEv1 has no additional key exchange, "{one.keyword}" being one' for one in additions]
 
 
 @lru_cache(maxsize=64)
@@ -142,7 +147,7 @@ def suites_phase1(proposals: tuple[Proposal, ...]) -> tuple[IkeSuite, ...]:
 def suites_phase2(proposals: tuple[Proposal, ...]) -> tuple[EspSuite, ...]:
     """The same for ESP; `group` None: without PFS."""
     found: dict[EspSuite, None] = {}
-    for proposal in proposals:
+    for proposal in without_additional(proposals):
         ciphers = [one for one in _of(proposal, Encryption) if (one.id, one.key_length) in CIPHERS]
         groups: tuple[Group | None, ...] = tuple(one for one in _of(proposal, Group) if one.id in _GROUPS) or (None,)
         numbers = [one == ESN for one in proposal.transforms if one.type == TransformType.ESN] or [False]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.traffic_selectors import asked_by
-from ipsec_dp.ike.v2 import child_create, delete, replacement
+from ipsec_dp.ike.v2 import child_create, delete, followup, replacement
 from ipsec_dp.ike.v2.sa import ChildState, State
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def look(context: Context, now: float) -> None:
 def _may_ask(context: Context) -> bool:
     """Whether what lacks is this IKE SA's to ask for."""
     free = context.state is State.ESTABLISHED and context.window.outstanding is None and context.queue.empty
-    return free and not context.withdrawn and not context.succession.handed_over and not replacement.replaced(context)
+    free = free and not context.withdrawn and not context.succession.handed_over and not replacement.replaced(context)
+    return free and followup.awaited(context) is None
 
 
 def next_wanted(context: Context, now: float) -> Task | None:

@@ -39,8 +39,9 @@ class ChildError(IkeError):
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What an exchange gives a CHILD_SA besides its selectors: Ni and Nr, who sent the request, g^ir under PFS, the SA rekeyed, and
-    whether both sides want later fragments where selectors ask for ports (NON_FIRST_FRAGMENTS_ALSO)."""
+    """What an exchange gives a CHILD_SA besides its selectors: Ni and Nr, who sent the request, under PFS the shared secrets of its
+    key exchanges, the SA rekeyed, and whether both sides want later fragments where selectors ask for ports
+    (NON_FIRST_FRAGMENTS_ALSO)."""
 
     nonces: tuple[bytes, bytes]
     initiator: bool

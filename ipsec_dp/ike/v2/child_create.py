@@ -9,7 +9,7 @@ from ipsec_dp.ike import dh, lifetimes, proposal, traffic_selectors
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.proposal import ProtocolId
-from ipsec_dp.ike.v2 import delete, refusals, replacement, ts
+from ipsec_dp.ike.v2 import delete, followup, refusals, replacement, ts
 from ipsec_dp.ike.v2.child import (
     MAX_OFFERED,
     MAX_PAIRS,
@@ -21,7 +21,7 @@ from ipsec_dp.ike.v2.child import (
     report_up,
     switch,
 )
-from ipsec_dp.ike.v2.context import Task, expected_on
+from ipsec_dp.ike.v2.context import expected_on
 from ipsec_dp.ike.v2.deadlines import retry_child
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
@@ -36,7 +36,7 @@ from ipsec_dp.ike.v2.payloads import (
 )
 from ipsec_dp.ike.v2.sa import Child, ChildState, nonce
 from ipsec_dp.ike.v2.ts import permitted
-from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
+from ipsec_dp.ike.v2.wire import NotifyType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -122,19 +122,17 @@ def offer_again(context: Context, old: Child, pairs: tuple[ProxyId, ...], *, any
         return None
     context.emit(expected_on(context, spi))
     ours = context.peer.esp_proposals
-    proposals = (() if any_suite else proposal.keeping(old.suite, ours)) or ours
+    proposals = (() if any_suite else proposal.keeping(old.suite, ours)) or proposal.no_weaker(old.suite, ours)
     return Offer(
         spi, proposal.with_spi(proposals, spi.to_bytes(4, "big")), old.ts_local, old.ts_remote, pairs, context.peer.proxy_ids
     )
 
 
-class ChildCreate(Task):
+class ChildCreate(followup.SerialTask):
     """A CHILD_SA for `pairs`, or one that takes the place of `rekeys`. `rival`: what the peer made of `rekeys` in the meantime.
 
     `any_suite`: all that is configured is offered, and not only what keeps the suite in use.
     """
-
-    exchange = ExchangeType.CREATE_CHILD_SA
 
     def __init__(
         self, pairs: tuple[ProxyId, ...], packet: ProxyId | None = None, rekeys: Child | None = None, *, any_suite: bool = False
@@ -147,14 +145,20 @@ class ChildCreate(Task):
         self.key: dh.KeyExchange | None = None
         self.group = None if rekeys is None else rekeys.suite.group
         self.rounds = 0
-        self.nonce = b""
+        self.nonce, self.nonces = b"", (b"", b"")
 
     @property
     def spi_in(self) -> int | None:
         return None if self.offer is None else self.offer.spi
 
     def build(self, context: Context, now: float) -> list[Payload] | None:
+        rng = context.host.environment.rng
+        if self.series is not None:
+            return self.series.ask(rng)
         if self.rekeys is not None and self.rekeys.state is not ChildState.UP:
+            return None
+        if self.rekeys is not None and (theirs := followup.awaited(context, self.rekeys) or followup.awaited(context)) is not None:
+            self.rekeys.soft = theirs.until
             return None
         if self.rekeys is None and self.pairs and all(is_held(context, pair) for pair in self.pairs):
             return None
@@ -163,38 +167,54 @@ class ChildCreate(Task):
         else:
             self.offer = offer_again(context, self.rekeys, self.pairs, any_suite=self.any_suite)
         if self.offer is None:
-            rng, why = context.host.environment.rng, "no SPI is free"
+            why = "no SPI is free"
             if self.rekeys is not None:
                 retry_child(self.rekeys, now, rng)
             if self.rekeys is not None or context.wanted.were_refused(self.pairs, why, now, rng):
                 renewal: Renewal | None = None if self.rekeys is None else "ours"
                 context.report(Kind.CHILD_FAILED, why, cause=Cause.RESOURCES, again=True, renewal=renewal)
             return None
-        rng = context.host.environment.rng
         self.nonce = nonce(rng)
         groups = groups_of(self.offer.proposals)
         group = self.group if self.group in groups else next(iter(groups), None)
         self.key = None if group is None else dh.initiate(group, rng)
-        sa, tsi, tsr = self.offer.payloads()
+        sa, *selectors = self.offer.payloads()
         return [
-            *(() if self.rekeys is None else (_rekey_notify(self.rekeys),)),
+            *self._named(),
             *self.offer.notifies,
             sa,
             Nonce(self.nonce),
             *(() if self.key is None else (KeyExchangePayload(self.key.group.id, self.key.public),)),
-            tsi,
-            tsr,
+            *selectors,
         ]
+
+    def _named(self) -> list[Payload]:
+        """REKEY_SA names the SPI that we receive on (RFC 7296 §1.3.3)."""
+        spi = b"" if self.rekeys is None else self.rekeys.spi_in.to_bytes(4, "big")
+        return [Notify(NotifyType.REKEY_SA, b"", ProtocolId.ESP, spi)] if spi else []
 
     def answered(self, context: Context, received: ReceivedMessage) -> None:
         message, offer = received.message, self.offer
-        peer_nonce = message.get(Nonce)
-        if offer is None or peer_nonce is None:
+        if offer is None:
             return
-        secrets = self._secret(message)
+        if self.series is None:
+            peer_nonce = message.get(Nonce)
+            self.nonces = self.nonce, b"" if peer_nonce is None else peer_nonce.data
+            secrets = self._secret(message)
+            if secrets and (suite := followup.esp_suite(offer.proposals, message)) is not None and suite.additional:
+                self.begin(suite, secrets[0], message)
+                if not self._has_lost(context, received.now):
+                    self.go_on(context, received.now)
+                return
+        else:
+            if not self.series.take(message):
+                self.go_on(context, received.now)
+                return
+            message, secrets = self.series.answer, tuple(self.series.secrets)
         self.offer = None  # from here on the answer decides about its SPI
-        agreed = Agreement((self.nonce, peer_nonce.data), initiator=True, secrets=secrets, rekeys=self.rekeys)
+        agreed = Agreement(self.nonces, initiator=True, secrets=secrets, rekeys=self.rekeys)
         new = _accept(context, offer, message, received.now, agreed)
+        self.leave_off()
         if new is None:
             self._failed_rekey(context, received.now, None, "the peer's answer cannot be used")
         elif self.rekeys is None:
@@ -224,9 +244,28 @@ class ChildCreate(Task):
             raise dh.KeyExchangeError(f"the peer answers {self.key.group.keyword} with group {ke.group}")
         return (self.key.shared_secret(ke.data),)
 
+    def _has_lost(self, context: Context, now: float) -> bool:
+        """Whose series goes on where the peer rekeys it too: by the lowest nonce, and nothing is made yet (RFC 9370 §2.2.4)."""
+        old, rival = self.rekeys, self.rival
+        if old is None:
+            return False
+        stands = rival is not None and rival.state is ChildState.UP and rival.number in context.children
+        lowest = rival.lowest_nonce if rival is not None and stands else followup.lowest_nonce(context, old)
+        if lowest is not None and min(self.nonces) < lowest:
+            self.dropped(context)
+            if rival is not None and stands:
+                replaced_by(old, rival, now)
+            return True
+        followup.goes_no_further(context, old)
+        return False
+
     def _rekeyed(self, context: Context, old: Child, new: Child, now: float) -> None:
         """Switch and delete the old one; or, when the peer rekeyed it too, what the lowest nonce says (RFC 7296 §2.8.1)."""
-        rival = self.rival
+        rival, awaited = self.rival, followup.lowest_nonce(context, old)
+        if awaited is not None and new.lowest_nonce < awaited:  # the old one goes on until the peer's series is over
+            delete.child(context, new, now)
+            return
+        followup.goes_no_further(context, old)
         if rival is not None and rival.state is ChildState.UP and rival.number in context.children:
             if new.lowest_nonce < rival.lowest_nonce:  # ours is redundant, and ours to delete; the peer deletes the old one
                 replaced_by(old, rival, now)
@@ -248,7 +287,9 @@ class ChildCreate(Task):
         kind = None if notify is None else notify.notify_type
         if kind == NotifyType.INVALID_KE_PAYLOAD and notify is not None and self._other_group(context, offer, notify):
             return
-        if self.rekeys is not None and kind == NotifyType.NO_PROPOSAL_CHOSEN and not self.any_suite:
+        if self.may_begin_again(notify):
+            context.enqueue(self)
+        elif self.rekeys is not None and kind == NotifyType.NO_PROPOSAL_CHOSEN and not self.any_suite:
             self.any_suite = True
             context.enqueue(self)
         elif self.rekeys is not None:
@@ -285,14 +326,10 @@ class ChildCreate(Task):
             refusals.rekey_refused(context, old, kind, text, now)
 
     def dropped(self, context: Context) -> None:
+        self.leave_off()
         if self.offer is not None:
             context.release_spi(self.offer.spi)
             self.offer = None
-
-
-def _rekey_notify(old: Child) -> Notify:
-    """REKEY_SA names the SPI that we receive on (RFC 7296 §1.3.3)."""
-    return Notify(NotifyType.REKEY_SA, b"", ProtocolId.ESP, old.spi_in.to_bytes(4, "big"))
 
 
 def accept_first(context: Context, offer: Offer, message: Message, now: float) -> None:
@@ -326,7 +363,7 @@ def _accept(context: Context, offer: Offer, message: Message, now: float, agreed
             raise ChildError("the peer's answer lacks SA or TS payloads", Cause.SYNTAX)
         chosen = proposal.accept(offer.proposals, sa.proposals)
         suite = proposal.esp_suite(chosen)
-        if (suite.group is None) != (not agreed.secrets):
+        if len(agreed.secrets) != (0 if suite.group is None else 1 + len(suite.additional)):
             raise ChildError("key exchange and proposal in the peer's answer do not fit", Cause.KEY_EXCHANGE)
         local, remote = tsi.selectors, tsr.selectors
         if not ts.is_narrowing(offer.ts_local, local) or not ts.is_narrowing(offer.ts_remote, remote):
@@ -334,10 +371,8 @@ def _accept(context: Context, offer: Offer, message: Message, now: float, agreed
             raise ChildError(f"the peer's selectors are not within ours: {text}", Cause.SELECTORS)
         pairs = permitted(context.peer.proxy_ids, local, remote, MAX_PAIRS)
         if not pairs:
-            raise ChildError(
-                f"nothing that is configured is in {traffic_selectors.text(local)} <-> {traffic_selectors.text(remote)}",
-                Cause.SELECTORS,
-            )
+            asked = f"{traffic_selectors.text(local)} <-> {traffic_selectors.text(remote)}"
+            raise ChildError(f"nothing that is configured is in {asked}", Cause.SELECTORS)
         if (others := context.host.holdings.refusal(pairs, context.peer, context.ends.theirs)) is not None:
             raise ChildError(others, Cause.SELECTORS)
     except IkeError as error:

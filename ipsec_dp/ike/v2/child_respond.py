@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.proposal import ProtocolId
+from ipsec_dp.ike.proxy_ids import near
 from ipsec_dp.ike.selector_index import SelectorIndex
 from ipsec_dp.ike.traffic_selectors import ProxyId, ask_ports, go_apart, of_one_kind
-from ipsec_dp.ike.v2 import on_purpose, prices, replacement, ts
+from ipsec_dp.ike.v2 import followup, on_purpose, prices, replacement, ts
 from ipsec_dp.ike.v2.child import MAX_OFFERED, MAX_PAIRS, Agreement, by_spi_out, install, replaced_by, report_up, switch
 from ipsec_dp.ike.v2.child_create import ChildCreate
 from ipsec_dp.ike.v2.exchanges import Shape
@@ -25,12 +26,14 @@ from ipsec_dp.ike.v2.payloads import (
     TrafficSelectorsResponder,
 )
 from ipsec_dp.ike.v2.sa import Child, ChildState, nonce
+from ipsec_dp.ike.v2.series import TheirSeries
 from ipsec_dp.ike.v2.ts import permitted
 from ipsec_dp.ike.v2.wire import NotifyType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ipsec_dp.ike.proposal import EspSuite
     from ipsec_dp.ike.traffic_selectors import TrafficSelector
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.sa import ReceivedMessage
@@ -47,16 +50,16 @@ def answer_first(context: Context, received: ReceivedMessage) -> list[Payload]:
 def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     """A CREATE_CHILD_SA request for a new CHILD_SA or a rekey of one."""
     message = received.message
-    if context.withdrawn or (context.task is not None and context.task.shape is Shape.REKEY_IKE):
+    rekeyed = context.task is not None and context.task.shape is Shape.REKEY_IKE
+    if context.withdrawn or rekeyed or followup.awaited(context) is not None:
         return [Notify(NotifyType.TEMPORARY_FAILURE)]  # RFC 7296 §2.25.2
     rekeys = None
     notify = message.notify(NotifyType.REKEY_SA)
     if notify is not None:
         rekeys = _rekeyed_child(context, notify)
-        if rekeys is None or rekeys.state is ChildState.DELETED:
-            return [Notify(NotifyType.CHILD_SA_NOT_FOUND, b"", notify.protocol, notify.spi)]
-        if rekeys.state is not ChildState.UP:
-            return [Notify(NotifyType.TEMPORARY_FAILURE)]  # RFC 7296 §2.25.1: it is being closed
+        refused = _not_to_be_rekeyed(context, rekeys, notify)
+        if refused is not None:
+            return refused
     if not _has_room(context):
         return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
     if rekeys is not None and context.children.undeleted >= PEER_LIMITS.undeleted + len(context.peer.proxy_ids):
@@ -65,6 +68,19 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     reply_nonce = nonce(context.host.environment.rng)
     agreed = Agreement((b"" if own is None else own.data, reply_nonce), initiator=False, rekeys=rekeys)
     return _answer(context, received, agreed, in_auth=False)
+
+
+def _not_to_be_rekeyed(context: Context, rekeys: Child | None, notify: Notify) -> list[Payload] | None:
+    """Why a CHILD_SA cannot be replaced (now); None: it can."""
+    if rekeys is None or rekeys.state is ChildState.DELETED:
+        return [Notify(NotifyType.CHILD_SA_NOT_FOUND, b"", notify.protocol, notify.spi)]
+    task = context.task
+    ours = (
+        isinstance(task, ChildCreate) and task.rekeys is rekeys and task.series is not None
+    )  # it is too late to cross (RFC 9370 §2.2.4)
+    if ours or rekeys.state is not ChildState.UP:  # RFC 7296 §2.25.1: it is being closed
+        return [Notify(NotifyType.TEMPORARY_FAILURE)]
+    return None
 
 
 def _has_room(context: Context) -> bool:
@@ -124,6 +140,8 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
         public, secret = dh.respond(suite.group, ke.data, context.host.environment.rng)
         agreed = replace(agreed, secrets=(secret,))
         extra.append(KeyExchangePayload(suite.group.id, public))
+    if suite.additional and not followup.has_room(context):
+        return [Notify(NotifyType.TEMPORARY_FAILURE)]
     spi = context.host.environment.allocate_spi(context.peer.tunnel)
     if spi is None:
         return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
@@ -131,8 +149,11 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
     wanted = ask_ports(local, remote) and not go_apart(pairs, peer.proxy_ids)
     also = wanted and message.notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO) is not None
     agreed = replace(agreed, fragments_also=also)
-    new = install(context, (spi, int.from_bytes(chosen.spi, "big")), suite, (local, remote), pairs, received.now, agreed)
-    _take_place(context, new, agreed.rekeys, received.now)
+    made = Prepared((spi, int.from_bytes(chosen.spi, "big")), suite, (local, remote), pairs, agreed)
+    if suite.additional:
+        extra.append(_await_rounds(context, made, received.now))
+    else:
+        _make(context, made, received.now)
     return [
         *([Notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO)] if also else []),
         SecurityAssociation(proposal.with_spi((chosen,), spi.to_bytes(4, "big"))),
@@ -140,6 +161,54 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
         TrafficSelectorsInitiator(remote),
         TrafficSelectorsResponder(local),
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A CHILD_SA that is agreed on and not made yet; `spis`: ours, set aside, and the peer's."""
+
+    spis: tuple[int, int]
+    suite: EspSuite
+    selectors: tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]
+    pairs: tuple[ProxyId, ...]
+    agreed: Agreement
+
+    def finish(self, context: Context, secrets: tuple[bytearray, ...], received: ReceivedMessage) -> list[Payload]:
+        refused = _changed_since(context, self)
+        if not refused:
+            _make(context, replace(self, agreed=replace(self.agreed, secrets=secrets)), received.now)
+        return refused
+
+    def release(self, context: Context) -> None:
+        context.release_spi(self.spis[0])
+
+
+def _make(context: Context, made: Prepared, now: float) -> None:
+    new = install(context, made.spis, made.suite, made.selectors, made.pairs, now, made.agreed)
+    _take_place(context, new, made.agreed.rekeys, now)
+
+
+def _await_rounds(context: Context, made: Prepared, now: float) -> Payload:
+    """Its additional key exchanges come first (`followup`)."""
+    agreed = made.agreed
+    methods = followup.methods_of(made.suite)
+    series = TheirSeries(methods, list(agreed.secrets), agreed.nonces, made, agreed.rekeys)
+    return followup.begin(context, series, now)
+
+
+def _changed_since(context: Context, made: Prepared) -> list[Payload]:
+    """What stands against it now, though it was agreed on; nothing: it can be made."""
+    old, peer = made.agreed.rekeys, context.peer
+    if old is not None and old.state is ChildState.DELETED:
+        return [Notify(NotifyType.CHILD_SA_NOT_FOUND, b"", ProtocolId.ESP, old.spi_out.to_bytes(4, "big"))]
+    if old is not None and old.state is not ChildState.UP:
+        return [Notify(NotifyType.TEMPORARY_FAILURE)]
+    if not _has_room(context):
+        return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
+    written = all(any(one.covers(pair) for one in near(peer.proxy_ids, pair)) for pair in made.pairs)
+    if not written or context.host.holdings.refusal(made.pairs, peer, context.ends.theirs) is not None:
+        return [Notify(NotifyType.TS_UNACCEPTABLE)]
+    return []
 
 
 def _take_place(context: Context, new: Child, old: Child | None, now: float) -> None:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.holdings import Holdings
     from ipsec_dp.ike.v2.payloads import Notify, Payload
     from ipsec_dp.ike.v2.sa import Child, IkeSa, ReceivedMessage
+    from ipsec_dp.ike.v2.series import TheirSeries
     from ipsec_dp.ipsec.transforms import Group
 
 
@@ -91,7 +92,7 @@ class IkeHost(Protocol):
         """It has just been authenticated: find out which IKE SA it replaces (`replacement.begin`)."""
 
     def count(self, counter: str) -> None:
-        """One datagram led to nothing: "unauthenticated", "out_of_window" or "malformed"."""
+        """One datagram led to nothing: "unauthenticated", "out_of_window" or "malformed"; or a series of them: "unfinished"."""
 
     def retransmitted(self, tunnel: str) -> None:
         """A request of ours to this tunnel's peer was sent once more."""
@@ -235,6 +236,7 @@ class Context(ABC):
         self.queue: Queue[Task] = Queue()
         self.children: ChildTable = ChildTable(self)
         self.succession = Succession()
+        self.series: dict[bytes, TheirSeries] = {}  # of key exchanges that the peer has not finished yet (`followup`), by link
         self.withdrawn = False  # its tunnel is configured otherwise now: what becomes of it concerns nobody
         self.deadlines = Deadlines()
         self.exchange = ""  # what events are about

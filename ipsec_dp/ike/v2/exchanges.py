@@ -6,19 +6,19 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from math import inf
-from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from ipsec_dp.ike.actions import Cause
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.retransmission import FIRST_WAIT, TRIES, wait_after
 from ipsec_dp.ike.strangers import LIMITS, Allowance
 from ipsec_dp.ike.v2.fragment import Reassembler
-from ipsec_dp.ike.v2.wire import ExchangeType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipsec_dp.ike.v2.payloads import Payload
+    from ipsec_dp.ike.v2.wire import ExchangeType
 
 LAST_MESSAGE_ID: Final = 0xFFFF_FFFF
 REKEY_MESSAGE_ID: Final = LAST_MESSAGE_ID - 0x1_0000  # the IKE SA is rekeyed from here on: IDs never wrap (RFC 7296 §2.2)
@@ -56,7 +56,7 @@ class Priority(IntEnum):
 class Request:
     """What one request of ours is on the wire; a `context.Task` makes it and takes its answer."""
 
-    exchange: ClassVar[ExchangeType]
+    exchange: ExchangeType
     shape: Shape = Shape.ANY
     priority: Priority = Priority.NEW_CHILD
     tries: int = TRIES

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import dh, proposal
+from ipsec_dp.ike import dh, lifetimes, proposal
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError
-from ipsec_dp.ike.v2 import child_create, delete, keymat, liveness, reauth, refusals, replacement
-from ipsec_dp.ike.v2.context import Task
+from ipsec_dp.ike.v2 import child_create, delete, followup, keymat, liveness, reauth, refusals, replacement
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
 from ipsec_dp.ike.v2.payloads import KeyExchangePayload, Nonce, Notify, Payload, SecurityAssociation
 from ipsec_dp.ike.v2.sa import IkeSa, State, nonce, nonzero_spi
-from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
+from ipsec_dp.ike.v2.series import TheirSeries
+from ipsec_dp.ike.v2.wire import NotifyType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.proposal import IkeSuite, Proposal
     from ipsec_dp.ike.v2.context import Context
+    from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 MAX_ROUNDS: Final = 3  # INVALID_KE_PAYLOAD answers that one request follows
 AWAIT_DELETE: Final = 60.0  # seconds an SA that was replaced waits for the peer's DELETE
 
 
-class IkeRekey(Task):
+@dataclass(frozen=True, slots=True)
+class _Agreed:
+    """What CREATE_CHILD_SA has brought of the new IKE SA: `spi` is the peer's, `nonces` are Ni and Nr."""
+
+    suite: IkeSuite
+    spi: bytes
+    nonces: tuple[bytes, bytes]
+
+
+class IkeRekey(followup.SerialTask):
     """Our request for another IKE SA in place of this one. `rival`: what the peer made in the meantime.
 
     It offers the suite in use alone, and all that is configured only to a peer that no longer takes it: some derive the new keys by
     the PRF of the old IKE SA (against RFC 7296 §2.18), so that one with another PRF would be dead from its first message.
     """
 
-    exchange = ExchangeType.CREATE_CHILD_SA
     shape = Shape.REKEY_IKE
     priority = Priority.REKEY_IKE
 
@@ -43,14 +52,18 @@ class IkeRekey(Task):
         self.rounds = 0
         self.spi = self.nonce = b""
         self.key: dh.KeyExchange | None = None
+        self.agreed: _Agreed | None = None
 
-    def build(self, context: Context, now: float) -> list[Payload]:
-        del now
-        rng, suite = context.host.environment.rng, context.sa.suite
-        ours = proposal.without_additional(context.peer.ike_proposals)
+    def build(self, context: Context, now: float) -> list[Payload] | None:
+        rng, suite, ours = context.host.environment.rng, context.sa.suite, context.peer.ike_proposals
+        if self.series is not None:
+            return self.series.ask(rng)
+        if followup.awaited(context) is not None:
+            context.deadlines.soft = now + lifetimes.SWITCH_LOOK
+            return None
         kept = () if suite is None or self.any_suite else proposal.keeping(suite, ours)
         self.spi, self.nonce = nonzero_spi(rng), nonce(rng)
-        self.offer = proposal.with_spi(kept or ours, self.spi)
+        self.offer = proposal.with_spi(kept or proposal.no_weaker(suite, ours), self.spi)
         groups = groups_of(self.offer)
         current = None if suite is None else suite.group
         wanted = self.key.group if self.key is not None else current
@@ -62,36 +75,86 @@ class IkeRekey(Task):
         ]
 
     def answered(self, context: Context, received: ReceivedMessage) -> None:
-        message, now = received.message, received.now
+        now = received.now
+        if self.series is not None:
+            if not self.series.take(received.message):
+                self.go_on(context, now)
+                return
+            secrets = tuple(self.series.secrets)
+        else:
+            secret = self._first(received.message)
+            if secret is None or self.agreed is None:
+                return
+            if self.agreed.suite.additional:
+                self.begin(self.agreed.suite, secret, received.message)
+                if not self._has_lost(context, now):
+                    self.go_on(context, now)
+                return
+            secrets = (secret,)
+        if self.agreed is None:
+            return
+        new_sa = IkeSa(initiator=True, spi_i=self.spi, spi_r=self.agreed.spi)
+        new = _successor(context, new_sa, self.agreed, secrets, now)
+        self.leave_off()
+        self._settle(context, new, now)
+
+    def _first(self, message: Message) -> bytearray | None:
+        """What CREATE_CHILD_SA agreed on is in `agreed`; the shared secret of its key exchange."""
         sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
         if sa is None or ke is None or peer_nonce is None or self.key is None:
-            return
+            return None
         chosen = proposal.accept(self.offer, sa.proposals)
         suite = proposal.ike_suite(chosen)
         if ke.group != self.key.group.id or suite.group.id != ke.group or not any(chosen.spi):
             raise dh.KeyExchangeError(f"the peer answers {self.key.group.keyword} with group {ke.group}")
-        new_sa = IkeSa(initiator=True, spi_i=self.spi, spi_r=chosen.spi)
-        secret = self.key.shared_secret(ke.data)
-        new = _successor(context, new_sa, suite, (self.nonce, peer_nonce.data), secret, now)
-        rival = self.rival
-        if rival is None or not rival.alive:
-            hand_over(context, new, now)
-            delete.ike(context, Cause.REPLACED, "it was rekeyed", now)
-        elif new.sa.lowest_nonce < rival.sa.lowest_nonce:  # ours is redundant, and ours to delete; the peer deletes the old one
+        self.agreed = _Agreed(suite, chosen.spi, (self.nonce, peer_nonce.data))
+        return self.key.shared_secret(ke.data)
+
+    def _has_lost(self, context: Context, now: float) -> bool:
+        """Whose series goes on where the peer rekeys too: by the lowest nonce, before anything is made (RFC 9370 §2.2.4)."""
+        rival, lowest = self.rival, self._rivals_nonce(context)
+        if lowest is None or self.agreed is None or min(self.agreed.nonces) > lowest:
+            followup.goes_no_further(context)
+            return False
+        self.leave_off()
+        if rival is not None and rival.alive:
             hand_over(context, rival, now)
             _await_delete(context, now)
+        return True
+
+    def _rivals_nonce(self, context: Context) -> bytes | None:
+        """The lowest one of the exchange by which the peer rekeys at the same time; None: it does not."""
+        if self.rival is not None and self.rival.alive:
+            return self.rival.sa.lowest_nonce
+        return followup.lowest_nonce(context)
+
+    def _settle(self, context: Context, new: Context, now: float) -> None:
+        """Ours is made: it takes over, unless the peer's is to (RFC 7296 §2.8.1)."""
+        rival, lowest = self.rival, self._rivals_nonce(context)
+        if (
+            lowest is not None and new.sa.lowest_nonce < lowest
+        ):  # ours is redundant, and ours to delete; the peer deletes the old one
+            if rival is not None and rival.alive:
+                hand_over(context, rival, now)
+                _await_delete(context, now)
             new.succession.handed_over = True  # nothing is on it
             new.enter(State.ESTABLISHED)
             delete.ike(new, Cause.REPLACED, "the peer's rekey stands", now)
             new.send_next(now)
             context.emit(*new.take())
-        else:
-            hand_over(context, new, now)
+            return
+        followup.goes_no_further(context)
+        hand_over(context, new, now)
+        if rival is not None and rival.alive:
             _await_delete(rival, now)
-            delete.ike(context, Cause.REPLACED, "it was rekeyed", now)
+        delete.ike(context, Cause.REPLACED, "it was rekeyed", now)
 
     def refused(self, context: Context, notify: Notify | None, text: str, now: float) -> None:
+        self.leave_off()
         kind = None if notify is None else notify.notify_type
+        if self.may_begin_again(notify):
+            context.enqueue(self)
+            return
         if kind == NotifyType.NO_PROPOSAL_CHOSEN and not self.any_suite:
             self.any_suite = True
             context.enqueue(self)
@@ -108,6 +171,8 @@ class IkeRekey(Task):
             _await_delete(context, now)
             return
         context.deadlines.retry_rekey(now, context.host.environment.rng)
+        if followup.awaited(context) is not None:  # the peer is at it
+            return
         said = f"the IKE SA is not rekeyed yet: {text}{refusals.instead(kind)}"
         context.report(Kind.WARNING, said, cause=Cause.REFUSED, renewal="ours")
         refusals.call_beside(context, kind, now)
@@ -115,6 +180,7 @@ class IkeRekey(Task):
     def unusable(self, context: Context, error: IkeError, now: float) -> None:
         """To the peer another one stands in its place, with the CHILD_SAs on it, and we have no keys for that: start over (RFC 7296
         §2.21.3), beside it where we may call, so that nothing is lost meanwhile."""
+        self.leave_off()
         if (self.rival is not None and self.rival.alive) or not reauth.may_call(context):
             super().unusable(context, error, now)
             return
@@ -124,32 +190,17 @@ class IkeRekey(Task):
 
     def dropped(self, context: Context) -> None:
         """The old one ends while the peer's new one stands: that one has taken over."""
+        self.leave_off()
         if self.rival is not None and self.rival.alive:
             hand_over(context, self.rival, self.rival.sa.established_at)
 
 
-def may_rekey(context: Context) -> bool:
-    """Whether a rekey makes as good an IKE SA. It has no additional key exchanges here (IKE_FOLLOWUP_KE), so where there are to be
-    some another IKE SA is made from the beginning."""
-    suite = context.sa.suite
-    return (suite is None or not suite.additional) and bool(proposal.without_additional(context.peer.ike_proposals))
-
-
 def rekey(context: Context, now: float) -> None:
-    """Rekey the IKE SA when our turn comes; make another one beside it where a rekey would have no additional key exchanges."""
-    if not may_rekey(context):
-        _make_anew(context, now)
+    """Rekey the IKE SA when our turn comes, unless the peer is at it."""
+    if followup.awaited(context) is not None:
+        context.deadlines.soft = now + lifetimes.SWITCH_LOOK
     elif not any(isinstance(task, IkeRekey) for task in context.pending(Priority.REKEY_IKE)):
         context.enqueue(IkeRekey())
-
-
-def _make_anew(context: Context, now: float) -> None:
-    if reauth.may_call(context):
-        context.deadlines.reauth_at = min(context.deadlines.reauth_at, now)
-        return
-    text = "it is time for new keys of the IKE SA: with additional key exchanges the peer, which calls, is to make another one"
-    if context.abilities.notes.first(text):
-        context.report(Kind.WARNING, text)
 
 
 def not_now(context: Context, received: ReceivedMessage) -> list[Payload]:
@@ -161,18 +212,15 @@ def not_now(context: Context, received: ReceivedMessage) -> list[Payload]:
 def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     """The peer rekeys the IKE SA."""
     message, now = received.message, received.now
-    task = context.task
-    if isinstance(task, child_create.ChildCreate | delete.ChildDelete) or (isinstance(task, IkeRekey) and task.rival is not None):
+    if _is_busy(context) or any(series.rekeys is not None for series in context.series.values()):
         return [Notify(NotifyType.TEMPORARY_FAILURE)]
     if context.withdrawn or not context.host.has_room(context):  # it leaves those that it has rekeyed
         return [Notify(NotifyType.TEMPORARY_FAILURE)]
-    if not may_rekey(context):  # RFC 7296 §1.3: whoever gets this makes another one
-        return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
     sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
     if sa is None or ke is None or peer_nonce is None:
         return [Notify(NotifyType.INVALID_SYNTAX)]
     offered = [one for one in sa.proposals if one.spi]
-    ours = proposal.without_additional(context.peer.ike_proposals)
+    ours = proposal.no_weaker(context.sa.suite, context.peer.ike_proposals)
     chosen = proposal.select_keeping(context.sa.suite, ours, offered)
     if chosen is None:
         text = proposal.explain_mismatch(ours, sa.proposals)
@@ -184,29 +232,70 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     rng = context.host.environment.rng
     public, secret = dh.respond(suite.group, ke.data, rng)
     own_nonce, spi = nonce(rng), nonzero_spi(rng)
-    new_sa = IkeSa(initiator=False, spi_i=chosen.spi, spi_r=spi)
-    new = _successor(context, new_sa, suite, (peer_nonce.data, own_nonce), secret, now)
-    if isinstance(task, IkeRekey):
-        task.rival = new  # decided when our own response comes
-    else:
-        context.defer(lambda: hand_over(context, new, now))
-        context.defer(lambda: _await_delete(context, now))
-    return [
+    agreed = _Agreed(suite, chosen.spi, (peer_nonce.data, own_nonce))
+    payloads: list[Payload] = [
         SecurityAssociation(proposal.with_spi((chosen,), spi)),
         Nonce(own_nonce),
         KeyExchangePayload(suite.group.id, public),
     ]
+    if suite.additional:
+        return [*payloads, _await_rounds(context, agreed, spi, secret, now)]
+    _made_by_peer(context, agreed, spi, (secret,), now)
+    return payloads
 
 
-def _successor(context: Context, sa: IkeSa, suite: IkeSuite, nonces: tuple[bytes, bytes], secret: bytearray, now: float) -> Context:
+@dataclass(frozen=True, slots=True)
+class _Successor:
+    """An IKE SA that the peer's series is for. `spi`: ours."""
+
+    agreed: _Agreed
+    spi: bytes
+
+    def finish(self, context: Context, secrets: tuple[bytearray, ...], received: ReceivedMessage) -> list[Payload]:
+        if _is_busy(context) or not context.host.has_room(context):
+            return [Notify(NotifyType.TEMPORARY_FAILURE)]
+        _made_by_peer(context, self.agreed, self.spi, secrets, received.now)
+        return []
+
+    def release(self, context: Context) -> None:
+        """Nothing was."""
+
+
+def _is_busy(context: Context) -> bool:
+    """True when a request of ours must be over first (RFC 7296 §2.25.2, RFC 9370 §2.2.4)."""
+    task = context.task
+    ours = isinstance(task, IkeRekey) and (task.rival is not None or task.series is not None)
+    return ours or isinstance(task, child_create.ChildCreate | delete.ChildDelete)
+
+
+def _await_rounds(context: Context, agreed: _Agreed, spi: bytes, secret: bytearray, now: float) -> Payload:
+    """The additional key exchanges come first (`followup`). `spi`: ours of the new one."""
+    methods = followup.methods_of(agreed.suite)
+    series = TheirSeries(methods, [secret], agreed.nonces, _Successor(agreed, spi), of_ike=True)
+    return followup.begin(context, series, now)
+
+
+def _made_by_peer(context: Context, agreed: _Agreed, spi: bytes, secrets: tuple[bytearray, ...], now: float) -> None:
+    """The last key exchange is answered: the new one takes over once that answer has left, or when it is decided that it does."""
+    new_sa = IkeSa(initiator=False, spi_i=agreed.spi, spi_r=spi)
+    new = _successor(context, new_sa, agreed, secrets, now)
+    if isinstance(context.task, IkeRekey):
+        context.task.rival = new  # decided when our own response comes
+    else:
+        context.defer(lambda: hand_over(context, new, now))
+        context.defer(lambda: _await_delete(context, now))
+
+
+def _successor(context: Context, sa: IkeSa, agreed: _Agreed, secrets: tuple[bytearray, ...], now: float) -> Context:
     """The new IKE SA, keys and all, with nothing on it yet (RFC 7296 §2.18)."""
     old = context.sa
     if old.suite is None or old.keys is None:
         raise IkeError("no keys yet")
-    seed = keymat.next_skeyseed(old.suite.prf, old.keys.sk_d, *nonces, (secret,))
+    suite, nonces = agreed.suite, agreed.nonces
+    seed = keymat.next_skeyseed(old.suite.prf, old.keys.sk_d, *nonces, secrets)
     sa.install(suite, keymat.ike_keys(suite, seed, *nonces, sa.spi_i, sa.spi_r))
     context.host.environment.interference.keyed(sa)
-    for used in (seed, secret):
+    for used in (seed, *secrets):
         used[:] = bytes(len(used))
     new = context.host.spawn(context.handshake.candidates, sa, context.path, now)
     new.enter(State.PROVISIONAL)  # until it is decided that this is the one
@@ -227,6 +316,7 @@ def hand_over(old: Context, new: Context, now: float) -> None:
     if old.succession.handed_over:
         return
     old.succession.handed_over = True
+    followup.give_up_all(old)
     new.enter(State.ESTABLISHED)
     new.children, old.children.holder = old.children, new
     of_the_old = (IkeRekey, delete.IkeDelete, liveness.LivenessCheck)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.message import Message
 
 FRAGMENT: Final = 0.1  # opened and kept
-OF_EXCHANGE: Final = {ExchangeType.INFORMATIONAL: 0.2, ExchangeType.CREATE_CHILD_SA: 1.0}
+OF_EXCHANGE: Final = {ExchangeType.INFORMATIONAL: 0.2, ExchangeType.CREATE_CHILD_SA: 1.0, ExchangeType.IKE_FOLLOWUP_KE: 1.0}
 OTHER: Final = 0.2
 SELECTOR: Final = 0.02
 SELECTOR_AND_PROXY_ID: Final = 0.001  # each is compared with each that it may meet, and with all of them where it meets none
@@ -28,6 +28,8 @@ OF_GROUP: Final = {
     "ecp256": 0.3,
     "ecp384": 2.0,
     "ecp521": 2.0,
+    "mlkem768": 0.3,
+    "mlkem1024": 0.3,
     "modp2048": 3.0,
     "modp3072": 6.0,
     "modp4096": 10.0,

@@ -5,7 +5,7 @@ Until the ICV has held, nothing here changes an IKE SA; the first function that 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.context import Context, Task
     from ipsec_dp.ike.v2.exchanges import OutstandingRequest
     from ipsec_dp.ike.v2.fragment import Reassembler
+
+
+_MAKING: Final = frozenset({ExchangeType.CREATE_CHILD_SA, ExchangeType.IKE_FOLLOWUP_KE})
 
 
 def receive(context: Context, received: ReceivedMessage) -> None:
@@ -245,7 +248,7 @@ def _response(context: Context, task: Task, row: transitions.Row, received: Rece
     if message.notify(NotifyType.INVALID_SYNTAX) is not None and context.state is not State.DELETING:
         text = f"the peer could not read our {task.name} request (INVALID_SYNTAX), which ends the IKE SA on both sides"
         context.end(Cause.SYNTAX, text, now, again=True)
-    elif errors and (missing or task.exchange is ExchangeType.CREATE_CHILD_SA):
+    elif errors and (missing or task.exchange in _MAKING):
         worst = next((notify for notify in errors if notify.notify_type == NotifyType.AUTHENTICATION_FAILED), errors[0])
         task.refused(context, worst, f"the peer refuses: {refusals.in_words(refusals.errors_in(message))}", now)
     elif missing:

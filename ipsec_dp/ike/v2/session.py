@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike.actions import NO_SPI, Action, Cause, Kind, Path
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.peer_table import Candidates
-from ipsec_dp.ike.v2 import acquire, delete, first_message, half_open, hints, reauth, receiving, silence, timers, transitions
+from ipsec_dp.ike.v2 import (
+    acquire,
+    delete,
+    first_message,
+    followup,
+    half_open,
+    hints,
+    reauth,
+    receiving,
+    silence,
+    timers,
+    transitions,
+)
 from ipsec_dp.ike.v2.context import Context, Task
 from ipsec_dp.ike.v2.errors import IntegrityError
 from ipsec_dp.ike.v2.exchanges import Shape
@@ -188,6 +200,7 @@ class IkeSession(Context):
             task.dropped(self)  # a rekey by the peer may take everything over here
         quiet = self.withdrawn or (not self.succession.handed_over and delete.hand_over(self, now)) or quiet
         reauth.ended(self, cause, now)
+        followup.give_up_all(self)
         if not quiet and not self.succession.handed_over:
             kind = Kind.IKE_DOWN if self.authenticated else Kind.IKE_FAILED
             self.report(kind, text, cause=cause, again=again)

@@ -10,7 +10,7 @@ from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind, SendKeepalive
 from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.peer import NAT_KEEPALIVE
-from ipsec_dp.ike.v2 import acquire, child_create, delete, expiry, ike_rekey, proof, reauth
+from ipsec_dp.ike.v2 import acquire, child_create, delete, expiry, followup, ike_rekey, proof, reauth
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2.deadlines import reprieve
 from ipsec_dp.ike.v2.liveness import LivenessCheck
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
 def next_due(context: Context) -> float:
     """When `due` has something to do."""
-    return min(context.deadlines.next, context.children.next_due, acquire.next_due(context))
+    return min(context.deadlines.next, context.children.next_due, acquire.next_due(context), followup.next_due(context))
 
 
 def due(context: Context, now: float) -> None:
     """Do what is due; everything that was has another time afterwards, or none. Of very many CHILD_SAs some stay due."""
     deadlines = context.deadlines
+    followup.due(context, now)
     for child in context.children.due(now):
         _child_due(context, child, now)
     lifetimes.overlook(deadlines, now, context.host.environment.interference)
@@ -84,13 +85,18 @@ def rekey_child(context: Context, child: Child, now: float, *, any_suite: bool =
     """
     if context.state is not State.EXPIRED:
         reprieve(child, now)
-    if child.switch_at < inf or context.state is State.EXPIRED:
+    if child.switch_at < inf or context.state is State.EXPIRED or _peer_rekeys(context, child):
         child.soft = now + lifetimes.SWITCH_LOOK
         return
     child.soft = inf
     if child.state is ChildState.UP and not rekeying(context, child):
         child.asked = child_create.ChildCreate(child.pairs, rekeys=child, any_suite=any_suite)
         context.enqueue(child.asked)
+
+
+def _peer_rekeys(context: Context, child: Child) -> bool:
+    """True while a rekey of the peer's, of this CHILD_SA or of the IKE SA, is not finished."""
+    return followup.awaited(context, child) is not None or followup.awaited(context) is not None
 
 
 def rekeying(context: Context, child: Child) -> bool:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike.proposal import ProtocolId
-from ipsec_dp.ike.v2 import child_respond, ike_auth, ike_init, ike_rekey, informational, intermediate
+from ipsec_dp.ike.v2 import child_respond, followup, ike_auth, ike_init, ike_rekey, informational, intermediate
 from ipsec_dp.ike.v2.exchanges import Shape
 from ipsec_dp.ike.v2.payloads import SecurityAssociation
 from ipsec_dp.ike.v2.sa import State
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 P = PayloadType
 S = State
 INIT, INTERMEDIATE, AUTH = ExchangeType.IKE_SA_INIT, ExchangeType.IKE_INTERMEDIATE, ExchangeType.IKE_AUTH
-CREATE, INFORMATIONAL = ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL
+CREATE, FOLLOWUP, INFORMATIONAL = ExchangeType.CREATE_CHILD_SA, ExchangeType.IKE_FOLLOWUP_KE, ExchangeType.INFORMATIONAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,10 @@ _AUTH_OPTIONS: Final = (P.CERT, P.CERTREQ, P.ID_R, P.AUTH, P.NOTIFY, P.CP)
 _AUTH_ANSWERS: Final = (P.CERT, P.SA, P.TS_I, P.TS_R, P.NOTIFY)
 _INFO_OPTIONS: Final = (P.DELETE, P.NOTIFY)
 _BEGUN: Final = (S.INTERMEDIATE_AWAITED, S.INIT_ANSWERED)
+_MADE: Final = (Shape.NEW_CHILD, Shape.REKEY_CHILD, Shape.REKEY_IKE)
 _FURTHER: Final = "§1.2, RFC 9242 §3.2"
 _CALLED: Final = (S.INTERMEDIATE_SENT, S.AUTH_SENT)
+_ROUND: Final = "§2.25, RFC 9370 §2.2.4"
 
 REQUESTS: Final = (
     #   in state, exchange, about; next states; answered by, required, optional, RFC 7296
@@ -95,10 +97,11 @@ REQUESTS: Final = (
     Row(S.ESTABLISHED, CREATE, Shape.NEW_CHILD, (), child_respond.answer, _CHILD, (P.KE, P.NOTIFY), "§1.3.1"),
     Row(S.ESTABLISHED, CREATE, Shape.REKEY_CHILD, (), child_respond.answer, _CHILD, (P.KE, P.NOTIFY), "§1.3.3, §2.8"),
     Row(S.ESTABLISHED, CREATE, Shape.REKEY_IKE, (S.REKEYED,), ike_rekey.answer, _IKE, (P.NOTIFY,), "§1.3.2, §2.18"),
+    Row(S.ESTABLISHED, FOLLOWUP, Shape.ANY, (S.REKEYED,), followup.answer, (P.KE,), (P.NOTIFY,), _ROUND),
     *(
-        Row(state, CREATE, shape, (), ike_rekey.not_now, (), (), "§2.25.2")
+        Row(state, exchange, shape, (), ike_rekey.not_now, (), (), "§2.25.2")
         for state in (S.PROVISIONAL, S.EXPIRED, S.REKEYED, S.DELETING)
-        for shape in (Shape.NEW_CHILD, Shape.REKEY_CHILD, Shape.REKEY_IKE)
+        for exchange, shape in (*((CREATE, shape) for shape in _MADE), (FOLLOWUP, Shape.ANY))
     ),
     Row(S.PROVISIONAL, INFORMATIONAL, Shape.ANY, (S.LINGERING,), informational.answer, (), _INFO_OPTIONS, "§1.4, §2.8.1"),
     Row(S.ESTABLISHED, INFORMATIONAL, Shape.ANY, (S.LINGERING,), informational.answer, (), _INFO_OPTIONS, "§1.4, §2.21"),
@@ -113,6 +116,11 @@ RESPONSES: Final = (
     Row(S.ESTABLISHED, CREATE, Shape.NEW_CHILD, (), None, _CHILD, (P.KE, P.NOTIFY), "§1.3.1"),
     Row(S.ESTABLISHED, CREATE, Shape.REKEY_CHILD, (), None, _CHILD, (P.KE, P.NOTIFY), "§1.3.3"),
     Row(S.ESTABLISHED, CREATE, Shape.REKEY_IKE, (S.REKEYED,), None, _IKE, (P.NOTIFY,), "§1.3.2, §2.8.1"),
+    *(
+        Row(state, FOLLOWUP, shape, (S.REKEYED,) if shape is Shape.REKEY_IKE else (), None, (P.KE,), (P.NOTIFY,), _ROUND)
+        for state in (S.ESTABLISHED, S.EXPIRED)
+        for shape in _MADE
+    ),
     Row(S.ESTABLISHED, INFORMATIONAL, Shape.ANY, (S.CLOSED,), None, (), _INFO_OPTIONS, "§1.4"),
     Row(S.EXPIRED, CREATE, Shape.NEW_CHILD, (), None, _CHILD, (P.KE, P.NOTIFY), "§1.3.1"),
     Row(S.EXPIRED, CREATE, Shape.REKEY_CHILD, (), None, _CHILD, (P.KE, P.NOTIFY), "§1.3.3"),
@@ -140,7 +148,8 @@ PAIRS: Final = frozenset(
 """(from, to): everything that `enter` lets pass."""
 
 MAY_REQUEST: Final = {S.ESTABLISHED: frozenset({CREATE, INFORMATIONAL}), S.EXPIRED: frozenset({INFORMATIONAL})}
-"""Where our own requests leave, and of which exchanges; those of IKE_SA_INIT, IKE_AUTH and a last DELETE lead elsewhere."""
+"""Where our own requests leave, and of which exchanges; those of IKE_SA_INIT, IKE_AUTH and a last DELETE lead elsewhere, and a
+round of IKE_FOLLOWUP_KE leaves at the answer to the one before."""
 MAY_RECEIVE: Final = frozenset(row.state for row in RESPONSES)
 
 _REQUESTS: Final = {(row.state, row.exchange, row.shape): row for row in REQUESTS}

@@ -218,3 +218,5 @@ def test_what_has_an_additional_key_exchange_is_nothing_of_ikev1():
     assert registry.suites_phase1(parse_ike([f"{written}-ke1_none"])) == registry.suites_phase1(
         parse_ike(["aes256-sha256-modp2048"])
     )
+    assert registry.refusals_phase2(parse_esp([written])) == (refusal,)
+    assert registry.suites_phase2(parse_esp([written])) == ()
