@@ -184,8 +184,9 @@ class Composition:
             raise GatewayFailedError(str(error)) from error
         self._watch = watch = IkeWatch(plane)
         watch.silent_towards(self._nesting.silent())
+        spd, key_log = self.spd, self.key_log
         self._children = children = IkeChildren(
-            sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of, self._outer_header, self.key_log.esp
+            sad, links.link, spd.tunnel_numbers, spd.interface_of, self._outer_header, key_log.esp
         )
         trace = self.substitutes.trace(self.clock)
         core = IkeVersions(
