@@ -128,14 +128,7 @@ class Gateway(Table, frozen=True, kw_only=True):
         Annotated[str, Meta(description="a group of this host whose members may read `status`", examples=["ipsec"])] | None
     ) = None
     keylog_file: (
-        Annotated[
-            str,
-            Meta(
-                description="a directory for the keys of all SAs, in the forms of Wireshark's tables; to search for faults",
-                examples=["/root/ipsec-keys"],
-            ),
-        ]
-        | None
+        Annotated[str, Meta(description="a directory for the keys of all SAs, as Wireshark's tables; to search for faults")] | None
     ) = None
 
 
