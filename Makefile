@@ -44,7 +44,7 @@ PACKAGES_FUZZ := clang-14 libclang-rt-14-dev patch
 # What tests and benchmarks meet: an IKE peer (pki makes certificates), a routing daemon that learns through the tunnel, other tunnels.
 # Each would be a service of the host, enabled for its next boot, so they are unpacked into $(PEERS) (ipsec_dp/rig/peers).
 PACKAGES_PEERS := strongswan-charon strongswan-swanctl strongswan-pki libcharon-extra-plugins libstrongswan-standard-plugins \
-  libstrongswan-extra-plugins bird2 wireguard-go wireguard-tools openvpn firewalld prometheus
+  libstrongswan-extra-plugins bird2 wireguard-go wireguard-tools openvpn firewalld prometheus tshark
 # A newer strongSwan than that of Debian 12, from the suite that has it, with what it runs with: tests/interop/strongswan_versions.py.
 STRONGSWAN6_SUITE ?= forky
 PACKAGES_STRONGSWAN6 := 'strongswan-charon>=6.1' strongswan-swanctl libcharon-extra-plugins libstrongswan-standard-plugins \

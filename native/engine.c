@@ -24,6 +24,7 @@
 #include "punt.h"
 #include "sa.h"
 #include "sharing.h"
+#include "tap.h"
 #include "traffic.h"
 
 enum {
@@ -203,6 +204,7 @@ void dp_destroy(struct dp *dp) {
     dp_ike_quiet_finish(dp);
     dp_ike_peers_finish(dp);
     dp_early_close(dp);
+    dp_tap_finish(dp);
     dp_policy_free(atomic_load_explicit(&dp->policy, memory_order_relaxed));
     for (uint32_t w = 0; dp->worker != NULL && w < dp->config.workers; w++) {
         loop_close(dp, &dp->worker[w].inbound);

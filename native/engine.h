@@ -88,6 +88,7 @@ struct dp_worker {
 struct dp_fragment_states;
 struct dp_early;
 struct dp_traffic;
+struct dp_tap;
 
 struct dp {
     struct dp_config config;
@@ -108,6 +109,7 @@ struct dp {
     uint32_t tunnels_used;      /* no tunnel from here on ever had an SA */
     uint32_t next_child;
     _Atomic(struct dp_policy *) policy;
+    _Atomic(struct dp_tap *) tap;            /* NULL: nobody captures */
     _Atomic uint32_t generation;             /* SAs of another one are dead */
     struct dp_fragment_states *fragments[2]; /* by direction */
     uint64_t flow_seed;                      /* so that a flow label does not reveal its flow */

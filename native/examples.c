@@ -6,6 +6,7 @@
 #include "esp_wire.h"
 #include "inner.h"
 #include "sa.h"
+#include "tap.h"
 
 enum {
     PROTOCOL_UDP = 17,
@@ -149,6 +150,9 @@ static void set_outer(struct dp_example *e, const struct dp_addr *source, const 
 
 void dp_drop_outgoing(struct dp_loop *loop, enum dp_drop reason, uint32_t interface, const uint8_t *packet, size_t octets,
                       uint32_t n, uint64_t now) {
+    struct dp_tap *tap = dp_tap_of(loop->dp);
+    if (tap != NULL)
+        dp_tap_drop_outgoing(tap, loop, reason, interface, packet, octets, now);
     struct ring *ring = count(loop, reason, n, now);
     if (ring == NULL)
         return;
@@ -164,6 +168,9 @@ void dp_drop_burst(struct dp_loop *loop, enum dp_drop reason, const struct dp_bu
 
 void dp_drop_datagrams(struct dp_loop *loop, enum dp_drop reason, const struct dp_burst *b, uint32_t spi, const struct dp_sa *sa,
                        uint32_t n, uint64_t now) {
+    struct dp_tap *tap = dp_tap_of(loop->dp);
+    if (tap != NULL)
+        dp_tap_drop_received(tap, loop, reason);
     struct ring *ring = count(loop, reason, n, now);
     if (ring == NULL)
         return;
@@ -179,6 +186,9 @@ void dp_drop_datagrams(struct dp_loop *loop, enum dp_drop reason, const struct d
 
 void dp_drop_opened(struct dp_loop *loop, enum dp_drop reason, const struct dp_sa *sa, const uint8_t *packet, size_t octets,
                     uint64_t now) {
+    struct dp_tap *tap = dp_tap_of(loop->dp);
+    if (tap != NULL)
+        dp_tap_drop_opened(tap, loop, reason, sa, packet, octets, now);
     struct ring *ring = count(loop, reason, 1, now);
     if (ring == NULL)
         return;
@@ -192,6 +202,9 @@ void dp_drop_opened(struct dp_loop *loop, enum dp_drop reason, const struct dp_s
 
 void dp_drop_unsent(struct dp_loop *loop, enum dp_drop reason, const struct dp_burst *b, bool to_links, uint32_t interface,
                     uint64_t now) {
+    struct dp_tap *tap = dp_tap_of(loop->dp);
+    if (tap != NULL)
+        dp_tap_drop_unsent(tap, loop, reason, b, to_links, interface, now);
     struct ring *ring = count(loop, reason, b->packets, now);
     if (ring == NULL)
         return;

@@ -14,6 +14,7 @@
 #include "ike_batch.h"
 #include "link.h"
 #include "punt.h"
+#include "tap.h"
 
 enum {
     BUDGET = 2048, /* datagrams of a socket, then the others have their turn */
@@ -31,11 +32,12 @@ struct look {
 
 /* ---- one datagram, by its place in the batch */
 
-/* Whether it passes. */
-static bool judge(struct dp_ike_port *port, unsigned place, uint64_t now) {
+/* Whether it passes, and if not whether it was dropped (`reason`) or answered. */
+static bool judge(struct dp_ike_port *port, unsigned place, uint64_t now, enum dp_drop *reason) {
     struct dp_ike_gate *gate = &port->gate;
     size_t octets;
     const uint8_t *message = dp_ike_batch_message(port->batch, place, &octets);
+    *reason = DP_OK;
     switch (dp_ike_judge(gate, dp_ike_batch_remote(port->batch, place), message, octets, now)) {
     case DP_IKE_PASS:
         return true;
@@ -44,9 +46,11 @@ static bool judge(struct dp_ike_port *port, unsigned place, uint64_t now) {
         return false;
     case DP_IKE_FORGED:
         dp_add(&port->forged, 1);
+        *reason = DP_DROP_ike_icv;
         return false;
     default:
         dp_add(&port->limited, 1);
+        *reason = DP_DROP_ike_limited;
         return false;
     }
 }
@@ -66,6 +70,30 @@ static void pass(struct dp_ike_port *port, uint32_t number, unsigned place, uint
         dp_add(&port->lost, 1);
 }
 
+static void show(struct dp *dp, struct dp_tap *tap, uint32_t number, unsigned place, enum dp_drop reason, uint64_t now) {
+    struct dp_ike_port *port = &dp->ike_port;
+    size_t octets;
+    const uint8_t *message = dp_ike_batch_message(port->batch, place, &octets);
+    const struct dp_addr *remote = dp_ike_batch_remote(port->batch, place);
+    dp_tap_ike_received(tap, dp, &port->socket[number].local, remote, message, octets, reason, now);
+}
+
+/* Judges all of a batch, and passes on what is for the control plane. */
+static void judge_all(struct dp *dp, uint32_t number, unsigned count, uint64_t now, struct look *look) {
+    struct dp_ike_port *port = &dp->ike_port;
+    for (unsigned i = 0; i < count; i++) {
+        enum dp_drop reason;
+        bool passes = judge(port, i, now, &reason);
+        struct dp_tap *tap = dp_tap_of(dp);
+        if (tap != NULL)
+            show(dp, tap, number, i, reason, now);
+        if (passes)
+            pass(port, number, i, now);
+        else
+            look->kept++;
+    }
+}
+
 /* ---- one socket */
 
 /* Reads a batch. Whether more may wait. */
@@ -82,11 +110,7 @@ static bool read_some(struct dp *dp, uint32_t number, uint64_t now, struct look 
     for (unsigned i = 0; i < (unsigned)got; i++)
         dp_ike_expect(&port->gate, dp_ike_batch_remote(port->batch, i));
     dp_epoch_online(&port->epoch, &dp->epoch);
-    for (unsigned i = 0; i < (unsigned)got; i++)
-        if (judge(port, i, now))
-            pass(port, number, i, now);
-        else
-            look->kept++;
+    judge_all(dp, number, (unsigned)got, now, look);
     dp_epoch_offline(&port->epoch);
     dp_ike_batch_send(port->batch, fd);
     look->seen += (uint32_t)got;

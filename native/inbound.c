@@ -39,6 +39,7 @@
 #include "sa.h"
 #include "seal.h"
 #include "strangers.h"
+#include "tap.h"
 #include "traffic.h"
 
 /* A packet that was opened where it lay has its ESP header and IV before it; no cipher has a shorter IV (dp_burst.piece). */
@@ -245,8 +246,12 @@ __attribute__((noinline)) static bool came_early(struct dp_loop *loop, const str
             take_early(loop, now);
         else
             answer = dp_early_keep(loop, b, data, octets, now);
-        if (answer == DP_EARLY_KEPT)
+        if (answer == DP_EARLY_KEPT) {
+            struct dp_tap *tap = dp_tap_of(loop->dp);
+            if (tap != NULL)
+                dp_tap_undo(tap, loop);
             return true;
+        }
         if (answer == DP_EARLY_FULL)
             *reason = DP_DROP_reserved_dropped;
         else if (dp_sa_by_spi(&loop->dp->sas, load_be32(data)) != NULL)
@@ -278,6 +283,9 @@ static enum dp_drop inbound_datagram(struct dp_loop *loop, const struct dp_burst
     struct dp_io *io = tuns != NULL && r->sa->interface < tuns->count ? tuns->io[r->sa->interface] : NULL;
     if (io == NULL)
         return DP_DROP_tun_gone;
+    struct dp_tap *tap = dp_tap_of(loop->dp);
+    if (__builtin_expect(tap != NULL, 0))
+        dp_tap_opened(tap, loop, r->sa, r->plain, r->inner.octets, now);
     deliver(loop, io, r->plain, &r->inner, now);
     return DP_OK;
 }
@@ -325,6 +333,9 @@ static void hand_over(struct dp_loop *loop, const struct dp_burst *b, struct for
     part.octets = f->to - f->from;
     part.packets = f->packets;
     enum dp_drop reason = dp_hand_over(loop, f->owner, &part);
+    struct dp_tap *tap = dp_tap_of(loop->dp);
+    if (tap != NULL && reason != DP_OK)
+        dp_tap_drop_run(tap, loop, reason, &part, now);
     if (reason != DP_OK)
         dp_drop_datagrams(loop, reason, &part, load_be32(part.data), NULL, f->packets, now);
     f->packets = 0;
@@ -358,6 +369,9 @@ static int inbound_burst(struct dp_loop *loop, const struct dp_burst *b, uint64_
             continue;
         }
         at += octets;
+        struct dp_tap *tap = dp_tap_of(loop->dp);
+        if (__builtin_expect(tap != NULL, 0))
+            dp_tap_received(tap, loop, b, data, octets, now);
         if (not_esp(loop, b, data, octets, now))
             continue;
         struct dp_inbound_result r;
@@ -366,6 +380,9 @@ static int inbound_burst(struct dp_loop *loop, const struct dp_burst *b, uint64_
             drop_one(loop, reason, b, data, octets, &r, now);
     }
     hand_over(loop, b, &foreign, now);
+    struct dp_tap *tap = dp_tap_of(loop->dp);
+    if (__builtin_expect(tap != NULL, 0))
+        dp_tap_done(tap, loop);
     return datagrams;
 }
 

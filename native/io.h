@@ -42,7 +42,10 @@ struct dp_burst {
     uint32_t flow_label; /* outer IPv6 flow label to send */
     uint32_t interface;  /* TUN interface */
     uint32_t link;
-    uint32_t ifindex; /* of the outer interface, 0: unknown */
+    union {
+        uint32_t ifindex; /* received: of the outer interface, 0: unknown */
+        uint32_t tunnel;  /* to send: of the SA */
+    };
     struct dp_addr local, remote;
     uint64_t now;
 };

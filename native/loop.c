@@ -6,6 +6,7 @@
 #include "handover.h"
 #include "io_report.h"
 #include "io_set.h"
+#include "tap.h"
 
 int dp_loop_visit(struct dp_loop *loop, const struct dp_io_set *set, uint32_t budget, uint64_t now,
                   int (*visit)(struct dp_loop *loop, struct dp_io *io, uint32_t budget, uint64_t now)) {
@@ -47,6 +48,9 @@ void dp_loop_flush(struct dp_loop *loop, bool to_links, uint64_t now) {
         if (given_up != 0)
             dp_io_report_offload(loop, loop->out_io, to_links, given_up, now);
         if (sent > 0) {
+            struct dp_tap *tap = dp_tap_of(loop->dp);
+            if (__builtin_expect(tap != NULL, 0) && to_links)
+                dp_tap_sent(tap, loop, &loop->out[at], (unsigned)sent, now);
             at += (unsigned)sent;
             continue;
         }

@@ -39,6 +39,7 @@
 #include "punt.h"
 #include "seal.h"
 #include "segment.h"
+#include "tap.h"
 #include "traffic.h"
 
 /* What UDP_SEGMENT takes: one UDP payload's worth of octets over IPv4, in at most 64 datagrams (128 only since Linux 6.9). */
@@ -51,7 +52,7 @@ enum {
 struct egress {
     struct dp_io *io;
     const struct dp_path *path;
-    uint32_t interface;
+    uint32_t interface, tunnel;
     uint32_t limit; /* packets are fragmented to this before they are sealed; 0: none is */
     struct dp_outer_fields fields;
 };
@@ -119,6 +120,7 @@ static void add_to_run(struct dp_loop *loop, const struct egress *e, uint8_t *pa
         .encapsulation = e->path->encapsulation,
         .interface = e->interface,
         .link = e->path->link,
+        .tunnel = e->tunnel,
         .local = e->path->local,
         .remote = e->path->remote,
         .now = now,
@@ -194,6 +196,7 @@ static enum dp_drop send_burst(struct dp_loop *loop, struct dp_sa *sa, const str
         .io = io,
         .path = path,
         .interface = b->interface,
+        .tunnel = sa->tunnel,
         .fields = dp_outer_fields(loop->dp, path, b->data, inner),
     };
     enum dp_drop reason = dp_oversize(loop, sa, b, inner, s, &e.fields.df, &e.limit, now);
@@ -201,6 +204,9 @@ static enum dp_drop send_burst(struct dp_loop *loop, struct dp_sa *sa, const str
         return reason;
     if (dp_esp_sealed_octets(&sa->esp, e.limit != 0 ? e.limit : s->octets_most) > DP_DATAGRAM_MAX)
         return DP_DROP_too_big;
+    struct dp_tap *tap = dp_tap_of(loop->dp);
+    if (__builtin_expect(tap != NULL, 0))
+        dp_tap_outgoing(tap, loop, sa->tunnel, b, now);
     if (e.limit != 0)
         send_fragments(loop, sa, &e, s, now);
     else

@@ -7,6 +7,7 @@
 #include "inner.h"
 #include "mix.h"
 #include "offload.h"
+#include "tap.h"
 
 enum {
     SLOTS_MIN = 64,
@@ -130,6 +131,7 @@ static bool is_own_spi(const struct dp *dp, const struct dp_flow *flow, uint32_t
 /* ---- IKE messages */
 
 void dp_ike_sent(struct dp *dp, const struct dp_addr *local, const struct dp_addr *remote, const uint8_t *message, size_t octets) {
+    dp_tap_ike_sent(dp, local, remote, message, octets);
     if (octets < DP_IKE_SPIS)
         return;
     uint64_t key = key_of(dp, address_of(local), address_of(remote), read_64(message), read_64(message + 8));

@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from ipsec_dp.cli import bugreport, coming, completion, life, logs, probe, tools, top, trial, tunnels
+from ipsec_dp.cli import bugreport, capture, coming, completion, life, logs, probe, tools, top, trial, tunnels
 from ipsec_dp.cli.options import examples
 
 VERBS: Final = (
@@ -30,6 +30,7 @@ VERBS: Final = (
     trial.test,
     probe.probe,
     tunnels.policy,
+    capture.capture,
     logs.log,
     coming.init,
     coming.import_,
@@ -60,6 +61,7 @@ class VerbGroup(click.Group):
         "ipsec-dp up conf/manual-a.toml       bring its tunnels up and keep them up",
         "ipsec-dp status --watch              what they do, each second",
         "ipsec-dp top                         what they carry and drop, while you look",
+        "ipsec-dp capture all.pcapng          their packets, inside and outside, for Wireshark",
     )
     + "\n\n\b\nExit status: 0 done; 1 failed; 2 usage or configuration; 3 no daemon.",
 )

@@ -21,7 +21,15 @@ from ipsec_dp.config.metrics import resolve_metrics
 from ipsec_dp.config.monitors import check_monitors
 from ipsec_dp.config.positions import positioned
 from ipsec_dp.config.read import array_of, parse_toml, read_table
-from ipsec_dp.config.resolve import check_group, resolve_gateway, resolve_offloads, resolve_policy, resolve_route, resolve_tunnel
+from ipsec_dp.config.resolve import (
+    check_group,
+    resolve_gateway,
+    resolve_keylog,
+    resolve_offloads,
+    resolve_policy,
+    resolve_route,
+    resolve_tunnel,
+)
 from ipsec_dp.config.zones import check_zones, resolve_zone_rules, resolve_zones
 from ipsec_dp.errors import ConfigError, Finding
 from ipsec_dp.util.opening import opened_to_read
@@ -160,6 +168,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
         zone_rules=resolve_zone_rules(document, findings),
         nat_flows=gateway.nat_flows,
         control_group=place.optional("control_group", check_group, gateway.control_group),
+        keylog=resolve_keylog(gateway, path.parent, place),
         metrics=resolve_metrics(document, findings),
         log=resolve_log(document, findings),
     )

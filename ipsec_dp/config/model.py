@@ -272,6 +272,7 @@ class Config:
     zone_rules: tuple[ZoneRule, ...] = ()
     nat_flows: NatFlowAction = "tell"
     control_group: str | None = None  # whose members may read
+    keylog: Path | None = None  # where keys are written
     metrics: MetricsListen | None = None
     log: LogOutput = DEFAULT_LOG
     warnings: tuple[Finding, ...] = ()

@@ -103,6 +103,21 @@ def check_group(text: str) -> str:
     return text
 
 
+def resolve_keylog(table: tables.Gateway, base: Path, place: Place) -> Path | None:
+    """The directory for keys; it need not be there yet."""
+    if table.keylog_file is None:
+        return None
+    if not table.keylog_file or "\0" in table.keylog_file:
+        place.error("keylog_file", f"{table.keylog_file!r} is no directory's name", 'write e.g. "/root/ipsec-keys"')
+        return None
+    place.warn(
+        "keylog_file",
+        "the keys of all SAs are written down: whoever has them reads everything that the tunnels carry",
+        "take it out when the search is over, and delete the files",
+    )
+    return base / table.keylog_file
+
+
 def resolve_offloads(table: tables.Gateway) -> frozenset[str]:
     """The names of the offloads that may be used."""
     if table.offloads == "all":

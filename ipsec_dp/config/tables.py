@@ -127,6 +127,9 @@ class Gateway(Table, frozen=True, kw_only=True):
     control_group: (
         Annotated[str, Meta(description="a group of this host whose members may read `status`", examples=["ipsec"])] | None
     ) = None
+    keylog_file: (
+        Annotated[str, Meta(description="a directory for the keys of all SAs, as Wireshark's tables; to search for faults")] | None
+    ) = None
 
 
 class Selectors(Table, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from ipsec_dp.databases.pad import peer_of
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
+from ipsec_dp.dataplane.tap import Tap
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.absence import Absence
 from ipsec_dp.gateway.bring_up import BringUp
@@ -42,6 +43,7 @@ from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
 from ipsec_dp.keying.ike_trials import IkeTrials
 from ipsec_dp.keying.ike_watch import IkeWatch, ike_rates
+from ipsec_dp.keying.key_log import KeyLog
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network import workers
 from ipsec_dp.network.carrier import InterfaceCarriers
@@ -62,7 +64,7 @@ from ipsec_dp.util.slices import in_slices
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.dataplane import OuterPath
@@ -111,6 +113,7 @@ class Engine:
     reloader: Reloader
     drop_watch: DropWatch
     readings: Readings
+    tap: Callable[..., Tap]  # begins a capture
 
 
 def _load_exposition() -> None:
@@ -142,7 +145,7 @@ class Composition:
         self.nat_flows = NatFlows(host, clock)
         crls = CrlWatch(lambda: self.ike, host.conditions, clock)
         names = NameWatch(host, lambda: self.ike, host_watch.look, clock)
-        self.counts = IkeCounts(clock)
+        self.counts, self.key_log = IkeCounts(clock), KeyLog(host.conditions)
         self.metrics = MetricsServer(self.metrics_page, _load_exposition, host.conditions, clock, substitutes.listen)
         beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows, crls, names, self.metrics
         self.services = Services((self.carriers, self.mtus, *beside))
@@ -182,7 +185,10 @@ class Composition:
             raise GatewayFailedError(str(error)) from error
         self._watch = watch = IkeWatch(plane)
         watch.silent_towards(self._nesting.silent())
-        self._children = children = IkeChildren(sad, links.link, self.spd.tunnel_numbers, self.spd.interface_of, self._outer_header)
+        spd, key_log = self.spd, self.key_log
+        self._children = children = IkeChildren(
+            sad, links.link, spd.tunnel_numbers, spd.interface_of, self._outer_header, key_log.esp
+        )
         trace = self.substitutes.trace(self.clock)
         core = IkeVersions(
             Environment(
@@ -195,6 +201,7 @@ class Composition:
                 pins=self.substitutes.pins(self.config.name, self.host.conditions),
                 shaped=self.substitutes.shaped,
                 interference=self.substitutes.interference,
+                keys=self.key_log,
             ),
             events=self._strangers,
         )
@@ -295,7 +302,7 @@ class Composition:
         looks = second_line.look, absence.look, unanswered.look, bring_up.look, *logs
         housekeeping = Housekeeping(sad, events.handle, host.conditions, clock, looks)
         watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock, self.stream.drops)
-        return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch, readings)
+        return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch, readings, partial(Tap, plane))
 
     async def reconfigure(self, config: Config) -> None:
         """Another configuration is in force; outer headers are as it says."""
@@ -313,6 +320,7 @@ class Composition:
 
     def _tell_risks(self) -> None:
         """What tunnels give away by how they are configured, for as long as they are."""
+        self.key_log.apply(self.config.keylog)
         risks = {tunnel.name: risk for tunnel in self.config.tunnels if (risk := aggressive_risk(tunnel)) is not None}
         self.host.conditions.become("aggressive", {name: f'tunnel "{name}": {risk}' for name, risk in risks.items()})
 

@@ -268,6 +268,26 @@ def follow(path: Path, message: Mapping[str, object], timeout: float = REQUEST_T
             yield event
 
 
+@contextlib.contextmanager
+def stream(path: Path, message: Mapping[str, object]) -> Iterator[tuple[Any, socket.socket, bytes]]:
+    """Sends one request to the gateway at `path`: its result, the connection on which octets follow, and the first of them. Raises
+    as `request`."""
+    with _connected(path, REQUEST_TIMEOUT_S) as connection:
+        with contextlib.suppress(BrokenPipeError):  # turned away: the reason is there to read
+            connection.sendall(json.dumps(message).encode() + b"\n")
+        received = b""
+        while b"\n" not in received and len(received) < LINE_MAX:
+            try:
+                octets = connection.recv(PIECE_OCTETS)
+            except OSError as error:
+                raise ControlError(f"the gateway at {path} did not answer: {os_errors.text_of(error)}") from error
+            if not octets:
+                break
+            received += octets
+        line, _, rest = received.partition(b"\n")
+        yield _result(path, line), connection, rest
+
+
 def _event(path: Path, lines: BinaryIO) -> dict[str, Any]:
     try:
         line = lines.readline(LINE_MAX)

@@ -29,6 +29,16 @@ class FollowRequest(ControlRequest, frozen=True, tag="follow"):
     name: str | None = None
 
 
+class CaptureRequest(ControlRequest, frozen=True, tag="capture"):
+    """Packets from now on, of all tunnels or the one of this name: pcapng after the answer, until the client closes his half of the
+    connection. `snap`: octets kept of each, 0: all."""
+
+    inner: bool = True
+    outer: bool = True
+    name: str | None = None
+    snap: int = 0
+
+
 class DownRequest(ControlRequest, frozen=True, tag="down"):
     """Stop."""
 
@@ -119,6 +129,12 @@ class FollowAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What comes after it: events of this schema (`ipsec_dp.gateway.stream_event`)."""
 
     schema: int
+    gateway: str
+
+
+class CaptureAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What comes after it: the octets of a pcapng file."""
+
     gateway: str
 
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import errno
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ipsec_dp.errors import ControlError, IpsecDpError
+from ipsec_dp.errors import ControlError, DataPlaneError, IpsecDpError
 from ipsec_dp.gateway.control import LongAnswer, Verb
 from ipsec_dp.gateway.explain import GatewayView, explain
 from ipsec_dp.gateway.following import FollowedAnswer
 from ipsec_dp.gateway.host_steps import HostView
+from ipsec_dp.gateway.live_capture import SNAP_MAX, CapturedAnswer, CaptureLines, tapped, wall_offset
 from ipsec_dp.gateway.log_events import SUBSYSTEMS
 from ipsec_dp.gateway.messages import (
     CONFIRM_MAX_S,
+    CaptureAnswer,
+    CaptureRequest,
     ConfirmAnswer,
     ConfirmRequest,
     DownAnswer,
@@ -72,6 +76,7 @@ class GatewayVerbs:
             Verb(DownRequest, self.down),
             Verb(ReloadRequest, self.reload),
             Verb(PreviewRequest, self.preview),
+            Verb(CaptureRequest, self.capture),
             Verb(ExplainRequest, self.explain, reads=True),
             Verb(InitiateRequest, self.initiate),
             Verb(RekeyRequest, self.rekey),
@@ -107,6 +112,28 @@ class GatewayVerbs:
         self._check_tunnel(request.name)
         follower = await self._parts.stream.follow([tunnel.name for tunnel in config.tunnels], request.name)
         return FollowedAnswer(FollowAnswer(schema=SCHEMA, gateway=config.name), follower)
+
+    async def capture(self, request: CaptureRequest) -> CapturedAnswer:
+        """What packets there are from now on, until the client has enough or the gateway stops."""
+        engine, config, clock = self._engine, self._parts.config, self._parts.clock
+        self._check_tunnel(request.name)
+        if not 0 <= request.snap <= SNAP_MAX or not (request.inner or request.outer):
+            raise ControlError("a capture is of inner packets, outer datagrams or both, and keeps 0 (all) to 65535 octets of each")
+        spd, ike = self._parts.spd, engine.ike
+        tunnel = None if request.name is None else config.tunnel(request.name)
+        try:
+            tap = engine.tap(
+                inner=request.inner,
+                outer=request.outer,
+                snap=request.snap,
+                tunnel=None if tunnel is None else tapped(tunnel, spd, ike),
+                wall_offset=wall_offset(clock),
+            )
+        except DataPlaneError as error:
+            busy = error.errno == errno.EBUSY
+            raise ControlError("a capture runs already, and there is one at a time; end it first" if busy else str(error)) from None
+        lines = CaptureLines(tap, spd.interface_names, clock, gateway=config.name, snap=request.snap)
+        return CapturedAnswer(CaptureAnswer(gateway=config.name), lines)
 
     async def log(self, request: LogRequest) -> LogAnswer:
         """The levels of the log, after they are what is asked for."""

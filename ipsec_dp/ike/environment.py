@@ -160,6 +160,30 @@ class RememberedPins:
         self.tunnels.discard(tunnel)
 
 
+class KeyEar(Protocol):
+    """Who hears of keys that a person wants to read traffic with. Nothing may raise. What only a stranger has part in is not told:
+    of an IKE SA that the peer began, keys are told when he has proven who he is."""
+
+    def ike(self, sa: Any) -> None:
+        """An IKE SA of IKEv2 has these keys; maybe not for the first time."""
+
+    def isakmp(self, sa: Any) -> None:
+        """An ISAKMP SA of IKEv1 has."""
+
+
+class NoKeyEar:
+    """Nobody."""
+
+    def ike(self, sa: Any) -> None:
+        pass
+
+    def isakmp(self, sa: Any) -> None:
+        pass
+
+
+NO_KEY_EAR = NoKeyEar()
+
+
 class Interference(Protocol):
     """Who makes a gateway of a rig an odd one. Nothing may raise."""
 
@@ -212,3 +236,4 @@ class Environment:
     shaped: Callable[[Any, list[Any]], list[Any]] = lambda _header, payloads: payloads
     interference: Interference = NO_INTERFERENCE
     on_trial: bool = False
+    keys: KeyEar = NO_KEY_EAR

@@ -88,7 +88,7 @@ class IkeManager:
         self._children: WeakValueDictionary[int, Child] = WeakValueDictionary()
         self._met: list[IkeSession] = []  # whose place it takes, or the other way round
         self._admission: Admission[IkeSession] = Admission(environment.rng)
-        self._reception = Reception(environment.watcher)
+        self._reception = Reception(environment.watcher, environment.keys)
         environment.watcher.cookie_secret(self._admission.cookie_secret)
         self._lingering: Lingering[IkeSession] = Lingering()
         self._accounts = Accounts()

@@ -76,7 +76,7 @@ class OuterWay(NamedTuple):
 
 class IkeChildren:
     """All of a gateway. `link` opens or finds the data plane's link for a local end; numbers come from the SPD. `outer_header`
-    gives a tunnel's path the outer headers that its configuration says."""
+    gives a tunnel's path the outer headers that its configuration says; `keyed` hears of each SA with its key."""
 
     def __init__(
         self,
@@ -85,9 +85,10 @@ class IkeChildren:
         tunnel_numbers: Mapping[str, int],
         interfaces: Mapping[str, int],
         outer_header: Callable[[str, OuterPath], OuterPath] = lambda _, path: path,
+        keyed: Callable[[SaParams], None] = lambda _: None,
     ) -> None:
         self._sad = sad
-        self._outer_header = outer_header
+        self._outer_header, self._keyed = outer_header, keyed
         self._link = link
         self._tunnels = tunnel_numbers
         self._interfaces = interfaces
@@ -146,7 +147,7 @@ class IkeChildren:
     def install_inbound(self, action: InstallInbound) -> None:
         """Receives from now on. Raises DataPlaneError."""
         self._path(action.tunnel, action.path, udp=action.udp)  # what the peer sends must find a socket
-        handle = self._sad.install(
+        handle = self._install(
             SaParams(
                 direction=Direction.INBOUND,
                 spi=action.spi,
@@ -169,7 +170,7 @@ class IkeChildren:
     def install_outbound(self, action: InstallOutbound) -> None:
         child = self._children[action.child]
         child.outer = self._path(action.tunnel, action.path, udp=action.udp)
-        child.outbound = self._sad.install(
+        child.outbound = self._install(
             SaParams(
                 direction=Direction.OUTBOUND,
                 spi=action.spi,
@@ -182,6 +183,10 @@ class IkeChildren:
             )
         )
         self._by_handle[child.outbound] = action.child
+
+    def _install(self, params: SaParams) -> SaHandle:
+        self._keyed(params)
+        return self._sad.install(params)
 
     def switch(self, action: SwitchOutbound) -> None:
         new = self._children[action.child]

@@ -1,39 +1,27 @@
-"""Keys as Wireshark's tables have them, for rigs alone: a gateway tells nobody its keys.
+"""Keys as Wireshark's tables have them, for rigs: a gateway itself tells its keys in its key log alone (`keying.key_log`).
 
 `esp_sa` is that of ESP SAs; `ikev2_decryption_table` has SPIs, SK_ei, SK_er, cipher, SK_ai, SK_ar and integrity of IKE SAs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import Direction
 from ipsec_dp.ipsec.spi import spi_text
+from ipsec_dp.keying.wireshark import ESP_TABLE, IKE_TABLE, INTEGRITY, NO_INTEGRITY, ike_names
 
 if TYPE_CHECKING:
     from ipsec_dp.dataplane import SaParams
     from ipsec_dp.ike.proposal import IkeSuite
     from ipsec_dp.ike.v2.sa import IkeSa
 
-ESP_TABLE: Final = "esp_sa"
-IKE_TABLE: Final = "ikev2_decryption_table"
-INTEGRITY: Final = {
-    "sha1": "HMAC_SHA1_96 [RFC2404]",
-    "sha256": "HMAC_SHA2_256_128 [RFC4868]",
-    "sha384": "HMAC_SHA2_384_192 [RFC4868]",
-    "sha512": "HMAC_SHA2_512_256 [RFC4868]",
-}
-NO_INTEGRITY: Final = "NONE [RFC4306]"
+__all__ = ["ESP_TABLE", "IKE_TABLE", "INTEGRITY", "NO_INTEGRITY", "esp_line", "ike_line"]
 
 
 def _names(suite: IkeSuite) -> tuple[str, str]:
     """Of cipher and integrity; those it has no name for (ChaCha20-Poly1305) by their keyword."""
-    cipher, integrity = suite.encryption, suite.integrity
-    if integrity is not None:
-        return f"AES-CBC-{cipher.key_length} [RFC3602]", INTEGRITY[integrity.keyword]
-    if cipher.key_length is None:
-        return cipher.keyword, NO_INTEGRITY
-    return f"AES-GCM-{cipher.key_length} with {cipher.icv} octet ICV [RFC5282]", NO_INTEGRITY
+    return ike_names(suite) or (suite.encryption.keyword, NO_INTEGRITY)
 
 
 def ike_line(sa: IkeSa) -> str | None:

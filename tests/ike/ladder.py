@@ -130,6 +130,19 @@ class FakeSad:
                 self.expected.pop(action.spi, None)
 
 
+class NotingKeys:
+    """`KeyEar`: the keys that were told, by the initiator's SPI and the first of them."""
+
+    def __init__(self):
+        self.told: list[tuple[bytes, bytes]] = []
+
+    def ike(self, sa):
+        self.told.append((sa.spi_i, bytes(sa.keys.sk_ei)))
+
+    def isakmp(self, sa):
+        self.told.append((sa.cookie_i, bytes(sa.keys.cipher)))
+
+
 class Site:
     """One gateway's core and the little that a driver adds."""
 
@@ -139,7 +152,7 @@ class Site:
         self.events: list[act.Event] = []
         self.keepalives: list[Path] = []
         self.moved: list[act.MovePath] = []
-        self.watcher = NotingWatcher()
+        self.watcher, self.keys = NotingWatcher(), NotingKeys()
         self.activity: defaultdict[int, Activity] = defaultdict(lambda: SILENT)
         self.calendar = epoch  # what it shows at second 0 of the clock
         self.randbytes = random.Random(f"{name}{seed}").randbytes
@@ -150,6 +163,7 @@ class Site:
             lambda child: self.activity[child],
             self.watcher,
             trace,
+            keys=self.keys,
         )
         self.core = IkeManager(environment, peers)
 

@@ -47,6 +47,7 @@ VERBS = [
     "test",
     "probe",
     "policy",
+    "capture",
     "log",
     "init",
     "import",

@@ -38,6 +38,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "test": {"name": "to-b"},
     "confirm": {},
     "follow": {},
+    "capture": {},
     "log": {"level": "debug"},
     "bugreport": {},
 }

@@ -41,6 +41,7 @@ OWNERS = {
     "gateway/ike_counts.py": {OURS: "WANTED_S"},
     "gateway/inspection.py": {STANDARD: "NS_PER_S"},
     "gateway/management.py": {OURS: "ANY_CLIENT_PORT PEERS_ASKED"},
+    "gateway/live_capture.py": {OURS: "LOOK_S LAST_S", STANDARD: "NS_PER_S SNAP_MAX"},
     "gateway/messages.py": {STANDARD: "SCHEMA", FILES: "CONFIRM_MAX_S"},
     "gateway/notices.py": {OURS: "QUIET_S"},
     "gateway/readings.py": {OURS: "READING_S"},
@@ -144,6 +145,7 @@ OWNERS = {
     "keying/ike_trace.py": {OURS: "LINES_A_SECOND"},
     "keying/ike_trials.py": {OURS: "REMOTES_MOST"},
     "keying/initiation.py": {OURS: "BACKOFF_FIRST_S BACKOFF_MAX_S JITTER SOON_S"},
+    "keying/key_log.py": {OURS: "RECENT"},
     "keying/manual.py": {OURS: "SOFT_PART"},
     "keying/trial_attempt.py": {SHOWN: "LINES_MOST"},
 }

@@ -208,6 +208,8 @@ def derive_keys(context: IsakmpContext, suite: IkeSuite, shared: bytearray) -> N
     else:
         skeyid = keymat.skeyid_of_secret(suite.prf, _secret(context), said.nonces)
     sa.keys = keymat.skeyids(suite, skeyid, shared, sa.cookies)
+    if sa.initiator:
+        context.host.environment.keys.isakmp(sa)
     said.iv = keymat.first_iv(suite.prf, *said.publics)
     shared[:] = bytes(len(shared))
 

@@ -397,6 +397,8 @@ class IsakmpManager:
         if self._told.get(own) != traits:
             self._told[own] = traits
             self.environment.watcher.known(traits, None)
+            if traits.authenticated:
+                self.environment.keys.isakmp(sa)
 
     def _drop(self, session: IsakmpContext) -> None:
         if self._told.pop(session.sa.own_cookie, None) is not None:

@@ -204,6 +204,8 @@ def establish_keys(context: Context, suite: proposal.IkeSuite, nonces: tuple[byt
     seed = keymat.skeyseed(suite.prf, *nonces, secret)
     context.sa.install(suite, keymat.ike_keys(suite, seed, *nonces, context.sa.spi_i, context.sa.spi_r))
     context.host.environment.interference.keyed(context.sa)
+    if context.sa.initiator:
+        context.host.environment.keys.ike(context.sa)
     context.handshake.nonces, context.sa.lowest_nonce = nonces, min(nonces)
     intermediate.agreed(context, suite)
     for used in (seed, secret):

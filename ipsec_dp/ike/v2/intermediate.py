@@ -153,6 +153,8 @@ def _next_keys(context: Context, secret: bytearray | None) -> None:
     context.sa.install(suite, keymat.ike_keys(suite, seed, *nonces, context.sa.spi_i, context.sa.spi_r))
     context.host.environment.interference.keyed(context.sa)
     keys.wipe()
+    if context.sa.initiator:
+        context.host.environment.keys.ike(context.sa)
     for used in (seed, secret):
         used[:] = bytes(len(used))
     context.sa.post_quantum = context.sa.post_quantum.with_exchange(context.handshake.further.pop(0))

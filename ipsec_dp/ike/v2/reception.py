@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike.environment import IkeSaTraits, IncomingKey
+from ipsec_dp.ike.environment import NO_KEY_EAR, IkeSaTraits, IncomingKey
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.environment import Watcher
+    from ipsec_dp.ike.environment import KeyEar, Watcher
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.sa import IkeSa
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Reception:
     """Of all IKE SAs: what was told of each, so that only what is new is told."""
 
-    def __init__(self, watcher: Watcher) -> None:
-        self._watcher = watcher
+    def __init__(self, watcher: Watcher, keys: KeyEar = NO_KEY_EAR) -> None:
+        self._watcher, self._keys = watcher, keys
         self._told: dict[bytes, IkeSaTraits] = {}
 
     def note(self, context: Context) -> None:
@@ -32,6 +32,7 @@ class Reception:
         self._told[own] = traits
         self._watcher.known(traits, key)
         if key is not None:
+            self._keys.ike(sa)
             key.keymat[:] = bytes(len(key.keymat))
 
     def gone(self, context: Context) -> None:
