@@ -108,17 +108,17 @@ def ask(request: ReadRequest) -> ReadAnswer:
 
 
 async def read_again(
-    old: model.Config, path: Path, ask: Callable[[ReadRequest], ReadAnswer] = ask
+    old: model.Config, path: Path, by: Callable[[ReadRequest], ReadAnswer] | None = None
 ) -> tuple[Difference | None, tuple[Finding, ...]]:
-    """What `path` changes in a running configuration; None when the file must be refused. `ask`: who reads
-    it. Raises ReadError."""
-    return await asyncio.to_thread(_read_again, old, path, ask)
+    """What `path` changes in a running configuration; None when the file must be refused. `by`: who reads it; None: a process of
+    this one's own. Raises ReadError."""
+    return await asyncio.to_thread(_read_again, old, path, ask if by is None else by)
 
 
 def _read_again(
-    old: model.Config, path: Path, ask: Callable[[ReadRequest], ReadAnswer]
+    old: model.Config, path: Path, by: Callable[[ReadRequest], ReadAnswer]
 ) -> tuple[Difference | None, tuple[Finding, ...]]:
-    got = ask(ReadRequest(path, {tunnel.name: known(tunnel) for tunnel in old.tunnels}, files.fingerprint_key()))
+    got = by(ReadRequest(path, {tunnel.name: known(tunnel) for tunnel in old.tunnels}, files.fingerprint_key()))
     return (None if got.config is None else difference(old, got)), got.findings
 
 

@@ -78,7 +78,7 @@ class Privileges:
 
     def reread(self, otherwise: Reread) -> Reread:
         """How a configuration is read again."""
-        return otherwise if self._helper is None else partial(read_again, ask=self._helper.read)
+        return otherwise if self._helper is None else partial(read_again, by=self._helper.read)
 
     def place(self, otherwise: Callable[[Path, str | None], ListeningPlace]) -> Callable[[Path, str | None], ListeningPlace]:
         """Who makes the control socket."""

@@ -219,7 +219,9 @@ def test_one_place_each_writes_for_people_and_for_programs():
     assert made_in("click.echo", ["cli"]) == {"cli/options.py", *others}
     rooms = ["cli", "gateway", "keying", "services", "network", "host", "ike", "config"]
     assert made_in("print", rooms) == {"config/schema.py", "gateway/stream_event.py"}
+    reports = {"cli/report_parts.py", "cli/report_secrets.py"}
     programs = {"cli/options.py", "cli/demo.py", "gateway/control.py", "gateway/following.py", "gateway/stream_event.py"}
+    programs |= {"gateway/log_forms.py", *reports}
     assert made_in("json.dumps", ["cli", "gateway"]) == programs
 
 
