@@ -74,7 +74,7 @@ def known(tunnel: model.Tunnel) -> bytes:
     """The digest of all that a tunnel is made from: the table as written, and the files it names."""
     parts = [tunnel.written]
     if tunnel.auth is not None:
-        parts += [tunnel.auth.material]
+        parts += [tunnel.auth.material, *(ppk.material for ppk in tunnel.auth.ppks)]
         parts += [tunnel.auth.ca_material, tunnel.auth.crl_material] if isinstance(tunnel.auth, model.CertificateAuth) else []
     if tunnel.manual is not None:
         parts.append(tunnel.manual.material)

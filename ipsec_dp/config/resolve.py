@@ -108,7 +108,7 @@ def resolve_keylog(table: tables.Gateway, base: Path, place: Place) -> Path | No
     if table.keylog_file is None:
         return None
     if not table.keylog_file or "\0" in table.keylog_file:
-        place.error("keylog_file", f"{table.keylog_file!r} is no directory's name", 'write e.g. "/root/ipsec-keys"')
+        place.error("keylog_file", f"{table.keylog_file!r} is no directory's name", 'write e.g. "/var/lib/ipsec-dp/keys"')
         return None
     place.warn(
         "keylog_file",

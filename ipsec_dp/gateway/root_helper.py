@@ -33,6 +33,7 @@ from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.gateway.control_place import ControlPlace
 from ipsec_dp.host.descriptors import content_of, memory_of, received, send
 from ipsec_dp.host.drop import become
+from ipsec_dp.host.links import open_by_links_of
 from ipsec_dp.host.privilege import CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
 from ipsec_dp.util.opening import READING
 from ipsec_dp.util.text import LINE, shown
@@ -84,6 +85,8 @@ def files_of(tunnels: Iterable[model.Tunnel]) -> set[str]:
                 found.add(path)
             case model.CertificateAuth() as auth:
                 found |= {auth.certificate, auth.private_key, *auth.ca, *auth.crl}
+        if tunnel.auth is not None:
+            found |= {ppk.file for ppk in tunnel.auth.ppks}
         if tunnel.manual is not None:
             found |= {tunnel.manual.key_in_file, tunnel.manual.key_out_file}
     return {os.path.abspath(path) for path in found}
@@ -162,7 +165,8 @@ class Helper:
         if what in (OPEN, OPEN_NO_LINK):
             if not any(path in files for files in served.files.values()):
                 return Answered(errno.EACCES)
-            return Answered(descriptor=os.open(path, READING | (os.O_NOFOLLOW if what == OPEN_NO_LINK else 0)))
+            flags = READING | (os.O_NOFOLLOW if what == OPEN_NO_LINK else 0)
+            return Answered(descriptor=open_by_links_of(frozenset((0, served.owner)), path, flags))
         if what == LISTEN:
             with served.place.listen() as made:
                 return Answered(descriptor=made.detach())
@@ -174,7 +178,10 @@ class Helper:
         return Answered(errno.EINVAL)
 
     def _read(self, served: _Served, path: str, descriptor: int) -> Answered:
-        """A configuration is read and checked in a child, which takes its memory with it."""
+        """A configuration is read and checked in a child, which takes its memory with it. What is read, and granted from now on, is
+        what was judged: a name that leads there may lead elsewhere a moment later."""
+        if path != served.grants.configuration:
+            path = os.path.realpath(path)
         if (refusal := _refuses(served, path)) is not None:
             return Answered(errno.EACCES, refusal)
         wanted = msgspec.msgpack.decode(content_of(descriptor), type=KnownTunnels)
@@ -197,15 +204,15 @@ class Helper:
 
 
 def _refuses(served: _Served, path: str) -> str | None:
-    """Why a configuration is not read for a gateway that may be anybody's by now. None: it is."""
+    """Why a configuration is not read for a gateway that may be anybody's by now. None: it is. `path`: without links."""
     first = served.grants.configuration
     if path == first:
         return None
-    directory, real = os.path.realpath(os.path.dirname(first)), os.path.realpath(path)
-    if os.path.dirname(real) != directory:
+    directory = os.path.realpath(os.path.dirname(first))
+    if os.path.dirname(path) != directory:
         return f"it is not in {directory}, as the one that the gateway was started with: copy it there, or start the gateway anew"
     try:
-        found = os.stat(real)
+        found = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
         return None  # reading it says so
     if found.st_uid not in (0, served.owner) or found.st_mode & 0o022:

@@ -13,6 +13,7 @@ from ipsec_dp.migrate.source_files import SourceFiles
 
 ALSO_DEEP: Final = 16
 ENTRIES_MOST: Final = 200_000
+INHERITED_MOST: Final = 2_000_000  # keys and sections that `also` and %default bring, in all
 _HEADER: Final = re.compile(r"(config|conn|ca)\s+(\S+)\s*")
 _KEY: Final = re.compile(r"([A-Za-z0-9_.-]+)\s*=\s*(.*)")
 _COMMENT: Final = re.compile(r'((?:[^"#]|"[^"]*"|(?<=\S)#)*?)(?:(?:^|\s)#.*)?')
@@ -38,6 +39,7 @@ class ConfFile:
 
     sections: dict[tuple[str, str], ConfSection] = field(default_factory=dict)
     entries: int = 0
+    inherited: int = 0
 
     def of_kind(self, kind: str) -> list[ConfSection]:
         return [section for section in self.sections.values() if section.kind == kind]
@@ -49,6 +51,7 @@ class ConfFile:
         default = self.sections.get((section.kind, "%default"))
         if default is not None:
             self._inherit(default, found, (section.name, "%default"))
+            self._count(len(default.values), section.at)
             found = {**default.values, **found}
         return found
 
@@ -59,9 +62,15 @@ class ConfFile:
                 raise SourceError(also.at, f"also = {also.text}: there is no such section")
             if also.text in under or len(under) > ALSO_DEEP:
                 raise SourceError(also.at, f"also = {also.text}: sections take each other over in circles, or too deep")
+            self._count(1 + len(other.values), also.at)
             for key, value in other.values.items():
                 found.setdefault(key, value)
             self._inherit(other, found, (*under, also.text))
+
+    def _count(self, more: int, at: SourceLine) -> None:
+        self.inherited += more
+        if self.inherited > INHERITED_MOST:
+            raise SourceError(at, f"sections take more than {INHERITED_MOST} settings over from each other")
 
 
 def parse_conf(text: str, path: Path, files: SourceFiles) -> ConfFile:

@@ -110,8 +110,6 @@ def _words(line: str, at: SourceLine) -> list[str]:
 
 
 def _set(root: PanosNode, words: list[str], at: SourceLine, growth: _Growth) -> None:
-    if len(words) > DEPTH_MOST and "[" not in words:
-        raise SourceError(at, f"more than {DEPTH_MOST} words")
     node = root
     for number, word in enumerate(words):
         if word == "[":
@@ -120,6 +118,8 @@ def _set(root: PanosNode, words: list[str], at: SourceLine, growth: _Growth) -> 
             for member in words[number + 1 : -1]:
                 growth.child(node, member, at)
             return
+        if number == DEPTH_MOST:
+            raise SourceError(at, f"more than {DEPTH_MOST} words")
         node = growth.child(node, word, at)
 
 

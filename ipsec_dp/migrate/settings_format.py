@@ -38,7 +38,7 @@ class SettingsSection:
     at: SourceLine
     values: dict[str, SourceText] = field(default_factory=dict)
     sections: dict[str, SettingsSection] = field(default_factory=dict)
-    references: list[SourceText] = field(default_factory=list)
+    references: dict[SourceText, None] = field(default_factory=dict)  # in order
 
     def text(self, key: str, default: str = "") -> str:
         found = self.values.get(key)
@@ -133,7 +133,7 @@ class _SettingsParser:
         self._at += 1
         below = section.sections.setdefault(name[0], SettingsSection(name[0], at))
         if references is not None:
-            below.references += (SourceText(one.strip(), at) for one in references[1].split(",") if one.strip())
+            below.references |= dict.fromkeys(SourceText(one.strip(), at) for one in references[1].split(",") if one.strip())
         self.run(below, deep + 1)
 
     def _value(self) -> str:
@@ -195,8 +195,9 @@ def _resolve(section: SettingsSection, root: SettingsSection, budget: _Budget, d
     if id(section) in under or deep > SECTIONS_DEEP:
         raise SourceError(section.at, f'section "{section.name}" refers to itself, or references are too deep')
     under = (*under, id(section))
-    references, section.references = section.references, []
+    references, section.references = section.references, {}
     for reference in references:
+        budget.take(reference.at)
         other = _find(root, reference)
         if other.references:
             _resolve(other, root, budget, deep + 1, under)
@@ -216,5 +217,7 @@ def _take_over(section: SettingsSection, other: SettingsSection, budget: _Budget
     for name, inherited in other.sections.items():
         budget.take(section.at)
         below = section.sections.setdefault(name, SettingsSection(name, inherited.at))
-        below.references += (each for each in inherited.references if each not in below.references)
+        for each in inherited.references:
+            budget.take(section.at)
+            below.references.setdefault(each)
         _take_over(below, inherited, budget, deep + 1)

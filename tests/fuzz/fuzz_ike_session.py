@@ -21,6 +21,7 @@ with atheris.instrument_imports(include=["ipsec_dp.ike"]):
     from ipsec_dp.ike.traffic_selectors import ANY
     from ipsec_dp.ike.v2 import payloads as p
     from ipsec_dp.ike.v2 import protect
+    from ipsec_dp.ike.v2.child_table import ChildTable
     from ipsec_dp.ike.v2.message import Header
     from ipsec_dp.ike.v2.protect import seal_payload
     from ipsec_dp.ike.v2.wire import Flag, NotifyType
@@ -82,6 +83,18 @@ def _itself(of: object, memo: object) -> object:
     del memo
     return of
 
+
+def _table(of: ChildTable, memo: dict[int, object]) -> ChildTable:
+    """For `deepcopy`: a child that leads to its table is not whole when that is made; whoever holds the table is copied too."""
+    memo[id(of)] = made = ChildTable.__new__(ChildTable)
+    vars(made).update(copy.deepcopy(vars(of), memo))
+    for number, child in of.items():
+        dict.__setitem__(made, number, copy.deepcopy(child, memo))
+    made.holder = copy.deepcopy(of.holder, memo)
+    return made
+
+
+setattr(ChildTable, "__deepcopy__", _table)  # noqa: B010 - no type has it
 
 # Made once and copied for each input, which is many times faster than the handshakes.
 for unchanging in (protect._Aead, dh.KeyExchange, Peer, IkeSuite):

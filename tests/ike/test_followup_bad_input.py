@@ -7,8 +7,10 @@ import pytest
 from ipsec_dp.ike import dh
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.authenticated import PEER_LIMITS
+from ipsec_dp.ike.errors import IkeSyntaxError
+from ipsec_dp.ike.proposal import ike_suite, parse_ike
 from ipsec_dp.ike.v2 import followup, transitions
-from ipsec_dp.ike.v2.message import Header, parse_message
+from ipsec_dp.ike.v2.message import Header, Message, parse_message
 from ipsec_dp.ike.v2.payloads import Encrypted, KeyExchangePayload, Notify
 from ipsec_dp.ike.v2.protect import open_payload, opened, seal_message
 from ipsec_dp.ike.v2.sa import State
@@ -54,6 +56,20 @@ def link(data):
 
 def key(ladder, group=MLKEM768):
     return KeyExchangePayload(group, dh.initiate(GROUP_OF_ID[group], ladder.a.randbytes).public)
+
+
+@pytest.mark.parametrize("payloads", [(), (link(b""),)], ids=["no link", "an empty link"])
+def test_a_series_that_cannot_go_on_keeps_no_secret(payloads):
+    """Ours: the answer to CREATE_CHILD_SA agrees on further key exchanges, and has no link for them."""
+    suite = ike_suite(parse_ike([ONE])[0])
+    header = Header(bytes(8), bytes(8), ExchangeType.CREATE_CHILD_SA, Flag.RESPONSE, 2)
+    secret = bytearray(b"s" * 32)
+    with pytest.raises(IkeSyntaxError, match="still to come"):
+        followup.OurSeries(suite, secret, Message(header, payloads))
+    assert not any(secret)
+    kept = bytearray(b"s" * 32)
+    assert followup.OurSeries(suite, kept, Message(header, (link(b"l" * 16),))).link == b"l" * 16
+    assert any(kept)
 
 
 @pytest.mark.parametrize("ike", KINDS)

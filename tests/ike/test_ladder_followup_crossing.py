@@ -231,6 +231,23 @@ def test_selectors_that_are_configured_no_longer_make_no_child_sa():
     assert "TS_UNACCEPTABLE" in next(event.text for event in ladder.a.events if event.kind is Kind.CHILD_FAILED)
 
 
+def test_a_suite_that_is_configured_no_longer_makes_no_child_sa():
+    """A reload of B's in the middle of the series takes the suite away that both had agreed on."""
+    ladder = two_proxy_ids()
+    ask(ladder)
+    while ladder.deliver("b"):  # CREATE_CHILD_SA
+        pass
+    (session,) = ladder.b.core.sessions()
+    one = session.peer
+    other = parse_esp(["aes128gcm16-x25519-ke1_mlkem768"])
+    session.settle_on(peer("b", ike_proposals=one.ike_proposals, esp_proposals=other, proxy_ids=one.proxy_ids))
+    ladder.settle()
+    assert len(ladder.a.sad.sending) == len(ladder.b.sad.sending) == 1
+    assert "NO_PROPOSAL_CHOSEN" in next(event.text for event in ladder.a.events if event.kind is Kind.CHILD_FAILED)
+    assert not series(ladder)
+    assert not ladder.b.sad.reserved
+
+
 def test_a_peer_that_begins_again_has_one_series_for_a_child_sa():
     ladder = ladder_of(TWO, ESP_TWO)
     rekey(ladder, "a")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ipsec_dp.config.change import compare
+from ipsec_dp.config.difference import known
 from ipsec_dp.config.load import examine, load
 from ipsec_dp.databases.pad import peer_of
 from ipsec_dp.ike.effect import Effect
@@ -148,3 +149,15 @@ def test_another_file_with_the_same_ppk_changes_nothing(tmp_path):
     (tmp_path / "one.ppk").rename(tmp_path / "moved.ppk")
     path.write_text(path.read_text().replace("one.ppk", "moved.ppk"))
     assert compare(before, load(path).tunnel("to-b")) is None
+
+
+def test_another_ppk_in_the_same_file_is_another_tunnel_to_a_reload(tmp_path):
+    path = file_of(tmp_path)
+    old = load(path).tunnel("to-b")
+    assert known(load(path).tunnel("to-b")) == known(old)
+    (tmp_path / "one.ppk").write_text("0x" + bytes(range(32)).hex())
+    new = load(path).tunnel("to-b")
+    assert known(new) != known(old), "or the process that reads it again says that nothing has changed"
+    change = compare(old, new)
+    assert change is not None
+    assert change.effect is Effect.RESTART

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
-from ipsec_dp.migrate import settings_format, source_files
+from ipsec_dp.migrate import ipsec_conf_format, settings_format, source_files
 from ipsec_dp.migrate.certificate_files import CertificateFiles
 from ipsec_dp.migrate.draft import SourceError
 from ipsec_dp.migrate.ipsec_conf import dialect_of, of_conf, read_ipsec_conf
@@ -94,6 +95,25 @@ def test_references_that_multiply_are_bounded(monkeypatch):
     monkeypatch.setattr(settings_format, "ENTRIES_MOST", 2000)
     with pytest.raises(SourceError, match="more than 2000"):
         settings(levels + "l11 { x = 1 }\n")
+
+
+def test_a_long_list_of_references_costs_no_more_than_its_length():
+    """Each of 20000 is looked for once, wherever the list is taken over to: a square of that would be 200 million."""
+    many = ",".join(f"r{n}" for n in range(20_000))
+    sections = "".join(f"r{n} {{ }}\n" for n in range(20_000))
+    began = time.process_time()
+    root = settings(f"{sections}x {{ sub : {many} {{ }} }}\ny : x {{ sub : {many} {{ a = 1 }} }}\n")
+    assert root.below("y").below("sub").text("a") == "1"
+    assert time.process_time() - began < 10.0
+
+
+def test_references_are_counted_whatever_they_bring(monkeypatch):
+    monkeypatch.setattr(settings_format, "ENTRIES_MOST", 30)
+    many = ",".join(f"e{n}" for n in range(3))
+    assert settings("".join(f"e{n} {{ }}\n" for n in range(3)) + f"x : {many} {{ }}\n").below("x").values == {}
+    many = ",".join(["e0", *(f"e{n}" for n in range(25))])
+    with pytest.raises(SourceError, match="more than 30"):
+        settings("".join(f"e{n} {{ }}\n" for n in range(25)) + f"x : {many} {{ }}\n")
 
 
 def test_files_that_include_each_other_are_bounded(tmp_path):
@@ -217,6 +237,8 @@ def test_both_forms_are_one_tree():
         ("set a\ndelete b\n", 2, "set command"),
         ('set network "a\n', 1, "quote"),
         ("set network [ a b\n", 1, "list"),
+        (f"set{' a' * 65}\n", 1, "more than 64 words"),
+        (f"set{' a' * 5000} [ b ]\n", 1, "more than 64 words"),
         ("\n", 1, "no set command"),
         ("set deviceconfig system hostname a\n", 1, "nothing of it"),
         ('<?xml version="1.0" encoding="frob"?><config/>', 1, "encoding|no XML"),
@@ -248,3 +270,14 @@ def test_a_truncated_source_is_read_or_refused_in_one_line(case):
         except SourceError as error:
             refused = error
         assert refused is None or (str(refused).isprintable() and 1 <= refused.at.line <= piece.count("\n") + 1)
+
+
+def test_sections_that_take_each_other_over_in_multiples_are_bounded(monkeypatch):
+    """Each level takes the next over three times: 3**6 here, 3**15 in a file of 45 lines."""
+    levels = "".join(f"conn l{n}\n  also=l{n + 1} l{n + 1} l{n + 1}\n  k{n}=1\n" for n in range(6)) + "conn l6\n  x=1\n"
+    read = conf(levels)
+    assert read.whole(read.sections["conn", "l0"])["x"].text == "1"
+    monkeypatch.setattr(ipsec_conf_format, "INHERITED_MOST", 1000)
+    read = conf(levels)
+    with pytest.raises(SourceError, match="more than 1000"):
+        read.whole(read.sections["conn", "l0"])

@@ -327,3 +327,67 @@ def test_requests_of_many_threads_take_turns(place):
 
         assert set(asyncio.run(all_at_once())) == {(place / "t.psk").read_bytes()}
     assert root_helper.GONE
+
+
+PPKS = """  [[tunnel.auth.other_ppk]]
+  ppk_id = "two"
+  ppk_file = "two.ppk"
+"""
+
+
+def test_the_files_of_ppks_are_named_by_the_configuration_too(place):
+    for name in ("one.ppk", "two.ppk"):
+        (place / name).write_text("0x" + os.urandom(32).hex())
+        (place / name).chmod(0o600)
+    path = place / "a.toml"
+    path.write_text(f'{CONFIG.format("t.psk")}  ppk_id = "one"\n  ppk_file = "one.ppk"\n{PPKS}')
+    with served(place) as helper:
+        for name in ("one.ppk", "two.ppk"):
+            assert content(helper, place / name) == (place / name).read_bytes()
+        assert refused(helper, place / "other.psk") == errno.EACCES
+
+
+def test_a_name_that_led_to_a_configuration_once_grants_nothing(place, tmp_path):
+    """A link that the gateway may change: it leads to what may be read, and then elsewhere."""
+    path = tmp_path / "mine.toml"
+    path.symlink_to(place / "b.toml")
+    with served(place) as helper:
+        assert helper.read(request(path)).order == ("t",)
+        path.unlink()
+        path.symlink_to("/etc/passwd")
+        assert refused(helper, path) == errno.EACCES
+        assert content(helper, place / "b.toml") == (place / "b.toml").read_bytes(), "what it led to is granted"
+
+
+def test_what_is_read_is_what_was_judged(place, tmp_path, monkeypatch):
+    """The link changes behind the look at where it leads."""
+    path, really = tmp_path / "mine.toml", os.path.realpath
+    path.symlink_to(place / "b.toml")
+    (tmp_path / "t.psk").write_text("another secret of sufficient length")
+    (tmp_path / "evil.toml").write_text(CONFIG.format("/etc/passwd").replace('"t"', '"evil"'))
+    looked = []
+
+    def changed(name, **how):
+        found = really(name, **how)
+        if str(name) == str(path):
+            looked.append(name)
+            path.unlink()
+            path.symlink_to(tmp_path / "evil.toml")
+        return found
+
+    with served(place) as helper:
+        monkeypatch.setattr(os.path, "realpath", changed)
+        assert helper.read(request(path)).order == ("t",)
+        assert looked
+        assert refused(helper, "/etc/passwd") == errno.EACCES
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives links away")
+def test_a_link_of_somebody_else_leads_to_nothing_of_root_s(place):
+    """A file of the configuration that lies where the gateway may write: it puts a link in its place."""
+    with served(place) as helper:
+        (place / "t.psk").unlink()
+        (place / "t.psk").symlink_to("other.psk")
+        assert content(helper, place / "t.psk") == (place / "other.psk").read_bytes(), "root's own is followed"
+        os.lchown(place / "t.psk", 65534, 65534)
+        assert refused(helper, place / "t.psk") == errno.EACCES

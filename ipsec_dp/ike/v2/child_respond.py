@@ -33,7 +33,7 @@ from ipsec_dp.ike.v2.wire import NotifyType
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ipsec_dp.ike.proposal import EspSuite
+    from ipsec_dp.ike.proposal import EspSuite, Proposal
     from ipsec_dp.ike.traffic_selectors import TrafficSelector
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.sa import ReceivedMessage
@@ -149,7 +149,7 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
     wanted = ask_ports(local, remote) and not go_apart(pairs, peer.proxy_ids)
     also = wanted and message.notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO) is not None
     agreed = replace(agreed, fragments_also=also)
-    made = Prepared((spi, int.from_bytes(chosen.spi, "big")), suite, (local, remote), pairs, agreed)
+    made = Prepared((spi, int.from_bytes(chosen.spi, "big")), chosen, suite, (local, remote), pairs, agreed)
     if suite.additional:
         extra.append(_await_rounds(context, made, received.now))
     else:
@@ -168,6 +168,7 @@ class Prepared:
     """A CHILD_SA that is agreed on and not made yet; `spis`: ours, set aside, and the peer's."""
 
     spis: tuple[int, int]
+    chosen: Proposal
     suite: EspSuite
     selectors: tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]
     pairs: tuple[ProxyId, ...]
@@ -205,6 +206,8 @@ def _changed_since(context: Context, made: Prepared) -> list[Payload]:
         return [Notify(NotifyType.TEMPORARY_FAILURE)]
     if not _has_room(context):
         return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
+    if proposal.select(peer.esp_proposals, (made.chosen,)) is None:
+        return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
     written = all(any(one.covers(pair) for one in near(peer.proxy_ids, pair)) for pair in made.pairs)
     if not written or context.host.holdings.refusal(made.pairs, peer, context.ends.theirs) is not None:
         return [Notify(NotifyType.TS_UNACCEPTABLE)]

@@ -54,12 +54,17 @@ def esp_suite(offered: tuple[Proposal, ...], message: Message) -> EspSuite | Non
 
 
 class OurSeries(Series):
-    """`answer`: that to CREATE_CHILD_SA, which says what is made in the end."""
+    """`answer`: that to CREATE_CHILD_SA, which says what is made in the end. IkeSyntaxError, and `secret` is wiped: it does not say
+    how to go on."""
 
     def __init__(self, suite: IkeSuite | EspSuite, secret: bytearray, answer: Message) -> None:
         super().__init__(methods_of(suite), [secret])
         self.answer = answer
-        self.link = self._link_in(answer)
+        try:
+            self.link = self._link_in(answer)
+        except IkeSyntaxError:
+            self.wipe()
+            raise
         self.key: dh.KeyExchange | None = None
 
     def ask(self, rng: Rng) -> list[Payload]:
