@@ -30,6 +30,7 @@ PYTHON = sys.version_info[:2]
 SITE = PRIVATE / f"lib/python{PYTHON[0]}.{PYTHON[1]}/site-packages"
 DOC, SHARED = Path("usr/share/doc/ipsec-dp"), Path("usr/share/ipsec-dp")
 UNITS = Path("lib/systemd/system")
+USERS = Path("usr/lib/sysusers.d")
 MAINTAINER_SCRIPTS = ("postinst", "prerm", "postrm")
 # Of a Python package: what nobody imports who runs a gateway, and what says how and where it was installed.
 LEFT_OUT = re.compile(
@@ -124,10 +125,12 @@ def environment(root: Path) -> None:
 
 
 def units(root: Path) -> None:
-    """systemd finds them where it looks, and nowhere else are they copied from."""
-    (root / UNITS).mkdir(parents=True)
+    """systemd finds them, and the user that they run as, where it looks, and nowhere else are they copied from."""
+    for directory in (UNITS, USERS):
+        (root / directory).mkdir(parents=True)
     for unit in sorted((root / SHARED).glob("*.service")):
         unit.rename(root / UNITS / unit.name)
+    (root / SHARED / "ipsec-dp.sysusers").rename(root / USERS / "ipsec-dp.conf")
 
 
 def generated(root: Path) -> None:

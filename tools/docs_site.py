@@ -53,6 +53,7 @@ class Site:
     def write(self) -> None:
         for source, target in self._pages.items():
             self._put(target, self._linked(source, target))
+        self._put("site.css", (ROOT / "docs/site.css").read_text())
         self._put("reference/keys.md", "\n".join(keys()))
         self._put("reference/verbs.md", "\n".join(verbs()))
 

@@ -15,8 +15,10 @@ import pytest
 from ipsec_dp.host.tun import SETTINGS
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayPair, ManualPair
+from ipsec_dp.util.service_user import service_user
 from tests.netns import harness
 from tests.netns.leaks import guarded
+from tests.netns.test_privileges import NEEDED, NET_ADMIN, bits, children, status_of
 from tests.netns.traffic import ping
 
 IPSEC_DP = (sys.executable, "-m", "ipsec_dp")
@@ -79,6 +81,26 @@ def test_it_carries_traffic_and_says_which_settings_it_could_not_make(sites, pai
     assert pair.a.down() == 0
     assert "Traceback" not in pair.a.text()
     assert harness.difference(before, sites.gw_a.call(harness.picture)) == []
+
+
+def processes(pid):
+    """A program and all that it started."""
+    return [pid, *(each for child in children(pid) for each in processes(child))]
+
+
+def gateways_in(container):
+    """What runs in it and has the gateway's capability, but for what began it as root."""
+    found = [status_of(pid) for pid in processes(container.process.pid)]
+    return [rows for rows in found if rows["Name"][0].startswith(("python", "ipsec-dp")) and NET_ADMIN in bits(rows["CapEff"])]
+
+
+def test_it_ends_up_as_the_user_and_not_as_root(sites, pair):
+    pair.a.start()
+    pair.a.wait_up()
+    (rows,) = gateways_in(pair.a)
+    assert rows["Uid"] == [str(service_user().uid)] * 4
+    assert rows["Gid"] == [str(service_user().gid)] * 4
+    assert (bits(rows["CapBnd"]), rows["NoNewPrivs"]) == (NEEDED, ["1"])
 
 
 def test_what_the_runtime_has_set_for_new_interfaces_is_not_missed(sites, pair):

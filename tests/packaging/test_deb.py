@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -123,6 +124,33 @@ def test_installing_starts_and_enables_nothing_and_only_purging_takes_keys(packa
     for name in deb.MAINTAINER_SCRIPTS:
         subprocess.run(["sh", "-n", tmp_path / "control" / name], check=True)
         assert (tmp_path / "control" / name).stat().st_mode & 0o111
+
+
+def test_the_user_is_that_of_the_units_by_one_definition(package, root, tmp_path):
+    users = root / "usr/lib/sysusers.d/ipsec-dp.conf"
+    assert users.read_text() == (ROOT / "conf/ipsec-dp.sysusers").read_text()
+    assert not (root / "usr/share/ipsec-dp/ipsec-dp.sysusers").exists()
+    control = scripts(package, tmp_path / "control")
+    assert "systemd-sysusers ipsec-dp.conf\n" in control["postinst"]
+    assert not re.search(r"\b(adduser|useradd)\b", control["postinst"])
+    assert "systemd-standalone-sysusers" in control["control"]
+    units = (root / "lib/systemd/system").glob("ipsec-dp*.service")
+    named = {name for unit in units for name in re.findall(r"^User=(.+)$", unit.read_text(), re.MULTILINE)}
+    assert named == {re.findall(r"^u (\S+)", users.read_text(), re.MULTILINE)[0]}
+
+
+@pytest.mark.root
+@pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="no systemd-sysusers")
+def test_the_user_has_no_home_and_no_shell(root, tmp_path):
+    """As systemd makes it of the definition."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "usr/lib/sysusers.d").mkdir(parents=True)
+    shutil.copy(root / "usr/lib/sysusers.d/ipsec-dp.conf", tmp_path / "usr/lib/sysusers.d")
+    subprocess.run(["systemd-sysusers", f"--root={tmp_path}", "ipsec-dp.conf"], check=True, capture_output=True)
+    (line,) = (tmp_path / "etc/passwd").read_text().splitlines()
+    name, _, number, _, gecos, home, shell = line.split(":")
+    assert (name, gecos, home, shell) == ("ipsec-dp", "ipsec_dp gateways", "/nonexistent", "/usr/sbin/nologin")
+    assert 0 < int(number) < 1000
 
 
 def test_manuals_and_completion_come_in_where_they_were_made(tmp_path, monkeypatch):

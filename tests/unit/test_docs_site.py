@@ -64,6 +64,13 @@ def test_nothing_is_fetched_from_elsewhere(site):
     assert re.findall(r'(?:src|<link[^>]*href)="https?://(?!127\.)[^"]*"', page) == []
 
 
+def test_its_own_style_is_loaded_by_each_page(site):
+    _, _, html = site
+    assert 'href="./site.css"' in (html / "start.html").read_text()
+    assert 'href="../site.css"' in (html / "reference/keys.html").read_text()
+    assert (html / "site.css").read_text() == (DOCS / "site.css").read_text()
+
+
 def headings(page: Path, below: str, until: str | None = None) -> list[str]:
     text = page.read_text().partition(f"\n{below}\n")[2]
     text = text if until is None else text.partition(f"\n{until}\n")[0]
