@@ -6,8 +6,10 @@ hostA -- gwA (ours) == gwB (charon) -- hostB
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,9 +33,17 @@ A_CALL = 15.0  # seconds, at most, until one that is not answered is given up
 
 
 @pytest.fixture
-def meet_preferring(meet, tmp_path, monkeypatch):
-    """Ours prefers IKEv2; the peer has what is given. What is kept lies where the test ends."""
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+def state(monkeypatch):
+    """Where a gateway keeps what it has learnt: it is not root then, so its way there is open to everybody."""
+    with tempfile.TemporaryDirectory(dir="/run") as made:
+        Path(made).chmod(0o711)
+        monkeypatch.setenv("STATE_DIRECTORY", f"{made}/state")
+        yield Path(made, "state")
+
+
+@pytest.fixture
+def meet_preferring(state, meet):
+    """Ours prefers IKEv2; the peer has what is given."""
 
     def made(version: int, **agreed: Any) -> Meeting:
         return meet(**({"version": version, "our_version": "2-preferred", "ike": IKE, "esp": ESP} | agreed))
@@ -42,8 +52,8 @@ def meet_preferring(meet, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def pin(tmp_path):
-    return tmp_path / "state" / "gwA" / "ikev2" / TUNNEL
+def pin(state):
+    return state / "gwA" / "ikev2" / TUNNEL
 
 
 @contextlib.contextmanager
