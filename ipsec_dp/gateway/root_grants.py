@@ -76,7 +76,7 @@ def grants_of(config: model.Config, control: Path, user: ServiceUser | None = No
 
 
 @dataclass(slots=True)
-class Served:
+class HelpedGateway:
     """One gateway. `written`: files that it had open to write in when it was still root. `top` as of `why_not_roots`."""
 
     grants: Grants

@@ -29,7 +29,7 @@ import msgspec
 from ipsec_dp.config.difference import READ_SECONDS, ReadAnswer, ReadError, ReadRequest
 from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.gateway.control_place import ControlPlace
-from ipsec_dp.gateway.root_grants import Grants, Named, Served, examined
+from ipsec_dp.gateway.root_grants import Grants, HelpedGateway, Named, examined
 from ipsec_dp.host.descriptors import content_of, memory_of, received, send
 from ipsec_dp.host.drop import become
 from ipsec_dp.host.privilege import CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
@@ -74,9 +74,9 @@ class Helper:
     """Answers requests. `serve` is its life."""
 
     def __init__(self, confine: Callable[[], object], written: frozenset[FileId] = frozenset(), top: str = "/") -> None:
-        """`confine` is called when it has begun. `written`, `top`: as of `Served`."""
+        """`confine` is called when it has begun. `written`, `top`: as of `HelpedGateway`."""
         self._confine, self._written, self._top = confine, written, top
-        self._served: Served | None = None
+        self._served: HelpedGateway | None = None
 
     def serve(self, channel: socket.socket) -> None:
         """Until the other side is gone."""
@@ -116,11 +116,11 @@ class Helper:
         grants = msgspec.msgpack.decode(content_of(descriptor), type=Grants)
         place = ControlPlace(Path(grants.control), grants.group)
         owner = os.stat(grants.configuration).st_uid
-        self._served = Served(grants, place, owner, self._written, self._top)
+        self._served = HelpedGateway(grants, place, owner, self._written, self._top)
         self._confine()
         return Answered()
 
-    def _asked(self, served: Served, what: bytes, path: str, descriptor: int | None) -> Answered:
+    def _asked(self, served: HelpedGateway, what: bytes, path: str, descriptor: int | None) -> Answered:
         if what in (OPEN, OPEN_NO_LINK):
             if not served.reads(path):
                 return Answered(errno.EACCES)
@@ -137,7 +137,7 @@ class Helper:
             return self._read(served, path, descriptor)
         return Answered(errno.EINVAL)
 
-    def _read(self, served: Served, path: str, descriptor: int) -> Answered:
+    def _read(self, served: HelpedGateway, path: str, descriptor: int) -> Answered:
         """A configuration is read and checked in a child, which takes its memory with it."""
         path = served.place_of(path)
         if (refusal := served.refuses(path)) is not None:

@@ -144,6 +144,7 @@ def test_of_what_is_no_configuration_nothing_is_shown(place, elsewhere, text):
     with served(place) as helper:
         got = helper.read(request(elsewhere))
         assert (got.config, len(got.findings), got.tunnels) == (None, 1, ())
+        assert "is not taken for a configuration of gateway a; `ipsec-dp check" in str(got.findings[0])
         assert "SHOWN" not in str(got.findings[0])
         assert refused(helper, elsewhere) == errno.EACCES
 
