@@ -11,6 +11,7 @@ import pytest
 from ipsec_dp.config.difference import ReadError
 from ipsec_dp.gateway.root_grants import CONFIGURATIONS_MAX, TABLES
 from ipsec_dp.host.roots_files import why_not_roots, written_files
+from ipsec_dp.keying.key_file import open_table
 from ipsec_dp.keying.key_log import KeyLog
 from ipsec_dp.util import opening
 from ipsec_dp.util.conditions import Conditions
@@ -195,6 +196,13 @@ def test_tables_of_the_key_log_are_opened_to_append_to_and_nothing_else_is(place
         for path in (keys / "other", keys, place / "t.psk", place / "a.toml", place / TABLES[0], f"{keys}/../keys/esp_sa"):
             assert refused(helper, path, APPENDING) == errno.EACCES, path
     assert (stat.S_IMODE(keys.stat().st_mode), stat.S_IMODE((keys / TABLES[0]).stat().st_mode)) == (0o700, 0o600)
+
+
+def test_a_table_in_a_directory_of_somebody_elses_is_none(keys):
+    keys.mkdir(mode=0o700)
+    with pytest.raises(PermissionError, match="somebody else"):
+        open_table(keys, TABLES[0], {os.geteuid() + 1})
+    os.close(open_table(keys, TABLES[0], {os.geteuid()}))
 
 
 def test_without_keylog_file_no_table_is_opened_and_a_reload_begins_it(place):

@@ -109,13 +109,13 @@ def test_systemd_finds_nothing_wrong_with_it(installed):
     assert "NoNewPrivilege" in analyze("verify", "--man=no", str(installed)).stderr, "and it does look"
 
 
-# Beside what every Python program calls: what `strace -f` shows of a gateway with a tunnel, keys for Wireshark and metrics that begins
-# as a user, is reloaded and ends.
+# Beside what every Python program calls: what `strace -f` shows of a gateway with a tunnel, keys for Wireshark and metrics that
+# begins as a user, is reloaded and ends.
 CALLS = set(
     """
     accept4 bind capget capset clone clone3 close_range connect epoll_create1 epoll_ctl epoll_wait eventfd2 execve exit_group fcntl
-    fstat futex getpeername getpid getrandom getsockname getsockopt ioctl listen madvise memfd_create mkdir mlock mmap mprotect mremap
-    munmap newfstatat openat pidfd_open pipe2 poll prctl prlimit64 pselect6 readlinkat readv recvfrom recvmmsg recvmsg rt_sigaction
+    fstat futex getpeername getpid getrandom getsockname getsockopt ioctl listen madvise memfd_create mkdir mlock mmap mprotect
+    mremap munmap newfstatat openat pidfd_open pipe2 poll prctl prlimit64 pselect6 readlinkat readv recvfrom recvmmsg recvmsg rt_sigaction
     sched_getaffinity sched_setaffinity sendmmsg sendmsg sendto setpriority setsockopt socket socketpair umask unlink vfork wait4
     """.split()
 )
