@@ -113,10 +113,11 @@ def test_systemd_finds_nothing_wrong_with_it(installed):
 # begins as a user, is reloaded and ends.
 CALLS = set(
     """
-    accept4 bind capget capset clone clone3 close_range connect epoll_create1 epoll_ctl epoll_wait eventfd2 execve exit_group fcntl
-    fstat futex getpeername getpid getrandom getsockname getsockopt ioctl listen madvise memfd_create mkdir mlock mmap mprotect
-    mremap munmap newfstatat openat pidfd_open pipe2 poll prctl prlimit64 pselect6 readlinkat readv recvfrom recvmmsg recvmsg
-    rt_sigaction sched_getaffinity sched_setaffinity sendmmsg sendmsg sendto setpriority setsockopt socket socketpair umask unlink vfork wait4
+    accept4 bind capget capset clone clone3 close_range connect epoll_create1 epoll_ctl epoll_wait eventfd2 execve
+    exit_group fcntl fstat futex getpeername getpid getrandom getsockname getsockopt ioctl listen madvise memfd_create
+    mkdir mlock mmap mprotect mremap munmap newfstatat openat pidfd_open pipe2 poll prctl prlimit64 pselect6 readlinkat
+    readv recvfrom recvmmsg recvmsg rt_sigaction sched_getaffinity sched_setaffinity sendmmsg sendmsg sendto setpriority
+    setsockopt socket socketpair umask unlink vfork wait4
     """.split()
 )
 
