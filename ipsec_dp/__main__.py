@@ -1,7 +1,12 @@
 """`python -m ipsec_dp` is the command `ipsec-dp`."""
 
+import os
 import signal
 import sys
+
+NO_THREADS_OF_NUMPY = {
+    "OPENBLAS_NUM_THREADS": "1"
+}  # it multiplies no matrices, and privileges are given up while there is one thread
 
 
 def run() -> int:
@@ -13,6 +18,7 @@ def run() -> int:
     if heeded:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.environ.update(NO_THREADS_OF_NUMPY)
     from ipsec_dp.cli import main
 
     try:

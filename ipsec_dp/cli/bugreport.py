@@ -144,5 +144,5 @@ def _of_units() -> list[Path]:
 
 def _version() -> bytes:
     """As `version --json` has it."""
-    command = sys.executable, "-m", "ipsec_dp", "version", "--json"
+    command = sys.executable, "-P", "-m", "ipsec_dp", "version", "--json"
     return subprocess.run(command, capture_output=True, check=True, timeout=PART_S).stdout

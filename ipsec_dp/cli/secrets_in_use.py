@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ipsec_dp.gateway.root_helper import files_of
+from ipsec_dp.gateway.root_grants import files_of
 from ipsec_dp.util.opening import credential_of
 from ipsec_dp.util.service_user import SERVICE_USER, service_user
 

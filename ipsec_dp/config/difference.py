@@ -95,9 +95,8 @@ def answer(request: ReadRequest) -> ReadAnswer:
 def ask(request: ReadRequest) -> ReadAnswer:
     """`answer` in a process of its own. Raises ReadError."""
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", MODULE], input=pickle.dumps(request), capture_output=True, timeout=READ_SECONDS, check=False
-        )
+        command = (sys.executable, "-P", "-m", MODULE)
+        done = subprocess.run(command, input=pickle.dumps(request), capture_output=True, timeout=READ_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ReadError(f"{request.path} could not be read again: {error}") from error
     if done.returncode != 0:

@@ -78,7 +78,7 @@ def run(
     `substitutes`: what a rig puts in the place of parts, to hear of what they do. `privileges` are dropped before anything is
     touched; None: they stay."""
     written = GatewayLog(config.log, form=log_format, verbose=verbose)
-    held = privileges or Privileges()
+    held, manager = privileges or Privileges(), ServiceManager.of(os.environ)
     undropped = _drop(held, config, control_path) if privileges is not None else None  # before there is a thread
     with written.running(trace_ike=trace_ike):
         try:
@@ -87,7 +87,7 @@ def run(
                     raise undropped
                 protect_process()
                 sys.setswitchinterval(SWITCH_S)
-                manager, clock = ServiceManager.of(os.environ), SystemClock()
+                clock = SystemClock()
                 kept = held.reread(substitutes.reread), held.place(substitutes.place)
                 substitutes = replace(substitutes, reread=kept[0], place=kept[1], reloading=manager.reloading)
                 gateway = Gateway(config, control_path, clock=clock, trial=trial, substitutes=substitutes, log=written)

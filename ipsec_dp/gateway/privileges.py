@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.config.difference import read_again
-from ipsec_dp.gateway.root_helper import RootHelper, grants_of
+from ipsec_dp.gateway.root_grants import grants_of
+from ipsec_dp.gateway.root_helper import RootHelper
 from ipsec_dp.host import HostError
 from ipsec_dp.host.drop import INHERITED, become, capabilities_for, raise_limits
 from ipsec_dp.keying.ikev2_pins import pins_of
@@ -63,7 +64,7 @@ class Privileges:
         with contextlib.suppress(OSError):  # the pins say so when one is needed
             _give(pins_of(config.name, os.environ), user)
         try:
-            self._helper.begin(grants_of(config, control))
+            self._helper.begin(grants_of(config, control, user))
         except OSError as error:  # what stays closed does so by this process alone
             self._left = [f"the helper that stays root does not answer: {error.strerror}"]
             return

@@ -1,9 +1,9 @@
 """The process that stays root when a gateway gives it up, and does what only root may: it opens the files that a checked
-configuration names, reads a configuration again, makes the control socket and takes it away.
+configuration names, also to write keys for Wireshark, reads a configuration again, makes the control socket and takes it away.
 
 It is forked before anything is read, and told once, by `begin`, which configuration this is. After that it takes nobody's word:
 what a configuration names it finds out itself, by reading and checking it in a child of its own, and it reads no other one than
-those beside the first. So a gateway that is taken over gets what its own configuration gives it, and nothing else of root's.
+`root_grants` lets it. So a gateway that is taken over gets what its own configuration gives it, and nothing else of root's.
 
 One request at a time, a datagram of a socket that nobody else has: an octet that says what, and a path. The answer is an error
 number with a text, and a descriptor. It ends with the gateway.
@@ -20,47 +20,39 @@ import signal
 import socket
 import struct
 import threading
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Self
 
 import msgspec
 
-from ipsec_dp.config import model
-from ipsec_dp.config.difference import READ_SECONDS, ReadAnswer, ReadError, ReadRequest, answer
+from ipsec_dp.config.difference import READ_SECONDS, ReadAnswer, ReadError, ReadRequest
 from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.gateway.control_place import ControlPlace
+from ipsec_dp.gateway.root_grants import Grants, HelpedGateway, Named, examined
 from ipsec_dp.host.descriptors import content_of, memory_of, received, send
 from ipsec_dp.host.drop import become
 from ipsec_dp.host.links import open_by_links_of
 from ipsec_dp.host.privilege import CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
-from ipsec_dp.util.opening import READING
+from ipsec_dp.host.roots_files import written_files
+from ipsec_dp.keying.key_file import open_table
+from ipsec_dp.util.opening import APPENDING, READING
 from ipsec_dp.util.text import LINE, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
+    from ipsec_dp.host.roots_files import FileId
     from ipsec_dp.util.conditions import Conditions
 
-BEGIN, OPEN, OPEN_NO_LINK, READ, LISTEN, REMOVE = b"B", b"O", b"N", b"R", b"L", b"X"
+BEGIN, OPEN, OPEN_NO_LINK, APPEND, READ, LISTEN, REMOVE = b"B", b"O", b"N", b"A", b"R", b"L", b"X"
 REQUEST_OCTETS_MAX: Final = 1 + 4096  # PATH_MAX
 ANSWER_OCTETS_MAX: Final = 4096
-CONFIGURATIONS_MAX: Final = 64  # that were read, one after the other, beside the first
 ANSWER_S: Final = 30.0  # the files are on this host
 CAPABILITIES: Final = (DAC_READ_SEARCH, DAC_OVERRIDE, CHOWN, FOWNER)
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15  # <linux/prctl.h>
 GONE: Final = "the helper that reads files as root has ended; start the gateway anew"
 _HEAD = struct.Struct("=i")
-
-
-class Grants(msgspec.Struct, frozen=True):
-    """What a gateway begins with: its configuration, the files that are named there, its control socket."""
-
-    configuration: str
-    files: tuple[str, ...]
-    control: str
-    group: str | None
 
 
 class KnownTunnels(msgspec.Struct, frozen=True):
@@ -76,48 +68,16 @@ class Answered(NamedTuple):
     descriptor: int | None = None
 
 
-def files_of(tunnels: Iterable[model.Tunnel]) -> set[str]:
-    """All files that tunnels name, by their absolute paths."""
-    found: set[Path] = set()
-    for tunnel in tunnels:
-        match tunnel.auth:
-            case model.PskAuth(psk_file=path):
-                found.add(path)
-            case model.CertificateAuth() as auth:
-                found |= {auth.certificate, auth.private_key, *auth.ca, *auth.crl}
-        if tunnel.auth is not None:
-            found |= {ppk.file for ppk in tunnel.auth.ppks}
-        if tunnel.manual is not None:
-            found |= {tunnel.manual.key_in_file, tunnel.manual.key_out_file}
-    return {os.path.abspath(path) for path in found}
-
-
-def grants_of(config: model.Config, control: Path) -> Grants:
-    group = config.control_group
-    files = tuple(sorted(files_of(config.tunnels)))
-    return Grants(str(config.path.absolute()), files, str(control.absolute()), group)
-
-
 # ---- the helper's side
-
-
-@dataclass(slots=True)
-class _Served:
-    """What the helper grants. `files` by the configuration that names them."""
-
-    grants: Grants
-    files: dict[str, frozenset[str]]
-    place: ControlPlace
-    owner: int  # of the first configuration
 
 
 class Helper:
     """Answers requests. `serve` is its life."""
 
-    def __init__(self, confine: Callable[[], object]) -> None:
-        """`confine` is called when it has begun."""
-        self._confine = confine
-        self._served: _Served | None = None
+    def __init__(self, confine: Callable[[], object], written: frozenset[FileId] = frozenset(), top: str = "/") -> None:
+        """`confine` is called when it has begun. `written`, `top`: as of `HelpedGateway`."""
+        self._confine, self._written, self._top = confine, written, top
+        self._served: HelpedGateway | None = None
 
     def serve(self, channel: socket.socket) -> None:
         """Until the other side is gone."""
@@ -157,16 +117,18 @@ class Helper:
         grants = msgspec.msgpack.decode(content_of(descriptor), type=Grants)
         place = ControlPlace(Path(grants.control), grants.group)
         owner = os.stat(grants.configuration).st_uid
-        self._served = _Served(grants, {grants.configuration: frozenset((*grants.files, grants.configuration))}, place, owner)
+        self._served = HelpedGateway(grants, place, owner, self._written, self._top)
         self._confine()
         return Answered()
 
-    def _asked(self, served: _Served, what: bytes, path: str, descriptor: int | None) -> Answered:
+    def _asked(self, served: HelpedGateway, what: bytes, path: str, descriptor: int | None) -> Answered:
         if what in (OPEN, OPEN_NO_LINK):
-            if not any(path in files for files in served.files.values()):
+            if not served.reads(path):
                 return Answered(errno.EACCES)
             flags = READING | (os.O_NOFOLLOW if what == OPEN_NO_LINK else 0)
             return Answered(descriptor=open_by_links_of(frozenset((0, served.owner)), path, flags))
+        if what == APPEND:
+            return Answered(descriptor=_table(served.grants.user, Path(path))) if served.writes(path) else Answered(errno.EACCES)
         if what == LISTEN:
             with served.place.listen() as made:
                 return Answered(descriptor=made.detach())
@@ -177,58 +139,45 @@ class Helper:
             return self._read(served, path, descriptor)
         return Answered(errno.EINVAL)
 
-    def _read(self, served: _Served, path: str, descriptor: int) -> Answered:
-        """A configuration is read and checked in a child, which takes its memory with it. What is read, and granted from now on, is
-        what was judged: a name that leads there may lead elsewhere a moment later."""
-        if path != served.grants.configuration:
-            path = os.path.realpath(path)
-        if (refusal := _refuses(served, path)) is not None:
-            return Answered(errno.EACCES, refusal)
+    def _read(self, served: HelpedGateway, path: str, descriptor: int) -> Answered:
+        """A configuration is read and checked in a child, which takes its memory with it."""
+        path = served.place_of(path)
+        if (refusal := served.refuses(path)) is not None:
+            return Answered(errno.EACCES, f"{refusal}; copy it to where root alone writes, or start the gateway anew")
         wanted = msgspec.msgpack.decode(content_of(descriptor), type=KnownTunnels)
         made, names = memory_of(), memory_of()
         try:
             child = os.fork()
             if child == 0:
-                _read_in_child(ReadRequest(Path(path), wanted.known, wanted.fingerprint_key), made, names)
+                _read_in_child(ReadRequest(Path(path), wanted.known, wanted.fingerprint_key), served.grants, made, names)
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             if status != 0:
                 os.close(made)
                 return Answered(errno.EIO, f"status {status}")
-            found = msgspec.msgpack.decode(content_of(names), type=tuple[str, ...])
+            served.learn(path, msgspec.msgpack.decode(content_of(names), type=Named))
         finally:
             os.close(names)
-        if path not in served.files and len(served.files) >= CONFIGURATIONS_MAX:
-            del served.files[next(name for name in served.files if name != served.grants.configuration)]
-        served.files[path] = served.files.get(path, frozenset()) | {path, *found}
         return Answered(descriptor=made)
 
 
-def _refuses(served: _Served, path: str) -> str | None:
-    """Why a configuration is not read for a gateway that may be anybody's by now. None: it is. `path`: without links."""
-    first = served.grants.configuration
-    if path == first:
-        return None
-    directory = os.path.realpath(os.path.dirname(first))
-    if os.path.dirname(path) != directory:
-        return f"it is not in {directory}, as the one that the gateway was started with: copy it there, or start the gateway anew"
+def _table(user: tuple[int, int] | None, path: Path) -> int:
+    """A file of the key log. It becomes the gateway's, so that nobody takes it for one of root's. Raises OSError."""
+    opened = open_table(path.parent, path.name, {0, os.geteuid(), *(() if user is None else user[:1])})
     try:
-        found = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
-        return None  # reading it says so
-    if found.st_uid not in (0, served.owner) or found.st_mode & 0o022:
-        return "others than root may write it"
-    return None
+        if user is not None and os.fstat(opened).st_uid != user[0]:
+            os.fchown(opened, *user)
+    except OSError:
+        os.close(opened)
+        raise
+    return opened
 
 
-def _read_in_child(request: ReadRequest, made: int, names: int) -> NoReturn:
+def _read_in_child(request: ReadRequest, grants: Grants, made: int, names: int) -> NoReturn:
     signal.alarm(int(READ_SECONDS))
     status = 1
     try:
-        got = answer(request)
-        for descriptor, content in (
-            (made, pickle.dumps(got)),
-            (names, msgspec.msgpack.encode(tuple(files_of(got.tunnels)))),
-        ):
+        got, named = examined(request, grants)
+        for descriptor, content in ((made, pickle.dumps(got)), (names, msgspec.msgpack.encode(named))):
             with open(descriptor, "wb", closefd=False) as file:
                 file.write(content)
         status = 0
@@ -245,10 +194,11 @@ def _live(channel: socket.socket, parent: int) -> NoReturn:
         libc.prctl(PR_SET_NAME, b"ipsec-dp-root", 0, 0, 0)
         libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
         if os.getppid() == parent:
+            written = written_files()
             silence = os.open(os.devnull, os.O_RDWR)
             for stream in (0, 1, 2):
                 os.dup2(silence, stream)
-            Helper(partial(become, None, CAPABILITIES)).serve(channel)
+            Helper(partial(become, None, CAPABILITIES), written).serve(channel)
     finally:
         os._exit(0)
 
@@ -280,8 +230,9 @@ class RootHelper:
         self._ask(BEGIN, "", msgspec.msgpack.encode(grants)).close()
 
     def open(self, path: str, flags: int) -> int:
-        """A descriptor to read from. Raises OSError: the file's, EACCES for what the configuration does not name."""
-        return self._ask(OPEN_NO_LINK if flags & os.O_NOFOLLOW else OPEN, path).taken()
+        """A descriptor to read or to append by. Raises OSError: the file's, EACCES for what the configuration does not name."""
+        reading = OPEN_NO_LINK if flags & os.O_NOFOLLOW else OPEN
+        return self._ask(APPEND if flags & APPENDING == APPENDING else reading, path).taken()
 
     def read(self, request: ReadRequest) -> ReadAnswer:
         """A configuration as it is now. Raises ReadError."""

@@ -45,8 +45,11 @@ def raise_limits() -> None:
     In containers CAP_SYS_RESOURCE is often missing. Then memory stays limited, and the gateway says when a key is not locked; the
     priority is taken at once, from which `network.workers` frees the loops.
     """
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    for most in (resource.RLIM_INFINITY, hard):
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (most, most))
+            break
     try:
         resource.setrlimit(resource.RLIMIT_NICE, (NICE_LIMIT, NICE_LIMIT))
     except (OSError, ValueError):

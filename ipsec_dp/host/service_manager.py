@@ -29,14 +29,17 @@ WATCHDOG_MIN_S = 0.01  # less is no time in which anybody could answer
 class ServiceManager:
     """One that may be there. `watchdog_s`: it expects to hear `alive` within so many seconds, again and again; None: never."""
 
-    def __init__(self, connection: socket.socket | None = None, watchdog_s: float | None = None) -> None:
-        self._connection, self.watchdog_s = connection, watchdog_s
+    def __init__(
+        self, connection: socket.socket | None = None, watchdog_s: float | None = None, unreached: str | None = None
+    ) -> None:
+        """`unreached`: why there is no connection where one is wanted."""
+        self._connection, self.watchdog_s, self._unreached = connection, watchdog_s, unreached
         self._told_status = ""
         self._lost = False
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
-        """The one that started this process; none where it cannot be reached, which is a warning."""
+        """The one that started this process; none where it cannot be reached, which `ready` has a warning of."""
         address = environment.get("NOTIFY_SOCKET", "")
         if not address:
             return cls()
@@ -45,9 +48,7 @@ class ServiceManager:
             made.connect("\0" + address[1:] if address.startswith("@") else address)
         except OSError as error:
             made.close()
-            where, why = shown(address, LINE), os_errors.text_of(error)
-            log.warning("the service manager at %s could not be told: %s", where, why, extra=told("manager_unreached"))
-            return cls()
+            return cls(unreached=f"{shown(address, LINE)}: {os_errors.text_of(error)}")
         return cls(made, _watchdog_s(environment))
 
     @property
@@ -55,6 +56,8 @@ class ServiceManager:
         return self._connection is not None
 
     def ready(self) -> None:
+        if self._unreached is not None:
+            log.warning("the service manager could not be told at %s", self._unreached, extra=told("manager_unreached"))
         self._tell(READY)
 
     def stopping(self) -> None:

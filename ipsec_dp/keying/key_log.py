@@ -7,18 +7,16 @@ nothing follows a link. What cannot be written is told once; IKE goes on.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import stat
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.keying import wireshark
-from ipsec_dp.util import os_errors
+from ipsec_dp.keying.key_file import open_table
+from ipsec_dp.util import opening, os_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from ipsec_dp.dataplane import SaParams
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("ipsec_dp")
 
 SOURCE: Final = "key log"
-_FILE, _DIRECTORY = 0o600, 0o700
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
-_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 RECENT: Final = 256  # lines that are not written twice
 
 
@@ -84,11 +79,7 @@ class KeyLog:
     def _write(self, table: str, line: bytes) -> bool:
         """Whether it is there, whole."""
         try:
-            with _opened(self._directory, table) as file:
-                before = os.fstat(file).st_size
-                if os.write(file, line) != len(line):
-                    os.ftruncate(file, before)
-                    raise OSError(0, "it is full")
+            self._append(table, line)
         except OSError as error:
             text = f"keys are not written to {self._directory}: {table}: {os_errors.text_of(error)}; the tunnels go on"
             self._conditions.begin(SOURCE, "unwritten", text)
@@ -96,33 +87,24 @@ class KeyLog:
         self._conditions.end(SOURCE, "unwritten")
         return True
 
-
-@contextlib.contextmanager
-def _opened(path: Path | None, table: str) -> Iterator[int]:
-    """A table's file, to be appended to. Raises OSError where anybody else may read or write it."""
-    if path is None:
-        raise OSError(0, "there is no directory")
-    if not os.path.lexists(path):
-        path.mkdir(mode=_DIRECTORY)
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        _check(os.fstat(directory), _OTHERS_WRITE)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        file = os.open(table, flags, _FILE, dir_fd=directory)
+    def _append(self, table: str, line: bytes) -> None:
+        if self._directory is None:
+            raise OSError(0, "there is no directory")
+        file = _opened(self._directory, table)
         try:
-            found = os.fstat(file)
-            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-                raise PermissionError(0, "it is no file of its own")
-            _check(found, _OTHERS)
-            yield file
+            before = os.fstat(file).st_size
+            if os.write(file, line) != len(line):
+                os.ftruncate(file, before)
+                raise OSError(0, "it is full")
         finally:
             os.close(file)
-    finally:
-        os.close(directory)
 
 
-def _check(found: os.stat_result, forbidden: int) -> None:
-    if found.st_uid not in (0, os.geteuid()):
-        raise PermissionError(0, "it belongs to somebody else")
-    if found.st_mode & forbidden:
-        raise PermissionError(0, f"others may use it: chmod {'go-w' if forbidden == _OTHERS_WRITE else '600'}")
+def _opened(path: Path, table: str) -> int:
+    """By whoever may, where this process may not: it has given up root. Raises OSError."""
+    try:
+        return open_table(path, table, (0, os.geteuid()))
+    except PermissionError as error:
+        if not error.errno:
+            raise
+        return opening.helped_to_append(path / table, error)

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 RELOAD_S: Final = 60.0
 LOOK_S: Final = 0.01  # between two looks of who waits
 LOG_LINES: Final = 20  # of the daemon's log, that an error shows
-PROGRAM: Final = (sys.executable, "-m", "ipsec_dp.rig.netns_daemon")
+PROGRAM: Final = (sys.executable, "-P", "-m", "ipsec_dp.rig.netns_daemon")
 
 
 class Passed(NamedTuple):

@@ -38,7 +38,7 @@ class GatewayProcess:
 
     namespace: Namespace
     config: Path
-    program: tuple[str, ...] = (sys.executable, "-m", "ipsec_dp")
+    program: tuple[str, ...] = (sys.executable, "-P", "-m", "ipsec_dp")
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 READING: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+APPENDING: Final = os.O_WRONLY | os.O_APPEND
 CREDENTIAL: Final = "ipsec-dp"  # of a directory: its files follow as ipsec-dp_NAME
 
 
@@ -30,9 +31,16 @@ _helper: Callable[[str, int], int] | None = None
 
 
 def help_by(helper: Callable[[str, int], int] | None) -> None:
-    """Whom to ask from now on for what this process may not open. It raises OSError like os.open."""
+    """Whom to ask from now on for what this process may not open: by a path and flags. It raises OSError like os.open."""
     global _helper  # noqa: PLW0603 - one for each process
     _helper = helper
+
+
+def helped_to_append(path: Path, refused: OSError) -> int:
+    """A descriptor of a file that this process could not open to append to. Raises OSError; `refused` when nobody helps."""
+    if _helper is None:
+        raise refused
+    return _helper(os.path.abspath(path), APPENDING)
 
 
 def credential_of(path: Path, environment: Mapping[str, str]) -> Path | None:

@@ -8,17 +8,20 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shutil
 import signal
 import socket
 import stat
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayPair, IkePair
 from ipsec_dp.util.service_user import SERVICE_ID, service_user
+from tests.netns.harness import open_guard
 from tests.netns.traffic import ping, until
 
 IPSEC_DP = (sys.executable, "-m", "ipsec_dp")
@@ -27,18 +30,31 @@ SYS_RESOURCE = 24
 NEEDED = {NET_BIND_SERVICE, NET_ADMIN, NET_RAW}
 
 
-@pytest.fixture
-def sites(sites_opened_again):
-    return sites_opened_again
+@pytest.fixture(scope="module")
+def manager(tmp_path_factory):
+    """The service manager's socket, in a directory that only root could reach."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
+        made.bind(str(tmp_path_factory.mktemp("manager") / "notify"))
+        yield made
 
 
-@pytest.fixture
-def pair(sites, tmp_path):
-    """Not started; what runs of it is killed after the test."""
-    made = GatewayPair(sites, tmp_path, IkePair())
-    yield made
-    made.a.kill()
-    made.b.kill()
+@pytest.fixture(scope="module")
+def pair(shared_sites, tmp_path_factory, manager):
+    """Both up. gwA has two workers, a service manager and a key log, gwB none of these. The last tests end parts of it."""
+    directory = tmp_path_factory.mktemp("pair")
+    made = GatewayPair(shared_sites, directory, IkePair())
+    config = made.a.config
+    config.write_text(config.read_text().replace("[gateway]\n", '[gateway]\nworkers = 2\nkeylog_file = "keys"\n', 1))
+    made.a.program = ("env", f"NOTIFY_SOCKET={manager.getsockname()}", "WATCHDOG_USEC=600000", *IPSEC_DP)
+    try:
+        made.start()
+        made.a.wait_negotiated()
+        yield made
+    finally:
+        made.a.kill()
+        made.b.kill()
+        for namespace, name in ((shared_sites.gw_a, "gwA"), (shared_sites.gw_b, "gwB")):
+            open_guard(namespace, name)
 
 
 def status_of(pid, thread=None):
@@ -82,12 +98,8 @@ def assert_dropped(pid, needed):
         assert rows["NoNewPrivs"] == ["1"]
 
 
-@pytest.mark.parametrize(("workers", "needed"), [(1, NEEDED), (2, NEEDED | {BPF})])
-def test_a_running_gateway_is_not_root(sites, tmp_path, workers, needed):
-    gateway = GatewayPair(sites, tmp_path, IkePair(gateway=f"workers = {workers}\n")).a
-    gateway.start()
-    try:
-        gateway.wait_up()
+def test_a_running_gateway_is_not_root(pair):
+    for gateway, needed in ((pair.a, NEEDED | {BPF}), (pair.b, NEEDED)):
         assert gateway.process is not None
         assert_dropped(gateway.process.pid, needed)
         limits = Path(f"/proc/{gateway.process.pid}/limits").read_text()
@@ -95,105 +107,118 @@ def test_a_running_gateway_is_not_root(sites, tmp_path, workers, needed):
         helper = status_of(helper_of(gateway))
         assert helper["NoNewPrivs"] == ["1"]
         assert not bits(helper["CapEff"]) & needed, "and the helper reaches no network"
-    finally:
-        assert gateway.terminate() == 0
-    assert not gateway.control.exists()
 
 
-def reaches(sites):
-    ping(sites.host_a, netns.HOST_B[0])
+@pytest.fixture
+def reaches(shared_sites):
+    return lambda: ping(shared_sites.host_a, netns.HOST_B[0])
 
 
-def test_secrets_stay_roots_at_start_and_at_reload(sites, pair, tmp_path):
+def reload(gateway, *file):
+    return gateway.namespace.run(*IPSEC_DP, "reload", *map(str, file), "--control", str(gateway.control), check=False)
+
+
+def test_secrets_stay_roots_at_start_and_at_reload(pair, reaches):
     """Their directory is closed to everybody else: only the helper can open what is in it."""
-    assert stat.S_IMODE(tmp_path.stat().st_mode) & 0o077 == 0
-    pair.start()
-    pair.a.wait_negotiated()
-    reaches(sites)
-    (tmp_path / "tunnel.psk").write_text("another secret that both sides share")
+    directory, config = pair.a.config.parent, pair.a.config
+    assert stat.S_IMODE(directory.stat().st_mode) & 0o077 == 0
+    reaches()
+    (directory / "tunnel.psk").write_text("another secret that both sides share")
     for gateway in (pair.a, pair.b):
         (changed,) = gateway.ask("reload")["changed"]
         assert changed["keys"] == ["auth.material"]
     pair.a.wait_negotiated()
-    reaches(sites)
-    config = pair.a.config
-    config.write_text(config.read_text().replace('psk_file = "', 'psk_file = "no-'))
+    reaches()
+    written = config.read_text()
+    config.write_text(written.replace('psk_file = "', 'psk_file = "no-'))
     assert "no such file" in str(pair.a.ask("reload"))
-    reaches(sites)
+    config.write_text(written)
+    reaches()
 
 
-def test_when_the_helper_is_gone_a_reload_says_so_and_traffic_goes_on(sites, pair):
-    pair.start()
-    pair.a.wait_negotiated()
-    os.kill(helper_of(pair.a), signal.SIGKILL)
-    until(lambda: any("read no more" in text for text in pair.a.status()["warnings"]), "a warning")
-    done = pair.a.namespace.run(*IPSEC_DP, "reload", "--control", str(pair.a.control), check=False)
-    assert done.returncode == 1
-    assert "the helper that reads files as root has ended; start the gateway anew" in done.stderr
-    reaches(sites)
+def test_the_key_log_is_written_where_only_root_could(pair):
+    """And is the gateway's, so that none of its files is taken for one of root's."""
+    keys = pair.a.config.parent / "keys"
+    assert (keys.stat().st_uid, stat.S_IMODE(keys.stat().st_mode)) == (0, 0o700)
+    for table in ("esp_sa", "ikev2_decryption_table"):
+        assert (keys / table).read_text().endswith('"\n')
+        assert ((keys / table).stat().st_uid, stat.S_IMODE((keys / table).stat().st_mode)) == (service_user().uid, 0o600)
+    assert not [text for text in pair.a.status()["warnings"] if "keys are not written" in text]
 
 
-def test_the_helper_ends_with_a_gateway_that_is_killed(sites, pair):
-    pair.a.start()
-    pair.a.wait_up()
-    helper = helper_of(pair.a)
-    pair.a.kill()
-    until(lambda: not Path(f"/proc/{helper}/exe").exists(), "its end")
-
-
-def test_a_configuration_from_elsewhere_is_not_read_for_it(sites, pair, tmp_path_factory):
+def test_a_configuration_is_read_from_where_root_alone_writes(pair, reaches, tmp_path_factory):
     """Or whoever takes the gateway over would have all of root's files shown."""
-    pair.a.start()
-    pair.a.wait_up()
-    elsewhere = tmp_path_factory.mktemp("elsewhere") / "a.toml"
-    elsewhere.write_text(pair.a.config.read_text())
-    done = pair.a.namespace.run(*IPSEC_DP, "reload", str(elsewhere), "--control", str(pair.a.control), check=False)
-    assert done.returncode == 1
-    assert "copy it there" in done.stderr
     beside = pair.a.config.with_name("beside.toml")
     beside.write_text(pair.a.config.read_text())
-    done = pair.a.namespace.run(*IPSEC_DP, "reload", str(beside), "--control", str(pair.a.control), check=False)
-    assert done.returncode == 0, done.stderr
+    below_tmp = tmp_path_factory.mktemp("elsewhere")
+    with TemporaryDirectory(dir="/run") as roots:
+        for directory in (below_tmp, Path(roots)):
+            (directory / "a.toml").write_text(beside.read_text())
+            shutil.copy(pair.a.config.with_name("tunnel.psk"), directory)
+        done = reload(pair.a, below_tmp / "a.toml")
+        assert done.returncode == 1
+        assert "others than root may write /tmp; copy it to where root alone writes" in done.stderr
+        done = reload(pair.a, Path(roots, "a.toml"))
+        assert done.returncode == 0, done.stderr
+    for path in (beside, pair.a.config):
+        done = reload(pair.a, path)
+        assert done.returncode == 0, done.stderr
+    reaches()
 
 
-def test_watchdog_and_reload_reach_the_service_manager(sites, pair, tmp_path):
+def heard(manager):
+    """What it has been told and has not read yet."""
+    manager.settimeout(0.05)
+    said = []
+    with contextlib.suppress(TimeoutError):
+        while True:
+            said.append(manager.recv(200).decode())
+    return said
+
+
+def test_watchdog_and_reload_reach_the_service_manager(pair, manager):
     """A socket that only root could reach: it is connected before anything is dropped."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
-        pair.a.program = ("env", f"NOTIFY_SOCKET={tmp_path / 'notify'}", "WATCHDOG_USEC=600000", *IPSEC_DP)
-        pair.a.start()
-        heard = [manager.recv(200).decode()]
-        assert heard == ["READY=1"]
-        while heard.count("WATCHDOG=1") < 2 or not any(each.startswith("STATUS=") for each in heard):
-            heard.append(manager.recv(200).decode())
-        assert "STATUS=0 of 1 tunnel up" in heard
-        os.kill(pair.a.process.pid, signal.SIGHUP)
-        while not (said := manager.recv(200).decode()).startswith("RELOADING=1\nMONOTONIC_USEC="):
-            assert said.startswith(("WATCHDOG", "STATUS"))
-        while (said := manager.recv(200).decode()) != "READY=1":
-            assert said.startswith(("WATCHDOG", "STATUS"))
-        os.kill(pair.a.process.pid, signal.SIGSTOP)
-        try:
-            manager.settimeout(0.1)
-            said = ""
-            with contextlib.suppress(TimeoutError):
-                while True:
-                    said = manager.recv(200).decode()
-            with pytest.raises(TimeoutError):
-                manager.recv(200)
-            assert said != "STOPPING=1"
-        finally:
-            os.kill(pair.a.process.pid, signal.SIGCONT)
+    begun = heard(manager)
+    assert begun[0] == "READY=1"
+    assert "STATUS=0 of 1 tunnel up" in begun or "STATUS=1 of 1 tunnel up" in begun
+    manager.settimeout(20)
+    while manager.recv(200).decode() != "WATCHDOG=1":
+        pass
+    os.kill(pair.a.process.pid, signal.SIGHUP)
+    while not (said := manager.recv(200).decode()).startswith("RELOADING=1\nMONOTONIC_USEC="):
+        assert said.startswith(("WATCHDOG", "STATUS"))
+    while (said := manager.recv(200).decode()) != "READY=1":
+        assert said.startswith(("WATCHDOG", "STATUS"))
+    os.kill(pair.a.process.pid, signal.SIGSTOP)
+    try:
+        assert "STOPPING=1" not in heard(manager)
+        manager.settimeout(0.7)
+        with pytest.raises(TimeoutError):
+            manager.recv(200)
+    finally:
+        os.kill(pair.a.process.pid, signal.SIGCONT)
 
 
-def test_a_living_gateway_is_one_to_root_who_opens(sites, pair):
+def test_a_living_gateway_is_one_to_root_who_opens(pair):
     """`open` looks for who holds the name: that is not root any more."""
-    pair.a.start()
-    pair.a.wait_up()
     done = pair.a.namespace.run(*IPSEC_DP, "open", "gwA", "--yes-in-clear", check=False)
     assert done.returncode == 1
     assert "gateway gwA is running" in done.stderr
+
+
+def test_when_the_helper_is_gone_a_reload_says_so_and_traffic_goes_on(pair, reaches):
+    os.kill(helper_of(pair.a), signal.SIGKILL)
+    until(lambda: any("read no more" in text for text in pair.a.status()["warnings"]), "a warning")
+    done = reload(pair.a)
+    assert done.returncode == 1
+    assert "the helper that reads files as root has ended; start the gateway anew" in done.stderr
+    reaches()
+
+
+def test_the_helper_ends_with_a_gateway_that_is_killed(pair):
+    helper = helper_of(pair.b)
+    pair.b.kill()
+    until(lambda: not Path(f"/proc/{helper}/exe").exists(), "its end")
 
 
 def test_the_number_belongs_to_nobody():

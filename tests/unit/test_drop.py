@@ -53,6 +53,35 @@ def test_memory_for_keys_is_locked_without_limit_and_the_priority_taken_as_far_a
     assert nice == ([] if may else [(os.PRIO_PROCESS, 0, CONTROL_NICE)])
 
 
+def test_where_the_limit_is_anothers_as_much_memory_is_locked_as_it_allows(monkeypatch):
+    """In a container without CAP_SYS_RESOURCE."""
+    set_to = []
+
+    def setrlimit(limit, values):
+        if resource.RLIM_INFINITY in values:
+            raise ValueError("not allowed to raise maximum limit")
+        set_to.append((limit, values))
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _limit: (1000, 5000))
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
+    raise_limits()
+    assert (resource.RLIMIT_MEMLOCK, (5000, 5000)) in set_to
+
+
+def test_the_command_has_one_thread_when_it_gives_privileges_up():
+    """numpy's OpenBLAS would begin one for each processor."""
+    program = """
+import os, sys
+from ipsec_dp.__main__ import run
+sys.argv = ["ipsec-dp", "version"]
+run()
+import numpy
+print(len(os.listdir("/proc/self/task")))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "1"
+
+
 def test_where_there_are_threads_nothing_is_given_up():
     over = threading.Event()
     thread = threading.Thread(target=over.wait)

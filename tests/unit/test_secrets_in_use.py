@@ -10,7 +10,7 @@ from ipsec_dp.cli import main
 from ipsec_dp.cli.secrets_in_use import how_read
 from ipsec_dp.config import load
 from ipsec_dp.util.service_user import service_user
-from tests.unit.test_root_helper import CONFIG
+from tests.doubles.served_root import CONFIG
 
 
 @pytest.fixture

@@ -96,6 +96,8 @@ def test_how_often_it_wants_to_hear(heard, environment, seconds):
 def test_a_socket_that_is_not_there_is_told_and_asks_nothing(tmp_path, caplog):
     manager = ServiceManager.of({"NOTIFY_SOCKET": str(tmp_path / "nobody"), "WATCHDOG_USEC": "30000000"})
     assert (manager.asks, manager.watchdog_s) == (False, None)
+    assert caplog.text == "", "there is no log yet"
+    manager.ready()
     assert "could not be told" in caplog.text
 
 

@@ -109,6 +109,44 @@ def test_systemd_finds_nothing_wrong_with_it(installed):
     assert "NoNewPrivilege" in analyze("verify", "--man=no", str(installed)).stderr, "and it does look"
 
 
+# Beside what every Python program calls: what `strace -f` shows of a gateway with a tunnel, keys for Wireshark and metrics that
+# begins as a user, is reloaded and ends.
+CALLS = set(
+    """
+    accept4 bind capget capset clone clone3 close_range connect epoll_create1 epoll_ctl epoll_wait eventfd2 execve
+    exit_group fcntl fstat futex getpeername getpid getrandom getsockname getsockopt ioctl listen madvise memfd_create
+    mkdir mlock mmap mprotect mremap munmap newfstatat openat pidfd_open pipe2 poll prctl prlimit64 pselect6 readlinkat
+    readv recvfrom recvmmsg recvmsg rt_sigaction sched_getaffinity sched_setaffinity sendmmsg sendmsg sendto setpriority
+    setsockopt socket socketpair umask unlink vfork wait4
+    """.split()
+)
+
+
+def groups():
+    """What is in each group of systemd's: names, and other groups."""
+    found: dict[str, list[str]] = {}
+    for line in analyze("syscall-filter").stdout.splitlines():
+        if line.startswith("@"):
+            found[line.strip()] = []
+        elif found and line.startswith(" ") and not line.strip().startswith("#"):
+            found[list(found)[-1]].append(line.strip())
+    return found
+
+
+def calls(found, word):
+    return {word} if not word.startswith("@") else set().union(*(calls(found, each) for each in found[word]))
+
+
+def test_every_call_of_a_gateway_passes_its_filter():
+    """capset: by it a gateway keeps CAP_NET_ADMIN for nft, and nothing else."""
+    found, passing = groups(), set[str]()
+    for line in re.findall(r"^SystemCallFilter=(.*)$", (CONF / GATEWAY).read_text(), re.MULTILINE):
+        named = set[str]().union(*(calls(found, word) for word in line.removeprefix("~").split()))
+        passing = passing - named if line.startswith("~") else passing | named
+    assert CALLS - passing == set()
+    assert {"setresuid", "mount", "ptrace", "init_module", "bpf"} & passing == set(), "and it is a filter"
+
+
 def exposure(path):
     said = analyze("security", "--offline=yes", "--no-pager", str(path)).stdout
     found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
