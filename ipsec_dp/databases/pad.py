@@ -70,6 +70,7 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         ppks=tuple(Ppk(ppk_id(one.id), _shared_key(one.file)) for one in tunnel.auth.ppks),
         ppk=tunnel.auth.ppk,
         post_quantum=tunnel.ike.post_quantum,
+        by_default=tunnel.ike.by_default,
     )
     return replace(peer, fallback=_by_ikev1(tunnel, peer)) if tunnel.ike.prefers_ikev2 else peer
 
