@@ -48,7 +48,6 @@ EFFECTS: Final[dict[type, dict[str, Effect]]] = {
         "ikev1_proposals": R,
         "mode": R,
         "post_quantum": R,
-        "by_default": R,
     },
     model.Monitor: dict.fromkeys(("target", "source", "interval_s", "threshold", "action"), P),
     model.Liveness: {"interval_s": P, "retries": P, "action": P},

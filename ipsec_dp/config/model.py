@@ -97,8 +97,7 @@ class Liveness:
 class Ike:
     """`proposals` in the form of the wire, numbered, with no SPI. `version` and `mode` in both roles.
 
-    `ikev1_proposals`: those of a tunnel of IKEv2 that may fall to IKEv1; empty: it may not. `by_default`: nobody has chosen
-    `proposals`.
+    `ikev1_proposals`: those of a tunnel of IKEv2 that may fall to IKEv1; empty: it may not.
     """
 
     proposals: tuple[Proposal, ...]
@@ -112,7 +111,6 @@ class Ike:
     mode: Mode = "main"
     ikev1_proposals: tuple[Proposal, ...] = ()
     post_quantum: Demand = "preferred"
-    by_default: bool = False
 
     @property
     def prefers_ikev2(self) -> bool:

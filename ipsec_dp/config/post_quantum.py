@@ -91,15 +91,10 @@ def _check_ppk(path: Path, place: Place) -> bytes:
 def offers(table: tables.Ike, texts: tuple[str, ...], legacy: bool) -> tuple[str, ...]:
     """The proposals of a tunnel: of the default ones those that this host can fulfil, and that fulfil what it demands, if there
     are any."""
-    if not are_default(table):
+    if table.version == "1" or table.proposals != DEFAULT_IKE:
         return texts
     texts = default_ike()
     return (tuple(text for text in texts if _assured(text, legacy)) if table.post_quantum == "required" else ()) or texts
-
-
-def are_default(table: tables.Ike) -> bool:
-    """Whether nobody has chosen the proposals of IKEv2."""
-    return table.version != "1" and table.proposals == DEFAULT_IKE
 
 
 def _assured(text: str, legacy: bool) -> bool:

@@ -13,7 +13,7 @@ from ipsec_dp.config.auth import resolve_auth, resolve_manual
 from ipsec_dp.config.ikev1 import check_ikev1, phase1_texts, phase2_texts
 from ipsec_dp.config.monitors import resolve_monitor
 from ipsec_dp.config.packets import resolve_packets
-from ipsec_dp.config.post_quantum import are_default, check_post_quantum, offers
+from ipsec_dp.config.post_quantum import check_post_quantum, offers
 from ipsec_dp.config.preferred import check_preferred, fallback_phase1, fallback_phase2
 from ipsec_dp.config.quantities import (
     parse_address,
@@ -142,7 +142,6 @@ def _resolve_ike(table: tables.Ike, legacy: bool, place: Place) -> model.Ike:
         proposals=proposals,
         ikev1_proposals=fallback_phase1(table, legacy),
         post_quantum=table.post_quantum,
-        by_default=are_default(table),
         lifetime_s=lifetime,
         rekey_after_s=_resolve_rekey_after(place, table.rekey_after, lifetime),
         reauth_after_s=_resolve_reauth_after(place, table.reauth_after),

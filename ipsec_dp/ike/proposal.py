@@ -7,6 +7,7 @@ preference. A chosen one has exactly one of each type (RFC 7296 §2.7, §3.3).
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import cache
 from typing import Final
 
 from ipsec_dp.ike import kem, oddities
@@ -131,6 +132,16 @@ def _joined(*algorithms: Algorithm | None) -> str:
 def default_ike() -> tuple[str, ...]:
     """DEFAULT_IKE, as far as the library of this host has what they take."""
     return DEFAULT_IKE if kem.lack(KEMS[0]) is None else CLASSIC_IKE
+
+
+def by_default(proposals: tuple[Proposal, ...]) -> bool:
+    """Whether nobody has chosen them."""
+    return proposals == _default_proposals()
+
+
+@cache
+def _default_proposals() -> tuple[Proposal, ...]:
+    return parse_ike(default_ike())
 
 
 def parse_ike(texts: Iterable[str], *, legacy: bool = False) -> tuple[Proposal, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config import load
-from ipsec_dp.ike.proposal import CLASSIC_IKE, parse_ike
+from ipsec_dp.ike.proposal import CLASSIC_IKE, by_default, parse_ike
 from ipsec_dp.rig.loop import RigError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def loaded(config: Written, directory: Path, files: Mapping[str, str | bytes]) -
 def repeatable(tunnel: Tunnel) -> Tunnel:
     """Of the default proposals those without ML-KEM, whose encapsulation takes no seed: a run could not be had again. Who writes
     proposals, or demands ML-KEM, has it."""
-    if not tunnel.ike.by_default or tunnel.ike.post_quantum == "required":
+    if not by_default(tunnel.ike.proposals) or tunnel.ike.post_quantum == "required":
         return tunnel
     return replace(tunnel, ike=replace(tunnel.ike, proposals=parse_ike(CLASSIC_IKE)))
 

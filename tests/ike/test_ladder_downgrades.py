@@ -80,10 +80,12 @@ def test_what_somebody_has_written_is_a_warning_each_time(asked):
 def test_no_more_peers_are_remembered_than_there_is_room_for():
     ladder, downgrades = Ladder(a=[peer("a", **DEFAULTS)], b=[peer("b", **CLASSIC)]).up(), Downgrades()
     (context,) = ladder.a.core.sessions()
-    assert downgrades.of(context) is not None
-    assert downgrades.of(context) is None
+
+    def judged(tunnel):
+        return downgrades.of(peer("a", tunnel=tunnel, **DEFAULTS), None, context.sa)
+
+    assert judged("to-b") is not None
+    assert judged("to-b") is None
     for number in range(REMEMBERED):
-        context.peer = peer("a", tunnel=str(number), **DEFAULTS)
-        assert downgrades.of(context) is not None
-    context.peer = peer("a", **DEFAULTS)
-    assert downgrades.of(context) is not None
+        assert judged(str(number)) is not None
+    assert judged("to-b") is not None

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ipsec_dp.ike import post_quantum
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.v2.context import Context
+    from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.v2.sa import IkeSa
 
 REMEMBERED: Final = 4096  # peers that have proven who they are
 
@@ -31,17 +32,16 @@ class Downgrades:
     def __init__(self) -> None:
         self._withstood: dict[object, bool] = {}
 
-    def of(self, context: Context) -> Downgrade | None:
-        """It is up: what is to be told; None: nothing, or nothing new."""
-        peer = context.peer
-        withstands = context.sa.post_quantum.seed != "none"
-        before = self._note((peer.tunnel, context.ends.meaning()), withstands=withstands)
+    def of(self, peer: Peer, identities: object, sa: IkeSa) -> Downgrade | None:
+        """`sa` is up between these: what is to be told; None: nothing, or nothing new."""
+        withstands = sa.post_quantum.seed != "none"
+        before = self._note((peer.tunnel, identities), withstands=withstands)
         if withstands or not (peer.ppks or post_quantum.possible(peer.ike_proposals)):
             return None
         if before:
-            return Downgrade(f"{_LESS}, as they did before: now the peer took no ML-KEM and no PPK, but {context.sa.suite}", True)
+            return Downgrade(f"{_LESS}, as they did before: now the peer took no ML-KEM and no PPK, but {sa.suite}", True)
         if peer.ppks or not peer.by_default:
-            return Downgrade(f"{_LESS}: the peer took no ML-KEM and no PPK, but {context.sa.suite}", True)
+            return Downgrade(f"{_LESS}: the peer took no ML-KEM and no PPK, but {sa.suite}", True)
         return Downgrade(f"{_LESS}: the peer takes no ML-KEM", False) if before is None else None
 
     def _note(self, who: object, *, withstands: bool) -> bool | None:
