@@ -81,11 +81,11 @@ def capture(
     control: Path | None,
     as_json: bool,
 ) -> int:
-    """Write the packets of a running gateway to a pcapng file, for Wireshark.
+    """Write a running gateway's packets to a file, for Wireshark.
 
-    Inner packets have the interface that they come out of or go into, outer datagrams the interface "outer". A packet that was
-    dropped has the reason for its comment. The file is new, and its owner's alone (0600); "-" is standard output. Keys are never
-    in it: keylog_file in [gateway] writes them, if they must be read elsewhere.
+    The file is pcapng. Inner packets have the interface that they come out of or go into, outer datagrams the interface
+    "outer". A packet that was dropped has the reason for its comment. The file is new, and its owner's alone (0600); "-" is
+    standard output. Keys are never in it: keylog_file in [gateway] writes them, if they must be read elsewhere.
     """
     request = CaptureRequest(inner=inner or not outer, outer=outer or not inner, name=name, snap=snaplen)
     path = find_control() if control is None else control

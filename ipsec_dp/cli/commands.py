@@ -1,4 +1,4 @@
-"""All verbs, in the order in which one meets them.
+"""All verbs, by what one wants, and in the order in which one meets them.
 
 Each stands with its arguments, help and examples in a module of its concern; it checks what it was given, and calls the
 function that does the work.
@@ -13,41 +13,30 @@ import click
 from ipsec_dp.cli import bugreport, capture, coming, completion, life, logs, probe, tools, top, trial, tunnels
 from ipsec_dp.cli.options import examples
 
-VERBS: Final = (
-    life.up,
-    life.down,
-    tunnels.status,
-    top.top,
-    life.check,
-    life.reload,
-    life.confirm,
-    life.guard,
-    life.open_,
-    tunnels.initiate,
-    tunnels.rekey,
-    tunnels.terminate,
-    tunnels.unpin,
-    trial.test,
-    probe.probe,
-    tunnels.policy,
-    capture.capture,
-    logs.log,
-    coming.init,
-    coming.import_,
-    tools.doctor,
-    bugreport.bugreport,
-    tools.demo,
-    tools.bench,
-    completion.completion,
-    tools.version,
-)
+SPACING: Final = 2  # columns between a verb and what it does
+# The headings of `--help`, and under each its verbs.
+SECTIONS: Final = {
+    "Begin": (tools.demo, tools.doctor, coming.init, coming.import_, life.check),
+    "Run a gateway": (life.up, life.down, life.reload, life.confirm, life.guard, life.open_),
+    "See what it does": (tunnels.status, top.top, tunnels.policy, capture.capture, logs.log),
+    "One tunnel": (tunnels.initiate, tunnels.rekey, tunnels.terminate, tunnels.unpin, trial.test),
+    "Find out more": (probe.probe, bugreport.bugreport, tools.bench, completion.completion, tools.version),
+}
+VERBS: Final = tuple(verb for verbs in SECTIONS.values() for verb in verbs)
 
 
 class VerbGroup(click.Group):
-    """Lists the verbs in the order of `VERBS`, not by the alphabet."""
+    """Lists the verbs in the order of `SECTIONS`, under its headings, and not by the alphabet."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        wide = max(len(name) for name in self.commands)
+        for heading, verbs in SECTIONS.items():
+            with formatter.section(heading):
+                limit = formatter.width - formatter.current_indent - wide - SPACING
+                formatter.write_dl([(f"{verb.name:{wide}}", verb.get_short_help_str(limit)) for verb in verbs], col_spacing=SPACING)
 
 
 @click.group(
@@ -60,8 +49,8 @@ class VerbGroup(click.Group):
         "ipsec-dp check conf/manual-a.toml    is this file right?",
         "ipsec-dp up conf/manual-a.toml       bring its tunnels up and keep them up",
         "ipsec-dp status --watch              what they do, each second",
-        "ipsec-dp top                         what they carry and drop, while you look",
-        "ipsec-dp capture all.pcapng          their packets, inside and outside, for Wireshark",
+        "ipsec-dp top                         what they carry and drop, live",
+        "ipsec-dp capture all.pcapng          their packets, for Wireshark",
     )
     + "\n\n\b\nExit status: 0 done; 1 failed; 2 usage or configuration; 3 no daemon.",
 )

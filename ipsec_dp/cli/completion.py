@@ -33,7 +33,7 @@ WAITS_S: Final = 1.0  # for a gateway: whoever presses Tab waits for nothing lon
 @click.argument("shell", type=click.Choice(tuple(SHELLS)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> int:
-    """Print what makes SHELL complete verbs, options and names of tunnels."""
+    """Print what makes SHELL complete verbs, options and tunnels."""
     click.echo(SHELLS[shell](ctx.find_root().command, {}, PROGRAM, ASKS_BY).source())
     return 0
 

@@ -223,35 +223,34 @@ def reload(file: Path | None, control: Path | None, confirm_s: int | None, dry_r
             raise click.UsageError("--dry-run changes nothing, so there is nothing to --confirm: take one of both")
         return _preview(file, control, as_json)
     request = messages.ReloadRequest(file=None if file is None else str(file.absolute()), confirm_s=confirm_s)
-    with patience("reloading"):
-        answer = ask(control, request, RELOAD_TIMEOUT_S)
-    outcome = read(answer, messages.ReloadAnswer)
-    if as_json:
-        show_json(answer, 2)
-    else:
-        show_findings(outcome.findings)
-        if outcome.applied:
-            result = read(answer, messages.ReloadResult)
-            render.print_reload(result)
-            if result.confirm_within_s is not msgspec.UNSET:
-                say(f"`ipsec-dp confirm` within {result.confirm_within_s:g} s keeps it; else the former configuration comes back")
-    if confirm_s is not None and outcome.applied and "confirm_within_s" not in answer:
+    outcome, confirms = _reload(control, request, as_json)
+    if confirm_s is not None and outcome.applied and not confirms:
         raise ControlError("this gateway knows no --confirm: the configuration is taken over, and does not go back by itself")
     return 0 if outcome.applied else 2
 
 
 def _preview(file: Path | None, control: Path | None, as_json: bool) -> int:
     request = messages.PreviewRequest(file=None if file is None else str(file.absolute()))
-    with patience("reloading"):
+    return 0 if _reload(control, request, as_json)[0].dry_run else 2
+
+
+def _reload(
+    control: Path | None, request: messages.ReloadRequest | messages.PreviewRequest, as_json: bool
+) -> tuple[messages.ReloadAnswer, bool]:
+    """Asks, and shows what was done, or would be; whether it goes back unless it is confirmed."""
+    with patience("reloading" if isinstance(request, messages.ReloadRequest) else "comparing"):
         answer = ask(control, request, RELOAD_TIMEOUT_S)
     outcome = read(answer, messages.ReloadAnswer)
     if as_json:
         show_json(answer, 2)
-    else:
-        show_findings(outcome.findings)
-        if outcome.dry_run:
-            render.print_reload(read(answer, messages.ReloadResult))
-    return 0 if outcome.dry_run else 2
+        return outcome, "confirm_within_s" in answer
+    show_findings(outcome.findings)
+    if outcome.applied or outcome.dry_run:
+        result = read(answer, messages.ReloadResult)
+        render.print_reload(result)
+        if result.confirm_within_s is not msgspec.UNSET:
+            say(f"`ipsec-dp confirm` within {result.confirm_within_s:g} s keeps it; else the former configuration comes back")
+    return outcome, "confirm_within_s" in answer
 
 
 @click.command(epilog=examples("ipsec-dp confirm", "ipsec-dp confirm site-a"))

@@ -78,7 +78,8 @@ class Place:
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """What would be right instead of an unknown word."""
+    """What would be right instead of an unknown word: what it is the first word of, then what looks like it, or begins so."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1) or [name for name in known if word != "" and name.startswith(word)]
+    whole, begun = ([name for name in known if word != "" and name.startswith(begin)] for begin in (f"{word}_", word))
+    close = whole or difflib.get_close_matches(word, known, n=1) or begun
     return f'did you mean "{close[0]}"?' if close else f"known ones: {', '.join(known)}"

@@ -8,7 +8,7 @@ import re
 import socket
 from typing import TYPE_CHECKING, Any, get_args
 
-from ipsec_dp.config import model, tables
+from ipsec_dp.config import model, tables, value_types
 from ipsec_dp.config.auth import resolve_auth, resolve_manual
 from ipsec_dp.config.ikev1 import check_ikev1, phase1_texts, phase2_texts
 from ipsec_dp.config.monitors import resolve_monitor
@@ -48,7 +48,7 @@ WORKERS_MAX = 64
 CPU_MAX = 1023
 METRIC_MAX = 3_999_999_999  # what lies above is the guard's
 FRAGMENT_SIZE_MIN, FRAGMENT_SIZE_MAX = 576, 65535  # octets: what every IPv4 host takes; the largest datagram
-_NAME = re.compile(tables.NAME_PATTERN)
+_NAME = re.compile(value_types.NAME_PATTERN)
 _INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 # Names that the kernel's own files give a meaning (/proc/sys/net/ipv4/conf), or that every namespace has.
 _RESERVED_INTERFACES = frozenset({".", "..", "all", "default", "lo"})
@@ -121,7 +121,7 @@ def resolve_keylog(table: tables.Gateway, base: Path, place: Place) -> Path | No
 def resolve_offloads(table: tables.Gateway) -> frozenset[str]:
     """The names of the offloads that may be used."""
     if table.offloads == "all":
-        return frozenset(get_args(tables.OffloadName))
+        return frozenset(get_args(value_types.OffloadName))
     return frozenset() if table.offloads == "none" else frozenset(table.offloads)
 
 

@@ -30,6 +30,7 @@ from ipsec_dp.gateway.housekeeping import Housekeeping
 from ipsec_dp.gateway.ike_counts import IkeCounts
 from ipsec_dp.gateway.inspection import Inspection
 from ipsec_dp.gateway.notices import Notices
+from ipsec_dp.gateway.parts import GatewayParts
 from ipsec_dp.gateway.readings import Readings
 from ipsec_dp.gateway.reload import Reloader, ReloadParts
 from ipsec_dp.gateway.second_line import SecondLine
@@ -255,23 +256,7 @@ class Composition:
             host.conditions,
             clock,
         )
-        inspection = Inspection(
-            self.config,
-            spd=spd,
-            plane=plane,
-            sad=sad,
-            manual=manual,
-            ike=ike,
-            host=host,
-            mtus=self.mtus,
-            monitors=self.monitors,
-            unanswered=unanswered,
-            drop_examples=examples,
-            notices=notices,
-            clock=clock,
-        )
-        readings = Readings(
-            self.config,
+        asked = GatewayParts(
             spd=spd,
             plane=plane,
             sad=sad,
@@ -281,6 +266,8 @@ class Composition:
             mtus=self.mtus,
             monitors=self.monitors,
         )
+        inspection = Inspection(self.config, asked, unanswered=unanswered, drop_examples=examples, notices=notices, clock=clock)
+        readings = Readings(self.config, asked)
         parts = ReloadParts(
             spd,
             host,

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from ipsec_dp.errors import ControlError
-from ipsec_dp.gateway.stream_event import SCHEMA, StreamEvent
-from ipsec_dp.ike.actions import Event, Kind, Origin
+from ipsec_dp.gateway.stream_event import SCHEMA, EventName, StreamEvent
+from ipsec_dp.ike.actions import Event, Origin
+from ipsec_dp.keying.levels import NAMES
 from ipsec_dp.util.slices import in_slices, within_slice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
     from datetime import datetime
 
-    from ipsec_dp.gateway.stream_event import EventName
     from ipsec_dp.keying.status import KeyingStatus
     from ipsec_dp.util.clock import Clock
 
@@ -27,18 +27,8 @@ QUEUE_MOST = 1024  # events that wait for one follower
 KEPT_MOST = 256  # events that are remembered whether anybody follows or not
 FOLLOWERS_MAX = 28  # more than there can be of those who may only read; others find room besides
 
-OF_IKE: Final[dict[Kind, EventName]] = {
-    Kind.IKE_UP: "ike_up",
-    Kind.IKE_REKEYED: "ike_rekeyed",
-    Kind.IKE_REAUTHENTICATED: "ike_reauthenticated",
-    Kind.IKE_DOWN: "ike_down",
-    Kind.IKE_FAILED: "ike_failed",
-    Kind.CHILD_UP: "child_up",
-    Kind.CHILD_REKEYED: "child_rekeyed",
-    Kind.CHILD_DOWN: "child_down",
-    Kind.CHILD_FAILED: "child_failed",
-    Kind.PATH: "moved",
-}
+# What the log calls it too, of what a follower hears.
+OF_IKE: Final = {kind: cast("EventName", name) for kind, name in NAMES.items() if name in get_args(EventName)}
 # States of a tunnel that are told, by the event. Out of `failed` nothing is told before something is up: it is tried again.
 OF_STATE: Final[dict[str, EventName]] = {
     "up": "tunnel_up",

@@ -44,12 +44,16 @@ class FollowedAnswer:
         leaving = asyncio.ensure_future(reader.read(1))
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            await self.end(sending)
         finally:
             self.followed.close()
             for task in (sending, leaving):
                 task.cancel()
             with contextlib.suppress(ConnectionError):
                 await asyncio.gather(sending, leaving, return_exceptions=True)
+
+    async def end(self, sending: asyncio.Future[None]) -> None:
+        """The client wants no more, or `sending` is over: what may still be sent is."""
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         writer.write(self.line)

@@ -32,16 +32,11 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.sad import ChildSa, Sad
-    from ipsec_dp.databases.spd import Spd
     from ipsec_dp.dataplane import DataPlane, SaHandle, SaInfo, TunnelTraffic
     from ipsec_dp.gateway.drop_examples import DropExamples
     from ipsec_dp.gateway.notices import Notices
+    from ipsec_dp.gateway.parts import GatewayParts
     from ipsec_dp.gateway.question import PacketQuestion
-    from ipsec_dp.keying.ike_driver import IkeDriver
-    from ipsec_dp.keying.manual import ManualSas
-    from ipsec_dp.network.host import Host
-    from ipsec_dp.services.path_mtu import PathMtuDiscovery
-    from ipsec_dp.services.tunnel_monitor import TunnelMonitors
     from ipsec_dp.services.unanswered import UnansweredTraffic
     from ipsec_dp.util.clock import Clock
 
@@ -189,22 +184,14 @@ class Inspection:
     def __init__(
         self,
         config: Config,
+        parts: GatewayParts,
         *,
-        spd: Spd,
-        plane: DataPlane,
-        sad: Sad,
-        manual: ManualSas,
-        ike: IkeDriver,
-        host: Host,
-        mtus: PathMtuDiscovery,
-        monitors: TunnelMonitors,
         unanswered: UnansweredTraffic,
         drop_examples: DropExamples,
         notices: Notices,
         clock: Clock,
     ) -> None:
-        self._config, self._spd, self._plane, self._sad, self._manual, self._ike = config, spd, plane, sad, manual, ike
-        self._host, self._mtus, self._monitors, self._notices, self._clock = host, mtus, monitors, notices, clock
+        self._config, self._parts, self._notices, self._clock = config, parts, notices, clock
         self._drop_examples, self._unanswered = drop_examples, unanswered
 
     def reconfigure(self, config: Config) -> None:
@@ -213,18 +200,18 @@ class Inspection:
 
     async def gateway(self) -> GatewayStatus:
         """Everything but the tunnels."""
-        guard, zones = await self._host.guard.counts(), await self._host.guard.zone_counts()
-        dropped = [reason for reason, count in self._plane.counters().drops.items() if count]
+        guard, zones = await self._parts.host.guard.counts(), await self._parts.host.guard.zone_counts()
+        dropped = [reason for reason, count in self._parts.plane.counters().drops.items() if count]
         by_hand = [f'tunnel "{tunnel.name}": {WARNING}' for tunnel in self._config.tunnels if tunnel.manual is not None]
         return gateway_status(
             self._config.name,
-            self._plane,
-            [*by_hand, *self._host.routing.notes, *self._host.conditions.texts],
+            self._parts.plane,
+            [*by_hand, *self._parts.host.routing.notes, *self._parts.host.conditions.texts],
             guard,
             None if zones is None else msgspec.convert(zones, ZoneStatus),
             await self._drop_examples.of(dropped),
-            self._host.restored,
-            self._ike.counters(),
+            self._parts.host.restored,
+            self._parts.ike.counters(),
         )
 
     async def tunnels(self, name: str | None = None, state: str | None = None) -> AsyncIterator[TunnelStatus]:
@@ -232,7 +219,7 @@ class Inspection:
         names = tuple(tunnel.name for tunnel in self._config.tunnels) if name is None else (name,)
         async for each in in_slices(names):
             tunnel = self._config.tunnel(each) if self._config.has_tunnel(each) else None
-            if tunnel is None or (tunnel.manual is None and not self._ike.has(each)):
+            if tunnel is None or (tunnel.manual is None and not self._parts.ike.has(each)):
                 continue
             status = await self._tunnel(tunnel)
             if state in (None, status.state):
@@ -240,26 +227,26 @@ class Inspection:
 
     async def _tunnel(self, tunnel: Tunnel) -> TunnelStatus:
         name = tunnel.name
-        keying = self._ike.status(name) if tunnel.manual is None else self._manual.status(name)
+        keying = self._parts.ike.status(name) if tunnel.manual is None else self._parts.manual.status(name)
         last_error, noticed = keying.last_error, self._notices.last_error(name)
         if last_error is None and noticed is not None and noticed.at > keying.up_at:
             last_error = noticed.text
-        mtus, number = self._mtus.status(name), self._spd.tunnel_numbers[name]
+        mtus, number = self._parts.mtus.status(name), self._parts.spd.tunnel_numbers[name]
         return TunnelStatus(
             name=name,
             state=keying.state,
             state_text=keying.state_text,
-            last_error=self._monitors.trouble(name) or self._unanswered.trouble(name) or last_error,
+            last_error=self._parts.monitors.trouble(name) or self._unanswered.trouble(name) or last_error,
             remote=keying.remote,
             nat=keying.nat,
             ike=keying.ike,
             mtu=mtus.mtu,
             path_mtu=mtus.path_mtu,
             children=await self._children(number),
-            monitor=self._monitors.status(name),
+            monitor=self._parts.monitors.status(name),
             encapsulation=keying.encapsulation,
             encapsulation_why=keying.encapsulation_why,
-            totals=_totals(self._sad.traffic(number)),
+            totals=_totals(self._parts.sad.traffic(number)),
             remote_in_dns=keying.remote_in_dns,
             **msgspec.structs.asdict(keying.tally),
             pinned=keying.pinned,
@@ -268,23 +255,24 @@ class Inspection:
     async def _children(self, number: int) -> tuple[ChildSaStatus, ...]:
         """Of the tunnel with this number, which may have thousands; without what ends meanwhile."""
         found = []
-        async for child in in_slices(self._sad.children_of(number)):
-            if self._sad.holds(child):
-                made = child_sa_status(self._sad, child, self._clock.now())
+        async for child in in_slices(self._parts.sad.children_of(number)):
+            if self._parts.sad.holds(child):
+                made = child_sa_status(self._parts.sad, child, self._clock.now())
                 found.append(made if child.inbound is None else self._of_ike(made, child.inbound))
         return tuple(found)
 
     def _of_ike(self, made: ChildSaStatus, inbound: SaHandle) -> ChildSaStatus:
         """What IKE knows of it besides."""
-        rekey_in_s, post_quantum = self._ike.rekey_in_s(inbound), self._ike.post_quantum(inbound)
+        rekey_in_s, post_quantum = self._parts.ike.rekey_in_s(inbound), self._parts.ike.post_quantum(inbound)
         return msgspec.structs.replace(made, rekey_in_s=rekey_in_s, post_quantum=post_quantum)
 
     def children_holding(self, tunnel: str, question: PacketQuestion) -> list[HoldingChild]:
         """The CHILD_SAs of a tunnel whose negotiated selectors hold a packet, in the order in which the data plane tries them."""
         found = []
-        for child in self._sad.children_of(self._spd.tunnel_numbers[tunnel]):
+        sad = self._parts.sad
+        for child in sad.children_of(self._parts.spd.tunnel_numbers[tunnel]):
             held = next((pair for pair in child.selectors if holds(pair, question)), None)
             if held is not None:
-                spis = [None if handle is None else self._sad.records[handle].spi for handle in (child.inbound, child.outbound)]
+                spis = [None if handle is None else sad.records[handle].spi for handle in (child.inbound, child.outbound)]
                 found.append((not held.opaque, HoldingChild(spis[0], spis[1], f"{held.local_text} <-> {held.remote_text}")))
         return [child for _, child in sorted(found, key=itemgetter(0))]

@@ -104,17 +104,7 @@ class CapturedAnswer(FollowedAnswer):
 
     followed: CaptureLines
 
-    async def send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """As `FollowedAnswer`."""
-        sending = asyncio.ensure_future(self._send(writer))
-        leaving = asyncio.ensure_future(reader.read(1))
-        try:
-            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
-            self.followed.finish()
-            await asyncio.wait((sending,), timeout=LAST_S)
-        finally:
-            self.followed.close()
-            for task in (sending, leaving):
-                task.cancel()
-            with contextlib.suppress(ConnectionError):
-                await asyncio.gather(sending, leaving, return_exceptions=True)
+    async def end(self, sending: asyncio.Future[None]) -> None:
+        """What was captured by now follows, for a short time."""
+        self.followed.finish()
+        await asyncio.wait((sending,), timeout=LAST_S)

@@ -14,17 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from ipsec_dp.config import Config, Tunnel
-    from ipsec_dp.databases.sad import Sad
-    from ipsec_dp.databases.spd import Spd
-    from ipsec_dp.dataplane import Counters, DataPlane, TunnelTraffic
-    from ipsec_dp.keying.ike_driver import IkeDriver
-    from ipsec_dp.keying.manual import ManualSas
+    from ipsec_dp.dataplane import Counters, TunnelTraffic
+    from ipsec_dp.gateway.parts import GatewayParts
     from ipsec_dp.keying.status import KeyingStatus
-    from ipsec_dp.network.host import Host
     from ipsec_dp.services.monitor_health import MonitorStatus
-    from ipsec_dp.services.path_mtu import PathMtuDiscovery
     from ipsec_dp.services.path_mtu_state import TunnelMtus
-    from ipsec_dp.services.tunnel_monitor import TunnelMonitors
 
 CARRIES: Final = frozenset({"up", "rekeying", "partial"})  # states of a tunnel
 WHOLE: Final = frozenset({"up", "rekeying"})
@@ -82,21 +76,8 @@ def wanted(tunnel: Tunnel) -> bool:
 class Readings:
     """Asks the parts of one gateway that is up."""
 
-    def __init__(
-        self,
-        config: Config,
-        *,
-        spd: Spd,
-        plane: DataPlane,
-        sad: Sad,
-        manual: ManualSas,
-        ike: IkeDriver,
-        host: Host,
-        mtus: PathMtuDiscovery,
-        monitors: TunnelMonitors,
-    ) -> None:
-        self._config, self._spd, self._plane, self._sad, self._manual, self._ike = config, spd, plane, sad, manual, ike
-        self._host, self._mtus, self._monitors = host, mtus, monitors
+    def __init__(self, config: Config, parts: GatewayParts) -> None:
+        self._config, self._parts = config, parts
 
     def reconfigure(self, config: Config) -> None:
         """Looks at these tunnels from now on."""
@@ -104,36 +85,37 @@ class Readings:
 
     def loops_pass(self) -> bool:
         """Whether every loop of the data plane has let go of its packets since the last call that said so."""
-        return self._plane.loops_pass()
+        return self._parts.plane.loops_pass()
 
     async def gateway(self) -> GatewayReading:
         """Everything but the tunnels."""
+        parts, plane = self._parts, self._parts.plane
         try:
-            guard = await self._host.guard.counts()
+            guard = await parts.host.guard.counts()
         except HostError:  # `status` says so
             guard = {}
-        plane = self._plane
         return GatewayReading(
             provider=plane.provider,
-            conditions=len(self._host.conditions.texts),
+            conditions=len(parts.host.conditions.texts),
             counters=plane.counters(),
             workers=plane.worker_counters(),
             key_octets=plane.arena().in_use,
-            ike=self._ike.counters(),
-            waiting=self._ike.waiting,
+            ike=parts.ike.counters(),
+            waiting=parts.ike.waiting,
             guard=guard,
-            restored=self._host.restored,
+            restored=parts.host.restored,
             cpu=cpu_seconds(),
             udp=udp_queues((IKE_PORT, NAT_PORT)),
         )
 
     async def tunnels(self) -> AsyncIterator[TunnelReading]:
         """Each tunnel of the configuration, without what ends meanwhile."""
+        parts = self._parts
         async for tunnel in in_slices(self._config.tunnels, READING_S):
-            name, number = tunnel.name, self._spd.tunnel_numbers.get(tunnel.name)
-            if number is None or not (self._ike.has(name) if tunnel.manual is None else name in self._manual.paths):
+            name, number = tunnel.name, parts.spd.tunnel_numbers.get(tunnel.name)
+            if number is None or not (parts.ike.has(name) if tunnel.manual is None else name in parts.manual.paths):
                 continue
-            keying = self._ike.status(name) if tunnel.manual is None else self._manual.status(name)
-            children, traffic = self._sad.count_of(number), self._sad.traffic(number)
-            sas = TunnelSas(keying, children, traffic, self._mtus.status(name), self._monitors.status(name))
+            keying = parts.ike.status(name) if tunnel.manual is None else parts.manual.status(name)
+            children, traffic = parts.sad.count_of(number), parts.sad.traffic(number)
+            sas = TunnelSas(keying, children, traffic, parts.mtus.status(name), parts.monitors.status(name))
             yield TunnelReading(name, wanted(tunnel), sas)

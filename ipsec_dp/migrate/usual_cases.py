@@ -53,7 +53,7 @@ CASES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class CaseQuestion:
     """An answer that is asked for, and taken as an option: what it is, an example, and what makes one of a text."""
 
     key: str
@@ -75,18 +75,18 @@ def networks(text: str) -> tuple[str, ...]:
 
 
 QUESTIONS: Final = (
-    Question("name", "Name of this gateway", "site-a", check_name),
-    Question("tunnel", "Name of the tunnel", "to-b", check_name),
-    Question("remote", "The peer's address, or DNS name", "192.0.2.2", parse_remote),
-    Question("local", "Our outer address (empty: follows the route)", "192.0.2.1", parse_address),
-    Question("local_net", "Our networks, by comma", "10.1.0.0/24", networks),
-    Question("remote_net", "The peer's networks, by comma", "10.2.0.0/24", networks),
-    Question("local_id", "Our identity (empty: our address)", "gw-a.example", parse_identity),
-    Question("remote_id", "The peer's identity (empty: its address)", "gw-b.example", parse_identity),
-    Question("psk_file", "File of the shared key, beside the file", "to-b.psk"),
-    Question("certificate", "Our certificate, PEM", "gw-a.pem"),
-    Question("private_key", "Its private key, PEM, mode 0600", "gw-a.key"),
-    Question("ca", "The authority of the peer's certificate, PEM", "ca.pem"),
+    CaseQuestion("name", "Name of this gateway", "site-a", check_name),
+    CaseQuestion("tunnel", "Name of the tunnel", "to-b", check_name),
+    CaseQuestion("remote", "The peer's address, or DNS name", "192.0.2.2", parse_remote),
+    CaseQuestion("local", "Our outer address (empty: follows the route)", "192.0.2.1", parse_address),
+    CaseQuestion("local_net", "Our networks, by comma", "10.1.0.0/24", networks),
+    CaseQuestion("remote_net", "The peer's networks, by comma", "10.2.0.0/24", networks),
+    CaseQuestion("local_id", "Our identity (empty: our address)", "gw-a.example", parse_identity),
+    CaseQuestion("remote_id", "The peer's identity (empty: its address)", "gw-b.example", parse_identity),
+    CaseQuestion("psk_file", "File of the shared key, beside the file", "to-b.psk"),
+    CaseQuestion("certificate", "Our certificate, PEM", "gw-a.pem"),
+    CaseQuestion("private_key", "Its private key, PEM, mode 0600", "gw-a.key"),
+    CaseQuestion("ca", "The authority of the peer's certificate, PEM", "ca.pem"),
 )
 
 

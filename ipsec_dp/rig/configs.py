@@ -20,8 +20,7 @@ from ipsec_dp.rig.loop import RigError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ipsec_dp.config import Config
-    from ipsec_dp.config.model import Tunnel
+    from ipsec_dp.config import Config, Tunnel
 
 Written = str | Path | dict[str, Any]
 """A configuration: TOML text (of more than one line), the name of a file, or the tables."""
@@ -105,3 +104,23 @@ def _made_up(text: str) -> dict[str, str | bytes]:
     except (tomllib.TOMLDecodeError, AttributeError, TypeError):
         return {}  # the reader of configurations says what is wrong
     return {name: hashlib.sha256(name.encode()).hexdigest() for name in names if isinstance(name, str) and "/" not in name}
+
+
+def tunnel_of(config: Config, name: str | None) -> Tunnel:
+    """The tunnel of this name; None: the only one. Raises RigError."""
+    tunnels = config.tunnels
+    if name is None and len(tunnels) == 1:
+        return tunnels[0]
+    found = next((tunnel for tunnel in tunnels if tunnel.name == name), None)
+    if found is None:
+        asked = "say which tunnel" if name is None else f"gateway {config.name} has no tunnel {name!r}"
+        raise RigError(f"{asked}; there are: {', '.join(tunnel.name for tunnel in tunnels) or 'none'}")
+    return found
+
+
+def negotiated_tunnel(config: Config, name: str | None) -> str:
+    """The name of such a tunnel that IKE negotiates. Raises RigError."""
+    tunnel = tunnel_of(config, name)
+    if tunnel.auth is None:
+        raise RigError(f"tunnel {tunnel.name!r} has keys set by hand: IKE negotiates nothing for it")
+    return tunnel.name

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ipsec_dp.errors import ConfigError, IpsecDpError
 from ipsec_dp.gateway.messages import ExplainRequest, ReloadRefusal, ReloadRequest
-from ipsec_dp.rig.configs import loaded
+from ipsec_dp.rig.configs import loaded, negotiated_tunnel, tunnel_of
 from ipsec_dp.rig.goals import STATES, Goals
 from ipsec_dp.rig.loop import RigError
 from ipsec_dp.rig.medium import Medium
@@ -266,20 +266,10 @@ class Gateway:
         return engine
 
     def _tunnel(self, name: str | None) -> Tunnel:
-        tunnels = self.config.tunnels
-        if name is None and len(tunnels) == 1:
-            return tunnels[0]
-        found = next((tunnel for tunnel in tunnels if tunnel.name == name), None)
-        if found is None:
-            asked = "say which tunnel" if name is None else f"gateway {self.name} has no tunnel {name!r}"
-            raise RigError(f"{asked}; there are: {', '.join(tunnel.name for tunnel in tunnels) or 'none'}")
-        return found
+        return tunnel_of(self.config, name)
 
     def _negotiated(self, name: str | None) -> str:
-        tunnel = self._tunnel(name)
-        if tunnel.auth is None:
-            raise RigError(f"tunnel {tunnel.name!r} has keys set by hand: IKE negotiates nothing for it")
-        return tunnel.name
+        return negotiated_tunnel(self.config, name)
 
     def _ask(self, verb: Callable[[Engine, str], None], tunnel: str | None) -> None:
         engine, name = self._engine(), self._negotiated(tunnel)

@@ -30,7 +30,7 @@ from ipsec_dp.gateway.status import GatewayStatus, TunnelStatus
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.network.desired import routed_prefixes
 from ipsec_dp.rig.capture import LINKTYPE_RAW, Writer
-from ipsec_dp.rig.configs import loaded
+from ipsec_dp.rig.configs import loaded, negotiated_tunnel, tunnel_of
 from ipsec_dp.rig.goals import STATES, Goals
 from ipsec_dp.rig.loop import RigError
 from ipsec_dp.rig.medium import described
@@ -363,20 +363,11 @@ class NetnsGateway:
 
     def _tunnel(self, name: str | None) -> Tunnel:
         self._check_open()
-        tunnels = self.config.tunnels
-        if name is None and len(tunnels) == 1:
-            return tunnels[0]
-        found = next((tunnel for tunnel in tunnels if tunnel.name == name), None)
-        if found is None:
-            asked = "say which tunnel" if name is None else f"gateway {self.name} has no tunnel {name!r}"
-            raise RigError(f"{asked}; there are: {', '.join(tunnel.name for tunnel in tunnels) or 'none'}")
-        return found
+        return tunnel_of(self.config, name)
 
     def _negotiated(self, name: str | None) -> str:
-        tunnel = self._tunnel(name)
-        if tunnel.auth is None:
-            raise RigError(f"tunnel {tunnel.name!r} has keys set by hand: IKE negotiates nothing for it")
-        return tunnel.name
+        self._check_open()
+        return negotiated_tunnel(self.config, name)
 
 
 if TYPE_CHECKING:

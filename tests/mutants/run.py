@@ -42,6 +42,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PATCHES = Path(__file__).resolve().parent
 SLOTS = 2  # copies of the tree, and mutants at work at once
 TIMEOUT_S = 180  # for the tests of one mutant: code that hangs is red too
+BUILD_S = 600  # for one compiler run: no patch makes it hang, so what takes longer says something of the machine
 LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", "build", "dist", "*.so", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", "results"
 )
@@ -158,14 +159,20 @@ def in_turn(mutants: list[Mutant], changed: Collection[str], commit: str) -> lis
 # ---- running tests in a copy
 
 
-def call(tree: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def call(tree: Path, *command: str, seconds: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
+    """Raises subprocess.TimeoutExpired after this time."""
     environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
-        command, cwd=tree, env=environment, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False
+        command, cwd=tree, env=environment, capture_output=True, text=True, errors="replace", timeout=seconds, check=False
     )
 
 
-def must(result: subprocess.CompletedProcess[str], what: str) -> None:
+def must_build(tree: Path, *command: str, what: str = "does not build") -> None:
+    """Raises MutantError when it fails, or takes longer than BUILD_S: neither is a test that turned red."""
+    try:
+        result = call(tree, *command, seconds=BUILD_S)
+    except subprocess.TimeoutExpired as error:
+        raise MutantError(f"{what} within {BUILD_S} s") from error
     if result.returncode != 0:
         raise MutantError(f"{what}:\n{(result.stdout + result.stderr)[-2000:]}")
 
@@ -175,7 +182,7 @@ def failed_native(tree: Path, test: str) -> bool:
     source, _, case = test.partition("::")
     program = tree / "build" / "native" / "plain-cc" / Path(source).stem
     make = ("make", "-s", "-C", "native", f"PYTHON={sys.executable}", "CC=cc")
-    must(call(tree, *make, str(program)), "does not build")
+    must_build(tree, *make, str(program))
     report = tree / "build" / "mutant.xml"
     call(tree, sys.executable, "tests/native/run_units.py", str(report), str(program))
     cases = list(ET.parse(report).getroot().iter("testcase"))
@@ -233,7 +240,7 @@ class Tree:
         self._build_all()
 
     def _build_all(self) -> None:
-        must(call(self.path, sys.executable, "native/build_ffi.py"), "does not build")
+        must_build(self.path, sys.executable, "native/build_ffi.py")
 
     def build(self, changed: Iterable[Path]) -> None:
         """Brings the extension to what the tree says, given what was changed in it. Raises MutantError when it does not compile."""
@@ -253,10 +260,10 @@ class Tree:
         for source in sources:
             target = objects / "native" / f"{source.stem}.o"
             flags = ("-O1", "-fPIC", "-pthread", "@native/cflags", "-Inative", *mb[0])
-            must(call(self.path, "cc", *flags, "-c", "-o", str(target), str(source)), "does not build")
+            must_build(self.path, "cc", *flags, "-c", "-o", str(target), str(source))
         extension = next((self.path / "ipsec_dp").glob("_native*.so"))
         parts = sorted(str(path) for path in objects.rglob("*.o"))
-        must(call(self.path, "cc", "-shared", "-pthread", "-o", str(extension), *parts, "-lcrypto", *mb[1]), "does not link")
+        must_build(self.path, "cc", "-shared", "-pthread", "-o", str(extension), *parts, "-lcrypto", *mb[1], what="does not link")
 
 
 # ---- the run
@@ -390,12 +397,12 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         mutants = chosen(options)
-    except MutantError as error:
+        skipped = [mutant for mutant in mutants if needs_root(mutant) and os.geteuid() != 0]
+        asked = [mutant for mutant in mutants if mutant not in skipped]
+        verdicts = run(asked, options.minutes * 60)
+    except MutantError as error:  # of a mutant that runs it is the verdict; this one is of the patches, or of the tree as it is
         print(error)
         return 1
-    skipped = [mutant for mutant in mutants if needs_root(mutant) and os.geteuid() != 0]
-    asked = [mutant for mutant in mutants if mutant not in skipped]
-    verdicts = run(asked, options.minutes * 60)
     write_report(ROOT / "build" / "junit" / "mutants.xml", verdicts, skipped)
     survivors = [verdict.name for verdict in verdicts if not verdict.killed]
     left = len(asked) + 1 - len(verdicts)

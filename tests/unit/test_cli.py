@@ -18,6 +18,7 @@ import pytest
 from ipsec_dp import __version__
 from ipsec_dp.bench import esp
 from ipsec_dp.cli import asking, demo, doctor, main
+from ipsec_dp.cli.commands import program
 from ipsec_dp.errors import ControlError, NoDaemonError
 from ipsec_dp.gateway import control, daemon
 
@@ -30,34 +31,14 @@ remote = "192.0.2.2"
 [tunnel.auth]
 psk_file = "to-b.psk"
 """
-VERBS = [
-    "up",
-    "down",
-    "status",
-    "top",
-    "check",
-    "reload",
-    "confirm",
-    "guard",
-    "open",
-    "initiate",
-    "rekey",
-    "terminate",
-    "unpin",
-    "test",
-    "probe",
-    "policy",
-    "capture",
-    "log",
-    "init",
-    "import",
-    "doctor",
-    "bugreport",
-    "demo",
-    "bench",
-    "completion",
-    "version",
-]
+SECTIONS = {
+    "Begin": ["demo", "doctor", "init", "import", "check"],
+    "Run a gateway": ["up", "down", "reload", "confirm", "guard", "open"],
+    "See what it does": ["status", "top", "policy", "capture", "log"],
+    "One tunnel": ["initiate", "rekey", "terminate", "unpin", "test"],
+    "Find out more": ["probe", "bugreport", "bench", "completion", "version"],
+}
+VERBS = [verb for verbs in SECTIONS.values() for verb in verbs]
 FINDING = {
     "severity": "error",
     "file": "b.toml",
@@ -97,10 +78,20 @@ def gateway(monkeypatch):
 # ---- help and usage --------------------------------------------------------------------------------------------------------------
 
 
-def test_help_lists_the_verbs_in_the_order_of_use(capsys):
+def test_help_lists_each_verb_once_under_what_one_wants(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["--help"]) == 0
-    lines = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
-    assert [line.split()[0] for line in lines[: len(VERBS)]] == VERBS
+    text = capsys.readouterr().out
+    _, begin, rest = text.partition("\nBegin:\n")
+    blocks = [block.splitlines() for block in (begin.lstrip() + rest).split("\n\n")[: len(SECTIONS)]]
+    assert {heading: [line.split()[0] for line in lines] for heading, *lines in blocks} == {
+        f"{heading}:": verbs for heading, verbs in SECTIONS.items()
+    }
+    assert list(program.commands) == VERBS
+    lines = [line for _, *lines in blocks for line in lines]
+    assert {len(re.sub(r"^( *\S+ +).*", r"\1", line)) for line in lines} == {len("  completion  ")}, "one column"
+    assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == [], "whole sentences"
+    assert [line for line in text.splitlines() if len(line) > 80] == []
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "policy explain"])

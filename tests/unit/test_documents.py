@@ -20,7 +20,7 @@ DOCUMENTS = sorted(
 NOW = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]  # which speaks of what was there
 WALKS = ROOT / "docs/README.md"
 DESIGN = ROOT / "docs/design.md"
-EXPLAINED_TREES = ("ipsec_dp", "native", "tests", "conf", "benchmarks", "docs")
+EXPLAINED_TREES = ("ipsec_dp", "native", "tests", "tools", "conf", "benchmarks", "docs")
 
 # File names in the documents that are no files of the project.
 ELSEWHERE = {

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from ipsec_dp.config.model import MetricsListen
 from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.gateway.exposition import TUNNELS_MAX
+from ipsec_dp.gateway.readings import READING_S
+from ipsec_dp.services import metrics_server
 from ipsec_dp.services.metrics_server import AGAIN_S, PAGE_S, REQUEST_MAX, SCRAPERS_MAX, MetricsServer
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock, settle
@@ -20,6 +25,7 @@ from tests.doubles.clock import FakeClock, settle
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+ROOT = Path(__file__).resolve().parents[2]
 LOCALHOST = "127.0.0.1"
 SECONDS = 0.6  # that clients have here
 GET = b"GET /metrics HTTP/1.1\r\nHost: gateway\r\n\r\n"
@@ -252,3 +258,12 @@ def test_a_page_that_cannot_be_made_is_a_condition_until_it_can():
 def test_listen_is_written_as_it_is_read():
     at = MetricsListen(address=ip_address("::1"), port=9551)
     assert (str(at), str(replace(at, address=ip_address("127.0.0.1")))) == ("[::1]:9551", "127.0.0.1:9551")
+
+
+def test_the_document_has_each_limit_of_a_client():
+    text = (ROOT / "docs/security.md").read_text().partition("## Metrics")[2].partition("\n## ")[0]
+    written = {name: float(value) for name, value in re.findall(r"^\| `([A-Z_]+)` \| ([0-9]+) \|", text, re.MULTILINE)}
+    assert written == {name: getattr(metrics_server, name) for name in written}
+    assert written.keys() == {"SCRAPERS_MAX", "CLIENT_S", "REQUEST_MAX", "PAGE_S", "BACKLOG"}
+    assert f"slices of {READING_S * 1000:g} ms" in text
+    assert f"the first {TUNNELS_MAX:,}" in text

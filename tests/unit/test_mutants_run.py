@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import subprocess
+import sys
 from dataclasses import replace
 from unittest import mock
 
@@ -171,3 +172,65 @@ def test_a_test_that_is_red_unpatched_ends_the_run(at_work, many):
 def test_what_a_test_prints_need_not_be_text(tmp_path):
     said = run.call(tmp_path, "printf", r"before \200 after")
     assert said.stdout == "before \N{REPLACEMENT CHARACTER} after"
+
+
+# ---- what takes too long --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A copy of a project with one C file; its commands, as (program, seconds); and words of which a command hangs that has one."""
+    project = tmp_path / "project"
+    (project / "native").mkdir(parents=True)
+    (project / "native" / "one.c").write_text("right\n")
+    (project / "a.py").write_text("right\n")
+    monkeypatch.setattr(run, "ROOT", project)
+    calls: list[tuple[str, float]] = []
+    hangs: set[str] = set()
+
+    def call(_tree, *command, seconds=run.TIMEOUT_S):
+        calls.append((command[0], seconds))
+        if hangs & set(command):
+            raise subprocess.TimeoutExpired(command, seconds)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(run, "call", call)
+    return run.Tree(tmp_path), calls, hangs
+
+
+def of(file: str, red: str = "tests/unit/test_y.py") -> run.Mutant:
+    return run.Mutant(file, "", (red,), (f"+++ b/{file}", "@@ -1 +1 @@", "-right", "+wrong"))
+
+
+def test_a_build_has_a_time_of_its_own(copy):
+    _, calls, _ = copy
+    assert calls == [(sys.executable, run.BUILD_S)]
+    assert run.BUILD_S > run.TIMEOUT_S
+
+
+@pytest.mark.parametrize(("red", "compiler"), [("tests/unit/test_y.py", "cc"), ("tests/native/test_x.c::one", "make")])
+def test_a_build_that_takes_too_long_is_that_mutants_failure_and_the_next_has_its_turn(copy, monkeypatch, red, compiler):
+    """A machine that is slow is not a test that turned red."""
+    tree, _, hangs = copy
+    hangs.add(compiler)
+    monkeypatch.setattr(run.Run, "green_unpatched", lambda *_: True)
+    first, second = run.Run([of("native/one.c", red), of("a.py")], math.inf).work(tree)
+    assert (first.killed, first.note) == (False, f"does not build within {run.BUILD_S} s")
+    assert second.name == "a.py"
+    assert (tree.path / "native" / "one.c").read_text() == "right\n"
+
+
+def test_a_test_that_hangs_is_red(copy):
+    tree, _, hangs = copy
+    hangs.add("-m")
+    verdict = run.judge(of("a.py"), tree)
+    assert (verdict.killed, verdict.note) == (True, "tests/unit/test_y.py")
+
+
+def test_a_tree_that_does_not_build_unpatched_ends_in_words(monkeypatch, capsys):
+    def no_copy(*_):
+        raise run.MutantError("does not build")
+
+    monkeypatch.setattr(run, "Tree", no_copy)
+    assert run.main(["cap-01"]) == 1
+    assert capsys.readouterr().out == "does not build\n"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipsec_dp.config import tables
+from ipsec_dp.config import value_types
 from ipsec_dp.databases.sad import OffloadLoss
 from ipsec_dp.dataplane import (
     ALL_OFFLOADS,
@@ -430,7 +430,7 @@ def test_a_device_is_attached_with_no_offload_that_is_not_wanted(wanted):
 
 
 def test_a_configuration_names_offloads_as_status_does():
-    names = get_args(tables.OffloadName)
+    names = get_args(value_types.OffloadName)
     assert names == tuple(str(flag.name).lower() for flag in Offload)
     assert offloads_named(names) == ALL_OFFLOADS
     assert offloads_named(()) == Offload(0)

@@ -137,7 +137,18 @@ def test_before_it_has_begun_it_does_nothing_and_begins_once(place):
 
 @pytest.mark.parametrize(
     "message",
-    [b"?", OPEN, OPEN + b"\0", b"\xff" * 10, OPEN + b"x" * 5000, READ + b"/etc/passwd", BEGIN, LISTEN + b"/etc/x", os.urandom(64)],
+    [
+        b"?",
+        OPEN,
+        OPEN + b"\0",
+        b"\xff" * 10,
+        OPEN + b"x" * 5000,
+        READ + b"/etc/passwd",
+        BEGIN,
+        LISTEN + b"/etc/x",
+        bytes(range(7, 71)),
+    ],
+    ids=["short", "open", "open nothing", "no verb", "long", "read", "begin again", "listen", "any octets"],
 )
 def test_whatever_it_is_asked_it_answers_and_lives(place, message):
     helper = Helper(lambda: None)

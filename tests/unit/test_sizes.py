@@ -15,9 +15,7 @@ DIRECTORIES = ("ipsec_dp", "native", "tests", "benchmarks")
 LINES, METHODS, ATTRIBUTES = 400, 25, 18
 
 LONG = {
-    "ipsec_dp/gateway/composition.py": "every part of a gateway, once",
     "benchmarks/strangers_messages.py": "every kind of message of a stranger, with all that it is made of",
-    "ipsec_dp/config/tables.py": "every key of the file, table by table, of which the schema is made",
     "ipsec_dp/ike/certificates.py": "by what a certificate is believed: files, chain, identity, revocation, in the order of use",
     "ipsec_dp/ike/manager.py": "a method for each call of IkeCore, and what sessions ask of those around them",
     "ipsec_dp/ike/v1/manager.py": "a method for each call of IkeCore, and what ISAKMP SAs ask of those around them",

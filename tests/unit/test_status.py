@@ -23,6 +23,7 @@ from ipsec_dp.gateway.control import ControlServer
 from ipsec_dp.gateway.drop_examples import DropExamples
 from ipsec_dp.gateway.inspection import Inspection
 from ipsec_dp.gateway.notices import Notices
+from ipsec_dp.gateway.parts import GatewayParts
 from ipsec_dp.gateway.status import GatewayStatus
 from ipsec_dp.gateway.verbs import GatewayVerbs
 from ipsec_dp.ike.interface import ChildStatus
@@ -97,8 +98,7 @@ def site(tmp_path):
     site_trouble: dict[str, str] = {}
 
     def inspection(ike: Any) -> Inspection:
-        return Inspection(
-            config,
+        parts = GatewayParts(
             spd=spd,
             plane=cast("Any", plane),
             sad=cast("Any", sad),
@@ -107,6 +107,10 @@ def site(tmp_path):
             host=cast("Any", host),
             mtus=cast("Any", Calls("mtus", status=MTUS.__getitem__)),
             monitors=cast("Any", monitors),
+        )
+        return Inspection(
+            config,
+            parts,
             unanswered=cast("Any", Calls("unanswered", trouble=site_trouble.get)),
             drop_examples=examples,
             notices=notices,
