@@ -12,8 +12,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import numpy as np
 
+from ipsec_dp.cli.options import loading
 from ipsec_dp.config import tables
 from ipsec_dp.util.text import LINE, shown
 
@@ -152,6 +152,8 @@ def struck(data: bytes, forms: Iterable[bytes]) -> bytes:
         by_begin.setdefault(int.from_bytes(form[:SHORTEST], "little"), []).append(form)
     if not by_begin or len(data) < SHORTEST:
         return data
+    with loading():
+        import numpy as np
     octets = np.frombuffer(data, np.uint8)
     begins = np.zeros(len(octets) - SHORTEST + 1, np.uint32)
     for at in range(SHORTEST):

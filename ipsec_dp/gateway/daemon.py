@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ from ipsec_dp.gateway.privileges import Privileges
 from ipsec_dp.gateway.service_reports import ServiceReports
 from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES
 from ipsec_dp.host.service_manager import ServiceManager
+from ipsec_dp.network.remains import advice
+from ipsec_dp.util import os_errors
 from ipsec_dp.util.clock import SystemClock
 from ipsec_dp.util.faults import explained, unexpected
 from ipsec_dp.util.told import told
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DESCRIPTORS = 8  # that the event loop and the control socket take
 SWITCH_S = 0.0005  # after which a thread that computes lets the event loop go on; each of its system calls may have to wait so long
 
 
@@ -86,6 +89,7 @@ def run(
                 if undropped is not None:
                     raise undropped
                 protect_process()
+                _have_descriptors(config.name)
                 sys.setswitchinterval(SWITCH_S)
                 clock = SystemClock()
                 kept = held.reread(substitutes.reread), held.place(substitutes.place)
@@ -97,6 +101,19 @@ def run(
             for line in error.lines:
                 log.error("%s", line, extra=told("gateway_failed"))
             return error.exit_status
+
+
+def _have_descriptors(name: str) -> None:
+    """Raises OSError where a start would end in the middle for want of them."""
+    try:
+        with ExitStack() as stack:
+            for _ in range(DESCRIPTORS):
+                stack.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        why = os_errors.text_of(error)
+        text = "what keeps protected traffic from leaving in clear cannot be seen: %s; %s"
+        log.warning(text, why, advice(name), extra=told("guard_unseen"))
+        raise
 
 
 def _drop(privileges: Privileges, config: Config, control_path: Path) -> IpsecDpError | None:

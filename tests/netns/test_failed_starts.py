@@ -193,7 +193,7 @@ def test_without_ipv6_ipv4_goes_on(sites, tmp_path):
     try:
         status, _ = pair.start()
         ping(sites.host_a, netns.HOST_B[0])
-        (warning,) = [text for text in status["warnings"] if "IPv6 is disabled" in text]
+        (warning,) = [text for text in status["warnings"] if "IPv6 is disabled on" in text]
         assert "net.ipv6.conf" in warning
         assert netns.SITE_B_NETS[1] in warning
         assert pair.stop() == (0, 0)

@@ -36,13 +36,17 @@ def shown(gateway):
     return gateway.text() + asked.stdout
 
 
+MET_ELSEWHERE = {"another PPK"}  # tests/interop/test_ppk_strongswan.py, tests/ike/test_ladder_ppk.py
+
+
 def documented():
     """What the page says of each mistake: the pieces of text that each side shows, in their order."""
     found = {}
     for section in PAGE.read_text().split("\n### ")[1:]:
         name, _, body = section.partition("\n")
         rows = re.findall(r"^\| (calls|is called) \| (.+) \|$", body, re.MULTILINE)
-        found[name] = {CALLED[side]: [piece.strip() for piece in text.split("…")] for side, text in rows}
+        if rows:
+            found[name] = {CALLED[side]: [piece.strip() for piece in text.split("…")] for side, text in rows}
     return found
 
 
@@ -100,7 +104,8 @@ def test_a_mistake_is_told_with_its_cause_and_its_remedy(case, name):
 
 
 def test_each_is_on_the_page_that_people_read():
-    assert {name: set(sides) for name, sides in documented().items()} == {name: set(each.told) for name, each in MISTAKES.items()}
+    page = {name: set(sides) for name, sides in documented().items() if name not in MET_ELSEWHERE}
+    assert page == {name: set(each.told) for name, each in MISTAKES.items()}
 
 
 def test_four_of_five_are_told_with_their_remedy():

