@@ -89,7 +89,7 @@ def run(
                 if undropped is not None:
                     raise undropped
                 protect_process()
-                _have_descriptors(config.name)
+                _have_descriptors(config)
                 sys.setswitchinterval(SWITCH_S)
                 clock = SystemClock()
                 kept = held.reread(substitutes.reread), held.place(substitutes.place)
@@ -103,7 +103,7 @@ def run(
             return error.exit_status
 
 
-def _have_descriptors(name: str) -> None:
+def _have_descriptors(config: Config) -> None:
     """Raises OSError where a start would end in the middle for want of them."""
     try:
         with ExitStack() as stack:
@@ -112,7 +112,7 @@ def _have_descriptors(name: str) -> None:
     except OSError as error:
         why = os_errors.text_of(error)
         text = "what keeps protected traffic from leaving in clear cannot be seen: %s; %s"
-        log.warning(text, why, advice(name), extra=told("guard_unseen"))
+        log.warning(text, why, advice(config.name), extra=told("guard_unseen"))
         raise
 
 

@@ -6,6 +6,7 @@ that stays root (`gateway.root_helper`). Whoever is not root already keeps those
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import grp
 import os
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 SOURCE: Final = "privileges"  # of conditions
 TUN: Final = Path("/dev/net/tun")
+# Where the interpreter's own files are closed to the gateway's user, all that it may need is loaded before.
+CODECS: Final = ("ascii", "idna", "latin-1", "punycode", "unicode_escape", "utf-16-be", "utf-32-be", "utf-8", "utf-8-sig")
 
 
 class Privileges:
@@ -158,9 +161,10 @@ def _give_file(descriptor: int, user: ServiceUser) -> None:
 
 
 def _load_what_comes_later() -> None:
-    """What is imported when it is first needed."""
+    """What is imported when it is first needed: a codec by its first text, too."""
+    for codec in CODECS:
+        codecs.lookup(codec)
     import concurrent.futures.thread  # noqa: F401
-    import encodings.idna  # noqa: F401
     import linecache  # noqa: F401
     import locale  # noqa: F401
     import multiprocessing  # noqa: F401
@@ -169,7 +173,7 @@ def _load_what_comes_later() -> None:
     import unicodedata  # noqa: F401
 
     from ipsec_dp.gateway import exposition  # noqa: F401
-    from ipsec_dp.ike.v1 import proof  # noqa: F401
+    from ipsec_dp.ike.v1 import manager  # noqa: F401
 
 
 def _may_load(user: ServiceUser) -> bool:
