@@ -110,9 +110,12 @@ def _have_descriptors(config: Config) -> None:
             for _ in range(DESCRIPTORS):
                 stack.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
-        why = os_errors.text_of(error)
-        text = "what keeps protected traffic from leaving in clear cannot be seen: %s; %s"
-        log.warning(text, why, advice(config.name), extra=told("guard_unseen"))
+        log.warning(
+            "what keeps protected traffic from leaving in clear cannot be seen: %s; %s",
+            os_errors.text_of(error),
+            advice(config.name),
+            extra=told("guard_unseen"),
+        )
         raise
 
 

@@ -32,6 +32,7 @@ EVENTS: Final[dict[str, str]] = {
     "guard_unseen": "whether something does cannot be seen",
     "opened_by_hand": "`ipsec-dp open`: packets leave in clear now",
     "keys_not_locked": "keys may reach swap",
+    "key_log_unnamed": "keys of an algorithm that Wireshark has no name for are not in the key log",
     "manager_unreached": "the service manager could not be told",
     "cloned": "this machine was cloned or restored",
     "absence": "this host was suspended, or the process stopped",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.keying import wireshark
 from ipsec_dp.keying.key_file import open_table
 from ipsec_dp.util import opening, os_errors
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +75,7 @@ class KeyLog:
     def _tell_unnamed(self, what: str) -> None:
         if what not in self._unnamed:
             self._unnamed.add(what)
-            log.warning("keys of %s are not in the key log: Wireshark has no name for it", what)
+            log.warning("keys of %s are not in the key log: Wireshark has no name for it", what, extra=told("key_log_unnamed"))
 
     def _write(self, table: str, line: bytes) -> bool:
         """Whether it is there, whole."""

@@ -72,6 +72,9 @@ def test_ten_thousand_lines_to_a_pipe_that_nobody_reads_delay_nobody():
         longest = max(longest, time.monotonic() - began)
     assert longest < 0.5, "no put waits for the reader"
     assert writer.left_out >= 10_000 - QUEUE_MOST - 1024
+    ends = time.monotonic() + 30
+    while writer.trouble is None and time.monotonic() < ends:  # the other thread has waited for the pipe by then
+        threading.Event().wait(0.01)
     assert writer.trouble == "its reader does not read"
     lost = writer.left_out
     with open(reading, "rb") as reader:
