@@ -165,6 +165,8 @@ def stream(site):
     with numbered(site.sites.host_a, site.sites.host_b, HOST_B) as running:
         until(lambda: len(running.arrived) > 20, "the stream arrives")
         yield running
+        enough = running.sent + 30
+        until(lambda: running.sent > enough, "the stream goes on")
     assert running.sent > 50
     assert (running.lost(), running.refused) == ([], 0)
     assert site.identity("a") == before
