@@ -13,6 +13,7 @@ from ipsec_dp.ike.v1.peerings import YOUNG
 from ipsec_dp.rig.peers import PeerError
 from tests.ike.pki import CA, OpenSsl
 from tests.interop.strongswan_meeting import IDENTITIES, ROLES, TUNNEL, Certificates, Meeting, Psk
+from tests.netns.traffic import until
 
 pytestmark = pytest.mark.root
 
@@ -58,7 +59,7 @@ def test_shared_key(meet_aggressive):
     assert_both_roles(meeting)
     (warning,) = [text for text in meeting.ours.status()["warnings"] if "aggressive mode" in text]
     assert "can try offline which shared key it was" in warning
-    assert warning in meeting.ours.text()
+    until(lambda: warning in meeting.ours.text(), "it is in the log")
 
 
 @pytest.fixture(scope="module")

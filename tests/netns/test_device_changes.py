@@ -118,7 +118,7 @@ def test_it_is_closed_named_and_undone(sites, pair, elsewhere, tmp_path, change)
         flows_again(sites)
         ping(sites.host_a, FURTHER_B)  # the other tunnel
         assert crossed(since) == set()
-    assert f"WARNING interface ipsec0 {named}" in pair.a.text()
+    until(lambda: f"WARNING interface ipsec0 {named}" in pair.a.text(), "it is in the log")
     assert pair.a.process.poll() is None
     until(lambda: not [text for text in pair.a.status()["warnings"] if "ipsec0" in text], "no warning any more")
     assert pair.stop() == (0, 0)
@@ -250,7 +250,7 @@ def test_a_start_that_fails_because_the_name_is_taken_does_not_exempt_it(sites, 
         pair.a.start()
         assert pair.a.wait(10) == 1
         since = time.time_ns()
-        assert "interface wan: an interface of this name exists already" in pair.a.text()
+        until(lambda: "interface wan: an interface of this name exists already" in pair.a.text(), "it is in the log")
         assert spoofed_arrives(sites, tmp_path / "spoofed") == set()
         assert crossed(since) == set()
 

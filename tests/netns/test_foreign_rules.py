@@ -66,7 +66,7 @@ def test_a_rule_that_takes_what_is_to_enter_a_tunnel_is_told_while_it_lasts(pair
     (text,) = until(lambda: told(up.a), "the warning")
     assert text.startswith(f"rule 100 ({words.removeprefix('priority 100 ')}) of this host comes before the gateway's")
     assert what in text
-    assert f"WARNING {text}" in up.a.text()
+    until(lambda: f"WARNING {text}" in up.a.text(), "it is in the log")
     for command in text.partition("to move it behind: ")[2].split("; "):  # as a person would
         sites.gw_a.run(*command.split())
     until(lambda: not told(up.a), "the end of the warning")

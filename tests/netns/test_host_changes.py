@@ -101,7 +101,7 @@ def test_a_conflict_that_comes_is_told_and_kept_and_one_that_goes_is_over(sites,
     sites.gw_a.ip(f"route add {theirs}")
     (told,) = until(lambda: [text for text in pair.a.status()["warnings"] if text.startswith("route ")], "the conflict in status")
     assert told == f"route {NET_B} is routed through wan with metric 10 already, and is not routed into the tunnel"
-    assert f"WARNING {told}" in pair.a.text()
+    until(lambda: f"WARNING {told}" in pair.a.text(), "it is in the log")
     assert way(sites.gw_a, netns.HOST_B[0])[0] == "wan", "theirs is not overwritten"
     assert not harness.pings(sites.host_a, netns.HOST_B[0]), "and the guard drops what takes it"
     sites.gw_a.ip(f"route delete {theirs}")
@@ -168,7 +168,7 @@ def test_a_tunnel_without_local_moves_with_the_route_to_its_peer(sites, lab, tmp
         until(lambda: pair.b.status()["tunnels"][0]["remote"] == "198.51.100.1", "the tunnel from the other address")
         negotiated(pair.a)
         udp_both_ways(sites.host_a, sites.host_b, netns.HOST_B[0])
-        assert "begins at 198.51.100.1 now, no longer at 192.0.2.1: negotiating anew" in pair.a.text()
+        until(lambda: "begins at 198.51.100.1 now, no longer at 192.0.2.1: negotiating anew" in pair.a.text(), "it is in the log")
 
 
 def test_an_outer_interface_that_flaps_leaves_the_tunnel_as_it_is(sites, tmp_path):

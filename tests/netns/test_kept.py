@@ -82,7 +82,7 @@ def test_closed_again_at_once_told_and_open_for_the_tunnel(sites, up, tmp_path, 
     for part in EVENTS[event][1]:
         word = {"guard": "the guard", "rules": "routing rules", "routes": "routes (protocol"}[part]
         assert [warning for warning in status["warnings"] if warning.startswith(word)], status["warnings"]
-        assert f"WARNING {word}" in up.a.text()
+        until(lambda word=word: f"WARNING {word}" in up.a.text(), "it is in the log")  # type: ignore[misc]
 
 
 @pytest.mark.slow
@@ -123,7 +123,7 @@ def test_rules_of_bypass_policies_are_there_again_at_once_told_and_counted(sites
     status = until_restored(up.a, before, {"rules"})
     told = "routing rules of bypass policies (protocol 229)"
     assert [warning for warning in status["warnings"] if warning.startswith(told)], status["warnings"]
-    assert f"WARNING {told}: were deleted" in up.a.text()
+    until(lambda: f"WARNING {told}: were deleted" in up.a.text(), "it is in the log")
 
 
 def routed(gateway):

@@ -114,7 +114,7 @@ def test_a_small_table_closes_first(shared_sites, large, tmp_path, everything):
     print(f"\n{COUNT} tunnels: in clear for {open_ms:.0f} ms")
     assert {"in4", "out4", "out6"} <= clear.inner
     assert open_ms <= CLOSED_MS
-    assert "WARNING the guard" in large.text()
+    until(lambda: "WARNING the guard" in large.text(), "it is in the log")
 
 
 async def looked_at(count):

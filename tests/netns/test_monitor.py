@@ -149,7 +149,7 @@ def test_traffic_moves_over_and_back_and_nothing_leaves_in_clear(sites, start, t
                 "probes in a row to 10.2.0.2 got no answer through the tunnel; its traffic goes to other tunnels that are routed"
                 in status[0]["last_error"]
             )
-            assert "its traffic goes to other tunnels that are routed" in a.text()
+            until(lambda: "its traffic goes to other tunnels that are routed" in a.text(), "it is in the log")
             assert status[1]["monitor"] is None
 
             heal(sites)

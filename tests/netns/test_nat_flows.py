@@ -98,11 +98,11 @@ def test_a_flow_that_snat_caught_before_the_tunnel_is_named_and_deleting_it_free
             deletion = f"conntrack -D -f ipv{version} -p udp -s {host} -d {peer} --sport {SOURCE_PORT} --dport {PORT}"
             assert told.endswith(f"to free it: {deletion}")
             assert flow.source_seen() is None, "it is dropped as long as the kernel tracks it"
-            assert f"WARNING {told}" in pair.a.text()
+            until(lambda: f"WARNING {told}" in pair.a.text(), "it is in the log")
         with gateways(sites, tmp_path, "delete") as pair:
             assert flow.source_seen() == host, "it goes on with its own source"
             assert warnings(pair.a) == []
-            assert "nat_flows = delete: deleted 1 tracked connection" in pair.a.text()
+            until(lambda: "nat_flows = delete: deleted 1 tracked connection" in pair.a.text(), "it is in the log")
 
 
 def _end(hosts, version, port):

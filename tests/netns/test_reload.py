@@ -395,7 +395,7 @@ def test_sighup_reloads(site):
     site.reload("b")
     os.kill(site.a.process.pid, signal.SIGHUP)
     until(lambda: site.tunnel("b"), "the tunnel is there", 20)
-    assert "reloaded" in site.a.text()
+    until(lambda: "reloaded" in site.a.text(), "it is in the log")
 
 
 @pytest.mark.usefixtures("stream")

@@ -215,7 +215,7 @@ def test_a_user_who_takes_the_name_keeps_no_gateway_from_closing(sites, pair):
     squatter = sites.gw_a.spawn(*user, sys.executable, "-c", SQUATTER, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert squatter.stdout.readline() == b"held\n"
     pair.start()
-    assert "of user 65534 holds the name of gateway gwA and cannot be one" in pair.a.text()
+    until(lambda: "of user 65534 holds the name of gateway gwA and cannot be one" in pair.a.text(), "it is in the log")
     second = cli(sites, "up", str(pair.a.config), "--control", str(pair.a.control.with_name("second.sock")))
     assert second.returncode == 1, "its routes show that it runs"
     assert "gateway gwA is already running" in second.stderr

@@ -70,7 +70,7 @@ def test_a_route_of_somebody_elses_is_told_and_strict_closes_it(sites, second, t
         sites.gw_a.ip(f"route add {NET_B} via 203.0.113.2 dev second")
         text = told(gateway, f"{NET_B} is reached through second")
         assert ("it stays protected" if strict == "true" else "strict = true in [gateway] closes it") in text
-        assert f"WARNING {text}" in gateway.text()
+        until(lambda: f"WARNING {text}" in gateway.text(), "it is in the log")
         assert left(sites, tmp_path / "narrowed") == kinds
         assert came(sites, tmp_path / "in") is (strict == "false")
         assert harness.pings(sites.host_a, netns.GW_A_INNER[0]), "the network of a fixed address is on this side"

@@ -152,4 +152,4 @@ def test_a_size_that_our_own_sockets_refuse_is_no_black_hole(uplinks, tmp_path, 
         dropped = gateways.a.status()["drops"]["too_big"]
         carries_all(uplinks)
         assert gateways.a.status()["drops"]["too_big"] == dropped, "nothing more is lost"
-        assert "this host sends no packet of" in gateways.a.text()
+        until(lambda: "this host sends no packet of" in gateways.a.text(), "it is in the log")

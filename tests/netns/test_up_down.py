@@ -278,7 +278,7 @@ def test_outer_interface_down_and_up(sites, outer_mended, pair):
     assert not harness.pings(sites.host_a, netns.HOST_B[0])
     error = until(lambda: pair.a.status()["tunnels"][0]["last_error"], "the error in status")
     assert error == 'tunnel "a-to-b": outer socket of 192.0.2.1: Network is unreachable'
-    assert error in pair.a.text()
+    until(lambda: error in pair.a.text(), "it is in the log")
     sites.gw_a.ip("link set wan up")
     until(lambda: answered(sites), "traffic after the interface came back")
     both_carry(sites)
