@@ -216,32 +216,33 @@ def test_an_ike_sa_that_ends_in_the_middle_of_a_series_leaves_nothing(ike, by):
         assert site.core.counters().sessions == 0
 
 
-def test_selectors_that_are_configured_no_longer_make_no_child_sa():
-    """A reload of B's in the middle of the series."""
+def reloaded_in_a_series(change):
+    """A has begun a series when B's configuration becomes `change` of the peer that it had; then all that follows."""
     ladder = two_proxy_ids()
     ask(ladder)
     while ladder.deliver("b"):  # CREATE_CHILD_SA
         pass
     (session,) = ladder.b.core.sessions()
-    one = session.peer
-    session.settle_on(peer("b", ike_proposals=one.ike_proposals, esp_proposals=one.esp_proposals))
+    session.settle_on(change(session.peer))
     ladder.settle()
+    return ladder
+
+
+def test_selectors_that_are_configured_no_longer_make_no_child_sa():
+    ladder = reloaded_in_a_series(
+        lambda one: peer("b", ike_proposals=one.ike_proposals, esp_proposals=one.esp_proposals),
+    )
     ladder.check()
     assert len(ladder.a.sad.sending) == 1
     assert "TS_UNACCEPTABLE" in next(event.text for event in ladder.a.events if event.kind is Kind.CHILD_FAILED)
 
 
 def test_a_suite_that_is_configured_no_longer_makes_no_child_sa():
-    """A reload of B's in the middle of the series takes the suite away that both had agreed on."""
-    ladder = two_proxy_ids()
-    ask(ladder)
-    while ladder.deliver("b"):  # CREATE_CHILD_SA
-        pass
-    (session,) = ladder.b.core.sessions()
-    one = session.peer
+    """Both had agreed on it."""
     other = parse_esp(["aes128gcm16-x25519-ke1_mlkem768"])
-    session.settle_on(peer("b", ike_proposals=one.ike_proposals, esp_proposals=other, proxy_ids=one.proxy_ids))
-    ladder.settle()
+    ladder = reloaded_in_a_series(
+        lambda one: peer("b", ike_proposals=one.ike_proposals, esp_proposals=other, proxy_ids=one.proxy_ids),
+    )
     assert len(ladder.a.sad.sending) == len(ladder.b.sad.sending) == 1
     assert "NO_PROPOSAL_CHOSEN" in next(event.text for event in ladder.a.events if event.kind is Kind.CHILD_FAILED)
     assert not series(ladder)
