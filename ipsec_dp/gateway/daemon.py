@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import protect_process
 from ipsec_dp.errors import IpsecDpError
-from ipsec_dp.gateway.gateway import Gateway
+from ipsec_dp.gateway.gateway import Gateway, tell_unseen
 from ipsec_dp.gateway.gateway_log import GatewayLog
 from ipsec_dp.gateway.privileges import Privileges
 from ipsec_dp.gateway.service_reports import ServiceReports
 from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES
 from ipsec_dp.host.service_manager import ServiceManager
-from ipsec_dp.network.remains import advice
 from ipsec_dp.util import os_errors
 from ipsec_dp.util.clock import SystemClock
 from ipsec_dp.util.faults import explained, unexpected
@@ -110,12 +109,7 @@ def _have_descriptors(config: Config) -> None:
             for _ in range(DESCRIPTORS):
                 stack.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
-        log.warning(
-            "what keeps protected traffic from leaving in clear cannot be seen: %s; %s",
-            os_errors.text_of(error),
-            advice(config.name),
-            extra=told("guard_unseen"),
-        )
+        tell_unseen(os_errors.text_of(error), config.name)
         raise
 
 

@@ -54,6 +54,13 @@ class _NoControl:
         pass
 
 
+def tell_unseen(why: str, name: str) -> None:
+    """Of gateway `name`: nobody knows what its start has left closed."""
+    log.warning(
+        "what keeps protected traffic from leaving in clear cannot be seen: %s; %s", why, advice(name), extra=told("guard_unseen")
+    )
+
+
 class Gateway:
     """`start`, `wait` until someone calls `stop` (or nobody confirms the start), `close`."""
 
@@ -170,12 +177,7 @@ class Gateway:
             with explained("asking the kernel"):
                 log.warning("%s", (await self._parts.host.remains()).advice, extra=told("guard_holds"))
         except IpsecDpError as error:
-            log.warning(
-                "what keeps protected traffic from leaving in clear cannot be seen: %s; %s",
-                error,
-                advice(self.config.name),
-                extra=told("guard_unseen"),
-            )
+            tell_unseen(str(error), self.config.name)
 
     async def _start_inside(self) -> None:
         stack, parts, host, tunnels = self._stack, self._parts, self._parts.host, self.config.tunnels
