@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ipsec_dp.util.conditions import Conditions
 
 STATUS_S = 2.0
+STATUS_SHARE = 0.02  # of the time, at the most, goes into counting: thousands of tunnels are counted less often
 BEATS = 3  # in the time that the watchdog allows
 SOURCE = "data plane"  # of conditions
 
@@ -39,7 +40,7 @@ class ServiceReports:
     def __init__(self, manager: ServiceManager, gateway: Reported, clock: Clock) -> None:
         self._manager, self._gateway, self._clock = manager, gateway, clock
         self._beat_s = STATUS_S if manager.watchdog_s is None else min(STATUS_S, manager.watchdog_s / BEATS)
-        self._counted = float("-inf")
+        self._count_at = float("-inf")
         self._rounds = Rounds("reports to the service manager", gateway.conditions, clock)
 
     async def run(self) -> None:
@@ -49,10 +50,12 @@ class ServiceReports:
     async def _turn(self) -> None:
         if self._manager.watchdog_s is not None:
             self._beat(self._manager.watchdog_s)
-        if self._clock.now() - self._counted >= STATUS_S:
-            self._counted = self._clock.now()
+        began = self._clock.now()
+        if began >= self._count_at:
+            self._count_at = began + STATUS_S
             with self._rounds.told("status"):
                 up, configured = await self._gateway.tunnels_up()
+                self._count_at = began + max(STATUS_S, (self._clock.now() - began) / STATUS_SHARE)
                 self._manager.status(f"{up} of {configured} tunnel{'' if configured == 1 else 's'} up")
         await self._clock.sleep(self._beat_s)
 

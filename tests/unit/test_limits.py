@@ -49,7 +49,7 @@ OWNERS = {
     "gateway/root_grants.py": {FILES: "CONFIGURATIONS_MAX"},
     "gateway/root_helper.py": {FILES: "ANSWER_OCTETS_MAX ANSWER_S", STANDARD: "REQUEST_OCTETS_MAX"},
     "gateway/second_line.py": {OURS: "LASTS_S"},
-    "gateway/service_reports.py": {OURS: "STATUS_S BEATS"},
+    "gateway/service_reports.py": {OURS: "STATUS_S STATUS_SHARE BEATS"},
     "gateway/status.py": {STANDARD: "SCHEMA"},
     "gateway/stream_event.py": {STANDARD: "SCHEMA"},
     "gateway/stopped.py": {SHOWN: "NAMED_MOST"},

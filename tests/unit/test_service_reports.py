@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from ipsec_dp.gateway.service_reports import BEATS, STATUS_S, ServiceReports
+from ipsec_dp.gateway.service_reports import BEATS, STATUS_S, STATUS_SHARE, ServiceReports
 from ipsec_dp.host.service_manager import ServiceManager
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock, settle
@@ -36,11 +36,12 @@ class Site:
         self.clock = FakeClock()
         self.conditions = Conditions(self.clock)
         self.manager = Manager(self.clock, watchdog_s)
-        self.up, self.passes, self.fails = 2, True, False
+        self.up, self.passes, self.fails, self.takes_s = 2, True, False, 0.0
 
     async def tunnels_up(self):
         if self.fails:
             raise KeyError("a tunnel that ends")
+        await self.clock.sleep(self.takes_s)
         return self.up, 3
 
     def loops_pass(self):
@@ -69,6 +70,23 @@ def test_it_says_at_once_and_then_as_it_changes_how_many_tunnels_are_up(lived):
         site.up = 3
         await site.clock.advance(STATUS_S)
         assert site.manager.statuses[-1] == "3 of 3 tunnels up"
+
+    lived(story)
+
+
+def test_very_many_tunnels_are_counted_less_often(lived):
+    """Whatever a count takes, the next one comes when that was a small share of the time."""
+
+    async def story(site):
+        site.takes_s = 0.5
+        await site.clock.advance(STATUS_S)
+        await site.clock.advance(0.5)
+        told = len(site.manager.statuses)
+        site.takes_s = 0.0
+        await site.clock.advance(0.5 / STATUS_SHARE - 3 * STATUS_S)
+        assert len(site.manager.statuses) == told
+        await site.clock.advance(6 * STATUS_S)
+        assert len(site.manager.statuses) > told
 
     lived(story)
 
