@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from ipsec_dp.config.model import CONTROL_DIRECTORY, control_socket
+from ipsec_dp.config.model import control_socket
 from ipsec_dp.rig.process import GatewayPair, IkePair, write_pair
 from tests.netns.traffic import ping, until
 from tests.unit.test_control_rights import ASKED, GROUP, MEMBER, OTHER, READ, REQUESTS, ROOT
@@ -94,4 +94,3 @@ def test_a_member_of_the_control_group_finds_a_running_gateway_reads_it_and_ends
     finally:
         process.terminate()
         process.wait(20)
-        CONTROL_DIRECTORY.rmdir()
