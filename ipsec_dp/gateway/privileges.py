@@ -22,6 +22,7 @@ from ipsec_dp.host import HostError
 from ipsec_dp.host.drop import INHERITED, become, capabilities_for, raise_limits
 from ipsec_dp.keying.ikev2_pins import pins_of
 from ipsec_dp.util import opening, os_errors
+from ipsec_dp.util.importable import keep_importable
 from ipsec_dp.util.service_user import ServiceUser, service_user
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Privileges:
             return
         if not _may_load(user):
             _load_what_comes_later()
+        keep_importable(partial(_reaches, user))
         self._left = become(user, capabilities_for(config.workers), INHERITED)
         opening.help_by(self._helper.open)
 
@@ -178,9 +180,12 @@ def _load_what_comes_later() -> None:
 
 def _may_load(user: ServiceUser) -> bool:
     """Whether the gateway's user reaches the library and the package."""
-    return all(
-        _others_may_enter(parent, user) for file in (os.__file__, opening.__file__) for parent in Path(file).resolve().parents
-    )
+    return all(_reaches(user, Path(file).parent) for file in (os.__file__, opening.__file__))
+
+
+def _reaches(user: ServiceUser, directory: Path) -> bool:
+    place = directory.resolve()
+    return all(_others_may_enter(each, user) for each in (place, *place.parents))
 
 
 def _others_may_enter(directory: Path, user: ServiceUser) -> bool:
