@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -18,7 +19,7 @@ from prometheus_client.core import Metric
 from ipsec_dp import __version__
 from ipsec_dp.gateway.ike_counts import BUCKETS_S
 from ipsec_dp.gateway.readings import READING_S, GatewayReading, TunnelReading, wanted
-from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.slices import in_slices, turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -135,17 +136,21 @@ def _text(family: Metric) -> bytes:
 async def page(config: Config, readings: Readings | None, counts: IkeCounts, detailed: int = TUNNELS_MAX) -> list[bytes]:
     """The whole page, in pieces. `readings` None: the gateway is not up. `detailed`: tunnels with all series."""
     if readings is None:
-        tunnels = [TunnelReading(tunnel.name, wanted(tunnel)) for tunnel in config.tunnels]
+        tunnels = [TunnelReading(tunnel.name, wanted(tunnel)) async for tunnel in in_slices(config.tunnels, READING_S)]
         gateway = GatewayReading()
     else:
         tunnels = [tunnel async for tunnel in readings.tunnels()]
+        await turn()
         gateway = await readings.gateway()
     untold = max(0, len(config.tunnels) - detailed)
-    text = [_text(family) for family in _of_tunnel_counts(len(config.tunnels), untold)]
-    text += [_text(family) for family in _of_gateway(gateway, counts, up=readings is not None)]
-    text += [_text(family) for family in ProcessCollector(registry=None).collect()]
+    families = chain(
+        _of_tunnel_counts(len(config.tunnels), untold),
+        _of_gateway(gateway, counts, up=readings is not None),
+        ProcessCollector(registry=None).collect(),
+    )
+    text = [_text(family) async for family in in_slices(families, READING_S)]
     chunks = [(row, first) for row in _rows(TUNNEL) for first in range(0, _most(row[0], len(tunnels), detailed), CHUNK)]
-    labels = [f'tunnel="{escaped(tunnel.name)}"' for tunnel in tunnels]
+    labels = [f'tunnel="{escaped(tunnel.name)}"' async for tunnel in in_slices(tunnels, READING_S)]
     async for rows, first in in_slices(chunks, READING_S):
         if first == 0:
             text.append(_text(_family(rows[0].name, rows[0].kind, rows[0].help, ())))
