@@ -19,6 +19,7 @@ from ipsec_dp.gateway.privileges import Privileges
 from ipsec_dp.gateway.service_reports import ServiceReports
 from ipsec_dp.gateway.stopped import advice
 from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES
+from ipsec_dp.host.descriptors import make_room
 from ipsec_dp.host.service_manager import ServiceManager
 from ipsec_dp.util import os_errors
 from ipsec_dp.util.clock import SystemClock
@@ -115,6 +116,7 @@ def _have_descriptors(config: Config) -> None:
         with ExitStack() as stack:
             for _ in range(DESCRIPTORS):
                 stack.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        make_room()
     except OSError as error:
         tell_unseen(os_errors.text_of(error), config.name)
         raise

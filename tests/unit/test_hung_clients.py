@@ -26,6 +26,7 @@ from ipsec_dp.gateway.explain import explain
 from ipsec_dp.gateway.exposition import page
 from ipsec_dp.gateway.ike_counts import IkeCounts
 from ipsec_dp.gateway.question import question_of
+from ipsec_dp.host.descriptors import make_room
 from ipsec_dp.rig import Gateway
 from ipsec_dp.services.metrics_server import SCRAPERS_MAX, MetricsServer
 from ipsec_dp.util.clock import SystemClock
@@ -58,6 +59,7 @@ def many() -> str:
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Gateway]:
     with Gateway(many()) as made:
+        make_room()
         gc.collect()
         gc.freeze()  # as a gateway does that is up
         yield made

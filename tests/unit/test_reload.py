@@ -9,6 +9,7 @@ import asyncio
 import gc
 import json
 import logging
+import threading
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from typing import Any, cast
@@ -18,6 +19,7 @@ import pytest
 
 from ipsec_dp.config import difference
 from ipsec_dp.databases.spd import Spd
+from ipsec_dp.gateway import reload
 from ipsec_dp.gateway.reload import Reloader, ReloadFailedError, ReloadParts
 from ipsec_dp.host import HostError
 from ipsec_dp.ike.effect import Effect
@@ -462,3 +464,24 @@ def test_after_a_reload_that_broke_off_half_way_all_of_it_may_be_read(site):
     site.host.fails = None
     site.reload(TEXT)
     assert len(site.needed) == 1
+
+
+def test_a_secret_that_is_slow_to_be_read_holds_nobody_up(site, monkeypatch):
+    """Whoever opens files for a gateway that is not root may hang."""
+    goes_on, really = threading.Event(), reload.peer_of
+
+    def peer_of(tunnel):
+        assert goes_on.wait(10), "the event loop turns meanwhile"
+        return really(tunnel)
+
+    monkeypatch.setattr(reload, "peer_of", peer_of)
+    (site.directory / "a.toml").write_text(TEXT + MORE)
+
+    async def both():
+        reloading = asyncio.ensure_future(site.reloader.reload(site.directory / "a.toml"))
+        while not reloading.done():
+            await asyncio.sleep(0.001)
+            goes_on.set()
+        return reloading.result()
+
+    assert asyncio.run(both()).applied
