@@ -146,7 +146,7 @@ class Composition:
         self.nat_flows = NatFlows(host, clock)
         crls = CrlWatch(lambda: self.ike, host.conditions, clock)
         names = NameWatch(host, lambda: self.ike, host_watch.look, clock)
-        self.counts, self.key_log = IkeCounts(clock), KeyLog(host.conditions)
+        self.counts, self.key_log = IkeCounts(clock), KeyLog(host.conditions, clock)
         self.metrics = MetricsServer(self.metrics_page, _load_exposition, host.conditions, clock, substitutes.listen)
         beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows, crls, names, self.metrics
         self.services = Services((self.carriers, self.mtus, *beside))
@@ -281,7 +281,8 @@ class Composition:
             self.mtus.first_of,
             self.nat_flows.before_routes,
         )
-        reloader = Reloader(self.config, parts, self.reconfigure, clock, self.substitutes.reread, self.substitutes.reloading)
+        given = self.substitutes
+        reloader = Reloader(self.config, parts, self.reconfigure, clock, given.reread, given.reloading, given.in_force)
         second_line, absence = SecondLine(plane, host.conditions, clock), Absence(clock, notices, ike.check_liveness)
         called = sum(tunnel.start == "start" and tunnel.manual is None for tunnel in self.config.tunnels)
         bring_up = BringUp(called, ike.came_up, self.clock.now)
