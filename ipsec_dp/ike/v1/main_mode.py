@@ -21,7 +21,7 @@ from ipsec_dp.ike.retransmission import FAIL_OVER_TRIES, TRIES
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v1 import keymat, offers, proof, silence, vendors
 from ipsec_dp.ike.v1.context import MODES
-from ipsec_dp.ike.v1.message import build_clear, build_payloads
+from ipsec_dp.ike.v1.message import build_payloads
 from ipsec_dp.ike.v1.payloads import (
     IdPayload,
     KePayload,
@@ -130,8 +130,7 @@ def refuse(context: IsakmpContext, text: str, cause: Cause, code: NotifyCode, no
     context.host.count("refused")
     context.report(Kind.IKE_FAILED, text, cause=cause, exchange=context.mode)
     if context.host.may_refuse(now):
-        header = context.header(ExchangeMode.INFORMATIONAL)
-        context.send(build_clear(header, [NotificationPayload(Protocol.ISAKMP, code)]))
+        context.refuse_in_clear(context.header(ExchangeMode.INFORMATIONAL), NotificationPayload(Protocol.ISAKMP, code))
 
 
 def take_sa(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpMessage) -> None:
