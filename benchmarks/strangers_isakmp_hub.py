@@ -127,6 +127,13 @@ class IsakmpHub(Hub):
         return cookies, path
 
 
+class AggressiveHub(IsakmpHub):
+    """The same, whose tunnels all speak aggressive mode."""
+
+    def _configured(self, peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
+        return tuple(replace(peer, mode="aggressive") for peer in super()._configured(peers))
+
+
 Pair = tuple[bytes, bytes]  # the initiator's, the responder's
 
 

@@ -79,6 +79,8 @@ def answer(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpMe
     if not admitted:
         main_mode.refuse_mode(context, received.now)
         return
+    if main_mode.refuse_on_purpose(context, received.now):
+        return
     context.peer = admitted[0]
     theirs, body = main_mode.claimed(message)
     choice = _choose(context, offered, ke, theirs, received.now)
