@@ -31,8 +31,8 @@ NOBODY = bytes(8)
 
 
 @cache
-def _spoken(peer: Peer) -> Peer:
-    return replace(peer, version=1, ike_proposals=_proposals())
+def _spoken(peer: Peer, mode: str) -> Peer:
+    return replace(peer, version=1, mode=mode, ike_proposals=_proposals())
 
 
 @cache
@@ -55,8 +55,10 @@ class IsakmpHub(Hub):
     """A gateway whose tunnels all speak IKEv1. A stranger chooses proof by certificates, where he has the keys of the key exchange;
     with a shared key nothing that he encrypts can be read."""
 
+    mode = "main"
+
     def _configured(self, peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
-        return tuple(_spoken(peer) for peer in peers)
+        return tuple(_spoken(peer, self.mode) for peer in peers)
 
     def _core(self) -> IkeVersions:
         return IkeVersions(self._environment(), self.peers)
@@ -130,8 +132,7 @@ class IsakmpHub(Hub):
 class AggressiveHub(IsakmpHub):
     """The same, whose tunnels all speak aggressive mode."""
 
-    def _configured(self, peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
-        return tuple(replace(peer, mode="aggressive") for peer in super()._configured(peers))
+    mode = "aggressive"
 
 
 Pair = tuple[bytes, bytes]  # the initiator's, the responder's
