@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.strangers_hub import HERE, Hub, sent
 from ipsec_dp.ike import dh
@@ -31,7 +31,7 @@ NOBODY = bytes(8)
 
 
 @cache
-def _spoken(peer: Peer, mode: str) -> Peer:
+def _spoken(peer: Peer, mode: Literal["main", "aggressive"]) -> Peer:
     return replace(peer, version=1, mode=mode, ike_proposals=_proposals())
 
 
@@ -55,7 +55,7 @@ class IsakmpHub(Hub):
     """A gateway whose tunnels all speak IKEv1. A stranger chooses proof by certificates, where he has the keys of the key exchange;
     with a shared key nothing that he encrypts can be read."""
 
-    mode = "main"
+    mode: Literal["main", "aggressive"] = "main"
 
     def _configured(self, peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
         return tuple(_spoken(peer, self.mode) for peer in peers)
