@@ -42,6 +42,7 @@ from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
+from ipsec_dp.keying.ike_trace import CookieLines
 from ipsec_dp.keying.ike_trials import IkeTrials
 from ipsec_dp.keying.ike_watch import IkeWatch, ike_rates
 from ipsec_dp.keying.key_log import KeyLog
@@ -286,7 +287,8 @@ class Composition:
         second_line, absence = SecondLine(plane, host.conditions, clock), Absence(clock, notices, ike.check_liveness)
         called = sum(tunnel.start == "start" and tunnel.manual is None for tunnel in self.config.tunnels)
         bring_up = BringUp(called, ike.came_up, self.clock.now)
-        logs = notices.look, partial(self.log.look, host.conditions)
+        cookies = CookieLines(lambda: plane.counters().cookies_sent)
+        logs = notices.look, partial(self.log.look, host.conditions), cookies.look
         looks = second_line.look, absence.look, unanswered.look, bring_up.look, *logs
         housekeeping = Housekeeping(sad, events.handle, host.conditions, clock, looks)
         watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock, self.stream.drops)

@@ -147,6 +147,8 @@ class GatewayVerbs:
             raise ControlError(f'no subsystem "{request.subsystem}" of the log; there are: {", ".join(SUBSYSTEMS)}')
         if request.level is not None:
             self._parts.log.set_level(request.level, request.subsystem)
+        if request.trace_ike is not None:
+            self._parts.log.set_trace(on=request.trace_ike)
         return self._parts.log.answer
 
     async def report(self, _: ReportRequest) -> ReportAnswer:
