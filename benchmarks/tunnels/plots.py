@@ -242,7 +242,8 @@ def _distributions(results: Results, note: str) -> Figure | None:
         axes.grid(visible=True, axis="x")
     panels[0][0].set_ylabel("% of round trips that took no longer")
     _title(panels[0][0], "Round-trip times", note)
-    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    columns = 3 if len(there) == 1 else 7
+    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     return figure
 
 

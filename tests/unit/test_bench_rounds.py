@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from benchmarks import tunnel
-from benchmarks.tunnels import compare, measures
+from benchmarks.tunnels import compare, iperf, measures
 from benchmarks.tunnels.compare import CompareError
 from benchmarks.tunnels.contenders import CONTENDERS, Contender
 from benchmarks.tunnels.measures import PROBES, Effort, probes_for
@@ -64,6 +65,35 @@ def test_without_a_peers_load_its_measure_says_so():
     bench = measures.Bench(sites=cast("Any", None), tunnel=cast("Any", None), effort=Effort())
     with pytest.raises(measures.MeasureError, match="no userspace peer's tcp_1 was measured"):
         measures.rtt_matched(bench)
+
+
+class Host:
+    """Echo requests are answered in a millisecond."""
+
+    def run(self, *argv, **_):
+        lines = "".join(f"64 bytes: icmp_seq={at} time=1.00 ms\n" for at in range(int(argv[argv.index("-c") + 1])))
+        return subprocess.CompletedProcess(argv, 0, lines, "")
+
+
+@pytest.mark.parametrize("carried", [2.0, 1.7, 1.5])
+def test_latency_is_that_of_the_load_or_none(monkeypatch, carried):
+    asked = []
+
+    def stream(sites, seconds, *options):
+        asked.append(options)
+        return carried
+
+    monkeypatch.setattr(iperf, "gbit_s", stream)
+    monkeypatch.setattr(measures, "STREAM_STARTS_S", 0)
+    sites = cast("Any", SimpleNamespace(host_a=Host()))
+    bench = measures.Bench(sites, cast("Any", None), Effort(replies=10), matched_gbit_s=2.0)
+    if carried >= 1.6:
+        assert measures.rtt_matched(bench) == {"rtt_p50_matched": 1000.0, "rtt_p99_matched": 1000.0}
+    else:
+        with pytest.raises(measures.MeasureError, match=r"it carries 1\.50 of the 2\.00 Gb/s"):
+            measures.rtt_matched(bench)
+    assert asked == [("--fq-rate", "2000000000")]
+    assert bool(bench.samples) is (carried >= 1.6)
 
 
 # ---- how long --------------------------------------------------------------------------------------------------------------------
