@@ -205,7 +205,7 @@ def rss_flood(bench: Bench) -> dict[str, float]:
 
 # ---- the table ----------------------------------------------------------------------------------------------------------------
 
-SEARCH_STEPS = 7  # of a loss-free rate, in the middle
+SEARCH_STEPS = 3  # of a loss-free rate, at their whole length; what is too much shows early
 STEP_OVERHEAD_S = 0.5
 
 
