@@ -134,18 +134,13 @@ def conclude(console: Console, results: Results, output: Path, ended: str) -> in
         page.write(results, written, file.with_suffix(".html"))
         console.print(f"\n{file}, {len(written)} plots beside it", highlight=False, markup=False, soft_wrap=True)
         console.print(f"to read in a browser: {file.with_suffix('.html')}", highlight=False, markup=False, soft_wrap=True)
+    reasons = results.as_json()["void"]["reasons"]
+    if reasons:
+        console.print("\n[bold red]This run is void:[/] " + "; ".join(reasons), highlight=False)
     if ended:
         console.print(ended, highlight=False, markup=False)
         return INTERRUPTED if results.interrupted else FAILED
-    return FAILED if results.failures else judged(console, results.as_json()["void"]["reasons"])
-
-
-def judged(console: Console, reasons: Sequence[str]) -> int:
-    """The exit status of a run that was measured to its end."""
-    if reasons:
-        console.print("\n[bold red]This run is void:[/] " + "; ".join(reasons), highlight=False)
-        return VOID
-    return 0
+    return FAILED if results.failures else VOID if reasons else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,6 +161,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     file, results = empty(asked.output), Results()
     try:
         with competitors(asked, console) as (contenders, pair):
+            if missing := [contender.name for contender in contenders if not contender.is_there()]:
+                console.print(
+                    f"failed: {', '.join(missing)} cannot run here; `make bench-tunnel` unpacks what it needs", highlight=False
+                )
+                return FAILED
             results.environment["versions"] = {contender.name: contender.version() for contender in contenders}
             results.compared_with = pair[0].name if pair else ""
             for contender in contenders:

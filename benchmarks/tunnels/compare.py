@@ -39,11 +39,16 @@ class Comparison(NamedTuple):
     rounds: int
 
     @property
+    def differs(self) -> bool:
+        """No round shows the contrary, and there are several."""
+        return self.rounds > 1 and (self.lowest > 1 or self.highest < 1)
+
+    @property
     def verdict(self) -> str:
-        """What may be said: a difference only where no round shows the contrary, and there are several."""
-        if self.rounds > 1 and self.lowest > 1:
-            return "better"
-        return "worse" if self.rounds > 1 and self.highest < 1 else "within the spread"
+        """What may be said."""
+        if not self.differs:
+            return "within the spread"
+        return "better" if self.lowest > 1 else "worse"
 
 
 def _ratios(measure: str, then: Mapping[int, float], now: Mapping[int, float]) -> list[float]:

@@ -65,8 +65,8 @@ class Tunnel:
 class Contender:
     """`start` is a context in which the tunnel is up; it is given the sites, an empty directory and what it is set up as.
 
-    `is_there` says whether one that is not required can run here; `version` what is compared; `cannot` why it has no figure for a
-    measure.
+    `is_there` says whether it can run here, if that can be told before it is started; `version` what is compared; `cannot` why it
+    has no figure for a measure.
     """
 
     name: str
@@ -303,7 +303,8 @@ CONTENDERS = (
         WIREGUARD_13,
         _wireguard("wireguard-go", WIREGUARD_13_USR),
         lambda: package_in(WIREGUARD_13_USR.parent, "wireguard-go") + ", of Debian 13",
-        cannot=WIREGUARD,
+        (WIREGUARD_13_USR / "bin" / "wireguard-go").exists,
+        WIREGUARD,
     ),
     Contender("openvpn", _openvpn, lambda: version("openvpn") + ", without DCO", cannot=NO_ESP),
     Contender(

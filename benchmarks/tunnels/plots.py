@@ -15,6 +15,7 @@ from benchmarks.tunnels.names import CEILING, MEASURES, OURS, PLAIN, WIREGUARD_1
 from benchmarks.tunnels.report import figure as number
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -247,16 +248,16 @@ def _distributions(results: Results, note: str) -> Figure | None:
     return figure
 
 
-def _save(figure: Figure, directory: Path, name: str) -> list[Path]:
-    files = [directory / f"{name}.{kind}" for kind in ("png", "svg")]
+def _save(figure: Figure, directory: Path, name: str, kinds: Sequence[str]) -> list[Path]:
+    files = [directory / f"{name}.{kind}" for kind in kinds]
     for file in files:
         figure.savefig(file, dpi=150, metadata=dict.fromkeys(SVG_METADATA) if file.suffix == ".svg" else None)
     plt.close(figure)
     return files
 
 
-def draw(results: Results, directory: Path) -> list[Path]:
-    """Every figure for which there are values; the files."""
+def draw(results: Results, directory: Path, kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Every figure for which there are values, in each of these kinds of file; the files."""
     answer = results.as_json()
     machine = results.environment
     head, _, changed = results.commit.partition("-")
@@ -267,7 +268,7 @@ def draw(results: Results, directory: Path) -> list[Path]:
         for name, title, unit, measures, log in FIGURES:
             there = tuple(measure for measure in measures if answer["medians"].get(measure))
             if there:
-                files += _save(_grouped(results, answer, (title, unit, there, log), note), directory, name)
+                files += _save(_grouped(results, answer, (title, unit, there, log), note), directory, name, kinds)
         further = {
             "tunnel-sizes": _sizes(results, answer, note),
             "tunnel-rtt-distribution": _distributions(results, note),
@@ -275,5 +276,5 @@ def draw(results: Results, directory: Path) -> list[Path]:
         }
         for name, figure in further.items():
             if figure is not None:
-                files += _save(figure, directory, name)
+                files += _save(figure, directory, name, kinds)
     return files

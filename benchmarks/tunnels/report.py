@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.tunnels.results import Results
 
 RATES = {"packets/s": 1000.0}  # shown in thousands
-MEASURE_COLUMNS, UNIT_COLUMNS, FIGURE_COLUMNS = 18, 14, 17  # of a terminal, about
+HEAD_COLUMNS, FIGURE_COLUMNS, GAP_COLUMNS = 29, 12, 3  # of a terminal: measure and unit, "0.15 to 0.24", between two
 
 
 def figure(value: float) -> str:
@@ -62,19 +62,24 @@ def reasons(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _columns(names: Sequence[str], width: int) -> Iterator[list[str]]:
-    """As many contenders a table as the terminal has room for, ours in each."""
-    room = max(2, (width - MEASURE_COLUMNS - UNIT_COLUMNS) // FIGURE_COLUMNS)
-    if len(names) <= room:
-        yield list(names)
-        return
+    """As many contenders a table as the terminal has room for, in their order, ours in each."""
     others = [name for name in names if name != OURS]
-    own = [OURS] if OURS in names else []
-    for at in range(0, len(others), room - len(own)):
-        yield [*own, *others[at : at + room - len(own)]]
+    some = [OURS] if OURS in names else []
+    own, room = len(some), width - HEAD_COLUMNS
+    for name in others:
+        if len(some) > own and sum(_room(each) for each in (*some, name)) > room:
+            yield [each for each in names if each in some]
+            del some[own:]
+        some.append(name)
+    yield [each for each in names if each in some]
 
 
-def _table(title: str, names: list[str], *, units: bool) -> RichTable:
-    table = RichTable(title=title, title_justify="left", show_edge=False, pad_edge=False)
+def _room(name: str) -> int:
+    return max(len(name), FIGURE_COLUMNS) + GAP_COLUMNS
+
+
+def _table(names: list[str], *, units: bool) -> RichTable:
+    table = RichTable(show_edge=False, pad_edge=False)
     table.add_column("measure", no_wrap=True)
     if units:
         table.add_column("unit", style="dim", no_wrap=True)
@@ -91,21 +96,21 @@ def _cell(answer: dict[str, Any], measure: str, name: str) -> str:
     return f"{text} ({answer['spread'][measure][name]:.0%})" if several else text
 
 
-def _medians(title: str, answer: dict[str, Any], names: list[str]) -> RichTable:
-    table = _table(title, names, units=True)
+def _medians(answer: dict[str, Any], names: list[str]) -> RichTable:
+    table = _table(names, units=True)
     for measure in MEASURES:
         if answer["medians"].get(measure) or answer["absent"].get(measure):
             table.add_row(measure, unit_of(measure), *(_cell(answer, measure, name) for name in names))
-    if any(answer["cores"].values()):
+    if any(cores_of(answer, name) for name in names):
         table.add_row("used in tcp_1", "cores", *(cores_of(answer, name) for name in names), style="dim")
-    if answer["void"]["rounds"]:
+    if any(void_of(answer, name) for name in names):
         table.add_row("void", "rounds", *(void_of(answer, name) for name in names), style="red")
     return table
 
 
 def _ratios(answer: dict[str, Any], names: list[str]) -> RichTable:
     others = [name for name in names if name != OURS]
-    table = _table(f"How many times better {OURS} is", others, units=False)
+    table = _table(others, units=False)
     for measure in MEASURES:
         if row := answer["ratios"].get(measure):
             table.add_row(measure, *(figure(row[name]) if name in row else "" for name in others))
@@ -113,7 +118,7 @@ def _ratios(answer: dict[str, Any], names: list[str]) -> RichTable:
 
 
 def _bars(of: list[dict[str, Any]]) -> RichTable:
-    table = RichTable(title="Bars", title_justify="left", show_edge=False, pad_edge=False)
+    table = RichTable(show_edge=False, pad_edge=False)
     table.add_column("bar")
     table.add_column("met")
     table.add_column("measured", justify="right")
@@ -125,15 +130,20 @@ def _bars(of: list[dict[str, Any]]) -> RichTable:
 
 
 def _comparison(results: Results) -> RichTable:
-    title = f"{OURS} beside {results.compared_with}: above 1 it is better now"
-    table = RichTable(title=title, title_justify="left", show_edge=False, pad_edge=False)
-    for name in ("measure", "unit", "then", "now", "ratio", "lowest to highest", "rounds", ""):
+    table = RichTable(show_edge=False, pad_edge=False)
+    for name in ("measure", "unit", "then", "now", "ratio", "range", ""):
         table.add_column(name, justify="right" if name in ("then", "now", "ratio") else "left", no_wrap=True)
     for one in results.comparisons():
         then, now = shown(one.measure, one.then), shown(one.measure, one.now)
-        spread = f"{one.lowest:.2f} to {one.highest:.2f}"
-        table.add_row(one.measure, unit_of(one.measure), then, now, f"{one.ratio:.2f}", spread, str(one.rounds), one.verdict)
+        spread = f"{one.lowest:.2f}–{one.highest:.2f}"
+        verdict = one.verdict if one.differs else "–"  # the range holds 1
+        table.add_row(one.measure, unit_of(one.measure), then, now, f"{one.ratio:.2f}", spread, verdict)
     return table
+
+
+def _told(console: Console, title: str, table: RichTable) -> None:
+    console.print(f"\n[italic]{escape(title)}[/]", highlight=False)
+    console.print(table)
 
 
 def show(console: Console, results: Results) -> None:
@@ -145,19 +155,15 @@ def show(console: Console, results: Results) -> None:
     if rounds > 1:
         title += "; in brackets (largest − smallest) ÷ median"
     for some in _columns(names, console.width):
-        console.print()
-        console.print(_medians(title, answer, some))
+        _told(console, title, _medians(answer, some))
     for missing, why in reasons(answer):
         console.print(f"– {missing}: {escape(why)}", style="dim", highlight=False)
     if any(answer["ratios"].values()) and not results.compared_with:
         for some in _columns(names, console.width):
-            console.print()
-            console.print(_ratios(answer, some))
+            _told(console, f"How many times better {OURS} is", _ratios(answer, some))
     if answer["bars"]:
-        console.print()
-        console.print(_bars(answer["bars"]))
+        _told(console, "Bars", _bars(answer["bars"]))
     if answer["compare"]:
-        console.print()
-        console.print(_comparison(results))
+        _told(console, f"{OURS} beside {results.compared_with}: above 1 it is better now", _comparison(results))
     for failure in results.failures:
         console.print(f"failed: {escape(failure)}", style="red", highlight=False)

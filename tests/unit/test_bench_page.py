@@ -76,7 +76,7 @@ def made(tmp_path_factory):
     """Page and JSON of such a run."""
     directory, run = tmp_path_factory.mktemp("run"), measured()
     run.write(directory / "tunnel.json")
-    page.write(run, plots.draw(run, directory), directory / "tunnel.html")
+    page.write(run, plots.draw(run, directory, ("svg",)), directory / "tunnel.html")
     return (directory / "tunnel.html").read_text(), json.loads((directory / "tunnel.json").read_text())
 
 

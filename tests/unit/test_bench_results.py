@@ -113,6 +113,15 @@ def test_a_narrow_terminal_gets_several_tables_with_ours_in_each(run):
     assert all(name in text for name in ("wireguard-go", "openvpn", "kernel-esp", "used in tcp_1"))
 
 
+def test_only_who_has_a_void_round_is_marked(run):
+    for name, cores in (("wireguard-go-13", 0.5), ("openvpn", 1.2)):
+        run.add(name, {"tcp_1": 1.0}, cores=cores)
+    console = Console(width=160, record=True)
+    report.show(console, run)
+    (void,) = (line for line in console.export_text().splitlines() if line.startswith("void"))
+    assert void.replace("│", " ").split() == ["void", "rounds", "1,", "2", "1"]  # of strongswan nothing is known
+
+
 def test_a_quick_run_has_plots_of_what_it_measured_only(tmp_path):
     made = results.Results()
     made.add(OURS, dict.fromkeys(QUICK, 1.0))

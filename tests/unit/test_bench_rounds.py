@@ -7,9 +7,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
 from benchmarks import tunnel
-from benchmarks.tunnels import compare, iperf, measures
+from benchmarks.tunnels import compare, iperf, measures, report
 from benchmarks.tunnels.compare import CompareError
 from benchmarks.tunnels.contenders import CONTENDERS, Contender
 from benchmarks.tunnels.measures import PROBES, Effort, probes_for
@@ -162,6 +163,21 @@ def test_a_round_that_one_tree_lacks_is_left_out():
     (one,) = of_two("tcp_1", {1: 4.0, 3: 4.0}, {2: 1.0, 3: 6.0})
     assert (one.ratio, one.rounds) == (pytest.approx(1.5), 1)
     assert of_two("tcp_1", {1: 4.0}, {2: 4.0}) == of_two("tcp_1", {1: 0.0}, {1: 4.0}) == []
+
+
+def test_the_comparison_fits_a_terminal():
+    made = Results(compared_with=THEN)
+    for number in (1, 2):
+        made.add(THEN, {"rtt_p99_matched": 20_000.0, "udp_1400_gso": 1e6}, number)
+        made.add(OURS, {"rtt_p99_matched": 10_000.0, "udp_1400_gso": 5e5 * number}, number)
+    console = Console(width=80, record=True)
+    report.show(console, made)
+    table = console.export_text().partition(f"{OURS} beside {THEN}: above 1 it is better now")[2]
+    rows = [line.replace("│", " ").split() for line in table.splitlines() if line.startswith(("rtt", "udp"))]
+    assert rows == [
+        ["rtt_p99_matched", "µs", "20,000", "10,000", "2.00", "2.00–2.00", "better"],
+        ["udp_1400_gso", "k", "packets/s", "1,000", "750", "0.75", "0.50–1.00", "–"],
+    ]
 
 
 BUILD = "import pathlib\npathlib.Path('ipsec_dp/_native.py').write_text('age = ' + open('age').read())\n"
