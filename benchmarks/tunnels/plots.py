@@ -154,7 +154,7 @@ def _title(axes: Axes, title: str, note: str) -> None:
 
 def _grouped(results: Results, answer: dict[str, Any], row: tuple[str, str, tuple[str, ...], bool], note: str) -> Figure:
     title, unit, measures, log = row
-    figure, axes = plt.subplots(figsize=(max(6.4, 2.2 * len(measures) + 1.6), 4.4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(max(6.4, 2.7 * len(measures) + 1.6), 4.4), layout="constrained")
     _groups(axes, results, answer, measures, unit)
     if log:
         axes.set_yscale("log")
