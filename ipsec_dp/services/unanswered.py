@@ -6,8 +6,8 @@ are evidence as long as nothing at all comes the other way over the tunnel, by a
 the tunnel's monitor has answers, or where nothing ever came and TCP connections go on all the same: then the answers take another
 way (another tunnel), which is for the routes to say.
 
-The data plane counts (`DataPlane.unanswered`), and names of all tunnels only those of which that is so. Nothing is done about it
-but that it is told.
+The data plane counts (`DataPlane.unanswered`), and names of all tunnels only those of which that is so. It is told; and where
+nothing came since the tunnel is up, ESP goes another way if there is one (`keying.encapsulations`), before it is.
 """
 
 from __future__ import annotations
@@ -47,6 +47,13 @@ class _Way(NamedTuple):
     direction: Direction
 
 
+class _Since(NamedTuple):
+    """From when on there is silence, and how many questions there were before."""
+
+    at: float
+    asked: int = 0
+
+
 class UnansweredTraffic:
     """Of one gateway. `look` is called each second. `names`: of the tunnels by number."""
 
@@ -58,22 +65,24 @@ class UnansweredTraffic:
         monitor: Callable[[str], MonitorStatus | None],
         conditions: Conditions,
         clock: Clock,
+        another_way: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """`scan`: the ways that have no answer now; `name`: of the tunnel with this number, None: it is gone; `keying`: None: IKE
-        knows nothing of it."""
+        knows nothing of it; `another_way`: tries one for a tunnel over which nothing ever came, if there is any."""
+        self._another_way = another_way
         self._scan, self._name, self._keying, self._monitor = scan, name, keying, monitor
         self._conditions, self._clock = conditions, clock
-        self._since: dict[_Way, float] = {}
+        self._since: dict[_Way, _Since] = {}
         self._told: dict[_Way, tuple[str, str]] = {}  # name and text
         self._trouble: dict[str, str] = {}  # the same by name
 
     def look(self) -> None:
         now = self._clock.now()
         found = {_Way(each.tunnel, each.direction): each for each in self._scan()}
-        self._since = {way: self._since.get(way, now) for way in found}
+        self._since = {way: self._since.get(way, _Since(now)) for way in found}
         told = {way: text for way, text in self._told.items() if way in found}
         for way, each in found.items():
-            if way not in told and (said := self._judge(each, now - self._since[way], now)) is not None:
+            if way not in told and (said := self._judge(each, way, now)) is not None:
                 told[way] = said
         if told != self._told:
             self._told, self._trouble = told, dict(told.values())
@@ -90,10 +99,11 @@ class UnansweredTraffic:
             found["more"] = f"over further tunnels packets that want an answer get none: {named(more, NAMED)}"
         return found
 
-    def _judge(self, each: Unanswered, silence_s: float, now: float) -> tuple[str, str] | None:
+    def _judge(self, each: Unanswered, way: _Way, now: float) -> tuple[str, str] | None:
         """The tunnel's name and what to say of it; None: nothing yet."""
-        ever = each.last > 0
-        if silence_s < WAIT_S or each.asked < (LEAST if ever else LEAST_EVER) or (each.goes_on and not ever):
+        ever, since = each.last > 0, self._since[way]
+        silence_s = now - since.at
+        if silence_s < WAIT_S or each.asked - since.asked < (LEAST if ever else LEAST_EVER) or (each.goes_on and not ever):
             return None
         name = self._name(each.tunnel)
         if name is None or self._has_answers(name):
@@ -104,12 +114,19 @@ class UnansweredTraffic:
         passes = keying is not None and keying.heard_at >= now - silence_s
         if each.direction is Direction.OUTBOUND and keying is not None and not passes and silence_s < PATIENCE_S:
             return None
+        if each.direction is Direction.OUTBOUND and passes and self._goes_round(name, keying, each):
+            self._since[way] = _Since(now, each.asked)
+            return None
         asked = f"{each.asked} packets that want an answer" + (f" (of {each.packets})" if each.packets > each.asked else "")
         before = f"the last one {now - each.last / NS_PER_S:.0f} s ago" if ever else "nor ever before"
         if each.direction is Direction.INBOUND:
             return name, f"nothing goes back: {asked} came in within {silence_s:.0f} s, and none was sealed, {before}: {HERE}"
         text = f"nothing comes back: {asked} were sealed within {silence_s:.0f} s, and none came in, {before}"
         return name, f"{text}: {_there(keying, ever=ever, passes=passes)}"
+
+    def _goes_round(self, name: str, keying: KeyingStatus | None, each: Unanswered) -> bool:
+        """Whether another way is tried, where nothing came since the tunnel came up."""
+        return keying is not None and each.last / NS_PER_S < keying.came_up_at and self._another_way(name)
 
     def _has_answers(self, name: str) -> bool:
         monitor = self._monitor(name)
