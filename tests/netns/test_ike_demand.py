@@ -62,7 +62,7 @@ def test_the_first_packet_makes_the_tunnel_and_is_delivered(shared_sites, pair, 
         recording.stop()
     assert "1 received" in said
     assert (state(gateways.a), state(gateways.b)) == ("up", "up")
-    assert set(capture.scan(tmp_path / "wan").packets) <= {"ike", "esp", *capture.LINK_KINDS}
+    assert set(capture.scan(tmp_path / "wan").packets) <= {"ike", "esp-udp", *capture.LINK_KINDS}
     assert kinds_between_sites(tmp_path / "wan") == set()
 
 

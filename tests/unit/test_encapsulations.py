@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -92,6 +92,15 @@ def test_silence_over_both_is_not_blamed_on_udp():
         assert not known.found.nothing_back("to-b", HERE), "that is known"
         await known.clock.advance(ANEW_S + 1)
         assert known.found.nothing_back("to-b", HERE), "and may be otherwise now"
+
+    in_loop(life)
+
+
+def test_the_same_peer_by_ikev1_is_met_likewise():
+    async def life(known):
+        known.found.no_way("to-b", HERE, "why")
+        older = known.found.applied(replace(AUTO, fallback=AUTO)).fallback
+        assert older.encapsulation == "esp"
 
     in_loop(life)
 
