@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.cli.asking import ask, read
 from ipsec_dp.cli.checks import Check
-from ipsec_dp.cli.encapsulation_words import BECAUSE
+from ipsec_dp.cli.encapsulation_words import BECAUSE, firewalls
 from ipsec_dp.cli.route_checks import configurations
 from ipsec_dp.config.model import control_socket
 from ipsec_dp.errors import IpsecDpError
@@ -27,27 +26,13 @@ REMEDIES: Final = {
     "shared": "write the same encapsulation in both tunnels",
     "fallback": "let all of UDP port 4500 pass, there and back, then: ipsec-dp reload",
 }
-PASSES: Final = {  # by what is configured: how ESP goes, and what firewalls on the way have to let through
-    "auto": "ESP in UDP where the peer can, IP protocol 50 where UDP does not get through: let UDP ports 500 and 4500 pass",
-    "udp": "ESP in UDP: let UDP ports 500 and 4500 pass",
-    "esp": "IP protocol 50: let UDP port 500 and IP protocol 50 (ESP) pass",
-}
 
 
 def encapsulations(host: Host) -> list[Check]:
     """How ESP is to travel by the configurations, and how it does in the gateways that run here and let themselves be asked."""
-    tunnels = (tunnel for config in configurations(host) for tunnel in config.tunnels if tunnel.manual is None)
-    counted: Counter[str] = Counter(tunnel.encapsulation for tunnel in tunnels)
-    found = [
-        Check("encapsulation", "ok", f"{counted[each]} tunnel{'s' * (counted[each] > 1)}: {passes}", _means(each))
-        for each, passes in PASSES.items()
-        if counted[each]
-    ]
+    tunnels = [tunnel for config in configurations(host) for tunnel in config.tunnels]
+    found = [Check("encapsulation", "ok", text, COSTS if each == "esp" else "") for each, text in firewalls(tunnels).items()]
     return found + [each for name in claim.names(host.read("proc/thread-self/net/unix")) for each in _running(name)]
-
-
-def _means(configured: str) -> str:
-    return COSTS if configured == "esp" else ""
 
 
 def _running(gateway: str) -> list[Check]:
