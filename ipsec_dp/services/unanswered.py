@@ -7,11 +7,12 @@ the tunnel's monitor has answers, or where nothing ever came and TCP connections
 way (another tunnel), which is for the routes to say.
 
 The data plane counts (`DataPlane.unanswered`), and names of all tunnels only those of which that is so. It is told; and where
-nothing came since the tunnel is up, ESP goes another way if there is one (`keying.encapsulations`), before it is.
+nothing came since the tunnel is up, ESP goes another way if there is one (`keying.encapsulations`).
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipsec_dp.dataplane import Direction
@@ -47,10 +48,10 @@ class _Way(NamedTuple):
     direction: Direction
 
 
-class _Since(NamedTuple):
-    """From when on there is silence, and how many questions there were before."""
+class _Tried(NamedTuple):
+    """When another way was last tried, and how many questions there were before."""
 
-    at: float
+    at: float = -inf
     asked: int = 0
 
 
@@ -72,18 +73,21 @@ class UnansweredTraffic:
         self._another_way = another_way
         self._scan, self._name, self._keying, self._monitor = scan, name, keying, monitor
         self._conditions, self._clock = conditions, clock
-        self._since: dict[_Way, _Since] = {}
+        self._since: dict[_Way, float] = {}
+        self._tried: dict[_Way, _Tried] = {}
         self._told: dict[_Way, tuple[str, str]] = {}  # name and text
         self._trouble: dict[str, str] = {}  # the same by name
 
     def look(self) -> None:
         now = self._clock.now()
         found = {_Way(each.tunnel, each.direction): each for each in self._scan()}
-        self._since = {way: self._since.get(way, _Since(now)) for way in found}
+        self._since = {way: self._since.get(way, now) for way in found}
+        self._tried = {way: tried for way, tried in self._tried.items() if way in found}
         told = {way: text for way, text in self._told.items() if way in found}
         for way, each in found.items():
-            if way not in told and (said := self._judge(each, way, now)) is not None:
+            if way not in told and (said := self._judge(each, now - self._since[way], now)) is not None:
                 told[way] = said
+            self._go_round(way, each, now)
         if told != self._told:
             self._told, self._trouble = told, dict(told.values())
             self._conditions.become(SOURCE, self._warnings())
@@ -99,11 +103,10 @@ class UnansweredTraffic:
             found["more"] = f"over further tunnels packets that want an answer get none: {named(more, NAMED)}"
         return found
 
-    def _judge(self, each: Unanswered, way: _Way, now: float) -> tuple[str, str] | None:
+    def _judge(self, each: Unanswered, silence_s: float, now: float) -> tuple[str, str] | None:
         """The tunnel's name and what to say of it; None: nothing yet."""
-        ever, since = each.last > 0, self._since[way]
-        silence_s = now - since.at
-        if silence_s < WAIT_S or each.asked - since.asked < (LEAST if ever else LEAST_EVER) or (each.goes_on and not ever):
+        ever = each.last > 0
+        if silence_s < WAIT_S or each.asked < (LEAST if ever else LEAST_EVER) or (each.goes_on and not ever):
             return None
         name = self._name(each.tunnel)
         if name is None or self._has_answers(name):
@@ -114,9 +117,6 @@ class UnansweredTraffic:
         passes = keying is not None and keying.heard_at >= now - silence_s
         if each.direction is Direction.OUTBOUND and keying is not None and not passes and silence_s < PATIENCE_S:
             return None
-        if each.direction is Direction.OUTBOUND and passes and self._goes_round(name, keying, each):
-            self._since[way] = _Since(now, each.asked)
-            return None
         asked = f"{each.asked} packets that want an answer" + (f" (of {each.packets})" if each.packets > each.asked else "")
         before = f"the last one {now - each.last / NS_PER_S:.0f} s ago" if ever else "nor ever before"
         if each.direction is Direction.INBOUND:
@@ -124,9 +124,18 @@ class UnansweredTraffic:
         text = f"nothing comes back: {asked} were sealed within {silence_s:.0f} s, and none came in, {before}"
         return name, f"{text}: {_there(keying, ever=ever, passes=passes)}"
 
-    def _goes_round(self, name: str, keying: KeyingStatus | None, each: Unanswered) -> bool:
-        """Whether another way is tried, where nothing came since the tunnel came up."""
-        return keying is not None and each.last / NS_PER_S < keying.came_up_at and self._another_way(name)
+    def _go_round(self, way: _Way, each: Unanswered, now: float) -> None:
+        """Where nothing came since a tunnel is up, though IKE passes: another way, if there is one. Questions of before the last
+        try say nothing of that one."""
+        tried, name = self._tried.get(way, _Tried()), self._name(each.tunnel)
+        silence_s = now - max(self._since[way], tried.at)
+        if way.direction is Direction.INBOUND or silence_s < WAIT_S or each.asked - tried.asked < LEAST_EVER or each.goes_on:
+            return
+        keying = None if name is None or self._has_answers(name) else self._keying(name)
+        if name is None or keying is None or keying.silent or keying.heard_at < now - silence_s:
+            return
+        if each.last / NS_PER_S < keying.came_up_at and self._another_way(name):
+            self._tried[way] = _Tried(now, each.asked)
 
     def _has_answers(self, name: str) -> bool:
         monitor = self._monitor(name)
