@@ -11,10 +11,9 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from ipsec_dp.cli import doctor, encapsulation_checks, network_checks, route_checks
+from ipsec_dp.cli import doctor, network_checks, route_checks
 from ipsec_dp.cli.checks import Check, Host
-from ipsec_dp.errors import ControlError
-from ipsec_dp.host import MARK, HostError, claim, link_names, privilege, probe, xfrm
+from ipsec_dp.host import MARK, HostError, link_names, privilege, probe, xfrm
 from ipsec_dp.host.decision import Way
 from ipsec_dp.host.filters import Filter
 from ipsec_dp.host.foreign_rules import Taken
@@ -372,62 +371,3 @@ def test_a_ruleset_that_was_saved_while_a_gateway_ran_is_named(host, path):
     assert (found.state, f"/{path}" in found.found, "ipsec_dp" in (found.remedy or "")) == ("warn", True, True)
     (good,) = network_checks.saved_ruleset(host(**{path: "flush ruleset\ntable inet filter {\n}\n"}))
     assert good.state == "ok"
-
-
-@pytest.mark.parametrize(
-    ("lines", "told", "means"),
-    [
-        (
-            (),
-            "1 tunnel: ESP in UDP where the peer can, IP protocol 50 where UDP does not get through: let UDP ports",
-            "",
-        ),
-        (('encapsulation = "udp"',), "1 tunnel: ESP in UDP: let UDP ports 500 and 4500 pass", ""),
-        (
-            ('encapsulation = "esp"',),
-            "1 tunnel: IP protocol 50: let UDP port 500 and IP protocol 50 (ESP)",
-            "costs throughput",
-        ),
-    ],
-    ids=["auto", "udp", "esp"],
-)
-def test_what_firewalls_have_to_let_pass(host, lines, told, means):
-    where = host()
-    directory = where.root / "etc/ipsec-dp"
-    directory.mkdir(parents=True)
-    configured(directory, tunnel("to-b", *lines))
-    (found,) = encapsulation_checks.encapsulations(where)
-    assert (found.state, found.found.startswith(told), means in found.means) == ("ok", True, True)
-
-
-class Answers:
-    """A gateway that runs here, and what it says of its tunnels."""
-
-    def __init__(self, *tunnels):
-        self.tunnels = tunnels
-
-    def __call__(self, *_):
-        return {"gateway": "gw", "tunnels": [{"name": f"t{number}", **each} for number, each in enumerate(self.tunnels)]}
-
-
-def test_tunnels_of_running_gateways_that_could_go_faster_are_named_with_what_helps(host, monkeypatch):
-    slow = [{"encapsulation": "esp", "encapsulation_why": why} for why in ("fallback", "peer", "fallback", "configured")]
-    monkeypatch.setattr(encapsulation_checks, "ask", Answers(*slow, {"encapsulation": "udp", "encapsulation_why": "auto"}))
-    sockets = "0000: 00000002 00000000 00010000 0001 01 1 @ipsec-dp/gw\n"
-    where = host(**{"proc/thread-self/net/unix": sockets})
-    monkeypatch.setattr(claim, "names", lambda text: ["gw"] if text else [])
-    fallback, peer = encapsulation_checks.encapsulations(where)
-    assert (fallback.state, fallback.found) == ("warn", "gw: IP protocol 50: t0, t2")
-    assert "UDP does not get through" in fallback.means
-    assert "let all of UDP port 4500 pass" in fallback.remedy
-    assert (peer.state, peer.found) == ("warn", "gw: IP protocol 50: t1")
-    assert "turn NAT traversal on" in peer.remedy
-
-
-def test_a_gateway_that_does_not_answer_is_passed_over(host, monkeypatch):
-    def refuse(*_):
-        raise ControlError("not permitted")
-
-    monkeypatch.setattr(encapsulation_checks, "ask", refuse)
-    monkeypatch.setattr(claim, "names", lambda _: ["gw"])
-    assert encapsulation_checks.encapsulations(host()) == []
