@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ipsec_dp.cli.checks import Check, Host
+from ipsec_dp.cli.encapsulation_checks import encapsulations
 from ipsec_dp.cli.names_in_use import REMEDY, names_in_use
 from ipsec_dp.cli.network_checks import (
     forwarding,
@@ -169,6 +170,7 @@ CHECKS: tuple[Callable[[Host], list[Check]], ...] = (
     generation,
     interface_names,
     peer_ways,
+    encapsulations,
     rules_before_ours,
 )
 

@@ -374,6 +374,7 @@ class IkeManager:
         session = self._sender(message)
         if session is None or (path.remote.address, path.remote.port) != (session.path.remote.address, session.path.remote.port):
             return []
+        session.handshake.unreachable = session.path.natt
         text = f"an ICMP message says that UDP port {path.remote.port} of {path.remote.address} is not reached: {reason}"
         return self._run(session, now, partial(session.unusable, text, session.path))
 

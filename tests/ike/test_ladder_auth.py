@@ -267,7 +267,9 @@ def test_a_second_ike_sa_replaces_the_first():
 
 
 def test_unique_keep_refuses_a_second_one():
-    ladder = Ladder(a=[peer("a"), peer("a", tunnel="again")], b=[peer("b", unique=Unique.KEEP)]).up()
+    ladder = Ladder(
+        [peer("a", encapsulation="esp"), peer("a", tunnel="again", encapsulation="esp")], [peer("b", unique=Unique.KEEP)]
+    ).up()
     path = ladder.path("a")
     elsewhere = type(path)(path.local._replace(port=1500), path.remote)  # the peer that is there would be authenticating anew
     ladder.a.do(ladder.a.core.initiate("again", elsewhere, ladder.clock()))

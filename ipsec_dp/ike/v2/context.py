@@ -172,6 +172,7 @@ class Handshake:
     repeated: int = 0  # times that the peer asked again, unauthenticated, for what we had answered
     other_request: bytes = b""  # the peer's same request with a COOKIE, or without the one that the first had
     hints: list[UnprovenError] = field(default_factory=list)  # unauthenticated refusals
+    unreachable: bool = False  # an ICMP message says that ours do not get to port 4500
     spoken: bool = False  # something came for our request that is IKEv2, and does not refuse it
     unspoken: bool = False  # our request was sent as often as it is, and nothing such came
 
@@ -284,7 +285,12 @@ class Context(ABC):
     @property
     def udp(self) -> bool:
         """True when ESP of this SA goes in UDP."""
-        return self.nat.uses_udp(self.peer.encapsulation)
+        return self.nat.udp
+
+    @property
+    def keeps_way(self) -> bool:
+        """True when keepalives are needed for what comes to us."""
+        return self.nat.needs_keepalives(self.peer.liveness.interval_s, called=self.ends.called)
 
     @property
     def task(self) -> Task | None:
@@ -347,7 +353,7 @@ class Context(ABC):
     def start_deadlines(self, now: float) -> None:
         """It is up: its times begin."""
         initiator, called, rng = self.sa.initiator, self.ends.called, self.host.environment.rng
-        self.deadlines.start(self.peer, now, rng, initiator=initiator, called=called, behind_nat=self.nat.local)
+        self.deadlines.start(self.peer, now, rng, initiator=initiator, called=called, keeps=self.keeps_way)
 
     # ---- what it leaves to the machine
 
