@@ -42,6 +42,7 @@ from ipsec_dp.ike.v2 import (
     uniqueness,
 )
 from ipsec_dp.ike.v2.admission import Admission
+from ipsec_dp.ike.v2.downgrades import Downgrades
 from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError, UnsupportedCriticalPayloadError, notify_of
 from ipsec_dp.ike.v2.holdings import Holdings
 from ipsec_dp.ike.v2.lengths import Lengths
@@ -80,6 +81,7 @@ class IkeManager:
         """`events`: which of those that strangers cause are told, where others have a part in it too."""
         self.environment = environment
         self.holdings = Holdings()
+        self.downgrades = Downgrades()
         self.further = KeyExchanges(LIMITS.further_a_second, LIMITS.further_of_network_a_second)
         self.lengths = Lengths()
         self._peers = PeerTable(peers)

@@ -103,6 +103,7 @@ OWNERS = {
     "ike/v1/wire.py": {
         STANDARD: "VERSION ESP_SPI DOI_IPSEC SITUATION_IDENTITY_ONLY KEY_IKE BASIC X509_SIGNATURE FIRST_STATUS MOST_PADDING"
     },
+    "ike/v2/downgrades.py": {PEER: "REMEMBERED"},
     "ike/v2/child.py": {OURS: "MAX_OFFERED"},
     "ike/v2/child_create.py": {PEER: "MAX_ROUNDS"},
     "ike/v2/child_table.py": {OURS: "DUE_AT_ONCE"},

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.strangers import KeyExchanges
     from ipsec_dp.ike.traffic_selectors import ProxyId
+    from ipsec_dp.ike.v2.downgrades import Downgrades
     from ipsec_dp.ike.v2.exchanges import UnprovenError
     from ipsec_dp.ike.v2.holdings import Holdings
     from ipsec_dp.ike.v2.lengths import Lengths
@@ -60,6 +61,7 @@ class IkeHost(Protocol):
     holdings: Holdings  # what the peers have of the address space
     further: KeyExchanges  # additional ones that strangers may still have
     lengths: Lengths  # of datagrams, that the ways to peers took
+    downgrades: Downgrades  # which peers have had keys that withstand a quantum adversary
 
     def next_child(self) -> int:
         """A number for a CHILD_SA, never given twice."""
