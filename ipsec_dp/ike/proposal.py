@@ -136,12 +136,12 @@ def default_ike() -> tuple[str, ...]:
 
 def by_default(proposals: tuple[Proposal, ...]) -> bool:
     """Whether nobody has chosen them."""
-    return proposals == _default_proposals()
+    return proposals == _parsed(default_ike())
 
 
 @cache
-def _default_proposals() -> tuple[Proposal, ...]:
-    return parse_ike(default_ike())
+def _parsed(texts: tuple[str, ...]) -> tuple[Proposal, ...]:
+    return parse_ike(texts)
 
 
 def parse_ike(texts: Iterable[str], *, legacy: bool = False) -> tuple[Proposal, ...]:
