@@ -90,8 +90,8 @@ def loaded(config: Written, directory: Path, files: Mapping[str, str | bytes]) -
 
 def repeatable(tunnel: Tunnel) -> Tunnel:
     """Of the default proposals those without ML-KEM, whose encapsulation takes no seed: a run could not be had again. Who writes
-    proposals, or demands ML-KEM, has it."""
-    if not by_default(tunnel.ike.proposals) or tunnel.ike.post_quantum == "required":
+    proposals has it, and so has who demands it: of the default ones only those with it are left then."""
+    if not by_default(tunnel.ike.proposals):
         return tunnel
     return replace(tunnel, ike=replace(tunnel.ike, proposals=parse_ike(CLASSIC_IKE)))
 
