@@ -15,6 +15,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 export APT ?= 1
 export APT_WAIT ?= 600
+# Tests start the program some thousand times. What Python has compiled of it is kept, whatever the environment says: a third of a start.
+unexport PYTHONDONTWRITEBYTECODE
 JOBS ?= $(shell nproc)
 TESTERS ?= 2
 FUZZ_SECONDS ?= 60
