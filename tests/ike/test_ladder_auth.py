@@ -299,7 +299,7 @@ def test_eap_is_refused():
     session = ladder.a.core.sessions("to-b")[0]
     request = None if session.task is None else session.task.build(session, ladder.clock())
     payloads = [payload for payload in request or () if not isinstance(payload, Authentication)]
-    datagrams = seal(session, Header(session.sa.spi_i, session.sa.spi_r, 35, 8, 1), payloads)
+    datagrams = seal(session, Header(session.sa.spi_i, session.sa.spi_r, 35, 8, 1), payloads).datagrams
     ladder.b.do(ladder.b.core.receive(datagrams[0], ladder.path("b"), ladder.clock()))
     assert "EAP" in failure(ladder.b).text
     assert not ladder.b.sad.inbound

@@ -86,7 +86,7 @@ def test_ip_protocol_50_is_blocked_while_ike_passes(sites_opened_again, gateways
 def test_udp_port_4500_is_blocked_while_500_passes(sites_opened_again, gateways):
     with blocked(sites_opened_again.gw_b, "udp dport 4500"):
         both = gateways(encapsulation="udp")
-        said = until(lambda: error(both.a, "has not answered IKE_AUTH"), "what is waited for", 6.0)
+        said = until(lambda: error(both.a, "has not answered IKE_INTERMEDIATE"), "what is waited for", 6.0)
         assert "most likely UDP port 4500 is blocked" in said
         assert tunnel(both.a)["state"] == "negotiating"
     both.a.wait_negotiated()

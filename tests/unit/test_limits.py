@@ -106,6 +106,7 @@ OWNERS = {
     "ike/v1/wire.py": {
         STANDARD: "VERSION ESP_SPI DOI_IPSEC SITUATION_IDENTITY_ONLY KEY_IKE BASIC X509_SIGNATURE FIRST_STATUS MOST_PADDING"
     },
+    "ike/v2/downgrades.py": {PEER: "REMEMBERED"},
     "ike/v2/child.py": {OURS: "MAX_OFFERED"},
     "ike/v2/child_create.py": {PEER: "MAX_ROUNDS"},
     "ike/v2/child_table.py": {OURS: "DUE_AT_ONCE"},
@@ -119,6 +120,7 @@ OWNERS = {
     "ike/v2/fragment.py": {STANDARD: "_FRAGMENT_FIELDS"},
     "ike/v2/ike_rekey.py": {PEER: "MAX_ROUNDS AWAIT_DELETE"},
     "ike/v2/keymat.py": {STANDARD: "_MAX_BLOCKS"},
+    "ike/v2/lengths.py": {OURS: "REMEMBERED_S REMEMBERED"},
     "ike/v2/message.py": {STANDARD: "_EXCHANGE _FIRST_PAYLOAD _FLAGS"},
     "ike/v2/payloads.py": {STANDARD: "CERT_X509_SIGNATURE _EAP_HEADER"},
     "ike/v2/probe.py": {STANDARD: "PADDING_NOTIFY NOTIFY_OCTETS"},
@@ -129,6 +131,7 @@ OWNERS = {
     "ike/v2/sa.py": {OURS: "NONCE_OCTETS"},
     "ike/v2/sa_payload.py": {STANDARD: "_LAST _MORE_PROPOSALS _MORE_TRANSFORMS"},
     "ike/v2/session.py": {PEER: "LINGER"},
+    "ike/v2/shorter.py": {OURS: "FROM"},
     "ike/v2/survey.py": {SHOWN: "VENDORS_MOST"},
     "ike/v2/tolerance.py": {SHOWN: "SHOWN NOTED", PEER: "COMPLAINTS_A_MINUTE"},
     "ike/v2/trace.py": {SHOWN: "SHOWN", OURS: "REMEMBERED"},

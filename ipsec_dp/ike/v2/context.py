@@ -44,8 +44,10 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.strangers import KeyExchanges
     from ipsec_dp.ike.traffic_selectors import ProxyId
+    from ipsec_dp.ike.v2.downgrades import Downgrades
     from ipsec_dp.ike.v2.exchanges import UnprovenError
     from ipsec_dp.ike.v2.holdings import Holdings
+    from ipsec_dp.ike.v2.lengths import Lengths
     from ipsec_dp.ike.v2.payloads import Notify, Payload
     from ipsec_dp.ike.v2.sa import Child, IkeSa, ReceivedMessage
     from ipsec_dp.ike.v2.series import TheirSeries
@@ -58,6 +60,8 @@ class IkeHost(Protocol):
     environment: Environment
     holdings: Holdings  # what the peers have of the address space
     further: KeyExchanges  # additional ones that strangers may still have
+    lengths: Lengths  # of datagrams, that the ways to peers took
+    downgrades: Downgrades  # which peers have had keys that withstand a quantum adversary
 
     def next_child(self) -> int:
         """A number for a CHILD_SA, never given twice."""
@@ -153,6 +157,7 @@ class Abilities:
     """What the peer can do, as its messages say."""
 
     fragmentation: bool = False  # RFC 7383
+    longest: float = inf  # octets of IP datagram that get there, where longer ones were lost or are not sent (`shorter`)
     hashes: frozenset[int] | None = None  # of its signatures (RFC 7427); None: it knows only the classic methods
     single_pair: bool = False  # it takes one pair of selectors in an exchange
     notes: Notes = field(default_factory=Notes)  # what they say besides
@@ -232,7 +237,7 @@ class Context(ABC):
         self.sa = sa
         self.path = path
         self.nat = Nat()
-        self.abilities = Abilities()
+        self.abilities = Abilities(longest=host.lengths.of(path.remote.address, now))
         self.handshake = Handshake((sa.spi_i, path.remote), candidates)
         self.ends = Ends(called=sa.initiator)
         self.window: Window[Task] = Window()

@@ -73,7 +73,7 @@ def kept_back(context: Context) -> str | None:
 def unsent(context: Context, datagram: bytes, why: str) -> None:
     """This host refused to send one of ours. A request is repeated, and told when it was so often; of answers it is told once."""
     outstanding = context.window.outstanding
-    if outstanding is not None and datagram in outstanding.datagrams:
+    if outstanding is not None and datagram in outstanding.sealed:
         outstanding.kept_back = outstanding.attempt, why
     if not is_response(datagram):
         return
