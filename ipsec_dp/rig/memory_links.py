@@ -12,6 +12,7 @@ from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.host import HostError
 from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
 from ipsec_dp.network.outer_sockets import NON_ESP_MARKER
+from ipsec_dp.rig.memory_plane import KEEPALIVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.addresses import Address
 
 QUEUE_PACKETS = 256
-KEEPALIVE = b"\xff"  # RFC 3948 §2.3
 
 
 class Stepped(Protocol):
