@@ -71,10 +71,16 @@ class PathValue(Struct, frozen=True, array_like=True):
     hop_limit: int
     outer: int
 
+    @property
+    def ends(self) -> tuple[Endpoint, Endpoint]:
+        """Ours and the peer's."""
+        return self.local.endpoint, self.remote.endpoint
+
     def over(self, link: int) -> OuterPath:
         """The same path over a link of another data plane."""
+        local, remote = self.ends
         choices = Dscp(self.dscp), self.dscp_value, self.hop_limit, Outer(self.outer)
-        return OuterPath(self.local.endpoint, self.remote.endpoint, Encapsulation(self.encapsulation), link, Df(self.df), *choices)
+        return OuterPath(local, remote, Encapsulation(self.encapsulation), link, Df(self.df), *choices)
 
 
 class ExportedSa(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -124,9 +130,13 @@ class ExportedSa(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
         self.keymat[:] = bytes(len(self.keymat))
 
     def is_of(self, params: SaParams) -> bool:
-        """Whether it is the state of this very SA: its direction, SPI, suite and, where `params` has it, keying material."""
-        named = (self.direction, self.spi, self.suite) == (params.direction, params.spi, str(params.suite))
-        return named and (not params.keymat or compare_digest(self.keymat, params.keymat))
+        """Whether it is the state of this very SA: its direction, SPI and suite, and its keying material; where `params` has none,
+        outbound, the two ends of its path, since peers choose these SPIs."""
+        if (self.direction, self.spi, self.suite) != (params.direction, params.spi, str(params.suite)):
+            return False
+        if params.keymat:
+            return compare_digest(self.keymat, params.keymat)
+        return self.path is None or params.path is None or self.path.ends == (params.path.local, params.path.remote)
 
 
 class CarriedTraffic(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -1,7 +1,6 @@
 /* An SA that goes on promises not to go beyond a bound, so that another may go on behind it; and what a loop is in the middle of
  * when it is retired or bounded. */
 #include <errno.h>
-#include <sched.h>
 
 #include "plane.h"
 #include "seal.h"
@@ -10,8 +9,6 @@ enum {
     ROW = 256,
     ROWS = 64,
     SPI = 0x1001,
-    QUEUE = 8192,
-    TRIES = 10000000,
 };
 
 struct rows {
@@ -295,63 +292,6 @@ static void test_a_bound_moves_with_an_sa_that_is_exported_whole(void **state) {
     assert_int_equal(dp_sa_publish(planes[1], id[0], 1), -EINVAL);
 }
 
-/* Everything that left by the link: how many packets, and the highest number. */
-static uint64_t pulled(struct dp *dp, uint64_t *highest) {
-    uint8_t data[2048];
-    struct dp_mem_meta meta;
-    uint64_t count = 0;
-    while (dp_mem_link_pull(dp, 0, 0, &meta, data, sizeof data) > 0) {
-        uint64_t number = word_at(data, 4);
-        *highest = number > *highest ? number : *highest;
-        count++;
-    }
-    return count;
-}
-
-static void push(struct dp *dp, unsigned n) {
-    uint8_t packet[PACKET];
-    plane_packet(packet, 3);
-    for (unsigned i = 0; i < n; i++)
-        (void)dp_mem_tun_push(dp, 0, 0, packet, PACKET);
-}
-
-static void test_the_number_exported_is_after_the_last_one_sealed_by_a_thread(void **state) {
-    struct dp *dp = ((struct dp **)*state)[0];
-    struct dp_addr here = loopback(4500);
-    struct dp_selector any = any_selector(4);
-    struct dp_sa_state exported;
-    uint8_t keymat[DP_KEYMAT_ROOM];
-    uint32_t child;
-    uint64_t sealed_in_all = 0;
-    plane_protect(dp);
-    assert_int_equal(dp_mem_tun_attach(dp, 0, 0, QUEUE), 0);
-    assert_int_equal(dp_mem_link_attach(dp, 0, DP_ENCAPSULATION_UDP, &here, QUEUE), 0);
-    assert_int_equal(dp_child_add(dp, 0, &any, 1, &child), 0);
-    assert_int_equal(dp_worker_start(dp, 0), 0);
-    for (unsigned round = 0; round < 40; round++) {
-        struct dp_sa_params p = params_of(round % 2 != 0);
-        dp_sa_id id = plane_install(dp, DP_OUTBOUND, &p);
-        assert_int_equal(dp_child_switch(dp, 0, child, id), 0);
-        push(dp, 50 + 20 * (round % 16));
-        for (unsigned i = 0; i < round * 5; i++)
-            sched_yield();
-        assert_int_equal(dp_sa_retire(dp, id), 0);
-        int result = -EAGAIN;
-        for (unsigned tries = 0; result == -EAGAIN && tries < TRIES; tries++)
-            result = dp_sa_export(dp, id, &exported, keymat, sizeof keymat);
-        assert_int_equal(result, KEYMAT);
-        uint64_t highest = 0, count = pulled(dp, &highest);
-        assert_int_equal(count, exported.sequence);
-        assert_int_equal(highest, exported.sequence);
-        assert_int_equal(count, exported.packets);
-        sealed_in_all += count;
-        push(dp, 10);
-        assert_int_equal(dp_sa_remove(dp, id), 0);
-    }
-    assert_int_equal(dp_worker_stop(dp, 0), 0);
-    assert_true(sealed_in_all > 0);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_nothing_is_sealed_above_what_is_reserved, setup, teardown),
@@ -363,7 +303,6 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_successor_opens_above_the_bound_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_counted_stops_at_the_top, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_bound_moves_with_an_sa_that_is_exported_whole, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_the_number_exported_is_after_the_last_one_sealed_by_a_thread, setup, teardown),
     };
     return cmocka_run_group_tests_name("sa_bound", tests, NULL, NULL);
 }

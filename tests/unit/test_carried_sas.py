@@ -21,9 +21,8 @@ from ipsec_dp.dataplane import (
     MemoryDatagram,
     Offload,
     SaFlag,
-    SaParams,
 )
-from ipsec_dp.dataplane.carried import LEAVES, NEVER, SEALED
+from ipsec_dp.dataplane.carried import LEAVES, NEVER, SEALED, EndpointValue
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig.plane import PlaneRig, keymat, pair
@@ -274,20 +273,25 @@ def test_an_sa_without_its_state_is_refused_rather_than_begun_anew():
         assert after.sad.records == {}
 
 
-def test_two_peers_that_chose_one_spi_are_told_apart_by_their_keys():
-    first, second = (
-        CarriedSa(ExportedSa(exact=True, direction=1, spi=999, suite=str(GCM), keymat=keymat(GCM, seed), sequence=number), 0.0, 0)
-        for seed, number in (("x", 5), ("y", 6))
-    )
-    path = None
+def test_two_peers_that_chose_one_spi_are_told_apart_by_their_keys_or_addresses():
+    elsewhere = EndpointValue(b"\xcb\0\x71\x09", 4500, 0)
     with pair() as site:
-        path = site.a.sad.records[site.outbound("a")].path
-    wanted = SaParams(direction=Direction.OUTBOUND, spi=999, suite=GCM, keymat=keymat(GCM, "y"), tunnel=0, path=path)
-    arrivals = Arrivals(CarriedSad((first, second)))
-    assert arrivals.take(wanted).sa.sequence == 6
-    with pytest.raises(DataPlaneError):
-        arrivals.take(wanted)
-    assert arrivals.rest == [first.sa]
+        record = site.a.sad.records[site.outbound("a")]
+        state = site.a.sad.export_sa(record.handle)
+    assert state.path is not None
+    assert record.path is not None
+    its = msgspec.structs.replace(state, keymat=keymat(GCM, "y"), path=msgspec.structs.replace(state.path, remote=elsewhere))
+    carried = CarriedSad(tuple(CarriedSa(each, 0.0, 0) for each in (state, its)))
+    by_key, by_address = (
+        params_of(record, keymat=keymat(GCM, "y")),
+        params_of(record, path=replace(record.path, remote=elsewhere.endpoint)),
+    )
+    for wanted in (by_key, by_address):
+        arrivals = Arrivals(carried)
+        assert arrivals.take(wanted).sa is its
+        with pytest.raises(DataPlaneError):
+            arrivals.take(wanted)
+        assert arrivals.rest == [state]
 
 
 NUMBERS = st.one_of(st.integers(-1, 2**65), st.sampled_from([0, 64, 2**32, 2**64 - 1]))
