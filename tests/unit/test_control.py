@@ -19,6 +19,7 @@ from ipsec_dp.errors import ControlError, DataPlaneError, NoDaemonError
 from ipsec_dp.gateway import control
 from ipsec_dp.gateway.control import ControlServer, LongAnswer, Verb, request
 from ipsec_dp.util.slices import in_slices
+from tests.doubles.loop_thread import running
 
 
 class Request(msgspec.Struct, omit_defaults=True, tag_field="verb"):
@@ -101,15 +102,8 @@ def gateway(path):
     loop = asyncio.new_event_loop()
     server = ControlServer(path, VERBS)
     loop.run_until_complete(server.start())
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
+    with running(loop, server.close):
         yield path
-    finally:
-        asyncio.run_coroutine_threadsafe(server.close(), loop).result(5)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from ipsec_dp.gateway.gateway import Gateway
 from ipsec_dp.gateway.messages import ControlRequest
 from tests.doubles.clock import FakeClock
 from tests.doubles.host import MemoryHost
+from tests.doubles.loop_thread import running
 from tests.unit.gateway_doubles import TEXT, config_of
 
 REQUESTS = {str(kind.__struct_config__.tag): kind for kind in ControlRequest.__subclasses__()}
@@ -64,14 +64,9 @@ def gateway():
             await made.start()
             return made
 
-        running = loop.run_until_complete(start())
-        thread = threading.Thread(target=loop.run_forever)
-        thread.start()
-        yield path, faults
-        asyncio.run_coroutine_threadsafe(running.close(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        made = loop.run_until_complete(start())
+        with running(loop, made.close):
+            yield path, faults
 
 
 def ask(path: Path, asked: object) -> dict[str, Any]:
