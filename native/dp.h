@@ -269,6 +269,24 @@ int dp_sa_snapshot(struct dp *dp, dp_sa_id id, uint32_t most, struct dp_sa_state
  * have. */
 int dp_sa_import(struct dp *dp, unsigned direction, const struct dp_sa_params *params, const uint8_t *keymat, size_t keymat_octets,
                  const struct dp_selector *selectors, size_t selector_count, const struct dp_sa_state *state, dp_sa_id *id);
+
+/* Many at once, in the little time that nobody forwards: what is known before is installed before, and waits for the rest. */
+struct dp_sa_record {
+    struct dp_sa_state state;
+    uint32_t keymat_octets;
+    uint8_t keymat[DP_KEYMAT_ROOM];
+    uint8_t pad[4];
+};
+/* dp_sa_export of `n` SAs. 0, or -errno and none has left. */
+int dp_sa_export_many(struct dp *dp, const dp_sa_id *ids, size_t n, struct dp_sa_record *out);
+/* dp_sa_install without keying material and state: the SA neither seals nor opens (retired) before dp_sa_go_on_many. */
+int dp_sa_install_waiting(struct dp *dp, unsigned direction, const struct dp_sa_params *params, const struct dp_selector *selectors,
+                          size_t selector_count, dp_sa_id *id);
+/* SAs that wait go on from these states, while no device is read. 0, or -errno of the one behind the `done` that do: -EBUSY:
+ * devices are read, or a loop still has a burst (dp_receive_idle); -EPERM: it never waited, or does no more; -ENOENT, -EINVAL,
+ * -ENOMEM. */
+int dp_sa_go_on_many(struct dp *dp, const dp_sa_id *ids, size_t n, const struct dp_sa_record *records, size_t *done);
+
 /* Takes an SPI that somebody named already, as dp_spi_allocate would have. -EEXIST: its slot is taken; -EINVAL. */
 int dp_spi_claim(struct dp *dp, uint32_t spi);
 

@@ -20,7 +20,7 @@ static int pause_one(struct dp *dp, uint32_t worker, bool is_link, struct dp_io 
 }
 
 static int resume_one(struct dp *dp, uint32_t worker, bool is_link, struct dp_io *io) {
-    if (atomic_fetch_and_explicit(&io->unread, (uint8_t)~DP_UNREAD_PAUSED, memory_order_relaxed) != DP_UNREAD_PAUSED)
+    if (atomic_fetch_and_explicit(&io->unread, (uint8_t)~DP_UNREAD_PAUSED, memory_order_release) != DP_UNREAD_PAUSED)
         return 0;
     atomic_store_explicit(&io->ready, true, memory_order_release); /* what came meanwhile */
     int error = dp_loop_watch(dp, worker, is_link, io);

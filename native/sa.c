@@ -189,6 +189,32 @@ int dp_sa_install(struct dp *dp, unsigned direction, const struct dp_sa_params *
     return dp_sa_import(dp, direction, params, keymat, keymat_octets, selectors, selector_count, NULL, id);
 }
 
+int dp_sa_set_key(struct dp *dp, struct dp_sa *sa, const uint8_t *keymat, size_t octets) {
+    const struct dp_cipher *c = sa->esp.cipher;
+    int error = dp_keyed_new(dp->arena, dp->config.provider, c->encr, c->integ, c->key_octets, keymat, octets, &sa->esp.cipher,
+                             &sa->esp.context, sa->esp.salt);
+    if (error == 0)
+        error = seed_ivs(dp, sa);
+    return error == 0 ? keep_keymat(dp, sa, keymat, octets) : error;
+}
+
+/* Without a key it waits for one: whoever looks at it, as at one that is retired, reads the sizes of its suite alone. */
+static int set_suite(struct dp *dp, struct dp_sa *sa, const struct dp_sa_params *p, const uint8_t *keymat, size_t octets) {
+    sa->esp.cipher = dp_cipher_find(dp->config.provider, p->encr, p->integ, p->key_octets);
+    if (sa->esp.cipher == NULL)
+        return -ENOTSUP;
+    if (keymat != NULL)
+        return dp_sa_set_key(dp, sa, keymat, octets);
+    sa->waits = true;
+    atomic_fetch_or_explicit(&sa->generation, DP_SA_RETIRED, memory_order_relaxed);
+    return 0;
+}
+
+int dp_sa_install_waiting(struct dp *dp, unsigned direction, const struct dp_sa_params *params, const struct dp_selector *selectors,
+                          size_t selector_count, dp_sa_id *id) {
+    return dp_sa_import(dp, direction, params, NULL, 0, selectors, selector_count, NULL, id);
+}
+
 int dp_sa_import(struct dp *dp, unsigned direction, const struct dp_sa_params *params, const uint8_t *keymat, size_t keymat_octets,
                  const struct dp_selector *selectors, size_t selector_count, const struct dp_sa_state *state, dp_sa_id *id) {
     if (!params_valid(dp, direction, params) || (state != NULL && !dp_sa_state_valid(direction, params->esn != 0, state)))
@@ -196,12 +222,7 @@ int dp_sa_import(struct dp *dp, unsigned direction, const struct dp_sa_params *p
     struct dp_sa *sa = sa_new(dp, direction, params);
     if (sa == NULL)
         return -ENOMEM;
-    int error = dp_keyed_new(dp->arena, dp->config.provider, params->encr, params->integ, params->key_octets, keymat, keymat_octets,
-                             &sa->esp.cipher, &sa->esp.context, sa->esp.salt);
-    if (error == 0)
-        error = seed_ivs(dp, sa);
-    if (error == 0)
-        error = keep_keymat(dp, sa, keymat, keymat_octets);
+    int error = set_suite(dp, sa, params, keymat, keymat_octets);
     if (error == 0)
         error = sa_set_direction(sa, params, selectors, selector_count);
     if (error == 0)

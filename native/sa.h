@@ -48,6 +48,7 @@ struct dp_sa {
     uint8_t *keymat; /* as it was installed, in the key arena: an export takes it along. NULL: taken and wiped */
     size_t keymat_octets;
     uint64_t sequence_end;            /* the last one that there is */
+    bool waits;                       /* for its key and its state, see dp_sa_go_on_many */
     uint64_t bound;                   /* dp_sa_reserve, dp_sa_publish; 0: none */
     uint64_t settled;                 /* dp_epoch_mark of retiring it, or of its first bound */
     uint64_t iv_ahead, packets_ahead; /* outbound: of the sequence number, modulo 2^64: what never changes */
@@ -80,6 +81,8 @@ static inline struct dp_sa *dp_sa_by_spi(const struct dp_sa_table *t, uint32_t s
     struct dp_sa *sa = atomic_load_explicit(&t->inbound[spi & t->slot_mask], memory_order_acquire);
     return sa != NULL && sa->esp.spi == spi ? sa : NULL;
 }
+/* Gives an SA that has none its key, by the suite that it has. -errno. */
+int dp_sa_set_key(struct dp *dp, struct dp_sa *sa, const uint8_t *keymat, size_t octets);
 /* By name, for the control thread. */
 struct dp_sa *dp_sa_by_id(const struct dp *dp, dp_sa_id id);
 

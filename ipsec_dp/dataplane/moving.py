@@ -6,10 +6,13 @@ What each call does is documented in ``native/dp.h``.
 from __future__ import annotations
 
 import errno
+import hashlib
+import sys
 from typing import TYPE_CHECKING
 
 from ipsec_dp._native import ffi, lib
 from ipsec_dp.dataplane.carried import (
+    SA_MODEL,
     CarriedTraffic,
     ExportedSa,
     exported_of,
@@ -25,12 +28,19 @@ from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from ipsec_dp.dataplane.types import Counters, SaParams
     from ipsec_dp.ipsec.suites import Suite
 
 OCTETS_MOST = 65535  # of an inner packet
+
+
+def record_layout() -> bytes:
+    """What two programs have in common when the one reads the other's records; else SAs go one by one, as values."""
+    shape = ffi.sizeof("struct dp_sa_record"), ffi.sizeof("struct dp_sa_state"), SA_MODEL, sys.byteorder, DROP_NAMES
+    return hashlib.sha256(repr(shape).encode()).digest()
 
 
 class Moving(IkeGate):
@@ -85,6 +95,38 @@ class Moving(IkeGate):
         result = lib.dp_sa_import(self.c, params.direction, c, key, len(keymat), selectors, len(selectors), carried, handle)
         check(result, f"importing the {params.direction.name.lower()} SA {spi_text(params.spi)}")
         return SaHandle(handle[0])
+
+    # ---- many at once, in the little time that nobody forwards
+
+    def install_waiting(self, params: SaParams, worker: int = 0) -> SaHandle:
+        """`install`, without keying material: the SA neither seals nor opens (retired) before `go_on`."""
+        c, handle, selectors = sa_params_of(params, worker), ffi.new("dp_sa_id *"), selectors_of(params.selectors)
+        result = lib.dp_sa_install_waiting(self.c, params.direction, c, selectors, len(selectors), handle)
+        check(result, f"installing the {params.direction.name.lower()} SA {spi_text(params.spi)}, which is to wait")
+        return SaHandle(handle[0])
+
+    def export_many(self, handles: Sequence[SaHandle]) -> bytearray:
+        """These SAs whole, all of them retired by this, or none has left (DataPlaneError, as `export_sa`). Octets for `go_on` of a
+        process of the same `record_layout`; whoever has them wipes them."""
+        for handle in handles:
+            self.retire(handle)
+        records = bytearray(len(handles) * ffi.sizeof("struct dp_sa_record"))
+        c = ffi.from_buffer("struct dp_sa_record[]", records)
+        check(lib.dp_sa_export_many(self.c, handles, len(handles), c), "exporting SAs")
+        return records
+
+    def go_on(self, handles: Sequence[SaHandle], records: bytearray) -> None:
+        """SAs that wait go on from these records, in their order, while receiving is paused. The records are wiped. Raises
+        DataPlaneError (EBUSY: devices are read; EPERM: one does not wait), and those before it do go on."""
+        done = ffi.new("size_t *")
+        try:
+            if len(records) != len(handles) * ffi.sizeof("struct dp_sa_record"):
+                raise DataPlaneError(errno.EINVAL, f"{len(records)} octets are no records of {len(handles)} SAs")
+            c = ffi.from_buffer("struct dp_sa_record[]", records)
+            result = lib.dp_sa_go_on_many(self.c, handles, len(handles), c, done)
+            check(result, f"going on with SAs, the one behind {done[0]} of them")
+        finally:
+            records[:] = bytes(len(records))
 
     def claim_spi(self, spi: int) -> None:
         """An inbound SPI that was announced to a peer elsewhere: as if it had been allocated here. Raises DataPlaneError (EEXIST:
