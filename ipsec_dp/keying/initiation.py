@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.ike.actions import Cause, Kind, Origin
 from ipsec_dp.keying.status import Tally
 
 if TYPE_CHECKING:
@@ -77,6 +77,11 @@ class Intent:
     def can_call(self) -> bool:
         """Whether there is an address or a name to call."""
         return bool(self._tunnel.remotes)
+
+    @property
+    def came_up_at(self) -> float:
+        """When it came up, if it is up; -inf: it is not."""
+        return float("-inf") if self._came_up_at is None else self._came_up_at
 
     @property
     def waits_for(self) -> str:
@@ -192,6 +197,8 @@ class Intent:
             case Kind.CHILD_FAILED:
                 self._error = self._no_child = event.text
                 self._error_of = event.spi_i
+                if event.origin is Origin.PEER and not event.again and event.renewal is None:  # it called, and is refused here
+                    self._count(failures=1)
             case Kind.WARNING if event.cause is Cause.AUTHENTICATION:  # a proof was withdrawn, and the tunnel begins anew
                 self._error, self._error_of = event.text, None
             case Kind.IKE_DOWN:

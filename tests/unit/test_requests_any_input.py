@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ipsec_dp.gateway.control import LINE_MAX
+from ipsec_dp.gateway.control import REQUEST_MAX
 from ipsec_dp.gateway.gateway import Gateway
 from ipsec_dp.gateway.messages import ControlRequest
 from tests.doubles.clock import FakeClock
@@ -73,7 +73,7 @@ def ask(path: Path, asked: object) -> dict[str, Any]:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
         client.connect(str(path))
-        client.sendall(json.dumps(asked).encode()[: LINE_MAX - 1] + b"\n")
+        client.sendall(json.dumps(asked).encode()[: REQUEST_MAX - 1] + b"\n")
         with client.makefile("rb") as lines:
             answer: dict[str, Any] = json.loads(lines.readline())
     return answer

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ipsec_dp.ike.actions import Cause, Event, Kind, MovePath, Origin, Report, Send
 from ipsec_dp.ike.lifetimes import MOVE_EVERY
-from ipsec_dp.ike.nat import Nat
+from ipsec_dp.ike.nat import Nat, Said, said_of
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.pieces import message_room
 from ipsec_dp.ike.strangers import LIMITS, Allowance
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.proposal import IkeSuite
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v1.keymat import Skeyids
-    from ipsec_dp.ike.v1.payloads import IsakmpPayload
+    from ipsec_dp.ike.v1.payloads import IsakmpPayload, NotificationPayload
     from ipsec_dp.ike.v1.quick import QuickMode
     from ipsec_dp.ike.v1.sa import IpsecSa, IsakmpSa, Waiting
     from ipsec_dp.ipsec.addresses import Address
@@ -115,6 +115,7 @@ class Negotiation:
     last_out: bytes = b""
     refused: bytes = b""  # the last block of a message 6 that proved nothing
     hints: list[tuple[str, Cause | None]] = field(default_factory=list)  # unauthenticated refusals
+    unreachable: bool = False  # an ICMP message says that ours do not get to port 4500
     asked: tuple[ProxyId | None, ...] = ()  # what the ISAKMP SA is made for; None: all that is configured
     initial_contact: bool = False
     repeated: bool = False  # the peer sent its last message again
@@ -126,6 +127,7 @@ class PeersAbilities:
     """What its vendor IDs say."""
 
     nat_t: bytes = b""  # the vendor ID of the best that both know
+    said: Said = Said.TRUTH  # about our address, where NAT-T is agreed on
     dpd: bool = False
     fragmentation: bool = False
     vendors: tuple[str, ...] = ()  # by name
@@ -213,7 +215,13 @@ class IsakmpContext:
     @property
     def udp(self) -> bool:
         """True when ESP goes in UDP."""
-        return self.nat.uses_udp(self.peer.encapsulation)
+        return self.nat.udp
+
+    @property
+    def says(self) -> Said:
+        """To the peer about our address. A responder of main mode does not know yet which of its tunnels it is."""
+        known = self.sa.initiator or self.aggressive
+        return said_of((self.peer.encapsulation,) if known else self.negotiation.candidates.encapsulations)
 
     @property
     def keyed(self) -> tuple[IkeSuite, Skeyids]:
@@ -275,6 +283,12 @@ class IsakmpContext:
         self.describe(datagram, header, chain, proven=False)
         self.send(datagram)
         return datagram
+
+    def refuse_in_clear(self, header: IsakmpHeader, why: NotificationPayload) -> None:
+        """To whoever has no keys with us."""
+        datagram = build_clear(header, [why])
+        self.describe(datagram, header, [why], proven=False)
+        self.send(datagram)
 
     def send_chained(self, header: IsakmpHeader, iv: bytes, payloads: Iterable[IsakmpPayload]) -> tuple[bytes, bytes]:
         """An encrypted message; the datagram, and the IV of the next one."""

@@ -14,14 +14,14 @@ from ipsec_dp.ike.actions import NO_SPI, Cause, Kind
 from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType
-from ipsec_dp.ike.nat import detect, detection_hash
+from ipsec_dp.ike.nat import detect, detection_hash, source_end
 from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.retransmission import FAIL_OVER_TRIES, TRIES
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v1 import keymat, offers, proof, silence, vendors
 from ipsec_dp.ike.v1.context import MODES
-from ipsec_dp.ike.v1.message import build_clear, build_payloads
+from ipsec_dp.ike.v1.message import build_payloads
 from ipsec_dp.ike.v1.payloads import (
     IdPayload,
     KePayload,
@@ -34,7 +34,7 @@ from ipsec_dp.ike.v1.registry import suites_phase1
 from ipsec_dp.ike.v1.sa import NONCE, Waiting, fresh_cookie
 from ipsec_dp.ike.v1.sa_payload import SaPayload
 from ipsec_dp.ike.v1.states import IsakmpState
-from ipsec_dp.ike.v1.wire import HEADER, ExchangeMode, Method, NotifyCode, Protocol
+from ipsec_dp.ike.v1.wire import HEADER, ExchangeMode, Method, NotifyCode, Protocol, notify_text
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -70,7 +70,7 @@ def begin(context: IsakmpContext, now: float) -> None:
     offered = offers.phase1_offer(suites_phase1(peer.ike_proposals), proof.method_of(peer), peer.ike_life)
     context.negotiation.sa_body = offered.body()
     context.enter(IsakmpState.SA_SENT)
-    datagram = context.send_clear([offered, *vendors.offered()])
+    datagram = context.send_clear([offered, *vendors.offered(context.says)])
     context.waiting = Waiting.sent(datagram, now, FAIL_OVER_TRIES if peer.fail_over else TRIES)
 
 
@@ -82,6 +82,8 @@ def answer_sa(context: IsakmpContext, received: ReceivedDatagram, message: Isakm
     peers = [peer for peer in context.negotiation.candidates.offers if peer.mode == "main"]
     if not peers:
         refuse_mode(context, received.now)
+        return
+    if refuse_on_purpose(context, received.now):
         return
     found = ((peer, _chosen(peer, offered)) for peer in peers)
     peer, choice = next(((peer, one) for peer, one in found if one is not None), (peers[0], None))
@@ -125,13 +127,20 @@ def refuse_mode(context: IsakmpContext, now: float) -> None:
     refuse(context, text, Cause.REFUSED, NotifyCode.INVALID_EXCHANGE_TYPE, now)
 
 
+def refuse_on_purpose(context: IsakmpContext, now: float) -> bool:
+    """True where a rig has message 1 refused."""
+    code = context.host.environment.interference.refused_isakmp(context.sa.exchange)
+    if code is not None:
+        refuse(context, f"refused on purpose: {notify_text(code)}", Cause.REFUSED, NotifyCode(code), now)
+    return code is not None
+
+
 def refuse(context: IsakmpContext, text: str, cause: Cause, code: NotifyCode, now: float) -> None:
     """Message 1 leads to nothing. Whoever sent it is told in clear, as far as strangers are answered."""
     context.host.count("refused")
     context.report(Kind.IKE_FAILED, text, cause=cause, exchange=context.mode)
     if context.host.may_refuse(now):
-        header = context.header(ExchangeMode.INFORMATIONAL)
-        context.send(build_clear(header, [NotificationPayload(Protocol.ISAKMP, code)]))
+        context.refuse_in_clear(context.header(ExchangeMode.INFORMATIONAL), NotificationPayload(Protocol.ISAKMP, code))
 
 
 def take_sa(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpMessage) -> None:
@@ -159,16 +168,12 @@ def _nat_d(context: IsakmpContext) -> type[NatDPayload | NatDDraftPayload]:
 
 
 def nat_detection(context: IsakmpContext) -> list[IsakmpPayload]:
-    """The destination first, then the source (RFC 3947 §3.2). Forced encapsulation: a source that cannot be, so that the peer sees
-    a NAT before us and takes UDP."""
+    """The destination first, then the source (RFC 3947 §3.2)."""
     if not context.abilities.nat_t or context.sa.suite is None:
         return []
     cookies, algorithm = (context.sa.cookie_i, context.sa.cookie_r), context.sa.suite.prf.hash
-    source = detection_hash(*cookies, context.path.local, algorithm)
-    if context.peer.encapsulation == "udp":
-        source = context.host.environment.rng(len(source))
-    kind = _nat_d(context)
-    return [kind(detection_hash(*cookies, context.path.remote, algorithm)), kind(source)]
+    ends, kind = (context.path.remote, source_end(context.path.local, context.abilities.said)), _nat_d(context)
+    return [kind(detection_hash(*cookies, end, algorithm)) for end in ends]
 
 
 def detect_nat(context: IsakmpContext, message: IsakmpMessage) -> None:
@@ -176,7 +181,8 @@ def detect_nat(context: IsakmpContext, message: IsakmpMessage) -> None:
     sent = [one.data for one in message.all(_nat_d(context))]
     if context.abilities.nat_t and context.sa.suite is not None and len(sent) > 1:
         algorithm = context.sa.suite.prf.hash
-        context.nat = detect(context.sa.cookie_i, context.sa.cookie_r, context.path, sent[1:], sent[0], algorithm)
+        cookies = context.sa.cookie_i, context.sa.cookie_r
+        context.nat = detect(*cookies, context.path, sent[1:], sent[0], algorithm, said=context.abilities.said)
 
 
 def answer_ke(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpMessage) -> None:
@@ -210,6 +216,7 @@ def derive_keys(context: IsakmpContext, suite: IkeSuite, shared: bytearray) -> N
     sa.keys = keymat.skeyids(suite, skeyid, shared, sa.cookies)
     if sa.initiator:
         context.host.environment.keys.isakmp(sa)
+    context.host.environment.interference.keyed_isakmp(sa)
     said.iv = keymat.first_iv(suite.prf, *said.publics)
     shared[:] = bytes(len(shared))
 
