@@ -173,7 +173,8 @@ class Ikev2Export:
         holder = self._known.place(table.holder)
         return m.TablePart(
             holder=first if holder is None else holder,
-            children=[self._child(child) for child in table.values()],
+            children=[self._child(child) for child in table.values() if child.table is table],
+            all=[self._known.named.setdefault(number, child).number for number, child in table.items()],
             came={number: v.pair_values(pairs) for number, pairs in came.items()},
             went=went,
             busy=table.busy,
@@ -190,7 +191,8 @@ class Ikev2Export:
     def _child(self, child: Child) -> m.ChildPart:
         here = child.table is not None and child.installed
         keymat_in, keymat_out = self._keys(child.spi_in) if here else (b"", b"")
-        window = 0 if child.table is None else child.table.holder.peer.replay_window
+        holder = None if child.table is None else child.table.holder
+        window = 0 if holder is None else holder.peer.replay_window
         return m.ChildPart(
             number=child.number,
             spi_in=child.spi_in,

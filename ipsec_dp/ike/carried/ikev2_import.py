@@ -109,6 +109,7 @@ class Ikev2Import:
 
     def _fill_tables(self) -> None:
         """Whoever shares one has the same."""
+        whose: list[tuple[Child, ChildTable]] = []
         for place, part in enumerate(self._part.tables):
             having = [
                 session for one, session in zip(self._part.sas, self._sessions, strict=True) if one.table == place and session
@@ -117,12 +118,15 @@ class Ikev2Import:
             if not having or holder not in having:
                 continue
             table = ChildTable(holder)
-            for one in part.children:
-                table[one.number] = self._known.children[one.number]
+            for number in part.all:
+                table[number] = self._known.children[number]
             table.resume({number: v.pairs_of(pairs) for number, pairs in part.came.items()}, dict(part.went))
             table.busy = part.busy
             for session in having:
                 session.children = table
+            whose += [(self._known.children[one.number], table) for one in part.children]
+        for child, table in whose:
+            child.table = table
 
     # ---- IKE SAs
 

@@ -303,10 +303,12 @@ class ChildPart(CarriedPart, frozen=True, kw_only=True):
 
 
 class TablePart(CarriedPart, frozen=True, kw_only=True):
-    """The CHILD_SAs of one IKE SA, or of two of which one rekeyed the other. `holder`: the place of the one whose they are."""
+    """The CHILD_SAs of one IKE SA, or of two of which one rekeyed the other. `holder`: the place of the one whose they are; `all`:
+    the numbers, in their order, also of those that have gone over to another table since, which has them."""
 
     holder: Here[int]
     children: Sealed[list[ChildPart]]
+    all: Here[list[int]]
     came: Here[dict[int, tuple[PairValue, ...]]] = field(default_factory=dict)
     went: Here[dict[int, bool]] = field(default_factory=dict)
     busy: Here[int] = 0

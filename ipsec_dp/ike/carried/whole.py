@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import field
 
+from ipsec_dp.ike.carried.isakmp_model import Ikev1Part
 from ipsec_dp.ike.carried.model import ChoicePart, Ikev2Part, LeftOut
 from ipsec_dp.ike.carried.part import CarriedPart, Here, Sealed
 
@@ -14,5 +15,6 @@ class CarriedIke(CarriedPart, frozen=True, kw_only=True):
     at: Here[float]
     last_number: Here[int]
     ikev2: Sealed[Ikev2Part]
+    ikev1: Sealed[Ikev1Part | None] = None
     choices: Sealed[list[ChoicePart]] = field(default_factory=list)
     left_out: Sealed[list[LeftOut]] = field(default_factory=list)

@@ -39,6 +39,7 @@ class IsakmpSa:
     started: float = inf
     established_at: float = inf
     life_s: float = inf  # as agreed on
+    retired: bool = False  # it was carried to another gateway, which has its keys
 
     @property
     def own_cookie(self) -> bytes:

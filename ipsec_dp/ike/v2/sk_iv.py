@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from ipsec_dp.ike.errors import RetiredKeyError
+
 EPOCH_BITS: Final = 16
 COUNTER_BITS: Final = 48
 FIRST_OF_NEXT: Final = 1 << COUNTER_BITS  # no counter reaches it: the IVs behind it are another epoch's
-
-
-class RetiredKeyError(RuntimeError):
-    """A key that was given away is to seal once more: a fault of ours, and nothing may leave."""
 
 
 class SkIvs:

@@ -12,6 +12,7 @@ from tests.ike.carried.carrying import carried_at_every_step, ladders_of
 TESTS = ladders_of("rekey")
 assert len(TESTS) > 15
 globals().update(TESTS)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True, params=["a", "b"])

@@ -7,8 +7,9 @@ import os
 import pytest
 
 from ipsec_dp.ike.carried.model import Exact, Reserved
+from ipsec_dp.ike.errors import RetiredKeyError
 from ipsec_dp.ike.v2.protect import seal_message
-from ipsec_dp.ike.v2.sk_iv import FIRST_OF_NEXT, RetiredKeyError, SkIvs
+from ipsec_dp.ike.v2.sk_iv import FIRST_OF_NEXT, SkIvs
 from tests.ike.test_protect import HEADER, INNER, SUITES, both_ends
 
 IV = slice(32, 40)
