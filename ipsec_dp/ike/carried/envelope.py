@@ -23,7 +23,8 @@ MAGIC: Final = b"ipsec-dp ike\n"
 _VERSION: Final = 2  # octets
 _LENGTH: Final = 8
 _DIGEST: Final = 32
-_HEAD: Final = len(MAGIC) + _VERSION + _LENGTH
+_FRONT: Final = len(MAGIC) + _VERSION + _LENGTH  # what the digest covers besides the model
+HEAD: Final = _FRONT + _DIGEST
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(CarriedIke)
 
@@ -49,7 +50,7 @@ def enveloped(body: Buffer, version: int) -> bytearray:
 
 def version_of(octets: Buffer) -> int:
     """Of which version the model is. Raises CarriedStateError for octets that are none."""
-    if bytes(octets[: len(MAGIC)]) != MAGIC or len(octets) < _HEAD + _DIGEST:
+    if bytes(octets[: len(MAGIC)]) != MAGIC or len(octets) < HEAD:
         raise CarriedStateError("these octets are no state that was exported, or the beginning of it alone")
     return int.from_bytes(octets[len(MAGIC) : len(MAGIC) + _VERSION], "big")
 
@@ -58,7 +59,7 @@ def open_model(octets: Buffer) -> CarriedIke:
     """What was exported. Raises CarriedStateError, with one sentence, for whatever is not whole or cannot be read here."""
     version = version_of(octets)
     view = memoryview(octets)
-    head, digest, body = view[:_HEAD], view[_HEAD : _HEAD + _DIGEST], view[_HEAD + _DIGEST :]
+    head, digest, body = view[:_FRONT], view[_FRONT:HEAD], view[HEAD:]
     length = int.from_bytes(head[len(MAGIC) + _VERSION :], "big")
     if version > MODEL:
         raise CarriedStateError(f"the state is of model {version}, and this program reads up to model {MODEL}")
@@ -68,7 +69,7 @@ def open_model(octets: Buffer) -> CarriedIke:
         raise CarriedStateError("the state was changed on its way: its digest does not hold")
     try:
         model = _DECODER.decode(body)
-    except (msgspec.MsgspecError, RecursionError, OverflowError):
+    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
         raise CarriedStateError(f"the state does not have the form of model {version}") from None
     if isnan(model.at):
         raise CarriedStateError("the state is of no instant")

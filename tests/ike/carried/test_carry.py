@@ -11,7 +11,7 @@ import pytest
 from ipsec_dp.ike import dh
 from ipsec_dp.ike.actions import Kind
 from ipsec_dp.ike.carried.carry import export_ike, import_ike
-from ipsec_dp.ike.carried.envelope import MAGIC, enveloped, open_model, seal_model
+from ipsec_dp.ike.carried.envelope import HEAD, MAGIC, enveloped, open_model, seal_model
 from ipsec_dp.ike.carried.isakmp_model import Ikev1Part
 from ipsec_dp.ike.carried.model import MODEL, Exact, Reserved
 from ipsec_dp.ike.carried.part import CarriedStateError
@@ -130,8 +130,21 @@ def test_a_request_is_repeated_in_the_octets_that_were_sent_and_at_its_time():
     carry(ladder.a, ladder.clock())
     assert ladder.a.core.next_timeout() == due
     ladder.run(5)
-    sent = {delivery.data[0] for delivery, _ in ladder.wire.log if delivery.data[0][18] == 36}
-    assert len(sent) == 1
+    sent = [delivery.data[0] for delivery, _ in ladder.wire.log if delivery.data[0][18] == 36]
+    assert len(sent) == 3
+    assert len(set(sent)) == 1
+
+
+def test_a_message_of_ikev1_that_came_long_ago_does_nothing_again():
+    """Its message ID was used, and is for good."""
+    gateways = up(Gateways, peer_v1)
+    old = next(delivery.data[0] for delivery, _ in gateways.wire.log if delivery.data[0][18] == 32)
+    gateways.run(90)
+    carry(gateways.b, gateways.clock())
+    before = list(gateways.b.sad.log)
+    gateways.b.do(gateways.b.core.receive(old, gateways.path("b"), gateways.clock()))
+    assert gateways.b.sad.log == before
+    assert gateways.b.core.counters().out_of_window == 1
 
 
 def test_what_was_counted_is_counted_on():
@@ -276,6 +289,33 @@ def test_a_model_that_says_what_cannot_be_leaves_nothing(change):
     assert refused(ladder.a, changed_model(octets, change))
 
 
+STRANGE = (-1, 1 << 63, "", "x", b"", bytes(40), None, float("nan"), [], {}, True)
+
+
+def leaves(plain):
+    """Where each value stands, and what holds it."""
+    for key, value in list(plain.items() if isinstance(plain, dict) else enumerate(plain)):
+        if isinstance(value, dict | list) and value:
+            yield from leaves(value)
+        else:
+            yield plain, key
+
+
+@pytest.mark.parametrize("strange", STRANGE, ids=repr)
+def test_whatever_one_value_is_it_is_taken_or_refused(strange):
+    """Of the example, each value by itself: nothing else is raised, and what is refused leaves nothing."""
+    plain = msgspec.msgpack.decode(bytes.fromhex(EXAMPLES[-1].read_text())[HEAD:])
+    site = Gateways([peer("a"), peer_v1("a", tunnel="old")], [peer("b")]).a
+    for holder, key in leaves(plain):
+        before, holder[key] = holder[key], strange
+        site.core = fresh(site)
+        try:
+            import_ike(site.core, enveloped(msgspec.msgpack.encode(plain), MODEL), site.clock())
+        except CarriedStateError:
+            assert site.core.counters().sessions == 0
+        holder[key] = before
+
+
 def test_the_same_model_unchanged_is_taken():
     ladder = up()
     octets = exported(ladder.a).octets
@@ -313,7 +353,7 @@ def test_the_example_of_this_version_has_the_fields_of_this_version():
     assert open_model(seal_model(open_model(octets))) == open_model(octets)
     site = example_site()
     now = seal_model(open_model(exported(site).octets))
-    assert set(fields_in(msgspec.msgpack.decode(now[55:]))) == set(fields_in(msgspec.msgpack.decode(octets[55:])))
+    assert set(fields_in(msgspec.msgpack.decode(now[HEAD:]))) == set(fields_in(msgspec.msgpack.decode(octets[HEAD:])))
 
 
 def fields_in(plain, at=""):
