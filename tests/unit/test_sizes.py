@@ -50,6 +50,8 @@ LARGE = {
     "ipsec_dp/gateway/status.py: TunnelStatus": "what `status --json` says of a tunnel, field by field",
     "ipsec_dp/ike/interface.py: IkeStatus": "all that is said of an IKE SA, frozen",
     "ipsec_dp/ike/interface.py: IkeCore": "a method for each call of the driver",
+    "ipsec_dp/ike/carried/isakmp_model.py: IpsecSaPart": "a pair of IPsec SAs as it is carried, field by field",
+    "ipsec_dp/ike/carried/isakmp_model.py: IsakmpSaPart": "one ISAKMP SA as it is carried, field by field",
     "ipsec_dp/ike/carried/model.py: IkeSaPart": "one IKE SA as it is carried, field by field",
     "ipsec_dp/ike/carried/model.py: ChildPart": "one CHILD_SA as it is carried, field by field",
     "ipsec_dp/ike/manager.py: IkeManager": "the interface IkeCore, and the tables of IKE SAs that its calls share",

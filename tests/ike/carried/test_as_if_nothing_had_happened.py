@@ -70,7 +70,7 @@ def sealed_twice(wire):
     return twice
 
 
-@pytest.mark.parametrize("crossing", [False, True], ids=["in turn", "crossing"])
+@pytest.mark.parametrize("crossing", [False, True], ids=["in-turn", "crossing"])
 @pytest.mark.parametrize("first", ["a", "b"])
 @pytest.mark.parametrize("site", ["a", "b"])
 @pytest.mark.parametrize("kind", LIVES)
@@ -80,7 +80,7 @@ def test_ikev2(monkeypatch, kind, site, first, crossing):
     assert sealed_twice(wire) == []
 
 
-@pytest.mark.parametrize("crossing", [False, True], ids=["in turn", "crossing"])
+@pytest.mark.parametrize("crossing", [False, True], ids=["in-turn", "crossing"])
 @pytest.mark.parametrize("site", ["a", "b"])
 @pytest.mark.parametrize("mode", [peer_v1, aggressive], ids=["main", "aggressive"])
 def test_ikev1(monkeypatch, mode, site, crossing):
