@@ -3,8 +3,9 @@
 #
 # Variables: PYTHON=python3 (3.11 or newer, for .venv), APT=0 (print which Debian packages are missing, install nothing),
 # APT_WAIT=600 (seconds that another apt or dpkg is waited for), JOBS (compilers at once), TESTERS=2 (processes that run tests at
-# once), FUZZ_SECONDS=60 (for each fuzzer), QUICK=1 (a short `make bench-tunnel`), STRONGSWAN6_SUITE=forky (the suite of Debian's
-# that has strongSwan 6.1), DEBIAN_MIRROR (where that is, if not at the mirror of this host).
+# once), FUZZ_SECONDS=60 (for each fuzzer), QUICK=1 (a short `make bench-tunnel`), COMPARE=COMMIT (`make bench-tunnel` of
+# this tree beside that of a commit), STRONGSWAN6_SUITE=forky and WIREGUARD13_SUITE=trixie (the suites of Debian's that have
+# strongSwan 6.1 and the wireguard-go of Debian 13), DEBIAN_MIRROR (where those are, if not at the mirror of this host).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -15,6 +16,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 export APT ?= 1
 export APT_WAIT ?= 600
+# Tests start the program some thousand times. What Python has compiled of it is kept, whatever the environment says: a third of a start.
+unexport PYTHONDONTWRITEBYTECODE
 JOBS ?= $(shell nproc)
 TESTERS ?= 2
 FUZZ_SECONDS ?= 60
@@ -26,6 +29,7 @@ EXTENSION := ipsec_dp/_native.abi3.so
 READY := .venv/.ready $(EXTENSION)
 PEERS := .venv/peers
 STRONGSWAN6 := build/strongswan6
+WIREGUARD13 := build/wireguard13
 JUNIT := build/junit
 PARTS := build/junit/parts
 CLANG_FORMAT := $(BIN)/clang-format --dry-run -Werror --ferror-limit=20
@@ -49,6 +53,9 @@ PACKAGES_PEERS := strongswan-charon strongswan-swanctl strongswan-pki libcharon-
 STRONGSWAN6_SUITE ?= forky
 PACKAGES_STRONGSWAN6 := 'strongswan-charon>=6.1' strongswan-swanctl libcharon-extra-plugins libstrongswan-standard-plugins \
   libstrongswan-extra-plugins
+# What only bench-tunnel meets: the wireguard-go of Debian 13, with offloads that the one of Debian 12 has not.
+WIREGUARD13_SUITE ?= trixie
+PACKAGES_WIREGUARD13 := 'wireguard-go>=0.0.20231211' wireguard-tools
 
 # Tests marked `alone` come after those that share the machine, which are handed out by files in the order of their names (the long
 # ones first); each process has a host of its own (tests/own_host.py). Every test that MARKERS select is in one of both.
@@ -184,7 +191,8 @@ bench-strangers: setup-dev ## what a message of somebody who has proven nothing 
 	@$(BIN)/python -m benchmarks.strangers
 
 bench-tunnel: setup-dev ## whole tunnels beside the plain path, strongSwan, wireguard-go and OpenVPN (root; QUICK=1: 2 minutes)
-	@$(AS_ROOT)$(BIN)/python -m benchmarks.tunnel $(if $(QUICK),--quick)
+	@tools/packages.sh unpack-suite $(WIREGUARD13_SUITE) $(WIREGUARD13) $(PACKAGES_WIREGUARD13)
+	@$(AS_ROOT)$(BIN)/python -m benchmarks.tunnel $(if $(QUICK),--quick) $(if $(COMPARE),--compare $(COMPARE))
 
 man: setup-dev ## a manual page for each verb, into build/man/, and completion for shells into build/completion/
 	@rm -rf build/man build/completion && mkdir -p build/completion

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from benchmarks.strangers_isakmp_hub import LIFE, NOBODY, IsakmpHub, clear, first_of, garbage, header, offer, sealed, suite_of
+from benchmarks.strangers_hub import sent
+from benchmarks.strangers_isakmp_hub import (
+    LIFE,
+    NOBODY,
+    AggressiveHub,
+    IsakmpHub,
+    clear,
+    first_of,
+    garbage,
+    header,
+    offer,
+    sealed,
+    suite_of,
+)
 from benchmarks.strangers_messages import CHAINS, IDENTITIES, MESSAGE_MOST, NAME, PAYLOADS_MOST, Kind, chain
 from ipsec_dp.ike import dh
 from ipsec_dp.ike.proposal import parse_ike
+from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v1 import offers, registry
 from ipsec_dp.ike.v1 import payloads as p
 from ipsec_dp.ike.v1.message import build_isakmp
 from ipsec_dp.ike.v1.sa_payload import SaAttribute, SaPayload, SaProposal, SaTransform
+from ipsec_dp.ike.v1.vendors import FRAGMENTATION
 from ipsec_dp.ike.v1.wire import KEY_IKE, ExchangeMode, Method, NotifyCode, Protocol
 
 if TYPE_CHECKING:
@@ -226,6 +241,73 @@ def _answers() -> Iterator[Kind]:
         yield Kind(f"answer to message 5, {exchange.name} that means nothing", partial(_sixth_unreadable, exchange=exchange))
 
 
+# ---- aggressive mode -----------------------------------------------------------------------------------------------------------
+
+
+def _aggressive_first(
+    hub: IsakmpHub, keyword: str, method: int, public: bytes, further: tuple[IsakmpPayload, ...]
+) -> tuple[bytes, Path]:
+    hub.now += 1.0
+    return _aggressive(hub, (offer(keyword, method), p.KePayload(public), p.NoncePayload(bytes(256)), BY_NAME, *further))
+
+
+def _aggressive_third(hub: IsakmpHub, octets: int) -> tuple[bytes, Path]:
+    """What cannot be opened, behind a message 1 that was answered; where none was, behind one of nobody's."""
+    hub.now += 1.0
+    begun, path = _aggressive_first(hub, "ecp256", Method.ECDSA_P256, _public("ecp256"), ())
+    answers = sent(hub.core.receive(begun, path, hub.now))
+    cookies = begun[:8], answers[0][8:16] if answers else hub.random(8)
+    return garbage(cookies, octets, ExchangeMode.AGGRESSIVE, 0, hub.random), path
+
+
+def _aggressive_second(hub: IsakmpHub, payloads: tuple[IsakmpPayload, ...]) -> tuple[bytes, Path]:
+    return _second(hub, payloads, exchange=ExchangeMode.AGGRESSIVE)
+
+
+@cache
+def _public(keyword: str) -> bytes:
+    return dh.initiate(suite_of(keyword).group, Random(2).randbytes).public
+
+
+def _aggressives() -> Iterator[Kind]:
+    for keyword in GROUPS:
+        for method in (Method.SHARED_KEY, Method.ECDSA_P256):
+            first = partial(_aggressive_first, keyword=keyword, method=method, public=_public(keyword), further=())
+            yield Kind(f"aggressive message 1, {keyword}, {method.name}", first, tunnels=2)
+    usual = partial(_aggressive_first, keyword="ecp256", method=Method.ECDSA_P256)
+    yield Kind("aggressive message 1, an unfit value", partial(usual, public=bytes(64), further=()), tunnels=2)
+    for text, payloads in LARGEST.items():
+        yield Kind(f"aggressive message 1, {text}", partial(usual, public=_public("ecp256"), further=payloads), tunnels=2)
+    for octets in (64, 60_000):
+        yield Kind(f"aggressive message 3, {octets} octets that mean nothing", partial(_aggressive_third, octets=octets), tunnels=2)
+    answer = (offer(), p.KePayload(_public("ecp256")), p.NoncePayload(bytes(256)), BY_NAME)
+    for text, payloads in LARGEST.items():
+        yield Kind(f"answer to aggressive message 1, {text}", partial(_aggressive_second, payloads=(*answer, SIGNATURE, *payloads)))
+    for kind in (*CHAINS, "borrowed"):
+        chain_of = partial(_aggressive_second, payloads=(*answer, *certificates(kind), SIGNATURE))
+        yield Kind(f"answer to aggressive message 1, certificates, {kind}", chain_of)
+
+
+# ---- fragments -----------------------------------------------------------------------------------------------------------------
+
+
+def _fragment(hub: IsakmpHub, number: int, octets: int, *, last: bool = False) -> tuple[bytes, Path]:
+    """Of a message 3 that is never whole, or that says nothing."""
+    hub.now += 1.0
+    begun, path = _begin(hub, (offer(), p.VendorIdPayload(FRAGMENTATION.octets)))
+    cookies = begun[:8], hub.ask(path)(begun)[8:16]
+    return clear(cookies, p.FragmentPayload(1, number, last, hub.random(octets))), path
+
+
+def _fragments() -> Iterator[Kind]:
+    for octets in (1, 1200, 60_000):
+        yield Kind(f"fragment 1, {octets} octets", partial(_fragment, number=1, octets=octets), tunnels=2)
+        yield Kind(f"fragment 1 and last, {octets} octets", partial(_fragment, number=1, octets=octets, last=True), tunnels=2)
+    yield Kind(
+        "the last fragment that there may be", partial(_fragment, number=LIMITS.fragments, octets=1200, last=True), tunnels=2
+    )
+
+
 # ---- in the name of a peer that is up ------------------------------------------------------------------------------------------
 
 
@@ -255,3 +337,7 @@ def isakmp_kinds() -> Iterator[Kind]:
     for kinds in (_firsts, _thirds, _fifths, _answers, _of_peers):
         for kind in kinds():
             yield replace(kind, name=f"IKEv1, {kind.name}", hub=IsakmpHub)
+    for kind in _fragments():
+        yield replace(kind, name=f"IKEv1, {kind.name}", hub=IsakmpHub)
+    for kind in _aggressives():
+        yield replace(kind, name=f"IKEv1, {kind.name}", hub=AggressiveHub)

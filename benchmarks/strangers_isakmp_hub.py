@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.strangers_hub import HERE, Hub, sent
 from ipsec_dp.ike import dh
@@ -31,8 +31,8 @@ NOBODY = bytes(8)
 
 
 @cache
-def _spoken(peer: Peer) -> Peer:
-    return replace(peer, version=1, ike_proposals=_proposals())
+def _spoken(peer: Peer, mode: Literal["main", "aggressive"]) -> Peer:
+    return replace(peer, version=1, mode=mode, ike_proposals=_proposals())
 
 
 @cache
@@ -55,8 +55,10 @@ class IsakmpHub(Hub):
     """A gateway whose tunnels all speak IKEv1. A stranger chooses proof by certificates, where he has the keys of the key exchange;
     with a shared key nothing that he encrypts can be read."""
 
+    mode: Literal["main", "aggressive"] = "main"
+
     def _configured(self, peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
-        return tuple(_spoken(peer) for peer in peers)
+        return tuple(_spoken(peer, self.mode) for peer in peers)
 
     def _core(self) -> IkeVersions:
         return IkeVersions(self._environment(), self.peers)
@@ -125,6 +127,12 @@ class IsakmpHub(Hub):
             cookies = next(((one[:8], one[8:16]) for one in answers), cookies)
             waiting = [one for answer in answers for one in sent(caller.receive(answer, back, self.now))]
         return cookies, path
+
+
+class AggressiveHub(IsakmpHub):
+    """The same, whose tunnels all speak aggressive mode."""
+
+    mode = "aggressive"
 
 
 Pair = tuple[bytes, bytes]  # the initiator's, the responder's

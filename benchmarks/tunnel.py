@@ -1,11 +1,13 @@
 """Whole tunnels beside each other: this project, the plain path, and other implementations, measured in one run.
 
-    make bench-tunnel                        everything, 5 rounds; as root, at most 40 minutes on an idle 2-core machine
-    python -m benchmarks.tunnel --quick      tcp_1, udp_64 and idle round trips in one round, below two minutes
+    make bench-tunnel                        everything, 5 rounds; as root, some 80 minutes on an idle 2-core machine
+    python -m benchmarks.tunnel --quick      tcp_1, udp_64 and idle round trips in one round, about two minutes
+    python -m benchmarks.tunnel --compare COMMIT --measure tcp_1 --measure rtt_p50      this tree beside that of another commit
 
 Every contender runs between the same four network namespaces, in turn, round after round, so that what else the machine does falls
-on all of them. Results: benchmarks/results/tunnel.json, plots beside it.
-Exit status: 0 measured; 1 failed; 2 usage; 3 void, because a peer was so slow that being faster proves nothing.
+on all of them. Results: benchmarks/results/tunnel.json, a page to read (tunnel.html) and plots beside it.
+Exit status: 0 measured; 1 failed; 2 usage; 3 void, because a peer did not work as hard as it can, so that being faster proves
+nothing; 130 interrupted, with what was measured until then.
 """
 
 from __future__ import annotations
@@ -13,44 +15,31 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
-from benchmarks.tunnels import bars, ceiling, generator, iperf, measures, offloads, plots, report
-from benchmarks.tunnels.contenders import CONTENDERS, Contender, check_path, lengthen_queues
-from benchmarks.tunnels.measures import PROBES, QUICK_EFFORT, Bench, Effort, Probe
-from benchmarks.tunnels.names import CEILING, MEASURES, QUICK, REQUIRED
+from benchmarks.tunnels import ceiling, compare, generator, page, plots, report
+from benchmarks.tunnels.contenders import CONTENDERS, Contender, gateways
+from benchmarks.tunnels.measures import QUICK_EFFORT, Effort, probes_for
+from benchmarks.tunnels.names import CEILING, MEASURES, OURS, QUICK, REQUIRED
 from benchmarks.tunnels.results import Results
-from ipsec_dp.errors import IpsecDpError
-from ipsec_dp.rig import netns
-from ipsec_dp.rig.peers import PeerError
-from ipsec_dp.rig.process import GatewayProcessError
+from benchmarks.tunnels.rounds import BenchFailedError, Forecast, duration, measure_all, plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from ipsec_dp.rig.netns import TwoSites
+    from benchmarks.tunnels.rounds import Step
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 LOG_COLUMNS = 160
-FAILED, VOID = 1, 3
-FAILURES = (
-    PeerError,
-    GatewayProcessError,
-    IpsecDpError,
-    netns.NetnsError,
-    generator.GeneratorError,
-    iperf.IperfError,
-    measures.MeasureError,
-    offloads.OffloadError,
-    OSError,
-)
+COMMIT_SHOWN = 10  # digits
+FAILED, VOID, INTERRUPTED = 1, 3, 130
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -61,11 +50,18 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--measure", action="append", choices=list(MEASURES), metavar="NAME", help="only this; may be repeated")
     names = [contender.name for contender in CONTENDERS]
     parser.add_argument("--contender", action="append", choices=names, metavar="NAME", help="only this; may be repeated")
+    parser.add_argument("--compare", metavar="COMMIT", help=f"this tree beside that of a commit, {compare.ROUNDS} rounds")
     parser.add_argument("--output", type=Path, default=RESULTS, help="where the results go (default benchmarks/results)")
     found = parser.parse_args(argv)
     if found.rounds is not None and found.rounds < 1:
         parser.error("--rounds must be 1 or more")
     return found
+
+
+def rounds_of(asked: argparse.Namespace) -> int:
+    """As many as were asked for, or as is usual for what is measured."""
+    usual = QUICK_EFFORT.rounds if asked.quick else Effort().rounds
+    return int(asked.rounds or (compare.ROUNDS if asked.compare else usual))
 
 
 def chosen(names: Sequence[str] | None) -> list[Contender]:
@@ -75,59 +71,76 @@ def chosen(names: Sequence[str] | None) -> list[Contender]:
     return [contender for contender in CONTENDERS if contender.name in REQUIRED or contender.is_there()]
 
 
-def measure_one(sites: TwoSites, contender: Contender, probes: Sequence[Probe], effort: Effort, results: Results) -> None:
-    """One contender's part of a round: once with offloads, once without if a probe asks for that."""
-    for with_offloads in (True, False):
-        wanted = [probe for probe in probes if probe.offloads is with_offloads]
-        if not wanted:
-            continue
-        with contextlib.ExitStack() as stack:
-            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ipsec-dp-bench-")))
-            tunnel = stack.enter_context(contender.start(sites, directory, with_offloads))
-            lengthen_queues(sites, tunnel)
-            check_path(sites, tunnel)
-            if not with_offloads:
-                stack.enter_context(offloads.all_off(sites))
-            if tunnel.said and with_offloads:
-                results.environment.setdefault("gateways", {})[contender.name] = tunnel.said
-            bench = Bench(sites, tunnel, effort, results.earlier(contender.name))
-            for probe in wanted:
-                results.add(contender.name, probe.measure(bench))
-
-
-def measure_all(
-    contenders: Sequence[Contender], probes: Sequence[Probe], effort: Effort, results: Results, done: Callable[[str], None]
-) -> None:
-    """All rounds. Each begins with another contender, so that none always follows the same one. `done` is told of each part."""
-    netns.sweep()
-    with netns.Lab() as lab:
-        sites = netns.two_sites(lab)
-        for number in range(effort.rounds):
-            first = number % len(contenders)
-            for contender in (*contenders[first:], *contenders[:first]):
-                begun = time.monotonic()
-                try:
-                    measure_one(sites, contender, probes, effort, results)
-                except FAILURES as error:
-                    raise BenchFailedError(f"{contender.name}: {error}") from error
-                figures = ", ".join(
-                    f"{name} {report.figure(value)}"
-                    for name, value in results.earlier(contender.name).items()
-                    if name in {"tcp_1", "udp_64", "rtt_p50"}
-                )
-                done(f"round {number + 1}/{effort.rounds}  {contender.name}: {figures} ({time.monotonic() - begun:.0f} s)")
-
-
-class BenchFailedError(Exception):
-    """A contender could not be measured; without it the run is no comparison."""
-
-
 def empty(directory: Path) -> Path:
     """Removes what an earlier run left there; the file for the new results."""
     directory.mkdir(parents=True, exist_ok=True)
     for old in directory.glob("tunnel*"):
         old.unlink()
     return directory / "tunnel.json"
+
+
+@contextlib.contextmanager
+def competitors(asked: argparse.Namespace, console: Console) -> Iterator[tuple[list[Contender], tuple[Contender, ...]]]:
+    """Who is measured, and which two of them are trees to be compared, if any. CompareError."""
+    if not asked.compare:
+        yield chosen(asked.contender), ()
+        return
+    commit = compare.full_name(asked.compare)
+    console.print(f"building the tree of {commit}", highlight=False)
+    with compare.built(commit) as tree:
+        (own,) = chosen([OURS])
+        other = Contender(f"{OURS}@{commit[:COMMIT_SHOWN]}", gateways(compare.program(tree)), lambda: commit)
+        others = [contender for contender in CONTENDERS if contender.name in set(asked.contender or ()) - {OURS}]
+        yield [*others, other, own], (other, own)
+
+
+def interrupted(number: int, frame: object) -> NoReturn:
+    """Once: what has begun to be taken away is taken away as a whole."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def measure(console: Console, steps: list[Step], effort: Effort, results: Results, file: Path) -> str:
+    """All of it, written as it comes in; why it ended before, "" when it did not."""
+    begun = time.monotonic()
+    with console.status("") as status:
+
+        def done(text: str) -> None:
+            results.environment["seconds"] = round(time.monotonic() - begun)
+            results.write(file)
+            console.print(text, highlight=False, markup=False)
+
+        try:
+            generator.build()
+            if any(step.contender.name == CEILING for step in steps):
+                ceiling.build()
+            measure_all(steps, effort, results, done, status.update)
+        except KeyboardInterrupt:
+            results.interrupted = True
+            return "interrupted"
+        except (BenchFailedError, ceiling.CeilingError, generator.GeneratorError) as error:
+            return f"failed: {error}"
+    return ""
+
+
+def conclude(console: Console, results: Results, output: Path, ended: str) -> int:
+    """Writes and shows what there is; the exit status."""
+    file = output / "tunnel.json"
+    results.write(file)
+    if results.rounds:
+        report.show(console, results)
+        written = plots.draw(results, output)
+        page.write(results, written, file.with_suffix(".html"))
+        console.print(f"\n{file}, {len(written)} plots beside it", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"to read in a browser: {file.with_suffix('.html')}", highlight=False, markup=False, soft_wrap=True)
+    reasons = results.as_json()["void"]["reasons"]
+    if reasons:
+        console.print("\n[bold red]This run is void:[/] " + "; ".join(reasons), highlight=False)
+    if ended:
+        console.print(ended, highlight=False, markup=False)
+        return INTERRUPTED if results.interrupted else FAILED
+    return FAILED if results.failures else VOID if reasons else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -139,37 +152,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.geteuid() != 0:
         console.print("the benchmark makes network namespaces and tunnels: run it as root")
         return FAILED
+    asked.output = asked.output.absolute()
     os.chdir(ROOT)  # our gateways run from this tree
-    effort = QUICK_EFFORT if asked.quick else Effort()
-    if asked.rounds:
-        effort = effort.with_rounds(asked.rounds)
-    wanted = set(asked.measure or (QUICK if asked.quick else MEASURES))
-    probes = [probe for probe in PROBES if wanted & set(probe.measures)]
-    contenders = chosen(asked.contender)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
+    effort = (QUICK_EFFORT if asked.quick else Effort()).with_rounds(rounds_of(asked))
+    probes = probes_for(set(asked.measure or (QUICK if asked.quick else MEASURES)))
     file, results = empty(asked.output), Results()
-    results.environment["versions"] = {contender.name: contender.version() for contender in contenders}
-    begun = time.monotonic()
-
-    def done(text: str) -> None:
-        results.environment["seconds"] = round(time.monotonic() - begun)
-        results.write(file)
-        console.print(text, highlight=False, markup=False)
-
     try:
-        generator.build()
-        if any(contender.name == CEILING for contender in contenders):
-            ceiling.build()
-        measure_all(contenders, probes, effort, results, done)
-    except (BenchFailedError, ceiling.CeilingError, generator.GeneratorError) as error:
+        with competitors(asked, console) as (contenders, pair):
+            if missing := [contender.name for contender in contenders if not contender.is_there()]:
+                console.print(
+                    f"failed: {', '.join(missing)} cannot run here; `make bench-tunnel` unpacks what it needs", highlight=False
+                )
+                return FAILED
+            results.environment["versions"] = {contender.name: contender.version() for contender in contenders}
+            results.compared_with = pair[0].name if pair else ""
+            for contender in contenders:
+                for probe in probes:
+                    for name in contender.cannot.keys() & set(probe.measures):
+                        results.lacks(contender.name, (name,), contender.cannot[name])
+            steps = plan(contenders, probes, effort.rounds, pair)
+            load = f"{len(contenders)} contenders, {effort.rounds} rounds, {len(steps)} tunnels"
+            console.print(f"{load}: about {duration(Forecast(steps, effort).seconds())}", highlight=False)
+            ended = measure(console, steps, effort, results, file)
+    except compare.CompareError as error:
         console.print(f"failed: {error}", highlight=False, markup=False)
         return FAILED
-    report.show(console, results)
-    written = plots.draw(results, asked.output)
-    console.print(f"\n{file}, {len(written)} plots beside it, in {results.environment['seconds']} s", highlight=False, markup=False)
-    if reasons := bars.void_reasons(results.medians()):
-        console.print("\n[bold red]This run is void:[/] " + "; ".join(reasons), highlight=False)
-        return VOID
-    return 0
+    except KeyboardInterrupt:  # while the other tree was built
+        return INTERRUPTED
+    return conclude(console, results, asked.output, ended)
 
 
 if __name__ == "__main__":

@@ -259,6 +259,8 @@ void dp_sa_expire_all(struct dp *dp);
 /* An IKE message (without the non-ESP marker, `octets` long) is about to be sent from `local` to `remote`: should it come out of a
  * TUN interface, it is ours and is dropped (own_outer), as ESP of our outbound SAs is. The last 4096 messages are known. */
 void dp_ike_sent(struct dp *dp, const struct dp_addr *local, const struct dp_addr *remote, const uint8_t *message, size_t octets);
+/* So is a NAT keepalive, which a capture shows. */
+void dp_keepalive_sent(struct dp *dp, const struct dp_addr *local, const struct dp_addr *remote);
 
 /* ---- IKE SAs: whose messages reach the control plane, whoever floods ----------------------------------------------------------
  */
@@ -561,7 +563,7 @@ int dp_examples_read(const struct dp *dp, unsigned reason, struct dp_example *ou
 
 enum {
     DP_TAP_INNER = 1, /* packets as they come out of TUN interfaces, and as inbound SAs brought them */
-    DP_TAP_OUTER = 2, /* datagrams of ESP and IKE */
+    DP_TAP_OUTER = 2, /* datagrams of ESP and IKE, and NAT keepalives */
     DP_TAP_PEERS = 64,
     DP_TAP_RING_LEAST = 1 << 18,
 };

@@ -70,12 +70,17 @@ static void pass(struct dp_ike_port *port, uint32_t number, unsigned place, uint
         dp_add(&port->lost, 1);
 }
 
-static void show(struct dp *dp, struct dp_tap *tap, uint32_t number, unsigned place, enum dp_drop reason, uint64_t now) {
+/* What came, and what it is answered with. */
+static void show(struct dp *dp, struct dp_tap *tap, uint32_t number, unsigned place, bool passes, enum dp_drop reason,
+                 uint64_t now) {
     struct dp_ike_port *port = &dp->ike_port;
+    const struct dp_addr *local = &port->socket[number].local;
     size_t octets;
     const uint8_t *message = dp_ike_batch_message(port->batch, place, &octets);
     const struct dp_addr *remote = dp_ike_batch_remote(port->batch, place);
-    dp_tap_ike_received(tap, dp, &port->socket[number].local, remote, message, octets, reason, now);
+    dp_tap_ike_received(tap, dp, local, remote, message, octets, reason, now);
+    if (!passes && reason == DP_OK)
+        dp_tap_ike_answered(tap, dp, local, remote, port->gate.answer + DP_NON_ESP_MARKER, DP_IKE_COOKIE_ANSWER, now);
 }
 
 /* Judges all of a batch, and passes on what is for the control plane. */
@@ -86,7 +91,7 @@ static void judge_all(struct dp *dp, uint32_t number, unsigned count, uint64_t n
         bool passes = judge(port, i, now, &reason);
         struct dp_tap *tap = dp_tap_of(dp);
         if (tap != NULL)
-            show(dp, tap, number, i, reason, now);
+            show(dp, tap, number, i, passes, reason, now);
         if (passes)
             pass(port, number, i, now);
         else

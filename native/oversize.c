@@ -6,6 +6,7 @@
 #include "mss.h"
 #include "punt.h"
 #include "segment.h"
+#include "tap.h"
 #include "too_big.h"
 
 enum {
@@ -26,6 +27,9 @@ static void tell_sender(struct dp_loop *loop, const struct dp_burst *b, const st
     if (octets == 0 || !dp_punt_allowed(loop->limiter, &source, now))
         return;
     struct iovec piece = {message, octets};
+    struct dp_tap *tap = dp_tap_of(loop->dp);
+    if (tap != NULL)
+        dp_tap_told(tap, loop, b->interface, message, octets, now);
     const struct dp_burst out = {.data = message, .octets = (uint32_t)octets, .packets = 1, .piece = &piece};
     (void)io->ops->send(io, &out, 1); /* a full queue: the next packet asks again */
 }

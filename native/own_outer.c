@@ -138,6 +138,10 @@ void dp_ike_sent(struct dp *dp, const struct dp_addr *local, const struct dp_add
     atomic_store_explicit(&dp->own_outer.messages[key % DP_OWN_MESSAGES], key, memory_order_relaxed);
 }
 
+void dp_keepalive_sent(struct dp *dp, const struct dp_addr *local, const struct dp_addr *remote) {
+    dp_tap_keepalive(dp, local, remote);
+}
+
 static bool is_own_message(const struct dp *dp, const struct dp_flow *flow, const uint8_t *message, uint32_t octets) {
     if (octets < DP_IKE_SPIS)
         return false;

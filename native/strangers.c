@@ -6,6 +6,7 @@
 #include "link.h"
 #include "octets.h"
 #include "punt.h"
+#include "tap.h"
 
 static void punt(struct dp_loop *loop, unsigned kind, const struct dp_burst *b, const uint8_t *data, size_t octets, uint64_t now) {
     struct dp_punt record = {
@@ -29,11 +30,14 @@ void dp_strangers_esp(struct dp_loop *loop, const struct dp_burst *b, const uint
 }
 
 /* Somebody is asked to show that he receives where he says he is. It leaves by the socket that his request came to. */
-static void answer(struct dp_loop *loop, const struct dp_burst *b) {
+static void answer(struct dp_loop *loop, const struct dp_burst *b, uint64_t now) {
     struct dp_io *io = dp_io_get(loop->dp, loop->worker, true, b->link);
     struct dp_ike_gate *gate = &loop->gate;
     if (io == NULL)
         return;
+    struct dp_tap *tap = dp_tap_of(loop->dp);
+    if (tap != NULL)
+        dp_tap_answered(tap, loop, b, gate->answer, sizeof gate->answer, now);
     if (io->poll_fd >= 0) {
         (void)dp_link_answer(io->poll_fd, &b->remote, gate->answer, sizeof gate->answer);
         return;
@@ -51,7 +55,7 @@ void dp_strangers_ike(struct dp_loop *loop, const struct dp_burst *b, const uint
         punt(loop, DP_PUNT_IKE, b, message, octets, now);
         break;
     case DP_IKE_ANSWER:
-        answer(loop, b);
+        answer(loop, b, now);
         break;
     case DP_IKE_LIMITED:
         dp_add(&loop->punts_limited, 1);

@@ -39,25 +39,33 @@ static struct dp_tap_ring *ring_of(struct dp_tap *tap, const struct dp_loop *loo
     return &tap->ring[2 * loop->worker + loop->direction];
 }
 
+static uint32_t flag_of(const struct dp_loop *loop) {
+    return loop->direction == DP_OUTBOUND ? DP_TAP_OUTBOUND : DP_TAP_INBOUND;
+}
+
+static void put_inner_as(struct dp_tap *tap, struct dp_loop *loop, const struct dp_tap_packet *p, enum dp_drop reason) {
+    if (p->key > tap->interfaces)
+        return;
+    dp_tap_begin(tap, ring_of(tap, loop), p);
+    dp_tap_end(ring_of(tap, loop), reason);
+}
+
 static void put_inner(struct dp_tap *tap, struct dp_loop *loop, uint32_t interface, const struct iovec *part, size_t parts,
                       enum dp_drop reason, uint64_t now) {
-    struct dp_tap_packet p = {
-        .key = interface + 1,
-        .flag = loop->direction == DP_OUTBOUND ? DP_TAP_OUTBOUND : DP_TAP_INBOUND,
-        .now = now,
-        .part = part,
-        .parts = parts,
-    };
-    if (interface >= tap->interfaces)
-        return;
-    dp_tap_begin(tap, ring_of(tap, loop), &p);
-    dp_tap_end(ring_of(tap, loop), reason);
+    struct dp_tap_packet p = {.key = interface + 1, .flag = flag_of(loop), .now = now, .part = part, .parts = parts};
+    put_inner_as(tap, loop, &p, reason);
 }
 
 static void put_packet(struct dp_tap *tap, struct dp_loop *loop, uint32_t interface, const uint8_t *data, size_t octets,
                        enum dp_drop reason, uint64_t now) {
     struct iovec whole = {(void *)(uintptr_t)data, octets};
     put_inner(tap, loop, interface, &whole, 1, reason, now);
+}
+
+static void put_outer(struct dp_tap *tap, struct dp_tap_ring *ring, const struct dp_tap_datagram *d, uint32_t flag,
+                      enum dp_drop reason, uint64_t now) {
+    dp_tap_begin_outer(tap, ring, d, flag, now);
+    dp_tap_end(ring, reason);
 }
 
 /* ---- the loops' end */
@@ -83,8 +91,7 @@ static void put_sent(struct dp_tap *tap, struct dp_loop *loop, const struct dp_b
         uint32_t left = b->octets - at;
         d.data = b->data + at;
         d.octets = b->gso_size != 0 && b->gso_size < left ? b->gso_size : left;
-        dp_tap_begin_outer(tap, ring_of(tap, loop), &d, DP_TAP_OUTBOUND, now);
-        dp_tap_end(ring_of(tap, loop), reason);
+        put_outer(tap, ring_of(tap, loop), &d, DP_TAP_OUTBOUND, reason, now);
     }
 }
 
@@ -120,6 +127,20 @@ void dp_tap_done(struct dp_tap *tap, struct dp_loop *loop) {
 
 void dp_tap_undo(struct dp_tap *tap, struct dp_loop *loop) {
     ring_of(tap, loop)->held = 0;
+}
+
+void dp_tap_answered(struct dp_tap *tap, struct dp_loop *loop, const struct dp_burst *b, const uint8_t *answer, size_t octets,
+                     uint64_t now) {
+    struct dp_tap_datagram d = {.source = &b->local, .destination = &b->remote, .udp = true, .data = answer, .octets = octets};
+    if (wants_peer(tap, &b->remote))
+        put_outer(tap, ring_of(tap, loop), &d, DP_TAP_OUTBOUND, DP_OK, now);
+}
+
+void dp_tap_told(struct dp_tap *tap, struct dp_loop *loop, uint32_t interface, const uint8_t *packet, size_t octets, uint64_t now) {
+    struct iovec whole = {(void *)(uintptr_t)packet, octets};
+    struct dp_tap_packet p = {.key = interface + 1, .flag = DP_TAP_INBOUND, .now = now, .part = &whole, .parts = 1};
+    if (wants_interface(tap, interface))
+        put_inner_as(tap, loop, &p, DP_OK);
 }
 
 void dp_tap_opened(struct dp_tap *tap, struct dp_loop *loop, const struct dp_sa *sa, const uint8_t *packet, size_t octets,
@@ -173,26 +194,42 @@ void dp_tap_drop_unsent(struct dp_tap *tap, struct dp_loop *loop, enum dp_drop r
 
 /* ---- IKE */
 
+static struct dp_tap_ring *ring_of_port(struct dp_tap *tap, const struct dp *dp) {
+    return &tap->ring[2 * dp->config.workers];
+}
+
 void dp_tap_ike_received(struct dp_tap *tap, struct dp *dp, const struct dp_addr *local, const struct dp_addr *remote,
                          const uint8_t *message, size_t octets, enum dp_drop reason, uint64_t now) {
-    struct dp_tap_ring *ring = &tap->ring[2 * dp->config.workers];
     struct dp_tap_datagram d = {.source = remote, .destination = local, .udp = true, .data = message, .octets = octets};
-    if (!wants_peer(tap, remote))
-        return;
-    dp_tap_begin_outer(tap, ring, &d, DP_TAP_INBOUND, now);
-    dp_tap_end(ring, reason);
+    if (wants_peer(tap, remote))
+        put_outer(tap, ring_of_port(tap, dp), &d, DP_TAP_INBOUND, reason, now);
+}
+
+void dp_tap_ike_answered(struct dp_tap *tap, struct dp *dp, const struct dp_addr *local, const struct dp_addr *remote,
+                         const uint8_t *answer, size_t octets, uint64_t now) {
+    struct dp_tap_datagram d = {.source = local, .destination = remote, .udp = true, .data = answer, .octets = octets};
+    if (wants_peer(tap, remote))
+        put_outer(tap, ring_of_port(tap, dp), &d, DP_TAP_OUTBOUND, DP_OK, now);
+}
+
+/* What the control thread sends. */
+static void put_ours(struct dp *dp, const struct dp_tap_datagram *d) {
+    struct dp_tap *tap = dp_tap_of(dp);
+    if (tap != NULL && wants_peer(tap, d->destination))
+        put_outer(tap, &tap->ring[2 * dp->config.workers + 1], d, DP_TAP_OUTBOUND, DP_OK, dp_boottime());
 }
 
 void dp_tap_ike_sent(struct dp *dp, const struct dp_addr *local, const struct dp_addr *remote, const uint8_t *message,
                      size_t octets) {
-    struct dp_tap *tap = dp_tap_of(dp);
-    if (tap == NULL || !wants_peer(tap, remote))
-        return;
-    struct dp_tap_ring *ring = &tap->ring[2 * dp->config.workers + 1];
     struct dp_tap_datagram d = {.source = local, .destination = remote, .udp = true, .data = message, .octets = octets};
     d.marker = local->port != DP_IKE_PORT;
-    dp_tap_begin_outer(tap, ring, &d, DP_TAP_OUTBOUND, dp_boottime());
-    dp_tap_end(ring, DP_OK);
+    put_ours(dp, &d);
+}
+
+void dp_tap_keepalive(struct dp *dp, const struct dp_addr *local, const struct dp_addr *remote) {
+    static const uint8_t keepalive = 0xff; /* RFC 3948 §2.3 */
+    struct dp_tap_datagram d = {.source = local, .destination = remote, .udp = true, .data = &keepalive, .octets = 1};
+    put_ours(dp, &d);
 }
 
 /* ---- the control thread's end */

@@ -28,6 +28,11 @@ void dp_tap_received(struct dp_tap *tap, struct dp_loop *loop, const struct dp_b
 void dp_tap_done(struct dp_tap *tap, struct dp_loop *loop);
 /* It will be received once more (early.h). */
 void dp_tap_undo(struct dp_tap *tap, struct dp_loop *loop);
+/* What a datagram was answered with at once, as it goes to the link; the datagram is not dropped. */
+void dp_tap_answered(struct dp_tap *tap, struct dp_loop *loop, const struct dp_burst *b, const uint8_t *answer, size_t octets,
+                     uint64_t now);
+/* What the sender of a packet is told, as it goes to the TUN interface. */
+void dp_tap_told(struct dp_tap *tap, struct dp_loop *loop, uint32_t interface, const uint8_t *packet, size_t octets, uint64_t now);
 /* The packet that an inbound SA brought. */
 void dp_tap_opened(struct dp_tap *tap, struct dp_loop *loop, const struct dp_sa *sa, const uint8_t *packet, size_t octets,
                    uint64_t now);
@@ -56,6 +61,12 @@ void dp_tap_ike_received(struct dp_tap *tap, struct dp *dp, const struct dp_addr
 /* A message that is about to leave by the port of `local`. By the control thread. */
 void dp_tap_ike_sent(struct dp *dp, const struct dp_addr *local, const struct dp_addr *remote, const uint8_t *message,
                      size_t octets);
+
+/* A COOKIE answer, without the non-ESP marker, that is about to leave by port 500. By the thread of that port. */
+void dp_tap_ike_answered(struct dp_tap *tap, struct dp *dp, const struct dp_addr *local, const struct dp_addr *remote,
+                         const uint8_t *answer, size_t octets, uint64_t now);
+/* A NAT keepalive that is about to leave. By the control thread. */
+void dp_tap_keepalive(struct dp *dp, const struct dp_addr *local, const struct dp_addr *remote);
 
 /* Nobody runs a loop any more. */
 void dp_tap_finish(struct dp *dp);

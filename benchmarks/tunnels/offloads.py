@@ -1,4 +1,4 @@
-"""Every offload of every interface off, and back as it was."""
+"""Offloads of interfaces, and back as they were: every one off, and what forwards UDP in super-packets on."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ FEATURES = (
     "rx-checksumming tx-checksumming scatter-gather tcp-segmentation-offload generic-segmentation-offload generic-receive-offload "
     "tx-udp-segmentation rx-udp-gro-forwarding rx-gro-list"
 ).split()
+
+
+GRO_FORWARDING = "rx-udp-gro-forwarding"  # off unless asked for; without it UDP that is forwarded is not aggregated
 
 
 class OffloadError(Exception):
@@ -56,3 +59,19 @@ def all_off(sites: TwoSites) -> Iterator[None]:
     finally:
         for namespace, interface, features in switched:
             _set(namespace, interface, features, "on")
+
+
+@contextlib.contextmanager
+def gro_forwarding(sites: TwoSites) -> Iterator[None]:
+    """Within it the gateways' interfaces, tunnels included, aggregate UDP that they forward, where the driver can."""
+    switched: list[tuple[Namespace, str]] = []
+    try:
+        for gateway in (sites.gw_a, sites.gw_b):
+            for interface in _interfaces(gateway):
+                if GRO_FORWARDING not in switched_on(gateway.run("ethtool", "-k", interface).stdout):
+                    switched.append((gateway, interface))
+                    _set(gateway, interface, [GRO_FORWARDING], "on")
+        yield
+    finally:
+        for gateway, interface in switched:
+            _set(gateway, interface, [GRO_FORWARDING], "off")

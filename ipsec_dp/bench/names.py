@@ -33,5 +33,14 @@ MEASURES = {
         Measure("cpu_s_per_gb", "s/GB", False, "CPU time beyond the plain path's"),
         Measure("rss_idle_mb", "MiB", False, "Memory, idle"),
         Measure("rss_flood_mb", "MiB", False, "Memory under a flood"),
+        Measure("tcp_1_default", "Gb/s", True, "TCP, one stream, `encapsulation` not written"),
+        Measure("tcp_1_esp", "Gb/s", True, "TCP, one stream, IP protocol 50"),
+        Measure("tcp_1_vxlan", "Gb/s", True, "TCP, one stream in VXLAN"),
+        Measure("udp_quic", "packets/s", True, "UDP_SEGMENT, payloads of 1252 octets, GRO forwarding, loss-free"),
+        Measure("tcp_1_v6", "Gb/s", True, "TCP, one stream over IPv6"),
+        Measure("tcp_1_aes256", "Gb/s", True, "TCP, one stream, AES-256"),
+        Measure("tcp_1_chacha", "Gb/s", True, "TCP, one stream, ChaCha20-Poly1305"),
+        Measure("rtt_p50_matched", "µs", False, "Round trip beside the best peer's tcp_1, median"),
+        Measure("rtt_p99_matched", "µs", False, "Round trip beside the best peer's tcp_1, 99th percentile"),
     )
 }

@@ -19,6 +19,8 @@ from ipsec_dp.util.text import shown_all
 if TYPE_CHECKING:
     from ipsec_dp.gateway.messages import ControlRequest
 
+CONFIGURATIONS = Path("/etc/ipsec-dp")  # of conf/ipsec-dp@.service
+
 Answered = TypeVar("Answered", bound=msgspec.Struct)
 
 
@@ -59,6 +61,15 @@ def ask(control: Path | None, request: ControlRequest, timeout: float | None = N
     if answer is not None and not isinstance(answer, dict):
         raise ControlError(f"{path}: the answer to {message['verb']} is not an object")
     return answer or {}
+
+
+def with_what_is_left(error: NoDaemonError, control: Path | None) -> NoDaemonError:
+    """What gateways that do not run left closed, too: those of the tables, the one that is asked for, and those of this host's
+    configurations, of which a start that failed for want of nft has left routes alone."""
+    with loading():
+        from ipsec_dp.gateway.stopped import advice, configured_names
+    left = advice([platform.node() if control is None else control.stem, *configured_names(CONFIGURATIONS)])
+    return NoDaemonError(f"{error}; {left}" if left else str(error))
 
 
 def read(answer: dict[str, object], kind: type[Answered]) -> Answered:

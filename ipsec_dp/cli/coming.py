@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 
 from ipsec_dp.cli.options import FILE, examples, json_option, loading, say, show_findings, show_json
 from ipsec_dp.errors import BadValueError, IpsecDpError
+from ipsec_dp.host import HostError
 from ipsec_dp.util.clock import SystemClock
 from ipsec_dp.util.text import named
 
@@ -78,10 +80,23 @@ def init(file: Path, case_name: str | None, new_psk: bool, no_input: bool, as_js
         raise click.UsageError("--new-psk has no meaning with certificates")
     if new_psk and (file.parent / answers["psk_file"]).exists():
         raise IpsecDpError(f"{file.parent / answers['psk_file']} is there already, and nothing is overwritten: leave --new-psk out")
-    draft = draft_of(case, answers, fresh_key(SystemClock().random) if new_psk else None)
+    source = _source(answers)
+    draft = draft_of(case, answers, fresh_key(SystemClock().random) if new_psk else None, source)
     outcome = _write_first(draft, file, case)
-    _show_first(outcome, case, answers, file, as_json=as_json)
+    _show_first(outcome, case, answers if source is None else {**answers, "local": source}, file, as_json=as_json)
     return 0
+
+
+def _source(answers: dict[str, str]) -> str | None:
+    """Our address as the route to the peer has it now; None: it was given, or there is no telling."""
+    from ipsec_dp.cli.lone_trial import source_towards
+
+    if "local" in answers:
+        return None
+    try:
+        return str(source_towards(ip_address(answers.get("remote", ""))))
+    except (HostError, ValueError):  # no way there, or a name
+        return None
 
 
 def _ask_case(cases: dict[str, UsualCase]) -> str:
@@ -95,9 +110,11 @@ def _ask(case: UsualCase, answers: dict[str, str], file: Path, *, new_psk: bool)
     """Asks for what is not given yet; whether a shared key is to be made."""
     from ipsec_dp.migrate.usual_cases import QUESTIONS
 
-    wanted = {"tunnel", "local", "local_id", "remote_id", *case.needs}
+    # What may be left out is asked for beside what lacks; our outer address never is: the route to the peer says it.
+    lacks = any(key not in answers for key in case.needs)
+    wanted = {*(("tunnel", "local_id", "remote_id") if lacks else ()), *case.needs}
     for question in QUESTIONS:
-        if question.key in answers or question.key not in wanted or (question.key == "local" and case.name == "hub"):
+        if question.key in answers or question.key not in wanted:
             continue
         default = f"{answers.get('tunnel', 'peer')}.psk" if question.key == "psk_file" else None
         optional = question.key not in case.needs
@@ -172,7 +189,7 @@ def _show_first(outcome: Migration, case: UsualCase, answers: dict[str, str], fi
     if command is not None:
         say("")
         say("Where that is ipsec-dp too, with the same key beside the file:")
-        say(f"  {command}")
+        say(f"  {command}", whole=True)
     say("")
     say(f"Next: ipsec-dp up {file}")
 

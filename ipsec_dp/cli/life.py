@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import platform
 import signal
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import click
 import msgspec
 
 from ipsec_dp.cli import render
-from ipsec_dp.cli.asking import ask, read
+from ipsec_dp.cli.asking import ask, read, with_what_is_left
 from ipsec_dp.cli.names_in_use import names_in_use
 from ipsec_dp.cli.options import (
     FILE,
@@ -96,10 +95,7 @@ def down(control: Path | None, as_json: bool) -> int:
         with patience("stopping: SAs are deleted at the peers, then everything is taken away"):
             result = ask(control, messages.DownRequest())
     except NoDaemonError as error:
-        with loading():
-            from ipsec_dp.gateway.stopped import advice
-        left = advice([platform.node() if control is None else control.stem])
-        raise NoDaemonError(f"{error}; {left}" if left else str(error)) from error
+        raise with_what_is_left(error, control) from error
     if as_json:
         show_json(result)
     else:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import signal
+import sys
+import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from ipsec_dp.errors import Finding
 
 INTERVAL_LEAST_S, INTERVAL_MOST_S = 0.5, 3600.0
+COLUMNS_LEAST: Final = 20  # of what stands beside a label
 
 FILE = click.Path(path_type=Path, readable=False)  # why it cannot be read is said by who reads it
 
@@ -95,9 +99,28 @@ def heed_interrupts(handler: Callable[[int, FrameType | None], object] | signal.
     signal.signal(signal.SIGINT, handler)
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """One line for people, whatever is in it."""
-    click.echo(shown(text, LINE), err=err)
+def say(text: str, *, err: bool = False, whole: bool = False) -> None:
+    """One line for people, whatever is in it; on a terminal as many as it takes, unless it is to be copied `whole`."""
+    line = shown(text, LINE)
+    click.echo(line if whole or not (sys.stderr if err else sys.stdout).isatty() else fitted(line), err=err)
+
+
+_LABEL: Final = re.compile(r"\s*(?:\S+ )*\S+ {2,}|\s*(?:- )?")  # "remote    ", "  - "
+
+
+def fitted(line: str, columns: int | None = None) -> str:
+    """A line in those of the terminal, broken between words alone; the further ones stand below what follows its label."""
+    width = shutil.get_terminal_size().columns if columns is None else columns
+    label = _LABEL.match(line)
+    indent = 0 if label is None or label.end() > width // 2 else label.end()
+    below = " " * (indent or 2)
+    return textwrap.fill(
+        line,
+        max(width, len(below) + COLUMNS_LEAST),
+        subsequent_indent=below,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def show_json(value: object, indent: int | None = None) -> None:

@@ -55,7 +55,7 @@ def probe(host: str, as_json: bool) -> int:
     else:
         for part in probe_view.lines(*found):
             for line in part.split("\n"):
-                say(line)
+                say(line, whole=True)
     return 0 if ikev2.found.spoken or ikev1.found.spoken else 1
 
 

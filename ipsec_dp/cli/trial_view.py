@@ -33,7 +33,7 @@ def _wrapped(head: str, text: str, indent: int) -> str:
 def print_trial(answer: TrialAnswer, *, messages: bool) -> None:
     for part in lines(answer, messages=messages):
         for line in part.split("\n"):
-            say(line)
+            say(line, whole=True)
 
 
 def lines(answer: TrialAnswer, *, messages: bool) -> Iterator[str]:

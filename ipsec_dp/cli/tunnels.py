@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from ipsec_dp.cli import following, monitoring, render
-from ipsec_dp.cli.asking import ask, read
+from ipsec_dp.cli.asking import ask, read, with_what_is_left
 from ipsec_dp.cli.completion import tunnel_names
 from ipsec_dp.cli.options import (
     FILE,
@@ -29,7 +29,7 @@ from ipsec_dp.cli.options import (
 from ipsec_dp.cli.patience import patience
 from ipsec_dp.cli.waiting import Outcome, Wait
 from ipsec_dp.config import load
-from ipsec_dp.errors import ControlError, IpsecDpError
+from ipsec_dp.errors import ControlError, IpsecDpError, NoDaemonError
 from ipsec_dp.gateway import messages
 from ipsec_dp.gateway.status import GatewayStatus, TunnelStatus
 from ipsec_dp.util.text import shown_all
@@ -85,7 +85,10 @@ def status(
     if watch is not None:
         render.watch(lambda: read(ask(control, request), GatewayStatus), time.sleep, interval_s)
         return 0
-    answer = ask(control, request)
+    try:
+        answer = ask(control, request)
+    except NoDaemonError as error:
+        raise with_what_is_left(error, control) from error
     if as_json:
         show_json(answer, 2)
     else:
@@ -107,8 +110,9 @@ def _check(control: Path | None, request: messages.StatusRequest) -> int:
     try:
         level, text = monitoring.check(read(ask(control, request), GatewayStatus))
     except IpsecDpError as error:
+        said = with_what_is_left(error, control) if isinstance(error, NoDaemonError) else error
         level = monitoring.Level.UNKNOWN
-        text = monitoring.line(level, str(error))
+        text = monitoring.line(level, str(said))
     say(text)
     return int(level)
 

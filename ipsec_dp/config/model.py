@@ -15,6 +15,8 @@ from ipsec_dp.ipsec.rules import Rule
 from ipsec_dp.ipsec.selectors import ANY_IPV4, ANY_IPV6
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ipsec_dp.errors import Finding
     from ipsec_dp.ike.peer import Encapsulation, LivenessAction, Mode, Start, Version
     from ipsec_dp.ike.post_quantum import Demand
@@ -300,14 +302,16 @@ class Config:
 
 def rules_of(policies: tuple[Policy, ...], tunnels: tuple[Tunnel, ...]) -> tuple[Rule, ...]:
     """The ordered rules of these policies and tunnels; a protect policy belongs to its tunnel's interface, others to all."""
+    return tuple(each_rule(policies, tunnels))
+
+
+def each_rule(policies: tuple[Policy, ...], tunnels: tuple[Tunnel, ...]) -> Iterator[Rule]:
+    """`rules_of`, one by one."""
     interfaces = {tunnel.name: tunnel.interface for tunnel in tunnels}
-    rules = [
-        Rule(selector, policy.action, None if policy.tunnel is None else interfaces.get(policy.tunnel), policy.tunnel, policy=index)
-        for index, policy in enumerate(policies)
-        for selector in policy.selectors
-    ]
+    for index, policy in enumerate(policies):
+        interface = None if policy.tunnel is None else interfaces.get(policy.tunnel)
+        yield from (Rule(selector, policy.action, interface, policy.tunnel, policy=index) for selector in policy.selectors)
     for tunnel in tunnels:
         for index, selector in enumerate(tunnel.selectors):
             proxy_id = index if tunnel.proxy_ids else None
-            rules.append(Rule(selector, "protect", tunnel.interface, tunnel.name, proxy_id=proxy_id))
-    return tuple(rules)
+            yield Rule(selector, "protect", tunnel.interface, tunnel.name, proxy_id=proxy_id)

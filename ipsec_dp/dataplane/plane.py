@@ -201,10 +201,13 @@ class DataPlane(IkeGate):
 
     def ike_sent(self, local: Endpoint, remote: Endpoint, message: bytes) -> None:
         """An IKE message is about to leave: should it come out of a TUN interface, it is dropped there as our own."""
-        ends = ffi.new("struct dp_addr[2]")
-        set_endpoint(ends[0], local)
-        set_endpoint(ends[1], remote)
+        ends = _ends(local, remote)
         lib.dp_ike_sent(self.c, ends, ends + 1, message, len(message))
+
+    def keepalive_sent(self, local: Endpoint, remote: Endpoint) -> None:
+        """A NAT keepalive is about to leave."""
+        ends = _ends(local, remote)
+        lib.dp_keepalive_sent(self.c, ends, ends + 1)
 
     def reclaim(self) -> int:
         """Frees and wipes what was removed; how much still waits for a loop."""
@@ -376,3 +379,11 @@ class DataPlane(IkeGate):
             now,
         )
         return int(result) if result >= 0 else check(result, "opening a batch")
+
+
+def _ends(local: Endpoint, remote: Endpoint) -> Any:
+    """Both as the core has them, one behind the other."""
+    ends = ffi.new("struct dp_addr[2]")
+    set_endpoint(ends[0], local)
+    set_endpoint(ends[1], remote)
+    return ends

@@ -42,6 +42,7 @@ from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.strangers import LIMITS, StrangersEvents
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.keying.ike_driver import IkeDriver
+from ipsec_dp.keying.ike_trace import CookieLines
 from ipsec_dp.keying.ike_trials import IkeTrials
 from ipsec_dp.keying.ike_watch import IkeWatch, ike_rates
 from ipsec_dp.keying.key_log import KeyLog
@@ -146,7 +147,7 @@ class Composition:
         self.nat_flows = NatFlows(host, clock)
         crls = CrlWatch(lambda: self.ike, host.conditions, clock)
         names = NameWatch(host, lambda: self.ike, host_watch.look, clock)
-        self.counts, self.key_log = IkeCounts(clock), KeyLog(host.conditions)
+        self.counts, self.key_log = IkeCounts(clock), KeyLog(host.conditions, clock)
         self.metrics = MetricsServer(self.metrics_page, _load_exposition, host.conditions, clock, substitutes.listen)
         beside = ZoneLog(host.reports), self.monitors, self.devices, host_watch, self.nat_flows, crls, names, self.metrics
         self.services = Services((self.carriers, self.mtus, *beside))
@@ -281,11 +282,13 @@ class Composition:
             self.mtus.first_of,
             self.nat_flows.before_routes,
         )
-        reloader = Reloader(self.config, parts, self.reconfigure, clock, self.substitutes.reread, self.substitutes.reloading)
+        given = self.substitutes
+        reloader = Reloader(self.config, parts, self.reconfigure, clock, given.reread, given.reloading, given.in_force)
         second_line, absence = SecondLine(plane, host.conditions, clock), Absence(clock, notices, ike.check_liveness)
         called = sum(tunnel.start == "start" and tunnel.manual is None for tunnel in self.config.tunnels)
         bring_up = BringUp(called, ike.came_up, self.clock.now)
-        logs = notices.look, partial(self.log.look, host.conditions)
+        cookies = CookieLines(lambda: plane.counters().cookies_sent)
+        logs = notices.look, partial(self.log.look, host.conditions), cookies.look
         looks = second_line.look, absence.look, unanswered.look, bring_up.look, *logs
         housekeeping = Housekeeping(sad, events.handle, host.conditions, clock, looks)
         watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock, self.stream.drops)

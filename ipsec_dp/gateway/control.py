@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 import msgspec
 
 from ipsec_dp.errors import ControlError, IpsecDpError, NoDaemonError
-from ipsec_dp.gateway.control_place import ControlPlace, check_length
+from ipsec_dp.gateway.control_place import BACKLOG, ControlPlace, check_length
 from ipsec_dp.gateway.control_rights import OURSELVES, client_of, how_to_read
 from ipsec_dp.gateway.following import FollowedAnswer
 from ipsec_dp.util import os_errors
 from ipsec_dp.util.faults import explained
-from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.slices import in_slices, turn
 from ipsec_dp.util.text import LINE, shown_all
 
 if TYPE_CHECKING:
@@ -35,10 +35,12 @@ if TYPE_CHECKING:
 
 PIECE_OCTETS = 1 << 16  # of an answer that is sent in pieces
 LIST_LONG = 16  # things in a field of a row, beyond which it is made text in parts
-LINE_MAX = 1 << 20  # octets of a request
-TOO_LONG = f"a request has no more than {LINE_MAX} octets"
+REQUEST_MAX = 1 << 15  # octets of a request: some paths (PATH_MAX is 4096), whatever escapes they are written with
+LINE_MAX = 1 << 20  # octets of a line that a client reads
+TOO_LONG = f"a request has no more than {REQUEST_MAX} octets"
 ANSWER_MAX = 1 << 28  # octets of an answer: the status of every tunnel there can be
 CLIENTS_MAX = 32
+ACCEPTED_MAX = 8  # connections that one turn of the event loop accepts at the most
 READERS_MAX = 24  # of them such as may only read: root is always heard
 TOO_MANY = f"the gateway talks to {CLIENTS_MAX} clients already, which is all it can; end some of them (`status --watch` is one)"
 TOO_MANY_READERS = f"the gateway talks to {READERS_MAX} clients that may only read, and to no more; end some of them"
@@ -88,9 +90,8 @@ class LongAnswer:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The text of the whole line."""
-        fields = {name: value for name, value in shown_all(msgspec.to_builtins(self.head)).items() if name != self.key}
-        before, after = json.dumps({"ok": True, "result": fields | {self.key: []}})[:-3], "]}}\n"
-        text, sizes = [before], len(before)
+        head = [part async for part in in_slices(_fields(self.head, self.key))]
+        text, sizes = ['{"ok": true, "result": ', *head, f"{json.dumps(self.key)}: ["], 0
         separator = ""
         async for row in self.rows:
             text.append(separator)
@@ -101,25 +102,34 @@ class LongAnswer:
                 if sizes >= PIECE_OCTETS:
                     yield "".join(text).encode()
                     text, sizes = [], 0
-        yield "".join((*text, after)).encode()
+        yield "".join((*text, "]}}\n")).encode()
 
 
 def _texts(row: msgspec.Struct) -> Iterator[str]:
     """The JSON text of a row in parts: of its long lists (a tunnel may have thousands of CHILD_SAs) each thing is one."""
-    values = {name: getattr(row, name) for name in row.__struct_fields__}
-    if not any(isinstance(value, tuple) and len(value) > LIST_LONG for value in values.values()):
+    if any(isinstance(value, tuple) and len(value) > LIST_LONG for value in map(row.__getattribute__, row.__struct_fields__)):
+        yield from _fields(row)
+        yield "}"
+    else:
         yield _json(row)
-        return
+
+
+def _fields(row: msgspec.Struct, last: str | None = None) -> Iterator[str]:
+    """The same without its end; of `last`, which is the last one, nothing but that it follows."""
     separator = "{"
-    for name, value in zip(row.__struct_encode_fields__, values.values(), strict=True):
+    for name, field in zip(row.__struct_encode_fields__, row.__struct_fields__, strict=True):
+        if name == last:
+            break
         yield f"{separator}{json.dumps(name)}: "
         separator = ", "
+        value = getattr(row, field)
         if isinstance(value, tuple) and value:
             yield from (f"{', ' if number else '['}{_json(each)}" for number, each in enumerate(value))
             yield "]"
         else:
             yield _json(value)
-    yield "}"
+    if last is not None:
+        yield separator
 
 
 def _json(value: object) -> str:
@@ -148,7 +158,8 @@ class ControlServer:
     async def start(self) -> None:
         """Raises ControlError when another daemon answers there already, or there can be no socket."""
         listening = self._place.listen()
-        self._server = await asyncio.start_unix_server(self._accept, sock=listening, limit=LINE_MAX)
+        self._server = await asyncio.start_unix_server(self._accept, sock=listening, limit=REQUEST_MAX, backlog=ACCEPTED_MAX)
+        listening.listen(BACKLOG)  # more may wait
 
     async def close(self) -> None:
         if self._server is not None:
@@ -190,6 +201,7 @@ class ControlServer:
                 return
             if not line:
                 return
+            await turn()  # however many ask at once
             answering = asyncio.ensure_future(self._write_answer(line, reader, writer, client))
             self._answering.add(answering)
             answering.add_done_callback(self._answering.discard)

@@ -17,7 +17,9 @@ from ipsec_dp.gateway.gateway import Gateway, tell_unseen
 from ipsec_dp.gateway.gateway_log import GatewayLog
 from ipsec_dp.gateway.privileges import Privileges
 from ipsec_dp.gateway.service_reports import ServiceReports
+from ipsec_dp.gateway.stopped import advice
 from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES
+from ipsec_dp.host.descriptors import make_room
 from ipsec_dp.host.service_manager import ServiceManager
 from ipsec_dp.util import os_errors
 from ipsec_dp.util.clock import SystemClock
@@ -86,13 +88,19 @@ def run(
         try:
             with explained("the gateway ended"):
                 if undropped is not None:
+                    _tell_left(config.name)
                     raise undropped
                 protect_process()
                 _have_descriptors(config)
                 sys.setswitchinterval(SWITCH_S)
                 clock = SystemClock()
-                kept = held.reread(substitutes.reread), held.place(substitutes.place)
-                substitutes = replace(substitutes, reread=kept[0], place=kept[1], reloading=manager.reloading)
+                substitutes = replace(
+                    substitutes,
+                    reread=held.reread(substitutes.reread),
+                    place=held.place(substitutes.place),
+                    in_force=held.in_force(substitutes.in_force),
+                    reloading=manager.reloading,
+                )
                 gateway = Gateway(config, control_path, clock=clock, trial=trial, substitutes=substitutes, log=written)
                 held.tell(gateway.conditions)
                 return asyncio.run(_serve(gateway, manager, held, clock))
@@ -108,9 +116,17 @@ def _have_descriptors(config: Config) -> None:
         with ExitStack() as stack:
             for _ in range(DESCRIPTORS):
                 stack.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        make_room()
     except OSError as error:
         tell_unseen(os_errors.text_of(error), config.name)
         raise
+
+
+def _tell_left(name: str) -> None:
+    """What a gateway before this one has left closed, which did not begin."""
+    left = advice((name,))
+    if left:
+        log.warning("%s", left, extra=told("guard_holds"))
 
 
 def _drop(privileges: Privileges, config: Config, control_path: Path) -> IpsecDpError | None:

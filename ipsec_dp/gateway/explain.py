@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ipsec_dp.config.bypass import held_by, plan
-from ipsec_dp.config.model import ROUTE_METRIC
+from ipsec_dp.config.model import ROUTE_METRIC, each_rule
 from ipsec_dp.config.zone_policy import Packet, ZonePolicy
 from ipsec_dp.gateway.explanation import Explanation, RouteText, RuleText, SaText
 from ipsec_dp.gateway.host_steps import as_asked, comes_by, decided, elsewhere, route_text, tell_filters
 from ipsec_dp.ipsec.selectors import PORT_OPAQUE, PORT_PROTOCOLS, PROTOCOL_OPAQUE
 from ipsec_dp.ipsec.spi import spi_text
+from ipsec_dp.util.slices import in_slices, turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,9 +52,10 @@ def holds(selector: SelectorPair, question: PacketQuestion) -> bool:
     return selector.holds(question.local, question.remote, question.protocol, question.local_port, question.remote_port)
 
 
-def first_rule(config: Config, question: PacketQuestion, interface: str | None = None) -> Rule | None:
+async def first_rule(config: Config, question: PacketQuestion, interface: str | None = None) -> Rule | None:
     """The first rule that holds the packet, of those that count on an interface; None: of all."""
-    for rule in config.rules:
+    await turn()
+    async for rule in in_slices(each_rule(config.policies, config.tunnels)):
         if (interface is None or rule.interface in (None, interface)) and holds(rule.selector, question):
             return rule
     return None
@@ -83,7 +85,7 @@ async def _outbound(config: Config, question: PacketQuestion, view: GatewayView 
     ends = (question.local, question.remote, question.protocol, (question.local_port, question.remote_port))
     match = held_by(plan(config.policies).matches, *ends)
     if match is not None and match.past:
-        rule = first_rule(config, question)
+        rule = await first_rule(config, question)
         _tell_rule(made, rule, "bypass")
         made.add("bypass", "bypass", "a rule of the kernel's routing leads it past the tunnel interfaces, and the guard accepts it")
         return made.end("bypass", "leaves in clear by the host's own routes")
@@ -91,7 +93,7 @@ async def _outbound(config: Config, question: PacketQuestion, view: GatewayView 
     iif = "" if view is None else await comes_by(question, view.host, {tunnel.interface for tunnel in config.tunnels})
     interface = await _tell_route(config, question, view, iif, made)
     if interface is None:
-        return _outside(config, question, made)
+        return await _outside(config, question, made)
     await _decided(config, question, view, interface, made)
     await _tell_filters(config, view, iif, made)
     return made
@@ -108,7 +110,7 @@ async def _tell_route(
     config: Config, question: PacketQuestion, view: GatewayView | None, iif: str, made: Explanation
 ) -> str | None:
     """The TUN interface that the packet is routed into, or None. `iif`: it comes from another host by that."""
-    found = _best_route(config, question.remote)
+    found = await _best_route(config, question.remote)
     if view is not None:
         way = await view.host.way(as_asked(question, iif))
         made.route = route_text(way, iif, None if found is None else str(found[0]))
@@ -131,18 +133,20 @@ async def _tell_route(
     return found[1]
 
 
-def _best_route(config: Config, destination: Address) -> tuple[Network, str, str] | None:
+async def _best_route(config: Config, destination: Address) -> tuple[Network, str, str] | None:
     """Prefix, interface and origin of the longest configured route, the least metric first."""
-    ways = [
+    await turn()
+    held = [
         (prefix, ROUTE_METRIC, tunnel.interface, f'routes of tunnel "{tunnel.name}"')
-        for tunnel in config.tunnels
+        async for tunnel in in_slices(config.tunnels)
         for prefix in tunnel.routes
+        if destination in prefix
     ]
-    interfaces = {tunnel.name: tunnel.interface for tunnel in config.tunnels}
-    ways += [
-        (route.prefix, route.metric, interfaces[route.tunnel], f"route #{number}") for number, route in enumerate(config.routes, 1)
+    held += [
+        (route.prefix, route.metric, config.tunnel(route.tunnel).interface, f"route #{number}")
+        async for number, route in in_slices(enumerate(config.routes, 1))
+        if destination in route.prefix
     ]
-    held = [way for way in ways if destination in way[0]]
     if not held:
         return None
     prefix, _, interface, origin = min(held, key=lambda way: (-way[0].prefixlen, way[1]))
@@ -160,7 +164,7 @@ def _tell_rule(made: Explanation, rule: Rule | None, verdict: str) -> None:
 async def _decided(
     config: Config, question: PacketQuestion, view: GatewayView | None, interface: str, made: Explanation
 ) -> Explanation:
-    rule = first_rule(config, question, interface)
+    rule = await first_rule(config, question, interface)
     if rule is None:
         _tell_rule(made, None, "drop")
         return made.end("drop", f"dropped in {interface} as policy_none")
@@ -206,17 +210,17 @@ def _packet(question: PacketQuestion) -> Packet:
     return Packet(source, destination, question.protocol, sport, dport)
 
 
-def _guarded(config: Config, question: PacketQuestion) -> Rule | None:
+async def _guarded(config: Config, question: PacketQuestion) -> Rule | None:
     """The rule by which the guard decides. Selectors to everywhere count for what is routed only (see `host.guard.narrow`)."""
-    rule = first_rule(config, question)
+    rule = await first_rule(config, question)
     if rule is None or rule.action == "bypass" or not rule.selector.remote.everything:
         return rule
-    return rule if _best_route(config, question.remote) is not None else None
+    return rule if await _best_route(config, question.remote) is not None else None
 
 
-def _outside(config: Config, question: PacketQuestion, made: Explanation) -> Explanation:
+async def _outside(config: Config, question: PacketQuestion, made: Explanation) -> Explanation:
     """A packet that enters no tunnel interface."""
-    rule = _guarded(config, question)
+    rule = await _guarded(config, question)
     if rule is None or rule.action == "bypass":
         _tell_rule(made, rule, "clear" if rule is None else "bypass")
         return made.end("clear", "leaves in clear, if the host routes it: nothing here is about it")
@@ -229,8 +233,8 @@ def _outside(config: Config, question: PacketQuestion, made: Explanation) -> Exp
 
 
 async def _inbound(config: Config, question: PacketQuestion, view: GatewayView | None, made: Explanation) -> Explanation:
-    carriers = _tell_carriers(config, question, view, made)
-    rule = _guarded(config, question)
+    carriers = await _tell_carriers(config, question, view, made)
+    rule = await _guarded(config, question)
     _tell_rule(made, rule, "clear" if rule is None else rule.action)
     if rule is not None and rule.action == "discard":
         made.add("guard", "drop", "in clear the guard drops it; out of a tunnel it is dropped as policy_inbound")
@@ -269,10 +273,11 @@ async def _tell_delivery(config: Config, question: PacketQuestion, view: Gateway
     await _tell_filters(config, view, tunnel.interface, made)
 
 
-def _tell_carriers(config: Config, question: PacketQuestion, view: GatewayView | None, made: Explanation) -> list[str]:
+async def _tell_carriers(config: Config, question: PacketQuestion, view: GatewayView | None, made: Explanation) -> list[str]:
     """The tunnels that may bring the packet."""
+    await turn()
     carriers = []
-    for tunnel in config.tunnels:
+    async for tunnel in in_slices(config.tunnels):
         if not any(holds(selector, question) for selector in tunnel.selectors):
             continue
         child = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -18,10 +19,10 @@ from prometheus_client.core import Metric
 from ipsec_dp import __version__
 from ipsec_dp.gateway.ike_counts import BUCKETS_S
 from ipsec_dp.gateway.readings import READING_S, GatewayReading, TunnelReading, wanted
-from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.slices import in_slices, turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
     from ipsec_dp.config import Config
     from ipsec_dp.dataplane import TunnelTraffic
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ipsec_dp.services.monitor_health import MonitorStatus
 
 TUNNELS_MAX: Final = 10_000  # tunnels with all series
-CHUNK: Final = 200  # tunnels whose samples are made text at once
+CHUNK: Final = 500  # samples in a piece
 HELD: Final = frozenset({"half_open", "sessions"})  # of IKE's counters: what is there now
 OF_OURS: Final = frozenset({"retransmissions", "cookies_sent", "unfinished"})  # what we did, not datagrams that led to nothing
 
@@ -133,25 +134,34 @@ def _text(family: Metric) -> bytes:
 
 
 async def page(config: Config, readings: Readings | None, counts: IkeCounts, detailed: int = TUNNELS_MAX) -> list[bytes]:
-    """The whole page, in pieces. `readings` None: the gateway is not up. `detailed`: tunnels with all series."""
-    if readings is None:
-        tunnels = [TunnelReading(tunnel.name, wanted(tunnel)) for tunnel in config.tunnels]
-        gateway = GatewayReading()
-    else:
-        tunnels = [tunnel async for tunnel in readings.tunnels()]
-        gateway = await readings.gateway()
+    """The whole page, in pieces. `readings` None: the gateway is not up. `detailed`: tunnels with all series.
+
+    Of each tunnel text alone is kept: as long as thousands of readings wait, the interpreter's collector looks through them.
+    """
+    families = [_Lines(rows) for rows in _rows(TUNNEL)]
+    number = 0
+    async for tunnel in _unread(config) if readings is None else readings.tunnels():
+        label = f'tunnel="{escaped(tunnel.name)}"'
+        for family in families:
+            if number < detailed or family.always:
+                family.add(tunnel, label)
+        number += 1
+    await turn()
+    gateway = GatewayReading() if readings is None else await readings.gateway()
     untold = max(0, len(config.tunnels) - detailed)
-    text = [_text(family) for family in _of_tunnel_counts(len(config.tunnels), untold)]
-    text += [_text(family) for family in _of_gateway(gateway, counts, up=readings is not None)]
-    text += [_text(family) for family in ProcessCollector(registry=None).collect()]
-    chunks = [(row, first) for row in _rows(TUNNEL) for first in range(0, _most(row[0], len(tunnels), detailed), CHUNK)]
-    labels = [f'tunnel="{escaped(tunnel.name)}"' for tunnel in tunnels]
-    async for rows, first in in_slices(chunks, READING_S):
-        if first == 0:
-            text.append(_text(_family(rows[0].name, rows[0].kind, rows[0].help, ())))
-        end = min(first + CHUNK, _most(rows[0], len(tunnels), detailed))
-        text.append(_of_tunnels(rows, zip(tunnels[first:end], labels[first:end], strict=True)))
-    return text
+    others = chain(
+        _of_tunnel_counts(len(config.tunnels), untold),
+        _of_gateway(gateway, counts, up=readings is not None),
+        ProcessCollector(registry=None).collect(),
+    )
+    text = [_text(family) async for family in in_slices(others, READING_S)]
+    of_tunnels = (piece for family in families for piece in family.pieces())
+    return text + [piece async for piece in in_slices(of_tunnels, READING_S)]
+
+
+async def _unread(config: Config) -> AsyncIterator[TunnelReading]:
+    async for tunnel in in_slices(config.tunnels, READING_S):
+        yield TunnelReading(tunnel.name, wanted(tunnel))
 
 
 def _rows(rows: Iterable[TunnelRow]) -> list[list[TunnelRow]]:
@@ -162,20 +172,30 @@ def _rows(rows: Iterable[TunnelRow]) -> list[list[TunnelRow]]:
     return list(families.values())
 
 
-def _most(row: TunnelRow, tunnels: int, detailed: int) -> int:
-    return tunnels if row.always else min(tunnels, detailed)
+class _Lines:
+    """One family, of all tunnels: samples by the ten thousand, for which the library takes several times as long."""
 
+    def __init__(self, rows: Sequence[TunnelRow]) -> None:
+        self._first = rows[0]
+        name = f"{rows[0].name}_total" if rows[0].kind == "counter" else rows[0].name
+        labels = ["".join(f'{label}="{word}",' for label, word in row.labels.items()) for row in rows]
+        self._forms = [(row.read, f"{name}{{{further}") for row, further in zip(rows, labels, strict=True)]
+        self._lines: list[str] = []
 
-def _of_tunnels(rows: Sequence[TunnelRow], tunnels: Iterable[tuple[TunnelReading, str]]) -> bytes:
-    """Samples by the ten thousand: the library takes several times as long for them."""
-    name = f"{rows[0].name}_total" if rows[0].kind == "counter" else rows[0].name
-    forms = [(row.read, "".join(f'{label}="{word}",' for label, word in row.labels.items())) for row in rows]
-    return "".join(
-        f"{name}{{{further}{label}}} {value:d}\n" if isinstance(value, int) else f"{name}{{{further}{label}}} {value!r}\n"
-        for tunnel, label in tunnels
-        for read, further in forms
-        if (value := read(tunnel)) is not None
-    ).encode()
+    @property
+    def always(self) -> bool:
+        return self._first.always
+
+    def add(self, tunnel: TunnelReading, label: str) -> None:
+        for read, begin in self._forms:
+            value = read(tunnel)
+            if value is not None:
+                self._lines.append(f"{begin}{label}}} {value:d}\n" if isinstance(value, int) else f"{begin}{label}}} {value!r}\n")
+
+    def pieces(self) -> Iterator[bytes]:
+        yield _text(_family(self._first.name, self._first.kind, self._first.help, ()))
+        for first in range(0, len(self._lines), CHUNK):
+            yield "".join(self._lines[first : first + CHUNK]).encode()
 
 
 def escaped(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from ipsec_dp.util.slices import Slice, turn
 from ipsec_dp.util.text import shown_all
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ class FollowedAnswer:
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         writer.write(self.line)
         await writer.drain()
+        part = Slice()
         async for line in self.followed.lines():
             writer.write(line)
-            await writer.drain()
+            await writer.drain()  # which waits for a client that is slow, and lets nobody else go on where it is not
+            if part.over:
+                await turn()
+                part = Slice()

@@ -293,4 +293,5 @@ class Gateway:
             self._torn_down.set()
             await self._parts.host.close()
             self._parts.stream.close()
+            self._parts.key_log.close()
             await self._control.close()

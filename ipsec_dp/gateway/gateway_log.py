@@ -76,7 +76,7 @@ class GatewayLog:
         handler, root = _Handler(writer), logging.getLogger()
         root.addHandler(handler)
         self.set_level("debug" if self._verbose else self._output.level)
-        logging.getLogger(TRACE_LOG).setLevel(logging.DEBUG if trace_ike else logging.INFO)
+        self.set_trace(on=trace_ike)
         try:
             yield
         finally:
@@ -113,6 +113,11 @@ class GatewayLog:
             for name in loggers_of(each):
                 logging.getLogger(name).setLevel(logging.NOTSET if subsystem is None else number)
 
+    def set_trace(self, *, on: bool) -> None:
+        """A line for each IKE message, whatever the levels are. Where nothing is written it is others' too."""
+        if self._writer is not None:
+            logging.getLogger(TRACE_LOG).setLevel(logging.DEBUG if on else logging.INFO)
+
     @property
     def answer(self) -> LogAnswer:
         """How it is now."""
@@ -122,6 +127,7 @@ class GatewayLog:
             levels={name: logging.getLevelName(number).lower() for name, number in levels.items()},
             left_out=0 if self._writer is None else self._writer.left_out,
             trouble=None if self._writer is None else self._writer.trouble,
+            trace_ike=logging.getLogger(TRACE_LOG).isEnabledFor(logging.DEBUG),
         )
 
     def look(self, conditions: Conditions) -> None:

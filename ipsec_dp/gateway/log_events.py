@@ -67,7 +67,7 @@ EVENTS: Final[dict[str, str]] = {
     "ike_note": "what stood in a message and means nothing here, at debug level",
     "ikev1": "a tunnel falls to IKEv1, or a peer asks for it",
     "ike_left_out": "lines about a tunnel's IKE SAs were left out, since there were too many (`count`)",
-    "ike_message": "`--trace-ike`: one message",
+    "ike_message": "`--trace-ike`: one message; of those that the data plane answers by itself (COOKIE) how many, once a second",
     "trace_left_out": "messages that the trace left out (`count`)",
     "datagram_fault": "a datagram could not be handled, which is a fault of ipsec-dp",
     "action_failed": "something that IKE wanted could not be done",

@@ -103,10 +103,12 @@ class UnpinRequest(ControlRequest, frozen=True, tag="unpin"):
 
 
 class LogRequest(ControlRequest, frozen=True, tag="log"):
-    """Say how the log is; with `level`, write from that one on, of `subsystem` or of all."""
+    """Say how the log is; with `level`, write from that one on, of `subsystem` or of all. `trace_ike`: write a line for each IKE
+    message, or no more."""
 
     level: Literal["debug", "info", "warning", "error"] | None = None
     subsystem: str | None = None
+    trace_ike: bool | None = None
 
 
 class ReportRequest(ControlRequest, frozen=True, tag="bugreport"):
@@ -139,12 +141,14 @@ class CaptureAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The log as it is now: the level of each subsystem, how many lines are lost, and why some are at the moment."""
+    """The log as it is now: the level of each subsystem, how many lines are lost, and why some are at the moment; whether there is
+    a line for each IKE message."""
 
     format: str
     levels: dict[str, str]
     left_out: int = 0
     trouble: str | None = None
+    trace_ike: bool = False
 
 
 class ReportAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.config.difference import read_again
-from ipsec_dp.gateway.root_grants import grants_of
+from ipsec_dp.gateway.root_grants import grants_of, named_by
 from ipsec_dp.gateway.root_helper import RootHelper
 from ipsec_dp.host import HostError
 from ipsec_dp.host.drop import INHERITED, become, capabilities_for, raise_limits
 from ipsec_dp.keying.ikev2_pins import pins_of
 from ipsec_dp.util import opening, os_errors
+from ipsec_dp.util.importable import keep_importable
 from ipsec_dp.util.service_user import ServiceUser, service_user
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from ipsec_dp.config import Config
     from ipsec_dp.config.difference import Difference
@@ -38,6 +39,11 @@ if TYPE_CHECKING:
 
 SOURCE: Final = "privileges"  # of conditions
 TUN: Final = Path("/dev/net/tun")
+UNHELPED: Final = "root cannot be given up, so nothing is started: the helper that stays root to read secrets does not answer"
+UNHELPED_HELPS: Final = (
+    "start it once more; if that does not help, run it as a user of its own that may read the secrets, under a service manager "
+    "(docs/running.md)"
+)
 # Where the interpreter's own files are closed to the gateway's user, all that it may need is loaded before.
 CODECS: Final = ("ascii", "idna", "latin-1", "punycode", "unicode_escape", "utf-16-be", "utf-32-be", "utf-8", "utf-8-sig")
 
@@ -58,7 +64,8 @@ class Privileges:
             raise HostError(f"the helper that stays root cannot be started: {os_errors.text_of(error)}") from error
 
     def drop(self, config: Config, control: Path) -> None:
-        """For good; before there are threads. What could not be dropped is a condition later (`tell`)."""
+        """For good; before there are threads. What could not be dropped is a condition later (`tell`). Raises HostError where the
+        helper does not answer: as root nothing goes on."""
         if self._helper is None:
             self._left = become(None, capabilities_for(config.workers), INHERITED)
             return
@@ -68,11 +75,11 @@ class Privileges:
             _give(pins_of(config.name, os.environ), user)
         try:
             self._helper.begin(grants_of(config, control, user))
-        except OSError as error:  # what stays closed does so by this process alone
-            self._left = [f"the helper that stays root does not answer: {error.strerror}"]
-            return
+        except OSError as error:
+            raise HostError(f"{UNHELPED}: {error.strerror}; {UNHELPED_HELPS}") from error
         if not _may_load(user):
             _load_what_comes_later()
+        keep_importable(partial(_reaches, user))
         self._left = become(user, capabilities_for(config.workers), INHERITED)
         opening.help_by(self._helper.open)
 
@@ -83,6 +90,10 @@ class Privileges:
     def reread(self, otherwise: Reread) -> Reread:
         """How a configuration is read again."""
         return otherwise if self._helper is None else partial(read_again, by=self._helper.read)
+
+    def in_force(self, otherwise: Callable[[Sequence[Config]], None] | None) -> Callable[[Sequence[Config]], None] | None:
+        """Who is told which configurations may still be needed."""
+        return otherwise if self._helper is None else partial(_keep, self._helper)
 
     def place(self, otherwise: Callable[[Path, str | None], ListeningPlace]) -> Callable[[Path, str | None], ListeningPlace]:
         """Who makes the control socket."""
@@ -112,6 +123,12 @@ class Privileges:
             opening.help_by(None)
             self._helper.close()
             self._helper = None
+
+
+def _keep(helper: RootHelper, configs: Sequence[Config]) -> None:
+    """Files that none of these names are not to be had any more."""
+    with contextlib.suppress(OSError):  # that it has ended is a condition
+        helper.keep(named_by(configs))
 
 
 def _with_groups(user: ServiceUser, config: Config) -> ServiceUser:
@@ -178,9 +195,12 @@ def _load_what_comes_later() -> None:
 
 def _may_load(user: ServiceUser) -> bool:
     """Whether the gateway's user reaches the library and the package."""
-    return all(
-        _others_may_enter(parent, user) for file in (os.__file__, opening.__file__) for parent in Path(file).resolve().parents
-    )
+    return all(_reaches(user, Path(file).parent) for file in (os.__file__, opening.__file__))
+
+
+def _reaches(user: ServiceUser, directory: Path) -> bool:
+    place = directory.resolve()
+    return all(_others_may_enter(each, user) for each in (place, *place.parents))
 
 
 def _others_may_enter(directory: Path, user: ServiceUser) -> bool:

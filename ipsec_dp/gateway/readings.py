@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -73,6 +74,11 @@ def wanted(tunnel: Tunnel) -> bool:
     return tunnel.auth is None or tunnel.start == "start"
 
 
+def _load() -> tuple[dict[str, float], dict[int, UdpQueue]]:
+    """Of the kernel's tables, which have a row for each thread and for each socket of the host."""
+    return cpu_seconds(), udp_queues((IKE_PORT, NAT_PORT))
+
+
 class Readings:
     """Asks the parts of one gateway that is up."""
 
@@ -94,6 +100,7 @@ class Readings:
             guard = await parts.host.guard.counts()
         except HostError:  # `status` says so
             guard = {}
+        cpu, udp = await asyncio.to_thread(_load)
         return GatewayReading(
             provider=plane.provider,
             conditions=len(parts.host.conditions.texts),
@@ -104,8 +111,8 @@ class Readings:
             waiting=parts.ike.waiting,
             guard=guard,
             restored=parts.host.restored,
-            cpu=cpu_seconds(),
-            udp=udp_queues((IKE_PORT, NAT_PORT)),
+            cpu=cpu,
+            udp=udp,
         )
 
     async def tunnels(self) -> AsyncIterator[TunnelReading]:

@@ -103,9 +103,10 @@ class Reloader:
         clock: Clock,
         reread: Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]] = read_again,
         told: Callable[[], AbstractContextManager[object]] = nullcontext,
+        in_force: Callable[[Sequence[Config]], None] | None = None,
     ) -> None:
         self._config, self._parts, self._reconfigured, self._clock = config, parts, reconfigured, clock
-        self._reread, self._told = reread, told
+        self._reread, self._told, self._in_force = reread, told, in_force
         self._one_at_a_time = asyncio.Lock()
         self._incomplete = False  # the last reload is not all in the kernel
         self._closing = False
@@ -122,7 +123,10 @@ class Reloader:
         ReadError."""
         async with self._one_at_a_time:
             with no_full_collection(), self._told():
-                return await self._reload(path, on_trial=on_trial)
+                try:
+                    return await self._reload(path, on_trial=on_trial)
+                finally:
+                    await self._tell_in_force()
 
     async def _reload(self, path: Path, *, on_trial: bool) -> ReloadResult | ReloadRefusal:
         began = self._clock.now()
@@ -142,7 +146,10 @@ class Reloader:
         """What `reload` would do, as far as the file decides about it: nothing changes, and nothing is kept. Raises ReadError."""
         async with self._one_at_a_time:
             began = self._clock.now()
-            found = await self._read(path)
+            try:
+                found = await self._read(path)
+            finally:
+                await self._tell_in_force()
             if isinstance(found, ReloadRefusal):
                 return found
             result = _result(path, found[0], self._clock.now() - began, 0.0)
@@ -174,6 +181,7 @@ class Reloader:
             with no_full_collection():
                 async with self._parts.host.changing:
                     await self._change(former.difference, former.peers, None, "the configuration on trial runs on")
+            await self._tell_in_force()
             log.warning(
                 "the former configuration is in force again, that of %s", former.difference.new.path, extra=told("gone_back")
             )
@@ -191,9 +199,17 @@ class Reloader:
                 extra=told("change_unfinished"),
             )
 
-    def forget_former(self) -> None:
-        """Nothing goes back any more: secrets that are not in force are kept no longer."""
+    async def forget_former(self) -> None:
+        """Nothing goes back any more: secrets that are not in force are kept no longer, nor may they be read."""
         self._former = None
+        async with self._one_at_a_time:
+            await self._tell_in_force()
+
+    async def _tell_in_force(self) -> None:
+        """And what may come back. After a reload that broke off half-way both may be needed, and perhaps more."""
+        if self._in_force is not None and not self._incomplete:
+            former = () if self._former is None else (self._former.difference.new,)
+            await asyncio.to_thread(self._in_force, (self._config, *former))
 
     def _present_peers(self, difference: Difference) -> dict[str, Peer]:
         """Of the tunnels that it changes or takes away, as they are now."""
@@ -320,10 +336,15 @@ def _fixed(old: Config, new: Config) -> Iterable[Finding]:
 
 
 async def _load_peers(difference: Difference) -> tuple[dict[str, Peer], list[Finding]]:
-    """Peers of tunnels that are new or changed, with their secrets; what cannot be read."""
+    """Peers of tunnels that are new or changed, with their secrets; what cannot be read. In a thread: a file, or who opens it for
+    this process, may be slow to answer."""
+    return await asyncio.to_thread(_read_peers, difference)
+
+
+def _read_peers(difference: Difference) -> tuple[dict[str, Peer], list[Finding]]:
     peers: dict[str, Peer] = {}
     wrong: list[Finding] = []
-    async for tunnel in in_slices(_new_or_changed(difference)):
+    for tunnel in _new_or_changed(difference):
         if tunnel.auth is None:
             continue
         try:

@@ -71,6 +71,15 @@ def tables_of(directory: Path | None) -> frozenset[str]:
     return frozenset() if directory is None else frozenset(os.path.abspath(directory / table) for table in TABLES)
 
 
+def named_by(configs: Iterable[model.Config]) -> Named:
+    """What these name, each with itself."""
+    files, tables = set[str](), set[str]()
+    for config in configs:
+        files |= {*files_of(config.tunnels), str(config.path.absolute())}
+        tables |= tables_of(config.keylog)
+    return Named(frozenset(files), frozenset(tables))
+
+
 def grants_of(config: model.Config, control: Path, user: ServiceUser | None = None) -> Grants:
     named = Named(files_of(config.tunnels), tables_of(config.keylog))
     ids = None if user is None else (user.uid, user.gid)
@@ -127,6 +136,13 @@ class HelpedGateway:
             del self.named[next(name for name in self.named if name != self.grants.configuration)]
         before = self.named.get(path, Named())
         self.named[path] = Named(before.files | named.files, before.tables | named.tables)
+
+    def keep(self, stay: Named) -> None:
+        """Takes away what is not in `stay`, and gives nothing that was not given. The first configuration stays."""
+        first = self.grants.configuration
+        files = stay.files | {first}
+        kept = {path: Named(named.files & files, named.tables & stay.tables) for path, named in self.named.items()}
+        self.named = {path: named for path, named in kept.items() if path == first or named.files or named.tables}
 
 
 def _same(one: str, other: str) -> bool:

@@ -35,7 +35,7 @@ from ipsec_dp.host.drop import become
 from ipsec_dp.host.links import open_by_links_of
 from ipsec_dp.host.privilege import CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
 from ipsec_dp.host.roots_files import written_files
-from ipsec_dp.keying.key_file import open_table
+from ipsec_dp.keying.key_file import open_table, owners_of_tables
 from ipsec_dp.util.opening import APPENDING, READING
 from ipsec_dp.util.text import LINE, shown
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ipsec_dp.host.roots_files import FileId
     from ipsec_dp.util.conditions import Conditions
 
-BEGIN, OPEN, OPEN_NO_LINK, APPEND, READ, LISTEN, REMOVE = b"B", b"O", b"N", b"A", b"R", b"L", b"X"
+BEGIN, OPEN, OPEN_NO_LINK, APPEND, READ, KEEP, LISTEN, REMOVE = b"B", b"O", b"N", b"A", b"R", b"K", b"L", b"X"
 REQUEST_OCTETS_MAX: Final = 1 + 4096  # PATH_MAX
 ANSWER_OCTETS_MAX: Final = 4096
 ANSWER_S: Final = 30.0  # the files are on this host
@@ -137,6 +137,9 @@ class Helper:
             return Answered()
         if what == READ and descriptor is not None:
             return self._read(served, path, descriptor)
+        if what == KEEP and descriptor is not None:
+            served.keep(msgspec.msgpack.decode(content_of(descriptor), type=Named))
+            return Answered()
         return Answered(errno.EINVAL)
 
     def _read(self, served: HelpedGateway, path: str, descriptor: int) -> Answered:
@@ -162,7 +165,7 @@ class Helper:
 
 def _table(user: tuple[int, int] | None, path: Path) -> int:
     """A file of the key log. It becomes the gateway's, so that nobody takes it for one of root's. Raises OSError."""
-    opened = open_table(path.parent, path.name, {0, os.geteuid(), *(() if user is None else user[:1])})
+    opened = open_table(path.parent, path.name, owners_of_tables() | frozenset(() if user is None else user[:1]))
     try:
         if user is not None and os.fstat(opened).st_uid != user[0]:
             os.fchown(opened, *user)
@@ -245,6 +248,11 @@ class RootHelper:
         except OSError as error:
             raise ReadError(f"{request.path} could not be read again: {error.strerror}") from error
         return made
+
+    def keep(self, named: Named) -> None:
+        """It opens nothing any more beside these, of what it opened until now, and what configurations name that are read from now
+        on. Raises OSError."""
+        self._ask(KEEP, "", msgspec.msgpack.encode(named)).close()
 
     def listen(self) -> socket.socket:
         """Raises ControlError."""

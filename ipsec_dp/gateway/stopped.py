@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tomllib
 from typing import TYPE_CHECKING
 
 from ipsec_dp.errors import ControlError, IpsecDpError
@@ -17,6 +18,7 @@ from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from ipsec_dp.config import Config
     from ipsec_dp.network.host import Host
@@ -77,6 +79,19 @@ def _lives(gateway: str, who: str) -> ControlError:
     return ControlError(
         f"gateway {gateway} is running ({who}), and its guard is its own to open: stop it first with `ipsec-dp down`"
     )
+
+
+def configured_names(directory: Path) -> list[str]:
+    """Of the gateways that the configurations in a directory are of, as far as they may be read."""
+    found = []
+    for path in sorted(directory.glob("*.toml")):
+        try:
+            gateway = tomllib.loads(path.read_text()).get("gateway")
+        except (OSError, ValueError):
+            continue
+        if isinstance(gateway, dict) and isinstance(name := gateway.get("name"), str):
+            found.append(name)
+    return found
 
 
 def advice(candidates: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from ipsec_dp.keying.ikev2_pins import PinFiles, pins_of
 from ipsec_dp.services.metrics_server import StartListening, listen_here
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -46,7 +46,8 @@ def _pins(gateway: str, conditions: Conditions) -> Pins:
 class Substitutes:
     """`plane` makes the data plane, `reported` hears of each event of IKE, `shaped` and `interference` are `Environment`'s, `pins`
     gives those of a gateway, `reread` reads the configuration anew, `settled` is called when the gateway is up, `listen` gives the
-    page of metrics its socket, `place` makes the control socket, `reloading` is around each reload."""
+    page of metrics its socket, `place` makes the control socket, `reloading` is around each reload, `in_force` is told which
+    configurations are needed after one (it may wait, and is called in a thread)."""
 
     plane: Callable[..., DataPlane] = DataPlane
     reported: Callable[[Event], None] = lambda _: None
@@ -59,6 +60,7 @@ class Substitutes:
     listen: StartListening = listen_here
     place: Callable[[Path, str | None], ListeningPlace] = ControlPlace
     reloading: Callable[[], AbstractContextManager[object]] = nullcontext
+    in_force: Callable[[Sequence[Config]], None] | None = None
 
 
 NO_SUBSTITUTES = Substitutes()

@@ -118,7 +118,10 @@ def notes_on(tunnel: Tunnel, warnings: Iterable[Finding], conditions: Iterable[s
     place = tunnel_place(tunnel.name)
     said = [str(finding) for finding in warnings if finding.where == place]
     remotes = [f"path to {remote}" for remote in tunnel.remotes]
-    said += [text for text in conditions if any(text.startswith(f"{about}:") or f"{about} " in text for about in (place, *remotes))]
+    theirs = [
+        text for text in conditions if any(text.startswith(f"{about}:") or f"{about} " in text for about in (place, *remotes))
+    ]
+    said += [text for text in theirs if not any(text.removeprefix(f"{place}: ") in finding for finding in said)]
     if tunnel.start == "respond" and tunnel.remotes:
         said.append(f'start = "respond": outside of a test it does not call: {WAITS_TO_BE_CALLED}')
     return tuple(said)

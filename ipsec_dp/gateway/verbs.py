@@ -48,10 +48,12 @@ from ipsec_dp.gateway.question import question_of
 from ipsec_dp.gateway.reload import ReloadFailedError
 from ipsec_dp.gateway.stream_event import SCHEMA
 from ipsec_dp.gateway.trial_answer import answer_of, asking, notes_on, state_note
+from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.text import named
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from ipsec_dp.gateway.composition import Composition, Engine
     from ipsec_dp.gateway.explanation import ExplainAnswer
@@ -62,6 +64,10 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+NAMED_MOST = 20  # tunnels in an error
+NAME_MOST = 64  # characters of a tunnel's name
+COMPARED = 16  # names at once
 
 
 class GatewayVerbs:
@@ -97,26 +103,26 @@ class GatewayVerbs:
 
     async def status(self, request: StatusRequest) -> LongAnswer:
         inspection, name = self._engine.inspection, request.name
-        self._check_tunnel(name)
+        await self._check_tunnel(name)
         return LongAnswer(await inspection.gateway(), "tunnels", inspection.tunnels(name, request.state))
 
-    def _check_tunnel(self, name: str | None) -> None:
+    async def _check_tunnel(self, name: str | None) -> None:
         config = self._parts.config
         if name is not None and not config.has_tunnel(name):
-            close = difflib.get_close_matches(name, (tunnel.name for tunnel in config.tunnels), n=1)
-            raise ControlError(f'no tunnel "{name}"' + (f'; did you mean "{close[0]}"?' if close else ""))
+            close = await _closest(name, [tunnel.name for tunnel in config.tunnels])
+            raise ControlError(f'no tunnel "{name}"' + ("" if close is None else f'; did you mean "{close}"?'))
 
     async def follow(self, request: FollowRequest) -> FollowedAnswer:
         """What happens from now on, until the client leaves or the gateway stops."""
         _, config = self._engine, self._parts.config  # that it is up
-        self._check_tunnel(request.name)
+        await self._check_tunnel(request.name)
         follower = await self._parts.stream.follow([tunnel.name for tunnel in config.tunnels], request.name)
         return FollowedAnswer(FollowAnswer(schema=SCHEMA, gateway=config.name), follower)
 
     async def capture(self, request: CaptureRequest) -> CapturedAnswer:
         """What packets there are from now on, until the client has enough or the gateway stops."""
         engine, config, clock = self._engine, self._parts.config, self._parts.clock
-        self._check_tunnel(request.name)
+        await self._check_tunnel(request.name)
         if not 0 <= request.snap <= SNAP_MAX or not (request.inner or request.outer):
             raise ControlError("a capture is of inner packets, outer datagrams or both, and keeps 0 (all) to 65535 octets of each")
         spd, ike = self._parts.spd, engine.ike
@@ -141,6 +147,8 @@ class GatewayVerbs:
             raise ControlError(f'no subsystem "{request.subsystem}" of the log; there are: {", ".join(SUBSYSTEMS)}')
         if request.level is not None:
             self._parts.log.set_level(request.level, request.subsystem)
+        if request.trace_ike is not None:
+            self._parts.log.set_trace(on=request.trace_ike)
         return self._parts.log.answer
 
     async def report(self, _: ReportRequest) -> ReportAnswer:
@@ -207,7 +215,7 @@ class GatewayVerbs:
             raise ControlError(f"this is gateway {name}, not {request.name}")
         reloader = self._engine.reloader  # what has not come up yet is not to be kept
         confirmed = self._parts.confirmation.confirm()
-        reloader.forget_former()
+        await reloader.forget_former()
         return ConfirmAnswer(gateway=name, confirmed=confirmed)
 
     async def explain(self, request: ExplainRequest) -> ExplainAnswer:
@@ -248,5 +256,15 @@ class GatewayVerbs:
     def _ike_of(self, request: NegotiationRequest) -> IkeDriver:
         known = [tunnel.name for tunnel in self._parts.config.tunnels if tunnel.auth is not None]
         if request.name not in known:
-            raise ControlError(f'no tunnel "{request.name}" that IKE negotiates; there are: {", ".join(known) or "none"}')
+            raise ControlError(f'no tunnel "{request.name}" that IKE negotiates; there are: {named(known, NAMED_MOST) or "none"}')
         return self._engine.ike
+
+
+async def _closest(name: str, names: Sequence[str]) -> str | None:
+    """The one of `names` that is likest, if any is like it; none where it is no name at all, but longer than one may be."""
+    found: list[str] = []
+    if len(name) > NAME_MOST:
+        return None
+    async for few in in_slices([names[first : first + COMPARED] for first in range(0, len(names), COMPARED)]):
+        found = difflib.get_close_matches(name, (*found, *few), n=1)
+    return found[0] if found else None

@@ -4,11 +4,14 @@ that is handed over by its descriptor (memfd_create(2))."""
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
+import fcntl
 import os
 import socket
 import struct
 
+TABLE = 1024  # descriptors for which there is room from the start
 MEMORY_OCTETS_MAX = 256 << 20  # names, digests and what a configuration says: ten thousand tunnels take a few MB
 _DESCRIPTOR = struct.Struct("=i")
 
@@ -47,3 +50,14 @@ def content_of(descriptor: int) -> bytes:
     with open(descriptor, "rb", closefd=False) as file:
         file.seek(0)
         return file.read(MEMORY_OCTETS_MAX)
+
+
+def make_room(count: int = TABLE) -> None:
+    """The kernel's table of this process's descriptors has room for so many from now on, as far as the process may have them: it
+    grows with the first that finds none, and where there are threads that one waits for all processors, 10 ms or more. OSError."""
+    opened = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # it may have no more than fewer
+            os.close(fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, count - 1))
+    finally:
+        os.close(opened)

@@ -197,6 +197,13 @@ class Interference(Protocol):
     def keyed(self, sa: Any) -> None:
         """An IKE SA of IKEv2 has keys from now on."""
 
+    def refused_isakmp(self, exchange: int) -> int | None:
+        """The notification by which a message 1 of an exchange of IKEv1 is refused before anything is done for it; None: it is
+        answered."""
+
+    def keyed_isakmp(self, sa: Any) -> None:
+        """An ISAKMP SA of IKEv1 has keys from now on."""
+
 
 class NoInterference:
     """The gateway is as it is."""
@@ -208,6 +215,12 @@ class NoInterference:
         return False
 
     def keyed(self, sa: Any) -> None:
+        pass
+
+    def refused_isakmp(self, exchange: int) -> None:
+        pass
+
+    def keyed_isakmp(self, sa: Any) -> None:
         pass
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.ike.actions import Cause, Kind, Origin
 from ipsec_dp.keying.status import Tally
 
 if TYPE_CHECKING:
@@ -192,6 +192,8 @@ class Intent:
             case Kind.CHILD_FAILED:
                 self._error = self._no_child = event.text
                 self._error_of = event.spi_i
+                if event.origin is Origin.PEER and not event.again and event.renewal is None:  # it called, and is refused here
+                    self._count(failures=1)
             case Kind.WARNING if event.cause is Cause.AUTHENTICATION:  # a proof was withdrawn, and the tunnel begins anew
                 self._error, self._error_of = event.text, None
             case Kind.IKE_DOWN:

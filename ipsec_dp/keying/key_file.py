@@ -6,6 +6,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+from ipsec_dp.util.service_user import service_ids
+
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
@@ -13,6 +15,16 @@ if TYPE_CHECKING:
 _FILE, _DIRECTORY = 0o600, 0o700
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+def owners_of_tables() -> frozenset[int]:
+    """Whose a table may be: root's, this process's user's; for root, of those as whom gateways run, which wrote it before."""
+    return frozenset({0, os.geteuid()}) | (service_ids() if os.geteuid() == 0 else frozenset())
+
+
+def is_alone(found: os.stat_result) -> bool:
+    """Whether an open table still is a file of its own that nobody else may use: nobody took it away, linked it or opened it up."""
+    return found.st_nlink == 1 and not found.st_mode & _OTHERS
 
 
 def open_table(path: Path, table: str, owners: Collection[int]) -> int:
@@ -42,6 +54,6 @@ def open_table(path: Path, table: str, owners: Collection[int]) -> int:
 
 def _check(found: os.stat_result, forbidden: int, owners: Collection[int]) -> None:
     if found.st_uid not in owners:
-        raise PermissionError(0, "it belongs to somebody else")
+        raise PermissionError(0, f"it belongs to somebody else, user {found.st_uid}: move it away, or chown it to root")
     if found.st_mode & forbidden:
         raise PermissionError(0, f"others may use it: chmod {'go-w' if forbidden == _OTHERS_WRITE else '600'}")

@@ -4,7 +4,7 @@ one drive alike."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ipsec_dp.ike.core import IkeVersions
 from ipsec_dp.ike.environment import NO_INTERFERENCE, NoWatcher, RememberedPins
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ipsec_dp.ike.actions import Path, Send
-    from ipsec_dp.ike.environment import Environment, IkeSaTraits, IncomingKey, Watcher
+    from ipsec_dp.ike.environment import Environment, IkeSaTraits, IncomingKey, Trace, Watcher
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.trial import TrialOutcome
 
@@ -49,6 +49,38 @@ def versions_to_try(peer: Peer, *, pinned: bool) -> tuple[Peer, ...]:
     return peer_on_trial(peer), peer_on_trial(replace(fallback, remotes=peer.remotes))
 
 
+class BothTraces:
+    """`environment.Trace`: of a trial, and of the gateway, which sees it among all other messages. What arrived each hears of where
+    it arrives."""
+
+    def __init__(self, own: Trace, gateways: Trace) -> None:
+        self._all = own, gateways
+
+    def arrived(self, datagram: bytes, path: Path) -> None:
+        for each in self._all:
+            each.arrived(datagram, path)
+
+    def opened(self, message: Any) -> None:
+        for each in self._all:
+            each.opened(message)
+
+    def handled(self) -> None:
+        for each in self._all:
+            each.handled()
+
+    def sealed(self, payloads: Any, datagrams: tuple[bytes, ...]) -> None:
+        for each in self._all:
+            each.sealed(payloads, datagrams)
+
+    def described(self, datagram: bytes, text: Callable[[], str], *, proven: bool) -> None:
+        for each in self._all:
+            each.described(datagram, text, proven=proven)
+
+    def left(self, datagram: bytes, path: Path) -> None:
+        for each in self._all:
+            each.left(datagram, path)
+
+
 class Attempt:
     """To one address, by one version. `messages`: a line for each, oldest first, without any value of what is in them."""
 
@@ -56,7 +88,8 @@ class Attempt:
         """`environment` and `peer` are on trial; `release` gets SPIs that are free again."""
         self.messages: list[str] = []
         self._trace = MessageTrace(self._write)
-        core = IkeVersions(replace(environment, trace=self._trace), (peer,))
+        self._traces = BothTraces(self._trace, environment.trace)
+        core = IkeVersions(replace(environment, trace=self._traces), (peer,))
         self._trial = NegotiationTrial(core, peer, path, release)
         self.peer, self.path = peer, path
 
@@ -74,7 +107,7 @@ class Attempt:
 
     def _left(self, sends: list[Send]) -> list[Send]:
         for send in sends:
-            self._trace.left(send.datagram, send.path)
+            self._traces.left(send.datagram, send.path)
         return sends
 
     def begin(self, now: float) -> list[Send]:

@@ -78,7 +78,7 @@ QUESTIONS: Final = (
     CaseQuestion("name", "Name of this gateway", "site-a", check_name),
     CaseQuestion("tunnel", "Name of the tunnel", "to-b", check_name),
     CaseQuestion("remote", "The peer's address, or DNS name", "192.0.2.2", parse_remote),
-    CaseQuestion("local", "Our outer address (empty: follows the route)", "192.0.2.1", parse_address),
+    CaseQuestion("local", "Our outer address", "192.0.2.1", parse_address),
     CaseQuestion("local_net", "Our networks, by comma", "10.1.0.0/24", networks),
     CaseQuestion("remote_net", "The peer's networks, by comma", "10.2.0.0/24", networks),
     CaseQuestion("local_id", "Our identity (empty: our address)", "gw-a.example", parse_identity),
@@ -98,13 +98,14 @@ def fresh_key(random: Callable[[int], bytes]) -> bytes:
             return text + b"\n"
 
 
-def draft_of(case: UsualCase, answers: Mapping[str, str], key: bytes | None) -> FileDraft:
-    """The file. `key`: what `psk_file` is to hold, where it is to be made."""
+def draft_of(case: UsualCase, answers: Mapping[str, str], key: bytes | None, source: str | None = None) -> FileDraft:
+    """The file. `key`: what `psk_file` is to hold, where it is to be made; `source`: where the route to the peer begins now."""
     draft = FileDraft(case.title)
     if "name" in answers:
         draft.gateway["name"] = Setting(answers["name"], "also names the control socket")
     tunnel = draft.tunnel(answers.get("tunnel", "peer"), SourceLine(case.name, 1))
-    tunnel.put("remote", answers.get("remote", "any"), "" if "remote" in answers else "it calls, from wherever it is")
+    from_where = "" if source is None else f"from where the route to it begins, now {source}; local fixes another"
+    tunnel.put("remote", answers.get("remote", "any"), from_where if "remote" in answers else "it calls, from wherever it is")
     if "local" in answers:
         tunnel.put("local", answers["local"], "may be left out: then it follows the route to remote")
     tunnel.put("start", case.start, _STARTS[case.start])

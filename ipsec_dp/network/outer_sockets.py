@@ -151,6 +151,7 @@ class SocketLinks:
             return self._send(self._ike[local], message, remote)
 
     def send_keepalive(self, local: Address, remote: Endpoint) -> None:
+        self._plane.keepalive_sent(Endpoint(local, sockets.NAT_PORT), remote)
         self._send(self._pairs[local].other, b"\xff", remote)
 
     def _send(self, target: socket.socket, datagram: bytes, remote: Endpoint) -> str | None:

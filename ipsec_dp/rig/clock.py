@@ -17,6 +17,8 @@ from math import ceil, inf, isfinite
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from ipsec_dp.util.clock import sleep_on, wake
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -159,7 +161,7 @@ class _Pause:
     asked: bool = False
 
     def end(self) -> None:
-        _end(self.over)
+        wake(self.over)
 
 
 class GatewayClock:
@@ -235,15 +237,7 @@ class GatewayClock:
         return timer
 
     async def sleep(self, seconds: float) -> None:
-        if seconds <= 0:
-            await asyncio.sleep(0)
-            return
-        over = asyncio.get_running_loop().create_future()
-        timer = self.call_at(self._clock.now() + seconds, _end, over)
-        try:
-            await over
-        finally:
-            timer.cancel()
+        await sleep_on(self, seconds)
 
     async def pause(self, seconds: float, until: Callable[[], float] | None = None) -> None:
         task, over = asyncio.current_task(), asyncio.get_running_loop().create_future()
@@ -308,8 +302,3 @@ class GatewayClock:
 def _later(due: float, seconds: float, now: float) -> float:
     """The first end of a pause, one after the other, that is not before `now`."""
     return due if due >= now or seconds <= 0 else due + ceil((now - due) / seconds) * seconds
-
-
-def _end(over: asyncio.Future[None]) -> None:
-    if not over.done():
-        over.set_result(None)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.host.sockets import IKE_PORT
+from ipsec_dp.ike.v1.wire import ExchangeMode, NotifyCode
 from ipsec_dp.ike.v2.payloads import Notify
 from ipsec_dp.ike.v2.wire import FIRST_STATUS_NOTIFY, ExchangeType, Flag, NotifyType
 from ipsec_dp.ipsec.spi import spi_text
@@ -45,6 +46,7 @@ _OF_CHILD: Final = frozenset(  # errors of IKE_AUTH that leave the IKE SA (RFC 7
         NotifyType.TS_UNACCEPTABLE,
     }
 )
+_OF_IKEV1: Final = frozenset({"QUICK", "MAIN", "AGGRESSIVE"})
 _HEADER: Final = 28  # octets of an IKE message's (RFC 7296 §3.1)
 
 
@@ -223,8 +225,11 @@ def refuse(
     """A gateway refuses requests of an exchange, so many times, by an error ("NO_ADDITIONAL_SAS"), and does nothing of them.
 
     Of IKE_AUTH the errors that are about a CHILD_SA refuse that alone (RFC 7296 §1.2), any other one the IKE SA. `data`: of the
-    notify, the group of INVALID_KE_PAYLOAD. `after`: seconds by which the answer is late. RigError: no such error or exchange.
+    notify, the group of INVALID_KE_PAYLOAD. `after`: seconds by which the answer is late. Of IKEv1 it is message 1 of "QUICK",
+    "MAIN" or "AGGRESSIVE", without `data` and `after`. RigError: no such error or exchange.
     """
+    if exchange in _OF_IKEV1:
+        return _refuse_isakmp(gateway, notify, ExchangeMode[exchange], times, plain=not data and not after)
     if exchange not in ExchangeType.__members__ or not _is_error(notify):
         raise RigError(f"no notify {notify!r} of an error, or no exchange {exchange!r}")
     if after < 0:
@@ -248,6 +253,24 @@ def refuse(
     late_ones = carrying(gateway, notify) if after else None
     delays = [] if late_ones is None else [delay(wire, late_ones, after) for wire in site.wires]
     site.interference.refusers.append(refuser)
+    return fault
+
+
+def _refuse_isakmp(gateway: Gateway, notify: str, exchange: ExchangeMode, times: int, *, plain: bool) -> Impairment:
+    if notify not in NotifyCode.__members__ or NotifyCode[notify] >= NotifyCode.CONNECTED:
+        raise RigError(f"no notification {notify!r} of an error of IKEv1")
+    if not plain:
+        raise RigError("data, after: of IKEv2")
+    refusers = gateway.site.interference.isakmp_refusers
+
+    def refuser(met: int) -> int | None:
+        if met != exchange or fault.hits >= times:
+            return None
+        fault.hits += 1
+        return NotifyCode[notify]
+
+    fault = Impairment(lambda: refusers.remove(refuser))
+    refusers.append(refuser)
     return fault
 
 

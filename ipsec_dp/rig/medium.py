@@ -349,7 +349,7 @@ class Medium:
         return file.getvalue()
 
     def keylog(self, table: str = ESP_TABLE) -> str:
-        """The keys of all gateways, each line once, as that table of Wireshark's has them: ESP_TABLE, IKE_TABLE."""
+        """The keys of all gateways, each line once, as that table of Wireshark's has them: ESP_TABLE, IKE_TABLE, IKEV1_TABLE."""
         return "".join(dict.fromkeys(f"{line}\n" for gateway in self.gateways.values() for line in gateway.key_lines(table)))
 
 

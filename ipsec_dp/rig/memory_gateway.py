@@ -239,7 +239,7 @@ class Gateway:
         return tuple(self.site.events)
 
     def keylog(self, table: str = ESP_TABLE) -> str:
-        """As `RigGateway`; with IKE_TABLE the keys of its IKE SAs."""
+        """As `RigGateway`; with IKE_TABLE the keys of its IKE SAs, with IKEV1_TABLE those of its ISAKMP SAs."""
         self._engine()
         return "".join(f"{line}\n" for line in self.site.key_lines(table))
 

@@ -4,8 +4,9 @@
     host = MemoryHost(config, clock, network, addresses=["192.0.2.1"])
     gateway = Gateway(config, None, host=host, clock=clock)
 
-What is asked of it stands in `calls`, in order. Its interfaces and outer links are those of the data plane's own doubles; what the
-gateways of one network send to each other arrives, once `OuterNetwork.carry` has run their loops. There is a route to everywhere.
+What is asked of it stands in `calls` (`sent_log.keep`). Its interfaces and outer links are those of the data plane's own doubles;
+what the gateways of one network send to each other arrives, once `OuterNetwork.carry` has run their loops. There is a route to
+everywhere.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ipsec_dp.host.outer import OuterRoute
 from ipsec_dp.network.peer_routes import PeerRoutes
 from ipsec_dp.network.remains import Remains
 from ipsec_dp.rig.memory_links import QUEUE_PACKETS, MemoryLinks, OuterNetwork
+from ipsec_dp.rig.sent_log import keep
 from ipsec_dp.util.conditions import Conditions
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class MemoryRoutes:
         self.leading: Callable[[Address], str | None] = lambda _: None  # the tunnel interface by which packets go somewhere
 
     async def get(self, remote: Address, local: Address | None = None) -> OuterRoute:
-        self.asked.append(remote)
+        keep(self.asked, remote)
         source = local or next((each for each in self.addresses if each.version == remote.version), None)
         if source is None or remote in self.refused:
             raise HostError(f"no route to {remote}")
@@ -243,13 +245,13 @@ class MemoryEchoes:
         self.listening.add((interface, version))
 
     def reopen(self, interface: str) -> None:
-        self.reopened.append(interface)
+        keep(self.reopened, interface)
 
     def keep(self, interfaces: set[str]) -> None:
         self.listening = {each for each in self.listening if each[0] in interfaces}
 
     def send(self, interface: str, echo: Echo) -> None:
-        self.sent.append((interface, echo))
+        keep(self.sent, (interface, echo))
 
     def answer(self, echo: Echo) -> None:
         """The peer answers."""
@@ -273,7 +275,7 @@ class MemoryFlows:
     async def delete(self, flows: Sequence[NatFlow]) -> list[NatFlow]:
         gone = [flow for flow in flows if flow in self.present]
         self.present = [flow for flow in self.present if flow not in gone]
-        self.deleted += gone
+        keep(self.deleted, *gone)
         self._note("connections deleted")
         return gone
 
@@ -355,7 +357,7 @@ class MemoryHost:
 
     def note(self, what: str) -> None:
         """Something is asked of the host."""
-        self.calls.append(what)
+        keep(self.calls, what)
 
     async def close_guard(self) -> None:
         self.guard.close()

@@ -155,6 +155,7 @@ class MemoryLinks:
         return None
 
     def send_keepalive(self, local: Address, remote: Endpoint) -> None:
+        self._plane.keepalive_sent(Endpoint(local, NAT_PORT), remote)
         self._network.send(OuterDatagram(Endpoint(local, NAT_PORT), remote, KEEPALIVE))
 
     def broken(self) -> dict[str, str]:

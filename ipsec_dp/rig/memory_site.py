@@ -18,7 +18,7 @@ from ipsec_dp.rig.loop import RigError
 from ipsec_dp.rig.memory_host import MemoryHost
 from ipsec_dp.rig.memory_plane import MemoryPlane
 from ipsec_dp.rig.surface import RigEvent
-from ipsec_dp.rig.wireshark import ESP_TABLE, IKE_TABLE
+from ipsec_dp.rig.wireshark import ESP_TABLE, IKE_TABLE, IKEV1_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -231,8 +231,8 @@ class MemorySite:
 
     def key_lines(self, table: str = ESP_TABLE) -> Sequence[str]:
         """As `Member`. RigError: no such table."""
-        if table not in (ESP_TABLE, IKE_TABLE):
-            raise RigError(f"Wireshark has no table {table!r} of keys; there are: {ESP_TABLE}, {IKE_TABLE}")
-        if table == IKE_TABLE:
-            return tuple(self.interference.keys)
+        if table not in (ESP_TABLE, IKE_TABLE, IKEV1_TABLE):
+            raise RigError(f"Wireshark has no table {table!r} of keys; there are: {ESP_TABLE}, {IKE_TABLE}, {IKEV1_TABLE}")
+        if table != ESP_TABLE:
+            return tuple(self.interference.keys if table == IKE_TABLE else self.interference.isakmp_keys)
         return () if self.plane is None else tuple(self.plane.keys)

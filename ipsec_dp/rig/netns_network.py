@@ -20,10 +20,10 @@ from ipsec_dp.rig.loop import RigError
 from ipsec_dp.rig.medium import described
 from ipsec_dp.rig.netns import Lab, NetnsError, Port
 from ipsec_dp.rig.netns_gateway import NetnsGateway
-from ipsec_dp.rig.real_clock import RealClock
+from ipsec_dp.rig.real_clock import ADVANCE_MAX_S, RealClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.rig.configs import Written
@@ -34,6 +34,7 @@ OUTER: Final = "wan"
 OF_MEMORY: Final = ("delay", "jitter", "reorder", "duplicate", "corrupt", "seed")  # of `Wire`; the kernel needs more than nftables
 THOUSANDTHS: Final = 1000
 NAT_PORTS: Final = "20000-29999"
+POLL_S: Final = 0.05
 
 
 def _alone(address: Address) -> str:
@@ -117,8 +118,23 @@ class NetnsWire:
         if self._network is not None:
             self._network.rewire()
 
-    def ruleset(self, ports: Mapping[str, str], inside: Sequence[Address]) -> str:
-        """For nftables. `ports`: the router's interface to each gateway; `inside`: addresses behind the NAT."""
+    def _losing(self) -> str:
+        lost = max(1, round(self._loss * THOUSANDTHS))
+        return "drop" if lost >= THOUSANDTHS else f"numgen random mod {THOUSANDTHS} < {lost} drop"
+
+    def of_pair(self, ports: Mapping[str, str], ends: tuple[str, str]) -> Iterator[str]:
+        """Rules of a wire that joins these two alone: what it does not lose passes, whatever the wire of all others does."""
+        for sender, receiver in (ends, ends[::-1]):
+            head = f"iifname {ports[sender]} oifname {ports[receiver]}"
+            if any(cut[0] in (None, sender) and cut[1] in (None, receiver) for cut in self._cut):
+                yield f"{head} drop"
+            elif self._loss:
+                yield f"{head} {self._losing()}"
+            yield f"{head} accept"
+
+    def ruleset(self, ports: Mapping[str, str], inside: Sequence[Address], first: Iterable[str] = ()) -> str:
+        """For nftables. `ports`: the router's interface to each gateway; `inside`: addresses behind the NAT; `first`: rules of
+        wires between two."""
         drops = [
             " ".join(
                 [
@@ -130,9 +146,9 @@ class NetnsWire:
             for sender, receiver in self._cut
         ]
         if self._loss:
-            drops.append(f"numgen random mod {THOUSANDTHS} < {round(self._loss * THOUSANDTHS)} drop")
+            drops.append(self._losing())
         lines = ["table inet wire {", "}", "delete table inet wire", "table inet wire {", "chain forward {"]
-        lines += ["type filter hook forward priority 0;", *drops, "}", "}"]
+        lines += ["type filter hook forward priority 0;", *first, *drops, "}", "}"]
         if self.nat is not None and inside:  # the gateway is there
             lines += self._nat_rules(self.nat, [address for address in inside if address.version == self.nat.address.version])
         return "\n".join(lines) + "\n"
@@ -159,6 +175,7 @@ class NetnsNetwork:
         self.lab = Lab() if lab is None else lab
         self._addresses: dict[str, list[Address]] = {}
         self._ports: dict[str, str] = {}
+        self._between: dict[tuple[str, str], NetnsWire] = {}
         self.closed = False
         try:
             self._router = self.lab.namespace("wire", forwarding=True)
@@ -217,6 +234,22 @@ class NetnsNetwork:
         self.gateways[name] = gateway
         return gateway
 
+    def between(self, one: str, other: str, wire: NetnsWire) -> NetnsWire:
+        """`wire` joins these two from now on, instead of what joins all: it loses and cuts. RigError: there is no such gateway, or
+        it has a NAT or an MTU of its own, which in namespaces the wire of all has."""
+        for name in (one, other):
+            if name not in self.gateways:
+                raise RigError(f"no gateway {name!r} on this network; there are: {', '.join(self.gateways) or 'none'}")
+        if one == other:
+            raise RigError(f"a wire has two ends of the name {one!r}")
+        if wire.nat is not None or wire.mtu != self.wire.mtu:
+            raise RigError("NAT and MTU are of the wire that joins all: write them there, or use gateways in memory")
+        wire.join(self)
+        self._between = {ends: each for ends, each in self._between.items() if set(ends) != {one, other}}
+        self._between[one, other] = wire
+        self.rewire()
+        return wire
+
     def rewire(self) -> None:
         """The router does what the wire says."""
         if self.closed:
@@ -228,13 +261,33 @@ class NetnsNetwork:
                 *(f"route replace {_alone(each)} dev {port} mtu lock {self.wire.mtu}" for each in self._addresses[name])
             )
         try:
-            self._router.run("nft", "-f", "-", stdin=self.wire.ruleset(self._ports, inside))
+            pairs = [rule for ends, wire in self._between.items() for rule in wire.of_pair(self._ports, ends)]
+            self._router.run("nft", "-f", "-", stdin=self.wire.ruleset(self._ports, inside, pairs))
         except NetnsError as error:
             raise RigError(str(error)) from error
 
     def advance(self, seconds: float) -> None:
         """Waits, as `RealClock.advance`."""
         self.clock.advance(seconds)
+
+    def jump(self) -> float:
+        """Waits for the next event of any gateway; the time then. RigError: there was none for a long time."""
+        met = self._events()
+        if not self.run(lambda: self._events() > met, ADVANCE_MAX_S):
+            raise RigError(f"nothing happened in {ADVANCE_MAX_S:g} s")
+        return self.clock.now()
+
+    def run(self, goal: Callable[[], bool], timeout: float) -> bool:
+        """Waits until `goal` holds, for `timeout` seconds at the most; whether it does."""
+        end = self.clock.now() + timeout
+        while not goal():
+            if self.clock.now() >= end:
+                return False
+            self.clock.advance(POLL_S)
+        return True
+
+    def _events(self) -> int:
+        return sum(len(gateway.events()) for gateway in self.gateways.values())
 
     # ---- what happened
 

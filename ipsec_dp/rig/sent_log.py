@@ -13,6 +13,13 @@ T = TypeVar("T")
 KEPT_DATAGRAMS: Final = 10_000  # where nothing else is asked for
 
 
+def keep(kept: list[T], *more: T) -> None:
+    """Of what comes again and again for as long as a rig lives the newest KEPT_DATAGRAMS stay, and up to as many before them."""
+    kept += more
+    if len(kept) > 2 * KEPT_DATAGRAMS:
+        del kept[:-KEPT_DATAGRAMS]
+
+
 class SentLog(Sequence[T]):
     """Oldest first. `most`: how many are kept, None: all; `left_out`: how many older ones are gone."""
 

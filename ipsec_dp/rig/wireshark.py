@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.dataplane import Direction
 from ipsec_dp.ipsec.spi import spi_text
-from ipsec_dp.keying.wireshark import ESP_TABLE, IKE_TABLE, INTEGRITY, NO_INTEGRITY, ike_names
+from ipsec_dp.keying.wireshark import ESP_TABLE, IKE_TABLE, IKEV1_TABLE, INTEGRITY, NO_INTEGRITY, ike_names
 
 if TYPE_CHECKING:
     from ipsec_dp.dataplane import SaParams
     from ipsec_dp.ike.proposal import IkeSuite
     from ipsec_dp.ike.v2.sa import IkeSa
 
-__all__ = ["ESP_TABLE", "IKE_TABLE", "INTEGRITY", "NO_INTEGRITY", "esp_line", "ike_line"]
+__all__ = ["ESP_TABLE", "IKEV1_TABLE", "IKE_TABLE", "INTEGRITY", "NO_INTEGRITY", "esp_line", "ike_line"]
 
 
 def _names(suite: IkeSuite) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.util.faults import explained
+from ipsec_dp.util.slices import in_slices, turn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -27,6 +28,7 @@ SCRAPERS_MAX: Final = 16  # at a time; the next one is turned away
 CLIENT_S: Final = 5.0  # in which a request must be there, and in which its answer must be taken
 PAGE_S: Final = 1.0  # for which a page is given to everybody
 AGAIN_S: Final = 30.0  # between two attempts to listen
+WRITING_S: Final = 0.002  # of a slice
 BACKLOG: Final = 8  # connections that one turn of the event loop accepts at the most
 SOURCE: Final = "metrics"  # of conditions
 FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -149,8 +151,9 @@ class MetricsServer:
             async with asyncio.timeout(self._seconds):
                 asked = await _request(reader)
             pieces = await self._answer(asked)
+            await turn()  # all that asked for this page are told at once that it is there
             async with asyncio.timeout(self._seconds):
-                for piece in pieces:
+                async for piece in in_slices(pieces, WRITING_S):
                     writer.write(piece)
                     await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError):

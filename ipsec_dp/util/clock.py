@@ -126,15 +126,7 @@ class SystemClock:
             loop.call_later(LOOK_S, self._look, loop)
 
     async def sleep(self, seconds: float) -> None:
-        if seconds <= 0:
-            await asyncio.sleep(0)
-            return
-        over = asyncio.get_running_loop().create_future()
-        timer = self.call_at(self.now() + seconds, _wake, over)
-        try:
-            await over
-        finally:
-            timer.cancel()
+        await sleep_on(self, seconds)
 
     async def pause(self, seconds: float, until: Callable[[], float] | None = None) -> None:
         del until
@@ -147,6 +139,20 @@ class SystemClock:
         return os.urandom(octets)
 
 
-def _wake(over: asyncio.Future[None]) -> None:
+async def sleep_on(clock: Clock, seconds: float) -> None:
+    """`Clock.sleep` by means of its `call_at`."""
+    if seconds <= 0:
+        await asyncio.sleep(0)
+        return
+    over = asyncio.get_running_loop().create_future()
+    timer = clock.call_at(clock.now() + seconds, wake, over)
+    try:
+        await over
+    finally:
+        timer.cancel()
+
+
+def wake(over: asyncio.Future[None]) -> None:
+    """Ends what waits for `over`; nothing when it has ended."""
     if not over.done():
         over.set_result(None)

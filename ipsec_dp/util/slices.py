@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import inf
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
@@ -44,6 +46,42 @@ class Slice:
         return time.monotonic() >= self._end
 
 
+class _Turns:
+    """Of one event loop: who waits for a turn of it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._call_soon = loop.call_soon
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def next_of(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        if not self._waiting:
+            self._call_soon(self._give)
+        self._waiting.append(made := loop.create_future())
+        return made
+
+    def _give(self) -> None:
+        """To the first that still wants it; the others wait for the loop's next turn."""
+        while self._waiting:
+            first = self._waiting.popleft()
+            if not first.done():
+                first.set_result(None)
+                break
+        if self._waiting:
+            self._call_soon(self._give)
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
+
+
+async def turn() -> None:
+    """Lets the loop do what else is due, and comes back in a turn of it that nobody else has who asked for one: however many there
+    are whose work comes in slices, others wait for one of these."""
+    loop = asyncio.get_running_loop()
+    if (turns := _turns.get(loop)) is None:
+        turns = _turns[loop] = _Turns(loop)
+    await turns.next_of(loop)
+
+
 async def in_slices(things: Iterable[T], slice_s: float = SLICE_S) -> AsyncIterator[T]:
     """Each of `things`; once `slice_s` seconds are used up, the loop does what else is due before the next one.
 
@@ -53,9 +91,11 @@ async def in_slices(things: Iterable[T], slice_s: float = SLICE_S) -> AsyncItera
     ends = _end(slice_s)
     for thing in things:
         if time.monotonic() >= ends:
-            await asyncio.sleep(0)
+            await turn()
             ends = _end(slice_s)
         yield thing
+    if time.monotonic() >= ends - slice_s / 2:  # what follows may have a slice of its own
+        await turn()
 
 
 def within_slice(things: Iterable[T], slice_s: float = SLICE_S) -> Iterator[T]:

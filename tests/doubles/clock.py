@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import heapq
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ipsec_dp.rig.clock import EPOCH, NS_PER_S, RigTimer
+from ipsec_dp.util.clock import sleep_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from ipsec_dp.util.clock import Ts
 
-NS_PER_S = 1_000_000_000
-EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 ROUNDS = 40  # of the event loop, in which tasks that were woken do what they can without time
 
 
@@ -25,28 +27,13 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-class Timer:
-    """A call that is to come, unless it is cancelled."""
-
-    def __init__(self, callback: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-        self._callback, self._arguments = callback, arguments
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-    def run(self) -> None:
-        if not self.cancelled:
-            self._callback(*self._arguments)
-
-
 class FakeClock:
     """`ipsec_dp.util.clock.Clock`. Random octets are the same in each run with one `seed`."""
 
     def __init__(self, seconds: float = 1000.0, *, seed: str = "") -> None:
         self._now, self._began, self._seed = seconds, seconds, seed
         self._numbers = count()
-        self._pending: list[tuple[float, int, Timer]] = []
+        self._pending: list[tuple[float, int, RigTimer]] = []
 
     def now(self) -> float:
         return self._now
@@ -59,8 +46,8 @@ class FakeClock:
     def utc(self) -> datetime:
         return EPOCH + timedelta(seconds=self._now - self._began)
 
-    def call_at(self, when: float, callback: Callable[[*Ts], object], *arguments: *Ts) -> Timer:
-        timer = Timer(callback, arguments)
+    def call_at(self, when: float, callback: Callable[[*Ts], object], *arguments: *Ts) -> RigTimer:
+        timer = RigTimer(callback, arguments)
         if when <= self._now:
             asyncio.get_running_loop().call_soon(timer.run)
         else:
@@ -68,15 +55,7 @@ class FakeClock:
         return timer
 
     async def sleep(self, seconds: float) -> None:
-        if seconds <= 0:
-            await asyncio.sleep(0)
-            return
-        over = asyncio.get_running_loop().create_future()
-        timer = self.call_at(self._now + seconds, over.set_result, None)
-        try:
-            await over
-        finally:
-            timer.cancel()
+        await sleep_on(self, seconds)
 
     async def pause(self, seconds: float, until: Callable[[], float] | None = None) -> None:
         del until

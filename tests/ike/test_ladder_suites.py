@@ -229,6 +229,50 @@ def test_a_changed_configuration_is_offered_whole():
     no_end(ladder)
 
 
+# ---- a reload in the middle of an exchange
+
+
+def reloaded_meanwhile(ladder, suites):
+    """B has answered A with a CHILD_SA when A's `esp.proposals` become these; then all that follows."""
+    while ladder.deliver("b"):
+        pass
+    now = peer("a", ike_proposals=IKES["a"], esp_proposals=parse_esp(suites))
+    ladder.a.do(ladder.a.core.reconfigure([now], {"to-b": Effect.REKEY}, ladder.clock()))
+    ladder.run(100)
+    ladder.check()
+
+
+@pytest.mark.parametrize("asked", ["a rekey", "the first one"])
+def test_a_suite_that_a_reload_takes_away_is_not_finished_with(asked):
+    ladder = Ladder(**{site: [peer(site, ike_proposals=IKES[site], esp_proposals=ESPS[site])] for site in SIDES})
+    if asked == "a rekey":
+        ladder.up()
+        rekey(ladder, "a")
+    else:
+        ladder.initiate("a")
+        ladder.deliver("b")
+        ladder.deliver("a")
+    used = child_suites(ladder)
+    reloaded_meanwhile(ladder, ["aes256gcm16-ecp256-esn"])
+    assert not any("aes256gcm16-ecp256-esn" in one for one in used)
+    assert [one for one in child_suites(ladder) if not one.startswith("aes256gcm16")] == []
+    assert len(ladder.a.sad.sending) == len(ladder.b.sad.sending) == 1
+    assert not ladder.a.sad.reserved
+    assert not [event for event in ladder.a.events if event.kind in (Kind.CHILD_FAILED, Kind.CHILD_DOWN)]
+
+
+def test_a_suite_that_a_reload_leaves_is_finished_with():
+    ladders = ladder_of(), ladder_of()
+    for ladder, suites in zip(ladders, (ESPS["a"], ESPS["a"][:2]), strict=True):
+        rekey(ladder, "a")
+        while ladder.deliver("b"):
+            pass
+        now = peer("a", ike_proposals=IKES["a"], esp_proposals=suites)
+        ladder.a.do(ladder.a.core.reconfigure([now], {"to-b": Effect.IN_PLACE}, ladder.clock()))
+        no_end(ladder)
+    assert ladders[0].messages() == ladders[1].messages()
+
+
 # ---- what keeps a suite
 
 

@@ -158,6 +158,33 @@ def test_a_nat_in_the_wire_is_one():
         assert (a.tunnel().encapsulation, a.tunnel().nat) == ("udp", "local")
 
 
+NARROWER = (("a", "b"), NetnsWire(mtu=1300), "of the wire that joins all")  # which a router cannot do for two of them
+
+
+@pytest.mark.parametrize(
+    ("made", "wire", "unfit"), [(Network, Wire, ()), (NetnsNetwork, NetnsWire, (NARROWER,))], ids=["memory", "netns"]
+)
+def test_two_of_them_have_a_wire_of_their_own(made, wire, unfit):
+    """What joins all carries nothing here, so that only theirs can."""
+    with made(wire=wire(loss=1.0)) as network:
+        b, a = network.gateway(site("b")), network.gateway(site("a", start="respond"))
+        for ends, fit, why in ((("a", "none"), wire(), "no gateway"), (("a", "a"), wire(), "two ends"), *unfit):
+            with pytest.raises(RigError, match=why):
+                network.between(*ends, fit)
+        own = network.between("b", "a", wire())
+        a.initiate()
+        assert network.jump() <= network.clock.now()
+        a.wait("up")
+        a.inject(HELLO)
+        b.wait("packet")
+        own.cut("a", "b")
+        b.inject(BACK)
+        a.wait("packet")
+        a.inject(HELLO)
+        network.advance(0.2)
+        assert b.received() == [HELLO], "cut in one direction"
+
+
 def test_both_places_do_the_same(capsys):
     files = rig_runner.authorities()
     began = time.process_time()

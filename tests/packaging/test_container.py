@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -16,6 +19,7 @@ from tests.netns.test_container import CAPABILITIES, READ_ONLY, gateways_in
 from tests.netns.traffic import ping
 from tests.packaging import containerfile
 from tests.packaging.debian import ROOT
+from tests.packaging.fresh_root import OUTSIDE
 
 EXAMPLES = ROOT / "conf" / "container"
 FILE = containerfile.FILE.read_text()
@@ -88,6 +92,38 @@ def test_the_sidecar_is_there_before_and_after_the_application_and_may_no_more_t
     assert volumes["tun"]["hostPath"] == {"path": "/dev/net/tun", "type": "CharDevice"}
     assert [volume for volume in volumes.values() if "hostPath" in volume] == [volumes["tun"]]
     assert volumes["config"]["secret"]["defaultMode"] == 0o400, "`check` refuses secrets that others may read"
+
+
+def refused(tools, program, text):
+    """What a check by the schema finds amiss in an example."""
+    command = (sys.executable, "-c", program)
+    environment = os.environ | {"PYTHONPATH": str(tools)}
+    done = subprocess.run(command, input=text, env=environment, capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+COMPOSE = """
+import check_jsonschema
+check_jsonschema.main(["--builtin-schema", "vendor.compose-spec", "--default-filetype", "yaml", "-"])
+"""
+KUBERNETES = """
+import kubernetes_validate, sys, yaml
+pod = yaml.safe_load(sys.stdin)
+for version in ("1.29", "1.37"):
+    kubernetes_validate.validate(pod, version, strict=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.root
+def test_the_examples_follow_the_schemas_of_compose_and_kubernetes(tmp_path):
+    """Which two packages bring that nothing else here needs."""
+    packages = ("check-jsonschema>=0.39,<0.40", "kubernetes-validate>=1.37,<2")
+    subprocess.run([*OUTSIDE, sys.executable, "-m", "pip", "install", "-q", "--target", tmp_path, *packages], check=True)
+    for check, name, key in ((COMPOSE, "compose.yaml", "cap_add"), (KUBERNETES, "kubernetes-sidecar.yaml", "restartPolicy")):
+        text = (EXAMPLES / name).read_text()
+        assert refused(tmp_path, check, text) == ""
+        assert "capadd" in refused(tmp_path, check, text.replace(key, "capadd"))
 
 
 @pytest.mark.slow

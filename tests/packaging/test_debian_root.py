@@ -121,7 +121,7 @@ def test_it_is_installed_runs_and_goes_without_a_trace(distributions, debian):
     assert report
 
     debian.run("dpkg", "-r", "ipsec-dp")
-    own = {"etc/ipsec-dp", "etc/ipsec-dp/README", "etc/ipsec-dp/site-a.toml", "etc/ipsec-dp/to-b.psk"}
+    own = {"etc/ipsec-dp", "etc/ipsec-dp/README", "etc/ipsec-dp/site-a.toml", "etc/ipsec-dp/to-b.psk", "var/lib/ipsec-dp"}
     assert {name for name in debian.files() - before if not name.startswith("var/lib/dpkg/info/ipsec-dp.")} == own
     debian.run("dpkg", "-P", "ipsec-dp")
     assert debian.files() - before == set()

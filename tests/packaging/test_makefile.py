@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -32,3 +33,12 @@ def test_no_report_of_a_target_is_left_out_when_they_are_merged(target):
     written = re.findall(r"JUNIT=\S*/(build/junit/parts/\S+\.xml)|--junit-xml=\S*/(build/junit/parts/\S+\.xml)", said)
     (merged,) = re.findall(r"junit_gate\.py merge \S+ ((?:\S+\.xml[ \\\n]*)+)", said)
     assert merged.replace("\\", " ").split() == [native or python for native, python in written]
+
+
+def test_what_is_started_a_thousand_times_is_compiled_once():
+    """Also where the environment asks for no compiled files, as that of container images does."""
+    probe = 'probe: ; @echo "<$${PYTHONDONTWRITEBYTECODE-}>"'
+    command = ["make", "--eval", probe, "probe"]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "<>\n"

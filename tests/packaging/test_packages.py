@@ -221,6 +221,12 @@ def test_what_tests_measures_or_lints_sets_up_all_that_it_needs(target):
     assert named("unpack-suite", target) >= {"forky", "build/strongswan6", "'strongswan-charon>=6.1'", "strongswan-swanctl"}
 
 
+def test_the_benchmark_alone_meets_the_wireguard_go_of_debian_13():
+    newer = {"trixie", "build/wireguard13", "'wireguard-go>=0.0.20231211'", "wireguard-tools"}
+    assert named("unpack-suite", "bench-tunnel") >= newer
+    assert not named("unpack-suite", "setup-dev") & newer
+
+
 # ---- what is installed -----------------------------------------------------------------------------------------------------------
 
 

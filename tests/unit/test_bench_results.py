@@ -33,13 +33,34 @@ def test_the_file_has_what_readers_rely_on(run, tmp_path):
     run.write(tmp_path / "results" / "tunnel.json")
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["tunnel.json"]
     found = json.loads((tmp_path / "results" / "tunnel.json").read_text())
-    assert list(found) == ["started", "commit", "environment", "rounds", "medians", "spread", "ratios"]
+    assert list(found) == [
+        *("started", "commit", "environment", "rounds", "medians", "spread", "ratios"),
+        *("taken", "cores", "void", "bars", "absent", "failures", "matched_gbit_s", "interrupted", "compared_with", "compare"),
+    ]
     assert len(found["rounds"]["tcp_1"][OURS]) == 2
     assert set(found["medians"]) == set(MEASURES)
     assert found["ratios"]["tcp_1"]["strongswan"] == pytest.approx(
         found["medians"]["tcp_1"][OURS] / found["medians"]["tcp_1"]["strongswan"]
     )
-    assert {"kernel", "processor", "cores", "congestion_control", "outer_mtu"} <= set(found["environment"])
+    assert {"kernel", "processor", "cores", "congestion_control", "outer_mtu", "flags", "default_congestion_control"} <= set(
+        found["environment"]
+    )
+
+
+def test_what_was_written_is_read_again(run, tmp_path):
+    run.add_samples(OURS, {"rtt_p99": [51.5, 60.0]})
+    run.lacks(PLAIN, ("tcp_1_esp",), "there is no tunnel")
+    run.write(tmp_path / "tunnel.json")
+    assert json.loads((tmp_path / "tunnel-samples.json").read_text()) == {"rtt_p99": {OURS: [[51.5, 60.0]]}}
+    assert results.read(tmp_path / "tunnel.json") == run
+
+
+def test_an_older_file_is_read_too(run, tmp_path):
+    older = {name: value for name, value in run.as_json().items() if name in ("started", "commit", "environment", "rounds")}
+    (tmp_path / "tunnel.json").write_text(json.dumps(older))
+    found = results.read(tmp_path / "tunnel.json")
+    assert found.rounds == run.rounds
+    assert found.as_json()["void"]["reasons"] == ["strongswan: what its processes used was not measured"]
 
 
 def test_the_plain_paths_cpu_time_is_taken_off_the_others():
@@ -67,6 +88,8 @@ def test_every_table_and_every_plot_is_made(run, tmp_path):
     assert {file.suffix for file in files} == {".png", ".svg"}
     assert {file.stem for file in files} == {
         "tunnel-tcp",
+        "tunnel-kinds",
+        "tunnel-sizes",
         "tunnel-udp",
         "tunnel-udp-gso",
         "tunnel-rtt",
@@ -74,7 +97,29 @@ def test_every_table_and_every_plot_is_made(run, tmp_path):
         "tunnel-memory",
         "tunnel-ratios",
     }
-    assert all(file.stat().st_size > 10_000 for file in files)
+    assert all(file.stat().st_size > (10_000 if file.suffix == ".png" else 3_000) for file in files)
+
+
+def test_a_narrow_terminal_gets_several_tables_with_ours_in_each(run):
+    run.lacks("strongswan", ("tcp_1_esp",), "its userspace ESP is in UDP only")
+    for name in ("wireguard-go", "openvpn", "kernel-esp"):
+        run.add(name, {"tcp_1": 1.0}, cores=0.5)
+    console = Console(width=80, record=True)
+    report.show(console, run)
+    text = console.export_text()
+    assert all(len(line.rstrip()) <= 80 for line in text.splitlines())
+    assert len([line for line in text.splitlines() if line.startswith("measure") and "unit" in line and OURS in line]) > 1
+    assert "– strongswan, tcp_1_esp: its userspace ESP is in UDP only" in text
+    assert all(name in text for name in ("wireguard-go", "openvpn", "kernel-esp", "used in tcp_1"))
+
+
+def test_only_who_has_a_void_round_is_marked(run):
+    for name, cores in (("wireguard-go-13", 0.5), ("openvpn", 1.2)):
+        run.add(name, {"tcp_1": 1.0}, cores=cores)
+    console = Console(width=160, record=True)
+    report.show(console, run)
+    (void,) = (line for line in console.export_text().splitlines() if line.startswith("void"))
+    assert void.replace("│", " ").split() == ["void", "rounds", "1,", "2", "1"]  # of strongswan nothing is known
 
 
 def test_a_quick_run_has_plots_of_what_it_measured_only(tmp_path):
@@ -98,7 +143,7 @@ def test_every_measure_has_one_probe():
 def test_the_required_contenders_are_measured_even_if_they_are_missing_here(monkeypatch):
     monkeypatch.setenv("PATH", "")
     names = [contender.name for contender in tunnel.chosen(None)]
-    assert set(names) >= {"plain", "ceiling", "ipsec-dp", "strongswan", "wireguard-go", "openvpn"}
+    assert set(names) >= {"plain", "ceiling", "ipsec-dp", "strongswan", "wireguard-go", "wireguard-go-13", "openvpn"}
     assert "wireguard-go-2025" not in names
     assert [contender.name for contender in tunnel.chosen(["openvpn"])] == ["openvpn"]
 
@@ -112,8 +157,8 @@ def test_names_that_do_not_exist_are_a_usage_error(wrong):
 
 def test_contenders_have_the_names_of_the_results_file():
     assert [contender.name for contender in CONTENDERS] == (
-        ["plain", "ceiling", "ipsec-dp", "strongswan", "wireguard-go", "openvpn", "wireguard-go-2025"]
-    )
+        "plain ceiling ipsec-dp strongswan wireguard-go wireguard-go-13 openvpn wireguard-go-2025 kernel-esp kernel-wireguard"
+    ).split()
 
 
 PING = """PING 10.2.0.2 (10.2.0.2) 56(84) bytes of data.

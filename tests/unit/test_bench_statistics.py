@@ -64,13 +64,16 @@ def test_the_names_are_those_that_readers_of_the_results_rely_on():
         list(MEASURES)
         == (
             "tcp_1 tcp_8 tcp_bidir tcp_1_nooffload udp_64 udp_512 udp_1400 udp_imix udp_64_gso udp_1400_gso rtt_p50 rtt_p99 "
-            "rtt_p99_loaded cpu_s_per_gb rss_idle_mb rss_flood_mb"
+            "rtt_p99_loaded cpu_s_per_gb rss_idle_mb rss_flood_mb tcp_1_default tcp_1_esp tcp_1_vxlan udp_quic tcp_1_v6 "
+            "tcp_1_aes256 tcp_1_chacha rtt_p50_matched rtt_p99_matched"
         ).split()
     )
     assert {name for name, measure in MEASURES.items() if not measure.larger_is_better} == {
         "rtt_p50",
         "rtt_p99",
         "rtt_p99_loaded",
+        "rtt_p50_matched",
+        "rtt_p99_matched",
         "cpu_s_per_gb",
         "rss_idle_mb",
         "rss_flood_mb",

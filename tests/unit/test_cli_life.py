@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ipsec_dp.cli import main
+from ipsec_dp.cli import asking, main
 from ipsec_dp.errors import NoDaemonError
 from ipsec_dp.gateway import control, daemon, stopped
 from ipsec_dp.ipsec.addresses import AddressRange
@@ -106,6 +106,22 @@ def test_down_without_a_gateway_says_what_a_dead_one_left(dead, monkeypatch, cap
     assert main(["down", "--control", "/run/ipsec-dp/site-a.sock"]) == 3
     assert capsys.readouterr().err == "nobody there; gateway site-a does not run\n"
     assert dead.asked == ["site-a"]
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["status"], 3), (["status", "--json"], 3), (["status", "--check"], 3)])
+def test_so_does_status_by_the_names_of_this_hosts_configurations_too(dead, monkeypatch, capsys, tmp_path, arguments, status):
+    """A start that failed for want of nft has left routes alone, whose name no table of nft's has."""
+
+    def request(*_: object) -> None:
+        raise NoDaemonError("nobody there")
+
+    (tmp_path / "b.toml").write_text('[gateway]\nname = "site-b"\n')
+    monkeypatch.setattr(asking, "CONFIGURATIONS", tmp_path)
+    monkeypatch.setattr(control, "request", request)
+    assert main([*arguments, "--control", "/run/ipsec-dp/site-a.sock"]) == status
+    said = capsys.readouterr()
+    assert "nobody there; gateway site-a does not run" in said.out + said.err
+    assert dead.asked == ["site-a", "site-b"]
 
 
 def test_guard_says_what_holds_and_takes_a_file_without_its_secret(good, monkeypatch, capsys):

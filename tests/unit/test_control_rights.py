@@ -10,7 +10,6 @@ import os
 import stat
 import subprocess
 import tempfile
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -23,6 +22,7 @@ from ipsec_dp.gateway.control import CLIENTS_MAX, READERS_MAX, ControlServer, Ve
 from ipsec_dp.gateway.control_rights import Client, how_to_read, share
 from ipsec_dp.gateway.verbs import GatewayVerbs
 from tests.doubles.config import configured, tunnel
+from tests.doubles.loop_thread import running
 from tests.unit.other_user import NOBODY, Said, User
 
 READ = {"status", "explain", "follow"}
@@ -64,15 +64,8 @@ def listening(group: str | None):
         Path(name).chmod(0o755)
         server, loop = ControlServer(Path(name) / "run" / "a.sock", VERBS, group), asyncio.new_event_loop()
         loop.run_until_complete(server.start())
-        thread = threading.Thread(target=loop.run_forever)
-        thread.start()
-        try:
+        with running(loop, server.close):
             yield server.path
-        finally:
-            asyncio.run_coroutine_threadsafe(server.close(), loop).result(5)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
 
 
 def own_group() -> str:

@@ -9,10 +9,12 @@ import shlex
 import stat
 import subprocess
 import sys
+from ipaddress import ip_address
 
 import pytest
 
 from ipsec_dp.cli import main
+from ipsec_dp.cli.lone_trial import source_towards
 from ipsec_dp.config import examine, load
 from ipsec_dp.migrate.usual_cases import CASES, QUESTIONS, fresh_key, mirrored, other_side
 from tests.unit.migration_cases import put_certificates
@@ -126,10 +128,34 @@ def test_json(tmp_path, capsys):
 
 
 def test_on_a_terminal_it_asks(tmp_path):
+    answers = ["1", "to-b", "nobody here", "127.0.0.2", "10.1.0.0/24", "10.2.0.0/24", "", "", "", "y"]
+    status, said = on_a_terminal(tmp_path, ["init", "--name", "site-a"], answers)
+    assert status == 0, said
+    assert said.count("The peer's address") == 2  # "nobody here" is none
+    (tunnel,) = load(tmp_path / "ipsec-dp.toml").tunnels
+    assert (tunnel.name, tunnel.local) == ("to-b", None)
+    assert (tmp_path / "to-b.psk").is_file()
+
+
+def test_where_everything_is_given_it_asks_nothing_and_our_address_is_that_of_the_route(tmp_path):
+    """The file says so, and the other side is told it."""
+    source = source_towards(ip_address("127.0.0.2"))
+    given = ["--remote", "127.0.0.2", "--local-net", "10.1.0.0/24", "--remote-net", "10.2.0.0/24", *PSK]
+    status, said = on_a_terminal(tmp_path, ["init", "--case", "site-to-site", "--name", "site-a", *given], [])
+    assert status == 0, said
+    assert "e.g." not in said
+    text = (tmp_path / "ipsec-dp.toml").read_text()
+    assert f'remote = "127.0.0.2" # from where the route to it begins, now {source}; local fixes another' in " ".join(text.split())
+    assert load(tmp_path / "ipsec-dp.toml").tunnels[0].local is None
+    assert f"its peer (remote gateway)  {source}" in said
+    assert f"--remote {source} --local 127.0.0.2" in said
+
+
+def on_a_terminal(directory, arguments, answers):
+    """Exit status of a command, and what it wrote."""
     master, slave = pty.openpty()
-    answers = ["1", "to-b", "nobody here", "192.0.2.2", "", "10.1.0.0/24", "10.2.0.0/24", "", "", "", "y"]
-    command = [sys.executable, "-m", "ipsec_dp", "init", "--name", "site-a"]
-    with subprocess.Popen(command, cwd=tmp_path, stdin=slave, stdout=slave, stderr=slave) as process:
+    command = [sys.executable, "-m", "ipsec_dp", *arguments]
+    with subprocess.Popen(command, cwd=directory, stdin=slave, stdout=slave, stderr=slave) as process:
         os.close(slave)
         os.write(master, "".join(f"{answer}\n" for answer in answers).encode())
         said = b""
@@ -138,12 +164,9 @@ def test_on_a_terminal_it_asks(tmp_path):
                 said += piece
         except OSError:
             pass  # the other end is closed: it has ended
-        assert process.wait(30) == 0, said
+        status = process.wait(60)
     os.close(master)
-    assert said.count(b"The peer's address") == 2  # "nobody here" is none
-    (tunnel,) = load(tmp_path / "ipsec-dp.toml").tunnels
-    assert tunnel.name == "to-b"
-    assert (tmp_path / "to-b.psk").is_file()
+    return status, said.decode().replace("\r\n", "\n")
 
 
 def test_without_a_terminal_it_never_asks(tmp_path):

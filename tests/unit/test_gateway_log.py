@@ -145,6 +145,7 @@ def test_where_nothing_is_written_no_level_is_changed():
     before = {name: logging.getLogger(name).level for name in LOGGERS}
     log = GatewayLog(DEFAULT_LOG)
     log.set_level("error")
+    log.set_trace(on=True)
     log.reconfigure(config_with(LogOutput(level="debug")))
     assert {name: logging.getLogger(name).level for name in LOGGERS} == before
 
@@ -154,7 +155,10 @@ def test_the_trace_of_ike_messages_has_a_switch_of_its_own(stderr):
         log = GatewayLog(DEFAULT_LOG, verbose=True)
         with log.running(trace_ike=traced):
             log.set_level("debug", "ike")
-            assert logging.getLogger(TRACE_LOG).isEnabledFor(logging.DEBUG) == traced
+            assert logging.getLogger(TRACE_LOG).isEnabledFor(logging.DEBUG) == log.answer.trace_ike == traced
+            log.set_trace(on=not traced)
+            log.set_level("error")
+            assert logging.getLogger(TRACE_LOG).isEnabledFor(logging.DEBUG) == log.answer.trace_ike == (not traced)
 
 
 def test_a_reload_changes_form_and_level(stderr):
@@ -220,7 +224,13 @@ def test_a_wrong_table_is_an_error_at_its_place(tmp_path, written):
         configured(tmp_path, f"[log]\n{written}\n", tunnel())
 
 
-ANSWER = {"format": "text", "levels": dict.fromkeys(SUBSYSTEMS, "info"), "left_out": 3, "trouble": "No space left on device"}
+ANSWER = {
+    "format": "text",
+    "levels": dict.fromkeys(SUBSYSTEMS, "info"),
+    "left_out": 3,
+    "trouble": "No space left on device",
+    "trace_ike": True,
+}
 
 
 @pytest.fixture
@@ -244,6 +254,8 @@ def asked(monkeypatch):
         ([], {"verb": "log"}),
         (["debug"], {"verb": "log", "level": "debug"}),
         (["error", "ike"], {"verb": "log", "level": "error", "subsystem": "ike"}),
+        (["--trace-ike"], {"verb": "log", "trace_ike": True}),
+        (["info", "--no-trace-ike"], {"verb": "log", "level": "info", "trace_ike": False}),
     ],
 )
 def test_the_command_asks_and_shows_what_is(asked, capsys, arguments, message):
@@ -251,6 +263,7 @@ def test_the_command_asks_and_shows_what_is(asked, capsys, arguments, message):
     assert asked == [message]
     text = capsys.readouterr().out
     assert "ike         info\n" in text
+    assert "trace-ike   on\n" in text
     assert text.endswith("lost        3 lines: No space left on device\n")
 
 

@@ -17,7 +17,9 @@ from ipsec_dp.gateway.gateway import Gateway
 from ipsec_dp.host import HostError
 from ipsec_dp.host.conntrack import FlowTuple, NatFlow
 from ipsec_dp.rig.packets import udp
+from ipsec_dp.rig.sent_log import KEPT_DATAGRAMS
 from tests.doubles.clock import FakeClock, settle
+from tests.doubles.config import configured, tunnel
 from tests.doubles.host import MemoryHost, Network
 from tests.unit.gateway_doubles import until
 
@@ -305,3 +307,13 @@ def test_two_gateways_negotiate_and_a_packet_goes_each_way(tmp_path):
             b.gateway.stop("down")
 
     asyncio.run(life())
+
+
+def test_what_comes_again_and_again_is_kept_as_far_as_it_is_new(tmp_path):
+    """A day of probes takes no more memory than an hour."""
+    host = MemoryHost(configured(tmp_path, tunnel()), FakeClock())
+    for number in range(3 * KEPT_DATAGRAMS):
+        host.note(f"call {number}")
+    assert KEPT_DATAGRAMS <= len(host.calls) <= 2 * KEPT_DATAGRAMS
+    assert host.calls[-1] == f"call {3 * KEPT_DATAGRAMS - 1}"
+    assert host.calls[0] == f"call {3 * KEPT_DATAGRAMS - len(host.calls)}"

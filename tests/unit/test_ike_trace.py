@@ -1,4 +1,4 @@
-"""The lines of `up --trace-ike` in the log: none unless asked for, and few whatever arrives."""
+"""The lines of `--trace-ike` in the log: none unless asked for, and few whatever arrives."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import pytest
 from ipsec_dp.databases.sad import IkeDatagram
 from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.ike import actions as act
-from ipsec_dp.ike.environment import NO_TRACE
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.keying.ike_trace import LINES_A_SECOND, TraceLog, ike_trace
+from ipsec_dp.keying.ike_trace import LINES_A_SECOND, CookieLines, TraceLog, ike_trace
 from ipsec_dp.util.faults import TRACE_LOG
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import tunnel
@@ -25,15 +24,46 @@ def traced(caplog):
     return caplog
 
 
+def lines(caplog):
+    return [record.getMessage() for record in caplog.records if record.name == TRACE_LOG]
+
+
 class TracedSite(Site):
     trace = Double()
 
 
-def test_there_is_none_unless_it_was_asked_for(caplog):
+def test_it_begins_and_ends_between_any_two_messages(caplog):
+    """Of a message that came while it was off nothing is said later, nor of what one of ours held that was made meanwhile."""
+    trace, seen = ike_trace(FakeClock()), []
+    for level in (logging.INFO, logging.DEBUG, logging.INFO, logging.DEBUG):
+        caplog.set_level(level, TRACE_LOG)
+        for message in (b"one", b"another"):
+            trace.arrived(message, PATH)
+            trace.handled()
+        trace.described(b"of ours", lambda: "in words", proven=True)
+        trace.left(b"of ours", PATH)
+        seen.append(len(lines(caplog)))
+    assert seen == [0, 3, 3, 6]
+    assert not any("again" in line for line in lines(caplog))
+    trace.arrived(b"before", PATH)
     caplog.set_level(logging.INFO, TRACE_LOG)
-    assert ike_trace(FakeClock()) is NO_TRACE
+    trace.handled()
     caplog.set_level(logging.DEBUG, TRACE_LOG)
-    assert ike_trace(FakeClock()) is not NO_TRACE
+    trace.handled()
+    assert len(lines(caplog)) == 6
+
+
+def test_what_the_data_plane_answers_by_itself_is_counted_while_it_is_on(caplog):
+    sent = [5]
+    cookies = CookieLines(lambda: sent[0])
+    for level, now in ((logging.INFO, 7), (logging.DEBUG, 9), (logging.DEBUG, 9), (logging.DEBUG, 12), (logging.DEBUG, 13)):
+        caplog.set_level(level, TRACE_LOG)
+        sent[0] = now
+        cookies.look()
+    assert lines(caplog) == [
+        "out the data plane answered 3 IKE_SA_INIT requests with COOKIE",
+        "out the data plane answered 1 IKE_SA_INIT request with COOKIE",
+    ]
 
 
 def test_each_datagram_that_comes_and_goes_is_seen(tmp_path):
@@ -52,10 +82,6 @@ def test_each_datagram_that_comes_and_goes_is_seen(tmp_path):
         assert [call[:2] for call in seen[3:]] == [("arrived", b"another"), ("handled",)]
 
     site.run(life)
-
-
-def lines(caplog):
-    return [record.getMessage() for record in caplog.records if record.name == TRACE_LOG]
 
 
 def test_a_flood_of_strangers_leaves_few_lines_and_none_of_a_peers_out(traced):

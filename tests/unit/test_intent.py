@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -370,6 +371,20 @@ def test_attempts_failures_and_flaps_are_counted_from_the_start():
     assert tally(one) == (2, 1, 1), "it was not up"
     up(one, NOW + 400)
     assert tally(one) == (3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "counted"),
+    [
+        ({}, 1),
+        ({"origin": Origin.OURS}, 0),
+        *(({name: value}, 0) for name, value in {"renewal": "peer", "again": True}.items()),
+    ],
+)
+def test_a_child_sa_of_the_peers_call_that_is_refused_here_is_a_failure(changes, counted):
+    one = intent("respond")
+    one.event(replace(event(Kind.CHILD_FAILED, Cause.SELECTORS), **({"origin": Origin.PEER} | changes)), NOW)
+    assert tally(one) == (0, counted, 0)
 
 
 @pytest.mark.parametrize("cause", [Cause.LOCAL, Cause.IDLE, Cause.REPLACED])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 from ipaddress import ip_address
@@ -12,9 +13,10 @@ import pytest
 from ipsec_dp.dataplane import Direction, Encapsulation, Endpoint, OuterPath, SaParams
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.ipsec.transforms import Encryption, Integrity, by_keyword
-from ipsec_dp.keying import wireshark
-from ipsec_dp.keying.key_log import KeyLog
+from ipsec_dp.keying import key_log, wireshark
+from ipsec_dp.keying.key_log import AGAIN_S, KeyLog
 from ipsec_dp.util.conditions import Conditions
+from ipsec_dp.util.service_user import SERVICE_ID
 from tests.doubles.clock import FakeClock
 
 KEY = bytes(range(1, 21))  # AES-128-GCM: key and salt
@@ -26,8 +28,9 @@ class Written:
 
     def __init__(self, directory) -> None:
         self.directory = directory
-        self.conditions = Conditions(FakeClock())
-        self.log = KeyLog(self.conditions)
+        self.clock = FakeClock()
+        self.conditions = Conditions(self.clock)
+        self.log = KeyLog(self.conditions, self.clock)
         self.log.apply(directory)
 
     def lines(self, table):
@@ -200,3 +203,73 @@ def test_half_a_line_is_taken_back(tmp_path, monkeypatch):
     assert written.troubles
     written.log.esp(esp(spi=3))
     assert [line.split('","')[3] for line in written.lines("esp_sa")] == ["0x00000001", "0x00000003"]
+
+
+# ---- opened once
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The tables that were opened, in order."""
+    found, really = [], key_log.open_table
+
+    def open_table(path, table, owners):
+        found.append(table)
+        return really(path, table, owners)
+
+    monkeypatch.setattr(key_log, "open_table", open_table)
+    return found
+
+
+def test_a_table_is_opened_once_for_all_lines(written, opened):
+    for spi in range(1, 50):
+        written.log.esp(esp(spi=spi))
+    written.log.ike(ike())
+    assert opened == ["esp_sa", "ikev2_decryption_table"]
+    assert len(written.lines("esp_sa")) == 49
+
+
+def test_one_that_was_moved_away_is_followed_until_a_reload_and_one_that_is_gone_is_made_anew(written):
+    written.log.esp(esp(spi=1))
+    (written.directory / "esp_sa").rename(written.directory / "old")
+    written.log.esp(esp(spi=2))
+    assert len(written.lines("old")) == 2
+    written.log.apply(written.directory)
+    written.log.esp(esp(spi=3))
+    assert len(written.lines("esp_sa")) == 1
+    (written.directory / "esp_sa").unlink()
+    written.log.esp(esp(spi=4))
+    assert ["0x00000004" in line for line in written.lines("esp_sa")] == [True]
+
+
+def test_one_that_somebody_opens_up_gets_no_line_more(written):
+    written.log.esp(esp(spi=1))
+    (written.directory / "esp_sa").chmod(0o644)
+    written.log.esp(esp(spi=2))
+    assert len(written.lines("esp_sa")) == 1
+    assert "chmod 600" in written.troubles[0]
+
+
+def test_one_that_cannot_be_opened_is_tried_again_once_in_a_while(tmp_path, opened):
+    (tmp_path / "keys").touch()
+    written = Written(tmp_path / "keys")
+    for spi in range(1, 50):
+        written.log.esp(esp(spi=spi))
+    assert opened == ["esp_sa"]
+    (tmp_path / "keys").unlink()
+    asyncio.run(written.clock.advance(AGAIN_S))
+    written.log.esp(esp(spi=50))
+    assert len(written.lines("esp_sa")) == 1
+    assert written.troubles == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize(("user", "lines"), [(SERVICE_ID, 2), (SERVICE_ID - 1, 1)])
+def test_root_goes_on_with_what_a_gateway_that_was_not_root_has_written(tmp_path, user, lines):
+    Written(tmp_path / "keys").log.esp(esp(spi=1))
+    for path in (tmp_path / "keys", tmp_path / "keys" / "esp_sa"):
+        os.chown(path, user, user)
+    written = Written(tmp_path / "keys")
+    written.log.esp(esp(spi=2))
+    assert len(written.lines("esp_sa")) == lines
+    assert [f"user {user}: move it away" in text for text in written.troubles] == [True] * (2 - lines)

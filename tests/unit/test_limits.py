@@ -23,7 +23,8 @@ OWNERS = {
     "gateway/absence.py": {OURS: "GAP_S"},
     "gateway/composition.py": {OURS: "HOLD_OCTETS"},
     "gateway/control.py": {
-        FILES: "PIECE_OCTETS LINE_MAX ANSWER_MAX CLIENTS_MAX READERS_MAX IDLE_TIMEOUT_S REQUEST_TIMEOUT_S LAST_ANSWER_S",
+        FILES: "PIECE_OCTETS REQUEST_MAX LINE_MAX ANSWER_MAX ACCEPTED_MAX CLIENTS_MAX READERS_MAX IDLE_TIMEOUT_S "
+        "REQUEST_TIMEOUT_S LAST_ANSWER_S",
         OURS: "LIST_LONG",
     },
     "gateway/control_place.py": {STANDARD: "PATH_OCTETS_MAX", FILES: "BACKLOG"},
@@ -54,6 +55,7 @@ OWNERS = {
     "gateway/stream_event.py": {STANDARD: "SCHEMA"},
     "gateway/stopped.py": {SHOWN: "NAMED_MOST"},
     "gateway/trial_answer.py": {STANDARD: "SCHEMA"},
+    "gateway/verbs.py": {SHOWN: "NAMED_MOST COMPARED", FILES: "NAME_MOST"},
     "ike/actions.py": {STANDARD: "IKE_PORT NATT_PORT"},
     "ike/auth.py": {FILES: "STRONG_PSK _MAX_SECRET_FILE"},
     "ike/authenticated.py": {PEER: "KEPT TOLD"},
@@ -146,7 +148,7 @@ OWNERS = {
     "keying/ike_trace.py": {OURS: "LINES_A_SECOND"},
     "keying/ike_trials.py": {OURS: "REMOTES_MOST"},
     "keying/initiation.py": {OURS: "BACKOFF_FIRST_S BACKOFF_MAX_S JITTER SOON_S"},
-    "keying/key_log.py": {OURS: "RECENT"},
+    "keying/key_log.py": {OURS: "RECENT AGAIN_S"},
     "keying/manual.py": {OURS: "SOFT_PART"},
     "keying/trial_attempt.py": {SHOWN: "LINES_MOST"},
 }

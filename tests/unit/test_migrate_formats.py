@@ -132,6 +132,36 @@ def test_files_that_include_each_other_are_bounded(tmp_path):
         read_swanctl(path)
 
 
+def test_a_pattern_looks_at_a_bounded_number_of_names(tmp_path, monkeypatch):
+    """Each part of it multiplies what is looked at, whether anything fits in the end or not."""
+    path, many = tmp_path / "swanctl.conf", tmp_path / "many"
+    for number in range(6):
+        (many / f"d{number}").mkdir(parents=True)
+        (many / f"d{number}" / "a.conf").write_text(f"s{number} {{ }}\n")
+        (many / f"d{number}" / ".hidden.conf").write_text("hidden { }\n")
+    path.write_text("include many/d[0-9]/*.conf\ninclude many/*/.h*.conf\ninclude many/d0/../d?/none\n")
+    monkeypatch.setattr(source_files, "NAMES_MOST", 42)  # 6 + 12, twice, and 6
+    assert set(settings(path.read_text(), path).sections) == {*(f"s{number}" for number in range(6)), "hidden"}
+    monkeypatch.setattr(source_files, "NAMES_MOST", 41)
+    with pytest.raises(SourceError, match="more than 41 names: name a directory more exactly") as caught:
+        settings(path.read_text(), path)
+    assert caught.value.at.line == 3
+    path.write_text(f"include {'*' * 2000}\n")
+    with pytest.raises(SourceError, match="pattern of more than"):
+        settings(path.read_text(), path)
+
+
+def test_a_source_is_bounded_with_all_that_it_includes(tmp_path, monkeypatch):
+    path = tmp_path / "swanctl.conf"
+    path.write_text("include a.conf\ninclude a.conf\n")
+    (tmp_path / "a.conf").write_text("#" * 100)
+    monkeypatch.setattr(source_files, "OCTETS_MOST", 230)
+    read_swanctl(path)
+    monkeypatch.setattr(source_files, "OCTETS_MOST", 229)
+    with pytest.raises(SourceError, match="with what is included"):
+        read_swanctl(path)
+
+
 def test_a_source_is_text_of_a_bounded_size(tmp_path):
     for data, word in ((b"a = \xff\n", "UTF-8"), (b"a = 1\n\0", "NUL")):
         (tmp_path / "a.conf").write_bytes(data)

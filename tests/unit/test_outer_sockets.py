@@ -42,6 +42,9 @@ class Plane:
         del remote
         self.calls.append(("sent", local.port, message))
 
+    def keepalive_sent(self, local: Any, remote: Any) -> None:
+        self.calls.append(("keepalive", local.port, remote))
+
     def attach_ike(self, local: Any, descriptor: int) -> int:
         self.ike = socket.socket(fileno=os.dup(descriptor))
         self.waiting.register(self.ike, select.EPOLLIN)
@@ -239,9 +242,11 @@ def test_a_message_leaves_by_the_port_that_it_belongs_to(kernel, peer, natt, who
 
 
 def test_a_keepalive_is_one_octet_from_the_port_whose_mapping_it_keeps(kernel, peer):
-    links = links_of(Plane())
+    plane = Plane()
+    links = links_of(plane)
     links.link(Endpoint(LOCAL, 4500), UDP)
     links.send_keepalive(LOCAL, end(peer))
+    assert plane.calls[-1] == ("keepalive", 4500, end(peer)), "a capture sees it"
     assert peer.recvfrom(100) == (b"\xff", kernel.pairs[0].other.getsockname())
     links.close()
 

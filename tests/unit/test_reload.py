@@ -9,6 +9,7 @@ import asyncio
 import gc
 import json
 import logging
+import threading
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from typing import Any, cast
@@ -18,6 +19,7 @@ import pytest
 
 from ipsec_dp.config import difference
 from ipsec_dp.databases.spd import Spd
+from ipsec_dp.gateway import reload
 from ipsec_dp.gateway.reload import Reloader, ReloadFailedError, ReloadParts
 from ipsec_dp.host import HostError
 from ipsec_dp.ike.effect import Effect
@@ -90,7 +92,8 @@ class Site:
             self._first_mtu,
             self._before_routes,
         )
-        self.reloader = Reloader(self.config, parts, self._reconfigured, clock)
+        self.needed: list[list[list[str]]] = []  # after each step, of which configurations files may be read: their tunnels
+        self.reloader = Reloader(self.config, parts, self._reconfigured, clock, in_force=self._told_needed)
         asyncio.run(self._start())
 
     async def _start(self):
@@ -101,6 +104,9 @@ class Site:
         self.calls.clear()
 
     async def _applied(self, *_arguments): ...
+
+    def _told_needed(self, configs):
+        self.needed.append([[tunnel.name for tunnel in config.tunnels] for config in configs])
 
     async def _reconfigured(self, config):
         self.in_force.append(config)
@@ -428,6 +434,54 @@ def test_going_back_that_is_refused_says_what_is_in_force(site):
 @pytest.mark.parametrize("how", ["not on trial", "confirmed"])
 def test_secrets_that_are_not_in_force_are_kept_for_a_trial_alone(site, how):
     site.reload(TEXT + MORE, on_trial=how == "confirmed")
-    site.reloader.forget_former()
+    asyncio.run(site.reloader.forget_former())
     with pytest.raises(ReloadFailedError, match="no former configuration"):
         asyncio.run(site.reloader.go_back())
+
+
+def test_whoever_opens_files_is_told_what_is_in_force_and_what_may_come_back(site):
+    before = [tunnel.name for tunnel in site.config.tunnels]
+    after = [*before, "more"]
+    site.reload(TEXT + MORE)
+    assert site.needed == [[after]], "what went is not to be read any more"
+    assert not site.reload("nonsense = 1").applied
+    asyncio.run(site.reloader.preview(site.directory / "a.toml"))
+    assert site.needed[1:] == [[after], [after]], "nor what a file names that is not taken over"
+    site.reload(TEXT, on_trial=True)
+    assert site.needed[3:] == [[before, after]]
+    asyncio.run(site.reloader.go_back())
+    assert site.needed[4:] == [[after]]
+    site.reload(TEXT, on_trial=True)
+    asyncio.run(site.reloader.forget_former())
+    assert site.needed[6:] == [[before]]
+
+
+def test_after_a_reload_that_broke_off_half_way_all_of_it_may_be_read(site):
+    site.host.fails = "zones applied"
+    with pytest.raises(ReloadFailedError, match="broke off half-way"):
+        site.reload(TEXT + MORE)
+    assert site.needed == []
+    site.host.fails = None
+    site.reload(TEXT)
+    assert len(site.needed) == 1
+
+
+def test_a_secret_that_is_slow_to_be_read_holds_nobody_up(site, monkeypatch):
+    """Whoever opens files for a gateway that is not root may hang."""
+    goes_on, really = threading.Event(), reload.peer_of
+
+    def peer_of(tunnel):
+        assert goes_on.wait(10), "the event loop turns meanwhile"
+        return really(tunnel)
+
+    monkeypatch.setattr(reload, "peer_of", peer_of)
+    (site.directory / "a.toml").write_text(TEXT + MORE)
+
+    async def both():
+        reloading = asyncio.ensure_future(site.reloader.reload(site.directory / "a.toml"))
+        while not reloading.done():
+            await asyncio.sleep(0.001)
+            goes_on.set()
+        return reloading.result()
+
+    assert asyncio.run(both()).applied

@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ipsec_dp.gateway.control import LINE_MAX
+from ipsec_dp.gateway.control import REQUEST_MAX
 from ipsec_dp.gateway.gateway import Gateway
 from ipsec_dp.gateway.messages import ControlRequest
 from tests.doubles.clock import FakeClock
 from tests.doubles.host import MemoryHost
+from tests.doubles.loop_thread import running
 from tests.unit.gateway_doubles import TEXT, config_of
 
 REQUESTS = {str(kind.__struct_config__.tag): kind for kind in ControlRequest.__subclasses__()}
@@ -64,21 +64,16 @@ def gateway():
             await made.start()
             return made
 
-        running = loop.run_until_complete(start())
-        thread = threading.Thread(target=loop.run_forever)
-        thread.start()
-        yield path, faults
-        asyncio.run_coroutine_threadsafe(running.close(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        made = loop.run_until_complete(start())
+        with running(loop, made.close):
+            yield path, faults
 
 
 def ask(path: Path, asked: object) -> dict[str, Any]:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
         client.connect(str(path))
-        client.sendall(json.dumps(asked).encode()[: LINE_MAX - 1] + b"\n")
+        client.sendall(json.dumps(asked).encode()[: REQUEST_MAX - 1] + b"\n")
         with client.makefile("rb") as lines:
             answer: dict[str, Any] = json.loads(lines.readline())
     return answer

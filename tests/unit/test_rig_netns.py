@@ -82,9 +82,25 @@ def test_what_a_wire_does_is_said_to_nftables():
     assert {"drop", "numgen random mod 1000 < 250 drop"} <= set(rules)
     assert "ip saddr { 192.0.2.1 } meta l4proto udp snat to 203.0.113.1:20000-29999" in rules
     wire.mend()
+    for loss, rule in ((1.0, "drop"), (0.0001, "numgen random mod 1000 < 1 drop")):  # 1000 is out of nftables' range
+        wire.loss = loss
+        assert rule in wire.ruleset(PORTS, []).splitlines()
     wire.loss = 0
     assert not any("drop" in rule for rule in wire.ruleset(PORTS, []).splitlines())
     assert not any("snat" in rule for rule in wire.ruleset(PORTS, []).splitlines()), "nobody is inside yet"
+
+
+def test_a_wire_of_two_passes_what_it_does_not_lose_whatever_that_of_all_does():
+    wire = NetnsWire(loss=0.25)
+    one, other = list(PORTS)[:2]
+    there, back = f"iifname {PORTS[one]} oifname {PORTS[other]}", f"iifname {PORTS[other]} oifname {PORTS[one]}"
+    lost = "numgen random mod 1000 < 250 drop"
+    assert list(wire.of_pair(PORTS, (one, other))) == [f"{each} {what}" for each in (there, back) for what in (lost, "accept")]
+    wire.loss = 0
+    wire.cut()
+    assert list(wire.of_pair(PORTS, (one, other))) == [f"{each} {what}" for each in (there, back) for what in ("drop", "accept")]
+    rules = NetnsWire(loss=1.0).ruleset(PORTS, [], wire.of_pair(PORTS, (one, other))).splitlines()
+    assert rules.index(f"{there} accept") < rules.index("drop")
 
 
 def test_real_time_is_waited_for_and_neither_goes_back_nor_leaps():

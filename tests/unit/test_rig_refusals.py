@@ -6,6 +6,7 @@ import pytest
 
 from ipsec_dp.rig import RigError, impair
 from ipsec_dp.rig.packets import udp
+from ipsec_dp.rig.wireshark import IKE_TABLE, IKEV1_TABLE
 from tests.unit.rig_sites import sites, spis_of
 
 HELLO, BACK = udp("10.1.0.5", "10.2.0.5", b"hello"), udp("10.2.0.5", "10.1.0.5", b"back")
@@ -152,3 +153,52 @@ def test_messages_are_met_by_the_notify_that_is_protected_in_them():
 def test_a_refusal_that_cannot_be_is_refused(refuse, wrong):
     with sites(up=False) as (_, b), pytest.raises(RigError, match=wrong):
         refuse(b)
+
+
+IKEV1 = '  [tunnel.ike]\n  version = "1"\n{}'
+
+
+@pytest.mark.parametrize(("mode", "exchange"), [("", "MAIN"), ('  mode = "aggressive"\n', "AGGRESSIVE")])
+def test_message_1_of_ikev1_is_refused_and_the_next_attempt_is_answered(mode, exchange):
+    with sites(up=False, start="respond", tables=IKEV1.format(mode)) as (a, b):
+        with pytest.raises(RigError, match="IKEv1"):
+            impair.refuse(b, "TS_UNACCEPTABLE", exchange)
+        with pytest.raises(RigError, match="of IKEv2"):
+            impair.refuse(b, "NO_PROPOSAL_CHOSEN", exchange, after=1.0)
+        with impair.refuse(b, "NO_PROPOSAL_CHOSEN", exchange, times=100) as refused:
+            a.initiate()
+            a.wait("IKE SA failed", 60.0)
+        assert refused.hits >= 1
+        assert b.sas() == ()
+        a.initiate()
+        a.wait("up", 60.0)
+
+
+def test_a_quick_mode_is_refused_and_counted_where_it_was_called():
+    """By an authenticated peer: whoever is unproven moves no count."""
+    with sites(up=False, start="respond", tables=IKEV1.format("")) as (a, b):
+        with impair.refuse(b, "INVALID_ID_INFORMATION", "QUICK") as refused:
+            a.initiate()
+            b.wait("CHILD_SA failed", 60.0)
+            a.wait("CHILD_SA failed", 60.0)
+        assert refused.hits == 1
+        assert (b.tunnel().attempts, b.tunnel().failures) == (0, 1)
+        assert (a.tunnel().attempts, a.tunnel().failures) == (1, 0), "its call was answered"
+        a.initiate()
+        a.wait("CHILD_SA up", 60.0)
+        assert b.tunnel().failures == 1
+
+
+def test_keys_of_an_isakmp_sa_are_both_sides():
+    with sites(tables=IKEV1.format("")) as (a, b):
+        lines = a.keylog(IKEV1_TABLE).splitlines()
+        assert lines == b.keylog(IKEV1_TABLE).splitlines() == a.network.keylog(IKEV1_TABLE).splitlines()
+        (line,) = lines
+        cookie, key = line.split(",")
+        ike = a.tunnel().ike
+        assert ike is not None
+        assert cookie == ike.spi_i
+        assert len(key) == 64
+        assert a.keylog(IKE_TABLE) == ""
+        with pytest.raises(RigError, match="ikev1_decryption_table"):
+            a.keylog("another")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
+from ipsec_dp.config import load
 from ipsec_dp.config.difference import ReadError
-from ipsec_dp.gateway.root_grants import CONFIGURATIONS_MAX, TABLES
+from ipsec_dp.gateway.root_grants import CONFIGURATIONS_MAX, TABLES, Named, named_by
 from ipsec_dp.host.roots_files import why_not_roots, written_files
 from ipsec_dp.keying.key_file import open_table
 from ipsec_dp.keying.key_log import KeyLog
@@ -168,6 +170,42 @@ def test_it_remembers_so_many_configurations_and_the_first(place):
         assert content(helper, place / "t.psk")
 
 
+# ---- what is in force no longer
+
+
+def test_what_the_configuration_in_force_does_not_name_is_opened_no_more(place, elsewhere):
+    with served(place) as helper:
+        helper.read(request(elsewhere))
+        helper.read(request(place / "b.toml"))
+        helper.keep(named_by([load(elsewhere)]))
+        assert content(helper, elsewhere.with_name("c.psk"))
+        assert content(helper, elsewhere)
+        for path in (place / "t.psk", place / "other.psk", place / "b.toml"):
+            assert refused(helper, path) == errno.EACCES, path
+        assert content(helper, place / "a.toml"), "it may always be read again"
+        assert helper.read(request(place / "a.toml")).order == ("t",)
+        assert content(helper, place / "t.psk"), "and what it names then"
+
+
+def test_of_a_file_that_was_changed_what_it_named_before_is_opened_no_more(place):
+    with served(place) as helper:
+        write(place / "a.toml", CONFIG.format("other.psk"))
+        helper.read(request(place / "a.toml"))
+        assert content(helper, place / "t.psk"), "it may be in force"
+        helper.keep(named_by([load(place / "a.toml")]))
+        assert refused(helper, place / "t.psk") == errno.EACCES
+        assert content(helper, place / "other.psk")
+
+
+def test_to_keep_something_gives_nothing(place):
+    with served(place) as helper:
+        stay = Named(frozenset({str(place / "other.psk"), "/etc/passwd"}), frozenset({str(place / "keys" / TABLES[0])}))
+        helper.keep(stay)
+        for path in (place / "other.psk", Path("/etc/passwd"), place / "t.psk"):
+            assert refused(helper, path) == errno.EACCES
+        assert refused(helper, place / "keys" / TABLES[0], APPENDING) == errno.EACCES
+
+
 def test_the_way_to_a_file_is_looked_at_from_the_root():
     assert why_not_roots("/proc/version", {0}) is None
     assert "is a link" in str(why_not_roots("/proc/self/exe", {0}))
@@ -242,8 +280,9 @@ def test_the_key_log_asks_the_helper_where_it_may_not_write_itself(place, keys, 
     def closed(path, flags, *rest, **more):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) if str(path) == str(keys) else FileNotFoundError(path)
 
-    conditions, asked = Conditions(FakeClock()), []
-    log = KeyLog(conditions)
+    clock = FakeClock()
+    conditions, asked = Conditions(clock), []
+    log = KeyLog(conditions, clock)
     log.apply(keys)
     keys.mkdir(mode=0o700)
 
@@ -256,12 +295,15 @@ def test_the_key_log_asks_the_helper_where_it_may_not_write_itself(place, keys, 
         log.isakmp(isakmp(1))
         assert "keys are not written to" in conditions.texts[-1]
         opening.help_by(helper)
+        log.apply(keys)  # as a reload does
         try:
-            log.isakmp(isakmp(2))
+            for number in range(2, 50):
+                log.isakmp(isakmp(number))
         finally:
             opening.help_by(None)
-    assert asked == [(str(keys / TABLES[2]), APPENDING)]
+    assert asked == [(str(keys / TABLES[2]), APPENDING)], "once for all lines"
     assert (keys / TABLES[2]).read_text().startswith("02" * 8)
+    assert len((keys / TABLES[2]).read_text().splitlines()) == 48
     assert len(conditions.texts) == 1, "the warning that they are written"
 
 

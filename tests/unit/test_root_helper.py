@@ -15,11 +15,13 @@ import pytest
 from ipsec_dp.config import load
 from ipsec_dp.config.difference import ReadError, ReadRequest, known
 from ipsec_dp.errors import ControlError
-from ipsec_dp.gateway import root_helper
+from ipsec_dp.gateway import privileges, root_helper
 from ipsec_dp.gateway.control_place import ControlPlace
+from ipsec_dp.gateway.daemon import run
 from ipsec_dp.gateway.privileges import Privileges
 from ipsec_dp.gateway.root_grants import grants_of
 from ipsec_dp.gateway.root_helper import BEGIN, LISTEN, OPEN, READ, REQUEST_OCTETS_MAX, Helper
+from ipsec_dp.host import HostError
 from ipsec_dp.util import opening
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock
@@ -216,6 +218,21 @@ def test_without_a_helper_everything_is_as_it_was():
     privileges.tell(conditions)
     assert conditions.texts == []
     privileges.close()
+
+
+def test_where_the_helper_does_not_answer_nothing_is_started_as_root(place, monkeypatch, capfd):
+    """Root would stay, with all that strangers send."""
+    monkeypatch.setattr(privileges, "raise_limits", lambda: None)
+    monkeypatch.setenv("STATE_DIRECTORY", str(place.parent / "state"))
+    with served(place, begun=False) as helper:
+        pass
+    held, config = Privileges(helper), load(place / "a.toml")
+    with pytest.raises(HostError, match=r"^root cannot be given up, so nothing is started: .*has ended.*; start it once more;"):
+        held.drop(config, place.parent / "a.sock")
+    assert run(config, place.parent / "a.sock", privileges=held) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert [" ERROR " in line and "root cannot be given up" in line for line in lines] == [True]
+    assert not (place.parent / "a.sock").exists()
 
 
 def test_requests_of_many_threads_take_turns(place):

@@ -99,6 +99,15 @@ def test_what_cannot_be_seen_is_not_spoken_of(kernel, monkeypatch):
     assert stopped.advice([]) == ""
 
 
+def test_whose_configurations_lie_here_is_asked_for_too(tmp_path):
+    """Where nft is missing a start has left routes alone, whose numbers tell no name."""
+    for name, text in {"a": '[gateway]\nname = "site-a"\n', "b": "nonsense", "c": "[gateway]\nname = 3\n", "d": "x = 1\n"}.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+    (tmp_path / "other.txt").write_text('[gateway]\nname = "other"\n')
+    assert stopped.configured_names(tmp_path) == ["site-a"]
+    assert stopped.configured_names(tmp_path / "none") == []
+
+
 def test_closing_alone_closes_and_nothing_else(tmp_path):
     config = configured(tmp_path, tunnel())
 

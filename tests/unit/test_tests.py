@@ -80,6 +80,7 @@ def test_a_private_name_is_found(line, found):
 # File and argument of a sleep -> why time has to pass there, and nothing can be waited for.
 SLEEPS = {
     ("tests/interop/test_ike_strongswan_both_start.py", "offset"): "starts that lie apart are what is tested",
+    ("tests/unit/test_hung_clients.py", "LASTS_S"): "the time in which the event loop's turns are measured",
     ("tests/netns/test_both_start.py", "offset"): "starts that lie apart are what is tested",
     ("tests/netns/test_idle.py", "WATCHED_S"): "the time in which processor time is measured",
     ("tests/netns/test_kept_many.py", "WATCHED_S"): "the time in which processor time is measured",

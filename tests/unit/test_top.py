@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import termios
-import threading
 import time
 from contextlib import contextmanager
 from fcntl import ioctl
@@ -32,6 +31,7 @@ from ipsec_dp.gateway.messages import StatusRequest
 from ipsec_dp.gateway.status import ChildSaStatus, GatewayStatus, TunnelStatus, TunnelTotals
 from ipsec_dp.keying.status import IkeSaStatus
 from ipsec_dp.services.monitor_health import MonitorStatus
+from tests.doubles.loop_thread import running
 
 LONG = "a-tunnel-with-a-rather-long-name-from-berlin-to-frankfurt"
 CHILD = ChildSaStatus(
@@ -248,15 +248,8 @@ def gateway():
         path, loop = Path(directory) / "a.sock", asyncio.new_event_loop()
         server = ControlServer(path, [Verb(StatusRequest, status)])
         loop.run_until_complete(server.start())
-        thread = threading.Thread(target=loop.run_forever)
-        thread.start()
-        try:
+        with running(loop, server.close):
             yield path
-        finally:
-            asyncio.run_coroutine_threadsafe(server.close(), loop).result(5)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
 
 
 def read_until(terminal: int, text: bytes, got: bytes = b"") -> bytes:

@@ -175,16 +175,18 @@ start = "{start}"
   local_id = "gwa.example"
   remote_id = "gwb.example"
   {auth}
+  [tunnel.ike]
+  {ike}
 """
 PSK = 'psk_file = "all.psk"'
 BY_CERTIFICATE = 'certificate = "gw0.crt"\n  private_key = "{key}"\n  ca = ["root.crt"]'
 
 
-def written(directory: Path, *, start: str = "start", sides: str = "", auth: str = PSK) -> Path:
+def written(directory: Path, *, start: str = "start", sides: str = "", auth: str = PSK, ike: str = "") -> Path:
     (directory / "all.psk").touch(mode=0o600)
     (directory / "all.psk").write_text("a secret of thirty-two characters")
     file = directory / "a.toml"
-    file.write_text(FILE.format(start=start, sides=sides, auth=auth))
+    file.write_text(FILE.format(start=start, sides=sides, auth=auth, ike=ike))
     return file
 
 
@@ -208,6 +210,13 @@ def test_ip_protocol_50_blocked(tmp_path):
     trouble = " 9 ".join(pieces)
     assert holds(noted(written(tmp_path), (f'tunnel "to-b": {trouble}', 'tunnel "to-bb": something else')), pieces)
     assert "something else" not in noted(written(tmp_path), (f'tunnel "to-b": {trouble}', 'tunnel "to-bb": something else'))
+
+
+def test_what_configuration_and_gateway_both_say_is_noted_once(tmp_path):
+    risk = "aggressive mode says in clear who both sides are"
+    file = written(tmp_path, ike='version = "1"\n  mode = "aggressive"\n  proposals = ["aes256-sha256-ecp256"]')
+    (said,) = [finding for finding in load(file).warnings if risk in str(finding)]
+    assert noted(file, (f'tunnel "to-b": {risk}', 'tunnel "to-b": another')).splitlines() == [str(said), 'tunnel "to-b": another']
 
 
 def test_without_traffic_a_test_says_that_esp_was_not_tried():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
@@ -15,6 +16,7 @@ from ipsec_dp.ike.environment import Environment, IkeSaTraits
 from ipsec_dp.keying.ike_trials import IkeTrials
 from ipsec_dp.keying.trial_attempt import environment_on_trial
 from ipsec_dp.rig import Network, Wire
+from ipsec_dp.util.faults import TRACE_LOG
 from tests.doubles.clock import FakeClock
 from tests.ike.watcher import NotingWatcher
 from tests.unit.gateway_doubles import Calls
@@ -60,6 +62,16 @@ def test_a_tunnel_that_is_not_up_is_tried_and_nothing_of_it_stays():
         assert [event for event in a.events() if "IKE SA" in str(event)] == [], "the gateway's log says nothing of a trial"
         a.initiate()
         a.wait("up")  # by the same ports, and SPIs that are free again
+
+
+def test_a_trace_shows_the_messages_of_a_trial_as_all_others(caplog):
+    caplog.set_level(logging.DEBUG, TRACE_LOG)
+    with sites(up=False, start="respond") as (a, _):
+        caplog.clear()
+        answer = tried(a)
+        shown = [record.getMessage() for record in caplog.records if record.name == TRACE_LOG]
+    assert answer.messages
+    assert [line for line in answer.messages if line not in shown] == []
 
 
 def test_a_tunnel_that_is_up_is_not_tried_before_somebody_says_so():

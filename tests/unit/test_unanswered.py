@@ -11,11 +11,12 @@ import pytest
 
 from ipsec_dp.dataplane import Direction, Unanswered
 from ipsec_dp.keying.status import KeyingStatus
+from ipsec_dp.rig.clock import NS_PER_S
 from ipsec_dp.rig.plane import pair
 from ipsec_dp.services.monitor_health import MonitorStatus
 from ipsec_dp.services.unanswered import LEAST, LEAST_EVER, NAMED, PATIENCE_S, WAIT_S, UnansweredTraffic
 from ipsec_dp.util.conditions import Conditions
-from tests.doubles.clock import NS_PER_S, FakeClock
+from tests.doubles.clock import FakeClock
 from tests.unit.sites import to_a, to_b
 from tests.unit.test_tunnel_traffic import ECHO, ECHO_REPLY, GOES_ON, OPENS, data
 

@@ -23,7 +23,7 @@ from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.retransmission import FAIL_OVER_TRIES, TRIES
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v1 import keymat, main_mode, offers, proof, silence, vendors
-from ipsec_dp.ike.v1.message import IsakmpHeader, build_clear
+from ipsec_dp.ike.v1.message import IsakmpHeader
 from ipsec_dp.ike.v1.payloads import IdPayload, KePayload, NoncePayload, NotificationPayload
 from ipsec_dp.ike.v1.registry import suites_phase1
 from ipsec_dp.ike.v1.sa import NONCE, Waiting, fresh_cookie
@@ -78,6 +78,8 @@ def answer(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpMe
     admitted = [peer for peer in context.negotiation.candidates.offers if peer.mode == "aggressive"]
     if not admitted:
         main_mode.refuse_mode(context, received.now)
+        return
+    if main_mode.refuse_on_purpose(context, received.now):
         return
     context.peer = admitted[0]
     theirs, body = main_mode.claimed(message)
@@ -190,7 +192,7 @@ def disbelieve(context: IsakmpContext, received: ReceivedDatagram) -> None:
     """Message 2 proved nothing: its sender is told in clear, since there are no keys with him, as far as strangers are answered."""
     if context.host.may_refuse(received.now):
         header = IsakmpHeader(context.sa.cookie_i, received.header.cookie_r, ExchangeMode.INFORMATIONAL, 0, 0)
-        context.send(build_clear(header, [NotificationPayload(Protocol.ISAKMP, NotifyCode.AUTHENTICATION_FAILED)]))
+        context.refuse_in_clear(header, NotificationPayload(Protocol.ISAKMP, NotifyCode.AUTHENTICATION_FAILED))
 
 
 def take_proof(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpMessage) -> None:

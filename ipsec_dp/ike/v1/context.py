@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.proposal import IkeSuite
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v1.keymat import Skeyids
-    from ipsec_dp.ike.v1.payloads import IsakmpPayload
+    from ipsec_dp.ike.v1.payloads import IsakmpPayload, NotificationPayload
     from ipsec_dp.ike.v1.quick import QuickMode
     from ipsec_dp.ike.v1.sa import IpsecSa, IsakmpSa, Waiting
     from ipsec_dp.ipsec.addresses import Address
@@ -280,6 +280,12 @@ class IsakmpContext:
         self.describe(datagram, header, chain, proven=False)
         self.send(datagram)
         return datagram
+
+    def refuse_in_clear(self, header: IsakmpHeader, why: NotificationPayload) -> None:
+        """To whoever has no keys with us."""
+        datagram = build_clear(header, [why])
+        self.describe(datagram, header, [why], proven=False)
+        self.send(datagram)
 
     def send_chained(self, header: IsakmpHeader, iv: bytes, payloads: Iterable[IsakmpPayload]) -> tuple[bytes, bytes]:
         """An encrypted message; the datagram, and the IV of the next one."""

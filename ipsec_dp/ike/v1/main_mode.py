@@ -21,7 +21,7 @@ from ipsec_dp.ike.retransmission import FAIL_OVER_TRIES, TRIES
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v1 import keymat, offers, proof, silence, vendors
 from ipsec_dp.ike.v1.context import MODES
-from ipsec_dp.ike.v1.message import build_clear, build_payloads
+from ipsec_dp.ike.v1.message import build_payloads
 from ipsec_dp.ike.v1.payloads import (
     IdPayload,
     KePayload,
@@ -34,7 +34,7 @@ from ipsec_dp.ike.v1.registry import suites_phase1
 from ipsec_dp.ike.v1.sa import NONCE, Waiting, fresh_cookie
 from ipsec_dp.ike.v1.sa_payload import SaPayload
 from ipsec_dp.ike.v1.states import IsakmpState
-from ipsec_dp.ike.v1.wire import HEADER, ExchangeMode, Method, NotifyCode, Protocol
+from ipsec_dp.ike.v1.wire import HEADER, ExchangeMode, Method, NotifyCode, Protocol, notify_text
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -83,6 +83,8 @@ def answer_sa(context: IsakmpContext, received: ReceivedDatagram, message: Isakm
     if not peers:
         refuse_mode(context, received.now)
         return
+    if refuse_on_purpose(context, received.now):
+        return
     found = ((peer, _chosen(peer, offered)) for peer in peers)
     peer, choice = next(((peer, one) for peer, one in found if one is not None), (peers[0], None))
     context.peer = peer
@@ -125,13 +127,20 @@ def refuse_mode(context: IsakmpContext, now: float) -> None:
     refuse(context, text, Cause.REFUSED, NotifyCode.INVALID_EXCHANGE_TYPE, now)
 
 
+def refuse_on_purpose(context: IsakmpContext, now: float) -> bool:
+    """True where a rig has message 1 refused."""
+    code = context.host.environment.interference.refused_isakmp(context.sa.exchange)
+    if code is not None:
+        refuse(context, f"refused on purpose: {notify_text(code)}", Cause.REFUSED, NotifyCode(code), now)
+    return code is not None
+
+
 def refuse(context: IsakmpContext, text: str, cause: Cause, code: NotifyCode, now: float) -> None:
     """Message 1 leads to nothing. Whoever sent it is told in clear, as far as strangers are answered."""
     context.host.count("refused")
     context.report(Kind.IKE_FAILED, text, cause=cause, exchange=context.mode)
     if context.host.may_refuse(now):
-        header = context.header(ExchangeMode.INFORMATIONAL)
-        context.send(build_clear(header, [NotificationPayload(Protocol.ISAKMP, code)]))
+        context.refuse_in_clear(context.header(ExchangeMode.INFORMATIONAL), NotificationPayload(Protocol.ISAKMP, code))
 
 
 def take_sa(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpMessage) -> None:
@@ -210,6 +219,7 @@ def derive_keys(context: IsakmpContext, suite: IkeSuite, shared: bytearray) -> N
     sa.keys = keymat.skeyids(suite, skeyid, shared, sa.cookies)
     if sa.initiator:
         context.host.environment.keys.isakmp(sa)
+    context.host.environment.interference.keyed_isakmp(sa)
     said.iv = keymat.first_iv(suite.prf, *said.publics)
     shared[:] = bytes(len(shared))
 

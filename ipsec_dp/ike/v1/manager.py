@@ -24,7 +24,18 @@ from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.strangers import LIMITS, Allowance, HalfOpenSas, HeldOctets, KeyExchanges
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ike.traffic_selectors import asked_by
-from ipsec_dp.ike.v1 import aggressive_mode, informational, ipsec_sas, main_mode, peerings, receiving, report, silence, upkeep
+from ipsec_dp.ike.v1 import (
+    aggressive_mode,
+    informational,
+    ipsec_sas,
+    main_mode,
+    peerings,
+    receiving,
+    report,
+    silence,
+    upkeep,
+    words,
+)
 from ipsec_dp.ike.v1.context import MODES, IsakmpContext, Peering
 from ipsec_dp.ike.v1.expected_peers import ExpectedPeers
 from ipsec_dp.ike.v1.message import parse_isakmp_header
@@ -289,6 +300,7 @@ class IsakmpManager:
         except IkeSyntaxError:
             self.count("malformed")
             return []
+        self.environment.trace.described(datagram, partial(words.outside, header, len(datagram)), proven=False)
         received = ReceivedDatagram(header, first, datagram, path, now)
         session = self._found(header, now)
         if session is None and header.cookie_r == NO_SPI and header.exchange in MODES and not header.encrypted:

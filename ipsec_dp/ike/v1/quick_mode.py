@@ -202,6 +202,9 @@ def answer(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpMe
     if peering is None:
         return
     try:
+        code = context.host.environment.interference.refused_isakmp(ExchangeMode.QUICK)
+        if code is not None:
+            raise QuickModeError(f"refused on purpose: {notify_text(code)}", Cause.REFUSED, NotifyCode(code))
         _answer(context, peering, received, message)
     except QuickModeError as error:
         context.report(Kind.CHILD_FAILED, str(error), cause=error.cause, exchange="quick mode")

@@ -241,8 +241,8 @@ def _refused_encrypted(context: IsakmpContext, received: ReceivedDatagram) -> No
     try:
         message = _open(context, received, None)
     except UnprovenHashError:
-        if context.aggressive:
-            context.hint(f"what {received.path.remote} says of message 2 {_SECRETS}", Cause.AUTHENTICATION)
+        number = 2 if context.state is S.AGGRESSIVE_ANSWERED else 5
+        context.hint(f"what {received.path.remote} says of message {number} {_SECRETS}", Cause.AUTHENTICATION)
         raise
     for one in message.all(NotificationPayload):
         if one.is_error:

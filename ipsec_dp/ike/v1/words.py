@@ -27,12 +27,20 @@ _EXCHANGES: Final = {
 
 def line(header: IsakmpHeader, payloads: Sequence[IsakmpPayload], octets: int) -> str:
     """ "IKEv1 main mode [] 124 octets 1c…_00…: SA(1 proposal) VENDOR-ID(16 octets)"; "[E]": it is encrypted."""
+    return _line(header, octets, named(payloads, SHOWN, " ", text=_text) or "empty")
+
+
+def _line(header: IsakmpHeader, octets: int, inside: str) -> str:
     known = header.exchange in list(ExchangeMode)
     exchange = _EXCHANGES[ExchangeMode(header.exchange)] if known else f"exchange {header.exchange}"
     number = f" {header.message_id:#010x}" if header.message_id else ""
     cookies = f"{header.cookie_i.hex()}_{header.cookie_r.hex()}"
-    inside = named(payloads, SHOWN, " ", text=_text) or "empty"
     return f"IKEv1 {exchange}{number} [{'E' if header.encrypted else ''}] {octets} octets {cookies}: {inside}"
+
+
+def outside(header: IsakmpHeader, octets: int) -> str:
+    """ "IKEv1 main mode [E] 92 octets 1c…_88…: not opened": of a message of which no more is known."""
+    return _line(header, octets, "not opened" if header.encrypted else "not looked into")
 
 
 def fragment(header: IsakmpHeader, number: int, octets: int) -> str:

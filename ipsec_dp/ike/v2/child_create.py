@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import dh, lifetimes, proposal, traffic_selectors
@@ -11,7 +11,6 @@ from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import delete, followup, refusals, replacement, ts
 from ipsec_dp.ike.v2.child import (
-    MAX_OFFERED,
     MAX_PAIRS,
     Agreement,
     ChildError,
@@ -21,7 +20,7 @@ from ipsec_dp.ike.v2.child import (
     report_up,
     switch,
 )
-from ipsec_dp.ike.v2.context import expected_on
+from ipsec_dp.ike.v2.child_offer import Offer, is_withdrawn, make_offer, offer_again
 from ipsec_dp.ike.v2.deadlines import retry_child
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.groups import groups_of, wanted_group
@@ -42,90 +41,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ipsec_dp.ike.actions import Renewal
-    from ipsec_dp.ike.proposal import Proposal
-    from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
+    from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 MAX_ROUNDS: Final = 3  # INVALID_KE_PAYLOAD answers that one request follows
-
-
-@dataclass(slots=True, eq=False)
-class Offer:
-    """Our half of an exchange that makes a CHILD_SA."""
-
-    spi: int
-    proposals: tuple[Proposal, ...]
-    ts_local: tuple[TrafficSelector, ...]
-    ts_remote: tuple[TrafficSelector, ...]
-    pairs: tuple[ProxyId, ...]
-    configured: tuple[ProxyId, ...] = ()
-
-    @property
-    def notifies(self) -> list[Payload]:
-        """What we wish besides: later fragments too, where selectors ask for ports (RFC 4301 §7.3)."""
-        return [Notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO)] if self.wants_fragments else []
-
-    @property
-    def wants_fragments(self) -> bool:
-        return traffic_selectors.ask_ports(*self.pairs) and not traffic_selectors.go_apart(self.pairs, self.configured)
-
-    def payloads(self) -> list[Payload]:
-        """SA, TSi, TSr of a request."""
-        return [
-            SecurityAssociation(self.proposals),
-            TrafficSelectorsInitiator(self.ts_local),
-            TrafficSelectorsResponder(self.ts_remote),
-        ]
-
-
-def _announced(context: Context) -> int | None:
-    """An SPI that a request is about to name; None when no SPI is free."""
-    spi = context.host.environment.allocate_spi(context.peer.tunnel)
-    if spi is not None:
-        context.emit(expected_on(context, spi))
-    return spi
-
-
-def make_offer(context: Context, pairs: tuple[ProxyId, ...], packet: ProxyId | None, *, in_auth: bool) -> Offer | None:
-    """None when no SPI is free. `packet`: its selectors go first, so that narrowing keeps them (RFC 7296 §2.9).
-
-    Of `pairs` those of one kind, as of the packet or the first: SAs for later fragments are others' (RFC 4301 §7.2).
-    """
-    spi = _announced(context)
-    if spi is None:
-        return None
-    ours = context.peer.esp_proposals
-    proposals = proposal.with_spi(proposal.without_key_exchange(ours) if in_auth else ours, spi.to_bytes(4, "big"))
-    first = packet if packet is not None else next(iter(pairs), None)
-    pairs = traffic_selectors.of_one_kind(pairs, first is not None and first.opaque)
-    offered = pairs if packet is None or context.abilities.single_pair else (packet, *pairs)
-    local, remote = _first_of(pair.local for pair in offered), _first_of(pair.remote for pair in offered)
-    return Offer(spi, proposals, local, remote, pairs, context.peer.proxy_ids)
-
-
-def _first_of(selectors: Iterable[TrafficSelector]) -> tuple[TrafficSelector, ...]:
-    """Each once, MAX_OFFERED at the most."""
-    found: dict[TrafficSelector, None] = {}
-    for each in selectors:
-        found[each] = None
-        if len(found) == MAX_OFFERED:
-            break
-    return tuple(found)
-
-
-def offer_again(context: Context, old: Child, pairs: tuple[ProxyId, ...], *, any_suite: bool) -> Offer | None:
-    """For a rekey of `old`: its selectors and, unless it may be any, its suite (RFC 7296 §2.8). None when no SPI is free."""
-    spi = _announced(context)
-    if spi is None:
-        return None
-    context.emit(expected_on(context, spi))
-    ours = context.peer.esp_proposals
-    proposals = (() if any_suite else proposal.keeping(old.suite, ours)) or proposal.no_weaker(old.suite, ours)
-    return Offer(
-        spi, proposal.with_spi(proposals, spi.to_bytes(4, "big")), old.ts_local, old.ts_remote, pairs, context.peer.proxy_ids
-    )
 
 
 class ChildCreate(followup.SerialTask):
@@ -211,6 +132,11 @@ class ChildCreate(followup.SerialTask):
                 self.go_on(context, received.now)
                 return
             message, secrets = self.series.answer, tuple(self.series.secrets)
+        if is_withdrawn(context, offer, message):
+            self.leave_off()
+            self.offer = None
+            context.enqueue(self)
+            return
         self.offer = None  # from here on the answer decides about its SPI
         agreed = Agreement(self.nonces, initiator=True, secrets=secrets, rekeys=self.rekeys)
         new = _accept(context, offer, message, received.now, agreed)
@@ -334,6 +260,8 @@ class ChildCreate(followup.SerialTask):
 
 def accept_first(context: Context, offer: Offer, message: Message, now: float) -> None:
     """The CHILD_SA part of an IKE_AUTH response; the IKE SA is up whatever it says (RFC 7296 §1.2)."""
+    if is_withdrawn(context, offer, message):
+        return
     if message.get(SecurityAssociation) is not None:
         new = _accept(context, offer, message, now, Agreement(context.handshake.nonces, initiator=True))
         if new is not None:

@@ -11,7 +11,7 @@ from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType
 from ipsec_dp.ike.peer import SharedKeyAuth
 from ipsec_dp.ike.proposal import Proposal, ProtocolId, select
-from ipsec_dp.ike.v2 import child_create, child_respond, initiator_proof, keymat, ppk_auth, proof, refusals
+from ipsec_dp.ike.v2 import child_create, child_offer, child_respond, initiator_proof, keymat, ppk_auth, proof, refusals
 from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request
 from ipsec_dp.ike.v2.context import Farewell, Task
 from ipsec_dp.ike.v2.errors import notify_of
@@ -75,7 +75,7 @@ class IkeAuth(Task):
 
     def __init__(self, pairs: tuple[ProxyId, ...], packet: ProxyId | None) -> None:
         self.pairs, self.packet = pairs, packet
-        self.offer: child_create.Offer | None = None
+        self.offer: child_offer.Offer | None = None
 
     @property
     def spi_in(self) -> int | None:
@@ -89,7 +89,7 @@ class IkeAuth(Task):
         except AuthenticationError as error:
             context.end(Cause.AUTHENTICATION, str(error), now)
             return None
-        self.offer = child_create.make_offer(context, self.pairs, self.packet, in_auth=True)
+        self.offer = child_offer.make_offer(context, self.pairs, self.packet, in_auth=True)
         if self.offer is None:
             context.end(Cause.RESOURCES, "no SPI is free for a CHILD_SA", now, again=True)
             return None

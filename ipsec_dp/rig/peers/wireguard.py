@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,8 @@ def key_pair() -> tuple[str, str]:
 class WireGuard:
     """One wireguard-go. `configuration` is what `wg setconf` takes; the interface gets routes to `remote`.
 
-    `program` names another build of wireguard-go than the one of the package.
+    `program` names another build of wireguard-go than the one of the package. `usr`: it is the one in there, with its wg, which run
+    with that /usr, and not that of the unpacked peers or of the host.
     """
 
     namespace: Namespace
@@ -39,6 +41,7 @@ class WireGuard:
     configuration: str
     remote: Sequence[str]
     program: str = "wireguard-go"
+    usr: Path | None = None
     daemon: Daemon = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -46,12 +49,12 @@ class WireGuard:
 
     def start(self) -> None:
         """Starts it, sets it up and routes to the peer. PeerError with its log."""
-        program, wg = find(self.program, PACKAGES), find("wg", PACKAGES)
+        program, wg = self._found(self.program), self._found("wg")
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "wireguard.conf").touch(mode=0o600)
         (self.directory / "wireguard.conf").write_text(self.configuration)
         socket = self.daemon.run_directory / "wireguard" / f"{self.interface}.sock"
-        self.daemon.unpacked = is_unpacked(program) or is_unpacked(wg)
+        self.daemon.unpacked, self.daemon.usr = is_unpacked(program) or is_unpacked(wg), self.usr
         self.daemon.start(program, "--foreground", self.interface)
         self.daemon.wait_for(socket.exists, START_SECONDS, "up")
         try:
@@ -60,6 +63,14 @@ class WireGuard:
             self.namespace.ip(f"link set {self.interface} mtu {MTU} up", *routes)
         except NetnsError as error:
             raise PeerError(f"{error}\n{self.text()}") from error
+
+    def _found(self, name: str) -> str:
+        """What is run for a program's name. PeerError when it is not there."""
+        if self.usr is None:
+            return find(name, PACKAGES)
+        if shutil.which(name, path=str(self.usr / "bin")) is None:
+            raise PeerError(f"{self.usr} holds no {name}")
+        return f"/usr/bin/{name}"  # as it is called where that is /usr
 
     def text(self) -> str:
         """Its log."""

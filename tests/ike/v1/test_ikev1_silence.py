@@ -83,6 +83,24 @@ def test_udp_port_4500_is_named_when_500_passes():
     assert "is UDP port 4500 blocked between you" in said
 
 
+def test_an_answer_to_the_proof_that_nobody_can_open_names_the_secret():
+    """As a peer with another one gives, who could not read message 5."""
+    gateways = Gateways([long("a", encapsulation="udp")], [long("b")])
+    blocked(gateways, 4500)
+    gateways.initiate("a")
+    gateways.run(1)
+    cookies = next(sent.data[0][:16] for sent, _ in reversed(gateways.wire.log) if sent.sender == "a")
+    answer = cookies + bytes.fromhex("08100501 00c0ffee 0000005c") + bytes(range(64))
+    gateways.a.do(gateways.a.core.receive(answer, gateways.path("a"), gateways.clock()))
+    gateways.run(4)
+    hints, line = [event.text for event in gateways.a.events if event.kind is Kind.HINT], told(gateways.a)
+    assert [text.removesuffix(" (not authenticated)") for text in hints] == [
+        "what 192.0.2.2:500 says of message 5 cannot be read: the shared keys differ, or somebody else sent it"
+    ]
+    assert "the shared keys differ" in line[-1]
+    assert "blocked" not in line[-1]
+
+
 def refusing(gateways):
     """NO-PROPOSAL-CHOSEN for message 1 of a, in clear."""
     first = gateways.wire.log[0][0].data[0]

@@ -2,9 +2,11 @@
 
 import re
 
+from ipsec_dp.ike.auth import PreSharedKey
+from ipsec_dp.ike.peer import SharedKeyAuth
 from tests.ike.test_trace import Lines
 
-from .gateways import Gateways, peer
+from .gateways import Gateways, aggressive, peer
 
 
 def without_values(line):
@@ -53,3 +55,18 @@ def test_a_message_in_fragments_is_a_line_each_and_whole_with_the_last_one():
         "in IKEv1 fragment 1",
         "in IKEv1 main mode []: KE(64 octets) NONCE(32 octets) NAT-D(32 octets) NAT-D(32 octets)",
     ]
+
+
+def test_what_is_not_opened_and_what_refuses_in_clear_are_named_too():
+    """As with another secret, and with another mode, on the other side."""
+    lines = Lines()
+    gateways = Gateways([peer("a")], [peer("b", auth=SharedKeyAuth(PreSharedKey.from_text("quite another secret")))], trace=lines)
+    gateways.initiate("b")
+    gateways.run(1)
+    assert "in IKEv1 main mode [E]: not opened" in [without_values(line) for line in lines.all]
+    lines = Lines()
+    gateways = Gateways([peer("a")], [aggressive("b")], trace=lines)
+    gateways.initiate("b")
+    gateways.run(1)
+    shown = [without_values(line) for line in lines.all]
+    assert "out IKEv1 informational []: NOTIFICATION(INVALID-EXCHANGE-TYPE)" in shown
