@@ -13,6 +13,7 @@ from ipsec_dp.ike.carried.keys import KeysOf, from_date
 from ipsec_dp.ike.carried.tasks import Exporting, task_part, their_series_part
 from ipsec_dp.ike.carried.wishes import wanted_part
 from ipsec_dp.ike.v2.deadlines import Deadlines
+from ipsec_dp.ike.v2.followup import SerialTask
 from ipsec_dp.ike.v2.sa import Child, State
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ class Ikev2Export:
                 session.sa.outgoing.ivs.retire()
             if session.sa.keys is not None:
                 session.sa.keys.wipe()
+            for key in session.sa.kept or ():
+                key[:] = bytes(len(key))
+            ours = (task.series for task in session.pending() if isinstance(task, SerialTask) and task.series is not None)
+            for series in (*session.series.values(), *ours):
+                series.wipe()
 
     # ---- an IKE SA
 

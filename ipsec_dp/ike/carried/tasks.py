@@ -13,7 +13,8 @@ from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.carried import values as v
 from ipsec_dp.ike.carried.part import CarriedStateError
 from ipsec_dp.ike.v2.child import Agreement
-from ipsec_dp.ike.v2.child_create import ChildCreate, Offer
+from ipsec_dp.ike.v2.child_create import ChildCreate
+from ipsec_dp.ike.v2.child_offer import Offer
 from ipsec_dp.ike.v2.child_respond import Prepared
 from ipsec_dp.ike.v2.delete import ChildDelete, IkeDelete
 from ipsec_dp.ike.v2.followup import OurSeries

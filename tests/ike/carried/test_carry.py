@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -289,7 +290,7 @@ def test_a_model_that_says_what_cannot_be_leaves_nothing(change):
     assert refused(ladder.a, changed_model(octets, change))
 
 
-STRANGE = (-1, 1 << 63, "", "x", b"", bytes(40), None, float("nan"), [], {}, True)
+STRANGE: tuple[Any, ...] = (-1, 1 << 63, "", "x", b"", bytes(40), None, float("nan"), [], {}, True)
 
 
 def leaves(plain):
@@ -310,7 +311,7 @@ def test_whatever_one_value_is_it_is_taken_or_refused(strange):
         before, holder[key] = holder[key], strange
         site.core = fresh(site)
         try:
-            import_ike(site.core, enveloped(msgspec.msgpack.encode(plain), MODEL), site.clock())
+            import_ike(as_core(site.core), enveloped(msgspec.msgpack.encode(plain), MODEL), site.clock())
         except CarriedStateError:
             assert site.core.counters().sessions == 0
         holder[key] = before
