@@ -36,6 +36,7 @@ LEFT_OUT = {
         test_a_further_child_sa_has_its_rounds_too test_a_series_that_is_not_gone_on_with_is_over_after_a_while_and_counted
         test_a_rekey_never_leaves_out_what_the_ike_sa_has_though_it_may_be_left_out test_one_of_the_two_may_have_no_series
         test_a_further_child_sa_waits_for_the_peers_series_of_the_ike_sa test_what_one_identity_has_no_other_gets
+        test_a_peer_that_begins_again_has_one_series_for_a_child_sa
         test_a_suite_that_is_configured_no_longer_makes_no_child_sa test_selectors_that_are_configured_no_longer_make_no_child_sa
     """,
     LOOKED_AT: "test_what_came_for_a_request_that_was_answered_is_forgotten",
