@@ -19,6 +19,7 @@ from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.proposal import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v1.context import IsakmpContext, Peering, PeersAbilities, Proven
+from ipsec_dp.ike.v1.deadlines import IsakmpDeadlines
 from ipsec_dp.ike.v1.fragment import HeldParts, IsakmpFragments
 from ipsec_dp.ike.v1.keymat import Skeyids
 from ipsec_dp.ike.v1.quick import QuickMode, QuickStage
@@ -109,7 +110,7 @@ class Ikev1Import:
         context.abilities = PeersAbilities(part.nat_t, part.dpd, part.fragmentation, part.vendors, part.unknown_vendors)
         certificates = tuple(map(x509.load_der_x509_certificate, part.certificates))
         context.proven = Proven(v.identities_of(part.identities), certificates, to_date(part.until))
-        _set_times(context.deadlines, part.deadlines, TIMES)
+        context.deadlines = IsakmpDeadlines(**_known(part.deadlines, TIMES))
         alive.heard, alive.attempts = part.heard, part.attempts
         alive.asked_at, alive.move_at = part.asked_at, part.move_at
         context.waiting, context.replaced = _waiting(part.waiting), part.replaced
@@ -147,11 +148,10 @@ def _isakmp_sa(part: i.IsakmpSaPart, *, closed: bool) -> IsakmpSa:
     )
 
 
-def _set_times(one: object, times: dict[str, float], known: tuple[str, ...]) -> None:
-    for name, at in times.items():
-        if name not in known:
-            raise ValueError("a time that nobody knows")
-        setattr(one, name, at)
+def _known(times: dict[str, float], names: tuple[str, ...]) -> dict[str, float]:
+    if not times.keys() <= set(names):
+        raise ValueError("a time that nobody knows")
+    return times
 
 
 def _waiting(part: i.WaitingPart | None) -> Waiting | None:
@@ -189,7 +189,7 @@ def _quick(part: i.QuickPart, peering: Peering) -> QuickMode:
 
 def _ipsec_sa(part: i.IpsecSaPart) -> IpsecSa:
     suite, pair = v.esp_suite_of(part.suite), v.pair_of(part.pair)
-    sa = IpsecSa(
+    return IpsecSa(
         part.number,
         part.spi_in,
         part.spi_out,
@@ -207,10 +207,9 @@ def _ipsec_sa(part: i.IpsecSaPart) -> IpsecSa:
         part.reprieved,
         part.told,
         part.replaces,
+        **_known(part.times, SA_TIMES),
+        limits=v.limits_of(part.limits),
     )
-    _set_times(sa, part.times, SA_TIMES)
-    sa.limits = v.limits_of(part.limits)
-    return sa
 
 
 def _installs(part: i.IpsecSaPart, peering: Peering) -> list[Action]:

@@ -22,6 +22,7 @@ from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v2.child_respond import Prepared
 from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.context import Abilities, Ends, expected_on
+from ipsec_dp.ike.v2.deadlines import Deadlines
 from ipsec_dp.ike.v2.exchanges import OutstandingRequest, UnprovenError
 from ipsec_dp.ike.v2.fragment import HeldFragments, Reassembler
 from ipsec_dp.ike.v2.keymat import IkeKeys
@@ -146,11 +147,9 @@ class Ikev2Import:
         session.ends, session.abilities = _ends(part.ends), self._abilities[part.abilities]
         if part.wanted is not None:
             session.wanted = self._wanted_at(part.wanted, session)
-        for name, at in part.deadlines.items():
-            if name not in TIMES:
-                raise ValueError("a time that nobody knows")
-            setattr(session.deadlines, name, at)
-        session.deadlines.failures, session.deadlines.reprieved = part.failures, part.reprieved
+        if not part.deadlines.keys() <= set(TIMES):
+            raise ValueError("a time that nobody knows")
+        session.deadlines = Deadlines(**part.deadlines, failures=part.failures, reprieved=part.reprieved)
         session.exchange, session.withdrawn = part.exchange, part.withdrawn
         for state in _WAYS[State(part.state)]:
             session.enter(state)
