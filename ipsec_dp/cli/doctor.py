@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ipsec_dp.cli.checks import Check, Host
+from ipsec_dp.cli.encapsulation_checks import encapsulations
 from ipsec_dp.cli.names_in_use import REMEDY, names_in_use
 from ipsec_dp.cli.network_checks import (
     forwarding,
@@ -23,6 +24,8 @@ from ipsec_dp.cli.options import show_json
 from ipsec_dp.cli.route_checks import configurations, peer_ways, rules_before_ours
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host import HostError, privilege, probe
+from ipsec_dp.ike import kem
+from ipsec_dp.ipsec.transforms import KEMS
 from ipsec_dp.util.text import shown_all
 
 if TYPE_CHECKING:
@@ -117,6 +120,15 @@ def provider(_: Host) -> list[Check]:
     ]
 
 
+def post_quantum(_: Host) -> list[Check]:
+    """Whether the library of IKE has ML-KEM."""
+    name, lacks = "post-quantum keys", {lack for each in KEMS if (lack := kem.lack(each)) is not None}
+    if not lacks:
+        return [Check(name, "ok", ", ".join(each.keyword for each in KEMS))]
+    means = "the default proposals are offered without ML-KEM, and what is recorded of such tunnels today can be read later"
+    return [Check(name, "warn", "; ".join(sorted(lacks)), means, "pip install --force-reinstall --only-binary :all: cryptography")]
+
+
 def locked_memory(host: Host) -> list[Check]:
     """How much key memory may be locked."""
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
@@ -156,6 +168,7 @@ CHECKS: tuple[Callable[[Host], list[Check]], ...] = (
     udp_offloads,
     processor,
     provider,
+    post_quantum,
     locked_memory,
     ports,
     nftables,
@@ -169,6 +182,7 @@ CHECKS: tuple[Callable[[Host], list[Check]], ...] = (
     generation,
     interface_names,
     peer_ways,
+    encapsulations,
     rules_before_ours,
 )
 

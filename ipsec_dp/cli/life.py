@@ -14,6 +14,7 @@ import msgspec
 
 from ipsec_dp.cli import render
 from ipsec_dp.cli.asking import ask, read, with_what_is_left
+from ipsec_dp.cli.encapsulation_words import firewalls
 from ipsec_dp.cli.names_in_use import names_in_use
 from ipsec_dp.cli.options import (
     FILE,
@@ -196,6 +197,8 @@ def check(file: Path, as_json: bool) -> int:
             tunnels, policies, routes = len(config.tunnels), len(config.policies), len(config.routes)
             say(f"{file}: good: {counted(tunnels, 'tunnel')}, {counted(policies, 'policy')}, {counted(routes, 'route')}")
             if (line := line_of(config)) is not None:
+                say(line)
+            for line in firewalls(config.tunnels).values():
                 say(line)
     return 2 if config is None else 0
 

@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ipsec_dp.cli.encapsulation_words import outside, slower
 from ipsec_dp.cli.fitting import Column, FittedTable, errors, folded
 
 if TYPE_CHECKING:
@@ -126,15 +127,6 @@ def tunnel_table(tunnels: Iterable[TunnelStatus]) -> FittedTable:
 def _version(ike: IkeSaStatus) -> str:
     """Of IKE, where it is not the usual one."""
     return "" if ike.version == 2 else "IKEv1 " if ike.fallback is None else "IKEv1 (fallback) "
-
-
-def outside(tunnel: TunnelStatus) -> str:
-    """How ESP travels: "ESP", "UDP (configured)", "UDP (NAT remote)"; a dash while there is no IKE SA."""
-    nat = f"NAT {tunnel.nat}" if tunnel.nat not in (None, "none") else ""
-    if tunnel.encapsulation is None:
-        return nat or "-"
-    why = [*(["configured"] if tunnel.encapsulation_why == "configured" else []), *([nat] if nat else [])]
-    return tunnel.encapsulation.upper() + (f" ({', '.join(why)})" if why else "")
 
 
 def _in_all(tunnel: TunnelStatus) -> str:
@@ -253,6 +245,7 @@ def view(answer: GatewayStatus) -> RenderableType:
             spoken = [f"by {_version(tunnel.ike).strip()}"] if tunnel.ike and _version(tunnel.ike) else []
             said = "; ".join([*([tunnel.state_text] if tunnel.state_text else []), *spoken, *pinned])
             parts += [Text(f"{tunnel.name}: {said}")] if said else []
+            parts += [Text(f"{tunnel.name}: {slow}", style="dim")] if (slow := slower(tunnel)) else []
             parts += [Text(f"{tunnel.name}: {vendors}", style="dim")] if (vendors := _vendors(tunnel)) else []
             parts += [Text(f"{tunnel.name}: {in_all}", style="dim")] if (in_all := _in_all(tunnel)) else []
     wrong = [(tunnel.name, tunnel.remote, tunnel.last_error) for tunnel in tunnels if tunnel.last_error]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from ipsec_dp.cli.render import STATE_STYLES, duration, octets, outside, summary
+from ipsec_dp.cli.encapsulation_words import outside
+from ipsec_dp.cli.render import STATE_STYLES, duration, octets, summary
 from ipsec_dp.cli.top_rates import ASCII_BARS, BARS, SORTS, next_rekey, ordered, short, sparkline
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from ipsec_dp.errors import BadValueError
 from ipsec_dp.ike.auth import PreSharedKey, SecretError, doubts
 from ipsec_dp.ike.post_quantum import assured
 from ipsec_dp.ike.ppk import ppk_id
-from ipsec_dp.ike.proposal import DEFAULT_IKE, ProposalError, parse_ike
+from ipsec_dp.ike.proposal import DEFAULT_IKE, ProposalError, default_ike, parse_ike
 from ipsec_dp.ike.strangers import LIMITS
 
 if TYPE_CHECKING:
@@ -89,10 +89,12 @@ def _check_ppk(path: Path, place: Place) -> bytes:
 
 
 def offers(table: tables.Ike, texts: tuple[str, ...], legacy: bool) -> tuple[str, ...]:
-    """The proposals of a tunnel: of the default ones those that fulfil what it demands, if there are any."""
-    if table.post_quantum != "required" or table.proposals != DEFAULT_IKE:
+    """The proposals of a tunnel: of the default ones those that this host can fulfil, and that fulfil what it demands, if there
+    are any."""
+    if table.version == "1" or table.proposals != DEFAULT_IKE:
         return texts
-    return tuple(text for text in texts if _assured(text, legacy)) or texts
+    texts = default_ike()
+    return (tuple(text for text in texts if _assured(text, legacy)) if table.post_quantum == "required" else ()) or texts
 
 
 def _assured(text: str, legacy: bool) -> bool:

@@ -247,7 +247,8 @@ class Tunnel(Table, frozen=True, kw_only=True):
     address: tuple[Annotated[str, Meta(description="address with prefix length", examples=["169.254.10.1/30"])], ...] = ()
     start: Literal["start", "on-demand", "respond"] = "on-demand"
     encapsulation: Annotated[
-        Literal["auto", "udp", "esp"], Meta(description="auto: UDP when NAT is found; udp: always; esp: IP protocol 50")
+        Literal["auto", "udp", "esp"],
+        Meta(description="auto: UDP where both sides can and it gets through; udp: always; esp: IP protocol 50"),
     ] = "auto"
     routes: Annotated[
         Literal["auto", "none"] | tuple[Prefix, ...],

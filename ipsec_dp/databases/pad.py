@@ -13,6 +13,7 @@ from ipsec_dp.ike.certificates import Credential, Revocation, Trust, load_certif
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.peer import Life, Liveness, Peer, SharedKeyAuth, SignatureAuth, Unique
 from ipsec_dp.ike.ppk import Ppk, ppk_id
+from ipsec_dp.ike.proposal import by_default
 from ipsec_dp.ike.proxy_ids import ProxyIds
 from ipsec_dp.ike.traffic_selectors import proxy_id_of
 from ipsec_dp.ipsec.selectors import ANY_IPV4
@@ -70,6 +71,7 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         ppks=tuple(Ppk(ppk_id(one.id), _shared_key(one.file)) for one in tunnel.auth.ppks),
         ppk=tunnel.auth.ppk,
         post_quantum=tunnel.ike.post_quantum,
+        by_default=by_default(tunnel.ike.proposals),
     )
     return replace(peer, fallback=_by_ikev1(tunnel, peer)) if tunnel.ike.prefers_ikev2 else peer
 

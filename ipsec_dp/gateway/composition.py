@@ -256,6 +256,7 @@ class Composition:
             self.monitors.status,
             host.conditions,
             clock,
+            lambda name: ike.has(name) and ike.nothing_back(name),
         )
         asked = GatewayParts(
             spd=spd,

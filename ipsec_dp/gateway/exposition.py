@@ -77,6 +77,12 @@ TUNNEL: Final = (
         lambda t: None if t.sas is None else t.whole,
     ),
     TunnelRow("ipsec_dp_tunnel_ike_up", "gauge", "1: it has an IKE SA.", _of_sas(lambda sas: sas.keying.ike is not None)),
+    TunnelRow(
+        "ipsec_dp_tunnel_post_quantum",
+        "gauge",
+        "1: the keys of its IKE SA withstand a quantum adversary who records today.",
+        _of_sas(lambda sas: None if sas.keying.ike is None else sas.keying.ike.post_quantum.ike != "none"),
+    ),
     TunnelRow("ipsec_dp_tunnel_child_sas", "gauge", "CHILD_SAs that it has.", _of_sas(lambda sas: sas.children)),
     TunnelRow("ipsec_dp_tunnel_bytes", "counter", BYTES, _of_traffic(lambda t: t.octets_in), IN),
     TunnelRow("ipsec_dp_tunnel_bytes", "counter", BYTES, _of_traffic(lambda t: t.octets_out), OUT),

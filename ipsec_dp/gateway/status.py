@@ -64,10 +64,12 @@ class TunnelTotals(msgspec.Struct, frozen=True, kw_only=True):
 class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One tunnel. `mtu`: octets of the largest inner packet; `path_mtu`: of the largest outer one, None while there is no peer.
 
-    `encapsulation`: "udp" or "esp" (IP protocol 50), None while there is no IKE SA; `encapsulation_why`, of "udp": "configured"
-    here, or "nat" (`nat`: where it was found; a peer that wants UDP looks as if it were behind one). `attempts` to
-    `retransmissions` count from the start of the gateway. `remote_in_dns`: whether the peer has an address that its DNS names in
-    `remote` mean now; None: there are none, or no peer. `pinned`: of one that prefers IKEv2, whether it is kept to that for good.
+    `encapsulation`: "udp" or "esp" (IP protocol 50), None while there is no IKE SA; `encapsulation_why`: "configured" here, "nat"
+    (`nat`: where it was found; a peer of others that wants UDP looks as if it were behind one), "auto" (both sides can), "peer"
+    (it wants UDP, or does not), "shared" (with a tunnel that is not to use it), "fallback" (UDP does not get through).
+    `attempts` to `retransmissions` count from the start of the gateway. `remote_in_dns`: whether the peer has an address that its
+    DNS names in `remote` mean now; None: there are none, or no peer. `pinned`: of one that prefers IKEv2, whether it is kept to
+    that for good.
     """
 
     name: str = "?"

@@ -85,6 +85,7 @@ class Kind(StrEnum):
     HINT = "hint"  # something unauthenticated that may explain a failure; it changes nothing
     IKEV1 = "IKEv1"
     WARNING = "warning"
+    NO_UDP = "no way for UDP"  # though `encapsulation` leaves it to us: what was begun goes no further on port 4500
 
 
 class Origin(StrEnum):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.ike.actions import Action, Endpoint, Path
     from ipsec_dp.ike.effect import Effect
+    from ipsec_dp.ike.nat import Why
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.post_quantum import PostQuantum
     from ipsec_dp.ike.wanted import Lack
@@ -72,6 +73,7 @@ class IkeStatus:
     local_id: str = ""
     certificates: tuple[x509.Certificate, ...] = ()  # by which the peer proved itself
     fragmentation: bool = False  # both sides may send messages in fragments (RFC 7383; in IKEv1 by vendor ID)
+    encapsulation_why: Why = "peer"  # ESP goes in UDP, or does not
 
 
 @dataclass(frozen=True, slots=True)

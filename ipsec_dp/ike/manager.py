@@ -37,12 +37,15 @@ from ipsec_dp.ike.v2 import (
     reconfigure,
     replacement,
     report,
+    shorter,
     timers,
     uniqueness,
 )
 from ipsec_dp.ike.v2.admission import Admission
+from ipsec_dp.ike.v2.downgrades import Downgrades
 from ipsec_dp.ike.v2.errors import Ikev1MessageError, InvalidMajorVersionError, UnsupportedCriticalPayloadError, notify_of
 from ipsec_dp.ike.v2.holdings import Holdings
+from ipsec_dp.ike.v2.lengths import Lengths
 from ipsec_dp.ike.v2.lingering import Lingering
 from ipsec_dp.ike.v2.message import Header, Message, begins, parse_message, receivers_spi
 from ipsec_dp.ike.v2.payloads import Notify
@@ -78,7 +81,9 @@ class IkeManager:
         """`events`: which of those that strangers cause are told, where others have a part in it too."""
         self.environment = environment
         self.holdings = Holdings()
+        self.downgrades = Downgrades()
         self.further = KeyExchanges(LIMITS.further_a_second, LIMITS.further_of_network_a_second)
+        self.lengths = Lengths()
         self._peers = PeerTable(peers)
         self._sessions = SessionIndex()
         self._timers: TimerQueue[IkeSession] = TimerQueue()
@@ -188,6 +193,7 @@ class IkeManager:
         return self._peers.get(session.peer.tunnel) is not None and (current is None or current.state is not State.ESTABLISHED)
 
     def came_up(self, session: Context, now: float) -> None:
+        shorter.keep(session, now)
         others = self._others(session)
         for other in others:
             if replacement.overlap(other, session):
@@ -375,6 +381,7 @@ class IkeManager:
         session = self._sender(message)
         if session is None or (path.remote.address, path.remote.port) != (session.path.remote.address, session.path.remote.port):
             return []
+        session.handshake.unreachable = session.path.natt
         text = f"an ICMP message says that UDP port {path.remote.port} of {path.remote.address} is not reached: {reason}"
         return self._run(session, now, partial(session.unusable, text, session.path))
 

@@ -94,6 +94,7 @@ class Peer:
 
     `fallback`: the same peer by IKEv1, to which the tunnel may fall; `remotes` are then its only addresses, wherever it may come
     from by IKEv2. `places`: how many addresses and names there are to call. `ppks`: the one that RFC 8784 names first.
+    `by_default`: nobody has chosen `ike_proposals`.
     """
 
     tunnel: str
@@ -124,6 +125,7 @@ class Peer:
     ppks: tuple[Ppk, ...] = ()
     ppk: PpkUse = "required"
     post_quantum: Demand = "preferred"
+    by_default: bool = False
 
     @property
     def needs_ppk(self) -> bool:

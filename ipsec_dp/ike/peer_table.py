@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.ike.actions import Path
     from ipsec_dp.ike.identity import Identity
-    from ipsec_dp.ike.peer import Mode, Peer, SharedKeyAuth
+    from ipsec_dp.ike.peer import Encapsulation, Mode, Peer, SharedKeyAuth
     from ipsec_dp.ike.ppk import Ppk
     from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ipsec.addresses import Address
@@ -36,6 +36,7 @@ class _Group:
         self._by_identity: dict[object, dict[str, Peer]] = {}
         self._by_ppk: dict[bytes, dict[str, Peer]] = {}
         self._trusted: Counter[x509.Certificate] = Counter()
+        self._encapsulations: Counter[Encapsulation] = Counter()
         self._authorities: tuple[x509.Certificate, ...] | None = None
 
     def add(self, peer: Peer) -> None:
@@ -52,6 +53,7 @@ class _Group:
         for ppk in peer.ppks:
             _take_out(self._by_ppk, ppk.id, peer)
         self._trusted -= Counter(_authorities(peer))
+        self._encapsulations -= Counter((peer.encapsulation,))
         self._authorities = None
 
     def _note(self, peer: Peer, offers: dict[_Offer, dict[str, Peer]]) -> None:
@@ -60,6 +62,7 @@ class _Group:
         for ppk in peer.ppks:
             self._by_ppk.setdefault(ppk.id, {})[peer.tunnel] = peer
         self._trusted.update(_authorities(peer))
+        self._encapsulations[peer.encapsulation] += 1
         self._authorities = None
 
     @property
@@ -81,6 +84,11 @@ class _Group:
             return ()
         of_name = next(iter(self._by_ppk.values()), {}) if ppk_id is None else self._by_ppk.get(ppk_id, {})
         return of_name.values()
+
+    @property
+    def encapsulations(self) -> Iterable[Encapsulation]:
+        """What they have written, each once."""
+        return self._encapsulations.keys() if self.offers else ()
 
     @property
     def authorities(self) -> tuple[x509.Certificate, ...]:
@@ -132,6 +140,11 @@ class Candidates:
     def first(self) -> Peer:
         """The likeliest."""
         return next(iter(self._groups[0].peers.values()))
+
+    @property
+    def encapsulations(self) -> Iterable[Encapsulation]:
+        """What is configured for those at the likeliest place."""
+        return self._groups[0].encapsulations
 
     @property
     def offers(self) -> tuple[Peer, ...]:

@@ -64,7 +64,7 @@ NOTHING: Final = PostQuantum()
 def of_exchanges(suite: IkeSuite | EspSuite) -> Withstands:
     """What a suite has for it among its key exchanges."""
     found: Withstands = _name(suite.group)
-    for one in getattr(suite, "additional", ()):
+    for one in suite.additional:
         found = _stronger(found, _name(one.method))
     return found
 

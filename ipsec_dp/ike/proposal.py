@@ -7,6 +7,7 @@ preference. A chosen one has exactly one of each type (RFC 7296 §2.7, §3.3).
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import cache
 from typing import Final
 
 from ipsec_dp.ike import kem, oddities
@@ -17,6 +18,7 @@ from ipsec_dp.ipsec.transforms import (
     ADDITIONAL_KEY_EXCHANGES,
     BY_TRANSFORM,
     ESN,
+    KEMS,
     NO_ESN,
     NONE,
     PRF_OF_INTEGRITY,
@@ -34,11 +36,12 @@ from ipsec_dp.ipsec.transforms import (
 )
 from ipsec_dp.util.text import named
 
-DEFAULT_IKE: Final = (
+CLASSIC_IKE: Final = (
     "aes256gcm16-aes128gcm16-prfsha384-prfsha256-x25519-ecp384-ecp256-modp3072-modp2048",
     "chacha20poly1305-prfsha256-x25519-ecp256",
     "aes256-aes128-sha384-sha256-prfsha384-prfsha256-x25519-ecp384-ecp256-modp3072-modp2048",
 )
+DEFAULT_IKE: Final = ("aes256gcm16-aes128gcm16-prfsha384-prfsha256-x25519-ke1_mlkem768", *CLASSIC_IKE)
 DEFAULT_ESP: Final = ("aes256gcm16-aes128gcm16-esn-noesn", "chacha20poly1305-esn-noesn", "aes256-aes128-sha256-esn-noesn")
 
 _MAY_BE_NONE: Final = frozenset({TransformType.INTEG, TransformType.KE, *ADDITIONAL_KEY_EXCHANGES})
@@ -124,6 +127,21 @@ def _joined(*algorithms: Algorithm | None) -> str:
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
+
+
+def default_ike() -> tuple[str, ...]:
+    """DEFAULT_IKE, as far as the library of this host has what they take."""
+    return DEFAULT_IKE if kem.lack(KEMS[0]) is None else CLASSIC_IKE
+
+
+def by_default(proposals: tuple[Proposal, ...]) -> bool:
+    """Whether nobody has chosen them."""
+    return proposals == _parsed(default_ike())
+
+
+@cache
+def _parsed(texts: tuple[str, ...]) -> tuple[Proposal, ...]:
+    return parse_ike(texts)
 
 
 def parse_ike(texts: Iterable[str], *, legacy: bool = False) -> tuple[Proposal, ...]:

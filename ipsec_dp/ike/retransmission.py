@@ -8,6 +8,7 @@ FIRST_WAIT: Final = 1.0  # seconds before the first retransmission
 BACK_OFF: Final = 1.8
 LONGEST_WAIT: Final = 20.0
 TOLD_AFTER: Final = 2  # retransmissions that nobody has answered: 2.8 s
+NO_UDP_AFTER: Final = 4  # on port 4500, where another way is left: 11.8 s
 TRIES: Final = 7  # retransmissions before an exchange is given up: 1 + 1.8 + 3.2 + 5.8 + 10.5 + 18.9 + 20 + 20 s
 FAIL_OVER_TRIES: Final = 3  # the first message to one of several addresses: 1 + 1.8 + 3.2 + 5.8 s
 

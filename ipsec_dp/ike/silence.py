@@ -60,6 +60,12 @@ def port_blocked(answered: str, port: int) -> str:
     )
 
 
+def udp_spared(remote: Endpoint, answered: str, *, refused: bool) -> str:
+    """Of what is done about that, where ESP need not go in UDP."""
+    what = "is refused (an ICMP message says so)" if refused else "has no answer"
+    return f"{remote} did answer {answered} on UDP port {IKE_PORT}, and what is sent to port {remote.port} {what}"
+
+
 def its_log(answered: str, port: int) -> str:
     return f"it did answer {answered} on UDP port {port}, so its log may tell more"
 

@@ -25,6 +25,7 @@ from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ipsec.packet import selectors_of_packet
 from ipsec_dp.keying.child_installer import outer_endpoint
+from ipsec_dp.keying.encapsulations import Between, Encapsulations
 from ipsec_dp.keying.fallbacks import Fallbacks
 from ipsec_dp.keying.inbox import Inbox
 from ipsec_dp.keying.initiation import Intent
@@ -119,6 +120,7 @@ class IkeDriver:
         self._fault_told = -LIMITS.event_seconds
         self._lines = Lines()
         self._fallbacks = Fallbacks(conditions)
+        self._encapsulations = Encapsulations(self._apply, conditions, clock)
         core.set_peers(self._peers.values())
 
     def _chance(self) -> float:
@@ -143,6 +145,7 @@ class IkeDriver:
     async def reconfigure(self, tunnels: Iterable[Tunnel], peers: Mapping[str, Peer], effects: Mapping[str, Effect]) -> None:
         """Takes tunnels over that are new or changed, with their peers. `effects`: what becomes of those that were there
         already, by name; also of those that are gone, which go first. Each is changed as a whole, very many in slices."""
+        self._encapsulations.forget_all()
         new = {tunnel.name: tunnel for tunnel in tunnels}
         async for name in in_slices((*(name for name in effects if name not in new), *new)):
             if name in new:
@@ -188,7 +191,7 @@ class IkeDriver:
         self._peers |= {name: replace(peer, remotes=self._peers[name].remotes) for name, peer in known.items()}
         async for name in in_slices(tuple(known)):
             now = self._clock.now()
-            self._core.set_peer(self._peers[name])
+            self._apply(name)
             self._intents[name].reachable(now)
             self._carry_out(self._core.judge_again(name, now))
 
@@ -197,7 +200,12 @@ class IkeDriver:
         peer = self._peers.get(name)
         if peer is not None and peer.remotes != addresses:
             self._peers[name] = replace(peer, remotes=addresses)
-            self._core.set_peer(self._peers[name])
+            self._apply(name)
+
+    def _apply(self, name: str) -> None:
+        """IKE meets the peer of a tunnel as it is to be met from now on."""
+        if (peer := self._peers.get(name)) is not None:
+            self._core.set_peer(self._encapsulations.applied(peer))
 
     def peer(self, name: str) -> Peer | None:
         """Of the tunnel of this name, with its secrets."""
@@ -272,6 +280,7 @@ class IkeDriver:
             return
         if remote not in peer.remotes:  # a name that means another address now
             self.located(name, (remote, *peer.remotes)[:ADDRESSES_KEPT])
+        self._encapsulations.calls(name, Between(local, remote))
         natt = self._peers[name].natt_first
         port = NAT_PORT if natt else IKE_PORT
         path = act.Path(act.Endpoint(local, port), act.Endpoint(remote, port), natt)
@@ -408,7 +417,9 @@ class IkeDriver:
         if self._trials is None or not self._intents[name].can_call:
             raise IpsecDpError(f'tunnel "{name}" has remote = "any": only the peer can call')
         pinned = self._core.pinned(name) is True
-        return await self._trials.run(self._tunnels[name], self._peers[name], self._locate, self.listen, pinned=pinned)
+        return await self._trials.run(
+            self._tunnels[name], self._encapsulations.applied(self._peers[name]), self._locate, self.listen, pinned=pinned
+        )
 
     def leaves(self, name: str, remote: Address, local: Address) -> bool:
         """Whether an IKE SA that we called, or are calling, goes from this address of ours to that remote."""
@@ -425,6 +436,26 @@ class IkeDriver:
         now = self._clock.now()
         self._intents[name].asked(now)
         self._call_due(now)
+
+    def nothing_back(self, name: str) -> bool:
+        """Nothing came over the SAs that a tunnel has, though IKE passes and questions were sent. True: another way is tried."""
+        up = [sa for sa in self._core.latest(name, self._clock.now()) if sa.state in UP] if self._intents[name].can_call else []
+        if not up or self._peers[name].encapsulation != "auto" or (up[-1].udp and up[-1].encapsulation_why != "auto"):
+            return False
+        between = Between(up[-1].path.local.address, up[-1].path.remote.address)
+        if not self._encapsulations.nothing_back(name, between):
+            return False
+        self.restart(name)
+        return True
+
+    def _no_udp(self, event: Event) -> None:
+        """It is called without, at once."""
+        sas = self._core.latest(event.tunnel, self._clock.now())
+        path = next((sa.path for sa in sas if (sa.spi_i, sa.spi_r) == (event.spi_i, event.spi_r)), None)
+        if path is not None:
+            self.leave(event.tunnel)
+            self._encapsulations.no_way(event.tunnel, Between(path.local.address, path.remote.address), event.text)
+            self.restart(event.tunnel)
 
     def wake(self, name: str) -> None:
         """There is a way to the peer again: what failed for want of it is tried now."""
@@ -448,7 +479,8 @@ class IkeDriver:
             ike=_ike_sa(up[-1], self._core.fallback(name, now)) if up else None,
             remote_in_dns=self._in_dns(self._peers[name], newest),
             up_at=intent.up_at,
-            **({} if newest is None or newest not in up else _encapsulation(newest)),
+            came_up_at=intent.came_up_at,
+            **({} if newest is None or newest not in up else _encapsulation(newest, self._peers[name])),
             silent=any(sa.silence is not None for sa in sas),
             heard_at=max((sa.heard for sa in sas), default=-inf),
             tally=msgspec.structs.replace(intent.tally, retransmissions=self._core.retransmissions(name)),
@@ -569,7 +601,10 @@ class IkeDriver:
             return
         now = self._clock.now()
         self._fallbacks.look(event.tunnel, self._core.fallback(event.tunnel, now))
+        self._encapsulations.event(event)
         intent.event(event, now, others=event.kind in ENDS and self._has_ike_sa(event.tunnel, now))
+        if event.kind is act.Kind.NO_UDP:
+            self._no_udp(event)
         if event.kind in ANSWERED and self._fresh.pop(event.tunnel, None) is not None and self._held_back:
             self._call_due(now)
 
@@ -603,10 +638,10 @@ def _of_ike(end: dataplane.Endpoint) -> act.Endpoint:
     return act.Endpoint(end.address, end.port, end.scope)
 
 
-def _encapsulation(sa: IkeStatus) -> dict[str, Any]:
-    """How its ESP travels, and why in UDP."""
-    why = None if not sa.udp else "configured" if sa.forced else "nat"
-    return {"encapsulation": "udp" if sa.udp else "esp", "encapsulation_why": why}
+def _encapsulation(sa: IkeStatus, peer: Peer) -> dict[str, Any]:
+    """How its ESP travels, and why so. What `sa` had configured is a fallback where the configuration has something else."""
+    fallback = sa.encapsulation_why == "configured" and not sa.udp and peer.encapsulation != "esp"
+    return {"encapsulation": "udp" if sa.udp else "esp", "encapsulation_why": "fallback" if fallback else sa.encapsulation_why}
 
 
 def _ike_sa(sa: IkeStatus, fallback: str | None) -> IkeSaStatus:

@@ -79,6 +79,11 @@ class Intent:
         return bool(self._tunnel.remotes)
 
     @property
+    def came_up_at(self) -> float:
+        """When it came up, if it is up; -inf: it is not."""
+        return float("-inf") if self._came_up_at is None else self._came_up_at
+
+    @property
     def waits_for(self) -> str:
         """Who begins, where nothing else does."""
         if not self.can_call:

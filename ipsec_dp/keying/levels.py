@@ -15,7 +15,7 @@ from ipsec_dp.util.told import told
 _ROUTINE: Final = frozenset({Cause.LOCAL, Cause.REPLACED, Cause.IDLE})  # asked for, or another is in its place
 _ENDED: Final = frozenset({Kind.IKE_DOWN, Kind.CHILD_DOWN})
 _FAILED: Final = frozenset({Kind.IKE_FAILED, Kind.CHILD_FAILED})
-_WARNINGS: Final = frozenset({Kind.WARNING, Kind.IKEV1, Kind.HINT})
+_WARNINGS: Final = frozenset({Kind.WARNING, Kind.IKEV1, Kind.HINT, Kind.NO_UDP})
 _UNPROVEN: Final = frozenset({Origin.CLAIMED, Origin.STRANGER})
 
 
@@ -48,6 +48,7 @@ NAMES: Final = {
     Kind.HINT: "ike_hint",
     Kind.IKEV1: "ikev1",
     Kind.WARNING: "ike_warning",
+    Kind.NO_UDP: "no_udp",
 }
 
 

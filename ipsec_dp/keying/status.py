@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 import msgspec
 
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 Encapsulation = Literal["udp", "esp"]
 RenewalTrigger = Literal["operator", "monitor", "volume"]
-EncapsulationReason = Literal["configured", "nat"]
+EncapsulationReason = Literal["configured", "nat", "auto", "peer", "shared", "fallback"]
+
+# Of IP protocol 50, beside ESP in UDP.
+COSTS: Final = "which costs throughput (no segmentation offloads: about a third of what UDP carries)"
 
 
 class PostQuantumStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,10 +61,10 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One tunnel. `up_at`: when it last came up, `heard_at`: when the last IKE message came from its peer; -inf: never, or not by
-    IKE. `silent`: a request to the peer is not answered. `remote_in_dns`: whether the peer's address is one that its names
-    in `remote` mean; None: it has no names, or no address yet. `pinned`: to IKEv2, though it might fall to IKEv1; None: it never
-    might."""
+    """One tunnel. `up_at`: when it last came up, `came_up_at`: when that began which lasts, `heard_at`: when the last IKE message
+    came from its peer; -inf: never, or not by IKE. `silent`: a request to the peer is not answered. `remote_in_dns`: whether the
+    peer's address is one that its names in `remote` mean; None: it has no names, or no address yet. `pinned`: to IKEv2, though it
+    might fall to IKEv1; None: it never might."""
 
     state: str
     state_text: str
@@ -71,6 +74,7 @@ class KeyingStatus(msgspec.Struct, frozen=True, kw_only=True):
     ike: IkeSaStatus | None = None
     remote_in_dns: bool | None = None
     up_at: float = float("-inf")
+    came_up_at: float = float("-inf")
     encapsulation: Encapsulation | None = None
     encapsulation_why: EncapsulationReason | None = None
     silent: bool = False

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config import load
+from ipsec_dp.ike.proposal import CLASSIC_IKE, by_default, parse_ike
 from ipsec_dp.rig.loop import RigError
 
 if TYPE_CHECKING:
@@ -84,6 +86,14 @@ def loaded(config: Written, directory: Path, files: Mapping[str, str | bytes]) -
         file.touch(mode=0o600)
         file.write_bytes(content.encode() if isinstance(content, str) else content)
     return load(path)
+
+
+def repeatable(tunnel: Tunnel) -> Tunnel:
+    """Of the default proposals those without ML-KEM, whose encapsulation takes no seed: a run could not be had again. Who writes
+    proposals has it, and so has who demands it: of the default ones only those with it are left then."""
+    if not by_default(tunnel.ike.proposals):
+        return tunnel
+    return replace(tunnel, ike=replace(tunnel.ike, proposals=parse_ike(CLASSIC_IKE)))
 
 
 def _made_up(text: str) -> dict[str, str | bytes]:

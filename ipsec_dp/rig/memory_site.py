@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ipsec_dp.config.difference import ReadRequest, answer, difference, known
@@ -13,6 +14,7 @@ from ipsec_dp.host.too_big import TooBig
 from ipsec_dp.ike.environment import RememberedPins
 from ipsec_dp.network.desired import routed_prefixes
 from ipsec_dp.rig.clock import GatewayClock, Randomness, RigTimer
+from ipsec_dp.rig.configs import repeatable
 from ipsec_dp.rig.interference import SiteInterference
 from ipsec_dp.rig.loop import RigError
 from ipsec_dp.rig.memory_host import MemoryHost
@@ -45,6 +47,7 @@ START_S = 60.0  # of the clock, for which a gateway may take to come up, or to a
 async def _reread(old: Config, path: Path) -> tuple[Difference | None, tuple[Finding, ...]]:
     """As `config.difference.read_again`, in this process."""
     got = answer(ReadRequest(path, {tunnel.name: known(tunnel) for tunnel in old.tunnels}, fingerprint_key()))
+    got = replace(got, tunnels=tuple(map(repeatable, got.tunnels)))
     return (None if got.config is None else difference(old, got)), got.findings
 
 
@@ -78,6 +81,7 @@ class MemorySite:
     called when it is closed."""
 
     def __init__(self, medium: Medium, config: Config, wires: Sequence[Wire], addresses: Sequence[Address]) -> None:
+        config = replace(config, tunnels=tuple(map(repeatable, config.tunnels)))
         self.medium, self.name, self.wires = medium, config.name, wires
         self.clock = GatewayClock(medium.clock, config.name)
         self.events: list[RigEvent] = []

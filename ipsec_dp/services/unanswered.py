@@ -6,12 +6,13 @@ are evidence as long as nothing at all comes the other way over the tunnel, by a
 the tunnel's monitor has answers, or where nothing ever came and TCP connections go on all the same: then the answers take another
 way (another tunnel), which is for the routes to say.
 
-The data plane counts (`DataPlane.unanswered`), and names of all tunnels only those of which that is so. Nothing is done about it
-but that it is told.
+The data plane counts (`DataPlane.unanswered`), and names of all tunnels only those of which that is so. It is told; and where
+nothing came since the tunnel is up, ESP goes another way if there is one (`keying.encapsulations`).
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipsec_dp.dataplane import Direction
@@ -47,6 +48,13 @@ class _Way(NamedTuple):
     direction: Direction
 
 
+class _Tried(NamedTuple):
+    """When another way was last tried, and how many questions there were before."""
+
+    at: float = -inf
+    asked: int = 0
+
+
 class UnansweredTraffic:
     """Of one gateway. `look` is called each second. `names`: of the tunnels by number."""
 
@@ -58,12 +66,15 @@ class UnansweredTraffic:
         monitor: Callable[[str], MonitorStatus | None],
         conditions: Conditions,
         clock: Clock,
+        another_way: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """`scan`: the ways that have no answer now; `name`: of the tunnel with this number, None: it is gone; `keying`: None: IKE
-        knows nothing of it."""
+        knows nothing of it; `another_way`: tries one for a tunnel over which nothing ever came, if there is any."""
+        self._another_way = another_way
         self._scan, self._name, self._keying, self._monitor = scan, name, keying, monitor
         self._conditions, self._clock = conditions, clock
         self._since: dict[_Way, float] = {}
+        self._tried: dict[_Way, _Tried] = {}
         self._told: dict[_Way, tuple[str, str]] = {}  # name and text
         self._trouble: dict[str, str] = {}  # the same by name
 
@@ -71,10 +82,12 @@ class UnansweredTraffic:
         now = self._clock.now()
         found = {_Way(each.tunnel, each.direction): each for each in self._scan()}
         self._since = {way: self._since.get(way, now) for way in found}
+        self._tried = {way: tried for way, tried in self._tried.items() if way in found}
         told = {way: text for way, text in self._told.items() if way in found}
         for way, each in found.items():
             if way not in told and (said := self._judge(each, now - self._since[way], now)) is not None:
                 told[way] = said
+            self._go_round(way, each, now)
         if told != self._told:
             self._told, self._trouble = told, dict(told.values())
             self._conditions.become(SOURCE, self._warnings())
@@ -110,6 +123,19 @@ class UnansweredTraffic:
             return name, f"nothing goes back: {asked} came in within {silence_s:.0f} s, and none was sealed, {before}: {HERE}"
         text = f"nothing comes back: {asked} were sealed within {silence_s:.0f} s, and none came in, {before}"
         return name, f"{text}: {_there(keying, ever=ever, passes=passes)}"
+
+    def _go_round(self, way: _Way, each: Unanswered, now: float) -> None:
+        """Where nothing came since a tunnel is up, though IKE passes: another way, if there is one. Questions of before the last
+        try say nothing of that one."""
+        tried, name = self._tried.get(way, _Tried()), self._name(each.tunnel)
+        silence_s = now - max(self._since[way], tried.at)
+        if way.direction is Direction.INBOUND or silence_s < WAIT_S or each.asked - tried.asked < LEAST_EVER or each.goes_on:
+            return
+        keying = None if name is None or self._has_answers(name) else self._keying(name)
+        if name is None or keying is None or keying.silent or keying.heard_at < now - silence_s:
+            return
+        if each.last / NS_PER_S < keying.came_up_at and self._another_way(name):
+            self._tried[way] = _Tried(now, each.asked)
 
     def _has_answers(self, name: str) -> bool:
         monitor = self._monitor(name)

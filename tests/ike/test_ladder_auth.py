@@ -267,7 +267,9 @@ def test_a_second_ike_sa_replaces_the_first():
 
 
 def test_unique_keep_refuses_a_second_one():
-    ladder = Ladder(a=[peer("a"), peer("a", tunnel="again")], b=[peer("b", unique=Unique.KEEP)]).up()
+    ladder = Ladder(
+        [peer("a", encapsulation="esp"), peer("a", tunnel="again", encapsulation="esp")], [peer("b", unique=Unique.KEEP)]
+    ).up()
     path = ladder.path("a")
     elsewhere = type(path)(path.local._replace(port=1500), path.remote)  # the peer that is there would be authenticating anew
     ladder.a.do(ladder.a.core.initiate("again", elsewhere, ladder.clock()))
@@ -297,7 +299,7 @@ def test_eap_is_refused():
     session = ladder.a.core.sessions("to-b")[0]
     request = None if session.task is None else session.task.build(session, ladder.clock())
     payloads = [payload for payload in request or () if not isinstance(payload, Authentication)]
-    datagrams = seal(session, Header(session.sa.spi_i, session.sa.spi_r, 35, 8, 1), payloads)
+    datagrams = seal(session, Header(session.sa.spi_i, session.sa.spi_r, 35, 8, 1), payloads).datagrams
     ladder.b.do(ladder.b.core.receive(datagrams[0], ladder.path("b"), ladder.clock()))
     assert "EAP" in failure(ladder.b).text
     assert not ladder.b.sad.inbound

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector, ask_ports
-from ipsec_dp.ike.v2 import child_create, child_respond
+from ipsec_dp.ike.v2 import child_create, child_offer, child_respond
 from ipsec_dp.ike.v2.payloads import Notify
 from ipsec_dp.ike.v2.wire import NotifyType
 
@@ -125,14 +125,14 @@ def test_a_peer_that_does_not_answer_has_not_agreed(site, monkeypatch):
 
 @pytest.mark.parametrize("site", SIDES)
 def test_a_peer_that_does_not_ask_gets_no_answer(site, monkeypatch):
-    monkeypatch.setattr(child_create.Offer, "wants_fragments", property(never))
+    monkeypatch.setattr(child_offer.Offer, "wants_fragments", property(never))
     assert agreed(ladder_of(bounded("a")).up(site)) == NONE
 
 
 @pytest.mark.parametrize("site", SIDES)
 def test_what_was_not_offered_cannot_be_agreed_to(site, monkeypatch):
     """A peer that answers what nobody asked, for selectors that it narrowed to ports."""
-    monkeypatch.setattr(child_create.Offer, "wants_fragments", property(never))
+    monkeypatch.setattr(child_offer.Offer, "wants_fragments", property(never))
     ladder = ladder_of(bounded("a"))
     whole = child_respond.answer_first
 
@@ -144,7 +144,7 @@ def test_what_was_not_offered_cannot_be_agreed_to(site, monkeypatch):
 
 
 def test_the_offer_says_so_by_one_notify():
-    offers = [child_create.Offer(1, (), (pair.local,), (pair.remote,), (pair,)) for pair in (bounded("a"), NETS["a"])]
+    offers = [child_offer.Offer(1, (), (pair.local,), (pair.remote,), (pair,)) for pair in (bounded("a"), NETS["a"])]
     assert [offer.notifies for offer in offers] == [[Notify(16395)], []]
     assert not replace(bounded("a").remote, start_port=65535, end_port=0).asks_ports, "OPAQUE is for later fragments alone"
 
@@ -241,7 +241,7 @@ def both_at_once(context, pairs, packet, *, in_auth):
     return replace(made, ts_local=local, ts_remote=remote, pairs=pairs)
 
 
-make_offer = child_create.make_offer
+make_offer = child_offer.make_offer
 
 
 @pytest.mark.parametrize("first", ["ports", "opaque"])

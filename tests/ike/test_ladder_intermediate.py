@@ -6,7 +6,7 @@ import pytest
 
 from ipsec_dp.ike.actions import Kind, Send
 from ipsec_dp.ike.identity import Identity
-from ipsec_dp.ike.proposal import ProtocolId, parse_ike
+from ipsec_dp.ike.proposal import DEFAULT_IKE, ProtocolId, parse_ike
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2.message import Header, build_message, parse_message
 from ipsec_dp.ike.v2.payloads import Delete, KeyExchangePayload, Nonce, Notify, SecurityAssociation
@@ -159,7 +159,7 @@ def test_a_request_of_the_round_before_gets_its_stored_answer_though_the_keys_ar
 
 def to_intermediate_awaited():
     """A has sent the request of the first round, which is lost."""
-    ladder = ladder_of(ONE)
+    ladder = ladder_of(ONE, encapsulation="esp")  # on port 500 IKE_INTERMEDIATE is one datagram
     ladder.wire.drop("a", "b", 2)
     ladder.initiate("a")
     ladder.settle()
@@ -167,7 +167,7 @@ def to_intermediate_awaited():
 
 
 def to_init_answered():
-    ladder = ladder_of(ONE)
+    ladder = ladder_of(ONE, encapsulation="esp")  # on port 500 IKE_INTERMEDIATE is one datagram
     ladder.wire.drop("a", "b", 3)
     ladder.initiate("a")
     ladder.settle()
@@ -274,9 +274,17 @@ def without_notify(payload):
 
 @pytest.mark.parametrize("sender", ["a", "b"])
 @pytest.mark.parametrize("stripped", [without_additional, without_notify])
-@pytest.mark.parametrize("words", [ONE, OPTIONAL], ids=["required", "optional"])
-def test_whoever_strips_what_was_offered_or_chosen_gets_no_ike_sa(words, stripped, sender):
-    ladder = ladder_of(words)
+@pytest.mark.parametrize("post_quantum", ["preferred", "required"])
+@pytest.mark.parametrize(
+    "words", [(ONE,), (OPTIONAL,), (ONE, WITHOUT), DEFAULT_IKE], ids=["one", "optional", "a second without", "default"]
+)
+def test_whoever_strips_what_was_offered_or_chosen_gets_no_ike_sa(words, post_quantum, stripped, sender):
+    def made():
+        settings = {"ike_proposals": parse_ike(words), "post_quantum": post_quantum}
+        return Ladder(a=[peer("a", **settings)], b=[peer("b", **settings)])
+
+    assert "ke1_mlkem768" in agreed(made().up())
+    ladder = made()
 
     def change(data):
         message = parse_message(data[0])

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 import pytest
 
 from ipsec_dp.ike.actions import Endpoint, Path
-from ipsec_dp.ike.nat import Nat, detect, detection_hash
+from ipsec_dp.ike.nat import Nat, Said, detect, detection_hash, said_of, source_end
 
 SPIS = (bytes(range(8)), bytes(range(8, 16)))
 PATH = Path(Endpoint(ip_address("192.0.2.1"), 500), Endpoint(ip_address("198.51.100.9"), 500))
@@ -39,16 +39,56 @@ def test_a_peer_that_does_not_send_both_detects_none(sources, destination):
     assert found(sources, destination) == Nat()
 
 
+def forced(end):
+    return source_end(end, Said.FORCED)
+
+
 @pytest.mark.parametrize(
-    ("nat", "encapsulation", "udp"),
+    ("sources", "destination", "sides", "forced_there"),
     [
-        (Nat(supported=True), "auto", False),
-        (Nat(supported=True), "udp", True),
-        (Nat(supported=True, local=True), "auto", True),
-        (Nat(supported=True, remote=True), "auto", True),
-        (Nat(supported=True, remote=True), "esp", False),
-        (Nat(), "udp", False),  # the peer would not know what it is
+        ([forced(PATH.remote)], PATH.local, "none", True),
+        ([forced(PATH.remote)], forced(PATH.local), "none", True),  # as Libreswan says both
+        ([forced(BEFORE_NAT)], PATH.local, "remote", False),
+        ([forced(PATH.remote)], BEFORE_NAT, "local", True),
+        ([forced(PATH.remote), PATH.remote], PATH.local, "none", False),
     ],
 )
-def test_when_esp_goes_in_udp(nat, encapsulation, udp):
-    assert nat.uses_udp(encapsulation) is udp
+def test_what_cannot_be_is_no_nat_where_the_address_holds(sources, destination, sides, forced_there):
+    nat = found(sources, destination)
+    assert (nat.sides, nat.forced_there, nat.udp) == (sides, forced_there, sides != "none" or forced_there)
+
+
+def test_a_port_that_a_nat_gave_shows_it_all_the_same():
+    path = Path(PATH.local, OTHER_PORT)
+    nat = detect(*SPIS, path, [detection_hash(*SPIS, forced(PATH.remote))], detection_hash(*SPIS, PATH.local))
+    assert nat.sides == "remote"
+
+
+@pytest.mark.parametrize(
+    ("encapsulations", "said"),
+    [
+        (["auto"], Said.FORCED),
+        (["udp", "auto"], Said.FORCED),
+        (["esp"], Said.NOTHING),
+        (["esp", "udp"], Said.TRUTH),
+        (["esp", "auto", "esp"], Said.TRUTH),
+    ],
+)
+def test_what_is_said_of_our_address(encapsulations, said):
+    assert said_of(encapsulations) is said
+
+
+@pytest.mark.parametrize(
+    ("nat", "udp"),
+    [
+        (Nat(supported=True), False),
+        (Nat(supported=True, forced_here=True), True),
+        (Nat(supported=True, forced_there=True), True),
+        (Nat(supported=True, local=True), True),
+        (Nat(supported=True, remote=True), True),
+        (Nat(remote=True), False),  # one side says nothing of its address
+        (Nat(forced_here=True), False),  # the peer would not know what it is
+    ],
+)
+def test_when_esp_goes_in_udp(nat, udp):
+    assert nat.udp is udp

@@ -116,3 +116,25 @@ def test_both_sides_rekey_at_once(meet):
                 rekey(meeting, role, ike=ike)
             meeting.eventually(lambda: settled(meeting), "one of the two stands")
         meeting.assert_carries()
+
+
+LONG_ONES_ARE_LOST = (
+    "add table inet hole; add chain inet hole in { type filter hook prerouting priority -300; }; "
+    "add rule inet hole in meta l4proto udp meta length > 1000 drop"
+)
+
+
+def test_a_path_that_loses_what_is_long_lets_our_smaller_fragments_pass(meet):
+    """On the way there: the request that was repeated as it was goes in fragments of 576 octets, and what follows does at once."""
+    meeting = meet(ike=ADDED, esp=ESP_ONE, usr=usr_of(NEWER))
+    gateway = meeting.sites.gw_b
+    gateway.run("nft", LONG_ONES_ARE_LOST)
+    try:
+        meeting.bring_up("we")
+        assert meeting.tunnel()["retransmissions"] == 2
+        rekey_ike(meeting, "we")
+        rekey_child(meeting, "we")
+        assert meeting.tunnel()["retransmissions"] == 2
+    finally:
+        gateway.run("nft", "delete table inet hole")
+    meeting.assert_carries()

@@ -313,7 +313,7 @@ MISTAKES: dict[str, Mistake] = {
     "UDP port 4500 blocked": Mistake(
         blocked("udp dport 4500", "udp"),
         {
-            "a": Told(r"IKE_AUTH[\s\S]*4500", r"(?i)let UDP (port 4500|ports 500 and 4500) pass"),
+            "a": Told(r"IKE_INTERMEDIATE[\s\S]*4500", r"(?i)let UDP (port 4500|ports 500 and 4500) pass"),
             "b": Told(r"4500", r"(?i)let UDP (port 4500|ports 500 and 4500) pass"),
         },
     ),
@@ -364,7 +364,7 @@ MISTAKES: dict[str, Mistake] = {
         without(shutil.which("nft", path=harness.ENVIRONMENT["PATH"])), {"a": Told(r"nft", r"apt-get install nftables")}
     ),
     "not root": Mistake(not_root, {"a": Told(r"root|permitted|CAP_NET_ADMIN|denied", r"root|CAP_NET_ADMIN")}),
-    "an MTU black hole": Mistake(black_hole, {"a": Told(r"MTU black hole", r"let ICMP [^\n]*through")}, seconds=15.0),
+    "an MTU black hole": Mistake(black_hole, {"a": Told(r"MTU black hole", r"let ICMP [^\n]*through")}, seconds=20.0),
     "both wait to be called": Mistake(
         both_respond,
         {

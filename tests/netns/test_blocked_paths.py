@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 
 HOST_B = netns.HOST_B[0]
 TOLD_S = 15.0  # of traffic
+ESP_IN_UDP = "udp dport 4500 @th,64,32 != 0"  # no non-ESP marker: IKE passes (RFC 3948 §2.2), and keepalives
 FIREWALL = (
-    "add table inet firewall; add chain inet firewall in {{ type filter hook prerouting priority -300; }}; "
-    "add rule inet firewall in {rule} drop"
+    "add table inet firewall; add chain inet firewall in {{ type filter hook {hook} priority -300; }}; "
+    "add rule inet firewall in {rule} {verdict}"
 )
 
 
 @contextlib.contextmanager
-def blocked(namespace: Namespace, rule: str):
-    namespace.run("nft", FIREWALL.format(rule=rule))
+def blocked(namespace: Namespace, rule: str, verdict: str = "drop"):
+    hook = "prerouting" if verdict == "drop" else "input"  # there nothing can be refused before Linux 5.9
+    namespace.run("nft", FIREWALL.format(hook=hook, rule=rule, verdict=verdict))
     try:
         yield
     finally:
@@ -67,7 +69,7 @@ def pings(sites_opened_again):
 def test_ip_protocol_50_is_blocked_while_ike_passes(sites_opened_again, gateways, pings):
     sites = sites_opened_again
     with blocked(sites.gw_b, "meta l4proto esp"):
-        both = gateways()
+        both = gateways(encapsulation="esp")
         both.a.wait_negotiated()
         said = until(lambda: error(both.a, "nothing comes back"), "the silence is told", TOLD_S)
         assert 'IP protocol 50 (ESP) is blocked on the way, while IKE passes: let it pass, or try encapsulation = "udp"' in said
@@ -84,7 +86,7 @@ def test_ip_protocol_50_is_blocked_while_ike_passes(sites_opened_again, gateways
 def test_udp_port_4500_is_blocked_while_500_passes(sites_opened_again, gateways):
     with blocked(sites_opened_again.gw_b, "udp dport 4500"):
         both = gateways(encapsulation="udp")
-        said = until(lambda: error(both.a, "has not answered IKE_AUTH"), "what is waited for", 6.0)
+        said = until(lambda: error(both.a, "has not answered IKE_INTERMEDIATE"), "what is waited for", 6.0)
         assert "most likely UDP port 4500 is blocked" in said
         assert tunnel(both.a)["state"] == "negotiating"
     both.a.wait_negotiated()
@@ -93,3 +95,41 @@ def test_udp_port_4500_is_blocked_while_500_passes(sites_opened_again, gateways)
     assert up["attempts"] >= 1
     assert up["retransmissions"] >= 2
     assert (tunnel(both.b)["encapsulation"], tunnel(both.b)["encapsulation_why"]) == ("udp", "configured")
+
+
+# ---- encapsulation = "auto" goes round what blocks UDP -----------------------------------------
+
+
+def goes(gateway):
+    up = tunnel(gateway)
+    return up["state"], up["encapsulation"], up["encapsulation_why"]
+
+
+def fallbacks(gateway):
+    return [text for text in gateway.status()["warnings"] if "a fallback" in text]
+
+
+def test_esp_in_udp_is_blocked_while_ike_passes(sites_opened_again, gateways, pings):
+    sites = sites_opened_again
+    with blocked(sites.gw_b, ESP_IN_UDP):
+        both = gateways()
+        both.a.wait_negotiated()
+        assert (goes(both.a), goes(both.b)) == (("up", "udp", "auto"), ("up", "udp", "auto"))
+        until(lambda: goes(both.a) == ("up", "esp", "fallback"), "IP protocol 50 is tried", TOLD_S)
+        ping(sites.host_a, HOST_B)
+        assert goes(both.b) == ("up", "esp", "peer")
+        (said,) = fallbacks(both.a)
+        assert "IKE passes, and nothing came back of ESP in UDP" in said
+        assert "which costs throughput" in said
+    both.a.ask("terminate", name="a-to-b")
+    both.a.ask("initiate", name="a-to-b")
+    until(lambda: goes(both.a)[0] == "up", "it is called again", 5.0)
+    assert goes(both.a) == ("up", "esp", "fallback"), "that is remembered"
+
+
+def test_udp_port_4500_is_refused_while_500_passes(sites_opened_again, gateways):
+    with blocked(sites_opened_again.gw_b, "udp dport 4500", "reject with icmp type admin-prohibited"):
+        both = gateways()
+        until(lambda: goes(both.a) == ("up", "esp", "fallback"), "IP protocol 50", 8.0)
+        ping(sites_opened_again.host_a, HOST_B)
+        assert "is refused (an ICMP message says so)" in fallbacks(both.a)[0]

@@ -40,7 +40,7 @@ def pair(sites_opened_again, tmp_path):
     sites_opened_again.gw_a.ip(*(line.replace(" add ", " del ") for line in NOWHERE))
 
 
-@pytest.mark.parametrize(("version", "encapsulation", "port"), [(4, "udp", NAT_PORT), (6, "auto", 500)])
+@pytest.mark.parametrize(("version", "encapsulation", "port"), [(4, "udp", NAT_PORT), (6, "esp", 500)])
 def test_an_idle_tunnel_lives_through_forged_messages(sites_opened_again, pair, version, encapsulation, port):
     """With the right SPIs, addresses, ports and a message ID that is expected: all but the ICV."""
     gateways = pair(version, encapsulation=encapsulation)

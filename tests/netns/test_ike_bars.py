@@ -31,6 +31,9 @@ REKEYS = 20
 PORT = 5001
 SOON = '  rekey_after = "1s"\n  lifetime = "4s"'  # the initiator after 1.00 to 1.15 s, the responder well later
 
+KEM_IKE = '  proposals = ["aes256gcm16-prfsha384-x25519-ke1_mlkem768"]'
+KEM_ESP = '  proposals = ["aes256gcm16-x25519-ke1_mlkem768-esn"]'
+
 TUNNELS = 1000
 UP_SECONDS = {"2": 20.0, "1": 30.0}  # all, by version
 IKEV1_TO_IKEV2 = 1.2  # memory of a tunnel
@@ -74,17 +77,29 @@ def counted(log, what):
     ids=["child", "ike"],
 )
 def test_twenty_rekeys_lose_and_double_no_packet(shared_sites, tmp_path, lives, what, run, record_property):
-    with GatewayPair(shared_sites, tmp_path, IkePair(**lives)) as gateways:
+    rekeyed(shared_sites, tmp_path, IkePair(**lives), what, f"{run}: ", record_property)
+
+
+@pytest.mark.parametrize("what", ["CHILD_SA rekeyed", "IKE SA rekeyed"])
+def test_twenty_rekeys_with_ml_kem_in_both_sas_lose_and_double_no_packet(shared_sites, tmp_path, what, record_property):
+    """Of the CHILD_SA and of the IKE SA by IKE_FOLLOWUP_KE, a round more each."""
+    ike, esp = (f"{words}\n{SOON}" if what.startswith(kind) else words for kind, words in (("IKE", KEM_IKE), ("CHILD", KEM_ESP)))
+    rekeyed(shared_sites, tmp_path, IkePair(ike=(ike, ike), esp=(esp, esp)), what, "ML-KEM: ", record_property)
+
+
+def rekeyed(sites, directory, pair, what, label, record_property):
+    """Twenty and more of these while the stream goes on."""
+    with GatewayPair(sites, directory, pair) as gateways:
         gateways.a.wait_negotiated()
-        ping(shared_sites.host_a, netns.HOST_B[0])
+        ping(sites.host_a, netns.HOST_B[0])
         before = counted(gateways.a.text(), what)
-        sent, received = numbered_stream(shared_sites)
+        sent, received = numbered_stream(sites)
         rekeys = counted(gateways.a.text(), what) - before
         status = gateways.b.status()
     missing = sent["sent"] - received["received"]
     mbit_per_s = sent["sent"] * 1400 * 8 / sent["seconds"] / 1e6
     drops = {name: count for name, count in status["drops"].items() if count}
-    record_property("figures", f"{run}: {rekeys} {what}, {mbit_per_s:.0f} Mb/s, {missing} missing, {received}, {drops}")
+    record_property("figures", f"{label}{rekeys} {what}, {mbit_per_s:.0f} Mb/s, {missing} missing, {received}, {drops}")
     print(f"{rekeys} {what}, {mbit_per_s:.1f} Mb/s, sent {sent['sent']}, {missing} missing, {received}, dropped {drops}")
     assert rekeys >= REKEYS
     assert mbit_per_s >= 200

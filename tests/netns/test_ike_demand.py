@@ -62,7 +62,7 @@ def test_the_first_packet_makes_the_tunnel_and_is_delivered(shared_sites, pair, 
         recording.stop()
     assert "1 received" in said
     assert (state(gateways.a), state(gateways.b)) == ("up", "up")
-    assert set(capture.scan(tmp_path / "wan").packets) <= {"ike", "esp", *capture.LINK_KINDS}
+    assert set(capture.scan(tmp_path / "wan").packets) <= {"ike", "esp-udp", *capture.LINK_KINDS}
     assert kinds_between_sites(tmp_path / "wan") == set()
 
 
@@ -162,8 +162,8 @@ def test_each_proxy_id_carries_its_traffic(shared_sites, pair):
     assert all(any(net in ts for ts in held) for net in netns.SITE_A_NETS)
 
 
-def test_without_a_nat_esp_is_ip_protocol_50(shared_sites, pair, tmp_path):
-    gateways = pair()
+def test_esp_is_ip_protocol_50_where_that_is_written(shared_sites, pair, tmp_path):
+    gateways = pair(encapsulation="esp")
     with capture.Capture(shared_sites.gw_a, "wan", tmp_path / "wan") as recording:
         ping(shared_sites.host_a, HOST_B)
         recording.stop()

@@ -47,7 +47,7 @@ def watched(shared_sites, tmp_path):
 
         yield watched
     assert kinds_between_sites(tmp_path / "wan") == set()
-    assert capture.scan(tmp_path / "wan").packets.get("esp", 0) > 100
+    assert capture.scan(tmp_path / "wan").packets.get("esp-udp", 0) > 100
 
 
 def back(gateway):

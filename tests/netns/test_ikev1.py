@@ -50,6 +50,6 @@ def test_what_crosses_is_esp(sites, tmp_path):
         with capture.Capture(sites.gw_a, "wan", tmp_path / "wan.pcapng") as recording:
             ping(sites.host_b, netns.HOST_A[0])
             recording.stop()
-        assert "esp" in {capture.kind(packet) for _, packet in capture.read(tmp_path / "wan.pcapng")}
+        assert "esp-udp" in {capture.kind(packet) for _, packet in capture.read(tmp_path / "wan.pcapng")}
         gateways.b.ask("terminate", name=gateways.b.status()["tunnels"][0]["name"])
         until(lambda: gateways.a.status()["tunnels"][0]["ike"] is None, "the other side hears of it")

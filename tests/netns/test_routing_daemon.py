@@ -131,7 +131,7 @@ def start(routed):
 
 def sealed(crossed):
     """Nothing crossed but ESP, and what the gateways say to each other."""
-    return crossed.packets["esp"] > 0 and not crossed.foreign()
+    return crossed.packets["esp-udp"] > 0 and not crossed.foreign()
 
 
 @BOTH_DAEMONS

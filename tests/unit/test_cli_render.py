@@ -117,6 +117,11 @@ def test_the_mtu_inside_and_that_of_the_path():
     ("fields", "text"),
     [
         ({"encapsulation": "esp"}, "ESP"),
+        ({"encapsulation": "esp", "encapsulation_why": "configured"}, "ESP"),
+        ({"encapsulation": "esp", "encapsulation_why": "fallback"}, "ESP (fallback)"),
+        ({"encapsulation": "esp", "encapsulation_why": "peer"}, "ESP (peer)"),
+        ({"encapsulation": "udp", "encapsulation_why": "auto"}, "UDP"),
+        ({"encapsulation": "udp", "encapsulation_why": "peer"}, "UDP (peer)"),
         ({"encapsulation": "udp", "encapsulation_why": "configured"}, "UDP (configured)"),
         ({"encapsulation": "udp", "encapsulation_why": "nat", "nat": "remote"}, "UDP (NAT remote)"),
         ({"encapsulation": "udp", "encapsulation_why": "configured", "nat": "both"}, "UDP (configured, NAT both)"),
@@ -131,6 +136,23 @@ def test_how_esp_travels_and_why(fields, text):
     render.print_status(answer, Console(file=file, width=200))
     row = next(line for line in file.getvalue().splitlines() if line.startswith("to-b") and "192.0.2.2" in line)
     assert [cell.strip() for cell in row.split("\u2502")][3] == text
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"encapsulation": "esp", "encapsulation_why": "fallback"}, "UDP does not get through"),
+        ({"encapsulation": "esp", "encapsulation_why": "peer"}, "the peer does not detect NATs"),
+        ({"encapsulation": "esp", "encapsulation_why": "configured"}, 'encapsulation = "esp" is written here'),
+        ({"encapsulation": "udp", "encapsulation_why": "auto"}, None),
+        ({"encapsulation": "esp"}, None),
+    ],
+)
+def test_what_goes_slower_than_it_could_is_said_with_its_cost(fields, words):
+    (tunnel,) = ANSWER["tunnels"]
+    text = " ".join(shown({**ANSWER, "tunnels": [{**tunnel, **fields}]}).split())
+    assert ("to-b: ESP goes as IP protocol 50, which costs throughput" in text) is (words is not None)
+    assert words is None or words in text
 
 
 def test_what_a_tunnel_carried_in_all_and_what_happened_to_it():

@@ -8,9 +8,10 @@ from ipsec_dp.config.change import compare
 from ipsec_dp.config.difference import known
 from ipsec_dp.config.load import examine, load
 from ipsec_dp.databases.pad import peer_of
+from ipsec_dp.ike import kem
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.post_quantum import assured
-from ipsec_dp.ike.proposal import parse_ike
+from ipsec_dp.ike.proposal import CLASSIC_IKE, DEFAULT_IKE, parse_ike
 from tests.unit.test_config_ikev1 import PSK, V1, written
 
 NAMED = f'{PSK}\nppk_id = "one"\nppk_file = "one.ppk"'
@@ -113,13 +114,36 @@ def test_required_refuses_a_proposal_that_can_be_taken_without(tmp_path, words):
     assert findings(tmp_path, ike=f"{REQUIRED}\n{ADDED}", auth=PSK) == {}
 
 
-def test_required_keeps_the_default_proposals_that_fulfil_it_and_refuses_where_none_does(tmp_path):
-    path, auth = file_of(tmp_path, ike=REQUIRED, auth=PSK), PSK
-    config, found = examine(path)
-    if config is None:
-        assert {one.key for one in found if one.severity == "error"} == {"ike.proposals"}
-    else:
-        assert all(map(assured, peer(tmp_path, ike=REQUIRED, auth=auth).ike_proposals))
+def test_required_keeps_the_default_proposals_that_fulfil_it(tmp_path):
+    assert peer(tmp_path, ike=REQUIRED, auth=PSK).ike_proposals == parse_ike(DEFAULT_IKE[:1])
+    assert all(map(assured, parse_ike(DEFAULT_IKE[:1])))
+
+
+LACK = "this build of cryptography has no ML-KEM"
+
+
+@pytest.fixture
+def without_ml_kem(monkeypatch):
+    monkeypatch.setattr(kem, "lack", lambda method: LACK if method.ciphertext else None)
+
+
+@pytest.mark.parametrize("ike", ["", 'version = "2-preferred"', 'lifetime = "2h"'])
+def test_the_defaults_begin_with_ml_kem_where_nothing_is_written(tmp_path, ike):
+    found = peer(tmp_path, auth=PSK, ike=ike)
+    assert (found.ike_proposals, found.by_default) == (parse_ike(DEFAULT_IKE), True)
+    assert not peer(tmp_path, auth=PSK, ike=ADDED).by_default
+
+
+@pytest.mark.usefixtures("without_ml_kem")
+def test_a_host_without_ml_kem_falls_back_to_what_it_has(tmp_path):
+    assert findings(tmp_path, auth=PSK) == findings(tmp_path, "warning", auth=PSK) == {}
+    assert peer(tmp_path, auth=PSK).ike_proposals == parse_ike(CLASSIC_IKE)
+
+
+@pytest.mark.usefixtures("without_ml_kem")
+@pytest.mark.parametrize("ike", ['proposals = ["aes128gcm16-prfsha512-ecp521-ke1_mlkem768"]', REQUIRED])
+def test_a_host_without_ml_kem_refuses_what_cannot_be_without_it(tmp_path, ike):
+    assert "ike.proposals" in findings(tmp_path, auth=PSK, ike=ike)
 
 
 def test_a_method_that_stands_beside_another_is_not_assured():

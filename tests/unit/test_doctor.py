@@ -20,6 +20,7 @@ from ipsec_dp.host.foreign_rules import Taken
 from ipsec_dp.host.outer import OuterRoute
 from ipsec_dp.host.routing_rules import RouteQuestion, RoutingRule
 from ipsec_dp.host.xfrm import XfrmPolicy
+from ipsec_dp.ike import kem
 from tests.doubles.config import configured, tunnel
 
 GOOD = {
@@ -93,6 +94,16 @@ def test_lack_is_named_with_what_helps(host, check, files, state, found, helps):
     assert found in lack.found
     assert lack.means
     assert helps in lack.remedy
+
+
+def test_a_library_without_ml_kem_is_told_with_what_it_means(host, monkeypatch):
+    (found,) = doctor.post_quantum(host())
+    assert (found.state, found.found) == ("ok", "mlkem768, mlkem1024")
+    monkeypatch.setattr(kem, "lack", lambda _: "this build of cryptography has no ML-KEM")
+    (lack,) = doctor.post_quantum(host())
+    assert (lack.state, lack.found) == ("warn", "this build of cryptography has no ML-KEM")
+    assert "default proposals are offered without" in lack.means
+    assert "cryptography" in lack.remedy
 
 
 def test_who_may_make_no_interface_is_not_told_that_the_module_lacks(host, monkeypatch):

@@ -13,7 +13,7 @@ from tests.doubles.clock import settle
 from tests.doubles.config import tunnel
 from tests.unit.test_ike_driver import ON_DEMAND, Site, event
 
-SAY_NOTHING_OF_A_TUNNEL = {act.Kind.CHILD_DOWN, act.Kind.PATH, act.Kind.HINT, act.Kind.IKEV1, act.Kind.NOTE}
+SAY_NOTHING_OF_A_TUNNEL = {act.Kind.CHILD_DOWN, act.Kind.PATH, act.Kind.HINT, act.Kind.IKEV1, act.Kind.NOTE, act.Kind.NO_UDP}
 
 
 def everything_of(kind, origin, text="why"):

@@ -62,6 +62,7 @@ def test_a_tunnel_that_is_up_has_all_its_series():
         there, far = of(a), of(b)
         assert there['ipsec_dp_tunnel_configured{tunnel="to-b"}'] == there['ipsec_dp_tunnel_up{tunnel="to-b"}'] == 1
         assert there['ipsec_dp_tunnel_complete{tunnel="to-b"}'] == there['ipsec_dp_tunnel_ike_up{tunnel="to-b"}'] == 1
+        assert there['ipsec_dp_tunnel_post_quantum{tunnel="to-b"}'] == 0
         assert there['ipsec_dp_tunnel_child_sas{tunnel="to-b"}'] == 1
         assert there['ipsec_dp_tunnel_bytes_total{direction="out",tunnel="to-b"}'] == len(HELLO)
         assert far['ipsec_dp_tunnel_packets_total{direction="in",tunnel="to-a"}'] == 1

@@ -13,7 +13,7 @@ import pytest
 from ipsec_dp.dataplane import Direction, Encapsulation, Endpoint, OuterPath, SaParams
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.ipsec.transforms import Encryption, Integrity, by_keyword
-from ipsec_dp.keying import key_log, wireshark
+from ipsec_dp.keying import key_file, key_log, wireshark
 from ipsec_dp.keying.key_log import AGAIN_S, KeyLog
 from ipsec_dp.util.conditions import Conditions
 from ipsec_dp.util.service_user import SERVICE_ID
@@ -211,7 +211,7 @@ def test_half_a_line_is_taken_back(tmp_path, monkeypatch):
 @pytest.fixture
 def opened(monkeypatch):
     """The tables that were opened, in order."""
-    found, really = [], key_log.open_table
+    found, really = [], key_file.open_table
 
     def open_table(path, table, owners):
         found.append(table)

@@ -18,6 +18,7 @@ import msgspec
 import pytest
 
 from ipsec_dp.config import difference
+from ipsec_dp.databases import pad
 from ipsec_dp.databases.spd import Spd
 from ipsec_dp.gateway import reload
 from ipsec_dp.gateway.reload import Reloader, ReloadFailedError, ReloadParts
@@ -468,7 +469,7 @@ def test_after_a_reload_that_broke_off_half_way_all_of_it_may_be_read(site):
 
 def test_a_secret_that_is_slow_to_be_read_holds_nobody_up(site, monkeypatch):
     """Whoever opens files for a gateway that is not root may hang."""
-    goes_on, really = threading.Event(), reload.peer_of
+    goes_on, really = threading.Event(), pad.peer_of
 
     def peer_of(tunnel):
         assert goes_on.wait(10), "the event loop turns meanwhile"

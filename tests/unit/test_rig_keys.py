@@ -47,10 +47,15 @@ def opened(message, table):
     return first, padded[: -1 - padded[-1]]
 
 
+NAT_PORT = (4500).to_bytes(2, "big")  # where a marker says that it is no ESP (RFC 3948 §2.2)
+
+
 def captured(gateway, path):
     """The IKE messages of its capture that are protected."""
     path.write_bytes(gateway.capture())
-    messages = [packet[28:] for _, packet in read(path) if packet[9] == 17]
+    datagrams = [(packet[22:24], packet[28:]) for _, packet in read(path) if packet[9] == 17]
+    marked = [octets.removeprefix(bytes(4)) for port, octets in datagrams if port == NAT_PORT and octets.startswith(bytes(4))]
+    messages = [*(octets for port, octets in datagrams if port != NAT_PORT), *marked]
     return [message for message in messages if message[18] != 34]
 
 

@@ -21,6 +21,7 @@ LONG = {
     "ipsec_dp/ike/manager.py": "a method for each call of IkeCore, and what sessions ask of those around them",
     "ipsec_dp/ike/v1/manager.py": "a method for each call of IkeCore, and what ISAKMP SAs ask of those around them",
     "ipsec_dp/ike/proposal.py": "proposals from their text to what is said when none fits: one order of preference all the way",
+    "ipsec_dp/databases/sad.py": "every step in the life of an SA, from its SPI to another process",
     "ipsec_dp/keying/ike_driver.py": "a method for each action of the core, each event and each verb",
     "ipsec_dp/rig/memory_host.py": "one host in memory: every part of the interface Host",
     "native/dp.h": "all that Python calls: cffi reads it whole",
@@ -42,6 +43,7 @@ LONG = {
 LARGE = {
     "ipsec_dp/config/tables.py: Tunnel": "the keys of [[tunnel]], which the schema is made of",
     "ipsec_dp/databases/sad.py: Sad": "a method for each step in the life of an SA, and for what is asked of those that are there",
+    "ipsec_dp/dataplane/carried.py: ExportedSa": "all that an SA has used of itself, field by field",
     "ipsec_dp/dataplane/plane.py: DataPlane": "a method for each call of dp.h",
     "ipsec_dp/ike/core.py: IkeVersions": "the interface IkeCore",
     "ipsec_dp/config/model.py: Config": "a field for each thing that [gateway] and the other tables say",

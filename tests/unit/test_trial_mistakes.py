@@ -220,7 +220,7 @@ def test_what_configuration_and_gateway_both_say_is_noted_once(tmp_path):
 
 
 def test_without_traffic_a_test_says_that_esp_was_not_tried():
-    answer = answer_of(tunnel(), [TrialLadder().try_it().attempt], (), NOW)
+    answer = answer_of(tunnel(), [TrialLadder(peer("a", encapsulation="esp")).try_it().attempt], (), NOW)
     words = 'IP protocol 50 (ESP) is blocked on the way, while IKE passes: let it pass, or try encapsulation = "udp" here'
     assert any(words in note for note in answer.notes)
     assert words in " ".join(documented("IP protocol 50 blocked"))

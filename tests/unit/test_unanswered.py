@@ -33,10 +33,18 @@ class Site:
         self.found = [LOST]
         self.keying, self.monitor = ESP, None
         self.names = {number: f"t{number}" for number in range(50)}
+        self.another: list[str] = []  # tunnels for which another way was tried
+        self.goes = False  # there is one
         self.service = self.made(lambda: self.found)
 
     def made(self, scan):
-        return UnansweredTraffic(scan, self.names.get, lambda _: self.keying, lambda _: self.monitor, self.conditions, self.clock)
+        known = (lambda _: self.keying), (lambda _: self.monitor)
+        return UnansweredTraffic(scan, self.names.get, *known, self.conditions, self.clock, self.tries)
+
+    def tries(self, name):
+        """Another way for a tunnel."""
+        self.another.append(name)
+        return self.goes
 
     def look(self, seconds=0.0):
         """A look each second, for so long, and now."""
@@ -251,3 +259,41 @@ def test_tcp_whose_answers_take_another_way(path):
     for _ in range(30):
         path.second(OPENS, GOES_ON)
     assert path.told() == set()
+
+
+# ---- another way ----------------------------------------------------------------
+
+
+UDP = msgspec.structs.replace(ESP, encapsulation="udp", encapsulation_why="auto", came_up_at=1000.0)
+
+
+def test_where_nothing_came_since_it_is_up_another_way_is_tried(site):
+    site.keying, site.goes = UDP, True
+    assert site.look(WAIT_S - 1) == []
+    assert site.another == []
+    (text,) = site.look(1)
+    assert "nothing comes back" in text, "it is told all the same"
+    assert site.another == ["t0"]
+    site.look(60)
+    assert site.another == ["t0"], "what was asked before says nothing of the other way"
+    site.found = [replace(LOST, asked=LOST.asked + LEAST_EVER)]
+    assert site.look(1) == [text]
+    assert site.another == ["t0", "t0"], "nor does anything come by that one"
+    site.found = []
+    assert site.look(1) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "keying"),
+    [
+        (replace(LOST, last=1001 * NS_PER_S), UDP),  # something came since it is up
+        (LOST, msgspec.structs.replace(UDP, heard_at=float("-inf"))),  # nobody knows that IKE passes
+        (replace(LOST, direction=Direction.INBOUND), UDP),
+        (replace(LOST, goes_on=True), UDP),  # there are answers, by another tunnel
+    ],
+    ids=["carried", "IKE silent", "inbound", "answered elsewhere"],
+)
+def test_else_none_is(site, found, keying):
+    site.keying, site.goes, site.found = keying, True, [found]
+    site.look(60)
+    assert site.another == []

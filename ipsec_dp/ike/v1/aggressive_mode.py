@@ -65,7 +65,7 @@ def begin(context: IsakmpContext, now: float) -> None:
     trust = peer.auth.trust.authorities if isinstance(peer.auth, SignatureAuth) else ()
     context.enter(IsakmpState.AGGRESSIVE_SENT)
     keys = (KePayload(said.key.public), NoncePayload(said.nonces[0]))
-    asked = (*proof.certificate_requests(trust), *vendors.offered())
+    asked = (*proof.certificate_requests(trust), *vendors.offered(context.says))
     datagram = context.send_clear([offered, *keys, _id_of(own), *asked])
     context.waiting = Waiting.sent(datagram, now, FAIL_OVER_TRIES if peer.fail_over else TRIES)
 

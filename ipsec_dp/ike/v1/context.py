@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ipsec_dp.ike.actions import Cause, Event, Kind, MovePath, Origin, Report, Send
 from ipsec_dp.ike.errors import RetiredKeyError
 from ipsec_dp.ike.lifetimes import MOVE_EVERY
-from ipsec_dp.ike.nat import Nat
+from ipsec_dp.ike.nat import Nat, Said, said_of
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.pieces import message_room
 from ipsec_dp.ike.strangers import LIMITS, Allowance
@@ -116,6 +116,7 @@ class Negotiation:
     last_out: bytes = b""
     refused: bytes = b""  # the last block of a message 6 that proved nothing
     hints: list[tuple[str, Cause | None]] = field(default_factory=list)  # unauthenticated refusals
+    unreachable: bool = False  # an ICMP message says that ours do not get to port 4500
     asked: tuple[ProxyId | None, ...] = ()  # what the ISAKMP SA is made for; None: all that is configured
     initial_contact: bool = False
     repeated: bool = False  # the peer sent its last message again
@@ -127,6 +128,7 @@ class PeersAbilities:
     """What its vendor IDs say."""
 
     nat_t: bytes = b""  # the vendor ID of the best that both know
+    said: Said = Said.TRUTH  # about our address, where NAT-T is agreed on
     dpd: bool = False
     fragmentation: bool = False
     vendors: tuple[str, ...] = ()  # by name
@@ -216,7 +218,13 @@ class IsakmpContext:
     @property
     def udp(self) -> bool:
         """True when ESP goes in UDP."""
-        return self.nat.uses_udp(self.peer.encapsulation)
+        return self.nat.udp
+
+    @property
+    def says(self) -> Said:
+        """To the peer about our address. A responder of main mode does not know yet which of its tunnels it is."""
+        known = self.sa.initiator or self.aggressive
+        return said_of((self.peer.encapsulation,) if known else self.negotiation.candidates.encapsulations)
 
     @property
     def keyed(self) -> tuple[IkeSuite, Skeyids]:

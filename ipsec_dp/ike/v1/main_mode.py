@@ -14,7 +14,7 @@ from ipsec_dp.ike.actions import NO_SPI, Cause, Kind
 from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType
-from ipsec_dp.ike.nat import detect, detection_hash
+from ipsec_dp.ike.nat import detect, detection_hash, source_end
 from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.retransmission import FAIL_OVER_TRIES, TRIES
@@ -70,7 +70,7 @@ def begin(context: IsakmpContext, now: float) -> None:
     offered = offers.phase1_offer(suites_phase1(peer.ike_proposals), proof.method_of(peer), peer.ike_life)
     context.negotiation.sa_body = offered.body()
     context.enter(IsakmpState.SA_SENT)
-    datagram = context.send_clear([offered, *vendors.offered()])
+    datagram = context.send_clear([offered, *vendors.offered(context.says)])
     context.waiting = Waiting.sent(datagram, now, FAIL_OVER_TRIES if peer.fail_over else TRIES)
 
 
@@ -168,16 +168,12 @@ def _nat_d(context: IsakmpContext) -> type[NatDPayload | NatDDraftPayload]:
 
 
 def nat_detection(context: IsakmpContext) -> list[IsakmpPayload]:
-    """The destination first, then the source (RFC 3947 §3.2). Forced encapsulation: a source that cannot be, so that the peer sees
-    a NAT before us and takes UDP."""
+    """The destination first, then the source (RFC 3947 §3.2)."""
     if not context.abilities.nat_t or context.sa.suite is None:
         return []
     cookies, algorithm = (context.sa.cookie_i, context.sa.cookie_r), context.sa.suite.prf.hash
-    source = detection_hash(*cookies, context.path.local, algorithm)
-    if context.peer.encapsulation == "udp":
-        source = context.host.environment.rng(len(source))
-    kind = _nat_d(context)
-    return [kind(detection_hash(*cookies, context.path.remote, algorithm)), kind(source)]
+    ends, kind = (context.path.remote, source_end(context.path.local, context.abilities.said)), _nat_d(context)
+    return [kind(detection_hash(*cookies, end, algorithm)) for end in ends]
 
 
 def detect_nat(context: IsakmpContext, message: IsakmpMessage) -> None:
@@ -185,7 +181,8 @@ def detect_nat(context: IsakmpContext, message: IsakmpMessage) -> None:
     sent = [one.data for one in message.all(_nat_d(context))]
     if context.abilities.nat_t and context.sa.suite is not None and len(sent) > 1:
         algorithm = context.sa.suite.prf.hash
-        context.nat = detect(context.sa.cookie_i, context.sa.cookie_r, context.path, sent[1:], sent[0], algorithm)
+        cookies = context.sa.cookie_i, context.sa.cookie_r
+        context.nat = detect(*cookies, context.path, sent[1:], sent[0], algorithm, said=context.abilities.said)
 
 
 def answer_ke(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpMessage) -> None:

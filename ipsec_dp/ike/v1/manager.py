@@ -554,7 +554,7 @@ class IsakmpManager:
         session = self._find(message[:COOKIE], message[COOKIE : 2 * COOKIE])
         if session is None or session.waiting is None or path.remote[:2] != session.path.remote[:2]:
             return []
-        end = path.remote
+        end, session.negotiation.unreachable = path.remote, session.path.natt
         session.hint(f"an ICMP message says that UDP port {end.port} of {end.address} is not reached: {reason}")
         return self._done(session, now)
 

@@ -198,7 +198,9 @@ def start_deadlines(context: IsakmpContext, now: float) -> None:
     deadlines.soft = now + lifetimes.soft_after(life, initiator=context.sa.initiator, rng=rng)
     deadlines.hard = now + hard
     deadlines.check_at = now + peer.liveness.interval_s if peer.liveness.interval_s and context.abilities.dpd else inf
-    deadlines.keepalive_at = now + NAT_KEEPALIVE if context.nat.local else inf
+    checks_s = peer.liveness.interval_s if context.abilities.dpd else 0.0
+    keeps = context.nat.needs_keepalives(checks_s, called=context.sa.initiator)
+    deadlines.keepalive_at = now + NAT_KEEPALIVE if keeps else inf
     if peer.reauth_s:
         deadlines.soft = min(deadlines.soft, now + lifetimes.reauth_after(peer.reauth_s, called=context.sa.initiator, rng=rng))
     if context.proven.until is not None:

@@ -45,6 +45,7 @@ def status(context: IsakmpContext, now: float, most: int | None = None) -> IkeSt
         local_id="" if context.proven.identities is None else str(context.proven.identities[0]),
         certificates=context.proven.certificates,
         fragmentation=context.abilities.fragmentation,
+        encapsulation_why=context.nat.why(context.peer.encapsulation),
     )
 
 

@@ -1,6 +1,6 @@
 """A message of ours that has no answer, and a peer that began and does not go on: said early, as of IKEv2 (`ike.silence`).
 
-It changes nothing. `tell` is for the log, once; `text` is what holds at the moment, for as long as it does.
+It changes nothing here. `tell` is for the log, once; `text` is what holds at the moment, for as long as it does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipsec_dp.ike import silence as say
 from ipsec_dp.ike.actions import Kind, Origin
-from ipsec_dp.ike.retransmission import TOLD_AFTER
+from ipsec_dp.ike.retransmission import NO_UDP_AFTER, TOLD_AFTER
 from ipsec_dp.ike.v1.quick import QuickStage
 from ipsec_dp.ike.v1.states import IsakmpState
 
@@ -62,6 +62,16 @@ def tell(context: IsakmpContext, now: float, attempt: int) -> None:
     """Something was just sent again, for the `attempt`-th time."""
     if attempt == TOLD_AFTER and (said := text(context, now)) is not None:
         context.report(Kind.WARNING, said)
+    refused = context.negotiation.unreachable
+    if attempt == (TOLD_AFTER if refused else NO_UDP_AFTER) and _udp_in_vain(context):
+        context.report(Kind.NO_UDP, say.udp_spared(context.path.remote, "message 3", refused=refused))
+
+
+def _udp_in_vain(context: IsakmpContext) -> bool:
+    """Whether nothing at all came back from port 4500, to which only ESP in UDP led, which is not needed."""
+    floated = context.path.natt and not context.peer.natt_first and context.nat.spares_udp(context.peer.encapsulation)
+    came = context.negotiation.hints and not context.negotiation.unreachable
+    return floated and not came and context.state is IsakmpState.AUTH_SENT
 
 
 def text(context: IsakmpContext, now: float) -> str | None:

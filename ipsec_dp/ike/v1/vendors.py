@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ipsec_dp.ike.nat import Said
 from ipsec_dp.ike.v1.payloads import VendorIdPayload
 from ipsec_dp.ike.v1.wire import PayloadKind
 
@@ -54,12 +55,14 @@ MAKERS: Final = (
 )
 VENDOR_IDS: Final = (NAT_T, *DRAFTS, DPD, FRAGMENTATION, *MAKERS)
 
-_OURS: Final = (NAT_T.octets, *(one.octets for one in DRAFTS), DPD.octets, FRAGMENTATION.octets + OF_PHASE_1)
+_NAT_T: Final = (NAT_T.octets, *(one.octets for one in DRAFTS))
+_OURS: Final = (DPD.octets, FRAGMENTATION.octets + OF_PHASE_1)
 
 
-def offered() -> list[VendorIdPayload]:
-    """What we can do, as initiator."""
-    return [VendorIdPayload(octets) for octets in _OURS]
+def offered(said: Said = Said.TRUTH) -> list[VendorIdPayload]:
+    """What we can do, as initiator; NAT-T only where addresses are spoken of."""
+    ways = () if said is Said.NOTHING else _NAT_T
+    return [VendorIdPayload(octets) for octets in (*ways, *_OURS)]
 
 
 def answered(context: IsakmpContext) -> list[VendorIdPayload]:
@@ -73,7 +76,9 @@ def note(context: IsakmpContext, message: IsakmpMessage) -> None:
     """Message 1 or 2 says what the peer can do."""
     sent = dict.fromkeys(one.data for one in message.all(VendorIdPayload))
     abilities = context.abilities
-    abilities.nat_t = next((one.octets for one in (NAT_T, *DRAFTS) if one.octets in sent), b"")
+    abilities.said = context.says
+    ways = () if abilities.said is Said.NOTHING else (NAT_T, *DRAFTS)
+    abilities.nat_t = next((one.octets for one in ways if one.octets in sent), b"")
     abilities.fragmentation = any(takes_fragments(one) for one in sent)
     abilities.dpd, abilities.vendors, abilities.unknown_vendors = DPD.octets in sent, (), 0
     _name(context, sent)

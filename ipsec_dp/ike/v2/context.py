@@ -44,8 +44,10 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.strangers import KeyExchanges
     from ipsec_dp.ike.traffic_selectors import ProxyId
+    from ipsec_dp.ike.v2.downgrades import Downgrades
     from ipsec_dp.ike.v2.exchanges import UnprovenError
     from ipsec_dp.ike.v2.holdings import Holdings
+    from ipsec_dp.ike.v2.lengths import Lengths
     from ipsec_dp.ike.v2.payloads import Notify, Payload
     from ipsec_dp.ike.v2.sa import Child, IkeSa, ReceivedMessage
     from ipsec_dp.ike.v2.series import TheirSeries
@@ -58,6 +60,8 @@ class IkeHost(Protocol):
     environment: Environment
     holdings: Holdings  # what the peers have of the address space
     further: KeyExchanges  # additional ones that strangers may still have
+    lengths: Lengths  # of datagrams, that the ways to peers took
+    downgrades: Downgrades  # which peers have had keys that withstand a quantum adversary
 
     def next_child(self) -> int:
         """A number for a CHILD_SA, never given twice."""
@@ -153,6 +157,7 @@ class Abilities:
     """What the peer can do, as its messages say."""
 
     fragmentation: bool = False  # RFC 7383
+    longest: float = inf  # octets of IP datagram that get there, where longer ones were lost or are not sent (`shorter`)
     hashes: frozenset[int] | None = None  # of its signatures (RFC 7427); None: it knows only the classic methods
     single_pair: bool = False  # it takes one pair of selectors in an exchange
     notes: Notes = field(default_factory=Notes)  # what they say besides
@@ -172,6 +177,7 @@ class Handshake:
     repeated: int = 0  # times that the peer asked again, unauthenticated, for what we had answered
     other_request: bytes = b""  # the peer's same request with a COOKIE, or without the one that the first had
     hints: list[UnprovenError] = field(default_factory=list)  # unauthenticated refusals
+    unreachable: bool = False  # an ICMP message says that ours do not get to port 4500
     spoken: bool = False  # something came for our request that is IKEv2, and does not refuse it
     unspoken: bool = False  # our request was sent as often as it is, and nothing such came
 
@@ -231,7 +237,7 @@ class Context(ABC):
         self.sa = sa
         self.path = path
         self.nat = Nat()
-        self.abilities = Abilities()
+        self.abilities = Abilities(longest=host.lengths.of(path.remote.address, now))
         self.handshake = Handshake((sa.spi_i, path.remote), candidates)
         self.ends = Ends(called=sa.initiator)
         self.window: Window[Task] = Window()
@@ -284,7 +290,12 @@ class Context(ABC):
     @property
     def udp(self) -> bool:
         """True when ESP of this SA goes in UDP."""
-        return self.nat.uses_udp(self.peer.encapsulation)
+        return self.nat.udp
+
+    @property
+    def keeps_way(self) -> bool:
+        """True when keepalives are needed for what comes to us."""
+        return self.nat.needs_keepalives(self.peer.liveness.interval_s, called=self.ends.called)
 
     @property
     def task(self) -> Task | None:
@@ -347,7 +358,7 @@ class Context(ABC):
     def start_deadlines(self, now: float) -> None:
         """It is up: its times begin."""
         initiator, called, rng = self.sa.initiator, self.ends.called, self.host.environment.rng
-        self.deadlines.start(self.peer, now, rng, initiator=initiator, called=called, behind_nat=self.nat.local)
+        self.deadlines.start(self.peer, now, rng, initiator=initiator, called=called, keeps=self.keeps_way)
 
     # ---- what it leaves to the machine
 

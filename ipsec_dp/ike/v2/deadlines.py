@@ -38,13 +38,14 @@ class Deadlines:
     failures: int = 0
     reprieved: bool = False  # as in `sa.Child`
 
-    def start(self, peer: Peer, now: float, rng: Rng, *, initiator: bool, called: bool, behind_nat: bool) -> None:
-        """The IKE SA is up. `called`: we began the one that was authenticated, `initiator`: this one, which may have rekeyed it."""
+    def start(self, peer: Peer, now: float, rng: Rng, *, initiator: bool, called: bool, keeps: bool) -> None:
+        """The IKE SA is up. `called`: we began the one that was authenticated, `initiator`: this one, which may have rekeyed
+        it; `keeps`: by keepalives what is on the way to the peer."""
         self.soft = now + lifetimes.soft_after(peer.ike_life, initiator=initiator, rng=rng)
         self.hard = now + peer.ike_life.hard_s
         self.heard = now
         self.check_at = now + peer.liveness.interval_s if peer.liveness.interval_s else inf
-        self.keepalive_at = now + NAT_KEEPALIVE if behind_nat else inf
+        self.keepalive_at = now + NAT_KEEPALIVE if keeps else inf
         if peer.reauth_s:
             self.reauth_at = min(self.reauth_at, now + lifetimes.reauth_after(peer.reauth_s, called=called, rng=rng))
             self.proof_until = now + peer.reauth_s * lifetimes.UNPROVEN

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from math import inf
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -13,11 +13,13 @@ from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.retransmission import FIRST_WAIT, TRIES, wait_after
 from ipsec_dp.ike.strangers import LIMITS, Allowance
 from ipsec_dp.ike.v2.fragment import Reassembler
+from ipsec_dp.ike.v2.sealed import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipsec_dp.ike.v2.payloads import Payload
+    from ipsec_dp.ike.v2.sealed import Sealed
     from ipsec_dp.ike.v2.wire import ExchangeType
 
 LAST_MESSAGE_ID: Final = 0xFFFF_FFFF
@@ -83,12 +85,17 @@ class OutstandingRequest(Generic[R]):
 
     message_id: int
     task: R
-    datagrams: tuple[bytes, ...] = field(repr=False)
+    sealed: Sealed
     attempt: int
     deadline: float
     began: float = inf  # when it was sent first
     kept_back: tuple[int, str] | None = None  # the last attempt that this host itself refused to send, and why
     last: bool = False  # it is not sent again: the peer, as it seems, refuses
+
+    @property
+    def datagrams(self) -> tuple[bytes, ...]:
+        """Those that it left in first."""
+        return self.sealed.datagrams
 
     def again(self, now: float) -> bool:
         """True when it is to be sent once more, with the next deadline set; false when it was sent often enough."""
@@ -98,23 +105,29 @@ class OutstandingRequest(Generic[R]):
         self.deadline = now + wait_after(self.attempt, self.task.first_wait)
         return True
 
-    def restart(self, datagrams: tuple[bytes, ...], now: float) -> None:
-        """Other datagrams take the place of those that were sent (see `Request.instead`)."""
-        self.datagrams, self.attempt, self.deadline, self.began = datagrams, 0, now + self.task.first_wait, now
+    def restart(self, sealed: Sealed, now: float) -> None:
+        """Another message takes the place of the one that was sent (see `Request.instead`)."""
+        self.sealed, self.attempt, self.deadline, self.began = sealed, 0, now + self.task.first_wait, now
 
 
 class Window(Generic[R]):
     """Both directions' message IDs. Ours: one request at a time. The peer's: the next one, and the last one's reply."""
 
-    __slots__ = ("expected", "next_id", "outstanding", "repeats", "reply", "requests", "responses")
+    __slots__ = ("asked_again", "expected", "next_id", "outstanding", "repeats", "requests", "responses", "sealed_reply")
 
     def __init__(self, *, next_id: int = 0, expected: int = 0) -> None:
         self.next_id = next_id
         self.expected = expected
         self.outstanding: OutstandingRequest[R] | None = None
-        self.reply: tuple[bytes, ...] = ()
+        self.sealed_reply: Sealed = NOTHING
+        self.asked_again = 0  # times that the peer, or whoever recorded it, sent the request of that reply once more
         self.repeats = Allowance(LIMITS.repeats_a_second)  # of that reply
         self.requests, self.responses = Reassembler(), Reassembler()  # fragments of the peer's
+
+    @property
+    def reply(self) -> tuple[bytes, ...]:
+        """The datagrams of the last reply, as they left first."""
+        return self.sealed_reply.datagrams
 
     @property
     def deadline(self) -> float:
@@ -131,14 +144,14 @@ class Window(Generic[R]):
         """True when the IKE SA must be rekeyed for want of message IDs."""
         return max(self.next_id, self.expected) >= REKEY_MESSAGE_ID
 
-    def sent(self, task: R, datagrams: tuple[bytes, ...], now: float) -> None:
+    def sent(self, task: R, sealed: Sealed, now: float) -> None:
         """Our request `next_id` is on its way."""
-        self.outstanding = OutstandingRequest(self.next_id, task, datagrams, 0, now + task.first_wait, now)
+        self.outstanding = OutstandingRequest(self.next_id, task, sealed, 0, now + task.first_wait, now)
         self.next_id += 1
 
-    def replied(self, datagrams: tuple[bytes, ...]) -> None:
+    def replied(self, sealed: Sealed) -> None:
         """The peer's request `expected` is answered."""
-        self.reply = datagrams
+        self.sealed_reply, self.asked_again = sealed, 0
         self.expected += 1
 
 

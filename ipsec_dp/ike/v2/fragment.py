@@ -23,11 +23,12 @@ _FRAGMENT_FIELDS: Final = 4
 
 
 def seal_datagrams(
-    protection: Protection, header: Header, payloads: Iterable[Payload], rng: Rng, *, room: int, fragment: bool
+    protection: Protection, header: Header, payloads: Iterable[Payload], rng: Rng, *, room: int, fragment: bool, before: int = 0
 ) -> tuple[bytes, ...]:
     """`payloads` sealed as one SK message if it fits `room` octets or the peer takes no fragments, else as SKF messages.
 
-    ValueError when not even `LIMITS.fragments` fragments of that size hold the message.
+    `before`: so many datagrams it was in before, and is to be in more now. ValueError when not even `LIMITS.fragments` fragments of
+    that size hold the message.
     """
     writer = Writer()
     first = build_chain(writer, payloads)
@@ -35,15 +36,17 @@ def seal_datagrams(
     if not fragment or _sealed_octets(protection, len(plaintext)) <= room:
         return (seal_payload(protection, header, Encrypted(first, b""), plaintext, rng),)
     piece = _piece_octets(protection, room)
-    total = -(-len(plaintext) // piece) if piece > 0 else LIMITS.fragments + 1
+    needed = -(-len(plaintext) // piece) if piece > 0 else LIMITS.fragments + 1
+    total = max(needed, before + 1)
     if total > LIMITS.fragments:
         raise ValueError(f"a message of {len(plaintext)} octets does not fit {LIMITS.fragments} fragments of {room} octets")
+    ends = [number * piece if total == needed else number * len(plaintext) // total for number in range(total + 1)]
     return tuple(
         seal_payload(
             protection,
             header,
             EncryptedFragment(first if number == 1 else 0, number, total, b""),
-            plaintext[(number - 1) * piece : number * piece],
+            plaintext[ends[number - 1] : ends[number]],
             rng,
         )
         for number in range(1, total + 1)
@@ -77,6 +80,7 @@ class _Partial:
     total: int
     pieces: Pieces
     first_inner: int = 0
+    longest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +94,26 @@ class HeldFragments:
 
 
 class Reassembler:
-    """Fragments of a peer's requests, or of its responses: one message at a time, the window being one (RFC 7296 §2.3)."""
+    """Fragments of a peer's requests, or of its responses: one message at a time, the window being one (RFC 7296 §2.3).
 
-    __slots__ = ("_message_id", "_partial")
+    `longest`: octets of the longest datagram of the message that became whole last.
+    """
+
+    __slots__ = ("_message_id", "_partial", "longest")
 
     def __init__(self) -> None:
+        self.longest = 0
         self._message_id = -1
         self._partial: _Partial | None = None
 
-    def add(self, message_id: int, piece: EncryptedFragment, plaintext: bytes, now: float) -> tuple[int, bytes] | None:
+    def add(
+        self, message_id: int, piece: EncryptedFragment, plaintext: bytes, now: float, datagram: int = 0
+    ) -> tuple[int, bytes] | None:
         """One opened fragment; (first inner payload type, whole plaintext) once all are there, else None.
 
-        `now` is in seconds. A repeated fragment and one of an earlier message are ignored. A larger total replaces what is there:
-        the peer has gone over to smaller fragments; a smaller one is ignored (RFC 7383 §2.6), as is one that no path could need.
-        Beyond the bounds everything collected is given up.
+        `now` is in seconds; `datagram`: the octets it came in. A repeated fragment and one of an earlier message are ignored. A
+        larger total replaces what is there: the peer has gone over to smaller fragments; a smaller one is ignored (RFC 7383 §2.6),
+        as is one that no path could need. Beyond the bounds everything collected is given up.
         """
         self.expire(now)
         if message_id < self._message_id:
@@ -119,9 +129,10 @@ class Reassembler:
             return None
         if piece.number == 1:
             partial.first_inner = piece.first_inner
+        partial.longest = max(partial.longest, datagram)
         if len(partial.pieces) < partial.total:
             return None
-        self._partial = None
+        self._partial, self.longest = None, partial.longest
         return partial.first_inner, partial.pieces.joined()
 
     @property

@@ -265,8 +265,12 @@ def established(context: Context, now: float) -> None:
     proof.begin(context, now)
     theirs = "" if context.ends.identities is None else f" with {context.ends.identities[1]}"
     udp = ", ESP in UDP" if context.udp else ""
-    context.report(Kind.IKE_UP, f"IKE SA up{theirs} at {context.path.remote}{_told_of(context)}, {context.sa.suite}{udp}")
-    ppk_auth.tell_downgrade(context)
+    less = context.host.downgrades.of(context.peer, context.ends.meaning(), context.sa)
+    remark = "" if less is None or less.warns else f"; {less.text}"
+    where = f"{context.path.remote}{_told_of(context)}"
+    context.report(Kind.IKE_UP, f"IKE SA up{theirs} at {where}, {context.sa.suite}{udp}{remark}")
+    if less is not None and less.warns:
+        context.report(Kind.WARNING, less.text)
 
 
 def _told_of(context: Context) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.ike import dh, proposal
 from ipsec_dp.ike.actions import NO_SPI, Cause, Kind
 from ipsec_dp.ike.auth import hash_algorithms_data, parse_hash_algorithms
-from ipsec_dp.ike.nat import detect, detection_hash
+from ipsec_dp.ike.nat import Said, detect, detection_hash, said_of, source_end
 from ipsec_dp.ike.retransmission import FAIL_OVER_TRIES, TRIES
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.v2 import intermediate, keymat, ppk_auth, refusals
@@ -91,7 +91,7 @@ class IkeSaInit(Task):
         establish_keys(context, suite, (self.nonce, peer_nonce.data), secret)
         _note_abilities(context, message)
         context.handshake.messages = (context.handshake.messages[0], received.datagram)
-        if context.udp and not context.path.natt:  # port 4500 once a NAT was seen (RFC 7296 §2.23)
+        if context.udp and not context.path.natt:  # port 4500 for ESP in UDP (RFC 7296 §2.23)
             context.path = context.path.floated()
         intermediate.proceed(context, self.pairs, self.packet, received.now)
 
@@ -178,14 +178,19 @@ def _certificate_request(candidates: Candidates) -> list[Payload]:
 
 
 def _nat_detection(context: Context, spi_i: bytes, spi_r: bytes) -> list[Payload]:
-    """Both notifies. Forced encapsulation: a source that cannot be, so that the peer sees a NAT before us and takes UDP."""
-    source = detection_hash(spi_i, spi_r, context.path.local)
-    if context.peer.encapsulation == "udp":
-        source = context.host.environment.rng(len(source))
+    """Both notifies, or neither."""
+    said = _said(context)
+    if said is Said.NOTHING:
+        return []
     return [
-        Notify(NotifyType.NAT_DETECTION_SOURCE_IP, source),
+        Notify(NotifyType.NAT_DETECTION_SOURCE_IP, detection_hash(spi_i, spi_r, source_end(context.path.local, said))),
         Notify(NotifyType.NAT_DETECTION_DESTINATION_IP, detection_hash(spi_i, spi_r, context.path.remote)),
     ]
+
+
+def _said(context: Context) -> Said:
+    """A responder does not know yet which of its tunnels it is."""
+    return said_of((context.peer.encapsulation,) if context.sa.initiator else context.handshake.candidates.encapsulations)
 
 
 def _note_abilities(context: Context, message: Message) -> None:
@@ -193,7 +198,7 @@ def _note_abilities(context: Context, message: Message) -> None:
     sources = [n.data for n in message.all(Notify) if n.notify_type == NotifyType.NAT_DETECTION_SOURCE_IP]
     destination = message.notify(NotifyType.NAT_DETECTION_DESTINATION_IP)
     data = None if destination is None else destination.data
-    context.nat = detect(message.header.spi_i, message.header.spi_r, context.path, sources, data)
+    context.nat = detect(message.header.spi_i, message.header.spi_r, context.path, sources, data, said=_said(context))
     context.abilities.fragmentation = message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None
     hashes = message.notify(NotifyType.SIGNATURE_HASH_ALGORITHMS)
     context.abilities.hashes = None if hashes is None else parse_hash_algorithms(hashes.data)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ipsec_dp.ike import post_quantum
-from ipsec_dp.ike.actions import Cause, Kind
+from ipsec_dp.ike.actions import Cause
 from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.ppk import Ppk, PpkAgreement, parse_identity, ppk_text
 from ipsec_dp.ike.v2 import keymat
@@ -88,15 +88,6 @@ def unmet(context: Context, peer: Peer) -> str | None:
     if peer.needs_ppk and agreement.used is None and not agreement.in_auth:
         return 'ppk = "required", and none was used: ' + ("no PPK is the same on both sides" if agreement.tried else _LIKELY)
     return None
-
-
-def tell_downgrade(context: Context) -> None:
-    """It is up: less than the tunnel is configured for is worth a warning."""
-    peer = context.peer
-    if context.sa.post_quantum.seed != "none" or not (peer.ppks or post_quantum.possible(peer.ike_proposals)):
-        return
-    text = "the keys do not withstand a quantum adversary who records today: the peer took no ML-KEM and no PPK"
-    context.report(Kind.WARNING, f"{text}, but {context.sa.suite}")
 
 
 # --- IKE_AUTH --------------------------------------------------------------------------------------------------------

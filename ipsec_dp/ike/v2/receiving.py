@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError, IkeSyntaxError
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.ike.v2 import elsewhere, half_open, hints, on_purpose, prices, refusals, transitions
+from ipsec_dp.ike.v2 import elsewhere, half_open, hints, on_purpose, prices, refusals, shorter, transitions
 from ipsec_dp.ike.v2.context import StepsAfterReply
 from ipsec_dp.ike.v2.errors import IntegrityError, UnsupportedCriticalPayloadError, notify_of
 from ipsec_dp.ike.v2.message import Header, Message, same_request
@@ -84,12 +84,12 @@ def _init_request(context: Context, received: ReceivedMessage) -> None:
     payloads = on_purpose.refusal(context, received.message) or row.answer(context, received) or []
     header = received.message.header
     reply = Header(header.spi_i, context.sa.spi_r, header.exchange, context.sa.request_flags | Flag.RESPONSE, 0)
-    datagrams = seal(context, reply, payloads)
+    sealed = seal(context, reply, payloads)
     if context.state in HALF_OPEN:
-        context.handshake.messages = (received.datagram, datagrams[0])
-        context.window.replied(datagrams)
+        context.handshake.messages = (received.datagram, sealed.datagrams[0])
+        context.window.replied(sealed)
         half_open.begins(context, received.now)
-    transmit(context, datagrams, received.path)
+    transmit(context, sealed.datagrams, received.path)
 
 
 def _init_response(context: Context, outstanding: OutstandingRequest[Task], received: ReceivedMessage) -> None:
@@ -186,10 +186,10 @@ def _notifies(error: IkeError) -> list[Payload]:
 def _reply(context: Context, payloads: list[Payload], received: ReceivedMessage) -> None:
     header = received.message.header
     flags = context.sa.request_flags | Flag.RESPONSE
-    datagrams = seal(context, Header(context.sa.spi_i, context.sa.spi_r, header.exchange, flags, header.message_id), payloads)
-    context.window.replied(datagrams)
+    sealed = seal(context, Header(context.sa.spi_i, context.sa.spi_r, header.exchange, flags, header.message_id), payloads)
+    context.window.replied(sealed)
     context.sa.answered = context.sa.incoming
-    transmit(context, datagrams, received.path)
+    transmit(context, sealed.datagrams, received.path)
     later, context.after_reply = context.after_reply, StepsAfterReply()
     for step in later.steps:
         step()
@@ -206,7 +206,7 @@ def _repeat_reply(context: Context, received: ReceivedMessage) -> None:
         return
     open_payload(incoming, received.datagram, sealed)
     if (isinstance(sealed, Encrypted) or sealed.number == 1) and context.window.repeats.take(received.now):
-        transmit(context, context.window.reply, received.path)
+        transmit(context, shorter.reply(context, received), received.path)
 
 
 def _receive_response(context: Context, received: ReceivedMessage) -> None:
@@ -225,6 +225,7 @@ def _receive_response(context: Context, received: ReceivedMessage) -> None:
         if message is None:
             return
         _heard(context, received)
+        shorter.answered(context, outstanding, received.now)
         context.handshake.hints.clear()
         row = transitions.response_row(context.state, task.exchange, task.shape)
         if row is None:
@@ -275,8 +276,12 @@ def _opened(context: Context, received: ReceivedMessage, reassembler: Reassemble
     if incoming is None or piece is None or not context.abilities.fragmentation:
         raise IntegrityError("nothing protected in it")
     plaintext = open_payload(incoming, received.datagram, piece)
-    whole = reassembler.add(message.header.message_id, piece, plaintext, received.now)
-    return None if whole is None else opened(message, *whole)
+    whole = reassembler.add(message.header.message_id, piece, plaintext, received.now, len(received.datagram))
+    if whole is None:
+        return None
+    if not message.header.is_response:
+        shorter.came(context, received.path, reassembler.longest, received.now)
+    return opened(message, *whole)
 
 
 def _heard(context: Context, received: ReceivedMessage) -> None:

@@ -61,6 +61,7 @@ def summary(context: Context, now: float) -> IkeStatus:
         local_id="" if context.ends.identities is None else str(context.ends.identities[0]),
         certificates=context.ends.certificates,
         fragmentation=context.abilities.fragmentation,
+        encapsulation_why=context.nat.why(context.peer.encapsulation),
     )
 
 

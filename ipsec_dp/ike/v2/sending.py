@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ipsec_dp.ike.actions import Send
-from ipsec_dp.ike.pieces import message_room
+from ipsec_dp.ike.v2 import shorter
 from ipsec_dp.ike.v2.fragment import seal_datagrams
 from ipsec_dp.ike.v2.message import Header, Message, build_message
+from ipsec_dp.ike.v2.sealed import Content, Sealed
 from ipsec_dp.ike.v2.wire import ExchangeType
 
 if TYPE_CHECKING:
@@ -23,20 +24,22 @@ def request_header(context: Context, exchange: ExchangeType, message_id: int) ->
     return Header(context.sa.spi_i, context.sa.spi_r, exchange, context.sa.request_flags, message_id)
 
 
-def seal(context: Context, header: Header, payloads: list[Payload], *, whole: bool = False) -> tuple[bytes, ...]:
+def seal(context: Context, header: Header, payloads: list[Payload], *, whole: bool = False) -> Sealed:
     """The datagrams of a message; a `whole` one is not divided, however long it is. Those of IKE_SA_INIT are not protected."""
     payloads = context.host.environment.shaped(header, payloads)
-    datagrams = _sealed(context, header, payloads, whole=whole)
-    context.host.environment.trace.sealed(payloads, datagrams)
-    return datagrams
+    sealed = _sealed(context, header, payloads, whole=whole)
+    context.host.environment.trace.sealed(payloads, sealed.datagrams)
+    return sealed
 
 
-def _sealed(context: Context, header: Header, payloads: list[Payload], *, whole: bool) -> tuple[bytes, ...]:
-    if header.exchange == ExchangeType.IKE_SA_INIT or context.sa.outgoing is None:
-        return (build_message(Message(header, tuple(payloads))),)
-    room = message_room(context.path.remote.address.version, marker=context.path.natt, datagram=context.peer.datagram)
-    fragment = context.abilities.fragmentation and not whole
-    return seal_datagrams(context.sa.outgoing, header, payloads, context.host.environment.rng, room=room, fragment=fragment)
+def _sealed(context: Context, header: Header, payloads: list[Payload], *, whole: bool) -> Sealed:
+    outgoing, rng = context.sa.outgoing, context.host.environment.rng
+    if header.exchange == ExchangeType.IKE_SA_INIT or outgoing is None:
+        return Sealed((build_message(Message(header, tuple(payloads))),))
+    fragment, room = context.abilities.fragmentation and not whole, shorter.room(context.path, shorter.longest(context))
+    datagrams = seal_datagrams(outgoing, header, payloads, rng, room=room, fragment=fragment)
+    long = fragment and max(map(len, datagrams)) > shorter.room(context.path, shorter.SHORTEST)
+    return Sealed(datagrams, Content(outgoing, header, tuple(payloads)) if long else None)
 
 
 def transmit(context: Context, datagrams: Iterable[bytes], path: Path, *, whole: bool = False) -> None:

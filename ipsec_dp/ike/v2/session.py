@@ -21,6 +21,7 @@ from ipsec_dp.ike.v2 import (
     hints,
     reauth,
     receiving,
+    shorter,
     silence,
     timers,
     transitions,
@@ -168,11 +169,11 @@ class IkeSession(Context):
             task.dropped(self)
             self.end(Cause.LIFETIME, "no message ID is left", now, again=True)
             return
-        datagrams = seal(self, request_header(self, task.exchange, self.window.next_id), payloads, whole=task.whole)
+        sealed = seal(self, request_header(self, task.exchange, self.window.next_id), payloads, whole=task.whole)
         if task.exchange == ExchangeType.IKE_SA_INIT:
-            self.handshake.messages = (datagrams[0], b"")
-        self.window.sent(task, datagrams, now)
-        transmit(self, datagrams, self.path, whole=task.whole)
+            self.handshake.messages = (sealed.datagrams[0], b"")
+        self.window.sent(task, sealed, now)
+        transmit(self, sealed.datagrams, self.path, whole=task.whole)
 
     def request_again(self, task: Task, now: float) -> None:
         self.window.next_id = 0
@@ -184,6 +185,7 @@ class IkeSession(Context):
         if outstanding.again(now):
             self.host.retransmitted(self.peer.tunnel)
             transmit(self, outstanding.datagrams, self.path, whole=task.whole)
+            transmit(self, shorter.request(self, outstanding), self.path)
             silence.tell(self, now)
         elif (payloads := task.instead()) is not None:
             outstanding.restart(seal(self, request_header(self, task.exchange, outstanding.message_id), payloads), now)

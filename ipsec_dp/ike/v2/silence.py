@@ -1,6 +1,6 @@
 """A request of ours that has no answer: said after its second retransmission, long before it is given up (RFC 7296 §2.4).
 
-It changes nothing. `tell` is for the log, once; `text` is what holds at the moment, for as long as it does.
+It changes nothing here. `tell` is for the log, once; `text` is what holds at the moment, for as long as it does.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import silence as say
 from ipsec_dp.ike.actions import Kind
-from ipsec_dp.ike.retransmission import TOLD_AFTER
+from ipsec_dp.ike.retransmission import NO_UDP_AFTER, TOLD_AFTER
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.message import is_response
 from ipsec_dp.ike.v2.sa import State
@@ -29,8 +29,20 @@ _INFORMATIONAL: Final = {
 def tell(context: Context, now: float) -> None:
     """Our request was just sent once more."""
     outstanding = context.window.outstanding
-    if outstanding is not None and outstanding.attempt == TOLD_AFTER and (said := text(context, now)) is not None:
+    if outstanding is None:
+        return
+    if outstanding.attempt == TOLD_AFTER and (said := text(context, now)) is not None:
         context.report(Kind.WARNING, said)
+    refused = context.handshake.unreachable
+    if outstanding.attempt == (TOLD_AFTER if refused else NO_UDP_AFTER) and _udp_in_vain(context, outstanding.task):
+        context.report(Kind.NO_UDP, say.udp_spared(context.path.remote, "IKE_SA_INIT", refused=refused))
+
+
+def _udp_in_vain(context: Context, task: Task) -> bool:
+    """Whether nothing at all came back from port 4500, to which only ESP in UDP led, which is not needed."""
+    floated = context.path.natt and not context.peer.natt_first and context.nat.spares_udp(context.peer.encapsulation)
+    came = context.handshake.int_auth.of_initiator or (context.handshake.hints and not context.handshake.unreachable)
+    return floated and not came and task.exchange in (ExchangeType.IKE_AUTH, ExchangeType.IKE_INTERMEDIATE)
 
 
 def text(context: Context, now: float) -> str | None:
@@ -61,7 +73,7 @@ def kept_back(context: Context) -> str | None:
 def unsent(context: Context, datagram: bytes, why: str) -> None:
     """This host refused to send one of ours. A request is repeated, and told when it was so often; of answers it is told once."""
     outstanding = context.window.outstanding
-    if outstanding is not None and datagram in outstanding.datagrams:
+    if outstanding is not None and datagram in outstanding.sealed:
         outstanding.kept_back = outstanding.attempt, why
     if not is_response(datagram):
         return

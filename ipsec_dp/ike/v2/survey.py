@@ -15,7 +15,7 @@ from ipsec_dp.ike.actions import NO_SPI
 from ipsec_dp.ike.auth import hash_algorithms_data
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.nat import detect, detection_hash
-from ipsec_dp.ike.proposal import DEFAULT_IKE, Proposal, ProtocolId, parse_ike
+from ipsec_dp.ike.proposal import Proposal, ProtocolId, default_ike, parse_ike
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.survey import Question
 from ipsec_dp.ike.v2 import payloads as p
@@ -74,7 +74,7 @@ class Ikev2Survey:
     def interview(self) -> Interview:
         """Everything, from the first question on; nothing further where nobody speaks IKEv2."""
         for legacy in (False, True):
-            proposals = _made_of(GROUPS, ENCRYPTIONS) if legacy else parse_ike(DEFAULT_IKE)
+            proposals = _made_of(GROUPS, ENCRYPTIONS) if legacy else parse_ike(default_ike())
             yield from self._whole(proposals)
             if not self.found.spoken:
                 return

@@ -279,8 +279,8 @@ def test_encapsulation_is_forced_by_either_side(forces):
     assert gateways.wire.log[2][0].data[1].remote.port == 4500
 
 
-def test_without_a_nat_nothing_floats():
-    gateways = both().start()
+def test_without_nat_traversal_nothing_floats():
+    gateways = both(of_a={"encapsulation": "esp"}).start()
     assert {delivery.data[1].remote.port for delivery, _ in gateways.wire.log} == {500}
 
 

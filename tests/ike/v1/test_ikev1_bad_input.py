@@ -55,7 +55,7 @@ BAD = {
 
 
 def up():
-    gateways = Gateways().start()
+    gateways = Gateways([peer("a", encapsulation="esp")]).start()
     return gateways, gateways.b.core.ikev1.sessions("to-a")[-1]
 
 

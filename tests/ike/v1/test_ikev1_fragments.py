@@ -87,7 +87,7 @@ def test_nothing_is_sent_in_fragments_to_a_peer_that_has_not_announced_them(sile
 def test_and_none_is_taken_of_it(monkeypatch):
     """Of a peer that takes them and sends them, and has not said so."""
     offer = vendors.offered
-    monkeypatch.setattr(vendors, "offered", lambda: offer()[:-1])
+    monkeypatch.setattr(vendors, "offered", lambda said: offer(said)[:-1])
     gateways = gateways_of()
     gateways.initiate("a")
     gateways.deliver("b")

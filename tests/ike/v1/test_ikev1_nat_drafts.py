@@ -23,7 +23,7 @@ def kinds(gateways, number):
 
 def knows_only(monkeypatch, draft):
     """An initiator of before RFC 3947."""
-    monkeypatch.setattr(vendors, "offered", lambda: [VendorIdPayload(draft.octets)])
+    monkeypatch.setattr(vendors, "offered", lambda _: [VendorIdPayload(draft.octets)])
 
 
 def modes(gateways):

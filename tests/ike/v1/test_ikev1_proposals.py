@@ -102,7 +102,7 @@ REFUSED = {
 
 def asked(proposals, **ours):
     """The pair up, and the peer's further quick mode has come to b."""
-    gateways = Gateways([peer("a", esp_proposals=OURS)], [peer("b", esp_proposals=OURS, **ours)]).start()
+    gateways = Gateways([peer("a", esp_proposals=OURS, encapsulation="esp")], [peer("b", esp_proposals=OURS, **ours)]).start()
     context = gateways.b.core.ikev1.sessions("to-a")[-1]
     (pair,) = peer("a").proxy_ids
     ids = proxy.id_of(pair.local), proxy.id_of(pair.remote)
@@ -127,7 +127,7 @@ def test_the_one_that_is_admitted_is_found(offer):
 def test_a_peer_that_offers_both_gets_pfs_where_it_sends_a_key(pfs):
     """As strongSwan does: its KE payload, or that there is none, says which of its transforms are meant."""
     both = parse_esp(["aes128-sha1", "aes128-sha1-ecp256"])
-    gateways: Any = Gateways(b=[peer("b", esp_proposals=both)], a=[peer("a", esp_proposals=OURS)]).start()
+    gateways: Any = Gateways(b=[peer("b", esp_proposals=both)], a=[peer("a", esp_proposals=OURS, encapsulation="esp")]).start()
     context = gateways.b.core.ikev1.sessions("to-a")[-1]
     (pair,) = peer("a").proxy_ids
     offered = SaProposal(1, 3, SPI, (GOOD, transform(2, further=(basic(Phase2.GROUP, 19),))))
@@ -265,7 +265,7 @@ def test_a_limit_of_kilobytes_counts_for_both():
 
 def calling():
     """a has sent message 1 of quick mode, and b's answer is another's to make: (gateways, b's ISAKMP SA, message 1)."""
-    gateways: Any = Gateways([peer("a", esp_proposals=OURS)], [peer("b", esp_proposals=OURS)])
+    gateways: Any = Gateways([peer("a", esp_proposals=OURS, encapsulation="esp")], [peer("b", esp_proposals=OURS)])
     gateways.initiate("a")
     for receiver in ("b", "a") * 3:
         assert gateways.deliver(receiver)

@@ -30,7 +30,7 @@ def test_suites_with_and_without_pfs(esp, site):
 def test_without_pfs_on_one_side_the_other_says_so():
     gateways = Gateways(a=[peer("a", esp_proposals=parse_esp(["aes128gcm16-ecp256"]))]).start()
     assert any(text.endswith("differs: PFS (ours none, peer's ecp256)") for text in texts(gateways.b, Kind.CHILD_FAILED))
-    assert "aes128gcm16-ecp256-tunnel" in texts(gateways.a, Kind.CHILD_FAILED)[0]
+    assert "aes128gcm16-ecp256-udp-tunnel" in texts(gateways.a, Kind.CHILD_FAILED)[0]
 
 
 @pytest.mark.parametrize("site", ["a", "b"])

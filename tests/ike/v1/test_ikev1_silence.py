@@ -42,7 +42,7 @@ def up_to(message, **changes):
     ],
 )
 def test_each_message_of_main_mode(message, why):
-    gateways = up_to(message)
+    gateways = up_to(message, encapsulation="esp")
     gateways.run(SECOND - 0.1)
     assert (told(gateways.a), silences(gateways.a)) == ([], [None])
     gateways.run(0.2)
@@ -128,7 +128,7 @@ def test_a_refusal_ends_the_attempt_soon_and_is_not_counted_as_retransmissions()
 
 @pytest.mark.parametrize("site", ["a", "b"])
 def test_quick_mode_in_both_roles(site):
-    gateways = Gateways([long("a")], [long("b")]).start()
+    gateways = Gateways([long("a", encapsulation="esp")], [long("b")]).start()
     who = gateways.sites[site]
     gateways.run(30)
     gateways.wire.cut(site, OTHER[site])
@@ -183,7 +183,7 @@ def test_an_isakmp_sa_that_another_replaced_is_not_waited_for():
 
 @pytest.mark.parametrize(("answered", "awaited"), [(1, 3), (2, 5)])
 def test_an_initiator_that_does_not_go_on_is_told_once(answered, awaited):
-    gateways = Gateways([long("a")], [long("b")])
+    gateways = Gateways([long("a", encapsulation="esp")], [long("b")])
     gateways.initiate("a")
     for _ in range(answered):
         gateways.deliver("b")

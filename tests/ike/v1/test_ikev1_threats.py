@@ -22,7 +22,7 @@ from .test_ikev1_main_mode import behind_nat
 
 @pytest.fixture
 def up():
-    return Gateways().start()
+    return Gateways([peer("a", encapsulation="esp")]).start()
 
 
 def session(gateways, site) -> IsakmpContext:

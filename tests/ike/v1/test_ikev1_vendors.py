@@ -100,7 +100,7 @@ def test_two_of_ours_know_each_other():
 def test_who_takes_fragments(further, taken, monkeypatch):
     """Windows says no capabilities, Cisco more than others; of base mode alone nothing follows."""
     only = [VendorIdPayload(vendors.FRAGMENTATION.octets + bytes.fromhex(further))]
-    monkeypatch.setattr(vendors, "offered", lambda: only)
+    monkeypatch.setattr(vendors, "offered", lambda _: only)
     gateways = Gateways()
     gateways.initiate("a")
     gateways.deliver("b")

@@ -1,0 +1,31 @@
+"""The longest IP datagrams of IKE that get to addresses where longer ones were lost: kept for a while, of proven peers."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ipsec_dp.ipsec.addresses import Address
+
+REMEMBERED_S: Final = 600.0  # since it was needed: a longer one is tried again after so long (RFC 8201 §4)
+REMEMBERED: Final = 1024
+
+
+class Lengths:
+    """Octets of IP datagram that the ways to peers' addresses took, of peers that had proven who they were."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[Address, tuple[float, float]] = OrderedDict()  # octets, and until when; the newest last
+
+    def note(self, remote: Address, octets: float, now: float) -> None:
+        self._of[remote] = octets, now + REMEMBERED_S
+        self._of.move_to_end(remote)
+        if len(self._of) > REMEMBERED:
+            self._of.popitem(last=False)
+
+    def of(self, remote: Address, now: float) -> float:
+        """Inf: nothing is known."""
+        octets, until = self._of.get(remote, (inf, inf))
+        return octets if now < until else inf

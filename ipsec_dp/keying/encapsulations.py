@@ -1,0 +1,125 @@
+"""Whose ESP goes as IP protocol 50 although `encapsulation = "auto"` would have it in UDP: where UDP does not get through.
+
+Known by tunnel, and true between two addresses alone. It begins where what was begun on port 500 goes no further on port 4500
+(`no_way`), or where IKE passes and nothing comes back over SAs in UDP (`nothing_back`). The latter may have another cause, a host
+that does not answer: where nothing comes back over protocol 50 either, UDP is taken again, and not blamed for as long. Both end by
+themselves after a while (`ANEW_S`), with a reload, and at another address; what is up then stays as it is, and the next IKE SA is
+negotiated with UDP. An attempt over protocol 50 that fails ends it at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ipsec_dp.ike.actions import Kind
+from ipsec_dp.keying.status import COSTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipsec_dp.ike.actions import Event
+    from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.util.clock import Clock, Timer
+    from ipsec_dp.util.conditions import Conditions
+
+SOURCE: Final = "encapsulation"  # of conditions
+ANEW_S: Final = 3600.0  # until UDP is tried anew
+_NOTHING_BACK: Final = "IKE passes, and nothing came back of ESP in UDP: let all of UDP port 4500 pass, there and back"
+_ANEW: Final = f"UDP is tried anew by the first IKE SA that is made after {ANEW_S / 3600:.0f} h, or after a reload"
+
+
+class Between(NamedTuple):
+    """Our address and the peer's."""
+
+    local: Address
+    remote: Address
+
+
+class _Because(Enum):
+    NO_WAY = "port 4500"
+    SILENCE = "nothing comes back"
+    NEITHER = "nor over protocol 50"  # UDP is used, and not blamed
+
+
+@dataclass(slots=True)
+class _Finding:
+    between: Between
+    because: _Because
+    timer: Timer
+    up: bool = False  # a CHILD_SA came up by it
+
+
+class Encapsulations:
+    """Of one gateway. `apply`: makes IKE know a tunnel's peer as `applied` says it is now."""
+
+    def __init__(self, apply: Callable[[str], None], conditions: Conditions, clock: Clock) -> None:
+        self._apply, self._conditions, self._clock = apply, conditions, clock
+        self._found: dict[str, _Finding] = {}
+
+    def applied(self, peer: Peer) -> Peer:
+        """As it is to be met now."""
+        if not self.fell_back(peer.tunnel):
+            return peer
+        older = None if peer.fallback is None else replace(peer.fallback, encapsulation="esp")
+        return replace(peer, encapsulation="esp", fallback=older)
+
+    def fell_back(self, tunnel: str) -> bool:
+        """Whether its ESP goes as IP protocol 50 for want of a way for UDP."""
+        found = self._found.get(tunnel)
+        return found is not None and found.because is not _Because.NEITHER
+
+    def calls(self, tunnel: str, between: Between) -> None:
+        """It is about to be called: what was found of other addresses says nothing."""
+        found = self._found.get(tunnel)
+        if found is not None and found.between != between:
+            self.forget(tunnel)
+
+    def no_way(self, tunnel: str, between: Between, why: str) -> None:
+        """What IKE sends to port 4500 gets no answer: call anew."""
+        self._note(tunnel, between, _Because.NO_WAY, f"{why}: let UDP port 4500 pass, there and back")
+
+    def nothing_back(self, tunnel: str, between: Between) -> bool:
+        """Nothing ever came over its SAs, though IKE passes and questions were sent. True: call anew."""
+        found = self._found.get(tunnel)
+        if found is None:
+            self._note(tunnel, between, _Because.SILENCE, _NOTHING_BACK)
+            return True
+        if found.because is _Because.SILENCE:
+            self._note(tunnel, between, _Because.NEITHER, "")
+            return True
+        return False
+
+    def event(self, event: Event) -> None:
+        """What IKE says of a tunnel: an attempt that fails as well shows that UDP was not the cause."""
+        found = self._found.get(event.tunnel)
+        if found is None:
+            return
+        if event.kind is Kind.CHILD_UP:
+            found.up = True
+        elif event.kind is Kind.IKE_FAILED and found.because is _Because.NO_WAY and not found.up:
+            self.forget(event.tunnel)
+
+    def forget(self, tunnel: str) -> None:
+        """UDP is tried anew."""
+        found = self._found.pop(tunnel, None)
+        if found is not None:
+            found.timer.cancel()
+            self._conditions.end(SOURCE, tunnel)
+            self._apply(tunnel)
+
+    def forget_all(self) -> None:
+        """Somebody has changed something."""
+        for tunnel in tuple(self._found):
+            self.forget(tunnel)
+
+    def _note(self, tunnel: str, between: Between, because: _Because, why: str) -> None:
+        self.forget(tunnel)
+        timer = self._clock.call_at(self._clock.now() + ANEW_S, self.forget, tunnel)
+        self._found[tunnel] = _Finding(between, because, timer)
+        self._apply(tunnel)
+        if because is not _Because.NEITHER:
+            text = f'tunnel "{tunnel}": its ESP goes as IP protocol 50, a fallback, {COSTS}: {why}, or write encapsulation = "esp"'
+            self._conditions.begin(SOURCE, tunnel, f"{text}; {_ANEW}")

@@ -1,0 +1,199 @@
+"""A tunnel whose ESP could go in UDP and gets no way there falls back to IP protocol 50 by itself, and tries UDP anew later."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from ipsec_dp.ike.actions import Endpoint, Event, Kind, Origin, Path
+from ipsec_dp.ike.peer import Peer
+from ipsec_dp.keying.encapsulations import ANEW_S, Between, Encapsulations
+from ipsec_dp.util.conditions import Conditions
+from tests.doubles.clock import FakeClock, settle
+from tests.doubles.config import PSK, tunnel
+from tests.unit.test_ike_driver import LOCAL, Site, event
+
+HERE = Between(ip_address("192.0.2.1"), ip_address("192.0.2.2"))
+ELSEWHERE = Between(ip_address("198.51.100.1"), ip_address("192.0.2.2"))
+AUTO = Peer(tunnel="to-b", auth=None, ike_proposals=(), esp_proposals=(), proxy_ids=(), encapsulation="auto")  # type: ignore[arg-type]
+
+
+class Known:
+    """What IKE is told of one tunnel's peer."""
+
+    def __init__(self):
+        self.clock = FakeClock()
+        self.conditions = Conditions(self.clock)
+        self.applied: list[str] = []
+        self.found = Encapsulations(self.apply, self.conditions, self.clock)
+
+    def apply(self, name):
+        assert name == "to-b"
+        self.applied.append(self.now)
+
+    @property
+    def now(self):
+        """What is negotiated from now on."""
+        return self.found.applied(AUTO).encapsulation
+
+    def hears(self, kind):
+        self.found.event(Event(kind, "to-b", bytes(8), bytes(8), "", "why", origin=Origin.OURS))
+
+
+def in_loop(life):
+    async def run():
+        await life(Known())
+
+    asyncio.run(run())
+
+
+def test_port_4500_without_an_answer_leads_to_protocol_50_for_a_while():
+    async def life(known):
+        assert known.now == "auto"
+        known.found.no_way("to-b", HERE, "192.0.2.2 did not answer")
+        assert (known.now, known.applied) == ("esp", ["esp"])
+        (text,) = known.conditions.texts
+        assert text.startswith('tunnel "to-b": its ESP goes as IP protocol 50, a fallback, which costs throughput')
+        assert "192.0.2.2 did not answer: let UDP port 4500 pass" in text
+        assert "UDP is tried anew by the first IKE SA that is made after 1 h, or after a reload" in text
+        known.hears(Kind.CHILD_UP)
+        await known.clock.advance(ANEW_S - 1)
+        assert known.now == "esp"
+        await known.clock.advance(2)
+        assert (known.now, known.applied[-1]) == ("auto", "auto")
+        assert known.conditions.texts == []
+
+    in_loop(life)
+
+
+@pytest.mark.parametrize(("came_up", "then"), [(False, "auto"), (True, "esp")])
+def test_an_attempt_over_protocol_50_that_fails_too_shows_that_udp_was_not_the_cause(came_up, then):
+    async def life(known):
+        known.found.no_way("to-b", HERE, "why")
+        if came_up:
+            known.hears(Kind.CHILD_UP)
+        known.hears(Kind.IKE_FAILED)
+        assert known.now == then
+
+    in_loop(life)
+
+
+def test_silence_over_both_is_not_blamed_on_udp():
+    async def life(known):
+        assert known.found.nothing_back("to-b", HERE)
+        assert known.now == "esp"
+        assert "nothing came back of ESP in UDP" in known.conditions.texts[0]
+        assert known.found.nothing_back("to-b", HERE), "nor over protocol 50"
+        assert (known.now, known.conditions.texts) == ("auto", [])
+        assert not known.found.nothing_back("to-b", HERE), "that is known"
+        await known.clock.advance(ANEW_S + 1)
+        assert known.found.nothing_back("to-b", HERE), "and may be otherwise now"
+
+    in_loop(life)
+
+
+def test_the_same_peer_by_ikev1_is_met_likewise():
+    async def life(known):
+        known.found.no_way("to-b", HERE, "why")
+        older = known.found.applied(replace(AUTO, fallback=AUTO)).fallback
+        assert older.encapsulation == "esp"
+
+    in_loop(life)
+
+
+@pytest.mark.parametrize(("between", "then"), [(HERE, "esp"), (ELSEWHERE, "auto")])
+def test_what_was_found_is_true_between_two_addresses(between, then):
+    async def life(known):
+        known.found.no_way("to-b", HERE, "why")
+        known.found.calls("to-b", between)
+        assert known.now == then
+        known.found.forget_all()
+        assert known.now == "auto"
+
+    in_loop(life)
+
+
+# ---- the driver -----------------------------------------------------------------------------------------------------------------
+
+FLOATED = Path(Endpoint(LOCAL, 4500), Endpoint(ip_address("192.0.2.2"), 4500), natt=True)
+
+
+@dataclass
+class Sa:
+    udp: bool = True
+    encapsulation_why: str = "auto"
+    state: str = "up"
+    path: Path = FLOATED
+    spi_i: bytes = bytes(8)
+    spi_r: bytes = bytes(8)
+
+    def __getattr__(self, _: str) -> Any:
+        return None
+
+
+@pytest.fixture
+def made(tmp_path):
+    return lambda *lines, remote="192.0.2.2": Site(
+        tmp_path, tunnel("to-b", *lines, remote=remote, keys=f'{PSK}  remote_id = "gw.example"\n')
+    )
+
+
+def met_with(site):
+    """How the peer is met now, as the core knows it."""
+    told = [call[1].encapsulation for call in site.core.of("set_peer")]
+    return told[-1] if told else None
+
+
+def test_it_is_called_again_at_once_without(made):
+    site = made()
+    site.core.answers["latest"] = (Sa(state="negotiating"),)
+
+    async def life():
+        site.hand(event(Kind.NO_UDP))
+        await settle()
+        assert [name for name, *_ in site.core.calls if name in ("leave", "set_peer", "initiate")][-1] == "initiate"
+        assert (site.called(), met_with(site)) == (["to-b"], "esp")
+        assert "a fallback" in site.conditions.texts[0]
+        await site.driver.reconfigure([], {}, {})
+        assert (met_with(site), site.conditions.texts) == ("auto", []), "a reload begins anew"
+
+    site.run(life)
+
+
+@pytest.mark.parametrize(
+    ("sa", "line", "goes"),
+    [
+        (Sa(), "", True),
+        (Sa(udp=False, encapsulation_why="configured"), "", True),  # after the first
+        (Sa(encapsulation_why="nat"), "", False),
+        (Sa(encapsulation_why="peer"), "", False),
+        (Sa(encapsulation_why="configured"), 'encapsulation = "udp"', False),
+        (Sa(udp=False, encapsulation_why="configured"), 'encapsulation = "esp"', False),
+        (Sa(state="negotiating"), "", False),
+    ],
+)
+def test_where_nothing_comes_back_another_way_is_tried_if_there_is_one(made, sa, line, goes):
+    site = made(line)
+    site.core.answers["latest"] = (sa,)
+
+    async def life():
+        assert site.driver.nothing_back("to-b") is goes
+        await settle()
+        assert (site.core.of("leave") != [], site.called()) == (goes, ["to-b"] if goes else [])
+        assert met_with(site) == ("esp" if goes else None)
+
+    site.run(life)
+
+
+def test_who_only_waits_for_the_peer_does_nothing(made):
+    site = made(remote="any")
+    site.core.answers["latest"] = (Sa(),)
+
+    async def life():
+        assert not site.driver.nothing_back("to-b")
+
+    site.run(life)
