@@ -28,6 +28,7 @@ from ipsec_dp.ike.v2.fragment import HeldFragments, Reassembler
 from ipsec_dp.ike.v2.keymat import IkeKeys
 from ipsec_dp.ike.v2.protect import protection
 from ipsec_dp.ike.v2.sa import Child, ChildState, IkeSa, State
+from ipsec_dp.ike.v2.sealed import Sealed
 from ipsec_dp.ike.v2.session import IkeSession
 from ipsec_dp.ike.v2.sk_iv import SkIvs
 from ipsec_dp.ike.v2.wire import IKE_SPI
@@ -177,7 +178,7 @@ class Ikev2Import:
 
     def _fill_window(self, part: m.WindowPart, session: IkeSession) -> None:
         window = session.window
-        window.next_id, window.expected, window.reply = part.next_id, part.expected, part.reply
+        window.next_id, window.expected, window.sealed_reply = part.next_id, part.expected, Sealed(part.reply)
         window.repeats.resume(part.repeats)
         _resume(window.requests, part.requests)
         _resume(window.responses, part.responses)
@@ -186,7 +187,7 @@ class Ikev2Import:
             return
         task = task_of(one.task, self._known)
         window.outstanding = OutstandingRequest(
-            one.message_id, task, one.datagrams, one.attempt, one.deadline, one.began, one.kept_back, one.last
+            one.message_id, task, Sealed(one.datagrams), one.attempt, one.deadline, one.began, one.kept_back, one.last
         )
         if task.spi_in is not None:
             self.reserved.append((session.peer.tunnel, task.spi_in))
