@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ipsec_dp.ike.actions import Cause, Event, Kind, MovePath, Origin, Report, Send
+from ipsec_dp.ike.errors import RetiredKeyError
 from ipsec_dp.ike.lifetimes import MOVE_EVERY
 from ipsec_dp.ike.nat import Nat, Said, said_of
 from ipsec_dp.ike.peer_table import Candidates
@@ -151,15 +152,17 @@ class IsakmpContext:
 
     _state = IsakmpState.NEW
 
-    def __init__(self, host: IsakmpHost, candidates: Candidates, sa: IsakmpSa, path: Path, now: float) -> None:
-        """`candidates`: who it may be; one when we initiate, and once main mode has shown who."""
+    def __init__(
+        self, host: IsakmpHost, candidates: Candidates, sa: IsakmpSa, path: Path, now: float, number: int | None = None
+    ) -> None:
+        """`candidates`: who it may be; one when we initiate, and once main mode has shown who. `number`: of our last R-U-THERE."""
         sa.started = now
         self.host, self.sa, self.path = host, sa, path
         self.peer = candidates.first  # who it is, or the likeliest
         self.request_key = (sa.cookie_i, path.remote)  # by which a duplicate of message 1 finds its way
         self.negotiation = Negotiation(candidates)
         self.abilities, self.proven, self.deadlines = PeersAbilities(), Proven(), IsakmpDeadlines()
-        self.liveliness = Liveliness(number=int.from_bytes(host.environment.rng(3), "big"))
+        self.liveliness = Liveliness(number=int.from_bytes(host.environment.rng(3), "big") if number is None else number)
         self.nat = Nat()
         self.waiting: Waiting | None = None  # a message of phase 1
         self.fragments: fragment.IsakmpFragments | None = None  # of the peer's
@@ -225,7 +228,9 @@ class IsakmpContext:
 
     @property
     def keyed(self) -> tuple[IkeSuite, Skeyids]:
-        """Its algorithms and keys. RuntimeError, a fault of ours, before there are any."""
+        """Its algorithms and keys. RuntimeError, a fault of ours, before there are any; RetiredKeyError when they are another's."""
+        if self.sa.retired:
+            raise RetiredKeyError("the keys of an ISAKMP SA that was carried away protect nothing more")
         if self.sa.suite is None or self.sa.keys is None:
             raise RuntimeError("an ISAKMP SA without keys")
         return self.sa.suite, self.sa.keys
