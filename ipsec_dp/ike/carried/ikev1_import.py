@@ -18,12 +18,13 @@ from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.proposal import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
-from ipsec_dp.ike.v1.context import IsakmpContext, Peering, PeersAbilities, Proven
+from ipsec_dp.ike.v1.context import IsakmpContext, Peering
 from ipsec_dp.ike.v1.deadlines import IsakmpDeadlines
 from ipsec_dp.ike.v1.fragment import HeldParts, IsakmpFragments
 from ipsec_dp.ike.v1.keymat import Skeyids
 from ipsec_dp.ike.v1.quick import QuickMode, QuickStage
 from ipsec_dp.ike.v1.sa import IpsecSa, IsakmpSa, Waiting
+from ipsec_dp.ike.v1.standing import PeersAbilities, Proven
 from ipsec_dp.ike.v1.states import IpsecSaState, IsakmpState
 from ipsec_dp.ike.v1.wire import COOKIE, ExchangeMode
 
@@ -107,7 +108,13 @@ class Ikev1Import:
         negotiation.last_in, negotiation.last_out = part.last_in, part.last_out
         negotiation.hints = [(text, Cause(cause) if cause else None) for text, cause in part.hints]
         negotiation.answers_kept_back = part.answers_kept_back
-        context.abilities = PeersAbilities(part.nat_t, part.dpd, part.fragmentation, part.vendors, part.unknown_vendors)
+        context.abilities = PeersAbilities(
+            nat_t=part.nat_t,
+            dpd=part.dpd,
+            fragmentation=part.fragmentation,
+            vendors=part.vendors,
+            unknown_vendors=part.unknown_vendors,
+        )
         certificates = tuple(map(x509.load_der_x509_certificate, part.certificates))
         context.proven = Proven(v.identities_of(part.identities), certificates, to_date(part.until))
         context.deadlines = IsakmpDeadlines(**_known(part.deadlines, TIMES))

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.manager import IkeManager
     from ipsec_dp.ike.v2.child_table import ChildTable
-    from ipsec_dp.ike.v2.context import Abilities, Context, Ends, Task
+    from ipsec_dp.ike.v2.context import Context, Task
     from ipsec_dp.ike.v2.exchanges import Window
     from ipsec_dp.ike.v2.fragment import Reassembler
     from ipsec_dp.ike.v2.sa import IkeSa
     from ipsec_dp.ike.v2.session import IkeSession
+    from ipsec_dp.ike.v2.standing import Abilities, Ends
     from ipsec_dp.ike.wanted import Wanted
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from ipsec_dp.ike.proposal import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v2.child_respond import Prepared
 from ipsec_dp.ike.v2.child_table import ChildTable
-from ipsec_dp.ike.v2.context import Abilities, Ends, expected_on
+from ipsec_dp.ike.v2.context import expected_on
 from ipsec_dp.ike.v2.deadlines import Deadlines
 from ipsec_dp.ike.v2.exchanges import OutstandingRequest, UnprovenError
 from ipsec_dp.ike.v2.fragment import HeldFragments, Reassembler
@@ -31,6 +31,7 @@ from ipsec_dp.ike.v2.sa import Child, ChildState, IkeSa, State
 from ipsec_dp.ike.v2.sealed import Sealed
 from ipsec_dp.ike.v2.session import IkeSession
 from ipsec_dp.ike.v2.sk_iv import SkIvs
+from ipsec_dp.ike.v2.standing import Abilities, Ends
 from ipsec_dp.ike.v2.wire import IKE_SPI
 from ipsec_dp.ike.wanted import Wanted
 
@@ -302,7 +303,11 @@ def _ends(part: m.EndsPart) -> Ends:
 
 
 def _abilities(part: m.AbilitiesPart) -> Abilities:
-    found = Abilities(part.fragmentation, None if part.hashes is None else frozenset(part.hashes), part.single_pair)
+    found = Abilities(
+        fragmentation=part.fragmentation,
+        hashes=None if part.hashes is None else frozenset(part.hashes),
+        single_pair=part.single_pair,
+    )
     found.notes.told = set(part.told)
     found.notes.complaints.resume(part.complaints)
     return found
