@@ -221,6 +221,75 @@ int dp_sa_set_path(struct dp *dp, dp_sa_id id, const struct dp_path *path);
  * has not so many sequence numbers left. */
 int dp_sa_skip(struct dp *dp, dp_sa_id id, uint64_t packets);
 
+/* ---- SAs that move to another data plane ------------------------------------------------------------------------------------ */
+
+enum {
+    DP_WINDOW_WORDS = 129, /* of the largest anti-replay window */
+    DP_KEYMAT_ROOM = 128,  /* octets that the keying material of any suite fits into */
+};
+
+/* What an SA has used of itself: what goes with it when it moves, beside its parameters and its keying material. */
+struct dp_sa_state {
+    uint64_t sequence; /* outbound: the last one used; inbound: the highest received */
+    uint64_t bound;    /* that is reserved or published for it; 0: none */
+    uint64_t iv;       /* outbound AEAD: the next one */
+    uint64_t packets, octets, asked;
+    uint64_t first_use, last_use;                /* 0: never */
+    uint64_t recent, period_sequence, period_at; /* outbound, see dp_sa_info.recent */
+    uint64_t segment;                            /* the last TCP data: its ports and where it began */
+    uint32_t flags;                              /* enum dp_sa_flag */
+    uint32_t window;                             /* inbound, packets; 0: all numbers up to `sequence` count as received */
+    uint16_t last_drop;
+    uint8_t goes_on;
+    uint8_t pad[5];
+    struct dp_path path;             /* outbound, as it was; an import goes by its parameters */
+    struct dp_addr peer;             /* inbound; family 0: an import goes by its parameters */
+    uint64_t drops[DP_DROP_COUNT];   /* by reason */
+    uint64_t words[DP_WINDOW_WORDS]; /* window / 64 + 1, the newest first: bit b of word k: sequence / 64 - k, times 64, plus b */
+};
+
+/* From now on the SA neither seals nor opens (retired), for good: it is about to be exported. A loop may finish what it has begun.
+ * 0, also when it was retired already; -ENOENT. */
+int dp_sa_retire(struct dp *dp, dp_sa_id id);
+/* The exact state of an SA that is retired, after its last packet, and its keying material, which is wiped here: once. The SA stays
+ * where it is and drops until dp_sa_remove. The octets of `keymat`; -EAGAIN: a loop still has a burst from before, ask again;
+ * -EPERM: it is not retired; -EALREADY: it was exported; -EKEYEXPIRED: dp_sa_expire_all; -ENOBUFS: too little room; -ENOENT. */
+int dp_sa_export(struct dp *dp, dp_sa_id id, struct dp_sa_state *state, uint8_t *keymat, size_t room);
+
+/* An SA that goes on promises to use no number above `bound` from now on (outbound: unreserved; inbound: unpublished, and whoever
+ * calls has published the bound before). Later calls raise it. 0: it holds; -EAGAIN: a loop still has a burst from before, ask
+ * again; -ERANGE: the SA has gone beyond it already, or has no such number: ask for more; -EINVAL: there is a higher one;
+ * -EKEYREVOKED: it is retired; -ENOENT: no such SA of that direction. */
+int dp_sa_reserve(struct dp *dp, dp_sa_id id, uint64_t bound);
+int dp_sa_publish(struct dp *dp, dp_sa_id id, uint64_t bound);
+/* What another one would go on from, should this one be lost: behind its bound, in numbers and IVs and, at `most` octets a packet,
+ * in what is counted; inbound, above it alone. As dp_sa_export; -EPERM: no bound holds; -ERANGE: it is beyond it; -EKEYREVOKED. */
+int dp_sa_snapshot(struct dp *dp, dp_sa_id id, uint32_t most, struct dp_sa_state *state, uint8_t *keymat, size_t room);
+/* dp_sa_install of an SA that goes on from `state` (params->sequence and iv mean nothing). -EINVAL: also a state that it cannot
+ * have. */
+int dp_sa_import(struct dp *dp, unsigned direction, const struct dp_sa_params *params, const uint8_t *keymat, size_t keymat_octets,
+                 const struct dp_selector *selectors, size_t selector_count, const struct dp_sa_state *state, dp_sa_id *id);
+
+/* Many at once, in the little time that nobody forwards: what is known before is installed before, and waits for the rest. */
+struct dp_sa_record {
+    struct dp_sa_state state;
+    uint32_t keymat_octets;
+    uint8_t keymat[DP_KEYMAT_ROOM];
+    uint8_t pad[4];
+};
+/* dp_sa_export of `n` SAs. 0, or -errno and none has left. */
+int dp_sa_export_many(struct dp *dp, const dp_sa_id *ids, size_t n, struct dp_sa_record *out);
+/* dp_sa_install without keying material and state: the SA neither seals nor opens (retired) before dp_sa_go_on_many. */
+int dp_sa_install_waiting(struct dp *dp, unsigned direction, const struct dp_sa_params *params, const struct dp_selector *selectors,
+                          size_t selector_count, dp_sa_id *id);
+/* SAs that wait go on from these states, while no device is read. 0, or -errno of the one behind the `done` that do: -EBUSY:
+ * devices are read, or a loop still has a burst (dp_receive_idle); -EPERM: it never waited, or does no more; -ENOENT, -EINVAL,
+ * -ENOMEM. */
+int dp_sa_go_on_many(struct dp *dp, const dp_sa_id *ids, size_t n, const struct dp_sa_record *records, size_t *done);
+
+/* Takes an SPI that somebody named already, as dp_spi_allocate would have. -EEXIST: its slot is taken; -EINVAL. */
+int dp_spi_claim(struct dp *dp, uint32_t spi);
+
 enum dp_sa_flag { /* sticky conditions; each is also punted once */
     DP_SA_SOFT_LIMIT = 1,
     DP_SA_HARD_LIMIT = 2,
@@ -340,6 +409,9 @@ struct dp_tunnel_traffic {
 /* `ids`: the SAs that the tunnel has now; `drops`: DP_DROP_COUNT of them, by reason, those that an SA can know. -EINVAL. */
 int dp_tunnel_read(const struct dp *dp, uint32_t tunnel, const dp_sa_id *ids, size_t n, struct dp_tunnel_traffic *traffic,
                    uint64_t *drops);
+/* Goes on from what SAs that are gone had carried elsewhere: what dp_tunnel_read says without `ids`. It is added. -EINVAL, -ENOMEM.
+ */
+int dp_tunnel_import(struct dp *dp, uint32_t tunnel, const struct dp_tunnel_traffic *traffic, const uint64_t *drops);
 /* Begins with nothing, and has not asked for an SA: the number is another tunnel's from now on. -EINVAL. */
 int dp_tunnel_forget(struct dp *dp, uint32_t tunnel);
 
@@ -419,6 +491,22 @@ int dp_tun_detach(struct dp *dp, uint32_t worker, uint32_t interface);
 int dp_link_attach(struct dp *dp, uint32_t worker, unsigned encapsulation, const struct dp_addr *local, int fd_receive,
                    int receive_df, int fd_other);
 int dp_link_detach(struct dp *dp, uint32_t worker, uint32_t link);
+
+/* The same with a descriptor that another process has attached, and reads on perhaps: nothing about the device is changed. `on` (a
+ * mask of enum dp_offload) is what is on for it; the kernel is asked where it can tell. The descriptor's own flags are shared: it
+ * is non-blocking already. -EINVAL: offloads of a device that cannot have them. */
+int dp_tun_inherit(struct dp *dp, uint32_t worker, uint32_t interface, int fd, uint32_t on);
+int dp_link_inherit(struct dp *dp, uint32_t worker, unsigned encapsulation, const struct dp_addr *local, int fd_receive,
+                    int receive_df, int fd_other, uint32_t on);
+
+/* No device is read from now on, those attached later neither, and none is closed: what comes waits in the kernel. A loop may
+ * finish what it has begun; sending goes on. */
+void dp_receive_pause(struct dp *dp);
+/* 1: they are paused, no loop has a burst from before, and nothing is on its way from worker to worker: all that was read is sent,
+ * or waits for an SA. 0: ask again. */
+int dp_receive_idle(const struct dp *dp);
+/* All are read again but those of dp_receive_off. 0 or -errno: of a device that is not. */
+int dp_receive_resume(struct dp *dp);
 
 /* This worker only sends on the device from now on: another one has the same descriptor and reads it. Before the loops start.
  * -ENOENT. */
@@ -534,6 +622,8 @@ struct dp_counters {
     uint64_t cookies_sent; /* COOKIE answers from here (dp_config.cookie_rate) */
 };
 void dp_counters_read(const struct dp *dp, struct dp_counters *out);
+/* Goes on from what another data plane counted: it is added, as if worker 0 had. Before its threads run; -EBUSY. */
+int dp_counters_import(struct dp *dp, const struct dp_counters *counters);
 /* Those of one worker. -EINVAL. */
 int dp_worker_counters_read(const struct dp *dp, uint32_t worker, struct dp_counters *out);
 

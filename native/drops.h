@@ -30,6 +30,7 @@
     X(mtu, "packet longer than the tunnel's MTU that must not be fragmented; its sender was told")                                 \
     X(policy_bypass, "a policy says bypass, but a route or fragmentation brought the packet into the tunnel interface")            \
     X(own_outer, "our own ESP or IKE packet came back into the tunnel interface")                                                  \
+    X(unreserved, "the SA has used the sequence numbers that are reserved for it, and no others are yet")                          \
     /* inbound: wire to TUN */                                                                                                     \
     X(runt, "datagram too short to be ESP")                                                                                        \
     X(unknown_spi, "no SA has this SPI")                                                                                           \
@@ -49,8 +50,10 @@
     X(reserved_dropped, "came before its SA was there, and none came of it in time, or too much came")                             \
     X(punt_full, "the channel to the control plane was full")                                                                      \
     X(ike_icv, "IKE message with the SPIs of an IKE SA of ours whose integrity check value is wrong")                              \
-    /* either direction: from worker to worker */                                                                                  \
-    X(handover_full, "the worker that owns the SA is too busy: no room to hand the packet over to it")
+    X(unpublished, "sequence number lies above the bound that was published for the SA")                                           \
+    /* either direction: from worker to worker, and to another process */                                                          \
+    X(handover_full, "the worker that owns the SA is too busy: no room to hand the packet over to it")                             \
+    X(retired, "the SA was handed over to another process or host, and is retired here")
 
 /* DP_OK means: not dropped. */
 enum dp_drop {

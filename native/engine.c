@@ -279,6 +279,26 @@ void dp_counters_read(const struct dp *dp, struct dp_counters *out) {
     out->drops[DP_DROP_reserved_dropped] += dp_early_dropped(dp);
 }
 
+int dp_counters_import(struct dp *dp, const struct dp_counters *c) {
+    struct dp_loop *in = &dp->worker[0].inbound, *out = &dp->worker[0].outbound;
+    if (in->running || out->running)
+        return -EBUSY;
+    for (unsigned r = 0; r < DP_DROP_COUNT; r++)
+        dp_add(&out->drops[r], c->drops[r]);
+    dp_add(&out->packets, c->packets_out);
+    dp_add(&out->octets, c->octets_out);
+    dp_add(&in->packets, c->packets_in);
+    dp_add(&in->octets, c->octets_in);
+    dp_add(&in->keepalives, c->keepalives_in);
+    dp_add(&in->ike, c->ike_in);
+    dp_add(&in->punts_limited, c->punts_limited);
+    dp_add(&in->punts_lost, c->punts_lost);
+    dp_add(&in->handed_over, c->handed_over);
+    dp_add(&in->taken_over, c->taken_over);
+    dp_add(&in->gate.answered, c->cookies_sent);
+    return 0;
+}
+
 int dp_worker_counters_read(const struct dp *dp, uint32_t worker, struct dp_counters *out) {
     if (worker >= dp->config.workers)
         return -EINVAL;

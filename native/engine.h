@@ -110,7 +110,9 @@ struct dp {
     uint32_t next_child;
     _Atomic(struct dp_policy *) policy;
     _Atomic(struct dp_tap *) tap;            /* NULL: nobody captures */
-    _Atomic uint32_t generation;             /* SAs of another one are dead */
+    _Atomic uint32_t generation;             /* even; SAs of another one are dead */
+    bool paused;                             /* no device is read */
+    uint64_t paused_at;                      /* dp_epoch_mark since when */
     struct dp_fragment_states *fragments[2]; /* by direction */
     uint64_t flow_seed;                      /* so that a flow label does not reveal its flow */
     _Atomic uint32_t switches;               /* of CHILDren, counted twice: odd meanwhile. What waits for an SA is decided again */

@@ -31,12 +31,20 @@ static uint64_t oldest_reader(const struct dp *dp) {
     return oldest;
 }
 
+uint64_t dp_epoch_mark(struct dp *dp) {
+    dp_epoch_fence();
+    return atomic_fetch_add_explicit(&dp->epoch.now, 1, memory_order_seq_cst) + 1;
+}
+
+bool dp_epoch_passed(const struct dp *dp, uint64_t mark) {
+    return mark <= oldest_reader(dp);
+}
+
 void dp_epoch_retire(struct dp *dp, void (*free_thing)(struct dp *dp, void *thing), void *thing) {
     struct dp_epoch *e = &dp->epoch;
     if (thing == NULL)
         return;
-    dp_epoch_fence();
-    uint64_t epoch = atomic_fetch_add_explicit(&e->now, 1, memory_order_seq_cst) + 1;
+    uint64_t epoch = dp_epoch_mark(dp);
     struct dp_retired_thing *r = malloc(sizeof *r);
     if (r == NULL) {
         if (oldest_reader(dp) == UINT64_MAX)

@@ -7,6 +7,7 @@
 #define DP_EPOCH_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct dp;
@@ -60,6 +61,10 @@ void dp_epoch_init(struct dp_epoch *e);
 /* Frees `thing` by `free_thing` when no reader can hold it; at once when memory for the list is short and no reader is online, else
  * it is leaked rather than freed too early. The pointer is already out of sight. */
 void dp_epoch_retire(struct dp *dp, void (*free_thing)(struct dp *dp, void *thing), void *thing);
+/* For whoever took something away from the loops, and frees nothing: the epoch for dp_epoch_passed. */
+uint64_t dp_epoch_mark(struct dp *dp);
+/* Whether each loop has let go of all that it held before that mark; what it did until then is to be seen. */
+bool dp_epoch_passed(const struct dp *dp, uint64_t mark);
 /* Frees what can be freed; the number that still waits. */
 unsigned dp_epoch_reclaim(struct dp *dp);
 

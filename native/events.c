@@ -66,7 +66,7 @@ int dp_worker_move_links(struct dp_worker *w, bool apart) {
     int error = move(from, to, w->inbound.wake_fd, DP_EVENT_WAKE | DP_EVENT_LINK);
     for (uint32_t i = 0; error == 0 && set != NULL && i < set->count; i++) {
         const struct dp_io *io = set->io[i];
-        if (io == NULL || io->poll_fd < 0 || atomic_load_explicit(&io->send_only, memory_order_relaxed))
+        if (io == NULL || io->poll_fd < 0 || atomic_load_explicit(&io->unread, memory_order_relaxed) != 0)
             continue;
         error = move(from, to, io->poll_fd, io->number | DP_EVENT_LINK);
     }

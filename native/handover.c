@@ -178,6 +178,24 @@ bool dp_handover_waiting(const struct dp_loop *loop) {
     return false;
 }
 
+static bool all_released(const struct dp_loop *loop, uint32_t workers) {
+    for (uint32_t w = 0; loop->from != NULL && w < workers; w++) {
+        const struct dp_ring *r = loop->from[w];
+        if (r != NULL &&
+            atomic_load_explicit(&r->head, memory_order_acquire) != atomic_load_explicit(&r->tail, memory_order_acquire))
+            return false;
+    }
+    return true;
+}
+
+bool dp_handover_empty(const struct dp *dp) {
+    uint32_t workers = dp->config.workers;
+    for (uint32_t w = 0; w < workers; w++)
+        if (!all_released(&dp->worker[w].outbound, workers) || !all_released(&dp->worker[w].inbound, workers))
+            return false;
+    return true;
+}
+
 int dp_handover_take(struct dp_loop *loop, uint32_t budget, uint64_t now,
                      int (*take)(struct dp_loop *loop, struct dp_burst *b, uint64_t now),
                      void (*finish)(struct dp_loop *loop, uint64_t now)) {

@@ -42,6 +42,9 @@ int dp_handover_take(struct dp_loop *loop, uint32_t budget, uint64_t now,
                      void (*finish)(struct dp_loop *loop, uint64_t now));
 /* Whether there is anything to take. */
 bool dp_handover_waiting(const struct dp_loop *loop);
+/* Whether nothing is on its way between any two loops: what was handed over was taken, and what became of it is sent. By any
+ * thread, when no loop hands anything over. */
+bool dp_handover_empty(const struct dp *dp);
 /* Before sleeping. false: something came meanwhile; else whoever hands over wakes the loop until dp_handover_awake. */
 bool dp_handover_sleep(struct dp_loop *loop);
 void dp_handover_awake(struct dp_loop *loop);

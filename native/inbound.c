@@ -37,6 +37,7 @@
 #include "policy.h"
 #include "replay.h"
 #include "sa.h"
+#include "sa_peer.h"
 #include "seal.h"
 #include "strangers.h"
 #include "tap.h"
@@ -50,8 +51,8 @@ static uint32_t load_be32(const uint8_t *p) {
 }
 
 static bool life_over(const struct dp *dp, const struct dp_sa *sa, enum dp_drop *reason) {
-    if (sa->generation != atomic_load_explicit(&dp->generation, memory_order_acquire))
-        *reason = DP_DROP_guest_cloned;
+    if (atomic_load_explicit(&sa->generation, memory_order_relaxed) != atomic_load_explicit(&dp->generation, memory_order_acquire))
+        *reason = dp_sa_dead(sa);
     else if (atomic_load_explicit(&sa->octets, memory_order_relaxed) >= sa->hard_octets ||
              atomic_load_explicit(&sa->packets, memory_order_relaxed) >= sa->hard_packets)
         *reason = DP_DROP_hard_limit;

@@ -60,6 +60,12 @@ struct dp_area {
 
 struct dp_io;
 
+/* Why a device is not read. */
+enum dp_unread {
+    DP_UNREAD_OTHER = 1,  /* another worker reads it */
+    DP_UNREAD_PAUSED = 2, /* dp_receive_pause */
+};
+
 struct dp_io_ops {
     /* Receives 0..n bursts into `area` (at least one fits); 0: nothing is ready; -errno: the device failed. */
     int (*receive)(struct dp_io *io, struct dp_area *area, struct dp_burst *b, unsigned n);
@@ -80,7 +86,7 @@ struct dp_io {
     _Atomic int offload_error; /* errno for which `send` gave one up; 0: none since it was reported */
     _Atomic bool ready;        /* the receiving loop should look at it */
     _Atomic bool failed;       /* reported; not read again */
-    _Atomic bool send_only;    /* another worker reads it */
+    _Atomic uint8_t unread;    /* enum dp_unread; 0: it is read */
     _Atomic uint64_t reported; /* when an error was last reported, by either loop */
     _Atomic uint64_t refused;  /* when a datagram that was too big was last reported */
     void *scratch;             /* freed with it, after close */

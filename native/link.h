@@ -36,9 +36,10 @@ struct dp_link {
     uint64_t segment_max_until;
 };
 
-/* Descriptors are duplicated; see dp_link_attach. NULL with errno. */
+/* Descriptors are duplicated; see dp_link_attach. `on`: they are another process's too, and this is on (dp_link_inherit); NULL:
+ * what there is is turned on. NULL with errno. */
 struct dp_io *dp_link_open(uint32_t link, unsigned encapsulation, const struct dp_addr *local, int fd_receive, int receive_df,
-                           int fd_other);
+                           int fd_other, const uint32_t *on);
 /* One datagram from a socket of ours, whole or not at all. 0 or -errno. */
 int dp_link_answer(int fd, const struct dp_addr *remote, const uint8_t *data, size_t octets);
 void dp_from_sockaddr(struct dp_addr *a, const union dp_sockaddr *s);

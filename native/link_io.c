@@ -17,6 +17,8 @@
 #include "link.h"
 #include "udp_check.h"
 
+#define LINK (DP_OFFLOAD_UDP_SEGMENT | DP_OFFLOAD_UDP_GRO)
+
 void dp_from_sockaddr(struct dp_addr *a, const union dp_sockaddr *s) {
     memset(a, 0, sizeof *a);
     if (s->any.sa_family == AF_INET) {
@@ -139,6 +141,18 @@ static uint32_t link_offload(struct dp_io *io, uint32_t wanted) {
     return on;
 }
 
+/* Not every kernel tells whether datagrams are joined; else what was carried is believed. Nothing but `status` depends on it. */
+static bool inherit(struct dp_io *io, uint32_t on) {
+    int gro = 0;
+    socklen_t octets = sizeof gro;
+    if ((on & ~(uint32_t)LINK) != 0 || (on != 0 && io->encapsulation != DP_ENCAPSULATION_UDP))
+        return false;
+    if (io->encapsulation == DP_ENCAPSULATION_UDP && getsockopt(io->poll_fd, IPPROTO_UDP, UDP_GRO, &gro, &octets) == 0)
+        on = (on & ~(uint32_t)DP_OFFLOAD_UDP_GRO) | (gro != 0 ? DP_OFFLOAD_UDP_GRO : 0);
+    atomic_store_explicit(&io->offloads, on, memory_order_relaxed);
+    return true;
+}
+
 static void link_close(struct dp_io *io) {
     const struct dp_link *l = io->scratch;
     if (io->poll_fd >= 0)
@@ -151,7 +165,7 @@ static const struct dp_io_ops link_ops = {
     .receive = link_receive, .send = dp_link_send, .offload = link_offload, .close = link_close};
 
 struct dp_io *dp_link_open(uint32_t number, unsigned encapsulation, const struct dp_addr *local, int fd_receive, int receive_df,
-                           int fd_other) {
+                           int fd_other, const uint32_t *on) {
     struct dp_io *io = calloc(1, sizeof *io);
     struct dp_link *l = calloc(1, sizeof *l);
     if (io == NULL || l == NULL) {
@@ -168,15 +182,17 @@ struct dp_io *dp_link_open(uint32_t number, unsigned encapsulation, const struct
     l->receive_df = (uint8_t)receive_df;
     io->poll_fd = fcntl(fd_receive, F_DUPFD_CLOEXEC, 0);
     l->fd_other = fd_other >= 0 ? fcntl(fd_other, F_DUPFD_CLOEXEC, 0) : -1;
-    if (io->poll_fd < 0 || (fd_other >= 0 && l->fd_other < 0)) {
-        int error = errno;
+    bool have = io->poll_fd >= 0 && (fd_other < 0 || l->fd_other >= 0);
+    if (!have || (on != NULL && !inherit(io, *on))) {
+        int error = have ? EINVAL : errno;
         link_close(io);
         free(l);
         free(io);
         errno = error;
         return NULL;
     }
-    (void)dp_io_offload(io, DP_OFFLOAD_ALL);
+    if (on == NULL)
+        (void)dp_io_offload(io, DP_OFFLOAD_ALL);
     atomic_store_explicit(&io->ready, true, memory_order_relaxed);
     return io;
 }

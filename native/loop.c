@@ -15,7 +15,7 @@ int dp_loop_visit(struct dp_loop *loop, const struct dp_io_set *set, uint32_t bu
     for (uint32_t i = 0; i < count && moved < budget; i++) {
         struct dp_io *io = set->io[(loop->turn + i) % count];
         if (io == NULL || atomic_load_explicit(&io->failed, memory_order_relaxed) ||
-            atomic_load_explicit(&io->send_only, memory_order_relaxed))
+            atomic_load_explicit(&io->unread, memory_order_acquire) != 0)
             continue;
         /* Only a thread has epoll to tell it who is ready; a rig's step looks at everything. */
         if (loop->running && !atomic_load_explicit(&io->ready, memory_order_acquire))

@@ -16,7 +16,7 @@ size_t dp_replay_octets(uint32_t window) {
 }
 
 void dp_replay_init(struct dp_replay *r, uint32_t window, uint64_t *ring) {
-    *r = (struct dp_replay){.window = window, .words = window / WORD_BITS + 1, .ring = ring};
+    *r = (struct dp_replay){.window = window, .words = window / WORD_BITS + 1, .ring = ring, .limit = UINT64_MAX};
 }
 
 uint64_t dp_replay_infer(const struct dp_replay *r, uint32_t low, bool esn) {
@@ -48,8 +48,8 @@ static uint64_t bit_of(uint64_t sequence) {
 __attribute__((aligned(64))) enum dp_drop dp_replay_check(const struct dp_replay *r, uint64_t sequence) {
     if (sequence == 0)
         return DP_DROP_replay;
-    if (sequence > r->highest)
-        return DP_OK;
+    if (sequence > r->highest) /* one answer or the other without a branch */
+        return (enum dp_drop)((sequence > atomic_load_explicit(&r->limit, memory_order_relaxed)) * DP_DROP_unpublished);
     if (r->highest - sequence >= r->window)
         return DP_DROP_too_old;
     return *word_of(r, sequence) & bit_of(sequence) ? DP_DROP_replay : DP_OK;
@@ -77,4 +77,20 @@ enum dp_drop dp_replay_commit(struct dp_replay *r, uint64_t sequence) {
         advance(r, sequence);
     *word_of(r, sequence) |= bit_of(sequence);
     return DP_OK;
+}
+
+void dp_replay_save(const struct dp_replay *r, uint64_t *words) {
+    for (uint32_t back = 0; back < r->words; back++)
+        words[back] = r->ring[back <= r->top ? r->top - back : r->top + r->words - back];
+}
+
+void dp_replay_load(struct dp_replay *r, uint64_t highest, const uint64_t *words, uint32_t count) {
+    if (highest == 0)
+        return;
+    r->highest = highest;
+    r->top = r->words - 1;
+    for (uint32_t back = 0; back < r->words; back++)
+        r->ring[r->top - back] = back < count ? words[back] : UINT64_MAX;
+    r->ring[r->top] &= (bit_of(highest) << 1) - 1; /* nothing above `highest` was received */
+    r->ring[r->top] |= bit_of(highest);
 }

@@ -12,8 +12,11 @@
 #include "events.h"
 #include "flow.h"
 #include "keyed.h"
+#include "keys.h"
 #include "own_outer.h"
 #include "replay.h"
+#include "sa_peer.h"
+#include "sa_state.h"
 #include "traffic.h"
 
 enum {
@@ -42,52 +45,6 @@ int dp_sa_table_init(struct dp *dp) {
     return t->inbound != NULL && t->reserved != NULL ? 0 : -ENOMEM;
 }
 
-static bool reserved(const struct dp_sa_table *t, uint32_t slot) {
-    return t->reserved[slot / 64] >> (slot % 64) & 1;
-}
-
-/* The first free slot that is `rest` modulo `modulus`. */
-static int allocate(struct dp *dp, uint32_t modulus, uint32_t rest, uint32_t random, uint32_t *spi) {
-    struct dp_sa_table *t = &dp->sas;
-    for (uint32_t tried = 0; tried <= t->slot_mask; tried++) {
-        uint32_t slot = (t->slot_hint + tried) & t->slot_mask;
-        uint32_t candidate = (random & ~t->slot_mask) | slot;
-        if (candidate < DP_SPI_MIN)
-            candidate |= t->slot_mask + 1; /* the lowest bit that does not name a slot */
-        if (slot % modulus != rest || reserved(t, slot) || atomic_load_explicit(&t->inbound[slot], memory_order_relaxed) != NULL)
-            continue;
-        t->reserved[slot / 64] |= UINT64_C(1) << (slot % 64);
-        t->slot_hint = slot + 1;
-        *spi = candidate;
-        return 0;
-    }
-    return -ENOSPC;
-}
-
-int dp_spi_allocate(struct dp *dp, uint32_t random, uint32_t *spi) {
-    return allocate(dp, 1, 0, random, spi);
-}
-
-int dp_spi_allocate_for(struct dp *dp, uint32_t worker, uint32_t random, uint32_t *spi) {
-    return worker < dp->config.workers ? allocate(dp, dp->config.workers, worker, random, spi) : -EINVAL;
-}
-
-uint32_t dp_spi_receiver(const struct dp *dp, uint32_t spi) {
-    return (spi & dp->sas.slot_mask) % dp->config.workers;
-}
-
-void dp_spi_release(struct dp *dp, uint32_t spi) {
-    uint32_t slot = spi & dp->sas.slot_mask;
-    dp->sas.reserved[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
-    dp_early_forget(dp, spi);
-}
-
-int dp_spi_expect(struct dp *dp, uint32_t spi, const struct dp_addr *peer) {
-    if (!reserved(&dp->sas, spi & dp->sas.slot_mask) || (peer->family != 4 && peer->family != 6))
-        return -EINVAL;
-    return dp_early_begin(dp, spi, peer);
-}
-
 static bool path_valid(const struct dp_path *p) {
     return (p->remote.family == 4 || p->remote.family == 6) && p->encapsulation <= DP_ENCAPSULATION_UDP && p->df <= DP_DF_CLEAR &&
            p->dscp <= DP_DSCP_VALUE && p->dscp_value < 64 &&
@@ -110,35 +67,13 @@ static uint64_t limit(uint64_t n) {
 static void sa_free(struct dp *dp, void *thing) {
     struct dp_sa *sa = thing;
     dp_keyed_free(dp->arena, sa->esp.cipher, sa->esp.context);
+    if (sa->keymat != NULL)
+        dp_arena_free(dp->arena, sa->keymat, sa->keymat_octets);
     free((void *)(uintptr_t)sa->selectors);
     free(atomic_load_explicit(&sa->path, memory_order_relaxed));
     free(sa->ring);
     explicit_bzero(sa, sizeof *sa); /* the salt is half of the nonce */
     free(sa);
-}
-
-/* The words are released after the odd version, so whoever reads a new word sees that version, or a later one, afterwards. */
-void dp_sa_set_peer(struct dp_sa *sa, const struct dp_addr *peer) {
-    sa->peer = *peer;
-    uint64_t words[3];
-    memcpy(words, peer, sizeof words);
-    uint32_t version = atomic_load_explicit(&sa->peer_version, memory_order_relaxed);
-    atomic_store_explicit(&sa->peer_version, version + 1, memory_order_relaxed);
-    for (int i = 0; i < 3; i++)
-        atomic_store_explicit(&sa->peer_words[i], words[i], memory_order_release);
-    atomic_store_explicit(&sa->peer_version, version + 2, memory_order_release);
-}
-
-void dp_sa_get_peer(const struct dp_sa *sa, struct dp_addr *peer) {
-    uint64_t words[3];
-    uint32_t before, after;
-    do {
-        before = atomic_load_explicit(&sa->peer_version, memory_order_acquire);
-        for (int i = 0; i < 3; i++)
-            words[i] = atomic_load_explicit(&sa->peer_words[i], memory_order_acquire);
-        after = atomic_load_explicit(&sa->peer_version, memory_order_relaxed);
-    } while (before != after || (before & 1) != 0);
-    memcpy(peer, words, sizeof *peer);
 }
 
 static int sa_set_direction(struct dp_sa *sa, const struct dp_sa_params *p, const struct dp_selector *selectors, size_t count) {
@@ -151,8 +86,8 @@ static int sa_set_direction(struct dp_sa *sa, const struct dp_sa_params *p, cons
         sa->sequence = sa->period_sequence = p->sequence;
         atomic_store_explicit(&sa->recent, p->sequence, memory_order_relaxed);
         atomic_store_explicit(&sa->sequence_shown, p->sequence, memory_order_relaxed);
-        sa->sequence_last = p->esn ? UINT64_MAX : UINT32_MAX;
-        sa->sequence_soft = sa->sequence_last / 4 * 3;
+        atomic_store_explicit(&sa->sequence_last, sa->sequence_end, memory_order_relaxed);
+        sa->sequence_soft = sa->sequence_end / 4 * 3;
         return 0;
     }
     sa->selectors = dp_selectors_new(selectors, count);
@@ -183,7 +118,8 @@ static struct dp_sa *sa_new(struct dp *dp, unsigned direction, const struct dp_s
     sa->hard_octets = limit(p->hard_octets);
     sa->soft_packets = limit(p->soft_packets);
     sa->hard_packets = limit(p->hard_packets);
-    sa->generation = atomic_load_explicit(&dp->generation, memory_order_relaxed);
+    sa->sequence_end = p->esn ? UINT64_MAX : UINT32_MAX;
+    atomic_store_explicit(&sa->generation, atomic_load_explicit(&dp->generation, memory_order_relaxed), memory_order_relaxed);
     sa->interface = p->interface;
     sa->tunnel = p->tunnel;
     sa->worker = p->worker;
@@ -239,19 +175,58 @@ static int publish_outbound(struct dp *dp, struct dp_sa *sa) {
     return 0;
 }
 
+static int keep_keymat(struct dp *dp, struct dp_sa *sa, const uint8_t *keymat, size_t octets) {
+    sa->keymat = dp_arena_alloc(dp->arena, octets);
+    if (sa->keymat == NULL)
+        return -ENOMEM;
+    memcpy(sa->keymat, keymat, octets);
+    sa->keymat_octets = octets;
+    return 0;
+}
+
 int dp_sa_install(struct dp *dp, unsigned direction, const struct dp_sa_params *params, const uint8_t *keymat, size_t keymat_octets,
                   const struct dp_selector *selectors, size_t selector_count, dp_sa_id *id) {
-    if (!params_valid(dp, direction, params))
+    return dp_sa_import(dp, direction, params, keymat, keymat_octets, selectors, selector_count, NULL, id);
+}
+
+int dp_sa_set_key(struct dp *dp, struct dp_sa *sa, const uint8_t *keymat, size_t octets) {
+    const struct dp_cipher *c = sa->esp.cipher;
+    int error = dp_keyed_new(dp->arena, dp->config.provider, c->encr, c->integ, c->key_octets, keymat, octets, &sa->esp.cipher,
+                             &sa->esp.context, sa->esp.salt);
+    if (error == 0)
+        error = seed_ivs(dp, sa);
+    return error == 0 ? keep_keymat(dp, sa, keymat, octets) : error;
+}
+
+/* Without a key it waits for one: whoever looks at it, as at one that is retired, reads the sizes of its suite alone. */
+static int set_suite(struct dp *dp, struct dp_sa *sa, const struct dp_sa_params *p, const uint8_t *keymat, size_t octets) {
+    sa->esp.cipher = dp_cipher_find(dp->config.provider, p->encr, p->integ, p->key_octets);
+    if (sa->esp.cipher == NULL)
+        return -ENOTSUP;
+    if (keymat != NULL)
+        return dp_sa_set_key(dp, sa, keymat, octets);
+    sa->waits = true;
+    atomic_fetch_or_explicit(&sa->generation, DP_SA_RETIRED, memory_order_relaxed);
+    return 0;
+}
+
+int dp_sa_install_waiting(struct dp *dp, unsigned direction, const struct dp_sa_params *params, const struct dp_selector *selectors,
+                          size_t selector_count, dp_sa_id *id) {
+    return dp_sa_import(dp, direction, params, NULL, 0, selectors, selector_count, NULL, id);
+}
+
+int dp_sa_import(struct dp *dp, unsigned direction, const struct dp_sa_params *params, const uint8_t *keymat, size_t keymat_octets,
+                 const struct dp_selector *selectors, size_t selector_count, const struct dp_sa_state *state, dp_sa_id *id) {
+    if (!params_valid(dp, direction, params) || (state != NULL && !dp_sa_state_valid(direction, params->esn != 0, state)))
         return -EINVAL;
     struct dp_sa *sa = sa_new(dp, direction, params);
     if (sa == NULL)
         return -ENOMEM;
-    int error = dp_keyed_new(dp->arena, dp->config.provider, params->encr, params->integ, params->key_octets, keymat, keymat_octets,
-                             &sa->esp.cipher, &sa->esp.context, sa->esp.salt);
-    if (error == 0)
-        error = seed_ivs(dp, sa);
+    int error = set_suite(dp, sa, params, keymat, keymat_octets);
     if (error == 0)
         error = sa_set_direction(sa, params, selectors, selector_count);
+    if (error == 0)
+        dp_sa_state_load(sa, state);
     if (error == 0)
         error = direction == DP_INBOUND ? publish_inbound(dp, sa) : publish_outbound(dp, sa);
     if (error != 0) {
@@ -340,9 +315,12 @@ int dp_sa_skip(struct dp *dp, dp_sa_id id, uint64_t packets) {
     struct dp_sa *sa = dp_sa_by_id(dp, id);
     if (sa == NULL || sa->direction != DP_OUTBOUND)
         return -ENOENT;
-    if (packets > sa->sequence_last - sa->sequence)
+    if (packets > atomic_load_explicit(&sa->sequence_last, memory_order_relaxed) - sa->sequence)
         return -ERANGE;
     sa->sequence += packets;
+    sa->packets_ahead -= packets;
+    if (!sa->esp.cipher->random_iv)
+        sa->esp.iv += packets;
     atomic_store_explicit(&sa->sequence_shown, sa->sequence, memory_order_relaxed);
     return 0;
 }
@@ -356,7 +334,7 @@ int dp_sa_clear(struct dp *dp, dp_sa_id id, uint32_t flags) {
 }
 
 void dp_sa_expire_all(struct dp *dp) {
-    atomic_fetch_add_explicit(&dp->generation, 1, memory_order_seq_cst);
+    atomic_fetch_add_explicit(&dp->generation, DP_GENERATION_STEP, memory_order_seq_cst);
 }
 
 int dp_reclaim(struct dp *dp) {

@@ -13,13 +13,15 @@
 
 enum {
     DP_TFC_MAX = 9000, /* octets that an inner packet may be padded to */
+    DP_SA_RETIRED = 1, /* in an SA's generation; the machine's are even, so none is like it */
+    DP_GENERATION_STEP = 2,
 };
 
 struct dp_sa {
     /* What sealing or opening a packet touches. */
     _Alignas(64) struct dp_esp esp;
     uint64_t sequence;                                             /* outbound: the last one used */
-    uint64_t sequence_last;                                        /* outbound: the last one that may be used */
+    _Atomic uint64_t sequence_last;                                /* outbound: the last one that may be used, see dp_sa_reserve */
     uint64_t sequence_soft;                                        /* outbound: where SEQUENCE_SOFT is raised */
     uint64_t period_sequence, period_at;                           /* outbound: where the current period began, see `recent` */
     struct dp_replay replay;                                       /* inbound */
@@ -28,8 +30,8 @@ struct dp_sa {
     _Atomic uint64_t asked; /* packets that want an answer (traffic.h), of a super-packet one */
     uint64_t segment;       /* the last TCP data: its ports and where it began */
     _Atomic uint32_t flags;
-    _Atomic bool goes_on; /* a packet was such that its sender has heard the other end */
-    uint32_t generation;  /* of the machine, see dp_sa_expire_all */
+    _Atomic bool goes_on;        /* a packet was such that its sender has heard the other end */
+    _Atomic uint32_t generation; /* of the machine, see dp_sa_expire_all; DP_SA_RETIRED: its key is retired */
     uint32_t interface, tunnel;
     const struct dp_selectors *selectors; /* inbound */
     _Atomic(struct dp_path *) path;       /* outbound */
@@ -43,6 +45,13 @@ struct dp_sa {
     bool opaque;         /* later fragments alone (RFC 4301 §7.2); outbound: since its CHILD was pointed at it */
     uint64_t *ring;
     size_t ring_octets;
+    uint8_t *keymat; /* as it was installed, in the key arena: an export takes it along. NULL: taken and wiped */
+    size_t keymat_octets;
+    uint64_t sequence_end;            /* the last one that there is */
+    bool waits;                       /* for its key and its state, see dp_sa_go_on_many */
+    uint64_t bound;                   /* dp_sa_reserve, dp_sa_publish; 0: none */
+    uint64_t settled;                 /* dp_epoch_mark of retiring it, or of its first bound */
+    uint64_t iv_ahead, packets_ahead; /* outbound: of the sequence number, modulo 2^64: what never changes */
     struct {
         uint64_t packets, octets, asked;
     } kept; /* what its tunnel has of these already, see dp_traffic_keep */
@@ -72,6 +81,8 @@ static inline struct dp_sa *dp_sa_by_spi(const struct dp_sa_table *t, uint32_t s
     struct dp_sa *sa = atomic_load_explicit(&t->inbound[spi & t->slot_mask], memory_order_acquire);
     return sa != NULL && sa->esp.spi == spi ? sa : NULL;
 }
+/* Gives an SA that has none its key, by the suite that it has. -errno. */
+int dp_sa_set_key(struct dp *dp, struct dp_sa *sa, const uint8_t *keymat, size_t octets);
 /* By name, for the control thread. */
 struct dp_sa *dp_sa_by_id(const struct dp *dp, dp_sa_id id);
 
@@ -85,11 +96,5 @@ static inline void dp_sa_drop(struct dp_sa *sa, enum dp_drop reason) {
     dp_add(&sa->drops[reason], 1);
     atomic_store_explicit(&sa->last_drop, (uint32_t)reason, memory_order_relaxed);
 }
-
-/* Notes an inbound SA's peer, for the loop and for whoever reads the SA. By the loop that owns it, or before anybody sees the SA.
- */
-void dp_sa_set_peer(struct dp_sa *sa, const struct dp_addr *peer);
-/* The peer's address whole, by any thread, though the loop may be writing it. */
-void dp_sa_get_peer(const struct dp_sa *sa, struct dp_addr *peer);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "engine.h"
 #include "sa.h"
+#include "sa_peer.h"
 #include "traffic.h"
 
 static uint64_t get(const _Atomic uint64_t *counter) {

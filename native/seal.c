@@ -24,23 +24,39 @@ void dp_sa_raise(struct dp_loop *loop, struct dp_sa *sa, uint32_t flags, uint64_
     (void)dp_punt_send(loop, DP_CHANNEL_TRUSTED, &punt, NULL, 0);
 }
 
+/* Why an SA of another generation is dead. By any loop, out of the way of those that live. */
+__attribute__((cold)) enum dp_drop dp_sa_dead(const struct dp_sa *sa) {
+    return (atomic_load_explicit(&sa->generation, memory_order_relaxed) & DP_SA_RETIRED) != 0 ? DP_DROP_retired
+                                                                                              : DP_DROP_guest_cloned;
+}
+
+/* The numbers are used up: those that there are, or those that are reserved. */
+__attribute__((cold)) static enum dp_drop no_number(const struct dp_sa *sa, uint64_t last, uint32_t *raise) {
+    if (last != sa->sequence_end)
+        return DP_DROP_unreserved;
+    *raise = DP_SA_SEQUENCE_EXHAUSTED;
+    return DP_DROP_sequence_exhausted;
+}
+
 /* Whether the SA may send `n` more packets, `octets` together, and the flags that this raises. */
 static enum dp_drop check_life(const struct dp *dp, const struct dp_sa *sa, uint32_t n, size_t octets, uint32_t *raise) {
     uint64_t total_octets = atomic_load_explicit(&sa->octets, memory_order_relaxed) + octets;
     uint64_t total_packets = atomic_load_explicit(&sa->packets, memory_order_relaxed) + n;
     *raise = 0;
-    if (sa->generation != atomic_load_explicit(&dp->generation, memory_order_acquire)) {
-        *raise = DP_SA_HARD_LIMIT;
-        return DP_DROP_guest_cloned;
+    if (atomic_load_explicit(&sa->generation, memory_order_relaxed) !=
+        atomic_load_explicit(&dp->generation, memory_order_acquire)) {
+        enum dp_drop dead = dp_sa_dead(sa);
+        *raise = dead == DP_DROP_guest_cloned ? DP_SA_HARD_LIMIT : 0;
+        return dead;
     }
     if (total_octets > sa->hard_octets || total_packets > sa->hard_packets) {
         *raise = DP_SA_HARD_LIMIT;
         return DP_DROP_hard_limit;
     }
-    if (sa->sequence_last - sa->sequence < n) { /* RFC 4303 §3.3.3: never cycles */
-        *raise = DP_SA_SEQUENCE_EXHAUSTED;
-        return DP_DROP_sequence_exhausted;
-    }
+    /* RFC 4303 §3.3.3: never cycles. A bound may be set that the SA has gone beyond meanwhile. */
+    uint64_t last = atomic_load_explicit(&sa->sequence_last, memory_order_relaxed);
+    if ((last < sa->sequence) | (last - sa->sequence < n))
+        return no_number(sa, last, raise);
     if (total_octets >= sa->soft_octets || total_packets >= sa->soft_packets)
         *raise |= DP_SA_SOFT_LIMIT;
     if (sa->sequence + n > sa->sequence_soft)
@@ -77,11 +93,14 @@ static void mark_period(struct dp_sa *sa, uint32_t n, uint64_t now) {
 }
 
 void dp_seal_end(struct dp_loop *loop, struct dp_sa *sa, uint32_t n, size_t octets, uint64_t now) {
-    atomic_store_explicit(&sa->sequence_shown, sa->sequence, memory_order_relaxed);
-    if (n == 0)
+    if (n == 0) {
+        atomic_store_explicit(&sa->sequence_shown, sa->sequence, memory_order_relaxed);
         return;
+    }
     dp_add(&sa->packets, n);
     dp_add(&sa->octets, octets);
+    /* Whoever sees the number sees what was counted up to it (dp_sa_snapshot). */
+    atomic_store_explicit(&sa->sequence_shown, sa->sequence, memory_order_release);
     if (atomic_load_explicit(&sa->first_use, memory_order_relaxed) == 0)
         atomic_store_explicit(&sa->first_use, now, memory_order_relaxed);
     atomic_store_explicit(&sa->last_use, now, memory_order_relaxed);

@@ -4,6 +4,8 @@
 
 #include "engine.h"
 
+/* Why an SA whose generation is not the machine's is dead: DP_DROP_retired or DP_DROP_guest_cloned. */
+enum dp_drop dp_sa_dead(const struct dp_sa *sa);
 /* Raises sticky flags of an SA and punts those that are new. */
 void dp_sa_raise(struct dp_loop *loop, struct dp_sa *sa, uint32_t flags, uint64_t now);
 /* A burst: whether the SA may send all `n` packets, `octets` together; each sealed, with the next sequence number; those that were

@@ -43,6 +43,34 @@ void dp_traffic_keep_drops(struct dp *dp, const struct dp_sa *sa) {
     }
 }
 
+static void add_traffic(struct dp_tunnel_traffic *sum, const struct dp_tunnel_traffic *more) {
+    sum->packets_in += more->packets_in;
+    sum->octets_in += more->octets_in;
+    sum->packets_out += more->packets_out;
+    sum->octets_out += more->octets_out;
+    sum->asked_in += more->asked_in;
+    sum->asked_out += more->asked_out;
+    sum->last_in = later(sum->last_in, more->last_in);
+    sum->last_out = later(sum->last_out, more->last_out);
+    sum->goes_on_in |= more->goes_on_in;
+    sum->goes_on_out |= more->goes_on_out;
+}
+
+int dp_tunnel_import(struct dp *dp, uint32_t tunnel, const struct dp_tunnel_traffic *traffic, const uint64_t *drops) {
+    if (tunnel >= dp->config.tunnels)
+        return -EINVAL;
+    struct dp_traffic *t = &dp->traffic[tunnel];
+    if (t->drops == NULL)
+        t->drops = calloc(DP_DROP_COUNT, sizeof *t->drops);
+    if (t->drops == NULL)
+        return -ENOMEM;
+    for (unsigned r = 0; r < DP_DROP_COUNT; r++)
+        t->drops[r] += drops[r];
+    add_traffic(&t->gone, traffic);
+    dp->tunnels_used = tunnel < dp->tunnels_used ? dp->tunnels_used : tunnel + 1;
+    return 0;
+}
+
 int dp_tunnel_forget(struct dp *dp, uint32_t tunnel) {
     if (tunnel >= dp->config.tunnels)
         return -EINVAL;

@@ -222,7 +222,16 @@ static int prepare(struct dp_io *io, int fd) {
     return error;
 }
 
-struct dp_io *dp_tun_open(uint32_t interface, int fd) {
+/* The kernel tells the header of a device, and not which offloads it was asked for. */
+static bool inherit(struct dp_io *io, uint32_t on) {
+    const struct tun *t = io->scratch;
+    if ((on & ~(uint32_t)(TSO | USO)) != 0 || (on != 0 && t->vnet_header == 0))
+        return false;
+    atomic_store_explicit(&io->offloads, on, memory_order_relaxed);
+    return true;
+}
+
+struct dp_io *dp_tun_open(uint32_t interface, int fd, const uint32_t *on) {
     struct dp_io *io = calloc(1, sizeof *io);
     struct tun *t = calloc(1, sizeof *t);
     int error = io != NULL && t != NULL ? 0 : -ENOMEM;
@@ -232,13 +241,18 @@ struct dp_io *dp_tun_open(uint32_t interface, int fd) {
         io->scratch = t;
         error = prepare(io, fd);
     }
+    if (error == 0 && on != NULL && !inherit(io, *on)) {
+        tun_close(io);
+        error = -EINVAL;
+    }
     if (error != 0) {
         free(t);
         free(io);
         errno = -error;
         return NULL;
     }
-    (void)dp_io_offload(io, DP_OFFLOAD_ALL);
+    if (on == NULL)
+        (void)dp_io_offload(io, DP_OFFLOAD_ALL);
     atomic_store_explicit(&io->ready, true, memory_order_relaxed);
     return io;
 }

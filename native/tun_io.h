@@ -8,7 +8,8 @@
 
 #include "io.h"
 
-/* The descriptor is duplicated. NULL with errno. */
-struct dp_io *dp_tun_open(uint32_t interface, int fd);
+/* The descriptor is duplicated. `on`: it is another process's too, and this is on (dp_tun_inherit); NULL: what there is is turned
+ * on. NULL with errno. */
+struct dp_io *dp_tun_open(uint32_t interface, int fd, const uint32_t *on);
 
 #endif

@@ -9,16 +9,18 @@ flight.
 from __future__ import annotations
 
 import errno
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ipsec_dp.databases.carried_sas import Arrivals, CarriedSa, CarriedSad
 from ipsec_dp.dataplane import Channel, Direction, Offload, PuntKind, SaCondition, SaFlag, SaHandle, SaParams, owner_of
 from ipsec_dp.errors import DataPlaneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ipsec_dp.dataplane import DataPlane, Endpoint, Limits, OuterPath, Punt, SaInfo, TunnelTraffic
+    from ipsec_dp.dataplane import DataPlane, Endpoint, ExportedSa, Limits, OuterPath, Punt, SaInfo, TunnelTraffic
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
     from ipsec_dp.ipsec.suites import Suite
@@ -152,6 +154,7 @@ class Sad:
         self._by_spi: dict[int, set[SaHandle]] = {}  # outbound SAs: peers choose these SPIs, so two may have one
         self._senders: dict[_Ends, set[SaHandle]] = {}  # outbound SAs by both ends of their path
         self._users: dict[SaHandle, dict[int, ChildSa]] = {}  # CHILD_SAs that send or receive by an SA
+        self._arrivals: Arrivals | None = None
 
     def allocate_spi(self, random: int, receiver: int = 0) -> int:
         """An SPI to announce to the peer, kept until it is installed or released. Its datagrams come to worker `receiver`."""
@@ -181,7 +184,9 @@ class Sad:
     def install(self, params: SaParams) -> SaHandle:
         """An inbound SA is ready to receive on return, an outbound one sends nothing before `switch`. Raises DataPlaneError; the
         caller wipes the keys either way."""
-        handle = self._plane.install(params, owner_of(params.tunnel, self._plane.workers))
+        owner = owner_of(params.tunnel, self._plane.workers)
+        carried = None if self._arrivals is None else self._arrivals.take(params)
+        handle = self._plane.install(params, owner) if carried is None else self._plane.import_sa(params, carried.sa, owner)
         self.records[handle] = SaRecord(
             handle,
             params.direction,
@@ -190,8 +195,9 @@ class Sad:
             params.suite,
             tuple(params.selectors),
             params.limits,
-            self._now(),
+            self._now() if carried is None else carried.installed,
             params.path,
+            reported=SaFlag(0 if carried is None else carried.reported),
             replay_window=params.replay_window if params.direction is Direction.INBOUND else None,
         )
         self._handles.setdefault(params.tunnel, set()).add(handle)
@@ -305,6 +311,45 @@ class Sad:
     def holds(self, child: ChildSa) -> bool:
         """Whether a CHILD_SA was not removed yet."""
         return self.children.get(child.number) is child
+
+    # ---- to another process, and from one
+
+    def retire(self) -> None:
+        """No SA seals or opens any more, for good: `export` is to follow."""
+        for handle in self.records:
+            self._plane.retire(handle)
+
+    def export_sa(self, handle: SaHandle) -> ExportedSa:
+        """One SA whole, which is retired by this. Raises DataPlaneError, as `DataPlane.export_sa`."""
+        return self._plane.export_sa(handle, self.records[handle].suite)
+
+    def export(self) -> CarriedSad:
+        """All SAs whole, which are retired by this. Raises DataPlaneError (EAGAIN), and none has left, while a loop has packets
+        from before: it is to be asked again."""
+        self.retire()
+        carried: list[CarriedSa] = []
+        left_out: list[tuple[int, str]] = []
+        for handle, record in reversed(self.records.items()):  # the last one retired is the last that a loop lets go of
+            try:
+                sa = self.export_sa(handle)
+            except DataPlaneError as error:
+                if error.errno == errno.EAGAIN:
+                    raise
+                left_out.append((record.spi, str(error)))
+            else:
+                carried.append(CarriedSa(sa, record.installed, int(record.reported)))
+        return CarriedSad(tuple(reversed(carried)), tuple(left_out))
+
+    @contextmanager
+    def importing(self, carried: CarriedSad) -> Iterator[Arrivals]:
+        """Within it `install` takes the state of each SA from what was carried, and refuses one of which there is none (ENOKEY).
+        All keying material in it is wiped then; `Arrivals.rest` names what nobody has installed."""
+        self._arrivals = Arrivals(carried)
+        try:
+            yield self._arrivals
+        finally:
+            self._arrivals = None
+            carried.wipe()
 
     # ---- events
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ipsec_dp.dataplane.carried import SA_MODEL, CarriedTraffic, ExportedSa
 from ipsec_dp.dataplane.ike import IkeRates, IkeSaKey
 from ipsec_dp.dataplane.plane import DataPlane, protect_process
 from ipsec_dp.dataplane.policy import Policy
@@ -63,11 +64,13 @@ __all__ = [
     "GROWTH",
     "LINK_OFFLOADS",
     "NO_LIMITS",
+    "SA_MODEL",
     "TAILROOM",
     "TUN_OFFLOADS",
     "Action",
     "ArenaInfo",
     "Batch",
+    "CarriedTraffic",
     "Channel",
     "Counters",
     "DataPlane",
@@ -77,6 +80,7 @@ __all__ = [
     "Dscp",
     "Encapsulation",
     "Endpoint",
+    "ExportedSa",
     "Gso",
     "IkeRates",
     "IkeSaKey",

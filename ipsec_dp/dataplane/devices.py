@@ -38,7 +38,13 @@ class Devices:
             raise DataPlaneError(errno.EBADF, "the data plane is closed")
         return self._dp
 
-    def attach_tun(self, interface: int, descriptor: int, worker: int = 0) -> None:
+    def attach_tun(self, interface: int, descriptor: int, worker: int = 0, *, on: Offload | None = None) -> None:
+        """`on`: another process has this device too, with these offloads, and nothing about it is changed; else what the device can
+        do and may have is turned on."""
+        if on is not None:
+            check(lib.dp_tun_inherit(self.c, worker, interface, descriptor, on), "attaching a TUN device of another process")
+            self._tuns.add((worker, interface))
+            return
         check(lib.dp_tun_attach(self.c, worker, interface, descriptor), "attaching a TUN device")
         self._tuns.add((worker, interface))
         if self._wanted != ALL_OFFLOADS:
@@ -49,15 +55,24 @@ class Devices:
         self._tuns.discard((worker, interface))
 
     def attach_link(
-        self, encapsulation: Encapsulation, local: Endpoint, receive: int, receive_df: Df, other: int = -1, worker: int = 0
+        self,
+        encapsulation: Encapsulation,
+        local: Endpoint,
+        receive: int,
+        receive_df: Df,
+        other: int = -1,
+        worker: int = 0,
+        *,
+        on: Offload | None = None,
     ) -> int:
-        """Gives the core the outer sockets of one local address; the link's index."""
+        """Gives the core the outer sockets of one local address; the link's index. `on`: as for `attach_tun`."""
         c = ffi.new("struct dp_addr *")
         set_endpoint(c, local)
-        result = lib.dp_link_attach(self.c, worker, encapsulation, c, receive, int(receive_df), other)
+        arguments = self.c, worker, encapsulation, c, receive, int(receive_df), other
+        result = lib.dp_link_attach(*arguments) if on is None else lib.dp_link_inherit(*arguments, on)
         link = check(result, f"attaching sockets of {local.address}")
         self._links.add((worker, link))
-        if self._wanted != ALL_OFFLOADS:
+        if on is None and self._wanted != ALL_OFFLOADS:
             self.set_link_offloads(link, self.link_offloads(link, worker) & self._wanted, worker)
         return link
 

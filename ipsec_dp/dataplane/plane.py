@@ -17,7 +17,8 @@ from ipsec_dp.dataplane.convert import (
     set_endpoint,
     set_path,
 )
-from ipsec_dp.dataplane.ike import IkeGate, IkeRates
+from ipsec_dp.dataplane.ike import IkeRates
+from ipsec_dp.dataplane.moving import Moving
 from ipsec_dp.dataplane.types import (
     ALL_OFFLOADS,
     DROP_NAMES,
@@ -57,7 +58,7 @@ def protect_process() -> None:
     check(lib.dp_process_protect(), "making the process undumpable")
 
 
-class DataPlane(IkeGate):
+class DataPlane(Moving):
     """One data plane: SA table, policy, devices, loops. Close it (or use `with`): that wipes every key.
 
     sa_slots: inbound SAs at the most, a power of two. stranger_rate: punts a second that one unknown source may cause.

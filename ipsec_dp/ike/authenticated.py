@@ -55,6 +55,15 @@ class Account:
         self._at = 0.0
         self._told = -inf
 
+    @property
+    def level(self) -> tuple[float, float, float]:
+        """How much was left, when that was looked at, and when something was last told."""
+        return self._left, self._at, self._told
+
+    def resume(self, level: tuple[float, float, float]) -> None:
+        """It goes on from the `level` of another."""
+        self._left, self._at, self._told = min(level[0], self._most), level[1], level[2]
+
     def widen(self, most: float) -> None:
         """It may hold so much at the least."""
         if most > self._most:

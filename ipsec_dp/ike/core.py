@@ -349,6 +349,17 @@ class IkeVersions:
     def unfinished(self) -> bool:
         return any(one.unfinished() for one in self._both)
 
+    # ---- what is carried away, and taken over (`ike.carried`)
+
+    @property
+    def choices(self) -> Mapping[str, VersionChoice]:
+        """Of the tunnels that may fall to IKEv1."""
+        return self._choices
+
+    def with_ikev1(self) -> IsakmpManager:
+        """IKEv1's manager, which something is carried to."""
+        return self._loaded()
+
     # ---- what is there
 
     def status(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:

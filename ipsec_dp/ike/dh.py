@@ -7,7 +7,7 @@ these groups: `kem`, for additional key exchanges (RFC 9370). Public values are 
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from cryptography.hazmat.primitives.asymmetric import dh, ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -17,6 +17,7 @@ from ipsec_dp.ike import kem
 from ipsec_dp.ike.environment import Rng
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.modp import GENERATOR, PRIMES
+from ipsec_dp.ike.octets import Buffer
 from ipsec_dp.ipsec.transforms import Group
 
 # Groups 14 to 16 are what older peers have; the version of `cryptography` is bounded until they are gone from the field.
@@ -38,6 +39,9 @@ class _Private(Protocol):
 
     def exchange(self, peer_public: bytes) -> bytes: ...
 
+    def octets(self) -> bytes:
+        """Of which the same one is made again."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeyExchange:
@@ -51,6 +55,10 @@ class KeyExchange:
         """g^ir in the octets RFC 7296 §2.14 wants. KeyExchangeError when the peer's value fails its checks."""
         _check_octets(self.group, peer_public, self.group.ciphertext or self.group.public)
         return _shared_secret(self.group, self._private, peer_public)
+
+    def private_octets(self) -> bytearray:
+        """What `again` makes the same half of; whoever has them has the secret of the exchange."""
+        return bytearray(self._private.octets())
 
 
 def _check_octets(group: Group, peer_public: bytes, wanted: int) -> None:
@@ -70,7 +78,21 @@ def _private(group: Group, rng: Rng) -> _Private:
         return kem.Decapsulation(group, rng)
     if group.id == _X25519:
         return Curve25519(rng)
-    return Ecp(_CURVES[group.id], rng) if group.id in _CURVES else Modp(PRIMES[group.id], group.public, rng)
+    return Ecp.drawn(_CURVES[group.id], rng) if group.id in _CURVES else Modp.drawn(PRIMES[group.id], group.public, rng)
+
+
+def again(group: Group, octets: Buffer) -> KeyExchange:
+    """The half of which `KeyExchange.private_octets` said so. ValueError for octets that are none of this group's."""
+    private: _Private
+    if group.ciphertext:
+        private = kem.Decapsulation(group, lambda _: bytes(octets))
+    elif group.id == _X25519:
+        private = Curve25519(lambda _: bytes(octets))
+    elif group.id in _CURVES:
+        private = Ecp(_CURVES[group.id], int.from_bytes(octets, "big"))
+    else:
+        private = Modp(PRIMES[group.id], group.public, int.from_bytes(octets, "big"))
+    return KeyExchange(group, private.public(), private)
 
 
 def initiate(group: Group, rng: Rng) -> KeyExchange:
@@ -103,14 +125,21 @@ class Curve25519:
     def exchange(self, peer_public: bytes) -> bytes:
         return self._key.exchange(X25519PublicKey.from_public_bytes(peer_public))  # refuses an all-zero result
 
+    def octets(self) -> bytes:
+        return self._key.private_bytes_raw()
+
 
 class Ecp:
     """Public values are x | y without the octet that says "uncompressed" (RFC 5903 §7), the secret is x alone (§7)."""
 
-    def __init__(self, curve: ec.EllipticCurve, rng: Rng) -> None:
+    def __init__(self, curve: ec.EllipticCurve, private: int) -> None:
         self._curve = curve
+        self._key = ec.derive_private_key(private, curve)
+
+    @classmethod
+    def drawn(cls, curve: ec.EllipticCurve, rng: Rng) -> Self:
         drawn = int.from_bytes(rng((curve.key_size + 7) // 8 + _SPARE), "big")
-        self._key = ec.derive_private_key(drawn % (curve.group_order - 1) + 1, curve)
+        return cls(curve, drawn % (curve.group_order - 1) + 1)
 
     def public(self) -> bytes:
         numbers = self._key.public_key().public_numbers()
@@ -123,17 +152,26 @@ class Ecp:
         )  # refuses a point off the curve
         return self._key.exchange(ec.ECDH(), peer)
 
+    def octets(self) -> bytes:
+        return self._key.private_numbers().private_value.to_bytes((self._curve.key_size + 7) // 8, "big")
+
 
 class Modp:
     """The secret is as long as the prime, zeros in front (RFC 7296 §2.14)."""
 
-    def __init__(self, prime: int, octets: int, rng: Rng) -> None:
+    def __init__(self, prime: int, octets: int, exponent: int) -> None:
         self._octets = octets
         self._prime = prime
         self._parameters = dh.DHParameterNumbers(prime, GENERATOR)
-        exponent = int.from_bytes(rng(_MODP_EXPONENT), "big") | 1 << (8 * _MODP_EXPONENT - 1)
         placeholder = dh.DHPublicNumbers(GENERATOR, self._parameters)  # `exchange` uses the exponent alone
         self._key = dh.DHPrivateNumbers(exponent, placeholder).private_key()
+
+    @classmethod
+    def drawn(cls, prime: int, octets: int, rng: Rng) -> Self:
+        return cls(prime, octets, int.from_bytes(rng(_MODP_EXPONENT), "big") | 1 << (8 * _MODP_EXPONENT - 1))
+
+    def octets(self) -> bytes:
+        return self._key.private_numbers().x.to_bytes(_MODP_EXPONENT, "big")
 
     def public(self) -> bytes:
         """g^x, as an exchange with the generator: so OpenSSL computes it in constant time, which `pow` does not."""

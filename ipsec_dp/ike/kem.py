@@ -51,6 +51,10 @@ class Decapsulation:
         """The secret in a ciphertext, or another one where it was altered."""
         return self._key.decapsulate(peer_public)
 
+    def octets(self) -> bytes:
+        """The seed."""
+        return self._key.private_bytes_raw()
+
 
 def encapsulate(method: Group, key: bytes) -> tuple[bytes, bytes]:
     """Ciphertext and secret for an encapsulation key. ValueError for one whose coefficients are out of range."""

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import count, islice
+from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
@@ -51,7 +51,7 @@ from ipsec_dp.ike.v2.message import Header, Message, begins, parse_message, rece
 from ipsec_dp.ike.v2.payloads import Notify
 from ipsec_dp.ike.v2.probe import PathProbe
 from ipsec_dp.ike.v2.reception import Reception
-from ipsec_dp.ike.v2.sa import CARRYING, HALF_OPEN, State
+from ipsec_dp.ike.v2.sa import CARRYING, HALF_OPEN, ChildState, State
 from ipsec_dp.ike.v2.session import IkeSession, initiator, responder
 from ipsec_dp.ike.v2.session_index import SessionIndex
 from ipsec_dp.ike.v2.unsolicited import UnsolicitedAnswers
@@ -87,7 +87,7 @@ class IkeManager:
         self._peers = PeerTable(peers)
         self._sessions = SessionIndex()
         self._timers: TimerQueue[IkeSession] = TimerQueue()
-        self._numbers = count(1)
+        self._number = 0  # the last one given to a CHILD_SA
         self._spawned: list[IkeSession] = []  # by the session that acts just now
         self._later: Later[IkeSession, list[Action]] = Later()
         self._children: WeakValueDictionary[int, Child] = WeakValueDictionary()
@@ -150,7 +150,8 @@ class IkeManager:
     # ---- what sessions ask
 
     def next_child(self) -> int:
-        return next(self._numbers)
+        self._number += 1
+        return self._number
 
     def holds(self, child: Child) -> None:
         self._children[child.number] = child
@@ -437,6 +438,56 @@ class IkeManager:
     def sessions(self, tunnel: str | None = None) -> tuple[IkeSession, ...]:
         """The IKE SAs that are held of a tunnel, or of all, oldest first: those too that are replaced or linger."""
         return self._sessions.all() if tunnel is None else self._sessions.of_tunnel(tunnel)
+
+    # ---- what is carried away, and taken over (`ike.carried`)
+
+    @property
+    def last_number(self) -> int:
+        """Of the CHILD_SA that was made last."""
+        return self._number
+
+    def carried(self) -> tuple[list[IkeSession], list[IkeSession]]:
+        """The IKE SAs of tunnels, of each oldest first; and those among all that have something to do, the first one first."""
+        return list(self._sessions.by_tunnel()), [session for session, _ in self._timers.entries()]
+
+    def peer(self, tunnel: str) -> Peer | None:
+        """What a tunnel says now; None: it is not there."""
+        return self._peers.get(tunnel)
+
+    def strangers(self) -> list[IkeSession]:
+        """Those whose peer has proven nothing yet, and that he began."""
+        return [session for session in self._sessions.all() if not session.authenticated and not session.sa.initiator]
+
+    def knows_request(self, session: IkeSession) -> bool:
+        """Whether a repeat of the first message finds it."""
+        return self._sessions.by_request(session.handshake.request_key) is session
+
+    def tallies(self) -> tuple[dict[str, int], dict[str, int]]:
+        """What was counted, and how often each tunnel's requests were sent again."""
+        return dict(self._counts), dict(self._retransmissions)
+
+    def go_on_from(self, number: int, tallies: tuple[Mapping[str, int], Mapping[str, int]]) -> None:
+        """Numbers of CHILD_SAs follow those that another gave, and what it counted is counted on."""
+        self._number = max(self._number, number)
+        self._counts.update(tallies[0])
+        self._retransmissions.update(tallies[1])
+
+    def take_over(self, session: IkeSession, *, by_request: bool) -> None:
+        """An IKE SA that was carried here is one of these from now on; `settle` follows for all that came together."""
+        if by_request:
+            self._sessions.add_stranger(session)
+        self._sessions.add(session)
+        session.ends.account = self._accounts.of(session.ends.meaning(), len(session.peer.proxy_ids))
+        if session.children.holder is not session:
+            return
+        for child in session.children.values():
+            self.holds(child)
+            if child.installed and child.state is not ChildState.DELETED:
+                self.holdings.hold(child, session.peer, session.ends.theirs)
+
+    def settle(self, session: IkeSession) -> None:
+        """It was taken over with all that belongs to it: its times count."""
+        self._settle(session)
 
     @property
     def empty(self) -> bool:

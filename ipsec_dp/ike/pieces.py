@@ -30,6 +30,11 @@ class Pieces:
     def __len__(self) -> int:
         return len(self._of)
 
+    @property
+    def parts(self) -> dict[int, bytes]:
+        """All of them by their numbers."""
+        return dict(self._of)
+
     def get(self, number: int) -> bytes | None:
         return self._of.get(number)
 

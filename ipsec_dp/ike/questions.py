@@ -50,6 +50,10 @@ class Questions:
         self._where[proxy_id] = place
         self._queues[place].set(proxy_id, at)
 
+    def entries(self) -> list[tuple[ProxyId, Turn, float]]:
+        """Who waits where, and until when; of one place in their order."""
+        return [(proxy_id, place, at) for place, queue in self._queues.items() for proxy_id, at in queue.entries()]
+
     def drop(self, proxy_id: ProxyId) -> None:
         """It waits no more."""
         place = self._where.pop(proxy_id, None)

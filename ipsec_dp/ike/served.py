@@ -24,6 +24,21 @@ class Served:
         self._wholes: Counter[ProxyId] = Counter()  # how many of them are
         self._whole: set[ProxyId] = set()
 
+    @property
+    def up(self) -> dict[int, tuple[ProxyId, ...]]:
+        """The CHILD_SAs that were there at the last look, and their selectors."""
+        return dict(self._up)
+
+    @property
+    def whole(self) -> set[ProxyId]:
+        """What is served as a whole alone."""
+        return set(self._whole)
+
+    def resume(self, up: dict[int, tuple[ProxyId, ...]], whole: set[ProxyId]) -> None:
+        """It goes on from what another had."""
+        self.look(up, ())
+        self._whole = whole
+
     def configure(self, configured: tuple[ProxyId, ...]) -> None:
         """Other proxy IDs, and the same CHILD_SAs."""
         self.configured = Configured(configured)

@@ -115,6 +115,15 @@ class Allowance:
         self._at_once = self._left = rate if at_once is None else at_once
         self._at = 0.0
 
+    @property
+    def level(self) -> tuple[float, float]:
+        """How much was left, and when that was looked at."""
+        return self._left, self._at
+
+    def resume(self, level: tuple[float, float]) -> None:
+        """It goes on from the `level` of another."""
+        self._left, self._at = min(level[0], self._at_once), level[1]
+
     def any_left(self, now: float) -> bool:
         """Whether `take` gives one now."""
         self._left = min(self._left + max(now - self._at, 0.0) * self._rate, self._at_once)

@@ -39,6 +39,14 @@ class TimerQueue(Generic[T]):
         self._heap = list(last.values())
         heapq.heapify(self._heap)
 
+    def entries(self) -> list[tuple[T, float]]:
+        """Everybody with their times, in the order in which they come to be due."""
+        found: dict[T, float] = {}
+        for at, _, owner in sorted(self._heap, key=lambda entry: entry[:2]):
+            if self._at.get(owner) == at:
+                found.setdefault(owner, at)
+        return list(found.items())
+
     def discard(self, owner: T) -> None:
         self._at.pop(owner, None)
 

@@ -73,6 +73,15 @@ class VersionChoice:
         self.last: Call | None = None  # what is under way, or came to nothing last
 
     @property
+    def memory(self) -> tuple[bool, float | None, str | None]:
+        """What it knows of the peer: whether it fell, since when that is to be confirmed, and why it is met by IKEv1."""
+        return self._fallen, self._first, self.reason
+
+    def resume(self, memory: tuple[bool, float | None, str | None]) -> None:
+        """It goes on from the `memory` of another."""
+        self._fallen, self._first, self.reason = memory
+
+    @property
     def ikev1_peer(self) -> Peer | None:
         """The peer by IKEv1: from its own addresses alone; None: it may not speak that, or has none."""
         fallback = self.peer.fallback

@@ -83,6 +83,25 @@ class Wish:
 _NEW: Final = Wish()  # of what nothing is known yet
 
 
+@dataclass(slots=True)
+class WantedParts:
+    """All that a `Wanted` knows besides what is configured, so that another goes on from it. `waiting`: who waits where, and until
+    when, where that was found out (`placed`)."""
+
+    wishes: dict[ProxyId, Wish]
+    asked: dict[ProxyId, bool]
+    packets: dict[ProxyId, ProxyId]
+    dismissed: set[ProxyId]
+    held: set[ProxyId]
+    up: dict[int, tuple[ProxyId, ...]]
+    whole: set[ProxyId]
+    told: dict[int, str]
+    troubled: bool
+    placed: bool
+    floors: dict[Turn, float]
+    waiting: list[tuple[ProxyId, Turn, float]]
+
+
 class Wanted:
     """Of one IKE SA, and of those that rekey it. `lasting`: every one of the proxy IDs `configured`, for ever.
 
@@ -118,6 +137,42 @@ class Wanted:
                     kept.pop(gone)
             self._held = self.served.held()
         self._placed = False
+
+    def parts(self) -> WantedParts:
+        """For `resume` of another one."""
+        return WantedParts(
+            self._wishes,
+            self._asked,
+            dict(self._packets),
+            self._dismissed,
+            self._held,
+            self.served.up,
+            self.served.whole,
+            self._told,
+            self._troubled,
+            self._placed,
+            self._questions.floors,
+            self._questions.entries() if self._placed else [],
+        )
+
+    def resume(self, parts: WantedParts) -> None:
+        """It goes on from what another knew, of all that is still configured."""
+        known = set(self.served.configured.all)
+        self._wishes = {one: wish for one, wish in parts.wishes.items() if one in known}
+        self._asked = {one: by_whom for one, by_whom in parts.asked.items() if one in known}
+        for proxy_id, packet in parts.packets.items():
+            if proxy_id in known:
+                self._packets.wait(packet, proxy_id)
+        self._dismissed, self._told, self._troubled = parts.dismissed & known, parts.told, parts.troubled
+        self.served.resume(parts.up, parts.whole & known)
+        self._held = parts.held & known
+        self._questions.floors |= parts.floors
+        if parts.placed:
+            self._place_all()
+            for proxy_id, place, at in parts.waiting:
+                if proxy_id in known:
+                    self._questions.drop(proxy_id)
+                    self._questions.put(proxy_id, place, at)
 
     # ---- what is wanted
 

@@ -21,6 +21,7 @@ with atheris.instrument_imports(include=["ipsec_dp.ike"]):
     from ipsec_dp.ike.v2.errors import IntegrityError
     from ipsec_dp.ike.v2.fragment import Reassembler
     from ipsec_dp.ike.v2.message import Header, Message, build_message, parse_message
+    from ipsec_dp.ike.v2.sk_iv import SkIvs
     from ipsec_dp.ike.v2.tolerance import passed_over
     from ipsec_dp.ike.v2.ts import narrow
     from ipsec_dp.ike.v2.wire import IKE_HEADER
@@ -60,7 +61,7 @@ SEEDS: tuple[tuple[p.Payload, ...], ...] = (
 class _Open:
     """A protection that takes everything: the fuzzer cannot make an ICV, and behind it lies most of the parser."""
 
-    overhead, block = 0, 1
+    overhead, block, ivs = 0, 1, SkIvs()
 
     def seal(self, associated: bytes, plaintext: bytes, rng: Rng) -> bytes:  # noqa: ARG002
         return plaintext

@@ -147,7 +147,7 @@ class Site:
     """One gateway's core and the little that a driver adds."""
 
     def __init__(self, name, wire, clock, peers, seed, epoch, trace=NO_TRACE):
-        self.name, self.wire, self.clock, self.trace = name, wire, clock, trace
+        self.name, self.wire, self.clock, self.trace, self.peers = name, wire, clock, trace, peers
         self.sad = FakeSad()
         self.events: list[act.Event] = []
         self.keepalives: list[Path] = []

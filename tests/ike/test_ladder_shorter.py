@@ -63,7 +63,8 @@ def narrowed(ladder, most, senders=("a", "b")):
 
 
 def ladder_of(seed=0, **changes):
-    common = {"ike_proposals": parse_ike([ONE]), "esp_proposals": parse_esp([ESP_ONE])} | changes
+    """On the port where it begins: on 4500 four octets more make two fragments of IKE_INTERMEDIATE."""
+    common = {"ike_proposals": parse_ike([ONE]), "esp_proposals": parse_esp([ESP_ONE]), "encapsulation": "esp"} | changes
     return Ladder(a=[peer("a", **common)], b=[peer("b", **common)], seed=seed)
 
 

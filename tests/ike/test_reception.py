@@ -5,7 +5,7 @@ import pytest
 from ipsec_dp.ike.environment import IkeSaTraits
 from ipsec_dp.ike.strangers import Cookies
 
-from .ladder import Ladder
+from .ladder import Ladder, peer
 
 
 def known(site):
@@ -13,8 +13,9 @@ def known(site):
     return {spi: (traits.authenticated, traits.natt) for spi, traits in site.watcher.known_now.items()}
 
 
-def test_both_ends_are_told_of_as_they_begin_and_again_with_keys_once_they_are_up():
-    ladder = Ladder()
+@pytest.mark.parametrize(("encapsulation", "natt"), [("esp", False), ("auto", True)])
+def test_both_ends_are_told_of_as_they_begin_and_again_with_keys_once_they_are_up(encapsulation, natt):
+    ladder = Ladder(*([peer(site, encapsulation=encapsulation)] for site in ("a", "b")))
     ladder.initiate()
     (begun,) = ladder.a.watcher.known_now.values()
     assert begun == IkeSaTraits(begun.own_spi, bytes(8), initiator=True, natt=False, authenticated=False)
@@ -22,9 +23,9 @@ def test_both_ends_are_told_of_as_they_begin_and_again_with_keys_once_they_are_u
     (answered,) = ladder.b.watcher.known_now.values()
     assert answered == IkeSaTraits(answered.own_spi, begun.own_spi, initiator=False, natt=False, authenticated=False)
     ladder.settle()
-    for site, own, peer in ((ladder.a, begun.own_spi, answered.own_spi), (ladder.b, answered.own_spi, begun.own_spi)):
+    for site, own, other in ((ladder.a, begun.own_spi, answered.own_spi), (ladder.b, answered.own_spi, begun.own_spi)):
         (traits,) = site.watcher.known_now.values()
-        assert traits == IkeSaTraits(own, peer, initiator=site is ladder.a, natt=False, authenticated=True)
+        assert traits == IkeSaTraits(own, other, initiator=site is ladder.a, natt=natt, authenticated=True)
 
 
 def test_the_key_is_that_which_the_peer_seals_with_and_nobody_keeps_it():
@@ -53,7 +54,7 @@ def test_a_rekeyed_ike_sa_is_told_of_and_the_old_one_is_gone_when_nothing_of_it_
     (first,) = ladder.b.watcher.known_now
     ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock(), ike=True))
     ladder.settle()
-    assert set(known(ladder.b).values()) == {(True, False)}
+    assert set(known(ladder.b).values()) == {(True, True)}
     ladder.run(60.0)
     assert len(known(ladder.b)) == len(known(ladder.a)) == 1
     assert first not in known(ladder.b)

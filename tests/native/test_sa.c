@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "plane.h"
+#include "sa_peer.h"
 
 static int setup(void **state) {
     *state = plane_new(1);

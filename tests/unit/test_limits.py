@@ -61,6 +61,8 @@ OWNERS = {
     "ike/authenticated.py": {PEER: "KEPT TOLD"},
     "ike/certificate_rules.py": {STANDARD: "MIN_RSA_BITS"},
     "ike/certificates.py": {FILES: "MAX_FILE"},
+    "ike/carried/envelope.py": {OURS: "_VERSION _LENGTH _DIGEST"},
+    "ike/carried/model.py": {OURS: "MODEL"},
     "ike/core.py": {STANDARD: "_VERSION _IKEV1"},
     "ike/dh.py": {STANDARD: "_MODP_EXPONENT _X25519 _SPARE"},
     "ike/kem.py": {STANDARD: "_SEED"},
@@ -126,7 +128,7 @@ OWNERS = {
     "ike/v2/probe.py": {STANDARD: "PADDING_NOTIFY NOTIFY_OCTETS"},
     "ike/v2/prices.py": {PEER: "FRAGMENT OTHER SELECTOR SELECTOR_AND_PROXY_ID SPI"},
     "ike/v2/proof.py": {OURS: "LOOK AHEAD TRY SOON"},
-    "ike/v2/protect.py": {STANDARD: "_CHACHA20 _LAST_IV"},
+    "ike/v2/protect.py": {STANDARD: "_CHACHA20"},
     "ike/v2/replacement.py": {PEER: "PATIENCE DOUBLED LEFT_AFTER"},
     "ike/v2/sa.py": {OURS: "NONCE_OCTETS"},
     "ike/v2/sa_payload.py": {STANDARD: "_LAST _MORE_PROPOSALS _MORE_TRANSFORMS"},
@@ -136,6 +138,7 @@ OWNERS = {
     "ike/v2/tolerance.py": {SHOWN: "SHOWN NOTED", PEER: "COMPLAINTS_A_MINUTE"},
     "ike/v2/trace.py": {SHOWN: "SHOWN", OURS: "REMEMBERED"},
     "ike/v2/ts.py": {STANDARD: "TS_IPV4_ADDR_RANGE TS_IPV6_ADDR_RANGE _HEAD"},
+    "ike/v2/sk_iv.py": {OURS: "EPOCH_BITS COUNTER_BITS FIRST_OF_NEXT"},
     "ike/v2/wire.py": {
         STANDARD: "FIRST_STATUS_NOTIFY CRITICAL MAJOR_VERSION KEY_LENGTH_ATTRIBUTE ATTRIBUTE_TV "
         "ESP_SPI CA_HASH MIN_NONCE MAX_NONCE MAX_COOKIE",

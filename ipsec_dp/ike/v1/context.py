@@ -6,12 +6,13 @@ goes on as it is. So both hang on a `Peering`, and each exchange goes over the n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ipsec_dp.ike.actions import Cause, Event, Kind, MovePath, Origin, Report, Send
+from ipsec_dp.ike.errors import RetiredKeyError
 from ipsec_dp.ike.lifetimes import MOVE_EVERY
 from ipsec_dp.ike.nat import Nat, Said, said_of
 from ipsec_dp.ike.peer_table import Candidates
@@ -22,6 +23,7 @@ from ipsec_dp.ike.v1.deadlines import IsakmpDeadlines, Liveliness
 from ipsec_dp.ike.v1.keymat import BLOCK, encrypt, exchange_iv, phase2_hash
 from ipsec_dp.ike.v1.message import IsakmpHeader, build_clear, build_isakmp, build_payloads
 from ipsec_dp.ike.v1.payloads import HashPayload
+from ipsec_dp.ike.v1.standing import Negotiation, PeersAbilities, Proven
 from ipsec_dp.ike.v1.states import PAIRS, UNSHOWN, IpsecSaState, IsakmpState
 from ipsec_dp.ike.v1.wire import ExchangeMode, HeaderFlag
 from ipsec_dp.ike.wanted import Wanted
@@ -29,15 +31,10 @@ from ipsec_dp.util.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime
-
-    from cryptography import x509
 
     from ipsec_dp.ike.actions import Action, Path, Renewal
     from ipsec_dp.ike.authenticated import Account
-    from ipsec_dp.ike.dh import KeyExchange
     from ipsec_dp.ike.environment import Environment
-    from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.proposal import IkeSuite
     from ipsec_dp.ike.traffic_selectors import ProxyId
@@ -99,50 +96,6 @@ class IsakmpHost(Protocol):
         """Begin another main mode with the peer."""
 
 
-@dataclass(slots=True)
-class Negotiation:
-    """Phase 1 as it goes on. `last_in`, `last_out`: the digest of the peer's last message, and our answer to it, for its
-    duplicate: whoever begins has not shown that he may have us keep 64 KB."""
-
-    candidates: Candidates  # who it may be
-    sa_body: bytes = b""  # SAi_b
-    nonces: tuple[bytes, bytes] = (b"", b"")  # Ni_b, Nr_b
-    publics: tuple[bytes, bytes] = (b"", b"")  # g^xi, g^xr
-    key: KeyExchange | None = None
-    iv: bytes = b""
-    peer_id: bytes = b""  # IDii_b of message 1 of aggressive mode
-    last_in: bytes = b""
-    last_out: bytes = b""
-    refused: bytes = b""  # the last block of a message 6 that proved nothing
-    hints: list[tuple[str, Cause | None]] = field(default_factory=list)  # unauthenticated refusals
-    unreachable: bool = False  # an ICMP message says that ours do not get to port 4500
-    asked: tuple[ProxyId | None, ...] = ()  # what the ISAKMP SA is made for; None: all that is configured
-    initial_contact: bool = False
-    repeated: bool = False  # the peer sent its last message again
-    answers_kept_back: bool = False  # which was told
-
-
-@dataclass(slots=True)
-class PeersAbilities:
-    """What its vendor IDs say."""
-
-    nat_t: bytes = b""  # the vendor ID of the best that both know
-    said: Said = Said.TRUTH  # about our address, where NAT-T is agreed on
-    dpd: bool = False
-    fragmentation: bool = False
-    vendors: tuple[str, ...] = ()  # by name
-    unknown_vendors: int = 0
-
-
-@dataclass(slots=True)
-class Proven:
-    """Who is at both ends, and by what the peer has shown it."""
-
-    identities: tuple[Identity, Identity] | None = None  # ours, the peer's
-    certificates: tuple[x509.Certificate, ...] = ()
-    until: datetime | None = None  # when the first of them runs out
-
-
 MODES: Final = {ExchangeMode.MAIN: "main mode", ExchangeMode.AGGRESSIVE: "aggressive mode"}
 
 
@@ -151,15 +104,17 @@ class IsakmpContext:
 
     _state = IsakmpState.NEW
 
-    def __init__(self, host: IsakmpHost, candidates: Candidates, sa: IsakmpSa, path: Path, now: float) -> None:
-        """`candidates`: who it may be; one when we initiate, and once main mode has shown who."""
+    def __init__(
+        self, host: IsakmpHost, candidates: Candidates, sa: IsakmpSa, path: Path, now: float, number: int | None = None
+    ) -> None:
+        """`candidates`: who it may be; one when we initiate, and once main mode has shown who. `number`: of our last R-U-THERE."""
         sa.started = now
         self.host, self.sa, self.path = host, sa, path
         self.peer = candidates.first  # who it is, or the likeliest
         self.request_key = (sa.cookie_i, path.remote)  # by which a duplicate of message 1 finds its way
         self.negotiation = Negotiation(candidates)
         self.abilities, self.proven, self.deadlines = PeersAbilities(), Proven(), IsakmpDeadlines()
-        self.liveliness = Liveliness(number=int.from_bytes(host.environment.rng(3), "big"))
+        self.liveliness = Liveliness(number=int.from_bytes(host.environment.rng(3), "big") if number is None else number)
         self.nat = Nat()
         self.waiting: Waiting | None = None  # a message of phase 1
         self.fragments: fragment.IsakmpFragments | None = None  # of the peer's
@@ -225,7 +180,9 @@ class IsakmpContext:
 
     @property
     def keyed(self) -> tuple[IkeSuite, Skeyids]:
-        """Its algorithms and keys. RuntimeError, a fault of ours, before there are any."""
+        """Its algorithms and keys. RuntimeError, a fault of ours, before there are any; RetiredKeyError when they are another's."""
+        if self.sa.retired:
+            raise RetiredKeyError("the keys of an ISAKMP SA that was carried away protect nothing more")
         if self.sa.suite is None or self.sa.keys is None:
             raise RuntimeError("an ISAKMP SA without keys")
         return self.sa.suite, self.sa.keys

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import zlib
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipsec_dp.ike.pieces import Pieces
 from ipsec_dp.ike.strangers import LIMITS
@@ -50,6 +50,17 @@ def cut(datagram: bytes, header: IsakmpHeader, room: int) -> tuple[bytes, ...]:
 # ---- the peer's ----------------------------------------------------------------------------------------------------------------
 
 
+class HeldParts(NamedTuple):
+    """What is kept of one ISAKMP SA's fragments: the parts of one message by number, and the last message that was whole."""
+
+    whose: object
+    parts: dict[int, bytes] | None
+    deadline: float
+    total: int
+    last: bytes
+    last_ends: tuple[int, ...]
+
+
 class IsakmpFragments:
     """Of one ISAKMP SA: what has come of one message, and the last one that became whole, whose parts may come again."""
 
@@ -62,6 +73,22 @@ class IsakmpFragments:
         self._total = 0  # 0: the last part has not come
         self._last = b""
         self._last_ends: tuple[int, ...] = ()
+
+    @property
+    def held(self) -> HeldParts:
+        """All of it, for `resume` of another."""
+        pieces = self._pieces
+        parts = None if pieces is None else pieces.parts
+        return HeldParts(self._whose, parts, 0.0 if pieces is None else pieces.deadline, self._total, self._last, self._last_ends)
+
+    def resume(self, held: HeldParts) -> None:
+        """It goes on from what another `held`."""
+        self._whose, self._total, self._last, self._last_ends = held.whose, held.total, held.last, held.last_ends
+        if held.parts is not None:
+            self._pieces = Pieces(held.deadline)
+            self._pieces.deadline = held.deadline
+            for number, octets in held.parts.items():
+                self._pieces.add(number, octets)
 
     @property
     def octets(self) -> int:

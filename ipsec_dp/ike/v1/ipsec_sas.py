@@ -83,7 +83,7 @@ def install(
     new.soft = now + lifetimes.soft_after(life, initiator=new.initiator, rng=rng)
     new.hard = now + life.hard_s
     new.idle_at = now + life.idle_s if life.idle_s else inf
-    limits = lifetimes.limits_of(life, initiator=new.initiator, rng=rng)
+    limits = new.limits = lifetimes.limits_of(life, initiator=new.initiator, rng=rng)
     peering.sas[new.number], exchange.sa = new, new
     context.host.holds(new.number, peering)
     inbound, outbound = (

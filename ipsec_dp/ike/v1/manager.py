@@ -594,6 +594,56 @@ class IsakmpManager:
         """The ISAKMP SAs of a tunnel, oldest first: those too that are replaced."""
         return tuple(one for peering in self._peerings.of_tunnel(tunnel) for one in peering.sessions)
 
+    # ---- what is carried away, and taken over (`ike.carried`)
+
+    def carried(self) -> tuple[list[Peering], list[IsakmpContext]]:
+        """What is with each peer, and the ISAKMP SAs that are with none yet."""
+        alone = [session for session in self._sessions.values() if session.peering is None]
+        return [one for one in self._peerings if not one.over], alone
+
+    def due(self) -> list[IsakmpContext | Peering]:
+        """Whoever has something to do, the first one first."""
+        return [owner for owner, _ in self._timers.entries()]
+
+    def peer(self, tunnel: str) -> Peer | None:
+        """What a tunnel says now; None: it is not there."""
+        return self._peers.get(tunnel)
+
+    def knows_request(self, session: IsakmpContext) -> bool:
+        """Whether a repeat of message 1 finds it."""
+        return self._requests.get(session.request_key) is session
+
+    def tallies(self) -> tuple[dict[str, int], dict[str, int]]:
+        """What was counted, and how often each tunnel's messages were sent again."""
+        return dict(self.counts), dict(self._retransmissions)
+
+    def go_on_from(self, tallies: tuple[Mapping[str, int], Mapping[str, int]]) -> None:
+        """What another counted is counted on."""
+        self.counts.update(tallies[0])
+        self._retransmissions.update(tallies[1])
+
+    def key_of(self, context: IsakmpContext) -> object:
+        """By which what is with its peer is found."""
+        return self._key(context)
+
+    def take_over(self, peering: Peering, by_request: Iterable[IsakmpContext]) -> None:
+        """What is with one peer was carried here; `await_times` follows for all that came together. `by_request`: those that a
+        repeat of message 1 finds."""
+        self._peerings.add(peering)
+        peering.account = self._accounts.of(peering.key, len(peering.peer.proxy_ids))
+        for number in peering.sas:
+            self._peerings.holds(number, peering)
+        for session in peering.sessions:
+            self._sessions[session.sa.own_cookie] = session
+            self._tell(session)
+        self._requests |= {session.request_key: session for session in by_request}
+        self._peerings.note(peering)
+
+    def await_times(self, owner: IsakmpContext | Peering) -> None:
+        """It was taken over with all that belongs to it."""
+        at = upkeep.next_of_peering(owner) if isinstance(owner, Peering) else upkeep.next_of(owner)
+        self._timers.set(owner, at)
+
     @property
     def half_open(self) -> int:
         return len(self._half_open)

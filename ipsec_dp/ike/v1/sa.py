@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike.actions import NO_SPI
+from ipsec_dp.ike.actions import NO_SPI, ChildLimits
 from ipsec_dp.ike.retransmission import FIRST_WAIT, TRIES, wait_after
 from ipsec_dp.ike.v1.states import ORDER, IpsecSaState
 from ipsec_dp.ike.v1.wire import ExchangeMode
@@ -39,6 +39,7 @@ class IsakmpSa:
     started: float = inf
     established_at: float = inf
     life_s: float = inf  # as agreed on
+    retired: bool = False  # it was carried to another gateway, which has its keys
 
     @property
     def own_cookie(self) -> bytes:
@@ -85,6 +86,7 @@ class IpsecSa:
     look_at: float = inf  # whether the peer uses it
     tell_at: float = inf  # the peer is told that it is deleted
     remove_at: float = inf
+    limits: ChildLimits = field(default_factory=ChildLimits)
 
     @property
     def due_at(self) -> float:

@@ -77,7 +77,8 @@ def install(
     context.children[new.number] = new
     context.host.holds(new)
     context.host.holdings.hold(new, peer, context.ends.theirs)
-    limits = start_child(new, peer.child_life, now, context.host.environment.rng)
+    limits = new.limits = start_child(new, peer.child_life, now, context.host.environment.rng)
+    new.fragments_also = agreed.fragments_also
     context.deadlines.failures = 0
     if not agreed.initiator and old is None:
         replacement.made_by_peer(context, now)

@@ -98,6 +98,15 @@ class ChildTable(dict[int, Child]):
             self._came, self._went = {}, {}
         return changes
 
+    @property
+    def changes(self) -> tuple[dict[int, tuple[ProxyId, ...]], dict[int, bool]]:
+        """What `take_changes` is going to give."""
+        return dict(self._came), dict(self._went)
+
+    def resume(self, came: dict[int, tuple[ProxyId, ...]], went: dict[int, bool]) -> None:
+        """Those are its changes, and not that it was filled anew."""
+        self._came, self._went = came, went
+
     def goes_on_from(self, other: ChildTable) -> None:
         """It stands in the place of `other`, whose last changes nobody has taken yet; what it got from elsewhere is none."""
         self._came, self._went = other._came, other._went

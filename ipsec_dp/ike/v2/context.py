@@ -16,42 +16,32 @@ from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Action, Cause, Event, ExpectInbound, Kind, MovePath, Origin, ReleaseSpi, Report
 from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
-from ipsec_dp.ike.ppk import PpkAgreement
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.deadlines import Deadlines
 from ipsec_dp.ike.v2.exchanges import Priority, Queue, Request, Window
-from ipsec_dp.ike.v2.int_auth import IntAuth
 from ipsec_dp.ike.v2.payloads import Delete
 from ipsec_dp.ike.v2.sa import State
-from ipsec_dp.ike.v2.tolerance import Notes
+from ipsec_dp.ike.v2.standing import Abilities, Ends, Handshake
 from ipsec_dp.ike.v2.wire import ExchangeType
 from ipsec_dp.ike.wanted import Wanted
 from ipsec_dp.util.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from datetime import datetime
 
-    from cryptography import x509
-
-    from ipsec_dp.ike.actions import Endpoint, Path, Renewal
-    from ipsec_dp.ike.authenticated import Account
-    from ipsec_dp.ike.certificates import Verified
+    from ipsec_dp.ike.actions import Path, Renewal
     from ipsec_dp.ike.environment import Environment
     from ipsec_dp.ike.errors import IkeError
-    from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.strangers import KeyExchanges
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.downgrades import Downgrades
-    from ipsec_dp.ike.v2.exchanges import UnprovenError
     from ipsec_dp.ike.v2.holdings import Holdings
     from ipsec_dp.ike.v2.lengths import Lengths
     from ipsec_dp.ike.v2.payloads import Notify, Payload
     from ipsec_dp.ike.v2.sa import Child, IkeSa, ReceivedMessage
     from ipsec_dp.ike.v2.series import TheirSeries
-    from ipsec_dp.ipsec.transforms import Group
 
 
 class IkeHost(Protocol):
@@ -150,63 +140,6 @@ class Farewell(Task):
 
     def answered(self, context: Context, received: ReceivedMessage) -> None:
         """Never: the IKE SA is gone."""
-
-
-@dataclass(slots=True)
-class Abilities:
-    """What the peer can do, as its messages say."""
-
-    fragmentation: bool = False  # RFC 7383
-    longest: float = inf  # octets of IP datagram that get there, where longer ones were lost or are not sent (`shorter`)
-    hashes: frozenset[int] | None = None  # of its signatures (RFC 7427); None: it knows only the classic methods
-    single_pair: bool = False  # it takes one pair of selectors in an exchange
-    notes: Notes = field(default_factory=Notes)  # what they say besides
-
-
-@dataclass(slots=True)
-class Handshake:
-    """IKE_SA_INIT as it went, and IKE_INTERMEDIATE."""
-
-    request_key: tuple[bytes, Endpoint]  # by which a duplicate request finds its way
-    candidates: Candidates  # who it may be
-    nonces: tuple[bytes, bytes] = (b"", b"")  # Ni, Nr, for AUTH
-    messages: tuple[bytes, bytes] = (b"", b"")  # request and response as sent, for AUTH
-    further: list[Group] = field(default_factory=list)  # additional key exchanges that are still to come
-    int_auth: IntAuth = field(default_factory=IntAuth)
-    ppk: PpkAgreement = field(default_factory=PpkAgreement)
-    repeated: int = 0  # times that the peer asked again, unauthenticated, for what we had answered
-    other_request: bytes = b""  # the peer's same request with a COOKIE, or without the one that the first had
-    hints: list[UnprovenError] = field(default_factory=list)  # unauthenticated refusals
-    unreachable: bool = False  # an ICMP message says that ours do not get to port 4500
-    spoken: bool = False  # something came for our request that is IKEv2, and does not refuse it
-    unspoken: bool = False  # our request was sent as often as it is, and nothing such came
-
-
-@dataclass(slots=True)
-class Ends:
-    """Who is at both ends, and how the peer showed it."""
-
-    called: bool  # we began the IKE SA that was authenticated: rekeys leave it
-    identities: tuple[Identity, Identity] | None = None  # ours, the peer's
-    certificates: tuple[x509.Certificate, ...] = ()  # by which the peer proved itself
-    until: datetime | None = None  # when the first of them, or of those above them, runs out
-    listed_until: datetime | None = None  # when the first CRL does that has to say that they are not revoked
-    renew_at: datetime | None = None  # when it is tried to have others before that
-    initial_contact: bool = False  # whoever called sent it
-    account: Account | None = None  # what its requests have cost, of this identity's IKE SAs together
-
-    def hold(self, verified: Verified) -> None:
-        """The peer's certificates have been judged: they are good for so long."""
-        self.until, self.listed_until = verified.until, verified.listed_until
-
-    @property
-    def theirs(self) -> Identity | None:
-        """The peer's identity, once it is known or expected."""
-        return None if self.identities is None else self.identities[1]
-
-    def meaning(self) -> object:
-        """The same for the same two identities, however they are written; None before they are known."""
-        return None if self.identities is None else tuple(identity.meaning() for identity in self.identities)
 
 
 @dataclass(slots=True)

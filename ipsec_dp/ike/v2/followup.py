@@ -67,6 +67,16 @@ class OurSeries(Series):
             raise
         self.key: dh.KeyExchange | None = None
 
+    @classmethod
+    def going_on(
+        cls, further: list[Group], secrets: list[bytearray], answer: Message, link: bytes, key: dh.KeyExchange | None
+    ) -> OurSeries:
+        """One that has begun elsewhere. `key`: of the round whose answer is awaited."""
+        series = cls.__new__(cls)
+        Series.__init__(series, further, secrets)
+        series.answer, series.link, series.key = answer, link, key
+        return series
+
     def ask(self, rng: Rng) -> list[Payload]:
         """The payloads of the next round's request."""
         self.key = dh.initiate(self.further[0], rng)

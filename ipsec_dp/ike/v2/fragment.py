@@ -3,6 +3,8 @@
 What is collected is bounded in fragments, octets and time, and a fragment is only collected after its ICV held.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -81,6 +83,16 @@ class _Partial:
     longest: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class HeldFragments:
+    """Of one message: how many there are to be, its first payload, until when they are kept, and those that are there by number."""
+
+    total: int
+    first_inner: int
+    deadline: float
+    parts: dict[int, bytes]
+
+
 class Reassembler:
     """Fragments of a peer's requests, or of its responses: one message at a time, the window being one (RFC 7296 §2.3).
 
@@ -122,6 +134,23 @@ class Reassembler:
             return None
         self._partial, self.longest = None, partial.longest
         return partial.first_inner, partial.pieces.joined()
+
+    @property
+    def held(self) -> tuple[int, HeldFragments | None]:
+        """The message that it was last about, and what is there of it; None: nothing, or all was given out."""
+        partial = self._partial
+        if partial is None:
+            return self._message_id, None
+        return self._message_id, HeldFragments(partial.total, partial.first_inner, partial.pieces.deadline, partial.pieces.parts)
+
+    def resume(self, message_id: int, held: HeldFragments | None) -> None:
+        """It goes on from what another `held`."""
+        self._message_id = message_id
+        if held is not None:
+            self._partial = _Partial(held.total, Pieces(held.deadline), held.first_inner)
+            self._partial.pieces.deadline = held.deadline
+            for number, octets in held.parts.items():
+                self._partial.pieces.add(number, octets)
 
     def expire(self, now: float) -> None:
         """Forget a message whose fragments did not all come in time."""

@@ -27,7 +27,7 @@ AWAIT_DELETE: Final = 60.0  # seconds an SA that was replaced waits for the peer
 
 
 @dataclass(frozen=True, slots=True)
-class _Agreed:
+class IkeAgreement:
     """What CREATE_CHILD_SA has brought of the new IKE SA: `spi` is the peer's, `nonces` are Ni and Nr."""
 
     suite: IkeSuite
@@ -52,7 +52,7 @@ class IkeRekey(followup.SerialTask):
         self.rounds = 0
         self.spi = self.nonce = b""
         self.key: dh.KeyExchange | None = None
-        self.agreed: _Agreed | None = None
+        self.agreed: IkeAgreement | None = None
 
     def build(self, context: Context, now: float) -> list[Payload] | None:
         rng, suite, ours = context.host.environment.rng, context.sa.suite, context.peer.ike_proposals
@@ -107,7 +107,7 @@ class IkeRekey(followup.SerialTask):
         suite = proposal.ike_suite(chosen)
         if ke.group != self.key.group.id or suite.group.id != ke.group or not any(chosen.spi):
             raise dh.KeyExchangeError(f"the peer answers {self.key.group.keyword} with group {ke.group}")
-        self.agreed = _Agreed(suite, chosen.spi, (self.nonce, peer_nonce.data))
+        self.agreed = IkeAgreement(suite, chosen.spi, (self.nonce, peer_nonce.data))
         return self.key.shared_secret(ke.data)
 
     def _has_lost(self, context: Context, now: float) -> bool:
@@ -232,7 +232,7 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     rng = context.host.environment.rng
     public, secret = dh.respond(suite.group, ke.data, rng)
     own_nonce, spi = nonce(rng), nonzero_spi(rng)
-    agreed = _Agreed(suite, chosen.spi, (peer_nonce.data, own_nonce))
+    agreed = IkeAgreement(suite, chosen.spi, (peer_nonce.data, own_nonce))
     payloads: list[Payload] = [
         SecurityAssociation(proposal.with_spi((chosen,), spi)),
         Nonce(own_nonce),
@@ -245,10 +245,10 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Successor:
+class AwaitedIkeSa:
     """An IKE SA that the peer's series is for. `spi`: ours."""
 
-    agreed: _Agreed
+    agreed: IkeAgreement
     spi: bytes
 
     def finish(self, context: Context, secrets: tuple[bytearray, ...], received: ReceivedMessage) -> list[Payload]:
@@ -268,14 +268,14 @@ def _is_busy(context: Context) -> bool:
     return ours or isinstance(task, child_create.ChildCreate | delete.ChildDelete)
 
 
-def _await_rounds(context: Context, agreed: _Agreed, spi: bytes, secret: bytearray, now: float) -> Payload:
+def _await_rounds(context: Context, agreed: IkeAgreement, spi: bytes, secret: bytearray, now: float) -> Payload:
     """The additional key exchanges come first (`followup`). `spi`: ours of the new one."""
     methods = followup.methods_of(agreed.suite)
-    series = TheirSeries(methods, [secret], agreed.nonces, _Successor(agreed, spi), of_ike=True)
+    series = TheirSeries(methods, [secret], agreed.nonces, AwaitedIkeSa(agreed, spi), of_ike=True)
     return followup.begin(context, series, now)
 
 
-def _made_by_peer(context: Context, agreed: _Agreed, spi: bytes, secrets: tuple[bytearray, ...], now: float) -> None:
+def _made_by_peer(context: Context, agreed: IkeAgreement, spi: bytes, secrets: tuple[bytearray, ...], now: float) -> None:
     """The last key exchange is answered: the new one takes over once that answer has left, or when it is decided that it does."""
     new_sa = IkeSa(initiator=False, spi_i=agreed.spi, spi_r=spi)
     new = _successor(context, new_sa, agreed, secrets, now)
@@ -286,7 +286,7 @@ def _made_by_peer(context: Context, agreed: _Agreed, spi: bytes, secrets: tuple[
         context.defer(lambda: _await_delete(context, now))
 
 
-def _successor(context: Context, sa: IkeSa, agreed: _Agreed, secrets: tuple[bytearray, ...], now: float) -> Context:
+def _successor(context: Context, sa: IkeSa, agreed: IkeAgreement, secrets: tuple[bytearray, ...], now: float) -> Context:
     """The new IKE SA, keys and all, with nothing on it yet (RFC 7296 §2.18)."""
     old = context.sa
     if old.suite is None or old.keys is None:

@@ -39,7 +39,7 @@ class PathProbe(Task):
         self.asked = asked
         self.octets = 0
         self.first_wait = first_wait
-        self._retries = retries
+        self.retries = retries
 
     def build(self, context: Context, now: float) -> list[Payload] | None:
         del now
@@ -55,7 +55,7 @@ class PathProbe(Task):
     def instead(self) -> list[Payload] | None:
         if not self.whole:
             return None
-        self.whole, self.tries = False, self._retries
+        self.whole, self.tries = False, self.retries
         return []
 
     def answered(self, context: Context, received: ReceivedMessage) -> None:

@@ -22,11 +22,11 @@ from ipsec_dp.ike.v2.errors import IntegrityError
 from ipsec_dp.ike.v2.keymat import IkeKeys
 from ipsec_dp.ike.v2.message import Header, Message, build_header, parse_chain
 from ipsec_dp.ike.v2.payloads import Encrypted, EncryptedFragment, Payload
+from ipsec_dp.ike.v2.sk_iv import SkIvs
 from ipsec_dp.ike.v2.wire import IKE_HEADER, PAYLOAD_HEADER
 from ipsec_dp.ipsec.transforms import Encryption, Integrity
 
 _CHACHA20: Final = 28
-_LAST_IV: Final = (1 << 64) - 1
 
 
 class Protection(Protocol):
@@ -36,6 +36,8 @@ class Protection(Protocol):
     """Octets of IV and ICV."""
     block: int
     """Plaintext with its Pad Length octet is a multiple of this."""
+    ivs: SkIvs
+    """Those that `seal` takes, where they count; and whether it may seal at all."""
 
     def seal(self, associated: bytes, plaintext: bytes, rng: Rng) -> bytes:
         """IV | ciphertext | ICV over padded `plaintext`."""
@@ -54,13 +56,10 @@ class _Aead:
         self._salt = bytes(key[encryption.key :])
         secret = key[: encryption.key]
         self._cipher = ChaCha20Poly1305(secret) if encryption.id == _CHACHA20 else AESGCM(secret)
-        self._next_iv = 0
+        self.ivs = SkIvs()
 
     def seal(self, associated: bytes, plaintext: bytes, rng: Rng) -> bytes:  # noqa: ARG002 - a counter needs no randomness
-        if self._next_iv > _LAST_IV:
-            raise OverflowError("no IV left under this key")
-        iv = self._next_iv.to_bytes(self._iv_octets, "big")
-        self._next_iv += 1
+        iv = self.ivs.take().to_bytes(self._iv_octets, "big")
         return iv + self._cipher.encrypt(self._salt + iv, plaintext, associated)
 
     def open(self, associated: Buffer, data: Buffer) -> bytes:
@@ -77,6 +76,7 @@ class _CbcHmac:
     """AES-CBC with an unpredictable IV, then HMAC over all of the message (RFC 7296 §3.14)."""
 
     def __init__(self, encryption: Encryption, integrity: Integrity, key: Buffer, integrity_key: Buffer) -> None:
+        self.ivs = SkIvs()
         self.overhead = encryption.iv + integrity.icv
         self.block = encryption.block
         self._iv_octets = encryption.iv
@@ -91,6 +91,7 @@ class _CbcHmac:
         return mac.finalize()[: self._icv_octets]
 
     def seal(self, associated: bytes, plaintext: bytes, rng: Rng) -> bytes:
+        self.ivs.check()
         iv = rng(self._iv_octets)
         encryptor = Cipher(self._aes, modes.CBC(iv)).encryptor()
         covered = iv + encryptor.update(plaintext) + encryptor.finalize()
@@ -108,10 +109,11 @@ class _CbcHmac:
 
 def protections(suite: IkeSuite, keys: IkeKeys) -> tuple[Protection, Protection]:
     """(initiator's, responder's) direction of an IKE SA: each side seals with its own and opens with the other."""
-    return _protection(suite, keys.sk_ei, keys.sk_ai), _protection(suite, keys.sk_er, keys.sk_ar)
+    return protection(suite, keys.sk_ei, keys.sk_ai), protection(suite, keys.sk_er, keys.sk_ar)
 
 
-def _protection(suite: IkeSuite, key: Buffer, integrity_key: Buffer) -> Protection:
+def protection(suite: IkeSuite, key: Buffer, integrity_key: Buffer) -> Protection:
+    """One direction, by its SK_e and SK_a."""
     if suite.integrity is None:
         return _Aead(suite.encryption, key)
     return _CbcHmac(suite.encryption, suite.integrity, key, integrity_key)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ipsec_dp.ike.actions import NO_SPI
+from ipsec_dp.ike.actions import NO_SPI, ChildLimits
 from ipsec_dp.ike.environment import Rng
 from ipsec_dp.ike.post_quantum import UNPROTECTED
 from ipsec_dp.ike.traffic_selectors import TrafficSelector
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.protect import Protection
 
+NO_LIMITS: Final = ChildLimits()
 NONCE_OCTETS: Final = 32  # half the largest prf's key and more (RFC 7296 §2.10)
 
 
@@ -87,6 +88,7 @@ class IkeSa:
     outgoing: Protection | None = field(default=None, repr=False)
     incoming: Protection | None = field(default=None, repr=False)
     answered: Protection | None = field(default=None, repr=False)  # which the request came with that was answered last
+    kept: tuple[bytearray, bytearray] | None = field(default=None, repr=False)  # SK_e, SK_a of `incoming`, when it lingers
     started: float = inf
     established_at: float = inf  # by IKE_AUTH, or by the rekey that made it
     lowest_nonce: bytes = field(default=b"", repr=False)  # of the exchange that made it
@@ -110,11 +112,16 @@ class IkeSa:
 
     def wipe(self, *, keep_incoming: bool = False) -> None:
         """Forget the keys; `keep_incoming` leaves what duplicates are checked with."""
+        if self.keys is not None and keep_incoming:
+            keys, ours = self.keys, self.initiator
+            self.kept = (keys.sk_er[:], keys.sk_ar[:]) if ours else (keys.sk_ei[:], keys.sk_ai[:])
         if self.keys is not None:
             self.keys.wipe()
         self.keys = self.outgoing = None
         if not keep_incoming:
-            self.incoming = self.answered = None
+            for key in self.kept or ():
+                key[:] = bytes(len(key))
+            self.incoming = self.answered = self.kept = None
 
 
 class Table(Protocol):
@@ -172,6 +179,8 @@ class Child:
     replaces: int | None = None
     successor: Child | None = None
     post_quantum: Withstands = "none"
+    limits: ChildLimits = NO_LIMITS
+    fragments_also: bool = False  # later fragments too, where selectors ask for ports
 
     soft = _Due()
     hard = _Due()

@@ -39,6 +39,10 @@ class SessionIndex:
         """Oldest first."""
         return tuple(self._by_spi.values())
 
+    def by_tunnel(self) -> tuple[IkeSession, ...]:
+        """The sessions `of_tunnel`, of one tunnel after the other."""
+        return tuple(session for held in self._of_tunnel.values() for session in held)
+
     def get(self, own_spi: bytes) -> IkeSession | None:
         return self._by_spi.get(own_spi)
 

@@ -33,14 +33,14 @@ class Notes:
     """What was told of this kind of one IKE SA, and of those that it is rekeyed to: each text once, and not many."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self.told: set[str] = set()
         self.complaints = Allowance(COMPLAINTS_A_MINUTE / 60.0, COMPLAINTS_A_MINUTE)
 
     def first(self, text: str) -> bool:
         """True when this one was not told before."""
-        if text in self._told or len(self._told) == NOTED:
+        if text in self.told or len(self.told) == NOTED:
             return False
-        self._told.add(text)
+        self.told.add(text)
         return True
 
 

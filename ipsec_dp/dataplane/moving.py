@@ -1,0 +1,168 @@
+"""SAs, their counters and who reads the devices: what leaves this data plane, or comes from another.
+
+What each call does is documented in ``native/dp.h``.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import sys
+from typing import TYPE_CHECKING
+
+from ipsec_dp._native import ffi, lib
+from ipsec_dp.dataplane.carried import (
+    SA_MODEL,
+    CarriedTraffic,
+    ExportedSa,
+    exported_of,
+    set_counters,
+    set_traffic,
+    state_of,
+    traffic_of,
+)
+from ipsec_dp.dataplane.convert import check, sa_params_of, selectors_of
+from ipsec_dp.dataplane.ike import IkeGate
+from ipsec_dp.dataplane.types import DROP_NAMES, Direction, SaHandle
+from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.ipsec.spi import spi_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ipsec_dp.dataplane.types import Counters, SaParams
+    from ipsec_dp.ipsec.suites import Suite
+
+OCTETS_MOST = 65535  # of an inner packet
+
+
+def record_layout() -> bytes:
+    """What two programs have in common when the one reads the other's records; else SAs go one by one, as values."""
+    shape = ffi.sizeof("struct dp_sa_record"), ffi.sizeof("struct dp_sa_state"), SA_MODEL, sys.byteorder, DROP_NAMES
+    return hashlib.sha256(repr(shape).encode()).digest()
+
+
+class Moving(IkeGate):
+    """An export retires its source, or takes a number from which on the source goes no further."""
+
+    def retire(self, handle: SaHandle) -> None:
+        """From now on the SA neither seals nor opens (retired), for good. It stays until it is removed."""
+        check(lib.dp_sa_retire(self.c, handle), "retiring an SA")
+
+    def export_sa(self, handle: SaHandle, suite: Suite) -> ExportedSa:
+        """The SA whole, after its last packet: it is retired, and its key is wiped here. Once. Raises DataPlaneError (EAGAIN: a
+        loop has a burst of it from before, ask again; EALREADY; EKEYEXPIRED: after `expire_all`)."""
+        self.retire(handle)
+        return self._left(handle, suite, lambda c, key: lib.dp_sa_export(self.c, handle, c, key, len(key)), exact=True)
+
+    def snapshot_sa(self, handle: SaHandle, suite: Suite, *, most: int = OCTETS_MOST) -> ExportedSa:
+        """What another one would go on from, should this SA, which goes on, be lost: behind the bound of `reserve` or `publish`.
+        Packets up to there are counted, with `most` octets each. Raises DataPlaneError (EPERM: it has no bound; EAGAIN)."""
+        return self._left(handle, suite, lambda c, key: lib.dp_sa_snapshot(self.c, handle, most, c, key, len(key)), exact=False)
+
+    def _left(self, handle: SaHandle, suite: Suite, leave: Any, *, exact: bool) -> ExportedSa:
+        info, c = ffi.new("struct dp_sa_info *"), ffi.new("struct dp_sa_state *")
+        room = bytearray(lib.DP_KEYMAT_ROOM)
+        check(lib.dp_sa_read(self.c, handle, info), "reading an SA")
+        octets = check(leave(c, ffi.from_buffer("uint8_t[]", room)), f"exporting the SA {spi_text(info.spi)}")
+        keymat = bytearray(memoryview(room)[:octets])
+        room[:] = bytes(len(room))
+        return exported_of(c, keymat, exact=exact, direction=Direction(info.direction), spi=info.spi, suite=str(suite))
+
+    def reserve(self, handle: SaHandle, bound: int) -> None:
+        """An outbound SA seals nothing above this number from now on (unreserved) but after a higher one. It holds when this
+        returns. Raises DataPlaneError (EAGAIN: ask again; ERANGE: it is beyond it already, or has no such number)."""
+        check(lib.dp_sa_reserve(self.c, handle, bound), "reserving sequence numbers")
+
+    def publish(self, handle: SaHandle, bound: int) -> None:
+        """An inbound SA opens nothing above this number from now on (unpublished) but after a higher one: whoever calls has
+        published it before. As `reserve`."""
+        check(lib.dp_sa_publish(self.c, handle, bound), "bounding an inbound SA")
+
+    def import_sa(self, params: SaParams, state: ExportedSa, worker: int = 0, *, clock: int = 0) -> SaHandle:
+        """`install`, of an SA that goes on from `state`; its keying material is used where `params` has none. `clock`: nanoseconds
+        that this host's clock is ahead of the source's. Raises DataPlaneError (EINVAL: it is another SA's, or cannot be)."""
+        if not state.is_of(params):
+            raise DataPlaneError(errno.EINVAL, f"{state!r} is not the state of the SA {spi_text(params.spi)}")
+        keymat = state.keymat if not params.keymat else params.keymat
+        handle, selectors = ffi.new("dp_sa_id *"), selectors_of(params.selectors)
+        try:
+            c, carried = sa_params_of(params, worker), state_of(state, clock)
+        except OverflowError:
+            raise DataPlaneError(errno.EINVAL, f"the state of {state!r} has a number that none can be") from None
+        key = ffi.from_buffer("uint8_t[]", keymat)
+        result = lib.dp_sa_import(self.c, params.direction, c, key, len(keymat), selectors, len(selectors), carried, handle)
+        check(result, f"importing the {params.direction.name.lower()} SA {spi_text(params.spi)}")
+        return SaHandle(handle[0])
+
+    # ---- many at once, in the little time that nobody forwards
+
+    def install_waiting(self, params: SaParams, worker: int = 0) -> SaHandle:
+        """`install`, without keying material: the SA neither seals nor opens (retired) before `go_on`."""
+        c, handle, selectors = sa_params_of(params, worker), ffi.new("dp_sa_id *"), selectors_of(params.selectors)
+        result = lib.dp_sa_install_waiting(self.c, params.direction, c, selectors, len(selectors), handle)
+        check(result, f"installing the {params.direction.name.lower()} SA {spi_text(params.spi)}, which is to wait")
+        return SaHandle(handle[0])
+
+    def export_many(self, handles: Sequence[SaHandle]) -> bytearray:
+        """These SAs whole, all of them retired by this, or none has left (DataPlaneError, as `export_sa`). Octets for `go_on` of a
+        process of the same `record_layout`; whoever has them wipes them."""
+        for handle in handles:
+            self.retire(handle)
+        records = bytearray(len(handles) * ffi.sizeof("struct dp_sa_record"))
+        c = ffi.from_buffer("struct dp_sa_record[]", records)
+        check(lib.dp_sa_export_many(self.c, handles, len(handles), c), "exporting SAs")
+        return records
+
+    def go_on(self, handles: Sequence[SaHandle], records: bytearray) -> None:
+        """SAs that wait go on from these records, in their order, while receiving is paused. The records are wiped. Raises
+        DataPlaneError (EBUSY: devices are read; EPERM: one does not wait), and those before it do go on."""
+        done = ffi.new("size_t *")
+        try:
+            if len(records) != len(handles) * ffi.sizeof("struct dp_sa_record"):
+                raise DataPlaneError(errno.EINVAL, f"{len(records)} octets are no records of {len(handles)} SAs")
+            c = ffi.from_buffer("struct dp_sa_record[]", records)
+            result = lib.dp_sa_go_on_many(self.c, handles, len(handles), c, done)
+            check(result, f"going on with SAs, the one behind {done[0]} of them")
+        finally:
+            records[:] = bytes(len(records))
+
+    def claim_spi(self, spi: int) -> None:
+        """An inbound SPI that was announced to a peer elsewhere: as if it had been allocated here. Raises DataPlaneError (EEXIST:
+        its slot is taken)."""
+        check(lib.dp_spi_claim(self.c, spi), f"claiming the SPI {spi_text(spi)}")
+
+    # ---- devices
+
+    def pause_receiving(self) -> None:
+        """No device is read from now on, those attached later neither, and none is closed. `is_idle` says when that is so."""
+        lib.dp_receive_pause(self.c)
+
+    def is_idle(self) -> bool:
+        """Whether receiving is paused, and all that was read before is sent, or waits for an SA."""
+        return bool(lib.dp_receive_idle(self.c))
+
+    def resume_receiving(self) -> None:
+        """Devices are read again, with what came meanwhile. Raises DataPlaneError: one is not."""
+        check(lib.dp_receive_resume(self.c), "reading devices again")
+
+    # ---- counters
+
+    def export_traffic(self, tunnel: int) -> CarriedTraffic:
+        """What SAs of a tunnel that are gone had carried."""
+        c, drops = ffi.new("struct dp_tunnel_traffic *"), ffi.new("uint64_t[]", len(DROP_NAMES))
+        check(lib.dp_tunnel_read(self.c, tunnel, ffi.NULL, 0, c, drops), "reading a tunnel")
+        return traffic_of(c, drops)
+
+    def import_traffic(self, tunnel: int, traffic: CarriedTraffic) -> None:
+        """A tunnel goes on from what it had carried elsewhere."""
+        c, drops = ffi.new("struct dp_tunnel_traffic *"), ffi.new("uint64_t[]", len(DROP_NAMES))
+        set_traffic(c, drops, traffic)
+        check(lib.dp_tunnel_import(self.c, tunnel, c, drops), "importing a tunnel")
+
+    def import_counters(self, counters: Counters) -> None:
+        """Goes on from what another data plane had counted in all. Before `start`."""
+        c = ffi.new("struct dp_counters *")
+        set_counters(c, counters)
+        check(lib.dp_counters_import(self.c, c), "importing counters")

@@ -1,0 +1,1 @@
+"""State that can be carried to another process: one versioned model of all IKE SAs, exported and imported whole."""

@@ -1,0 +1,135 @@
+"""Export and import of a gateway's IKE, whole: every IKE SA whose two sides have proven themselves, with all that is under way.
+
+An export by a source that has stopped is exact, and retires it: its keys seal nothing any more, and are wiped. One by a source that
+goes on reserves a stride of SK IVs for it, behind which the import begins. The clear form is octets in memory and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from ipsec_dp.ike.carried.envelope import open_model, seal_model
+from ipsec_dp.ike.carried.ikev2 import Ikev2Export
+from ipsec_dp.ike.carried.ikev2_import import Ikev2Import
+from ipsec_dp.ike.carried.keys import KeysOf, no_keys
+from ipsec_dp.ike.carried.model import ChoicePart
+from ipsec_dp.ike.carried.part import CarriedStateError
+from ipsec_dp.ike.carried.whole import CarriedIke
+from ipsec_dp.ike.errors import IkeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ipsec_dp.ike.actions import Action
+    from ipsec_dp.ike.carried.ikev1 import Ikev1Export
+    from ipsec_dp.ike.carried.ikev1_import import Ikev1Import
+    from ipsec_dp.ike.carried.model import LeftOut
+    from ipsec_dp.ike.manager import IkeManager
+    from ipsec_dp.ike.v1.manager import IsakmpManager
+    from ipsec_dp.ike.version_choice import VersionChoice
+
+
+class CarriedCore(Protocol):
+    """What is carried, and carried to: `core.IkeVersions`."""
+
+    ikev2: IkeManager
+    ikev1: IsakmpManager | None
+
+    @property
+    def choices(self) -> Mapping[str, VersionChoice]:
+        """Of the tunnels that may fall to IKEv1."""
+
+    def with_ikev1(self) -> IsakmpManager:
+        """IKEv1's manager, which is there from now on."""
+
+    def unfinished(self) -> bool:
+        """Whether something that was begun with many at once is not over."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedIke:
+    """`octets`: whoever has them wipes them. `left_out`: what is to be negotiated anew."""
+
+    octets: bytearray = field(repr=False)
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedIke:
+    """`actions`: what the data plane is to have. `reserved`: SPIs of tunnels that are named to peers and have no SA yet."""
+
+    left_out: tuple[LeftOut, ...]
+    actions: list[Action] = field(repr=False)
+    reserved: tuple[tuple[str, int], ...]
+
+
+def export_ike(core: CarriedCore, now: float, keys: KeysOf = no_keys, *, stride: int | None = None) -> ExportedIke:
+    """`stride` None: the source has stopped, and is retired by this. Raises CarriedStateError, and nothing has changed, while
+    something that was begun with many at once is not over."""
+    if core.unfinished():
+        raise CarriedStateError("what was begun with many tunnels at once is not over: it has to be first")
+    ikev2, ikev1 = Ikev2Export(core.ikev2, now, keys, stride), _ikev1_export(core, now, keys, stride)
+    left_out = [*ikev2.left_out, *([] if ikev1 is None else ikev1.left_out)]
+    model = CarriedIke(
+        at=now,
+        last_number=core.ikev2.last_number,
+        ikev2=ikev2.part(),
+        ikev1=None if ikev1 is None else ikev1.part(),
+        choices=[_choice_part(tunnel, choice) for tunnel, choice in core.choices.items()],
+        left_out=left_out,
+    )
+    octets = seal_model(model)
+    model.wipe()
+    if stride is None:
+        ikev2.retire()
+        if ikev1 is not None:
+            ikev1.retire()
+    return ExportedIke(octets, tuple(left_out))
+
+
+def _ikev1_export(core: CarriedCore, now: float, keys: KeysOf, stride: int | None) -> Ikev1Export | None:
+    """IKEv1 is loaded where there is any, and not else."""
+    if core.ikev1 is None:
+        return None
+    from ipsec_dp.ike.carried.ikev1 import Ikev1Export
+
+    return Ikev1Export(core.ikev1, now, keys, stopped=stride is None)
+
+
+def _choice_part(tunnel: str, choice: VersionChoice) -> ChoicePart:
+    fallen, first, reason = choice.memory
+    return ChoicePart(tunnel=tunnel, fallen=fallen, first=first, reason=reason)
+
+
+def import_ike(core: CarriedCore, octets: bytearray, now: float) -> ImportedIke:
+    """Into a core that has its peers and nothing else. The octets are wiped, whatever comes of it. Raises CarriedStateError, and
+    the core is as it was."""
+    try:
+        model = open_model(octets)
+        ikev2, ikev1 = _made(model, core, now)
+    finally:
+        octets[:] = bytes(len(octets))
+    ikev2.commit(model.last_number)
+    left_out, actions, reserved = [*model.left_out, *ikev2.left_out], ikev2.actions(), ikev2.reserved
+    if ikev1 is not None:
+        ikev1.commit()
+        left_out, actions, reserved = left_out + ikev1.left_out, actions + ikev1.actions(), reserved + ikev1.reserved
+    for one in model.choices:
+        if one.tunnel in core.choices:
+            core.choices[one.tunnel].resume((one.fallen, one.first, one.reason))
+    model.wipe()
+    return ImportedIke(tuple(left_out), actions, tuple(reserved))
+
+
+def _made(model: CarriedIke, core: CarriedCore, now: float) -> tuple[Ikev2Import, Ikev1Import | None]:
+    try:
+        ikev2, ikev1 = Ikev2Import(model.ikev2, core.ikev2, now), None
+        if model.ikev1 is not None and model.ikev1.peerings:
+            from ipsec_dp.ike.carried.ikev1_import import Ikev1Import
+
+            ikev1 = Ikev1Import(model.ikev1, core.with_ikev1(), now)
+    except (IkeError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        model.wipe()
+        raise CarriedStateError(f"the state says what cannot be: {type(error).__name__}") from None
+    return ikev2, ikev1

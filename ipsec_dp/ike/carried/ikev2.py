@@ -1,0 +1,273 @@
+"""IKE SAs of IKEv2 out of one manager, as values. What they share, a table of CHILD_SAs or what is wanted, stands there once."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ipsec_dp.ike.carried import model as m
+from ipsec_dp.ike.carried import values as v
+from ipsec_dp.ike.carried.keys import KeysOf, from_date
+from ipsec_dp.ike.carried.tasks import Exporting, task_part, their_series_part
+from ipsec_dp.ike.carried.wishes import wanted_part
+from ipsec_dp.ike.v2.deadlines import Deadlines
+from ipsec_dp.ike.v2.followup import SerialTask
+from ipsec_dp.ike.v2.sa import Child, State
+
+if TYPE_CHECKING:
+    from ipsec_dp.ike.identity import Identity
+    from ipsec_dp.ike.manager import IkeManager
+    from ipsec_dp.ike.v2.child_table import ChildTable
+    from ipsec_dp.ike.v2.context import Context, Task
+    from ipsec_dp.ike.v2.exchanges import Window
+    from ipsec_dp.ike.v2.fragment import Reassembler
+    from ipsec_dp.ike.v2.sa import IkeSa
+    from ipsec_dp.ike.v2.session import IkeSession
+    from ipsec_dp.ike.v2.standing import Abilities, Ends
+    from ipsec_dp.ike.wanted import Wanted
+
+T = TypeVar("T")
+CARRIED: Final = frozenset({State.PROVISIONAL, State.ESTABLISHED, State.EXPIRED, State.REKEYED, State.DELETING, State.LINGERING})
+TIMES: Final = tuple(field.name for field in fields(Deadlines) if field.name not in ("failures", "reprieved"))
+
+
+def is_carried(session: Context) -> bool:
+    """Both sides have proven themselves, and something can still come of it."""
+    return session.authenticated and session.state in CARRIED
+
+
+class Ikev2Export:
+    """Of one manager. `stride` None: it has stopped; else how many SK IVs it keeps for itself."""
+
+    def __init__(self, manager: IkeManager, now: float, keys: KeysOf, stride: int | None) -> None:
+        self._now, self._keys, self._stride = now, keys, stride
+        self._manager = manager
+        ours, due = manager.carried()
+        self.sessions = [session for session in ours if is_carried(session)]
+        self._due = due
+        self._known = Exporting({session: place for place, session in enumerate(self.sessions)}, {})
+        self._tables: dict[int, tuple[int, ChildTable]] = {}
+        self._wanted: dict[int, tuple[int, Wanted]] = {}
+        self._abilities: dict[int, tuple[int, Abilities]] = {}
+        self.left_out = [
+            m.LeftOut(tunnel=one.peer.tunnel, spi_i=one.sa.spi_i, why=f"{one.state} when it was to be carried: it is begun anew")
+            for one in (*ours, *manager.strangers())
+            if not one.authenticated and one.alive
+        ]
+
+    def part(self) -> m.Ikev2Part:
+        """All of it; the source is as it was."""
+        sas = [self._sa(session) for session in self.sessions]
+        tables = [self._table(table) for _, table in self._tables.values()]
+        held = {one.number for part in tables for one in part.children}
+        loose = self._loose(held)
+        counts, retransmissions = self._manager.tallies()
+        return m.Ikev2Part(
+            sas=sas,
+            tables=tables,
+            loose=loose,
+            wanted=[wanted_part(one) for _, one in self._wanted.values()],
+            abilities=[_abilities_part(one) for _, one in self._abilities.values()],
+            due=[self._known.places[one] for one in self._due if one in self._known.places],
+            counts=counts,
+            retransmissions=retransmissions,
+        )
+
+    def retire(self) -> None:
+        """They are another's from now on: here nothing is sealed any more, and the keys are gone."""
+        for session in self.sessions:
+            if session.sa.outgoing is not None:
+                session.sa.outgoing.ivs.retire()
+            if session.sa.keys is not None:
+                session.sa.keys.wipe()
+            for key in session.sa.kept or ():
+                key[:] = bytes(len(key))
+            ours = (task.series for task in session.pending() if isinstance(task, SerialTask) and task.series is not None)
+            for series in (*session.series.values(), *ours):
+                series.wipe()
+
+    # ---- an IKE SA
+
+    def _sa(self, session: IkeSession) -> m.IkeSaPart:
+        sa, handshake, succession = session.sa, session.handshake, session.succession
+        if sa.suite is None or session.ends.identities is None:
+            raise ValueError("an IKE SA that is up, and has no suite or no identities")
+        spi, end = handshake.request_key
+        return m.IkeSaPart(
+            tunnel=session.peer.tunnel,
+            state=session.state.value,
+            initiator=sa.initiator,
+            spi_i=sa.spi_i,
+            spi_r=sa.spi_r,
+            suite=v.suite_value(sa.suite),
+            keys=_keys_part(sa),
+            kept=None if sa.kept is None else m.KeptKeysPart(encryption=sa.kept[0][:], integrity=sa.kept[1][:]),
+            sk_iv=self._sk_iv(sa),
+            started=sa.started,
+            established_at=sa.established_at,
+            lowest_nonce=sa.lowest_nonce,
+            own_quantum=sa.post_quantum.own,
+            seed_quantum=sa.post_quantum.seed,
+            path=v.path_value(session.path),
+            nat=(session.nat.supported, session.nat.local, session.nat.remote),
+            request_key=(spi, v.end_value(end)),
+            by_request=self._manager.knows_request(session),
+            hints=[(str(hint), "" if hint.cause is None else hint.cause.value) for hint in handshake.hints],
+            ends=_ends_part(session.ends, session.ends.identities),
+            abilities=_place_of(session.abilities, self._abilities),
+            window=self._window(session.window),
+            queue=[task_part(task, self._known) for task in session.queue.waiting()],
+            table=_place_of(session.children, self._tables),
+            wanted=_place_of(session.wanted, self._wanted) if "wanted" in vars(session) else None,
+            series=[their_series_part(one, self._known) for one in session.series.values()],
+            before=self._known.place(succession.before),
+            after=self._known.place(succession.after),
+            handed_over=succession.handed_over,
+            withdrawn=session.withdrawn,
+            deadlines=self._times(session),
+            failures=session.deadlines.failures,
+            reprieved=session.deadlines.reprieved,
+            exchange=session.exchange,
+        )
+
+    def _sk_iv(self, sa: IkeSa) -> m.Exact | m.Reserved | None:
+        if sa.outgoing is None:
+            return None
+        ivs = sa.outgoing.ivs
+        if self._stride is None:
+            ivs.check()
+            return m.Exact(next=ivs.next, epoch=ivs.epoch)
+        return m.Reserved(begins=ivs.reserve(self._stride), stride=self._stride, epoch=ivs.epoch)
+
+    def _times(self, session: IkeSession) -> dict[str, float]:
+        """One that another was to replace which is not carried is replaced anew, at once."""
+        times = {name: getattr(session.deadlines, name) for name in TIMES}
+        after = session.succession.after
+        if after is not None and after.alive and after not in self._known.places:
+            times["reauth_at"] = min(times["reauth_at"], self._now)
+        return times
+
+    def _window(self, window: Window[Task]) -> m.WindowPart:
+        outstanding = window.outstanding
+        return m.WindowPart(
+            next_id=window.next_id,
+            expected=window.expected,
+            reply=window.reply,
+            repeats=window.repeats.level,
+            outstanding=None
+            if outstanding is None
+            else m.OutstandingPart(
+                message_id=outstanding.message_id,
+                task=task_part(outstanding.task, self._known),
+                datagrams=outstanding.datagrams,
+                attempt=outstanding.attempt,
+                deadline=outstanding.deadline,
+                began=outstanding.began,
+                kept_back=outstanding.kept_back,
+                last=outstanding.last,
+            ),
+            requests=_fragments_part(window.requests),
+            responses=_fragments_part(window.responses),
+        )
+
+    # ---- CHILD_SAs
+
+    def _table(self, table: ChildTable) -> m.TablePart:
+        came, went = table.changes
+        first = next(place for place, session in enumerate(self.sessions) if session.children is table)
+        holder = self._known.place(table.holder)
+        return m.TablePart(
+            holder=first if holder is None else holder,
+            children=[self._child(child) for child in table.values() if child.table is table],
+            all=[self._known.named.setdefault(number, child).number for number, child in table.items()],
+            came={number: v.pair_values(pairs) for number, pairs in came.items()},
+            went=went,
+            busy=table.busy,
+        )
+
+    def _loose(self, held: set[int]) -> list[m.ChildPart]:
+        """Those that are in no table, and what they name in turn."""
+        found: dict[int, m.ChildPart] = {}
+        while more := [child for number, child in self._known.named.items() if number not in held and number not in found]:
+            for child in more:
+                found[child.number] = self._child(child)
+        return list(found.values())
+
+    def _child(self, child: Child) -> m.ChildPart:
+        here = child.table is not None and child.installed
+        keymat_in, keymat_out = self._keys(child.spi_in) if here else (b"", b"")
+        holder = None if child.table is None else child.table.holder
+        window = 0 if holder is None else holder.peer.replay_window
+        return m.ChildPart(
+            number=child.number,
+            spi_in=child.spi_in,
+            spi_out=child.spi_out,
+            suite=v.suite_value(child.suite),
+            initiator=child.initiator,
+            ts_local=v.selector_values(child.ts_local),
+            ts_remote=v.selector_values(child.ts_remote),
+            pairs=v.pair_values(child.pairs),
+            created=child.created,
+            used=child.used,
+            lowest_nonce=child.lowest_nonce,
+            times=dict(child.times),
+            state=child.state.value,
+            installed=child.installed,
+            sending=child.sending,
+            limits=v.limits_value(child.limits),
+            replay_window=window,
+            switch_by=child.switch_by,
+            fragments_also=child.fragments_also,
+            waits=child.waits,
+            failures=child.failures,
+            reprieved=child.reprieved,
+            replaces=child.replaces,
+            successor=self._known.child(child.successor),
+            post_quantum=child.post_quantum,
+            keymat_in=bytearray(keymat_in),
+            keymat_out=bytearray(keymat_out),
+        )
+
+
+def _place_of(one: T, found: dict[int, tuple[int, T]]) -> int:
+    """Its place among those that several IKE SAs may share."""
+    return found.setdefault(id(one), (len(found), one))[0]
+
+
+def _keys_part(sa: IkeSa) -> m.KeysPart | None:
+    keys = sa.keys
+    return None if keys is None else m.KeysPart(**{name: getattr(keys, name)[:] for name in keys.__slots__})
+
+
+def _fragments_part(reassembler: Reassembler) -> m.FragmentsPart:
+    message_id, held = reassembler.held
+    if held is None:
+        return m.FragmentsPart(message_id=message_id)
+    return m.FragmentsPart(
+        message_id=message_id, total=held.total, first_inner=held.first_inner, deadline=held.deadline, parts=held.parts
+    )
+
+
+def _ends_part(ends: Ends, identities: tuple[Identity, Identity]) -> m.EndsPart:
+    return m.EndsPart(
+        called=ends.called,
+        identities=v.identity_values(identities),
+        certificates=[one.public_bytes(Encoding.DER) for one in ends.certificates],
+        until=from_date(ends.until),
+        listed_until=from_date(ends.listed_until),
+        renew_at=from_date(ends.renew_at),
+        initial_contact=ends.initial_contact,
+        account=None if ends.account is None else ends.account.level,
+    )
+
+
+def _abilities_part(abilities: Abilities) -> m.AbilitiesPart:
+    return m.AbilitiesPart(
+        fragmentation=abilities.fragmentation,
+        hashes=None if abilities.hashes is None else sorted(abilities.hashes),
+        single_pair=abilities.single_pair,
+        told=sorted(abilities.notes.told),
+        complaints=abilities.notes.complaints.level,
+    )

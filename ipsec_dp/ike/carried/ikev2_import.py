@@ -1,0 +1,313 @@
+"""Values back into IKE SAs of IKEv2. Until `Ikev2Import.commit` the manager does not know of any of them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+from cryptography import x509
+
+from ipsec_dp.ike.actions import NO_SPI, Action, Cause, InstallInbound, InstallOutbound, SwitchOutbound
+from ipsec_dp.ike.carried import model as m
+from ipsec_dp.ike.carried import values as v
+from ipsec_dp.ike.carried.ikev2 import TIMES
+from ipsec_dp.ike.carried.keys import to_date
+from ipsec_dp.ike.carried.tasks import Importing, task_of, their_series_of
+from ipsec_dp.ike.carried.wishes import wanted_parts
+from ipsec_dp.ike.nat import Nat
+from ipsec_dp.ike.peer_table import Candidates
+from ipsec_dp.ike.post_quantum import IkeProtection, Withstands
+from ipsec_dp.ike.proposal import suite_of
+from ipsec_dp.ike.traffic_selectors import selector_pairs
+from ipsec_dp.ike.v2.child_respond import Prepared
+from ipsec_dp.ike.v2.child_table import ChildTable
+from ipsec_dp.ike.v2.context import expected_on
+from ipsec_dp.ike.v2.deadlines import Deadlines
+from ipsec_dp.ike.v2.exchanges import OutstandingRequest, UnprovenError
+from ipsec_dp.ike.v2.fragment import HeldFragments, Reassembler
+from ipsec_dp.ike.v2.keymat import IkeKeys
+from ipsec_dp.ike.v2.protect import protection
+from ipsec_dp.ike.v2.sa import Child, ChildState, IkeSa, State
+from ipsec_dp.ike.v2.sealed import Sealed
+from ipsec_dp.ike.v2.session import IkeSession
+from ipsec_dp.ike.v2.sk_iv import SkIvs
+from ipsec_dp.ike.v2.standing import Abilities, Ends
+from ipsec_dp.ike.v2.wire import IKE_SPI
+from ipsec_dp.ike.wanted import Wanted
+
+if TYPE_CHECKING:
+    from ipsec_dp.ike.manager import IkeManager
+    from ipsec_dp.ike.proposal import IkeSuite
+
+S: Final = State
+_UP: Final = (S.PROVISIONAL, S.ESTABLISHED)
+_WAYS: Final = {  # by which an IKE SA comes to stand where it stood, through steps that the table has
+    S.PROVISIONAL: _UP[:1],
+    S.ESTABLISHED: _UP,
+    S.EXPIRED: (*_UP, S.EXPIRED),
+    S.DELETING: (*_UP, S.DELETING),
+    S.LINGERING: (*_UP, S.LINGERING),
+    S.REKEYED: (S.PROVISIONAL, S.REKEYED),
+}
+_CHILD_TIMES: Final = frozenset({"soft", "hard", "idle_at", "switch_at", "remove_at"})
+
+
+class Ikev2Import:
+    """One model, for one manager. Making it raises ValueError, LookupError, TypeError or IkeError for what cannot be."""
+
+    def __init__(self, part: m.Ikev2Part, manager: IkeManager, now: float) -> None:
+        self._part, self._manager, self._now = part, manager, now
+        self.left_out: list[m.LeftOut] = []
+        self.reserved: list[tuple[str, int]] = []
+        self._known = Importing()
+        self._abilities = [_abilities(one) for one in part.abilities]
+        self._wanted: dict[int, Wanted] = {}
+        self._make_children()
+        self._sessions = [self._session(one) for one in part.sas]
+        self._known.sas = self._sessions
+        self._fill_tables()
+        for one, session in zip(part.sas, self._sessions, strict=True):
+            if session is not None:
+                self._connect(one, session)
+        self._due = [self._sessions[place] for place in part.due]
+
+    def commit(self, number: int) -> None:
+        """They are the manager's. `number`: of the CHILD_SA that was made last."""
+        self._manager.go_on_from(number, (self._part.counts, self._part.retransmissions))
+        there = [(one, session) for one, session in zip(self._part.sas, self._sessions, strict=True) if session is not None]
+        for one, session in there:
+            self._manager.take_over(session, by_request=one.by_request)
+            if session.ends.account is not None and one.ends.account is not None:
+                session.ends.account.resume(one.ends.account)
+        for due in self._due:
+            if due is not None:
+                self._manager.settle(due)
+        for _, session in there:
+            self._manager.settle(session)
+
+    def actions(self) -> list[Action]:
+        """What the data plane is to have: every SA that is installed, who sends, and what is expected of requests under way."""
+        found: list[Action] = []
+        for part in self._part.tables:
+            holder = self._sessions[part.holder]
+            if holder is not None:
+                for one in part.children:
+                    found += _installs(one, self._known.children[one.number], holder)
+        for session in self._sessions:
+            if session is not None and session.task is not None and session.task.spi_in is not None:
+                found.append(expected_on(session, session.task.spi_in))
+        return found
+
+    # ---- CHILD_SAs
+
+    def _make_children(self) -> None:
+        parts = [one for table in self._part.tables for one in table.children] + self._part.loose
+        made = self._known.children
+        for one in parts:
+            if one.number in made:
+                raise ValueError("two CHILD_SAs of one number")
+            made[one.number] = _child(one)
+        for one in parts:
+            made[one.number].successor = self._known.child(one.successor)
+
+    def _fill_tables(self) -> None:
+        """Whoever shares one has the same."""
+        whose: list[tuple[Child, ChildTable]] = []
+        for place, part in enumerate(self._part.tables):
+            having = [
+                session for one, session in zip(self._part.sas, self._sessions, strict=True) if one.table == place and session
+            ]
+            holder = self._known.at(part.holder)
+            if not having or holder not in having:
+                continue
+            table = ChildTable(holder)
+            for number in part.all:
+                table[number] = self._known.children[number]
+            table.resume({number: v.pairs_of(pairs) for number, pairs in part.came.items()}, dict(part.went))
+            table.busy = part.busy
+            for session in having:
+                session.children = table
+            whose += [(self._known.children[one.number], table) for one in part.children]
+        for child, table in whose:
+            child.table = table
+
+    # ---- IKE SAs
+
+    def _session(self, part: m.IkeSaPart) -> IkeSession | None:
+        """By itself, and in no state yet."""
+        peer = self._manager.peer(part.tunnel)
+        if peer is None:
+            self.left_out.append(m.LeftOut(tunnel=part.tunnel, spi_i=part.spi_i, why="its tunnel is no longer configured"))
+            return None
+        session = IkeSession(self._manager, Candidates((peer,)), _ike_sa(part), v.path_of(part.path), self._now)
+        sa = session.sa
+        sa.started, sa.established_at = part.started, part.established_at
+        session.nat = Nat(*part.nat)
+        spi, end = part.request_key
+        session.handshake.request_key = spi, v.endpoint(end)
+        session.handshake.hints = [UnprovenError(text, Cause(cause) if cause else None) for text, cause in part.hints]
+        session.ends, session.abilities = _ends(part.ends), self._abilities[part.abilities]
+        if part.wanted is not None:
+            session.wanted = self._wanted_at(part.wanted, session)
+        if not part.deadlines.keys() <= set(TIMES):
+            raise ValueError("a time that nobody knows")
+        session.deadlines = Deadlines(**part.deadlines, failures=part.failures, reprieved=part.reprieved)
+        session.exchange, session.withdrawn = part.exchange, part.withdrawn
+        for state in _WAYS[State(part.state)]:
+            session.enter(state)
+        return session
+
+    def _wanted_at(self, place: int, session: IkeSession) -> Wanted:
+        if place not in self._wanted:
+            self._wanted[place] = Wanted(session.peer.proxy_ids, lasting=session.peer.start == "start")
+            self._wanted[place].resume(wanted_parts(self._part.wanted[place]))
+        return self._wanted[place]
+
+    def _connect(self, part: m.IkeSaPart, session: IkeSession) -> None:
+        """With all that it names."""
+        succession, known = session.succession, self._known
+        succession.before, succession.after = known.at(part.before), known.at(part.after)
+        succession.handed_over = part.handed_over
+        self._fill_window(part.window, session)
+        for waiting in part.queue:
+            session.queue.add(task_of(waiting, known))
+        for each in part.series:
+            series = their_series_of(each, known)
+            session.series[series.link] = series
+            if isinstance(series.purpose, Prepared):
+                self.reserved.append((part.tunnel, series.purpose.spis[0]))
+
+    def _fill_window(self, part: m.WindowPart, session: IkeSession) -> None:
+        window = session.window
+        window.next_id, window.expected, window.sealed_reply = part.next_id, part.expected, Sealed(part.reply)
+        window.repeats.resume(part.repeats)
+        _resume(window.requests, part.requests)
+        _resume(window.responses, part.responses)
+        one = part.outstanding
+        if one is None:
+            return
+        task = task_of(one.task, self._known)
+        window.outstanding = OutstandingRequest(
+            one.message_id, task, Sealed(one.datagrams), one.attempt, one.deadline, one.began, one.kept_back, one.last
+        )
+        if task.spi_in is not None:
+            self.reserved.append((session.peer.tunnel, task.spi_in))
+
+
+def _ike_sa(part: m.IkeSaPart) -> IkeSa:
+    if len(part.spi_i) != IKE_SPI or len(part.spi_r) != IKE_SPI or NO_SPI in (part.spi_i, part.spi_r):
+        raise ValueError("an IKE SA without its SPIs")
+    sa, suite = IkeSa(initiator=part.initiator, spi_i=part.spi_i, spi_r=part.spi_r), v.ike_suite_of(part.suite)
+    sa.suite, sa.lowest_nonce = suite, part.lowest_nonce
+    sa.post_quantum = IkeProtection(_withstands(part.own_quantum), _withstands(part.seed_quantum))
+    if part.keys is not None and part.sk_iv is not None:
+        keys = IkeKeys(**{one.name: getattr(part.keys, one.name)[:] for one in fields(IkeKeys)})
+        _check_keys(suite, keys)
+        sa.install(suite, keys)
+        if sa.outgoing is not None:
+            first = part.sk_iv.next if isinstance(part.sk_iv, m.Exact) else part.sk_iv.begins
+            sa.outgoing.ivs = SkIvs(first, part.sk_iv.epoch)
+    elif part.kept is not None:
+        sa.kept = part.kept.encryption[:], part.kept.integrity[:]
+        sa.incoming = protection(suite, *sa.kept)
+    elif State(part.state) is not State.LINGERING:
+        raise ValueError("an IKE SA without keys")
+    return sa
+
+
+def _check_keys(suite: IkeSuite, keys: IkeKeys) -> None:
+    """Each as long as its algorithm wants it."""
+    encryption, integrity = suite.encryption, 0 if suite.integrity is None else suite.integrity.key
+    sizes = {"sk_e": encryption.key + encryption.salt, "sk_a": integrity, "sk_d": suite.prf.octets, "sk_p": suite.prf.octets}
+    for one in fields(IkeKeys):
+        if len(getattr(keys, one.name)) != sizes[one.name[:4]]:
+            raise ValueError("a key that is too long or too short")
+
+
+def _withstands(text: str) -> Withstands:
+    if text not in get_args(Withstands):
+        raise ValueError("a protection that nobody knows")
+    return text  # type: ignore[return-value]
+
+
+def _child(part: m.ChildPart) -> Child:
+    if not _CHILD_TIMES.issuperset(part.times):
+        raise ValueError("a time that nobody knows")
+    child = Child(
+        part.number,
+        part.spi_in,
+        part.spi_out,
+        v.esp_suite_of(part.suite),
+        part.initiator,
+        v.selectors_of(part.ts_local),
+        v.selectors_of(part.ts_remote),
+        v.pairs_of(part.pairs),
+        part.created,
+        part.used,
+        part.lowest_nonce,
+        times=dict(part.times),
+        state=ChildState(part.state),
+        installed=part.installed,
+        sending=part.sending,
+        switch_by=part.switch_by,
+        waits=part.waits,
+        failures=part.failures,
+        reprieved=part.reprieved,
+        replaces=part.replaces,
+    )
+    child.post_quantum, child.limits = _withstands(part.post_quantum), v.limits_of(part.limits)
+    child.fragments_also = part.fragments_also
+    return child
+
+
+def _installs(part: m.ChildPart, child: Child, holder: IkeSession) -> list[Action]:
+    """The keys are copies, for whoever installs them wipes them."""
+    if not child.installed or not part.keymat_in:
+        return []
+    tunnel, suite, pairs = holder.peer.tunnel, suite_of(child.suite), selector_pairs(child.pairs)
+    common: dict[str, Any] = {"path": holder.path, "udp": holder.udp, "fragments_also": child.fragments_also}
+    common |= {"suite": suite, "selectors": pairs, "limits": child.limits}
+    found: list[Action] = [
+        InstallInbound(
+            tunnel,
+            child.number,
+            child.spi_in,
+            keymat=part.keymat_in[:],
+            replay_window=part.replay_window,
+            replaces=child.replaces,
+            **common,
+        )
+    ]
+    if part.keymat_out:
+        found.append(InstallOutbound(tunnel, child.number, child.spi_out, keymat=part.keymat_out[:], **common))
+    if child.sending:
+        found.append(SwitchOutbound(tunnel, child.number))
+    return found
+
+
+def _resume(reassembler: Reassembler, part: m.FragmentsPart) -> None:
+    held = None if part.parts is None else HeldFragments(part.total, part.first_inner, part.deadline, dict(part.parts))
+    reassembler.resume(part.message_id, held)
+
+
+def _ends(part: m.EndsPart) -> Ends:
+    return Ends(
+        part.called,
+        v.identities_of(part.identities),
+        tuple(map(x509.load_der_x509_certificate, part.certificates)),
+        to_date(part.until),
+        to_date(part.listed_until),
+        to_date(part.renew_at),
+        part.initial_contact,
+    )
+
+
+def _abilities(part: m.AbilitiesPart) -> Abilities:
+    found = Abilities(
+        fragmentation=part.fragmentation,
+        hashes=None if part.hashes is None else frozenset(part.hashes),
+        single_pair=part.single_pair,
+    )
+    found.notes.told = set(part.told)
+    found.notes.complaints.resume(part.complaints)
+    return found

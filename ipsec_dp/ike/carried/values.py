@@ -1,0 +1,184 @@
+"""Between the core's values and those of the model. What cannot be one of the core is a ValueError, LookupError or TypeError."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, TypeVar
+
+from ipsec_dp.ike import dh
+from ipsec_dp.ike.actions import ChildLimits, Endpoint, Path
+from ipsec_dp.ike.carried import model as m
+from ipsec_dp.ike.identity import Identity
+from ipsec_dp.ike.proposal import EspSuite, IkeSuite, Proposal
+from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
+from ipsec_dp.ipsec.transforms import AdditionalKeyExchange, Encryption, Group, Integrity, Prf, Transform, by_keyword
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+A = TypeVar("A", Encryption, Prf, Integrity, Group, AdditionalKeyExchange)
+
+
+# ---- addresses and selectors -----------------------------------------------------------------------------------------------------
+
+
+def end_value(end: Endpoint) -> m.EndValue:
+    return m.EndValue(end.address.packed, end.port, end.scope)
+
+
+def endpoint(value: m.EndValue) -> Endpoint:
+    if not 0 <= value.port <= 0xFFFF:
+        raise ValueError("a port that is none")
+    return Endpoint(ip_address(value.address), value.port, value.scope)
+
+
+def path_value(path: Path) -> m.PathValue:
+    return m.PathValue(end_value(path.local), end_value(path.remote), path.natt)
+
+
+def path_of(value: m.PathValue) -> Path:
+    local, remote = endpoint(value.local), endpoint(value.remote)
+    if local.address.version != remote.address.version:
+        raise ValueError("a path between two IP versions")
+    return Path(local, remote, value.natt)
+
+
+def _selector_value(one: TrafficSelector) -> m.SelectorValue:
+    octets = 4 if one.version == 4 else 16
+    start, end = one.start.to_bytes(octets, "big"), one.end.to_bytes(octets, "big")
+    return m.SelectorValue(start, end, one.protocol, one.start_port, one.end_port)
+
+
+def _selector(value: m.SelectorValue) -> TrafficSelector:
+    start, end = ip_address(value.start), ip_address(value.end)
+    if start.version != end.version or int(start) > int(end):
+        raise ValueError("a selector whose end is before its start")
+    ports = (value.start_port, value.end_port)
+    if not 0 <= value.protocol <= 0xFF or not all(0 <= port <= 0xFFFF for port in ports):
+        raise ValueError("a selector of no protocol or no port")
+    return TrafficSelector(start.version, int(start), int(end), value.protocol, *ports)
+
+
+def selector_values(selectors: Iterable[TrafficSelector]) -> tuple[m.SelectorValue, ...]:
+    return tuple(map(_selector_value, selectors))
+
+
+def selectors_of(values: Iterable[m.SelectorValue]) -> tuple[TrafficSelector, ...]:
+    return tuple(map(_selector, values))
+
+
+def pair_value(pair: ProxyId) -> m.PairValue:
+    return m.PairValue(_selector_value(pair.local), _selector_value(pair.remote))
+
+
+def pair_of(value: m.PairValue) -> ProxyId:
+    return ProxyId(_selector(value.local), _selector(value.remote))
+
+
+def pair_values(pairs: Iterable[ProxyId]) -> tuple[m.PairValue, ...]:
+    return tuple(map(pair_value, pairs))
+
+
+def pairs_of(values: Iterable[m.PairValue]) -> tuple[ProxyId, ...]:
+    return tuple(map(pair_of, values))
+
+
+# ---- identities ------------------------------------------------------------------------------------------------------------------
+
+
+def identity_values(identities: tuple[Identity, Identity]) -> tuple[m.IdentityValue, m.IdentityValue]:
+    ours, theirs = identities
+    return m.IdentityValue(ours.type, ours.data), m.IdentityValue(theirs.type, theirs.data)
+
+
+def identities_of(values: tuple[m.IdentityValue, m.IdentityValue]) -> tuple[Identity, Identity]:
+    ours, theirs = values
+    return Identity.from_wire(ours.type, ours.data), Identity.from_wire(theirs.type, theirs.data)
+
+
+# ---- algorithms ------------------------------------------------------------------------------------------------------------------
+
+
+def _algorithm(keyword: str, kind: type[A]) -> A:
+    found = by_keyword(keyword)
+    if not isinstance(found, kind):
+        raise ValueError(f"{keyword[:32]!r} is no {kind.__name__} that is known here")
+    return found
+
+
+def group_of(keyword: str) -> Group:
+    return _algorithm(keyword, Group)
+
+
+def groups_of(keywords: Iterable[str]) -> list[Group]:
+    return [group_of(keyword) for keyword in keywords]
+
+
+def suite_value(suite: IkeSuite | EspSuite) -> m.SuiteValue:
+    prf = suite.prf.keyword if isinstance(suite, IkeSuite) else ""
+    return m.SuiteValue(
+        suite.encryption.keyword,
+        "" if suite.integrity is None else suite.integrity.keyword,
+        prf,
+        "" if suite.group is None else suite.group.keyword,
+        tuple(one.keyword for one in suite.additional),
+        isinstance(suite, EspSuite) and suite.esn,
+    )
+
+
+def _additional(value: m.SuiteValue) -> tuple[AdditionalKeyExchange, ...]:
+    return tuple(_algorithm(one, AdditionalKeyExchange) for one in value.additional)
+
+
+def _integrity(value: m.SuiteValue) -> Integrity | None:
+    return _algorithm(value.integrity, Integrity) if value.integrity else None
+
+
+def ike_suite_of(value: m.SuiteValue) -> IkeSuite:
+    encryption, prf = _algorithm(value.encryption, Encryption), _algorithm(value.prf, Prf)
+    return IkeSuite(encryption, prf, _integrity(value), group_of(value.group), _additional(value))
+
+
+def esp_suite_of(value: m.SuiteValue) -> EspSuite:
+    encryption, integrity = _algorithm(value.encryption, Encryption), _integrity(value)
+    if encryption.is_aead == (integrity is not None):
+        raise ValueError("an ESP suite that protects nothing, or twice")
+    group = group_of(value.group) if value.group else None
+    return EspSuite(encryption, integrity, group, value.esn, _additional(value))
+
+
+def proposal_value(one: Proposal) -> m.ProposalValue:
+    transforms = tuple(m.TransformValue(each.type, each.id, each.key_length) for each in one.transforms)
+    return m.ProposalValue(one.number, one.protocol, one.spi, transforms)
+
+
+def proposal_of(value: m.ProposalValue) -> Proposal:
+    transforms = tuple(Transform(each.type, each.id, each.key_length) for each in value.transforms)
+    return Proposal(value.number, value.protocol, value.spi, transforms)
+
+
+def proposal_values(proposals: Iterable[Proposal]) -> tuple[m.ProposalValue, ...]:
+    return tuple(map(proposal_value, proposals))
+
+
+def proposals_of(values: Iterable[m.ProposalValue]) -> tuple[Proposal, ...]:
+    return tuple(map(proposal_of, values))
+
+
+def limits_value(limits: ChildLimits) -> m.LimitsValue:
+    return m.LimitsValue(limits.soft_octets, limits.hard_octets, limits.soft_packets, limits.hard_packets)
+
+
+def limits_of(value: m.LimitsValue) -> ChildLimits:
+    return ChildLimits(value.soft_octets, value.hard_octets, value.soft_packets, value.hard_packets)
+
+
+# ---- key exchanges ---------------------------------------------------------------------------------------------------------------
+
+
+def half_part(key: dh.KeyExchange | None) -> m.HalfPart | None:
+    return None if key is None else m.HalfPart(group=key.group.keyword, private=key.private_octets())
+
+
+def half_of(part: m.HalfPart | None) -> dh.KeyExchange | None:
+    return None if part is None else dh.again(group_of(part.group), part.private)
