@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
+from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.rig import NatBox, Network, RigError, Wire
+from ipsec_dp.rig.memory_links import QUEUE_PACKETS, OuterDatagram
 from ipsec_dp.rig.packets import udp, udp_of_size
 from tests.unit.rig_sites import DAY, site, sites
 
@@ -177,6 +180,29 @@ def test_a_day_is_less_than_a_second():
         assert kinds.count("IKE SA rekeyed") >= 3
         assert sum("INFORMATIONAL request" in str(sent) for sent in a.network.log) > 86400 / 600
     assert took < 1.0
+
+
+def test_what_ike_sends_by_port_4500_wakes_nobody_unless_it_is_dropped(monkeypatch):
+    with sites(tables=DAY) as (a, b):
+        a.clock.advance(60)
+        before, woken, touch = b.plane.counters(), [], b.site.touch
+
+        def touched(*, packets=False):
+            woken.append(packets)
+            touch(packets=packets)
+
+        monkeypatch.setattr(b.site, "touch", touched)
+        a.clock.advance(1200)
+        passed = b.plane.counters()
+        assert passed.ike_in > before.ike_in
+        assert passed.keepalives_in > before.keepalives_in
+        assert set(woken) == {False}, "it hears of them as on port 500"
+        here, there = (Endpoint(ip_address(f"192.0.2.{number}"), 4500) for number in (1, 2))
+        for number in range(QUEUE_PACKETS):
+            a.network.outer.arrive(OuterDatagram(here, there, bytes(4) + number.to_bytes(28)))
+        a.clock.advance(1)
+        assert b.plane.counters().drops != passed.drops, "more at once than there is room for"
+        assert True in woken
 
 
 DATAGRAMS = """

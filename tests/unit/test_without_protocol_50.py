@@ -16,10 +16,13 @@ from ipsec_dp.host import sockets
 from ipsec_dp.host.sockets import NAT_PORT
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ipsec.suites import parse_suite
+from ipsec_dp.keying.encapsulations import Between, Encapsulations
 from ipsec_dp.keying.unmade import Unmade
 from ipsec_dp.rig import Network
 from ipsec_dp.rig.configs import loaded
 from ipsec_dp.rig.memory_site import MemorySite
+from ipsec_dp.util.conditions import Conditions
+from tests.doubles.clock import FakeClock
 from tests.unit.rig_sites import site
 from tests.unit.test_ike_driver import ON_DEMAND, PATH, Site, event, tunnel
 
@@ -65,6 +68,15 @@ def test_nothing_falls_back_where_port_4500_is_blocked(tmp_path, monkeypatch):
         assert status_of(a).encapsulation is None
         assert not any("fallback" in text for text in a.host.conditions.texts)
         assert not any("ESP" in str(sent) for sent in b.network.log)
+
+
+@pytest.mark.parametrize(("no_esp", "tried"), [(WHY, False), (None, True)])
+def test_nothing_is_blamed_where_there_is_no_other_way(no_esp, tried):
+    clock = FakeClock()
+    found = Encapsulations(lambda _: None, Conditions(clock), clock, no_esp)
+    between = Between(ip_address("192.0.2.1"), ip_address("192.0.2.2"))
+    assert found.nothing_back("to-b", between) is tried
+    assert found.fell_back("to-b") is tried
 
 
 def test_tunnels_that_are_to_have_it_say_so_and_why(tmp_path):
