@@ -80,10 +80,10 @@ class Encapsulations:
 
     def look(self, tunnels: Iterable[Tunnel]) -> None:
         """Says what the host does not permit of what these have configured."""
+        if self._no_esp is None:
+            return
         configured = Counter[str](tunnel.encapsulation for tunnel in tunnels if tunnel.manual is None)
-        wrong = {
-            each: f"{self._no_esp}: {text}" for each, text in _REMEDIES.items() if self._no_esp is not None and configured[each]
-        }
+        wrong = {each: f"{self._no_esp}: {text}" for each, text in _REMEDIES.items() if configured[each]}
         self._conditions.become(HOST, wrong)
 
     def fell_back(self, tunnel: str) -> bool:

@@ -7,6 +7,7 @@ import os
 import socket
 from contextlib import contextmanager
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,9 @@ from ipsec_dp.rig.configs import loaded
 from ipsec_dp.rig.memory_site import MemorySite
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock
+from tests.doubles.config import tunnel
 from tests.unit.rig_sites import site
-from tests.unit.test_ike_driver import ON_DEMAND, PATH, Site, event, tunnel
+from tests.unit.test_ike_driver import ON_DEMAND, PATH, Site, event
 
 WHY = "IP protocol 50 is not permitted here"
 
@@ -89,8 +91,14 @@ def test_tunnels_that_are_to_have_it_say_so_and_why(tmp_path):
 
 def installs(number):
     keys = [bytearray(os.urandom(36)) for _ in range(2)]
-    child = {"tunnel": "to-b", "child": number, "suite": parse_suite("aes256gcm16"), "selectors": (), "limits": act.ChildLimits()}
-    way = {"path": PATH, "udp": False}
+    child: dict[str, Any] = {
+        "tunnel": "to-b",
+        "child": number,
+        "suite": parse_suite("aes256gcm16"),
+        "selectors": (),
+        "limits": act.ChildLimits(),
+    }
+    way: dict[str, Any] = {"path": PATH, "udp": False}
     return keys, (
         act.InstallInbound(spi=0x1000, keymat=keys[0], replay_window=64, **child, **way),
         act.InstallOutbound(spi=0x2000, keymat=keys[1], **child, **way),
