@@ -82,7 +82,7 @@ def test_wiping_overwrites_every_key_in_it():
     series = model.OurSeriesPart(
         further=[],
         secrets=[bytearray(SECRET)],
-        answer=model.AnswerPart(header=b"", exchange=36, flags=0, message_id=1, first=0, octets=bytearray(SECRET)),
+        answer=model.ClearPart(header=b"", exchange=36, flags=0, message_id=1, first=0, octets=bytearray(SECRET)),
         link=b"",
         key=half,
     )
