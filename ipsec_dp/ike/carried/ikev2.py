@@ -139,8 +139,8 @@ class Ikev2Export:
         ivs = sa.outgoing.ivs
         if self._stride is None:
             ivs.check()
-            return m.Exact(next=ivs.next, epoch=ivs.epoch)
-        return m.Reserved(begins=ivs.reserve(self._stride), stride=self._stride, epoch=ivs.epoch)
+            return m.Exact(next=ivs.next, serial=ivs.reservations, epoch=ivs.epoch)
+        return m.Reserved(begins=ivs.reserve(self._stride), stride=self._stride, serial=ivs.reservations, epoch=ivs.epoch)
 
     def _times(self, session: IkeSession) -> dict[str, float]:
         """One that another was to replace which is not carried is replaced anew, at once."""

@@ -194,6 +194,7 @@ def _ike_sa(part: m.IkeSaPart) -> IkeSa:
         if sa.outgoing is not None:
             first = part.sk_iv.next if isinstance(part.sk_iv, m.Exact) else part.sk_iv.begins
             sa.outgoing.ivs = SkIvs(first, part.sk_iv.epoch)
+            sa.outgoing.ivs.reservations = part.sk_iv.serial
     elif part.kept is not None:
         sa.kept = part.kept.encryption[:], part.kept.integrity[:]
         sa.incoming = protection(suite, *sa.kept)

@@ -15,7 +15,8 @@ from ipsec_dp.ike.carried.model import (
     SuiteValue,
     WantedPart,
 )
-from ipsec_dp.ike.carried.part import CarriedPart, Here, Sealed
+from ipsec_dp.ike.carried.part import CarriedPart
+from ipsec_dp.util.leaves import Here, Sealed
 
 
 class IsakmpKeysPart(CarriedPart, frozen=True, kw_only=True):

@@ -14,7 +14,8 @@ from typing import Final
 
 from msgspec import field
 
-from ipsec_dp.ike.carried.part import CarriedPart, Here, Sealed, Value
+from ipsec_dp.ike.carried.part import CarriedPart, Value
+from ipsec_dp.util.leaves import Here, Sealed
 
 MODEL: Final = 1
 """Of this version. Fields are added with a default; whatever an older reader would get wrong makes another number."""
@@ -388,14 +389,17 @@ class Exact(CarriedPart, tag="exact", frozen=True, kw_only=True):
     """The source has stopped and its key is retired: the next SK IV is `next`."""
 
     next: Sealed[int]
+    serial: Sealed[int] = 0
     epoch: Sealed[int] = 0
 
 
 class Reserved(CarriedPart, tag="reserved", frozen=True, kw_only=True):
-    """The source goes on, and keeps the `stride` SK IVs in front of `begins`."""
+    """The source goes on, and keeps the `stride` SK IVs in front of `begins`. `serial`: the how-manieth stride of this key;
+    only the last one of all may be imported, which whoever imports cannot know by itself."""
 
     begins: Sealed[int]
     stride: Sealed[int]
+    serial: Sealed[int] = 0
     epoch: Sealed[int] = 0
 
 

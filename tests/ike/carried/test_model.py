@@ -12,7 +12,8 @@ from rich.pretty import pretty_repr
 
 import ipsec_dp.ike.carried
 from ipsec_dp.ike.carried import model, whole
-from ipsec_dp.ike.carried.part import LEAVES, NEVER, SEALED, CarriedPart, Value
+from ipsec_dp.ike.carried.part import CarriedPart, Value
+from ipsec_dp.util.leaves import LEAVES, NEVER, SEALED
 
 ROOM = Path(ipsec_dp.ike.carried.__file__).parent
 PARTS = sorted(

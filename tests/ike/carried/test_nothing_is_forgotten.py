@@ -66,7 +66,7 @@ PARTS: dict[str, tuple[type, dict[str, str]]] = {
     "Message": (m.ClearPart, {"payloads": "octets", "inner": "octets"}),
     "KeyExchange": (m.HalfPart, {"_private": "private"}),
     "IkeKeys": (m.KeysPart, {}),
-    "SkIvs": (m.Exact, {}),
+    "SkIvs": (m.Exact, {"reservations": "serial"}),
     "Account": (m.EndsPart, {"_left": "account", "_at": "account", "_told": "account"}),
     "Allowance": (m.WindowPart, {"_left": "repeats", "_at": "repeats"}),
     "Wanted": (m.WantedPart, {f"_{name}": name for name in m.WantedPart.__struct_fields__}),
