@@ -165,25 +165,20 @@ def _two(peers: tuple[StrongSwan, StrongSwan] | tuple[WireGuard, WireGuard] | tu
             peer.stop()
 
 
+def swanctl_conf(side: str, psk: str, variant: Variant) -> str:
+    """Of strongSwan at one of two sites. `side`: "a" or "b"."""
+    nets = (netns.SITE_A_NETS, netns.SITE_B_NETS)
+    local, remote = (_inner(each, variant) for each in (nets if side == "a" else nets[::-1]))
+    return _text(f"strongswan/{side}.swanctl.conf", psk=psk, esp=variant.cipher, local=local, remote=remote)
+
+
 @contextlib.contextmanager
 def _strongswan(sites: TwoSites, directory: Path, variant: Variant) -> Iterator[Tunnel]:
     psk = secrets.token_hex(16)
     quiet = _text("strongswan/strongswan.conf")
-    nets = (netns.SITE_A_NETS, netns.SITE_B_NETS)
     a, b = (
-        StrongSwan(
-            gateway,
-            directory / side,
-            _text(
-                f"strongswan/{side}.swanctl.conf",
-                psk=psk,
-                esp=variant.cipher,
-                local=_inner(local, variant),
-                remote=_inner(remote, variant),
-            ),
-            quiet,
-        )
-        for side, gateway, local, remote in (("a", sites.gw_a, *nets), ("b", sites.gw_b, *nets[::-1]))
+        StrongSwan(gateway, directory / side, swanctl_conf(side, psk, variant), quiet)
+        for side, gateway in (("a", sites.gw_a), ("b", sites.gw_b))
     )
     with _two((a, b)) as pids:
         a.initiate("net")

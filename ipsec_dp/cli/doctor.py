@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 CAPABILITIES: tuple[tuple[int, str, State, str], ...] = (
     (10, "CAP_NET_BIND_SERVICE", "fail", "IKE's port 500 needs it"),
     (12, "CAP_NET_ADMIN", "fail", "TUN interfaces, routes, the guard and marks need it"),
-    (13, "CAP_NET_RAW", "fail", "raw sockets for IP protocol 50 need it"),
+    (13, "CAP_NET_RAW", "warn", "no IP protocol 50: ESP goes in UDP alone; ICMP messages are not heard, and monitors cannot ask"),
     (14, "CAP_IPC_LOCK", "warn", "without it, only as much key memory as `ulimit -l` says stays out of swap"),
 )
 # What each offload is for, and what its absence costs.

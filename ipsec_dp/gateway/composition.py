@@ -15,7 +15,7 @@ from ipsec_dp.config.nested import Nesting
 from ipsec_dp.databases.pad import peer_of
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.databases.spd import Spd
-from ipsec_dp.dataplane import DataPlane, Provider, offloads_named
+from ipsec_dp.dataplane import DataPlane, Encapsulation, Provider, offloads_named
 from ipsec_dp.dataplane.tap import Tap
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.absence import Absence
@@ -224,6 +224,7 @@ class Composition:
             renewing=self.counts.renewing,
             uncalled=self.stream.uncalled,
             trials=IkeTrials(core.environment, links, children.release_spi, self.clock),
+            no_esp=links.unavailable(Encapsulation.ESP),
         )
 
     def make_engine(self, plane: DataPlane, sad: Sad, links: OuterLinks, manual: ManualSas, ike: IkeDriver) -> Engine:

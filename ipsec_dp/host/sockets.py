@@ -235,6 +235,17 @@ def ike_socket(local: Address, port: int = IKE_PORT, *, buffer: int = BUFFER_OCT
     return made[0]
 
 
+def no_esp() -> str | None:
+    """Why this process can have no socket of IP protocol 50; None: it can, as far as the kernel says."""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, PROTOCOL_ESP).close()
+    except PermissionError:
+        return "IP protocol 50 is not permitted here: it takes CAP_NET_RAW, which some containers do not give (--cap-add NET_RAW)"
+    except OSError:  # as of that address family
+        return None
+    return None
+
+
 def trouble(made: Iterable[socket.socket]) -> str | None:
     """What keeps these from doing their work, if anything does: all of them closed, the mark lost, an interface that is gone."""
     checked = 0

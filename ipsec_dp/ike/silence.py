@@ -60,6 +60,14 @@ def port_blocked(answered: str, port: int) -> str:
     )
 
 
+def keys_or_port(differ: str, answered: str, port: int) -> str:
+    """Of the first message to port 4500 that is a proof as well, which who cannot read it passes over."""
+    return (
+        f"it did answer {answered} on UDP port {IKE_PORT}, so either {differ}, or UDP port {port} is blocked: let UDP port {port}"
+        " pass, there and back"
+    )
+
+
 def udp_spared(remote: Endpoint, answered: str, *, refused: bool) -> str:
     """Of what is done about that, where ESP need not go in UDP."""
     what = "is refused (an ICMP message says so)" if refused else "has no answer"

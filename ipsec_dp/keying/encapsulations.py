@@ -5,27 +5,39 @@ Known by tunnel, and true between two addresses alone. It begins where what was 
 that does not answer: where nothing comes back over protocol 50 either, UDP is taken again, and not blamed for as long. Both end by
 themselves after a while (`ANEW_S`), with a reload, and at another address; what is up then stays as it is, and the next IKE SA is
 negotiated with UDP. An attempt over protocol 50 that fails ends it at once.
+
+A host may permit no protocol 50 (a container without CAP_NET_RAW). "auto" is "udp" there: nothing falls back, and a peer that
+cannot be asked for UDP is refused.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ipsec_dp.ike.actions import Kind
 from ipsec_dp.keying.status import COSTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from ipsec_dp.config import Tunnel
     from ipsec_dp.ike.actions import Event
-    from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.interface import IkeStatus
+    from ipsec_dp.ike.peer import Encapsulation, Peer
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.util.clock import Clock, Timer
     from ipsec_dp.util.conditions import Conditions
 
-SOURCE: Final = "encapsulation"  # of conditions
+SOURCE: Final = "encapsulation"  # of conditions, by tunnel
+HOST: Final = "protocol 50"  # of conditions, by what is configured
+_REMEDIES: Final = {
+    "auto": "ESP goes in UDP alone, with nothing to fall back to where UDP does not get through or the peer cannot be asked for it;"
+    ' encapsulation = "udp" says that this is meant',
+    "esp": 'tunnels with encapsulation = "esp" carry nothing; leave that out, and their ESP goes in UDP',
+}
 ANEW_S: Final = 3600.0  # until UDP is tried anew
 _NOTHING_BACK: Final = "IKE passes, and nothing came back of ESP in UDP: let all of UDP port 4500 pass, there and back"
 _ANEW: Final = f"UDP is tried anew by the first IKE SA that is made after {ANEW_S / 3600:.0f} h, or after a reload"
@@ -53,23 +65,41 @@ class _Finding:
 
 
 class Encapsulations:
-    """Of one gateway. `apply`: makes IKE know a tunnel's peer as `applied` says it is now."""
+    """Of one gateway. `apply`: makes IKE know a tunnel's peer as `applied` says it is now. `no_esp`: why this host permits no
+    protocol 50; None: it does."""
 
-    def __init__(self, apply: Callable[[str], None], conditions: Conditions, clock: Clock) -> None:
-        self._apply, self._conditions, self._clock = apply, conditions, clock
+    def __init__(self, apply: Callable[[str], None], conditions: Conditions, clock: Clock, no_esp: str | None = None) -> None:
+        self._apply, self._conditions, self._clock, self._no_esp = apply, conditions, clock, no_esp
         self._found: dict[str, _Finding] = {}
 
     def applied(self, peer: Peer) -> Peer:
         """As it is to be met now."""
-        if not self.fell_back(peer.tunnel):
-            return peer
-        older = None if peer.fallback is None else replace(peer.fallback, encapsulation="esp")
-        return replace(peer, encapsulation="esp", fallback=older)
+        if self._no_esp is not None:
+            return _with(peer, "udp") if peer.encapsulation == "auto" else peer
+        return _with(peer, "esp") if self.fell_back(peer.tunnel) else peer
+
+    def look(self, tunnels: Iterable[Tunnel]) -> None:
+        """Says what the host does not permit of what these have configured."""
+        if self._no_esp is None:
+            return
+        configured = Counter[str](tunnel.encapsulation for tunnel in tunnels if tunnel.manual is None)
+        wrong = {each: f"{self._no_esp}: {text}" for each, text in _REMEDIES.items() if configured[each]}
+        self._conditions.become(HOST, wrong)
 
     def fell_back(self, tunnel: str) -> bool:
         """Whether its ESP goes as IP protocol 50 for want of a way for UDP."""
         found = self._found.get(tunnel)
         return found is not None and found.because is not _Because.NEITHER
+
+    def shown(self, sa: IkeStatus, peer: Peer) -> dict[str, Any]:
+        """Of `status`: how the ESP of an IKE SA travels, and why so. What it had configured may not be what is written for the
+        peer: a fallback, or UDP on a host that permits nothing else."""
+        why: str = sa.encapsulation_why
+        if why == "configured" and not sa.udp and peer.encapsulation != "esp":
+            why = "fallback"
+        elif why == "configured" and self._no_esp is not None and peer.encapsulation == "auto":
+            why = "auto" if sa.nat == "none" else "nat"
+        return {"encapsulation": "udp" if sa.udp else "esp", "encapsulation_why": why}
 
     def calls(self, tunnel: str, between: Between) -> None:
         """It is about to be called: what was found of other addresses says nothing."""
@@ -84,6 +114,8 @@ class Encapsulations:
     def nothing_back(self, tunnel: str, between: Between) -> bool:
         """Nothing ever came over its SAs, though IKE passes and questions were sent. True: call anew."""
         found = self._found.get(tunnel)
+        if self._no_esp is not None:
+            return False
         if found is None:
             self._note(tunnel, between, _Because.SILENCE, _NOTHING_BACK)
             return True
@@ -123,3 +155,9 @@ class Encapsulations:
         if because is not _Because.NEITHER:
             text = f'tunnel "{tunnel}": its ESP goes as IP protocol 50, a fallback, {COSTS}: {why}, or write encapsulation = "esp"'
             self._conditions.begin(SOURCE, tunnel, f"{text}; {_ANEW}")
+
+
+def _with(peer: Peer, encapsulation: Encapsulation) -> Peer:
+    """It, and its older version, met with another encapsulation."""
+    older = None if peer.fallback is None else replace(peer.fallback, encapsulation=encapsulation)
+    return replace(peer, encapsulation=encapsulation, fallback=older)

@@ -32,6 +32,7 @@ from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.keying.levels import fields, level
 from ipsec_dp.keying.status import IkeSaStatus, KeyingStatus, PostQuantumStatus
 from ipsec_dp.keying.tunnel_state import UP, tunnel_state
+from ipsec_dp.keying.unmade import Unmade
 from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.slices import Slice, in_slices
 from ipsec_dp.util.told import told
@@ -79,7 +80,8 @@ class IkeDriver:
     `locate` finds address and local address for a remote (an address or a name, which may mean several addresses: another one in
     each turn), or raises HostError. `changed` is called each time CHILD_SAs were installed or removed, `probed` with the outcome of
     a probe of the path's MTU. `refuses`: whether an address is one that nothing may be sent to. `reported` hears of each event,
-    `renewing` of what has a tunnel's keys renewed before they are due, `uncalled` of a tunnel that could not be called.
+    `renewing` of what has a tunnel's keys renewed before they are due, `uncalled` of a tunnel that could not be called. `no_esp`:
+    why the host permits no IP protocol 50.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class IkeDriver:
         renewing: Callable[[str, RenewalTrigger], None] = lambda _name, _why: None,
         uncalled: Callable[[str], None] = lambda _: None,
         trials: IkeTrials | None = None,
+        no_esp: str | None = None,
     ) -> None:
         self._tunnels = {tunnel.name: tunnel for tunnel in tunnels}
         self._peers = dict(peers)
@@ -120,8 +123,9 @@ class IkeDriver:
         self._fault_told = -LIMITS.event_seconds
         self._lines = Lines()
         self._fallbacks = Fallbacks(conditions)
-        self._encapsulations = Encapsulations(self._apply, conditions, clock)
-        core.set_peers(self._peers.values())
+        self._encapsulations = Encapsulations(self._apply, conditions, clock, no_esp)
+        self._encapsulations.look(self._tunnels.values())
+        core.set_peers(map(self._encapsulations.applied, self._peers.values()))
 
     def _chance(self) -> float:
         """From 0 up to 1."""
@@ -157,7 +161,9 @@ class IkeDriver:
                 self._lines.forget(name)
                 self._fallbacks.look(name, None)
             changed = {name: effects[name]} if name in effects else {}
-            self._carry_out(self._core.reconfigure([self._peers[name]] if name in new else [], changed, self._clock.now()))
+            peer = [self._encapsulations.applied(self._peers[name])] if name in new else []
+            self._carry_out(self._core.reconfigure(peer, changed, self._clock.now()))
+        self._encapsulations.look(self._tunnels.values())
 
     def _take_over(self, tunnel: Tunnel, peer: Peer, effect: Effect) -> None:
         name, now = tunnel.name, self._clock.now()
@@ -480,7 +486,7 @@ class IkeDriver:
             remote_in_dns=self._in_dns(self._peers[name], newest),
             up_at=intent.up_at,
             came_up_at=intent.came_up_at,
-            **({} if newest is None or newest not in up else _encapsulation(newest, self._peers[name])),
+            **({} if newest is None or newest not in up else self._encapsulations.shown(newest, self._peers[name])),
             silent=any(sa.silence is not None for sa in sas),
             heard_at=max((sa.heard for sa in sas), default=-inf),
             tally=msgspec.structs.replace(intent.tally, retransmissions=self._core.retransmissions(name)),
@@ -525,7 +531,10 @@ class IkeDriver:
         self._schedule()
 
     def _do_all(self, actions: Iterable[Action]) -> None:
+        unmade = Unmade()
         for action in actions:
+            if unmade.passes_over(action):
+                continue
             try:
                 self._do(action)
             except (DataPlaneError, HostError) as error:
@@ -534,7 +543,9 @@ class IkeDriver:
                 )
                 child, tunnel = getattr(action, "child", None), getattr(action, "tunnel", None)
                 if child is not None and tunnel is not None:
+                    unmade.add(child)
                     self._do_all(self._core.delete_child(tunnel, child, self._clock.now()))
+                    self._intents[tunnel].cannot_carry(str(error))
 
     def _do(self, action: Action) -> None:
         match action:
@@ -636,12 +647,6 @@ class IkeDriver:
 
 def _of_ike(end: dataplane.Endpoint) -> act.Endpoint:
     return act.Endpoint(end.address, end.port, end.scope)
-
-
-def _encapsulation(sa: IkeStatus, peer: Peer) -> dict[str, Any]:
-    """How its ESP travels, and why so. What `sa` had configured is a fallback where the configuration has something else."""
-    fallback = sa.encapsulation_why == "configured" and not sa.udp and peer.encapsulation != "esp"
-    return {"encapsulation": "udp" if sa.udp else "esp", "encapsulation_why": "fallback" if fallback else sa.encapsulation_why}
 
 
 def _ike_sa(sa: IkeStatus, fallback: str | None) -> IkeSaStatus:

@@ -180,6 +180,11 @@ class Intent:
         if self.state not in ("up", "rekeying"):
             self._claim = event.text
 
+    def cannot_carry(self, why: str) -> None:
+        """A CHILD_SA was agreed on, and this host cannot have it."""
+        self._error = self._no_child = why
+        self._error_of = None
+
     def event(self, event: Event, now: float, *, others: bool = False) -> None:
         """What the core reports of this tunnel and of nobody else. `others`: it has another IKE SA, up or under way."""
         match event.kind:

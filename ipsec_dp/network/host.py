@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.spd import Spd
-    from ipsec_dp.dataplane import DataPlane, Endpoint
+    from ipsec_dp.dataplane import DataPlane, Encapsulation, Endpoint
     from ipsec_dp.host.conntrack import NatFlow
     from ipsec_dp.host.echo import Echo
     from ipsec_dp.host.filters import Filter
@@ -110,6 +110,9 @@ class HostRouting(Protocol):
 
 class OuterLinks(LinkSource, Protocol):
     """The outer sockets: opened at their first use, shared by all tunnels of a local address."""
+
+    def unavailable(self, encapsulation: Encapsulation) -> str | None:
+        """Why this host permits no link of that kind, in words; None: it does."""
 
     def listen_ike(self, local: Address, received: Callable[[bytes, Endpoint, Endpoint], None]) -> None:
         """Opens ports 500 and 4500 of an address, once.

@@ -79,6 +79,9 @@ class SocketLinks:
         self._opened[what] = replace(opened, sockets=())
         self._open(what, opened.open_into)
 
+    def unavailable(self, encapsulation: Encapsulation) -> str | None:
+        return sockets.no_esp() if encapsulation is Encapsulation.ESP else None
+
     def link(self, local: Endpoint, encapsulation: Encapsulation) -> int:
         key = local.address, encapsulation
         if key not in self._links:

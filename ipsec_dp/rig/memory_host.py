@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.spd import Spd
-    from ipsec_dp.dataplane import DataPlane
+    from ipsec_dp.dataplane import DataPlane, Encapsulation
     from ipsec_dp.host.conntrack import NatFlow
     from ipsec_dp.host.echo import Echo
     from ipsec_dp.host.routing_rules import RouteQuestion
@@ -353,6 +353,7 @@ class MemoryHost:
         self._network = OuterNetwork() if network is None else network
         self._network.hosts.append(self)
         self.links: MemoryLinks | None = None
+        self.denied: dict[Encapsulation, str] = {}  # what it permits no links of, and why
         self._plane: DataPlane | None = None
 
     def note(self, what: str) -> None:
@@ -379,7 +380,7 @@ class MemoryHost:
         self._network.hosts.remove(self)
 
     def outer_links(self, plane: DataPlane) -> MemoryLinks:
-        self.links = MemoryLinks(self._network, plane)
+        self.links = MemoryLinks(self._network, plane, self.denied)
         return self.links
 
     def start_workers(self, plane: DataPlane) -> None:

@@ -12,15 +12,15 @@ from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.host import HostError
 from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
 from ipsec_dp.network.outer_sockets import NON_ESP_MARKER
+from ipsec_dp.rig.memory_plane import KEEPALIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.ipsec.addresses import Address
 
 QUEUE_PACKETS = 256
-KEEPALIVE = b"\xff"  # RFC 3948 §2.3
 
 
 class Stepped(Protocol):
@@ -121,15 +121,21 @@ class OuterNetwork:
 class MemoryLinks:
     """`ipsec_dp.network.host.OuterLinks` by links of the data plane that are queues."""
 
-    def __init__(self, network: OuterNetwork, plane: DataPlane) -> None:
-        self._network, self._plane = network, plane
+    def __init__(self, network: OuterNetwork, plane: DataPlane, denied: Mapping[Encapsulation, str] = {}) -> None:
+        """`denied`: what the host permits no links of, and why."""
+        self._network, self._plane, self._denied = network, plane, denied
         self._mine: dict[tuple[Address, Encapsulation], OuterLink] = {}
         self.faults: dict[str, str] = {}  # by what the socket is
         self.unmendable: dict[str, str] = {}
         self.refuses: str | None = None  # why the host sends no IKE message
 
+    def unavailable(self, encapsulation: Encapsulation) -> str | None:
+        return self._denied.get(encapsulation)
+
     def link(self, local: Endpoint, encapsulation: Encapsulation) -> int:
         key = local.address, encapsulation
+        if encapsulation in self._denied:
+            raise HostError(self._denied[encapsulation])
         if key not in self._mine:
             (number,) = {
                 self._plane.attach_memory_link(encapsulation, local, QUEUE_PACKETS, worker) for worker in range(self._plane.workers)

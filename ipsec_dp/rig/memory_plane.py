@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ipsec_dp.dataplane import DataPlane, Direction, Limits
 from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.host.sockets import NAT_PORT
+from ipsec_dp.network.outer_sockets import NON_ESP_MARKER
 from ipsec_dp.rig.wireshark import esp_line
 
 if TYPE_CHECKING:
@@ -15,12 +17,20 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane import MemoryDatagram, MemoryPacket, OuterPath, Policy, SaHandle, SaParams
 
 SA_SLOTS = 4096  # inbound SAs at the most
+KEEPALIVE = b"\xff"  # RFC 3948 §2.3
+
+
+class Busy(Protocol):
+    """Who hears that a data plane gets something to do."""
+
+    def __call__(self, *, control: bool = False) -> None:
+        """`control`: it only passes it on, to IKE, or to nobody."""
 
 
 class MemoryPlane(DataPlane):
     """`busy` is called whenever it gets something to do."""
 
-    def __init__(self, busy: Callable[[], None], *, seed: int, **options: Any) -> None:
+    def __init__(self, busy: Busy, *, seed: int, **options: Any) -> None:
         super().__init__(sa_slots=SA_SLOTS, seed=seed, **options)
         self.closed = False
         self._busy = busy
@@ -85,7 +95,8 @@ class MemoryPlane(DataPlane):
         super().push_tun(interface, packet, worker)
 
     def push_link(self, link: int, datagram: MemoryDatagram, worker: int = 0) -> None:
-        self._busy()
+        udp = datagram.local is not None and datagram.local.port == NAT_PORT
+        self._busy(control=udp and (datagram.data == KEEPALIVE or datagram.data.startswith(NON_ESP_MARKER)))
         super().push_link(link, datagram, worker)
 
     def close(self) -> None:

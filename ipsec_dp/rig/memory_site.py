@@ -91,6 +91,8 @@ class MemorySite:
         self.readers: list[Reader] = []
         self.interference = SiteInterference()
         self.plane: MemoryPlane | None = None
+        self._passes_on = False  # in the next step
+        self._dropped: dict[str, int] = {}  # when it last did
         self.closed = True
         self.at_end: Callable[[], None] = _nothing
         medium.join(self, wires, addresses)
@@ -136,9 +138,12 @@ class MemorySite:
         self.plane.limitless = lambda: bool(self.interference.ignored[True])
         return self.plane
 
-    def _busy(self) -> None:
+    def _busy(self, *, control: bool = False) -> None:
+        """What is only passed on is IKE's, as on port 500; `step` sees whether it was."""
         self.medium.busy[self] = None
-        self.touch(packets=True)
+        self._passes_on = self._passes_on or control
+        if not control:
+            self.touch(packets=True)
 
     def _note(self, event: Event) -> None:
         self.events.append(RigEvent(self.clock.now(), self.name, event.kind, event.tunnel, event.text, event.cause, event.child))
@@ -176,8 +181,16 @@ class MemorySite:
             for worker in range(plane.workers):
                 while (packet := plane.pull_tun(number, worker)) is not None:
                     self._deliver(packet)
+        if self._passes_on:
+            self._look_at_drops(plane)
         links = () if self.host.links is None else tuple(self.host.links.opened)
         return total + sum(map(self.medium.outer.pull, links))
+
+    def _look_at_drops(self, plane: MemoryPlane) -> None:
+        """What was dropped instead of passed on happened to the data plane."""
+        self._passes_on, before, self._dropped = False, self._dropped, plane.counters().drops
+        if self._dropped != before:
+            self.touch(packets=True)
 
     def _deliver(self, packet: bytes) -> None:
         """Hosts answer in the next step: this one is not over."""

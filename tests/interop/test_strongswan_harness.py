@@ -8,16 +8,16 @@ from __future__ import annotations
 import secrets
 import time
 from pathlib import Path
-from string import Template
 
 import pytest
 
+from benchmarks.tunnels.contenders import swanctl_conf
+from benchmarks.tunnels.variants import BASE
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.peers import PeerError, strongswan
 from ipsec_dp.rig.peers.strongswan import StrongSwan
 
 pytestmark = pytest.mark.root
-CONFIGURATIONS = Path(__file__).resolve().parents[2] / "benchmarks/peers/strongswan"
 SECONDS = 5.0
 
 
@@ -27,16 +27,13 @@ def sites():
         yield netns.two_sites(lab)
 
 
-def configuration(side: str, psk: str) -> str:
-    return Template((CONFIGURATIONS / f"{side}.swanctl.conf").read_text()).substitute(psk=psk)
-
-
 @pytest.fixture
 def peers(sites, tmp_path):
     """Both up, nothing negotiated yet."""
     psk = secrets.token_hex(16)
     a, b = (
-        StrongSwan(gateway, tmp_path / side, configuration(side, psk)) for side, gateway in (("a", sites.gw_a), ("b", sites.gw_b))
+        StrongSwan(gateway, tmp_path / side, swanctl_conf(side, psk, BASE))
+        for side, gateway in (("a", sites.gw_a), ("b", sites.gw_b))
     )
     with a, b:
         yield a, b
@@ -88,7 +85,7 @@ def test_a_rekey_changes_the_spis_and_a_termination_leaves_none(sites, peers):
 
 def test_wrong_secrets_are_refused_and_the_log_says_so(peers):
     a, b = peers
-    b.load(configuration("b", "another secret"))
+    b.load(swanctl_conf("b", "another secret", BASE))
     with pytest.raises(PeerError, match="AUTHENTICATION_FAILED"):
         a.initiate("net")
     assert "MAC mismatched" in b.text()

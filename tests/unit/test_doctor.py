@@ -69,7 +69,7 @@ STRICT = "proc/sys/net/ipv4/conf/{}/rp_filter"
 LACKS = [
     (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000007000\n"}, "fail", "no CAP_NET_BIND_SERVICE", "root"),
     (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000006400\n"}, "fail", "no CAP_NET_ADMIN", "root"),
-    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000005400\n"}, "fail", "no CAP_NET_RAW", "root"),
+    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000005400\n"}, "warn", "no CAP_NET_RAW", "root"),
     (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000003400\n"}, "warn", "no CAP_IPC_LOCK", "root"),
     (doctor.processor, {"proc/cpuinfo": "flags : fpu sse2\n"}, "warn", "no AES instructions", "chacha20poly1305"),
     (network_checks.forwarding, {"proc/sys/net/ipv4/ip_forward": "0\n"}, "warn", "off", "net.ipv4.ip_forward=1"),

@@ -167,7 +167,7 @@ def test_wires_between_two_go_before_the_one_for_all():
 
 def test_a_day_is_less_than_a_second():
     """With 10 % loss and reordering; the processor's seconds, since others may use the machine."""
-    with sites(Wire(loss=0.1, reorder=0.1, seed=1), tables=DAY, encapsulation="esp") as (a, b):
+    with sites(Wire(loss=0.1, reorder=0.1, seed=1), tables=DAY) as (a, b):
         began = time.process_time()
         a.clock.advance(86400)
         took = time.process_time() - began
@@ -213,7 +213,7 @@ def test_one_seed_is_the_same_octets_in_two_processes_and_another_is_not(suite):
 @pytest.mark.measure
 def test_a_day_at_the_default_settings_is_less_than_ten_seconds(caplog):
     caplog.set_level("ERROR", "ipsec_dp")  # hundreds of lines that nobody reads
-    with sites(Wire(loss=0.1, reorder=0.1, seed=1), encapsulation="esp") as (a, b):
+    with sites(Wire(loss=0.1, reorder=0.1, seed=1)) as (a, b):
         began = time.process_time()
         a.clock.advance(86400)
         took = time.process_time() - began

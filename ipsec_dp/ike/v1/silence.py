@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v1.sa import Waiting
 
 DIFFER: Final = "the shared keys or the identities differ (a peer says so in its log alone)"
+_ALIKE: Final = ", as it has none where the shared keys or the identities differ"
 _NUMBERS: Final = {IsakmpState.SA_SENT: 1, IsakmpState.KE_SENT: 3, IsakmpState.AUTH_SENT: 5, IsakmpState.AGGRESSIVE_SENT: 1}
 _AWAITED: Final = {IsakmpState.SA_ANSWERED: 3, IsakmpState.KE_ANSWERED: 5, IsakmpState.AGGRESSIVE_ANSWERED: 3}
 
@@ -64,7 +65,8 @@ def tell(context: IsakmpContext, now: float, attempt: int) -> None:
         context.report(Kind.WARNING, said)
     refused = context.negotiation.unreachable
     if attempt == (TOLD_AFTER if refused else NO_UDP_AFTER) and _udp_in_vain(context):
-        context.report(Kind.NO_UDP, say.udp_spared(context.path.remote, "message 3", refused=refused))
+        alike = "" if refused else _ALIKE
+        context.report(Kind.NO_UDP, say.udp_spared(context.path.remote, "message 3", refused=refused) + alike)
 
 
 def _udp_in_vain(context: IsakmpContext) -> bool:
@@ -118,7 +120,7 @@ def _cause(context: IsakmpContext, asked: _Asked, now: float) -> str:
         case IsakmpState.KE_SENT:
             return f"{say.its_log('message 1', port)}: it may have no secret for our address{lost}"
         case IsakmpState.AUTH_SENT if context.path.natt and not context.peer.natt_first:
-            return f"{say.port_blocked('message 3', port)}; or {DIFFER}{lost}"
+            return say.keys_or_port(DIFFER, "message 3", port) + lost
         case IsakmpState.AUTH_SENT:
             return DIFFER + lost
     heard, activity = context.liveliness.heard, context.host.environment.activity

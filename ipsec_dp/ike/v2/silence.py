@@ -41,7 +41,7 @@ def tell(context: Context, now: float) -> None:
 def _udp_in_vain(context: Context, task: Task) -> bool:
     """Whether nothing at all came back from port 4500, to which only ESP in UDP led, which is not needed."""
     floated = context.path.natt and not context.peer.natt_first and context.nat.spares_udp(context.peer.encapsulation)
-    came = context.handshake.int_auth.of_initiator or (context.handshake.hints and not context.handshake.unreachable)
+    came = context.handshake.int_auth.of_responder or (context.handshake.hints and not context.handshake.unreachable)
     return floated and not came and task.exchange in (ExchangeType.IKE_AUTH, ExchangeType.IKE_INTERMEDIATE)
 
 

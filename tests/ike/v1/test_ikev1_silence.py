@@ -75,12 +75,28 @@ def test_udp_port_4500_is_named_when_500_passes():
     gateways.run(4)
     (line,) = told(gateways.a)
     assert "192.0.2.2:4500 has not answered message 5 of main mode" in line
-    assert "it did answer message 3 on UDP port 500, so most likely UDP port 4500 is blocked" in line
+    assert "it did answer message 3 on UDP port 500, so either the shared keys or the identities differ" in line
+    assert "or UDP port 4500 is blocked: let UDP port 4500 pass, there and back" in line
     (said,) = told(gateways.b) or [""]
     gateways.run(3)
     (said,) = told(gateways.b)
     assert said.startswith("192.0.2.1:500 began (main mode) and was answered 5 s ago, and no message 5 that can be read came since")
     assert "is UDP port 4500 blocked between you" in said
+
+
+@pytest.mark.parametrize("cause", ["keys", "port"])
+def test_other_keys_look_like_a_blocked_port_so_both_are_named_from_the_start(cause):
+    differs = {"auth": SharedKeyAuth(PreSharedKey.from_text("another secret"))} if cause == "keys" else {}
+    gateways = Gateways([long("a")], [long("b", **differs)])
+    if cause == "port":
+        blocked(gateways, 4500)
+    gateways.initiate("a")
+    gateways.run(SECOND + 0.2)
+    (line,) = told(gateways.a)
+    assert 0 < line.index("the shared keys or the identities differ") < line.index("UDP port 4500 is blocked")
+    gateways.run(10)
+    (spared,) = [event.text for event in gateways.a.events if event.kind is Kind.NO_UDP]
+    assert spared.endswith("what is sent to port 4500 has no answer, as it has none where the shared keys or the identities differ")
 
 
 def test_an_answer_to_the_proof_that_nobody_can_open_names_the_secret():
