@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from ipsec_dp.dataplane import Direction, ExportedSa
-from ipsec_dp.dataplane.carried import Here, Sealed
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.ipsec.spi import spi_text
+from ipsec_dp.util.leaves import Here, Sealed
 
 if TYPE_CHECKING:
     from ipsec_dp.dataplane import SaParams

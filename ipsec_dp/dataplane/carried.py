@@ -1,6 +1,6 @@
 """An SA's state as a value that goes to another data plane: what it has used of itself, and its keying material.
 
-Plain values, so that msgspec writes and reads them. Each field says in its metadata, under `LEAVES`, whether it may leave this host
+Plain values, so that msgspec writes and reads them. Each field says in its type (`util.leaves`) whether it may leave this host
 one day, and then sealed alone, or never, since it means nothing elsewhere. In the clear they are for another process of this host.
 """
 
@@ -10,9 +10,9 @@ import errno
 import ipaddress
 import struct
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from msgspec import Meta, Struct, field
+from msgspec import Struct, field
 
 from ipsec_dp._native import ffi, lib
 from ipsec_dp.dataplane.convert import endpoint_of, set_endpoint
@@ -30,18 +30,13 @@ from ipsec_dp.dataplane.types import (
 )
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.ipsec.spi import spi_text
+from ipsec_dp.util.leaves import Here, Sealed
 
 if TYPE_CHECKING:
     from ipsec_dp.dataplane.types import SaParams
 
-T = TypeVar("T")
-
 SA_MODEL: Final = 1
 """Of this version. Fields are added with a default; whatever an older reader would get wrong makes another number."""
-
-LEAVES, NEVER, SEALED = "leaves", "never", "sealed"
-Here = Annotated[T, Meta(extra={LEAVES: NEVER})]
-Sealed = Annotated[T, Meta(extra={LEAVES: SEALED})]
 
 _WORD_BITS = 64
 _TIMES = ("first_use", "last_use", "period_at")

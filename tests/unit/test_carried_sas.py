@@ -22,10 +22,11 @@ from ipsec_dp.dataplane import (
     Offload,
     SaFlag,
 )
-from ipsec_dp.dataplane.carried import LEAVES, NEVER, SEALED, EndpointValue
+from ipsec_dp.dataplane.carried import EndpointValue
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig.plane import PlaneRig, keymat, pair
+from ipsec_dp.util.leaves import LEAVES, NEVER, SEALED
 from tests.unit.sites import inbound, outbound, to_a, to_b
 from tests.unit.successors import OTHER, PACKET, iv_of, number_of, over_the_wire, params_of, send, succeed
 

@@ -14,7 +14,7 @@ from ipsec_dp.ike.carried import values as v
 from ipsec_dp.ike.carried.ikev1 import SA_TIMES, TIMES
 from ipsec_dp.ike.carried.keys import to_date
 from ipsec_dp.ike.carried.wishes import wanted_parts
-from ipsec_dp.ike.nat import Nat
+from ipsec_dp.ike.nat import Said
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.proposal import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
@@ -101,7 +101,7 @@ class Ikev1Import:
     def _session(self, part: i.IsakmpSaPart, peering: Peering, *, closed: bool = False) -> IsakmpContext:
         candidates, sa = Candidates((peering.peer,)), _isakmp_sa(part, closed=closed)
         context = IsakmpContext(self._manager, candidates, sa, v.path_of(part.path), self._now, part.number)
-        sa.started, context.nat, context.peering = part.started, Nat(*part.nat), peering
+        sa.started, context.nat, context.peering = part.started, v.nat_of(part.nat), peering
         cookie, end = part.request_key
         context.request_key = cookie, v.endpoint(end)
         negotiation, alive = context.negotiation, context.liveliness
@@ -110,6 +110,7 @@ class Ikev1Import:
         negotiation.answers_kept_back = part.answers_kept_back
         context.abilities = PeersAbilities(
             nat_t=part.nat_t,
+            said=Said(part.said),
             dpd=part.dpd,
             fragmentation=part.fragmentation,
             vendors=part.vendors,

@@ -11,6 +11,7 @@ from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.carried import values as v
 from ipsec_dp.ike.carried.keys import KeysOf, from_date
 from ipsec_dp.ike.carried.tasks import Exporting, task_part, their_series_part
+from ipsec_dp.ike.carried.windows import window_part
 from ipsec_dp.ike.carried.wishes import wanted_part
 from ipsec_dp.ike.v2.deadlines import Deadlines
 from ipsec_dp.ike.v2.followup import SerialTask
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.manager import IkeManager
     from ipsec_dp.ike.v2.child_table import ChildTable
-    from ipsec_dp.ike.v2.context import Context, Task
-    from ipsec_dp.ike.v2.exchanges import Window
-    from ipsec_dp.ike.v2.fragment import Reassembler
+    from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.sa import IkeSa
     from ipsec_dp.ike.v2.session import IkeSession
     from ipsec_dp.ike.v2.standing import Abilities, Ends
@@ -70,6 +69,7 @@ class Ikev2Export:
             loose=loose,
             wanted=[wanted_part(one) for _, one in self._wanted.values()],
             abilities=[_abilities_part(one) for _, one in self._abilities.values()],
+            lengths=v.length_values(self._manager.lengths),
             due=[self._known.places[one] for one in self._due if one in self._known.places],
             counts=counts,
             retransmissions=retransmissions,
@@ -111,13 +111,13 @@ class Ikev2Export:
             own_quantum=sa.post_quantum.own,
             seed_quantum=sa.post_quantum.seed,
             path=v.path_value(session.path),
-            nat=(session.nat.supported, session.nat.local, session.nat.remote),
+            nat=v.nat_value(session.nat),
             request_key=(spi, v.end_value(end)),
             by_request=self._manager.knows_request(session),
             hints=[(str(hint), "" if hint.cause is None else hint.cause.value) for hint in handshake.hints],
             ends=_ends_part(session.ends, session.ends.identities),
             abilities=_place_of(session.abilities, self._abilities),
-            window=self._window(session.window),
+            window=window_part(session.window, sa.outgoing, self._known),
             queue=[task_part(task, self._known) for task in session.queue.waiting()],
             table=_place_of(session.children, self._tables),
             wanted=_place_of(session.wanted, self._wanted) if "wanted" in vars(session) else None,
@@ -130,6 +130,7 @@ class Ikev2Export:
             failures=session.deadlines.failures,
             reprieved=session.deadlines.reprieved,
             exchange=session.exchange,
+            withstood=self._manager.downgrades.known(session.peer, session.ends.meaning()),
         )
 
     def _sk_iv(self, sa: IkeSa) -> m.Exact | m.Reserved | None:
@@ -138,8 +139,8 @@ class Ikev2Export:
         ivs = sa.outgoing.ivs
         if self._stride is None:
             ivs.check()
-            return m.Exact(next=ivs.next, epoch=ivs.epoch)
-        return m.Reserved(begins=ivs.reserve(self._stride), stride=self._stride, epoch=ivs.epoch)
+            return m.Exact(next=ivs.next, serial=ivs.reservations, epoch=ivs.epoch)
+        return m.Reserved(begins=ivs.reserve(self._stride), stride=self._stride, serial=ivs.reservations, epoch=ivs.epoch)
 
     def _times(self, session: IkeSession) -> dict[str, float]:
         """One that another was to replace which is not carried is replaced anew, at once."""
@@ -148,29 +149,6 @@ class Ikev2Export:
         if after is not None and after.alive and after not in self._known.places:
             times["reauth_at"] = min(times["reauth_at"], self._now)
         return times
-
-    def _window(self, window: Window[Task]) -> m.WindowPart:
-        outstanding = window.outstanding
-        return m.WindowPart(
-            next_id=window.next_id,
-            expected=window.expected,
-            reply=window.reply,
-            repeats=window.repeats.level,
-            outstanding=None
-            if outstanding is None
-            else m.OutstandingPart(
-                message_id=outstanding.message_id,
-                task=task_part(outstanding.task, self._known),
-                datagrams=outstanding.datagrams,
-                attempt=outstanding.attempt,
-                deadline=outstanding.deadline,
-                began=outstanding.began,
-                kept_back=outstanding.kept_back,
-                last=outstanding.last,
-            ),
-            requests=_fragments_part(window.requests),
-            responses=_fragments_part(window.responses),
-        )
 
     # ---- CHILD_SAs
 
@@ -241,15 +219,6 @@ def _keys_part(sa: IkeSa) -> m.KeysPart | None:
     return None if keys is None else m.KeysPart(**{name: getattr(keys, name)[:] for name in keys.__slots__})
 
 
-def _fragments_part(reassembler: Reassembler) -> m.FragmentsPart:
-    message_id, held = reassembler.held
-    if held is None:
-        return m.FragmentsPart(message_id=message_id)
-    return m.FragmentsPart(
-        message_id=message_id, total=held.total, first_inner=held.first_inner, deadline=held.deadline, parts=held.parts
-    )
-
-
 def _ends_part(ends: Ends, identities: tuple[Identity, Identity]) -> m.EndsPart:
     return m.EndsPart(
         called=ends.called,
@@ -266,6 +235,7 @@ def _ends_part(ends: Ends, identities: tuple[Identity, Identity]) -> m.EndsPart:
 def _abilities_part(abilities: Abilities) -> m.AbilitiesPart:
     return m.AbilitiesPart(
         fragmentation=abilities.fragmentation,
+        longest=abilities.longest,
         hashes=None if abilities.hashes is None else sorted(abilities.hashes),
         single_pair=abilities.single_pair,
         told=sorted(abilities.notes.told),

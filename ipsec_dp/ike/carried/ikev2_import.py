@@ -13,8 +13,8 @@ from ipsec_dp.ike.carried import values as v
 from ipsec_dp.ike.carried.ikev2 import TIMES
 from ipsec_dp.ike.carried.keys import to_date
 from ipsec_dp.ike.carried.tasks import Importing, task_of, their_series_of
+from ipsec_dp.ike.carried.windows import fill_window
 from ipsec_dp.ike.carried.wishes import wanted_parts
-from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.post_quantum import IkeProtection, Withstands
 from ipsec_dp.ike.proposal import suite_of
@@ -23,12 +23,10 @@ from ipsec_dp.ike.v2.child_respond import Prepared
 from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.context import expected_on
 from ipsec_dp.ike.v2.deadlines import Deadlines
-from ipsec_dp.ike.v2.exchanges import OutstandingRequest, UnprovenError
-from ipsec_dp.ike.v2.fragment import HeldFragments, Reassembler
+from ipsec_dp.ike.v2.exchanges import UnprovenError
 from ipsec_dp.ike.v2.keymat import IkeKeys
 from ipsec_dp.ike.v2.protect import protection
 from ipsec_dp.ike.v2.sa import Child, ChildState, IkeSa, State
-from ipsec_dp.ike.v2.sealed import Sealed
 from ipsec_dp.ike.v2.session import IkeSession
 from ipsec_dp.ike.v2.sk_iv import SkIvs
 from ipsec_dp.ike.v2.standing import Abilities, Ends
@@ -70,13 +68,16 @@ class Ikev2Import:
             if session is not None:
                 self._connect(one, session)
         self._due = [self._sessions[place] for place in part.due]
+        self._lengths = v.lengths_of(part.lengths)
 
     def commit(self, number: int) -> None:
         """They are the manager's. `number`: of the CHILD_SA that was made last."""
         self._manager.go_on_from(number, (self._part.counts, self._part.retransmissions))
+        self._manager.lengths.resume(self._lengths)
         there = [(one, session) for one, session in zip(self._part.sas, self._sessions, strict=True) if session is not None]
         for one, session in there:
             self._manager.take_over(session, by_request=one.by_request)
+            self._manager.downgrades.resume(session.peer, session.ends.meaning(), one.withstood)
             if session.ends.account is not None and one.ends.account is not None:
                 session.ends.account.resume(one.ends.account)
         for due in self._due:
@@ -142,7 +143,7 @@ class Ikev2Import:
         session = IkeSession(self._manager, Candidates((peer,)), _ike_sa(part), v.path_of(part.path), self._now)
         sa = session.sa
         sa.started, sa.established_at = part.started, part.established_at
-        session.nat = Nat(*part.nat)
+        session.nat = v.nat_of(part.nat)
         spi, end = part.request_key
         session.handshake.request_key = spi, v.endpoint(end)
         session.handshake.hints = [UnprovenError(text, Cause(cause) if cause else None) for text, cause in part.hints]
@@ -168,7 +169,9 @@ class Ikev2Import:
         succession, known = session.succession, self._known
         succession.before, succession.after = known.at(part.before), known.at(part.after)
         succession.handed_over = part.handed_over
-        self._fill_window(part.window, session)
+        fill_window(session.window, part.window, session.sa.outgoing, known)
+        if session.task is not None and session.task.spi_in is not None:
+            self.reserved.append((part.tunnel, session.task.spi_in))
         for waiting in part.queue:
             session.queue.add(task_of(waiting, known))
         for each in part.series:
@@ -176,22 +179,6 @@ class Ikev2Import:
             session.series[series.link] = series
             if isinstance(series.purpose, Prepared):
                 self.reserved.append((part.tunnel, series.purpose.spis[0]))
-
-    def _fill_window(self, part: m.WindowPart, session: IkeSession) -> None:
-        window = session.window
-        window.next_id, window.expected, window.sealed_reply = part.next_id, part.expected, Sealed(part.reply)
-        window.repeats.resume(part.repeats)
-        _resume(window.requests, part.requests)
-        _resume(window.responses, part.responses)
-        one = part.outstanding
-        if one is None:
-            return
-        task = task_of(one.task, self._known)
-        window.outstanding = OutstandingRequest(
-            one.message_id, task, Sealed(one.datagrams), one.attempt, one.deadline, one.began, one.kept_back, one.last
-        )
-        if task.spi_in is not None:
-            self.reserved.append((session.peer.tunnel, task.spi_in))
 
 
 def _ike_sa(part: m.IkeSaPart) -> IkeSa:
@@ -207,6 +194,7 @@ def _ike_sa(part: m.IkeSaPart) -> IkeSa:
         if sa.outgoing is not None:
             first = part.sk_iv.next if isinstance(part.sk_iv, m.Exact) else part.sk_iv.begins
             sa.outgoing.ivs = SkIvs(first, part.sk_iv.epoch)
+            sa.outgoing.ivs.reservations = part.sk_iv.serial
     elif part.kept is not None:
         sa.kept = part.kept.encryption[:], part.kept.integrity[:]
         sa.incoming = protection(suite, *sa.kept)
@@ -285,11 +273,6 @@ def _installs(part: m.ChildPart, child: Child, holder: IkeSession) -> list[Actio
     return found
 
 
-def _resume(reassembler: Reassembler, part: m.FragmentsPart) -> None:
-    held = None if part.parts is None else HeldFragments(part.total, part.first_inner, part.deadline, dict(part.parts))
-    reassembler.resume(part.message_id, held)
-
-
 def _ends(part: m.EndsPart) -> Ends:
     return Ends(
         part.called,
@@ -305,6 +288,7 @@ def _ends(part: m.EndsPart) -> Ends:
 def _abilities(part: m.AbilitiesPart) -> Abilities:
     found = Abilities(
         fragmentation=part.fragmentation,
+        longest=part.longest,
         hashes=None if part.hashes is None else frozenset(part.hashes),
         single_pair=part.single_pair,
     )

@@ -9,12 +9,14 @@ from ipsec_dp.ike.carried.model import (
     HalfPart,
     IdentityValue,
     LimitsValue,
+    NatValue,
     PairValue,
     PathValue,
     SuiteValue,
     WantedPart,
 )
-from ipsec_dp.ike.carried.part import CarriedPart, Here, Sealed
+from ipsec_dp.ike.carried.part import CarriedPart
+from ipsec_dp.util.leaves import Here, Sealed
 
 
 class IsakmpKeysPart(CarriedPart, frozen=True, kw_only=True):
@@ -88,7 +90,7 @@ class IsakmpSaPart(CarriedPart, frozen=True, kw_only=True):
     established_at: Here[float]
     life_s: Sealed[float]
     path: Sealed[PathValue]
-    nat: Sealed[tuple[bool, bool, bool]]
+    nat: Sealed[NatValue]
     request_key: Sealed[tuple[bytes, EndValue]]
     by_request: Sealed[bool] = False
     last_in: Sealed[bytes] = b""
@@ -96,6 +98,7 @@ class IsakmpSaPart(CarriedPart, frozen=True, kw_only=True):
     hints: Here[list[tuple[str, str]]] = field(default_factory=list)
     answers_kept_back: Here[bool] = False
     nat_t: Sealed[bytes] = b""
+    said: Sealed[str] = "truth"
     dpd: Sealed[bool] = False
     fragmentation: Sealed[bool] = False
     vendors: Sealed[tuple[str, ...]] = ()

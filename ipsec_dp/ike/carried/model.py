@@ -9,11 +9,13 @@ What is not here is negotiated anew: an IKE SA before both sides have proven the
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
 from msgspec import field
 
-from ipsec_dp.ike.carried.part import CarriedPart, Here, Sealed, Value
+from ipsec_dp.ike.carried.part import CarriedPart, Value
+from ipsec_dp.util.leaves import Here, Sealed
 
 MODEL: Final = 1
 """Of this version. Fields are added with a default; whatever an older reader would get wrong makes another number."""
@@ -83,6 +85,24 @@ class SuiteValue(Value, frozen=True, array_like=True):
     esn: bool
 
 
+class NatValue(Value, frozen=True, array_like=True):
+    """`nat.Nat`."""
+
+    supported: bool
+    local: bool
+    remote: bool
+    forced_here: bool
+    forced_there: bool
+
+
+class LengthValue(Value, frozen=True, array_like=True):
+    """What `lengths.Lengths` knows of an address: octets of IP datagram, and until when."""
+
+    address: bytes
+    octets: float
+    until: float
+
+
 class IdentityValue(Value, frozen=True, array_like=True):
     type: int
     data: bytes
@@ -107,8 +127,8 @@ class HalfPart(CarriedPart, frozen=True, kw_only=True):
     private: Sealed[bytearray]
 
 
-class AnswerPart(CarriedPart, frozen=True, kw_only=True):
-    """A message of the peer's that was opened, and is needed once more: its header, and the octets that were protected."""
+class ClearPart(CarriedPart, frozen=True, kw_only=True):
+    """A message that is needed once more, the peer's or ours: its header, and the octets that were protected."""
 
     header: Sealed[bytes]  # SPIi | SPIr
     exchange: Sealed[int]
@@ -118,12 +138,20 @@ class AnswerPart(CarriedPart, frozen=True, kw_only=True):
     octets: Sealed[bytearray]
 
 
+class SealedPart(CarriedPart, frozen=True, kw_only=True):
+    """`sealed.Sealed`: the datagrams that it left in first, and shorter ones by the octets that none is longer than."""
+
+    datagrams: Sealed[tuple[bytes, ...]] = ()
+    shorter: Sealed[dict[int, tuple[bytes, ...]]] = field(default_factory=dict)
+    content: Sealed[ClearPart | None] = None
+
+
 class OurSeriesPart(CarriedPart, frozen=True, kw_only=True):
     """A series of additional key exchanges of ours (RFC 9370)."""
 
     further: Sealed[list[str]]
     secrets: Sealed[list[bytearray]]
-    answer: Sealed[AnswerPart]
+    answer: Sealed[ClearPart]
     link: Sealed[bytes]
     key: Sealed[HalfPart | None] = None
 
@@ -137,6 +165,7 @@ class OfferPart(CarriedPart, frozen=True, kw_only=True):
     remote: Sealed[tuple[SelectorValue, ...]]
     pairs: Sealed[tuple[PairValue, ...]]
     configured: Sealed[tuple[PairValue, ...]]
+    admitted: Sealed[tuple[ProposalValue, ...]] = ()
 
 
 class ChildCreatePart(CarriedPart, tag="child-create", frozen=True, kw_only=True):
@@ -213,7 +242,7 @@ class OutstandingPart(CarriedPart, frozen=True, kw_only=True):
 
     message_id: Sealed[int]
     task: Sealed[TaskPart]
-    datagrams: Sealed[tuple[bytes, ...]]
+    sealed: Sealed[SealedPart]
     attempt: Sealed[int]
     deadline: Here[float]
     began: Here[float]
@@ -229,12 +258,14 @@ class FragmentsPart(CarriedPart, frozen=True, kw_only=True):
     first_inner: Sealed[int] = 0
     deadline: Here[float] = 0.0
     parts: Sealed[dict[int, bytes] | None] = None
+    longest: Sealed[int] = 0
 
 
 class WindowPart(CarriedPart, frozen=True, kw_only=True):
     next_id: Sealed[int]
     expected: Sealed[int]
-    reply: Sealed[tuple[bytes, ...]] = ()
+    reply: Sealed[SealedPart]
+    asked_again: Sealed[int] = 0
     repeats: Here[tuple[float, float]] = (0.0, 0.0)
     outstanding: Sealed[OutstandingPart | None] = None
     requests: Sealed[FragmentsPart]
@@ -358,14 +389,17 @@ class Exact(CarriedPart, tag="exact", frozen=True, kw_only=True):
     """The source has stopped and its key is retired: the next SK IV is `next`."""
 
     next: Sealed[int]
+    serial: Sealed[int] = 0
     epoch: Sealed[int] = 0
 
 
 class Reserved(CarriedPart, tag="reserved", frozen=True, kw_only=True):
-    """The source goes on, and keeps the `stride` SK IVs in front of `begins`."""
+    """The source goes on, and keeps the `stride` SK IVs in front of `begins`. `serial`: the how-manieth stride of this key;
+    only the last one of all may be imported, which whoever imports cannot know by itself."""
 
     begins: Sealed[int]
     stride: Sealed[int]
+    serial: Sealed[int] = 0
     epoch: Sealed[int] = 0
 
 
@@ -405,6 +439,7 @@ class AbilitiesPart(CarriedPart, frozen=True, kw_only=True):
     """`context.Abilities`, which an IKE SA shares with those that rekey it."""
 
     fragmentation: Sealed[bool] = False
+    longest: Sealed[float] = inf
     hashes: Sealed[list[int] | None] = None
     single_pair: Sealed[bool] = False
     told: Here[list[str]] = field(default_factory=list)
@@ -429,7 +464,7 @@ class IkeSaPart(CarriedPart, frozen=True, kw_only=True):
     own_quantum: Sealed[str]
     seed_quantum: Sealed[str]
     path: Sealed[PathValue]
-    nat: Sealed[tuple[bool, bool, bool]]
+    nat: Sealed[NatValue]
     request_key: Sealed[tuple[bytes, EndValue]]
     by_request: Sealed[bool] = False
     hints: Here[list[tuple[str, str]]] = field(default_factory=list)
@@ -448,6 +483,7 @@ class IkeSaPart(CarriedPart, frozen=True, kw_only=True):
     failures: Sealed[int] = 0
     reprieved: Sealed[bool] = False
     exchange: Here[str] = ""
+    withstood: Sealed[bool | None] = None  # what `downgrades.Downgrades` knows of the two ends
 
 
 class Ikev2Part(CarriedPart, frozen=True, kw_only=True):
@@ -458,6 +494,7 @@ class Ikev2Part(CarriedPart, frozen=True, kw_only=True):
     loose: Sealed[list[ChildPart]] = field(default_factory=list)
     wanted: Sealed[list[WantedPart]] = field(default_factory=list)
     abilities: Sealed[list[AbilitiesPart]] = field(default_factory=list)
+    lengths: Sealed[list[LengthValue]] = field(default_factory=list)
     due: Here[list[int]] = field(default_factory=list)
     counts: Here[dict[str, int]] = field(default_factory=dict)
     retransmissions: Here[dict[str, int]] = field(default_factory=dict)

@@ -1,23 +1,12 @@
-"""What the parts of the model have in common: plain values that show none of themselves, and of each field where it may go."""
+"""What the parts of the model have in common: plain values that show none of themselves."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from ipsec_dp.ike.errors import IkeError
-
-T = TypeVar("T")
-
-NEVER: Final = "never"
-SEALED: Final = "sealed"
-LEAVES: Final = "leaves"  # the key under which a field says whether it may leave the host
-
-Here = Annotated[T, Meta(extra={LEAVES: NEVER})]
-"""A field that means something on this host alone: a number, an instant of its clock, an address of its own."""
-Sealed = Annotated[T, Meta(extra={LEAVES: SEALED})]
-"""A field that may leave the host one day, and then sealed alone, be it a key or not."""
 
 
 class CarriedStateError(IkeError):

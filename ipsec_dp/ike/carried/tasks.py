@@ -122,6 +122,7 @@ def _child_create(task: ChildCreate, known: Exporting) -> m.ChildCreatePart:
             remote=v.selector_values(offer.ts_remote),
             pairs=v.pair_values(offer.pairs),
             configured=v.pair_values(offer.configured),
+            admitted=v.proposal_values(offer.admitted),
         ),
         key=v.half_part(task.key),
         group="" if task.group is None else task.group.keyword,
@@ -148,7 +149,7 @@ def _our_series(series: OurSeries | None) -> m.OurSeriesPart | None:
     return m.OurSeriesPart(
         further=[one.keyword for one in series.further],
         secrets=[one[:] for one in series.secrets],
-        answer=m.AnswerPart(
+        answer=m.ClearPart(
             header=header.spi_i + header.spi_r,
             exchange=header.exchange,
             flags=header.flags,
@@ -219,7 +220,8 @@ def _child_create_of(part: m.ChildCreatePart, known: Importing) -> ChildCreate:
     if part.offer is not None:
         one = part.offer
         selectors = v.selectors_of(one.local), v.selectors_of(one.remote)
-        task.offer = Offer(one.spi, v.proposals_of(one.proposals), *selectors, v.pairs_of(one.pairs), v.pairs_of(one.configured))
+        pairs, configured, admitted = v.pairs_of(one.pairs), v.pairs_of(one.configured), v.proposals_of(one.admitted)
+        task.offer = Offer(one.spi, v.proposals_of(one.proposals), *selectors, pairs, configured, admitted)
     task.key = v.half_of(part.key)
     task.group = v.group_of(part.group) if part.group else None
     task.rounds, task.nonce, task.nonces = part.rounds, part.nonce, part.nonces

@@ -9,12 +9,16 @@ from ipsec_dp.ike import dh
 from ipsec_dp.ike.actions import ChildLimits, Endpoint, Path
 from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.identity import Identity
+from ipsec_dp.ike.nat import Nat
 from ipsec_dp.ike.proposal import EspSuite, IkeSuite, Proposal
 from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
 from ipsec_dp.ipsec.transforms import AdditionalKeyExchange, Encryption, Group, Integrity, Prf, Transform, by_keyword
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from ipsec_dp.ike.v2.lengths import Lengths
+    from ipsec_dp.ipsec.addresses import Address
 
 A = TypeVar("A", Encryption, Prf, Integrity, Group, AdditionalKeyExchange)
 
@@ -41,6 +45,22 @@ def path_of(value: m.PathValue) -> Path:
     if local.address.version != remote.address.version:
         raise ValueError("a path between two IP versions")
     return Path(local, remote, value.natt)
+
+
+def nat_value(nat: Nat) -> m.NatValue:
+    return m.NatValue(nat.supported, nat.local, nat.remote, nat.forced_here, nat.forced_there)
+
+
+def nat_of(value: m.NatValue) -> Nat:
+    return Nat(value.supported, value.local, value.remote, value.forced_here, value.forced_there)
+
+
+def length_values(lengths: Lengths) -> list[m.LengthValue]:
+    return [m.LengthValue(address.packed, octets, until) for address, octets, until in lengths.known]
+
+
+def lengths_of(values: Iterable[m.LengthValue]) -> list[tuple[Address, float, float]]:
+    return [(ip_address(one.address), one.octets, one.until) for one in values]
 
 
 def _selector_value(one: TrafficSelector) -> m.SelectorValue:

@@ -6,7 +6,8 @@ from msgspec import field
 
 from ipsec_dp.ike.carried.isakmp_model import Ikev1Part
 from ipsec_dp.ike.carried.model import ChoicePart, Ikev2Part, LeftOut
-from ipsec_dp.ike.carried.part import CarriedPart, Here, Sealed
+from ipsec_dp.ike.carried.part import CarriedPart
+from ipsec_dp.util.leaves import Here, Sealed
 
 
 class CarriedIke(CarriedPart, frozen=True, kw_only=True):

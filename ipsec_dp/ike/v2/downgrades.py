@@ -44,6 +44,15 @@ class Downgrades:
             return Downgrade(f"{_LESS}: the peer took no ML-KEM and no PPK, but {sa.suite}", True)
         return Downgrade(f"{_LESS}: the peer takes no ML-KEM", False) if before is None else None
 
+    def known(self, peer: Peer, identities: object) -> bool | None:
+        """Whether keys with it ever withstood; None: it is not known."""
+        return self._withstood.get((peer.tunnel, identities))
+
+    def resume(self, peer: Peer, identities: object, known: bool | None) -> None:
+        """What another has `known` of it."""
+        if known is not None:
+            self._note((peer.tunnel, identities), withstands=known)
+
     def _note(self, who: object, *, withstands: bool) -> bool | None:
         """What was known of it; None: it was not."""
         before = self._withstood.pop(who, None)

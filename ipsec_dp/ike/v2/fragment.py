@@ -91,6 +91,7 @@ class HeldFragments:
     first_inner: int
     deadline: float
     parts: dict[int, bytes]
+    longest: int  # octets of the longest datagram that one of them came in
 
 
 class Reassembler:
@@ -141,13 +142,14 @@ class Reassembler:
         partial = self._partial
         if partial is None:
             return self._message_id, None
-        return self._message_id, HeldFragments(partial.total, partial.first_inner, partial.pieces.deadline, partial.pieces.parts)
+        pieces = partial.pieces
+        return self._message_id, HeldFragments(partial.total, partial.first_inner, pieces.deadline, pieces.parts, partial.longest)
 
     def resume(self, message_id: int, held: HeldFragments | None) -> None:
         """It goes on from what another `held`."""
         self._message_id = message_id
         if held is not None:
-            self._partial = _Partial(held.total, Pieces(held.deadline), held.first_inner)
+            self._partial = _Partial(held.total, Pieces(held.deadline), held.first_inner, held.longest)
             self._partial.pieces.deadline = held.deadline
             for number, octets in held.parts.items():
                 self._partial.pieces.add(number, octets)

@@ -25,6 +25,16 @@ class Lengths:
         if len(self._of) > REMEMBERED:
             self._of.popitem(last=False)
 
+    @property
+    def known(self) -> list[tuple[Address, float, float]]:
+        """Address, octets, and until when that holds; the oldest first."""
+        return [(remote, octets, until) for remote, (octets, until) in self._of.items()]
+
+    def resume(self, known: list[tuple[Address, float, float]]) -> None:
+        """It goes on from what another has `known`."""
+        for remote, octets, until in known[-REMEMBERED:]:
+            self._of[remote] = octets, until
+
     def of(self, remote: Address, now: float) -> float:
         """Inf: nothing is known."""
         octets, until = self._of.get(remote, (inf, inf))

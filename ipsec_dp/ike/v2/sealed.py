@@ -33,15 +33,15 @@ class Sealed:
 
     datagrams: tuple[bytes, ...] = field(repr=False)
     content: Content | None = field(default=None, repr=False)
-    _shorter: dict[int, tuple[bytes, ...]] = field(default_factory=dict, repr=False)  # by the octets that none is longer than
+    shorter: dict[int, tuple[bytes, ...]] = field(default_factory=dict, repr=False)  # by the octets that none is longer than
 
     def __contains__(self, datagram: bytes) -> bool:
-        return any(datagram in datagrams for datagrams in (self.datagrams, *self._shorter.values()))
+        return any(datagram in datagrams for datagrams in (self.datagrams, *self.shorter.values()))
 
     @property
     def divided(self) -> bool:
         """True once there were shorter ones of it."""
-        return bool(self._shorter)
+        return bool(self.shorter)
 
     def within(self, room: int, environment: Environment) -> tuple[bytes, ...]:
         """Datagrams of `room` octets at the most; those that it left in where they are no longer.
@@ -50,10 +50,10 @@ class Sealed:
         """
         if self.content is None or max(map(len, self.datagrams)) <= room:
             return self.datagrams
-        fitting = max((octets for octets in self._shorter if octets <= room), default=None)
+        fitting = max((octets for octets in self.shorter if octets <= room), default=None)
         if fitting is not None:
-            return self._shorter[fitting]
-        content, before = self.content, max(map(len, (self.datagrams, *self._shorter.values())))
+            return self.shorter[fitting]
+        content, before = self.content, max(map(len, (self.datagrams, *self.shorter.values())))
         try:
             made = seal_datagrams(
                 content.protection, content.header, content.payloads, environment.rng, room=room, fragment=True, before=before
@@ -61,7 +61,7 @@ class Sealed:
         except ValueError:
             return self.datagrams
         environment.trace.sealed(content.payloads, made)
-        self._shorter[room] = made
+        self.shorter[room] = made
         return made
 
 

@@ -17,9 +17,9 @@ FIRST_OF_NEXT: Final = 1 << COUNTER_BITS  # no counter reaches it: the IVs behin
 
 
 class SkIvs:
-    """Of one direction. `end`: the first counter that is another's."""
+    """Of one direction. `end`: the first counter that is another's. `reservations`: strides that were reserved, ever."""
 
-    __slots__ = ("end", "epoch", "next", "retired")
+    __slots__ = ("end", "epoch", "next", "reservations", "retired")
 
     def __init__(self, first: int = 0, epoch: int = 0) -> None:
         """Raises ValueError for what does not fit its bits."""
@@ -27,6 +27,7 @@ class SkIvs:
             raise ValueError(f"an SK IV of epoch {epoch} and counter {first}")
         self.next, self.epoch = first, epoch
         self.end = FIRST_OF_NEXT
+        self.reservations = 0
         self.retired = False
 
     def check(self) -> None:
@@ -49,6 +50,7 @@ class SkIvs:
 
     def reserve(self, stride: int) -> int:
         """This side keeps the next `stride` counters and takes none behind them; the first one behind them, where another begins.
+        What was reserved before is this side's again where it overlaps: of several exports only the last may be imported.
 
         Raises OverflowError where so many are not left, ValueError for none.
         """
@@ -59,4 +61,5 @@ class SkIvs:
         if end >= FIRST_OF_NEXT:
             raise OverflowError("no IV would be left behind the reserved ones")
         self.end = end
+        self.reservations += 1
         return end

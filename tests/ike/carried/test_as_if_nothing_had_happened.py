@@ -1,7 +1,7 @@
 """A life in which a site is carried after each of its steps is, octet by octet, that in which it is not; and no SK IV comes twice.
 
-Main and quick modes, rekeys in turn and crossing, series of additional key exchanges, fragments, PPKs; the rest is in
-`test_every_ladder`.
+Main and quick modes, rekeys in turn and crossing, series of additional key exchanges, fragments, PPKs, a wire
+that loses long datagrams; the rest is in `test_every_ladder`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ipsec_dp.ike.v2.wire import ExchangeType
 from tests.ike.carried.carrying import carried_at_every_step
 from tests.ike.fault_script import live
 from tests.ike.ladder import Ladder, peer
+from tests.ike.test_ladder_shorter import octets
 from tests.ike.v1.gateways import Gateways, aggressive
 from tests.ike.v1.gateways import peer as peer_v1
 
@@ -35,7 +36,28 @@ LIVES: dict[str, dict[str, Any]] = {
     },
     "fragments": {"datagram": 200},
     "ppk": {"ppks": (SHARED,)},
+    "narrow": {
+        "ike_proposals": parse_ike(["aes128gcm16-prfsha256-modp4096"]),
+        "esp_proposals": parse_esp(["aes128gcm16-modp4096"]),
+    },
 }
+MOST = 600  # octets of IP datagram that pass, once the wire is narrow; a value of ML-KEM is of nobody's randomness here
+
+
+class Narrowing(Ladder):
+    """From the first rekey on the wire loses long datagrams, and every seventh of the others."""
+
+    def __init__(self, *peers, seed):
+        super().__init__(*peers, seed=seed)
+        self.passed, self.narrow_at = 0, self.clock() + 15
+        for site in self.sites.values():
+            site.wire = self
+
+    def send(self, sender, receiver, data):
+        narrow = self.clock() > self.narrow_at
+        self.passed += narrow and octets(*data) <= MOST
+        if not narrow or (octets(*data) <= MOST and self.passed % 7):
+            self.wire.send(sender, receiver, data)
 
 
 def life(make, peers, first, *, crossing):
@@ -76,7 +98,7 @@ def sealed_twice(wire):
 @pytest.mark.parametrize("kind", LIVES)
 def test_ikev2(monkeypatch, kind, site, first, crossing):
     peers = [peer("a", **LIVES[kind])], [peer("b", **LIVES[kind])]
-    wire = same(monkeypatch, site, Ladder, peers, first, crossing=crossing)
+    wire = same(monkeypatch, site, Narrowing if kind == "narrow" else Ladder, peers, first, crossing=crossing)
     assert sealed_twice(wire) == []
 
 

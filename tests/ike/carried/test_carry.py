@@ -64,7 +64,7 @@ def test_a_source_that_goes_on_and_its_import_never_take_one_iv():
     ladder = up()
     site = ladder.a
     octets = exported(site, stride=4).octets
-    assert [one.sk_iv for one in open_model(octets).ikev2.sas] == [Reserved(begins=5, stride=4)]
+    assert [one.sk_iv for one in open_model(octets).ikev2.sas] == [Reserved(begins=5, stride=4, serial=1)]
     other, _ = taken(site, octets)
     for core in (site.core, other):
         site.do(core.check_liveness("to-b", ladder.clock()) or core.rekey("to-b", ladder.clock()))
@@ -80,6 +80,17 @@ def test_a_source_that_has_used_its_stride_seals_no_more():
     ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock()))
     with pytest.raises(OverflowError):
         ladder.settle()
+
+
+def test_of_two_reserved_exports_it_can_be_told_which_is_the_later_one():
+    """They overlap. The number goes along, so that it rises whoever reserves."""
+    ladder = up()
+    found = [exported(ladder.a, stride=4).octets for _ in range(2)]
+    ladder.a.core, _ = taken(ladder.a, found[-1][:])
+    found.append(exported(ladder.a, stride=4).octets)
+    ladder.a.core, _ = taken(ladder.a, exported(ladder.a).octets)
+    found.append(exported(ladder.a, stride=4).octets)
+    assert [one.sk_iv.serial for octets in found for one in open_model(octets).ikev2.sas] == [1, 2, 3, 4]
 
 
 def test_both_forms_are_data():

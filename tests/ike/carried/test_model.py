@@ -12,7 +12,8 @@ from rich.pretty import pretty_repr
 
 import ipsec_dp.ike.carried
 from ipsec_dp.ike.carried import model, whole
-from ipsec_dp.ike.carried.part import LEAVES, NEVER, SEALED, CarriedPart, Value
+from ipsec_dp.ike.carried.part import CarriedPart, Value
+from ipsec_dp.util.leaves import LEAVES, NEVER, SEALED
 
 ROOM = Path(ipsec_dp.ike.carried.__file__).parent
 PARTS = sorted(
@@ -82,7 +83,7 @@ def test_wiping_overwrites_every_key_in_it():
     series = model.OurSeriesPart(
         further=[],
         secrets=[bytearray(SECRET)],
-        answer=model.AnswerPart(header=b"", exchange=36, flags=0, message_id=1, first=0, octets=bytearray(SECRET)),
+        answer=model.ClearPart(header=b"", exchange=36, flags=0, message_id=1, first=0, octets=bytearray(SECRET)),
         link=b"",
         key=half,
     )
