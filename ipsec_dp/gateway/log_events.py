@@ -65,6 +65,7 @@ EVENTS: Final[dict[str, str]] = {
     "ike_warning": "something about an IKE SA that may matter",
     "ike_hint": "something that nobody has authenticated, and that may explain a failure",
     "ike_note": "what stood in a message and means nothing here, at debug level",
+    "no_udp": "what was begun on UDP port 500 goes no further on port 4500",
     "ikev1": "a tunnel falls to IKEv1, or a peer asks for it",
     "ike_left_out": "lines about a tunnel's IKE SAs were left out, since there were too many (`count`)",
     "ike_message": "`--trace-ike`: one message; of those that the data plane answers by itself (COOKIE) how many, once a second",

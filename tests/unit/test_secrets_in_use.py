@@ -53,6 +53,7 @@ def test_a_service_is_told_how_many_are_its_credentials(config, tmp_path):
 
 def test_check_says_it_beside_the_result(config, capsys):
     assert main(["check", str(config.path)]) == 0
-    good, files = capsys.readouterr().out.splitlines()
+    good, files, ports = capsys.readouterr().out.splitlines()
     assert "good: 1 tunnel" in good
     assert files.startswith("its files: ")
+    assert ports.endswith("let UDP ports 500 and 4500 pass")

@@ -47,8 +47,8 @@ MOST = 600  # octets of IP datagram that pass, once the wire is narrow; a value 
 class Narrowing(Ladder):
     """From the first rekey on the wire loses long datagrams, and every seventh of the others."""
 
-    def __init__(self, *peers, seed):
-        super().__init__(*peers, seed=seed)
+    def __init__(self, a, b, seed):
+        super().__init__(a, b, seed=seed)
         self.passed, self.narrow_at = 0, self.clock() + 15
         for site in self.sites.values():
             site.wire = self

@@ -11,15 +11,18 @@ from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ipsec_dp.ike.carried import ikev1, ikev2
 from ipsec_dp.ike.carried import isakmp_model as i
 from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.carried.carry import export_ike, import_ike
+from ipsec_dp.ike.proposal import parse_esp, parse_ike
 from ipsec_dp.ike.v2.standing import Abilities as KnownAbilities
 from tests.ike.carried.carrying import as_core, fresh, keys_of
 from tests.ike.carried.test_carry import example_site
 from tests.ike.ladder import Ladder, peer
-from tests.ike.test_ladder_followup import ESP_ONE, ONE, parse_esp, parse_ike
+from tests.ike.test_ladder_followup import ESP_ONE, ONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +33,7 @@ HANDSHAKE = "nothing of it matters once both sides have proven themselves"
 MADE = "it is made of what is carried"
 AT_ONCE = "it is over before anybody exports"
 PLACED = "by its place, or the places of its own, in the lists of all"
-PARTS: dict[str, tuple[type, dict[str, str]]] = {
+PARTS: dict[str, tuple[type[msgspec.Struct], dict[str, str]]] = {
     # of IKEv2
     "IkeSession": (m.IkeSaPart, {"children": "table", "_state": "state"}),
     "IkeSa": (m.IkeSaPart, {"post_quantum": "own_quantum"}),
