@@ -242,8 +242,16 @@ CAUSES: Final = (
     Case(
         "hard_limit sequence_exhausted", _always, "no new SA came in time: the tunnel's last error says why, or its keys are manual"
     ),
-    Case("retired", _always, "its successor has the SA now, after an upgrade or a takeover: nothing is to be done"),
-    Case("unreserved unpublished", _always, "whoever keeps the state for a standby did not go on in time"),
+    Case(
+        "retired",
+        _always,
+        "another program has the SA now, to which it was handed over (no command of ipsec-dp does that): nothing is to be done",
+    ),
+    Case(
+        "unreserved unpublished",
+        _always,
+        "the program that embeds the data plane, and keeps its state elsewhere, did not go on in time",
+    ),
     Case("guest_cloned", _always, "the next negotiation gives new SAs; manual keys have to be replaced"),
     Case(
         "mtu",

@@ -446,7 +446,9 @@ class IkeDriver:
     def nothing_back(self, name: str) -> bool:
         """Nothing came over the SAs that a tunnel has, though IKE passes and questions were sent. True: another way is tried."""
         up = [sa for sa in self._core.latest(name, self._clock.now()) if sa.state in UP] if self._intents[name].can_call else []
-        if not up or self._peers[name].encapsulation != "auto" or (up[-1].udp and up[-1].encapsulation_why != "auto"):
+        if not up or up[-1].role != "initiator" or self._peers[name].encapsulation != "auto":
+            return False  # whoever called looks for another way
+        if up[-1].encapsulation_why != "auto" if up[-1].udp else not self._encapsulations.fell_back(name):
             return False
         between = Between(up[-1].path.local.address, up[-1].path.remote.address)
         if not self._encapsulations.nothing_back(name, between):
@@ -455,8 +457,10 @@ class IkeDriver:
         return True
 
     def _no_udp(self, event: Event) -> None:
-        """It is called without, at once."""
+        """It is called without, at once; unless an IKE SA of it is up, which carries what there is."""
         sas = self._core.latest(event.tunnel, self._clock.now())
+        if any(sa.state in UP for sa in sas):
+            return
         path = next((sa.path for sa in sas if (sa.spi_i, sa.spi_r) == (event.spi_i, event.spi_r)), None)
         if path is not None:
             self.leave(event.tunnel)

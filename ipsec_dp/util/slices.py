@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
 
-SLICE_S = 0.005
+SLICE_S = 0.003
 _whole: ContextVar[bool] = ContextVar("whole", default=False)
 
 T = TypeVar("T")
@@ -49,17 +49,16 @@ class Slice:
 class _Turns:
     """Of one event loop: who waits for a turn of it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._call_soon = loop.call_soon
+    def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def next_of(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         if not self._waiting:
-            self._call_soon(self._give)
+            loop.call_soon(self._give, loop)
         self._waiting.append(made := loop.create_future())
         return made
 
-    def _give(self) -> None:
+    def _give(self, loop: asyncio.AbstractEventLoop) -> None:
         """To the first that still wants it; the others wait for the loop's next turn."""
         while self._waiting:
             first = self._waiting.popleft()
@@ -67,7 +66,7 @@ class _Turns:
                 first.set_result(None)
                 break
         if self._waiting:
-            self._call_soon(self._give)
+            loop.call_soon(self._give, loop)
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
@@ -78,7 +77,7 @@ async def turn() -> None:
     are whose work comes in slices, others wait for one of these."""
     loop = asyncio.get_running_loop()
     if (turns := _turns.get(loop)) is None:
-        turns = _turns[loop] = _Turns(loop)
+        turns = _turns[loop] = _Turns()
     await turns.next_of(loop)
 
 

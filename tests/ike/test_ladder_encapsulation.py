@@ -171,6 +171,18 @@ def test_an_icmp_message_about_it_only_makes_that_sooner(version, port, sooner):
 
 
 @pytest.mark.parametrize("version", FLOATS)
+def test_an_icmp_message_that_comes_late_puts_nothing_off(version):
+    sides = made(version)
+    lost, send = [], sides.wire.send
+    sides.wire.send = lambda sender, receiver, data: lost.append(data) if data[1].natt else send(sender, receiver, data)
+    sides.initiate("a")
+    sides.run(5)
+    sides.a.do(sides.a.core.unreachable(*lost[-1], "a firewall rejects it", sides.clock()))
+    sides.run(9)
+    assert len(given_up(sides)) == 1
+
+
+@pytest.mark.parametrize("version", FLOATS)
 def test_a_refusal_of_what_is_answered_means_nothing(version):
     sides = made(version)
     sides.initiate("a")

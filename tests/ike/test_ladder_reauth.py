@@ -10,6 +10,8 @@ from ipsec_dp.ike.environment import Activity
 from ipsec_dp.ike.peer import Life, Unique
 from ipsec_dp.ike.traffic_selectors import ProxyId
 from ipsec_dp.ike.v2 import child_respond, ts
+from ipsec_dp.ike.v2.message import parse_message
+from ipsec_dp.ike.v2.wire import ExchangeType
 
 from .ladder import OTHER, Ladder, packet, peer, proxy_id
 
@@ -198,6 +200,24 @@ def test_a_peer_that_is_silent_meanwhile_keeps_the_old_one_and_it_is_tried_again
     assert Kind.IKE_FAILED in ladder.a.kinds()
     assert spi(ladder) != first
     ladder.check()
+
+
+def test_silence_to_the_new_one_on_port_4500_blames_no_firewall_for_it():
+    """The old one goes by that port: what begins there was not led there by ESP in UDP."""
+    ladder = ladder_of()
+    assert {session.path.natt for site in ladder.sites.values() for session in site.core.sessions()} == {True}
+    send = ladder.wire.send
+
+    def lossy(sender, receiver, data):
+        if parse_message(data[0]).header.exchange != ExchangeType.IKE_AUTH:
+            send(sender, receiver, data)
+
+    ladder.wire.send = lossy
+    ladder.run(130)
+    began = [one for one in ladder.a.core.sessions() if one.succession.before is not None]
+    assert began, "it was tried"
+    assert Kind.NO_UDP not in ladder.a.kinds()
+    carries(ladder)
 
 
 def test_an_ike_sa_that_nobody_authenticates_anew_ends():

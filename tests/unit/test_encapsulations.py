@@ -130,6 +130,7 @@ class Sa:
     path: Path = FLOATED
     spi_i: bytes = bytes(8)
     spi_r: bytes = bytes(8)
+    role: str = "initiator"
 
     def __getattr__(self, _: str) -> Any:
         return None
@@ -168,7 +169,9 @@ def test_it_is_called_again_at_once_without(made):
     ("sa", "line", "goes"),
     [
         (Sa(), "", True),
-        (Sa(udp=False, encapsulation_why="configured"), "", True),  # after the first
+        (Sa(role="responder"), "", False),
+        (Sa(udp=False, encapsulation_why="peer"), "", False),
+        (Sa(udp=False, encapsulation_why="shared"), "", False),
         (Sa(encapsulation_why="nat"), "", False),
         (Sa(encapsulation_why="peer"), "", False),
         (Sa(encapsulation_why="configured"), 'encapsulation = "udp"', False),
@@ -185,6 +188,33 @@ def test_where_nothing_comes_back_another_way_is_tried_if_there_is_one(made, sa,
         await settle()
         assert (site.core.of("leave") != [], site.called()) == (goes, ["to-b"] if goes else [])
         assert met_with(site) == ("esp" if goes else None)
+
+    site.run(life)
+
+
+def test_where_nothing_comes_back_either_way_udp_is_taken_again(made):
+    site = made()
+
+    async def life():
+        for sa, then in ((Sa(), "esp"), (Sa(udp=False, encapsulation_why="configured"), "auto")):
+            site.core.answers["latest"] = (sa,)
+            assert site.driver.nothing_back("to-b")
+            await settle()
+            assert met_with(site) == then
+        site.core.answers["latest"] = (Sa(),)
+        assert not site.driver.nothing_back("to-b"), "and that is all"
+
+    site.run(life)
+
+
+def test_a_tunnel_that_is_up_is_not_left_for_an_attempt_beside_it(made):
+    site = made()
+    site.core.answers["latest"] = (Sa(spi_i=b"the old1"), Sa(state="negotiating"))
+
+    async def life():
+        site.hand(event(Kind.NO_UDP))
+        await settle()
+        assert (site.core.of("leave"), site.called(), met_with(site)) == ([], [], None)
 
     site.run(life)
 

@@ -17,7 +17,7 @@ HEAD = "import pytest\nfrom ipsec_dp.rig.packets import udp\nHELLO = udp('10.1.0
 def run(directory: Path, text: str, *options: str) -> subprocess.CompletedProcess[str]:
     """pytest in a directory of somebody else's, with this plugin alone."""
     (directory / "test_mine.py").write_text(HEAD + text)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
     command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", "-p", PLUGIN, "-p", "no:cacheprovider", *options]
     return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
 

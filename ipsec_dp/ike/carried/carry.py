@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from ipsec_dp.ike.carried.envelope import open_model, seal_model
 from ipsec_dp.ike.carried.ikev2 import Ikev2Export
 from ipsec_dp.ike.carried.ikev2_import import Ikev2Import
@@ -129,7 +131,7 @@ def _made(model: CarriedIke, core: CarriedCore, now: float) -> tuple[Ikev2Import
             from ipsec_dp.ike.carried.ikev1_import import Ikev1Import
 
             ikev1 = Ikev1Import(model.ikev1, core.with_ikev1(), now)
-    except (IkeError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (IkeError, ArithmeticError, LookupError, RuntimeError, TypeError, UnsupportedAlgorithm, ValueError) as error:
         model.wipe()
         raise CarriedStateError(f"the state says what cannot be: {type(error).__name__}") from None
     return ikev2, ikev1

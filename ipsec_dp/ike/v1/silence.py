@@ -64,7 +64,8 @@ def tell(context: IsakmpContext, now: float, attempt: int) -> None:
     if attempt == TOLD_AFTER and (said := text(context, now)) is not None:
         context.report(Kind.WARNING, said)
     refused = context.negotiation.unreachable
-    if attempt == (TOLD_AFTER if refused else NO_UDP_AFTER) and _udp_in_vain(context):
+    told = (TOLD_AFTER, NO_UDP_AFTER) if refused else (NO_UDP_AFTER,)
+    if attempt in told and _udp_in_vain(context):
         alike = "" if refused else _ALIKE
         context.report(Kind.NO_UDP, say.udp_spared(context.path.remote, "message 3", refused=refused) + alike)
 

@@ -34,13 +34,15 @@ def tell(context: Context, now: float) -> None:
     if outstanding.attempt == TOLD_AFTER and (said := text(context, now)) is not None:
         context.report(Kind.WARNING, said)
     refused = context.handshake.unreachable
-    if outstanding.attempt == (TOLD_AFTER if refused else NO_UDP_AFTER) and _udp_in_vain(context, outstanding.task):
+    told = (TOLD_AFTER, NO_UDP_AFTER) if refused else (NO_UDP_AFTER,)
+    if outstanding.attempt in told and _udp_in_vain(context, outstanding.task):
         context.report(Kind.NO_UDP, say.udp_spared(context.path.remote, "IKE_SA_INIT", refused=refused))
 
 
 def _udp_in_vain(context: Context, task: Task) -> bool:
     """Whether nothing at all came back from port 4500, to which only ESP in UDP led, which is not needed."""
     floated = context.path.natt and not context.peer.natt_first and context.nat.spares_udp(context.peer.encapsulation)
+    floated = floated and context.succession.before is None  # what authenticates anew begins where its forerunner is
     came = context.handshake.int_auth.of_responder or (context.handshake.hints and not context.handshake.unreachable)
     return floated and not came and task.exchange in (ExchangeType.IKE_AUTH, ExchangeType.IKE_INTERMEDIATE)
 
