@@ -2,81 +2,11 @@
  * when it is retired or bounded. */
 #include <errno.h>
 
-#include "plane.h"
 #include "seal.h"
-
-enum {
-    ROW = 256,
-    ROWS = 64,
-    SPI = 0x1001,
-};
-
-struct rows {
-    uint8_t data[ROWS][ROW];
-    uint32_t octets[ROWS];
-    uint8_t reason[ROWS];
-};
-
-static struct dp_sa_params params_of(bool esn) {
-    struct dp_sa_params p = plane_params(SPI, 0, 4500);
-    p.esn = esn;
-    return p;
-}
-
-static void seal(struct dp *dp, dp_sa_id id, unsigned n, struct rows *sealed) {
-    static struct rows plain;
-    for (unsigned i = 0; i < n; i++) {
-        plane_packet(plain.data[i], (uint8_t)i);
-        plain.octets[i] = PACKET;
-    }
-    assert_true(dp_seal_burst(dp, id, plain.data[0], plain.octets, ROW, sealed->data[0], sealed->octets, ROW, n, sealed->reason,
-                              START) >= 0);
-}
-
-static enum dp_drop seal_one(struct dp *dp, dp_sa_id id) {
-    struct rows sealed;
-    seal(dp, id, 1, &sealed);
-    return sealed.reason[0];
-}
-
-static enum dp_drop open_row(struct dp *dp, const struct rows *sealed, unsigned i) {
-    uint8_t out[ROW], reason = 0;
-    uint32_t octets = 0;
-    assert_true(dp_open_burst(dp, sealed->data[i], &sealed->octets[i], ROW, out, &octets, ROW, 1, &reason, START) >= 0);
-    return reason;
-}
-
-static uint32_t word_at(const uint8_t *p, unsigned at) {
-    uint32_t word;
-    memcpy(&word, p + at, sizeof word);
-    return __builtin_bswap32(word);
-}
+#include "two_planes.h"
 
 static int snapshot(struct dp *dp, dp_sa_id id, uint32_t most, struct dp_sa_state *state, uint8_t *keymat) {
     return dp_sa_snapshot(dp, id, most, state, keymat, DP_KEYMAT_ROOM);
-}
-
-static dp_sa_id arrive(struct dp *dp, unsigned direction, const struct dp_sa_params *p, const struct dp_sa_state *state,
-                       const uint8_t *keymat) {
-    struct dp_selector any = any_selector(4);
-    dp_sa_id id = 0;
-    assert_int_equal(dp_sa_import(dp, direction, p, keymat, KEYMAT, &any, 1, state, &id), 0);
-    return id;
-}
-
-static int setup(void **state) {
-    static struct dp *planes[2];
-    planes[0] = plane_new(1);
-    planes[1] = plane_new(1);
-    *state = planes;
-    return 0;
-}
-
-static int teardown(void **state) {
-    struct dp **planes = *state;
-    dp_destroy(planes[0]);
-    dp_destroy(planes[1]);
-    return 0;
 }
 
 static void test_nothing_is_sealed_above_what_is_reserved(void **state) {
@@ -88,7 +18,7 @@ static void test_nothing_is_sealed_above_what_is_reserved(void **state) {
     assert_int_equal(dp_sa_reserve(dp, out, UINT64_C(1) << 32), -ERANGE);
     assert_int_equal(dp_sa_reserve(dp, out, 3), 0);
     assert_int_equal(dp_sa_reserve(dp, out, 2), -EINVAL);
-    seal(dp, out, 5, &sealed);
+    seal_rows(dp, out, 5, &sealed);
     for (unsigned i = 0; i < 5; i++)
         assert_int_equal(sealed.reason[i], i < 3 ? DP_OK : DP_DROP_unreserved);
     struct dp_sa_info info;
@@ -121,7 +51,7 @@ static void test_nothing_is_opened_above_what_is_published(void **state) {
     struct dp_sa_params p = params_of(true);
     dp_sa_id out = plane_install(dp, DP_OUTBOUND, &p), in = plane_install(dp, DP_INBOUND, &p);
     struct rows sealed;
-    seal(dp, out, 8, &sealed);
+    seal_rows(dp, out, 8, &sealed);
     assert_int_equal(open_row(dp, &sealed, 1), DP_OK);
     assert_int_equal(dp_sa_publish(dp, in, 5), 0);
     assert_int_equal(open_row(dp, &sealed, 5), DP_DROP_unpublished);
@@ -202,17 +132,17 @@ static void test_a_successor_begins_behind_the_reserve(void **state) {
         struct dp_sa_state state_of;
         uint8_t keymat[DP_KEYMAT_ROOM];
         uint64_t bound = esn ? p.sequence + 60 : UINT32_MAX;
-        seal(planes[0], from, 10, &before);
+        seal_rows(planes[0], from, 10, &before);
         assert_int_equal(dp_sa_reserve(planes[0], from, bound), 0);
         assert_int_equal(snapshot(planes[0], from, 1500, &state_of, keymat), KEYMAT);
         dp_sa_id to = arrive(planes[1], DP_OUTBOUND, &p, &state_of, keymat);
-        seal(planes[0], from, ROWS, &reserved);
-        seal(planes[1], to, 5, &after);
+        seal_rows(planes[0], from, ROWS, &reserved);
+        seal_rows(planes[1], to, 5, &after);
         unsigned left = (unsigned)(bound - p.sequence - 10);
         for (unsigned i = 0; i < ROWS; i++)
             assert_int_equal(reserved.reason[i], i < left ? DP_OK : esn ? DP_DROP_unreserved : DP_DROP_sequence_exhausted);
-        assert_int_equal(word_at(reserved.data[left - 1], 4), (uint32_t)bound);
-        assert_int_equal(word_at(reserved.data[left - 1], 12), 500 + 10 + left - 1); /* the low half of the IV */
+        assert_int_equal(sequence_of(reserved.data[left - 1]), (uint32_t)bound);
+        assert_int_equal(iv_of(reserved.data[left - 1]) & UINT32_MAX, 500 + 10 + left - 1); /* the low half of the IV */
         assert_true(state_of.packets >= bound - p.sequence);
         assert_int_equal(state_of.octets, 10 * PACKET + left * 1500);
         if (!esn) { /* nothing is left for it: refused, not begun anew */
@@ -220,8 +150,8 @@ static void test_a_successor_begins_behind_the_reserve(void **state) {
             continue;
         }
         assert_int_equal(after.reason[0], DP_OK);
-        assert_int_equal(word_at(after.data[0], 4), (uint32_t)(bound + 1));
-        assert_int_equal(word_at(after.data[0], 12), 500 + 10 + left);
+        assert_int_equal(sequence_of(after.data[0]), (uint32_t)(bound + 1));
+        assert_int_equal(iv_of(after.data[0]) & UINT32_MAX, 500 + 10 + left);
     }
 }
 
@@ -235,7 +165,7 @@ static void test_a_successor_opens_above_the_bound_alone(void **state) {
         struct rows sealed;
         struct dp_sa_state state_of;
         uint8_t keymat[DP_KEYMAT_ROOM];
-        seal(planes[0], out, ROWS, &sealed);
+        seal_rows(planes[0], out, ROWS, &sealed);
         for (unsigned i = 0; i < 10; i++)
             assert_int_equal(open_row(planes[0], &sealed, i), DP_OK);
         uint64_t bound = p.sequence + 32;
@@ -284,7 +214,7 @@ static void test_a_bound_moves_with_an_sa_that_is_exported_whole(void **state) {
         assert_int_equal(dp_sa_export(planes[0], id[direction], &state_of, keymat, sizeof keymat), KEYMAT);
         id[direction] = arrive(planes[1], direction, &p, &state_of, keymat);
     }
-    seal(planes[1], id[1], 5, &sealed);
+    seal_rows(planes[1], id[1], 5, &sealed);
     assert_int_equal(sealed.reason[3], DP_OK);
     assert_int_equal(sealed.reason[4], DP_DROP_unreserved);
     assert_int_equal(open_row(planes[1], &sealed, 1), DP_OK);
@@ -294,15 +224,16 @@ static void test_a_bound_moves_with_an_sa_that_is_exported_whole(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_nothing_is_sealed_above_what_is_reserved, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_at_its_very_end_a_reserve_is_no_excuse, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_nothing_is_opened_above_what_is_published, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_burst_under_way_is_sealed_to_its_end_and_counted, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_bound_that_a_burst_has_passed_holds_only_when_it_is_raised, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_successor_begins_behind_the_reserve, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_successor_opens_above_the_bound_alone, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_what_is_counted_stops_at_the_top, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_bound_moves_with_an_sa_that_is_exported_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_is_sealed_above_what_is_reserved, two_planes, end_two_planes),
+        cmocka_unit_test_setup_teardown(test_at_its_very_end_a_reserve_is_no_excuse, two_planes, end_two_planes),
+        cmocka_unit_test_setup_teardown(test_nothing_is_opened_above_what_is_published, two_planes, end_two_planes),
+        cmocka_unit_test_setup_teardown(test_a_burst_under_way_is_sealed_to_its_end_and_counted, two_planes, end_two_planes),
+        cmocka_unit_test_setup_teardown(test_a_bound_that_a_burst_has_passed_holds_only_when_it_is_raised, two_planes,
+                                        end_two_planes),
+        cmocka_unit_test_setup_teardown(test_a_successor_begins_behind_the_reserve, two_planes, end_two_planes),
+        cmocka_unit_test_setup_teardown(test_a_successor_opens_above_the_bound_alone, two_planes, end_two_planes),
+        cmocka_unit_test_setup_teardown(test_what_is_counted_stops_at_the_top, two_planes, end_two_planes),
+        cmocka_unit_test_setup_teardown(test_a_bound_moves_with_an_sa_that_is_exported_whole, two_planes, end_two_planes),
     };
     return cmocka_run_group_tests_name("sa_bound", tests, NULL, NULL);
 }

@@ -2,14 +2,11 @@
 #include <errno.h>
 #include <pthread.h>
 
-#include "plane.h"
 #include "sa_state.h"
+#include "two_planes.h"
 
 enum {
     QUEUE = 4096,
-    ROW = 256,
-    SPI = 0x1001,
-    IV_AT = 8, /* behind SPI and sequence number */
 };
 
 struct moved {
@@ -17,40 +14,6 @@ struct moved {
     uint8_t keymat[DP_KEYMAT_ROOM];
     int octets;
 };
-
-static struct dp_sa_params params_of(bool esn) {
-    struct dp_sa_params p = plane_params(SPI, 0, 4500);
-    p.esn = esn;
-    return p;
-}
-
-/* One packet through an outbound SA: why not, and what left. */
-static enum dp_drop seal(struct dp *dp, dp_sa_id id, uint8_t sealed[ROW], uint32_t *octets) {
-    uint8_t in[ROW], reason = 0;
-    const uint32_t length = PACKET;
-    plane_packet(in, 7);
-    assert_true(dp_seal_burst(dp, id, in, &length, ROW, sealed, octets, ROW, 1, &reason, START) >= 0);
-    return reason;
-}
-
-static enum dp_drop seal_one(struct dp *dp, dp_sa_id id) {
-    uint8_t sealed[ROW];
-    uint32_t octets;
-    return seal(dp, id, sealed, &octets);
-}
-
-static enum dp_drop open_one(struct dp *dp, const uint8_t sealed[ROW], uint32_t octets) {
-    uint8_t out[ROW], reason = 0;
-    uint32_t length = 0;
-    assert_true(dp_open_burst(dp, sealed, &octets, ROW, out, &length, ROW, 1, &reason, START) >= 0);
-    return reason;
-}
-
-static uint64_t iv_of(const uint8_t sealed[ROW]) {
-    uint64_t iv;
-    memcpy(&iv, sealed + IV_AT, sizeof iv);
-    return __builtin_bswap64(iv);
-}
 
 static struct moved leave(struct dp *dp, dp_sa_id id) {
     struct moved m;
@@ -65,25 +28,10 @@ static int try_arrive(struct dp *dp, unsigned direction, const struct dp_sa_para
     return dp_sa_import(dp, direction, p, m->keymat, (size_t)m->octets, &any, 1, &m->state, id);
 }
 
-static dp_sa_id arrive(struct dp *dp, unsigned direction, const struct dp_sa_params *p, const struct moved *m) {
+static dp_sa_id go_on(struct dp *dp, unsigned direction, const struct dp_sa_params *p, const struct moved *m) {
     dp_sa_id id = 0;
     assert_int_equal(try_arrive(dp, direction, p, m, &id), 0);
     return id;
-}
-
-static int setup(void **state) {
-    static struct dp *planes[2];
-    planes[0] = plane_new(1);
-    planes[1] = plane_new(1);
-    *state = planes;
-    return 0;
-}
-
-static int teardown(void **state) {
-    struct dp **planes = *state;
-    dp_destroy(planes[0]);
-    dp_destroy(planes[1]);
-    return 0;
 }
 
 static void test_a_retired_sa_refuses_from_then_on(void **state) {
@@ -92,14 +40,14 @@ static void test_a_retired_sa_refuses_from_then_on(void **state) {
     dp_sa_id out = plane_install(dp, DP_OUTBOUND, &p), in = plane_install(dp, DP_INBOUND, &p);
     uint8_t first[ROW], second[ROW];
     uint32_t octets[2];
-    assert_int_equal(seal(dp, out, first, &octets[0]), DP_OK);
-    assert_int_equal(seal(dp, out, second, &octets[1]), DP_OK);
-    assert_int_equal(open_one(dp, first, octets[0]), DP_OK); /* the control */
+    assert_int_equal(seal_packet(dp, out, first, &octets[0]), DP_OK);
+    assert_int_equal(seal_packet(dp, out, second, &octets[1]), DP_OK);
+    assert_int_equal(open_packet(dp, first, octets[0]), DP_OK); /* the control */
     assert_int_equal(dp_sa_retire(dp, out), 0);
     assert_int_equal(dp_sa_retire(dp, in), 0);
     assert_int_equal(dp_sa_retire(dp, in), 0);
     assert_int_equal(seal_one(dp, out), DP_DROP_retired);
-    assert_int_equal(open_one(dp, second, octets[1]), DP_DROP_retired);
+    assert_int_equal(open_packet(dp, second, octets[1]), DP_DROP_retired);
     struct dp_sa_info info;
     assert_int_equal(dp_sa_read(dp, out, &info), 0);
     assert_int_equal(info.drops[DP_DROP_retired], 1);
@@ -164,15 +112,15 @@ static void test_no_number_and_no_iv_comes_twice(void **state) {
             uint32_t octets;
             struct moved m = leave(planes[(n - 1) % 2], id);
             assert_true(m.state.sequence == rows[i].used + n - 1);
-            id = arrive(planes[n % 2], DP_OUTBOUND, &p, &m);
-            assert_int_equal(seal(planes[n % 2], id, sealed, &octets), DP_OK);
+            id = go_on(planes[n % 2], DP_OUTBOUND, &p, &m);
+            assert_int_equal(seal_packet(planes[n % 2], id, sealed, &octets), DP_OK);
             assert_true(iv_of(sealed) == p.iv + n - 1);
             uint32_t low;
             memcpy(&low, sealed + 4, sizeof low);
             assert_int_equal(__builtin_bswap32(low), (uint32_t)(rows[i].used + n));
             if (rows[i].used + n == end) { /* refused, not begun anew */
                 m = leave(planes[n % 2], id);
-                id = arrive(planes[(n + 1) % 2], DP_OUTBOUND, &p, &m);
+                id = go_on(planes[(n + 1) % 2], DP_OUTBOUND, &p, &m);
                 assert_int_equal(seal_one(planes[(n + 1) % 2], id), DP_DROP_sequence_exhausted);
                 break;
             }
@@ -250,7 +198,7 @@ static void test_counts_and_limits_go_on(void **state) {
     for (unsigned i = 0; i < 3; i++)
         assert_int_equal(seal_one(planes[0], out), DP_OK);
     struct moved m = leave(planes[0], out);
-    out = arrive(planes[1], DP_OUTBOUND, &p, &m);
+    out = go_on(planes[1], DP_OUTBOUND, &p, &m);
     struct dp_sa_info info;
     assert_int_equal(dp_sa_read(planes[1], out, &info), 0);
     assert_int_equal(info.packets, 3);
@@ -318,16 +266,16 @@ static void test_an_spi_that_was_named_elsewhere_is_claimed(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_a_retired_sa_refuses_from_then_on, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_an_export_is_of_a_retired_sa_once_and_wipes_its_key, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_the_state_of_a_cloned_machine_is_not_exported, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_no_number_and_no_iv_comes_twice, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_retired_sa_refuses_from_then_on, two_planes, end_two_planes),
+        cmocka_unit_test_setup_teardown(test_an_export_is_of_a_retired_sa_once_and_wipes_its_key, two_planes, end_two_planes),
+        cmocka_unit_test_setup_teardown(test_the_state_of_a_cloned_machine_is_not_exported, two_planes, end_two_planes),
+        cmocka_unit_test_setup_teardown(test_no_number_and_no_iv_comes_twice, two_planes, end_two_planes),
         cmocka_unit_test(test_a_window_moves_whole),
         cmocka_unit_test(test_a_window_of_another_size_opens_nothing_twice),
         cmocka_unit_test(test_damaged_words_let_nothing_above_the_highest_count),
-        cmocka_unit_test_setup_teardown(test_counts_and_limits_go_on, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_state_that_cannot_be_is_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_an_spi_that_was_named_elsewhere_is_claimed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_counts_and_limits_go_on, two_planes, end_two_planes),
+        cmocka_unit_test_setup_teardown(test_a_state_that_cannot_be_is_refused, two_planes, end_two_planes),
+        cmocka_unit_test_setup_teardown(test_an_spi_that_was_named_elsewhere_is_claimed, two_planes, end_two_planes),
     };
     return cmocka_run_group_tests_name("sa_export", tests, NULL, NULL);
 }

@@ -2,74 +2,13 @@
 #include <errno.h>
 #include <sched.h>
 
-#include "plane.h"
+#include "two_planes.h"
 
 enum {
-    ROW = 256,
-    ROWS = 64,
-    SPI = 0x1001,
     QUEUE = 8192,
     TRIES = 10000000,
     BATCHES = 8,
 };
-
-struct rows {
-    uint8_t data[ROWS][ROW];
-    uint32_t octets[ROWS];
-    uint8_t reason[ROWS];
-};
-
-static struct dp_sa_params params_of(bool esn) {
-    struct dp_sa_params p = plane_params(SPI, 0, 4500);
-    p.esn = esn;
-    return p;
-}
-
-static void seal(struct dp *dp, dp_sa_id id, unsigned n, struct rows *sealed) {
-    static struct rows plain;
-    for (unsigned i = 0; i < n; i++) {
-        plane_packet(plain.data[i], (uint8_t)i);
-        plain.octets[i] = PACKET;
-    }
-    assert_true(dp_seal_burst(dp, id, plain.data[0], plain.octets, ROW, sealed->data[0], sealed->octets, ROW, n, sealed->reason,
-                              START) >= 0);
-}
-
-static enum dp_drop open_row(struct dp *dp, const struct rows *sealed, unsigned i) {
-    uint8_t out[ROW], reason = 0;
-    uint32_t octets = 0;
-    assert_true(dp_open_burst(dp, sealed->data[i], &sealed->octets[i], ROW, out, &octets, ROW, 1, &reason, START) >= 0);
-    return reason;
-}
-
-static uint32_t word_at(const uint8_t *p, unsigned at) {
-    uint32_t word;
-    memcpy(&word, p + at, sizeof word);
-    return __builtin_bswap32(word);
-}
-
-static dp_sa_id arrive(struct dp *dp, unsigned direction, const struct dp_sa_params *p, const struct dp_sa_state *state,
-                       const uint8_t *keymat) {
-    struct dp_selector any = any_selector(4);
-    dp_sa_id id = 0;
-    assert_int_equal(dp_sa_import(dp, direction, p, keymat, KEYMAT, &any, 1, state, &id), 0);
-    return id;
-}
-
-static int setup(void **state) {
-    static struct dp *planes[2];
-    planes[0] = plane_new(1);
-    planes[1] = plane_new(1);
-    *state = planes;
-    return 0;
-}
-
-static int teardown(void **state) {
-    struct dp **planes = *state;
-    dp_destroy(planes[0]);
-    dp_destroy(planes[1]);
-    return 0;
-}
 
 /* Everything that left by the link: how many packets, and the highest number. */
 static uint64_t pulled(struct dp *dp, uint64_t *highest) {
@@ -77,7 +16,7 @@ static uint64_t pulled(struct dp *dp, uint64_t *highest) {
     struct dp_mem_meta meta;
     uint64_t count = 0;
     while (dp_mem_link_pull(dp, 0, 0, &meta, data, sizeof data) > 0) {
-        uint64_t number = word_at(data, 4);
+        uint64_t number = sequence_of(data);
         *highest = number > *highest ? number : *highest;
         count++;
     }
@@ -182,7 +121,7 @@ static void test_the_window_exported_is_after_the_last_packet_opened_by_a_thread
     uint8_t keymat[DP_KEYMAT_ROOM];
     dp_sa_id out = plane_install(dp, DP_OUTBOUND, &p);
     for (unsigned b = 0; b < BATCHES; b++)
-        seal(dp, out, ROWS, &sealed[b]);
+        seal_rows(dp, out, ROWS, &sealed[b]);
     assert_int_equal(dp_mem_tun_attach(dp, 0, 0, QUEUE), 0);
     assert_int_equal(dp_mem_link_attach(dp, 0, DP_ENCAPSULATION_UDP, &here, QUEUE), 0);
     assert_int_equal(dp_worker_start(dp, 0), 0);
@@ -204,8 +143,10 @@ static void test_the_window_exported_is_after_the_last_packet_opened_by_a_thread
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_the_number_exported_is_after_the_last_one_sealed_by_a_thread, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_the_window_exported_is_after_the_last_packet_opened_by_a_thread, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_number_exported_is_after_the_last_one_sealed_by_a_thread, two_planes,
+                                        end_two_planes),
+        cmocka_unit_test_setup_teardown(test_the_window_exported_is_after_the_last_packet_opened_by_a_thread, two_planes,
+                                        end_two_planes),
     };
     return cmocka_run_group_tests_name("sa_threads", tests, NULL, NULL);
 }

@@ -1,63 +1,11 @@
 /* Many SAs at once: installed before, without key and state, and going on where others stopped. */
 #include <errno.h>
 
-#include "plane.h"
+#include "two_planes.h"
 
 enum {
     QUEUE = 4096,
-    ROW = 256,
-    SPI = 0x1001,
-    IV_AT = 8, /* behind SPI and sequence number */
 };
-
-static struct dp_sa_params params_of(bool esn) {
-    struct dp_sa_params p = plane_params(SPI, 0, 4500);
-    p.esn = esn;
-    return p;
-}
-
-/* One packet through an outbound SA: why not, and what left. */
-static enum dp_drop seal(struct dp *dp, dp_sa_id id, uint8_t sealed[ROW], uint32_t *octets) {
-    uint8_t in[ROW], reason = 0;
-    const uint32_t length = PACKET;
-    plane_packet(in, 7);
-    assert_true(dp_seal_burst(dp, id, in, &length, ROW, sealed, octets, ROW, 1, &reason, START) >= 0);
-    return reason;
-}
-
-static enum dp_drop seal_one(struct dp *dp, dp_sa_id id) {
-    uint8_t sealed[ROW];
-    uint32_t octets;
-    return seal(dp, id, sealed, &octets);
-}
-
-static enum dp_drop open_one(struct dp *dp, const uint8_t sealed[ROW], uint32_t octets) {
-    uint8_t out[ROW], reason = 0;
-    uint32_t length = 0;
-    assert_true(dp_open_burst(dp, sealed, &octets, ROW, out, &length, ROW, 1, &reason, START) >= 0);
-    return reason;
-}
-
-static uint64_t iv_of(const uint8_t sealed[ROW]) {
-    uint64_t iv;
-    memcpy(&iv, sealed + IV_AT, sizeof iv);
-    return __builtin_bswap64(iv);
-}
-
-static int setup(void **state) {
-    static struct dp *planes[2];
-    planes[0] = plane_new(1);
-    planes[1] = plane_new(1);
-    *state = planes;
-    return 0;
-}
-
-static int teardown(void **state) {
-    struct dp **planes = *state;
-    dp_destroy(planes[0]);
-    dp_destroy(planes[1]);
-    return 0;
-}
 
 static void test_many_go_on_where_they_waited(void **state) {
     enum {
@@ -78,9 +26,9 @@ static void test_many_go_on_where_they_waited(void **state) {
     assert_int_equal(keys_in_use(planes[1]), 0);
     for (unsigned i = 0; i < MANY; i++)
         for (unsigned k = 0; k < 2; k++)
-            assert_int_equal(seal(planes[0], from[2 * i + 1], sealed[i][k], &octets[i][k]), DP_OK);
-    assert_int_equal(open_one(planes[0], sealed[3][1], octets[3][1]), DP_OK);
-    assert_int_equal(open_one(planes[1], sealed[3][0], octets[3][0]), DP_DROP_retired); /* it waits */
+            assert_int_equal(seal_packet(planes[0], from[2 * i + 1], sealed[i][k], &octets[i][k]), DP_OK);
+    assert_int_equal(open_packet(planes[0], sealed[3][1], octets[3][1]), DP_OK);
+    assert_int_equal(open_packet(planes[1], sealed[3][0], octets[3][0]), DP_DROP_retired); /* it waits */
     assert_int_equal(seal_one(planes[1], to[1]), DP_DROP_retired);
     for (unsigned i = 0; i < 2 * MANY; i++) {
         assert_int_equal(dp_sa_export_many(planes[0], from, 2 * MANY, records), -EPERM); /* none leaves alone */
@@ -94,9 +42,9 @@ static void test_many_go_on_where_they_waited(void **state) {
     assert_int_equal(dp_sa_go_on_many(planes[1], to, 2 * MANY, records, &done), 0);
     assert_int_equal(done, 2 * MANY);
     assert_int_equal(dp_receive_resume(planes[1]), 0);
-    assert_int_equal(open_one(planes[1], sealed[3][1], octets[3][1]), DP_DROP_replay);
-    assert_int_equal(open_one(planes[1], sealed[3][0], octets[3][0]), DP_OK);
-    assert_int_equal(seal(planes[1], to[7], sealed[3][2], &octets[3][2]), DP_OK);
+    assert_int_equal(open_packet(planes[1], sealed[3][1], octets[3][1]), DP_DROP_replay);
+    assert_int_equal(open_packet(planes[1], sealed[3][0], octets[3][0]), DP_OK);
+    assert_int_equal(seal_packet(planes[1], to[7], sealed[3][2], &octets[3][2]), DP_OK);
     assert_true(iv_of(sealed[3][2]) == 2);
     assert_int_equal(sealed[3][2][7], 3);
 }
@@ -128,8 +76,8 @@ static void test_what_was_retired_never_goes_on_again(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_many_go_on_where_they_waited, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_what_was_retired_never_goes_on_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_many_go_on_where_they_waited, two_planes, end_two_planes),
+        cmocka_unit_test_setup_teardown(test_what_was_retired_never_goes_on_again, two_planes, end_two_planes),
     };
     return cmocka_run_group_tests_name("sa_waiting", tests, NULL, NULL);
 }
