@@ -16,3 +16,9 @@ FAIL_OVER_TRIES: Final = 3  # the first message to one of several addresses: 1 +
 def wait_after(attempt: int, first: float = FIRST_WAIT) -> float:
     """Seconds to wait for an answer to the message that was sent again so many times."""
     return min(first * BACK_OFF**attempt, LONGEST_WAIT)
+
+
+def gives_udp_up(attempt: int, *, refused: bool) -> bool:
+    """Whether it is said now that port 4500 has no answer. `attempt`: how often was asked again; `refused`: by an ICMP message,
+    of which nobody knows who sent it: it only has that said sooner."""
+    return attempt == NO_UDP_AFTER or (refused and attempt == TOLD_AFTER)

@@ -156,7 +156,7 @@ def take_answer(context: IsakmpContext, received: ReceivedDatagram, message: Isa
     vendors.note(context, message)
     main_mode.detect_nat(context, message)
     if context.udp and not context.path.natt:
-        context.path = context.path.floated()
+        context.path, said.floated = context.path.floated(), True
     context.proven.identities = (own, theirs)
     said.key, said.initial_contact = None, context.host.first_contact(context)
     first = [NotificationPayload(Protocol.ISAKMP, NotifyCode.INITIAL_CONTACT, sa.cookies)] if said.initial_contact else []

@@ -239,7 +239,7 @@ def take_ke(context: IsakmpContext, received: ReceivedDatagram, message: IsakmpM
     derive_keys(context, suite, shared)
     detect_nat(context, message)
     if context.udp and not context.path.natt:
-        context.path = context.path.floated()
+        context.path, said.floated = context.path.floated(), True
     said.key, said.initial_contact = None, context.host.first_contact(context)
     first = [NotificationPayload(Protocol.ISAKMP, NotifyCode.INITIAL_CONTACT, context.sa.cookies)] if said.initial_contact else []
     trust = context.peer.auth.trust.authorities if isinstance(context.peer.auth, SignatureAuth) else ()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipsec_dp.ike import silence as say
 from ipsec_dp.ike.actions import Kind, Origin
-from ipsec_dp.ike.retransmission import NO_UDP_AFTER, TOLD_AFTER
+from ipsec_dp.ike.retransmission import TOLD_AFTER, gives_udp_up
 from ipsec_dp.ike.v1.quick import QuickStage
 from ipsec_dp.ike.v1.states import IsakmpState
 
@@ -64,17 +64,16 @@ def tell(context: IsakmpContext, now: float, attempt: int) -> None:
     if attempt == TOLD_AFTER and (said := text(context, now)) is not None:
         context.report(Kind.WARNING, said)
     refused = context.negotiation.unreachable
-    told = (TOLD_AFTER, NO_UDP_AFTER) if refused else (NO_UDP_AFTER,)
-    if attempt in told and _udp_in_vain(context):
+    if gives_udp_up(attempt, refused=refused) and _udp_in_vain(context):
         alike = "" if refused else _ALIKE
         context.report(Kind.NO_UDP, say.udp_spared(context.path.remote, "message 3", refused=refused) + alike)
 
 
 def _udp_in_vain(context: IsakmpContext) -> bool:
     """Whether nothing at all came back from port 4500, to which only ESP in UDP led, which is not needed."""
-    floated = context.path.natt and not context.peer.natt_first and context.nat.spares_udp(context.peer.encapsulation)
+    led_there = context.negotiation.floated and context.nat.spares_udp(context.peer.encapsulation)
     came = context.negotiation.hints and not context.negotiation.unreachable
-    return floated and not came and context.state is IsakmpState.AUTH_SENT
+    return led_there and not came and context.state is IsakmpState.AUTH_SENT
 
 
 def text(context: IsakmpContext, now: float) -> str | None:
@@ -120,7 +119,7 @@ def _cause(context: IsakmpContext, asked: _Asked, now: float) -> str:
             return say.nobody_there(context.path, "IKEv1")
         case IsakmpState.KE_SENT:
             return f"{say.its_log('message 1', port)}: it may have no secret for our address{lost}"
-        case IsakmpState.AUTH_SENT if context.path.natt and not context.peer.natt_first:
+        case IsakmpState.AUTH_SENT if context.negotiation.floated:
             return say.keys_or_port(DIFFER, "message 3", port) + lost
         case IsakmpState.AUTH_SENT:
             return DIFFER + lost

@@ -36,6 +36,7 @@ class Negotiation:
     refused: bytes = b""  # the last block of a message 6 that proved nothing
     hints: list[tuple[str, Cause | None]] = field(default_factory=list)  # unauthenticated refusals
     unreachable: bool = False  # an ICMP message says that ours do not get to port 4500
+    floated: bool = False  # it began on port 500, and goes on on 4500
     asked: tuple[ProxyId | None, ...] = ()  # what the ISAKMP SA is made for; None: all that is configured
     initial_contact: bool = False
     repeated: bool = False  # the peer sent its last message again

@@ -92,7 +92,7 @@ class IkeSaInit(Task):
         _note_abilities(context, message)
         context.handshake.messages = (context.handshake.messages[0], received.datagram)
         if context.udp and not context.path.natt:  # port 4500 for ESP in UDP (RFC 7296 §2.23)
-            context.path = context.path.floated()
+            context.path, context.handshake.floated = context.path.floated(), True
         intermediate.proceed(context, self.pairs, self.packet, received.now)
 
     def _again(self, context: Context, message: Message, now: float) -> bool:

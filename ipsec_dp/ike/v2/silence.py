@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike import silence as say
 from ipsec_dp.ike.actions import Kind
-from ipsec_dp.ike.retransmission import NO_UDP_AFTER, TOLD_AFTER
+from ipsec_dp.ike.retransmission import TOLD_AFTER, gives_udp_up
 from ipsec_dp.ike.v2.exchanges import Priority, Shape
 from ipsec_dp.ike.v2.message import is_response
 from ipsec_dp.ike.v2.sa import State
@@ -34,17 +34,15 @@ def tell(context: Context, now: float) -> None:
     if outstanding.attempt == TOLD_AFTER and (said := text(context, now)) is not None:
         context.report(Kind.WARNING, said)
     refused = context.handshake.unreachable
-    told = (TOLD_AFTER, NO_UDP_AFTER) if refused else (NO_UDP_AFTER,)
-    if outstanding.attempt in told and _udp_in_vain(context, outstanding.task):
+    if gives_udp_up(outstanding.attempt, refused=refused) and _udp_in_vain(context, outstanding.task):
         context.report(Kind.NO_UDP, say.udp_spared(context.path.remote, "IKE_SA_INIT", refused=refused))
 
 
 def _udp_in_vain(context: Context, task: Task) -> bool:
     """Whether nothing at all came back from port 4500, to which only ESP in UDP led, which is not needed."""
-    floated = context.path.natt and not context.peer.natt_first and context.nat.spares_udp(context.peer.encapsulation)
-    floated = floated and context.succession.before is None  # what authenticates anew begins where its forerunner is
+    led_there = context.handshake.floated and context.nat.spares_udp(context.peer.encapsulation)
     came = context.handshake.int_auth.of_responder or (context.handshake.hints and not context.handshake.unreachable)
-    return floated and not came and task.exchange in (ExchangeType.IKE_AUTH, ExchangeType.IKE_INTERMEDIATE)
+    return led_there and not came and task.exchange in (ExchangeType.IKE_AUTH, ExchangeType.IKE_INTERMEDIATE)
 
 
 def text(context: Context, now: float) -> str | None:
@@ -99,7 +97,7 @@ def _cause(context: Context, outstanding: OutstandingRequest[Task], now: float) 
             return say.nobody_there(context.path)
         case ExchangeType.IKE_AUTH if context.handshake.int_auth.of_initiator:
             return say.OTHER_KEYS + lost
-        case ExchangeType.IKE_AUTH | ExchangeType.IKE_INTERMEDIATE if context.path.natt and not context.peer.natt_first:
+        case ExchangeType.IKE_AUTH | ExchangeType.IKE_INTERMEDIATE if context.handshake.floated:
             return say.port_blocked("IKE_SA_INIT", port) + lost
         case ExchangeType.IKE_AUTH | ExchangeType.IKE_INTERMEDIATE:
             return say.its_log("IKE_SA_INIT", port) + (

@@ -46,6 +46,7 @@ class Handshake:
     further: list[Group] = field(default_factory=list)  # additional key exchanges that are still to come
     int_auth: IntAuth = field(default_factory=IntAuth)
     ppk: PpkAgreement = field(default_factory=PpkAgreement)
+    floated: bool = False  # it began on port 500, and goes on on 4500
     repeated: int = 0  # times that the peer asked again, unauthenticated, for what we had answered
     other_request: bytes = b""  # the peer's same request with a COOKIE, or without the one that the first had
     hints: list[UnprovenError] = field(default_factory=list)  # unauthenticated refusals

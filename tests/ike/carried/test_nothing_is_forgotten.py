@@ -113,6 +113,7 @@ WHY_NOT: dict[str, dict[str, str]] = {
     "Handshake": dict.fromkeys(
         (
             "candidates",
+            "floated",
             "nonces",
             "messages",
             "further",
@@ -142,6 +143,7 @@ WHY_NOT: dict[str, dict[str, str]] = {
         (
             "asked",
             "candidates",
+            "floated",
             "initial_contact",
             "iv",
             "key",
