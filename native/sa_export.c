@@ -8,6 +8,7 @@
 #include "engine.h"
 #include "keyed.h"
 #include "keys.h"
+#include "sa_export.h"
 #include "sa_state.h"
 
 static bool retired(const struct dp_sa *sa) {
@@ -39,8 +40,7 @@ static void wipe(struct dp *dp, struct dp_sa *sa) {
     explicit_bzero(sa->esp.salt, sizeof sa->esp.salt);
 }
 
-int dp_sa_export(struct dp *dp, dp_sa_id id, struct dp_sa_state *state, uint8_t *keymat, size_t room) {
-    struct dp_sa *sa = dp_sa_by_id(dp, id);
+int dp_sa_can_leave(const struct dp *dp, const struct dp_sa *sa, size_t room) {
     if (sa == NULL)
         return -ENOENT;
     if (!retired(sa))
@@ -51,8 +51,14 @@ int dp_sa_export(struct dp *dp, dp_sa_id id, struct dp_sa_state *state, uint8_t 
         return -EKEYEXPIRED;
     if (room < sa->keymat_octets)
         return -ENOBUFS;
-    if (!dp_epoch_passed(dp, sa->settled))
-        return -EAGAIN;
+    return dp_epoch_passed(dp, sa->settled) ? 0 : -EAGAIN;
+}
+
+int dp_sa_export(struct dp *dp, dp_sa_id id, struct dp_sa_state *state, uint8_t *keymat, size_t room) {
+    struct dp_sa *sa = dp_sa_by_id(dp, id);
+    int error = dp_sa_can_leave(dp, sa, room);
+    if (error != 0)
+        return error;
     int octets = (int)sa->keymat_octets;
     dp_sa_state_save(sa, state);
     memcpy(keymat, sa->keymat, sa->keymat_octets);

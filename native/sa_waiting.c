@@ -4,29 +4,13 @@
 
 #include "engine.h"
 #include "keyed.h"
+#include "sa_export.h"
 #include "sa_state.h"
 
-/* Whether all of them can leave now, so that none does alone. */
-static int can_leave(const struct dp *dp, const dp_sa_id *ids, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        const struct dp_sa *sa = dp_sa_by_id(dp, ids[i]);
-        if (sa == NULL)
-            return -ENOENT;
-        uint32_t generation = atomic_load_explicit(&sa->generation, memory_order_relaxed);
-        if ((generation & DP_SA_RETIRED) == 0)
-            return -EPERM;
-        if (sa->keymat == NULL)
-            return -EALREADY;
-        if (generation != (atomic_load_explicit(&dp->generation, memory_order_relaxed) | DP_SA_RETIRED))
-            return -EKEYEXPIRED;
-        if (!dp_epoch_passed(dp, sa->settled))
-            return -EAGAIN;
-    }
-    return 0;
-}
-
 int dp_sa_export_many(struct dp *dp, const dp_sa_id *ids, size_t n, struct dp_sa_record *out) {
-    int error = can_leave(dp, ids, n);
+    int error = 0;
+    for (size_t i = 0; error == 0 && i < n; i++) /* so that none leaves alone */
+        error = dp_sa_can_leave(dp, dp_sa_by_id(dp, ids[i]), sizeof out[i].keymat);
     for (size_t i = 0; error == 0 && i < n; i++) {
         int octets = dp_sa_export(dp, ids[i], &out[i].state, out[i].keymat, sizeof out[i].keymat);
         out[i].keymat_octets = octets > 0 ? (uint32_t)octets : 0;
