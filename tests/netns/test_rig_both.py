@@ -226,7 +226,7 @@ def test_of_memory(ipsec_pair, ipsec_clock):
     carries(*ipsec_pair)
 
 
-@pytest.mark.ipsec(wire={"loss": 0.1})
+@pytest.mark.ipsec(wire={"mtu": 1400})
 def test_of_namespaces(ipsec_netns):
     carries(*ipsec_netns)
     assert ipsec_netns.b.received() == [HELLO]
