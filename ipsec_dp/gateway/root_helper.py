@@ -1,5 +1,6 @@
 """The process that stays root when a gateway gives it up, and does what only root may: it opens the files that a checked
-configuration names, also to write keys for Wireshark, reads a configuration again, makes the control socket and takes it away.
+configuration names, also to write keys for Wireshark, and the TUN device, reads a configuration again, makes the control socket and
+takes it away.
 
 It is forked before anything is read, and told once, by `begin`, which configuration this is. After that it takes nobody's word:
 what a configuration names it finds out itself, by reading and checking it in a child of its own, and it reads no other one than
@@ -30,13 +31,14 @@ from ipsec_dp.config.difference import READ_SECONDS, ReadAnswer, ReadError, Read
 from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.gateway.control_place import ControlPlace
 from ipsec_dp.gateway.root_grants import Grants, HelpedGateway, Named, examined
+from ipsec_dp.host import tun
 from ipsec_dp.host.descriptors import content_of, memory_of, received, send
 from ipsec_dp.host.drop import become
 from ipsec_dp.host.links import open_by_links_of
 from ipsec_dp.host.privilege import CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
 from ipsec_dp.host.roots_files import written_files
 from ipsec_dp.keying.key_file import open_table, owners_of_tables
-from ipsec_dp.util.opening import APPENDING, READING
+from ipsec_dp.util.opening import APPENDING, READING, USING
 from ipsec_dp.util.text import LINE, shown
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from ipsec_dp.host.roots_files import FileId
     from ipsec_dp.util.conditions import Conditions
 
-BEGIN, OPEN, OPEN_NO_LINK, APPEND, READ, KEEP, LISTEN, REMOVE = b"B", b"O", b"N", b"A", b"R", b"K", b"L", b"X"
+BEGIN, OPEN, OPEN_NO_LINK, APPEND, TUN, READ, KEEP, LISTEN, REMOVE = b"B", b"O", b"N", b"A", b"T", b"R", b"K", b"L", b"X"
 REQUEST_OCTETS_MAX: Final = 1 + 4096  # PATH_MAX
 ANSWER_OCTETS_MAX: Final = 4096
 ANSWER_S: Final = 30.0  # the files are on this host
@@ -129,6 +131,8 @@ class Helper:
             return Answered(descriptor=open_by_links_of(frozenset((0, served.owner)), path, flags))
         if what == APPEND:
             return Answered(descriptor=_table(served.grants.user, Path(path))) if served.writes(path) else Answered(errno.EACCES)
+        if what == TUN:
+            return Answered(descriptor=os.open(tun.DEVICE, USING))  # whoever has it still needs CAP_NET_ADMIN for an interface
         if what == LISTEN:
             with served.place.listen() as made:
                 return Answered(descriptor=made.detach())
@@ -233,7 +237,10 @@ class RootHelper:
         self._ask(BEGIN, "", msgspec.msgpack.encode(grants)).close()
 
     def open(self, path: str, flags: int) -> int:
-        """A descriptor to read or to append by. Raises OSError: the file's, EACCES for what the configuration does not name."""
+        """A descriptor to read or to append by, or of the TUN device. Raises OSError: the file's, EACCES for what the configuration
+        does not name."""
+        if flags == USING and path == str(tun.DEVICE):
+            return self._ask(TUN, "").taken()
         reading = OPEN_NO_LINK if flags & os.O_NOFOLLOW else OPEN
         return self._ask(APPEND if flags & APPENDING == APPENDING else reading, path).taken()
 

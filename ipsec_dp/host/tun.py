@@ -22,6 +22,7 @@ import pytun
 
 from ipsec_dp.host import INTERFACE_NAME, HostError
 from ipsec_dp.host.netlink import ask
+from ipsec_dp.util.opening import helped_to_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 Interface = IPv4Interface | IPv6Interface
 
-TUNGETIFF, TUNSETCARRIER = 0x800454D2, 0x400454E2  # <linux/if_tun.h>
+DEVICE = Path("/dev/net/tun")
+TUNSETIFF, TUNGETIFF, TUNSETCARRIER = 0x400454CA, 0x800454D2, 0x400454E2  # <linux/if_tun.h>
 SIOCGIFFLAGS, SIOCGIFMTU, SIOCETHTOOL = 0x8913, 0x8921, 0x8946  # <linux/sockios.h>
 ETHTOOL_GLINK = 0xA  # <linux/ethtool.h>
 IFREQ_OCTETS, IFNAMSIZ = 40, 16
@@ -62,7 +64,7 @@ REASONS = {
     errno.ENOENT: f"/dev/net/tun is not there: {NO_DEVICE}",
     errno.ENODEV: f"the kernel has no TUN driver behind /dev/net/tun: {NO_DEVICE}",
     errno.EPERM: "not permitted: making an interface takes CAP_NET_ADMIN (run as root)",
-    errno.EACCES: "not permitted: /dev/net/tun cannot be opened (run as root)",
+    errno.EACCES: "not permitted: /dev/net/tun cannot be opened (run as root, or give it mode 0666 as udev does)",
     errno.EBUSY: "an interface of this name exists already: stop what uses it or choose another name",
     errno.EEXIST: "an interface of this name exists already: stop what uses it or choose another name",
     errno.EINVAL: "the kernel does not take these flags, or an interface of another kind has this name",
@@ -190,13 +192,32 @@ def _queue(name: str, flags: int) -> int:
     """One descriptor of the device. pytun's own lacks close-on-exec and closes with its object, so it is duplicated."""
     try:
         device = pytun.TunTapDevice(name=name, flags=flags)
-    except (OSError, pytun.Error) as error:
-        number = error.args[0] if error.args else 0
-        raise HostError(f"interface {name}: {REASONS.get(number, error)}") from error
+    except OSError as error:
+        if error.errno == errno.EACCES:
+            return _helped_queue(name, flags, error)
+        raise _refused(name, error) from error
     try:
         return fcntl.fcntl(device.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
     finally:
         device.close()
+
+
+def _helped_queue(name: str, flags: int, refused: OSError) -> int:
+    """As `_queue`, of a device that only root may open: whoever helps to open it. pytun takes no descriptor."""
+    try:
+        opened = helped_to_use(DEVICE, refused)
+        try:
+            fcntl.ioctl(opened, TUNSETIFF, struct.pack(f"16sH{IFREQ_OCTETS - 18}x", name.encode(), flags))
+        except OSError:
+            os.close(opened)
+            raise
+    except OSError as error:
+        raise _refused(name, error) from error
+    return opened
+
+
+def _refused(name: str, error: OSError) -> HostError:
+    return HostError(f"interface {name}: {REASONS.get(error.errno or 0, error.strerror or error)}")
 
 
 def make(name: str, *, queues: int = 1, vnet_header: bool = True) -> Tun:

@@ -2,7 +2,7 @@
 
 A gateway that has dropped root cannot read root's secrets. A service manager hands them over as credentials (LoadCredential of
 systemd.exec(5): files in CREDENTIALS_DIRECTORY, which it keeps from everybody else), and `up` of root keeps a helper that opens
-them.
+them, and a TUN device that is root's alone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 READING: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 APPENDING: Final = os.O_WRONLY | os.O_APPEND
+USING: Final = os.O_RDWR | os.O_CLOEXEC  # a device
 CREDENTIAL: Final = "ipsec-dp"  # of a directory: its files follow as ipsec-dp_NAME
 
 
@@ -41,6 +42,13 @@ def helped_to_append(path: Path, refused: OSError) -> int:
     if _helper is None:
         raise refused
     return _helper(os.path.abspath(path), APPENDING)
+
+
+def helped_to_use(device: Path, refused: OSError) -> int:
+    """A descriptor of a device that this process could not open. Raises OSError; `refused` when nobody helps."""
+    if _helper is None:
+        raise refused
+    return _helper(str(device), USING)
 
 
 def credential_of(path: Path, environment: Mapping[str, str]) -> Path | None:

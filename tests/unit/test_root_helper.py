@@ -46,6 +46,16 @@ def test_it_refuses_everything_else(place):
         assert content(helper, place / "t.psk"), "and goes on"
 
 
+def test_it_opens_the_tun_device_and_no_other(place):
+    with served(place) as helper:
+        opened = helper.open("/dev/net/tun", opening.USING)
+        assert os.fstat(opened).st_rdev == os.makedev(10, 200)
+        os.close(opened)
+        for path in ("/dev/mem", "/dev/net/../mem", "/dev/net/tun/"):
+            with pytest.raises(OSError, match="Permission denied"):
+                helper.open(path, opening.USING)
+
+
 def test_a_link_in_the_place_of_a_secret_is_not_followed(place):
     (place / "t.psk").rename(place / "moved")
     with served_after_link(place) as helper, pytest.raises(OSError) as caught:  # noqa: PT011
