@@ -6,7 +6,6 @@ that stays root (`gateway.root_helper`). Whoever is not root already keeps those
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import grp
 import os
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp.config.difference import read_again
 from ipsec_dp.gateway.root_grants import grants_of, named_by
 from ipsec_dp.gateway.root_helper import RootHelper
-from ipsec_dp.host import HostError
+from ipsec_dp.host import HostError, tun
 from ipsec_dp.host.drop import INHERITED, become, capabilities_for, raise_limits
 from ipsec_dp.keying.ikev2_pins import pins_of
 from ipsec_dp.util import opening, os_errors
@@ -38,14 +37,11 @@ if TYPE_CHECKING:
     Reread = Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]]
 
 SOURCE: Final = "privileges"  # of conditions
-TUN: Final = Path("/dev/net/tun")
 UNHELPED: Final = "root cannot be given up, so nothing is started: the helper that stays root to read secrets does not answer"
 UNHELPED_HELPS: Final = (
     "start it once more; if that does not help, run it as a user of its own that may read the secrets, under a service manager "
     "(docs/running.md)"
 )
-# Where the interpreter's own files are closed to the gateway's user, all that it may need is loaded before.
-CODECS: Final = ("ascii", "idna", "latin-1", "punycode", "unicode_escape", "utf-16-be", "utf-32-be", "utf-8", "utf-8-sig")
 
 
 class Privileges:
@@ -77,8 +73,6 @@ class Privileges:
             self._helper.begin(grants_of(config, control, user))
         except OSError as error:
             raise HostError(f"{UNHELPED}: {error.strerror}; {UNHELPED_HELPS}") from error
-        if not _may_load(user):
-            _load_what_comes_later()
         keep_importable(partial(_reaches, user))
         self._left = become(user, capabilities_for(config.workers), INHERITED)
         opening.help_by(self._helper.open)
@@ -135,7 +129,7 @@ def _with_groups(user: ServiceUser, config: Config) -> ServiceUser:
     """With the groups by which it may use the TUN device, where that asks for one, and give its socket to `control_group`."""
     groups: set[int] = set()
     with contextlib.suppress(OSError):
-        found = TUN.stat()
+        found = tun.DEVICE.stat()
         needs = stat.S_IRGRP | stat.S_IWGRP
         if found.st_mode & needs == needs and found.st_gid != 0:
             groups.add(found.st_gid)
@@ -175,27 +169,6 @@ def _give_file(descriptor: int, user: ServiceUser) -> None:
     found = os.fstat(descriptor)
     if found.st_uid == 0 and (stat.S_ISDIR(found.st_mode) or found.st_nlink == 1):
         os.fchown(descriptor, user.uid, user.gid)
-
-
-def _load_what_comes_later() -> None:
-    """What is imported when it is first needed: a codec by its first text, too."""
-    for codec in CODECS:
-        codecs.lookup(codec)
-    import concurrent.futures.thread  # noqa: F401
-    import linecache  # noqa: F401
-    import locale  # noqa: F401
-    import multiprocessing  # noqa: F401
-    import stringprep  # noqa: F401
-    import traceback  # noqa: F401
-    import unicodedata  # noqa: F401
-
-    from ipsec_dp.gateway import exposition  # noqa: F401
-    from ipsec_dp.ike.v1 import manager  # noqa: F401
-
-
-def _may_load(user: ServiceUser) -> bool:
-    """Whether the gateway's user reaches the library and the package."""
-    return all(_reaches(user, Path(file).parent) for file in (os.__file__, opening.__file__))
 
 
 def _reaches(user: ServiceUser, directory: Path) -> bool:

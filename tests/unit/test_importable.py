@@ -62,3 +62,13 @@ def test_what_is_within_reach_stays_where_it_is(closed):
     program += "from ipsec_dp.util.importable import keep_importable; keep_importable(lambda directory: True)\n"
     program += "assert (sys.path, __import__('email').__path__) == before"
     subprocess.run((sys.executable, "-c", program), check=True)
+
+
+def test_what_the_library_loads_by_itself_is_found_by_descriptors_too():
+    """A codec is imported with the first text in it, by code that no import statement shows."""
+    program = "import sys; from ipsec_dp.util.importable import keep_importable; keep_importable(lambda directory: False)\n"
+    program += "assert 'encodings.utf_32_be' not in sys.modules\n"
+    program += "print(b'\\0\\0\\0a'.decode('utf-32-be'), sys.modules['encodings.utf_32_be'].__file__)"
+    done = subprocess.run((sys.executable, "-B", "-c", program), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("a /proc/self/fd/")
