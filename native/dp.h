@@ -514,14 +514,15 @@ int dp_receive_off(struct dp *dp, uint32_t worker, int is_link, uint32_t number)
 
 /* What the kernel can do for a device in bulk. Everything works without it, packet by packet. */
 enum dp_offload {
-    DP_OFFLOAD_TUN_CSUM = 1 << 0,    /* a packet's upper checksum may be left to us, and by us to the kernel */
-    DP_OFFLOAD_TUN_TSO4 = 1 << 1,    /* TCP super-packets over IPv4 */
-    DP_OFFLOAD_TUN_TSO6 = 1 << 2,    /* and IPv6 */
-    DP_OFFLOAD_TUN_USO4 = 1 << 3,    /* UDP super-packets over IPv4 (Linux 6.2) */
-    DP_OFFLOAD_TUN_USO6 = 1 << 4,    /* and IPv6 */
-    DP_OFFLOAD_UDP_SEGMENT = 1 << 5, /* one send of many equal datagrams to a peer */
-    DP_OFFLOAD_UDP_GRO = 1 << 6,     /* one receive of many equal datagrams from a peer */
-    DP_OFFLOAD_ALL = 127,
+    DP_OFFLOAD_TUN_CSUM = 1 << 0,       /* a packet's upper checksum may be left to us, and by us to the kernel */
+    DP_OFFLOAD_TUN_TSO4 = 1 << 1,       /* TCP super-packets over IPv4 */
+    DP_OFFLOAD_TUN_TSO6 = 1 << 2,       /* and IPv6 */
+    DP_OFFLOAD_TUN_USO4 = 1 << 3,       /* UDP super-packets over IPv4 (Linux 6.2) */
+    DP_OFFLOAD_TUN_USO6 = 1 << 4,       /* and IPv6 */
+    DP_OFFLOAD_UDP_SEGMENT = 1 << 5,    /* one send of many equal datagrams to a peer */
+    DP_OFFLOAD_UDP_GRO = 1 << 6,        /* one receive of many equal datagrams from a peer */
+    DP_OFFLOAD_TUN_UDP_TUNNEL = 1 << 7, /* super-packets of TCP or UDP in a UDP tunnel: VXLAN, Geneve (Linux 6.17) */
+    DP_OFFLOAD_ALL = 255,
 };
 /* What is on for a TUN interface (is_link 0) or a link: each is probed when a device is attached, and on if it can be; in-memory
  * doubles begin with none. UDP_SEGMENT goes off by itself when the kernel refuses what must fit (DP_PUNT_OFFLOAD). A mask of enum
@@ -544,6 +545,8 @@ struct dp_mem_meta {
 struct dp_mem_offload {
     uint8_t gso_type, needs_checksum;
     uint16_t gso_size, checksum_start, checksum_offset;
+    uint16_t network;        /* in a UDP tunnel: octets before the inner IP header */
+    uint8_t tunnel_checksum; /* whose checksum is to be written too */
 };
 int dp_mem_tun_attach(struct dp *dp, uint32_t worker, uint32_t interface, uint32_t packets);
 int dp_mem_tun_push(struct dp *dp, uint32_t worker, uint32_t interface, const uint8_t *data, size_t octets);

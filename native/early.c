@@ -20,6 +20,10 @@ struct record {
     struct dp_burst burst;
     _Alignas(LINE) uint8_t data[];
 };
+/* A TUN device's header takes more room than the ESP header leaves: of `now`, for which nobody asks once the packet is opened. */
+static_assert(sizeof(struct dp_burst) - offsetof(struct dp_burst, now) >= DP_TUN_HEADROOM - DP_ESP_HEADER - DP_AEAD_IV &&
+                  sizeof(struct record) == offsetof(struct record, burst) + sizeof(struct dp_burst),
+              "what else is before a packet is left alone");
 static_assert(sizeof(struct record) + (size_t)DP_IP_MAX + (size_t)DP_ESP_TAILROOM + 2 * LINE <= (size_t)DP_EARLY_CHUNK,
               "the longest datagram");
 

@@ -13,6 +13,7 @@
 #include "own_outer.h"
 #include "random.h"
 #include "sa.h"
+#include "vteps.h"
 
 /* What policy says of a flow. A loop keeps the last one, since the packets of a burst are mostly of one flow. */
 struct dp_verdict {
@@ -114,9 +115,10 @@ struct dp {
     bool paused;                             /* no device is read */
     uint64_t paused_at;                      /* dp_epoch_mark since when */
     struct dp_fragment_states *fragments[2]; /* by direction */
-    uint64_t flow_seed;                      /* so that a flow label does not reveal its flow */
-    _Atomic uint32_t switches;               /* of CHILDren, counted twice: odd meanwhile. What waits for an SA is decided again */
-    int punt_fd[2][2];                       /* by channel: the loops' end, Python's end */
+    struct dp_vteps vteps;
+    uint64_t flow_seed;        /* so that a flow label does not reveal its flow */
+    _Atomic uint32_t switches; /* of CHILDren, counted twice: odd meanwhile. What waits for an SA is decided again */
+    int punt_fd[2][2];         /* by channel: the loops' end, Python's end */
     struct dp_worker *worker;
 };
 

@@ -42,6 +42,7 @@ enum {
     DP_AEAD_ICV = 16,
     DP_AEAD_SALT = 4,
     DP_CBC_BLOCK = 16,
+    DP_ICV_MIN = 12, /* HMAC-SHA1-96 */
     DP_ICV_MAX = 32, /* HMAC-SHA2-512-256 */
     DP_IV_MAX = 16,
     DP_KEYMAT_MAX = 32 + 64, /* AES-256-CBC with HMAC-SHA2-512 */

@@ -21,6 +21,7 @@ struct entry {
     uint32_t take;   /* octets from this entry to the next, a multiple of LINE */
     uint32_t filler; /* nothing but room */
     struct dp_burst burst;
+    uint8_t headroom[DP_ESP_HEADROOM];
     _Alignas(LINE) uint8_t data[];
 };
 

@@ -43,8 +43,10 @@
 #include "tap.h"
 #include "traffic.h"
 
-/* A packet that was opened where it lay has its ESP header and IV before it; no cipher has a shorter IV (dp_burst.piece). */
-static_assert((int)DP_ESP_HEADER + (int)DP_AEAD_IV >= (int)DP_TUN_HEADROOM, "the TUN device's header takes their place");
+/* A packet that was opened where it lay has its ESP header and IV before it (dp_burst.piece), and before them DP_ESP_HEADROOM, or
+ * the trailer and ICV of a datagram that was opened before it. No cipher has a shorter IV or ICV. */
+static_assert((int)DP_ESP_HEADER + (int)DP_AEAD_IV + (int)DP_ESP_TRAILER + (int)DP_ICV_MIN >= (int)DP_TUN_HEADROOM,
+              "the TUN device's header takes their place");
 
 static uint32_t load_be32(const uint8_t *p) {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
@@ -214,7 +216,11 @@ static void deliver(struct dp_loop *loop, struct dp_io *io, uint8_t *plain, cons
     if (c->count == DP_BURSTS || (c->count != 0 && loop->out_io != io))
         flush(loop, now);
     loop->out_io = io;
-    dp_coalesce_add(c, plain, inner, atomic_load_explicit(&io->offloads, memory_order_relaxed));
+    uint32_t kinds = atomic_load_explicit(&io->offloads, memory_order_relaxed);
+    if ((kinds & DP_OFFLOAD_TUN_UDP_TUNNEL) != 0 && inner->flow.protocol == DP_PROTOCOL_UDP &&
+        !dp_vtep_known(&loop->dp->vteps, loop->dp->flow_seed, io->number, &inner->flow, now))
+        kinds &= ~(uint32_t)DP_OFFLOAD_TUN_UDP_TUNNEL;
+    dp_coalesce_add(c, plain, inner, kinds);
 }
 
 /* DSCP and MSS as the tunnel wants them. */

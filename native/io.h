@@ -17,7 +17,8 @@
 enum {
     DP_BURSTS = 64,               /* bursts a receive or send call moves at the most */
     DP_PACKET_ROOM = 65536 + 256, /* room for the largest burst and what an I/O writes before and behind it */
-    DP_TUN_HEADROOM = 16,         /* octets before a packet for a TUN, which may overwrite them */
+    DP_TUN_HEADROOM = 24,         /* octets before a packet for a TUN, which may overwrite them */
+    DP_ESP_HEADROOM = 64, /* before a received datagram, which so begins on a cache line: what its ESP header leaves of it */
 };
 
 struct dp_burst {
@@ -28,19 +29,24 @@ struct dp_burst {
     uint8_t gso_type;    /* TUN: VIRTIO_NET_HDR_GSO_*, 0: none */
     bool needs_checksum; /* TUN: the upper checksum at checksum_start + checksum_offset is left to who gets the burst */
     uint16_t checksum_start, checksum_offset;
-    uint16_t headers;                     /* to a TUN: octets before the payload of a super-packet */
-    uint16_t lent_protocol, lent_port[2]; /* ports as they lie in struct dp_flow: a first fragment shows them */
-    struct iovec *piece; /* to a TUN: `packets` parts, one behind the other; before the first lie DP_TUN_HEADROOM octets that the
-                            device may overwrite (where the ESP header was). NULL: all at `data` */
-    uint8_t tos;         /* outer TOS or traffic class, received or to send */
-    uint8_t df;          /* outer DF to send: DP_DF_SET or DP_DF_CLEAR */
+    uint16_t headers; /* to a TUN: octets before the payload of a super-packet */
+    union {
+        uint16_t lent_protocol; /* of a later fragment */
+        uint16_t network;       /* of a super-packet in a UDP tunnel: octets before the IP header in it */
+    };
+    uint16_t lent_port[2]; /* ports as they lie in struct dp_flow: a first fragment shows them */
+    struct iovec *piece;   /* to a TUN: `packets` parts, one behind the other; before the first lie DP_TUN_HEADROOM octets that the
+                              device may overwrite (where the ESP header was). NULL: all at `data` */
+    uint8_t tos;           /* outer TOS or traffic class, received or to send */
+    uint8_t df;            /* outer DF to send: DP_DF_SET or DP_DF_CLEAR */
     uint8_t encapsulation;
-    uint8_t hop_limit;   /* outer TTL or hop limit to send, 0: the host's own */
-    bool handed;         /* by the worker that received it to the one that owns its SA; no further */
-    bool remembered;     /* from a TUN: a first fragment, which later ones may follow (fragment_follow.h) */
-    bool lent;           /* from a TUN: a later fragment that follows its first, with `lent_protocol` and `lent_port` */
-    uint32_t flow_label; /* outer IPv6 flow label to send */
-    uint32_t interface;  /* TUN interface */
+    uint8_t hop_limit;    /* outer TTL or hop limit to send, 0: the host's own */
+    bool handed;          /* by the worker that received it to the one that owns its SA; no further */
+    bool remembered;      /* from a TUN: a first fragment, which later ones may follow (fragment_follow.h) */
+    bool lent;            /* from a TUN: a later fragment that follows its first, with `lent_protocol` and `lent_port` */
+    bool tunnel_checksum; /* TUN: a super-packet in a UDP tunnel has the pseudo-header's sum for its outer UDP checksum */
+    uint32_t flow_label;  /* outer IPv6 flow label to send */
+    uint32_t interface;   /* TUN interface */
     uint32_t link;
     union {
         uint32_t ifindex; /* received: of the outer interface, 0: unknown */

@@ -17,6 +17,8 @@
 #include "link.h"
 #include "udp_check.h"
 
+static_assert((int)DP_ESP_HEADROOM + (int)DP_IP_MAX + (int)DP_ESP_TAILROOM <= (int)DP_RECEIVE_STRIDE, "the longest burst");
+
 #define LINK (DP_OFFLOAD_UDP_SEGMENT | DP_OFFLOAD_UDP_GRO)
 
 void dp_from_sockaddr(struct dp_addr *a, const union dp_sockaddr *s) {
@@ -75,7 +77,7 @@ static bool strip_ipv4(struct dp_burst *b) {
 
 static int receive_vector(struct dp_io *io, struct dp_messages *v, struct dp_area *area, unsigned n) {
     for (unsigned i = 0; i < n; i++) {
-        v->iov[i] = (struct iovec){area->base + area->used + (size_t)i * DP_RECEIVE_STRIDE, DP_IP_MAX};
+        v->iov[i] = (struct iovec){area->base + area->used + (size_t)i * DP_RECEIVE_STRIDE + DP_ESP_HEADROOM, DP_IP_MAX};
         v->message[i].msg_hdr = (struct msghdr){
             .msg_name = &v->address[i],
             .msg_namelen = sizeof v->address[i],

@@ -88,12 +88,14 @@ static int mem_receive(struct dp_io *io, struct dp_area *area, struct dp_burst *
             break;
         b[i] = (struct dp_burst){
             .octets = (uint32_t)p->octets,
-            .data = dp_area_take(area, p->octets + DP_ESP_TAILROOM),
+            .data = dp_area_take(area, DP_ESP_HEADROOM + p->octets + DP_ESP_TAILROOM) + DP_ESP_HEADROOM,
             .gso_size = p->meta.gso_size,
             .gso_type = p->offload.gso_type,
             .needs_checksum = p->offload.needs_checksum,
             .checksum_start = p->offload.checksum_start,
             .checksum_offset = p->offload.checksum_offset,
+            .network = p->offload.network,
+            .tunnel_checksum = p->offload.tunnel_checksum,
             .tos = p->meta.tos,
             .df = p->meta.df,
             .encapsulation = io->encapsulation,
@@ -119,6 +121,8 @@ static int send_whole(struct mem *m, const struct dp_burst *b) {
         .gso_size = b->gso_size,
         .checksum_start = b->checksum_start,
         .checksum_offset = b->checksum_offset,
+        .network = b->network,
+        .tunnel_checksum = b->tunnel_checksum,
     };
     size_t at = 0;
     for (unsigned i = 0; i < b->packets; at += b->piece[i++].iov_len)

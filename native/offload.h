@@ -13,6 +13,18 @@
 #define TUN_F_USO6 0x40
 #endif
 
+/* Of Linux 6.17: super-packets in a UDP tunnel, and those whose outer UDP checksum is not zero. */
+#ifndef VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4
+#define VIRTIO_NET_HDR_F_UDP_TUNNEL_CSUM 8
+#define VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4 0x20 /* the outer one's */
+#define VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV6 0x40
+#endif
+#ifndef TUN_F_UDP_TUNNEL_GSO
+#define TUN_F_UDP_TUNNEL_GSO 0x080
+#define TUN_F_UDP_TUNNEL_GSO_CSUM 0x100
+#endif
+#define DP_GSO_UDP_TUNNEL (VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4 | VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV6)
+
 enum {
     DP_PROTOCOL_TCP = 6,
     DP_PROTOCOL_UDP = 17,

@@ -229,6 +229,8 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
     b->packets = s.count;
     if (dp_own_outer_looks(&inner.flow) && !b->handed && dp_own_outer_came_back(loop, b->data, &inner, now))
         return DP_DROP_own_outer;
+    if (dp_vtep_shown(b, &inner))
+        dp_vtep_remember(&loop->dp->vteps, loop->dp->flow_seed, b->interface, &inner.flow, now);
     const struct dp_policy *policy = atomic_load_explicit(&loop->dp->policy, memory_order_acquire);
     if (dp_flow_multicast(&inner.flow, DP_REMOTE) && dp_policy_shared(policy, b->interface))
         return DP_DROP_multicast_shared;

@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if.h>
+#include <linux/if_ether.h>
 #include <linux/if_tun.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -19,10 +21,21 @@ enum {
     DP_READ_OCTETS = 1 << 17, /* one receive call ends when it has so many: what is sealed next should still be in the cache */
 };
 
+/* What lies in front of each packet: <linux/virtio_net.h>, struct virtio_net_hdr_v1_hash_tunnel of Linux 6.17. */
+struct vnet_header {
+    struct virtio_net_hdr_mrg_rxbuf hdr;
+    uint16_t hash[4];
+    uint16_t outer_th_offset, inner_nh_offset; /* little-endian */
+};
+static_assert(sizeof(struct vnet_header) == (size_t)DP_TUN_HEADROOM, "nothing longer is asked for");
+
 static_assert((int)DP_READ_ROOM >= (int)DP_TUN_HEADROOM, "the header fits before what is read, too");
 
 struct tun {
     uint32_t vnet_header; /* octets, 0: none */
+    /* Of the sending loop: octets by which the kernel is told that the UDP header of a tunnel begins too late. Linux 6.17 counts an
+     * Ethernet header that a TUN device does not have; it finds the right place by itself when the packet is routed. */
+    uint16_t excess;
 };
 
 /* What an offload is in TUNSETOFFLOAD; none goes without the checksum. TSO of packets with congestion marks comes along:
@@ -35,9 +48,12 @@ static const struct {
     {DP_OFFLOAD_TUN_TSO6, TUN_F_CSUM | TUN_F_TSO6 | TUN_F_TSO_ECN},
     {DP_OFFLOAD_TUN_USO4, TUN_F_CSUM | TUN_F_USO4},
     {DP_OFFLOAD_TUN_USO6, TUN_F_CSUM | TUN_F_USO6},
+    {DP_OFFLOAD_TUN_UDP_TUNNEL, TUN_F_CSUM | TUN_F_UDP_TUNNEL_GSO | TUN_F_UDP_TUNNEL_GSO_CSUM},
 };
 #define TSO (DP_OFFLOAD_TUN_CSUM | DP_OFFLOAD_TUN_TSO4 | DP_OFFLOAD_TUN_TSO6)
 #define USO (DP_OFFLOAD_TUN_USO4 | DP_OFFLOAD_TUN_USO6)
+#define TUNNEL DP_OFFLOAD_TUN_UDP_TUNNEL
+#define ALL (TSO | USO | TUNNEL)
 
 static bool set_offloads(const struct dp_io *io, uint32_t wanted) {
     unsigned long set = 0;
@@ -47,24 +63,27 @@ static bool set_offloads(const struct dp_io *io, uint32_t wanted) {
     return ioctl(io->poll_fd, TUNSETOFFLOAD, set) == 0;
 }
 
-/* Nothing goes without the checksum. Linux takes USO from 6.2 on, and only both together; a set that is refused changes nothing. */
+/* Nothing goes without the checksum. Linux takes USO from 6.2 on, and only both together; what is in a UDP tunnel from 6.17 on, and
+ * only beside what is in none. A set that is refused changes nothing. */
 static uint32_t tun_offload(struct dp_io *io, uint32_t wanted) {
     const struct tun *t = io->scratch;
     if (t->vnet_header == 0)
         return 0;
-    wanted &= TSO | USO;
+    wanted &= ALL;
     if ((wanted & USO) != USO)
         wanted &= ~(uint32_t)USO;
+    if (t->vnet_header < sizeof(struct vnet_header) || (wanted & (ALL & ~(TUNNEL | DP_OFFLOAD_TUN_CSUM))) == 0)
+        wanted &= ~(uint32_t)TUNNEL;
     if (wanted != 0)
         wanted |= DP_OFFLOAD_TUN_CSUM;
-    const uint32_t tries[] = {wanted, wanted & TSO, wanted & DP_OFFLOAD_TUN_CSUM, 0};
+    const uint32_t tries[] = {wanted, wanted & (TSO | USO), wanted & TSO, wanted & DP_OFFLOAD_TUN_CSUM, 0};
     for (size_t i = 0; i < sizeof tries / sizeof *tries; i++)
         if (set_offloads(io, tries[i]))
             return tries[i];
     return 0;
 }
 
-static void read_header(struct dp_burst *b, const uint8_t *at) {
+static void read_header(const struct tun *t, struct dp_burst *b, const uint8_t *at) {
     struct virtio_net_hdr h;
     memcpy(&h, at, sizeof h);
     b->gso_type = h.gso_type;
@@ -72,6 +91,12 @@ static void read_header(struct dp_burst *b, const uint8_t *at) {
     b->needs_checksum = (h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) != 0;
     b->checksum_start = h.csum_start;
     b->checksum_offset = h.csum_offset;
+    if ((h.gso_type & DP_GSO_UDP_TUNNEL) == 0 || t->vnet_header < sizeof(struct vnet_header))
+        return;
+    uint16_t network;
+    memcpy(&network, at + offsetof(struct vnet_header, inner_nh_offset), sizeof network);
+    b->network = le16toh(network);
+    b->tunnel_checksum = (h.flags & VIRTIO_NET_HDR_F_UDP_TUNNEL_CSUM) != 0;
 }
 
 /* Octets of the packet that lies at `data` then, the header before it; -errno. */
@@ -104,14 +129,14 @@ static int tun_receive(struct dp_io *io, struct dp_area *area, struct dp_burst *
             .interface = io->number,
         };
         if (t->vnet_header != 0)
-            read_header(&b[i], data - t->vnet_header);
+            read_header(t, &b[i], data - t->vnet_header);
         i++;
     }
     return (int)i;
 }
 
-static void write_header(uint8_t *at, size_t octets, const struct dp_burst *b) {
-    const struct virtio_net_hdr h = {
+static void write_header(const struct tun *t, uint8_t *at, const struct dp_burst *b) {
+    struct virtio_net_hdr h = {
         .flags = b->needs_checksum ? VIRTIO_NET_HDR_F_NEEDS_CSUM : 0,
         .gso_type = b->gso_type,
         .hdr_len = b->headers,
@@ -119,9 +144,18 @@ static void write_header(uint8_t *at, size_t octets, const struct dp_burst *b) {
         .csum_start = b->checksum_start,
         .csum_offset = b->checksum_offset,
     };
-    if (octets == 0)
+    if (t->vnet_header == 0)
         return;
-    memset(at, 0, octets); /* it may be longer than the part we know */
+    memset(at, 0, t->vnet_header); /* it may be longer than the part we know */
+    if ((b->gso_type & DP_GSO_UDP_TUNNEL) != 0 && t->vnet_header >= sizeof(struct vnet_header)) {
+        bool v4 = (b->gso_type & VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4) != 0;
+        uint16_t transport = htole16((uint16_t)((v4 ? DP_IPV4_HEADER_MIN : DP_IPV6_HEADER) + t->excess));
+        uint16_t network = htole16(b->network);
+        memcpy(at + offsetof(struct vnet_header, outer_th_offset), &transport, sizeof transport);
+        memcpy(at + offsetof(struct vnet_header, inner_nh_offset), &network, sizeof network);
+        if (b->tunnel_checksum)
+            h.flags |= VIRTIO_NET_HDR_F_UDP_TUNNEL_CSUM;
+    }
     memcpy(at, &h, sizeof h);
 }
 
@@ -129,7 +163,7 @@ static ssize_t write_burst(const struct dp_io *io, const struct dp_burst *b) {
     const struct tun *t = io->scratch;
     const struct iovec first = b->piece[0];
     const struct iovec begun = {(uint8_t *)first.iov_base - t->vnet_header, first.iov_len + t->vnet_header};
-    write_header(begun.iov_base, t->vnet_header, b);
+    write_header(t, begun.iov_base, b);
     if (b->packets == 1)
         return write(io->poll_fd, begun.iov_base, begun.iov_len);
     b->piece[0] = begun;
@@ -167,14 +201,29 @@ static int write_cut(struct dp_io *io, const struct dp_burst *b) {
     return error;
 }
 
-/* Some kernels refuse super-packets although they accepted the offload, which is then given up. */
+/* Some kernels refuse super-packets although they accepted the offload, which is then given up: one in a UDP tunnel says nothing of
+ * the others. 0 or -errno. */
+static int write_refused(struct dp_io *io, const struct dp_burst *b) {
+    struct tun *t = io->scratch;
+    bool tunnel = (b->gso_type & DP_GSO_UDP_TUNNEL) != 0;
+    if (tunnel && t->excess == 0) {
+        t->excess = ETH_HLEN;
+        if (write_burst(io, b) >= 0)
+            return 0;
+        if (errno != EINVAL) {
+            t->excess = 0;
+            return -errno;
+        }
+    }
+    dp_io_give_up(io, tunnel ? TUNNEL : ALL, EINVAL);
+    return write_cut(io, b);
+}
+
 static int tun_send(struct dp_io *io, const struct dp_burst *b, unsigned n) {
     for (unsigned i = 0; i < n;) {
         int error = write_burst(io, &b[i]) >= 0 ? 0 : -errno;
-        if (error == -EINVAL && b[i].gso_type != VIRTIO_NET_HDR_GSO_NONE) {
-            dp_io_give_up(io, TSO | USO, EINVAL);
-            error = write_cut(io, &b[i]);
-        }
+        if (error == -EINVAL && b[i].gso_type != VIRTIO_NET_HDR_GSO_NONE)
+            error = write_refused(io, &b[i]);
         if (error == 0)
             i++;
         else if (error != -EINTR)
@@ -222,10 +271,20 @@ static int prepare(struct dp_io *io, int fd) {
     return error;
 }
 
+/* A header with room for what is in UDP tunnels, where the kernel knows of it. It is the device's, not the descriptor's: nobody
+ * else may read the device yet with a shorter one. */
+static void widen(struct dp_io *io) {
+    struct tun *t = io->scratch;
+    const int size = sizeof(struct vnet_header);
+    if (t->vnet_header == sizeof(struct virtio_net_hdr) && set_offloads(io, ALL) && ioctl(io->poll_fd, TUNSETVNETHDRSZ, &size) == 0)
+        t->vnet_header = (uint32_t)size;
+}
+
 /* The kernel tells the header of a device, and not which offloads it was asked for. */
 static bool inherit(struct dp_io *io, uint32_t on) {
     const struct tun *t = io->scratch;
-    if ((on & ~(uint32_t)(TSO | USO)) != 0 || (on != 0 && t->vnet_header == 0))
+    if ((on & ~(uint32_t)ALL) != 0 || (on != 0 && t->vnet_header == 0) ||
+        ((on & TUNNEL) != 0 && t->vnet_header < sizeof(struct vnet_header)))
         return false;
     atomic_store_explicit(&io->offloads, on, memory_order_relaxed);
     return true;
@@ -251,8 +310,10 @@ struct dp_io *dp_tun_open(uint32_t interface, int fd, const uint32_t *on) {
         errno = -error;
         return NULL;
     }
-    if (on == NULL)
+    if (on == NULL) {
+        widen(io);
         (void)dp_io_offload(io, DP_OFFLOAD_ALL);
+    }
     atomic_store_explicit(&io->ready, true, memory_order_relaxed);
     return io;
 }

@@ -70,7 +70,7 @@ Spi = Annotated[
     ),
 ]
 # The names that `status` shows.
-OffloadName = Literal["tun_csum", "tun_tso4", "tun_tso6", "tun_uso4", "tun_uso6", "udp_segment", "udp_gro"]
+OffloadName = Literal["tun_csum", "tun_tso4", "tun_tso6", "tun_uso4", "tun_uso6", "udp_segment", "udp_gro", "tun_udp_tunnel"]
 Offloads = Annotated[
     Literal["all", "none"] | tuple[OffloadName, ...],
     Meta(description="what the kernel may do in bulk, where it can: all, none, or names", examples=["all"]),

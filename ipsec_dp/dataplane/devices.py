@@ -120,7 +120,15 @@ class Devices:
         whole = MemoryPacket(packet) if isinstance(packet, bytes) else packet
         offload = ffi.new(
             "struct dp_mem_offload *",
-            [whole.gso, whole.needs_checksum, whole.gso_size, whole.checksum_start, whole.checksum_offset],
+            [
+                whole.gso,
+                whole.needs_checksum,
+                whole.gso_size,
+                whole.checksum_start,
+                whole.checksum_offset,
+                whole.network,
+                whole.tunnel_checksum,
+            ],
         )
         result = lib.dp_mem_tun_push_super(self.c, worker, interface, offload, whole.data, len(whole.data))
         check(result, "pushing a packet")
@@ -132,7 +140,16 @@ class Devices:
         if not n:
             return None
         data = bytes(ffi.buffer(buffer, n))
-        return MemoryPacket(data, c.gso_type, c.gso_size, bool(c.needs_checksum), c.checksum_start, c.checksum_offset)
+        return MemoryPacket(
+            data,
+            c.gso_type,
+            c.gso_size,
+            bool(c.needs_checksum),
+            c.checksum_start,
+            c.checksum_offset,
+            c.network,
+            bool(c.tunnel_checksum),
+        )
 
     def pull_tun(self, interface: int, worker: int = 0) -> bytes | None:
         """The octets of the oldest inner packet that came out, or None."""

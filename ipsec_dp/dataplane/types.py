@@ -105,6 +105,7 @@ class Offload(IntFlag):
     TUN_USO6 = lib.DP_OFFLOAD_TUN_USO6
     UDP_SEGMENT = lib.DP_OFFLOAD_UDP_SEGMENT
     UDP_GRO = lib.DP_OFFLOAD_UDP_GRO
+    TUN_UDP_TUNNEL = lib.DP_OFFLOAD_TUN_UDP_TUNNEL
 
 
 def offloads_named(names: Iterable[str]) -> Offload:
@@ -115,9 +116,9 @@ def offloads_named(names: Iterable[str]) -> Offload:
     return wanted
 
 
-TUN_OFFLOADS = Offload.TUN_CSUM | Offload.TUN_TSO4 | Offload.TUN_TSO6 | Offload.TUN_USO4 | Offload.TUN_USO6
 LINK_OFFLOADS = Offload.UDP_SEGMENT | Offload.UDP_GRO
-ALL_OFFLOADS = TUN_OFFLOADS | LINK_OFFLOADS
+ALL_OFFLOADS = Offload(lib.DP_OFFLOAD_ALL)
+TUN_OFFLOADS = ALL_OFFLOADS & ~LINK_OFFLOADS
 
 
 def owner_of(tunnel: int, workers: int) -> int:
@@ -345,19 +346,22 @@ class ArenaInfo:
 
 
 class Gso(IntEnum):
-    """What a super-packet is cut into (<linux/virtio_net.h>)."""
+    """What a super-packet is cut into (<linux/virtio_net.h>), and the tunnel it lies in, by the outer IP version."""
 
     NONE = 0
     TCPV4 = 1
     TCPV6 = 4
     UDP_L4 = 5
+    UDP_TUNNEL_IPV4 = 0x20
+    UDP_TUNNEL_IPV6 = 0x40
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPacket:
     """What crosses an in-memory TUN device: a packet, or a super-packet that `gso` says how to cut into payloads of `gso_size`.
 
-    With `needs_checksum` the checksum at checksum_start + checksum_offset holds the sum of the pseudo-header only.
+    With `needs_checksum` the checksum at checksum_start + checksum_offset holds the sum of the pseudo-header only. In a UDP tunnel
+    `network` octets are before the inner IP header; with `tunnel_checksum` the outer UDP checksum holds such a sum too.
     """
 
     data: bytes
@@ -366,6 +370,8 @@ class MemoryPacket:
     needs_checksum: bool = False
     checksum_start: int = 0
     checksum_offset: int = 0
+    network: int = 0
+    tunnel_checksum: bool = False
 
 
 @dataclass(frozen=True, slots=True)

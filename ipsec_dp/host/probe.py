@@ -22,7 +22,7 @@ T = TypeVar("T")
 CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 TUNSETOFFLOAD = 0x400454D0  # <linux/if_tun.h>
 # Offload name and the bits it is asked for with: each needs those before it of its kind.
-TUN_OFFLOADS = (("checksum", 0x01), ("tso4", 0x03), ("tso6", 0x05), ("uso", 0x61))
+TUN_OFFLOADS = (("checksum", 0x01), ("tso4", 0x03), ("tso6", 0x05), ("uso", 0x61), ("udp_tunnel", 0x187))
 UDP_OFFLOADS = (("udp_segment", 103), ("udp_gro", 104))  # <linux/udp.h>
 
 _libc = ctypes.CDLL(None, use_errno=True)

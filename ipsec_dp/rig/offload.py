@@ -84,8 +84,54 @@ class Segment:
         return head + struct.pack("!H", checksum(head + b"\0\0" + ends)) + ends
 
 
-def super_packet(whole: Segment, size: int) -> MemoryPacket:
+@dataclass(frozen=True, slots=True)
+class Tunnelled:
+    """A segment in a UDP tunnel. `header`: what is between the outer UDP header, whose payload counts for nothing, and the inner
+    packet. Without `checksum` the outer one is zero."""
+
+    outer: Segment
+    header: bytes
+    inner: Segment
+    checksum: bool = False
+
+    @property
+    def network(self) -> int:
+        """Octets before the inner IP header."""
+        return self.outer.ip_octets + 8 + len(self.header)
+
+    def packet(self) -> bytes:
+        """The whole packet, checksums right."""
+        return self._finished(replace(self.outer, payload=self.header + self.inner.packet()).packet())
+
+    def partial(self) -> bytes:
+        """The packet with the sums of the pseudo-headers in place of the upper checksums."""
+        return self._finished(replace(self.outer, payload=self.header + self.inner.partial()[0]).partial()[0])
+
+    def _finished(self, data: bytes) -> bytes:
+        at = self.outer.ip_octets + 6
+        return data if self.checksum else data[:at] + b"\0\0" + data[at + 2 :]
+
+
+def vxlan(outer: Segment, inner: Segment, *, checksum: bool = False) -> Tunnelled:
+    """In VXLAN (RFC 7348 §5), between two Ethernet addresses."""
+    kind = b"\x08\x00" if inner.ip_octets == 20 else b"\x86\xdd"
+    header = bytes.fromhex("08000000 00002a00 020000000001 020000000002")
+    return Tunnelled(outer, header + kind, inner, checksum)
+
+
+def super_packet(whole: Segment | Tunnelled, size: int) -> MemoryPacket:
     """The super-packet whose payloads of `size` octets together are that of `whole`."""
+    if isinstance(whole, Tunnelled):
+        inner = super_packet(whole.inner, size)
+        tunnel = Gso.UDP_TUNNEL_IPV4 if whole.outer.ip_octets == 20 else Gso.UDP_TUNNEL_IPV6
+        return replace(
+            inner,
+            data=whole.partial(),
+            gso=inner.gso | tunnel,
+            checksum_start=whole.network + inner.checksum_start,
+            network=whole.network,
+            tunnel_checksum=whole.checksum,
+        )
     data, field = whole.partial()
     kind = Gso.UDP_L4 if whole.protocol == UDP else Gso.TCPV4 if whole.ip_octets == 20 else Gso.TCPV6
     return MemoryPacket(data, kind, size, needs_checksum=True, checksum_start=whole.ip_octets, checksum_offset=field)
@@ -105,6 +151,13 @@ def run_of(whole: Segment, size: int) -> Iterator[Segment]:
             each.next(whole.payload[start : start + size]) if start else replace(each, payload=whole.payload[:size]), flags=flags
         )
         yield each
+
+
+def tunnelled_run_of(whole: Tunnelled, size: int) -> Iterator[Tunnelled]:
+    """The same in a UDP tunnel."""
+    first = whole.outer.identification
+    for number, inner in enumerate(run_of(whole.inner, size)):
+        yield replace(whole, inner=inner, outer=replace(whole.outer, identification=(first + number) % 2**16))
 
 
 def parse(packet: bytes) -> Segment:
@@ -149,10 +202,22 @@ def cut(packet: MemoryPacket) -> list[bytes]:
     """The packets of a super-packet; of a single packet itself. Raises ValueError when the offload fields do not fit it."""
     if packet.gso == Gso.NONE:
         return [packet.data]
+    if packet.network:
+        return _cut_in_tunnel(packet)
     whole = parse(packet.data)
     if super_packet(whole, packet.gso_size) != packet:
         raise ValueError(f"headers or checksum of a super-packet are wrong: {packet}")
     return [segment.packet() for segment in run_of(whole, packet.gso_size)]
+
+
+def _cut_in_tunnel(packet: MemoryPacket) -> list[bytes]:
+    outer = parse(packet.data[: packet.network])
+    begin = outer.ip_octets + 8
+    inner = parse(packet.data[packet.network :])
+    whole = Tunnelled(replace(outer, payload=b""), packet.data[begin : packet.network], inner, packet.tunnel_checksum)
+    if super_packet(whole, packet.gso_size) != packet:
+        raise ValueError(f"headers or checksums of a super-packet in a tunnel are wrong: {packet}")
+    return [each.packet() for each in tunnelled_run_of(whole, packet.gso_size)]
 
 
 def aggregate(datagrams: Iterable[MemoryDatagram], most: int = 64) -> list[MemoryDatagram]:

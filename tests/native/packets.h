@@ -134,4 +134,59 @@ static inline struct shape shape_next(struct shape s, uint16_t payload) {
     return s;
 }
 
+/* A UDP tunnel around packets: VXLAN (RFC 7348), or Geneve (RFC 8926) with options, and an Ethernet header. */
+struct envelope {
+    struct shape udp; /* of the outer packet; its payload counts for nothing */
+    bool geneve, checksum;
+    uint8_t options; /* octets, a multiple of four */
+};
+
+static inline struct envelope envelope_new(uint8_t version) {
+    struct envelope e = {.udp = shape_new(version, DP_PROTOCOL_UDP, 0)};
+    e.udp.no_df = true;
+    e.udp.id = 0x7fff;
+    return e;
+}
+
+static inline size_t packet_tunnel_octets(const struct envelope *e) {
+    return packet_header_octets(&e->udp) + 8u + (e->geneve ? e->options : 0u) + 14u;
+}
+
+/* Writes the packet `s` in the tunnel; the octets of the whole. */
+static inline size_t packet_wrap(uint8_t *out, const struct envelope *e, const struct shape *s) {
+    size_t before = packet_tunnel_octets(e), udp = packet_header_octets(&e->udp);
+    size_t octets = before + packet_build(out + before, s);
+    uint8_t first = out[before];
+    struct shape outer = e->udp;
+    outer.payload = 0;
+    (void)packet_build(out, &outer);
+    out[before] = first;
+    memset(out + udp, 0, before - udp);
+    if (e->geneve) {
+        out[udp] = e->options / 4;
+        packet_put(out + udp + 2, 0x6558, 2);
+        memset(out + udp + 8, 0x5a, e->options);
+    } else {
+        out[udp] = 8;
+    }
+    packet_put(out + udp + 4, 42, 3);
+    packet_put(out + before - 14, 0x020000000001, 6);
+    packet_put(out + before - 8, 0x020000000002, 6);
+    packet_put(out + before - 2, s->version == 4 ? 0x0800 : 0x86dd, 2);
+    if (e->udp.version == 4)
+        packet_put(out + 2, octets, 2);
+    else
+        packet_put(out + 4, octets - 40, 2);
+    packet_put(out + packet_ip_octets(&e->udp) + 4, octets - packet_ip_octets(&e->udp), 2);
+    packet_checksums(out, &e->udp, octets);
+    if (!e->checksum)
+        packet_put(out + packet_ip_octets(&e->udp) + 6, 0, 2);
+    return octets;
+}
+
+static inline struct envelope envelope_next(struct envelope e) {
+    e.udp.id++;
+    return e;
+}
+
 #endif

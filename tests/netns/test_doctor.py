@@ -29,7 +29,7 @@ def test_tun_offloads_are_probed_apart_from_the_hosts_interfaces(monkeypatch):
     monkeypatch.setattr(tun, "make", watched)
     offloads = probe.tun_offloads()
     assert apart == [True]
-    assert offloads.keys() == {"checksum", "tso4", "tso6", "uso"}
+    assert offloads.keys() == {"checksum", "tso4", "tso6", "uso", "udp_tunnel"}
     assert offloads["checksum"]
     assert offloads["tso4"]
 

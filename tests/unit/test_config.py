@@ -229,7 +229,7 @@ def test_a_range_is_routed_as_prefixes(write):
     assert list(map(str, routes)) == ["10.2.0.1/32", "10.2.0.2/31", "10.2.0.4/32"]
 
 
-@pytest.mark.parametrize(("text", "count"), [("", 7), ('offloads = "all"', 7), ('offloads = "none"', 0), ("offloads = []", 0)])
+@pytest.mark.parametrize(("text", "count"), [("", 8), ('offloads = "all"', 8), ('offloads = "none"', 0), ("offloads = []", 0)])
 def test_offloads_are_all_none_or_named(write, text, count):
     assert len(load(write(f'[gateway]\nname = "x"\n{text}\n')).offloads) == count
 

@@ -202,6 +202,12 @@ def test_no_tun_device(monkeypatch, host):
     assert (finding.state, finding.remedy) == ("fail", "modprobe tun")
 
 
+def test_an_offload_for_some_alone_is_no_warning(monkeypatch, host):
+    monkeypatch.setattr(probe, "tun_offloads", lambda: {"checksum": True, "udp_tunnel": False})
+    finding = doctor.tun_device(host())[-1]
+    assert (finding.state, finding.found, finding.means) == ("ok", "checksum", doctor.OFFLOADS["udp_tunnel"])
+
+
 @pytest.mark.parametrize(
     ("check", "name", "lack"), [(doctor.tun_device, "tun_offloads", "uso"), (doctor.udp_offloads, "udp_offloads", "udp_gro")]
 )
