@@ -7,7 +7,9 @@
 
 enum {
     PACKETS = DP_BURSTS,
-    EVERYTHING = DP_OFFLOAD_TUN_TSO4 | DP_OFFLOAD_TUN_TSO6 | DP_OFFLOAD_TUN_USO4 | DP_OFFLOAD_TUN_USO6,
+    EVERYTHING = DP_OFFLOAD_TUN_TSO4 | DP_OFFLOAD_TUN_TSO6 | DP_OFFLOAD_TUN_USO4 | DP_OFFLOAD_TUN_USO6 | DP_OFFLOAD_TUN_UDP_TUNNEL,
+    VXLAN_UP_TO_IP = 8 + 8 + 14, /* its UDP header, its own, Ethernet's */
+    GENEVE_OPTION = 4,
 };
 
 struct packet {
@@ -44,12 +46,28 @@ static void mend(uint8_t *packet, const struct dp_inner *inner) {
     dp_store_word_16(packet + inner->header + field, check == 0 && field == 6 ? 0xffff : check);
 }
 
+/* The packet in a tunnel first, whose outer checksum may be zero. */
+static void mend_tunnelled(uint8_t *packet, const struct dp_inner *outer) {
+    struct dp_inner inner;
+    if (outer->flow.protocol != 17 || outer->fragment || outer->octets < outer->header + (uint32_t)VXLAN_UP_TO_IP)
+        return;
+    uint8_t options = packet[outer->header + 8];
+    uint32_t at = outer->header + (uint32_t)VXLAN_UP_TO_IP + (options < 8 ? options * (uint32_t)GENEVE_OPTION : 0);
+    if (at < outer->octets && dp_inner_read(packet + at, outer->octets - at, DP_FLOW_INBOUND, &inner) == DP_OK)
+        mend(packet + at, &inner);
+}
+
 static void add(uint8_t *original, uint32_t octets, bool mended) {
     struct dp_inner inner;
     if (dp_inner_read(original, octets, DP_FLOW_INBOUND, &inner) != DP_OK)
         return;
-    if (mended)
+    if (mended) {
+        bool none = inner.flow.protocol == 17 && inner.octets >= inner.header + 8u && dp_word_16(original + inner.header + 6) == 0;
+        mend_tunnelled(original, &inner);
         mend(original, &inner);
+        if (none)
+            memset(original + inner.header + 6, 0, 2);
+    }
     struct packet *p = &packets[count++];
     *p = (struct packet){.data = malloc(inner.octets), .original = original, .octets = inner.octets};
     require(p->data != NULL);
