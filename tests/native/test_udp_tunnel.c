@@ -479,22 +479,24 @@ static void a_tunnel_in_a_tunnel_is_payload(void **state) {
     }
 }
 
-/* An Ethernet frame is as long as 60 octets at least: what fills it is nobody's payload. */
+/* An Ethernet frame is as long as 60 octets at the least: what fills it is nobody's payload, though the checksum holds by chance
+ * when it is taken for some. */
 static void padding_of_the_frame_is_kept(void **state) {
     (void)state;
     struct envelope e = envelope_of(0);
     struct shape s = shape_new(4, DP_PROTOCOL_TCP, 100);
-    s.options = 0;
+    static const uint8_t padding[] = {0xff, 0xf9, 0, 0, 0, 0}; /* -6: what the length in the pseudo-header would be more */
     begin();
     add_raw(packet_wrap(packets[0], &e, &s), DP_OFFLOAD_ALL);
     e = envelope_next(e);
-    s = shape_next(s, 1);
-    size_t octets = packet_wrap(packets[1], &e, &s) + 5;
+    s = shape_next(s, 2);
+    size_t octets = packet_wrap(packets[1], &e, &s);
+    memcpy(packets[1] + octets, padding, sizeof padding);
+    octets += sizeof padding;
     packet_put(packets[1] + 2, octets, 2);
     packet_put(packets[1] + 24, octets - 20, 2);
     packet_put(packets[1] + 10, 0, 2);
     packet_put(packets[1] + 10, (uint16_t)~packet_sum(packets[1], 20, 0), 2);
-    memset(packets[1] + octets - 5, CANARY, 5);
     add_raw(octets, DP_OFFLOAD_ALL);
     assert_int_equal(coalescer.count, 2);
     check_everything_comes_back();
