@@ -189,4 +189,24 @@ static inline struct envelope envelope_next(struct envelope e) {
     return e;
 }
 
+/* Every tunnel there is: outer IPv4 or IPv6, VXLAN or Geneve with options, its checksum zero or not. */
+static inline struct envelope envelope_of(unsigned i) {
+    struct envelope e = envelope_new(i % 2 != 0 ? 6 : 4);
+    e.checksum = i & 2;
+    e.geneve = i & 4;
+    e.options = i & 4 ? 12 : 0;
+    return e;
+}
+
+enum {
+    ENVELOPES = 8
+};
+
+static inline uint8_t packet_tunnel_type(const struct envelope *e, const struct shape *s) {
+    unsigned inner = s->protocol == DP_PROTOCOL_UDP ? VIRTIO_NET_HDR_GSO_UDP_L4
+                     : s->version == 4              ? VIRTIO_NET_HDR_GSO_TCPV4
+                                                    : VIRTIO_NET_HDR_GSO_TCPV6;
+    return (uint8_t)(inner | (e->udp.version == 4 ? VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4 : VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV6));
+}
+
 #endif
