@@ -230,9 +230,7 @@ class Reloader:
             with explained("telling which files are needed"):
                 await asyncio.to_thread(self._in_force, (self._config, *former))
         except IpsecDpError as error:
-            conditions.begin(
-                SOURCE, "files", f"files that no configuration in force names can still be opened: {error}; {FILES_HELPS}"
-            )
+            conditions.begin(SOURCE, "files", f"{FILES_KEPT}: {error}; {FILES_HELPS}")
         else:
             conditions.end(SOURCE, "files")
 
