@@ -232,6 +232,9 @@ class IsakmpManager:
             for context in self._calls.pop(tunnel, {}):
                 context.close()
                 self._drop(context)
+        else:
+            for context in self._calls.get(tunnel, ()):  # what it comes up with is what is written now
+                context.peer = peer
         for peering in self._peerings.of_tunnel(tunnel):
             if peer is None or effect is Effect.RESTART:
                 peering.withdrawn = True  # at once: a new one may begin before its turn has come
