@@ -83,7 +83,7 @@ async def of_all() -> dict[int, list[KernelRoute]]:
     with Bulk() as bulk:
         rows = [row for version in FAMILIES for row in await bulk.routes(version, protocol=PROTOCOL)]
     for row in rows:
-        if row.table is not None and row.table & 0xFF000000 == TABLES:
+        if row.table & 0xFF000000 == TABLES:
             found.setdefault(row.table & 0xFFFFFF00, []).append(row)
     return found
 
