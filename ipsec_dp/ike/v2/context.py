@@ -170,7 +170,7 @@ class Context(ABC):
         self.sa = sa
         self.path = path
         self.nat = Nat()
-        self.abilities = Abilities(longest=host.lengths.of(path.remote.address, now))
+        self.abilities = Abilities(*host.lengths.of(path.remote.address, now))
         self.handshake = Handshake((sa.spi_i, path.remote), candidates)
         self.ends = Ends(called=sa.initiator)
         self.window: Window[Task] = Window()
