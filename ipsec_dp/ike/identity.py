@@ -41,6 +41,7 @@ _FQDN: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 _EMAIL: Final = re.compile(r"[!-)+-<>?A-~]+@[A-Za-z0-9_.-]+")
 _OTHER: Final = re.compile(r"type ([0-9]{1,3}):0x([0-9A-Fa-f]*)")
 _HEX: Final = "0x"
+_TEXTS: Final = 4096  # of identities, that are remembered: each status has two for every IKE SA
 _PREFIXES: Final = {  # the first of each type is what is printed; the others are strongSwan's
     "fqdn": IdType.FQDN,
     "dns": IdType.FQDN,
@@ -172,7 +173,7 @@ class Identity:
         return text[: LIMITS.identity_shown - len(cut)] + cut
 
 
-@lru_cache(256)
+@lru_cache(_TEXTS)
 def _text_of(id_type: int, data: bytes) -> str:
     """The plainest of its texts that reads back."""
     identity = Identity(id_type, data)
