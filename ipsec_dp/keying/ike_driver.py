@@ -246,8 +246,8 @@ class IkeDriver:
         calls = self._under_way
         calls.expire(now)
         calls.held_back = False
-        for name in calls.ready():
-            self._attempt(name, now)
+        for waiting in calls.ready():
+            self._attempt(waiting, now)
         while (due := self._planned.next()) is not None and due <= now:
             if calls.full:
                 calls.held_back = True

@@ -9,14 +9,14 @@ import itertools
 
 import pytest
 
-from ipsec_dp.ike.actions import Cause
+from ipsec_dp.ike.actions import Cause, Path
 from ipsec_dp.ike.proposal import parse_esp
 from ipsec_dp.ike.v2.lengths import REMEMBERED_S
 from ipsec_dp.ike.v2.message import parse_message
 from ipsec_dp.ike.v2.payloads import EncryptedFragment
 from ipsec_dp.ike.v2.sa import State
 
-from .ladder import OTHER, Path
+from .ladder import OTHER
 from .test_ladder_rekey import rekey
 from .test_ladder_shorter import (
     DIVIDED_AFTER,
@@ -177,9 +177,8 @@ def divided():
     ladder.wire.cut("b", "a")
     rekey(ladder, "a", ike=False)
     ladder.run(DIVIDED_AFTER + 0.1)
-    fragments = [datagram for datagram in sent_by(ladder, "a") if is_fragment(datagram)]
-    short = [one for one in fragments if parse_message(one).get(EncryptedFragment).total > 2]
-    return ladder, short[0]
+    pieces = [(datagram, parse_message(datagram).get(EncryptedFragment)) for datagram in sent_by(ladder, "a")]
+    return ladder, next(datagram for datagram, piece in pieces if piece is not None and piece.total > 2)
 
 
 def test_a_recorded_first_fragment_makes_nothing_hold_for_longer():

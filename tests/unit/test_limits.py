@@ -28,7 +28,7 @@ OWNERS = {
         OURS: "LIST_LONG",
     },
     "gateway/control_place.py": {STANDARD: "PATH_OCTETS_MAX", FILES: "BACKLOG"},
-    "gateway/daemon.py": {OURS: "DESCRIPTORS SWITCH_S"},
+    "gateway/daemon.py": {OURS: "DESCRIPTORS SWITCH_S YOUNG"},
     "gateway/drop_examples.py": {SHOWN: "SHOWN_MOST", STANDARD: "NS_PER_S", OURS: "LOOK_S OVER_S AGAIN_S"},
     "gateway/event_stream.py": {FILES: "QUEUE_MOST KEPT_MOST FOLLOWERS_MAX"},
     "gateway/events.py": {OURS: "ACQUIRE_AGAIN_S"},
