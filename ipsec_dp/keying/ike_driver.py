@@ -24,7 +24,6 @@ from ipsec_dp.ike.environment import NO_TRACE
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.timer_queue import TimerQueue
 from ipsec_dp.ipsec.packet import selectors_of_packet
-from ipsec_dp.keying.calls import Calls
 from ipsec_dp.keying.child_installer import outer_endpoint
 from ipsec_dp.keying.encapsulations import Between, Encapsulations
 from ipsec_dp.keying.fallbacks import Fallbacks
@@ -64,6 +63,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25  # how late an attempt may be
+# Attempts that wait for an answer at the same time. A thousand requests at once would meet a full receive buffer, and the cookies
+# and the limit on half-open IKE SAs of the peer, and be repeated. One that has no answer after CALL_FRESH_S does not count.
+CALLS_AT_ONCE = 24
+CALL_FRESH_S = 1.0
 ADDRESSES_KEPT = 64  # of one peer, between two answers to all of its names
 
 ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
@@ -112,7 +115,8 @@ class IkeDriver:
         self._intents = {name: self._intent(tunnel) for name, tunnel in self._tunnels.items()}
         self._packets: dict[str, SelectorPair] = {}  # what asked for a tunnel that is about to be called
         self._calls: set[asyncio.Task[None]] = set()
-        self._under_way = Calls()
+        self._fresh: dict[str, float] = {}  # when the attempts that have no answer yet began
+        self._held_back = False  # attempts are due that CALLS_AT_ONCE does not let begin
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self._inbox = Inbox(self._handle)
@@ -152,9 +156,8 @@ class IkeDriver:
                 self._take_over(new[name], peers[name], effects.get(name, Effect.RESTART))
             else:
                 self._planned.discard(name)
-                for kept in (self._tunnels, self._peers, self._intents, self._packets):
+                for kept in (self._tunnels, self._peers, self._intents, self._packets, self._fresh):
                     kept.pop(name, None)
-                self._under_way.forget(name)
                 self._lines.forget(name)
                 self._fallbacks.look(name, None)
             changed = {name: effects[name]} if name in effects else {}
@@ -243,36 +246,24 @@ class IkeDriver:
 
     def _call_due(self, now: float) -> None:
         """Begins the attempts that are due, as many as may be under way."""
-        calls = self._under_way
-        calls.expire(now)
-        calls.held_back = False
-        for waiting in calls.ready():
-            self._attempt(waiting, now)
+        self._fresh = {name: began for name, began in self._fresh.items() if now - began < CALL_FRESH_S}
+        self._held_back = False
         while (due := self._planned.next()) is not None and due <= now:
-            if calls.full:
-                calls.held_back = True
+            if len(self._fresh) >= CALLS_AT_ONCE:
+                self._held_back = True
                 return
             name = self._planned.pop(now)
-            if name is not None and calls.busy(self._called(name)):
-                calls.set_aside(name, self._called(name))
-            elif name is not None:
+            if name is not None:
                 self._attempt(name, now)
 
-    def _called(self, name: str) -> Address | str | None:
-        """Who is called first for a tunnel."""
-        remotes = self._tunnels[name].remotes
-        return remotes[0] if remotes else None
-
     def _attempt(self, name: str, now: float) -> None:
-        if name not in self._intents:  # it is gone, or was called meanwhile: then nothing is due
-            return
         try:
             remote = self._intents[name].attempt(now)
         except Exception:
             self._planned.set(name, now + TICK_S)  # or nobody would ever call it again
             raise
         if remote is not None:
-            self._under_way.begin(name, self._called(name), now)
+            self._fresh[name] = now
             self._begin(self._call(name, *remote))
 
     async def _call(self, name: str, index: int, turn: int) -> None:
@@ -286,10 +277,10 @@ class IkeDriver:
                 now = self._clock.now()
                 self._intents[name].failed(str(error), now, others=self._has_ike_sa(name, now))
                 self._uncalled(name)
-            self._under_way.forget(name)
+            self._fresh.pop(name, None)
             return
         if self._tunnels.get(name) is not tunnel:  # configured otherwise meanwhile: the next attempt knows
-            self._under_way.forget(name)
+            self._fresh.pop(name, None)
             if name in self._intents:
                 self._intents[name].asked(self._clock.now())
             return
@@ -629,7 +620,7 @@ class IkeDriver:
         intent.event(event, now, others=event.kind in ENDS and self._has_ike_sa(event.tunnel, now))
         if event.kind is act.Kind.NO_UDP:
             self._no_udp(event)
-        if event.kind in ANSWERED and self._under_way.answered(event.tunnel, now) and self._under_way.waiting:
+        if event.kind in ANSWERED and self._fresh.pop(event.tunnel, None) is not None and self._held_back:
             self._call_due(now)
 
     def _has_ike_sa(self, name: str, now: float) -> bool:

@@ -21,8 +21,7 @@ from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.environment import NO_TRACE
 from ipsec_dp.ike.interface import IkeStatus
-from ipsec_dp.keying.calls import CALL_FRESH_S, CALLS_AT_ONCE, CALLS_OF_PEER
-from ipsec_dp.keying.ike_driver import TICK_S, IkeDriver
+from ipsec_dp.keying.ike_driver import CALLS_AT_ONCE, TICK_S, IkeDriver
 from ipsec_dp.keying.initiation import BACKOFF_FIRST_S, Intent
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock, settle
@@ -231,24 +230,6 @@ def test_so_many_at_once_and_the_next_when_one_is_answered(made):
         site.hand(event(act.Kind.IKE_UP, "t5"))
         await settle()
         assert site.called() == names[: CALLS_AT_ONCE + 1]
-
-    site.run(life)
-
-
-def test_a_few_at_once_to_one_peer_and_others_meanwhile(made):
-    """More of them would be asked for cookies."""
-    names = [f"t{number}" for number in range(CALLS_OF_PEER + 2)]
-    site = made(
-        *(tunnel(name, AT_ONCE, interface=name) for name in names), tunnel("other", AT_ONCE, remote="192.0.2.9", interface="o")
-    )
-
-    async def life():
-        assert site.called() == [*names[:CALLS_OF_PEER], "other"]
-        site.hand(event(act.Kind.IKE_UP, "t2"))
-        await settle()
-        assert site.called() == [*names[:CALLS_OF_PEER], "other", names[CALLS_OF_PEER]]
-        await site.clock.advance(CALL_FRESH_S + TICK_S)
-        assert names[-1] in site.called(), "one without an answer holds up nobody for long"
 
     site.run(life)
 
