@@ -266,6 +266,7 @@ class WindowPart(CarriedPart, frozen=True, kw_only=True):
     expected: Sealed[int]
     reply: Sealed[SealedPart]
     asked_again: Sealed[int] = 0
+    asked_in: Sealed[int] = 0
     repeats: Here[tuple[float, float]] = (0.0, 0.0)
     outstanding: Sealed[OutstandingPart | None] = None
     requests: Sealed[FragmentsPart]
@@ -440,6 +441,9 @@ class AbilitiesPart(CarriedPart, frozen=True, kw_only=True):
 
     fragmentation: Sealed[bool] = False
     longest: Sealed[float] = inf
+    longest_until: Here[float] = inf
+    followed: Sealed[bool] = False
+    slow: Sealed[bool] = False
     hashes: Sealed[list[int] | None] = None
     single_pair: Sealed[bool] = False
     told: Here[list[str]] = field(default_factory=list)
