@@ -66,7 +66,7 @@ OWNERS = {
     "ike/core.py": {STANDARD: "_VERSION _IKEV1"},
     "ike/dh.py": {STANDARD: "_MODP_EXPONENT _X25519 _SPARE"},
     "ike/kem.py": {STANDARD: "_SEED"},
-    "ike/identity.py": {OURS: "_TEXTS"},
+    "ike/identity.py": {OURS: "SHORT"},
     "ike/lifetimes.py": {
         OURS: "REKEY_TIME GRACE SWITCH_LOOK HINT_PATIENCE RETRY RETRY_LONGEST",
         PEER: "MOVE_EVERY ELSEWHERE_EVERY UNPROVEN",
