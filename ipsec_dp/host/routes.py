@@ -116,6 +116,10 @@ class RouteTable:
         """`apply`, taking for granted that what the last call left is there."""
         return await self._make(protected, routes, self._left)
 
+    async def as_left(self) -> bool:
+        """Whether the kernel has just what the last call left, so that `change` may take it for granted. HostError."""
+        return self._left is not None and await self.held.unchanged("rules") and await self.held.unchanged("routes")
+
     async def extend(self, routes: list[Route]) -> bool:
         """`change` to what the last call left and these routes, to prefixes that it had nothing for. False, with nothing changed:
         something stands in the way or did, so that all has to be looked at."""

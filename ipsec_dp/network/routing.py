@@ -84,7 +84,7 @@ class LinuxRouting:
 
     async def start(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self.hold)
-        await self.apply()
+        await self.apply(known=await self._table.as_left())  # by `hold`, when the guard was closed
 
     async def withdraw(self, interfaces: frozenset[str]) -> None:
         self._withdrawn = interfaces

@@ -17,6 +17,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from ipsec_dp.host import MARK, PROTOCOL, HostError
+from ipsec_dp.host.bulk import Bulk
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.outer import inside_networks, outer_route, own_sources
 from ipsec_dp.host.routes import GUARD_METRIC, Route, RouteTable, table_base
@@ -326,6 +327,24 @@ def test_of_very_many_routes_one_is_refused_and_named_and_the_others_are_there(g
     assert gateway.with_table(lambda table: table.unreachable()) == many
     gateway.apply(many, many)
     assert gateway.with_table(lambda table: table.routed()) == many
+    gateway.remove()
+
+
+def test_whether_the_kernel_has_what_the_last_call_left(gateway):
+    """What was taken away or added meanwhile is seen."""
+
+    async def work(table):
+        seen = [await table.as_left()]
+        await table.apply(SITE_B, [])
+        seen.append(await table.as_left())
+        with Bulk() as bulk:
+            await bulk.remove((await bulk.routes(4, protocol=PROTOCOL))[:1])
+        seen.append(await table.as_left())
+        await table.apply(SITE_B, [])
+        seen.append(await table.as_left())
+        return seen
+
+    assert gateway.with_table(work) == [False, True, False, True]
     gateway.remove()
 
 

@@ -31,7 +31,7 @@ class Table:
     def __init__(self, *_: Any) -> None:
         self.calls: list[tuple[str, list[str], list[str]]] = []
         self.conflicts: list[str] = []
-        self.extends = True
+        self.extends, self.left = True, False
         self.tunnels: frozenset[int] = frozenset()
         Table.made = self
 
@@ -51,6 +51,9 @@ class Table:
 
     async def remove(self) -> None:
         self._note("remove", (), ())
+
+    async def as_left(self) -> bool:
+        return self.left
 
 
 class Site:
@@ -95,6 +98,17 @@ def test_while_it_is_started_prefixes_lead_into_the_interface_and_then_they_are_
     assert Table.made.calls == [("apply", [B], [B]), ("apply", [B], [])]
     assert site.bypasses == 1, "what bypasses is past the tunnels before anything leads into them"
     assert Table.made.tunnels == {5}
+
+
+def test_what_was_unreachable_and_still_is_need_not_be_read_from_the_kernel_again_when_routes_begin_to_lead(site):
+    async def life() -> None:
+        async with AsyncExitStack() as stack:
+            await site.routing.hold()
+            Table.made.left = True
+            await site.routing.start(stack)
+
+    asyncio.run(life())
+    assert Table.made.calls[:2] == [("apply", [B], []), ("change", [B], [B])]
 
 
 def test_a_changed_host_is_of_no_concern_before_routes_lead_anywhere(site):
