@@ -277,10 +277,10 @@ def test_routes_that_came_alone_leave_what_the_whole_does(gateway):
     first, more = led("10.77.0.0/20", "10.78.0.0/28"), led("10.79.0.0/26")
 
     async def grow(table):
-        assert not await table.extend(more), "nothing was left yet"
+        assert not await table.adapt(more, []), "nothing was left yet"
         await table.apply([each.prefix for each in first], first)
-        assert await table.extend(more)
-        assert not await table.extend(more), "it is there"
+        assert await table.adapt(more, [])
+        assert not await table.adapt(more, []), "it is there"
 
     gateway.with_table(grow)
     grown = gateway.namespace.call(harness.picture)
@@ -291,12 +291,35 @@ def test_routes_that_came_alone_leave_what_the_whole_does(gateway):
     gateway.remove()
 
 
+def test_routes_that_went_alone_leave_what_the_whole_does(gateway):
+    def led(*nets):
+        return [Route(N(net), gateway.tun.index, mtu=1300) for net in nets]
+
+    first, gone, new = led("10.77.0.0/20", "10.78.0.0/28"), led("10.78.0.16/28"), led("10.78.0.32/28")
+
+    async def change(table):
+        await table.apply([each.prefix for each in [*first, *gone]], [*first, *gone])
+        assert not await table.adapt([], first[:1]), "the rules of that prefix length would have to go too"
+        await table.apply([each.prefix for each in [*first, *gone]], [*first, *gone])
+        assert await table.adapt(new, gone)
+        assert table.held.routes.keys() == (await table._present(Bulk())).keys()
+        assert await table.as_left()
+
+    gateway.with_table(change)
+    changed = gateway.namespace.call(harness.picture)
+    assert gateway.ways(["10.77.0.1", "10.78.0.1", "10.78.0.17", "10.78.0.33"]) == ["ipsec0", "ipsec0", "wan", "ipsec0"]
+    gateway.remove()
+    gateway.with_table(lambda table: table.apply([each.prefix for each in [*first, *new]], [*first, *new]))
+    assert harness.difference(changed, gateway.namespace.call(harness.picture)) == []
+    gateway.remove()
+
+
 def test_a_route_that_came_gives_way_to_the_hosts(gateway):
     first, more = Route(N("10.77.0.0/20"), gateway.tun.index), Route(N("10.79.0.0/26"), gateway.tun.index)
 
     async def grow(table):
         await table.apply([first.prefix], [first])
-        assert not await table.extend([more])
+        assert not await table.adapt([more], [])
         return await table.change([first.prefix, more.prefix], [first, more])
 
     gateway.namespace.ip("route add 10.79.0.0/26 dev wan")
