@@ -11,6 +11,7 @@ from ipsec_dp.config.files import SECRET_OCTETS_MAX, key_fingerprint, read_key, 
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.util.service_user import SERVICE_ID
+from tests.doubles.config import configured, tunnel
 
 
 @pytest.fixture
@@ -41,6 +42,14 @@ def test_the_hosts_users_are_not_looked_through_for_a_file_of_ours(secret, monke
     """Which takes a tenth of a millisecond, and a gateway has thousands."""
     monkeypatch.setattr(files, "service_ids", lambda: pytest.fail("nobody asks"))
     assert read_secret(secret("00")) == bytearray(b"00")
+
+
+def test_the_secret_of_a_tunnel_is_read_once(tmp_path, monkeypatch):
+    """So the fingerprint is that of what was checked."""
+    read, really = [], files.read_secret
+    monkeypatch.setattr(files, "read_secret", lambda path: read.append(path) or really(path))
+    configured(tmp_path, tunnel("b"))
+    assert len(read) == 1
 
 
 @pytest.mark.root
