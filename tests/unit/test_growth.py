@@ -169,6 +169,19 @@ def test_one_tunnel_less_or_another_is_worked_out_alone(base):
         assert [[str(route.prefix) for route in routes] for routes in found] == [added, ["172.16.0.32/28"]]
 
 
+def test_what_another_tunnel_protects_too_stays_closed(base):
+    config, tunnel = base
+    both = replace(config, tunnels=(idle(tunnel, "wide", "172.16.0.0/27"), idle(tunnel, "narrow", "172.16.0.16-172.16.0.40")))
+    guarded = GuardSelectors()
+    first = guarded.of(both)[0]
+    second = guarded.of(replace(both, tunnels=both.tunnels[:1]))[0]
+    changes = few_changes(first, second)
+    assert changes is not None
+    found = adapted(plan(first, [(7, "ipsec0")]), second, changes)
+    assert found is not None
+    assert [str(remote) for _, remote in found.pairs[4]] == ["172.16.0.0-172.16.0.31"]
+
+
 def test_a_tunnel_that_changes_but_not_in_what_is_routed_changes_no_route(base):
     config, tunnel = base
     tunnels = tuple(idle(tunnel, f"t{n}", net) for n, net in enumerate(NEIGHBOURS[:3]))
