@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from unittest.mock import Mock
 
 import pytest
 
@@ -46,10 +47,10 @@ def test_the_hosts_users_are_not_looked_through_for_a_file_of_ours(secret, monke
 
 def test_the_secret_of_a_tunnel_is_read_once(tmp_path, monkeypatch):
     """So the fingerprint is that of what was checked."""
-    read, really = [], files.read_secret
-    monkeypatch.setattr(files, "read_secret", lambda path: read.append(path) or really(path))
+    reads = Mock(wraps=files.read_secret)
+    monkeypatch.setattr(files, "read_secret", reads)
     configured(tmp_path, tunnel("b"))
-    assert len(read) == 1
+    assert reads.call_count == 1
 
 
 @pytest.mark.root
