@@ -80,6 +80,17 @@ def table_base(gateway: str) -> int:
     return TABLES | int.from_bytes(hashlib.sha256(gateway.encode()).digest()[:2], "big") << 8
 
 
+async def of_all() -> dict[int, list[KernelRoute]]:
+    """The routes of every gateway of this network namespace, whatever its name, by the `table_base` of it. Raises HostError."""
+    found: dict[int, list[KernelRoute]] = {}
+    with Bulk() as bulk:
+        rows = [row for version in FAMILIES for row in await bulk.routes(version, protocol=PROTOCOL)]
+    for row in rows:
+        if row.table & 0xFF000000 == TABLES:
+            found.setdefault(row.table & 0xFFFFFF00, []).append(row)
+    return found
+
+
 def priorities(length: int) -> tuple[int, int]:
     """The priorities of the two rules of a prefix length: of the host's longer routes, and of ours. Longer prefixes come first."""
     first = PRIORITY + 2 * (128 - length)

@@ -57,6 +57,7 @@ _PRINTED: Final = {kind: name for name, kind in reversed(_PREFIXES.items())}
 _ANYBODY: Final = frozenset({"any", "%any", "%any4", "%any6", "*", "%defaultroute", "%fromcert"})
 _ELSEWHERE: Final = {"@#": "keyid:0x…", "@[": "keyid:…", "@@": "email:…", "@~": "dn:0x…"}  # what others mean by it
 _CUT: Final = re.compile(r".*… \([0-9]+ octets\)", re.DOTALL)  # a long one as people are shown it
+SHORT: Final = 64  # octets of an identity of which the texts of many are remembered, whoever sent it
 _CONTROLS: Final = frozenset({*range(0x20), 0x7F})
 
 
@@ -163,7 +164,7 @@ class Identity:
 
     def text(self) -> str:
         """One printable line that `from_text` reads as the same identity; for one that no peer may have, the octets."""
-        return _text_of(self.type, self.data)
+        return (_text_of if len(self.data) > SHORT else _short_text_of)(self.type, self.data)
 
     def __str__(self) -> str:
         """As `text`; what is long is cut, and then says how long it is."""
@@ -172,6 +173,11 @@ class Identity:
             return text
         cut = f"… ({len(self.data)} octets)"
         return text[: LIMITS.identity_shown - len(cut)] + cut
+
+
+@lru_cache(8192)  # those of thousands of tunnels, each time that they are looked at
+def _short_text_of(id_type: int, data: bytes) -> str:
+    return _text_of.__wrapped__(id_type, data)
 
 
 @lru_cache(256)
