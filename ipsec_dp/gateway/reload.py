@@ -17,7 +17,7 @@ import msgspec
 
 from ipsec_dp.config import located
 from ipsec_dp.config.difference import Difference, backwards, read_again
-from ipsec_dp.databases.pad import peer_of
+from ipsec_dp.databases.pad import KeyFiles, peer_of
 from ipsec_dp.errors import Finding, IpsecDpError
 from ipsec_dp.gateway.messages import ReloadRefusal, ReloadResult, TunnelChange
 from ipsec_dp.host import HostError
@@ -367,11 +367,12 @@ async def _load_peers(difference: Difference) -> tuple[dict[str, Peer], list[Fin
 def _read_peers(difference: Difference) -> tuple[dict[str, Peer], list[Finding]]:
     peers: dict[str, Peer] = {}
     wrong: list[Finding] = []
+    read = KeyFiles()
     for tunnel in _new_or_changed(difference):
         if tunnel.auth is None:
             continue
         try:
-            peers[tunnel.name] = peer_of(tunnel)
+            peers[tunnel.name] = peer_of(tunnel, files_read=read)
         except (IkeError, OSError, ValueError) as error:
             place = f'tunnel "{tunnel.name}"'
             wrong.append(Finding("error", str(difference.new.path), place, "auth", str(error), "make the file as check wants it"))

@@ -1,6 +1,7 @@
 """Identities (RFC 7296 §3.5): from configuration text, from the wire, for people, and when two are the same."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -38,6 +39,7 @@ class IdentityError(IkeError):
 
 
 _FQDN: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_ADDRESS: Final = re.compile(r"[0-9.]+|.*:.*", re.DOTALL)  # what may be one: most texts are names, and an error takes its time
 _EMAIL: Final = re.compile(r"[!-)+-<>?A-~]+@[A-Za-z0-9_.-]+")
 _OTHER: Final = re.compile(r"type ([0-9]{1,3}):0x([0-9A-Fa-f]*)")
 _HEX: Final = "0x"
@@ -86,11 +88,11 @@ class Identity:
             return cls.from_wire(int(other[1]), _hexadecimal(other[2]))
         if "=" in text:
             return cls._of_name(text)
-        try:
-            address = ip_address(text)
-        except ValueError:
-            return cls._of_words(text)
-        return cls(IdType.IPV4_ADDR if address.version == 4 else IdType.IPV6_ADDR, address.packed)
+        if _ADDRESS.fullmatch(text):
+            with suppress(ValueError):
+                address = ip_address(text)
+                return cls(IdType.IPV4_ADDR if address.version == 4 else IdType.IPV6_ADDR, address.packed)
+        return cls._of_words(text)
 
     @classmethod
     def _of_prefix(cls, kind: IdType, rest: str) -> Self:

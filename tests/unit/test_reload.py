@@ -564,9 +564,9 @@ def test_a_secret_that_is_slow_to_be_read_holds_nobody_up(site, monkeypatch):
     """Whoever opens files for a gateway that is not root may hang."""
     goes_on, really = threading.Event(), pad.peer_of
 
-    def peer_of(tunnel):
+    def peer_of(tunnel, **read):
         assert goes_on.wait(10), "the event loop turns meanwhile"
-        return really(tunnel)
+        return really(tunnel, **read)
 
     monkeypatch.setattr(reload, "peer_of", peer_of)
     (site.directory / "a.toml").write_text(TEXT + MORE)
