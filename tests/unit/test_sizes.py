@@ -17,7 +17,6 @@ LINES, METHODS, ATTRIBUTES = 400, 25, 18
 LONG = {
     "benchmarks/strangers_messages.py": "every kind of message of a stranger, with all that it is made of",
     "ipsec_dp/ike/certificates.py": "by what a certificate is believed: files, chain, identity, revocation, in the order of use",
-    "ipsec_dp/ike/carried/model.py": "every field that is carried, and where it may go",
     "ipsec_dp/ike/manager.py": "a method for each call of IkeCore, and what sessions ask of those around them",
     "ipsec_dp/ike/v1/manager.py": "a method for each call of IkeCore, and what ISAKMP SAs ask of those around them",
     "ipsec_dp/ike/proposal.py": "proposals from their text to what is said when none fits: one order of preference all the way",
@@ -54,8 +53,8 @@ LARGE = {
     "ipsec_dp/ike/interface.py: IkeCore": "a method for each call of the driver",
     "ipsec_dp/ike/carried/isakmp_model.py: IpsecSaPart": "a pair of IPsec SAs as it is carried, field by field",
     "ipsec_dp/ike/carried/isakmp_model.py: IsakmpSaPart": "one ISAKMP SA as it is carried, field by field",
-    "ipsec_dp/ike/carried/model.py: IkeSaPart": "one IKE SA as it is carried, field by field",
-    "ipsec_dp/ike/carried/model.py: ChildPart": "one CHILD_SA as it is carried, field by field",
+    "ipsec_dp/ike/carried/model/ike_sas.py: IkeSaPart": "one IKE SA as it is carried, field by field",
+    "ipsec_dp/ike/carried/model/children.py: ChildPart": "one CHILD_SA as it is carried, field by field",
     "ipsec_dp/ike/manager.py: IkeManager": "the interface IkeCore, and the tables of IKE SAs that its calls share",
     "ipsec_dp/gateway/trial_answer.py: TrialAnswer": "what `test --json` says, field by field",
     "ipsec_dp/ike/peer.py: Peer": "all that the configuration says of a peer, frozen",
