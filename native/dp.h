@@ -251,6 +251,8 @@ struct dp_sa_state {
 /* From now on the SA neither seals nor opens (retired), for good: it is about to be exported. A loop may finish what it has begun.
  * 0, also when it was retired already; -ENOENT. */
 int dp_sa_retire(struct dp *dp, dp_sa_id id);
+/* Whether dp_sa_export would give the SA away, and will: 0, or its -errno. */
+int dp_sa_may_leave(const struct dp *dp, dp_sa_id id);
 /* The exact state of an SA that is retired, after its last packet, and its keying material, which is wiped here: once. The SA stays
  * where it is and drops until dp_sa_remove. The octets of `keymat`; -EAGAIN: a loop still has a burst from before, ask again;
  * -EPERM: it is not retired; -EALREADY: it was exported; -EKEYEXPIRED: dp_sa_expire_all; -ENOBUFS: too little room; -ENOENT. */
@@ -277,7 +279,7 @@ struct dp_sa_record {
     uint8_t keymat[DP_KEYMAT_ROOM];
     uint8_t pad[4];
 };
-/* dp_sa_export of `n` SAs. 0, or -errno and none has left. */
+/* dp_sa_export of `n` SAs. 0, or -errno and none has left; -EINVAL: one is named twice. */
 int dp_sa_export_many(struct dp *dp, const dp_sa_id *ids, size_t n, struct dp_sa_record *out);
 /* dp_sa_install without keying material and state: the SA neither seals nor opens (retired) before dp_sa_go_on_many. */
 int dp_sa_install_waiting(struct dp *dp, unsigned direction, const struct dp_sa_params *params, const struct dp_selector *selectors,
