@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from ipsec_dp._native import lib
 
 from ipsec_dp.databases.sad import Sad
-from ipsec_dp.dataplane import Direction, MemoryDatagram, SaFlag, moving
+from ipsec_dp.dataplane import Direction, MemoryDatagram, SaFlag
 from ipsec_dp.dataplane.moving import RECORD_OCTETS
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.rig.plane import OUTER, PlaneRig, keymat, pair, selectors_of
@@ -197,7 +198,7 @@ def test_of_one_that_is_named_twice_none_leaves(site):
 
 def test_records_are_wiped_when_they_cannot_be_had(site, monkeypatch):
     """Whatever the core has written by then."""
-    core, written = moving.lib, []
+    core, written = lib, []
 
     class Failing:
         def dp_sa_export_many(self, _plane, _handles, _count, records):
@@ -208,7 +209,7 @@ def test_records_are_wiped_when_they_cannot_be_had(site, monkeypatch):
         def __getattr__(self, name):
             return getattr(core, name)
 
-    monkeypatch.setattr(moving, "lib", Failing())
+    monkeypatch.setattr("ipsec_dp.dataplane.moving.lib", Failing())
     with pytest.raises(DataPlaneError):
         site.a.plane.export_many(list(site.a.sad.records))
     assert not any(written[0][0].keymat)

@@ -118,7 +118,7 @@ class Ikev2Import:
             having = [
                 session for one, session in zip(self._part.sas, self._sessions, strict=True) if one.table == place and session
             ]
-            holder = self._known.at(part.holder)
+            holder = self._sessions[part.holder]
             if not having or holder not in having:
                 continue
             table = ChildTable(holder)

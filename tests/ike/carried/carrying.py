@@ -5,19 +5,26 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.carried.carry import export_ike, import_ike
+from ipsec_dp.ike.carried.part import CarriedStateError
+from ipsec_dp.ike.carried.serials import LastExport
 from ipsec_dp.ike.core import IkeVersions
 from tests.ike import ladder as v2
 from tests.ike.watcher import NotingWatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from ipsec_dp.ike.carried.serials import Serials
     from ipsec_dp.ike.manager import IkeManager
 
+EXAMPLES = sorted((Path(__file__).parent / "examples").glob("model-*.hex"))  # one of each version of the model
 PACKAGE = v2.__name__.rpartition(".")[0]
 
 # Why nobody can be carried in the middle of a test.
@@ -95,11 +102,18 @@ def peers_of(site: Any) -> list[Any]:
     return [one for one in found if one is not None]
 
 
+def admitted(exported: Any) -> Callable[[Serials], None]:
+    """It is the last export there was."""
+    last = LastExport()
+    last.note(exported.serials)
+    return last.admit
+
+
 def carry(site: Any, now: float, *, stride: int | None = None) -> Any:
     """Out of the site's core, into another that takes its place; what was carried."""
     exported = export_ike(as_core(site.core), now, keys_of(site.sad), stride=stride)
     site.core = fresh(site)
-    imported = import_ike(as_core(site.core), exported.octets, now)
+    imported = import_ike(as_core(site.core), exported.octets, now, admitted(exported))
     assert not any(exported.octets)
     check(site, imported)
     return imported
@@ -159,3 +173,35 @@ def ladders_of(*ladders: str) -> dict[str, Any]:
 
 def _file(name: str) -> str:
     return f"v1.test_{name}" if name.startswith("ikev1_") else f"test_ladder_{name}"
+
+
+# ---- exports and imports by hand
+
+
+def up(make: Any = v2.Ladder, of: Any = v2.peer, **changes: Any) -> Any:
+    """A ladder that is up."""
+    ladder = make([of("a", **changes)], [of("b", **changes)])
+    ladder.initiate("a")
+    ladder.settle()
+    return ladder
+
+
+def exported(site: Any, stride: int | None = None) -> Any:
+    return export_ike(as_core(site.core), site.clock(), keys_of(site.sad), stride=stride)
+
+
+def taken(site: Any, octets: bytearray, admit: Any = None) -> Any:
+    """A fresh core that has it, and what is said of that."""
+    core = fresh(site)
+    return core, import_ike(as_core(core), octets, site.clock(), admit)
+
+
+def refused(site: Any, octets: Any, admit: Any = None) -> str:
+    """Why; and the manager is as it was, the octets are gone."""
+    core, octets = fresh(site), bytearray(octets)
+    with pytest.raises(CarriedStateError) as error:
+        import_ike(as_core(core), octets, site.clock(), admit)
+    assert as_core(core).ikev2.empty
+    assert core.counters().sessions == 0
+    assert not any(octets)
+    return str(error.value)

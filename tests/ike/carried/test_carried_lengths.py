@@ -7,8 +7,7 @@ import pytest
 from ipsec_dp.ike.errors import RetiredKeyError
 from ipsec_dp.ike.proposal import parse_esp
 from ipsec_dp.ike.v2.lengths import REMEMBERED_S
-from tests.ike.carried.carrying import carry
-from tests.ike.carried.test_carry import exported, up
+from tests.ike.carried.carrying import carry, exported, up
 
 LONG = {"esp_proposals": parse_esp(["aes128gcm16-modp4096"])}  # a rekey does not fit 576 octets
 
