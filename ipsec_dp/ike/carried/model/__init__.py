@@ -59,6 +59,7 @@ from ipsec_dp.ike.carried.model.values import (
     SelectorValue,
     SuiteValue,
     TransformValue,
+    WithstoodValue,
 )
 from ipsec_dp.ike.carried.model.wishes import (
     WaitingValue,
@@ -115,4 +116,5 @@ __all__ = [
     "WantedPart",
     "WindowPart",
     "WishValue",
+    "WithstoodValue",
 ]

@@ -8,7 +8,7 @@ from msgspec import field
 
 from ipsec_dp.ike.carried.model.children import ChildPart, TablePart
 from ipsec_dp.ike.carried.model.exchanges import TaskPart, TheirSeriesPart, WindowPart
-from ipsec_dp.ike.carried.model.values import EndValue, IdentityValue, LengthValue, NatValue, PathValue, SuiteValue
+from ipsec_dp.ike.carried.model.values import EndValue, IdentityValue, LengthValue, NatValue, PathValue, SuiteValue, WithstoodValue
 from ipsec_dp.ike.carried.model.wishes import WantedPart
 from ipsec_dp.ike.carried.part import CarriedPart
 from ipsec_dp.util.leaves import Here, Sealed
@@ -116,7 +116,8 @@ class IkeSaPart(CarriedPart, frozen=True, kw_only=True):
 
 
 class Ikev2Part(CarriedPart, frozen=True, kw_only=True):
-    """Of all tunnels. `loose`: CHILD_SAs that are gone, and which something still names; `due`: places, the first due one first."""
+    """Of all tunnels. `loose`: CHILD_SAs that are gone, and which something still names; `due`: places, the first due one first;
+    `withstood`: of peers that have no IKE SA here."""
 
     sas: Sealed[list[IkeSaPart]] = field(default_factory=list)
     tables: Sealed[list[TablePart]] = field(default_factory=list)
@@ -127,6 +128,7 @@ class Ikev2Part(CarriedPart, frozen=True, kw_only=True):
     due: Here[list[int]] = field(default_factory=list)
     counts: Here[dict[str, int]] = field(default_factory=dict)
     retransmissions: Here[dict[str, int]] = field(default_factory=dict)
+    withstood: Sealed[list[WithstoodValue]] = field(default_factory=list)
 
 
 class LeftOut(CarriedPart, frozen=True, kw_only=True):

@@ -89,6 +89,15 @@ class IdentityValue(Value, frozen=True, array_like=True):
     data: bytes
 
 
+class WithstoodValue(Value, frozen=True, array_like=True):
+    """`downgrades.Withstood`."""
+
+    tunnel: str
+    ours: IdentityValue
+    theirs: IdentityValue
+    ever: bool
+
+
 class LimitsValue(Value, frozen=True, array_like=True):
     """`actions.ChildLimits`."""
 
