@@ -23,6 +23,7 @@ from ipsec_dp.dataplane.carried import (
 )
 from ipsec_dp.dataplane.convert import check, sa_params_of, selectors_of
 from ipsec_dp.dataplane.ike import IkeGate
+from ipsec_dp.dataplane.kept import KeptPacket, kept_of, packets_of
 from ipsec_dp.dataplane.types import DROP_NAMES, Direction, SaHandle
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.ipsec.spi import spi_text
@@ -157,6 +158,30 @@ class Moving(IkeGate):
     def resume_receiving(self) -> None:
         """Devices are read again, with what came meanwhile. Raises DataPlaneError: one is not."""
         check(lib.dp_receive_resume(self.c), "reading devices again")
+
+    # ---- what waits for an SA
+
+    def export_kept(self) -> list[KeptPacket]:
+        """Packets of tunnels that are coming up, and ESP that came before its SA; they wait on here too. While receiving is paused.
+        Raises DataPlaneError (EBUSY)."""
+        octets = ffi.new("size_t *")
+        result = lib.dp_kept_export(self.c, ffi.NULL, 0, octets)
+        if result == -errno.ENOBUFS:
+            records = bytearray(octets[0])
+            check(lib.dp_kept_export(self.c, ffi.from_buffer("uint8_t[]", records), len(records), octets), "copying what waits")
+            return packets_of(records)
+        check(result, "copying what waits")
+        return []
+
+    def import_kept(self, packet: KeptPacket, now: int) -> None:
+        """It waits here from now on, since when it did, behind those that were imported before; the tunnel, the interface and the
+        link are ours. It is wiped. While receiving is paused. Raises DataPlaneError (ENOSPC: no room, or it has waited too long;
+        ENOENT: nobody expects its SPI; EINVAL; EBUSY)."""
+        try:
+            octets = ffi.from_buffer("uint8_t[]", packet.packet)
+            check(lib.dp_kept_import(self.c, kept_of(packet), octets, now), f"taking {packet!r}")
+        finally:
+            packet.wipe()
 
     # ---- counters
 
