@@ -43,6 +43,7 @@ LARGE = {
     "ipsec_dp/config/tables.py: Tunnel": "the keys of [[tunnel]], which the schema is made of",
     "ipsec_dp/databases/sad.py: Sad": "a method for each step in the life of an SA, and for what is asked of those that are there",
     "ipsec_dp/dataplane/carried.py: ExportedSa": "all that an SA has used of itself, field by field",
+    "ipsec_dp/dataplane/kept.py: KeptPacket": "all that belongs to a packet that waits, field by field",
     "ipsec_dp/dataplane/plane.py: DataPlane": "a method for each call of dp.h",
     "ipsec_dp/ike/core.py: IkeVersions": "the interface IkeCore",
     "ipsec_dp/config/model.py: Config": "a field for each thing that [gateway] and the other tables say",

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.carried.isakmp_model import Ikev1Part
     from ipsec_dp.ike.carried.whole import CarriedIke
 
-_PEERING = -1  # in `Ikev1Part.due`: the peering itself
-
 
 def check_places(model: CarriedIke) -> None:
     """Raises ValueError for one that is not."""
@@ -47,5 +45,5 @@ def _rivals(sa: m.IkeSaPart) -> Iterator[int | None]:
 def _of_ikev1(part: Ikev1Part) -> Iterator[tuple[int, Sized]]:
     for place, number in part.due:
         yield place, part.peerings
-        if number != _PEERING and 0 <= place < len(part.peerings):
+        if number != -1 and 0 <= place < len(part.peerings):
             yield number, part.peerings[place].sessions
