@@ -46,7 +46,9 @@ LEFT_OUT = {
         test_a_peer_that_begins_again_has_one_series_for_a_child_sa
         test_a_suite_that_is_configured_no_longer_makes_no_child_sa test_selectors_that_are_configured_no_longer_make_no_child_sa
     """,
-    LOOKED_AT: "test_what_came_for_a_request_that_was_answered_is_forgotten",
+    LOOKED_AT: """
+        test_what_came_for_a_request_that_was_answered_is_forgotten test_a_name_that_changes_while_the_tunnel_is_up_ends_nothing
+    """,
     BEHIND: "test_a_rekey_of_what_the_peer_does_not_have_ends_it_here_too test_a_second_ike_sa_replaces_the_first",
     BUDGET: "test_who_is_nobody_is_not_told_of_from_elsewhere",
     LONG: "test_proxy_ids_with_a_peer_that_takes_one_pair_come_up_are_rekeyed_and_authenticated_anew",
