@@ -16,6 +16,7 @@ from ipsec_dp.ike.certificates import CertificateError, Credential, Revocation, 
 from ipsec_dp.ike.identity import Identity, IdType
 from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request, from_payloads
 from ipsec_dp.ike.v2.payloads import Certificate
+from ipsec_dp.rig.peers import UNPACKED, find, is_unpacked
 
 from .pki import CA, NOW, OpenSsl, run
 
@@ -352,11 +353,23 @@ def test_der_files_are_read_and_files_of_another_kind_are_named(made):
         certificates.load_private_key(made.path("gw.crt"))
 
 
+def pki_program(configuration):
+    """strongSwan's tool, with the /usr that has its plugins, and this file in the place of that in /etc."""
+    path = find("pki", "strongswan-pki")
+    if not is_unpacked(path):
+        return (path,)
+    configuration.touch()
+    within = ("unshare", "--mount", "sh", "-ec", 'mount --bind "$0" /usr; exec "$@"', UNPACKED / "usr")
+    return ("env", f"STRONGSWAN_CONF={configuration}", *within, "/usr/bin/pki")
+
+
+@pytest.mark.root
 def test_chains_and_crls_made_by_pki(tmp_path):
     """strongSwan's tool: its defaults, its IKE flag, its CRLs."""
+    program = pki_program(tmp_path / "strongswan.conf")
 
     def pki(out, *arguments):
-        (tmp_path / out).write_bytes(run("pki", *arguments, "--outform", "pem"))
+        (tmp_path / out).write_bytes(run(*program, *arguments, "--outform", "pem"))
         (tmp_path / out).chmod(0o600)
         return tmp_path / out
 
