@@ -62,7 +62,7 @@ OWNERS = {
     "ike/certificate_rules.py": {STANDARD: "MIN_RSA_BITS"},
     "ike/certificates.py": {FILES: "MAX_FILE"},
     "ike/carried/envelope.py": {OURS: "_VERSION _LENGTH _DIGEST"},
-    "ike/carried/model.py": {OURS: "MODEL"},
+    "ike/carried/model/__init__.py": {OURS: "MODEL"},
     "ike/core.py": {STANDARD: "_VERSION _IKEV1"},
     "ike/dh.py": {STANDARD: "_MODP_EXPONENT _X25519 _SPARE"},
     "ike/kem.py": {STANDARD: "_SEED"},

@@ -268,9 +268,9 @@ def established(context: Context, now: float) -> None:
     proof.begin(context, now)
     if context.withdrawn:
         return
-    theirs = "" if context.ends.identities is None else f" with {context.ends.identities[1]}"
-    udp = ", ESP in UDP" if context.udp else ""
-    less = context.host.downgrades.of(context.peer, context.ends.meaning(), context.sa)
+    identities, udp = context.ends.identities, ", ESP in UDP" if context.udp else ""
+    theirs = "" if identities is None else f" with {identities[1]}"
+    less = None if identities is None else context.host.downgrades.of(context.peer, identities, context.sa)
     remark = "" if less is None or less.warns else f"; {less.text}"
     where = f"{context.path.remote}{_told_of(context)}"
     context.report(Kind.IKE_UP, f"IKE SA up{theirs} at {where}, {context.sa.suite}{udp}{remark}")
