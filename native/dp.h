@@ -251,6 +251,8 @@ struct dp_sa_state {
 /* From now on the SA neither seals nor opens (retired), for good: it is about to be exported. A loop may finish what it has begun.
  * 0, also when it was retired already; -ENOENT. */
 int dp_sa_retire(struct dp *dp, dp_sa_id id);
+/* Whether dp_sa_export would give the SA away, and will: 0, or its -errno. */
+int dp_sa_may_leave(const struct dp *dp, dp_sa_id id);
 /* The exact state of an SA that is retired, after its last packet, and its keying material, which is wiped here: once. The SA stays
  * where it is and drops until dp_sa_remove. The octets of `keymat`; -EAGAIN: a loop still has a burst from before, ask again;
  * -EPERM: it is not retired; -EALREADY: it was exported; -EKEYEXPIRED: dp_sa_expire_all; -ENOBUFS: too little room; -ENOENT. */
@@ -277,7 +279,7 @@ struct dp_sa_record {
     uint8_t keymat[DP_KEYMAT_ROOM];
     uint8_t pad[4];
 };
-/* dp_sa_export of `n` SAs. 0, or -errno and none has left. */
+/* dp_sa_export of `n` SAs. 0, or -errno and none has left; -EINVAL: one is named twice. */
 int dp_sa_export_many(struct dp *dp, const dp_sa_id *ids, size_t n, struct dp_sa_record *out);
 /* dp_sa_install without keying material and state: the SA neither seals nor opens (retired) before dp_sa_go_on_many. */
 int dp_sa_install_waiting(struct dp *dp, unsigned direction, const struct dp_sa_params *params, const struct dp_selector *selectors,
@@ -507,6 +509,28 @@ void dp_receive_pause(struct dp *dp);
 int dp_receive_idle(const struct dp *dp);
 /* All are read again but those of dp_receive_off. 0 or -errno: of a device that is not. */
 int dp_receive_resume(struct dp *dp);
+
+/* What waits for an SA while devices are paused, and goes to another data plane: a packet of a tunnel that is coming up, or ESP
+ * that came before its SA. `octets` of it follow, padded to 8. */
+struct dp_kept {
+    uint64_t since; /* when it came */
+    uint32_t octets;
+    uint32_t spi;                 /* of early ESP; 0: a packet from a TUN */
+    uint32_t tunnel, interface;   /* from a TUN */
+    uint32_t link;                /* early: where it came, and how */
+    struct dp_addr local, remote; /* early */
+    uint16_t gso_size, checksum_start, checksum_offset;
+    uint16_t lent_protocol, lent_port[2]; /* a later fragment that follows its first */
+    uint8_t gso_type, needs_checksum, remembered, lent;
+    uint8_t tos, encapsulation;
+    uint8_t pad[2];
+};
+/* Copies all that waits, in its order, into `room` octets of `out`; it waits on here. `octets`: what that takes. 0; -ENOBUFS: more
+ * than `room`, of which nothing is left out that fits; -EBUSY: as dp_receive_idle. */
+int dp_kept_export(struct dp *dp, uint8_t *out, size_t room, size_t *octets);
+/* It waits here from now on, since when it did: what is imported first goes first. 0; -ENOSPC: there is no room, or it has waited
+ * too long; -ENOENT: nobody expects its SPI (dp_spi_expect) and no SA has it; -EINVAL; -EBUSY. */
+int dp_kept_import(struct dp *dp, const struct dp_kept *kept, const uint8_t *packet, uint64_t now);
 
 /* This worker only sends on the device from now on: another one has the same descriptor and reads it. Before the loops start.
  * -ENOENT. */

@@ -240,15 +240,40 @@ bool dp_early_ready(struct dp *dp, uint32_t spi, uint32_t worker) {
     pthread_mutex_lock(&e->lock);
     struct expected *x = find(e, spi);
     bool some = x != NULL && x->first != NONE;
-    if (some) {
+    if (some && !x->ready) {
         x->ready = true;
         x->worker = worker;
         atomic_fetch_add_explicit(&dp->worker[worker].inbound.early_ready, 1, memory_order_relaxed);
-    } else if (x != NULL) {
+    } else if (x != NULL && !some) {
         (void)take_out(e, x);
     }
     pthread_mutex_unlock(&e->lock);
     return some;
+}
+
+void dp_early_show(struct dp *dp, void (*show)(void *to, uint32_t spi, const struct dp_burst *b), void *to) {
+    struct dp_early *e = dp->early;
+    pthread_mutex_lock(&e->lock);
+    for (unsigned i = 0; i < HEADS; i++)
+        for (uint16_t j = e->head[i]; j != NONE; j = e->spi[j].next)
+            for (uint16_t k = e->spi[j].first; k != NONE; k = e->after[k])
+                for (uint32_t at = 0; at < e->chunk[k].used;) {
+                    const struct record *r = (const struct record *)(const void *)(e->chunk[k].records + at);
+                    at += r->take;
+                    show(to, e->spi[j].spi, &r->burst);
+                }
+    pthread_mutex_unlock(&e->lock);
+}
+
+int dp_early_restore(struct dp *dp, uint32_t spi, const struct dp_burst *b) {
+    struct dp_early *e = dp->early;
+    int error = -ENOENT;
+    pthread_mutex_lock(&e->lock);
+    struct expected *x = find(e, spi);
+    if (x != NULL)
+        error = store(e, x, b, b->data, b->octets, b->now) ? 0 : -ENOSPC;
+    pthread_mutex_unlock(&e->lock);
+    return error;
 }
 
 uint64_t dp_early_dropped(const struct dp *dp) {

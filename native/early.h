@@ -39,8 +39,12 @@ int dp_early_begin(struct dp *dp, uint32_t spi, const struct dp_addr *peer);
 /* No SA comes of it: what was kept is wiped and counted. */
 void dp_early_forget(struct dp *dp, uint32_t spi);
 /* The SA is about to be seen by the loops: `worker`'s inbound loop is to take what was kept before anything else. true: there is
- * something, so wake it once the SA can be seen. */
+ * something, so wake it once the SA can be seen. Again: as before. */
 bool dp_early_ready(struct dp *dp, uint32_t spi, uint32_t worker);
+/* Shows each datagram that is kept, those of an SPI oldest first. */
+void dp_early_show(struct dp *dp, void (*show)(void *to, uint32_t spi, const struct dp_burst *b), void *to);
+/* Keeps a datagram that was kept elsewhere since `b->now`. 0; -ENOENT: its SPI is not expected; -ENOSPC. */
+int dp_early_restore(struct dp *dp, uint32_t spi, const struct dp_burst *b);
 /* Packets that were kept and dropped, and for which no loop counts. */
 uint64_t dp_early_dropped(const struct dp *dp);
 

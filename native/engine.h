@@ -112,7 +112,7 @@ struct dp {
     _Atomic(struct dp_policy *) policy;
     _Atomic(struct dp_tap *) tap;            /* NULL: nobody captures */
     _Atomic uint32_t generation;             /* even; SAs of another one are dead */
-    bool paused;                             /* no device is read */
+    _Atomic bool paused;                     /* no device is read, and nothing that waits is let go of */
     uint64_t paused_at;                      /* dp_epoch_mark since when */
     struct dp_fragment_states *fragments[2]; /* by direction */
     struct dp_vteps vteps;

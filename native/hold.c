@@ -90,6 +90,11 @@ bool dp_hold_waits(const struct dp_hold *hold, uint32_t tunnel) {
     return hold->tunnel_octets[tunnel] != 0;
 }
 
+void dp_hold_show(const struct dp_hold *hold, void (*show)(void *to, uint32_t tunnel, const struct dp_burst *b), void *to) {
+    for (const struct held_burst *h = hold->oldest; h != NULL; h = h->next)
+        show(to, h->tunnel, &h->burst);
+}
+
 void dp_hold_release(struct dp_hold *hold, struct dp_loop *loop, uint64_t now,
                      enum dp_drop (*again)(struct dp_loop *loop, struct dp_burst *b, uint64_t now)) {
     for (struct held_burst *h = take_all(hold), *next; h != NULL; h = next) {

@@ -22,6 +22,8 @@ void dp_hold_free(struct dp_hold *hold);
 bool dp_hold_put(struct dp_hold *hold, struct dp_loop *loop, uint32_t tunnel, const struct dp_burst *b, uint64_t now);
 /* Whether packets of the tunnel wait. */
 bool dp_hold_waits(const struct dp_hold *hold, uint32_t tunnel);
+/* Shows each held burst, oldest first. From the control thread, while no loop may let go of any (dp_receive_idle). */
+void dp_hold_show(const struct dp_hold *hold, void (*show)(void *to, uint32_t tunnel, const struct dp_burst *b), void *to);
 /* Hands every held burst to `again`, oldest first; it may be put back by it. Bursts that waited too long are dropped as no_sa. */
 void dp_hold_release(struct dp_hold *hold, struct dp_loop *loop, uint64_t now,
                      enum dp_drop (*again)(struct dp_loop *loop, struct dp_burst *b, uint64_t now));

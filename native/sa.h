@@ -49,6 +49,7 @@ struct dp_sa {
     size_t keymat_octets;
     uint64_t sequence_end;            /* the last one that there is */
     bool waits;                       /* for its key and its state, see dp_sa_go_on_many */
+    bool named;                       /* among those that dp_sa_export_many is looking at */
     uint64_t bound;                   /* dp_sa_reserve, dp_sa_publish; 0: none */
     uint64_t settled;                 /* dp_epoch_mark of retiring it, or of its first bound */
     uint64_t iv_ahead, packets_ahead; /* outbound: of the sequence number, modulo 2^64: what never changes */

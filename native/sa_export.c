@@ -54,6 +54,10 @@ int dp_sa_can_leave(const struct dp *dp, const struct dp_sa *sa, size_t room) {
     return dp_epoch_passed(dp, sa->settled) ? 0 : -EAGAIN;
 }
 
+int dp_sa_may_leave(const struct dp *dp, dp_sa_id id) {
+    return dp_sa_can_leave(dp, dp_sa_by_id(dp, id), DP_KEYMAT_ROOM);
+}
+
 int dp_sa_export(struct dp *dp, dp_sa_id id, struct dp_sa_state *state, uint8_t *keymat, size_t room) {
     struct dp_sa *sa = dp_sa_by_id(dp, id);
     int error = dp_sa_can_leave(dp, sa, room);

@@ -31,7 +31,7 @@ static uint64_t times(uint64_t n, uint32_t octets) {
 
 bool dp_sa_state_valid(unsigned direction, bool esn, const struct dp_sa_state *s) {
     uint64_t end = esn ? UINT64_MAX : UINT32_MAX;
-    if (s->sequence > end || s->bound > end || (s->bound != 0 && s->bound < s->sequence))
+    if (s->sequence > end || s->bound > end) /* an SA may have been beyond its bound when it was set */
         return false;
     if ((s->flags & ~(uint32_t)ALL_FLAGS) != 0 || s->last_drop >= DP_DROP_COUNT)
         return false;

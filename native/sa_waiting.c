@@ -1,16 +1,32 @@
 /* Many SAs change hands in the little time that nobody forwards: the one side exports them at once; at the other they are there
  * already, and wait for key and state. */
 #include <errno.h>
+#include <string.h>
 
 #include "engine.h"
 #include "keyed.h"
 #include "sa_export.h"
 #include "sa_state.h"
 
-int dp_sa_export_many(struct dp *dp, const dp_sa_id *ids, size_t n, struct dp_sa_record *out) {
+/* Whether all can leave, each named once: so that none leaves alone. */
+static int can_leave(const struct dp *dp, const dp_sa_id *ids, size_t n) {
     int error = 0;
-    for (size_t i = 0; error == 0 && i < n; i++) /* so that none leaves alone */
-        error = dp_sa_can_leave(dp, dp_sa_by_id(dp, ids[i]), sizeof out[i].keymat);
+    size_t looked_at = 0;
+    for (; error == 0 && looked_at < n; looked_at++) {
+        struct dp_sa *sa = dp_sa_by_id(dp, ids[looked_at]);
+        error = dp_sa_can_leave(dp, sa, DP_KEYMAT_ROOM);
+        if (error != 0)
+            break;
+        error = sa->named ? -EINVAL : 0;
+        sa->named = true;
+    }
+    for (size_t i = 0; i < looked_at; i++)
+        dp_sa_by_id(dp, ids[i])->named = false;
+    return error;
+}
+
+int dp_sa_export_many(struct dp *dp, const dp_sa_id *ids, size_t n, struct dp_sa_record *out) {
+    int error = can_leave(dp, ids, n);
     for (size_t i = 0; error == 0 && i < n; i++) {
         int octets = dp_sa_export(dp, ids[i], &out[i].state, out[i].keymat, sizeof out[i].keymat);
         out[i].keymat_octets = octets > 0 ? (uint32_t)octets : 0;
@@ -31,6 +47,7 @@ static int go_on(struct dp *dp, dp_sa_id id, const struct dp_sa_record *r) {
     if (error != 0) { /* it waits on, without a key */
         dp_keyed_free(dp->arena, sa->esp.cipher, sa->esp.context);
         sa->esp.context = NULL;
+        explicit_bzero(sa->esp.salt, sizeof sa->esp.salt);
         return error;
     }
     sa->waits = false;

@@ -13,8 +13,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ipsec_dp.databases.carried_sas import Arrivals, CarriedSa, CarriedSad
+from ipsec_dp.databases.carried_sas import (
+    Arrivals,
+    CarriedRecords,
+    CarriedRow,
+    CarriedSa,
+    CarriedSad,
+    NotCarried,
+    Whose,
+    in_order,
+    records_at,
+    whose,
+)
 from ipsec_dp.dataplane import Channel, Direction, Offload, PuntKind, SaCondition, SaFlag, SaHandle, SaParams, owner_of
+from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError
 
 if TYPE_CHECKING:
@@ -126,6 +138,10 @@ def _device(punt: Punt) -> tuple[int | None, int | None]:
     return None if punt.interface == _NONE else punt.interface, None if punt.link == _NO_LINK else punt.link
 
 
+def _whose(record: SaRecord) -> Whose:
+    return whose(record.direction, record.spi, str(record.suite), record.path)
+
+
 K = TypeVar("K")
 _Ends = tuple["Address", "Address"] | None
 
@@ -155,6 +171,8 @@ class Sad:
         self._senders: dict[_Ends, set[SaHandle]] = {}  # outbound SAs by both ends of their path
         self._users: dict[SaHandle, dict[int, ChildSa]] = {}  # CHILD_SAs that send or receive by an SA
         self._arrivals: Arrivals | None = None
+        self._waits = False  # whether what is installed now waits for `import_all`
+        self._waiting: dict[SaHandle, None] = {}
 
     def allocate_spi(self, random: int, receiver: int = 0) -> int:
         """An SPI to announce to the peer, kept until it is installed or released. Its datagrams come to worker `receiver`."""
@@ -184,9 +202,8 @@ class Sad:
     def install(self, params: SaParams) -> SaHandle:
         """An inbound SA is ready to receive on return, an outbound one sends nothing before `switch`. Raises DataPlaneError; the
         caller wipes the keys either way."""
-        owner = owner_of(params.tunnel, self._plane.workers)
         carried = None if self._arrivals is None else self._arrivals.take(params)
-        handle = self._plane.install(params, owner) if carried is None else self._plane.import_sa(params, carried.sa, owner)
+        handle = self._put(params, carried)
         self.records[handle] = SaRecord(
             handle,
             params.direction,
@@ -204,6 +221,17 @@ class Sad:
         if params.direction is Direction.OUTBOUND:
             self._by_spi.setdefault(params.spi, set()).add(handle)
             self._senders.setdefault(_ends(params.path), set()).add(handle)
+        return handle
+
+    def _put(self, params: SaParams, carried: CarriedSa | None) -> SaHandle:
+        """Into the data plane: one that begins, one that goes on, or one that is to wait."""
+        owner = owner_of(params.tunnel, self._plane.workers)
+        if carried is not None:
+            return self._plane.import_sa(params, carried.sa, owner)
+        if not self._waits:
+            return self._plane.install(params, owner)
+        handle = self._plane.install_waiting(params, owner)
+        self._waiting[handle] = None
         return handle
 
     def install_inbound(self, **values: Any) -> SaHandle:
@@ -241,6 +269,7 @@ class Sad:
         """Ends an SA at once; its key is wiped as soon as no loop holds it (`reclaim`)."""
         self._plane.remove(handle)
         record = self.records.pop(handle)
+        self._waiting.pop(handle, None)
         _take_out(self._handles, record.tunnel, handle)
         if record.direction is Direction.OUTBOUND:
             _take_out(self._by_spi, record.spi, handle)
@@ -326,19 +355,32 @@ class Sad:
     def export(self) -> CarriedSad:
         """All SAs whole, which are retired by this. Raises DataPlaneError (EAGAIN), and none has left, while a loop has packets
         from before: it is to be asked again."""
+        leaving, left_out = self._leaving()
+        each = [CarriedSa(self.export_sa(record.handle), record.installed, int(record.reported)) for record in leaving]
+        return CarriedSad(tuple(each), left_out)
+
+    def export_all(self) -> CarriedRecords:
+        """`export`, in one call of the data plane, for `import_all` of a process of the same `record_layout`."""
+        leaving, left_out = self._leaving()
+        records = self._plane.export_many([record.handle for record in leaving])
+        rows = tuple(CarriedRow(*_whose(record), record.installed, int(record.reported)) for record in leaving)
+        return CarriedRecords(record_layout(), rows, records, left_out)
+
+    def _leaving(self) -> tuple[list[SaRecord], tuple[tuple[int, str], ...]]:
+        """The SAs that can leave, all of them now, and SPI and why of those that cannot. All are retired. As `export`."""
         self.retire()
-        carried: list[CarriedSa] = []
+        leaving: list[SaRecord] = []
         left_out: list[tuple[int, str]] = []
-        for handle, record in reversed(self.records.items()):  # the last one retired is the last that a loop lets go of
+        for handle, record in self.records.items():
             try:
-                sa = self.export_sa(handle)
+                self._plane.check_leaving(handle)
             except DataPlaneError as error:
                 if error.errno == errno.EAGAIN:
                     raise
                 left_out.append((record.spi, str(error)))
             else:
-                carried.append(CarriedSa(sa, record.installed, int(record.reported)))
-        return CarriedSad(tuple(reversed(carried)), tuple(left_out))
+                leaving.append(record)
+        return leaving, tuple(left_out)
 
     @contextmanager
     def importing(self, carried: CarriedSad) -> Iterator[Arrivals]:
@@ -350,6 +392,31 @@ class Sad:
         finally:
             self._arrivals = None
             carried.wipe()
+
+    @contextmanager
+    def awaiting(self) -> Iterator[None]:
+        """Within it `install` takes no keying material: the SA neither seals nor opens (retired) before `import_all`."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+
+    def import_all(self, carried: CarriedRecords) -> NotCarried:
+        """The SAs that wait go on from these records, while receiving is paused. All keying material in it is wiped, whatever comes
+        of it. Raises DataPlaneError: as `DataPlane.go_on`; EINVAL also for records of another layout."""
+        try:
+            carried.check()
+            waiting = ((_whose(self.records[handle]), handle) for handle in self._waiting)
+            handles, places, others = in_order(carried, waiting)
+            self._plane.go_on(handles, records_at(carried, places))
+        finally:
+            carried.wipe()
+        for handle, place in zip(handles, places, strict=True):
+            del self._waiting[handle]
+            record, row = self.records[handle], carried.rows[place]
+            record.installed, record.reported = row.installed, SaFlag(row.reported)
+        return others
 
     # ---- events
 

@@ -165,13 +165,13 @@ def set_drops(array: Any, drops: dict[str, int]) -> None:
             array[DROP_NAMES.index(name)] = count
 
 
-def _endpoint_value(c: Any) -> EndpointValue | None:
+def endpoint_value(c: Any) -> EndpointValue | None:
     endpoint = endpoint_of(c)
     return None if endpoint is None else EndpointValue(endpoint.address.packed, endpoint.port, endpoint.scope)
 
 
 def _path_value(c: Any) -> PathValue | None:
-    local, remote = _endpoint_value(c.local), _endpoint_value(c.remote)
+    local, remote = endpoint_value(c.local), endpoint_value(c.remote)
     if local is None or remote is None:
         return None
     return PathValue(local, remote, c.encapsulation, c.df, c.dscp, c.dscp_value, c.hop_limit, c.outer)
@@ -204,7 +204,7 @@ def exported_of(c: Any, keymat: bytearray, *, exact: bool, direction: Direction,
         goes_on=bool(c.goes_on),
         last_drop=DROP_NAMES[c.last_drop] if c.last_drop else None,
         drops=_counted(c.drops),
-        peer=_endpoint_value(c.peer) if direction is Direction.INBOUND else None,
+        peer=endpoint_value(c.peer) if direction is Direction.INBOUND else None,
         path=_path_value(c.path) if direction is Direction.OUTBOUND else None,
     )
 

@@ -23,6 +23,7 @@ from ipsec_dp.dataplane.carried import (
 )
 from ipsec_dp.dataplane.convert import check, sa_params_of, selectors_of
 from ipsec_dp.dataplane.ike import IkeGate
+from ipsec_dp.dataplane.kept import KeptPacket, kept_of, packets_of
 from ipsec_dp.dataplane.types import DROP_NAMES, Direction, SaHandle
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.ipsec.spi import spi_text
@@ -35,11 +36,12 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.suites import Suite
 
 OCTETS_MOST = 65535  # of an inner packet
+RECORD_OCTETS = ffi.sizeof("struct dp_sa_record")
 
 
 def record_layout() -> bytes:
     """What two programs have in common when the one reads the other's records; else SAs go one by one, as values."""
-    shape = ffi.sizeof("struct dp_sa_record"), ffi.sizeof("struct dp_sa_state"), SA_MODEL, sys.byteorder, DROP_NAMES
+    shape = RECORD_OCTETS, ffi.sizeof("struct dp_sa_state"), SA_MODEL, sys.byteorder, DROP_NAMES
     return hashlib.sha256(repr(shape).encode()).digest()
 
 
@@ -49,6 +51,10 @@ class Moving(IkeGate):
     def retire(self, handle: SaHandle) -> None:
         """From now on the SA neither seals nor opens (retired), for good. It stays until it is removed."""
         check(lib.dp_sa_retire(self.c, handle), "retiring an SA")
+
+    def check_leaving(self, handle: SaHandle) -> None:
+        """Raises what `export_sa` would raise of an SA that is retired; where it does not, `export_sa` will not."""
+        check(lib.dp_sa_may_leave(self.c, handle), "exporting an SA")
 
     def export_sa(self, handle: SaHandle, suite: Suite) -> ExportedSa:
         """The SA whole, after its last packet: it is retired, and its key is wiped here. Once. Raises DataPlaneError (EAGAIN: a
@@ -65,9 +71,11 @@ class Moving(IkeGate):
         info, c = ffi.new("struct dp_sa_info *"), ffi.new("struct dp_sa_state *")
         room = bytearray(lib.DP_KEYMAT_ROOM)
         check(lib.dp_sa_read(self.c, handle, info), "reading an SA")
-        octets = check(leave(c, ffi.from_buffer("uint8_t[]", room)), f"exporting the SA {spi_text(info.spi)}")
-        keymat = bytearray(memoryview(room)[:octets])
-        room[:] = bytes(len(room))
+        try:
+            octets = check(leave(c, ffi.from_buffer("uint8_t[]", room)), f"exporting the SA {spi_text(info.spi)}")
+            keymat = bytearray(memoryview(room)[:octets])
+        finally:
+            room[:] = bytes(len(room))
         return exported_of(c, keymat, exact=exact, direction=Direction(info.direction), spi=info.spi, suite=str(suite))
 
     def reserve(self, handle: SaHandle, bound: int) -> None:
@@ -106,13 +114,17 @@ class Moving(IkeGate):
         return SaHandle(handle[0])
 
     def export_many(self, handles: Sequence[SaHandle]) -> bytearray:
-        """These SAs whole, all of them retired by this, or none has left (DataPlaneError, as `export_sa`). Octets for `go_on` of a
-        process of the same `record_layout`; whoever has them wipes them."""
+        """These SAs whole, all of them retired by this, or none has left (DataPlaneError, as `export_sa`; EINVAL: one is named
+        twice). RECORD_OCTETS of each for `go_on` of a process of the same `record_layout`; whoever has them wipes them."""
         for handle in handles:
             self.retire(handle)
-        records = bytearray(len(handles) * ffi.sizeof("struct dp_sa_record"))
+        records = bytearray(len(handles) * RECORD_OCTETS)
         c = ffi.from_buffer("struct dp_sa_record[]", records)
-        check(lib.dp_sa_export_many(self.c, handles, len(handles), c), "exporting SAs")
+        try:
+            check(lib.dp_sa_export_many(self.c, handles, len(handles), c), "exporting SAs")
+        except DataPlaneError:
+            records[:] = bytes(len(records))
+            raise
         return records
 
     def go_on(self, handles: Sequence[SaHandle], records: bytearray) -> None:
@@ -120,7 +132,7 @@ class Moving(IkeGate):
         DataPlaneError (EBUSY: devices are read; EPERM: one does not wait), and those before it do go on."""
         done = ffi.new("size_t *")
         try:
-            if len(records) != len(handles) * ffi.sizeof("struct dp_sa_record"):
+            if len(records) != len(handles) * RECORD_OCTETS:
                 raise DataPlaneError(errno.EINVAL, f"{len(records)} octets are no records of {len(handles)} SAs")
             c = ffi.from_buffer("struct dp_sa_record[]", records)
             result = lib.dp_sa_go_on_many(self.c, handles, len(handles), c, done)
@@ -146,6 +158,30 @@ class Moving(IkeGate):
     def resume_receiving(self) -> None:
         """Devices are read again, with what came meanwhile. Raises DataPlaneError: one is not."""
         check(lib.dp_receive_resume(self.c), "reading devices again")
+
+    # ---- what waits for an SA
+
+    def export_kept(self) -> list[KeptPacket]:
+        """Packets of tunnels that are coming up, and ESP that came before its SA; they wait on here too. While receiving is paused.
+        Raises DataPlaneError (EBUSY)."""
+        octets = ffi.new("size_t *")
+        result = lib.dp_kept_export(self.c, ffi.NULL, 0, octets)
+        if result == -errno.ENOBUFS:
+            records = bytearray(octets[0])
+            check(lib.dp_kept_export(self.c, ffi.from_buffer("uint8_t[]", records), len(records), octets), "copying what waits")
+            return packets_of(records)
+        check(result, "copying what waits")
+        return []
+
+    def import_kept(self, packet: KeptPacket, now: int) -> None:
+        """It waits here from now on, since when it did, behind those that were imported before; the tunnel, the interface and the
+        link are ours. It is wiped. While receiving is paused. Raises DataPlaneError (ENOSPC: no room, or it has waited too long;
+        ENOENT: nobody expects its SPI; EINVAL; EBUSY)."""
+        try:
+            octets = ffi.from_buffer("uint8_t[]", packet.packet)
+            check(lib.dp_kept_import(self.c, kept_of(packet), octets, now), f"taking {packet!r}")
+        finally:
+            packet.wipe()
 
     # ---- counters
 

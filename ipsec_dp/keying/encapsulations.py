@@ -15,10 +15,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from enum import Enum
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from msgspec import Struct
 
 from ipsec_dp.ike.actions import Kind
 from ipsec_dp.keying.status import COSTS
+from ipsec_dp.util.leaves import Here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -60,8 +64,22 @@ class _Because(Enum):
 class _Finding:
     between: Between
     because: _Because
+    why: str
+    until: float
     timer: Timer
     up: bool = False  # a CHILD_SA came up by it
+
+
+class FindingState(Struct, frozen=True, forbid_unknown_fields=True):
+    """What was found of a tunnel, for another process of this host. Addresses as their octets; `until`: seconds of the gateway's
+    clock."""
+
+    local: Here[bytes]
+    remote: Here[bytes]
+    because: Here[str]
+    why: Here[str]
+    until: Here[float]
+    up: Here[bool]
 
 
 class Encapsulations:
@@ -134,6 +152,23 @@ class Encapsulations:
         elif event.kind is Kind.IKE_FAILED and found.because is _Because.NO_WAY and not found.up:
             self.forget(event.tunnel)
 
+    def export(self) -> dict[str, FindingState]:
+        """All that was found, by tunnel."""
+        return {
+            tunnel: FindingState(one.between.local.packed, one.between.remote.packed, one.because.value, one.why, one.until, one.up)
+            for tunnel, one in self._found.items()
+        }
+
+    def resume(self, tunnel: str, state: FindingState) -> None:
+        """Goes on from there, as long as it lasts; where the host permits no protocol 50 it says nothing. Raises ValueError for
+        what was never exported."""
+        between = Between(ip_address(state.local), ip_address(state.remote))
+        because = _Because(state.because)
+        until = min(state.until, self._clock.now() + ANEW_S)
+        if self._no_esp is None and until > self._clock.now():
+            self._note(tunnel, between, because, state.why, until)
+            self._found[tunnel].up = state.up
+
     def forget(self, tunnel: str) -> None:
         """UDP is tried anew."""
         found = self._found.pop(tunnel, None)
@@ -147,10 +182,11 @@ class Encapsulations:
         for tunnel in tuple(self._found):
             self.forget(tunnel)
 
-    def _note(self, tunnel: str, between: Between, because: _Because, why: str) -> None:
+    def _note(self, tunnel: str, between: Between, because: _Because, why: str, until: float | None = None) -> None:
         self.forget(tunnel)
-        timer = self._clock.call_at(self._clock.now() + ANEW_S, self.forget, tunnel)
-        self._found[tunnel] = _Finding(between, because, timer)
+        ends = self._clock.now() + ANEW_S if until is None else until
+        timer = self._clock.call_at(ends, self.forget, tunnel)
+        self._found[tunnel] = _Finding(between, because, why, ends, timer)
         self._apply(tunnel)
         if because is not _Because.NEITHER:
             text = f'tunnel "{tunnel}": its ESP goes as IP protocol 50, a fallback, {COSTS}: {why}, or write encapsulation = "esp"'

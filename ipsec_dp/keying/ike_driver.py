@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
     from ipsec_dp.keying.child_installer import IkeChildren
+    from ipsec_dp.keying.encapsulations import FindingState
     from ipsec_dp.keying.ike_trials import IkeTrials
     from ipsec_dp.keying.status import RenewalTrigger
     from ipsec_dp.keying.trial_attempt import Attempt
@@ -145,6 +146,17 @@ class IkeDriver:
             intent.start(now)
         ticking = asyncio.get_running_loop().create_task(self._ticks.run(self._tick))
         stack.push_async_callback(self._end, ticking)
+
+    def export_findings(self) -> dict[str, FindingState]:
+        """Which tunnels' ESP goes as it does because of what was found on the way, for a process that goes on with them."""
+        return self._encapsulations.export()
+
+    def take_findings(self, findings: Mapping[str, FindingState]) -> None:
+        """Before the IKE SAs come, which are to meet their peers so. Of tunnels that are not here, or that have it written how
+        their ESP goes, nothing is taken. Raises ValueError for what was never exported."""
+        for name, state in findings.items():
+            if name in self._peers and self._peers[name].encapsulation == "auto":
+                self._encapsulations.resume(name, state)
 
     async def reconfigure(self, tunnels: Iterable[Tunnel], peers: Mapping[str, Peer], effects: Mapping[str, Effect]) -> None:
         """Takes tunnels over that are new or changed, with their peers. `effects`: what becomes of those that were there
@@ -535,7 +547,7 @@ class IkeDriver:
         self._schedule()
 
     def _do_all(self, actions: Iterable[Action]) -> None:
-        unmade = Unmade()
+        unmade, ending = Unmade(), []
         for action in actions:
             if unmade.passes_over(action):
                 continue
@@ -548,8 +560,10 @@ class IkeDriver:
                 child, tunnel = getattr(action, "child", None), getattr(action, "tunnel", None)
                 if child is not None and tunnel is not None:
                     unmade.add(child)
-                    self._do_all(self._core.delete_child(tunnel, child, self._clock.now()))
-                    self._intents[tunnel].cannot_carry(str(error))
+                    ending.append((tunnel, child, str(error)))
+        for tunnel, child, why in ending:  # last: the peer knows no such SA before the answer that is among these actions
+            self._do_all(self._core.delete_child(tunnel, child, self._clock.now()))
+            self._intents[tunnel].cannot_carry(why)
 
     def _do(self, action: Action) -> None:
         match action:

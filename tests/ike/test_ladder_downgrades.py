@@ -82,7 +82,7 @@ def test_no_more_peers_are_remembered_than_there_is_room_for():
     (context,) = ladder.a.core.sessions()
 
     def judged(tunnel):
-        return downgrades.of(peer("a", tunnel=tunnel, **DEFAULTS), None, context.sa)
+        return downgrades.of(peer("a", tunnel=tunnel, **DEFAULTS), context.ends.identities, context.sa)
 
     assert judged("to-b") is not None
     assert judged("to-b") is None

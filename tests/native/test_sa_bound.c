@@ -222,6 +222,41 @@ static void test_a_bound_moves_with_an_sa_that_is_exported_whole(void **state) {
     assert_int_equal(dp_sa_publish(planes[1], id[0], 1), -EINVAL);
 }
 
+/* It was set too late, and the SA is retired before a higher one is. */
+static void test_an_sa_that_is_beyond_its_bound_moves_and_waits_for_a_higher_one(void **state) {
+    struct dp **planes = *state;
+    for (int esn = 0; esn < 2; esn++) {
+        struct dp_sa_params p = params_of(esn != 0);
+        dp_sa_id id[2] = {plane_install(planes[0], DP_INBOUND, &p), plane_install(planes[0], DP_OUTBOUND, &p)};
+        dp_sa_id from = id[0];
+        struct dp_sa_state state_of;
+        uint8_t keymat[DP_KEYMAT_ROOM];
+        struct rows before, sealed;
+        seal_rows(planes[0], id[1], 5, &before);
+        assert_int_equal(open_row(planes[0], &before, 4), DP_OK);
+        assert_int_equal(dp_sa_publish(planes[0], id[0], 2), -ERANGE);
+        assert_int_equal(dp_sa_reserve(planes[0], id[1], 3), -ERANGE);
+        for (unsigned direction = 0; direction < 2; direction++) {
+            assert_int_equal(dp_sa_retire(planes[0], id[direction]), 0);
+            assert_int_equal(dp_sa_export(planes[0], id[direction], &state_of, keymat, sizeof keymat), KEYMAT);
+            id[direction] = arrive(planes[1], direction, &p, &state_of, keymat);
+        }
+        assert_int_equal(seal_one(planes[1], id[1]), DP_DROP_unreserved);
+        assert_int_equal(snapshot(planes[1], id[1], 1, &state_of, keymat), -ERANGE);
+        assert_int_equal(dp_sa_reserve(planes[1], id[1], 7), 0);
+        seal_rows(planes[1], id[1], 3, &sealed);
+        assert_int_equal(sequence_of(sealed.data[0]), 6);
+        assert_int_equal(sealed.reason[2], DP_DROP_unreserved);
+        assert_int_equal(open_row(planes[1], &sealed, 0), DP_DROP_unpublished);
+        assert_int_equal(open_row(planes[1], &before, 4), DP_DROP_replay);
+        assert_int_equal(open_row(planes[1], &before, 3), DP_OK); /* below, the window is what it was */
+        assert_int_equal(dp_sa_publish(planes[1], id[0], 6), 0);
+        assert_int_equal(open_row(planes[1], &sealed, 0), DP_OK);
+        assert_int_equal(dp_sa_remove(planes[0], from), 0);
+        assert_int_equal(dp_sa_remove(planes[1], id[0]), 0);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_nothing_is_sealed_above_what_is_reserved, two_planes, end_two_planes),
@@ -234,6 +269,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_successor_opens_above_the_bound_alone, two_planes, end_two_planes),
         cmocka_unit_test_setup_teardown(test_what_is_counted_stops_at_the_top, two_planes, end_two_planes),
         cmocka_unit_test_setup_teardown(test_a_bound_moves_with_an_sa_that_is_exported_whole, two_planes, end_two_planes),
+        cmocka_unit_test_setup_teardown(test_an_sa_that_is_beyond_its_bound_moves_and_waits_for_a_higher_one, two_planes,
+                                        end_two_planes),
     };
     return cmocka_run_group_tests_name("sa_bound", tests, NULL, NULL);
 }

@@ -74,10 +74,28 @@ static void test_what_was_retired_never_goes_on_again(void **state) {
     assert_int_equal(seal_one(planes[1], waits), DP_OK);
 }
 
+static void test_one_that_is_named_twice_leaves_nothing(void **state) {
+    struct dp *dp = ((struct dp **)*state)[0];
+    struct dp_sa_params p = params_of(false);
+    dp_sa_id in = plane_install(dp, DP_INBOUND, &p), out = plane_install(dp, DP_OUTBOUND, &p);
+    dp_sa_id twice[] = {in, out, in};
+    static struct dp_sa_record records[3], nothing[3];
+    assert_int_equal(dp_sa_may_leave(dp, out), -EPERM);
+    assert_int_equal(dp_sa_retire(dp, in), 0);
+    assert_int_equal(dp_sa_retire(dp, out), 0);
+    assert_int_equal(dp_sa_export_many(dp, twice, 3, records), -EINVAL);
+    assert_memory_equal(records, nothing, sizeof records);
+    assert_int_equal(dp_sa_may_leave(dp, out), 0);
+    assert_int_equal(dp_sa_export_many(dp, twice, 2, records), 0); /* the control */
+    assert_int_equal(dp_sa_may_leave(dp, out), -EALREADY);
+    assert_int_equal(dp_sa_may_leave(dp, out + (UINT64_C(1) << 32)), -ENOENT);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_many_go_on_where_they_waited, two_planes, end_two_planes),
         cmocka_unit_test_setup_teardown(test_what_was_retired_never_goes_on_again, two_planes, end_two_planes),
+        cmocka_unit_test_setup_teardown(test_one_that_is_named_twice_leaves_nothing, two_planes, end_two_planes),
     };
     return cmocka_run_group_tests_name("sa_waiting", tests, NULL, NULL);
 }

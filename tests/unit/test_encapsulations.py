@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 
+import msgspec
 import pytest
 
 from ipsec_dp.ike.actions import Endpoint, Event, Kind, Origin, Path
 from ipsec_dp.ike.peer import Peer
-from ipsec_dp.keying.encapsulations import ANEW_S, Between, Encapsulations
+from ipsec_dp.keying.encapsulations import ANEW_S, Between, Encapsulations, FindingState
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import PSK, tunnel
@@ -117,9 +119,90 @@ def test_what_was_found_is_true_between_two_addresses(between, then):
     in_loop(life)
 
 
+# ---- another process -------------------------------------------------------------------------------------------------------------
+
+
+def over_the_wire(found):
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(found), type=dict[str, FindingState])
+
+
+@pytest.mark.parametrize("came_up", [False, True])
+def test_what_was_found_goes_along_for_as_long_as_it_would_have_held(came_up):
+    async def life(known):
+        known.found.no_way("to-b", HERE, "192.0.2.2 did not answer")
+        if came_up:
+            known.hears(Kind.CHILD_UP)
+        await known.clock.advance(ANEW_S - 60)
+        after, texts = Known(), known.conditions.texts
+        after.clock = known.clock
+        after.found = Encapsulations(after.apply, after.conditions, after.clock)
+        after.found.resume("to-b", over_the_wire(known.found.export())["to-b"])
+        assert (after.now, after.applied, after.conditions.texts) == ("esp", ["esp"], texts)
+        assert after.found.export() == known.found.export()
+        after.hears(Kind.IKE_FAILED)
+        assert after.now == ("esp" if came_up else "auto")
+        await known.clock.advance(61)
+        assert (after.now, after.found.export(), after.conditions.texts) == ("auto", {}, [])
+
+    in_loop(life)
+
+
+def test_silence_over_both_goes_along():
+    async def life(known):
+        for _ in range(2):
+            known.found.nothing_back("to-b", HERE)
+        after = Known()
+        after.found.resume("to-b", known.found.export()["to-b"])
+        assert (after.now, after.conditions.texts) == ("auto", [])
+        assert not after.found.nothing_back("to-b", HERE), "that is known"
+        after.found.calls("to-b", ELSEWHERE)
+        assert after.found.export() == {}
+
+    in_loop(life)
+
+
+@pytest.mark.parametrize("change", [{"until": 0.0}, {"because": "a whim"}, {"local": b"123"}])
+def test_what_is_over_or_cannot_be_is_not_taken(change):
+    async def life(known):
+        known.found.no_way("to-b", HERE, "why")
+        state = msgspec.structs.replace(known.found.export()["to-b"], **change)
+        after = Known()
+        await after.clock.advance(1)
+        with nullcontext() if "until" in change else pytest.raises(ValueError, match=r"whim|b'123'"):
+            after.found.resume("to-b", state)
+        assert after.now == "auto"
+
+    in_loop(life)
+
+
+def test_a_time_that_is_too_far_away_is_no_longer_than_any():
+    async def life(known):
+        known.found.no_way("to-b", HERE, "why")
+        after = Known()
+        after.found.resume("to-b", msgspec.structs.replace(known.found.export()["to-b"], until=1e12))
+        await after.clock.advance(ANEW_S + 1)
+        assert after.now == "auto"
+
+    in_loop(life)
+
+
+def test_a_host_without_protocol_50_takes_none_of_it():
+    async def life(known):
+        known.found.no_way("to-b", HERE, "why")
+        after = Known()
+        after.found = Encapsulations(after.apply, after.conditions, after.clock, "no")
+        after.found.resume("to-b", known.found.export()["to-b"])
+        assert (after.now, after.applied) == ("udp", [])
+
+    in_loop(life)
+
+
 # ---- the driver -----------------------------------------------------------------------------------------------------------------
 
 FLOATED = Path(Endpoint(LOCAL, 4500), Endpoint(ip_address("192.0.2.2"), 4500), natt=True)
+
+
+FOUND = FindingState(HERE.local.packed, HERE.remote.packed, "port 4500", "why", 600.0, True)
 
 
 @dataclass
@@ -227,3 +310,17 @@ def test_who_only_waits_for_the_peer_does_nothing(made):
         assert not site.driver.nothing_back("to-b")
 
     site.run(life)
+
+
+def test_the_driver_gives_what_was_found_and_takes_it_of_its_own_tunnels(made):
+    async def life():
+        site = made()
+        found = msgspec.structs.replace(FOUND, until=site.clock.now() + 60)
+        site.driver.take_findings({"to-b": found, "elsewhere": found})
+        assert met_with(site) == "esp"
+        assert site.driver.export_findings() == {"to-b": found}
+        written = made('encapsulation = "udp"')
+        written.driver.take_findings({"to-b": found})
+        assert (met_with(written), written.driver.export_findings()) == (None, {})
+
+    asyncio.run(life())

@@ -17,16 +17,20 @@ from ipsec_dp.ike.carried.ikev2_import import Ikev2Import
 from ipsec_dp.ike.carried.keys import KeysOf, no_keys
 from ipsec_dp.ike.carried.model import ChoicePart
 from ipsec_dp.ike.carried.part import CarriedStateError
+from ipsec_dp.ike.carried.places import check_places
+from ipsec_dp.ike.carried.serials import is_reserved, serials_of
 from ipsec_dp.ike.carried.whole import CarriedIke
 from ipsec_dp.ike.errors import IkeError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ipsec_dp.ike.actions import Action
     from ipsec_dp.ike.carried.ikev1 import Ikev1Export
     from ipsec_dp.ike.carried.ikev1_import import Ikev1Import
     from ipsec_dp.ike.carried.model import LeftOut
+    from ipsec_dp.ike.carried.part import CarriedPart
+    from ipsec_dp.ike.carried.serials import Serials
     from ipsec_dp.ike.manager import IkeManager
     from ipsec_dp.ike.v1.manager import IsakmpManager
     from ipsec_dp.ike.version_choice import VersionChoice
@@ -51,10 +55,11 @@ class CarriedCore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ExportedIke:
-    """`octets`: whoever has them wipes them. `left_out`: what is to be negotiated anew."""
+    """`octets`: whoever has them wipes them. `left_out`: what is to be negotiated anew. `serials`: for `LastExport.note`."""
 
     octets: bytearray = field(repr=False)
     left_out: tuple[LeftOut, ...]
+    serials: Serials
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +78,29 @@ def export_ike(core: CarriedCore, now: float, keys: KeysOf = no_keys, *, stride:
         raise CarriedStateError("what was begun with many tunnels at once is not over: it has to be first")
     ikev2, ikev1 = Ikev2Export(core.ikev2, now, keys, stride), _ikev1_export(core, now, keys, stride)
     left_out = [*ikev2.left_out, *([] if ikev1 is None else ikev1.left_out)]
-    model = CarriedIke(
-        at=now,
-        last_number=core.ikev2.last_number,
-        ikev2=ikev2.part(),
-        ikev1=None if ikev1 is None else ikev1.part(),
-        choices=[_choice_part(tunnel, choice) for tunnel, choice in core.choices.items()],
-        left_out=left_out,
-    )
-    octets = seal_model(model)
-    model.wipe()
+    parts: list[CarriedPart] = []
+    try:
+        parts.append(of_ikev2 := ikev2.part())
+        of_ikev1 = None if ikev1 is None else ikev1.part()
+        choices = [_choice_part(tunnel, choice) for tunnel, choice in core.choices.items()]
+        model = CarriedIke(
+            at=now,
+            last_number=core.ikev2.last_number,
+            ikev2=of_ikev2,
+            ikev1=of_ikev1,
+            choices=choices,
+            left_out=left_out,
+        )
+        parts.append(model)
+        octets = seal_model(model)
+    finally:
+        for part in parts:
+            part.wipe()
     if stride is None:
         ikev2.retire()
         if ikev1 is not None:
             ikev1.retire()
-    return ExportedIke(octets, tuple(left_out))
+    return ExportedIke(octets, tuple(left_out), serials_of(model))
 
 
 def _ikev1_export(core: CarriedCore, now: float, keys: KeysOf, stride: int | None) -> Ikev1Export | None:
@@ -104,14 +117,25 @@ def _choice_part(tunnel: str, choice: VersionChoice) -> ChoicePart:
     return ChoicePart(tunnel=tunnel, fallen=fallen, first=first, reason=reason)
 
 
-def import_ike(core: CarriedCore, octets: bytearray, now: float) -> ImportedIke:
-    """Into a core that has its peers and nothing else. The octets are wiped, whatever comes of it. Raises CarriedStateError, and
-    the core is as it was."""
+def import_ike(core: CarriedCore, octets: bytearray, now: float, admit: Callable[[Serials], None] | None = None) -> ImportedIke:
+    """Into a core that has its peers and nothing else. The octets are wiped, whatever comes of it. `admit`: `LastExport.admit`,
+    without which no state of a source that goes on is imported. Raises CarriedStateError, and the core is as it was."""
     try:
         model = open_model(octets)
-        ikev2, ikev1 = _made(model, core, now)
     finally:
         octets[:] = bytes(len(octets))
+    try:
+        return _imported(model, core, now, admit)
+    finally:
+        model.wipe()
+
+
+def _imported(model: CarriedIke, core: CarriedCore, now: float, admit: Callable[[Serials], None] | None) -> ImportedIke:
+    ikev2, ikev1 = _made(model, core, now)
+    if admit is not None:
+        admit(serials_of(model))
+    elif is_reserved(model):
+        raise CarriedStateError("the state is of a source that goes on, and nobody says whether there was a later export")
     ikev2.commit(model.last_number)
     left_out, actions, reserved = [*model.left_out, *ikev2.left_out], ikev2.actions(), ikev2.reserved
     if ikev1 is not None:
@@ -120,18 +144,17 @@ def import_ike(core: CarriedCore, octets: bytearray, now: float) -> ImportedIke:
     for one in model.choices:
         if one.tunnel in core.choices:
             core.choices[one.tunnel].resume((one.fallen, one.first, one.reason))
-    model.wipe()
     return ImportedIke(tuple(left_out), actions, tuple(reserved))
 
 
 def _made(model: CarriedIke, core: CarriedCore, now: float) -> tuple[Ikev2Import, Ikev1Import | None]:
     try:
+        check_places(model)
         ikev2, ikev1 = Ikev2Import(model.ikev2, core.ikev2, now), None
         if model.ikev1 is not None and model.ikev1.peerings:
             from ipsec_dp.ike.carried.ikev1_import import Ikev1Import
 
             ikev1 = Ikev1Import(model.ikev1, core.with_ikev1(), now)
     except (IkeError, ArithmeticError, LookupError, RuntimeError, TypeError, UnsupportedAlgorithm, ValueError) as error:
-        model.wipe()
         raise CarriedStateError(f"the state says what cannot be: {type(error).__name__}") from None
     return ikev2, ikev1

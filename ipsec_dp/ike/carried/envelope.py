@@ -32,10 +32,11 @@ _DECODER: Final = msgspec.msgpack.Decoder(CarriedIke)
 def seal_model(model: CarriedIke) -> bytearray:
     """The octets, which whoever has them wipes."""
     body = bytearray()
-    _ENCODER.encode_into(model, body)
-    octets = enveloped(body, MODEL)
-    body[:] = bytes(len(body))
-    return octets
+    try:
+        _ENCODER.encode_into(model, body)
+        return enveloped(body, MODEL)
+    finally:
+        body[:] = bytes(len(body))
 
 
 def enveloped(body: Buffer, version: int) -> bytearray:
@@ -43,9 +44,16 @@ def enveloped(body: Buffer, version: int) -> bytearray:
     octets = bytearray(MAGIC)
     octets += version.to_bytes(_VERSION, "big")
     octets += len(body).to_bytes(_LENGTH, "big")
-    octets += hashlib.sha256(octets + body).digest()
+    octets += _digest(octets, body)
     octets += body
     return octets
+
+
+def _digest(head: Buffer, body: Buffer) -> bytes:
+    """Of both, one behind the other: no copy of them is made, for nobody would wipe it."""
+    digest = hashlib.sha256(head)
+    digest.update(body)
+    return digest.digest()
 
 
 def version_of(octets: Buffer) -> int:
@@ -65,7 +73,7 @@ def open_model(octets: Buffer) -> CarriedIke:
         raise CarriedStateError(f"the state is of model {version}, and this program reads up to model {MODEL}")
     if length != len(body):
         raise CarriedStateError(f"the state was cut: {len(body)} of {length} octets are there")
-    if not bytes_eq(hashlib.sha256(bytes(head) + body).digest(), bytes(digest)):
+    if not bytes_eq(_digest(head, body), bytes(digest)):
         raise CarriedStateError("the state was changed on its way: its digest does not hold")
     try:
         model = _DECODER.decode(body)

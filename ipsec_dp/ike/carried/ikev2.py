@@ -14,6 +14,7 @@ from ipsec_dp.ike.carried.tasks import Exporting, task_part, their_series_part
 from ipsec_dp.ike.carried.windows import window_part
 from ipsec_dp.ike.carried.wishes import wanted_part
 from ipsec_dp.ike.v2.deadlines import Deadlines
+from ipsec_dp.ike.v2.downgrades import Withstood
 from ipsec_dp.ike.v2.followup import SerialTask
 from ipsec_dp.ike.v2.sa import Child, State
 
@@ -73,7 +74,14 @@ class Ikev2Export:
             due=[self._known.places[one] for one in self._due if one in self._known.places],
             counts=counts,
             retransmissions=retransmissions,
+            withstood=self._withstood(),
         )
+
+    def _withstood(self) -> list[m.WithstoodValue]:
+        """Of peers that have no IKE SA which is carried: those say it themselves."""
+        here = {Withstood(one.peer.tunnel, one.ends.identities, False).who for one in self.sessions if one.ends.identities}
+        known = self._manager.downgrades.known
+        return [m.WithstoodValue(one.tunnel, *v.identity_values(one.identities), one.ever) for one in known if one.who not in here]
 
     def retire(self) -> None:
         """They are another's from now on: here nothing is sealed any more, and the keys are gone."""
@@ -130,7 +138,7 @@ class Ikev2Export:
             failures=session.deadlines.failures,
             reprieved=session.deadlines.reprieved,
             exchange=session.exchange,
-            withstood=self._manager.downgrades.known(session.peer, session.ends.meaning()),
+            withstood=self._manager.downgrades.ever(session.peer, session.ends.identities),
         )
 
     def _sk_iv(self, sa: IkeSa) -> m.Exact | m.Reserved | None:
@@ -236,6 +244,9 @@ def _abilities_part(abilities: Abilities) -> m.AbilitiesPart:
     return m.AbilitiesPart(
         fragmentation=abilities.fragmentation,
         longest=abilities.longest,
+        longest_until=abilities.longest_until,
+        followed=abilities.followed,
+        slow=abilities.slow,
         hashes=None if abilities.hashes is None else sorted(abilities.hashes),
         single_pair=abilities.single_pair,
         told=sorted(abilities.notes.told),

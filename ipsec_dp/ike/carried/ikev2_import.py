@@ -23,6 +23,7 @@ from ipsec_dp.ike.v2.child_respond import Prepared
 from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.context import expected_on
 from ipsec_dp.ike.v2.deadlines import Deadlines
+from ipsec_dp.ike.v2.downgrades import Withstood
 from ipsec_dp.ike.v2.exchanges import UnprovenError
 from ipsec_dp.ike.v2.keymat import IkeKeys
 from ipsec_dp.ike.v2.protect import protection
@@ -69,15 +70,23 @@ class Ikev2Import:
                 self._connect(one, session)
         self._due = [self._sessions[place] for place in part.due]
         self._lengths = v.lengths_of(part.lengths)
+        self._withstood = [
+            Withstood(one.tunnel, v.identities_of((one.ours, one.theirs)), one.ever)
+            for one in part.withstood
+            if manager.peer(one.tunnel) is not None
+        ]
 
     def commit(self, number: int) -> None:
         """They are the manager's. `number`: of the CHILD_SA that was made last."""
         self._manager.go_on_from(number, (self._part.counts, self._part.retransmissions))
         self._manager.lengths.resume(self._lengths)
+        for each in self._withstood:
+            self._manager.downgrades.note(each)
         there = [(one, session) for one, session in zip(self._part.sas, self._sessions, strict=True) if session is not None]
         for one, session in there:
             self._manager.take_over(session, by_request=one.by_request)
-            self._manager.downgrades.resume(session.peer, session.ends.meaning(), one.withstood)
+            if one.withstood is not None and session.ends.identities is not None:
+                self._manager.downgrades.note(Withstood(session.peer.tunnel, session.ends.identities, one.withstood))
             if session.ends.account is not None and one.ends.account is not None:
                 session.ends.account.resume(one.ends.account)
         for due in self._due:
@@ -118,7 +127,7 @@ class Ikev2Import:
             having = [
                 session for one, session in zip(self._part.sas, self._sessions, strict=True) if one.table == place and session
             ]
-            holder = self._known.at(part.holder)
+            holder = self._sessions[part.holder]
             if not having or holder not in having:
                 continue
             table = ChildTable(holder)
@@ -289,6 +298,9 @@ def _abilities(part: m.AbilitiesPart) -> Abilities:
     found = Abilities(
         fragmentation=part.fragmentation,
         longest=part.longest,
+        longest_until=part.longest_until,
+        followed=part.followed,
+        slow=part.slow,
         hashes=None if part.hashes is None else frozenset(part.hashes),
         single_pair=part.single_pair,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ipsec_dp.ike import post_quantum
 
 if TYPE_CHECKING:
+    from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.v2.sa import IkeSa
 
@@ -26,16 +27,29 @@ class Downgrade(NamedTuple):
     warns: bool
 
 
+class Withstood(NamedTuple):
+    """Whether keys between these two, of a tunnel, ever withstood."""
+
+    tunnel: str
+    identities: tuple[Identity, Identity]
+    ever: bool
+
+    @property
+    def who(self) -> object:
+        """The same for the same two, however they are written."""
+        return self.tunnel, tuple(identity.meaning() for identity in self.identities)
+
+
 class Downgrades:
     """Of one gateway, from its start: whether keys with a peer (tunnel and identities) ever withstood, of the newest REMEMBERED."""
 
     def __init__(self) -> None:
-        self._withstood: dict[object, bool] = {}
+        self._withstood: dict[object, Withstood] = {}
 
-    def of(self, peer: Peer, identities: object, sa: IkeSa) -> Downgrade | None:
+    def of(self, peer: Peer, identities: tuple[Identity, Identity], sa: IkeSa) -> Downgrade | None:
         """`sa` is up between these: what is to be told; None: nothing, or nothing new."""
         withstands = sa.post_quantum.seed != "none"
-        before = self._note((peer.tunnel, identities), withstands=withstands)
+        before = self.note(Withstood(peer.tunnel, identities, withstands))
         if withstands or not (peer.ppks or post_quantum.possible(peer.ike_proposals)):
             return None
         if before:
@@ -44,19 +58,20 @@ class Downgrades:
             return Downgrade(f"{_LESS}: the peer took no ML-KEM and no PPK, but {sa.suite}", True)
         return Downgrade(f"{_LESS}: the peer takes no ML-KEM", False) if before is None else None
 
-    def known(self, peer: Peer, identities: object) -> bool | None:
-        """Whether keys with it ever withstood; None: it is not known."""
-        return self._withstood.get((peer.tunnel, identities))
+    @property
+    def known(self) -> list[Withstood]:
+        """Of all peers, the newest last."""
+        return list(self._withstood.values())
 
-    def resume(self, peer: Peer, identities: object, known: bool | None) -> None:
-        """What another has `known` of it."""
-        if known is not None:
-            self._note((peer.tunnel, identities), withstands=known)
+    def ever(self, peer: Peer, identities: tuple[Identity, Identity]) -> bool | None:
+        """Of one; None: it is not known."""
+        found = self._withstood.get(Withstood(peer.tunnel, identities, False).who)
+        return None if found is None else found.ever
 
-    def _note(self, who: object, *, withstands: bool) -> bool | None:
-        """What was known of it; None: it was not."""
-        before = self._withstood.pop(who, None)
-        self._withstood[who] = withstands or bool(before)
+    def note(self, one: Withstood) -> bool | None:
+        """It is the newest; what was known of it, None: it was not."""
+        before = self._withstood.pop(one.who, None)
+        self._withstood[one.who] = one._replace(ever=one.ever or (before is not None and before.ever))
         if len(self._withstood) > REMEMBERED:
             del self._withstood[next(iter(self._withstood))]
-        return before
+        return None if before is None else before.ever

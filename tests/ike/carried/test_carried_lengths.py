@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from ipsec_dp.ike.errors import RetiredKeyError
+from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.proposal import parse_esp
-from ipsec_dp.ike.v2.lengths import REMEMBERED_S
-from tests.ike.carried.carrying import carry
-from tests.ike.carried.test_carry import exported, up
+from ipsec_dp.ike.v2.downgrades import Withstood
+from tests.ike.carried.carrying import carry, exported, up
 
 LONG = {"esp_proposals": parse_esp(["aes128gcm16-modp4096"])}  # a rekey does not fit 576 octets
 
@@ -64,12 +64,12 @@ def test_what_was_exported_is_divided_by_its_source_no_more():
 def test_what_is_known_of_the_way_to_a_peer_comes_along():
     ladder = up()
     (session,) = ladder.a.core.sessions()
-    session.abilities.longest = 576.0
     until = ladder.clock() + 60
-    ladder.a.core.lengths.note(session.path.remote.address, 576.0, ladder.clock() - REMEMBERED_S + 60)
+    session.abilities.longest, session.abilities.longest_until = 576.0, until
+    ladder.a.core.lengths.note(session.path.remote.address, 576.0, until)
     carry(ladder.a, ladder.clock())
     (session,) = ladder.a.core.sessions()
-    assert session.abilities.longest == 576.0
+    assert (session.abilities.longest, session.abilities.longest_until) == (576.0, until)
     assert ladder.a.core.lengths.known == [(session.path.remote.address, 576.0, until)]
 
 
@@ -77,9 +77,27 @@ def test_whether_keys_ever_withstood_comes_along():
     ladder = up()
     (session,) = ladder.a.core.sessions()
     for known in (False, True):
-        ladder.a.core.downgrades.resume(session.peer, session.ends.meaning(), known)
+        ladder.a.core.downgrades.note(Withstood("to-b", session.ends.identities, known))
         carry(ladder.a, ladder.clock())
-        assert ladder.a.core.downgrades.known(session.peer, session.ends.meaning()) is known
+        assert ladder.a.core.downgrades.ever(session.peer, session.ends.identities) is known
+
+
+@pytest.mark.parametrize("ever", [False, True])
+def test_it_does_of_a_peer_that_has_no_ike_sa_now(ever):
+    ladder = up()
+    (session,) = ladder.a.core.sessions()
+    who = Withstood("to-b", (Identity.from_text("us@example.org"), Identity.from_text("CN=them")), ever)
+    gone = Withstood("configured no more", who.identities, ever)
+    for one in (who, gone):
+        ladder.a.core.downgrades.note(one)
+    for _ in range(2):
+        carry(ladder.a, ladder.clock())
+        assert ladder.a.core.downgrades.known == [who, Withstood("to-b", session.ends.identities, False)]
+    ladder.a.do(ladder.a.core.terminate("to-b", ladder.clock()))
+    ladder.settle()
+    carry(ladder.a, ladder.clock())
+    assert not ladder.a.core.sessions()
+    assert [one.ever for one in ladder.a.core.downgrades.known] == [ever, False]
 
 
 @pytest.mark.parametrize("encapsulation", ["auto", "udp"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -12,38 +10,19 @@ import pytest
 from ipsec_dp.ike import dh
 from ipsec_dp.ike.actions import Kind
 from ipsec_dp.ike.carried.carry import export_ike, import_ike
-from ipsec_dp.ike.carried.envelope import HEAD, MAGIC, enveloped, open_model, seal_model
+from ipsec_dp.ike.carried.envelope import HEAD, open_model, seal_model
 from ipsec_dp.ike.carried.isakmp_model import Ikev1Part
 from ipsec_dp.ike.carried.model import MODEL, Exact, Reserved
 from ipsec_dp.ike.carried.part import CarriedStateError
+from ipsec_dp.ike.carried.serials import LastExport
 from ipsec_dp.ike.errors import RetiredKeyError
 from ipsec_dp.ike.peer import Life
 from ipsec_dp.ipsec.transforms import GROUPS, KEMS
-from tests.ike.carried.carrying import as_core, carry, check, fresh, keys_of
+from tests.ike.carried.carrying import EXAMPLES, admitted, as_core, carry, exported, refused, taken, up
 from tests.ike.carried.test_as_if_nothing_had_happened import sealed_twice
 from tests.ike.ladder import Ladder, peer
 from tests.ike.v1.gateways import Gateways
 from tests.ike.v1.gateways import peer as peer_v1
-
-EXAMPLES = sorted((Path(__file__).parent / "examples").glob("model-*.hex"))
-
-
-def up(make=Ladder, of=peer, **changes):
-    """A ladder that is up."""
-    ladder = make([of("a", **changes)], [of("b", **changes)])
-    ladder.initiate("a")
-    ladder.settle()
-    return ladder
-
-
-def exported(site, stride=None):
-    return export_ike(as_core(site.core), site.clock(), keys_of(site.sad), stride=stride)
-
-
-def taken(site, octets):
-    core = fresh(site)
-    return core, import_ike(as_core(core), octets, site.clock())
-
 
 # ---- who may seal ----------------------------------------------------------------------------------------------------------------
 
@@ -63,9 +42,9 @@ def test_an_export_retires_its_source(make, of):
 def test_a_source_that_goes_on_and_its_import_never_take_one_iv():
     ladder = up()
     site = ladder.a
-    octets = exported(site, stride=4).octets
-    assert [one.sk_iv for one in open_model(octets).ikev2.sas] == [Reserved(begins=5, stride=4, serial=1)]
-    other, _ = taken(site, octets)
+    found = exported(site, stride=4)
+    assert [one.sk_iv for one in open_model(found.octets).ikev2.sas] == [Reserved(begins=5, stride=4, serial=1)]
+    other, _ = taken(site, found.octets, admitted(found))
     for core in (site.core, other):
         site.do(core.check_liveness("to-b", ladder.clock()) or core.rekey("to-b", ladder.clock()))
         site.do(core.terminate("to-b", ladder.clock()))
@@ -86,11 +65,34 @@ def test_of_two_reserved_exports_it_can_be_told_which_is_the_later_one():
     """They overlap. The number goes along, so that it rises whoever reserves."""
     ladder = up()
     found = [exported(ladder.a, stride=4).octets for _ in range(2)]
-    ladder.a.core, _ = taken(ladder.a, found[-1][:])
+    ladder.a.core, _ = taken(ladder.a, found[-1][:], lambda _: None)
     found.append(exported(ladder.a, stride=4).octets)
     ladder.a.core, _ = taken(ladder.a, exported(ladder.a).octets)
     found.append(exported(ladder.a, stride=4).octets)
     assert [getattr(one.sk_iv, "serial", None) for octets in found for one in open_model(octets).ikev2.sas] == [1, 2, 3, 4]
+
+
+def test_of_reserved_exports_the_last_one_alone_is_imported_and_once():
+    ladder = up()
+    last = LastExport()
+    found = []
+    for _ in range(2):
+        found.append(exported(ladder.a, stride=4))
+        last.note(found[-1].serials)
+    for refused_now, octets in (("of the last", found[0].octets), (None, found[1].octets[:]), ("before", found[1].octets[:])):
+        if refused_now is None:
+            taken(ladder.a, octets, last.admit)
+            continue
+        assert refused_now in refused(ladder.a, octets, last.admit)
+    exact = exported(ladder.a)
+    last.note(exact.serials)
+    assert "of the last" in refused(ladder.a, found[1].octets, last.admit)
+    taken(ladder.a, exact.octets, last.admit)  # the control
+
+
+def test_state_of_a_source_that_goes_on_is_not_imported_unjudged():
+    ladder = up()
+    assert "nobody says" in refused(ladder.a, exported(ladder.a, stride=4).octets)
 
 
 def test_both_forms_are_data():
@@ -225,114 +227,6 @@ def test_what_was_begun_with_many_has_to_be_over_first():
     core.unfinished = lambda: True
     with pytest.raises(CarriedStateError, match="at once"):
         export_ike(core, ladder.clock())
-    ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock()))
-    ladder.settle()
-    ladder.check()
-
-
-# ---- bad input -------------------------------------------------------------------------------------------------------------------
-
-
-def refused(site, octets):
-    """Why; and the manager is as it was, the octets are gone."""
-    core, octets = fresh(site), bytearray(octets)
-    with pytest.raises(CarriedStateError) as error:
-        import_ike(as_core(core), octets, site.clock())
-    assert core.empty
-    assert core.counters().sessions == 0
-    assert not any(octets)
-    return str(error.value)
-
-
-def test_octets_that_were_cut_are_refused():
-    ladder = up()
-    octets = bytes(exported(ladder.a).octets)
-    for end in {0, 1, len(MAGIC), 40, 54, 55, 56, len(octets) // 2, len(octets) - 1}:
-        assert refused(ladder.a, octets[:end])
-    assert "were cut" in refused(ladder.a, octets[:-1]) or "was cut" in refused(ladder.a, octets[:-1])
-    assert "was cut" in refused(ladder.a, octets + b"x")
-
-
-def test_octets_that_were_changed_are_refused():
-    ladder = up()
-    octets = bytes(exported(ladder.a).octets)
-    for at in (*range(60), *range(60, len(octets), 97)):
-        changed = bytearray(octets)
-        changed[at] ^= 1
-        assert refused(ladder.a, changed)
-
-
-def test_a_newer_model_is_refused_by_its_number():
-    ladder = up()
-    why = f"the state is of model {MODEL + 1}, and this program reads up to model {MODEL}"
-    assert refused(ladder.a, enveloped(b"whatever it is", MODEL + 1)) == why
-
-
-def changed_model(octets, change):
-    """The same model, with something else in it."""
-    plain = msgspec.msgpack.decode(msgspec.msgpack.encode(open_model(octets)))
-    change(plain)
-    return enveloped(msgspec.msgpack.encode(plain), MODEL)
-
-
-WRONG = {
-    "a field that nobody knows": lambda plain: plain.update(field=1),
-    "a suite that nobody knows": lambda plain: plain["ikev2"]["sas"][0].update(
-        suite=["rot13", "", "prfsha256", "x25519", [], False]
-    ),
-    "a key that is too short": lambda plain: plain["ikev2"]["sas"][0]["keys"].update(sk_ei=b"k"),
-    "no keys": lambda plain: plain["ikev2"]["sas"][0].pop("keys"),
-    "a state that nobody knows": lambda plain: plain["ikev2"]["sas"][0].update(state="asleep"),
-    "a state that is not carried": lambda plain: plain["ikev2"]["sas"][0].update(state="new"),
-    "a time that nobody knows": lambda plain: plain["ikev2"]["sas"][0]["deadlines"].update(noon=1.0),
-    "an IKE SA that is not there": lambda plain: plain["ikev2"]["sas"][0].update(before=7),
-    "a table that is not there": lambda plain: plain["ikev2"]["tables"][0].update(holder=7),
-    "a CHILD_SA twice": lambda plain: plain["ikev2"]["tables"][0]["children"].append(plain["ikev2"]["tables"][0]["children"][0]),
-    "an IV without room": lambda plain: plain["ikev2"]["sas"][0].update(sk_iv={"type": "exact", "next": 1 << 50}),
-    "an SPI of zeros": lambda plain: plain["ikev2"]["sas"][0].update(spi_i=bytes(8)),
-    "an instant that is none": lambda plain: plain.update(at=float("nan")),
-}
-
-
-@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
-def test_a_model_that_says_what_cannot_be_leaves_nothing(change):
-    ladder = up()
-    octets = exported(ladder.a).octets
-    assert refused(ladder.a, changed_model(octets, change))
-
-
-STRANGE: tuple[Any, ...] = (-1, 1 << 63, "", "x", b"", bytes(40), None, float("nan"), [], {}, True)
-
-
-def leaves(plain):
-    """Where each value stands, and what holds it."""
-    for key, value in list(plain.items() if isinstance(plain, dict) else enumerate(plain)):
-        if isinstance(value, dict | list) and value:
-            yield from leaves(value)
-        else:
-            yield plain, key
-
-
-@pytest.mark.parametrize("strange", STRANGE, ids=repr)
-def test_whatever_one_value_is_it_is_taken_or_refused(strange):
-    """Of the example, each value by itself: nothing else is raised, and what is refused leaves nothing."""
-    plain = msgspec.msgpack.decode(bytes.fromhex(EXAMPLES[-1].read_text())[HEAD:])
-    site = Gateways([peer("a"), peer_v1("a", tunnel="old")], [peer("b")]).a
-    for holder, key in leaves(plain):
-        before, holder[key] = holder[key], strange
-        site.core = fresh(site)
-        try:
-            import_ike(as_core(site.core), enveloped(msgspec.msgpack.encode(plain), MODEL), site.clock())
-        except CarriedStateError:
-            assert site.core.counters().sessions == 0
-        holder[key] = before
-
-
-def test_the_same_model_unchanged_is_taken():
-    ladder = up()
-    octets = exported(ladder.a).octets
-    ladder.a.core, imported = taken(ladder.a, changed_model(octets, lambda _: None))
-    check(ladder.a, imported)
     ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock()))
     ladder.settle()
     ladder.check()

@@ -1,0 +1,188 @@
+"""State that was cut, altered, or says what cannot be: it is refused with one sentence, and nothing of it stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ipsec_dp.ike.carried import carry as carry_module
+from ipsec_dp.ike.carried.carry import export_ike, import_ike
+from ipsec_dp.ike.carried.envelope import HEAD, MAGIC, enveloped, open_model
+from ipsec_dp.ike.carried.ikev2 import Ikev2Export
+from ipsec_dp.ike.carried.model import MODEL
+from ipsec_dp.ike.carried.part import CarriedStateError
+from ipsec_dp.ike.version_choice import VersionChoice
+from tests.ike.carried.carrying import EXAMPLES, as_core, check, exported, fresh, keys_of, refused, taken, up
+from tests.ike.ladder import peer
+from tests.ike.v1.gateways import Gateways
+from tests.ike.v1.gateways import peer as peer_v1
+
+
+def test_octets_that_were_cut_are_refused():
+    ladder = up()
+    octets = bytes(exported(ladder.a).octets)
+    for end in {0, 1, len(MAGIC), 40, 54, 55, 56, len(octets) // 2, len(octets) - 1}:
+        assert refused(ladder.a, octets[:end])
+    assert "were cut" in refused(ladder.a, octets[:-1]) or "was cut" in refused(ladder.a, octets[:-1])
+    assert "was cut" in refused(ladder.a, octets + b"x")
+
+
+def test_octets_that_were_changed_are_refused():
+    ladder = up()
+    octets = bytes(exported(ladder.a).octets)
+    for at in (*range(60), *range(60, len(octets), 97)):
+        changed = bytearray(octets)
+        changed[at] ^= 1
+        assert refused(ladder.a, changed)
+
+
+def test_a_newer_model_is_refused_by_its_number():
+    ladder = up()
+    why = f"the state is of model {MODEL + 1}, and this program reads up to model {MODEL}"
+    assert refused(ladder.a, enveloped(b"whatever it is", MODEL + 1)) == why
+
+
+def changed_model(octets, change):
+    """The same model, with something else in it."""
+    plain = msgspec.msgpack.decode(msgspec.msgpack.encode(open_model(octets)))
+    change(plain)
+    return enveloped(msgspec.msgpack.encode(plain), MODEL)
+
+
+WRONG = {
+    "a field that nobody knows": lambda plain: plain.update(field=1),
+    "a suite that nobody knows": lambda plain: plain["ikev2"]["sas"][0].update(
+        suite=["rot13", "", "prfsha256", "x25519", [], False]
+    ),
+    "a key that is too short": lambda plain: plain["ikev2"]["sas"][0]["keys"].update(sk_ei=b"k"),
+    "no keys": lambda plain: plain["ikev2"]["sas"][0].pop("keys"),
+    "a state that nobody knows": lambda plain: plain["ikev2"]["sas"][0].update(state="asleep"),
+    "a state that is not carried": lambda plain: plain["ikev2"]["sas"][0].update(state="new"),
+    "a time that nobody knows": lambda plain: plain["ikev2"]["sas"][0]["deadlines"].update(noon=1.0),
+    "an IKE SA that is not there": lambda plain: plain["ikev2"]["sas"][0].update(before=7),
+    "an IKE SA before the first": lambda plain: plain["ikev2"]["sas"][0].update(after=-1),
+    "a table that is not there": lambda plain: plain["ikev2"]["sas"][0].update(table=7),
+    "a table before the first": lambda plain: plain["ikev2"]["sas"][0].update(table=-1),
+    "a table of nobody": lambda plain: plain["ikev2"]["tables"][0].update(holder=7),
+    "a table of one before the first": lambda plain: plain["ikev2"]["tables"][0].update(holder=-1),
+    "abilities before the first": lambda plain: plain["ikev2"]["sas"][0].update(abilities=-1),
+    "wishes before the first": lambda plain: plain["ikev2"]["sas"][0].update(wanted=-1),
+    "one due before the first": lambda plain: plain["ikev2"].update(due=[-1]),
+    "a rival before the first": lambda plain: plain["ikev2"]["sas"][0].update(queue=[{"type": "ike-rekey", "rival": -1}]),
+    "a CHILD_SA twice": lambda plain: plain["ikev2"]["tables"][0]["children"].append(plain["ikev2"]["tables"][0]["children"][0]),
+    "an IV without room": lambda plain: plain["ikev2"]["sas"][0].update(sk_iv={"type": "exact", "next": 1 << 50}),
+    "an SPI of zeros": lambda plain: plain["ikev2"]["sas"][0].update(spi_i=bytes(8)),
+    "an instant that is none": lambda plain: plain.update(at=float("nan")),
+}
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
+def test_a_model_that_says_what_cannot_be_leaves_nothing(change):
+    ladder = up()
+    octets = exported(ladder.a).octets
+    assert refused(ladder.a, changed_model(octets, change))
+
+
+WRONG_V1 = {
+    "a peering before the first": lambda plain: plain["ikev1"].update(due=[[-1, -1]]),
+    "a peering that is not there": lambda plain: plain["ikev1"].update(due=[[1, 0]]),
+    "an ISAKMP SA before the first": lambda plain: plain["ikev1"].update(due=[[0, -2]]),
+    "an ISAKMP SA that is not there": lambda plain: plain["ikev1"].update(due=[[0, 1]]),
+}
+
+
+@pytest.mark.parametrize("change", WRONG_V1.values(), ids=WRONG_V1)
+def test_a_model_that_says_what_cannot_be_leaves_nothing_of_ikev1(change):
+    gateways = up(Gateways, peer_v1)
+    octets = exported(gateways.a).octets
+    assert refused(gateways.a, changed_model(octets, change))
+
+
+def test_no_key_of_a_model_that_is_refused_is_left(monkeypatch):
+    """Nor of one that is taken, once it is."""
+    ladder = up()
+    octets = bytes(exported(ladder.a).octets)
+    opened = noting(monkeypatch, carry_module, "open_model")
+    refused(ladder.a, changed_model(octets, WRONG["a state that nobody knows"]))
+    taken(ladder.a, bytearray(octets))
+    assert len(opened) == 2
+    for model in opened:
+        assert not any(keys_in(model.ikev2))
+
+
+def noting(monkeypatch, holder, name):
+    """What the function gives, each time."""
+    given, before = [], getattr(holder, name)
+
+    def note(*arguments):
+        given.append(before(*arguments))
+        return given[-1]
+
+    monkeypatch.setattr(holder, name, note)
+    return given
+
+
+def keys_in(part):
+    """The octets of keys in what is carried of IKEv2, one behind the other."""
+    keys, children = part.sas[0].keys, part.tables[0].children
+    found = [getattr(keys, name) for name in keys.__struct_fields__]
+    return b"".join(found + [key for child in children for key in (child.keymat_in, child.keymat_out)])
+
+
+@pytest.mark.parametrize("failing", ["seal_model", "_choice_part", "CarriedIke"])
+def test_no_key_is_left_of_an_export_that_fails_and_its_source_goes_on(monkeypatch, failing):
+    ladder = up()
+    parts = noting(monkeypatch, Ikev2Export, "part")
+
+    def fail(*_arguments, **_named):
+        raise MemoryError
+
+    monkeypatch.setattr(carry_module, failing, fail)
+    core = as_core(ladder.a.core)
+    core.choices = {"to-b": VersionChoice(peer("a"), pinned=False)}
+    with pytest.raises(MemoryError):
+        export_ike(core, ladder.clock(), keys_of(ladder.a.sad))
+    assert len(keys_in(parts[0])) == 176
+    assert not any(keys_in(parts[0]))
+    ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock()))
+    ladder.settle()
+    ladder.check()
+
+
+STRANGE: tuple[Any, ...] = (-1, 1 << 63, "", "x", b"", bytes(40), None, float("nan"), [], {}, True)
+
+
+def leaves(plain):
+    """Where each value stands, and what holds it."""
+    for key, value in list(plain.items() if isinstance(plain, dict) else enumerate(plain)):
+        if isinstance(value, dict | list) and value:
+            yield from leaves(value)
+        else:
+            yield plain, key
+
+
+@pytest.mark.parametrize("strange", STRANGE, ids=repr)
+def test_whatever_one_value_is_it_is_taken_or_refused(strange):
+    """Of the example, each value by itself: nothing else is raised, and what is refused leaves nothing."""
+    plain = msgspec.msgpack.decode(bytes.fromhex(EXAMPLES[-1].read_text())[HEAD:])
+    site = Gateways([peer("a"), peer_v1("a", tunnel="old")], [peer("b")]).a
+    for holder, key in leaves(plain):
+        before, holder[key] = holder[key], strange
+        site.core = fresh(site)
+        try:
+            import_ike(as_core(site.core), enveloped(msgspec.msgpack.encode(plain), MODEL), site.clock())
+        except CarriedStateError:
+            assert site.core.counters().sessions == 0
+        holder[key] = before
+
+
+def test_the_same_model_unchanged_is_taken():
+    ladder = up()
+    octets = exported(ladder.a).octets
+    ladder.a.core, imported = taken(ladder.a, changed_model(octets, lambda _: None))
+    check(ladder.a, imported)
+    ladder.a.do(ladder.a.core.rekey("to-b", ladder.clock()))
+    ladder.settle()
+    ladder.check()
