@@ -523,7 +523,8 @@ struct dp_kept {
     uint16_t lent_protocol, lent_port[2]; /* a later fragment that follows its first */
     uint8_t gso_type, needs_checksum, remembered, lent;
     uint8_t tos, encapsulation;
-    uint8_t pad[2];
+    uint8_t tunnel_checksum; /* from a TUN, in a UDP tunnel; where its inner IP header begins lies in `lent_protocol` */
+    uint8_t pad;
 };
 /* Copies all that waits, in its order, into `room` octets of `out`; it waits on here. `octets`: what that takes. 0; -ENOBUFS: more
  * than `room`, of which nothing is left out that fits; -EBUSY: as dp_receive_idle. */

@@ -44,6 +44,7 @@ static void write_held(void *to, uint32_t tunnel, const struct dp_burst *b) {
         .lent_port = {b->lent_port[0], b->lent_port[1]},
         .remembered = b->remembered,
         .lent = b->lent,
+        .tunnel_checksum = b->tunnel_checksum,
     };
     write_one(to, k, b);
 }
@@ -85,6 +86,7 @@ static int keep_held(struct dp *dp, const struct dp_kept *k, struct dp_burst *b,
     memcpy(b->lent_port, k->lent_port, sizeof b->lent_port);
     b->remembered = k->remembered != 0;
     b->lent = k->lent != 0;
+    b->tunnel_checksum = k->tunnel_checksum != 0;
     return dp_hold_put(loop->hold, loop, k->tunnel, b, now) ? 0 : -ENOSPC;
 }
 
