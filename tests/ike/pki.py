@@ -4,6 +4,8 @@ import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from ipsec_dp.rig.peers import UNPACKED, find, is_unpacked
+
 NOW = datetime.now(UTC) + timedelta(hours=2)  # what the tests take for now: later than all they make, however long they run
 KEYS = {
     "ec": ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
@@ -19,6 +21,16 @@ CA = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign"
 
 def run(*command: object) -> bytes:
     return subprocess.run([str(word) for word in command], check=True, capture_output=True).stdout
+
+
+def pki_program(configuration: Path) -> tuple[object, ...]:
+    """strongSwan's tool, with the /usr that has its plugins, and this file in the place of that in /etc."""
+    path = find("pki", "strongswan-pki")
+    if not is_unpacked(path):
+        return (path,)
+    configuration.touch()
+    within = ("unshare", "--mount", "sh", "-ec", 'mount --bind "$0" /usr; exec "$@"', UNPACKED / "usr")
+    return ("env", f"STRONGSWAN_CONF={configuration}", *within, "/usr/bin/pki")
 
 
 class OpenSsl:

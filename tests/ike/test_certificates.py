@@ -16,9 +16,8 @@ from ipsec_dp.ike.certificates import CertificateError, Credential, Revocation, 
 from ipsec_dp.ike.identity import Identity, IdType
 from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request, from_payloads
 from ipsec_dp.ike.v2.payloads import Certificate
-from ipsec_dp.rig.peers import UNPACKED, find, is_unpacked
 
-from .pki import CA, NOW, OpenSsl, run
+from .pki import CA, NOW, OpenSsl, pki_program, run
 
 SAN = "subjectAltName=IP:192.0.2.2,IP:2001:db8::2,DNS:gwB.example,email:admin@gw.example"
 DN = "C=DE, O=Org, CN=gwB"
@@ -351,16 +350,6 @@ def test_der_files_are_read_and_files_of_another_kind_are_named(made):
     made.path("gw.crt").chmod(0o600)
     with pytest.raises(SecretError, match="private key"):
         certificates.load_private_key(made.path("gw.crt"))
-
-
-def pki_program(configuration):
-    """strongSwan's tool, with the /usr that has its plugins, and this file in the place of that in /etc."""
-    path = find("pki", "strongswan-pki")
-    if not is_unpacked(path):
-        return (path,)
-    configuration.touch()
-    within = ("unshare", "--mount", "sh", "-ec", 'mount --bind "$0" /usr; exec "$@"', UNPACKED / "usr")
-    return ("env", f"STRONGSWAN_CONF={configuration}", *within, "/usr/bin/pki")
 
 
 @pytest.mark.root
