@@ -113,9 +113,9 @@ def down(control: Path | None, as_json: bool) -> int:
 def upgrade(program: Path | None, control: Path | None, as_json: bool, descriptor: int | None) -> int:
     """Let the installed program go on with the running gateway.
 
-    For after an upgrade of the package: the gateway starts its successor and hands it interfaces, sockets, SAs and all it knows. No
-    packet is lost, and peers notice nothing. If anything fails, the running process goes on as if nothing had been asked. Only root
-    may ask.
+    For after an upgrade of the package: the gateway starts its successor and hands it interfaces, sockets, SAs and all it knows.
+    Packets wait for that moment, and peers notice nothing. What fails before leaves the running process as it was; what fails then
+    leaves the guard closed. Only root may ask.
     """
     if descriptor is not None:  # this is the successor
         return _take_over(descriptor)
