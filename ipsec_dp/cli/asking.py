@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from ipsec_dp.cli.options import loading
-from ipsec_dp.config.model import CONTROL_DIRECTORY, control_socket
+from ipsec_dp.config.model import CONTROL_DIRECTORY, STATE_DIRECTORY, control_socket
 from ipsec_dp.errors import ControlError, NoDaemonError
 from ipsec_dp.gateway.control_rights import how_to_read
 from ipsec_dp.util.text import shown_all
@@ -64,11 +64,12 @@ def ask(control: Path | None, request: ControlRequest, timeout: float | None = N
 
 
 def with_what_is_left(error: NoDaemonError, control: Path | None) -> NoDaemonError:
-    """What gateways that do not run left closed, too: those of the tables, the one that is asked for, and those of this host's
-    configurations, of which a start that failed for want of nft has left routes alone."""
+    """What gateways that do not run left closed, too: those of the tables, the one that is asked for, those of this host's
+    configurations and those that ran here. Of any other a start that failed for want of nft has left routes that tell no name."""
     with loading():
-        from ipsec_dp.gateway.stopped import advice, configured_names
-    left = advice([platform.node() if control is None else control.stem, *configured_names(CONFIGURATIONS)])
+        from ipsec_dp.gateway.stopped import advice, configured_names, recorded_names
+    asked = platform.node() if control is None else control.stem
+    left = advice([asked, *configured_names(CONFIGURATIONS), *recorded_names(CONTROL_DIRECTORY, STATE_DIRECTORY)])
     return NoDaemonError(f"{error}; {left}" if left else str(error))
 
 

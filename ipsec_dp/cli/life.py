@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -71,6 +72,7 @@ def up(
         from ipsec_dp.gateway.privileges import Privileges
     with contextlib.closing(Privileges.at_start()) as privileges:
         config = load(file)
+        gc.freeze()  # it stays: of ten thousand tunnels that is a million objects to look through
         show_findings(config.warnings)
         lockout = _look(config)
         _show_lockout(lockout, file)

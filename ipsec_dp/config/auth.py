@@ -109,11 +109,11 @@ def _identities(
 def _check_psk(path: Path, below: Place) -> tuple[int, bytes]:
     """Octets and fingerprint of a secret, read as `up` reads it; 0 and nothing when there is none that can be read."""
     try:
-        _, fingerprint = files.weigh_secret(path)
         content = files.read_secret(path)
     except BadValueError as error:
         below.error("psk_file", error.wrong, error.right)
         return 0, b""
+    fingerprint = files.secret_fingerprint(content)
     try:
         key = PreSharedKey.from_octets(content)
         octets, remarks = len(key), doubts(content)

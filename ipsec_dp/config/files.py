@@ -79,6 +79,11 @@ def check_readable(path: Path) -> Path:
         return path
 
 
+def _ours(uid: int) -> bool:
+    """Whether a file of this user is one of a gateway's. Only for another's is the host's list of users read."""
+    return uid in (0, os.geteuid()) or uid in service_ids()
+
+
 def read_secret(path: Path) -> bytearray:
     """The octets of a secret file, which the caller wipes. Raises BadValueError when missing, open to others, or too large."""
     with _opened(path, os.O_NOFOLLOW) as file:
@@ -86,7 +91,7 @@ def read_secret(path: Path) -> bytearray:
         mode = stat.S_IMODE(status.st_mode)
         if not file.guarded and mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise BadValueError(f"{path} has mode {mode:04o}: not only its owner can use it", f"chmod 600 {path}")
-        if not file.guarded and status.st_uid not in {0, os.geteuid(), *service_ids()}:
+        if not file.guarded and not _ours(status.st_uid):
             raise BadValueError(f"{path} belongs to user {status.st_uid}", f"chown {os.geteuid()} {path}")
         if status.st_size > SECRET_OCTETS_MAX:
             raise BadValueError(f"{path} holds {status.st_size} octets", f"a secret has {SECRET_OCTETS_MAX} at the most")
@@ -145,6 +150,11 @@ def content_fingerprint(paths: Iterable[Path]) -> bytes:
     return digest.digest()
 
 
+def secret_fingerprint(secret: bytearray) -> bytes:
+    """What the contents of two secret files have in common only when they are the same."""
+    return hashlib.blake2b(secret, key=_fingerprint_key, digest_size=32).digest()
+
+
 def weigh_secret(path: Path) -> tuple[int, bytes]:
     """Octets of a secret without the line end an editor leaves, and the fingerprint of the file (as of keys: equal only when the
     content is). Raises BadValueError like `read_secret`."""
@@ -153,7 +163,7 @@ def weigh_secret(path: Path) -> tuple[int, bytes]:
         octets = len(secret)
         while octets > 0 and secret[octets - 1] in b"\r\n":
             octets -= 1
-        return octets, hashlib.blake2b(secret, key=_fingerprint_key, digest_size=32).digest()
+        return octets, secret_fingerprint(secret)
     finally:
         wipe(secret)
 

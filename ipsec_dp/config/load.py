@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE_OCTETS_MAX = 64 * 1024 * 1024
+_WRITTEN = json.JSONEncoder(sort_keys=True, default=str)
 KEY_TABLES = ("auth", "manual_unsafe")  # of a tunnel: what proves who the peer is, and says nothing of what is protected
 
 
@@ -118,7 +119,7 @@ def _all_stays() -> Iterator[None]:
 
 def digest_of(row: object) -> bytes:
     """What two tables have in common only when the same is written in them."""
-    return hashlib.blake2b(json.dumps(row, sort_keys=True, default=str).encode(), digest_size=16).digest()
+    return hashlib.blake2b(_WRITTEN.encode(row).encode(), digest_size=16).digest()
 
 
 def _read_text(path: Path, findings: Findings) -> str | None:

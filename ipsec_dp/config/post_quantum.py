@@ -67,11 +67,11 @@ def _check_id(name: str, place: Place) -> bytes | None:
 def _check_ppk(path: Path, place: Place) -> bytes:
     """The fingerprint of a PPK, read as `up` reads it."""
     try:
-        _, fingerprint = files.weigh_secret(path)
         content = files.read_secret(path)
     except BadValueError as error:
         place.error("ppk_file", error.wrong, error.right)
         return b""
+    fingerprint = files.secret_fingerprint(content)
     try:
         key = PreSharedKey.from_octets(content)
         octets, remarks = len(key), doubts(content)

@@ -30,7 +30,7 @@ from ipsec_dp.ipsec.selectors import (
     SelectorPair,
 )
 from ipsec_dp.ipsec.suites import ESN_KEYWORDS
-from ipsec_dp.ipsec.transforms import ENCRYPTIONS, GROUPS, INTEGRITIES, KEMS, PRFS
+from ipsec_dp.ipsec.transforms import ENCRYPTIONS, GROUPS, INTEGRITIES, KEMS, PRFS, TransformType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -193,7 +193,8 @@ def _resolve_proposals(
 
 def _check_first_message(place: Place, proposals: tuple[Proposal, ...]) -> None:
     """A key encapsulation in IKE_SA_INIT, which IKE cannot divide."""
-    methods = [method for method in KEMS if any(method.transform in each.transforms for each in proposals)]
+    first = {transform.id for each in proposals for transform in each.transforms if transform.type == TransformType.KE}
+    methods = [method for method in KEMS if method.id in first]
     if not methods:
         return
     from ipsec_dp.ike.v2 import first_request

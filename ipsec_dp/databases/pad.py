@@ -26,8 +26,30 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.selectors import SelectorPair
 
 
-def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
-    """The peer of a tunnel that has [tunnel.auth]; reads its key files. `remotes`: its addresses, those of DNS names among them.
+class KeyFiles:
+    """What files of keys hold, each read once however many tunnels name it. Nobody keeps it: it has secrets."""
+
+    def __init__(self) -> None:
+        self._keys: dict[Path, PreSharedKey] = {}
+        self._signatures: dict[object, SignatureAuth] = {}
+
+    def shared_key(self, path: Path) -> PreSharedKey:
+        """As `check` has read it. Raises SecretError, BadValueError."""
+        if path not in self._keys:
+            self._keys[path] = _shared_key(path)
+        return self._keys[path]
+
+    def signature_auth(self, auth: CertificateAuth, *, sha1: bool) -> SignatureAuth:
+        """Raises SecretError, CertificateError."""
+        read = auth.certificate, auth.private_key, auth.ca, auth.crl, auth.revocation, sha1
+        if read not in self._signatures:
+            self._signatures[read] = _signature_auth(auth, sha1=sha1)
+        return self._signatures[read]
+
+
+def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None, files_read: KeyFiles | None = None) -> Peer:
+    """The peer of a tunnel that has [tunnel.auth]; reads its key files, but for those of `files_read`. `remotes`: its addresses,
+    those of DNS names among them.
 
     Raises SecretError, CertificateError, IdentityError or BadValueError for what cannot be used, ValueError under
     manual keys.
@@ -35,11 +57,12 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
     if tunnel.auth is None:
         raise ValueError(f"tunnel {tunnel.name} has no [tunnel.auth]")
     addresses = tuple(remote for remote in tunnel.remotes if not isinstance(remote, str))
+    known = KeyFiles() if files_read is None else files_read
     peer = Peer(
         tunnel=tunnel.name,
-        auth=SharedKeyAuth(_shared_key(tunnel.auth.psk_file))
+        auth=SharedKeyAuth(known.shared_key(tunnel.auth.psk_file))
         if isinstance(tunnel.auth, PskAuth)
-        else _signature_auth(tunnel.auth, sha1=tunnel.legacy),
+        else known.signature_auth(tunnel.auth, sha1=tunnel.legacy),
         ike_proposals=tunnel.ike.proposals,
         esp_proposals=tunnel.esp.proposals,
         proxy_ids=ProxyIds(map(proxy_id_of, _selectors(tunnel, tunnel.ike.version))),
@@ -68,7 +91,7 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None) -> Peer:
         places=len(tunnel.remotes),
         natt_first=tunnel.ike.port == NATT_PORT,
         datagram=tunnel.ike.fragment_size,
-        ppks=tuple(Ppk(ppk_id(one.id), _shared_key(one.file)) for one in tunnel.auth.ppks),
+        ppks=tuple(Ppk(ppk_id(one.id), known.shared_key(one.file)) for one in tunnel.auth.ppks),
         ppk=tunnel.auth.ppk,
         post_quantum=tunnel.ike.post_quantum,
         by_default=by_default(tunnel.ike.proposals),
@@ -99,7 +122,6 @@ def _identity(text: str | None) -> Identity | None:
 
 
 def _shared_key(path: Path) -> PreSharedKey:
-    """As `check` has read it."""
     content = files.read_secret(path)
     try:
         return PreSharedKey.from_octets(content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ipsec_dp._native import ffi, lib
 from ipsec_dp.dataplane.types import (
@@ -161,7 +161,13 @@ def example_of(c: Any) -> DropExample:
     )
 
 
+_NO_DROPS: Final = dict.fromkeys((name for number, name in enumerate(DROP_NAMES) if number != lib.DP_OK), 0)
+
+
 def drops_of(array: Any) -> dict[str, int]:
-    counts = dict(zip(DROP_NAMES, ffi.unpack(array, len(DROP_NAMES)), strict=True))
+    found = ffi.unpack(array, len(DROP_NAMES))
+    if not any(found):
+        return _NO_DROPS.copy()
+    counts = dict(zip(DROP_NAMES, found, strict=True))
     del counts[DROP_NAMES[lib.DP_OK]]
     return counts

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.config.ikev1 import aggressive_risk
 from ipsec_dp.config.nested import Nesting
-from ipsec_dp.databases.pad import peer_of
+from ipsec_dp.databases.pad import KeyFiles, peer_of
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import DataPlane, Encapsulation, Provider, offloads_named
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.dataplane import OuterPath
     from ipsec_dp.ike.actions import Event
-    from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.ipsec.addresses import Address, AddressRange
     from ipsec_dp.keying.status import KeyingStatus
     from ipsec_dp.network.host import Host, OuterLinks
     from ipsec_dp.util.clock import Clock
@@ -125,6 +125,12 @@ class Engine:
 def _load_exposition() -> None:
     """Its library, which nobody needs who serves no metrics."""
     from ipsec_dp.gateway import exposition  # noqa: F401 - it is there from now on
+
+
+def _nesting_of(config: Config) -> tuple[Nesting, list[AddressRange]]:
+    """What lies behind which tunnel, and where nobody may have an answer at once."""
+    made = Nesting.of(config)
+    return made, made.silent()
 
 
 class Composition:
@@ -187,8 +193,9 @@ class Composition:
         """For the tunnels that have [tunnel.auth], whose secrets are read. Raises GatewayFailedError."""
         tunnels = [tunnel for tunnel in self.config.tunnels if tunnel.auth is not None]
         self._tell_risks()
+        read = KeyFiles()
         try:
-            peers = {tunnel.name: peer_of(tunnel) for tunnel in tunnels}
+            peers = {tunnel.name: peer_of(tunnel, files_read=read) for tunnel in tunnels}
         except (IkeError, OSError, ValueError) as error:
             raise GatewayFailedError(str(error)) from error
         self._watch = watch = IkeWatch(plane)
@@ -328,11 +335,11 @@ class Composition:
 
     async def reconfigure(self, config: Config) -> None:
         """Another configuration is in force; outer headers are as it says."""
-        nesting = await asyncio.to_thread(Nesting.of, config)
+        nesting, silent = await asyncio.to_thread(_nesting_of, config)
         self.config, self._nesting = config, nesting
         self._tell_risks()
         if self._watch is not None:
-            self._watch.silent_towards(self._nesting.silent())
+            self._watch.silent_towards(silent)
         if self._children is None:
             return
         async for name, path in in_slices(tuple(self._children.paths().items())):

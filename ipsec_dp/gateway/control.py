@@ -108,7 +108,7 @@ class LongAnswer:
 
 def _texts(row: msgspec.Struct) -> Iterator[str]:
     """The JSON text of a row in parts: of its long lists (a tunnel may have thousands of CHILD_SAs) each thing is one."""
-    if any(isinstance(value, tuple) and len(value) > LIST_LONG for value in map(row.__getattribute__, row.__struct_fields__)):
+    if any(type(value) is tuple and len(value) > LIST_LONG for value in msgspec.structs.astuple(row)):
         yield from _fields(row)
         yield "}"
     else:
@@ -135,9 +135,10 @@ def _fields(row: msgspec.Struct, last: str | None = None) -> Iterator[str]:
 
 def _json(value: object) -> str:
     """As `shown_all` has it, which is not asked where it would change nothing: no text is too long or has what JSON escapes."""
-    made = msgspec.to_builtins(value)
-    text = json.dumps(made)
-    return text if len(text) <= LINE and "\\" not in text and text.isprintable() else json.dumps(shown_all(made))
+    octets = msgspec.json.format(msgspec.json.encode(value), indent=0)
+    if len(octets) <= LINE and octets.isascii() and b"\\" not in octets and b"\x7f" not in octets:
+        return octets.decode("ascii")
+    return json.dumps(shown_all(msgspec.to_builtins(value)))
 
 
 class ControlServer:

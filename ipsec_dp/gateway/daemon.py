@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 DESCRIPTORS = 8  # that the event loop and the control socket take
 SWITCH_S = 0.0005  # after which a thread that computes lets the event loop go on; each of its system calls may have to wait so long
+YOUNG = 10_000  # objects that are new, before they are looked through: an IKE SA makes thousands, and holds no cycle
 
 
 def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -102,6 +104,7 @@ def run(
                 protect_process()
                 _have_descriptors(config)
                 sys.setswitchinterval(SWITCH_S)
+                gc.set_threshold(YOUNG)
                 clock = SystemClock()
                 substitutes = replace(
                     substitutes,

@@ -175,7 +175,8 @@ class Gateway:
                 await self._control.start()
                 self._stack.push_async_callback(self._parts.metrics.close)
                 await self._parts.metrics.apply(self.config)
-                await self._start_inside()
+                with self._parts.substitutes.starting():
+                    await self._start_inside()
         except RunningError:
             raise
         except IpsecDpError:
@@ -229,7 +230,6 @@ class Gateway:
         await parts.services.apply(self.config)
         ike.start(stack, await host.peers.listen_at(tunnels))
         parts.engine = engine
-        parts.substitutes.settled()
         count = f"{len(tunnels)} tunnel{'' if len(tunnels) == 1 else 's'}"
         log.info("gateway %s is up: %s, provider %s", self.config.name, count, plane.provider, extra=told("gateway_up"))
 

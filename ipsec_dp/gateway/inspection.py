@@ -25,6 +25,7 @@ from ipsec_dp.gateway.status import (
 )
 from ipsec_dp.ipsec.spi import spi_text
 from ipsec_dp.keying.manual import WARNING
+from ipsec_dp.keying.status import PostQuantumStatus
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class SaTraffic(NamedTuple):
 
 
 NO_TRAFFIC: Final = SaTraffic()
+NO_POST_QUANTUM: Final = PostQuantumStatus()
 
 
 def _traffic(sad: Sad, handle: SaHandle | None, now: float) -> SaTraffic:
@@ -76,13 +78,15 @@ def _error(info: SaInfo) -> str | None:
     return f"the last packet {side} that it dropped: {info.last_drop} ({DROP_SENTENCES[info.last_drop]})"
 
 
-def child_sa_status(sad: Sad, child: ChildSa, now: float, rekey_in_s: float | None = None) -> ChildSaStatus:
-    """One CHILD_SA."""
+def child_sa_status(
+    sad: Sad, child: ChildSa, now: float, rekey_in_s: float | None = None, post_quantum: PostQuantumStatus = NO_POST_QUANTUM
+) -> ChildSaStatus:
+    """One CHILD_SA. `rekey_in_s`, `post_quantum`: what IKE knows of it besides."""
     inbound = None if child.inbound is None else sad.records[child.inbound]
     outbound = None if child.outbound is None else sad.records[child.outbound]
     record = outbound or inbound
     received, sent = _traffic(sad, child.inbound, now), _traffic(sad, child.outbound, now)
-    drops = dict(received.drops)
+    drops = {reason: count for reason, count in received.drops.items() if count}
     for reason, count in sent.drops.items():
         if count:
             drops[reason] = drops.get(reason, 0) + count
@@ -103,11 +107,12 @@ def child_sa_status(sad: Sad, child: ChildSa, now: float, rekey_in_s: float | No
         octets_out=sent.octets,
         sequence_out=sent.sequence,
         last_out_s=sent.last_s,
-        drops={reason: count for reason, count in drops.items() if count},
+        drops=drops,
         first_in_s=received.first_s,
         first_out_s=sent.first_s,
         window=None if inbound is None else inbound.replay_window,
         last_error="; ".join(error for error in (received.error, sent.error) if error is not None) or None,
+        post_quantum=post_quantum,
     )
 
 
@@ -261,14 +266,10 @@ class Inspection:
         found = []
         async for child in in_slices(self._parts.sad.children_of(number)):
             if self._parts.sad.holds(child):
-                made = child_sa_status(self._parts.sad, child, self._clock.now())
-                found.append(made if child.inbound is None else self._of_ike(made, child.inbound))
+                ike, handle = self._parts.ike, child.inbound
+                known = () if handle is None else (ike.rekey_in_s(handle), ike.post_quantum(handle))
+                found.append(child_sa_status(self._parts.sad, child, self._clock.now(), *known))
         return tuple(found)
-
-    def _of_ike(self, made: ChildSaStatus, inbound: SaHandle) -> ChildSaStatus:
-        """What IKE knows of it besides."""
-        rekey_in_s, post_quantum = self._parts.ike.rekey_in_s(inbound), self._parts.ike.post_quantum(inbound)
-        return msgspec.structs.replace(made, rekey_in_s=rekey_in_s, post_quantum=post_quantum)
 
     def children_holding(self, tunnel: str, question: PacketQuestion) -> list[HoldingChild]:
         """The CHILD_SAs of a tunnel whose negotiated selectors hold a packet, in the order in which the data plane tries them."""

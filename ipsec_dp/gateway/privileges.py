@@ -7,6 +7,7 @@ that stays root (`gateway.root_helper`). Whoever is not root already keeps those
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import os
 import stat
@@ -153,9 +154,12 @@ class Privileges:
 
 
 def _keep(helper: RootHelper, configs: Sequence[Config]) -> None:
-    """Files that none of these names are not to be had any more."""
-    with contextlib.suppress(OSError):  # that it has ended is a condition
+    """Files that none of these names are not to be had any more. Raises HostError."""
+    try:
         helper.keep(named_by(configs))
+    except OSError as error:
+        if error.errno != errno.EPIPE:  # that it has ended is a condition, and it opens nothing any more
+            raise HostError(f"the helper that stays root refuses: {os_errors.text_of(error)}") from error
 
 
 def _with_groups(user: ServiceUser, config: Config) -> ServiceUser:

@@ -17,7 +17,7 @@ import msgspec
 
 from ipsec_dp.config import located
 from ipsec_dp.config.difference import Difference, backwards, read_again
-from ipsec_dp.databases.pad import peer_of
+from ipsec_dp.databases.pad import KeyFiles, peer_of
 from ipsec_dp.errors import Finding, IpsecDpError
 from ipsec_dp.gateway.messages import ReloadRefusal, ReloadResult, TunnelChange
 from ipsec_dp.host import HostError
@@ -25,6 +25,7 @@ from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.peer import Peer
 from ipsec_dp.util.collection import no_full_collection
+from ipsec_dp.util.faults import explained
 from ipsec_dp.util.slices import in_slices
 from ipsec_dp.util.told import told
 
@@ -52,6 +53,9 @@ FIXED: Final = {
     "offloads": "devices get them when they are made",
     "control_group": "the control socket is made for it",
 }
+SOURCE: Final = "reload"  # of conditions
+FILES_KEPT: Final = "files that no configuration in force names can still be opened"
+FILES_HELPS: Final = "`ipsec-dp reload` tries again to take them away"
 CLOSE_S = 30.0  # for which a reload that changes the host is waited for when the gateway stops
 
 
@@ -111,6 +115,7 @@ class Reloader:
         self._incomplete = False  # the last reload is not all in the kernel
         self._closing = False
         self._former: _Former | None = None
+        self._telling: set[asyncio.Task[None]] = set()
 
     @property
     def incomplete(self) -> bool:
@@ -189,6 +194,9 @@ class Reloader:
     async def close(self) -> None:
         """The gateway stops: a reload that changes the host comes to its end first, and none begins to any more."""
         self._closing = True
+        for task in (telling := tuple(self._telling)):
+            task.cancel()
+        await asyncio.gather(*telling, return_exceptions=True)
         try:
             async with asyncio.timeout(CLOSE_S), self._parts.host.changing:
                 pass
@@ -199,17 +207,32 @@ class Reloader:
                 extra=told("change_unfinished"),
             )
 
-    async def forget_former(self) -> None:
-        """Nothing goes back any more: secrets that are not in force are kept no longer, nor may they be read."""
+    def forget_former(self) -> None:
+        """Nothing goes back any more: secrets that are not in force are kept no longer, nor may they be read. Who opens files hears
+        of it later, since a reload that is being read or looked at comes first, and he may be slow to answer."""
         self._former = None
+        task = asyncio.get_running_loop().create_task(self._tell_later())
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_later(self) -> None:
         async with self._one_at_a_time:
             await self._tell_in_force()
 
     async def _tell_in_force(self) -> None:
-        """And what may come back. After a reload that broke off half-way both may be needed, and perhaps more."""
-        if self._in_force is not None and not self._incomplete:
-            former = () if self._former is None else (self._former.difference.new,)
-            await asyncio.to_thread(self._in_force, (self._config, *former))
+        """And what may come back. After a reload that broke off half-way both may be needed, and perhaps more. What fails is a
+        condition: the configuration is in force all the same."""
+        if self._in_force is None or self._incomplete:
+            return
+        former = () if self._former is None else (self._former.difference.new,)
+        conditions = self._parts.host.conditions
+        try:
+            with explained("telling which files are needed"):
+                await asyncio.to_thread(self._in_force, (self._config, *former))
+        except IpsecDpError as error:
+            conditions.begin(SOURCE, "files", f"{FILES_KEPT}: {error}; {FILES_HELPS}")
+        else:
+            conditions.end(SOURCE, "files")
 
     def _present_peers(self, difference: Difference) -> dict[str, Peer]:
         """Of the tunnels that it changes or takes away, as they are now."""
@@ -344,11 +367,12 @@ async def _load_peers(difference: Difference) -> tuple[dict[str, Peer], list[Fin
 def _read_peers(difference: Difference) -> tuple[dict[str, Peer], list[Finding]]:
     peers: dict[str, Peer] = {}
     wrong: list[Finding] = []
+    read = KeyFiles()
     for tunnel in _new_or_changed(difference):
         if tunnel.auth is None:
             continue
         try:
-            peers[tunnel.name] = peer_of(tunnel)
+            peers[tunnel.name] = peer_of(tunnel, files_read=read)
         except (IkeError, OSError, ValueError) as error:
             place = f'tunnel "{tunnel.name}"'
             wrong.append(Finding("error", str(difference.new.path), place, "auth", str(error), "make the file as check wants it"))

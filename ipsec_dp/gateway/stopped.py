@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import tomllib
 from typing import TYPE_CHECKING
@@ -94,13 +95,24 @@ def configured_names(directory: Path) -> list[str]:
     return found
 
 
+def recorded_names(*directories: Path) -> list[str]:
+    """Of gateways that ran here, by what they left in a directory: their control sockets, and their directories of state."""
+    found = []
+    for directory in directories:
+        with contextlib.suppress(OSError):
+            found += [path.stem if path.suffix == ".sock" else path.name for path in sorted(directory.iterdir())]
+    return found
+
+
 def advice(candidates: Iterable[str]) -> str:
     """What gateways that do not run left closed here, and what can be done about it; empty: nothing, or it cannot be seen.
 
     `candidates`: names to ask for beside those that the kernel's tables have.
     """
+    names = tuple(candidates)
     try:
-        found = asyncio.run(remains.dead(candidates))
+        found, others = asyncio.run(remains.dead(names)), asyncio.run(remains.nameless(names))
     except (IpsecDpError, OSError):
         return ""
-    return "; ".join(f"gateway {each.gateway} does not run, but {each.advice}" for each in found)
+    texts = [f"gateway {each.gateway} does not run, but {each.advice}" for each in found]
+    return "; ".join([*texts, *(each.advice for each in others)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from ipsec_dp.ike.environment import NO_INTERFERENCE
 from ipsec_dp.keying.ike_trace import ike_trace
 from ipsec_dp.keying.ikev2_pins import PinFiles, pins_of
 from ipsec_dp.services.metrics_server import StartListening, listen_here
+from ipsec_dp.util.collection import no_full_collection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -31,12 +31,6 @@ if TYPE_CHECKING:
     from ipsec_dp.util.conditions import Conditions
 
 
-def _freeze() -> None:
-    """What the configuration is made of stays: looking through it again and again would hold IKE up."""
-    gc.collect()
-    gc.freeze()
-
-
 def _pins(gateway: str, conditions: Conditions) -> Pins:
     """The files of a gateway, by its name."""
     return PinFiles(pins_of(gateway, os.environ), conditions)
@@ -45,8 +39,8 @@ def _pins(gateway: str, conditions: Conditions) -> Pins:
 @dataclass(frozen=True, slots=True)
 class Substitutes:
     """`plane` makes the data plane, `reported` hears of each event of IKE, `shaped` and `interference` are `Environment`'s, `pins`
-    gives those of a gateway, `reread` reads the configuration anew, `settled` is called when the gateway is up, `listen` gives the
-    page of metrics its socket, `place` makes the control socket, `reloading` is around each reload, `in_force` is told which
+    gives those of a gateway, `reread` reads the configuration anew, `starting` is around the making of all parts, `listen` gives
+    the page of metrics its socket, `place` makes the control socket, `reloading` is around each reload, `in_force` is told which
     configurations are needed after one (it may wait, and is called in a thread)."""
 
     plane: Callable[..., DataPlane] = DataPlane
@@ -56,7 +50,7 @@ class Substitutes:
     interference: Interference = NO_INTERFERENCE
     pins: Callable[[str, Conditions], Pins] = _pins
     reread: Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]] = read_again
-    settled: Callable[[], None] = _freeze
+    starting: Callable[[], AbstractContextManager[object]] = no_full_collection
     listen: StartListening = listen_here
     place: Callable[[Path, str | None], ListeningPlace] = ControlPlace
     reloading: Callable[[], AbstractContextManager[object]] = nullcontext

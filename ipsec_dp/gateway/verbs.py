@@ -233,7 +233,7 @@ class GatewayVerbs:
             raise ControlError(f"this is gateway {name}, not {request.name}")
         reloader = self._engine.reloader  # what has not come up yet is not to be kept
         confirmed = self._parts.confirmation.confirm()
-        await reloader.forget_former()
+        reloader.forget_former()
         return ConfirmAnswer(gateway=name, confirmed=confirmed)
 
     async def explain(self, request: ExplainRequest) -> ExplainAnswer:

@@ -1,4 +1,4 @@
-"""The plan of the guard when a few rules were added and none was removed: only those are looked at, where they affect no other.
+"""The plan of the guard when a few rules came or went: only those are looked at, where they affect no other.
 
 `guard.plan` is what a plan is; here is nothing but a shorter way to the same, and None where there is none.
 """
@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ipsec_dp.host.guard import Plan, plan
-from ipsec_dp.ipsec.addresses import merge
+from ipsec_dp.ipsec.addresses import merge, subtract
 from ipsec_dp.ipsec.selectors import ANY_PROTOCOL
-from ipsec_dp.util.additions import additions
+from ipsec_dp.util.few_changes import FewChanges, few_changes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,29 +34,51 @@ class Planner:
         found = None
         if self._last is not None:
             before, known = self._last
-            added = additions(before, rules)
-            if added is not None and devices == known.tunnels:
-                found = grown(known, added)
+            changes = few_changes(before, rules)
+            if changes is not None and devices == known.tunnels:
+                found = adapted(known, rules, changes)
         found = plan(rules, devices) if found is None else found
         self._last = tuple(rules), found
         return found
 
 
-def grown(known: Plan, added: Iterable[GuardRule]) -> Plan | None:
-    """The plan of what `known` is the plan of and these rules, anywhere among the others; None: plan it anew.
+def adapted(known: Plan, rules: Sequence[GuardRule], changes: FewChanges[GuardRule]) -> Plan | None:
+    """The plan of `rules`, which are those that `known` is the plan of but for `changes`, in any order; None: plan it anew.
 
     Where all is in pairs the order of policy does not matter, and a rule of whole protocols joins them unless its local
     addresses overlap others.
     """
     if known.rules or known.further:
         return None
+    added = [each for each in changes.added if each not in changes.removed]
+    removed = [each for each in changes.removed if each not in changes.added]
     pairs = dict(known.pairs)
+    if removed:
+        new = set(map(id, changes.added))
+        stay = [each for each in rules if id(each) not in new or each in changes.removed]
+        for version in {each.local.version for each in removed}:
+            pairs[version] = _without(pairs[version], [each for each in removed if each.local.version == version], stay)
     for each in added:
         version = each.local.version
         if each.bypass or each.selector.protocol != ANY_PROTOCOL or (joined := _joined(pairs[version], each)) is None:
             return None
         pairs[version] = joined
     return replace(known, pairs=pairs)
+
+
+def _without(pairs: Pairs, removed: Sequence[GuardRule], stay: Iterable[GuardRule]) -> Pairs:
+    """A range of remote addresses is the union of what rules have: what of it none that goes has stays, and what others have."""
+    holes: dict[AddressRange, list[AddressRange]] = {}
+    for each in removed:
+        holes.setdefault(each.local, []).append(each.remote)
+    left: dict[AddressRange, list[AddressRange]] = {local: [] for local in holes}
+    for each in stay:
+        if (around := holes.get(each.local)) is not None and any(each.remote.overlaps(hole) for hole in around):
+            left[each.local].append(each.remote)
+    opened = {(local, remote) for local, remote in pairs if any(remote.overlaps(hole) for hole in holes.get(local, ()))}
+    for local, remote in opened:
+        left[local] += subtract(remote, holes[local])
+    return (pairs - opened) | {(local, remote) for local, parts in left.items() for remote in merge(parts)}
 
 
 def _joined(pairs: Pairs, rule: GuardRule) -> Pairs | None:

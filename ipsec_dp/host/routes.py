@@ -16,7 +16,7 @@ import hashlib
 import socket
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ipsec_dp.host import MARK, PROTOCOL, routing_rules
 from ipsec_dp.host.bulk import FAMILIES, UNICAST, Bulk, KernelRoute
@@ -24,7 +24,7 @@ from ipsec_dp.host.held import Held, place
 from ipsec_dp.host.routing_rules import RoutingRule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from ipsec_dp.host.held import Place
     from ipsec_dp.ipsec.addresses import Address, Network
@@ -39,6 +39,9 @@ BITS = {4: 32, 6: 128}
 # <linux/rtnetlink.h>
 RTPROT_KERNEL = 2
 BLACKHOLE, UNREACHABLE, PROHIBIT = 6, 7, 8
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,17 @@ class Conflict:
 def table_base(gateway: str) -> int:
     """The number of a gateway's table for prefix length 0; that of length n is n more."""
     return TABLES | int.from_bytes(hashlib.sha256(gateway.encode()).digest()[:2], "big") << 8
+
+
+async def of_all() -> dict[int, list[KernelRoute]]:
+    """The routes of every gateway of this network namespace, whatever its name, by the `table_base` of it. Raises HostError."""
+    found: dict[int, list[KernelRoute]] = {}
+    with Bulk() as bulk:
+        rows = [row for version in FAMILIES for row in await bulk.routes(version, protocol=PROTOCOL)]
+    for row in rows:
+        if row.table & 0xFF000000 == TABLES:
+            found.setdefault(row.table & 0xFFFFFF00, []).append(row)
+    return found
 
 
 def priorities(length: int) -> tuple[int, int]:
@@ -116,26 +130,42 @@ class RouteTable:
         """`apply`, taking for granted that what the last call left is there."""
         return await self._make(protected, routes, self._left)
 
-    async def extend(self, routes: list[Route]) -> bool:
-        """`change` to what the last call left and these routes, to prefixes that it had nothing for. False, with nothing changed:
-        something stands in the way or did, so that all has to be looked at."""
+    async def as_left(self) -> bool:
+        """Whether the kernel has just what the last call left, so that `change` may take it for granted. HostError."""
+        return self._left is not None and await self.held.unchanged("rules") and await self.held.unchanged("routes")
+
+    async def adapt(self, added: list[Route], removed: list[Route]) -> bool:
+        """`change` to what the last call left with routes `added`, to prefixes that it had nothing for, and without `removed`, all
+        that lead to their prefixes, which are not protected any more. False, with nothing changed: something stands in the way or
+        did, or a prefix length goes, so that all has to be looked at."""
         left, before, self._left, self._metrics = self._left, self._metrics, None, None
         if left is None or before is None:
             self._left = left
             return False
-        best = _best([], routes)
-        metrics, new = before | best, self._entries(best, routes, set())
+        gone, best = {route.prefix for route in removed}, _best([], added)
+        stay = _without(before, gone)
+        metrics = stay | best
         with Bulk() as bulk:
-            if best.keys() & before.keys() or await self._conflicts(bulk, metrics):
+            if (
+                (gone and not _lengths(gone) <= _lengths(stay))
+                or best.keys() & before.keys()
+                or await self._conflicts(bulk, metrics)
+            ):
                 self._left = left
                 return False
-            await self._add(bulk, list(new.values()), {(prefix.version, prefix.prefixlen) for prefix in best})
-        left.update(new)
-        self._left = self.held.routes = left
+            new, stale = self._entries(best, added, set()), self._entries(dict.fromkeys(gone, 0), removed, set())
+            self.held.routes = kept = _without(left, stale)
+            await self._add(bulk, list(new.values()), _lengths(best))
+            self.held.rules |= frozenset(self._all_rules(_lengths(best)))
+            await self._remove(bulk, [left[at] for at in stale if at in left])
+        self._left = self.held.routes = kept | new
         self._metrics = metrics
-        self.held.rules |= frozenset(self._all_rules((prefix.version, prefix.prefixlen) for prefix in best))
         await self.held.compared("rules", "routes")
         return True
+
+    async def _remove(self, bulk: Bulk, stale: list[KernelRoute]) -> None:
+        await bulk.remove([route for route in stale if route.interface])
+        await bulk.remove([route for route in stale if not route.interface])
 
     async def _add(self, bulk: Bulk, new: list[KernelRoute], lengths: set[tuple[int, int]]) -> None:
         await bulk.replace([route for route in new if not route.interface])
@@ -155,8 +185,7 @@ class RouteTable:
             self.held.rules &= frozenset(self._all_rules(lengths))
             await self._add(bulk, new, lengths)
             self.held.rules = frozenset(self._all_rules(lengths))
-            await bulk.remove([route for route in stale if route.interface])
-            await bulk.remove([route for route in stale if not route.interface])
+            await self._remove(bulk, stale)
             await self._remove_rules(bulk, lengths)
         self._left, self._metrics = wanted, None if conflicts else best
         self.held.routes = wanted
@@ -274,7 +303,20 @@ def _compare(
     """Routes to make, routes to take away, and IP version and prefix length of the rules that lead to what is wanted."""
     new = [route for at, route in wanted.items() if present.get(at) != route]
     stale = [route for at, route in present.items() if at not in wanted]
-    return new, stale, {(route.prefix.version, route.prefix.prefixlen) for route in wanted.values()}
+    return new, stale, _lengths(route.prefix for route in wanted.values())
+
+
+def _without(mapping: Mapping[K, V], keys: Iterable[K]) -> dict[K, V]:
+    """A copy, for which only these keys are looked up: ten thousand prefixes take long to hash."""
+    made = dict(mapping)
+    for key in keys:
+        made.pop(key, None)
+    return made
+
+
+def _lengths(prefixes: Iterable[Network]) -> set[tuple[int, int]]:
+    """IP version and length of each."""
+    return {(prefix.version, prefix.prefixlen) for prefix in prefixes}
 
 
 def interface_name(index: int) -> str:

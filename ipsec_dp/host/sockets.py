@@ -42,16 +42,19 @@ UDP_NO_CHECK6_RX = 102
 PMTUDISC_WANT, PMTUDISC_PROBE, PMTUDISC_OMIT = 1, 3, 5  # the last two: DF set or clear; neither follows ICMP
 FRAGMENTING = {4: PMTUDISC_OMIT, 6: PMTUDISC_WANT}
 
-OPTIONS = {
+_TCLASS_6 = ((socket.IPPROTO_IPV6, IPV6_RECVTCLASS, 1), (socket.IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0))
+UDP_OPTIONS = {
     4: ((socket.IPPROTO_IP, IP_PKTINFO, 1), (socket.IPPROTO_IP, IP_RECVTOS, 1)),
     6: (
         (socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1),
-        (socket.IPPROTO_IPV6, IPV6_RECVTCLASS, 1),
-        (socket.IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0),
+        *_TCLASS_6,
+        (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1),
+        (socket.IPPROTO_UDP, UDP_NO_CHECK6_RX, 1),  # peers may send no checksum (RFC 3948 §2.1): ESP has its own integrity
     ),
 }
-# Of UDP alone. Peers may send no checksum (RFC 3948 §2.1): ESP has its own integrity.
-UDP6_OPTIONS = ((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1), (socket.IPPROTO_UDP, UDP_NO_CHECK6_RX, 1))
+# A raw socket tells it of each packet, so nothing is asked for that is known: it is bound to an address, and an IPv4 one delivers
+# the header, which has TOS.
+RAW_OPTIONS = {4: (), 6: _TCLASS_6}
 FRAGMENT_OCTETS = (socket.IPPROTO_IPV6, IPV6_MTU)
 IPV6_MTU_MIN = 1280  # RFC 8200 §5
 MTU_DISCOVER = {4: (socket.IPPROTO_IP, IP_MTU_DISCOVER), 6: (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER)}
@@ -118,8 +121,7 @@ def _make(local: Address, kind: int, protocol: int, *, df: bool, buffer: int) ->
     made = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
     try:
         made.setsockopt(socket.SOL_SOCKET, SO_MARK, MARK)
-        udp6 = kind == socket.SOCK_DGRAM and local.version == 6
-        for level, option, value in (*OPTIONS[local.version], *(UDP6_OPTIONS if udp6 else ())):
+        for level, option, value in (UDP_OPTIONS if kind == socket.SOCK_DGRAM else RAW_OPTIONS)[local.version]:
             made.setsockopt(level, option, value)
         made.setsockopt(*MTU_DISCOVER[local.version], PMTUDISC_PROBE if df else FRAGMENTING[local.version])
         if local.version == 6 and not df:
@@ -203,8 +205,8 @@ def udp_pair(
 def esp_pair(local: Address, *, buffer: int = BUFFER_OCTETS, steering: Steering = steer.ALONE) -> OuterSockets:
     """The raw sockets of one address for IP protocol 50, non-blocking. An IPv4 one receives with the IP header, an IPv6 one not.
 
-    The kernel gives a copy of each packet to every such socket; the sending one refuses all, and each of several workers' all but
-    its share. HostError as for `udp_pair`.
+    The kernel gives a copy of each packet to every such socket of our address; the sending one refuses all, and has a peer that
+    sends none, and each of several workers' refuses all but its share. HostError as for `udp_pair`.
     """
 
     def make(made: list[socket.socket], shared: Steering) -> OuterSockets:
@@ -215,6 +217,9 @@ def esp_pair(local: Address, *, buffer: int = BUFFER_OCTETS, steering: Steering 
             steer.attach(made[worker], steer.SO_ATTACH_FILTER, shared.packets(local.version, worker))
         for each in made:
             each.bind(_name(local, 0))
+        # From itself nothing comes: the kernel need not copy each packet for a filter that refuses it. Sending names its own peer.
+        with contextlib.suppress(OSError):
+            made[-1].connect(_name(local, 0))
         return OuterSockets(local, 0, tuple(made[:-1]), made[-1])
 
     return _sockets(f"IP protocol 50 of {local}", make, steering)

@@ -1,6 +1,7 @@
 """Identities (RFC 7296 §3.5): from configuration text, from the wire, for people, and when two are the same."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -38,6 +39,7 @@ class IdentityError(IkeError):
 
 
 _FQDN: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_ADDRESS: Final = re.compile(r"[0-9.]+|.*:.*", re.DOTALL)  # what may be one: most texts are names, and an error takes its time
 _EMAIL: Final = re.compile(r"[!-)+-<>?A-~]+@[A-Za-z0-9_.-]+")
 _OTHER: Final = re.compile(r"type ([0-9]{1,3}):0x([0-9A-Fa-f]*)")
 _HEX: Final = "0x"
@@ -55,6 +57,7 @@ _PRINTED: Final = {kind: name for name, kind in reversed(_PREFIXES.items())}
 _ANYBODY: Final = frozenset({"any", "%any", "%any4", "%any6", "*", "%defaultroute", "%fromcert"})
 _ELSEWHERE: Final = {"@#": "keyid:0x…", "@[": "keyid:…", "@@": "email:…", "@~": "dn:0x…"}  # what others mean by it
 _CUT: Final = re.compile(r".*… \([0-9]+ octets\)", re.DOTALL)  # a long one as people are shown it
+SHORT: Final = 64  # octets of an identity of which the texts of many are remembered, whoever sent it
 _CONTROLS: Final = frozenset({*range(0x20), 0x7F})
 
 
@@ -85,11 +88,11 @@ class Identity:
             return cls.from_wire(int(other[1]), _hexadecimal(other[2]))
         if "=" in text:
             return cls._of_name(text)
-        try:
-            address = ip_address(text)
-        except ValueError:
-            return cls._of_words(text)
-        return cls(IdType.IPV4_ADDR if address.version == 4 else IdType.IPV6_ADDR, address.packed)
+        if _ADDRESS.fullmatch(text):
+            with suppress(ValueError):
+                address = ip_address(text)
+                return cls(IdType.IPV4_ADDR if address.version == 4 else IdType.IPV6_ADDR, address.packed)
+        return cls._of_words(text)
 
     @classmethod
     def _of_prefix(cls, kind: IdType, rest: str) -> Self:
@@ -161,7 +164,7 @@ class Identity:
 
     def text(self) -> str:
         """One printable line that `from_text` reads as the same identity; for one that no peer may have, the octets."""
-        return _text_of(self.type, self.data)
+        return (_text_of if len(self.data) > SHORT else _short_text_of)(self.type, self.data)
 
     def __str__(self) -> str:
         """As `text`; what is long is cut, and then says how long it is."""
@@ -170,6 +173,11 @@ class Identity:
             return text
         cut = f"… ({len(self.data)} octets)"
         return text[: LIMITS.identity_shown - len(cut)] + cut
+
+
+@lru_cache(8192)  # those of thousands of tunnels, each time that they are looked at
+def _short_text_of(id_type: int, data: bytes) -> str:
+    return _text_of.__wrapped__(id_type, data)
 
 
 @lru_cache(256)

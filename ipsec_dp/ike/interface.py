@@ -74,6 +74,7 @@ class IkeStatus:
     certificates: tuple[x509.Certificate, ...] = ()  # by which the peer proved itself
     fragmentation: bool = False  # both sides may send messages in fragments (RFC 7383; in IKEv1 by vendor ID)
     encapsulation_why: Why = "peer"  # ESP goes in UDP, or does not
+    carries: bool = False  # a CHILD_SA of it carries traffic, whether `children` are told or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +194,8 @@ class IkeCore(Protocol):
         """The IKE SAs of a tunnel, oldest first."""
 
     def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
-        """The last few IKE SAs of a tunnel, oldest first, each with one CHILD_SA at the most: enough to say how the tunnel is,
-        however many peers it has."""
+        """The last few IKE SAs of a tunnel, oldest first, none with its CHILD_SAs: enough to say how the tunnel is, however many
+        peers it has."""
 
     def rekey_in(self, child: int, now: float) -> float | None:
         """Seconds until a CHILD_SA of an IKE SA that is up is rekeyed; None: it carries no traffic."""

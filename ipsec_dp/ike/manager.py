@@ -193,7 +193,7 @@ class IkeManager:
         return self._peers.get(session.peer.tunnel) is not None and (current is None or current.state is not State.ESTABLISHED)
 
     def came_up(self, session: Context, now: float) -> None:
-        shorter.keep(session, now)
+        shorter.keep(session)
         others = self._others(session)
         for other in others:
             if replacement.overlap(other, session):

@@ -37,10 +37,18 @@ class Reader:
         return self._data[start : self._at]
 
     def u8(self) -> int:
-        return self._take(1)[0]
+        at = self._at
+        if at >= self._end:
+            raise IkeSyntaxError("1 octets wanted, 0 left")
+        self._at = at + 1
+        return self._data[at]
 
     def u16(self) -> int:
-        return int.from_bytes(self._take(2), "big")
+        at = self._at
+        if at + 2 > self._end:
+            raise IkeSyntaxError(f"2 octets wanted, {self._end - at} left")
+        self._at = at + 2
+        return self._data[at] << 8 | self._data[at + 1]
 
     def u32(self) -> int:
         return int.from_bytes(self._take(4), "big")
@@ -78,7 +86,9 @@ class Writer:
         self._data += value.to_bytes(size, "big")
 
     def u8(self, value: int) -> None:
-        self._number(value, 1)
+        if not 0 <= value <= 0xFF:
+            raise ValueError(f"{value} does not fit 1 octets")
+        self._data.append(value)
 
     def u16(self, value: int) -> None:
         self._number(value, 2)

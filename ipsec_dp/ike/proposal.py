@@ -46,6 +46,8 @@ DEFAULT_ESP: Final = ("aes256gcm16-aes128gcm16-esn-noesn", "chacha20poly1305-esn
 
 _MAY_BE_NONE: Final = frozenset({TransformType.INTEG, TransformType.KE, *ADDITIONAL_KEY_EXCHANGES})
 _MAY_BE_LEFT_OUT: Final = frozenset({NO_ESN, *(Transform(kind, NONE) for kind in ADDITIONAL_KEY_EXCHANGES)})
+_CIPHERS: Final = frozenset(map(int, Encr))  # of the data plane
+_INTEGRITIES: Final = frozenset(map(int, Integ))
 FIRST_SPI: Final = 256  # of AH and ESP (RFC 4303 §2.1): those below are reserved
 
 
@@ -490,8 +492,8 @@ def suites_of(proposals: Iterable[Proposal]) -> list[Suite]:
     """Every suite that ESP proposals may end in and the data plane has; sequence numbers do not matter here."""
     found: dict[Suite, None] = {}
     for proposal in proposals:
-        ciphers = [t for t in proposal.transforms if t.type == TransformType.ENCR and t.id in list(Encr)]
-        integrities = [Integ(t.id) for t in proposal.transforms if t.type == TransformType.INTEG and t.id in list(Integ)]
+        ciphers = [t for t in proposal.transforms if t.type == TransformType.ENCR and t.id in _CIPHERS]
+        integrities = [Integ(t.id) for t in proposal.transforms if t.type == TransformType.INTEG and t.id in _INTEGRITIES]
         for cipher in ciphers:
             for integrity in integrities or [Integ.NONE]:
                 encr = Encr(cipher.id)

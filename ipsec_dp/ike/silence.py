@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from ipsec_dp.ike.actions import Endpoint, Path
 
+SMALLER_SIZE: Final = "a smaller ike.fragment_size makes them shorter"
+NO_FRAGMENTS: Final = "it takes none of IKE's own fragments: let fragments of IP pass on the way"
 LONG: Final = 1200  # octets of a datagram that may be fragmented on the way
 HALF_OPEN_TOLD: Final = 5.0  # seconds: who got an answer goes on within one
 OTHER_KEYS: Final = (  # of the first message after additional key exchanges
@@ -95,10 +97,23 @@ def went_down(port: int, heard_s: float) -> str:
     )
 
 
-def long_ones_lost(datagrams: Iterable[bytes]) -> str:
-    """Nothing where none is long."""
+def long_ones_lost(datagrams: Iterable[bytes], remedy: str) -> str:
+    """Nothing where none is long. `remedy`: what is done about it, or can be."""
     octets = max(map(len, datagrams), default=0)
-    return f"; or datagrams of {octets} octets are lost, as fragments are behind some firewalls" if octets > LONG else ""
+    return f"; or datagrams of {octets} octets are lost, as fragments are behind some firewalls: {remedy}" if octets > LONG else ""
+
+
+def shorter_are_tried(octets: int) -> str:
+    """A remedy."""
+    return f"it is sent in ones of {octets} octets at the most besides, and what follows too once that is answered"
+
+
+def shorter_get_there(remote: Endpoint, octets: int, before: int, minutes: int) -> str:
+    """What came of that."""
+    said = f"{remote} answers what was sent in datagrams of {octets} octets at the most besides, and not what was longer"
+    return (
+        f"{said}: for {minutes} minutes nothing goes in longer ones; ike.fragment_size = {octets}, not {before}, has it so always"
+    )
 
 
 # ---- the peer began, and does not go on ------------------------------------------------------------------------------------------

@@ -600,7 +600,7 @@ class IkeDriver:
         self._schedule()
 
     def _do_all(self, actions: Iterable[Action]) -> None:
-        unmade = Unmade()
+        unmade, ending = Unmade(), []
         for action in actions:
             if unmade.passes_over(action):
                 continue
@@ -613,8 +613,10 @@ class IkeDriver:
                 child, tunnel = getattr(action, "child", None), getattr(action, "tunnel", None)
                 if child is not None and tunnel is not None:
                     unmade.add(child)
-                    self._do_all(self._core.delete_child(tunnel, child, self._clock.now()))
-                    self._intents[tunnel].cannot_carry(str(error))
+                    ending.append((tunnel, child, str(error)))
+        for tunnel, child, why in ending:  # last: the peer knows no such SA before the answer that is among these actions
+            self._do_all(self._core.delete_child(tunnel, child, self._clock.now()))
+            self._intents[tunnel].cannot_carry(why)
 
     def _do(self, action: Action) -> None:
         match action:

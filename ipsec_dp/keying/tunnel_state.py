@@ -44,7 +44,7 @@ def tunnel_state(sas: Sequence[IkeStatus], intent: Intent, now: float) -> Tunnel
     lacking = _lacking(up)
     said, failed = wanted.text(lacking, now), [lack for lack in lacking if lack.failed]
     error = _silence(sas) or (f"{failed[0].proxy_id}: {failed[0].why}" if failed else intent.last_error)
-    if any(sa.children for sa in up):
+    if any(sa.carries for sa in up):
         if lacking:
             return TunnelState("partial", f"lacks {said}", error)
         state = "rekeying" if up[-1].state == "rekeying" else "up"

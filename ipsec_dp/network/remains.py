@@ -7,18 +7,22 @@ listing what a guard holds: a gateway that could not be started because nft is m
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from ipsec_dp.host import PROTOCOL, HostError, claim, guard, nft, nft_state, zones
 from ipsec_dp.host.bulk import FAMILIES
 from ipsec_dp.host.bypass import OWNER, BypassRules
 from ipsec_dp.host.netlink import dump, open_netlink
-from ipsec_dp.host.routes import RouteTable, table_base
+from ipsec_dp.host.routes import RouteTable, of_all, table_base
 from ipsec_dp.ipsec.addresses import AddressRange, Network, merge
+from ipsec_dp.util.text import named
 
+NAMED_MOST: Final = 20  # prefixes in a line
 ESCAPE = re.compile(r"_([0-9a-f]{2})")
 
 
@@ -115,12 +119,55 @@ async def dead(candidates: Iterable[str] = ()) -> list[Remains]:
 
     Raises HostError.
     """
+    names = await _names(candidates)
+    return [remains for name in names if claim.holder(name) is None and (remains := await find(name))]
+
+
+@dataclass(frozen=True, slots=True)
+class Nameless:
+    """Unreachable routes that a gateway left alone, in whose tables nothing tells its name. `table`: the first number of them."""
+
+    table: int
+    unreachable: tuple[Network, ...]
+
+    @property
+    def advice(self) -> str:
+        return (
+            f"a gateway whose name is not known here left unreachable routes to {named(self.unreachable, NAMED_MOST)} (routing "
+            f"tables from {self.table}): its next `ipsec-dp up` goes on from there, and `ipsec-dp open NAME`, with the name in "
+            "its configuration, takes them away, so that the traffic may leave in clear"
+        )
+
+
+async def nameless(candidates: Iterable[str] = ()) -> list[Nameless]:
+    """What `dead` cannot find, since nobody says the name. One that runs has routes that lead into its tunnels.
+
+    Raises HostError.
+    """
+    known = {table_base(name) for name in (*await _names(candidates), *await asyncio.to_thread(_living))}
+    found = await of_all()
+    return [
+        Nameless(base, tuple(sorted({row.prefix for row in rows}, key=lambda each: (each.version, each))))
+        for base, rows in sorted(found.items())
+        if base not in known and all(row.interface == 0 for row in rows)
+    ]
+
+
+def _living() -> list[str]:
+    try:
+        return claim.names(Path("/proc/self/net/unix").read_text(errors="replace"))
+    except OSError:
+        return []
+
+
+async def _names(candidates: Iterable[str]) -> dict[str, None]:
+    """Those, and the names that the tables of guards and zones have."""
     names = dict.fromkeys(candidates)
     for table in await nft_state.tables():
         for prefix in (guard.TABLE_PREFIX, guard.STAND_IN_PREFIX, zones.TABLE_PREFIX):
             if table.startswith(prefix):
                 names[_unescaped(table.removeprefix(prefix))] = None
-    return [remains for name in names if claim.holder(name) is None and (remains := await find(name))]
+    return names
 
 
 def _unescaped(text: str) -> str:

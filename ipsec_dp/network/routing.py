@@ -84,7 +84,7 @@ class LinuxRouting:
 
     async def start(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self.hold)
-        await self.apply()
+        await self.apply(known=await self._table.as_left())  # by `hold`, when the guard was closed
 
     @property
     def withdrawn(self) -> frozenset[str]:
@@ -126,7 +126,7 @@ class LinuxRouting:
         context = RouteContext(devices, own, self._withdrawn, config.routes, without_ipv6)
         plan, self._plan = self._plan, None
         table, conflicts = self._table, []
-        if not (known and plan is not None and await self._extend(plan, config, context, mtus)):
+        if not (known and plan is not None and await self._adapt(plan, config, context, mtus)):
             plan = await asyncio.to_thread(RoutePlan, config, context, mtus)
             conflicts = await (table.change if known else table.apply)(plan.prefixes, plan.wanted)
         self._plan, self._route_mtus = plan, plan.mtus
@@ -134,10 +134,10 @@ class LinuxRouting:
         if self._foreign is not None:
             await self._foreign.look(config, own, self._interfaces.indices)
 
-    async def _extend(self, plan: RoutePlan, config: Config, context: RouteContext, mtus: Mapping[str, int]) -> bool:
-        """Adds the routes of tunnels that were added; False: all has to be looked at."""
-        added = await asyncio.to_thread(plan.grow, config, context, mtus)
-        return added is not None and await self._table.extend(added)
+    async def _adapt(self, plan: RoutePlan, config: Config, context: RouteContext, mtus: Mapping[str, int]) -> bool:
+        """Changes the routes of a few tunnels that came or went; False: all has to be looked at."""
+        change = await asyncio.to_thread(plan.adapt, config, context, mtus)
+        return change is not None and await self._table.adapt(*change)
 
     def _note(self, notes: list[str]) -> None:
         for note in notes:

@@ -6,6 +6,7 @@ sees is a tunnel that is up while the gateway itself cannot reach the other side
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ class Sources:
 
     def __init__(self, interface: str, selectors: Iterable[SelectorPair], own: Sequence[OwnAddress]) -> None:
         self._own = sorted(own, key=lambda each: each.interface != interface)  # the interface's own address comes first
-        self._by_remote: dict[AddressRange, dict[AddressRange, None]] = {}
+        self._by_remote: dict[AddressRange, Counter[AddressRange]] = {}  # how many selectors have a remote with each local
         self._exact = True  # every answer until now depends only on selectors with just that remote
         self._known: dict[tuple[AddressRange, ...], Source] = {}
         self.add(selectors)
@@ -40,11 +41,22 @@ class Sources:
     def add(self, selectors: Iterable[SelectorPair]) -> None:
         """Adds selectors of this interface."""
         for each in selectors:
-            self._by_remote.setdefault(each.remote, {})[each.local] = None
+            self._by_remote.setdefault(each.remote, Counter())[each.local] += 1
 
     def apart(self, selectors: Iterable[SelectorPair]) -> bool:
         """Whether every answer given until now holds when these are added."""
         return self._exact and not any(each.remote in self._by_remote for each in selectors)
+
+    def remove(self, selectors: Sequence[SelectorPair]) -> bool:
+        """Takes selectors away that were added. False, and of no use any more, where answers to other prefixes than those that are
+        their remote may depend on them."""
+        remotes = {each.remote for each in selectors}
+        for each in selectors:
+            self._by_remote[each.remote][each.local] -= 1
+        alone = self._exact and not any(any(self._by_remote[remote].values()) for remote in remotes)
+        for remote in remotes:
+            del self._by_remote[remote]
+        return alone
 
     def to(self, prefix: Network) -> Source:
         """The source for packets of ours to a routed prefix: by the selectors that have it as remote, else by those it meets."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -105,7 +106,7 @@ class MemorySite:
             interference=self.interference,
             pins=lambda _name, _conditions: RememberedPins(),
             reread=_reread,
-            settled=_nothing,
+            starting=nullcontext,
             listen=_listen,
         )
         self.gateway = Gateway(config, None, host=self.host, clock=self.clock, substitutes=substitutes)

@@ -95,6 +95,7 @@ class PathMtuDiscovery:
             shapes = await self._first_shapes(tunnel)
             await self._add_paths(shapes)
             self._mtus.assume(tunnel, shapes)
+            self._applied[tunnel.name] = tunnel
         await self._host.interfaces.set_mtus(self._mtus.of_host(self._config))
 
     # ---- from another process, and to one
@@ -226,10 +227,10 @@ class PathMtuDiscovery:
         self._mtus.assume(tunnel, shapes)
 
     async def _add_paths(self, shapes: AbstractSet[OuterShape]) -> None:
-        now, paths = self._clock.now(), self._mtus.paths
-        for ends in ends_of(shapes):
+        now, paths, used = self._clock.now(), self._mtus.paths, ends_of(shapes)
+        for ends in used:
             self._unused.pop(ends, None)
-        for ends in [ends for ends in ends_of(shapes) if ends not in paths]:
+        for ends in [ends for ends in used if ends not in paths]:
             link = await self._host.peers.mtu(*ends)
             paths.setdefault(ends, PathMtu(ends.remote.version, link, self._intervals, now))
 

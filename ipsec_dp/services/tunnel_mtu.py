@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from ipsec_dp.config.packets import IPV6_MTU_MIN, Packets
@@ -65,13 +64,21 @@ def ends_of(shapes: Iterable[OuterShape]) -> set[OuterEnds]:
     return {ends for shape in shapes if (ends := shape.ends) is not None}
 
 
+def _by_path(shapes: Iterable[OuterShape]) -> dict[OuterEnds | None, list[OuterShape]]:
+    """Addresses are slow to look up, and the shapes of a tunnel mostly go by one path."""
+    found: dict[OuterEnds | None, list[OuterShape]] = {}
+    for shape in shapes:
+        found.setdefault(shape.ends, []).append(shape)
+    return found
+
+
 class MtuTable:
     """`paths`: what is believed of each path; the caller adds it before the first shape that goes there."""
 
     def __init__(self) -> None:
         self.paths: dict[OuterEnds, PathMtu] = {}
         self._shapes: dict[str, dict[OuterShape, int]] = {}  # of each tunnel, with the largest inner packet that each leaves
-        self._inner: dict[str, Counter[int]] = {}  # those numbers, of each tunnel: few, however many peers it has
+        self._inner: dict[str, dict[int, int]] = {}  # how often each of those, of each tunnel: few, however many peers
         self._at: dict[OuterEnds, dict[str, dict[OuterShape, None]]] = {}  # the shapes that go by a path, of each tunnel
         self._assumed: set[str] = set()  # tunnels whose shapes are not those of SAs that are there
         self._bound: dict[OuterEnds, set[str]] = {}  # tunnels whose packets must fit a path
@@ -101,10 +108,8 @@ class MtuTable:
 
     def set_shapes(self, tunnel: Tunnel, shapes: AbstractSet[OuterShape]) -> None:
         """A tunnel's packets look like these from now on, and must fit the paths to their peers."""
-        for shape in list(self.shapes(tunnel.name)):
-            self._take_out(tunnel.name, shape)
-        for shape in shapes:
-            self._put_in(tunnel, shape)
+        self._take_out(tunnel.name, set(self.shapes(tunnel.name)))
+        self._put_in(tunnel, shapes)
         self._assumed.discard(tunnel.name)
         self._settle(tunnel)
         cut = tunnel.packets.fragment == "after" or asks_ports(tunnel)
@@ -131,38 +136,50 @@ class MtuTable:
         if not came and len(gone) == len(self.shapes(tunnel.name)):
             self._assumed.add(tunnel.name)
             return
-        for shape in came:
-            self._put_in(tunnel, shape)
-        for shape in gone:
-            self._take_out(tunnel.name, shape)
+        self._take_out(tunnel.name, came)
+        self._put_in(tunnel, came)
+        self._take_out(tunnel.name, gone)
         self._settle(tunnel)
 
-    def _put_in(self, tunnel: Tunnel, shape: OuterShape) -> None:
-        self._take_out(tunnel.name, shape)
-        inner = self._shapes.setdefault(tunnel.name, {})[shape] = shape.inner(self._outer(tunnel, shape.ends))
-        self._inner.setdefault(tunnel.name, Counter())[inner] += 1
-        if shape.ends is not None:
-            self._at.setdefault(shape.ends, {}).setdefault(tunnel.name, {})[shape] = None
-            if _must_fit(tunnel, shape.ends):
-                self._bound.setdefault(shape.ends, set()).add(tunnel.name)
+    def _put_in(self, tunnel: Tunnel, shapes: Iterable[OuterShape]) -> None:
+        """Shapes that the tunnel does not have."""
+        name = tunnel.name
+        inner, counts = self._shapes.setdefault(name, {}), self._inner.setdefault(name, {})
+        for ends, several in _by_path(shapes).items():
+            outer = self._outer(tunnel, ends)
+            for shape in several:
+                octets = inner[shape] = shape.inner(outer)
+                counts[octets] = counts.get(octets, 0) + 1
+            if ends is not None:
+                self._at.setdefault(ends, {}).setdefault(name, {}).update(dict.fromkeys(several))
+                if _must_fit(tunnel, ends):
+                    self._bound.setdefault(ends, set()).add(name)
 
-    def _take_out(self, name: str, shape: OuterShape) -> None:
-        inner = self._shapes.get(name, {}).pop(shape, None)
-        if inner is None:
-            return
-        self._inner[name] -= Counter((inner,))
-        if shape.ends is not None:
-            at = self._at[shape.ends]
+    def _take_out(self, name: str, shapes: AbstractSet[OuterShape]) -> None:
+        """Shapes that the tunnel may have."""
+        inner, counts = self._shapes.get(name, {}), self._inner.get(name, {})
+        for ends, several in _by_path(shapes & inner.keys()).items():
+            for shape in several:
+                octets = inner.pop(shape)
+                counts[octets] -= 1
+                if not counts[octets]:
+                    del counts[octets]
+            if ends is not None:
+                self._leave(name, ends, several)
+
+    def _leave(self, name: str, ends: OuterEnds, shapes: Iterable[OuterShape]) -> None:
+        """A tunnel's packets of these shapes go by a path no more."""
+        at = self._at[ends]
+        for shape in shapes:
             del at[name][shape]
-            if not at[name]:
-                del at[name]
-                self._bound.get(shape.ends, set()).discard(name)
+        if not at[name]:
+            del at[name]
+            self._bound.get(ends, set()).discard(name)
 
     def forget(self, config: Config) -> None:
         """Drops the tunnels that `config` has no more."""
         for name in [name for name in self._shapes if not config.has_tunnel(name)]:
-            for shape in list(self.shapes(name)):
-                self._take_out(name, shape)
+            self._take_out(name, set(self.shapes(name)))
             del self._shapes[name], self._mtus[name], self._inner[name]
             self._assumed.discard(name)
             self._cut_outside.discard(name)
@@ -170,8 +187,9 @@ class MtuTable:
     def update(self, tunnel: Tunnel, ends: OuterEnds) -> bool:
         """The path changed; whether the tunnel's MTU did."""
         before = self._mtus[tunnel.name]
-        for shape in list(self._at.get(ends, {}).get(tunnel.name, ())):
-            self._put_in(tunnel, shape)
+        shapes = set(self._at.get(ends, {}).get(tunnel.name, ()))
+        self._take_out(tunnel.name, shapes)
+        self._put_in(tunnel, shapes)
         self._settle(tunnel)
         return self._mtus[tunnel.name] != before
 

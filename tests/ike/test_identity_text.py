@@ -153,3 +153,14 @@ def test_two_values_of_other_types_are_not_the_same_name():
     values = tlv(2, b"\0\1"), tlv(3, b"\0\1"), tlv(12, b"#02020001")
     names_ = [tlv(0x30, tlv(0x31, tlv(0x30, bytes.fromhex("0603550403") + value))) for value in values]
     assert len({Identity.from_wire(9, name).meaning() for name in names_}) == 3
+
+
+@given(st.ip_addresses())
+def test_every_address_is_one_as_text(address):
+    made = Identity.from_text(str(address))
+    assert (made.type, made.data) == (IdType.IPV4_ADDR if address.version == 4 else IdType.IPV6_ADDR, address.packed)
+
+
+@pytest.mark.parametrize("text", ["1.2.3.4.example", "1.2.3", "1.2.3.4.5", "256.1.1.1", "0.0.0.0.", "a.b.c.d"])
+def test_what_only_looks_like_an_address_is_a_name(text):
+    assert Identity.from_text(text) == Identity(IdType.FQDN, text.encode())

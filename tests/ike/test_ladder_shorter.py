@@ -193,6 +193,8 @@ def test_a_peer_that_takes_no_fragments_gets_the_same_octets_every_time(monkeypa
     assert len(hole.lost) >= 5
     assert len(set(hole.lost)) == 1
     assert not any(is_fragment(delivery.data[0]) for delivery, _ in ladder.wire.log)
+    (told,) = [event.text for event in ladder.a.events if event.kind is Kind.WARNING]
+    assert "it takes none of IKE's own fragments: let fragments of IP pass on the way" in told
 
 
 def test_short_requests_are_never_divided():
@@ -219,6 +221,11 @@ def test_no_iv_protects_two_contents():
             under[sender, stage, bytes(sealed.data[:8])].add(datagram)
     assert len(under) > 6
     assert all(len(datagrams) == 1 for datagrams in under.values())
+
+
+def kept(ladder, site):
+    """Octets that are known of the way to the other one's address."""
+    return ladder.sites[site].core.lengths.of(ladder.path(site).remote.address, ladder.clock())[0]
 
 
 # --- what is kept ----------------------------------------------------------------------------------------------------
@@ -248,9 +255,10 @@ def test_a_new_ike_sa_to_the_same_peer_begins_with_what_is_known_for_ten_minutes
 def test_what_is_kept_of_addresses_is_bounded_and_the_oldest_goes():
     lengths, (oldest, *others) = Lengths(), [ip_address(number) for number in range(REMEMBERED + 1)]
     for remote in (oldest, *others):
-        lengths.note(remote, 576, 0.0)
-    assert lengths.of(oldest, 1.0) == float("inf")
-    assert {lengths.of(remote, 1.0) for remote in others} == {576}
+        lengths.note(remote, 576, 600.0)
+    assert lengths.of(oldest, 1.0) == (float("inf"), float("inf"))
+    assert {lengths.of(remote, 1.0) for remote in others} == {(576, 600.0)}
+    assert lengths.of(others[0], 600.0) == (float("inf"), float("inf"))
 
 
 def test_nothing_is_kept_of_an_address_before_the_peer_has_proven_who_it_is():
@@ -261,20 +269,25 @@ def test_nothing_is_kept_of_an_address_before_the_peer_has_proven_who_it_is():
     ladder.wire.drop("a", "b", ladder.wire.sent("a", "b") + 4)  # IKE_AUTH, after three fragments
     ladder.run(0.2)
     assert [site.core.sessions()[0].abilities.longest for site in ladder.sites.values()] == [576, 576], "of this IKE SA it is"
-    remotes = {site: path.remote.address for site in OTHER for path in [ladder.path(site)]}
-    assert {ladder.sites[site].core.lengths.of(remotes[site], ladder.clock()) for site in OTHER} == {float("inf")}
+    assert {kept(ladder, site) for site in OTHER} == {float("inf")}
     ladder.run(5)
     ladder.check()
-    assert {ladder.sites[site].core.lengths.of(remotes[site], ladder.clock()) for site in OTHER} == {576}
+    assert {kept(ladder, site) for site in OTHER} == {576}
 
 
-def test_an_administrator_who_looks_closely_is_told():
+def test_what_is_tried_is_told_and_what_came_of_it():
     ladder = ladder_of()
     narrowed(ladder, 1000)
     ladder.initiate("a")
     ladder.run(2 * DIVIDED_AFTER)
-    (note,) = [event.text for event in ladder.a.events if event.kind is Kind.NOTE]
-    assert note == f"messages to {ADDRESSES['b']}:500 go in datagrams of 576 octets at the most now, not of 1280"
+    tried, came = [event.text for event in ladder.a.events if event.kind is Kind.WARNING]
+    octets = max(len(datagram) for datagram in sent_by(ladder, "a") if is_fragment(datagram))
+    assert (
+        f"octets are lost, as fragments are behind some firewalls: it is sent in ones of {octets} octets at the most besides"
+        in tried
+    )
+    assert came.startswith(f"{ADDRESSES['b']}:500 answers what was sent in datagrams of 576 octets at the most besides")
+    assert "for 10 minutes nothing goes in longer ones; ike.fragment_size = 576, not 1280, has it so always" in came
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

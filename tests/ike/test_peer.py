@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ipsec_dp.config import load
-from ipsec_dp.databases.pad import peer_of
-from ipsec_dp.ike.peer import Peer, Unique
+from ipsec_dp.databases.pad import KeyFiles, peer_of
+from ipsec_dp.ike.peer import Peer, SharedKeyAuth, Unique
 
 TUNNEL = """
 [gateway]
@@ -34,3 +34,13 @@ def test_without_them_ike_starts_on_port_500_and_nobody_authenticates_anew(tmp_p
 def test_each_key_reaches_the_core(tmp_path):
     made = peer_with(tmp_path, 'unique = "never"', 'port = 4500\nfragment_size = 600\nreauth_after = "2h"')
     assert (made.unique, made.natt_first, made.datagram, made.reauth_s) == (Unique.NEVER, True, 600, 7200.0)
+
+
+def test_a_file_that_many_tunnels_name_is_read_once_and_another_reload_reads_it_anew(tmp_path):
+    peer_with(tmp_path)
+    tunnel, read = load(tmp_path / "site-a.toml").tunnel("to-b"), KeyFiles()
+    first = peer_of(tunnel, files_read=read)
+    (tmp_path / "to-b.psk").write_text("another secret of as many octets")
+    assert isinstance(first.auth, SharedKeyAuth)
+    assert peer_of(tunnel, files_read=read).auth == first.auth
+    assert not first.auth.asks_the_same(peer_of(tunnel).auth)

@@ -17,12 +17,12 @@ import pytest
 
 from ipsec_dp.host.tun import SETTINGS
 from ipsec_dp.rig import netns
-from ipsec_dp.rig.process import GatewayPair, ManualPair
+from ipsec_dp.rig.process import GatewayPair, IkePair, ManualPair
 from ipsec_dp.util.service_user import service_user
 from tests.netns import harness
 from tests.netns.leaks import guarded
-from tests.netns.test_privileges import NEEDED, NET_ADMIN, bits, children, status_of
-from tests.netns.traffic import ping
+from tests.netns.test_privileges import NEEDED, NET_ADMIN, NET_RAW, bits, children, status_of
+from tests.netns.traffic import ping, until
 
 IPSEC_DP = (sys.executable, "-m", "ipsec_dp")
 # What Docker and containerd leave to a container, and the one that is added.
@@ -30,15 +30,16 @@ USUAL = """
     chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw sys_chroot mknod audit_write setfcap
 """.split()
 CAPABILITIES = ",".join(["-all", *(f"+{name}" for name in (*USUAL, "net_admin"))])
+WITHOUT_NET_RAW = CAPABILITIES.replace(",+net_raw", "")  # as Podman's
 READ_ONLY = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys; "
 WITHOUT_NFT = f"mount --bind /dev/null {shutil.which('nft', path=harness.ENVIRONMENT['PATH'])}; "
 WITHOUT_TUN = "mount -t tmpfs tmpfs /dev/net; "
 REFUSED = re.compile(r"^interface ipsec0: net\.ipv[46]\.conf\.ipsec0\.\w+: Read-only file system.*--sysctl")
 
 
-def container(lacks: str = "") -> tuple[str, ...]:
+def container(lacks: str = "", capabilities: str = CAPABILITIES) -> tuple[str, ...]:
     """How a program is started in it; `lacks`: lines of shell that take something away."""
-    script = f'set -e; {lacks}{READ_ONLY}exec setpriv --bounding-set {CAPABILITIES} --inh-caps -all "$@"'
+    script = f'set -e; {lacks}{READ_ONLY}exec setpriv --bounding-set {capabilities} --inh-caps -all "$@"'
     return ("unshare", "--mount", "--pid", "--mount-proc", "--fork", "sh", "-c", script, "sh")
 
 
@@ -94,6 +95,57 @@ def test_it_carries_traffic_and_says_which_settings_it_could_not_make(sites, pai
     assert pair.a.down() == 0
     assert "Traceback" not in pair.a.text()
     assert harness.difference(before, sites.gw_a.call(harness.picture)) == []
+
+
+@pytest.fixture
+def negotiated(sites, tmp_path):
+    """Starts gwA, without CAP_NET_RAW, and gwB; both call."""
+    pairs = []
+
+    def start(**settings):
+        made = GatewayPair(sites, tmp_path, IkePair(start=("start", "start"), **settings))
+        made.a.program = (*container(capabilities=WITHOUT_NET_RAW), *IPSEC_DP)
+        pairs.append(made)
+        made.start()
+        return made
+
+    yield start
+    for made in pairs:
+        kill(made.a)
+        made.b.kill()
+
+
+def only(status):
+    (tunnel,) = status["tunnels"]
+    return tunnel
+
+
+def test_without_net_raw_esp_goes_in_udp_by_itself(sites, negotiated):
+    pair = negotiated(encapsulation="auto")
+    status = pair.a.wait_negotiated()
+    (gateway,) = gateways_in(pair.a)
+    assert NET_RAW not in bits(gateway["CapEff"]), "else this shows nothing"
+    assert (only(status)["encapsulation"], only(status)["encapsulation_why"]) == ("udp", "auto")
+    said = [text for text in status["warnings"] if text.startswith("IP protocol 50 is not permitted here")]
+    assert len(said) == 1
+    assert "CAP_NET_RAW" in said[0]
+    assert "ESP goes in UDP alone" in said[0]
+    for _, address in harness.BOTH:
+        ping(sites.host_a, address)
+    assert only(pair.b.status())["encapsulation"] == "udp"
+    assert pair.a.down() == 0
+    assert "Traceback" not in pair.a.text()
+
+
+def test_without_net_raw_a_tunnel_of_protocol_50_says_that_it_carries_nothing(sites, negotiated):
+    pair = negotiated(encapsulation="esp")
+    until(lambda: "InstallInbound: IP protocol 50 of 192.0.2.1: not permitted" in pair.a.text(), "an SA was asked for")
+    said = " ".join(pair.a.status()["warnings"])
+    assert 'tunnels with encapsulation = "esp" carry nothing; leave that out, and their ESP goes in UDP' in said
+    assert only(pair.a.status())["children"] == []
+    until(lambda: not only(pair.b.status())["children"], "the peer was told, whoever called")
+    assert pair.a.down() == 0
+    assert "Traceback" not in pair.a.text()
 
 
 def processes(pid):

@@ -195,9 +195,10 @@ def crowded(sites, directory, version, most):
     a.start()
     a.wait_up(60.0)
     ready = time.monotonic()
-    while count_up(a) < TUNNELS and time.monotonic() - began < 4 * most:
-        time.sleep(0.5)  # `status` of a thousand tunnels costs time that they need
+    while counted(a.text(), "CHILD_SA up") < TUNNELS and time.monotonic() - began < 4 * most:
+        time.sleep(0.25)  # `status` of a thousand tunnels takes half a second of a core, which they need
     seconds = time.monotonic() - began
+    until(lambda: count_up(a) == TUNNELS, "all are up here", 4 * most)
     until(lambda: count_up(b) == TUNNELS, "all are up at the other end too")
     time.sleep(SETTLED_SECONDS)
     each = (resident(b) - before) / TUNNELS

@@ -17,6 +17,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from ipsec_dp.host import MARK, PROTOCOL, HostError
+from ipsec_dp.host.bulk import Bulk
 from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.host.outer import inside_networks, outer_route, own_sources
 from ipsec_dp.host.routes import GUARD_METRIC, Route, RouteTable, table_base
@@ -276,10 +277,10 @@ def test_routes_that_came_alone_leave_what_the_whole_does(gateway):
     first, more = led("10.77.0.0/20", "10.78.0.0/28"), led("10.79.0.0/26")
 
     async def grow(table):
-        assert not await table.extend(more), "nothing was left yet"
+        assert not await table.adapt(more, []), "nothing was left yet"
         await table.apply([each.prefix for each in first], first)
-        assert await table.extend(more)
-        assert not await table.extend(more), "it is there"
+        assert await table.adapt(more, [])
+        assert not await table.adapt(more, []), "it is there"
 
     gateway.with_table(grow)
     grown = gateway.namespace.call(harness.picture)
@@ -290,12 +291,35 @@ def test_routes_that_came_alone_leave_what_the_whole_does(gateway):
     gateway.remove()
 
 
+def test_routes_that_went_alone_leave_what_the_whole_does(gateway):
+    def led(*nets):
+        return [Route(N(net), gateway.tun.index, mtu=1300) for net in nets]
+
+    first, gone, new = led("10.77.0.0/20", "10.78.0.0/28"), led("10.78.0.16/28"), led("10.78.0.32/28")
+
+    async def change(table):
+        await table.apply([each.prefix for each in [*first, *gone]], [*first, *gone])
+        assert not await table.adapt([], first[:1]), "the rules of that prefix length would have to go too"
+        await table.apply([each.prefix for each in [*first, *gone]], [*first, *gone])
+        assert await table.adapt(new, gone)
+        assert await table.held.missing_routes() == []
+        assert await table.as_left()
+
+    gateway.with_table(change)
+    changed = gateway.namespace.call(harness.picture)
+    assert gateway.ways(["10.77.0.1", "10.78.0.1", "10.78.0.17", "10.78.0.33"]) == ["ipsec0", "ipsec0", "wan", "ipsec0"]
+    gateway.remove()
+    gateway.with_table(lambda table: table.apply([each.prefix for each in [*first, *new]], [*first, *new]))
+    assert harness.difference(changed, gateway.namespace.call(harness.picture)) == []
+    gateway.remove()
+
+
 def test_a_route_that_came_gives_way_to_the_hosts(gateway):
     first, more = Route(N("10.77.0.0/20"), gateway.tun.index), Route(N("10.79.0.0/26"), gateway.tun.index)
 
     async def grow(table):
         await table.apply([first.prefix], [first])
-        assert not await table.extend([more])
+        assert not await table.adapt([more], [])
         return await table.change([first.prefix, more.prefix], [first, more])
 
     gateway.namespace.ip("route add 10.79.0.0/26 dev wan")
@@ -326,6 +350,24 @@ def test_of_very_many_routes_one_is_refused_and_named_and_the_others_are_there(g
     assert gateway.with_table(lambda table: table.unreachable()) == many
     gateway.apply(many, many)
     assert gateway.with_table(lambda table: table.routed()) == many
+    gateway.remove()
+
+
+def test_whether_the_kernel_has_what_the_last_call_left(gateway):
+    """What was taken away or added meanwhile is seen."""
+
+    async def work(table):
+        seen = [await table.as_left()]
+        await table.apply(SITE_B, [])
+        seen.append(await table.as_left())
+        with Bulk() as bulk:
+            await bulk.remove((await bulk.routes(4, protocol=PROTOCOL))[:1])
+        seen.append(await table.as_left())
+        await table.apply(SITE_B, [])
+        seen.append(await table.as_left())
+        return seen
+
+    assert gateway.with_table(work) == [False, True, False, True]
     gateway.remove()
 
 

@@ -75,6 +75,21 @@ def test_no_datagram_is_ever_lost_to_the_sending_socket(sites, pair, kind, versi
     assert drained(made.other) == []
 
 
+def matched(sites, version):
+    """How many raw sockets of gwA a packet of gwB's is copied to, by what `ss` shows of their ends: getpeername(2) names no peer
+    without a port."""
+    rows = sites.gw_a.run("ss", "-H", "-n", "-a", "-w", f"-{(4, 6)[version]}").stdout.splitlines()
+    ends = [row.split()[-2:] for row in rows]
+    return sum(netns.GW_A_OUTER[version] in local and netns.GW_A_OUTER[version] not in peer for local, peer in ends)
+
+
+@VERSIONS
+def test_a_packet_is_copied_for_no_socket_that_refuses_it(sites, pair, version):
+    made = pair("esp", version)
+    assert matched(sites, version) == 1
+    sites.gw_a.call(lambda: made.other.sendto(ESP, (netns.GW_B_OUTER[version], 0)))  # it sends to others all the same
+
+
 @VERSIONS
 def test_without_steering_they_would_be_lost(sites, version):
     """The control: two sockets that merely share the port divide the datagrams among them."""
@@ -133,15 +148,22 @@ def test_an_icmp_message_does_not_change_what_is_sent(sites, pair, version, tmp_
     assert (found.packets["esp-udp"], found.packets["udp-fragment"]) == ((4, 0), (4, 2))[version]
 
 
+# Of an IPv4 packet of ESP the header has the traffic class; where it went is known of each raw socket.
+TOLD = {
+    ("udp", 0): {(socket.IPPROTO_IP, outer.IP_PKTINFO), (socket.IPPROTO_IP, socket.IP_TOS)},
+    ("udp", 1): {(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO), (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)},
+    ("esp", 0): set(),
+    ("esp", 1): {(socket.IPPROTO_IPV6, socket.IPV6_TCLASS)},
+}
+
+
 @VERSIONS
 @KINDS
-def test_destination_and_tos_come_with_each_datagram(sites, pair, kind, version):
+def test_what_is_told_of_each_datagram(sites, pair, kind, version):
     made = pair(kind, version)
     peer_sends(sites, kind, version, [ESP])
     _, ancillary, _, _ = made.receive.recvmsg(2048, 256)
-    types = {(level, option) for level, option, _ in ancillary}
-    wanted = {0: {(socket.IPPROTO_IP, 8), (socket.IPPROTO_IP, 1)}, 1: {(socket.IPPROTO_IPV6, 50), (socket.IPPROTO_IPV6, 67)}}
-    assert types == wanted[version]
+    assert {(level, option) for level, option, _ in ancillary} == TOLD[kind, version]
 
 
 @VERSIONS

@@ -242,4 +242,4 @@ def ike_sa(remote: str, **fields: Any) -> IkeStatus:
         "up", bytes(range(8)), bytes(range(8, 16)), "initiator", "aes256gcm16-prfsha384-ecp384", path, "local", "b.example",
         61.26, 13961.04, (),
     )  # fmt: skip
-    return replace(made, **fields)
+    return replace(made, **({"carries": bool(fields.get("children"))} | fields))

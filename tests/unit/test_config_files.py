@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from unittest.mock import Mock
 
 import pytest
 
-from ipsec_dp.config import ManualSa, load_manual_keys
+from ipsec_dp.config import ManualSa, files, load_manual_keys
 from ipsec_dp.config.files import SECRET_OCTETS_MAX, key_fingerprint, read_key, read_secret, weigh_secret
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ipsec.suites import parse_suite
+from ipsec_dp.util.service_user import SERVICE_ID
+from tests.doubles.config import configured, tunnel
 
 
 @pytest.fixture
@@ -34,6 +37,27 @@ def test_a_secret_open_to_group_or_others_is_refused(secret, mode):
 @pytest.mark.parametrize("mode", [0o600, 0o400])
 def test_a_secret_of_ours_alone_is_read(secret, mode):
     assert read_secret(secret("00", mode=mode)) == bytearray(b"00")
+
+
+def test_the_hosts_users_are_not_looked_through_for_a_file_of_ours(secret, monkeypatch):
+    """Which takes a tenth of a millisecond, and a gateway has thousands."""
+    monkeypatch.setattr(files, "service_ids", lambda: pytest.fail("nobody asks"))
+    assert read_secret(secret("00")) == bytearray(b"00")
+
+
+def test_the_secret_of_a_tunnel_is_read_once(tmp_path, monkeypatch):
+    """So the fingerprint is that of what was checked."""
+    reads = Mock(wraps=files.read_secret)
+    monkeypatch.setattr(files, "read_secret", reads)
+    configured(tmp_path, tunnel("b"))
+    assert reads.call_count == 1
+
+
+@pytest.mark.root
+def test_a_secret_of_the_service_user_is_read(secret):
+    path = secret("00")
+    os.chown(path, SERVICE_ID, SERVICE_ID)
+    assert read_secret(path) == bytearray(b"00")
 
 
 @pytest.mark.root

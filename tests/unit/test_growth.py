@@ -1,25 +1,26 @@
-"""What is worked out for the tunnels that came alone is what the whole configuration gives: guard's selectors and plan, routes."""
+"""What is worked out for the tunnels that came or went alone is what the whole gives: guard's selectors and plan, routes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ipsec_dp.config import Tunnel, load
+from ipsec_dp.config.model import Route
 from ipsec_dp.host import HostError
 from ipsec_dp.host.guard import plan
-from ipsec_dp.host.guard_growth import Planner, grown
+from ipsec_dp.host.guard_growth import Planner, adapted
 from ipsec_dp.host.outer import OwnAddress
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import ANY_PROTOCOL, Range, SelectorPair
 from ipsec_dp.network.desired import GuardSelectors, guard_selectors
 from ipsec_dp.network.interface_mtu import route_mtus
 from ipsec_dp.network.route_plan import RouteContext, RoutePlan
-from ipsec_dp.util.additions import additions
+from ipsec_dp.util.few_changes import few_changes
 
 TEXT = """
 [[tunnel]]
@@ -117,7 +118,7 @@ def test_any_row_of_changes_ends_where_the_whole_does(base, steps):
 
         mtus = wide(config, narrow)
         whole = led(config, mtus)
-        if lead is None or lead.grow(config, context(config), mtus) is None:
+        if lead is None or lead.adapt(config, context(config), mtus) is None:
             lead = led(config, mtus)
         assert (lead is None) == (whole is None)
         if lead is not None and whole is not None:
@@ -137,17 +138,69 @@ def test_one_tunnel_more_is_worked_out_alone(base):
     after = replace(before, tunnels=(new, *before.tunnels))
     guarded = GuardSelectors()
     first, second = guarded.of(before)[0], guarded.of(after)[0]
-    added = additions(first, second)
-    assert added is not None
-    assert [str(each.remote) for each in added] == ["172.16.0.80-172.16.0.95"]
-    assert grown(plan(first, [(7, "ipsec0")]), added) == plan(second, [(7, "ipsec0")])
+    changes = few_changes(first, second)
+    assert changes is not None
+    assert [str(each.remote) for each in changes.added] == ["172.16.0.80-172.16.0.95"]
+    assert adapted(plan(first, [(7, "ipsec0")]), second, changes) == plan(second, [(7, "ipsec0")])
 
     lead = RoutePlan(before, context(before), wide(before, ["t0"]))
-    found = lead.grow(after, context(after), wide(after, ["t0", "new"]))
+    found = lead.adapt(after, context(after), wide(after, ["t0", "new"]))
     assert found is not None
-    assert [(str(each.prefix), each.interface, str(each.source), each.mtu) for each in found] == [
+    assert found.removed == []
+    assert [(str(each.prefix), each.interface, str(each.source), each.mtu) for each in found.added] == [
         ("172.16.0.80/28", 5, "10.1.0.1", 1300)
     ]
+
+
+def test_one_tunnel_less_or_another_is_worked_out_alone(base):
+    """One that stands in a row of neighbours, whose range it leaves in two."""
+    config, tunnel = base
+    tunnels = tuple(idle(tunnel, f"t{n}", net) for n, net in enumerate(NEIGHBOURS[:5]))
+    before = replace(config, tunnels=tunnels)
+    elsewhere = idle(tunnel, "t2", "172.17.0.0/28")
+    for now, added in ((tunnels[:2] + tunnels[3:], []), ((*tunnels[:2], elsewhere, *tunnels[3:]), ["172.17.0.0/28"])):
+        after, guarded = replace(before, tunnels=now), GuardSelectors()
+        first, second = guarded.of(before)[0], guarded.of(after)[0]
+        changes = few_changes(first, second)
+        assert changes is not None
+        assert adapted(plan(first, [(7, "ipsec0")]), second, changes) == plan(second, [(7, "ipsec0")])
+        found = RoutePlan(before, context(before), wide(before)).adapt(after, context(after), wide(after))
+        assert found is not None
+        assert [[str(route.prefix) for route in routes] for routes in found] == [added, ["172.16.0.32/28"]]
+
+
+def test_what_another_tunnel_protects_too_stays_closed(base):
+    config, tunnel = base
+    both = replace(config, tunnels=(idle(tunnel, "wide", "172.16.0.0/27"), idle(tunnel, "narrow", "172.16.0.16-172.16.0.40")))
+    guarded = GuardSelectors()
+    first = guarded.of(both)[0]
+    second = guarded.of(replace(both, tunnels=both.tunnels[:1]))[0]
+    changes = few_changes(first, second)
+    assert changes is not None
+    found = adapted(plan(first, [(7, "ipsec0")]), second, changes)
+    assert found is not None
+    assert [str(remote) for _, remote in found.pairs[4]] == ["172.16.0.0-172.16.0.31"]
+
+
+def test_a_tunnel_that_changes_but_not_in_what_is_routed_changes_no_route(base):
+    config, tunnel = base
+    tunnels = tuple(idle(tunnel, f"t{n}", net) for n, net in enumerate(NEIGHBOURS[:3]))
+    before, after = (replace(config, tunnels=each) for each in (tunnels, (tunnels[0], replace(tunnels[1]), tunnels[2])))
+    assert RoutePlan(before, context(before), wide(before)).adapt(after, context(after), wide(after)) == ([], [])
+
+
+@pytest.mark.parametrize("shared", ["a prefix", "a [[route]]", "selectors for a route of another"])
+def test_routes_are_worked_out_anew_where_others_depend_on_a_tunnel_that_goes(base, shared):
+    config, tunnel = base
+    one, other = idle(tunnel, "one", NEIGHBOURS[0]), idle(tunnel, "other", NEIGHBOURS[1])
+    if shared == "a prefix":
+        other = replace(other, routes=one.routes)
+    elif shared == "selectors for a route of another":
+        one, other = replace(one, routes=()), replace(other, routes=(*other.routes, *one.routes))
+    else:
+        config = replace(config, routes=(Route(prefix=ip_network("10.3.0.0/16"), tunnel="one", metric=50),))
+    before, after = (replace(config, tunnels=each) for each in ((one, other), (replace(one), other)))
+    assert RoutePlan(before, context(before), wide(before)).adapt(after, context(after), wide(after)) is None
 
 
 @pytest.mark.parametrize("differs", [{"own": OWN[:1]}, {"devices": {**DEVICES, "ipsec0": 7}}, {"withdrawn": frozenset({"ipsec0"})}])
@@ -155,6 +208,6 @@ def test_routes_are_worked_out_anew_where_the_host_is_another(base, differs):
     config, tunnel = base
     config = replace(config, tunnels=(idle(tunnel, "t0", NEIGHBOURS[0]),))
     mtus = wide(config)
-    assert RoutePlan(config, context(config), mtus).grow(config, context(config), mtus) == []
-    assert RoutePlan(config, context(config), mtus).grow(config, replace(context(config), **differs), mtus) is None
-    assert RoutePlan(config, context(config), mtus).grow(config, context(config), wide(config, ["t0"])) is None
+    assert RoutePlan(config, context(config), mtus).adapt(config, context(config), mtus) == ([], [])
+    assert RoutePlan(config, context(config), mtus).adapt(config, replace(context(config), **differs), mtus) is None
+    assert RoutePlan(config, context(config), mtus).adapt(config, context(config), wide(config, ["t0"])) is None

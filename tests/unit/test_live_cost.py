@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,7 +20,7 @@ from ipsec_dp.rig import Network
 from ipsec_dp.util.text import shown_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.measure
 
@@ -58,13 +59,20 @@ def least(work: Callable[[], Any]) -> float:
     return min(taken)
 
 
-def asked(count: int) -> tuple[float, bytes]:
-    """Processor time of a gateway with so many tunnels up for `status`, and its line."""
+@contextmanager
+def up(count: int) -> Iterator[tuple[Network, Any]]:
+    """A gateway with so many tunnels up, and its network."""
     with Network() as network:
         network.gateway(site("b", count))
         a = network.gateway(site("a", count))
         for tunnel in a.config.tunnels:
             a.wait("up", 600, tunnel.name)
+        yield network, a
+
+
+def asked(count: int) -> tuple[float, bytes]:
+    """Processor time of a gateway with so many tunnels up for `status`, and its line."""
+    with up(count) as (network, a):
         line = b""
 
         async def status() -> None:
@@ -97,4 +105,11 @@ def test_top_of_200_tunnels_takes_less_than_5_percent_of_a_core():
 @pytest.mark.slow
 def test_status_of_1000_tunnels_takes_less_than_200_ms():
     seconds, _ = asked(1000)
+    assert seconds < 0.2
+
+
+@pytest.mark.slow
+def test_the_metrics_of_1000_tunnels_take_less_than_200_ms():
+    with up(1000) as (network, a):
+        seconds = least(lambda: network.loop.call(a.site.gateway.metrics_page(), 10))
     assert seconds < 0.2

@@ -12,6 +12,7 @@ import logging
 import threading
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
@@ -21,7 +22,10 @@ from ipsec_dp.config import difference
 from ipsec_dp.databases import pad
 from ipsec_dp.databases.spd import Spd
 from ipsec_dp.gateway import reload
+from ipsec_dp.gateway.confirmation import Confirmation
+from ipsec_dp.gateway.messages import ConfirmRequest
 from ipsec_dp.gateway.reload import Reloader, ReloadFailedError, ReloadParts
+from ipsec_dp.gateway.verbs import GatewayVerbs
 from ipsec_dp.host import HostError
 from ipsec_dp.ike.effect import Effect
 from tests.doubles.clock import FakeClock
@@ -74,7 +78,7 @@ class Site:
         self.in_force: list[Any] = []
         self.waiting = 0  # removed SAs that a loop still holds
         self.spd = Spd(self.config)
-        clock = FakeClock()
+        self.clock = clock = FakeClock()
         self.host = Host(self.config, clock)
         self.calls: list[Any] = self.host.calls
         self.plane = cast("Any", Plane("plane", self.calls))
@@ -93,6 +97,8 @@ class Site:
             self._first_mtu,
             self._before_routes,
         )
+        self.slow: threading.Event | None = None  # for which whoever opens files waits
+        self.helper_fails: HostError | None = None
         self.needed: list[list[list[str]]] = []  # after each step, of which configurations files may be read: their tunnels
         self.reloader = Reloader(self.config, parts, self._reconfigured, clock, in_force=self._told_needed)
         asyncio.run(self._start())
@@ -107,6 +113,10 @@ class Site:
     async def _applied(self, *_arguments): ...
 
     def _told_needed(self, configs):
+        if self.slow is not None:
+            assert self.slow.wait(10)
+        if self.helper_fails is not None:
+            raise self.helper_fails
         self.needed.append([[tunnel.name for tunnel in config.tunnels] for config in configs])
 
     async def _reconfigured(self, config):
@@ -122,6 +132,13 @@ class Site:
         (self.directory / "a.toml").write_text(text)
         return asyncio.run(self.reloader.reload(self.directory / "a.toml", **how))
 
+    def confirmed(self):
+        async def life():
+            self.reloader.forget_former()
+            await others()
+
+        asyncio.run(life())
+
     @property
     def names(self):
         return [call if isinstance(call, str) else call[0] for call in self.calls]
@@ -129,6 +146,11 @@ class Site:
     def asked(self, *names):
         """Those of the calls, in order."""
         return [call for call, name in zip(self.calls, self.names, strict=True) if name in names]
+
+
+async def others():
+    """Until every other task is at its end."""
+    await asyncio.wait(asyncio.all_tasks() - {cast("Any", asyncio.current_task())})
 
 
 @pytest.fixture
@@ -435,7 +457,7 @@ def test_going_back_that_is_refused_says_what_is_in_force(site):
 @pytest.mark.parametrize("how", ["not on trial", "confirmed"])
 def test_secrets_that_are_not_in_force_are_kept_for_a_trial_alone(site, how):
     site.reload(TEXT + MORE, on_trial=how == "confirmed")
-    asyncio.run(site.reloader.forget_former())
+    site.confirmed()
     with pytest.raises(ReloadFailedError, match="no former configuration"):
         asyncio.run(site.reloader.go_back())
 
@@ -453,8 +475,79 @@ def test_whoever_opens_files_is_told_what_is_in_force_and_what_may_come_back(sit
     asyncio.run(site.reloader.go_back())
     assert site.needed[4:] == [[after]]
     site.reload(TEXT, on_trial=True)
-    asyncio.run(site.reloader.forget_former())
+    site.confirmed()
     assert site.needed[6:] == [[before]]
+
+
+class ReadingSlowly:
+    """The configuration is read again, which takes until `goes_on`."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+        monkeypatch.setattr(difference, "ask", self._ask)
+
+    def _ask(self, request):
+        self.begun.set()
+        assert self.goes_on.wait(10)
+        return difference.answer(request)
+
+
+def test_who_confirms_is_answered_while_a_reload_is_looked_at_and_while_the_helper_is_slow(site, monkeypatch):
+    """The clock has stopped by then, and nothing goes back: what waits is to be known before a connection breaks."""
+    before = [tunnel.name for tunnel in site.config.tunnels]
+    site.reload(TEXT + MORE, on_trial=True)
+    reading, helper_goes_on = ReadingSlowly(monkeypatch), threading.Event()
+    site.slow = helper_goes_on
+
+    async def life() -> None:
+        confirmation = Confirmation(site.host.conditions, site.clock)
+        confirmation.expect("a", "the reload", 60, "it goes back", lambda: None)
+        parts = SimpleNamespace(config=site.config, confirmation=confirmation, engine=SimpleNamespace(reloader=site.reloader))
+        verbs = GatewayVerbs(cast("Any", parts), cast("Any", None))
+        looking = asyncio.create_task(site.reloader.preview(site.directory / "a.toml"))
+        await asyncio.to_thread(reading.begun.wait, 10)
+        async with asyncio.timeout(5):
+            answer = await verbs.confirm(ConfirmRequest())
+        assert (answer.confirmed, confirmation.waits_for, site.host.conditions.texts) == ("the reload", None, [])
+        assert len(site.needed) == 1, "nobody has told the helper yet"
+        reading.goes_on.set()
+        helper_goes_on.set()
+        await looking
+        await others()
+
+    asyncio.run(life())
+    assert site.needed[1:] == [[[*before, "more"]], [[*before, "more"]]]
+
+
+def test_a_helper_that_refuses_does_not_undo_what_was_confirmed(site):
+    site.reload(TEXT + MORE, on_trial=True)
+    site.helper_fails = HostError("the helper that stays root refuses: No space left on device")
+    site.confirmed()
+    (text,) = site.host.conditions.texts
+    assert text.startswith("files that no configuration in force names can still be opened: the helper that stays root refuses")
+    with pytest.raises(ReloadFailedError, match="no former configuration"):
+        asyncio.run(site.reloader.go_back())
+    assert site.reload(TEXT + MORE).applied, "and a reload that was done is no failure for it"
+    site.helper_fails = None
+    site.reload(TEXT + MORE)
+    assert site.host.conditions.texts == []
+
+
+def test_a_gateway_that_stops_waits_for_nobody_who_is_to_be_told(site, monkeypatch):
+    site.reload(TEXT + MORE, on_trial=True)
+    reading = ReadingSlowly(monkeypatch)
+
+    async def life() -> None:
+        looking = asyncio.create_task(site.reloader.preview(site.directory / "a.toml"))
+        await asyncio.to_thread(reading.begun.wait, 10)
+        site.reloader.forget_former()
+        async with asyncio.timeout(5):
+            await site.reloader.close()
+        assert asyncio.all_tasks() == {asyncio.current_task(), looking}
+        reading.goes_on.set()
+        await looking
+
+    asyncio.run(life())
 
 
 def test_after_a_reload_that_broke_off_half_way_all_of_it_may_be_read(site):
@@ -471,9 +564,9 @@ def test_a_secret_that_is_slow_to_be_read_holds_nobody_up(site, monkeypatch):
     """Whoever opens files for a gateway that is not root may hang."""
     goes_on, really = threading.Event(), pad.peer_of
 
-    def peer_of(tunnel):
+    def peer_of(tunnel, **read):
         assert goes_on.wait(10), "the event loop turns meanwhile"
-        return really(tunnel)
+        return really(tunnel, **read)
 
     monkeypatch.setattr(reload, "peer_of", peer_of)
     (site.directory / "a.toml").write_text(TEXT + MORE)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from ipsec_dp.host import PROTOCOL, HostError, claim, guard, nft, nft_state, zones
+from ipsec_dp.host.bulk import KernelRoute
 from ipsec_dp.host.bypass import OWNER
-from ipsec_dp.host.routes import table_base
+from ipsec_dp.host.routes import UNREACHABLE, table_base
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.network import remains
 from ipsec_dp.network.remains import Remains
@@ -139,6 +140,25 @@ def test_dead_gateways_are_those_of_our_tables_that_nobody_lives_for(kernel):
     kernel.tables[guard.stand_in_name("f")] = []
     kernel.living = {"a"}
     assert [each.gateway for each in asyncio.run(remains.dead(["e"]))] == ["b.c", "ü_1", "d", "f"]
+
+
+def route(gateway, prefix, interface=0):
+    return KernelRoute(prefix, table_base(gateway) + prefix.prefixlen, 1, PROTOCOL, UNREACHABLE, interface)
+
+
+def test_routes_alone_of_a_gateway_of_any_name_are_found(kernel, monkeypatch):
+    """Those that run, and those whose name is known, are told by it."""
+    kernel.tables = {guard.table_name("guarded"): []}
+    routes = [route(name, prefix) for name in ("guarded", "asked", "lives", "unknown") for prefix in reversed(PREFIXES)]
+    routes += [route("runs", PREFIXES[0]), route("runs", PREFIXES[0], interface=7)]
+
+    async def of_all():
+        return {base: [one for one in routes if one.table & ~0xFF == base] for base in {one.table & ~0xFF for one in routes}}
+
+    monkeypatch.setattr(remains, "of_all", of_all)
+    monkeypatch.setattr(claim, "names", lambda _: ["lives"])
+    (found,) = asyncio.run(remains.nameless(["asked"]))
+    assert (found.table, found.unreachable) == (table_base("unknown"), PREFIXES)
 
 
 def test_who_may_hold_a_name():

@@ -230,6 +230,17 @@ def test_without_a_helper_everything_is_as_it_was():
     privileges.close()
 
 
+def test_a_helper_that_refuses_to_take_files_away_is_told_of_and_one_that_has_ended_is_not(place):
+    """Whoever has ended opens nothing any more, and is a condition already."""
+    config = load(place / "a.toml")
+    with served(place, begun=False) as helper:
+        tell = Privileges(helper).in_force(None)
+        assert tell is not None
+        with pytest.raises(HostError, match="the helper that stays root refuses: Operation not permitted"):
+            tell((config,))
+    tell((config,))
+
+
 def test_where_the_helper_does_not_answer_nothing_is_started_as_root(place, monkeypatch, capfd):
     """Root would stay, with all that strangers send."""
     monkeypatch.setattr(privileges, "raise_limits", lambda: None)

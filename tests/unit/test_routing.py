@@ -31,7 +31,7 @@ class Table:
     def __init__(self, *_: Any) -> None:
         self.calls: list[tuple[str, list[str], list[str]]] = []
         self.conflicts: list[str] = []
-        self.extends = True
+        self.adapts, self.left = True, False
         self.tunnels: frozenset[int] = frozenset()
         Table.made = self
 
@@ -45,12 +45,15 @@ class Table:
     async def change(self, prefixes: Any, wanted: Any) -> list[str]:
         return self._note("change", prefixes, wanted)
 
-    async def extend(self, added: Any) -> bool:
-        self._note("extend", (), added)
-        return self.extends
+    async def adapt(self, added: Any, removed: Any) -> bool:
+        self._note("adapt", [each.prefix for each in removed], added)
+        return self.adapts
 
     async def remove(self) -> None:
         self._note("remove", (), ())
+
+    async def as_left(self) -> bool:
+        return self.left
 
 
 class Site:
@@ -97,6 +100,17 @@ def test_while_it_is_started_prefixes_lead_into_the_interface_and_then_they_are_
     assert Table.made.tunnels == {5}
 
 
+def test_what_was_unreachable_and_still_is_need_not_be_read_from_the_kernel_again_when_routes_begin_to_lead(site):
+    async def life() -> None:
+        async with AsyncExitStack() as stack:
+            await site.routing.hold()
+            Table.made.left = True
+            await site.routing.start(stack)
+
+    asyncio.run(life())
+    assert Table.made.calls[:2] == [("apply", [B], []), ("change", [B], [B])]
+
+
 def test_a_changed_host_is_of_no_concern_before_routes_lead_anywhere(site):
     async def life() -> None:
         await site.routing.hold()
@@ -115,7 +129,17 @@ def test_a_reload_that_adds_tunnels_adds_their_routes_alone(site, tmp_path):
         (added,) = configured(tmp_path, tunnel("c", keys=OTHER, remote="192.0.2.3")).tunnels
         site.routing.reconfigure(replace(site.config, tunnels=(*site.config.tunnels, added)))
         await site.routing.apply(known=True)
-        assert Table.made.calls[-1] == ("extend", [], ["10.3.0.0/24"])
+        assert Table.made.calls[-1] == ("adapt", [], ["10.3.0.0/24"])
+
+    asyncio.run(life())
+
+
+def test_a_reload_that_takes_tunnels_away_takes_their_routes_alone(site, tmp_path):
+    async def life() -> None:
+        await site.routing.apply()
+        site.routing.reconfigure(configured(tmp_path, tunnel("c", keys=OTHER)))
+        await site.routing.apply(known=True)
+        assert Table.made.calls[-1] == ("adapt", [B], ["10.3.0.0/24"])
 
     asyncio.run(life())
 
@@ -124,6 +148,7 @@ def test_a_reload_that_adds_tunnels_adds_their_routes_alone(site, tmp_path):
 def test_otherwise_all_are_looked_at_and_the_kernel_is_asked_unless_it_is_known(site, tmp_path, known, done):
     async def life() -> None:
         await site.routing.apply()
+        Table.made.adapts = False
         site.routing.reconfigure(configured(tmp_path, tunnel("c", keys=OTHER)))
         await site.routing.apply(known=known)
         assert Table.made.calls[-1] == (done, ["10.3.0.0/24"], ["10.3.0.0/24"])

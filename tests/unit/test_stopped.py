@@ -30,6 +30,7 @@ def kernel(monkeypatch):
 
         def __init__(self) -> None:
             self.calls: list[str] = []
+            self.nameless: list[remains.Nameless] = []
 
         def take(self, gateway: str) -> claim.Claim:
             self.calls.append("take")
@@ -48,9 +49,13 @@ def kernel(monkeypatch):
             self.calls.append(f"dead {list(candidates)}")
             return [self.found]
 
+        async def without_names(self, _candidates: Any) -> list[remains.Nameless]:
+            return self.nameless
+
     kernel = Kernel()
     monkeypatch.setattr(claim, "take", kernel.take)
     monkeypatch.setattr(claim, "holder", lambda _: kernel.lives)
+    monkeypatch.setattr(remains, "nameless", kernel.without_names)
     for name in ("find", "remove", "dead"):
         monkeypatch.setattr(remains, name, getattr(kernel, name))
     return kernel
@@ -134,3 +139,20 @@ def test_what_could_not_be_closed_is_said_with_what_holds(tmp_path, monkeypatch)
             await stopped.close(config, cast("Any", host))
 
     asyncio.run(life())
+
+
+def test_who_ran_here_is_asked_for_too(tmp_path):
+    """By a control socket that a killed one left, and by the directory of its state."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "state" / "site-c").mkdir(parents=True)
+    (tmp_path / "run" / "site.b.sock").touch()
+    assert stopped.recorded_names(tmp_path / "run", tmp_path / "none", tmp_path / "state") == ["site.b", "site-c"]
+
+
+def test_routes_that_tell_no_name_are_said_to_be_there(kernel):
+    kernel.nameless = [remains.Nameless(3842049024, (PREFIX,))]
+    text = stopped.advice(["b"])
+    assert (
+        "; a gateway whose name is not known here left unreachable routes to 10.2.0.0/24 (routing tables from 3842049024)" in text
+    )
+    assert "`ipsec-dp open NAME`" in text

@@ -210,7 +210,7 @@ class MemoryReloader:
         if self.goes_on is not None:
             await self.goes_on.wait()
 
-    async def forget_former(self) -> None:
+    def forget_former(self) -> None:
         self.calls.append("forget")
 
 

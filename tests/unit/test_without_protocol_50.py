@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 from contextlib import contextmanager
 from ipaddress import ip_address
@@ -87,6 +88,30 @@ def test_tunnels_that_are_to_have_it_say_so_and_why(tmp_path):
         assert any(f'{WHY}: tunnels with encapsulation = "esp" carry nothing' in text for text in a.host.conditions.texts)
         assert status_of(a).state != "up"
         assert a.gateway.engine is not None
+
+
+def test_the_delete_of_what_is_not_carried_follows_the_answer_that_made_it(tmp_path):
+    """Before it, the peer has no such SA: it ignores the DELETE, and keeps what comes with the answer."""
+    with Network() as network:
+        b = network.gateway(site("b", encapsulation="esp", start="start"))
+        there = loaded(site("a", encapsulation="esp", start="respond"), tmp_path, {})
+        a = MemorySite(network, there, [network.wire], [ip_address("192.0.2.1")])
+        a.host.denied[Encapsulation.ESP] = WHY
+        a.start()
+        b.clock.advance(4)
+        sent = [
+            named.group() for line in network.ladder().splitlines() if (named := re.search(r"[A-Z_]{8,} (request|response)", line))
+        ]
+        assert sent[2:] == [
+            "IKE_AUTH request",
+            "IKE_AUTH response",
+            "INFORMATIONAL request",
+            "INFORMATIONAL response",
+            "CREATE_CHILD_SA request",
+            "CREATE_CHILD_SA response",
+            "INFORMATIONAL request",
+            "INFORMATIONAL response",
+        ]
 
 
 def installs(number):

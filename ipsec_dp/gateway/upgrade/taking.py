@@ -148,7 +148,8 @@ class Successor:
             raise HandOverError("this gateway has no sockets or interfaces that could be taken")
         if parts.config.workers != self.offer.workers:
             raise HandOverError(f"{parts.config.workers} workers instead of {self.offer.workers}")
-        engine, links, manual = await self._prepare(parts, stack, host)
+        with parts.substitutes.starting():
+            engine, links, manual = await self._prepare(parts, stack, host)
         await self._send(Kind.READY, Ready(__version__))
         state = await self._state()
         left_out = self._go_on(parts, engine, links, manual, state)
@@ -282,4 +283,3 @@ class Successor:
                 engine.ike.listen(local)
         except IpsecDpError as error:  # it carries, and what could not be made is tried again where it is kept
             log.error("after the upgrade: %s", error, extra=told("upgrade_unsettled"))
-        parts.substitutes.settled()

@@ -210,4 +210,5 @@ def _quick_part(exchange: QuickMode) -> i.QuickPart:
         last_in=exchange.last_in,
         last_out=exchange.last_out,
         forget_at=exchange.forget_at,
+        admitted=v.proposal_values(exchange.admitted),
     )

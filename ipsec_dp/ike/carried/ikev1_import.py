@@ -192,6 +192,7 @@ def _quick(part: i.QuickPart, peering: Peering) -> QuickMode:
         part.last_in,
         part.last_out,
         part.forget_at,
+        v.proposals_of(part.admitted) or peering.peer.esp_proposals,
     )
 
 

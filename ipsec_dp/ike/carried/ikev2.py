@@ -244,6 +244,9 @@ def _abilities_part(abilities: Abilities) -> m.AbilitiesPart:
     return m.AbilitiesPart(
         fragmentation=abilities.fragmentation,
         longest=abilities.longest,
+        longest_until=abilities.longest_until,
+        followed=abilities.followed,
+        slow=abilities.slow,
         hashes=None if abilities.hashes is None else sorted(abilities.hashes),
         single_pair=abilities.single_pair,
         told=sorted(abilities.notes.told),

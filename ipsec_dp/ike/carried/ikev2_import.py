@@ -298,6 +298,9 @@ def _abilities(part: m.AbilitiesPart) -> Abilities:
     found = Abilities(
         fragmentation=part.fragmentation,
         longest=part.longest,
+        longest_until=part.longest_until,
+        followed=part.followed,
+        slow=part.slow,
         hashes=None if part.hashes is None else frozenset(part.hashes),
         single_pair=part.single_pair,
     )

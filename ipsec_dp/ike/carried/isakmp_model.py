@@ -12,6 +12,7 @@ from ipsec_dp.ike.carried.model import (
     NatValue,
     PairValue,
     PathValue,
+    ProposalValue,
     SuiteValue,
     WantedPart,
 )
@@ -58,6 +59,7 @@ class QuickPart(CarriedPart, frozen=True, kw_only=True):
     last_in: Sealed[bytes] = b""
     last_out: Sealed[bytes] = b""
     forget_at: Here[float]
+    admitted: Sealed[tuple[ProposalValue, ...]] = ()
 
 
 class HeldPart(CarriedPart, frozen=True, kw_only=True):

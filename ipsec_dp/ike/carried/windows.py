@@ -32,6 +32,7 @@ def window_part(window: Window[Task], outgoing: Protection | None, known: Export
         expected=window.expected,
         reply=_sealed_part(window.sealed_reply, outgoing),
         asked_again=window.asked_again,
+        asked_in=window.asked_in,
         repeats=window.repeats.level,
         outstanding=None if window.outstanding is None else _outstanding_part(window.outstanding, outgoing, known),
         requests=_fragments_part(window.requests),
@@ -93,6 +94,7 @@ def _fragments_part(reassembler: Reassembler) -> m.FragmentsPart:
 def fill_window(window: Window[Task], part: m.WindowPart, outgoing: Protection | None, known: Importing) -> None:
     window.next_id, window.expected, window.sealed_reply = part.next_id, part.expected, _sealed_of(part.reply, outgoing)
     window.asked_again = part.asked_again
+    window.asked_in = part.asked_in
     window.repeats.resume(part.repeats)
     _resume(window.requests, part.requests)
     _resume(window.responses, part.responses)

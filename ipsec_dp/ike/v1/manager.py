@@ -232,6 +232,9 @@ class IsakmpManager:
             for context in self._calls.pop(tunnel, {}):
                 context.close()
                 self._drop(context)
+        else:
+            for context in self._calls.get(tunnel, ()):  # what it comes up with is what is written now
+                context.peer = peer
         for peering in self._peerings.of_tunnel(tunnel):
             if peer is None or effect is Effect.RESTART:
                 peering.withdrawn = True  # at once: a new one may begin before its turn has come
@@ -577,7 +580,7 @@ class IsakmpManager:
     def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
         up = (one for peering in self._peerings.newest_of_tunnel(tunnel) for one in reversed(peering.sessions) if one.in_use)
         newest = list(islice(up, LATEST)) or [one for one in self._calls.get(tunnel, ()) if one.in_use]
-        return tuple(report.status(one, now, 1) for one in reversed(newest))
+        return tuple(report.status(one, now, listed=False) for one in reversed(newest))
 
     def _in_use(self, tunnel: str) -> list[IsakmpContext]:
         up = [one for peering in self._peerings.of_tunnel(tunnel) for one in peering.sessions]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.dh import KeyExchange
+    from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v1.sa import IpsecSa, Waiting
 
@@ -23,7 +24,8 @@ class QuickStage(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class QuickMode:
-    """`iv`: of the next message, from either side. `replaces`: the number of the IPsec SA that it renews. `packet`: what asked."""
+    """`iv`: of the next message, from either side. `replaces`: the number of the IPsec SA that it renews. `admitted`: as initiator,
+    our proposals of then."""
 
     message_id: int
     initiator: bool
@@ -40,6 +42,7 @@ class QuickMode:
     last_in: bytes = field(default=b"", repr=False)
     last_out: bytes = field(default=b"", repr=False)
     forget_at: float = inf
+    admitted: tuple[Proposal, ...] = ()
 
     @property
     def due_at(self) -> float:

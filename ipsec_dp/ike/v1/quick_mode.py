@@ -18,7 +18,7 @@ from ipsec_dp.ike.proposal import FIRST_SPI, ProposalError
 from ipsec_dp.ike.v1 import ipsec_sas, offers, vendors
 from ipsec_dp.ike.v1.keymat import BLOCK, exchange_iv, phase2_hash
 from ipsec_dp.ike.v1.message import build_payloads
-from ipsec_dp.ike.v1.payloads import HashPayload, IdPayload, KePayload, NoncePayload, NotificationPayload
+from ipsec_dp.ike.v1.payloads import DeletePayload, HashPayload, IdPayload, KePayload, NoncePayload, NotificationPayload
 from ipsec_dp.ike.v1.proxy import ProxyIdError, explain, host_pair, id_of, pair_of
 from ipsec_dp.ike.v1.quick import QuickMode, QuickStage
 from ipsec_dp.ike.v1.registry import suites_phase2
@@ -94,6 +94,7 @@ def begin(context: IsakmpContext, pair: ProxyId, now: float, replaces: int | Non
     message_id = context.fresh_message_id()
     iv = exchange_iv(suite.prf, context.sa.last_block, message_id)
     exchange = QuickMode(message_id, True, iv, pair, QuickStage.ASKED, now, (rng(NONCE), b""), spi, replaces=replaces)
+    exchange.admitted = peer.esp_proposals
     exchange.key = None if group is None else dh.initiate(group, rng)
     context.exchanges[message_id] = exchange
     context.host.emit(ExpectInbound(peer.tunnel, spi, context.path, context.udp))
@@ -114,11 +115,21 @@ def take_answer(context: IsakmpContext, exchange: QuickMode, received: ReceivedD
         _refuse_answer(context, exchange, error)
         refused(context, exchange, f"the peer's answer cannot be used: {error}", cause, received.now)
         return
+    if choice.suite not in suites_phase2(context.peer.esp_proposals):
+        _leave(context, exchange)
+        return
     new = ipsec_sas.install(context, exchange, choice, choice.proposal.spi, shared, life, received.now)
     exchange.stage, exchange.waiting, exchange.key = QuickStage.DONE, None, None
     exchange.forget_at = received.now + REMEMBERED
     _send(context, exchange, ())
     ipsec_sas.switch_soon(context, new, received.now)
+
+
+def _leave(context: IsakmpContext, exchange: QuickMode) -> None:
+    """A reload has taken away, while we waited, what the peer chose: it deletes what it made, and it is asked anew."""
+    context.exchanges.pop(exchange.message_id, None)
+    context.host.emit(ReleaseSpi(exchange.spi_in))
+    context.send_informational([DeletePayload(Protocol.ESP, (exchange.spi_in.to_bytes(ESP_SPI, "big"),))])
 
 
 def _life(context: IsakmpContext, choice: Phase2Choice, message: IsakmpMessage) -> Life:
@@ -136,7 +147,7 @@ def _accepted(context: IsakmpContext, exchange: QuickMode, message: IsakmpMessag
     answer, nonce, ke = message.get(SaPayload), message.get(NoncePayload), message.get(KePayload)
     if answer is None or nonce is None:
         raise QuickModeError("message 2 without SA or nonce", Cause.SYNTAX, None)
-    choice = offers.phase2_accept(suites_phase2(context.peer.esp_proposals), _mode(context), answer)
+    choice = offers.phase2_accept(suites_phase2(exchange.admitted), _mode(context), answer)
     if int.from_bytes(choice.proposal.spi, "big") < FIRST_SPI:
         raise QuickModeError("an SPI that cannot be", Cause.SYNTAX, None)
     ids = message.all(IdPayload)
@@ -299,7 +310,9 @@ def take_last(context: IsakmpContext, exchange: QuickMode, received: ReceivedDat
     exchange.stage, exchange.waiting = QuickStage.DONE, None
     exchange.forget_at = received.now + REMEMBERED
     exchange.last_out = b""
-    if exchange.sa is not None:
+    if exchange.sa is not None and exchange.sa.state is IpsecSaState.DELETED and context.peering is not None:
+        ipsec_sas.tell(context.peering, [exchange.sa])  # what said so may have been faster than message 2
+    elif exchange.sa is not None:
         ipsec_sas.switch(context, exchange.sa, received.now)
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.v1.sa import IpsecSa
 
 
-def status(context: IsakmpContext, now: float, most: int | None = None) -> IkeStatus:
-    """With the IPsec SAs that carry traffic, `most` of them."""
+def status(context: IsakmpContext, now: float, *, listed: bool = True) -> IkeStatus:
+    """With the IPsec SAs that carry traffic, or not `listed`, which costs less."""
     peering, sa = context.peering, context.sa
     carrying = [] if peering is None else [one for one in peering.sas.values() if one.sending]
     renews = peering is not None and (peering.calling or any(one.asked for one in carrying))
@@ -33,7 +33,7 @@ def status(context: IsakmpContext, now: float, most: int | None = None) -> IkeSt
         "" if context.proven.identities is None else str(context.proven.identities[1]),
         now - began,
         _remaining(context.deadlines.soft, now),
-        tuple(_child(one, now) for one in carrying[:most]),
+        tuple(_child(one, now) for one in carrying) if listed else (),
         () if peering is None else peering.wanted.lacking(),
         context.udp,
         context.udp and context.peer.encapsulation == "udp",
@@ -46,6 +46,7 @@ def status(context: IsakmpContext, now: float, most: int | None = None) -> IkeSt
         certificates=context.proven.certificates,
         fragmentation=context.abilities.fragmentation,
         encapsulation_why=context.nat.why(context.peer.encapsulation),
+        carries=bool(carrying),
     )
 
 

@@ -113,7 +113,8 @@ def unsent(context: IsakmpContext, datagram: bytes, why: str) -> None:
 
 
 def _cause(context: IsakmpContext, asked: _Asked, now: float) -> str:
-    port, lost = context.path.remote.port, say.long_ones_lost(context.datagrams(asked.datagram))
+    remedy = say.SMALLER_SIZE if context.abilities.fragmentation else say.NO_FRAGMENTS
+    port, lost = context.path.remote.port, say.long_ones_lost(context.datagrams(asked.datagram), remedy)
     match context.state:
         case IsakmpState.SA_SENT | IsakmpState.AGGRESSIVE_SENT:
             return say.nobody_there(context.path, "IKEv1")

@@ -14,6 +14,7 @@ from ipsec_dp.ike.peer import NAT_KEEPALIVE
 from ipsec_dp.ike.v1 import collecting, informational, ipsec_sas, peerings, proof, quick_mode, silence
 from ipsec_dp.ike.v1.payloads import NotificationPayload
 from ipsec_dp.ike.v1.quick import QuickStage
+from ipsec_dp.ike.v1.registry import suites_phase2
 from ipsec_dp.ike.v1.states import IpsecSaState, IsakmpState
 from ipsec_dp.ike.v1.wire import NotifyCode, Protocol
 
@@ -276,6 +277,7 @@ def _idle(context: IsakmpContext, peering: Peering, sa: IpsecSa, now: float) -> 
 def fit(peering: Peering, peer: Peer, effect: Effect, now: float) -> None:
     """The least that makes what is there what is written now."""
     peering.configure(peer)
+    _drop_withdrawn(peering, now)
     context = peering.current
     if context is None:
         return
@@ -292,3 +294,16 @@ def fit(peering: Peering, peer: Peer, effect: Effect, now: float) -> None:
         peering.host.call(peering, now)
     if effect >= Effect.SELECTORS:
         peering.wanted.begin_anew()
+
+
+def _drop_withdrawn(peering: Peering, now: float) -> None:
+    """Where its suite is no longer written, what was made and nobody sends by yet never does, and what was replaced goes soon,
+    whichever side is to delete it."""
+    suites = suites_phase2(peering.peer.esp_proposals)
+    for sa in list(peering.sas.values()):
+        if sa.suite in suites:
+            continue
+        if sa.state is IpsecSaState.WAITING:
+            ipsec_sas.delete(peering, sa, now)
+        elif sa.state is IpsecSaState.REPLACED:
+            sa.tell_at = min(sa.tell_at, now + ipsec_sas.OVERLAP)

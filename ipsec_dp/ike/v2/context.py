@@ -7,7 +7,7 @@ the modules named for the exchanges, get a `Context` and know no more.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Protocol
@@ -170,7 +170,7 @@ class Context(ABC):
         self.sa = sa
         self.path = path
         self.nat = Nat()
-        self.abilities = Abilities(longest=host.lengths.of(path.remote.address, now))
+        self.abilities = Abilities(*host.lengths.of(path.remote.address, now))
         self.handshake = Handshake((sa.spi_i, path.remote), candidates)
         self.ends = Ends(called=sa.initiator)
         self.window: Window[Task] = Window()
@@ -268,11 +268,22 @@ class Context(ABC):
     ) -> None:
         if kind is Kind.CHILD_DOWN and child is not None:
             self.wanted.told(child, text)
-        spis, unspoken = (self.sa.spi_i, self.sa.spi_r), kind is Kind.IKE_FAILED and self.handshake.unspoken
         event = Event(
-            kind, self.peer.tunnel, *spis, self.exchange, shown(text), cause, child, again, unspoken=unspoken, origin=self.origin
+            kind,
+            self.peer.tunnel,
+            self.sa.spi_i,
+            self.sa.spi_r,
+            self.exchange,
+            shown(text),
+            cause,
+            child,
+            again,
+            unspoken=kind is Kind.IKE_FAILED and self.handshake.unspoken,
+            origin=self.origin,
+            renewal=renewal,
+            started=self.sa.started,
         )
-        self.emit(Report(replace(event, renewal=renewal, started=self.sa.started)))
+        self.emit(Report(event))
 
     def release_spi(self, spi: int) -> None:
         self.emit(ReleaseSpi(spi))

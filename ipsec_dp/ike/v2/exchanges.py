@@ -113,7 +113,17 @@ class OutstandingRequest(Generic[R]):
 class Window(Generic[R]):
     """Both directions' message IDs. Ours: one request at a time. The peer's: the next one, and the last one's reply."""
 
-    __slots__ = ("asked_again", "expected", "next_id", "outstanding", "repeats", "requests", "responses", "sealed_reply")
+    __slots__ = (
+        "asked_again",
+        "asked_in",
+        "expected",
+        "next_id",
+        "outstanding",
+        "repeats",
+        "requests",
+        "responses",
+        "sealed_reply",
+    )
 
     def __init__(self, *, next_id: int = 0, expected: int = 0) -> None:
         self.next_id = next_id
@@ -121,6 +131,7 @@ class Window(Generic[R]):
         self.outstanding: OutstandingRequest[R] | None = None
         self.sealed_reply: Sealed = NOTHING
         self.asked_again = 0  # times that the peer, or whoever recorded it, sent the request of that reply once more
+        self.asked_in = 0  # octets of the longest datagram that that request came in, in the shortest form of it
         self.repeats = Allowance(LIMITS.repeats_a_second)  # of that reply
         self.requests, self.responses = Reassembler(), Reassembler()  # fragments of the peer's
 
@@ -149,10 +160,15 @@ class Window(Generic[R]):
         self.outstanding = OutstandingRequest(self.next_id, task, sealed, 0, now + task.first_wait, now)
         self.next_id += 1
 
-    def replied(self, sealed: Sealed) -> None:
-        """The peer's request `expected` is answered."""
-        self.sealed_reply, self.asked_again = sealed, 0
+    def replied(self, sealed: Sealed, asked_in: int) -> None:
+        """The peer's request `expected` is answered, which came in datagrams of so many octets at the most."""
+        self.sealed_reply, self.asked_again, self.asked_in = sealed, 0, asked_in
         self.expected += 1
+
+    def wipe(self) -> None:
+        """No key is left here; the reply stays, as the octets that it left in."""
+        self.outstanding = None
+        self.sealed_reply.content = None
 
 
 class Queue(Generic[R]):

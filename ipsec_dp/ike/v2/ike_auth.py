@@ -120,6 +120,9 @@ class IkeAuth(Task):
             return
         context.ends.identities = (context.ends.identities[0], theirs)
         established(context, received.now)
+        if context.withdrawn:  # the peer believes that it is up, and hears of its end
+            self.dropped(context)
+            return
         context.host.came_up(context, received.now)
         if self.offer is not None:
             offer, self.offer = self.offer, None
@@ -256,13 +259,15 @@ def _choose(proven: list[Peer], message: Message) -> Peer:
 
 
 def established(context: Context, now: float) -> None:
-    """Both sides have proven themselves."""
+    """Both sides have proven themselves. One that is withdrawn comes up for nobody: it is there to be deleted."""
     context.enter(State.ESTABLISHED)
     context.sa.established_at = now
     context.deadlines.close_at = context.deadlines.tell_at = inf
     context.handshake.messages, context.handshake.other_request = (b"", b""), b""
     context.start_deadlines(now)
     proof.begin(context, now)
+    if context.withdrawn:
+        return
     identities, udp = context.ends.identities, ", ESP in UDP" if context.udp else ""
     theirs = "" if identities is None else f" with {identities[1]}"
     less = None if identities is None else context.host.downgrades.of(context.peer, identities, context.sa)

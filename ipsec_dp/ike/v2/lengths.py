@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ipsec_dp.ipsec.addresses import Address
 
-REMEMBERED_S: Final = 600.0  # since it was needed: a longer one is tried again after so long (RFC 8201 §4)
+REMEMBERED_S: Final = 600.0  # since a longer one was lost: then one is tried again (RFC 8201 §4)
 REMEMBERED: Final = 1024
 
 
@@ -19,8 +19,8 @@ class Lengths:
     def __init__(self) -> None:
         self._of: OrderedDict[Address, tuple[float, float]] = OrderedDict()  # octets, and until when; the newest last
 
-    def note(self, remote: Address, octets: float, now: float) -> None:
-        self._of[remote] = octets, now + REMEMBERED_S
+    def note(self, remote: Address, octets: float, until: float) -> None:
+        self._of[remote] = octets, until
         self._of.move_to_end(remote)
         if len(self._of) > REMEMBERED:
             self._of.popitem(last=False)
@@ -35,7 +35,11 @@ class Lengths:
         for remote, octets, until in known[-REMEMBERED:]:
             self._of[remote] = octets, until
 
-    def of(self, remote: Address, now: float) -> float:
-        """Inf: nothing is known."""
+    def forget(self, remote: Address) -> None:
+        """Longer ones get there, as it seems."""
+        self._of.pop(remote, None)
+
+    def of(self, remote: Address, now: float) -> tuple[float, float]:
+        """Octets, and until when that holds; inf: nothing is known."""
         octets, until = self._of.get(remote, (inf, inf))
-        return octets if now < until else inf
+        return (octets, until) if now < until else (inf, inf)

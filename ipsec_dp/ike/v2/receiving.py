@@ -87,7 +87,7 @@ def _init_request(context: Context, received: ReceivedMessage) -> None:
     sealed = seal(context, reply, payloads)
     if context.state in HALF_OPEN:
         context.handshake.messages = (received.datagram, sealed.datagrams[0])
-        context.window.replied(sealed)
+        context.window.replied(sealed, len(received.datagram))
         half_open.begins(context, received.now)
     transmit(context, sealed.datagrams, received.path)
 
@@ -187,7 +187,7 @@ def _reply(context: Context, payloads: list[Payload], received: ReceivedMessage)
     header = received.message.header
     flags = context.sa.request_flags | Flag.RESPONSE
     sealed = seal(context, Header(context.sa.spi_i, context.sa.spi_r, header.exchange, flags, header.message_id), payloads)
-    context.window.replied(sealed)
+    context.window.replied(sealed, _came_in(received, context.window.requests))
     context.sa.answered = context.sa.incoming
     transmit(context, sealed.datagrams, received.path)
     later, context.after_reply = context.after_reply, StepsAfterReply()
@@ -225,7 +225,7 @@ def _receive_response(context: Context, received: ReceivedMessage) -> None:
         if message is None:
             return
         _heard(context, received)
-        shorter.answered(context, outstanding, received.now)
+        shorter.answered(context, outstanding, _came_in(received, context.window.responses), received.now)
         context.handshake.hints.clear()
         row = transitions.response_row(context.state, task.exchange, task.shape)
         if row is None:
@@ -272,16 +272,24 @@ def _opened(context: Context, received: ReceivedMessage, reassembler: Reassemble
     sealed = message.get(Encrypted)
     piece = message.get(EncryptedFragment)
     if incoming is not None and sealed is not None:
-        return opened(message, sealed.first_inner, open_payload(incoming, received.datagram, sealed))
+        plaintext = open_payload(incoming, received.datagram, sealed)
+        shorter.came_longer(context, len(received.datagram))
+        return opened(message, sealed.first_inner, plaintext)
     if incoming is None or piece is None or not context.abilities.fragmentation:
         raise IntegrityError("nothing protected in it")
     plaintext = open_payload(incoming, received.datagram, piece)
     whole = reassembler.add(message.header.message_id, piece, plaintext, received.now, len(received.datagram))
     if whole is None:
         return None
+    shorter.came_longer(context, reassembler.longest)
     if not message.header.is_response:
-        shorter.came(context, received.path, reassembler.longest, received.now)
+        shorter.came(context, reassembler.longest, received.now)
     return opened(message, *whole)
+
+
+def _came_in(received: ReceivedMessage, reassembler: Reassembler) -> int:
+    """Octets of the longest datagram of a message that is whole now."""
+    return len(received.datagram) if received.message.get(EncryptedFragment) is None else reassembler.longest
 
 
 def _heard(context: Context, received: ReceivedMessage) -> None:

@@ -34,8 +34,7 @@ def status(context: Context, now: float) -> IkeStatus:
 
 
 def summary(context: Context, now: float) -> IkeStatus:
-    """One IKE SA with one of the CHILD_SAs that carry traffic, if any does."""
-    carries = next(filter(_carries, context.children.values()), None)
+    """One IKE SA without its CHILD_SAs: thousands of tunnels are looked at, and to list them costs more than all else."""
     state = _STATES.get(context.state, "negotiating")
     if context.task is not None and context.task.shape in (Shape.REKEY_IKE, Shape.REKEY_CHILD):
         state = "rekeying"
@@ -51,7 +50,7 @@ def summary(context: Context, now: float) -> IkeStatus:
         "" if context.ends.identities is None else str(context.ends.identities[1]),
         now - began,
         _remaining(context.deadlines.soft, now),
-        () if carries is None else (_child(carries, now),),
+        (),
         context.wanted.lacking(),
         context.udp,
         context.udp and context.peer.encapsulation == "udp",
@@ -62,6 +61,7 @@ def summary(context: Context, now: float) -> IkeStatus:
         certificates=context.ends.certificates,
         fragmentation=context.abilities.fragmentation,
         encapsulation_why=context.nat.why(context.peer.encapsulation),
+        carries=any(map(_carries, context.children.values())),
     )
 
 

@@ -5,6 +5,7 @@ without transforms, an SPI or a Key Length that cannot be, are kept as they came
 and the proposals and transforms beside them are looked at all the same (RFC 7296 §3.3.6).
 """
 
+from functools import lru_cache
 from typing import Final
 
 from ipsec_dp.ike.errors import IkeSyntaxError
@@ -21,10 +22,25 @@ _NO_LENGTH: Final = bytes(2)  # of a key, which is no length of any
 _LAST = 0
 _MORE_PROPOSALS = 2
 _MORE_TRANSFORMS = 3
+_MET: Final = 64  # SA payloads that are remembered as they were read
+_MET_OCTETS: Final = 1024  # of one at the most
+_BUILT: Final = 256  # transforms that are remembered as they are written
 
 
 def parse_proposals(reader: Reader) -> tuple[Proposal, ...]:
     """The body of an SA payload. At least one proposal, numbered from 1 without gaps (RFC 7296 §3.3.1)."""
+    octets = reader.rest()
+    return _met(octets) if len(octets) <= _MET_OCTETS else _parsed(octets)
+
+
+@lru_cache(_MET)
+def _met(octets: bytes) -> tuple[Proposal, ...]:
+    """Those of IKE_SA_INIT have no SPI, and are the same octets for each of a peer's tunnels."""
+    return _parsed(octets)
+
+
+def _parsed(octets: bytes) -> tuple[Proposal, ...]:
+    reader = Reader(octets)
     proposals: list[Proposal] = []
     more = True
     while more:
@@ -105,11 +121,14 @@ def build_proposals(writer: Writer, proposals: tuple[Proposal, ...]) -> None:
         writer.u8(len(proposal.transforms))
         writer.octets(proposal.spi)
         for left, transform in zip(reversed(range(len(proposal.transforms))), proposal.transforms, strict=True):
-            _build_transform(writer, transform, last=left == 0)
+            writer.octets(_transform_octets(transform, last=left == 0))
         writer.fill_u16(length_at, len(writer) - length_at + 2)
 
 
-def _build_transform(writer: Writer, transform: Transform, *, last: bool) -> None:
+@lru_cache(_BUILT)
+def _transform_octets(transform: Transform, *, last: bool) -> bytes:
+    """Ours are few, and each is in many messages."""
+    writer = Writer()
     writer.u8(_LAST if last else _MORE_TRANSFORMS)
     writer.u8(0)
     length_at = writer.reserve_u16()
@@ -125,3 +144,4 @@ def _build_transform(writer: Writer, transform: Transform, *, last: bool) -> Non
             writer.u16(len(value))
         writer.octets(value)
     writer.fill_u16(length_at, len(writer) - length_at + 2)
+    return writer.take()

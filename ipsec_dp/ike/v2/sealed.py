@@ -43,6 +43,11 @@ class Sealed:
         """True once there were shorter ones of it."""
         return bool(self.shorter)
 
+    @property
+    def shortest(self) -> int:
+        """Octets of the longest datagram, as short as it was sent until now."""
+        return min(max(map(len, datagrams)) for datagrams in (self.datagrams, *self.shorter.values()))
+
     def within(self, room: int, environment: Environment) -> tuple[bytes, ...]:
         """Datagrams of `room` octets at the most; those that it left in where they are no longer.
 

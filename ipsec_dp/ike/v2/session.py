@@ -162,6 +162,7 @@ class IkeSession(Context):
             reauth.finish(self, now)
 
     def request(self, task: Task, now: float) -> None:
+        shorter.try_longer(self, now)
         payloads = task.build(self, now)
         if payloads is None:
             return
@@ -212,6 +213,7 @@ class IkeSession(Context):
             for child in list(self.children.values()):
                 delete.forget(self, child)
         if linger:
+            self.window.wipe()
             self.sa.wipe(keep_incoming=True)
             self.enter(State.LINGERING)
             self.deadlines.close_at, self.deadlines.tell_at = now + LINGER, inf
@@ -219,6 +221,7 @@ class IkeSession(Context):
             self._close()
 
     def _close(self) -> None:
+        self.window.wipe()
         self.sa.wipe()
         self.enter(State.CLOSED)
         self.deadlines.close_at = self.deadlines.tell_at = inf

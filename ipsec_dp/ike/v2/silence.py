@@ -90,8 +90,15 @@ def _name(task: Task) -> str:
     return f"{task.name} ({purpose})" if purpose else task.name
 
 
+def _remedy(context: Context, outstanding: OutstandingRequest[Task]) -> str:
+    """Of what is long, and may be lost for that."""
+    if outstanding.sealed.divided:
+        return say.shorter_are_tried(outstanding.sealed.shortest)
+    return say.SMALLER_SIZE if context.abilities.fragmentation else say.NO_FRAGMENTS
+
+
 def _cause(context: Context, outstanding: OutstandingRequest[Task], now: float) -> str:
-    port, lost = context.path.remote.port, say.long_ones_lost(outstanding.datagrams)
+    port, lost = context.path.remote.port, say.long_ones_lost(outstanding.datagrams, _remedy(context, outstanding))
     match outstanding.task.exchange:
         case ExchangeType.IKE_SA_INIT:
             return say.nobody_there(context.path)

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 class Abilities:
     """What the peer can do, as its messages say."""
 
-    fragmentation: bool = False  # RFC 7383
     longest: float = inf  # octets of IP datagram that get there, where longer ones were lost or are not sent (`shorter`)
+    longest_until: float = inf  # then longer ones are tried again
+    followed: bool = False  # the peer sends no longer ones; none of ours was lost
+    slow: bool = False  # it answered late, and in longer ones than it was asked in: it may have been slow, or the way narrow
+    fragmentation: bool = False  # RFC 7383
     hashes: frozenset[int] | None = None  # of its signatures (RFC 7427); None: it knows only the classic methods
     single_pair: bool = False  # it takes one pair of selectors in an exchange
     notes: Notes = field(default_factory=Notes)  # what they say besides

@@ -8,7 +8,6 @@ from ipsec_dp.ike.errors import RetiredKeyError
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.proposal import parse_esp
 from ipsec_dp.ike.v2.downgrades import Withstood
-from ipsec_dp.ike.v2.lengths import REMEMBERED_S
 from tests.ike.carried.carrying import carry, exported, up
 
 LONG = {"esp_proposals": parse_esp(["aes128gcm16-modp4096"])}  # a rekey does not fit 576 octets
@@ -65,12 +64,12 @@ def test_what_was_exported_is_divided_by_its_source_no_more():
 def test_what_is_known_of_the_way_to_a_peer_comes_along():
     ladder = up()
     (session,) = ladder.a.core.sessions()
-    session.abilities.longest = 576.0
     until = ladder.clock() + 60
-    ladder.a.core.lengths.note(session.path.remote.address, 576.0, ladder.clock() - REMEMBERED_S + 60)
+    session.abilities.longest, session.abilities.longest_until = 576.0, until
+    ladder.a.core.lengths.note(session.path.remote.address, 576.0, until)
     carry(ladder.a, ladder.clock())
     (session,) = ladder.a.core.sessions()
-    assert session.abilities.longest == 576.0
+    assert (session.abilities.longest, session.abilities.longest_until) == (576.0, until)
     assert ladder.a.core.lengths.known == [(session.path.remote.address, 576.0, until)]
 
 

@@ -155,6 +155,7 @@ class WindowPart(CarriedPart, frozen=True, kw_only=True):
     expected: Sealed[int]
     reply: Sealed[SealedPart]
     asked_again: Sealed[int] = 0
+    asked_in: Sealed[int] = 0
     repeats: Here[tuple[float, float]] = (0.0, 0.0)
     outstanding: Sealed[OutstandingPart | None] = None
     requests: Sealed[FragmentsPart]

@@ -69,6 +69,9 @@ class AbilitiesPart(CarriedPart, frozen=True, kw_only=True):
 
     fragmentation: Sealed[bool] = False
     longest: Sealed[float] = inf
+    longest_until: Here[float] = inf
+    followed: Sealed[bool] = False
+    slow: Sealed[bool] = False
     hashes: Sealed[list[int] | None] = None
     single_pair: Sealed[bool] = False
     told: Here[list[str]] = field(default_factory=list)
