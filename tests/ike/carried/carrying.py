@@ -44,6 +44,8 @@ LEFT_OUT = {
         test_a_rekey_never_leaves_out_what_the_ike_sa_has_though_it_may_be_left_out test_one_of_the_two_may_have_no_series
         test_a_further_child_sa_waits_for_the_peers_series_of_the_ike_sa test_what_one_identity_has_no_other_gets
         test_a_peer_that_begins_again_has_one_series_for_a_child_sa
+        test_all_that_is_configured_is_offered_to_a_peer_that_no_longer_takes_it test_a_peer_that_wants_another_group_gets_it
+        test_all_that_is_configured_is_offered_for_a_child_sa_that_the_peer_no_longer_takes
         test_a_suite_that_is_configured_no_longer_makes_no_child_sa test_selectors_that_are_configured_no_longer_make_no_child_sa
     """,
     LOOKED_AT: """
