@@ -17,7 +17,7 @@ SPACING: Final = 2  # columns between a verb and what it does
 # The headings of `--help`, and under each its verbs.
 SECTIONS: Final = {
     "Begin": (tools.demo, tools.doctor, coming.init, coming.import_, life.check),
-    "Run a gateway": (life.up, life.down, life.reload, life.confirm, life.guard, life.open_),
+    "Run a gateway": (life.up, life.down, life.reload, life.upgrade, life.confirm, life.guard, life.open_),
     "See what it does": (tunnels.status, top.top, tunnels.policy, capture.capture, logs.log),
     "One tunnel": (tunnels.initiate, tunnels.rekey, tunnels.terminate, tunnels.unpin, trial.test),
     "Find out more": (probe.probe, bugreport.bugreport, tools.bench, completion.completion, tools.version),

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 LOG_FORMATS: tuple[str, ...] = get_args(LogFormat)
 PREFIXES_SHOWN = 20
+UPGRADE_TIMEOUT_S = 300.0
 RELOAD_TIMEOUT_S = 600.0  # ten thousand tunnels are read in seconds, several reloads wait for each other
 
 
@@ -103,6 +104,35 @@ def down(control: Path | None, as_json: bool) -> int:
         show_json(result)
     else:
         say("stopped")
+    return 0
+
+
+@click.command(epilog=examples("ipsec-dp upgrade", "ipsec-dp upgrade --exec /opt/ipsec-dp-2/bin/ipsec-dp"))
+@click.option("--exec", "program", type=FILE, metavar="PATH", help="Another program than the one that is installed.")
+@control_option
+@json_option
+@click.option("--take-over", "descriptor", type=int, hidden=True)
+def upgrade(program: Path | None, control: Path | None, as_json: bool, descriptor: int | None) -> int:
+    """Let the installed program go on with the running gateway.
+
+    For after an upgrade of the package: the gateway starts its successor and hands it interfaces, sockets, SAs and all it knows.
+    Packets wait for that moment, and peers notice nothing. What fails before leaves the running process as it was; what fails then
+    leaves the guard closed. Only root may ask.
+    """
+    if descriptor is not None:  # this is the successor
+        return _take_over(descriptor)
+    request = messages.UpgradeRequest(program=None if program is None else str(program.absolute()))
+    with patience("starting the successor, which reads the configuration; then it takes over at once"):
+        answer = ask(control, request, UPGRADE_TIMEOUT_S)
+    if as_json:
+        show_json(answer, 2)
+        return 0
+    done = read(answer, messages.UpgradeAnswer)
+    carried = f"{counted(done.ike_sas, 'IKE SA')} and {counted(done.child_sas, 'CHILD_SA')} carried"
+    say(f"gateway {done.gateway}: version {done.before} -> {done.version}, now process {done.process}: {carried}")
+    for each in done.left_out:
+        say(f"  negotiated anew{f', tunnel {each.tunnel}' if each.tunnel else ''}: {each.why}")
+    say(f"nobody forwarded for {done.gap_ms:.1f} ms; it took {done.took_s:.1f} s in all")
     return 0
 
 
@@ -228,6 +258,13 @@ def reload(file: Path | None, control: Path | None, confirm_s: int | None, dry_r
     if confirm_s is not None and outcome.applied and not confirms:
         raise ControlError("this gateway knows no --confirm: the configuration is taken over, and does not go back by itself")
     return 0 if outcome.applied else 2
+
+
+def _take_over(descriptor: int) -> int:
+    heed_interrupts(signal.SIG_DFL)
+    with loading():
+        from ipsec_dp.gateway.upgrade.entry import run
+    return run(descriptor)
 
 
 def _preview(file: Path | None, control: Path | None, as_json: bool) -> int:

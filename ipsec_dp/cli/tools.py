@@ -101,8 +101,9 @@ def version(as_json: bool) -> int:
     if as_json:
         with loading():
             from ipsec_dp.cli.libraries import libraries
+            from ipsec_dp.gateway.upgrade.executable import understood
         about = {"version": __version__, "python": platform.python_version(), "machine": platform.machine()}
-        show_json(about | {"libraries": [asdict(each) for each in libraries()]})
+        show_json(about | {"upgrade": understood(), "libraries": [asdict(each) for each in libraries()]})
     else:
         say(version_text())
     return 0

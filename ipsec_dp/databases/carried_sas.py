@@ -45,6 +45,26 @@ class CarriedSad(Struct, frozen=True, forbid_unknown_fields=True):
         return [each.sa for each in self.sas if (each.sa.direction, each.sa.spi) == (direction, spi)]
 
 
+class CarriedKeys:
+    """The keying material among what is carried, for `ike.carried.keys.KeysOf`; `pairs`: inbound SPI, outbound SPI and path of
+    each CHILD_SA that sends."""
+
+    def __init__(self, carried: CarriedSad, pairs: Iterable[tuple[int, int, OuterPath]]) -> None:
+        self._inbound = {each.sa.spi: each.sa for each in carried.sas if each.sa.direction == Direction.INBOUND}
+        self._outbound = {
+            (each.sa.spi, each.sa.path.ends): each.sa
+            for each in carried.sas
+            if each.sa.direction == Direction.OUTBOUND and each.sa.path is not None
+        }
+        self._senders = {spi_in: (spi_out, (path.local, path.remote)) for spi_in, spi_out, path in pairs}
+
+    def __call__(self, spi: int) -> tuple[bytearray | bytes, bytearray | bytes]:
+        """Of a CHILD_SA by its inbound SPI; empty: there is no such SA."""
+        inbound = self._inbound.get(spi)
+        outbound = self._outbound.get(self._senders[spi]) if spi in self._senders else None
+        return b"" if inbound is None else inbound.keymat, b"" if outbound is None else outbound.keymat
+
+
 class CarriedRow(Struct, frozen=True, array_like=True):
     """Whose record it is; `ends`: address, port and scope of both ends of an outbound SA's path. The rest as in `CarriedSa`."""
 

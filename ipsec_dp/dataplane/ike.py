@@ -113,6 +113,10 @@ class IkeGate(Devices):
         """Starts the thread of port 500, with the priority of the calling one; `stop` ends it."""
         check(lib.dp_ike_port_start(self.c), "starting the thread of port 500")
 
+    def stop_ike(self) -> None:
+        """Ends the thread of port 500: what comes there waits for whoever reads it next. `start_ike` begins again."""
+        lib.dp_ike_port_stop(self.c)
+
     def ike_descriptor(self) -> int:
         """Readable while there is something for `read_ike`."""
         return int(lib.dp_ike_port_fd(self.c))

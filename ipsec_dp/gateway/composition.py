@@ -116,6 +116,10 @@ class Engine:
     drop_watch: DropWatch
     readings: Readings
     tap: Callable[..., Tap]  # begins a capture
+    plane: DataPlane
+    sad: Sad
+    core: IkeVersions
+    children: IkeChildren
 
 
 def _load_exposition() -> None:
@@ -161,6 +165,8 @@ class Composition:
         self.engine: Engine | None = None
         self._children: IkeChildren | None = None
         self._watch: IkeWatch | None = None
+        self._core: IkeVersions | None = None
+        self.upgraded_at: str | None = None  # date and time, UTC, since when this process goes on with another's SAs
         self._notices: Notices | None = None
         self._strangers = StrangersEvents()
         self._links: OuterLinks | None = None
@@ -199,7 +205,7 @@ class Composition:
             sad, links.link, spd.tunnel_numbers, spd.interface_of, self._outer_header, key_log.esp
         )
         trace = self.substitutes.trace(self.clock)
-        core = IkeVersions(
+        self._core = core = IkeVersions(
             Environment(
                 self.clock.random,
                 lambda name: sad.try_allocate_spi(workers.receiver(self.config, self.spd.tunnel_numbers, name)),
@@ -276,7 +282,15 @@ class Composition:
             mtus=self.mtus,
             monitors=self.monitors,
         )
-        inspection = Inspection(self.config, asked, unanswered=unanswered, drop_examples=examples, notices=notices, clock=clock)
+        inspection = Inspection(
+            self.config,
+            asked,
+            unanswered=unanswered,
+            drop_examples=examples,
+            notices=notices,
+            clock=clock,
+            upgraded_at=lambda: self.upgraded_at,
+        )
         readings = Readings(self.config, asked)
         parts = ReloadParts(
             spd,
@@ -301,7 +315,23 @@ class Composition:
         looks = second_line.look, absence.look, unanswered.look, bring_up.look, *logs
         housekeeping = Housekeeping(sad, events.handle, host.conditions, clock, looks)
         watch = DropWatch(plane, examples, notices, self._drops_began, host.conditions, clock, self.stream.drops)
-        return Engine(ike, events, housekeeping, CloneWatch(plane, ike), inspection, reloader, watch, readings, partial(Tap, plane))
+        if self._core is None or self._children is None:
+            raise GatewayFailedError("an engine without IKE")
+        return Engine(
+            ike,
+            events,
+            housekeeping,
+            CloneWatch(plane, ike),
+            inspection,
+            reloader,
+            watch,
+            readings,
+            partial(Tap, plane),
+            plane,
+            sad,
+            self._core,
+            self._children,
+        )
 
     async def reconfigure(self, config: Config) -> None:
         """Another configuration is in force; outer headers are as it says."""

@@ -62,6 +62,7 @@ class Verb(Generic[Asked]):
     request: type[Asked]
     answer: Callable[[Asked], Awaitable[msgspec.Struct | LongAnswer | FollowedAnswer]]
     reads: bool = False
+    roots: bool = False  # nobody but root may ask it, not even the gateway's own user
 
     @property
     def name(self) -> str:
@@ -153,6 +154,7 @@ class ControlServer:
         self.path, self._place = path, place(path, group)
         self._verbs = {verb.name: verb for verb in verbs}
         self._server: asyncio.Server | None = None
+        self._left = False
         self._clients: dict[asyncio.Task[None], Client] = {}
         self._answering: set[asyncio.Task[bool]] = set()
 
@@ -171,7 +173,19 @@ class ControlServer:
                 task.cancel()
             await asyncio.gather(*self._clients, return_exceptions=True)
             self._server = None
-            self._place.remove()
+            if not self._left:
+                self._place.remove()
+
+    @property
+    def descriptor(self) -> int:
+        """Of the socket that listens. Raises ControlError."""
+        if self._server is None or not self._server.sockets:
+            raise ControlError("nothing listens at the control socket")
+        return self._server.sockets[0].fileno()
+
+    def leave(self) -> None:
+        """Another process listens there: `close` takes nothing away."""
+        self._left = True
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = client_of(writer.get_extra_info("socket"))
@@ -242,6 +256,8 @@ class ControlServer:
             request = msgspec.convert(asked, verb.request)
         except (msgspec.ValidationError, UnicodeEncodeError) as error:  # it names the field; half of a surrogate pair
             return Answer(ok=False, error=f'the request "{name}" is wrong: {error}')
+        if verb.roots and not client.is_root:
+            return Answer(ok=False, error=f"{client.name} may not: `{name}` takes root")
         try:
             with explained(f'the request "{name}" failed'):
                 result = await verb.answer(request)

@@ -36,6 +36,11 @@ class Client:
         return self.uid in (0, os.geteuid())
 
     @property
+    def is_root(self) -> bool:
+        """Whether it may have the gateway start a program."""
+        return self.uid == 0
+
+    @property
     def name(self) -> str:
         try:
             return pwd.getpwuid(self.uid).pw_name

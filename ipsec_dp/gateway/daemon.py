@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ipsec_dp.config.model import LogFormat
     from ipsec_dp.gateway.confirmation import Trial
     from ipsec_dp.gateway.substitutes import Substitutes
+    from ipsec_dp.gateway.upgrade.taking import Successor
     from ipsec_dp.util.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,9 @@ def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     log.error("%s", unexpected(message, error) if isinstance(error, Exception) else message, extra=told("task_fault"))
 
 
-async def _serve(gateway: Gateway, manager: ServiceManager, privileges: Privileges, clock: Clock) -> int:
+async def _serve(
+    gateway: Gateway, manager: ServiceManager, privileges: Privileges, clock: Clock, successor: Successor | None
+) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_fault)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -60,12 +63,16 @@ async def _serve(gateway: Gateway, manager: ServiceManager, privileges: Privileg
         stack.push_async_callback(gateway.close)
         stack.callback(manager.stopping)
         privileges.watch(loop, stack, gateway.conditions)
-        await gateway.start()
+        await (gateway.start() if successor is None else gateway.take_over(successor))
         manager.ready()
         if manager.asks:
             reports = loop.create_task(ServiceReports(manager, gateway, clock).run())
             stack.callback(reports.cancel)
-        return await gateway.wait()
+        status = await gateway.wait()
+        if gateway.left_to is not None:
+            manager.hand_over(gateway.left_to)
+            privileges.leave()
+        return status
 
 
 def run(
@@ -78,8 +85,10 @@ def run(
     log_format: LogFormat | None = None,
     substitutes: Substitutes = NO_SUBSTITUTES,
     privileges: Privileges | None = None,
+    successor: Successor | None = None,
 ) -> int:
-    """Runs the gateway, with `trial` on trial; its exit status. Errors are logged in one line each, with what would help.
+    """Runs the gateway, with `trial` on trial, or as the `successor` of another process; its exit status. Errors are logged in one
+    line each, with what would help.
 
     `substitutes`: what a rig puts in the place of parts, to hear of what they do. `privileges` are dropped before anything is
     touched; None: they stay."""
@@ -100,17 +109,31 @@ def run(
                 substitutes = replace(
                     substitutes,
                     reread=held.reread(substitutes.reread),
-                    place=held.place(substitutes.place),
+                    place=held.place(substitutes.place) if successor is None else successor.place(held.place(substitutes.place)),
                     in_force=held.in_force(substitutes.in_force),
                     reloading=manager.reloading,
                 )
                 gateway = Gateway(config, control_path, clock=clock, trial=trial, substitutes=substitutes, log=written)
                 held.tell(gateway.conditions)
-                return asyncio.run(_serve(gateway, manager, held, clock))
+                gateway.giving.hindrance = _hindrance(manager)
+                gateway.giving.privileges = None if privileges is None else held
+                gateway.giving.options = {"verbose": verbose, "trace_ike": trace_ike, "log_format": log_format}
+                return asyncio.run(_serve(gateway, manager, held, clock, successor))
         except IpsecDpError as error:
+            if successor is not None and not successor.alone:  # the other process goes on, and has told why
+                return error.exit_status
             for line in error.lines:
                 log.error("%s", line, extra=told("gateway_failed"))
             return error.exit_status
+
+
+def _hindrance(manager: ServiceManager) -> str | None:
+    """Why this process may not end while its successor goes on."""
+    if os.getpid() == 1:
+        return "this process is the first of its container, which ends with it: start the container anew"
+    if os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid()) and not manager.asks:
+        return "the service manager does not ask to be told (Type=notify), and would end the successor: restart the service"
+    return None
 
 
 def _have_descriptors(config: Config) -> None:

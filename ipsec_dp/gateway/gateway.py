@@ -18,6 +18,8 @@ from ipsec_dp.gateway.composition import Composition, GatewayFailedError
 from ipsec_dp.gateway.control import ControlServer
 from ipsec_dp.gateway.messages import ReloadRequest
 from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES
+from ipsec_dp.gateway.upgrade.giving import Giving
+from ipsec_dp.gateway.upgrade.stream import HandOverError
 from ipsec_dp.gateway.verbs import GatewayVerbs
 from ipsec_dp.host.claim import RunningError
 from ipsec_dp.keying.manual import ManualSas
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.confirmation import Trial, Unconfirmed
     from ipsec_dp.gateway.gateway_log import GatewayLog
     from ipsec_dp.gateway.substitutes import Substitutes
+    from ipsec_dp.gateway.upgrade.taking import Successor
     from ipsec_dp.network.host import Host
     from ipsec_dp.util.clock import Clock
     from ipsec_dp.util.conditions import Conditions
@@ -79,7 +82,14 @@ class Gateway:
         be confirmed. `substitutes`: what a rig puts in the place of other parts. `log`: None where nothing is written."""
         clock = SystemClock() if clock is None else clock
         self._parts = Composition(config, LinuxHost(config, clock) if host is None else host, clock, substitutes, log)
-        self._verbs = GatewayVerbs(self._parts, self._down)
+        self.giving = Giving(
+            self._parts,
+            control=self._listening,
+            stopping=self._stopping_now,
+            gone=self._leave,
+            lost=self._lose,
+        )
+        self._verbs = GatewayVerbs(self._parts, self._down, self.giving.upgrade)
         self._control: ControlServer | _NoControl = _NoControl()
         if control_path is not None:
             self._control = ControlServer(control_path, self._verbs.table, config.control_group, substitutes.place)
@@ -91,6 +101,9 @@ class Gateway:
         self._starting: asyncio.Task[None] | None = None
         self._start_on_trial: Unconfirmed | None = None
         self._failure: str | None = None
+        self.left_to: int | None = None  # the process that goes on in the place of this one
+        self._given_away = False
+        self._successor: Successor | None = None  # what we are, where we take another one's place
         self._left: str | None = None  # why something was not taken away
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -224,6 +237,48 @@ class Gateway:
         if len(self.config.tunnels) >= PROGRESS_FROM:
             log.info("starting %d tunnels: %s", len(self.config.tunnels), text, extra=told("gateway_starting"))
 
+    async def take_over(self, successor: Successor) -> None:
+        """`start`, in the place of another process. Raises IpsecDpError; `close` then takes nothing away."""
+        if not isinstance(self._control, ControlServer):
+            raise HandOverError("a gateway without a control socket takes nobody's place")
+        self._successor, parts = successor, self._parts
+        try:
+            with explained("the gateway could not be taken over"):
+                parts.engine = await successor.take(parts, self._stack, self._control)
+        except IpsecDpError as error:
+            successor.refuse("; ".join(error.lines))
+            raise
+        self._touched = True
+        count = len(self.config.tunnels)
+        text = f"{count} tunnel{'' if count == 1 else 's'}, provider {parts.engine.plane.provider}"
+        log.info("gateway %s goes on in this process: %s", self.config.name, text, extra=told("gateway_taken_over"))
+
+    # ---- in another process
+
+    def _listening(self) -> tuple[Path, int]:
+        if not isinstance(self._control, ControlServer):
+            raise ControlError("this gateway has no control socket")
+        return self._control.path, self._control.descriptor
+
+    def _stopping_now(self) -> bool:
+        return self._stopping.is_set()
+
+    def _leave(self, process: int) -> None:
+        """Another process has everything: this one ends, and takes nothing away."""
+        self.left_to = process
+        self._stopping.set()
+
+    def _lose(self, why: str) -> None:
+        """Nobody has the SAs any more: this process ends, and what is protected stays closed."""
+        self._given_away = True
+        self._fail(why)
+
+    @property
+    def _takes_nothing_away(self) -> bool:
+        """What there is in the kernel and in the peers is another process's, or to stay closed."""
+        waits = self._successor is not None and not self._successor.alone
+        return self.left_to is not None or self._given_away or waits
+
     # ---- while it is up
 
     def start_reload(self) -> None:
@@ -267,7 +322,22 @@ class Gateway:
 
     # ---- down
 
+    async def _go(self) -> None:
+        """Ends, and leaves everything where it is: interfaces, sockets, routes and peers are others'."""
+        self._parts.engine = None
+        self._stack.pop_all()
+        self._parts.stream.close()
+        self._parts.key_log.close()
+        self._torn_down.set()
+        if isinstance(self._control, ControlServer):
+            self._control.leave()
+        await self._control.close()
+
     async def close(self) -> None:
+        """Takes everything away, unless it is another process's or is to stay closed."""
+        await (self._go() if self._takes_nothing_away else self._take_away())
+
+    async def _take_away(self) -> None:
         """Takes everything away; the guard only after a clean run and unless the configuration keeps it.
 
         A start that failed on trial, or was not confirmed, leaves closed what is protected, and open the way of who administers.

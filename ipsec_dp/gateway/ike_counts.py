@@ -9,7 +9,10 @@ from bisect import bisect_left
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
+
 from ipsec_dp.ike.actions import Kind, Origin
+from ipsec_dp.util.leaves import Here
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Event
@@ -34,6 +37,14 @@ class Durations:
         self.total += seconds
 
 
+class CarriedCounts(Struct, frozen=True, forbid_unknown_fields=True):
+    """`IkeCounts`, for another process of this host; keys and count behind each other."""
+
+    rekeys: Here[list[tuple[str, str, str, int]]]
+    failures: Here[list[tuple[str, str, str, int]]]
+    handshakes: Here[dict[str, tuple[list[int], float]]]
+
+
 class IkeCounts:
     """Of one gateway. `rekeys`: by SA ("ike", "child"), trigger ("lifetime", "peer", or why we were to) and result ("done",
     "failed": told once for each SA). `failures`: by SA, cause, and whose they are. `handshakes`: by role, those that came up."""
@@ -44,6 +55,24 @@ class IkeCounts:
         self.failures: Counter[tuple[str, str, str]] = Counter()
         self.handshakes = {"initiator": Durations(), "responder": Durations()}
         self._wanted: dict[str, tuple[RenewalTrigger, float]] = {}
+
+    def export(self) -> CarriedCounts:
+        return CarriedCounts(
+            rekeys=[(*key, count) for key, count in self.rekeys.items()],
+            failures=[(*key, count) for key, count in self.failures.items()],
+            handshakes={role: (each.counts, each.total) for role, each in self.handshakes.items()},
+        )
+
+    def take(self, carried: CarriedCounts) -> None:
+        """Goes on from there."""
+        for sa, trigger, result, count in carried.rekeys:
+            self.rekeys[sa, trigger, result] += count
+        for sa, cause, whose, count in carried.failures:
+            self.failures[sa, cause, whose] += count
+        for role, each in self.handshakes.items():
+            counts, total = carried.handshakes.get(role, ([], 0.0))
+            if len(counts) == len(each.counts):  # else another program had other buckets
+                each.counts, each.total = list(counts), total
 
     def renewing(self, tunnel: str, why: RenewalTrigger) -> None:
         """Rekeys of a tunnel are asked for."""

@@ -29,7 +29,7 @@ from ipsec_dp.keying.status import PostQuantumStatus
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.databases.sad import ChildSa, Sad
@@ -135,6 +135,7 @@ def gateway_status(
     drop_examples: Mapping[str, tuple[DropExampleStatus, ...]] | None = None,
     restored: Mapping[str, int] | None = None,
     ike_counters: Mapping[str, int] | None = None,
+    upgraded_at: str | None = None,
 ) -> GatewayStatus:
     """The whole answer but for `tunnels`. `guard`: what it dropped, by counter; `restored`: what was made again, by part."""
     counters, arena = plane.counters(), plane.arena()
@@ -163,6 +164,7 @@ def gateway_status(
         drop_examples=dict(drop_examples or {}),
         restored=dict(restored or {}),
         ike_counters=dict(ike_counters or {}),
+        upgraded_at=upgraded_at,
     )
 
 
@@ -195,9 +197,10 @@ class Inspection:
         drop_examples: DropExamples,
         notices: Notices,
         clock: Clock,
+        upgraded_at: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._config, self._parts, self._notices, self._clock = config, parts, notices, clock
-        self._drop_examples, self._unanswered = drop_examples, unanswered
+        self._drop_examples, self._unanswered, self._upgraded_at = drop_examples, unanswered, upgraded_at
 
     def reconfigure(self, config: Config) -> None:
         """Looks at these tunnels from now on."""
@@ -217,6 +220,7 @@ class Inspection:
             await self._drop_examples.of(dropped),
             self._parts.host.restored,
             self._parts.ike.counters(),
+            self._upgraded_at(),
         )
 
     async def tunnels(self, name: str | None = None, state: str | None = None) -> AsyncIterator[TunnelStatus]:

@@ -160,6 +160,34 @@ class ReportAnswer(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[dict[str, Any], ...] = ()
 
 
+class UpgradeRequest(ControlRequest, frozen=True, tag="upgrade"):
+    """Hands the gateway over to the program that is installed, or to that at `program`, an absolute path."""
+
+    program: str | None = None
+
+
+class UpgradeLeftOut(msgspec.Struct, frozen=True, kw_only=True):
+    """What was not carried, and is negotiated anew; without a tunnel: it belongs to none."""
+
+    tunnel: str = ""
+    why: str = ""
+
+
+class UpgradeAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The gateway goes on in `process`, of `version`; `before` is that of the process which has answered and is gone. `gap_ms`: for
+    how long nobody forwarded; `took_s`: the whole of it."""
+
+    gateway: str
+    before: str
+    version: str
+    process: int
+    ike_sas: int
+    child_sas: int
+    left_out: tuple[UpgradeLeftOut, ...] = ()
+    gap_ms: float
+    took_s: float
+
+
 class DownAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The name of the gateway that is gone."""
 

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.config.difference import read_again
+from ipsec_dp import __version__
+from ipsec_dp.config.difference import ReadError, read_again
 from ipsec_dp.gateway.root_grants import grants_of, named_by
 from ipsec_dp.gateway.root_helper import RootHelper
 from ipsec_dp.host import HostError, tun
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from ipsec_dp.config import Config
-    from ipsec_dp.config.difference import Difference
+    from ipsec_dp.config.difference import Difference, ReadAnswer, ReadRequest
     from ipsec_dp.errors import Finding
     from ipsec_dp.gateway.control_place import ListeningPlace
     from ipsec_dp.util.conditions import Conditions
@@ -51,6 +52,8 @@ class Privileges:
     def __init__(self, helper: RootHelper | None = None) -> None:
         self._helper = helper
         self._left: list[str] = []
+        self._taken = False
+        self.program = __version__  # of which version the helper is
 
     @classmethod
     def at_start(cls) -> Privileges:
@@ -60,10 +63,30 @@ class Privileges:
         except OSError as error:
             raise HostError(f"the helper that stays root cannot be started: {os_errors.text_of(error)}") from error
 
+    @classmethod
+    def inherited(cls, helper: RootHelper | None, program: str) -> Privileges:
+        """Those of a process that goes on in the place of another. `program`: the version of the helper, where there is one."""
+        made = cls(helper)
+        made._taken, made.program = True, program
+        if helper is not None:
+            opening.help_by(helper.open)
+        return made
+
+    @property
+    def helper(self) -> RootHelper | None:
+        return self._helper
+
+    def leave(self) -> None:
+        """The helper is another process's."""
+        if self._helper is not None:
+            opening.help_by(None)
+            self._helper.leave()
+            self._helper = None
+
     def drop(self, config: Config, control: Path) -> None:
         """For good; before there are threads. What could not be dropped is a condition later (`tell`). Raises HostError where the
         helper does not answer: as root nothing goes on."""
-        if self._helper is None:
+        if self._helper is None or self._taken:
             self._left = become(None, capabilities_for(config.workers), INHERITED)
             return
         raise_limits()
@@ -84,7 +107,17 @@ class Privileges:
 
     def reread(self, otherwise: Reread) -> Reread:
         """How a configuration is read again."""
-        return otherwise if self._helper is None else partial(read_again, by=self._helper.read)
+        if self._helper is None:
+            return otherwise
+        if self.program != __version__:  # it knows other keys, and answers in the words of its own program
+            return partial(read_again, by=self._other_program)
+        return partial(read_again, by=self._helper.read)
+
+    def _other_program(self, request: ReadRequest) -> ReadAnswer:
+        raise ReadError(
+            f"{request.path} is not read again: the helper that stays root to read it is of version {self.program}, and this "
+            f"gateway of version {__version__}; restart it to take another configuration over"
+        )
 
     def in_force(self, otherwise: Callable[[Sequence[Config]], None] | None) -> Callable[[Sequence[Config]], None] | None:
         """Who is told which configurations may still be needed."""

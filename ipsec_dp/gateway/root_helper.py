@@ -33,7 +33,7 @@ from ipsec_dp.gateway.control_place import ControlPlace
 from ipsec_dp.gateway.root_grants import Grants, HelpedGateway, Named, examined
 from ipsec_dp.host import tun
 from ipsec_dp.host.descriptors import content_of, memory_of, received, send
-from ipsec_dp.host.drop import become
+from ipsec_dp.host.drop import become, end_with_nobody
 from ipsec_dp.host.links import open_by_links_of
 from ipsec_dp.host.privilege import CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
 from ipsec_dp.host.roots_files import written_files
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ipsec_dp.util.conditions import Conditions
 
 BEGIN, OPEN, OPEN_NO_LINK, APPEND, TUN, READ, KEEP, LISTEN, REMOVE = b"B", b"O", b"N", b"A", b"T", b"R", b"K", b"L", b"X"
+STAY = b"S"  # with whoever has the channel
 REQUEST_OCTETS_MAX: Final = 1 + 4096  # PATH_MAX
 ANSWER_OCTETS_MAX: Final = 4096
 ANSWER_S: Final = 30.0  # the files are on this host
@@ -138,6 +139,9 @@ class Helper:
                 return Answered(descriptor=made.detach())
         if what == REMOVE:
             served.place.remove()
+            return Answered()
+        if what == STAY:  # the gateway goes on in another process; the end of the channel is its end
+            end_with_nobody()
             return Answered()
         if what == READ and descriptor is not None:
             return self._read(served, path, descriptor)
@@ -274,6 +278,26 @@ class RootHelper:
             self._ask(REMOVE, "").close()
         except OSError as error:
             raise ControlError(f"the control socket stays: {error.strerror}") from error
+
+    # ---- with another process of the gateway
+
+    @classmethod
+    def inherited(cls, channel: int, process: int) -> Self:
+        """One that stays with us from now on."""
+        return cls(socket.socket(fileno=channel), process)
+
+    @property
+    def channel(self) -> int:
+        """By which it can be handed over, once it stays."""
+        return self._channel.fileno()
+
+    def stay(self) -> None:
+        """It ends with whoever has its channel, and not with this process. Raises OSError."""
+        self._ask(STAY, "").close()
+
+    def leave(self) -> None:
+        """It is another process's."""
+        self._channel.close()
 
     def close(self) -> None:
         """It ends."""

@@ -180,6 +180,8 @@ class DropExampleStatus(msgspec.Struct, frozen=True, kw_only=True):
 class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer. `restored`: how often guard, zones, rules and routes were gone and made again.
 
+    `upgraded_at`: date and time, UTC, since when this process goes on with another's SAs; None: it was started.
+
     `ike_counters`: IKE datagrams that led to nothing, by reason, and what is held (`ipsec_dp.ike.interface.Counters`).
 
     `tunnels` is last: it is sent one by one.
@@ -202,4 +204,5 @@ class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     drop_examples: dict[str, tuple[DropExampleStatus, ...]] = {}
     restored: dict[str, int] = {}
     ike_counters: dict[str, int] = {}
+    upgraded_at: str | None = None
     tunnels: tuple[TunnelStatus, ...] = ()

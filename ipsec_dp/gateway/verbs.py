@@ -43,6 +43,8 @@ from ipsec_dp.gateway.messages import (
     TerminateRequest,
     TestRequest,
     UnpinRequest,
+    UpgradeAnswer,
+    UpgradeRequest,
 )
 from ipsec_dp.gateway.question import question_of
 from ipsec_dp.gateway.reload import ReloadFailedError
@@ -73,12 +75,19 @@ COMPARED = 16  # names at once
 class GatewayVerbs:
     """Those of one gateway. `down` stops it and comes back when nothing is left; it raises ControlError when something is."""
 
-    def __init__(self, parts: Composition, down: Callable[[], Awaitable[None]]) -> None:
-        self._parts, self._down = parts, down
+    def __init__(
+        self,
+        parts: Composition,
+        down: Callable[[], Awaitable[None]],
+        upgrade: Callable[[Path | None], Awaitable[UpgradeAnswer]] | None = None,
+    ) -> None:
+        """`upgrade`: None where there is nothing that could be handed over."""
+        self._parts, self._down, self._upgrade = parts, down, upgrade
         self._going_back: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()  # from the question whether something waits to be confirmed until this one does
         self.table: tuple[Verb[Any], ...] = (
             Verb(StatusRequest, self.status, reads=True),
+            Verb(UpgradeRequest, self.upgrade, roots=True),
             Verb(DownRequest, self.down),
             Verb(ReloadRequest, self.reload),
             Verb(PreviewRequest, self.preview),
@@ -162,6 +171,15 @@ class GatewayVerbs:
     async def down(self, _: DownRequest) -> DownAnswer:
         await self._down()
         return DownAnswer(stopped=self._parts.config.name)
+
+    async def upgrade(self, request: UpgradeRequest) -> UpgradeAnswer:
+        """Not while a reload is under way, and no reload while it is."""
+        if self._reloading.locked() or self._going_back is not None:
+            raise ControlError("a reload is under way; ask again")
+        if self._upgrade is None:
+            raise ControlError("this gateway cannot be handed over to another process")
+        async with self._reloading:
+            return await self._upgrade(None if request.program is None else Path(request.program))
 
     async def reload(self, request: ReloadRequest) -> ReloadResult | ReloadRefusal:
         """With `confirm_s` the former configuration comes back by itself, at once where the new one failed half-way."""

@@ -64,6 +64,16 @@ class Claim:
     def __init__(self, held: socket.socket | None) -> None:
         self._held = held
 
+    @classmethod
+    def inherited(cls, descriptor: int) -> Self:
+        """One that another process of this gateway has taken."""
+        return cls(socket.socket(fileno=descriptor))
+
+    @property
+    def descriptor(self) -> int | None:
+        """By which it can be handed over; None: nothing is held."""
+        return None if self._held is None else self._held.fileno()
+
     def close(self) -> None:
         if self._held is not None:
             self._held.close()

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import resource
+import signal
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ NEEDED: Final = (NET_ADMIN, NET_RAW, NET_BIND_SERVICE)
 NEEDED_TO_STEER: Final = (BPF,)  # queues of several workers
 INHERITED: Final = (NET_ADMIN,)  # nft
 
+PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 8, 23, 24, 38, 47  # <linux/prctl.h>
 PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
 CAPABILITY_VERSION_3, CAPABILITIES_MAX = 0x20080522, 64
@@ -72,6 +74,21 @@ def become(user: ServiceUser | None, keep: Collection[int], inherit: Collection[
     _try(left, "capabilities", lambda: _set_capabilities(keep, inherit))
     _try(left, "new privileges", lambda: _prctl(PR_SET_NO_NEW_PRIVS, 1))
     return left
+
+
+def pass_on(keep: Collection[int]) -> None:
+    """Programs that the calling thread starts from now on get these of the capabilities that it has. Raises OSError."""
+    _set_capabilities(keep, keep)
+
+
+def end_with_parent() -> None:
+    """This process ends with the thread that made it, at the latest. Raises OSError."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def end_with_nobody() -> None:
+    """This process no longer ends with the one that made it. Raises OSError."""
+    _prctl(PR_SET_PDEATHSIG, 0)
 
 
 def _try(left: list[str], what: str, step: Callable[[], object]) -> None:

@@ -73,6 +73,11 @@ class ServiceManager:
             self._told_status = text
             self._tell(f"STATUS={shown(text, LINE)}")
 
+    def hand_over(self, process: int) -> None:
+        """The service is that process from now on, and nothing more is said by this one."""
+        self._tell(f"MAINPID={process}")
+        self.close()
+
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
         """A reload begins, and is over, whatever came of it."""

@@ -16,7 +16,7 @@ from ipsec_dp.ike.environment import NEVER, SILENT, Activity
 from ipsec_dp.util.slices import in_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ipsec_dp.databases.sad import ChildSa, Sad
     from ipsec_dp.dataplane import SaHandle
@@ -123,6 +123,13 @@ class IkeChildren:
             del ways[way]
         if not ways:
             del self._ways[tunnel]
+
+    def spis(self) -> Iterator[tuple[int, int, OuterPath]]:
+        """Of each CHILD_SA that has both its SAs: the inbound and the outbound SPI, and where it sends."""
+        records = self._sad.records
+        for child in self._children.values():
+            if child.outbound is not None and child.outer is not None:
+                yield records[child.inbound].spi, records[child.outbound].spi, child.outer
 
     def sends(self, tunnel: str) -> bool:
         """Whether packets of a tunnel find an SA."""

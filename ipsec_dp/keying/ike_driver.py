@@ -19,6 +19,7 @@ from ipsec_dp.host import HostError
 from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.authenticated import Lines
+from ipsec_dp.ike.carried.carry import export_ike, import_ike
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.environment import NO_TRACE
 from ipsec_dp.ike.strangers import LIMITS
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane import OuterPath, SaHandle
     from ipsec_dp.host.unreachable import Unreachable
     from ipsec_dp.ike.actions import Action, Event
+    from ipsec_dp.ike.carried.carry import CarriedCore, ExportedIke
+    from ipsec_dp.ike.carried.keys import KeysOf
+    from ipsec_dp.ike.carried.model import LeftOut
     from ipsec_dp.ike.environment import Trace
     from ipsec_dp.ike.interface import IkeCore, IkeStatus
     from ipsec_dp.ike.peer import Peer
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
     from ipsec_dp.keying.child_installer import IkeChildren
     from ipsec_dp.keying.encapsulations import FindingState
     from ipsec_dp.keying.ike_trials import IkeTrials
+    from ipsec_dp.keying.initiation import IntentState
     from ipsec_dp.keying.status import RenewalTrigger
     from ipsec_dp.keying.trial_attempt import Attempt
     from ipsec_dp.network.host import OuterLinks
@@ -118,6 +123,7 @@ class IkeDriver:
         self._calls: set[asyncio.Task[None]] = set()
         self._fresh: dict[str, float] = {}  # when the attempts that have no answer yet began
         self._held_back = False  # attempts are due that CALLS_AT_ONCE does not let begin
+        self._ticking: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self._inbox = Inbox(self._handle)
@@ -141,10 +147,57 @@ class IkeDriver:
         """Listens, and calls the tunnels that want it, until the stack is left."""
         for local in listen_at:
             self.listen(local)
+        self.begin_anew()
+        self.go_on(stack)
+
+    # ---- from another process, and to one
+
+    def finish(self) -> None:
+        """What was begun with many tunnels at once is over on return: `export` takes nothing that is half done."""
+        while self._core.unfinished():
+            self._due()
+
+    def export(self, core: CarriedCore, keys: KeysOf) -> tuple[ExportedIke, dict[str, IntentState]]:
+        """All IKE SAs, which are retired by this, and what is wanted of tunnels. `core` is the one that it was made with. `stop` is
+        to follow. Raises CarriedStateError."""
+        exported = export_ike(core, self._clock.now(), keys)
+        return exported, {name: intent.export() for name, intent in self._intents.items()}
+
+    def stop(self) -> None:
+        """Nothing is begun, sent or answered from now on; no peer is told."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+        for task in self._calls:
+            task.cancel()
+        self._inbox.close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def take(
+        self, core: CarriedCore, octets: bytearray, intents: Mapping[str, IntentState], claim: Callable[[int], None]
+    ) -> tuple[LeftOut, ...]:
+        """Goes on with what was exported elsewhere; what is to be negotiated anew. `claim` is told of SPIs that were announced to
+        peers. The octets are wiped. Raises CarriedStateError, and nothing has changed."""
         now = self._clock.now()
+        imported = import_ike(core, octets, now)
+        for _, spi in imported.reserved:
+            claim(spi)
+        self._carry_out(imported.actions)
+        for name, intent in self._intents.items():
+            if name in intents:
+                intent.resume(intents[name], now, has_ike_sa=self._has_ike_sa(name, now))
+            else:
+                intent.start(now)
+        return imported.left_out
+
+    def begin_anew(self) -> None:
+        """Nothing came along: tunnels are called as at a start."""
         for intent in self._intents.values():
-            intent.start(now)
-        ticking = asyncio.get_running_loop().create_task(self._ticks.run(self._tick))
+            intent.start(self._clock.now())
+
+    def go_on(self, stack: AsyncExitStack) -> None:
+        """`start`, after `take`."""
+        self._ticking = ticking = asyncio.get_running_loop().create_task(self._ticks.run(self._tick))
         stack.push_async_callback(self._end, ticking)
 
     def export_findings(self) -> dict[str, FindingState]:

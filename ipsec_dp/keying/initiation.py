@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
+from msgspec import Struct
+
 from ipsec_dp.ike.actions import Cause, Kind, Origin
 from ipsec_dp.keying.status import Tally
+from ipsec_dp.util.leaves import Here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +37,28 @@ AFTER_DEATH: Final = {"restart": "again", "trap": "wait", "clear": "off"}
 INTENDED: Final = frozenset({Cause.LOCAL, Cause.IDLE, Cause.REPLACED})
 DEATHS: Final = frozenset({Cause.LIVENESS, Cause.TIMEOUT})
 
+UNDER_WAY: Final = frozenset({"negotiating", "partial", "up", "rekeying"})
+
 WAITS_TO_BE_CALLED: Final = "waiting for the peer to call; should it wait too, `ipsec-dp initiate` calls it from here"
+
+
+class IntentState(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an `Intent` knows, for another process of this host. Instants are seconds of the gateway's clock."""
+
+    state: Here[State]
+    failures: Here[int]
+    short_lives: Here[int]
+    remote: Here[int]
+    next_attempt: Here[float | None]
+    error: Here[str | None]
+    claim: Here[str | None]
+    off: Here[bool]
+    no_child: Here[str | None]
+    error_of: Here[bytes | None]
+    came_up_at: Here[float | None]
+    up_at: Here[float]
+    not_before: Here[float]
+    tally: Here[Tally]
 
 
 class Intent:
@@ -61,6 +85,36 @@ class Intent:
         self.up_at = float("-inf")  # when the last CHILD_SA that rekeyed no other came up
         self._not_before = float("-inf")  # for traffic after a failure
         self.tally = Tally()
+
+    def export(self) -> IntentState:
+        """For a process that goes on with this tunnel."""
+        return IntentState(
+            state=self.state,
+            failures=self._failures,
+            short_lives=self._short_lives,
+            remote=self._remote,
+            next_attempt=self._next_attempt,
+            error=self._error,
+            claim=self._claim,
+            off=self._off,
+            no_child=self._no_child,
+            error_of=self._error_of,
+            came_up_at=self._came_up_at,
+            up_at=self.up_at,
+            not_before=self._not_before,
+            tally=self.tally,
+        )
+
+    def resume(self, state: IntentState, now: float, *, has_ike_sa: bool) -> None:
+        """Goes on from there. `has_ike_sa`: one came along; where it did not, a tunnel that was up begins anew."""
+        self._failures, self._short_lives, self._remote = state.failures, state.short_lives, state.remote
+        self._error, self._claim, self._off = state.error, state.claim, state.off
+        self._not_before, self.tally, self.up_at = state.not_before, state.tally, state.up_at
+        if has_ike_sa or state.state not in UNDER_WAY:
+            self.state, self._no_child, self._error_of = state.state, state.no_child, state.error_of
+            self._came_up_at, self.next_attempt = state.came_up_at, state.next_attempt
+        else:
+            self.start(now)
 
     @property
     def next_attempt(self) -> float | None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from ipaddress import ip_interface
 from typing import TYPE_CHECKING
 
-from ipsec_dp.dataplane import owner_of
+from ipsec_dp.dataplane import Offload, owner_of
 from ipsec_dp.host import HostError, tun
 from ipsec_dp.host.bulk import Bulk, InterfaceAddress
 from ipsec_dp.network.carrier import carrier_interfaces
+from ipsec_dp.network.inheritance import InheritedTun
 from ipsec_dp.network.interface_mtu import interface_mtu
-from ipsec_dp.network.workers import attach_interface, detach_interface
+from ipsec_dp.network.workers import attach_inherited, attach_interface, detach_interface
 from ipsec_dp.util.slices import in_slices
 from ipsec_dp.util.text import named
 from ipsec_dp.util.told import told
@@ -62,6 +64,7 @@ class LinuxInterfaces:
         self._mtus: dict[str, int] = {}  # the largest packet that each tunnel is to get from the kernel
         self._interface_mtus: dict[str, int] = {}
         self._resizing: set[str] = set()  # by us, at this moment
+        self._inherited: dict[str, list[Offload]] = {}  # offloads of those that were taken and are not attached yet
         self._lost: dict[str, tun.Trouble] = {}  # those that are gone until `restore` makes them again
 
     @property
@@ -92,6 +95,69 @@ class LinuxInterfaces:
         device.alias = tun.alias_of(self._config.name)
         if name in carrier_interfaces(self._config.tunnels).values():  # before it is up
             self.set_carrier(name, False)
+
+    # ---- from another process, and to one
+
+    def inherited(self, descriptor: Callable[[int], int]) -> list[InheritedTun]:
+        """Every interface as it is. `descriptor` gives the place of one in what is handed over."""
+        plane, spd = self._attached_to
+        if self._lost:
+            raise HostError(f"interface {next(iter(self._lost))} is gone, and not made again yet")
+        return [
+            InheritedTun(
+                name=name,
+                index=device.index,
+                vnet_header=device.vnet_header,
+                descriptors=[descriptor(each) for each in device.descriptors],
+                on=[int(plane.tun_offloads(spd.interface_numbers[name], worker)) for worker in range(plane.workers)],
+                mtu=self._interface_mtus[name],
+                addresses=sorted(map(str, self._addresses.get(name, ()))),
+                alias=device.alias,
+                carrier=device.carrier,
+                unset=list(device.unset),
+                written=list(device.written),
+            )
+            for name, device in self._tuns.items()
+        ]
+
+    def take(self, tuns: Iterable[InheritedTun], mtus: Mapping[str, int], taken: Callable[[int], int]) -> None:
+        """These are ours too: before anything asks `indices`. `taken` gives the descriptor of a place."""
+        self._mtus = dict(mtus)
+        for each in tuns:
+            device = tun.Tun(each.name, each.index, each.vnet_header, [], each.alias, each.carrier)
+            device.unset, device.written = list(each.unset), list(each.written)
+            self._tuns[each.name] = device
+            device.descriptors += map(taken, each.descriptors)
+            self._addresses[each.name] = {ip_interface(address) for address in each.addresses}
+            self._interface_mtus[each.name] = each.mtu
+            self._inherited[each.name] = [Offload(on) for on in each.on]
+
+    def renew_taken(self, tuns: Iterable[InheritedTun], mtus: Mapping[str, int]) -> None:
+        """What became of them since `take`."""
+        self._mtus = dict(mtus)
+        for each in tuns:
+            device = self._tuns[each.name]
+            device.carrier, device.unset, device.written = each.carrier, list(each.unset), list(each.written)
+            self._addresses[each.name] = {ip_interface(address) for address in each.addresses}
+            self._interface_mtus[each.name] = each.mtu
+
+    def attach_taken(self, stack: AsyncExitStack, plane: DataPlane, spd: Spd) -> None:
+        """`make`, of those that were taken: nothing in the kernel changes. HostError: they are not those of the configuration."""
+        self._plane, self._spd = plane, spd
+        stack.callback(self._close_all)
+        wanted = {tunnel.interface for tunnel in self._config.tunnels}
+        if wanted != self._tuns.keys():
+            there, others = (named(sorted(each), UNSET_SHOWN) for each in (self._tuns, wanted))
+            raise HostError(f"the interfaces are {there}, and those of the configuration {others}")
+        for name, device in self._tuns.items():
+            attach_inherited(plane, spd.interface_numbers[name], device, self._inherited.pop(name))
+            self._tell_unset(name, device.unset)
+
+    def _close_all(self) -> None:
+        """Our descriptors of them; who goes on has others."""
+        for device in self._tuns.values():
+            device.close()
+        self._tuns.clear()
 
     def _remove(self, names: Iterable[str]) -> None:
         for name in list(names):

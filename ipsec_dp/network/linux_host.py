@@ -15,6 +15,7 @@ from ipsec_dp.host.netlink import open_netlink
 from ipsec_dp.network import remains, workers
 from ipsec_dp.network.foreign_rules import ForeignRules
 from ipsec_dp.network.guard import LinuxGuard
+from ipsec_dp.network.inheritance import InheritedHost
 from ipsec_dp.network.interfaces import LinuxInterfaces
 from ipsec_dp.network.kernel_watch import KernelWatch
 from ipsec_dp.network.outer_sockets import SocketLinks
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import Config
     from ipsec_dp.dataplane import DataPlane
+    from ipsec_dp.network.inheritance import Descriptors, InheritedLink
     from ipsec_dp.util.clock import Clock
 
 NOT_PERMITTED = "run it as root, or by the service unit: guard and routes take CAP_NET_ADMIN"
@@ -54,6 +56,9 @@ class LinuxHost:
         self.reports = KernelReports(clock)
         self._clock = clock
         self._watch: KernelWatch | None = None
+        self._claim: claim.Claim | None = None
+        self._links: SocketLinks | None = None
+        self._inherited_links: list[tuple[InheritedLink, Descriptors]] = []
 
     def _ipr(self) -> AsyncIPRoute:
         if self._netlink is None:
@@ -66,12 +71,55 @@ class LinuxHost:
             self._peers = PeerRoutes(KernelRoutes(self._ipr()))
         return self._peers
 
-    async def close_guard(self) -> None:
-        self._open.callback(claim.take(self._config.name).close)
+    # ---- from another process, and to one
+
+    def inherited(self, descriptor: Callable[[int], int]) -> InheritedHost:
+        """What the process that goes on needs of this one. `descriptor` gives the place of one in what is handed over. HostError:
+        something is not as it should be just now."""
+        held = None if self._claim is None else self._claim.descriptor
+        return InheritedHost(
+            claim=-1 if held is None else descriptor(held),
+            tuns=self.interfaces.inherited(descriptor),
+            links=[] if self._links is None else self._links.inherited(descriptor),
+            mtus=self.interfaces.mtus,
+            withdrawn=sorted(self.routing.withdrawn),
+        )
+
+    async def take(self, host: InheritedHost, descriptors: Descriptors) -> None:
+        """Instead of `close_guard`, while the other process still runs: nothing in the kernel changes. `go_on` follows when it has
+        gone. HostError."""
+        if host.claim >= 0:
+            self._claim = claim.Claim.inherited(descriptors.take(host.claim))
+            self._open.callback(self._claim.close)
+        self._inherited_links = [(each, descriptors) for each in host.links]
+        self.interfaces.take(host.tuns, host.mtus, descriptors.take)
+        self.routing.take(frozenset(host.withdrawn))
+        await self._open_netlink()
+
+    async def go_on(self) -> None:
+        """The other process has gone: what it kept in the kernel is compared with what the configuration wants, and is kept from
+        now on. Routes follow by `routing.start`. HostError."""
+        await self._close(self._begin_watch, held=False)
+
+    async def _open_netlink(self) -> None:
         try:
             self._netlink = await self._open.enter_async_context(open_netlink())
         except OSError as error:
             raise HostError(f"rtnetlink: {os_errors.text_of(error)}") from error
+
+    @property
+    def links(self) -> SocketLinks:
+        """The outer sockets. HostError: there are none yet."""
+        if self._links is None:
+            raise HostError("there are no outer sockets yet")
+        return self._links
+
+    # ---- life
+
+    async def close_guard(self) -> None:
+        self._claim = claim.take(self._config.name)
+        self._open.callback(self._claim.close)
+        await self._open_netlink()
         # A dead gateway's interfaces are gone, and with them its routes into them.
         if routed := await self.routing.routed():
             raise claim.RunningError(self._config.name, f"{routed[0]} leads into its tunnel")
@@ -89,8 +137,8 @@ class LinuxHost:
         self.routing.reconfigure(config)
         await self._close()
 
-    async def _close(self, *first: Callable[[], Awaitable[None]]) -> None:
-        """Each part holds alone, so each is made whatever becomes of the others."""
+    async def _close(self, *first: Callable[[], Awaitable[None]], held: bool = True) -> None:
+        """Each part holds alone, so each is made whatever becomes of the others. `held`: no route leads into a tunnel."""
         refused: dict[str, None] = {}
         denied: list[bool] = []  # each part
         parts: tuple[Callable[[], Awaitable[None]], ...] = (
@@ -98,7 +146,7 @@ class LinuxHost:
             self.guard.narrow,
             partial(self.guard.apply_zones, self._config),
             self.routing.apply_bypass,
-            self.routing.hold,
+            *((self.routing.hold,) if held else ()),
         )
         for part in parts:
             try:
@@ -139,7 +187,11 @@ class LinuxHost:
         await self._open.aclose()
 
     def outer_links(self, plane: DataPlane) -> SocketLinks:
-        return SocketLinks(plane)
+        self._links = links = SocketLinks(plane)
+        for each, descriptors in self._inherited_links:
+            links.take([each], descriptors.take)
+        self._inherited_links.clear()
+        return links
 
     def start_workers(self, plane: DataPlane) -> None:
         before = workers.threads()

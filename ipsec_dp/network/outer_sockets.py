@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 from ipsec_dp.dataplane import Df, Encapsulation, Endpoint
 from ipsec_dp.host import HostError, sockets
 from ipsec_dp.host.steering import Steering
+from ipsec_dp.network.inheritance import InheritedLink
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from ipsec_dp.dataplane import DataPlane
+    from ipsec_dp.dataplane import DataPlane, Offload
     from ipsec_dp.host.sockets import OuterSockets
     from ipsec_dp.ipsec.addresses import Address
 
@@ -43,6 +44,18 @@ class _Opened:
     stack: ExitStack
 
 
+@dataclass(frozen=True, slots=True)
+class _Inherited:
+    """Of another process, in order: those that receive, then the one that sends."""
+
+    link: InheritedLink
+    sockets: tuple[socket.socket, ...]
+
+    @property
+    def pair(self) -> OuterSockets:
+        return sockets.OuterSockets(self.link.address, self.link.port, self.sockets[:-1], self.sockets[-1])
+
+
 class SocketLinks:
     """`network.host.OuterLinks` by sockets of the calling thread's network namespace."""
 
@@ -51,8 +64,10 @@ class SocketLinks:
         self._listeners: dict[int, tuple[Endpoint, Callable[[bytes, Endpoint, Endpoint], None]]] = {}  # by number of the socket
         self._links: dict[tuple[Address, Encapsulation], int] = {}
         self._pairs: dict[Address, OuterSockets] = {}
+        self._link_sockets: dict[tuple[Address, Encapsulation], OuterSockets] = {}
         self._ike: dict[Address, socket.socket] = {}
         self._opened: dict[str, _Opened] = {}  # by what they are, in order
+        self._inherited: dict[tuple[Address, Encapsulation | None], _Inherited] = {}  # and not in use yet
 
     def close(self) -> None:
         if self._ike:
@@ -60,6 +75,56 @@ class SocketLinks:
         for each in reversed(self._opened.values()):
             each.stack.close()
         self._opened.clear()
+        for unused in self._inherited.values():
+            for one in unused.sockets:
+                one.close()
+        self._inherited.clear()
+
+    # ---- from another process, and to one
+
+    def inherited(self, descriptor: Callable[[int], int]) -> list[InheritedLink]:
+        """All of them as they are. `descriptor` gives the place of one in what is handed over. HostError: one is closed."""
+        if broken := self.broken():
+            what, why = next(iter(broken.items()))
+            raise HostError(f"the outer socket {what} {why}")
+        plane, found = self._plane, []
+        for (local, encapsulation), number in self._links.items():
+            pair = self._link_sockets[local, encapsulation]
+            found.append(
+                InheritedLink(
+                    local=str(local),
+                    port=pair.port,
+                    encapsulation=int(encapsulation),
+                    receivers=[descriptor(each.fileno()) for each in pair.receivers],
+                    other=descriptor(pair.other.fileno()),
+                    on=[int(plane.link_offloads(number, worker)) for worker in range(plane.workers)],
+                )
+            )
+        found += [
+            InheritedLink(local=str(local), port=sockets.IKE_PORT, encapsulation=None, receivers=[descriptor(each.fileno())])
+            for local, each in self._ike.items()
+        ]
+        return found
+
+    def take(self, links: Iterable[InheritedLink], taken: Callable[[int], int]) -> None:
+        """What is opened of these from now on is not opened anew. `taken` gives the descriptor of a place."""
+        for each in links:
+            places = [*each.receivers, *([] if each.encapsulation is None else [each.other])]
+            made = tuple(socket.socket(fileno=taken(place)) for place in places)
+            for one in made:
+                one.setblocking(False)
+            self._inherited[each.key] = _Inherited(each, made)
+
+    def open_taken(self) -> None:
+        """The links among them. HostError, DataPlaneError."""
+        for (local, encapsulation), each in tuple(self._inherited.items()):
+            if encapsulation is not None:
+                self.link(Endpoint(local, each.link.port), encapsulation)
+
+    @property
+    def taken_ike(self) -> list[Address]:
+        """The addresses whose port 500 was taken and is not listened at yet."""
+        return [local for local, encapsulation in self._inherited if encapsulation is None]
 
     def _open(self, what: str, open_into: Callable[[ExitStack], Sequence[socket.socket]]) -> None:
         with ExitStack() as stack:
@@ -94,22 +159,28 @@ class SocketLinks:
         udp = encapsulation is Encapsulation.UDP
         steering = Steering(self._plane.workers, self._plane.sa_slots)
         make = partial(sockets.udp_pair, port=local.port) if udp else sockets.esp_pair
-        pair = make(local.address, steering=steering)
+        kept = self._inherited.pop((local.address, encapsulation), None)
+        pair = make(local.address, steering=steering) if kept is None else kept.pair
         stack.callback(pair.close)
-        number = self._attach(encapsulation, local, pair, stack)
+        number = self._attach(encapsulation, local, pair, stack, None if kept is None else kept.link.offloads)
+        self._link_sockets[local.address, encapsulation] = pair
         if self._links.setdefault((local.address, encapsulation), number) != number:
             raise HostError("its place in the data plane is taken: start the gateway anew")
         if udp:
             self._pairs[local.address] = pair
         return *pair.receivers, pair.other
 
-    def _attach(self, encapsulation: Encapsulation, local: Endpoint, pair: OuterSockets, stack: ExitStack) -> int:
-        """Gives each worker its receiving socket; where there is but one, worker 0 reads it. The number is the same for all."""
+    def _attach(
+        self, encapsulation: Encapsulation, local: Endpoint, pair: OuterSockets, stack: ExitStack, on: Sequence[Offload] | None
+    ) -> int:
+        """Gives each worker its receiving socket; where there is but one, worker 0 reads it. The number is the same for all. `on`:
+        another process has them too, with these offloads."""
         alone = len(pair.receivers) == 1
         links = set()
         for worker in range(self._plane.workers):
             receive = pair.receivers[0 if alone else worker].fileno()
-            link = self._plane.attach_link(encapsulation, local, receive, Df.SET, pair.other.fileno(), worker)
+            offloads = None if on is None else on[worker]
+            link = self._plane.attach_link(encapsulation, local, receive, Df.SET, pair.other.fileno(), worker, on=offloads)
             stack.callback(self._plane.detach_link, link, worker)
             links.add(link)
             if alone and worker > 0:
@@ -126,7 +197,8 @@ class SocketLinks:
     def _open_ike(
         self, local: Address, received: Callable[[bytes, Endpoint, Endpoint], None], stack: ExitStack
     ) -> Sequence[socket.socket]:
-        self._ike[local] = made = sockets.ike_socket(local)
+        kept = self._inherited.pop((local, None), None)
+        self._ike[local] = made = sockets.ike_socket(local) if kept is None else kept.sockets[0]
         stack.callback(made.close)
         here = _endpoint(made.getsockname())
         number = self._plane.attach_ike(here, made.fileno())
@@ -139,12 +211,22 @@ class SocketLinks:
     def _read(self) -> None:
         """Passes on what came to port 500 and is for the control plane."""
         for _ in range(MESSAGES_AT_ONCE):
-            punt = self._plane.read_ike()
-            if punt is None:
+            if not self._read_one():
                 return
-            here, received = self._listeners.get(punt.link, (None, None))
-            if here is not None and received is not None and punt.remote is not None:
-                received(punt.payload, here, punt.remote)
+
+    def read_ike(self) -> None:
+        """All of it that was read, when nobody reads port 500 any more."""
+        while self._read_one():
+            pass
+
+    def _read_one(self) -> bool:
+        punt = self._plane.read_ike()
+        if punt is None:
+            return False
+        here, received = self._listeners.get(punt.link, (None, None))
+        if here is not None and received is not None and punt.remote is not None:
+            received(punt.payload, here, punt.remote)
+        return True
 
     def send_ike(self, local: Address, remote: Endpoint, message: bytes, *, natt: bool, whole: bool = False) -> str | None:
         self._plane.ike_sent(Endpoint(local, sockets.NAT_PORT if natt else sockets.IKE_PORT), remote, message)

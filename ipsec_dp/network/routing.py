@@ -86,6 +86,15 @@ class LinuxRouting:
         stack.push_async_callback(self.hold)
         await self.apply(known=await self._table.as_left())  # by `hold`, when the guard was closed
 
+    @property
+    def withdrawn(self) -> frozenset[str]:
+        """The interfaces that have no routes now."""
+        return self._withdrawn
+
+    def take(self, withdrawn: frozenset[str]) -> None:
+        """Before `start`: the kernel has routes of ours, and none into these interfaces."""
+        self._withdrawn = withdrawn
+
     async def withdraw(self, interfaces: frozenset[str]) -> None:
         self._withdrawn = interfaces
         await self.apply()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from ipsec_dp.config import Config
-    from ipsec_dp.dataplane import DataPlane
+    from ipsec_dp.dataplane import DataPlane, Offload
     from ipsec_dp.ipsec.addresses import Network
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,16 @@ def attach_interface(plane: DataPlane, name: str, number: int, destinations: Seq
         if alone and plane.workers > 1 and worker != reader:
             plane.receive_off_tun(number, worker)
     return device
+
+
+def attach_inherited(plane: DataPlane, number: int, device: tun.Tun, on: Sequence[Offload]) -> None:
+    """As `attach_interface`, of one that another process still reads: nothing about it is changed. `on`: of each worker.
+
+    Raises DataPlaneError, HostError."""
+    if len(device.descriptors) != plane.workers or len(on) != plane.workers:
+        raise HostError(f"interface {device.name}: {len(device.descriptors)} queues for {plane.workers} workers")
+    for worker, (descriptor, offloads) in enumerate(zip(device.descriptors, on, strict=True)):
+        plane.attach_tun(number, descriptor, worker, on=offloads)
 
 
 def detach_interface(plane: DataPlane, number: int) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from ipsec_dp.util.leaves import Here
+
 PENDING_MAX = 16  # probes whose answer may still come late
 
 
@@ -20,6 +22,17 @@ class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
     sent: int = 0
     lost: int = 0
     lost_in_a_row: int = 0
+
+
+class HealthState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a `Health` knows, for another process of this host. The answer to the last probe is not waited for there."""
+
+    up: Here[bool]
+    asked: Here[int]
+    lost: Here[int]
+    lost_in_a_row: Here[int]
+    answered_in_a_row: Here[int]
+    rtt_s: Here[float | None]
 
 
 @dataclass
@@ -38,6 +51,14 @@ class Health:
     answered_in_a_row: int = 0
     rtt_s: float | None = None
     _pending: dict[int, float] = field(default_factory=dict)
+
+    def export(self) -> HealthState:
+        return HealthState(self.up, self.asked, self.lost, self.lost_in_a_row, self.answered_in_a_row, self.rtt_s)
+
+    def resume(self, state: HealthState) -> None:
+        """Goes on from there."""
+        self.up, self.asked, self.lost, self.rtt_s = state.up, state.asked, state.lost, state.rtt_s
+        self.lost_in_a_row, self.answered_in_a_row = state.lost_in_a_row, state.answered_in_a_row
 
     def ask(self, now: float) -> tuple[int, bool]:
         """The sequence number of the next probe (1..65535, then 0), and whether the loss of the one before took the tunnel down."""

@@ -10,15 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from ipaddress import ip_address
 from math import inf
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from ipsec_dp.config.packets import IPV6_MTU_MIN
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.ike.proposal import suites_of
 from ipsec_dp.network.peer_routes import OUTER_MTU
-from ipsec_dp.services.path_mtu_state import Intervals, PathMtu, TunnelMtus
+from ipsec_dp.services.path_mtu_state import Intervals, PathMtu, PathMtuState, TunnelMtus
 from ipsec_dp.services.tunnel_mtu import WHOLE, MtuTable, OuterEnds, OuterShape, asks_ports, ends_of, settings_of
+from ipsec_dp.util.leaves import Here
 from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.rest import Rest
 from ipsec_dp.util.slices import in_slices
@@ -48,6 +52,13 @@ BLACK_HOLE = (
     "path to {}: longer packets are lost on the way and no ICMP message says so (an MTU black hole); its tunnels send shorter ones "
     "by themselves: have the firewalls between let ICMP (fragmentation needed, packet too big) through, or write a smaller mtu"
 )
+
+
+class CarriedMtus(Struct, frozen=True, forbid_unknown_fields=True):
+    """`paths`: the peer, our address towards it, and what is known; `tunnels`: the largest inner packet, in octets."""
+
+    paths: Here[list[tuple[str, str | None, PathMtuState]]]
+    tunnels: Here[dict[str, int]]
 
 
 class PathMtuDiscovery:
@@ -86,6 +97,41 @@ class PathMtuDiscovery:
             self._mtus.assume(tunnel, shapes)
             self._applied[tunnel.name] = tunnel
         await self._host.interfaces.set_mtus(self._mtus.of_host(self._config))
+
+    # ---- from another process, and to one
+
+    def export(self) -> CarriedMtus:
+        """What is known of paths, and what tunnels have of it."""
+        return CarriedMtus(
+            paths=[
+                (str(ends.remote), None if ends.local is None else str(ends.local), path.export())
+                for ends, path in self._mtus.paths.items()
+            ],
+            tunnels={name: self._mtus[name] for name in self._mtus},
+        )
+
+    async def take(self, carried: CarriedMtus, plane: DataPlane) -> None:
+        """Instead of `first`, while another process has the interfaces still: the data plane gets what tunnels had there. Raises
+        ValueError, KeyError: it says what cannot be."""
+        self.renew(carried, plane)
+        async for tunnel in in_slices(self._config.tunnels):
+            shapes = await self._first_shapes(tunnel)
+            await self._add_paths(shapes)
+            self._mtus.assume(tunnel, shapes)
+
+    def renew(self, carried: CarriedMtus, plane: DataPlane) -> None:
+        """What became of it since: before anything is negotiated. As `take`."""
+        now = self._clock.now()
+        for remote, local, state in carried.paths:
+            ends = OuterEnds(ip_address(remote), None if local is None else ip_address(local))
+            self._mtus.paths[ends] = PathMtu.resumed(ends.remote.version, state, self._intervals, now)
+        for tunnel in self._config.tunnels:
+            if (mtu := carried.tunnels.get(tunnel.name)) is not None:
+                plane.set_tunnel(self._numbers()[tunnel.name], settings_of(tunnel.packets, mtu))
+
+    async def settled(self) -> None:
+        """Comes back when what was negotiated until now is known: `begin` may follow."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def first_of(self, tunnel: Tunnel) -> int:
         """What an interface needs for a tunnel that is new or begins anew, before `apply` takes it over; octets."""

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from msgspec import Struct
+
+from ipsec_dp.util.leaves import Here
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,6 +56,21 @@ class ProbePurpose(Enum):
     SEARCH = "what is the largest size that passes?"
 
 
+class PathMtuState(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a `PathMtu` knows, for another process of this host; its fields are explained there."""
+
+    link: Here[int]
+    outer: Here[int]
+    asking: Here[str]
+    passes: Here[int]
+    fails: Here[int]
+    former: Here[int]
+    due: Here[float]
+    raise_at: Here[float]
+    deaf_until: Here[float]
+    found_by_loss: Here[bool]
+
+
 class PathMtu:
     """One path. `link`: the MTU of the first hop. `outer`: octets of the largest outer packet that is believed to pass."""
 
@@ -67,6 +86,33 @@ class PathMtu:
         self._under_way = 0  # the size that is being probed
         self._forget_at = now
         self._found_by_loss = False
+
+    def export(self) -> PathMtuState:
+        """For a process that goes on with it. A probe that is under way is asked again."""
+        return PathMtuState(
+            link=self.link,
+            outer=self.outer,
+            asking=self._asking.name,
+            passes=self._passes,
+            fails=self._fails,
+            former=self._former,
+            due=self._due,
+            raise_at=self._raise_at,
+            deaf_until=self._deaf_until,
+            found_by_loss=self._found_by_loss,
+        )
+
+    @classmethod
+    def resumed(cls, version: int, state: PathMtuState, intervals: Intervals, now: float) -> Self:
+        """The inverse. KeyError, ValueError: the state says what cannot be."""
+        made = cls(version, state.link, intervals, now)
+        if not made.floor <= state.outer <= made.link:
+            raise ValueError(f"a path of {state.outer} octets behind a link of {state.link}")
+        made.outer, made._asking = state.outer, ProbePurpose[state.asking]
+        made._passes, made._fails, made._former = state.passes, state.fails, state.former
+        made._due, made._raise_at, made._deaf_until = state.due, state.raise_at, state.deaf_until
+        made._found_by_loss = state.found_by_loss
+        return made
 
     @property
     def black_hole(self) -> bool:

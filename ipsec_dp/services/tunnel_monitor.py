@@ -11,14 +11,17 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host.echo import Echo
-from ipsec_dp.services.monitor_health import Health, MonitorStatus
+from ipsec_dp.services.monitor_health import Health, HealthState, MonitorStatus
+from ipsec_dp.util.leaves import Here
 from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ipsec_dp.config import Config, Monitor, Tunnel
     from ipsec_dp.ipsec.addresses import Address
@@ -43,6 +46,15 @@ class _Watch:
     source: Address | None = None
     error: str | None = None  # why it cannot probe
     task: asyncio.Task[None] | None = None
+    due: float = 0.0  # when it asks next; what is over: at once
+
+
+class CarriedMonitor(Struct, frozen=True, forbid_unknown_fields=True):
+    """`due`: when it asks next, by the gateway's clock."""
+
+    target: Here[str]
+    health: Here[HealthState]
+    due: Here[float]
 
 
 class TunnelMonitors:
@@ -57,7 +69,26 @@ class TunnelMonitors:
         self._by_token: dict[bytes, _Watch] = {}
         self._moving = asyncio.Lock()
         self._withdrawn: frozenset[str] = frozenset()
+        self._carried: dict[str, CarriedMonitor] = {}
         self._moves: set[asyncio.Task[None]] = set()
+
+    def export(self) -> dict[str, CarriedMonitor]:
+        """What each knows, by tunnel."""
+        return {
+            name: CarriedMonitor(str(watch.monitor.target), watch.health.export(), watch.due)
+            for name, watch in self._watches.items()
+        }
+
+    def take(self, carried: Mapping[str, CarriedMonitor], withdrawn: frozenset[str]) -> None:
+        """Before the first `apply`: those that ask the same target go on from there. `withdrawn`: interfaces without routes."""
+        self._carried, self._withdrawn = dict(carried), withdrawn
+
+    def _resumed(self, watch: _Watch) -> _Watch:
+        carried = self._carried.pop(watch.tunnel.name, None)
+        if carried is not None and carried.target == str(watch.monitor.target):
+            watch.health.resume(carried.health)
+            watch.due = carried.due
+        return watch
 
     async def apply(self, config: Config) -> None:
         """A monitor that probes as before goes on with what it knows; the others begin anew. Raises HostError."""
@@ -77,7 +108,7 @@ class TunnelMonitors:
         for name, (tunnel, monitor) in wanted.items():
             if name not in self._watches:
                 watch = _Watch(tunnel, monitor, Health(monitor.threshold), self._clock.random(TOKEN_OCTETS))
-                self._watches[name] = self._by_token[watch.token] = watch
+                self._watches[name] = self._by_token[watch.token] = self._resumed(watch)
                 watch.task = asyncio.get_running_loop().create_task(self._watch(watch))
         await self._move()
 
@@ -104,13 +135,14 @@ class TunnelMonitors:
 
     async def _watch(self, watch: _Watch) -> None:
         rounds = Rounds(f'tunnel "{watch.tunnel.name}": monitor', self._host.conditions, self._clock)
-        due = self._clock.now()
+        if (wait := watch.due - self._clock.now()) > 0:
+            await self._clock.sleep(wait)
+        watch.due = self._clock.now()
 
         async def turn() -> None:
-            nonlocal due
             await self._ask(watch)
-            due = max(due + watch.monitor.interval_s, self._clock.now())
-            await self._clock.sleep(due - self._clock.now())
+            watch.due = max(watch.due + watch.monitor.interval_s, self._clock.now())
+            await self._clock.sleep(watch.due - self._clock.now())
 
         await rounds.run(turn)
 

@@ -33,7 +33,7 @@ psk_file = "to-b.psk"
 """
 SECTIONS = {
     "Begin": ["demo", "doctor", "init", "import", "check"],
-    "Run a gateway": ["up", "down", "reload", "confirm", "guard", "open"],
+    "Run a gateway": ["up", "down", "reload", "upgrade", "confirm", "guard", "open"],
     "See what it does": ["status", "top", "policy", "capture", "log"],
     "One tunnel": ["initiate", "rekey", "terminate", "unpin", "test"],
     "Find out more": ["probe", "bugreport", "bench", "completion", "version"],

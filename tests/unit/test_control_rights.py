@@ -42,6 +42,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "capture": {},
     "log": {"level": "debug"},
     "bugreport": {},
+    "upgrade": {},
 }
 ASKED = [{"verb": verb, **fields} for verb, fields in REQUESTS.items()]
 GROUP = next(each for each in grp.getgrall() if each.gr_gid not in (0, NOBODY))

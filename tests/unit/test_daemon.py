@@ -27,6 +27,8 @@ class MemoryGateway:
         self._fails = fails
         self._stopped = asyncio.Event()
         self.conditions = Conditions(FakeClock())
+        self.giving = SimpleNamespace()
+        self.left_to: int | None = None
 
     async def tunnels_up(self) -> tuple[int, int]:
         return 2, 3

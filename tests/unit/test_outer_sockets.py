@@ -30,7 +30,8 @@ class Plane:
         self.waiting = select.epoll()
         self._links: dict[tuple[Any, ...], int] = {}
 
-    def attach_link(self, encapsulation: Any, local: Any, receive: int, df: Any, other: int, worker: int) -> int:
+    def attach_link(self, encapsulation: Any, local: Any, receive: int, df: Any, other: int, worker: int, *, on: Any) -> int:
+        assert on is None, "nobody else has them"
         assert df is Df.SET, "what receives sends with DF set"
         self.calls.append(("attach", encapsulation, worker, receive, other))
         return self._links.setdefault((encapsulation, local), len(self._links))

@@ -174,8 +174,8 @@ def test_a_field_of_the_wrong_type_is_named_and_nobody_is_asked(site, asked, fie
 
 def test_every_request_has_a_verb_of_its_own():
     table = GatewayVerbs(cast("Any", None), nothing).table
-    names = "status down reload preview capture explain initiate rekey terminate unpin test confirm follow log bugreport".split()
-    assert [verb.name for verb in table] == names
+    names = "status upgrade down reload preview capture explain initiate rekey terminate unpin test confirm follow log bugreport"
+    assert [verb.name for verb in table] == names.split()
     assert all(msgspec.structs.fields(verb.request) is not None for verb in table)
 
 

@@ -1,0 +1,342 @@
+"""A gateway hands itself over to a successor that it starts: asked, offered, ready, and then, at once, stopped and handed over.
+
+Until the successor is ready everything goes on as before, and whatever fails ends the successor and nothing else. The point of no
+return is the export of the SAs, which retires them: it comes after the last burst, within one turn of the event loop, so that
+nothing of this process can do anything in between. What fails then ends this process; the guard stays in the kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ipsec_dp import __version__
+from ipsec_dp.config import files
+from ipsec_dp.config.difference import known
+from ipsec_dp.databases.carried_sas import CarriedKeys
+from ipsec_dp.dataplane import Channel as PuntChannel
+from ipsec_dp.errors import ControlError, DataPlaneError, IpsecDpError
+from ipsec_dp.gateway.messages import UpgradeAnswer, UpgradeLeftOut
+from ipsec_dp.gateway.upgrade import executable
+from ipsec_dp.gateway.upgrade.fields import fields_of
+from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
+from ipsec_dp.gateway.upgrade.messages import GoesOn, Helper, Kind, Offer, Ready, Refused, State, body_of, message_of
+from ipsec_dp.gateway.upgrade.stream import HandOverError
+from ipsec_dp.host.drop import capabilities_for
+from ipsec_dp.network.linux_host import LinuxHost
+from ipsec_dp.util.told import told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ipsec_dp.databases.carried_sas import CarriedSad
+    from ipsec_dp.gateway.composition import Composition, Engine
+    from ipsec_dp.gateway.privileges import Privileges
+    from ipsec_dp.network.inheritance import InheritedHost
+
+log = logging.getLogger(__name__)
+
+READY_S: Final = 120.0  # ten thousand tunnels are read in seconds
+SEND_S: Final = 20.0
+IDLE_S: Final = 0.25  # in which the last burst is done, or nothing stops
+EXPORT_S: Final = 2.0
+GOES_ON_S: Final = 30.0
+CHANGING_S: Final = 10.0  # for whoever changes the host now
+
+
+class BrokenOffError(IpsecDpError):
+    """The successor has gone after the point of no return: nobody has the SAs any more."""
+
+
+class Places:
+    """The descriptors that are handed over; each has one place."""
+
+    def __init__(self) -> None:
+        self.descriptors: list[int] = []
+
+    def __call__(self, descriptor: int) -> int:
+        self.descriptors.append(descriptor)
+        return len(self.descriptors) - 1
+
+    @property
+    def inodes(self) -> list[int]:
+        """What they are, whatever their numbers."""
+        return [os.fstat(each).st_ino for each in self.descriptors]
+
+
+class Offered(NamedTuple):
+    """What the successor has, and what its descriptors are."""
+
+    host: InheritedHost
+    inodes: list[int]
+
+
+class Giving:
+    """Of one gateway. `control` gives the descriptor of its control socket, `options` how its log was asked for; `gone` is called
+    with the successor's process ID when that is alone, `lost` with the reason when nobody has the SAs any more."""
+
+    def __init__(
+        self,
+        parts: Composition,
+        *,
+        control: Callable[[], tuple[Path, int]],
+        stopping: Callable[[], bool],
+        gone: Callable[[int], None],
+        lost: Callable[[str], None],
+    ) -> None:
+        self._parts, self._control, self._stopping, self._gone, self._lost = parts, control, stopping, gone, lost
+        self.privileges: Privileges | None = None
+        self.hindrance: str | None = None  # why this process may not end while its successor goes on
+        self.options: dict[str, Any] = {}
+        self._under_way = asyncio.Lock()
+
+    async def upgrade(self, path: Path | None) -> UpgradeAnswer:
+        """What came of it; this process is to end then. Raises ControlError, and everything goes on as if nothing had been asked;
+        BrokenOffError."""
+        if self._under_way.locked():
+            raise ControlError("an upgrade is under way already")
+        async with self._under_way:
+            try:
+                return await self._upgrade(path)
+            except BrokenOffError as error:
+                self._lost(str(error))
+                raise
+            except IpsecDpError as error:
+                log.warning("not upgraded, and everything goes on as before: %s", error, extra=told("upgrade_refused"))
+                raise ControlError(f"not upgraded, and everything goes on as before: {error}") from error
+
+    def _refuse(self) -> Engine:
+        engine, config = self._parts.engine, self._parts.config
+        if engine is None or self._stopping():
+            raise HandOverError("the gateway is starting or stopping")
+        if self.hindrance is not None:
+            raise HandOverError(self.hindrance)
+        if not isinstance(self._parts.host, LinuxHost):
+            raise HandOverError("this gateway has no sockets or interfaces that could be handed over")
+        if config.workers != 1:
+            raise HandOverError("a gateway with several workers cannot be handed over yet: restart it")
+        if (waits_for := self._parts.confirmation.waits_for) is not None:
+            raise HandOverError(f"{waits_for} is not confirmed yet: first `ipsec-dp confirm {config.name}`")
+        if engine.reloader.incomplete:
+            raise HandOverError("the last reload broke off in the middle: reload first")
+        return engine
+
+    async def _upgrade(self, path: Path | None) -> UpgradeAnswer:
+        began = time.monotonic()
+        engine = self._refuse()
+        command = await asyncio.to_thread(executable.command_for, path)
+        about = await asyncio.to_thread(executable.ask, command)
+        log.info("handing over to version %s (%s)", about.version, " ".join(command), extra=told("upgrade_begins"))
+        try:
+            async with asyncio.timeout(CHANGING_S):
+                await self._parts.host.changing.acquire()
+        except TimeoutError:
+            raise HandOverError("the host is being changed (a reload, an interface that is made again); ask again") from None
+        try:
+            engine = self._refuse()
+            successor = await asyncio.to_thread(SuccessorProcess.start, command, capabilities_for(self._parts.config.workers))
+            try:
+                offered = await self._offer(successor)
+                goes_on = self._hand_over(engine, successor, offered)
+            except BaseException:
+                await asyncio.to_thread(successor.end)
+                raise
+        finally:
+            self._parts.host.changing.release()
+        successor.leave()
+        self._gone(successor.pid)
+        return self._answer(about.version, successor.pid, goes_on, time.monotonic() - began)
+
+    def _answer(self, version: str, process: int, goes_on: GoesOn, took: float) -> UpgradeAnswer:
+        for each in goes_on.left_out:
+            log.warning(
+                'tunnel "%s" is negotiated anew: %s',
+                each.tunnel,
+                each.why,
+                extra=told("upgrade_left_out", tunnel=each.tunnel or None),
+            )
+        log.info(
+            "process %d goes on, version %s; carried: IKE SAs %d, CHILD_SAs %d; nobody forwarded for %.1f ms",
+            process,
+            version,
+            goes_on.ike_sas,
+            goes_on.child_sas,
+            goes_on.gap_ms,
+            extra=told("upgraded"),
+        )
+        return UpgradeAnswer(
+            gateway=self._parts.config.name,
+            before=__version__,
+            version=version,
+            process=process,
+            ike_sas=goes_on.ike_sas,
+            child_sas=goes_on.child_sas,
+            left_out=tuple(UpgradeLeftOut(tunnel=each.tunnel, why=each.why) for each in goes_on.left_out),
+            gap_ms=round(goes_on.gap_ms, 3),
+            took_s=round(took, 3),
+        )
+
+    # ---- while everything goes on
+
+    async def _offer(self, successor: SuccessorProcess) -> Offered:
+        """What the successor is ready to go on with."""
+        places = Places()
+        host = self._host.inherited(places)
+        offered, offer = Offered(host, places.inodes), self._made(host, places)
+        body = body_of(offer)
+        try:
+            await asyncio.to_thread(successor.channel.send, Kind.OFFER, body, places.descriptors, seconds=SEND_S)
+        finally:
+            body[:] = bytes(len(body))
+        got = await asyncio.to_thread(successor.channel.receive, seconds=READY_S)
+        said = message_of(got.kind, got.body, Ready, Refused)
+        if isinstance(said, Refused):
+            raise HandOverError(f"the successor refuses: {said.why}")
+        return offered
+
+    def _made(self, host: InheritedHost, places: Places) -> Offer:
+        config, parts, (control, listening) = self._parts.config, self._parts, self._control()
+        helper = None if self.privileges is None else self.privileges.helper
+        if helper is not None and self.privileges is not None:
+            try:
+                helper.stay()
+            except OSError as error:
+                raise HandOverError(f"the helper that stays root does not answer: {error.strerror}") from None
+        return Offer(
+            program=__version__,
+            gateway=config.name,
+            config=str(config.path.absolute()),
+            control=str(control.absolute()),
+            listening=places(listening),
+            workers=config.workers,
+            sa_slots=self._engine.plane.sa_slots,
+            key=files.fingerprint_key(),
+            known={tunnel.name: known(tunnel) for tunnel in config.tunnels},
+            fields=fields_of(config),
+            host=host,
+            mtus=parts.mtus.export(),
+            helper=None
+            if helper is None or self.privileges is None
+            else Helper(places(helper.channel), helper.process, self.privileges.program),
+            **self.options,
+        )
+
+    @property
+    def _host(self) -> LinuxHost:
+        host = self._parts.host
+        if not isinstance(host, LinuxHost):
+            raise HandOverError("this gateway has no sockets or interfaces that could be handed over")
+        return host
+
+    @property
+    def _engine(self) -> Engine:
+        if self._parts.engine is None:
+            raise HandOverError("the gateway is starting or stopping")
+        return self._parts.engine
+
+    # ---- in one turn of the event loop
+
+    def _hand_over(self, engine: Engine, successor: SuccessorProcess, offered: Offered) -> GoesOn:
+        """Raises HandOverError, and everything goes on; BrokenOffError."""
+        if self._stopping() or self._parts.engine is not engine:
+            raise HandOverError("the gateway is stopping")
+        plane = engine.plane
+        plane.pause_receiving()
+        plane.stop_ike()
+        try:
+            host = self._last_look(engine, successor, offered)
+        except BaseException:
+            plane.resume_receiving()
+            plane.start_ike()
+            raise
+        stopped = time.monotonic_ns()
+        try:
+            body = self._exported(engine, host, stopped)
+            try:
+                successor.channel.send(Kind.STATE, body, seconds=SEND_S)
+            finally:
+                body[:] = bytes(len(body))
+            got = successor.channel.receive(seconds=GOES_ON_S)
+            return message_of(got.kind, got.body, GoesOn)
+        except Exception as error:
+            raise BrokenOffError(
+                f"the successor did not go on, and this process has given its SAs away: {error}; what is protected stays closed, "
+                "and the next start negotiates anew"
+            ) from error
+        finally:
+            engine.ike.stop()
+
+    def _last_look(self, engine: Engine, successor: SuccessorProcess, offered: Offered) -> InheritedHost:
+        """All that was read before is done, and the successor is what it said: the last that may fail."""
+        deadline = time.monotonic() + IDLE_S
+        while not engine.plane.is_idle():
+            if time.monotonic() > deadline:
+                raise HandOverError(f"the data plane was not done with its packets within {IDLE_S:g} s; ask again")
+            os.sched_yield()
+        for channel in PuntChannel:
+            for event in _until_empty(lambda channel=channel: list(engine.sad.events(channel))):  # type: ignore[misc]
+                engine.events.handle(event)
+        self._host.links.read_ike()
+        engine.ike.finish()
+        places = Places()
+        host = self._host.inherited(places)
+        if shape_of(host) != shape_of(offered.host) or places.inodes != offered.inodes:
+            raise HandOverError("interfaces or sockets of the gateway changed meanwhile; ask again")
+        if successor.has_ended or successor.channel.has_ended():
+            raise HandOverError("the successor has ended")
+        return host
+
+    def _exported(self, engine: Engine, host: InheritedHost, stopped: int) -> bytearray:
+        """No way back: what is exported here is retired."""
+        carried = _retired(engine)
+        exported, intents = engine.ike.export(engine.core, CarriedKeys(carried, engine.children.spis()))
+        numbers, plane = self._parts.spd.tunnel_numbers, engine.plane
+        state = State(
+            stopped=stopped,
+            sas=carried,
+            ike=exported.octets,
+            intents=intents,
+            findings=engine.ike.export_findings(),
+            traffic={name: plane.export_traffic(number) for name, number in numbers.items()},
+            counters=plane.counters(),
+            host=host,
+            mtus=self._parts.mtus.export(),
+            monitors=self._parts.monitors.export(),
+            counts=self._parts.counts.export(),
+        )
+        body = body_of(state)
+        state.wipe()
+        return body
+
+
+def shape_of(host: InheritedHost) -> tuple[object, ...]:
+    """What may not change between an offer and its state."""
+    return (
+        host.claim,
+        tuple((tun.name, tun.index, tuple(tun.descriptors)) for tun in host.tuns),
+        tuple((link.local, link.port, link.encapsulation, tuple(link.receivers), link.other) for link in host.links),
+    )
+
+
+def _until_empty(read: Callable[[], list[Any]]) -> Any:
+    while some := read():
+        yield from some
+
+
+def _retired(engine: Engine) -> CarriedSad:
+    """Raises DataPlaneError."""
+    deadline = time.monotonic() + EXPORT_S
+    while True:
+        try:
+            return engine.sad.export()
+        except DataPlaneError as error:
+            if error.errno != errno.EAGAIN or time.monotonic() > deadline:
+                raise
+            with contextlib.suppress(OSError):
+                os.sched_yield()

@@ -1,0 +1,285 @@
+"""The successor: a process that takes the place of another gateway's, with its devices, its SAs and all that it knows.
+
+Everything that can fail is done before it says that it is ready, while the other one forwards, and changes nothing in the kernel.
+Then the state comes, and this process is alone: it goes on at once, and only when the other one has gone does it compare with the
+kernel what that kept there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from ipsec_dp import __version__
+from ipsec_dp.config import files, load
+from ipsec_dp.config.difference import known
+from ipsec_dp.databases.sad import Sad
+from ipsec_dp.errors import DataPlaneError, IpsecDpError
+from ipsec_dp.gateway.privileges import Privileges
+from ipsec_dp.gateway.root_helper import RootHelper
+from ipsec_dp.gateway.upgrade.fields import fields_of
+from ipsec_dp.gateway.upgrade.messages import GoesOn, Kind, NotCarried, Offer, Ready, Refused, State, body_of, message_of
+from ipsec_dp.gateway.upgrade.stream import Channel, HandOverError
+from ipsec_dp.host.drop import end_with_nobody
+from ipsec_dp.ike.errors import IkeError
+from ipsec_dp.keying.manual import ManualSas
+from ipsec_dp.network.inheritance import Descriptors
+from ipsec_dp.network.linux_host import LinuxHost
+from ipsec_dp.util.text import named
+from ipsec_dp.util.told import told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AsyncExitStack
+    from pathlib import Path
+
+    from ipsec_dp.config import Config
+    from ipsec_dp.gateway.composition import Composition, Engine
+    from ipsec_dp.gateway.control import ControlServer
+    from ipsec_dp.gateway.control_place import ListeningPlace
+    from ipsec_dp.keying.ike_driver import IkeDriver
+    from ipsec_dp.network.outer_sockets import SocketLinks
+
+log = logging.getLogger(__name__)
+
+OFFER_S: Final = 30.0
+STATE_S: Final = 60.0  # from ready on
+SAY_S: Final = 10.0
+GONE_S: Final = 10.0  # for the other process to end
+NS_PER_MS: Final = 1e6
+NAMED_MOST: Final = 3
+
+
+class InheritedPlace:
+    """The control socket as the other process has it; `otherwise` makes it, and takes it away."""
+
+    def __init__(self, listening: socket.socket, otherwise: ListeningPlace) -> None:
+        self._listening: socket.socket | None = listening
+        self._otherwise = otherwise
+
+    def listen(self) -> socket.socket:
+        """The same; once. ControlError."""
+        listening, self._listening = self._listening, None
+        return self._otherwise.listen() if listening is None else listening
+
+    def remove(self) -> None:
+        self._otherwise.remove()
+
+
+class Successor:
+    """What came with the offer. `close` gives up what nobody took."""
+
+    def __init__(self, channel: Channel, offer: Offer, descriptors: list[int], close: Callable[[int], object]) -> None:
+        self._channel, self.offer, self.descriptors = channel, offer, Descriptors(descriptors, close)
+        self.alone = False  # the other process has given its SAs away
+
+    @classmethod
+    def receive(cls, channel: Channel, close: Callable[[int], object]) -> Successor:
+        """Raises HandOverError, which the other process has heard."""
+        try:
+            got = channel.receive(seconds=OFFER_S)
+            try:
+                offer = message_of(got.kind, got.body, Offer)
+            except HandOverError:
+                got.close()
+                raise
+        except HandOverError as error:
+            with contextlib.suppress(HandOverError):
+                channel.send(Kind.REFUSED, body_of(Refused(str(error))), seconds=SAY_S)
+            raise
+        got.body[:] = bytes(len(got.body))
+        return cls(channel, offer, got.descriptors, close)
+
+    def refuse(self, why: str) -> None:
+        """The other process goes on. It may be gone."""
+        if not self.alone:
+            with contextlib.suppress(HandOverError):
+                self._channel.send(Kind.REFUSED, body_of(Refused(why)), seconds=SAY_S)
+
+    def close(self) -> None:
+        self.descriptors.close()
+        self._channel.close()
+
+    # ---- what is needed before there is a gateway
+
+    def privileges(self) -> Privileges:
+        """Raises HandOverError."""
+        helper = self.offer.helper
+        if helper is None:
+            return Privileges.inherited(None, __version__)
+        return Privileges.inherited(RootHelper.inherited(self.descriptors.take(helper.channel), helper.process), helper.program)
+
+    def config(self, path: Path) -> Config:
+        """What the file says, which has to be what is in force: another is taken over by a reload. Raises IpsecDpError."""
+        files.share_fingerprints(self.offer.key)
+        config = load(path)
+        if (why := self._why_not(config)) is not None:
+            raise HandOverError(f"{path} says something else than what is in force: {why}; `ipsec-dp reload` first")
+        return config
+
+    def _why_not(self, config: Config) -> str | None:
+        offered, now = self.offer.known, {tunnel.name: known(tunnel) for tunnel in config.tunnels}
+        for what, names in (
+            ("added", now.keys() - offered.keys()),
+            ("removed", offered.keys() - now.keys()),
+            ("changed", {name for name in now.keys() & offered.keys() if now[name] != offered[name]}),
+        ):
+            if names:
+                return f"tunnels {what}: {named(sorted(names), NAMED_MOST)}"
+        ours = fields_of(config)
+        differ = sorted(name for name in ours.keys() & self.offer.fields.keys() if ours[name] != self.offer.fields[name])
+        return f"{named(differ, NAMED_MOST)} changed" if differ else None
+
+    def place(self, otherwise: Callable[[Path, str | None], ListeningPlace]) -> Callable[[Path, str | None], ListeningPlace]:
+        """Who makes the control socket: it is there."""
+        listening = socket.socket(fileno=self.descriptors.take(self.offer.listening))
+        return lambda path, group: InheritedPlace(listening, otherwise(path, group))
+
+    # ---- with a gateway
+
+    async def take(self, parts: Composition, stack: AsyncExitStack, control: ControlServer) -> Engine:
+        """Instead of a start. Raises IpsecDpError: before the state came nothing has happened."""
+        host = parts.host
+        if not isinstance(host, LinuxHost):
+            raise HandOverError("this gateway has no sockets or interfaces that could be taken")
+        if parts.config.workers != self.offer.workers:
+            raise HandOverError(f"{parts.config.workers} workers instead of {self.offer.workers}")
+        with parts.substitutes.starting():
+            engine, links, manual = await self._prepare(parts, stack, host)
+        await self._send(Kind.READY, Ready(__version__))
+        state = await self._state()
+        left_out = self._go_on(parts, engine, links, manual, state)
+        gap_ms = (time.monotonic_ns() - state.stopped) / NS_PER_MS
+        counters = engine.core.counters()
+        goes_on = GoesOn(gap_ms=gap_ms, ike_sas=counters.sessions, child_sas=len(engine.sad.children), left_out=left_out)
+        self._channel.send(Kind.GOES_ON, body_of(goes_on), seconds=SAY_S)
+        await self._settle(parts, stack, host, engine, control)
+        return engine
+
+    async def _send(self, kind: Kind, message: Any) -> None:
+        await asyncio.to_thread(self._channel.send, kind, body_of(message), seconds=SAY_S)
+
+    async def _prepare(self, parts: Composition, stack: AsyncExitStack, host: LinuxHost) -> tuple[Engine, SocketLinks, ManualSas]:
+        """All that needs no state."""
+        plane, offer = parts.data_plane(), self.offer
+        stack.callback(plane.close)
+        if plane.sa_slots != offer.sa_slots:
+            raise HandOverError(f"this program has room for {plane.sa_slots} SAs, and the other for {offer.sa_slots}")
+        plane.pause_receiving()
+        await host.take(offer.host, self.descriptors)
+        host.interfaces.attach_taken(stack, plane, parts.spd)
+        try:
+            await parts.mtus.take(offer.mtus, plane)
+        except (KeyError, ValueError) as error:
+            raise HandOverError(f"the MTUs that were offered cannot be: {error}") from None
+        plane.install_policy(parts.spd.snapshot())
+        sad, links = Sad(plane, parts.clock.now, parts.clock.random), host.outer_links(plane)
+        stack.callback(links.close)
+        links.open_taken()
+        manual = ManualSas(sad, parts.spd, parts.clock.random)
+        for tunnel in parts.config.tunnels:
+            if tunnel.manual is not None:
+                manual.paths[tunnel.name] = await host.peers.path(tunnel, links)
+        ike = parts.ike_driver(plane, sad, links)
+        engine = parts.make_engine(plane, sad, links, manual, ike)
+        if engine.core.ikev1 is not None:
+            from ipsec_dp.ike.carried import ikev1_import  # noqa: F401 - it is there when the state comes
+        return engine, links, manual
+
+    async def _state(self) -> State:
+        """HandOverError: the other process goes on, or has gone."""
+        loop, readable = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._channel.fileno(), readable.set)
+        try:
+            async with asyncio.timeout(STATE_S):
+                await readable.wait()
+        except TimeoutError:
+            raise HandOverError("the other process did not go on in time") from None
+        finally:
+            loop.remove_reader(self._channel.fileno())
+        got = self._channel.receive(seconds=SAY_S)
+        try:
+            return message_of(got.kind, got.body, State)
+        finally:
+            self.alone = got.kind == Kind.STATE  # whatever is wrong with it: the other one has nothing left
+            if self.alone:
+                end_with_nobody()
+            got.close()
+
+    def _go_on(self, parts: Composition, engine: Engine, links: SocketLinks, manual: ManualSas, state: State) -> list[NotCarried]:
+        """In one turn of the event loop. What cannot be taken is named; nothing that is wrong with it ends this."""
+        host, plane, left_out = parts.host, engine.plane, list[NotCarried]()
+        if isinstance(host, LinuxHost):
+            host.interfaces.renew_taken(state.host.tuns, state.host.mtus)
+        plane.import_counters(state.counters)
+        numbers = parts.spd.tunnel_numbers
+        for name, traffic in state.traffic.items():
+            if name in numbers:
+                plane.import_traffic(numbers[name], traffic)
+        parts.counts.take(state.counts)
+        with contextlib.suppress(KeyError, ValueError, DataPlaneError):  # then they are what they were when they were offered
+            parts.mtus.renew(state.mtus, plane)
+        parts.monitors.take(state.monitors, frozenset(state.host.withdrawn))
+        for local in links.taken_ike:
+            engine.ike.listen(local)
+        with engine.sad.importing(state.sas) as arrivals:
+            left_out += self._take_ike(engine.ike, engine, state)
+            try:
+                manual.install(parts.config.tunnels, {})
+            except (DataPlaneError, IpsecDpError) as error:
+                left_out.append(NotCarried("", f"SAs with keys set by hand: {error}"))
+            rest = len(arrivals.rest)
+        state.wipe()
+        if rest:
+            log.info("%d SAs were carried and belong to nobody: they have ended", rest, extra=told("upgrade_rest", count=rest))
+        host.start_workers(plane)
+        plane.resume_receiving()
+        parts.upgraded_at = parts.clock.utc().isoformat(timespec="milliseconds")
+        return left_out
+
+    def _take_ike(self, ike: IkeDriver, engine: Engine, state: State) -> list[NotCarried]:
+        def claim(spi: int) -> None:
+            with contextlib.suppress(DataPlaneError):  # then its exchange comes to nothing, and is begun anew
+                engine.plane.claim_spi(spi)
+
+        with contextlib.suppress(ValueError):  # then it is found out anew
+            ike.take_findings(state.findings)
+        try:
+            left_out = ike.take(engine.core, state.ike, state.intents, claim)
+        except IkeError as error:
+            ike.begin_anew()
+            return [NotCarried("", f"all IKE SAs: {error}")]
+        return [NotCarried(each.tunnel, each.why) for each in left_out]
+
+    async def _settle(
+        self, parts: Composition, stack: AsyncExitStack, host: LinuxHost, engine: Engine, control: ControlServer
+    ) -> None:
+        """Everything else that a gateway does, from now on."""
+        engine.events.listen(stack)
+        engine.ike.go_on(stack)
+        engine.housekeeping.start(stack)
+        stack.callback(host.reports.machine_clones(engine.clone_watch.cloned).close)
+        stack.callback(host.reports.unreachable(engine.ike.unreachable).close)
+        await parts.mtus.settled()
+        parts.mtus.begin(engine.plane, engine.sad, engine.ike)
+        stack.push_async_callback(parts.mtus.close)
+        if not await asyncio.to_thread(self._channel.wait_end, GONE_S):
+            log.warning("the process before this one has not ended", extra=told("upgrade_lingers"))
+        engine.drop_watch.start(stack)
+        stack.callback(engine.plane.stop)
+        await control.start()
+        stack.push_async_callback(parts.metrics.close)
+        await parts.metrics.apply(parts.config)
+        try:
+            await host.go_on()
+            await host.routing.start(stack)
+            stack.push_async_callback(parts.services.close)
+            await parts.services.apply(parts.config)
+            for local in await host.peers.listen_at(parts.config.tunnels):
+                engine.ike.listen(local)
+        except IpsecDpError as error:  # it carries, and what could not be made is tried again where it is kept
+            log.error("after the upgrade: %s", error, extra=told("upgrade_unsettled"))

@@ -1,0 +1,120 @@
+"""`ipsec-dp` with one fault in how it takes another process's place, or with less patience: `main(FAULT)`, or as a program
+`python -m tests.netns.upgrade_faults impatient -- up …`."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import time
+from functools import wraps
+
+from ipsec_dp.cli import main as program
+from ipsec_dp.dataplane import DataPlane
+from ipsec_dp.gateway.upgrade import executable, giving, messages, stream, taking
+from ipsec_dp.gateway.upgrade.messages import Kind
+from ipsec_dp.host import HostError
+from ipsec_dp.keying.ike_driver import IkeDriver
+from ipsec_dp.network.interfaces import LinuxInterfaces
+from ipsec_dp.network.outer_sockets import SocketLinks
+
+IMPATIENT = {"READY_S": 12.0, "GOES_ON_S": 3.0}  # a program starts in two seconds or four
+
+
+def die(*_arguments, **_named):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang(*_arguments, **_named):
+    time.sleep(3600)
+
+
+def refuse(*_arguments, **_named):
+    raise HostError("it was told to refuse")
+
+
+def before(where, name, fault):
+    setattr(where, name, fault)
+
+
+def after(where, name, fault):
+    made = getattr(where, name)
+
+    @wraps(made)
+    def then(*arguments, **named):
+        given = made(*arguments, **named)
+        fault()
+        return given
+
+    setattr(where, name, then)
+
+
+def spoil(kind):
+    """Its messages of one kind are changed on their way."""
+    head_for = stream.head_for
+
+    def spoiled(each, body, descriptors=0):
+        head = bytearray(head_for(each, body, descriptors))
+        head[-1] ^= each == kind
+        return bytes(head)
+
+    before(stream, "head_for", spoiled)
+
+
+def few_descriptors():
+    if "--take-over" in sys.argv:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (6, 6))
+
+
+def impatient():
+    for limit, seconds in IMPATIENT.items():
+        setattr(giving, limit, seconds)
+
+
+def send(fault, kind):
+    sending = stream.Channel.send
+
+    def sent(self, each, *arguments, **named):
+        if each == kind:
+            fault()
+        sending(self, each, *arguments, **named)
+
+    before(stream.Channel, "send", sent)
+
+
+# The other process goes on.
+BEFORE = {
+    "is older": lambda: before(executable, "understood", dict),
+    "is newer": lambda: before(executable, "understood", lambda: {"model": 99, "form": 1}),
+    "ends at once": lambda: before(stream.Channel, "receive", lambda *_, **__: sys.exit(3)),
+    "is killed with the offer": lambda: after(taking.Successor, "receive", die),
+    "finds its descriptor table full": few_descriptors,
+    "refuses its configuration": lambda: before(taking.Successor, "config", refuse),
+    "is killed with the interfaces": lambda: after(LinuxInterfaces, "attach_taken", die),
+    "is killed with the sockets": lambda: after(SocketLinks, "open_taken", die),
+    "is killed before it is ready": lambda: send(die, Kind.READY),
+    "hangs with the sockets": lambda: after(SocketLinks, "open_taken", hang),
+    "says what is spoiled": lambda: spoil(Kind.READY),
+    "speaks out of turn": lambda: before(taking, "Ready", lambda _: messages.Refused("no")),
+}
+# It is gone, and what is protected stays closed.
+AFTER = {
+    "is killed with the state": lambda: before(taking.Successor, "_go_on", die),
+    "is killed with the IKE SAs": lambda: after(IkeDriver, "take", die),
+    "is killed when it is to forward": lambda: before(DataPlane, "resume_receiving", die),
+    "is killed before it says so": lambda: send(die, Kind.GOES_ON),
+    "hangs with the state": lambda: before(taking.Successor, "_go_on", hang),
+}
+
+
+def main(fault: str) -> int:
+    (BEFORE | AFTER)[fault]()
+    return program()
+
+
+if __name__ == "__main__":
+    end = sys.argv.index("--")
+    impatient()
+    sys.argv[1 : end + 1] = []
+    sys.exit(program())

@@ -1,0 +1,362 @@
+"""A gateway hands itself over: what fails before the point of no return changes nothing, what fails after it ends this process.
+
+The data plane, the SAD and IKE are doubles that note what is asked of them; the channel to the successor is a real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from ipsec_dp.databases.carried_sas import CarriedSa, CarriedSad
+from ipsec_dp.dataplane import Counters, Direction, ExportedSa
+from ipsec_dp.dataplane.carried import CarriedTraffic
+from ipsec_dp.errors import ControlError, DataPlaneError
+from ipsec_dp.gateway.ike_counts import CarriedCounts
+from ipsec_dp.gateway.upgrade import giving
+from ipsec_dp.gateway.upgrade.giving import BrokenOffError, Giving, Offered, Places, shape_of
+from ipsec_dp.gateway.upgrade.messages import GoesOn, Kind, Refused, State, body_of, message_of
+from ipsec_dp.gateway.upgrade.stream import Channel, HandOverError
+from ipsec_dp.network.inheritance import InheritedHost, InheritedLink, InheritedTun
+from ipsec_dp.services.path_mtu import CarriedMtus
+
+HOST = InheritedHost(
+    claim=-1,
+    tuns=[InheritedTun(name="ipsec0", index=7, vnet_header=True, descriptors=[0], on=[0], mtu=1400, addresses=[])],
+    links=[InheritedLink(local="192.0.2.1", port=500, encapsulation=None, receivers=[1])],
+    mtus={"to-b": 1400},
+)
+GOES_ON = GoesOn(gap_ms=1.0, ike_sas=1, child_sas=1, left_out=[])
+KEY = b"k" * 20
+
+
+def exported(window=128):
+    return ExportedSa(
+        exact=True,
+        direction=int(Direction.INBOUND),
+        spi=0x1001,
+        suite="aes128gcm16",
+        keymat=bytearray(KEY),
+        sequence=2**32 + 5,
+        window=window,
+        words=b"\x0f" * 8 * (window // 64 + 1),
+    )
+
+
+class Noting:
+    """What was asked, in order."""
+
+    def __init__(self):
+        self.notes = []
+        self.idle = True
+        self.unready = 0  # times that an export finds a loop with a burst of before
+        self.carried = CarriedSad((CarriedSa(exported(), 1.0, 0),))
+        self.octets = bytearray(b"IKE")
+        self.refusal = None
+        self.host = HOST
+
+    # the data plane
+    def pause_receiving(self):
+        self.notes.append("paused")
+
+    def stop_ike(self):
+        self.notes.append("port 500 unread")
+
+    def resume_receiving(self):
+        self.notes.append("resumed")
+
+    def start_ike(self):
+        self.notes.append("port 500 read")
+
+    def is_idle(self):
+        return self.idle
+
+    def export_traffic(self, _number):
+        return CarriedTraffic(packets_in=3)
+
+    def counters(self):
+        return Counters({"replay": 2}, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+
+    # the SAD
+    def events(self, _channel):
+        return ()
+
+    def export_sas(self):
+        self.notes.append("exported")
+        if self.unready:
+            self.unready -= 1
+            raise DataPlaneError(errno.EAGAIN, "a loop has a burst")
+        return self.carried
+
+    # IKE
+    def finish(self):
+        self.notes.append("finished")
+
+    def export_ike(self, _core, keys):
+        if self.refusal is not None:
+            raise self.refusal
+        self.notes.append(f"IKE with {len(keys(0x1001)[0])} octets of key")
+        return SimpleNamespace(octets=self.octets), {}
+
+    def stop(self):
+        self.notes.append("IKE stopped")
+
+    def inherited(self, places):
+        for each in (0, 1):
+            places(each)
+        return self.host
+
+
+class GivenHost:
+    """Instead of a host with sockets."""
+
+
+@pytest.fixture
+def noting():
+    return Noting()
+
+
+@pytest.fixture
+def engine(noting):
+    return SimpleNamespace(
+        plane=noting,
+        sad=SimpleNamespace(export=noting.export_sas, events=noting.events),
+        events=SimpleNamespace(handle=None),
+        ike=SimpleNamespace(finish=noting.finish, export=noting.export_ike, export_findings=dict, stop=noting.stop),
+        children=SimpleNamespace(spis=lambda: ()),
+        core=None,
+        reloader=SimpleNamespace(incomplete=False),
+    )
+
+
+@pytest.fixture
+def parts(engine, noting):
+    counts = CarriedCounts([], [], {})
+    return SimpleNamespace(
+        engine=engine,
+        host=noting,
+        spd=SimpleNamespace(tunnel_numbers={"to-b": 0}),
+        mtus=SimpleNamespace(export=lambda: CarriedMtus([], {"to-b": 1400})),
+        monitors=SimpleNamespace(export=dict),
+        counts=SimpleNamespace(export=lambda: counts),
+        config=SimpleNamespace(name="a", workers=1),
+        confirmation=SimpleNamespace(waits_for=None),
+    )
+
+
+class Gone:
+    """What became of the gateway."""
+
+    def __init__(self):
+        self.stopping, self.lost, self.left_to = False, [], []
+
+
+@pytest.fixture
+def gone():
+    return Gone()
+
+
+@pytest.fixture
+def given(parts, gone, noting, monkeypatch):
+    made = Giving(
+        parts,
+        control=lambda: (Path("a.sock"), -1),
+        stopping=lambda: gone.stopping,
+        gone=gone.left_to.append,
+        lost=gone.lost.append,
+    )
+    noting.links = SimpleNamespace(read_ike=lambda: None)
+    monkeypatch.setattr(giving, "LinuxHost", Noting)
+    return made
+
+
+@pytest.fixture
+def offered(noting):
+    places = Places()
+    return Offered(noting.inherited(places), places.inodes)
+
+
+@pytest.fixture
+def successor():
+    """Our end; `says` is what the other end does when it has the state."""
+    ours, theirs = Channel.pair()
+    there = Channel(theirs)
+    made = SimpleNamespace(channel=ours, has_ended=False, there=there, states=[])
+
+    def take(answer):
+        def run():
+            with contextlib.suppress(HandOverError):
+                got = there.receive(seconds=5.0)
+                made.states.append(message_of(got.kind, got.body, State))
+                answer(there)
+
+        made.thread = threading.Thread(target=run)
+        made.thread.start()
+
+    made.take = take
+    yield made
+    if hasattr(made, "thread"):
+        made.thread.join()
+    ours.close()
+    there.close()
+
+
+def goes_on(there):
+    there.send(Kind.GOES_ON, body_of(GOES_ON), seconds=5.0)
+
+
+def test_the_successor_gets_everything_after_the_last_burst_and_nothing_goes_on_here(given, engine, successor, offered, noting):
+    noting.unready = 2
+    successor.take(goes_on)
+    assert given._hand_over(engine, successor, offered) == GOES_ON
+    assert noting.notes == [
+        "paused",
+        "port 500 unread",
+        "finished",
+        *["exported"] * 3,
+        "IKE with 20 octets of key",
+        "IKE stopped",
+    ]
+    successor.thread.join()
+    (state,) = successor.states
+    (sa,) = state.sas.sas
+    assert (sa.sa.sequence, sa.sa.window, sa.sa.words) == (2**32 + 5, 128, b"\x0f" * 24)
+    assert (sa.sa.keymat, state.ike, state.host) == (bytearray(KEY), bytearray(b"IKE"), HOST)
+    assert state.traffic["to-b"].packets_in == 3
+    assert state.counters.drops == {"replay": 2}
+
+
+def test_no_key_is_left_here(given, engine, successor, offered, noting):
+    successor.take(goes_on)
+    given._hand_over(engine, successor, offered)
+    assert not any(noting.carried.sas[0].sa.keymat)
+    assert not any(noting.octets)
+
+
+def busy(noting, _successor, _gone):
+    noting.idle = False
+
+
+def changed(noting, _successor, _gone):
+    tun = msgspec.structs.replace(HOST.tuns[0], index=8)
+    noting.host = msgspec.structs.replace(HOST, tuns=[tun])
+
+
+def dead(_noting, successor, _gone):
+    successor.has_ended = True
+
+
+def closed(_noting, successor, _gone):
+    successor.there.close()
+
+
+@pytest.mark.parametrize("how", [busy, changed, dead, closed], ids=lambda how: how.__name__)
+def test_what_fails_before_the_export_has_this_process_read_on(given, engine, successor, offered, noting, gone, how, monkeypatch):
+    monkeypatch.setattr(giving, "IDLE_S", 0.01)
+    how(noting, successor, gone)
+    with pytest.raises(HandOverError):
+        given._hand_over(engine, successor, offered)
+    assert noting.notes[-2:] == ["resumed", "port 500 read"]
+    assert "exported" not in noting.notes
+    assert "IKE stopped" not in noting.notes
+
+
+def test_a_gateway_that_stops_hands_nothing_over(given, engine, successor, offered, noting, gone):
+    gone.stopping = True
+    with pytest.raises(HandOverError, match="stopping"):
+        given._hand_over(engine, successor, offered)
+    assert noting.notes == []
+
+
+def silent(_there):
+    pass
+
+
+def refusing(there):
+    there.send(Kind.REFUSED, body_of(Refused("no")), seconds=5.0)
+
+
+@pytest.mark.parametrize("answer", [silent, refusing, Channel.close], ids=["hangs", "refuses", "ends"])
+def test_after_the_export_this_process_never_goes_on(given, engine, successor, offered, noting, answer, monkeypatch):
+    monkeypatch.setattr(giving, "GOES_ON_S", 0.1)
+    successor.take(answer)
+    with pytest.raises(BrokenOffError, match="stays closed"):
+        given._hand_over(engine, successor, offered)
+    assert "resumed" not in noting.notes
+    assert noting.notes[-1] == "IKE stopped"
+
+
+def test_nor_where_ike_could_not_be_exported(given, engine, successor, offered, noting):
+    noting.refusal = RuntimeError("a fault")
+    with pytest.raises(BrokenOffError):
+        given._hand_over(engine, successor, offered)
+    assert "resumed" not in noting.notes
+
+
+# ---- who may, and when
+
+
+def asked(given):
+    return asyncio.run(given.upgrade(None))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda _, parts, __: setattr(parts, "engine", None), "starting or stopping"),
+        (lambda _, __, gone: setattr(gone, "stopping", True), "starting or stopping"),
+        (lambda given, *_: setattr(given, "hindrance", "it is the first of its container"), "first of its container"),
+        (lambda _, parts, __: setattr(parts, "host", GivenHost()), "no sockets or interfaces"),
+        (lambda _, parts, __: setattr(parts.config, "workers", 2), "several workers"),
+        (lambda _, parts, __: setattr(parts.confirmation, "waits_for", "this start"), "not confirmed yet"),
+        (lambda _, parts, __: setattr(parts.engine.reloader, "incomplete", True), "reload first"),
+    ],
+)
+def test_a_gateway_that_cannot_be_handed_over_says_why_and_goes_on(given, parts, gone, noting, change, says):
+    change(given, parts, gone)
+    with pytest.raises(ControlError, match=f"everything goes on as before: .*{says}"):
+        asked(given)
+    assert (noting.notes, gone.lost, gone.left_to) == ([], [], [])
+
+
+def test_there_is_one_upgrade_at_a_time(given, monkeypatch):
+    async def both():
+        held = asyncio.Event()
+
+        async def waits(_path):
+            await held.wait()
+            raise HandOverError("over")
+
+        monkeypatch.setattr(given, "_upgrade", waits)
+        first = asyncio.create_task(given.upgrade(None))
+        await asyncio.sleep(0)
+        with pytest.raises(ControlError, match="under way already"):
+            await given.upgrade(None)
+        held.set()
+        with pytest.raises(ControlError, match="over"):
+            await first
+
+    asyncio.run(both())
+
+
+def test_a_gateway_whose_successor_was_lost_ends(given, gone, monkeypatch):
+    async def lost(_path):
+        raise BrokenOffError("the successor did not go on")
+
+    monkeypatch.setattr(given, "_upgrade", lost)
+    with pytest.raises(BrokenOffError):
+        asked(given)
+    assert gone.lost == ["the successor did not go on"]
+
+
+def test_what_may_not_change_between_offer_and_state_is_compared():
+    assert shape_of(HOST) == shape_of(msgspec.structs.replace(HOST, mtus={}, withdrawn=["ipsec0"]))
+    other = msgspec.structs.replace(HOST.links[0], local="192.0.2.9")
+    assert shape_of(HOST) != shape_of(msgspec.structs.replace(HOST, links=[other]))
