@@ -17,12 +17,11 @@ import msgspec
 
 from ipsec_dp.config import located
 from ipsec_dp.config.difference import Difference, backwards, read_again
-from ipsec_dp.databases.pad import KeyFiles, peer_of
 from ipsec_dp.errors import Finding, IpsecDpError
 from ipsec_dp.gateway.messages import ReloadRefusal, ReloadResult, TunnelChange
+from ipsec_dp.gateway.reload_peers import load_peers, new_or_changed
 from ipsec_dp.host import HostError
 from ipsec_dp.ike.effect import Effect
-from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.peer import Peer
 from ipsec_dp.util.collection import no_full_collection
 from ipsec_dp.util.faults import explained
@@ -168,7 +167,7 @@ class Reloader:
         wrong = [*_fixed(self._config, difference.new)]
         peers: dict[str, Peer] = {}
         if not wrong:
-            peers, wrong = await _load_peers(difference)
+            peers, wrong = await load_peers(difference)
         if wrong:
             wrong = [*await asyncio.to_thread(located, wrong, path)]
             return ReloadRefusal(file=str(path), findings=(*findings, *wrong))
@@ -296,7 +295,7 @@ class Reloader:
     async def _first_mtus(self, difference: Difference) -> dict[str, int]:
         """Of the tunnels that are new or changed, by name."""
         mtus, begun = {}, {tunnel.name for tunnel in _begun(difference)}
-        async for tunnel in in_slices(_new_or_changed(difference)):
+        async for tunnel in in_slices(new_or_changed(difference)):
             name = tunnel.name
             mtus[name] = await self._parts.first_mtu(tunnel) if name in begun else self._parts.host.interfaces.mtu_of(name)
         return mtus
@@ -334,14 +333,10 @@ class Reloader:
                 parts.manual.remove(tunnel)
         effects = {change.new.name: change.effect for change in difference.changed if change.old.auth is not None}
         effects |= {tunnel.name: Effect.RESTART for tunnel in difference.removed if tunnel.auth is not None}
-        await parts.ike.reconfigure([tunnel for tunnel in _new_or_changed(difference) if tunnel.auth is not None], peers, effects)
+        await parts.ike.reconfigure([tunnel for tunnel in new_or_changed(difference) if tunnel.auth is not None], peers, effects)
         parts.manual.install(_begun(difference), paths)
         for observer in parts.observers:
             observer.reconfigure(difference.new)
-
-
-def _new_or_changed(difference: Difference) -> list[Tunnel]:
-    return [*difference.added, *(change.new for change in difference.changed)]
 
 
 def _begun(difference: Difference) -> list[Tunnel]:
@@ -356,27 +351,6 @@ def _fixed(old: Config, new: Config) -> Iterable[Finding]:
         if getattr(old, key) != getattr(new, key):
             right = f"stop the gateway and start it anew, or write the former value ({why})"
             yield Finding("error", str(new.path), "gateway", key, "cannot be changed by a reload", right)
-
-
-async def _load_peers(difference: Difference) -> tuple[dict[str, Peer], list[Finding]]:
-    """Peers of tunnels that are new or changed, with their secrets; what cannot be read. In a thread: a file, or who opens it for
-    this process, may be slow to answer."""
-    return await asyncio.to_thread(_read_peers, difference)
-
-
-def _read_peers(difference: Difference) -> tuple[dict[str, Peer], list[Finding]]:
-    peers: dict[str, Peer] = {}
-    wrong: list[Finding] = []
-    read = KeyFiles()
-    for tunnel in _new_or_changed(difference):
-        if tunnel.auth is None:
-            continue
-        try:
-            peers[tunnel.name] = peer_of(tunnel, files_read=read)
-        except (IkeError, OSError, ValueError) as error:
-            place = f'tunnel "{tunnel.name}"'
-            wrong.append(Finding("error", str(difference.new.path), place, "auth", str(error), "make the file as check wants it"))
-    return peers, wrong
 
 
 def _logged(refusal: ReloadRefusal) -> ReloadRefusal:

@@ -8,7 +8,6 @@ gwA also has the TUN interface ipsec0; where a packet would go is what `ip route
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -18,11 +17,10 @@ import pytest
 
 from ipsec_dp.host import MARK, PROTOCOL, HostError
 from ipsec_dp.host.bulk import Bulk
-from ipsec_dp.host.netlink import open_netlink
-from ipsec_dp.host.outer import inside_networks, outer_route, own_sources
-from ipsec_dp.host.routes import GUARD_METRIC, Route, RouteTable, table_base
+from ipsec_dp.host.routes import GUARD_METRIC, Route, table_base
 from ipsec_dp.rig import netns
 from tests.netns import harness
+from tests.netns.routed_gateway import RoutedGateway
 from tests.netns.traffic import until
 
 N = ip_network
@@ -31,36 +29,9 @@ EVERYTHING = [N("0.0.0.0/0"), N("::/0")]
 OUTER_B = netns.GW_B_OUTER
 
 
-class Gateway:
-    """gwA with its TUN interface and a route table named "test"."""
-
-    def __init__(self, namespace):
-        self.namespace = namespace
-        self.tun = harness.tun(namespace, "ipsec0")
-
-    def with_table(self, work, name="test"):
-        return harness.run(self.namespace, lambda: work(RouteTable(name)))
-
-    def apply(self, protected, prefixes, *, name="test", **settings):
-        routes = [Route(prefix, self.tun.index, **settings) for prefix in prefixes]
-        return self.with_table(lambda table: table.apply(protected, routes), name)
-
-    def remove(self, name="test"):
-        self.with_table(lambda table: table.remove(), name)
-
-    def way(self, address, *, mark=0):
-        """The interface that a packet leaves by; None when the kernel refuses it."""
-        marked = ("mark", str(mark)) if mark else ()
-        done = self.namespace.run("ip", "-j", "route", "get", str(address), *marked, check=False)
-        return json.loads(done.stdout)[0]["dev"] if done.returncode == 0 else None
-
-    def ways(self, addresses, *, mark=0):
-        return [self.way(address, mark=mark) for address in addresses]
-
-
 @pytest.fixture
 def gateway(sites):
-    made = Gateway(sites.gw_a)
+    made = RoutedGateway(sites.gw_a)
     yield made
     made.tun.close()
 
@@ -258,7 +229,7 @@ asyncio.run(main())
 def test_leftovers_of_a_killed_process_hold_and_are_adopted(sites, tmp_path):
     before = sites.gw_a.call(harness.picture)
     assert subprocess.run(sites.gw_a.argv(sys.executable, "-c", KILLED), timeout=30, check=False).returncode == -9
-    gateway = Gateway(sites.gw_a)
+    gateway = RoutedGateway(sites.gw_a)
     assert gateway.ways([*netns.HOST_B, "10.77.0.1"]) == [None, None, None]
     flood = sites.host_a.spawn("ping", "-i", "0.002", "-q", netns.HOST_B[0])
     found = harness.crossed(sites.gw_a, "wan", tmp_path / "x", lambda: gateway.apply(SITE_B, SITE_B))
@@ -386,56 +357,3 @@ def test_ten_thousand_routes_cost_milliseconds_each_hundred(gateway, untouched):
         return spent
 
     assert max(gateway.with_table(work)) < 3.0, "linear: 0.8 s on one core of a machine with time for it"
-
-
-# ---- the world outside --------------------------------------------------------------------------------------------------------
-
-
-def asked(gateway, question):
-    async def opened():
-        async with open_netlink() as ipr:
-            return await question(ipr)
-
-    return harness.run(gateway.namespace, opened)
-
-
-def test_outer_route_ignores_the_tunnel(gateway):
-    gateway.apply(EVERYTHING, EVERYTHING)
-    for remote, source, via in zip(netns.HOST_B, netns.GW_A_OUTER, OUTER_B, strict=True):
-        found = asked(gateway, lambda ipr, remote=remote: outer_route(ipr, ip_address(remote)))
-        assert (str(found.source), str(found.gateway), found.mtu) == (source, via, 1500)
-        assert gateway.namespace.call(lambda index=found.interface: socket.if_indextoname(index)) == "wan"
-    gateway.remove()
-
-
-def test_outer_route_takes_the_routes_own_mtu(gateway):
-    gateway.namespace.ip("route add 203.0.113.0/24 via 192.0.2.2 mtu 1280")
-    assert asked(gateway, lambda ipr: outer_route(ipr, ip_address("203.0.113.9"))).mtu == 1280
-
-
-def test_no_outer_route_says_so(gateway):
-    gateway.namespace.ip("route del default")
-    with pytest.raises(HostError, match=r"no route to 198\.51\.100\.1: Network is unreachable"):
-        asked(gateway, lambda ipr: outer_route(ipr, ip_address("198.51.100.1")))
-
-
-def test_inside_networks_are_those_not_behind_the_outer_interface(gateway):
-    gateway.namespace.ip("route add 172.16.0.0/12 via 10.1.0.2")
-    wan = asked(gateway, lambda ipr: outer_route(ipr, ip_address(OUTER_B[0]))).interface
-    gateway.namespace.ip("address add 10.7.0.1/24 dev lan valid_lft 600 preferred_lft 600")
-    found = asked(gateway, lambda ipr: inside_networks(ipr, {wan, gateway.tun.index}))
-    fixed = {str(each.prefix): each.fixed for each in found}
-    assert fixed == {"10.1.0.0/24": True, "10.7.0.0/24": False, "172.16.0.0/12": False, "fd00:1::/64": True}
-
-
-def test_own_addresses_that_may_be_sources(gateway):
-    gateway.namespace.ip("address add 10.255.0.1/32 dev lo", "address add 169.254.10.1/30 dev ipsec0")
-    found = {(str(each.address), each.interface) for each in asked(gateway, own_sources) if not each.address.is_link_local}
-    outer = {(address, "wan") for address in netns.GW_A_OUTER}
-    assert found == {("10.1.0.1", "lan"), ("fd00:1::1", "lan"), ("10.255.0.1", "lo"), *outer}
-
-
-def test_an_address_that_is_being_checked_for_a_twin_is_no_source_yet(gateway):
-    gateway.namespace.sysctl(("net/ipv6/conf/lan/accept_dad", "1"), ("net/ipv6/conf/lan/dad_transmits", "100"))
-    gateway.namespace.ip("address add fd00:1::99/64 dev lan")
-    assert "fd00:1::99" not in {str(each.address) for each in asked(gateway, own_sources)}

@@ -21,7 +21,7 @@ import pytest
 from ipsec_dp.config import difference
 from ipsec_dp.databases import pad
 from ipsec_dp.databases.spd import Spd
-from ipsec_dp.gateway import reload
+from ipsec_dp.gateway import reload_peers
 from ipsec_dp.gateway.confirmation import Confirmation
 from ipsec_dp.gateway.messages import ConfirmRequest
 from ipsec_dp.gateway.reload import Reloader, ReloadFailedError, ReloadParts
@@ -568,7 +568,7 @@ def test_a_secret_that_is_slow_to_be_read_holds_nobody_up(site, monkeypatch):
         assert goes_on.wait(10), "the event loop turns meanwhile"
         return really(tunnel, **read)
 
-    monkeypatch.setattr(reload, "peer_of", peer_of)
+    monkeypatch.setattr(reload_peers, "peer_of", peer_of)
     (site.directory / "a.toml").write_text(TEXT + MORE)
 
     async def both():

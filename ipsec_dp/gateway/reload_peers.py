@@ -1,0 +1,41 @@
+"""The peers of a configuration that a reload takes over, with their secrets."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from ipsec_dp.databases.pad import KeyFiles, peer_of
+from ipsec_dp.errors import Finding
+from ipsec_dp.ike.errors import IkeError
+
+if TYPE_CHECKING:
+    from ipsec_dp.config import Tunnel
+    from ipsec_dp.config.difference import Difference
+    from ipsec_dp.ike.peer import Peer
+
+
+def new_or_changed(difference: Difference) -> list[Tunnel]:
+    """Tunnels that are added, or that a key changes."""
+    return [*difference.added, *(change.new for change in difference.changed)]
+
+
+async def load_peers(difference: Difference) -> tuple[dict[str, Peer], list[Finding]]:
+    """Peers of tunnels that are new or changed, with their secrets; what cannot be read. In a thread: a file, or who opens it for
+    this process, may be slow to answer."""
+    return await asyncio.to_thread(_read_peers, difference)
+
+
+def _read_peers(difference: Difference) -> tuple[dict[str, Peer], list[Finding]]:
+    peers: dict[str, Peer] = {}
+    wrong: list[Finding] = []
+    read = KeyFiles()
+    for tunnel in new_or_changed(difference):
+        if tunnel.auth is None:
+            continue
+        try:
+            peers[tunnel.name] = peer_of(tunnel, files_read=read)
+        except (IkeError, OSError, ValueError) as error:
+            place = f'tunnel "{tunnel.name}"'
+            wrong.append(Finding("error", str(difference.new.path), place, "auth", str(error), "make the file as check wants it"))
+    return peers, wrong
