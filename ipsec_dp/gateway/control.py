@@ -12,9 +12,10 @@ import asyncio
 import contextlib
 import json
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Generic, TypeVar
 
 import msgspec
 
@@ -47,6 +48,8 @@ TOO_MANY_READERS = f"the gateway talks to {READERS_MAX} clients that may only re
 IDLE_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 10.0
 LAST_ANSWER_S = 1.0
+KEEPS_SOCKET: Final[dict[str, Any]] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+"""Python takes nothing away by itself: a successor may listen there."""
 
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)
@@ -161,7 +164,9 @@ class ControlServer:
     async def start(self) -> None:
         """Raises ControlError when another daemon answers there already, or there can be no socket."""
         listening = self._place.listen()
-        self._server = await asyncio.start_unix_server(self._accept, sock=listening, limit=REQUEST_MAX, backlog=ACCEPTED_MAX)
+        self._server = await asyncio.start_unix_server(
+            self._accept, sock=listening, limit=REQUEST_MAX, backlog=ACCEPTED_MAX, **KEEPS_SOCKET
+        )
         listening.listen(BACKLOG)  # more may wait
 
     async def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import os
 import socket
@@ -332,3 +333,19 @@ def test_others_are_answered_while_a_list_is_made(gateway):
             while piece := client.recv(1 << 20):
                 got += piece
         assert not got.endswith(b"\n")
+
+
+def test_the_socket_of_a_server_that_left_is_its_successors(tmp_path):
+    async def leave():
+        server = ControlServer(tmp_path / "a.sock", VERBS)
+        await server.start()
+        server.leave()
+        await server.close()
+        assert (tmp_path / "a.sock").is_socket()
+
+    asyncio.run(leave())
+
+
+def test_python_is_told_to_leave_it_where_it_would_not():
+    known = inspect.signature(asyncio.SelectorEventLoop.create_unix_server).parameters
+    assert ({"cleanup_socket": False} if "cleanup_socket" in known else {}) == control.KEEPS_SOCKET
