@@ -116,6 +116,7 @@ def run(
                 gateway = Gateway(config, control_path, clock=clock, trial=trial, substitutes=substitutes, log=written)
                 held.tell(gateway.conditions)
                 gateway.giving.hindrance = _hindrance(manager)
+                gateway.giving.alive = manager.alive
                 gateway.giving.privileges = None if privileges is None else held
                 gateway.giving.options = {"verbose": verbose, "trace_ike": trace_ike, "log_format": log_format}
                 return asyncio.run(_serve(gateway, manager, held, clock, successor))

@@ -335,6 +335,8 @@ class Gateway:
 
     async def close(self) -> None:
         """Takes everything away, unless it is another process's or is to stay closed."""
+        if not self._takes_nothing_away:
+            await self.giving.give_up()
         await (self._go() if self._takes_nothing_away else self._take_away())
 
     async def _take_away(self) -> None:

@@ -56,7 +56,9 @@ OWNERS = {
     "gateway/stopped.py": {SHOWN: "NAMED_MOST"},
     "gateway/trial_answer.py": {STANDARD: "SCHEMA"},
     "gateway/upgrade/executable.py": {OURS: "ANSWER_S", STANDARD: "LINKS_MAX _SCRIPT_OCTETS"},
-    "gateway/upgrade/giving.py": {OURS: "READY_S SEND_S IDLE_S EXPORT_S GOES_ON_S CHANGING_S"},
+    "gateway/upgrade/giving.py": {
+        OURS: "READY_S SEND_S IDLE_S EXPORT_S GOES_ON_S GOES_ON_EACH_S ALIVE_S CHANGING_S GIVE_UP_S CHILD_SAS_MOST"
+    },
     "gateway/upgrade/launch.py": {OURS: "END_S"},
     "gateway/upgrade/messages.py": {OURS: "MODEL", SHOWN: "TEXT_MAX"},
     "gateway/upgrade/stream.py": {OURS: "FORM BODY_MAX DESCRIPTORS_MAX KIND_MAX _AT_ONCE _PIECE", STANDARD: "_DIGEST"},

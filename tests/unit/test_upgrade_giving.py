@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import subprocess
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -127,7 +128,7 @@ def noting():
 def engine(noting):
     return SimpleNamespace(
         plane=noting,
-        sad=SimpleNamespace(export=noting.export_sas, events=noting.events),
+        sad=SimpleNamespace(export=noting.export_sas, events=noting.events, children=()),
         events=SimpleNamespace(handle=None),
         ike=SimpleNamespace(finish=noting.finish, export=noting.export_ike, export_findings=dict, stop=noting.stop),
         children=SimpleNamespace(spis=lambda: ()),
@@ -321,9 +322,17 @@ def asked(given):
 )
 def test_a_gateway_that_cannot_be_handed_over_says_why_and_goes_on(given, parts, gone, noting, change, says):
     change(given, parts, gone)
-    with pytest.raises(ControlError, match=f"everything goes on as before: .*{says}"):
+    with pytest.raises(ControlError, match=f"not upgraded.*: .*{says}"):
         asked(given)
     assert (noting.notes, gone.lost, gone.left_to) == ([], [], [])
+
+
+def test_packets_wait_for_no_more_child_sas_than_peers_wait_for(given, engine):
+    engine.sad.children = range(giving.CHILD_SAS_MOST + 1)
+    with pytest.raises(ControlError, match=f"more than {giving.CHILD_SAS_MOST}; restart"):
+        asked(given)
+    engine.sad.children = range(giving.CHILD_SAS_MOST)
+    assert given._refuse() is engine
 
 
 def test_there_is_one_upgrade_at_a_time(given, monkeypatch):
@@ -346,14 +355,117 @@ def test_there_is_one_upgrade_at_a_time(given, monkeypatch):
     asyncio.run(both())
 
 
-def test_a_gateway_whose_successor_was_lost_ends(given, gone, monkeypatch):
-    async def lost(_path):
-        raise BrokenOffError("the successor did not go on")
+@pytest.fixture
+def started(given, noting, successor, offered, monkeypatch):
+    """The successor, started and ready; what `given` asks of it is noted."""
+    successor.pid = 4711
+    for what in ("kill", "end", "leave"):
+        setattr(successor, what, lambda what=what: noting.notes.append(what))
 
-    monkeypatch.setattr(given, "_upgrade", lost)
-    with pytest.raises(BrokenOffError):
+    async def ready(_successor):
+        return offered
+
+    noting.changing = asyncio.Lock()
+    monkeypatch.setattr(given, "_offer", ready)
+    monkeypatch.setattr(giving.executable, "command_for", lambda _path: ("ipsec-dp",))
+    monkeypatch.setattr(giving.executable, "ask", lambda _command: SimpleNamespace(version="9"))
+    monkeypatch.setattr(giving.SuccessorProcess, "start", lambda _command, _keep: successor)
+    return successor
+
+
+def test_nobody_changes_the_host_of_a_process_that_goes_on(given, gone, noting, started):
+    started.take(goes_on)
+    assert asked(given).process == 4711
+    assert (gone.left_to, gone.lost) == ([4711], [])
+    assert noting.changing.locked(), "who waited for it goes on with nothing"
+
+
+def test_a_refused_upgrade_lets_others_change_the_host(given, gone, noting, started):
+    started.has_ended = True
+    with pytest.raises(ControlError, match="goes on as before"):
         asked(given)
-    assert gone.lost == ["the successor did not go on"]
+    assert not noting.changing.locked()
+    assert gone.lost == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a fault"), subprocess.TimeoutExpired("wait", 5.0), DataPlaneError(5, "no")])
+def test_a_gateway_that_gave_its_sas_away_ends_whatever_comes_then(given, gone, noting, started, error):
+    started.take(Channel.close)
+
+    def fails():
+        raise error
+
+    started.end = fails
+    with pytest.raises(type(error)):
+        asked(given)
+    assert len(gone.lost) == 1
+    assert noting.changing.locked()
+
+
+def test_ike_that_does_not_stop_loses_no_successor(given, engine, gone, started):
+    def fails():
+        raise OSError(errno.EIO, "no")
+
+    engine.ike.stop = fails
+    started.take(goes_on)
+    assert asked(given).process == 4711
+    assert gone.lost == []
+
+
+def test_the_manager_hears_of_a_process_that_waits_as_long_as_its_sas_take(given, engine, gone, started, monkeypatch):
+    monkeypatch.setattr(giving, "GOES_ON_S", 0.0)
+    monkeypatch.setattr(giving, "GOES_ON_EACH_S", 0.05)
+    monkeypatch.setattr(giving, "ALIVE_S", 0.01)
+    engine.sad.children, told, beats = range(1000), threading.Event(), []
+
+    def alive():
+        beats.append(1)
+        if len(beats) == 4:
+            told.set()
+
+    def waits(there):
+        assert told.wait(60.0)
+        goes_on(there)
+
+    given.alive = alive
+    started.take(waits)
+    assert asked(given).process == 4711
+    assert len(beats) >= 4
+
+
+def test_both_are_read_again_whatever_becomes_of_one_and_it_is_said(given, gone, noting, started, monkeypatch):
+    def fails():
+        noting.notes.append("not resumed")
+        raise DataPlaneError(errno.EIO, "reading devices again")
+
+    monkeypatch.setattr(noting, "resume_receiving", fails)
+    started.has_ended = True
+    with pytest.raises(ControlError, match="not upgraded: the successor has ended; and what is not read again is packets: "):
+        asked(given)
+    assert noting.notes[-3:] == ["not resumed", "port 500 read", "end"]
+    assert gone.lost == []
+
+
+def test_a_stop_ends_the_successor_first(given, gone, noting, started, monkeypatch):
+    async def stopped():
+        killed, offering = asyncio.Event(), asyncio.Event()
+
+        async def waits(_successor):
+            offering.set()
+            await killed.wait()
+            raise HandOverError("the other process has gone")
+
+        started.kill = killed.set
+        monkeypatch.setattr(given, "_offer", waits)
+        upgrade = asyncio.create_task(given.upgrade(None))
+        await offering.wait()
+        gone.stopping = True
+        await given.give_up()
+        assert noting.notes == ["end"]
+        with pytest.raises(ControlError, match=r"^not upgraded: the other process has gone"):
+            await upgrade
+
+    asyncio.run(stopped())
 
 
 def test_what_may_not_change_between_offer_and_state_is_compared():

@@ -21,8 +21,8 @@ from ipsec_dp.config.difference import known
 from ipsec_dp.databases.carried_sas import CarriedKeys
 from ipsec_dp.dataplane import Channel as PuntChannel
 from ipsec_dp.errors import ControlError, DataPlaneError, IpsecDpError
-from ipsec_dp.gateway.messages import UpgradeAnswer, UpgradeLeftOut
 from ipsec_dp.gateway.upgrade import executable
+from ipsec_dp.gateway.upgrade.answer import answered
 from ipsec_dp.gateway.upgrade.fields import fields_of
 from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
 from ipsec_dp.gateway.upgrade.messages import GoesOn, Helper, Kind, Offer, Ready, Refused, State, body_of, message_of
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.databases.carried_sas import CarriedSad
+    from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.gateway.composition import Composition, Engine
+    from ipsec_dp.gateway.messages import UpgradeAnswer
     from ipsec_dp.gateway.privileges import Privileges
     from ipsec_dp.network.inheritance import InheritedHost
 
@@ -47,11 +49,19 @@ SEND_S: Final = 20.0
 IDLE_S: Final = 0.25  # in which the last burst is done, or nothing stops
 EXPORT_S: Final = 2.0
 GOES_ON_S: Final = 30.0
+GOES_ON_EACH_S: Final = 0.05  # more for each SA: ten times what one takes
+ALIVE_S: Final = 1.0  # between two words to the service manager meanwhile
 CHANGING_S: Final = 10.0  # for whoever changes the host now
+GIVE_UP_S: Final = 5.0
+CHILD_SAS_MOST: Final = 2000  # packets wait about 5 ms for each: ten seconds, in which peers still think that we are there
 
 
 class BrokenOffError(IpsecDpError):
     """The successor has gone after the point of no return: nobody has the SAs any more."""
+
+
+class NotReadOnError(IpsecDpError):
+    """Not handed over, and this process does not read all that it read before."""
 
 
 class Places:
@@ -94,7 +104,11 @@ class Giving:
         self.privileges: Privileges | None = None
         self.hindrance: str | None = None  # why this process may not end while its successor goes on
         self.options: dict[str, Any] = {}
+        self.alive: Callable[[], None] = lambda: None  # for a watchdog: while packets wait nothing else tells it
         self._under_way = asyncio.Lock()
+        self._successor: SuccessorProcess | None = None  # that is to get ready
+        self._given_away = False  # the SAs: nothing of this process goes on
+        self._is_left = False  # the successor is alone
 
     async def upgrade(self, path: Path | None) -> UpgradeAnswer:
         """What came of it; this process is to end then. Raises ControlError, and everything goes on as if nothing had been asked;
@@ -104,12 +118,27 @@ class Giving:
         async with self._under_way:
             try:
                 return await self._upgrade(path)
-            except BrokenOffError as error:
-                self._lost(str(error))
-                raise
-            except IpsecDpError as error:
-                log.warning("not upgraded, and everything goes on as before: %s", error, extra=told("upgrade_refused"))
-                raise ControlError(f"not upgraded, and everything goes on as before: {error}") from error
+            except Exception as error:
+                if self._given_away:
+                    self._lose(error)
+                    raise
+                if not isinstance(error, IpsecDpError):
+                    raise
+                what = _unchanged(error, stopping=self._stopping())
+                log.warning("%s: %s", what, error, extra=told("upgrade_refused"))
+                raise ControlError(f"{what}: {error}") from error
+
+    def _lose(self, error: Exception) -> None:
+        if not self._is_left:
+            self._lost(str(error) or type(error).__name__)
+
+    async def give_up(self) -> None:
+        """The gateway stops: a successor that gets ready ends first, and none is started any more."""
+        if self._successor is not None:
+            self._successor.kill()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GIVE_UP_S), self._under_way:
+                pass
 
     def _refuse(self) -> Engine:
         engine, config = self._parts.engine, self._parts.config
@@ -125,6 +154,8 @@ class Giving:
             raise HandOverError(f"{waits_for} is not confirmed yet: first `ipsec-dp confirm {config.name}`")
         if engine.reloader.incomplete:
             raise HandOverError("the last reload broke off in the middle: reload first")
+        if (count := len(engine.sad.children)) > CHILD_SAS_MOST:
+            raise HandOverError(f"{count} CHILD_SAs, and packets wait about 5 ms for each: more than {CHILD_SAS_MOST}; restart")
         return engine
 
     async def _upgrade(self, path: Path | None) -> UpgradeAnswer:
@@ -141,51 +172,29 @@ class Giving:
         try:
             engine = self._refuse()
             successor = await asyncio.to_thread(SuccessorProcess.start, command, capabilities_for(self._parts.config.workers))
+            self._successor = successor
             try:
                 offered = await self._offer(successor)
                 goes_on = self._hand_over(engine, successor, offered)
             except BaseException:
                 await asyncio.to_thread(successor.end)
                 raise
+            finally:
+                self._successor = None
+            successor.leave()
+            self._is_left = True
+            self._gone(successor.pid)
         finally:
-            self._parts.host.changing.release()
-        successor.leave()
-        self._gone(successor.pid)
-        return self._answer(about.version, successor.pid, goes_on, time.monotonic() - began)
-
-    def _answer(self, version: str, process: int, goes_on: GoesOn, took: float) -> UpgradeAnswer:
-        for each in goes_on.left_out:
-            log.warning(
-                'tunnel "%s" is negotiated anew: %s',
-                each.tunnel,
-                each.why,
-                extra=told("upgrade_left_out", tunnel=each.tunnel or None),
-            )
-        log.info(
-            "process %d goes on, version %s; carried: IKE SAs %d, CHILD_SAs %d; nobody forwarded for %.1f ms",
-            process,
-            version,
-            goes_on.ike_sas,
-            goes_on.child_sas,
-            goes_on.gap_ms,
-            extra=told("upgraded"),
-        )
-        return UpgradeAnswer(
-            gateway=self._parts.config.name,
-            before=__version__,
-            version=version,
-            process=process,
-            ike_sas=goes_on.ike_sas,
-            child_sas=goes_on.child_sas,
-            left_out=tuple(UpgradeLeftOut(tunnel=each.tunnel, why=each.why) for each in goes_on.left_out),
-            gap_ms=round(goes_on.gap_ms, 3),
-            took_s=round(took, 3),
-        )
+            if not self._given_away:  # else whoever waits to change the host would do it to another process's
+                self._parts.host.changing.release()
+        return answered(self._parts.config.name, about.version, successor.pid, goes_on, time.monotonic() - began)
 
     # ---- while everything goes on
 
     async def _offer(self, successor: SuccessorProcess) -> Offered:
         """What the successor is ready to go on with."""
+        if self._stopping():
+            raise HandOverError("the gateway is stopping")
         places = Places()
         host = self._host.inherited(places)
         offered, offer = Offered(host, places.inodes), self._made(host, places)
@@ -246,23 +255,25 @@ class Giving:
         """Raises HandOverError, and everything goes on; BrokenOffError."""
         if self._stopping() or self._parts.engine is not engine:
             raise HandOverError("the gateway is stopping")
-        plane = engine.plane
-        plane.pause_receiving()
-        plane.stop_ike()
+        plane, patience = engine.plane, GOES_ON_S + 2 * GOES_ON_EACH_S * len(engine.sad.children)
+        self.alive()
         try:
+            plane.pause_receiving()
+            plane.stop_ike()
             host = self._last_look(engine, successor, offered)
-        except BaseException:
-            plane.resume_receiving()
-            plane.start_ike()
+        except BaseException as error:
+            _read_on(plane, error)
             raise
         stopped = time.monotonic_ns()
+        self._given_away = True
         try:
             body = self._exported(engine, host, stopped)
             try:
-                successor.channel.send(Kind.STATE, body, seconds=SEND_S)
+                successor.channel.send(Kind.STATE, body, seconds=SEND_S + patience)
             finally:
                 body[:] = bytes(len(body))
-            got = successor.channel.receive(seconds=GOES_ON_S)
+            self._wait(successor, patience)
+            got = successor.channel.receive(seconds=SEND_S)
             return message_of(got.kind, got.body, GoesOn)
         except Exception as error:
             raise BrokenOffError(
@@ -270,7 +281,16 @@ class Giving:
                 "and the next start negotiates anew"
             ) from error
         finally:
-            engine.ike.stop()
+            with contextlib.suppress(Exception):  # whatever becomes of it, this process is about to end
+                engine.ike.stop()
+
+    def _wait(self, successor: SuccessorProcess, seconds: float) -> None:
+        """Until it says something or ends. HandOverError."""
+        deadline = time.monotonic() + seconds
+        while not successor.channel.wait(min(ALIVE_S, max(0.0, deadline - time.monotonic()))):
+            self.alive()
+            if time.monotonic() >= deadline:
+                raise HandOverError("the other process did not go on in time")
 
     def _last_look(self, engine: Engine, successor: SuccessorProcess, offered: Offered) -> InheritedHost:
         """All that was read before is done, and the successor is what it said: the last that may fail."""
@@ -322,6 +342,25 @@ def shape_of(host: InheritedHost) -> tuple[object, ...]:
         tuple((tun.name, tun.index, tuple(tun.descriptors)) for tun in host.tuns),
         tuple((link.local, link.port, link.encapsulation, tuple(link.receivers), link.other) for link in host.links),
     )
+
+
+def _read_on(plane: DataPlane, why: BaseException) -> None:
+    """Both, whatever becomes of one. Raises NotReadOnError."""
+    failed: list[str] = []
+    for what, step in (("packets", plane.resume_receiving), ("IKE at port 500", plane.start_ike)):
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - it is told, with the first cause
+            failed.append(f"{what}: {error}")
+    if failed:
+        raise NotReadOnError(f"{why}; and what is not read again is {', '.join(failed)}: restart the gateway") from why
+
+
+def _unchanged(error: IpsecDpError, *, stopping: bool) -> str:
+    """What is true of everything else after a refusal."""
+    if stopping or isinstance(error, NotReadOnError):
+        return "not upgraded"
+    return "not upgraded, and everything goes on as before"
 
 
 def _until_empty(read: Callable[[], list[Any]]) -> Any:

@@ -5,6 +5,7 @@ Nobody with more than the gateway has takes part: the helper that stays root goe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import threading
@@ -53,12 +54,20 @@ class SuccessorProcess:
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 
-    def end(self) -> None:
-        """It is killed, and gone on return: nothing of it reads a device any more."""
+    def kill(self) -> None:
+        """Whoever waits for what it says hears of it. `end` is to follow."""
         self._process.kill()
-        self._process.wait(END_S)
-        self.channel.close()
-        self._over.set()
+
+    def end(self) -> None:
+        """It is killed, and gone on return: nothing of it reads a device any more. One that the kernel does not let end within
+        END_S reads nothing either."""
+        try:
+            self._process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_S)
+        finally:
+            self.channel.close()
+            self._over.set()
 
     def leave(self) -> None:
         """It is alone."""

@@ -117,8 +117,10 @@ class Channel:
         self._socket.close()
 
     def send(self, kind: int, body: Buffer, descriptors: list[int] | None = None, *, seconds: float) -> None:
-        """The whole of a message. HandOverError: the other side is gone, or takes nothing."""
+        """The whole of a message. HandOverError: the other side is gone, or takes nothing; or it is too long, and none was sent."""
         given, deadline = descriptors or [], time.monotonic() + seconds
+        if len(body) > BODY_MAX:
+            raise HandOverError(f"{len(body)} octets are more than the {BODY_MAX} that a message has")
         try:
             self._send_all(head_for(kind, body, len(given)), deadline)
             for first in range(0, len(given), _AT_ONCE):
@@ -182,6 +184,12 @@ class Channel:
             raise HandOverError(f"{count} descriptors do not fit this process: raise its limit (`ulimit -n`, LimitNOFILE)")
         if len(into) > count:
             raise HandOverError("more descriptors came than were announced")
+
+    def wait(self, seconds: float) -> bool:
+        """Whether something comes within so many seconds, or the other side goes."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def has_ended(self) -> bool:
         """Whether the other side is gone; nothing is read."""

@@ -1,0 +1,46 @@
+"""What the one who asked for an upgrade hears, and the log."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from ipsec_dp import __version__
+from ipsec_dp.gateway.messages import UpgradeAnswer, UpgradeLeftOut
+from ipsec_dp.util.told import told
+
+if TYPE_CHECKING:
+    from ipsec_dp.gateway.upgrade.messages import GoesOn
+
+log = logging.getLogger(__name__)
+
+
+def answered(gateway: str, version: str, process: int, goes_on: GoesOn, took: float) -> UpgradeAnswer:
+    """`took`: seconds, from the question on."""
+    for each in goes_on.left_out:
+        log.warning(
+            'tunnel "%s" is negotiated anew: %s',
+            each.tunnel,
+            each.why,
+            extra=told("upgrade_left_out", tunnel=each.tunnel or None),
+        )
+    log.info(
+        "process %d goes on, version %s; carried: IKE SAs %d, CHILD_SAs %d; nobody forwarded for %.1f ms",
+        process,
+        version,
+        goes_on.ike_sas,
+        goes_on.child_sas,
+        goes_on.gap_ms,
+        extra=told("upgraded"),
+    )
+    return UpgradeAnswer(
+        gateway=gateway,
+        before=__version__,
+        version=version,
+        process=process,
+        ike_sas=goes_on.ike_sas,
+        child_sas=goes_on.child_sas,
+        left_out=tuple(UpgradeLeftOut(tunnel=each.tunnel, why=each.why) for each in goes_on.left_out),
+        gap_ms=round(goes_on.gap_ms, 3),
+        took_s=round(took, 3),
+    )
