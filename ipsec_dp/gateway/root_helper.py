@@ -7,7 +7,8 @@ what a configuration names it finds out itself, by reading and checking it in a 
 `root_grants` lets it. So a gateway that is taken over gets what its own configuration gives it, and nothing else of root's.
 
 One request at a time, a datagram of a socket that nobody else has: an octet that says what, and a path. The answer is an error
-number with a text, and a descriptor. It ends with the gateway.
+number with a text, and a descriptor. It ends with the gateway: with the last that has a channel to it, where another process is to
+take the gateway's place and has one of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import ctypes
 import errno
 import os
 import pickle
+import select
 import signal
 import socket
 import struct
@@ -48,7 +50,8 @@ if TYPE_CHECKING:
     from ipsec_dp.util.conditions import Conditions
 
 BEGIN, OPEN, OPEN_NO_LINK, APPEND, TUN, READ, KEEP, LISTEN, REMOVE = b"B", b"O", b"N", b"A", b"T", b"R", b"K", b"L", b"X"
-STAY = b"S"  # with whoever has the channel
+STAY = b"S"  # with whoever gets the channel that is the answer, too
+CHANNELS_MAX: Final = 4  # the gateway's, its successor's, and those whose end was not heard yet
 REQUEST_OCTETS_MAX: Final = 1 + 4096  # PATH_MAX
 ANSWER_OCTETS_MAX: Final = 4096
 ANSWER_S: Final = 30.0  # the files are on this host
@@ -81,23 +84,37 @@ class Helper:
         """`confine` is called when it has begun. `written`, `top`: as of `HelpedGateway`."""
         self._confine, self._written, self._top = confine, written, top
         self._served: HelpedGateway | None = None
+        self._channels: list[socket.socket] = []
 
     def serve(self, channel: socket.socket) -> None:
-        """Until the other side is gone."""
-        while True:
-            message, descriptors = received(channel, REQUEST_OCTETS_MAX + 1)
-            if not message:
-                return
-            try:
-                given = self.answer(message, descriptors[0] if descriptors else None)
-            finally:
-                for descriptor in descriptors:
-                    os.close(descriptor)
-            text = given.text.encode(errors="replace")[: ANSWER_OCTETS_MAX - _HEAD.size]
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                send(channel, _HEAD.pack(given.error) + text, given.descriptor)
-            if given.descriptor is not None:
-                os.close(given.descriptor)
+        """Until nobody has the other side, nor that of a channel which was asked for."""
+        self._channels.append(channel)
+        while self._channels:
+            poll = select.poll()
+            for each in self._channels:
+                poll.register(each, select.POLLIN)
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            for each in [each for each in self._channels if each.fileno() in ready]:
+                if not self._serve_one(each):
+                    self._channels.remove(each)
+                    each.close()
+
+    def _serve_one(self, channel: socket.socket) -> bool:
+        """Whether there is another side."""
+        message, descriptors = received(channel, REQUEST_OCTETS_MAX + 1)
+        if not message:
+            return False
+        try:
+            given = self.answer(message, descriptors[0] if descriptors else None)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        text = given.text.encode(errors="replace")[: ANSWER_OCTETS_MAX - _HEAD.size]
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            send(channel, _HEAD.pack(given.error) + text, given.descriptor)
+        if given.descriptor is not None:
+            os.close(given.descriptor)
+        return True
 
     def answer(self, message: bytes, descriptor: int | None) -> Answered:
         """What a request comes to; never raises what a request could cause."""
@@ -140,15 +157,23 @@ class Helper:
         if what == REMOVE:
             served.place.remove()
             return Answered()
-        if what == STAY:  # the gateway goes on in another process; the end of the channel is its end
-            end_with_nobody()
-            return Answered()
+        if what == STAY:
+            return self._stay()
         if what == READ and descriptor is not None:
             return self._read(served, path, descriptor)
         if what == KEEP and descriptor is not None:
             served.keep(msgspec.msgpack.decode(content_of(descriptor), type=Named))
             return Answered()
         return Answered(errno.EINVAL)
+
+    def _stay(self) -> Answered:
+        """The gateway goes on in another process, or does not: the end of all channels is the helper's from now on."""
+        if len(self._channels) >= CHANNELS_MAX:
+            return Answered(errno.EMFILE)
+        end_with_nobody()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channels.append(ours)
+        return Answered(descriptor=theirs.detach())
 
     def _read(self, served: HelpedGateway, path: str, descriptor: int) -> Answered:
         """A configuration is read and checked in a child, which takes its memory with it."""
@@ -286,14 +311,10 @@ class RootHelper:
         """One that stays with us from now on."""
         return cls(socket.socket(fileno=channel), process)
 
-    @property
-    def channel(self) -> int:
-        """By which it can be handed over, once it stays."""
-        return self._channel.fileno()
-
-    def stay(self) -> None:
-        """It ends with whoever has its channel, and not with this process. Raises OSError."""
-        self._ask(STAY, "").close()
+    def stay(self) -> int:
+        """A channel to it for another process, whose questions and ours it tells apart; the caller closes it. It ends with the last
+        one that has a channel, and not with this process. Raises OSError."""
+        return self._ask(STAY, "").taken()
 
     def leave(self) -> None:
         """It is another process's."""

@@ -48,7 +48,7 @@ OWNERS = {
     "gateway/readings.py": {OURS: "READING_S"},
     "gateway/reload.py": {OURS: "CLOSE_S"},
     "gateway/root_grants.py": {FILES: "CONFIGURATIONS_MAX"},
-    "gateway/root_helper.py": {FILES: "ANSWER_OCTETS_MAX ANSWER_S", STANDARD: "REQUEST_OCTETS_MAX"},
+    "gateway/root_helper.py": {FILES: "ANSWER_OCTETS_MAX ANSWER_S", OURS: "CHANNELS_MAX", STANDARD: "REQUEST_OCTETS_MAX"},
     "gateway/second_line.py": {OURS: "LASTS_S"},
     "gateway/service_reports.py": {OURS: "STATUS_S STATUS_SHARE BEATS"},
     "gateway/status.py": {STANDARD: "SCHEMA"},

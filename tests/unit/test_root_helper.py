@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ipsec_dp.gateway.control_place import ControlPlace
 from ipsec_dp.gateway.daemon import run
 from ipsec_dp.gateway.privileges import Privileges
 from ipsec_dp.gateway.root_grants import grants_of
-from ipsec_dp.gateway.root_helper import BEGIN, LISTEN, OPEN, READ, REQUEST_OCTETS_MAX, Helper
+from ipsec_dp.gateway.root_helper import BEGIN, LISTEN, OPEN, READ, REQUEST_OCTETS_MAX, Helper, RootHelper
 from ipsec_dp.host import HostError
 from ipsec_dp.util import opening
 from ipsec_dp.util.conditions import Conditions
@@ -304,3 +305,41 @@ def test_a_link_of_somebody_else_leads_to_nothing_of_root_s(place):
         assert content(helper, place / "t.psk") == (place / "other.psk").read_bytes(), "root's own is followed"
         os.lchown(place / "t.psk", 65534, 65534)
         assert refused(helper, place / "t.psk") == errno.EACCES
+
+
+# ---- with two processes
+
+
+def test_a_successor_has_a_channel_of_its_own_and_either_may_go_first(place):
+    with served(place) as ours:
+        for first in ("the successor", "we"):
+            theirs = RootHelper.inherited(ours.stay(), os.getpid())
+            assert content(theirs, place / "t.psk") == (place / "t.psk").read_bytes()
+            assert content(ours, place / "a.toml") == (place / "a.toml").read_bytes()
+            if first == "the successor":
+                theirs.leave()
+                assert content(ours, place / "t.psk"), "as before"
+            else:
+                ours.leave()
+                assert content(theirs, place / "t.psk"), "and goes on"
+                theirs.leave()
+
+
+def test_each_of_two_processes_gets_its_own_answers(place):
+    with served(place) as ours:
+        theirs = RootHelper.inherited(ours.stay(), os.getpid())
+        asked = {ours: place / "t.psk", theirs: place / "a.toml"}
+        with ThreadPoolExecutor(len(asked)) as pool:
+            got = [(path, pool.submit(content, helper, path)) for _ in range(50) for helper, path in asked.items()]
+        assert all(each.result() == path.read_bytes() for path, each in got)
+        theirs.leave()
+
+
+def test_nobody_gets_channels_without_end(place):
+    with served(place) as helper:
+        given = [helper.stay() for _ in range(root_helper.CHANNELS_MAX - 1)]
+        with pytest.raises(OSError, match="Too many open files"):
+            helper.stay()
+        for each in given:
+            os.close(each)
+        assert content(helper, place / "t.psk"), "and goes on"

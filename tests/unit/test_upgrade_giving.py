@@ -21,8 +21,9 @@ from ipsec_dp.dataplane import Counters, Direction, ExportedSa
 from ipsec_dp.dataplane.carried import CarriedTraffic
 from ipsec_dp.errors import ControlError, DataPlaneError
 from ipsec_dp.gateway.ike_counts import CarriedCounts
-from ipsec_dp.gateway.upgrade import giving
+from ipsec_dp.gateway.upgrade import executable, giving
 from ipsec_dp.gateway.upgrade.giving import BrokenOffError, Giving, Offered, Places, shape_of
+from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
 from ipsec_dp.gateway.upgrade.messages import GoesOn, Kind, Refused, State, body_of, message_of
 from ipsec_dp.gateway.upgrade.stream import Channel, HandOverError
 from ipsec_dp.network.inheritance import InheritedHost, InheritedLink, InheritedTun
@@ -367,9 +368,9 @@ def started(given, noting, successor, offered, monkeypatch):
 
     noting.changing = asyncio.Lock()
     monkeypatch.setattr(given, "_offer", ready)
-    monkeypatch.setattr(giving.executable, "command_for", lambda _path: ("ipsec-dp",))
-    monkeypatch.setattr(giving.executable, "ask", lambda _command: SimpleNamespace(version="9"))
-    monkeypatch.setattr(giving.SuccessorProcess, "start", lambda _command, _keep: successor)
+    monkeypatch.setattr(executable, "command_for", lambda _path: ("ipsec-dp",))
+    monkeypatch.setattr(executable, "ask", lambda _command: SimpleNamespace(version="9"))
+    monkeypatch.setattr(SuccessorProcess, "start", lambda _command, _keep: successor)
     return successor
 
 

@@ -196,27 +196,33 @@ class Giving:
         if self._stopping():
             raise HandOverError("the gateway is stopping")
         places = Places()
-        host = self._host.inherited(places)
-        offered, offer = Offered(host, places.inodes), self._made(host, places)
-        body = body_of(offer)
-        try:
+        with contextlib.ExitStack() as stack:
+            helper = await self._helper(stack)
+            host = self._host.inherited(places)
+            offered, offer = Offered(host, places.inodes), self._made(host, places, helper)
+            body = body_of(offer)
+            stack.callback(body.__setitem__, slice(None), bytes(len(body)))
             await asyncio.to_thread(successor.channel.send, Kind.OFFER, body, places.descriptors, seconds=SEND_S)
-        finally:
-            body[:] = bytes(len(body))
         got = await asyncio.to_thread(successor.channel.receive, seconds=READY_S)
         said = message_of(got.kind, got.body, Ready, Refused)
         if isinstance(said, Refused):
             raise HandOverError(f"the successor refuses: {said.why}")
         return offered
 
-    def _made(self, host: InheritedHost, places: Places) -> Offer:
-        config, parts, (control, listening) = self._parts.config, self._parts, self._control()
+    async def _helper(self, stack: contextlib.ExitStack) -> Helper | None:
+        """That stays root; `channel` is a descriptor of ours until the stack is left."""
         helper = None if self.privileges is None else self.privileges.helper
-        if helper is not None and self.privileges is not None:
-            try:
-                helper.stay()
-            except OSError as error:
-                raise HandOverError(f"the helper that stays root does not answer: {error.strerror}") from None
+        if helper is None or self.privileges is None:
+            return None
+        try:
+            channel = await asyncio.to_thread(helper.stay)
+        except OSError as error:
+            raise HandOverError(f"the helper that stays root does not answer: {error.strerror}") from None
+        stack.callback(os.close, channel)
+        return Helper(channel, helper.process, self.privileges.program)
+
+    def _made(self, host: InheritedHost, places: Places, helper: Helper | None) -> Offer:
+        config, parts, (control, listening) = self._parts.config, self._parts, self._control()
         return Offer(
             program=__version__,
             gateway=config.name,
@@ -230,9 +236,7 @@ class Giving:
             fields=fields_of(config),
             host=host,
             mtus=parts.mtus.export(),
-            helper=None
-            if helper is None or self.privileges is None
-            else Helper(places(helper.channel), helper.process, self.privileges.program),
+            helper=None if helper is None else Helper(places(helper.channel), helper.process, helper.program),
             **self.options,
         )
 
