@@ -53,6 +53,7 @@ FIXED: Final = {
     "control_group": "the control socket is made for it",
 }
 SOURCE: Final = "reload"  # of conditions
+UPGRADED: Final = "upgrade"  # of those that end with a reload
 FILES_KEPT: Final = "files that no configuration in force names can still be opened"
 FILES_HELPS: Final = "`ipsec-dp reload` tries again to take them away"
 CLOSE_S = 30.0  # for which a reload that changes the host is waited for when the gateway stops
@@ -121,6 +122,10 @@ class Reloader:
         """Whether the last reload broke off half-way, so that more is closed than either configuration says, or the kernel lacks
         something of it."""
         return self._incomplete
+
+    def make_all(self) -> None:
+        """The kernel lacks something of the configuration in force: the next reload makes all of it."""
+        self._incomplete = True
 
     async def reload(self, path: Path, *, on_trial: bool = False) -> ReloadResult | ReloadRefusal:
         """Takes `path` over, or says all that is wrong with it. `on_trial`: `go_back` can take it back. Raises ReloadFailedError,
@@ -274,6 +279,7 @@ class Reloader:
         try:
             await self._complete(difference, peers, paths)
             self._incomplete = False
+            parts.host.conditions.become(UPGRADED, {})
         except (IpsecDpError, ValueError) as error:
             self._incomplete = True
             raise ReloadFailedError(
@@ -314,7 +320,7 @@ class Reloader:
 
     async def _complete(self, difference: Difference, peers: dict[str, Peer], paths: dict[str, OuterPath]) -> None:
         parts, new = self._parts, difference.new
-        for local in await parts.host.peers.listen_at(_begun(difference)):
+        for local in await parts.host.peers.listen_at(new.tunnels if self._incomplete else _begun(difference)):
             parts.ike.listen(local)
         policy = await asyncio.to_thread(parts.spd.snapshot)
         parts.plane.install_policy(policy)

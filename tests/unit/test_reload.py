@@ -24,7 +24,7 @@ from ipsec_dp.databases.spd import Spd
 from ipsec_dp.gateway import reload_peers
 from ipsec_dp.gateway.confirmation import Confirmation
 from ipsec_dp.gateway.messages import ConfirmRequest
-from ipsec_dp.gateway.reload import Reloader, ReloadFailedError, ReloadParts
+from ipsec_dp.gateway.reload import UPGRADED, Reloader, ReloadFailedError, ReloadParts
 from ipsec_dp.gateway.verbs import GatewayVerbs
 from ipsec_dp.host import HostError
 from ipsec_dp.ike.effect import Effect
@@ -375,6 +375,17 @@ def test_what_cannot_be_made_again_at_the_end_is_told_as_that_and_the_reload_is_
     site.calls.clear()
     site.reload(TEXT)
     assert site.asked("routes applied", "routes known") == ["routes applied"], "the kernel is asked what it has"
+
+
+def test_what_an_upgrade_could_not_make_a_reload_does(site):
+    site.host.conditions.begin(UPGRADED, "routes", "after an upgrade, routes: full")
+    site.reloader.make_all()
+    assert site.reloader.incomplete
+    site.calls.clear()
+    site.reload(TEXT)
+    assert site.asked("routes applied", "routes known") == ["routes applied"]
+    assert site.host.conditions.texts == []
+    assert not site.reloader.incomplete
 
 
 def test_a_number_is_given_again_only_when_no_loop_holds_an_sa_of_its_former_owner(site):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
@@ -13,7 +14,7 @@ import pytest
 from ipsec_dp import __version__
 from ipsec_dp.config import files
 from ipsec_dp.config.difference import ReadError, known
-from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.gateway.control import Answer, ControlServer, Verb
 from ipsec_dp.gateway.control_rights import Client
 from ipsec_dp.gateway.ike_counts import IkeCounts
@@ -21,7 +22,8 @@ from ipsec_dp.gateway.messages import UpgradeRequest
 from ipsec_dp.gateway.privileges import Privileges
 from ipsec_dp.gateway.upgrade.fields import fields_of
 from ipsec_dp.gateway.upgrade.messages import Offer
-from ipsec_dp.gateway.upgrade.taking import Successor
+from ipsec_dp.gateway.upgrade.taking import Successor, _settled, _without
+from ipsec_dp.host import HostError
 from ipsec_dp.host.service_manager import ServiceManager
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.keying.initiation import Intent
@@ -29,6 +31,8 @@ from ipsec_dp.network.inheritance import Descriptors, InheritedHost
 from ipsec_dp.services.monitor_health import Health
 from ipsec_dp.services.path_mtu import CarriedMtus
 from ipsec_dp.services.path_mtu_state import Intervals, PathMtu
+from ipsec_dp.util.conditions import Conditions
+from tests.doubles.clock import FakeClock
 from tests.doubles.config import configured, tunnel
 from tests.doubles.served_root import place_below, served
 from tests.unit.test_intent import NOW, event, intent, up
@@ -194,8 +198,7 @@ def test_a_secret_that_was_changed_is_another_configuration(as_before, tmp_path)
 def test_the_helper_goes_on_with_whoever_has_its_channel(tmp_path):
     place = place_below(tmp_path)
     with served(place) as helper:
-        helper.stay()
-        one = type(helper).inherited(os.dup(helper.channel), helper.process)
+        one = type(helper).inherited(helper.stay(), helper.process)
         helper.leave()
         os.close(one.open(str(place / "t.psk"), os.O_RDONLY))
         one.leave()
@@ -248,3 +251,37 @@ def test_nobody_but_root_may_have_it_start_a_program(tmp_path, monkeypatch):
     assert Client(65526).may_change
     assert says(65526) == (False, "user 65526 may not: `upgrade` takes root")
     assert says(0)[0]
+
+
+# ---- when nobody else is left
+
+
+def failing(error):
+    async def step():
+        raise error
+
+    return step
+
+
+def test_after_the_hand_over_each_step_is_done_whatever_becomes_of_the_others():
+    conditions, done = Conditions(FakeClock()), []
+
+    async def services():
+        done.append("services")
+
+    steps = {"rules": failing(HostError("no")), "routes": failing(IpsecDpError("full")), "services": services}
+    asyncio.run(_settled(conditions, cast("Any", SimpleNamespace(make_all=lambda: done.append("all at the next"))), steps))
+    assert done == ["all at the next"] * 2 + ["services"]
+    assert conditions.texts == [
+        "after an upgrade, rules: no; `ipsec-dp reload` tries again",
+        "after an upgrade, routes: full; `ipsec-dp reload` tries again",
+    ]
+
+
+@pytest.mark.parametrize("error", [KeyError("ipsec0"), ValueError("buckets"), DataPlaneError(22, "counters")])
+def test_what_does_not_come_along_ends_nothing(caplog, error):
+    def step():
+        raise error
+
+    _without("counters", step)
+    assert "counters did not come along" in caplog.text

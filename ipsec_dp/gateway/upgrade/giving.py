@@ -153,7 +153,7 @@ class Giving:
         if (waits_for := self._parts.confirmation.waits_for) is not None:
             raise HandOverError(f"{waits_for} is not confirmed yet: first `ipsec-dp confirm {config.name}`")
         if engine.reloader.incomplete:
-            raise HandOverError("the last reload broke off in the middle: reload first")
+            raise HandOverError("a reload broke off in the middle, or the host lacks something since an upgrade: reload first")
         if (count := len(engine.sad.children)) > CHILD_SAS_MOST:
             raise HandOverError(f"{count} CHILD_SAs, and packets wait about 5 ms for each: more than {CHILD_SAS_MOST}; restart")
         return engine

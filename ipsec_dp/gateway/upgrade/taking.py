@@ -12,14 +12,16 @@ import contextlib
 import logging
 import socket
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ipsec_dp import __version__
-from ipsec_dp.config import files, load
+from ipsec_dp.config import files, load, load_manual_keys
 from ipsec_dp.config.difference import known
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.gateway.privileges import Privileges
+from ipsec_dp.gateway.reload import UPGRADED
 from ipsec_dp.gateway.root_helper import RootHelper
 from ipsec_dp.gateway.upgrade.fields import fields_of
 from ipsec_dp.gateway.upgrade.messages import GoesOn, Kind, NotCarried, Offer, Ready, Refused, State, body_of, message_of
@@ -29,11 +31,12 @@ from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network.inheritance import Descriptors
 from ipsec_dp.network.linux_host import LinuxHost
+from ipsec_dp.util.faults import unexpected
 from ipsec_dp.util.text import named
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AsyncExitStack
     from pathlib import Path
 
@@ -41,8 +44,9 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.composition import Composition, Engine
     from ipsec_dp.gateway.control import ControlServer
     from ipsec_dp.gateway.control_place import ListeningPlace
+    from ipsec_dp.gateway.reload import Reloader
     from ipsec_dp.keying.ike_driver import IkeDriver
-    from ipsec_dp.network.outer_sockets import SocketLinks
+    from ipsec_dp.util.conditions import Conditions
 
 log = logging.getLogger(__name__)
 
@@ -149,21 +153,22 @@ class Successor:
         if parts.config.workers != self.offer.workers:
             raise HandOverError(f"{parts.config.workers} workers instead of {self.offer.workers}")
         with parts.substitutes.starting():
-            engine, links, manual = await self._prepare(parts, stack, host)
+            engine, manual = await self._prepare(parts, stack, host)
         await self._send(Kind.READY, Ready(__version__))
         state = await self._state()
-        left_out = self._go_on(parts, engine, links, manual, state)
+        left_out = self._go_on(parts, engine, manual, state)
         gap_ms = (time.monotonic_ns() - state.stopped) / NS_PER_MS
         counters = engine.core.counters()
         goes_on = GoesOn(gap_ms=gap_ms, ike_sas=counters.sessions, child_sas=len(engine.sad.children), left_out=left_out)
-        self._channel.send(Kind.GOES_ON, body_of(goes_on), seconds=SAY_S)
+        with contextlib.suppress(HandOverError):  # it has gone: this process is alone in any case
+            self._channel.send(Kind.GOES_ON, body_of(goes_on), seconds=SAY_S)
         await self._settle(parts, stack, host, engine, control)
         return engine
 
     async def _send(self, kind: Kind, message: Any) -> None:
         await asyncio.to_thread(self._channel.send, kind, body_of(message), seconds=SAY_S)
 
-    async def _prepare(self, parts: Composition, stack: AsyncExitStack, host: LinuxHost) -> tuple[Engine, SocketLinks, ManualSas]:
+    async def _prepare(self, parts: Composition, stack: AsyncExitStack, host: LinuxHost) -> tuple[Engine, ManualSas]:
         """All that needs no state."""
         plane, offer = parts.data_plane(), self.offer
         stack.callback(plane.close)
@@ -184,11 +189,15 @@ class Successor:
         for tunnel in parts.config.tunnels:
             if tunnel.manual is not None:
                 manual.paths[tunnel.name] = await host.peers.path(tunnel, links)
+                with load_manual_keys(tunnel.manual):
+                    pass  # or they would be found wanting when nobody else is left
         ike = parts.ike_driver(plane, sad, links)
+        for local in links.taken_ike:  # nothing reads them before the workers start
+            ike.listen(local)
         engine = parts.make_engine(plane, sad, links, manual, ike)
         if engine.core.ikev1 is not None:
             from ipsec_dp.ike.carried import ikev1_import  # noqa: F401 - it is there when the state comes
-        return engine, links, manual
+        return engine, manual
 
     async def _state(self) -> State:
         """HandOverError: the other process goes on, or has gone."""
@@ -210,34 +219,31 @@ class Successor:
                 end_with_nobody()
             got.close()
 
-    def _go_on(self, parts: Composition, engine: Engine, links: SocketLinks, manual: ManualSas, state: State) -> list[NotCarried]:
+    def _go_on(self, parts: Composition, engine: Engine, manual: ManualSas, state: State) -> list[NotCarried]:
         """In one turn of the event loop. What cannot be taken is named; nothing that is wrong with it ends this."""
         host, plane, left_out = parts.host, engine.plane, list[NotCarried]()
-        if isinstance(host, LinuxHost):
-            host.interfaces.renew_taken(state.host.tuns, state.host.mtus)
-        plane.import_counters(state.counters)
         numbers = parts.spd.tunnel_numbers
-        for name, traffic in state.traffic.items():
-            if name in numbers:
-                plane.import_traffic(numbers[name], traffic)
-        parts.counts.take(state.counts)
-        with contextlib.suppress(KeyError, ValueError, DataPlaneError):  # then they are what they were when they were offered
-            parts.mtus.renew(state.mtus, plane)
-        parts.monitors.take(state.monitors, frozenset(state.host.withdrawn))
-        for local in links.taken_ike:
-            engine.ike.listen(local)
+        if isinstance(host, LinuxHost):
+            _without("interfaces", lambda: host.interfaces.renew_taken(state.host.tuns, state.host.mtus))
+        _without("counters", lambda: plane.import_counters(state.counters))
+        for name in state.traffic.keys() & numbers.keys():
+            _without("traffic", partial(plane.import_traffic, numbers[name], state.traffic[name]))
+        _without("counts of IKE", lambda: parts.counts.take(state.counts))
+        _without("MTUs", lambda: parts.mtus.renew(state.mtus, plane))  # they are what they were when they were offered
+        _without("monitors", lambda: parts.monitors.take(state.monitors, frozenset(state.host.withdrawn)))
         with engine.sad.importing(state.sas) as arrivals:
             left_out += self._take_ike(engine.ike, engine, state)
-            try:
-                manual.install(parts.config.tunnels, {})
-            except (DataPlaneError, IpsecDpError) as error:
-                left_out.append(NotCarried("", f"SAs with keys set by hand: {error}"))
+            for tunnel in parts.config.tunnels:
+                try:
+                    manual.install([tunnel], {})
+                except (DataPlaneError, IpsecDpError) as error:
+                    left_out.append(NotCarried(tunnel.name, f"its keys are set by hand: {error}"))
             rest = len(arrivals.rest)
         state.wipe()
         if rest:
             log.info("%d SAs were carried and belong to nobody: they have ended", rest, extra=told("upgrade_rest", count=rest))
         host.start_workers(plane)
-        plane.resume_receiving()
+        _without("a device", plane.resume_receiving)  # the others are read
         parts.upgraded_at = parts.clock.utc().isoformat(timespec="milliseconds")
         return left_out
 
@@ -273,13 +279,39 @@ class Successor:
         stack.callback(engine.plane.stop)
         await control.start()
         stack.push_async_callback(parts.metrics.close)
-        await parts.metrics.apply(parts.config)
+        stack.push_async_callback(parts.services.close)
+        await _settled(
+            host.conditions,
+            engine.reloader,
+            {
+                "metrics": partial(parts.metrics.apply, parts.config),
+                "guard, zones and rules": host.go_on,
+                "routes": partial(host.routing.start, stack),
+                "services": partial(parts.services.apply, parts.config),
+                "addresses for IKE": partial(_listen, parts, engine),
+            },
+        )
+
+
+async def _listen(parts: Composition, engine: Engine) -> None:
+    for local in await parts.host.peers.listen_at(parts.config.tunnels):
+        engine.ike.listen(local)
+
+
+async def _settled(conditions: Conditions, reloader: Reloader, steps: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
+    """Each step, whatever becomes of the others. What fails is a condition until a reload has done it all."""
+    for what, step in steps.items():
         try:
-            await host.go_on()
-            await host.routing.start(stack)
-            stack.push_async_callback(parts.services.close)
-            await parts.services.apply(parts.config)
-            for local in await host.peers.listen_at(parts.config.tunnels):
-                engine.ike.listen(local)
-        except IpsecDpError as error:  # it carries, and what could not be made is tried again where it is kept
-            log.error("after the upgrade: %s", error, extra=told("upgrade_unsettled"))
+            await step()
+        except IpsecDpError as error:  # packets pass meanwhile
+            log.error("after the upgrade: %s: %s", what, error, extra=told("upgrade_unsettled"))
+            conditions.begin(UPGRADED, what, f"after an upgrade, {what}: {error}; `ipsec-dp reload` tries again")
+            reloader.make_all()
+
+
+def _without(what: str, step: Callable[[], object]) -> None:
+    """Nobody else has the SAs: they are worth more than what does not come along."""
+    try:
+        step()
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, packets pass
+        log.warning("%s did not come along: %s", what, unexpected(what, error), extra=told("upgrade_not_taken"))
